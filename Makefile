@@ -1,0 +1,65 @@
+# Everything that is run here, by people and by CI. `make help` lists it.
+PY ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.stamp
+BUILD := build
+# uv is used when it works, else venv and pip; UV= on the command line forces the latter.
+UV := $(shell uv --version >/dev/null 2>&1 && echo uv)
+INSTALL = $(if $(UV),$(UV) pip install -q --python $(BIN)/python,$(BIN)/python -m pip install -q --disable-pip-version-check)
+# Workers for the tests; N=0 runs them in one process.
+N ?= auto
+PYTEST = $(BIN)/python -m pytest -q -n $(N) --dist worksteal
+
+export UV_PYTHON_DOWNLOADS := never
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo outputs test check lab bench requirements clean format
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## the environment in .venv, once; every other target does it by itself
+
+$(STAMP): requirements.txt pyproject.toml
+	@$(PY) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; this is " + sys.version.split()[0] + ". Try: make PY=python3.12")'
+	@test -x $(BIN)/python || echo "making $(VENV) with $(if $(UV),uv,venv and pip; about a minute)"
+	@test -x $(BIN)/python || $(if $(UV),$(UV) venv -q --python "$$(command -v $(PY))" $(VENV),$(PY) -m venv $(VENV))
+	@$(if $(UV),true,$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip -q)
+	@$(INSTALL) --no-deps --require-hashes -r requirements.txt
+	@$(INSTALL) --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: $(STAMP) ## the tour: runs notebooks/01_tour.ipynb and writes a report
+	@$(BIN)/python notebooks/run_tour.py notebooks/01_tour.ipynb --report $(BUILD)/01_tour.html
+
+outputs: $(STAMP) ## run the notebooks and store their outputs in them, for the tests to compare with
+	@for notebook in notebooks/*.ipynb; do $(BIN)/python notebooks/run_tour.py $$notebook --store || exit 1; done
+
+test: $(STAMP) ## every test there is
+	$(PYTEST)
+
+check: $(STAMP) ## format, lint, types, import contract, quick tests
+	$(BIN)/ruff format --check -q .
+	$(BIN)/ruff check -q .
+	$(BIN)/mypy
+	PYTHONPATH=.:kernel_ext:widgets $(BIN)/lint-imports --no-logo
+	$(PYTEST) -m "not slow and not services and not browser"
+
+lab: $(STAMP) ## JupyterLab on the notebooks
+	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks
+
+bench: $(STAMP) ## how fast, as ratios
+	@$(BIN)/python -m bench.run
+
+format: $(STAMP) ## put the code into shape
+	$(BIN)/ruff format -q .
+	$(BIN)/ruff check -q --fix-only .
+
+requirements: ## pin again what pyproject.toml asks for (needs uv)
+	uv pip compile -q pyproject.toml --all-extras --group weights --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-header $(if $(UPGRADE),--upgrade) -o requirements.txt
+
+clean: ## remove what was built; the environment stays
+	rm -rf $(BUILD) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache notebooks/.jammi
+	find jammi_lab kernel_ext widgets tests bench notebooks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""How fast, as ratios: `make bench`."""

@@ -1,0 +1,105 @@
+"""Workspaces of a given size, made for measuring."""
+
+from pathlib import Path
+
+import duckdb
+import numpy as np
+from numpy.typing import NDArray
+
+import jammi_lab as jl
+from jammi_lab.canonical import digest_of
+from jammi_lab.catalog import Catalog
+from jammi_lab.clock import SystemClock
+from jammi_lab.names import physical_name
+from jammi_lab.tenancy import TenantScope
+from jammi_lab.values.anchors import Anchor, AnchorKind, Input, InputKind
+from jammi_lab.values.records import RecipeRecord, TableKind, TableRecord, TableStatus
+
+ROWS = "SELECT i AS id, (i * 7919) % 1000 AS grp, random() AS x, 'row ' || (i % 5000) AS label FROM range($n) AS t(i)"
+
+
+def workspace_with_rows(folder: Path, tables: int) -> Path:
+    """A workspace whose catalog holds that many ready tables in chains of ten, without files: what opening has to do with them is nothing."""
+    jl.open(folder).close()
+    clock = SystemClock()
+    with Catalog(folder / "catalog.sqlite3", scope=TenantScope(), clock=clock) as catalog:
+        writer = catalog.writers.register()
+        with catalog.transaction():
+            for number in range(tables):
+                _publish(catalog, clock, writer, number)
+        catalog.writers.retire(writer)
+    return folder
+
+
+def _publish(catalog: Catalog, clock: SystemClock, writer: str, number: int) -> None:
+    parent = Input(InputKind.RESULT, f"t{number - 1}", columns=("a",)) if number % 10 else Input(InputKind.SOURCE, "papers", columns=("a",))
+    kind = AnchorKind.RESULT_DIGEST if number % 10 else AnchorKind.SOURCE_VERSION
+    anchor = Anchor(parent, kind, digest_of({"state": number}), "made for measuring")
+    descriptor = {"producer": "sql", "statement": f"SELECT a + {number} AS a FROM {parent.label}", "revision": 1}
+    definition = digest_of(descriptor)
+    name = physical_name(parent.label, "sql", None, clock)
+    catalog.recipes.put(
+        RecipeRecord(
+            name=f"t{number}", kind=TableKind.SQL, descriptor=descriptor, environment={}, definition_hash=definition, inputs=[parent.identity]
+        )
+    )
+    begun = catalog.publish.begin(
+        TableRecord(
+            table_name=name,
+            kind=TableKind.SQL,
+            status=TableStatus.BUILDING,
+            recipe=f"t{number}",
+            version=0,
+            writer_id=writer,
+            definition_hash=definition,
+            path=f"results/_global/{name}.parquet",
+            row_count=1,
+            anchors=[anchor],
+        )
+    )
+    catalog.publish.ready(begun, b"{}")
+
+
+def workspace_of_files(folder: Path, tables: int, per_file: int = 20) -> Path:
+    """A workspace of that many small result tables, really made, from CSV files that `per_file` of them share."""
+    data = folder.with_name(folder.name + "-data")
+    data.mkdir(parents=True)
+    with jl.open(folder) as ws:
+        for number in range(tables):
+            source = f"s{number // per_file}"
+            if number % per_file == 0:
+                (data / f"{source}.csv").write_text("a,b\n" + "".join(f"{i},{i * number}\n" for i in range(50)))
+                ws.sources.add(source, str(data / f"{source}.csv"))
+            ws.materialize(f"t{number}", f"SELECT a, b + {number} AS b FROM {source} WHERE a < 10")
+    return folder
+
+
+def parquet_of_rows(path: Path, rows: int) -> Path:
+    """A Parquet file with an id, a group, a number and a label per row."""
+    return _write(path, rows, "FORMAT parquet, COMPRESSION zstd")
+
+
+def csv_of_rows(path: Path, rows: int) -> Path:
+    """The same as CSV."""
+    return _write(path, rows, "FORMAT csv, HEADER")
+
+
+def _write(path: Path, rows: int, form: str) -> Path:
+    with duckdb.connect() as con:
+        con.execute(f"COPY ({ROWS}) TO '{path}' ({form})", {"n": rows})
+    return path
+
+
+def parquet_of_texts(path: Path, rows: int, edited: int = 0) -> Path:
+    """A Parquet file with an id and a short text per row, all different; the first `edited` ones say something else."""
+    text = "CASE WHEN i < $edited THEN 'edited ' ELSE '' END || 'note ' || i || ' on topic ' || (i * 7919) % 1000 || ' and its neighbours'"
+    with duckdb.connect() as con:
+        con.execute(f"COPY (SELECT i AS id, {text} AS text FROM range($n) AS t(i)) TO '{path}' (FORMAT parquet)", {"n": rows, "edited": edited})
+    return path
+
+
+def vectors(rows: int, dimensions: int = 384) -> NDArray[np.float32]:
+    """Random directions of unit length."""
+    made = np.random.default_rng(0).standard_normal((rows, dimensions), np.float32)
+    made /= np.linalg.norm(made, axis=1, keepdims=True)
+    return made

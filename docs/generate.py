@@ -1,0 +1,385 @@
+"""Writes the parts of the pages that come from the code: `python docs/generate.py`, or `--check` to fail when a page is behind.
+
+A part stands between `<!-- generated: WHAT … -->` and `<!-- end -->`; what is outside is written by hand and stays as it is.
+"""
+
+import ast
+import functools
+import inspect
+import re
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+DOCS = Path(__file__).resolve().parent
+ROOT = DOCS.parent
+WIDTH = 120
+_PART = re.compile(r"(<!-- generated: ([^>]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+HOMES = {
+    "Workspace": "jammi_lab/workspace.py",
+    "jl": "jammi_lab/workspace.py",
+    "Sources": "jammi_lab/registered.py",
+    "Source": "jammi_lab/registered.py",
+    "Column": "jammi_lab/registered.py",
+    "Result": "jammi_lab/result.py",
+    "ResultTable": "jammi_lab/handles.py",
+    "Recipes": "jammi_lab/recipes.py",
+    "Recipe": "jammi_lab/recipes.py",
+    "CheckReport": "jammi_lab/store/reports.py",
+    "RebuildReport": "jammi_lab/store/reports.py",
+    "Diff": "jammi_lab/versions.py",
+    "Status": "jammi_lab/sensing/reports.py",
+    "StatusRow": "jammi_lab/sensing/reports.py",
+    "Plan": "jammi_lab/sensing/reports.py",
+    "RunReport": "jammi_lab/sensing/reports.py",
+    "Lineage": "jammi_lab/sensing/lineage.py",
+    "Node": "jammi_lab/sensing/lineage.py",
+    "Settings": "jammi_lab/config.py",
+    "Step": "jammi_lab/values/records.py",
+    "RunStep": "jammi_lab/values/records.py",
+    "Edge": "jammi_lab/values/records.py",
+    "Progress": "jammi_lab/values/records.py",
+    "RecoveryReport": "jammi_lab/values/records.py",
+    "Input": "jammi_lab/values/anchors.py",
+    "Anchor": "jammi_lab/values/anchors.py",
+    "Manifest": "jammi_lab/values/manifest.py",
+    "Artifact": "jammi_lab/values/manifest.py",
+    "Leaf": "jammi_lab/values/manifest.py",
+    **dict.fromkeys(
+        "Fresh PossiblyStale Stale Undecidable MissingManifest Damaged DefinitionChanged InputAdvanced InputVanished Cause"
+        " Match Mismatch MatchWithUnpinnedInputs MissingBytes".split(),
+        "jammi_lab/values/verdicts.py",
+    ),
+}
+"""Where the classes of the pages live."""
+
+SAID: dict[str, dict[str, str]] = {
+    "Result": {"limit": "how many rows its form shows; the Result itself is whole"},
+    "ResultTable": {"outcome": "`computed` or `reused`, when a call has just given it"},
+    "Lineage": {"nodes": "the things in it, parents before children", "edges": "what derives from what"},
+    "RunReport": {"steps": "each step as it went", "deviations": "what moved meanwhile, as sentences"},
+    "Workspace": {
+        "path": "the folder, as it was given",
+        "settings": "its settings",
+        "recovery": "what opening it settled",
+        "sources": "its sources",
+    },
+    "StatusRow": {"name": "the recipe", "verdict": "its verdict", "rows": "rows of that version", "bytes": "size of its file"},
+    "Step": {"name": "the recipe"},
+    "RunStep": {
+        "name": "the recipe",
+        "seconds": "how long it took",
+        "rows": "rows of the table",
+        "table_name": "its physical name",
+        "error": "why it was not computed",
+    },
+    "Edge": {"input": "what was read", "derived": "what was made from it", "kind": "by what the input's state is named"},
+    "RecoveryReport": {
+        "promoted": "whole tables of a dead kernel, made ready",
+        "failed": "unfinished tables of a dead kernel, removed",
+        "healed": "tables that got a lost manifest back",
+        "quarantined": "tables whose bytes nothing vouches for, put aside",
+        "reaped": "removals of a dead kernel, completed",
+        "spared": "tables that a living kernel is building or removing",
+        "missing": "ready tables whose bytes are gone",
+    },
+}
+"""What the code says of an attribute only by its name."""
+
+TYPES = {
+    "Workspace.path": "str",
+    "Workspace.settings": "Settings",
+    "Workspace.sources": "Sources",
+    "Workspace.recovery": "RecoveryReport",
+    "Result.inputs": "list[Input]",
+    "Result.limit": "int",
+    "Recipe.newest_version": "int | None",
+    "ResultTable.outcome": "str",
+    "Plan.left_out": "list[str]",
+    "Diff.title": "str",
+    "Diff.added": "pa.Table",
+    "Diff.removed": "pa.Table",
+    "Diff.changed": "pa.Table",
+    "Diff.before": "pa.Table",
+    "RunReport.steps": "list[RunStep]",
+    "RunReport.deviations": "list[str]",
+    "Lineage.nodes": "list[Node]",
+    "Lineage.edges": "list[Edge]",
+}
+"""Types that the code leaves to be inferred."""
+
+SETTINGS = {
+    "engine.threads": "Threads of a statement; 0: as many as there are cores.",
+    "engine.memory_limit": "Memory of all statements together, as `4GB` or `80%`; empty: the engine's own choice, 80 % of the machine.",
+    "engine.temp_quota": "Disk space for what does not fit into memory, as `20GB`; empty: the engine's own choice.",
+    "engine.timezone": "The zone of timestamps with time zone and of `current_date`. Part of every SQL definition.",
+    "vectors.exact_max_rows": "Without effect in this release.",
+    "look.timeout_seconds": "What has not answered a look by then is undecidable in it.",
+    "look.racy_seconds": "A file changed less than this before it was seen is hashed again at the next look, whatever its stat says.",
+    "look.scan_rows": "Without effect in this release: what can be read now is bounded by bytes.",
+    "look.scan_bytes": "How many bytes of one input a badge or `status()` reads; beyond, it is undecidable there. Deep looks know no bound.",
+    "flight.wait_seconds": "How long to wait for another kernel that computes the same, before computing it here too.",
+    "cells.traceback": "`short`: an error in a cell is at most five lines, and `%tb` shows the stack; `full`: the stack at once.",
+    "cells.limit": "Rows that a cell shows.",
+}
+
+
+# -- reading the code ----------------------------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def _module(path: str) -> ast.Module:
+    return ast.parse((ROOT / path).read_text(encoding="utf-8"))
+
+
+@functools.cache
+def _class(name: str) -> ast.ClassDef:
+    return next(node for node in ast.walk(_module(HOMES[name])) if isinstance(node, ast.ClassDef) and node.name == name)
+
+
+def members(name: str) -> dict[str, ast.AST]:
+    """The public methods and attributes of a class, in the order of the code; of `jl` the functions of the package."""
+    if name == "jl":
+        tops = [*_module("jammi_lab/workspace.py").body, *_module("jammi_lab/__init__.py").body]
+        return {n.name: n for n in tops if isinstance(n, ast.FunctionDef) and n.name in ("open", "get_workspace")}
+    found: dict[str, ast.AST] = {}
+    for base in _bases(_class(name)):
+        found |= _own(base)
+    return found | _own(_class(name))
+
+
+def _bases(node: ast.ClassDef) -> list[ast.ClassDef]:
+    """The classes of the top that a class is built on; protocols only repeat what it has."""
+    names = [b.id for b in node.bases if isinstance(b, ast.Name)]
+    tops = [c for file in sorted((ROOT / "jammi_lab").glob("*.py")) for c in _module(f"jammi_lab/{file.name}").body if isinstance(c, ast.ClassDef)]
+    found = [c for c in tops if c.name in names and not any(isinstance(b, ast.Name) and b.id == "Protocol" for b in c.bases)]
+    return [each for c in found for each in (*_bases(c), c)]
+
+
+def _own(described: ast.ClassDef) -> dict[str, ast.AST]:
+    found: dict[str, ast.AST] = {}
+    for node in described.body:
+        if isinstance(node, ast.FunctionDef) and node.name == "__init__":
+            found.update(_assigned(node))
+        elif isinstance(node, ast.FunctionDef) and (not node.name.startswith("_") or node.name in DUNDERS):
+            found[node.name] = node
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and not node.target.id.startswith("_"):
+            found[node.target.id] = node
+    return found
+
+
+DUNDERS = {"__getitem__": "[…]", "__contains__": "in", "__iter__": "iter", "__len__": "len"}
+"""What people write for the methods that Python calls for them."""
+
+
+def _assigned(init: ast.FunctionDef) -> Iterator[tuple[str, ast.AST]]:
+    for statement in ast.walk(init):
+        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target] if isinstance(statement, ast.AnnAssign) else []
+        for target in targets:
+            for each in target.elts if isinstance(target, ast.Tuple) else [target]:
+                if isinstance(each, ast.Attribute) and not each.attr.startswith("_"):
+                    yield each.attr, statement
+
+
+def _told(owner: str, name: str, node: ast.AST) -> str:
+    """What the code says of a member: its docstring, or the string under it."""
+    if isinstance(node, ast.FunctionDef) and (said := ast.get_docstring(node)):
+        return said
+    for body in (n.body for n in ast.walk(_class(owner)) if isinstance(n, ast.ClassDef | ast.FunctionDef)):
+        for at, statement in enumerate(body[:-1]):
+            under = body[at + 1]
+            if statement is node and isinstance(under, ast.Expr) and isinstance(under.value, ast.Constant):
+                return str(under.value.value)
+    return SAID[owner][name] if name in SAID.get(owner, {}) else ""
+
+
+def signature(node: ast.FunctionDef) -> str:
+    """How a function is called, with types, wrapped between its arguments."""
+    pieces = _arguments(node.args)
+    last = f") -> {_type_text(node.returns)}" if node.returns else ")"
+    lines, line = [], f"{node.name}("
+    for at, piece in enumerate(pieces):
+        said = piece + ("," if at + 1 < len(pieces) else last)
+        if len(line) + len(said) > WIDTH and line.strip():
+            lines.append(line.rstrip())
+            line = " " * (len(node.name) + 1)
+        line += said + " "
+    return "\n".join([*lines, (line if pieces else line + last).rstrip()])
+
+
+def _arguments(given: ast.arguments) -> list[str]:
+    """Each argument as it is written, `*` among them, without `self`."""
+    placed = [*given.posonlyargs, *given.args]
+    defaults = [None] * (len(placed) - len(given.defaults)) + list(given.defaults)
+    said = [_argument(arg, default) for arg, default in zip(placed, defaults, strict=True) if arg.arg != "self"]
+    said += ["*"] if given.kwonlyargs else []
+    said += [_argument(arg, default) for arg, default in zip(given.kwonlyargs, given.kw_defaults, strict=True)]
+    return said + ([f"**{_argument(given.kwarg, None)}"] if given.kwarg else [])
+
+
+def _argument(arg: ast.arg, default: ast.expr | None) -> str:
+    kind = f": {_type_text(arg.annotation)}" if arg.annotation else ""
+    return f"{arg.arg}{kind}" + (f" = {ast.unparse(default)}".replace("'", '"') if default else "")
+
+
+def _type_text(node: ast.expr) -> str:
+    """A type as people write it; one that stands in quotation marks for the code's own reasons loses them."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    return re.sub(r'"((?:pa|pl|pd)\.\w+|[A-Z]\w*)"', r"\1", ast.unparse(node).replace("'", '"'))
+
+
+def is_attribute(node: ast.AST) -> bool:
+    """Whether a member is read, not called."""
+    return not isinstance(node, ast.FunctionDef) or any(isinstance(d, ast.Name) and d.id == "property" for d in node.decorator_list)
+
+
+# -- the parts -----------------------------------------------------------------------------------------------------------------------------
+
+
+def part_members(owner: str, *names: str) -> str:
+    """Methods with signature and what they give, then attributes in a table."""
+    every = members(owner)
+    chosen = {name: every[name] for name in names} if names else every
+    methods = [node for node in chosen.values() if isinstance(node, ast.FunctionDef) and not is_attribute(node) and node.name not in DUNDERS]
+    said = [f"```text\n{signature(node)}\n```\n\n{_paragraphs(_told(owner, node.name, node))}" for node in methods]
+    attributes = [(name, node) for name, node in chosen.items() if is_attribute(node)]
+    if attributes:
+        rows = [f"| `{name}` | {_type(owner, name, node)} | {_line(_told(owner, name, node))} |" for name, node in attributes]
+        said.append("\n".join(["| attribute | type | what it is |", "|---|---|---|", *rows]))
+    return "\n\n".join(said)
+
+
+def _type(owner: str, name: str, node: ast.AST) -> str:
+    kind = node.returns if isinstance(node, ast.FunctionDef) else node.annotation if isinstance(node, ast.AnnAssign) else None
+    text = _type_text(kind) if kind is not None else TYPES.get(f"{owner}.{name}", "")
+    return f"`{_cell(text)}`" if text else ""
+
+
+def _line(text: str) -> str:
+    said = " ".join(text.split()).replace("|", r"\|")
+    return said[:1].lower() + said[1:].removesuffix(".") if not re.match(r"[A-Z]{2}", said) else said.removesuffix(".")
+
+
+def _paragraphs(text: str) -> str:
+    parts = [" ".join(part.split()) for part in text.split("\n\n")]
+    return "\n\n".join("\n".join(textwrap.wrap(part, WIDTH, break_long_words=False, break_on_hyphens=False)) for part in parts)
+
+
+def part_values(*names: str) -> str:
+    """Values with their fields: class, docstring, fields."""
+    rows = ["| value | says | fields |", "|---|---|---|"]
+    for name in names:
+        fields = [f"`{field}`: {_line(_told(name, field, node))}" for field, node in members(name).items()]
+        rows.append(f"| `jl.{name}` | {ast.get_docstring(_class(name))} | {'<br>'.join(fields)} |")
+    return "\n".join(rows)
+
+
+def part_keys(name: str) -> str:
+    """The fields of a stored value, one a line."""
+    return "\n".join(["| key | what it is |", "|---|---|", *(f"| `{k}` | {_line(_told(name, k, node))} |" for k, node in members(name).items())])
+
+
+def part_lines() -> str:
+    """All `%jammi` lines."""
+    from jammi_kernel_ext.arguments import VERBS
+
+    return "\n".join(["| line | does |", "|---|---|", *(f"| `{_cell(verb.usage)}` | {verb.help} |" for verb in VERBS)])
+
+
+def part_flags(verb: str) -> str:
+    """The usage and flags of one `%jammi` line, or of `%%jammi`."""
+    from jammi_kernel_ext.arguments import CELL, VERBS
+
+    found = CELL if verb == "%%jammi" else next(v for v in VERBS if v.name == verb)
+    usage = "\n".join(textwrap.wrap(found.usage, WIDTH, subsequent_indent=" " * 8, break_on_hyphens=False))
+    rows = []
+    for flag in found.flags:
+        takes = "|".join(flag.choices) or flag.takes
+        rows.append(f"| `{_cell(', '.join(flag.spelled) + (f' {takes}' if takes else '') + (' …' if flag.many else ''))}` | {flag.help} |")
+    return f"{found.help}\n\n```text\n{usage}\n```" + ("\n\n" + "\n".join(["| flag | does |", "|---|---|", *rows]) if rows else "")
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", r"\|")
+
+
+def part_error(*names: str) -> str:
+    """What an error says of itself: when it is raised, what else it is, what it carries."""
+    from jammi_lab import errors
+
+    said = []
+    for name in names:
+        cls = getattr(errors, name)
+        also = [b.__name__ for b in cls.__mro__ if b in (KeyError, ValueError)]
+        of = [b.__name__ for b in cls.__bases__ if b is not errors.JammiError and issubclass(b, errors.JammiError)]
+        carries = [p for p in inspect.signature(cls).parameters if p not in ("message", "hint", "near")]
+        facts = ([f"Is also a {' and a '.join(f'`{each}`' for each in [*of, *also])}."] if of or also else []) + (
+            [f"Carries {', '.join(f'`{c}`' for c in carries)}."] if carries else []
+        )
+        told = " ".join([cls.__doc__, *facts])
+        said.append(f"- `{name}`: {told}" if len(names) > 1 else told)
+    return "\n".join(said)
+
+
+def part_tree() -> str:
+    """The tree of errors as the code draws it."""
+    from jammi_lab import errors
+
+    drawn = re.search(r"^    JammiError\n.*?(?=\n\n)", errors.__doc__ or "", re.MULTILINE | re.DOTALL)
+    return f"```text\n{textwrap.dedent(drawn[0] if drawn else '')}\n```"
+
+
+def part_settings() -> str:
+    """Every setting with its default, its variable of the environment, and what it means."""
+    from jammi_lab.config import DEFAULTS
+
+    rows = ["| setting | default | in the environment | meaning |", "|---|---|---|---|"]
+    for key, default in DEFAULTS.items():
+        shown = f"`{default:_}`".replace("_", " ") if isinstance(default, int) else f"`{default}`" if default != "" else "empty"
+        rows.append(f"| `{key}` | {shown} | `JAMMI_{key.upper().replace('.', '__')}` | {SETTINGS[key]} |")
+    return "\n".join(rows)
+
+
+PARTS: dict[str, Callable[..., str]] = {
+    "members": part_members,
+    "values": part_values,
+    "keys": part_keys,
+    "lines": part_lines,
+    "flags": part_flags,
+    "error": part_error,
+    "errors": part_error,
+    "tree": part_tree,
+    "settings": part_settings,
+}
+
+
+def written(text: str) -> str:
+    """A page with its generated parts as they are to be."""
+
+    def part(match: re.Match[str]) -> str:
+        what, *words = match[2].split()
+        return f"{match[1]}\n{PARTS[what](*words)}\n\n{match[3]}"
+
+    return _PART.sub(part, text)
+
+
+def main(arguments: list[str]) -> int:
+    """Write the pages, or with `--check` only say which are behind."""
+    sys.path[:0] = [str(ROOT), str(ROOT / "kernel_ext")]
+    behind = []
+    for page in sorted(DOCS.rglob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        if (new := written(text)) != text:
+            behind.append(page)
+            if "--check" not in arguments:
+                page.write_text(new, encoding="utf-8")
+    for page in behind:
+        sys.stdout.write(f"{page.relative_to(ROOT)} {'is behind the code' if '--check' in arguments else 'written'}\n")
+    return int(bool(behind) and "--check" in arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,187 @@
+"""jammi_lab: derived tables that know what they were made from, whether it is still true, and how to become true again.
+
+    import jammi_lab as jl
+
+    ws = jl.open("lab")
+    ws.sources.add("papers", "papers.csv")
+    ws.materialize("venues", "SELECT venue, count(*) AS n FROM papers GROUP BY venue")
+    ws.status()
+
+Importing this loads nothing heavy; the engine comes with the first `open`.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jammi_lab.errors import (
+        AmbiguousMatch,
+        CatalogTooNew,
+        DependencyCycle,
+        DuplicateKey,
+        DuplicateTable,
+        ExtensionMissing,
+        ForkedWorkspace,
+        InvalidArgument,
+        JammiError,
+        LostOwnership,
+        ManifestUnsupported,
+        ModelNotFound,
+        ModelReferenced,
+        NameInvalid,
+        NameTooLong,
+        NoTenantBinding,
+        NotRecomputable,
+        ParameterMissing,
+        PartialDeletionFailure,
+        ResourceExhausted,
+        RowNotFound,
+        SchemaMismatch,
+        SecretMissing,
+        SessionClosed,
+        SourceExists,
+        SourceNotFound,
+        SourceUnavailable,
+        SqlError,
+        StatementNotAllowed,
+        TableDamaged,
+        TableNotFound,
+        TenantForbidden,
+        TopicNotFound,
+        UnknownTable,
+        VersionConflict,
+        WorkspaceNotFound,
+        WorkspaceReadOnly,
+    )
+    from jammi_lab.handles import ResultTable
+    from jammi_lab.result import Result
+    from jammi_lab.store.reports import CheckReport, RebuildReport
+    from jammi_lab.values.anchors import Anchor, Input
+    from jammi_lab.values.records import Progress, RecoveryReport
+    from jammi_lab.values.verdicts import (
+        Cause,
+        Damaged,
+        DefinitionChanged,
+        Fresh,
+        InputAdvanced,
+        InputVanished,
+        Match,
+        MatchWithUnpinnedInputs,
+        Mismatch,
+        MissingBytes,
+        MissingManifest,
+        PossiblyStale,
+        Stale,
+        Undecidable,
+    )
+    from jammi_lab.versions import Diff, rebuild
+    from jammi_lab.workspace import Workspace, open  # noqa: A004  the field's name for it
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AmbiguousMatch",
+    "Anchor",
+    "CatalogTooNew",
+    "Cause",
+    "CheckReport",
+    "Damaged",
+    "DefinitionChanged",
+    "DependencyCycle",
+    "Diff",
+    "DuplicateKey",
+    "DuplicateTable",
+    "ExtensionMissing",
+    "ForkedWorkspace",
+    "Fresh",
+    "Input",
+    "InputAdvanced",
+    "InputVanished",
+    "InvalidArgument",
+    "JammiError",
+    "LostOwnership",
+    "ManifestUnsupported",
+    "Match",
+    "MatchWithUnpinnedInputs",
+    "Mismatch",
+    "MissingBytes",
+    "MissingManifest",
+    "ModelNotFound",
+    "ModelReferenced",
+    "NameInvalid",
+    "NameTooLong",
+    "NoTenantBinding",
+    "NotRecomputable",
+    "ParameterMissing",
+    "PartialDeletionFailure",
+    "PossiblyStale",
+    "Progress",
+    "RebuildReport",
+    "RecoveryReport",
+    "ResourceExhausted",
+    "Result",
+    "ResultTable",
+    "RowNotFound",
+    "SchemaMismatch",
+    "SecretMissing",
+    "SessionClosed",
+    "SourceExists",
+    "SourceNotFound",
+    "SourceUnavailable",
+    "SqlError",
+    "Stale",
+    "StatementNotAllowed",
+    "TableDamaged",
+    "TableNotFound",
+    "TenantForbidden",
+    "TopicNotFound",
+    "Undecidable",
+    "UnknownTable",
+    "VersionConflict",
+    "Workspace",
+    "WorkspaceNotFound",
+    "WorkspaceReadOnly",
+    "get_workspace",
+    "open",
+    "rebuild",
+    "widgets",
+]
+
+_HOMES = ("errors", "values.verdicts", "values.anchors", "values.records", "store.reports", "versions", "result", "handles", "workspace")
+"""Where the names live, light modules first."""
+
+
+def __getattr__(name: str) -> Any:
+    if name == "widgets":
+        return importlib.import_module("jammi_widgets")
+    if name in __all__:
+        for home in _HOMES:
+            module = importlib.import_module(f"jammi_lab.{home}")
+            if name in vars(module):
+                return vars(module)[name]
+    raise AttributeError(f"module 'jammi_lab' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]
+
+
+def _surface() -> Any:
+    """The notebook surface, reached by name: a written import would let the engine see Jupyter."""
+    return importlib.import_module("jammi_kernel_ext")
+
+
+def load_ipython_extension(ip: Any) -> None:
+    """`%load_ext jammi_lab`."""
+    _surface().load_ipython_extension(ip)
+
+
+def unload_ipython_extension(ip: Any) -> None:
+    """`%unload_ext jammi_lab`."""
+    _surface().unload_ipython_extension(ip)
+
+
+def get_workspace() -> "Workspace":
+    """The workspace that the cells of this notebook use; opened on first use."""
+    workspace: Workspace = _surface().get_workspace()
+    return workspace

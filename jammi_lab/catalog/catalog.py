@@ -1,0 +1,79 @@
+"""The catalog as the rooms above hold it: one object whose parts share one database and one scope."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+from jammi_lab.catalog.backup import backup
+from jammi_lab.catalog.database import Database
+from jammi_lab.catalog.dialects import Sqlite
+from jammi_lab.catalog.lineage import Lineage
+from jammi_lab.catalog.memo import Memo, Meta
+from jammi_lab.catalog.migrations import migrate
+from jammi_lab.catalog.models import Models
+from jammi_lab.catalog.publish import Publish
+from jammi_lab.catalog.recipes import Recipes
+from jammi_lab.catalog.scope import Scope
+from jammi_lab.catalog.sources import Sources
+from jammi_lab.catalog.tables import Tables
+from jammi_lab.catalog.writers import Writers
+from jammi_lab.clock import Clock, rfc3339
+from jammi_lab.storage.files import make_folder
+from jammi_lab.tenancy import TenantScope
+
+
+class Catalog:
+    """What a workspace knows. `path` is the SQLite file; the writers' locks are beside it in `writers/`.
+
+    Raises WorkspaceNotFound, WorkspaceReadOnly, CatalogTooNew, TableDamaged, InvalidArgument (network filesystem) when it is opened.
+    """
+
+    def __init__(self, path: Path, *, scope: TenantScope, clock: Clock, read_only: bool = False, create: bool = True) -> None:
+        self.path = path
+        self.read_only = read_only
+        self.scope = Scope(scope)
+        if create and not read_only:
+            make_folder(path.parent)
+        self.database = Database(Sqlite(path, read_only=read_only, create=create), read_only=read_only)
+        try:
+            migrate(self.database, rfc3339(clock.now_ns()))
+        except BaseException:
+            self.database.close()
+            raise
+        self.tables = Tables(self.database, self.scope)
+        self.publish = Publish(self.database, self.scope, self.tables, clock)
+        self.recipes = Recipes(self.database, self.scope, clock)
+        self.sources = Sources(self.database, self.scope, clock)
+        self.models = Models(self.database, self.scope, clock)
+        self.lineage = Lineage(self.database, self.scope)
+        self.memo = Memo(self.database)
+        self.meta = Meta(self.database)
+        self.writers = Writers(self.database, path.parent / "writers", clock)
+
+    @contextlib.contextmanager
+    def everyone(self) -> Iterator[None]:
+        """See and change the rows of all tenants for one block, in this context only: for recovery, check and rebuild."""
+        with self.scope.everyone():
+            yield
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """One transaction around several changes: all of them or none, durable when the block ends."""
+        with self.database.write():
+            yield
+
+    def backup(self, target: Path) -> None:
+        """A copy of the whole catalog, as it is at one moment, in one SQLite file. InvalidArgument, ResourceExhausted."""
+        backup(self.database, self.path, target)
+
+    def close(self) -> None:
+        """Close every connection. Writers' locks that are still held are let go without retiring the writer. Closing twice is fine."""
+        self.writers.close()
+        self.database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,154 @@
+"""One database, one kept connection per thread, one way to run a transaction.
+
+`write()` takes the write lock at once and commits durably at the end of its block; `read()` sees one snapshot. Both may be nested in one thread: the
+inner block joins the outer transaction. A process that got here by a fork is refused.
+"""
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator
+
+import sqlalchemy as sa
+
+from jammi_lab.catalog.dialects import Dialect, damaged
+from jammi_lab.errors import ForkedWorkspace, SessionClosed, WorkspaceReadOnly
+from jammi_lab.storage.files import fault_point
+
+
+class _Handle:
+    """The connection of one thread."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self.connection = connection
+        self.thread = threading.current_thread()
+        self.lock = threading.RLock()
+        self.writing: bool | None = None  # of the running transaction; None when there is none
+
+
+class Database:
+    """Transactions on one catalog. Close it; nothing else ends its connections for certain."""
+
+    def __init__(self, dialect: Dialect, *, read_only: bool = False) -> None:
+        self.dialect = dialect
+        self.read_only = read_only
+        self._engine = dialect.engine()
+        self._pid = os.getpid()
+        self._mine = threading.local()
+        self._handles: list[_Handle] = []
+        self._guard = threading.Lock()
+        self._closed = False
+
+    @property
+    def label(self) -> str:
+        """What people call this catalog."""
+        return self.dialect.label
+
+    @property
+    def existed(self) -> bool:
+        """Whether it was there before it was opened."""
+        return self.dialect.existed
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        """A transaction that holds the write lock from its start and is durable when the block ends; an exception takes it back.
+
+        Raises WorkspaceReadOnly, VersionConflict (locked too long), ResourceExhausted (disk full), TableDamaged, ForkedWorkspace, SessionClosed.
+        """
+        if self.read_only:
+            raise WorkspaceReadOnly(
+                "The workspace was opened with read_only=True; nothing was changed.", hint="Open it without read_only to change it."
+            )
+        with self._transaction(writing=True) as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """A transaction that sees one state of the catalog, also of what this thread's open `write` has done. Same errors."""
+        with self._transaction(writing=False) as connection:
+            yield connection
+
+    def has_table(self, name: str) -> bool:
+        """Whether the database holds a table of that name."""
+        with self.read() as tx:
+            return sa.inspect(tx).has_table(name)
+
+    def close(self) -> None:
+        """Close every connection, after the transactions that run; closing twice is fine. In a forked child nothing is touched."""
+        if os.getpid() != self._pid:
+            return
+        with self._guard:
+            self._closed = True
+            handles, self._handles = self._handles, []
+        for handle in handles:
+            with handle.lock:
+                handle.connection.close()
+        self._engine.dispose()
+
+    @contextlib.contextmanager
+    def _transaction(self, *, writing: bool) -> Iterator[sa.Connection]:
+        handle = self._handle()
+        with handle.lock:
+            if handle.writing is not None:
+                if writing and not handle.writing:
+                    raise RuntimeError("a write cannot begin inside a read: begin with write()")
+                yield handle.connection
+                return
+            connection = handle.connection
+            if connection.closed:
+                raise self._over()
+            connection.info["begin"] = self.dialect.begin(writing=writing)
+            with self._explained():
+                if (left := connection.get_transaction()) is not None:
+                    left.close()  # its BEGIN failed, or an interrupt fell between the two lines below
+                transaction = connection.begin()
+                handle.writing = writing
+                try:
+                    yield connection
+                    if writing:
+                        fault_point("catalog:before-commit")
+                        transaction.commit()
+                        fault_point("catalog:after-commit")
+                finally:
+                    handle.writing = None
+                    if connection.in_transaction():
+                        connection.rollback()
+                    self.dialect.reset(connection)
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except sa.exc.DBAPIError as error:
+            typed = self.dialect.explain(error)
+            if typed is None:
+                raise
+            raise typed from None
+        except UnicodeDecodeError:
+            raise damaged(self.label) from None
+
+    def _handle(self) -> _Handle:
+        if os.getpid() != self._pid:
+            raise ForkedWorkspace(
+                "This workspace was opened before the process forked and cannot be used in the child.",
+                hint="Open it again in the child: jammi_lab.open(path).",
+            )
+        if self._closed:
+            raise self._over()
+        handle: _Handle | None = getattr(self._mine, "handle", None)
+        if handle is None:
+            with self._explained():
+                handle = _Handle(self._engine.connect())
+            with self._guard:
+                if self._closed:
+                    handle.connection.close()
+                    raise self._over()
+                ended = [h for h in self._handles if not h.thread.is_alive()]
+                self._handles = [h for h in self._handles if h.thread.is_alive()] + [handle]
+            for old in ended:
+                old.connection.close()
+            self._mine.handle = handle
+        return handle
+
+    def _over(self) -> SessionClosed:
+        return SessionClosed("The workspace is closed.", hint="Open it again: jammi_lab.open(path).")

@@ -1,0 +1,206 @@
+"""What differs from one database to another: how a connection is opened, how a transaction begins, what its errors mean.
+
+SQLite is set up so that an acknowledged commit is on disk (WAL, synchronous=FULL), that a transaction which will write takes its lock at BEGIN, so
+that it never fails half-way for having read too early, and that deleted values do not stay in the file (secure_delete).
+"""
+
+import os
+import re
+import sqlite3
+import urllib.parse
+from pathlib import Path
+from typing import Any, Protocol
+
+import sqlalchemy as sa
+from sqlalchemy.pool import NullPool
+
+from jammi_lab.errors import (
+    InvalidArgument,
+    JammiError,
+    ResourceExhausted,
+    SourceUnavailable,
+    TableDamaged,
+    VersionConflict,
+    WorkspaceNotFound,
+    WorkspaceReadOnly,
+)
+
+LOCK_SECONDS = 30
+_NETWORK = re.compile(
+    r"nfs\d?|cifs|smb\d?|smbfs|ncpfs|afs|9p|ceph|lustre|glusterfs|davfs"
+    r"|fuse\.(sshfs|s3fs|gcsfuse|glusterfs|rclone|goofys|blobfuse2?|ceph.*|davfs2?|curlftpfs)"
+)
+_PRAGMAS = (
+    "synchronous=FULL",
+    "secure_delete=ON",
+    "foreign_keys=ON",
+    "trusted_schema=OFF",
+    "cell_size_check=ON",
+    "cache_size=-65536",  # a look reads every newest row; with SQLite's own 2 MB it reads them from the file again
+)
+
+
+class Dialect(Protocol):
+    """What `Database` needs to know about the database behind it."""
+
+    label: str
+    """What people call this catalog; free of credentials."""
+    existed: bool
+    """Whether it was there before it was opened."""
+
+    def engine(self) -> sa.Engine:
+        """An engine whose connections are ready to use; a connection's `info["begin"]` is the statement that begins its next transaction."""
+        ...
+
+    def begin(self, *, writing: bool) -> str:
+        """The statement that begins a transaction."""
+        ...
+
+    def reset(self, connection: sa.Connection) -> None:
+        """End a transaction that an interrupt or a failed commit left open in the driver, where SQLAlchemy does not see it."""
+        ...
+
+    def explain(self, error: sa.exc.DBAPIError) -> JammiError | None:
+        """The typed error that a driver's error amounts to; None when it is a defect of ours."""
+        ...
+
+
+class Sqlite:
+    """A catalog in one SQLite file on a local disk.
+
+    Raises WorkspaceNotFound when it is not there and not to be made, InvalidArgument on a network filesystem, whose locks SQLite's log cannot rely
+    on."""
+
+    def __init__(self, path: Path, *, read_only: bool, create: bool) -> None:
+        self.path = path
+        self.label = str(path)
+        self.read_only = read_only
+        self.existed = path.exists() and path.stat().st_size > 0
+        if not self.existed and (read_only or not create):
+            raise WorkspaceNotFound(
+                f"There is no catalog at {path}.", hint="jammi_lab.open(path) makes one; jammi_lab.rebuild(path) makes it from the manifests."
+            )
+        if kind := network_filesystem(path.parent):
+            raise InvalidArgument(
+                f"The catalog cannot be kept in {path.parent}: that is a network filesystem ({kind}), where kernels cannot share it safely.",
+                hint='Keep the catalog in PostgreSQL: jammi_lab.open(path, catalog="postgresql+psycopg://user@host/database").',
+            )
+        self._immutable, self._made = False, self.existed
+
+    def engine(self) -> sa.Engine:
+        engine = sa.create_engine("sqlite+pysqlite://", creator=self._connect, poolclass=NullPool, hide_parameters=True)
+
+        @sa.event.listens_for(engine, "begin")
+        def _begin(connection: sa.Connection) -> None:
+            self.reset(connection)
+            connection.exec_driver_sql(connection.info["begin"])
+
+        return engine
+
+    def reset(self, connection: sa.Connection) -> None:
+        raw = connection.connection.dbapi_connection
+        if isinstance(raw, sqlite3.Connection) and raw.in_transaction:
+            raw.rollback()
+
+    def begin(self, *, writing: bool) -> str:
+        return "BEGIN IMMEDIATE" if writing else "BEGIN"
+
+    def _connect(self) -> sqlite3.Connection:
+        if not self.read_only:
+            connection = self._open("rw" if self._made else "rwc")  # a file that is deleted meanwhile is not made anew, empty
+            _wal(connection)
+            self._made = True
+            return connection
+        if not self._immutable:
+            try:
+                return self._open("ro")
+            except sqlite3.OperationalError as error:
+                # in a folder that cannot be written to, the log's index cannot be made; without a log the file alone is the whole truth
+                if _code(error) not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY) or _has_content(Path(f"{self.path}-wal")):
+                    raise
+                self._immutable = True
+        return self._open("ro&immutable=1")
+
+    def _open(self, mode: str) -> sqlite3.Connection:
+        uri = f"file:{urllib.parse.quote(os.fspath(self.path.absolute()))}?mode={mode}"
+        connection = sqlite3.connect(uri, uri=True, timeout=LOCK_SECONDS, check_same_thread=False, isolation_level=None)
+        try:
+            for pragma in (f"busy_timeout={int(LOCK_SECONDS * 1000)}", *_PRAGMAS):
+                connection.execute("PRAGMA " + pragma)
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # only a read shows whether it can be read
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def explain(self, error: sa.exc.DBAPIError) -> JammiError | None:
+        code = _code(error.orig)
+        match code:
+            case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+                return VersionConflict(
+                    f"Another kernel kept the catalog {self.label} locked for {LOCK_SECONDS} seconds; nothing was changed.",
+                    hint="Try again when it is done.",
+                )
+            case sqlite3.SQLITE_FULL | sqlite3.SQLITE_NOMEM:
+                return ResourceExhausted(
+                    f"There is no space left for the catalog {self.label}; nothing was changed.", hint="Make room and try again."
+                )
+            case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
+                return damaged(self.label)
+            case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
+                return WorkspaceReadOnly(
+                    f"The catalog {self.label} cannot be written to.", hint="Open it with read_only=True, or as a user who may write."
+                )
+            case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_AUTH:
+                if self.path.parent.is_dir() and not self.read_only and not os.access(self.path.parent, os.W_OK):
+                    return WorkspaceReadOnly(
+                        f"The catalog {self.label} cannot be written to.", hint="Open it with read_only=True, or as a user who may write."
+                    )
+                return SourceUnavailable(f"The catalog {self.label} cannot be opened.", hint="See whether the folder is there and may be read.")
+            case sqlite3.SQLITE_IOERR:
+                return ResourceExhausted(f"The disk failed while the catalog {self.label} was in use; nothing was changed.", hint="See to the disk.")
+        return damaged(self.label) if "Could not decode" in str(error.orig) else None
+
+
+def damaged(label: str) -> TableDamaged:
+    """The error of a catalog that holds what nothing here wrote."""
+    return TableDamaged(
+        f"The catalog {label} is damaged.", hint="jammi_lab.rebuild(path) makes a new one from the manifests and keeps this one aside."
+    )
+
+
+def _wal(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA journal_mode=WAL")
+
+
+def _code(error: BaseException | None) -> int:
+    """The primary result code; sqlite3 gives the extended one."""
+    return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+
+
+def _has_content(path: Path) -> bool:
+    try:
+        return path.stat().st_size > 0
+    except FileNotFoundError:
+        return False
+
+
+def network_filesystem(folder: Path, mounts: str | None = None) -> str | None:
+    """The kind of the network filesystem that a folder lies on, None for a local one or where it cannot be told (no /proc).
+
+    From the mount table and not from statfs, which calls every FUSE filesystem the same, local ones too. `mounts` stands in for /proc/self/mounts.
+    """
+    if mounts is None:
+        try:
+            mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="surrogateescape")
+        except OSError:
+            return None
+    real, longest, kind = os.path.realpath(folder), -1, ""
+    for line in mounts.splitlines():
+        fields: list[Any] = line.split(" ")
+        if len(fields) < 3:
+            continue
+        point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), fields[1])
+        if len(point) >= longest and (real == point or real.startswith(point.rstrip("/") + "/")):
+            longest, kind = len(point), fields[2]
+    return kind if _NETWORK.fullmatch(kind) else None

@@ -1,0 +1,191 @@
+"""The tables of the catalog, as SQLAlchemy Core sees them.
+
+`migrations.py` holds the DDL that makes them; a test compares the two. `tenant_id` NULL means shared by all. Uniqueness "per tenant" is an index over
+`coalesce(tenant_id, '')`, because NULLs never collide; it reads the same on SQLite and PostgreSQL. `…_fold` columns hold `names.fold` of the name
+beside them, and every look-up by a person's spelling goes by the fold."""
+
+from typing import Any
+
+import sqlalchemy as sa
+
+metadata = sa.MetaData()
+
+
+def _text(name: str, *, null: bool = True) -> sa.Column[str]:
+    return sa.Column(name, sa.Text, nullable=null)
+
+
+def _number(name: str, *, null: bool = True) -> sa.Column[int]:
+    return sa.Column(name, sa.BigInteger, nullable=null)
+
+
+ledger = sa.Table(
+    "migrations", metadata, sa.Column("number", sa.BigInteger, primary_key=True), _text("name", null=False), _text("applied_at", null=False)
+)
+
+meta = sa.Table("meta", metadata, sa.Column("key", sa.Text, primary_key=True), _text("value", null=False))
+
+writers = sa.Table(
+    "writers",
+    metadata,
+    sa.Column("writer_id", sa.Text, primary_key=True),
+    _text("host", null=False),
+    _text("boot_id", null=False),
+    _number("pid", null=False),
+    _text("started_at", null=False),
+    _text("retired_at"),
+)
+
+observations = sa.Table("observations", metadata, sa.Column("key", sa.Text, primary_key=True), _text("body", null=False))
+
+sources = sa.Table(
+    "sources",
+    metadata,
+    _text("tenant_id"),
+    _text("name", null=False),
+    _text("name_fold", null=False),
+    _text("kind", null=False),
+    _text("location", null=False),
+    _text("options", null=False),
+    _text("anchor", null=False),
+    _text("tenant_column"),
+    _text("secret"),
+    _text("created_at", null=False),
+)
+
+recipes = sa.Table(
+    "recipes",
+    metadata,
+    _text("tenant_id"),
+    _text("name", null=False),
+    _text("name_fold", null=False),
+    _text("kind", null=False),
+    _text("descriptor", null=False),
+    _text("environment", null=False),
+    _text("definition_hash", null=False),
+    _text("inputs", null=False),
+    _text("created_at", null=False),
+    _text("updated_at", null=False),
+)
+
+counters = sa.Table(
+    "version_counters",
+    metadata,
+    _text("tenant_id"),
+    _text("recipe", null=False),
+    _text("recipe_fold", null=False),
+    _number("last", null=False),
+)
+"""The highest version number ever given: a number is not given twice, whatever was dropped since."""
+
+versions = sa.Table(
+    "versions",
+    metadata,
+    _text("tenant_id"),
+    _text("recipe", null=False),
+    _text("recipe_fold", null=False),
+    _number("version", null=False),
+    _text("table_name", null=False),
+    _text("created_at", null=False),
+    _number("pinned", null=False),
+    _text("note"),
+)
+
+result_tables = sa.Table(
+    "result_tables",
+    metadata,
+    sa.Column("table_name", sa.Text, primary_key=True),
+    _text("table_fold", null=False),
+    _text("tenant_id"),
+    _text("kind", null=False),
+    _text("status", null=False),
+    _text("writer_id", null=False),
+    _text("definition_hash"),
+    _number("row_count"),
+    _text("recipe", null=False),
+    _number("version", null=False),
+    _text("path", null=False),
+    _text("source_id"),
+    _text("model_id"),
+    _text("derived_from"),
+    _text("key_columns", null=False),
+    _number("dimensions"),
+    _number("bytes"),
+    _text("created_at", null=False),
+    _text("completed_at"),
+    sa.Column("seconds", sa.Double),
+    _text("columns", null=False),
+    _text("anchors", null=False),
+    _text("digest"),
+    _text("manifest_digest"),
+    _number("order_sensitive", null=False),
+    _number("flight", null=False),
+    _text("error"),
+)
+
+manifests = sa.Table("manifests", metadata, sa.Column("table_name", sa.Text, primary_key=True), _text("tenant_id"), _text("body", null=False))
+
+lineage = sa.Table(
+    "lineage",
+    metadata,
+    _text("tenant_id"),
+    _text("input", null=False),
+    _text("derived", null=False),
+    _text("kind", null=False),
+    _text("input_kind", null=False),
+    _text("input_table", null=False),
+    _number("input_physical", null=False),
+    _text("node_fold", null=False),
+    _text("node_tenant", null=False),
+)
+"""`derived` (a physical table) was anchored on `input` (as it was named). `node_fold` and `node_tenant` say which node that is: the fold of the
+recipe that a physical name (`input_physical` = 1) belongs to, else of the name, and whose it was when the table was made."""
+
+models = sa.Table(
+    "models",
+    metadata,
+    sa.Column("key", sa.Text, primary_key=True),
+    _text("tenant_id"),
+    _text("name", null=False),
+    _text("name_fold", null=False),
+    _number("version", null=False),
+    _text("type", null=False),
+    _text("backend", null=False),
+    _text("task", null=False),
+    _number("dimensions"),
+    _text("digest"),
+    _text("artifact"),
+    _text("artifact_digest"),
+    _text("base"),
+    _text("config"),
+    _text("status", null=False),
+    _text("created_at", null=False),
+)
+
+trainings = sa.Table(
+    "model_training",
+    metadata,
+    sa.Column("record_id", sa.Text, primary_key=True),
+    _text("tenant_id"),
+    _text("output", null=False),
+    _text("output_fold", null=False),
+    _text("base", null=False),
+    _text("created_at", null=False),
+)
+"""`output` is a model's name, `base` a model's key."""
+
+evaluations = sa.Table(
+    "model_evaluations",
+    metadata,
+    sa.Column("record_id", sa.Text, primary_key=True),
+    _text("tenant_id"),
+    _text("model", null=False),
+    _text("metrics", null=False),
+    _text("created_at", null=False),
+)
+"""`model` is a model's key."""
+
+
+def owner(table: Any) -> sa.ColumnElement[str]:
+    """Whose a row is as a text that compares: '' is shared. The expression that the unique indexes are built on."""
+    return sa.func.coalesce(table.c.tenant_id, sa.literal_column("''"), type_=sa.Text)

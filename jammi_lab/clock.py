@@ -1,0 +1,46 @@
+"""The one clock and the one source of ids; a test puts its own in their place."""
+
+import datetime
+import secrets
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """What time it is, and fresh random ids."""
+
+    def now_ns(self) -> int:
+        """Nanoseconds since the epoch, UTC."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds on a clock that is never set."""
+        ...
+
+    def token(self, digits: int) -> str:
+        """That many random hex digits."""
+        ...
+
+
+class SystemClock:
+    """The machine's clock; names made within one nanosecond still differ by their token."""
+
+    def now_ns(self) -> int:
+        return time.time_ns()
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def token(self, digits: int) -> str:
+        return secrets.token_hex((digits + 1) // 2)[:digits]
+
+
+def rfc3339(ns: int) -> str:
+    """A moment as RFC 3339 in UTC with microseconds: `2026-11-20T09:30:00.000001Z`; such texts sort by time."""
+    moment = datetime.datetime.fromtimestamp(ns // 1_000_000_000, datetime.UTC).replace(microsecond=ns % 1_000_000_000 // 1000)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def from_rfc3339(text: str) -> datetime.datetime:
+    """The moment that such a text names, with its zone."""
+    return datetime.datetime.fromisoformat(text)

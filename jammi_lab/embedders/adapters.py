@@ -1,0 +1,181 @@
+"""Encoders out of what people bring: an object of the protocol, a sentence-transformers model, a function."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from jammi_lab.canonical import digest_of
+from jammi_lab.embedders.base import Encoder, EncoderIdentity, check_encoder
+from jammi_lab.errors import InvalidArgument, SchemaMismatch
+
+_WIDTH_METHODS = ("get_embedding_dimension", "get_sentence_embedding_dimension")
+"""How sentence-transformers calls it, newest first."""
+_SETTINGS = ("max_seq_length", "truncate_dim", "default_prompt_name", "prompts")
+"""Attributes of a sentence-transformers model that change what comes out."""
+
+
+def as_encoder(obj: Any, *, name: str | None = None, version: str | None = None, dimensions: int | None = None) -> Encoder:
+    """The object as an encoder. InvalidArgument when it cannot be one, or when a function comes without name and version.
+
+    An object of the protocol is returned as it is; of a sentence-transformers model the weights tell the version, and the class of its
+    modules and its settings go into the identity; a function says its name and version here or in attributes of those names. `name`,
+    `version` and `dimensions` that are given win over what the object says.
+    """
+    encode = getattr(obj, "encode", None)
+    if callable(encode) and (width := _width_of(obj)) is not None:
+        return _sentence_transformer(obj, width, name, version)
+    if callable(encode) and all(hasattr(obj, n) for n in ("name", "version", "dimensions")):
+        if name is None and version is None and dimensions is None:
+            return check_encoder(obj)
+        own: EncoderIdentity | None = getattr(obj, "identity", None)
+        return _wrapped(encode, obj, name, version, dimensions, own if isinstance(own, EncoderIdentity) else None)
+    if callable(encode) or callable(obj):
+        return _wrapped(encode if callable(encode) else obj, obj, name, version, dimensions, None)
+    raise InvalidArgument(
+        f"A value of type {type(obj).__name__} is no encoder.",
+        hint='Give "minilm", "hashing", a registered name, an object with name, version, dimensions and encode(list of texts), or a function.',
+    )
+
+
+class FunctionEncoder:
+    """A function of a list of texts, with what an encoder says about itself."""
+
+    def __init__(self, encode: Callable[[list[str]], Any], identity: EncoderIdentity) -> None:
+        self._encode = encode
+        self.identity = identity
+        self.name, self.version, self.dimensions = identity.name, identity.version, identity.dimensions
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r}, version {self.version!r}, {self.dimensions} dimensions)"
+
+    def encode(self, texts: list[str], /) -> Any:
+        """What the function gives."""
+        return self._encode(texts)
+
+
+def _wrapped(
+    encode: Callable[[list[str]], Any], obj: Any, name: str | None, version: str | None, dimensions: int | None, own: EncoderIdentity | None
+) -> Encoder:
+    named = name or getattr(obj, "name", None)
+    versioned = version or getattr(obj, "version", None)
+    if not isinstance(named, str) or not isinstance(versioned, str):
+        missing = "name" if not isinstance(named, str) else "version"
+        raise InvalidArgument(
+            f"An encoder that is a function needs a {missing}.",
+            hint='Give name="…" and version="…", and another version whenever its vectors change.',
+        )
+    width = dimensions or getattr(obj, "dimensions", None) or _probe(encode, named)
+    if own is None:
+        identity = EncoderIdentity(name=named, version=versioned, dimensions=width)
+    else:
+        plain = {**own.to_dict(), "name": named, "version": versioned, "dimensions": width}
+        identity = EncoderIdentity(**plain)
+    return check_encoder(FunctionEncoder(encode, identity))
+
+
+def _probe(encode: Callable[[list[str]], Any], name: str) -> int:
+    """The width of what comes out for one text."""
+    try:
+        made = np.asarray(encode(["width"]))
+    except Exception as error:
+        raise SchemaMismatch(f"The model {name!r} failed on its first text: {type(error).__name__}.", column="vector") from error
+    if made.ndim != 2 or made.shape[0] != 1 or not made.shape[1]:
+        raise SchemaMismatch(
+            f"The model {name!r} gave an array of shape {made.shape} for one text.", column="vector", expected="(1, width)", actual=str(made.shape)
+        )
+    return int(made.shape[1])
+
+
+def _width_of(obj: Any) -> int | None:
+    for method in _WIDTH_METHODS:
+        ask = getattr(obj, method, None)
+        if callable(ask):
+            width = ask()
+            return width if isinstance(width, int) else None
+    return None
+
+
+def _sentence_transformer(obj: Any, width: int, name: str | None, version: str | None) -> Encoder:
+    weights = _weights_of(obj)
+    if version is None and weights is None:
+        raise InvalidArgument(
+            f"The model shows no weights (a {type(obj).__name__} without state_dict), so it needs a version.",
+            hint='Give version="…", and another one whenever its vectors change.',
+        )
+    settings = {n: value for n in _SETTINGS if (value := getattr(obj, n, None)) is not None}
+    identity = EncoderIdentity(
+        name=name or _name_of(obj),
+        version=version or str(weights)[:12],
+        dimensions=width,
+        weights=weights,
+        tokenizer=_tokenizer_of(obj),
+        revision="sentence-transformers",
+        max_tokens=settings.pop("max_seq_length", None),
+        precision=str(getattr(obj, "dtype", "float32")).removeprefix("torch."),
+        settings={"modules": _modules_of(obj), **{n: _plain(v) for n, v in settings.items()}},
+    )
+
+    def encode(texts: list[str]) -> Any:
+        return obj.encode(texts, convert_to_numpy=True, show_progress_bar=False)
+
+    return check_encoder(FunctionEncoder(encode, identity))
+
+
+def _name_of(obj: Any) -> str:
+    card = getattr(obj, "model_card_data", None)
+    for named in (getattr(card, "model_name", None), getattr(card, "base_model", None), getattr(obj, "name", None)):
+        if isinstance(named, str) and named:
+            return named.replace("::", ":")
+    return "sentence-transformers"
+
+
+def _weights_of(obj: Any) -> str | None:
+    """SHA-256 over names, types and values of all tensors; None when there are none to see."""
+    state = getattr(obj, "state_dict", None)
+    if not callable(state):
+        return None
+    tensors: Mapping[str, Any] = state()
+    running = hashlib.sha256()
+    for name in sorted(tensors):
+        array = _array_of(tensors[name])
+        running.update(f"{name} {getattr(tensors[name], 'dtype', '')} {array.shape}\n".encode())
+        running.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return running.hexdigest() if tensors else None
+
+
+def _array_of(tensor: Any) -> Any:
+    for step in ("detach", "cpu"):
+        if hasattr(tensor, step):
+            tensor = getattr(tensor, step)()
+    try:
+        return np.asarray(tensor)
+    except TypeError:
+        # numpy has no bfloat16; float32 holds each of its values
+        return np.asarray(tensor.float())
+
+
+def _tokenizer_of(obj: Any) -> str | None:
+    backend = getattr(getattr(obj, "tokenizer", None), "backend_tokenizer", None)
+    return None if backend is None else hashlib.sha256(backend.to_str().encode()).hexdigest()
+
+
+def _modules_of(obj: Any) -> list[Any]:
+    """Class and plain settings of each module in order: pooling and normalising are modules without weights."""
+    if not isinstance(obj, Iterable):
+        return []
+    told = []
+    for module in obj:
+        ask = getattr(module, "get_config_dict", None)
+        told.append([type(module).__name__, _plain(ask() if callable(ask) else {})])
+    return told
+
+
+def _plain(value: Any) -> Any:
+    """The value when it has a canonical form, else its text."""
+    try:
+        digest_of(value)
+    except TypeError:
+        return {str(k): _plain(v) for k, v in value.items()} if isinstance(value, Mapping) else repr(value)
+    return value

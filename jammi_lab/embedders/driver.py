@@ -1,0 +1,67 @@
+"""Running an encoder over many texts: equal ones once, a batch at a time, each batch handed over before the next begins."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jammi_lab.embedders.base import Encoder, Floats, check_vectors
+from jammi_lab.errors import InvalidArgument, JammiError, ResourceExhausted, SchemaMismatch
+
+OnBatch = Callable[[NDArray[np.int64], Floats], None]
+"""Takes the rows that are done (indexes into the texts, ascending) and their vectors."""
+
+
+def encode_texts(
+    encoder: Encoder, texts: Sequence[str | None], *, batch: int = 128, on_batch: OnBatch | None = None, keys: Sequence[Any] | None = None
+) -> Floats:
+    """(len(texts), dimensions) float32. None counts as the empty text; equal texts are encoded once; `keys` name the texts in errors.
+
+    Texts go to the encoder in order of their length, `batch` at a time. After each batch `on_batch` gets every row whose text was in it;
+    an error or interrupt later loses none of those. Raises SchemaMismatch (with what the encoder raised as its cause), ResourceExhausted.
+    """
+    if batch < 1:
+        raise InvalidArgument(f"A batch holds at least one text, not {batch}.")
+    rows_of: dict[str, list[int]] = {}
+    for row, text in enumerate(texts):
+        if text is not None and not isinstance(text, str):
+            raise SchemaMismatch(
+                f"The model {encoder.name!r} takes texts, and key {_key(keys, row)!r} has a {type(text).__name__}.",
+                expected="text",
+                actual=repr(text),
+            )
+        rows_of.setdefault(text or "", []).append(row)
+    out = np.empty((len(texts), encoder.dimensions), np.float32)
+    # texts of like length cost an encoder the least together
+    distinct = sorted(rows_of, key=len)
+    for start in range(0, len(distinct), batch):
+        some = distinct[start : start + batch]
+        vectors = _encoded(encoder, some, [_key(keys, rows_of[t][0]) for t in some])
+        rows = np.array([r for t in some for r in rows_of[t]], np.int64)
+        out[rows] = np.repeat(vectors, [len(rows_of[t]) for t in some], axis=0)
+        if on_batch is not None:
+            rows.sort()
+            on_batch(rows, out[rows])
+    return out
+
+
+def _key(keys: Sequence[Any] | None, row: int) -> Any:
+    return row if keys is None else keys[row]
+
+
+def _encoded(encoder: Encoder, texts: list[str], keys: list[Any]) -> Floats:
+    try:
+        made = encoder.encode(texts)
+    except JammiError:
+        raise
+    except MemoryError as error:
+        raise ResourceExhausted(
+            f"Memory ran out while the model {encoder.name!r} encoded {len(texts)} texts.", hint="Use smaller batches."
+        ) from error
+    except Exception as error:
+        said = " ".join(str(error).split())[:200]
+        raise SchemaMismatch(
+            f"The model {encoder.name!r} failed on the texts from key {keys[0]!r} on: {type(error).__name__}: {said}.", column="vector"
+        ) from error
+    return check_vectors(made, encoder, keys)

@@ -1,0 +1,116 @@
+"""From names in FROM to relations, through what the rooms above registered."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+from jammi_lab import names
+from jammi_lab.engine.calls import Call
+from jammi_lab.engine.gate import Named, ascii_lower, offset_in
+from jammi_lab.engine.statements import Parsed
+from jammi_lab.errors import JammiError, StatementNotAllowed, TableNotFound
+from jammi_lab.sources.base import Relation
+
+Found = dict[tuple[str, ...], Relation]
+"""What each name, as it was typed, stands for."""
+
+_FILE_ENDINGS = (
+    ".parquet",
+    ".csv",
+    ".tsv",
+    ".json",
+    ".ndjson",
+    ".jsonl",
+    ".arrow",
+    ".feather",
+    ".ipc",
+    ".xlsx",
+    ".db",
+    ".duckdb",
+    ".sqlite",
+    ".gz",
+    ".zst",
+)
+_CATALOGS = frozenset({"system", "temp", "memory", "main", "pg_catalog"})
+
+
+class Provider(Protocol):
+    """One family of names that SQL can read."""
+
+    def resolve(self, parts: tuple[str, ...]) -> Relation | None:
+        """What a name, given as typed, stands for; None when it is not of this family or not there. Compare by `names.fold`."""
+        ...
+
+    def names(self) -> Iterable[str]:
+        """The names that there are, as a person would type them: for near names and completion."""
+        ...
+
+
+@runtime_checkable
+class Caller(Protocol):
+    """A provider that also answers table functions."""
+
+    def call(self, function: str, arguments: tuple[Any, ...]) -> Relation | None:
+        """What a call stands for; None when the function is not its own. TableNotFound for what is not there."""
+        ...
+
+
+def resolve(parsed: Parsed, providers: Sequence[Provider]) -> Found:
+    """The relation of every name that a statement reads; the first provider that knows a name has it. TableNotFound, StatementNotAllowed."""
+    found: Found = {}
+    seen: dict[tuple[str, ...], Relation] = {}
+    for named in parsed.reading.tables:
+        same = tuple(ascii_lower(p) for p in named.parts)
+        if same not in seen:
+            seen[same] = _one(named, parsed, providers)
+            found[named.parts] = seen[same]
+    return found
+
+
+def known_names(providers: Iterable[Provider]) -> list[str]:
+    """All names, sorted, each once."""
+    by_fold: dict[str, str] = {}
+    for provider in providers:
+        for name in provider.names():
+            by_fold.setdefault(names.fold(name), name)
+    return sorted(by_fold.values())
+
+
+def _one(named: Named, parsed: Parsed, providers: Sequence[Provider]) -> Relation:
+    relation = None
+    if (call := parsed.calls.get((ascii_lower(named.parts[0]), ascii_lower(named.parts[-1])))) is not None:
+        return _called(call, named, parsed, providers)
+    if not (len(named.parts) > 1 and names.fold(named.parts[0]) in _CATALOGS):
+        relation = next((r for p in providers if (r := p.resolve(named.parts)) is not None), None)
+    if relation is not None and len(named.parts) <= 2:
+        return relation
+    raise _placed(_missing(named, providers), named, parsed)
+
+
+def _called(call: Call, named: Named, parsed: Parsed, providers: Sequence[Provider]) -> Relation:
+    try:
+        for provider in providers:
+            if isinstance(provider, Caller) and (relation := provider.call(call.function, call.arguments)) is not None:
+                return relation
+    except TableNotFound as error:
+        raise _placed(error, named, parsed) from None
+    raise _placed(StatementNotAllowed(f"{call.function}() cannot be read from here."), named, parsed)
+
+
+def _placed(error: JammiError, named: Named, parsed: Parsed) -> JammiError:
+    at = offset_in(parsed.probe, named.at)
+    return error.at(parsed.whole, None if at is None else parsed.offset + parsed.probe_offset + at)
+
+
+def _missing(named: Named, providers: Sequence[Provider]) -> JammiError:
+    name = ".".join(named.parts)
+    last = named.parts[-1]
+    if len(named.parts) == 1 and ("/" in last or "\\" in last or "*" in last or last.lower().endswith(_FILE_ENDINGS)):
+        return StatementNotAllowed("A path cannot be read from directly.", hint=f"Add it as a source: ws.sources.add('name', {_shortened(last)!r}).")
+    if names.fold(named.parts[0]) in ("information_schema", "pg_catalog"):
+        return StatementNotAllowed(f"{named.parts[0]} is not part of a workspace.", hint="Write SHOW TABLES, or DESCRIBE <table>.")
+    near = names.near(name, known_names(providers))
+    return TableNotFound(f"There is no table {_shortened(name)}.", near=near, hint="" if near else "SHOW TABLES lists what FROM can name.")
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= 80 else f"{name[:77]}…"

@@ -1,0 +1,300 @@
+"""The engine: one DuckDB per tenant, statements prepared against it and run in a namespace of their own."""
+
+import contextlib
+import itertools
+import os
+import shutil
+import tempfile
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import duckdb
+
+from jammi_lab import names
+from jammi_lab.config import Settings
+from jammi_lab.engine import duck, functions, statements
+from jammi_lab.engine.faults import Place, closed, is_fatal, translate, translate_reading
+from jammi_lab.engine.prepared import Prepared, prepare
+from jammi_lab.engine.readset import address
+from jammi_lab.engine.resolve import Found, Provider, known_names, resolve
+from jammi_lab.engine.statements import Form
+from jammi_lab.engine.stream import Pump, Setup
+from jammi_lab.engine.values import bind_values
+from jammi_lab.engine.waiting import waited
+from jammi_lab.errors import ForkedWorkspace, JammiError
+from jammi_lab.sources.base import Relation
+
+T = TypeVar("T")
+MOST_SESSIONS = 8
+_SET_ASIDE: list[Any] = []
+"""Instances that did not stop when told to. Letting them go could block, so they stay until the process ends."""
+
+
+class Session:
+    """The instances of one tenant."""
+
+    def __init__(self, settings: Settings, spill: Path) -> None:
+        self.spill = spill
+        with contextlib.suppress(OSError):  # DuckDB makes the folder itself, but not those above; what cannot be written is told when it is needed
+            spill.parent.mkdir(parents=True, exist_ok=True)
+        self.main = duck.open_main(settings, spill)
+        self.twins = duck.open_twins(settings)
+        self.lock = threading.RLock()
+        self.pumps: weakref.WeakSet[Pump] = weakref.WeakSet()
+        self.users = 0
+        self._filesystems: dict[str, object] = {}
+
+    @property
+    def in_use(self) -> bool:
+        """Whether a statement is being prepared or run."""
+        return self.users > 0 or any(not pump.done.is_set() for pump in self.pumps)
+
+    def setup(self, found: Found) -> Setup:
+        """What makes the namespace of a statement that reads `found` on its cursor."""
+
+        def make(cursor: duckdb.DuckDBPyConnection) -> Callable[[], None]:
+            if not found:
+                return lambda: None
+            with contextlib.ExitStack() as undo:
+                for relation in found.values():
+                    if relation.hold is not None:
+                        undo.callback(relation.hold())
+                database = duck.open_scratch(cursor)
+                undo.callback(duck.close_scratch, cursor, database)
+                for number, (parts, relation) in enumerate(found.items()):
+                    self._view(cursor, database, parts, relation, number)
+                return undo.pop_all().close
+
+        return make
+
+    def _view(self, cursor: duckdb.DuckDBPyConnection, database: str, parts: tuple[str, ...], relation: Relation, number: int) -> None:
+        schema, table = address(parts)
+        if len(parts) > 1:
+            cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {database}.{names.quote(schema)}")
+        body = self.body(cursor, relation, number)
+        cursor.execute(f"CREATE VIEW {database}.{names.quote(schema)}.{names.quote(table)} AS {body}")
+
+    def body(self, cursor: duckdb.DuckDBPyConnection, relation: Relation, number: int = 0) -> str:
+        """A SELECT of a relation that the cursor can run; registers its frame or filesystem."""
+        if relation.filesystem is not None:
+            self._know(relation.filesystem)
+        if relation.frame is None:
+            return relation.body or ""
+        cursor.register(f"__jammi_frame_{number}", relation.frame)
+        return f"SELECT * FROM temp.main.__jammi_frame_{number}"
+
+    def _know(self, filesystem: Any) -> None:
+        protocols = [filesystem.protocol] if isinstance(filesystem.protocol, str) else list(filesystem.protocol)
+        with self.lock:
+            if all(self._filesystems.get(p) is filesystem for p in protocols):
+                return
+            for protocol in protocols:
+                if self._filesystems.pop(protocol, None) is not None:
+                    self.main.unregister_filesystem(protocol)
+            self.main.register_filesystem(filesystem)
+            self._filesystems.update(dict.fromkeys(protocols, filesystem))
+
+    def describe(self, cursor: duckdb.DuckDBPyConnection, relation: Relation) -> dict[str, str]:
+        """Columns and SQL types of a relation. Raises what DuckDB raises."""
+        return {name: kind for name, kind, *_ in cursor.execute(f"DESCRIBE {self.body(cursor, relation)}").fetchall()}
+
+    def close(self) -> None:
+        """Stop what runs and let go of the instances and of what they spilled."""
+        for pump in list(self.pumps):
+            pump.stop()
+        self.main.close()
+        self.twins.close()
+        shutil.rmtree(self.spill, ignore_errors=True)
+
+
+class Engine:
+    """SQL over what providers know, for any number of tenants.
+
+    `spill` is the folder for temporary files (default: the system's); every instance uses a folder of its own inside and removes it.
+    """
+
+    def __init__(self, settings: Settings, spill: Path | None = None) -> None:
+        self._settings = settings
+        self._spill = Path(tempfile.gettempdir()) if spill is None else spill
+        self._providers: list[Provider] = []
+        self._sessions: OrderedDict[str | None, Session] = OrderedDict()
+        self._numbers = itertools.count(1)
+        self._lock = threading.RLock()
+        self._parser: duckdb.DuckDBPyConnection | None = None
+        self._budget: int | None = None
+        self._closed = False
+        self._pid = os.getpid()
+
+    # -- names ----------------------------------------------------------------------------------------------------------------------------
+
+    def register(self, provider: Provider) -> None:
+        """Let a family of names be read; earlier ones win."""
+        self._providers.append(provider)
+
+    def names(self, extra: Sequence[Provider] = ()) -> list[str]:
+        """All names that FROM can read now."""
+        return known_names([*self._providers, *extra])
+
+    def functions(self) -> list[str]:
+        """The functions that a statement may call."""
+        return functions.named()
+
+    def environment(self) -> dict[str, Any]:
+        """What shapes the rows of a statement beside its text and inputs; part of every SQL definition."""
+        return duck.environment(self._settings)
+
+    # -- statements -----------------------------------------------------------------------------------------------------------------------
+
+    def prepare(
+        self, sql: str, params: Mapping[str, Any] | None = None, *, tenant: str | None = None, extra: Sequence[Provider] = ()
+    ) -> list[Prepared]:
+        """Every statement of a text, parsed, gated and bound; nothing has run. `extra` providers are asked after the registered ones.
+
+        Raises SqlError, StatementNotAllowed, TableNotFound, ParameterMissing, InvalidArgument, SourceUnavailable.
+        """
+        parsed = self._parsing(lambda parser: statements.parse(parser, sql))
+        values = bind_values(parsed, params)
+        providers = [*self._providers, *extra]
+        found = [resolve(p, providers) for p in parsed]
+        shown = known_names(providers) if any(p.form is Form.SHOW_TABLES for p in parsed) else []
+        with self._using(tenant) as session:
+
+            def work(cursor: duckdb.DuckDBPyConnection) -> list[Prepared]:
+                return [prepare(self, session, cursor, tenant, p, f, values, shown) for p, f in zip(parsed, found, strict=True)]
+
+            return self._working(tenant, session, work)
+
+    def describe(self, body: str, tenant: str | None = None) -> dict[str, str]:
+        """Columns and SQL types of what a body selects. SourceUnavailable."""
+
+        def work(cursor: duckdb.DuckDBPyConnection) -> dict[str, str]:
+            return {name: kind for name, kind, *_ in cursor.execute(f"DESCRIBE {body}").fetchall()}
+
+        with self._using(tenant) as session:
+            try:
+                return self._working(tenant, session, work)
+            except duckdb.Error as error:
+                raise translate_reading(error) from None
+
+    def query(self, sql: str, tenant: str | None = None) -> list[tuple[Any, ...]]:
+        """All rows of a SELECT that we wrote over files (never a person's text: it is not gated). SourceUnavailable."""
+        with self._using(tenant) as session:
+            try:
+                return self._working(tenant, session, lambda cursor: cursor.execute(sql).fetchall())
+            except duckdb.Error as error:
+                raise translate_reading(error) from None
+
+    def _working(self, tenant: str | None, session: Session, work: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
+        """What `work` returns, in a worker, with a cursor that an interrupt stops."""
+        cursor = session.main.cursor()
+
+        def run() -> T:
+            try:
+                return work(cursor)
+            finally:
+                cursor.close()
+
+        return waited(run, duck.interrupter(cursor), stuck=lambda: self.set_aside(tenant, session))
+
+    def parse_tree(self, text: str) -> dict[str, Any] | None:
+        """The syntax tree of one SELECT that we wrote, or None."""
+        tree = self._parsing(lambda parser: statements.tree_of(parser, text))
+        return tree if isinstance(tree, dict) else None
+
+    def deparse(self, tree: dict[str, Any]) -> str | None:
+        """DuckDB's own print of a syntax tree, or None."""
+        return self._parsing(lambda parser: statements.text_of(parser, tree))
+
+    def pump(self, tenant: str | None, sql: str, params: Mapping[str, Any], found: Found) -> tuple[Session, Pump]:
+        """A worker for one run, not started yet."""
+        with self._using(tenant) as session:
+            pump = Pump(session.main.cursor(), sql, params, session.setup(found))
+            session.pumps.add(pump)
+            return session, pump
+
+    # -- instances ------------------------------------------------------------------------------------------------------------------------
+
+    def session(self, tenant: str | None) -> Session:
+        """The instances of a tenant, made on first use; the least recently used ones beyond eight are closed."""
+        with self._lock:
+            self._check_open()
+            if tenant in self._sessions:
+                self._sessions.move_to_end(tenant)
+                return self._sessions[tenant]
+            session = Session(self._settings, self._spill / f"jammi-spill-{os.getpid()}-{id(self):x}-{next(self._numbers)}")
+            self._budget = self._budget or duck.memory_limit(session.main)
+            self._sessions[tenant] = session
+            idle = [t for t, s in self._sessions.items() if s is not session and not s.in_use]
+            while len(self._sessions) > MOST_SESSIONS and idle:
+                self._sessions.pop(idle.pop(0)).close()
+            self._share()
+            return session
+
+    @contextlib.contextmanager
+    def _using(self, tenant: str | None) -> Iterator[Session]:
+        """A tenant's instances, which are not closed for another tenant's sake meanwhile."""
+        with self._lock:
+            session = self.session(tenant)
+            session.users += 1
+        try:
+            yield session
+        except duckdb.Error as error:
+            raise (closed() if self._closed else translate(error, Place(""))) from None
+        finally:
+            with self._lock:
+                session.users -= 1
+
+    def set_aside(self, tenant: str | None, session: Session) -> None:
+        """Never use an instance again that does not stop or has failed; the next statement gets a new one."""
+        with self._lock:
+            if self._sessions.get(tenant) is session:
+                del self._sessions[tenant]
+                self._share()
+            _SET_ASIDE.append(session)
+
+    def fault(self, error: BaseException, tenant: str | None, session: Session, place: Place, prefix: int = 0) -> JammiError:
+        """Our error for DuckDB's; an instance that DuckDB itself gave up is set aside."""
+        if is_fatal(error):
+            self.set_aside(tenant, session)
+        return translate(error, place, prefix=prefix)
+
+    def _check_open(self) -> None:
+        if os.getpid() != self._pid:
+            raise ForkedWorkspace(
+                "This workspace was opened before the process forked and cannot be used in the child.",
+                hint="Open it again in the child: jammi_lab.open(path).",
+            )
+        if self._closed:
+            raise closed()
+
+    def close(self) -> None:
+        """Stop what runs and close every instance. Closing twice is fine. In a forked child nothing is touched."""
+        if os.getpid() != self._pid:
+            return
+        with self._lock:
+            self._closed = True
+            sessions, self._sessions = list(self._sessions.values()), OrderedDict()
+            for session in sessions:
+                session.close()
+            if self._parser is not None:
+                self._parser.close()
+                self._parser = None
+
+    def _parsing(self, work: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
+        """What `work` returns, in a worker, with the instance that only parses."""
+        with self._lock:
+            self._check_open()
+            if self._parser is None:
+                self._parser = duck.open_parser()
+            parser = self._parser
+        return waited(lambda: work(parser), duck.interrupter(parser))
+
+    def _share(self) -> None:
+        """One memory budget for all instances."""
+        if self._budget is not None:
+            for session in self._sessions.values():
+                duck.limit_memory(session.main, self._budget // max(len(self._sessions), 1))

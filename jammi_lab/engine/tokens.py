@@ -1,0 +1,51 @@
+"""The words of a statement, as DuckDB's tokenizer cuts them: byte offsets, comments left out, brackets counted."""
+
+import itertools
+import re
+from dataclasses import dataclass
+
+import duckdb
+
+_OPEN, _CLOSE = b"([{", b")]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token outside every bracket; a bracketed part is its opening and its closing one."""
+
+    at: int
+    """Byte offset."""
+    word: str
+    """Lower-case word, or the first character of anything else."""
+
+
+def all_tokens(sql: str) -> list[tuple[int, bytes]]:
+    """Byte offset and bytes up to the next token, of every token."""
+    raw = sql.encode("utf-8", "replace")
+    starts = [at for at, _ in duckdb.tokenize(sql)]
+    return [(at, raw[at:end]) for at, end in zip(starts, [*starts[1:], len(raw)], strict=True)]
+
+
+def top_level(sql: str) -> list[Token]:
+    """The tokens outside brackets. The tokenizer leaves comments out."""
+    depth, tokens = 0, []
+    for at, body in all_tokens(sql):
+        first = body[:1]
+        if first and first in _CLOSE:
+            depth -= 1
+        if depth == 0:
+            word = re.match(rb"\w+", body)
+            tokens.append(Token(at, (word[0] if word else first).decode(errors="replace").lower()))
+        if first and first in _OPEN:
+            depth += 1
+    return tokens
+
+
+def parameter_at(sql: str, name: str) -> int | None:
+    """Byte offset of the first `$name`."""
+    tokens = all_tokens(sql)
+    for (at, body), (after, follows) in itertools.pairwise(tokens):
+        word = re.match(r"[\w$]+", follows.decode(errors="replace"))
+        if body == b"$" and after == at + 1 and word and word[0].lower() == name.lower():
+            return at
+    return None

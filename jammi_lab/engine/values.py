@@ -1,0 +1,71 @@
+"""Values that go in and out: bound parameters, and output types that Arrow does not hold as they are."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from jammi_lab import names
+from jammi_lab.engine import gate, tokens
+from jammi_lab.engine.statements import Parsed
+from jammi_lab.errors import InvalidArgument, ParameterMissing
+from jammi_lab.values.descriptors import encode_param
+
+# DuckDB hands these over as internal bytes, or loses a part: BIT with its padding, TIMETZ without its zone, UHUGEINT wrapped to a negative number.
+_LOSSY = {"BIT": "VARCHAR", "TIME WITH TIME ZONE": "VARCHAR", "BIGNUM": "VARCHAR", "VARIANT": "VARCHAR", "UHUGEINT": "DECIMAL(38,0)"}
+_LOSSY_TYPE = re.compile(r"""("(?:[^"]|"")*"|'(?:[^']|'')*')|(?:(?<=^)|(?<=[ (]))(""" + "|".join(_LOSSY) + r")(?=$|[\[),])")
+_ABSENT = {"NaTType", "NAType"}
+
+
+def plain(value: Any) -> Any:
+    """A value as DuckDB binds it: numpy scalars become Python's, pandas' missing marks None. InvalidArgument for what SQL cannot bind."""
+    if type(value).__name__ in _ABSENT:
+        return None
+    item = getattr(value, "item", None)
+    if item is not None and getattr(value, "shape", None) == ():
+        kind = getattr(getattr(value, "dtype", None), "kind", "")
+        value = value.astype(f"{kind}8[us]").item() if kind in ("M", "m") else item()
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if isinstance(value, dict):
+        for key in value:
+            encode_param(key)
+        return {k: plain(v) for k, v in value.items()}
+    encode_param(value)
+    return value
+
+
+def bind_values(statements: Sequence[Parsed], params: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The given values, each needed by some statement and none missing. ParameterMissing with its place, InvalidArgument for an unused one."""
+    given = {name: plain(value) for name, value in (params or {}).items()}
+    wanted = {gate.ascii_lower(name) for parsed in statements for name in parsed.parameters}
+    if unused := [name for name in given if gate.ascii_lower(name) not in wanted]:
+        raise InvalidArgument(f"No statement uses the parameter {unused[0]}.", near=names.near(unused[0], _typed(statements)))
+    by_fold = {gate.ascii_lower(name): value for name, value in given.items()}
+    if len(by_fold) != len(given):
+        raise InvalidArgument("Two parameters differ only in case; SQL takes them for one.")
+    for parsed in statements:
+        for name in sorted(parsed.parameters):
+            if gate.ascii_lower(name) not in by_fold:
+                at = gate.offset_in(parsed.text, tokens.parameter_at(parsed.text, name))
+                error = ParameterMissing(f"The parameter ${name} has no value.", parameter=name, hint=f"Pass {name}=…")
+                raise error.at(parsed.whole, None if at is None else parsed.offset + at)
+    return {name: by_fold[gate.ascii_lower(name)] for parsed in statements for name in sorted(parsed.parameters)}
+
+
+def _typed(statements: Iterable[Parsed]) -> list[str]:
+    return sorted({name for parsed in statements for name in parsed.parameters})
+
+
+def lossless(sql: str, output: Sequence[tuple[str, str]]) -> tuple[int, str]:
+    """The statement with what Arrow would lose cast to what it holds exactly; names, order and other columns stay.
+
+    First, how many bytes stand before it in the text."""
+    casts = [_LOSSY_TYPE.sub(lambda m: m[1] or _LOSSY[m[2]], kind) for _, kind in output]
+    if casts == [kind for _, kind in output]:
+        return 0, sql
+    inner = ", ".join(f"c{i}" for i in range(len(output)))
+    parts = (
+        f"c{i}{'' if cast == kind else f'::{cast}'} AS {names.quote(name)}" for i, ((name, kind), cast) in enumerate(zip(output, casts, strict=True))
+    )
+    before = f"SELECT {', '.join(parts)} FROM (\n"
+    return len(before.encode()), f"{before}{sql}\n) AS t({inner})"

@@ -1,0 +1,68 @@
+"""Waiting for a worker so that ^C is never lost: the caller's thread only ever waits on an Event, and passes an interrupt on."""
+
+import contextvars
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from jammi_lab.errors import brief
+
+T = TypeVar("T")
+STEP = 0.05
+PATIENCE = 2.0
+
+
+def waited(
+    work: Callable[[], T], interrupt: Callable[[], None], *, stuck: Callable[[], None] | None = None, tick: Callable[[], None] | None = None
+) -> T:
+    """What `work` returns; it runs in a thread of its own, in a copy of the caller's context, and its errors are raised here.
+
+    `tick` is called about twenty times a second meanwhile. When the wait is interrupted, `interrupt` is called until the work ends, at most
+    for two seconds; after that `stuck` is called, the thread is left behind, and the interrupt is raised all the same.
+    """
+    done = threading.Event()
+    box: list[tuple[T | None, BaseException | None]] = []
+    context = contextvars.copy_context()
+
+    def run() -> None:
+        try:
+            box.append((context.run(work), None))
+        except BaseException as error:  # noqa: BLE001 — whatever it is, it is the caller's, and is raised there
+            box.append((None, error))
+        finally:
+            done.set()
+
+    threading.Thread(target=run, daemon=True, name="jammi-engine").start()
+    await_event(done, interrupt, stuck=stuck, tick=tick)
+    value, error = box.pop()
+    if error is not None:
+        raise error
+    return value  # type: ignore[return-value]
+
+
+def await_event(
+    done: threading.Event, interrupt: Callable[[], None], *, stuck: Callable[[], None] | None = None, tick: Callable[[], None] | None = None
+) -> None:
+    """Return when `done` is set.
+
+    What arrives while waiting (KeyboardInterrupt, SystemExit, an error of `tick`) stops the work first, as `waited` says."""
+    try:
+        while not done.wait(STEP):
+            if tick is not None:
+                tick()
+    except BaseException as stop:
+        if not settle(done, interrupt) and stuck is not None:
+            stuck()
+        if isinstance(stop, KeyboardInterrupt):
+            brief(stop)
+        raise
+
+
+def settle(done: threading.Event, interrupt: Callable[[], None]) -> bool:
+    """Whether the work ended within our patience, being interrupted again and again: one interrupt may fall between two of its queries."""
+    until = time.monotonic() + PATIENCE
+    while not done.is_set() and time.monotonic() < until:
+        interrupt()
+        done.wait(STEP / 2)
+    return done.is_set()

@@ -1,0 +1,248 @@
+"""How the things that people hold are shown: each function takes values and gives a `Form` (HTML and text of one content).
+
+    preview(columns, types, rows, …)  a Result             status(rows)          the board        verdict(v)       a verdict or an answer of verify
+    result_table(…)                   a ResultTable        plan(…)               the dry run      badge(verdicts)  the line above a result
+    sources(rows) · source(…)         what is registered   run_report(steps, …)  how a plan went  recovery(report) · check(report) · error(e)
+
+The picture of a lineage is in `jammi_lab.sensing.picture`. No ids, no moments, no ages: a form of the same state is the same form.
+"""
+
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from jammi_lab.errors import JammiError
+from jammi_lab.markup import Form, bullets, cell, code, count, details, dim, facts, mark, plain, seconds, size, stack, table
+from jammi_lab.values.records import RecoveryReport, RunStep, Step
+from jammi_lab.values.verdicts import Answer, Fresh, Undecidable, Verdict, reasons_of, word
+
+_WORDS = ("fresh", "possibly stale", "stale", "undecidable", "missing manifest", "damaged")
+
+
+class StatusRow(Protocol):
+    """What the board needs of a row."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> int | None: ...
+    @property
+    def verdict(self) -> Verdict: ...
+    @property
+    def rows(self) -> int | None: ...
+    @property
+    def bytes(self) -> int | None: ...
+
+
+def typed(*words: str) -> str:
+    """A line to type, its words quoted where they must be."""
+    return " ".join(w if w.startswith(("%", "<")) else shlex.quote(w) for w in words)
+
+
+def listing(headers: Sequence[str], rows: Iterable[Sequence[Any]], *, aligned: str, caption: str = "", note: str = "") -> Form:
+    """A table of our own words: what is not known is left empty."""
+    return table(headers, [[_own(v) for v in row] for row in rows], aligned=aligned, caption=caption, note=note)
+
+
+def _own(value: Any) -> Any:
+    return plain("") if value is None or value == "" else cell(value, html_cut=200, text_cut=120) if isinstance(value, str) else value
+
+
+def preview(
+    columns: Sequence[str],
+    types: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    *,
+    total: int | None = None,
+    more: bool = False,
+    caption: str = "",
+) -> Form:
+    """The rows of a result. `total` when the number of rows is known, else `more`: whether there are further ones."""
+    if not columns:
+        return plain("no columns")
+    shown = len(rows)
+    if total is not None and total > shown:
+        note = f"showing {shown:,} of {count(total, 'row')}"
+    elif total is None and more:
+        note = "first row" if shown == 1 else f"first {shown:,} rows"
+    else:
+        note = count(shown, "row") if shown else "no rows"
+    return table(columns, rows, types=types, caption=caption, note=note)
+
+
+def result_table(
+    name: str,
+    *,
+    version: int,
+    kind: str,
+    rows: int | None,
+    columns: Sequence[tuple[str, str]],
+    inputs: Sequence[str] = (),
+    key: Sequence[str] = (),
+    bytes: int | None = None,
+    status: str = "ready",
+    outcome: str = "",
+    note: str = "",
+) -> Form:
+    """A version of a recipe: what it is, what it has, what it was made from. `outcome` is computed or reused, and is said."""
+    title = f"{name}, version {version}" + (f": {outcome}" if outcome else "")
+    listed = ", ".join(f"{n} {t.lower()}" for n, t in columns[:12]) + (f", and {len(columns) - 12:,} more" if len(columns) > 12 else "")
+    held = count(rows, "row") if rows is not None else ""
+    if held and bytes is not None:
+        held += f", {size(bytes)}"
+    pairs = [("kind", kind), ("status", "" if status == "ready" else status), ("holds", held), ("columns", listed)]
+    return facts(title, [*pairs, ("key", ", ".join(key)), ("made from", ", ".join(inputs))], note=note)
+
+
+def result_tables(rows: Iterable[tuple[str, int, str, str, int | None, int | None]]) -> Form:
+    """Versions, one line each: name, version, kind, status, rows, bytes."""
+    lines = [(n, v, k, s, r, size(b)) for n, v, k, s, r, b in rows]
+    if not lines:
+        return plain("No result tables yet: %%jammi -m NAME makes one.")
+    return listing(["name", "version", "kind", "status", "rows", "size"], lines, aligned="lrllrr", note=count(len(lines), "result table"))
+
+
+def sources(rows: Iterable[tuple[str, str, str, str]]) -> Form:
+    """Registered sources, one line each: name, kind, location (credential-free), anchor."""
+    lines = list(rows)
+    if not lines:
+        return plain("No sources yet: %jammi add NAME LOCATION registers one.")
+    return listing(["name", "kind", "location", "anchor"], lines, aligned="llll", note=count(len(lines), "source"))
+
+
+def source(name: str, kind: str, location: str, anchor: str, tables: Sequence[tuple[str, Mapping[str, str]]]) -> Form:
+    """One source: its kind and place, and the columns of its tables where known."""
+    pairs: list[tuple[str, Any]] = [("kind", kind), ("location", location), ("anchor", anchor)]
+    for label, columns in tables:
+        pairs.append((label or "columns", ", ".join(f"{n} {t.lower()}" for n, t in columns.items())))
+    return facts(name, pairs)
+
+
+def columns(name: str, rows: Iterable[tuple[str, str]]) -> Form:
+    """Names and SQL types of the columns of one thing."""
+    lines = [(n, t.lower()) for n, t in rows]
+    return listing(["column", "type"], lines, aligned="ll", caption=name, note=count(len(lines), "column"))
+
+
+def verdict(value: Answer, name: str = "") -> Form:
+    """A verdict, or an answer of `verify`, with its reasons; `name` is the table it is about."""
+    return value._form(name)
+
+
+def status(rows: Sequence[StatusRow], note: str = "") -> Form:
+    """The board: one line per recipe with its verdict and why, and what to type when not all is fresh."""
+    if not rows:
+        return plain("No recipes yet: %%jammi -m NAME makes one.")
+    lines = [[row.name, row.version, mark(word(row.verdict)), row.rows, size(row.bytes), _first(reasons_of(row.verdict))] for row in rows]
+    heads = ["name", "version", "verdict", "rows", "size", "why"]
+    worth = [r for r in rows if not isinstance(r.verdict, Fresh)]
+    if not worth:
+        lines, heads = [line[:-1] for line in lines], heads[:-1]
+    elif not note and any(_repairable(r.verdict) for r in worth):
+        note = "%jammi plan shows what would be done, %jammi recompute does it"
+    elif not note:
+        note = f"%jammi {typed('why', worth[0].name)} says more"
+    caption = f"{count(len(rows), 'recipe')}: {tally(word(r.verdict) for r in rows)}"
+    return listing(heads, lines, aligned="lrlrrl"[: len(heads)], caption=caption, note=note)
+
+
+def _repairable(value: Verdict) -> bool:
+    """Whether recomputing is the thing to do; what cannot be decided is first asked why."""
+    return value.known_stale if isinstance(value, Undecidable) else not isinstance(value, Fresh)
+
+
+def tally(words: Iterable[str]) -> str:
+    """`3 fresh, 1 stale`, in the order of the verdicts."""
+    found = Counter(words)
+    ordered = [w for w in _WORDS if w in found] + sorted(w for w in found if w not in _WORDS)
+    return ", ".join(f"{found[w]:,} {w}" for w in ordered)
+
+
+def _first(reasons: Sequence[str]) -> Form:
+    if len(reasons) <= 1:
+        return plain(reasons[0] if reasons else "")
+    rest = details(plain(f"{reasons[0]}, and {len(reasons) - 1} more"), bullets(reasons[1:]))
+    return Form(rest.html, "; ".join(reasons))
+
+
+def badge(verdicts: Mapping[str, Verdict]) -> Form | None:
+    """The line above a result that read tables which are not fresh, with what to type; None when all are."""
+    doubtful = {n: v for n, v in verdicts.items() if not isinstance(v, Fresh)}
+    if not doubtful:
+        return None
+    repair = [n for n, v in doubtful.items() if _repairable(v)]
+    to_type = "%jammi " + (typed("recompute", *repair) if repair else typed("why", next(iter(doubtful))))
+    pieces = [plain(f"{n} is ") + mark(word(v)) for n, v in doubtful.items()]
+    line = pieces[0]
+    for piece in pieces[1:]:
+        line = line + plain(", ") + piece
+    reasons = [plain(f"{n}: {r}") for n, v in doubtful.items() for r in reasons_of(v)]
+    line = line + plain(" — ") + code(to_type)
+    return details(line, bullets(reasons)) if reasons else line
+
+
+def plan(
+    certain: Sequence[Step],
+    possible: Sequence[Step],
+    reused: Sequence[Step],
+    blocked: Sequence[Step],
+    *,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    left_out: Sequence[str] = (),
+) -> Form:
+    """The dry run: what would be done and why, with what the last runs took; `left_out` are undecidable tables that nobody named."""
+    kinds = (("recompute", certain), ("recompute if needed", possible), ("reuse", reused), ("blocked", blocked))
+    lines = [(s.name, label, _first([str(r) for r in s.reasons]), seconds(s.seconds) or "never ran") for label, steps in kinds for s in steps]
+    out = f"undecidable, left out unless named: {', '.join(left_out)}" if left_out else ""
+    if not lines:
+        return stack(mark("fresh", "Nothing to do: no table is known to be stale."), dim(out) if out else None)
+    caption = "Plan: " + ", ".join(
+        f"{len(steps):,} to {label}" if label != "blocked" else f"{len(steps):,} blocked" for label, steps in kinds if steps
+    )
+    grid = listing(["name", "action", "why", "last run"], lines, aligned="llll", caption=caption, note=out)
+    bounds = f"By past runs at least {seconds(at_least or 0.0)}, at most {seconds(at_most or 0.0)}. " if at_most is not None else ""
+    runs = (
+        f"{bounds}Nothing was run: .apply() or %jammi recompute does it."
+        if certain or possible or reused
+        else "Nothing of this can be run from here."
+    )
+    return stack(grid, dim(runs))
+
+
+def run_report(steps: Sequence[RunStep], deviations: Sequence[object] = ()) -> Form:
+    """How a plan went, one line per step; then what moved meanwhile."""
+    if not steps:
+        return mark("fresh", "Nothing had to be done.")
+    sign = {"computed": "fresh", "reused": "fresh", "cut_off": "fresh", "failed": "damaged", "blocked": "undecidable", "skipped": "missing manifest"}
+    said = {"cut_off": "not needed: inputs came out equal"}
+    lines = [[s.name, mark(sign.get(s.outcome, ""), said.get(s.outcome, s.outcome)), s.rows, s.error, seconds(s.seconds)] for s in steps]
+    names = ["name", "outcome", "rows", "error", "took"]
+    if not any(s.error for s in steps):
+        lines, names = [[n, o, r, t] for n, o, r, _, t in lines], ["name", "outcome", "rows", "took"]
+    caption = "Run: " + ", ".join(f"{n:,} {o.replace('_', ' ')}" for o, n in Counter(s.outcome for s in steps).items())
+    grid = listing(names, lines, aligned="llrll"[: len(names)], caption=caption)
+    moved = stack(dim("Moved meanwhile:"), bullets(deviations)) if deviations else None
+    return stack(grid, moved)
+
+
+def recovery(report: RecoveryReport) -> Form:
+    """What opening the workspace settled."""
+    return report._form()
+
+
+def check(report: Mapping[str, Sequence[str]], bytes_reclaimed: int = 0) -> Form:
+    """What a check of the workspace found, by kind of finding."""
+    lines = [(kind.replace("_", " "), len(names)) for kind, names in report.items() if names]
+    if not lines:
+        return mark("fresh", "The workspace is sound: catalog and files agree.")
+    note = f"{size(bytes_reclaimed)} reclaimed" if bytes_reclaimed else ""
+    return listing(["found", "number"], lines, aligned="lr", caption="Check", note=note)
+
+
+def error(problem: JammiError) -> Form:
+    """An error as a person reads it: at most five lines."""
+    lines = problem.rendered()
+    shown = "".join(f"{plain(line).html}\n" for line in lines).rstrip("\n")
+    return Form(f'<pre style="margin:0.3em 0;white-space:pre-wrap">{shown}</pre>', "\n".join(plain(line).text for line in lines))

@@ -1,0 +1,214 @@
+"""One version of a recipe, as people hold it."""
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from jammi_lab import forms
+from jammi_lab.engine.prepared import Prepared
+from jammi_lab.errors import InvalidArgument
+from jammi_lab.markup import Form, Shown
+from jammi_lab.result import Result
+from jammi_lab.values.anchors import Input
+from jammi_lab.values.manifest import Manifest
+from jammi_lab.values.records import Reuse, TableRecord, VersionRecord
+from jammi_lab.values.verdicts import Verdict, Verification
+from jammi_lab.versions import Versioned
+
+if TYPE_CHECKING:
+    from jammi_lab.sensing.lineage import Lineage
+
+
+class Tables(Protocol):
+    """What a ResultTable asks of its workspace."""
+
+    def verify(self, name: "str | ResultTable", expected: str | None = None) -> Verification: ...
+    def staleness(self, name: "str | ResultTable") -> Verdict: ...
+    def lineage(
+        self, name: "str | ResultTable | None" = None, *, direction: Literal["both", "up", "down"] = "both", depth: int | None = None
+    ) -> "Lineage": ...
+    def _read(self, record: TableRecord) -> Result: ...
+    def _result(self, prepared: Prepared) -> Result: ...
+    def _path(self, record: TableRecord) -> Path: ...
+    def _manifest(self, record: TableRecord) -> Manifest | None: ...
+
+
+class ResultTable(Versioned, Shown):
+    """One version of a recipe: an immutable table with its manifest."""
+
+    _tables: Tables
+
+    def __init__(self, tables: Tables, version: VersionRecord, record: TableRecord, outcome: str = "computed", reuse: Reuse | None = None) -> None:
+        self._tables, self._version, self._record = tables, version, record
+        self.outcome = outcome
+        self.reuse = reuse
+        """New, changed, removed and unchanged rows; None for producers that reuse no rows and for tables that were not made by this call."""
+
+    @property
+    def name(self) -> str:
+        """The recipe."""
+        return self._version.recipe
+
+    @property
+    def version(self) -> int:
+        """Which version of the recipe."""
+        return self._version.version
+
+    @property
+    def table_name(self) -> str:
+        """The physical name."""
+        return self._record.table_name
+
+    @property
+    def kind(self) -> str:
+        """What made it."""
+        return self._record.kind.value
+
+    @property
+    def status(self) -> str:
+        """building, ready, failed or deleting, when it was fetched."""
+        return self._record.status.value
+
+    @property
+    def source_id(self) -> str | None:
+        """The one source whose rows these are; None for several."""
+        return self._record.source_id
+
+    @property
+    def model_id(self) -> str | None:
+        """The encoder, where there is one."""
+        return self._record.model_id
+
+    @property
+    def derived_from(self) -> str | None:
+        """The one result table read, where it is one."""
+        return self._record.derived_from
+
+    @property
+    def key(self) -> list[str]:
+        """The columns that identify a row."""
+        return list(self._record.key)
+
+    @property
+    def dimensions(self) -> int | None:
+        """Width of its vectors."""
+        return self._record.dimensions
+
+    @property
+    def tenant(self) -> str | None:
+        """Whose it is; None is shared."""
+        return self._record.tenant
+
+    @property
+    def row_count(self) -> int | None:
+        """Rows."""
+        return self._record.row_count
+
+    @property
+    def bytes(self) -> int | None:
+        """Size of the Parquet file."""
+        return self._record.bytes
+
+    @property
+    def created_at(self) -> str:
+        """When its making began, RFC 3339."""
+        return self._record.created_at
+
+    @property
+    def completed_at(self) -> str | None:
+        """When it became ready."""
+        return self._record.completed_at
+
+    @property
+    def definition_hash(self) -> str | None:
+        """The digest of what was computed."""
+        return self._record.definition_hash
+
+    @property
+    def inputs(self) -> list[Input]:
+        """What it was made from, with the columns read."""
+        return [a.input for a in self._record.anchors]
+
+    @property
+    def manifest(self) -> Manifest | None:
+        """Its attestation; None for a table from before manifests."""
+        return self._tables._manifest(self._record)
+
+    @property
+    def path(self) -> Path:
+        """The Parquet file."""
+        return self._tables._path(self._record)
+
+    def read(self) -> Result:
+        """The rows. TableDamaged when the bytes are gone or are not the published ones."""
+        return self._tables._read(self._record)
+
+    def scan(self, engine: Literal["polars", "duckdb", "pyarrow"] = "polars") -> Any:
+        """A lazy scan in another engine: a polars LazyFrame, a DuckDB relation or a pyarrow Dataset. TableDamaged; InvalidArgument."""
+        path = str(self.path)
+        match engine:
+            case "polars":
+                import polars as pl
+
+                return pl.scan_parquet(path, glob=False, hive_partitioning=False)
+            case "duckdb":
+                import duckdb
+
+                return duckdb.read_parquet(path, hive_partitioning=False)
+            case "pyarrow":
+                import pyarrow.dataset as ds
+
+                return ds.dataset(path, format="parquet")
+        raise InvalidArgument(f"{engine!r} is no engine to scan with.", near=["polars", "duckdb", "pyarrow"])
+
+    def export(self, path: str | Path) -> Path:
+        """A copy of the rows as .parquet, .csv, .arrow or .feather, by the ending. InvalidArgument for another ending or a missing folder;
+        TableDamaged."""
+        target = Path(path)
+        if not target.parent.is_dir():
+            raise InvalidArgument(f"There is no folder {str(target.parent)!r} to export to.", hint="Make it first.")
+        match target.suffix.lower():
+            case ".parquet":
+                shutil.copyfile(self.path, target)
+            case ".csv":
+                from pyarrow import csv
+
+                csv.write_csv(self.read().arrow(), target)
+            case ".arrow" | ".feather":
+                from pyarrow import feather
+
+                feather.write_feather(self.read().arrow(), str(target))
+            case other:
+                raise InvalidArgument(f"A table cannot be exported as {other or target.name!r}.", near=[".parquet", ".csv", ".arrow"])
+        return target
+
+    def verify(self, expected: str | None = None) -> Verification:
+        """Whether the bytes, the manifest and (when given) the definition are as attested."""
+        return self._tables.verify(self, expected)
+
+    def staleness(self) -> Verdict:
+        """Whether it is the output of its recipe over its inputs as they are now."""
+        return self._tables.staleness(self)
+
+    def lineage(self) -> "Lineage":
+        """What it was made from and what was made from it."""
+        return self._tables.lineage(self)
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        return self.read().__arrow_c_stream__(requested_schema)
+
+    def _form(self) -> Form:
+        record = self._record
+        return forms.result_table(
+            self.name,
+            version=self.version,
+            kind=self.kind,
+            rows=record.row_count,
+            columns=[(c.name, c.type) for c in record.columns],
+            inputs=[i.label for i in self.inputs],
+            key=record.key,
+            bytes=record.bytes,
+            status=self.status,
+            outcome=self.outcome,
+            note=str(self.reuse) if self.reuse else "",
+        )

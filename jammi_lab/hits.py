@@ -1,0 +1,185 @@
+"""From places in a matrix to an answer: the hits of a search with columns of the rows behind them, as they are now."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from jammi_lab.errors import JammiError, SchemaMismatch, SourceUnavailable, SqlError, TableNotFound
+from jammi_lab.names import fold, near, quote
+from jammi_lab.result import Result
+from jammi_lab.values.anchors import Input, InputKind, Snapshot
+from jammi_lab.values.records import TableKind, TableRecord
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from jammi_lab.engine.prepared import Prepared
+    from jammi_lab.values.manifest import Manifest
+    from jammi_lab.vectors.exact import Hits
+    from jammi_lab.vectors.matrix import Matrix
+    from jammi_lab.wiring import Rooms
+
+_OURS = ("query", "key", "rank", "similarity", "source_missing")
+_KEY = "__jammi_key"
+
+
+class Asked(Protocol):
+    """What is asked of the workspace."""
+
+    _rooms: "Rooms"
+
+    def _manifest(self, record: TableRecord) -> "Manifest | None": ...
+    def _result(self, prepared: "Prepared") -> Result: ...
+    def _rows(self, table: "pa.Table", types: Sequence[str], inputs: Sequence[Input]) -> Result: ...
+
+
+class Behind:
+    """The rows behind an embedding table: those of the source it was made from, else its own."""
+
+    def __init__(self, asked: Asked, record: TableRecord) -> None:
+        self._rooms, self._asked, self._record = asked._rooms, asked, record
+        manifest = asked._manifest(record)
+        self.descriptor: Mapping[str, Any] = manifest.descriptor if manifest else {}
+        self._embedded = record.kind is TableKind.EMBEDDING and "statement" in self.descriptor
+        self._imported_from: str | None = self.descriptor.get("source") if record.kind is TableKind.IMPORTED else None
+        self._own = not self._embedded and self._imported_from is None
+        self._key = "key" if self._own else str(self.descriptor["key"])
+
+    @functools.cached_property
+    def _address(self) -> str:
+        """What FROM says. TableNotFound; SourceUnavailable."""
+        if self._own:
+            return f"jammi.{quote(self._record.table_name)}"
+        from jammi_lab.producers.embedding import address_of
+
+        if self._embedded:
+            return address_of(self.descriptor)
+        return self._rooms.producers.embedding.address(str(self._imported_from))
+
+    @functools.cached_property
+    def _columns(self) -> dict[str, str]:
+        [prepared] = self._rooms.engine.prepare(f"SELECT * FROM {self._address}", tenant=self._rooms.scope.current)
+        return dict(prepared.output)
+
+    def chosen(self, select: Sequence[str]) -> list[str]:
+        """The columns to add, as they are spelt. SchemaMismatch for one that is not there, or would be called as one that every answer has."""
+        own = {fold(self._key)} & {"key"}
+        wanted = [column for column in select if fold(str(column)) not in own]
+        if clash := [column for column in wanted if fold(str(column)) in _OURS]:
+            raise SchemaMismatch(
+                f"A search gives a column {clash[0]!r} of its own.",
+                column=clash[0],
+                hint="Join the answer with the source in SQL, where it can have another name.",
+            )
+        return list(dict.fromkeys(self._spelt(column) for column in wanted))
+
+    def keys_where(self, where: str, params: Mapping[str, Any] | None) -> "pa.ChunkedArray":
+        """The keys of the rows that satisfy a condition; `key` means the key column where no column is called so. Raises as binding does."""
+        from jammi_lab.producers.embedding import one_expression
+
+        key = self._spelt(self._key)
+        also = "" if any(fold(c) == "key" for c in self._columns) else f", {quote(key)} AS key"
+        text = f"SELECT {quote(key)} FROM (SELECT *{also} FROM {self._address}) WHERE (\n{one_expression(where)}\n)"
+        [prepared] = self._rooms.engine.prepare(text, params, tenant=self._rooms.scope.current)
+        return prepared.run().table().column(0)
+
+    def answer(self, hits: "pa.Table", chosen: Sequence[str], *, filtered: bool) -> Result:
+        """The hits with columns of the rows behind them. A hit whose row is gone is marked; rows that came through a filter are there."""
+        if not chosen:
+            if self._own or filtered or self._unmoved():
+                return self._marked(hits, missing=False)
+            if not self._reachable():
+                return self._marked(hits, missing=True)
+        return self._joined(hits, chosen)
+
+    def _unmoved(self) -> bool:
+        """Whether every row that was embedded is known to be there still, because the inputs are as they were: nothing of them is read."""
+        anchors = self._record.anchors
+        if not self._embedded or not anchors or not all(a.pinned for a in anchors):
+            return False
+        look, tenant = self._rooms.look(False), self._rooms.scope.current
+        try:
+            seen = [(anchor, look.observe(anchor.input, tenant)) for anchor in anchors]
+        finally:
+            look.close()
+        return all(isinstance(now, Snapshot) and now.anchor(a.input, a.columns).same_state(a) for a, now in seen)
+
+    def _reachable(self) -> bool:
+        """Whether the key column can be read at all."""
+        try:
+            self._rooms.engine.prepare(f"SELECT {quote(self._key)} FROM {self._address}", tenant=self._rooms.scope.current)
+        except (TableNotFound, SourceUnavailable, SqlError):
+            return False
+        return True
+
+    def _marked(self, hits: "pa.Table", *, missing: bool) -> Result:
+        import pyarrow as pa
+
+        table = hits.append_column("source_missing", pa.array([missing] * len(hits), pa.bool_()))
+        kinds = {"query": "INTEGER", "key": self._key_type, "rank": "INTEGER", "similarity": "FLOAT", "source_missing": "BOOLEAN"}
+        return self._asked._rows(table, [kinds[name] for name in table.column_names], [self._read])
+
+    def _joined(self, hits: "pa.Table", chosen: Sequence[str]) -> Result:
+        from jammi_lab.observing.providers import Given
+
+        place = [name for name in ("query", "rank") if name in hits.column_names]
+        places = ", ".join(f"h.{name}" for name in place)
+        first = "h.query, " if "query" in place else ""
+        taken = "".join(f", s.{quote(c)}" for c in chosen)
+        own, theirs = f"h.{quote('key')}", f"s.{quote(_KEY)}"
+        if "VARCHAR" in (self._key_type, kind := self._columns.get(self._spelt(self._key), "")) and self._key_type != kind:
+            own, theirs = f"{own}::VARCHAR", f"{theirs}::VARCHAR"
+        inner = "".join(f", {quote(c)}" for c in chosen)
+        # a key that stands twice in the source by now is still one hit
+        text = (
+            f"SELECT DISTINCT ON ({places}) {first}h.key, h.rank, h.similarity{taken}, s.{quote(_KEY)} IS NULL AS source_missing "
+            f"FROM {Given.NAME} h LEFT JOIN (SELECT {quote(self._spelt(self._key))} AS {quote(_KEY)}{inner} FROM {self._address}) s "
+            f"ON {own} = {theirs} ORDER BY {places}{taken}"
+        )
+        [prepared] = self._rooms.engine.prepare(text, tenant=self._rooms.scope.current, extra=[Given(hits)])
+        result = self._asked._result(prepared)
+        result.inputs = [self._read, *(i for i in result.inputs if i.name != Given.NAME)]
+        return result
+
+    @property
+    def _read(self) -> Input:
+        return Input(kind=InputKind.RESULT, name=self._record.recipe, columns=("key", "vector"))
+
+    @property
+    def _key_type(self) -> str:
+        return next((c.type for c in self._record.columns if c.name == "key"), "VARCHAR")
+
+    def _spelt(self, column: str) -> str:
+        """A column behind the table, as it is spelt there. SchemaMismatch, with the near name, for one that is not there or is called as ours."""
+        try:
+            columns = self._columns
+        except (TableNotFound, SourceUnavailable) as error:
+            raise self._gone(error) from error
+        found = next((c for c in columns if fold(c) == fold(str(column))), None)
+        if found is None:
+            close = near(str(column), columns)
+            raise SchemaMismatch(
+                f"There is no column {column!r} in what {self._record.recipe!r} was made from.",
+                column=str(column),
+                actual=", ".join(columns),
+                hint=f"Did you mean {close[0]}?" if close else "",
+            )
+        return found
+
+    def _gone(self, error: JammiError) -> JammiError:
+        """The same error with a way on."""
+        hint = f"{error.hint} Without where= and select= the hits come all the same.".lstrip()
+        return type(error)(error.message, hint=hint)
+
+
+def as_table(matrix: "Matrix", found: "Hits", *, many: bool) -> "pa.Table":
+    """key, rank and similarity of hits; with several queries their number first."""
+    import numpy as np
+    import pyarrow as pa
+
+    queries, hits = found.rows.shape
+    columns: dict[str, Any] = {"query": pa.array(np.repeat(np.arange(queries, dtype=np.int32), hits))} if many else {}
+    columns["key"] = matrix.keys_at(found.rows.reshape(-1))
+    columns["rank"] = pa.array(np.tile(np.arange(1, hits + 1, dtype=np.int32), queries))
+    columns["similarity"] = pa.array(found.similarities.reshape(-1))
+    return pa.table(columns)

@@ -1,0 +1,74 @@
+"""Names: which ones are allowed, when two are the same, how they are quoted, and what files are called."""
+
+import datetime
+import difflib
+import re
+import unicodedata
+from collections.abc import Iterable
+
+from jammi_lab.clock import Clock
+from jammi_lab.errors import NameInvalid, NameTooLong
+
+MAX_NAME = 200
+RESERVED_SOURCES = frozenset(
+    {"main", "memory", "temp", "system", "jammi", "jammi_catalog", "mutable", "topics", "public", "information_schema", "pg_catalog"}
+)
+_UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
+
+
+def fold(name: str) -> str:
+    """Names with one fold are the same name: Unicode form and case do not count."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def quote(identifier: str) -> str:
+    """The SQL form of any identifier. NameInvalid for the empty one and for NUL."""
+    if not identifier or "\0" in identifier:
+        raise NameInvalid("An SQL name cannot be empty or hold a NUL character.", name=identifier)
+    return '"' + identifier.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """The SQL form of a text value. NameInvalid for NUL, which SQL text cannot hold."""
+    if "\0" in text:
+        raise NameInvalid("An SQL text cannot hold a NUL character.", name=text)
+    return "'" + text.replace("'", "''") + "'"
+
+
+def check_name(name: str, what: str) -> str:
+    """The name as given, when a recipe or source may be called so.
+
+    Any Unicode text without control characters and of at most 200 characters may. Raises NameInvalid, NameTooLong.
+    """
+    if not isinstance(name, str) or not name.strip():
+        raise NameInvalid(f"A {what} needs a name that is not empty.", name=str(name))
+    if len(name) > MAX_NAME:
+        raise NameTooLong(name, MAX_NAME)
+    if any(unicodedata.category(c) in ("Cc", "Cs") for c in name):
+        raise NameInvalid(f"The {what} name {name!r} holds a control character; use visible characters.", name=name)
+    return name
+
+
+def check_source_name(name: str) -> str:
+    """Like `check_name`, and not one of the names that SQL in a workspace already gives a meaning. NameInvalid, NameTooLong."""
+    check_name(name, "source")
+    if fold(name) in RESERVED_SOURCES or fold(name).startswith(("__jammi", "jammi.")):
+        raise NameInvalid(f"A source cannot be called {name!r}: SQL in a workspace already uses that name.", name=name, hint="Choose another name.")
+    return name
+
+
+def near(name: str, known: Iterable[str], most: int = 3) -> list[str]:
+    """Up to `most` known names that `name` may have been meant to be, nearest first."""
+    by_fold = {fold(k): k for k in known}
+    wanted = fold(name)
+    same = [f for f in by_fold if f.endswith(f".{wanted}") or wanted.endswith(f".{f}")]  # only jammi. is missing, or too much
+    return [by_fold[f] for f in same[:most] or difflib.get_close_matches(wanted, by_fold, most, 0.6)]
+
+
+def physical_name(source: str, kind: str, model: str | None, clock: Clock) -> str:
+    """A new table's file name without ending: `{source}__{kind}__{model}__{UTC time to ns}_{8 hex}`, only `[A-Za-z0-9_-]`, so that it cannot
+    leave its folder, act as a glob or be cut at a dot. (Shape of the seed's result store; never parsed back.)"""
+    ns = clock.now_ns()
+    moment = datetime.datetime.fromtimestamp(ns // 1_000_000_000, datetime.UTC).strftime("%Y%m%dT%H%M%S")
+    parts = [_UNSAFE.sub("_", source)[:64], kind] + ([_UNSAFE.sub("_", model)[:64]] if model else [])
+    return "__".join([*parts, f"{moment}{ns % 1_000_000_000:09d}_{clock.token(8)}"])

@@ -1,0 +1,170 @@
+"""From the names that people give to recipes and tables, and what may be done under a name."""
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from jammi_lab.clock import rfc3339
+from jammi_lab.errors import DependencyCycle, InvalidArgument, TableNotFound
+from jammi_lab.handles import ResultTable
+from jammi_lab.names import check_name, fold, near
+from jammi_lab.producers.base import Job, anchors_of, find_reusable
+from jammi_lab.sensing.reports import Plan
+from jammi_lab.store.verify import verify
+from jammi_lab.values.anchors import InputKind
+from jammi_lab.values.records import TableKind, TableRecord, TableStatus, VersionRecord
+from jammi_lab.values.verdicts import Verification
+
+if TYPE_CHECKING:
+    from jammi_lab.wiring import Rooms
+    from jammi_lab.workspace import Workspace
+
+
+class Naming:
+    """Looks names up for a workspace, in the bound tenant's scope."""
+
+    def __init__(self, rooms: "Rooms", workspace: "Workspace") -> None:
+        self._rooms, self._workspace = rooms, workspace
+
+    def table(self, name: str | ResultTable, version: int | None = None) -> ResultTable:
+        """The newest ready version of a recipe, one version of it, or a physical table. TableNotFound, with near names."""
+        if isinstance(name, ResultTable):
+            return name
+        if not isinstance(name, str):
+            raise InvalidArgument(f"A table is named by a text or given as a ResultTable, not by a {type(name).__name__}.")
+        tables = self._rooms.catalog.tables
+        if version is not None:
+            if not isinstance(version, int):
+                raise InvalidArgument(
+                    f"A version is a whole number, not of type {type(version).__name__}.", hint="ResultTable.version is that of a table."
+                )
+            found = tables.version(name, version)
+            if found is None or found[1].status is not TableStatus.READY:
+                there = [v.version for v, r in tables.versions(name) if r.status is TableStatus.READY]
+                if not there:
+                    raise self._missing(name)
+                raise TableNotFound(f"{name!r} has no ready version {version}; it has {', '.join(map(str, there))}.")
+        else:
+            found = tables.newest(name) or self._physical(name)
+        if found is None:
+            raise self._missing(name)
+        return ResultTable(self._workspace, *found)
+
+    def _physical(self, name: str) -> tuple[VersionRecord, TableRecord] | None:
+        record = self._rooms.catalog.tables.get(name)
+        if record is None or record.status is not TableStatus.READY:
+            return None
+        versions = self._rooms.catalog.tables.referring(record.table_name)
+        return (versions[-1], record) if versions else None
+
+    def _missing(self, name: str) -> TableNotFound:
+        if self._rooms.catalog.recipes.get(name) is not None:
+            return TableNotFound(f"The recipe {name!r} has no ready version yet.", hint=f"ws.recompute({name!r}) makes one.")
+        known = [r.name for r in self._rooms.catalog.recipes.list()]
+        sources = [r.name for r in self._rooms.catalog.sources.list()]
+        if fold(name) in map(fold, sources):
+            return TableNotFound(
+                f"{name!r} is a source, not a recipe or result table.", hint="Sources are what tables are made from; ws.sources[name] shows one."
+            )
+        return TableNotFound(
+            f"There is no recipe or result table {name!r}.", near=near(name, known), hint="" if known else "ws.materialize(name, sql) makes one."
+        )
+
+    def judged(self, name: str | ResultTable) -> tuple[str, TableRecord | None]:
+        """What a verdict is about: a recipe (and no record: its newest version), or one table with the recipe that it belongs to. TableNotFound."""
+        if isinstance(name, str):
+            recipe = self._rooms.catalog.recipes.get(name)
+            if recipe is not None:
+                return recipe.name, None
+        table = self.table(name)
+        return table.name, table._record
+
+    def known(self, names: Sequence[str]) -> list[str]:
+        """The names, all of them recipes. TableNotFound, with near names."""
+        for name in names:
+            if self._rooms.catalog.recipes.get(name) is None:
+                raise self._missing(name)
+        return list(names)
+
+    def spelt(self, name: str | ResultTable | None) -> str | None:
+        """The name to ask the lineage for. TableNotFound for one that nothing knows."""
+        if name is None:
+            return None
+        if isinstance(name, ResultTable):
+            newest = self._rooms.catalog.tables.newest(name.name)
+            return name.name if newest and newest[1].table_name == name.table_name else name.table_name
+        if not self._rooms.catalog.lineage.knows(name) and self._rooms.catalog.sources.get(name) is None:
+            raise self._missing(name)
+        return name
+
+    def check(self, name: str, job: Job) -> None:
+        """Nothing, when the job may become the recipe's definition. NameInvalid, NameTooLong; DependencyCycle."""
+        check_name(name, "recipe")
+        self._refuse_circle(name, [b.relation.input.name for b in job.inputs if b.relation.input.kind is InputKind.RESULT])
+
+    def _refuse_circle(self, name: str, parents: Iterable[str]) -> None:
+        reads = {r.name: [n for kind, n, _ in r.inputs if kind == InputKind.RESULT] for r in self._rooms.catalog.recipes.list()}
+        by_fold = {fold(k): v for k, v in reads.items()}
+        stack = [[name, parent] for parent in parents]
+        seen: set[str] = set()
+        while stack:
+            path = stack.pop()
+            if fold(path[-1]) == fold(name):
+                raise DependencyCycle(
+                    f"{name!r} would derive from itself: {' ← '.join(path)}.",
+                    path=path,
+                    hint='To build on an exact earlier version, name it: FROM jammi."<physical name>".',
+                )
+            if fold(path[-1]) not in seen:
+                seen.add(fold(path[-1]))
+                stack += [[*path, parent] for parent in by_fold.get(fold(path[-1]), ())]
+
+    def define(self, name: str, job: Job) -> None:
+        """Make the job the recipe's definition. Raises as `check`."""
+        self.check(name, job)
+        self._rooms.catalog.recipes.put(job.recipe(name, self._rooms.scope.current, rfc3339(self._rooms.clock.now_ns())))
+
+    def lookup(self, job: Job) -> ResultTable | None:
+        """The ready table that answers the job as things are; None when none does."""
+        look = self._rooms.look(True)
+        found = find_reusable(self._rooms.kitchen, job.definition, anchors_of(job, look, self._rooms.scope.current))
+        look.close()
+        if found is None or (there := self._physical(found.table_name)) is None:
+            return None
+        return ResultTable(self._workspace, *there, outcome="reused")
+
+    def verify(self, table: ResultTable, expected: str | None) -> Verification:
+        """Whether a table is as attested. ManifestUnsupported."""
+        return verify(self._rooms.results, table._record, expected)
+
+    def drop(self, name: str, *, if_exists: bool, force: bool) -> None:
+        """Remove a recipe and its versions. TableNotFound; InvalidArgument while ready tables derive from it; TenantForbidden."""
+        catalog = self._rooms.catalog
+        if catalog.recipes.get(name) is None and not catalog.tables.versions(name):
+            if if_exists:
+                return
+            raise self._missing(name)
+        readers = sorted({link.derived for link in catalog.lineage.edges("down", name)}) if catalog.lineage.knows(name) else []
+        if readers and not force:
+            raise InvalidArgument(
+                f"{name!r} cannot be dropped while {', '.join(readers)} derive{'s' if len(readers) == 1 else ''} from it.",
+                hint="Drop those first, or pass force=True: they are then stale, because their input is gone.",
+            )
+        self._rooms.removal.recipe(name)
+
+    def rename(self, old: str, new: str) -> None:
+        """Give a recipe another name. NameInvalid, TableNotFound, DuplicateTable, TenantForbidden; DependencyCycle when it would read itself."""
+        check_name(new, "recipe")
+        recipe = self._rooms.catalog.recipes.get(old)
+        if recipe is None:
+            raise self._missing(old)
+        if fold(old) != fold(new):
+            self._refuse_circle(new, [name for kind, name, _ in recipe.inputs if kind == InputKind.RESULT])
+        self._rooms.catalog.recipes.rename(old, new)
+
+    def refuse_external(self, names: str | Iterable[str] | None, plan: Plan) -> None:
+        """NotRecomputable when a stale table that was asked for by name was made outside."""
+        wanted = {fold(n) for n in ([names] if isinstance(names, str) else names or ())}
+        for step in plan.blocked:
+            recipe = self._rooms.catalog.recipes.get(step.name)
+            if recipe is not None and recipe.kind is TableKind.EXTERNAL and fold(step.name) in wanted:
+                self._rooms.producers.job(recipe.name, recipe.descriptor)

@@ -1,0 +1,1 @@
+"""Observing: one look sees every input at most once."""

@@ -1,0 +1,65 @@
+"""How each kind of input is observed."""
+
+import datetime
+import zoneinfo
+
+from jammi_lab.catalog.catalog import Catalog
+from jammi_lab.config import Settings
+from jammi_lab.observing.look import Look, Observer
+from jammi_lab.observing.memo import ObservationMemo
+from jammi_lab.observing.outside import Outside
+from jammi_lab.sources.base import Describe, Looking, Query
+from jammi_lab.store.results import snapshot_of
+from jammi_lab.values.anchors import AnchorKind, Input, InputKind, Observed, Snapshot, Unknown, Vanished
+from jammi_lab.values.records import TableStatus
+
+CURRENT_DATE = Input(kind=InputKind.CLOCK, name="current_date")
+
+
+class Observers:
+    """Observes sources, frames, result tables and the clock for one workspace."""
+
+    def __init__(self, catalog: Catalog, outside: Outside, memo: ObservationMemo, settings: Settings, describe: Describe, query: Query) -> None:
+        self._catalog, self._outside, self._memo, self._settings = catalog, outside, memo, settings
+        self._describe, self._query = describe, query
+
+    def by_kind(self) -> dict[InputKind, Observer]:
+        """One observer for each kind of input that can be read."""
+        return {InputKind.SOURCE: self.source, InputKind.FRAME: self.source, InputKind.RESULT: self.result, InputKind.CLOCK: self.clock}
+
+    def looking(self, look: Look) -> Looking:
+        """What a look lends to connectors: bounded unless it is deep."""
+        settings = self._settings
+        return Looking(
+            memo=self._memo,
+            describe=self._describe,
+            query=self._query,
+            now_ns=look.now_ns,
+            racy_seconds=settings["look.racy_seconds"],
+            scan_bytes=None if look.deep else settings["look.scan_bytes"],
+            scan_rows=None if look.deep else settings["look.scan_rows"],
+        )
+
+    def source(self, input: Input, look: Look) -> Observed:
+        """A registered source, or a frame in a variable of the notebook."""
+        found = self._outside.find(input.name)
+        if found is not None:
+            return found[1].observe(input.table, self.looking(look))
+        if input.kind is InputKind.SOURCE:
+            return Vanished()
+        variable = self._outside.variable(input.name)
+        return Unknown(why=f"the frame {input.name} is not in this kernel") if variable is None else variable.observe(None, self.looking(look))
+
+    def result(self, input: Input, _: Look) -> Observed:
+        """The newest ready version of a recipe, or one exact table."""
+        newest = self._catalog.tables.newest(input.name)
+        if newest is not None:
+            return snapshot_of(newest[1], newest[0].version)
+        exact = self._catalog.tables.get(input.name)
+        return Vanished() if exact is None or exact.status is not TableStatus.READY else snapshot_of(exact)
+
+    def clock(self, _: Input, look: Look) -> Observed:
+        """The date in `engine.timezone`."""
+        zone = self._settings["engine.timezone"]
+        today = datetime.datetime.fromtimestamp(look.now_ns / 1e9, zoneinfo.ZoneInfo(zone)).date()
+        return Snapshot(columns={}, whole=today.isoformat(), method=f"date in {zone}", kind=AnchorKind.CLOCK)

@@ -1,0 +1,140 @@
+"""What names in FROM stand for: sources, notebook frames, result tables."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import pyarrow as pa
+
+from jammi_lab.catalog.catalog import Catalog
+from jammi_lab.errors import SourceUnavailable, TableNotFound
+from jammi_lab.names import fold, near
+from jammi_lab.observing.look import Pinned
+from jammi_lab.observing.outside import Outside
+from jammi_lab.sources.base import Relation
+from jammi_lab.sources.frames import FrameConnector, frame_snapshot
+from jammi_lab.store import readers
+from jammi_lab.store.results import Results, body_of, snapshot_of
+from jammi_lab.values.anchors import Input, InputKind
+from jammi_lab.values.records import TableRecord, TableStatus
+
+JAMMI = "jammi"
+
+
+class SourceProvider:
+    """Registered sources, under their registered names."""
+
+    def __init__(self, catalog: Catalog, outside: Outside) -> None:
+        self._catalog, self._outside = catalog, outside
+
+    def resolve(self, parts: tuple[str, ...]) -> Relation | None:
+        """The relation of `source` or `source.table`; None when no source is called so. SourceUnavailable for an absent frame."""
+        found = self._outside.find(parts[0])
+        if found is None:
+            return None
+        record, connector = found
+        if isinstance(connector, FrameConnector):
+            return captured(connector, record.name) if len(parts) == 1 else None
+        tables = connector.tables()
+        wanted = ".".join(parts[1:])
+        table = next((t for t in tables if fold(t) == fold(wanted)), None)
+        if (tables or wanted) and table is None:
+            return None
+        try:
+            return connector.relation(table)
+        except SourceUnavailable as error:
+            sentence = f"The source {record.name!r} cannot be read: {error.message[:1].lower()}{error.message[1:]}"
+            raise SourceUnavailable(sentence, near=error.near, hint=error.hint) from error
+
+    def names(self) -> Iterable[str]:
+        """Names of the sources that the bound tenant sees."""
+        return [record.name for record in self._catalog.sources.list()]
+
+
+class FrameProvider:
+    """Frames in the notebook's variables; a registered source of the same name wins, because this provider is asked last."""
+
+    def __init__(self, outside: Outside) -> None:
+        self._outside = outside
+
+    def resolve(self, parts: tuple[str, ...]) -> Relation | None:
+        """The relation of a variable that holds a frame, captured as it is now."""
+        connector = self._outside.variable(parts[0]) if len(parts) == 1 else None
+        return None if connector is None else captured(connector, parts[0])
+
+    def names(self) -> Iterable[str]:
+        """Names of variables that hold frames."""
+        return self._outside.variables()
+
+
+class Given:
+    """Rows of our own under a name that nothing else has, for a statement of our own."""
+
+    NAME = "__jammi_given"
+
+    def __init__(self, rows: pa.Table) -> None:
+        self._relation = Relation(input=Input(kind=InputKind.FRAME, name=self.NAME), frame=rows, token=Pinned(frame_snapshot(rows)))
+
+    def resolve(self, parts: tuple[str, ...]) -> Relation | None:
+        """The rows, when they are meant."""
+        return self._relation if parts == (self.NAME,) else None
+
+    def names(self) -> Iterable[str]:
+        """None: nobody is to be offered them."""
+        return []
+
+
+def captured(connector: FrameConnector, name: str) -> Relation:
+    """A frame as it is now: what the statement reads is what the anchor digests, whatever happens to the frame meanwhile."""
+    table, snapshot = connector.capture()
+    return Relation(input=Input(kind=InputKind.FRAME, name=name), frame=table, token=Pinned(snapshot))
+
+
+class ResultProvider:
+    """Result tables: `jammi.<recipe>` is the newest ready version, `jammi."<physical name>"` and `"jammi.<physical name>"` one exact table."""
+
+    def __init__(self, catalog: Catalog, results: Results) -> None:
+        self._catalog, self._results = catalog, results
+
+    def resolve(self, parts: tuple[str, ...]) -> Relation | None:
+        """The relation of a result table; None when none is called so. TableDamaged when its bytes are not the published ones."""
+        if len(parts) == 1 and fold(parts[0]).startswith(JAMMI + "."):
+            parts = (JAMMI, parts[0][len(JAMMI) + 1 :])
+        if len(parts) != 2 or fold(parts[0]) != JAMMI:
+            return None
+        newest = self._catalog.tables.newest(parts[1])
+        if newest is not None:
+            version, record = newest
+            return self.relation(record, version.recipe, version.version)
+        exact = self._catalog.tables.get(parts[1])
+        if exact is not None and exact.status is TableStatus.READY:
+            return self.relation(exact, exact.table_name, exact.version)
+        return None
+
+    def call(self, function: str, arguments: tuple[Any, ...]) -> Relation | None:
+        """The relation of `jammi_version('recipe', version)`: that table alone, whatever becomes of the recipe. TableNotFound; TableDamaged."""
+        if function != "jammi_version":
+            return None
+        recipe, number = arguments
+        found = self._catalog.tables.version(recipe, number)
+        if found is not None and found[1].status is TableStatus.READY:
+            return self.relation(found[1], found[1].table_name, number)
+        there = [v.version for v, r in self._catalog.tables.versions(recipe) if r.status is TableStatus.READY]
+        if there:
+            raise TableNotFound(f"{recipe!r} has no ready version {number}; it has {', '.join(map(str, there))}.")
+        known = [v.recipe for v, _ in self._catalog.tables.current()]
+        raise TableNotFound(f"There is no recipe {recipe!r} with a ready version.", near=near(recipe, known))
+
+    def relation(self, record: TableRecord, name: str, version: int) -> Relation:
+        """The relation of one table under the name by which it was reached. TableDamaged."""
+        path = self._results.require(record)
+        return Relation(
+            input=Input(kind=InputKind.RESULT, name=name),
+            body=body_of(path, record.dimensions),
+            columns={c.name: c.type for c in record.columns},
+            token=Pinned(snapshot_of(record, version), record),
+            hold=lambda: readers.hold(path),
+        )
+
+    def names(self) -> Iterable[str]:
+        """Recipes that have a ready version, as `jammi.<recipe>`."""
+        return [f"{JAMMI}.{version.recipe}" for version, _ in self._catalog.tables.current()]

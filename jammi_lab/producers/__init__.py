@@ -1,0 +1,1 @@
+"""Producers: definitions → rows, through one cache probe and one funnel."""

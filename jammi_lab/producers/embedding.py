@@ -1,0 +1,220 @@
+"""The producer `embedding`: the texts of a table become vectors; texts that an earlier version or a checkpoint knows are not encoded again."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jammi_lab.embedders.base import Encoder, identity_of
+from jammi_lab.embedders.registry import Encoders
+from jammi_lab.engine.prepared import Prepared
+from jammi_lab.engine.resolve import Provider
+from jammi_lab.engine.session import Engine
+from jammi_lab.engine.tokens import all_tokens
+from jammi_lab.errors import InvalidArgument, JammiError, SchemaMismatch, StatementNotAllowed, TableNotFound
+from jammi_lab.names import fold, near, quote
+from jammi_lab.producers.base import Bound, Job, OnProgress, Running
+from jammi_lab.producers.encoding import Earlier, Embedding, Memory
+from jammi_lab.producers.sql import environment as sql_environment
+from jammi_lab.tenancy import TenantScope
+from jammi_lab.values.descriptors import EmbeddingDescriptor, definition_hash
+from jammi_lab.values.records import TableKind
+
+REVISION = 1
+"""Raised when equal texts through an equal encoder would give other rows than before: how texts are joined, how rows are laid out."""
+_NO_KEYS = re.compile(r"\]$|^(STRUCT|MAP|UNION|INTERVAL|VARIANT|BIT\b)")
+"""SQL types whose values have no order of their own, or none that Parquet gives back."""
+_TEXT = re.compile(r"VARCHAR$|ENUM\(")
+
+
+class EmbeddingProducer:
+    """Binds tables with texts to encoders."""
+
+    def __init__(self, engine: Engine, scope: TenantScope, encoders: Encoders, memory: Memory) -> None:
+        self._engine, self._scope, self._encoders, self._memory = engine, scope, encoders, memory
+
+    def job(
+        self,
+        name: str,
+        asked: str,
+        key: str,
+        text: Sequence[str],
+        model: Any,
+        where: str | None = None,
+        *,
+        afresh: bool = False,
+        extra: Sequence[Provider] = (),
+    ) -> Job:
+        """The texts of a source, table or SQL as a job for the recipe `name`; `afresh` takes no vector over from an earlier version.
+
+        Raises InvalidArgument, ModelNotFound, TableNotFound, and what binding a statement raises.
+        """
+        _check_columns(key, text)
+        encoder = self._encoders.resolve(model)
+        columns = ", ".join(map(quote, _columns(key, text)))
+        condition = "" if where is None else f"\nWHERE (\n{one_expression(where)}\n)"
+        # the order is said, since a plan that keeps the order of its input would not be sorted by the key
+        statement = f"SELECT {columns} FROM {self.address(asked, extra)}{condition}\nORDER BY {quote(key)}"
+        return self._bound(name, statement, asked, key, list(text), encoder, afresh, extra)
+
+    def from_descriptor(self, name: str, descriptor: EmbeddingDescriptor, extra: Sequence[Provider] = ()) -> Job:
+        """A recorded definition as a job over the inputs as they are now. ModelNotFound when the encoder is not in this kernel."""
+        encoder = self._encoders.get(descriptor.encoder["name"], descriptor.encoder["version"])
+        return self._bound(name, descriptor.statement, descriptor.asked, descriptor.key, descriptor.text, encoder, False, extra)
+
+    def bound_today(self, descriptor: EmbeddingDescriptor, extra: Sequence[Provider] = ()) -> tuple[list[Bound], bool]:
+        """What a recorded definition reads today, and whether its statement still says the same; needs no encoder. Raises as binding does."""
+        [prepared] = self._engine.prepare(descriptor.statement, tenant=self._scope.current, extra=extra)
+        return [Bound(b.relation, b.columns) for b in prepared.inputs], prepared.canonical() == descriptor.canonical
+
+    def identity_today(self, recorded: Mapping[str, Any]) -> dict[str, Any]:
+        """The identity of the encoder that a recorded one's name and version mean today; the recorded one when it is not in this kernel."""
+        try:
+            return identity_of(self._encoders.get(recorded["name"], recorded["version"])).to_dict()
+        except JammiError:
+            return dict(recorded)
+
+    def hindrance(self, recorded: Mapping[str, Any]) -> str | None:
+        """Why the encoder of a recorded definition cannot run in this kernel, one sentence; None when it can."""
+        try:
+            self._encoders.get(recorded["name"], recorded["version"])
+        except JammiError as error:
+            return error.message
+        return None
+
+    def environment(self) -> dict[str, Any]:
+        """What else shapes the rows."""
+        return {"revision": REVISION, "select": sql_environment(self._engine)}
+
+    def _bound(
+        self, name: str, statement: str, asked: str, key: str, text: list[str], encoder: Encoder, afresh: bool, extra: Sequence[Provider]
+    ) -> Job:
+        [prepared] = self._engine.prepare(statement, tenant=self._scope.current, extra=extra)
+        places = _places(prepared, key, text)
+        descriptor = EmbeddingDescriptor(
+            statement=statement, canonical=prepared.canonical(), asked=asked, key=key, text=text, encoder=identity_of(encoder).to_dict()
+        )
+        environment = self.environment()
+
+        def rows(on_progress: OnProgress | None) -> Running:
+            checkpoint = self._memory.checkpoint(definition_hash(descriptor, environment))
+            earlier = Earlier() if afresh else self._memory.earlier(name, descriptor.encoder)
+            made = Embedding(prepared, places, encoder, earlier, checkpoint, name, key)
+            made.run(on_progress)
+            return Running(made, made.reuse, made.published, made.lost)
+
+        return Job(
+            kind=TableKind.EMBEDDING,
+            descriptor=descriptor,
+            environment=environment,
+            inputs=[Bound(b.relation, b.columns) for b in prepared.inputs],
+            rows=rows,
+            again=lambda: self._bound(name, statement, asked, key, text, encoder, afresh, extra),
+            key=["key"],
+            volatile=prepared.volatile,
+            clock=prepared.clock,
+            order_sensitive=prepared.order_sensitive,
+            dimensions=encoder.dimensions,
+            model_id=encoder.name,
+            model_key=self._encoders.key_of(encoder),
+        )
+
+    def address(self, asked: str, extra: Sequence[Provider] = ()) -> str:
+        """What FROM says for a source name, `source.table`, a recipe, or SQL in brackets. TableNotFound; StatementNotAllowed; InvalidArgument."""
+        if not isinstance(asked, str):
+            raise InvalidArgument(
+                f"What is embedded is the name of a source or table, or SQL, not a {type(asked).__name__}.",
+                hint="Give a frame a name first: ws.sources.add(name, frame).",
+            )
+        refused: StatementNotAllowed | None = None
+        dotted = asked.split(".")
+        for parts in ([asked], dotted if len(dotted) <= 3 and "(" not in asked else [], ["jammi", asked]):
+            if not parts or not all(parts):
+                continue
+            address = ".".join(map(quote, parts))
+            try:
+                self._engine.prepare(f"SELECT 1 FROM {address}", tenant=self._scope.current, extra=extra)
+            except TableNotFound:
+                continue
+            except StatementNotAllowed as error:
+                refused = refused or error
+                continue
+            return address
+        if not any(c.isspace() for c in asked.strip()):
+            if refused is not None:
+                raise refused
+            raise TableNotFound(f"There is no source or table {asked!r} to embed.", near=near(asked, self._engine.names(extra)))
+        prepared = self._engine.prepare(asked, tenant=self._scope.current, extra=extra)
+        if len(prepared) != 1:
+            raise StatementNotAllowed(f"An embedding is made from one statement; this text holds {len(prepared)}.")
+        return f"(\n{prepared[0].statement}\n)"
+
+
+def address_of(descriptor: Mapping[str, Any]) -> str:
+    """What FROM says in the statement of a recorded embedding."""
+    columns = ", ".join(map(quote, _columns(descriptor["key"], descriptor["text"])))
+    rest = str(descriptor["statement"]).removeprefix(f"SELECT {columns} FROM ")
+    if not rest.startswith("("):
+        named = re.match(r'"(?:[^"]|"")*"(?:\."(?:[^"]|"")*")*', rest)
+        return named[0] if named else rest
+    depth = 0
+    for at, body in all_tokens(rest):
+        depth += (body[:1] == b"(") - (body[:1] == b")")
+        if depth == 0:
+            return rest.encode()[: at + 1].decode()
+    return rest
+
+
+def one_expression(text: str) -> str:
+    """A condition, when it stays within the brackets around it. StatementNotAllowed; InvalidArgument for what is no text."""
+    if not isinstance(text, str) or not text.strip():
+        raise InvalidArgument(f"A condition is an SQL expression, not {text!r}.", hint="For example where='year > 2020'.")
+    depth = 0
+    for _, body in all_tokens(text):
+        depth += (body[:1] == b"(") - (body[:1] == b")")
+        if depth < 0 or body[:1] == b";":
+            break
+    else:
+        if depth == 0:
+            return text
+    raise StatementNotAllowed(f"A condition is one SQL expression with its brackets closed, not {text!r}.")
+
+
+def _check_columns(key: str, text: Sequence[str]) -> None:
+    if not isinstance(key, str) or not key:
+        raise InvalidArgument(
+            f"The key of an embedding is one column, not {key!r}.", hint="Join several in SQL: SELECT a || '/' || b AS id, … FROM …"
+        )
+    if not text:
+        raise InvalidArgument("An embedding needs at least one text column.", hint='Name it: text=["title"].')
+    if wrong := [t for t in text if not isinstance(t, str) or not t]:
+        raise InvalidArgument(f"A text column is a name, not {wrong[0]!r}.")
+
+
+def _columns(key: str, text: Sequence[str]) -> list[str]:
+    """The columns that are read, each once, the key first."""
+    seen = {fold(key): key}
+    for column in text:
+        seen.setdefault(fold(column), column)
+    return list(seen.values())
+
+
+def _places(prepared: Prepared, key: str, text: Sequence[str]) -> list[int]:
+    """Where in the output the texts are. SchemaMismatch for a column that is no text and a key without an order."""
+    by_fold = {fold(column): place for place, column in enumerate(_columns(key, text))}
+    name, kind = prepared.output[0]
+    if _NO_KEYS.search(kind):
+        raise SchemaMismatch(
+            f"The key {name!r} is {kind}, which cannot be a key.", column=name, expected="a number, text, date or the like", actual=kind
+        )
+    places = [by_fold[fold(column)] for column in text]
+    for place in places:
+        name, kind = prepared.output[place]
+        if not _TEXT.match(kind):
+            raise SchemaMismatch(
+                f"The text column {name!r} is {kind}, not text.",
+                column=name,
+                expected="VARCHAR",
+                actual=kind,
+                hint=f"Cast it in SQL: SELECT …, {quote(name)}::VARCHAR AS {quote(name)} FROM …",
+            )
+    return places

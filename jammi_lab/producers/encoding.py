@@ -1,0 +1,238 @@
+"""One run of an encoder over the texts of a table: what is known already is taken over, the rest is encoded, nothing that was done is lost."""
+
+import hashlib
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from jammi_lab.catalog.catalog import Catalog
+from jammi_lab.embedders.base import Encoder, Floats
+from jammi_lab.embedders.driver import encode_texts
+from jammi_lab.engine.prepared import Prepared
+from jammi_lab.errors import DuplicateKey, SchemaMismatch
+from jammi_lab.producers.base import OnProgress
+from jammi_lab.producers.checkpoint import Checkpoint
+from jammi_lab.storage.parquet import group_rows
+from jammi_lab.store import manifests, readers
+from jammi_lab.store.results import Results
+from jammi_lab.values.records import Progress, Reuse, TableKind, TableRecord, TableStatus
+from jammi_lab.vectors.arrays import keys_of
+
+DIGEST = "_text_digest"
+_READ = 8192
+"""Rows of an earlier version that are held at a time."""
+_SLAB = 4096
+"""Texts whose vectors are held twice while they are being made."""
+_SAVE_SECONDS, _SAVE_SHARE = 1.0, 0.02
+"""A checkpoint is written at most this often, and takes at most this share of the time."""
+
+
+class Memory:
+    """What a run may take over: the vectors of the recipe's newest version, and what an interrupted run has left."""
+
+    def __init__(self, catalog: Catalog, results: Results) -> None:
+        self._catalog, self._results = catalog, results
+
+    def earlier(self, name: str, identity: dict[str, object]) -> "Earlier":
+        """The newest ready and intact version that was made with the same encoder; an empty one when there is none."""
+        versions = [record for _, record in self._catalog.tables.versions(name)]
+        if not versions and (shared := self._catalog.tables.newest(name)) is not None:
+            versions = [shared[1]]
+        return Earlier(next((self._results.parquet(record) for record in versions if self._fits(record, identity)), None))
+
+    def _fits(self, record: TableRecord, identity: dict[str, object]) -> bool:
+        if record.status is not TableStatus.READY or record.kind is not TableKind.EMBEDDING:
+            return False
+        manifest = manifests.parse(self._catalog.tables.manifest(record.table_name))
+        return manifest is not None and manifest.descriptor.get("encoder") == identity and self._results.intact(record)
+
+    def checkpoint(self, definition: str) -> Checkpoint:
+        """Where an interrupted run of a definition leaves what it has done."""
+        return Checkpoint(self._results.root / "checkpoints" / f"{definition}.parquet")
+
+
+class Earlier:
+    """An earlier version, read piece by piece: it may be as large as the one that is being made."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = path
+
+    def digests(self) -> dict[object, bytes]:
+        """Text digest by key."""
+        if self._path is None:
+            return {}
+        release = readers.hold(self._path)
+        try:
+            table = pq.read_table(self._path, columns=["key", DIGEST])
+        finally:
+            release()
+        return dict(zip(table["key"].to_pylist(), table[DIGEST].to_pylist(), strict=True))
+
+    def vectors(self) -> Iterator[tuple[list[bytes], Floats]]:
+        """Text digests with their vectors, some rows at a time."""
+        if self._path is None:
+            return
+        release = readers.hold(self._path)
+        try:
+            with pq.ParquetFile(self._path, buffer_size=1 << 20, pre_buffer=False) as file:
+                for batch in file.iter_batches(_READ, columns=["vector", DIGEST], use_threads=False):
+                    flat = batch.column("vector").flatten().to_numpy(zero_copy_only=True)
+                    yield batch.column(DIGEST).to_pylist(), flat.reshape(batch.num_rows, -1)
+        finally:
+            release()
+
+
+class Embedding:
+    """One run: reads keys and texts in key order, takes over what is known, encodes the rest."""
+
+    def __init__(
+        self, prepared: Prepared, places: Sequence[int], encoder: Encoder, earlier: Earlier, checkpoint: Checkpoint, name: str, key: str
+    ) -> None:
+        """`places`: the output columns whose texts are joined; the first output column is the key."""
+        self._prepared, self._places, self._encoder, self._earlier = prepared, places, encoder, earlier
+        self._checkpoint, self._name, self._key = checkpoint, name, key
+        self._table = pa.table({})
+        self._digests: list[bytes] = []
+        self._vectors: Floats = np.empty((0, encoder.dimensions), np.float32)
+        self._kept: list[int] = []
+        """Rows whose vectors no earlier version has: what a checkpoint is to hold."""
+        self._saved = 0
+        self.reuse: Reuse | None = None
+
+    @property
+    def schema(self) -> pa.Schema:
+        """key, vector, text digest."""
+        return self._table.schema
+
+    def batches(self, rows: int | None = None) -> Iterator[pa.RecordBatch]:
+        """The rows in key order; whole row groups unless a number of rows is said, which are then written without a copy."""
+        yield from self._table.to_batches(max_chunksize=rows or group_rows(self.schema))
+
+    def close(self) -> None:
+        """Nothing is open; the vectors stay until it is known whether they were published."""
+
+    def published(self) -> None:
+        """The rows are ready: let go of them and of the checkpoint."""
+        self._let_go()
+        self._checkpoint.remove()
+
+    def lost(self) -> None:
+        """The rows will not be ready: what was encoded goes into the checkpoint."""
+        self._save()
+        self._let_go()
+
+    def run(self, on_progress: OnProgress | None) -> None:
+        """Encode. What is interrupted or fails leaves a checkpoint of the texts that were done."""
+        read = self._prepared.run_ordered().table()
+        keys = _checked(read.column(0), self._key)
+        texts = self._joined(read)
+        del read
+        self._digests = [hashlib.sha256(t.encode("utf-8", "surrogatepass")).digest()[:16] for t in texts]
+        self._vectors = np.empty((len(texts), self._encoder.dimensions), np.float32)
+        first: dict[bytes, int] = {}
+        like = np.array([first.setdefault(digest, row) for row, digest in enumerate(self._digests)], np.int64)
+        todo = self._take_over(first)
+        try:
+            self._encode(keys, texts, todo, on_progress)
+        except BaseException:
+            self.lost()
+            raise
+        again = np.flatnonzero(like != np.arange(len(like)))
+        for start in range(0, len(again), _SLAB):
+            some = again[start : start + _SLAB]
+            self._vectors[some] = self._vectors[like[some]]
+        self.reuse = self._counted(keys)
+        flat = pa.FixedSizeListArray.from_arrays(pa.array(self._vectors.reshape(-1)), self._encoder.dimensions)
+        self._table = pa.table({"key": keys, "vector": flat, DIGEST: pa.array(self._digests, pa.binary(16))})
+
+    def _joined(self, read: pa.Table) -> list[str]:
+        columns = [["" if v is None else v for v in read.column(place).to_pylist()] for place in self._places]
+        return columns[0] if len(columns) == 1 else ["\n".join(filter(None, parts)) for parts in zip(*columns, strict=True)]
+
+    def _take_over(self, first: dict[bytes, int]) -> list[int]:
+        """Fill in what an earlier version or a checkpoint knows; one row of each text that is left. `first` is used up."""
+        self._fill(first, self._earlier.vectors())
+        self._kept = self._fill(first, self._checkpoint.load(self._encoder.dimensions)) if first else []
+        self._saved = len(self._kept)
+        return list(first.values())
+
+    def _fill(self, wanted: dict[bytes, int], known: Iterable[tuple[list[bytes], Floats]]) -> list[int]:
+        filled: list[int] = []
+        for digests, vectors in known:
+            if not wanted or vectors.shape[1] != self._vectors.shape[1]:
+                break
+            found = [(row, at) for at, digest in enumerate(digests) if (row := wanted.pop(digest, None)) is not None]
+            if found:
+                places = np.array(found, np.int64)
+                self._vectors[places[:, 0]] = vectors[places[:, 1]]
+                filled += [row for row, _ in found]
+        return filled
+
+    def _encode(self, keys: pa.Array, texts: Sequence[str], todo: list[int], on_progress: OnProgress | None) -> None:
+        """Texts of like length together: they cost an encoder the least."""
+        done, next_save = 0, time.monotonic() + _SAVE_SECONDS
+        todo.sort(key=lambda row: len(texts[row]))
+        for start in range(0, len(todo), _SLAB):
+            slab = todo[start : start + _SLAB]
+
+            def on_batch(rows: NDArray[np.int64], made: Floats, slab: list[int] = slab) -> None:
+                nonlocal done, next_save
+                at = [slab[r] for r in rows]
+                self._vectors[at] = made
+                self._kept += at
+                done += len(at)
+                if on_progress:
+                    on_progress(Progress(stage=f"embed {self._name}", done=done, total=len(todo), unit="texts"))
+                if (began := time.monotonic()) >= next_save:
+                    self._save()
+                    now = time.monotonic()
+                    next_save = now + max(_SAVE_SECONDS, (now - began) / _SAVE_SHARE)
+
+            encode_texts(self._encoder, [texts[r] for r in slab], on_batch=on_batch, keys=[keys[r].as_py() for r in slab])
+
+    def _save(self) -> None:
+        if len(self._kept) > self._saved:
+            self._checkpoint.save(self._digests, self._vectors, self._kept)
+            self._saved = len(self._kept)
+
+    def _let_go(self) -> None:
+        self._table, self._digests, self._kept = self.schema.empty_table(), [], []
+        self._vectors = self._vectors[:0].copy()
+        self._saved = 0
+
+    def _counted(self, keys: pa.Array) -> Reuse:
+        before = self._earlier.digests()
+        new = changed = 0
+        for key, digest in zip(keys.to_pylist(), self._digests, strict=True):
+            was = before.pop(key, None)
+            new += was is None
+            changed += was is not None and was != digest
+        return Reuse(new=new, changed=changed, removed=len(before), unchanged=len(self._digests) - new - changed)
+
+
+def _checked(column: pa.ChunkedArray, name: str) -> pa.Array:
+    """The keys, which come in order. SchemaMismatch when one is NULL, DuplicateKey when two are equal."""
+    if column.null_count:
+        raise SchemaMismatch(
+            f"{column.null_count:,} of {len(column):,} rows have no key in {name!r}.",
+            column=name,
+            expected="a key in every row",
+            actual="NULL",
+            hint=f"Leave them out: where='{name} IS NOT NULL'.",
+        )
+    keys = keys_of(column, name)
+    plain = keys.storage if isinstance(keys, pa.ExtensionArray) else keys
+    same = pc.equal(plain[1:], plain[:-1])
+    if pc.any(same).as_py():
+        found = keys[1:].filter(same).slice(0, 50).to_pylist()
+        twice = list(dict.fromkeys(found))[:5]
+        raise DuplicateKey(
+            f"The key {name!r} is not unique: {', '.join(map(repr, twice))}.", keys=twice, hint="Choose a column that identifies a row."
+        )
+    return keys

@@ -1,0 +1,108 @@
+"""The one registry of producers: from a recipe to today's definition, to a job, and to what its statement reads today."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from jammi_lab.catalog.catalog import Catalog
+from jammi_lab.engine.resolve import Provider
+from jammi_lab.engine.session import Engine
+from jammi_lab.producers import external, sql
+from jammi_lab.producers.base import Bound, Job
+from jammi_lab.store.results import Results
+from jammi_lab.tenancy import TenantScope
+from jammi_lab.values.descriptors import (
+    EmbeddingDescriptor,
+    ExternalDescriptor,
+    ImportedDescriptor,
+    SqlDescriptor,
+    definition_hash,
+    parse_descriptor,
+)
+from jammi_lab.values.records import RecipeRecord
+
+if TYPE_CHECKING:
+    from jammi_lab.embedders.registry import Encoders
+    from jammi_lab.producers.embedding import EmbeddingProducer
+    from jammi_lab.producers.imported import ImportedProducer
+
+
+class Producers:
+    """All producers of a workspace."""
+
+    def __init__(self, engine: Engine, scope: TenantScope, extra: Sequence[Provider], catalog: Catalog, results: Results) -> None:
+        self.sql = sql.SqlProducer(engine, scope)
+        self.external = external.ExternalProducer(engine, scope)
+        self._engine, self._scope, self._extra, self._catalog, self._results = engine, scope, extra, catalog, results
+
+    @functools.cached_property
+    def encoders(self) -> "Encoders":
+        """The encoders of this process; loaded on first use, as numpy is heavy."""
+        from jammi_lab.embedders.registry import Encoders
+
+        return Encoders()
+
+    @functools.cached_property
+    def embedding(self) -> "EmbeddingProducer":
+        """Texts into vectors; loaded on first use."""
+        from jammi_lab.producers.embedding import EmbeddingProducer
+        from jammi_lab.producers.encoding import Memory
+
+        return EmbeddingProducer(self._engine, self._scope, self.encoders, Memory(self._catalog, self._results))
+
+    @functools.cached_property
+    def imported(self) -> "ImportedProducer":
+        """Vectors from outside; loaded on first use."""
+        from jammi_lab.producers.imported import ImportedProducer
+
+        return ImportedProducer(self._engine, self._scope)
+
+    def environment(self, descriptor: Mapping[str, Any]) -> dict[str, Any]:
+        """What else shapes the output of such a descriptor, today."""
+        match descriptor.get("producer"):
+            case "sql":
+                return sql.environment(self._engine)
+            case "external":
+                return external.environment()
+            case "embedding":
+                return self.embedding.environment()
+            case "imported":
+                return self.imported.environment()
+        raise ValueError(f"no producer {descriptor.get('producer')!r}")
+
+    def definition_today(self, recipe: RecipeRecord) -> str:
+        """The definition hash of a recipe as it stands, with today's environment."""
+        environment, descriptor = self.environment(recipe.descriptor), recipe.descriptor
+        if descriptor.get("producer") == "embedding":
+            descriptor = {**descriptor, "encoder": self.embedding.identity_today(descriptor["encoder"])}
+        if environment == recipe.environment and descriptor == recipe.descriptor:
+            return recipe.definition_hash
+        return definition_hash(parse_descriptor(descriptor), environment)
+
+    def hindrance(self, descriptor: Mapping[str, Any]) -> str | None:
+        """What this kernel lacks to make such a recipe's tables, one sentence; None when it lacks nothing."""
+        return self.embedding.hindrance(descriptor["encoder"]) if descriptor.get("producer") == "embedding" else None
+
+    def job(self, name: str, descriptor: Mapping[str, Any]) -> Job:
+        """A recorded definition, bound to its inputs as they are now. Raises as the producer's binding does; NotRecomputable for external rows."""
+        match parse_descriptor(descriptor):
+            case SqlDescriptor() as statement:
+                return self.sql.from_descriptor(statement, self._extra)
+            case ExternalDescriptor() as given:
+                return self.external.from_descriptor(name, given)
+            case EmbeddingDescriptor() as texts:
+                return self.embedding.from_descriptor(name, texts, self._extra)
+            case ImportedDescriptor() as vectors:
+                return self.imported.from_descriptor(name, vectors)
+
+    def bound_today(self, descriptor: Mapping[str, Any]) -> tuple[list[Bound], bool] | None:
+        """What a statement reads, bound to its inputs' columns as they are now, and whether it still says what it said: the same output, by the same
+        meaning. None when the producer reads whole inputs. Raises as binding does."""
+        match parse_descriptor(descriptor):
+            case SqlDescriptor() as statement:
+                job = self.sql.from_descriptor(statement, self._extra)
+                return list(job.inputs), job.descriptor.identity() == statement.identity()
+            case EmbeddingDescriptor() as texts:
+                return self.embedding.bound_today(texts, self._extra)
+            case ExternalDescriptor() | ImportedDescriptor():
+                return None

@@ -1,0 +1,62 @@
+"""Recipes as people see them: a list of names with their definition and newest version."""
+
+from collections.abc import Iterator, Sequence
+
+from jammi_lab import forms
+from jammi_lab.markup import Form, Shown
+from jammi_lab.values.records import RecipeRecord
+
+
+class Recipe:
+    """One recipe."""
+
+    def __init__(self, record: RecipeRecord, newest: int | None) -> None:
+        self._record = record
+        self.newest_version = newest
+        """The newest ready version; None when there is none."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self._record.name
+
+    @property
+    def kind(self) -> str:
+        """What makes its tables."""
+        return self._record.kind.value
+
+    @property
+    def definition(self) -> str:
+        """The statement, or who makes its rows."""
+        descriptor = self._record.descriptor
+        return str(descriptor.get("statement") or descriptor.get("producer_id") or "")
+
+    @property
+    def definition_hash(self) -> str:
+        """The digest of the definition as it stands."""
+        return self._record.definition_hash
+
+    @property
+    def tenant(self) -> str | None:
+        """Whose it is; None is shared."""
+        return self._record.tenant
+
+
+class Recipes(Shown):
+    """All recipes, by name."""
+
+    def __init__(self, recipes: Sequence[Recipe]) -> None:
+        self._recipes = list(recipes)
+
+    def __iter__(self) -> Iterator[Recipe]:
+        return iter(self._recipes)
+
+    def __len__(self) -> int:
+        return len(self._recipes)
+
+    def __getitem__(self, at: int) -> Recipe:
+        return self._recipes[at]
+
+    def _form(self) -> Form:
+        rows = [(r.name, r.kind, r.newest_version, " ".join(r.definition.split())) for r in self._recipes]
+        return forms.listing(["recipe", "kind", "newest version", "definition"], rows, aligned="llrl")

@@ -1,0 +1,215 @@
+"""Sources as people hold them: `ws.sources` and what it gives."""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from jammi_lab import forms
+from jammi_lab.errors import InvalidArgument, SourceExists, SourceUnavailable, TableNotFound, WorkspaceReadOnly
+from jammi_lab.markup import Form, Shown
+from jammi_lab.names import check_source_name, fold, near, quote
+from jammi_lab.sources.base import Connector
+from jammi_lab.sources.frames import is_frame
+from jammi_lab.sources.kinds import check_anchor, check_options
+from jammi_lab.sources.locations import shown, store_location
+from jammi_lab.sources.registry import infer_kind
+from jammi_lab.values.anchors import Anchor, Input, InputKind, Snapshot, Unknown, Vanished, unpinned
+from jammi_lab.values.base import Value
+from jammi_lab.values.records import SourceRecord
+from jammi_lab.wiring import Rooms
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class Column(Value, frozen=True):
+    """A column of a source."""
+
+    name: str
+    """Its name."""
+    type: str
+    """Its SQL type."""
+
+
+class Source(Shown):
+    """A registered source."""
+
+    def __init__(self, rooms: Rooms, record: SourceRecord) -> None:
+        self._rooms, self._record = rooms, record
+
+    @property
+    def name(self) -> str:
+        """Its registered name, which is its SQL name."""
+        return self._record.name
+
+    @property
+    def kind(self) -> str:
+        """parquet, csv, frame …"""
+        return self._record.kind
+
+    @property
+    def location(self) -> str:
+        """Where it is, without credentials."""
+        return shown(self._record.location)
+
+    @property
+    def tenant(self) -> str | None:
+        """Whose it is; None is shared."""
+        return self._record.tenant
+
+    def tables(self) -> list[str]:
+        """The tables inside it; its own name when it is one table."""
+        return self._connector().tables() or [self.name]
+
+    def columns(self, table: str | None = None) -> list[Column]:
+        """Names and SQL types. SourceUnavailable; TableNotFound."""
+        [prepared] = self._rooms.engine.prepare(f"SELECT * FROM {self._address(table)}", None, tenant=self._rooms.scope.current)
+        return [Column(name, kind) for name, kind in prepared.output]
+
+    def preview(self, n: int = 20) -> "pa.Table":
+        """The first `n` rows as an Arrow table. SourceUnavailable; TableNotFound."""
+        if not isinstance(n, int) or n < 0:
+            raise InvalidArgument(f"A preview has a whole number of rows, not {n!r}.")
+        [prepared] = self._rooms.engine.prepare(f"SELECT * FROM {self._address(table=None)} LIMIT {n}", None, tenant=self._rooms.scope.current)
+        return prepared.run().table()
+
+    def anchor(self, table: str | None = None, columns: list[str] | None = None) -> Anchor:
+        """Its state now, over the given columns or all. An anchor of kind `unpinned_at_instant` says why it cannot be told."""
+        kind = InputKind.FRAME if self.kind == "frame" else InputKind.SOURCE
+        what = Input(kind=kind, name=self.name, table=self._table(table), columns=tuple(sorted(columns or ())))
+        look = self._rooms.look(True)
+        seen = look.observe(what, self._rooms.scope.current)
+        look.close()
+        match seen:
+            case Snapshot():
+                if missing := [c for c in columns or () if c not in seen.columns]:
+                    raise TableNotFound(f"{self.name} has no column {missing[0]!r}.", near=near(missing[0], seen.columns))
+                return seen.anchor(what, tuple(columns) if columns is not None else None)
+            case Vanished():
+                raise SourceUnavailable(f"The source {self.name!r} is not there any more: {self.location}.")
+            case Unknown(why):
+                return unpinned(what, look.instant, why)
+
+    def _connector(self) -> Connector:
+        return self._rooms.outside.connector(self._record)
+
+    def _table(self, table: str | None) -> str | None:
+        tables = self._connector().tables()
+        if table is None or not tables:
+            if table is not None and fold(table) != fold(self.name):
+                raise TableNotFound(f"{self.name} is one table; it has no table {table!r} inside.", near=[self.name])
+            return None
+        return table
+
+    def _address(self, table: str | None) -> str:
+        inner = self._table(table)
+        return quote(self.name) + ("." + ".".join(map(quote, inner.split("."))) if inner else "")
+
+    def _form(self) -> Form:
+        try:
+            columns = {c.name: c.type for c in self.columns()}
+        except (SourceUnavailable, TableNotFound):
+            columns = {}
+        return forms.source(self.name, self.kind, _from_here(self.location), self._record.anchor, [("", columns)] if columns else [])
+
+
+class Sources(Shown):
+    """The sources of a workspace: `ws.sources["papers"]`, iteration over names, `in`."""
+
+    def __init__(self, rooms: Rooms, folder: Path) -> None:
+        self._rooms, self._folder = rooms, folder
+
+    def add(
+        self,
+        name: str,
+        location: Any,
+        *,
+        kind: str | None = None,
+        anchor: str = "auto",
+        secret: str | None = None,
+        options: Mapping[str, Any] | None = None,
+        replace: bool = False,
+        check: bool = True,
+    ) -> Source:
+        """Register outside data under a name that SQL can use: a path, glob or folder of files, or a pandas, polars or pyarrow object.
+
+        A relative path is relative to the current directory. Unless `check` is False the source is opened once.
+        Adding the very same thing again changes nothing, so that a notebook can be run again; another thing under a name that is taken needs
+        `replace`.
+        Raises NameInvalid, SourceExists, SourceUnavailable, InvalidArgument; nothing is registered then.
+        """
+        if self._rooms.catalog.read_only:
+            raise WorkspaceReadOnly("This workspace is open read-only; no source can be added.")
+        check_source_name(name)
+        check_anchor(anchor)
+        frame = None if isinstance(location, str | Path) else location
+        if frame is not None and not is_frame(frame):
+            raise InvalidArgument(
+                f"A value of type {type(frame).__name__} cannot be a source.", hint="Pass a path or URL, or a pandas, polars or pyarrow object."
+            )
+        record = SourceRecord(
+            name=name,
+            kind="frame" if frame is not None else infer_kind(str(location), kind),
+            location=type(frame).__module__.split(".")[0] + " frame" if frame is not None else store_location(str(location), self._folder),
+            tenant=self._rooms.scope.current,
+            options=dict(options or {}),
+            anchor=anchor,
+            secret=secret,
+        )
+        check_options(record.kind, record.options)
+        connector = self._rooms.outside.connector(record, frame)
+        if check:
+            connector.check()
+        put = self._rooms.catalog.sources.put(record, replace or self._is_there(record, frame))
+        if frame is not None:
+            self._rooms.outside.hold(put, frame)
+        return Source(self._rooms, put)
+
+    def _is_there(self, record: SourceRecord, frame: object) -> bool:
+        """Whether the very same source is registered already, or was, as a frame of an earlier kernel. SourceExists for another one of that name."""
+        there = self._rooms.catalog.sources.get(record.name)
+        if there is None or there.tenant != record.tenant:
+            return False
+        held = self._rooms.outside.held(there)
+        same = msgspec.structs.replace(there, created_at="", name=record.name) == record and (frame is None or held is None or held is frame)
+        if not same:
+            raise SourceExists(
+                f"There is a source {there.name!r} already, and it is not this one.",
+                hint="Pass replace=True (in a cell --replace) to put this one in its place.",
+            )
+        return True
+
+    def remove(self, name: str) -> None:
+        """Forget a source. Tables made from it stay, and say that it is gone. SourceNotFound; TenantForbidden."""
+        record = self._rooms.outside.record(name)
+        self._rooms.catalog.sources.remove(name)
+        self._rooms.outside.release(record)
+
+    def list(self) -> list[Source]:
+        """All sources that the bound tenant sees, by name."""
+        return [Source(self._rooms, record) for record in self._rooms.catalog.sources.list()]
+
+    def __getitem__(self, name: str) -> Source:
+        """The source of that name. SourceNotFound, with near names."""
+        return Source(self._rooms, self._rooms.outside.record(name))
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self._rooms.catalog.sources.get(name) is not None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([record.name for record in self._rooms.catalog.sources.list()])
+
+    def __len__(self) -> int:
+        return len(self._rooms.catalog.sources.list())
+
+    def _form(self) -> Form:
+        return forms.sources((r.name, r.kind, _from_here(shown(r.location)), r.anchor) for r in self._rooms.catalog.sources.list())
+
+
+def _from_here(location: str) -> str:
+    """A path below the current directory as it would be typed there; anything else as it is."""
+    here = os.getcwd() + os.sep
+    return location.removeprefix(here) if location.startswith(here) else location

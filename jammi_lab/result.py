@@ -1,0 +1,198 @@
+"""The rows of a statement, as people hold them: they come once, and are kept when small."""
+
+import itertools
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from jammi_lab import forms
+from jammi_lab.engine.prepared import Prepared
+from jammi_lab.engine.stream import Stream
+from jammi_lab.errors import InvalidArgument, SourceUnavailable
+from jammi_lab.framed import Framed
+from jammi_lab.markup import Form, Shown, stack
+from jammi_lab.observing.look import Pinned
+from jammi_lab.values.anchors import Input, InputKind
+from jammi_lab.values.verdicts import Verdict
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_KEPT_BYTES = 64 * 1024 * 1024
+_SHOWN = 20
+
+
+class Result(Shown, Framed):
+    """The rows of a statement: run once, streamed; small ones are kept, larger ones are run again on the same versions when asked for again."""
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        verdicts: Callable[[list[str]], Mapping[str, Verdict]],
+        on_progress: Callable[[float], None] | None = None,
+        on_end: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._prepared, self._verdicts, self._on_end = prepared, verdicts, on_end
+        self._stream: Stream | None = prepared.run(on_progress=on_progress)
+        self._schema: pa.Schema = self._stream.schema
+        self._head: list[pa.RecordBatch] = []
+        self._rest: Iterator[pa.RecordBatch] | None = self._stream.batches()
+        self._kept: pa.Table | None = None
+        self._lent: weakref.ref[pa.Table] | None = None
+        self._rows: int | None = None
+        self._badge: tuple[float, Form | None] | None = None
+        self._types = [kind for _, kind in prepared.output]
+        self.inputs = [Input(kind=i.kind, name=i.name, table=i.table, columns=b.columns) for b in prepared.inputs for i in [b.relation.input]]
+        """What was read, with the columns read."""
+        self.limit = _SHOWN
+
+    @property
+    def schema(self) -> "pa.Schema":
+        """The Arrow schema."""
+        return self._schema
+
+    @property
+    def columns(self) -> list[str]:
+        """The column names."""
+        return list(self._schema.names)
+
+    def __len__(self) -> int:
+        """The number of rows, once they have all been read. InvalidArgument before that."""
+        if self._rows is None:
+            raise InvalidArgument(
+                "The number of rows is not known yet: the rows come as they are read.", hint="Call .arrow() first, or ask for count(*)."
+            )
+        return self._rows
+
+    def __bool__(self) -> bool:
+        return True
+
+    def arrow(self) -> "pa.Table":
+        """All rows as an Arrow table."""
+        import pyarrow as pa
+
+        if self._kept is not None:
+            return self._kept
+        if self._lent is not None and (lent := self._lent()) is not None:
+            return lent
+        table = pa.Table.from_batches(list(self.batches()), self._schema)
+        if self._kept is not None:
+            return self._kept
+        self._lent = weakref.ref(table)
+        return table
+
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        """All rows as Python tuples."""
+        return [row for batch in self.arrow().to_batches() for row in zip(*(c.to_pylist() for c in batch.columns), strict=True)]
+
+    def batches(self, rows: int = 65536) -> Iterator["pa.RecordBatch"]:
+        """All rows, batch by batch of at most `rows`; read to the end, small ones are kept.
+
+        SourceUnavailable when they are gone and cannot be read again unchanged."""
+        import pyarrow as pa
+
+        if self._kept is not None:
+            yield from self._kept.to_batches(max_chunksize=rows)
+            return
+        if self._rest is None:
+            self._run_again()
+        head, rest = self._head, self._rest
+        self._head, self._rest = [], None
+        seen, size = 0, 0
+        kept: list[pa.RecordBatch] = []
+        for batch in itertools.chain(head, rest or ()):
+            seen, size = seen + batch.num_rows, size + batch.nbytes
+            kept = kept if size <= _KEPT_BYTES else []
+            kept.append(batch)
+            for start in range(0, batch.num_rows, rows):
+                yield batch.slice(start, rows)
+        self._rows = seen
+        if size <= _KEPT_BYTES:
+            self._kept = pa.Table.from_batches(kept, self._schema)
+        self._let_go()
+
+    def close(self) -> None:
+        """Let go of what is read; rows that were not taken yet do not come any more. Closing twice is fine."""
+        self._head, self._rest = [], None
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+            self._on_end()
+
+    def preview(self, n: int = 1000) -> "pa.Table":
+        """The first `n` rows as an Arrow table; what lies beyond is not read."""
+        import pyarrow as pa
+
+        if self._kept is None and self._rest is None and (self._lent is None or self._lent() is None):
+            self._run_again()
+        if self._rest is None:
+            return self.arrow().slice(0, n)
+        held = sum(b.num_rows for b in self._head)
+        while held < n and (batch := next(self._rest, None)) is not None:
+            self._head.append(batch)
+            held += batch.num_rows
+        if held < n:  # the end was reached: everything is here
+            self._kept = pa.Table.from_batches(self._head, self._schema)
+            self._rows, self._head, self._rest = self._kept.num_rows, [], None
+            self._let_go()
+            return self._kept
+        return pa.Table.from_batches(self._head, self._schema).slice(0, n)
+
+    def staleness(self) -> dict[str, Verdict]:
+        """The verdicts on the result tables that were read, by name, as they are now."""
+        return dict(self._verdicts([i.name for i in self.inputs if i.kind is InputKind.RESULT]))
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        import pyarrow as pa
+
+        return pa.RecordBatchReader.from_batches(self._schema, self.batches()).__arrow_c_stream__(requested_schema)
+
+    def _run_again(self) -> None:
+        """Read the same versions once more; a file may have changed since, so it is refused."""
+        live = [b.relation.input.label for b in self._prepared.inputs if not isinstance(b.relation.token, Pinned)]
+        if live or self._prepared.volatile:
+            raise SourceUnavailable(
+                f"These rows were streamed and are gone; reading {', '.join(live) or 'them'} again could give others.",
+                hint="Keep them with .arrow() the first time, or run the statement again.",
+            )
+        self._stream = self._prepared.run()
+        self._rest = self._stream.batches()
+
+    def _form(self) -> Form:
+        shown = self.preview(self.limit + 1)
+        more = shown.num_rows > self.limit
+        shown = shown.slice(0, self.limit)
+        rows = [list(row) for row in zip(*(_for_people(c) for c in shown.columns), strict=True)] if shown.num_columns else []
+        body = forms.preview(self.columns, self._types, rows, total=self._rows, more=more)
+        return stack(self._told(), body)
+
+    def _told(self) -> Form | None:
+        """The badge; a display asks twice, for text and for HTML, and one look serves both."""
+        now = time.monotonic()
+        if self._badge is None or now - self._badge[0] > 1.0:
+            self._badge = (now, forms.badge(self.staleness()))
+        return self._badge[1]
+
+
+class Ready(Result):
+    """A Result whose rows are there already, all of them."""
+
+    def __init__(
+        self, table: "pa.Table", types: Sequence[str], inputs: Sequence[Input], verdicts: Callable[[list[str]], Mapping[str, Verdict]]
+    ) -> None:
+        self._verdicts, self._on_end = verdicts, lambda: None
+        self._stream, self._rest, self._head = None, None, []
+        self._schema, self._kept, self._rows = table.schema, table, table.num_rows
+        self._lent, self._badge, self._types = None, None, list(types)
+        self.inputs, self.limit = list(inputs), _SHOWN
+
+
+def _for_people(column: "pa.ChunkedArray") -> list[Any]:
+    """The values of a column; float32 in as many digits as tell them apart, where Python would show those of a double."""
+    import pyarrow as pa
+
+    values: list[Any] = (column.cast(pa.string()) if pa.types.is_float32(column.type) else column).to_pylist()
+    return values

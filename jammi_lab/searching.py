@@ -1,0 +1,220 @@
+"""Vectors: the verbs of a workspace that make and search embedding tables."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from jammi_lab.errors import InvalidArgument, ModelNotFound, RowNotFound, SchemaMismatch
+from jammi_lab.handles import ResultTable
+from jammi_lab.hits import Behind, as_table
+from jammi_lab.making import Making, names_of
+from jammi_lab.names import near
+from jammi_lab.result import Ready, Result
+from jammi_lab.sensing.questions import Questions
+from jammi_lab.sensing.reports import OnProgress
+from jammi_lab.storage.files import Stat
+from jammi_lab.values.anchors import Input
+from jammi_lab.values.records import Reuse, TableKind, TableRecord
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+    from jammi_lab.embedders.base import Encoder
+    from jammi_lab.vectors.cache import MatrixCache
+    from jammi_lab.vectors.matrix import Matrix
+
+Precision = Literal["bf16", "f32", "f16", "i8"]
+_PRECISIONS = ("bf16", "f32", "f16", "i8")
+SEARCHABLE = frozenset({TableKind.EMBEDDING, TableKind.IMPORTED, TableKind.GRAPH_PROPAGATION, TableKind.CONTEXT_SET})
+_RESIDENT_BYTES = 2_000_000_000
+
+
+class Searching(Making):
+    """The part of a Workspace that is about vectors."""
+
+    _questions: Questions
+
+    def embed(
+        self,
+        name: str,
+        source: str,
+        *,
+        key: str,
+        text: str | Sequence[str],
+        model: Any = "minilm",
+        precision: Precision = "bf16",
+        where: str | None = None,
+        cache: Literal["use", "bypass"] = "use",
+        refresh: Literal["no", "inputs"] = "no",
+        progress: OnProgress = None,
+    ) -> ResultTable:
+        """Turn the texts of a source, table or SQL into vectors: columns key, vector (float32), in key order.
+
+        Only new and changed texts go to the encoder; `.reuse` of the answer says how many were new, changed, removed, unchanged. `model` is a name,
+        an encoder or a sentence-transformers model. Interrupted, what was done is kept for the next call. Raises as binding SQL does, and
+        ModelNotFound, DuplicateKey, SchemaMismatch (with what the encoder raised as its cause), InvalidArgument.
+        """
+        _check_precision(precision)
+        job = self._rooms.producers.embedding.job(name, source, key, names_of(text), model, where, afresh=cache == "bypass")
+        table = self._make(name, job, cache, refresh, progress)
+        if table.outcome == "reused":
+            table.reuse = Reuse(new=0, changed=0, removed=0, unchanged=table.row_count or 0)
+        return table
+
+    def import_embeddings(
+        self,
+        name: str,
+        data: Any,
+        *,
+        key: str = "id",
+        vector: str = "vector",
+        source: str | None = None,
+        model_id: str = "external",
+        precision: Precision = "bf16",
+        cache: Literal["use", "bypass"] = "use",
+        refresh: Literal["no", "inputs"] = "no",
+        progress: OnProgress = None,
+    ) -> ResultTable:
+        """Take vectors that were computed elsewhere. `source`: whose rows they are; without it the other columns of `data` are kept beside them.
+
+        Raises SchemaMismatch for a wrong width, values that are not finite or a vector of zeros; DuplicateKey; TableNotFound.
+        """
+        from jammi_lab.sources.frames import as_arrow
+
+        _check_precision(precision)
+        job = self._rooms.producers.imported.job(as_arrow(data), key, vector, source, model_id)
+        return self._make(name, job, cache, refresh, progress)
+
+    def vector(self, table: str | ResultTable, key: Any) -> "NDArray[np.float32]":
+        """The stored vector of one row, float32. TableNotFound; RowNotFound (a KeyError)."""
+        record = self._searchable(table)
+        matrix = self._matrix(record)
+        found: NDArray[np.float32] = matrix.vectors[self._row(matrix, record, key)].copy()
+        return found
+
+    def search(
+        self,
+        table: str | ResultTable,
+        query: Any = None,
+        *,
+        row: Any = None,
+        k: int = 10,
+        where: str | None = None,
+        params: Mapping[str, Any] | None = None,
+        select: str | Sequence[str] | None = None,
+        exact: bool | None = None,
+    ) -> Result:
+        """The `k` rows most similar to a text, a vector or a row of the table: key, rank (from 1), similarity, `select`ed columns of the source,
+        source_missing. Ties come in ascending key order.
+
+        Several texts or a matrix make one answer with a column `query` first. `where` is SQL over the source's columns as they are now, and `key`.
+        There is no index yet: every search is exact, whatever `exact` says. Raises TableNotFound, RowNotFound, ModelNotFound, SchemaMismatch,
+        InvalidArgument, and what binding `where` raises.
+        """
+        if (query is None) == (row is None):
+            raise InvalidArgument("A search is for a query or for the neighbours of a row: give one of the two.")
+        if exact not in (None, True, False):
+            raise InvalidArgument(f"exact is None, True or False, not {exact!r}.")
+        record = self._searchable(table)
+        matrix, behind = self._matrix(record), Behind(self, record)
+        chosen = behind.chosen(names_of(select))
+        allow = None if where is None else matrix.mask_of(behind.keys_where(where, params))
+        if row is not None:
+            found, many = matrix.neighbours(self._row(matrix, record, row), k, allow=allow), False
+        else:
+            queries, many = self._queries(record, behind.descriptor, query)
+            found = matrix.search(queries, k, allow=allow)
+        return behind.answer(as_table(matrix, found, many=many), chosen, filtered=where is not None)
+
+    @functools.cached_property
+    def _matrices(self) -> "MatrixCache":
+        from jammi_lab.vectors.cache import MatrixCache
+
+        return MatrixCache(_RESIDENT_BYTES)
+
+    @functools.cached_property
+    def _loaded(self) -> dict[str, Stat]:
+        """How the file of a table was when its bytes were last found to be the published ones, for tables whose vectors are in memory."""
+        return {}
+
+    def _matrix(self, record: TableRecord) -> "Matrix":
+        """The vectors of a table. TableDamaged."""
+        from jammi_lab.storage.files import stat_of
+        from jammi_lab.vectors.matrix import Matrix
+
+        digest = record.digest or record.table_name
+        stat = stat_of(self._rooms.results.parquet(record))
+        if stat is None or self._loaded.get(record.table_name) != stat or digest not in self._matrices:
+            self._rooms.results.require(record)
+        path = self._rooms.results.parquet(record)
+        matrix = self._matrices.get(digest, lambda: Matrix.from_parquet(path))
+        if stat is not None:
+            self._loaded[record.table_name] = stat
+        return matrix
+
+    def _rows(self, table: "pa.Table", types: Sequence[str], inputs: Sequence[Input]) -> Result:
+        return Ready(table, types, inputs, self._questions.verdicts_now)
+
+    def _searchable(self, table: str | ResultTable) -> TableRecord:
+        record = self._naming.table(table)._record
+        if record.kind not in SEARCHABLE:
+            raise SchemaMismatch(
+                f"{record.recipe!r} is a table of kind {record.kind.value} and has no vectors.",
+                table=record.recipe,
+                column="vector",
+                hint="ws.embed makes a table that has.",
+            )
+        return record
+
+    @staticmethod
+    def _row(matrix: "Matrix", record: TableRecord, key: Any) -> int:
+        row = matrix.row_of(key)
+        if row is None:
+            raise RowNotFound(f"{record.recipe!r} has no row with the key {key!r}.")
+        return row
+
+    def _queries(self, record: TableRecord, descriptor: Mapping[str, Any], query: Any) -> tuple[Any, bool]:
+        """The queries as vectors, and whether there are several."""
+        texts = _texts(query)
+        if texts is None:
+            return query, getattr(query, "ndim", 1) == 2 or (isinstance(query, list | tuple) and bool(query) and hasattr(query[0], "__len__"))
+        from jammi_lab.embedders.driver import encode_texts
+
+        return encode_texts(self._encoder_of(record, descriptor), texts, keys=texts), not isinstance(query, str)
+
+    def _encoder_of(self, record: TableRecord, descriptor: Mapping[str, Any]) -> "Encoder":
+        """The encoder that made a table's vectors. ModelNotFound."""
+        from jammi_lab.embedders.base import identity_of
+
+        recorded = descriptor.get("encoder")
+        if not isinstance(recorded, dict):
+            raise ModelNotFound(f"{record.recipe!r} has no encoder that a text could be searched with.", hint="Pass a vector.")
+        try:
+            encoder = self._rooms.producers.encoders.get(recorded["name"], recorded["version"])
+        except ModelNotFound as error:
+            raise ModelNotFound(error.message, near=error.near, hint=f"{error.hint} Or pass a vector.".lstrip()) from error
+        if identity_of(encoder).to_dict() != recorded:
+            raise ModelNotFound(
+                f"The encoder {recorded['name']!r} has other weights or settings than the one that made {record.recipe!r}.", hint="Pass a vector."
+            )
+        return encoder
+
+
+def _texts(query: Any) -> list[str] | None:
+    """The texts of a query; None when it is vectors. InvalidArgument for a mixture."""
+    if isinstance(query, str):
+        return [query]
+    if not isinstance(query, list | tuple) or not any(isinstance(q, str) for q in query):
+        return None
+    if wrong := [q for q in query if not isinstance(q, str)]:
+        raise InvalidArgument(f"Several queries are all texts or all vectors; there is a {type(wrong[0]).__name__} among the texts.")
+    return list(query)
+
+
+def _check_precision(precision: str) -> None:
+    if precision not in _PRECISIONS:
+        raise InvalidArgument(
+            f"There is no precision {precision!r}.", near=near(precision, _PRECISIONS), hint=f"Precisions are {', '.join(_PRECISIONS)}."
+        )

@@ -1,0 +1,1 @@
+"""Sensing: lineage, verdicts, plans. Its verbs change nothing but the observation memo."""

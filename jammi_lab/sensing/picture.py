@@ -1,0 +1,243 @@
+"""A lineage as a picture that needs no script and no network, and as a tree of text.
+
+Sources, recipes and frames differ in shape as well as in colour; every node brings its own fill, so that it reads on light and on dark
+pages; a verdict is a word on the node. The picture goes into an `<img>`, where nothing inside it can act.
+"""
+
+import itertools
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from jammi_lab.markup import MARKS, Form, count, dim, escape, picture, visible, width
+from jammi_lab.sensing.layout import layered
+
+MOST_DRAWN = 120
+"""Nodes in a picture; of a larger graph the ones nearest to what was asked about, or to what is not fresh."""
+MOST_LINES = 200
+"""Lines of a tree."""
+_FILLS = {"source": "#3b6a96", "frame": "#7a5a96", "mutable": "#8a6a2f", "topic": "#2f7a78", "model": "#7d4f62", "clock": "#5b6470"}
+_RECIPE = "#4d5a6b"
+_EDGE = "#8a94a0"
+_LETTER, _SMALL, _HIGH, _PILL, _GAP_X, _GAP_Y, _PAD = 7.4, 6.2, 44, 18, 56, 22, 10
+_PASSAGE = 6.0
+
+
+class NodeLike(Protocol):
+    """What a picture needs of a node."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> int | None: ...
+
+
+class EdgeLike(Protocol):
+    """What a picture needs of an edge: the names at its ends."""
+
+    @property
+    def input(self) -> str: ...
+    @property
+    def derived(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+
+
+def lineage(nodes: Sequence[NodeLike], edges: Sequence[EdgeLike], verdicts: Mapping[str, str] | None = None, focus: str | None = None) -> Form:
+    """Picture and tree of a graph. `verdicts`: word by name; `focus`: the name that was asked about. Raises DependencyCycle."""
+    if not nodes:
+        return dim("No lineage yet.")
+    words = dict(verdicts or {})
+    pairs = _pairs(nodes, edges)
+    column, place = layered(len(nodes), pairs)
+    drawn = _chosen(nodes, pairs, words, focus)
+    note = "" if len(drawn) == len(nodes) else f"{len(drawn):,} of {len(nodes):,} nodes are drawn; name one of them to see what is around it."
+    kept = {n: i for i, n in enumerate(drawn)}
+    part = [nodes[n] for n in drawn]
+    image = picture(svg(part, [(kept[a], kept[b]) for a, b in pairs if a in kept and b in kept], words, focus), _alt(part, words))
+    shown = image + (f'<div style="opacity:0.7">{escape(note)}</div>' if note else "")
+    return Form(f'<div style="overflow-x:auto">{shown}</div>', tree(nodes, pairs, column, place, words, focus))
+
+
+def _pairs(nodes: Sequence[NodeLike], edges: Sequence[EdgeLike]) -> list[tuple[int, int]]:
+    """Edges as indexes. A source and a recipe may share a name: what derives is never a source, a digest is never a source's."""
+    derived = {n.name: i for i, n in enumerate(nodes) if n.kind not in _FILLS}
+    outside = {n.name: i for i, n in enumerate(nodes) if n.kind in _FILLS}
+    pairs = []
+    for edge in edges:
+        first, second = (derived, outside) if edge.kind == "result_digest" else (outside, derived)
+        start, end = first.get(edge.input, second.get(edge.input)), derived.get(edge.derived, outside.get(edge.derived))
+        if start is not None and end is not None:
+            pairs.append((start, end))
+    return sorted(set(pairs))
+
+
+def _chosen(nodes: Sequence[NodeLike], pairs: Sequence[tuple[int, int]], words: Mapping[str, str], focus: str | None) -> list[int]:
+    if len(nodes) <= MOST_DRAWN:
+        return list(range(len(nodes)))
+    near: list[list[int]] = [[] for _ in nodes]
+    for a, b in pairs:
+        near[a].append(b)
+        near[b].append(a)
+    starts = [i for i, n in enumerate(nodes) if n.name == focus]
+    starts += [i for i, n in enumerate(nodes) if words.get(n.name, "fresh") != "fresh"]
+    seen: dict[int, None] = {}
+    for start in [*starts, *range(len(nodes))]:
+        waiting = deque([start])
+        while waiting and len(seen) < MOST_DRAWN:
+            if (node := waiting.popleft()) not in seen:
+                seen[node] = None
+                waiting.extend(near[node])
+    return sorted(seen)
+
+
+def _alt(nodes: Sequence[NodeLike], words: Mapping[str, str]) -> str:
+    named = [f"{n.name} ({words.get(n.name) or n.kind})" for n in nodes[:40]]
+    return "Lineage: " + ", ".join(named) + (f", and {len(nodes) - 40} more" if len(nodes) > 40 else "")
+
+
+def svg(nodes: Sequence[NodeLike], pairs: Sequence[tuple[int, int]], verdicts: Mapping[str, str], focus: str | None = None) -> str:
+    """The drawing, left to right from what is read to what is derived; `pairs` are (input, derived) indexes."""
+    column, _ = layered(len(nodes), pairs)
+    ways, size = _ways(len(nodes), pairs, column)
+    column, place = layered(size, [step for way in ways for step in itertools.pairwise(way)])
+    boxes, wide, high = _boxes(nodes, column, place, verdicts)
+    lines = "".join(_curve([boxes[i] for i in way]) for way in ways)
+    drawn = "".join(_node(node, boxes[i], verdicts.get(node.name, ""), node.name == focus) for i, node in enumerate(nodes))
+    head = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{wide}" height="{high}" viewBox="0 0 {wide} {high}" '
+        'font-family="system-ui, -apple-system, Segoe UI, Helvetica, Arial, sans-serif">'
+    )
+    arrow = f'<path d="M0 0 8 4 0 8Z" fill="{_EDGE}"/>'
+    marker = f'<defs><marker id="a" markerWidth="8" markerHeight="8" refX="7.5" refY="4" orient="auto">{arrow}</marker></defs>'
+    return f"{head}{marker}{lines}{drawn}</svg>"
+
+
+def _ways(size: int, pairs: Sequence[tuple[int, int]], column: Sequence[int]) -> tuple[list[list[int]], int]:
+    """Each edge as a way through one point per column, so that it passes between nodes, not behind them; and the number of points in all."""
+    ways = []
+    for a, b in pairs:
+        between = column[b] - column[a] - 1
+        ways.append([a, *range(size, size + between), b])
+        size += between
+    return ways, size
+
+
+_Box = tuple[float, float, float, float]
+
+
+def _boxes(nodes: Sequence[NodeLike], column: list[int], place: list[int], verdicts: Mapping[str, str]) -> tuple[list[_Box], int, int]:
+    """Each point's (x, y, width, height), and the size of the whole; every column is as wide as its widest node and centred."""
+    columns = max(column) + 1
+    wide, tall = [0.0] * columns, [-float(_GAP_Y)] * columns
+    high = [float(_HIGH + (_PILL if n.name in verdicts else 0)) for n in nodes] + [_PASSAGE] * (len(column) - len(nodes))
+    for i, c in enumerate(column):
+        tall[c] += high[i] + _GAP_Y
+        if i < len(nodes):
+            node = nodes[i]
+            texts = [width(_name(node)) * _LETTER, width(_below(node)) * _SMALL, (width(verdicts.get(node.name, "")) + 3) * _SMALL]
+            wide[c] = max(wide[c], max(texts) + 32)
+    top = [_PAD + (max(tall) - t) / 2 for t in tall]
+    boxes: list[_Box] = [(0.0, 0.0, 0.0, 0.0)] * len(column)
+    for i in sorted(range(len(column)), key=place.__getitem__):
+        c = column[i]
+        boxes[i] = (_PAD + sum(wide[:c]) + _GAP_X * c, top[c], wide[c], high[i])
+        top[c] += high[i] + _GAP_Y
+    return boxes, round(_PAD * 2 + sum(wide) + _GAP_X * (columns - 1)), round(max(tall) + 2 * _PAD)
+
+
+def _name(node: NodeLike) -> str:
+    shown = visible(node.name)
+    return shown if len(shown) <= 28 else shown[:27] + "…"
+
+
+def _below(node: NodeLike) -> str:
+    kind = "recipe" if node.kind not in _FILLS and node.kind == "result" else node.kind
+    return f"{kind}, version {node.version}" if node.version is not None and node.kind not in _FILLS else kind
+
+
+def _curve(boxes: Sequence[_Box]) -> str:
+    """A line from the right side of the first box to the left side of the last, straight through those between."""
+    first, *between, last = boxes
+    path = f"M{first[0] + first[2]:.0f} {first[1] + first[3] / 2:.0f}"
+    at = (first[0] + first[2], first[1] + first[3] / 2)
+    for box in between:
+        path += _bend(at, (box[0], box[1] + box[3] / 2)) + f"h{box[2]:.0f}"
+        at = (box[0] + box[2], box[1] + box[3] / 2)
+    path += _bend(at, (last[0] - 1, last[1] + last[3] / 2))
+    return f'<path d="{path}" fill="none" stroke="{_EDGE}" stroke-width="1.6" marker-end="url(#a)"/>'
+
+
+def _bend(start: tuple[float, float], end: tuple[float, float]) -> str:
+    half = (end[0] - start[0]) / 2
+    return f"C{start[0] + half:.0f} {start[1]:.0f} {end[0] - half:.0f} {end[1]:.0f} {end[0]:.0f} {end[1]:.0f}"
+
+
+def _node(node: NodeLike, box: _Box, verdict: str, focused: bool) -> str:
+    x, y, w, h = box
+    middle = x + w / 2
+    edge = f'stroke="{_EDGE}" stroke-width="{3 if focused else 1}"'
+    shape = _shape(node.kind, box, f'fill="{_FILLS.get(node.kind, _RECIPE)}" {edge}')
+    name = f'<text x="{middle:.0f}" y="{y + 19:.0f}" font-size="13" font-weight="600" fill="#fff" text-anchor="middle">{escape(_name(node))}</text>'
+    below = f'<text x="{middle:.0f}" y="{y + 34:.0f}" font-size="11" fill="#dfe6ee" text-anchor="middle">{escape(_below(node))}</text>'
+    return f"<g><title>{escape(node.name)}</title>{shape}{name}{below}{_pill(verdict, middle, y + h - 21) if verdict else ''}</g>"
+
+
+def _shape(kind: str, box: _Box, paint: str) -> str:
+    """A source is a drum, a frame a sheet with a folded corner, what else comes from outside a hexagon, a recipe a box."""
+    x, y, w, h = (round(v) for v in box)
+    if kind == "source":
+        top = f"M{x} {y + 5}v{h - 10}a{w / 2} 6 0 0 0 {w} 0v-{h - 10}a{w / 2} 6 0 0 0-{w} 0Z"
+        return f'<path d="{top}" {paint}/>'
+    if kind == "frame":
+        return f'<path d="M{x} {y}h{w - 12}l12 12v{h - 12}h-{w}Z" {paint}/><path d="M{x + w - 12} {y}v12h12" fill="#fff" fill-opacity="0.35"/>'
+    if kind in _FILLS:
+        return f'<path d="M{x + 10} {y}h{w - 20}l10 {h / 2}l-10 {h / 2}h-{w - 20}l-10-{h / 2}Z" {paint}/>'
+    return f'<rect x="{x}" y="{y}" width="{w}" height="{h}" rx="7" {paint}/>'
+
+
+def _pill(word: str, middle: float, y: float) -> str:
+    sign, colour = MARKS.get(word, ("", "#808890"))
+    wide = (width(word) + 3) * _SMALL + 10
+    back = f'<rect x="{middle - wide / 2:.0f}" y="{y:.0f}" width="{wide:.0f}" height="16" rx="8" fill="#fff" fill-opacity="0.94"/>'
+    said = f'<tspan fill="{colour}" font-weight="700">{escape(sign)}</tspan> {escape(word)}'
+    return f'{back}<text x="{middle:.0f}" y="{y + 12:.0f}" font-size="11" fill="#1f2933" text-anchor="middle">{said}</text>'
+
+
+def tree(
+    nodes: Sequence[NodeLike],
+    pairs: Sequence[tuple[int, int]],
+    column: Sequence[int],
+    place: Sequence[int],
+    verdicts: Mapping[str, str],
+    focus: str | None = None,
+) -> str:
+    """The graph as text from its sources down; what was listed before is named again without what hangs below it."""
+    below: list[list[int]] = [[] for _ in nodes]
+    inner = set()
+    for a, b in pairs:
+        below[a].append(b)
+        inner.add(b)
+    order = sorted(range(len(nodes)), key=lambda i: (column[i], place[i]))
+    rank = {node: i for i, node in enumerate(order)}
+    lines: list[str] = []
+    listed: set[int] = set()
+    waiting = [(root, "", "") for root in reversed([i for i in order if i not in inner])]
+    while waiting and len(lines) < MOST_LINES:
+        node, lead, indent = waiting.pop()
+        again = node in listed and bool(below[node])
+        lines.append(lead + _said(nodes[node], verdicts, focus) + (" (see above)" if again else ""))
+        if not again:
+            listed.add(node)
+            children = sorted(below[node], key=rank.__getitem__, reverse=True)
+            waiting += [(c, indent + ("└─ " if i == 0 else "├─ "), indent + ("   " if i == 0 else "│  ")) for i, c in enumerate(children)]
+    if waiting:
+        lines.append(f"… {count(len(nodes) - len(listed), 'more node')}")
+    return "\n".join(lines)
+
+
+def _said(node: NodeLike, verdicts: Mapping[str, str], focus: str | None) -> str:
+    word = verdicts.get(node.name, "")
+    return f"{visible(node.name)} ({_below(node)})" + (f": {visible(word)}" if word else "") + (" ←" if node.name == focus else "")

@@ -1,0 +1,112 @@
+"""The sensing verbs of a workspace, each over one look."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from jammi_lab.catalog.catalog import Catalog
+from jammi_lab.clock import Clock, from_rfc3339
+from jammi_lab.errors import InvalidArgument, JammiError
+from jammi_lab.markup import visible
+from jammi_lab.names import fold
+from jammi_lab.observing.look import Look
+from jammi_lab.producers.base import Job, OnProgress
+from jammi_lab.sensing import reports
+from jammi_lab.sensing.graph import Graph, Node, Sensed
+from jammi_lab.sensing.lineage import Lineage, in_order
+from jammi_lab.sensing.plan import Planned, Planner, Runner, Sensor
+from jammi_lab.sensing.reports import Plan, RunReport, Status, StatusRow, undecided
+from jammi_lab.tenancy import TenantScope
+from jammi_lab.values.anchors import InputKind
+from jammi_lab.values.records import TableRecord
+from jammi_lab.values.verdicts import Verdict, word
+
+Apply = Callable[[Sequence[Planned], reports.OnProgress], RunReport]
+
+
+class Questions:
+    """Verdicts, status, plans and lineage for the bound tenant."""
+
+    def __init__(self, sensor: Sensor, catalog: Catalog, look: Callable[[bool], Look], scope: TenantScope, clock: Clock) -> None:
+        self._sensor, self._catalog, self._look, self._scope, self._clock = sensor, catalog, look, scope, clock
+
+    def staleness(self, name: str, record: TableRecord | None) -> Verdict:
+        """The verdict on a recipe's newest version, or on one given table of it; deep."""
+        if record is None:
+            sensed = self._sensor.sense([name])
+            node = sensed.graph.find(name, self._scope.current)
+            assert node is not None, "the name was looked up just now"
+            return sensed.verdicts[node.place]
+        graph = Graph(self._catalog, self._scope)
+        node = graph.find(name, self._scope.current) or Node(name, record.tenant, None)
+        return Sensed(self._catalog, self._scope, self._sensor.producers, self._look(True), graph).judge_version(node, record)
+
+    def verdicts_now(self, names: Sequence[str]) -> Mapping[str, Verdict]:
+        """The verdicts on some recipes, from a shallow look. Exact tables that were named are left out: nothing supersedes them."""
+        if not names:
+            return {}
+        sensed = self._sensor.sense(names, self._look(False))
+        found = [(n, node) for n in names if (node := sensed.graph.find(n, self._scope.current)) is not None]
+        return {name: sensed.verdicts[node.place] for name, node in found}
+
+    def status(self, *, deep: bool) -> Status:
+        """Every visible recipe with its verdict."""
+        sensed = self._sensor.sense(None, self._look(deep))
+        now = self._clock.now_ns() / 1e9
+        rows = []
+        for node in sensed.graph.visible():
+            record, verdict = node.record, sensed.verdicts[node.place]
+            age = max(0.0, now - from_rfc3339(record.completed_at).timestamp()) if record and record.completed_at else None
+            version = node.version.version if node.version else None
+            rows.append(StatusRow(node.name, version, verdict, record.row_count if record else None, record.bytes if record else None, age))
+        return Status(rows)
+
+    def plan(self, names: Sequence[str] | None, apply: Apply) -> Plan:
+        """The steps for some recipes and what they need, or for everything."""
+        sensed = self._sensor.sense(names)
+        planned = Planner(self._sensor, sensed, names).steps()
+        doubts = [(n.name, sensed.verdicts[n.place]) for n in sensed.graph.visible() if n.place in sensed.verdicts]
+        return Plan(planned, [] if names is not None else undecided(doubts), apply)
+
+    def apply(self, planned: Sequence[Planned], on_progress: OnProgress | None) -> RunReport:
+        """Carry planned steps out."""
+        runner = Runner(self._sensor, self._clock, planned, on_progress)
+        runner.run()
+        return RunReport(runner.done, runner.deviations)
+
+    def refresh(self, job: Job, on_progress: OnProgress | None) -> None:
+        """Make the recipes that a job reads true first. JammiError when one of them cannot be."""
+        names = [b.relation.input.name for b in job.inputs if b.relation.input.kind is InputKind.RESULT]
+        sensed = self._sensor.sense(names)
+        known = [n for n in names if sensed.graph.find(n, self._scope.current) is not None]
+        report = self.apply(Planner(self._sensor, sensed, known).steps(), on_progress)
+        bad = [s for s in report.steps if s.outcome in ("failed", "blocked")]
+        if bad:
+            raise JammiError(
+                f"The input {bad[0].name!r} could not be made true: {visible(bad[0].error or bad[0].outcome)}.",
+                hint="Mend it first, or leave out refresh=.",
+            )
+
+    def lineage(self, name: str | None, direction: str, depth: int | None) -> Lineage:
+        """The graph around a name, or all of it. InvalidArgument."""
+        if direction not in ("both", "up", "down"):
+            raise InvalidArgument(f'direction is "both", "up" or "down", not {direction!r}.')
+        if depth is not None and (not isinstance(depth, int) or depth < 1):
+            raise InvalidArgument(f"depth is a whole number from 1, not {depth!r}.")
+        lineage = self._catalog.lineage
+        if name is None:
+            links = lineage.all()
+        else:
+            links = [
+                link for way in ("up", "down") if direction in ("both", way) for link in lineage.closure(name, "up" if way == "up" else "down", depth)
+            ]
+        recipes = {r.name: (r.kind.value, None) for r in self._catalog.recipes.list()}
+        kinds = recipes | {v.recipe: (r.kind.value, v.version) for v, r in self._catalog.tables.current()}
+        focus = next((k for k in kinds if name is not None and fold(k) == fold(name)), name)
+        nodes = in_order(links, kinds, focus)
+        edges = list({link.edge: None for link in links})
+        return Lineage(nodes, edges, focus, lambda: self._words([n.name for n in nodes]))
+
+    def _words(self, names: Sequence[str]) -> dict[str, str]:
+        """The verdict word of each recipe among the names, from a shallow look."""
+        sensed = self._sensor.sense(names, self._look(False))
+        found = [(n, node) for n in names if (node := sensed.graph.find(n, self._scope.current)) is not None]
+        return {name: word(sensed.verdicts[node.place]) for name, node in found}

@@ -1,0 +1,131 @@
+"""The evaluator: recorded × observed → verdict. Pure; nothing here looks at anything."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from jammi_lab.values.anchors import Anchor, Input, InputKind, Unknown, Vanished, unpinned
+from jammi_lab.values.verdicts import (
+    Cause,
+    Damaged,
+    DefinitionChanged,
+    Fresh,
+    InputAdvanced,
+    InputVanished,
+    MissingManifest,
+    PossiblyStale,
+    Reason,
+    Stale,
+    Undecidable,
+    Verdict,
+)
+
+State = Anchor | Vanished | Unknown
+"""An input as it is now: its anchor over the columns that the statement reads today, or why there is none."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is recorded of one table, and what a look saw of it."""
+
+    recorded: str | None
+    """Definition hash in the table's row; None for a table from before manifests."""
+    current: str | Unknown | None
+    """Definition hash of its recipe today; None when the recipe is gone."""
+    anchors: tuple[Anchor, ...] = ()
+    """Its recorded anchors."""
+    now: Mapping[tuple[str, str, str], State] = field(default_factory=dict)
+    """Its inputs as they are now, by identity."""
+    damage: Damaged | Unknown | None = None
+    """What is wrong with its bytes."""
+    instant: str = ""
+    """When the look began."""
+    ready: bool = True
+    """False for a recipe without any ready version."""
+
+
+def judge(facts: Facts, parents: Iterable[tuple[str, Verdict]] = ()) -> Verdict:
+    """The verdict on one table, given the verdicts on the result tables that it reads by recipe name.
+
+    Precedence: MissingManifest, Damaged, Undecidable, Stale, PossiblyStale, Fresh; reasons are ordered, the definition first, then inputs by name.
+    """
+    if not facts.ready:
+        return Stale([DefinitionChanged(recorded=None, current=facts.current if isinstance(facts.current, str) else None)])
+    if facts.recorded is None:
+        return MissingManifest()
+    if isinstance(facts.damage, Damaged):
+        return facts.damage
+    reasons, doubts = _own(facts)
+    causes, inherited = _inherited(parents, facts.instant)
+    doubts += inherited
+    if doubts:
+        return Undecidable(doubts, reasons)
+    if reasons:
+        return Stale(reasons)
+    return PossiblyStale(causes) if causes else Fresh()
+
+
+def _own(facts: Facts) -> tuple[list[Reason], list[Anchor]]:
+    """Reasons and doubts that lie in the table itself: its definition, its bytes, its direct inputs."""
+    reasons: list[Reason] = []
+    doubts: list[Anchor] = []
+    here = Input(kind=InputKind.RESULT, name="this table")
+    if isinstance(facts.current, Unknown):
+        doubts.append(unpinned(here, facts.instant, facts.current.why))
+    elif facts.current != facts.recorded:
+        reasons.append(DefinitionChanged(recorded=facts.recorded, current=facts.current))
+    if isinstance(facts.damage, Unknown):
+        doubts.append(unpinned(here, facts.instant, f"its bytes cannot be read: {facts.damage.why}"))
+    for anchor in sorted(facts.anchors, key=lambda a: (a.input.label, a.input.kind)):
+        if not anchor.pinned:
+            doubts.append(anchor)
+            continue
+        match facts.now.get(anchor.input.identity, Unknown(why="it was not observed")):
+            case Anchor() as current:
+                if not anchor.same_state(current):
+                    reasons.append(InputAdvanced(anchor.input, anchor, current))
+            case Vanished():
+                reasons.append(InputVanished(anchor.input, anchor))
+            case Unknown(why):
+                doubts.append(unpinned(anchor.input, facts.instant, why))
+    return reasons, doubts
+
+
+def _inherited(parents: Iterable[tuple[str, Verdict]], instant: str) -> tuple[list[Cause], list[Anchor]]:
+    """Causes and doubts that lie further up. Of several ways to one root the shortest is kept, so that diamonds do not multiply."""
+    causes: dict[tuple[str, str], Cause] = {}
+    doubts: dict[tuple[str, ...], Anchor] = {}
+    for name, verdict in parents:
+        for cause in _causes(name, verdict):
+            at = (cause.path[-1], str(cause.reason))
+            causes[at] = min(causes.get(at, cause), cause, key=lambda c: len(c.path))
+        for doubt in _doubts(name, verdict, instant):
+            where = (doubt.path[-1], *doubt.input.identity)
+            doubts[where] = min(doubts.get(where, doubt), doubt, key=lambda a: len(a.path))
+    return list(causes.values()), list(doubts.values())
+
+
+def _causes(name: str, verdict: Verdict) -> list[Cause]:
+    """What a parent of that verdict may change in its children."""
+    match verdict:
+        case Stale(reasons) | Undecidable(_, reasons):
+            return [Cause(reason, [name]) for reason in reasons]
+        case PossiblyStale(further):
+            return [Cause(each.reason, [name, *each.path]) for each in further]
+        case Damaged():
+            return [Cause(verdict, [name])]
+        case Fresh() | MissingManifest():
+            return []
+
+
+def _doubts(name: str, verdict: Verdict, instant: str) -> list[Anchor]:
+    """What cannot be told of a parent, with the way there."""
+    match verdict:
+        case Undecidable(unknown, _):
+            return [msgspec.structs.replace(anchor, path=[name, *anchor.path]) for anchor in unknown]
+        case MissingManifest():
+            lost = unpinned(Input(kind=InputKind.RESULT, name=name), instant, f"{name} has no manifest")
+            return [msgspec.structs.replace(lost, path=[name])]
+        case _:
+            return []

@@ -1,0 +1,128 @@
+"""What is said when a file cannot be read: one sentence, the file's name, the line where known, and what to do."""
+
+import os
+import re
+
+from jammi_lab.errors import JammiError, SourceUnavailable
+from jammi_lab.names import near
+from jammi_lab.sources.locations import base_of, literal_path, scheme_of, shown
+
+_FILE = (
+    re.compile(r"^\s*file ?= ?(.+)$", re.M),
+    re.compile(r'file "([^"\n]+)"', re.I),
+    re.compile(r"file '([^'\n]+)'", re.I),
+    re.compile(r'pattern "([^"\n]+)"'),
+)
+_LINE = re.compile(r"CSV Error on Line: (\d+)")
+_COUNTS = re.compile(r"Expected Number of Columns: (\d+) Found: (\d+)")
+_VALUE = re.compile(r"""Error when converting column "(.*?)"\. Could not convert string "(.*?)" to '(.*?)'""", re.S)
+_JSON = re.compile(r'Malformed JSON in file "(.*?)", at byte (\d+) in (?:line|record/value) (\d+)', re.S)
+_TORN = ("No magic bytes found", "too small to be a Parquet file", "Footer length", "footer", "Thrift", "TProtocolException", "Invalid Parquet")
+
+
+def tidy(name: str) -> str:
+    """A file's name without its folders, and with what cannot be seen made visible: a sentence stays one line."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in os.path.basename(name))
+
+
+def missing(pattern: str) -> SourceUnavailable:
+    """The error for a location where no file is."""
+    if scheme_of(pattern) is not None:
+        return SourceUnavailable(f"There is no file at {shown(pattern)}.", hint="Look at the address.")
+    path = literal_path(pattern)
+    folder = os.path.dirname(path) if path is not None else base_of(pattern)
+    if folder and not os.path.isdir(folder):
+        above = os.path.dirname(folder)
+        return SourceUnavailable(f"There is no folder {folder!r}.", near=near(os.path.basename(folder), _visible(above)), hint="Look at the path.")
+    if path is None:
+        return SourceUnavailable(
+            f"No file matches {shown(pattern)!r}.", near=near(os.path.basename(pattern), _visible(folder)), hint="Look at the glob."
+        )
+    if os.path.isdir(path):
+        return SourceUnavailable(
+            f"The folder {path!r} holds no file that can be read as a table.", hint="Put data files into it, or name another folder."
+        )
+    return SourceUnavailable(
+        f"There is no file {os.path.basename(path)!r} in {folder!r}.", near=near(os.path.basename(path), _visible(folder)), hint="Look at the path."
+    )
+
+
+def _visible(folder: str) -> list[str]:
+    try:
+        return [tidy(name) for name in os.listdir(folder or ".") if not name.startswith(".")]
+    except OSError:
+        return []
+
+
+def unreadable(name: str, error: OSError) -> SourceUnavailable:
+    """The error for a file that is there and cannot be read."""
+    if isinstance(error, PermissionError):
+        return SourceUnavailable(f"{tidy(name)} may not be read: permission denied.", hint="Ask its owner for the right to read it.")
+    return SourceUnavailable(f"{tidy(name)} cannot be read: {(error.strerror or str(error)).lower()}.")
+
+
+def not_parquet(name: str) -> SourceUnavailable:
+    """The error for bytes that are no whole Parquet file."""
+    return SourceUnavailable(
+        f"{tidy(name)} is not a whole Parquet file.", hint="It may be torn or still being written: write it again, or say its true kind."
+    )
+
+
+def not_arrow(name: str) -> SourceUnavailable:
+    """The error for bytes that are no whole Arrow or Feather file."""
+    return SourceUnavailable(f"{tidy(name)} is not a whole Arrow or Feather file.", hint="It may be torn or still being written: write it again.")
+
+
+def ragged(name: str, line: int | None, expected: int | None = None, found: int | None = None) -> SourceUnavailable:
+    """The error for a CSV line with too many or too few values."""
+    where = f"{tidy(name)}, line {line}" if line else tidy(name)
+    if expected and found:
+        said = f"{where}: {found} value{'s' if found != 1 else ''} where {expected} are expected."
+    else:
+        said = f"{where}: the lines do not all have the same number of values."
+    return SourceUnavailable(said, hint='Mend that line, or say how the columns are cut: options={"delimiter": ";"}.')
+
+
+def read_failure(text: str) -> SourceUnavailable | None:
+    """What DuckDB says while it reads a file, in our words; None when the text is not about a file that was read."""
+    name = _name(text)
+    line = int(found[1]) if (found := _LINE.search(text)) else None
+    if counts := _COUNTS.search(text):
+        return ragged(name, line, int(counts[1]), int(counts[2]))
+    if value := _VALUE.search(text):
+        column, held, kind = value.groups()
+        said = f"{name}, line {line}: column {column!r} holds {held[:60]!r}, which is no {kind}."
+        return SourceUnavailable(said, hint=f'Mend the value, or say that it means nothing: options={{"null": "{held[:20]}"}}.')
+    if "not utf-8 encoded" in text or "Invalid unicode" in text:
+        return SourceUnavailable(f"{name} is not UTF-8.", hint='Say what it is: options={"encoding": "latin-1"} or "utf-16".')
+    if malformed := _JSON.search(text):
+        return SourceUnavailable(
+            f"{os.path.basename(malformed[1])}, line {malformed[3]}: this is not JSON.", hint="Mend the file, or say its true kind."
+        )
+    if "when sniffing file" in text:
+        return ragged(name, None)
+    if "No files found that match" in text or "No such file" in text:
+        return SourceUnavailable(f"{name} is gone.", hint="Put the file back, or remove the source.")
+    if any(word in text for word in _TORN):
+        return not_parquet(name)
+    if "Permission denied" in text:
+        return unreadable(name, PermissionError())
+    if _LINE.search(text) or (name != "A file" and text.startswith(("IO Error", "Invalid Input Error", "Conversion Error"))):
+        return SourceUnavailable(f"{name} cannot be read: {text.splitlines()[0].split(': ', 1)[-1].rstrip('.')}.")
+    return None
+
+
+def _name(text: str) -> str:
+    for shape in _FILE:
+        if found := shape.search(text):
+            return tidy(found[1].strip())
+    return "A file"
+
+
+def why(error: BaseException) -> str:
+    """One clause about a failed observation."""
+    if isinstance(error, JammiError):
+        return error.message.rstrip(".")
+    if isinstance(error, OSError):
+        return unreadable(os.path.basename(str(error.filename or "")) or "a file", error).message.rstrip(".")
+    return str(error).splitlines()[0][:200].rstrip(".")

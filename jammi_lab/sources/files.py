@@ -1,0 +1,212 @@
+"""Files as sources: one file, a glob or a folder, here or behind an fsspec URL."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jammi_lab.errors import InvalidArgument, JammiError, SchemaMismatch, SourceUnavailable, TableNotFound
+from jammi_lab.names import near, quote
+from jammi_lab.sources import arrow_files, failures, scratch, sightings
+from jammi_lab.sources.base import Looking, Relation
+from jammi_lab.sources.locations import full_location, refuse_own, shown
+from jammi_lab.sources.places import Item, place_of
+from jammi_lab.sources.reading import ragged_line, select_from
+from jammi_lab.values.anchors import Cost, Input, InputKind, Observed, Snapshot, Unknown, Vanished
+from jammi_lab.values.records import SourceRecord
+
+_TRIES = 3
+_PREVIEW = 1000
+_OUTSIDE = (JammiError, OSError, duckdb.Error, pa.ArrowException)
+"""All that the outside can do to a read."""
+
+
+class FileConnector:
+    """A registered source of files. `record.location` is what `locations.store_location` gave; `folder` is the workspace's, None without one."""
+
+    def __init__(self, record: SourceRecord, folder: Path | None = None) -> None:
+        self.record = record
+        self.folder = folder
+        self.pattern = full_location(record.location, folder)
+        self.place = place_of(self.pattern)
+
+    @property
+    def kind(self) -> str:
+        """parquet, csv, tsv, json, ndjson or arrow."""
+        return self.record.kind
+
+    @property
+    def location(self) -> str:
+        """The path or URL as people write it."""
+        return shown(self.record.location)
+
+    def tables(self) -> list[str]:
+        """Empty: the files together are one table."""
+        return []
+
+    def check(self) -> None:
+        """Nothing, when the files are there and their first rows can be read. SourceUnavailable; InvalidArgument for files of the workspace itself
+        and for an anchor on a column that is not there."""
+        items = self._items()
+        try:
+            self._check_formats(items)
+            relation = self._relation(items)
+            columns = scratch.describe(relation)
+            scratch.preview(relation, _PREVIEW)
+        except OSError as error:
+            raise failures.unreadable(os.path.basename(str(error.filename or self.location)), error) from None
+        except SchemaMismatch as error:
+            raise SourceUnavailable(error.message, hint=error.hint) from None
+        except duckdb.Error as error:
+            raise self._said(str(error), items) from None
+        anchor = self.record.anchor
+        if anchor.startswith("column:") and (name := anchor.removeprefix("column:")) not in columns:
+            raise InvalidArgument(f"There is no column {name!r} to anchor on.", near=near(name, columns), hint=f"Columns are {', '.join(columns)}.")
+
+    def relation(self, table: str | None) -> Relation:
+        """What SQL reads. SourceUnavailable, TableNotFound for a table inside it, InvalidArgument for files of the workspace itself."""
+        if table is not None:
+            raise TableNotFound(f"{self.record.name!r} is one table and holds no table {table!r}.", hint=f"Say FROM {self.record.name}.")
+        items = self._items()
+        try:
+            return self._relation(items)
+        except OSError as error:
+            raise failures.unreadable(os.path.basename(str(error.filename or self.location)), error) from None
+        except SchemaMismatch as error:
+            raise SourceUnavailable(error.message, hint=error.hint) from None
+
+    def observe(self, table: str | None, looking: Looking) -> Observed:
+        """A Snapshot; Vanished when no file is there; Unknown when that cannot be told, or costs more than the look allows."""
+        if table is not None:
+            return Vanished()
+        if self.record.anchor == "none":
+            return Unknown('its owner chose anchor="none"')
+        see = self._by_column if self.record.anchor.startswith("column:") else self._by_content
+        for _ in range(_TRIES):
+            try:
+                items = self.place.items(self.kind)
+            except (FileNotFoundError, NotADirectoryError):
+                return Vanished()
+            except OSError as error:
+                return Unknown(failures.why(error))
+            try:
+                seen = see(items, looking)
+                if isinstance(seen, Unknown) or seen.cost is Cost.FREE or self.place.items(self.kind) == items:
+                    return seen
+            except FileNotFoundError:
+                continue  # one of several went while they were read: look again at what is left
+            except _OUTSIDE as error:
+                return Unknown(self._doubt(error))
+        return Unknown("its files change while they are looked at")
+
+    def _items(self) -> list[Item]:
+        try:
+            items = self.place.items(self.kind)
+        except (FileNotFoundError, NotADirectoryError):
+            raise failures.missing(self.pattern) from None
+        except OSError as error:
+            raise failures.unreadable(self.location, error) from None
+        self._refuse_own(items)
+        return items
+
+    def _refuse_own(self, items: list[Item]) -> None:
+        if self.place.filesystem is None:
+            for item in items:
+                refuse_own(item.path, self.folder)
+
+    def _relation(self, items: list[Item]) -> Relation:
+        named = Input(InputKind.SOURCE, self.record.name)
+        if self.kind == "arrow":
+            try:
+                rows = arrow_files.read_tables(self.place, items)
+            except pa.ArrowException:
+                raise failures.not_arrow(self._torn(items, lambda item: arrow_files.read_table(self.place, item))) from None
+            return Relation(named, frame=rows, columns=scratch.sql_types(rows.schema))
+        body = select_from(self.kind, self.place, items, self.record.options)
+        return Relation(named, body=body, columns=sightings.known_columns(self.record, items), filesystem=self.place.filesystem)
+
+    def _by_content(self, items: list[Item], looking: Looking) -> Snapshot | Unknown:
+        force = self.record.anchor == "content"
+        known = [sightings.remembered(self.place, item, self.kind, looking, force) for item in items]
+        unread = sum(item.stat.size for item, seen in zip(items, known, strict=True) if seen is None)
+        if looking.scan_bytes is not None and unread > looking.scan_bytes:
+            return Unknown(f'would scan {unread:,} bytes; `ws.status(deep=True)` or `anchor="column:…"`')
+        self._refuse_own([item for item, seen in zip(items, known, strict=True) if seen is None])
+        found = [seen or sightings.read(self.place, item, self.kind, looking) for item, seen in zip(items, known, strict=True)]
+        files = [(item, seen) for item, seen in zip(items, found, strict=True)]
+        read = any(seen is None for seen in known)
+        whole = sightings.whole_digest(self.kind, self.record.options, files)
+        columns, described = sightings.columns_of(self.record, whole, looking, lambda: self._describe(items, looking))
+        sightings.know_columns(self.record, items, columns, looking)
+        cost = Cost.SCAN if read else Cost.METADATA if described else Cost.FREE
+        return sightings.snapshot(whole, files, columns, cost)
+
+    def _by_column(self, items: list[Item], looking: Looking) -> Snapshot | Unknown:
+        if (kept := sightings.kept_column(self.record, items, looking)) is not None:
+            return kept
+        self._refuse_own(items)  # a link may lead there only since it was added
+        name = self.record.anchor.removeprefix("column:")
+        relation = self._relation(items)
+        columns = self._describe(items, looking)
+        if name not in columns:
+            return Unknown(f"there is no column {name!r} to anchor on")
+        select = f"SELECT max({quote(name)})::VARCHAR, count(*) FROM "
+        if relation.body is None or relation.filesystem is not None or looking.query is None:
+            [(largest, rows)] = scratch.ask(relation, f"{select} it")
+        else:
+            [(largest, rows)] = looking.query(f"{select} ({relation.body})")
+        return sightings.column_snapshot(self.record, items, columns, (largest, rows), looking)
+
+    def _describe(self, items: list[Item], looking: Looking) -> dict[str, str]:
+        relation = self._relation(items)
+        if relation.columns is not None and relation.frame is not None:
+            return dict(relation.columns)
+        if relation.body is None or relation.filesystem is not None:
+            return scratch.describe(relation)
+        return looking.describe(relation.body)
+
+    def _check_formats(self, items: list[Item]) -> None:
+        if self.kind == "parquet":
+            for item in items:
+                self._whole_parquet(item)
+        elif self.kind != "arrow" and all(item.stat.size == 0 for item in items):
+            raise SourceUnavailable(f"{self.location} is empty.", hint="Put a header line and rows into it.")
+
+    def _whole_parquet(self, item: Item) -> None:
+        try:
+            with self.place.open(item) as file:
+                pq.read_metadata(file)
+        except pa.ArrowException:
+            raise failures.not_parquet(os.path.basename(item.path)) from None
+
+    def _torn(self, items: list[Item], read: Callable[[Item], object]) -> str:
+        for item in items:
+            try:
+                read(item)
+            except pa.ArrowException:
+                return os.path.basename(item.path)
+        return self.location
+
+    def _said(self, text: str, items: list[Item]) -> SourceUnavailable:
+        """DuckDB's complaint in our words; where its sniffer gave up, the line is looked for."""
+        if self.kind in ("csv", "tsv") and "when sniffing file" in text:
+            for item in items:
+                if (at := ragged_line(self.kind, self.place, item, self.record.options)) is not None:
+                    return failures.ragged(os.path.basename(item.path), *at)
+        said = failures.read_failure(text)
+        return (
+            said if said is not None else SourceUnavailable(f"{self.location} cannot be read: {text.splitlines()[0].split(': ', 1)[-1].rstrip('.')}.")
+        )
+
+    def _doubt(self, error: BaseException) -> str:
+        if isinstance(error, duckdb.Error):
+            return self._said(str(error), []).message.rstrip(".")
+        if isinstance(error, pa.ArrowException):
+            what = "Arrow or Feather" if self.kind == "arrow" else "Parquet"
+            return f"{os.path.basename(self.location)} is not a whole {what} file"
+        return failures.why(error)

@@ -1,0 +1,85 @@
+"""Kinds of files: how a name tells them, and which options each takes."""
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from jammi_lab.errors import InvalidArgument
+from jammi_lab.names import near
+
+SUFFIXES = {
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".parq": "parquet",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".tab": "tsv",
+    ".json": "json",
+    ".ndjson": "ndjson",
+    ".jsonl": "ndjson",
+    ".arrow": "arrow",
+    ".arrows": "arrow",
+    ".ipc": "arrow",
+    ".feather": "arrow",
+}
+"""Kind of file by the end of its name; `.gz` and `.zst` may follow for texts."""
+FILE_KINDS = tuple(dict.fromkeys(SUFFIXES.values()))
+PACKED = (".gz", ".zst")
+_TEXTS = ("csv", "tsv", "json", "ndjson")
+_CSV = {"header": (bool,), "null": (str, list, tuple), "encoding": (str,)}
+OPTIONS: dict[str, dict[str, tuple[type, ...]]] = {"csv": {"delimiter": (str,), **_CSV}, "tsv": {"delimiter": (str,), **_CSV}}
+"""For each kind, its options and their types; kinds that are missing take none."""
+_ENCODINGS = ("utf-8", "utf-16", "latin-1")
+
+
+def kind_of_name(name: str) -> str | None:
+    """The kind of file that a name tells, or None."""
+    stem, suffix = os.path.splitext(name.lower())
+    packed = suffix in PACKED
+    kind = SUFFIXES.get(os.path.splitext(stem)[1] if packed else suffix)
+    return kind if not packed or kind in _TEXTS else None
+
+
+def skipped(name: str) -> bool:
+    """Whether a file or folder inside a folder source is left out: hidden ones, and what engines put beside data (`_SUCCESS`, `_metadata`)."""
+    return name.startswith(".") or (name.startswith("_") and kind_of_name(name) is None)
+
+
+def of_kind(kind: str, names: Iterable[str]) -> list[str]:
+    """The names whose ending tells this kind; when none does, those whose ending tells no kind at all."""
+    every = list(names)
+    said = [name for name in every if kind_of_name(name) == kind]
+    return said or [name for name in every if kind_of_name(name) is None]
+
+
+def check_options(kind: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options as they are stored. InvalidArgument for one that the kind does not know, listing those it does, or of a wrong type."""
+    known = OPTIONS.get(kind, {})
+    for name, value in options.items():
+        if name not in known:
+            said = f"It knows {', '.join(known)}." if known else "It takes none."
+            raise InvalidArgument(f"A source of kind {kind} has no option {name!r}.", near=near(name, known), hint=said)
+        if not isinstance(value, known[name]):
+            raise InvalidArgument(f"The option {name!r} takes {known[name][0].__name__}, not {value!r}.")
+    checked = {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()}
+    _check_csv(checked)
+    return checked
+
+
+def _check_csv(options: Mapping[str, Any]) -> None:
+    delimiter = options.get("delimiter")
+    if delimiter is not None and (not 1 <= len(delimiter.encode()) <= 4 or set(delimiter) & set('\r\n"\0')):
+        raise InvalidArgument(f"{delimiter!r} cannot be a delimiter.", hint="Give one character, such as ';' or '\\t'.")
+    encoding = options.get("encoding")
+    if encoding is not None and encoding.lower() not in _ENCODINGS:
+        raise InvalidArgument(f"The encoding {encoding!r} is not known.", near=near(encoding, _ENCODINGS), hint=f"Known are {', '.join(_ENCODINGS)}.")
+    null = options.get("null")
+    if isinstance(null, list) and not all(isinstance(text, str) for text in null):
+        raise InvalidArgument("The option 'null' takes a text or a list of texts.")
+
+
+def check_anchor(anchor: str) -> str:
+    """The anchor strategy as given. InvalidArgument for none of auto, content, none, `column:<name>`."""
+    if anchor in ("auto", "content", "none") or (anchor.startswith("column:") and len(anchor) > len("column:")):
+        return anchor
+    raise InvalidArgument(f"There is no anchor {anchor!r}.", hint='Use "auto", "content", "none" or "column:<name>".')

@@ -1,0 +1,134 @@
+"""Where files are: what was typed, what is stored, and what it leads to; and the places that are no source.
+
+A stored location is a path or an fsspec URL in which `[`, `*` and `?` always glob. A file whose own name holds such a character is stored
+escaped (`x[[]1].csv`), so that it can never come to mean another file once it is gone.
+"""
+
+import glob
+import os
+import re
+from pathlib import Path
+
+from jammi_lab.errors import InvalidArgument
+
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
+_ESCAPED = re.compile(r"\[([*?[])\]")
+_MAGIC = re.compile(r"[*?[]")
+OWN_FOLDERS = ("results", "quarantine", "checkpoints", "models", "writers")
+"""Folders of a workspace that hold every tenant's rows, or its own state."""
+_CATALOG = "catalog.sqlite3"
+
+
+def scheme_of(location: str) -> str | None:
+    """The scheme of a URL in lower case; None for a path. `file://` is a path."""
+    match = _URL.match(location)
+    scheme = match[1].lower() if match else None
+    return None if scheme in ("file", "local") else scheme
+
+
+def without_credentials(location: str) -> str:
+    """A URL without user part and query; a path as it is."""
+    if scheme_of(location) is None:
+        return location
+    head, rest = location.split("://", 1)
+    return f"{head}://{rest.split('?', 1)[0].rsplit('@', 1)[-1]}" if scheme_of(location) != "memory" else location
+
+
+def escape(path: str) -> str:
+    """The pattern that matches just this path, here and in DuckDB."""
+    return _MAGIC.sub(lambda m: f"[{m[0]}]", path)
+
+
+def literal_path(pattern: str) -> str | None:
+    """The one path that a pattern stands for; None when it globs."""
+    plain = _ESCAPED.sub(r"\1", pattern)
+    return plain if escape(plain) == pattern else None
+
+
+def shown(location: str) -> str:
+    """A stored location as people see it."""
+    return without_credentials(literal_path(location) or location)
+
+
+def store_location(location: str | os.PathLike[str], folder: Path | None) -> str:
+    """What to keep of a location as it was typed: relative to the workspace when it lies inside, else absolute; URLs without credentials.
+
+    A relative path is relative to the current directory. InvalidArgument for an empty one.
+    """
+    typed = os.fspath(location)
+    if not typed or "\0" in typed:
+        raise InvalidArgument("A source needs a location that is not empty.")
+    if scheme_of(typed) is not None:
+        return without_credentials(typed)
+    typed = _local(typed)
+    pattern = escape(os.path.abspath(typed)) if os.path.lexists(typed) or not _MAGIC.search(typed) else _absolute_pattern(typed)
+    if folder is None:
+        return pattern
+    for root in {os.path.abspath(folder), os.path.realpath(folder)}:
+        if pattern.startswith(escape(root) + os.sep):
+            return pattern[len(escape(root)) + 1 :]
+    return pattern
+
+
+def full_location(stored: str, folder: Path | None) -> str:
+    """The absolute pattern or URL that a stored location means; the inverse of `store_location`."""
+    if scheme_of(stored) is not None:
+        return stored
+    return os.path.join(escape(os.getcwd() if folder is None else os.path.abspath(folder)), _local(stored))
+
+
+def _local(typed: str) -> str:
+    match = _URL.match(typed)
+    return os.path.expanduser(typed[match.end() :] if match else typed)
+
+
+def _absolute_pattern(typed: str) -> str:
+    return os.path.normpath(os.path.join(escape(os.getcwd()), typed))
+
+
+def base_of(pattern: str) -> str:
+    """The folder, unescaped, that the matches of a glob lie under."""
+    head = []
+    for part in pattern.split("/")[:-1]:
+        plain = literal_path(part)
+        if plain is None:
+            break
+        head.append(plain)
+    return "/".join(head)
+
+
+def expand(pattern: str) -> list[str]:
+    """The files that a local glob matches, sorted; hidden ones are not."""
+    return sorted(path for path in glob.glob(pattern, recursive=True) if not path.endswith(os.sep))
+
+
+def refuse_own(path: str, folder: Path | None) -> None:
+    """InvalidArgument when a path leads into the workspace's own folders or to its catalog, by whatever name or link."""
+    if folder is None:
+        return
+    real, root = os.path.realpath(path), os.path.realpath(folder)
+    inside = os.path.relpath(real, root).split(os.sep)[0]
+    own = inside in OWN_FOLDERS or inside.startswith(_CATALOG)
+    if own or _is_link_to_own(real, root):
+        raise InvalidArgument(
+            f"{os.path.basename(path)!r} belongs to the workspace itself and cannot be a source.",
+            hint="Read result tables as jammi.<name>, and what the catalog knows from jammi_catalog.",
+        )
+
+
+def _is_link_to_own(real: str, root: str) -> bool:
+    """Whether a file is a hard link to one of ours; only a file with several names is compared."""
+    try:
+        found = os.stat(real)
+        if found.st_nlink < 2 or not os.path.isfile(real) or found.st_dev != os.stat(root).st_dev:
+            return False
+    except OSError:
+        return False
+    with os.scandir(root) as entries:
+        if any(e.name.startswith(_CATALOG) and e.inode() == found.st_ino for e in entries):
+            return True
+    for name in OWN_FOLDERS:
+        for base, _, files in os.walk(os.path.join(root, name)):
+            if any(os.lstat(os.path.join(base, file)).st_ino == found.st_ino for file in files):
+                return True
+    return False

@@ -1,0 +1,124 @@
+"""How files of each kind become a SELECT: DuckDB's readers with everything said that they would otherwise guess quietly."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any, BinaryIO
+
+from jammi_lab.errors import SourceUnavailable
+from jammi_lab.names import literal
+from jammi_lab.sources.locations import escape
+from jammi_lab.sources.places import Item, Place
+
+_HEAD = 1 << 16
+_DELIMITERS = ",\t;|"
+_CSV_WHOLE = 8 << 20
+"""Up to this many bytes all of a CSV file decides its types (15 ms per MB); beyond, its first 204 800 rows do, and a later value
+that does not fit is an error that names its line."""
+_JSON_WHOLE = 256 << 20
+"""Up to this many bytes all of a JSON file decides its columns, since DuckDB leaves out, without a word, a key that comes later than its sample."""
+_CSV_SAMPLE = 204_800
+_JSON_SAMPLE = 1_000_000
+
+
+def select_from(kind: str, place: Place, items: Sequence[Item], options: Mapping[str, Any]) -> str:
+    """A SELECT of all rows of these files, in the order given. SourceUnavailable for a name that SQL cannot hold; OSError."""
+    alone = len(items) == 1 and not items[0].relative
+    partitions = ["hive_partitioning=false"] if alone else []  # a folder `year=2020` above a single file says nothing about it
+    match kind:
+        case "parquet":
+            said = ["union_by_name=false", *partitions]
+        case "csv" | "tsv":
+            said = [*_csv(kind, place, items, options), *partitions]
+        case _:
+            said = [*_json(kind, items), *partitions]
+    reader = {"parquet": "read_parquet", "csv": "read_csv", "tsv": "read_csv"}.get(kind, "read_json")
+    return f"SELECT * FROM {reader}([{', '.join(_path(item) for item in items)}], {', '.join(said)})"
+
+
+def _path(item: Item) -> str:
+    try:
+        item.path.encode()
+    except UnicodeEncodeError:
+        raise SourceUnavailable(f"The file name {item.path!r} is not UTF-8, and SQL cannot name it.", hint="Rename the file.") from None
+    return literal(escape(item.path))
+
+
+def _csv(kind: str, place: Place, items: Sequence[Item], options: Mapping[str, Any]) -> list[str]:
+    """Delimiter and quote are settled here: where lines are ragged DuckDB's sniffer would rather make one column of everything, or skip lines."""
+    said = [f"delim={literal(delimiter_of(kind, place, items[0], options))}", "quote='\"'", "comment=''", "skip=0", "union_by_name=false"]
+    if "header" in options:
+        said.append(f"header={'true' if options['header'] else 'false'}")
+    if "null" in options:
+        given = [options["null"]] if isinstance(options["null"], str) else options["null"]
+        said.append(f"nullstr=[{', '.join(literal(text) for text in dict.fromkeys(['', *given]))}]")
+    if "encoding" in options:
+        said.append(f"encoding={literal(options['encoding'].lower())}")
+    whole = sum(item.stat.size for item in items) <= _CSV_WHOLE
+    return [*said, f"sample_size={-1 if whole else _CSV_SAMPLE}"]
+
+
+def _json(kind: str, items: Sequence[Item]) -> list[str]:
+    whole = sum(item.stat.size for item in items) <= _JSON_WHOLE
+    shape = "newline_delimited" if kind == "ndjson" else "auto"
+    return [f"format='{shape}'", "union_by_name=false", f"sample_size={-1 if whole else _JSON_SAMPLE}", f"maximum_sample_files={max(len(items), 1)}"]
+
+
+def delimiter_of(kind: str, place: Place, item: Item, options: Mapping[str, Any]) -> str:
+    """The delimiter that was said, or the one by which the first lines have most often as many values as the header. OSError."""
+    if "delimiter" in options:
+        return str(options["delimiter"])
+    if kind == "tsv":
+        return "\t"
+    lines = [line for line in _head(place, item, options).splitlines()[:50] if line.strip()]
+    if not lines:
+        return ","
+
+    def score(delimiter: str) -> tuple[bool, int, int]:
+        cut = [_count(line, delimiter) for line in lines]
+        return cut[0] > 1, cut.count(cut[0]), cut[0]
+
+    return max(_DELIMITERS, key=score) if any(_count(lines[0], d) > 1 for d in _DELIMITERS) else ","
+
+
+def _count(line: str, delimiter: str) -> int:
+    try:
+        return len(next(csv.reader([line], delimiter=delimiter)))
+    except csv.Error:
+        return 1
+
+
+def _head(place: Place, item: Item, options: Mapping[str, Any]) -> str:
+    with place.open(item) as file:
+        return _unpacked(file, item).read(_HEAD).decode(options.get("encoding", "utf-8"), "replace").removeprefix("\ufeff")
+
+
+def _unpacked(file: BinaryIO, item: Item) -> BinaryIO:
+    if item.path.lower().endswith(".gz"):
+        import gzip
+
+        return gzip.GzipFile(fileobj=file)  # type: ignore[return-value]
+    if item.path.lower().endswith(".zst"):
+        import pyarrow as pa
+
+        return pa.CompressedInputStream(file, "zstd")  # type: ignore[no-any-return]
+    return file
+
+
+def ragged_line(kind: str, place: Place, item: Item, options: Mapping[str, Any]) -> tuple[int, int, int] | None:
+    """(line, values expected, values found) of the first line that is not as long as the header, among the first 20 000 rows. OSError."""
+    delimiter = delimiter_of(kind, place, item, options)
+    with place.open(item) as file:
+        text = io.TextIOWrapper(_unpacked(file, item), options.get("encoding", "utf-8"), "replace", newline="")
+        rows = csv.reader(text, delimiter=delimiter[0])
+        expected = 0
+        try:
+            for row in rows:
+                if row and expected and len(row) != expected:
+                    return rows.line_num, expected, len(row)
+                expected = expected or len(row)
+                if rows.line_num > 20_000:
+                    return None
+        except csv.Error:
+            return None
+    return None

@@ -1,0 +1,74 @@
+"""A DuckDB of a moment, for what a connector must know before or apart from the engine: types of Arrow data, whether a body can be read."""
+
+import contextlib
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from jammi_lab.errors import SchemaMismatch
+from jammi_lab.sources.base import Relation
+
+_CONFIG: dict[str, Any] = {
+    "threads": "1",
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "python_enable_replacements": "false",
+}
+
+
+@contextlib.contextmanager
+def scratch(relation: Relation) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection in which the relation is the view `it`. duckdb.Error when its body does not bind."""
+    with duckdb.connect(config=_CONFIG) as connection:
+        connection.execute("SET TimeZone='UTC'")
+        if relation.filesystem is not None:
+            connection.register_filesystem(relation.filesystem)
+        if relation.frame is not None:
+            connection.register("it", relation.frame)
+        else:
+            connection.execute(f"CREATE VIEW it AS {relation.body}")
+        yield connection
+
+
+def describe(relation: Relation) -> dict[str, str]:
+    """Names and SQL types of a relation's columns, in order. duckdb.Error."""
+    with scratch(relation) as connection:
+        return {row[0]: row[1] for row in connection.execute("DESCRIBE it").fetchall()}
+
+
+def preview(relation: Relation, rows: int) -> None:
+    """Nothing, when the first rows can be read. duckdb.Error."""
+    with scratch(relation) as connection:
+        connection.execute(f"SELECT * FROM it LIMIT {rows:d}").to_arrow_reader().read_all()
+
+
+def ask(relation: Relation, select: str) -> list[tuple[Any, ...]]:
+    """All rows of a SELECT over the view `it`. duckdb.Error."""
+    with scratch(relation) as connection:
+        return connection.execute(select).fetchall()
+
+
+@functools.lru_cache(maxsize=256)
+def _type_of(kind: pa.DataType) -> str | None:
+    with duckdb.connect(config=_CONFIG) as connection:
+        try:
+            connection.register("it", pa.schema([pa.field("x", kind)]).empty_table())
+            row = connection.execute("DESCRIBE it").fetchone()
+        except (duckdb.Error, pa.ArrowException):
+            return None
+    return str(row[1]) if row else None
+
+
+def sql_types(schema: pa.Schema) -> dict[str, str]:
+    """The SQL type of each column of Arrow data. SchemaMismatch naming a column that SQL cannot hold."""
+    types = {}
+    for field in schema:
+        kind = _type_of(field.type)
+        if kind is None:
+            said = f"Column {field.name!r} is {field.type}, which SQL cannot hold."
+            raise SchemaMismatch(said, column=field.name, actual=str(field.type), hint="Convert or leave out that column.")
+        types[field.name] = kind
+    return types

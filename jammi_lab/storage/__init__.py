@@ -1,0 +1,1 @@
+"""Where bytes live: atomic writes, digests, Parquet files."""

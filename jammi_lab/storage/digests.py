@@ -1,0 +1,269 @@
+"""Digests of files and of their column chunks, and when a stat may stand for them."""
+
+import concurrent.futures
+import errno
+import hashlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jammi_lab.canonical import digest_of
+from jammi_lab.storage.arrow import arrow_digests, table_digest
+from jammi_lab.storage.files import Stat, settled, stat_of
+from jammi_lab.storage.parquet import split_leaves
+from jammi_lab.values.anchors import Cost
+from jammi_lab.values.base import Value
+from jammi_lab.values.manifest import Leaf
+
+__all__ = [
+    "BLOCK",
+    "Fingerprint",
+    "Memo",
+    "MemoEntry",
+    "ParquetDigests",
+    "arrow_digests",
+    "at_rest",
+    "column_digests",
+    "digest_parquet",
+    "digest_parquet_stream",
+    "fingerprint",
+    "memo_key",
+    "parquet_leaves",
+    "parquet_payload",
+    "read_fingerprint",
+    "sha256_file",
+    "sha256_stream",
+    "table_digest",
+    "trusted",
+]
+
+BLOCK = 1 << 20
+"""Bytes per read; measured flat between 64 KiB and 4 MiB."""
+_SPLIT = 16 << 20
+"""From this size on, the whole and the leaves are hashed on two threads."""
+_TRIES = 3
+T = TypeVar("T")
+
+
+class MemoEntry(Value, frozen=True):
+    """What an earlier look found in one file."""
+
+    stat: Stat
+    """The file's stat then."""
+    observed_at_ns: int
+    """When the look took that stat."""
+    payload: dict[str, Any]
+    """What it found: digests, rows, columns; plain JSON."""
+
+
+class Memo(Protocol):
+    """What earlier looks found, by key. Losing it costs time, never truth."""
+
+    def get(self, key: str) -> MemoEntry | None:
+        """The entry, or None."""
+        ...
+
+    def put(self, key: str, entry: MemoEntry) -> None:
+        """Keep an entry instead of an earlier one."""
+        ...
+
+
+class Fingerprint(Value, frozen=True):
+    """The digests of one file."""
+
+    whole: str
+    """SHA-256 of all bytes."""
+    by_column: dict[str, str] | None
+    """For Parquet: a digest per top-level column; None when columns cannot be told apart."""
+    row_count: int | None
+    """Rows, for Parquet."""
+    cost: Cost
+    """What finding it took: FREE when a stat sufficed, else SCAN."""
+
+
+class ParquetDigests(Value, frozen=True):
+    """All that one pass over a Parquet file gives."""
+
+    whole: str
+    """SHA-256 of all bytes."""
+    leaves: list[Leaf]
+    """Its column chunks, row group by row group."""
+    rows: int
+    """Rows, by the footer."""
+    bytes: int
+    """Size of the file."""
+    signature: dict[str, str]
+    """Per top-level column a digest of how the footer says its bytes are to be read."""
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file, read in blocks. OSError."""
+    with open(path, "rb") as file:
+        return sha256_stream(file)
+
+
+def sha256_stream(file: BinaryIO) -> str:
+    """SHA-256 of what an open binary file still holds. OSError."""
+    whole = hashlib.sha256()
+    while block := file.read(BLOCK):
+        whole.update(block)
+    return whole.hexdigest()
+
+
+def parquet_leaves(path: Path) -> list[Leaf]:
+    """The digests of a Parquet file's column chunks. pyarrow.ArrowInvalid when it is no whole Parquet file, OSError."""
+    return digest_parquet(path).leaves
+
+
+def digest_parquet(path: Path) -> ParquetDigests:
+    """Whole digest, leaves, rows and bytes of a local Parquet file. pyarrow.ArrowInvalid when it is no whole Parquet file, OSError.
+
+    A large file is hashed on two threads, which costs the time of one SHA-256 over it.
+    """
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        footer = pq.read_metadata(file)
+        if size < _SPLIT:
+            return _one_pass(file, footer, size)
+        with concurrent.futures.ThreadPoolExecutor(1, "jammi-digest") as helper:
+            whole = helper.submit(sha256_file, path)
+            leaves = _leaves(file, footer, size)
+            return ParquetDigests(whole.result(), leaves, footer.num_rows, size, _signatures(footer))
+
+
+def digest_parquet_stream(file: BinaryIO, size: int) -> ParquetDigests:
+    """The same for an open, seekable binary file, such as fsspec opens. Errors likewise."""
+    return _one_pass(file, pq.read_metadata(file), size)
+
+
+def _one_pass(file: BinaryIO, footer: pq.FileMetaData, size: int) -> ParquetDigests:
+    file.seek(0)
+    whole = sha256_stream(file)
+    return ParquetDigests(whole, _leaves(file, footer, size), footer.num_rows, size, _signatures(footer))
+
+
+def _leaves(file: BinaryIO, footer: pq.FileMetaData, size: int) -> list[Leaf]:
+    owner = _owners(footer)
+    leaves = []
+    for group in range(footer.num_row_groups):
+        chunks = footer.row_group(group)
+        for j in range(footer.num_columns):
+            offset, length = _extent(chunks.column(j))
+            if offset < 4 or length < 0 or offset + length > size:
+                raise pa.ArrowInvalid(f"column chunk {j} of row group {group} lies outside the file")
+            leaves.append(Leaf(owner[j], group, offset, length, _range_digest(file, offset, length)))
+    return leaves
+
+
+def _extent(chunk: pq.ColumnChunkMetaData) -> tuple[int, int]:
+    starts = [at for at in (chunk.dictionary_page_offset, chunk.data_page_offset) if at]
+    return min(starts, default=0), chunk.total_compressed_size
+
+
+def _range_digest(file: BinaryIO, offset: int, length: int) -> str:
+    part = hashlib.sha256()
+    file.seek(offset)
+    while length > 0:
+        block = file.read(min(BLOCK, length))
+        if not block:
+            raise pa.ArrowInvalid("the file ends inside a column chunk")
+        part.update(block)
+        length -= len(block)
+    return part.hexdigest()
+
+
+def _owners(footer: pq.FileMetaData) -> list[str]:
+    """For each leaf, the top-level column that it belongs to. pyarrow.ArrowInvalid when that cannot be told."""
+    try:
+        names = [field.name for field in footer.schema.to_arrow_schema()]
+        return [name for name, leaves in zip(names, split_leaves(footer), strict=True) for _ in leaves]
+    except (ValueError, pa.ArrowNotImplementedError) as error:
+        raise pa.ArrowInvalid(str(error)) from None
+
+
+def _signatures(footer: pq.FileMetaData) -> dict[str, str]:
+    """Equal bytes are equal values only if the footer has them read in the same way: types, levels, codec, encodings, values per chunk."""
+    said: dict[str, list[Any]] = {}
+    for j, name in enumerate(_owners(footer)):
+        leaf = footer.schema.column(j)
+        logical = leaf.logical_type.to_json() if leaf.logical_type is not None else ""
+        kind = [leaf.path, leaf.physical_type, logical, leaf.max_definition_level, leaf.max_repetition_level, leaf.length]
+        chunks = [footer.row_group(group).column(j) for group in range(footer.num_row_groups)]
+        said.setdefault(name, []).append([kind, [[c.compression, list(c.encodings), c.num_values] for c in chunks]])
+    return {name: digest_of(parts) for name, parts in said.items()}
+
+
+def column_digests(leaves: Sequence[Leaf]) -> dict[str, str]:
+    """A digest for each column over its leaves, in row-group order; columns in the order of the file."""
+    parts: dict[str, list[str]] = {}
+    for leaf in sorted(leaves, key=lambda one: one.row_group):  # stable: leaves of one row group keep their order
+        parts.setdefault(leaf.column, []).append(leaf.digest)
+    return {column: hashlib.sha256(bytes.fromhex("".join(digests))).hexdigest() for column, digests in parts.items()}
+
+
+def trusted(entry: MemoEntry | None, stat: Stat, racy_seconds: float) -> bool:
+    """Whether what the memo holds is still so: the same stat, and old enough when it was seen that no later edit can share it."""
+    return entry is not None and entry.stat == stat and settled(entry.stat, entry.observed_at_ns, racy_seconds)
+
+
+def memo_key(path: Path, parquet: bool) -> str:
+    """Under which key `fingerprint` keeps what it found."""
+    return f"{'parquet' if parquet else 'bytes'}:{path}"
+
+
+def fingerprint(path: Path, memo: Memo, *, parquet: bool, now_ns: int, racy_seconds: float) -> Fingerprint:
+    """The digests of a local file: from the memo when the stat proves them, else from its bytes.
+
+    FileNotFoundError when it is not there, other OSError when it cannot be read or does not hold still, pyarrow.ArrowInvalid
+    when `parquet` is said and it is none.
+    """
+    stat = stat_of(path)
+    key = memo_key(path, parquet)
+    entry = memo.get(key)
+    if entry is not None and stat is not None and trusted(entry, stat, racy_seconds):
+        return _from_payload(entry.payload, Cost.FREE)
+    return read_fingerprint(path, memo, parquet=parquet, now_ns=now_ns)
+
+
+def read_fingerprint(path: Path, memo: Memo, *, parquet: bool, now_ns: int) -> Fingerprint:
+    """The same, always from the bytes; the memo learns them. Errors likewise."""
+    stat, payload = at_rest(path, lambda: _payload(path, parquet))
+    memo.put(memo_key(path, parquet), MemoEntry(stat, now_ns, payload))
+    return _from_payload(payload, Cost.SCAN)
+
+
+def at_rest(path: Path, read: Callable[[], T]) -> tuple[Stat, T]:
+    """What `read` gives, with the stat that the file had both before and after it; read again when they differ.
+
+    FileNotFoundError when the file is not there, OSError when it changes each time.
+    """
+    for _ in range(_TRIES):
+        before = stat_of(path)
+        if before is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+        found = read()
+        if stat_of(path) == before:
+            return before, found
+    raise OSError(errno.EBUSY, "it changes while it is read", str(path))
+
+
+def _payload(path: Path, parquet: bool) -> dict[str, Any]:
+    if not parquet:
+        return {"whole": sha256_file(path), "by_column": None, "rows": None}
+    return parquet_payload(digest_parquet(path))
+
+
+def parquet_payload(found: ParquetDigests) -> dict[str, Any]:
+    """What the memo keeps of a Parquet file: digests of columns cover their bytes and how these are read."""
+    columns = {name: digest_of([digest, found.signature[name]]) for name, digest in column_digests(found.leaves).items()}
+    for name, signature in found.signature.items():  # a file without row groups has columns too
+        columns.setdefault(name, digest_of(["", signature]))
+    return {"whole": found.whole, "by_column": columns, "rows": found.rows}
+
+
+def _from_payload(payload: Mapping[str, Any], cost: Cost) -> Fingerprint:
+    return Fingerprint(payload["whole"], payload["by_column"], payload["rows"], cost)

@@ -1,0 +1,162 @@
+"""Check: catalog and files compared both ways, and what can be repaired without computing anything."""
+
+import functools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from jammi_lab.catalog.catalog import Catalog
+from jammi_lab.clock import Clock
+from jammi_lab.errors import JammiError, ManifestUnsupported
+from jammi_lab.storage.digests import MemoEntry, sha256_file
+from jammi_lab.storage.files import fault_point, remove, stat_of
+from jammi_lab.store import manifests
+from jammi_lab.store.recovery import Recovery
+from jammi_lab.store.reports import CheckReport
+from jammi_lab.store.results import Results, memo_key
+from jammi_lab.values.records import TableRecord, TableStatus
+
+QUARANTINE_SECONDS = 30 * 86_400
+CHECKPOINT_SECONDS = 7 * 86_400
+_SIDECARS = (".parquet", manifests.SUFFIX, ".idx.usearch", ".idx.rowmap", ".idx.manifest.json")
+
+
+class Check:
+    """One comparison of a whole workspace, over all tenants."""
+
+    def __init__(self, catalog: Catalog, results: Results, recovery: Recovery, clock: Clock) -> None:
+        self._catalog, self._results, self._recovery, self._clock = catalog, results, recovery, clock
+        self._found: dict[str, list[str]] = {}
+        self._reclaimed = 0
+
+    def run(self, *, repair: bool, deep: bool, grace: float) -> CheckReport:
+        """Compare; `deep` reads all bytes again. With `repair` lost manifests come back from the catalog's copy, dead writers' rows are settled, and
+        orphans older than `grace` seconds that no living writer owns, old quarantine and old checkpoints go. Without it nothing is changed."""
+        self._found = {field: [] for field, value in CheckReport().to_dict().items() if isinstance(value, list)}
+        self._reclaimed = 0
+        with self._catalog.everyone():
+            if repair:
+                self._settle()
+            here = {path: found for folder in ("results", "quarantine", "checkpoints") for path, found in _files(self._results.root, folder)}
+            for record in self._catalog.tables.with_status(TableStatus.READY):
+                self._guarded(record, repair=repair, deep=deep)
+            orphans = self._orphans([path for path in here if path.startswith("results/")])
+            aside = [path for path in here if path.startswith("quarantine/")]
+            if repair:
+                orphans -= self._reclaim(here, sorted(orphans), grace)
+                aside = sorted(set(aside) - self._reclaim(here, aside, QUARANTINE_SECONDS))
+                self._reclaim(here, [path for path in here if path.startswith("checkpoints/")], CHECKPOINT_SECONDS)
+        self._found["orphans"], self._found["quarantined"] = sorted(orphans), aside
+        return CheckReport(**self._found, bytes_reclaimed=self._reclaimed, bytes_quarantined=sum(here[path].st_size for path in aside))
+
+    def _settle(self) -> None:
+        report = self._recovery.run(ready_too=True)
+        self._found["repaired"] += [*report.healed, *report.promoted]
+        self._found["failed"] += [*report.failed, *report.quarantined]
+        self._found["errors"] += report.errors
+
+    def _guarded(self, record: TableRecord, *, repair: bool, deep: bool) -> None:
+        try:
+            self._compare(record, repair=repair, deep=deep)
+        except (JammiError, OSError) as error:
+            self._found["errors"].append(f"{record.table_name}: {error.message if isinstance(error, JammiError) else error}")
+
+    def _compare(self, record: TableRecord, *, repair: bool, deep: bool) -> None:
+        """A ready table: its bytes, its manifest, and the catalog's copy of that."""
+        path = self._results.parquet(record)
+        if deep:
+            self._digest_again(record, path)
+        damage = self._results.damage(record)
+        if damage is not None and damage.found is None:
+            if self._is_ready(record):
+                self._found["missing"].append(record.table_name)
+            return
+        body = manifests.read(path)
+        copy = self._catalog.tables.manifest(record.table_name)
+        if damage is not None or self._is_another(record, body):
+            self._found["damaged"].append(record.table_name)
+        elif record.definition_hash is not None and not self._says(body) and self._is_ready(record):
+            self._found["missing"].append(record.path.removesuffix(".parquet") + manifests.SUFFIX)
+        elif body is not None and record.manifest_digest == manifests.digest(body) and copy != body:
+            if repair and self._catalog.publish.heal(record.table_name, body):
+                self._found["repaired"].append(record.table_name)
+            elif not repair:
+                self._found["damaged"].append(record.table_name)
+
+    def _digest_again(self, record: TableRecord, path: Path) -> None:
+        """Read the bytes whatever their stat says, and let later looks know."""
+        stat, at = stat_of(path), self._clock.now_ns()
+        if stat is not None:
+            self._results.memo.put(memo_key(record), MemoEntry(stat=stat, observed_at_ns=at, payload={"digest": sha256_file(path)}))
+
+    @staticmethod
+    def _says(body: bytes | None) -> bool:
+        """Whether the bytes are a manifest, of this release or a later one."""
+        try:
+            return manifests.parse(body) is not None
+        except ManifestUnsupported:
+            return True
+
+    def _is_another(self, record: TableRecord, body: bytes | None) -> bool:
+        """Whether there is a manifest, and not the published one."""
+        return body is not None and record.manifest_digest is not None and manifests.digest(body) != record.manifest_digest and self._says(body)
+
+    def _is_ready(self, record: TableRecord) -> bool:
+        now = self._catalog.tables.get(record.table_name)
+        return now is not None and now.status is TableStatus.READY
+
+    def _orphans(self, files: list[str]) -> set[str]:
+        """The files that no row accounts for. The files were listed first: whoever makes one has written its row before."""
+        claimed, unsettled = set(), set()
+        alive = functools.cache(self._catalog.writers.is_alive)
+        for status in TableStatus:
+            for record in self._catalog.tables.with_status(status):
+                stem = record.path.removesuffix(".parquet")
+                if status is TableStatus.READY:
+                    claimed |= {stem + suffix for suffix in _SIDECARS}
+                elif status is not TableStatus.FAILED or alive(record.writer_id):  # it is still to be settled, by its writer or by recovery
+                    unsettled.add(stem)
+        return {path for path in files if path not in claimed and _stem(path) not in unsettled}
+
+    def _reclaim(self, here: dict[str, os.stat_result], paths: list[str], seconds: float) -> set[str]:
+        """Remove what has lain there for so long, and give that. What was put aside is as old as the note beside it, not as the bytes."""
+        gone = set()
+        now = self._clock.now_ns()
+        for path in paths:
+            note = here.get(_stem(path) + ".why.json", here[path])
+            if now - max(here[path].st_mtime_ns, note.st_mtime_ns) < seconds * 1e9:
+                continue
+            fault_point("check:reclaim")
+            try:
+                remove(self._results.root / path)
+            except OSError as error:
+                self._found["errors"].append(f"{path}: {error.strerror or error}")
+                continue
+            gone.add(path)
+            self._found["reclaimed"].append(path)
+            self._reclaimed += here[path].st_size
+        return gone
+
+
+def _stem(path: str) -> str:
+    """The path of a table, without ending, that a file of it or of its making belongs to."""
+    folder, _, name = path.rpartition("/")
+    return f"{folder}/{name.removeprefix('.').split('.')[0]}"
+
+
+def _files(root: Path, folder: str) -> Iterator[tuple[str, os.stat_result]]:
+    """Everything below a folder that is no folder, by its path from the root; links are not followed."""
+    try:
+        with os.scandir(root / folder) as entries:
+            listed = sorted(entries, key=lambda entry: entry.name)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for entry in listed:
+        path = f"{folder}/{entry.name}"
+        if entry.is_dir(follow_symlinks=False):
+            yield from _files(root, path)
+        else:
+            try:
+                yield path, entry.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                continue

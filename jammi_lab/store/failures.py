@@ -1,0 +1,29 @@
+"""What the file system says when it fails, said as one of our errors that names the table."""
+
+import contextlib
+import errno
+from collections.abc import Iterator
+
+from jammi_lab.errors import JammiError, ResourceExhausted, WorkspaceReadOnly
+
+_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def storage_error(error: OSError, table: str) -> JammiError:
+    """The typed error that a failed file operation on a table's files amounts to."""
+    reason = error.strerror or str(error) or type(error).__name__
+    if error.errno in _FORBIDDEN:
+        return WorkspaceReadOnly(f"The files of {table!r} cannot be written: {reason}.", hint="See who may write to the workspace's folder.")
+    if error.errno in _FULL:
+        return ResourceExhausted(f"There is no space for the files of {table!r}: {reason}.", hint="Make room and run it again.")
+    return ResourceExhausted(f"The disk failed at the files of {table!r}: {reason}.", hint="See to the disk and run it again.")
+
+
+@contextlib.contextmanager
+def explained(table: str) -> Iterator[None]:
+    """A block whose failed file operations are raised as typed errors that name the table: ResourceExhausted, WorkspaceReadOnly."""
+    try:
+        yield
+    except OSError as error:
+        raise storage_error(error, table) from error

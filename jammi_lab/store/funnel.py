@@ -1,0 +1,245 @@
+"""The funnel: the only way from `building` to `ready`.
+
+Parquet durable → manifest durable → one catalog transaction that compares and sets. Whatever fails before that ends in `failed` and no files.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+
+from jammi_lab.catalog.catalog import Catalog
+from jammi_lab.catalog.publish import Building as BuiltElsewhere
+from jammi_lab.clock import Clock, rfc3339
+from jammi_lab.errors import DuplicateTable, JammiError, LostOwnership
+from jammi_lab.names import physical_name
+from jammi_lab.storage.digests import MemoEntry, column_digests, digest_parquet
+from jammi_lab.storage.files import AtomicFile, fault_point, make_folder, stat_of
+from jammi_lab.storage.parquet import WRITER, ParquetSink
+from jammi_lab.store import manifests
+from jammi_lab.store.failures import storage_error
+from jammi_lab.store.results import Results, clear, memo_key
+from jammi_lab.values.anchors import Anchor, InputKind, schema_digest
+from jammi_lab.values.manifest import Artifact, Column, Leaf, Manifest
+from jammi_lab.values.records import TableRecord, TableStatus, VersionRecord
+
+__all__ = ["Building", "BuiltElsewhere", "Funnel"]
+
+
+class Building:
+    """The bytes of one table on their way: batches go in, then `seal` and `publish`, or `abandon`.
+
+    Every step raises ResourceExhausted or WorkspaceReadOnly when the disk does not do it, LostOwnership when another writer settled the row."""
+
+    def __init__(self, funnel: "Funnel", record: TableRecord, schema: pa.Schema) -> None:
+        self._funnel, self.record = funnel, record
+        self.path = funnel.results.parquet(record)
+        with self._explained():
+            make_folder(self.path.parent)
+        self._started = funnel.clock.monotonic()
+        self._file = AtomicFile(self.path)
+        self._sink = ParquetSink(self._file.temp, schema)
+        self.rows = 0
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Append a batch. SchemaMismatch when it is not of the schema."""
+        with self._explained():
+            self._sink.write(batch)
+        self.rows += batch.num_rows
+
+    def seal(self) -> Path:
+        """Close the Parquet file, durably, and return its path; only `publish` or `abandon` may follow."""
+        with self._explained():
+            self.rows = self._sink.close()
+            self._file.commit()
+            fault_point("funnel:parquet-durable")
+        return self.path
+
+    def publish(self, types: dict[str, str], descriptor: dict[str, Any], environment: dict[str, Any], anchors: list[Anchor]) -> TableRecord:
+        """Make the sealed table ready and return its row; `types` are the SQL types that reading the file gives."""
+        with self._explained():
+            return self._publish(types, descriptor, environment, anchors)
+
+    def _publish(self, types: dict[str, str], descriptor: dict[str, Any], environment: dict[str, Any], anchors: list[Anchor]) -> TableRecord:
+        rows = self.rows
+        observed_at = self._funnel.clock.now_ns()
+        stat = stat_of(self.path)  # before the digest: a change in between then moves the stat
+        found = digest_parquet(self.path)
+        whole, leaves, digests = found.whole, found.leaves, column_digests(found.leaves)
+        columns = [Column(name=name, type=type_, digest=digests.get(name, "")) for name, type_ in types.items()]
+        now = rfc3339(self._funnel.clock.now_ns())
+        seconds = round(self._funnel.clock.monotonic() - self._started, 6)
+        record = self._funnel.finished(self.record, rows, stat.size if stat else 0, columns, anchors, whole, now, seconds)
+        manifest = self._funnel.attest(record, leaves, descriptor, environment)
+        body = manifest.encode()
+        manifests.write(self.path, body)
+        fault_point("funnel:manifest-durable")
+        record = _replaced(record, manifest_digest=manifests.digest(body))
+        self._funnel.catalog.publish.ready(record, body, [(a.input.identity, a.kind) for a in anchors])
+        fault_point("funnel:ready")
+        if stat is not None:
+            self._funnel.results.memo.put(memo_key(record), MemoEntry(stat=stat, observed_at_ns=observed_at, payload={"digest": whole}))
+        return record
+
+    def abandon(self) -> None:
+        """Close and remove the unfinished file."""
+        with contextlib.suppress(OSError):  # the file is looked for again when the row is settled
+            self._sink.abort()
+            self._file.abort()
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise self._funnel.lost(self.record) or storage_error(error, self.record.table_name) from error
+        except OSError as error:
+            raise storage_error(error, self.record.table_name) from error
+
+
+class Funnel:
+    """Begins tables and publishes them, for one writer."""
+
+    def __init__(self, catalog: Catalog, results: Results, clock: Clock, writer_id: str, run_id: str, engine_version: str) -> None:
+        self.catalog, self.results, self.clock = catalog, results, clock
+        self._writer_id, self._run_id, self._engine_version = writer_id, run_id, engine_version
+        self._unsettled: dict[str, tuple[TableRecord, str]] = {}
+
+    @contextlib.contextmanager
+    def begun(self, order: TableRecord, source_part: str, model_key: str | None = None) -> Iterator[TableRecord]:
+        """A block in which one table is made: at its start there is a `building` row with name, path, version and writer; what leaves it by an
+        exception or interrupt leaves a `failed` row and no files.
+
+        `BuiltElsewhere` when another build of the same definition can be waited for; ModelNotFound when the registered model of that key is gone."""
+        record = self._named(order, source_part)
+        self.tidy()
+        try:
+            begun = self.catalog.publish.begin(record, model_key)
+            fault_point("funnel:building")
+            yield begun
+        except (BuiltElsewhere, DuplicateTable):
+            raise
+        except BaseException as error:
+            why = _clause(error)
+            self._unsettled[record.table_name] = (record, why)  # noted first: what interrupts the settling is made up for by `tidy`
+            if self._settled(record, why) and isinstance(error, KeyboardInterrupt):
+                error.add_note(f"{order.recipe!r} was not made; nothing was left behind.")
+            raise
+
+    def _named(self, order: TableRecord, source_part: str) -> TableRecord:
+        name = physical_name(source_part, order.kind.value, order.model_id, self.clock)
+        tenant = self.catalog.scope.tenant
+        return _replaced(
+            order,
+            table_name=name,
+            status=TableStatus.BUILDING,
+            tenant=tenant,
+            writer_id=self._writer_id,
+            path=self.results.relative(name, tenant),
+            created_at=rfc3339(self.clock.now_ns()),
+        )
+
+    def reuse(self, recipe: str, table_name: str) -> VersionRecord:
+        """The recipe's version that refers to a ready table. TableNotFound when it is no longer ready."""
+        return self.catalog.publish.reuse(recipe, table_name)
+
+    @contextlib.contextmanager
+    def build(self, begun: TableRecord, schema: pa.Schema) -> Iterator[Building]:
+        """A block in which the bytes of a begun table are written."""
+        building = Building(self, begun, schema)
+        try:
+            yield building
+        except BaseException:
+            building.abandon()
+            raise
+
+    def tidy(self) -> bool:
+        """Settle tables that could not be settled when they failed, because the disk was full or a second interrupt came; whether none is left."""
+        for record, why in list(self._unsettled.values()):
+            self._settled(record, why)
+        return not self._unsettled
+
+    def lost(self, record: TableRecord) -> LostOwnership | None:
+        """The error that says so when the row is no longer this writer's to build."""
+        row = self._row(record)
+        if row is not None and row.status is TableStatus.BUILDING and row.writer_id == record.writer_id:
+            return None
+        return LostOwnership(
+            f"The table {record.table_name!r} was settled by another kernel while it was being built; nothing was published.",
+            hint="Run it again; the other kernel's table is reused if it is the same.",
+        )
+
+    def _settled(self, record: TableRecord, why: str) -> bool:
+        """Whether the table is failed and gone now. The row first: files of a row that became ready, or that another writer settles, stay."""
+        gone = False
+        with contextlib.suppress(JammiError, OSError):  # it stays noted, and is recovery's in the end
+            failed = self.catalog.publish.failed(record.table_name, record.writer_id, why)
+            gone = failed or (row := self._row(record)) is None or row.status is TableStatus.FAILED
+            if gone:
+                fault_point("funnel:failed")
+                clear(self.results.parquet(record))
+            self._unsettled.pop(record.table_name, None)
+        return gone
+
+    def _row(self, record: TableRecord) -> TableRecord | None:
+        with self.catalog.everyone():
+            return self.catalog.tables.get(record.table_name)
+
+    def finished(
+        self, record: TableRecord, rows: int, size: int, columns: list[Column], anchors: list[Anchor], whole: str, now: str, seconds: float
+    ) -> TableRecord:
+        """The row as it will be when it is ready."""
+        results = [a.input for a in anchors if a.input.kind is InputKind.RESULT]
+        return _replaced(
+            record,
+            status=TableStatus.READY,
+            row_count=rows,
+            bytes=size,
+            columns=columns,
+            anchors=sorted(anchors, key=lambda a: a.input.identity),
+            derived_from=results[0].name if len(results) == 1 else None,
+            digest=whole,
+            completed_at=now,
+            seconds=seconds,
+        )
+
+    def attest(self, record: TableRecord, leaves: list[Leaf], descriptor: dict[str, Any], environment: dict[str, Any]) -> Manifest:
+        """The manifest that agrees with the row field by field."""
+        return Manifest(
+            artifact=Artifact(digest=record.digest or ""),
+            leaves=leaves,
+            schema_digest=schema_digest({c.name: c.type for c in record.columns}),
+            definition_hash=record.definition_hash or "",
+            descriptor=descriptor,
+            environment=environment,
+            anchors=record.anchors,
+            row_count=record.row_count or 0,
+            produced_by=self._run_id,
+            produced_at=record.completed_at or "",
+            engine_version=self._engine_version,
+            table_name=record.table_name,
+            recipe=record.recipe,
+            version=record.version,
+            kind=record.kind.value,
+            columns=record.columns,
+            tenant=record.tenant,
+            source_id=record.source_id,
+            model_id=record.model_id,
+            derived_from=record.derived_from,
+            key=record.key,
+            dimensions=record.dimensions,
+            order_sensitive=record.order_sensitive,
+            seconds=record.seconds or 0.0,
+            writer=WRITER,
+        )
+
+
+def _clause(error: BaseException) -> str:
+    return "interrupted" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}".split("\n")[0][:500]
+
+
+def _replaced(record: TableRecord, **changes: Any) -> TableRecord:
+    return msgspec.structs.replace(record, **changes)

@@ -1,0 +1,73 @@
+"""Manifest files: where they lie, how they are written, and what a reader may find in their place."""
+
+import hashlib
+import json
+import stat
+from pathlib import Path
+from typing import Any, NoReturn
+
+import msgspec
+
+from jammi_lab.errors import ManifestUnsupported
+from jammi_lab.storage.files import write_atomic
+from jammi_lab.values.manifest import MANIFEST_VERSION, Manifest
+
+SUFFIX = ".materialization.json"
+_LARGEST = 16 * 1024 * 1024
+
+
+def manifest_path(parquet: Path) -> Path:
+    """The manifest's place beside a Parquet file."""
+    return parquet.with_name(parquet.name.removesuffix(".parquet") + SUFFIX)
+
+
+def digest(body: bytes) -> str:
+    """SHA-256 of a manifest's bytes."""
+    return hashlib.sha256(body).hexdigest()
+
+
+def write(parquet: Path, body: bytes) -> None:
+    """Put the manifest beside its Parquet file, durably, whole or not at all."""
+    write_atomic(manifest_path(parquet), body)
+
+
+def read(parquet: Path) -> bytes | None:
+    """The manifest's bytes; None when it is gone, is no plain file, or is larger than any manifest. OSError when it cannot be read."""
+    path = manifest_path(parquet)
+    try:
+        found = path.lstat()
+        return path.read_bytes() if stat.S_ISREG(found.st_mode) and found.st_size <= _LARGEST else None
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return None
+
+
+def parse(body: bytes | None) -> Manifest | None:
+    """The manifest that the bytes hold; None when they hold none, which counts as lost. ManifestUnsupported for a version not known here."""
+    if body is None:
+        return None
+    try:
+        plain = json.loads(body.decode("utf-8"), object_pairs_hook=_once, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(plain, dict) or "manifest_version" not in plain:
+        return None
+    if plain["manifest_version"] != MANIFEST_VERSION:
+        raise ManifestUnsupported(
+            f"The manifest has version {plain['manifest_version']!r}; this release reads version {MANIFEST_VERSION}.",
+            hint="Open the workspace with the release that wrote it, or a later one.",
+        )
+    try:
+        return msgspec.json.decode(body, type=Manifest)  # from the bytes: it also refuses lone surrogates and numbers beyond a double
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands twice")
+    return found
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON")

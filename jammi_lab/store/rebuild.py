@@ -1,0 +1,202 @@
+"""Rebuild: a new catalog from the manifests, when the old one is lost or damaged."""
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from jammi_lab.catalog.catalog import Catalog
+from jammi_lab.catalog.writers import forget_dead
+from jammi_lab.clock import Clock
+from jammi_lab.errors import InvalidArgument, JammiError, NameInvalid, WorkspaceNotFound
+from jammi_lab.names import check_name, fold
+from jammi_lab.storage.files import fault_point, stat_of, sync_folder
+from jammi_lab.store import manifests
+from jammi_lab.store.reports import RebuildReport
+from jammi_lab.store.results import SHARED_FOLDER
+from jammi_lab.tenancy import TenantScope, tenant_id
+from jammi_lab.values.anchors import Input, InputKind
+from jammi_lab.values.descriptors import parse_descriptor
+from jammi_lab.values.manifest import Manifest
+from jammi_lab.values.records import RecipeRecord, TableKind, TableRecord, TableStatus
+
+CATALOG = "catalog.sqlite3"
+WRITER = "rebuild"
+LOST = (
+    "sources: they have to be added again, under the same names",
+    "definitions that were changed and not run since, and recipes that never had a ready version",
+    "new names that recipes were given after a table was made",
+    "versions that referred to the bytes of another one, pins and their notes",
+    "failed attempts, and what earlier looks saw of the inputs",
+    "mutable tables, topics and models' records",
+)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """One manifest in its place."""
+
+    manifest: Manifest
+    body: bytes
+    record: TableRecord
+
+
+def has_manifests(folder: Path) -> bool:
+    """Whether there are result tables in a workspace's folder, whatever the catalog says."""
+    return next((folder / "results").glob(f"*/*{manifests.SUFFIX}"), None) is not None
+
+
+def rebuild(folder: Path, clock: Clock) -> RebuildReport:
+    """Make a new catalog from the manifests under `results/`, put it in place of the old one, which is kept aside, and say what it lacks.
+
+    Versions keep their numbers where these tell them apart, else they are numbered by the time they were made. No table's file is touched.
+    Raises WorkspaceNotFound when there is neither a catalog nor a manifest, InvalidArgument while a kernel has the workspace open.
+    """
+    if not (folder / CATALOG).exists() and not has_manifests(folder):
+        raise WorkspaceNotFound(f"There is no workspace in {str(folder)!r}, and no manifest to make a catalog from.")
+    if alive := forget_dead(folder / "writers"):
+        raise InvalidArgument(
+            f"The workspace is open in {alive} place{'s' if alive > 1 else ''}; a catalog in use cannot be replaced.",
+            hint="Close it there first: ws.close(), %jammi close, or end the kernel.",
+        )
+    for left in folder.glob(f".{CATALOG}.*.tmp*"):
+        left.unlink()
+    found, unreadable = _read(folder)
+    made = folder / f".{CATALOG}.{clock.token(8)}.tmp"
+    try:
+        with Catalog(made, scope=TenantScope(), clock=clock) as catalog, catalog.everyone(), catalog.transaction():
+            _fill(catalog, found)
+        kept = _put(folder, made, clock)
+    except BaseException:
+        for each in (made, *(Path(f"{made}{suffix}") for suffix in ("-wal", "-shm"))):
+            each.unlink(missing_ok=True)
+        raise
+    recipes = {(f.record.tenant, fold(f.record.recipe)): f.record.recipe for f in found}
+    return RebuildReport(
+        recipes=sorted(recipes.values()),
+        tables=[f.record.table_name for f in found],
+        missing=[f.record.table_name for f in found if stat_of(folder / f.record.path) is None],
+        unreadable=unreadable,
+        sources=sorted({a.input.name for f in found for a in f.manifest.anchors if a.input.kind is InputKind.SOURCE}),
+        kept=kept,
+        lost=list(LOST),
+    )
+
+
+def _read(folder: Path) -> tuple[list[_Found], list[str]]:
+    """The manifests that can be taken over, oldest version first in each recipe, and the others with the reason."""
+    found, unreadable = [], []
+    names: set[str] = set()
+    for path in sorted((folder / "results").glob(f"*/*{manifests.SUFFIX}")):
+        place = path.relative_to(folder).as_posix()
+        parquet = path.with_name(path.name.removesuffix(manifests.SUFFIX) + ".parquet")
+        try:
+            body = manifests.read(parquet)
+            manifest = manifests.parse(body)
+            if manifest is None or body is None:
+                unreadable.append(f"{place}: it holds no manifest")
+            elif fold(manifest.table_name) in names:
+                unreadable.append(f"{place}: there is another table of that name")
+            else:
+                found.append(_Found(manifest, body, _record(manifest, body, parquet, folder)))
+                names.add(fold(manifest.table_name))
+        except (JammiError, OSError, ValueError, msgspec.MsgspecError) as error:
+            unreadable.append(f"{place}: {error.message if isinstance(error, JammiError) else error}")
+    by_recipe = defaultdict(list)
+    for each in found:
+        by_recipe[each.record.tenant, fold(each.record.recipe)].append(each)
+    return [each for group in by_recipe.values() for each in _numbered(group)], unreadable
+
+
+def _numbered(group: Sequence[_Found]) -> Iterable[_Found]:
+    """The tables of one recipe in the order of their making: by number, unless a renamed recipe left two of one number, then by time."""
+    if len({each.record.version for each in group}) == len(group):
+        return sorted(group, key=lambda each: each.record.version)
+    again = sorted(group, key=lambda each: (each.manifest.produced_at, each.record.version))
+    return [_Found(each.manifest, each.body, msgspec.structs.replace(each.record, version=at)) for at, each in enumerate(again, 1)]
+
+
+def _record(manifest: Manifest, body: bytes, parquet: Path, folder: Path) -> TableRecord:
+    """The row that the table had. ValueError, NameInvalid when the manifest says things that cannot be, or is not in its place."""
+    tenant = manifest.tenant
+    if tenant is not None and tenant_id(tenant) != tenant:
+        raise NameInvalid(f"{tenant!r} cannot be a tenant.", name=tenant)
+    if (tenant or SHARED_FOLDER, manifest.table_name) != (parquet.parent.name, parquet.stem):
+        raise ValueError(f"it is the manifest of {manifest.table_name!r} of {tenant or 'the shared scope'}, which is not here")
+    check_name(manifest.recipe, "recipe")
+    if manifest.version < 1:
+        raise ValueError(f"its version is {manifest.version}")
+    parse_descriptor(manifest.descriptor)
+    stat = stat_of(parquet)
+    return TableRecord(
+        table_name=manifest.table_name,
+        kind=TableKind(manifest.kind),
+        status=TableStatus.BUILDING,
+        recipe=manifest.recipe,
+        version=manifest.version,
+        tenant=tenant,
+        writer_id=WRITER,
+        definition_hash=manifest.definition_hash,
+        path=parquet.relative_to(folder).as_posix(),
+        source_id=manifest.source_id,
+        model_id=manifest.model_id,
+        derived_from=manifest.derived_from,
+        key=manifest.key,
+        dimensions=manifest.dimensions,
+        row_count=manifest.row_count,
+        bytes=stat.size if stat else None,
+        created_at=manifest.produced_at,
+        completed_at=manifest.produced_at,
+        seconds=manifest.seconds,
+        columns=manifest.columns,
+        anchors=manifest.anchors,
+        digest=manifest.artifact.digest,
+        manifest_digest=manifests.digest(body),
+        order_sensitive=manifest.order_sensitive,
+        flight=False,
+    )
+
+
+def _fill(catalog: Catalog, found: Sequence[_Found]) -> None:
+    """Write recipes, versions, tables and lineage; every name is there before the first edge is resolved."""
+    newest = {(f.record.tenant, fold(f.record.recipe)): f for f in found}
+    for each in newest.values():
+        catalog.recipes.put(_recipe(each.manifest))
+    begun = [(catalog.publish.begin(f.record), f.body) for f in found]
+    for record, body in begun:
+        catalog.publish.ready(record, body)
+
+
+def _recipe(manifest: Manifest) -> RecipeRecord:
+    read: list[Input] = [a.input for a in manifest.anchors if a.input.kind is not InputKind.CLOCK]
+    return RecipeRecord(
+        name=manifest.recipe,
+        kind=TableKind(manifest.kind),
+        descriptor=manifest.descriptor,
+        environment=manifest.environment,
+        definition_hash=manifest.definition_hash,
+        tenant=manifest.tenant,
+        inputs=[each.identity for each in read],
+        created_at=manifest.produced_at,
+        updated_at=manifest.produced_at,
+    )
+
+
+def _put(folder: Path, made: Path, clock: Clock) -> str | None:
+    """Put the new catalog in the old one's place; the name under which the old one is kept.
+
+    Without a catalog nothing opens the workspace, so a crash in between leaves what can be rebuilt again."""
+    kept = None
+    aside = f"{CATALOG}.before-{clock.token(8)}"
+    for suffix in ("", "-wal", "-shm"):  # the log goes with its file: under the new one's name it would be replayed into it
+        if (old := folder / f"{CATALOG}{suffix}").exists():
+            os.replace(old, folder / f"{aside}{suffix}")
+            kept = aside
+            fault_point("rebuild:aside")
+    os.replace(made, folder / CATALOG)
+    sync_folder(folder)
+    fault_point("rebuild:done")
+    return kept

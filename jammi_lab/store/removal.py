@@ -1,0 +1,74 @@
+"""The one way out: tombstone → bytes → row."""
+
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
+
+from jammi_lab.catalog.catalog import Catalog
+from jammi_lab.errors import JammiError
+from jammi_lab.storage.files import fault_point
+from jammi_lab.store import readers
+from jammi_lab.store.failures import explained
+from jammi_lab.store.results import Results, clear
+from jammi_lab.values.records import TableRecord, VersionRecord
+
+
+class Removal:
+    """Removes versions and tables for one writer, which recovery completes when this one dies in between."""
+
+    def __init__(self, catalog: Catalog, results: Results, writer_id: str) -> None:
+        self._catalog, self._results, self._writer_id = catalog, results, writer_id
+        self._waiting: dict[str, TableRecord] = {}  # tombstoned tables whose bytes are still there
+
+    def version(self, version: VersionRecord) -> bool:
+        """Whether the version was there; the table's bytes go with the last version that refers to it.
+
+        TenantForbidden; ResourceExhausted, WorkspaceReadOnly when the files do not go, which recovery then removes."""
+        return bool(self.versions(lambda: [version]))
+
+    def versions(self, chosen: Callable[[], Iterable[VersionRecord]]) -> list[tuple[str, bool]]:
+        """Remove the versions that are chosen inside the transaction, for everybody at once or not at all: the physical table of each, and whether it
+        goes too. Raises as `version`."""
+        with self._catalog.transaction():
+            dropped = [each for v in chosen() if (each := self._tombstone(v)) is not None]
+        self._bury(dropped)
+        return dropped
+
+    def recipe(self, name: str) -> None:
+        """Remove a recipe with all its versions: for everybody at once, or not at all. Raises as `version`."""
+        with self._catalog.transaction():
+            versions = [v for v, _ in self._catalog.tables.versions(name)]
+            self._catalog.recipes.remove(name)
+            dropped = [each for v in versions if (each := self._tombstone(v)) is not None]
+        self._bury(dropped)
+
+    def _tombstone(self, version: VersionRecord) -> tuple[str, bool] | None:
+        self._catalog.scope.check_owner(version.tenant, f"The recipe {version.recipe!r}")  # a name may mean another's version here
+        return self._catalog.publish.drop_version(version.recipe, version.version, self._writer_id)
+
+    def _bury(self, dropped: Sequence[tuple[str, bool]]) -> None:
+        for table_name, last in dropped:
+            if last and (record := self._catalog.tables.get(table_name)) is not None:
+                self._waiting[table_name] = record
+        if self._waiting:
+            fault_point("removal:tombstone")
+            self.finish()
+
+    def finish(self) -> None:
+        """Remove the bytes of tombstoned tables, and their rows, but for those that a statement of this process still reads. Raises as `version`."""
+        with self._catalog.everyone():
+            for name, record in list(self._waiting.items()):
+                if not readers.held(self._results.parquet(record)) and self._waiting.pop(name, None) is not None:
+                    self.bury(record)
+
+    def settle(self) -> None:
+        """Like `finish`, when something else is being done: what does not go now is recovery's."""
+        with contextlib.suppress(JammiError):
+            self.finish()
+
+    def bury(self, record: TableRecord) -> None:
+        """Remove the bytes of a tombstoned table, then its row. Doing it again changes nothing. Raises as `version`."""
+        with explained(record.table_name):
+            clear(self._results.parquet(record))
+        fault_point("removal:bytes-gone")
+        self._catalog.publish.forget(record.table_name)
+        fault_point("removal:forgotten")

@@ -1,0 +1,138 @@
+"""Where result tables lie, and whether their bytes are the published ones."""
+
+import os
+from pathlib import Path
+
+from jammi_lab.clock import Clock
+from jammi_lab.errors import TableDamaged
+from jammi_lab.names import literal
+from jammi_lab.storage.digests import Memo, MemoEntry, sha256_file
+from jammi_lab.storage.files import inside, remove, settled, stat_of
+from jammi_lab.store import manifests
+from jammi_lab.store.manifests import manifest_path
+from jammi_lab.values.anchors import AnchorKind, Snapshot
+from jammi_lab.values.records import TableRecord
+from jammi_lab.values.verdicts import Damaged
+
+SHARED_FOLDER = "_global"
+
+
+class Results:
+    """The results folder of a workspace: paths of tables, and the check of their bytes against what was published."""
+
+    def __init__(self, root: Path, memo: Memo, clock: Clock, racy_seconds: float) -> None:
+        self.root, self.memo, self.clock, self.racy_seconds = root, memo, clock, racy_seconds
+        self._folders: dict[str, Path] = {}
+
+    def relative(self, table_name: str, tenant: str | None) -> str:
+        """The path of a table's Parquet file, relative to the workspace."""
+        return f"results/{tenant or SHARED_FOLDER}/{table_name}.parquet"
+
+    def parquet(self, record: TableRecord) -> Path:
+        """The Parquet file of a table, checked to lie inside the workspace. TableDamaged when the row leads out of it."""
+        folder, slash, name = record.path.rpartition("/")
+        if not slash or name in ("", ".", "..") or "\0" in name:
+            return inside(self.root, record.path)
+        if folder not in self._folders:  # resolving every link on the way, for every table of a look, would cost more than all its stats
+            self._folders[folder] = inside(self.root, folder)
+        path = self._folders[folder] / name
+        return inside(self.root, record.path) if path.is_symlink() else path
+
+    def damage(self, record: TableRecord) -> Damaged | None:
+        """What is wrong with the bytes; None when they are the published ones. Hashes only when the stat has moved since the last check."""
+        path = self.parquet(record)
+        stat = stat_of(path)
+        if stat is None:
+            return Damaged(found=None)
+        key = memo_key(record)
+        known = self.memo.get(key)
+        if known is None or known.stat != stat or not settled(stat, known.observed_at_ns, self.racy_seconds):
+            observed_at = self.clock.now_ns()
+            try:
+                found = sha256_file(path)
+            except (FileNotFoundError, IsADirectoryError):
+                return Damaged(found=None)
+            known = MemoEntry(stat=stat, observed_at_ns=observed_at, payload={"digest": found})
+            self.memo.put(key, known)
+        found = str(known.payload["digest"])
+        return None if found == record.digest or record.digest is None else Damaged(found=found)
+
+    def readable(self, record: TableRecord) -> None:
+        """Nothing, unless the manifest file was replaced by one of a later release: ManifestUnsupported. Read only when its stat has moved;
+        one that is lost or differs in other ways changes no verdict, the catalog's copy stands for it."""
+        path = manifests.manifest_path(self.parquet(record))
+        stat = stat_of(path)
+        known = self.memo.get(key := f"manifest:{record.table_name}")
+        if stat is None or (known is not None and known.stat == stat and settled(stat, known.observed_at_ns, self.racy_seconds)):
+            return
+        observed_at = self.clock.now_ns()
+        body = manifests.read(self.parquet(record))
+        if body is not None and manifests.digest(body) != record.manifest_digest:
+            manifests.parse(body)
+        self.memo.put(key, MemoEntry(stat=stat, observed_at_ns=observed_at, payload={}))
+
+    def intact(self, record: TableRecord) -> bool:
+        """Whether the bytes are there, can be read, and are the published ones."""
+        try:
+            return self.damage(record) is None
+        except (TableDamaged, OSError):
+            return False
+
+    def require(self, record: TableRecord) -> Path:
+        """The Parquet file, fit to be read. TableDamaged when its bytes are gone, cannot be read or are not the published ones."""
+        try:
+            found = self.damage(record)
+        except OSError as error:
+            what = f"cannot be read ({error.strerror})"
+        else:
+            if found is None:
+                return self.parquet(record)
+            what = "is gone" if found.found is None else "is not the one that was published"
+        raise TableDamaged(
+            f"The Parquet file of {record.recipe!r} version {record.version} {what}.",
+            table=record.table_name,
+            hint=f"ws.recompute({record.recipe!r}) makes it again; ws.verify({record.recipe!r}) says more.",
+        )
+
+
+def clear(parquet: Path) -> None:
+    """Remove all that lies there of a table: what its writer left under names of its own, the manifest, the Parquet file. OSError."""
+    clear_temporary(parquet, manifest_path(parquet))
+    for each in (manifest_path(parquet), parquet):
+        remove(each)
+
+
+def clear_temporary(*paths: Path) -> None:
+    """Remove what a dead writer of files in one folder left under names of its own. OSError."""
+    stems = [path.name[:200] for path in paths]
+    try:
+        with os.scandir(paths[0].parent) as entries:
+            left = [Path(e.path) for e in entries if e.name.startswith(".") and e.name.endswith(".tmp") and e.name[1:].rsplit(".", 2)[0] in stems]
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for each in left:
+        remove(each)
+
+
+def body_of(path: Path, dimensions: int | None) -> str:
+    """The SELECT that reads a result table's file. DuckDB gives fixed-size vectors back as lists, so their width is said again."""
+    vector = f" REPLACE (vector::FLOAT[{dimensions}] AS vector)" if dimensions is not None else ""
+    return f"SELECT *{vector} FROM read_parquet({literal(str(path))}, hive_partitioning = false)"
+
+
+def memo_key(record: TableRecord) -> str:
+    """Under which the observation memo knows the table's file."""
+    return f"result:{record.table_name}"
+
+
+def snapshot_of(record: TableRecord, version: int | None = None) -> Snapshot:
+    """The state of a result table, by column, as it was published; `version` is the one it was reached by, when it is not its first."""
+    return Snapshot(
+        columns={c.name: c.type for c in record.columns},
+        whole=record.digest or "",
+        method="digest of the columns read",
+        kind=AnchorKind.RESULT_DIGEST,
+        by_column={c.name: c.digest for c in record.columns},
+        row_count=record.row_count,
+        version=record.version if version is None else version,
+    )

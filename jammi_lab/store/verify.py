@@ -1,0 +1,39 @@
+"""Verification: recompute what is attested, and say what is found."""
+
+from jammi_lab.errors import TableDamaged
+from jammi_lab.storage.digests import sha256_file
+from jammi_lab.store import manifests
+from jammi_lab.store.results import Results
+from jammi_lab.values.records import TableRecord
+from jammi_lab.values.verdicts import Match, MatchWithUnpinnedInputs, Mismatch, MissingBytes, MissingManifest, Verification
+
+
+def verify(results: Results, record: TableRecord, expected: str | None) -> Verification:
+    """Looks for the manifest, the bytes, their digest, the definition and unpinned inputs, in that order; the first finding wins.
+
+    `expected` is a definition hash. The data is attested, never the index. ManifestUnsupported for a manifest of a later release;
+    TableDamaged when the bytes cannot be read.
+    """
+    path = results.parquet(record)
+    if record.definition_hash is None:
+        return MissingManifest()
+    body = manifests.read(path)
+    manifest = manifests.parse(body)
+    if manifest is None or body is None:
+        return MissingManifest()
+    if record.manifest_digest is not None and manifests.digest(body) != record.manifest_digest:
+        return Mismatch(record.manifest_digest, manifests.digest(body), "manifest")
+    try:
+        found = sha256_file(path)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return MissingBytes()
+    except OSError as error:
+        raise TableDamaged(f"The bytes of {record.table_name!r} cannot be read: {error.strerror}.", table=record.table_name) from error
+    if found != manifest.artifact.digest:
+        return Mismatch(manifest.artifact.digest, found, "bytes")
+    if manifest.recomputed_hash() != manifest.definition_hash:
+        return Mismatch(manifest.definition_hash, manifest.recomputed_hash(), "definition")
+    if expected is not None and expected != manifest.definition_hash:
+        return Mismatch(expected, manifest.definition_hash, "definition")
+    unpinned = [a for a in manifest.anchors if not a.pinned]
+    return MatchWithUnpinnedInputs(unpinned) if unpinned else Match()

@@ -1,0 +1,181 @@
+"""Descriptors: what a producer was asked to compute, as values that are stored verbatim and hashed by their identity."""
+
+import datetime
+import decimal
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from jammi_lab.canonical import digest_of
+from jammi_lab.errors import InvalidArgument
+from jammi_lab.values.base import Value
+
+HASH_SCHEME = "definition-1"
+
+
+def hashed(descriptor: Mapping[str, Any]) -> dict[str, Any]:
+    """A descriptor, as it is stored, without the fields that say how something was written and not what it means."""
+    return {k: v for k, v in descriptor.items() if k not in ("statement", "asked")}
+
+
+class Canonical(Value, frozen=True):
+    """What an SQL statement says, without what does not matter: three parts that differ whenever the rows could."""
+
+    scheme: str
+    """Which canonicaliser made it, with its scheme number."""
+    text: str
+    """Canonical text."""
+    constants: list[Any]
+    """The typed constants of the syntax tree, in its order."""
+    output: list[tuple[str, str]]
+    """Exact names and SQL types of the output columns."""
+
+
+class SqlDescriptor(Value, frozen=True, tag_field="producer", tag="sql"):
+    """A statement with its bound values and key."""
+
+    statement: str
+    """The text as it was written; not hashed."""
+    canonical: Canonical
+    """What it says; hashed."""
+    params: dict[str, Any] = {}
+    """Bound values, encoded by `encode_param`."""
+    key: list[str] = []
+    """The columns that identify a row."""
+
+    def identity(self) -> dict[str, Any]:
+        """What the definition hash covers."""
+        return hashed(self.to_dict())
+
+
+class ExternalDescriptor(Value, frozen=True, tag_field="producer", tag="external"):
+    """Rows that were computed elsewhere and handed in."""
+
+    producer_id: str
+    """Who computed them."""
+    params: dict[str, Any]
+    """What it was told, encoded by `encode_param`."""
+    rows_digest: str
+    """Digest of the rows handed in."""
+    key: list[str] = []
+    """The columns that identify a row."""
+
+    def identity(self) -> dict[str, Any]:
+        """What the definition hash covers."""
+        return self.to_dict()
+
+
+class EmbeddingDescriptor(Value, frozen=True, tag_field="producer", tag="embedding"):
+    """Texts of a table, turned into vectors by an encoder."""
+
+    statement: str
+    """The SELECT of key and texts; not hashed."""
+    canonical: Canonical
+    """What it says; hashed."""
+    asked: str
+    """The source, table or SQL, as it was written; not hashed."""
+    key: str
+    """The column that identifies a row."""
+    text: list[str]
+    """The columns whose texts are joined, in order."""
+    encoder: dict[str, Any]
+    """What shapes the vectors: the encoder's identity, its weights' digest first."""
+
+    def identity(self) -> dict[str, Any]:
+        """What the definition hash covers."""
+        return hashed(self.to_dict())
+
+
+class ImportedDescriptor(Value, frozen=True, tag_field="producer", tag="imported"):
+    """Vectors that were computed elsewhere and handed in."""
+
+    model_id: str
+    """Who is said to have computed them."""
+    rows_digest: str
+    """Digest of the rows handed in."""
+    key: str
+    """The column that identifies a row, as it was called."""
+    vector: str
+    """The column of vectors, as it was called."""
+    source: str | None = None
+    """Whose rows these are."""
+
+    def identity(self) -> dict[str, Any]:
+        """What the definition hash covers."""
+        return self.to_dict()
+
+
+Descriptor = SqlDescriptor | ExternalDescriptor | EmbeddingDescriptor | ImportedDescriptor
+
+
+def parse_descriptor(plain: Mapping[str, Any]) -> Descriptor:
+    """The descriptor that such a dict (from a manifest or the catalog) stands for. msgspec.ValidationError for anything else."""
+    parsed: Descriptor = msgspec.convert(plain, type=Descriptor)
+    return parsed
+
+
+def definition_hash(descriptor: Descriptor, environment: Mapping[str, Any]) -> str:
+    """SHA-256 over the identity of the descriptor and the environment that shapes its output."""
+    return digest_of({"scheme": HASH_SCHEME, "descriptor": descriptor.identity(), "environment": dict(environment)})
+
+
+_TEXTUAL: dict[str, tuple[type, Any, Any]] = {
+    "datetime": (datetime.datetime, datetime.datetime.isoformat, datetime.datetime.fromisoformat),
+    "date": (datetime.date, datetime.date.isoformat, datetime.date.fromisoformat),
+    "time": (datetime.time, datetime.time.isoformat, datetime.time.fromisoformat),
+    "decimal": (decimal.Decimal, str, decimal.Decimal),
+    "uuid": (uuid.UUID, str, uuid.UUID),
+    "float": (float, float.hex, float.fromhex),
+    "bytes": (bytes, bytes.hex, bytes.fromhex),
+}
+
+
+def encode_param(value: Any) -> Any:
+    """A bound value as JSON that keeps its type: 1, 1.0, True and "1" stay four values. InvalidArgument for what SQL cannot bind."""
+    item = getattr(value, "item", None)
+    if item is not None and getattr(value, "shape", None) == ():
+        value = item()
+    match value:
+        case None | bool() | int():
+            return value
+        case str():
+            return _text(value)
+        case datetime.timedelta():
+            return {"timedelta": [value.days, value.seconds, value.microseconds]}
+        case list() | tuple():
+            return [encode_param(v) for v in value]
+        case dict():
+            return {"dict": [[encode_param(k), encode_param(v)] for k, v in value.items()]}
+    for name, (kind, write, _) in _TEXTUAL.items():
+        if isinstance(value, kind):
+            return {name: write(value)}
+    raise InvalidArgument(
+        f"A value of type {type(value).__name__} cannot be bound as a parameter.", hint="Pass a number, text, bytes, date, time, list or dict."
+    )
+
+
+def _text(value: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise InvalidArgument(
+            f"The text {value[:40]!r} holds half a character and cannot be bound as a parameter.",
+            hint="Make it whole: text.encode('utf-8', 'replace').decode().",
+        ) from None
+    return value
+
+
+def decode_param(plain: Any) -> Any:
+    """The Python value of what `encode_param` wrote."""
+    if isinstance(plain, list):
+        return [decode_param(v) for v in plain]
+    if not isinstance(plain, dict):
+        return plain
+    [(name, body)] = plain.items()
+    if name == "timedelta":
+        return datetime.timedelta(*body)
+    if name == "dict":
+        return {decode_param(k): decode_param(v) for k, v in body}
+    return _TEXTUAL[name][2](body)

@@ -1,0 +1,151 @@
+"""Vectors and keys out of Arrow columns, checked: one float32 matrix, one array of keys in their own type and order."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from jammi_lab.errors import DuplicateKey, InvalidArgument, SchemaMismatch
+
+Floats = NDArray[np.float32]
+
+
+def numbers_of(values: pa.Array) -> NDArray[Any]:
+    """Numbers or booleans without NULL as numpy, in their own memory. (pyarrow's `to_numpy` would import pandas, which takes a second.)"""
+    if pa.types.is_boolean(values.type):
+        return numbers_of(values.cast(pa.uint8())).view(np.bool_)
+    dtype = np.dtype(values.type.to_pandas_dtype())
+    data = values.buffers()[1]
+    if data is None or not len(values):
+        return np.empty(0, dtype)
+    return np.frombuffer(data, dtype, len(values), values.offset * dtype.itemsize)
+
+
+def places_of(rows: NDArray[np.int64]) -> pa.Array:
+    """Numbers of rows for Arrow's `take`, in their own memory. (`pa.array` of numpy would import pandas.)"""
+    flat = np.ascontiguousarray(rows.reshape(-1), np.int64)
+    return pa.Array.from_buffers(pa.int64(), len(flat), [None, pa.py_buffer(flat)])
+
+
+def width_of(kind: pa.DataType, column: str = "vector") -> int | None:
+    """The width that a type of vectors fixes; None for lists of any length. SchemaMismatch for what is no list of numbers."""
+    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)) or not (
+        pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)
+    ):
+        raise SchemaMismatch(f"Column {column!r} holds {kind}, which is no list of numbers.", column=column, expected="FLOAT[n]", actual=str(kind))
+    return kind.list_size if pa.types.is_fixed_size_list(kind) else None
+
+
+def matrix_of(column: pa.Array | pa.ChunkedArray, *, dimensions: int | None = None, name: str = "vector") -> Floats:
+    """(rows, width) float32, C-contiguous; the column's own memory when it is one chunk of fixed-size float32 lists.
+
+    SchemaMismatch names the first row that is null, holds a null, has another width, is not finite or all zeros, and a column of another
+    width than `dimensions`, or of none.
+    """
+    width = dimensions or width_of(column.type, name)
+    chunks = [c for c in (column.chunks if isinstance(column, pa.ChunkedArray) else [column]) if len(c)]
+    if width is None and not chunks:
+        raise SchemaMismatch(f"Column {name!r} has no rows and no fixed width.", column=name, expected="FLOAT[n]", actual=str(column.type))
+    parts, at = [], 0
+    for chunk in chunks:
+        parts.append(flat_of(chunk, width, name, at))
+        width = parts[-1].shape[1]
+        at += len(chunk)
+    if len(parts) == 1:
+        return parts[0]
+    return np.concatenate(parts) if parts else np.empty((0, width or 0), np.float32)
+
+
+def flat_of(chunk: pa.Array, width: int | None, name: str, first: int) -> Floats:
+    """One chunk as (rows, width) float32; `first` is the number of its first row in errors."""
+    fixed = width_of(chunk.type, name)
+    if chunk.null_count:
+        at = int(np.argmin(numbers_of(chunk.is_valid())))
+        raise SchemaMismatch(f"Row {first + at} of column {name!r} has no vector.", column=name, expected="a vector", actual="NULL")
+    lengths = [fixed] if fixed is not None else numbers_of(pc.list_value_length(chunk))
+    wanted = width or int(lengths[0])
+    if len(wrong := np.flatnonzero(np.asarray(lengths) != wanted)):
+        actual = int(lengths[wrong[0]])
+        raise SchemaMismatch(
+            f"Row {first + int(wrong[0])} of column {name!r} has a vector of width {actual}, not {wanted}.",
+            column=name,
+            expected=str(wanted),
+            actual=str(actual),
+        )
+    if wanted < 1:
+        raise SchemaMismatch(f"Column {name!r} holds vectors of no width.", column=name, expected="FLOAT[n]", actual=str(chunk.type))
+    values = chunk.flatten()
+    if values.null_count:
+        at = int(np.argmin(numbers_of(values.is_valid()))) // wanted
+        raise SchemaMismatch(f"Row {first + at} of column {name!r} has a vector with a NULL in it.", column=name, expected="numbers", actual="NULL")
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(numbers_of(values), np.float32).reshape(-1, wanted)
+
+
+def keys_of(column: pa.Array | pa.ChunkedArray, name: str = "key") -> pa.Array:
+    """The keys as one array of their own type. SchemaMismatch for a NULL among them or a type without an order."""
+    if isinstance(column, pa.ChunkedArray):
+        # pyarrow gives an array or, of no chunk at all, a chunked one
+        column = column.combine_chunks() if column.num_chunks else pa.array([], column.type)
+        if isinstance(column, pa.ChunkedArray):
+            column = column.chunk(0)
+    if column.null_count:
+        at = int(np.argmin(numbers_of(column.is_valid())))
+        raise SchemaMismatch(f"Row {at} has no key.", column=name, expected="a key in every row", actual="NULL")
+    return column
+
+
+def ascending(keys: pa.Array, name: str = "key") -> NDArray[np.int64] | None:
+    """For each row its place in ascending order of the keys; None when rows stand in that order. DuplicateKey, SchemaMismatch."""
+    plain = keys.storage if isinstance(keys, pa.ExtensionArray) else keys
+    try:
+        if len(plain) < 2 or pc.all(pc.less(plain[:-1], plain[1:])).as_py():
+            return None
+        order = numbers_of(pc.sort_indices(plain)).astype(np.int64)
+        equal = pc.equal(plain.take(places_of(order[:-1])), plain.take(places_of(order[1:])))
+    except (pa.ArrowNotImplementedError, pa.ArrowTypeError, pa.ArrowInvalid) as error:
+        raise SchemaMismatch(f"Keys of type {keys.type} have no order.", column=name, actual=str(keys.type)) from error
+    same = np.flatnonzero(numbers_of(equal))
+    if len(same):
+        twice = [keys[int(order[i])].as_py() for i in same[:5]]
+        raise DuplicateKey(f"Key {twice[0]!r} stands in more than one row.", keys=twice, hint="Every row needs a key of its own.")
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    return place
+
+
+def check_queries(queries: Any, dimensions: int) -> Floats:
+    """One vector or several as (queries, dimensions) float32. SchemaMismatch for another width, numbers that are not finite, all zeros."""
+    try:
+        with np.errstate(over="ignore"):
+            array = np.ascontiguousarray(_plain(queries), np.float32)
+    except (TypeError, ValueError) as error:
+        raise SchemaMismatch("A query is a vector of numbers, or several of one width.", expected=f"{dimensions} numbers") from error
+    if array.ndim == 1:
+        array = array.reshape(1, -1)
+    if array.ndim != 2 or array.shape[1] != dimensions:
+        raise SchemaMismatch(
+            f"The query has the shape {array.shape} and the vectors have {dimensions} dimensions.", expected=str(dimensions), actual=str(array.shape)
+        )
+    for bad, what in ((~np.isfinite(array).all(1), "holds a number that is not finite"), (~array.any(1), "is all zeros")):
+        if bad.any():
+            raise SchemaMismatch(f"Query {int(bad.argmax())} {what}.", expected="finite numbers that are not all zero", actual=what)
+    return array
+
+
+def _plain(queries: Any) -> Any:
+    if isinstance(queries, pa.Array | pa.ChunkedArray):
+        return queries.to_pylist()
+    if isinstance(queries, Iterable) and not hasattr(queries, "__array__") and not isinstance(queries, list | tuple):
+        return list(queries)
+    return queries
+
+
+def check_k(k: Any) -> int:
+    """The number of hits wanted. InvalidArgument for what is no whole number from 0 on."""
+    if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 0:
+        raise InvalidArgument(f"k is a whole number from 0 on, not {k!r}.")
+    return int(k)

@@ -1,0 +1,293 @@
+"""Versions and upkeep, as people reach them: the verbs that a Workspace and a ResultTable take from here, what differs between two versions, and
+`jl.rebuild`."""
+
+import os
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, Self, cast
+
+import msgspec
+
+from jammi_lab import forms
+from jammi_lab.clock import SystemClock
+from jammi_lab.errors import InvalidArgument, TableNotFound, WorkspaceNotFound
+from jammi_lab.markup import Form, Shown, count, plain, stack
+from jammi_lab.names import fold, quote
+from jammi_lab.sources.base import Relation
+from jammi_lab.store.reports import CheckReport, RebuildReport
+from jammi_lab.values.records import TableRecord, VersionRecord
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from jammi_lab.handles import ResultTable
+    from jammi_lab.naming import Naming
+    from jammi_lab.wiring import Rooms
+
+_NEW, _OLD = "__jammi_new", "__jammi_old"
+_SHOWN = 10
+
+
+def rebuild(path: str | os.PathLike[str] = ".jammi") -> RebuildReport:
+    """A new catalog for the workspace in a folder, made from the manifests of its result tables, when the old one is lost or damaged.
+
+    The old file is kept aside. The report names what came back and what manifests do not hold: sources, for one, are added again by hand.
+    Raises WorkspaceNotFound when there is nothing to make one from, InvalidArgument while the workspace is open anywhere.
+    """
+    from jammi_lab.store import rebuild as rebuilding
+
+    folder = Path(os.path.abspath(os.path.expanduser(os.fspath(path))))
+    return rebuilding.rebuild(folder, SystemClock())
+
+
+def refuse_lost(folder: Path, shown: str) -> None:
+    """Nothing, unless a folder holds result tables and no catalog: a new, empty one would hide them. WorkspaceNotFound."""
+    from jammi_lab.store.rebuild import CATALOG, has_manifests
+
+    catalog = folder / CATALOG
+    if (not catalog.exists() or not catalog.stat().st_size) and has_manifests(folder):
+        raise WorkspaceNotFound(
+            f"The catalog of {shown!r} is gone, but result tables are there.", hint=f"jl.rebuild({shown!r}) makes a new one from their manifests."
+        )
+
+
+class Upkept:
+    """What a Workspace does for its versions, files and catalog."""
+
+    _rooms: "Rooms"
+    _naming: "Naming"
+
+    def _writable(self) -> None:
+        raise TypeError("a Workspace says whether it may be written to")
+
+    def expire(self, name: str, keep: int = 1) -> list[str]:
+        """Remove old versions of a recipe: all but the `keep` newest, pinned ones, and those that the newest version of some recipe is anchored on.
+
+        The physical names that were removed. Raises TableNotFound, InvalidArgument, TenantForbidden.
+        """
+        self._writable()
+        [recipe] = self._naming.known([name])
+        return self._rooms.upkeep.expire(recipe, keep)
+
+    def check(self, repair: bool = False, deep: bool = False, grace: float = 3600) -> CheckReport:
+        """Catalog and files compared both ways; `deep` reads all bytes again. Without `repair` nothing is changed.
+
+        With it lost manifests come back from the catalog's copy, what dead kernels left is settled, and files go that nothing accounts for and that
+        are older than `grace` seconds, as does what has lain in the quarantine for 30 days and a checkpoint for 7.
+        """
+        if repair:
+            self._writable()
+        if isinstance(grace, bool) or not isinstance(grace, int | float) or not grace >= 0:
+            raise InvalidArgument(f"grace is a number of seconds, not {grace!r}.")
+        report = self._rooms.check.run(repair=repair, deep=deep, grace=grace)
+        self._rooms.memo.flush()
+        return report
+
+    def backup(self, path: str | os.PathLike[str]) -> Path:
+        """A copy of the catalog as one SQLite file, taken at one moment while others may write; result files stay where they are.
+
+        An earlier backup under that name is replaced. Raises InvalidArgument, ResourceExhausted.
+        """
+        target = Path(path).expanduser().absolute()
+        self._rooms.memo.flush()
+        self._rooms.catalog.backup(target)
+        return target
+
+    def _before(self, version: VersionRecord) -> int:
+        found = self._rooms.upkeep.before(version)
+        if found is None:
+            raise TableNotFound(f"{version.recipe!r} has no ready version before version {version.version} to compare with.")
+        return found[0].version
+
+    def _pin(self, version: VersionRecord, note: str | None) -> None:
+        self._writable()
+        self._rooms.upkeep.pin(version, note)
+
+    def _unpin(self, version: VersionRecord) -> None:
+        self._writable()
+        self._rooms.upkeep.unpin(version)
+
+    def _restore(self, version: VersionRecord) -> tuple[VersionRecord, TableRecord]:
+        self._writable()
+        return self._rooms.upkeep.restore(version)
+
+    def _rows_of(self, statement: str, new: TableRecord, old: TableRecord) -> "pa.Table":
+        [prepared] = self._rooms.engine.prepare(statement, tenant=new.tenant, extra=[_Pair(self._rooms, new, old)])
+        return prepared.run().table()
+
+
+class Asked(Protocol):
+    """What a version asks of its workspace."""
+
+    def table(self, name: "str | ResultTable", version: int | None = None) -> "ResultTable": ...
+    def _history(self, recipe: str) -> "list[ResultTable]": ...
+    def _drop_version(self, version: VersionRecord) -> None: ...
+    def _before(self, version: VersionRecord) -> int: ...
+    def _pin(self, version: VersionRecord, note: str | None) -> None: ...
+    def _unpin(self, version: VersionRecord) -> None: ...
+    def _restore(self, version: VersionRecord) -> tuple[VersionRecord, TableRecord]: ...
+    def _rows_of(self, statement: str, new: TableRecord, old: TableRecord) -> "pa.Table": ...
+
+
+class Versioned:
+    """What a ResultTable can do as one version among others."""
+
+    _tables: object
+    _version: VersionRecord
+    _record: TableRecord
+
+    @property
+    def _asked(self) -> Asked:
+        return cast(Asked, self._tables)
+
+    @property
+    def pinned(self) -> bool:
+        """Whether `expire` leaves it alone."""
+        return self._version.pinned
+
+    @property
+    def note(self) -> str | None:
+        """Why it is pinned."""
+        return self._version.note
+
+    def history(self) -> "list[ResultTable]":
+        """All ready versions of its recipe, newest first."""
+        return self._asked._history(self._version.recipe)
+
+    def drop(self) -> None:
+        """Remove this version; its bytes go with the last version that refers to them."""
+        self._asked._drop_version(self._version)
+
+    def pin(self, note: str | None = None) -> None:
+        """Keep this version whatever `expire` removes, with a note why. TableNotFound, TenantForbidden."""
+        self._asked._pin(self._version, note)
+        self._version = msgspec.structs.replace(self._version, pinned=True, note=note)
+
+    def unpin(self) -> None:
+        """Let `expire` have this version. TableNotFound, TenantForbidden."""
+        self._asked._unpin(self._version)
+        self._version = msgspec.structs.replace(self._version, pinned=False, note=None)
+
+    def restore(self) -> Self:
+        """A new version, the newest of its recipe, that refers to the bytes of this one; the definition stays what it is.
+
+        Raises TableNotFound, TableDamaged, TenantForbidden.
+        """
+        version, record = self._asked._restore(self._version)
+        return type(self)(self._tables, version, record, "reused")  # type: ignore[call-arg]  # a ResultTable is made so
+
+    def diff(self, version: int | None = None) -> "Diff":
+        """What differs from another version of its recipe to this one, by default from the ready one before it.
+
+        By key when both have the same one, else as bags of rows. Raises TableNotFound, TableDamaged.
+        """
+        asked = self._asked
+        other = asked.table(self._version.recipe, asked._before(self._version) if version is None else version)
+        return _diff(asked, self, other)
+
+
+class Diff(Shown):
+    """What differs from one version to another, as Arrow tables."""
+
+    def __init__(self, title: str, added: "pa.Table", removed: "pa.Table", changed: "pa.Table", before: "pa.Table") -> None:
+        self.title = title
+        """Which versions."""
+        self.added = added
+        """Rows that only the later version has."""
+        self.removed = removed
+        """Rows that only the former version has."""
+        self.changed = changed
+        """Rows whose key both versions have, with the later version's values."""
+        self.before = before
+        """The same rows, in the same order, with the former version's values."""
+        self.columns_added: list[str] = []
+        """Columns that only the later version has, or has with another type; rows are not compared on them."""
+        self.columns_removed: list[str] = []
+        """The same, of the former version."""
+
+    def __bool__(self) -> bool:
+        return bool(self.added.num_rows or self.removed.num_rows or self.changed.num_rows or self.columns_added or self.columns_removed)
+
+    def _form(self) -> Form:
+        parts = [("added", self.added), ("removed", self.removed), ("changed", self.changed)]
+        counted = ", ".join(f"{count(rows.num_rows, 'row')} {word}" for word, rows in parts if rows.num_rows)
+        columns = [f"columns {w}: {', '.join(c)}" for w, c in (("added", self.columns_added), ("removed", self.columns_removed)) if c]
+        said = "; ".join([counted or "no row differs", *columns])
+        return stack(plain(f"{self.title}: {said}"), *(_some(word, rows) for word, rows in parts if rows.num_rows))
+
+
+def _some(word: str, rows: "pa.Table") -> Form:
+    first = rows.slice(0, _SHOWN)
+    values = [list(row) for row in zip(*(c.to_pylist() for c in first.columns), strict=True)]
+    return forms.preview(rows.schema.names, [str(t) for t in rows.schema.types], values, total=rows.num_rows, caption=word)
+
+
+class _Pair:
+    """Provides the two tables that are compared, under names that nothing else has."""
+
+    def __init__(self, rooms: "Rooms", new: TableRecord, old: TableRecord) -> None:
+        from jammi_lab.observing.providers import ResultProvider
+
+        tables = ResultProvider(rooms.catalog, rooms.results)
+        self._relations = {_NEW: tables.relation(new, _NEW, new.version), _OLD: tables.relation(old, _OLD, old.version)}
+
+    def resolve(self, parts: tuple[str, ...]) -> Relation | None:
+        """One of the two."""
+        return self._relations.get(parts[0]) if len(parts) == 1 else None
+
+    def names(self) -> Sequence[str]:
+        """None: nobody is to be offered them."""
+        return []
+
+
+def _diff(asked: Asked, new: Versioned, old: "ResultTable") -> Diff:
+    later, former = new._record, old._record
+    types, were = ({c.name: c.type for c in r.columns} for r in (later, former))
+    common = [c for c in types if were.get(c) == types[c]]
+    keyed = bool(later.key) and later.key == former.key and set(later.key) <= set(common)
+    statements = _by_key(later.key, [c for c in common if c not in later.key], {*types, *were}) if keyed else _as_bags(common)
+    added, removed, changed, before = (asked._rows_of(statement, later, former) for statement in statements)
+    diff = Diff(f"{new._version.recipe}, version {old.version} → {new._version.version}", added, removed, changed, before)
+    diff.columns_added = [c for c in types if c not in common]
+    diff.columns_removed = [c for c in were if c not in common]
+    return diff
+
+
+def _by_key(key: Sequence[str], others: Sequence[str], columns: Collection[str]) -> list[str]:
+    """Statements for added, removed, changed, before; `columns` are all names that a table could be mistaken for."""
+    new, old = (_unlike(name, columns) for name in ("n", "o"))
+    tables = {new: f"{_NEW} AS {new}", old: f"{_OLD} AS {old}"}
+    same = " AND ".join(f"{new}.{quote(k)} = {old}.{quote(k)}" for k in key)
+    differs = " OR ".join(f"{new}.{quote(c)} IS DISTINCT FROM {old}.{quote(c)}" for c in others) or "false"
+
+    def ordered(table: str) -> str:
+        return ", ".join(f"{table}.{quote(k)}" for k in key)
+
+    def alone(one: str, other: str) -> str:
+        return f"SELECT {one}.* FROM {tables[one]} WHERE NOT EXISTS (SELECT 1 FROM {tables[other]} WHERE {same}) ORDER BY {ordered(one)}"
+
+    def both(shown: str) -> str:
+        return f"SELECT {shown}.* FROM {tables[new]} JOIN {tables[old]} ON {same} WHERE {differs} ORDER BY {ordered(new)}"
+
+    return [alone(new, old), alone(old, new), both(new), both(old)]
+
+
+def _unlike(name: str, columns: Collection[str]) -> str:
+    """A name for a table that no column has."""
+    taken = {fold(c) for c in columns}
+    while name in taken:
+        name += "_"
+    return name
+
+
+def _as_bags(common: Sequence[str]) -> list[str]:
+    """Statements for added, removed, changed, before: a row counts as often as it is there; none is another one with other values."""
+    nothing = [f"FROM {_NEW} LIMIT 0", f"FROM {_OLD} LIMIT 0"]
+    if not common:  # no column is left to compare on
+        return [f"FROM {_NEW} ORDER BY ALL", f"FROM {_OLD} ORDER BY ALL", *nothing]
+    columns = ", ".join(map(quote, common))
+
+    def less(one: str, other: str) -> str:
+        return f"SELECT {columns} FROM {one} EXCEPT ALL SELECT {columns} FROM {other} ORDER BY ALL"
+
+    return [less(_NEW, _OLD), less(_OLD, _NEW), *nothing]

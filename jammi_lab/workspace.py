@@ -1,0 +1,279 @@
+"""The Workspace: one catalog and one results folder, with every verb a line or two over the rooms."""
+
+import os
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from jammi_lab.clock import Clock, SystemClock
+from jammi_lab.config import Settings, load_settings
+from jammi_lab.engine.prepared import Prepared
+from jammi_lab.errors import InvalidArgument, TableNotFound, WorkspaceNotFound, WorkspaceReadOnly
+from jammi_lab.handles import ResultTable
+from jammi_lab.making import names_of
+from jammi_lab.models import Models
+from jammi_lab.naming import Naming
+from jammi_lab.recipes import Recipe, Recipes
+from jammi_lab.registered import Sources
+from jammi_lab.result import Result
+from jammi_lab.searching import Searching
+from jammi_lab.sensing.lineage import Lineage
+from jammi_lab.sensing.questions import Questions
+from jammi_lab.sensing.reports import OnProgress, Plan, RunReport, Status
+from jammi_lab.storage.files import make_folder
+from jammi_lab.store import manifests
+from jammi_lab.tenancy import TenantScope
+from jammi_lab.values.manifest import Manifest
+from jammi_lab.values.records import Edge, Progress, RecoveryReport, TableRecord, TableStatus, VersionRecord
+from jammi_lab.values.verdicts import Verdict, Verification
+from jammi_lab.versions import Upkept, refuse_lost
+from jammi_lab.wiring import Rooms, connect
+
+Named = str | ResultTable
+_open: "weakref.WeakSet[Workspace]" = weakref.WeakSet()
+
+
+def open(  # noqa: A001  the field's name for it
+    path: str | os.PathLike[str] = ".jammi",
+    *,
+    tenant: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    create: bool = True,
+    read_only: bool = False,
+) -> "Workspace":
+    """The workspace in a folder, made if it is not there.
+
+    `create=False` refuses to make one (WorkspaceNotFound); `read_only=True` needs no right to write, runs no recovery and changes nothing.
+    Raises WorkspaceReadOnly when the folder cannot be written to, CatalogTooNew, InvalidArgument, NameInvalid.
+    """
+    folder = Path(os.path.abspath(os.path.expanduser(os.fspath(path))))
+    if "://" in os.fspath(path):
+        raise InvalidArgument(f"A workspace is a folder; {os.fspath(path)!r} is a URL.", hint="Results on object stores come with a later release.")
+    scope = TenantScope(tenant)
+    refuse_lost(folder, str(path))
+    if not (folder / "catalog.sqlite3").exists() and (read_only or not create):
+        raise WorkspaceNotFound(f"There is no workspace in {str(path)!r}.", hint="jl.open(path) makes one.")
+    if folder.exists() and not folder.is_dir():
+        raise InvalidArgument(f"{str(path)!r} is a file; a workspace is a folder.")
+    if not read_only:
+        try:
+            make_folder(folder)
+        except OSError as error:
+            raise WorkspaceReadOnly(
+                f"The folder {str(path)!r} cannot be made: {error.strerror}.", hint="Choose a folder that you may write to."
+            ) from None
+    return Workspace(folder, str(path), scope, load_settings(folder, settings), SystemClock(), read_only=read_only, create=create)
+
+
+class Workspace(Searching, Upkept):
+    """What `jl.open` returns; also a context manager. Closing twice is fine."""
+
+    def __init__(self, folder: Path, shown: str, scope: TenantScope, settings: Settings, clock: Clock, *, read_only: bool, create: bool) -> None:
+        self.path = shown
+        self._folder, self._scope, self.settings = folder, scope, settings
+        self._rooms: Rooms = connect(folder, scope=scope, settings=settings, clock=clock, read_only=read_only, create=create)
+        self._closed, self._pid = False, os.getpid()
+        try:
+            self.recovery = RecoveryReport() if read_only else self._rooms.recover(ready_too=False)
+        except BaseException:
+            self._rooms.close(clean=False)
+            raise
+        self.sources = Sources(self._rooms, folder)
+        self.models = Models(self._rooms, folder)
+        self._naming = Naming(self._rooms, self)
+        self._questions = Questions(self._rooms.sensor, self._rooms.catalog, self._rooms.look, scope, clock)
+        self.default_progress: Callable[[Progress], None] | None = None
+        """Where progress goes when a call does not say; the notebook puts its own here."""
+        _open.add(self)
+
+    # -- life ----------------------------------------------------------------------------------------------------------------------
+
+    @property
+    def read_only(self) -> bool:
+        """Whether it was opened to be looked at only."""
+        return self._rooms.catalog.read_only
+
+    def close(self) -> None:
+        """Let go of everything. In a forked child nothing is touched: locks and connections are the parent's."""
+        if not self._closed:
+            self._closed = True
+            _open.discard(self)
+            if os.getpid() == self._pid:
+                self._rooms.close(clean=not self.read_only)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        words = [w for w in ("read-only" if not self._closed and self.read_only else "", "closed" if self._closed else "") if w]
+        return f"Workspace({self.path!r}{', ' if words else ''}{', '.join(words)})"
+
+    def recover(self) -> RecoveryReport:
+        """Settle what dead writers left and look after every ready table. Running it twice changes nothing."""
+        self._writable()
+        return self._rooms.recover(ready_too=True)
+
+    # -- tenants -------------------------------------------------------------------------------------------------------------------
+
+    @property
+    def current_tenant(self) -> str | None:
+        """The tenant bound in this context; None is the shared scope."""
+        return self._scope.current
+
+    def tenant(self, name: str | None) -> AbstractContextManager[None]:
+        """A block in which a tenant is bound. NameInvalid."""
+        return self._scope.use(name)
+
+    def bind_tenant(self, name: str | None) -> None:
+        """Bind a tenant for the rest of this context. NameInvalid."""
+        self._scope.bind(name)
+
+    # -- SQL -----------------------------------------------------------------------------------------------------------------------
+
+    def sql(self, text: str, params: Mapping[str, Any] | None = None, **named: Any) -> Result:
+        """Run statements in order and give the rows of the last one.
+
+        `$name` is bound from `params` and keywords, never pasted. Raises SqlError, TableNotFound, StatementNotAllowed, ParameterMissing,
+        InvalidArgument, SourceUnavailable, TableDamaged, ResourceExhausted; KeyboardInterrupt stops the statement.
+        """
+        return self._run(text, {**(params or {}), **named}, [])
+
+    def explain(self, text: str, params: Mapping[str, Any] | None = None) -> str:
+        """The engine's plan of a statement, as text. Raises as `sql` does."""
+        rows = self._run("EXPLAIN " + text, params or {}, []).fetchall()
+        return "\n".join(str(row[-1]) for row in rows)
+
+    def frames_from(self, namespace: Callable[[], Mapping[str, object]] | None) -> None:
+        """Let cells name data frames in the variables that `namespace` gives."""
+        self._rooms.outside.namespace = namespace
+
+    def _cell_sql(self, text: str, params: Mapping[str, Any]) -> Result:
+        return self._run(text, params, [self._rooms.frames])
+
+    def _run(self, text: str, params: Mapping[str, Any], extra: Sequence[Any]) -> Result:
+        if not isinstance(text, str):
+            raise InvalidArgument(f"A statement is a text, not a {type(text).__name__}.")
+        prepared = self._rooms.engine.prepare(text, params, tenant=self._scope.current, extra=extra)
+        for each in prepared[:-1]:
+            for _ in each.run().batches():
+                pass
+        return self._result(prepared[-1])
+
+    def _result(self, prepared: Prepared) -> Result:
+        report = self.default_progress
+        percent = None if report is None else lambda done: report(Progress(stage="run", done=int(done), total=100, unit="percent"))
+        return Result(prepared, self._questions.verdicts_now, percent, self._rooms.removal.settle)
+
+    # -- what is here --------------------------------------------------------------------------------------------------------------
+
+    def table(self, name: Named, version: int | None = None) -> ResultTable:
+        """The newest ready version of a recipe, one version, or a physical table. TableNotFound, with near names."""
+        return self._naming.table(name, version)
+
+    def tables(
+        self,
+        kind: str | None = None,
+        status: str | None = "ready",
+        source: str | None = None,
+        model: str | None = None,
+        definition: str | None = None,
+    ) -> list[ResultTable]:
+        """One entry per version, newest first; `source` is one that the table reads directly. `status=None` gives all."""
+        found = self._rooms.catalog.tables.list(status=status, kind=kind, source=source, model=model, definition=definition)
+        return [ResultTable(self, version, record) for version, record in found]
+
+    def recipes(self) -> Recipes:
+        """All recipes with their definition and newest version."""
+        newest = {(v.tenant, v.recipe): v.version for v, _ in self._rooms.catalog.tables.current()}
+        return Recipes([Recipe(r, newest.get((r.tenant, r.name))) for r in self._rooms.catalog.recipes.list()])
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self._rooms.catalog.tables.newest(name) is not None
+
+    def drop(self, name: str, *, if_exists: bool = False, force: bool = False) -> None:
+        """Remove a recipe and all its versions. Refused, naming them, while ready tables derive from it, unless `force`.
+
+        Raises TableNotFound, InvalidArgument, TenantForbidden.
+        """
+        self._writable()
+        self._naming.drop(name, if_exists=if_exists, force=force)
+
+    def rename(self, old: str, new: str) -> None:
+        """Give a recipe another name; who reads the old name reads one that is gone. TableNotFound, DuplicateTable, NameInvalid, TenantForbidden."""
+        self._writable()
+        self._naming.rename(old, new)
+
+    # -- is it still true ----------------------------------------------------------------------------------------------------------
+
+    def verify(self, name: Named, expected: str | None = None) -> Verification:
+        """Whether bytes, manifest and (when given) definition hash are as attested. TableNotFound; ManifestUnsupported."""
+        return self._naming.verify(self.table(name), expected)
+
+    def staleness(self, name: Named) -> Verdict:
+        """The verdict on a recipe's newest version, a physical table or a ResultTable, from a deep look. TableNotFound; DependencyCycle."""
+        return self._questions.staleness(*self._naming.judged(name))
+
+    def status(self, deep: bool = False) -> Status:
+        """Every recipe with its verdict, from one look; a shallow one leaves dear inputs undecided and says so. DependencyCycle."""
+        return self._questions.status(deep=deep)
+
+    def plan(self, names: str | Iterable[str] | None = None) -> Plan:
+        """What must be recomputed to make these recipes (or all) true. Runs nothing. TableNotFound; DependencyCycle."""
+        return self._questions.plan(
+            None if names is None else self._naming.known(names_of(names) if isinstance(names, str) else list(names)), self._apply
+        )
+
+    def recompute(self, names: str | Iterable[str] | None = None, progress: OnProgress = None) -> RunReport:
+        """Plan and apply for some recipes and what they need, or for everything. Raises as `plan`; NotRecomputable for rows from outside."""
+        self._writable()
+        plan = self.plan(names)
+        self._naming.refuse_external(names, plan)
+        return plan.apply(progress)
+
+    def _apply(self, planned: Sequence[Any], progress: OnProgress) -> RunReport:
+        self._writable()
+        return self._questions.apply(planned, self._progress(progress))
+
+    def lineage(self, name: Named | None = None, *, direction: Literal["both", "up", "down"] = "both", depth: int | None = None) -> Lineage:
+        """The graph around a recipe, table or source, or all of it. TableNotFound, with near names; InvalidArgument."""
+        return self._questions.lineage(self._naming.spelt(name), direction, depth)
+
+    def derives_from(self, name: Named) -> list[Edge]:
+        """The edges to what reads `name` directly. TableNotFound."""
+        return self.lineage(name, direction="down", depth=1).edges
+
+    def derives_from_closure(self, name: Named) -> list[Edge]:
+        """The edges to everything that derives from `name`. TableNotFound."""
+        return self.lineage(name, direction="down").edges
+
+    # -- what ResultTables ask -----------------------------------------------------------------------------------------------------
+
+    def _read(self, record: TableRecord) -> Result:
+        from jammi_lab.names import quote
+
+        now = self._rooms.catalog.tables.get(record.table_name)
+        if now is None or now.status is not TableStatus.READY:
+            raise TableNotFound(
+                f"Version {record.version} of {record.recipe!r} is not there any more.", hint=f"ws.table({record.recipe!r}) is the newest one."
+            )
+        [prepared] = self._rooms.engine.prepare(f"SELECT * FROM jammi.{quote(record.table_name)}", None, tenant=self._scope.current)
+        return self._result(prepared)
+
+    def _path(self, record: TableRecord) -> Path:
+        return self._rooms.results.require(record)
+
+    def _manifest(self, record: TableRecord) -> Manifest | None:
+        own = manifests.parse(manifests.read(self._rooms.results.parquet(record)))
+        return own or manifests.parse(self._rooms.catalog.tables.manifest(record.table_name))
+
+    def _history(self, recipe: str) -> list[ResultTable]:
+        return [ResultTable(self, v, r) for v, r in self._rooms.catalog.tables.versions(recipe) if r.status.value == "ready"]
+
+    def _drop_version(self, version: VersionRecord) -> None:
+        self._writable()
+        self._rooms.removal.version(version)

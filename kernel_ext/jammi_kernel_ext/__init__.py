@@ -1,0 +1,119 @@
+"""The cells of jammi_lab: `%load_ext jammi_lab` brings `%jammi` and `%%jammi`. Loading it loads none of the engine."""
+
+import importlib
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from jammi_kernel_ext.notebook import Notebook
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+    from jammi_lab.workspace import Workspace
+
+_WORKSPACE = ("jammi_lab.workspace", "Workspace")
+_notebook: Notebook | None = None
+_restore: Callable[[], None] | None = None
+"""Puts back what was there before; None while the magics are not loaded."""
+
+
+def _current(shell: "InteractiveShell | None") -> Notebook:
+    global _notebook
+    if _notebook is None:
+        _notebook = Notebook(shell)
+    elif shell is not None:
+        _notebook.shell = shell
+    return _notebook
+
+
+def _verbatim(magic: Callable[..., Any]) -> Callable[..., Any]:
+    """What IPython's own decorator `no_var_expand` does, without loading it: `{x}` and `$x` are SQL here."""
+    setattr(magic, "_ipython_magic_no_var_expand", True)  # noqa: B010  a function has no such attribute for type checkers
+    return magic
+
+
+class _Later:
+    """The magics and forms of a notebook, loaded when the first of them is used."""
+
+    def __init__(self, notebook: Notebook) -> None:
+        self._notebook = notebook
+        self._magics: Any = None
+
+    @_verbatim
+    def line(self, line: str) -> Any:
+        """Sources, tables, verdicts and recompute of the notebook's workspace. `%jammi help` lists what can be typed."""
+        return self._loaded().line(line)
+
+    @_verbatim
+    def cell(self, line: str, cell: str) -> Any:
+        """Run SQL on the notebook's workspace. `%jammi help jammi` shows the flags."""
+        return self._loaded().cell(line, cell)
+
+    def _loaded(self) -> Any:
+        if self._magics is None:
+            self._magics = importlib.import_module("jammi_kernel_ext.magics").Magics(self._notebook)
+        return self._magics
+
+    @staticmethod
+    def html(workspace: "Workspace") -> str:
+        """For the formatter of text/html."""
+        return str(importlib.import_module("jammi_kernel_ext.display").workspace(workspace).html)
+
+    @staticmethod
+    def text(workspace: "Workspace", printer: Any, _cycle: bool) -> None:
+        """For the formatter of text/plain."""
+        printer.text(importlib.import_module("jammi_kernel_ext.display").workspace(workspace).text)
+
+
+def load_ipython_extension(shell: "InteractiveShell") -> None:
+    """Register the magics; twice is once."""
+    global _restore
+    if _restore is not None:
+        return
+    notebook, magics = _current(shell), shell.magics_manager.magics
+    ours = _Later(notebook)
+    before = {kind: magics[kind].get("jammi") for kind in ("line", "cell")}
+    for kind in before:
+        shell.magics_manager.register_function(getattr(ours, kind), kind, "jammi")
+    events = {"pre_run_cell": notebook.cell_begins, "post_run_cell": notebook.cell_ends}
+    for name, call in events.items():
+        shell.events.register(name, call)
+    formats: dict[str, Callable[..., Any]] = {"text/plain": ours.text, "text/html": ours.html}
+    formatters = shell.display_formatter.formatters if shell.display_formatter is not None else {}
+    earlier = {kind: formatters[kind].for_type_by_name(*_WORKSPACE, form) for kind, form in formats.items() if kind in formatters}
+
+    def restore() -> None:
+        for kind, magic in before.items():
+            magics[kind].pop("jammi", None)
+            if magic is not None:
+                magics[kind]["jammi"] = magic
+        for name, call in events.items():
+            shell.events.unregister(name, call)
+        for kind, form in earlier.items():
+            formatters[kind].pop(".".join(_WORKSPACE), None)
+            if form is not None:
+                formatters[kind].for_type_by_name(*_WORKSPACE, form)
+
+    _restore, notebook.loaded = restore, True
+    notebook.cell_begins()
+
+
+def unload_ipython_extension(shell: "InteractiveShell") -> None:
+    """Put back what was there before. The workspace stays open for the variables that hold it, until the kernel ends."""
+    global _restore
+    if _restore is not None:
+        _restore()
+        _restore = None
+        notebook = _current(shell)
+        notebook.loaded = False
+        notebook.cell_begins()
+
+
+def get_workspace() -> "Workspace":
+    """The notebook's workspace, the one that `%jammi` uses; opened (`./.jammi`) if it is not yet."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return _current(shell).workspace
+
+
+__all__ = ["get_workspace", "load_ipython_extension", "unload_ipython_extension"]

@@ -1,0 +1,311 @@
+"""The one table of verbs and flags of `%jammi` and `%%jammi`: parsing, help and suggestions all come from it."""
+
+import dataclasses
+import keyword
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from jammi_lab.errors import InvalidArgument
+from jammi_lab.names import near
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Argument:
+    """A word by its place."""
+
+    name: str
+    """What help calls it; the key of its value."""
+    required: bool = True
+    """Whether the verb needs it."""
+    many: bool = False
+    """Whether all further words belong to it; its value is then a list."""
+    dashes: bool = False
+    """Whether it may begin with a dash (a word to look up)."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Flag:
+    """A word that begins with a dash, and what it takes."""
+
+    spelled: tuple[str, ...]
+    """Its spellings, the long one last; without dashes that is the key of its value."""
+    help: str
+    """What it does, one clause."""
+    takes: str = ""
+    """What help calls its value; empty for a switch."""
+    many: bool = False
+    """Whether it takes one word or more; its value is then a list."""
+    convert: Callable[[str], Any] = str
+    """From the word to the value; ValueError when it does not fit."""
+    choices: tuple[str, ...] = ()
+    """The words allowed; empty for any."""
+    required: bool = False
+    """Whether the verb needs it."""
+
+    @property
+    def key(self) -> str:
+        """The key of its value."""
+        return self.spelled[-1].lstrip("-").replace("-", "_")
+
+    def usage(self) -> str:
+        """How it is written in a line of usage."""
+        value = "|".join(self.choices) or self.takes
+        written = f"{'|'.join(self.spelled)}{' ' + value if value else ''}{' …' if self.many else ''}"
+        return written if self.required else f"[{written}]"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Verb:
+    """A verb of `%jammi`, or (with the empty name) the cell magic itself."""
+
+    name: str
+    """The word."""
+    help: str
+    """What it does, one sentence."""
+    arguments: tuple[Argument, ...] = ()
+    """Words by place."""
+    flags: tuple[Flag, ...] = ()
+    """Words with a dash."""
+
+    @property
+    def usage(self) -> str:
+        """How it is written."""
+        words = [f"{a.name}{' …' if a.many else ''}" if a.required else f"[{a.name}{' …' if a.many else ''}]" for a in self.arguments]
+        return " ".join([*self._called(), *words, *(f.usage() for f in self.flags)])
+
+    def _called(self) -> list[str]:
+        return ["%%jammi"] if self is CELL else ["%jammi", self.name] if self.name else ["%jammi"]
+
+
+def natural(word: str) -> int:
+    """A whole number from 1."""
+    if not word.isascii() or not word.isdigit() or int(word) < 1:
+        raise ValueError("a whole number from 1")
+    return int(word)
+
+
+def whole(word: str) -> int:
+    """A whole number from 0."""
+    if not word.isascii() or not word.isdigit():
+        raise ValueError("a whole number from 0")
+    return int(word)
+
+
+def pair(word: str) -> tuple[str, str]:
+    """`key=value`."""
+    key, sign, value = word.partition("=")
+    if not sign or not key:
+        raise ValueError("key=value")
+    return key, value
+
+
+_NAME, _NAMES = Argument("NAME"), Argument("NAME", required=False, many=True)
+_MAYBE = Argument("NAME", required=False)
+
+VERBS: tuple[Verb, ...] = (
+    Verb("", "Where am I, and what is here."),
+    Verb(
+        "open",
+        "Open a workspace (a folder; made if it is not there) instead of ./.jammi.",
+        (Argument("PATH", required=False),),
+        (Flag(("--read-only",), "look only, change nothing"), Flag(("--tenant",), "bind a tenant", "NAME")),
+    ),
+    Verb("close", "Close the workspace; the next use opens ./.jammi."),
+    Verb("help", "What can be typed; with a word, that verb or flag.", (Argument("WORD", required=False, dashes=True),)),
+    Verb("config", "Show the settings, show one, or set it.", (Argument("KEY", required=False), Argument("VALUE", required=False))),
+    Verb(
+        "add",
+        "Register a source: a file, glob or folder of Parquet, CSV, JSON or Arrow, under a name that SQL uses.",
+        (_NAME, Argument("LOCATION")),
+        (
+            Flag(("--kind",), "what it is, when its name does not say", "KIND"),
+            Flag(("--anchor",), "how its state is told: auto, content, column:NAME or none", "ANCHOR"),
+            Flag(("--secret",), "the environment variable that holds its credential", "NAME"),
+            Flag(("--option",), "options of its kind", "KEY=VALUE", many=True, convert=pair),
+            Flag(("--replace",), "take the place of a source of that name"),
+        ),
+    ),
+    Verb("remove", "Forget a source; tables made from it stay.", (_NAME,)),
+    Verb("sources", "The registered sources."),
+    Verb("tables", "The result tables, newest first.", (), (Flag(("--all",), "also those that failed or are being built"),)),
+    Verb("models", "The registered models and the encoders that come along, with what runs them."),
+    Verb("schema", "The columns of a source or result table and their types.", (_NAME,)),
+    Verb("preview", "The first rows of a source or result table.", (_NAME,), (Flag(("-n", "--limit"), "how many rows", "N", convert=natural),)),
+    Verb(
+        "embed",
+        "Turn the texts of a source or table into vectors; asked again, only new and changed texts are encoded.",
+        (_NAME, Argument("SOURCE")),
+        (
+            Flag(("--key",), "the column that identifies a row", "K", required=True),
+            Flag(("--text",), "the columns whose texts are joined", "C", many=True, required=True),
+            Flag(("--model",), "the encoder; minilm when none is named", "M"),
+            Flag(("--where",), "a condition that leaves rows out", "SQL"),
+            Flag(("--bypass",), "encode even what was encoded before"),
+        ),
+    ),
+    Verb(
+        "search",
+        "The rows of an embedding table most similar to a text.",
+        (Argument("TABLE"), Argument("TEXT", many=True)),
+        (
+            Flag(("-k",), "how many", "K", convert=whole),
+            Flag(("--where",), "a condition on the rows of the source", "SQL"),
+            Flag(("--select",), "columns of the source to show", "C", many=True),
+        ),
+    ),
+    Verb("status", "Every recipe with its verdict and why.", (), (Flag(("--deep",), "read whatever must be read to be sure"),)),
+    Verb("stale", "Only the recipes that are not fresh."),
+    Verb("why", "The verdict on one table with all its reasons.", (_NAME,)),
+    Verb("verify", "Whether a table's bytes are those that were published; without a name, every table's.", (_MAYBE,)),
+    Verb(
+        "lineage",
+        "What a table was made from and what is made from it, as a picture; without a name, everything.",
+        (_MAYBE,),
+        (Flag(("--up",), "only what it was made from"), Flag(("--down",), "only what is made from it")),
+    ),
+    Verb("plan", "What would be computed to make these tables (or all) fresh, and why; runs nothing.", (_NAMES,)),
+    Verb("recompute", "Make these tables (or all) fresh with the least work.", (_NAMES,), (Flag(("--dry-run",), "only show the plan"),)),
+    Verb(
+        "expire",
+        "Remove old versions of a table, but pinned ones and those that others were made from.",
+        (_NAME,),
+        (Flag(("--keep",), "how many of the newest stay (1)", "N", convert=natural),),
+    ),
+    Verb(
+        "check",
+        "Compare the catalog with the files.",
+        (),
+        (Flag(("--repair",), "mend what can be mended, remove what nothing accounts for"), Flag(("--deep",), "read all bytes again")),
+    ),
+    Verb("recover", "Settle what kernels that died left behind, and look after every table's files."),
+    Verb("tenant", "Show whose rows are seen, or bind a tenant.", (_MAYBE,), (Flag(("--none",), "back to what is shared by all"),)),
+)
+
+CELL = Verb(
+    "",
+    "Run SQL. NAME becomes a Python variable with the result; $variable in the statement is bound from Python.",
+    (_MAYBE,),
+    (
+        Flag(("-m", "--materialize"), "keep the rows as a result table of this recipe", "RECIPE"),
+        Flag(("--key",), "the columns that identify a row (with -m)", "COL", many=True),
+        Flag(("-t", "--as"), "give a frame instead of the result", choices=("arrow", "polars", "pandas"), takes="FRAME"),
+        Flag(("-n", "--limit"), "how many rows are shown; the result is whole", "N", convert=natural),
+        Flag(("--bypass",), "compute even if the same was computed before (with -m)"),
+        Flag(("-q", "--quiet"), "show nothing"),
+        Flag(("-e", "--explain"), "show how the statement would run instead of running it"),
+    ),
+)
+
+
+# What people type here and only Python has; the nearest verb would be another deed (`export` is near `expire`).
+IN_PYTHON = {
+    "drop": "drop(name)",
+    "rename": "rename(old, new)",
+    "export": "table(name).export(path)",
+    "history": "table(name).history()",
+    "diff": "table(name).diff()",
+    "pin": "table(name).pin()",
+}
+
+
+def parse_line(line: str) -> tuple[Verb, dict[str, Any]]:
+    """The verb of a `%jammi` line and its values by key. InvalidArgument with the usage and near words."""
+    words = _split(line)
+    name = words[0] if words else ""
+    for verb in VERBS:
+        if verb.name == name:
+            return verb, _parse(verb, words[1:])
+    if name in IN_PYTHON:
+        raise InvalidArgument(f"%jammi has no verb {name!r}.", hint=f"Write it in Python: jammi_lab.get_workspace().{IN_PYTHON[name]}")
+    known = [v.name for v in VERBS if v.name]
+    raise InvalidArgument(f"%jammi has no verb {name!r}.", near=near(name, known), hint="%jammi help lists what there is.")
+
+
+def parse_cell(line: str) -> dict[str, Any]:
+    """The values of the first line of a `%%jammi` cell by key. InvalidArgument with the usage and near words."""
+    values = _parse(CELL, _split(line))
+    name = values["NAME"]
+    if name is not None and (not name.isidentifier() or keyword.iskeyword(name)):
+        raise InvalidArgument(f"{name!r} cannot be a Python variable, so the result cannot be bound to it.", hint=f"Usage: {CELL.usage}")
+    return values
+
+
+def _split(line: str) -> list[str]:
+    try:
+        return shlex.split(line)
+    except ValueError:
+        raise InvalidArgument("A quotation in the line is not closed.", hint="Words with spaces stand between two equal quotation marks.") from None
+
+
+def _parse(verb: Verb, words: Sequence[str]) -> dict[str, Any]:
+    values: dict[str, Any] = {a.name: [] if a.many else None for a in verb.arguments}
+    values |= {f.key: [] if f.many else None if f.takes else False for f in verb.flags}
+    placed, rest, only_words = [], _Peekable(words), False
+    for word in rest:
+        if word == "--" and not only_words:
+            only_words = True
+        elif word.startswith("-") and len(word) > 1 and not only_words and not any(a.dashes for a in verb.arguments):
+            _flag(verb, word, rest, values)
+        else:
+            placed.append(word)
+    for argument in verb.arguments:
+        if argument.many:
+            values[argument.name], placed = placed, []
+        elif placed:
+            values[argument.name] = placed.pop(0)
+        if argument.required and not values[argument.name]:
+            raise InvalidArgument(f"{' '.join(verb._called())} needs a {argument.name}.", hint=f"Usage: {verb.usage}")
+    for flag in verb.flags:
+        if flag.required and not values[flag.key]:
+            raise InvalidArgument(f"{' '.join(verb._called())} needs {flag.spelled[-1]}, {flag.help}.", hint=f"Usage: {verb.usage}")
+    if placed:
+        raise InvalidArgument(f"{' '.join(verb._called())} does not know what to do with {placed[0]!r}.", hint=f"Usage: {verb.usage}")
+    return values
+
+
+class _Peekable(Iterator[str]):
+    """The words one after the other, with a look at the next one."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self._words, self._at = words, 0
+
+    def __next__(self) -> str:
+        if self._at >= len(self._words):
+            raise StopIteration
+        self._at += 1
+        return self._words[self._at - 1]
+
+    def value_follows(self) -> bool:
+        """Whether the next word can be a flag's value."""
+        return self._at < len(self._words) and (not self._words[self._at].startswith("-") or self._words[self._at] == "-")
+
+
+def _flag(verb: Verb, word: str, rest: _Peekable, values: dict[str, Any]) -> None:
+    spelled, sign, joined = word.partition("=")
+    flag = next((f for f in verb.flags if spelled in f.spelled), None)
+    called = " ".join(verb._called())
+    if flag is None:
+        known = [s for f in verb.flags for s in f.spelled]
+        raise InvalidArgument(f"{called} has no flag {spelled}.", near=near(spelled, known), hint=f"Usage: {verb.usage}")
+    if not flag.takes:
+        if sign:
+            raise InvalidArgument(f"{spelled} of {called} takes no value.", hint=f"Usage: {verb.usage}")
+        values[flag.key] = True
+        return
+    given = [joined] if sign else []
+    while (rest.value_follows() and (flag.many or not given)) and not (sign and not flag.many):
+        given.append(next(rest))
+    if not given:
+        raise InvalidArgument(f"{spelled} of {called} needs a value: {'|'.join(flag.choices) or flag.takes}.", hint=f"Usage: {verb.usage}")
+    converted = [_converted(flag, spelled, called, g) for g in given]
+    values[flag.key] = values[flag.key] + converted if flag.many else converted[-1]
+
+
+def _converted(flag: Flag, spelled: str, called: str, word: str) -> Any:
+    if flag.choices and word not in flag.choices:
+        raise InvalidArgument(f"{spelled} of {called} takes {' or '.join(flag.choices)}, not {word!r}.", near=near(word, flag.choices))
+    try:
+        return flag.convert(word)
+    except ValueError as expected:
+        raise InvalidArgument(f"{spelled} of {called} takes {expected}, not {word!r}.") from None

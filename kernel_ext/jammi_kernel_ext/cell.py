@@ -1,0 +1,105 @@
+"""`%%jammi`: run SQL, bind the result, keep it as a result table; `$name` comes from the notebook's variables."""
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from jammi_kernel_ext.arguments import CELL, parse_cell
+from jammi_kernel_ext.display import Explained
+from jammi_kernel_ext.notebook import Notebook
+from jammi_kernel_ext.running import told
+from jammi_lab import forms
+from jammi_lab.errors import InvalidArgument, ParameterMissing
+from jammi_lab.names import near
+from jammi_lab.values.descriptors import encode_param
+
+if TYPE_CHECKING:
+    from jammi_lab.workspace import Workspace
+
+
+# What a `$` does not count in: texts, quoted names, $$texts$$ and comments.
+_TOKEN = re.compile(
+    r"""'(?:[^']|'')*' | "(?:[^"]|"")*" | --[^\n]* | /\*.*?\*/ | \$(?P<tag>[A-Za-z_]\w*|)\$.*?\$(?P=tag)\$ | \$(?P<name>[^\W\d]\w*) | \w+\$?""",
+    re.VERBOSE | re.DOTALL,
+)
+
+
+def parameter_names(sql: str) -> list[str]:
+    """The names of the `$parameters` of a text, each once, in order."""
+    return list(dict.fromkeys(m["name"] for m in _TOKEN.finditer(sql) if m["name"]))
+
+
+def parameters(sql: str, namespace: Mapping[str, Any]) -> dict[str, Any]:
+    """Values for the `$parameters` of a text from the notebook's variables. ParameterMissing; InvalidArgument for what is not a value."""
+    found: dict[str, Any] = {}
+    for name in parameter_names(sql):
+        if name not in namespace:
+            known = [n for n, v in namespace.items() if not n.startswith("_") and isinstance(v, str | int | float)]
+            error = ParameterMissing(
+                f"The statement names ${name}, and the notebook has no variable {name}.", parameter=name, hint=f"Set it in a cell: {name} = …"
+            )
+            error.near = tuple(near(name, known))
+            raise error.at(sql, _place(sql, name))
+        try:
+            encode_param(namespace[name])
+        except InvalidArgument as error:
+            raise InvalidArgument(f"${name}: {error.message}", hint=error.hint).at(sql, _place(sql, name)) from None
+        found[name] = namespace[name]
+    return found
+
+
+def _place(sql: str, name: str) -> int:
+    return next(m.start() for m in _TOKEN.finditer(sql) if m["name"] == name)
+
+
+def run_cell(notebook: Notebook, line: str, text: str) -> Any:
+    """What the cell shows: a Result, a frame, a ResultTable or an explanation; None when it is quiet."""
+    options = parse_cell(line)
+    _check(options)
+    if not text.strip():
+        raise InvalidArgument("The cell holds no statement.", hint=f"Usage: {CELL.usage}")
+    with told(notebook.line):
+        value = _value(notebook, notebook.workspace, options, text)
+    shell = notebook.shell
+    if shell is None:
+        return value
+    if options["NAME"]:
+        shell.push({options["NAME"]: value})
+    if options["quiet"]:
+        shell.displayhook.update_user_ns(value)  # `_` holds the last one, shown or not
+        return None
+    return value
+
+
+def _check(options: Mapping[str, Any]) -> None:
+    if not options["materialize"]:
+        for flag in ("key", "bypass"):
+            if options[flag]:
+                raise InvalidArgument(f"--{flag} belongs to a recipe: it needs -m RECIPE.", hint=f"Usage: {CELL.usage}")
+
+
+def _value(notebook: Notebook, ws: "Workspace", options: Mapping[str, Any], text: str) -> Any:
+    params = parameters(text, notebook.namespace)
+    if options["explain"]:
+        return Explained(ws.explain(text, params=params))
+    if options["materialize"]:
+        table = ws._cell_materialize(options["materialize"], text, params, options["key"], "bypass" if options["bypass"] else "use", notebook.line)
+        return getattr(table.read(), options["as"])() if options["as"] else table
+    result = ws._cell_sql(text, params)
+    if options["as"]:
+        frame = getattr(result, options["as"])()
+        if not options["quiet"]:
+            _badge(result)
+        return frame
+    result.limit = options["limit"] or ws.settings["cells.limit"]
+    result.preview(result.limit + 1)  # a statement that fails while it runs fails the cell, not only its display
+    return result
+
+
+def _badge(result: Any) -> None:
+    """A frame shows itself; what it read is said above it."""
+    form = forms.badge(result.staleness())
+    if form is not None:
+        from IPython.display import display
+
+        display({"text/plain": form.text, "text/html": form.html}, raw=True)

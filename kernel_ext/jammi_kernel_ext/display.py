@@ -1,0 +1,156 @@
+"""Forms of what the magics return and nothing else shows: lists, settings, help, a note."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from jammi_kernel_ext.arguments import CELL, VERBS, Flag, Verb
+from jammi_lab import forms
+from jammi_lab.errors import InvalidArgument
+from jammi_lab.markup import Form, Shown, code, count, dim, facts, mark, plain, stack
+from jammi_lab.names import near
+from jammi_lab.values.verdicts import word
+
+
+class Note(Shown):
+    """One sentence about what was done."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def _form(self) -> Form:
+        return plain(self.text)
+
+
+class TableList(list[Any], Shown):
+    """Result tables, one entry per version."""
+
+    __repr__ = Shown.__repr__
+
+    def _form(self) -> Form:
+        return forms.result_tables((t.name, t.version, str(t.kind), str(t.status), t.row_count, t.bytes) for t in self)
+
+
+class Columns(dict[str, str], Shown):
+    """Columns and their SQL types."""
+
+    __repr__ = Shown.__repr__
+
+    def __init__(self, name: str, columns: Mapping[str, str]) -> None:
+        super().__init__(columns)
+        self.name = name
+
+    def _form(self) -> Form:
+        return forms.columns(self.name, self.items())
+
+
+class Doubtful(list[Any], Shown):
+    """The rows of the board that are not fresh."""
+
+    __repr__ = Shown.__repr__
+
+    def __init__(self, rows: Iterable[Any], among: int) -> None:
+        super().__init__(rows)
+        self.among = among
+
+    def _form(self) -> Form:
+        if self:
+            return forms.status(self)
+        return mark("fresh", f"Nothing is stale: {self.among} of {self.among} recipes are fresh.") if self.among else plain("No recipes yet.")
+
+
+class Verified(dict[str, Any], Shown):
+    """What `verify` found, by recipe."""
+
+    __repr__ = Shown.__repr__
+
+    def _form(self) -> Form:
+        if not self:
+            return plain("No result tables yet.")
+        return forms.listing(["name", "found"], [(n, forms.verdict(v)) for n, v in self.items()], aligned="ll")
+
+
+class Expired(list[str], Shown):
+    """The physical names of the tables that were removed."""
+
+    __repr__ = Shown.__repr__
+
+    def __init__(self, recipe: str, gone: Iterable[str]) -> None:
+        super().__init__(gone)
+        self.recipe = recipe
+
+    def _form(self) -> Form:
+        return plain(f"{self.recipe}: {count(len(self), 'table')} removed." if self else f"{self.recipe}: no version had to go.")
+
+
+class Config(dict[str, Any], Shown):
+    """Settings and their values."""
+
+    __repr__ = Shown.__repr__
+
+    def _form(self) -> Form:
+        rows = [(k, v if v not in ("", 0) else dim("the engine's own choice" if k.startswith("engine.") else v)) for k, v in self.items()]
+        return forms.listing(["setting", "value"], rows, aligned="ll")
+
+
+class Help(Shown):
+    """What can be typed: everything, or about one word."""
+
+    __slots__ = ("_word",)
+
+    def __init__(self, word: str | None) -> None:
+        self._word = word.lstrip("%") if word else None
+        known = ["jammi", *(v.name for v in VERBS if v.name), *(s for f in CELL.flags for s in f.spelled)]
+        if self._word and self._word not in known:
+            raise InvalidArgument(f"There is no help about {word!r}.", near=near(self._word, known), hint="%jammi help lists what there is.")
+
+    def _form(self) -> Form:
+        if self._word is None:
+            return stack(_verbs(), _about(CELL))
+        if self._word == "jammi":
+            return _about(CELL)
+        for verb in VERBS:
+            if verb.name == self._word:
+                return _about(verb)
+        flag = next(f for f in CELL.flags if self._word in f.spelled)
+        return facts(code(CELL.usage), [(_spelled(flag), flag.help)])
+
+
+def _verbs() -> Form:
+    return forms.listing(["line", "does"], [(code(" ".join(["%jammi", v.name]).strip()), v.help) for v in VERBS], aligned="ll", caption="Lines")
+
+
+def _about(verb: Verb) -> Form:
+    return facts(code(verb.usage), [(_spelled(f), f.help) for f in verb.flags], note=verb.help)
+
+
+def _spelled(flag: Flag) -> str:
+    return ", ".join(flag.spelled) + (f" {'|'.join(flag.choices) or flag.takes}" if flag.takes else "")
+
+
+class Explained(str, Shown):
+    """How the engine would run a statement."""
+
+    __slots__ = ()
+    __repr__ = Shown.__repr__
+
+    def _form(self) -> Form:
+        lines = [plain(line) for line in self.rstrip().split("\n")]
+        return Form(f"<pre>{chr(10).join(f.html for f in lines)}</pre>", "\n".join(f.text for f in lines))
+
+
+def workspace(ws: Any) -> Form:
+    """Where one is: the folder, the tenant, and what is in it."""
+    if ws._closed:
+        return plain(repr(ws))
+    status = ws.status()
+    tables = count(len(status), "recipe") + (f": {forms.tally(word(r.verdict) for r in status)}" if len(status) else "")
+    held = [
+        ("tenant", ws.current_tenant or ""),
+        ("sources", ", ".join(ws.sources)),
+        ("tables", tables),
+        ("open", "read-only" if ws.read_only else ""),
+    ]
+    settled = forms.recovery(ws.recovery) if ws.recovery else None
+    return stack(facts(f"Workspace {ws.path}", held), settled)

@@ -1,0 +1,186 @@
+"""`%jammi`: each verb is one method that calls the Workspace and returns the object that the cell then shows."""
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from jammi_kernel_ext import display
+from jammi_kernel_ext.arguments import parse_line
+from jammi_kernel_ext.cell import run_cell
+from jammi_kernel_ext.notebook import DEFAULT, Notebook
+from jammi_kernel_ext.running import interruptible, told
+from jammi_lab.errors import InvalidArgument, TableNotFound
+from jammi_lab.names import fold, near, quote
+from jammi_lab.values.verdicts import Fresh
+
+if TYPE_CHECKING:
+    from jammi_lab.workspace import Workspace
+
+Values = dict[str, Any]
+
+
+class Magics:
+    """The magics of one notebook."""
+
+    def __init__(self, notebook: Notebook) -> None:
+        self._notebook = notebook
+
+    def line(self, line: str) -> Any:
+        """Sources, tables, verdicts and recompute of the notebook's workspace. `%jammi help` lists what can be typed."""
+        verb, values = parse_line(line)
+        with interruptible():
+            return getattr(self, f"_{verb.name or 'where'}")(values)
+
+    def cell(self, line: str, cell: str) -> Any:
+        """Run SQL on the notebook's workspace. `%jammi help jammi` shows the flags."""
+        return run_cell(self._notebook, line, cell)
+
+    @property
+    def _ws(self) -> "Workspace":
+        return self._notebook.workspace
+
+    def _where(self, _: Values) -> Any:
+        return self._notebook.current or self._notebook.open(DEFAULT)  # it says by itself what opening it settled
+
+    def _open(self, values: Values) -> Any:
+        return self._notebook.open(values["PATH"] or DEFAULT, read_only=values["read_only"], tenant=values["tenant"])
+
+    def _close(self, _: Values) -> Any:
+        return display.Note("The workspace is closed." if self._notebook.close() else "No workspace was open.")
+
+    def _help(self, values: Values) -> Any:
+        return display.Help(values["WORD"])
+
+    def _config(self, values: Values) -> Any:
+        settings, key, value = self._ws.settings, values["KEY"], values["VALUE"]
+        if key is None:
+            return display.Config({k: settings[k] for k in settings})
+        if value is not None:
+            if key == "cells.traceback" and value not in ("short", "full"):
+                raise InvalidArgument(f"The setting cells.traceback is short or full, not {value!r}.")
+            settings.set(key, value)
+            self._notebook.apply_settings()
+        return display.Config({key: settings[key]})
+
+    def _add(self, values: Values) -> Any:
+        return self._ws.sources.add(
+            values["NAME"],
+            values["LOCATION"],
+            kind=values["kind"],
+            anchor=values["anchor"] or "auto",
+            secret=values["secret"],
+            options=dict(values["option"]) or None,
+            replace=values["replace"],
+        )
+
+    def _remove(self, values: Values) -> Any:
+        self._ws.sources.remove(values["NAME"])
+        return display.Note(f"Removed the source {values['NAME']}; tables made from it stay.")
+
+    def _sources(self, _: Values) -> Any:
+        return self._ws.sources
+
+    def _tables(self, values: Values) -> Any:
+        return display.TableList(self._ws.tables(status=None if values["all"] else "ready"))
+
+    def _models(self, _: Values) -> Any:
+        return self._ws.models
+
+    def _embed(self, values: Values) -> Any:
+        with told(self._notebook.line):
+            return self._ws.embed(
+                values["NAME"],
+                values["SOURCE"],
+                key=values["key"],
+                text=values["text"],
+                model=values["model"] or "minilm",
+                where=values["where"],
+                cache="bypass" if values["bypass"] else "use",
+                progress=self._notebook.line,
+            )
+
+    def _search(self, values: Values) -> Any:
+        k = 10 if values["k"] is None else values["k"]
+        found = self._ws.search(values["TABLE"], " ".join(values["TEXT"]), k=k, where=values["where"], select=values["select"] or None)
+        found.limit = max(found.limit, k)
+        return found
+
+    def _schema(self, values: Values) -> Any:
+        name, ws = values["NAME"], self._ws
+        relation = self._relation(name)
+        if name in ws.sources and len(ws.sources[name].tables()) == 1:
+            found = [(c.name, c.type) for c in ws.sources[name].columns()]
+        elif name in ws and (manifest := ws.table(name).manifest) is not None:
+            found = [(c.name, c.type) for c in manifest.columns]
+        else:
+            schema = ws.sql(f"SELECT * FROM {relation} LIMIT 0").schema
+            found = [(field.name, str(field.type)) for field in schema]
+        return display.Columns(name, dict(found))
+
+    def _preview(self, values: Values) -> Any:
+        result = self._ws.sql(f"SELECT * FROM {self._relation(values['NAME'])}")
+        result.limit = values["limit"] or self._ws.settings["cells.limit"]
+        result.preview(result.limit + 1)
+        return result
+
+    def _status(self, values: Values) -> Any:
+        return self._ws.status(deep=values["deep"])
+
+    def _stale(self, _: Values) -> Any:
+        status = self._ws.status()
+        return display.Doubtful((row for row in status if not isinstance(row.verdict, Fresh)), len(status))
+
+    def _why(self, values: Values) -> Any:
+        return self._ws.staleness(values["NAME"])
+
+    def _verify(self, values: Values) -> Any:
+        if values["NAME"] is not None:
+            return self._ws.verify(values["NAME"])
+        return display.Verified({row.name: self._ws.verify(row.name) for row in self._ws.status() if row.version is not None})
+
+    def _lineage(self, values: Values) -> Any:
+        if values["up"] and values["down"]:
+            raise InvalidArgument("--up and --down exclude each other; without either both directions are shown.")
+        direction: Literal["up", "down", "both"] = "up" if values["up"] else "down" if values["down"] else "both"
+        return self._ws.lineage(values["NAME"], direction=direction)
+
+    def _plan(self, values: Values) -> Any:
+        return self._ws.plan(values["NAME"] or None)
+
+    def _recompute(self, values: Values) -> Any:
+        names = values["NAME"]
+        if values["dry_run"]:
+            return self._ws.plan(names or None)
+        with told(self._notebook.line):
+            return self._ws.recompute(names or None, progress=self._notebook.line)
+
+    def _expire(self, values: Values) -> Any:
+        gone = self._ws.expire(values["NAME"], keep=values["keep"] or 1)
+        return display.Expired(values["NAME"], gone)
+
+    def _check(self, values: Values) -> Any:
+        return self._ws.check(repair=values["repair"], deep=values["deep"])
+
+    def _recover(self, _: Values) -> Any:
+        return self._ws.recover()
+
+    def _tenant(self, values: Values) -> Any:
+        if values["NAME"] is not None and values["none"]:
+            raise InvalidArgument("A tenant's name and --none exclude each other.")
+        if values["NAME"] is not None or values["none"]:
+            self._ws.bind_tenant(values["NAME"])
+        bound = self._ws.current_tenant
+        return display.Note(f"The tenant is {bound}." if bound else "No tenant is bound: what is shared by all is seen.")
+
+    def _relation(self, name: str) -> str:
+        """The SQL of what a name means: a source, a recipe, or parts as they would be typed."""
+        ws = self._ws
+        sources, recipes = [s.name for s in ws.sources.list()], [r.name for r in ws.recipes()]
+        if any(fold(s) == fold(name) for s in sources):
+            return quote(name)
+        if any(fold(r) == fold(name) for r in recipes):
+            return f"jammi.{quote(name)}"
+        head = name.partition(".")[0]
+        if "." in name and any(fold(head) == fold(s) for s in [*sources, "jammi", "jammi_catalog", "mutable", "topics"]):
+            return ".".join(quote(part.strip('"')) for part in name.split(".") if part)
+        raise TableNotFound(
+            f"There is no source or table {name!r} here.", near=near(name, [*sources, *recipes]), hint="%jammi sources and %jammi tables list them."
+        )

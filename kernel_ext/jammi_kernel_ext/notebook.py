@@ -1,0 +1,117 @@
+"""The notebook's one workspace: opened on first use, closed with the kernel, and what a notebook means for it (frames by variable name, tenant)."""
+
+import atexit
+import importlib
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jammi_kernel_ext.running import ProgressLine
+from jammi_lab.errors import JammiError
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+    from jammi_lab.values.records import Progress
+    from jammi_lab.workspace import Workspace
+
+DEFAULT = ".jammi"
+"""The folder that the first use opens."""
+
+
+class Notebook:
+    """What one kernel holds. It outlives `%unload_ext`, so that loading again finds the workspace and its frames."""
+
+    def __init__(self, shell: "InteractiveShell | None") -> None:
+        self.shell = shell
+        self.loaded = False
+        """Whether the extension is loaded, so that the notebook is told when cells begin and end."""
+        self.line = ProgressLine(live=False)
+        """Where work of the running cell says how far it has come."""
+        self._workspace: Workspace | None = None
+        self._opened: tuple[Path, bool] | None = None
+        self._tenant: str | None = None
+        self._cell: tuple[int, Any] = (threading.get_ident(), None)
+        atexit.register(self.close)
+
+    @property
+    def namespace(self) -> Mapping[str, Any]:
+        """The notebook's variables."""
+        return self.shell.user_ns if self.shell is not None else {}
+
+    @property
+    def current(self) -> "Workspace | None":
+        """The workspace that is open, if one is."""
+        return None if self._workspace is None or self._workspace._closed else self._workspace
+
+    @property
+    def workspace(self) -> "Workspace":
+        """The workspace; `./.jammi` when none is open yet, and then the cell says what opening it settled."""
+        if self.current is None:
+            opened = self.open(DEFAULT)
+            if opened.recovery and self.loaded:
+                importlib.import_module("IPython.display").display(opened.recovery)
+            return opened
+        return self.current
+
+    def open(self, path: str, *, read_only: bool = False, tenant: str | None = None) -> "Workspace":
+        """Open a workspace in place of the one that is open; the same folder again is the same workspace, with its frames."""
+        wanted = (Path(path).expanduser().absolute(), read_only)
+        now = self._workspace
+        if now is not None and not now._closed and wanted == self._opened:
+            if tenant is not None:
+                now.bind_tenant(tenant)
+            return now
+        opened: Workspace = importlib.import_module("jammi_lab").open(path, read_only=read_only, tenant=tenant)
+        self.close()
+        self._workspace, self._opened, self._tenant = opened, wanted, opened.current_tenant
+        opened.frames_from(lambda: self.namespace)
+        opened.default_progress = self._report
+        opened._scope.on_bind = self._bound
+        self.apply_settings()
+        return opened
+
+    def _report(self, progress: "Progress") -> None:
+        self.line(progress)
+
+    def close(self) -> bool:
+        """Close the workspace if there is one; whether there was."""
+        was, self._workspace = self._workspace, None
+        if was is None or was._closed:
+            return False
+        was.close()
+        return True
+
+    def apply_settings(self) -> None:
+        """Let `cells.traceback` take effect."""
+        if self._workspace is not None:
+            JammiError.full_traceback = self._workspace.settings["cells.traceback"] == "full"
+
+    # A cell with a top-level `await` runs in a context of its own, and what it binds would be gone with it: the notebook remembers.
+
+    def cell_begins(self, *_: Any) -> None:
+        """On `pre_run_cell`, inside the cell's own context: bind what was bound last."""
+        self._cell = (threading.get_ident(), _task())
+        self.line.clear()
+        self.line = ProgressLine(live=self.loaded and hasattr(self.shell, "kernel"))  # a terminal cannot take back what it has shown
+        if self._workspace is not None and not self._workspace._closed:
+            self._workspace._scope.resume(self._tenant)
+
+    def cell_ends(self, *_: Any) -> None:
+        """On `post_run_cell`: nothing of the progress stays."""
+        self.line.clear()
+
+    def _bound(self, tenant: str | None) -> None:
+        """Remember a binding made by a cell; a thread or a background task that binds for itself does not count."""
+        if self._cell == (threading.get_ident(), _task()):
+            self._tenant = tenant
+
+
+def _task() -> Any:
+    asyncio = sys.modules.get("asyncio")  # where nothing has loaded it, no task runs
+    try:
+        return None if asyncio is None else asyncio.current_task()
+    except RuntimeError:  # no loop runs here: a plain terminal
+        return None

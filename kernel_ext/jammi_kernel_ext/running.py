@@ -1,0 +1,100 @@
+"""Waiting that can be interrupted, and progress that shows only when something takes long."""
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from jammi_lab.errors import brief
+
+if TYPE_CHECKING:
+    from jammi_lab.values.records import Progress
+
+SILENT_SECONDS = 0.5
+"""How long work may take before anything is said about it."""
+BETWEEN_SECONDS = 0.2
+"""The least time between two changes of what is said."""
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """A block in which ■ arrives as a KeyboardInterrupt and is shown as one line; the cell fails, so that Run All stops.
+
+    A cell with a top-level `await` has a handler of the kernel that only cancels the task; while the block runs, Python's own stands in.
+    """
+    before: Any = None
+    if threading.current_thread() is threading.main_thread():
+        before = signal.getsignal(signal.SIGINT)
+        if before is not signal.default_int_handler:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        brief(stop)
+        raise
+    finally:
+        if before is not None and before is not signal.default_int_handler:
+            signal.signal(signal.SIGINT, before)
+
+
+class ProgressLine:
+    """A callable for `progress=`: one line in the cell, from half a second on, gone at the end.
+
+    Only a kernel can take back what it has shown; elsewhere (`live` is False) nothing is said. The output is opened empty and only then
+    filled, so that a comparison of notebooks, which does not see updates, finds nothing in it on slow machines either.
+    """
+
+    def __init__(self, live: bool) -> None:
+        self._live = live
+        self._handle: Any = None
+        self.restart()
+
+    def restart(self) -> None:
+        """Count from now, below whatever the cell has shown so far."""
+        self.clear()
+        self._began = self._said = time.monotonic()
+
+    def __call__(self, progress: "Progress") -> None:
+        now = time.monotonic()
+        if not self._live or now - self._began < SILENT_SECONDS or now - self._said < BETWEEN_SECONDS:
+            return
+        self._said = now
+        self._show({"text/plain": sentence(progress)})
+
+    def _show(self, data: dict[str, str]) -> None:
+        from IPython.display import display
+
+        if self._handle is None:
+            self._handle = display({}, raw=True, display_id=True)
+        self._handle.update(data, raw=True)
+
+    def clear(self) -> None:
+        """Take back what was said."""
+        if self._handle is not None:
+            self._show({})
+            self._handle = None
+
+
+@contextlib.contextmanager
+def told(line: ProgressLine) -> Iterator[None]:
+    """A block of work that may speak through the line, which is blank again after it; interruptible."""
+    line.restart()
+    try:
+        with interruptible():
+            yield
+    finally:
+        line.clear()
+
+
+def sentence(progress: "Progress") -> str:
+    """What is said of work that goes on: `materialize top_venues: 1,200,000 of 3,000,000 rows (40 %)`."""
+    if progress.unit == "percent":
+        return f"{progress.stage}: {progress.done} %"
+    if not progress.total and not progress.done:
+        return f"{progress.stage} …"
+    if not progress.total:
+        return f"{progress.stage}: {progress.done:,} {progress.unit}"
+    share = 100 * progress.done // progress.total
+    return f"{progress.stage}: {progress.done:,} of {progress.total:,} {progress.unit} ({share} %)"

@@ -1,0 +1,90 @@
+"""A quiet JupyterLab on loopback and a real browser in front of it."""
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+]
+# The panel of that path, its document, its session and its kernel are waited for; the promise resolves after the last cell.
+RUN_ALL = """async (name) => {
+  const begun = Date.now(), nap = (ms) => new Promise((done) => setTimeout(done, ms));
+  while (!window.jupyterapp) { if (Date.now() - begun > 60000) return 'no app'; await nap(50); }
+  const app = window.jupyterapp; await app.restored;
+  let panel;
+  while (!(panel = [...app.shell.widgets('main')].find((x) => x.context && x.context.path === name))) {
+    if (Date.now() - begun > 90000) return 'no panel'; await nap(50);
+  }
+  await panel.context.ready; await panel.sessionContext.ready; await panel.sessionContext.session.kernel.info;
+  app.shell.activateById(panel.id);
+  while (!app.commands.isEnabled('notebook:run-all-cells')) await nap(50);
+  await app.commands.execute('notebook:run-all-cells');
+  return 'ran';
+}"""
+
+
+def settings(theme: str) -> dict[str, dict[str, object]]:
+    """No news, no autosave, that theme, and every cell in the page, also those out of sight."""
+    return {
+        "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True},
+        "@jupyterlab/docmanager-extension:plugin": {"autosave": False},
+        "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"},
+        "@jupyterlab/apputils-extension:themes": {"theme": theme, "adaptive-theme": False},
+    }
+
+
+@contextlib.contextmanager
+def lab(root: Path, state: Path, theme: str) -> Iterator[tuple[str, str]]:
+    """A server over `root`, isolated from the user's settings: its address and token."""
+    (state / "cfg" / "labconfig").mkdir(parents=True)
+    (state / "cfg" / "labconfig" / "default_setting_overrides.json").write_text(json.dumps(settings(theme)))
+    places = {"JUPYTER_CONFIG_DIR": "cfg", "JUPYTER_DATA_DIR": "data", "JUPYTER_RUNTIME_DIR": "run", "IPYTHONDIR": "ipython"}
+    places |= {"JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces"}
+    env = os.environ | {name: str(state / folder) for name, folder in places.items()} | {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    env.pop("JUPYTER_NO_CONFIG", None)  # any value makes jupyter ignore the overrides above
+    with contextlib.closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    token, address = secrets.token_hex(16), f"http://127.0.0.1:{port}"
+    log = state / "lab.log"
+    flags = ["--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}"]
+    flags += [f"--ServerApp.root_dir={root}", "--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+    flags += ["--LabApp.extension_manager=readonly", "--LabApp.expose_app_in_browser=True"]
+    with log.open("wb") as out:
+        server = subprocess.Popen([sys.executable, "-m", "jupyterlab", *flags], env=env, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
+    try:
+        _await(address, token, server, log)
+        yield address, token
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)  # the server's own process group: its kernels end with it
+        server.wait(20)
+
+
+def _await(address: str, token: str, server: "subprocess.Popen[bytes]", log: Path) -> None:
+    for _ in range(600):
+        if server.poll() is not None:
+            raise RuntimeError(log.read_text())
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}/api/status?token={token}", timeout=1) as answer:
+            answer.read()
+            return
+        time.sleep(0.1)
+    raise RuntimeError("the lab did not answer: " + log.read_text())

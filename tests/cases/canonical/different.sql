@@ -1,0 +1,216 @@
+# Pairs of statements that could give different rows, names or types: two lines a case. Tables: tests/engine/conftest.py.
+SELECT id FROM papers
+SELECT year FROM papers
+
+SELECT id AS Id FROM papers
+SELECT id AS id FROM papers
+
+SELECT {'A': id} AS s FROM papers
+SELECT {'a': id} AS s FROM papers
+
+SELECT to_json({'A': id})::VARCHAR AS s FROM papers
+SELECT to_json({'a': id})::VARCHAR AS s FROM papers
+
+SELECT 1e0 AS x
+SELECT 1.0 AS x
+
+SELECT 1e-1 + 2e-1 = 3e-1 AS x
+SELECT 0.1 + 0.2 = 0.3 AS x
+
+SELECT 1 AS x
+SELECT 1.0 AS x
+
+SELECT 1 AS x
+SELECT '1' AS x
+
+SELECT 1 AS x
+SELECT true AS x
+
+SELECT NULL AS x
+SELECT 'NULL' AS x
+
+SELECT '' AS x
+SELECT NULL AS x
+
+SELECT 'a' AS x
+SELECT 'A' AS x
+
+SELECT ' a' AS x
+SELECT 'a' AS x
+
+SELECT id FROM papers WHERE year > 2000
+SELECT id FROM papers WHERE year >= 2000
+
+SELECT id FROM papers WHERE year > 2000
+SELECT id FROM papers WHERE year > 2001
+
+SELECT id FROM papers
+SELECT DISTINCT id FROM papers
+
+SELECT id FROM papers UNION SELECT id FROM jammi.top
+SELECT id FROM papers UNION ALL SELECT id FROM jammi.top
+
+SELECT p.id FROM papers p JOIN venues v ON p.venue = v.name
+SELECT p.id FROM papers p LEFT JOIN venues v ON p.venue = v.name
+
+SELECT p.id FROM papers p LEFT JOIN venues v ON p.venue = v.name
+SELECT p.id FROM papers p RIGHT JOIN venues v ON p.venue = v.name
+
+SELECT p.id FROM papers p SEMI JOIN venues v ON p.venue = v.name
+SELECT p.id FROM papers p ANTI JOIN venues v ON p.venue = v.name
+
+SELECT p.id FROM papers p JOIN jammi.top t ON p.id >= t.id
+SELECT p.id FROM papers p ASOF JOIN jammi.top t ON p.id >= t.id
+
+SELECT p.id FROM papers p, jammi.top t
+SELECT p.id FROM papers p POSITIONAL JOIN jammi.top t
+
+SELECT id FROM papers
+SELECT id FROM jammi.top
+
+SELECT id FROM jammi.top
+SELECT id FROM jammi."top__sql__20260101T000000_0a1b2c3d"
+
+SELECT id FROM papers ORDER BY year
+SELECT id FROM papers ORDER BY year DESC
+
+SELECT id FROM papers ORDER BY year
+SELECT id FROM papers ORDER BY year NULLS FIRST
+
+SELECT id FROM papers ORDER BY id LIMIT 3
+SELECT id FROM papers ORDER BY id LIMIT 4
+
+SELECT id FROM papers ORDER BY id LIMIT 3
+SELECT id FROM papers ORDER BY id LIMIT 3 OFFSET 1
+
+SELECT id FROM papers ORDER BY id LIMIT 3
+SELECT id FROM papers ORDER BY id LIMIT 3%
+
+SELECT count(*) AS n FROM papers
+SELECT count(venue) AS n FROM papers
+
+SELECT count(venue) AS n FROM papers
+SELECT count(DISTINCT venue) AS n FROM papers
+
+SELECT sum(cites) AS n FROM papers
+SELECT sum(cites) FILTER (WHERE year > 2000) AS n FROM papers
+
+SELECT string_agg(venue, ',' ORDER BY id) AS n FROM papers
+SELECT string_agg(venue, ',' ORDER BY id DESC) AS n FROM papers
+
+SELECT venue, year, count(*) AS n FROM papers GROUP BY venue, year
+SELECT venue, year, count(*) AS n FROM papers GROUP BY ROLLUP (venue, year)
+
+SELECT venue, year, count(*) AS n FROM papers GROUP BY CUBE (venue, year)
+SELECT venue, year, count(*) AS n FROM papers GROUP BY ROLLUP (venue, year)
+
+SELECT sum(cites) OVER (ORDER BY year ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) AS s FROM papers
+SELECT sum(cites) OVER (ORDER BY year RANGE BETWEEN 1 PRECEDING AND CURRENT ROW) AS s FROM papers
+
+SELECT sum(cites) OVER (ORDER BY year ROWS 1 PRECEDING) AS s FROM papers
+SELECT sum(cites) OVER (ORDER BY year ROWS 1 PRECEDING EXCLUDE TIES) AS s FROM papers
+
+SELECT lag(cites) OVER (ORDER BY id) AS s FROM papers
+SELECT lead(cites) OVER (ORDER BY id) AS s FROM papers
+
+SELECT first_value(cites) OVER (ORDER BY id) AS s FROM papers
+SELECT first_value(cites IGNORE NULLS) OVER (ORDER BY id) AS s FROM papers
+
+SELECT year / 2 AS y FROM papers
+SELECT year // 2 AS y FROM papers
+
+SELECT CAST(venue AS INTEGER) AS v FROM papers
+SELECT TRY_CAST(venue AS INTEGER) AS v FROM papers
+
+SELECT venue LIKE 'a%' AS m FROM papers
+SELECT venue ILIKE 'a%' AS m FROM papers
+
+SELECT year = NULL AS m FROM papers
+SELECT year IS NULL AS m FROM papers
+
+SELECT id FROM papers WHERE year IN (1, 2)
+SELECT id FROM papers WHERE year NOT IN (1, 2)
+
+SELECT id FROM papers WHERE venue IN (SELECT name FROM venues)
+SELECT id FROM papers WHERE EXISTS (SELECT name FROM venues)
+
+SELECT a AS b, b AS c FROM (SELECT id AS a, year AS b FROM papers)
+SELECT a AS b, a AS c FROM (SELECT id AS a, year AS b FROM papers)
+
+SELECT id AS year, year AS c FROM papers
+SELECT id AS year, id AS c FROM papers
+
+SELECT list_transform(tags, lambda t: t || venue) AS x FROM papers
+SELECT list_transform(tags, lambda venue: venue || venue) AS x FROM papers
+
+SELECT * FROM papers
+SELECT * EXCLUDE (tags) FROM papers
+
+SELECT * REPLACE (id + 1 AS id) FROM papers
+SELECT * REPLACE (id + 2 AS id) FROM papers
+
+SELECT tags[1] AS t FROM papers
+SELECT tags[2] AS t FROM papers
+
+SELECT tags[1:2] AS t FROM papers
+SELECT tags[:2] AS t FROM papers
+
+SELECT id FROM papers WHERE id = $a
+SELECT id FROM papers WHERE id = $b
+
+SELECT INTERVAL 1 DAY AS i
+SELECT INTERVAL 1 HOUR AS i
+
+SELECT DATE '2020-01-01' AS d
+SELECT TIMESTAMP '2020-01-01' AS d
+
+SELECT 1::DECIMAL(10, 2) AS d
+SELECT 1::DECIMAL(11, 2) AS d
+
+SELECT id FROM papers EXCEPT SELECT id FROM jammi.top
+SELECT id FROM papers INTERSECT SELECT id FROM jammi.top
+
+SELECT j FROM (SELECT to_json(q)::VARCHAR AS j FROM (SELECT id AS "Id" FROM papers) q)
+SELECT j FROM (SELECT to_json(q)::VARCHAR AS j FROM (SELECT id AS "ID" FROM papers) q)
+
+SELECT j FROM (SELECT to_json(q)::VARCHAR AS j FROM (SELECT sum(id) FROM papers) q)
+SELECT j FROM (SELECT to_json(q)::VARCHAR AS j FROM (SELECT sum(ID) FROM papers) q)
+
+SELECT j FROM (SELECT to_json(q)::VARCHAR AS j FROM (SELECT place.CITY FROM venues) q)
+SELECT j FROM (SELECT to_json(q)::VARCHAR AS j FROM (SELECT place.city FROM venues) q)
+
+SELECT "É" AS x FROM accents
+SELECT "é" AS x FROM accents
+
+SELECT alias(p) AS x FROM papers p
+SELECT alias(q) AS x FROM papers q
+
+SELECT id FROM papers QUALIFY row_number() OVER (ORDER BY id) = 1
+SELECT id FROM papers QUALIFY rank() OVER (ORDER BY id) = 1
+
+SELECT venue COLLATE NOCASE AS v FROM papers ORDER BY v
+SELECT venue AS v FROM papers ORDER BY v
+
+PIVOT papers ON venue IN ('a', 'b') USING count(*) GROUP BY year
+PIVOT papers ON venue IN ('b', 'a') USING count(*) GROUP BY year
+
+SELECT 'a' || 'b' AS x
+SELECT 'ab' AS x
+
+SELECT coalesce(year, 0) AS y FROM papers
+SELECT ifnull(year, 1) AS y FROM papers
+
+SELECT year % 2 AS m, -year % 2 AS n FROM papers
+SELECT year % 2 AS m, -(year % 2) AS n FROM papers
+
+SELECT year - 1 - 1 AS m FROM papers
+SELECT year - (1 - 1) AS m FROM papers
+
+SELECT x FROM range(3) t(x)
+SELECT x FROM generate_series(3) t(x)
+
+SELECT id FROM papers WHERE NOT (year > 2000 AND cites > 1)
+SELECT id FROM papers WHERE NOT year > 2000 AND cites > 1
+
+SELECT id FROM papers WHERE year > 2000 OR cites > 1 AND id > 2
+SELECT id FROM papers WHERE (year > 2000 OR cites > 1) AND id > 2

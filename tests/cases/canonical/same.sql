@@ -1,0 +1,108 @@
+# Pairs of statements that say the same: two lines a case. Tables: tests/engine/conftest.py.
+SELECT id FROM papers
+select   id   from   papers
+
+SELECT id FROM papers
+SELECT id /* which one */ FROM papers -- all of them
+
+SELECT id FROM papers
+SELECT id FROM papers;
+
+SELECT id FROM papers
+SELECT "id" FROM "papers"
+
+SELECT id FROM papers
+SELECT id FROM PAPERS
+
+SELECT id AS k FROM papers
+SELECT ID AS k FROM papers
+
+SELECT id FROM papers
+SELECT papers.id FROM papers
+
+SELECT id FROM papers
+SELECT p.id FROM papers p
+
+SELECT p.id FROM papers p
+SELECT q.id FROM papers AS q
+
+SELECT p.id FROM papers p
+SELECT P.id FROM papers p
+
+SELECT id FROM papers
+SELECT (id) FROM papers
+
+SELECT id FROM papers WHERE (year > 2000 AND (cites > 1))
+SELECT id FROM papers WHERE year > 2000 AND cites > 1
+
+SELECT p.id FROM papers p JOIN venues v ON p.venue = v.name
+SELECT p.id FROM papers p INNER JOIN venues v ON p.venue = v.name
+
+SELECT p.id FROM papers p JOIN venues v ON p.venue = v.name
+SELECT x.id FROM papers x JOIN venues y ON x.venue = y.name
+
+SELECT p.id FROM papers p JOIN venues v ON p.venue = v.name
+SELECT id FROM papers JOIN venues ON venue = name
+
+SELECT p.id FROM papers p LEFT JOIN venues v ON p.venue = v.name
+SELECT p.id FROM papers p LEFT OUTER JOIN venues v ON p.venue = v.name
+
+SELECT venue, count(*) AS n FROM papers GROUP BY venue
+SELECT venue, count(*) AS n FROM papers GROUP BY 1
+
+SELECT venue, count(*) AS n FROM papers GROUP BY venue
+SELECT venue, COUNT( * ) AS n FROM papers GROUP BY papers.venue
+
+SELECT id, year FROM papers ORDER BY year
+SELECT id, year FROM papers ORDER BY 2
+
+SELECT id FROM papers
+FROM papers SELECT id
+
+SELECT * FROM papers
+FROM papers
+
+SELECT * FROM papers
+TABLE papers
+
+SELECT id FROM jammi.top
+SELECT id FROM JAMMI.Top
+
+SELECT id FROM jammi.top
+SELECT jammi.top.id FROM jammi.top
+
+SELECT id FROM jammi.top
+SELECT t.id FROM jammi."top" AS t
+
+SELECT id FROM papers WHERE id = $wanted
+select id from papers where id = $wanted
+
+SELECT id FROM papers WHERE year <> 2000
+SELECT id FROM papers WHERE year != 2000
+
+SELECT id::VARCHAR AS t FROM papers
+SELECT CAST(id AS VARCHAR) AS t FROM papers
+
+SELECT id::VARCHAR AS t FROM papers
+SELECT id::TEXT AS t FROM papers
+
+WITH q AS (SELECT id FROM papers) SELECT id FROM q
+WITH q AS (SELECT p.id FROM papers p) SELECT q.id FROM q
+
+SELECT id FROM papers WHERE venue IN (SELECT name FROM venues)
+SELECT p.id FROM papers p WHERE p.venue IN (SELECT v.name FROM venues v)
+
+SELECT id FROM papers UNION ALL SELECT id FROM jammi.top
+(SELECT id FROM papers) UNION ALL (SELECT id FROM jammi.top)
+
+SELECT sum(cites) OVER (PARTITION BY venue ORDER BY year) AS s FROM papers
+SELECT SUM(p.cites) OVER (PARTITION BY p.venue ORDER BY p.year) AS s FROM papers p
+
+SELECT id FROM papers JOIN jammi.top USING (id)
+SELECT id FROM papers JOIN jammi.top USING (ID)
+
+SELECT list_transform(tags, lambda t: upper(t)) AS t FROM papers
+select list_transform( tags, LAMBDA t : upper(t) ) AS t from papers
+
+PIVOT papers ON venue IN ('a', 'b') USING count(*) GROUP BY year
+pivot papers on venue in ('a','b') using COUNT(*) group by year -- wide

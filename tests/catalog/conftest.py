@@ -1,0 +1,108 @@
+"""A catalog in a temporary folder, and short ways to put rows into it."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from jammi_lab.catalog import Catalog
+from jammi_lab.clock import SystemClock
+from jammi_lab.tenancy import TenantScope
+from jammi_lab.values.anchors import Anchor, AnchorKind, Input, InputKind
+from jammi_lab.values.manifest import Column
+from jammi_lab.values.records import RecipeRecord, TableKind, TableRecord, TableStatus
+
+_numbers = itertools.count(1)
+EDGE_KINDS = {InputKind.RESULT: AnchorKind.RESULT_DIGEST, InputKind.SOURCE: AnchorKind.SOURCE_VERSION}
+
+
+class Lab:
+    """A catalog with its scope and one writer."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.scope = TenantScope()
+        self.catalog = Catalog(path, scope=self.scope, clock=SystemClock())
+        self.writer = self.catalog.writers.register()
+
+    def record(self, recipe: str, definition: str | None = None, **fields: object) -> TableRecord:
+        """A record that was not begun yet, of the bound tenant."""
+        n = next(_numbers)
+        record = TableRecord(
+            table_name=f"{recipe.lower()}__sql__{n}",
+            kind=TableKind.SQL,
+            status=TableStatus.BUILDING,
+            recipe=recipe,
+            version=0,
+            tenant=self.scope.current,
+            writer_id=self.writer,
+            definition_hash=definition or f"hash {n}",
+            path=f"results/_global/{n}.parquet",
+        )
+        return msgspec.structs.replace(record, **fields)
+
+    def begin(self, recipe: str, definition: str | None = None, *, model_key: str | None = None, **fields: object) -> TableRecord:
+        return self.catalog.publish.begin(self.record(recipe, definition, **fields), model_key)
+
+    def ready(self, recipe: str, *reads: str | Input, definition: str | None = None, **fields: object) -> TableRecord:
+        """A published table; a text in `reads` is a recipe or physical table, one with `source:` before it a source."""
+        begun = self.begin(recipe, definition, **fields)
+        return self.catalog.publish.ready(msgspec.structs.replace(begun, anchors=[anchored(r) for r in reads]), b"{}\n")
+
+    def define(self, name: str, definition: str = "d") -> RecipeRecord:
+        return self.catalog.recipes.put(
+            RecipeRecord(
+                name=name, kind=TableKind.SQL, descriptor={"sql": definition}, environment={}, definition_hash=definition, tenant=self.scope.current
+            )
+        )
+
+    def close(self) -> None:
+        self.catalog.writers.retire(self.writer)
+        self.catalog.close()
+
+
+def anchored(read: str | Input) -> Anchor:
+    if isinstance(read, str):
+        kind, _, name = read.rpartition(":") if read.startswith("source:") else ("result", "", read)
+        read = Input(kind=InputKind(kind), name=name)
+    return Anchor(input=read, kind=EDGE_KINDS[read.kind], value="v", method="test", types=("BIGINT",))
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    made = Lab(tmp_path / "catalog.sqlite3")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def open_catalog(tmp_path: Path) -> Iterator[Callable[..., Catalog]]:
+    """Opens the catalog of `lab` (or a new one) once more; closed after the test."""
+    opened: list[Catalog] = []
+
+    def again(path: Path = tmp_path / "catalog.sqlite3", **options: object) -> Catalog:
+        opened.append(Catalog(path, scope=TenantScope(), clock=SystemClock(), **options))  # type: ignore[arg-type]
+        return opened[-1]
+
+    yield again
+    for catalog in opened:
+        catalog.close()
+
+
+FULL = {
+    "source_id": "papers",
+    "model_id": "m",
+    "derived_from": "x",
+    "key": ["a", 'b"c'],
+    "dimensions": 3,
+    "row_count": 7,
+    "bytes": 99,
+    "seconds": 0.25,
+    "columns": [Column(name="Größe", type="BIGINT", digest="d")],
+    "digest": "0" * 64,
+    "manifest_digest": "1" * 64,
+    "order_sensitive": True,
+    "flight": False,
+}

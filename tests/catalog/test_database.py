@@ -1,0 +1,337 @@
+"""One connection per thread, transactions that hold, and errors that say what to do."""
+
+import os
+import sqlite3
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from jammi_lab.catalog import Catalog, dialects
+from jammi_lab.catalog.dialects import network_filesystem
+from jammi_lab.errors import (
+    ForkedWorkspace,
+    InvalidArgument,
+    ResourceExhausted,
+    SessionClosed,
+    TableDamaged,
+    VersionConflict,
+    WorkspaceNotFound,
+    WorkspaceReadOnly,
+)
+from jammi_lab.storage.files import install_fault_hook
+from tests.catalog.conftest import Lab
+
+COUNT = """
+import sys, threading
+from pathlib import Path
+from jammi_lab.catalog import Catalog
+from jammi_lab.clock import SystemClock
+from jammi_lab.tenancy import TenantScope
+catalog = Catalog(Path(sys.argv[1]), scope=TenantScope(), clock=SystemClock())
+def add():
+    for _ in range(int(sys.argv[3])):
+        with catalog.transaction():
+            catalog.meta.set("n", str(int(catalog.meta.get("n") or 0) + 1))
+threads = [threading.Thread(target=add) for _ in range(int(sys.argv[2]))]
+for t in threads: t.start()
+for t in threads: t.join()
+catalog.close()
+"""
+
+
+def test_read_modify_writes_of_eight_threads_lose_nothing(lab: Lab, run_python: Callable) -> None:
+    run_python(COUNT, str(lab.path), "8", "50")
+    assert lab.catalog.meta.get("n") == "400"
+
+
+def test_two_processes_that_make_and_change_one_catalog_lose_nothing(tmp_path: Path, run_python: Callable, open_catalog: Callable) -> None:
+    path = tmp_path / "new" / "catalog.sqlite3"
+    racing = [threading.Thread(target=run_python, args=(COUNT, str(path), "1", "100")) for _ in range(2)]
+    for thread in racing:
+        thread.start()
+    for thread in racing:
+        thread.join()
+    assert open_catalog(path).meta.get("n") == "200"
+
+
+def test_an_exception_takes_the_whole_transaction_back(lab: Lab) -> None:
+    with pytest.raises(KeyError), lab.catalog.transaction():
+        lab.catalog.meta.set("a", "1")
+        lab.ready("top")
+        raise KeyError
+    assert lab.catalog.meta.get("a") is None
+    assert lab.catalog.tables.newest("top") is None
+
+
+def test_a_crash_before_the_commit_changes_nothing_and_after_it_everything(lab: Lab) -> None:
+    def crash(point: str) -> None:
+        if point == crash_at:
+            raise OSError(point)
+
+    install_fault_hook(crash)
+    try:
+        for crash_at, seen in (("catalog:before-commit", None), ("catalog:after-commit", "1")):
+            with pytest.raises(OSError, match=crash_at):
+                lab.catalog.meta.set("a", "1")
+            assert lab.catalog.meta.get("a") == seen
+    finally:
+        install_fault_hook(None)
+
+
+def test_an_interrupt_inside_a_transaction_leaves_the_connection_usable(lab: Lab) -> None:
+    with pytest.raises(KeyboardInterrupt), lab.catalog.transaction():
+        lab.catalog.meta.set("a", "1")
+        raise KeyboardInterrupt
+    lab.catalog.meta.set("a", "2")
+    assert lab.catalog.meta.get("a") == "2"
+
+
+def test_a_transaction_that_only_the_driver_knows_of_is_ended_by_the_next(lab: Lab) -> None:
+    with lab.catalog.database.read() as tx:
+        raw = tx.connection.dbapi_connection
+    raw.execute("BEGIN IMMEDIATE")
+    lab.catalog.meta.set("a", "1")
+    assert not raw.in_transaction
+
+
+def test_a_write_cannot_begin_inside_a_read(lab: Lab) -> None:
+    with lab.catalog.database.read(), pytest.raises(RuntimeError, match="begin with write"), lab.catalog.database.write():
+        pass
+
+
+def test_commits_are_on_disk_when_they_are_acknowledged(lab: Lab) -> None:
+    with lab.catalog.database.read() as tx:
+        found = {
+            p: tx.exec_driver_sql(f"PRAGMA {p}").scalar() for p in ("journal_mode", "synchronous", "secure_delete", "foreign_keys", "trusted_schema")
+        }
+    assert found == {"journal_mode": "wal", "synchronous": 2, "secure_delete": 1, "foreign_keys": 1, "trusted_schema": 0}
+
+
+@pytest.mark.leaves_behind("a catalog that is closed without retiring its writer, as a dying process leaves it")
+def test_closing_leaves_no_file_open_whatever_threads_used_it(tmp_path: Path, open_catalog: Callable) -> None:
+    catalog = open_catalog(tmp_path / "catalog.sqlite3")
+    catalog.writers.register()
+    for _ in range(3):
+        thread = threading.Thread(target=catalog.tables.current)
+        thread.start()
+        thread.join()
+    catalog.close()
+    catalog.close()
+    assert [name for fd in os.listdir("/proc/self/fd") if (name := os.path.realpath(f"/proc/self/fd/{fd}")).startswith(str(tmp_path))] == []
+
+
+def test_connections_of_ended_threads_do_not_pile_up(lab: Lab) -> None:
+    for _ in range(20):
+        thread = threading.Thread(target=lab.catalog.tables.current)
+        thread.start()
+        thread.join()
+    assert len(lab.catalog.database._handles) <= 2
+
+
+def test_a_closed_catalog_says_so(open_catalog: Callable) -> None:
+    catalog = open_catalog()
+    catalog.close()
+    with pytest.raises(SessionClosed, match="closed"):
+        catalog.tables.current()
+
+
+def test_a_forked_child_is_refused_and_does_no_harm(lab: Lab) -> None:
+    read, write = os.pipe()
+    with lab.catalog.transaction():
+        lab.catalog.meta.set("a", "1")
+        child = os.fork()
+        if child == 0:
+            try:
+                lab.catalog.meta.get("a")
+                os.write(write, b"used")
+            except ForkedWorkspace:
+                lab.catalog.close()
+                os.write(write, b"ForkedWorkspace")
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+    assert os.read(read, 100) == b"ForkedWorkspace"
+    os.close(read)
+    os.close(write)
+    assert lab.catalog.meta.get("a") == "1"
+    assert lab.catalog.writers.is_alive(lab.writer)
+
+
+def test_a_catalog_that_is_not_there_is_not_made_unasked(tmp_path: Path, open_catalog: Callable) -> None:
+    for options in ({"create": False}, {"read_only": True}):
+        with pytest.raises(WorkspaceNotFound):
+            open_catalog(tmp_path / "none" / "catalog.sqlite3", **options)
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_read_only_catalog_reads_and_refuses_to_write(lab: Lab, open_catalog: Callable) -> None:
+    table = lab.ready("top")
+    catalog = open_catalog(read_only=True)
+    assert catalog.tables.newest("top")[1] == table
+    with pytest.raises(WorkspaceReadOnly):
+        catalog.meta.set("a", "1")
+    lab.ready("top")
+    assert catalog.tables.newest("top")[0].version == 2
+
+
+def unwritable(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Lets SQLite open read-only files as it does in a folder where no log can be made, which a test that runs as root cannot set up."""
+    real, modes = dialects.Sqlite._open, []
+
+    def refuse(self: dialects.Sqlite, mode: str) -> sqlite3.Connection:
+        modes.append(mode)
+        if mode == "ro":
+            error = sqlite3.OperationalError("unable to open database file")
+            error.sqlite_errorcode = sqlite3.SQLITE_CANTOPEN
+            raise error
+        return real(self, mode)
+
+    monkeypatch.setattr(dialects.Sqlite, "_open", refuse)
+    return modes
+
+
+def test_a_folder_without_write_access_is_opened_as_immutable_when_there_is_no_log(
+    tmp_path: Path, open_catalog: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "catalog.sqlite3"
+    made = open_catalog(path)
+    made.meta.set("a", "1")
+    made.close()
+    modes = unwritable(monkeypatch)
+    assert open_catalog(path, read_only=True).meta.get("a") == "1"
+    assert modes[-1] == "ro&immutable=1"
+
+
+def test_a_folder_without_write_access_is_not_opened_past_a_log_with_content(
+    lab: Lab, open_catalog: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.catalog.meta.set("a", "1")
+    modes = unwritable(monkeypatch)
+    with pytest.raises(Exception, match="cannot be opened"):
+        open_catalog(read_only=True)
+    assert set(modes) == {"ro"}
+
+
+def test_a_lock_that_is_held_too_long_is_a_typed_error(lab: Lab, open_catalog: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dialects, "LOCK_SECONDS", 0.05)
+    catalog = open_catalog()
+    with lab.catalog.transaction(), pytest.raises(VersionConflict, match="locked"):
+        catalog.meta.set("a", "1")
+    catalog.meta.set("a", "2")
+    assert catalog.meta.get("a") == "2"
+
+
+def test_a_transaction_that_could_not_begin_leaves_the_connection_usable(lab: Lab, open_catalog: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dialects, "LOCK_SECONDS", 0.05)
+    other = open_catalog(lab.path)
+    with lab.catalog.transaction(), pytest.raises(VersionConflict):
+        other.meta.set("a", "1")
+    other.meta.set("a", "2")
+    monkeypatch.setattr(dialects.Sqlite, "begin", lambda self, *, writing: "BEGIN NOTHING")
+    for _ in range(2):
+        with pytest.raises(sa.exc.OperationalError):
+            other.meta.get("a")
+    monkeypatch.undo()
+    assert other.meta.get("a") == "2"
+
+
+@pytest.mark.parametrize("value", ["{", b"\xff\xfe", '[{"name": 1}]'], ids=["no JSON", "no text", "no column"])
+def test_a_row_that_nothing_here_wrote_is_a_damaged_catalog(lab: Lab, value: object) -> None:
+    lab.ready("a")
+    lab.define("a")
+    with sqlite3.connect(lab.path) as db:
+        db.execute("UPDATE result_tables SET columns = CAST(? AS TEXT)", (value,))
+        db.execute("UPDATE recipes SET descriptor = CAST(? AS TEXT)", (value,))
+    db.close()
+    for read in (lab.catalog.tables.current, lambda: lab.catalog.tables.newest("a"), lab.catalog.recipes.list, lambda: lab.catalog.recipes.get("a")):
+        with pytest.raises(TableDamaged, match=r"catalog.* is damaged"):
+            read()
+
+
+@pytest.mark.parametrize("body", ["{", "[]", "null", None], ids=str)
+def test_an_observation_that_cannot_be_read_is_as_if_it_had_not_been_made(lab: Lab, body: str | None) -> None:
+    with sqlite3.connect(lab.path) as db:
+        db.execute("INSERT INTO observations (key, body) VALUES ('k', ?)", (body or "\x00",))
+    db.close()
+    assert lab.catalog.memo.load() == {} and lab.catalog.memo.get("k") is None
+
+
+def test_a_full_disk_is_a_typed_error_and_what_was_acknowledged_is_there(lab: Lab) -> None:
+    lab.catalog.meta.set("kept", "1")
+    with lab.catalog.database.read() as tx:
+        pages = tx.exec_driver_sql("PRAGMA page_count").scalar_one()
+        tx.exec_driver_sql(f"PRAGMA max_page_count={pages + 1}")
+    with pytest.raises(ResourceExhausted):
+        lab.catalog.meta.set("big", "x" * 1_000_000)
+    with lab.catalog.database.read() as tx:
+        tx.exec_driver_sql("PRAGMA max_page_count=1000000")
+    assert lab.catalog.meta.get("kept") == "1"
+    assert lab.catalog.meta.get("big") is None
+    lab.catalog.meta.set("after", "1")
+
+
+@pytest.mark.parametrize("damage", [b"this is no database, " * 100, None])
+def test_a_damaged_catalog_names_the_way_to_make_a_new_one(tmp_path: Path, open_catalog: Callable, damage: bytes | None) -> None:
+    path = tmp_path / "catalog.sqlite3"
+    made = open_catalog(path)
+    for i in range(50):
+        made.meta.set(f"key {i}", "x" * 4000)
+    made.close()
+    content = path.read_bytes()
+    path.write_bytes(damage or content[:4096] + b"\xff" * (len(content) - 4096))
+    with pytest.raises(TableDamaged, match=r"jammi_lab\.rebuild"):
+        open_catalog(path).meta.get("key 1")
+
+
+MOUNTS = "\n".join(
+    [
+        "/dev/sda1 / ext4 rw 0 0",
+        "server:/home /mnt/nfs nfs4 rw 0 0",
+        "//pc/share /mnt/win cifs rw 0 0",
+        "me@host: /mnt/ssh fuse.sshfs rw 0 0",
+        "/dev/sdb1 /mnt/ntfs fuseblk rw 0 0",
+        "overlay /mnt/with\\040space nfs rw 0 0",
+        "tmpfs /mnt/nfs/local tmpfs rw 0 0",
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    ("folder", "kind"),
+    [
+        ("/home/me", None),
+        ("/mnt/nfs/lab", "nfs4"),
+        ("/mnt/nfsx", None),
+        ("/mnt/nfs/local/x", None),
+        ("/mnt/win", "cifs"),
+        ("/mnt/ssh/x", "fuse.sshfs"),
+        ("/mnt/ntfs/x", None),
+        ("/mnt/with space/x", "nfs"),
+    ],
+)
+def test_network_filesystems_are_told_by_the_mount_table(folder: str, kind: str | None) -> None:
+    assert network_filesystem(Path(folder), MOUNTS) == kind
+
+
+def test_a_catalog_on_a_network_filesystem_is_refused_with_the_other_way_named(
+    tmp_path: Path, open_catalog: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dialects, "network_filesystem", lambda _folder: "nfs4")
+    with pytest.raises(InvalidArgument, match="PostgreSQL"):
+        open_catalog(tmp_path / "catalog.sqlite3")
+
+
+def test_bound_values_are_in_no_error(lab: Lab) -> None:
+    with pytest.raises(sa.exc.DBAPIError) as failed, lab.catalog.database.write() as tx:
+        tx.execute(sa.text("INSERT INTO nothing VALUES (:secret)"), {"secret": "canary-4711"})
+    assert "canary-4711" not in str(failed.value)
+
+
+def test_a_catalog_is_a_context_manager(tmp_path: Path, open_catalog: Callable) -> None:
+    with open_catalog(tmp_path / "c.sqlite3") as catalog:
+        assert isinstance(catalog, Catalog)
+    with pytest.raises(SessionClosed):
+        catalog.tables.current()

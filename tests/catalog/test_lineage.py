@@ -1,0 +1,158 @@
+"""Edges by recipe, and closures both ways."""
+
+import pytest
+
+from jammi_lab.values.anchors import Input, InputKind
+from jammi_lab.values.records import Edge
+from tests.catalog.conftest import Lab
+
+
+def pairs(links: list) -> list[tuple[str, str]]:
+    return [(link.edge.input, link.edge.derived) for link in links]
+
+
+def test_edges_of_a_recipe_are_those_of_its_newest_ready_version(lab: Lab) -> None:
+    lab.ready("b", "source:old")
+    lab.ready("b", "source:papers")
+    lab.begin("b")
+    assert pairs(lab.catalog.lineage.all()) == [("papers", "b")]
+    assert lab.catalog.lineage.edges("up", "b")[0].edge == Edge(input="papers", derived="b", kind="source_version")
+    assert lab.catalog.lineage.edges("down", "old") == []
+
+
+def test_a_diamond_is_walked_once_and_nearest_first(lab: Lab) -> None:
+    lab.ready("a", "source:papers")
+    lab.ready("b", "a")
+    lab.ready("c", "a")
+    lab.ready("d", "b", "c")
+    lab.ready("aside", "source:other")
+    assert pairs(lab.catalog.lineage.closure("papers", "down")) == [("papers", "a"), ("a", "b"), ("a", "c"), ("b", "d"), ("c", "d")]
+    up = lab.catalog.lineage.closure("d", "up")
+    assert pairs(up) == [("b", "d"), ("c", "d"), ("a", "b"), ("a", "c"), ("papers", "a")]
+    assert [link.depth for link in up] == [1, 1, 2, 2, 3]
+
+
+@pytest.mark.parametrize("direction", ["up", "down"])
+def test_depth_bounds_the_hops(lab: Lab, direction: str) -> None:
+    for i in range(6):
+        lab.ready(f"t{i}", *([f"t{i - 1}"] if i else []))
+    start = "t5" if direction == "up" else "t0"
+    for depth in range(7):
+        assert len(lab.catalog.lineage.closure(start, direction, depth)) == min(depth, 5)
+
+
+def test_a_bounded_walk_reaches_what_a_shorter_way_reaches(lab: Lab) -> None:
+    lab.ready("a", "source:papers")
+    lab.ready("b", "a")
+    lab.ready("c", "a", "b")
+    lab.ready("d", "c")
+    assert ("c", "d") in pairs(lab.catalog.lineage.closure("a", "down", 2))
+
+
+def test_a_chain_of_many_nodes_is_walked_to_its_end(lab: Lab) -> None:
+    with lab.catalog.transaction():
+        for i in range(1500):
+            lab.ready(f"t{i}", *([f"t{i - 1}"] if i else ["source:papers"]))
+    assert len(lab.catalog.lineage.closure("papers", "down")) == 1500
+    up = lab.catalog.lineage.closure("t1499", "up")
+    assert (len(up), up[-1].edge.input, up[-1].depth) == (1500, "papers", 1500)
+
+
+def test_a_way_that_meets_itself_ends(lab: Lab) -> None:
+    lab.ready("a", "b")
+    lab.ready("b", "a")
+    assert sorted(pairs(lab.catalog.lineage.closure("a", "down"))) == [("a", "b"), ("b", "a")]
+    assert len(lab.catalog.lineage.closure("a", "up")) == 2
+
+
+@pytest.mark.parametrize("name", ["%", "_", "\\", 'quo"te', "apo'str", "a%b_c", "crm.customers", "*"])
+def test_a_name_is_matched_as_a_whole_and_not_as_a_pattern(lab: Lab, name: str) -> None:
+    lab.ready("other", "source:axbyc")
+    lab.ready("t", f"source:{name}")
+    lab.ready("u", "t")
+    assert pairs(lab.catalog.lineage.closure(name, "down")) == [(name, "t"), ("t", "u")]
+
+
+def test_names_are_compared_by_their_fold(lab: Lab) -> None:
+    lab.ready("Größe", "source:Papers")
+    lab.ready("t", "GRÖSSE")
+    assert pairs(lab.catalog.lineage.closure("PAPERS", "down")) == [("Papers", "Größe"), ("GRÖSSE", "t")]
+
+
+def test_an_exact_table_is_its_recipes_node_and_keeps_its_name_in_the_edge(lab: Lab) -> None:
+    old = lab.ready("a", "source:papers")
+    lab.ready("a", "source:papers")
+    lab.ready("b", old.table_name)
+    lab.ready("c", "b")
+    assert pairs(lab.catalog.lineage.closure("papers", "down")) == [("papers", "a"), (old.table_name, "b"), ("b", "c")]
+    assert pairs(lab.catalog.lineage.closure("c", "up")) == [("b", "c"), (old.table_name, "b"), ("papers", "a")]
+
+
+def test_a_walk_from_an_older_version_begins_with_its_own_edges(lab: Lab) -> None:
+    lab.ready("base", "source:raw")
+    old = lab.ready("a", "base")
+    new = lab.ready("a", "source:papers")
+    lab.ready("b", "a")
+    assert pairs(lab.catalog.lineage.closure(old.table_name, "up")) == [("base", old.table_name), ("raw", "base")]
+    assert pairs(lab.catalog.lineage.closure(old.table_name, "up", 1)) == [("base", old.table_name)]
+    assert pairs(lab.catalog.lineage.closure(old.table_name, "up", 2)) == [("base", old.table_name), ("raw", "base")]
+    assert pairs(lab.catalog.lineage.closure(new.table_name, "up")) == [("papers", "a")]
+    assert pairs(lab.catalog.lineage.closure(new.table_name, "down")) == [("a", "b")]
+
+
+def test_a_table_that_two_recipes_refer_to_has_edges_under_both(lab: Lab) -> None:
+    table = lab.ready("a", "source:papers")
+    lab.catalog.publish.reuse("alias", table.table_name)
+    assert pairs(lab.catalog.lineage.edges("down", "papers")) == [("papers", "a"), ("papers", "alias")]
+
+
+def test_a_table_inside_a_source_is_a_node_of_its_own(lab: Lab) -> None:
+    lab.ready("t", Input(kind=InputKind.SOURCE, name="crm", table="customers"))
+    lab.ready("u", Input(kind=InputKind.SOURCE, name="crm", table="orders"))
+    assert pairs(lab.catalog.lineage.edges("down", "crm")) == [("crm.customers", "t"), ("crm.orders", "u")]
+    assert pairs(lab.catalog.lineage.edges("down", "crm.orders")) == [("crm.orders", "u")]
+
+
+def test_a_recipe_and_a_source_of_one_name_are_told_apart_by_kind(lab: Lab) -> None:
+    lab.ready("papers", "source:papers")
+    lab.ready("t", "papers")
+    assert pairs(lab.catalog.lineage.closure("papers", "down", kind=InputKind.RESULT)) == [("papers", "t")]
+    assert pairs(lab.catalog.lineage.closure("papers", "down", kind=InputKind.SOURCE)) == [("papers", "papers"), ("papers", "t")]
+
+
+def test_what_is_gone_but_was_read_is_still_a_node(lab: Lab) -> None:
+    lab.ready("a", "source:gone")
+    assert lab.catalog.lineage.knows("GONE")
+    assert lab.catalog.lineage.knows("a")
+    assert not lab.catalog.lineage.knows("never")
+
+
+def test_a_rename_leaves_readers_of_the_old_name_and_takes_exact_tables_along(lab: Lab) -> None:
+    lab.define("a")
+    table = lab.ready("a", "source:papers")
+    lab.ready("by_name", "a")
+    lab.ready("exact", table.table_name)
+    lab.catalog.recipes.rename("a", "z")
+    assert pairs(lab.catalog.lineage.edges("down", "z")) == [(table.table_name, "exact")]
+    assert pairs(lab.catalog.lineage.edges("down", "a")) == [("a", "by_name")]
+    assert pairs(lab.catalog.lineage.edges("up", "z")) == [("papers", "z")]
+
+
+def test_a_tenants_edges_are_its_own_and_the_shared_ones(lab: Lab) -> None:
+    lab.ready("shared", "source:papers")
+    with lab.scope.use("acme"):
+        lab.ready("mine", "shared")
+        assert pairs(lab.catalog.lineage.closure("papers", "down")) == [("papers", "shared"), ("shared", "mine")]
+    with lab.scope.use("zeta"):
+        assert pairs(lab.catalog.lineage.closure("papers", "down")) == [("papers", "shared")]
+        assert not lab.catalog.lineage.knows("mine")
+
+
+def test_readers_of_a_shared_name_are_not_readers_of_an_own_one(lab: Lab) -> None:
+    lab.ready("top", "source:papers")
+    lab.ready("reader", "top")
+    with lab.scope.use("acme"):
+        lab.ready("top", "source:other")
+        lab.ready("own_reader", "top")
+        assert pairs(lab.catalog.lineage.edges("down", "top")) == [("top", "own_reader")]
+        assert pairs(lab.catalog.lineage.closure("own_reader", "up")) == [("top", "own_reader"), ("other", "top")]

@@ -1,0 +1,92 @@
+"""A catalog knows its format, and is never opened by a release that does not."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from jammi_lab.catalog import Catalog, migrations
+from jammi_lab.catalog.schema import metadata
+from jammi_lab.errors import CatalogTooNew, WorkspaceReadOnly
+from tests.catalog.conftest import Lab
+
+NEXT = migrations.newest() + 1
+
+
+def test_the_migrated_tables_are_those_of_the_schema(lab: Lab) -> None:
+    with lab.catalog.database.read() as tx:
+        found = sa.inspect(tx)
+        assert set(found.get_table_names()) == set(metadata.tables)
+        for table in metadata.tables.values():
+            made = {c["name"]: (c["type"]._type_affinity, c["nullable"]) for c in found.get_columns(table.name)}
+            assert made == {c.name: (c.type._type_affinity, c.nullable) for c in table.c}
+
+
+def test_a_catalog_of_a_later_release_is_refused_and_left_alone(lab: Lab, open_catalog: Callable[..., Catalog]) -> None:
+    with lab.catalog.database.write() as tx:
+        tx.exec_driver_sql("INSERT INTO migrations VALUES (999, 'later', 'then')")
+    for options in ({}, {"read_only": True}):
+        with pytest.raises(CatalogTooNew, match="later release"):
+            open_catalog(**options)
+    with lab.catalog.database.write() as tx:
+        tx.exec_driver_sql("DELETE FROM migrations WHERE number = 999")
+    open_catalog()
+
+
+def test_an_earlier_catalog_is_brought_up_once_and_not_by_a_reader(
+    lab: Lab, open_catalog: Callable[..., Catalog], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.ready("top")
+    monkeypatch.setattr(migrations, "MIGRATIONS", (*migrations.MIGRATIONS, (NEXT, "more", ("ALTER TABLE meta ADD COLUMN more TEXT",))))
+    with pytest.raises(WorkspaceReadOnly, match="earlier format"):
+        open_catalog(read_only=True)
+    for _ in range(2):
+        catalog = open_catalog()
+    with catalog.database.read() as tx:
+        assert tx.exec_driver_sql("SELECT number, name FROM migrations ORDER BY 1").all() == [(1, "the spine"), (2, "models"), (NEXT, "more")]
+    assert catalog.tables.newest("top")[0].version == 1
+
+
+def test_a_catalog_of_the_first_format_gets_its_models_table_and_keeps_what_it_has(
+    tmp_path: Path, open_catalog: Callable[..., Catalog], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as earlier:
+        earlier.setattr(migrations, "MIGRATIONS", migrations.MIGRATIONS[:1])
+        open_catalog().meta.set("kept", "yes")
+    catalog = open_catalog()
+    assert (catalog.meta.get("kept"), catalog.models.list()) == ("yes", [])
+
+
+def test_a_migration_that_fails_leaves_the_catalog_as_it_was(lab: Lab, open_catalog: Callable[..., Catalog], monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = (NEXT, "broken", ("ALTER TABLE meta ADD COLUMN more TEXT", "CREATE NONSENSE"))
+    with monkeypatch.context() as patched:
+        patched.setattr(migrations, "MIGRATIONS", (*migrations.MIGRATIONS, broken))
+        with pytest.raises(sa.exc.OperationalError):
+            open_catalog()
+    with open_catalog().database.read() as tx:
+        assert [c["name"] for c in sa.inspect(tx).get_columns("meta")] == ["key", "value"]
+
+
+def statements_of_an_open(catalog_path: Path, open_catalog: Callable[..., Catalog], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    said: list[str] = []
+    real = sa.Connection.exec_driver_sql
+
+    def hear(self: sa.Connection, statement: str, *rest: object) -> object:
+        said.append(statement)
+        return real(self, statement, *rest)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sa.Connection, "exec_driver_sql", hear)
+        open_catalog(catalog_path)
+    return said
+
+
+def test_opening_does_the_same_few_statements_whatever_the_catalog_holds(
+    lab: Lab, open_catalog: Callable[..., Catalog], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty = statements_of_an_open(lab.path, open_catalog, monkeypatch)
+    for i in range(20):
+        lab.ready(f"t{i}", "source:papers")
+    assert statements_of_an_open(lab.path, open_catalog, monkeypatch) == empty
+    assert len(empty) <= 6

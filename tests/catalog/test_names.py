@@ -1,0 +1,139 @@
+"""Sources, recipes, the memo and notes: small rows by name."""
+
+from collections.abc import Callable
+
+import pytest
+
+from jammi_lab.catalog import Catalog
+from jammi_lab.errors import DuplicateTable, SourceExists, TableNotFound, TenantForbidden
+from jammi_lab.storage.digests import MemoEntry
+from jammi_lab.storage.files import Stat
+from jammi_lab.values.records import SourceRecord
+from tests.catalog.conftest import Lab
+
+
+def source(name: str, tenant: str | None = None, **fields: object) -> SourceRecord:
+    return SourceRecord(name=name, kind="csv", location="a.csv", tenant=tenant, **fields)  # type: ignore[arg-type]
+
+
+def test_a_source_reads_back_as_it_was(lab: Lab) -> None:
+    put = lab.catalog.sources.put(source("Größe", options={"delimiter": ";", "n": [1, None]}, anchor="column:x", secret="ENV", tenant_column="t"))
+    assert put.created_at
+    assert lab.catalog.sources.get("GRÖSSE") == put
+    assert lab.catalog.sources.list() == [put]
+
+
+def test_a_source_is_replaced_only_when_asked(lab: Lab) -> None:
+    lab.catalog.sources.put(source("papers"))
+    with pytest.raises(SourceExists, match="papers"):
+        lab.catalog.sources.put(source("PAPERS"))
+    assert lab.catalog.sources.put(source("PAPERS"), replace=True).name == "PAPERS"
+    assert [s.name for s in lab.catalog.sources.list()] == ["PAPERS"]
+
+
+def test_a_tenants_source_hides_a_shared_one_and_nobody_elses(lab: Lab) -> None:
+    lab.catalog.sources.put(source("papers"))
+    with lab.scope.use("acme"):
+        own = lab.catalog.sources.put(source("Papers", "acme"))
+        assert lab.catalog.sources.get("papers") == own
+        assert lab.catalog.sources.list() == [own]
+    with lab.scope.use("zeta"):
+        assert lab.catalog.sources.get("papers").tenant is None
+    with lab.catalog.everyone():
+        assert len(lab.catalog.sources.list()) == 2
+
+
+def test_removing_a_source_takes_the_own_one_and_never_a_shared_one(lab: Lab) -> None:
+    lab.catalog.sources.put(source("papers"))
+    with lab.scope.use("acme"):
+        lab.catalog.sources.put(source("papers", "acme"))
+        assert lab.catalog.sources.remove("PAPERS")
+        with pytest.raises(TenantForbidden):
+            lab.catalog.sources.remove("papers")
+        with pytest.raises(TenantForbidden):
+            lab.catalog.sources.put(source("new"))
+    assert lab.catalog.sources.remove("papers")
+    assert not lab.catalog.sources.remove("papers")
+
+
+def test_an_equal_definition_changes_nothing_and_another_keeps_spelling_and_age(lab: Lab) -> None:
+    first = lab.define("Top", "a")
+    assert lab.define("TOP", "a") == first
+    changed = lab.define("top", "b")
+    assert (changed.name, changed.created_at, changed.definition_hash) == ("Top", first.created_at, "b")
+    assert lab.catalog.recipes.get("tOP") == changed
+    assert lab.catalog.recipes.list() == [changed]
+
+
+def test_a_recipe_made_anew_after_its_end_counts_from_one(lab: Lab) -> None:
+    lab.define("top")
+    table = lab.ready("top")
+    lab.catalog.publish.tombstone(table.table_name)
+    assert lab.catalog.recipes.remove("TOP")
+    assert lab.ready("top").version == 1
+    assert not lab.catalog.recipes.remove("top")
+
+
+def test_a_renamed_recipe_keeps_its_versions_and_its_count(lab: Lab) -> None:
+    lab.define("top")
+    lab.ready("top")
+    lab.ready("top")
+    lab.catalog.recipes.rename("TOP", "Best")
+    assert lab.catalog.tables.newest("top") is None
+    assert [(v.recipe, v.version) for v, _ in lab.catalog.tables.versions("best")] == [("Best", 2), ("Best", 1)]
+    assert lab.ready("best").version == 3
+    assert lab.ready("top").version == 1
+
+
+def test_a_recipe_can_be_spelt_otherwise(lab: Lab) -> None:
+    lab.define("top")
+    lab.ready("top")
+    lab.catalog.recipes.rename("top", "TOP")
+    assert lab.catalog.tables.newest("top")[0].recipe == "TOP"
+
+
+def test_a_rename_needs_an_own_recipe_and_a_free_name(lab: Lab) -> None:
+    lab.define("top")
+    lab.define("best")
+    with pytest.raises(DuplicateTable):
+        lab.catalog.recipes.rename("top", "BEST")
+    with pytest.raises(TableNotFound):
+        lab.catalog.recipes.rename("none", "x")
+    with lab.scope.use("acme"), pytest.raises(TenantForbidden):
+        lab.catalog.recipes.rename("top", "x")
+
+
+def test_a_shared_recipe_that_an_own_one_hides_is_not_listed(lab: Lab) -> None:
+    lab.define("top")
+    with lab.scope.use("acme"):
+        own = lab.define("TOP")
+        assert lab.catalog.recipes.list() == [own]
+
+
+def entry(size: int) -> MemoEntry:
+    return MemoEntry(stat=Stat(size=size, mtime_ns=1, ctime_ns=2, inode=3), observed_at_ns=4, payload={"whole": "x", "rows": 5})
+
+
+def test_the_memo_keeps_the_latest_entry_of_each_key(lab: Lab) -> None:
+    lab.catalog.memo.put_many({"a": entry(1), "b": entry(2)})
+    lab.catalog.memo.put("a", entry(3))
+    assert lab.catalog.memo.get("a") == entry(3)
+    assert lab.catalog.memo.get("c") is None
+    assert lab.catalog.memo.load() == {"a": entry(3), "b": entry(2)}
+    lab.catalog.memo.remove_many(["a"])
+    assert list(lab.catalog.memo.load()) == ["b"]
+
+
+def test_a_read_only_catalog_reads_the_memo_and_adds_nothing(lab: Lab, open_catalog: Callable[..., Catalog]) -> None:
+    lab.catalog.memo.put("a", entry(1))
+    catalog = open_catalog(read_only=True)
+    catalog.memo.put("b", entry(2))
+    assert list(catalog.memo.load()) == ["a"]
+
+
+def test_a_note_is_replaced_and_removed(lab: Lab) -> None:
+    lab.catalog.meta.set("clean", "yes")
+    lab.catalog.meta.set("clean", "no")
+    assert lab.catalog.meta.get("clean") == "no"
+    lab.catalog.meta.set("clean", None)
+    assert lab.catalog.meta.get("clean") is None

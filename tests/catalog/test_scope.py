@@ -1,0 +1,131 @@
+"""There is one tenant predicate, and nothing goes past it."""
+
+import ast
+import re
+import threading
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from jammi_lab.catalog import scope
+from jammi_lab.catalog.schema import metadata, versions
+from jammi_lab.errors import TenantForbidden
+from jammi_lab.values.models import ModelRecord, Training
+from jammi_lab.values.records import SourceRecord, TableStatus
+from tests.catalog.conftest import Lab
+
+ROOM = Path(scope.__file__).parent
+TENANTED = {table.name for table in metadata.tables.values() if "tenant_id" in table.c}
+BEGINNINGS = {"select", "update", "delete", "text"}
+ALLOWED = {"scope.py": BEGINNINGS, "migrations.py": {"text"}, "memo.py": {"delete"}, "writers.py": {"update"}, "closure.py": {"select"}}
+
+
+def test_statements_are_begun_in_the_scope_module_and_nowhere_else() -> None:
+    for file in ROOM.glob("*.py"):
+        used = {
+            node.func.attr
+            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+            if isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and ast.unparse(node.func.value) == "sa"
+            and node.func.attr in BEGINNINGS
+        }
+        assert used <= ALLOWED.get(file.name, set()), f"{file.name} begins statements of its own: {used}"
+
+
+def test_every_statement_that_touches_tenants_rows_carries_the_predicate(lab: Lab) -> None:
+    said: list[str] = []
+
+    @sa.event.listens_for(lab.catalog.database._engine, "before_cursor_execute")
+    def _hear(_c: object, _cursor: object, statement: str, *_: object) -> None:
+        said.append(statement)
+
+    with lab.scope.use("acme"):
+        exercise(lab)
+    reads = [s for s in said if re.match(r"SELECT|WITH|UPDATE|DELETE", s) and any(re.search(rf"\b{name}\b", s) for name in TENANTED)]
+    assert len(set(reads)) > 25
+    by_writer = [s for s in set(reads) if "tenant_id" not in s]
+    # a row in the making belongs to whoever has its writer's id; which writers left something behind is no tenant's affair; a rename follows the node
+    assert {re.split(r"\s+(?:SET|FROM)\s", s)[0] for s in by_writer} <= {
+        "UPDATE result_tables",
+        "SELECT DISTINCT result_tables.writer_id",
+        "UPDATE lineage",
+    }
+    assert all("writer_id" in s or "node_tenant" in s for s in by_writer)
+
+
+def exercise(lab: Lab) -> None:
+    catalog = lab.catalog
+    lab.define("top")
+    table = lab.ready("top", "source:papers", definition="h")
+    lab.ready("reader", table.table_name)
+    catalog.publish.reuse("alias", table.table_name)
+    catalog.publish.failed(lab.begin("top").table_name, lab.writer, "x")
+    catalog.publish.pin("top", 1)
+    catalog.publish.heal(table.table_name, b"", "d")
+    for read in (
+        catalog.tables.current,
+        catalog.tables.names,
+        catalog.recipes.list,
+        catalog.sources.list,
+        catalog.lineage.all,
+        catalog.writers.suspects,
+    ):
+        read()
+    catalog.tables.list(source="papers", model="m", kind="sql", definition="h")
+    catalog.tables.by_definition("h")
+    catalog.tables.building("h")
+    catalog.tables.newest_of("acme", "top")
+    catalog.tables.manifest(table.table_name)
+    catalog.tables.with_status(TableStatus.READY, lab.writer)
+    catalog.lineage.closure("papers", "down", 2)
+    catalog.lineage.closure("reader", "up")
+    catalog.sources.put(SourceRecord(name="s", kind="csv", location="x", tenant="acme"))
+    catalog.sources.remove("s")
+    catalog.recipes.rename("top", "best")
+    catalog.recipes.remove("best")
+    catalog.publish.drop_version("alias", 1)
+    catalog.publish.tombstone(table.table_name)
+    catalog.publish.forget(table.table_name)
+    exercise_models(lab)
+
+
+def exercise_models(lab: Lab) -> None:
+    models = lab.catalog.models
+    for _ in range(2):
+        models.put(ModelRecord(name="m", tenant="acme", digest="d"))
+    models.list()
+    models.get("m", 1)
+    training = Training(output="m", base="m::1", tenant="acme", record_id="r")
+    models.add(training)
+    models.records()
+    models.forget(training)
+    lab.begin("made", model_key="acme::m::1")
+    models.remove("m")
+
+
+def test_rows_with_tenants_cannot_be_read_as_if_they_had_none() -> None:
+    with pytest.raises(ValueError, match="versions"):
+        scope.untenanted(versions)
+
+
+def test_the_admin_switch_is_not_seen_by_other_threads(lab: Lab) -> None:
+    seen: list[bool] = []
+    with lab.catalog.everyone():
+        thread = threading.Thread(target=lambda: seen.append(lab.catalog.scope.lifted))
+        thread.start()
+        thread.join()
+    assert seen == [False]
+
+
+def test_what_is_shared_is_forbidden_ground_only_while_a_tenant_is_bound(lab: Lab) -> None:
+    lab.catalog.scope.check_owner(None, "It")
+    with lab.scope.use("acme"):
+        lab.catalog.scope.check_owner("acme", "It")
+        with pytest.raises(TenantForbidden, match="shared by all tenants"):
+            lab.catalog.scope.check_owner(None, "It")
+        with pytest.raises(TenantForbidden):
+            lab.catalog.scope.check_owner("zeta", "It")
+        with lab.catalog.everyone():
+            lab.catalog.scope.check_owner("zeta", "It")

@@ -1,0 +1,236 @@
+"""A writer is alive while its lock is held: proved with real processes that are stopped, killed and forked."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+import sqlalchemy as sa
+
+from jammi_lab.catalog.schema import writers
+from jammi_lab.values.records import TableStatus
+from tests.catalog.conftest import Lab
+
+ROOT = Path(__file__).resolve().parents[2]
+CHILD = """
+import os, sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from tests.catalog.conftest import Lab
+lab = Lab(Path(sys.argv[1]))
+print(lab.writer, lab.begin("child").table_name, flush=True)
+if "fork" in sys.argv:
+    if os.fork() == 0:
+        os.execvp("sleep", ["sleep", "60"]) if "exec" in sys.argv else time.sleep(60)
+sys.stdin.read()
+"""
+
+
+class Child:
+    """Another kernel that has the workspace open and one table in the making."""
+
+    def __init__(self, path: Path, *words: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", CHILD, str(path), str(ROOT), *words],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        assert self.process.stdout is not None
+        self.writer, self.table = self.process.stdout.readline().split()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def end(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout):
+            stream.close()
+
+
+@pytest.fixture
+def child(lab: Lab) -> Iterator[Callable[..., Child]]:
+    started: list[Child] = []
+
+    def start(*words: str) -> Child:
+        started.append(Child(lab.path, *words))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.end()
+
+
+def test_a_killed_writer_is_dead_at_once_and_settled_once(lab: Lab, child: Callable[..., Child]) -> None:
+    other = child()
+    assert lab.catalog.writers.is_alive(other.writer)
+    assert list(lab.catalog.writers.dead_writers()) == []
+    other.kill()
+    assert not lab.catalog.writers.is_alive(other.writer)
+    for writer in lab.catalog.writers.dead_writers():
+        assert [t.table_name for t in lab.catalog.tables.with_status(TableStatus.BUILDING, writer)] == [other.table]
+        assert lab.catalog.publish.adopt(other.table, writer, lab.writer)
+        assert lab.catalog.publish.failed(other.table, lab.writer, "its kernel died")
+    assert lab.catalog.writers.get(other.writer).retired_at
+    assert not (lab.path.parent / "writers" / f"{other.writer}.lock").exists()
+    assert list(lab.catalog.writers.dead_writers()) == []
+
+
+def test_a_stopped_writer_is_alive(lab: Lab, child: Callable[..., Child]) -> None:
+    other = child()
+    os.kill(other.process.pid, signal.SIGSTOP)
+    assert lab.catalog.writers.is_alive(other.writer)
+    assert list(lab.catalog.writers.dead_writers()) == []
+
+
+def test_a_child_that_a_writer_forked_does_not_keep_it_alive(lab: Lab, child: Callable[..., Child]) -> None:
+    other = child("fork")
+    other.kill()
+    assert list(lab.catalog.writers.dead_writers()) == [other.writer]
+
+
+def test_a_program_that_a_writer_started_does_not_keep_it_alive(lab: Lab, child: Callable[..., Child]) -> None:
+    other = child("fork", "exec")
+    other.kill()
+    assert list(lab.catalog.writers.dead_writers()) == [other.writer]
+
+
+def test_a_fork_takes_nothing_from_the_parent(lab: Lab) -> None:
+    if (forked := os.fork()) == 0:
+        lab.catalog.writers.close()
+        os._exit(0)
+    os.waitpid(forked, 0)
+    probe = "import fcntl, sys; fcntl.flock(open(sys.argv[1]), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+    lock = lab.path.parent / "writers" / f"{lab.writer}.lock"
+    assert subprocess.run([sys.executable, "-c", probe, str(lock)], capture_output=True).returncode == 1
+
+
+def test_a_writer_that_is_being_settled_is_not_settled_by_another(lab: Lab, child: Callable[..., Child], open_catalog: Callable) -> None:
+    other = child()
+    other.kill()
+    for writer in lab.catalog.writers.dead_writers():
+        assert writer == other.writer
+        assert list(open_catalog().writers.dead_writers()) == []
+
+
+def test_a_settling_that_fails_leaves_the_writer_to_be_found_again(lab: Lab, child: Callable[..., Child]) -> None:
+    other = child()
+    other.kill()
+    with pytest.raises(OSError, match="disk"), lab.catalog.writers.settling(other.writer) as dead:
+        assert dead
+        raise OSError("disk")
+    assert list(lab.catalog.writers.dead_writers()) == [other.writer]
+
+
+def test_a_writer_whose_lock_file_is_gone_is_dead(lab: Lab, child: Callable[..., Child]) -> None:
+    other = child()
+    (lab.path.parent / "writers" / f"{other.writer}.lock").unlink()
+    assert list(lab.catalog.writers.dead_writers()) == [other.writer]
+
+
+def test_a_writer_of_another_machine_is_judged_by_its_lock_alone(lab: Lab, open_catalog: Callable) -> None:
+    gone = open_catalog()
+    writer = gone.writers.register()
+    with lab.catalog.database.write() as tx:
+        tx.execute(sa.update(writers).where(writers.c.writer_id == writer).values(host="elsewhere", boot_id="another", pid=1))
+    assert list(lab.catalog.writers.dead_writers()) == []
+    gone.close()
+    assert list(lab.catalog.writers.dead_writers()) == [writer]
+
+
+def test_a_retired_writer_that_left_rows_behind_is_found(lab: Lab, open_catalog: Callable) -> None:
+    other = open_catalog()
+    writer = other.writers.register()
+    begun = other.publish.begin(lab.record("top", writer_id=writer))
+    other.writers.retire(writer)
+    assert list(lab.catalog.writers.dead_writers()) == [writer]
+    lab.catalog.publish.failed(begun.table_name, writer, "x")
+    assert list(lab.catalog.writers.dead_writers()) == []
+
+
+def test_a_row_whose_writer_is_no_file_name_leads_nowhere(lab: Lab) -> None:
+    lab.begin("top", writer_id="../../catalog.sqlite3")
+    assert list(lab.catalog.writers.dead_writers()) == ["../../catalog.sqlite3"]
+    assert lab.path.exists()
+
+
+def test_rows_of_every_tenant_make_a_writer_worth_a_try(lab: Lab) -> None:
+    with lab.scope.use("acme"):
+        lab.begin("top", writer_id="gone")
+    assert lab.catalog.writers.suspects() == ["gone"]
+
+
+def test_two_handles_in_one_process_are_two_living_writers(lab: Lab, open_catalog: Callable) -> None:
+    second = open_catalog()
+    writer = second.writers.register()
+    assert lab.catalog.writers.is_alive(writer)
+    assert second.writers.is_alive(lab.writer)
+    assert list(lab.catalog.writers.dead_writers()) == []
+    assert [w.writer_id for w in lab.catalog.writers.list() if w.retired_at is None] == [lab.writer, writer]
+    second.writers.retire(writer)
+    assert not lab.catalog.writers.is_alive(writer)
+
+
+def test_the_lock_is_held_before_the_row_is_seen(lab: Lab, open_catalog: Callable) -> None:
+    seen: list[bool] = []
+    real = lab.catalog.database.write
+
+    def look() -> object:
+        seen.append(any(path.stem != lab.writer for path in (lab.path.parent / "writers").iterdir()))
+        return real()
+
+    lab.catalog.database.write = look  # type: ignore[method-assign,assignment]
+    second = lab.catalog.writers.register()
+    assert seen == [True]
+    lab.catalog.writers.retire(second)
+
+
+def test_kernels_that_open_and_settle_at_once_reap_no_living_writer(lab: Lab, open_catalog: Callable) -> None:
+    reaped, living = [], []
+
+    def kernel() -> None:
+        catalog = open_catalog()
+        for _ in range(10):
+            writer = catalog.writers.register()
+            living.append(writer)
+            begun = catalog.publish.begin(msgspec.structs.replace(lab.record("top"), writer_id=writer))
+            reaped.extend(catalog.writers.dead_writers())
+            catalog.publish.ready(begun, b"{}")
+            catalog.writers.retire(writer)
+
+    threads = [threading.Thread(target=kernel) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert reaped == []
+    assert len(lab.catalog.tables.versions("top")) == len(living) == 40
+
+
+def test_a_read_only_catalog_settles_nobody(lab: Lab, child: Callable[..., Child], open_catalog: Callable) -> None:
+    other = child()
+    other.kill()
+    assert list(open_catalog(read_only=True).writers.dead_writers()) == [other.writer]
+    assert list(lab.catalog.writers.dead_writers()) == [other.writer]
+
+
+@pytest.mark.leaves_behind("the lock file that cannot be removed")
+def test_a_lock_file_that_cannot_be_removed_does_not_keep_its_writer_alive(lab: Lab, monkeypatch: pytest.MonkeyPatch, open_catalog: Callable) -> None:
+    def refuse(_: Path, **__: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    other = open_catalog()
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", refuse)
+        lab.catalog.writers.retire(lab.writer)
+    assert (lab.path.parent / "writers" / f"{lab.writer}.lock").exists() and not other.writers.is_alive(lab.writer)

@@ -1,0 +1,141 @@
+"""What every test has: a workspace, a child process, and the proof that nothing is left behind."""
+
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE_ROOTS = (ROOT, ROOT / "kernel_ext", ROOT / "widgets")
+# Threads that libraries keep for the life of a process, by the beginning of their name.
+LASTING_THREADS = ("IPythonHistorySavingThread", "pytest_timeout", "ThreadPoolExecutor-jupyter", "raylet")
+
+settings.register_profile("dev", max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+settings.register_profile("ci", parent=settings.get_profile("dev"), max_examples=150, derandomize=True, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
+
+
+def open_workspaces() -> list[Any]:
+    """The workspaces that this process holds open, without importing anything."""
+    module = sys.modules.get("jammi_lab.workspace")
+    return list(getattr(module, "_open", ()))
+
+
+def running_threads() -> set[threading.Thread]:
+    """The Python threads of this process that a test could have started."""
+    return {t for t in threading.enumerate() if t.is_alive() and not t.name.startswith(LASTING_THREADS)}
+
+
+def descriptors_under(folder: Path) -> list[str]:
+    """What this process holds open below a folder, removed files included; empty where the system does not tell."""
+    prefix = str(folder.resolve()) + os.sep
+    held = []
+    for number in os.listdir("/proc/self/fd") if os.path.isdir("/proc/self/fd") else ():
+        try:
+            target = os.readlink(f"/proc/self/fd/{number}")
+        except OSError:
+            continue
+        if target.startswith(prefix):
+            held.append(target)
+    return held
+
+
+def writers_under(folder: Path) -> list[str]:
+    """Writers of this very process that still stand in a catalog below the folder, or whose lock file does."""
+    left = []
+    for catalog in folder.glob("**/catalog.sqlite3"):
+        with sqlite3.connect(f"file:{catalog}?mode=ro", uri=True) as db:
+            try:
+                rows = db.execute("SELECT writer_id, retired_at FROM writers WHERE pid = ?", (os.getpid(),)).fetchall()
+            except sqlite3.DatabaseError:  # a catalog that the test damaged
+                rows = []
+        db.close()
+        left += [f"writer {name} in {catalog.parent}" for name, retired in rows if retired is None]
+        left += [f"lock file of {name} in {catalog.parent}" for name, _ in rows if (catalog.parent / "writers" / f"{name}.lock").exists()]
+    return left
+
+
+def settled(look: Callable[[], Any], seconds: float = 3.0) -> Any:
+    """What `look` still finds when it has had a moment to become empty."""
+    until = time.monotonic() + seconds
+    while (found := look()) and time.monotonic() < until:
+        time.sleep(0.02)
+    return found
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Closes the workspaces of a test and asserts that none leaves a thread, a descriptor or a lock file.
+
+    A test that leaves something on purpose is marked `leaves_behind`, with the reason.
+    """
+    folder = request.getfixturevalue("tmp_path") if "tmp_path" in request.fixturenames else None
+    before = running_threads()
+    yield
+    for workspace in open_workspaces():
+        workspace.close()
+    if "jammi_lab.workspace" not in sys.modules or request.node.get_closest_marker("leaves_behind"):
+        return
+    assert not settled(lambda: running_threads() - before), "a thread outlives the workspace that started it"
+    if folder is not None:
+        assert not settled(lambda: descriptors_under(folder)), "a file is still open after its workspace was closed"
+        assert not writers_under(folder), "a closed workspace still counts as a writer"
+
+
+@pytest.fixture
+def ws(tmp_path: Path, nothing_left_behind: None) -> Iterator[Any]:
+    """A new workspace in `tmp_path / "lab"`."""
+    import jammi_lab as jl
+
+    with jl.open(tmp_path / "lab") as workspace:
+        yield workspace
+
+
+@pytest.fixture
+def run_python(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs Python code in a child process that can import the packages: `run_python(code, *argv, env={…}, timeout=60, check=True)`.
+
+    The child's folder is `tmp_path`; its output comes back as text. With `check` a failing child fails the test with what it wrote.
+    """
+
+    def run(
+        code: str, *argv: str, env: Mapping[str, str] | None = None, timeout: float = 120, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        path = os.pathsep.join(map(str, PACKAGE_ROOTS))
+        done = subprocess.run(
+            [sys.executable, "-c", code, *argv],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": path, "IPYTHONDIR": str(tmp_path / ".ipython"), **(env or {})},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+        if check and done.returncode:
+            pytest.fail(f"the child process ended with {done.returncode}\n{done.stdout}\n{done.stderr}", pytrace=False)
+        return done
+
+    return run
+
+
+SLOW = (
+    "browser crash stateful kernel_ext docs/test_pages.py notebooks catalog/test_writers.py engine/test_gate.py engine/test_order.py engine/test_session.py "
+    "producers/test_cache.py producers/test_embedding.py producers/test_sql.py sensing/test_freshness.py sensing/test_lineage.py sensing/test_plan.py "
+    "store/test_funnel.py store/test_manifests.py store/test_rebuild.py store/test_recovery.py store/test_upkeep.py test_searching.py test_versions.py"
+).split()
+"""Folders and files that take most of the time: `make test` runs them. `make check` keeps a test of every room and is done in about a minute."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here) and item.path.relative_to(here).as_posix().startswith(tuple(SLOW)):
+            item.add_marker(pytest.mark.slow)

@@ -1,0 +1,133 @@
+"""What the children of the crash tests run. `python -m tests.crash.child` is a server: for each line `<out> <what> <folder> …` on its standard input it
+forks a child that writes to the file `<out>`, says its process id, and when it has ended its wait status. A fork is twenty times quicker than a start.
+
+    points FOLDER            run the scenario and say every fault point that it passes
+    die FOLDER POINT N       run it and kill -9 this very process when POINT is passed for the N-th time
+    recover FOLDER POINT N   the same for opening the workspace; N = 0 dies nowhere and says the points
+    forever FOLDER SEED      make and drop tables until killed from outside
+    hold FOLDER              begin a table, say BUILDING, and never end it
+    explore FOLDER MUTANT…   stop at once; when continued run the crash explorer's scenario
+
+`ACK` lines are promises: a call has returned.
+"""
+
+import os
+import random
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import duckdb  # noqa: F401  imported before the fork, so that no child has to
+import polars  # noqa: F401
+import pyarrow.parquet  # noqa: F401
+import sqlglot  # noqa: F401
+
+import jammi_lab as jl
+import jammi_lab.workspace
+from jammi_lab.storage.files import install_fault_hook
+
+
+def say(*words: str) -> None:
+    """Tell the parent, in one write."""
+    os.write(1, (" ".join(words) + "\n").encode())
+
+
+def scenario(folder: Path) -> None:
+    """Two tables made, one of them from the other, a third made and dropped."""
+    with jl.open(folder) as ws:
+        say("ACK materialize one", ws.materialize("one", "SELECT i, i * i AS s FROM range(1000) t(i)", key="i").table_name)
+        say("ACK materialize two", ws.materialize("two", "SELECT count(*) AS n FROM jammi.one").table_name)
+        say("ACK materialize gone", ws.materialize("gone", "SELECT 7 AS x").table_name)
+        say("TRY drop gone")
+        ws.drop("gone")
+        say("ACK drop gone")
+
+
+def cut(run: Callable[[], Any], point: str, nth: int) -> None:
+    """The run, killed at one point; for `nth` = 0 uncut, and its points are said."""
+    passed: list[str] = []
+
+    def hook(name: str) -> None:
+        passed.append(name)
+        if nth and name == point and passed.count(point) == nth:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    install_fault_hook(hook)
+    run()
+    say("POINTS", *passed)
+
+
+def forever(folder: Path, seed: int) -> None:
+    """Random makes and drops, each told as it begins and when it has returned."""
+    chance = random.Random(seed)
+    with jl.open(folder) as ws:
+        say("OPEN")
+        for turn in range(1_000_000):
+            name = f"t{chance.randrange(4)}"
+            if chance.random() < 0.3:
+                say("TRY drop", name)
+                ws.drop(name, if_exists=True, force=True)
+                say("ACK drop", name)
+            else:
+                rows = chance.choice([1, 10, 200_000])
+                say("TRY materialize", name)
+                made = ws.materialize(name, f"SELECT i, {seed} AS seed, {turn} AS turn FROM range({rows}) t(i)")
+                say("ACK materialize", name, made.table_name)
+
+
+def hold(folder: Path) -> None:
+    """A build that does not end."""
+
+    def wait(_: object) -> None:
+        say("BUILDING")
+        time.sleep(3600)
+
+    with jl.open(folder) as ws:
+        ws.materialize("held", "SELECT 1 AS x", progress=wait)
+
+
+def run(what: str, folder: Path, rest: list[str]) -> None:
+    """One child's work."""
+    match what, rest:
+        case "points", []:
+            cut(lambda: scenario(folder), "", 0)
+        case "die", [point, nth]:
+            cut(lambda: scenario(folder), point, int(nth))
+        case "recover", [point, nth]:
+            cut(lambda: jl.open(folder).close(), point, int(nth))
+        case "forever", [seed]:
+            forever(folder, int(seed))
+        case "hold", []:
+            hold(folder)
+        case "explore", mutants:
+            from tests.crash.explorer.child import traced
+
+            traced(folder, mutants)
+
+
+def serve() -> None:
+    """Fork a child for each line, one after the other."""
+    say("SERVING")
+    for line in sys.stdin:
+        out, what, folder, *rest = line.rstrip("\n").split("\t")
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                os.dup2(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), 1)
+                run(what, Path(folder), rest)
+                code = 0
+            except BaseException:
+                say(traceback.format_exc())
+            finally:
+                os._exit(code)
+        say(str(child))
+        say(str(os.waitpid(child, 0)[1]))
+
+
+if __name__ == "__main__":
+    serve()

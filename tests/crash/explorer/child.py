@@ -1,0 +1,115 @@
+"""What the recorded child runs.
+
+`TRY` and `ACK` lines are as in `tests.crash.child`. A call that fails says `ERR <call> <name> <class> <message>` and the run goes on. A mutant is a
+wrong order of things, patched in here and nowhere else: the explorer has to find what it breaks.
+"""
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jammi_lab as jl
+from jammi_lab.catalog import dialects
+from jammi_lab.catalog.publish import Publish
+from jammi_lab.errors import JammiError
+from jammi_lab.storage import files
+from tests.crash.child import say
+
+_PR_SET_PTRACER, _ANYBODY = 0x59616D61, 2**64 - 1  # where only parents may trace, say that others may too
+
+
+def traced(folder: Path, mutants: list[str]) -> None:
+    """The scenario, once somebody has attached to this process."""
+    ctypes.CDLL(None).prctl(_PR_SET_PTRACER, ctypes.c_ulong(_ANYBODY), 0, 0, 0)
+    os.kill(os.getpid(), signal.SIGSTOP)
+    for mutant in mutants:
+        MUTANTS[mutant](folder)
+    for life in (first, second):
+        with told("open", "workspace"), jl.open(folder) as ws:
+            life(ws)
+
+
+def first(ws: jl.Workspace) -> None:
+    """Two tables made, the second dropped."""
+    make(ws, "one", "SELECT i, i * i AS s FROM range(1000) t(i)", as_="one@1")
+    make(ws, "two", "SELECT count(*) AS n FROM range(10)")
+    with told("drop", "two"):
+        ws.drop("two")
+        say("ACK drop two")
+
+
+def second(ws: jl.Workspace) -> None:
+    """The first table made again, otherwise, and a third."""
+    make(ws, "one", "SELECT i, i + 1 AS s FROM range(500) t(i)", as_="one@2")
+    make(ws, "three", "SELECT 3 AS n")
+
+
+def make(ws: Any, name: str, sql: str, *, as_: str | None = None) -> None:
+    """A table, promised under a name of its own: an older version stays promised beside a newer one."""
+    with told("materialize", as_ or name):
+        say("ACK materialize", as_ or name, ws.materialize(name, sql).table_name)
+
+
+@contextlib.contextmanager
+def told(call: str, name: str) -> Iterator[None]:
+    """A call whose typed failure is told."""
+    say("TRY", call, name)
+    try:
+        yield
+    except JammiError as error:
+        say("ERR", call, name, type(error).__name__, error.message.replace("\n", " "))
+
+
+def no_names(_: Path) -> None:
+    """Folders are never synced."""
+    _replace_everywhere("sync_folder", lambda _: None)
+
+
+def no_bytes(_: Path) -> None:
+    """Finished files are never synced."""
+    _replace_everywhere("sync_file", lambda _: None)
+
+
+def normal(_: Path) -> None:
+    """The catalog does not sync what it commits."""
+    dialects._PRAGMAS = ("synchronous=NORMAL", *dialects._PRAGMAS[1:])
+
+
+def early(folder: Path) -> None:
+    """A row turns ready before its bytes have their name."""
+    ready = Publish.ready
+
+    def flipped(self: Publish, record: Any, *rest: Any) -> Any:
+        path = folder / record.path
+        unnamed = files.AtomicFile(path)
+        os.replace(path, unnamed.temp)
+        made = ready(self, record, *rest)
+        unnamed.commit()
+        return made
+
+    Publish.ready = flipped  # type: ignore[method-assign]
+
+
+def in_place(_: Path) -> None:
+    """Files are written under their own names from the start, as `open(path, "wb")` does."""
+
+    def begin(self: files.AtomicFile, path: Path) -> None:
+        self.path = self.temp = path
+
+    files.AtomicFile.__init__ = begin  # type: ignore[method-assign, assignment]
+    files.AtomicFile.commit = lambda self: files.sync_folder(self.path.parent)  # type: ignore[method-assign]
+
+
+MUTANTS: dict[str, Callable[[Path], None]] = {each.__name__: each for each in (no_names, no_bytes, normal, early, in_place)}
+
+
+def _replace_everywhere(name: str, other: Callable[[Path], None]) -> None:
+    old = getattr(files, name)
+    for module in list(sys.modules.values()):
+        if module.__name__.startswith("jammi_lab") and getattr(module, name, None) is old:
+            setattr(module, name, other)

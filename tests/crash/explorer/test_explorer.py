@@ -1,0 +1,125 @@
+"""Every state that a crash can leave of a real run, opened and held against what the run had promised by then.
+
+`JAMMI_CRASHES=all` looks at all of them, a number at so many beside those next to a sync, a new name or a promise, which are always looked at.
+"""
+
+import random
+import shutil
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+
+from jammi_lab.storage.parquet import footer_rows
+from tests.crash.check import Promises, Server, asked, hold_true
+from tests.crash.explorer import record
+from tests.crash.explorer.child import MUTANTS
+from tests.crash.explorer.model import Disk, Image, State, images, lay, lying, states
+from tests.crash.explorer.steps import Recorded, read
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600 if asked(0) else 300)]
+
+# Not openat: every thread counts its calls for itself, and those that import a library open hundreds of files that are not the workspace's.
+FAILING = (
+    "fsync:error=EIO",
+    "fdatasync:error=EIO",
+    "rename:error=EIO",
+    "write:error=ENOSPC",
+    "pwrite64:error=ENOSPC",
+    "unlink:error=EIO",
+)
+
+
+@pytest.fixture(scope="module")
+def memory() -> Iterator[Path]:
+    folder = record.memory()
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def sound(server, memory) -> tuple[record.Run, Recorded]:
+    """The run as it is meant to be."""
+    record.needs_strace()
+    return recorded(server, memory / "sound")
+
+
+def recorded(server: Server, folder: Path, *mutants: str) -> tuple[record.Run, Recorded]:
+    run = record.run(server, folder, *mutants)
+    assert run.code == 0 and "ERR" not in run.said and run.said.count("ACK") == 5, run.said
+    return run, read(run.trace, run.world)
+
+
+def chosen(every: list[State], others: int) -> list[State]:
+    """All states near something that matters, and some of the others."""
+    far = [n for n, state in enumerate(every) if not state.near]
+    some = set(random.Random(8).sample(far, min(others, len(far))))
+    return [state for n, state in enumerate(every) if state.near or n in some]
+
+
+def wrongs(looks: Iterable[tuple[State, str, Image]], folder: Path) -> Iterator[str]:
+    """What is wrong after each of the crashes."""
+    for state, said, image in looks:
+        lay(image, folder)
+        try:
+            hold_true(folder / "lab", Promises().hear(said), rows=lambda table: footer_rows(table.path))
+        except Exception as error:  # all of them are wanted, not the first
+            yield f"{state.model} after {state.steps} steps: {type(error).__name__}: {error}"
+        finally:
+            shutil.rmtree(folder)
+
+
+def test_the_recorded_steps_lead_to_the_bytes_on_the_disk(sound):
+    run, steps = sound
+    disk = Disk(steps.folders)
+    for step in steps.steps:
+        disk.do(step)
+    assert disk.image("kill") == lying(run.world)
+
+
+def test_no_crash_at_any_moment_breaks_a_promise_or_leaves_anything_half_done(sound, memory, capfd):
+    _, steps = sound
+    every = states(steps)
+    looked = chosen(every, asked(120))
+    found = list(wrongs(images(steps, looked), memory / "crashed"))
+    with capfd.disabled():
+        print(f"crash explorer: {len(steps.steps)} steps, {len(every)} states, {len(looked)} looked at, {len(found)} violations", file=sys.stderr)
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_a_wrong_order_of_things_is_found(mutant, server, memory, capfd):
+    record.needs_strace()
+    _, steps = recorded(server, memory / mutant, mutant)
+    looked = states(steps)
+    found = wrongs(images(steps, looked), memory / "crashed") if asked(0) else first(steps, looked, memory / "crashed")
+    count = sum(1 for _ in found)
+    with capfd.disabled():
+        print(f"crash explorer: {mutant}: {f'{count} violations in {len(looked)} states' if asked(0) else 'found'}", file=sys.stderr)
+    assert count
+
+
+def first(steps: Recorded, every: list[State], folder: Path) -> list[str]:
+    """The first wrong that is found, in an order that jumps about."""
+    order = chosen(every, 0)
+    for part in range(7):
+        if found := next(wrongs(images(steps, order[part::7]), folder), None):
+            return [found]
+    return []
+
+
+@pytest.mark.parametrize("failing", FAILING)
+def test_a_call_of_the_system_that_fails_is_a_typed_error_that_names_the_table_and_breaks_nothing(failing, server, sound, memory):
+    call = failing.split(":", maxsplit=1)[0]
+    times = sorted({nth for name, nth in sound[1].calls if name == call})
+    assert times
+    for nth in random.Random(failing).sample(times, min(asked(1, every=60), len(times))):
+        run = record.run(server, memory / f"{call}-{nth}", inject=f"{failing}:when={nth}")
+        assert run.trace.read_text().count("(INJECTED)"), "nothing failed"
+        assert run.code == 0, f"{failing} for the {nth}th time: an error that is not typed\n{run.said}"
+        for told in [line.split(" ", 4) for line in run.said.splitlines() if line.startswith("ERR")]:
+            table, message = told[2].split("@")[0], told[4]
+            assert table in message or "catalog" in message or str(run.folder) in message, (nth, told)
+        hold_true(run.folder, Promises().hear(run.said))
+        shutil.rmtree(run.world.parent)

@@ -1,0 +1,113 @@
+"""Calls of our own table functions: put out of the text, resolved by a provider, every place kept."""
+
+import pytest
+
+from jammi_lab.engine import calls
+from jammi_lab.engine.duck import open_parser
+from jammi_lab.engine.statements import tree_of
+from jammi_lab.errors import InvalidArgument, StatementNotAllowed
+from jammi_lab.sources.base import Relation
+from jammi_lab.values.anchors import Input, InputKind
+from tests.engine.shelf import TOP
+
+
+@pytest.fixture(scope="module")
+def replaced():
+    parser = open_parser()
+    yield lambda text: calls.replaced(text, tree_of(parser, text))
+    parser.close()
+
+
+@pytest.fixture
+def answering(engine):
+    """The engine with a provider that answers `jammi_version`; gives the calls that it was asked."""
+    asked = []
+
+    class Provider:
+        def resolve(self, parts):
+            return None
+
+        def names(self):
+            return []
+
+        def call(self, function, arguments):
+            asked.append((function, arguments))
+            return Relation(Input(InputKind.RESULT, f"{arguments[0]}@{arguments[1]}"), frame=TOP)
+
+    engine.register(Provider())
+    return asked
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "FROM jammi_version('a',1)",
+        "SELECT 'é', x.* FROM Jammi_Version ( 'é(\")' /* ) */ ,\n 12 ) AS x WHERE 'jammi_version(' <> ')'",
+        "WITH a AS (FROM jammi_version('a', 1)) SELECT (SELECT count(*) FROM jammi_version('b', 2)) FROM a, jammi_version('a', 1) c",
+    ],
+)
+def test_what_surrounds_a_call_stays_where_it_was(replaced, text):
+    plain, found = replaced(text)
+    assert len(plain) == len(text) and len(found) == text.lower().count("from jammi_version") + text.count(", jammi_version")
+    changed = [i for i, (one, other) in enumerate(zip(text, plain, strict=True)) if one != other]
+    assert (all("jammi_version" in plain[max(0, i - 40) : i + 40] for i in changed) and "WHERE" not in text) or plain.endswith(
+        text[text.find("WHERE") :]
+    )
+
+
+def test_a_text_without_calls_is_left_as_it_is(replaced):
+    text = "SELECT * FROM jammi_version, unnest([1]), (SELECT 'jammi_version(1)')"
+    assert replaced(text) == (text, {})
+
+
+def test_a_hundred_calls_are_told_apart(replaced):
+    text = "SELECT * FROM " + ", ".join(f"jammi_version('a', {n}) t{n}" for n in range(100))
+    plain, found = replaced(text)
+    assert len(plain) == len(text) and [c.arguments[1] for c in found.values()] == list(range(100))
+
+
+def test_a_provider_that_answers_calls_is_asked_with_plain_values(engine, answering):
+    [prepared] = engine.prepare("SELECT max(id) AS m FROM jammi_version('top', 2)")
+    assert prepared.run().table().to_pylist() == [{"m": 3}] and answering == [("jammi_version", ("top", 2))]
+    assert [(b.relation.input.name, b.columns) for b in prepared.inputs] == [("top@2", ("id",))]
+
+
+def test_one_input_called_twice_is_one_input(engine, answering):
+    [prepared] = engine.prepare("SELECT a.id FROM jammi_version('top', 2) a JOIN jammi_version('top', 2) b ON a.id = b.id AND b.score > 0")
+    assert [(b.relation.input.name, b.columns) for b in prepared.inputs] == [("top@2", ("id", "score"))]
+
+
+def test_the_statement_is_told_as_written(engine, answering):
+    text = "SELECT id FROM jammi_version('top', 2) -- the second"
+    [_, prepared] = engine.prepare(f"SELECT 1; {text}")
+    assert prepared.statement == text
+
+
+def test_definitions_differ_by_what_the_call_stands_for_and_by_nothing_else(engine, answering):
+    def canonical(sql):
+        return engine.prepare(sql)[0].canonical()
+
+    one = canonical("SELECT id FROM jammi_version('top', 2)")
+    assert one == canonical("select  id from JAMMI_VERSION('top',2) x")
+    assert one != canonical("SELECT id FROM jammi_version('top', 3)")
+
+
+def test_the_rows_of_a_call_are_ordered_like_any_other(engine, answering):
+    [prepared] = engine.prepare("SELECT score, id FROM jammi_version('top', 2) ORDER BY score LIMIT 1")
+    assert prepared.run_ordered(["id"]).table().to_pylist() == [{"score": 0.25, "id": 3}]
+
+
+def test_where_nobody_answers_a_call_is_refused(engine):
+    with pytest.raises(StatementNotAllowed) as caught:
+        engine.prepare("SELECT 1; FROM jammi_version('top', 2)")
+    assert caught.value.position == len("SELECT 1; FROM ")
+
+
+def test_a_call_inside_a_pivot_without_a_list_is_refused(engine, answering):
+    with pytest.raises(StatementNotAllowed):
+        engine.prepare("PIVOT jammi_version('top', 2) ON id USING sum(score)")
+
+
+def test_values_that_are_not_written_out_are_refused(engine, answering):
+    with pytest.raises(InvalidArgument):
+        engine.prepare("FROM jammi_version('top', $n)", {"n": 2})

@@ -1,0 +1,119 @@
+"""Rows as Arrow: exact types, batches, and what happens to a stream that is not read to its end."""
+
+import datetime
+import decimal
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from jammi_lab.engine import Engine, Prepared
+from jammi_lab.errors import SessionClosed, SqlError
+from tests.engine.shelf import Shelf
+
+D = decimal.Decimal
+
+
+@pytest.mark.parametrize(
+    ("expression", "kind", "value"),
+    [
+        ("170141183460469231731687303715884105727::HUGEINT", pa.decimal128(38, 0), D("170141183460469231731687303715884105727")),
+        ("sum(9223372036854775807) ", pa.decimal128(38, 0), D(9223372036854775807)),
+        ("12345678901234567890::UBIGINT", pa.uint64(), 12345678901234567890),
+        ("99999999999999999999999999999999999999::UHUGEINT", pa.decimal128(38, 0), D("9" * 38)),
+        ("1.5::DECIMAL(20, 4)", pa.decimal128(20, 4), D("1.5000")),
+        ("'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'::UUID", pa.string(), "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"),
+        ("'b'::ENUM('a', 'b')", pa.dictionary(pa.uint8(), pa.string()), "b"),
+        ("'10101'::BIT", pa.string(), "10101"),
+        ("'12:30:00+02'::TIMETZ", pa.string(), "12:30:00+02"),
+        ("'12345678901234567890123456789012345678901234567890'::BIGNUM", pa.string(), "12345678901234567890123456789012345678901234567890"),
+        ("1::VARIANT", pa.string(), "1"),
+        ("INTERVAL 1 MONTH", pa.month_day_nano_interval(), pa.MonthDayNano([1, 0, 0])),
+        ("TIMESTAMPTZ '2020-01-01 00:00:00+01'", pa.timestamp("us", "UTC"), datetime.datetime(2019, 12, 31, 23, tzinfo=datetime.UTC)),
+        ("TIMESTAMP '2020-01-01'", pa.timestamp("us"), datetime.datetime(2020, 1, 1)),
+        ("TIME '01:02:03'", pa.time64("us"), datetime.time(1, 2, 3)),
+        ("DATE '2020-01-01'", pa.date32(), datetime.date(2020, 1, 1)),
+        ("'\\xFF'::BLOB", pa.binary(), b"\xff"),
+        ("'{\"a\": 1}'::JSON", pa.string(), '{"a": 1}'),
+        ("[[1], []]", pa.list_(pa.list_(pa.int32())), [[1], []]),
+        ("{'a': 1, 'B': 'x'}", pa.struct([("a", pa.int32()), ("B", pa.string())]), {"a": 1, "B": "x"}),
+        ("MAP {'k': 1}", pa.map_(pa.string(), pa.int32()), [("k", 1)]),
+        ("[1, 2]::INTEGER[2]", pa.list_(pa.int32(), 2), [1, 2]),
+        ("['101'::BIT]", pa.list_(pa.string()), ["101"]),
+        ("{'BIT': '101'::BIT, 'b': 1}", pa.struct([("BIT", pa.string()), ("b", pa.int32())]), {"BIT": "101", "b": 1}),
+        ("NULL", pa.int32(), None),
+        ("1e0::FLOAT", pa.float32(), 1.0),
+        ("'nan'::DOUBLE::VARCHAR", pa.string(), "nan"),
+        ("true", pa.bool_(), True),
+    ],
+)
+def test_values_come_out_exactly(prepare: Callable[..., Prepared], expression: str, kind: pa.DataType, value: object) -> None:
+    table = prepare(f"SELECT {expression} AS v").run().table()
+    assert table.schema.names == ["v"]
+    assert table.schema.field(0).type.equals(kind) or str(table.schema.field(0).type).replace("l: ", "item: ") == str(kind)
+    assert table["v"].to_pylist() == [value]
+
+
+def test_an_unsigned_number_that_arrow_cannot_hold_is_an_error_and_not_another_number(prepare: Callable[..., Prepared]) -> None:
+    with pytest.raises(Exception, match=r"(?i)cast|convert|range"):
+        prepare("SELECT 340282366920938463463374607431768211455::UHUGEINT AS v").run().table()
+
+
+def test_types_that_are_cast_keep_names_and_order(prepare: Callable[..., Prepared]) -> None:
+    prepared = prepare('SELECT i::BIT AS a, i AS a, i AS "x y" FROM range(3) t(i) ORDER BY i DESC')
+    table = prepared.run_ordered([]).table()
+    assert table.schema.names == ["a", "a", "x y"]
+    assert table.column(1).to_pylist() == [2, 1, 0]
+
+
+@pytest.mark.parametrize("rows", [1, 7, 2048, 65_536, 10_000_000])
+def test_batches_have_at_most_the_rows_that_were_asked_for(engine: Engine, shelf: Shelf, rows: int) -> None:
+    shelf.frame("big", table=pa.table({"x": list(range(3_000 if rows < 2048 else 200_000))}))
+    sizes = [b.num_rows for b in engine.prepare("SELECT x FROM big")[0].run().batches(rows)]
+    assert sum(sizes) == (3_000 if rows < 2048 else 200_000)
+    assert 0 < max(sizes) <= rows
+
+
+def test_the_schema_is_there_before_the_rows(prepare: Callable[..., Prepared]) -> None:
+    stream = prepare("SELECT id, venue FROM papers WHERE false").run()
+    assert stream.schema.names == ["id", "venue"]
+    assert list(stream.batches()) == []
+    assert stream.table().num_rows == 0
+
+
+def test_a_stream_is_read_once(prepare: Callable[..., Prepared]) -> None:
+    stream = prepare("SELECT id FROM papers").run()
+    assert stream.table().num_rows == 4
+    assert stream.table().num_rows == 0
+
+
+def test_a_table_holds_the_rows_that_were_not_taken(engine: Engine, shelf: Shelf) -> None:
+    shelf.frame("big", table=pa.table({"x": list(range(300_000))}))
+    stream = engine.prepare("SELECT x FROM big")[0].run()
+    first = next(stream.batches())
+    assert stream.table().num_rows == 300_000 - first.num_rows
+
+
+def test_a_closed_stream_says_so(prepare: Callable[..., Prepared]) -> None:
+    stream = prepare("SELECT id FROM papers").run()
+    stream.close()
+    stream.close()
+    with pytest.raises(SessionClosed, match="closed"):
+        next(stream.batches())
+
+
+def test_an_error_in_the_middle_of_the_rows_is_typed_and_ends_the_stream(engine: Engine, shelf: Shelf) -> None:
+    shelf.frame("big", table=pa.table({"x": list(range(3_000_000))}))
+    [prepared] = engine.prepare("SELECT x, CASE WHEN x < 2900000 THEN 1 ELSE error('late') END AS y FROM big")
+    with pytest.raises(SqlError, match="Late"):
+        prepared.run().table()
+
+
+def test_a_statement_may_be_run_again(prepare: Callable[..., Prepared]) -> None:
+    prepared = prepare("SELECT count(*) AS n FROM papers")
+    assert [prepared.run().table().to_pylist() for _ in range(3)] == [[{"n": 4}]] * 3
+
+
+def test_struct_fields_without_names_stream(rows: Callable[..., list[dict[str, Any]]], prepare: Callable[..., Prepared]) -> None:
+    assert prepare("SELECT list_zip([1], [2]) AS z").run().table().num_rows == 1

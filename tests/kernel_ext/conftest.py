@@ -1,0 +1,131 @@
+"""A real kernel, shared by the tests of this folder; each test has its own folder, variables and workspace in it."""
+
+import dataclasses
+import os
+import queue
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jupyter_client.manager import start_new_kernel
+
+ROOT = Path(__file__).resolve().parents[2]
+CLEAN = """
+from IPython import get_ipython as _ip
+_ip().run_line_magic('unload_ext', 'jammi_lab')
+import jammi_kernel_ext as _k
+if _k._notebook is not None: _k._notebook.close(); _k._notebook._tenant = None
+from jammi_lab.errors import JammiError as _e
+_e.full_traceback = False
+_ip().run_line_magic('reset', '-f -s')
+"""
+
+
+@dataclasses.dataclass
+class Shown:
+    """What a cell left behind."""
+
+    error: list[str] | None = None
+    ename: str = ""
+    data: list[dict[str, str]] = dataclasses.field(default_factory=list)
+    stream: str = ""
+    displays: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        return "\n".join(d.get("text/plain", "") for d in self.data) + self.stream
+
+    @property
+    def html(self) -> str:
+        return "\n".join(d.get("text/html", "") for d in self.data)
+
+
+class Kernel:
+    """Runs cells one after the other."""
+
+    def __init__(self) -> None:
+        paths = os.pathsep.join(str(ROOT / p) for p in ("", "kernel_ext", "widgets"))
+        self.manager, self.client = start_new_kernel(kernel_name="python3", env={**os.environ, "PYTHONPATH": paths})
+
+    def close(self) -> None:
+        self.client.stop_channels()
+        self.manager.shutdown_kernel(now=True)
+
+    def __call__(self, code: str, *, interrupt_when: Callable[[str], bool] | None = None, timeout: float = 60) -> Shown:
+        """What the cell shows. `interrupt_when`: a test of a stream text that says that ■ is to be pressed."""
+        shown, message, deadline, pressed = Shown(), self.client.execute(code), time.monotonic() + timeout, False
+        while time.monotonic() < deadline:
+            try:
+                got = self.client.get_iopub_msg(timeout=0.1)
+            except queue.Empty:
+                continue
+            if got["parent_header"].get("msg_id") != message:
+                continue
+            content = got["content"]
+            match got["msg_type"]:
+                case "stream":
+                    shown.stream += content["text"]
+                    if interrupt_when and not pressed and interrupt_when(shown.stream):
+                        pressed = True
+                        time.sleep(0.3)
+                        self.manager.interrupt_kernel()
+                case "execute_result" | "display_data":
+                    shown.data += [content["data"]] if content["data"] else []
+                    shown.displays.append(content)
+                case "update_display_data":
+                    shown.displays.append(content)
+                case "error":
+                    shown.ename, shown.error = content["ename"], [re.sub(r"\x1b\[[\d;]*m", "", line) for line in content["traceback"]]
+                case "status" if content["execution_state"] == "idle":
+                    return shown
+        raise TimeoutError(code)
+
+    def value(self, expression: str) -> str:
+        """The repr of an expression in the kernel."""
+        shown = self(f"print(repr(({expression})))")
+        assert shown.error is None, shown.error
+        return shown.stream.strip()
+
+
+@pytest.fixture(scope="session")
+def kernel() -> Iterator[Kernel]:
+    running = Kernel()
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def bare(kernel: Kernel, tmp_path: Path) -> Iterator[Kernel]:
+    """A clean kernel in a folder of its own; the extension is not loaded."""
+    kernel(f"import os; os.chdir({str(tmp_path)!r})")
+    yield kernel
+    assert kernel(CLEAN).error is None
+
+
+@pytest.fixture
+def cell(bare: Kernel, tmp_path: Path) -> Kernel:
+    """A notebook with the extension, a file `papers.csv`, and nothing opened yet."""
+    (tmp_path / "papers.csv").write_text("id,venue,year\n1,A,2020\n2,B,2021\n3,A,2022\n4,,2023\n")
+    assert bare("%load_ext jammi_lab").error is None
+    return bare
+
+
+@pytest.fixture
+def papers(cell: Kernel) -> Kernel:
+    """The same with the source `papers`."""
+    assert cell("%jammi add papers papers.csv").error is None
+    return cell
+
+
+@pytest.fixture
+def chain(papers: Kernel) -> Kernel:
+    """The same with `top` made from `venues` made from `papers`."""
+    for code in (
+        "%%jammi -m venues\nSELECT venue, count(*) AS n FROM papers GROUP BY venue",
+        "%%jammi -m top\nSELECT * FROM jammi.venues WHERE n > 1",
+    ):
+        assert papers(code).error is None
+    return papers

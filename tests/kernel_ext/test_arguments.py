@@ -1,0 +1,140 @@
+"""The table of verbs and flags: what is parsed, what is refused, what is suggested."""
+
+import pytest
+
+from jammi_kernel_ext.arguments import CELL, IN_PYTHON, VERBS, parse_cell, parse_line
+from jammi_kernel_ext.display import Help
+from jammi_kernel_ext.magics import Magics
+from jammi_lab.errors import InvalidArgument
+
+
+def given(values):
+    return {k: v for k, v in values.items() if v not in (None, [], False)}
+
+
+@pytest.mark.parametrize(
+    ("line", "verb", "values"),
+    [
+        ("", "", {}),
+        ("open", "open", {}),
+        ("open 'my lab' --read-only --tenant acme", "open", {"PATH": "my lab", "read_only": True, "tenant": "acme"}),
+        (
+            "add p 'a b/*.csv' --kind csv --option delim=; header=true",
+            "add",
+            {"NAME": "p", "LOCATION": "a b/*.csv", "kind": "csv", "option": [("delim", ";"), ("header", "true")]},
+        ),
+        ("preview p -n 5", "preview", {"NAME": "p", "limit": 5}),
+        ("preview --limit=5 p", "preview", {"NAME": "p", "limit": 5}),
+        ("preview -n 5 -- -p", "preview", {"NAME": "-p", "limit": 5}),
+        ("plan a b", "plan", {"NAME": ["a", "b"]}),
+        ("recompute --dry-run", "recompute", {"dry_run": True}),
+        ("config cells.limit 7", "config", {"KEY": "cells.limit", "VALUE": "7"}),
+        ("help --limit", "help", {"WORD": "--limit"}),
+    ],
+)
+def test_a_line_is_a_verb_with_its_words_and_flags(line, verb, values):
+    found, parsed = parse_line(line)
+    assert (found.name, given(parsed)) == (verb, values)
+
+
+@pytest.mark.parametrize(
+    ("line", "values"),
+    [
+        ("", {}),
+        ("r", {"NAME": "r"}),
+        (
+            "r -m venues --key a b -n 3 --bypass -q",
+            {"NAME": "r", "materialize": "venues", "key": ["a", "b"], "limit": 3, "bypass": True, "quiet": True},
+        ),
+        ("--materialize 'top venues' --key a --key b", {"materialize": "top venues", "key": ["a", "b"]}),
+        ("r -t polars", {"NAME": "r", "as": "polars"}),
+        ("-e", {"explain": True}),
+    ],
+)
+def test_the_first_line_of_a_cell_is_a_variable_and_flags(line, values):
+    assert given(parse_cell(line)) == values
+
+
+@pytest.mark.parametrize(
+    ("line", "says", "near"),
+    [
+        ("statsu", "no verb 'statsu'", ("status",)),
+        ("preview", "needs a NAME", ()),
+        ("add p", "needs a LOCATION", ()),
+        ("plan --dry-run", "no flag --dry-run", ()),
+        ("recompute --dry-rum", "no flag --dry-rum", ("--dry-run",)),
+        ("preview p -n", "needs a value: N", ()),
+        ("preview p -n many", "takes a whole number from 1, not 'many'", ()),
+        ("preview p -n 0", "takes a whole number from 1, not '0'", ()),
+        ("sources all", "does not know what to do with 'all'", ()),
+        ("status --deep=yes", "takes no value", ()),
+        ("add p x --option delim", "takes key=value, not 'delim'", ()),
+        ("open 'lab", "quotation in the line is not closed", ()),
+    ],
+)
+def test_a_line_that_does_not_fit_is_refused_with_a_hint_or_near_words(line, says, near):
+    with pytest.raises(InvalidArgument) as refused:
+        parse_line(line)
+    assert says in refused.value.message and refused.value.near == near
+    assert refused.value.hint or "takes" in says
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("a-b", "cannot be a Python variable"),
+        ("class", "cannot be a Python variable"),
+        ("-t pandsa", "takes arrow or polars or pandas"),
+        ("a b", "does not know"),
+        ("-x", "no flag -x"),
+    ],
+)
+def test_a_cell_line_that_does_not_fit_is_refused(line, says):
+    with pytest.raises(InvalidArgument, match=says):
+        parse_cell(line)
+
+
+@pytest.mark.parametrize("name", sorted(IN_PYTHON))
+def test_what_only_python_has_is_named_with_its_call_and_with_no_other_verb(name):
+    with pytest.raises(InvalidArgument) as refused:
+        parse_line(f"{name} venues")
+    assert not refused.value.near and f".{IN_PYTHON[name]}" in refused.value.hint
+    assert name not in {verb.name for verb in VERBS}
+
+
+def test_every_verb_has_its_method_and_every_method_its_verb():
+    methods = {name for name in vars(Magics) if name.startswith("_") and not name.startswith("__")} - {"_ws", "_relation"}
+    assert methods == {f"_{verb.name or 'where'}" for verb in VERBS}
+
+
+def test_help_names_every_verb_and_every_flag_of_the_cell():
+    text = repr(Help(None))
+    assert all(f"%jammi {verb.name}".strip() in text and verb.help in text for verb in VERBS)
+    assert all(spelled in text for flag in CELL.flags for spelled in flag.spelled)
+
+
+@pytest.mark.parametrize("verb", [v for v in VERBS if v.name], ids=lambda v: v.name)
+def test_help_about_a_verb_has_its_usage_and_its_flags(verb):
+    text = repr(Help(verb.name))
+    assert verb.usage in text and verb.help in text and all(flag.help in text for flag in verb.flags)
+
+
+def test_help_about_an_unknown_word_suggests_one():
+    with pytest.raises(InvalidArgument) as refused:
+        Help("lineag")
+    assert refused.value.near == ("lineage",)
+
+
+def test_a_flag_that_is_needed_stands_without_brackets_and_its_absence_is_told():
+    verb, values = parse_line("embed v papers --key id --text title abstract --model minilm")
+    assert verb.usage == "%jammi embed NAME SOURCE --key K --text C … [--model M] [--where SQL] [--bypass]"
+    assert (values["NAME"], values["SOURCE"], values["key"], values["text"]) == ("v", "papers", "id", ["title", "abstract"])
+    with pytest.raises(InvalidArgument, match="needs --text"):
+        parse_line("embed v papers --key id")
+
+
+def test_k_may_be_nought_and_the_text_of_a_search_several_words():
+    values = parse_line("search v neural nets -k 0")[1]
+    assert values["TEXT"] == ["neural", "nets"] and values["k"] == 0
+    with pytest.raises(InvalidArgument, match="whole number from 0"):
+        parse_line("search v x -k 1.5")

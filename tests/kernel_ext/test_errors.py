@@ -1,0 +1,64 @@
+"""What a cell shows when something is wrong: at most five lines, the stack on request, and the cell fails."""
+
+import pytest
+
+CASES = {
+    "syntax": ("%%jammi\nSELECT *\nFORM papers", "SqlError"),
+    "source": ("%%jammi\nSELECT * FROM paprs", "TableNotFound"),
+    "column": ("%%jammi\nSELECT venu FROM papers", "SqlError"),
+    "forbidden": ("%%jammi\nDROP TABLE papers", "StatementNotAllowed"),
+    "parameter": ("%%jammi\nSELECT $nothing", "ParameterMissing"),
+    "verb": ("%jammi statsu", "InvalidArgument"),
+    "table": ("%jammi why topp", "TableNotFound"),
+    "file": ("%jammi add more more.csv", "SourceUnavailable"),
+    "python": ("import jammi_lab as jl\njl.get_workspace().sql('SELECT * FROM paprs')", "TableNotFound"),
+    "deep": ("def f():\n    import jammi_lab as jl\n    return jl.get_workspace().sql('SELECT * FROM paprs')\nf()", "TableNotFound"),
+    "shown late": ("import jammi_lab as jl\njl.get_workspace().sql('SELECT CAST(venue AS INT) AS v FROM papers')", "SqlError"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_an_error_is_at_most_five_lines_without_stack_or_inner_paths(papers, case):
+    code, kind = CASES[case]
+    shown = papers(code)
+    assert shown.ename == kind and 1 <= len(shown.error) <= 5, shown
+    assert shown.error[0].startswith(f"{kind}: ")
+    assert not any("Traceback" in line or "jammi_lab/" in line or "site-packages" in line for line in shown.error)
+
+
+def test_the_line_of_the_statement_is_marked(papers):
+    assert papers("%%jammi\nSELECT *\nFROM paprs").error[:4] == [
+        "TableNotFound: There is no table paprs.",
+        "FROM paprs",
+        "     ^",
+        "Did you mean papers?",
+    ]
+
+
+def test_tb_shows_the_stack(papers):
+    papers("%%jammi\nSELECT * FROM paprs")
+    shown = papers("%tb")
+    stack = "\n".join(shown.error or [shown.stream])
+    assert "Traceback" in stack and "run_cell" in stack and "TableNotFound" in stack
+
+
+def test_the_same_mistake_again_is_short_again(papers):
+    papers("%%jammi\nSELECT * FROM paprs")
+    papers("%tb")
+    assert len(papers("%%jammi\nSELECT * FROM paprs").error) <= 5
+
+
+def test_full_tracebacks_can_be_asked_for_and_taken_back(papers):
+    papers("%jammi config cells.traceback full")
+    assert "Traceback" in papers("%%jammi\nSELECT * FROM paprs").error[0]
+    papers("%jammi config cells.traceback short")
+    assert len(papers("%%jammi\nSELECT * FROM paprs").error) <= 5
+
+
+def test_a_failing_line_stops_the_cell(papers):
+    shown = papers("%jammi why nothing\nprint('went on')")
+    assert shown.error and "went on" not in shown.stream
+
+
+def test_escape_codes_in_a_message_are_not_obeyed(papers):
+    assert not any("\x1b" in line for line in papers('%jammi why "a\\x1b[31mred"').error)

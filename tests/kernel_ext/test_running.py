@@ -1,0 +1,86 @@
+"""Long work in a cell: ■ stops it and leaves nothing, progress speaks late and leaves nothing."""
+
+import pytest
+
+from jammi_kernel_ext import running
+from jammi_kernel_ext.running import ProgressLine, sentence
+from jammi_lab import errors
+from jammi_lab.values.records import Progress
+
+LONG = "SELECT count(DISTINCT hash(range)) AS n FROM range(3000000000)"
+READY = "import threading\nthreading.Timer(1.0, lambda: print('now', flush=True)).start()\n"
+
+
+def stop(kernel, code):
+    return kernel(READY + code, interrupt_when=lambda text: "now" in text)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [f"get_ipython().run_cell_magic('jammi', '', {LONG!r})", f"get_ipython().run_cell_magic('jammi', '-m slow', {LONG!r})"],
+    ids=["rows", "recipe"],
+)
+def test_an_interrupt_is_one_line_fails_the_cell_and_the_next_cell_works(papers, code):
+    shown = stop(papers, code)
+    assert shown.ename == "KeyboardInterrupt" and len(shown.error) == 1 and shown.error[0].startswith("Interrupted. ")
+    assert papers("%%jammi\nSELECT 1 AS one").text.endswith("1 row")
+    assert papers("%jammi tables").text.startswith("No result tables yet")
+
+
+def test_an_interrupt_reaches_a_cell_with_await(papers):
+    shown = stop(papers, f"import asyncio\nawait asyncio.sleep(0)\nget_ipython().run_cell_magic('jammi', '', {LONG!r})")
+    assert shown.ename == "KeyboardInterrupt" and len(shown.error) == 1
+    assert papers("import signal; signal.getsignal(signal.SIGINT) is signal.default_int_handler or signal.getsignal(signal.SIGINT)").error is None
+
+
+def test_an_interrupt_that_was_made_brief_says_its_notes_and_only_them():
+    stop = errors.brief(KeyboardInterrupt())
+    assert stop._render_traceback_() == ["Interrupted. The statement was stopped; nothing was left behind."]
+    stop.add_note("'t' was not made; nothing was left behind.")
+    assert stop._render_traceback_() == ["Interrupted. 't' was not made; nothing was left behind."]
+    assert type(stop) is KeyboardInterrupt
+
+
+def test_an_interrupted_recipe_is_named(papers):
+    assert "'slow' was not made" in stop(papers, f"get_ipython().run_cell_magic('jammi', '-m slow', {LONG!r})").error[0]
+
+
+def test_quick_work_shows_no_progress(papers):
+    shown = papers("%%jammi -m quick\nSELECT 1 AS one")
+    assert len(shown.displays) == 1
+
+
+def test_slow_work_says_how_far_it_is_and_takes_it_back(papers):
+    papers("import jammi_kernel_ext.running as running; running.SILENT_SECONDS = running.BETWEEN_SECONDS = 0")
+    shown = papers("%%jammi -m slow\nSELECT range AS n FROM range(5000000)")
+    papers("running.SILENT_SECONDS, running.BETWEEN_SECONDS = 0.5, 0.2")
+    opened, *said = [d["data"] for d in shown.displays if "display_id" in d.get("transient", {})]
+    assert opened == {} and said[-1] == {}
+    assert any("slow" in d.get("text/plain", "") for d in said)
+    assert len({d["transient"]["display_id"] for d in shown.displays if "display_id" in d.get("transient", {})}) == 1
+
+
+def test_nothing_is_said_before_half_a_second_nor_where_it_could_not_be_taken_back(monkeypatch):
+    said: list[dict[str, str]] = []
+    now = [100.0]
+    monkeypatch.setattr(running.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(ProgressLine, "_show", lambda self, data: said.append(data))
+    live, still = ProgressLine(live=True), ProgressLine(live=False)
+    for moment in (100.1, 100.4, 100.6, 100.7, 101.0):
+        now[0] = moment
+        live(Progress("materialize t", int(moment), None, "rows"))
+        still(Progress("materialize t", 1, None, "rows"))
+    assert said == [{"text/plain": "materialize t: 100 rows"}, {"text/plain": "materialize t: 101 rows"}]
+
+
+@pytest.mark.parametrize(
+    ("progress", "said"),
+    [
+        (Progress("run", 40, 100, "percent"), "run: 40 %"),
+        (Progress("materialize t", 0, None, "rows"), "materialize t …"),
+        (Progress("materialize t", 1200, None, "rows"), "materialize t: 1,200 rows"),
+        (Progress("recompute t", 1, 4, "steps"), "recompute t: 1 of 4 steps (25 %)"),
+    ],
+)
+def test_progress_reads_as_a_sentence(progress, said):
+    assert sentence(progress) == said

@@ -1,0 +1,83 @@
+"""`%jammi expire`, `check` and `recover`, and what a cell says when opening the workspace settled something."""
+
+import os
+import sys
+
+import pytest
+
+MADE = "%%jammi -m venues --bypass\nSELECT venue, count(*) AS n FROM papers GROUP BY venue"
+
+
+@pytest.fixture
+def three(papers):
+    """Three versions of `venues`."""
+    for _ in range(3):
+        assert papers(MADE).error is None
+    return papers
+
+
+def test_expire_says_how_many_went_and_gives_their_names(three):
+    assert three("gone = %jammi expire venues --keep 2\ngone").text == "venues: 1 table removed."
+    assert three.value("len(gone), gone[0].startswith('papers__sql__')") == "(1, True)"
+    assert three("%jammi expire venues").text == "venues: 1 table removed."
+    assert three("%jammi expire venues").text == "venues: no version had to go."
+
+
+def test_expire_needs_a_known_recipe_and_a_number_from_1(three):
+    assert three("%jammi expire").ename == "InvalidArgument"
+    assert three("%jammi expire venues --keep 0").ename == "InvalidArgument"
+    shown = three("%jammi expire venue")
+    assert shown.ename == "TableNotFound" and "Did you mean venues?" in shown.error
+
+
+def test_check_says_that_all_is_sound(three):
+    shown = three("%jammi check")
+    assert "The workspace is sound" in shown.text and "The workspace is sound" in shown.html
+
+
+def test_check_names_what_it_found_and_repair_mends_it(three, tmp_path):
+    place = next((tmp_path / ".jammi" / "results" / "_global").glob("*.json"))
+    place.unlink()
+    (tmp_path / ".jammi" / "results" / "_global" / "<b>.txt").write_text("not ours")
+    shown = three("report = %jammi check\nreport")
+    assert place.name in shown.text and "orphans" in shown.text and "<b>.txt" not in shown.html and "&lt;b&gt;.txt" in shown.html
+    assert three.value("report.missing[0].endswith('.json'), report.orphans") == "(True, ['results/_global/<b>.txt'])"
+    shown = three("%jammi check --repair --deep")
+    assert "repaired" in shown.text and place.exists()
+
+
+def test_recover_shows_its_report_and_gives_it(three, tmp_path):
+    assert three("%jammi recover").text == "recovery: nothing to do"
+    next((tmp_path / ".jammi" / "results" / "_global").glob("*.json")).unlink()
+    shown = three("report = %jammi recover\nreport")
+    assert shown.text == "Recovery\n  - 1 table whose manifest was written again from the catalog" and "Recovery" in shown.html
+    assert three.value("len(report.healed)") == "1"
+
+
+def killed(cell, tmp_path):
+    """A kernel that died in the middle of a materialisation."""
+    code = (
+        "import os, jammi_lab as jl\n"
+        "from jammi_lab.storage.files import install_fault_hook\n"
+        "ws = jl.open('.jammi')\n"
+        "install_fault_hook(lambda name: os._exit(9) if name == 'funnel:parquet-durable' else None)\n"
+        "ws.materialize('lost', 'SELECT 1 AS one')\n"
+    )
+    (tmp_path / "child.py").write_text(code)
+    paths = cell.value("__import__('os').environ['PYTHONPATH']").strip("'")
+    assert os.spawnve(os.P_WAIT, sys.executable, [sys.executable, str(tmp_path / "child.py")], {**os.environ, "PYTHONPATH": paths}) == 9
+
+
+def test_the_first_cell_says_what_opening_settled_and_the_next_does_not(cell, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    killed(cell, tmp_path)
+    shown = cell("%%jammi\nSELECT 1 AS one")
+    assert "Recovery\n  - 1 table begun and never finished, marked failed" in shown.data[0]["text/plain"] and len(shown.data) == 2
+    assert "Recovery" not in cell("%%jammi\nSELECT 1 AS one").text
+
+
+def test_where_says_what_opening_settled_once(cell, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    killed(cell, tmp_path)
+    shown = cell("%jammi")
+    assert shown.text.count("marked failed") == 1 and shown.text.startswith("Workspace .jammi")

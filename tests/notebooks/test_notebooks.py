@@ -1,0 +1,53 @@
+"""Every notebook runs and gives the outputs that are stored in it (nbval, strict), in a copy of its folder."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+each_notebook = pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.name)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@each_notebook
+def test_a_notebook_gives_the_outputs_stored_in_it(notebook, tmp_path):
+    shutil.copy(notebook, tmp_path)
+    shutil.copytree(ROOT / "notebooks" / "data", tmp_path / "data")
+    arguments = ["--nbval", "--nbval-cell-timeout=120", "--nbval-sanitize-with", str(ROOT / "tests" / "sanitize.cfg")]
+    # pytest-randomly would shuffle the cells, and a configuration of ours does not hold for them
+    plugins = ["-p", "no:randomly", "-p", "no:cacheprovider", "-p", "no:xdist", "-c", os.devnull, "--rootdir", str(tmp_path)]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", *plugins, *arguments, notebook.name],
+        cwd=tmp_path,
+        env={**os.environ, "IPYTHONDIR": str(tmp_path / ".ipython"), "JUPYTER_PREFER_ENV_PATH": "1"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-6000:]
+
+
+@each_notebook
+def test_a_notebook_is_stored_as_it_ran_from_top_to_bottom(notebook):
+    counts = [cell.execution_count for cell in nbformat.read(notebook, as_version=4).cells if cell.cell_type == "code" and cell.source.strip()]
+    assert counts == list(range(1, len(counts) + 1))
+
+
+@each_notebook
+def test_a_notebook_stores_no_widget_state_and_stays_small(notebook):
+    assert "widgets" not in nbformat.read(notebook, as_version=4).metadata
+    assert notebook.stat().st_size < 500_000
+
+
+@each_notebook
+def test_a_notebook_names_no_folder_of_the_machine_it_ran_on(notebook):
+    text = notebook.read_text(encoding="utf-8")
+    assert not [place for place in ("/ho" + "me/", "/Us" + "ers/", "/wo" + "rk/", "/tm" + "p/") if place in text]

@@ -1,0 +1,116 @@
+"""The producer `external`: rows that come from elsewhere."""
+
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from jammi_lab.errors import DuplicateKey, NotRecomputable, SchemaMismatch, TableNotFound
+from jammi_lab.values.verdicts import Match, Stale
+from tests.store.lab import files, statuses
+
+ROWS = {"id": [1, 2, 3], "score": [0.5, None, 2.5]}
+
+
+@pytest.mark.parametrize(
+    "frame", [pa.table(ROWS), pl.DataFrame(ROWS), pd.DataFrame(ROWS), pl.LazyFrame(ROWS)], ids=["arrow", "polars", "pandas", "lazy"]
+)
+def test_a_frame_of_any_kind_becomes_a_table_with_its_rows(lab, frame):
+    table = lab.register("scores", frame, producer="my script", inputs=["papers"])
+    assert table.kind == "external" and table.outcome == "computed" and table.verify() == Match()
+    assert table.read().arrow()["id"].to_pylist() == [1, 2, 3] and table.row_count == 3
+
+
+def test_the_same_rows_params_and_anchors_are_reused(lab):
+    one = lab.register("scores", pa.table(ROWS), producer="p", params={"k": 1}, inputs=["papers"])
+    again = lab.register("scores", pa.table(ROWS), producer="p", params={"k": 1}, inputs=["papers"])
+    assert (again.outcome, again.version, again.table_name) == ("reused", one.version, one.table_name)
+
+
+def test_the_same_rows_cut_into_other_chunks_are_the_same_rows(lab):
+    whole = pa.table(ROWS)
+    one = lab.register("scores", whole, producer="p")
+    again = lab.register("scores", pa.concat_tables([whole.slice(0, 1), whole.slice(1)]), producer="p")
+    assert again.outcome == "reused" and again.table_name == one.table_name
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"frame": pa.table({"id": [1, 2, 3], "score": [0.5, None, 2.0]})},
+        {"frame": pa.table({"id": [1, 2, 3], "Score": [0.5, None, 2.5]})},
+        {"frame": pa.table({"id": pa.array([1, 2, 3], pa.int32()), "score": [0.5, None, 2.5]})},
+        {"frame": pa.table({"score": [0.5, None, 2.5], "id": [1, 2, 3]})},
+        {"producer": "q"},
+        {"params": {"k": 2}},
+        {"params": {"k": 1.0}},
+        {"params": {"k": "1"}},
+        {"params": {}},
+        {"key": "id"},
+    ],
+    ids=str,
+)
+def test_any_one_difference_is_another_definition_and_a_new_version(lab, changed):
+    given = {"frame": pa.table(ROWS), "producer": "p", "params": {"k": 1}}
+    one = lab.register("scores", **given)
+    other = lab.register("scores", **{**given, **changed})
+    assert other.definition_hash != one.definition_hash and (other.outcome, other.version) == ("computed", 2)
+
+
+def test_it_goes_stale_when_an_input_moves_and_cannot_be_recomputed_from_here(lab, papers):
+    lab.register("scores", pa.table(ROWS), producer="my script", inputs=["papers"])
+    papers.write_text("id,venue,year\n9,z,2029\n")
+    assert isinstance(lab.staleness("scores"), Stale)
+    with pytest.raises(NotRecomputable) as caught:
+        lab.recompute("scores")
+    assert "my script" in caught.value.message
+
+
+def test_the_same_rows_over_a_moved_input_are_a_new_version(lab, papers):
+    lab.register("scores", pa.table(ROWS), producer="p", inputs=["papers"])
+    papers.write_text("id,venue,year\n9,z,2029\n")
+    again = lab.register("scores", pa.table(ROWS), producer="p", inputs=["papers"])
+    assert (again.outcome, again.version) == ("computed", 2) and str(again.staleness()) == "fresh"
+
+
+def test_a_recipe_can_be_an_input(lab):
+    lab.materialize("venues", "SELECT venue FROM papers")
+    table = lab.register("scores", pa.table(ROWS), producer="p", inputs=["venues", "papers"])
+    assert sorted(i.name for i in table.inputs) == ["papers", "venues"] and table.derived_from == "venues"
+
+
+def test_an_unknown_input_is_typed_with_near_names_and_leaves_no_row(lab, folder):
+    with pytest.raises(TableNotFound) as caught:
+        lab.register("scores", pa.table(ROWS), producer="p", inputs=["paper"])
+    assert "papers" in caught.value.near and statuses(folder) == {}
+
+
+def test_a_key_is_checked(lab, folder):
+    with pytest.raises(DuplicateKey):
+        lab.register("scores", pa.table({"id": [1, 1]}), producer="p", key="id")
+    assert files(folder) == []
+
+
+@pytest.mark.parametrize("key", ["nope", ["id", "nope"]])
+def test_a_key_that_is_no_column_is_a_schema_error_and_leaves_nothing(lab, folder, key):
+    with pytest.raises(SchemaMismatch):
+        lab.register("scores", pa.table(ROWS), producer="p", key=key)
+    assert files(folder) == [] and "ready" not in statuses(folder).values()
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [pa.table([[1], [2]], names=["a", "a"]), pa.table([[1], [2]], names=["a", "A"]), pa.table({}), pa.table({"d": pa.array([1], pa.duration("s"))})],
+    ids=["one name twice", "names that differ in case", "no columns", "a duration"],
+)
+def test_a_frame_that_cannot_be_a_table_is_a_schema_error_and_leaves_no_files(lab, folder, frame):
+    with pytest.raises(SchemaMismatch):
+        lab.register("scores", frame, producer="p")
+    assert files(folder) == [] and "ready" not in statuses(folder).values()
+
+
+def test_a_change_of_the_frame_after_the_call_changes_nothing(lab):
+    frame = pd.DataFrame({"id": [1, 2, 3]})
+    table = lab.register("scores", frame, producer="p")
+    frame.loc[0, "id"] = 99
+    assert table.read().arrow()["id"].to_pylist() == [1, 2, 3] and table.verify() == Match()

@@ -1,0 +1,37 @@
+"""What `import jammi_lab` and `%load_ext jammi_lab` must not load (DETAILS, Cells): a notebook pays for a part when it uses it."""
+
+import json
+
+import pytest
+
+HEAVY = ["altair", "polars", "pandas", "pyarrow", "duckdb", "numpy", "sqlalchemy", "usearch", "sqlglot", "fsspec", "ipywidgets", "anywidget"]
+IMPORT = "import jammi_lab"
+LOAD_EXT = "ip.run_line_magic('load_ext', 'jammi_lab')"
+SHELL = "from IPython.core.interactiveshell import InteractiveShell; ip = InteractiveShell.instance()"
+LOADED = "import json, sys; print(json.dumps(sorted(sys.modules)))"
+
+
+def loaded(run_python, *steps: str) -> set[str]:
+    return set(json.loads(run_python("\n".join([*steps, LOADED])).stdout.splitlines()[-1]))
+
+
+@pytest.fixture
+def after_import(run_python) -> set[str]:
+    return loaded(run_python, IMPORT)
+
+
+def test_importing_the_package_loads_no_heavy_module(after_import):
+    assert not after_import.intersection(HEAVY)
+
+
+def test_importing_the_package_loads_neither_ipython_nor_a_surface(after_import):
+    assert not after_import.intersection(["IPython", "traitlets", "jammi_kernel_ext", "jammi_widgets"])
+
+
+def test_loading_the_extension_loads_no_heavy_module(run_python):
+    assert not loaded(run_python, SHELL, LOAD_EXT).intersection(HEAVY)
+
+
+def test_loading_the_extension_brings_the_cells(run_python):
+    done = run_python("\n".join([SHELL, LOAD_EXT, "print('jammi' in ip.magics_manager.magics['cell'], 'jammi' in ip.magics_manager.magics['line'])"]))
+    assert done.stdout.split() == ["True", "True"]

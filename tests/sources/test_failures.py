@@ -1,0 +1,63 @@
+import errno
+
+import duckdb
+import pytest
+
+from jammi_lab.sources.failures import read_failure, unreadable, why
+
+
+def said(sql):
+    with duckdb.connect() as connection, pytest.raises(duckdb.Error) as error:
+        connection.execute(sql).fetchall()
+    failure = read_failure(str(error.value))
+    assert failure is not None
+    assert len(failure.lines()) <= 5 and "\n" not in failure.message
+    return failure
+
+
+def test_a_late_ragged_line_is_named(tmp_path):
+    (tmp_path / "f.csv").write_text("a,b\n" + "1,2\n" * 40_000 + "1,2,3\n")
+    failure = said(f"SELECT sum(a) FROM read_csv('{tmp_path}/f.csv', delim=',', sample_size=100)")
+    assert failure.message == "f.csv, line 40002: 3 values where 2 are expected."
+
+
+def test_a_late_value_of_another_type_is_named(tmp_path):
+    (tmp_path / "f.csv").write_text("a,b\n" + "1,2\n" * 40_000 + "NA,2\n")
+    failure = said(f"SELECT sum(a) FROM read_csv('{tmp_path}/f.csv', delim=',', sample_size=100)")
+    assert "f.csv, line 40002" in failure.message and "'a'" in failure.message and "'NA'" in failure.message and '"null": "NA"' in failure.hint
+
+
+def test_malformed_json_is_named(tmp_path):
+    (tmp_path / "f.ndjson").write_text('{"a":1}\n{"a":2\n')
+    assert "f.ndjson, line" in said(f"SELECT * FROM read_json('{tmp_path}/f.ndjson', format='newline_delimited')").message
+
+
+@pytest.mark.parametrize("data", [b"", b"PAR1", b"x" * 100])
+def test_a_torn_parquet_is_named(tmp_path, data):
+    (tmp_path / "f.parquet").write_bytes(data)
+    assert said(f"SELECT * FROM read_parquet('{tmp_path}/f.parquet')").message == "f.parquet is not a whole Parquet file."
+
+
+def test_a_file_that_went_is_named(tmp_path):
+    assert said(f"SELECT * FROM read_parquet('{tmp_path}/f.parquet')").message == "f.parquet is gone."
+
+
+def test_what_is_not_about_a_file_is_not_taken_for_it():
+    with duckdb.connect() as connection:
+        for sql in ("SELECT nope", "SELEC 1", "SELECT 'x'::INT"):
+            with pytest.raises(duckdb.Error) as error:
+                connection.execute(sql)
+            assert read_failure(str(error.value)) is None
+
+
+def test_permission_is_told_from_other_trouble():
+    assert "permission denied" in unreadable("f.csv", PermissionError(errno.EACCES, "Permission denied")).message
+    assert "input/output error" in unreadable("f.csv", OSError(errno.EIO, "Input/output error")).message
+
+
+def test_a_doubt_is_one_clause():
+    assert why(RuntimeError("first line.\nsecond")) == "first line"
+
+
+def test_a_name_with_a_line_break_stays_on_one_line(tmp_path):
+    assert unreadable("a\nb\u202e.csv", PermissionError()).message.startswith("a\\nb\\u202e.csv may not be read")

@@ -1,0 +1,745 @@
+import datetime
+import errno
+import json
+import os
+import time
+
+import duckdb
+import fsspec
+import pyarrow as pa
+import pyarrow.feather as feather
+import pyarrow.ipc as ipc
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jammi_lab.errors import InvalidArgument, SourceUnavailable
+from jammi_lab.sources import places, sightings
+from jammi_lab.sources.base import same_state
+from jammi_lab.sources.files import FileConnector
+from jammi_lab.sources.locations import store_location
+from jammi_lab.sources.registry import connector_for, infer_kind
+from jammi_lab.sources.scratch import ask, describe
+from jammi_lab.values.anchors import Cost, Snapshot, Unknown, Vanished
+from jammi_lab.values.records import SourceRecord
+from tests.contracts.connector import Case, ConnectorSuite, Describing, DictMemo, look
+
+FIRST = [(1, "a"), (2, "b"), (3, "c")]
+EDITED = [(1, "a"), (2, "X"), (3, "c")]
+GROWN = [*FIRST, (4, "d")]
+
+
+def as_table(rows):
+    return pa.table({"id": pa.array([r[0] for r in rows], pa.int64()), "name": [r[1] for r in rows]})
+
+
+def parquet(file, rows):
+    pq.write_table(as_table(rows), file)
+
+
+def text(file, content):
+    file.write(content.encode())
+
+
+def separated(by):
+    return lambda file, rows: text(file, "\n".join([f"id{by}name", *(f"{i}{by}{n}" for i, n in rows)]) + "\n")
+
+
+def ndjson(file, rows):
+    text(file, "".join(json.dumps({"id": i, "name": n}) + "\n" for i, n in rows))
+
+
+def array(file, rows):
+    text(file, json.dumps([{"id": i, "name": n} for i, n in rows]))
+
+
+def arrow(file, rows):
+    with ipc.new_file(file, as_table(rows).schema) as writer:
+        writer.write_table(as_table(rows))
+
+
+WRITERS = {"parquet": parquet, "csv": separated(","), "tsv": separated("\t"), "json": array, "ndjson": ndjson, "arrow": arrow}
+
+
+def put(path, kind, rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "wb") as file:
+        WRITERS[kind](file, rows)
+
+
+def source(location, kind=None, folder=None, **more):
+    record = SourceRecord(name="s", kind=kind or infer_kind(location), location=store_location(location, folder), **more)
+    return FileConnector(record, folder)
+
+
+@pytest.fixture(params=sorted(WRITERS))
+def kind(request):
+    return request.param
+
+
+class TestOneFile(ConnectorSuite):
+    @pytest.fixture
+    def case(self, tmp_path, kind):
+        path = tmp_path / f'it\'s "the" file [1] 😀.{kind}'
+        put(path, kind, FIRST)
+        return Case(
+            source(path),
+            edit=lambda: put(path, kind, EDITED),
+            restore=lambda: put(path, kind, FIRST),
+            grow=lambda: put(path, kind, GROWN),
+            touch=lambda: os.utime(path, ns=(1, 1)),
+            vanish=path.unlink,
+            by_column=kind in ("parquet", "arrow"),
+        )
+
+
+class TestFolder(ConnectorSuite):
+    @pytest.fixture
+    def case(self, tmp_path, kind):
+        folder, file = tmp_path / "f o'l[d]er", tmp_path / "f o'l[d]er" / "sub" / f"b.{kind}"
+        put(folder / f"a.{kind}", kind, FIRST[:1])
+        put(file, kind, FIRST[1:])
+        (folder / ".hidden.csv").write_text("not,a\npart,of,it\n")
+        return Case(
+            source(folder),
+            edit=lambda: put(file, kind, EDITED[1:]),
+            restore=lambda: put(file, kind, FIRST[1:]),
+            grow=lambda: put(file, kind, GROWN[1:]),
+            touch=lambda: os.utime(file, ns=(1, 1)),
+            vanish=lambda: [p.unlink() for p in folder.rglob(f"*.{kind}")],
+            by_column=kind in ("parquet", "arrow"),
+        )
+
+
+class TestGlob(ConnectorSuite):
+    @pytest.fixture
+    def case(self, tmp_path, kind):
+        put(tmp_path / f"part1.{kind}", kind, FIRST[:2])
+        put(tmp_path / f"part2.{kind}", kind, FIRST[2:])
+        put(tmp_path / f"other.{kind}", kind, [(9, "z")])
+        return Case(
+            source(tmp_path / f"part*.{kind}"),
+            edit=lambda: put(tmp_path / f"part1.{kind}", kind, EDITED[:2]),
+            restore=lambda: put(tmp_path / f"part1.{kind}", kind, FIRST[:2]),
+            grow=lambda: put(tmp_path / f"part3.{kind}", kind, GROWN[3:]),
+            vanish=lambda: [p.unlink() for p in tmp_path.glob("part*")],
+            by_column=kind in ("parquet", "arrow"),
+        )
+
+    def test_a_file_added_changes_every_column(self, case):
+        if not case.by_column:
+            pytest.skip("told apart as a whole")
+        before = self.seen(case)
+        case.grow()
+        assert not same_state(before, self.seen(case), ("id",))
+
+
+class TestRemote(ConnectorSuite):
+    @pytest.fixture(params=["file", "folder", "glob"])
+    def case(self, request, kind):
+        fs = fsspec.filesystem("memory")
+        fs.store.clear()
+        fs.pseudo_dirs[:] = [""]
+
+        def put_there(rows):
+            with fs.open(f"/d/it's [1].{kind}", "wb") as file:
+                WRITERS[kind](file, rows)
+
+        put_there(FIRST)
+        location = {"file": f"memory://d/it's [[]1].{kind}", "folder": "memory://d", "glob": f"memory://d/*.{kind}"}[request.param]
+        yield Case(
+            source(location),
+            edit=lambda: put_there(EDITED),
+            restore=lambda: put_there(FIRST),
+            grow=lambda: put_there(GROWN),
+            vanish=lambda: fs.rm("/d", recursive=True),
+            by_column=kind in ("parquet", "arrow"),
+        )
+        fs.store.clear()
+
+
+# -- what a look costs ---------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", ["file", "folder", "glob"])
+def test_a_look_on_unchanged_files_opens_none_and_stats_each_once(tmp_path, kind, shape, monkeypatch):
+    for n in range(3):
+        put(tmp_path / f"{n}.{kind}", kind, FIRST)
+    connector = source({"file": tmp_path / f"0.{kind}", "folder": tmp_path, "glob": tmp_path / f"*.{kind}"}[shape])
+    memo = DictMemo()
+    first = connector.observe(None, look(memo, later=True))
+    again = FileConnector(connector.record)  # as after a restart
+    stats, plain = [], os.stat
+    monkeypatch.setattr(os, "stat", lambda path, *a, **k: (stats.append(str(path)), plain(path, *a, **k))[1])
+    monkeypatch.setattr("builtins.open", lambda *a, **k: pytest.fail("a file was opened"))
+    describing = Describing()
+    second = again.observe(None, look(memo, later=True, describe=describing))
+    monkeypatch.undo()
+    assert second.cost is Cost.FREE and describing.calls == 0 and same_state(first, second)
+    assert len([s for s in stats if s.endswith(kind)]) == (1 if shape == "file" else 3)
+
+
+def test_a_changed_file_is_described_again_and_an_unchanged_one_is_not(tmp_path):
+    put(tmp_path / "f.csv", "csv", FIRST)
+    connector, memo, describing = source(tmp_path / "f.csv"), DictMemo(), Describing()
+    for _ in range(2):
+        connector.observe(None, look(memo, describe=describing))
+    assert describing.calls == 1
+    (tmp_path / "f.csv").write_text("id,name,more\n1,a,2.5\n")
+    seen = connector.observe(None, look(memo, describe=describing))
+    assert describing.calls == 2 and seen.columns == {"id": "BIGINT", "name": "VARCHAR", "more": "DOUBLE"}
+
+
+def test_a_relation_knows_its_columns_after_a_look_until_a_stat_moves(tmp_path):
+    put(tmp_path / "f.csv", "csv", FIRST)
+    connector = source(tmp_path / "f.csv")
+    assert connector.relation(None).columns is None
+    connector.observe(None, look(later=True))
+    assert dict(connector.relation(None).columns) == {"id": "BIGINT", "name": "VARCHAR"}
+    put(tmp_path / "f.csv", "csv", EDITED)
+    assert connector.relation(None).columns is None
+
+
+def test_a_changed_file_larger_than_the_look_may_scan_is_unknown_and_says_what_to_do(tmp_path):
+    put(tmp_path / "f.csv", "csv", FIRST)
+    connector, memo = source(tmp_path / "f.csv"), DictMemo()
+    shallow = connector.observe(None, look(memo, later=True, scan_bytes=3))
+    assert isinstance(shallow, Unknown)
+    assert shallow.why.startswith("would scan ") and "ws.status(deep=True)" in shallow.why and 'anchor="column:…"' in shallow.why
+    assert isinstance(connector.observe(None, look(memo, later=True)), Snapshot)
+    assert isinstance(connector.observe(None, look(memo, later=True, scan_bytes=3)), Snapshot)
+
+
+def test_only_the_files_that_moved_count_against_the_bound(tmp_path):
+    for n in range(9):
+        put(tmp_path / f"{n}.csv", "csv", FIRST)
+    connector, memo = source(tmp_path), DictMemo()
+    connector.observe(None, look(memo, later=True))
+    put(tmp_path / "4.csv", "csv", EDITED)
+    assert isinstance(connector.observe(None, look(memo, later=True, scan_bytes=30)), Snapshot)
+
+
+# -- what moves a source and what does not -------------------------------------------------------------------------------------------------
+
+
+def test_an_edit_of_the_same_size_with_restored_mtime_is_seen(tmp_path):
+    put(tmp_path / "f.csv", "csv", FIRST)
+    connector, memo = source(tmp_path / "f.csv"), DictMemo()
+    before, stat = connector.observe(None, look(memo, later=True)), os.stat(tmp_path / "f.csv")
+    time.sleep(0.02)
+    put(tmp_path / "f.csv", "csv", EDITED)
+    os.utime(tmp_path / "f.csv", ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert os.stat(tmp_path / "f.csv").st_size == stat.st_size
+    assert not same_state(before, connector.observe(None, look(memo, later=True)))
+
+
+def test_the_same_bytes_renamed_over_a_file_are_no_change(tmp_path):
+    put(tmp_path / "f.parquet", "parquet", FIRST)
+    connector, memo = source(tmp_path / "f.parquet"), DictMemo()
+    before = connector.observe(None, look(memo, later=True))
+    (tmp_path / "new").write_bytes((tmp_path / "f.parquet").read_bytes())
+    os.replace(tmp_path / "new", tmp_path / "f.parquet")
+    assert same_state(before, connector.observe(None, look(memo, later=True)))
+
+
+def test_rows_that_move_between_partitions_move_the_partition_s_column(tmp_path):
+    def fill(first, second):
+        put(tmp_path / "year=2020" / "p.parquet", "parquet", first)
+        put(tmp_path / "year=2021" / "p.parquet", "parquet", second)
+
+    fill(FIRST[:1], FIRST[1:])
+    connector = source(tmp_path)
+    assert ask(connector.relation(None), "SELECT id, year FROM it ORDER BY id") == [(1, 2020), (2, 2021), (3, 2021)]
+    before = connector.observe(None, look())
+    fill(FIRST[:2], FIRST[2:])
+    after = connector.observe(None, look())
+    assert before.by_column is not None and before.row_count == after.row_count == 3
+    assert not same_state(before, after, ("year",))
+
+
+def test_an_edit_inside_a_partition_leaves_the_partition_s_column(tmp_path):
+    put(tmp_path / "year=2020" / "p.parquet", "parquet", FIRST)
+    connector = source(tmp_path)
+    before = connector.observe(None, look())
+    put(tmp_path / "year=2020" / "p.parquet", "parquet", EDITED)
+    after = connector.observe(None, look())
+    assert same_state(before, after, ("year", "id")) and not same_state(before, after, ("name",))
+
+
+def test_a_partition_in_a_folder_above_a_single_file_is_no_column(tmp_path, kind):
+    put(tmp_path / "year=2020" / f"f.{kind}", kind, FIRST)
+    assert list(source(tmp_path / "year=2020" / f"f.{kind}").observe(None, look()).columns) == ["id", "name"]
+
+
+@pytest.mark.parametrize("how", ["folder", "glob"])
+def test_the_same_bytes_under_another_folder_that_sets_a_column_are_another_state(tmp_path, kind, how):
+    states = []
+    for year in ("2020", "2021"):
+        put(tmp_path / f"year={year}" / f"f.{kind}", kind, FIRST)
+        os.utime(tmp_path / f"year={year}" / f"f.{kind}", (1, 1))
+        states.append(source(tmp_path / f"year={year}" / (f"*.{kind}" if how == "glob" else ""), kind).observe(None, look()))
+    assert same_state(*states) == ("year" not in states[0].columns)
+
+
+def test_a_stamp_moves_when_the_same_bytes_are_written_again_and_an_anchor_does_not(tmp_path, kind):
+    put(tmp_path / f"f.{kind}", kind, FIRST)
+    os.utime(tmp_path / f"f.{kind}", (1, 1))
+    connector = source(tmp_path / f"f.{kind}")
+    before, still = connector.observe(None, look()), connector.observe(None, look())
+    put(tmp_path / f"f.{kind}", kind, FIRST)
+    after = connector.observe(None, look())
+    assert before.stamp == still.stamp != after.stamp and same_state(before, after)
+
+
+def test_columns_that_sql_renames_are_not_told_apart(tmp_path):
+    pq.write_table(pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["a", "A"]), tmp_path / "f.parquet")
+    connector = source(tmp_path / "f.parquet")
+    seen = connector.observe(None, look())
+    assert seen.by_column is None and list(seen.columns) == list(describe(connector.relation(None)))
+
+
+def test_columns_of_a_second_file_that_differ_in_case_only_are_not_told_apart(tmp_path):
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "1.parquet")
+    pq.write_table(pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["a", "A"]), tmp_path / "2.parquet")
+    assert source(tmp_path).observe(None, look()).by_column is None
+
+
+def test_other_options_are_another_state(tmp_path):
+    (tmp_path / "f.csv").write_text("a,b\n1,NA\n")
+    plain, null = source(tmp_path / "f.csv"), source(tmp_path / "f.csv", options={"null": "NA"})
+    memo = DictMemo()
+    assert not same_state(plain.observe(None, look(memo)), null.observe(None, look(memo)))
+
+
+def test_a_schema_change_is_seen_by_who_reads_that_column_only(tmp_path):
+    put(tmp_path / "f.parquet", "parquet", FIRST)
+    connector = source(tmp_path / "f.parquet")
+    before = connector.observe(None, look())
+    pq.write_table(as_table(FIRST).append_column("more", pa.array([1, 2, 3])), tmp_path / "f.parquet")
+    after = connector.observe(None, look())
+    assert same_state(before, after, ("id", "name")) and not same_state(before, after, None)
+
+
+# -- strategies ----------------------------------------------------------------------------------------------------------------------------
+
+
+def test_anchor_none_is_unknown(tmp_path):
+    put(tmp_path / "f.csv", "csv", FIRST)
+    assert isinstance(source(tmp_path / "f.csv", anchor="none").observe(None, look()), Unknown)
+
+
+def test_anchor_content_reads_the_bytes_at_each_look(tmp_path):
+    put(tmp_path / "f.csv", "csv", FIRST)
+    connector, memo = source(tmp_path / "f.csv", anchor="content"), DictMemo()
+    assert [connector.observe(None, look(memo, later=True)).cost for _ in range(2)] == [Cost.SCAN, Cost.SCAN]
+
+
+def test_anchor_column_rests_on_the_largest_value_and_the_count(tmp_path, kind):
+    put(tmp_path / f"f.{kind}", kind, FIRST)
+    connector = source(tmp_path / f"f.{kind}", anchor="column:id")
+    before = connector.observe(None, look())
+    assert before.method == "column:id" and before.row_count == 3 and before.by_column is None
+    put(tmp_path / f"f.{kind}", kind, EDITED)
+    assert same_state(before, connector.observe(None, look()))
+    put(tmp_path / f"f.{kind}", kind, GROWN)
+    assert not same_state(before, connector.observe(None, look()))
+
+
+def test_anchor_column_asks_again_only_when_a_stat_moved(tmp_path, kind):
+    put(tmp_path / f"f.{kind}", kind, FIRST)
+    connector, memo = source(tmp_path / f"f.{kind}", anchor="column:id"), DictMemo()
+    first, again = (connector.observe(None, look(memo, later=True)) for _ in range(2))
+    assert first.cost is not Cost.FREE and again.cost is Cost.FREE and same_state(first, again)
+    put(tmp_path / f"f.{kind}", kind, GROWN)
+    assert not same_state(first, connector.observe(None, look(memo, later=True)))
+
+
+def test_a_store_s_mark_stands_for_the_bytes_and_no_mark_means_reading_each_time(monkeypatch):
+    fs = fsspec.filesystem("memory")
+    fs.pipe_file("/marked/f.csv", b"id,name\n1,a\n")
+    plain, mark = fs.info, ["one"]
+    monkeypatch.setattr(type(fs), "info", lambda self, path, **more: {**plain(path, **more), "etag": mark[0]})
+    connector, memo = source("memory://marked/f.csv"), DictMemo()
+    costs = [connector.observe(None, look(memo, later=True)).cost for _ in range(2)]
+    assert costs == [Cost.SCAN, Cost.SCAN]
+    monkeypatch.setitem(places._MARKS, "memory", ("etag",))
+    costs = [connector.observe(None, look(memo, later=True)).cost for _ in range(2)]
+    mark[0] = "two"
+    costs.append(connector.observe(None, look(memo, later=True)).cost)
+    assert costs == [Cost.SCAN, Cost.FREE, Cost.SCAN]
+    fs.rm("/marked", recursive=True)
+
+
+def test_anchor_column_on_a_column_that_is_not_there(tmp_path):
+    put(tmp_path / "f.csv", "csv", FIRST)
+    connector = source(tmp_path / "f.csv", anchor="column:nmae")
+    with pytest.raises(InvalidArgument) as error:
+        connector.check()
+    assert error.value.near == ("name",)
+    assert isinstance(connector.observe(None, look()), Unknown)
+
+
+# -- gone, unreadable, torn ----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_a_folder_and_a_glob_that_are_gone_have_vanished(tmp_path, kind):
+    for location in (tmp_path / f"no.{kind}", tmp_path / "no" / f"f.{kind}", tmp_path / f"no*.{kind}"):
+        assert isinstance(source(location).observe(None, look()), Vanished)
+    (tmp_path / "empty").mkdir()
+    assert isinstance(source(tmp_path / "empty", kind).observe(None, look()), Vanished)
+
+
+def test_no_permission_is_unknown_not_vanished(tmp_path, monkeypatch):
+    put(tmp_path / "f.csv", "csv", FIRST)
+    connector, plain = source(tmp_path / "f.csv"), open
+
+    def refuse(path, *rest, **more):
+        if str(path).endswith("f.csv"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return plain(path, *rest, **more)
+
+    monkeypatch.setattr("builtins.open", refuse)
+    seen = connector.observe(None, look())
+    assert isinstance(seen, Unknown) and "permission" in seen.why.lower() and "f.csv" in seen.why
+
+
+def test_an_input_output_error_is_unknown(tmp_path, monkeypatch):
+    put(tmp_path / "f.csv", "csv", FIRST)
+    connector = source(tmp_path / "f.csv")
+
+    def fail(path, *rest, **more):
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr(os, "stat", fail)
+    seen = connector.observe(None, look())
+    monkeypatch.undo()
+    assert isinstance(seen, Unknown) and "input/output" in seen.why
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow"])
+def test_a_torn_file_is_unknown_and_fails_its_check_by_name(tmp_path, kind):
+    path = tmp_path / f"f.{kind}"
+    put(path, kind, FIRST)
+    path.write_bytes(path.read_bytes()[:-9])
+    seen = source(path).observe(None, look())
+    assert isinstance(seen, Unknown) and f"f.{kind} is not a whole" in seen.why
+    with pytest.raises(SourceUnavailable, match=f"f.{kind} is not a whole"):
+        source(path).check()
+
+
+def test_a_torn_file_in_a_folder_is_named(tmp_path, kind):
+    if kind not in ("parquet", "arrow"):
+        pytest.skip("texts cannot be torn")
+    put(tmp_path / f"good.{kind}", kind, FIRST)
+    (tmp_path / f"torn.{kind}").write_bytes(b"")
+    with pytest.raises(SourceUnavailable, match=f"torn.{kind}"):
+        source(tmp_path).check()
+
+
+def test_a_wrong_format_fails_its_check(tmp_path, kind):
+    (tmp_path / "f").write_bytes(b"\x00\x01\x02 nothing \xff\xfe that anybody reads,,,\n\n{[\n" * 50)
+    with pytest.raises(SourceUnavailable) as error:
+        source(tmp_path / "f", kind).check()
+    assert "\n" not in error.value.message and len(error.value.lines()) <= 5
+
+
+def test_a_look_never_raises_whatever_the_bytes_are(tmp_path, kind):
+    @settings(max_examples=15)
+    @given(st.binary(max_size=200))
+    def any_bytes(data):
+        (tmp_path / f"f.{kind}").write_bytes(data)
+        assert isinstance(source(tmp_path / f"f.{kind}").observe(None, look()), Snapshot | Unknown)
+
+    any_bytes()
+
+
+@pytest.mark.parametrize(("bad", "line", "words"), [("1,2,3", 52, "3 values where 2"), ("1", 52, "1 value where 2")])
+def test_a_ragged_csv_fails_its_check_with_file_and_line(tmp_path, bad, line, words):
+    (tmp_path / "f.csv").write_text("a,b\n" + "1,2\n" * 50 + f"{bad}\n" + "1,2\n" * 9)
+    with pytest.raises(SourceUnavailable) as error:
+        source(tmp_path / "f.csv").check()
+    assert f"f.csv, line {line}" in error.value.message and words in error.value.message and error.value.hint
+
+
+def test_a_csv_that_became_ragged_is_unknown_never_one_wide_column(tmp_path):
+    put(tmp_path / "f.csv", "csv", FIRST)
+    connector = source(tmp_path / "f.csv")
+    (tmp_path / "f.csv").write_text("id,name\n1,a,b\n2,c\n")
+    assert isinstance(connector.observe(None, look()), Unknown)
+
+
+def test_an_empty_csv_fails_its_check(tmp_path):
+    (tmp_path / "f.csv").touch()
+    with pytest.raises(SourceUnavailable, match="is empty"):
+        source(tmp_path / "f.csv").check()
+
+
+def test_bytes_that_are_not_utf8_say_which_option_helps(tmp_path):
+    (tmp_path / "f.csv").write_bytes("a,b\né,1\n".encode("latin-1"))
+    with pytest.raises(SourceUnavailable, match="not UTF-8") as error:
+        source(tmp_path / "f.csv").check()
+    assert "encoding" in error.value.hint
+    source(tmp_path / "f.csv", options={"encoding": "latin-1"}).check()
+
+
+def test_a_missing_file_suggests_its_neighbours(tmp_path):
+    put(tmp_path / "papers.csv", "csv", FIRST)
+    with pytest.raises(SourceUnavailable) as error:
+        source(tmp_path / "paper.csv").check()
+    assert "paper.csv" in error.value.message and error.value.near == ("papers.csv",)
+
+
+def test_a_missing_folder_is_said_so(tmp_path):
+    (tmp_path / "data").mkdir()
+    with pytest.raises(SourceUnavailable) as error:
+        source(tmp_path / "dat" / "f.csv").check()
+    assert "no folder" in error.value.message and error.value.near == ("data",)
+
+
+def test_a_pipe_is_refused_and_never_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "f.csv")
+    with pytest.raises(SourceUnavailable, match="no regular file"):
+        source(tmp_path / "f.csv").check()
+    assert isinstance(source(tmp_path / "f.csv").observe(None, look()), Unknown)
+
+
+def test_a_file_that_goes_and_comes_while_it_is_seen_is_seen_whole(tmp_path, monkeypatch):
+    put(tmp_path / "f.csv", "csv", FIRST)
+    connector, plain, turns = source(tmp_path / "f.csv"), sightings.columns_of, []
+
+    def racing(*args):
+        if not turns:
+            put(tmp_path / "f.csv", "csv", EDITED)
+        turns.append(1)
+        return plain(*args)
+
+    monkeypatch.setattr(sightings, "columns_of", racing)
+    seen = connector.observe(None, look())
+    monkeypatch.undo()
+    assert len(turns) == 2 and same_state(seen, connector.observe(None, look()))
+
+
+def test_a_source_that_never_rests_is_unknown(tmp_path, monkeypatch):
+    put(tmp_path / "f.csv", "csv", FIRST)
+    connector, plain = source(tmp_path / "f.csv"), sightings.columns_of
+
+    def racing(*args):
+        put(tmp_path / "f.csv", "csv", FIRST)
+        return plain(*args)
+
+    monkeypatch.setattr(sightings, "columns_of", racing)
+    assert isinstance(connector.observe(None, look()), Unknown)
+
+
+# -- reading -------------------------------------------------------------------------------------------------------------------------------
+
+HOSTILE = [
+    "it's",
+    'a "b"',
+    "new\nline",
+    "x[1]",
+    "st*r",
+    "q?",
+    "😀",
+    "sp ace",
+    "{a,b}",
+    "back\\slash",
+    "%20",
+    "#h",
+    "-- ;drop",
+    "\u202eRTL",
+    "~",
+    "$HOME",
+    "x" * 240,
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_file_name_reads_that_file_and_no_other(tmp_path, kind, name):
+    for other in ("x1", "star", "q1", "a", "b"):
+        put(tmp_path / f"{other}.{kind}", kind, [(9, "other")])
+    path = tmp_path / f"{name}.{kind}"
+    put(path, kind, FIRST)
+    connector = source(path)
+    connector.check()
+    assert ask(connector.relation(None), "SELECT count(*), max(id) FROM it") == [(3, 3)]
+    path.unlink()
+    assert isinstance(connector.observe(None, look()), Vanished)
+    with pytest.raises(SourceUnavailable):
+        connector.relation(None)
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+def test_the_delimiter_is_found(tmp_path, delimiter):
+    with open(tmp_path / "f.csv", "wb") as file:
+        separated(delimiter)(file, FIRST)
+    assert list(source(tmp_path / "f.csv").observe(None, look()).columns) == ["id", "name"]
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "rows"),
+    [
+        ("a,b\n1,NA\n2,\n", {"null": "NA"}, [(1, None), (2, None)]),
+        ("a,b\n1,NA\n2,-\n", {"null": ["NA", "-"]}, [(1, None), (2, None)]),
+        ("x,y\nz,w\n", {"header": False}, [("x", "y"), ("z", "w")]),
+        ("1,2\n3,4\n", {"header": True}, [(3, 4)]),
+        ("a~b\n1~2\n", {"delimiter": "~"}, [(1, 2)]),
+        ('a,b\n"x,y","q\nr"\n', {}, [("x,y", "q\nr")]),
+        ("a\n1\n2\n", {}, [(1,), (2,)]),
+        ("a;b, in €\n1;2\n3;4\n", {}, [(1, 2), (3, 4)]),
+        ("a,b\n1,#2\n#3,4\n", {}, [("1", "#2"), ("#3", "4")]),
+    ],
+)
+def test_csv_options_and_quotes(tmp_path, content, options, rows):
+    (tmp_path / "f.csv").write_text(content)
+    connector = source(tmp_path / "f.csv", options=options)
+    connector.check()
+    assert ask(connector.relation(None), "SELECT * FROM it") == rows
+
+
+def test_all_of_a_small_csv_decides_its_types(tmp_path):
+    (tmp_path / "f.csv").write_text("a\n" + "1\n" * 30_000 + "x\n")
+    assert source(tmp_path / "f.csv").observe(None, look()).columns == {"a": "VARCHAR"}
+
+
+def test_a_key_that_comes_late_in_json_is_a_column(tmp_path):
+    (tmp_path / "f.ndjson").write_text('{"a":1}\n' * 30_000 + '{"a":2,"late":5}\n')
+    assert source(tmp_path / "f.ndjson").observe(None, look()).columns == {"a": "BIGINT", "late": "BIGINT"}
+
+
+@pytest.mark.parametrize("suffix", ["csv.gz", "ndjson.gz", "json.gz", "csv.zst"])
+def test_packed_texts_are_read(tmp_path, suffix):
+    name = suffix.split(".")[0]
+    with pa.CompressedOutputStream(str(tmp_path / f"f.{suffix}"), {"gz": "gzip", "zst": "zstd"}[suffix.split(".")[1]]) as file:
+        WRITERS[name](file, FIRST)
+    connector = source(tmp_path / f"f.{suffix}")
+    connector.check()
+    assert connector.kind == name and ask(connector.relation(None), "SELECT id, name FROM it ORDER BY id") == FIRST
+
+
+def test_the_same_bytes_under_an_ending_that_unpacks_them_are_another_state(tmp_path):
+    packed = pa.compress(b"a\n1\n2\n", codec="gzip", asbytes=True)
+    states = []
+    for name in ("f.csv", "f.csv.gz"):
+        (tmp_path / name).write_bytes(packed)
+        states.append(source(tmp_path / name, "csv", options={"encoding": "latin-1", "header": False}).observe(None, look()))
+    assert not same_state(*states, ())
+
+
+@pytest.mark.parametrize("how", ["feather", "feather uncompressed", "stream"])
+def test_every_shape_of_arrow_file_is_read(tmp_path, how):
+    if how == "stream":
+        with ipc.new_stream(tmp_path / "f.arrow", as_table(FIRST).schema) as writer:
+            writer.write_table(as_table(FIRST))
+    else:
+        feather.write_feather(as_table(FIRST), tmp_path / "f.arrow", compression="uncompressed" if "un" in how else "lz4")
+    connector = source(tmp_path / "f.arrow")
+    connector.check()
+    assert ask(connector.relation(None), "SELECT id, name FROM it ORDER BY id") == FIRST
+
+
+def test_an_arrow_file_that_is_cut_while_its_rows_are_held_harms_nobody(tmp_path):
+    put(tmp_path / "f.arrow", "arrow", [(i, "x" * 50) for i in range(20_000)])
+    relation = source(tmp_path / "f.arrow").relation(None)
+    os.truncate(tmp_path / "f.arrow", 0)
+    assert ask(relation, "SELECT count(DISTINCT id) FROM it") == [(20_000,)]
+
+
+def test_arrow_files_of_different_columns_are_refused(tmp_path):
+    put(tmp_path / "a.arrow", "arrow", FIRST)
+    with ipc.new_file(tmp_path / "b.arrow", pa.schema([("x", pa.int8())])):
+        pass
+    with pytest.raises(SourceUnavailable, match=r"b\.arrow"):
+        source(tmp_path).check()
+
+
+def test_no_file_stays_open(tmp_path, kind):
+    put(tmp_path / f"f.{kind}", kind, FIRST)
+    connector = source(tmp_path / f"f.{kind}")
+    connector.check()
+    connector.observe(None, look())
+    connector.relation(None)
+    held = [os.readlink(f"/proc/self/fd/{n}") for n in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{n}")]
+    assert not [path for path in held if path.startswith(str(tmp_path))]
+
+
+def test_types_survive(tmp_path):
+    pq.write_table(
+        pa.table({"d": [datetime.date(2020, 1, 1)], "t": pa.array([datetime.datetime(2020, 1, 1)], pa.timestamp("us", "UTC"))}),
+        tmp_path / "f.parquet",
+    )
+    assert source(tmp_path / "f.parquet").observe(None, look()).columns == {"d": "DATE", "t": "TIMESTAMP WITH TIME ZONE"}
+
+
+# -- the workspace's own files -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def lab(tmp_path):
+    lab = tmp_path / "lab"
+    put(lab / "results" / "_global" / "t.parquet", "parquet", FIRST)
+    (lab / "catalog.sqlite3").write_bytes(b"x")
+    return lab
+
+
+@pytest.mark.parametrize("way", ["path", "folder", "glob", "symlink", "hard link", "folder above", "linked folder", "dots"])
+def test_the_workspace_s_own_rows_are_no_source(tmp_path, lab, way):
+    own = lab / "results" / "_global" / "t.parquet"
+    (tmp_path / "soft.parquet").symlink_to(own)
+    os.link(own, tmp_path / "hard.parquet")
+    (tmp_path / "door").symlink_to(lab / "results" / "_global")
+    location = {
+        "path": own,
+        "folder": lab / "results",
+        "glob": lab / "*" / "*" / "*.parquet",
+        "symlink": tmp_path / "soft.parquet",
+        "hard link": tmp_path / "hard.parquet",
+        "folder above": lab,
+        "linked folder": tmp_path / "door" / "t.parquet",
+        "dots": lab / "x" / ".." / "results" / "_global" / "t.parquet",
+    }[way]
+    connector = source(location, "parquet", folder=lab)
+    for call in (connector.check, lambda: connector.relation(None)):
+        with pytest.raises(InvalidArgument, match="belongs to the workspace"):
+            call()
+
+
+@pytest.mark.parametrize("anchor", ["auto", "content", "column:id"])
+def test_a_source_that_is_linked_to_the_workspace_s_own_rows_later_tells_nothing_of_them(tmp_path, lab, anchor):
+    put(tmp_path / "f.parquet", "parquet", EDITED)
+    connector, memo = source(tmp_path / "f.parquet", folder=lab, anchor=anchor), DictMemo()
+    connector.observe(None, look(memo))
+    (tmp_path / "f.parquet").unlink()
+    (tmp_path / "f.parquet").symlink_to(lab / "results" / "_global" / "t.parquet")
+    seen = connector.observe(None, look(memo))
+    assert isinstance(seen, Unknown) and "belongs to the workspace" in seen.why
+
+
+@pytest.mark.parametrize("way", ["path", "hard link", "symlink"])
+def test_the_catalog_is_no_source(tmp_path, lab, way):
+    os.link(lab / "catalog.sqlite3", tmp_path / "hard.csv")
+    (tmp_path / "soft.csv").symlink_to(lab / "catalog.sqlite3")
+    location = {"path": lab / "catalog.sqlite3", "hard link": tmp_path / "hard.csv", "symlink": tmp_path / "soft.csv"}[way]
+    with pytest.raises(InvalidArgument, match="belongs to the workspace"):
+        source(location, "csv", folder=lab).check()
+
+
+def test_other_files_beside_them_are(lab):
+    put(lab / "data" / "f.csv", "csv", FIRST)
+    source(lab / "data" / "f.csv", folder=lab).check()
+
+
+def test_the_registry_gives_files_their_connector(tmp_path):
+    put(tmp_path / "f.csv", "csv", FIRST)
+    record = SourceRecord(name="s", kind="csv", location=store_location(tmp_path / "f.csv", None))
+    assert isinstance(connector_for(record, None, None), FileConnector)
+
+
+def test_duckdb_s_version_is_part_of_what_columns_are_remembered_by(tmp_path, monkeypatch):
+    put(tmp_path / "f.csv", "csv", FIRST)
+    memo, describing = DictMemo(), Describing()
+    source(tmp_path / "f.csv").observe(None, look(memo, describe=describing))
+    monkeypatch.setattr(duckdb, "__version__", "another")
+    source(tmp_path / "f.csv").observe(None, look(memo, describe=describing))
+    assert describing.calls == 2

@@ -1,0 +1,256 @@
+import os
+from pathlib import Path
+
+import fsspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jammi_lab.errors import InvalidArgument, JammiError, SourceUnavailable
+from jammi_lab.sources.locations import escape, full_location, literal_path, shown, store_location, without_credentials
+from jammi_lab.sources.registry import check_anchor, check_options, connector_for, infer_kind
+from jammi_lab.values.records import SourceRecord
+
+KINDS = {
+    "f.parquet": "parquet",
+    "f.PQ": "parquet",
+    "f.csv": "csv",
+    "f.csv.gz": "csv",
+    "f.tsv": "tsv",
+    "f.tab": "tsv",
+    "f.json": "json",
+    "f.ndjson": "ndjson",
+    "f.jsonl.gz": "ndjson",
+    "f.arrow": "arrow",
+    "f.feather": "arrow",
+    "f.ipc": "arrow",
+    "a.b.c.csv": "csv",
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_the_name_tells_the_kind(tmp_path, name):
+    assert infer_kind(tmp_path / name) == KINDS[name]
+    assert infer_kind(f"memory://d/{name}") == KINDS[name]
+    assert infer_kind(str(tmp_path / "*") + name[1:]) == KINDS[name]
+
+
+def test_a_folder_and_a_glob_have_their_files_kind(tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "x.parquet").touch()
+    for beside in (".hidden.csv", "_SUCCESS", "README.md"):
+        (tmp_path / "a" / beside).touch()
+    assert infer_kind(tmp_path / "a") == "parquet"
+    assert infer_kind(tmp_path / "a" / "*" / "*") == "parquet"
+
+
+def test_a_remote_folder_has_its_files_kind():
+    fs = fsspec.filesystem("memory")
+    fs.pipe_file("/kinds/x.parquet", b"")
+    try:
+        assert infer_kind("memory://kinds") == "parquet"
+    finally:
+        fs.rm("/kinds", recursive=True)
+
+
+@pytest.mark.parametrize("hidden", [True, False])
+def test_mixed_kinds_are_refused_by_name_unless_the_kind_is_said(tmp_path, hidden):
+    (tmp_path / "a.parquet").touch()
+    (tmp_path / ("." * hidden + "b.csv")).touch()
+    if hidden:
+        assert infer_kind(tmp_path) == "parquet"
+        return
+    with pytest.raises(InvalidArgument, match=r"csv, parquet"):
+        infer_kind(tmp_path)
+    assert infer_kind(tmp_path, "csv") == "csv"
+
+
+@pytest.mark.parametrize(("magic", "kind"), [(b"PAR1rest", "parquet"), (b"ARROW1rest", "arrow")])
+def test_a_file_without_ending_is_known_by_its_first_bytes(tmp_path, magic, kind):
+    (tmp_path / "f").write_bytes(magic)
+    assert infer_kind(tmp_path / "f") == kind
+
+
+def test_a_kind_that_cannot_be_told_asks_for_it(tmp_path):
+    (tmp_path / "f.dat").write_text("a,b\n")
+    with pytest.raises(InvalidArgument, match="cannot be told") as error:
+        infer_kind(tmp_path / "f.dat")
+    assert "kind=" in error.value.hint
+    assert infer_kind(tmp_path / "f.dat", "csv") == "csv"
+
+
+def test_nothing_there_is_said_rather_than_an_unknown_kind(tmp_path):
+    (tmp_path / "papers").mkdir()
+    (tmp_path / "papers" / "x.csv").touch()
+    with pytest.raises(SourceUnavailable) as error:
+        infer_kind(tmp_path / "paper")
+    assert error.value.near == ("papers",)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SourceUnavailable, match="holds no file"):
+        infer_kind(tmp_path / "empty")
+
+
+LATER = [
+    "postgresql://me:hunter2@host/db",
+    "mysql://me:hunter2@host/db",
+    "sqlite:///x.db",
+    "duckdb:///x.duckdb",
+    "s3://key:hunter2@bucket/x.parquet",
+    "gs://bucket/x.csv",
+    "az://container/x.csv",
+    "https://me:hunter2@host/x.csv?token=hunter2",
+    "x.sqlite",
+    "x.duckdb",
+    "x.xlsx",
+]
+
+
+@pytest.mark.parametrize("location", LATER)
+@pytest.mark.parametrize("kind", [None, "parquet"])
+def test_what_comes_later_is_said_so_without_a_credential(location, kind):
+    if kind and "://" not in location:
+        return
+    with pytest.raises(InvalidArgument, match="Not supported yet in this release") as error:
+        infer_kind(location, kind)
+    assert "hunter2" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["delta", "iceberg", "xlsx", "postgresql"])
+def test_kinds_that_come_later_are_said_so(tmp_path, kind):
+    with pytest.raises(InvalidArgument, match="Not supported yet"):
+        infer_kind(tmp_path, kind)
+    with pytest.raises(InvalidArgument, match="Not supported yet"):
+        connector_for(SourceRecord(name="s", kind=kind, location="x"), None, None)
+
+
+def test_the_files_of_a_delta_table_are_not_taken_for_its_rows(tmp_path):
+    (tmp_path / "_delta_log").mkdir()
+    (tmp_path / "x.parquet").touch()
+    with pytest.raises(InvalidArgument, match="Delta"):
+        infer_kind(tmp_path)
+
+
+def test_unknown_schemes_and_kinds_are_refused():
+    with pytest.raises(InvalidArgument, match="gopher://"):
+        infer_kind("gopher://x/y.csv")
+    with pytest.raises(InvalidArgument) as error:
+        infer_kind("x.csv", "parkuet")
+    assert error.value.near == ("parquet",)
+
+
+def test_an_unknown_option_lists_the_known_ones():
+    with pytest.raises(ValueError, match="delimter") as error:
+        check_options("csv", {"delimter": ";"})
+    assert isinstance(error.value, InvalidArgument) and error.value.near == ("delimiter",)
+    assert all(name in error.value.hint for name in ("delimiter", "header", "null", "encoding"))
+    with pytest.raises(InvalidArgument, match="has no option"):
+        check_options("parquet", {"header": True})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"header": "yes"},
+        {"delimiter": ""},
+        {"delimiter": "\n"},
+        {"delimiter": '"'},
+        {"delimiter": 3},
+        {"null": 3},
+        {"null": [1]},
+        {"encoding": "klingon"},
+    ],
+)
+def test_options_of_a_wrong_type_are_refused(options):
+    with pytest.raises(InvalidArgument):
+        check_options("csv", options)
+
+
+def test_good_options_pass():
+    given_ = {"delimiter": ";", "header": False, "null": ("NA", "-"), "encoding": "latin-1"}
+    assert check_options("csv", given_) == {**given_, "null": ["NA", "-"]}
+
+
+def test_anchors():
+    assert [check_anchor(a) for a in ("auto", "content", "none", "column:updated at")]
+    for bad in ("", "column:", "mtime", "Auto"):
+        with pytest.raises(InvalidArgument):
+            check_anchor(bad)
+
+
+# -- locations -----------------------------------------------------------------------------------------------------------------------------
+
+
+def test_inside_the_workspace_it_is_stored_relative_and_outside_absolute(tmp_path, monkeypatch):
+    lab = tmp_path / "lab"
+    (lab / "data").mkdir(parents=True)
+    monkeypatch.chdir(lab / "data")
+    assert store_location("f.csv", lab) == "data/f.csv"
+    assert store_location("../../f.csv", lab) == str(tmp_path / "f.csv")
+    assert store_location(lab / "data" / "*.csv", lab) == "data/*.csv"
+    assert store_location("*.csv", lab) == "data/*.csv"
+    assert store_location("f.csv", None) == str(lab / "data" / "f.csv")
+    assert store_location(tmp_path / "labour" / "f.csv", lab) == str(tmp_path / "labour" / "f.csv")
+
+
+def test_a_workspace_that_moved_finds_its_inner_files(tmp_path):
+    (tmp_path / "one").mkdir()
+    stored = store_location(tmp_path / "one" / "f.csv", tmp_path / "one")
+    assert full_location(stored, tmp_path / "two") == str(tmp_path / "two" / "f.csv")
+
+
+def test_a_workspace_reached_through_a_link_counts_as_the_same(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    assert store_location(tmp_path / "real" / "f.csv", tmp_path / "link") == "f.csv"
+    assert store_location(tmp_path / "link" / "f.csv", tmp_path / "link") == "f.csv"
+
+
+@pytest.mark.parametrize("name", ["x[1].csv", "a*b.csv", "q?.csv", "[[]"])
+def test_a_name_that_could_glob_is_stored_so_that_it_never_does(tmp_path, name):
+    (tmp_path / name).touch()
+    stored = store_location(tmp_path / name, None)
+    assert literal_path(stored) == str(tmp_path / name)
+    assert shown(stored) == str(tmp_path / name)
+
+
+def test_folders_above_a_glob_never_glob_themselves(tmp_path, monkeypatch):
+    odd = tmp_path / "a[1]" / "lab"
+    odd.mkdir(parents=True)
+    monkeypatch.chdir(odd)
+    for folder in (odd, None):
+        full = full_location(store_location("*.csv", folder), folder)
+        assert full == escape(str(odd)) + "/*.csv"
+
+
+def test_home_and_file_urls_are_paths(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert store_location("~/f.csv", None) == str(tmp_path / "f.csv")
+    assert store_location(f"file://{tmp_path}/f.csv", None) == str(tmp_path / "f.csv")
+    assert full_location(f"file://{tmp_path}/f.csv", None) == str(tmp_path / "f.csv")
+
+
+@pytest.mark.parametrize("location", ["", "a\0b"])
+def test_no_location_is_refused(location):
+    with pytest.raises(InvalidArgument):
+        store_location(location, None)
+
+
+@pytest.mark.parametrize("location", LATER[:8])
+def test_no_credential_is_stored_or_shown(location):
+    assert "hunter2" not in store_location(location, None)
+    assert "hunter2" not in without_credentials(location)
+    assert "hunter2" not in shown(location)
+
+
+@given(st.text(alphabet=st.characters(blacklist_characters="\0", blacklist_categories=["Cs"]), min_size=1))
+def test_an_escaped_path_means_itself_and_stored_locations_come_back(path):
+    assert literal_path(escape(path)) == path
+    inner = os.path.normpath("/w/" + path.lstrip("/"))
+    try:
+        stored = store_location(inner, Path("/w"))
+    except JammiError:
+        return
+    if os.path.lexists(inner) or not set(inner) & set("*?["):
+        assert full_location(stored, Path("/w")) == escape(inner)
+    else:
+        assert full_location(stored, Path("/w")) == inner

@@ -1,0 +1,227 @@
+import hashlib
+import os
+import random
+import time
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jammi_lab.storage import digests
+from jammi_lab.storage.digests import (
+    MemoEntry,
+    column_digests,
+    digest_parquet,
+    digest_parquet_stream,
+    fingerprint,
+    memo_key,
+    parquet_leaves,
+    sha256_file,
+    trusted,
+)
+from jammi_lab.storage.files import Stat, stat_of, write_atomic
+from jammi_lab.values.anchors import Cost
+from tests.contracts.connector import DictMemo
+
+
+def write(path, **columns):
+    pq.write_table(pa.table(columns), path, row_group_size=2)
+
+
+def look(path, memo, later=False, parquet=False):
+    return fingerprint(path, memo, parquet=parquet, now_ns=time.time_ns() + (3600 * 10**9 if later else 0), racy_seconds=2.0)
+
+
+def test_a_file_is_hashed_whole(tmp_path):
+    (tmp_path / "f").write_bytes(data := os.urandom(3 << 20))
+    assert sha256_file(tmp_path / "f") == hashlib.sha256(data).hexdigest()
+
+
+def test_leaves_digest_the_bytes_that_they_name(tmp_path):
+    write(tmp_path / "f", a=[1, 2, 3], b=["x", "y", None])
+    data = (tmp_path / "f").read_bytes()
+    leaves = parquet_leaves(tmp_path / "f")
+    assert [(leaf.column, leaf.row_group) for leaf in leaves] == [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
+    assert all(leaf.digest == hashlib.sha256(data[leaf.offset : leaf.offset + leaf.length]).hexdigest() for leaf in leaves)
+
+
+def test_one_pass_gives_all_of_a_file(tmp_path):
+    write(tmp_path / "f", a=[1, 2, 3])
+    found = digest_parquet(tmp_path / "f")
+    assert (found.whole, found.rows, found.bytes) == (sha256_file(tmp_path / "f"), 3, (tmp_path / "f").stat().st_size)
+
+
+def test_two_threads_and_one_and_a_stream_agree(tmp_path, monkeypatch):
+    write(tmp_path / "f", a=list(range(999)), b=[str(i) for i in range(999)])
+    one = digest_parquet(tmp_path / "f")
+    with open(tmp_path / "f", "rb") as file:
+        assert digest_parquet_stream(file, one.bytes) == one
+    monkeypatch.setattr(digests, "_SPLIT", 0)
+    assert digest_parquet(tmp_path / "f") == one
+
+
+def test_nested_and_dotted_columns_are_named_by_their_top(tmp_path):
+    write(tmp_path / "f", **{"a.b": [1, 2], "a": [{"b": 1, "c": [1]}, None], "m": pa.array([[("k", 1)], []], pa.map_(pa.string(), pa.int8()))})
+    assert [leaf.column for leaf in parquet_leaves(tmp_path / "f")] == ["a.b", "a", "a", "m", "m"]
+
+
+def test_a_column_s_digest_follows_its_row_groups_in_order(tmp_path):
+    write(tmp_path / "f", a=[1, 2, 3, 4])
+    write(tmp_path / "g", a=[3, 4, 1, 2])
+    f, g = parquet_leaves(tmp_path / "f"), parquet_leaves(tmp_path / "g")
+    assert {leaf.digest for leaf in f} == {leaf.digest for leaf in g}
+    assert column_digests(f) != column_digests(g)
+    assert column_digests(f) == column_digests(f[::-1])
+
+
+@pytest.mark.parametrize("damage", [b"", b"PAR1", b"PAR1PAR1", b"id,name\n1,a\n"])
+def test_what_is_no_parquet_is_said_so(tmp_path, damage):
+    (tmp_path / "f").write_bytes(damage)
+    with pytest.raises(pa.ArrowInvalid):
+        digest_parquet(tmp_path / "f")
+
+
+def test_a_torn_parquet_is_said_so(tmp_path):
+    write(tmp_path / "f", a=[1, 2, 3])
+    whole = (tmp_path / "f").read_bytes()
+    for length in range(0, len(whole) - 1, 7):
+        (tmp_path / "t").write_bytes(whole[:length])
+        with pytest.raises((pa.ArrowInvalid, OSError)):
+            digest_parquet(tmp_path / "t")
+
+
+def test_a_settled_stat_stands_for_the_bytes(tmp_path, monkeypatch):
+    (tmp_path / "f").write_bytes(b"x")
+    memo = DictMemo()
+    first = look(tmp_path / "f", memo, later=True)
+    monkeypatch.setattr(digests, "sha256_file", lambda path: pytest.fail("read again"))
+    second = look(tmp_path / "f", memo, later=True)
+    assert (first.cost, second.cost) == (Cost.SCAN, Cost.FREE) and first.whole == second.whole
+
+
+def test_a_stat_that_was_young_when_seen_proves_nothing(tmp_path):
+    (tmp_path / "f").write_bytes(b"x")
+    memo = DictMemo()
+    look(tmp_path / "f", memo)
+    assert look(tmp_path / "f", memo, later=True).cost is Cost.SCAN
+    assert look(tmp_path / "f", memo, later=True).cost is Cost.FREE
+
+
+def test_an_edit_of_the_same_size_with_its_mtime_put_back_is_noticed(tmp_path):
+    (tmp_path / "f").write_bytes(b"one")
+    stat, memo = os.stat(tmp_path / "f"), DictMemo()
+    before = look(tmp_path / "f", memo, later=True)
+    time.sleep(0.02)
+    (tmp_path / "f").write_bytes(b"two")
+    os.utime(tmp_path / "f", ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert os.stat(tmp_path / "f").st_mtime_ns == stat.st_mtime_ns
+    assert look(tmp_path / "f", memo, later=True).whole != before.whole
+
+
+def test_a_touch_reads_again_and_finds_the_same(tmp_path):
+    (tmp_path / "f").write_bytes(b"one")
+    memo = DictMemo()
+    before = look(tmp_path / "f", memo, later=True)
+    os.utime(tmp_path / "f", ns=(1, 1))
+    after = look(tmp_path / "f", memo, later=True)
+    assert after.cost is Cost.SCAN and after.whole == before.whole
+
+
+def test_the_memo_of_bytes_does_not_answer_for_parquet(tmp_path):
+    write(tmp_path / "f", a=[1])
+    memo = DictMemo()
+    assert look(tmp_path / "f", memo, later=True).by_column is None
+    found = look(tmp_path / "f", memo, later=True, parquet=True)
+    assert list(found.by_column) == ["a"] and found.row_count == 1
+    assert set(memo) == {memo_key(tmp_path / "f", True), memo_key(tmp_path / "f", False)}
+
+
+def test_a_file_that_changes_under_the_read_is_read_again(tmp_path, monkeypatch):
+    (tmp_path / "f").write_bytes(b"one")
+    plain, reads = sha256_file, []
+
+    def reading(path):
+        found = plain(path)
+        if not reads:
+            write_atomic(tmp_path / "f", b"two")
+        reads.append(path)
+        return found
+
+    monkeypatch.setattr(digests, "sha256_file", reading)
+    assert look(tmp_path / "f", DictMemo()).whole == hashlib.sha256(b"two").hexdigest() and len(reads) == 2
+
+
+def test_a_file_that_never_rests_is_an_error(tmp_path, monkeypatch):
+    (tmp_path / "f").write_bytes(b"one")
+
+    def reading(path):
+        write_atomic(tmp_path / "f", os.urandom(3))
+        return "?"
+
+    monkeypatch.setattr(digests, "sha256_file", reading)
+    with pytest.raises(OSError, match="changes while it is read"):
+        look(tmp_path / "f", DictMemo())
+
+
+def test_a_missing_file_is_said_so(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        look(tmp_path / "f", DictMemo())
+
+
+def test_a_parquet_column_moves_when_only_the_footer_reads_it_differently(tmp_path):
+    pq.write_table(pa.table({"a": pa.array([1, 2], pa.int64())}), tmp_path / "f", use_dictionary=False, compression="none", write_statistics=False)
+    pq.write_table(
+        pa.table({"a": pa.array([1, 2], pa.timestamp("us"))}), tmp_path / "g", use_dictionary=False, compression="none", write_statistics=False
+    )
+    f, g = (look(tmp_path / name, DictMemo(), parquet=True) for name in "fg")
+    assert parquet_leaves(tmp_path / "f")[0].digest == parquet_leaves(tmp_path / "g")[0].digest
+    assert f.by_column != g.by_column
+
+
+def test_a_parquet_without_rows_still_tells_its_columns(tmp_path):
+    pq.write_table(pa.table({"a": pa.array([], pa.int64())}), tmp_path / "f")
+    assert list(look(tmp_path / "f", DictMemo(), parquet=True).by_column) == ["a"]
+
+
+def test_trust_needs_an_entry_the_same_stat_and_age():
+    stat = Stat(1, 10, 10, 1)
+    entry = MemoEntry(stat, 10**12, {})
+    assert trusted(entry, stat, 2.0)
+    assert not trusted(None, stat, 2.0)
+    assert not trusted(entry, Stat(1, 10, 11, 1), 2.0)
+    assert not trusted(MemoEntry(stat, 11, {}), stat, 2.0)
+
+
+@settings(max_examples=40)
+@given(
+    edits=st.lists(
+        st.tuples(st.sampled_from(["rewrite", "same size", "restore mtime", "touch", "replace", "look", "late look"]), st.integers(0, 255)),
+        max_size=14,
+    )
+)
+def test_the_stat_shortcut_tells_what_the_bytes_tell(tmp_path_factory, edits):
+    path = tmp_path_factory.mktemp("f") / "f"
+    path.write_bytes(b"\0" * 8)
+    memo, chance = DictMemo(), random.Random(1)
+    for edit, byte in edits:
+        stat = os.stat(path)
+        match edit:
+            case "rewrite":
+                path.write_bytes(bytes([byte]) * chance.randint(1, 9))
+            case "same size":
+                path.write_bytes(bytes([byte]) * stat.st_size)
+            case "restore mtime":
+                path.write_bytes(bytes([byte]) * stat.st_size)
+                os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+            case "touch":
+                os.utime(path, ns=(byte, byte))
+            case "replace":
+                write_atomic(path, path.read_bytes())
+            case _:
+                # a look of the near future, in which what is written next shares the clock with what was seen
+                now = time.time_ns() + (2 * 10**9 + 10**6 if edit == "late look" else 0)
+                assert fingerprint(path, memo, parquet=False, now_ns=min(now, time.time_ns()), racy_seconds=0.05).whole == sha256_file(path)
+        assert fingerprint(path, memo, parquet=False, now_ns=time.time_ns(), racy_seconds=0.05).whole == sha256_file(path)
+    assert stat_of(path) is not None

@@ -1,0 +1,154 @@
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jammi_lab.errors import TableDamaged
+from jammi_lab.storage import files
+from jammi_lab.storage.files import AtomicFile, Stat, inside, install_fault_hook, make_folder, relative_to, remove, settled, stat_of, write_atomic
+
+
+class Crash(Exception):
+    pass
+
+
+@pytest.fixture
+def fault():
+    """Lets the process fail at one named point."""
+
+    def at(name):
+        def hook(passed):
+            seen.append(passed)
+            if passed == name:
+                raise Crash(name)
+
+        install_fault_hook(hook)
+
+    seen: list[str] = []
+    yield at
+    install_fault_hook(None)
+
+
+def test_a_write_is_whole_and_leaves_no_temp_file(tmp_path):
+    write_atomic(tmp_path / "a", b"one")
+    write_atomic(tmp_path / "a", b"two")
+    assert (tmp_path / "a").read_bytes() == b"two" and os.listdir(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("point", ["file.before_write", "file.before_fsync", "file.before_rename"])
+def test_a_write_that_fails_before_its_rename_leaves_the_old_file_and_nothing_else(tmp_path, fault, point):
+    (tmp_path / "a").write_bytes(b"old")
+    fault(point)
+    with pytest.raises(Crash):
+        write_atomic(tmp_path / "a", b"new")
+    assert (tmp_path / "a").read_bytes() == b"old" and os.listdir(tmp_path) == ["a"]
+
+
+def test_the_bytes_are_synced_before_the_name_and_the_folder_after_it(tmp_path, monkeypatch):
+    calls = []
+    sync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda d: (calls.append("folder" if os.path.isdir(f"/proc/self/fd/{d}") else "file"), sync(d)))
+    monkeypatch.setattr(os, "replace", lambda a, b: (calls.append("rename"), replace(a, b)))
+    write_atomic(tmp_path / "a", b"x")
+    assert calls == ["file", "rename", "folder"]
+
+
+def test_a_failing_sync_is_raised_and_the_file_is_not_named(tmp_path, monkeypatch):
+    def fail(descriptor):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="Input/output"):
+        write_atomic(tmp_path / "a", b"x")
+    assert os.listdir(tmp_path) == []
+
+
+def test_temp_names_begin_with_a_dot_and_end_with_tmp_and_fit_for_the_longest_name(tmp_path):
+    file = AtomicFile(tmp_path / ("x" * 255))
+    assert file.temp.name.startswith(".") and file.temp.name.endswith(".tmp") and len(file.temp.name) <= 255
+    assert file.temp.parent == tmp_path
+
+
+def test_an_aborted_file_is_gone_and_aborting_twice_is_fine(tmp_path):
+    file = AtomicFile(tmp_path / "a")
+    file.temp.write_bytes(b"half")
+    file.abort()
+    file.abort()
+    assert os.listdir(tmp_path) == []
+
+
+def test_remove_says_whether_something_was_there(tmp_path):
+    (tmp_path / "a").touch()
+    assert remove(tmp_path / "a") is True
+    assert remove(tmp_path / "a") is False
+
+
+def test_folders_are_made_with_those_above_and_again(tmp_path):
+    make_folder(tmp_path / "a" / "b" / "c")
+    make_folder(tmp_path / "a" / "b" / "c")
+    assert (tmp_path / "a" / "b" / "c").is_dir()
+
+
+def test_a_folder_where_a_file_stands_is_an_error(tmp_path):
+    (tmp_path / "a").touch()
+    with pytest.raises(OSError):
+        make_folder(tmp_path / "a")
+
+
+def test_what_is_not_there_has_no_stat(tmp_path):
+    (tmp_path / "f").touch()
+    assert stat_of(tmp_path / "no") is None
+    assert stat_of(tmp_path / "f" / "under a file") is None
+
+
+def test_a_stat_follows_links_and_sees_a_rename_over(tmp_path):
+    (tmp_path / "f").write_bytes(b"1")
+    (tmp_path / "l").symlink_to(tmp_path / "f")
+    before = stat_of(tmp_path / "l")
+    write_atomic(tmp_path / "f", b"2")
+    assert stat_of(tmp_path / "l") != before
+
+
+@pytest.mark.parametrize(
+    ("mtime", "ctime", "proves"),
+    [(0, 0, True), (8, 0, False), (0, 8, False), (10, 10, False), (99, 0, False)],
+)
+def test_a_stat_settles_when_both_times_are_older_than_the_grain(mtime, ctime, proves):
+    s = 10**9
+    assert settled(Stat(1, mtime * s, ctime * s, 1), 10 * s, 2.0) is proves
+
+
+@pytest.mark.parametrize("stored", ["../x", "/etc/passwd", "a/../../x", "", "a\0b", "out/x", "out"])
+def test_a_stored_location_cannot_leave_its_folder(tmp_path, stored):
+    root = tmp_path / "root"
+    root.mkdir()
+    (tmp_path / "x").touch()
+    (root / "out").symlink_to(tmp_path)
+    with pytest.raises(TableDamaged):
+        inside(root, stored)
+
+
+def test_a_stored_location_comes_back(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "root").symlink_to(tmp_path / "real")
+    path = inside(tmp_path / "root", "a/b.parquet")
+    assert path == tmp_path / "real" / "a" / "b.parquet"
+    assert relative_to(tmp_path / "root", path) == "a/b.parquet"
+    with pytest.raises(TableDamaged):
+        relative_to(tmp_path / "root", tmp_path / "elsewhere")
+
+
+@given(st.text(min_size=1, max_size=30))
+def test_no_text_is_a_location_outside(text):
+    root = Path("/nonexistent/root")
+    try:
+        path = inside(root, text)
+    except (TableDamaged, UnicodeEncodeError):
+        return
+    assert path.is_relative_to(root) and ".." not in path.parts
+
+
+def test_without_a_hook_a_fault_point_is_nothing():
+    assert files.fault_point("anywhere") is None

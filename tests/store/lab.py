@@ -1,0 +1,86 @@
+"""Looking at a workspace from outside, and arranging in it what a crash leaves."""
+
+import contextlib
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from jammi_lab.store.manifests import manifest_path
+
+DEAD = "wdead0000000000000"
+"""A writer that never was: it has no lock file, so nobody holds its lock."""
+
+
+def files(folder: Path) -> list[str]:
+    """Every file under `results/`, whatever it is called."""
+    root = folder / "results"
+    return sorted(str(p.relative_to(root)) for p in root.rglob("*") if not p.is_dir())
+
+
+def files_of(*tables: Any) -> list[str]:
+    """What should be there for ready tables."""
+    root = "results/"
+    found = []
+    for table in tables:
+        path = str(table._record.path).removeprefix(root)
+        found += [path, str(manifest_path(Path(path)))]
+    return sorted(found)
+
+
+@contextlib.contextmanager
+def catalog(folder: Path) -> Iterator[sqlite3.Connection]:
+    """The catalog as a plain SQLite file, committed at the end."""
+    with contextlib.closing(sqlite3.connect(folder / "catalog.sqlite3")) as db, db:
+        yield db
+
+
+def statuses(folder: Path) -> dict[str, str]:
+    """Status by physical name."""
+    with catalog(folder) as db:
+        return dict(db.execute("SELECT table_name, status FROM result_tables").fetchall())
+
+
+def row(folder: Path, table: str) -> dict[str, Any]:
+    """A row of `result_tables`."""
+    with catalog(folder) as db:
+        db.row_factory = sqlite3.Row
+        [found] = db.execute("SELECT * FROM result_tables WHERE table_name = ?", [table]).fetchall()
+        return dict(found)
+
+
+def unpublish(folder: Path, table: str, *, writer: str = DEAD) -> None:
+    """Set a ready table back to `building`, as it stood before its last transaction."""
+    with catalog(folder) as db:
+        db.execute(
+            "UPDATE result_tables SET status='building', writer_id=?, row_count=NULL, bytes=NULL, digest=NULL, manifest_digest=NULL, completed_at=NULL,"
+            " anchors='[]', columns='[]' WHERE table_name=?",
+            [writer, table],
+        )
+        db.execute("DELETE FROM manifests WHERE table_name=?", [table])
+        db.execute("DELETE FROM lineage WHERE derived=?", [table])
+
+
+def flip(path: Path, at: int | None = None) -> None:
+    """Flip one bit of a file, in its middle unless said."""
+    body = bytearray(path.read_bytes())
+    body[len(body) // 2 if at is None else at] ^= 1
+    path.write_bytes(bytes(body))
+
+
+def everything(folder: Path) -> dict[str, Any]:
+    """All that a recovery could change: bytes of files, rows of the catalog."""
+    found: dict[str, Any] = {
+        str(p.relative_to(folder)): p.read_bytes() for d in ("results", "quarantine") for p in (folder / d).rglob("*") if p.is_file()
+    }
+    with catalog(folder) as db:
+        for name in ("result_tables", "versions", "manifests", "lineage", "recipes"):
+            found[name] = sorted(map(repr, db.execute(f"SELECT * FROM {name}").fetchall()))
+    return found
+
+
+def copied(folder: Path, to: Path) -> Path:
+    """A copy of a closed workspace."""
+    shutil.copytree(folder, to)
+    return to

@@ -1,0 +1,95 @@
+"""What may stand in a manifest's place, and what comes of it."""
+
+import json
+
+import pytest
+
+from jammi_lab.errors import ManifestUnsupported
+from jammi_lab.store import manifests
+from jammi_lab.values.verdicts import Fresh, Mismatch, MissingManifest
+from tests.store.conftest import VENUES
+
+
+@pytest.fixture
+def table(lab):
+    return lab.materialize("venues", VENUES)
+
+
+@pytest.fixture
+def body(table):
+    return manifests.read(table.path)
+
+
+def with_field(body, name, value):
+    return json.dumps({**json.loads(body), name: value}).encode()
+
+
+HOSTILE = {
+    "empty": lambda b: b"",
+    "truncated": lambda b: b[: len(b) // 2],
+    "not json": lambda b: b"\x00\xff" + b,
+    "utf-16": lambda b: b.decode().encode("utf-16"),
+    "a byte order mark": lambda b: b"\xef\xbb\xbf" + b,
+    "deep nesting": lambda b: b"[" * 100_000 + b"]" * 100_000,
+    "deep nesting inside": lambda b: with_field(b, "descriptor", 0).replace(
+        b'"descriptor": 0', b'"descriptor": ' + b'{"a":' * 50_000 + b"1" + b"}" * 50_000
+    ),
+    "NaN": lambda b: b.replace(b'"row_count": 2', b'"row_count": NaN'),
+    "infinity": lambda b: with_field(b, "seconds", float("inf")),
+    "a number beyond a double": lambda b: with_field(b, "seconds", 0).replace(b'"seconds": 0', b'"seconds": 1e400'),
+    "a key twice": lambda b: b.replace(b'"row_count": 2', b'"row_count": 2, "row_count": 3'),
+    "a lone surrogate": lambda b: with_field(b, "recipe", "x").replace(b'"recipe": "x"', b'"recipe": "\\ud800"'),
+    "a 10 MB array": lambda b: b"[" + b"1," * 5_000_000 + b"1]",
+    "an array of 10 MB inside": lambda b: with_field(b, "leaves", [1] * 3_000_000),
+    "larger than any manifest": lambda b: b + b" " * (17 << 20),
+    "another type": lambda b: with_field(b, "row_count", "two"),
+    "a field too few": lambda b: json.dumps({k: v for k, v in json.loads(b).items() if k != "artifact"}).encode(),
+    "a list": lambda b: b"[]",
+    "null": lambda b: b"null",
+    "a version that is true": lambda b: with_field(b, "manifest_version", True),
+}
+
+
+@pytest.mark.parametrize("how", HOSTILE)
+def test_what_is_no_manifest_counts_as_lost_and_never_raises(lab, table, body, how):
+    assert manifests.parse(body) is not None
+    manifests.manifest_path(table.path).write_bytes(changed := HOSTILE[how](body))
+    assert changed != body
+    assert manifests.parse(manifests.read(table.path)) is None
+    assert table.verify() == MissingManifest()
+    assert table.manifest.encode() == body
+    assert isinstance(table.staleness(), Fresh)
+
+
+@pytest.mark.parametrize("version", [0, 2, 99, "1", None, [1], 1.5])
+def test_a_manifest_of_an_unknown_version_is_a_typed_error(lab, table, body, version):
+    manifests.manifest_path(table.path).write_bytes(with_field(body, "manifest_version", version))
+    with pytest.raises(ManifestUnsupported):
+        table.verify()
+
+
+def test_a_manifest_that_parses_but_is_another_one_is_a_mismatch_of_the_manifest(lab, table, body):
+    manifests.manifest_path(table.path).write_bytes(changed := with_field(body, "produced_by", "somebody else"))
+    assert table.verify() == Mismatch(manifests.digest(body), manifests.digest(changed), "manifest")
+
+
+def test_a_link_or_a_pipe_in_a_manifests_place_is_not_read(lab, table, body, tmp_path):
+    import os
+
+    path = manifests.manifest_path(table.path)
+    path.unlink()
+    (tmp_path / "elsewhere").write_bytes(body)
+    path.symlink_to(tmp_path / "elsewhere")
+    assert table.verify() == MissingManifest()
+    path.unlink()
+    os.mkfifo(path)
+    assert table.verify() == MissingManifest()
+    path.unlink()
+
+
+def test_the_manifest_names_the_package_and_the_run_outside_the_hash(lab, table, body):
+    manifest = table.manifest
+    assert manifest.engine_version and manifest.produced_by and manifest.produced_at.endswith("Z")
+    assert manifest.recomputed_hash() == manifest.definition_hash == table.definition_hash
+    other = json.loads(with_field(body, "engine_version", "9.9"))
+    assert manifests.parse(json.dumps(other).encode()).recomputed_hash() == table.definition_hash

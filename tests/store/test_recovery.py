@@ -1,0 +1,422 @@
+"""What recovery makes of each state that a crash, a disk or a person can leave. Each test arranges the state and runs recovery twice."""
+
+import json
+import os
+import threading
+
+import pytest
+
+import jammi_lab as jl
+from jammi_lab.store import manifests
+from jammi_lab.store.manifests import manifest_path
+from jammi_lab.values.records import RecoveryReport
+from jammi_lab.values.verdicts import Damaged, Match, MissingBytes, MissingManifest
+from tests.store.conftest import VENUES
+from tests.store.lab import DEAD, catalog, everything, files, files_of, flip, row, statuses, unpublish
+
+
+@pytest.fixture
+def table(lab):
+    return lab.materialize("venues", VENUES)
+
+
+@pytest.fixture
+def path(table):
+    return table.path
+
+
+@pytest.fixture
+def again(reopen, folder):
+    """Opens the workspace again, and shows that a second recovery changes nothing."""
+
+    def run():
+        opened = reopen()
+        report = opened.recovery
+        after = everything(folder)
+        second = opened.recover()
+        assert (second.promoted, second.failed, second.healed, second.quarantined, second.reaped) == ([], [], [], [], [])
+        assert everything(folder) == after
+        return opened, report
+
+    return run
+
+
+def test_building_without_bytes_becomes_failed(again, folder, table, path):
+    unpublish(folder, table.table_name)
+    path.unlink()
+    manifest_path(path).unlink()
+    _, report = again()
+    assert report == RecoveryReport(failed=[table.table_name])
+    assert statuses(folder) == {table.table_name: "failed"} and row(folder, table.table_name)["completed_at"]
+
+
+def test_building_with_manifest_but_no_bytes_becomes_failed_and_the_manifest_goes(again, folder, table, path):
+    unpublish(folder, table.table_name)
+    path.unlink()
+    _, report = again()
+    assert report == RecoveryReport(failed=[table.table_name]) and files(folder) == []
+
+
+@pytest.mark.parametrize("manifest", [True, False])
+def test_building_with_torn_bytes_becomes_failed_and_the_bytes_go(again, folder, table, path, manifest):
+    unpublish(folder, table.table_name)
+    path.write_bytes(path.read_bytes()[:-7])
+    if not manifest:
+        manifest_path(path).unlink()
+    _, report = again()
+    assert report == RecoveryReport(failed=[table.table_name])
+    assert statuses(folder) == {table.table_name: "failed"} and files(folder) == []
+
+
+def test_building_with_whole_bytes_and_manifest_becomes_ready_as_if_nothing_had_happened(again, folder, table):
+    before = row(folder, table.table_name)
+    edges = everything(folder)["lineage"]
+    unpublish(folder, table.table_name)
+    ws, report = again()
+    assert report == RecoveryReport(promoted=[table.table_name])
+    assert row(folder, table.table_name) == {**before, "writer_id": DEAD}
+    assert everything(folder)["lineage"] == edges
+    assert ws.verify("venues") == Match() and ws.table("venues").read().arrow().num_rows == 2
+    assert str(ws.staleness("venues")) == "fresh"
+
+
+def test_a_promoted_row_has_the_footers_count(again, folder, table, path):
+    body = json.loads(manifests.read(path))
+    unpublish(folder, table.table_name)
+    manifest_path(path).write_text(json.dumps({**body, "row_count": 77}))
+    ws, _ = again()
+    assert ws.table("venues").row_count == 2
+
+
+def test_building_with_whole_bytes_without_manifest_becomes_failed_and_the_bytes_go_and_it_is_named(again, folder, table, path):
+    unpublish(folder, table.table_name)
+    manifest_path(path).unlink()
+    _, report = again()
+    assert report == RecoveryReport(failed=[table.table_name]) and files(folder) == []
+    assert statuses(folder) == {table.table_name: "failed"}
+
+
+def test_a_manifest_that_is_none_counts_as_no_manifest(again, folder, table, path):
+    unpublish(folder, table.table_name)
+    manifest_path(path).write_bytes(b'{"manifest_version": 1}')
+    _, report = again()
+    assert report.failed == [table.table_name] and files(folder) == []
+
+
+def test_a_manifest_of_another_table_promotes_nothing(again, lab, folder, table, path):
+    other = lab.materialize("other", "SELECT id FROM papers")
+    unpublish(folder, table.table_name)
+    path.write_bytes(other.path.read_bytes())
+    manifest_path(path).write_bytes(manifest_path(other.path).read_bytes())
+    _, report = again()
+    assert report.failed == [table.table_name] and files(folder) == files_of(other)
+
+
+def test_building_with_other_whole_bytes_than_its_manifest_attests_is_quarantined_with_a_note(again, lab, folder, table, path):
+    other = lab.materialize("other", "SELECT id FROM papers")
+    unpublish(folder, table.table_name)
+    path.write_bytes(other.path.read_bytes())
+    _, report = again()
+    assert report == RecoveryReport(quarantined=[table.table_name])
+    assert statuses(folder)[table.table_name] == "failed" and files(folder) == files_of(other)
+    assert sorted(p.name for p in (folder / "quarantine").iterdir()) == sorted([path.name, manifest_path(path).name, f"{table.table_name}.why.json"])
+    note = json.loads((folder / "quarantine" / f"{table.table_name}.why.json").read_text())
+    assert note["table"] == table.table_name and note["recipe"] == "venues" and note["why"]
+
+
+def test_an_older_build_is_not_promoted_over_a_version_begun_later(again, lab, folder, table, papers):
+    papers.write_text("id,venue,year\n9,z,2029\n")
+    newer = lab.materialize("venues", VENUES)
+    unpublish(folder, table.table_name)
+    ws, report = again()
+    assert newer.version == 2 and report == RecoveryReport(failed=[table.table_name])
+    assert ws.table("venues").table_name == newer.table_name and files(folder) == files_of(newer)
+
+
+def test_a_newer_build_is_promoted_over_an_older_version(again, lab, folder, table, papers):
+    papers.write_text("id,venue,year\n9,z,2029\n")
+    newer = lab.materialize("venues", VENUES)
+    unpublish(folder, newer.table_name)
+    ws, report = again()
+    assert report == RecoveryReport(promoted=[newer.table_name]) and ws.table("venues").version == 2
+
+
+def test_temporary_files_of_a_dead_writer_go(again, folder, table, path):
+    unpublish(folder, table.table_name)
+    for name in (f".{path.name}.abcd1234.tmp", f".{manifest_path(path).name}.abcd1234.tmp"):
+        (path.parent / name).write_bytes(b"torn")
+    path.unlink()
+    manifest_path(path).unlink()
+    again()
+    assert files(folder) == []
+
+
+def test_temporary_files_of_other_tables_stay(again, lab, folder, table, path):
+    other = lab.materialize("other", "SELECT id FROM papers")
+    unpublish(folder, table.table_name)
+    mine = other.path.parent / f".{other.path.name}.abcd1234.tmp"
+    mine.write_bytes(b"a living writer's")
+    again()
+    assert mine.exists()
+
+
+def test_a_failed_row_whose_writer_died_before_it_removed_the_files_is_cleared(again, folder, table):
+    with catalog(folder) as db:
+        db.execute("UPDATE result_tables SET status='failed', writer_id=?", [DEAD])
+        db.execute("INSERT INTO writers(writer_id, host, boot_id, pid, started_at) VALUES (?, 'h', 'b', 1, '2026-01-01T00:00:00.000000Z')", [DEAD])
+    again()
+    assert files(folder) == [] and statuses(folder) == {table.table_name: "failed"}
+
+
+def test_a_lost_manifest_of_a_ready_table_is_healed_from_the_catalogs_copy(again, lab, folder, table, path):
+    body = manifests.read(path)
+    lab.close()
+    manifest_path(path).unlink()
+    ws, report = again()
+    assert report == RecoveryReport(healed=[table.table_name])
+    assert manifest_path(path).read_bytes() == body and ws.verify("venues") == Match()
+
+
+def test_an_unparsable_manifest_of_a_ready_table_is_healed_on_request(lab, folder, table, path):
+    body = manifests.read(path)
+    manifest_path(path).write_bytes(body[:-9])
+    assert lab.recover() == RecoveryReport(healed=[table.table_name])
+    assert manifest_path(path).read_bytes() == body and not lab.recover()
+
+
+def test_a_lost_manifest_with_other_bytes_is_quarantined_and_failed(again, lab, folder, table, path):
+    lab.close()
+    manifest_path(path).unlink()
+    flip(path)
+    ws, report = again()
+    assert report == RecoveryReport(quarantined=[table.table_name])
+    assert statuses(folder) == {table.table_name: "failed"} and files(folder) == []
+    assert (folder / "quarantine" / path.name).exists() and (folder / "quarantine" / f"{table.table_name}.why.json").exists()
+    assert "venues" not in ws
+
+
+def test_a_lost_manifest_without_a_copy_is_quarantined(again, lab, folder, table, path):
+    lab.close()
+    manifest_path(path).unlink()
+    with catalog(folder) as db:
+        db.execute("DELETE FROM manifests")
+    _, report = again()
+    assert report == RecoveryReport(quarantined=[table.table_name])
+
+
+def test_a_quarantine_that_was_cut_off_is_finished(lab, folder, table, path, fault):
+    manifest_path(path).unlink()
+    flip(path)
+    fault("recovery:aside", KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        lab.recover()
+    fault(None)
+    assert statuses(folder) == {table.table_name: "ready"}
+    assert lab.recover() == RecoveryReport(quarantined=[table.table_name])
+    assert statuses(folder) == {table.table_name: "failed"} and not lab.recover()
+
+
+def test_a_damaged_table_that_has_its_manifest_is_left_for_verify(again, folder, table, path):
+    flip(path)
+    ws, report = again()
+    assert not report and not ws.recover() and isinstance(ws.staleness("venues"), Damaged)
+
+
+def test_a_ready_row_without_bytes_stays_ready_and_is_said_to_be_missing(again, lab, folder, table, path):
+    lab.close()
+    path.unlink()
+    ws, report = again()
+    assert report == RecoveryReport(missing=[table.table_name]) == ws.recover()
+    assert statuses(folder) == {table.table_name: "ready"}
+    assert ws.verify("venues") == MissingBytes() and ws.staleness("venues") == Damaged(found=None)
+
+
+def test_a_ready_row_from_before_manifests_is_left_alone(again, folder, table, path):
+    manifest_path(path).unlink()
+    with catalog(folder) as db:
+        db.execute("UPDATE result_tables SET definition_hash=NULL, manifest_digest=NULL")
+        db.execute("DELETE FROM manifests")
+    before = everything(folder)
+    ws, report = again()
+    assert not report and everything(folder) == before
+    assert ws.verify("venues") == MissingManifest() and ws.staleness("venues") == MissingManifest()
+    assert ws.table("venues").read().arrow().num_rows == 2
+
+
+@pytest.mark.parametrize("lost", ["nothing", "bytes", "both"])
+def test_a_deleting_row_of_a_dead_writer_is_reaped(again, folder, table, path, lost):
+    with catalog(folder) as db:
+        db.execute("UPDATE result_tables SET status='deleting', writer_id=?", [DEAD])
+        db.execute("DELETE FROM versions")
+    if lost != "nothing":
+        path.unlink()
+    if lost == "both":
+        manifest_path(path).unlink()
+    _, report = again()
+    assert report == RecoveryReport(reaped=[table.table_name])
+    assert statuses(folder) == {} and files(folder) == []
+    assert everything(folder)["manifests"] == everything(folder)["lineage"] == []
+
+
+def test_rows_of_every_tenant_are_settled_and_stay_with_their_tenant(again, lab, folder, table):
+    tables = {None: table}
+    for tenant in ("acme", "bolt"):
+        with lab.tenant(tenant):
+            tables[tenant] = lab.materialize("venues", VENUES)
+            torn = lab.materialize("torn", "SELECT id FROM papers")
+            torn.path.write_bytes(b"PAR1")
+            unpublish(folder, torn.table_name)
+    for each in tables.values():
+        unpublish(folder, each.table_name)
+    ws, report = again()
+    assert sorted(report.promoted) == sorted(t.table_name for t in tables.values()) and len(report.failed) == 2
+    assert ws.current_tenant is None
+    for tenant, each in tables.items():
+        assert row(folder, each.table_name)["tenant_id"] == tenant
+        with ws.tenant(tenant):
+            assert ws.table("venues").table_name == each.table_name
+    assert files(folder) == sorted(f for t in tables.values() for f in files_of(t))
+
+
+def test_a_building_row_of_a_living_writer_is_spared_and_said_so(lab, folder, table):
+    with jl.open(folder) as other:
+        with catalog(folder) as db:
+            [[mine]] = db.execute("SELECT writer_id FROM result_tables").fetchall()
+        unpublish(folder, table.table_name, writer=mine)
+        report = other.recover()
+        assert report == RecoveryReport(spared=[table.table_name]) and not report
+        assert statuses(folder) == {table.table_name: "building"}
+
+
+def test_a_manifest_of_a_later_release_is_left_alone_and_stops_nothing_else(again, lab, folder, table, path):
+    second = lab.materialize("second", "SELECT id FROM papers")
+    body = json.loads(manifests.read(path))
+    manifest_path(path).write_text(json.dumps({**body, "manifest_version": 2}))
+    for each in (table, second):
+        unpublish(folder, each.table_name)
+    ws, report = again()
+    assert report.promoted == [second.table_name] and [e.split(":")[0] for e in report.errors] == [table.table_name]
+    assert statuses(folder)[table.table_name] == "building" and path.exists()
+    made = ws.materialize("venues", VENUES)  # nobody waits for a row that nobody can settle
+    assert made.outcome == "computed" and made.version > table.version
+
+
+def test_a_row_that_leads_out_of_the_workspace_is_reported_and_touches_nothing(again, lab, folder, table, tmp_path):
+    victim = tmp_path / "victim.parquet"
+    victim.write_bytes(b"precious")
+    second = lab.materialize("second", "SELECT id FROM papers")
+    unpublish(folder, table.table_name)
+    unpublish(folder, second.table_name)
+    with catalog(folder) as db:
+        db.execute("UPDATE result_tables SET path='../victim.parquet' WHERE table_name=?", [table.table_name])
+    _, report = again()
+    assert victim.read_bytes() == b"precious"
+    assert report.promoted == [second.table_name] and [e.split(":")[0] for e in report.errors] == [table.table_name]
+
+
+def test_the_report_names_every_table_that_was_touched(again, lab, folder, table, papers):
+    tables = {
+        name: lab.materialize(name, f"SELECT id, {n} AS n FROM papers")
+        for n, name in enumerate(("promoted", "failed", "healed", "missing", "reaped", "quarantined"))
+    }
+    names = {name: t.table_name for name, t in tables.items()}
+    paths = {name: t.path for name, t in tables.items()}
+    unpublish(folder, names["promoted"])
+    unpublish(folder, names["failed"])
+    manifest_path(paths["failed"]).unlink()
+    manifest_path(paths["healed"]).unlink()
+    paths["missing"].unlink()
+    with catalog(folder) as db:
+        db.execute("UPDATE result_tables SET status='deleting', writer_id=? WHERE table_name=?", [DEAD, names["reaped"]])
+        db.execute("DELETE FROM versions WHERE table_name=?", [names["reaped"]])
+    manifest_path(paths["quarantined"]).unlink()
+    flip(paths["quarantined"])
+    _, report = again()
+    assert report == RecoveryReport(**{name: [table] for name, table in names.items()})
+    assert all(word in str(report) for word in names)
+
+
+def test_an_ordinary_open_reports_nothing_and_looks_at_no_ready_table(again, folder, table, monkeypatch):
+    from jammi_lab.store.recovery import Recovery
+
+    swept = []
+    monkeypatch.setattr(Recovery, "_sweep", lambda self, record: swept.append(record))
+    _, report = again()
+    assert report == RecoveryReport() and not report and str(report) == "recovery: nothing to do"
+    assert [r.table_name for r in swept] == [table.table_name]  # by the recovery that `again` asks for, and no other
+
+
+def test_ready_tables_are_swept_when_a_writer_died_though_it_built_nothing(again, folder, table, path, reopen):
+    reopen().close()
+    stamp = path.parent.stat()
+    manifest_path(path).unlink()
+    os.utime(path.parent, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))  # the folder does not tell
+    with catalog(folder) as db:
+        db.execute("INSERT INTO writers(writer_id, host, boot_id, pid, started_at) VALUES (?, 'h', 'b', 1, '2026-01-01T00:00:00.000000Z')", [DEAD])
+    _, report = again()
+    assert report == RecoveryReport(healed=[table.table_name])
+
+
+def test_a_read_only_open_recovers_nothing(lab, folder, table):
+    unpublish(folder, table.table_name)
+    lab.close()
+    before = everything(folder)
+    with jl.open(folder, read_only=True) as ws:
+        assert not ws.recovery
+    assert everything(folder) == before
+
+
+def test_recoveries_at_once_settle_each_row_once(lab, folder):
+    tables = [lab.materialize(f"t{n}", f"SELECT id, {n} AS n FROM papers") for n in range(6)]
+    for each in tables:
+        unpublish(folder, each.table_name)
+    start, reports = threading.Barrier(4), []
+
+    def recover(ws):
+        start.wait()
+        reports.append(ws.recover())
+
+    threads = [threading.Thread(target=recover, args=[lab]) for _ in range(4)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert sorted(name for r in reports for name in r.promoted) == sorted(t.table_name for t in tables)
+    assert not any(r.errors or r.failed for r in reports)
+
+
+def test_a_row_that_another_recovery_promoted_first_keeps_its_files(lab, folder, table, path, papers, monkeypatch):
+    """The lock file of the dead writer is gone, so two processes may settle its rows at once, and see different newest versions."""
+    from jammi_lab.store.recovery import Recovery
+
+    unpublish(folder, table.table_name)
+
+    def superseded(self, record):
+        with catalog(folder) as db:
+            db.execute("UPDATE result_tables SET status='ready' WHERE table_name=?", [record.table_name])
+        return True
+
+    monkeypatch.setattr(Recovery, "_superseded", superseded)
+    report = lab.recover()
+    assert path.exists() and statuses(folder) == {table.table_name: "ready"} and report.failed == []
+
+
+@pytest.mark.parametrize("when", ["before it is hashed", "after it was hashed", "after it was hashed and damaged"])
+def test_a_table_dropped_while_it_is_swept_is_not_healed_and_not_quarantined(lab, folder, table, path, monkeypatch, when):
+    from jammi_lab.store import recovery
+
+    manifest_path(path).unlink()
+    if when.endswith("damaged"):
+        flip(path)
+    hashed = recovery.sha256_file
+
+    def hash_and_drop(target):
+        if when.startswith("before"):
+            lab.drop("venues")
+        found = hashed(target)
+        lab.drop("venues")
+        return found
+
+    monkeypatch.setattr(recovery, "sha256_file", hash_and_drop)
+    assert lab.recover() == RecoveryReport()
+    assert files(folder) == [] and not (folder / "quarantine").exists()

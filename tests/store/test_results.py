@@ -1,0 +1,133 @@
+"""When a stat may stand for the bytes of a result table."""
+
+import os
+
+import msgspec
+import pytest
+
+from jammi_lab.errors import TableDamaged
+from jammi_lab.storage.digests import MemoEntry
+from jammi_lab.storage.files import stat_of
+from jammi_lab.store import results as module
+from jammi_lab.store.results import Results, memo_key
+from jammi_lab.values.records import TableKind, TableRecord, TableStatus
+from jammi_lab.values.verdicts import Damaged
+
+SECOND = 10**9
+GOOD = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae"  # of b"foo"
+
+
+class Store(dict):
+    def put(self, key, entry):
+        self[key] = entry
+
+
+class Now:
+    """A clock that stands where it is set, relative to a file's last change."""
+
+    def __init__(self):
+        self.ns = 0
+
+    def now_ns(self):
+        return self.ns
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """Results over one published file, and how often it was hashed."""
+    folder = tmp_path / "results" / "_global"
+    folder.mkdir(parents=True)
+    (folder / "t.parquet").write_bytes(b"foo")
+    hashed = []
+    whole = module.sha256_file
+    monkeypatch.setattr(module, "sha256_file", lambda path: hashed.append(path) or whole(path))
+    results = Results(tmp_path, Store(), Now(), 2.0)
+    record = TableRecord(
+        table_name="t", kind=TableKind.SQL, status=TableStatus.READY, recipe="t", version=1, path="results/_global/t.parquet", digest=GOOD
+    )
+    return results, record, folder / "t.parquet", hashed
+
+
+def later(results, path, seconds):
+    stat = stat_of(path)
+    results.clock.ns = max(stat.mtime_ns, stat.ctime_ns) + int(seconds * SECOND)
+
+
+def test_a_file_seen_long_after_its_last_change_is_hashed_once(place):
+    results, record, path, hashed = place
+    later(results, path, 10)
+    assert results.damage(record) is None and results.damage(record) is None and len(hashed) == 1
+
+
+def test_a_file_seen_within_the_clocks_grain_of_its_last_change_is_hashed_again(place):
+    results, record, path, hashed = place
+    later(results, path, 1)
+    assert results.damage(record) is None and results.damage(record) is None and len(hashed) == 2
+
+
+def test_a_change_within_the_grain_that_leaves_the_stat_is_found(place):
+    results, record, path, _ = place
+    later(results, path, 1)
+    stat = stat_of(path)
+    results.memo.put(memo_key(record), MemoEntry(stat=stat, observed_at_ns=results.clock.ns, payload={"digest": GOOD}))
+    results.memo[memo_key(record)].payload["digest"] = GOOD
+    path.write_bytes(b"fop")
+    results.memo.put(memo_key(record), MemoEntry(stat=stat_of(path), observed_at_ns=stat_of(path).ctime_ns + SECOND, payload={"digest": GOOD}))
+    assert isinstance(results.damage(record), Damaged)
+
+
+def test_the_same_size_and_a_restored_mtime_do_not_fool_it(place):
+    results, record, path, _ = place
+    os.utime(path, ns=(SECOND, SECOND))
+    later(results, path, 10)
+    assert results.damage(record) is None
+    path.write_bytes(b"fop")
+    os.utime(path, ns=(SECOND, SECOND))
+    later(results, path, 10)
+    assert results.damage(record) is not None
+
+
+def test_another_file_under_the_name_is_hashed(place):
+    results, record, path, hashed = place
+    later(results, path, 10)
+    results.damage(record)
+    (path.parent / "other").write_bytes(b"foo")
+    os.replace(path.parent / "other", path)
+    later(results, path, 10)
+    assert results.damage(record) is None and len(hashed) == 2
+
+
+def test_a_table_from_before_digests_is_taken_as_it_is(place):
+    results, record, _, _ = place
+    assert results.damage(msgspec.structs.replace(record, digest=None)) is None
+
+
+@pytest.mark.parametrize("leads", ["../t.parquet", "/etc/passwd", "results/../../x", "", "results/_global/link"])
+def test_a_row_that_leads_out_of_the_workspace_is_damaged(place, leads, tmp_path):
+    results, record, path, _ = place
+    (path.parent / "link").symlink_to("/etc/passwd")
+    with pytest.raises(TableDamaged):
+        results.require(msgspec.structs.replace(record, path=leads))
+
+
+def test_a_table_that_cannot_be_read_is_typed_and_not_reusable(place, monkeypatch):
+    results, record, _, _ = place
+
+    def refuse(_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(module, "sha256_file", refuse)
+    with pytest.raises(TableDamaged) as caught:
+        results.require(record)
+    assert "Permission denied" in caught.value.message and not results.intact(record)
+
+
+def test_clearing_a_table_leaves_its_neighbours(place):
+    _, _, path, _ = place
+    mine = ["t.parquet", "t.materialization.json", ".t.parquet.00ff.tmp", ".t.materialization.json.00ff.tmp"]
+    others = ["tt.parquet", ".tt.parquet.00ff.tmp", "t.parquet.bak", ".t.parquet", "t2.materialization.json", ".other.t.parquet.00ff.tmp"]
+    for name in mine + others:
+        (path.parent / name).write_bytes(b"")
+    module.clear(path)
+    module.clear(path)
+    assert sorted(p.name for p in path.parent.iterdir()) == sorted(others)

@@ -1,0 +1,116 @@
+"""What `verify`, the verdict and a read say of bytes and manifests that are not as published."""
+
+import pytest
+
+from jammi_lab.errors import TableDamaged
+from jammi_lab.store import manifests
+from jammi_lab.values.verdicts import Damaged, Fresh, Match, MatchWithUnpinnedInputs, Mismatch, MissingBytes, MissingManifest
+from tests.store.conftest import VENUES
+from tests.store.lab import everything, flip
+
+
+@pytest.fixture
+def table(lab):
+    return lab.materialize("venues", VENUES)
+
+
+def test_an_untouched_table_matches_with_and_without_the_right_expectation(lab, table):
+    assert lab.verify("venues") == lab.verify("venues", table.definition_hash) == table.verify() == Match()
+
+
+def test_another_expectation_is_a_mismatch_that_carries_both_hashes(lab, table):
+    assert lab.verify("venues", "0" * 64) == Mismatch("0" * 64, table.definition_hash, "definition")
+
+
+@pytest.mark.parametrize("at", [0, 100, None, -1], ids=["first", "early", "middle", "last"])
+def test_one_flipped_bit_is_a_mismatch_damaged_and_not_read(lab, table, at):
+    published = table.manifest.artifact.digest
+    flip(table.path, at)
+    found = lab.verify("venues")
+    assert isinstance(found, Mismatch) and found.what == "bytes" and found.expected == published != found.found
+    assert lab.staleness("venues") == Damaged(found=found.found)
+    for read in (table.read, lambda: lab.sql("FROM jammi.venues"), lambda: table.path, table.scan):
+        with pytest.raises(TableDamaged) as caught:
+            read()
+        assert "venues" in caught.value.message
+
+
+def test_a_bit_flipped_under_the_same_stat_is_found_by_verify(lab, table):
+    import os
+
+    stat = table.path.stat()
+    lab.staleness("venues")
+    path = table.path
+    flip(path)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert isinstance(lab.verify("venues"), Mismatch)
+    assert isinstance(lab.staleness("venues"), Damaged)
+
+
+def test_a_deleted_file_is_missing_bytes_and_damaged_with_nothing_found(lab, table):
+    path = table.path
+    path.unlink()
+    assert lab.verify("venues") == MissingBytes()
+    assert lab.staleness("venues") == Damaged(found=None)
+    with pytest.raises(TableDamaged):
+        table.read()
+
+
+def test_a_folder_in_the_files_place_is_missing_bytes_or_typed(lab, table):
+    path = table.path
+    path.unlink()
+    path.mkdir()
+    assert lab.verify("venues") == MissingBytes()
+    with pytest.raises(TableDamaged):
+        table.read()
+
+
+def test_a_deleted_manifest_is_missing_while_the_verdict_stays_and_the_catalog_still_has_it(lab, table):
+    before = table.manifest
+    manifests.manifest_path(table.path).unlink()
+    assert lab.verify("venues") == MissingManifest()
+    assert isinstance(lab.staleness("venues"), Fresh)
+    assert table.manifest == before
+    assert table.read().arrow().num_rows == 2
+
+
+def test_a_lost_manifest_is_said_before_lost_bytes(lab, table):
+    path = table.path
+    manifests.manifest_path(path).unlink()
+    path.unlink()
+    assert lab.verify("venues") == MissingManifest()
+
+
+def test_unpinned_inputs_are_listed_by_a_match(lab):
+    lab.materialize("noisy", "SELECT id, random() AS r FROM papers")
+    found = lab.verify("noisy")
+    assert isinstance(found, MatchWithUnpinnedInputs) and [a.input.name for a in found.unpinned] == ["random()"]
+
+
+def test_damage_is_said_before_unpinned_inputs(lab):
+    table = lab.materialize("noisy", "SELECT id, random() AS r FROM papers")
+    flip(table.path)
+    assert isinstance(lab.verify("noisy"), Mismatch)
+
+
+def test_verify_and_staleness_change_no_file_and_no_row(lab, table, folder):
+    manifests.manifest_path(table.path).unlink()
+    flip(table.path)
+    before = everything(folder)
+    lab.verify("venues"), lab.staleness("venues"), lab.status(deep=True), lab.plan()
+    assert everything(folder) == before
+
+
+def test_one_columns_digest_can_be_checked_alone(lab, table):
+    import hashlib
+
+    with open(table.path, "rb") as file:
+        for leaf in table.manifest.leaves:
+            file.seek(leaf.offset)
+            assert hashlib.sha256(file.read(leaf.length)).hexdigest() == leaf.digest
+    assert {leaf.column for leaf in table.manifest.leaves} == {"venue", "n"}
+
+
+def test_a_touched_table_is_still_fresh(lab, table):
+    table.path.touch()
+    assert isinstance(lab.staleness("venues"), Fresh) and lab.verify("venues") == Match()

@@ -1,0 +1,227 @@
+"""How results, tables, verdicts, plans and reports read; each case fixes words that people rely on."""
+
+import dataclasses
+import re
+from typing import Any
+
+import pytest
+
+from jammi_lab import forms
+from jammi_lab.errors import SqlError, TableNotFound
+from jammi_lab.values.anchors import Anchor, AnchorKind, Input, InputKind, unpinned
+from jammi_lab.values.records import RecoveryReport, RunStep, Step
+from jammi_lab.values.verdicts import (
+    Cause,
+    Damaged,
+    DefinitionChanged,
+    Fresh,
+    InputAdvanced,
+    Match,
+    MatchWithUnpinnedInputs,
+    Mismatch,
+    MissingBytes,
+    MissingManifest,
+    PossiblyStale,
+    Stale,
+    Undecidable,
+)  # fmt: skip
+
+HOSTILE = "<img src=x onerror=1>"
+PAPERS = Input(InputKind.SOURCE, "papers")
+
+
+@dataclasses.dataclass
+class Row:
+    name: str
+    verdict: Any
+    version: int | None = 1
+    rows: int | None = 3
+    bytes: int | None = 10
+
+
+def anchor(value: str, rows: int, name: str = "papers") -> Anchor:
+    return Anchor(input=Input(InputKind.SOURCE, name), kind=AnchorKind.SOURCE_VERSION, value=value, method="content", row_count=rows)
+
+
+def stale(name: str = "papers") -> Stale:
+    return Stale([InputAdvanced(Input(InputKind.SOURCE, name), anchor("a", 10, name), anchor("b", 12, name))])
+
+
+def test_a_preview_says_how_many_rows_there_are_and_how_many_are_shown():
+    rows = [(1,), (2,)]
+    notes = [forms.preview(["n"], ["BIGINT"], rows, **kw).text.split("\n")[-1] for kw in ({"total": 5}, {"total": 2}, {"more": True}, {})]
+    assert notes == ["showing 2 of 5 rows", "2 rows", "first 2 rows", "2 rows"]
+    assert forms.preview(["n"], ["BIGINT"], [], total=0).text.split("\n")[-1] == "no rows"
+
+
+def test_a_result_table_says_what_it_is_and_whether_it_was_computed_or_reused():
+    form = forms.result_table(
+        "venues", version=2, kind="sql", rows=1200, columns=[("venue", "VARCHAR")], inputs=["papers"], key=["venue"], bytes=2048, outcome="reused"
+    )
+    assert form.text.split("\n") == [
+        "venues, version 2: reused",
+        "  kind       sql",
+        "  holds      1,200 rows, 2.0 KiB",
+        "  columns    venue varchar",
+        "  key        venue",
+        "  made from  papers",
+    ]
+
+
+def test_the_board_counts_the_verdicts_gives_the_reasons_and_says_what_to_type():
+    verdicts = [Row("a", Fresh()), Row("b", stale()), Row("c", PossiblyStale([Cause(stale().reasons[0], ["b"])]))]
+    lines = forms.status(verdicts).text.split("\n")
+    assert lines[0] == "3 recipes: 1 fresh, 1 possibly stale, 1 stale"
+    assert lines[4].endswith("papers changed, 10 → 12 rows (content)") and lines[5].endswith("by way of b")
+    assert "%jammi recompute" in lines[-1]
+
+
+def test_a_board_of_fresh_tables_gives_no_advice():
+    assert "%jammi" not in forms.status([Row("a", Fresh())]).text
+
+
+def test_the_badge_is_one_line_with_word_name_and_what_to_type():
+    form = forms.badge({"a": Fresh(), "top venues": stale(), "b": PossiblyStale([])})
+    assert form.text == "top venues is stale, b is possibly stale — %jammi recompute 'top venues' b"
+    assert "stale" in form.html and "<details>" in form.html and "papers changed" in form.html
+
+
+def test_there_is_no_badge_when_all_is_fresh():
+    assert forms.badge({"a": Fresh()}) is None and forms.badge({}) is None
+
+
+def test_the_badge_of_what_cannot_be_decided_asks_why():
+    doubt = Undecidable([unpinned(PAPERS, "2024", "the server is down")])
+    assert forms.badge({"a": doubt}).text == "a is undecidable — %jammi why a"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (Fresh(), "t: fresh"),
+        (stale(), "t: stale: papers changed, 10 → 12 rows (content)"),
+        (
+            Stale([*stale().reasons, DefinitionChanged("a" * 64, "b" * 64)]),
+            "t: stale\n  - papers changed, 10 → 12 rows (content)\n  - definition changed (aaaaaaaaaaaa → bbbbbbbbbbbb)",
+        ),
+        (Damaged(None), "t: damaged: its bytes are gone"),
+        (MissingManifest(), "t: no manifest"),
+        (Undecidable([unpinned(PAPERS, "2024", "the server is down")]), "t: undecidable: papers: the server is down"),
+        (
+            Undecidable([unpinned(PAPERS, "2024", "down")], stale().reasons),
+            "t: undecidable\n  - papers changed, 10 → 12 rows (content)\n  - papers: down",
+        ),
+        (Match(), "t: match"),
+        (Mismatch("a" * 64, "b" * 64), "t: mismatch of bytes: expected aaaaaaaaaaaa, found bbbbbbbbbbbb"),
+        (MissingBytes(), "t: its bytes are gone"),
+        (MatchWithUnpinnedInputs([unpinned(PAPERS, "2024", "down")]), "t: match, with unpinned inputs: papers: down"),
+    ],
+)
+def test_a_verdict_reads_as_a_sentence_with_its_reasons(value, text):
+    assert forms.verdict(value, "t").text == text
+
+
+def test_a_notebook_shows_a_verdict_as_its_sentence_in_both_forms():
+    class Printer:
+        text = said = staticmethod(lambda text: shown.append(text))
+
+    shown: list[str] = []
+    stale()._repr_pretty_(Printer(), False)
+    assert shown == ["stale: papers changed, 10 → 12 rows (content)"] and "papers changed" in stale()._repr_html_()
+
+
+def test_a_dry_run_names_each_step_why_and_what_it_took_last_time():
+    steps = (
+        [Step("b", "recompute", stale().reasons, 1.2)],
+        [Step("c", "recompute", [], None)],
+        [Step("d", "reuse", [], 0.1)],
+        [Step("e", "blocked", [])],
+    )
+    text = forms.plan(*steps, at_least=1.2, at_most=1.5, left_out=["u"]).text
+    assert text.startswith("Plan: 1 to recompute, 1 to recompute if needed, 1 to reuse, 1 blocked\n")
+    assert re.search(r"b +recompute +papers changed, 10 → 12 rows \(content\) +1\.2 s", text) and re.search(
+        r"c +recompute if needed +never ran", text
+    )
+    assert "left out unless named: u" in text and "at least 1.2 s, at most 1.5 s" in text and "Nothing was run" in text
+
+
+def test_a_plan_of_blocked_steps_does_not_offer_to_run_them():
+    assert forms.plan([], [], [], [Step("e", "blocked", [])], at_least=0.0, at_most=0.0).text.endswith("Nothing of this can be run from here.")
+
+
+def test_an_empty_plan_says_that_there_is_nothing_to_do():
+    assert forms.plan([], [], [], []).text == "Nothing to do: no table is known to be stale."
+
+
+def test_two_runs_that_took_different_times_are_shown_equal_but_for_the_times():
+    def shown(took: float) -> str:
+        step = Step("b", "recompute", stale().reasons, took)
+        texts = [forms.run_report([RunStep("b", "computed", took, 3)]), forms.plan([step], [], [], [], at_least=took, at_most=took)]
+        return re.sub(r"\d+(\.\d+)? ?s\b", "TIME", "".join(t.html + t.text for t in texts))
+
+    assert shown(0.1) == shown(12345.6)
+
+
+def test_a_run_report_names_outcomes_errors_and_what_moved_meanwhile():
+    steps = [RunStep("a", "computed", 1.0, 12), RunStep("b", "cut_off"), RunStep("c", "failed", error="SqlError: no such column")]
+    lines = forms.run_report(steps, ["papers changed after the plan was made"]).text.split("\n")
+    assert lines[0] == "Run: 1 computed, 1 cut off, 1 failed"
+    assert "not needed: inputs came out equal" in lines[4] and "SqlError: no such column" in lines[5]
+    assert lines[-1] == "  - papers changed after the plan was made"
+
+
+def test_a_recovery_says_in_words_what_was_settled():
+    report = RecoveryReport(promoted=["x__sql__1"], reaped=["y", "z"], errors=["w: no permission"])
+    assert forms.recovery(report).text.split("\n") == [
+        "Recovery",
+        "  - 1 table finished by a writer that is gone, now ready",
+        "  - 2 tables half removed, now gone",
+        "  - could not be settled: w: no permission",
+    ]
+    assert forms.recovery(RecoveryReport()).text == "recovery: nothing to do"
+
+
+def test_an_error_has_at_most_five_lines_and_marks_the_place():
+    error = TableNotFound("There is no table paprs.", near=["papers"], hint="%jammi sources lists them.").at("SELECT *\nFROM paprs", 14)
+    assert forms.error(error).text.split("\n") == [
+        "TableNotFound: There is no table paprs.",
+        "FROM paprs",
+        "     ^",
+        "Did you mean papers?",
+        "%jammi sources lists them.",
+    ]
+
+
+def every_form(name: str) -> list[Any]:
+    doubt, moved = Undecidable([unpinned(Input(InputKind.SOURCE, name), name, name)], stale(name).reasons), stale(name)
+    step = Step(name, "recompute", moved.reasons)
+    return [
+        forms.preview([name], [name], [(name,)], caption=name),
+        forms.result_table(name, version=1, kind=name, rows=1, columns=[(name, name)], inputs=[name], key=[name], status=name, outcome=name, note=name),
+        forms.result_tables([(name, 1, name, name, 1, 1)]),
+        forms.sources([(name, name, name, name)]),
+        forms.source(name, name, name, name, [(name, {name: name})]),
+        forms.columns(name, [(name, name)]),
+        forms.verdict(doubt, name),
+        forms.verdict(MatchWithUnpinnedInputs(doubt.unpinned), name),
+        forms.verdict(Mismatch(name, name, name), name),
+        forms.status([Row(name, moved), Row(name, doubt), Row(name, PossiblyStale([Cause(moved.reasons[0], [name])] * 2))]),
+        forms.badge({name: moved}),
+        forms.plan([step], [step], [step], [step], left_out=[name]),
+        forms.run_report([RunStep(name, name, error=name, table_name=name)], [name]),
+        forms.recovery(RecoveryReport(errors=[name])),
+        forms.check({name: [name]}),
+        forms.error(SqlError(name, near=[name], hint=name).at(name, 0)),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [HOSTILE, '"><script>1</script>', "' onclick='x"])
+def test_a_hostile_name_acts_in_no_form(name):
+    for form in every_form(name):
+        assert "<img" not in form.html and "<script" not in form.html and "onclick='" not in form.html
+        assert not re.search(r"<[^>]*\son\w+\s*=", re.sub(r'"[^"]*"', '""', form.html)), form.html
+
+
+def test_no_form_has_an_id_or_a_colour_of_its_own_page():
+    for form in every_form("x"):
+        assert " id=" not in form.html and "<style" not in form.html and "background" not in form.html

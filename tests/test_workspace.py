@@ -1,0 +1,419 @@
+"""What a workspace says to bad input, and what it leaves alone."""
+
+import hashlib
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+import jammi_lab as jl
+from jammi_lab.storage import files
+
+FROM_NOTHING = ["table", "staleness", "verify", "lineage", "derives_from", "plan", "recompute", "drop"]
+
+
+@pytest.fixture
+def papers(tmp_path: Path, ws: Any) -> Any:
+    """A workspace with a source, a recipe and one version of it."""
+    (tmp_path / "papers.csv").write_text("id,title,year\n1,Graphs,2020\n2,Trees,2021\n")
+    ws.sources.add("papers", str(tmp_path / "papers.csv"))
+    ws.materialize("titles", "SELECT id, title FROM papers")
+    return ws
+
+
+def bytes_of(folder: Path) -> dict[str, tuple[str, int]]:
+    """Digest and time of change of every file below a folder."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            found[str(path.relative_to(folder))] = (hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_mtime_ns)
+    return found
+
+
+def test_an_export_into_a_missing_folder_says_which(papers: Any, tmp_path: Path) -> None:
+    with pytest.raises(jl.InvalidArgument, match="There is no folder"):
+        papers.table("titles").export(tmp_path / "none" / "titles.csv")
+
+
+def test_settings_read_as_text(papers: Any) -> None:
+    assert "engine.timezone = 'UTC'" in str(papers.settings).splitlines()
+
+
+# -- opening ---------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_missing_workspace_is_not_made_when_that_is_said(tmp_path: Path) -> None:
+    for options in ({"create": False}, {"read_only": True}):
+        with pytest.raises(jl.WorkspaceNotFound, match="There is no workspace"):
+            jl.open(tmp_path / "none", **options)
+        assert not (tmp_path / "none").exists()
+
+
+def test_a_file_is_no_workspace(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("text")
+    with pytest.raises(jl.InvalidArgument, match="is a file"):
+        jl.open(tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "text"
+
+
+def test_a_folder_below_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("text")
+    with pytest.raises(jl.JammiError):
+        jl.open(tmp_path / "file" / "lab")
+
+
+def test_a_file_that_is_no_catalog_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "lab").mkdir()
+    (tmp_path / "lab" / "catalog.sqlite3").write_bytes(b"this is not a database, and is long enough to be looked at" * 20)
+    before = bytes_of(tmp_path)
+    with pytest.raises(jl.JammiError):
+        jl.open(tmp_path / "lab")
+    assert bytes_of(tmp_path)["lab/catalog.sqlite3"] == before["lab/catalog.sqlite3"]
+
+
+@pytest.mark.parametrize("tenant", ["", "_x", "a b", "x" * 65, "../x", "é"])
+def test_a_bad_tenant_is_refused(tmp_path: Path, tenant: str) -> None:
+    with pytest.raises(jl.NameInvalid):
+        jl.open(tmp_path / "lab", tenant=tenant)
+
+
+def test_an_unknown_setting_is_refused_with_near_ones(tmp_path: Path) -> None:
+    with pytest.raises(jl.InvalidArgument) as caught:
+        jl.open(tmp_path / "lab", settings={"engine.thread": 2})
+    assert "engine.threads" in caught.value.near
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_cannot_be_written_to_says_so(tmp_path: Path) -> None:
+    (tmp_path / "locked").mkdir(mode=0o500)
+    with pytest.raises(jl.WorkspaceReadOnly):
+        jl.open(tmp_path / "locked" / "lab")
+
+
+def test_closing_twice_is_fine_and_use_after_it_is_typed(papers: Any) -> None:
+    papers.close()
+    papers.close()
+    assert "closed" in repr(papers)
+    for use in (
+        papers.status,
+        papers.plan,
+        papers.tables,
+        papers.recipes,
+        papers.recover,
+        papers.lineage,
+        lambda: papers.sql("SELECT 1"),
+        lambda: papers.staleness("titles"),
+        lambda: papers.materialize("t", "SELECT 1 AS one"),
+        lambda: papers.sources.list(),
+        lambda: "titles" in papers,
+    ):
+        with pytest.raises(jl.JammiError, match="closed"):
+            use()
+
+
+# -- read-only -------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_read_only_workspace_tells_verdicts_and_changes_no_byte(papers: Any, tmp_path: Path) -> None:
+    papers.close()
+    (tmp_path / "papers.csv").write_text("id,title,year\n1,Graphs,2020\n")
+    before = bytes_of(tmp_path)
+    with jl.open(tmp_path / "lab", read_only=True) as ws:
+        assert ws.read_only
+        assert isinstance(ws.staleness("titles"), jl.Stale)
+        assert len(ws.status()) == 1
+        assert [s.name for s in ws.plan().certain] == ["titles"]
+        assert ws.verify("titles") == jl.Match()
+        assert ws.sql("SELECT count(*) FROM jammi.titles").fetchall() == [(2,)]
+        assert ws.lineage().closure() == ["papers", "titles"]
+        assert ws.table("titles").manifest is not None
+        assert ws.lookup("SELECT id, title FROM papers") is None
+        for change in (
+            lambda: ws.materialize("titles", "SELECT 1 AS one"),
+            lambda: ws.define("titles", "SELECT 1 AS one"),
+            lambda: ws.recompute(),
+            lambda: ws.plan().apply(),
+            lambda: ws.drop("titles"),
+            lambda: ws.rename("titles", "other"),
+            lambda: ws.recover(),
+            lambda: ws.table("titles").drop(),
+            lambda: ws.sources.add("more", str(tmp_path / "papers.csv")),
+            lambda: ws.sources.remove("papers"),
+        ):
+            with pytest.raises(jl.WorkspaceReadOnly):
+                change()
+    after = bytes_of(tmp_path)
+    assert {k: v for k, v in after.items() if not k.endswith(("-wal", "-shm"))} == {
+        k: v for k, v in before.items() if not k.endswith(("-wal", "-shm"))
+    }
+
+
+def test_two_handles_on_one_folder_see_each_other(papers: Any, tmp_path: Path) -> None:
+    with jl.open(tmp_path / "lab") as other:
+        other.materialize("years", "SELECT year FROM papers")
+        assert papers.table("years").row_count == 2
+        papers.drop("years")
+        assert "years" not in other
+
+
+# -- names -----------------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", FROM_NOTHING)
+def test_an_unknown_name_is_typed_and_near_names_are_offered(papers: Any, verb: str) -> None:
+    with pytest.raises(jl.TableNotFound) as caught:
+        getattr(papers, verb)("title")
+    assert isinstance(caught.value, KeyError)
+    assert caught.value.near == ("titles",)
+    assert "Did you mean titles?" in str(caught.value)
+
+
+@pytest.mark.parametrize("verb", ["table", "staleness", "verify", "plan", "recompute", "drop"])
+def test_a_source_is_told_apart_from_a_recipe(papers: Any, verb: str) -> None:
+    with pytest.raises(jl.TableNotFound, match="is a source"):
+        getattr(papers, verb)("papers")
+
+
+def test_a_missing_version_names_those_that_are_there(papers: Any) -> None:
+    with pytest.raises(jl.TableNotFound, match="it has 1"):
+        papers.table("titles", version=7)
+
+
+@pytest.mark.parametrize("name", ["", "  ", "a\nb", "nul\0", "\x1b[31m", "x" * 201, "\ud800"])
+def test_a_name_that_nothing_may_have_is_refused(papers: Any, name: str) -> None:
+    before = len(papers.recipes())
+    for call in (
+        lambda: papers.materialize(name, "SELECT 1 AS one"),
+        lambda: papers.define(name, "SELECT 1 AS one"),
+        lambda: papers.rename("titles", name),
+    ):
+        with pytest.raises(jl.NameInvalid):
+            call()
+    assert len(papers.recipes()) == before
+
+
+@pytest.mark.parametrize(
+    "name", ["../../etc/passwd", "[1]", "*", "a/b", "😀", "\u202eevil", "x" * 200, "results", "CON", "a" * 199 + "é", "-rf", "%s", "{}"]
+)
+def test_a_hostile_name_works_and_stays_in_its_folder(papers: Any, tmp_path: Path, name: str) -> None:
+    before = set(tmp_path.iterdir())
+    table = papers.materialize(name, "SELECT id FROM papers")
+    quoted = '"' + name.replace('"', '""') + '"'
+    assert papers.sql(f"SELECT count(*) FROM jammi.{quoted}").fetchall() == [(2,)]
+    assert table.path.parent == tmp_path / "lab" / "results" / "_global"
+    assert papers.staleness(name) == jl.Fresh()
+    assert set(tmp_path.iterdir()) == before
+    papers.drop(name)
+    assert name not in papers
+
+
+@pytest.mark.parametrize(("first", "second"), [("Café", "CAFE\u0301"), ("straße", "STRASSE"), ("titles", "TITLES")])
+def test_names_that_differ_in_case_or_unicode_form_only_are_one_name(papers: Any, first: str, second: str) -> None:
+    papers.materialize(first, "SELECT id FROM papers")
+    again = papers.materialize(second, "SELECT id, year FROM papers")
+    assert (again.name, again.version) == (first, 2 if first != "titles" else 3)
+    assert papers.staleness(second) == jl.Fresh()
+
+
+@pytest.mark.parametrize("name", ["jammi", "main", "Mutable", "__jammi_x", "jammi.titles", "pg_catalog", ""])
+def test_a_source_cannot_take_a_name_that_means_something_else(papers: Any, tmp_path: Path, name: str) -> None:
+    with pytest.raises(jl.NameInvalid):
+        papers.sources.add(name, str(tmp_path / "papers.csv"))
+
+
+def test_a_source_is_not_replaced_by_accident(papers: Any, tmp_path: Path) -> None:
+    (tmp_path / "others.csv").write_text("id\n1\n")
+    with pytest.raises(jl.SourceExists):
+        papers.sources.add("PAPERS", str(tmp_path / "others.csv"))
+    with pytest.raises(jl.SourceExists):
+        papers.sources.add("papers", str(tmp_path / "papers.csv"), options={"header": False})
+    assert papers.sources["papers"].location.endswith("papers.csv")
+
+
+def test_adding_the_very_same_source_again_changes_nothing_so_that_a_notebook_can_be_run_again(papers: Any, tmp_path: Path) -> None:
+    papers.materialize("titles", "SELECT id FROM papers")
+    frame = {"x": [1, 2]}
+    held = pa.table(frame)
+    papers.sources.add("f", held)
+    for _ in range(2):
+        assert papers.sources.add("papers", str(tmp_path / "papers.csv")).name == "papers"
+        assert papers.sources.add("f", held).name == "f"
+    assert papers.staleness("titles") == jl.Fresh()
+    with pytest.raises(jl.SourceExists):
+        papers.sources.add("f", pa.table(frame))
+
+
+def test_a_first_run_that_fails_leaves_no_recipe_and_a_later_one_keeps_it(papers: Any) -> None:
+    with pytest.raises(jl.DuplicateKey):
+        papers.materialize("once", "SELECT 1 AS k FROM papers", key="k")
+    assert "once" not in [r.name for r in papers.recipes()]
+    papers.materialize("once", "SELECT id FROM papers")
+    with pytest.raises(jl.DuplicateKey):
+        papers.materialize("once", "SELECT 1 AS k FROM papers", key="k")
+    assert "once" in [r.name for r in papers.recipes()]
+    assert isinstance(papers.staleness("once"), jl.Stale)
+
+
+def test_a_small_result_can_be_read_again_however_it_was_read_first(papers: Any) -> None:
+    for read in (lambda r: pa.table(r), lambda r: list(r.batches(2)), lambda r: r.arrow(), lambda r: r.fetchall()):
+        rows = papers.sql("SELECT id FROM papers ORDER BY id")
+        read(rows)
+        assert [row[0] for row in rows.fetchall()] == sorted(row[0] for row in rows.fetchall())
+        assert len(rows) == rows.arrow().num_rows
+
+
+def test_a_version_that_is_gone_says_so_in_its_own_words(papers: Any) -> None:
+    first = papers.materialize("once", "SELECT id FROM papers")
+    first.drop()
+    with pytest.raises(jl.TableNotFound, match="Version 1 of 'once' is not there any more"):
+        first.read()
+
+
+def test_a_source_that_is_gone_is_named(papers: Any, tmp_path: Path) -> None:
+    (tmp_path / "papers.csv").unlink()
+    with pytest.raises(jl.SourceUnavailable, match="source 'papers' cannot be read"):
+        papers.sql("SELECT id FROM papers")
+
+
+@pytest.mark.parametrize("call", [lambda ws: ws.table(3), lambda ws: ws.sql(3)])
+def test_what_is_no_text_is_refused_in_words(papers: Any, call: Any) -> None:
+    with pytest.raises(jl.InvalidArgument, match="text"):
+        call(papers)
+
+
+def test_a_source_that_cannot_be_opened_is_not_registered(papers: Any, tmp_path: Path) -> None:
+    (tmp_path / "torn.parquet").write_bytes(b"PAR1 torn")
+    for location in (tmp_path / "none.csv", tmp_path / "torn.parquet"):
+        with pytest.raises(jl.SourceUnavailable):
+            papers.sources.add("new", str(location))
+    with pytest.raises(jl.InvalidArgument):
+        papers.sources.add("new", 5)
+    assert "new" not in papers.sources
+
+
+# -- statements ------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_missing_parameter_is_named(papers: Any) -> None:
+    with pytest.raises(jl.ParameterMissing) as caught:
+        papers.sql("SELECT * FROM papers WHERE year > $year")
+    assert caught.value.parameter == "year"
+
+
+def test_an_unused_parameter_is_refused(papers: Any) -> None:
+    with pytest.raises(ValueError, match="yaer"):
+        papers.sql("SELECT 1", yaer=3)
+
+
+def test_a_syntax_error_has_a_caret_under_its_place(papers: Any) -> None:
+    with pytest.raises(jl.SqlError) as caught:
+        papers.sql("SELECT id\nFORM papers")
+    line, caret = caught.value.excerpt.split("\n")
+    assert line == "FORM papers"
+    assert caret.index("^") in range(len(line))
+
+
+def test_an_unknown_column_or_table_offers_near_ones(papers: Any) -> None:
+    with pytest.raises(jl.SqlError) as column:
+        papers.sql("SELECT titel FROM papers")
+    assert "title" in str(column.value)
+    with pytest.raises(jl.TableNotFound) as table:
+        papers.sql("SELECT * FROM paper")
+    assert "papers" in table.value.near
+
+
+@pytest.mark.parametrize("statement", ["CREATE TABLE t AS SELECT 1", "COPY papers TO 'x.csv'", "ATTACH 'x.db'", "SET threads = 1", "INSTALL httpfs"])
+def test_what_would_change_or_reach_something_is_not_allowed(papers: Any, tmp_path: Path, statement: str) -> None:
+    before = set(tmp_path.rglob("*"))
+    with pytest.raises(jl.StatementNotAllowed):
+        papers.sql(f"SELECT 1; {statement}")
+    assert set(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [({"cache": "maybe"}, jl.InvalidArgument), ({"refresh": "all"}, jl.InvalidArgument), ({"key": "nothing"}, jl.SchemaMismatch)],
+)
+def test_a_bad_argument_makes_nothing(papers: Any, options: dict[str, Any], error: type[Exception]) -> None:
+    with pytest.raises(error):
+        papers.materialize("new", "SELECT id FROM papers", **options)
+    assert [r.name for r in papers.recipes()] == ["titles"]
+
+
+@pytest.mark.parametrize(
+    "statement", ["SELECT 1 AS a, 2 AS A", "SELECT id, id FROM papers", "SELECT 1 AS a; SELECT 2 AS b", "SELECT INTERVAL 1 DAY AS i"]
+)
+def test_what_cannot_be_a_table_is_refused_and_leaves_no_files(papers: Any, tmp_path: Path, statement: str) -> None:
+    before = set((tmp_path / "lab" / "results").rglob("*"))
+    with pytest.raises(jl.JammiError):
+        papers.materialize("new", statement)
+    assert set((tmp_path / "lab" / "results").rglob("*")) == before
+    assert "new" not in papers
+
+
+def test_rows_that_share_a_key_are_refused_and_named(papers: Any) -> None:
+    with pytest.raises(jl.DuplicateKey) as caught:
+        papers.materialize("new", "SELECT 1 AS id UNION ALL SELECT 1", key="id")
+    assert caught.value.keys == [1]
+    assert "new" not in papers
+
+
+# -- processes -------------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
+def test_a_workspace_that_was_carried_over_a_fork_says_so(run_python: Callable[..., Any]) -> None:
+    done = run_python(
+        """
+import os, warnings
+warnings.simplefilter("ignore")
+import jammi_lab as jl
+ws = jl.open("lab")
+ws.materialize("t", "SELECT 1 AS one")
+read, write = os.pipe()
+pid = os.fork()
+if pid == 0:
+    said = []
+    for use in (ws.status, lambda: ws.sql("SELECT 1"), lambda: ws.materialize("u", "SELECT 2 AS two"), lambda: ws.staleness("t")):
+        try:
+            use()
+            said.append("nothing")
+        except jl.ForkedWorkspace as error:
+            said.append("forked")
+        except BaseException as error:
+            said.append(type(error).__name__ + ": " + str(error)[:80])
+    ws.close()
+    os.write(write, ";".join(said).encode())
+    os._exit(0)
+os.close(write)
+print(os.read(read, 4000).decode())
+os.waitpid(pid, 0)
+print(ws.staleness("t"), [t.name for t in ws.tables(status=None)])
+with jl.open("lab") as other:
+    print(other.recovery)
+ws.materialize("v", "SELECT 3 AS three")
+ws.close()
+"""
+    )
+    assert done.stdout.splitlines() == ["forked;forked;forked;forked", "fresh ['t']", "recovery: nothing to do"]
+
+
+def test_another_process_sees_what_this_one_made(papers: Any, run_python: Callable[..., Any]) -> None:
+    done = run_python("import jammi_lab as jl\nwith jl.open('lab') as ws: print(ws.staleness('titles'), ws.table('titles').row_count)")
+    assert done.stdout.split() == ["fresh", "2"]
+
+
+def test_the_folder_of_a_new_workspace_is_durable_before_anything_is_promised_in_it(tmp_path, monkeypatch):
+    synced, sync = [], files.sync_folder
+    monkeypatch.setattr(files, "sync_folder", lambda folder: (synced.append(folder), sync(folder)))
+    with jl.open(tmp_path / "above" / "lab"):
+        assert synced[:2] == [tmp_path, tmp_path / "above"]
+
+
+def test_a_float32_is_shown_with_the_digits_that_tell_it_apart(papers: Any) -> None:
+    shown = repr(papers.sql("SELECT 0.1::FLOAT AS x, NULL::FLOAT AS y, 0.1::DOUBLE AS z"))
+    assert shown.splitlines()[3].split() == ["0.1", "NULL", "0.1"]

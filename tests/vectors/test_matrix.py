@@ -1,0 +1,142 @@
+import sys
+import uuid
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from jammi_lab.errors import DuplicateKey, SchemaMismatch, TableDamaged
+from jammi_lab.storage.parquet import ParquetSink
+from jammi_lab.vectors import matrix
+from jammi_lab.vectors.matrix import Matrix
+
+
+def table(keys=("a", "b", "c"), rows=((1, 0), (0, 1), (1, 1))):
+    return pa.table({"key": pa.array(keys), "vector": pa.array(rows, pa.list_(pa.float32(), 2)), "_digest": pa.array(["x"] * len(keys))})
+
+
+def test_a_file_of_the_store_becomes_a_matrix(tmp_path, monkeypatch):
+    monkeypatch.setattr(matrix, "_ROWS", 100)
+    vectors = np.random.default_rng(0).standard_normal((1037, 5)).astype(np.float32)
+    data = pa.table({"key": pa.array(range(1037)), "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), 5)})
+    sink = ParquetSink(tmp_path / "t.parquet", data.schema)
+    for batch in data.to_batches(300):
+        sink.write(batch)
+    sink.close()
+    read = Matrix.from_parquet(tmp_path / "t.parquet")
+    assert np.array_equal(read.vectors, vectors) and read.keys.equals(data["key"].combine_chunks()) and len(read) == 1037 and read.dimensions == 5
+
+
+def test_lists_of_any_length_in_a_file_are_read_too(tmp_path):
+    pq.write_table(pa.table({"key": [1, 2], "vector": [[1.0, 2.0], [3.0, 4.0]]}), tmp_path / "t.parquet")
+    assert Matrix.from_parquet(tmp_path / "t.parquet").vectors.tolist() == [[1, 2], [3, 4]]
+
+
+def test_an_empty_file_is_an_empty_matrix(tmp_path):
+    pq.write_table(table((), ()).cast(table().schema), tmp_path / "t.parquet")
+    read = Matrix.from_parquet(tmp_path / "t.parquet")
+    assert len(read) == 0 and read.dimensions == 2 and read.keys.type == pa.string() and read.search([1, 0], 3).rows.shape == (1, 0)
+
+
+def test_vectors_in_memory_are_shared_and_cannot_be_written():
+    data = table()
+    held = Matrix.from_arrow(data)
+    assert held.vectors.ctypes.data == data["vector"].chunk(0).flatten().buffers()[1].address
+    with pytest.raises(ValueError, match="read-only"):
+        held.vectors[0, 0] = 3
+
+
+@pytest.mark.parametrize("keys", [[3, 1, 2], ["é", "a", "b"], [uuid.UUID(int=9), uuid.UUID(int=1), uuid.UUID(int=5)]])
+def test_ties_go_by_ascending_key_and_keys_keep_their_type(keys):
+    kind = pa.uuid() if isinstance(keys[0], uuid.UUID) else pa.array(keys).type
+    data = pa.table(
+        {"key": pa.array([k.bytes for k in keys], pa.binary(16)).cast(kind) if kind == pa.uuid() else pa.array(keys), "vector": table()["vector"]}
+    )
+    held = Matrix.from_arrow(data.set_column(1, "vector", pa.array([[1, 1]] * 3, pa.list_(pa.float32(), 2))))
+    found = held.keys_at(held.search([1, 1], 3).rows)
+    assert found.type == kind and found.to_pylist() == sorted(keys)
+
+
+def test_a_row_is_found_by_its_key():
+    held = Matrix.from_arrow(table())
+    assert held.row_of("b") == 1 and held.row_of("z") is None and held.row_of(3) is None and held.row_of(None) is None
+
+
+def test_a_row_is_found_by_a_uuid():
+    keys = [uuid.UUID(int=1), uuid.UUID(int=2)]
+    data = pa.array([k.bytes for k in keys], pa.binary(16)).cast(pa.uuid())
+    held = Matrix(data, np.eye(2, dtype=np.float32))
+    assert held.row_of(keys[1]) == 1 and held.mask_of(data.slice(1)).tolist() == [False, True]
+
+
+def test_neighbours_leave_out_the_row_itself_and_nothing_else():
+    held = Matrix.from_arrow(table(rows=((1, 1), (1, 1), (1, 0))))
+    assert held.neighbours(0, 5).rows.tolist() == [[1, 2]]
+    assert held.neighbours(0, 5, allow=np.array([True, False, True])).rows.tolist() == [[2]]
+
+
+def test_keys_of_a_filter_become_a_mask():
+    held = Matrix.from_arrow(table())
+    assert held.mask_of(pa.chunked_array([["c", None], ["nowhere", "a"]])).tolist() == [True, False, True]
+    assert held.mask_of(pa.array(["b"], pa.large_string())).tolist() == [False, True, False]
+    assert not held.mask_of(pa.array([], pa.string())).any()
+
+
+def test_keys_of_another_type_are_no_filter():
+    with pytest.raises(SchemaMismatch, match="another type"):
+        Matrix.from_arrow(table((1, 2, 3))).mask_of(pa.array(["x"]))
+
+
+@pytest.mark.parametrize(("bad", "says"), [((np.nan, 1), "'b' is not finite"), ((0, 0), "'b' is all zeros"), ((np.inf, 0), "'b' is not finite")])
+def test_a_vector_without_a_direction_names_its_key(bad, says):
+    with pytest.raises(SchemaMismatch, match=says):
+        Matrix.from_arrow(table(rows=((1, 0), bad, (1, 1))))
+
+
+def test_a_key_in_two_rows_is_refused():
+    with pytest.raises(DuplicateKey):
+        Matrix.from_arrow(table(("a", "b", "a")))
+
+
+def test_a_missing_column_is_named(tmp_path):
+    with pytest.raises(SchemaMismatch, match="'vector'"):
+        Matrix.from_arrow(table().drop_columns("vector"))
+    pq.write_table(table().drop_columns("vector"), tmp_path / "t.parquet")
+    with pytest.raises(SchemaMismatch, match="'vector'"):
+        Matrix.from_parquet(tmp_path / "t.parquet")
+
+
+def test_a_file_that_is_gone_or_broken_is_a_damaged_table(tmp_path):
+    with pytest.raises(TableDamaged, match="gone"):
+        Matrix.from_parquet(tmp_path / "t.parquet")
+    (tmp_path / "t.parquet").write_bytes(b"PAR1 and nothing else")
+    with pytest.raises(TableDamaged, match="cannot be read"):
+        Matrix.from_parquet(tmp_path / "t.parquet")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak of one program's memory is read from /proc")
+def test_reading_needs_little_more_memory_than_the_vectors(tmp_path, run_python):
+    vectors = np.random.default_rng(0).standard_normal((60_000, 256)).astype(np.float32)
+    data = pa.table({"key": pa.array(range(60_000)), "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), 256)})
+    for name, rows in (("small", 1000), ("t", 60_000)):
+        sink = ParquetSink(tmp_path / f"{name}.parquet", data.schema)
+        sink.write(data.slice(0, rows).combine_chunks().to_batches()[0])
+        sink.close()
+    code = r"""
+import re, sys
+from pathlib import Path
+from jammi_lab.vectors.matrix import Matrix
+import numpy as np
+def peak(): return 1024 * int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])
+def use(name):
+    held = Matrix.from_parquet(Path(name))
+    held.keys_at(held.search(np.ones((20, 256)), 10, allow=held.mask_of(held.keys)).rows)
+    return held
+use("small.parquet")  # what libraries take for themselves
+before = peak()
+held = use("t.parquet")
+assert "pandas" not in sys.modules
+print((peak() - before) / held.vectors.nbytes)
+"""
+    assert float(run_python(code).stdout) < 1.5
