@@ -31,7 +31,8 @@ def open_workspaces() -> list[Any]:
 
 def running_threads() -> set[threading.Thread]:
     """The Python threads of this process that a test could have started."""
-    return {t for t in threading.enumerate() if t.is_alive() and not t.name.startswith(LASTING_THREADS)}
+    started = (t for t in threading.enumerate() if t.is_alive() and not t.name.startswith(LASTING_THREADS))
+    return {t for t in started if not t.name.endswith(" - runner")}  # jupyter_core keeps one loop thread for each thread that drives a kernel
 
 
 def descriptors_under(folder: Path) -> list[str]:

@@ -13,6 +13,7 @@ import pytest
 from jupyter_client.manager import start_new_kernel
 
 ROOT = Path(__file__).resolve().parents[2]
+# A cell that assigns `_` itself stops IPython from keeping it for the rest of the session, so `_` goes too.
 CLEAN = """
 from IPython import get_ipython as _ip
 _ip().run_line_magic('unload_ext', 'jammi_lab')
@@ -21,6 +22,7 @@ if _k._notebook is not None: _k._notebook.close(); _k._notebook._tenant = None
 from jammi_lab.errors import JammiError as _e
 _e.full_traceback = False
 _ip().run_line_magic('reset', '-f -s')
+for _n in ('_', '__', '___'): _ip().user_ns.pop(_n, None)
 """
 
 

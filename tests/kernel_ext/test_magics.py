@@ -63,7 +63,7 @@ def test_add_passes_options_of_the_kind_on(cell, tmp_path):
 
 def test_models_lists_what_is_registered_and_what_comes_along(cell):
     assert cell("%jammi models").text.endswith("0 registered versions; minilm and hashing come with jammi_lab")
-    cell("m = %jammi models\n_ = m.register('mine', lambda texts: [[1.0, 2.0]] * len(texts), version=1)")
+    cell("m = %jammi models\nmine = m.register('mine', lambda texts: [[1.0, 2.0]] * len(texts), version=1)")
     assert "mine           1           2" in cell("%jammi models").text and cell.value("m.get('mine').key") == "'mine::1'"
 
 
