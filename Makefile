@@ -57,7 +57,7 @@ format: $(STAMP) ## put the code into shape
 	$(BIN)/ruff check -q --fix-only .
 
 requirements: ## pin again what pyproject.toml asks for (needs uv)
-	uv pip compile -q pyproject.toml --all-extras --group weights --universal --python-version 3.11 \
+	uv pip compile -q pyproject.toml --extra dev --group weights --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-header $(if $(UPGRADE),--upgrade) -o requirements.txt
 
 clean: ## remove what was built; the environment stays
