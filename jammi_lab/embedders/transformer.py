@@ -167,7 +167,7 @@ class Transformer:
 
 def _place_of(matrix: Floats) -> int:
     """The smallest of _PLACES at which a row's product has the same bits whatever the place; the last one when none is enough."""
-    row = np.random.default_rng(0).standard_normal(matrix.shape[0]).astype(np.float32)
+    row = np.random.default_rng(0).standard_normal((1, matrix.shape[0]), np.float32)
     products = np.tile(row, (4 * _TILE, 1)) @ matrix
     same = (products == products[0]).all(1)
     return next((place for place in _PLACES if same[::place].all()), _PLACES[-1])
