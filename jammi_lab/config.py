@@ -10,6 +10,7 @@ from typing import Any
 from jammi_lab.errors import InvalidArgument
 
 DEFAULTS: dict[str, int | float | str] = {
+    "catalog.url": "",
     "engine.threads": 0,
     "engine.memory_limit": "",
     "engine.temp_quota": "",
@@ -31,7 +32,7 @@ class Settings:
 
     def __init__(self, values: Mapping[str, Any] | None = None) -> None:
         self._values = dict(DEFAULTS)
-        self._fixed: str | None = None
+        self._fixed: tuple[str, ...] = ()
         for key, value in (values or {}).items():
             self.set(key, value)
 
@@ -47,9 +48,9 @@ class Settings:
     def set(self, key: str, value: Any) -> None:
         """Give a setting another value, from its own type or from text. InvalidArgument names the near keys or the type that was expected."""
         default = DEFAULTS[self._known(key)]
-        if self._fixed is not None and key.startswith(self._fixed):
+        if key.startswith(self._fixed):
             raise InvalidArgument(
-                f"{key} cannot be changed while the workspace is open: statements that ran before would not follow.",
+                f"{key} cannot be changed while the workspace is open: what was done before would not follow.",
                 hint=f'Close it, and open it with settings={{"{key}": …}} or a line in jammi.toml.',
             )
         try:
@@ -57,9 +58,9 @@ class Settings:
         except (TypeError, ValueError):
             raise InvalidArgument(f"The setting {key} takes {_WORDS[type(default)]}, not {value!r}.") from None
 
-    def fix(self, prefix: str) -> None:
-        """From now on the settings that begin so stay as they are."""
-        self._fixed = prefix
+    def fix(self, *prefixes: str) -> None:
+        """From now on the settings that begin with one of these stay as they are."""
+        self._fixed = prefixes
 
     @staticmethod
     def _known(key: str) -> str:

@@ -1,7 +1,7 @@
 """A copy of the catalog in one SQLite file, as it was at one moment, while others write.
 
-The copy is taken through the catalog's own connection: a second copy of the SQLite library that opened and closed the file would let go of the locks
-that this process holds on it.
+The copy of an SQLite catalog is taken through the catalog's own connection: a second copy of the SQLite library that opened and closed the file would
+let go of the locks that this process holds on it. That of a server's is written row by row, from one snapshot.
 """
 
 import contextlib
@@ -9,26 +9,37 @@ import os
 import sqlite3
 from pathlib import Path
 
+import sqlalchemy as sa
+
+from jammi_lab.catalog import scope
 from jammi_lab.catalog.database import Database
+from jammi_lab.catalog.dialects import Sqlite
+from jammi_lab.catalog.migrations import migrate
+from jammi_lab.catalog.schema import ledger, metadata
 from jammi_lab.errors import InvalidArgument, ResourceExhausted, TableDamaged
 from jammi_lab.storage.files import AtomicFile
 
 _MAGIC = b"SQLite format 3\0"
+_ROWS = 1000
 
 
-def backup(database: Database, own: Path, target: Path) -> None:
+def backup(database: Database, target: Path, at: str) -> None:
     """Leave a whole copy under `target`, in place of an earlier one, or what was there.
 
     InvalidArgument for a place where no copy may lie, ResourceExhausted when it cannot be written, TableDamaged when the catalog cannot be read.
     """
+    own = database.dialect.file
     _check(own, target)
     file = AtomicFile(target)
     try:
+        if own is None:
+            _copy_rows(database, file.temp, at)
         with contextlib.closing(sqlite3.connect(file.temp)) as copy:
-            with database.read() as tx:
-                source = tx.connection.dbapi_connection
-                assert isinstance(source, sqlite3.Connection), "this catalog is an SQLite file"
-                source.backup(copy)
+            if own is not None:
+                with database.read() as tx:
+                    source = tx.connection.dbapi_connection
+                    assert isinstance(source, sqlite3.Connection), "this catalog is an SQLite file"
+                    source.backup(copy)
             if copy.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):  # pages are copied whatever is in them
                 raise sqlite3.DatabaseError("the copy is damaged")
             copy.execute("PRAGMA journal_mode=DELETE")  # one file: nothing of it lies in a log
@@ -41,19 +52,32 @@ def backup(database: Database, own: Path, target: Path) -> None:
     except sqlite3.DatabaseError:
         file.abort()
         raise TableDamaged(
-            f"The catalog {own} is damaged; no copy was made.", hint="jammi_lab.rebuild(path) makes a new one from the manifests."
+            f"The catalog {database.label} is damaged; no copy was made.", hint="jammi_lab.rebuild(path) makes a new one from the manifests."
         ) from None
     except BaseException:
         file.abort()
         raise
 
 
-def _check(own: Path, target: Path) -> None:
+def _copy_rows(database: Database, path: Path, at: str) -> None:
+    """A new catalog in an SQLite file, with every row of another database as one snapshot shows it."""
+    copy = Database(Sqlite(path, read_only=False, create=True))
+    try:
+        migrate(copy, at)
+        with database.read() as tx, copy.write() as into:
+            for table in (each for each in metadata.sorted_tables if each is not ledger):
+                for rows in tx.execute(scope.everyones(table)).mappings().partitions(_ROWS):
+                    into.execute(sa.insert(table), [dict(row) for row in rows])
+    finally:
+        copy.close()
+
+
+def _check(own: Path | None, target: Path) -> None:
     if not target.parent.is_dir():
         raise InvalidArgument(f"There is no folder {target.parent} for the copy.")
     if target.is_dir():
         raise InvalidArgument(f"{target} is a folder; a backup is one file.", hint=f"Say how it is to be called: {target / 'backup.sqlite3'}")
-    if target.exists() and os.path.samefile(own, target):
+    if own is not None and target.exists() and os.path.samefile(own, target):
         raise InvalidArgument("The catalog cannot be copied onto itself.", hint="Choose another place.")
     if target.exists() and target.stat().st_size:
         with target.open("rb") as there:

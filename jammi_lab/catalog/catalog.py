@@ -7,11 +7,13 @@ from typing import Self
 
 from jammi_lab.catalog.backup import backup
 from jammi_lab.catalog.database import Database
-from jammi_lab.catalog.dialects import Sqlite
+from jammi_lab.catalog.dialects import Dialect, Sqlite
 from jammi_lab.catalog.lineage import Lineage
+from jammi_lab.catalog.locks import FileLocks, Locks, ServerLocks
 from jammi_lab.catalog.memo import Memo, Meta
 from jammi_lab.catalog.migrations import migrate
 from jammi_lab.catalog.models import Models
+from jammi_lab.catalog.postgres import Postgres
 from jammi_lab.catalog.publish import Publish
 from jammi_lab.catalog.recipes import Recipes
 from jammi_lab.catalog.scope import Scope
@@ -24,18 +26,26 @@ from jammi_lab.tenancy import TenantScope
 
 
 class Catalog:
-    """What a workspace knows. `path` is the SQLite file; the writers' locks are beside it in `writers/`.
+    """What a workspace knows, in an SQLite file, with the writers' locks beside it in `writers/`, or in PostgreSQL by its URL.
 
-    Raises WorkspaceNotFound, WorkspaceReadOnly, CatalogTooNew, TableDamaged, InvalidArgument (network filesystem) when it is opened.
+    Raises WorkspaceNotFound, WorkspaceReadOnly, CatalogTooNew, TableDamaged, InvalidArgument (network filesystem, no such URL) when it is opened, and
+    for a server SourceUnavailable, ExtensionMissing.
     """
 
-    def __init__(self, path: Path, *, scope: TenantScope, clock: Clock, read_only: bool = False, create: bool = True) -> None:
-        self.path = path
+    def __init__(self, place: Path | str, *, scope: TenantScope, clock: Clock, read_only: bool = False, create: bool = True) -> None:
         self.read_only = read_only
         self.scope = Scope(scope)
-        if create and not read_only:
-            make_folder(path.parent)
-        self.database = Database(Sqlite(path, read_only=read_only, create=create), read_only=read_only)
+        self._clock = clock
+        kept: Locks
+        dialect: Dialect
+        if isinstance(place, Path):
+            if create and not read_only:
+                make_folder(place.parent)
+            dialect, kept = Sqlite(place, read_only=read_only, create=create), FileLocks(place.parent / "writers")
+        else:
+            server = Postgres(place, read_only=read_only, create=create)
+            dialect, kept = server, ServerLocks(server)
+        self.database = Database(dialect, read_only=read_only)
         try:
             migrate(self.database, rfc3339(clock.now_ns()))
         except BaseException:
@@ -49,7 +59,12 @@ class Catalog:
         self.lineage = Lineage(self.database, self.scope)
         self.memo = Memo(self.database)
         self.meta = Meta(self.database)
-        self.writers = Writers(self.database, path.parent / "writers", clock)
+        self.writers = Writers(self.database, kept, clock)
+
+    @property
+    def label(self) -> str:
+        """What people call it: a path, or a URL without credentials."""
+        return self.database.label
 
     @contextlib.contextmanager
     def everyone(self) -> Iterator[None]:
@@ -65,7 +80,7 @@ class Catalog:
 
     def backup(self, target: Path) -> None:
         """A copy of the whole catalog, as it is at one moment, in one SQLite file. InvalidArgument, ResourceExhausted."""
-        backup(self.database, self.path, target)
+        backup(self.database, target, rfc3339(self._clock.now_ns()))
 
     def close(self) -> None:
         """Close every connection. Writers' locks that are still held are let go without retiring the writer. Closing twice is fine."""

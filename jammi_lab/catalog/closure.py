@@ -8,7 +8,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from jammi_lab.catalog import scope
-from jammi_lab.catalog.schema import lineage, owner, result_tables, versions
+from jammi_lab.catalog.schema import ORDERED, lineage, owner, result_tables, versions
 from jammi_lab.catalog.tables import is_newest
 
 Direction = Literal["up", "down"]
@@ -57,7 +57,7 @@ def all_edges() -> sa.Select[Any]:
 def _build(direction: Direction, starts: int, bounded: bool) -> sa.Select[Any]:
     zero: list[Any] = [sa.literal_column("0").label("depth")] if bounded else []
     seeds: list[Any] = [
-        sa.select(*(sa.bindparam(f"{part}{i}", type_=sa.Text).label(part) for part in ("kind", "fold", "inner", "owner")), *zero)
+        sa.select(*(sa.cast(sa.bindparam(f"{part}{i}"), ORDERED).label(part) for part in ("kind", "fold", "inner", "owner")), *zero)
         for i in range(starts)
     ]
     seed: Any = seeds[0] if starts == 1 else sa.select(sa.union_all(*seeds).subquery())
@@ -90,4 +90,6 @@ def _leaves(direction: Direction, reach: Any, e: Any, v: Any) -> sa.ColumnElemen
     """Whether an edge leaves a node: upwards the node reads, downwards it is read."""
     if direction == "up":
         return sa.and_(reach.c.kind == _RESULT, v.c.recipe_fold == reach.c.fold, owner(v) == reach.c.owner)
-    return sa.and_(e.c.node_fold == reach.c.fold, e.c.input_kind == reach.c.kind, e.c.input_table == reach.c.inner, e.c.node_tenant == reach.c.owner)
+    # the coalesce keeps SQLite from building an index over the nodes reached and scanning every edge there is
+    kind, fold, inner, of = (sa.func.coalesce(reach.c[part], _NOTHING) for part in ("kind", "fold", "inner", "owner"))
+    return sa.and_(e.c.node_fold == fold, e.c.input_kind == kind, e.c.input_table == inner, e.c.node_tenant == of)

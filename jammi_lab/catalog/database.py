@@ -94,14 +94,11 @@ class Database:
                     raise RuntimeError("a write cannot begin inside a read: begin with write()")
                 yield handle.connection
                 return
-            connection = handle.connection
-            if connection.closed:
+            if handle.connection.closed:
                 raise self._over()
-            connection.info["begin"] = self.dialect.begin(writing=writing)
             with self._explained():
-                if (left := connection.get_transaction()) is not None:
-                    left.close()  # its BEGIN failed, or an interrupt fell between the two lines below
-                transaction = connection.begin()
+                transaction = self._begun(handle, writing=writing)
+                connection = handle.connection
                 handle.writing = writing
                 try:
                     yield connection
@@ -113,7 +110,24 @@ class Database:
                     handle.writing = None
                     if connection.in_transaction():
                         connection.rollback()
-                    self.dialect.reset(connection)
+                    if not connection.invalidated:
+                        self.dialect.reset(connection)
+
+    def _begun(self, handle: _Handle, *, writing: bool) -> sa.RootTransaction:
+        """A transaction of a thread's connection, on a new one when a server has closed it since it was last used."""
+        for last in (False, True):
+            connection = handle.connection
+            try:
+                if (left := connection.get_transaction()) is not None:
+                    left.close()  # its BEGIN failed, or an interrupt fell before the transaction was known to the handle
+                connection.info["begin"] = self.dialect.begin(writing=writing)
+                return connection.begin()
+            except sa.exc.DBAPIError as error:
+                if last or not error.connection_invalidated:
+                    raise
+            handle.connection = self._engine.connect()
+            connection.close()
+        raise AssertionError
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 SQLite is set up so that an acknowledged commit is on disk (WAL, synchronous=FULL), that a transaction which will write takes its lock at BEGIN, so
 that it never fails half-way for having read too early, and that deleted values do not stay in the file (secure_delete).
+What is PostgreSQL's is in `postgres.py`.
 """
 
 import os
@@ -48,12 +49,26 @@ class Dialect(Protocol):
     existed: bool
     """Whether it was there before it was opened."""
 
+    @property
+    def file(self) -> Path | None:
+        """The file that holds it all, if one does."""
+        ...
+
+    @property
+    def groundwork(self) -> tuple[str, ...]:
+        """Statements that come before the first migration."""
+        ...
+
     def engine(self) -> sa.Engine:
         """An engine whose connections are ready to use; a connection's `info["begin"]` is the statement that begins its next transaction."""
         ...
 
     def begin(self, *, writing: bool) -> str:
         """The statement that begins a transaction."""
+        ...
+
+    def ddl(self, statement: str) -> str:
+        """A statement of a migration as this database takes it."""
         ...
 
     def reset(self, connection: sa.Connection) -> None:
@@ -71,8 +86,10 @@ class Sqlite:
     Raises WorkspaceNotFound when it is not there and not to be made, InvalidArgument on a network filesystem, whose locks SQLite's log cannot rely
     on."""
 
+    groundwork = ()
+
     def __init__(self, path: Path, *, read_only: bool, create: bool) -> None:
-        self.path = path
+        self.path = self.file = path
         self.label = str(path)
         self.read_only = read_only
         self.existed = path.exists() and path.stat().st_size > 0
@@ -104,6 +121,9 @@ class Sqlite:
 
     def begin(self, *, writing: bool) -> str:
         return "BEGIN IMMEDIATE" if writing else "BEGIN"
+
+    def ddl(self, statement: str) -> str:
+        return statement
 
     def _connect(self) -> sqlite3.Connection:
         if not self.read_only:

@@ -81,7 +81,10 @@ def migrate(database: Database, applied_at: str) -> None:
             f"The catalog {database.label} is of an earlier format and has to be updated first.", hint="Open it once without read_only."
         )
     with database.write() as tx:
-        tx.exec_driver_sql(_LEDGER)
+        if not database.has_table("migrations"):
+            for statement in database.dialect.groundwork:
+                tx.exec_driver_sql(statement)
+            tx.exec_driver_sql(database.dialect.ddl(_LEDGER))
         done = _check(
             database, tx.exec_driver_sql("SELECT coalesce(max(number), 0) FROM migrations").scalar_one()
         )  # another kernel may have been first
@@ -89,7 +92,7 @@ def migrate(database: Database, applied_at: str) -> None:
             if number <= done:
                 continue
             for statement in statements:
-                tx.exec_driver_sql(statement)
+                tx.exec_driver_sql(database.dialect.ddl(statement))
             tx.execute(
                 sa.text("INSERT INTO migrations VALUES (:number, :name, :applied_at)"), {"number": number, "name": name, "applied_at": applied_at}
             )

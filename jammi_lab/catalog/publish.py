@@ -1,6 +1,6 @@
 """How a result table changes its status. Only the store imports this: there is one way to `ready`, one way out, and each is a compare-and-set."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
@@ -24,15 +24,6 @@ Edges = Sequence[tuple[tuple[str, str, str], AnchorKind]]
 """(`Input.identity`, anchor kind) of each input."""
 
 _t, _v = result_tables, versions
-_status, _writer = _t.c.status == sa.bindparam("was"), _t.c.writer_id == sa.bindparam("writer")
-_SPELT = scope.select_of(recipes.c.name, seen=recipes).where(recipes.c.name_fold == sa.bindparam("fold"))
-_COUNTED = scope.select_of(counters.c.recipe, counters.c.last, seen=counters).where(counters.c.recipe_fold == sa.bindparam("fold"))
-_HIGHEST = scope.select_of(sa.func.max(_v.c.version), seen=_v).where(_v.c.recipe_fold == sa.bindparam("fold"))
-_COUNT = scope.update_of(counters).where(counters.c.recipe_fold == sa.bindparam("fold")).values(last=sa.bindparam("number"))
-_SETTLE = scope.update_all(_t).where(_t.c.table_name == sa.bindparam("name"), _status, _writer)
-_FLIP = scope.update_of(_t).where(_t.c.table_name == sa.bindparam("name"), _status)
-_DROP_VERSION = scope.delete_of(_v).where(_v.c.recipe_fold == sa.bindparam("fold"), _v.c.version == sa.bindparam("number"))
-_PIN = scope.update_of(_v).where(_v.c.recipe_fold == sa.bindparam("fold"), _v.c.version == sa.bindparam("number"))
 _FIXED = (
     "table_name",
     "table_fold",
@@ -44,6 +35,29 @@ _FIXED = (
     "writer_id",
     "error",
 )  # what publishing does not change
+_status, _writer = _t.c.status == sa.bindparam("was"), _t.c.writer_id == sa.bindparam("writer")
+_SPELT = scope.select_of(recipes.c.name, seen=recipes).where(recipes.c.name_fold == sa.bindparam("fold"))
+_COUNTED = scope.select_of(counters.c.recipe, counters.c.last, seen=counters).where(counters.c.recipe_fold == sa.bindparam("fold"))
+_HIGHEST = scope.select_of(sa.func.max(_v.c.version), seen=_v).where(_v.c.recipe_fold == sa.bindparam("fold"))
+_COUNT = scope.update_of(counters).where(counters.c.recipe_fold == sa.bindparam("fold")).values(last=sa.bindparam("number"))
+_SETTLE = scope.update_all(_t).where(_t.c.table_name == sa.bindparam("name"), _status, _writer)
+_BUILDING = scope.everyones(_t.c.table_name, _t.c.writer_id).where(_status, _t.c.table_name.in_(sa.bindparam("names", expanding=True)))
+_MANY = 500
+"""Names in one statement."""
+_FAIL_ALL = (
+    scope.update_all(_t)
+    .where(_status, _writer, _t.c.table_name.not_in(sa.bindparam("names", expanding=True)))
+    .values(status="failed", error=sa.bindparam("why"), completed_at=sa.bindparam("now"))
+    .returning(_t.c.table_name)
+)
+_FLIP = scope.update_of(_t).where(_t.c.table_name == sa.bindparam("name"), _status)
+_FINISH = _SETTLE.values(
+    {c: sa.bindparam(f"new_{c.name}") for c in _t.c if c.name not in _FIXED} | {_t.c.status: sa.bindparam("new_status"), _t.c.error: None}
+)
+_NO_EDGES = scope.delete_of(lineage).where(lineage.c.derived == sa.bindparam("name"))
+_NO_COPY = scope.delete_of(manifests).where(manifests.c.table_name == sa.bindparam("name"))
+_DROP_VERSION = scope.delete_of(_v).where(_v.c.recipe_fold == sa.bindparam("fold"), _v.c.version == sa.bindparam("number"))
+_PIN = scope.update_of(_v).where(_v.c.recipe_fold == sa.bindparam("fold"), _v.c.version == sa.bindparam("number"))
 
 
 class Building(Exception):
@@ -54,24 +68,31 @@ class Building(Exception):
         self.record = record
 
 
+class ReadyMeanwhile(Exception):
+    """A table of this very definition turned ready that the caller had not seen when it decided to build one."""
+
+
 class Publish:
     """Changes of status, in the scope that is bound."""
 
     def __init__(self, database: Database, bound: Scope, tables: Tables, clock: Clock) -> None:
         self._database, self._scope, self._tables, self._clock = database, bound, tables, clock
 
-    def begin(self, record: TableRecord, model_key: str | None = None) -> TableRecord:
+    def begin(self, record: TableRecord, model_key: str | None = None, seen: Collection[str] | None = None) -> TableRecord:
         """The record as it is now in the catalog: building, with the next version number of its recipe (at least the one it has), and the recipe's
         name as it was first spelt.
 
-        `model_key`: the registered model that it is made with, which cannot be deleted from now on.
-        Raises Building when it may be waited for and its definition is being built for this tenant already, DuplicateTable, TenantForbidden,
-        ModelNotFound when that model was deleted meanwhile.
+        `model_key`: the registered model that it is made with, which cannot be deleted from now on. `seen`: the ready tables of its definition that
+        were looked at and do not answer; None when it is to be built anyway.
+        Raises Building when it may be waited for and its definition is being built for this tenant already, ReadyMeanwhile when another table of it
+        turned ready after the look, DuplicateTable, TenantForbidden, ModelNotFound when that model was deleted meanwhile.
         """
         self._scope.check_owner(record.tenant, f"The recipe {record.recipe!r}")
         with self._database.write() as tx:
             if record.flight and record.definition_hash is not None and (other := self._in_flight(record)) is not None:
                 raise Building(other)
+            if seen is not None and any(r.table_name not in seen for r in self._tables.by_definition(record.definition_hash or "")):
+                raise ReadyMeanwhile(record.definition_hash)
             if self._tables.get(record.table_name) is not None:
                 raise DuplicateTable(f"There is a table {record.table_name!r} already.")
             if model_key is not None:
@@ -95,21 +116,39 @@ class Publish:
             edges = [(anchor.input.identity, anchor.kind) for anchor in record.anchors]
         completed = record.completed_at or rfc3339(self._clock.now_ns())
         published = msgspec.structs.replace(record, status=TableStatus.READY, completed_at=completed, error=None)
-        fields = {k: v for k, v in table_row(published).items() if k not in _FIXED}
-        with self._database.write() as tx:
-            claim = {"name": record.table_name, "was": "building", "writer": record.writer_id}
-            if tx.execute(_SETTLE.values(**fields, status="ready", error=None), claim).rowcount != 1:
-                raise LostOwnership(
-                    f"The table {record.table_name!r} was settled by another kernel while it was being built; nothing was published.",
-                    hint="Run it again; the other kernel's table is reused if it is the same.",
-                )
-            self._copy(tx, record.table_name, record.tenant, manifest)
-            tx.execute(
-                scope.delete_of(lineage).where(lineage.c.derived == sa.bindparam("name")), {"owner": record.tenant or "", "name": record.table_name}
+        if not self.ready_all([(published, manifest, edges)]):
+            raise LostOwnership(
+                f"The table {record.table_name!r} was settled by another kernel while it was being built; nothing was published.",
+                hint="Run it again; the other kernel's table is reused if it is the same.",
             )
-            if rows := edge_rows(tx, record, edges):
-                tx.execute(sa.insert(lineage), rows)
         return published
+
+    def ready_all(self, finished: Sequence[tuple[TableRecord, bytes, Edges]]) -> set[str]:
+        """Publish many at once, as `ready` does: those that were still building and still their record's writer's."""
+        if not finished:
+            return set()
+        with self._database.write() as tx:
+            mine = self._still_building(tx, [record for record, _, _ in finished])
+            kept = [each for each in finished if each[0].table_name in mine]
+            if not kept:
+                return set()
+            named = [_named(record) for record, _, _ in kept]
+            tx.execute(_FINISH, [_flip(record, status="ready") for record, _, _ in kept])
+            tx.execute(_NO_COPY, named)
+            tx.execute(sa.insert(manifests), [_copied(record.table_name, record.tenant, body) for record, body, _ in kept])
+            tx.execute(_NO_EDGES, named)
+            if rows := [row for record, _, edges in kept for row in edge_rows(tx, record, edges)]:
+                tx.execute(sa.insert(lineage), rows)
+        return mine
+
+    @staticmethod
+    def _still_building(tx: sa.Connection, records: Sequence[TableRecord]) -> set[str]:
+        """The names of those that are building for their record's writer; the transaction keeps it so."""
+        found: set[tuple[str, str]] = set()
+        for start in range(0, len(records), _MANY):
+            names = [r.table_name for r in records[start : start + _MANY]]
+            found |= {(row[0], row[1]) for row in tx.execute(_BUILDING, {"names": names, "was": "building"}).all()}
+        return {r.table_name for r in records if (r.table_name, r.writer_id) in found}
 
     def reuse(self, recipe: str, table_name: str) -> VersionRecord:
         """The version of this tenant's recipe that refers to a ready table: the newest one if it does already, else a new one. TableNotFound for any
@@ -132,6 +171,12 @@ class Publish:
     def failed(self, table_name: str, writer_id: str, error: str) -> bool:
         """Whether a building table of that writer is now failed; False when it was settled otherwise meanwhile."""
         return self._settle(table_name, "building", writer_id, {"status": "failed", "error": error, "completed_at": rfc3339(self._clock.now_ns())})
+
+    def failed_all(self, writer_id: str, error: str, but: Sequence[str] = ()) -> set[str]:
+        """Whatever that writer was building, but for some tables, is failed now: the names. One transaction."""
+        with self._database.write() as tx:
+            claim = {"names": list(but), "was": "building", "writer": writer_id, "why": error, "now": rfc3339(self._clock.now_ns())}
+            return {row[0] for row in tx.execute(_FAIL_ALL, claim).all()}
 
     def condemn(self, table_name: str, error: str) -> bool:
         """Whether a ready table whose bytes cannot be trusted is now failed. TenantForbidden."""
@@ -241,12 +286,22 @@ class Publish:
 
     def _unname(self, tx: sa.Connection, record: TableRecord) -> None:
         tx.execute(scope.delete_of(_v).where(_v.c.table_name == sa.bindparam("name")), _named(record))
-        tx.execute(scope.delete_of(lineage).where(lineage.c.derived == sa.bindparam("name")), _named(record))
+        tx.execute(_NO_EDGES, _named(record))
 
     def _copy(self, tx: sa.Connection, table_name: str, tenant: str | None, manifest: bytes) -> None:
-        tx.execute(scope.delete_of(manifests).where(manifests.c.table_name == sa.bindparam("name")), {"owner": tenant or "", "name": table_name})
-        tx.execute(sa.insert(manifests), {"table_name": table_name, "tenant_id": tenant, "body": manifest.decode()})
+        tx.execute(_NO_COPY, {"owner": tenant or "", "name": table_name})
+        tx.execute(sa.insert(manifests), _copied(table_name, tenant, manifest))
 
 
 def _named(record: TableRecord) -> dict[str, Any]:
     return {"owner": record.tenant or "", "name": record.table_name}
+
+
+def _flip(record: TableRecord, *, status: str) -> dict[str, Any]:
+    """What turns a building row of the record's writer into another status, with all that is known of it then."""
+    fields = {f"new_{k}": v for k, v in table_row(record).items() if k not in _FIXED}
+    return {"name": record.table_name, "was": "building", "writer": record.writer_id, "new_status": status, **fields}
+
+
+def _copied(table_name: str, tenant: str | None, manifest: bytes) -> dict[str, Any]:
+    return {"table_name": table_name, "tenant_id": tenant, "body": manifest.decode()}

@@ -1,5 +1,6 @@
 """Recipes: logical names and their current definitions."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -7,18 +8,20 @@ import sqlalchemy as sa
 
 from jammi_lab.catalog import scope
 from jammi_lab.catalog.database import Database
-from jammi_lab.catalog.rows import RECIPE, recipe_record, recipe_row
+from jammi_lab.catalog.rows import RECIPE, inputs_of, recipe_record, recipe_row
 from jammi_lab.catalog.schema import counters, lineage, recipes, versions
 from jammi_lab.catalog.scope import Scope
 from jammi_lab.clock import Clock, rfc3339
-from jammi_lab.errors import DuplicateTable, TableNotFound
+from jammi_lab.errors import DependencyCycle, DuplicateTable, TableNotFound
 from jammi_lab.names import fold
+from jammi_lab.values.anchors import InputKind
 from jammi_lab.values.records import RecipeRecord
 
 _fold: sa.BindParameter[str] = sa.bindparam("fold")
 _GET = scope.select(*RECIPE, seen=recipes).where(recipes.c.name_fold == _fold).order_by(scope.own_first(recipes)).limit(1)
 _GET_OF = scope.select_of(*RECIPE, seen=recipes).where(recipes.c.name_fold == _fold)
 _LIST = scope.select(*RECIPE, seen=recipes).order_by(recipes.c.name_fold, scope.own_first(recipes))
+_READS = scope.select(recipes.c.tenant_id, recipes.c.name, recipes.c.inputs, seen=recipes)
 _UPDATE = scope.update_of(recipes).where(recipes.c.name_fold == _fold)
 _DELETE = scope.delete_of(recipes).where(recipes.c.name_fold == _fold)
 _DELETE_COUNTER = scope.delete_of(counters).where(counters.c.recipe_fold == _fold)
@@ -50,6 +53,47 @@ class Recipes:
                 kept = msgspec.structs.replace(kept, updated_at=now)
                 tx.execute(_UPDATE.values(**recipe_row(kept)), key)
         return kept
+
+    def define(self, record: RecipeRecord, *, instead_of: str | None = None, anew: bool = True) -> RecipeRecord | None:
+        """As `put`, when nothing speaks against it in the very transaction: DependencyCycle when the recipe would derive from itself by what others
+        have defined meanwhile. With `instead_of`, a definition hash: None, and nothing is changed, when the recipe has neither that definition nor
+        this one; nor, unless `anew`, when it is gone."""
+        with self._database.write() as tx:
+            row = tx.execute(_GET_OF, {"owner": record.tenant or "", "fold": fold(record.name)}).first()
+            old = None if row is None else recipe_record(row)
+            if instead_of is not None and (not anew if old is None else old.definition_hash not in (instead_of, record.definition_hash)):
+                return None
+            if old is None or list(old.inputs) != list(record.inputs):
+                self.refuse_circle(record.name, record.tenant, [name for kind, name, _ in record.inputs if kind == InputKind.RESULT])
+            return self.put(record)
+
+    def refuse_circle(self, name: str, tenant: str | None, parents: Iterable[str]) -> None:
+        """Nothing, unless a recipe of that tenant's would derive from itself if it read these names: DependencyCycle with the way."""
+        if not (parents := list(parents)):
+            return
+        start = (tenant or "", fold(name))
+        with self._database.read() as tx:
+            rows = tx.execute(_READS, self._scope.params()).all()
+        reads = {(of or "", fold(each)): (each, inputs) for of, each, inputs in rows} | {start: (name, "[]")}
+        came: dict[tuple[str, str], tuple[str, str]] = {}
+        stack = [(start, parent) for parent in reversed(parents)]
+        while stack:
+            reader, read = stack.pop()
+            at = next((place for place in ((reader[0], fold(read)), ("", fold(read))) if place in reads), None)
+            if at == start:
+                path = [read]
+                while reader != start:
+                    path.append(reads[reader][0])
+                    reader = came[reader]
+                path = [name, *reversed(path[1:]), name]
+                raise DependencyCycle(
+                    f"{name!r} would derive from itself: {' ← '.join(path)}.",
+                    path=path,
+                    hint='To build on an exact earlier version, name it: FROM jammi."<physical name>".',
+                )
+            if at is not None and at not in came:
+                came[at] = reader
+                stack += [(at, parent) for kind, parent, _ in reversed(inputs_of(reads[at][1])) if kind == InputKind.RESULT]
 
     def get(self, name: str) -> RecipeRecord | None:
         """The recipe of that name, own before shared."""
@@ -90,6 +134,8 @@ class Recipes:
             taken = {"owner": record.tenant or "", "fold": fold(new)}
             if taken != key and any(tx.execute(statement, taken).first() is not None for statement in (_GET_OF, _USED)):
                 raise DuplicateTable(f"There is a recipe {new!r} already.")
+            if taken != key:
+                self.refuse_circle(new, record.tenant, [name for kind, name, _ in record.inputs if kind == InputKind.RESULT])
             if taken != key and tx.execute(_COUNTED, taken).first() is not None:
                 tx.execute(_DELETE_COUNTER, taken)  # left by versions that are gone
             tx.execute(_UPDATE.values(name=new, name_fold=fold(new), updated_at=rfc3339(self._clock.now_ns())), key)

@@ -161,6 +161,11 @@ def recipe_record(row: Sequence[Any]) -> RecipeRecord:
     )
 
 
+def inputs_of(text: str) -> list[tuple[str, str, str]]:
+    """What a recipe reads, from the column that holds it."""
+    return _inputs.decode(text)
+
+
 def recipe_row(record: RecipeRecord) -> dict[str, Any]:
     """The row of a record, by column."""
     return {

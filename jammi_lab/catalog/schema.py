@@ -9,6 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 
 metadata = sa.MetaData()
+ORDERED = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+"""Text as the columns hold it: it sorts by its code points."""
 
 
 def _text(name: str, *, null: bool = True) -> sa.Column[str]:

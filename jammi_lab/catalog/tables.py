@@ -1,7 +1,7 @@
 """What the catalog knows about result tables and their versions: reads only."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -16,6 +16,17 @@ from jammi_lab.values.records import TableKind, TableRecord, TableStatus, Versio
 Version = tuple[VersionRecord, TableRecord]
 Versions = list[Version]  # named here, because `list` is a method below
 Records = list[TableRecord]
+
+
+class Unsettled(NamedTuple):
+    """A table as far as it takes to settle it."""
+
+    table_name: str
+    recipe: str
+    path: str
+
+
+Short = list[Unsettled]
 
 _later, _later_table, _own = versions.alias("later"), result_tables.alias("later_table"), recipes.alias("own")
 _own_version, _own_table = versions.alias("own_version"), result_tables.alias("own_table")
@@ -81,6 +92,17 @@ _BUILDING = scope.select_mine(*TABLE, seen=result_tables).where(
 _MANIFEST = scope.select(manifests.c.body, seen=manifests).where(manifests.c.table_name == sa.bindparam("table_name"))
 _WITH_STATUS = scope.select(*TABLE, seen=result_tables).where(result_tables.c.status == sa.bindparam("status")).order_by(result_tables.c.created_at)
 _WITH_STATUS_OF_WRITER = _WITH_STATUS.where(result_tables.c.writer_id == sa.bindparam("writer_id"))
+_UNSETTLED = (
+    scope.select(result_tables.c.table_name, result_tables.c.recipe, result_tables.c.path, seen=result_tables)
+    .where(result_tables.c.status == sa.bindparam("status"), result_tables.c.writer_id == sa.bindparam("writer_id"))
+    .order_by(result_tables.c.created_at)
+)
+_NEWEST_NUMBERS = (
+    scope.select(versions.c.tenant_id, versions.c.recipe_fold, sa.func.max(versions.c.version), seen=(versions, result_tables))
+    .select_from(_joined)
+    .where(result_tables.c.status == _READY)
+    .group_by(versions.c.tenant_id, versions.c.recipe_fold)
+)
 _NAMES = scope.select(versions.c.recipe, seen=versions).distinct()
 
 
@@ -165,6 +187,14 @@ class Tables:
         if writer_id is None:
             return [table_record(row) for row in self._rows(_WITH_STATUS, status=str(status))]
         return [table_record(row) for row in self._rows(_WITH_STATUS_OF_WRITER, status=str(status), writer_id=writer_id)]
+
+    def unsettled(self, status: TableStatus, writer_id: str) -> Short:
+        """What there is of one status of one writer, oldest first, in short: a dead one may have left thousands."""
+        return [Unsettled(*row) for row in self._rows(_UNSETTLED, status=str(status), writer_id=writer_id)]
+
+    def newest_numbers(self) -> dict[tuple[str | None, str], int]:
+        """The number of the newest ready version by owner and recipe, folded; one query."""
+        return {(row[0], row[1]): row[2] for row in self._rows(_NEWEST_NUMBERS)}
 
     def _one(self, statement: sa.Select[Any], **values: Any) -> Version | None:
         rows = self._rows(statement, **values)

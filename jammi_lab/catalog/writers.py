@@ -1,18 +1,15 @@
 """Who has the workspace open, and who of them is alive.
 
-Each open handle of a workspace holds an flock on `writers/<id>.lock` through a descriptor of its own. The kernel releases it when the process dies
-and at no other time: a stopped or suspended process is alive, there are no time-outs. A forked child closes its copy and never unlocks, because
-unlocking would free the parent's. What the lock is for is liveness only; that nobody publishes another's row is the compare-and-set's job.
+Each open handle of a workspace holds a lock (`locks.py`) that its death lets go: a stopped or suspended process is alive, there are no time-outs.
+What the lock is for is liveness only; that nobody publishes another's row is the compare-and-set's job.
 """
 
 import contextlib
-import fcntl
 import functools
 import os
 import platform
 import socket
 import uuid
-import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -20,9 +17,9 @@ import sqlalchemy as sa
 
 from jammi_lab.catalog import scope
 from jammi_lab.catalog.database import Database
+from jammi_lab.catalog.locks import Lock, Locks
 from jammi_lab.catalog.schema import result_tables, writers
 from jammi_lab.clock import Clock, rfc3339
-from jammi_lab.storage.files import make_folder
 from jammi_lab.values.base import Value
 
 
@@ -48,77 +45,21 @@ _UNSETTLED = (
     .distinct()
     .where(result_tables.c.status.in_([sa.literal_column("'building'"), sa.literal_column("'deleting'")]))
 )
+_REVIVE = sa.update(writers).where(writers.c.writer_id == sa.bindparam("id")).values(retired_at=None)
 _RETIRE = sa.update(writers).where(writers.c.writer_id == sa.bindparam("id"), writers.c.retired_at.is_(None))
-_held: "weakref.WeakSet[_Lock]" = weakref.WeakSet()
-
-
-class _Lock:
-    """A lock file of which this process has the lock."""
-
-    def __init__(self, path: Path, descriptor: int) -> None:
-        self.path, self.descriptor = path, descriptor
-        _held.add(self)
-
-    @classmethod
-    def make(cls, path: Path) -> "_Lock":
-        """A new lock file, locked."""
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return cls(path, descriptor)
-
-    @classmethod
-    def take(cls, path: Path) -> "_Lock | None":
-        """The lock of a file that is there, or None when somebody has it. FileNotFoundError when the file is gone, also when it goes meanwhile."""
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(descriptor).st_ino != path.stat().st_ino:
-                raise FileNotFoundError(path)
-        except BlockingIOError:
-            os.close(descriptor)
-            return None
-        except BaseException:
-            os.close(descriptor)
-            raise
-        return cls(path, descriptor)
-
-    def release(self, *, unlink: bool) -> None:
-        """Let go; the file is removed first, while the lock is held, so that nobody locks a file that is about to go."""
-        descriptor, self.descriptor = self.descriptor, -1
-        if descriptor < 0:
-            return
-        if unlink:
-            with contextlib.suppress(OSError):  # a file that stays, unlocked, is nobody's
-                self.path.unlink()
-        os.close(descriptor)
-
-    def drop_in_child(self) -> None:
-        """Close the copy that a fork made; the parent keeps the lock."""
-        descriptor, self.descriptor = self.descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
-
-
-def _after_fork() -> None:
-    for lock in list(_held):
-        lock.drop_in_child()
-
-
-os.register_at_fork(after_in_child=_after_fork)
 
 
 class Writers:
     """The writers of a workspace; the locks that this object holds end with `close()` or with the process."""
 
-    def __init__(self, database: Database, folder: Path, clock: Clock) -> None:
-        self._database, self._folder, self._clock = database, folder, clock
-        self._locks: dict[str, _Lock] = {}
+    def __init__(self, database: Database, kept: Locks, clock: Clock) -> None:
+        self._database, self._kept, self._clock = database, kept, clock
+        self._locks: dict[str, Lock] = {}
 
     def register(self) -> str:
         """A new writer's id; its lock is held from before anybody can see it until `retire`."""
         writer_id = f"w{self._clock.token(16)}"
-        make_folder(self._folder)
-        lock = _Lock.make(self._path(writer_id))
+        lock = self._kept.make(writer_id)
         row = WriterRecord(
             writer_id=writer_id, host=socket.gethostname(), boot_id=boot_id(), pid=os.getpid(), started_at=rfc3339(self._clock.now_ns())
         ).to_dict()
@@ -126,7 +67,7 @@ class Writers:
             with self._database.write() as tx:
                 tx.execute(sa.insert(writers), row)
         except BaseException:
-            lock.release(unlink=True)
+            lock.release(forget=True)
             raise
         self._locks[writer_id] = lock
         return writer_id
@@ -135,19 +76,27 @@ class Writers:
         """End a writer of ours: the row says so, then the lock goes, its file first."""
         self._retire(writer_id)
         if (lock := self._locks.pop(writer_id, None)) is not None:
-            lock.release(unlink=True)
+            lock.release(forget=True)
+
+    def assure(self) -> None:
+        """Nothing, unless the locks held here were lost without a death: they are held again then, and their writers are no longer retired.
+
+        Whatever these were building meanwhile may have been settled by another kernel. SourceUnavailable."""
+        if self._kept.renewed():
+            with self._database.write() as tx:
+                tx.execute(_REVIVE, [{"id": writer_id} for writer_id in self._locks])
 
     def is_alive(self, writer_id: str) -> bool:
         """Whether the writer's lock is held by anybody, this process included. A stopped process is alive; a lock file that is gone is nobody's."""
         if writer_id in self._locks:
             return True
         try:
-            lock = _Lock.take(self._path(writer_id))
+            lock = self._kept.take(writer_id)
         except FileNotFoundError:
             return False
         if lock is None:
             return True
-        lock.release(unlink=False)
+        lock.release(forget=False)
         return False
 
     def get(self, writer_id: str) -> WriterRecord | None:
@@ -182,7 +131,7 @@ class Writers:
     def settling(self, writer_id: str) -> Iterator[bool]:
         """Whether that writer is dead, and if so its lock for one block; then it is retired, unless the block raises or all is read-only."""
         try:
-            lock, dead = _Lock.take(self._path(writer_id)), False
+            lock, dead = self._kept.take(writer_id), False
         except FileNotFoundError:
             lock, dead = None, True
         if lock is None and not dead:
@@ -190,39 +139,26 @@ class Writers:
             return
         settled = False
         try:
+            if writer_id not in self.suspects():  # it retired between the list and the lock
+                yield False
+                return
             yield True
             if not self._database.read_only:
                 self._retire(writer_id)
                 settled = True
         finally:
             if lock is not None:
-                lock.release(unlink=settled)
+                lock.release(forget=settled)
 
     def close(self) -> None:
         """Let go of every lock that is held; writers that were not retired look dead from now on. Twice is fine."""
         while self._locks:
-            self._locks.popitem()[1].release(unlink=False)
+            self._locks.popitem()[1].release(forget=False)
+        self._kept.close()
 
     def _retire(self, writer_id: str) -> None:
         with self._database.write() as tx:
             tx.execute(_RETIRE.values(retired_at=rfc3339(self._clock.now_ns())), {"id": writer_id})
-
-    def _path(self, writer_id: str) -> Path:
-        if not writer_id.isalnum():
-            raise FileNotFoundError(writer_id)  # a row is untrusted input: no id may lead out of the folder
-        return self._folder / f"{writer_id}.lock"
-
-
-def forget_dead(folder: Path) -> int:
-    """How many lock files in a folder are held by a living writer; those of nobody are removed. For when no catalog tells who they are."""
-    alive = 0
-    for path in sorted(folder.glob("*.lock")):
-        with contextlib.suppress(FileNotFoundError):
-            lock = _Lock.take(path)
-            alive += lock is None
-            if lock is not None:
-                lock.release(unlink=True)
-    return alive
 
 
 def _record(row: sa.Row[tuple[str, ...]]) -> WriterRecord:

@@ -29,9 +29,43 @@ def arrow_digests(table: pa.Table) -> dict[str, str]:
         return dict(zip(names, pool.map(_column_digest, names, table.columns), strict=True))
 
 
+def reader_digests(batches: pa.RecordBatchReader) -> tuple[dict[str, str], int]:
+    """The same over rows as they come, of which never more than a batch is held, and how many they are. SchemaMismatch for a UNION."""
+    streams = [_Streams(name) for name in batches.schema.names]
+    rows = 0
+    for batch in batches:
+        rows += batch.num_rows
+        for running, column in zip(streams, batch.columns, strict=True):
+            for chunk in plain_column(pa.chunked_array([column])).chunks:
+                running.take(chunk)
+    kinds = [_type_word(field.type) for field in batches.schema]
+    said = (digest_of({"type": kind, "rows": rows, "streams": running.digests()}) for kind, running in zip(kinds, streams, strict=True))
+    return dict(zip(batches.schema.names, said, strict=True)), rows
+
+
 def table_digest(table: pa.Table) -> str:
     """One SHA-256 over names, types and values of all columns, and the number of rows. SchemaMismatch as `arrow_digests`."""
     return digest_of({"columns": list(arrow_digests(table).items()), "rows": table.num_rows})
+
+
+class RunningDigests:
+    """The same digests over rows that come in batches; how they are cut does not matter. SchemaMismatch as `arrow_digests`."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        arrow_digests(schema.empty_table())
+        self._schema, self.rows = schema, 0
+        self._streams = {name: _Streams(name) for name in schema.names}
+
+    def take(self, batch: pa.RecordBatch) -> None:
+        """The next rows."""
+        self.rows += batch.num_rows
+        for name, column in zip(self._schema.names, batch.columns, strict=True):
+            for chunk in plain_column(pa.chunked_array([column])).chunks:
+                self._streams[name].take(chunk)
+
+    def digests(self) -> dict[str, str]:
+        """A digest for each column over all rows so far."""
+        return {field.name: _said(field.type, self.rows, self._streams[field.name]) for field in self._schema}
 
 
 def _column_digest(name: str, column: pa.ChunkedArray) -> str:
@@ -40,7 +74,11 @@ def _column_digest(name: str, column: pa.ChunkedArray) -> str:
     for chunk in plain.chunks:
         for start in range(0, len(chunk), _SLICE):
             streams.take(chunk.slice(start, _SLICE))
-    return digest_of({"type": _type_word(plain.type), "rows": len(plain), "streams": streams.digests()})
+    return _said(plain.type, len(plain), streams)
+
+
+def _said(kind: pa.DataType, rows: int, streams: "_Streams") -> str:
+    return digest_of({"type": _type_word(kind), "rows": rows, "streams": streams.digests()})
 
 
 def _type_word(kind: pa.DataType) -> str:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from jammi_lab.canonical import digest_of
 from jammi_lab.storage.arrow import arrow_digests, table_digest
-from jammi_lab.storage.files import Stat, settled, stat_of
+from jammi_lab.storage.files import Place, Stat, opened, settled, stat_of
 from jammi_lab.storage.parquet import split_leaves
 from jammi_lab.values.anchors import Cost
 from jammi_lab.values.base import Value
@@ -22,6 +22,7 @@ from jammi_lab.values.manifest import Leaf
 __all__ = [
     "BLOCK",
     "Fingerprint",
+    "KeptMemo",
     "Memo",
     "MemoEntry",
     "ParquetDigests",
@@ -72,6 +73,14 @@ class Memo(Protocol):
         ...
 
 
+class KeptMemo(Memo, Protocol):
+    """A memo that outlives the process."""
+
+    def save(self) -> None:
+        """Store what is new, in the catalog's transaction that runs if one does."""
+        ...
+
+
 class Fingerprint(Value, frozen=True):
     """The digests of one file."""
 
@@ -100,9 +109,9 @@ class ParquetDigests(Value, frozen=True):
     """Per top-level column a digest of how the footer says its bytes are to be read."""
 
 
-def sha256_file(path: Path) -> str:
+def sha256_file(path: Place) -> str:
     """SHA-256 of a file, read in blocks. OSError."""
-    with open(path, "rb") as file:
+    with opened(path) as file:
         return sha256_stream(file)
 
 

@@ -4,12 +4,16 @@ import contextlib
 import errno
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, BinaryIO
 
 from jammi_lab.errors import TableDamaged
+from jammi_lab.storage.remote import RemoteFile, RemotePath, state_of
 from jammi_lab.values.base import Value
 
+Place = Path | RemotePath
+"""A file of a folder, or an object of a store."""
 _hook: Callable[[str], None] | None = None
 
 
@@ -38,13 +42,27 @@ class Stat(Value, frozen=True):
     """Which file stands under the name."""
 
 
-def stat_of(path: str | Path) -> Stat | None:
+def stat_of(path: str | Place) -> Stat | None:
     """The stat of what the path leads to; None when nothing is there. OSError (permission, I/O) passes."""
+    if isinstance(path, RemotePath):
+        said = path.info()
+        return None if said is None else object_stat(said)
     try:
         found = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     return Stat(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+
+
+def object_stat(said: Mapping[str, Any]) -> Stat:
+    """What stands for the stat of an object: its size and its ETag, which moves with the bytes and needs no clock."""
+    size, when, tag = state_of(said)
+    return Stat(size, when, when, tag)
+
+
+def opened(path: Place) -> BinaryIO:
+    """The bytes of a file. OSError."""
+    return path.open() if isinstance(path, RemotePath) else open(path, "rb")
 
 
 def settled(stat: Stat, observed_at_ns: int, racy_seconds: float) -> bool:
@@ -84,21 +102,8 @@ class AtomicFile:
         self.temp = path.parent / f".{path.name[:200]}.{secrets.token_hex(4)}.tmp"
 
     def commit(self) -> None:
-        """Sync the temp file, give it its name, sync the folder. On failure the temp file is removed and OSError passes.
-
-        A sync that failed is never repeated on the same file: the kernel may have dropped the pages and call them clean.
-        """
-        try:
-            fault_point("file.before_fsync")
-            sync_file(self.temp)
-            fault_point("file.before_rename")
-            os.replace(self.temp, self.path)
-        except BaseException:
-            self.abort()
-            raise
-        fault_point("file.before_folder_fsync")
-        sync_folder(self.path.parent)
-        fault_point("file.after_folder_fsync")
+        """Sync the temp file, give it its name, sync the folder. On failure the temp file is removed and OSError passes."""
+        commit_together(self)
 
     def abort(self) -> None:
         """Remove the temp file, if it is there."""
@@ -106,8 +111,58 @@ class AtomicFile:
             self.temp.unlink()
 
 
-def write_atomic(path: Path, data: bytes) -> None:
+def commit_together(*files: AtomicFile) -> None:
+    """Give finished files of one folder their names, one after the other, when all their bytes are durable; the names are so when this returns.
+    On failure their temp files are removed and OSError passes.
+
+    A sync that failed is never repeated on the same file: the kernel may have dropped the pages and call them clean.
+    """
+    try:
+        fault_point("file.before_fsync")
+        for each in files:
+            sync_file(each.temp)
+        for each in files:
+            fault_point("file.before_rename")
+            os.replace(each.temp, each.path)
+    except BaseException:
+        for each in files:
+            each.abort()
+        raise
+    fault_point("file.before_folder_fsync")
+    sync_folder(files[0].path.parent)
+    fault_point("file.after_folder_fsync")
+
+
+def commit_with(file: AtomicFile | RemoteFile, beside: Place, data: bytes) -> None:
+    """Give a finished file its name, and after it put `data` beside it, in the same folder, where it says that the first is whole. OSError."""
+    if isinstance(file, RemoteFile) or isinstance(beside, RemotePath):
+        file.commit()
+        fault_point("file.after_put")
+        if not write_once(beside, data):
+            raise FileExistsError(errno.EEXIST, "something is there already", str(beside))
+        return
+    other = AtomicFile(beside)
+    try:
+        fault_point("file.before_write")
+        other.temp.write_bytes(data)
+    except BaseException:
+        other.abort()
+        raise
+    commit_together(file, other)
+
+
+def atomic_file(path: Place, *, create: bool = False) -> AtomicFile | RemoteFile:
+    """A file that takes its name when it is whole; with `create` one in a store only when nothing has that name."""
+    return RemoteFile(path, create=create) if isinstance(path, RemotePath) else AtomicFile(path)
+
+
+def write_atomic(path: Place, data: bytes) -> None:
     """Put `data` under `path`, whole and durable, or leave what was there. OSError."""
+    if isinstance(path, RemotePath):
+        fault_point("file.before_write")
+        path.put(data, create=False)
+        fault_point("file.after_put")
+        return
     file = AtomicFile(path)
     try:
         fault_point("file.before_write")
@@ -118,9 +173,36 @@ def write_atomic(path: Path, data: bytes) -> None:
     file.commit()
 
 
-def remove(path: Path) -> bool:
+def write_once(path: Place, data: bytes) -> bool:
+    """Put `data` under `path`, whole and durable, unless something is there; whether nothing was. OSError."""
+    if isinstance(path, RemotePath):
+        fault_point("file.before_write")
+        try:
+            path.put(data, create=True)
+        except FileExistsError:
+            return False
+        fault_point("file.after_put")
+        return True
+    file = AtomicFile(path)
+    try:
+        file.temp.write_bytes(data)
+        sync_file(file.temp)
+        os.link(file.temp, path)
+    except FileExistsError:
+        return False
+    finally:
+        file.abort()
+    sync_folder(path.parent)
+    return True
+
+
+def remove(path: Place) -> bool:
     """Whether a file was there to be removed; its name is durably gone. OSError."""
     fault_point("file.before_unlink")
+    if isinstance(path, RemotePath):
+        there = path.unlink()
+        fault_point("file.after_unlink")
+        return there
     try:
         path.unlink()
     except FileNotFoundError:
@@ -130,8 +212,20 @@ def remove(path: Path) -> bool:
     return True
 
 
-def make_folder(path: Path) -> None:
-    """Make a folder and those above it, durably. OSError (FileExistsError when a file stands there)."""
+def move(path: Place, folder: Place) -> None:
+    """Put a file into a folder, where it takes the place of one of its name. FileNotFoundError, OSError."""
+    if isinstance(path, RemotePath) and isinstance(folder, RemotePath):
+        path.move(folder / path.name)
+    elif isinstance(path, Path) and isinstance(folder, Path):
+        os.replace(path, folder / path.name)
+        sync_folder(folder)
+        sync_folder(path.parent)
+
+
+def make_folder(path: Place) -> None:
+    """Make a folder and those above it, durably; a store needs none. OSError (FileExistsError when a file stands there)."""
+    if isinstance(path, RemotePath):
+        return
     missing = []
     above = path
     while not above.is_dir():
@@ -142,14 +236,22 @@ def make_folder(path: Path) -> None:
         sync_folder(folder.parent)
 
 
-def inside(root: Path, relative: str) -> Path:
+def inside(root: Place, relative: str) -> Place:
     """The file that a stored location means. TableDamaged when it would leave `root`, through `..`, an absolute path or a symbolic link."""
     wanted = Path(relative)
+    if isinstance(root, RemotePath):
+        if not relative or "\0" in relative or wanted.is_absolute() or ".." in wanted.parts or wanted.as_posix() != relative:
+            raise _leaves(relative)
+        return root / relative
     base = Path(os.path.realpath(root))
     plain = base / wanted
     if not relative or "\0" in relative or wanted.is_absolute() or ".." in wanted.parts or Path(os.path.realpath(plain)) != plain:
-        raise TableDamaged(f"The stored location {relative[:200]!r} leaves its folder.", hint="Run ws.check() to compare catalog and files.")
+        raise _leaves(relative)
     return plain
+
+
+def _leaves(relative: str) -> TableDamaged:
+    return TableDamaged(f"The stored location {relative[:200]!r} leaves its folder.", hint="Run ws.check() to compare catalog and files.")
 
 
 def relative_to(root: Path, path: Path) -> str:

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from jammi_lab.errors import SchemaMismatch
 from jammi_lab.names import fold
-from jammi_lab.storage.files import fault_point
+from jammi_lab.storage.files import Place, fault_point, opened
 
 ROW_GROUP = 122_880
 """Rows of each row group but the last: what DuckDB reads best."""
@@ -97,8 +97,10 @@ def stored_schema(schema: pa.Schema) -> pa.Schema:
     if not len(schema):
         raise SchemaMismatch("A result without columns cannot be stored.", hint="Select at least one column.")
     seen: dict[str, str] = {}
-    for name in schema.names:
-        if (other := seen.setdefault(fold(name), name)) != name or schema.names.count(name) > 1:
+    for name in schema.names:  # pyarrow makes the list anew each time that it is asked for
+        other = seen.get(fold(name))
+        seen[fold(name)] = name
+        if other is not None:
             both = f"Two columns are called {name!r}" if other == name else f"Columns {other!r} and {name!r} differ only in case"
             raise SchemaMismatch(f"{both}; a stored table needs one name for each.", column=name, hint="Name one of them differently with AS.")
     return pa.schema([pa.field(f.name, _stored_type(f.type, f.name)) for f in schema])
@@ -242,10 +244,11 @@ def _leaf_count(kind: pa.DataType) -> int:
     return sum(_leaf_count(kind.field(i).type) for i in range(kind.num_fields)) if kind.num_fields else 1
 
 
-def footer_rows(path: Path) -> int | None:
+def footer_rows(path: Place) -> int | None:
     """The rows that the footer tells; None when the file is not there or is no closed Parquet. A footer proves nothing about the data."""
     try:
-        footer = pq.read_metadata(path)
+        with opened(path) as file:
+            footer = pq.read_metadata(file)
     except (FileNotFoundError, pa.ArrowInvalid, OSError):
         return None
     return int(footer.num_rows)

@@ -2,14 +2,15 @@
 
 import functools
 import os
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.clock import Clock
 from jammi_lab.errors import JammiError, ManifestUnsupported
 from jammi_lab.storage.digests import MemoEntry, sha256_file
-from jammi_lab.storage.files import fault_point, remove, stat_of
+from jammi_lab.storage.files import Place, fault_point, remove, stat_of
+from jammi_lab.storage.remote import RemotePath, age_ns
 from jammi_lab.store import manifests
 from jammi_lab.store.recovery import Recovery
 from jammi_lab.store.reports import CheckReport
@@ -19,6 +20,14 @@ from jammi_lab.values.records import TableRecord, TableStatus
 QUARANTINE_SECONDS = 30 * 86_400
 CHECKPOINT_SECONDS = 7 * 86_400
 _SIDECARS = (".parquet", manifests.SUFFIX, ".idx.usearch", ".idx.rowmap", ".idx.manifest.json")
+
+
+class Lying(NamedTuple):
+    """Of a file that is there."""
+
+    size: int
+    since_ns: int
+    """When it was last changed."""
 
 
 class Check:
@@ -47,7 +56,7 @@ class Check:
                 aside = sorted(set(aside) - self._reclaim(here, aside, QUARANTINE_SECONDS))
                 self._reclaim(here, [path for path in here if path.startswith("checkpoints/")], CHECKPOINT_SECONDS)
         self._found["orphans"], self._found["quarantined"] = sorted(orphans), aside
-        return CheckReport(**self._found, bytes_reclaimed=self._reclaimed, bytes_quarantined=sum(here[path].st_size for path in aside))
+        return CheckReport(**self._found, bytes_reclaimed=self._reclaimed, bytes_quarantined=sum(here[path].size for path in aside))
 
     def _settle(self) -> None:
         report = self._recovery.run(ready_too=True)
@@ -83,7 +92,7 @@ class Check:
             elif not repair:
                 self._found["damaged"].append(record.table_name)
 
-    def _digest_again(self, record: TableRecord, path: Path) -> None:
+    def _digest_again(self, record: TableRecord, path: Place) -> None:
         """Read the bytes whatever their stat says, and let later looks know."""
         stat, at = stat_of(path), self._clock.now_ns()
         if stat is not None:
@@ -118,13 +127,13 @@ class Check:
                     unsettled.add(stem)
         return {path for path in files if path not in claimed and _stem(path) not in unsettled}
 
-    def _reclaim(self, here: dict[str, os.stat_result], paths: list[str], seconds: float) -> set[str]:
+    def _reclaim(self, here: Mapping[str, Lying], paths: list[str], seconds: float) -> set[str]:
         """Remove what has lain there for so long, and give that. What was put aside is as old as the note beside it, not as the bytes."""
         gone = set()
         now = self._clock.now_ns()
         for path in paths:
             note = here.get(_stem(path) + ".why.json", here[path])
-            if now - max(here[path].st_mtime_ns, note.st_mtime_ns) < seconds * 1e9:
+            if now - max(here[path].since_ns, note.since_ns) < seconds * 1e9:
                 continue
             fault_point("check:reclaim")
             try:
@@ -134,7 +143,7 @@ class Check:
                 continue
             gone.add(path)
             self._found["reclaimed"].append(path)
-            self._reclaimed += here[path].st_size
+            self._reclaimed += here[path].size
         return gone
 
 
@@ -144,8 +153,12 @@ def _stem(path: str) -> str:
     return f"{folder}/{name.removeprefix('.').split('.')[0]}"
 
 
-def _files(root: Path, folder: str) -> Iterator[tuple[str, os.stat_result]]:
+def _files(root: Place, folder: str) -> Iterator[tuple[str, Lying]]:
     """Everything below a folder that is no folder, by its path from the root; links are not followed."""
+    if isinstance(root, RemotePath):
+        for name, said in (root / folder).listed().items():
+            yield f"{folder}/{name}", Lying(said["size"], age_ns(said))
+        return
     try:
         with os.scandir(root / folder) as entries:
             listed = sorted(entries, key=lambda entry: entry.name)
@@ -157,6 +170,7 @@ def _files(root: Path, folder: str) -> Iterator[tuple[str, os.stat_result]]:
             yield from _files(root, path)
         else:
             try:
-                yield path, entry.stat(follow_symlinks=False)
+                found = entry.stat(follow_symlinks=False)
             except FileNotFoundError:
                 continue
+            yield path, Lying(found.st_size, found.st_mtime_ns)

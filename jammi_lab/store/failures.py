@@ -4,7 +4,8 @@ import contextlib
 import errno
 from collections.abc import Iterator
 
-from jammi_lab.errors import JammiError, ResourceExhausted, WorkspaceReadOnly
+from jammi_lab.errors import JammiError, ResourceExhausted, SourceUnavailable, WorkspaceReadOnly
+from jammi_lab.storage.remote import UNREACHABLE
 
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -13,6 +14,8 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 def storage_error(error: OSError, table: str) -> JammiError:
     """The typed error that a failed file operation on a table's files amounts to."""
     reason = error.strerror or str(error) or type(error).__name__
+    if error.errno == UNREACHABLE:
+        return SourceUnavailable(f"The store of the files of {table!r} cannot be used: {reason}.", hint="Try again when it answers.")
     if error.errno in _FORBIDDEN:
         return WorkspaceReadOnly(f"The files of {table!r} cannot be written: {reason}.", hint="See who may write to the workspace's folder.")
     if error.errno in _FULL:

@@ -1,10 +1,10 @@
 """The funnel: the only way from `building` to `ready`.
 
-Parquet durable → manifest durable → one catalog transaction that compares and sets. Whatever fails before that ends in `failed` and no files.
+Parquet and manifest durable → one catalog transaction that compares and sets. Whatever fails before that ends in `failed` and no files.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,12 @@ import pyarrow as pa
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.catalog.publish import Building as BuiltElsewhere
+from jammi_lab.catalog.publish import ReadyMeanwhile
 from jammi_lab.clock import Clock, rfc3339
 from jammi_lab.errors import DuplicateTable, JammiError, LostOwnership
 from jammi_lab.names import physical_name
 from jammi_lab.storage.digests import MemoEntry, column_digests, digest_parquet
-from jammi_lab.storage.files import AtomicFile, fault_point, make_folder, stat_of
+from jammi_lab.storage.files import Stat, atomic_file, commit_with, fault_point, make_folder, stat_of
 from jammi_lab.storage.parquet import WRITER, ParquetSink
 from jammi_lab.store import manifests
 from jammi_lab.store.failures import storage_error
@@ -26,7 +27,7 @@ from jammi_lab.values.anchors import Anchor, InputKind, schema_digest
 from jammi_lab.values.manifest import Artifact, Column, Leaf, Manifest
 from jammi_lab.values.records import TableRecord, TableStatus, VersionRecord
 
-__all__ = ["Building", "BuiltElsewhere", "Funnel"]
+__all__ = ["Building", "BuiltElsewhere", "Funnel", "ReadyMeanwhile"]
 
 
 class Building:
@@ -40,7 +41,7 @@ class Building:
         with self._explained():
             make_folder(self.path.parent)
         self._started = funnel.clock.monotonic()
-        self._file = AtomicFile(self.path)
+        self._file = atomic_file(self.path, create=True)
         self._sink = ParquetSink(self._file.temp, schema)
         self.rows = 0
 
@@ -51,12 +52,11 @@ class Building:
         self.rows += batch.num_rows
 
     def seal(self) -> Path:
-        """Close the Parquet file, durably, and return its path; only `publish` or `abandon` may follow."""
+        """Close the Parquet file and return where it can be read until it is published; only `publish` or `abandon` may follow."""
         with self._explained():
             self.rows = self._sink.close()
-            self._file.commit()
-            fault_point("funnel:parquet-durable")
-        return self.path
+            fault_point("funnel:sealed")
+        return self._file.temp
 
     def publish(self, types: dict[str, str], descriptor: dict[str, Any], environment: dict[str, Any], anchors: list[Anchor]) -> TableRecord:
         """Make the sealed table ready and return its row; `types` are the SQL types that reading the file gives."""
@@ -64,24 +64,27 @@ class Building:
             return self._publish(types, descriptor, environment, anchors)
 
     def _publish(self, types: dict[str, str], descriptor: dict[str, Any], environment: dict[str, Any], anchors: list[Anchor]) -> TableRecord:
-        rows = self.rows
+        rows, sealed = self.rows, self._file.temp
         observed_at = self._funnel.clock.now_ns()
-        stat = stat_of(self.path)  # before the digest: a change in between then moves the stat
-        found = digest_parquet(self.path)
+        stat = stat_of(sealed)  # before the digest: a change in between then moves the stat
+        found = digest_parquet(sealed)
         whole, leaves, digests = found.whole, found.leaves, column_digests(found.leaves)
         columns = [Column(name=name, type=type_, digest=digests.get(name, "")) for name, type_ in types.items()]
         now = rfc3339(self._funnel.clock.now_ns())
         seconds = round(self._funnel.clock.monotonic() - self._started, 6)
         record = self._funnel.finished(self.record, rows, stat.size if stat else 0, columns, anchors, whole, now, seconds)
-        manifest = self._funnel.attest(record, leaves, descriptor, environment)
-        body = manifest.encode()
-        manifests.write(self.path, body)
+        body = self._funnel.attest(record, leaves, descriptor, environment).encode()
+        commit_with(self._file, manifests.manifest_path(self.path), body)
+        self._file.abort()  # of an object, what was written here before it was put
         fault_point("funnel:manifest-durable")
         record = _replaced(record, manifest_digest=manifests.digest(body))
-        self._funnel.catalog.publish.ready(record, body, [(a.input.identity, a.kind) for a in anchors])
+        memo, named = self._funnel.results.memo, stat_of(self.path)
+        with self._funnel.catalog.transaction():
+            self._funnel.catalog.publish.ready(record, body, [(a.input.identity, a.kind) for a in anchors])
+            if stat is not None and named is not None and _same_bytes(stat, named):  # what a store has may be another's by now: a look reads it
+                memo.put(memo_key(record), MemoEntry(stat=named, observed_at_ns=observed_at, payload={"digest": whole}))
+            memo.save()
         fault_point("funnel:ready")
-        if stat is not None:
-            self._funnel.results.memo.put(memo_key(record), MemoEntry(stat=stat, observed_at_ns=observed_at, payload={"digest": whole}))
         return record
 
     def abandon(self) -> None:
@@ -109,18 +112,20 @@ class Funnel:
         self._unsettled: dict[str, tuple[TableRecord, str]] = {}
 
     @contextlib.contextmanager
-    def begun(self, order: TableRecord, source_part: str, model_key: str | None = None) -> Iterator[TableRecord]:
+    def begun(self, order: TableRecord, source_part: str, model_key: str | None = None, seen: Collection[str] | None = None) -> Iterator[TableRecord]:
         """A block in which one table is made: at its start there is a `building` row with name, path, version and writer; what leaves it by an
         exception or interrupt leaves a `failed` row and no files.
 
-        `BuiltElsewhere` when another build of the same definition can be waited for; ModelNotFound when the registered model of that key is gone."""
+        `seen`: the ready tables of the definition that do not answer; None to build anyway. `BuiltElsewhere` when another build of the same
+        definition can be waited for, `ReadyMeanwhile` when one has just ended; ModelNotFound when the registered model of that key is gone."""
         record = self._named(order, source_part)
         self.tidy()
+        self.catalog.writers.assure()
         try:
-            begun = self.catalog.publish.begin(record, model_key)
+            begun = self.catalog.publish.begin(record, model_key, seen)
             fault_point("funnel:building")
             yield begun
-        except (BuiltElsewhere, DuplicateTable):
+        except (BuiltElsewhere, ReadyMeanwhile, DuplicateTable):
             raise
         except BaseException as error:
             why = _clause(error)
@@ -239,6 +244,11 @@ class Funnel:
 
 def _clause(error: BaseException) -> str:
     return "interrupted" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}".split("\n")[0][:500]
+
+
+def _same_bytes(one: Stat, other: Stat) -> bool:
+    """Whether only the name can have changed between two stats."""
+    return (one.size, one.mtime_ns, one.inode) == (other.size, other.mtime_ns, other.inode)
 
 
 def _replaced(record: TableRecord, **changes: Any) -> TableRecord:

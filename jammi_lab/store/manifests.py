@@ -4,21 +4,41 @@ import hashlib
 import json
 import stat
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
 from jammi_lab.errors import ManifestUnsupported
-from jammi_lab.storage.files import write_atomic
+from jammi_lab.storage.files import Place, write_atomic, write_once
+from jammi_lab.storage.remote import RemotePath
 from jammi_lab.values.manifest import MANIFEST_VERSION, Manifest
 
+PlaceT = TypeVar("PlaceT", Path, RemotePath, Place)
 SUFFIX = ".materialization.json"
 _LARGEST = 16 * 1024 * 1024
 
 
-def manifest_path(parquet: Path) -> Path:
+def manifest_path(parquet: PlaceT) -> PlaceT:
     """The manifest's place beside a Parquet file."""
     return parquet.with_name(parquet.name.removesuffix(".parquet") + SUFFIX)
+
+
+def found_below(folder: Place) -> list[tuple[str, Place]]:
+    """The manifests in a workspace's folder, by their path in it, whatever the catalog says."""
+    if isinstance(folder, RemotePath):
+        return [
+            (f"results/{name}", folder / f"results/{name}")
+            for name in (folder / "results").listed()
+            if name.endswith(SUFFIX) and name.count("/") == 1
+        ]
+    return [(path.relative_to(folder).as_posix(), path) for path in sorted((folder / "results").glob(f"*/*{SUFFIX}"))]
+
+
+def any_below(folder: Place) -> bool:
+    """Whether there are result tables in a workspace's folder, whatever the catalog says."""
+    if isinstance(folder, RemotePath):
+        return bool(found_below(folder))
+    return next((folder / "results").glob(f"*/*{SUFFIX}"), None) is not None
 
 
 def digest(body: bytes) -> str:
@@ -26,14 +46,18 @@ def digest(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
 
 
-def write(parquet: Path, body: bytes) -> None:
+def write(parquet: Place, body: bytes) -> None:
     """Put the manifest beside its Parquet file, durably, whole or not at all."""
-    write_atomic(manifest_path(parquet), body)
+    path = manifest_path(parquet)
+    if isinstance(path, Path) or not write_once(path, body):  # in a store a new one is a conditional put; what is there is one that cannot be read
+        write_atomic(path, body)
 
 
-def read(parquet: Path) -> bytes | None:
+def read(parquet: Place) -> bytes | None:
     """The manifest's bytes; None when it is gone, is no plain file, or is larger than any manifest. OSError when it cannot be read."""
     path = manifest_path(parquet)
+    if isinstance(path, RemotePath):
+        return path.read(_LARGEST)
     try:
         found = path.lstat()
         return path.read_bytes() if stat.S_ISREG(found.st_mode) and found.st_size <= _LARGEST else None

@@ -9,12 +9,14 @@ from pathlib import Path
 import msgspec
 
 from jammi_lab.catalog.catalog import Catalog
-from jammi_lab.catalog.writers import forget_dead
+from jammi_lab.catalog.locks import forget_dead
+from jammi_lab.catalog.replacing import replacing
 from jammi_lab.clock import Clock
 from jammi_lab.errors import InvalidArgument, JammiError, NameInvalid, WorkspaceNotFound
 from jammi_lab.names import check_name, fold
-from jammi_lab.storage.files import fault_point, stat_of, sync_folder
+from jammi_lab.storage.files import Place, fault_point, stat_of, sync_folder
 from jammi_lab.store import manifests
+from jammi_lab.store.claim import adopt
 from jammi_lab.store.reports import RebuildReport
 from jammi_lab.store.results import SHARED_FOLDER
 from jammi_lab.tenancy import TenantScope, tenant_id
@@ -44,36 +46,17 @@ class _Found:
     record: TableRecord
 
 
-def has_manifests(folder: Path) -> bool:
-    """Whether there are result tables in a workspace's folder, whatever the catalog says."""
-    return next((folder / "results").glob(f"*/*{manifests.SUFFIX}"), None) is not None
-
-
-def rebuild(folder: Path, clock: Clock) -> RebuildReport:
-    """Make a new catalog from the manifests under `results/`, put it in place of the old one, which is kept aside, and say what it lacks.
+def rebuild(folder: Place, clock: Clock, url: str = "") -> RebuildReport:
+    """Make a new catalog from the manifests under `results/`, put it in place of the old one, which is kept aside, and say what it lacks. `url`: that
+    of the catalog, when it is on a server.
 
     Versions keep their numbers where these tell them apart, else they are numbered by the time they were made. No table's file is touched.
     Raises WorkspaceNotFound when there is neither a catalog nor a manifest, InvalidArgument while a kernel has the workspace open.
     """
-    if not (folder / CATALOG).exists() and not has_manifests(folder):
+    if not manifests.any_below(folder) and not (isinstance(folder, Path) and (folder / CATALOG).exists()):
         raise WorkspaceNotFound(f"There is no workspace in {str(folder)!r}, and no manifest to make a catalog from.")
-    if alive := forget_dead(folder / "writers"):
-        raise InvalidArgument(
-            f"The workspace is open in {alive} place{'s' if alive > 1 else ''}; a catalog in use cannot be replaced.",
-            hint="Close it there first: ws.close(), %jammi close, or end the kernel.",
-        )
-    for left in folder.glob(f".{CATALOG}.*.tmp*"):
-        left.unlink()
     found, unreadable = _read(folder)
-    made = folder / f".{CATALOG}.{clock.token(8)}.tmp"
-    try:
-        with Catalog(made, scope=TenantScope(), clock=clock) as catalog, catalog.everyone(), catalog.transaction():
-            _fill(catalog, found)
-        kept = _put(folder, made, clock)
-    except BaseException:
-        for each in (made, *(Path(f"{made}{suffix}") for suffix in ("-wal", "-shm"))):
-            each.unlink(missing_ok=True)
-        raise
+    kept = _in_folder(folder, found, clock) if isinstance(folder, Path) and not url else _on_server(folder, url, found, clock)
     recipes = {(f.record.tenant, fold(f.record.recipe)): f.record.recipe for f in found}
     return RebuildReport(
         recipes=sorted(recipes.values()),
@@ -86,12 +69,42 @@ def rebuild(folder: Path, clock: Clock) -> RebuildReport:
     )
 
 
-def _read(folder: Path) -> tuple[list[_Found], list[str]]:
+def _on_server(folder: Place, url: str, found: Sequence[_Found], clock: Clock) -> str | None:
+    """The schema that the old catalog is kept in."""
+    with replacing(url, clock.token(8)) as (place, put):
+        with Catalog(place, scope=TenantScope(), clock=clock) as catalog, catalog.everyone(), catalog.transaction():
+            _fill(catalog, found)
+            adopt(catalog, folder, str(folder), clock.token(16))
+        kept = put()
+        fault_point("rebuild:done")
+    return kept
+
+
+def _in_folder(folder: Path, found: Sequence[_Found], clock: Clock) -> str | None:
+    """The name under which the old catalog is kept."""
+    if alive := forget_dead(folder / "writers"):
+        raise InvalidArgument(
+            f"The workspace is open in {alive} place{'s' if alive > 1 else ''}; a catalog in use cannot be replaced.",
+            hint="Close it there first: ws.close(), %jammi close, or end the kernel.",
+        )
+    for left in folder.glob(f".{CATALOG}.*.tmp*"):
+        left.unlink()
+    made = folder / f".{CATALOG}.{clock.token(8)}.tmp"
+    try:
+        with Catalog(made, scope=TenantScope(), clock=clock) as catalog, catalog.everyone(), catalog.transaction():
+            _fill(catalog, found)
+        return _put(folder, made, clock)
+    except BaseException:
+        for each in (made, *(Path(f"{made}{suffix}") for suffix in ("-wal", "-shm"))):
+            each.unlink(missing_ok=True)
+        raise
+
+
+def _read(folder: Place) -> tuple[list[_Found], list[str]]:
     """The manifests that can be taken over, oldest version first in each recipe, and the others with the reason."""
     found, unreadable = [], []
     names: set[str] = set()
-    for path in sorted((folder / "results").glob(f"*/*{manifests.SUFFIX}")):
-        place = path.relative_to(folder).as_posix()
+    for place, path in manifests.found_below(folder):
         parquet = path.with_name(path.name.removesuffix(manifests.SUFFIX) + ".parquet")
         try:
             body = manifests.read(parquet)
@@ -101,7 +114,7 @@ def _read(folder: Path) -> tuple[list[_Found], list[str]]:
             elif fold(manifest.table_name) in names:
                 unreadable.append(f"{place}: there is another table of that name")
             else:
-                found.append(_Found(manifest, body, _record(manifest, body, parquet, folder)))
+                found.append(_Found(manifest, body, _record(manifest, body, parquet, place)))
                 names.add(fold(manifest.table_name))
         except (JammiError, OSError, ValueError, msgspec.MsgspecError) as error:
             unreadable.append(f"{place}: {error.message if isinstance(error, JammiError) else error}")
@@ -119,7 +132,7 @@ def _numbered(group: Sequence[_Found]) -> Iterable[_Found]:
     return [_Found(each.manifest, each.body, msgspec.structs.replace(each.record, version=at)) for at, each in enumerate(again, 1)]
 
 
-def _record(manifest: Manifest, body: bytes, parquet: Path, folder: Path) -> TableRecord:
+def _record(manifest: Manifest, body: bytes, parquet: Place, place: str) -> TableRecord:
     """The row that the table had. ValueError, NameInvalid when the manifest says things that cannot be, or is not in its place."""
     tenant = manifest.tenant
     if tenant is not None and tenant_id(tenant) != tenant:
@@ -140,7 +153,7 @@ def _record(manifest: Manifest, body: bytes, parquet: Path, folder: Path) -> Tab
         tenant=tenant,
         writer_id=WRITER,
         definition_hash=manifest.definition_hash,
-        path=parquet.relative_to(folder).as_posix(),
+        path=place.removesuffix(manifests.SUFFIX) + ".parquet",
         source_id=manifest.source_id,
         model_id=manifest.model_id,
         derived_from=manifest.derived_from,

@@ -4,19 +4,22 @@ import contextlib
 import json
 import os
 import threading
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from jammi_lab.catalog.catalog import Catalog
+from jammi_lab.catalog.publish import Edges
+from jammi_lab.catalog.tables import Unsettled
 from jammi_lab.clock import Clock, rfc3339
 from jammi_lab.errors import JammiError
+from jammi_lab.names import fold
 from jammi_lab.storage.digests import sha256_file
-from jammi_lab.storage.files import fault_point, make_folder, remove, stat_of, sync_folder, write_atomic
+from jammi_lab.storage.files import Place, fault_point, make_folder, move, remove, stat_of, write_atomic
 from jammi_lab.storage.parquet import footer_rows
+from jammi_lab.storage.remote import RemotePath
 from jammi_lab.store import manifests
-from jammi_lab.store.removal import Removal
+from jammi_lab.store.lying import Lying
 from jammi_lab.store.results import Results, clear, clear_temporary
 from jammi_lab.values.anchors import AnchorKind
 from jammi_lab.values.manifest import Manifest
@@ -32,21 +35,25 @@ class Recovery:
     def __init__(self, catalog: Catalog, results: Results, clock: Clock) -> None:
         self._catalog, self._results, self._clock = catalog, results, clock
         self._found: dict[str, list[str]] = {}
+        self._recipes: dict[str, str] = {}
         self._lock = threading.Lock()  # several threads of a kernel may find the same writer dead
 
     def run(self, *, ready_too: bool) -> RecoveryReport:
         """Settle building and deleting rows of dead writers, then, when one died or `ready_too`, sweep the ready rows."""
         with self._lock, self._catalog.everyone():
-            self._found = {field: [] for field in RecoveryReport.__struct_fields__}
+            self._found, self._recipes = {field: [] for field, value in RecoveryReport().to_dict().items() if isinstance(value, list)}, {}
             died = False
             for writer_id in self._catalog.writers.dead_writers():
                 self._settle_writer(writer_id)
                 died = True
             self._spare()
             if died or ready_too or self._folders_moved():
+                lying = Lying(self._results)
                 for record in self._catalog.tables.with_status(TableStatus.READY):
-                    self._guarded(record, self._sweep)
-            return RecoveryReport(**self._found)
+                    if ready_too or not self._has_all(record, lying):
+                        self._guarded(record, self._sweep)
+            named = {name for names in self._found.values() for name in names}
+            return RecoveryReport(**self._found, recipes={name: recipe for name, recipe in self._recipes.items() if name in named})
 
     def stamp(self) -> None:
         """Note how the results folders are left, so that the next open knows whether anything moved."""
@@ -54,60 +61,106 @@ class Recovery:
 
     def _settle_writer(self, writer_id: str) -> None:
         """Settle the rows of one dead writer, whose lock is held meanwhile."""
-        for status, settle in (
-            (TableStatus.BUILDING, self._settle_building),
-            (TableStatus.DELETING, self._reap),
-            (TableStatus.FAILED, self._clear),  # it may have died between failing a row and removing the files
-        ):
-            for record in self._catalog.tables.with_status(status, writer_id):
-                self._guarded(record, settle)
+        lying = Lying(self._results)
+        failed = self._of(writer_id, TableStatus.FAILED)  # it may have died between failing a row and removing the files
+        self._fail_unattested(writer_id, lying)
+        self._promote(self._catalog.tables.with_status(TableStatus.BUILDING, writer_id))
+        self._reap(self._of(writer_id, TableStatus.DELETING), lying)
+        self._clear(failed, lying)
+
+    def _of(self, writer_id: str, status: TableStatus) -> Sequence[Unsettled]:
+        found = self._catalog.tables.unsettled(status, writer_id)
+        self._recipes |= {each.table_name: each.recipe for each in found}
+        return found
+
+    def _fail_unattested(self, writer_id: str, lying: Lying) -> None:
+        """Fail what a dead writer was building and has no manifest, all at once, and remove the files."""
+        begun: list[Unsettled] = []
+        attested: list[Unsettled] = []
+        for each in self._of(writer_id, TableStatus.BUILDING):
+            try:
+                (attested if lying.manifest(each) else begun).append(each)
+            except (JammiError, OSError):
+                attested.append(each)  # what is wrong is told when it is settled by itself
+        if begun:
+            failed = self._catalog.publish.failed_all(writer_id, "its writer died before it was finished", [each.table_name for each in attested])
+            gone = [each for each in begun if each.table_name in failed]  # else it is settled, and the files are not ours to remove
+            self._found["failed"] += [each.table_name for each in gone]
+            self._clear(gone, lying)
+
+    def _promote(self, attested: Sequence[TableRecord]) -> None:
+        """Settle what a dead writer was building and has a manifest: what can be ready turns so all at once, after all bytes were looked at."""
+        finished: list[tuple[TableRecord, bytes, Edges]] = []
+        newest = self._catalog.tables.newest_numbers() if attested else {}
+
+        def settle(record: TableRecord) -> None:
+            if (found := self._settle_building(record, newest.get((record.tenant, fold(record.recipe)), 0))) is not None:
+                finished.append(found)
+
+        for record in attested:
+            self._guarded(record, settle)
+        promoted = self._catalog.publish.ready_all(finished)
+        self._found["promoted"] += [record.table_name for record, _, _ in finished if record.table_name in promoted]
+
+    def _clear(self, tables: Sequence[Unsettled], lying: Lying) -> set[str]:
+        """Remove the files of tables; the names of those for which that was not done, which is reported."""
+        wrong = lying.clear(tables)
+        for name, error in wrong.items():
+            self._report(name, error)
+        return set(wrong)
+
+    def _reap(self, tables: Sequence[Unsettled], lying: Lying) -> None:
+        """Remove the bytes of tombstoned tables, then their rows."""
+        stuck = self._clear(tables, lying)
+        gone = [each.table_name for each in tables if each.table_name not in stuck]
+        if gone:
+            fault_point("removal:bytes-gone")
+            with self._catalog.transaction():
+                for name in gone:
+                    self._catalog.publish.forget(name)
+            self._found["reaped"] += gone
+
+    def _report(self, table_name: str, error: JammiError | OSError) -> None:
+        self._found["errors"].append(f"{table_name}: {error.message if isinstance(error, JammiError) else error}")
 
     def _guarded(self, record: TableRecord, settle: Callable[[TableRecord], None]) -> None:
+        self._recipes[record.table_name] = record.recipe
         try:
             settle(record)
         except (JammiError, OSError) as error:
             if record.status is not TableStatus.READY or self._is_still(record):
-                self._found["errors"].append(f"{record.table_name}: {error.message if isinstance(error, JammiError) else error}")
+                self._report(record.table_name, error)
 
     def _spare(self) -> None:
         """Name the rows that a living writer is building or removing."""
         for status in (TableStatus.BUILDING, TableStatus.DELETING):
-            self._found["spared"] += [r.table_name for r in self._catalog.tables.with_status(status)]
+            spared = self._catalog.tables.with_status(status)
+            self._found["spared"] += [r.table_name for r in spared]
+            self._recipes |= {r.table_name: r.recipe for r in spared}
 
-    def _settle_building(self, record: TableRecord) -> None:
-        """A dead writer's unfinished table: ready when a manifest vouches for whole bytes and no later version is, else failed and gone."""
+    def _settle_building(self, record: TableRecord, newest: int) -> tuple[TableRecord, bytes, Edges] | None:
+        """A dead writer's unfinished table as it is to be published, when a manifest vouches for whole bytes and no later version than it is ready;
+        else it is failed and gone. `newest`: the newest ready version of its recipe."""
         path = self._results.parquet(record)
         manifest = manifests.parse(body := manifests.read(path))
         if manifest is None or body is None or (manifest.table_name, manifest.definition_hash) != (record.table_name, record.definition_hash):
-            return self._fail(record, "its writer died before it was finished")
-        if stat_of(path) is None:
-            return self._fail(record, "its writer died, and its bytes are gone")
-        rows = footer_rows(path)
-        if rows is None:
-            return self._fail(record, "its writer died, and its bytes are torn")
-        if sha256_file(path) != manifest.artifact.digest:
-            return self._quarantine(record, path, "the bytes are whole, but not the ones that the manifest attests")
-        if self._superseded(record):
-            return self._fail(record, "a version begun later was ready already")
-        self._catalog.publish.ready(_from_manifest(record, manifest, body, path, rows), body, _edges(manifest))
-        self._found["promoted"].append(record.table_name)
+            self._fail(record, "its writer died before it was finished")
+        elif stat_of(path) is None:
+            self._fail(record, "its writer died, and its bytes are gone")
+        elif (rows := footer_rows(path)) is None:
+            self._fail(record, "its writer died, and its bytes are torn")
+        elif sha256_file(path) != manifest.artifact.digest:
+            self._quarantine(record, path, "the bytes are whole, but not the ones that the manifest attests")
+        elif newest > record.version:
+            self._fail(record, "a version begun later was ready already")
+        else:
+            return _from_manifest(record, manifest, body, path, rows), body, _edges(manifest)
         return None
-
-    def _superseded(self, record: TableRecord) -> bool:
-        newest = self._catalog.tables.newest_of(record.tenant, record.recipe)
-        return newest is not None and newest[0].version > record.version
 
     def _fail(self, record: TableRecord, why: str) -> None:
         if self._catalog.publish.failed(record.table_name, record.writer_id, why):  # else it is settled, and the files are not ours to remove
             self._found["failed"].append(record.table_name)
-            self._clear(record)
-
-    def _clear(self, record: TableRecord) -> None:
-        clear(self._results.parquet(record))
-
-    def _reap(self, record: TableRecord) -> None:
-        Removal(self._catalog, self._results, record.writer_id).bury(record)
-        self._found["reaped"].append(record.table_name)
+            clear(self._results.parquet(record))
 
     def _sweep(self, record: TableRecord) -> None:
         """A ready table: say so when its bytes are gone; heal a lost manifest from the catalog's copy when the bytes match it, else quarantine."""
@@ -137,16 +190,24 @@ class Recovery:
         else:
             remove(manifests.manifest_path(path))  # it was dropped meanwhile, before there was a manifest to remove
 
+    @staticmethod
+    def _has_all(record: TableRecord, lying: Lying) -> bool:
+        """Whether both files of a ready table are there; in a store each table is asked after."""
+        try:
+            return record.definition_hash is not None and lying.whole(record)
+        except (JammiError, OSError):
+            return False
+
     def _is_still(self, record: TableRecord) -> bool:
         """Whether the row has the status that it had when the sweep began: a living writer may be dropping it."""
         now = self._catalog.tables.get(record.table_name)
         return now is not None and now.status is record.status
 
     @property
-    def _aside(self) -> Path:
+    def _aside(self) -> Place:
         return self._results.root / "quarantine"
 
-    def _quarantine(self, record: TableRecord, path: Path, why: str) -> None:
+    def _quarantine(self, record: TableRecord, path: Place, why: str) -> None:
         """Put the files aside with a note why, then fail the row. Doing it again after dying in the middle ends the same."""
         folder = self._aside
         make_folder(folder)
@@ -156,9 +217,7 @@ class Recovery:
         write_atomic(told, json.dumps(note, indent=1).encode())
         for each in (path, manifests.manifest_path(path)):
             with contextlib.suppress(FileNotFoundError):
-                os.replace(each, folder / each.name)
-        sync_folder(folder)
-        sync_folder(path.parent)
+                move(each, folder)
         fault_point("recovery:aside")
         if record.status is TableStatus.READY:
             self._catalog.publish.condemn(record.table_name, why)
@@ -171,8 +230,10 @@ class Recovery:
         return known is not None and json.loads(known) != self._stamps()
 
     def _stamps(self) -> dict[str, int]:
-        """When each results folder last gained or lost a name."""
+        """When each results folder last gained or lost a name; a store has no folders."""
         root = self._results.root / "results"
+        if isinstance(root, RemotePath):
+            return {}
         try:
             with os.scandir(root) as entries:
                 return {e.name: e.stat(follow_symlinks=False).st_mtime_ns for e in entries if e.is_dir(follow_symlinks=False)}
@@ -180,7 +241,7 @@ class Recovery:
             return {}
 
 
-def _from_manifest(record: TableRecord, manifest: Manifest, body: bytes, path: Path, rows: int) -> TableRecord:
+def _from_manifest(record: TableRecord, manifest: Manifest, body: bytes, path: Place, rows: int) -> TableRecord:
     stat = stat_of(path)
     return msgspec.structs.replace(
         record,

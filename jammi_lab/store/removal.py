@@ -54,11 +54,23 @@ class Removal:
             self.finish()
 
     def finish(self) -> None:
-        """Remove the bytes of tombstoned tables, and their rows, but for those that a statement of this process still reads. Raises as `version`."""
+        """Remove the bytes of tombstoned tables, and their rows, but for those that a statement of this process still reads. What does not go now is
+        tried again by the next removal, by `settle`, and in the end by recovery. Raises as `version`, when all were tried."""
+        wrong: list[BaseException] = []
         with self._catalog.everyone():
             for name, record in list(self._waiting.items()):
-                if not readers.held(self._results.parquet(record)) and self._waiting.pop(name, None) is not None:
+                if readers.held(self._results.parquet(record)) or self._waiting.pop(name, None) is None:
+                    continue
+                try:
                     self.bury(record)
+                except JammiError as error:
+                    self._waiting[name] = record
+                    wrong.append(error)
+                except BaseException:
+                    self._waiting[name] = record
+                    raise
+        if wrong:
+            raise wrong[0]
 
     def settle(self) -> None:
         """Like `finish`, when something else is being done: what does not go now is recovery's."""

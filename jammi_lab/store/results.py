@@ -1,14 +1,20 @@
 """Where result tables lie, and whether their bytes are the published ones."""
 
+import copy
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, BinaryIO
 
 from jammi_lab.clock import Clock
 from jammi_lab.errors import TableDamaged
 from jammi_lab.names import literal
-from jammi_lab.storage.digests import Memo, MemoEntry, sha256_file
-from jammi_lab.storage.files import inside, remove, settled, stat_of
+from jammi_lab.sources.mounted import Mounted
+from jammi_lab.storage.digests import KeptMemo, MemoEntry, sha256_file
+from jammi_lab.storage.files import Place, Stat, inside, object_stat, remove, settled, stat_of
+from jammi_lab.storage.remote import UNREACHABLE, RemotePath
 from jammi_lab.store import manifests
+from jammi_lab.store.failures import storage_error
 from jammi_lab.store.manifests import manifest_path
 from jammi_lab.values.anchors import AnchorKind, Snapshot
 from jammi_lab.values.records import TableRecord
@@ -20,28 +26,67 @@ SHARED_FOLDER = "_global"
 class Results:
     """The results folder of a workspace: paths of tables, and the check of their bytes against what was published."""
 
-    def __init__(self, root: Path, memo: Memo, clock: Clock, racy_seconds: float) -> None:
+    def __init__(self, root: Place, memo: KeptMemo, clock: Clock, racy_seconds: float) -> None:
         self.root, self.memo, self.clock, self.racy_seconds = root, memo, clock, racy_seconds
-        self._folders: dict[str, Path] = {}
+        self.filesystem = Mounted(self._opened) if isinstance(root, RemotePath) else None
+        """What DuckDB reads result tables through, when they lie in a store."""
+        self._folders: dict[str, Place] = {}
+        self._listed: dict[RemotePath, Mapping[str, Any]] | None = None
+
+    def listing(self) -> "Results":
+        """The same for one look: a store is asked for one listing, not for each table."""
+        if not isinstance(self.root, RemotePath):
+            return self
+        look = copy.copy(self)
+        look._listed = {}
+        return look
+
+    def body(self, record: TableRecord) -> str:
+        """The SELECT that reads a table's file; in a store by way of `filesystem`."""
+        path = self.parquet(record)
+        return body_of(
+            self.filesystem.address(path.key, record.bytes or 0) if self.filesystem and isinstance(path, RemotePath) else path, record.dimensions
+        )
+
+    def stat(self, path: Place) -> Stat | None:
+        """The stat of a file; within a look by the look's listing. OSError."""
+        if self._listed is None or not isinstance(path, RemotePath) or not isinstance(self.root, RemotePath):
+            return stat_of(path)
+        if not self._listed:
+            results = self.root / "results"
+            self._listed = {results: {}} | {results / name: said for name, said in results.listed().items()}
+        said = self._listed.get(path)
+        return object_stat(said) if said else None
+
+    def _opened(self, key: str) -> BinaryIO:
+        return RemotePath(self.root.fs, self.root.scheme, key).open() if isinstance(self.root, RemotePath) else open(key, "rb")
 
     def relative(self, table_name: str, tenant: str | None) -> str:
         """The path of a table's Parquet file, relative to the workspace."""
         return f"results/{tenant or SHARED_FOLDER}/{table_name}.parquet"
 
-    def parquet(self, record: TableRecord) -> Path:
+    def parquet(self, record: TableRecord) -> Place:
         """The Parquet file of a table, checked to lie inside the workspace. TableDamaged when the row leads out of it."""
-        folder, slash, name = record.path.rpartition("/")
+        return self.place(record.path)
+
+    def place(self, location: str) -> Place:
+        """The file that a stored location means. Raises as `parquet`."""
+        folder, slash, name = location.rpartition("/")
         if not slash or name in ("", ".", "..") or "\0" in name:
-            return inside(self.root, record.path)
-        if folder not in self._folders:  # resolving every link on the way, for every table of a look, would cost more than all its stats
-            self._folders[folder] = inside(self.root, folder)
-        path = self._folders[folder] / name
-        return inside(self.root, record.path) if path.is_symlink() else path
+            return inside(self.root, location)
+        path = self.folder(folder) / name
+        return inside(self.root, location) if isinstance(path, Path) and path.is_symlink() else path
+
+    def folder(self, location: str) -> Place:
+        """The folder that a stored location means. Raises as `parquet`."""
+        if location not in self._folders:  # resolving every link on the way, for every table of a look, would cost more than all its stats
+            self._folders[location] = inside(self.root, location)
+        return self._folders[location]
 
     def damage(self, record: TableRecord) -> Damaged | None:
         """What is wrong with the bytes; None when they are the published ones. Hashes only when the stat has moved since the last check."""
         path = self.parquet(record)
-        stat = stat_of(path)
+        stat = self.stat(path)
         if stat is None:
             return Damaged(found=None)
         key = memo_key(record)
@@ -61,7 +106,7 @@ class Results:
         """Nothing, unless the manifest file was replaced by one of a later release: ManifestUnsupported. Read only when its stat has moved;
         one that is lost or differs in other ways changes no verdict, the catalog's copy stands for it."""
         path = manifests.manifest_path(self.parquet(record))
-        stat = stat_of(path)
+        stat = self.stat(path)
         known = self.memo.get(key := f"manifest:{record.table_name}")
         if stat is None or (known is not None and known.stat == stat and settled(stat, known.observed_at_ns, self.racy_seconds)):
             return
@@ -78,11 +123,13 @@ class Results:
         except (TableDamaged, OSError):
             return False
 
-    def require(self, record: TableRecord) -> Path:
+    def require(self, record: TableRecord) -> Place:
         """The Parquet file, fit to be read. TableDamaged when its bytes are gone, cannot be read or are not the published ones."""
         try:
             found = self.damage(record)
         except OSError as error:
+            if error.errno == UNREACHABLE:
+                raise storage_error(error, record.table_name) from error
             what = f"cannot be read ({error.strerror})"
         else:
             if found is None:
@@ -95,15 +142,17 @@ class Results:
         )
 
 
-def clear(parquet: Path) -> None:
+def clear(parquet: Place) -> None:
     """Remove all that lies there of a table: what its writer left under names of its own, the manifest, the Parquet file. OSError."""
     clear_temporary(parquet, manifest_path(parquet))
     for each in (manifest_path(parquet), parquet):
         remove(each)
 
 
-def clear_temporary(*paths: Path) -> None:
-    """Remove what a dead writer of files in one folder left under names of its own. OSError."""
+def clear_temporary(*paths: Place) -> None:
+    """Remove what a dead writer of files in one folder left under names of its own; in a store there is no such thing. OSError."""
+    if isinstance(paths[0], RemotePath):
+        return
     stems = [path.name[:200] for path in paths]
     try:
         with os.scandir(paths[0].parent) as entries:
@@ -114,7 +163,7 @@ def clear_temporary(*paths: Path) -> None:
         remove(each)
 
 
-def body_of(path: Path, dimensions: int | None) -> str:
+def body_of(path: Place | str, dimensions: int | None) -> str:
     """The SELECT that reads a result table's file. DuckDB gives fixed-size vectors back as lists, so their width is said again."""
     vector = f" REPLACE (vector::FLOAT[{dimensions}] AS vector)" if dimensions is not None else ""
     return f"SELECT *{vector} FROM read_parquet({literal(str(path))}, hive_partitioning = false)"

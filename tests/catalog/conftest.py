@@ -1,6 +1,7 @@
-"""A catalog in a temporary folder, and short ways to put rows into it."""
+"""A catalog in a temporary folder or in PostgreSQL, and short ways to put rows into it."""
 
 import itertools
+import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from jammi_lab.tenancy import TenantScope
 from jammi_lab.values.anchors import Anchor, AnchorKind, Input, InputKind
 from jammi_lab.values.manifest import Column
 from jammi_lab.values.records import RecipeRecord, TableKind, TableRecord, TableStatus
+from tests.services.servers import run_postgres
 
 _numbers = itertools.count(1)
 EDGE_KINDS = {InputKind.RESULT: AnchorKind.RESULT_DIGEST, InputKind.SOURCE: AnchorKind.SOURCE_VERSION}
@@ -21,11 +23,17 @@ EDGE_KINDS = {InputKind.RESULT: AnchorKind.RESULT_DIGEST, InputKind.SOURCE: Anch
 class Lab:
     """A catalog with its scope and one writer."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, place: Path | str) -> None:
+        self.place = place
         self.scope = TenantScope()
-        self.catalog = Catalog(path, scope=self.scope, clock=SystemClock())
+        self.catalog = Catalog(place, scope=self.scope, clock=SystemClock())
         self.writer = self.catalog.writers.register()
+
+    @property
+    def path(self) -> Path:
+        """Of a catalog that is a file."""
+        assert isinstance(self.place, Path)
+        return self.place
 
     def record(self, recipe: str, definition: str | None = None, **fields: object) -> TableRecord:
         """A record that was not begun yet, of the bound tenant."""
@@ -70,20 +78,41 @@ def anchored(read: str | Input) -> Anchor:
     return Anchor(input=read, kind=EDGE_KINDS[read.kind], value="v", method="test", types=("BIGINT",))
 
 
+def place_of(said: str) -> Path | str:
+    """What a catalog is opened by, from the text that a child process was given."""
+    return said if "://" in said else Path(said)
+
+
+sqlite_only = pytest.mark.parametrize("catalog_place", ["sqlite"], indirect=True)
+"""For tests of what only a catalog in a file has; all others are run over both."""
+postgresql_only = pytest.mark.parametrize("catalog_place", [pytest.param("postgresql", marks=pytest.mark.services)], indirect=True)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.services)])
+def catalog_place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path | str]:
+    """Where a new catalog may be made: a path, or a URL with a schema that is dropped afterwards."""
+    if request.param == "sqlite":
+        yield tmp_path / "catalog.sqlite3"
+        return
+    url, schema = request.getfixturevalue("postgres_url"), f"t_{secrets.token_hex(8)}"
+    yield f"{url}?schema={schema}"
+    run_postgres(url, f"DROP SCHEMA IF EXISTS {schema} CASCADE")
+
+
 @pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Lab]:
-    made = Lab(tmp_path / "catalog.sqlite3")
+def lab(catalog_place: Path | str) -> Iterator[Lab]:
+    made = Lab(catalog_place)
     yield made
     made.close()
 
 
 @pytest.fixture
-def open_catalog(tmp_path: Path) -> Iterator[Callable[..., Catalog]]:
+def open_catalog(catalog_place: Path | str) -> Iterator[Callable[..., Catalog]]:
     """Opens the catalog of `lab` (or a new one) once more; closed after the test."""
     opened: list[Catalog] = []
 
-    def again(path: Path = tmp_path / "catalog.sqlite3", **options: object) -> Catalog:
-        opened.append(Catalog(path, scope=TenantScope(), clock=SystemClock(), **options))  # type: ignore[arg-type]
+    def again(place: Path | str = catalog_place, **options: object) -> Catalog:
+        opened.append(Catalog(place, scope=TenantScope(), clock=SystemClock(), **options))  # type: ignore[arg-type]
         return opened[-1]
 
     yield again

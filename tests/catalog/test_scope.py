@@ -50,6 +50,7 @@ def test_every_statement_that_touches_tenants_rows_carries_the_predicate(lab: La
     assert {re.split(r"\s+(?:SET|FROM)\s", s)[0] for s in by_writer} <= {
         "UPDATE result_tables",
         "SELECT DISTINCT result_tables.writer_id",
+        "SELECT result_tables.table_name, result_tables.writer_id",
         "UPDATE lineage",
     }
     assert all("writer_id" in s or "node_tenant" in s for s in by_writer)

@@ -2,6 +2,7 @@ import datetime
 import hashlib
 import itertools
 import os
+import time
 
 import duckdb
 import pyarrow as pa
@@ -14,7 +15,7 @@ from jammi_lab.errors import SchemaMismatch
 from jammi_lab.storage import parquet
 from jammi_lab.storage.digests import digest_parquet
 from jammi_lab.storage.files import install_fault_hook
-from jammi_lab.storage.parquet import ROW_GROUP, ParquetSink, footer_rows, group_rows, leaf_paths
+from jammi_lab.storage.parquet import ROW_GROUP, ParquetSink, footer_rows, group_rows, leaf_paths, stored_schema
 
 
 def table(rows: int) -> pa.Table:
@@ -233,3 +234,10 @@ def test_an_unchanged_column_keeps_its_digest_beside_a_changed_one(tmp_path):
 def test_rows_with_vectors_come_in_groups_of_sixteen_megabytes(dimensions, rows):
     schema = pa.schema([("key", pa.int64()), ("vector", pa.list_(pa.float32(), dimensions))])
     assert group_rows(schema) == rows and group_rows(pa.schema([("key", pa.int64())])) == ROW_GROUP
+
+
+def test_a_schema_of_many_columns_is_checked_in_time_that_grows_with_their_number() -> None:
+    schema = pa.schema([pa.field(f"c{i}", pa.int64()) for i in range(20_000)])
+    began = time.process_time()
+    assert stored_schema(schema).names == schema.names
+    assert time.process_time() - began < 5.0

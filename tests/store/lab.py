@@ -1,9 +1,10 @@
 """Looking at a workspace from outside, and arranging in it what a crash leaves."""
 
 import contextlib
+import os
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,26 @@ def files_of(*tables: Any) -> list[str]:
     return sorted(found)
 
 
+class _Server:
+    """A connection to PostgreSQL that takes statements as one to SQLite does."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    def execute(self, statement: str, values: Sequence[Any] = ()) -> Any:
+        return self._connection.execute(statement.replace("?", "%s"), values)
+
+
 @contextlib.contextmanager
-def catalog(folder: Path) -> Iterator[sqlite3.Connection]:
-    """The catalog as a plain SQLite file, committed at the end."""
+def catalog(folder: Path) -> Iterator[Any]:
+    """The catalog as a plain SQLite file, or where the environment says that it is; committed at the end."""
+    if url := os.environ.get("JAMMI_CATALOG__URL"):
+        import psycopg
+
+        place, _, schema = url.partition("?schema=")
+        with psycopg.connect(place, options=f"-c search_path={schema}") as connection:
+            yield _Server(connection)
+        return
     with contextlib.closing(sqlite3.connect(folder / "catalog.sqlite3")) as db, db:
         yield db
 
@@ -45,9 +63,9 @@ def statuses(folder: Path) -> dict[str, str]:
 def row(folder: Path, table: str) -> dict[str, Any]:
     """A row of `result_tables`."""
     with catalog(folder) as db:
-        db.row_factory = sqlite3.Row
-        [found] = db.execute("SELECT * FROM result_tables WHERE table_name = ?", [table]).fetchall()
-        return dict(found)
+        rows = db.execute("SELECT * FROM result_tables WHERE table_name = ?", [table])
+        [found] = rows.fetchall()
+        return dict(zip((column[0] for column in rows.description), found, strict=True))
 
 
 def unpublish(folder: Path, table: str, *, writer: str = DEAD) -> None:

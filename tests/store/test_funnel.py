@@ -30,7 +30,7 @@ POINTS = [
     "file.before_rename",
     "file.before_folder_fsync",
     "file.after_folder_fsync",
-    "funnel:parquet-durable",
+    "funnel:sealed",
     "file.before_write",
     "funnel:manifest-durable",
 ]
@@ -258,7 +258,7 @@ def test_a_writer_whose_row_and_files_were_settled_under_it_is_told_so(lab, fold
     from jammi_lab.storage import files as storage
 
     def settle(point):
-        if point == "funnel:parquet-durable":
+        if point == "funnel:sealed":
             with catalog(folder) as db:
                 db.execute("UPDATE result_tables SET status='failed' WHERE status='building'")
             for each in (folder / "results").rglob("*.parquet"):

@@ -2,10 +2,14 @@
 
 import contextlib
 import errno
+import gc
+import threading
 
 import pytest
 
 from jammi_lab.errors import ResourceExhausted, TableNotFound
+from jammi_lab.storage import files as storage
+from jammi_lab.store import readers
 from tests.store.conftest import VENUES
 from tests.store.lab import everything, files, files_of, statuses
 
@@ -60,18 +64,134 @@ def test_a_drop_that_is_interrupted_before_bytes_are_removed_is_finished_by_the_
     assert not reopen().recover() and files(folder) == [] and statuses(folder) == {}
 
 
+@pytest.fixture
+def failing():
+    """`failing(point)` lets the disk fail at each passage of the point until `failing(None)`."""
+
+    def at(point):
+        def hook(name):
+            if name == point:
+                raise OSError(errno.EIO, "Input/output error")
+
+        storage.install_fault_hook(hook if point else None)
+
+    yield at
+    at(None)
+
+
 @pytest.mark.parametrize("point", ["file.before_unlink", "file.after_unlink"])
-def test_a_disk_that_fails_while_bytes_are_removed_is_typed_and_the_next_open_finishes(lab, folder, fault, reopen, point):
+def test_a_disk_that_fails_while_bytes_are_removed_is_typed_and_the_next_open_finishes(lab, folder, failing, reopen, point):
     table = lab.materialize("venues", VENUES)
-    fault(point, OSError(errno.EIO, "Input/output error"))
+    failing(point)
     with pytest.raises(ResourceExhausted) as caught:
         lab.drop("venues")
     assert table.table_name in caught.value.message
-    fault(None)
     assert "venues" not in lab and list(statuses(folder).values()) == ["deleting"]
+    lab.close()
+    failing(None)
     again = reopen()
     assert again.recovery.reaped == [table.table_name]
     assert files(folder) == [] and statuses(folder) == {} and not again.recover()
+
+
+@pytest.mark.parametrize("retry", ["another drop", "recover", "close"])
+def test_bytes_that_could_not_be_removed_are_removed_when_the_disk_is_well_again(lab, folder, failing, retry):
+    lab.materialize("venues", VENUES)
+    lab.materialize("other", "SELECT 1 AS x")
+    failing("file.before_unlink")
+    with pytest.raises(ResourceExhausted):
+        lab.drop("venues")
+    failing(None)
+    match retry:
+        case "another drop":
+            lab.drop("other")
+        case "recover":
+            lab.recover()
+        case "close":
+            lab.close()
+    assert "deleting" not in statuses(folder).values() and len(files(folder)) == (0 if retry == "another drop" else 2)
+
+
+def test_one_table_that_cannot_be_removed_does_not_keep_the_others(lab, folder, fault):
+    for _ in range(3):
+        lab.materialize("venues", VENUES, cache="bypass")
+    fault("file.before_unlink", OSError(errno.EIO, "Input/output error"))
+    with pytest.raises(ResourceExhausted):
+        lab.drop("venues")
+    assert len(files(folder)) == 2 and list(statuses(folder).values()) == ["deleting"]
+    lab.recover()
+    assert files(folder) == [] and statuses(folder) == {}
+
+
+def test_a_statement_that_was_bound_reads_its_version_though_it_goes_before_it_runs(lab, folder):
+    old = lab.materialize("venues", VENUES)
+    [prepared] = lab._rooms.engine.prepare("SELECT count(*) AS n FROM jammi.venues")
+    lab.drop("venues")
+    assert "venues" not in lab and files(folder) == files_of(old)
+    assert prepared.run().table().to_pylist() == [{"n": 2}]
+    del prepared
+    lab.recover()
+    assert files(folder) == []
+
+
+def test_a_statement_that_is_never_run_keeps_no_bytes_once_it_is_forgotten(lab, folder):
+    lab.materialize("venues", VENUES)
+    prepared = lab._rooms.engine.prepare("SELECT * FROM jammi.venues")
+    lab.drop("venues")
+    assert files(folder)
+    del prepared
+    gc.collect()
+    lab.recover()
+    assert files(folder) == [] and statuses(folder) == {}
+
+
+@pytest.mark.parametrize("moment", ["before it is held", "after it is held"])
+def test_a_version_that_goes_while_its_name_is_being_resolved_gives_way_to_the_newest(lab, folder, monkeypatch, moment):
+    lab.materialize("venues", VENUES)
+    hold, gone = readers.hold, []
+
+    def held(path):
+        if not gone:
+            gone.append(path)
+            if moment == "before it is held":
+                lab.materialize("venues", VENUES, cache="bypass")
+                lab.expire("venues", keep=1)
+                return hold(path)
+            release = hold(path)
+            lab.materialize("venues", VENUES, cache="bypass")
+            lab.expire("venues", keep=1)
+            return release
+        return hold(path)
+
+    monkeypatch.setattr(readers, "hold", held)
+    assert lab.sql("SELECT count(*) FROM jammi.venues").fetchall() == [(2,)]
+    assert gone[0] != lab.table("venues").path
+    lab.recover()
+    assert files(folder) == files_of(lab.table("venues"))
+
+
+def test_readers_never_see_a_version_go_while_another_thread_replaces_and_expires_it(lab):
+    lab.materialize("venues", VENUES)
+    over, wrong = threading.Event(), []
+
+    def read():
+        while not over.is_set():
+            try:
+                assert lab.sql("SELECT count(*) FROM jammi.venues").fetchall() == [(2,)]
+            except BaseException as error:
+                wrong.append(error)
+                return
+
+    threads = [threading.Thread(target=read) for _ in range(2)]
+    for each in threads:
+        each.start()
+    for _ in range(15):
+        lab.materialize("venues", VENUES, cache="bypass")
+        lab.expire("venues", keep=1)
+    over.set()
+    for each in threads:
+        each.join()
+    assert not wrong
 
 
 def test_a_stream_that_reads_a_dropped_table_comes_to_its_end(lab, folder):
@@ -86,7 +206,7 @@ def test_a_stream_that_reads_a_dropped_table_comes_to_its_end(lab, folder):
 
 def test_a_failed_version_goes_with_its_recipe(lab, folder, fault):
     lab.materialize("venues", VENUES)
-    fault("funnel:parquet-durable", KeyboardInterrupt())
+    fault("funnel:sealed", KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         lab.materialize("venues", VENUES, cache="bypass")
     fault(None)

@@ -96,7 +96,7 @@ def test_expire_leaves_bytes_that_another_version_refers_to(lab, folder):
 
 def test_expire_leaves_failed_attempts_alone(lab, fault):
     versions(lab, "venues", 1)
-    fault("funnel:parquet-durable", RuntimeError("no"))
+    fault("funnel:sealed", RuntimeError("no"))
     with pytest.raises(RuntimeError):
         lab.materialize("venues", VENUES, cache="bypass")
     fault(None)
@@ -482,11 +482,11 @@ def test_a_backup_takes_the_place_of_an_earlier_one_and_of_nothing_else(lab, fol
     assert (tmp_path / "data.csv").read_text() == "a,b\n" and "papers" in lab.sources
 
 
-def test_a_backup_leaves_the_locks_of_the_catalog_alone(lab, folder, tmp_path, run_python):
+def test_a_backup_leaves_the_locks_of_the_catalog_alone(lab, tmp_path, run_python):
     with lab._rooms.catalog.transaction():
         with pytest.raises(AssertionError), pytest.MonkeyPatch.context() as patch:
             patch.setattr(sqlite3, "Connection", type("Other", (), {}))
-            backup(lab._rooms.catalog.database, folder / "catalog.sqlite3", tmp_path / "other.sqlite3")
+            backup(lab._rooms.catalog.database, tmp_path / "other.sqlite3", "now")
         done = run_python(
             "import sqlite3; db = sqlite3.connect('lab/catalog.sqlite3', timeout=0)\n"
             "try: db.execute('BEGIN IMMEDIATE'); print('free')\nexcept sqlite3.OperationalError: print('locked')"

@@ -1,0 +1,244 @@
+"""The locks that say who is alive: each open handle of a workspace holds one, and its death lets it go.
+
+Beside an SQLite catalog it is an flock on `writers/<id>.lock` through a descriptor of its own: the kernel releases it when the process dies and at no
+other time. A forked child closes its copy and never unlocks, because unlocking would free the parent's. In PostgreSQL it is an advisory lock of one
+connection that does nothing else: the server releases it when that connection ends, which it may also do while the process lives.
+"""
+
+import contextlib
+import fcntl
+import os
+import threading
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+from jammi_lab.catalog.postgres import Postgres
+from jammi_lab.errors import InvalidArgument, SourceUnavailable
+from jammi_lab.storage.files import make_folder
+
+
+class Lock(Protocol):
+    """A lock that this process has."""
+
+    def release(self, *, forget: bool) -> None:
+        """Let go; with `forget` also of whatever is kept for the writer, which does not come back."""
+        ...
+
+
+class Locks(Protocol):
+    """Where the writers' locks are."""
+
+    def make(self, writer_id: str) -> Lock:
+        """The lock of a new writer, held."""
+        ...
+
+    def take(self, writer_id: str) -> Lock | None:
+        """The lock of a writer, or None when somebody has it. FileNotFoundError when there is none any more."""
+        ...
+
+    def renewed(self) -> bool:
+        """Whether locks that were made here had been lost without a death; they are held again then."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what is left. Twice is fine."""
+        ...
+
+
+_held: "weakref.WeakSet[_FileLock]" = weakref.WeakSet()
+
+
+class _FileLock:
+    """A lock file of which this process has the lock."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self.path, self.descriptor = path, descriptor
+        _held.add(self)
+
+    @classmethod
+    def make(cls, path: Path) -> "_FileLock":
+        """A new lock file, locked."""
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return cls(path, descriptor)
+
+    @classmethod
+    def take(cls, path: Path) -> "_FileLock | None":
+        """The lock of a file that is there, or None when somebody has it. FileNotFoundError when the file is gone, also when it goes meanwhile."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(descriptor).st_ino != path.stat().st_ino:
+                raise FileNotFoundError(path)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return cls(path, descriptor)
+
+    def release(self, *, forget: bool) -> None:
+        """Let go; a file to forget is removed first, while the lock is held, so that nobody locks a file that is about to go."""
+        descriptor, self.descriptor = self.descriptor, -1
+        if descriptor < 0:
+            return
+        if forget:
+            with contextlib.suppress(OSError):  # a file that stays, unlocked, is nobody's
+                self.path.unlink()
+        os.close(descriptor)
+
+    def drop_in_child(self) -> None:
+        """Close the copy that a fork made; the parent keeps the lock."""
+        descriptor, self.descriptor = self.descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def _after_fork() -> None:
+    for lock in list(_held):
+        lock.drop_in_child()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+class FileLocks:
+    """Lock files in one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def make(self, writer_id: str) -> Lock:
+        make_folder(self._folder)
+        return _FileLock.make(self._path(writer_id))
+
+    def take(self, writer_id: str) -> Lock | None:
+        return _FileLock.take(self._path(writer_id))
+
+    def renewed(self) -> bool:
+        return False  # nothing but their release ends them
+
+    def close(self) -> None:
+        """Nothing: each lock has a descriptor of its own."""
+
+    def _path(self, writer_id: str) -> Path:
+        if not writer_id.isalnum():
+            raise FileNotFoundError(writer_id)  # a row is untrusted input: no id may lead out of the folder
+        return self._folder / f"{writer_id}.lock"
+
+
+def forget_dead(folder: Path) -> int:
+    """How many lock files in a folder are held by a living writer; those of nobody are removed. For when no catalog tells who they are."""
+    alive = 0
+    for path in sorted(folder.glob("*.lock")):
+        with contextlib.suppress(FileNotFoundError):
+            lock = _FileLock.take(path)
+            alive += lock is None
+            if lock is not None:
+                lock.release(forget=True)
+    return alive
+
+
+class _ServerLock:
+    """An advisory lock that the connection of some `ServerLocks` has."""
+
+    def __init__(self, locks: "ServerLocks", writer_id: str) -> None:
+        self._locks, self._writer_id = locks, writer_id
+
+    def release(self, *, forget: bool) -> None:  # noqa: ARG002  a server keeps nothing of a lock
+        self._locks.unlock(self._writer_id)
+
+
+class ServerLocks:
+    """Advisory locks of a PostgreSQL server, on one connection. While it is open the catalog is also known to be in use."""
+
+    def __init__(self, dialect: Postgres) -> None:
+        self._dialect = dialect
+        self._connection: Any = None
+        self._guard = threading.RLock()
+        self._own: set[str] = set()
+        self._taken: set[str] = set()  # a second lock by the same connection would be granted
+        self._again = False
+
+    def make(self, writer_id: str) -> Lock:
+        with self._guard, self._explained():
+            if not self._try(writer_id):
+                raise SourceUnavailable(f"The lock of the new writer {writer_id} is held already.")
+            self._own.add(writer_id)
+        return _ServerLock(self, writer_id)
+
+    def take(self, writer_id: str) -> Lock | None:
+        with self._guard, self._explained():
+            if writer_id in self._taken or not self._try(writer_id):
+                return None
+        return _ServerLock(self, writer_id)
+
+    def unlock(self, writer_id: str) -> None:
+        """Let go of a lock; a connection that is gone has let go of it."""
+        with self._guard:
+            self._own.discard(writer_id)
+            self._taken.discard(writer_id)
+            if self._connection is not None:
+                with contextlib.suppress(Exception):  # lost: the lock went with it, and the next use connects again
+                    self._connection.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", [writer_id])
+
+    def renewed(self) -> bool:
+        with self._guard:
+            if not self._own:
+                return False
+            with self._explained():
+                if not self._answers():
+                    self._connect()
+            again, self._again = self._again, False
+        return again
+
+    def close(self) -> None:
+        with self._guard:
+            connection, self._connection = self._connection, None
+            self._own, self._taken = set(), set()
+            if connection is not None:
+                connection.close()
+
+    def _try(self, writer_id: str) -> bool:
+        if self._connection is None or self._connection.closed:
+            self._connect()
+        [got] = self._connection.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", [writer_id]).fetchone()
+        if got:
+            self._taken.add(writer_id)
+        return bool(got)
+
+    def _answers(self) -> bool:
+        try:
+            self._connection.execute("SELECT 1")
+        except Exception as error:
+            if not hasattr(error, "sqlstate"):
+                raise
+            return False
+        return True
+
+    def _connect(self) -> None:
+        """Connect, and take again what a lost connection held for the writers that were made here."""
+        self._connection = connection = self._dialect.connect()
+        self._taken, self._again = set(self._own), bool(self._own)
+        if connection.info.server_version >= 140000:
+            connection.execute("SET idle_session_timeout = 0")
+        [shared] = connection.execute(f"SELECT pg_try_advisory_lock_shared({self._dialect.key('use')})").fetchone()
+        if not shared:
+            connection.close()
+            raise InvalidArgument(f"The catalog {self._dialect.label} is being replaced by jammi_lab.rebuild.", hint="Open it when that is done.")
+        for writer_id in sorted(self._own):  # who settles our rows just now has the lock, and soon lets it go
+            connection.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [writer_id])
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            lost = self._connection is None or self._connection.closed
+            typed = self._dialect.typed(error, lost=lost) if hasattr(error, "sqlstate") else None
+            if typed is None:
+                raise
+            raise typed from None

@@ -1,0 +1,367 @@
+"""What a catalog on a PostgreSQL server does that a file does not: it is reached through a connection, which may be refused or lost."""
+
+import gc
+import os
+import sqlite3
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+
+from jammi_lab.catalog import Catalog, dialects
+from jammi_lab.clock import SystemClock
+from jammi_lab.errors import (
+    ExtensionMissing,
+    InvalidArgument,
+    JammiError,
+    LostOwnership,
+    ResourceExhausted,
+    SourceUnavailable,
+    TableDamaged,
+    VersionConflict,
+    WorkspaceNotFound,
+    WorkspaceReadOnly,
+)
+from jammi_lab.tenancy import TenantScope
+from tests.catalog.conftest import Lab, postgresql_only
+from tests.services.servers import free_port, in_database, run_postgres
+
+pytestmark = pytest.mark.services
+SECRET = "hunter2-4711"
+
+
+def opened(url: str, **options: Any) -> Catalog:
+    return Catalog(url, scope=TenantScope(), clock=SystemClock(), **options)
+
+
+def backends(lab: Lab, url: str) -> dict[int, str]:
+    """The server's processes for a catalog: what each did last."""
+    schema = lab.catalog.database.dialect.schema
+    rows = run_postgres(url, "SELECT pid, query FROM pg_stat_activity WHERE application_name = 'jammi_lab'")
+    mine = {raw.info.backend_pid for raw in connections(lab)}
+    assert mine, schema
+    return {pid: query for pid, query in rows if pid in mine}
+
+
+def connections(lab: Lab) -> list[Any]:
+    kept = [lab.catalog.writers._kept._connection]
+    return kept + [handle.connection.connection.dbapi_connection for handle in lab.catalog.database._handles]
+
+
+def end(url: str, raw: Any) -> None:
+    """Let the server end a connection, and wait until it has."""
+    pid = raw.info.backend_pid
+    run_postgres(url, f"SELECT pg_terminate_backend({pid}, 5000)")
+
+
+def of_thread(lab: Lab) -> Any:
+    return lab.catalog.database._handles[0].connection.connection.dbapi_connection
+
+
+def everything_shown(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error)) + repr(error) + " ".join(error.lines() if isinstance(error, JammiError) else [])
+
+
+# -- a connection that is lost -----------------------------------------------------------------------------------------------------
+
+
+@postgresql_only
+def test_a_connection_that_was_lost_between_two_calls_is_not_noticed(lab: Lab, postgres_url: str) -> None:
+    lab.catalog.meta.set("a", "1")
+    end(postgres_url, of_thread(lab))
+    assert lab.catalog.meta.get("a") == "1"
+    end(postgres_url, of_thread(lab))
+    lab.catalog.meta.set("a", "2")
+    assert lab.catalog.meta.get("a") == "2"
+
+
+@postgresql_only
+def test_a_connection_that_is_lost_in_a_transaction_is_a_typed_error_and_the_next_call_works(lab: Lab, postgres_url: str) -> None:
+    for _ in range(2):
+        with pytest.raises(SourceUnavailable, match="was lost"), lab.catalog.transaction():
+            lab.catalog.meta.set("a", "1")
+            end(postgres_url, of_thread(lab))
+            lab.catalog.meta.set("b", "1")
+        assert lab.catalog.meta.get("a") is None
+    lab.catalog.meta.set("a", "2")
+    assert lab.catalog.meta.get("a") == "2"
+
+
+@postgresql_only
+def test_a_connection_that_is_lost_before_the_commit_leaves_nothing(lab: Lab, postgres_url: str) -> None:
+    with pytest.raises(SourceUnavailable, match="was lost"), lab.catalog.transaction():
+        lab.catalog.meta.set("a", "1")
+        end(postgres_url, of_thread(lab))
+    assert lab.catalog.meta.get("a") is None
+
+
+@postgresql_only
+def test_the_lock_of_a_writer_whose_backend_was_ended_is_free_and_the_compare_and_set_keeps_its_rows_safe(
+    lab: Lab, postgres_url: str, open_catalog: Callable[..., Catalog]
+) -> None:
+    begun = lab.begin("top")
+    other = open_catalog()
+    assert other.writers.is_alive(lab.writer)
+    end(postgres_url, lab.catalog.writers._kept._connection)
+    assert not other.writers.is_alive(lab.writer)
+    for writer in other.writers.dead_writers():
+        assert other.publish.failed(begun.table_name, writer, "taken for dead")
+    with pytest.raises(LostOwnership):
+        lab.catalog.publish.ready(begun, b"{}")
+    assert lab.catalog.writers.get(lab.writer).retired_at
+    lab.catalog.writers.assure()
+    assert other.writers.is_alive(lab.writer) and not lab.catalog.writers.get(lab.writer).retired_at
+    lab.catalog.publish.ready(lab.begin("top"), b"{}")
+    assert list(other.writers.dead_writers()) == []
+
+
+@postgresql_only
+def test_a_writer_whose_lock_was_never_lost_is_assured_without_a_change(lab: Lab) -> None:
+    before = lab.catalog.writers._kept._connection
+    lab.catalog.writers.assure()
+    assert lab.catalog.writers._kept._connection is before
+
+
+@postgresql_only
+def test_a_stopped_transaction_is_ended_by_the_server_so_that_others_can_write(lab: Lab) -> None:
+    with lab.catalog.database.read() as tx:
+        assert tx.exec_driver_sql("SHOW idle_in_transaction_session_timeout").scalar() == "2min"
+
+
+@postgresql_only
+def test_an_interrupt_inside_a_statement_leaves_the_next_call_a_connection(lab: Lab) -> None:
+    raw = of_thread(lab)
+    raw.execute("BEGIN")
+    raw.pgconn.send_query(b"SELECT pg_sleep(30)")
+    lab.catalog.meta.set("a", "1")
+    assert lab.catalog.meta.get("a") == "1" and of_thread(lab) is not raw
+
+
+# -- a fork ------------------------------------------------------------------------------------------------------------------------
+
+
+@postgresql_only
+def test_a_forked_child_that_ends_takes_neither_lock_nor_connection_from_the_parent(
+    lab: Lab, open_catalog: Callable[..., Catalog], postgres_url: str
+) -> None:
+    other, before = open_catalog(), backends(lab, postgres_url)
+    if (forked := os.fork()) == 0:
+        lab.catalog.writers.close()
+        for handle in lab.catalog.database._handles:
+            handle.connection.connection.dbapi_connection.close()
+        gc.collect()
+        os._exit(0)
+    assert os.waitpid(forked, 0)[1] == 0
+    assert other.writers.is_alive(lab.writer)
+    lab.catalog.meta.set("a", "1")
+    assert backends(lab, postgres_url).keys() == before.keys()
+
+
+# -- a server that refuses ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def guarded(postgres_url: str) -> Any:
+    """A role with a password that the server would ask for, if it asked for one."""
+    role = f"jammi_role_{os.getpid()}"
+    run_postgres(postgres_url, f"CREATE ROLE {role} LOGIN")
+    yield role
+    run_postgres(postgres_url, f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "postgresql+psycopg://jammi_nobody:{secret}@{host}/{database}",
+        "postgresql://postgres:{secret}@127.0.0.1:{free}/x",
+        "postgresql://postgres:{secret}@{host}/jammi_none_such",
+        "postgresql://postgres@{host}/jammi_none_such?password={secret}",
+        "postgresql://postgres:{secret}@{host}/{database}?sslmode=nonsense",
+        "postgresql://postgres:{secret}@{host}/{database}?nonsense=1",
+        "postgresql://postgres:{secret}@{host}/",
+        "postgresql://postgres:{secret}@{host}/{database}?schema=A%20B",
+        "postgresql://postgres:{secret}@h:port/x",
+        "mysql://postgres:{secret}@{host}/x",
+        "postgresql+asyncpg://postgres:{secret}@{host}/x",
+        "://{secret}",
+    ],
+)
+def test_a_server_that_cannot_be_used_is_a_typed_error_without_the_password(postgres_url: str, place: str) -> None:
+    host = postgres_url.split("@")[1].partition("/")[0]
+    url = place.format(secret=SECRET, host=host, database=postgres_url.rsplit("/", 1)[1], free=free_port())
+    with pytest.raises((SourceUnavailable, InvalidArgument)) as failed:
+        opened(url)
+    assert SECRET not in everything_shown(failed.value)
+    assert failed.value.hint
+
+
+def test_a_password_in_the_url_is_used_and_never_shown(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[dict[str, Any]] = []
+    real = psycopg.connect
+
+    def hear(*words: Any, **arguments: Any) -> Any:
+        used.append(arguments)
+        return real(*words, **arguments)
+
+    monkeypatch.setattr(psycopg, "connect", hear)
+    head, tail = postgres_url.split("@")
+    with opened(f"{head}:{SECRET}@{tail}?schema=secretive") as catalog:
+        catalog.writers.retire(catalog.writers.register())
+        assert {each["password"] for each in used} == {SECRET}
+        for shown in (
+            catalog.label,
+            repr(catalog.database),
+            repr(catalog.database.dialect),
+            repr(catalog.writers._kept),
+            repr(vars(catalog.database)),
+        ):
+            assert SECRET not in shown
+        assert catalog.label == f"{head.replace('+psycopg', '')}@{tail}?schema=secretive"
+    monkeypatch.undo()
+    stored = run_postgres(postgres_url, "SELECT string_agg(t::text, ' ') FROM secretive.meta t")
+    assert SECRET not in str(stored)
+    run_postgres(postgres_url, "DROP SCHEMA secretive CASCADE")
+
+
+def test_a_server_that_asks_for_a_password_opens_with_it_and_says_so_without_it(strict_postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = urlsplit(strict_postgres_url).password or ""
+    opened(strict_postgres_url).close()
+    for wrong in (SECRET, ""):
+        with pytest.raises(SourceUnavailable, match="password") as failed:
+            opened(strict_postgres_url.replace(right, wrong))
+        assert SECRET not in everything_shown(failed.value)
+    monkeypatch.setenv("PGPASSWORD", right)
+    opened(strict_postgres_url.replace(f":{right}", "")).close()
+
+
+def test_a_missing_driver_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(ExtensionMissing, match=r"jammi-lab\[postgres\]"):
+        opened(f"postgresql://u:{SECRET}@127.0.0.1/x")
+
+
+def test_a_catalog_that_is_not_there_is_not_made_unasked(postgres_url: str) -> None:
+    for options in ({"create": False}, {"read_only": True}):
+        with pytest.raises(WorkspaceNotFound, match="no catalog"):
+            opened(f"{postgres_url}?schema=unmade", **options)
+    assert run_postgres(postgres_url, "SELECT to_regnamespace('unmade')") == [(None,)]
+
+
+def test_a_database_that_cannot_hold_every_text_is_refused(postgres_server: str) -> None:
+    run_postgres(
+        postgres_server,
+        "DROP DATABASE IF EXISTS jammi_latin",
+        "CREATE DATABASE jammi_latin ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0",
+    )
+    try:
+        with pytest.raises(InvalidArgument, match="UTF8"):
+            opened(in_database(postgres_server, "jammi_latin"))
+    finally:
+        run_postgres(postgres_server, "DROP DATABASE jammi_latin")
+
+
+@postgresql_only
+def test_a_user_who_may_only_read_reads_and_is_told_when_writing(lab: Lab, guarded: str, postgres_url: str) -> None:
+    table, schema = lab.ready("top"), lab.catalog.database.dialect.schema
+    run_postgres(postgres_url, f"GRANT USAGE ON SCHEMA {schema} TO {guarded}", f"GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {guarded}")
+    url = str(lab.place).replace("//postgres@", f"//{guarded}@")
+    with opened(url, read_only=True) as catalog:
+        assert catalog.tables.newest("top")[1] == table
+    with opened(url) as catalog, pytest.raises(WorkspaceReadOnly, match="permission denied"):
+        catalog.meta.set("a", "1")
+
+
+def test_a_user_who_may_make_no_schema_is_told(postgres_url: str, guarded: str) -> None:
+    with pytest.raises(WorkspaceReadOnly, match="permission denied"):
+        opened(postgres_url.replace("//postgres@", f"//{guarded}@") + "?schema=forbidden")
+
+
+@postgresql_only
+def test_a_catalog_whose_tables_were_dropped_is_damaged(lab: Lab, open_catalog: Callable[..., Catalog], postgres_url: str) -> None:
+    other = open_catalog()
+    run_postgres(postgres_url, f"ALTER TABLE {lab.catalog.database.dialect.schema}.meta RENAME TO lost")
+    with pytest.raises(TableDamaged, match=r"jammi_lab\.rebuild"):
+        other.meta.get("a")
+    run_postgres(postgres_url, f"ALTER TABLE {lab.catalog.database.dialect.schema}.lost RENAME TO meta")
+
+
+@pytest.mark.parametrize(
+    ("state", "kind"),
+    [("53100", ResourceExhausted), ("40001", VersionConflict), ("57014", SourceUnavailable), ("57P01", SourceUnavailable), ("22012", None)],
+)
+@postgresql_only
+def test_what_a_server_says_is_told_by_its_code(lab: Lab, state: str, kind: type[JammiError] | None) -> None:
+    typed = lab.catalog.database.dialect.typed(psycopg.errors.lookup(state)("x"))
+    assert type(typed) is kind if kind else typed is None
+
+
+# -- meaning the same as a file ----------------------------------------------------------------------------------------------------
+
+
+@postgresql_only
+def test_text_sorts_by_its_code_points(lab: Lab) -> None:
+    for name in ("b", "_a", "Ä", "a", "a b", "A-c"):
+        lab.define(name)
+    folds = [r.name.casefold() for r in lab.catalog.recipes.list()]
+    assert folds == sorted(folds)
+
+
+@postgresql_only
+def test_a_writer_waits_for_the_one_before_it_and_not_forever(
+    lab: Lab, open_catalog: Callable[..., Catalog], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dialects, "LOCK_SECONDS", 0.1)
+    other = open_catalog()
+    with lab.catalog.transaction():
+        assert other.meta.get("a") is None  # who only reads waits for nobody
+        with pytest.raises(VersionConflict, match="locked"):
+            other.meta.set("a", "1")
+    other.meta.set("a", "1")
+
+
+def test_two_catalogs_in_one_database_know_nothing_of_each_other(postgres_url: str) -> None:
+    one, two = (opened(f"{postgres_url}?schema={name}") for name in ("one", "two"))
+    with one, two:
+        one.meta.set("a", "1")
+        with one.transaction():
+            two.meta.set("a", "2")  # nor wait for each other
+        assert (one.meta.get("a"), two.meta.get("a")) == ("1", "2")
+        writer = one.writers.register()
+        assert two.writers.list() == [] and two.writers.suspects() == []
+        one.writers.retire(writer)
+    run_postgres(postgres_url, "DROP SCHEMA one CASCADE", "DROP SCHEMA two CASCADE")
+
+
+@postgresql_only
+def test_a_backup_is_one_sqlite_file_with_every_row(lab: Lab, tmp_path: Path) -> None:
+    with lab.scope.use("acme"):
+        lab.ready("own", "source:papers")
+    table = lab.ready("top", "source:papers")
+    lab.catalog.meta.set("größe", "1")
+    target = tmp_path / "backup.sqlite3"
+    for _ in range(2):
+        lab.catalog.backup(target)
+    assert [path.name for path in tmp_path.iterdir()] == ["backup.sqlite3"]
+    with Catalog(target, scope=TenantScope(), clock=SystemClock(), read_only=True) as copy:
+        assert copy.tables.newest("top")[1] == table and copy.meta.get("größe") == "1"
+        assert [link.edge for link in copy.lineage.all()] == [link.edge for link in lab.catalog.lineage.all()]
+        with copy.everyone():
+            assert copy.tables.names() == ["own", "top"]
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(InvalidArgument):
+        lab.catalog.backup(tmp_path / "folder")
+
+
+@postgresql_only
+def test_a_backup_of_many_rows_holds_few_of_them_at_once(lab: Lab, tmp_path: Path) -> None:
+    for i in range(2100):
+        lab.catalog.meta.set(f"k{i}", "v")
+    lab.catalog.backup(tmp_path / "backup.sqlite3")
+    with sqlite3.connect(tmp_path / "backup.sqlite3") as db:
+        assert db.execute("SELECT count(*) FROM meta").fetchone() == (2100,)
+    db.close()

@@ -1,0 +1,199 @@
+"""An S3 API on the loopback interface, in a process of its own, and an http server whose answers a test can shape."""
+
+import contextlib
+import http.server
+import io
+import os
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+_SERVER = """
+import logging, sys
+logging.disable(logging.CRITICAL)
+from moto.server import ThreadedMotoServer
+server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+server.start()
+print("http://%s:%d" % server.get_host_and_port(), flush=True)
+sys.stdin.read()
+"""
+KEY, SECRET = "AKIACANARYKEY", "s3cr3t/CANARY+value"
+
+
+@contextlib.contextmanager
+def s3_server() -> Iterator[str]:
+    """The address of a server that answers for S3; it ends with the block."""
+    pytest.importorskip("moto")
+    pytest.importorskip("s3fs")
+    with subprocess.Popen(
+        [sys.executable, "-c", _SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as server:
+        try:
+            assert server.stdout is not None
+            yield server.stdout.readline().strip()
+        finally:
+            server.kill()
+
+
+@dataclass
+class Bucket:
+    """One bucket of such a server."""
+
+    name: str
+    endpoint: str
+    client: Any
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options by which a source reaches it."""
+        return {"key": KEY, "secret": SECRET, "endpoint_url": self.endpoint}
+
+    def put(self, key: str, content: bytes) -> None:
+        self.client.put_object(Bucket=self.name, Key=key, Body=content)
+
+    def put_in_parts(self, key: str, content: bytes) -> None:
+        """The same bytes as an upload of several parts, which has another ETag."""
+        begun = self.client.create_multipart_upload(Bucket=self.name, Key=key)["UploadId"]
+        sent = self.client.upload_part(Bucket=self.name, Key=key, UploadId=begun, PartNumber=1, Body=content)
+        parts = {"Parts": [{"PartNumber": 1, "ETag": sent["ETag"]}]}
+        self.client.complete_multipart_upload(Bucket=self.name, Key=key, UploadId=begun, MultipartUpload=parts)
+
+    def remove(self, prefix: str) -> None:
+        found = self.client.list_objects_v2(Bucket=self.name, Prefix=prefix).get("Contents", [])
+        for each in found:
+            self.client.delete_object(Bucket=self.name, Key=each["Key"])
+
+    def url(self, key: str) -> str:
+        return f"s3://{self.name}/{key}"
+
+
+def bucket_of(endpoint: str) -> Bucket:
+    """A new bucket."""
+    import botocore.session
+
+    client = botocore.session.Session().create_client(
+        "s3", region_name="us-east-1", endpoint_url=endpoint, aws_access_key_id=KEY, aws_secret_access_key=SECRET
+    )
+    name = f"lab-{uuid.uuid4().hex[:12]}"
+    client.create_bucket(Bucket=name)
+    return Bucket(name, endpoint, client)
+
+
+def parquet_bytes(**columns: list[Any]) -> bytes:
+    """A Parquet file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    sink = io.BytesIO()
+    pq.write_table(pa.table(columns), sink)
+    return sink.getvalue()
+
+
+@dataclass
+class Web:
+    """What an http server gives: bytes by path, and how."""
+
+    files: dict[str, bytes] = field(default_factory=dict)
+    etag: Callable[[bytes], str] | None = None
+    """From the bytes to the ETag header."""
+    modified: str | None = None
+    """The Last-Modified header."""
+    ranges: bool = False
+    length: bool = True
+    """Whether Content-Length is told."""
+    head: bool = True
+    """Whether HEAD is answered."""
+    status: int | None = None
+    """An answer to everything, in place of the files."""
+    needs: str | None = None
+    """What must be in the Authorization header or the query."""
+    redirect: dict[str, str] = field(default_factory=dict)
+    """Where a path leads."""
+    asked: list[tuple[str, str, str | None]] = field(default_factory=list)
+    """Method, path and Authorization of each request."""
+    address: str = ""
+
+    def url(self, path: str) -> str:
+        return f"{self.address}/{path}"
+
+
+@contextlib.contextmanager
+def web_server() -> Iterator[Web]:
+    """A server on a free port."""
+    web = Web()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self._answer(body=False)
+
+        def do_GET(self) -> None:
+            self._answer(body=True)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+        def _answer(self, body: bool) -> None:
+            path, _, query = self.path.lstrip("/").partition("?")
+            said = self.headers.get("Authorization")
+            web.asked.append((self.command, self.path, said))
+            if web.status is not None or (self.command == "HEAD" and not web.head):
+                return self._plain(web.status or 405)
+            if path in web.redirect:
+                return self._plain(302, ("Location", web.redirect[path]))
+            if web.needs is not None and web.needs not in f"{said} {query}":
+                return self._plain(401)
+            if path not in web.files:
+                return self._plain(404)
+            return self._file(web.files[path], body)
+
+        def _plain(self, status: int, *headers: tuple[str, str]) -> None:
+            self.send_response(status)
+            for header in (*headers, ("Content-Length", "0")):
+                self.send_header(*header)
+            self.end_headers()
+
+        def _file(self, content: bytes, body: bool) -> None:
+            wanted = self.headers.get("Range") if web.ranges else None
+            part = content
+            if wanted:
+                first, last = (int(n) for n in wanted.removeprefix("bytes=").split("-"))
+                part = content[first : last + 1]
+                self.send_response(206)
+                self.send_header("Content-Range", f"bytes {first}-{last}/{len(content)}")
+            else:
+                self.send_response(200)
+            if web.length or wanted:
+                self.send_header("Content-Length", str(len(part)))
+            if web.ranges:
+                self.send_header("Accept-Ranges", "bytes")
+            if web.etag is not None:
+                self.send_header("ETag", web.etag(content))
+            if web.modified is not None:
+                self.send_header("Last-Modified", web.modified)
+            self.end_headers()
+            if body:
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                    self.wfile.write(part)
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, name="test-web", daemon=True).start()
+        web.address = f"http://127.0.0.1:{server.server_address[1]}"
+        try:
+            yield web
+        finally:
+            server.shutdown()
+
+
+def without_aws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No credentials from this machine's own surroundings."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)

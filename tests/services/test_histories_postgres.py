@@ -1,0 +1,44 @@
+"""Random histories once more, with the catalog in PostgreSQL."""
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+import pytest
+from hypothesis import settings
+
+from jammi_lab.config import load_settings
+from jammi_lab.tenancy import TenantScope
+from jammi_lab.workspace import Workspace
+from tests.services.servers import run_postgres
+from tests.stateful.test_histories import Histories
+
+pytestmark = [pytest.mark.services, pytest.mark.slow]
+
+
+class OnPostgres(Histories):
+    """The same histories; each has a schema of its own."""
+
+    server: ClassVar[str] = ""
+
+    def open(self) -> Workspace:
+        folder = self.root / "lab"
+        folder.mkdir(exist_ok=True)
+        given = load_settings(folder, {"catalog.url": f"{self.server}?schema=h_{self.root.name.rsplit('-', 1)[1].lower()}"})
+        return Workspace(folder, str(folder), TenantScope(None), given, self.clock, read_only=False, create=True)
+
+    def teardown(self) -> None:
+        label = self.ws.settings["catalog.url"]
+        super().teardown()
+        run_postgres(self.server, f"DROP SCHEMA {label.rsplit('=', 1)[1]} CASCADE")
+
+
+OnPostgres.TestCase.settings = settings(Histories.TestCase.settings, max_examples=3, stateful_step_count=10)
+
+
+@pytest.mark.timeout(300)
+class TestHistoriesOnPostgres(OnPostgres.TestCase):
+    @pytest.fixture(autouse=True)
+    def served(self, postgres_url: str) -> Iterator[None]:
+        OnPostgres.server = postgres_url
+        yield
+        OnPostgres.server = ""

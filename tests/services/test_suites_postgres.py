@@ -1,0 +1,25 @@
+"""What the store and the cache are held to, once more with the catalog in PostgreSQL: the tests themselves are those of a catalog in a file."""
+
+import secrets
+from collections.abc import Iterator
+
+import pytest
+
+from tests.producers.test_cache import *  # noqa: F403
+from tests.services.servers import run_postgres
+from tests.store.conftest import fault, folder, lab, papers, reopen  # noqa: F401  fixtures of those tests
+from tests.store.test_funnel import *  # noqa: F403
+from tests.store.test_recovery import *  # noqa: F403
+
+del test_a_table_that_could_not_even_be_failed_is_settled_by_the_next_open  # noqa: F821  it looks for lock files
+
+pytestmark = [pytest.mark.services, pytest.mark.slow]
+
+
+@pytest.fixture(autouse=True)
+def catalog_on_a_server(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Every workspace that is opened without a word has its catalog in a schema of this test."""
+    schema = f"t_{secrets.token_hex(8)}"
+    monkeypatch.setenv("JAMMI_CATALOG__URL", f"{postgres_url}?schema={schema}")
+    yield
+    run_postgres(postgres_url, f"DROP SCHEMA IF EXISTS {schema} CASCADE")

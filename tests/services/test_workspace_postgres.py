@@ -1,0 +1,334 @@
+"""A workspace whose catalog is on a PostgreSQL server: it opens, answers, recovers and is rebuilt like one whose catalog is a file."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import jammi_lab as jl
+from jammi_lab.errors import InvalidArgument, SourceUnavailable, WorkspaceNotFound, WorkspaceReadOnly
+from jammi_lab.values.verdicts import Fresh, Match, code
+from tests.conftest import PACKAGE_ROOTS, ROOT
+from tests.services.servers import run_postgres
+
+pytestmark = pytest.mark.services
+VENUES = "SELECT venue, count(*) AS n FROM papers GROUP BY venue"
+SECRET = "hunter2-4711"
+
+
+@pytest.fixture
+def url(fresh_postgres_url: str) -> str:
+    return fresh_postgres_url
+
+
+@pytest.fixture
+def papers(tmp_path: Path) -> Path:
+    path = tmp_path / "papers.csv"
+    path.write_text("id,venue\n1,a\n2,b\n3,a\n")
+    return path
+
+
+@pytest.fixture
+def lab(tmp_path: Path, url: str, papers: Path, nothing_left_behind: None) -> Iterator[Any]:
+    with jl.open(tmp_path / "lab", catalog=url) as ws:
+        ws.sources.add("papers", papers)
+        yield ws
+
+
+def statuses(url: str) -> dict[str, str]:
+    return dict(run_postgres(url, "SELECT table_name, status FROM jammi.result_tables"))  # type: ignore[arg-type]
+
+
+def test_the_whole_story_runs_with_a_catalog_on_a_server(lab: Any, tmp_path: Path, url: str, papers: Path) -> None:
+    assert lab.materialize("venues", VENUES).outcome == "computed"
+    lab.materialize("busy", "SELECT venue FROM jammi.venues WHERE n > 1")
+    assert lab.materialize("venues", VENUES).outcome == "reused"
+    papers.write_text(papers.read_text() + "4,b\n")
+    assert [code(row.verdict) for row in lab.status()] == ["possibly_stale", "stale"]
+    assert [step.outcome for step in lab.recompute().steps] == ["computed", "computed"]
+    assert lab.table("busy").read().fetchall() == [("a",), ("b",)] and lab.staleness("busy") == Fresh()
+    assert len(lab.lineage("papers").edges) == 2 and lab.verify("venues") == Match()
+    lab.close()
+    assert sorted(path.name for path in (tmp_path / "lab").iterdir()) == ["results", "workspace.id"]
+    with jl.open(tmp_path / "lab", catalog=url) as again:
+        assert not again.recovery and [t.version for t in again.tables()] == [2, 2, 1, 1]
+        assert again.lineage("papers").edges and [code(row.verdict) for row in again.status()] == ["fresh", "fresh"]
+        assert again.expire("venues") and again.check().to_dict() == jl.open(tmp_path / "lab", catalog=url).check().to_dict()
+        again.drop("busy")
+        assert again.recipes() and "busy" not in again
+
+
+def test_jammi_toml_and_the_environment_can_name_the_catalog(lab: Any, tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab.materialize("venues", VENUES)
+    with pytest.raises(WorkspaceNotFound, match="kept on a server"):
+        jl.open(tmp_path / "lab")
+    monkeypatch.setenv("JAMMI_CATALOG__URL", url)
+    with jl.open(tmp_path / "lab") as ws:
+        assert "venues" in ws
+    monkeypatch.delenv("JAMMI_CATALOG__URL")
+    (tmp_path / "lab" / "jammi.toml").write_text(f'[catalog]\nurl = "{url}"\n')
+    with jl.open(tmp_path / "lab") as ws:
+        assert "venues" in ws and ws.settings["catalog.url"] == url
+        with pytest.raises(InvalidArgument, match="cannot be changed"):
+            ws.settings.set("catalog.url", "")
+
+
+def test_a_password_is_in_nothing_that_is_shown_or_stored(tmp_path: Path, strict_postgres_url: str, papers: Path) -> None:
+    secret = strict_postgres_url.split(":")[2].partition("@")[0]
+    with jl.open(tmp_path / "lab", catalog=strict_postgres_url) as ws:
+        ws.sources.add("papers", papers)
+        ws.materialize("venues", VENUES)
+        ws.backup(tmp_path / "backup.sqlite3")
+        for shown in (repr(ws), repr(ws.settings), ws.settings["catalog.url"], repr(ws.sources), repr(ws.check())):
+            assert secret not in shown
+    for path in tmp_path.rglob("*"):
+        assert path.is_dir() or secret.encode() not in path.read_bytes(), path
+    rows = run_postgres(
+        strict_postgres_url,
+        "SELECT query_to_xml('SELECT * FROM jammi.' || tablename, true, true, '')::text FROM pg_tables WHERE schemaname = 'jammi'",
+    )
+    assert len(rows) > 10 and secret not in str(rows)
+
+
+def test_two_workspaces_in_one_database_are_kept_apart(lab: Any, tmp_path: Path, url: str) -> None:
+    lab.materialize("venues", VENUES)
+    with pytest.raises(InvalidArgument, match="belongs to the workspace") as refused:
+        jl.open(tmp_path / "other", catalog=url)
+    assert "?schema=" in refused.value.hint
+    with jl.open(tmp_path / "other", catalog=f"{url}?schema=other") as other:
+        assert other.tables() == [] and list(other.sources) == []
+        other.materialize("venues", "SELECT 1 AS x")
+    assert lab.table("venues").version == 1 and lab.check().orphans == []
+    for path, schema in ((tmp_path / "other", "jammi"), (tmp_path / "lab", "other")):
+        with pytest.raises(InvalidArgument, match="belongs to"):
+            jl.open(path, catalog=f"{url}?schema={schema}")
+
+
+def test_a_folder_with_tables_is_not_opened_with_a_new_catalog_that_would_hide_them(lab: Any, tmp_path: Path, url: str) -> None:
+    lab.materialize("venues", VENUES)
+    lab.close()
+    with pytest.raises(WorkspaceNotFound, match="is new, but result tables are in"):
+        jl.open(tmp_path / "lab", catalog=f"{url}?schema=fresh")
+    with jl.open(tmp_path / "local") as ws:
+        ws.materialize("x", "SELECT 1 AS x")
+    with pytest.raises(InvalidArgument, match=r"catalog\.sqlite3"):
+        jl.open(tmp_path / "local", catalog=f"{url}?schema=fresh")
+
+
+def test_a_folder_that_was_moved_is_still_its_catalogs(lab: Any, tmp_path: Path, url: str) -> None:
+    lab.materialize("one", "SELECT 1 AS x")
+    lab.close()
+    (tmp_path / "lab").rename(tmp_path / "moved")
+    with jl.open(tmp_path / "moved", catalog=url) as ws:
+        assert ws.table("one").read().fetchall() == [(1,)]
+
+
+def test_kernels_that_make_one_workspace_at_once_make_one(tmp_path: Path, url: str) -> None:
+    together, opened = threading.Barrier(4), []
+
+    def make() -> None:
+        together.wait()
+        opened.append(jl.open(tmp_path / "lab", catalog=url))
+
+    threads = [threading.Thread(target=make) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(opened) == 4
+    opened[0].materialize("one", "SELECT 1 AS x")
+    assert all(ws.table("one").version == 1 for ws in opened)
+
+
+def test_what_is_not_there_is_not_made_unasked(tmp_path: Path, url: str) -> None:
+    for options in ({"create": False}, {"read_only": True}):
+        with pytest.raises(WorkspaceNotFound):
+            jl.open(tmp_path / "lab", catalog=url, **options)
+    assert run_postgres(url, "SELECT to_regnamespace('jammi')") == [(None,)]
+
+
+def test_a_read_only_workspace_answers_and_changes_nothing(lab: Any, tmp_path: Path, url: str) -> None:
+    lab.materialize("venues", VENUES)
+    before = run_postgres(url, "SELECT pg_current_xact_id()::text")
+    with jl.open(tmp_path / "lab", catalog=url, read_only=True) as ws:
+        assert [code(row.verdict) for row in ws.status()] == ["fresh"] and ws.table("venues").verify() == Match()
+        with pytest.raises(WorkspaceReadOnly):
+            ws.materialize("more", "SELECT 1 AS x")
+    after = run_postgres(url, "SELECT pg_current_xact_id()::text")
+    assert int(after[0][0]) == int(before[0][0]) + 1  # the question itself
+
+
+def test_a_lost_catalog_is_made_again_from_the_manifests(lab: Any, tmp_path: Path, url: str) -> None:
+    lab.materialize("venues", VENUES)
+    lab.materialize("busy", "SELECT venue FROM jammi.venues WHERE n > 1")
+    with pytest.raises(InvalidArgument, match="open somewhere"):
+        jl.rebuild(tmp_path / "lab", catalog=url)
+    lab.close()
+    report = jl.rebuild(tmp_path / "lab", catalog=url)
+    assert sorted(report.recipes) == ["busy", "venues"] and report.kept.startswith("jammi_before_")
+    with jl.open(tmp_path / "lab", catalog=url) as ws:
+        assert ws.table("busy").read().fetchall() == [("a",)] and ws.lineage("venues").edges
+        with pytest.raises(InvalidArgument, match="open somewhere"):
+            jl.rebuild(tmp_path / "lab", catalog=url)
+    run_postgres(url, "DROP SCHEMA jammi CASCADE")
+    assert jl.rebuild(tmp_path / "lab", catalog=url).kept is None
+    with jl.open(tmp_path / "lab", catalog=url) as ws:
+        assert sorted(ws.recipes()[i].name for i in range(2)) == ["busy", "venues"]
+    left = run_postgres(url, "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'jammi\\_%' ORDER BY 1")
+    assert left == [(report.kept,)]
+
+
+def test_a_rebuild_that_fails_leaves_the_old_catalog_in_its_place(lab: Any, tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab.materialize("venues", VENUES)
+    lab.close()
+    monkeypatch.setattr("jammi_lab.store.rebuild._fill", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        jl.rebuild(tmp_path / "lab", catalog=url)
+    with jl.open(tmp_path / "lab", catalog=url) as ws:
+        assert "papers" in ws.sources and "venues" in ws
+    assert run_postgres(url, "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'jammi%'") == [(1,)]
+
+
+def test_a_server_that_went_away_is_a_typed_error_and_its_return_is_enough(lab: Any, url: str) -> None:
+    lab.materialize("venues", VENUES)
+    dialect = lab._rooms.catalog.database.dialect
+    real, dialect._arguments = dialect._arguments, {**dialect._arguments, "port": 1}
+    run_postgres(url, "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
+    for ask in (lab.status, lambda: lab.materialize("more", "SELECT 2 AS x")):
+        with pytest.raises(SourceUnavailable, match="cannot be reached"):
+            ask()
+    dialect._arguments = real
+    assert lab.materialize("more", "SELECT 2 AS x").version == 1
+    assert [t.status for t in lab.tables(status=None)] == ["ready", "ready"]
+    writers = run_postgres(url, "SELECT count(*) FROM jammi.writers WHERE retired_at IS NULL")
+    assert writers == [(1,)]
+
+
+def test_a_kernel_whose_lock_the_server_let_go_has_it_again_before_it_builds(lab: Any, tmp_path: Path, url: str) -> None:
+    run_postgres(url, "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
+    with jl.open(tmp_path / "lab", catalog=url) as other:
+        assert not other.recovery  # it was taken for dead; it had left nothing
+
+        def meanwhile(_: object) -> None:
+            if [t.status for t in other.tables(status="building")]:
+                assert not other.recover()
+
+        assert lab.materialize("venues", VENUES, progress=meanwhile).outcome == "computed"
+
+
+def test_a_backup_opens_as_the_catalog_of_the_folder(lab: Any, tmp_path: Path) -> None:
+    lab.materialize("venues", VENUES)
+    lab.backup(tmp_path / "lab" / "catalog.sqlite3")
+    lab.close()
+    with jl.open(tmp_path / "lab") as ws:
+        assert ws.table("venues").verify() == Match()
+
+
+# -- two processes -----------------------------------------------------------------------------------------------------------------
+
+CHILD = """
+import os, sys, time
+import jammi_lab as jl
+from jammi_lab.storage.files import install_fault_hook
+folder, url, what = sys.argv[1:]
+def say(word):
+    os.write(1, (word + "\\n").encode())
+def hold(name):
+    if name == what:
+        say("HOLD")
+        time.sleep(600)
+install_fault_hook(hold)
+with jl.open(folder, catalog=url) as ws:
+    if what == "many":
+        for turn in range(15):
+            ws.materialize(f"t{turn % 3}", f"SELECT {turn // 3} AS turn, '{os.getpid()}' AS who")
+            ws.materialize("shared", f"SELECT {turn} AS x")
+            ws.status()
+    else:
+        ws.materialize("held", "SELECT 1 AS x")
+say("DONE")
+"""
+
+
+@pytest.fixture
+def child(tmp_path: Path, url: str) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
+    started = []
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, PACKAGE_ROOTS))}
+
+    def start(what: str) -> subprocess.Popen[str]:
+        argv = [sys.executable, "-c", CHILD, str(tmp_path / "lab"), url, what]
+        started.append(subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=env, cwd=ROOT))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+@pytest.mark.parametrize(
+    ("point", "status", "report"),
+    [
+        ("funnel:building", "failed", "failed"),
+        ("funnel:sealed", "failed", "failed"),
+        ("funnel:manifest-durable", "ready", "promoted"),
+        ("catalog:before-commit", None, None),
+        ("funnel:ready", "ready", None),
+    ],
+)
+def test_a_kernel_that_is_stopped_is_spared_and_one_that_is_killed_is_settled(
+    child: Callable[[str], Any], tmp_path: Path, url: str, point: str, status: str | None, report: str | None
+) -> None:
+    other = child(point)
+    assert other.stdout.readline() == "HOLD\n"
+    if point == "catalog:before-commit":  # the very first one, of the new catalog itself: it is as if it had not been
+        other.kill()
+        other.wait()
+        with jl.open(tmp_path / "lab", catalog=url) as ws:
+            assert not ws.recovery and ws.tables(status=None) == []
+        return
+    other.send_signal(signal.SIGSTOP)
+    with jl.open(tmp_path / "lab", catalog=url) as ws:
+        assert not ws.recovery and ws.recovery.spared == [name for name, now in statuses(url).items() if now == "building"]
+        other.kill()
+        other.wait()
+        until = [ws.recover()]
+        while report and not until[-1] and len(until) < 200:
+            until.append(ws.recover())  # the server sees the connection end within a moment
+        settled = until[-1]
+        assert (list(getattr(settled, report)) if report else []) == (list(statuses(url)) if report else [])
+        assert list(statuses(url).values()) == [status] and not ws.recover()
+        assert ws.check().orphans == []
+        files = list((tmp_path / "lab" / "results").rglob("*.parquet"))
+        assert len(files) == (status == "ready")
+        assert ws.materialize("held", "SELECT 1 AS x").outcome == ("reused" if status == "ready" else "computed")
+
+
+def test_two_kernels_make_tables_at_once_and_lose_nothing(child: Callable[[str], Any], tmp_path: Path, url: str) -> None:
+    children = [child("many"), child("many")]
+    with jl.open(tmp_path / "lab", catalog=url) as ws:
+        for turn in range(10):
+            ws.materialize("mine", f"SELECT {turn} AS turn")
+            assert not ws.recover()
+        for each in children:
+            assert each.stdout.read() == "DONE\n" and each.wait() == 0
+        assert set(statuses(url).values()) == {"ready"}
+        assert sorted(t.version for t in ws.table("t0").history()) == list(range(1, len(ws.table("t0").history()) + 1))
+        assert len({t.definition_hash for t in ws.tables() if t.name == "shared"}) == 15
+        assert all(t.verify() == Match() for t in ws.tables()) and ws.check().orphans == []
+
+
+def test_a_results_folder_that_is_gone_is_said(lab: Any, tmp_path: Path, url: str) -> None:
+    lab.materialize("venues", VENUES)
+    lab.close()
+    shutil.rmtree(tmp_path / "lab")
+    with pytest.raises(InvalidArgument, match="belongs to the workspace in"):
+        jl.open(tmp_path / "lab", catalog=url)

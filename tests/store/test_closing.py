@@ -1,0 +1,62 @@
+"""Closing lets go of everything, whatever state the disk is in, and what it stopped says so."""
+
+import threading
+
+import jammi_lab as jl
+from tests.store.lab import catalog, statuses
+
+FULL = """
+import os, resource, signal, sys, threading
+import jammi_lab as jl
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+ws = jl.open("lab")
+ws.materialize("one", "SELECT 1 AS x")
+stream = ws.sql("SELECT * FROM range(100000000)").batches()
+next(stream)
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))  # from now on no file of this process can grow
+ws.close()
+open_ = [os.readlink(f"/proc/self/fd/{n}") for n in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{n}")]
+print("THREADS", [t.name for t in threading.enumerate() if t is not threading.main_thread()])
+print("OPEN", [p for p in open_ if "/lab/" in p])
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+with jl.open("lab") as again:  # the very process can open it again, and finds its own former writer dead
+    print("RECOVERY", again.recovery)
+    print("HOLDS", again.table("one").verify(), len(os.listdir("lab/writers")))
+"""
+
+
+def test_closing_on_a_full_disk_lets_go_of_threads_files_and_the_lock(run_python):
+    said = run_python(FULL).stdout.splitlines()
+    assert said[:2] == ["THREADS []", "OPEN []"]
+    assert said[2].startswith("RECOVERY recovery: nothing to do") and said[3].endswith(" 1")
+
+
+def closed_under(folder, statement):
+    """What a build raises whose workspace is closed while it runs, and the error in its row."""
+    ws = jl.open(folder)
+    started, raised = threading.Event(), []
+
+    def build():
+        try:
+            ws.materialize("slow", statement, progress=lambda _: started.set())
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=build)
+    thread.start()
+    assert started.wait(60)
+    ws.close()
+    thread.join(60)
+    with jl.open(folder), catalog(folder) as db:
+        [(error,)] = db.execute("SELECT error FROM result_tables").fetchall()
+    return raised[0], error
+
+
+def test_a_build_that_closing_stopped_says_that_the_workspace_was_closed(tmp_path):
+    for n, statement in enumerate(("SELECT sum(sqrt(i)) AS s FROM range(100000000000) t(i)", "SELECT i FROM range(100000000000) t(i)")):
+        folder = tmp_path / f"lab{n}"
+        raised, error = closed_under(folder, statement)
+        assert isinstance(raised, jl.SessionClosed) and "closed" in raised.message, raised
+        assert "closed" in error or "writer died" in error, error
+        assert "Interrupt" not in error and list(statuses(folder).values()) == ["failed"]
