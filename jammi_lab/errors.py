@@ -5,7 +5,7 @@
     │                            RowNotFound · ModelNotFound · TopicNotFound
     ├── the name is taken        SourceExists · DuplicateTable · DuplicateKey · DependencyCycle
     ├── the request is wrong     InvalidArgument · SqlError · StatementNotAllowed · ParameterMissing · SchemaMismatch
-    │                            AmbiguousMatch · NotRecomputable
+    │                            AmbiguousMatch · NotRecomputable · StepFailed
     ├── the outside is not there SourceUnavailable · ExtensionMissing · SecretMissing · ResourceExhausted
     ├── the workspace says no    WorkspaceNotFound · WorkspaceReadOnly · CatalogTooNew · LostOwnership · ForkedWorkspace · VersionConflict
     ├── the bytes are not right  TableDamaged · ManifestUnsupported
@@ -16,9 +16,26 @@ statement carry it (`statement`, `position` in characters) and draw a caret unde
 arguments also `ValueError`.
 """
 
+import re
 import traceback
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Self
+
+from jammi_lab.scrubbing import scrubbed
+
+_CREDENTIAL = re.compile(
+    r"""(?<=://)[^\s/'"@:]*:[^\s/'"]*(?=@)|(?:(?<=http://)|(?<=https://))[^\s/'"@]+(?=@)"""
+    r"""|(?i:(?<=[?&])[\w.%-]*(?:pass|pwd|token|secret|key|sig|auth|cred)[\w.%-]*=[^\s&'"]+)"""
+)
+
+
+def masked(text: str) -> str:
+    """The text, as long as before, with stars in place of credentials that were used and of those in addresses.
+
+    What tells of an address leaves them out by itself; this is the last line, for texts that somebody else wrote.
+    """
+    text = scrubbed(text)
+    return _CREDENTIAL.sub(lambda found: "*" * len(found[0]), text) if "://" in text or "?" in text else text
 
 
 class JammiError(Exception):
@@ -29,16 +46,16 @@ class JammiError(Exception):
     _shown_for = 0
 
     def __init__(self, message: str, *, near: Iterable[str] = (), hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
+        super().__init__(masked(message))
+        self.message = masked(message)
         self.near = tuple(near)
-        self.hint = hint
+        self.hint = masked(hint)
         self.statement: str | None = None
         self.position: int | None = None
 
     def at(self, statement: str, position: int | None) -> Self:
         """The same error with the place in a statement (an offset in characters) that it is about."""
-        self.statement, self.position = statement, position
+        self.statement, self.position = masked(statement), position
         return self
 
     @property
@@ -201,7 +218,15 @@ class AmbiguousMatch(JammiError, ValueError):
 
 
 class NotRecomputable(JammiError):
-    """The table was made outside the workspace and cannot be made again from here."""
+    """The table cannot be made again from here: its rows came from outside, or the function that makes them is not in this kernel."""
+
+
+class StepFailed(JammiError):
+    """The function of a Python step raised; what it raised is the cause."""
+
+    def __init__(self, message: str, *, step: str = "", line: int | None = None, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.step, self.line = step, line
 
 
 class SourceUnavailable(JammiError):

@@ -8,14 +8,18 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from jammi_lab import forms
-from jammi_lab.errors import InvalidArgument, SourceExists, SourceUnavailable, TableNotFound, WorkspaceReadOnly
+from jammi_lab.errors import InvalidArgument, JammiError, SourceExists, SourceUnavailable, TableNotFound, WorkspaceReadOnly
 from jammi_lab.markup import Form, Shown
 from jammi_lab.names import check_source_name, fold, near, quote
-from jammi_lab.sources.base import Connector
+from jammi_lab.observing.look import Look
+from jammi_lab.observing.seen import LastSeen, Seen
+from jammi_lab.sources.base import Connector, Finder
+from jammi_lab.sources.entrance import entrance, place_options, taken_out
 from jammi_lab.sources.frames import is_frame
 from jammi_lab.sources.kinds import check_anchor, check_options
-from jammi_lab.sources.locations import shown, store_location
+from jammi_lab.sources.locations import refuse_own_location, shown, store_location
 from jammi_lab.sources.registry import infer_kind
+from jammi_lab.sources.secrets import TYPED, Secret, check_secret
 from jammi_lab.values.anchors import Anchor, Input, InputKind, Snapshot, Unknown, Vanished, unpinned
 from jammi_lab.values.base import Value
 from jammi_lab.values.records import SourceRecord
@@ -60,29 +64,52 @@ class Source(Shown):
         """Whose it is; None is shared."""
         return self._record.tenant
 
+    @property
+    def tenant_column(self) -> str | None:
+        """The column that says whose a row is; None when all rows are everybody's."""
+        return self._record.tenant_column
+
+    @property
+    def last_seen(self) -> Seen | None:
+        """What the last look found, from what is remembered: nothing is asked or read for it. None when nobody looked yet."""
+        return LastSeen(self._rooms.memo).last(self._record)
+
     def tables(self) -> list[str]:
         """The tables inside it; its own name when it is one table."""
-        return self._connector().tables() or [self.name]
+        inside = self._connector().tables()
+        LastSeen(self._rooms.memo).found(self._record, inside, self._rooms.clock.now_ns())
+        return inside or [self.name]
 
     def columns(self, table: str | None = None) -> list[Column]:
         """Names and SQL types. SourceUnavailable; TableNotFound."""
         [prepared] = self._rooms.engine.prepare(f"SELECT * FROM {self._address(table)}", None, tenant=self._rooms.scope.current)
         return [Column(name, kind) for name, kind in prepared.output]
 
-    def preview(self, n: int = 20) -> "pa.Table":
-        """The first `n` rows as an Arrow table. SourceUnavailable; TableNotFound."""
+    def preview(self, n: int = 20, table: str | None = None) -> "pa.Table":
+        """The first `n` rows as an Arrow table, of one of its tables where it holds several. SourceUnavailable; TableNotFound."""
         if not isinstance(n, int) or n < 0:
             raise InvalidArgument(f"A preview has a whole number of rows, not {n!r}.")
-        [prepared] = self._rooms.engine.prepare(f"SELECT * FROM {self._address(table=None)} LIMIT {n}", None, tenant=self._rooms.scope.current)
+        [prepared] = self._rooms.engine.prepare(f"SELECT * FROM {self._address(table)} LIMIT {n}", None, tenant=self._rooms.scope.current)
         return prepared.run().table()
 
-    def anchor(self, table: str | None = None, columns: list[str] | None = None) -> Anchor:
-        """Its state now, over the given columns or all. An anchor of kind `unpinned_at_instant` says why it cannot be told."""
-        kind = InputKind.FRAME if self.kind == "frame" else InputKind.SOURCE
-        what = Input(kind=kind, name=self.name, table=self._table(table), columns=tuple(sorted(columns or ())))
-        look = self._rooms.look(True)
-        seen = look.observe(what, self._rooms.scope.current)
+    def anchor(self, table: str | None = None, columns: list[str] | None = None) -> Anchor | list[Anchor]:
+        """Its state now, over the given columns or all; a list, one for each table, when it holds several and none is named.
+
+        An anchor of kind `unpinned_at_instant` says why it cannot be told.
+        """
+        if table is None and len(tables := self._connector().tables()) > 1:
+            look = self._rooms.look(True)
+            seen = [self._anchor(look, each, columns) for each in tables]
+        else:
+            look = self._rooms.look(True)
+            seen = [self._anchor(look, self._table(table), columns)]
         look.close()
+        return seen if table is None and len(seen) > 1 else seen[0]
+
+    def _anchor(self, look: Look, table: str | None, columns: list[str] | None) -> Anchor:
+        kind = InputKind.FRAME if self.kind == "frame" else InputKind.SOURCE
+        what = Input(kind=kind, name=self.name, table=table, columns=tuple(sorted(columns or ())))
+        seen = look.observe(what, self._rooms.scope.current, everything=columns is None)
         match seen:
             case Snapshot():
                 if missing := [c for c in columns or () if c not in seen.columns]:
@@ -97,29 +124,41 @@ class Source(Shown):
         return self._rooms.outside.connector(self._record)
 
     def _table(self, table: str | None) -> str | None:
-        tables = self._connector().tables()
-        if table is None or not tables:
+        """The table inside that is meant, as the source spells it; the only one when none is named. TableNotFound, with near names."""
+        connector = self._connector()
+        tables = connector.tables()
+        if not tables:
             if table is not None and fold(table) != fold(self.name):
                 raise TableNotFound(f"{self.name} is one table; it has no table {table!r} inside.", near=[self.name])
             return None
-        return table
+        if table is None:
+            if len(tables) > 1:
+                raise TableNotFound(f"{self.name} holds several tables.", near=tables[:3], hint=f"Say which: table={tables[0]!r}.")
+            return tables[0]
+        same = next((t for t in tables if t == table), None) or next((t for t in tables if fold(t) == fold(table)), None)
+        if same is None and isinstance(connector, Finder):
+            same = connector.find(table.split("."))
+        if same is None:
+            raise TableNotFound(f"There is no table {table} in {self.name}.", near=near(table, tables))
+        return same
 
     def _address(self, table: str | None) -> str:
         inner = self._table(table)
-        return quote(self.name) + ("." + ".".join(map(quote, inner.split("."))) if inner else "")
+        return quote(self.name) + (f".{quote(inner)}" if inner else "")
 
     def _form(self) -> Form:
         try:
             columns = {c.name: c.type for c in self.columns()}
-        except (SourceUnavailable, TableNotFound):
+        except JammiError:
             columns = {}
-        return forms.source(self.name, self.kind, _from_here(self.location), self._record.anchor, [("", columns)] if columns else [])
+        seen = self.last_seen
+        return forms.source(self.name, self.kind, _from_here(self.location), self._record.anchor, [("", columns)] if columns else [], str(seen or ""))
 
 
 class Sources(Shown):
     """The sources of a workspace: `ws.sources["papers"]`, iteration over names, `in`."""
 
-    def __init__(self, rooms: Rooms, folder: Path) -> None:
+    def __init__(self, rooms: Rooms, folder: Path | None) -> None:
         self._rooms, self._folder = rooms, folder
 
     def add(
@@ -129,14 +168,16 @@ class Sources(Shown):
         *,
         kind: str | None = None,
         anchor: str = "auto",
-        secret: str | None = None,
+        tenant_column: str | None = None,
+        secret: Secret | None = None,
         options: Mapping[str, Any] | None = None,
         replace: bool = False,
         check: bool = True,
     ) -> Source:
         """Register outside data under a name that SQL can use: a path, glob or folder of files, or a pandas, polars or pyarrow object.
 
-        A relative path is relative to the current directory. Unless `check` is False the source is opened once.
+        A relative path is relative to the current directory. Unless `check` is False the source is opened once. With `tenant_column` each tenant
+        sees the rows in which that column names it, and those in which it is NULL; without a tenant only the latter are seen.
         Adding the very same thing again changes nothing, so that a notebook can be run again; another thing under a name that is taken needs
         `replace`.
         Raises NameInvalid, SourceExists, SourceUnavailable, InvalidArgument; nothing is registered then.
@@ -150,22 +191,29 @@ class Sources(Shown):
             raise InvalidArgument(
                 f"A value of type {type(frame).__name__} cannot be a source.", hint="Pass a path or URL, or a pandas, polars or pyarrow object."
             )
+        typed, options, taken = ("", dict(options or {}), {}) if frame is not None else taken_out(str(location), options or {})
         record = SourceRecord(
             name=name,
-            kind="frame" if frame is not None else infer_kind(str(location), kind),
-            location=type(frame).__module__.split(".")[0] + " frame" if frame is not None else store_location(str(location), self._folder),
+            kind="frame",
+            location=type(frame).__module__.split(".")[0] + " frame" if frame is not None else store_location(typed, self._folder),
             tenant=self._rooms.scope.current,
-            options=dict(options or {}),
+            options=options,
             anchor=anchor,
-            secret=secret,
+            tenant_column=tenant_column,
+            secret=check_secret(secret) if secret is not None or not taken else TYPED,
         )
-        check_options(record.kind, record.options)
-        connector = self._rooms.outside.connector(record, frame)
+        outside, function = self._rooms.outside, secret if callable(secret) else None
+        if frame is None:
+            refuse_own_location(record.location, self._folder)
+            kind = infer_kind(typed, kind, lambda: entrance(record, outside.given(record, taken, function)))
+            record = msgspec.structs.replace(record, kind=kind, options=check_options(kind, options, place_options(typed)))
+        connector = outside.connector(record, frame, taken, function)
         if check:
             connector.check()
         put = self._rooms.catalog.sources.put(record, replace or self._is_there(record, frame))
+        outside.keep(put, taken, function)
         if frame is not None:
-            self._rooms.outside.hold(put, frame)
+            outside.hold(put, frame)
         return Source(self._rooms, put)
 
     def _is_there(self, record: SourceRecord, frame: object) -> bool:
@@ -206,7 +254,15 @@ class Sources(Shown):
         return len(self._rooms.catalog.sources.list())
 
     def _form(self) -> Form:
-        return forms.sources((r.name, r.kind, _from_here(shown(r.location)), r.anchor) for r in self._rooms.catalog.sources.list())
+        return forms.sources(self._line(record) for record in self._rooms.catalog.sources.list())
+
+    def _line(self, record: SourceRecord) -> tuple[str, str, str, str, str, str]:
+        """What a list tells of a source, from what is known: nothing is asked or read for it."""
+        known = LastSeen(self._rooms.memo)
+        inside, seen = known.tables(record), known.last(record)
+        names = "" if inside is None else ", ".join(inside[0][:5]) + (f", and {inside[1] - 5:,} more" if inside[1] > 5 else "")
+        anchor = record.anchor if record.tenant_column is None else f"{record.anchor}, rows by {record.tenant_column}"
+        return record.name, record.kind, _from_here(shown(record.location)), names, anchor, str(seen or "")
 
 
 def _from_here(location: str) -> str:

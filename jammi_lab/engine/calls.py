@@ -4,7 +4,10 @@ The name is as long as the call was, with blanks after it, so that every place i
 which columns can still be qualified.
 """
 
-from collections.abc import Mapping
+import datetime
+import decimal
+import uuid
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,19 +18,74 @@ from jammi_lab.errors import InvalidArgument, JammiError, StatementNotAllowed
 Name = tuple[str, str]
 """What stands in the text for a call, ASCII-lower."""
 
-USAGE: Mapping[str, tuple[str, tuple[type, ...]]] = {"jammi_version": ("jammi_version('recipe', version)", (str, int))}
-"""The functions, how each is written, and what it takes."""
+_REQUIRED = object()
 _SCHEMA = "__j"
-_TYPES = frozenset({"VARCHAR", "INTEGER", "BIGINT"})
-"""Of texts and whole numbers; a decimal number's value is a whole one, too."""
+_AS_SOURCE = ", or add the file as a source: ws.sources.add('name', 'path')."
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One argument of a function."""
+
+    name: str
+    kinds: tuple[type, ...] | None
+    """What it may be; None for whatever has a literal."""
+    default: Any = _REQUIRED
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """How a function is called."""
+
+    usage: str
+    """What to write after FROM."""
+    arguments: tuple[Argument, ...]
+    parameters: bool = True
+    """Whether `$name` may stand for a value, and `name := value` for its place."""
+    others: Mapping[str, str] | None = None
+    """For a function that reads files: other words for its arguments, which may be written `name = value` and never as `$name`."""
+
+
+_K = Argument("k", (int,), 10)
+_PATH = Argument("path", (str,))
+_CSV = tuple(Argument(name, kinds, None) for name, kinds in (("delimiter", (str,)), ("header", (bool,)), ("null", (str,)), ("encoding", (str,))))
+_CSV_WORDS = {"delim": "delimiter", "sep": "delimiter", "nullstr": "null"}
+USAGE: Mapping[str, Signature] = {
+    "jammi_version": Signature("jammi_version('recipe', version)", (Argument("recipe", (str,)), Argument("version", (int,))), parameters=False),
+    "search": Signature("search('table', 'text' or $param [, k := 10])", (Argument("table", (str,)), Argument("query", (str, list)), _K)),
+    "neighbors": Signature("neighbors('table', 'row key' or $param [, k := 10])", (Argument("table", (str,)), Argument("row", None), _K)),
+    "read_parquet": Signature("read_parquet('path')", (_PATH,), others={}),
+    "read_csv": Signature("read_csv('path' [, delim = ';'])", (_PATH, *_CSV), others=_CSV_WORDS),
+    "read_json": Signature("read_json('path')", (_PATH,), others={}),
+}
+"""The functions, and what each takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """`$name` in the place of a value."""
+
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call, with what was written between its brackets."""
+    """One call, with what was written between its brackets: one entry for each argument of the signature."""
 
     function: str
     arguments: tuple[Any, ...]
+
+    def bound(self, values: Mapping[str, Any]) -> "Call":
+        """The same call with the parameters' values. InvalidArgument for a value of another kind."""
+        folded = {ascii_lower(name): value for name, value in values.items()}
+        given = tuple(folded[ascii_lower(a.name)] if isinstance(a, Parameter) else a for a in self.arguments)
+        for argument, value in zip(USAGE[self.function].arguments, given, strict=True):
+            if not _fits(value, argument):
+                raise InvalidArgument(
+                    f"The {argument.name} of {self.function}() cannot be a value of type {type(value).__name__}.",
+                    hint=f"Write FROM {USAGE[self.function].usage}.",
+                )
+        return Call(self.function, given)
 
 
 def replaced(text: str, tree: dict[str, Any]) -> tuple[str, dict[Name, Call]]:
@@ -41,7 +99,8 @@ def replaced(text: str, tree: dict[str, Any]) -> tuple[str, dict[Name, Call]]:
         name = (f"{_SCHEMA}{len(calls)}", function)
         end = None if at is None else _end(text, at)
         if at is None or end is None or len(".".join(name)) > end - at:
-            raise StatementNotAllowed(f"This call of {function}() cannot be read.", hint=f"Write FROM {USAGE[function][0]}.").at(text, at)
+            hint = f"Write FROM {USAGE[function].usage}" + (_AS_SOURCE if USAGE[function].others is not None else ".")
+            raise StatementNotAllowed(f"This call of {function}() cannot be read.", hint=hint).at(text, at)
         calls[name] = Call(function, _arguments(function, call, text, at))
         text = text[:at] + ".".join(name).ljust(end - at) + text[end:]
     return text, calls
@@ -59,19 +118,105 @@ def _end(text: str, at: int) -> int | None:
 
 
 def _arguments(function: str, call: dict[str, Any], text: str, at: int) -> tuple[Any, ...]:
-    usage, kinds = USAGE[function]
-    given = call.get("children") or []
-    values = [_constant(child) for child in given]
-    plain = not call.get("filter") and not call.get("distinct") and not (call.get("order_bys") or {}).get("orders")
-    if not plain or len(values) != len(kinds) or any(type(v) is not kind for v, kind in zip(values, kinds, strict=True)):
-        raise _wrong(function, usage).at(text, at)
-    return tuple(values)
+    """The values in the order of the signature, defaults put in."""
+    signature = USAGE[function]
+    wrong = _wrong(function, signature).at(text, at)
+    if call.get("filter") or call.get("distinct") or (call.get("order_bys") or {}).get("orders"):
+        raise wrong
+    given: dict[str, Any] = {}
+    places = [argument.name for argument in signature.arguments]
+    for number, child in enumerate(call.get("children") or []):
+        named, said = _named(child, signature)
+        name = named or (places[number] if number < len(places) else "")
+        value = _value(said)
+        fits = isinstance(value, Parameter) or any(a.name == name and _fits(value, a) for a in signature.arguments)
+        allowed = signature.parameters or not (named or isinstance(value, Parameter))
+        allowed &= signature.others is None or (not isinstance(value, Parameter) and bool(named) == (number > 0))
+        if value is None or name not in places or name in given or not fits or not allowed:
+            raise wrong
+        given[name] = value
+    if any(a.default is _REQUIRED and a.name not in given for a in signature.arguments):
+        raise wrong
+    return tuple(given.get(a.name, a.default) for a in signature.arguments)
+
+
+def _wrong(function: str, signature: Signature) -> JammiError:
+    """What is said of arguments that do not fit."""
+    if signature.others is None:
+        return InvalidArgument(
+            f"{function}() takes values that are written out{' or $parameters' if signature.parameters else ''}.",
+            hint=f"Write FROM {signature.usage}" + (", for example FROM jammi_version('top', 2)." if function == "jammi_version" else "."),
+        )
+    more = ", ".join(argument.name for argument in signature.arguments[1:])
+    return StatementNotAllowed(
+        f"{function}() takes a path that is written out{', and ' if more else ''}{more}.", hint=f"Write FROM {signature.usage}{_AS_SOURCE}"
+    )
+
+
+def _named(child: dict[str, Any], signature: Signature) -> tuple[str, dict[str, Any]]:
+    """The name by which an argument is given (empty: by its place), and the argument."""
+    name = ascii_lower(child.get("alias") or "")
+    if signature.others is None:
+        return name, child
+    left = child.get("left") or {}
+    if not name and child.get("type") == "COMPARE_EQUAL" and left.get("type") == "COLUMN_REF" and len(left.get("column_names") or ()) == 1:
+        name, child = ascii_lower(left["column_names"][0]), child.get("right") or {}
+    return signature.others.get(name, name), child
+
+
+def _fits(value: Any, argument: Argument) -> bool:
+    if argument.kinds is None:
+        return value is not None and not isinstance(value, list | tuple | dict)
+    if value is None and argument.default is None:
+        return True
+    return isinstance(value, argument.kinds) and (bool in argument.kinds or not isinstance(value, bool))
+
+
+def _value(child: dict[str, Any]) -> Any:
+    """The parameter or value that an argument is; None for anything else, NULL included."""
+    if child.get("type") == "VALUE_PARAMETER":
+        return Parameter(child["identifier"])
+    if child.get("type") == "FUNCTION" and child.get("function_name") == "list_value" and child.get("schema") in ("", "main"):
+        numbers = [_constant(each) for each in child.get("children") or ()]
+        plain = all(isinstance(n, int | float | decimal.Decimal) and not isinstance(n, bool) for n in numbers)
+        return [float(n) for n in numbers] if plain and numbers else None
+    if child.get("type") == "OPERATOR_CAST" and not child.get("try_cast"):
+        inner, read = _constant(child.get("child") or {}), _TYPED.get((child.get("cast_type") or {}).get("id") or "")
+        try:
+            return read(inner) if read is not None and isinstance(inner, str) else None
+        except ValueError:
+            return None
+    return _constant(child)
 
 
 def _constant(child: dict[str, Any]) -> Any:
-    literal = child.get("type") == "VALUE_CONSTANT" and not child.get("alias") and child["value"]["type"]["id"] in _TYPES
-    return child["value"].get("value") if literal else None
+    """The value of a literal text or number; None for anything else."""
+    value = child.get("value") if child.get("type") == "VALUE_CONSTANT" else None
+    if not isinstance(value, dict) or value.get("is_null"):
+        return None
+    kind, plain = value["type"]["id"], value.get("value")
+    match kind:
+        case "VARCHAR" | "INTEGER" | "BIGINT" | "DOUBLE":
+            return plain
+        case "HUGEINT" | "UHUGEINT":
+            return _whole(plain)
+        case "DECIMAL":
+            with decimal.localcontext(prec=40):
+                return decimal.Decimal(_whole(plain)).scaleb(-value["type"]["type_info"]["scale"])
+    return None
 
 
-def _wrong(function: str, usage: str) -> JammiError:
-    return InvalidArgument(f"{function}() takes values that are written out.", hint=f"Write FROM {usage}, for example FROM jammi_version('top', 2).")
+def _whole(plain: Any) -> int:
+    """A whole number, which comes in two halves beyond 64 bits."""
+    return (int(plain["upper"]) << 64) + int(plain["lower"]) if isinstance(plain, dict) else int(plain)
+
+
+_TYPED: Mapping[str, Callable[[str], Any]] = {
+    "DATE": datetime.date.fromisoformat,
+    "TIME": datetime.time.fromisoformat,
+    "TIMESTAMP": datetime.datetime.fromisoformat,
+    "TIMESTAMP WITH TIME ZONE": datetime.datetime.fromisoformat,
+    "UUID": uuid.UUID,
+    "BOOLEAN": {"t": True, "f": False}.get,
+}
+"""Typed literals such as DATE '2020-01-31', by what they are cast to."""

@@ -11,6 +11,8 @@ A false difference costs a recomputation; a false sameness would be a lie.
 """
 
 import json
+import threading
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,18 +20,21 @@ from jammi_lab.canonical import digest_of
 from jammi_lab.engine.gate import ascii_lower, nodes
 from jammi_lab.engine.resolve import Found
 from jammi_lab.engine.statements import Form, Parsed
+from jammi_lab.sources.base import Relation
 from jammi_lab.values.descriptors import Canonical
 
 if TYPE_CHECKING:
     from jammi_lab.engine.session import Engine
 
 Node = dict[str, Any]
-Schemas = Mapping[tuple[str, str, str], Mapping[str, str]]
-"""Column → SQL type, by the identity of the input."""
+Schemas = Mapping[str, Mapping[str, str]]
+"""Column → SQL type, by the address of what is read."""
 
 _SCHEME = 1
-_LONG = 200_000
-"""Characters beyond which sqlglot would take many seconds."""
+_LONG = 50_000
+"""Characters beyond which sqlglot would take more than a second."""
+_KEPT = 32
+"""Canonical forms that are kept: a statement is asked for its own more than once, before its inputs are observed and after."""
 _ALIAS_MATTERS = frozenset({"alias"})
 """Functions whose value is the name of what they are given."""
 
@@ -41,6 +46,28 @@ def canonical(engine: "Engine", parsed: Parsed, found: Found, schemas: Schemas, 
     qualification and redundant brackets; different for whatever could change a row, a name or a type."""
     if parsed.form in (Form.PIVOT, Form.SHOW_TABLES, Form.EXPLAIN):
         return Canonical(f"text-{_SCHEME}", parsed.text, [_addresses(parsed, found)], list(output))
+    known = (parsed.text, tuple((parts, address_of(relation)) for parts, relation in found.items()), digest_of(_columns(schemas)), tuple(output))
+    with _lock:
+        if (made := _made.get(known)) is not None:
+            _made.move_to_end(known)
+            return made
+    made = _canonical(engine, parsed, found, schemas, output)
+    with _lock:
+        _made[known] = made
+        while len(_made) > _KEPT:
+            _made.popitem(last=False)
+    return made
+
+
+_made: "OrderedDict[Any, Canonical]" = OrderedDict()
+_lock = threading.Lock()
+
+
+def _columns(schemas: Schemas) -> list[Any]:
+    return [[address, [[name, kind] for name, kind in schema.items()]] for address, schema in schemas.items()]
+
+
+def _canonical(engine: "Engine", parsed: Parsed, found: Found, schemas: Schemas, output: Sequence[tuple[str, str]]) -> Canonical:
     try:
         tree = _addressed(_positional(parsed.tree), found)
         constants = [*_constants(tree), {"shape": digest_of(_Shape(tree, schemas).of(tree))}]
@@ -54,7 +81,8 @@ def canonical(engine: "Engine", parsed: Parsed, found: Found, schemas: Schemas, 
 
 def _addresses(parsed: Parsed, found: Found) -> list[Any]:
     by_name = {tuple(map(ascii_lower, parts)): relation for parts, relation in found.items()}
-    return [list(by_name[tuple(map(ascii_lower, named.parts))].input.identity) for named in parsed.reading.tables]
+    read = [by_name[tuple(map(ascii_lower, named.parts))] for named in parsed.reading.tables]
+    return [[*relation.input.identity, *([relation.computed.says] if relation.computed else [])] for relation in read]
 
 
 def _constants(tree: Node) -> list[Any]:
@@ -81,7 +109,7 @@ def _positional(tree: Any) -> Any:
     """The tree with GROUP BY 1 and ORDER BY 1 written out, where the select list before them has no star."""
     if isinstance(tree, list):
         return [_positional(child) for child in tree]
-    if not isinstance(tree, dict):
+    if not isinstance(tree, dict) or tree.get("type") == "VALUE_CONSTANT":
         return tree
     node = {key: _positional(child) for key, child in tree.items()}
     if node.get("type") == "SELECT_NODE":
@@ -109,7 +137,7 @@ def _addressed(tree: Any, found: Found) -> Any:
     def copied(node: Any, ctes: frozenset[str]) -> Any:
         if isinstance(node, list):
             return [copied(child, ctes) for child in node]
-        if not isinstance(node, dict):
+        if not isinstance(node, dict) or node.get("type") == "VALUE_CONSTANT":
             return node
         if "cte_map" in node:
             ctes = ctes | {ascii_lower(entry["key"]) for entry in node["cte_map"]["map"]}
@@ -119,7 +147,7 @@ def _addressed(tree: Any, found: Found) -> Any:
             relation = by_name.get(tuple(map(ascii_lower, typed)))
             if relation is not None and not (len(typed) == 1 and ascii_lower(typed[0]) in ctes):
                 alias = node["alias"] or typed[-1]
-                return {**node, "catalog_name": "", "schema_name": "", "table_name": address_of(relation.input.identity), "alias": alias}
+                return {**node, "catalog_name": "", "schema_name": "", "table_name": address_of(relation), "alias": alias}
         if kind == "COLUMN_REF" and len(node["column_names"]) > 2 and tuple(map(ascii_lower, node["column_names"][:2])) in prefixes:
             return {**node, "column_names": node["column_names"][1:]}
         return {key: copied(child, ctes) for key, child in node.items()}
@@ -127,10 +155,11 @@ def _addressed(tree: Any, found: Found) -> Any:
     return copied(tree, frozenset())
 
 
-def address_of(identity: tuple[str, str, str]) -> str:
-    """How the canonical text names an input: its kind, its registered name, and the table inside."""
-    kind, name, table = identity
-    return f"{kind}:{name}" + (f"#{table}" if table else "")
+def address_of(relation: Relation) -> str:
+    """How the canonical text names what is read: the input's kind, its registered name, the table inside, and what is computed of it."""
+    kind, name, table = relation.input.identity
+    computed = "" if relation.computed is None else f"?{digest_of(relation.computed.says)}"
+    return f"{kind}:{name}" + (f"#{table}" if table else "") + computed
 
 
 class _Shape:
@@ -150,6 +179,8 @@ class _Shape:
         if not isinstance(node, dict):
             return node
         kind = node.get("type")
+        if kind == "VALUE_CONSTANT":
+            return {key: child for key, child in node.items() if key != "query_location"}
         if kind == "COLUMN_REF":
             return self.reference(node, named)
         if kind in ("LAMBDA", "STAR", "PIVOT"):
@@ -217,9 +248,9 @@ def _printed(engine: "Engine", addressed: Node, found: Found, schemas: Schemas) 
 
     schema = MappingSchema(dialect="duckdb")
     for relation in found.values():
-        identity = relation.input.identity
-        table = exp.Table(this=exp.to_identifier(address_of(identity), quoted=True))
-        schema.add_table(table, dict.fromkeys(schemas[identity], "INT"), dialect="duckdb", match_depth=False)
+        address = address_of(relation)
+        table = exp.Table(this=exp.to_identifier(address, quoted=True))
+        schema.add_table(table, dict.fromkeys(schemas[address], "INT"), dialect="duckdb", match_depth=False)
     for expand in (False, True):
         try:
             tree = sqlglot.parse_one(plain, read="duckdb")

@@ -59,7 +59,7 @@ def open_twins(settings: Settings) -> duckdb.DuckDBPyConnection:
 
 def open_main(settings: Settings, spill: Path) -> duckdb.DuckDBPyConnection:
     """An instance that reads data and spills into `spill`. InvalidArgument for a setting that DuckDB does not take."""
-    connection = duckdb.connect(config=dict(_BARE))
+    connection = duckdb.connect(config={**_BARE, "allow_persistent_secrets": "false"})
     connection.execute(f"SET GLOBAL temp_directory = {literal(str(spill))}")
     connection.execute("SET GLOBAL preserve_insertion_order = true")
     # It gives the former footer of a file of the same size that was rewritten just now, whatever its validation (measured with 1.5.5).

@@ -9,6 +9,7 @@ from typing import Any
 from jammi_lab import names
 from jammi_lab.errors import JammiError, ResourceExhausted, SessionClosed, SourceUnavailable, SqlError, TableDamaged
 from jammi_lab.sources.base import Relation
+from jammi_lab.storage.remote import UNREACHABLE
 from jammi_lab.values.anchors import InputKind
 
 _KIND = re.compile(r"\s*([A-Z][A-Za-z ]*?) (?:Error|exception): ?(.*)", re.S)
@@ -19,6 +20,8 @@ _READING = re.compile(
     r"No magic bytes|Failed to read|Malformed JSON in file|Error when sniffing|CSV Error|too small to be a Parquet|TProtocol|decompression failure|"
     r"[Pp]arquet file|Invalid unicode .*file|No files found"
 )
+_OURS = re.compile(r"\b__jammi_\d+\.(?:main\.)?")
+"""The namespace of a statement, where DuckDB tells it with a name."""
 _COUNTS = re.compile(r"Expected Number of Columns: (\d+) Found: (\d+)")
 
 
@@ -50,6 +53,8 @@ class Place:
     """What it reads."""
     columns: Sequence[str] = field(default=())
     """The columns that it could have meant."""
+    bound: bool = False
+    """Whether these columns were there when the statement was bound, and it is now run."""
 
     def at(self, error: JammiError, position: int | None, prefix: int = 0) -> JammiError:
         """The same error with its place; `position` is DuckDB's byte offset."""
@@ -69,8 +74,8 @@ def read_fault(error: BaseException) -> Fault:
     except ValueError:
         body = {}
     if not body:
-        return Fault(said[1], _PLACE.sub("", said[2])) if said else Fault("", text)
-    position, message = body.get("position"), str(body.get("exception_message", ""))
+        return Fault(said[1], _PLACE.sub("", _OURS.sub("", said[2]))) if said else Fault("", text)
+    position, message = body.get("position"), _OURS.sub("", str(body.get("exception_message", "")))
     at = int(position) if position else None
     return Fault(str(body["exception_type"]), message, at, str(body.get("error_subtype", "")), str(body.get("name", "")))
 
@@ -87,15 +92,24 @@ def translate(error: BaseException, place: Place, *, prefix: int = 0) -> JammiEr
     fault = read_fault(error)
     if spent := _exhausted(error, fault):
         return spent.at(place.text, None)
+    if explained := _explained(fault, place.relations):
+        return explained.at(place.text, None)
     if fault.kind not in ("Parser", "Binder", "Catalog") and place.relations and _is_reading(error, fault, place.relations):
         return _unreadable(fault, place.relations).at(place.text, None)
     return place.at(_said(fault, place), fault.position, prefix)
 
 
-def translate_reading(error: BaseException) -> JammiError:
-    """Our error for what went wrong while the files of a source that has no name yet were read."""
+def translate_reading(error: BaseException, relation: Relation | None = None) -> JammiError:
+    """Our error for what went wrong while a source that has no name yet, or is given, was read."""
     fault = read_fault(error)
-    return _exhausted(error, fault) or _unreadable(fault, ())
+    relations = (relation,) if relation is not None else ()
+    return _exhausted(error, fault) or _explained(fault, relations) or _unreadable(fault, [r for r in relations if r.input.name])
+
+
+def _explained(fault: Fault, relations: Iterable[Relation]) -> JammiError | None:
+    """What the connector of a relation makes of DuckDB's words."""
+    explains = {relation.input.identity: relation.explain for relation in relations if relation.explain is not None}
+    return next((said for explain in explains.values() if (said := explain(fault.message)) is not None), None)
 
 
 def _exhausted(error: BaseException, fault: Fault) -> JammiError | None:
@@ -138,6 +152,8 @@ def _unreadable(fault: Fault, relations: Sequence[Relation]) -> JammiError:
     labels = sorted({r.input.label for r in blamed})
     if not labels:
         return SourceUnavailable(f"The source cannot be read: {_reason(fault)}.")
+    if blamed[0].input.kind is InputKind.RESULT and f"[Errno {UNREACHABLE}]" in fault.message:
+        return SourceUnavailable(f"The store of the table {labels[0]} cannot be used: {_reason(fault)}.", hint="Try again when it answers.")
     if len(labels) == 1 and blamed[0].input.kind is InputKind.RESULT:
         return TableDamaged(
             f"The table {labels[0]} cannot be read: {_reason(fault)}.", table=labels[0], hint="Look with `verify`, then recompute it."
@@ -172,8 +188,9 @@ def _said(fault: Fault, place: Place) -> JammiError:
     if fault.kind == "Parser":
         return SqlError(_syntax(message))
     if missing := _missing_column(fault):
-        where = sorted({r.input.label for r in place.relations})
-        return SqlError(f"There is no column {missing}" + (f" in {', '.join(where)}." if where else "."), near=names.near(missing, place.columns))
+        return _no_column(missing, fault, place)
+    if said := re.match(r'Ambiguous reference to table "(.*?)" \(duplicate alias', message):
+        return _two_of(said[1])
     if said := re.match(r'Referenced table "(.*?)" not found!\s*(?:Candidate tables?: (.*))?', message, re.S):
         aliases = re.findall(r'"((?:[^"]|"")*)"', said[2] or "")
         return SqlError(f"Nothing in FROM is called {said[1]}.", near=[a for a in aliases if not a.startswith("__jammi")])
@@ -184,7 +201,10 @@ def _said(fault: Fault, place: Place) -> JammiError:
     if said := re.match(r'Could not choose a best candidate function for the function call "(.*?)"', message, re.S):
         return SqlError(f"It is not clear which function {said[1]} means.", hint="Cast its arguments, for example x::INTEGER.")
     if said := re.match(r'Ambiguous reference to column name "(.*?)" \(use: (.*)\)', message):
-        return SqlError(f"The column {said[1]} is ambiguous: it may be {said[2].replace(chr(34), '')}.")
+        meant = said[2].replace(chr(34), "").split(" or ")
+        if len(set(meant)) == 1:
+            return _two_of(meant[0].rpartition(".")[0])
+        return SqlError(f"The column {said[1]} is ambiguous: it may be {' or '.join(meant)}.")
     if said := re.match(r"(?:\w+ )*Function with name (.*?) does not exist!", message, re.S):
         return SqlError(f"There is no function {said[1]} of that use.")
     if fault.kind in ("INTERNAL", "FATAL", "Internal", "Fatal"):
@@ -194,7 +214,26 @@ def _said(fault: Fault, place: Place) -> JammiError:
     return SqlError(sentence(message) or f"The statement failed ({fault.kind or 'unknown'} error).")
 
 
+def _two_of(name: str) -> SqlError:
+    return SqlError(f"Two tables in FROM are called {name}.", hint="Give one of them a name of its own with AS.")
+
+
+def _no_column(missing: str, fault: Fault, place: Place) -> SqlError:
+    """A column that is not there: at all, or not in the table that it was asked of, or not any more."""
+    where = ", ".join(sorted({r.input.label for r in place.relations}))
+    there = any(names.fold(missing) == names.fold(c) for c in place.columns)
+    if there and place.bound:
+        return SqlError(f"The column {missing} is not in {where} any more: it was changed while the statement was prepared.", hint="Run it again.")
+    asked = re.match(r'(?:Table|Values list) "(.*?)" does not have a column named', fault.message)
+    if there and asked is None:
+        return SqlError(f"There is no column {missing} at this place.", hint="An input has one, but what is selected from here has not.")
+    near = [] if there else names.near(missing, place.columns)
+    return SqlError(f"There is no column {missing}" + (f" in {asked[1] if there and asked else where}." if where else "."), near=near)
+
+
 def _syntax(message: str) -> str:
+    if message.startswith("NameListToString"):
+        return "A name in FROM has at most three parts: source.schema.table."
     if said := re.match(r"syntax error at or near (.*)", message, re.S):
         return f"The syntax is wrong at or near {said[1][:60]}."
     if message.startswith("syntax error at end of input"):
@@ -230,3 +269,8 @@ def sentence(message: str) -> str:
 def closed() -> JammiError:
     """What a call on a closed engine or stream raises."""
     return SessionClosed("This was closed already.", hint="Open the workspace, or run the statement, again.")
+
+
+def stopped() -> JammiError:
+    """What a statement raises that ran when its engine was closed."""
+    return SessionClosed("The workspace was closed while this was running.", hint="Open it and run it again.")

@@ -59,7 +59,7 @@ class Reading:
 
 def ascii_lower(name: str) -> str:
     """The name as DuckDB compares it: only A–Z lose their case."""
-    return "".join(chr(ord(c) + 32) if "A" <= c <= "Z" else c for c in name)
+    return name.lower() if name.isascii() else "".join(chr(ord(c) + 32) if "A" <= c <= "Z" else c for c in name)
 
 
 def offset_in(text: str, at: int | None) -> int | None:
@@ -74,7 +74,7 @@ def nodes(tree: Any) -> Iterator[Node]:
         node = stack.pop()
         if isinstance(node, dict):
             yield node
-            stack.extend(reversed(list(node.values())))
+            stack.extend(child for child in reversed(node.values()) if isinstance(child, dict | list))
         elif isinstance(node, list):
             stack.extend(reversed(node))
 

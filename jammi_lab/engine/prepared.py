@@ -1,19 +1,22 @@
 """A prepared statement: what it is, what it reads and puts out, and how it is run."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 
-from jammi_lab.engine import order
+from jammi_lab.engine import gate, order
 from jammi_lab.engine.readset import Bound, bind
-from jammi_lab.engine.resolve import Found
+from jammi_lab.engine.resolve import Found, placed
 from jammi_lab.engine.statements import Form, Parsed
 from jammi_lab.engine.stream import Stream
 from jammi_lab.engine.values import lossless
 from jammi_lab.errors import JammiError, StatementNotAllowed
-from jammi_lab.sources.base import Relation
+from jammi_lab.sources.base import Asking, Relation
+from jammi_lab.sources.computed import Read
+from jammi_lab.values.anchors import Observed
 from jammi_lab.values.descriptors import Canonical
 
 if TYPE_CHECKING:
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
 OnProgress = Callable[[float], None]
 """Takes percent done, 0 to 100; called only when it is known."""
 _OUTPUT = {Form.EXPLAIN: [("explain_key", "VARCHAR"), ("explain_value", "VARCHAR")], Form.PIVOT: []}
+Witnesses = dict[tuple[str, str, str], Observed]
+"""The states of inputs, by `Input.identity`."""
 _WRAP = "SELECT * FROM (\n"
 _SHOW_TABLES = "SELECT unnest($names::VARCHAR[]) AS name"
 
@@ -64,6 +69,8 @@ class Prepared:
     _tenant: str | None
     _parsed: Parsed
     _found: Found
+    _schemas: Mapping[tuple[str, ...], dict[str, str]]
+    _read: Mapping[tuple[str, ...], set[str]]
     _shown: tuple[str, ...]
 
     def __repr__(self) -> str:
@@ -72,16 +79,30 @@ class Prepared:
 
     def canonical(self) -> Canonical:
         """What it says, without what does not matter."""
-        from jammi_lab.engine.canonicaliser import canonical
+        from jammi_lab.engine.canonicaliser import address_of, canonical
 
-        return canonical(self._engine, self._parsed, self._found, {i.relation.input.identity: i.schema for i in self.inputs}, self.output)
+        schemas = {address_of(relation): self._schemas[parts] for parts, relation in self._found.items()}
+        return canonical(self._engine, self._parsed, self._found, schemas, self.output)
 
     def run(self, *, on_progress: OnProgress | None = None) -> Stream:
-        """Its rows as they come. Raises SqlError, SourceUnavailable, TableDamaged, ResourceExhausted, here or while the stream is read."""
-        return self._run(self._parsed.text, on_progress)
+        """Its rows as they come; all of them at once when it reads an attached database, which an open stream would hold.
 
-    def run_ordered(self, key: Sequence[str] = (), *, on_progress: OnProgress | None = None) -> Stream:
+        Raises SqlError, SourceUnavailable, TableDamaged, ResourceExhausted, here or while the stream is read.
+        """
+        return self._run(self._parsed.text, on_progress, drained=self._attached)
+
+    @property
+    def _attached(self) -> bool:
+        """Whether it reads an attached database."""
+        return any(bound.relation.attachment is not None for bound in self.inputs)
+
+    def run_ordered(
+        self, key: Sequence[str] = (), *, on_progress: OnProgress | None = None, witnesses: Witnesses | None = None, slowly: bool = False
+    ) -> Stream:
         """Its rows in a total order: its own ORDER BY, then `key`, then every other output column; as they come when the plan promises an order.
+
+        `slowly` says that whoever takes the rows may hold them up: those of an attached database then come all at once, as from `run`.
+        `witnesses` learns, when the last row was read, the state of each input that has a witness, as it was in the transaction of the read.
 
         Equal rows come in equal order whatever the number of threads. SchemaMismatch for a key column that is not put out, StatementNotAllowed
         for a PIVOT without a list of values; else as `run`.
@@ -92,9 +113,9 @@ class Prepared:
                 "A PIVOT without a list of values has no fixed columns.", hint="Write the values out: PIVOT t ON column IN ('a', 'b') USING …"
             )
         if self.ordered or self._parsed.form is not Form.SELECT:
-            return self._run(self._parsed.text, on_progress)
+            return self._run(self._parsed.text, on_progress, drained=slowly and self._attached, witnesses=witnesses)
         prefix, sql = self._ordered_text(places)
-        return self._run(sql, on_progress, prefix)
+        return self._run(sql, on_progress, prefix, drained=slowly and self._attached, witnesses=witnesses)
 
     def _ordered_text(self, places: Sequence[int]) -> tuple[int, str]:
         """How many bytes stand before the statement, and the text."""
@@ -104,15 +125,17 @@ class Prepared:
             return 0, extended
         return len(_WRAP), f"{_WRAP}{sql}\n) ORDER BY {', '.join(map(str, places))}"
 
-    def _run(self, sql: str, on_progress: OnProgress | None, prefix: int = 0) -> Stream:
-        params = self.params
+    def _run(self, sql: str, on_progress: OnProgress | None, prefix: int = 0, *, drained: bool = False, witnesses: Witnesses | None = None) -> Stream:
+        params = _left(self.params, self._parsed)
         if self._parsed.form is Form.SHOW_TABLES:
             sql, params = _SHOW_TABLES, {"names": list(self._shown)}
         elif self._parsed.form in (Form.SELECT, Form.DESCRIBE):
             shift, sql = lossless(sql, self.output)
             prefix += shift
-        session, pump = self._engine.pump(self._tenant, sql, params, self._found)
-        place = self._parsed.place(tuple(self._found.values()), sorted({c for i in self.inputs for c in i.schema}))
+        transacted = any(bound.relation.guard is not None or bound.relation.witness is not None for bound in self.inputs)
+        witness = functools.partial(_witness, self.inputs, witnesses) if transacted else None
+        session, pump = self._engine.pump(self._tenant, sql, params, self._now(), drained=drained, witness=witness)
+        place = replace(self._parsed.place(tuple(self._found.values()), sorted({c for i in self.inputs for c in i.schema})), bound=True)
         if self._parsed.form is Form.EXPLAIN:
             prefix += len(self._parsed.text.encode()) - len(self._parsed.probe.encode())
 
@@ -122,6 +145,30 @@ class Prepared:
         stream = Stream(pump, failed, lambda: self._engine.set_aside(self._tenant, session), on_progress)
         stream.begin()
         return stream
+
+    def _now(self) -> Found:
+        """What its names stand for, with what is computed. Raises as computing does."""
+        found = dict(self._found)
+        for parts, relation in self._found.items():
+            if relation.narrow is not None:
+                found[parts] = replace(relation, body=relation.narrow(frozenset(self._read[parts])))
+            if relation.computed is not None:
+                try:
+                    found[parts] = replace(relation, frame=relation.computed.rows(self._read[parts]))
+                except JammiError as error:
+                    [named, *_] = [each for each in self._parsed.reading.tables if each.parts == parts]
+                    raise placed(error, named, self._parsed) from error.__cause__
+        return found
+
+
+def _witness(inputs: Sequence[BoundInput], witnesses: Witnesses | None, asking: Asking) -> None:
+    """What is asked in the transaction that has just read the rows."""
+    for bound in inputs:
+        relation = bound.relation
+        if relation.guard is not None:
+            relation.guard(asking)
+        if witnesses is not None and relation.witness is not None and (seen := relation.witness(asking, bound.columns)) is not None:
+            witnesses[relation.input.identity] = seen
 
 
 def prepare(
@@ -142,11 +189,13 @@ def prepare(
         except (duckdb.Error, OSError) as error:
             raise engine.fault(error, tenant, session, parsed.place((relation,))) from None
     params = {name: values[name] for name in sorted(parsed.parameters)}
-    bound = Bound([("name", "VARCHAR")]) if parsed.form is Form.SHOW_TABLES else bind(session.twins, parsed, schemas, found, params)
+    bound = Bound([("name", "VARCHAR")]) if parsed.form is Form.SHOW_TABLES else bind(session.twins, parsed, schemas, found, _left(params, parsed))
     if parsed.form is Form.SHOW_TABLES:
         parsed.reading.volatile.add("show tables")
     everything = list(range(1, len(bound.output) + 1))
     is_ordered = parsed.form is not Form.PIVOT and (parsed.form is not Form.SELECT or order.ordered(parsed.tree, bound.operators))
+    if parsed.form is Form.SELECT and any(relation.attachment is not None for relation in found.values()):
+        is_ordered = False  # a twin keeps its order; a table of a database promises none
     return Prepared(
         statement=parsed.written,
         inputs=_inputs(found, schemas, bound),
@@ -163,6 +212,8 @@ def prepare(
         _tenant=tenant,
         _parsed=parsed,
         _found=found,
+        _schemas=schemas,
+        _read=bound.read,
         _shown=tuple(shown) if parsed.form is Form.SHOW_TABLES else (),
     )
 
@@ -178,9 +229,28 @@ def _extended(engine: "Engine", parsed: Parsed, places: Sequence[int]) -> str | 
 
 def _inputs(found: Found, schemas: Mapping[tuple[str, ...], dict[str, str]], bound: Bound) -> tuple[BoundInput, ...]:
     """One entry for each input, whatever the names by which it was called; the columns united."""
-    united: dict[tuple[str, str, str], BoundInput] = {}
+    own: list[Read] = []
+    further: list[Read] = []
     for parts, relation in found.items():
-        known = united.get(relation.input.identity)
-        columns = bound.read[parts] | set(known.columns if known else ())
-        united[relation.input.identity] = BoundInput(known.relation if known else relation, tuple(sorted(columns)), schemas[parts])
+        if relation.computed is None:
+            own.append(Read(relation, tuple(bound.read[parts]), schemas[parts]))
+        else:
+            first, *rest = relation.computed.reads(bound.read[parts])
+            own.append(first)
+            further += rest
+    united: dict[tuple[str, str, str], BoundInput] = {}
+    for read in own + further:
+        known = united.get(read.relation.input.identity)
+        columns = {*read.columns, *(known.columns if known else ())}
+        united[read.relation.input.identity] = BoundInput(
+            known.relation if known else read.relation, tuple(sorted(columns)), dict(known.schema if known else read.schema)
+        )
     return tuple(united.values())
+
+
+def _left(params: Mapping[str, Any], parsed: Parsed) -> dict[str, Any]:
+    """The values that the text as it runs still names: not those that were put into calls only."""
+    if not parsed.calls:
+        return dict(params)
+    named = {gate.ascii_lower(node["identifier"]) for node in gate.nodes(parsed.tree) if node.get("type") == "VALUE_PARAMETER"}
+    return {name: value for name, value in params.items() if gate.ascii_lower(name) in named}

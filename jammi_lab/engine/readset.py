@@ -22,6 +22,9 @@ from jammi_lab.errors import StatementNotAllowed
 Schemas = Mapping[tuple[str, ...], Mapping[str, str]]
 """Column → SQL type, for each name as it was typed."""
 
+Reads = dict[tuple[str, ...], set[str]]
+"""Columns, by the name of what they are read of, as it was typed."""
+
 _TWIN = "__jammi_twin_"
 _EXPLAIN = "explain (format json) "
 _DESCRIBE = "describe "
@@ -54,6 +57,28 @@ def bind(twins: duckdb.DuckDBPyConnection, parsed: Parsed, schemas: Schemas, fou
         with duck.scratch(cursor) as database:
             tables = {_twin(cursor, database, number, parts, columns): parts for number, (parts, columns) in enumerate(schemas.items())}
             return _bound(cursor, tables, parsed, schemas, found, params)
+    finally:
+        cursor.close()
+
+
+def bind_columns(twins: duckdb.DuckDBPyConnection, text: str, schemas: Schemas, params: Mapping[str, Any], columns: int) -> tuple[list[Reads], Reads]:
+    """What each of the output columns reads when it alone is asked for, and what the number of rows rests on. duckdb.Error.
+
+    The optimiser leaves out only what no row of that column depends on; where it cannot tell, all is kept: never too little.
+    """
+    cursor = twins.cursor()
+    try:
+        with duck.scratch(cursor) as database:
+            tables = {_twin(cursor, database, number, parts, each): parts for number, (parts, each) in enumerate(schemas.items())}
+
+            def reads(asked: str) -> Reads:
+                plan = cursor.execute(f"{_EXPLAIN}SELECT {asked} FROM (\n{text}\n)", dict(params) or None).fetchall()[-1][1]
+                bound = Bound()
+                for root in json.loads(plan):
+                    _walk(root, tables, schemas, bound)
+                return bound.read
+
+            return [reads(f"#{at}") for at in range(1, columns + 1)], reads("count(*)")
     finally:
         cursor.close()
 

@@ -1,6 +1,6 @@
 """From names in FROM to relations, through what the rooms above registered."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from jammi_lab import names
@@ -50,18 +50,21 @@ class Caller(Protocol):
     """A provider that also answers table functions."""
 
     def call(self, function: str, arguments: tuple[Any, ...]) -> Relation | None:
-        """What a call stands for; None when the function is not its own. TableNotFound for what is not there."""
+        """What a call stands for; None when the function is not its own. TableNotFound for what is not there; InvalidArgument, SchemaMismatch."""
         ...
 
 
-def resolve(parsed: Parsed, providers: Sequence[Provider]) -> Found:
-    """The relation of every name that a statement reads; the first provider that knows a name has it. TableNotFound, StatementNotAllowed."""
+def resolve(parsed: Parsed, providers: Sequence[Provider], values: Mapping[str, Any]) -> Found:
+    """The relation of every name that a statement reads; the first provider that knows a name has it. `values`: those of its parameters.
+
+    TableNotFound, StatementNotAllowed; InvalidArgument, and what a provider raises, for a call.
+    """
     found: Found = {}
     seen: dict[tuple[str, ...], Relation] = {}
     for named in parsed.reading.tables:
         same = tuple(ascii_lower(p) for p in named.parts)
         if same not in seen:
-            seen[same] = _one(named, parsed, providers)
+            seen[same] = _one(named, parsed, providers, values)
             found[named.parts] = seen[same]
     return found
 
@@ -75,28 +78,33 @@ def known_names(providers: Iterable[Provider]) -> list[str]:
     return sorted(by_fold.values())
 
 
-def _one(named: Named, parsed: Parsed, providers: Sequence[Provider]) -> Relation:
+def _one(named: Named, parsed: Parsed, providers: Sequence[Provider], values: Mapping[str, Any]) -> Relation:
     relation = None
     if (call := parsed.calls.get((ascii_lower(named.parts[0]), ascii_lower(named.parts[-1])))) is not None:
-        return _called(call, named, parsed, providers)
+        return _called(call, named, parsed, providers, values)
     if not (len(named.parts) > 1 and names.fold(named.parts[0]) in _CATALOGS):
         relation = next((r for p in providers if (r := p.resolve(named.parts)) is not None), None)
-    if relation is not None and len(named.parts) <= 2:
+    if (address := parsed.addresses.get((ascii_lower(named.parts[0]), ascii_lower(named.parts[-1])))) is not None:
+        relation = next((r for p in providers if (r := p.resolve(address)) is not None), None)
+        named = Named(address, named.at)
+    if relation is not None and (address is not None or len(named.parts) <= 2):
         return relation
-    raise _placed(_missing(named, providers), named, parsed)
+    raise placed(_missing(named, providers), named, parsed)
 
 
-def _called(call: Call, named: Named, parsed: Parsed, providers: Sequence[Provider]) -> Relation:
+def _called(call: Call, named: Named, parsed: Parsed, providers: Sequence[Provider], values: Mapping[str, Any]) -> Relation:
     try:
+        call = call.bound(values)
         for provider in providers:
             if isinstance(provider, Caller) and (relation := provider.call(call.function, call.arguments)) is not None:
                 return relation
-    except TableNotFound as error:
-        raise _placed(error, named, parsed) from None
-    raise _placed(StatementNotAllowed(f"{call.function}() cannot be read from here."), named, parsed)
+    except JammiError as error:
+        raise placed(error, named, parsed) from error.__cause__
+    raise placed(StatementNotAllowed(f"{call.function}() cannot be read from here.", hint=_as_source(call)), named, parsed)
 
 
-def _placed(error: JammiError, named: Named, parsed: Parsed) -> JammiError:
+def placed(error: JammiError, named: Named, parsed: Parsed) -> JammiError:
+    """The same error with the place of a name in what the person wrote."""
     at = offset_in(parsed.probe, named.at)
     return error.at(parsed.whole, None if at is None else parsed.offset + parsed.probe_offset + at)
 
@@ -110,6 +118,11 @@ def _missing(named: Named, providers: Sequence[Provider]) -> JammiError:
         return StatementNotAllowed(f"{named.parts[0]} is not part of a workspace.", hint="Write SHOW TABLES, or DESCRIBE <table>.")
     near = names.near(name, known_names(providers))
     return TableNotFound(f"There is no table {_shortened(name)}.", near=near, hint="" if near else "SHOW TABLES lists what FROM can name.")
+
+
+def _as_source(call: Call) -> str:
+    files = call.function.startswith("read_")
+    return f"Add the file as a source: ws.sources.add('name', {_shortened(call.arguments[0])!r})." if files else ""
 
 
 def _shortened(name: str) -> str:

@@ -1,4 +1,8 @@
-"""The engine: one DuckDB per tenant, statements prepared against it and run in a namespace of their own."""
+"""The engine: one DuckDB per tenant, statements prepared against it and run in a namespace of their own.
+
+A relation may need more than its body: extensions, an attached database, a filesystem. `Relation` says so, and it is made ready in the instance of
+the tenant before the body is described, queried or run (`engine/attachments.py`); nobody else has to think of it.
+"""
 
 import contextlib
 import itertools
@@ -17,7 +21,8 @@ import duckdb
 from jammi_lab import names
 from jammi_lab.config import Settings
 from jammi_lab.engine import duck, functions, statements
-from jammi_lab.engine.faults import Place, closed, is_fatal, translate, translate_reading
+from jammi_lab.engine.attachments import Attachments, Patience
+from jammi_lab.engine.faults import Place, closed, is_fatal, read_fault, stopped, translate, translate_reading
 from jammi_lab.engine.prepared import Prepared, prepare
 from jammi_lab.engine.readset import address
 from jammi_lab.engine.resolve import Found, Provider, known_names, resolve
@@ -26,12 +31,16 @@ from jammi_lab.engine.stream import Pump, Setup
 from jammi_lab.engine.values import bind_values
 from jammi_lab.engine.waiting import waited
 from jammi_lab.errors import ForkedWorkspace, JammiError
-from jammi_lab.sources.base import Relation
+from jammi_lab.sources.attaching import in_transaction
+from jammi_lab.sources.base import Asking, Attachment, Relation
+from jammi_lab.values.anchors import Input, InputKind
 
 T = TypeVar("T")
 MOST_SESSIONS = 8
 _SET_ASIDE: list[Any] = []
 """Instances that did not stop when told to. Letting them go could block, so they stay until the process ends."""
+_OURS = Input(InputKind.SOURCE, "")
+"""What a text of our own is said to read."""
 
 
 class Session:
@@ -46,6 +55,7 @@ class Session:
         self.lock = threading.RLock()
         self.pumps: weakref.WeakSet[Pump] = weakref.WeakSet()
         self.users = 0
+        self.attachments = Attachments()
         self._filesystems: dict[str, object] = {}
 
     @property
@@ -63,6 +73,7 @@ class Session:
                 for relation in found.values():
                     if relation.hold is not None:
                         undo.callback(relation.hold())
+                    undo.callback(self.attachments.use(cursor, relation))
                 database = duck.open_scratch(cursor)
                 undo.callback(duck.close_scratch, cursor, database)
                 for number, (parts, relation) in enumerate(found.items()):
@@ -81,13 +92,14 @@ class Session:
     def body(self, cursor: duckdb.DuckDBPyConnection, relation: Relation, number: int = 0) -> str:
         """A SELECT of a relation that the cursor can run; registers its frame or filesystem."""
         if relation.filesystem is not None:
-            self._know(relation.filesystem)
+            self.know(relation.filesystem)
         if relation.frame is None:
             return relation.body or ""
         cursor.register(f"__jammi_frame_{number}", relation.frame)
         return f"SELECT * FROM temp.main.__jammi_frame_{number}"
 
-    def _know(self, filesystem: Any) -> None:
+    def know(self, filesystem: Any) -> None:
+        """Let DuckDB read through an fsspec filesystem; it takes the place of an earlier one of the same protocol."""
         protocols = [filesystem.protocol] if isinstance(filesystem.protocol, str) else list(filesystem.protocol)
         with self.lock:
             if all(self._filesystems.get(p) is filesystem for p in protocols):
@@ -100,7 +112,8 @@ class Session:
 
     def describe(self, cursor: duckdb.DuckDBPyConnection, relation: Relation) -> dict[str, str]:
         """Columns and SQL types of a relation. Raises what DuckDB raises."""
-        return {name: kind for name, kind, *_ in cursor.execute(f"DESCRIBE {self.body(cursor, relation)}").fetchall()}
+        with self.attachments.using(cursor, relation):
+            return {name: kind for name, kind, *_ in cursor.execute(f"DESCRIBE {self.body(cursor, relation)}").fetchall()}
 
     def close(self) -> None:
         """Stop what runs and let go of the instances and of what they spilled."""
@@ -159,7 +172,7 @@ class Engine:
         parsed = self._parsing(lambda parser: statements.parse(parser, sql))
         values = bind_values(parsed, params)
         providers = [*self._providers, *extra]
-        found = [resolve(p, providers) for p in parsed]
+        found = [resolve(p, providers, values) for p in parsed]
         shown = known_names(providers) if any(p.form is Form.SHOW_TABLES for p in parsed) else []
         with self._using(tenant) as session:
 
@@ -168,27 +181,66 @@ class Engine:
 
             return self._working(tenant, session, work)
 
-    def describe(self, body: str, tenant: str | None = None) -> dict[str, str]:
-        """Columns and SQL types of what a body selects. SourceUnavailable."""
-
-        def work(cursor: duckdb.DuckDBPyConnection) -> dict[str, str]:
-            return {name: kind for name, kind, *_ in cursor.execute(f"DESCRIBE {body}").fetchall()}
-
+    def describe(self, body: str | Relation, tenant: str | None = None) -> dict[str, str]:
+        """Columns and SQL types of what a body selects, or a relation with what its body needs. SourceUnavailable, ExtensionMissing."""
+        relation = Relation(_OURS, body=body) if isinstance(body, str) else body
         with self._using(tenant) as session:
-            try:
-                return self._working(tenant, session, work)
-            except duckdb.Error as error:
-                raise translate_reading(error) from None
+            return self._asking(tenant, session, relation, lambda cursor: session.describe(cursor, relation))
 
-    def query(self, sql: str, tenant: str | None = None) -> list[tuple[Any, ...]]:
-        """All rows of a SELECT that we wrote over files (never a person's text: it is not gated). SourceUnavailable."""
+    def query(self, sql: str, tenant: str | None = None, needs: Relation | None = None) -> list[tuple[Any, ...]]:
+        """All rows of a SELECT that we wrote over sources (never a person's text: it is not gated), with what `needs` needs made ready.
+
+        SourceUnavailable, ExtensionMissing.
+        """
         with self._using(tenant) as session:
-            try:
-                return self._working(tenant, session, lambda cursor: cursor.execute(sql).fetchall())
-            except duckdb.Error as error:
-                raise translate_reading(error) from None
 
-    def _working(self, tenant: str | None, session: Session, work: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
+            def work(cursor: duckdb.DuckDBPyConnection) -> list[tuple[Any, ...]]:
+                with session.attachments.using(cursor, needs):
+                    if needs is not None and needs.filesystem is not None:
+                        session.know(needs.filesystem)
+                    return cursor.execute(sql).fetchall()
+
+            return self._asking(tenant, session, needs, work)
+
+    def reach(self, needs: Relation | Attachment, work: Callable[[Asking], T], tenant: str | None = None, seconds: float | None = None) -> T:
+        """What `work` returns; all that it asks is one transaction of one cursor, with what `needs` needs made ready.
+
+        Raises SourceUnavailable, also when there is no end within `seconds`, and at once while an earlier question is still without an answer;
+        ExtensionMissing; what `Relation.explain` says; what `work` raises.
+        """
+        relation, attachment = (None, needs) if isinstance(needs, Attachment) else (needs, needs.attachment)
+        with self._using(tenant) as session:
+            patience = Patience(session.attachments, attachment, seconds)
+
+            def run(cursor: duckdb.DuckDBPyConnection) -> T:
+                with patience, session.attachments.using(cursor, needs):
+                    return in_transaction(cursor, session.attachments.memory, work)
+
+            return self._asking(tenant, session, relation, run, patience)
+
+    def forget(self, key: str) -> None:
+        """Detach what is attached under a key, in every tenant's instance."""
+        with self._lock:
+            sessions = list(self._sessions.values())
+        for session in sessions:
+            with contextlib.suppress(duckdb.Error), session.main.cursor() as cursor:
+                session.attachments.forget(cursor, key)
+
+    def _asking(
+        self,
+        tenant: str | None,
+        session: Session,
+        relation: Relation | None,
+        work: Callable[[duckdb.DuckDBPyConnection], T],
+        patience: Patience | None = None,
+    ) -> T:
+        """`_working`, with DuckDB's errors said as ours."""
+        try:
+            return self._working(tenant, session, work, patience)
+        except duckdb.Error as error:
+            raise translate_reading(error, relation) from None
+
+    def _working(self, tenant: str | None, session: Session, work: Callable[[duckdb.DuckDBPyConnection], T], patience: Patience | None = None) -> T:
         """What `work` returns, in a worker, with a cursor that an interrupt stops."""
         cursor = session.main.cursor()
 
@@ -198,7 +250,20 @@ class Engine:
             finally:
                 cursor.close()
 
-        return waited(run, duck.interrupter(cursor), stuck=lambda: self.set_aside(tenant, session))
+        def stuck() -> None:
+            if patience is None or not patience.give_up():
+                self.set_aside(tenant, session)
+
+        return waited(run, duck.interrupter(cursor), stuck=stuck, tick=None if patience is None else patience.tick)
+
+    def parameters(self, sql: str) -> frozenset[str]:
+        """The names of the parameters of a text. Raises as parsing does."""
+        return frozenset[str]().union(*(p.parameters for p in self._parsing(lambda parser: statements.parse(parser, sql))))
+
+    def on_twins(self, tenant: str | None, work: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
+        """What `work` returns, in a worker, given the instance that binds and can read nothing."""
+        with self._using(tenant) as session:
+            return self._working(tenant, session, lambda _: work(session.twins))
 
     def parse_tree(self, text: str) -> dict[str, Any] | None:
         """The syntax tree of one SELECT that we wrote, or None."""
@@ -209,10 +274,19 @@ class Engine:
         """DuckDB's own print of a syntax tree, or None."""
         return self._parsing(lambda parser: statements.text_of(parser, tree))
 
-    def pump(self, tenant: str | None, sql: str, params: Mapping[str, Any], found: Found) -> tuple[Session, Pump]:
-        """A worker for one run, not started yet."""
+    def pump(
+        self,
+        tenant: str | None,
+        sql: str,
+        params: Mapping[str, Any],
+        found: Found,
+        *,
+        drained: bool = False,
+        witness: Callable[[Asking], None] | None = None,
+    ) -> tuple[Session, Pump]:
+        """A worker for one run, not started yet; `drained` and `witness` as `Pump` says."""
         with self._using(tenant) as session:
-            pump = Pump(session.main.cursor(), sql, params, session.setup(found))
+            pump = Pump(session.main.cursor(), sql, params, session.setup(found), drained=drained, witness=witness, memory=session.attachments.memory)
             session.pumps.add(pump)
             return session, pump
 
@@ -260,6 +334,8 @@ class Engine:
         """Our error for DuckDB's; an instance that DuckDB itself gave up is set aside."""
         if is_fatal(error):
             self.set_aside(tenant, session)
+        if self._closed and read_fault(error).kind.casefold() in ("interrupt", "connection"):
+            return stopped()
         return translate(error, place, prefix=prefix)
 
     def _check_open(self) -> None:

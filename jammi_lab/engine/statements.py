@@ -13,6 +13,7 @@ from jammi_lab.engine import gate, tokens
 from jammi_lab.engine.calls import Call, Name, replaced
 from jammi_lab.engine.faults import Fault, Place, translate
 from jammi_lab.engine.gate import nodes
+from jammi_lab.engine.qualified import shortened
 from jammi_lab.errors import JammiError, SqlError, StatementNotAllowed
 from jammi_lab.sources.base import Relation
 
@@ -81,10 +82,13 @@ class Parsed:
     calls: Mapping[Name, Call] = field(default_factory=dict)
     """The table functions of ours that it calls, by the names that stand for them in `text`."""
 
+    addresses: Mapping[Name, tuple[str, ...]] = field(default_factory=dict)
+    """The names of three parts in FROM, by the names of two that stand for them in `text`."""
+
     @property
     def written(self) -> str:
-        """The statement as written, its calls included."""
-        return self.whole[self.offset : self.offset + len(self.text)] if self.calls else self.text
+        """The statement as written, its calls and long names included."""
+        return self.whole[self.offset : self.offset + len(self.text)] if self.calls or self.addresses else self.text
 
     def place(self, relations: Sequence[Relation] = (), columns: Sequence[str] = ()) -> Place:
         """Where the probe stands, and what it reads, for errors."""
@@ -139,8 +143,8 @@ def _one(parser: duckdb.DuckDBPyConnection, whole: str, at: int, statement: Any)
     if form := _own_answer(tree):
         return Parsed(text, text, tree, gate.Reading(), named, form, whole, offset)
     form = Form.DESCRIBE if _shows(tree) else Form.SELECT
-    text, tree, called = _without_calls(parser, whole, offset, text, tree)
-    return Parsed(text, text, tree, _gated(tree, text, whole, offset), named, form, whole, offset, calls=called)
+    text, tree, called, long = _without_calls(parser, whole, offset, text, tree)
+    return Parsed(text, text, tree, _gated(tree, text, whole, offset), named, form, whole, offset, calls=called, addresses=long)
 
 
 def _explain(parser: duckdb.DuckDBPyConnection, whole: str, offset: int, text: str, named: frozenset[str]) -> Parsed:
@@ -157,10 +161,10 @@ def _explain(parser: duckdb.DuckDBPyConnection, whole: str, offset: int, text: s
     if [s.type for s in _extract(parser, probe, whole, offset + skipped)] != [duckdb.StatementType.SELECT]:
         raise StatementNotAllowed("Only a SELECT can be explained.").at(whole, offset + skipped)
     tree = _tree(parser, whole, offset + skipped, probe)
-    probe, tree, called = _without_calls(parser, whole, offset + skipped, probe, tree)
+    probe, tree, called, long = _without_calls(parser, whole, offset + skipped, probe, tree)
     reading = _gated(tree, probe, whole, offset + skipped)
     reading.volatile.add("explain")
-    return Parsed(text[:skipped] + probe, probe, tree, reading, _named(whole, named), Form.EXPLAIN, whole, offset, skipped, called)
+    return Parsed(text[:skipped] + probe, probe, tree, reading, _named(whole, named), Form.EXPLAIN, whole, offset, skipped, called, long)
 
 
 def _pivot(parser: duckdb.DuckDBPyConnection, sql: str, given: str, named: frozenset[str]) -> Parsed:
@@ -220,13 +224,15 @@ def _tree(parser: duckdb.DuckDBPyConnection, whole: str, offset: int, text: str)
 
 def _without_calls(
     parser: duckdb.DuckDBPyConnection, whole: str, offset: int, text: str, tree: dict[str, Any]
-) -> tuple[str, dict[str, Any], dict[Name, Call]]:
-    """The text with a name for each call of a table function of ours, its tree, and what the names stand for."""
+) -> tuple[str, dict[str, Any], dict[Name, Call], dict[Name, tuple[str, ...]]]:
+    """The text with a name for each call of a table function of ours and for each name of three parts, its tree, and what the names stand for."""
     try:
         plain, called = replaced(text, tree)
+        tree = _tree(parser, whole, offset, plain) if called else tree
+        plain, long = shortened(plain, tree)
     except JammiError as error:
         raise error.at(whole, None if error.position is None else offset + error.position) from None
-    return (plain, _tree(parser, whole, offset, plain), called) if called else (text, tree, called)
+    return plain, (_tree(parser, whole, offset, plain) if long else tree), called, long
 
 
 def _gated(tree: dict[str, Any], text: str, whole: str, offset: int) -> gate.Reading:

@@ -10,8 +10,10 @@ import duckdb
 import pyarrow as pa
 
 from jammi_lab.engine.faults import closed
-from jammi_lab.engine.waiting import STEP, await_event, settle
+from jammi_lab.engine.waiting import STEP, await_event, let_go_of_imports, settle
 from jammi_lab.errors import JammiError
+from jammi_lab.sources.attaching import in_transaction
+from jammi_lab.sources.base import Asking
 
 BATCH = 65_536
 AHEAD = 4
@@ -33,13 +35,28 @@ class _End:
 
 
 class Pump:
-    """The worker's side. It knows nothing of the Stream, so that a forgotten Stream can be collected and stops it."""
+    """The worker's side. It knows nothing of the Stream, so that a forgotten Stream can be collected and stops it.
 
-    def __init__(self, cursor: duckdb.DuckDBPyConnection, sql: str, params: Mapping[str, Any], setup: Setup) -> None:
-        self.cursor, self._sql, self._params, self._setup = cursor, sql, dict(params), setup
+    With `drained` it does not wait for whoever takes the rows: it reads to the end at once, because what it reads from must be let go.
+    With `witness` the rows are read in a transaction, and at its end that is called with what asks further questions in it.
+    """
+
+    def __init__(
+        self,
+        cursor: duckdb.DuckDBPyConnection,
+        sql: str,
+        params: Mapping[str, Any],
+        setup: Setup,
+        *,
+        drained: bool = False,
+        witness: Callable[[Asking], None] | None = None,
+        memory: dict[str, Any] | None = None,
+    ) -> None:
+        self.cursor, self._sql, self._params, self._setup, self.drained, self._witness = cursor, sql, dict(params), setup, drained, witness
+        self._memory: dict[str, Any] = {} if memory is None else memory
         self.ready, self.done, self.stopped = threading.Event(), threading.Event(), threading.Event()
         self.schema: pa.Schema | None = None
-        self.batches: queue.Queue[pa.RecordBatch | _End] = queue.Queue(AHEAD)
+        self.batches: queue.Queue[pa.RecordBatch | _End] = queue.Queue(0 if drained else AHEAD)
         self.error: BaseException | None = None
         self._settings: tuple[str, ...] = ()
         self._lock, self._tidying = threading.Lock(), False
@@ -55,7 +72,10 @@ class Pump:
             for setting in self._settings:
                 self.cursor.execute(setting)
             undo = self._setup(self.cursor)
-            self._pump()
+            if self._witness is None:
+                self._pump()
+            else:
+                in_transaction(self.cursor, self._memory, self._witnessed)
         except BaseException as error:  # noqa: BLE001 — carried to the caller's thread, which raises it as ours
             self.error = error
         finally:
@@ -68,9 +88,15 @@ class Pump:
             except duckdb.Error as error:
                 self.error = self.error or error
             finally:
+                let_go_of_imports()
                 self.ready.set()
                 self._put(_End(self.error))
                 self.done.set()
+
+    def _witnessed(self, query: Asking) -> None:
+        self._pump()
+        if self._witness is not None and not self.stopped.is_set():
+            self._witness(query)
 
     def _pump(self) -> None:
         """A function of its own: when it returns, nothing holds the reader, and what it read from is let go."""
@@ -131,11 +157,11 @@ class Stream:
         """Start, and wait until the schema is known. The statement's error, when it fails before that."""
         self._pump.start(self._on_progress is not None)
         try:
-            await_event(self._pump.ready, self._pump.interrupt, tick=self._tick)
+            await_event(self._pump.done if self._pump.drained else self._pump.ready, self._pump.interrupt, tick=self._tick)
         except BaseException:
             self.close()
             raise
-        if self._pump.schema is None:
+        if self._pump.schema is None or (self._pump.drained and self._pump.error is not None):
             self._end(self._pump.error)
 
     def batches(self, rows: int = BATCH) -> Iterator[pa.RecordBatch]:

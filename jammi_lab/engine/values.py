@@ -24,6 +24,8 @@ def plain(value: Any) -> Any:
     if item is not None and getattr(value, "shape", None) == ():
         kind = getattr(getattr(value, "dtype", None), "kind", "")
         value = value.astype(f"{kind}8[us]").item() if kind in ("M", "m") else item()
+    elif item is not None and getattr(value, "shape", None):
+        value = value.tolist()  # a vector or matrix
     if isinstance(value, list | tuple):
         return [plain(v) for v in value]
     if isinstance(value, dict):

@@ -1,5 +1,6 @@
 """Waiting for a worker so that ^C is never lost: the caller's thread only ever waits on an Event, and passes an interrupt on."""
 
+import _imp
 import contextvars
 import threading
 import time
@@ -31,6 +32,7 @@ def waited(
         except BaseException as error:  # noqa: BLE001 — whatever it is, it is the caller's, and is raised there
             box.append((None, error))
         finally:
+            let_go_of_imports()
             done.set()
 
     threading.Thread(target=run, daemon=True, name="jammi-engine").start()
@@ -39,6 +41,16 @@ def waited(
     if error is not None:
         raise error
     return value  # type: ignore[return-value]
+
+
+def let_go_of_imports() -> None:
+    """Release the interpreter's import lock if this thread still has it. For the end of a thread that called DuckDB: an import in there that fails
+    (pandas, on a disk that fails) can keep it, and with a dead holder no other thread would ever import anything again (measured with 1.5.5)."""
+    while _imp.lock_held():
+        try:
+            _imp.release_lock()
+        except RuntimeError:  # another thread's, which is importing
+            return
 
 
 def await_event(

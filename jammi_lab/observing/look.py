@@ -3,9 +3,13 @@
 import threading
 from collections.abc import Callable, Iterable, Mapping
 
+from msgspec.structs import replace
+
 from jammi_lab.clock import Clock, rfc3339
 from jammi_lab.errors import JammiError, SourceUnavailable
 from jammi_lab.observing.memo import ObservationMemo
+from jammi_lab.observing.opinions import Opinions
+from jammi_lab.scrubbing import scrubbed
 from jammi_lab.sources.base import Relation
 from jammi_lab.store.results import Results
 from jammi_lab.tenancy import TenantScope
@@ -15,6 +19,9 @@ from jammi_lab.values.verdicts import Damaged
 
 Observer = Callable[[Input, "Look"], Observed]
 """Observes inputs of one kind, in the tenant scope that is bound when it is called."""
+
+Compare = Callable[[Anchor, "Look"], bool | Unknown]
+"""Whether a source whose state moved holds the same rows as a recorded anchor; in the tenant scope that is bound when it is called."""
 
 _WORKERS = 4
 
@@ -32,11 +39,16 @@ class Look:
         clock: Clock,
         deep: bool,
         timeout: float,
+        compare: Compare | None = None,
+        opinions: Opinions | None = None,
     ) -> None:
         self.deep, self.now_ns = deep, clock.now_ns()
         self._observers, self._scope, self._results, self._memo, self._timeout = observers, scope, results, memo, timeout
         self._seen: dict[tuple[str | None, tuple[str, str, str]], Observed] = {}
+        self._wanted: dict[tuple[str | None, tuple[str, str, str]], set[tuple[str, ...] | None]] = {}
+        self._compare, self._same = compare, dict[tuple[str | None, tuple[str, str, str], str], bool | Unknown]()
         self._damage: dict[str, Damaged | Unknown | None] = {}
+        self._opinions = opinions
         self._lock = threading.Lock()
 
     @property
@@ -44,15 +56,32 @@ class Look:
         """When the look began, RFC 3339."""
         return rfc3339(self.now_ns)
 
-    def observe(self, input: Input, tenant: str | None) -> Observed:
-        """The state of one input, as the tenant sees its name. Never raises for what is the input's fault: that is `Unknown`."""
-        at = (tenant, input.identity)
+    def observe(self, input: Input, tenant: str | None, *, everything: bool = False) -> Observed:
+        """The state of one input, as the tenant sees its name: at least over `input.columns`, or over all. Never raises for what is the input's
+        fault: that is `Unknown`."""
+        at, columns = (tenant, input.identity), None if everything else input.columns
         with self._lock:
-            if at in self._seen:
-                return self._seen[at]
-        seen = self._ask(input, tenant)
+            self._wanted.setdefault(at, set()).add(columns)
+            seen = self._seen.get(at)
+            if seen is not None and not (isinstance(seen, Snapshot) and not seen.knows(columns)):
+                return seen
+        again = self._ask(input, tenant)
+        if isinstance(again, Unknown):
+            again = Unknown(scrubbed(again.why))  # it is kept with anchors, and shown
         with self._lock:
-            return self._seen.setdefault(at, seen)
+            if at not in self._seen or self._seen[at] is seen:
+                self._seen[at] = again
+            return self._seen[at]
+
+    def read_sets(self, input: Input) -> frozenset[tuple[str, ...] | None]:
+        """The sets of columns over which the bound tenant's anchors of an input are wanted in this look; None is the set of all."""
+        with self._lock:
+            return frozenset(self._wanted.get((self._scope.current, input.identity)) or {None})
+
+    def saw(self, identity: tuple[str, str, str], tenant: str | None, seen: Observed) -> None:
+        """Take over an observation that was made in the transaction of a read."""
+        with self._lock:
+            self._seen[(tenant, identity)] = seen
 
     def _ask(self, input: Input, tenant: str | None) -> Observed:
         observer = self._observers.get(input.kind)
@@ -66,9 +95,36 @@ class Look:
             except OSError as error:
                 return Unknown(why=error.strerror or type(error).__name__)
 
+    def same_rows(self, recorded: Anchor, tenant: str | None) -> bool | Unknown:
+        """A second opinion on a source that moved: whether the columns of a recorded anchor hold the same bag of rows. False when nobody can tell."""
+        if self._compare is None or recorded.input.kind is not InputKind.SOURCE:
+            return False
+        at = (tenant, recorded.input.identity, recorded.value)
+        if at not in self._same:
+            with self._scope.use(tenant):
+                try:
+                    self._same[at] = self._compare(recorded, self)
+                except (JammiError, OSError):
+                    self._same[at] = False
+        return self._same[at]
+
+    def same_result(self, one: TableRecord, other: TableRecord, columns: tuple[str, ...]) -> bool:
+        """A second opinion on a result table that was made again: whether both versions hold the same bag of rows over these columns. False when
+        that cannot be told."""
+        if self._opinions is None:
+            return False
+        try:
+            return self._opinions.same_rows(one, other, columns, deep=self.deep)
+        except (JammiError, OSError):
+            return False
+
     def observe_all(self, wanted: Iterable[tuple[str | None, Input]]) -> None:
         """Observe many inputs at once; what has not answered when the time is up is unknown for this look."""
-        todo = list({(tenant, i.identity): (tenant, i) for tenant, i in wanted if (tenant, i.identity) not in self._seen}.values())
+        asked = list(wanted)
+        with self._lock:
+            for tenant, each in asked:
+                self._wanted.setdefault((tenant, each.identity), set()).add(each.columns)
+        todo = list({(tenant, i.identity): (tenant, i) for tenant, i in asked if (tenant, i.identity) not in self._seen}.values())
         done = threading.Event()
         left = threading.Semaphore(0)
         shares = [todo[n::_WORKERS] for n in range(min(_WORKERS, len(todo)))]
@@ -111,7 +167,7 @@ class Look:
     def anchor(self, relation: Relation, columns: tuple[str, ...], tenant: str | None) -> Anchor:
         """The anchor of something that a statement has just been bound to. SourceUnavailable when it has vanished since."""
         token = relation.token
-        seen = token.snapshot if isinstance(token, Pinned) else self.observe(relation.input, tenant)
+        seen = token.snapshot if isinstance(token, Pinned) else self.observe(replace(relation.input, columns=columns), tenant)
         match seen:
             case Snapshot():
                 return seen.anchor(relation.input, columns)
@@ -124,7 +180,7 @@ class Look:
 
     def stamp(self, relation: Relation, tenant: str | None) -> str:
         """What moves with every write to it; empty for what cannot change under a statement, and for what has no such mark."""
-        seen = None if isinstance(relation.token, Pinned) else self.observe(relation.input, tenant)
+        seen = None if isinstance(relation.token, Pinned) else self._seen.get((tenant, relation.input.identity))
         return seen.stamp if isinstance(seen, Snapshot) else ""
 
     def close(self) -> None:

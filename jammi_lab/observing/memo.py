@@ -1,5 +1,6 @@
 """What earlier looks saw: file stats and digests, kept in the catalog so that an unchanged file is not read again after a restart."""
 
+import contextlib
 import threading
 
 from jammi_lab.catalog.catalog import Catalog
@@ -28,14 +29,20 @@ class ObservationMemo:
 
     def flush(self) -> None:
         """Store what is new. A read-only workspace keeps it in memory only, and so does one whose catalog cannot be written just now."""
+        if not self._catalog.read_only:
+            with contextlib.suppress(ResourceExhausted, VersionConflict, WorkspaceReadOnly):
+                self.save()
+
+    def save(self) -> None:
+        """Store what is new, in the transaction that runs if one does. Raises as that does."""
         with self._lock:
             unsaved, self._unsaved = self._unsaved, {}
-        if unsaved and not self._catalog.read_only:
-            try:
-                self._catalog.memo.put_many(unsaved)
-            except (ResourceExhausted, VersionConflict, WorkspaceReadOnly):
-                with self._lock:
-                    self._unsaved = unsaved | self._unsaved
+        try:
+            self._catalog.memo.put_many(unsaved)
+        except BaseException:
+            with self._lock:
+                self._unsaved = unsaved | self._unsaved
+            raise
 
     def _loaded(self) -> dict[str, MemoEntry]:
         if self._entries is None:

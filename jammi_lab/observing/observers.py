@@ -8,12 +8,15 @@ from jammi_lab.config import Settings
 from jammi_lab.observing.look import Look, Observer
 from jammi_lab.observing.memo import ObservationMemo
 from jammi_lab.observing.outside import Outside
-from jammi_lab.sources.base import Describe, Looking, Query
+from jammi_lab.observing.seen import LastSeen
+from jammi_lab.sources.base import Comparing, Describe, Looking, Query
 from jammi_lab.store.results import snapshot_of
-from jammi_lab.values.anchors import AnchorKind, Input, InputKind, Observed, Snapshot, Unknown, Vanished
+from jammi_lab.values.anchors import Anchor, AnchorKind, Input, InputKind, Observed, Snapshot, Unknown, Vanished
 from jammi_lab.values.records import TableStatus
 
 CURRENT_DATE = Input(kind=InputKind.CLOCK, name="current_date")
+JAMMI_CATALOG = "jammi_catalog"
+"""The name under which SQL reads what the workspace knows of itself; no source can be called so."""
 
 
 class Observers:
@@ -27,7 +30,7 @@ class Observers:
         """One observer for each kind of input that can be read."""
         return {InputKind.SOURCE: self.source, InputKind.FRAME: self.source, InputKind.RESULT: self.result, InputKind.CLOCK: self.clock}
 
-    def looking(self, look: Look) -> Looking:
+    def looking(self, look: Look, read_sets: frozenset[tuple[str, ...] | None] = frozenset({None})) -> Looking:
         """What a look lends to connectors: bounded unless it is deep."""
         settings = self._settings
         return Looking(
@@ -38,17 +41,29 @@ class Observers:
             racy_seconds=settings["look.racy_seconds"],
             scan_bytes=None if look.deep else settings["look.scan_bytes"],
             scan_rows=None if look.deep else settings["look.scan_rows"],
+            timeout_seconds=settings["look.timeout_seconds"],
+            read_sets=read_sets,
         )
 
     def source(self, input: Input, look: Look) -> Observed:
         """A registered source, or a frame in a variable of the notebook."""
+        if input.name == JAMMI_CATALOG:
+            return Unknown(why="what the workspace knows of itself changes with all that is done in it")
         found = self._outside.find(input.name)
         if found is not None:
-            return found[1].observe(input.table, self.looking(look))
+            seen = found[1].observe(input.table, self.looking(look, look.read_sets(input)))
+            LastSeen(self._memo).note(found[0], input.table, seen, look.now_ns)
+            return seen
         if input.kind is InputKind.SOURCE:
-            return Vanished()
+            named = self._outside.path(input.name)
+            return Vanished() if named is None else named.observe(input.table, self.looking(look))
         variable = self._outside.variable(input.name)
         return Unknown(why=f"the frame {input.name} is not in this kernel") if variable is None else variable.observe(None, self.looking(look))
+
+    def same_rows(self, recorded: Anchor, look: Look) -> bool | Unknown:
+        """Whether a source whose state moved holds the same rows in the columns of a recorded anchor; False when nobody can tell."""
+        found = self._outside.find(recorded.input.name)
+        return found[1].same_rows(recorded, self.looking(look)) if found is not None and isinstance(found[1], Comparing) else False
 
     def result(self, input: Input, _: Look) -> Observed:
         """The newest ready version of a recipe, or one exact table."""

@@ -1,19 +1,19 @@
 """What names in FROM stand for: sources, notebook frames, result tables."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from jammi_lab.catalog.catalog import Catalog
-from jammi_lab.errors import SourceUnavailable, TableNotFound
+from jammi_lab.errors import SourceUnavailable, TableDamaged, TableNotFound
 from jammi_lab.names import fold, near
 from jammi_lab.observing.look import Pinned
 from jammi_lab.observing.outside import Outside
-from jammi_lab.sources.base import Relation
+from jammi_lab.sources.base import Finder, Relation
 from jammi_lab.sources.frames import FrameConnector, frame_snapshot
 from jammi_lab.store import readers
-from jammi_lab.store.results import Results, body_of, snapshot_of
+from jammi_lab.store.results import Results, snapshot_of
 from jammi_lab.values.anchors import Input, InputKind
 from jammi_lab.values.records import TableRecord, TableStatus
 
@@ -34,12 +34,14 @@ class SourceProvider:
         record, connector = found
         if isinstance(connector, FrameConnector):
             return captured(connector, record.name) if len(parts) == 1 else None
-        tables = connector.tables()
-        wanted = ".".join(parts[1:])
-        table = next((t for t in tables if fold(t) == fold(wanted)), None)
-        if (tables or wanted) and table is None:
-            return None
         try:
+            if isinstance(connector, Finder):
+                return connector.relation(_found(connector, record.name, parts[1:]))
+            tables = connector.tables()
+            wanted = ".".join(parts[1:])
+            table = next((t for t in tables if fold(t) == fold(wanted)), None)
+            if (tables or wanted) and table is None:
+                return None
             return connector.relation(table)
         except SourceUnavailable as error:
             sentence = f"The source {record.name!r} cannot be read: {error.message[:1].lower()}{error.message[1:]}"
@@ -48,6 +50,23 @@ class SourceProvider:
     def names(self) -> Iterable[str]:
         """Names of the sources that the bound tenant sees."""
         return [record.name for record in self._catalog.sources.list()]
+
+
+def _found(connector: Finder, source: str, parts: Sequence[str]) -> str:
+    """The table of a source with schemas that a name means. TableNotFound, with near names."""
+    table = connector.find(parts)
+    if table is not None:
+        return table
+    inside = [f"{source}.{t}" for t in connector.tables()]
+    if not parts:
+        hint = f"Say which, for example FROM {inside[0]}." if inside else ""
+        raise TableNotFound(f"{source} is a database and no table." if inside else f"{source} holds no table.", hint=hint)
+    name = ".".join(parts)
+    if any(t.split(".")[-1] == parts[-1] for t in inside):
+        raise TableNotFound(
+            f"It is not clear which table {source}.{name} means.", near=near(f"{source}.{name}", inside), hint="Name its schema, too."
+        )
+    raise TableNotFound(f"There is no table {name} in {source}.", near=near(f"{source}.{name}", inside))
 
 
 class FrameProvider:
@@ -101,14 +120,35 @@ class ResultProvider:
             parts = (JAMMI, parts[0][len(JAMMI) + 1 :])
         if len(parts) != 2 or fold(parts[0]) != JAMMI:
             return None
-        newest = self._catalog.tables.newest(parts[1])
+        while (found := self._meant(parts[1])) is not None:
+            if (relation := self._held(*found)) is not None:
+                return relation
+        return None
+
+    def _meant(self, name: str) -> tuple[TableRecord, str, int] | None:
+        """The table that a name means now, the name by which it is anchored, and the version."""
+        newest = self._catalog.tables.newest(name)
         if newest is not None:
             version, record = newest
-            return self.relation(record, version.recipe, version.version)
-        exact = self._catalog.tables.get(parts[1])
-        if exact is not None and exact.status is TableStatus.READY:
-            return self.relation(exact, exact.table_name, exact.version)
-        return None
+            return record, version.recipe, version.version
+        exact = self._catalog.tables.get(name)
+        return (exact, exact.table_name, exact.version) if exact is not None and exact.status is TableStatus.READY else None
+
+    def _held(self, record: TableRecord, name: str, version: int) -> Relation | None:
+        """The relation of a table whose bytes stay for the statement; None when it was dropped before they were held, and the name means another
+        table by now, or none. TableDamaged."""
+        reading = readers.Reading(self._results.parquet(record))
+        try:
+            relation = self.relation(record, name, version, reading)
+        except TableDamaged:
+            relation = None
+            if self._still(record):
+                raise
+        return relation if self._still(record) else None
+
+    def _still(self, record: TableRecord) -> bool:
+        now = self._catalog.tables.get(record.table_name)
+        return now is not None and now.status is TableStatus.READY
 
     def call(self, function: str, arguments: tuple[Any, ...]) -> Relation | None:
         """The relation of `jammi_version('recipe', version)`: that table alone, whatever becomes of the recipe. TableNotFound; TableDamaged."""
@@ -117,22 +157,25 @@ class ResultProvider:
         recipe, number = arguments
         found = self._catalog.tables.version(recipe, number)
         if found is not None and found[1].status is TableStatus.READY:
-            return self.relation(found[1], found[1].table_name, number)
+            relation = self._held(found[1], found[1].table_name, number)
+            if relation is not None:
+                return relation
         there = [v.version for v, r in self._catalog.tables.versions(recipe) if r.status is TableStatus.READY]
         if there:
             raise TableNotFound(f"{recipe!r} has no ready version {number}; it has {', '.join(map(str, there))}.")
         known = [v.recipe for v, _ in self._catalog.tables.current()]
         raise TableNotFound(f"There is no recipe {recipe!r} with a ready version.", near=near(recipe, known))
 
-    def relation(self, record: TableRecord, name: str, version: int) -> Relation:
-        """The relation of one table under the name by which it was reached. TableDamaged."""
+    def relation(self, record: TableRecord, name: str, version: int, reading: readers.Reading | None = None) -> Relation:
+        """The relation of one table under the name by which it was reached; `reading` holds its bytes already. TableDamaged."""
         path = self._results.require(record)
         return Relation(
             input=Input(kind=InputKind.RESULT, name=name),
-            body=body_of(path, record.dimensions),
+            body=self._results.body(record),
+            filesystem=self._results.filesystem,
             columns={c.name: c.type for c in record.columns},
             token=Pinned(snapshot_of(record, version), record),
-            hold=lambda: readers.hold(path),
+            hold=reading or readers.Reading(path),
         )
 
     def names(self) -> Iterable[str]:

@@ -5,7 +5,7 @@ import re
 
 from jammi_lab.errors import JammiError, SourceUnavailable
 from jammi_lab.names import near
-from jammi_lab.sources.locations import base_of, literal_path, scheme_of, shown
+from jammi_lab.sources.locations import Unreachable, base_of, literal_path, scheme_of, shown
 
 _FILE = (
     re.compile(r"^\s*file ?= ?(.+)$", re.M),
@@ -58,6 +58,8 @@ def unreadable(name: str, error: OSError) -> SourceUnavailable:
     """The error for a file that is there and cannot be read."""
     if isinstance(error, PermissionError):
         return SourceUnavailable(f"{tidy(name)} may not be read: permission denied.", hint="Ask its owner for the right to read it.")
+    if isinstance(error, Unreachable):
+        return SourceUnavailable(f"{shown(name)} cannot be reached: {error}.", hint="Look at the address, the server and the credentials.")
     return SourceUnavailable(f"{tidy(name)} cannot be read: {(error.strerror or str(error)).lower()}.")
 
 
@@ -83,16 +85,24 @@ def ragged(name: str, line: int | None, expected: int | None = None, found: int 
     return SourceUnavailable(said, hint='Mend that line, or say how the columns are cut: options={"delimiter": ";"}.')
 
 
+def value_failure(text: str) -> SourceUnavailable | None:
+    """The error for a value that is not of the type that the rows before it gave its column; None when the text is about something else."""
+    value, line = _VALUE.search(text), _LINE.search(text)
+    if value is None or line is None:
+        return None
+    column, held, kind = value.groups()
+    said = f"{_name(text)}, line {line[1]}: column {column!r} holds {held[:60]!r}, which is no {kind}."
+    return SourceUnavailable(said, hint=f'Mend the value, or say that it means nothing: options={{"null": "{held[:20]}"}}.')
+
+
 def read_failure(text: str) -> SourceUnavailable | None:
     """What DuckDB says while it reads a file, in our words; None when the text is not about a file that was read."""
     name = _name(text)
     line = int(found[1]) if (found := _LINE.search(text)) else None
     if counts := _COUNTS.search(text):
         return ragged(name, line, int(counts[1]), int(counts[2]))
-    if value := _VALUE.search(text):
-        column, held, kind = value.groups()
-        said = f"{name}, line {line}: column {column!r} holds {held[:60]!r}, which is no {kind}."
-        return SourceUnavailable(said, hint=f'Mend the value, or say that it means nothing: options={{"null": "{held[:20]}"}}.')
+    if (value := value_failure(text)) is not None:
+        return value
     if "not utf-8 encoded" in text or "Invalid unicode" in text:
         return SourceUnavailable(f"{name} is not UTF-8.", hint='Say what it is: options={"encoding": "latin-1"} or "utf-16".')
     if malformed := _JSON.search(text):
@@ -112,6 +122,22 @@ def read_failure(text: str) -> SourceUnavailable | None:
     return None
 
 
+_REMOTE = re.compile(r"HTTP (?:GET|HEAD|PUT|POST)|\b(?:Unreachable|FileNotFoundError|PermissionError|TimeoutError|jammimount\d+)\b")
+_DENIED = re.compile(r"HTTP 40[13]|PermissionError|permission denied", re.I)
+_GONE = re.compile(r"HTTP 404|FileNotFoundError")
+
+
+def remote_failure(location: str, text: str) -> SourceUnavailable | None:
+    """What DuckDB says when it cannot read files that are elsewhere, in our words; None when the text is about something else."""
+    if not _REMOTE.search(text):
+        return None
+    if _DENIED.search(text):
+        return SourceUnavailable(f"{location} may not be read: permission denied.", hint="Look at the credentials.")
+    if _GONE.search(text):
+        return SourceUnavailable(f"{location} is gone, or a file of it.", hint="Put the file back, or remove the source.")
+    return SourceUnavailable(f"{location} cannot be reached while it is read.", hint="Look at the address, the server and the credentials.")
+
+
 def _name(text: str) -> str:
     for shape in _FILE:
         if found := shape.search(text):
@@ -124,5 +150,7 @@ def why(error: BaseException) -> str:
     if isinstance(error, JammiError):
         return error.message.rstrip(".")
     if isinstance(error, OSError):
+        if isinstance(error, Unreachable):
+            return str(error)
         return unreadable(os.path.basename(str(error.filename or "")) or "a file", error).message.rstrip(".")
     return str(error).splitlines()[0][:200].rstrip(".")

@@ -1,7 +1,8 @@
-"""Files as sources: one file, a glob or a folder, here or behind an fsspec URL."""
+"""Files as sources: one file, a glob or a folder, of this machine, on an object store, or one file behind http."""
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -9,14 +10,18 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
+from msgspec.structs import replace
 
 from jammi_lab.errors import InvalidArgument, JammiError, SchemaMismatch, SourceUnavailable, TableNotFound
 from jammi_lab.names import near, quote
 from jammi_lab.sources import arrow_files, failures, scratch, sightings
-from jammi_lab.sources.base import Looking, Relation
+from jammi_lab.sources.base import Given, Looking, Relation, nothing_given
+from jammi_lab.sources.entrance import entrance
 from jammi_lab.sources.locations import full_location, refuse_own, shown
-from jammi_lab.sources.places import Item, place_of
+from jammi_lab.sources.places import Item, Place
 from jammi_lab.sources.reading import ragged_line, select_from
+from jammi_lab.sources.remote import place_of
+from jammi_lab.sources.secrets import Given as Secret
 from jammi_lab.values.anchors import Cost, Input, InputKind, Observed, Snapshot, Unknown, Vanished
 from jammi_lab.values.records import SourceRecord
 
@@ -29,11 +34,16 @@ _OUTSIDE = (JammiError, OSError, duckdb.Error, pa.ArrowException)
 class FileConnector:
     """A registered source of files. `record.location` is what `locations.store_location` gave; `folder` is the workspace's, None without one."""
 
-    def __init__(self, record: SourceRecord, folder: Path | None = None) -> None:
+    def __init__(self, record: SourceRecord, folder: Path | None = None, given: Given = nothing_given) -> None:
         self.record = record
         self.folder = folder
         self.pattern = full_location(record.location, folder)
-        self.place = place_of(self.pattern)
+        self._given = given
+
+    @functools.cached_property
+    def place(self) -> Place:
+        """Where the files are. ExtensionMissing, SecretMissing."""
+        return place_of(self.pattern, entrance(self.record, self._given))
 
     @property
     def kind(self) -> str:
@@ -59,7 +69,7 @@ class FileConnector:
             columns = scratch.describe(relation)
             scratch.preview(relation, _PREVIEW)
         except OSError as error:
-            raise failures.unreadable(os.path.basename(str(error.filename or self.location)), error) from None
+            raise failures.unreadable(self._blamed(error), error) from None
         except SchemaMismatch as error:
             raise SourceUnavailable(error.message, hint=error.hint) from None
         except duckdb.Error as error:
@@ -76,7 +86,7 @@ class FileConnector:
         try:
             return self._relation(items)
         except OSError as error:
-            raise failures.unreadable(os.path.basename(str(error.filename or self.location)), error) from None
+            raise failures.unreadable(self._blamed(error), error) from None
         except SchemaMismatch as error:
             raise SourceUnavailable(error.message, hint=error.hint) from None
 
@@ -93,11 +103,12 @@ class FileConnector:
             except (FileNotFoundError, NotADirectoryError):
                 return Vanished()
             except OSError as error:
+                self._told_of(error)
                 return Unknown(failures.why(error))
             try:
                 seen = see(items, looking)
                 if isinstance(seen, Unknown) or seen.cost is Cost.FREE or self.place.items(self.kind) == items:
-                    return seen
+                    return seen if self.place.local or isinstance(seen, Unknown) or seen.cost is not Cost.FREE else replace(seen, cost=Cost.METADATA)
             except FileNotFoundError:
                 continue  # one of several went while they were read: look again at what is left
             except _OUTSIDE as error:
@@ -110,12 +121,21 @@ class FileConnector:
         except (FileNotFoundError, NotADirectoryError):
             raise failures.missing(self.pattern) from None
         except OSError as error:
-            raise failures.unreadable(self.location, error) from None
+            raise failures.unreadable(self._blamed(error), error) from None
         self._refuse_own(items)
         return items
 
+    def _blamed(self, error: OSError) -> str:
+        """What an error is about, for people; a credential that was refused is asked for again."""
+        self._told_of(error)
+        return os.path.basename(str(error.filename)) if error.filename and self.place.local else self.location
+
+    def _told_of(self, error: OSError) -> None:
+        if isinstance(error, PermissionError) and isinstance(self._given, Secret) and not self.place.local:
+            self._given.refused()
+
     def _refuse_own(self, items: list[Item]) -> None:
-        if self.place.filesystem is None:
+        if self.place.local:
             for item in items:
                 refuse_own(item.path, self.folder)
 
@@ -127,19 +147,30 @@ class FileConnector:
             except pa.ArrowException:
                 raise failures.not_arrow(self._torn(items, lambda item: arrow_files.read_table(self.place, item))) from None
             return Relation(named, frame=rows, columns=scratch.sql_types(rows.schema))
-        body = select_from(self.kind, self.place, items, self.record.options)
-        return Relation(named, body=body, columns=sightings.known_columns(self.record, items), filesystem=self.place.filesystem)
+        reading = self.place.reading(items)
+        return Relation(
+            named,
+            body=select_from(self.kind, self.place, items, reading.addresses, self.record.options),
+            columns=sightings.known_columns(self.record, items),
+            filesystem=reading.filesystem,
+            scoped=reading.scoped,
+            explain=self._explained,
+        )
 
     def _by_content(self, items: list[Item], looking: Looking) -> Snapshot | Unknown:
         force = self.record.anchor == "content"
+        if not force and (said := sightings.told(self.place, items)) is not None:
+            return self._seen(items, list(zip(items, said, strict=True)), looking, read=False)
         known = [sightings.remembered(self.place, item, self.kind, looking, force) for item in items]
         unread = sum(item.stat.size for item, seen in zip(items, known, strict=True) if seen is None)
         if looking.scan_bytes is not None and unread > looking.scan_bytes:
             return Unknown(f'would scan {unread:,} bytes; `ws.status(deep=True)` or `anchor="column:…"`')
         self._refuse_own([item for item, seen in zip(items, known, strict=True) if seen is None])
         found = [seen or sightings.read(self.place, item, self.kind, looking) for item, seen in zip(items, known, strict=True)]
-        files = [(item, seen) for item, seen in zip(items, found, strict=True)]
-        read = any(seen is None for seen in known)
+        files = list(zip(items, found, strict=True))
+        return self._seen(items, files, looking, read=any(seen is None for seen in known))
+
+    def _seen(self, items: list[Item], files: sightings.Files, looking: Looking, *, read: bool) -> Snapshot:
         whole = sightings.whole_digest(self.kind, self.record.options, files)
         columns, described = sightings.columns_of(self.record, whole, looking, lambda: self._describe(items, looking))
         sightings.know_columns(self.record, items, columns, looking)
@@ -156,7 +187,7 @@ class FileConnector:
         if name not in columns:
             return Unknown(f"there is no column {name!r} to anchor on")
         select = f"SELECT max({quote(name)})::VARCHAR, count(*) FROM "
-        if relation.body is None or relation.filesystem is not None or looking.query is None:
+        if relation.body is None or not self.place.local or looking.query is None:
             [(largest, rows)] = scratch.ask(relation, f"{select} it")
         else:
             [(largest, rows)] = looking.query(f"{select} ({relation.body})")
@@ -166,7 +197,7 @@ class FileConnector:
         relation = self._relation(items)
         if relation.columns is not None and relation.frame is not None:
             return dict(relation.columns)
-        if relation.body is None or relation.filesystem is not None:
+        if relation.body is None or not self.place.local:
             return scratch.describe(relation)
         return looking.describe(relation.body)
 
@@ -202,6 +233,11 @@ class FileConnector:
         return (
             said if said is not None else SourceUnavailable(f"{self.location} cannot be read: {text.splitlines()[0].split(': ', 1)[-1].rstrip('.')}.")
         )
+
+    def _explained(self, text: str) -> SourceUnavailable | None:
+        """DuckDB's complaint about a run, when it is about these files: a value of another type, a ragged line, a server that is gone."""
+        remote = None if self.place.local else failures.remote_failure(self.location, text)
+        return remote or failures.value_failure(text)
 
     def _doubt(self, error: BaseException) -> str:
         if isinstance(error, duckdb.Error):

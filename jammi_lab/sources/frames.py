@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections import Counter
 from typing import Any
 
 import pyarrow as pa
@@ -68,11 +69,13 @@ def plain_table(table: pa.Table) -> pa.Table:
     names = table.schema.names
     if not names:
         raise SchemaMismatch("The frame has no columns.", hint="Give a frame with at least one column.")
+    seen: set[str] = set()
     for name in names:
         if not name or "\0" in name:
             raise SchemaMismatch(f"A column is called {name!r}, which SQL cannot name.", column=name, hint="Name it.")
-        if names.count(name) > 1:
+        if name in seen:
             raise SchemaMismatch(f"Two columns are called {name!r}.", column=name, hint="Give one of them another name.")
+        seen.add(name)
     columns = [_sql_column(name, column) for name, column in zip(names, table.columns, strict=True)]
     return pa.table(columns, names=names)
 
@@ -112,7 +115,7 @@ def _polars_column(series: Any) -> Any:
 def _from_pandas(frame: Any) -> pa.Table:
     labels = [str(label) for label in frame.columns]
     named = [name for name in frame.index.names if name is not None]
-    both = next((label for label in [*labels, *map(str, named)] if [*labels, *map(str, named)].count(label) > 1), None)
+    both = next((label for label, times in Counter([*labels, *map(str, named)]).items() if times > 1), None)
     if both is not None:
         raise SchemaMismatch(f"Two columns are called {both!r}.", column=both, hint="Give one of them another name; a named index counts.")
     kept = [*((str(name), frame.index.get_level_values(name)) for name in named), *((label, frame.iloc[:, i]) for i, label in enumerate(labels))]

@@ -6,6 +6,7 @@ from typing import Any
 
 from jammi_lab.errors import InvalidArgument
 from jammi_lab.names import near
+from jammi_lab.sources import addresses, table_formats
 
 SUFFIXES = {
     ".parquet": "parquet",
@@ -29,6 +30,8 @@ _TEXTS = ("csv", "tsv", "json", "ndjson")
 _CSV = {"header": (bool,), "null": (str, list, tuple), "encoding": (str,)}
 OPTIONS: dict[str, dict[str, tuple[type, ...]]] = {"csv": {"delimiter": (str,), **_CSV}, "tsv": {"delimiter": (str,), **_CSV}}
 """For each kind, its options and their types; kinds that are missing take none."""
+_FLAGS = {"true": True, "false": False}
+"""What a line such as `%jammi add … --option header=false` means."""
 _ENCODINGS = ("utf-8", "utf-16", "latin-1")
 
 
@@ -52,18 +55,30 @@ def of_kind(kind: str, names: Iterable[str]) -> list[str]:
     return said or [name for name in every if kind_of_name(name) is None]
 
 
-def check_options(kind: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options as they are stored. InvalidArgument for one that the kind does not know, listing those it does, or of a wrong type."""
-    known = OPTIONS.get(kind, {})
+def check_options(kind: str, options: Mapping[str, Any], place: Mapping[str, tuple[type, ...]] | None = None) -> dict[str, Any]:
+    """The options as they are stored; `place` are those of where the files are. InvalidArgument for one that the kind does not know, listing those it
+    does, or of a wrong type."""
+    known = {**(OPTIONS.get(kind) or addresses.OPTIONS.get(kind) or table_formats.OPTIONS.get(kind, {})), **(place or {})}
+    options = {name: _FLAGS.get(value, value) if known.get(name) == (bool,) and isinstance(value, str) else value for name, value in options.items()}
     for name, value in options.items():
         if name not in known:
             said = f"It knows {', '.join(known)}." if known else "It takes none."
             raise InvalidArgument(f"A source of kind {kind} has no option {name!r}.", near=near(name, known), hint=said)
         if not isinstance(value, known[name]):
-            raise InvalidArgument(f"The option {name!r} takes {known[name][0].__name__}, not {value!r}.")
+            shown = "a " + type(value).__name__ if name in ("key", "secret", "token", "password") else repr(value)
+            raise InvalidArgument(f"The option {name!r} takes {known[name][0].__name__}, not {shown}.")
     checked = {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()}
     _check_csv(checked)
+    _check_database(checked)
     return checked
+
+
+def _check_database(options: Mapping[str, Any]) -> None:
+    schemas = options.get("schemas")
+    if schemas is not None and (not schemas or not all(isinstance(name, str) and name for name in schemas)):
+        raise InvalidArgument("The option 'schemas' takes a list of names.")
+    if options.get("numeric", "text") not in ("text", "double"):
+        raise InvalidArgument("The option 'numeric' is 'text' or 'double'.")
 
 
 def _check_csv(options: Mapping[str, Any]) -> None:

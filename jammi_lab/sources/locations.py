@@ -8,15 +8,27 @@ import glob
 import os
 import re
 from pathlib import Path
+from urllib.parse import unquote
 
 from jammi_lab.errors import InvalidArgument
+from jammi_lab.sources import addresses
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 _ESCAPED = re.compile(r"\[([*?[])\]")
 _MAGIC = re.compile(r"[*?[]")
+_SECRETIVE = re.compile(r"pass|pwd|token|secret|key|sig|auth|cred|sas$|session|code|jwt|bearer|policy|login|user|account|cookie|hash|otp|pin$", re.I)
+"""Names of query parts that hold a credential."""
+_DENSE = re.compile(r"(?=.*\d)(?=.*[A-Za-z])[A-Za-z0-9+/_=.~-]{20,}")
+"""Values that look like one, whatever their name."""
+_QUERY = re.compile(r"\?[A-Za-z_][\w.-]*=")
+_NAMED_BY_KEY = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss")
 OWN_FOLDERS = ("results", "quarantine", "checkpoints", "models", "writers")
 """Folders of a workspace that hold every tenant's rows, or its own state."""
 _CATALOG = "catalog.sqlite3"
+
+
+class Unreachable(OSError):
+    """A store or server that cannot be asked; whether a file is there is not known. The text is one clause that may be shown."""
 
 
 def scheme_of(location: str) -> str | None:
@@ -27,11 +39,62 @@ def scheme_of(location: str) -> str | None:
 
 
 def without_credentials(location: str) -> str:
-    """A URL without user part and query; a path as it is."""
-    if scheme_of(location) is None:
+    """A URL without user part and without what its query may hold of a credential; a path as it is."""
+    scheme = scheme_of(location)
+    if scheme is None or scheme == "memory":
         return location
+    if addresses.kind_of(scheme) is not None:
+        return addresses.taken_out(location)[0]
+    if scheme in ("http", "https"):
+        return split_web(location)[0]
+    if scheme in _NAMED_BY_KEY:
+        return split_store(location)[0]
     head, rest = location.split("://", 1)
-    return f"{head}://{rest.split('?', 1)[0].rsplit('@', 1)[-1]}" if scheme_of(location) != "memory" else location
+    return f"{head}://{rest.split('?', 1)[0].rsplit('@', 1)[-1]}"
+
+
+def split_web(location: str) -> tuple[str, dict[str, str]]:
+    """An http address without its credentials, and these: user, password, and query (the parts of it that look like one)."""
+    taken = {}
+    head, rest = location.split("#", 1)[0].split("://", 1)
+    host, mark, path = re.fullmatch(r"([^/?]*)([/?]?)(.*)", rest, re.S).groups()  # type: ignore[union-attr]  # it matches every text
+    path = f"?{path}" if mark == "?" else path
+    if "@" in host:
+        user, host = host.rsplit("@", 1)
+        name, colon, password = user.partition(":")
+        taken = {"user": unquote(name), **({"password": unquote(password)} if colon else {})}
+    path, _, query = path.partition("?")
+    parts = [part for part in query.split("&") if part]
+    withheld = [part for part in parts if _is_credential(part)]
+    if withheld:
+        taken["query"] = "&".join(withheld)
+    said = "&".join(part for part in parts if part not in withheld)
+    return f"{head}://{host}/{path}{'?' if said else ''}{said}", taken
+
+
+def _is_credential(part: str) -> bool:
+    name, sign, value = part.partition("=")
+    return bool(_SECRETIVE.search(unquote(name))) or bool(_DENSE.fullmatch(unquote(value if sign else name)))
+
+
+def split_store(location: str) -> tuple[str, dict[str, str]]:
+    """The address of an object store without its credentials, and what its user part (key, secret) and query said.
+
+    A `?` that is not followed by `name=` belongs to the key, or globs.
+    """
+    taken = {}
+    head, rest = location.split("://", 1)
+    if query := _QUERY.search(rest):
+        for part in rest[query.start() + 1 :].split("&"):
+            name, _, value = part.partition("=")
+            taken[unquote(name)] = unquote(value)
+        rest = rest[: query.start()]
+    bucket, slash, key = rest.partition("/")
+    if "@" in bucket and not (head.lower().startswith("abfs") and ":" not in bucket):  # else the container of an account, as Azure writes it
+        user, bucket = bucket.rsplit("@", 1)
+        name, colon, secret = user.partition(":")
+        taken |= {"key": unquote(name), **({"secret": unquote(secret)} if colon else {})}
+    return f"{head}://{bucket}{slash}{key}", taken
 
 
 def escape(path: str) -> str:
@@ -58,6 +121,7 @@ def store_location(location: str | os.PathLike[str], folder: Path | None) -> str
     typed = os.fspath(location)
     if not typed or "\0" in typed:
         raise InvalidArgument("A source needs a location that is not empty.")
+    typed = _database_path(typed)
     if scheme_of(typed) is not None:
         return without_credentials(typed)
     typed = _local(typed)
@@ -75,6 +139,17 @@ def full_location(stored: str, folder: Path | None) -> str:
     if scheme_of(stored) is not None:
         return stored
     return os.path.join(escape(os.getcwd() if folder is None else os.path.abspath(folder)), _local(stored))
+
+
+def _database_path(typed: str) -> str:
+    """The path in `sqlite:///data.db` (relative) and `sqlite:////tmp/data.db`; anything else as it is. InvalidArgument when there is none."""
+    scheme = scheme_of(typed)
+    if scheme not in ("sqlite", "duckdb"):
+        return typed
+    rest = typed.split("://", 1)[1]
+    if not rest.startswith("/") or len(rest) < 2:
+        raise InvalidArgument(f"There is no path in {typed!r}.", hint=f"Write {scheme}:///data.db, or {scheme}:////tmp/data.db for an absolute path.")
+    return rest[1:]
 
 
 def _local(typed: str) -> str:
@@ -114,6 +189,14 @@ def refuse_own(path: str, folder: Path | None) -> None:
             f"{os.path.basename(path)!r} belongs to the workspace itself and cannot be a source.",
             hint="Read result tables as jammi.<name>, and what the catalog knows from jammi_catalog.",
         )
+
+
+def refuse_own_location(stored: str, folder: Path | None) -> None:
+    """The same for a location as it is stored, before anything there is opened: a path, or the folder that a glob looks into."""
+    if scheme_of(stored) is None:
+        pattern = full_location(stored, folder)
+        literal = literal_path(pattern)
+        refuse_own(base_of(pattern) if literal is None else literal, folder)
 
 
 def _is_link_to_own(real: str, root: str) -> bool:

@@ -1,4 +1,4 @@
-"""The files of one source as they lie there now: a local file, glob or folder, or the same behind an fsspec URL."""
+"""The files of one source as they lie there now: a local file, glob or folder, the same on an object store, or one file behind http."""
 
 from __future__ import annotations
 
@@ -6,19 +6,14 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
+from typing import BinaryIO, Protocol
 
+from jammi_lab.sources.base import ScopedSecret
 from jammi_lab.sources.kinds import of_kind, skipped
-from jammi_lab.sources.locations import base_of, expand, literal_path, scheme_of
+from jammi_lab.sources.locations import base_of, expand, literal_path
 from jammi_lab.storage.files import Stat
-
-if TYPE_CHECKING:
-    import fsspec
-
-_MARKS = {"s3": ("VersionId", "ETag"), "gs": ("generation", "etag"), "abfs": ("etag",)}
-"""For each fsspec protocol, what it tells about a file that moves with every change of its bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +27,34 @@ class Item:
     stat: Stat
     """What the file system says; times and inode are 0 where it does not know."""
     mark: str | None = None
-    """For a remote file, what stands for its bytes, when its store has such a thing."""
+    """For a remote file, what moves whenever its bytes do: a version or a strong entity tag, when its store has such a thing."""
+    hint: str | None = None
+    """For a remote file without a mark, what most likely moves with its bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How DuckDB reads the files of a place."""
+
+    addresses: Sequence[str]
+    """One for each file, in their order; nothing in them is escaped."""
+    filesystem: object | None = None
+    """The fsspec filesystem that it must know, when it does not read by itself."""
+    scoped: ScopedSecret | None = None
+    """The credential that it needs, when it reads an object store by itself."""
 
 
 class Place(Protocol):
     """Where the files of a source are."""
 
     @property
-    def filesystem(self) -> object | None:
-        """The fsspec filesystem, when it is not this machine's."""
+    def local(self) -> bool:
+        """Whether the files are this machine's."""
+        ...
+
+    @property
+    def realm(self) -> str:
+        """What tells apart two places whose paths are the same; empty for this machine."""
         ...
 
     def items(self, kind: str) -> list[Item]:
@@ -55,16 +69,16 @@ class Place(Protocol):
         """The file's bytes, seekable. OSError."""
         ...
 
-
-def place_of(pattern: str) -> Place:
-    """The place that an absolute pattern or URL means."""
-    return LocalPlace(pattern) if scheme_of(pattern) is None else RemotePlace(pattern)
+    def reading(self, items: Sequence[Item]) -> Reading:
+        """How DuckDB reads these files."""
+        ...
 
 
 class LocalPlace:
     """A file, a glob or a folder of this machine."""
 
-    filesystem: object | None = None
+    local = True
+    realm = ""
 
     def __init__(self, pattern: str) -> None:
         self.pattern = pattern
@@ -86,6 +100,9 @@ class LocalPlace:
 
     def open(self, item: Item) -> BinaryIO:
         return open(item.path, "rb")
+
+    def reading(self, items: Sequence[Item]) -> Reading:
+        return Reading([item.path for item in items])
 
     def _stats(self, base: str, paths: list[str]) -> list[Item]:
         items = []
@@ -114,57 +131,3 @@ def _walk(folder: str) -> Iterator[str]:
     for base, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
         yield from (os.path.join(base, name) for name in files if not skipped(name))
-
-
-class RemotePlace:
-    """A file, a glob or a folder behind an fsspec URL."""
-
-    def __init__(self, pattern: str) -> None:
-        import fsspec
-
-        self.pattern = pattern
-        self._fs: fsspec.AbstractFileSystem = fsspec.filesystem(scheme_of(pattern))
-        self.filesystem: object | None = self._fs
-
-    def items(self, kind: str) -> list[Item]:
-        self._fs.invalidate_cache()
-        base, found = self._found()
-        paths = found if base is None else of_kind(kind, found)
-        if not paths:
-            raise FileNotFoundError(errno.ENOENT, "no file is there", self.pattern)
-        return sorted((self._item(base, path) for path in paths), key=lambda item: item.relative)
-
-    def names(self) -> list[str]:
-        self._fs.invalidate_cache()
-        try:
-            return sorted(self._found()[1])
-        except FileNotFoundError:
-            return []
-
-    def open(self, item: Item) -> BinaryIO:
-        return cast(BinaryIO, self._fs.open(item.path, "rb"))
-
-    def _found(self) -> tuple[str | None, list[str]]:
-        """The folder that paths are relative to (None: one file), and the paths, as the filesystem writes them."""
-        literal = literal_path(self.pattern)
-        if literal is None:
-            base = self._fs._strip_protocol(base_of(self.pattern))
-            return base, [
-                path for path, info in self._fs.glob(self.pattern, detail=True).items() if info["type"] == "file" and self._visible(path, base)
-            ]
-        path = self._fs._strip_protocol(literal)
-        if self._fs.info(path)["type"] == "file":
-            return None, [path]
-        return path, [below for below in self._fs.find(path) if self._visible(below, path)]
-
-    @staticmethod
-    def _visible(path: str, base: str) -> bool:
-        *folders, name = path[len(base) :].strip("/").split("/")
-        return not skipped(name) and not any(folder.startswith(".") for folder in folders)
-
-    def _item(self, base: str | None, path: str) -> Item:
-        info = self._fs.info(path)
-        protocol = self._fs.protocol if isinstance(self._fs.protocol, str) else self._fs.protocol[0]
-        marks = [f"{key} {info[key]}" for key in _MARKS.get(protocol, ()) if info.get(key)]
-        relative = "" if base is None else path[len(base) :].strip("/")
-        return Item(relative, self._fs.unstrip_protocol(path), Stat(int(info["size"]), 0, 0, 0), marks[0] if marks else None)

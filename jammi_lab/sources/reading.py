@@ -21,8 +21,11 @@ _CSV_SAMPLE = 204_800
 _JSON_SAMPLE = 1_000_000
 
 
-def select_from(kind: str, place: Place, items: Sequence[Item], options: Mapping[str, Any]) -> str:
-    """A SELECT of all rows of these files, in the order given. SourceUnavailable for a name that SQL cannot hold; OSError."""
+def select_from(kind: str, place: Place, items: Sequence[Item], addresses: Sequence[str], options: Mapping[str, Any]) -> str:
+    """A SELECT of all rows of these files, in the order given, by the addresses under which DuckDB reads them.
+
+    SourceUnavailable for a name that SQL cannot hold; OSError.
+    """
     alone = len(items) == 1 and not items[0].relative
     partitions = ["hive_partitioning=false"] if alone else []  # a folder `year=2020` above a single file says nothing about it
     match kind:
@@ -33,15 +36,15 @@ def select_from(kind: str, place: Place, items: Sequence[Item], options: Mapping
         case _:
             said = [*_json(kind, items), *partitions]
     reader = {"parquet": "read_parquet", "csv": "read_csv", "tsv": "read_csv"}.get(kind, "read_json")
-    return f"SELECT * FROM {reader}([{', '.join(_path(item) for item in items)}], {', '.join(said)})"
+    return f"SELECT * FROM {reader}([{', '.join(map(_path, addresses))}], {', '.join(said)})"
 
 
-def _path(item: Item) -> str:
+def _path(address: str) -> str:
     try:
-        item.path.encode()
+        address.encode()
     except UnicodeEncodeError:
-        raise SourceUnavailable(f"The file name {item.path!r} is not UTF-8, and SQL cannot name it.", hint="Rename the file.") from None
-    return literal(escape(item.path))
+        raise SourceUnavailable(f"The file name {address!r} is not UTF-8, and SQL cannot name it.", hint="Rename the file.") from None
+    return literal(escape(address))
 
 
 def _csv(kind: str, place: Place, items: Sequence[Item], options: Mapping[str, Any]) -> list[str]:

@@ -9,9 +9,11 @@ import duckdb
 import pyarrow as pa
 
 from jammi_lab.errors import SchemaMismatch
+from jammi_lab.sources import attaching, extensions
 from jammi_lab.sources.base import Relation
 
 _CONFIG: dict[str, Any] = {
+    "allow_persistent_secrets": "false",
     "threads": "1",
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
@@ -21,9 +23,14 @@ _CONFIG: dict[str, Any] = {
 
 @contextlib.contextmanager
 def scratch(relation: Relation) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection in which the relation is the view `it`. duckdb.Error when its body does not bind."""
+    """A connection in which the relation is the view `it`, with what its body needs. duckdb.Error when it does not bind; ExtensionMissing."""
     with duckdb.connect(config=_CONFIG) as connection:
         connection.execute("SET TimeZone='UTC'")
+        extensions.load(connection, relation.extensions)
+        if relation.attachment is not None:
+            attaching.attach(connection, relation.attachment)
+        if relation.scoped is not None:
+            attaching.tell(connection, relation.scoped)
         if relation.filesystem is not None:
             connection.register_filesystem(relation.filesystem)
         if relation.frame is not None:

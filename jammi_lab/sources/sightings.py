@@ -28,9 +28,9 @@ _NO_STAT = Stat(0, 0, 0, 0)
 
 
 def _key(place: Place, item: Item, kind: str) -> str:
-    if place.filesystem is None and kind != "arrow":
+    if place.local and kind != "arrow":
         return memo_key(Path(item.path), kind == "parquet")
-    return f"{'arrow' if kind == 'arrow' else 'url-' + kind}:{item.path}"
+    return f"{'arrow' if kind == 'arrow' else 'url-' + kind}:{place.realm}{item.path}"
 
 
 def remembered(place: Place, item: Item, kind: str, looking: Looking, force: bool) -> Payload | None:
@@ -40,8 +40,8 @@ def remembered(place: Place, item: Item, kind: str, looking: Looking, force: boo
     entry = looking.memo.get(_key(place, item, kind))
     if entry is None:
         return None
-    if place.filesystem is not None:
-        same = item.mark is not None and entry.payload.get("mark") == item.mark and entry.stat.size == item.stat.size
+    if not place.local:
+        same = item.mark is not None and entry.payload.get("mark") == item.mark and entry.stat == item.stat
         return entry.payload if same else None
     return entry.payload if trusted(entry, item.stat, looking.racy_seconds) else None
 
@@ -49,7 +49,7 @@ def remembered(place: Place, item: Item, kind: str, looking: Looking, force: boo
 def read(place: Place, item: Item, kind: str, looking: Looking) -> Payload:
     """What the bytes of a file say; the memo learns it. OSError, pyarrow.ArrowInvalid, SchemaMismatch."""
     key = _key(place, item, kind)
-    if place.filesystem is not None:
+    if not place.local:
         payload = {**_remote_payload(place, item, kind), "mark": item.mark}
         looking.memo.put(key, MemoEntry(item.stat, looking.now_ns, payload))
         return payload
@@ -59,6 +59,22 @@ def read(place: Place, item: Item, kind: str, looking: Looking) -> Payload:
         return payload
     found = read_fingerprint(Path(item.path), looking.memo, parquet=kind == "parquet", now_ns=looking.now_ns)
     return {"whole": found.whole, "by_column": found.by_column, "rows": found.row_count}
+
+
+_LARGE = 32 << 20
+"""From this many bytes on, remote files are known by what their store says of them, and are not fetched to be known."""
+_LARGE_UNMARKED = 8 << 20
+"""The same for a server that only dates its files: up to here their bytes are asked for at each look, since a date can be put back."""
+
+
+def told(place: Place, items: Sequence[Item]) -> list[Payload] | None:
+    """What the store itself says of large remote files, in place of digests of their bytes; None for what is to be known by its bytes."""
+    if place.local or not all(item.mark or item.hint for item in items):
+        return None
+    large = _LARGE if all(item.mark for item in items) else _LARGE_UNMARKED
+    if sum(item.stat.size for item in items) < large:
+        return None
+    return [{"whole": f"{item.mark or item.hint} with {item.stat.size} bytes", "by_column": None, "rows": None} for item in items]
 
 
 def _remote_payload(place: Place, item: Item, kind: str) -> dict[str, Any]:
@@ -102,7 +118,8 @@ _MOST_KNOWN = 256
 
 def know_columns(record: SourceRecord, items: list[Item], columns: dict[str, str], looking: Looking) -> None:
     """Keep the columns of these files for `known_columns`, if their stats prove the bytes."""
-    if items[0].stat.inode and all(settled(item.stat, looking.now_ns, looking.racy_seconds) for item in items):
+    proved = all(item.mark or (item.stat.inode and settled(item.stat, looking.now_ns, looking.racy_seconds)) for item in items)
+    if proved:
         _known[record.kind, items[0].path, digest_of(record.options)] = (items, columns)
         while len(_known) > _MOST_KNOWN:
             _known.popitem(last=False)
@@ -120,6 +137,9 @@ def snapshot(whole: str, files: Files, columns: dict[str, str], cost: Cost) -> S
     rows = sum(counts) if all(count is not None for count in counts) else None
     by_column = _by_column(files, columns) if rows is not None else None
     method = "digest of the bytes" if by_column is None else "digest of the columns"
+    if any(seen["whole"].endswith(" bytes") for _, seen in files):
+        words = {str(item.mark or item.hint).split(" ", 1)[0] for item, _ in files}
+        method = f"{' and '.join(sorted(words))} with size"
     stamp = stamp_of([item for item, _ in files])
     return Snapshot(columns=columns, whole=whole, method=method, cost=cost, by_column=by_column, row_count=rows, stamp=stamp)
 
@@ -166,9 +186,9 @@ def column_snapshot(record: SourceRecord, items: list[Item], columns: dict[str, 
 def kept_column(record: SourceRecord, items: list[Item], looking: Looking) -> Snapshot | None:
     """The same from the memo, while stats prove that no file moved."""
     entry = looking.memo.get(_column_key(record))
-    if entry is None or entry.payload["of"] != stamp_of(items) or not items[0].stat.inode:
+    if entry is None or entry.payload["of"] != stamp_of(items):
         return None
-    if not all(settled(item.stat, entry.observed_at_ns, looking.racy_seconds) for item in items):
+    if not all(item.mark or (item.stat.inode and settled(item.stat, entry.observed_at_ns, looking.racy_seconds)) for item in items):
         return None
     return _column_snapshot(record, entry.payload, Cost.FREE)
 

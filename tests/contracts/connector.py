@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import duckdb
@@ -30,8 +30,10 @@ class Describing:
 
     calls: int = 0
 
-    def __call__(self, body: str) -> dict[str, str]:
+    def __call__(self, body: str | Relation) -> dict[str, str]:
         self.calls += 1
+        if isinstance(body, Relation):
+            return describe(body)
         with duckdb.connect() as connection:
             return {row[0]: row[1] for row in connection.execute(f"DESCRIBE {body}").fetchall()}
 
@@ -41,13 +43,15 @@ def run(body: str) -> list[tuple[Any, ...]]:
         return connection.execute(body).fetchall()
 
 
+READ_SETS = frozenset({None, (), ("id",), ("name",)})
+"""The sets of columns that the suite compares."""
 LATER_NS = 3600 * 10**9
 
 
 def look(memo: DictMemo | None = None, *, later: bool = False, **bounds: Any) -> Looking:
     """A look of now, or of an hour later, when every stat of today has settled."""
     now = time.time_ns() + (LATER_NS if later else 0)
-    given = {"describe": Describing(), "query": run, "racy_seconds": 2.0, **bounds}
+    given = {"describe": Describing(), "query": run, "racy_seconds": 2.0, "read_sets": READ_SETS, **bounds}
     return Looking(memo=DictMemo() if memo is None else memo, now_ns=now, **given)
 
 
@@ -163,6 +167,17 @@ class ConnectorSuite:
         with pytest.raises(TableNotFound):
             case.connector.relation("no such table")
         assert isinstance(case.connector.observe("no such table", look()), Vanished)
+
+    def test_it_can_be_checked_listed_and_read_again_and_again(self, case):
+        for _ in range(3):
+            case.connector.check()
+            assert case.connector.tables() == case.tables
+            assert len(rows(case.connector.relation(case.table))) == 3
+
+    def test_a_relation_may_be_narrowed_to_what_is_read(self, case):
+        relation = case.connector.relation(case.table)
+        if relation.narrow is not None:
+            assert ask(replace(relation, body=relation.narrow(frozenset({"id"}))), "SELECT id FROM it ORDER BY id") == [(1,), (2,), (3,)]
 
     def test_a_look_that_may_scan_nothing_says_so_or_is_free(self, case):
         memo = DictMemo()

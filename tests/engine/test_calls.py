@@ -1,5 +1,7 @@
 """Calls of our own table functions: put out of the text, resolved by a provider, every place kept."""
 
+import decimal
+
 import pytest
 
 from jammi_lab.engine import calls
@@ -108,6 +110,96 @@ def test_a_call_inside_a_pivot_without_a_list_is_refused(engine, answering):
         engine.prepare("PIVOT jammi_version('top', 2) ON id USING sum(score)")
 
 
+@pytest.mark.parametrize(
+    "call", ["jammi_version('top', 2)", "search('v', 'x', k := 3)", "search('v', [1, 2.5])", "neighbors('v', DATE '2020-01-31', $k)"]
+)
+def test_no_expression_in_the_place_of_a_value_gets_past_a_call(call):
+    parser = open_parser()
+    tree = tree_of(parser, f"SELECT * FROM {call}")
+    poisons = [
+        tree_of(parser, f"SELECT {p}")["select_list"][0]
+        for p in ("getenv('HOME')", "(SELECT 1)", "x", "random()", "NULL", "1 + 1", "[getenv('HOME')]")
+    ]
+    parser.close()
+
+    def poisoned(node, poison):
+        """The tree with the poison in the place of each expression in turn."""
+        for key, child in node.items() if isinstance(node, dict) else enumerate(node):
+            if isinstance(child, dict) and "class" in child:
+                yield {**node, key: poison} if isinstance(node, dict) else [*node[:key], poison, *node[key + 1 :]]
+            if isinstance(child, dict | list):
+                for inner in poisoned(child, poison):
+                    yield {**node, key: inner} if isinstance(node, dict) else [*node[:key], inner, *node[key + 1 :]]
+
+    tried = 0
+    for poison in poisons:
+        for arguments in poisoned(tree["from_table"]["function"]["children"], poison):
+            tried += 1
+            changed = {**tree, "from_table": {**tree["from_table"], "function": {**tree["from_table"]["function"], "children": arguments}}}
+            with pytest.raises(InvalidArgument):
+                calls.replaced(f"SELECT * FROM {call}", changed)
+    assert tried >= 2 * len(poisons)
+
+
+def test_named_arguments_and_parameters_go_to_their_places(replaced):
+    _, found = replaced("SELECT * FROM search('v', k := $n, query := $q), neighbors('w', -1.50), search('v', [1, -2e1, 0.25], 7)")
+    assert [(c.function, c.arguments) for c in found.values()] == [
+        ("search", ("v", calls.Parameter("q"), calls.Parameter("n"))),
+        ("neighbors", ("w", decimal.Decimal("-1.50"), 10)),
+        ("search", ("v", [1.0, -20.0, 0.25], 7)),
+    ]
+    first = next(iter(found.values()))
+    assert first.bound({"N": 3, "q": "x"}).arguments == ("v", "x", 3)
+    with pytest.raises(InvalidArgument, match="The k of search"):
+        first.bound({"n": "3", "q": "x"})
+
+
 def test_values_that_are_not_written_out_are_refused(engine, answering):
     with pytest.raises(InvalidArgument):
         engine.prepare("FROM jammi_version('top', $n)", {"n": 2})
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "FROM read_csv('data/x.csv', delim=';', header := true)",
+        "SELECT * FROM papers JOIN read_parquet('data/x.parquet') USING (id)",
+        "WITH q AS (FROM read_json('data/x.json')) SELECT (SELECT count(*) FROM q)",
+    ],
+)
+def test_nothing_but_written_out_values_gets_into_a_call_that_reads_a_file(sql):
+    """Whatever is put in the place of any part of the call, it is refused here, or it is left to the gate, which lets no such function through."""
+    import copy
+
+    from jammi_lab.engine import gate
+    from jammi_lab.errors import JammiError
+
+    parser = open_parser()
+    tree = tree_of(parser, sql)
+    assert isinstance(tree, dict)
+    poisons = []
+    for text in ("getenv('HOME')", "current_setting('x')", "(SELECT 1)", "$p", "'a' || 'b'", "['a', 'b']", "NULL", "x", "read_text('y')"):
+        poison = tree_of(parser, f"SELECT {text}")
+        assert isinstance(poison, dict)
+        poisons.append(poison["select_list"][0])
+    parser.close()
+    tried = 0
+
+    def children(node):
+        found = []
+        for part in gate.nodes(node):
+            call = part.get("function") if part.get("type") == "TABLE_FUNCTION" else None
+            found += [call["children"]] if call and call.get("children") else []
+        return found
+
+    for number, held in enumerate(children(tree)):
+        for at in range(len(held)):
+            for poison in poisons:
+                changed = copy.deepcopy(tree)
+                children(changed)[number][at] = {**copy.deepcopy(poison), "alias": held[at].get("alias", "")}
+                tried += 1
+                with pytest.raises(JammiError):
+                    calls.replaced(sql, changed)
+                with pytest.raises(StatementNotAllowed):
+                    gate.walk(changed, sql)
+    assert tried >= len(poisons)

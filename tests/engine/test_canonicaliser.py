@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from jammi_lab.canonical import digest_of
-from jammi_lab.engine import Engine, Prepared
+from jammi_lab.engine import Engine, Prepared, canonicaliser
 from jammi_lab.values.anchors import InputKind
+from jammi_lab.values.descriptors import Canonical
 from tests.engine.shelf import PAPERS, Shelf
 
 CASES = Path(__file__).parents[1] / "cases" / "canonical"
@@ -73,3 +75,28 @@ def test_what_sqlglot_cannot_follow_is_still_canonical(prepare: Callable[..., Pr
 
 def test_the_canonical_text_names_inputs_by_their_address(prepare: Callable[..., Prepared]) -> None:
     assert '"result:top"' in prepare("SELECT t.id FROM JAMMI.Top t").canonical().text
+
+
+def test_a_form_is_made_once_for_one_statement_over_the_same_columns(shelf: Shelf, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+
+    def counted(*given: Any) -> Canonical:
+        made.append(given[1].text)
+        return as_before(*given)
+
+    as_before = canonicaliser._canonical
+    monkeypatch.setattr(canonicaliser, "_canonical", counted)
+    sql = "SELECT id, venue FROM papers WHERE id = 123454321"
+    forms = [engine.prepare(sql)[0].canonical() for _ in range(2)]
+    assert forms[0] == forms[1] and len(made) == 1
+    shelf.frame("papers", table=PAPERS.append_column("more", PAPERS["id"]), kind=InputKind.SOURCE)
+    engine.prepare(sql)[0].canonical()
+    assert len(made) == 2
+
+
+def test_a_long_list_keeps_its_values_and_is_no_other_list(engine: Engine) -> None:
+    def form(values: range) -> Canonical:
+        return engine.prepare(f"SELECT id FROM papers WHERE id IN ({', '.join(map(str, values))})")[0].canonical()
+
+    assert form(range(20_000)) == form(range(20_000)) != form(range(1, 20_001))
+    assert form(range(20_000)).scheme.startswith("tree")

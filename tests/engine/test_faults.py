@@ -44,10 +44,15 @@ def raised(engine: Engine, sql: str, **params: Any) -> JammiError:
         ("SELECT * FROM jammi.papers", TableNotFound, "There is no table jammi.papers.", "jammi.papers", ("papers",)),
         ("SELECT venue::INT FROM papers", SqlError, "Could not convert string 'a' to INT32 when casting from source column venue.", "::INT", ()),
         ("SELECT error('boo')", SqlError, "Boo.", None, ()),
+        ("SELECT * FROM papers, papers", SqlError, "Two tables in FROM are called papers.", None, ()),
+        ("SELECT id FROM jammi.top POSITIONAL JOIN jammi.top", SqlError, "Two tables in FROM are called jammi.top.", "id", ()),
+        ("SELECT * FROM a.b.c.d", SqlError, "A name in FROM has at most three parts: source.schema.table.", None, ()),
+        ("SELECT year FROM (SELECT id FROM papers)", SqlError, "There is no column year at this place.", "year", ()),
+        ("SELECT v.year FROM papers p, venues v", SqlError, "There is no column year in v.", "v.year", ()),
         ("SELECT id FROM papers, jammi.top", SqlError, "The column id is ambiguous: it may be papers.id or top.id.", "id", ()),
         ("ATTACH 'x' AS y", StatementNotAllowed, "ATTACH is not a statement that a workspace runs.", "ATTACH", ()),
         ("FROM 'a.csv'", StatementNotAllowed, "A path cannot be read from directly.", "'a.csv'", ()),
-        ("FROM read_csv('a.csv')", StatementNotAllowed, "read_csv() cannot be read from.", "read_csv", ()),
+        ("FROM read_csv('a.csv')", StatementNotAllowed, "read_csv() cannot be read from here.", None, ()),
         ("SELECT current_setting('x')", StatementNotAllowed, "The function current_setting() is not available in a workspace.", "current", ()),
         ("SELECT 1; SELECT 'é'; SELECT nope FROM papers", SqlError, "There is no column nope in papers.", "nope", ()),
         ("SELECT 'ééé', nope FROM papers", SqlError, "There is no column nope in papers.", "nope", ()),
@@ -129,6 +134,15 @@ def test_a_source_that_cannot_be_read_is_named_without_its_folder(engine: Engine
     assert error.message.startswith(f"The source {name} cannot be read: ")
     assert str(files) not in str(error)
     assert "{" not in str(error)
+
+
+def test_a_column_that_goes_between_binding_and_running_is_told_as_such(engine: Engine, files: Path) -> None:
+    [prepared] = engine.prepare("SELECT x, s FROM whole")
+    pq.write_table(pa.table({"x": [1]}), files / "whole.parquet")
+    with pytest.raises(SqlError) as caught:
+        prepared.run().table()
+    assert caught.value.message == "The column s is not in whole any more: it was changed while the statement was prepared."
+    assert caught.value.near == () and caught.value.hint == "Run it again."
 
 
 def test_a_ragged_line_is_numbered(engine: Engine, files: Path) -> None:

@@ -95,10 +95,15 @@ def test_half_a_character_is_refused_before_it_is_bound(engine: Engine, value: o
         engine.prepare("SELECT $x", {"x": value})
 
 
-@pytest.mark.parametrize("value", [object(), {1, 2}, np.array([1, 2]), pd.DataFrame({"a": [1]}), lambda: 1, 1j])
+@pytest.mark.parametrize("value", [object(), {1, 2}, pd.DataFrame({"a": [1]}), lambda: 1, 1j])
 def test_what_cannot_be_bound_is_refused(engine: Engine, value: object) -> None:
     with pytest.raises(InvalidArgument, match="cannot be bound"):
         engine.prepare("SELECT $x", {"x": value})
+
+
+def test_an_array_is_bound_as_a_list(engine: Engine) -> None:
+    [prepared] = engine.prepare("SELECT $x AS x", {"x": np.array([[1, 2], [3, 4]])})
+    assert prepared.run().table().to_pylist() == [{"x": [[1, 2], [3, 4]]}]
 
 
 def test_parameters_differ_by_more_than_case(engine: Engine) -> None:

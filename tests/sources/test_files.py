@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jammi_lab.errors import InvalidArgument, SourceUnavailable
-from jammi_lab.sources import places, sightings
+from jammi_lab.sources import reading, sightings
 from jammi_lab.sources.base import same_state
 from jammi_lab.sources.files import FileConnector
 from jammi_lab.sources.locations import store_location
@@ -355,20 +355,12 @@ def test_anchor_column_asks_again_only_when_a_stat_moved(tmp_path, kind):
     assert not same_state(first, connector.observe(None, look(memo, later=True)))
 
 
-def test_a_store_s_mark_stands_for_the_bytes_and_no_mark_means_reading_each_time(monkeypatch):
+def test_without_a_mark_remote_files_are_read_at_each_look():
     fs = fsspec.filesystem("memory")
-    fs.pipe_file("/marked/f.csv", b"id,name\n1,a\n")
-    plain, mark = fs.info, ["one"]
-    monkeypatch.setattr(type(fs), "info", lambda self, path, **more: {**plain(path, **more), "etag": mark[0]})
-    connector, memo = source("memory://marked/f.csv"), DictMemo()
-    costs = [connector.observe(None, look(memo, later=True)).cost for _ in range(2)]
-    assert costs == [Cost.SCAN, Cost.SCAN]
-    monkeypatch.setitem(places._MARKS, "memory", ("etag",))
-    costs = [connector.observe(None, look(memo, later=True)).cost for _ in range(2)]
-    mark[0] = "two"
-    costs.append(connector.observe(None, look(memo, later=True)).cost)
-    assert costs == [Cost.SCAN, Cost.FREE, Cost.SCAN]
-    fs.rm("/marked", recursive=True)
+    fs.pipe_file("/unmarked/f.csv", b"id,name\n1,a\n")
+    connector, memo = source("memory://unmarked/f.csv"), DictMemo()
+    assert [connector.observe(None, look(memo, later=True)).cost for _ in range(2)] == [Cost.SCAN, Cost.SCAN]
+    fs.rm("/unmarked", recursive=True)
 
 
 def test_anchor_column_on_a_column_that_is_not_there(tmp_path):
@@ -743,3 +735,41 @@ def test_duckdb_s_version_is_part_of_what_columns_are_remembered_by(tmp_path, mo
     monkeypatch.setattr(duckdb, "__version__", "another")
     source(tmp_path / "f.csv").observe(None, look(memo, describe=describing))
     assert describing.calls == 2
+
+
+# -- types that change far down ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def late(tmp_path, monkeypatch):
+    """A CSV file whose rows become another type in row 100 000, as if it were too large to be looked through whole."""
+    monkeypatch.setattr(reading, "_CSV_WHOLE", 0)
+    monkeypatch.setattr(reading, "_CSV_SAMPLE", 20_480)
+    (tmp_path / "late.csv").write_text("id,v\n" + "".join(f"{i},{i if i != 100_000 else 'n/a'}\n" for i in range(120_000)))
+    return tmp_path / "late.csv"
+
+
+def test_a_value_of_another_type_names_its_line_its_column_and_what_to_do(late, tmp_path):
+    import jammi_lab as jl
+
+    with jl.open(tmp_path / "lab") as ws:
+        ws.sources.add("late", late)
+        ws.sources.add("fine", pa.table({"x": [1]}))
+        for work in (lambda: ws.sql("SELECT sum(v) FROM late").fetchall(), lambda: ws.materialize("t", "SELECT v FROM late")):
+            with pytest.raises(SourceUnavailable, match=r"late\.csv, line 100002: column 'v' holds 'n/a', which is no BIGINT") as error:
+                work()
+            assert 'options={"null": "n/a"}' in error.value.hint
+        assert ws.sql("FROM fine").fetchall() == [(1,)]
+        ws.sources.add("late", late, options={"null": "n/a"}, replace=True)
+        assert ws.sql("SELECT count(v) FROM late").fetchall() == [(119_999,)]
+
+
+def test_a_conversion_of_the_statement_s_own_is_not_blamed_on_the_file(tmp_path):
+    import jammi_lab as jl
+    from jammi_lab.errors import SqlError
+
+    (tmp_path / "f.csv").write_text("id,v\n1,a\n")
+    with jl.open(tmp_path / "lab") as ws:
+        ws.sources.add("f", tmp_path / "f.csv")
+        with pytest.raises(SqlError):
+            ws.sql("SELECT v::INT FROM f").fetchall()

@@ -214,3 +214,126 @@ SELECT id FROM papers WHERE NOT year > 2000 AND cites > 1
 
 SELECT id FROM papers WHERE year > 2000 OR cites > 1 AND id > 2
 SELECT id FROM papers WHERE (year > 2000 OR cites > 1) AND id > 2
+
+SELECT 1e0 = 1 AS x
+SELECT 1.0 = 1 AS x
+
+SELECT 1.0 AS x
+SELECT 1.00 AS x
+
+SELECT 10000000000 AS x
+SELECT 10000000000::DOUBLE AS x
+
+SELECT DATE '2024-01-01' AS d
+SELECT '2024-01-01' AS d
+
+SELECT [1, 2] AS l
+SELECT [2, 1] AS l
+
+SELECT {'a': 1, 'b': 2} AS s
+SELECT {'b': 2, 'a': 1} AS s
+
+SELECT MAP {'a': 1} AS m
+SELECT MAP {'A': 1} AS m
+
+SELECT id, year FROM papers
+SELECT year, id FROM papers
+
+SELECT id AS "a b" FROM papers
+SELECT id AS "a  b" FROM papers
+
+SELECT id FROM papers WHERE venue = 'a'
+SELECT id FROM papers WHERE venue = 'a '
+
+SELECT id FROM papers WHERE year > 2000 AND cites > 1
+SELECT id FROM papers WHERE year > 2000 OR cites > 1
+
+SELECT p.id FROM papers p JOIN jammi.top t ON p.id = t.id
+SELECT t.id FROM papers p JOIN jammi.top t ON p.id = t.id
+
+SELECT p.id FROM papers p LEFT JOIN jammi.top t ON p.id = t.id
+SELECT t.id FROM papers p LEFT JOIN jammi.top t ON p.id = t.id
+
+SELECT a.id FROM papers a JOIN papers b ON a.id = b.year
+SELECT b.id FROM papers a JOIN papers b ON a.id = b.year
+
+SELECT id FROM papers NATURAL JOIN jammi.top
+SELECT papers.id FROM papers CROSS JOIN jammi.top
+
+SELECT sum(cites) AS s FROM papers
+SELECT sum(DISTINCT cites) AS s FROM papers
+
+SELECT first(id ORDER BY year) AS f FROM papers
+SELECT first(id ORDER BY year DESC) AS f FROM papers
+
+SELECT id FROM papers GROUP BY id, year
+SELECT id FROM papers GROUP BY id
+
+SELECT year, count(*) AS n FROM papers GROUP BY GROUPING SETS ((year), ())
+SELECT year, count(*) AS n FROM papers GROUP BY GROUPING SETS ((year))
+
+SELECT venue, sum(cites) AS s FROM papers GROUP BY venue HAVING sum(cites) > 1
+SELECT venue, sum(cites) AS s FROM papers GROUP BY venue HAVING sum(cites) > 2
+
+SELECT DISTINCT ON (venue) id FROM papers ORDER BY venue, id
+SELECT DISTINCT ON (year) id FROM papers ORDER BY venue, id
+
+WITH q AS (SELECT 1 AS x) SELECT x FROM q
+WITH q AS (SELECT 2 AS x) SELECT x FROM q
+
+WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t WHERE n < 3) SELECT n FROM t
+WITH RECURSIVE t(n) AS (SELECT 1 UNION SELECT n + 1 FROM t WHERE n < 3) SELECT n FROM t
+
+SELECT rank() OVER (PARTITION BY venue ORDER BY year) AS r FROM papers
+SELECT rank() OVER (ORDER BY venue, year) AS r FROM papers
+
+SELECT sum(cites) OVER (ORDER BY year) AS s FROM papers
+SELECT sum(cites) OVER (ORDER BY year ROWS UNBOUNDED PRECEDING) AS s FROM papers
+
+SELECT year::VARCHAR AS y FROM papers
+SELECT year::BIGINT AS y FROM papers
+
+SELECT upper(venue) AS v FROM papers
+SELECT lower(venue) AS v FROM papers
+
+SELECT round(cites) AS c FROM papers
+SELECT round(cites, 0) AS c FROM papers
+
+SELECT venue IS DISTINCT FROM 'a' AS m FROM papers
+SELECT venue <> 'a' AS m FROM papers
+
+SELECT id FROM papers WHERE venue LIKE 'a_'
+SELECT id FROM papers WHERE venue LIKE 'a\_' ESCAPE '\'
+
+SELECT * FROM papers UNION ALL SELECT * FROM papers
+SELECT * FROM papers UNION ALL BY NAME SELECT * FROM papers
+
+SELECT list_transform(tags, lambda t: upper(t)) AS x FROM papers
+SELECT list_transform(tags, lambda t: lower(t)) AS x FROM papers
+
+SELECT place.city AS c FROM venues
+SELECT place AS c FROM venues
+
+SELECT COLUMNS('id') FROM papers
+SELECT COLUMNS('id|year') FROM papers
+
+SELECT * RENAME (id AS k) FROM papers
+SELECT * RENAME (id AS K) FROM papers
+
+SELECT unnest(tags) AS t FROM papers
+SELECT unnest(tags) AS T FROM papers
+
+SELECT strftime(DATE '2024-01-01', '%m') AS s
+SELECT strftime(DATE '2024-01-01', '%M') AS s
+
+PIVOT papers ON venue IN ('a') USING sum(cites) GROUP BY year
+PIVOT papers ON venue IN ('a') USING max(cites) GROUP BY year
+
+UNPIVOT papers ON id, year::BIGINT INTO NAME k VALUE v
+UNPIVOT papers ON id, (year + 1)::BIGINT INTO NAME k VALUE v
+
+SELECT id FROM papers WHERE id IN ($a, $b)
+SELECT id FROM papers WHERE id IN ($b, $a)
+
+SELECT current_date AS d
+SELECT DATE '2024-01-01' AS d

@@ -106,3 +106,39 @@ select list_transform( tags, LAMBDA t : upper(t) ) AS t from papers
 
 PIVOT papers ON venue IN ('a', 'b') USING count(*) GROUP BY year
 pivot papers on venue in ('a','b') using COUNT(*) group by year -- wide
+
+SELECT id FROM papers WHERE year BETWEEN 2000 AND 2001
+select id from papers where (year between 2000 and 2001)
+
+SELECT id FROM papers -- 'quoted' in a comment
+SELECT id FROM papers
+
+SELECT 'it''s -- no comment' AS x
+SELECT   'it''s -- no comment'   AS x
+
+SELECT id FROM (SELECT id FROM papers) q
+SELECT r.id FROM (SELECT id FROM papers) AS r
+
+SELECT venue, count(*) AS n FROM papers GROUP BY ALL
+select VENUE, COUNT(*) n from papers group by all
+
+SELECT id FROM papers WHERE year IS NOT NULL
+SELECT id FROM papers WHERE year NOTNULL
+
+SELECT count(*) AS n FROM papers
+SELECT count() AS n FROM papers
+
+SELECT id % 2 AS m FROM papers
+SELECT id%2 AS m FROM papers
+
+SELECT CASE WHEN year > 2000 THEN 1 ELSE 0 END AS c FROM papers
+select case when (year > 2000) then 1 else 0 end as c from papers
+
+SELECT id FROM papers p WHERE EXISTS (SELECT 1 FROM venues v WHERE v.name = p.venue)
+SELECT id FROM papers o WHERE EXISTS (SELECT 1 FROM venues i WHERE i.name = o.venue)
+
+SELECT id FROM jammi.top t JOIN papers p USING (id)
+select id from JAMMI.TOP as b inner join PAPERS as c using (id)
+
+SELECT x FROM range(3) t(x)
+select x from RANGE(3) as u(x)

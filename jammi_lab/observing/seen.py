@@ -1,0 +1,82 @@
+"""What was last seen of each source, kept beside the observations: a list of sources tells it without asking any of them."""
+
+from collections.abc import Sequence
+
+from jammi_lab.clock import rfc3339
+from jammi_lab.names import fold
+from jammi_lab.observing.memo import ObservationMemo
+from jammi_lab.storage.digests import MemoEntry
+from jammi_lab.storage.files import Stat
+from jammi_lab.values.anchors import Observed, Snapshot, Unknown
+from jammi_lab.values.base import Value
+from jammi_lab.values.records import SourceRecord
+
+_NO_STAT = Stat(0, 0, 0, 0)
+_MOST_TABLES = 200
+_OFTEN_NS = 60 * 10**9
+"""An unchanged finding is not written again within this time: a board that refreshes writes nothing."""
+
+
+class Seen(Value, frozen=True):
+    """The last observation of a source."""
+
+    at: str
+    """When, RFC 3339."""
+    state: str
+    """`there`, `gone` or `unknown`."""
+    method: str
+    """How it was told; for an unknown state, why it could not be."""
+    table: str | None = None
+    """The table inside that was looked at."""
+
+    def __str__(self) -> str:
+        return {"there": self.method, "gone": "gone"}.get(self.state, f"unknown: {self.method}")
+
+
+class LastSeen:
+    """The last observations of one workspace's sources, and the tables that were found inside."""
+
+    def __init__(self, memo: ObservationMemo) -> None:
+        self._memo = memo
+
+    def note(self, record: SourceRecord, table: str | None, seen: Observed, now_ns: int) -> None:
+        """Keep what a look saw."""
+        match seen:
+            case Snapshot():
+                said = ("there", seen.method)
+            case Unknown():
+                said = ("unknown", seen.why)
+            case _:
+                said = ("gone", "")
+        payload = {"of": _address(record), "said": [*said, table]}
+        kept = self._memo.get(_key("seen", record))
+        if kept is None or kept.payload != payload or now_ns - kept.observed_at_ns > _OFTEN_NS:
+            self._memo.put(_key("seen", record), MemoEntry(_NO_STAT, now_ns, payload))
+
+    def found(self, record: SourceRecord, tables: Sequence[str], now_ns: int) -> None:
+        """Keep the tables inside a source."""
+        kept = {"of": _address(record), "tables": list(tables[:_MOST_TABLES]), "number": len(tables)}
+        self._memo.put(_key("tables", record), MemoEntry(_NO_STAT, now_ns, kept))
+
+    def last(self, record: SourceRecord) -> Seen | None:
+        """The last observation; None when there was none since the source was registered as it is."""
+        entry = self._memo.get(_key("seen", record))
+        if entry is None or entry.payload.get("of") != _address(record):
+            return None
+        state, method, table = entry.payload["said"]
+        return Seen(rfc3339(entry.observed_at_ns), state, method, table)
+
+    def tables(self, record: SourceRecord) -> tuple[list[str], int] | None:
+        """The tables last found inside (the first of them, and how many there are); None when nobody looked."""
+        entry = self._memo.get(_key("tables", record))
+        if entry is None or entry.payload.get("of") != _address(record):
+            return None
+        return list(entry.payload["tables"]), int(entry.payload["number"])
+
+
+def _key(what: str, record: SourceRecord) -> str:
+    return f"{what}:{record.tenant or ''}:{fold(record.name)}"
+
+
+def _address(record: SourceRecord) -> list[str]:
+    return [record.kind, record.location]

@@ -1,0 +1,121 @@
+"""Attaching a database to a DuckDB instance, read-only, with its credentials in a secret of DuckDB's and nowhere else."""
+
+import contextlib
+import re
+import socket
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import duckdb
+
+from jammi_lab.errors import InvalidArgument, SourceUnavailable
+from jammi_lab.names import literal, quote
+from jammi_lab.sources.base import Asking, Attachment, Relation, ScopedSecret
+from jammi_lab.sources.extensions import load
+
+T = TypeVar("T")
+CONNECT_SECONDS = 10
+"""How long a server may take to accept a connection."""
+_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def attach(connection: duckdb.DuckDBPyConnection, attachment: Attachment) -> None:
+    """Make a database known to an instance as `attachment.alias`. ExtensionMissing; duckdb.Error, after which nothing is left."""
+    if attachment.extension is not None:
+        load(connection, [attachment.extension])
+    if attachment.server is not None:
+        _reached(*attachment.server)
+    for setting, value in attachment.settings.items():
+        connection.execute(f"SET GLOBAL {_word(setting)} = {literal(value) if isinstance(value, str) else str(value).lower()}")
+    alias, said = attachment.alias, ""
+    try:
+        if attachment.secret is not None:
+            values = ", ".join(f"{_word(name)} {literal(value)}" for name, value in attachment.secret.items())
+            connection.execute(f"CREATE OR REPLACE TEMPORARY SECRET {quote(alias)} (TYPE {_word(attachment.type)}, {values})")
+            said = f", SECRET {quote(alias)}"
+        kind = "" if attachment.type == "duckdb" else f", TYPE {_word(attachment.type)}"
+        connection.execute(f"ATTACH {literal(attachment.path)} AS {quote(alias)} (READ_ONLY{kind}{said})")
+        if attachment.type == "postgres":
+            _refuse_secrets(connection, alias)
+    except BaseException:
+        detach(connection, attachment)
+        raise
+
+
+def _refuse_secrets(connection: duckdb.DuckDBPyConnection, alias: str) -> None:
+    """The extension makes a table of this name a store of DuckDB secrets, from which whatever else is read in the instance would take them."""
+    [(there,)] = connection.execute(
+        f"SELECT t IS NOT NULL FROM postgres_query({literal(alias)}, 'SELECT to_regclass(''duckdb_secrets'')::text AS t')"
+    ).fetchall()
+    if there:
+        raise SourceUnavailable(
+            "The database holds a table duckdb_secrets, from which DuckDB would take credentials for other sources.",
+            hint="Connect as a role in whose search path it is not.",
+        )
+
+
+def _reached(host: str, port: int) -> None:
+    try:
+        socket.create_connection((host, port), CONNECT_SECONDS).close()
+    except OSError as error:
+        reason = "it does not answer" if isinstance(error, TimeoutError) else (error.strerror or str(error)).lower()
+        raise SourceUnavailable(
+            f"The server {host}:{port} cannot be reached: {reason}.", hint="Look whether it runs, and whether its address is right."
+        ) from None
+
+
+def detach(connection: duckdb.DuckDBPyConnection, attachment: Attachment) -> None:
+    """Take it away, with its secret. What is not there is fine; a statement that still reads it keeps it to its own end."""
+    alias = quote(attachment.alias)
+    with contextlib.suppress(duckdb.Error):  # nothing that could be done about it here, and the alias is never used again
+        connection.execute(f"DETACH DATABASE IF EXISTS {alias}")
+    with contextlib.suppress(duckdb.Error):
+        if attachment.secret is not None:
+            connection.execute(f"DROP TEMPORARY SECRET IF EXISTS {alias}")
+
+
+def tell(connection: duckdb.DuckDBPyConnection, secret: ScopedSecret) -> None:
+    """Let DuckDB's reader of an object store know a credential. ExtensionMissing, duckdb.Error."""
+    load(connection, [secret.extension])
+    values = "".join(f", {_word(name)} {literal(value)}" for name, value in secret.values.items())
+    said = f"TYPE {_word(secret.type)}{values}, SCOPE {literal(secret.scope)}"
+    connection.execute(f"CREATE OR REPLACE TEMPORARY SECRET {quote(secret.name)} ({said})")
+
+
+def untell(connection: duckdb.DuckDBPyConnection, secret: ScopedSecret) -> None:
+    """Take it away again."""
+    with contextlib.suppress(duckdb.Error):  # the instance may be gone
+        connection.execute(f"DROP TEMPORARY SECRET IF EXISTS {quote(secret.name)}")
+
+
+class Asked:
+    """`sources.base.Asking` on one connection."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, memory: dict[str, Any]) -> None:
+        self._connection, self.memory = connection, memory
+
+    def __call__(self, sql: str) -> list[tuple[Any, ...]]:
+        """All rows of a SELECT. duckdb.Error."""
+        return self._connection.execute(sql).fetchall()
+
+
+def in_transaction(connection: duckdb.DuckDBPyConnection, memory: dict[str, Any], work: Callable[[Asking], T]) -> T:
+    """What `work` returns; all that it asks of the connection is one transaction, in which nothing is written. Raises what both raise."""
+    connection.execute("BEGIN TRANSACTION")
+    try:
+        return work(Asked(connection, memory))
+    finally:
+        with contextlib.suppress(duckdb.Error):  # it is over already, when an error ended it
+            connection.execute("ROLLBACK")
+
+
+def needs(relation: Relation) -> tuple[str, ...]:
+    """All extensions that a relation's body needs."""
+    attachment = relation.attachment
+    return relation.extensions + ((attachment.extension,) if attachment is not None and attachment.extension is not None else ())
+
+
+def _word(name: str) -> str:
+    if not _WORD.fullmatch(name):
+        raise InvalidArgument(f"{name!r} is no name of an option.")
+    return name

@@ -1,0 +1,157 @@
+"""Iceberg tables as sources: a metadata file says which snapshot counts, DuckDB's `iceberg_scan` reads just that one."""
+
+import json
+import os
+import re
+import urllib.parse
+from typing import Any
+
+from jammi_lab.canonical import digest_of
+from jammi_lab.errors import InvalidArgument, SourceUnavailable
+from jammi_lab.names import literal
+from jammi_lab.sources import failures, outside_process
+from jammi_lab.sources.base import Query
+from jammi_lab.sources.lakehouse import Gone, LakehouseConnector, State
+from jammi_lab.sources.outside_process import ChildFailed
+
+_METADATA = re.compile(r"(?:v(\d+)|(\d+)-[0-9a-fA-F-]+)(?:\.gz)?\.metadata\.json(?:\.gz)?")
+
+
+class IcebergConnector(LakehouseConnector):
+    """A registered Iceberg table: its folder, whose newest metadata file is its state; a metadata file, which is its state for ever; or the
+    SQLite file of a catalog, with the option `table` (and `catalog`, when it holds several)."""
+
+    format = "Iceberg"
+    extension = "iceberg"
+    method = "snapshot of the table"
+
+    def state(self) -> State:
+        """The current snapshot. Gone; SourceUnavailable; ExtensionMissing."""
+        place = self._of_catalog() if "table" in self.record.options else self._newest()
+        said = self._read(place)
+        try:
+            snapshot = said.get("current-snapshot-id")
+            current = next(schema for schema in _schemas(said) if schema.get("schema-id", 0) == said.get("current-schema-id", 0))
+            return State(str(said["table-uuid"]), -1 if snapshot is None else int(snapshot), place, _fields(current))
+        except (KeyError, TypeError, AttributeError, StopIteration):
+            raise self._torn(place) from None
+
+    def former(self, now: State, version: int) -> list[State]:
+        """An earlier snapshot, with each schema that the table has had. As `state`."""
+        said = self._read(now.place)
+        if version >= 0 and all(snapshot.get("snapshot-id") != version for snapshot in said.get("snapshots", [])):
+            return []  # it has expired
+        return [now._replace(version=version, fields=_fields(schema)) for schema in _schemas(said)]
+
+    def body(self, state: State) -> str:
+        """One snapshot; a table without any has no rows."""
+        if state.version < 0:
+            return f"SELECT * FROM iceberg_scan({literal(state.place)}) WHERE false"
+        return f"SELECT * FROM iceberg_scan({literal(state.place)}, snapshot_from_id := {state.version:d})"
+
+    def files(self, state: State, query: Query) -> dict[str, tuple[int, bool]]:
+        """Where the snapshot has files of deletes, any data file may have lost rows."""
+        if state.version < 0:
+            return {}
+        listed = query(
+            "SELECT content, file_path, record_count FROM "
+            f"iceberg_metadata({literal(state.place)}, snapshot_from_id := {state.version:d}) WHERE status <> 'DELETED'"
+        )
+        whole = all(content in ("DATA", "EXISTING") for content, _, _ in listed)
+        return {path: (int(rows or 0), whole) for _, path, rows in listed}
+
+    def places(self, state: State) -> list[str]:
+        """Files of data and of deletes."""
+        if state.version < 0:
+            return []
+        select = f"SELECT file_path FROM iceberg_metadata({literal(state.place)}, snapshot_from_id := {state.version:d}) WHERE status <> 'DELETED'"
+        return [place for (place,) in self.ask(state, select)]
+
+    def _newest(self) -> str:
+        """The metadata file of this moment."""
+        if self.path.endswith(".json") and not os.path.isdir(self.path):
+            if not os.path.lexists(self.path):
+                raise Gone
+            return self.path
+        folder = os.path.join(self.path, "metadata")
+        if not os.path.isdir(self.path):
+            raise Gone
+        try:
+            names = os.listdir(folder)
+        except FileNotFoundError:
+            names = []
+        numbered = [(int(found[1] or found[2]), name) for name in names if (found := _METADATA.fullmatch(name))]
+        if not numbered:
+            raise SourceUnavailable(
+                f"The folder {self._name} holds no metadata of an Iceberg table.", hint="Name the folder that holds the folders metadata and data."
+            )
+        highest = max(number for number, _ in numbered)
+        newest = [name for number, name in numbered if number == highest]
+        if len(newest) > 1:  # two writers wrote the same number; only a catalog knows which of them counts
+            raise SourceUnavailable(
+                f"The folder {self._name} holds {len(newest)} metadata files of number {highest}.",
+                hint='Only its catalog knows which one counts: options={"catalog": …, "table": …}, or name the metadata file.',
+            )
+        return os.path.join(folder, newest[0])
+
+    def _of_catalog(self) -> str:
+        """Where a catalog in an SQLite file says that the metadata is."""
+        options = self.record.options
+        namespace, _, table = options["table"].rpartition(".")
+        if not namespace:
+            raise InvalidArgument(f"{options['table']!r} names no namespace.", hint='Write options={"table": "namespace.table"}.')
+        try:
+            said = outside_process.ask({"do": "catalog", "path": self.path, "namespace": namespace, "table": table})["found"]
+        except ChildFailed as error:
+            if error.kind == "gone":
+                raise Gone from None
+            raise SourceUnavailable(
+                f"{self._name} cannot be read as an Iceberg catalog: {error}.", hint="Name the SQLite file of a catalog, as pyiceberg makes it."
+            ) from None
+        found = {catalog: place for catalog, place in said if options.get("catalog") in (None, catalog)}
+        if not found:
+            raise Gone
+        if len(found) > 1:
+            raise SourceUnavailable(
+                f"{self._name} holds several catalogs with a table {options['table']}.", near=list(found), hint='Say which: options={"catalog": …}.'
+            )
+        place = next(iter(found.values()))
+        parsed = urllib.parse.urlparse(place)
+        if parsed.scheme not in ("", "file"):
+            raise InvalidArgument(f"The table {options['table']} lies at {parsed.scheme}://, and Iceberg tables are read from this machine.")
+        return str(urllib.parse.unquote(parsed.path) if parsed.scheme else place)
+
+    def _missing(self) -> SourceUnavailable:
+        if "table" in self.record.options and os.path.lexists(self.path):
+            return SourceUnavailable(f"The catalog {self._name} has no table {self.record.options['table']!r}.", hint="Look at its name.")
+        return super()._missing()
+
+    def _read(self, place: str) -> dict[str, Any]:
+        try:
+            with open(place, "rb") as file:
+                raw = file.read()
+            if raw[:2] == b"\x1f\x8b":
+                import gzip
+
+                raw = gzip.decompress(raw)
+            said: dict[str, Any] = json.loads(raw)
+        except FileNotFoundError:
+            raise Gone from None
+        except OSError as error:
+            raise failures.unreadable(place, error) from None
+        except (ValueError, EOFError):
+            raise self._torn(place) from None
+        return said
+
+    def _torn(self, place: str) -> SourceUnavailable:
+        return SourceUnavailable(f"{failures.tidy(place)} is no whole metadata file of an Iceberg table.", hint="It may be torn, or half written.")
+
+
+def _schemas(said: dict[str, Any]) -> list[dict[str, Any]]:
+    return said.get("schemas") or [said["schema"]]
+
+
+def _fields(schema: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    """The columns, each with a digest of what decides which values of a file it has."""
+    beside = ("name", "doc", "required", "write-default")
+    return tuple((field["name"], digest_of({key: value for key, value in field.items() if key not in beside})) for field in schema["fields"])

@@ -1,0 +1,336 @@
+"""Tables that keep their own history of snapshots: Delta and Iceberg. Every read is pinned to the snapshot that is anchored.
+
+A snapshot's number proves that nothing changed. When it moved, the rows may still be the same (compaction, a write to a column that nobody reads):
+then `same_rows` compares them, over nothing but the data files that one snapshot has and the other has not.
+"""
+
+import os
+import urllib.parse
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import duckdb
+
+from jammi_lab.canonical import digest_of
+from jammi_lab.errors import ExtensionMissing, InvalidArgument, JammiError, SourceUnavailable, TableNotFound
+from jammi_lab.names import literal, near, quote
+from jammi_lab.sources import extensions, failures, scratch
+from jammi_lab.sources.base import Looking, Query, Reach, Relation
+from jammi_lab.sources.locations import full_location, literal_path, refuse_own, scheme_of, shown
+from jammi_lab.storage.digests import MemoEntry
+from jammi_lab.storage.files import Stat
+from jammi_lab.values.anchors import Anchor, Cost, Input, InputKind, Observed, Snapshot, Unknown, Vanished
+from jammi_lab.values.records import SourceRecord
+
+_NO_STAT = Stat(0, 0, 0, 0)
+_PREVIEW = 100
+
+
+class State(NamedTuple):
+    """Which snapshot of which table."""
+
+    table: str
+    """The table's own id, which a table made anew under the same name does not have."""
+    version: int
+    """The number of the snapshot."""
+    place: str
+    """Where to read it."""
+    fields: tuple[tuple[str, str], ...]
+    """The columns in order, each with a digest of what makes it that very column: its type, and the id by which files hold it. A column that was
+    dropped and added again under its name reads other values from the same files."""
+
+
+_allowed: dict[tuple[Path, State], None] = {}
+"""Snapshots whose files were looked at, for each workspace."""
+_MOST_ALLOWED = 1024
+_LOOSE = ("FLOAT", "DOUBLE", "INTERVAL")
+"""Types of which SQL holds different values for equal; their texts differ."""
+_UNTOLD = ("VARIANT", "GEOMETRY", "UNION")
+"""Types of which neither SQL nor text tells all values apart."""
+
+
+class Gone(Exception):
+    """The table is not there any more."""
+
+
+class LakehouseConnector(ABC):
+    """A registered table in a folder. `record.location` is what `locations.store_location` gave; `folder` is the workspace's, None without one."""
+
+    format = ""
+    """The format's name, for people."""
+    extension = ""
+    method = ""
+    """How its state is named, in words."""
+
+    def __init__(self, record: SourceRecord, folder: Path | None = None, reach: Reach | None = None) -> None:
+        self.record = record
+        self.folder = folder
+        self._reach = reach
+        pattern = full_location(record.location, folder)
+        if scheme_of(pattern) is not None:
+            raise InvalidArgument(f"{self.format} tables are read from folders of this machine, not from {shown(pattern)}.")
+        path = literal_path(pattern)
+        if path is None:
+            raise InvalidArgument(f"{shown(pattern)!r} names several places; one {self.format} table is one source.")
+        self.path = path
+
+    @property
+    def kind(self) -> str:
+        """Which format's table: delta or iceberg."""
+        return self.record.kind
+
+    @property
+    def location(self) -> str:
+        """The path as people write it."""
+        return shown(self.record.location)
+
+    # -- what each format does in its own way ---------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def state(self) -> State:
+        """The snapshot that counts now. Gone; SourceUnavailable; ExtensionMissing."""
+
+    @abstractmethod
+    def body(self, state: State) -> str:
+        """A SELECT of all rows of a snapshot."""
+
+    @abstractmethod
+    def former(self, now: State, version: int) -> list[State]:
+        """What an earlier snapshot of the same table may have been: once for each schema that it may have been read with. Errors as `state`."""
+
+    @abstractmethod
+    def files(self, state: State, query: Query) -> dict[str, tuple[int, bool]]:
+        """The data files of a snapshot as its scan names them: rows, and whether all of them count."""
+
+    @abstractmethod
+    def places(self, state: State) -> list[str]:
+        """Paths or URLs of all files that reading a snapshot may open. Errors as `state`."""
+
+    # -- what every connector does --------------------------------------------------------------------------------------------------------
+
+    def tables(self) -> list[str]:
+        """Empty: it is one table."""
+        return []
+
+    def check(self) -> None:
+        """Nothing, when the table can be read. SourceUnavailable; ExtensionMissing; InvalidArgument for an anchor on a column that is not there."""
+        extensions.path_of(self.extension)
+        relation = self.relation(None)
+        try:
+            columns = scratch.describe(relation)
+            scratch.preview(relation, _PREVIEW)
+        except duckdb.Error as error:
+            raise self._said(str(error)) from None
+        anchor = self.record.anchor
+        if anchor.startswith("column:") and (name := anchor.removeprefix("column:")) not in columns:
+            raise InvalidArgument(f"There is no column {name!r} to anchor on.", near=near(name, columns), hint=f"Columns are {', '.join(columns)}.")
+
+    def relation(self, table: str | None) -> Relation:
+        """What SQL reads: the snapshot of this moment. SourceUnavailable, ExtensionMissing, TableNotFound for a table inside it."""
+        if table is not None:
+            raise TableNotFound(f"{self.record.name!r} is one table and holds no table {table!r}.", hint=f"Say FROM {self.record.name}.")
+        refuse_own(self.path, self.folder)
+        try:
+            state = self.state()
+            self._refuse_own_files(state)
+        except Gone:
+            raise self._missing() from None
+        return self._relation(state)
+
+    def observe(self, table: str | None, looking: Looking) -> Observed:
+        """A Snapshot; Vanished when the table is gone; Unknown when its state cannot be told."""
+        if table is not None:
+            return Vanished()
+        if self.record.anchor == "none":
+            return Unknown('its owner chose anchor="none"')
+        try:
+            refuse_own(self.path, self.folder)
+            state = self.state()
+            self._refuse_own_files(state)
+            if self.record.anchor.startswith("column:"):
+                return self._by_column(state, looking)
+            return self._snapshot(state, self._columns(state, looking))
+        except Gone:
+            return Vanished()
+        except duckdb.Error as error:
+            return Unknown(self._said(str(error)).message.rstrip("."))
+        except (JammiError, OSError) as error:
+            return Unknown(failures.why(error))
+
+    def same_rows(self, recorded: Anchor, looking: Looking) -> bool | Unknown:
+        """Whether the columns of a recorded anchor hold the same bag of rows as they do now; Unknown when finding out costs more than the look
+        allows. False when that cannot be told: the old snapshot's files may be gone."""
+        if recorded.version is None or self._reach is None or recorded.method != self.method:
+            return False
+        try:
+            now = self.state()
+            columns = self._columns(now, looking)
+            for then in self.former(now, recorded.version):
+                if not self._snapshot(then, columns).anchor(recorded.input, recorded.columns).same_state(recorded):
+                    continue
+                if not _same_fields(then, now, recorded.columns):
+                    return False
+                read = [(name, columns[name]) for name in recorded.columns]
+                if any(word in kind for _, kind in read for word in _UNTOLD):
+                    return False
+                return then.version == now.version or self._compared(then, now, read, looking)
+            return False
+        except (Gone, JammiError, OSError, duckdb.Error):
+            return False
+
+    def ask(self, state: State, select: str) -> list[tuple[Any, ...]]:
+        """All rows of a SELECT that needs the extension. duckdb.Error; what reaching raises."""
+        relation = Relation(Input(InputKind.SOURCE, self.record.name), body=self.body(state), extensions=(self.extension,), explain=self.explain)
+        if self._reach is not None:
+            return self._reach(relation, lambda query: query(select))
+        with scratch.scratch(relation) as connection:
+            return connection.execute(select).fetchall()
+
+    def _refuse_own_files(self, state: State) -> None:
+        """InvalidArgument when a snapshot names files of the workspace itself: whoever writes its log could have it read every tenant's rows."""
+        if self.folder is None or (self.folder, state) in _allowed:
+            return
+        for place in self.places(state):
+            parsed = urllib.parse.urlsplit(place)
+            if parsed.scheme in ("", "file"):
+                refuse_own(urllib.parse.unquote(parsed.path) if parsed.scheme else place, self.folder)
+        _allowed[self.folder, state] = None
+        while len(_allowed) > _MOST_ALLOWED:
+            _allowed.pop(next(iter(_allowed)), None)
+
+    # -- a snapshot -----------------------------------------------------------------------------------------------------------------------
+
+    def _relation(self, state: State) -> Relation:
+        body = self.body(state)
+
+        def witness(query: Query, _: tuple[str, ...]) -> Observed:
+            return self._snapshot(state, {row[0]: row[1] for row in query(f"DESCRIBE {body}")})
+
+        return Relation(
+            Input(InputKind.SOURCE, self.record.name),
+            body=body,
+            extensions=(self.extension,),
+            explain=self.explain,
+            witness=witness if self.record.anchor in ("auto", "content") else None,
+        )
+
+    def _snapshot(self, state: State, columns: dict[str, str]) -> Snapshot:
+        return Snapshot(
+            columns=columns,
+            whole=digest_of([state.table, state.version, state.fields]),
+            method=self.method,
+            cost=Cost.METADATA,
+            version=state.version,
+            stamp=f"{state.table}:{state.version}",
+        )
+
+    def _columns(self, state: State, looking: Looking) -> dict[str, str]:
+        """Names and types of a snapshot; they never change."""
+        key = f"columns:{self.kind}:{state.place}:{state.table}:{state.version}:{duckdb.__version__}"
+        if (kept := looking.memo.get(key)) is not None:
+            return dict(kept.payload["columns"])
+        columns = looking.describe(self._relation(state))
+        looking.memo.put(key, MemoEntry(_NO_STAT, looking.now_ns, {"columns": [[name, kind] for name, kind in columns.items()]}))
+        return columns
+
+    def _by_column(self, state: State, looking: Looking) -> Observed:
+        name = self.record.anchor.removeprefix("column:")
+        columns = self._columns(state, looking)
+        if name not in columns:
+            return Unknown(f"there is no column {name!r} to anchor on")
+        key = f"{self.record.anchor}:{self.kind}:{self.path}:{state.table}:{state.version}"
+        kept = looking.memo.get(key)
+        if kept is None:
+            relation = self._relation(state)
+            select = f"SELECT max({quote(name)})::VARCHAR, count(*) FROM "
+            if self._reach is None:
+                [(largest, rows)] = scratch.ask(relation, f"{select} it")
+            else:
+                [(largest, rows)] = self._reach(relation, lambda query: query(f"{select} ({relation.body})"), seconds=looking.timeout_seconds)
+            kept = MemoEntry(_NO_STAT, looking.now_ns, {"found": [largest, rows]})
+            looking.memo.put(key, kept)
+        found = kept.payload["found"]
+        return Snapshot(columns=columns, whole=digest_of(found), method=self.record.anchor, cost=Cost.METADATA, row_count=found[1])
+
+    # -- two snapshots --------------------------------------------------------------------------------------------------------------------
+
+    def _compared(self, then: State, now: State, read: list[tuple[str, str]], looking: Looking) -> bool | Unknown:
+        key = f"same:{self.kind}:{self.path}:{now.table}:{then.version}:{now.version}:{digest_of([read, duckdb.__version__])}"
+        if (kept := looking.memo.get(key)) is not None:
+            return bool(kept.payload["same"])
+        assert self._reach is not None, "the caller has looked"
+        found = self._reach(self._relation(now), lambda query: self._ask(then, now, read, looking, query))
+        if isinstance(found, bool):
+            looking.memo.put(key, MemoEntry(_NO_STAT, looking.now_ns, {"same": found}))
+        return found
+
+    def _ask(self, then: State, now: State, read: list[tuple[str, str]], looking: Looking, query: Query) -> bool | Unknown:
+        old, new = self.files(then, query), self.files(now, query)
+        both = {name for name, (_, whole) in old.items() if whole and new.get(name, (0, False))[1]}
+        rows = sum(count for files in (old, new) for name, (count, _) in files.items() if name not in both)
+        if looking.scan_rows is not None and rows > looking.scan_rows:
+            return Unknown(f'would scan {rows:,} rows to compare two snapshots; `ws.status(deep=True)` or `anchor="column:…"`')
+        if both == old.keys() == new.keys():
+            return True
+        one, other = self._unlike(then, read, both), self._unlike(now, read, both)
+        [(counts,)] = query(f"SELECT (SELECT count(*) FROM ({one})) = (SELECT count(*) FROM ({other}))")
+        if not counts or not read:
+            return bool(counts)
+        [(differ,)] = query(f"SELECT count(*) FROM (({one}) EXCEPT ALL ({other}))")
+        return not differ
+
+    def _unlike(self, state: State, read: list[tuple[str, str]], both: set[str]) -> str:
+        """The rows of a snapshot that are not in files which the other one has, too. Text tells floats apart that SQL holds for equal (0.0, -0.0)."""
+        said = [part for name, kind in read for part in _exactly(name, kind)]
+        left_out = f" WHERE filename NOT IN ({', '.join(map(literal, sorted(both)))})" if both else ""
+        return f"SELECT {', '.join(said) or '1'} FROM ({self.body(state).replace('SELECT *', 'SELECT *, filename', 1)}){left_out}"
+
+    # -- what is said ---------------------------------------------------------------------------------------------------------------------
+
+    def explain(self, said: str) -> JammiError | None:
+        """Our words for what DuckDB says of a snapshot that it cannot read."""
+        if "No such file" in said or "Cannot open file" in said or "No files found" in said:
+            file = said.split('"')[1] if said.count('"') > 1 else ""
+            what = f" ({failures.tidy(file)})" if file else ""
+            return SourceUnavailable(
+                f"A data file of the {self.format} table {self._name} is not there{what}.",
+                hint="It was removed, or not written to its end: restore it.",
+            )
+        if any(word in said for word in ("Kernel", "log segment", "snapshot", "metadata", "manifest", "Avro", "avro")):
+            return self._unreadable(said)
+        return None
+
+    @property
+    def _name(self) -> str:
+        return failures.tidy(self.path.rstrip("/"))
+
+    def _said(self, text: str) -> JammiError:
+        return self.explain(text) or self._unreadable(text)
+
+    def _unreadable(self, text: str) -> SourceUnavailable:
+        first = text.split("\n", maxsplit=1)[0].removeprefix("IO Error: ").rstrip(".")
+        return SourceUnavailable(
+            f"The {self.format} table {self._name} cannot be read: {first[:200]}.", hint="It may be half written: look at what its writer says."
+        )
+
+    def _missing(self) -> SourceUnavailable:
+        if not os.path.lexists(self.path):
+            above, name = os.path.split(self.path.rstrip("/"))
+            there = os.listdir(above) if os.path.isdir(above) else []
+            return SourceUnavailable(f"There is no {name!r} in {above!r}.", near=near(name, map(failures.tidy, there)), hint="Look at the path.")
+        return SourceUnavailable(f"The folder {self._name} holds no {self.format} table.", hint="Name the folder that the table's writer made.")
+
+    def _lacking(self, package: str) -> ExtensionMissing:
+        return ExtensionMissing(f"The package {package} is not installed.", hint=f'Run: pip install "jammi-lab[{self.kind}]".')
+
+
+def _same_fields(then: State, now: State, read: tuple[str, ...]) -> bool:
+    """Whether the columns read are the same columns in the same order."""
+    one, other = ([field for field in state.fields if field[0] in read] for state in (then, now))
+    return one == other and len(one) == len(read)
+
+
+def _exactly(name: str, kind: str) -> list[str]:
+    """Expressions that are equal only where the values are the same."""
+    return [quote(name), f"{quote(name)}::VARCHAR"] if any(word in kind for word in _LOOSE) else [quote(name)]

@@ -1,0 +1,245 @@
+"""PostgreSQL as a source.
+
+Every connection runs with the same settings, those that shape text and time, so that a digest and the rows it speaks of mean the same. A column of
+type `numeric` that has no precision, or more than 38 digits, has no type of the same range here: it is read as text, exactly, unless the option
+`numeric="double"` says otherwise.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+from jammi_lab.errors import JammiError, SourceUnavailable
+from jammi_lab.names import literal, quote
+from jammi_lab.sources.attaching import CONNECT_SECONDS
+from jammi_lab.sources.base import Asking
+from jammi_lab.sources.servers import UNTOLD, Bodies, Connector, Gate, Inside
+
+_SESSION = {
+    "TimeZone": "UTC",
+    "DateStyle": "ISO",
+    "IntervalStyle": "postgres",
+    "extra_float_digits": "3",
+    "bytea_output": "hex",
+    "lc_monetary": "C",
+    "xmloption": "content",
+}
+_SMALLEST_ROW = 28
+"""Bytes that a row takes at least in its page."""
+_LISTING = """
+SELECT n.nspname::text AS "schema", c.relname::text AS "name" FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND {where} ORDER BY 1, 2"""
+_TABLE = """
+WITH RECURSIVE it AS (
+  SELECT c.oid, c.relkind::text AS form, c.relname, n.nspname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  WHERE n.nspname = {schema} AND c.relname = {name} AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+), parts AS (SELECT oid FROM it UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN parts p ON i.inhparent = p.oid)
+SELECT it.oid::bigint AS oid, it.form,
+  (SELECT bool_and(c.relkind IN ('r', 'p', 'm') AND c.relpersistence = 'p' AND NOT c.relrowsecurity)
+   FROM parts JOIN pg_catalog.pg_class c USING (oid)) AS logged,
+  (SELECT sum(CASE WHEN c.relkind NOT IN ('r', 'm') THEN 0 WHEN c.reltuples >= 0 AND c.relpages > 0
+     THEN ceil(c.reltuples::float8 / c.relpages * (pg_catalog.pg_relation_size(c.oid) / current_setting('block_size')::float8))
+     ELSE pg_catalog.pg_relation_size(c.oid) / {row} END) FROM parts JOIN pg_catalog.pg_class c USING (oid))::float8 AS estimate,
+  (SELECT sum(CASE WHEN c.relkind IN ('r', 'm') THEN pg_catalog.pg_relation_size(c.oid) ELSE 0 END)
+   FROM parts JOIN pg_catalog.pg_class c USING (oid))::bigint AS bytes,
+  (SELECT bool_or(c.relkind NOT IN ('r', 'p', 'm')) FROM parts JOIN pg_catalog.pg_class c USING (oid)) AS untold
+FROM it"""
+_COLUMNS = """
+SELECT a.attname::text AS "name", pg_catalog.format_type(a.atttypid, a.atttypmod) AS "type", a.attnum::int AS place,
+  COALESCE((SELECT string_agg(e.enumlabel::text, ',' ORDER BY e.enumsortorder) FROM pg_catalog.pg_enum e
+    WHERE e.enumtypid IN (a.atttypid, t.typelem)), '') AS labels,
+  COALESCE((SELECT string_agg(m.attname::text || ' ' || pg_catalog.format_type(m.atttypid, m.atttypmod), ',' ORDER BY m.attnum)
+    FROM pg_catalog.pg_attribute m WHERE m.attrelid = t.typrelid AND t.typrelid <> 0 AND m.attnum > 0 AND NOT m.attisdropped), '') AS members
+FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+WHERE a.attrelid = {oid} AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum"""
+_POSITION = """
+SELECT (SELECT system_identifier::text FROM pg_catalog.pg_control_system()) AS "system",
+  (SELECT timeline_id::text FROM pg_catalog.pg_control_checkpoint()) AS "timeline",
+  CASE WHEN pg_catalog.pg_is_in_recovery() THEN NULL ELSE pg_catalog.pg_current_wal_insert_lsn()::text END AS "lsn"
+WHERE pg_catalog.has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')
+  AND pg_catalog.has_function_privilege('pg_catalog.pg_control_checkpoint()', 'EXECUTE')"""
+_WRITERS = "SELECT pg_catalog.count(*) AS n FROM pg_catalog.pg_locks WHERE locktype = 'transactionid' AND mode = 'ExclusiveLock'"
+"""Transactions that have written and are not over: each holds the lock on its own number until everybody sees what it did."""
+_NUMERIC = re.compile(r"numeric(?:\((\d+),(-?\d+)\))?((?:\[\])*)")
+
+
+class PostgresConnector(Connector):
+    """A registered PostgreSQL database. `record.location` is what `addresses.taken_out` gave."""
+
+    extension = "postgres_scanner"
+    type = "postgres"
+    one_snapshot = True
+
+    @property
+    def path(self) -> str:
+        """What libpq is told beside the secret."""
+        said = {name: value for name, value in self.address.words if name != "host"}
+        said["connect_timeout"] = str(CONNECT_SECONDS)
+        said["application_name"] = "jammi_lab"
+        said["tcp_user_timeout"] = "30000"
+        said["options"] = " ".join(f"-c {name}={value}" for name, value in _SESSION.items())
+        return " ".join(f"{name}={_quoted(value)}" for name, value in said.items())
+
+    @property
+    def usual(self) -> str:
+        """The schema of a new database."""
+        return "public"
+
+    def shows(self, schema: str) -> bool:
+        """Those that an option names, else all that are not the server's own."""
+        schemas = self.record.options.get("schemas")
+        return schema in schemas if schemas else not schema.startswith("pg_") and schema != "information_schema"
+
+    def listing(self, asking: Asking) -> list[tuple[str, str]]:
+        """Schema and name of each table, partitioned table, view, materialised view and foreign table; partitions of a table are not listed."""
+        schemas = self.record.options.get("schemas")
+        every = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
+        where = f"n.nspname IN ({', '.join(map(literal, schemas))})" if schemas else every
+        found = self.query(asking, _LISTING.format(where=f"{where} AND NOT c.relispartition"))
+        return sorted(((schema, name) for schema, name in found), key=lambda at: (at[0] != self.default, at))
+
+    def inside(self, asking: Asking, schema: str, name: str) -> Inside | None:
+        """What the server's catalog says of a table."""
+        rows = self.query(asking, _TABLE.format(schema=literal(schema), name=literal(name), row=_SMALLEST_ROW))
+        if not rows:
+            return None
+        [(oid, form, logged, estimate, size, untold)] = rows
+        columns = self.query(asking, _COLUMNS.format(oid=int(oid)))
+        return Inside(
+            schema,
+            name,
+            tuple((column, kind) for column, kind, *_ in columns),
+            repr((oid, form, self.record.options.get("numeric"), columns)),
+            UNTOLD if untold else int(estimate or 0),
+            int(size or 0),
+            bool(logged),
+        )
+
+    def gate(self, asking: Asking) -> Gate | None:
+        """The insert position of the log, and whether everything that it tells of has been seen: a commit is in the log some time before others see
+        it, and that can be long where a standby must confirm it. Whoever is on the way then still holds its lock."""
+        found = self.query(asking, _POSITION)
+        if not found or found[0][2] is None:
+            return None
+        [(writers,)] = self.query(asking, _WRITERS)  # after the position, so that no commit falls between the two
+        return Gate(list(found[0]), writers == 0)
+
+    def bodies(self, asking: Asking, inside: Inside) -> Bodies:
+        """The scan of the table, which takes filters to the server; a query that reads wide numbers as text where there are such columns."""
+        plain = f"SELECT * FROM {self.place(inside)}"
+        types = {name: kind for name, kind, *_ in asking(f"DESCRIBE {plain}")}
+        wide = [] if self.record.options.get("numeric") == "double" else [name for name, kind in inside.columns if _is_wide(kind)]
+        if not wide:
+            return plain, types, None
+        types |= dict.fromkeys(wide, "VARCHAR")
+        read = ", ".join(f"{quote(n)}::text AS {quote(n)}" if n in wide else quote(n) for n in types)
+        sent = literal(f"SELECT {read} FROM {quote(inside.schema)}.{quote(inside.name)}")
+        cast = ", ".join(f"CAST({quote(n)} AS {kind}) AS {quote(n)}" for n, kind in types.items())
+        exact = f"SELECT {cast} FROM postgres_query({literal(self.attachment.alias)}, {sent})"
+        blank = ", ".join(f"NULL::VARCHAR AS {quote(n)}" if n in wide else quote(n) for n in types)
+
+        def narrow(columns: frozenset[str]) -> str:
+            return exact if columns & set(wide) else f"SELECT {blank} FROM {self.place(inside)}"
+
+        return exact, types, narrow
+
+    def digests(self, asking: Asking, inside: Inside, sets: Sequence[Sequence[str]]) -> tuple[int, list[str]]:
+        """For each set two sums over 64-bit hashes of the tuples, with two seeds: 128 bits that do not depend on the order of the rows."""
+        asked = [
+            f"pg_catalog.sum(pg_catalog.hashtextextended({_tuple(columns)}, {seed})::numeric)::text AS s{number}_{seed}"
+            for number, columns in enumerate(sets)
+            if columns
+            for seed in (0, 1)
+        ]
+        said = ", ".join(["pg_catalog.count(*) AS n", *asked])
+        [(rows, *sums)] = self.query(asking, f"SELECT {said} FROM {quote(inside.schema)}.{quote(inside.name)} AS t")
+        pairs = iter(sums)
+        return int(rows), [f"{next(pairs)} {next(pairs)}" if columns else "" for columns in sets]
+
+    def largest(self, asking: Asking, inside: Inside, column: str) -> tuple[str | None, int]:
+        """(max, count)."""
+        [(largest, rows)] = self.query(
+            asking,
+            f"SELECT pg_catalog.max({quote(column)})::text AS largest, pg_catalog.count(*) AS n FROM {quote(inside.schema)}.{quote(inside.name)}",
+        )
+        return largest, int(rows)
+
+    def clear(self, asking: Asking) -> None:
+        """`pg_clear_cache`."""
+        asking("CALL pg_clear_cache()")
+
+    def said(self, text: str) -> JammiError | None:
+        """The server's words and libpq's, in ours."""
+        return _said(text, self.location, self._refused)
+
+
+def _tuple(columns: Sequence[str]) -> str:
+    """The text of a row of these columns, as the server prints it: NULL, empty text and quotes cannot be taken for one another."""
+    return f'ROW({", ".join(f"t.{quote(c)}" for c in columns)})::text COLLATE "C"'
+
+
+def _is_wide(kind: str) -> bool:
+    """Whether a type is a `numeric` that DECIMAL(38) cannot hold."""
+    said = _NUMERIC.fullmatch(kind)
+    if said is None:
+        return False
+    return said[1] is None or int(said[1]) > 38 or not 0 <= int(said[2]) <= int(said[1])
+
+
+def _quoted(value: str) -> str:
+    """A value of a libpq connection string."""
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+_OURS = re.compile(
+    r"Failed to |Unable to connect to Postgres|.*to read a Postgres |(?:.*: )?ERROR:|server closed the connection|.*connection to server|"
+    r"no connection to the server|SSL SYSCALL"
+)
+"""How the words of the extension, of libpq and of the server begin; anything else is not about the server."""
+_LOST = (
+    r"starting up|shutting down|terminating connection|server closed the connection|connection to server was lost|Connection reset|SSL SYSCALL|"
+    r"no connection to the server|Broken pipe"
+)
+_WORDS: Sequence[tuple[str, str, str]] = (
+    (r"password authentication failed|no password supplied|authentication failed|SCRAM|no pg_hba\.conf entry", "it does not let this user in",
+     "Give the right password: secret=\"NAME_OF_A_VARIABLE\", replace=True."),
+    (r'role "[^"]*" does not exist', "it does not know this user", "Look at the user in the address."),
+    (r'database "([^"]*)" does not exist', "there is no such database on it", "Look at the end of the address."),
+    (r"could not translate host name|Name or service not known", "its name is not known", "Look at the host in the address."),
+    (r"Connection refused|could not connect|No route to host|Network is unreachable", "nothing answers there",
+     "Look whether it runs, and at host and port."),
+    (r"timeout expired|Connection timed out|timed out", "it does not answer", "Look whether it runs, and at host and port."),
+    (_LOST, "the connection was lost", "Run it again."),
+    (r"SSL|certificate", "the encryption of the connection cannot be agreed on", "Look at sslmode and sslrootcert in the address."),
+    (r"too many connections|remaining connection slots", "it takes no more connections", "Try again later."),
+    (r"unsupported startup parameter", "its pool passes no settings on", "Connect to the server itself, or let the pool ignore `options`."),
+)  # fmt: skip
+
+
+def _said(text: str, location: str, refused: Callable[[], None]) -> JammiError | None:
+    if not _OURS.match(text):
+        return None
+    if said := re.search(r"permission denied for (\w+ ?\w*) (\S+)", text):
+        return SourceUnavailable(
+            f"{said[1].capitalize()} {said[2]} may not be read: permission denied.", hint="Ask its owner for the right to read it."
+        )
+    if said := re.search(r'relation "([^"]*)" does not exist', text):
+        return SourceUnavailable(f"There is no table {said[1]} on the server any more.", hint="Put it back, or remove what reads it.")
+    if said := re.search(r'column "?([^"\s]*)"? does not exist|has no column named "?([^"\s]*)"?', text):
+        return SourceUnavailable(
+            f"There is no column {said[1] or said[2]} on the server any more.", hint="Run it again; the columns are looked up anew."
+        )
+    if re.search(r"canceling statement due to|could not serialize|deadlock detected|snapshot too old|conflict with recovery", text):
+        return SourceUnavailable("The server stopped the query.", hint="Run it again.")
+    if re.search(r"bytes to read a Postgres|Postgres.*(?:binary|decimal)|Got \d+ bytes", text):
+        return SourceUnavailable("A table changed its definition while it was read.", hint="Run it again.")
+    for words, why, hint in _WORDS:
+        if re.search(words, text):
+            if why == "it does not let this user in":
+                refused()
+            return SourceUnavailable(f"The server {location} cannot be read: {why}.", hint=hint)
+    clause = re.search(r"ERROR:\s*(.+)", text)
+    reason = clause[1] if clause else "it gave no usable answer"
+    return SourceUnavailable(f"The server {location} cannot be read: {reason.strip().rstrip('.')}.")

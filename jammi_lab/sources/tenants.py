@@ -1,0 +1,162 @@
+"""Sources whose rows say in a column whose they are: each tenant sees its own rows and those without a tenant; unbound, only the latter are seen.
+
+This is the catalog's rule for everything that has a tenant. The filter is part of what SQL reads, and an anchor covers just the rows that come
+through it: what another tenant's rows do moves nothing. A tenant's name is compared as tenants are, without regard to the case of A–Z.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from jammi_lab.canonical import digest_of
+from jammi_lab.errors import InvalidArgument, JammiError, SourceUnavailable
+from jammi_lab.names import literal, near, quote
+from jammi_lab.sources import failures, scratch
+from jammi_lab.sources.base import Connector, Finder, Looking, Relation
+from jammi_lab.storage.arrow import RunningDigests
+from jammi_lab.storage.digests import MemoEntry
+from jammi_lab.storage.files import Stat
+from jammi_lab.values.anchors import Cost, Input, InputKind, Observed, Snapshot, Unknown
+
+METHOD = "digest of the tenant's rows"
+_UPPER, _LOWER = "ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz"
+_ORDERED = ("parquet", "csv", "tsv", "json", "ndjson", "arrow", "xlsx", "frame")
+"""Kinds whose rows always come in one order; those of others are sorted before they are digested."""
+_NO_STAT = Stat(0, 0, 0, 0)
+_OUTSIDE = (JammiError, OSError, duckdb.Error, pa.ArrowException)
+
+
+def predicate(column: str, tenant: str | None) -> str:
+    """The SQL condition that a row is seen. NameInvalid for a column that nothing can be called."""
+    own = "" if tenant is None else f" OR translate({quote(column)}::VARCHAR, '{_UPPER}', '{_LOWER}') = {literal(tenant)}"
+    return f"({quote(column)} IS NULL{own})"
+
+
+class TenantView:
+    """A connector as one tenant sees it. `tenant` is the stored (lower-case) form, None for the shared scope."""
+
+    def __init__(self, inner: Connector, column: str, tenant: str | None, identity: str) -> None:
+        self.inner, self.column, self.tenant = inner, column, tenant
+        self._identity = identity
+
+    @property
+    def kind(self) -> str:
+        """That of what is seen through it."""
+        return self.inner.kind
+
+    @property
+    def location(self) -> str:
+        """Where it is, for people."""
+        return self.inner.location
+
+    def tables(self) -> list[str]:
+        """The tables inside it."""
+        return self.inner.tables()
+
+    def __getattr__(self, name: str) -> Any:
+        """How a table inside is found by its parts, where the connector does that (`Finder`); nothing else of it shows through."""
+        if name == "find":
+            return getattr(self.inner, name)
+        raise AttributeError(name)
+
+    def check(self) -> None:
+        """Nothing, when it can be read and has the column, in one of its tables at least. SourceUnavailable; InvalidArgument."""
+        self.inner.check()
+        tables: list[str | None] = [*self.inner.tables()]
+        columns: dict[str, str] = {}
+        for table in tables or [None]:
+            columns |= _columns(self.inner.relation(table))
+            if self.column in columns:
+                return
+        raise InvalidArgument(
+            f"There is no column {self.column!r} to tell tenants apart.", near=near(self.column, columns), hint=f"Columns are {', '.join(columns)}."
+        )
+
+    def relation(self, table: str | None) -> Relation:
+        """What SQL reads: the rows that the tenant sees. As the connector's own; SourceUnavailable for a table without the column."""
+        inner = self.inner.relation(table)
+        if inner.columns is not None and self.column not in inner.columns:
+            raise SourceUnavailable(
+                f"{inner.input.label} has no column {self.column!r}, which tells whose a row is.", hint="Add the source again with its column."
+            )
+        if inner.body is not None:
+            seen = predicate(self.column, self.tenant)
+            narrow = inner.narrow
+            return replace(
+                inner,
+                body=f"SELECT * FROM ({inner.body}) WHERE {seen}",
+                narrow=None if narrow is None else lambda read: f"SELECT * FROM ({narrow(read | {self.column})}) WHERE {seen}",
+                witness=None,
+            )
+        return inner if inner.frame is None else replace(inner, frame=self._filtered(inner.frame))
+
+    def observe(self, table: str | None, looking: Looking) -> Observed:
+        """The state of the rows that the tenant sees; Unknown when that takes reading more than the look may."""
+        seen = self.inner.observe(table, replace(looking, read_sets=frozenset({None})))
+        if not isinstance(seen, Snapshot):
+            return seen
+        if self.column not in seen.columns:
+            return Unknown(f"there is no column {self.column!r} to tell tenants apart")
+        key = f"tenant:{self._identity}:{digest_of([table, self.column, self.tenant])}"
+        of = digest_of([seen.kind, seen.method, seen.whole, list(seen.columns.items())])
+        entry = looking.memo.get(key)
+        if entry is not None and entry.payload.get("of") == of:
+            return self._snapshot(seen, entry.payload, seen.cost)
+        if looking.scan_rows is not None and seen.cost is not Cost.SCAN and (seen.row_count is None or seen.row_count > looking.scan_rows):
+            return Unknown("would scan the rows of the tenant; `ws.status(deep=True)`")
+        try:
+            digests, rows = self._digests(self.relation(table))
+        except _OUTSIDE as error:
+            return Unknown(failures.why(error))
+        payload = {"of": of, "by_column": digests, "rows": rows}
+        looking.memo.put(key, MemoEntry(_NO_STAT, looking.now_ns, payload))
+        return self._snapshot(seen, payload, Cost.SCAN)
+
+    @staticmethod
+    def _snapshot(seen: Snapshot, payload: Mapping[str, Any], cost: Cost) -> Snapshot:
+        by_column, rows = dict(payload["by_column"]), int(payload["rows"])
+        return Snapshot(
+            columns=seen.columns,
+            whole=digest_of([list(by_column.items()), rows]),
+            method=seen.method if seen.method.startswith("column:") else METHOD,  # on whose word it rests is said
+            cost=cost,
+            by_column=by_column,
+            row_count=rows,
+            stamp=seen.stamp,
+        )
+
+    def _digests(self, relation: Relation) -> tuple[dict[str, str], int]:
+        """A digest for each column over the rows in one order, and their number."""
+        with scratch.scratch(relation) as connection:
+            text = "FROM it" if self.kind in _ORDERED else "FROM it ORDER BY ALL"
+            reader = connection.execute(text).to_arrow_reader()
+            running = RunningDigests(reader.schema)
+            for batch in reader:
+                running.take(batch)
+            return running.digests(), running.rows
+
+    def _filtered(self, frame: pa.Table) -> pa.Table:
+        with scratch.scratch(Relation(Input(InputKind.FRAME, ""), frame=frame)) as connection:
+            return frame.filter(connection.execute(f"SELECT {predicate(self.column, self.tenant)} FROM it").to_arrow_table().column(0))
+
+
+def _columns(relation: Relation) -> Mapping[str, str]:
+    return relation.columns if relation.columns is not None else scratch.describe(relation)
+
+
+class TenantFinder(TenantView):
+    """The same of a source whose tables lie in schemas."""
+
+    def find(self, parts: Sequence[str]) -> str | None:
+        """The table that `table` or `schema.table` means, as `tables` spells it; None when none or several may be meant."""
+        return self.inner.find(parts) if isinstance(self.inner, Finder) else None
+
+
+def seen_by(connector: Connector, column: str, tenant: str | None, identity: str) -> TenantView:
+    """A connector as one tenant sees it."""
+    return (TenantFinder if isinstance(connector, Finder) else TenantView)(connector, column, tenant, identity)

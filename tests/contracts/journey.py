@@ -1,0 +1,152 @@
+"""What every kind of source must do in a workspace, from the first table made of it to a reopened kernel: subclass `JourneySuite`, give it a `journey`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+import jammi_lab
+from jammi_lab.errors import InvalidArgument
+from jammi_lab.values.verdicts import Fresh, InputAdvanced, InputVanished, Stale
+
+
+@dataclass
+class Journey:
+    """A source with rows (1, 'a', 'x'), (2, 'b', 'x'), (3, 'c', 'x') in the columns id, name and note, and what its owner does to it."""
+
+    location: str
+    kind: str
+    method: str
+    """How its anchors are found, in words."""
+    edit: Callable[[], None]
+    """Makes a name another."""
+    edit_note: Callable[[], None]
+    """Makes a note another."""
+    grow: Callable[[], None]
+    """Adds a row."""
+    widen: Callable[[], None]
+    """Adds a column."""
+    idle: Mapping[str, Callable[[], None]]
+    """What changes no row: by its name."""
+    vanish: Callable[[], None]
+    """Takes it away."""
+    table: str = ""
+    """The table inside, when there are several."""
+    by_column: bool = True
+    """Whether columns can be told apart."""
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+class JourneySuite:
+    """Subclass this and define the fixture `journey`."""
+
+    @pytest.fixture
+    def journey(self) -> Journey:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def ws(self, tmp_path, journey):
+        with jammi_lab.open(tmp_path / "ws") as opened:
+            opened.sources.add("s", journey.location, options=journey.options)
+            yield opened
+
+    @pytest.fixture
+    def address(self, journey):
+        return f"s.{journey.table}" if journey.table else "s"
+
+    def test_its_kind_is_told_by_its_location(self, ws, journey):
+        assert ws.sources["s"].kind == journey.kind
+
+    def test_a_table_made_of_it_goes_stale_with_an_edit_and_is_fresh_again_when_recomputed_and_reopened(self, ws, journey, address, tmp_path):
+        ws.materialize("t", f"SELECT id, name FROM {address}")
+        before = ws.sources["s"].anchor(journey.table or None, columns=["id", "name"])
+        assert isinstance(ws.staleness("t"), Fresh)
+        journey.edit()
+        verdict = ws.staleness("t")
+        assert isinstance(verdict, Stale), verdict
+        [reason] = verdict.reasons
+        now = ws.sources["s"].anchor(journey.table or None, columns=["id", "name"])
+        assert isinstance(reason, InputAdvanced)
+        assert reason.recorded.same_state(before) and reason.current.same_state(now) and not before.same_state(now)
+        assert journey.method == reason.recorded.method == reason.current.method
+        ws.recompute("t")
+        assert isinstance(ws.staleness("t"), Fresh)
+        ws.close()
+        with jammi_lab.open(tmp_path / "ws") as again:
+            assert isinstance(again.staleness("t"), Fresh)
+            assert [row.verdict for row in again.status()] == [Fresh()] or isinstance(again.status()["t"].verdict, Fresh)
+            assert again.sql(f"SELECT count(*) FROM {address}").fetchall() == [(3,)]
+
+    def test_a_column_that_nobody_reads_may_change(self, ws, journey, address):
+        ws.materialize("named", f"SELECT id, name FROM {address}")
+        ws.materialize("every", f"SELECT * FROM {address}")
+        journey.edit_note()
+        assert isinstance(ws.staleness("named"), Fresh if journey.by_column else Stale)
+        assert isinstance(ws.staleness("every"), Stale)
+
+    def test_an_added_row_makes_even_a_count_stale(self, ws, journey, address):
+        ws.materialize("t", f"SELECT count(*) AS n FROM {address}")
+        journey.grow()
+        assert isinstance(ws.staleness("t"), Stale)
+        ws.recompute("t")
+        assert ws.sql("SELECT n FROM jammi.t").fetchall() == [(4,)]
+
+    def test_an_added_column_makes_a_star_stale_and_no_other_statement(self, ws, journey, address):
+        ws.materialize("named", f"SELECT id, name FROM {address}")
+        ws.materialize("every", f"SELECT * FROM {address}")
+        journey.widen()
+        assert isinstance(ws.staleness("every"), Stale)
+        assert isinstance(ws.staleness("named"), Fresh if journey.by_column else Stale)
+
+    def test_what_changes_no_row_leaves_it_fresh(self, ws, journey, address):
+        ws.materialize("t", f"SELECT id, name FROM {address}")
+        for what, act in journey.idle.items():
+            act()
+            assert isinstance(ws.staleness("t"), Fresh), what
+            assert isinstance(ws.status()["t"].verdict, Fresh), what
+
+    def test_it_joins_a_file_a_frame_and_a_result(self, ws, journey, address, tmp_path):
+        (tmp_path / "prices.csv").write_text("id,price\n1,10\n2,20\n")
+        ws.sources.add("prices", str(tmp_path / "prices.csv"))
+        ws.sources.add("flags", pa.table({"id": [1, 2, 3], "flag": [True, False, True]}))
+        ws.materialize("names", f"SELECT id, name FROM {address}")
+        joined = ws.sql(
+            f"SELECT n.name, price, flag, note FROM {address} JOIN prices USING (id) JOIN flags USING (id) JOIN jammi.names n USING (id) ORDER BY id"
+        )
+        assert joined.fetchall() == [("a", 10, True, "x"), ("b", 20, False, "x")]
+
+    def test_what_is_gone_is_input_vanished(self, ws, journey, address):
+        ws.materialize("t", f"SELECT id FROM {address}")
+        journey.vanish()
+        verdict = ws.staleness("t")
+        assert isinstance(verdict, Stale) and isinstance(verdict.reasons[0], InputVanished)
+
+    def test_a_removed_source_keeps_its_tables_which_say_so(self, ws, journey, address):
+        ws.materialize("t", f"SELECT id FROM {address}")
+        ws.sources.remove("s")
+        assert "s" not in ws.sources and ws.table("t").row_count == 3
+        verdict = ws.staleness("t")
+        assert isinstance(verdict, Stale) and isinstance(verdict.reasons[0], InputVanished)
+
+    def test_its_columns_are_told_and_its_first_rows_shown(self, ws, journey):
+        assert [column.name for column in ws.sources["s"].columns(journey.table or None)] == ["id", "name", "note"]
+
+    def test_an_unknown_option_is_refused_with_the_near_one(self, ws, journey):
+        with pytest.raises(InvalidArgument, match="no option 'vershun'"):
+            ws.sources.add("other", journey.location, options={"vershun": 1})
+        assert "other" not in ws.sources
+
+    def test_an_anchor_on_a_column_rests_on_its_owner_s_word(self, ws, journey, address):
+        ws.sources.add("s", journey.location, options=journey.options, anchor="column:id", replace=True)
+        ws.materialize("t", f"SELECT id, name FROM {address}")
+        journey.edit_note()
+        assert isinstance(ws.staleness("t"), Fresh)
+        journey.grow()
+        verdict = ws.staleness("t")
+        assert isinstance(verdict, Stale) and "column:id" in str(verdict)
+        with pytest.raises(InvalidArgument, match="no column 'nope'"):
+            ws.sources.add("s", journey.location, options=journey.options, anchor="column:nope", replace=True)

@@ -1,0 +1,192 @@
+"""What a relation needs beside its body: extensions, an attached database; made ready before, taken away after."""
+
+import threading
+import time
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from jammi_lab.engine import Engine
+from jammi_lab.errors import ExtensionMissing, SourceUnavailable
+from jammi_lab.sources import extensions
+from jammi_lab.sources.base import Attachment, Relation, key_of
+from jammi_lab.values.anchors import Input, InputKind
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "it's.duckdb"
+    with duckdb.connect(str(path)) as owner:
+        owner.execute("CREATE TABLE t AS SELECT range AS i FROM range(100000)")
+    return path
+
+
+def attachment(file: Path, **how: object) -> Attachment:
+    return Attachment(key_of(None, "crm"), "duckdb", path=str(file), **{"lasting": False, **how})  # type: ignore[arg-type]
+
+
+def relation(attached: Attachment, **how: object) -> Relation:
+    body = f'SELECT * FROM {attached.alias}."main"."t"'
+    return Relation(Input(InputKind.SOURCE, "crm"), body=body, attachment=attached, **how)  # type: ignore[arg-type]
+
+
+def attached_now(engine: Engine) -> list[str]:
+    rows = engine.session(None).main.cursor().execute("SELECT database_name FROM duckdb_databases() WHERE NOT internal").fetchall()
+    return [name for (name,) in rows if name != "memory"]
+
+
+def owner_can_write(file: Path) -> bool:
+    """Whether another process could: a second attachment of one process would be let in."""
+    import subprocess
+    import sys
+
+    write = f"import duckdb; duckdb.connect({str(file)!r}).execute('INSERT INTO t VALUES (-1)')"
+    return subprocess.run([sys.executable, "-c", write], capture_output=True, check=False).returncode == 0
+
+
+def test_an_attached_file_is_described_and_queried_and_nothing_of_it_stays(engine, shelf, file):
+    crm = attachment(file)
+    assert engine.describe(relation(crm)) == {"i": "BIGINT"}
+    assert engine.query(f"SELECT count(*) FROM {crm.alias}.main.t", needs=relation(crm)) == [(100000,)]
+    assert attached_now(engine) == []
+
+
+def test_a_statement_attaches_and_is_read_to_its_end_before_its_call_returns(engine, shelf, prepare, file):
+    shelf.put("crm", relation=relation(attachment(file)))
+    stream = prepare("SELECT i FROM crm").run()
+    assert attached_now(engine) == [], "the call returned while the file was held"
+    assert owner_can_write(file)
+    assert sum(batch.num_rows for batch in stream.batches()) == 100000
+
+
+def test_a_statement_that_fails_in_its_middle_fails_in_the_call(engine, shelf, prepare, file):
+    shelf.put("crm", relation=relation(attachment(file)))
+    with pytest.raises(Exception, match=r"no INT|Could not convert"):
+        prepare("SELECT CAST(CASE WHEN i = 99999 THEN 'x' ELSE '1' END AS INTEGER) AS n FROM crm").run()
+    assert attached_now(engine) == []
+
+
+def test_two_statements_share_an_attachment_and_the_last_one_lets_go(engine, shelf, prepare, file):
+    shelf.put("crm", relation=relation(attachment(file)))
+    first = prepare("SELECT i FROM crm, range(20)").run_ordered()
+    second = prepare("SELECT -i AS j FROM crm, range(20)").run_ordered()
+    assert len(attached_now(engine)) == 3  # two namespaces, one file
+    first.close()
+    assert next(second.batches()).num_rows
+    second.close()
+    assert attached_now(engine) == []
+
+
+def test_a_lasting_attachment_stays_until_its_key_is_forgotten(engine, file):
+    crm = attachment(file, lasting=True)
+    engine.describe(relation(crm))
+    assert attached_now(engine) == [crm.alias]
+    engine.forget("another key")
+    assert attached_now(engine) == [crm.alias]
+    engine.forget(crm.key)
+    assert attached_now(engine) == []
+
+
+def test_another_attachment_of_the_same_key_takes_its_place(engine, file):
+    before, after = attachment(file, lasting=True), attachment(file, lasting=True, settings={"threads": "2"})
+    assert before.alias != after.alias
+    engine.describe(relation(before))
+    engine.describe(relation(after))
+    assert attached_now(engine) == [after.alias]
+    engine.forget(after.key)
+
+
+def test_another_tenant_s_instance_has_no_attachment(engine, file):
+    crm = attachment(file, lasting=True)
+    engine.describe(relation(crm), "acme")
+    assert attached_now(engine) == []
+    with pytest.raises(SourceUnavailable):
+        engine.query(f"SELECT * FROM {crm.alias}.main.t")
+
+
+def test_no_statement_can_name_an_attachment(engine, shelf, prepare, file):
+    crm = attachment(file, lasting=True)
+    shelf.put("crm", relation=relation(crm))
+    prepare("SELECT i FROM crm LIMIT 1").run().close()
+    for at in (f"{crm.alias}.main.t", f"{crm.alias}.t", "duckdb_databases()", "duckdb_secrets()"):
+        with pytest.raises(Exception, match=r"There is no table|cannot be read"):
+            prepare(f"SELECT * FROM {at}")
+    engine.forget(crm.key)
+
+
+def test_a_secret_is_made_with_quotes_and_never_shown():
+    crm = Attachment("k", "postgres", secret={"PASSWORD": "it's; DROP SECRET x"})
+    assert "DROP" not in repr(crm) and "DROP" not in crm.alias
+    assert crm.alias != Attachment("k", "postgres", secret={"PASSWORD": "other"}).alias
+
+
+def test_what_a_reach_asks_is_one_transaction(engine, file):
+    crm = attachment(file)
+    with duckdb.connect() as other:
+        assert other is not None
+    asked = engine.reach(crm, lambda query: query("SELECT txid_current()") + query("SELECT txid_current()"))
+    assert asked[0] == asked[1]
+    assert attached_now(engine) == []
+
+
+def test_a_question_without_an_answer_ends_in_time_and_the_next_statement_works(engine, file):
+    crm = attachment(file)
+    started = time.monotonic()
+    with pytest.raises(SourceUnavailable, match=r"does not answer within 0\.3 s"):
+        engine.reach(crm, lambda query: query(f"SELECT sum(a.i * b.i) FROM {crm.alias}.main.t a, {crm.alias}.main.t b"), seconds=0.3)
+    assert time.monotonic() - started < 3
+    assert engine.query("SELECT 1") == [(1,)]
+
+
+def test_who_does_not_answer_at_all_is_not_asked_again_until_it_does(engine, file):
+    crm, answer = attachment(file), threading.Event()
+    with pytest.raises(SourceUnavailable, match="does not answer"):
+        engine.reach(crm, lambda query: answer.wait(30) and [], seconds=0.1)
+    started = time.monotonic()
+    with pytest.raises(SourceUnavailable, match="does not answer"):
+        engine.reach(crm, lambda query: [], seconds=5)
+    assert time.monotonic() - started < 1
+    assert engine.query("SELECT 1") == [(1,)], "the instance itself still works"
+    answer.set()
+    until = time.monotonic() + 5
+    while time.monotonic() < until:
+        try:
+            assert engine.reach(crm, lambda query: query("SELECT 2"), seconds=5) == [(2,)]
+            break
+        except SourceUnavailable:
+            time.sleep(0.02)
+    assert attached_now(engine) == []
+
+
+def test_the_state_is_witnessed_in_the_transaction_that_read_the_rows(engine, shelf, prepare, file):
+    def witness(query, columns):
+        return (columns, query("SELECT txid_current()"))
+
+    shelf.put("crm", relation=relation(attachment(file), witness=witness))
+    witnesses: dict = {}
+    stream = prepare("SELECT i + 1 AS j FROM crm WHERE i < 10").run_ordered(witnesses=witnesses)
+    assert len(stream.table()) == 10
+    assert witnesses[("source", "crm", "")][0] == ("i",)
+
+
+def test_what_the_connector_says_of_a_failure_is_what_is_raised(engine, file, tmp_path):
+    gone = attachment(tmp_path / "gone.duckdb")
+    said = SourceUnavailable("The file went away.")
+    with pytest.raises(SourceUnavailable, match="The file went away"):
+        engine.describe(relation(gone, explain=lambda text: said if "gone.duckdb" in text else None))
+    assert attached_now(engine) == []
+
+
+@pytest.mark.parametrize("name", sorted(extensions.EXTRAS))
+def test_a_missing_extension_names_the_extra_that_installs_it(engine, monkeypatch, name):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(ExtensionMissing, match=rf'pip install "jammi-lab\[{extensions.EXTRAS[name]}\]"'):
+        engine.describe(Relation(Input(InputKind.SOURCE, "x"), body="SELECT 1 AS x", extensions=(name,)))
+
+
+@pytest.mark.parametrize("name", ["excel", "iceberg"])
+def test_extensions_are_loaded_on_first_use(engine, name):
+    assert engine.describe(Relation(Input(InputKind.SOURCE, "x"), body="SELECT 1 AS x", extensions=(name,))) == {"x": "INTEGER"}
+    loaded = {row[0] for row in engine.query("SELECT extension_name FROM duckdb_extensions() WHERE loaded")}
+    assert name in loaded

@@ -1,0 +1,361 @@
+"""Delta tables as sources, written by deltalake."""
+
+import json
+import os
+import shutil
+import string
+import struct
+import sys
+
+import duckdb
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable, Field, write_deltalake
+
+import jammi_lab
+from jammi_lab.errors import ExtensionMissing, InvalidArgument, SourceUnavailable
+from jammi_lab.sources.base import same_state
+from jammi_lab.sources.delta import DeltaConnector
+from jammi_lab.sources.scratch import ask, scratch
+from jammi_lab.values.anchors import Cost, Input, InputKind, Unknown
+from jammi_lab.values.records import SourceRecord
+from jammi_lab.values.verdicts import Fresh, Stale, Undecidable
+from tests.contracts.connector import Case, ConnectorSuite, Describing, DictMemo, look
+from tests.contracts.journey import Journey, JourneySuite
+
+
+def table(ids, names=None):
+    return pa.table({"id": pa.array(ids, pa.int64()), "name": pa.array(names or ["abcdefghij"[i - 1] for i in ids])})
+
+
+@pytest.fixture
+def folder(tmp_path):
+    path = tmp_path / "events"
+    write_deltalake(path, table([1, 2, 3]))
+    return path
+
+
+def source(path, name="s", **how):
+    return DeltaConnector(SourceRecord(name=name, kind="delta", location=str(path), **how))
+
+
+class TestDeltaConnector(ConnectorSuite):
+    @pytest.fixture
+    def case(self, folder):
+        return Case(
+            source(folder),
+            edit=lambda: DeltaTable(folder).update({"name": "'x'"}, predicate="id = 2"),
+            restore=lambda: DeltaTable(folder).restore(0),
+            grow=lambda: write_deltalake(folder, table([4]), mode="append"),
+            touch=lambda: (folder / "_delta_log").touch(),
+            vanish=lambda: shutil.rmtree(folder),
+            by_column=False,
+        )
+
+    def test_an_edit_that_is_undone_is_as_before(self, case):
+        case.edit()
+        case.restore()
+        assert same_rows(case.connector.path) is True  # it is another version of the same rows
+
+
+class TestDeltaJourney(JourneySuite):
+    @pytest.fixture
+    def journey(self, tmp_path):
+        path = tmp_path / "events"
+        for number, name in enumerate("abc"):
+            rows = pa.table({"id": pa.array([number + 1], pa.int64()), "name": [name], "note": ["x"]})
+            write_deltalake(path, rows, mode="append" if number else "error")
+        return Journey(
+            location=str(path),
+            kind="delta",
+            method="version of the table",
+            edit=lambda: DeltaTable(path).update({"name": "'z'"}, predicate="id = 2"),
+            edit_note=lambda: DeltaTable(path).update({"note": "'y'"}, predicate="id = 2"),
+            grow=lambda: write_deltalake(path, pa.table({"id": pa.array([4], pa.int64()), "name": ["d"], "note": ["x"]}), mode="append"),
+            widen=lambda: DeltaTable(path).alter.add_columns([Field("extra", "string")]),
+            idle={
+                "OPTIMIZE": lambda: DeltaTable(path).optimize.compact(),
+                "no-op update": lambda: DeltaTable(path).update({"name": "name"}),
+                "a checkpoint": lambda: DeltaTable(path).create_checkpoint(),
+                "a property": lambda: DeltaTable(path).alter.set_table_properties({"delta.logRetentionDuration": "interval 30 days"}),
+            },
+            vanish=lambda: shutil.rmtree(path),
+        )
+
+
+def reach(needs, work, *, seconds=None):
+    with scratch(needs) as connection:
+        return work(lambda sql: connection.execute(sql).fetchall())
+
+
+def same_rows(path, columns=None, **how):
+    """What the connector says of the rows of the first version against those of now."""
+    first = source(path, options={"version": 0}).observe(None, look())
+    recorded = first.anchor(Input(InputKind.SOURCE, "s"), columns)
+    record = SourceRecord(name="s", kind="delta", location=str(path))
+    return DeltaConnector(record, reach=reach).same_rows(recorded, look(**how))
+
+
+class TestSnapshots:
+    def test_a_relation_reads_the_version_of_its_making(self, folder):
+        relation = source(folder).relation(None)
+        write_deltalake(folder, table([4]), mode="append")
+        assert ask(relation, "SELECT count(*) FROM it") == [(3,)]
+        assert ask(source(folder).relation(None), "SELECT count(*) FROM it") == [(4,)]
+
+    def test_what_was_read_is_recorded_though_the_table_moves_meanwhile(self, folder, tmp_path, monkeypatch):
+        with jammi_lab.open(tmp_path / "ws") as ws:
+            ws.sources.add("s", folder)
+            versions = iter(range(4, 9))
+            real = DeltaConnector.relation
+
+            def relation(self, name):
+                made = real(self, name)
+                write_deltalake(folder, table([next(versions)]), mode="append")
+                return made
+
+            monkeypatch.setattr(DeltaConnector, "relation", relation)
+            ws.materialize("t", "SELECT count(*) AS n FROM s")
+            monkeypatch.undo()
+            [anchor] = ws.table("t").manifest.anchors
+            assert anchor.pinned and ws.sql("SELECT n FROM jammi.t").fetchall() == [(3 + anchor.version,)]
+            assert isinstance(ws.staleness("t"), Stale)
+
+    def test_a_version_that_was_asked_for_never_moves(self, folder, tmp_path):
+        write_deltalake(folder, table([4]), mode="append")
+        with jammi_lab.open(tmp_path / "ws") as ws:
+            ws.sources.add("old", folder, options={"version": 0})
+            ws.materialize("t", "FROM old")
+            write_deltalake(folder, table([5]), mode="append")
+            assert ws.table("t").row_count == 3 and isinstance(ws.staleness("t"), Fresh)
+            for version in (9, -1):
+                with pytest.raises(InvalidArgument, match=f"events has no version {version}"):
+                    ws.sources.add("other", folder, options={"version": version})
+            with pytest.raises(InvalidArgument, match="takes int"):
+                ws.sources.add("other", folder, options={"version": "new"})
+
+    def test_a_table_made_anew_in_the_same_place_is_another_one(self, folder):
+        before = source(folder).observe(None, look())
+        shutil.rmtree(folder)
+        write_deltalake(folder, table([1, 2, 3]))
+        after = source(folder).observe(None, look())
+        assert before.version == after.version == 0 and not same_state(before, after)
+
+    def test_its_state_costs_no_scan_and_its_columns_are_found_once(self, folder):
+        memo, describing = DictMemo(), Describing()
+        for _ in range(2):
+            seen = source(folder).observe(None, look(memo, describe=describing, scan_bytes=0, scan_rows=0))
+            assert seen.cost is Cost.METADATA and seen.version == 0
+        assert describing.calls == 1
+
+
+class TestSameRows:
+    """A version that moved says nothing of the rows: those of the files that one version has and the other has not are compared."""
+
+    def test_compaction_moves_no_row(self, folder):
+        write_deltalake(folder, table([4]), mode="append")
+        DeltaTable(folder).delete("id = 4")
+        assert same_rows(folder) is True
+        DeltaTable(folder).optimize.compact()
+        assert same_rows(folder) is True
+
+    def test_only_the_columns_that_are_read_count(self, folder):
+        DeltaTable(folder).update({"name": "'x'"}, predicate="id = 2")
+        assert (same_rows(folder, ("id",)), same_rows(folder, ("name",)), same_rows(folder, ())) == (True, False, True)
+
+    def test_an_added_row_counts_for_who_only_counts(self, folder):
+        write_deltalake(folder, table([4]), mode="append")
+        assert same_rows(folder, ()) is False
+
+    def test_a_row_that_is_there_twice_is_not_there_once(self, tmp_path):
+        write_deltalake(tmp_path / "d", table([1, 1, 2]))
+        write_deltalake(tmp_path / "d", table([1, 2, 2]), mode="overwrite")
+        assert same_rows(tmp_path / "d") is False
+
+    def test_values_swapped_between_rows_are_seen(self, folder):
+        write_deltalake(folder, table([1, 2, 3], ["b", "a", "c"]), mode="overwrite")
+        assert (same_rows(folder), same_rows(folder, ("id",)), same_rows(folder, ("name",))) == (False, True, True)
+
+    @pytest.mark.parametrize(("one", "other"), [(0.0, -0.0), (None, float("nan")), (1.0, 1.0000000000000002)])
+    def test_floats_that_look_alike_are_told_apart(self, tmp_path, one, other):
+        def rows(*values):
+            return pa.table({"x": pa.array(values, pa.float64()), "l": pa.array([[v] for v in values], pa.list_(pa.float64()))})
+
+        write_deltalake(tmp_path / "d", rows(one, 5.0))
+        write_deltalake(tmp_path / "d", rows(5.0, one), mode="overwrite")
+        assert same_rows(tmp_path / "d") is True
+        write_deltalake(tmp_path / "d", rows(5.0, other), mode="overwrite")
+        assert (same_rows(tmp_path / "d", ("x",)), same_rows(tmp_path / "d", ("l",))) == (False, False)
+
+    def test_partition_values_count(self, tmp_path):
+        path = tmp_path / "d"
+        write_deltalake(path, table([1, 2], ["a b", "c%d"]), partition_by=["name"])
+        DeltaTable(path).update({"name": "name"})
+        assert same_rows(path) is True
+        DeltaTable(path).update({"name": "'z'"}, predicate="id = 1")
+        assert (same_rows(path), same_rows(path, ("id",))) == (False, True)
+
+    def test_the_rows_of_files_that_both_have_are_not_read(self, folder):
+        [common] = folder.glob("*.parquet")
+        write_deltalake(folder, table([4]), mode="append")
+        DeltaTable(folder).update({"name": "'z'"}, predicate="id = 4")
+        recorded = source(folder, options={"version": 1}).observe(None, look()).anchor(Input(InputKind.SOURCE, "s"), ("id",))
+        whole = common.read_bytes()
+        footer = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+        common.write_bytes(whole[:4] + b"\xff" * (footer - 4) + whole[footer:])
+        with pytest.raises(duckdb.Error):
+            ask(source(folder).relation(None), "SELECT count(name) FROM it WHERE name <> 'q'")
+        connector = DeltaConnector(SourceRecord(name="s", kind="delta", location=str(folder)), reach=reach)
+        assert connector.same_rows(recorded, look(scan_rows=2)) is True
+
+    def test_nothing_at_all_is_read_when_the_files_are_the_same(self, folder):
+        write_deltalake(folder, table([4]), mode="append")
+        DeltaTable(folder).delete("id = 4")
+        for file in folder.glob("*.parquet"):
+            file.unlink()
+        assert same_rows(folder) is True
+
+    def test_what_cannot_be_compared_any_more_has_moved(self, folder):
+        DeltaTable(folder).update({"name": "name"})
+        DeltaTable(folder).vacuum(retention_hours=0, dry_run=False, enforce_retention_duration=False)
+        assert same_rows(folder, ("id",)) is False
+
+    def test_a_comparison_that_is_too_dear_for_the_look_is_undecided(self, folder):
+        DeltaTable(folder).update({"name": "name"})
+        answer = same_rows(folder, scan_rows=2)
+        assert isinstance(answer, Unknown) and answer.why.startswith("would scan 6 rows")
+        assert same_rows(folder, scan_rows=6) is True
+
+    def test_an_answer_is_remembered(self, folder, monkeypatch):
+        DeltaTable(folder).update({"name": "name"})
+        memo = DictMemo()
+        recorded = source(folder, options={"version": 0}).observe(None, look()).anchor(Input(InputKind.SOURCE, "s"))
+        asked = []
+
+        def counting(needs, work, *, seconds=None):
+            asked.append(1)
+            return reach(needs, work)
+
+        connector = DeltaConnector(SourceRecord(name="s", kind="delta", location=str(folder)), reach=counting)
+        assert connector.same_rows(recorded, look(memo)) is True and connector.same_rows(recorded, look(memo, scan_rows=0)) is True
+        assert len(asked) == 1
+
+    def test_an_order_sensitive_statement_never_rests_on_it(self, folder, tmp_path):
+        with jammi_lab.open(tmp_path / "ws") as ws:
+            ws.sources.add("s", folder)
+            ws.materialize("some", "SELECT id FROM s LIMIT 2")
+            ws.materialize("all", "SELECT id FROM s")
+            DeltaTable(folder).update({"name": "name"})
+            assert isinstance(ws.staleness("all"), Fresh) and isinstance(ws.staleness("some"), Stale)
+
+
+class TestDeletionVectors:
+    def test_rows_that_a_vector_deletes_are_not_read_and_its_file_is_compared(self, folder):
+        relation = source(folder).relation(None)
+        delete_by_vector(folder, 1)
+        assert ask(source(folder).relation(None), "SELECT id FROM it ORDER BY id") == [(1,), (3,)]
+        assert ask(relation, "SELECT count(*) FROM it") == [(3,)]
+        assert (same_rows(folder), same_rows(folder, ())) == (False, False)
+
+    def test_another_vector_of_the_same_length_is_seen(self, folder):
+        delete_by_vector(folder, 1)
+        recorded = source(folder).observe(None, look()).anchor(Input(InputKind.SOURCE, "s"))
+        delete_by_vector(folder, 2)
+        connector = DeltaConnector(SourceRecord(name="s", kind="delta", location=str(folder)), reach=reach)
+        assert ask(connector.relation(None), "SELECT id FROM it ORDER BY id") == [(1,), (2,)]
+        assert connector.same_rows(recorded, look()) is False
+
+
+def delete_by_vector(folder, row):
+    """A commit that deletes one row of the only file by an inline vector, as the protocol describes it: deltalake writes none itself."""
+    log = folder / "_delta_log"
+    commits = sorted(log.glob("*.json"))
+    actions = [json.loads(line) for line in commits[0].read_text().splitlines()]
+    add = next(action["add"] for action in actions if "add" in action)
+    bitmap = struct.pack("<II", 12346, 1) + struct.pack("<HH", 0, 0) + struct.pack("<I", 16) + struct.pack("<H", row)
+    raw = struct.pack("<I", 1681511377) + struct.pack("<Q", 1) + struct.pack("<I", 0) + bitmap
+    vector = {"storageType": "i", "pathOrInlineDv": z85(raw + b"\0" * (-len(raw) % 4)), "sizeInBytes": len(raw), "cardinality": 1}
+    remove = {
+        "path": add["path"],
+        "dataChange": True,
+        "deletionTimestamp": 0,
+        "extendedFileMetadata": True,
+        "size": add["size"],
+        "partitionValues": {},
+    }
+    former = [json.loads(line) for line in commits[-1].read_text().splitlines()]
+    old = next((action["add"].get("deletionVector") for action in former if "add" in action), None)
+    features = {"minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": ["deletionVectors"], "writerFeatures": ["deletionVectors"]}
+    new = [
+        {"protocol": features},
+        {"remove": {**remove, **({"deletionVector": old} if old else {})}},
+        {"add": {**add, "deletionVector": vector, "stats": json.dumps({"numRecords": 3})}},
+    ]
+    (log / f"{len(commits):020}.json").write_text("\n".join(map(json.dumps, new)) + "\n")
+
+
+def z85(raw):
+    digits = string.digits + string.ascii_lowercase + string.ascii_uppercase + ".-:+=^!/*?&<>()[]{}@%$#"
+    words = [int.from_bytes(raw[at : at + 4], "big") for at in range(0, len(raw), 4)]
+    return "".join(digits[word // 85**place % 85] for word in words for place in (4, 3, 2, 1, 0))
+
+
+class TestFailures:
+    @pytest.mark.parametrize("relative", [False, True])
+    def test_a_log_that_names_files_of_the_workspace_is_refused(self, folder, tmp_path, relative):
+        """They hold every tenant's rows, and whoever writes a table's log decides which files it names."""
+        with jammi_lab.open(tmp_path / "ws") as ws:
+            ws.materialize("private", "SELECT 42 AS id, 'x' AS name")
+            [own] = (tmp_path / "ws" / "results").rglob("*.parquet")
+            ws.sources.add("s", folder)
+            [commit] = (folder / "_delta_log").glob("*.json")
+            [mine] = folder.glob("*.parquet")
+            [added] = [line for line in commit.read_text().splitlines() if '"add"' in line]
+            commit.with_name(f"{1:020}.json").write_text(added.replace(mine.name, os.path.relpath(own, folder) if relative else str(own)) + "\n")
+            with pytest.raises(InvalidArgument, match="belongs to the workspace itself"):
+                ws.sql("FROM s")
+            with pytest.raises(InvalidArgument, match="belongs to the workspace itself"):
+                ws.sources.add("t", folder)
+
+    def test_a_folder_without_a_log_is_no_table(self, tmp_path):
+        (tmp_path / "plain").mkdir()
+        with pytest.raises(SourceUnavailable, match="holds no Delta table"):
+            source(tmp_path / "plain").check()
+        with pytest.raises(SourceUnavailable, match="There is no 'event'") as caught:
+            source(tmp_path / "event").check()
+        assert "plain" not in caught.value.hint
+
+    @pytest.mark.parametrize("harm", ["empty", "torn", "removed"])
+    def test_a_half_written_log_is_undecidable_and_typed(self, folder, tmp_path, harm):
+        with jammi_lab.open(tmp_path / "ws") as ws:
+            ws.sources.add("s", folder)
+            ws.sources.add("fine", pa.table({"a": [1]}))
+            ws.materialize("t", "FROM s")
+            [commit] = (folder / "_delta_log").glob("*.json")
+            whole = commit.read_bytes()
+            commit.unlink() if harm == "removed" else commit.write_bytes(b"" if harm == "empty" else whole[: len(whole) // 2])
+            verdict = ws.staleness("t")
+            assert isinstance(verdict, Undecidable) and "log of the Delta table events cannot be read" in str(verdict)
+            with pytest.raises(SourceUnavailable, match="log of the Delta table"):
+                ws.sql("FROM s")
+            with pytest.raises(SourceUnavailable):
+                ws.sources.add("again", folder)
+            assert "again" not in ws.sources and ws.sql("FROM fine").fetchall() == [(1,)]
+            commit.write_bytes(whole)
+            assert isinstance(ws.staleness("t"), Fresh)
+
+    def test_a_data_file_that_is_gone_is_named(self, folder, tmp_path):
+        [file] = folder.glob("*.parquet")
+        file.unlink()
+        with jammi_lab.open(tmp_path / "ws") as ws:
+            with pytest.raises(SourceUnavailable, match="data file of the Delta table events is not there"):
+                ws.sources.add("s", folder)
+            ws.sources.add("s", folder, check=False)
+            with pytest.raises(SourceUnavailable, match="data file of the Delta table events is not there"):
+                ws.sql("FROM s").arrow()
+
+    def test_a_missing_part_is_named_with_its_extra(self, folder, monkeypatch):
+        monkeypatch.setitem(sys.modules, "deltalake", None)
+        with pytest.raises(ExtensionMissing) as caught:
+            source(folder).relation(None)
+        assert "jammi-lab[delta]" in caught.value.hint

@@ -1,0 +1,263 @@
+"""Iceberg tables as sources, written by pyiceberg through a catalog in an SQLite file."""
+
+import contextlib
+import os
+import shutil
+
+import pyarrow as pa
+import pytest
+from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.types import StringType
+from pyiceberg.utils.concurrent import ExecutorFactory
+
+import jammi_lab
+from jammi_lab.errors import InvalidArgument, JammiError, SourceUnavailable
+from jammi_lab.sources.iceberg import IcebergConnector
+from jammi_lab.sources.scratch import ask, scratch
+from jammi_lab.values.anchors import Input, InputKind, Unknown
+from jammi_lab.values.records import SourceRecord
+from jammi_lab.values.verdicts import Fresh, InputVanished, Stale, Undecidable
+from tests.contracts.connector import Case, ConnectorSuite, look
+from tests.contracts.journey import Journey, JourneySuite
+
+os.environ["PYICEBERG_MAX_WORKERS"] = "1"
+ExecutorFactory.get_or_create().submit(int).result()  # its thread stays for the life of the process
+
+
+def rows(ids, names=None):
+    return pa.table({"id": pa.array(ids, pa.int64()), "name": pa.array(names or ["abcdefghij"[i - 1] for i in ids])})
+
+
+@pytest.fixture
+def catalog(tmp_path):
+    made = SqlCatalog("test", uri=f"sqlite:///{tmp_path}/catalog.db", warehouse=f"file://{tmp_path}/warehouse")
+    made.create_namespace("shop")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def table(catalog):
+    made = catalog.create_table("shop.orders", schema=rows([1]).schema)
+    made.append(rows([1, 2, 3]))
+    return made
+
+
+def folder_of(table):
+    return table.location().removeprefix("file://")
+
+
+def source(path, name="s", **how):
+    return IcebergConnector(SourceRecord(name=name, kind="iceberg", location=str(path), **how))
+
+
+class TestIcebergConnector(ConnectorSuite):
+    @pytest.fixture
+    def case(self, table):
+        def back():
+            with table.manage_snapshots() as manage:
+                manage.rollback_to_snapshot(table.metadata.snapshots[0].snapshot_id)
+
+        return Case(
+            source(folder_of(table)),
+            edit=lambda: table.overwrite(rows([1, 2, 3], ["a", "x", "c"])),
+            restore=back,
+            grow=lambda: table.append(rows([4])),
+            vanish=lambda: shutil.rmtree(folder_of(table)),
+            by_column=False,
+        )
+
+
+def noted(names="abc", notes="xxx"):
+    return pa.table({"id": pa.array(range(1, len(names) + 1), pa.int64()), "name": list(names), "note": list(notes)})
+
+
+def widened(table):
+    with table.update_schema() as update:
+        update.add_column("extra", StringType())
+    table.overwrite(noted().append_column("extra", pa.array(["e"] * 3)))
+
+
+class TestIcebergJourney(JourneySuite):
+    @pytest.fixture
+    def journey(self, catalog):
+        table = catalog.create_table("shop.notes", schema=noted().schema)
+        for at in range(3):
+            table.append(noted().slice(at, 1))
+
+        def tag():
+            with table.manage_snapshots() as manage:
+                manage.create_tag(table.metadata.current_snapshot_id, "kept")
+
+        return Journey(
+            location=folder_of(table),
+            kind="iceberg",
+            method="snapshot of the table",
+            edit=lambda: table.overwrite(noted("azc")),
+            edit_note=lambda: table.overwrite(noted(notes="xyx")),
+            grow=lambda: table.append(noted("abcd", "xxxx").slice(3)),
+            widen=lambda: widened(table),
+            idle={"rewritten": lambda: table.overwrite(noted()), "a tag": tag},
+            vanish=lambda: shutil.rmtree(folder_of(table)),
+        )
+
+
+def reach(needs, work, *, seconds=None):
+    with scratch(needs) as connection:
+        return work(lambda sql: connection.execute(sql).fetchall())
+
+
+def recorded(connector, columns=None):
+    return connector.observe(None, look()).anchor(Input(InputKind.SOURCE, "s"), columns)
+
+
+def comparing(table):
+    return IcebergConnector(SourceRecord(name="s", kind="iceberg", location=folder_of(table)), reach=reach)
+
+
+class TestWhereItIs:
+    def test_a_relation_reads_the_snapshot_of_its_making(self, table):
+        relation = source(folder_of(table)).relation(None)
+        table.append(rows([4]))
+        assert ask(relation, "SELECT count(*) FROM it") == [(3,)]
+        assert ask(source(folder_of(table)).relation(None), "SELECT count(*) FROM it") == [(4,)]
+
+    def test_a_metadata_file_is_a_snapshot_that_never_advances(self, table, tmp_path):
+        pinned = table.metadata_location.removeprefix("file://")
+        with jammi_lab.open(tmp_path / "ws") as ws:
+            ws.sources.add("former", pinned)
+            ws.sources.add("now", folder_of(table))
+            assert ws.sources["former"].kind == ws.sources["now"].kind == "iceberg"
+            ws.materialize("a", "FROM former")
+            ws.materialize("b", "FROM now")
+            table.append(rows([4]))
+            assert isinstance(ws.staleness("a"), Fresh) and isinstance(ws.staleness("b"), Stale)
+            assert ws.sql("SELECT (SELECT count(*) FROM former), (SELECT count(*) FROM now)").fetchall() == [(3, 4)]
+
+    def test_a_table_of_a_catalog_is_where_the_catalog_says(self, catalog, table, tmp_path):
+        with jammi_lab.open(tmp_path / "ws") as ws:
+            ws.sources.add("orders", f"sqlite:///{tmp_path}/catalog.db", kind="iceberg", options={"table": "shop.orders"})
+            ws.materialize("t", "SELECT id FROM orders")
+            table.append(rows([4]))
+            assert isinstance(ws.staleness("t"), Stale) and ws.sql("SELECT count(*) FROM orders").fetchall() == [(4,)]
+            catalog.drop_table("shop.orders")
+            verdict = ws.staleness("t")
+            assert isinstance(verdict, Stale) and isinstance(verdict.reasons[0], InputVanished)
+
+    def test_of_two_catalogs_in_one_file_one_must_be_said(self, catalog, table, tmp_path):
+        with contextlib.closing(SqlCatalog("second", uri=f"sqlite:///{tmp_path}/catalog.db", warehouse=f"file://{tmp_path}/other")) as second:
+            second.create_namespace("shop")
+            second.create_table("shop.orders", schema=rows([1]).schema)
+        path = tmp_path / "catalog.db"
+        with pytest.raises(SourceUnavailable, match="several catalogs") as caught:
+            source(path, options={"table": "shop.orders"}).check()
+        assert list(caught.value.near) == ["second", "test"]
+        assert ask(source(path, options={"table": "shop.orders", "catalog": "second"}).relation(None), "SELECT count(*) FROM it") == [(0,)]
+
+    @pytest.mark.parametrize(("named", "said"), [("shop.nothing", "has no table 'shop.nothing'"), ("orders", "names no namespace")])
+    def test_a_table_that_no_catalog_has_is_told_so(self, catalog, table, tmp_path, named, said):
+        with pytest.raises(JammiError, match=said):
+            source(tmp_path / "catalog.db", options={"table": named}).check()
+
+    def test_a_table_without_snapshots_is_empty(self, catalog, tmp_path):
+        empty = catalog.create_table("shop.empty", schema=rows([1]).schema)
+        with jammi_lab.open(tmp_path / "ws") as ws:
+            ws.sources.add("s", folder_of(empty))
+            ws.materialize("t", "FROM s")
+            assert isinstance(ws.staleness("t"), Fresh)
+            assert recorded(source(folder_of(empty))).version == -1
+            empty.append(rows([1]))
+            assert isinstance(ws.staleness("t"), Stale) and ws.sql("FROM s").fetchall() == [(1, "a")]
+
+
+class TestSameRows:
+    def test_rewritten_files_move_no_row(self, table):
+        before = recorded(source(folder_of(table)))
+        table.overwrite(rows([1, 2, 3]))
+        assert comparing(table).same_rows(before, look()) is True
+
+    def test_only_the_columns_that_are_read_count(self, table):
+        every, some = recorded(source(folder_of(table))), recorded(source(folder_of(table)), ("id",))
+        table.overwrite(rows([1, 2, 3], ["a", "x", "c"]))
+        assert (comparing(table).same_rows(every, look()), comparing(table).same_rows(some, look())) == (False, True)
+
+    def test_a_column_that_was_dropped_and_added_again_is_another_one(self, table):
+        before = recorded(source(folder_of(table)))
+        with table.update_schema() as update:
+            update.delete_column("name")
+        with table.update_schema() as update:
+            update.add_column("name", StringType())
+        now = recorded(source(folder_of(table)))
+        assert not before.same_state(now) and comparing(table).same_rows(before, look()) is False
+
+    def test_a_column_that_was_added_leaves_the_others_the_same(self, table):
+        before = recorded(source(folder_of(table)), ("id", "name"))
+        with table.update_schema() as update:
+            update.add_column("extra", StringType())
+        assert comparing(table).same_rows(before, look()) is True
+
+    def test_a_snapshot_that_has_expired_cannot_be_compared(self, table):
+        before = recorded(source(folder_of(table)))
+        first = table.metadata.current_snapshot_id
+        table.overwrite(rows([1, 2, 3]))
+        table.maintenance.expire_snapshots().by_id(first).commit()
+        assert comparing(table).same_rows(before, look()) is False
+
+    def test_a_comparison_that_is_too_dear_for_the_look_is_undecided(self, table):
+        before = recorded(source(folder_of(table)))
+        table.overwrite(rows([1, 2, 3]))
+        answer = comparing(table).same_rows(before, look(scan_rows=5))
+        assert isinstance(answer, Unknown) and answer.why.startswith("would scan 6 rows")
+
+
+class TestFailures:
+    def test_a_table_without_metadata_is_undecidable_and_typed(self, table, tmp_path):
+        with jammi_lab.open(tmp_path / "ws") as ws:
+            ws.sources.add("s", folder_of(table))
+            ws.materialize("t", "FROM s")
+            shutil.rmtree(f"{folder_of(table)}/metadata")
+            verdict = ws.staleness("t")
+            assert isinstance(verdict, Undecidable) and "holds no metadata of an Iceberg table" in str(verdict)
+            with pytest.raises(SourceUnavailable, match="holds no metadata"):
+                ws.sql("FROM s")
+            with pytest.raises(SourceUnavailable, match="holds no metadata"):
+                ws.sources.add("other", folder_of(table), kind="iceberg")
+
+    def test_a_snapshot_that_names_files_of_the_workspace_is_refused(self, table, tmp_path):
+        with jammi_lab.open(tmp_path / "ws") as ws:
+            ws.materialize("private", "SELECT 42::BIGINT AS id, 'x' AS name")
+            [own] = (tmp_path / "ws" / "results").rglob("*.parquet")
+            ws.sources.add("s", folder_of(table))
+            ws.materialize("t", "FROM s")
+            table.add_files([f"file://{own}"])
+            with pytest.raises(InvalidArgument, match="belongs to the workspace itself"):
+                ws.sql("FROM s")
+            assert isinstance(ws.staleness("t"), Undecidable)
+
+    def test_torn_metadata_is_told_so(self, table):
+        path = table.metadata_location.removeprefix("file://")
+        with open(path, "r+b") as file:
+            file.truncate(100)
+        with pytest.raises(SourceUnavailable, match="no whole metadata file"):
+            source(folder_of(table)).check()
+
+    def test_two_metadata_files_of_one_number_are_not_guessed_between(self, table):
+        path = table.metadata_location.removeprefix("file://")
+        shutil.copy(path, path[:-20] + "f" + path[-19:])
+        observed = source(folder_of(table)).observe(None, look())
+        assert isinstance(observed, Unknown) and "2 metadata files of number 1" in observed.why
+
+    def test_a_data_file_that_is_gone_is_named(self, table, tmp_path):
+        with jammi_lab.open(tmp_path / "ws") as ws:
+            ws.sources.add("s", folder_of(table))
+            shutil.rmtree(f"{folder_of(table)}/data")
+            with pytest.raises(SourceUnavailable, match="data file of the Iceberg table orders is not there"):
+                ws.sql("FROM s").arrow()
+
+    def test_another_table_at_the_same_place_is_another_one(self, catalog, table):
+        before = recorded(source(folder_of(table)))
+        catalog.drop_table("shop.orders")
+        shutil.rmtree(folder_of(table))
+        made = catalog.create_table("shop.orders", schema=rows([1]).schema, location=table.location())
+        made.append(rows([1, 2, 3]))
+        assert comparing(made).same_rows(before, look()) is False and not before.same_state(recorded(source(folder_of(made))))

@@ -1,0 +1,187 @@
+"""What is special about MySQL and MariaDB: collations, types, what lies beside a transaction, rights."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from urllib.parse import urlsplit, urlunsplit
+
+import pytest
+
+import jammi_lab
+from jammi_lab.config import Settings
+from jammi_lab.engine import Engine
+from jammi_lab.engine.reaching import Reaching
+from jammi_lab.errors import SourceUnavailable
+from jammi_lab.sources.base import nothing_given, same_state
+from jammi_lab.sources.registry import connector_for
+from jammi_lab.tenancy import TenantScope
+from jammi_lab.values.anchors import Cost
+from jammi_lab.values.records import SourceRecord
+from jammi_lab.values.verdicts import Fresh, Undecidable
+from tests.contracts.connector import DictMemo, look
+from tests.services.servers import run_mysql
+
+pytestmark = pytest.mark.services
+
+
+@pytest.fixture
+def sql(mysql_url):
+    return lambda *statements: run_mysql(mysql_url, *statements)
+
+
+@pytest.fixture
+def table(sql) -> Iterator[str]:
+    name = f"t_{secrets.token_hex(4)}"
+    yield name
+    sql(f"DROP TABLE IF EXISTS {name}")
+
+
+@pytest.fixture
+def ws(tmp_path, mysql_url) -> Iterator[jammi_lab.Workspace]:
+    with jammi_lab.open(tmp_path / "ws") as opened:
+        opened.sources.add("crm", mysql_url)
+        yield opened
+
+
+@pytest.fixture
+def crm(tmp_path, mysql_url):
+    engine = Engine(Settings(), tmp_path / "spill")
+    record = SourceRecord(name="crm", kind="mysql", location=mysql_url)
+    yield connector_for(record, None, None, nothing_given, Reaching(engine, TenantScope()))
+    engine.close()
+
+
+WORDS = ["t3a", "T3B", "T3a", "é", "e", "a", "a ", "ß", "ss"]
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "w = 't3a'",
+        "w LIKE 't3%'",
+        "w < 'a'",
+        "w IN ('E', 'A')",
+        "w BETWEEN 'A' AND 'b'",
+        "w = 'a' AND id > 0",
+        "w <> 'e' OR id = 1",
+        "f = 0.1::FLOAT",
+    ],
+)
+def test_comparisons_mean_what_they_mean_without_a_server(ws, sql, table, condition):
+    rows = ", ".join(f"({n}, '{word}', 0.1)" for n, word in enumerate(WORDS))
+    sql(f"CREATE TABLE {table} (id integer, w varchar(9) COLLATE utf8mb4_general_ci, f float)", f"INSERT INTO {table} VALUES {rows}")
+    ws.sql(f"SELECT id, w, f FROM crm.{table}")
+    here = ws.materialize("here", f"SELECT id, w, f FROM crm.{table}", key=["id"])
+    assert here.row_count == len(WORDS)
+    for text in (
+        f"SELECT id FROM {{}} WHERE {condition} ORDER BY id",
+        f"SELECT w, count(*) AS n FROM {{}} WHERE {condition} GROUP BY w ORDER BY w",
+        f"SELECT max(w), min(w), count(DISTINCT w) FROM {{}} WHERE {condition}",
+        "SELECT w FROM {} ORDER BY w DESC LIMIT 3",
+    ):
+        assert ws.sql(text.format(f"crm.{table}")).fetchall() == ws.sql(text.format("jammi.here")).fetchall()
+
+
+def test_types_keep_their_values(ws, sql, table):
+    sql(
+        f"CREATE TABLE {table} (tiny tinyint(1), wide decimal(50, 3), d decimal(10, 2), big bigint unsigned, e enum('x', 'y'), b bit(9), "
+        "t time, dt datetime(6), ts timestamp NULL, j json, bl blob)",
+        f"INSERT INTO {table} VALUES (5, 12345678901234567890123456789012345678901234.125, 1.25, 18446744073709551615, 'y', b'100000001', "
+        "'25:00:01', '2020-01-01 00:00:00.000001', '2020-01-01 00:00:00', '[1]', x'00ff')",
+    )
+    [row] = ws.sql(f"SELECT tiny, wide, d::VARCHAR, big, e, t, dt::VARCHAR, j FROM crm.{table}").fetchall()
+    assert row == (5, "12345678901234567890123456789012345678901234.125", "1.25", 2**64 - 1, "y", "25:00:01", "2020-01-01 00:00:00.000001", "[1]")
+    assert ws.sql(f"SELECT bl, hex(b) FROM crm.{table} WHERE tiny = 5").fetchall() == [(b"\x00\xff", "0101")]
+    ws.materialize("t", f"SELECT * FROM crm.{table}")
+    assert isinstance(ws.staleness("t"), Fresh)
+
+
+@pytest.mark.parametrize(
+    ("kind", "before", "after"),
+    [
+        ("double", "0.1", "0.1 + 2e-17"),
+        ("float", "0.1", "0.10000001"),
+        ("bit(9)", "b'100000001'", "b'100000000'"),
+        ("datetime(6)", "'2020-01-01 00:00:00.000001'", "'2020-01-01 00:00:00.000002'"),
+        ("time(3)", "'25:00:00.001'", "'25:00:00.002'"),
+        ("blob", "x'00ff'", "x'00fe'"),
+        ("longtext", "repeat('a', 100000)", "concat(repeat('a', 99999), 'A')"),
+        ("varchar(9)", "'a'", "'A'"),
+        ("varchar(9)", "'a'", "'a '"),
+        ("enum('x', 'y')", "'x'", "'y'"),
+        ("set('x', 'y')", "'x'", "'x,y'"),
+        ("decimal(50, 3)", "12345678901234567890123456789012345678901234.125", "12345678901234567890123456789012345678901234.126"),
+        ("bigint unsigned", "18446744073709551615", "18446744073709551614"),
+        ("json", "'[1]'", "'[2]'"),
+    ],
+)
+def test_the_smallest_change_of_a_value_is_seen(crm, sql, table, kind, before, after):
+    sql(f"CREATE TABLE {table} (v {kind})", f"INSERT INTO {table} VALUES ({before})")
+    one = crm.observe(table, look())
+    assert same_state(one, crm.observe(table, look()))
+    sql(f"UPDATE {table} SET v = {after}")
+    assert not same_state(one, crm.observe(table, look()))
+
+
+def test_what_is_written_and_put_back_moves_the_stamp(crm, sql, table):
+    sql(f"CREATE TABLE {table} (v integer)", f"INSERT INTO {table} VALUES (1)")
+    before = crm.observe(table, look())
+    sql(f"UPDATE {table} SET v = 2", f"UPDATE {table} SET v = 1")
+    after = crm.observe(table, look())
+    assert same_state(before, after) and before.stamp != after.stamp
+
+
+@pytest.mark.parametrize("shape", ["a view", "another engine"])
+def test_what_the_log_does_not_tell_of_is_digested_each_time(crm, sql, table, shape):
+    sql(f"CREATE TABLE {table} (v integer) ENGINE={'InnoDB' if shape == 'a view' else 'MyISAM'}", f"INSERT INTO {table} VALUES (1)")
+    name = table
+    if shape == "a view":
+        name = f"{table}_v"
+        sql(f"CREATE VIEW {name} AS SELECT * FROM {table}")
+    memo = DictMemo()
+    first, second = (crm.observe(name, look(memo, racy_seconds=0.0)) for _ in range(2))
+    assert first.cost is Cost.SCAN and second.cost is Cost.SCAN and memo == {} and same_state(first, second)
+    if shape == "a view":
+        sql(f"DROP VIEW {name}")
+
+
+@pytest.fixture
+def reader(sql, mysql_url) -> Iterator[str]:
+    name = f"reader_{secrets.token_hex(4)}"
+    sql(f"CREATE USER {name}@'%' IDENTIFIED BY 'l0ngpassw0rd'", f"CREATE USER {name}@'localhost' IDENTIFIED BY 'l0ngpassw0rd'")
+    yield name
+    sql(f"DROP USER {name}@'%'", f"DROP USER {name}@'localhost'")
+
+
+def as_user(url: str, user: str, password: str) -> str:
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=f"{user}:{password}@{parts.hostname}:{parts.port or 3306}"))
+
+
+def test_rights_and_passwords_are_told_without_the_password(ws, sql, table, reader, mysql_url):
+    sql(f"CREATE TABLE {table} (v integer, hidden integer)", f"INSERT INTO {table} VALUES (1, 2)")
+    for host in ("%", "localhost"):
+        sql(f"GRANT SELECT ON {table} TO {reader}@'{host}'")
+    with pytest.raises(SourceUnavailable, match="does not let this user in") as caught:
+        ws.sources.add("mine", as_user(mysql_url, reader, "wr0ngpassw0rd"))
+    assert "wr0ng" not in "".join(caught.value.rendered())
+    source = ws.sources.add("mine", as_user(mysql_url, reader, "l0ngpassw0rd"))
+    assert "l0ng" not in repr(source) + source.location
+    ws.materialize("t", f"SELECT v FROM mine.{table}")
+    assert isinstance(ws.staleness("t"), Fresh)
+    for host in ("%", "localhost"):
+        sql(f"REVOKE SELECT ON {table} FROM {reader}@'{host}'")
+    assert not isinstance(ws.staleness("t"), Fresh)
+
+
+def test_a_table_that_can_be_seen_and_not_read_is_undecidable(ws, sql, table, reader, mysql_url):
+    sql(f"CREATE TABLE {table} (v integer)", f"INSERT INTO {table} VALUES (1)")
+    for host in ("%", "localhost"):
+        sql(f"GRANT SELECT, INSERT ON {table} TO {reader}@'{host}'")
+    ws.sources.add("mine", as_user(mysql_url, reader, "l0ngpassw0rd"))
+    ws.materialize("t", f"SELECT v FROM mine.{table}")
+    for host in ("%", "localhost"):
+        sql(f"REVOKE SELECT ON {table} FROM {reader}@'{host}'")
+    verdict = ws.staleness("t")
+    assert isinstance(verdict, Undecidable) and "permission denied" in str(verdict)

@@ -1,0 +1,293 @@
+"""What is special about PostgreSQL: its types, its transactions, its log, its rights, its passwords."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+import pytest
+
+import jammi_lab
+from jammi_lab.config import Settings
+from jammi_lab.engine import Engine
+from jammi_lab.engine.reaching import Reaching
+from jammi_lab.errors import SecretMissing, SourceUnavailable, SqlError
+from jammi_lab.sources.base import nothing_given, same_state
+from jammi_lab.sources.registry import connector_for
+from jammi_lab.tenancy import TenantScope
+from jammi_lab.values.anchors import Cost, Unknown
+from jammi_lab.values.records import SourceRecord
+from jammi_lab.values.verdicts import Fresh, Stale, Undecidable
+from tests.contracts.connector import DictMemo, look
+from tests.services.servers import run_postgres
+
+pytestmark = pytest.mark.services
+
+
+@pytest.fixture
+def sql(postgres_url):
+    return lambda *statements: run_postgres(postgres_url, *statements)
+
+
+@pytest.fixture
+def table(sql) -> Iterator[str]:
+    name = f"t_{secrets.token_hex(4)}"
+    yield name
+    sql(f"DROP TABLE IF EXISTS {name} CASCADE")
+
+
+@pytest.fixture
+def ws(tmp_path, postgres_url) -> Iterator[jammi_lab.Workspace]:
+    with jammi_lab.open(tmp_path / "ws") as opened:
+        opened.sources.add("crm", postgres_url)
+        yield opened
+
+
+@pytest.fixture
+def crm(tmp_path, postgres_url):
+    engine = Engine(Settings(), tmp_path / "spill")
+    record = SourceRecord(name="crm", kind="postgresql", location=postgres_url)
+    yield connector_for(record, None, None, nothing_given, Reaching(engine, TenantScope()))
+    engine.close()
+
+
+# -- types ------------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_number_without_precision_keeps_its_value(ws, sql, table):
+    sql(f"CREATE TABLE {table} (id integer, n numeric, wide numeric(50, 3), narrow numeric(10, 2))")
+    sql(f"INSERT INTO {table} VALUES (1, 12345678901234567890.123456789, 1.5, 2.25)")
+    assert ws.sql(f"SELECT n, wide, narrow::VARCHAR FROM crm.{table}").fetchall() == [("12345678901234567890.123456789", "1.500", "2.25")]
+    assert {c.name: c.type for c in ws.sources["crm"].columns(table)} == {
+        "id": "INTEGER",
+        "n": "VARCHAR",
+        "wide": "VARCHAR",
+        "narrow": "DECIMAL(10,2)",
+    }
+    assert ws.sql(f"SELECT id FROM crm.{table} WHERE id = 1").fetchall() == [(1,)]
+    assert ws.sql(f"SELECT sum(n::DECIMAL(38, 9))::VARCHAR FROM crm.{table}").fetchall() == [("12345678901234567890.123456789",)]
+    ws.sources.add("floats", ws.sources["crm"].location, options={"numeric": "double"})
+    assert ws.sql(f"SELECT n FROM floats.{table}").fetchall() == [(pytest.approx(12345678901234567890.123456789),)]
+
+
+def test_types_of_its_own_come_as_text_and_zones_as_instants(ws, sql, table):
+    sql(f"DROP TYPE IF EXISTS mood_{table}", f"CREATE TYPE mood_{table} AS ENUM ('sad', 'ok')")
+    try:
+        sql(
+            f"CREATE TABLE {table} (j jsonb, m mood_{table}, b bit(3), z timestamptz, i inet, a integer[], u uuid)",
+            f"INSERT INTO {table} VALUES ('{{\"a\": 1}}', 'ok', B'101', '2020-01-01 00:00+02', '10.0.0.1', '{{1,2}}', "
+            "'00000000-0000-0000-0000-000000000001')",
+        )
+        found = ws.sql(f"SELECT j, m::VARCHAR, b, z::VARCHAR, i, a, u::VARCHAR FROM crm.{table}").fetchall()
+        assert found == [('{"a": 1}', "ok", "101", "2019-12-31 22:00:00+00", "10.0.0.1/32", [1, 2], "00000000-0000-0000-0000-000000000001")]
+        made = ws.materialize("t", f"SELECT * FROM crm.{table}")
+        assert made.row_count == 1 and isinstance(ws.staleness("t"), Fresh)
+        sql(f"ALTER TYPE mood_{table} ADD VALUE 'fine'", f"UPDATE {table} SET m = 'fine'")
+        assert ws.sql(f"SELECT m::VARCHAR FROM crm.{table}").fetchall() == [("fine",)]
+        assert isinstance(ws.staleness("t"), Stale)
+    finally:
+        sql(f"DROP TABLE {table}", f"DROP TYPE mood_{table}")
+
+
+@pytest.mark.parametrize(
+    ("kind", "before", "after"),
+    [
+        ("double precision", "0.1", "0.1 + 1e-17"),
+        ("real", "0.1", "0.10000001"),
+        ("timestamptz", "'2020-01-01 00:00:00.000001+00'", "'2020-01-01 00:00:00.000002+00'"),
+        ("bytea", "'\\x00ff'", "'\\x00fe'"),
+        ("interval", "'30 days'", "'1 month'"),
+        ("money", "'12.50'", "'12.51'"),
+        ("jsonb", """'{"a": 1}'""", """'{"a": 2}'"""),
+        ("text[]", "ARRAY['a,b']", "ARRAY['a','b']"),
+        ("char(5)", "'ab'", "'ac'"),
+    ],
+)
+def test_the_smallest_change_of_a_value_is_seen(crm, sql, table, kind, before, after):
+    sql(f"CREATE TABLE {table} (v {kind})", f"INSERT INTO {table} VALUES ({before})")
+    one = crm.observe(table, look())
+    sql(f"UPDATE {table} SET v = {after}")
+    [(moved,)] = run_postgres(crm.location, f"SELECT v::text <> ({before})::{kind}::text FROM {table}")
+    assert same_state(one, crm.observe(table, look())) is not moved
+    assert moved or kind == "double precision"
+
+
+def test_the_role_s_own_settings_change_no_digest(postgres_url, crm, sql, table):
+    sql(f"CREATE TABLE {table} (z timestamptz, f double precision)", f"INSERT INTO {table} VALUES ('2020-01-01 00:00+00', 0.1)")
+    before = crm.observe(table, look())
+    name = urlsplit(postgres_url).path.lstrip("/")
+    sql(f"""ALTER DATABASE "{name}" SET TimeZone = 'Asia/Tokyo'""", f"""ALTER DATABASE "{name}" SET extra_float_digits = 0""")
+    try:
+        engine = Engine(Settings())
+        again = connector_for(crm.record, None, None, nothing_given, Reaching(engine, TenantScope()))
+        assert same_state(before, again.observe(table, look()))
+        engine.close()
+    finally:
+        sql(f"""ALTER DATABASE "{name}" RESET ALL""")
+
+
+# -- the log as the gate ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_while_another_transaction_is_open_the_log_proves_nothing(crm, sql, table, postgres_url):
+    sql(f"CREATE TABLE {table} (v integer)", f"INSERT INTO {table} VALUES (1)")
+    memo = DictMemo()
+    with psycopg.connect(postgres_url) as other:
+        other.execute(f"UPDATE {table} SET v = 2")
+        before = crm.observe(table, look(memo))
+        [entry] = memo.values()
+        assert entry.payload["sound"] is False
+    assert not same_state(before, crm.observe(table, look(memo)))
+
+
+@pytest.mark.parametrize("shape", ["view", "unlogged", "secured", "inherited by a foreign table"])
+def test_what_the_log_does_not_tell_of_is_digested_each_time(crm, sql, table, shape):
+    sql(f"CREATE {'UNLOGGED' if shape == 'unlogged' else ''} TABLE {table} (v integer)", f"INSERT INTO {table} VALUES (1)")
+    name = table
+    if shape == "view":
+        name = f"{table}_v"
+        sql(f"CREATE VIEW {name} AS SELECT v, current_timestamp AS seen FROM {table}")
+    if shape == "secured":
+        sql(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
+    if shape.startswith("inherited"):
+        sql(f"CREATE UNLOGGED TABLE {table}_child () INHERITS ({table})")
+    memo = DictMemo()
+    first, second = (crm.observe(name, look(memo, racy_seconds=0.0)) for _ in range(2))
+    assert first.cost is Cost.SCAN and second.cost is Cost.SCAN and memo == {}
+    assert same_state(first, second) is (shape != "view"), "a view over a clock moves by itself"
+
+
+def test_a_view_is_too_dear_for_a_shallow_look(crm, sql, table):
+    sql(f"CREATE TABLE {table} (v integer)", f"CREATE VIEW {table}_v AS SELECT * FROM {table}")
+    seen = crm.observe(f"{table}_v", look(scan_rows=2_000_000))
+    assert isinstance(seen, Unknown) and "would scan an unknown number of rows" in seen.why
+
+
+def test_a_partitioned_table_is_one_table_whose_parts_are_seen(crm, sql, table):
+    sql(
+        f"CREATE TABLE {table} (id integer, v integer) PARTITION BY RANGE (id)",
+        f"CREATE TABLE {table}_1 PARTITION OF {table} FOR VALUES FROM (0) TO (10)",
+        f"CREATE TABLE {table}_2 PARTITION OF {table} FOR VALUES FROM (10) TO (20)",
+        f"INSERT INTO {table} SELECT i, i FROM generate_series(0, 19) i",
+    )
+    assert table in crm.tables() and f"{table}_1" not in crm.tables()
+    before = crm.observe(table, look())
+    assert before.row_count == 20
+    sql(f"UPDATE {table}_2 SET v = 0 WHERE id = 12")
+    assert not same_state(before, crm.observe(table, look()))
+
+
+def test_truncate_and_a_new_table_of_the_name_are_seen(crm, sql, table):
+    sql(f"CREATE TABLE {table} (v integer)", f"INSERT INTO {table} VALUES (1)")
+    memo = DictMemo()
+    before = crm.observe(table, look(memo))
+    sql(f"TRUNCATE {table}")
+    assert crm.observe(table, look(memo)).row_count == 0
+    sql(f"DROP TABLE {table}", f"CREATE TABLE {table} (v integer)", f"INSERT INTO {table} VALUES (2)")
+    assert not same_state(before, crm.observe(table, look(memo)))
+    sql(f"UPDATE {table} SET v = 1")
+    assert same_state(before, crm.observe(table, look(memo))), "the same rows are the same state"
+
+
+# -- rights and passwords ---------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def reader(sql) -> Iterator[str]:
+    name = f"reader_{secrets.token_hex(4)}"
+    sql(f"CREATE ROLE {name} LOGIN")
+    yield name
+    sql(f"DROP OWNED BY {name}", f"DROP ROLE {name}")
+
+
+def as_user(url: str, user: str) -> str:
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=f"{user}@{parts.hostname}:{parts.port or 5432}"))
+
+
+def test_what_may_not_be_read_is_undecidable_and_said(ws, sql, table, reader, postgres_url):
+    sql(f"CREATE TABLE {table} (v integer, hidden integer)", f"INSERT INTO {table} VALUES (1, 2)", f"GRANT SELECT (v) ON {table} TO {reader}")
+    ws.sources.add("mine", as_user(postgres_url, reader))
+    ws.materialize("t", f"SELECT v FROM mine.{table}")
+    assert isinstance(ws.staleness("t"), Fresh)
+    with pytest.raises(SourceUnavailable, match="may not be read: permission denied"):
+        ws.sql(f"SELECT hidden FROM mine.{table}")
+    sql(f"REVOKE ALL ON {table} FROM {reader}")
+    verdict = ws.staleness("t")
+    assert isinstance(verdict, Undecidable) and "permission denied" in str(verdict)
+
+
+def test_a_role_that_may_only_read_is_all_that_is_needed(ws, sql, table, reader, postgres_url):
+    sql(f"CREATE TABLE {table} (v integer)", f"INSERT INTO {table} VALUES (1)", f"GRANT SELECT ON {table} TO {reader}")
+    ws.sources.add("mine", as_user(postgres_url, reader))
+    ws.materialize("t", f"SELECT v FROM mine.{table}")
+    sql(f"UPDATE {table} SET v = 2")
+    assert isinstance(ws.staleness("t"), Stale)
+
+
+def bytes_of(folder: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file())
+
+
+def test_a_password_is_used_once_and_nowhere_to_be_found(tmp_path, strict_postgres_url, monkeypatch):
+    password = urlsplit(strict_postgres_url).password
+    run_postgres(strict_postgres_url, "CREATE TABLE IF NOT EXISTS papers (id integer)", "INSERT INTO papers VALUES (1)")
+    with jammi_lab.open(tmp_path / "ws") as ws:
+        source = ws.sources.add("crm", strict_postgres_url)
+        ws.materialize("t", "SELECT id FROM crm.papers")
+        shown = [repr(source), source.location, str(ws.sources), repr(ws.table("t").manifest), str(ws.staleness("t"))]
+        shown += [source._repr_html_() if hasattr(source, "_repr_html_") else ""]
+        cursor = ws._rooms.engine.session(None).main.cursor()
+        shown += [str(cursor.execute(f"FROM {what}()").fetchall()) for what in ("duckdb_databases", "duckdb_secrets", "duckdb_settings")]
+        assert not any(password in text for text in shown)
+        assert isinstance(ws.staleness("t"), Fresh)
+    assert password.encode() not in bytes_of(tmp_path)
+    with jammi_lab.open(tmp_path / "ws") as ws:
+        verdict = ws.staleness("t")
+        assert isinstance(verdict, Undecidable) and "was added with a credential, which is not kept" in str(verdict)
+        with pytest.raises(SecretMissing, match="replace=True"):
+            ws.sql("SELECT * FROM crm.papers")
+        monkeypatch.setenv("CRM_PASSWORD", password)
+        ws.sources.add("crm", ws.sources["crm"].location, secret="CRM_PASSWORD", replace=True)
+        assert isinstance(ws.staleness("t"), Fresh), "the anchors of before can be compared"
+        ws.sources.add("crm", ws.sources["crm"].location, secret=lambda: password, replace=True)
+        assert isinstance(ws.staleness("t"), Fresh)
+    with jammi_lab.open(tmp_path / "ws") as ws, pytest.raises(SecretMissing, match="this kernel does not have it"):
+        ws.sql("SELECT * FROM crm.papers")
+    assert password.encode() not in bytes_of(tmp_path)
+
+
+def test_a_wrong_password_is_told_without_it_and_a_right_one_takes_its_place(tmp_path, strict_postgres_url):
+    parts = urlsplit(strict_postgres_url)
+    wrong = urlunsplit(parts._replace(netloc=f"{parts.username}:wr0ngwr0ng@{parts.hostname}:{parts.port}"))
+    with jammi_lab.open(tmp_path / "ws") as ws:
+        with pytest.raises(SourceUnavailable, match="does not let this user in") as caught:
+            ws.sources.add("crm", wrong)
+        assert "wr0ng" not in "".join(caught.value.rendered()) and len(caught.value.rendered()) <= 5
+        answers = iter(["wr0ngwr0ng", parts.password])
+        open_address = urlunsplit(parts._replace(netloc=f"{parts.username}@{parts.hostname}:{parts.port}"))
+        ws.sources.add("crm", open_address, secret=lambda: next(answers), check=False)
+        with pytest.raises(SourceUnavailable, match="does not let this user in"):
+            ws.sources["crm"].tables()
+        assert isinstance(ws.sources["crm"].tables(), list), "a function is asked again when its answer was refused"
+
+
+def test_a_database_that_would_hand_out_credentials_is_refused_and_nothing_of_it_stays(ws, fresh_postgres_url):
+    run_postgres(fresh_postgres_url, "CREATE TABLE duckdb_secrets (secret_name text, serialized_secret bytea)")
+    with pytest.raises(SourceUnavailable, match="duckdb_secrets"):
+        ws.sources.add("other", fresh_postgres_url)
+    cursor = ws._rooms.engine.session(None).main.cursor()
+    assert {storage for (storage,) in cursor.execute("SELECT DISTINCT storage FROM duckdb_secrets()").fetchall()} <= {"memory"}
+    run_postgres(fresh_postgres_url, "DROP TABLE duckdb_secrets")
+    ws.sources.add("other", fresh_postgres_url)
+
+
+def test_one_s_own_mistakes_stay_one_s_own(ws, sql, table):
+    sql(f"CREATE TABLE {table} (v varchar(9))", f"INSERT INTO {table} VALUES ('postgres')")
+    with pytest.raises(SqlError, match="Could not convert string"):
+        ws.sql(f"SELECT v::INTEGER FROM crm.{table}")
+    with pytest.raises(SqlError, match="There is no column nope"):
+        ws.sql(f"SELECT nope FROM crm.{table}")

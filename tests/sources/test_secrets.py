@@ -1,0 +1,138 @@
+"""Where `secret=` leads to, what a kernel holds, and what is struck out of messages."""
+
+import keyring
+import keyring.backend
+import pytest
+
+from jammi_lab import scrubbing
+from jammi_lab.errors import InvalidArgument, SecretMissing, SourceUnavailable
+from jammi_lab.sources.secrets import CALLABLE, TYPED, Vault, check_secret
+from jammi_lab.values.records import SourceRecord
+
+
+def record(secret: str | None, name: str = "crm", tenant: str | None = None) -> SourceRecord:
+    return SourceRecord(name=name, kind="postgresql", location="postgresql://me@host/db", secret=secret, tenant=tenant)
+
+
+class Drawer(keyring.backend.KeyringBackend):
+    """A keyring in memory."""
+
+    priority = 1
+    held = {("jammi", "me"): "from-the-keyring"}
+
+    def get_password(self, service, username):
+        return self.held.get((service, username))
+
+    def set_password(self, service, username, password):
+        raise NotImplementedError
+
+
+@pytest.fixture
+def drawer():
+    before = keyring.get_keyring()
+    keyring.set_keyring(Drawer())
+    yield
+    keyring.set_keyring(before)
+
+
+def test_nothing_said_is_nothing_given():
+    assert Vault().given(record(None))() == ({}, None)
+
+
+def test_a_variable_is_read_when_it_is_needed(monkeypatch):
+    given = Vault().given(record("CRM_PASSWORD"))
+    with pytest.raises(SecretMissing, match="CRM_PASSWORD, which the source 'crm' takes its secret from, is not set"):
+        given()
+    monkeypatch.setenv("CRM_PASSWORD", "one")
+    assert given() == ({}, "one")
+    monkeypatch.setenv("CRM_PASSWORD", "two")
+    assert given() == ({}, "two")
+
+
+def test_the_keyring_is_read_when_it_is_needed(drawer):
+    assert Vault().given(record("keyring:jammi/me"))() == ({}, "from-the-keyring")
+    with pytest.raises(SecretMissing, match="holds nothing for jammi/you"):
+        Vault().given(record("keyring:jammi/you"))()
+
+
+def test_a_function_is_asked_once_and_again_when_its_answer_was_refused():
+    asked = []
+
+    def prompt() -> str:
+        asked.append(1)
+        return f"answer {len(asked)}"
+
+    vault = Vault()
+    first = vault.given(record(CALLABLE), {}, prompt)
+    assert first() == ({}, "answer 1")
+    vault.keep(record(CALLABLE), {}, prompt)
+    assert vault.given(record(CALLABLE))() == ({}, "answer 1"), "what was asked while the source was added need not be asked again"
+    vault.given(record(CALLABLE)).refused()
+    assert vault.given(record(CALLABLE))() == ({}, "answer 2")
+
+
+def test_a_function_lives_with_the_kernel():
+    with pytest.raises(SecretMissing, match="this kernel does not have it"):
+        Vault().given(record(CALLABLE))()
+
+
+@pytest.mark.parametrize("answer", [None, "", 7])
+def test_a_function_must_return_text(answer):
+    with pytest.raises(SecretMissing, match="returned no text"):
+        Vault().given(record(CALLABLE), {}, lambda: answer)()
+
+
+def test_a_function_that_fails_tells_its_kind_only():
+    def fail() -> str:
+        raise ValueError("the password is hunter2000")
+
+    with pytest.raises(SecretMissing, match="failed with ValueError") as caught:
+        Vault().given(record(CALLABLE), {}, fail)()
+    assert "hunter2000" not in str(caught.value) and caught.value.__cause__ is None
+
+
+def test_what_was_typed_is_held_until_it_is_released_and_missing_after_a_restart():
+    vault = Vault()
+    vault.keep(record(TYPED), {"password": "pa55word"})
+    assert vault.given(record(TYPED))() == ({"password": "pa55word"}, None)
+    vault.release(record(TYPED))
+    with pytest.raises(SecretMissing, match="was added with a credential, which is not kept"):
+        vault.given(record(TYPED))()
+
+
+def test_each_owner_has_its_own():
+    vault = Vault()
+    vault.keep(record(TYPED, tenant="a"), {"password": "of a"})
+    with pytest.raises(SecretMissing):
+        vault.given(record(TYPED, tenant="b"))()
+    assert vault.given(record(TYPED, name="CRM", tenant="a"))()[0] == {"password": "of a"}
+
+
+@pytest.mark.parametrize("said", ["NAME", "_n1", "keyring:service/user", None])
+def test_what_may_be_stored_of_a_secret(said):
+    assert check_secret(said) == said
+
+
+@pytest.mark.parametrize("password", ["p@ssw0rd!", "two words", "keyring:nouser", "1abc", "keyring:/x"])
+def test_a_password_in_the_place_of_a_name_is_refused_and_not_told(password):
+    with pytest.raises(InvalidArgument, match="name of an environment variable") as caught:
+        check_secret(password)
+    assert password not in str(caught.value)
+
+
+def test_used_credentials_are_struck_out_of_every_error():
+    scrubbing.remember("s3cr3t/w?rd")
+    error = SourceUnavailable("no s3cr3t/w?rd here, nor s3cr3t%2Fw%3Frd", hint="not s3cr3t/w?rd").at("SELECT 's3cr3t/w?rd'", 8)
+    for text in (str(error), error.message, error.hint, repr(error), "".join(error.rendered())):
+        assert "s3cr3t" not in text and (text == error.hint or "***" in text)
+
+
+def test_a_very_short_credential_is_struck_out_where_it_stands_alone():
+    scrubbing.remember("zq")
+    assert scrubbing.scrubbed("user=me password=zq; zqa is a word") == "user=me password=**; zqa is a word"
+
+
+def test_a_longer_credential_is_struck_out_before_one_that_is_part_of_it():
+    scrubbing.remember("abcdefgh")
+    scrubbing.remember("abcdefghijkl")
+    assert scrubbing.scrubbed("x abcdefghijkl y") == "x ************ y"

@@ -1,0 +1,396 @@
+"""SQLite files as sources, written by Python's sqlite3."""
+
+import contextlib
+import importlib.util
+import os
+import sqlite3
+import subprocess
+import sys
+
+import duckdb
+import pytest
+
+import jammi_lab
+from jammi_lab.errors import ExtensionMissing, InvalidArgument, SourceUnavailable, TableNotFound
+from jammi_lab.sources import copies, outside_process
+from jammi_lab.sources.base import same_state
+from jammi_lab.sources.registry import infer_kind
+from jammi_lab.sources.scratch import ask, describe
+from jammi_lab.sources.sqlite import SqliteConnector
+from jammi_lab.values.anchors import Cost, Snapshot, Unknown
+from jammi_lab.values.records import SourceRecord
+from jammi_lab.values.verdicts import Fresh, Stale, Undecidable
+from tests.contracts.connector import Case, ConnectorSuite, DictMemo, look, rows
+from tests.contracts.journey import Journey, JourneySuite
+
+ROWS = [(1, "a"), (2, "b"), (3, "c")]
+
+
+def write(path, *statements):
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "x.db"
+    write(path, "CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT)", *(f"INSERT INTO t VALUES {row}" for row in ROWS))
+    return path
+
+
+def source(path, name="s", **how):
+    return SqliteConnector(SourceRecord(name=name, kind="sqlite", location=str(path), **how))
+
+
+class TestSqliteConnector(ConnectorSuite):
+    @pytest.fixture
+    def case(self, file):
+        return Case(
+            source(file),
+            edit=lambda: write(file, "UPDATE t SET name = 'x' WHERE id = 2"),
+            restore=lambda: write(file, "UPDATE t SET name = 'b' WHERE id = 2"),
+            grow=lambda: write(file, "INSERT INTO t VALUES (4, 'd')"),
+            touch=lambda: os.utime(file),
+            vanish=file.unlink,
+            tables=["t"],
+            table="t",
+        )
+
+
+class TestSqliteJourney(JourneySuite):
+    @pytest.fixture
+    def journey(self, tmp_path):
+        path = tmp_path / "crm.sqlite"
+        write(path, "CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT, note TEXT)", *(f"INSERT INTO t VALUES ({i}, '{n}', 'x')" for i, n in ROWS))
+        write(path, "CREATE TABLE other(a)")
+        return Journey(
+            location=f"sqlite:///{path}",
+            kind="sqlite",
+            method="digest of the columns",
+            table="t",
+            edit=lambda: write(path, "UPDATE t SET name = 'z' WHERE id = 2"),
+            edit_note=lambda: write(path, "UPDATE t SET note = 'y' WHERE id = 2"),
+            grow=lambda: write(path, "INSERT INTO t VALUES (4, 'd', 'x')"),
+            widen=lambda: write(path, "ALTER TABLE t ADD COLUMN extra TEXT DEFAULT 'e'"),
+            idle={
+                "touch": lambda: os.utime(path),
+                "no-op update": lambda: write(path, "UPDATE t SET name = name"),
+                "another table": lambda: write(path, "INSERT INTO other VALUES (1)"),
+                "an index": lambda: write(path, "CREATE INDEX i ON t(name, id)"),
+                "WAL": lambda: alone(path, "PRAGMA journal_mode = WAL"),
+                "checkpoint": lambda: alone(path, "UPDATE t SET name = name", "PRAGMA wal_checkpoint(TRUNCATE)"),
+                "VACUUM": lambda: vacuum(path),
+            },
+            vanish=lambda: write(path, "DROP TABLE t"),
+        )
+
+
+def vacuum(path):
+    alone(path, "VACUUM")
+
+
+def alone(path, *statements):
+    """Statements that no transaction may hold."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        for statement in statements:
+            connection.execute(statement).fetchall()
+
+
+def seen(connector, memo=None, table="t", **how):
+    observed = connector.observe(table, look(memo, **how))
+    assert isinstance(observed, Snapshot), observed
+    return observed
+
+
+def elsewhere(*statements, path):
+    """What another process says when it runs statements on the file, and does not wait for locks."""
+    text = "import sqlite3, sys\nc = sqlite3.connect(sys.argv[1], timeout=0, isolation_level=None)\nfor s in sys.argv[2:]: c.execute(s)"
+    done = subprocess.run([sys.executable, "-c", text, str(path), *statements], capture_output=True, text=True)
+    return done.stderr.strip().splitlines()[-1] if done.returncode else "ok"
+
+
+class TestWhatItIs:
+    def test_first_bytes_tell_what_a_db_file_is(self, file, tmp_path):
+        file.rename(tmp_path / "crm")
+        assert infer_kind(tmp_path / "crm") == "sqlite"
+        with contextlib.closing(duckdb.connect(str(tmp_path / "d.db"))):
+            pass
+        assert infer_kind(tmp_path / "d.db") == "duckdb"
+
+    def test_a_url_with_three_slashes_is_relative(self, file, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        with jammi_lab.open(tmp_path / "ws") as ws:
+            ws.sources.add("s", "sqlite:///x.db")
+            assert ws.sources["s"].location == str(file)
+            with pytest.raises(InvalidArgument, match="no path"):
+                ws.sources.add("other", "sqlite://")
+
+    def test_the_catalog_of_the_workspace_is_no_source(self, tmp_path):
+        with jammi_lab.open(tmp_path / "ws") as ws:
+            for location in (tmp_path / "ws" / "catalog.sqlite3", f"sqlite:///{tmp_path}/ws/catalog.sqlite3"):
+                with pytest.raises(InvalidArgument, match="belongs to the workspace itself"):
+                    ws.sources.add("own", location, kind="sqlite")
+                assert "own" not in ws.sources
+
+    def test_a_missing_file_is_told_with_the_near_one(self, file):
+        with pytest.raises(SourceUnavailable, match=r"no file 'y\.db'") as caught:
+            source(file.with_name("y.db")).check()
+        assert list(caught.value.near) == ["x.db"]
+
+    @pytest.mark.parametrize("bytes_", [b"", b"id,name\n1,a\n", b"SQLite format 3\0" + b"x" * 2000], ids=["empty", "a CSV", "torn"])
+    def test_what_is_no_database_is_told_so(self, tmp_path, bytes_):
+        path = tmp_path / "x.sqlite"
+        path.write_bytes(bytes_)
+        if not bytes_:
+            assert source(path).tables() == []  # to SQLite an empty file is an empty database
+            return
+        with pytest.raises(SourceUnavailable, match=r"x\.sqlite is not a whole SQLite database"):
+            source(path).check()
+        assert isinstance(source(path).observe("t", look()), Unknown)
+
+    def test_a_glob_of_databases_is_refused(self, tmp_path):
+        with pytest.raises(InvalidArgument, match="names several files"):
+            source(tmp_path / "*.db")
+
+    def test_without_the_extension_the_extra_is_named(self, file, monkeypatch):
+        monkeypatch.setattr(importlib.util, "find_spec", lambda *_: None)
+        with pytest.raises(ExtensionMissing) as caught:
+            source(file).check()
+        assert "jammi-lab[sqlite]" in caught.value.hint
+
+
+class TestTypes:
+    def test_a_column_without_a_type_is_text(self, file):
+        write(file, "CREATE TABLE u(a, b INT)", "INSERT INTO u VALUES ('x', 1), (17, 2), (1.5, 3), (NULL, 4)")
+        relation = source(file).relation("u")
+        assert describe(relation) == {"a": "VARCHAR", "b": "BIGINT"}
+        assert ask(relation, "FROM it") == [("x", 1), ("17", 2), ("1.5", 3), (None, 4)]
+
+    @pytest.mark.parametrize(
+        ("declared", "value", "said"),
+        [
+            ("INT", "'many'", "column 'a' is declared as integer and holds 'many'"),
+            ("DATE", "'soon'", "a column is declared as date and holds 'soon'"),
+        ],
+    )
+    def test_a_value_of_another_type_is_told_with_its_column_and_can_be_read_as_text(self, file, tmp_path, declared, value, said):
+        write(file, f"CREATE TABLE m(a {declared}, id INTEGER)", f"INSERT INTO m VALUES (NULL, 1), ({value}, 2)")
+        with jammi_lab.open(tmp_path / "ws") as ws:
+            ws.sources.add("s", file)
+            with pytest.raises(SourceUnavailable, match=said) as caught:
+                ws.sql("SELECT a FROM s.m").arrow()
+            assert "text" in caught.value.hint
+            assert ws.sql("SELECT id FROM s.m").fetchall() == [(1,), (2,)]
+            assert ws.sources["s"].anchor("m").pinned  # the digest takes each value as SQLite holds it
+            ws.sources.add("s", file, options={"text": True}, replace=True)
+            assert ws.sql("SELECT a, id FROM s.m ORDER BY id").fetchall() == [(None, "1"), (value.strip("'"), "2")]
+
+    def test_values_that_sql_prints_alike_are_told_apart(self, file):
+        write(file, "CREATE TABLE v(a)", "INSERT INTO v VALUES (1)")
+        states = [seen(source(file), table="v").by_column["a"]]
+        for value in ("'1'", "1.0", "x'31'", "NULL", "'1 '"):
+            write(file, f"UPDATE v SET a = {value}")
+            states.append(seen(source(file), table="v").by_column["a"])
+        assert len(set(states)) == 6
+
+    def test_text_that_is_not_utf_8_has_a_state_all_the_same(self, file):
+        write(file, "UPDATE t SET name = CAST(x'ff41' AS TEXT) WHERE id = 1")
+        before = seen(source(file))
+        write(file, "UPDATE t SET name = CAST(x'fe41' AS TEXT) WHERE id = 1")
+        assert before.by_column["name"] != seen(source(file)).by_column["name"]
+
+    def test_odd_names_are_read(self, file):
+        write(file, 'CREATE TABLE "we ird""x"(" a b" INT, "select" TEXT)', 'INSERT INTO "we ird""x" VALUES (1, \'s\')')
+        connector = source(file)
+        assert connector.tables() == ["t", 'we ird"x']
+        assert ask(connector.relation('we ird"x'), "FROM it") == [(1, "s")]
+        assert seen(connector, table='we ird"x').row_count == 1
+
+
+class TestViews:
+    @pytest.fixture
+    def file(self, file):
+        write(
+            file,
+            "CREATE VIEW good AS SELECT id, upper(name) AS name FROM t WHERE id > 1",
+            "CREATE VIEW lucky AS SELECT random() AS r FROM t",
+            "CREATE VIEW today AS SELECT date() AS d",
+            "CREATE VIEW instant AS SELECT CURRENT_TIMESTAMP AS d",
+            'CREATE VIEW stray AS SELECT * FROM "/etc/passwd"',
+            "CREATE VIEW viastray AS SELECT * FROM lucky",
+        )
+        with contextlib.suppress(sqlite3.OperationalError):
+            write(file, "CREATE VIRTUAL TABLE words USING fts5(body)")
+        return file
+
+    def test_only_those_that_depend_on_their_file_alone_are_listed(self, file):
+        assert source(file).tables() == ["good", "t"]
+
+    def test_one_that_is_not_listed_says_why(self, file):
+        with pytest.raises(TableNotFound, match=r"may change while the file does not: it calls random\(\)"):
+            source(file).relation("lucky")
+        assert isinstance(source(file).observe("lucky", look()), Unknown)
+
+    def test_a_view_is_a_table_with_a_state(self, file):
+        connector = source(file)
+        assert rows(connector.relation("good")) == [(2, "B"), (3, "C")]
+        before = seen(connector, table="good")
+        write(file, "UPDATE t SET name = 'z' WHERE id = 1")
+        assert before.by_column == seen(connector, table="good").by_column
+        write(file, "UPDATE t SET name = 'z' WHERE id = 2")
+        assert before.by_column != seen(connector, table="good").by_column
+
+    def test_sqlite_runs_its_text_and_duckdb_never_does(self, file, tmp_path):
+        (tmp_path / "passwd.csv").write_text("secret\n1\n")
+        write(file, f'CREATE VIEW leak AS SELECT * FROM "{tmp_path}/passwd.csv"')
+        with jammi_lab.open(tmp_path / "ws") as ws:
+            ws.sources.add("s", file)
+            with pytest.raises(TableNotFound):
+                ws.sql("FROM s.leak")
+            assert ws.sql("SELECT count(*) FROM s.good").fetchall() == [(2,)]
+
+
+class TestItsOwner:
+    def test_nothing_stays_open_after_a_statement_or_a_look(self, file, tmp_path):
+        with jammi_lab.open(tmp_path / "ws") as ws:
+            ws.sources.add("s", file)
+            result = ws.sql("FROM s.t")
+            assert not outside_process.open_here(str(file)) and elsewhere("BEGIN EXCLUSIVE", "UPDATE t SET name = 'z'", "COMMIT", path=file) == "ok"
+            ws.materialize("t", "FROM s.t")
+            ws.staleness("t")
+            assert not outside_process.open_here(str(file))
+            assert len(result.fetchall()) == 3
+
+    @pytest.mark.parametrize("mode", ["DELETE", "WAL"])
+    def test_reading_never_drops_a_lock_that_this_process_holds(self, file, tmp_path, mode):
+        """POSIX locks go when any descriptor of the file is closed: another process could then write, and the update of this one be lost."""
+        write(file, f"PRAGMA journal_mode = {mode}")
+        with jammi_lab.open(tmp_path / "ws") as ws, contextlib.closing(sqlite3.connect(file, isolation_level=None)) as mine:
+            mine.execute("BEGIN IMMEDIATE")
+            mine.execute("UPDATE t SET name = 'mine' WHERE id = 1")
+            ws.sources.add("s", file)
+            assert ws.sql("SELECT name FROM s.t ORDER BY id").fetchall() == [("a",), ("b",), ("c",)]
+            ws.materialize("t", "FROM s.t")
+            assert isinstance(ws.staleness("t"), Fresh)
+            assert "locked" in elsewhere("BEGIN IMMEDIATE", path=file)
+            mine.execute("COMMIT")
+            assert ws.sql("SELECT name FROM s.t WHERE id = 1").fetchall() == [("mine",)]
+            assert isinstance(ws.staleness("t"), Stale)
+
+    def test_a_copy_is_made_only_while_it_is_needed(self, file):
+        assert source(file)._safe_path() == str(file)
+        with contextlib.closing(sqlite3.connect(file)) as mine:
+            mine.execute("SELECT * FROM t").fetchall()
+            copy = source(file)._safe_path()
+            assert copy != str(file) and os.path.exists(copy)
+        assert source(file)._safe_path() == str(file)
+        copies.clear()
+        assert not os.path.exists(os.path.dirname(copy))
+
+    def test_a_writer_who_is_soon_done_is_waited_for(self, file):
+        text = "import sqlite3, sys, time\nc = sqlite3.connect(sys.argv[1])\nc.execute('BEGIN EXCLUSIVE')\nprint('x', flush=True)\ntime.sleep(0.5)\nc.commit()"
+        with subprocess.Popen([sys.executable, "-c", text, str(file)], stdout=subprocess.PIPE) as holder:
+            holder.stdout.readline()
+            assert seen(source(file)).row_count == 3
+
+    def test_a_log_that_was_not_merged_yet_is_read(self, file):
+        write(file, "PRAGMA journal_mode = WAL")
+        before = seen(source(file))
+        done = "import sqlite3, sys, os\nc = sqlite3.connect(sys.argv[1])\nc.execute(\"UPDATE t SET name = 'z'\")\nc.commit()\nos._exit(0)"
+        subprocess.run([sys.executable, "-c", done, str(file)], check=True)
+        assert os.path.getsize(f"{file}-wal") > 0
+        assert not same_state(before, seen(source(file)), ("name",)) and rows(source(file).relation("t"))[0] == (1, "z")
+
+    def test_reading_writes_nothing(self, file):
+        write(file, "PRAGMA journal_mode = WAL")
+        subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                f"import sqlite3, os; c = sqlite3.connect({str(file)!r}); c.execute('INSERT INTO t VALUES (9, 9)'); c.commit(); os._exit(0)",
+            ],
+            check=True,
+        )
+        kept = [file.read_bytes(), file.with_name("x.db-wal").read_bytes()]
+        seen(source(file))
+        rows(source(file).relation("t"))
+        assert [file.read_bytes(), file.with_name("x.db-wal").read_bytes()] == kept
+
+    def test_a_file_that_is_written_while_it_is_read_is_read_again_and_at_last_unknown(self, file, monkeypatch):
+        real, tries = SqliteConnector.content, []
+
+        def content(self, inside, looking):
+            found = real(self, inside, looking)
+            tries.append(1)
+            if len(tries) < times:
+                write(file, "INSERT INTO t(name) VALUES ('n')")
+            return found
+
+        monkeypatch.setattr(SqliteConnector, "content", content)
+        times = 2
+        assert seen(source(file)).row_count == 4
+        times, tries = 99, []
+        observed = source(file).observe("t", look())
+        assert isinstance(observed, Unknown) and "changes while it is looked at" in observed.why
+
+
+class TestCost:
+    def test_an_unmoved_stat_is_free_and_asks_nobody(self, file, monkeypatch):
+        memo = DictMemo()
+        first = seen(source(file), memo, later=True)
+        monkeypatch.setattr(outside_process, "ask", lambda *_: pytest.fail("the file was read"))
+        again = seen(source(file), memo, later=True)
+        assert again.cost is Cost.FREE and same_state(first, again)
+        assert seen(source(file), memo, later=True, scan_bytes=0).cost is Cost.FREE
+
+    def test_a_stat_of_this_moment_proves_nothing(self, file):
+        memo = DictMemo()
+        seen(source(file), memo)
+        assert seen(source(file), memo).cost is Cost.SCAN
+
+    def test_the_same_bytes_are_not_read_as_rows_again(self, file, monkeypatch):
+        memo = DictMemo()
+        first = seen(source(file), memo, later=True)
+        os.utime(file)
+        monkeypatch.setattr(SqliteConnector, "content", lambda *_: pytest.fail("the rows were read"))
+        assert same_state(first, seen(source(file), memo, later=True))
+
+    def test_same_size_and_restored_time_do_not_fool_it(self, file):
+        memo = DictMemo()
+        before = seen(source(file), memo, later=True)
+        stat = os.stat(file)
+        write(file, "UPDATE t SET name = 'x' WHERE id = 2")
+        os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        assert os.stat(file).st_size == stat.st_size and os.stat(file).st_mtime_ns == stat.st_mtime_ns
+        assert not same_state(before, seen(source(file), memo, later=True), ("name",))
+
+    def test_a_look_that_may_not_scan_says_what_would(self, file, tmp_path):
+        observed = source(file).observe("t", look(scan_bytes=100))
+        assert isinstance(observed, Unknown) and observed.why.startswith("would scan 8,192 bytes")
+        with jammi_lab.open(tmp_path / "ws", settings={"look.scan_bytes": 100}) as ws:
+            ws.sources.add("s", file)
+            ws.materialize("t", "FROM s.t")
+            write(file, "UPDATE t SET name = 'x'")
+            verdict = ws.status()["t"].verdict
+            assert isinstance(verdict, Undecidable) and "ws.status(deep=True)" in str(verdict)
+            assert isinstance(ws.status(deep=True)["t"].verdict, Stale)
+
+    def test_rows_swapped_between_columns_are_seen(self, file):
+        write(file, "CREATE TABLE p(a INT, b INT)", "INSERT INTO p VALUES (1, 1), (2, 2)")
+        before = seen(source(file), table="p")
+        write(file, "UPDATE p SET b = 3 - b")
+        assert not same_state(before, seen(source(file), table="p"), ("a", "b"))
+
+
+def test_another_table_of_the_file_may_be_dropped_and_an_unreadable_one_leaves_the_rest(file, tmp_path):
+    write(file, "CREATE TABLE other(a INT)", "INSERT INTO other VALUES ('not a number')")
+    with jammi_lab.open(tmp_path / "ws") as ws:
+        ws.sources.add("s", file)
+        ws.materialize("t", "FROM s.t")
+        with pytest.raises(SourceUnavailable):
+            ws.sql("FROM s.other").arrow()
+        write(file, "DROP TABLE other")
+        assert isinstance(ws.staleness("t"), Fresh) and ws.sources["s"].tables() == ["t"]
+        with pytest.raises(TableNotFound):
+            ws.sql("FROM s.other")

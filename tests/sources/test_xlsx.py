@@ -1,0 +1,174 @@
+"""Excel workbooks as sources, written by openpyxl."""
+
+import importlib.util
+import os
+import zipfile
+
+import openpyxl
+import pytest
+
+import jammi_lab
+from jammi_lab.errors import ExtensionMissing, InvalidArgument, SourceUnavailable
+from jammi_lab.sources.excel import ExcelConnector
+from jammi_lab.values.records import SourceRecord
+from jammi_lab.values.verdicts import Fresh, Stale, Undecidable
+from tests.contracts.connector import Case, ConnectorSuite
+from tests.contracts.journey import Journey, JourneySuite
+
+ROWS = [(1, "a"), (2, "b"), (3, "c")]
+
+
+def write(path, rows=ROWS, head=("id", "name"), **sheets):
+    book = openpyxl.Workbook()
+    for name, held in {"people": [head, *rows], **sheets}.items():
+        sheet = book.create_sheet(name)
+        for row in held:
+            sheet.append(row)
+    del book["Sheet"]
+    book.save(path)
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "x.xlsx"
+    write(path)
+    return path
+
+
+def source(path, name="s", **how):
+    return ExcelConnector(SourceRecord(name=name, kind="xlsx", location=str(path), **how))
+
+
+class TestExcelConnector(ConnectorSuite):
+    @pytest.fixture
+    def case(self, file):
+        kept = file.read_bytes()
+        return Case(
+            source(file),
+            edit=lambda: write(file, [(1, "a"), (2, "x"), (3, "c")]),
+            restore=lambda: file.write_bytes(kept),
+            grow=lambda: write(file, [*ROWS, (4, "d")]),
+            touch=lambda: os.utime(file),
+            vanish=file.unlink,
+            by_column=False,
+        )
+
+
+class TestExcelJourney(JourneySuite):
+    @pytest.fixture
+    def journey(self, tmp_path):
+        path, head = tmp_path / "crm.xlsx", ("id", "name", "note")
+
+        def book(names="abc", notes="xxx", head=head, **more):
+            write(path, [(i, *row, *more.values()) for i, row in enumerate(zip(names, notes, strict=True), 1)], [*head, *more])
+
+        book()
+        return Journey(
+            location=str(path),
+            kind="xlsx",
+            method="digest of the bytes",
+            by_column=False,
+            edit=lambda: book("azc"),
+            edit_note=lambda: book(notes="xyx"),
+            grow=lambda: book("abcd", "xxxx"),
+            widen=lambda: book(extra="e"),
+            idle={"touch": lambda: os.utime(path)},
+            vanish=path.unlink,
+        )
+
+
+@pytest.fixture
+def ws(tmp_path):
+    with jammi_lab.open(tmp_path / "ws") as opened:
+        yield opened
+
+
+class TestSheets:
+    def test_a_sheet_is_chosen_by_its_name(self, ws, file):
+        write(file, prices=[("id", "price"), (1, 10.5)])
+        ws.sources.add("people", file)
+        ws.sources.add("prices", file, options={"sheet": "prices"})
+        assert ws.sql("SELECT name, price FROM people JOIN prices USING (id)").fetchall() == [("a", 10.5)]
+        with pytest.raises(SourceUnavailable, match="has no sheet 'price'") as caught:
+            ws.sources.add("other", file, options={"sheet": "price"})
+        assert caught.value.near and "other" not in ws.sources
+
+    def test_another_sheet_is_part_of_the_same_bytes(self, ws, file):
+        ws.sources.add("people", file)
+        ws.materialize("t", "FROM people")
+        write(file, prices=[("id", "price"), (1, 10.5)])
+        assert isinstance(ws.staleness("t"), Stale)
+
+    def test_without_a_header_columns_are_called_by_their_place(self, ws, file):
+        ws.sources.add("s", file, options={"header": False})
+        assert ws.sql("FROM s LIMIT 2").fetchall() == [("id", "name"), ("1", "a")]
+        with pytest.raises(InvalidArgument, match="takes bool"):
+            ws.sources.add("other", file, options={"header": "no"})
+
+    def test_rows_below_an_empty_one_are_read(self, ws, file):
+        write(file, [(1, "a"), (None, None), (3, "c")])
+        ws.sources.add("s", file)
+        assert ws.sql("SELECT id FROM s WHERE id IS NOT NULL ORDER BY id").fetchall() == [(1,), (3,)]
+
+    def test_an_option_that_it_does_not_know_is_refused(self, ws, file):
+        with pytest.raises(InvalidArgument, match="no option 'shet'") as caught:
+            ws.sources.add("s", file, options={"shet": "people"})
+        assert list(caught.value.near) == ["sheet"]
+
+
+class TestFailures:
+    def test_a_value_of_another_type_is_told_with_its_cell(self, ws, file):
+        write(file, [(1, "a"), ("two", "b")])
+        with pytest.raises(SourceUnavailable, match="cell A3: 'two' is no DOUBLE"):
+            ws.sources.add("s", file)
+
+    def test_a_broken_sheet_is_typed_and_leaves_the_others(self, ws, file, tmp_path):
+        write(file, prices=[("id", "price"), (1, 10.5)])
+        with zipfile.ZipFile(file) as whole, zipfile.ZipFile(tmp_path / "torn.xlsx", "w") as torn:
+            for name in whole.namelist():
+                part = whole.read(name)
+                torn.writestr(name, part[: len(part) // 2] if name.endswith("sheet1.xml") else part)
+        with pytest.raises(SourceUnavailable, match=r"torn\.xlsx: a sheet is broken"):
+            ws.sources.add("s", tmp_path / "torn.xlsx")
+        ws.sources.add("prices", tmp_path / "torn.xlsx", options={"sheet": "prices"})
+        assert ws.sql("FROM prices").fetchall() == [(1.0, 10.5)]
+
+    @pytest.mark.parametrize("cut", [0, 7, 2000])
+    def test_what_is_no_workbook_is_told_so_and_undecidable(self, ws, file, cut):
+        ws.sources.add("s", file)
+        ws.materialize("t", "FROM s")
+        whole = file.read_bytes()
+        file.write_bytes(whole[:cut])
+        with pytest.raises(SourceUnavailable, match=r"x\.xlsx is not a whole Excel workbook"):
+            ws.sources.add("other", file)
+        assert isinstance(ws.staleness("t"), Undecidable)
+        file.write_bytes(whole)
+        assert isinstance(ws.staleness("t"), Fresh)
+
+    def test_an_empty_sheet_is_told_so(self, ws, file):
+        write(file, nothing=[])
+        with pytest.raises(SourceUnavailable, match="the sheet is empty"):
+            ws.sources.add("s", file, options={"sheet": "nothing"})
+
+    def test_without_the_extension_the_extra_is_named(self, file, monkeypatch):
+        monkeypatch.setattr(importlib.util, "find_spec", lambda *_: None)
+        with pytest.raises(ExtensionMissing) as caught:
+            source(file).check()
+        assert "jammi-lab[excel]" in caught.value.hint
+
+    def test_same_size_and_restored_time_do_not_fool_it(self, ws, file):
+        with zipfile.ZipFile(file) as book:
+            parts = {info.filename: book.read(info) for info in book.infolist()}
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as book:
+            for name, part in parts.items():
+                book.writestr(zipfile.ZipInfo(name, (2020, 1, 1, 0, 0, 0)), part)
+        ws.sources.add("s", file)
+        ws.materialize("t", "FROM s")
+        stat, whole = file.stat(), file.read_bytes()
+        parts = {name: part.replace(b"<v>2</v>", b"<v>7</v>") for name, part in parts.items()}
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as book:
+            for name, part in parts.items():
+                book.writestr(zipfile.ZipInfo(name, (2020, 1, 1, 0, 0, 0)), part)
+        os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        assert file.stat().st_size == stat.st_size and file.read_bytes() != whole
+        assert isinstance(ws.staleness("t"), Stale)
