@@ -3,12 +3,13 @@
 import contextlib
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 from jammi_lab.errors import InvalidArgument, WorkspaceReadOnly
 from jammi_lab.handles import ResultTable, Tables
 from jammi_lab.naming import Naming
 from jammi_lab.producers.base import Job, produce
+from jammi_lab.producers.python import Step
 from jammi_lab.sensing.questions import Questions
 from jammi_lab.sensing.reports import OnProgress
 from jammi_lab.values.records import Progress
@@ -59,20 +60,99 @@ class Making(Tables):
         cache: Literal["use", "bypass"] = "use",
         refresh: Literal["no", "inputs"] = "no",
         progress: OnProgress = None,
+        define_only: Literal[False] = False,
     ) -> ResultTable:
         """Take rows that were computed elsewhere as the next version of `name`; they go stale when `inputs` (sources, recipes) move.
 
-        Raises NameInvalid, TableNotFound, SchemaMismatch, DuplicateKey, DependencyCycle.
+        Raises NameInvalid, TableNotFound, SchemaMismatch, DuplicateKey, DependencyCycle; InvalidArgument for `define_only`: without its rows there is
+        nothing to define.
         """
         from jammi_lab.sources.frames import as_arrow
 
+        refuse_defining(define_only)
         job = self._rooms.producers.external.job(as_arrow(frame), producer, params or {}, inputs, names_of(key))
         return self._make(name, job, cache, refresh, progress)
 
+    @overload
+    def compute(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        *,
+        inputs: str | Sequence[str] = (),
+        params: Mapping[str, Any] | None = None,
+        version: str | None = None,
+        key: str | Sequence[str] | None = None,
+        cache: Literal["use", "bypass"] = "use",
+        refresh: Literal["no", "inputs"] = "no",
+        progress: OnProgress = None,
+        define_only: Literal[False] = False,
+    ) -> ResultTable: ...
+
+    @overload
+    def compute(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        *,
+        inputs: str | Sequence[str] = (),
+        params: Mapping[str, Any] | None = None,
+        version: str | None = None,
+        key: str | Sequence[str] | None = None,
+        define_only: Literal[True],
+    ) -> None: ...
+
+    def compute(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        *,
+        inputs: str | Sequence[str] = (),
+        params: Mapping[str, Any] | None = None,
+        version: str | None = None,
+        key: str | Sequence[str] | None = None,
+        cache: Literal["use", "bypass"] = "use",
+        refresh: Literal["no", "inputs"] = "no",
+        progress: OnProgress = None,
+        define_only: bool = False,
+    ) -> ResultTable | None:
+        """Make what a function gives the next version of the recipe `name`, or answer with a ready table that is the same.
+
+        The function gets a Result for each of `inputs` (sources, tables, SQL) and `params` as keywords; it returns a frame, a list of dicts, or an
+        iterator of these. Its definition is `version`, or its source with the plain values and helper functions that it names; imported modules are
+        not followed. Rows are ordered by `key`, then by the other columns. `define_only` gives the recipe the definition without running it.
+
+        Raises InvalidArgument for a function whose definition cannot be told (a lambda, a value that cannot be compared) without a version;
+        StepFailed with what the function raised as its cause; SchemaMismatch; else as `materialize`. It is called again when inputs moved meanwhile.
+        """
+        if version is not None and not isinstance(version, str):
+            raise InvalidArgument(f"A version is a text, not {version!r}.")
+        job = self._rooms.producers.python.job(name, Step(function), names_of(inputs), params or {}, version, names_of(key))
+        if define_only:
+            self._define(name, job)
+            return None
+        return self._make(name, job, cache, refresh, progress)
+
+    def _cell_compute(
+        self,
+        name: str,
+        step: Step,
+        inputs: Sequence[str],
+        version: str | None,
+        key: Sequence[str],
+        cache: Literal["use", "bypass"],
+        progress: OnProgress,
+    ) -> ResultTable:
+        job = self._rooms.producers.python.job(name, step, inputs, {}, version, key, [self._rooms.frames])
+        return self._make(name, job, cache, "no", progress)
+
     def define(self, name: str, sql: str, *, params: Mapping[str, Any] | None = None, key: str | Sequence[str] | None = None) -> None:
-        """Give a recipe a definition without running it. Raises as `materialize` does."""
+        """Give a recipe a definition without running it. Raises as `materialize` does. Other producers have `define_only=True`."""
+        self._define(name, self._rooms.producers.sql.job(sql, params or {}, names_of(key)))
+
+    def _define(self, name: str, job: Job) -> None:
         self._writable()
-        self._naming.define(name, self._rooms.producers.sql.job(sql, params or {}, names_of(key)))
+        self._naming.define(name, job)
 
     def lookup(self, sql: str, *, params: Mapping[str, Any] | None = None) -> ResultTable | None:
         """The ready table that answers this exact definition over its inputs as they are now; computes nothing."""
@@ -99,6 +179,14 @@ class Making(Tables):
         if callable(progress):
             return progress
         return None if progress is False else self.default_progress or (_to_terminal if progress else None)
+
+
+def refuse_defining(define_only: object) -> None:
+    """Nothing, unless rows from outside are to be defined without being taken: InvalidArgument."""
+    if define_only:
+        raise InvalidArgument(
+            "Rows that were computed elsewhere are their own definition: they cannot be defined without being taken.", hint="Leave out define_only=."
+        )
 
 
 def names_of(given: str | Iterable[str] | None) -> list[str]:

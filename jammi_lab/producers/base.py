@@ -1,26 +1,28 @@
 """What every producer brings, and the one way in which a job becomes a ready table: look → reuse or build → look again → publish."""
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import msgspec
 import pyarrow as pa
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.clock import Clock, rfc3339
 from jammi_lab.config import Settings
 from jammi_lab.engine.session import Engine
-from jammi_lab.errors import DuplicateKey, JammiError, LostOwnership, SchemaMismatch, TableNotFound
-from jammi_lab.names import fold, near, quote
+from jammi_lab.errors import JammiError, LostOwnership, TableNotFound
 from jammi_lab.observing.look import Look, Pinned
 from jammi_lab.observing.observers import CURRENT_DATE
 from jammi_lab.producers.flight import Flight
+from jammi_lab.producers.keys import check_key
 from jammi_lab.sources.base import Relation
-from jammi_lab.store.funnel import BuiltElsewhere, Funnel
+from jammi_lab.store.funnel import BuiltElsewhere, Funnel, ReadyMeanwhile
 from jammi_lab.store.results import Results, body_of
 from jammi_lab.tenancy import TenantScope
-from jammi_lab.values.anchors import Anchor, Input, InputKind, Snapshot, unpinned
+from jammi_lab.values.anchors import Anchor, Input, InputKind, Observed, Snapshot, unpinned
 from jammi_lab.values.descriptors import Descriptor, definition_hash
 from jammi_lab.values.records import Progress, RecipeRecord, Reuse, TableKind, TableRecord, TableStatus, VersionRecord
 
@@ -65,6 +67,8 @@ class Running:
     """Called when its rows are ready."""
     lost: Callable[[], None] = lambda: None
     """Called when they will never be."""
+    witnesses: Mapping[tuple[str, str, str], Observed] = field(default_factory=dict)
+    """When all rows are read: the states of inputs, by identity, as the transaction that read them saw them."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ class Job:
         """What it reads: inputs with their columns."""
         return frozenset((bound.relation.input.identity, bound.columns) for bound in self.inputs)
 
-    @property
+    @functools.cached_property
     def definition(self) -> str:
         """The definition hash."""
         return definition_hash(self.descriptor, self.environment)
@@ -143,12 +147,17 @@ class Kitchen:
     flight: Flight
 
 
+def united(job: Job) -> list[tuple[Relation, tuple[str, ...]]]:
+    """Each input once, with all the columns that are read of it."""
+    inputs: dict[tuple[str, str, str], tuple[Relation, set[str]]] = {}
+    for bound in job.inputs:
+        inputs.setdefault(bound.relation.input.identity, (bound.relation, set()))[1].update(bound.columns)
+    return [(relation, tuple(sorted(columns))) for relation, columns in inputs.values()]
+
+
 def anchors_of(job: Job, look: Look, tenant: str | None) -> list[Anchor]:
     """The states of everything that the job reads, one anchor an input with the columns united, as the look sees them."""
-    united: dict[tuple[str, str, str], tuple[Relation, set[str]]] = {}
-    for bound in job.inputs:
-        united.setdefault(bound.relation.input.identity, (bound.relation, set()))[1].update(bound.columns)
-    anchors = [look.anchor(relation, tuple(sorted(columns)), tenant) for relation, columns in united.values()]
+    anchors = [look.anchor(relation, columns, tenant) for relation, columns in united(job)]
     for name in job.volatile:
         what = Input(kind=InputKind.CLOCK, name=f"{name}()")
         anchors += [unpinned(what, look.instant, f"{name}() gives another value each time")]
@@ -167,8 +176,8 @@ class Sighting:
 
 
 def _sight(job: Job, look: Look, tenant: str | None) -> Sighting:
-    stamps = {bound.relation.input.identity: look.stamp(bound.relation, tenant) for bound in job.inputs}
-    return Sighting(anchors_of(job, look, tenant), stamps)
+    anchors = anchors_of(job, look, tenant)
+    return Sighting(anchors, {bound.relation.input.identity: look.stamp(bound.relation, tenant) for bound in job.inputs})
 
 
 def same_set(one: Sequence[Anchor], other: Sequence[Anchor]) -> bool:
@@ -177,23 +186,32 @@ def same_set(one: Sequence[Anchor], other: Sequence[Anchor]) -> bool:
     return len(one) == len(other) == len(theirs) and all((t := theirs.get(a.input.identity)) is not None and a.same_state(t) for a in one)
 
 
-def find_reusable(kitchen: Kitchen, definition: str, anchors: Sequence[Anchor]) -> TableRecord | None:
-    """A ready table of this tenant made by the same definition over the same states, with its bytes intact; the newest such one."""
+def find_reusable(
+    kitchen: Kitchen, definition: str, anchors: Sequence[Anchor], candidates: Sequence[TableRecord] | None = None
+) -> TableRecord | None:
+    """A ready table of this tenant made by the same definition over the same states, with its bytes intact; the newest such one. `candidates`: the
+    ready tables of that definition, if they were looked up."""
     if not all(a.pinned for a in anchors):
         return None
-    candidates = kitchen.catalog.tables.by_definition(definition)
+    if candidates is None:
+        candidates = kitchen.catalog.tables.by_definition(definition)
     return next((c for c in candidates if same_set(c.anchors, anchors) and kitchen.results.intact(c)), None)
 
 
-def produce(kitchen: Kitchen, name: str, job: Job, *, bypass: bool, on_progress: OnProgress | None) -> Made:
+class Redefined(Exception):
+    """The recipe has another definition by now, or is gone; `produce` raises it only when it was told which definition it is about."""
+
+
+def produce(kitchen: Kitchen, name: str, job: Job, *, bypass: bool, on_progress: OnProgress | None, instead_of: str | None = None) -> Made:
     """Make the job's table ready as the next version of the recipe, or answer with a ready table that is the same.
 
+    The recipe gets the job's definition; with `instead_of`, a definition hash, only while it has that one, else Redefined.
     Raises what the producer raises; LostOwnership; DependencyCycle; KeyboardInterrupt. Whatever is raised leaves no files, no half-made table, and no
     recipe where there was none.
     """
     before = kitchen.catalog.recipes.get(name)
     try:
-        return _produce(kitchen, name, job, bypass=bypass, on_progress=on_progress)
+        return _produce(kitchen, _Claim(kitchen, name, instead_of), job, bypass=bypass, on_progress=on_progress)
     except BaseException:
         if before is None or before.tenant != kitchen.scope.current:
             _forget_new(kitchen, name)
@@ -208,46 +226,79 @@ def _forget_new(kitchen: Kitchen, name: str) -> None:
             kitchen.catalog.recipes.remove(name)
 
 
-def _produce(kitchen: Kitchen, name: str, job: Job, *, bypass: bool, on_progress: OnProgress | None) -> Made:
-    tenant = kitchen.scope.current
-    may_wait, tries = not bypass, 0
+class _Claim:
+    """A recipe's name for one call: the definition is this call's until another call gives it another one, and then stays that one's."""
+
+    def __init__(self, kitchen: Kitchen, name: str, instead_of: str | None) -> None:
+        self._kitchen, self.name, self.tenant = kitchen, name, kitchen.scope.current
+        self._stands, self._strict, self._ours = instead_of, instead_of is not None, True
+
+    def put(self, job: Job) -> None:
+        """Make the job the recipe's definition. DependencyCycle; Redefined."""
+        if not self._ours:
+            return
+        record = job.recipe(self.name, self.tenant, rfc3339(self._kitchen.clock.now_ns()))
+        kept = self._kitchen.catalog.recipes.define(record, instead_of=self._stands, anew=not self._strict)
+        if kept is not None:
+            self._stands = kept.definition_hash
+        elif self._strict:
+            raise Redefined(self.name)
+        else:
+            self._ours = False  # the call that began last has the name; this one still makes what it was asked for
+
+
+def _produce(kitchen: Kitchen, claim: _Claim, job: Job, *, bypass: bool, on_progress: OnProgress | None) -> Made:
+    name, may_wait, tries = claim.name, not bypass, 0
     while True:
-        kitchen.catalog.recipes.put(job.recipe(name, tenant, rfc3339(kitchen.clock.now_ns())))
-        job, before = _bind_between(kitchen, name, job, tenant)
-        if not bypass and (found := find_reusable(kitchen, job.definition, before.anchors)) is not None:
+        claim.put(job)
+        job, before = _bind_between(kitchen, claim, job)
+        ready = kitchen.catalog.tables.by_definition(job.definition)
+        if not bypass and (found := find_reusable(kitchen, job.definition, before.anchors, ready)) is not None:
             try:
                 return Made(kitchen.funnel.reuse(name, found.table_name), found, "reused")
             except TableNotFound:
                 continue  # it was dropped between the look and here
         try:
+            seen = None if bypass else {each.table_name for each in ready}
             with (
-                kitchen.funnel.begun(_order(name, job, flight=may_wait), _source_part(name, job), job.model_key) as begun,
+                kitchen.funnel.begun(_order(name, job, flight=may_wait), _source_part(name, job), job.model_key, seen) as begun,
                 kitchen.flight.mine(job.definition),
             ):
                 tries += 1
                 return _build(kitchen, begun, job, before, on_progress, last=tries == _TRIES)
         except BuiltElsewhere as other:
             may_wait = kitchen.flight.wait(other.record, on_progress)
-        except InputMoved:
+        except (InputMoved, ReadyMeanwhile):
             continue
 
 
-def _bind_between(kitchen: Kitchen, name: str, job: Job, tenant: str | None) -> tuple[Job, Sighting]:
-    """The job bound *after* its inputs were observed, with that observation: what is read is no older than what is recorded."""
+def _bind_between(kitchen: Kitchen, claim: _Claim, job: Job) -> tuple[Job, Sighting]:
+    """The job bound *after* its inputs were observed, with that observation: what is read is no older than what is recorded. When what it reads
+    changes with every try, what was not observed before the last binding is recorded as unpinned."""
     tried = 0
     while True:
         look = kitchen.look()
-        for bound in job.inputs:
-            if not isinstance(bound.relation.token, Pinned):
-                look.observe(bound.relation.input, tenant)
+        observed = set()
+        for relation, columns in united(job):
+            observed.add(relation.input.identity)
+            if not isinstance(relation.token, Pinned):
+                look.observe(msgspec.structs.replace(relation.input, columns=columns), claim.tenant)
         fresh = job.again()
         if (fresh.reads == job.reads and fresh.definition == job.definition) or tried == _TRIES:
             break
         job, tried = fresh, tried + 1
-        kitchen.catalog.recipes.put(job.recipe(name, tenant, rfc3339(kitchen.clock.now_ns())))
-    sighting = _sight(fresh, look, tenant)
+        claim.put(job)
+    if fresh.definition != job.definition:
+        claim.put(fresh)
+    sighting = _sight(fresh, look, claim.tenant)
     look.close()
-    return fresh, sighting
+    late = {b.relation.input.identity for b in fresh.inputs if not isinstance(b.relation.token, Pinned)} - observed
+    anchors = [_late(a, look) if a.input.identity in late else a for a in sighting.anchors]
+    return fresh, Sighting(anchors, sighting.stamps)
+
+
+def _late(anchor: Anchor, look: Look) -> Anchor:
+    return unpinned(anchor.input, look.instant, f"what is read of {anchor.input.label} kept changing while it was bound")
 
 
 def _build(kitchen: Kitchen, begun: TableRecord, job: Job, before: Sighting, on_progress: OnProgress | None, *, last: bool) -> Made:
@@ -265,8 +316,8 @@ def _build(kitchen: Kitchen, begun: TableRecord, job: Job, before: Sighting, on_
                     on_progress(Progress(stage=stage, done=building.rows, total=None, unit="rows"))
             rows.close()
             body = body_of(building.seal(), begun.dimensions)
-            check_key(kitchen, begun, body)
-            settled = _settle(kitchen, job, before, last=last)
+            check_key(kitchen.engine, begun, body)
+            settled = _settle(kitchen, job, before, running.witnesses, last=last)
             types = kitchen.engine.describe(body, begun.tenant)
             _still_wanted(kitchen, begun)
             record = building.publish(types, job.descriptor.to_dict(), dict(job.environment), settled)
@@ -295,72 +346,26 @@ class InputMoved(Exception):
     """An input was changed while it was being read; internal."""
 
 
-def _settle(kitchen: Kitchen, job: Job, before: Sighting, *, last: bool) -> list[Anchor]:
-    """The anchors, seen again after the rows were read. InputMoved when one differs, or was written and put back in between, and another try is
-    worth it; at last it is unpinned."""
+def _settle(kitchen: Kitchen, job: Job, before: Sighting, witnesses: Mapping[tuple[str, str, str], Observed], *, last: bool) -> list[Anchor]:
+    """The anchors, seen again after the rows were read, or witnessed by the transaction that read them. InputMoved when one differs that was not
+    witnessed, or was written and put back in between, and another try is worth it; at last it is unpinned."""
     look = kitchen.look()
+    for identity, seen in witnesses.items():
+        look.saw(identity, kitchen.scope.current, seen)
     sighting = _sight(job, look, kitchen.scope.current)
     look.close()
     after = {a.input.identity: a for a in sighting.anchors}
     settled = []
     for anchor in before.anchors:
         at = anchor.input.identity
+        if at in witnesses:
+            settled.append(after[at])
+            continue
         moved = anchor.pinned and not (anchor.same_state(after[at]) and before.stamps.get(at) == sighting.stamps.get(at))
         if moved and not last:
             raise InputMoved(f"{anchor.input.label} was changed while it was being read")
         settled.append(unpinned(anchor.input, look.instant, f"{anchor.input.label} kept changing while it was being read") if moved else anchor)
     return settled
-
-
-class Built:
-    """Provides the table that has just been built, under a name that nothing else has."""
-
-    NAME = "__jammi_built"
-
-    def __init__(self, body: str) -> None:
-        self._relation = Relation(input=Input(kind=InputKind.RESULT, name=self.NAME), body=body)
-
-    def resolve(self, parts: tuple[str, ...]) -> Relation | None:
-        """The built table, when it is meant."""
-        return self._relation if parts == (self.NAME,) else None
-
-    def names(self) -> list[str]:
-        """None: nobody is to be offered it."""
-        return []
-
-
-def key_columns(names: Sequence[str], key: Sequence[str]) -> list[str]:
-    """The key's columns as the output spells them. SchemaMismatch, with the near name, for one that is not in the output."""
-    spelt = {fold(n): n for n in names}
-    for wanted in key:
-        if fold(wanted) not in spelt:
-            close = near(wanted, names)
-            raise SchemaMismatch(
-                f"The key column {wanted!r} is not in the output.",
-                column=wanted,
-                expected=wanted,
-                actual=", ".join(names),
-                hint=f"Did you mean {close[0]}?" if close else "",
-            )
-    return list(dict.fromkeys(spelt[fold(wanted)] for wanted in key))
-
-
-def check_key(kitchen: Kitchen, begun: TableRecord, body: str) -> None:
-    """Nothing, when the key columns are unique and never NULL. DuplicateKey with the first few offending keys."""
-    if not begun.key:
-        return
-    columns = ", ".join(map(quote, begun.key))
-    nulls = " OR ".join(f"{quote(c)} IS NULL" for c in begun.key)
-    statement = f"SELECT {columns} FROM {Built.NAME} GROUP BY {columns} HAVING count(*) > 1 OR {nulls} ORDER BY {columns} LIMIT 5"
-    [prepared] = kitchen.engine.prepare(statement, tenant=begun.tenant, extra=[Built(body)])
-    found = prepared.run().table().to_pylist()
-    if found:
-        keys = [next(iter(row.values())) if len(row) == 1 else tuple(row.values()) for row in found]
-        raise DuplicateKey(
-            f"The key {', '.join(begun.key)} of {begun.recipe!r} must be unique and never NULL; not so: {', '.join(map(repr, keys))}.",
-            keys=keys,
-            hint="Name more columns in key=, or group the rows first.",
-        )
 
 
 def _order(name: str, job: Job, *, flight: bool) -> TableRecord:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from jammi_lab.storage.files import AtomicFile, make_folder, remove
+from jammi_lab.storage.files import Place, atomic_file, make_folder, opened, remove
 from jammi_lab.store.results import clear_temporary
 
 _MARK = b"jammi_digest"
@@ -21,14 +21,14 @@ _ROWS = 8192
 class Checkpoint:
     """Saves and loads what was done; a file that is torn or not its own counts as none."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Place) -> None:
         self._path = path
 
     def load(self, dimensions: int) -> Iterator[tuple[list[bytes], NDArray[np.float32]]]:
         """Text digests with their vectors, some rows at a time; nothing when there is no sound checkpoint of that width."""
         try:
             if self._sound(dimensions):
-                with pq.ParquetFile(self._path) as file:
+                with opened(self._path) as raw, pq.ParquetFile(raw) as file:
                     for batch in file.iter_batches(_ROWS):
                         yield batch.column(0).to_pylist(), _matrix(batch)
         except (OSError, pa.ArrowException):
@@ -36,7 +36,7 @@ class Checkpoint:
 
     def _sound(self, dimensions: int) -> bool:
         """Whether all of it is as it was saved."""
-        with pq.ParquetFile(self._path) as file:
+        with opened(self._path) as raw, pq.ParquetFile(raw) as file:
             mark = (file.metadata.metadata or {}).get(_MARK)
             if mark is None or file.schema_arrow.remove_metadata() != _schema(dimensions):
                 return False
@@ -49,17 +49,16 @@ class Checkpoint:
         """Put down these rows, whole or not at all. What cannot be put down is encoded again next time."""
         try:
             make_folder(self._path.parent)
-            file = AtomicFile(self._path)
+            file = atomic_file(self._path)
         except OSError:
             return
         try:
             self._write(file.temp, digests, vectors, rows)
             file.commit()
         except OSError:
-            file.abort()
-        except BaseException:
-            file.abort()
-            raise
+            return
+        finally:
+            file.abort()  # nothing is left of a file that has its name
 
     @staticmethod
     def _write(path: Path, digests: Sequence[bytes], vectors: NDArray[np.float32], rows: Sequence[int]) -> None:

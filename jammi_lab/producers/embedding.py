@@ -10,8 +10,10 @@ from jammi_lab.engine.prepared import Prepared
 from jammi_lab.engine.resolve import Provider
 from jammi_lab.engine.session import Engine
 from jammi_lab.engine.tokens import all_tokens
-from jammi_lab.errors import InvalidArgument, JammiError, SchemaMismatch, StatementNotAllowed, TableNotFound
-from jammi_lab.names import fold, near, quote
+from jammi_lab.errors import InvalidArgument, JammiError, SchemaMismatch, StatementNotAllowed
+from jammi_lab.execution.executor import Executor
+from jammi_lab.names import fold, quote
+from jammi_lab.producers.addresses import address
 from jammi_lab.producers.base import Bound, Job, OnProgress, Running
 from jammi_lab.producers.encoding import Earlier, Embedding, Memory
 from jammi_lab.producers.sql import environment as sql_environment
@@ -29,8 +31,8 @@ _TEXT = re.compile(r"VARCHAR$|ENUM\(")
 class EmbeddingProducer:
     """Binds tables with texts to encoders."""
 
-    def __init__(self, engine: Engine, scope: TenantScope, encoders: Encoders, memory: Memory) -> None:
-        self._engine, self._scope, self._encoders, self._memory = engine, scope, encoders, memory
+    def __init__(self, engine: Engine, scope: TenantScope, encoders: Encoders, memory: Memory, executor: Executor) -> None:
+        self._engine, self._scope, self._encoders, self._memory, self._executor = engine, scope, encoders, memory, executor
 
     def job(
         self,
@@ -98,9 +100,9 @@ class EmbeddingProducer:
         def rows(on_progress: OnProgress | None) -> Running:
             checkpoint = self._memory.checkpoint(definition_hash(descriptor, environment))
             earlier = Earlier() if afresh else self._memory.earlier(name, descriptor.encoder)
-            made = Embedding(prepared, places, encoder, earlier, checkpoint, name, key)
+            made = Embedding(prepared, places, encoder, earlier, checkpoint, name, key, self._executor)
             made.run(on_progress)
-            return Running(made, made.reuse, made.published, made.lost)
+            return Running(made, made.reuse, made.published, made.lost, made.witnesses)
 
         return Job(
             kind=TableKind.EMBEDDING,
@@ -120,33 +122,7 @@ class EmbeddingProducer:
 
     def address(self, asked: str, extra: Sequence[Provider] = ()) -> str:
         """What FROM says for a source name, `source.table`, a recipe, or SQL in brackets. TableNotFound; StatementNotAllowed; InvalidArgument."""
-        if not isinstance(asked, str):
-            raise InvalidArgument(
-                f"What is embedded is the name of a source or table, or SQL, not a {type(asked).__name__}.",
-                hint="Give a frame a name first: ws.sources.add(name, frame).",
-            )
-        refused: StatementNotAllowed | None = None
-        dotted = asked.split(".")
-        for parts in ([asked], dotted if len(dotted) <= 3 and "(" not in asked else [], ["jammi", asked]):
-            if not parts or not all(parts):
-                continue
-            address = ".".join(map(quote, parts))
-            try:
-                self._engine.prepare(f"SELECT 1 FROM {address}", tenant=self._scope.current, extra=extra)
-            except TableNotFound:
-                continue
-            except StatementNotAllowed as error:
-                refused = refused or error
-                continue
-            return address
-        if not any(c.isspace() for c in asked.strip()):
-            if refused is not None:
-                raise refused
-            raise TableNotFound(f"There is no source or table {asked!r} to embed.", near=near(asked, self._engine.names(extra)))
-        prepared = self._engine.prepare(asked, tenant=self._scope.current, extra=extra)
-        if len(prepared) != 1:
-            raise StatementNotAllowed(f"An embedding is made from one statement; this text holds {len(prepared)}.")
-        return f"(\n{prepared[0].statement}\n)"
+        return address(self._engine, self._scope.current, asked, extra, to="to embed")
 
 
 def address_of(descriptor: Mapping[str, Any]) -> str:

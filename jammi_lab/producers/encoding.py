@@ -3,7 +3,6 @@
 import hashlib
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -16,11 +15,14 @@ from jammi_lab.embedders.base import Encoder, Floats
 from jammi_lab.embedders.driver import encode_texts
 from jammi_lab.engine.prepared import Prepared
 from jammi_lab.errors import DuplicateKey, SchemaMismatch
+from jammi_lab.execution.executor import Executor
 from jammi_lab.producers.base import OnProgress
 from jammi_lab.producers.checkpoint import Checkpoint
+from jammi_lab.storage.files import Place, opened
 from jammi_lab.storage.parquet import group_rows
 from jammi_lab.store import manifests, readers
 from jammi_lab.store.results import Results
+from jammi_lab.values.anchors import Observed
 from jammi_lab.values.records import Progress, Reuse, TableKind, TableRecord, TableStatus
 from jammi_lab.vectors.arrays import keys_of
 
@@ -60,7 +62,7 @@ class Memory:
 class Earlier:
     """An earlier version, read piece by piece: it may be as large as the one that is being made."""
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Place | None = None) -> None:
         self._path = path
 
     def digests(self) -> dict[object, bytes]:
@@ -69,7 +71,8 @@ class Earlier:
             return {}
         release = readers.hold(self._path)
         try:
-            table = pq.read_table(self._path, columns=["key", DIGEST])
+            with opened(self._path) as file:
+                table = pq.read_table(file, columns=["key", DIGEST])
         finally:
             release()
         return dict(zip(table["key"].to_pylist(), table[DIGEST].to_pylist(), strict=True))
@@ -80,7 +83,7 @@ class Earlier:
             return
         release = readers.hold(self._path)
         try:
-            with pq.ParquetFile(self._path, buffer_size=1 << 20, pre_buffer=False) as file:
+            with opened(self._path) as raw, pq.ParquetFile(raw, buffer_size=1 << 20, pre_buffer=False) as file:
                 for batch in file.iter_batches(_READ, columns=["vector", DIGEST], use_threads=False):
                     flat = batch.column("vector").flatten().to_numpy(zero_copy_only=True)
                     yield batch.column(DIGEST).to_pylist(), flat.reshape(batch.num_rows, -1)
@@ -92,9 +95,18 @@ class Embedding:
     """One run: reads keys and texts in key order, takes over what is known, encodes the rest."""
 
     def __init__(
-        self, prepared: Prepared, places: Sequence[int], encoder: Encoder, earlier: Earlier, checkpoint: Checkpoint, name: str, key: str
+        self,
+        prepared: Prepared,
+        places: Sequence[int],
+        encoder: Encoder,
+        earlier: Earlier,
+        checkpoint: Checkpoint,
+        name: str,
+        key: str,
+        executor: Executor,
     ) -> None:
-        """`places`: the output columns whose texts are joined; the first output column is the key."""
+        """`places`: the output columns whose texts are joined; the first output column is the key. `executor`: where the encoder is called."""
+        self._executor = executor
         self._prepared, self._places, self._encoder, self._earlier = prepared, places, encoder, earlier
         self._checkpoint, self._name, self._key = checkpoint, name, key
         self._table = pa.table({})
@@ -104,6 +116,7 @@ class Embedding:
         """Rows whose vectors no earlier version has: what a checkpoint is to hold."""
         self._saved = 0
         self.reuse: Reuse | None = None
+        self.witnesses: dict[tuple[str, str, str], Observed] = {}
 
     @property
     def schema(self) -> pa.Schema:
@@ -129,7 +142,7 @@ class Embedding:
 
     def run(self, on_progress: OnProgress | None) -> None:
         """Encode. What is interrupted or fails leaves a checkpoint of the texts that were done."""
-        read = self._prepared.run_ordered().table()
+        read = self._prepared.run_ordered(witnesses=self.witnesses).table()
         keys = _checked(read.column(0), self._key)
         texts = self._joined(read)
         del read
@@ -194,7 +207,7 @@ class Embedding:
                     now = time.monotonic()
                     next_save = now + max(_SAVE_SECONDS, (now - began) / _SAVE_SHARE)
 
-            encode_texts(self._encoder, [texts[r] for r in slab], on_batch=on_batch, keys=[keys[r].as_py() for r in slab])
+            encode_texts(self._encoder, [texts[r] for r in slab], on_batch=on_batch, keys=[keys[r].as_py() for r in slab], run=self._executor.map)
 
     def _save(self) -> None:
         if len(self._kept) > self._saved:

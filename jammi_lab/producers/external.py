@@ -9,7 +9,8 @@ from jammi_lab.canonical import digest_of
 from jammi_lab.engine.session import Engine
 from jammi_lab.errors import NotRecomputable, TableNotFound
 from jammi_lab.names import near, quote
-from jammi_lab.producers.base import Bound, Job, OnProgress, Running, key_columns
+from jammi_lab.producers.base import Bound, Job, OnProgress, Running
+from jammi_lab.producers.keys import key_columns
 from jammi_lab.storage.digests import arrow_digests
 from jammi_lab.tenancy import TenantScope
 from jammi_lab.values.descriptors import ExternalDescriptor, encode_param

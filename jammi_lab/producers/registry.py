@@ -7,15 +7,19 @@ from typing import TYPE_CHECKING, Any
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.engine.resolve import Provider
 from jammi_lab.engine.session import Engine
-from jammi_lab.producers import external, sql
+from jammi_lab.execution.executor import Executor
+from jammi_lab.producers import external, python, sql
 from jammi_lab.producers.base import Bound, Job
 from jammi_lab.store.results import Results
 from jammi_lab.tenancy import TenantScope
+from jammi_lab.values.anchors import Unknown
 from jammi_lab.values.descriptors import (
     EmbeddingDescriptor,
     ExternalDescriptor,
     ImportedDescriptor,
+    PythonDescriptor,
     SqlDescriptor,
+    decode_param,
     definition_hash,
     parse_descriptor,
 )
@@ -30,9 +34,11 @@ if TYPE_CHECKING:
 class Producers:
     """All producers of a workspace."""
 
-    def __init__(self, engine: Engine, scope: TenantScope, extra: Sequence[Provider], catalog: Catalog, results: Results) -> None:
+    def __init__(self, engine: Engine, scope: TenantScope, extra: Sequence[Provider], catalog: Catalog, results: Results, executor: Executor) -> None:
+        self._executor = executor
         self.sql = sql.SqlProducer(engine, scope)
         self.external = external.ExternalProducer(engine, scope)
+        self.python = python.PythonProducer(engine, scope)
         self._engine, self._scope, self._extra, self._catalog, self._results = engine, scope, extra, catalog, results
 
     @functools.cached_property
@@ -48,7 +54,7 @@ class Producers:
         from jammi_lab.producers.embedding import EmbeddingProducer
         from jammi_lab.producers.encoding import Memory
 
-        return EmbeddingProducer(self._engine, self._scope, self.encoders, Memory(self._catalog, self._results))
+        return EmbeddingProducer(self._engine, self._scope, self.encoders, Memory(self._catalog, self._results), self._executor)
 
     @functools.cached_property
     def imported(self) -> "ImportedProducer":
@@ -68,20 +74,42 @@ class Producers:
                 return self.embedding.environment()
             case "imported":
                 return self.imported.environment()
+            case "python":
+                return python.environment()
         raise ValueError(f"no producer {descriptor.get('producer')!r}")
 
-    def definition_today(self, recipe: RecipeRecord) -> str:
-        """The definition hash of a recipe as it stands, with today's environment."""
+    def definition_today(self, recipe: RecipeRecord, *, deep: bool = True) -> str | Unknown:
+        """The definition hash of a recipe as it stands, with today's environment; Unknown for a Python step whose function is not here, for which
+        a deep look imports its module."""
         environment, descriptor = self.environment(recipe.descriptor), recipe.descriptor
         if descriptor.get("producer") == "embedding":
             descriptor = {**descriptor, "encoder": self.embedding.identity_today(descriptor["encoder"])}
+        if descriptor.get("producer") == "python" and isinstance(step := parse_descriptor(descriptor), PythonDescriptor):
+            digest = self.python.digest_today(step, importing=deep)
+            if isinstance(digest, Unknown):
+                return digest
+            descriptor = {**descriptor, "digest": digest}
         if environment == recipe.environment and descriptor == recipe.descriptor:
             return recipe.definition_hash
         return definition_hash(parse_descriptor(descriptor), environment)
 
     def hindrance(self, descriptor: Mapping[str, Any]) -> str | None:
         """What this kernel lacks to make such a recipe's tables, one sentence; None when it lacks nothing."""
-        return self.embedding.hindrance(descriptor["encoder"]) if descriptor.get("producer") == "embedding" else None
+        if descriptor.get("producer") not in ("embedding", "python"):
+            return None
+        match parse_descriptor(descriptor):
+            case EmbeddingDescriptor() as texts:
+                return self.embedding.hindrance(texts.encoder)
+            case PythonDescriptor() as step:
+                return self.python.hindrance(step)
+            case _:
+                return None
+
+    def grounds(self, descriptor: Mapping[str, Any]) -> str:
+        """What a verdict on such a recipe rests on, when that is less than a comparison of all that shapes its rows; else empty."""
+        if descriptor.get("producer") != "python":
+            return ""
+        return python.ON_SOURCE if descriptor["version"] is None else f"on its version {descriptor['version']}"
 
     def job(self, name: str, descriptor: Mapping[str, Any]) -> Job:
         """A recorded definition, bound to its inputs as they are now. Raises as the producer's binding does; NotRecomputable for external rows."""
@@ -94,6 +122,15 @@ class Producers:
                 return self.embedding.from_descriptor(name, texts, self._extra)
             case ImportedDescriptor() as vectors:
                 return self.imported.from_descriptor(name, vectors)
+            case PythonDescriptor() as step:
+                return self.python.from_descriptor(name, step, self._extra)
+
+    def redefined(self, descriptor: Mapping[str, Any], statement: str) -> Job:
+        """Another statement in the place of a recorded one, with its key and those of its bound values that the new one names. Raises as binding."""
+        made = parse_descriptor(descriptor)
+        assert isinstance(made, SqlDescriptor), "only a statement can be put in the place of one"
+        named = self._engine.parameters(statement)
+        return self.sql.job(statement, {n: decode_param(v) for n, v in made.params.items() if n in named}, made.key, self._extra)
 
     def bound_today(self, descriptor: Mapping[str, Any]) -> tuple[list[Bound], bool] | None:
         """What a statement reads, bound to its inputs' columns as they are now, and whether it still says what it said: the same output, by the same
@@ -104,5 +141,7 @@ class Producers:
                 return list(job.inputs), job.descriptor.identity() == statement.identity()
             case EmbeddingDescriptor() as texts:
                 return self.embedding.bound_today(texts, self._extra)
+            case PythonDescriptor() as step:
+                return self.python.bound_today(step, self._extra)
             case ExternalDescriptor() | ImportedDescriptor():
                 return None

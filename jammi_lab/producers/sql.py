@@ -10,8 +10,10 @@ from jammi_lab.engine.session import Engine
 from jammi_lab.errors import InvalidArgument, SchemaMismatch, StatementNotAllowed
 from jammi_lab.names import fold
 from jammi_lab.observing.look import Pinned
-from jammi_lab.producers.base import Bound, Job, OnProgress, Running, key_columns
+from jammi_lab.producers.base import Bound, Job, OnProgress, Running
+from jammi_lab.producers.keys import key_columns
 from jammi_lab.tenancy import TenantScope
+from jammi_lab.values.anchors import Observed
 from jammi_lab.values.descriptors import SqlDescriptor, decode_param, encode_param
 from jammi_lab.values.records import Progress, TableKind
 
@@ -51,7 +53,9 @@ class SqlProducer:
         by_type = _OF_TYPES.search(statement.casefold()) is not None
 
         def rows(on_progress: OnProgress | None) -> Running:
-            return Running(one.run_ordered(key or _inferred_key(one), on_progress=_percent(on_progress)))
+            witnesses: dict[tuple[str, str, str], Observed] = {}
+            ordered = one.run_ordered(key or _inferred_key(one), on_progress=_percent(on_progress), witnesses=witnesses)
+            return Running(ordered, witnesses=witnesses)
 
         return Job(
             kind=TableKind.SQL,

@@ -2,6 +2,10 @@
 
 import enum
 import functools
+from collections.abc import Iterable
+
+import msgspec
+from msgspec.structs import replace
 
 from jammi_lab.canonical import digest_of
 from jammi_lab.values.base import Value, short
@@ -56,7 +60,7 @@ class Input(Value, frozen=True):
     @property
     def identity(self) -> tuple[str, str, str]:
         """What makes two inputs the same thing, whatever columns are read."""
-        return (self.kind.value, self.name, self.table or "")
+        return (self.kind._value_, self.name, self.table or "")  # `.value` costs more than the rest of a comparison
 
     def __str__(self) -> str:
         return self.label
@@ -100,11 +104,12 @@ class Anchor(Value, frozen=True):
 
     def same_state(self, other: "Anchor") -> bool:
         """Whether both name one state. An unpinned anchor equals nothing, not even itself."""
-        return self.pinned and (self.kind, self.method, self.value) == (other.kind, other.method, other.value)
+        return self.value == other.value and self.method == other.method and self.kind is other.kind and self.kind is not AnchorKind.UNPINNED
 
     def __str__(self) -> str:
         if not self.pinned:
-            return f"{self.input.label}: {self.note or 'unpinned'}"
+            note = self.note or "unpinned"
+            return note if note.startswith(self.input.label) else f"{self.input.label}: {note}"
         version = f" version {self.version}" if self.version is not None else ""
         return f"{self.input.label}{version} at {short(self.value)} ({self.method})"
 
@@ -124,6 +129,8 @@ class Snapshot(Value, frozen=True):
     """What the observation took."""
     by_column: dict[str, str] | None = None
     """A digest for each column that can be told apart; None when only the whole can."""
+    by_set: dict[str, str] | None = None
+    """A digest over the rows of each set of columns that was asked for, by `set_key`; None where columns need not be asked for."""
     row_count: int | None = None
     """Rows, where known."""
     version: int | None = None
@@ -131,12 +138,22 @@ class Snapshot(Value, frozen=True):
     stamp: str = ""
     """What moves with every write, also with one that puts the same bytes back; empty when nothing here does. Never part of an anchor."""
 
+    def knows(self, columns: tuple[str, ...] | None) -> bool:
+        """Whether the anchor over these columns (None: all) follows from what was seen."""
+        return self.by_set is None or set_key(columns) in self.by_set
+
     def anchor(self, input: Input, columns: tuple[str, ...] | None = None) -> Anchor:
         """The anchor over the given columns of the input (None: over all). A column that is not there gets the type `missing`."""
         wanted = tuple(sorted(self.columns if columns is None else columns))
+        if not self.knows(columns):
+            return unpinned(replace(input, columns=wanted), self.whole, "these columns were not looked at")
         types = tuple(self.columns.get(c, "missing") for c in wanted)
-        separable = self.by_column is not None and self.row_count is not None
-        content = [self.by_column.get(c, "") for c in wanted] if separable and self.by_column is not None else self.whole
+        separable = (self.by_column is not None or self.by_set is not None) and self.row_count is not None
+        content: object = self.whole
+        if self.by_set is not None:
+            content = self.by_set[set_key(None if columns is None else wanted)]
+        elif separable and self.by_column is not None:
+            content = [self.by_column.get(c, "") for c in wanted]
         read = set(wanted)
         order = [c for c in self.columns if c in read]  # `*` and set operations go by position
         value = digest_of({"columns": wanted, "order": order, "types": types, "content": content, "rows": self.row_count if separable else None})
@@ -151,6 +168,11 @@ class Snapshot(Value, frozen=True):
             version=self.version,
             cost=self.cost,
         )
+
+
+def set_key(columns: Iterable[str] | None) -> str:
+    """How a set of columns is named in `Snapshot.by_set`; None is the set of all."""
+    return "*" if columns is None else msgspec.json.encode(sorted(columns)).decode()
 
 
 class Vanished(Value, frozen=True, tag="vanished", tag_field="kind"):

@@ -17,6 +17,9 @@ HASH_SCHEME = "definition-1"
 
 def hashed(descriptor: Mapping[str, Any]) -> dict[str, Any]:
     """A descriptor, as it is stored, without the fields that say how something was written and not what it means."""
+    if descriptor.get("producer") == "python":
+        said = {k: v for k, v in descriptor.items() if k not in ("function", "source")}
+        return {**said, "inputs": [each["canonical"] for each in descriptor["inputs"]]}
     return {k: v for k, v in descriptor.items() if k not in ("statement", "asked")}
 
 
@@ -107,7 +110,41 @@ class ImportedDescriptor(Value, frozen=True, tag_field="producer", tag="imported
         return self.to_dict()
 
 
-Descriptor = SqlDescriptor | ExternalDescriptor | EmbeddingDescriptor | ImportedDescriptor
+class StepInput(Value, frozen=True):
+    """What a Python step reads as one argument."""
+
+    asked: str
+    """The source, table or SQL, as it was written; not hashed."""
+    statement: str
+    """The SELECT of its rows; not hashed."""
+    canonical: Canonical
+    """What it says; hashed."""
+
+
+class PythonDescriptor(Value, frozen=True, tag_field="producer", tag="python"):
+    """A Python function over inputs."""
+
+    function: str
+    """`module:qualified name`, by which it is found again; not hashed."""
+    source: str
+    """Its source as it was, for people; not hashed."""
+    version: str | None
+    """The version that the caller gave; None when the source is what counts."""
+    digest: str
+    """Digest of its source and of what it names; with a version, the name of the recipe that the version is of."""
+    inputs: list[StepInput] = []
+    """What it is called with, in order."""
+    params: dict[str, Any] = {}
+    """Keyword arguments, encoded by `encode_param`."""
+    key: list[str] = []
+    """The columns that identify a row."""
+
+    def identity(self) -> dict[str, Any]:
+        """What the definition hash covers."""
+        return hashed(self.to_dict())
+
+
+Descriptor = SqlDescriptor | ExternalDescriptor | EmbeddingDescriptor | ImportedDescriptor | PythonDescriptor
 
 
 def parse_descriptor(plain: Mapping[str, Any]) -> Descriptor:

@@ -3,7 +3,7 @@
 import enum
 from typing import Any
 
-from jammi_lab.markup import Form, bullets, count, heading, plain, stack
+from jammi_lab.markup import Form, bullets, count, details, heading, plain, stack
 from jammi_lab.values.anchors import Anchor
 from jammi_lab.values.base import Value
 from jammi_lab.values.manifest import Column
@@ -61,6 +61,12 @@ class RecipeRecord(Value, frozen=True, kw_only=True):
     """`Input.identity` of what the definition reads."""
     created_at: str = ""
     updated_at: str = ""
+
+
+def statement_of(recipe: RecipeRecord) -> str:
+    """What a recipe says, for people: its statement, the source of its function, or who makes its rows."""
+    descriptor = recipe.descriptor
+    return str(descriptor.get("statement") or descriptor.get("producer_id") or descriptor.get("source") or descriptor.get("function") or "")
 
 
 class TableRecord(Value, frozen=True, kw_only=True):
@@ -132,6 +138,16 @@ _RECOVERED = {
 }
 
 
+_FEW = 5
+
+
+def _named(what: str, names: list[str]) -> Form:
+    """A finding with its tables; many of them behind a click."""
+    if len(names) <= _FEW:
+        return plain(f"{what}: {', '.join(names)}")
+    return details(plain(f"{what}: {', '.join(names[:_FEW])}, and {len(names) - _FEW:,} more"), bullets(names))
+
+
 class RecoveryReport(Value, frozen=True):
     """What a recovery did; physical table names. Falsy when there was nothing to do."""
 
@@ -144,14 +160,17 @@ class RecoveryReport(Value, frozen=True):
     missing: list[str] = []
     errors: list[str] = []
     """What could not be settled, and why."""
+    recipes: dict[str, str] = {}
+    """The recipe of each table that is named above."""
 
     def __bool__(self) -> bool:
         return any((self.promoted, self.failed, self.healed, self.quarantined, self.reaped, self.missing, self.errors))
 
     def _form(self) -> Form:
         found = [(getattr(self, field), told) for field, told in _RECOVERED.items()]
-        lines = [f"{count(len(names), 'table')} {told}" for names, told in found if names]
-        lines += [f"could not be settled: {e}" for e in self.errors]
+        said = [([f"{self.recipes[n]} ({n})" if n in self.recipes else n for n in names], told) for names, told in found if names]
+        lines = [_named(f"{count(len(names), 'table')} {told}", names) for names, told in said]
+        lines += [plain(f"could not be settled: {e}") for e in self.errors]
         return stack(heading("Recovery"), bullets(lines)) if lines else plain("recovery: nothing to do")
 
     def _repr_html_(self) -> str:
@@ -161,7 +180,7 @@ class RecoveryReport(Value, frozen=True):
         printer.text(self._form().text)
 
     def __str__(self) -> str:
-        parts = [f"{len(names)} {field}" for field, names in self.to_dict().items() if names]
+        parts = [f"{len(names)} {field}" for field, names in self.to_dict().items() if names and field != "recipes"]
         return "recovery: " + (", ".join(parts) if parts else "nothing to do")
 
 
@@ -201,9 +220,11 @@ class Step(Value, frozen=True):
     action: str
     """recompute, reuse or blocked."""
     reasons: list[Reason | Any] = []
-    """Why: reasons, or causes for a possible step."""
+    """Why: reasons, causes for a possible step, and last what this kernel lacks to run a blocked one, as a text."""
     seconds: float | None = None
     """What the last run took; None when it never ran."""
+    waiting: list[str] = []
+    """Of a blocked step: the tables that stay possibly stale because of it."""
 
 
 class RunStep(Value, frozen=True):
@@ -216,3 +237,7 @@ class RunStep(Value, frozen=True):
     rows: int | None = None
     table_name: str | None = None
     error: str | None = None
+    waiting: list[str] = []
+    """Of a blocked step: the tables that stay possibly stale because of it."""
+    reuse: Reuse | None = None
+    """New, changed, removed and unchanged rows of a step that took rows over; None for producers that take none over."""

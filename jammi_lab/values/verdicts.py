@@ -93,18 +93,27 @@ class Cause(Value, frozen=True):
         return f"{self.reason}, by way of {' ← '.join(self.path)}"
 
 
-class Fresh(Answer, frozen=True, tag="fresh", tag_field="kind"):
-    """The output of the current definition over inputs that are as they were."""
+class Fresh(Answer, frozen=True, tag="fresh", tag_field="kind", omit_defaults=True, eq=False):
+    """The output of the current definition over inputs that are as they were. One is like the other, whatever it rests on."""
+
+    grounds: list[str] = []
+    """What it rests on, where that is less than a comparison of everything that shapes the rows; clauses."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Fresh)
+
+    def __hash__(self) -> int:
+        return hash(Fresh)
 
     def __str__(self) -> str:
-        return "fresh"
+        return ", ".join(["fresh", *self.grounds])
 
 
 class PossiblyStale(Answer, frozen=True, tag="possibly_stale", tag_field="kind"):
     """Its own inputs have not moved, but a table further up is stale and may come out different."""
 
     causes: list[Cause]
-    """The root causes, each with the way there."""
+    """The root causes, each with the way there; of more than sixteen the nearest, at least one by each parent."""
 
     def __str__(self) -> str:
         return "possibly stale: " + "; ".join(map(str, self.causes))

@@ -1,5 +1,6 @@
 """When a ready table answers, and that equal questions at once are answered once."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -354,3 +355,19 @@ def test_an_input_that_is_changed_and_changed_back_while_it_is_read_is_read_agai
 def test_an_input_that_is_written_anew_during_every_try_is_never_fresh(lab, papers):
     lab.materialize("venues", VENUES, progress=lambda _: papers.write_text(papers.read_text()))
     assert "kept changing" in str(lab.staleness("venues"))
+
+
+def test_an_input_that_comes_in_with_the_last_binding_is_not_anchored_on_a_later_look(lab, tmp_path):
+    """What is read changes with every try; what was observed only after it was bound must not count as known."""
+    (tmp_path / "late.csv").write_text("id\n1\n")
+    lab.sources.add("late", str(tmp_path / "late.csv"))
+    producers, turns = lab._rooms.producers.sql, iter(range(100))
+    names = ("papers", "late")
+
+    def moving():
+        job = producers.job(f"SELECT id FROM {names[next(turns) % 2]}", {})
+        return dataclasses.replace(job, again=moving)
+
+    made = base.produce(lab._rooms.kitchen, "moving", moving(), bypass=False, on_progress=None)
+    assert [a.pinned for a in made.record.anchors] == [False]
+    assert isinstance(lab.staleness("moving"), jl.Undecidable)

@@ -127,9 +127,14 @@ def test_where_stays_within_its_brackets(lab: Any, where: str) -> None:
         lab.embed("v", "papers", key="id", text="title", where=where, model=Counting())
 
 
-def test_where_reads_no_file(lab: Any, tmp_path: Path) -> None:
+def test_a_file_that_where_reads_by_its_path_is_an_input_and_no_other_way_leads_to_a_file(lab: Any, tmp_path: Path) -> None:
+    (tmp_path / "wanted.csv").write_text("id\n1\n2\n")
+    table = lab.embed("v", "papers", key="id", text="title", where=f"id IN (SELECT id FROM read_csv('{tmp_path}/wanted.csv'))", model=Counting())
+    assert table.row_count == 2 and len(table.inputs) == 2
     with pytest.raises(errors.StatementNotAllowed):
-        lab.embed("v", "papers", key="id", text="title", where=f"id IN (SELECT id FROM read_csv('{tmp_path}/papers.csv'))", model=Counting())
+        lab.embed("w", "papers", key="id", text="title", where=f"title IN (SELECT content FROM read_text('{tmp_path}/wanted.csv'))", model=Counting())
+    with lab.tenant("acme"), pytest.raises(errors.StatementNotAllowed):
+        lab.embed("w", "papers", key="id", text="title", where=f"id IN (SELECT id FROM read_csv('{tmp_path}/wanted.csv'))", model=Counting())
 
 
 @pytest.mark.parametrize("text", ["year > 1 /* ) */", "name = ')'", 'f("a)") > 1', "a[1] = (2)"])
@@ -303,8 +308,10 @@ def test_recompute_takes_rows_over_too(lab: Any, tmp_path: Path, texts: dict[Any
     lab.embed("v", "papers", key="id", text="title", model=encoder)
     encoder.seen.clear()
     csv(tmp_path / "papers.csv", texts | {7: "another"})
-    lab.recompute("v")
+    report = lab.recompute("v")
     assert encoder.seen == ["another"] and lab.table("v").version == 2
+    assert [step.reuse for step in report.steps] == [Reuse(new=0, changed=1, removed=0, unchanged=len(texts) - 1)]
+    assert f"0 new, 1 changed, 0 removed, {len(texts) - 1} unchanged" in repr(report)
 
 
 def test_bypass_takes_nothing_over(lab: Any) -> None:
@@ -655,3 +662,10 @@ with jl.open("lab") as ws:
 @pytest.mark.slow
 def test_embedding_holds_little_more_than_the_vectors(run_python: Any) -> None:
     assert float(run_python(MEMORY).stdout) < 1.75
+
+
+def test_define_only_gives_an_embedding_its_definition_and_encodes_nothing(lab: Any) -> None:
+    encoder = Counting()
+    assert lab.embed("v", "papers", key="id", text="title", model=encoder, define_only=True) is None
+    assert "v" not in lab and encoder.seen == [] and [s.name for s in lab.plan().certain] == ["v"]
+    assert lab.recompute("v").executed == ["v"] and lab.staleness("v") == jl.Fresh()

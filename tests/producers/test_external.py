@@ -5,7 +5,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from jammi_lab.errors import DuplicateKey, NotRecomputable, SchemaMismatch, TableNotFound
+from jammi_lab.errors import DuplicateKey, InvalidArgument, NotRecomputable, SchemaMismatch, TableNotFound
 from jammi_lab.values.verdicts import Match, Stale
 from tests.store.lab import files, statuses
 
@@ -114,3 +114,11 @@ def test_a_change_of_the_frame_after_the_call_changes_nothing(lab):
     table = lab.register("scores", frame, producer="p")
     frame.loc[0, "id"] = 99
     assert table.read().arrow()["id"].to_pylist() == [1, 2, 3] and table.verify() == Match()
+
+
+def test_rows_from_outside_cannot_be_defined_without_being_taken(lab, folder):
+    with pytest.raises(InvalidArgument):
+        lab.register("scores", pa.table(ROWS), producer="p", define_only=True)
+    with pytest.raises(InvalidArgument):
+        lab.import_embeddings("v", pa.table({"id": [1], "vector": [[1.0, 0.0]]}), define_only=True)
+    assert statuses(folder) == {} and len(lab.recipes()) == 0

@@ -1,0 +1,252 @@
+"""The definition of a Python function: what changes it, what does not, and what cannot be told."""
+
+import functools
+
+import pytest
+
+from jammi_lab.producers.functions import function_digest, is_library
+from jammi_lab.producers.sourcetree import NoSource
+from tests.producers.modules import write
+
+__all__ = ["write"]
+
+TEXT = '''
+import dataclasses, datetime, decimal, enum, functools, logging, pathlib, re
+import numpy as np
+import polars as pl
+from json import dumps
+from polars import col
+
+log = logging.getLogger("steps")
+RATE = 0.5
+LIMITS = {"low": 1, "high": (2, 3)}
+STOP = frozenset({"a", "b"})
+PATTERN = re.compile("a+", re.I)
+SINCE = datetime.date(2020, 1, 1)
+WEIGHTS = np.array([1.0, 2.0])
+FOLDER = pathlib.PurePosixPath("data")
+UNUSED = 1
+
+class Color(enum.Enum):
+    RED = 1
+    BLUE = 2
+
+@dataclasses.dataclass
+class Config:
+    k: int = 3
+    name: str = "x"
+
+    def twice(self):
+        return self.k * 2
+
+CONFIG = Config()
+
+@functools.cache
+def cached(x):
+    return x + RATE
+
+def helper(x):
+    """Half of it."""
+    return cached(x) * CONFIG.k  # by the settings
+
+def made(factor):
+    def times(x):
+        return x * factor
+    return times
+
+triple = made(3)
+part = functools.partial(helper, 1)
+
+def decorated_by(function):
+    @functools.wraps(function)
+    def inner(*args):
+        return function(*args)
+    return inner
+
+@decorated_by
+def wrapped(x):
+    return x - 1
+
+def step(papers, *, n=3):
+    """What it does."""
+    log.info("begun")
+    rows = papers.polars().select(col("x"), pl.lit(dumps(n)))
+    if PATTERN.match("a") and Color.RED and "a" in STOP and SINCE:
+        return [helper(v) * LIMITS["low"] for v in rows] + [triple(1), part(), wrapped(2), WEIGHTS, FOLDER]
+    return rows
+'''
+
+SAME = {
+    "a comment": ("# by the settings", "# by other words"),
+    "a docstring": ('"""What it does."""', '"""What it is good for."""'),
+    "a docstring that goes": ('    """Half of it."""\n', ""),
+    "layout": ("def helper(x):", "def helper(\n    x,\n):"),
+    "lines above it": ("import numpy as np", "\n\n\nimport numpy as np"),
+    "quotes": ('"begun"', "'begun'"),
+    "brackets": ("return x * factor", "return (x * factor)"),
+    "a global that is not named": ("UNUSED = 1", "UNUSED = 2"),
+    "the order of a set": ('{"a", "b"}', '{"b", "a"}'),
+    "an import that is not named": ("import numpy as np", "import numpy as np, json"),
+}
+DIFFERENT = {
+    "the body": ("return rows\n", "return rows.head()\n"),
+    "a default": ("n=3", "n=4"),
+    "the order of arguments": ("def helper(x)", "def helper(x, y=None)"),
+    "a helper": ("cached(x) * CONFIG.k", "cached(x) * CONFIG.k + 1"),
+    "a helper's helper": ("return x + RATE", "return x - RATE"),
+    "a global of a helper's helper": ("RATE = 0.5", "RATE = 0.25"),
+    "the type of a global": ("RATE = 0.5", "RATE = '0.5'"),
+    "an int for a float": ("RATE = 0.5", "RATE = 1"),
+    "deep in a dict": ("(2, 3)", "(2, 4)"),
+    "a key of a dict": ('"low": 1', '"low": 2'),
+    "a list for a tuple": ("(2, 3)", "[2, 3]"),
+    "a set": ('{"a", "b"}', '{"a", "c"}'),
+    "a pattern": ('"a+"', '"a*"'),
+    "the flags of a pattern": ("re.I", "re.M"),
+    "a date": ("2020, 1, 1", "2020, 1, 2"),
+    "an array": ("[1.0, 2.0]", "[1.0, 2.5]"),
+    "a path": ('PurePosixPath("data")', 'PurePosixPath("other")'),
+    "a member's value": ("RED = 1", "RED = 3"),
+    "a field of a settings object": ("k: int = 3", "k: int = 4"),
+    "a method of its class": ("self.k * 2", "self.k * 3"),
+    "what a closure holds": ("made(3)", "made(4)"),
+    "the body of a closure": ("x * factor", "x / factor"),
+    "what a partial holds": ("partial(helper, 1)", "partial(helper, 2)"),
+    "what a decorator does": ("return function(*args)", "return function(*args) + 1"),
+    "what is decorated": ("return x - 1", "return x - 2"),
+    "where a helper comes from": ("from json import dumps", "from pickle import dumps"),
+    "which module a name is": ("import polars as pl", "import pandas as pl"),
+    "a constant": ('"begun"', '"gone"'),
+    "a name that is no longer there": ("triple = made(3)", "triple = made(3)\ndel triple"),
+}
+
+
+@pytest.mark.parametrize("what", SAME)
+def test_the_definition_stays_the_same_after_a_change_of(write, what):
+    code = write(TEXT)
+    before = function_digest(code.module.step)
+    code.change(*SAME[what])
+    assert function_digest(code.module.step) == before
+
+
+@pytest.mark.parametrize("what", DIFFERENT)
+def test_the_definition_is_another_after_a_change_of(write, what):
+    code = write(TEXT)
+    before = function_digest(code.module.step)
+    code.change(*DIFFERENT[what])
+    assert function_digest(code.module.step) != before
+
+
+def test_two_loads_of_one_file_give_one_definition(write):
+    code = write(TEXT)
+    before = function_digest(code.module.step)
+    code.reload()
+    assert function_digest(code.module.step) == before == function_digest(code.module.step)
+
+
+def test_the_name_of_the_function_does_not_matter(write):
+    code = write("def step(p):\n    return p\n")
+    before = function_digest(code.module.step)
+    code.change("def step", "def other")
+    assert function_digest(code.module.other) == before
+
+
+def test_a_value_is_taken_as_it_is_now_and_not_as_it_was_written(write):
+    code = write("RATE = 1\ndef step(p):\n    return RATE\n")
+    before = function_digest(code.module.step)
+    code.module.RATE = 2
+    after = function_digest(code.module.step)
+    code.module.RATE = 1
+    assert after != before == function_digest(code.module.step)
+
+
+def test_a_function_that_looks_at_its_docstring_has_it_in_its_definition(write):
+    code = write('def step(p):\n    """One."""\n    return step.__doc__\n')
+    before = function_digest(code.module.step)
+    code.change("One.", "Two.")
+    assert function_digest(code.module.step) != before
+
+
+def test_functions_that_call_each_other_have_a_definition(write):
+    code = write("def even(n):\n    return n == 0 or odd(n - 1)\ndef odd(n):\n    return n != 0 and even(n - 1)\n")
+    before = function_digest(code.module.even)
+    code.change("n != 0", "n > 0")
+    assert function_digest(code.module.even) != before
+
+
+def test_a_list_that_holds_itself_has_a_form(write):
+    code = write("CIRCLE = [1]\nCIRCLE.append(CIRCLE)\ndef step(p):\n    return CIRCLE\n")
+    assert len(function_digest(code.module.step)) == 64
+
+
+def test_what_a_changed_file_says_is_not_taken_for_what_was_loaded_from_it(write):
+    code = write("def step(p):\n    return 1\n")
+    before, old = function_digest(code.module.step), code.module.step
+    code.edit("return 1", "return 2")
+    stale = function_digest(old)
+    code.reload()
+    after = function_digest(code.module.step)
+    assert len({before, stale, after}) == 3
+
+
+def test_lines_put_in_above_a_loaded_function_change_nothing(write):
+    code = write("def step(p):\n    return 1\n")
+    before = function_digest(code.module.step)
+    code.edit("def step", "\n# a word\n\ndef step")
+    assert function_digest(code.module.step) == before
+
+
+def test_a_helper_from_another_module_of_the_person_is_followed_and_a_module_is_not(write):
+    helpers = write("def clean(x):\n    return x\n", "own_helpers")
+    named = write("from own_helpers import clean\ndef step(p):\n    return clean(p)\n")
+    by_module = write("import own_helpers\ndef step(p):\n    return own_helpers.clean(p)\n")
+    before = function_digest(named.module.step), function_digest(by_module.module.step)
+    helpers.change("return x", "return x + 1")
+    named.reload()
+    assert function_digest(named.module.step) != before[0] and function_digest(by_module.module.step) == before[1]
+
+
+def test_attributes_of_what_is_read_are_not_taken_for_globals(write):
+    code = write("head = 1\ndef step(p):\n    return p.head()\n")
+    before = function_digest(code.module.step)
+    code.module.head = 2
+    assert function_digest(code.module.step) == before
+
+
+REFUSED = {
+    "a lambda": ("step = lambda p: p\n", "lambda"),
+    "a frame": ("import polars as pl\nRATES = pl.DataFrame({'a': [1]})\ndef step(p):\n    return RATES\n", "frame RATES"),
+    "an object": ("class Model: pass\nMODEL = Model()\ndef step(p):\n    return MODEL\n", "Model MODEL"),
+    "an object in a list": ("class Model: pass\nMODELS = [Model()]\ndef step(p):\n    return MODELS\n", "MODELS"),
+    "an open file": ("FILE = open(__file__)\nFILE.close()\ndef step(p):\n    return FILE\n", "FILE"),
+    "an object as a default": ("class Model: pass\ndef step(p, model=Model()):\n    return model\n", "which step has"),
+    "an object in a closure": ("class Model: pass\ndef make(model):\n    def step(p):\n        return model\n    return step\nstep = make(Model())\n", "model"),
+    "a frame that a helper names": ("import pandas as pd\nF = pd.DataFrame({'a': [1]})\ndef helper():\n    return F\ndef step(p):\n    return helper()\n", "helper"),
+    "a callable object": ("class Model:\n    def __call__(self, p): return p\nstep = Model()\n", "Model"),
+    "text that was executed": ("exec('def step(p):\\n    return p')\n", "not at hand"),
+    "objects of an array": ("import numpy as np\nA = np.array([object()])\ndef step(p):\n    return A\n", "ndarray A"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_no_definition_can_be_told_of(write, what):
+    text, named = REFUSED[what]
+    code = write(text)
+    with pytest.raises(NoSource) as caught:
+        function_digest(code.module.step)
+    assert named in str(caught.value)
+
+
+@pytest.mark.parametrize("function", [len, str.upper, functools.cache(lambda: 1), int], ids=["builtin", "method", "cached", "type"])
+def test_what_was_not_written_in_python_has_no_definition(function):
+    with pytest.raises(NoSource):
+        function_digest(function)
+
+
+def test_installed_packages_and_python_are_libraries_and_the_persons_code_is_not(write):
+    import numpy
+    import polars
+
+    code = write("x = 1\n")
+    assert all(is_library(m.__name__) for m in (numpy, polars, functools)) and is_library("builtins") and is_library("jammi_lab.result")
+    assert not is_library(code.name) and not is_library("__main__")
