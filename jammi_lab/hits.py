@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from jammi_lab.errors import JammiError, SchemaMismatch, SourceUnavailable, SqlError, TableNotFound
 from jammi_lab.names import fold, near, quote
 from jammi_lab.result import Result
+from jammi_lab.sources.base import Relation
+from jammi_lab.sources.computed import Read
 from jammi_lab.values.anchors import Input, InputKind, Snapshot
 from jammi_lab.values.records import TableKind, TableRecord
 
@@ -92,6 +94,20 @@ class Behind:
                 return self._marked(hits, missing=True)
         return self._joined(hits, chosen)
 
+    def inputs(self) -> list[Read]:
+        """What tells whether the rows are there, as it was when the vectors were made: of a named table the key column, else all that was read."""
+        if self._own:
+            return []
+        anchors = [a for a in self._record.anchors if a.pinned and a.input.kind is not InputKind.CLOCK]
+        plain = len(anchors) == 1 and (not self._embedded or not self._address.startswith("("))
+        reads = []
+        for anchor in anchors:
+            key = [c for c in anchor.columns if fold(c) == fold(self._key)]
+            columns = tuple(key) if plain and key else anchor.columns
+            what = Input(kind=anchor.input.kind, name=anchor.input.name, table=anchor.input.table)
+            reads.append(Read(Relation(input=what), columns, dict(zip(anchor.columns, anchor.types, strict=True))))
+        return reads
+
     def _unmoved(self) -> bool:
         """Whether every row that was embedded is known to be there still, because the inputs are as they were: nothing of them is read."""
         anchors = self._record.anchors
@@ -116,7 +132,7 @@ class Behind:
         import pyarrow as pa
 
         table = hits.append_column("source_missing", pa.array([missing] * len(hits), pa.bool_()))
-        kinds = {"query": "INTEGER", "key": self._key_type, "rank": "INTEGER", "similarity": "FLOAT", "source_missing": "BOOLEAN"}
+        kinds = {"query": "INTEGER", "key": self.key_type, "rank": "INTEGER", "similarity": "FLOAT", "source_missing": "BOOLEAN"}
         return self._asked._rows(table, [kinds[name] for name in table.column_names], [self._read])
 
     def _joined(self, hits: "pa.Table", chosen: Sequence[str]) -> Result:
@@ -127,7 +143,7 @@ class Behind:
         first = "h.query, " if "query" in place else ""
         taken = "".join(f", s.{quote(c)}" for c in chosen)
         own, theirs = f"h.{quote('key')}", f"s.{quote(_KEY)}"
-        if "VARCHAR" in (self._key_type, kind := self._columns.get(self._spelt(self._key), "")) and self._key_type != kind:
+        if "VARCHAR" in (self.key_type, kind := self._columns.get(self._spelt(self._key), "")) and self.key_type != kind:
             own, theirs = f"{own}::VARCHAR", f"{theirs}::VARCHAR"
         inner = "".join(f", {quote(c)}" for c in chosen)
         # a key that stands twice in the source by now is still one hit
@@ -146,7 +162,8 @@ class Behind:
         return Input(kind=InputKind.RESULT, name=self._record.recipe, columns=("key", "vector"))
 
     @property
-    def _key_type(self) -> str:
+    def key_type(self) -> str:
+        """The SQL type of the keys."""
         return next((c.type for c in self._record.columns if c.name == "key"), "VARCHAR")
 
     def _spelt(self, column: str) -> str:

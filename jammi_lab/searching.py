@@ -2,12 +2,12 @@
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from jammi_lab.errors import InvalidArgument, ModelNotFound, RowNotFound, SchemaMismatch
 from jammi_lab.handles import ResultTable
 from jammi_lab.hits import Behind, as_table
-from jammi_lab.making import Making, names_of
+from jammi_lab.making import Making, names_of, refuse_defining
 from jammi_lab.names import near
 from jammi_lab.result import Ready, Result
 from jammi_lab.sensing.questions import Questions
@@ -29,12 +29,45 @@ Precision = Literal["bf16", "f32", "f16", "i8"]
 _PRECISIONS = ("bf16", "f32", "f16", "i8")
 SEARCHABLE = frozenset({TableKind.EMBEDDING, TableKind.IMPORTED, TableKind.GRAPH_PROPAGATION, TableKind.CONTEXT_SET})
 _RESIDENT_BYTES = 2_000_000_000
+_SHOWN_DIGITS = 4
+"""Of a similarity: what is beyond may differ from one kind of processor to the next, as that of the encoder's vectors does."""
 
 
 class Searching(Making):
     """The part of a Workspace that is about vectors."""
 
     _questions: Questions
+
+    @overload
+    def embed(
+        self,
+        name: str,
+        source: str,
+        *,
+        key: str,
+        text: str | Sequence[str],
+        model: Any = "minilm",
+        precision: Precision = "bf16",
+        where: str | None = None,
+        cache: Literal["use", "bypass"] = "use",
+        refresh: Literal["no", "inputs"] = "no",
+        progress: OnProgress = None,
+        define_only: Literal[False] = False,
+    ) -> ResultTable: ...
+
+    @overload
+    def embed(
+        self,
+        name: str,
+        source: str,
+        *,
+        key: str,
+        text: str | Sequence[str],
+        model: Any = "minilm",
+        precision: Precision = "bf16",
+        where: str | None = None,
+        define_only: Literal[True],
+    ) -> None: ...
 
     def embed(
         self,
@@ -49,15 +82,20 @@ class Searching(Making):
         cache: Literal["use", "bypass"] = "use",
         refresh: Literal["no", "inputs"] = "no",
         progress: OnProgress = None,
-    ) -> ResultTable:
+        define_only: bool = False,
+    ) -> ResultTable | None:
         """Turn the texts of a source, table or SQL into vectors: columns key, vector (float32), in key order.
 
         Only new and changed texts go to the encoder; `.reuse` of the answer says how many were new, changed, removed, unchanged. `model` is a name,
-        an encoder or a sentence-transformers model. Interrupted, what was done is kept for the next call. Raises as binding SQL does, and
-        ModelNotFound, DuplicateKey, SchemaMismatch (with what the encoder raised as its cause), InvalidArgument.
+        an encoder or a sentence-transformers model. Interrupted, what was done is kept for the next call. `define_only` gives the recipe the
+        definition without running it. Raises as binding SQL does, and ModelNotFound, DuplicateKey, SchemaMismatch (with what the encoder raised as
+        its cause), InvalidArgument.
         """
         _check_precision(precision)
         job = self._rooms.producers.embedding.job(name, source, key, names_of(text), model, where, afresh=cache == "bypass")
+        if define_only:
+            self._define(name, job)
+            return None
         table = self._make(name, job, cache, refresh, progress)
         if table.outcome == "reused":
             table.reuse = Reuse(new=0, changed=0, removed=0, unchanged=table.row_count or 0)
@@ -76,13 +114,16 @@ class Searching(Making):
         cache: Literal["use", "bypass"] = "use",
         refresh: Literal["no", "inputs"] = "no",
         progress: OnProgress = None,
+        define_only: Literal[False] = False,
     ) -> ResultTable:
         """Take vectors that were computed elsewhere. `source`: whose rows they are; without it the other columns of `data` are kept beside them.
 
-        Raises SchemaMismatch for a wrong width, values that are not finite or a vector of zeros; DuplicateKey; TableNotFound.
+        Raises SchemaMismatch for a wrong width, values that are not finite or a vector of zeros; DuplicateKey; TableNotFound; InvalidArgument for
+        `define_only`: without its rows there is nothing to define.
         """
         from jammi_lab.sources.frames import as_arrow
 
+        refuse_defining(define_only)
         _check_precision(precision)
         job = self._rooms.producers.imported.job(as_arrow(data), key, vector, source, model_id)
         return self._make(name, job, cache, refresh, progress)
@@ -126,7 +167,9 @@ class Searching(Making):
         else:
             queries, many = self._queries(record, behind.descriptor, query)
             found = matrix.search(queries, k, allow=allow)
-        return behind.answer(as_table(matrix, found, many=many), chosen, filtered=where is not None)
+        result = behind.answer(as_table(matrix, found, many=many), chosen, filtered=where is not None)
+        result.decimals["similarity"] = _SHOWN_DIGITS
+        return result
 
     @functools.cached_property
     def _matrices(self) -> "MatrixCache":
@@ -177,12 +220,12 @@ class Searching(Making):
 
     def _queries(self, record: TableRecord, descriptor: Mapping[str, Any], query: Any) -> tuple[Any, bool]:
         """The queries as vectors, and whether there are several."""
-        texts = _texts(query)
+        texts = texts_of(query)
         if texts is None:
-            return query, getattr(query, "ndim", 1) == 2 or (isinstance(query, list | tuple) and bool(query) and hasattr(query[0], "__len__"))
+            return query, is_several(query)
         from jammi_lab.embedders.driver import encode_texts
 
-        return encode_texts(self._encoder_of(record, descriptor), texts, keys=texts), not isinstance(query, str)
+        return encode_texts(self._encoder_of(record, descriptor), texts, keys=texts), is_several(query)
 
     def _encoder_of(self, record: TableRecord, descriptor: Mapping[str, Any]) -> "Encoder":
         """The encoder that made a table's vectors. ModelNotFound."""
@@ -202,7 +245,7 @@ class Searching(Making):
         return encoder
 
 
-def _texts(query: Any) -> list[str] | None:
+def texts_of(query: Any) -> list[str] | None:
     """The texts of a query; None when it is vectors. InvalidArgument for a mixture."""
     if isinstance(query, str):
         return [query]
@@ -211,6 +254,11 @@ def _texts(query: Any) -> list[str] | None:
     if wrong := [q for q in query if not isinstance(q, str)]:
         raise InvalidArgument(f"Several queries are all texts or all vectors; there is a {type(wrong[0]).__name__} among the texts.")
     return list(query)
+
+
+def is_several(query: Any) -> bool:
+    """Whether a query is several: texts, vectors or a matrix."""
+    return getattr(query, "ndim", 1) == 2 or (isinstance(query, list | tuple) and bool(query) and hasattr(query[0], "__len__"))
 
 
 def _check_precision(precision: str) -> None:

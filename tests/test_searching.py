@@ -85,6 +85,13 @@ def test_the_answer_says_what_was_read_and_tells_when_it_is_stale(lab: Any, pape
     assert "v is stale" in repr(shown) and list(shown.staleness()) == ["v"]
 
 
+@pytest.mark.parametrize("select", [None, "title"])
+def test_similarities_are_shown_in_digits_that_every_processor_agrees_on_and_kept_whole(lab: Any, select: str | None) -> None:
+    answer = lab.search("v", "networks", select=select)
+    first = answer.arrow()["similarity"].to_pylist()[0]
+    assert f"{first:.4f}" in repr(answer) and f"{first:.5f}" not in repr(answer) and first != round(first, 4)
+
+
 # -- filters and columns of the source ---------------------------------------------------------------------------------------------------
 
 

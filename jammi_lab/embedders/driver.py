@@ -1,6 +1,6 @@
 """Running an encoder over many texts: equal ones once, a batch at a time, each batch handed over before the next begins."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,14 +9,23 @@ from numpy.typing import NDArray
 from jammi_lab.embedders.base import Encoder, Floats, check_vectors
 from jammi_lab.errors import InvalidArgument, JammiError, ResourceExhausted, SchemaMismatch
 
+Run = Callable[[Callable[[list[str]], Any], Iterable[list[str]]], Iterator[Any]]
+"""Runs a function over batches, as `map` does; possibly elsewhere."""
 OnBatch = Callable[[NDArray[np.int64], Floats], None]
 """Takes the rows that are done (indexes into the texts, ascending) and their vectors."""
 
 
 def encode_texts(
-    encoder: Encoder, texts: Sequence[str | None], *, batch: int = 128, on_batch: OnBatch | None = None, keys: Sequence[Any] | None = None
+    encoder: Encoder,
+    texts: Sequence[str | None],
+    *,
+    batch: int = 128,
+    on_batch: OnBatch | None = None,
+    keys: Sequence[Any] | None = None,
+    run: Run = map,
 ) -> Floats:
-    """(len(texts), dimensions) float32. None counts as the empty text; equal texts are encoded once; `keys` name the texts in errors.
+    """(len(texts), dimensions) float32. None counts as the empty text; equal texts are encoded once; `keys` name the texts in errors. `run` says
+    where the encoder is called.
 
     Texts go to the encoder in order of their length, `batch` at a time. After each batch `on_batch` gets every row whose text was in it;
     an error or interrupt later loses none of those. Raises SchemaMismatch (with what the encoder raised as its cause), ResourceExhausted.
@@ -35,9 +44,10 @@ def encode_texts(
     out = np.empty((len(texts), encoder.dimensions), np.float32)
     # texts of like length cost an encoder the least together
     distinct = sorted(rows_of, key=len)
-    for start in range(0, len(distinct), batch):
-        some = distinct[start : start + batch]
-        vectors = _encoded(encoder, some, [_key(keys, rows_of[t][0]) for t in some])
+    batches = [distinct[start : start + batch] for start in range(0, len(distinct), batch)]
+    made = run(encoder.encode, batches)
+    for some in batches:
+        vectors = _encoded(encoder, made, len(some), [_key(keys, rows_of[t][0]) for t in some])
         rows = np.array([r for t in some for r in rows_of[t]], np.int64)
         out[rows] = np.repeat(vectors, [len(rows_of[t]) for t in some], axis=0)
         if on_batch is not None:
@@ -50,15 +60,13 @@ def _key(keys: Sequence[Any] | None, row: int) -> Any:
     return row if keys is None else keys[row]
 
 
-def _encoded(encoder: Encoder, texts: list[str], keys: list[Any]) -> Floats:
+def _encoded(encoder: Encoder, coming: Iterator[Any], count: int, keys: list[Any]) -> Floats:
     try:
-        made = encoder.encode(texts)
+        made = next(coming)
     except JammiError:
         raise
     except MemoryError as error:
-        raise ResourceExhausted(
-            f"Memory ran out while the model {encoder.name!r} encoded {len(texts)} texts.", hint="Use smaller batches."
-        ) from error
+        raise ResourceExhausted(f"Memory ran out while the model {encoder.name!r} encoded {count} texts.", hint="Use smaller batches.") from error
     except Exception as error:
         said = " ".join(str(error).split())[:200]
         raise SchemaMismatch(

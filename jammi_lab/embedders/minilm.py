@@ -35,7 +35,7 @@ MAX_TOKENS = 256
 REVISION = "1"
 """Of the code here and in `transformer`: another one whenever a vector could come out otherwise than by rounding."""
 
-_CHUNK = 1024
+_CHUNK = 2048
 """Tokens that go through the network together: enough for BLAS, little enough for the cache."""
 _PREFIX = 4096
 """Characters of a text that are looked at first: nearly always more than 256 tokens."""
@@ -146,6 +146,12 @@ def _without_surrogates(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
+
+
+def is_installed() -> bool:
+    """Whether the package with the weights is here; its bytes are checked when they are used."""
+    spec = importlib.util.find_spec(PACKAGE)
+    return spec is not None and spec.origin is not None
 
 
 def _installed() -> Path:

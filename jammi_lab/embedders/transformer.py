@@ -23,13 +23,20 @@ _TILE = 48
 """Rows of a product come in such multiples: whole tiles of every BLAS kernel in use."""
 _PLACES = (1, 4, 6, 8, 12, 16, 24, 48)
 """Where a text may begin; the first that is enough is taken."""
-_ROWS = 32
-"""Rows that GELU takes at a time: they and their temporaries stay in the cache of a core."""
+_ROWS, _NORM_ROWS = 64, 128
+"""Rows that GELU and LayerNorm take at a time: they and their temporaries stay in the cache of a core."""
+_SCORES = 1 << 18
+"""Scores of attention that are computed at a time, for the same reason; those of one text at least."""
+_CALM = 60.0
+"""Scores between −60 and 60 need no shift before `exp`: sums of 256 of them neither over- nor underflow."""
 _EPSILON = np.float32(1e-12)
 # atanh(2Φ(x) − 1) = x·p(x²), p fitted so that x·Φ(x) is off by less than 6e-7 in float32 anywhere; the highest coefficient is positive, so
 # large x run into the flat ends of tanh.
-_P = tuple(map(np.float32, (1.8056176636776582e-09, -1.3344646544952953e-07, 3.969110371056999e-06, -5.5240165170992036e-05,
-                            -3.312997136188333e-05, 0.03633428348465973, 0.7978842161249594)))  # fmt: skip
+_P = (1.8056176636776582e-09, -1.3344646544952953e-07, 3.969110371056999e-06, -5.5240165170992036e-05, -3.312997136188333e-05,
+      0.03633428348465973, 0.7978842161249594)  # fmt: skip
+# With λ·x in the place of x, λ¹³ being the highest coefficient, that coefficient is 1, and one product less is to be computed.
+_SCALE = _P[0] ** (1 / 13)
+_Q = tuple(np.float32(c / _SCALE ** (13 - 2 * i)) for i, c in enumerate(_P))[1:]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +48,9 @@ class Layer:
     attention: Linear
     attention_norm: Linear
     up: Linear
+    """Times `_SCALE`."""
     down: Linear
+    """Divided by twice that."""
     down_norm: Linear
 
 
@@ -141,28 +150,38 @@ class Transformer:
         for group in groups:
             if group.stride > group.size:
                 mixed[group.start : group.start + group.rows] = 0
-            self._attend(group.of(qkv), group.of(mixed))
+            self._attend(group.of(qkv), group.of(mixed), room)
         dense = room.take("dense", rows, width)
-        _add(h, np.matmul(mixed, layer.attention[0], out=dense), layer.attention[1])
-        _norm(h, layer.attention_norm)
-        wide = np.matmul(h, layer.up[0], out=room.take("wide", rows, layer.up[0].shape[1]))
+        _add_and_norm(h, np.matmul(mixed, layer.attention[0], out=dense), layer.attention[1], layer.attention_norm)
+        inner = layer.up[0].shape[1]
+        wide = np.matmul(h, layer.up[0], out=room.take("wide", rows, inner))
+        square, y = room.take("square", _ROWS, inner), room.take("y", _ROWS, inner)
         for at in range(0, rows, _ROWS):
             some = wide[at : at + _ROWS]
             some += layer.up[1]
-            _gelu(some)
-        _add(h, np.matmul(wide, layer.down[0], out=dense), layer.down[1])
-        _norm(h, layer.down_norm)
+            _gelu(some, square[: len(some)], y[: len(some)])
+        _add_and_norm(h, np.matmul(wide, layer.down[0], out=dense), layer.down[1], layer.down_norm)
 
-    def _attend(self, qkv: Floats, out: Floats) -> None:
-        """Both (texts, tokens, …)."""
+    def _attend(self, qkv: Floats, out: Floats, room: Scratch) -> None:
+        """Softmax attention; both (texts, tokens, …). What is done to a text does not depend on the others."""
         n, t, _ = qkv.shape
-        width = self.dimensions // self.heads
-        q, k, v = qkv.reshape(n, t, 3, self.heads, width).transpose(2, 0, 3, 1, 4)
-        scores = q @ k.transpose(0, 1, 3, 2)
-        scores -= scores.max(-1, keepdims=True)
-        np.exp(scores, out=scores)
-        scores /= scores.sum(-1, keepdims=True)
-        out[...] = (scores @ v).transpose(0, 2, 1, 3).reshape(n, t, -1)
+        heads, width = self.heads, self.dimensions // self.heads
+        q, k, v = qkv.reshape(n, t, 3, heads, width).transpose(2, 0, 3, 1, 4)
+        mixed = out.reshape(n, t, heads, width)
+        ones = np.ones((t, 1), np.float32)
+        fit = max(1, _SCORES // (t * t))
+        texts, some_heads = max(1, fit // heads), min(fit, heads)
+        for at, head in itertools.product(range(0, n, texts), range(0, heads, some_heads)):
+            part = np.s_[at : at + texts, head : head + some_heads]
+            scores = room.take("scores", texts * some_heads * t, t).reshape(texts, some_heads, t, t)[: n - at, : heads - head]
+            np.matmul(q[part], k[part].transpose(0, 1, 3, 2), out=scores)
+            calm = (scores.max((1, 2, 3)) < _CALM) & (scores.min((1, 2, 3)) > -_CALM)
+            for text in np.flatnonzero(~calm):
+                scores[text] -= scores[text].max(-1, keepdims=True)
+            np.exp(scores, out=scores)
+            # a softmax divides by its sums; here what it weighs is divided, which is less
+            weighed = scores @ v[part]
+            np.divide(weighed.transpose(0, 2, 1, 3), (scores @ ones).transpose(0, 2, 1, 3), out=mixed[at : at + texts, :, head : head + some_heads])
 
 
 def _place_of(matrix: Floats) -> int:
@@ -189,35 +208,41 @@ def _layer(weights: Mapping[str, Floats], at: str, heads: int) -> Layer:
         # a softmax sums to 1, so the bias of the values passes through it
         attention=(np.ascontiguousarray(attention.T), attention_bias + attention @ value_bias),
         attention_norm=_pair(weights, at + "attention.output.LayerNorm"),
-        up=(np.ascontiguousarray(up.T), up_bias),
-        down=(np.ascontiguousarray(down.T) * np.float32(0.5), down_bias),
+        up=(np.ascontiguousarray(up.T) * np.float32(_SCALE), up_bias * np.float32(_SCALE)),
+        down=(np.ascontiguousarray(down.T) * np.float32(0.5 / _SCALE), down_bias),
         down_norm=_pair(weights, at + "output.LayerNorm"),
     )
 
 
-def _add(h: Floats, dense: Floats, bias: Floats) -> None:
-    """The residual sum, in place."""
-    dense += bias
-    h += dense
+def _add_and_norm(h: Floats, dense: Floats, bias: Floats, norm: Linear) -> None:
+    """LayerNorm of the residual sum, in `h`; `dense` is used up."""
+    for at in range(0, len(h), _NORM_ROWS):
+        some, part = h[at : at + _NORM_ROWS], dense[at : at + _NORM_ROWS]
+        part += bias
+        some += part
+        _norm(some, norm)
 
 
 def _norm(x: Floats, norm: Linear) -> None:
     """LayerNorm over the last axis, in place."""
-    x -= x.mean(-1, keepdims=True)
-    x /= np.sqrt(np.square(x).mean(-1, keepdims=True) + _EPSILON)
+    share = np.full(x.shape[1], 1 / x.shape[1], np.float32)
+    x -= np.vecdot(x, share)[:, None]
+    spread = np.vecdot(x, x)
+    spread *= share[0]
+    spread += _EPSILON
+    x *= np.reciprocal(np.sqrt(spread, out=spread), out=spread)[:, None]
     x *= norm[0]
     x += norm[1]
 
 
-def _gelu(x: Floats) -> None:
-    """2·x·Φ(x), in place; the half is in the weights that follow."""
-    square = x * x
-    y = square * _P[0]
-    for c in _P[1:-1]:
-        y += c
+def _gelu(x: Floats, square: Floats, y: Floats) -> None:
+    """For `_SCALE`·x: 2·`_SCALE`·x·Φ(x), in place; what it is too much is in the weights that follow. `square`, `y`: room of the same shape."""
+    np.multiply(x, x, out=square)
+    np.add(square, _Q[0], out=y)
+    for c in _Q[1:]:
         y *= square
-    y += _P[-1]
+        y += c
     y *= x
     np.tanh(y, out=y)
-    y += np.float32(1)
-    x *= y
+    y *= x
+    x += y

@@ -1,5 +1,6 @@
 """Vectors and keys out of Arrow columns, checked: one float32 matrix, one array of keys in their own type and order."""
 
+import uuid
 from collections.abc import Iterable
 from typing import Any
 
@@ -96,6 +97,17 @@ def keys_of(column: pa.Array | pa.ChunkedArray, name: str = "key") -> pa.Array:
         at = int(np.argmin(numbers_of(column.is_valid())))
         raise SchemaMismatch(f"Row {at} has no key.", column=name, expected="a key in every row", actual="NULL")
     return column
+
+
+def as_key(value: Any, kind: pa.DataType) -> Any:
+    """A literal as a key of that type: '17' as 17, '2020-01-31' as a date, a UUID from its text. None when it cannot be one."""
+    try:
+        if isinstance(kind, pa.ExtensionType) and kind.extension_name == "arrow.uuid":
+            return uuid.UUID(value) if isinstance(value, str) else None
+        plain = kind.storage_type if isinstance(kind, pa.ExtensionType) else kind
+        return None if isinstance(value, bool) else pa.scalar(value).cast(plain).as_py()
+    except (pa.ArrowException, ValueError, OverflowError):
+        return None
 
 
 def ascending(keys: pa.Array, name: str = "key") -> NDArray[np.int64] | None:

@@ -1,7 +1,6 @@
 """The vectors of one embedding table in memory, with their keys."""
 
 import uuid
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 
 from jammi_lab.errors import SchemaMismatch, TableDamaged
+from jammi_lab.storage.files import Place, opened
 from jammi_lab.vectors.arrays import Floats, ascending, flat_of, keys_of, matrix_of, numbers_of, places_of, width_of
 from jammi_lab.vectors.exact import Exact, Hits, Places
 
@@ -43,10 +43,10 @@ class Matrix:
         return cls(keys_of(table.column(key), key), matrix_of(table.column(vector), dimensions=dimensions, name=vector))
 
     @classmethod
-    def from_parquet(cls, path: Path, *, key: str = "key", vector: str = "vector") -> "Matrix":
+    def from_parquet(cls, path: Place, *, key: str = "key", vector: str = "vector") -> "Matrix":
         """From a result table; its bytes are taken for the published ones. TableDamaged when they cannot be read, SchemaMismatch, DuplicateKey."""
         try:
-            with pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as file:
+            with opened(path) as raw, pq.ParquetFile(raw, buffer_size=1 << 20, pre_buffer=False) as file:
                 kind = file.schema_arrow.field(vector).type
                 count = file.metadata.num_rows
                 if (width := width_of(kind, vector)) is None:
@@ -101,7 +101,8 @@ class Matrix:
     def row_of(self, key: Any) -> int | None:
         """The place of the row with that key; None when there is none."""
         try:
-            at = pc.index(_storage(self.keys), pa.scalar(_bytes_of(key), _storage(self.keys).type)).as_py()
+            kind = _storage(self.keys).type
+            at = pc.index(_storage(self.keys), pa.scalar(_stored(key, kind), kind)).as_py()
         except (pa.ArrowException, TypeError, ValueError, OverflowError):
             return None  # what is not of the keys' type is no key
         return int(at) if at >= 0 else None
@@ -127,5 +128,8 @@ def _storage(keys: pa.Array) -> pa.Array:
     return keys.storage if isinstance(keys, pa.ExtensionArray) else keys
 
 
-def _bytes_of(key: Any) -> Any:
-    return key.bytes if isinstance(key, uuid.UUID) else key
+def _stored(key: Any, kind: pa.DataType) -> Any:
+    """A UUID as the bytes or the text that stand for it."""
+    if not isinstance(key, uuid.UUID):
+        return key
+    return str(key) if pa.types.is_string(kind) or pa.types.is_large_string(kind) else key.bytes

@@ -89,15 +89,41 @@ def test_a_text_embedded_again_later_has_the_bits_of_a_full_run():
 
 
 def test_gelu_is_twice_that_of_the_textbook():
+    def gelu(x):
+        """For x of any size: the weights before it are scaled, and those after it the other way round."""
+        scaled = x * np.float32(transformer._SCALE)
+        transformer._gelu(scaled, np.empty_like(x), np.empty_like(x))
+        return scaled / np.float32(transformer._SCALE)
+
     x = np.linspace(-9, 9, 20001).astype(np.float32)
-    y = x.copy()
-    transformer._gelu(y)
+    y = gelu(x)
     exact = np.array([v * (1 + math.erf(v / math.sqrt(2))) for v in map(float, x)])
     assert np.abs(y - exact).max() < 2e-6
     huge = np.float32([-3e38, -1e9, -50, 50, 1e9])
     with np.errstate(over="ignore"):
-        transformer._gelu(huge)
-    assert huge.tolist() == [0, 0, 0, 100, 2e9]
+        assert gelu(huge).tolist() == pytest.approx([0, 0, 0, 100, 2e9])
+
+
+@pytest.mark.parametrize("size", [2, 40])
+def test_attention_is_that_of_the_textbook_whatever_the_size_of_its_scores(monkeypatch, size):
+    """Scores that `exp` could not take as they are, and blocks of texts and of heads of any size."""
+    model = minilm._load(minilm._installed())[1]
+    made = np.random.default_rng(0).standard_normal((3, size, 3 * 384)).astype(np.float32)
+    made[1, :, : 2 * 384] *= 9
+    q, k, v = (part.reshape(3, size, 12, 32).transpose(0, 2, 1, 3).astype(np.float64) for part in np.split(made, 3, 2))
+    scores = q @ k.transpose(0, 1, 3, 2)
+    assert np.abs(scores[1]).max() > 500 and np.abs(scores[0]).max() < 60
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    expected = (weights / weights.sum(-1, keepdims=True) @ v).transpose(0, 2, 1, 3).reshape(3, size, 384)
+    found = []
+    for block in (1, 5 * size * size, 13 * size * size, 1 << 18):
+        monkeypatch.setattr(transformer, "_SCORES", block)
+        out = np.empty((3, size, 384), np.float32)
+        model._attend(made, out, transformer.Scratch())
+        found.append(out)
+        assert np.abs(out - expected).max() < 1e-3
+        assert np.abs(out[0] - expected[0]).max() < 1e-5
+        assert np.array_equal(out, found[0])
 
 
 @pytest.fixture(scope="module")

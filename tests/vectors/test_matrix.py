@@ -68,6 +68,7 @@ def test_a_row_is_found_by_a_uuid():
     data = pa.array([k.bytes for k in keys], pa.binary(16)).cast(pa.uuid())
     held = Matrix(data, np.eye(2, dtype=np.float32))
     assert held.row_of(keys[1]) == 1 and held.mask_of(data.slice(1)).tolist() == [False, True]
+    assert Matrix(pa.array(map(str, keys)), np.eye(2, dtype=np.float32)).row_of(keys[1]) == 1
 
 
 def test_neighbours_leave_out_the_row_itself_and_nothing_else():
