@@ -152,15 +152,19 @@ class Sensed:
             self.states[node.place] = dict(facts.now)
             self.own[node.place] = judge(facts)
             self.verdicts[node.place] = judge(facts, self._inherited(node))
-        self.look.close()
+        self._keep()
 
     def judge_version(self, node: Node, record: TableRecord) -> Verdict:
         """The verdict on any version of a recipe, judged by the recipe's current definition and the inputs' present state."""
         former = Node(node.name, node.tenant, node.recipe, node.version, record)
         self.judge_all(self.graph.parents(former))
         verdict = judge(self.facts(former, record), self._inherited(former))
-        self.look.close()
+        self._keep()
         return verdict
+
+    def _keep(self) -> None:
+        """Let later looks know what this one saw."""
+        self.look.close()
 
     def _inherited(self, node: Node) -> list[tuple[str, Verdict]]:
         """The verdicts on what a version was made from: recipes by name, and exact tables, of which only their own bytes matter."""
@@ -180,17 +184,23 @@ class Sensed:
 
     def facts(self, node: Node, record: TableRecord | None) -> Facts:
         """What is recorded of one table and what the look sees of it."""
-        current = self._producers.definition_today(node.recipe) if node.recipe else None
+        current = self._producers.definition_today(node.recipe, deep=self.look.deep) if node.recipe else None
         if record is None:
             return Facts(recorded=None, current=current, ready=False)
+        now = self._now(node, record)
         return Facts(
             recorded=record.definition_hash,
             current=current,
             anchors=tuple(record.anchors),
-            now=self._now(node, record),
+            now=now,
             damage=self.look.damage(record),
             instant=self.look.instant,
+            grounds=(*self._grounds(node), *(state.note for state in now.values() if isinstance(state, Anchor) and state.note)),
         )
+
+    def _grounds(self, node: Node) -> tuple[str, ...]:
+        said = self._producers.grounds(node.recipe.descriptor) if node.recipe is not None else ""
+        return (said,) if said else ()
 
     def _now(self, node: Node, record: TableRecord) -> dict[tuple[str, str, str], State]:
         """The present state of each pinned input over the columns that the definition reads today."""
@@ -203,12 +213,44 @@ class Sensed:
         for anchor in record.anchors:
             match seen.get(anchor.input.identity):
                 case Snapshot() as snapshot if self._schema_moved(anchor, snapshot):
-                    now[anchor.input.identity] = _rebound(anchor, snapshot.anchor(anchor.input, columns.get(anchor.input.identity)), same)
+                    today = columns.get(anchor.input.identity)
+                    if not snapshot.knows(today):
+                        again = self._observe_over(anchor, today, node.tenant)
+                        if not isinstance(again, Snapshot):
+                            now[anchor.input.identity] = again
+                            continue
+                        snapshot = again
+                    rebound = _rebound(anchor, snapshot.anchor(anchor.input, today), same)
+                    now[anchor.input.identity] = self._compared(anchor, rebound, node, record) if same else rebound
                 case Snapshot() as snapshot:
-                    now[anchor.input.identity] = snapshot.anchor(anchor.input, anchor.columns)
+                    now[anchor.input.identity] = self._compared(anchor, snapshot.anchor(anchor.input, anchor.columns), node, record)
                 case Vanished() | Unknown() as state:
                     now[anchor.input.identity] = state
         return now
+
+    def _compared(self, recorded: Anchor, now: Anchor, node: Node, record: TableRecord) -> State:
+        """The present state; the recorded one when an input moved, and the rows that are read of it did not. Bags do for statements that do not
+        depend on the order of rows."""
+        if recorded.same_state(now) or record.order_sensitive or (recorded.columns, recorded.types) != (now.columns, now.types):
+            return now
+        if recorded.input.kind is InputKind.RESULT and recorded.schema == now.schema:
+            same = self._same_result(recorded, node.tenant)
+            return msgspec.structs.replace(recorded, note=f"{recorded.input.label} has other bytes and equal rows") if same else now
+        answer = self.look.same_rows(recorded, node.tenant)
+        if isinstance(answer, Unknown):
+            return answer
+        return recorded if answer else now
+
+    def _same_result(self, recorded: Anchor, tenant: str | None) -> bool:
+        """Whether the version that was read and the newest one hold the same rows over the columns read."""
+        parent = self.graph.find(recorded.input.name, tenant)
+        if parent is None or parent.record is None or recorded.version is None:
+            return False
+        with self._scope.use(parent.tenant):
+            found = self._catalog.tables.version(parent.name, recorded.version)
+        if found is None or not snapshot_of(found[1], recorded.version).anchor(recorded.input, recorded.columns).same_state(recorded):
+            return False  # what is called that now is not what was read
+        return self.look.same_result(found[1], parent.record, recorded.columns)
 
     @staticmethod
     def _schema_moved(anchor: Anchor, seen: Observed) -> bool:
@@ -221,6 +263,11 @@ class Sensed:
             if node is not None:
                 return snapshot_of(node.record, node.version.version) if node.record and node.version else Vanished()
         return self.look.observe(anchor.input, tenant)
+
+    def _observe_over(self, anchor: Anchor, columns: tuple[str, ...] | None, tenant: str | None) -> Observed:
+        """The same over columns that nobody asked for before."""
+        what = msgspec.structs.replace(anchor.input, columns=tuple(sorted(columns or ())))
+        return self.look.observe(what, tenant, everything=columns is None)
 
     def _read_today(self, node: Node, record: TableRecord) -> tuple[dict[tuple[str, str, str], tuple[str, ...] | None], bool]:
         """The columns that the table's own definition reads now that an input has other columns than before (None means all of them), and whether

@@ -1,14 +1,21 @@
 """Lineage: what derives from what, from the anchors of the newest ready versions."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from jammi_lab.catalog.lineage import Link
-from jammi_lab.errors import DependencyCycle
+from jammi_lab.errors import DependencyCycle, ExtensionMissing
 from jammi_lab.markup import Form, Shown
 from jammi_lab.sensing import picture
+from jammi_lab.sensing.column_picture import column_lineage
+from jammi_lab.sensing.columns import ColumnEdge
 from jammi_lab.values.anchors import Input
 from jammi_lab.values.base import Value
 from jammi_lab.values.records import Edge
+
+if TYPE_CHECKING:
+    import networkx
+    from openlineage.client.event_v2 import RunEvent
 
 
 class Node(Value, frozen=True):
@@ -23,10 +30,20 @@ class Node(Value, frozen=True):
 
 
 class Lineage(Shown):
-    """A part of the graph: `.nodes`, `.edges`, `.closure()`."""
+    """A part of the graph: `.nodes`, `.edges`, `.closure()`; with columns asked for also `.column_edges`."""
 
-    def __init__(self, nodes: Sequence[Node], edges: Sequence[Edge], focus: str | None, verdicts: Callable[[], Mapping[str, str]]) -> None:
+    def __init__(
+        self,
+        nodes: Sequence[Node],
+        edges: Sequence[Edge],
+        focus: str | None,
+        verdicts: Callable[[], Mapping[str, str]],
+        column_edges: Sequence[ColumnEdge] | None = None,
+        events: "Callable[[], list[RunEvent]]" = list,
+    ) -> None:
         self.nodes, self.edges, self._focus, self._verdicts = list(nodes), list(edges), focus, verdicts
+        self._events = events
+        self.column_edges, self._by_column = list(column_edges or ()), column_edges is not None
 
     def closure(self) -> list[str]:
         """Every name in it, parents before children."""
@@ -34,18 +51,39 @@ class Lineage(Shown):
 
     def to_mermaid(self) -> str:
         """A Mermaid flowchart; names are quoted, so that none can act in it."""
-        at = {n.name: f"n{i}" for i, n in enumerate(self.nodes)}
         lines = ["flowchart LR"]
-        for node in self.nodes:
+        for at, node in enumerate(self.nodes):
             label = node.name.replace('"', "#quot;").replace("\n", " ")
-            lines.append(f'  {at[node.name]}["{label}"]' if node.kind not in ("source", "frame") else f'  {at[node.name]}[("{label}")]')
-        drawn = sorted(
-            {(at[e.input], at[e.derived]) for e in self.edges if e.input in at and e.derived in at}, key=lambda pair: [int(n[1:]) for n in pair]
-        )
-        lines += [f"  {a} --> {b}" for a, b in drawn]
+            lines.append(f'  n{at}["{label}"]' if node.kind not in ("source", "frame") else f'  n{at}[("{label}")]')
+        lines += [f"  n{a} --> n{b}" for a, b in picture.pairs_of(self.nodes, self.edges)]
         return "\n".join(lines)
 
+    def to_networkx(self) -> "networkx.DiGraph[str]":
+        """A directed graph from inputs to what is derived: nodes by name, with `kind` and `version`; edges with `kind`.
+
+        A source that is called like a recipe is `source:<name>`. ExtensionMissing when networkx is not installed.
+        """
+        try:
+            import networkx
+        except ImportError:
+            raise ExtensionMissing("networkx is not installed.", hint="pip install 'jammi-lab[networkx]'; to_mermaid() needs nothing.") from None
+        derived = {n.name for n in self.nodes if picture.is_derived(n)}
+        names = [n.name if picture.is_derived(n) or n.name not in derived else f"{n.kind}:{n.name}" for n in self.nodes]
+        graph: networkx.DiGraph[str] = networkx.DiGraph()
+        for name, node in zip(names, self.nodes, strict=True):
+            graph.add_node(name, kind=node.kind, version=node.version)
+        kinds = {(e.input, e.derived): e.kind for e in self.edges}
+        for a, b in picture.pairs_of(self.nodes, self.edges):
+            graph.add_edge(names[a], names[b], kind=kinds[self.nodes[a].name, self.nodes[b].name])
+        return graph
+
+    def to_openlineage(self) -> "list[RunEvent]":
+        """The runs that made the newest versions in it, as events of the OpenLineage client, by time. ExtensionMissing when that is not installed."""
+        return self._events()
+
     def _form(self) -> Form:
+        if self._by_column:
+            return column_lineage(self.nodes, self.column_edges, self._verdicts())
         return picture.lineage(self.nodes, self.edges, self._verdicts(), self._focus)
 
 

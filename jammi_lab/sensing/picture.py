@@ -18,7 +18,7 @@ MOST_LINES = 200
 """Lines of a tree."""
 _FILLS = {"source": "#3b6a96", "frame": "#7a5a96", "mutable": "#8a6a2f", "topic": "#2f7a78", "model": "#7d4f62", "clock": "#5b6470"}
 _RECIPE = "#4d5a6b"
-_EDGE = "#8a94a0"
+EDGE_COLOUR = "#8a94a0"
 _LETTER, _SMALL, _HIGH, _PILL, _GAP_X, _GAP_Y, _PAD = 7.4, 6.2, 44, 18, 56, 22, 10
 _PASSAGE = 6.0
 
@@ -50,7 +50,7 @@ def lineage(nodes: Sequence[NodeLike], edges: Sequence[EdgeLike], verdicts: Mapp
     if not nodes:
         return dim("No lineage yet.")
     words = dict(verdicts or {})
-    pairs = _pairs(nodes, edges)
+    pairs = pairs_of(nodes, edges)
     column, place = layered(len(nodes), pairs)
     drawn = _chosen(nodes, pairs, words, focus)
     note = "" if len(drawn) == len(nodes) else f"{len(drawn):,} of {len(nodes):,} nodes are drawn; name one of them to see what is around it."
@@ -61,7 +61,7 @@ def lineage(nodes: Sequence[NodeLike], edges: Sequence[EdgeLike], verdicts: Mapp
     return Form(f'<div style="overflow-x:auto">{shown}</div>', tree(nodes, pairs, column, place, words, focus))
 
 
-def _pairs(nodes: Sequence[NodeLike], edges: Sequence[EdgeLike]) -> list[tuple[int, int]]:
+def pairs_of(nodes: Sequence[NodeLike], edges: Sequence[EdgeLike]) -> list[tuple[int, int]]:
     """Edges as indexes. A source and a recipe may share a name: what derives is never a source, a digest is never a source's."""
     derived = {n.name: i for i, n in enumerate(nodes) if n.kind not in _FILLS}
     outside = {n.name: i for i, n in enumerate(nodes) if n.kind in _FILLS}
@@ -72,6 +72,11 @@ def _pairs(nodes: Sequence[NodeLike], edges: Sequence[EdgeLike]) -> list[tuple[i
         if start is not None and end is not None:
             pairs.append((start, end))
     return sorted(set(pairs))
+
+
+def is_derived(node: NodeLike) -> bool:
+    """Whether a node is made here, and not read from outside."""
+    return node.kind not in _FILLS
 
 
 def _chosen(nodes: Sequence[NodeLike], pairs: Sequence[tuple[int, int]], words: Mapping[str, str], focus: str | None) -> list[int]:
@@ -106,13 +111,23 @@ def svg(nodes: Sequence[NodeLike], pairs: Sequence[tuple[int, int]], verdicts: M
     boxes, wide, high = _boxes(nodes, column, place, verdicts)
     lines = "".join(_curve([boxes[i] for i in way]) for way in ways)
     drawn = "".join(_node(node, boxes[i], verdicts.get(node.name, ""), node.name == focus) for i, node in enumerate(nodes))
+    return svg_frame(lines + drawn, wide, high)
+
+
+def svg_frame(body: str, wide: int, high: int) -> str:
+    """A drawing of that size around its parts, with the arrow head `#a`."""
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{wide}" height="{high}" viewBox="0 0 {wide} {high}" '
         'font-family="system-ui, -apple-system, Segoe UI, Helvetica, Arial, sans-serif">'
     )
-    arrow = f'<path d="M0 0 8 4 0 8Z" fill="{_EDGE}"/>'
+    arrow = f'<path d="M0 0 8 4 0 8Z" fill="{EDGE_COLOUR}"/>'
     marker = f'<defs><marker id="a" markerWidth="8" markerHeight="8" refX="7.5" refY="4" orient="auto">{arrow}</marker></defs>'
-    return f"{head}{marker}{lines}{drawn}</svg>"
+    return f"{head}{marker}{body}</svg>"
+
+
+def fill(kind: str) -> str:
+    """The colour of a node of that kind."""
+    return _FILLS.get(kind, _RECIPE)
 
 
 def _ways(size: int, pairs: Sequence[tuple[int, int]], column: Sequence[int]) -> tuple[list[list[int]], int]:
@@ -137,7 +152,7 @@ def _boxes(nodes: Sequence[NodeLike], column: list[int], place: list[int], verdi
         tall[c] += high[i] + _GAP_Y
         if i < len(nodes):
             node = nodes[i]
-            texts = [width(_name(node)) * _LETTER, width(_below(node)) * _SMALL, (width(verdicts.get(node.name, "")) + 3) * _SMALL]
+            texts = [width(_name(node)) * _LETTER, width(subtitle(node)) * _SMALL, (width(verdicts.get(node.name, "")) + 3) * _SMALL]
             wide[c] = max(wide[c], max(texts) + 32)
     top = [_PAD + (max(tall) - t) / 2 for t in tall]
     boxes: list[_Box] = [(0.0, 0.0, 0.0, 0.0)] * len(column)
@@ -153,7 +168,8 @@ def _name(node: NodeLike) -> str:
     return shown if len(shown) <= 28 else shown[:27] + "…"
 
 
-def _below(node: NodeLike) -> str:
+def subtitle(node: NodeLike) -> str:
+    """What a node is, as it stands below its name."""
     kind = "recipe" if node.kind not in _FILLS and node.kind == "result" else node.kind
     return f"{kind}, version {node.version}" if node.version is not None and node.kind not in _FILLS else kind
 
@@ -167,7 +183,7 @@ def _curve(boxes: Sequence[_Box]) -> str:
         path += _bend(at, (box[0], box[1] + box[3] / 2)) + f"h{box[2]:.0f}"
         at = (box[0] + box[2], box[1] + box[3] / 2)
     path += _bend(at, (last[0] - 1, last[1] + last[3] / 2))
-    return f'<path d="{path}" fill="none" stroke="{_EDGE}" stroke-width="1.6" marker-end="url(#a)"/>'
+    return f'<path d="{path}" fill="none" stroke="{EDGE_COLOUR}" stroke-width="1.6" marker-end="url(#a)"/>'
 
 
 def _bend(start: tuple[float, float], end: tuple[float, float]) -> str:
@@ -178,10 +194,10 @@ def _bend(start: tuple[float, float], end: tuple[float, float]) -> str:
 def _node(node: NodeLike, box: _Box, verdict: str, focused: bool) -> str:
     x, y, w, h = box
     middle = x + w / 2
-    edge = f'stroke="{_EDGE}" stroke-width="{3 if focused else 1}"'
-    shape = _shape(node.kind, box, f'fill="{_FILLS.get(node.kind, _RECIPE)}" {edge}')
+    edge = f'stroke="{EDGE_COLOUR}" stroke-width="{3 if focused else 1}"'
+    shape = _shape(node.kind, box, f'fill="{fill(node.kind)}" {edge}')
     name = f'<text x="{middle:.0f}" y="{y + 19:.0f}" font-size="13" font-weight="600" fill="#fff" text-anchor="middle">{escape(_name(node))}</text>'
-    below = f'<text x="{middle:.0f}" y="{y + 34:.0f}" font-size="11" fill="#dfe6ee" text-anchor="middle">{escape(_below(node))}</text>'
+    below = f'<text x="{middle:.0f}" y="{y + 34:.0f}" font-size="11" fill="#dfe6ee" text-anchor="middle">{escape(subtitle(node))}</text>'
     return f"<g><title>{escape(node.name)}</title>{shape}{name}{below}{_pill(verdict, middle, y + h - 21) if verdict else ''}</g>"
 
 
@@ -240,4 +256,4 @@ def tree(
 
 def _said(node: NodeLike, verdicts: Mapping[str, str], focus: str | None) -> str:
     word = verdicts.get(node.name, "")
-    return f"{visible(node.name)} ({_below(node)})" + (f": {visible(word)}" if word else "") + (" ←" if node.name == focus else "")
+    return f"{visible(node.name)} ({subtitle(node)})" + (f": {visible(word)}" if word else "") + (" ←" if node.name == focus else "")

@@ -1,17 +1,16 @@
-"""Plans: what must be recomputed to make tables true, with bounds, and carrying it out with early cutoff."""
+"""Plans: what must be recomputed to make tables true, with bounds."""
 
 import enum
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from jammi_lab.clock import Clock
-from jammi_lab.errors import JammiError, TableNotFound
+from jammi_lab.errors import JammiError
 from jammi_lab.observing.look import Look
-from jammi_lab.producers.base import Kitchen, OnProgress, anchors_of, find_reusable, produce
+from jammi_lab.producers.base import Kitchen, anchors_of, find_reusable
 from jammi_lab.producers.registry import Producers
 from jammi_lab.sensing.graph import Graph, Node, Place, Sensed
 from jammi_lab.values.anchors import Anchor, Input, InputKind, Vanished
-from jammi_lab.values.records import Progress, RunStep, Step, TableKind, TableRecord
+from jammi_lab.values.records import Step, TableKind, TableRecord
 from jammi_lab.values.verdicts import (
     Cause,
     Damaged,
@@ -58,6 +57,8 @@ class Planned:
     sort: Sort
     step: Step
     states: dict[tuple[str, str, str], object] = field(default_factory=dict)
+    after: frozenset[Place] = frozenset()
+    """The nearest steps above it; what is further up comes before those."""
 
 
 class Planner:
@@ -70,17 +71,33 @@ class Planner:
         self._wanted = {n.place for n in (named if names is not None else [])}
         self._order = graph.upwards(named if names is not None else graph.visible(), graph.needs)
         self.planned: dict[Place, Planned] = {}
+        self.left_out: list[str] = []
+        """Undecidable tables that nobody named, parents before children."""
 
     def steps(self) -> list[Planned]:
         """All steps, parents before children."""
+        nearest: dict[Place, frozenset[Place]] = {}
         for node in self._order:
             verdict = self._sensed.verdicts[node.place]
+            nearest[node.place] = above = frozenset[Place]().union(*(nearest[p.place] for p in self._sensed.graph.needs(node)))
             if (found := self._sort(node, verdict)) is not None:
-                sort, reasons = found
+                sort, reasons = found[0], [*found[1], *(self._lacks(node) if found[0] is Sort.BLOCKED else ())]
                 action = {Sort.BLOCKED: "blocked", Sort.REUSED: "reuse"}.get(sort, "recompute")
                 step = Step(name=node.name, action=action, reasons=reasons, seconds=node.record.seconds if node.record else None)
-                self.planned[node.place] = Planned(node, sort, step, dict(self._sensed.states[node.place]))
+                self.planned[node.place] = Planned(node, sort, step, dict(self._sensed.states[node.place]), above)
+                nearest[node.place] = frozenset({node.place})
+            elif isinstance(verdict, Undecidable):
+                self.left_out.append(node.name)
+            elif isinstance(verdict, PossiblyStale):
+                self._wait(node, verdict)
         return list(self.planned.values())
+
+    def _wait(self, node: Node, verdict: PossiblyStale) -> None:
+        """Note at each blocked step above it that the node waits for it."""
+        above = [self._sensed.graph.find(name, node.tenant) for cause in verdict.causes for name in cause.path]
+        for place in {found.place: None for found in above if found is not None}:
+            if place in self.planned and self.planned[place].sort is Sort.BLOCKED:
+                self.planned[place].step.waiting.append(node.name)
 
     def _sort(self, node: Node, verdict: Verdict) -> tuple[Sort, list[Reason | Cause | Damaged]] | None:
         """How sure it is that the node must run, and why; None when it is no step."""
@@ -95,7 +112,7 @@ class Planner:
                 why = [c for c in causes if self._runs_on(node, c.path[0])]
                 sort = Sort.POSSIBLE if why else None
             case Undecidable():
-                sort = Sort.POSSIBLE if self._wanted else None
+                sort = Sort.POSSIBLE if node.place in self._wanted else None
             case Damaged():
                 why = [verdict]
         if sort is None:
@@ -114,12 +131,17 @@ class Planner:
         planned = self.planned.get(found.place) if found else None
         return planned is not None and planned.sort is not Sort.BLOCKED
 
+    def _lacks(self, node: Node) -> list[str]:
+        """What this kernel lacks to run a step, as a clause; none when that is not why it is blocked."""
+        lacks = self._sensor.producers.hindrance(node.recipe.descriptor) if node.recipe is not None else None
+        return [] if lacks is None else [lacks]
+
     def _cannot_run(self, node: Node) -> bool:
         """Rows from outside, a shared table under a bound tenant, a lost definition, an encoder that is not here, or an
         input that is gone and will not come back."""
         if node.recipe is None or node.recipe.kind in (TableKind.EXTERNAL, TableKind.IMPORTED) or node.tenant != self._sensed.graph.tenant:
             return True
-        if self._sensor.producers.hindrance(node.recipe.descriptor) is not None:
+        if self._lacks(node):
             return True
         return any(self._gone(node, identity) for identity in node.recipe.inputs)
 
@@ -142,7 +164,8 @@ class Planner:
                     job = self._sensor.producers.job(node.name, node.recipe.descriptor)
                     return Sort.REUSED if find_reusable(kitchen, job.definition, anchors_of(job, look, node.tenant)) else Sort.CERTAIN
                 definition = self._sensor.producers.definition_today(node.recipe)
-                fits = [c for c in kitchen.catalog.tables.by_definition(definition) if self._may_fit(node, c)]
+                known = kitchen.catalog.tables.by_definition(definition) if isinstance(definition, str) else []
+                fits = [c for c in known if self._may_fit(node, c)]
                 return Sort.POSSIBLE if fits else Sort.CERTAIN
         except JammiError:
             return Sort.CERTAIN
@@ -152,89 +175,3 @@ class Planner:
         now = self._sensed.facts(node, candidate).now
         states = [(a, now.get(a.input.identity)) for a in candidate.anchors if a.input.kind is not InputKind.RESULT]
         return all(isinstance(state, Anchor) and anchor.same_state(state) for anchor, state in states)
-
-
-class Runner:
-    """Carries a plan out: looks again before each step and stops early below a table that came out equal."""
-
-    def __init__(self, sensor: Sensor, clock: Clock, steps: Sequence[Planned], on_progress: OnProgress | None) -> None:
-        self._sensor, self._clock, self._steps, self._on_progress = sensor, clock, steps, on_progress
-        self.deviations: list[str] = []
-        self.done: list[RunStep] = []
-        self._stopped: set[Place] = set()
-
-    def run(self) -> None:
-        """All steps in order. A failing one stops only what derives from it; an interrupt leaves finished tables ready and the rest as they were."""
-        for at, planned in enumerate(self._steps):
-            if self._on_progress:
-                self._on_progress(Progress(stage=f"recompute {planned.node.name}", done=at, total=len(self._steps), unit="steps"))
-            self.done.append(self._one(planned))
-
-    def _one(self, planned: Planned) -> RunStep:
-        name = planned.node.name
-        if planned.sort is Sort.BLOCKED:
-            self._stopped.add(planned.node.place)
-            why = [str(r) for r in planned.step.reasons]
-            if planned.node.recipe is not None and (lacks := self._sensor.producers.hindrance(planned.node.recipe.descriptor)) is not None:
-                why.append(lacks)
-            return RunStep(name=name, outcome="blocked", error="; ".join(why) or None)
-        sensed = self._sensor.sense([name])
-        node = sensed.graph.find(name, planned.node.tenant)
-        if node is None:
-            self.deviations.append(f"{name} was dropped")
-            return RunStep(name=name, outcome="skipped", error="the recipe is gone")
-        if any(p.place in self._stopped for p in sensed.graph.needs(node)):
-            self._stopped.add(node.place)
-            return RunStep(name=name, outcome="skipped", error="a table it reads could not be made")
-        self._compare(planned, sensed, node)
-        if isinstance(sensed.own[node.place], Fresh):
-            return self._cut_off(planned, node)
-        return self._make(node, self._sensor.producers)
-
-    def _cut_off(self, planned: Planned, node: Node) -> RunStep:
-        if planned.sort is Sort.CERTAIN:
-            self.deviations.append(f"{node.name} was made true meanwhile")
-        return RunStep(
-            name=node.name,
-            outcome="cut_off",
-            rows=node.record.row_count if node.record else None,
-            table_name=node.record.table_name if node.record else None,
-        )
-
-    def _compare(self, planned: Planned, sensed: Sensed, node: Node) -> None:
-        """Note what moved since the plan was made, other than through the plan itself."""
-        was, now = planned.node.recipe, node.recipe
-        if was and now and was.definition_hash != now.definition_hash:
-            self.deviations.append(f"{node.name} was redefined after the plan was made")
-        for identity, before in planned.states.items():
-            after = sensed.states[node.place].get(identity)
-            if identity[0] == InputKind.RESULT or after is None:
-                continue
-            same = before.same_state(after) if isinstance(before, Anchor) and isinstance(after, Anchor) else type(before) is type(after)
-            if not same:
-                self.deviations.append(f"{identity[1]} changed after the plan was made")
-
-    @staticmethod
-    def _absent_frame(node: Node, error: JammiError) -> str:
-        """What to say when a table that is not found was a frame in a variable of the notebook."""
-        frames = [name for kind, name, _ in (node.recipe.inputs if node.recipe else []) if kind == InputKind.FRAME]
-        if not isinstance(error, TableNotFound) or not frames:
-            return ""
-        return f"The frame {frames[0]} is not in this kernel; make it again."
-
-    def _make(self, node: Node, producers: Producers) -> RunStep:
-        kitchen, started = self._sensor.kitchen, self._clock.monotonic()
-        assert node.recipe is not None, "a step without a definition is blocked"
-        try:
-            made = produce(kitchen, node.name, producers.job(node.name, node.recipe.descriptor), bypass=False, on_progress=self._on_progress)
-        except JammiError as error:
-            self._stopped.add(node.place)
-            said = self._absent_frame(node, error) or str(error).split("\n")[0]
-            return RunStep(name=node.name, outcome="failed", seconds=self._clock.monotonic() - started, error=said)
-        return RunStep(
-            name=node.name,
-            outcome=made.outcome,
-            seconds=self._clock.monotonic() - started,
-            rows=made.record.row_count,
-            table_name=made.record.table_name,
-        )

@@ -1,8 +1,12 @@
 """The sensing verbs of a workspace, each over one look."""
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jammi_lab.catalog.catalog import Catalog
+from jammi_lab.catalog.lineage import Link
 from jammi_lab.clock import Clock, from_rfc3339
 from jammi_lab.errors import InvalidArgument, JammiError
 from jammi_lab.markup import visible
@@ -10,14 +14,22 @@ from jammi_lab.names import fold
 from jammi_lab.observing.look import Look
 from jammi_lab.producers.base import Job, OnProgress
 from jammi_lab.sensing import reports
+from jammi_lab.sensing.columns import ColumnEdge, ColumnLineage
 from jammi_lab.sensing.graph import Graph, Node, Sensed
 from jammi_lab.sensing.lineage import Lineage, in_order
-from jammi_lab.sensing.plan import Planned, Planner, Runner, Sensor
-from jammi_lab.sensing.reports import Plan, RunReport, Status, StatusRow, undecided
+from jammi_lab.sensing.openlineage import Events, made_by_versions, send
+from jammi_lab.sensing.plan import Planned, Planner, Sensor
+from jammi_lab.sensing.reports import Plan, RunReport, Status, StatusRow
+from jammi_lab.sensing.running import Runner
+from jammi_lab.sensing.what_if import Imagined, imagine
+from jammi_lab.sensing.why import Why, why_now, why_version
 from jammi_lab.tenancy import TenantScope
 from jammi_lab.values.anchors import InputKind
 from jammi_lab.values.records import TableRecord
 from jammi_lab.values.verdicts import Verdict, word
+
+if TYPE_CHECKING:
+    from openlineage.client.event_v2 import RunEvent
 
 Apply = Callable[[Sequence[Planned], reports.OnProgress], RunReport]
 
@@ -25,8 +37,18 @@ Apply = Callable[[Sequence[Planned], reports.OnProgress], RunReport]
 class Questions:
     """Verdicts, status, plans and lineage for the bound tenant."""
 
-    def __init__(self, sensor: Sensor, catalog: Catalog, look: Callable[[bool], Look], scope: TenantScope, clock: Clock) -> None:
-        self._sensor, self._catalog, self._look, self._scope, self._clock = sensor, catalog, look, scope, clock
+    def __init__(
+        self,
+        sensor: Sensor,
+        catalog: Catalog,
+        look: Callable[[bool], Look],
+        scope: TenantScope,
+        clock: Clock,
+        columns: ColumnLineage,
+        folder: Path | None,
+    ) -> None:
+        self._sensor, self._catalog, self._look, self._scope, self._clock, self._columns = sensor, catalog, look, scope, clock, columns
+        self._folder = folder
 
     def staleness(self, name: str, record: TableRecord | None) -> Verdict:
         """The verdict on a recipe's newest version, or on one given table of it; deep."""
@@ -39,6 +61,18 @@ class Questions:
         node = graph.find(name, self._scope.current) or Node(name, record.tenant, None)
         return Sensed(self._catalog, self._scope, self._sensor.producers, self._look(True), graph).judge_version(node, record)
 
+    def why(self, name: str, record: TableRecord | None) -> Why:
+        """The same with the tree of its reasons."""
+        if record is None:
+            sensed = self._sensor.sense([name])
+            node = sensed.graph.find(name, self._scope.current)
+            assert node is not None, "the name was looked up just now"
+            return why_now(sensed, node, node.name)
+        graph = Graph(self._catalog, self._scope)
+        node = graph.find(name, self._scope.current) or Node(name, record.tenant, None)
+        sensed = Sensed(self._catalog, self._scope, self._sensor.producers, self._look(True), graph)
+        return why_version(sensed, node, record, sensed.judge_version(node, record))
+
     def verdicts_now(self, names: Sequence[str]) -> Mapping[str, Verdict]:
         """The verdicts on some recipes, from a shallow look. Exact tables that were named are left out: nothing supersedes them."""
         if not names:
@@ -49,7 +83,13 @@ class Questions:
 
     def status(self, *, deep: bool) -> Status:
         """Every visible recipe with its verdict."""
-        sensed = self._sensor.sense(None, self._look(deep))
+        return Status(self._board(self._sensor.sense(None, self._look(deep))))
+
+    def what_if(self, changed: Iterable[str], redefine: Mapping[str, str]) -> Status:
+        """Every visible recipe with the verdict that it would have. Raises as `imagine`."""
+        return Imagined(self._board(imagine(self._sensor, self._look(False), changed, redefine)))
+
+    def _board(self, sensed: Sensed) -> list[StatusRow]:
         now = self._clock.now_ns() / 1e9
         rows = []
         for node in sensed.graph.visible():
@@ -57,14 +97,13 @@ class Questions:
             age = max(0.0, now - from_rfc3339(record.completed_at).timestamp()) if record and record.completed_at else None
             version = node.version.version if node.version else None
             rows.append(StatusRow(node.name, version, verdict, record.row_count if record else None, record.bytes if record else None, age))
-        return Status(rows)
+        return rows
 
     def plan(self, names: Sequence[str] | None, apply: Apply) -> Plan:
         """The steps for some recipes and what they need, or for everything."""
         sensed = self._sensor.sense(names)
-        planned = Planner(self._sensor, sensed, names).steps()
-        doubts = [(n.name, sensed.verdicts[n.place]) for n in sensed.graph.visible() if n.place in sensed.verdicts]
-        return Plan(planned, [] if names is not None else undecided(doubts), apply)
+        planner = Planner(self._sensor, sensed, names)
+        return Plan(planner.steps(), sorted(planner.left_out, key=fold), apply)
 
     def apply(self, planned: Sequence[Planned], on_progress: OnProgress | None) -> RunReport:
         """Carry planned steps out."""
@@ -85,7 +124,7 @@ class Questions:
                 hint="Mend it first, or leave out refresh=.",
             )
 
-    def lineage(self, name: str | None, direction: str, depth: int | None) -> Lineage:
+    def lineage(self, name: str | None, direction: str, depth: int | None, *, columns: bool = False) -> Lineage:
         """The graph around a name, or all of it. InvalidArgument."""
         if direction not in ("both", "up", "down"):
             raise InvalidArgument(f'direction is "both", "up" or "down", not {direction!r}.')
@@ -103,7 +142,35 @@ class Questions:
         focus = next((k for k in kinds if name is not None and fold(k) == fold(name)), name)
         nodes = in_order(links, kinds, focus)
         edges = list({link.edge: None for link in links})
-        return Lineage(nodes, edges, focus, lambda: self._words([n.name for n in nodes]))
+        return Lineage(
+            nodes,
+            edges,
+            focus,
+            lambda: self._words([n.name for n in nodes]),
+            self._by_column(links) if columns else None,
+            lambda: self._newest_runs({n.name for n in nodes if n.version is not None}),
+        )
+
+    def _newest_runs(self, names: Collection[str]) -> "list[RunEvent]":
+        newest = [(v.recipe, record) for v, record in self._catalog.tables.current() if v.recipe in names]
+        return Events(self._catalog, self._columns, self._folder).of(newest)
+
+    def export(self, target: str | os.PathLike[str], namespace: str, api_key: str | None) -> int:
+        """Send the events of all runs of visible tables; how many."""
+        made = made_by_versions(self._catalog.tables.list(status=None))
+        events = Events(self._catalog, self._columns, self._folder, namespace).of(made)
+        self._columns.flush()
+        send(events, target, api_key)
+        return len(events)
+
+    def _by_column(self, links: Sequence[Link]) -> list[ColumnEdge]:
+        """The columns along the links, each table asked once."""
+        wanted = {(link.input.label, link.derived) for link in links}
+        tables = {link.derived_table: link.derived for link in links}
+        records = [(name, r) for table, name in tables.items() if (r := self._catalog.tables.get(table)) is not None]
+        edges = [edge for name, record in records for edge in self._columns.edges(name, record) if (edge.input, edge.derived) in wanted]
+        self._columns.flush()
+        return edges
 
     def _words(self, names: Sequence[str]) -> dict[str, str]:
         """The verdict word of each recipe among the names, from a shallow look."""

@@ -11,7 +11,7 @@ from jammi_lab.markup import Form, Shown
 from jammi_lab.names import fold, near
 from jammi_lab.sensing.plan import Planned, Sort
 from jammi_lab.values.records import Progress, RunStep, Step
-from jammi_lab.values.verdicts import Undecidable, Verdict, code, reasons_of
+from jammi_lab.values.verdicts import Verdict, code, reasons_of
 
 OnProgress = bool | Callable[[Progress], None] | None
 """True or a callable: progress goes there; False: nowhere; None: where the workspace says."""
@@ -158,8 +158,3 @@ class Plan(Shown):
             at_most=self.seconds_at_most,
             left_out=self.left_out,
         )
-
-
-def undecided(names: Sequence[tuple[str, Verdict]]) -> list[str]:
-    """The names of tables that are undecidable and not stale for certain."""
-    return [name for name, verdict in names if isinstance(verdict, Undecidable) and not verdict.known_stale]

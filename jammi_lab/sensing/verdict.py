@@ -21,6 +21,9 @@ from jammi_lab.values.verdicts import (
     Verdict,
 )
 
+_HERE = Input(kind=InputKind.RESULT, name="this table")
+MOST_CAUSES = 16
+"""Root causes that one verdict names."""
 State = Anchor | Vanished | Unknown
 """An input as it is now: its anchor over the columns that the statement reads today, or why there is none."""
 
@@ -43,6 +46,8 @@ class Facts:
     """When the look began."""
     ready: bool = True
     """False for a recipe without any ready version."""
+    grounds: tuple[str, ...] = ()
+    """What a verdict of fresh rests on, where that is less than a comparison of everything."""
 
 
 def judge(facts: Facts, parents: Iterable[tuple[str, Verdict]] = ()) -> Verdict:
@@ -63,28 +68,28 @@ def judge(facts: Facts, parents: Iterable[tuple[str, Verdict]] = ()) -> Verdict:
         return Undecidable(doubts, reasons)
     if reasons:
         return Stale(reasons)
-    return PossiblyStale(causes) if causes else Fresh()
+    return PossiblyStale(causes) if causes else Fresh([*facts.grounds])
 
 
 def _own(facts: Facts) -> tuple[list[Reason], list[Anchor]]:
     """Reasons and doubts that lie in the table itself: its definition, its bytes, its direct inputs."""
     reasons: list[Reason] = []
     doubts: list[Anchor] = []
-    here = Input(kind=InputKind.RESULT, name="this table")
     if isinstance(facts.current, Unknown):
-        doubts.append(unpinned(here, facts.instant, facts.current.why))
+        doubts.append(unpinned(_HERE, facts.instant, facts.current.why))
     elif facts.current != facts.recorded:
         reasons.append(DefinitionChanged(recorded=facts.recorded, current=facts.current))
     if isinstance(facts.damage, Unknown):
-        doubts.append(unpinned(here, facts.instant, f"its bytes cannot be read: {facts.damage.why}"))
-    for anchor in sorted(facts.anchors, key=lambda a: (a.input.label, a.input.kind)):
+        doubts.append(unpinned(_HERE, facts.instant, f"its bytes cannot be read: {facts.damage.why}"))
+    now = facts.now
+    moved = [a for a in facts.anchors if not (isinstance(state := now.get(a.input.identity), Anchor) and a.same_state(state))]
+    for anchor in sorted(moved, key=lambda a: (a.input.label, a.input.kind)) if moved else ():
         if not anchor.pinned:
             doubts.append(anchor)
             continue
-        match facts.now.get(anchor.input.identity, Unknown(why="it was not observed")):
+        match now.get(anchor.input.identity, Unknown(why="it was not observed")):
             case Anchor() as current:
-                if not anchor.same_state(current):
-                    reasons.append(InputAdvanced(anchor.input, anchor, current))
+                reasons.append(InputAdvanced(anchor.input, anchor, current))
             case Vanished():
                 reasons.append(InputVanished(anchor.input, anchor))
             case Unknown(why):
@@ -94,29 +99,42 @@ def _own(facts: Facts) -> tuple[list[Reason], list[Anchor]]:
 
 def _inherited(parents: Iterable[tuple[str, Verdict]], instant: str) -> tuple[list[Cause], list[Anchor]]:
     """Causes and doubts that lie further up. Of several ways to one root the shortest is kept, so that diamonds do not multiply."""
-    causes: dict[tuple[str, str], Cause] = {}
+    ways: dict[tuple[str, int], _Way] = {}
     doubts: dict[tuple[str, ...], Anchor] = {}
     for name, verdict in parents:
-        for cause in _causes(name, verdict):
-            at = (cause.path[-1], str(cause.reason))
-            causes[at] = min(causes.get(at, cause), cause, key=lambda c: len(c.path))
+        if type(verdict) is Fresh:
+            continue
+        match verdict:
+            case PossiblyStale(further):
+                for cause in further:  # one reason is one object, however many ways lead to it
+                    rest = cause.path
+                    at = (rest[-1], id(cause.reason))
+                    if at not in ways or len(rest) < ways[at][0]:
+                        ways[at] = (len(rest), name, rest, cause.reason)
+            case Stale(reasons) | Undecidable(_, reasons):
+                ways.update({(name, id(reason)): (0, name, [], reason) for reason in reasons})
+            case Damaged():
+                ways[name, id(verdict)] = (0, name, [], verdict)
         for doubt in _doubts(name, verdict, instant):
             where = (doubt.path[-1], *doubt.input.identity)
             doubts[where] = min(doubts.get(where, doubt), doubt, key=lambda a: len(a.path))
-    return list(causes.values()), list(doubts.values())
+    kept = ways.values() if len(ways) <= MOST_CAUSES else _nearest(list(ways.values()))
+    return [Cause(reason, [first, *rest]) for _, first, rest, reason in kept], list(doubts.values())
 
 
-def _causes(name: str, verdict: Verdict) -> list[Cause]:
-    """What a parent of that verdict may change in its children."""
-    match verdict:
-        case Stale(reasons) | Undecidable(_, reasons):
-            return [Cause(reason, [name]) for reason in reasons]
-        case PossiblyStale(further):
-            return [Cause(each.reason, [name, *each.path]) for each in further]
-        case Damaged():
-            return [Cause(verdict, [name])]
-        case Fresh() | MissingManifest():
-            return []
+_Way = tuple[int, str, list[str], Reason | Damaged]
+"""How a root is reached: steps beyond the parent, the parent, the way on from there, and the reason at its end."""
+
+
+def _nearest(ways: list[_Way]) -> list[_Way]:
+    """Of very many roots the nearest, at least one by each parent; in the order given. Else a large graph would cost its square."""
+    order = sorted(range(len(ways)), key=lambda i: ways[i][0])
+    kept = set({ways[i][1]: i for i in reversed(order)}.values())
+    for i in order:
+        if len(kept) >= MOST_CAUSES:
+            break
+        kept.add(i)
+    return [ways[i] for i in sorted(kept)]
 
 
 def _doubts(name: str, verdict: Verdict, instant: str) -> list[Anchor]:

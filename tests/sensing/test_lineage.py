@@ -194,4 +194,4 @@ def test_a_long_chain_needs_no_recursion(lab: Lab) -> None:
     assert [s.name for s in lab.ws.plan("r1999").certain] == [f"r{n:04}" for n in range(2000)]
     lab.ws.materialize("leaf", "SELECT 1 AS one")
     with pytest.raises(jl.DependencyCycle):
-        lab.ws._naming._refuse_circle("r0000", ["r1999"])
+        catalog.recipes.refuse_circle("r0000", None, ["r1999"])

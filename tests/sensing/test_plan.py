@@ -195,7 +195,8 @@ def test_an_external_table_is_blocked_and_its_readers_are_planned_against_it_as_
     assert lab.verdict("features") == "fresh"
     lab.csv("s", "id", "2")
     plan = lab.ws.plan()
-    assert parts(plan) == {"blocked": ["features"]}
+    assert parts(plan) == {"blocked": ["features"]} and plan.blocked[0].waiting == ["child"]
+    assert "child stays possibly stale because of features" in repr(plan.apply())
     assert lab.verdict("child") == "possibly_stale"
     with pytest.raises(jl.NotRecomputable, match="nightly-job"):
         lab.ws.recompute("features")
@@ -209,6 +210,18 @@ def test_undecidable_tables_are_left_out_of_a_plan_for_everything_and_said_so(la
     assert parts(lab.ws.plan("dice")) == {"possible": ["dice"]}
     assert outcomes(lab.ws.recompute("dice")) == {"dice": "computed"}
     assert lab.verdict("child") == "undecidable"
+
+
+def test_an_undecidable_table_above_a_named_one_is_a_step_only_when_it_is_named_too(lab: Lab) -> None:
+    lab.ws.materialize("dice", "SELECT random() AS r")
+    lab.ws.materialize("child", "SELECT r FROM jammi.dice")
+    plan = lab.ws.plan("child")
+    assert (parts(plan), plan.left_out) == ({"possible": ["child"]}, ["dice"])
+    assert "dice" in str(plan._form().text)
+    assert outcomes(plan.apply()) == {"child": "cut_off"}
+    both = lab.ws.plan(["dice", "child"])
+    assert (parts(both), both.left_out) == ({"possible": ["dice", "child"]}, [])
+    assert outcomes(both.apply()) == {"dice": "computed", "child": "computed"}
 
 
 def test_an_undecidable_table_that_is_stale_for_certain_is_planned(lab: Lab) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jammi_lab.sensing.verdict import Facts, State, judge
+from jammi_lab.sensing.verdict import MOST_CAUSES, Facts, State, judge
 from jammi_lab.values.anchors import Anchor, AnchorKind, Input, InputKind, Unknown, Vanished, unpinned
 from jammi_lab.values.verdicts import (
     Cause,
@@ -304,3 +304,31 @@ def test_every_verdict_reads_as_a_sentence_and_comes_back_from_its_dict(situatio
     verdict = judge(situation[0], situation[2])
     assert str(verdict)
     assert verdict.to_dict()["kind"] == code(verdict)
+
+
+# -- very many roots --------------------------------------------------------------------------------------------------------------------------
+
+
+def many_ways(parent: str, roots: int, length: int) -> tuple[str, Verdict]:
+    """A parent with that many root causes, each that far up."""
+    reason = [InputVanished(source(f"{parent}{i}"), anchor(f"{parent}{i}")) for i in range(roots)]
+    return parent, PossiblyStale([Cause(r, [*(f"{parent}way{n}" for n in range(length - 1)), f"{parent}root{i}"]) for i, r in enumerate(reason)])
+
+
+def test_of_very_many_roots_the_nearest_are_named_and_at_least_one_by_each_parent() -> None:
+    verdict = judge(facts(anchor("a")), [many_ways("near", 40, 1), many_ways("far", 40, 5)])
+    assert isinstance(verdict, PossiblyStale)
+    ways = [cause.path[0] for cause in verdict.causes]
+    assert len(ways) == MOST_CAUSES and ways.count("far") == 1 and ways.count("near") == MOST_CAUSES - 1
+
+
+def test_up_to_the_bound_every_root_is_named() -> None:
+    verdict = judge(facts(anchor("a")), [many_ways("near", MOST_CAUSES // 2, 1), many_ways("far", MOST_CAUSES // 2, 5)])
+    assert isinstance(verdict, PossiblyStale)
+    assert len(verdict.causes) == MOST_CAUSES
+
+
+def test_every_parent_keeps_a_cause_even_when_there_are_more_parents_than_the_bound() -> None:
+    verdict = judge(facts(anchor("a")), [many_ways(f"p{n}", 2, 1) for n in range(3 * MOST_CAUSES)])
+    assert isinstance(verdict, PossiblyStale)
+    assert {cause.path[0] for cause in verdict.causes} == {f"p{n}" for n in range(3 * MOST_CAUSES)}

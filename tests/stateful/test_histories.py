@@ -324,6 +324,9 @@ class Histories(RuleBasedStateMachine):
         assert board == {name: code(self.ws.staleness(name)) for name in board}
         assert board == {row.name: code(row.verdict) for row in self.handles[1].status()}
         assert board == {name: code(self.ws.staleness(self.ws.table(name))) if name in self.ws else "stale" for name in board}
+        assert board == dict(self.ws.sql("SELECT name, verdict FROM jammi_catalog.status").fetchall())
+        assert board == {row.name: code(row.verdict) for row in self.ws.what_if()}
+        assert board == {name: code(self.ws.why(name).verdict) for name in board}
         plan = self.ws.plan()
         steps = {s.name for part in (plan.certain, plan.possible, plan.reused, plan.blocked) for s in part}
         assert steps <= {name for name, verdict in board.items() if verdict != "fresh"}

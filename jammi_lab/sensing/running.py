@@ -1,0 +1,136 @@
+"""Carrying a plan out: a look before each step, independent steps side by side, early cutoff, and what moved meanwhile told."""
+
+import os
+from collections.abc import Sequence
+
+from jammi_lab.clock import Clock
+from jammi_lab.errors import JammiError, SessionClosed, TableNotFound
+from jammi_lab.producers.base import OnProgress, Redefined, produce
+from jammi_lab.sensing.graph import Node, Place, Sensed
+from jammi_lab.sensing.lanes import MOST, Lanes, Task
+from jammi_lab.sensing.plan import Planned, Sensor, Sort
+from jammi_lab.values.anchors import Anchor, InputKind
+from jammi_lab.values.records import Progress, RunStep, TableKind
+from jammi_lab.values.verdicts import Fresh
+
+_MOVABLE = frozenset({TableKind.SQL})
+"""What may run in a thread of its own: kinds whose work is the engine's. Encoders and functions of the notebook stay in the caller's thread."""
+
+
+class Runner:
+    """Carries a plan out: looks again before each step and stops early below a table that came out equal."""
+
+    def __init__(self, sensor: Sensor, clock: Clock, steps: Sequence[Planned], on_progress: OnProgress | None) -> None:
+        self._sensor, self._clock, self._steps, self._on_progress = sensor, clock, steps, on_progress
+        self._done: dict[int, RunStep] = {}
+        self._moved: dict[int, list[str]] = {}
+        self._stopped: set[Place] = set()
+
+    @property
+    def done(self) -> list[RunStep]:
+        """How each step went, in the plan's order."""
+        return [self._done[at] for at in sorted(self._done)]
+
+    @property
+    def deviations(self) -> list[str]:
+        """What moved meanwhile, in the plan's order."""
+        return [each for at in sorted(self._moved) for each in self._moved[at]]
+
+    def run(self) -> None:
+        """All steps, each after those above it and otherwise side by side. A failing one stops only what derives from it; an interrupt stops those
+        that run, leaves finished tables ready and the rest as they were."""
+        places = {planned.node.place: at for at, planned in enumerate(self._steps)}
+        tasks = [self._task(at, planned, frozenset(places[p] for p in planned.after)) for at, planned in enumerate(self._steps)]
+        Lanes(tasks, self._width(), self._on_progress).run()
+
+    def _width(self) -> int:
+        threads = self._sensor.kitchen.settings["engine.threads"] or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ()) or 1
+        return min(int(threads), MOST)
+
+    def _task(self, at: int, planned: Planned, after: frozenset[int]) -> Task:
+        def run(on_progress: OnProgress | None) -> None:
+            self._done[at] = self._one(planned, self._moved.setdefault(at, []), on_progress)
+
+        def starts(done: int) -> None:
+            if self._on_progress:
+                self._on_progress(Progress(stage=f"recompute {planned.node.name}", done=done, total=len(self._steps), unit="steps"))
+
+        return Task(run, after, here=planned.node.recipe is None or planned.node.recipe.kind not in _MOVABLE, starts=starts)
+
+    def _one(self, planned: Planned, moved: list[str], on_progress: OnProgress | None) -> RunStep:
+        name = planned.node.name
+        if planned.sort is Sort.BLOCKED:
+            self._stopped.add(planned.node.place)
+            why = "; ".join(map(str, planned.step.reasons)) or None
+            return RunStep(name=name, outcome="blocked", error=why, waiting=planned.step.waiting)
+        started = self._clock.monotonic()
+        try:
+            return self._step(planned, moved, on_progress, started)
+        except Redefined:
+            self._stopped.add(planned.node.place)
+            moved.append(f"{name} was redefined or dropped while the plan was carried out")
+            return RunStep(name=name, outcome="skipped", error="its definition was changed meanwhile")
+        except SessionClosed:
+            raise
+        except JammiError as error:
+            self._stopped.add(planned.node.place)
+            said = _absent_frame(planned.node, error) or str(error).split("\n")[0]
+            return RunStep(name=name, outcome="failed", seconds=self._clock.monotonic() - started, error=said)
+
+    def _step(self, planned: Planned, moved: list[str], on_progress: OnProgress | None, started: float) -> RunStep:
+        """One step that is not blocked. Redefined; JammiError as making the table raises it."""
+        name, kitchen, producers = planned.node.name, self._sensor.kitchen, self._sensor.producers
+        sensed = self._sensor.sense([name])
+        node = sensed.graph.find(name, planned.node.tenant)
+        if node is None or node.recipe is None:
+            moved.append(f"{name} was dropped")
+            return RunStep(name=name, outcome="skipped", error="the recipe is gone")
+        if any(p.place in self._stopped for p in sensed.graph.needs(node)):
+            self._stopped.add(node.place)
+            return RunStep(name=name, outcome="skipped", error="a table it reads could not be made")
+        _compare(planned, sensed, node, moved)
+        if isinstance(sensed.own[node.place], Fresh):
+            return _cut_off(planned, node, moved)
+        job = producers.job(node.name, node.recipe.descriptor)
+        made = produce(kitchen, node.name, job, bypass=False, on_progress=on_progress, instead_of=node.recipe.definition_hash)
+        return RunStep(
+            name=name,
+            outcome=made.outcome,
+            seconds=self._clock.monotonic() - started,
+            rows=made.record.row_count,
+            table_name=made.record.table_name,
+            reuse=made.reuse,
+        )
+
+
+def _cut_off(planned: Planned, node: Node, moved: list[str]) -> RunStep:
+    if planned.sort is Sort.CERTAIN:
+        moved.append(f"{node.name} was made true meanwhile")
+    return RunStep(
+        name=node.name,
+        outcome="cut_off",
+        rows=node.record.row_count if node.record else None,
+        table_name=node.record.table_name if node.record else None,
+    )
+
+
+def _compare(planned: Planned, sensed: Sensed, node: Node, moved: list[str]) -> None:
+    """Note what moved since the plan was made, other than through the plan itself."""
+    was, now = planned.node.recipe, node.recipe
+    if was and now and was.definition_hash != now.definition_hash:
+        moved.append(f"{node.name} was redefined after the plan was made")
+    for identity, before in planned.states.items():
+        after = sensed.states[node.place].get(identity)
+        if identity[0] == InputKind.RESULT or after is None:
+            continue
+        same = before.same_state(after) if isinstance(before, Anchor) and isinstance(after, Anchor) else type(before) is type(after)
+        if not same:
+            moved.append(f"{identity[1]} changed after the plan was made")
+
+
+def _absent_frame(node: Node, error: JammiError) -> str:
+    """What to say when a table that is not found was a frame in a variable of the notebook."""
+    frames = [name for kind, name, _ in (node.recipe.inputs if node.recipe else []) if kind == InputKind.FRAME]
+    if not isinstance(error, TableNotFound) or not frames:
+        return ""
+    return f"The frame {frames[0]} is not in this kernel; make it again."
