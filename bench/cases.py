@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 import jammi_lab as jl
-from bench import fixtures
+from bench import fixtures, healing, sensing, sources, vectors
 from bench.harness import Line, Timed, pair, timed
 from jammi_lab.embedders.blas import one_blas_thread
 from jammi_lab.embedders.minilm import MiniLM
@@ -189,4 +189,12 @@ CASES: dict[str, Case] = {
     "embedding": embedding,
     "searching": searching,
     "importing": importing,
+    "recovering": healing.recovering,
+    "publishing": healing.publishing,
+    "together": healing.asking,
+    "rival": vectors.beside_rival,
+    "sentences": vectors.sentences,
+    "memory": vectors.memory,
+    **sources.CASES,
+    **sensing.CASES,
 }

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import duckdb
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -58,6 +59,38 @@ def _publish(catalog: Catalog, clock: SystemClock, writer: str, number: int) -> 
         )
     )
     catalog.publish.ready(begun, b"{}")
+
+
+def workspace_of_crashes(folder: Path, tables: int, *, whole: bool) -> Path:
+    """A workspace in which so many builds of one dead writer were stopped: with torn bytes, or one step before they were ready."""
+    with jl.open(folder) as ws:
+        made = ws.materialize("seen", "SELECT i, i * i AS s FROM range(100) t(i)")
+        manifest, path = made.manifest, Path(made.path)
+        assert manifest is not None
+        body, parent = path.read_bytes(), path.parent
+    clock = SystemClock()
+    with Catalog(folder / "catalog.sqlite3", scope=TenantScope(), clock=clock) as catalog:
+        writer = catalog.writers.register()
+        with catalog.transaction():
+            for number in range(tables):
+                name = physical_name("crashed", "sql", None, clock)
+                begun = TableRecord(
+                    table_name=name,
+                    kind=TableKind.SQL,
+                    status=TableStatus.BUILDING,
+                    recipe=f"t{number}",
+                    version=0,
+                    writer_id=writer,
+                    definition_hash=manifest.definition_hash,
+                    path=f"results/_global/{name}.parquet",
+                    flight=False,
+                )
+                catalog.publish.begin(begun)
+                (parent / f"{name}.parquet").write_bytes(body if whole else body[: len(body) // 2])
+                if whole:
+                    own = msgspec.structs.replace(manifest, table_name=name, recipe=f"t{number}", version=1)
+                    (parent / f"{name}.materialization.json").write_bytes(own.encode())
+    return folder  # the writer was never retired, and its lock went with the catalog: it counts as dead
 
 
 def workspace_of_files(folder: Path, tables: int, per_file: int = 20) -> Path:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import gc
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -57,6 +58,11 @@ def pair(what: str, ours: Timed, other: Timed, *, repeats: int, limit: float | N
     return Line(what, statistics.median(mine), statistics.median(theirs), statistics.median(a / b for a, b in pairs), limit)
 
 
+def unmeasured(what: str, why: str) -> Line:
+    """A line that could not be measured here, and why; its limit is not held against it."""
+    return Line(f"{what}: {why}", math.nan, math.nan, math.nan, None)
+
+
 def table(lines: list[Line]) -> str:
     """The lines as text, aligned."""
     head = ("", "ours", "other", "ratio", "limit", "")
@@ -65,7 +71,7 @@ def table(lines: list[Line]) -> str:
             line.what,
             seconds(line.ours),
             seconds(line.other),
-            f"{line.ratio:.2f}",
+            "" if math.isnan(line.ratio) else f"{line.ratio:.2f}" if line.ratio >= 0.1 else f"{line.ratio:.3f}",
             "" if line.limit is None else f"≤ {line.limit:g}",
             "" if line.kept else "MISSED",
         )
@@ -79,5 +85,7 @@ def table(lines: list[Line]) -> str:
 
 
 def seconds(value: float) -> str:
-    """A time with a unit that suits it."""
+    """A time with a unit that suits it; nothing for what was not measured."""
+    if math.isnan(value):
+        return ""
     return f"{value:.2f} s" if value >= 1 else f"{value * 1e3:.1f} ms"

@@ -35,7 +35,9 @@ HOMES = {
     "Plan": "jammi_lab/sensing/reports.py",
     "RunReport": "jammi_lab/sensing/reports.py",
     "Lineage": "jammi_lab/sensing/lineage.py",
+    "Why": "jammi_lab/sensing/why.py",
     "Node": "jammi_lab/sensing/lineage.py",
+    "ColumnEdge": "jammi_lab/sensing/columns.py",
     "Settings": "jammi_lab/config.py",
     "Step": "jammi_lab/values/records.py",
     "RunStep": "jammi_lab/values/records.py",
@@ -58,7 +60,12 @@ HOMES = {
 SAID: dict[str, dict[str, str]] = {
     "Result": {"limit": "how many rows its form shows; the Result itself is whole"},
     "ResultTable": {"outcome": "`computed` or `reused`, when a call has just given it"},
-    "Lineage": {"nodes": "the things in it, parents before children", "edges": "what derives from what"},
+    "Lineage": {
+        "nodes": "the things in it, parents before children",
+        "edges": "what derives from what",
+        "column_edges": "which column rests on which; empty unless columns were asked for",
+    },
+    "Why": {"name": "the recipe, with the version when an older one was asked about", "verdict": "the verdict"},
     "RunReport": {"steps": "each step as it went", "deviations": "what moved meanwhile, as sentences"},
     "Workspace": {
         "path": "the folder, as it was given",
@@ -107,10 +114,14 @@ TYPES = {
     "RunReport.deviations": "list[str]",
     "Lineage.nodes": "list[Node]",
     "Lineage.edges": "list[Edge]",
+    "Lineage.column_edges": "list[ColumnEdge]",
+    "Why.name": "str",
+    "Why.verdict": "Verdict",
 }
 """Types that the code leaves to be inferred."""
 
 SETTINGS = {
+    "catalog.url": "The PostgreSQL database that holds the catalog, as `postgresql+psycopg://user@host/database`; empty: a file of the folder.",
     "engine.threads": "Threads of a statement; 0: as many as there are cores.",
     "engine.memory_limit": "Memory of all statements together, as `4GB` or `80%`; empty: the engine's own choice, 80 % of the machine.",
     "engine.temp_quota": "Disk space for what does not fit into memory, as `20GB`; empty: the engine's own choice.",
@@ -179,7 +190,7 @@ def _assigned(init: ast.FunctionDef) -> Iterator[tuple[str, ast.AST]]:
         targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target] if isinstance(statement, ast.AnnAssign) else []
         for target in targets:
             for each in target.elts if isinstance(target, ast.Tuple) else [target]:
-                if isinstance(each, ast.Attribute) and not each.attr.startswith("_"):
+                if isinstance(each, ast.Attribute) and isinstance(each.value, ast.Name) and not each.attr.startswith("_"):
                     yield each.attr, statement
 
 
@@ -290,10 +301,10 @@ def part_lines() -> str:
 
 
 def part_flags(verb: str) -> str:
-    """The usage and flags of one `%jammi` line, or of `%%jammi`."""
-    from jammi_kernel_ext.arguments import CELL, VERBS
+    """The usage and flags of one `%jammi` line, or of a cell."""
+    from jammi_kernel_ext.arguments import CELL, STEP, VERBS
 
-    found = CELL if verb == "%%jammi" else next(v for v in VERBS if v.name == verb)
+    found = {"%%jammi": CELL, "%%jammi_py": STEP}.get(verb) or next(v for v in VERBS if v.name == verb)
     usage = "\n".join(textwrap.wrap(found.usage, WIDTH, subsequent_indent=" " * 8, break_on_hyphens=False))
     rows = []
     for flag in found.flags:

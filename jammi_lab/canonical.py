@@ -6,6 +6,8 @@ import struct
 from collections.abc import Mapping
 from typing import Any
 
+_SCALARS = frozenset({str, int, bool, type(None)})
+
 
 def canonical_json(value: Any) -> bytes:
     """UTF-8 JSON that is equal exactly when the values are: 1, 1.0, true and "1" all differ. TypeError for what JSON does not hold."""
@@ -18,6 +20,11 @@ def digest_of(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
+    kind = type(value)
+    if kind in _SCALARS:
+        return value
+    if kind is list:
+        return [_plain(v) for v in value]
     match value:
         case None | bool() | int() | str():
             return value

@@ -45,6 +45,11 @@ def listing(headers: Sequence[str], rows: Iterable[Sequence[Any]], *, aligned: s
     return table(headers, [[_own(v) for v in row] for row in rows], aligned=aligned, caption=caption, note=note)
 
 
+def _rows(number: int | None) -> str:
+    """How many rows, where known."""
+    return "" if number is None else f"{number:,}"
+
+
 def _own(value: Any) -> Any:
     return plain("") if value is None or value == "" else cell(value, html_cut=200, text_cut=120) if isinstance(value, str) else value
 
@@ -97,23 +102,27 @@ def result_table(
 
 def result_tables(rows: Iterable[tuple[str, int, str, str, int | None, int | None]]) -> Form:
     """Versions, one line each: name, version, kind, status, rows, bytes."""
-    lines = [(n, v, k, s, r, size(b)) for n, v, k, s, r, b in rows]
+    lines = [(n, v, k, s, _rows(r), size(b)) for n, v, k, s, r, b in rows]
     if not lines:
         return plain("No result tables yet: %%jammi -m NAME makes one.")
     return listing(["name", "version", "kind", "status", "rows", "size"], lines, aligned="lrllrr", note=count(len(lines), "result table"))
 
 
-def sources(rows: Iterable[tuple[str, str, str, str]]) -> Form:
-    """Registered sources, one line each: name, kind, location (credential-free), anchor."""
+def sources(rows: Iterable[tuple[str, str, str, str, str, str]]) -> Form:
+    """Registered sources, one line each: name, kind, location (credential-free), tables inside, anchor, what was last seen and by which method."""
     lines = list(rows)
     if not lines:
         return plain("No sources yet: %jammi add NAME LOCATION registers one.")
-    return listing(["name", "kind", "location", "anchor"], lines, aligned="llll", note=count(len(lines), "source"))
+    heads = ["name", "kind", "location", "tables", "anchor", "last seen"]
+    shown = [i for i in range(len(heads)) if heads[i] not in ("tables", "last seen") or any(line[i] for line in lines)]
+    return listing(
+        [heads[i] for i in shown], [[line[i] for i in shown] for line in lines], aligned="l" * len(shown), note=count(len(lines), "source")
+    )
 
 
-def source(name: str, kind: str, location: str, anchor: str, tables: Sequence[tuple[str, Mapping[str, str]]]) -> Form:
-    """One source: its kind and place, and the columns of its tables where known."""
-    pairs: list[tuple[str, Any]] = [("kind", kind), ("location", location), ("anchor", anchor)]
+def source(name: str, kind: str, location: str, anchor: str, tables: Sequence[tuple[str, Mapping[str, str]]], seen: str = "") -> Form:
+    """One source: its kind and place, what was last seen of it, and the columns of its tables where known."""
+    pairs: list[tuple[str, Any]] = [("kind", kind), ("location", location), ("anchor", anchor), ("last seen", seen)]
     for label, columns in tables:
         pairs.append((label or "columns", ", ".join(f"{n} {t.lower()}" for n, t in columns.items())))
     return facts(name, pairs)
@@ -134,7 +143,7 @@ def status(rows: Sequence[StatusRow], note: str = "") -> Form:
     """The board: one line per recipe with its verdict and why, and what to type when not all is fresh."""
     if not rows:
         return plain("No recipes yet: %%jammi -m NAME makes one.")
-    lines = [[row.name, row.version, mark(word(row.verdict)), row.rows, size(row.bytes), _first(reasons_of(row.verdict))] for row in rows]
+    lines = [[row.name, row.version, mark(word(row.verdict)), _rows(row.rows), size(row.bytes), _first(reasons_of(row.verdict))] for row in rows]
     heads = ["name", "version", "verdict", "rows", "size", "why"]
     worth = [r for r in rows if not isinstance(r.verdict, Fresh)]
     if not worth:
@@ -208,7 +217,13 @@ def plan(
         if certain or possible or reused
         else "Nothing of this can be run from here."
     )
-    return stack(grid, dim(runs))
+    return stack(grid, _waiting(blocked), dim(runs))
+
+
+def _waiting(steps: Iterable[Step | RunStep]) -> Form | None:
+    """What stays possibly stale because of blocked steps, by the step."""
+    said = [f"{', '.join(s.waiting)} stay{'s' if len(s.waiting) == 1 else ''} possibly stale because of {s.name}" for s in steps if s.waiting]
+    return dim("; ".join(said)) if said else None
 
 
 def run_report(steps: Sequence[RunStep], deviations: Sequence[object] = ()) -> Form:
@@ -217,14 +232,20 @@ def run_report(steps: Sequence[RunStep], deviations: Sequence[object] = ()) -> F
         return mark("fresh", "Nothing had to be done.")
     sign = {"computed": "fresh", "reused": "fresh", "cut_off": "fresh", "failed": "damaged", "blocked": "undecidable", "skipped": "missing manifest"}
     said = {"cut_off": "not needed: inputs came out equal"}
-    lines = [[s.name, mark(sign.get(s.outcome, ""), said.get(s.outcome, s.outcome)), s.rows, s.error, seconds(s.seconds)] for s in steps]
-    names = ["name", "outcome", "rows", "error", "took"]
-    if not any(s.error for s in steps):
-        lines, names = [[n, o, r, t] for n, o, r, _, t in lines], ["name", "outcome", "rows", "took"]
+    parts: dict[str, list[Any]] = {
+        "name": [s.name for s in steps],
+        "outcome": [mark(sign.get(s.outcome, ""), said.get(s.outcome, s.outcome)) for s in steps],
+        "rows": [_rows(s.rows) for s in steps],
+        "of them": [None if s.reuse is None else str(s.reuse) for s in steps],
+        "error": [s.error for s in steps],
+        "took": [seconds(s.seconds) for s in steps],
+    }
+    names = [name for name, cells in parts.items() if name not in ("of them", "error") or any(cells)]
+    lines = [list(line) for line in zip(*(parts[name] for name in names), strict=True)]
     caption = "Run: " + ", ".join(f"{n:,} {o.replace('_', ' ')}" for o, n in Counter(s.outcome for s in steps).items())
-    grid = listing(names, lines, aligned="llrll"[: len(names)], caption=caption)
+    grid = listing(names, lines, aligned="".join("r" if name == "rows" else "l" for name in names), caption=caption)
     moved = stack(dim("Moved meanwhile:"), bullets(deviations)) if deviations else None
-    return stack(grid, moved)
+    return stack(grid, _waiting(steps), moved)
 
 
 def recovery(report: RecoveryReport) -> Form:

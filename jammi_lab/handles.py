@@ -9,6 +9,8 @@ from jammi_lab.engine.prepared import Prepared
 from jammi_lab.errors import InvalidArgument
 from jammi_lab.markup import Form, Shown
 from jammi_lab.result import Result
+from jammi_lab.storage.files import Place, opened
+from jammi_lab.storage.remote import RemotePath
 from jammi_lab.values.anchors import Input
 from jammi_lab.values.manifest import Manifest
 from jammi_lab.values.records import Reuse, TableRecord, VersionRecord
@@ -29,7 +31,7 @@ class Tables(Protocol):
     ) -> "Lineage": ...
     def _read(self, record: TableRecord) -> Result: ...
     def _result(self, prepared: Prepared) -> Result: ...
-    def _path(self, record: TableRecord) -> Path: ...
+    def _path(self, record: TableRecord) -> Place: ...
     def _manifest(self, record: TableRecord) -> Manifest | None: ...
 
 
@@ -135,9 +137,10 @@ class ResultTable(Versioned, Shown):
         return self._tables._manifest(self._record)
 
     @property
-    def path(self) -> Path:
-        """The Parquet file."""
-        return self._tables._path(self._record)
+    def path(self) -> Path | Any:
+        """The Parquet file; its URL, a text, when it lies in an object store. TableDamaged."""
+        place = self._tables._path(self._record)
+        return place if isinstance(place, Path) else str(place)
 
     def read(self) -> Result:
         """The rows. TableDamaged when the bytes are gone or are not the published ones."""
@@ -145,7 +148,10 @@ class ResultTable(Versioned, Shown):
 
     def scan(self, engine: Literal["polars", "duckdb", "pyarrow"] = "polars") -> Any:
         """A lazy scan in another engine: a polars LazyFrame, a DuckDB relation or a pyarrow Dataset. TableDamaged; InvalidArgument."""
-        path = str(self.path)
+        place = self._tables._path(self._record)
+        if isinstance(place, RemotePath):
+            return _scan_remote(place, engine)
+        path = str(place)
         match engine:
             case "polars":
                 import polars as pl
@@ -169,7 +175,8 @@ class ResultTable(Versioned, Shown):
             raise InvalidArgument(f"There is no folder {str(target.parent)!r} to export to.", hint="Make it first.")
         match target.suffix.lower():
             case ".parquet":
-                shutil.copyfile(self.path, target)
+                with opened(self._tables._path(self._record)) as source, target.open("wb") as copy:
+                    shutil.copyfileobj(source, copy)
             case ".csv":
                 from pyarrow import csv
 
@@ -212,3 +219,31 @@ class ResultTable(Versioned, Shown):
             outcome=self.outcome,
             note=str(self.reuse) if self.reuse else "",
         )
+
+
+class ResultTables(list[ResultTable], Shown):
+    """Versions, one line each when they are shown."""
+
+    __repr__ = Shown.__repr__
+
+    def _form(self) -> Form:
+        return forms.result_tables((t.name, t.version, t.kind, t.status, t.row_count, t.bytes) for t in self)
+
+
+def _scan_remote(place: RemotePath, engine: str) -> Any:
+    """A lazy scan of a file in an object store, through its filesystem."""
+    import pyarrow.dataset as ds
+
+    dataset = ds.dataset(place.key, filesystem=place.fs, format="parquet")
+    match engine:
+        case "polars":
+            import polars as pl
+
+            return pl.scan_pyarrow_dataset(dataset)
+        case "duckdb":
+            import duckdb
+
+            return duckdb.from_arrow(dataset)
+        case "pyarrow":
+            return dataset
+    raise InvalidArgument(f"{engine!r} is no engine to scan with.", near=["polars", "duckdb", "pyarrow"])

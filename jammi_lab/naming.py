@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from jammi_lab.clock import rfc3339
-from jammi_lab.errors import DependencyCycle, InvalidArgument, TableNotFound
+from jammi_lab.errors import InvalidArgument, TableNotFound
 from jammi_lab.handles import ResultTable
 from jammi_lab.names import check_name, fold, near
 from jammi_lab.producers.base import Job, anchors_of, find_reusable
@@ -99,29 +99,13 @@ class Naming:
     def check(self, name: str, job: Job) -> None:
         """Nothing, when the job may become the recipe's definition. NameInvalid, NameTooLong; DependencyCycle."""
         check_name(name, "recipe")
-        self._refuse_circle(name, [b.relation.input.name for b in job.inputs if b.relation.input.kind is InputKind.RESULT])
-
-    def _refuse_circle(self, name: str, parents: Iterable[str]) -> None:
-        reads = {r.name: [n for kind, n, _ in r.inputs if kind == InputKind.RESULT] for r in self._rooms.catalog.recipes.list()}
-        by_fold = {fold(k): v for k, v in reads.items()}
-        stack = [[name, parent] for parent in parents]
-        seen: set[str] = set()
-        while stack:
-            path = stack.pop()
-            if fold(path[-1]) == fold(name):
-                raise DependencyCycle(
-                    f"{name!r} would derive from itself: {' ← '.join(path)}.",
-                    path=path,
-                    hint='To build on an exact earlier version, name it: FROM jammi."<physical name>".',
-                )
-            if fold(path[-1]) not in seen:
-                seen.add(fold(path[-1]))
-                stack += [[*path, parent] for parent in by_fold.get(fold(path[-1]), ())]
+        parents = [b.relation.input.name for b in job.inputs if b.relation.input.kind is InputKind.RESULT]
+        self._rooms.catalog.recipes.refuse_circle(name, self._rooms.scope.current, parents)
 
     def define(self, name: str, job: Job) -> None:
         """Make the job the recipe's definition. Raises as `check`."""
         self.check(name, job)
-        self._rooms.catalog.recipes.put(job.recipe(name, self._rooms.scope.current, rfc3339(self._rooms.clock.now_ns())))
+        self._rooms.catalog.recipes.define(job.recipe(name, self._rooms.scope.current, rfc3339(self._rooms.clock.now_ns())))
 
     def lookup(self, job: Job) -> ResultTable | None:
         """The ready table that answers the job as things are; None when none does."""
@@ -157,8 +141,6 @@ class Naming:
         recipe = self._rooms.catalog.recipes.get(old)
         if recipe is None:
             raise self._missing(old)
-        if fold(old) != fold(new):
-            self._refuse_circle(new, [name for kind, name, _ in recipe.inputs if kind == InputKind.RESULT])
         self._rooms.catalog.recipes.rename(old, new)
 
     def refuse_external(self, names: str | Iterable[str] | None, plan: Plan) -> None:

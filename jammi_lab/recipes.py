@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from jammi_lab import forms
 from jammi_lab.markup import Form, Shown
-from jammi_lab.values.records import RecipeRecord
+from jammi_lab.values.records import RecipeRecord, statement_of
 
 
 class Recipe:
@@ -27,9 +27,8 @@ class Recipe:
 
     @property
     def definition(self) -> str:
-        """The statement, or who makes its rows."""
-        descriptor = self._record.descriptor
-        return str(descriptor.get("statement") or descriptor.get("producer_id") or "")
+        """The statement, the source of the function, or who makes its rows."""
+        return statement_of(self._record)
 
     @property
     def definition_hash(self) -> str:

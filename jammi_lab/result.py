@@ -32,9 +32,12 @@ class Result(Shown, Framed):
         verdicts: Callable[[list[str]], Mapping[str, Verdict]],
         on_progress: Callable[[float], None] | None = None,
         on_end: Callable[[], None] = lambda: None,
+        *,
+        step: bool = False,
     ) -> None:
-        self._prepared, self._verdicts, self._on_end = prepared, verdicts, on_end
-        self._stream: Stream | None = prepared.run(on_progress=on_progress)
+        """`step`: it is the input of a Python step, whose rows come in one order, and whose maker looks whether they have changed meanwhile."""
+        self._prepared, self._verdicts, self._on_end, self._step = prepared, verdicts, on_end, step
+        self._stream: Stream | None = prepared.run_ordered(on_progress=on_progress, slowly=True) if step else prepared.run(on_progress=on_progress)
         self._schema: pa.Schema = self._stream.schema
         self._head: list[pa.RecordBatch] = []
         self._rest: Iterator[pa.RecordBatch] | None = self._stream.batches()
@@ -46,6 +49,8 @@ class Result(Shown, Framed):
         self.inputs = [Input(kind=i.kind, name=i.name, table=i.table, columns=b.columns) for b in prepared.inputs for i in [b.relation.input]]
         """What was read, with the columns read."""
         self.limit = _SHOWN
+        self.decimals: dict[str, int] = {}
+        """By column, how many digits after the point are shown; the rows have all."""
 
     @property
     def schema(self) -> "pa.Schema":
@@ -153,19 +158,20 @@ class Result(Shown, Framed):
     def _run_again(self) -> None:
         """Read the same versions once more; a file may have changed since, so it is refused."""
         live = [b.relation.input.label for b in self._prepared.inputs if not isinstance(b.relation.token, Pinned)]
-        if live or self._prepared.volatile:
+        if (live and not self._step) or self._prepared.volatile:
             raise SourceUnavailable(
                 f"These rows were streamed and are gone; reading {', '.join(live) or 'them'} again could give others.",
                 hint="Keep them with .arrow() the first time, or run the statement again.",
             )
-        self._stream = self._prepared.run()
+        self._stream = self._prepared.run_ordered(slowly=True) if self._step else self._prepared.run()
         self._rest = self._stream.batches()
 
     def _form(self) -> Form:
         shown = self.preview(self.limit + 1)
         more = shown.num_rows > self.limit
         shown = shown.slice(0, self.limit)
-        rows = [list(row) for row in zip(*(_for_people(c) for c in shown.columns), strict=True)] if shown.num_columns else []
+        cells = [_for_people(column, self.decimals.get(name)) for name, column in zip(shown.column_names, shown.columns, strict=True)]
+        rows = [list(row) for row in zip(*cells, strict=True)]
         body = forms.preview(self.columns, self._types, rows, total=self._rows, more=more)
         return stack(self._told(), body)
 
@@ -187,12 +193,15 @@ class Ready(Result):
         self._stream, self._rest, self._head = None, None, []
         self._schema, self._kept, self._rows = table.schema, table, table.num_rows
         self._lent, self._badge, self._types = None, None, list(types)
-        self.inputs, self.limit = list(inputs), _SHOWN
+        self.inputs, self.limit, self.decimals = list(inputs), _SHOWN, {}
 
 
-def _for_people(column: "pa.ChunkedArray") -> list[Any]:
-    """The values of a column; float32 in as many digits as tell them apart, where Python would show those of a double."""
+def _for_people(column: "pa.ChunkedArray", decimals: int | None = None) -> list[Any]:
+    """The values of a column; float32 in as many digits as tell them apart, where Python would show those of a double, or in so many after the
+    point."""
     import pyarrow as pa
 
+    if decimals is not None:
+        return [None if value is None else f"{value:.{decimals}f}" for value in column.to_pylist()]
     values: list[Any] = (column.cast(pa.string()) if pa.types.is_float32(column.type) else column).to_pylist()
     return values

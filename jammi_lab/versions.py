@@ -2,18 +2,22 @@
 `jl.rebuild`."""
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, Self, cast
+from typing import TYPE_CHECKING, Any, Protocol, Self, cast
 
 import msgspec
 
 from jammi_lab import forms
 from jammi_lab.clock import SystemClock
+from jammi_lab.config import load_settings
 from jammi_lab.errors import InvalidArgument, TableNotFound, WorkspaceNotFound
 from jammi_lab.markup import Form, Shown, count, plain, stack
 from jammi_lab.names import fold, quote
 from jammi_lab.sources.base import Relation
+from jammi_lab.sources.locations import scheme_of
+from jammi_lab.storage.files import Place
+from jammi_lab.storage.remote import remote_place
 from jammi_lab.store.reports import CheckReport, RebuildReport
 from jammi_lab.values.records import TableRecord, VersionRecord
 
@@ -28,24 +32,72 @@ _NEW, _OLD = "__jammi_new", "__jammi_old"
 _SHOWN = 10
 
 
-def rebuild(path: str | os.PathLike[str] = ".jammi") -> RebuildReport:
-    """A new catalog for the workspace in a folder, made from the manifests of its result tables, when the old one is lost or damaged.
+def rebuild(
+    path: str | os.PathLike[str] = ".jammi", *, catalog: str | None = None, storage_options: Mapping[str, Any] | None = None
+) -> RebuildReport:
+    """A new catalog for the workspace in a folder or store, made from the manifests of its result tables, when the old one is lost or damaged.
 
-    The old file is kept aside. The report names what came back and what manifests do not hold: sources, for one, are added again by hand.
+    `catalog`: its URL, when it is kept on a server. The old one is kept aside, as a file or a schema. The report names
+    what came back and what manifests do not hold: sources, for one, are added again by hand.
     Raises WorkspaceNotFound when there is nothing to make one from, InvalidArgument while the workspace is open anywhere.
     """
     from jammi_lab.store import rebuild as rebuilding
 
-    folder = Path(os.path.abspath(os.path.expanduser(os.fspath(path))))
-    return rebuilding.rebuild(folder, SystemClock())
+    folder = place_of(path, storage_options)
+    settings = load_settings(folder if isinstance(folder, Path) else None, None if catalog is None else {"catalog.url": catalog})
+    if isinstance(folder, Path):
+        refuse_two(folder, str(path), settings["catalog.url"])
+    elif not settings["catalog.url"]:
+        raise without_catalog(str(path))
+    return rebuilding.rebuild(folder, SystemClock(), settings["catalog.url"])
 
 
-def refuse_lost(folder: Path, shown: str) -> None:
-    """Nothing, unless a folder holds result tables and no catalog: a new, empty one would hide them. WorkspaceNotFound."""
-    from jammi_lab.store.rebuild import CATALOG, has_manifests
+def place_of(path: str | os.PathLike[str], storage_options: Mapping[str, Any] | None) -> Place:
+    """The folder, or the place in a store, that a workspace is called by. InvalidArgument, ExtensionMissing."""
+    typed = os.fspath(path)
+    if scheme_of(typed) is not None:
+        return remote_place(typed, storage_options)
+    if storage_options:
+        raise InvalidArgument("storage_options are for workspaces in an object store.", hint="A workspace in a folder needs none.")
+    return Path(os.path.abspath(os.path.expanduser(typed.split("://", 1)[-1])))
 
+
+def without_catalog(shown: str) -> InvalidArgument:
+    """The error of a workspace in a store whose catalog nobody named."""
+    return InvalidArgument(
+        f"The workspace {shown!r} is in an object store, where no catalog can be kept.",
+        hint='Name a PostgreSQL database: jl.open(…, catalog="postgresql+psycopg://user@host/database").',
+    )
+
+
+def refuse_two(folder: Path, shown: str, url: str) -> None:
+    """InvalidArgument when a folder has a catalog of its own, and another one is named."""
+    from jammi_lab.store.rebuild import CATALOG
+
+    if url and (folder / CATALOG).exists():
+        raise InvalidArgument(
+            f"The workspace {shown!r} has its catalog in {CATALOG}; another one was named.", hint="Open it without catalog= and without catalog.url."
+        )
+
+
+def refuse_lost(folder: Path, shown: str, url: str) -> None:
+    """Nothing, unless a folder holds result tables and no catalog, or has another one than the named: a new, empty one would hide them.
+
+    WorkspaceNotFound, InvalidArgument."""
+    from jammi_lab.store.claim import elsewhere
+    from jammi_lab.store.manifests import any_below
+    from jammi_lab.store.rebuild import CATALOG
+
+    refuse_two(folder, shown, url)
     catalog = folder / CATALOG
-    if (not catalog.exists() or not catalog.stat().st_size) and has_manifests(folder):
+    if url or (catalog.exists() and catalog.stat().st_size):
+        return
+    if elsewhere(folder):
+        raise WorkspaceNotFound(
+            f"The catalog of {shown!r} is kept on a server.",
+            hint=f'Name it: jl.open({shown!r}, catalog="postgresql+psycopg://user@host/database"), or as catalog.url in its jammi.toml.',
+        )
+    if any_below(folder):
         raise WorkspaceNotFound(
             f"The catalog of {shown!r} is gone, but result tables are there.", hint=f"jl.rebuild({shown!r}) makes a new one from their manifests."
         )

@@ -1,32 +1,49 @@
 """Putting the rooms of one workspace together."""
 
+import contextlib
 import secrets
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jammi_lab
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.clock import Clock
 from jammi_lab.config import Settings
+from jammi_lab.engine import foreign
+from jammi_lab.engine.reaching import Reaching
 from jammi_lab.engine.session import Engine
+from jammi_lab.errors import ResourceExhausted, SourceUnavailable, VersionConflict
+from jammi_lab.execution.executor import Executor, executor_of
 from jammi_lab.observing.look import Look
 from jammi_lab.observing.memo import ObservationMemo
 from jammi_lab.observing.observers import Observers
+from jammi_lab.observing.opinions import Opinions
 from jammi_lab.observing.outside import Outside
+from jammi_lab.observing.paths import Paths
 from jammi_lab.observing.providers import FrameProvider, ResultProvider, SourceProvider
 from jammi_lab.producers.base import Kitchen
 from jammi_lab.producers.flight import Flight
 from jammi_lab.producers.registry import Producers
+from jammi_lab.sensing.columns import ColumnLineage
 from jammi_lab.sensing.plan import Sensor
+from jammi_lab.sources import duckdb_files
+from jammi_lab.sources.base import Relation
+from jammi_lab.storage.files import Place
 from jammi_lab.store.check import Check
+from jammi_lab.store.claim import claim
+from jammi_lab.store.failures import explained
 from jammi_lab.store.funnel import Funnel
 from jammi_lab.store.recovery import Recovery
 from jammi_lab.store.removal import Removal
 from jammi_lab.store.results import Results
 from jammi_lab.store.upkeep import Upkeep
 from jammi_lab.tenancy import TenantScope
+from jammi_lab.values.anchors import Input, InputKind
 from jammi_lab.values.records import RecoveryReport
+from jammi_lab.versions import without_catalog
 
 RUN_ID = secrets.token_hex(16)
 """The run that manifests name: one for each process."""
@@ -52,8 +69,10 @@ class Rooms:
     kitchen: Kitchen
     producers: Producers
     sensor: Sensor
+    column_lineage: ColumnLineage
     look: Callable[[bool], Look]
     writer_id: str
+    executor: Executor
 
     def recover(self, *, ready_too: bool) -> RecoveryReport:
         """Settle what dead writers left."""
@@ -69,38 +88,84 @@ class Rooms:
             self.engine.close()
             self.removal.settle()
             if clean and self.kitchen.funnel.tidy():  # a writer that leaves something unsettled is left as a dead one, for the next open
-                self.memo.flush()
-                self.recovery.stamp()
-                self.catalog.writers.retire(self.writer_id)
+                with contextlib.suppress(ResourceExhausted, VersionConflict, SourceUnavailable):  # and so is one on a full disk
+                    self.memo.flush()
+                    self.recovery.stamp()
+                    self.catalog.writers.retire(self.writer_id)
         finally:
+            self.executor.close()
             self.catalog.close()
 
 
-def connect(folder: Path, *, scope: TenantScope, settings: Settings, clock: Clock, read_only: bool, create: bool) -> Rooms:
+def connect(folder: Place, *, scope: TenantScope, settings: Settings, clock: Clock, read_only: bool, create: bool, executor: Any = None) -> Rooms:
     """The rooms of the workspace in a folder. Raises as opening the catalog does."""
-    catalog = Catalog(folder / "catalog.sqlite3", scope=scope, clock=clock, read_only=read_only, create=create)
-    try:
-        return _wire(folder, catalog, scope, settings, clock, "" if read_only else catalog.writers.register())
-    except BaseException:
-        catalog.close()
-        raise
+    with explained(str(folder)), contextlib.ExitStack() as undo:
+        runs = executor_of(executor)
+        undo.callback(runs.close)
+        url = settings["catalog.url"]
+        catalog = Catalog(url or _file(folder), scope=scope, clock=clock, read_only=read_only, create=create)
+        undo.callback(catalog.close)
+        if url:
+            settings.set("catalog.url", catalog.label)  # what is shown from here on holds no password
+            claim(catalog, folder, str(folder), clock.token(16))
+        rooms = _wire(folder, catalog, scope, settings, clock, "" if read_only else catalog.writers.register(), runs)
+        undo.pop_all()
+        return rooms
 
 
-def _wire(folder: Path, catalog: Catalog, scope: TenantScope, settings: Settings, clock: Clock, writer_id: str) -> Rooms:
-    engine = Engine(settings)
-    settings.fix("engine.")
-    memo = ObservationMemo(catalog)
-    results = Results(folder, memo, clock, settings["look.racy_seconds"])
-    outside = Outside(catalog, folder)
-    observers = Observers(
-        catalog, outside, memo, settings, lambda body: engine.describe(body, scope.current), lambda sql: engine.query(sql, scope.current)
-    ).by_kind()
+def _file(folder: Place) -> Path:
+    """Where a catalog that is on no server lies: in its folder; that of `memory://`, which ends with this process, in a temporary one."""
+    if isinstance(folder, Path):
+        return folder / "catalog.sqlite3"
+    if folder.scheme != "memory":
+        raise without_catalog(str(folder))
+    made = _in_memory.get(str(folder)) or _in_memory.setdefault(str(folder), tempfile.TemporaryDirectory(prefix="jammi-", ignore_cleanup_errors=True))
+    return Path(made.name) / "catalog.sqlite3"
+
+
+_in_memory: dict[str, "tempfile.TemporaryDirectory[str]"] = {}
+
+
+def _looks(
+    observers: Observers, opinions: Opinions, scope: TenantScope, results: Results, memo: ObservationMemo, clock: Clock, settings: Settings
+) -> Callable[[bool], Look]:
+    """What begins a look; a deep one when it is told True."""
+    by_kind = observers.by_kind()
 
     def look(deep: bool) -> Look:
-        return Look(observers, scope=scope, results=results, memo=memo, clock=clock, deep=deep, timeout=settings["look.timeout_seconds"])
+        return Look(
+            by_kind,
+            scope=scope,
+            results=results.listing(),
+            memo=memo,
+            clock=clock,
+            deep=deep,
+            timeout=settings["look.timeout_seconds"],
+            compare=observers.same_rows,
+            opinions=opinions,
+        )
 
+    return look
+
+
+def _wire(folder: Place, catalog: Catalog, scope: TenantScope, settings: Settings, clock: Clock, writer_id: str, executor: Executor) -> Rooms:
+    engine = Engine(settings)
+    settings.fix("engine.", "catalog.")
+    memo = ObservationMemo(catalog)
+    results = Results(folder, memo, clock, settings["look.racy_seconds"])
+    reach = Reaching(engine, scope)
+    local = folder if isinstance(folder, Path) else None
+    outside = Outside(catalog, local, reach)
+    observers = Observers(
+        catalog, outside, memo, settings, lambda body: engine.describe(body, scope.current), lambda sql: engine.query(sql, scope.current)
+    )
+    stored = Relation(Input(InputKind.RESULT, ""), body="", filesystem=results.filesystem)
+    opinions = Opinions(results, memo, settings, lambda sql: engine.query(sql, scope.current, stored))
+    look = _looks(observers, opinions, scope, results, memo, clock, settings)
+    duckdb_files.let_views_pass(foreign.view_reading)
     engine.register(SourceProvider(catalog, outside))
     engine.register(ResultProvider(catalog, results))
+    engine.register(Paths(scope, local))
     frames = FrameProvider(outside)
     recovery = Recovery(catalog, results, clock)
     removal = Removal(catalog, results, writer_id)
@@ -115,7 +180,7 @@ def _wire(folder: Path, catalog: Catalog, scope: TenantScope, settings: Settings
         look=lambda: look(True),
         flight=Flight(catalog, clock, settings["flight.wait_seconds"], lambda: recovery.run(ready_too=False)),
     )
-    producers = Producers(engine, scope, [frames], catalog, results)
+    producers = Producers(engine, scope, [frames], catalog, results, executor)
     return Rooms(
         catalog=catalog,
         scope=scope,
@@ -133,6 +198,8 @@ def _wire(folder: Path, catalog: Catalog, scope: TenantScope, settings: Settings
         kitchen=kitchen,
         producers=producers,
         sensor=Sensor(kitchen, producers),
+        column_lineage=ColumnLineage(catalog, scope, engine, [frames], memo, clock),
         look=look,
         writer_id=writer_id,
+        executor=executor,
     )

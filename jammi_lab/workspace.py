@@ -11,7 +11,7 @@ from jammi_lab.clock import Clock, SystemClock
 from jammi_lab.config import Settings, load_settings
 from jammi_lab.engine.prepared import Prepared
 from jammi_lab.errors import InvalidArgument, TableNotFound, WorkspaceNotFound, WorkspaceReadOnly
-from jammi_lab.handles import ResultTable
+from jammi_lab.handles import ResultTable, ResultTables
 from jammi_lab.making import names_of
 from jammi_lab.models import Models
 from jammi_lab.naming import Naming
@@ -21,14 +21,17 @@ from jammi_lab.result import Result
 from jammi_lab.searching import Searching
 from jammi_lab.sensing.lineage import Lineage
 from jammi_lab.sensing.questions import Questions
+from jammi_lab.sensing.relations import CatalogRelations
 from jammi_lab.sensing.reports import OnProgress, Plan, RunReport, Status
-from jammi_lab.storage.files import make_folder
+from jammi_lab.sensing.why import Why
+from jammi_lab.storage.files import Place, make_folder
 from jammi_lab.store import manifests
 from jammi_lab.tenancy import TenantScope
 from jammi_lab.values.manifest import Manifest
 from jammi_lab.values.records import Edge, Progress, RecoveryReport, TableRecord, TableStatus, VersionRecord
 from jammi_lab.values.verdicts import Verdict, Verification
-from jammi_lab.versions import Upkept, refuse_lost
+from jammi_lab.vector_calls import VectorCalls
+from jammi_lab.versions import Upkept, place_of, refuse_lost
 from jammi_lab.wiring import Rooms, connect
 
 Named = str | ResultTable
@@ -38,22 +41,33 @@ _open: "weakref.WeakSet[Workspace]" = weakref.WeakSet()
 def open(  # noqa: A001  the field's name for it
     path: str | os.PathLike[str] = ".jammi",
     *,
+    catalog: str | None = None,
+    storage_options: Mapping[str, Any] | None = None,
     tenant: str | None = None,
     settings: Mapping[str, Any] | None = None,
     create: bool = True,
     read_only: bool = False,
+    executor: Any = None,
 ) -> "Workspace":
-    """The workspace in a folder, made if it is not there.
+    """The workspace in a folder, made if it is not there, or at a URL that fsspec can write to, as `s3://bucket/lab`.
 
+    `catalog`: where what is known about it is kept, unless in a file of the folder: the URL of a PostgreSQL database,
+    `postgresql+psycopg://user@host/database`, with `?schema=name` for one of several workspaces in it. The setting `catalog.url` says the same.
+    A workspace at a URL has no other; `storage_options` are those of the URL's fsspec filesystem, used and never kept.
+    `executor`: where texts are encoded; None is this kernel, a `distributed.Client` or the address of its scheduler a Dask cluster.
     `create=False` refuses to make one (WorkspaceNotFound); `read_only=True` needs no right to write, runs no recovery and changes nothing.
-    Raises WorkspaceReadOnly when the folder cannot be written to, CatalogTooNew, InvalidArgument, NameInvalid.
+    Raises WorkspaceReadOnly when the folder cannot be written to, CatalogTooNew, InvalidArgument, NameInvalid; for a server SourceUnavailable,
+    ExtensionMissing.
     """
-    folder = Path(os.path.abspath(os.path.expanduser(os.fspath(path))))
-    if "://" in os.fspath(path):
-        raise InvalidArgument(f"A workspace is a folder; {os.fspath(path)!r} is a URL.", hint="Results on object stores come with a later release.")
+    folder = place_of(path, storage_options)
     scope = TenantScope(tenant)
-    refuse_lost(folder, str(path))
-    if not (folder / "catalog.sqlite3").exists() and (read_only or not create):
+    loaded = load_settings(
+        folder if isinstance(folder, Path) else None, settings if catalog is None else {**(settings or {}), "catalog.url": catalog}
+    )
+    if not isinstance(folder, Path):
+        return Workspace(folder, str(folder), scope, loaded, SystemClock(), read_only=read_only, create=create, executor=executor)
+    refuse_lost(folder, str(path), loaded["catalog.url"])
+    if not loaded["catalog.url"] and not (folder / "catalog.sqlite3").exists() and (read_only or not create):
         raise WorkspaceNotFound(f"There is no workspace in {str(path)!r}.", hint="jl.open(path) makes one.")
     if folder.exists() and not folder.is_dir():
         raise InvalidArgument(f"{str(path)!r} is a file; a workspace is a folder.")
@@ -64,26 +78,41 @@ def open(  # noqa: A001  the field's name for it
             raise WorkspaceReadOnly(
                 f"The folder {str(path)!r} cannot be made: {error.strerror}.", hint="Choose a folder that you may write to."
             ) from None
-    return Workspace(folder, str(path), scope, load_settings(folder, settings), SystemClock(), read_only=read_only, create=create)
+    return Workspace(folder, str(path), scope, loaded, SystemClock(), read_only=read_only, create=create, executor=executor)
 
 
 class Workspace(Searching, Upkept):
     """What `jl.open` returns; also a context manager. Closing twice is fine."""
 
-    def __init__(self, folder: Path, shown: str, scope: TenantScope, settings: Settings, clock: Clock, *, read_only: bool, create: bool) -> None:
+    def __init__(
+        self,
+        folder: Place,
+        shown: str,
+        scope: TenantScope,
+        settings: Settings,
+        clock: Clock,
+        *,
+        read_only: bool,
+        create: bool,
+        executor: Any = None,
+    ) -> None:
         self.path = shown
+        local = folder if isinstance(folder, Path) else None
         self._folder, self._scope, self.settings = folder, scope, settings
-        self._rooms: Rooms = connect(folder, scope=scope, settings=settings, clock=clock, read_only=read_only, create=create)
+        self._rooms: Rooms = connect(folder, scope=scope, settings=settings, clock=clock, read_only=read_only, create=create, executor=executor)
         self._closed, self._pid = False, os.getpid()
         try:
             self.recovery = RecoveryReport() if read_only else self._rooms.recover(ready_too=False)
         except BaseException:
             self._rooms.close(clean=False)
             raise
-        self.sources = Sources(self._rooms, folder)
-        self.models = Models(self._rooms, folder)
+        self.sources = Sources(self._rooms, local)
+        self.models = Models(self._rooms, local or Path("/"))  # model files stay where they are, on this machine
         self._naming = Naming(self._rooms, self)
-        self._questions = Questions(self._rooms.sensor, self._rooms.catalog, self._rooms.look, scope, clock)
+        self._rooms.engine.register(VectorCalls(self))
+        self._questions = Questions(self._rooms.sensor, self._rooms.catalog, self._rooms.look, scope, clock, self._rooms.column_lineage, local)
+        self._rooms.engine.register(CatalogRelations(self._rooms.catalog, scope, self.status, self._rooms.column_lineage))
+        self._rooms.producers.python.opened = self._input
         self.default_progress: Callable[[Progress], None] | None = None
         """Where progress goes when a call does not say; the notebook puts its own here."""
         _open.add(self)
@@ -169,6 +198,10 @@ class Workspace(Searching, Upkept):
         percent = None if report is None else lambda done: report(Progress(stage="run", done=int(done), total=100, unit="percent"))
         return Result(prepared, self._questions.verdicts_now, percent, self._rooms.removal.settle)
 
+    def _input(self, prepared: Prepared) -> Result:
+        """An input of a Python step."""
+        return Result(prepared, self._questions.verdicts_now, None, self._rooms.removal.settle, step=True)
+
     # -- what is here --------------------------------------------------------------------------------------------------------------
 
     def table(self, name: Named, version: int | None = None) -> ResultTable:
@@ -185,7 +218,7 @@ class Workspace(Searching, Upkept):
     ) -> list[ResultTable]:
         """One entry per version, newest first; `source` is one that the table reads directly. `status=None` gives all."""
         found = self._rooms.catalog.tables.list(status=status, kind=kind, source=source, model=model, definition=definition)
-        return [ResultTable(self, version, record) for version, record in found]
+        return ResultTables(ResultTable(self, version, record) for version, record in found)
 
     def recipes(self) -> Recipes:
         """All recipes with their definition and newest version."""
@@ -218,6 +251,10 @@ class Workspace(Searching, Upkept):
         """The verdict on a recipe's newest version, a physical table or a ResultTable, from a deep look. TableNotFound; DependencyCycle."""
         return self._questions.staleness(*self._naming.judged(name))
 
+    def why(self, name: Named) -> Why:
+        """The same verdict with the tree of its reasons: old and new state, how each was told, when it was seen. TableNotFound; DependencyCycle."""
+        return self._questions.why(*self._naming.judged(name))
+
     def status(self, deep: bool = False) -> Status:
         """Every recipe with its verdict, from one look; a shallow one leaves dear inputs undecided and says so. DependencyCycle."""
         return self._questions.status(deep=deep)
@@ -239,9 +276,25 @@ class Workspace(Searching, Upkept):
         self._writable()
         return self._questions.apply(planned, self._progress(progress))
 
-    def lineage(self, name: Named | None = None, *, direction: Literal["both", "up", "down"] = "both", depth: int | None = None) -> Lineage:
-        """The graph around a recipe, table or source, or all of it. TableNotFound, with near names; InvalidArgument."""
-        return self._questions.lineage(self._naming.spelt(name), direction, depth)
+    def what_if(self, changed: str | Iterable[str] = (), redefine: Mapping[str, str] | None = None) -> Status:
+        """The status as it would be if these sources, tables or recipes changed, or recipes had these statements. Writes nothing.
+
+        A redefined recipe keeps its key and its bound values. TableNotFound, with near names; DependencyCycle; InvalidArgument; SqlError.
+        """
+        return self._questions.what_if(changed, redefine or {})
+
+    def lineage(
+        self, name: Named | None = None, *, direction: Literal["both", "up", "down"] = "both", depth: int | None = None, columns: bool = False
+    ) -> Lineage:
+        """The graph around a recipe, table or source, or all of it; with `columns` by column too. TableNotFound; InvalidArgument."""
+        return self._questions.lineage(self._naming.spelt(name), direction, depth, columns=columns)
+
+    def export_openlineage(self, target: str | os.PathLike[str], *, namespace: str = "jammi_lab", api_key: str | None = None) -> int:
+        """Write every run of the tables seen here as OpenLineage events to a file (one JSON object a line) or post them to an http address; how many.
+
+        `api_key`: what the server asks for, else the environment variable OPENLINEAGE_API_KEY. ExtensionMissing; SourceUnavailable; InvalidArgument.
+        """
+        return self._questions.export(target, namespace, api_key)
 
     def derives_from(self, name: Named) -> list[Edge]:
         """The edges to what reads `name` directly. TableNotFound."""
@@ -264,7 +317,7 @@ class Workspace(Searching, Upkept):
         [prepared] = self._rooms.engine.prepare(f"SELECT * FROM jammi.{quote(record.table_name)}", None, tenant=self._scope.current)
         return self._result(prepared)
 
-    def _path(self, record: TableRecord) -> Path:
+    def _path(self, record: TableRecord) -> Place:
         return self._rooms.results.require(record)
 
     def _manifest(self, record: TableRecord) -> Manifest | None:
@@ -272,7 +325,7 @@ class Workspace(Searching, Upkept):
         return own or manifests.parse(self._rooms.catalog.tables.manifest(record.table_name))
 
     def _history(self, recipe: str) -> list[ResultTable]:
-        return [ResultTable(self, v, r) for v, r in self._rooms.catalog.tables.versions(recipe) if r.status.value == "ready"]
+        return ResultTables(ResultTable(self, v, r) for v, r in self._rooms.catalog.tables.versions(recipe) if r.status.value == "ready")
 
     def _drop_version(self, version: VersionRecord) -> None:
         self._writable()

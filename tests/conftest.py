@@ -13,10 +13,14 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.services.servers import fresh_postgres_url, mysql_server, mysql_url, postgres_server, postgres_url, strict_postgres_url
+
+__all__ = ["fresh_postgres_url", "mysql_server", "mysql_url", "postgres_server", "postgres_url", "strict_postgres_url"]  # fixtures, for every folder
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE_ROOTS = (ROOT, ROOT / "kernel_ext", ROOT / "widgets")
 # Threads that libraries keep for the life of a process, by the beginning of their name.
-LASTING_THREADS = ("IPythonHistorySavingThread", "pytest_timeout", "ThreadPoolExecutor-jupyter", "raylet")
+LASTING_THREADS = ("IPythonHistorySavingThread", "pytest_timeout", "ThreadPoolExecutor-jupyter", "raylet", "fsspecIO", "asyncio_")
 
 settings.register_profile("dev", max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 settings.register_profile("ci", parent=settings.get_profile("dev"), max_examples=150, derandomize=True, print_blob=True)
@@ -128,9 +132,11 @@ def run_python(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]
 
 
 SLOW = (
-    "browser crash stateful kernel_ext docs/test_pages.py notebooks catalog/test_writers.py engine/test_gate.py engine/test_order.py engine/test_session.py "
-    "producers/test_cache.py producers/test_embedding.py producers/test_sql.py sensing/test_freshness.py sensing/test_lineage.py sensing/test_plan.py "
-    "store/test_funnel.py store/test_manifests.py store/test_rebuild.py store/test_recovery.py store/test_upkeep.py test_searching.py test_versions.py"
+    "browser crash execution stateful kernel_ext docs/test_pages.py notebooks catalog/test_writers.py engine/test_gate.py engine/test_order.py engine/test_session.py "
+    "producers/test_cache.py producers/test_embedding.py producers/test_python.py producers/test_sql.py sensing/test_freshness.py sensing/test_lineage.py sensing/test_plan sensing/test_python_steps.py sources/test_objects.py sources/test_web.py sources/test_tenants.py sources/test_tenants_of_databases.py observing/test_paths.py test_credentials.py "
+    "sources/test_sqlite.py sources/test_duckdb_files.py sources/test_delta.py sources/test_iceberg.py sources/test_xlsx.py sources/test_table_formats.py "
+    "sensing/test_columns.py sensing/test_openlineage.py sensing/test_relations.py sensing/test_second_opinion.py sensing/test_what_if.py sensing/test_why.py "
+    "store/test_clock.py store/test_closing.py store/test_funnel.py store/test_manifests.py store/test_memory.py store/test_rebuild.py store/test_recovery.py store/test_removal.py store/test_two_kernels.py store/test_upkeep.py test_searching.py test_versions.py"
 ).split()
 """Folders and files that take most of the time: `make test` runs them. `make check` keeps a test of every room and is done in about a minute."""
 

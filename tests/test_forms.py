@@ -171,14 +171,16 @@ def test_a_run_report_names_outcomes_errors_and_what_moved_meanwhile():
 
 
 def test_a_recovery_says_in_words_what_was_settled():
-    report = RecoveryReport(promoted=["x__sql__1"], reaped=["y", "z"], errors=["w: no permission"])
+    report = RecoveryReport(promoted=["x__sql__1"], reaped=["y", "z"], errors=["w: no permission"], recipes={"x__sql__1": "counts"})
     assert forms.recovery(report).text.split("\n") == [
         "Recovery",
-        "  - 1 table finished by a writer that is gone, now ready",
-        "  - 2 tables half removed, now gone",
+        "  - 1 table finished by a writer that is gone, now ready: counts (x__sql__1)",
+        "  - 2 tables half removed, now gone: y, z",
         "  - could not be settled: w: no permission",
     ]
     assert forms.recovery(RecoveryReport()).text == "recovery: nothing to do"
+    many = forms.recovery(RecoveryReport(failed=[f"t{n}" for n in range(1000)]))
+    assert many.text.endswith("marked failed: t0, t1, t2, t3, t4, and 995 more") and "<li>t999</li>" in many.html
 
 
 def test_an_error_has_at_most_five_lines_and_marks_the_place():
@@ -199,8 +201,8 @@ def every_form(name: str) -> list[Any]:
         forms.preview([name], [name], [(name,)], caption=name),
         forms.result_table(name, version=1, kind=name, rows=1, columns=[(name, name)], inputs=[name], key=[name], status=name, outcome=name, note=name),
         forms.result_tables([(name, 1, name, name, 1, 1)]),
-        forms.sources([(name, name, name, name)]),
-        forms.source(name, name, name, name, [(name, {name: name})]),
+        forms.sources([(name, name, name, name, name, name)]),
+        forms.source(name, name, name, name, [(name, {name: name})], name),
         forms.columns(name, [(name, name)]),
         forms.verdict(doubt, name),
         forms.verdict(MatchWithUnpinnedInputs(doubt.unpinned), name),
@@ -225,3 +227,15 @@ def test_a_hostile_name_acts_in_no_form(name):
 def test_no_form_has_an_id_or_a_colour_of_its_own_page():
     for form in every_form("x"):
         assert " id=" not in form.html and "<style" not in form.html and "background" not in form.html
+
+
+def test_rows_of_recipes_tables_and_runs_are_told_in_thousands():
+    assert "1,234,567" in forms.status([Row("big", Fresh(), rows=1_234_567)]).text
+    assert "1,234,567" in forms.result_tables([("big", 1, "sql", "ready", 1_234_567, 10)]).text
+    assert "1,234,567" in forms.run_report([RunStep(name="big", outcome="computed", rows=1_234_567)]).text
+
+
+def test_what_waits_for_a_blocked_step_is_named():
+    blocked = Step(name="scores", action="blocked", waiting=["top", "best"])
+    assert "top, best stay possibly stale because of scores" in forms.plan([], [], [], [blocked]).text
+    assert "best stays possibly stale because of scores" in forms.run_report([RunStep(name="scores", outcome="blocked", waiting=["best"])]).text

@@ -287,9 +287,7 @@ def test_errors_after_a_call_stay_in_their_place(lab, two):
     assert caught.value.position == sql.index("v.nothing") and caught.value.excerpt.split("\n")[0] == sql
 
 
-@pytest.mark.parametrize(
-    "sql", ["SELECT jammi_version('venues', 1)", "FROM x.jammi_version('venues', 1)", "FROM __j0.jammi_version", "FROM search('venues', 'x')"]
-)
+@pytest.mark.parametrize("sql", ["SELECT jammi_version('venues', 1)", "FROM x.jammi_version('venues', 1)", "FROM __j0.jammi_version"])
 def test_no_other_way_leads_to_a_table_function(lab, two, sql):
     with pytest.raises((SqlError, StatementNotAllowed, TableNotFound)):
         lab.sql(sql)

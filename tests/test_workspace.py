@@ -417,3 +417,12 @@ def test_the_folder_of_a_new_workspace_is_durable_before_anything_is_promised_in
 def test_a_float32_is_shown_with_the_digits_that_tell_it_apart(papers: Any) -> None:
     shown = repr(papers.sql("SELECT 0.1::FLOAT AS x, NULL::FLOAT AS y, 0.1::DOUBLE AS z"))
     assert shown.splitlines()[3].split() == ["0.1", "NULL", "0.1"]
+
+
+def test_lists_of_tables_show_one_line_a_version(ws: Any) -> None:
+    for n in (1, 2):
+        ws.materialize("t", f"SELECT {n} AS n")
+    tables, history = ws.tables(), ws.table("t").history()
+    assert [t.version for t in tables] == [t.version for t in history] == [2, 1]
+    assert repr(history).splitlines()[0].split() == ["name", "version", "kind", "status", "rows", "size"]
+    assert len(repr(history).splitlines()) == 5 and repr(tables) == repr(history) and "<table" in tables._repr_html_()

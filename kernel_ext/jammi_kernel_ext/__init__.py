@@ -1,4 +1,4 @@
-"""The cells of jammi_lab: `%load_ext jammi_lab` brings `%jammi` and `%%jammi`. Loading it loads none of the engine."""
+"""The cells of jammi_lab: `%load_ext jammi_lab` brings `%jammi`, `%%jammi` and `%%jammi_py`. Loading it loads none of the engine."""
 
 import importlib
 import sys
@@ -50,6 +50,11 @@ class _Later:
         """Run SQL on the notebook's workspace. `%jammi help jammi` shows the flags."""
         return self._loaded().cell(line, cell)
 
+    @_verbatim
+    def step(self, line: str, cell: str) -> Any:
+        """Run Python as a step of the notebook's workspace. `%jammi help jammi_py` shows the flags."""
+        return self._loaded().step(line, cell)
+
     def _loaded(self) -> Any:
         if self._magics is None:
             self._magics = importlib.import_module("jammi_kernel_ext.magics").Magics(self._notebook)
@@ -73,9 +78,10 @@ def load_ipython_extension(shell: "InteractiveShell") -> None:
         return
     notebook, magics = _current(shell), shell.magics_manager.magics
     ours = _Later(notebook)
-    before = {kind: magics[kind].get("jammi") for kind in ("line", "cell")}
-    for kind in before:
-        shell.magics_manager.register_function(getattr(ours, kind), kind, "jammi")
+    brought: dict[tuple[str, str], Callable[..., Any]] = {("line", "jammi"): ours.line, ("cell", "jammi"): ours.cell, ("cell", "jammi_py"): ours.step}
+    before = {(kind, name): magics[kind].get(name) for kind, name in brought}
+    for (kind, name), magic in brought.items():
+        shell.magics_manager.register_function(magic, kind, name)
     events = {"pre_run_cell": notebook.cell_begins, "post_run_cell": notebook.cell_ends}
     for name, call in events.items():
         shell.events.register(name, call)
@@ -84,10 +90,10 @@ def load_ipython_extension(shell: "InteractiveShell") -> None:
     earlier = {kind: formatters[kind].for_type_by_name(*_WORKSPACE, form) for kind, form in formats.items() if kind in formatters}
 
     def restore() -> None:
-        for kind, magic in before.items():
-            magics[kind].pop("jammi", None)
+        for (kind, name), magic in before.items():
+            magics[kind].pop(name, None)
             if magic is not None:
-                magics[kind]["jammi"] = magic
+                magics[kind][name] = magic
         for name, call in events.items():
             shell.events.unregister(name, call)
         for kind, form in earlier.items():

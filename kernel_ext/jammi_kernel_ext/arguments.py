@@ -1,4 +1,4 @@
-"""The one table of verbs and flags of `%jammi` and `%%jammi`: parsing, help and suggestions all come from it."""
+"""The one table of verbs and flags of `%jammi`, `%%jammi` and `%%jammi_py`: parsing, help and suggestions all come from it."""
 
 import dataclasses
 import keyword
@@ -57,7 +57,7 @@ class Flag:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Verb:
-    """A verb of `%jammi`, or (with the empty name) the cell magic itself."""
+    """A verb of `%jammi`, or (with the empty name) a magic itself."""
 
     name: str
     """The word."""
@@ -67,6 +67,8 @@ class Verb:
     """Words by place."""
     flags: tuple[Flag, ...] = ()
     """Words with a dash."""
+    magic: str = "%jammi"
+    """Behind which magic it is written."""
 
     @property
     def usage(self) -> str:
@@ -75,7 +77,7 @@ class Verb:
         return " ".join([*self._called(), *words, *(f.usage() for f in self.flags)])
 
     def _called(self) -> list[str]:
-        return ["%%jammi"] if self is CELL else ["%jammi", self.name] if self.name else ["%jammi"]
+        return [self.magic, self.name] if self.name else [self.magic]
 
 
 def natural(word: str) -> int:
@@ -109,20 +111,25 @@ VERBS: tuple[Verb, ...] = (
         "open",
         "Open a workspace (a folder; made if it is not there) instead of ./.jammi.",
         (Argument("PATH", required=False),),
-        (Flag(("--read-only",), "look only, change nothing"), Flag(("--tenant",), "bind a tenant", "NAME")),
+        (
+            Flag(("--catalog",), "the PostgreSQL database that holds its catalog, as a URL", "URL"),
+            Flag(("--read-only",), "look only, change nothing"),
+            Flag(("--tenant",), "bind a tenant", "NAME"),
+        ),
     ),
     Verb("close", "Close the workspace; the next use opens ./.jammi."),
     Verb("help", "What can be typed; with a word, that verb or flag.", (Argument("WORD", required=False, dashes=True),)),
     Verb("config", "Show the settings, show one, or set it.", (Argument("KEY", required=False), Argument("VALUE", required=False))),
     Verb(
         "add",
-        "Register a source: a file, glob or folder of Parquet, CSV, JSON or Arrow, under a name that SQL uses.",
+        "Register a source: files here, on an object store or behind http, a database or lakehouse table, under a name for SQL.",
         (_NAME, Argument("LOCATION")),
         (
             Flag(("--kind",), "what it is, when its name does not say", "KIND"),
             Flag(("--anchor",), "how its state is told: auto, content, column:NAME or none", "ANCHOR"),
             Flag(("--secret",), "the environment variable that holds its credential", "NAME"),
             Flag(("--option",), "options of its kind", "KEY=VALUE", many=True, convert=pair),
+            Flag(("--tenant-column",), "the column that says whose a row is: each tenant sees its own", "COLUMN"),
             Flag(("--replace",), "take the place of a source of that name"),
         ),
     ),
@@ -156,16 +163,21 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb("status", "Every recipe with its verdict and why.", (), (Flag(("--deep",), "read whatever must be read to be sure"),)),
     Verb("stale", "Only the recipes that are not fresh."),
-    Verb("why", "The verdict on one table with all its reasons.", (_NAME,)),
+    Verb("why", "The verdict on one table as a tree: a line for each cause, with old and new state.", (_NAME,)),
     Verb("verify", "Whether a table's bytes are those that were published; without a name, every table's.", (_MAYBE,)),
     Verb(
         "lineage",
         "What a table was made from and what is made from it, as a picture; without a name, everything.",
         (_MAYBE,),
-        (Flag(("--up",), "only what it was made from"), Flag(("--down",), "only what is made from it")),
+        (
+            Flag(("--up",), "only what it was made from"),
+            Flag(("--down",), "only what is made from it"),
+            Flag(("--columns",), "by column: which column was made from which"),
+        ),
     ),
     Verb("plan", "What would be computed to make these tables (or all) fresh, and why; runs nothing.", (_NAMES,)),
     Verb("recompute", "Make these tables (or all) fresh with the least work.", (_NAMES,), (Flag(("--dry-run",), "only show the plan"),)),
+    Verb("what-if", "The status as it would be if these sources or tables changed; changes nothing.", (Argument("NAME", many=True),)),
     Verb(
         "expire",
         "Remove old versions of a table, but pinned ones and those that others were made from.",
@@ -195,6 +207,21 @@ CELL = Verb(
         Flag(("-q", "--quiet"), "show nothing"),
         Flag(("-e", "--explain"), "show how the statement would run instead of running it"),
     ),
+    magic="%%jammi",
+)
+
+STEP = Verb(
+    "",
+    "Run Python as a step: the inputs are Results under their names, the last expression is the frame, which becomes a table of the recipe NAME.",
+    (_NAME,),
+    (
+        Flag(("--inputs",), "sources, tables or name=ADDRESS that the cell reads", "INPUT", many=True),
+        Flag(("--key",), "the columns that identify a row", "COL", many=True),
+        Flag(("--version",), "what the definition is, in place of the cell's text", "V"),
+        Flag(("--bypass",), "compute even if the same was computed before"),
+        Flag(("-q", "--quiet"), "show nothing"),
+    ),
+    magic="%%jammi_py",
 )
 
 
@@ -229,6 +256,24 @@ def parse_cell(line: str) -> dict[str, Any]:
     if name is not None and (not name.isidentifier() or keyword.iskeyword(name)):
         raise InvalidArgument(f"{name!r} cannot be a Python variable, so the result cannot be bound to it.", hint=f"Usage: {CELL.usage}")
     return values
+
+
+def parse_step(line: str) -> dict[str, Any]:
+    """The values of the first line of a `%%jammi_py` cell by key, `inputs` as a dict of variable → address. InvalidArgument with the usage."""
+    values = _parse(STEP, _split(line))
+    inputs: dict[str, str] = {}
+    for word in values["inputs"]:
+        name, sign, address = word.partition("=")
+        if not sign or not name.isidentifier():
+            name, address = word.rpartition(".")[2], word
+        if not name.isidentifier() or keyword.iskeyword(name):
+            raise InvalidArgument(
+                f"{word!r} cannot be a Python variable in the cell.", hint=f"Give it a name: --inputs {shlex.quote(f'rows={word}')}"
+            )
+        if name in inputs:
+            raise InvalidArgument(f"Two inputs are called {name}.", hint=f"Give one another name: --inputs {shlex.quote(f'other={address}')}")
+        inputs[name] = address
+    return {**values, "inputs": inputs}
 
 
 def _split(line: str) -> list[str]:

@@ -60,15 +60,27 @@ def run_cell(notebook: Notebook, line: str, text: str) -> Any:
         raise InvalidArgument("The cell holds no statement.", hint=f"Usage: {CELL.usage}")
     with told(notebook.line):
         value = _value(notebook, notebook.workspace, options, text)
-    shell = notebook.shell
-    if shell is None:
+    if notebook.shell is not None and options["NAME"]:
+        notebook.shell.push({options["NAME"]: value})
+    if options["as"] and options["limit"] and not options["quiet"] and len(value) > options["limit"]:
+        return _first(notebook, value, options["limit"])
+    return shown(notebook, value, quiet=options["quiet"])
+
+
+def _first(notebook: Notebook, frame: Any, rows: int) -> Any:
+    """Shows the first rows of a frame; `_` holds all of it."""
+    from IPython.display import display
+
+    display(frame.slice(0, rows) if hasattr(frame, "slice") else frame.head(rows))
+    return shown(notebook, frame, quiet=True)
+
+
+def shown(notebook: Notebook, value: Any, *, quiet: bool) -> Any:
+    """What the cell gives; with `quiet` nothing, but `_` holds it all the same."""
+    if notebook.shell is None or not quiet:
         return value
-    if options["NAME"]:
-        shell.push({options["NAME"]: value})
-    if options["quiet"]:
-        shell.displayhook.update_user_ns(value)  # `_` holds the last one, shown or not
-        return None
-    return value
+    notebook.shell.displayhook.update_user_ns(value)
+    return None
 
 
 def _check(options: Mapping[str, Any]) -> None:

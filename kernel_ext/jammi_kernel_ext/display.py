@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from jammi_kernel_ext.arguments import CELL, VERBS, Flag, Verb
+from jammi_kernel_ext.arguments import CELL, STEP, VERBS, Flag, Verb
 from jammi_lab import forms
 from jammi_lab.errors import InvalidArgument
 from jammi_lab.markup import Form, Shown, code, count, dim, facts, mark, plain, stack
@@ -21,15 +21,6 @@ class Note(Shown):
 
     def _form(self) -> Form:
         return plain(self.text)
-
-
-class TableList(list[Any], Shown):
-    """Result tables, one entry per version."""
-
-    __repr__ = Shown.__repr__
-
-    def _form(self) -> Form:
-        return forms.result_tables((t.name, t.version, str(t.kind), str(t.status), t.row_count, t.bytes) for t in self)
 
 
 class Columns(dict[str, str], Shown):
@@ -101,20 +92,20 @@ class Help(Shown):
 
     def __init__(self, word: str | None) -> None:
         self._word = word.lstrip("%") if word else None
-        known = ["jammi", *(v.name for v in VERBS if v.name), *(s for f in CELL.flags for s in f.spelled)]
+        known = ["jammi", "jammi_py", *(v.name for v in VERBS if v.name), *(s for f in (*CELL.flags, *STEP.flags) for s in f.spelled)]
         if self._word and self._word not in known:
             raise InvalidArgument(f"There is no help about {word!r}.", near=near(self._word, known), hint="%jammi help lists what there is.")
 
     def _form(self) -> Form:
         if self._word is None:
-            return stack(_verbs(), _about(CELL))
-        if self._word == "jammi":
-            return _about(CELL)
+            return stack(_verbs(), _about(CELL), _about(STEP))
+        if self._word in ("jammi", "jammi_py"):
+            return _about(CELL if self._word == "jammi" else STEP)
         for verb in VERBS:
             if verb.name == self._word:
                 return _about(verb)
-        flag = next(f for f in CELL.flags if self._word in f.spelled)
-        return facts(code(CELL.usage), [(_spelled(flag), flag.help)])
+        with_it = [(magic, flag) for magic in (CELL, STEP) for flag in magic.flags if self._word in flag.spelled]
+        return stack(*(facts(code(magic.usage), [(_spelled(flag), flag.help)]) for magic, flag in with_it))
 
 
 def _verbs() -> Form:
@@ -145,12 +136,14 @@ def workspace(ws: Any) -> Form:
     if ws._closed:
         return plain(repr(ws))
     status = ws.status()
-    tables = count(len(status), "recipe") + (f": {forms.tally(word(r.verdict) for r in status)}" if len(status) else "")
+    sources = ", ".join(ws.sources)
     held = [
         ("tenant", ws.current_tenant or ""),
-        ("sources", ", ".join(ws.sources)),
-        ("tables", tables),
+        ("sources", sources),
+        ("tables", f"{count(len(status), 'recipe')}: {forms.tally(word(r.verdict) for r in status)}" if len(status) else ""),
         ("open", "read-only" if ws.read_only else ""),
+        ("catalog", ws.settings["catalog.url"]),
     ]
     settled = forms.recovery(ws.recovery) if ws.recovery else None
-    return stack(facts(f"Workspace {ws.path}", held), settled)
+    empty = "" if sources or len(status) else "Nothing here yet: %jammi add NAME LOCATION registers a source."
+    return stack(facts(f"Workspace {ws.path}", held, note=empty), settled)

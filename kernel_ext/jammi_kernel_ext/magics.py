@@ -1,10 +1,11 @@
-"""`%jammi`: each verb is one method that calls the Workspace and returns the object that the cell then shows."""
+"""The magics. Of `%jammi`, each verb is one method that calls the Workspace and returns the object that the cell then shows."""
 
 from typing import TYPE_CHECKING, Any, Literal
 
 from jammi_kernel_ext import display
 from jammi_kernel_ext.arguments import parse_line
 from jammi_kernel_ext.cell import run_cell
+from jammi_kernel_ext.hints import typed
 from jammi_kernel_ext.notebook import DEFAULT, Notebook
 from jammi_kernel_ext.running import interruptible, told
 from jammi_lab.errors import InvalidArgument, TableNotFound
@@ -26,12 +27,20 @@ class Magics:
     def line(self, line: str) -> Any:
         """Sources, tables, verdicts and recompute of the notebook's workspace. `%jammi help` lists what can be typed."""
         verb, values = parse_line(line)
-        with interruptible():
-            return getattr(self, f"_{verb.name or 'where'}")(values)
+        with interruptible(), typed():
+            return getattr(self, f"_{(verb.name or 'where').replace('-', '_')}")(values)
 
     def cell(self, line: str, cell: str) -> Any:
         """Run SQL on the notebook's workspace. `%jammi help jammi` shows the flags."""
-        return run_cell(self._notebook, line, cell)
+        with typed():
+            return run_cell(self._notebook, line, cell)
+
+    def step(self, line: str, cell: str) -> Any:
+        """Run Python as a step of the notebook's workspace. `%jammi help jammi_py` shows the flags."""
+        from jammi_kernel_ext.step import run_step
+
+        with typed():
+            return run_step(self._notebook, line, cell)
 
     @property
     def _ws(self) -> "Workspace":
@@ -41,7 +50,7 @@ class Magics:
         return self._notebook.current or self._notebook.open(DEFAULT)  # it says by itself what opening it settled
 
     def _open(self, values: Values) -> Any:
-        return self._notebook.open(values["PATH"] or DEFAULT, read_only=values["read_only"], tenant=values["tenant"])
+        return self._notebook.open(values["PATH"] or DEFAULT, catalog=values["catalog"], read_only=values["read_only"], tenant=values["tenant"])
 
     def _close(self, _: Values) -> Any:
         return display.Note("The workspace is closed." if self._notebook.close() else "No workspace was open.")
@@ -66,6 +75,7 @@ class Magics:
             values["LOCATION"],
             kind=values["kind"],
             anchor=values["anchor"] or "auto",
+            tenant_column=values["tenant_column"],
             secret=values["secret"],
             options=dict(values["option"]) or None,
             replace=values["replace"],
@@ -79,7 +89,7 @@ class Magics:
         return self._ws.sources
 
     def _tables(self, values: Values) -> Any:
-        return display.TableList(self._ws.tables(status=None if values["all"] else "ready"))
+        return self._ws.tables(status=None if values["all"] else "ready")
 
     def _models(self, _: Values) -> Any:
         return self._ws.models
@@ -129,7 +139,7 @@ class Magics:
         return display.Doubtful((row for row in status if not isinstance(row.verdict, Fresh)), len(status))
 
     def _why(self, values: Values) -> Any:
-        return self._ws.staleness(values["NAME"])
+        return self._ws.why(values["NAME"])
 
     def _verify(self, values: Values) -> Any:
         if values["NAME"] is not None:
@@ -140,7 +150,7 @@ class Magics:
         if values["up"] and values["down"]:
             raise InvalidArgument("--up and --down exclude each other; without either both directions are shown.")
         direction: Literal["up", "down", "both"] = "up" if values["up"] else "down" if values["down"] else "both"
-        return self._ws.lineage(values["NAME"], direction=direction)
+        return self._ws.lineage(values["NAME"], direction=direction, columns=values["columns"])
 
     def _plan(self, values: Values) -> Any:
         return self._ws.plan(values["NAME"] or None)
@@ -151,6 +161,9 @@ class Magics:
             return self._ws.plan(names or None)
         with told(self._notebook.line):
             return self._ws.recompute(names or None, progress=self._notebook.line)
+
+    def _what_if(self, values: Values) -> Any:
+        return self._ws.what_if(changed=values["NAME"])
 
     def _expire(self, values: Values) -> Any:
         gone = self._ws.expire(values["NAME"], keep=values["keep"] or 1)

@@ -31,7 +31,7 @@ class Notebook:
         self.line = ProgressLine(live=False)
         """Where work of the running cell says how far it has come."""
         self._workspace: Workspace | None = None
-        self._opened: tuple[Path, bool] | None = None
+        self._opened: tuple[Path, str | None, bool] | None = None
         self._tenant: str | None = None
         self._cell: tuple[int, Any] = (threading.get_ident(), None)
         atexit.register(self.close)
@@ -56,15 +56,15 @@ class Notebook:
             return opened
         return self.current
 
-    def open(self, path: str, *, read_only: bool = False, tenant: str | None = None) -> "Workspace":
+    def open(self, path: str, *, catalog: str | None = None, read_only: bool = False, tenant: str | None = None) -> "Workspace":
         """Open a workspace in place of the one that is open; the same folder again is the same workspace, with its frames."""
-        wanted = (Path(path).expanduser().absolute(), read_only)
+        wanted = (Path(path).expanduser().absolute(), catalog, read_only)
         now = self._workspace
         if now is not None and not now._closed and wanted == self._opened:
             if tenant is not None:
                 now.bind_tenant(tenant)
             return now
-        opened: Workspace = importlib.import_module("jammi_lab").open(path, read_only=read_only, tenant=tenant)
+        opened: Workspace = importlib.import_module("jammi_lab").open(path, catalog=catalog, read_only=read_only, tenant=tenant)
         self.close()
         self._workspace, self._opened, self._tenant = opened, wanted, opened.current_tenant
         opened.frames_from(lambda: self.namespace)

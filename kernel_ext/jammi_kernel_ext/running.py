@@ -61,7 +61,7 @@ class ProgressLine:
         if not self._live or now - self._began < SILENT_SECONDS or now - self._said < BETWEEN_SECONDS:
             return
         self._said = now
-        self._show({"text/plain": sentence(progress)})
+        self._show({"text/plain": f"{sentence(progress)}, {now - self._began:.0f} s"})
 
     def _show(self, data: dict[str, str]) -> None:
         from IPython.display import display
@@ -90,10 +90,10 @@ def told(line: ProgressLine) -> Iterator[None]:
 
 def sentence(progress: "Progress") -> str:
     """What is said of work that goes on: `materialize top_venues: 1,200,000 of 3,000,000 rows (40 %)`."""
+    if not progress.done and (progress.unit == "percent" or not progress.total):
+        return f"{progress.stage} …"
     if progress.unit == "percent":
         return f"{progress.stage}: {progress.done} %"
-    if not progress.total and not progress.done:
-        return f"{progress.stage} …"
     if not progress.total:
         return f"{progress.stage}: {progress.done:,} {progress.unit}"
     share = 100 * progress.done // progress.total

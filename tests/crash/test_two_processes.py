@@ -58,6 +58,21 @@ def test_a_waiter_takes_over_as_soon_as_the_one_it_waits_for_is_killed(child, tm
         assert waited and table.outcome == "computed" and sorted(statuses(folder).values()) == ["failed", "ready"]
 
 
+def test_nobody_waits_for_ever_for_a_process_that_stands_still_and_both_results_stay(child, server, tmp_path, monkeypatch):
+    from jammi_lab.producers import flight
+
+    monkeypatch.setattr(flight, "_SILENT", 0.5)
+    folder = tmp_path / "lab"
+    writer, waited = child("hold", folder), []
+    os.kill(writer, signal.SIGSTOP)
+    with jl.open(folder) as ws:
+        table = ws.materialize("held", "SELECT 1 AS x", progress=lambda p: waited.append(p.stage))
+        assert any(str(writer) in stage for stage in waited)  # it says for whom it waited
+        assert table.outcome == "computed" and sorted(statuses(folder).values()) == ["building", "ready"]
+        assert table.verify() == Match()
+    os.kill(writer, signal.SIGCONT)
+
+
 def test_one_opens_looks_and_makes_while_another_makes_and_drops(child, server, tmp_path):
     folder = tmp_path / "lab"
     writer = child("forever", folder, 1)

@@ -10,15 +10,16 @@ from types import ModuleType
 
 import pytest
 
-from jammi_kernel_ext.arguments import CELL, VERBS
+from jammi_kernel_ext.arguments import CELL, STEP, VERBS
 from jammi_lab import errors
 from jammi_lab.config import DEFAULTS
 from jammi_lab.errors import JammiError
+from jammi_lab.sensing.relations import COLUMNS
 from tests.docs.pages import DOCS, ROOT, blocks
 
-HELD = ["Workspace", "Sources", "Source", "Result", "ResultTable", "Recipes", "Recipe", "Status", "StatusRow", "Plan", "RunReport", "Lineage"]
+HELD = ["Workspace", "Sources", "Source", "Result", "ResultTable", "Recipes", "Recipe", "Status", "StatusRow", "Plan", "RunReport", "Lineage", "Why"]
 ERRORS = sorted(name for name, cls in inspect.getmembers(errors, inspect.isclass) if issubclass(cls, JammiError) and cls is not JammiError)
-FLAGS = [(verb.name or "%%jammi", spelled) for verb in (*VERBS, CELL) for flag in verb.flags for spelled in flag.spelled]
+FLAGS = [(verb.name or verb.magic, spelled) for verb in (*VERBS, CELL, STEP) for flag in verb.flags for spelled in flag.spelled]
 
 
 @cache
@@ -144,3 +145,9 @@ def test_every_name_that_the_package_gives_is_in_the_pages():
 
 def test_every_decision_is_listed_on_the_first_page():
     assert not [page.name for page in (DOCS / "decisions").glob("*.md") if f"decisions/{page.name}" not in text("index.md")]
+
+
+@pytest.mark.parametrize("relation", COLUMNS)
+def test_every_column_of_the_catalog_is_listed_with_its_relation(relation):
+    listed = re.search(rf"^\| `{relation}` \| (.*?) \| .{{10,}} \|$", text("sql.md"), re.MULTILINE)
+    assert listed and listed[1] == ", ".join(f"`{column}`" for column in COLUMNS[relation])

@@ -104,7 +104,7 @@ def test_what_only_python_has_is_named_with_its_call_and_with_no_other_verb(name
 
 def test_every_verb_has_its_method_and_every_method_its_verb():
     methods = {name for name in vars(Magics) if name.startswith("_") and not name.startswith("__")} - {"_ws", "_relation"}
-    assert methods == {f"_{verb.name or 'where'}" for verb in VERBS}
+    assert methods == {f"_{(verb.name or 'where').replace('-', '_')}" for verb in VERBS}
 
 
 def test_help_names_every_verb_and_every_flag_of_the_cell():

@@ -161,3 +161,11 @@ def test_a_statement_that_fails_while_it_runs_fails_the_cell(papers):
     shown = papers("%%jammi r\nSELECT CAST(venue AS INTEGER) AS v FROM papers")
     assert shown.ename == "SqlError" and len(shown.error) <= 5 and shown.data == []
     assert papers.value("'r' in globals()") == "False"
+
+
+@pytest.mark.parametrize("kind", ["arrow", "polars", "pandas"])
+def test_a_limit_bounds_what_is_shown_of_a_frame_and_not_the_frame(papers, kind):
+    shown = papers(f"%%jammi rows --as {kind} -n 2\nSELECT id + 1000 AS id FROM papers ORDER BY id")
+    assert "1002" in shown.text and "1003" not in shown.text
+    assert papers.value("(len(rows), len(_))") == "(4, 4)"
+    assert "1004" in papers(f"%%jammi --as {kind} -n 4\nSELECT id + 1000 AS id FROM papers ORDER BY id").text

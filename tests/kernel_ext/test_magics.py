@@ -1,5 +1,7 @@
 """`%jammi` in a real kernel: each verb shows what it says and returns the object that it shows."""
 
+import re
+
 import pytest
 
 
@@ -14,7 +16,7 @@ def test_the_first_use_opens_the_folder_jammi_and_says_where_one_is(cell, tmp_pa
     assert not (tmp_path / ".jammi").exists()
     shown = cell("%jammi")
     assert (tmp_path / ".jammi" / "catalog.sqlite3").exists()
-    assert shown.text == "Workspace .jammi\n  tables  0 recipes"
+    assert shown.text == "Workspace .jammi\nNothing here yet: %jammi add NAME LOCATION registers a source."
 
 
 def test_where_names_the_sources_and_counts_the_verdicts(chain):
@@ -53,6 +55,14 @@ def test_add_shows_the_source_and_sources_lists_it_and_remove_forgets_it(cell):
     assert cell("%jammi sources").text.endswith("1 source") and cell.value("s.name") == "'papers'"
     assert "tables made from it stay" in cell("%jammi remove papers").text
     assert cell("%jammi sources").text == "No sources yet: %jammi add NAME LOCATION registers one."
+
+
+def test_add_takes_the_column_that_says_whose_a_row_is(cell, tmp_path):
+    (tmp_path / "orders.csv").write_text("id,owner\n1,acme\n2,globex\n3,\n")
+    cell("%jammi add orders orders.csv --tenant-column owner")
+    cell("%jammi tenant acme")
+    assert cell("%%jammi\nSELECT string_agg(id::VARCHAR, ' ' ORDER BY id) AS ids FROM orders").text.splitlines()[3].strip() == "1 3"
+    assert "rows by owner" in cell("%jammi sources").text
 
 
 def test_add_passes_options_of_the_kind_on(cell, tmp_path):
@@ -110,8 +120,35 @@ def test_stale_shows_only_what_is_not_fresh(chain, tmp_path):
 
 
 def test_why_gives_the_verdict_with_its_reasons(edited):
-    assert edited("%jammi why top").text.startswith("possibly stale: papers changed")
-    assert edited.value("type(get_ipython().run_line_magic('jammi', 'why venues')).__name__") == "'Stale'"
+    top, way, cause = edited("%jammi why top").text.split("\n")
+    assert (top, way) == ("top: possibly stale", "└─ venues")
+    assert re.fullmatch(
+        r"   └─ papers changed: [0-9a-f]{12} \(read .* UTC\) → [0-9a-f]{12} \(seen .* UTC\), by digest of the bytes over venue", cause
+    )
+    assert edited.value("type(get_ipython().run_line_magic('jammi', 'why venues').verdict).__name__") == "'Stale'"
+
+
+def test_what_if_shows_the_status_as_it_would_be_and_changes_nothing(chain):
+    text = chain("s = %jammi what-if papers\ns").text
+    assert text.startswith("2 recipes: 1 possibly stale, 1 stale") and text.endswith("as it would be; nothing was changed")
+    assert chain.value("s['venues'].reasons") == "['papers changed (what if)']"
+    assert chain("%jammi what-if venues").text.startswith("2 recipes: 1 fresh, 1 stale")
+    assert chain("%jammi stale").text == "Nothing is stale: 2 of 2 recipes are fresh."
+    assert chain("%jammi what-if").ename == "InvalidArgument"
+    shown = chain("%jammi what-if paper")
+    assert shown.ename == "TableNotFound" and "Did you mean papers?" in shown.error
+
+
+def test_lineage_by_column_names_the_columns(chain):
+    shown = chain("%jammi lineage top --up --columns")
+    assert "venues (sql, version 1): fresh" in shown.text and "  n     ← by papers.venue" in shown.text.split("\n")
+    assert 'src="data:image/svg+xml;base64,' in shown.html and "papers.venue" in shown.html
+
+
+def test_sql_reads_what_the_workspace_knows(edited):
+    shown = edited("%%jammi\nSELECT name, verdict FROM jammi_catalog.status ORDER BY name")
+    assert "possibly_stale" in shown.text and "2 rows" in shown.text
+    assert "jammi_catalog.lineage" in edited("%%jammi -n 50\nSHOW TABLES").text
 
 
 def test_verify_answers_for_one_or_for_all(chain):

@@ -70,12 +70,13 @@ def test_nothing_is_said_before_half_a_second_nor_where_it_could_not_be_taken_ba
         now[0] = moment
         live(Progress("materialize t", int(moment), None, "rows"))
         still(Progress("materialize t", 1, None, "rows"))
-    assert said == [{"text/plain": "materialize t: 100 rows"}, {"text/plain": "materialize t: 101 rows"}]
+    assert said == [{"text/plain": "materialize t: 100 rows, 1 s"}, {"text/plain": "materialize t: 101 rows, 1 s"}]
 
 
 @pytest.mark.parametrize(
     ("progress", "said"),
     [
+        (Progress("run", 0, 100, "percent"), "run …"),
         (Progress("run", 40, 100, "percent"), "run: 40 %"),
         (Progress("materialize t", 0, None, "rows"), "materialize t …"),
         (Progress("materialize t", 1200, None, "rows"), "materialize t: 1,200 rows"),

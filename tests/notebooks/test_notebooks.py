@@ -12,13 +12,23 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
+FEDERATED = ROOT / "notebooks" / "02_federated_sql.ipynb"
+SERVERS = {"JAMMI_NOTEBOOK_POSTGRES": "postgres_server", "JAMMI_NOTEBOOK_MYSQL": "mysql_server"}
+"""Where the notebook on federated SQL finds its servers, and the fixtures that have them."""
+
 each_notebook = pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.name)
+each_notebook_with_its_servers = pytest.mark.parametrize(
+    "notebook",
+    [pytest.param(path, marks=[pytest.mark.services] if path == FEDERATED else []) for path in NOTEBOOKS],
+    ids=lambda path: path.name,
+)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@each_notebook
-def test_a_notebook_gives_the_outputs_stored_in_it(notebook, tmp_path):
+@each_notebook_with_its_servers
+def test_a_notebook_gives_the_outputs_stored_in_it(notebook, tmp_path, request):
+    servers = {name: request.getfixturevalue(server) for name, server in SERVERS.items()} if notebook == FEDERATED else {}
     shutil.copy(notebook, tmp_path)
     shutil.copytree(ROOT / "notebooks" / "data", tmp_path / "data")
     arguments = ["--nbval", "--nbval-cell-timeout=120", "--nbval-sanitize-with", str(ROOT / "tests" / "sanitize.cfg")]
@@ -27,12 +37,31 @@ def test_a_notebook_gives_the_outputs_stored_in_it(notebook, tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", *plugins, *arguments, notebook.name],
         cwd=tmp_path,
-        env={**os.environ, "IPYTHONDIR": str(tmp_path / ".ipython"), "JUPYTER_PREFER_ENV_PATH": "1"},
+        env={**os.environ, **servers, "IPYTHONDIR": str(tmp_path / ".ipython"), "JUPYTER_PREFER_ENV_PATH": "1"},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stdout[-6000:]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_without_servers_the_notebook_on_federated_sql_says_so_and_goes_on(tmp_path, monkeypatch):
+    import nbclient
+
+    shutil.copytree(ROOT / "notebooks" / "data", tmp_path / "data")
+    for name, scheme in (("POSTGRES", "postgresql"), ("MYSQL", "mysql")):
+        monkeypatch.setenv(f"JAMMI_NOTEBOOK_{name}", f"{scheme}://me@127.0.0.1:9/db")
+    for name, value in (("IPYTHONDIR", str(tmp_path / ".ipython")), ("PYTHONPATH", os.pathsep.join(sys.path))):
+        monkeypatch.setenv(name, value)
+    notebook = nbformat.read(FEDERATED, as_version=4)
+    nbclient.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    said = "".join(out.get("text", "") for cell in notebook.cells if cell.cell_type == "code" for out in cell.outputs)
+    assert "No PostgreSQL server answers at 127.0.0.1:9" in said and "No MariaDB or MySQL server answers" in said
+    moved = ("pg.airlines", "maria.airports", "hangar.planes", "weather", "alliances", "flights")
+    assert all(f"stale: {place} changed" in said for place in moved)
+    assert not (tmp_path / "federated").exists()
 
 
 @each_notebook

@@ -82,17 +82,21 @@ def normal(_: Path) -> None:
 
 def early(folder: Path) -> None:
     """A row turns ready before its bytes have their name."""
-    ready = Publish.ready
+    ready, pass_on, unnamed = Publish.ready, files.fault_point, []
 
     def flipped(self: Publish, record: Any, *rest: Any) -> Any:
         path = folder / record.path
-        unnamed = files.AtomicFile(path)
-        os.replace(path, unnamed.temp)
-        made = ready(self, record, *rest)
-        unnamed.commit()
-        return made
+        unnamed.append(files.AtomicFile(path))
+        os.replace(path, unnamed[-1].temp)
+        return ready(self, record, *rest)
+
+    def passed(point: str) -> None:
+        if point == "funnel:ready":  # the transaction is over
+            unnamed.pop().commit()
+        pass_on(point)
 
     Publish.ready = flipped  # type: ignore[method-assign]
+    _replace_everywhere("fault_point", passed)
 
 
 def in_place(_: Path) -> None:
@@ -102,7 +106,7 @@ def in_place(_: Path) -> None:
         self.path = self.temp = path
 
     files.AtomicFile.__init__ = begin  # type: ignore[method-assign, assignment]
-    files.AtomicFile.commit = lambda self: files.sync_folder(self.path.parent)  # type: ignore[method-assign]
+    files.commit_together = lambda *those: files.sync_folder(those[0].path.parent)  # type: ignore[assignment]
 
 
 MUTANTS: dict[str, Callable[[Path], None]] = {each.__name__: each for each in (no_names, no_bytes, normal, early, in_place)}

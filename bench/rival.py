@@ -1,0 +1,69 @@
+"""The package `jammi-ai[embedded]` as the other side of a comparison. It lives in an environment of its own, whose interpreter is named by
+JAMMI_RIVAL_PYTHON (`python3 -m venv DIR; DIR/bin/pip install 'jammi-ai[embedded]'`); this file never imports it."""
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+VARIABLE = "JAMMI_RIVAL_PYTHON"
+
+CRASHED = """
+import shutil, sqlite3, sys, time
+import jammi, pyarrow as pa, pyarrow.parquet as pq
+
+folder, count, whole = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "whole"
+vectors = pa.array([[1.0, 0.0], [0.0, 1.0]], pa.list_(pa.float32(), 2))
+pq.write_table(pa.table({"_row_id": ["a", "b"], "vector": vectors}), f"{folder}/vectors.parquet")
+pq.write_table(pa.table({"id": ["a", "b"], "text": ["x", "y"]}), f"{folder}/texts.parquet")
+db = jammi.connect(f"file://{folder}/lab")
+db.add_source("texts", url=f"file://{folder}/texts.parquet", format="parquet")
+db.import_embeddings(source="texts", model="m", vectors_url=f"file://{folder}/vectors.parquet", key="id", dimensions=2)
+db.close()
+
+con = sqlite3.connect(f"{folder}/lab/catalog.db")
+con.row_factory = sqlite3.Row
+[made] = [dict(row) for row in con.execute("SELECT * FROM result_tables")]
+path = made["parquet_path"].removeprefix("file://")
+body = open(path, "rb").read()
+attested = path.removesuffix(".parquet") + ".materialization.json"
+manifest = open(attested).read()
+for number in range(count):
+    name = f"{made['table_name'][:-8]}{number:08x}"
+    row = {**made, "table_name": name, "parquet_path": "file://" + path.replace(made["table_name"], name), "status": "building"}
+    row |= {"lease_expires_at": "2020-01-01T00:00:00.000000Z", "completed_at": None}
+    con.execute(f"INSERT INTO result_tables({', '.join(row)}) VALUES ({', '.join('?' * len(row))})", list(row.values()))
+    open(path.replace(made["table_name"], name), "wb").write(body if whole else body[: len(body) // 2])
+    if whole:
+        open(attested.replace(made["table_name"], name), "w").write(manifest.replace(made["table_name"], name))
+con.commit()
+con.close()
+
+jammi.connect(f"file://{folder}/other").close()  # what only the first connection of a process takes is not counted
+began = time.perf_counter()
+db = jammi.connect(f"file://{folder}/lab")
+took = time.perf_counter() - began
+db.close()
+con = sqlite3.connect(f"{folder}/lab/catalog.db")
+[(settled,)] = con.execute("SELECT count(*) FROM result_tables WHERE status = ?", ["ready" if whole else "failed"])
+assert settled == count + whole, (settled, count)
+print(took)
+"""
+
+
+def interpreter() -> str | None:
+    """The interpreter that has it; None when nobody said."""
+    return os.environ.get(VARIABLE) or None
+
+
+def recovering(python: str, folder: Path, tables: int, how: str) -> Callable[[], float]:
+    """The seconds that opening a workspace takes in which so many builds crashed, `torn` or `whole`; a new workspace each time."""
+    turns = iter(range(1_000_000))
+
+    def once() -> float:
+        place = folder / f"rival{next(turns)}"
+        place.mkdir(parents=True)
+        done = subprocess.run([python, "-c", CRASHED, str(place), str(tables), how], check=True, capture_output=True, text=True)
+        return float(done.stdout.split()[-1])
+
+    return once

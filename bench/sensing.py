@@ -1,0 +1,137 @@
+"""What sensing costs: verdicts beside their observations, closures, column digests, the status of many tables."""
+
+import gc
+import random
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+import jammi_lab as jl
+from bench import fixtures
+from bench.harness import Line, pair, timed
+from jammi_lab.catalog import Catalog
+from jammi_lab.clock import SystemClock
+from jammi_lab.sensing.verdict import Facts, judge
+from jammi_lab.storage.digests import digest_parquet
+from jammi_lab.storage.parquet import ParquetSink
+from jammi_lab.tenancy import TenantScope
+from jammi_lab.values.anchors import Anchor, AnchorKind, Input, InputKind
+from jammi_lab.values.verdicts import Verdict
+
+Judged = list[tuple[str, Facts, list[int]]]
+
+
+def within(what: str, work: Callable[[], object], seconds: float, *, repeats: int) -> Line:
+    """A line in processor time whose other side is a number of seconds that may not be exceeded."""
+
+    def once() -> float:
+        gc.collect()
+        began = time.process_time()
+        work()
+        return time.process_time() - began
+
+    return pair(f"{what} (processor)", once, lambda: seconds, repeats=repeats, limit=1.0)
+
+
+def verdicts(_: Path, repeats: int) -> Iterator[Line]:
+    """Recorded × observed → verdict, over graphs of a hundred tables with up to three inputs each, of which one in a thousand moved."""
+    for tables in (1_000, 10_000, 100_000):
+        facts = _facts(tables)
+        yield within(f"verdicts of {tables:,} tables against 50 ms for 10,000", partial(_judge, facts), 0.05 * tables / 10_000, repeats=repeats)
+
+
+def _facts(tables: int) -> Judged:
+    chance, made = random.Random(0), []
+    for number in range(tables):
+        first = number - number % 100
+        above = sorted(chance.sample(range(first, number), min(number - first, 3)))
+        anchors = [_anchor(Input(InputKind.RESULT, f"t{p}", columns=("a", "b")), AnchorKind.RESULT_DIGEST) for p in above]
+        anchors = anchors or [_anchor(Input(InputKind.SOURCE, "papers", columns=("a",)), AnchorKind.SOURCE_VERSION)]
+        now = {a.input.identity: a if chance.random() > 0.001 else Anchor(a.input, a.kind, "moved", a.method, a.types) for a in anchors}
+        made.append((f"t{number}", Facts("d" * 64, "d" * 64, tuple(anchors), now, None, "2026-01-01T00:00:00Z"), above))
+    return made
+
+
+def _anchor(input: Input, kind: AnchorKind) -> Anchor:
+    return Anchor(input, kind, input.name.ljust(64, "0"), "digest of the columns read", ("BIGINT",) * len(input.columns), row_count=5, version=1)
+
+
+def _judge(facts: Judged) -> list[Verdict]:
+    verdicts: list[Verdict] = []
+    for _, each, above in facts:
+        verdicts.append(judge(each, [(facts[p][0], verdicts[p]) for p in above]))
+    return verdicts
+
+
+def closures(folder: Path, repeats: int) -> Iterator[Line]:
+    """Everything above and below a table, a thousand tables, among more and more edges of others."""
+    for edges in (10_000, 100_000, 1_000_000):
+        place = _chains(folder / f"edges{edges}", edges)
+        with Catalog(place / "catalog.sqlite3", scope=TenantScope(), clock=SystemClock()) as catalog:
+            up, down = partial(catalog.lineage.closure, "t999", "up"), partial(catalog.lineage.closure, "t0", "down")
+            for way, walk in (("up", up), ("down", down)):
+                yield within(f"closure of 1,000 tables {way}, among {edges:,} edges, against 5 ms", walk, 0.005, repeats=repeats)
+
+
+def _chains(folder: Path, edges: int) -> Path:
+    """A workspace whose catalog holds chains of a thousand tables, one edge each; without files."""
+    jl.open(folder).close()
+    with sqlite3.connect(folder / "catalog.sqlite3") as db:
+        numbers = range(edges)
+        db.executemany(
+            "INSERT INTO versions(recipe, recipe_fold, version, table_name, created_at, pinned) VALUES (?, ?, 1, ?, '', 0)",
+            ((f"t{i}", f"t{i}", f"p{i}") for i in numbers),
+        )
+        db.executemany(
+            "INSERT INTO result_tables(table_name, table_fold, kind, status, writer_id, recipe, version, path, key_columns, created_at, columns,"
+            " anchors, order_sensitive, flight) VALUES (?, ?, 'sql', 'ready', '', ?, 1, '', '[]', '', '[]', '[]', 0, 0)",
+            ((f"p{i}", f"p{i}", f"t{i}") for i in numbers),
+        )
+        db.executemany(
+            "INSERT INTO lineage(input, derived, kind, input_kind, input_table, input_physical, node_fold, node_tenant)"
+            " VALUES (?, ?, ?, ?, '', 0, ?, '')",
+            (_edge(i) for i in numbers),
+        )
+    db.close()
+    return folder
+
+
+def _edge(number: int) -> tuple[str, str, str, str, str]:
+    if number % 1_000 == 0:
+        return "papers", f"p{number}", "source_version", "source", "papers"
+    return f"t{number - 1}", f"p{number}", "result_digest", "result", f"t{number - 1}"
+
+
+def digests(folder: Path, repeats: int) -> Iterator[Line]:
+    """What the digests of all column chunks add to writing a file of a million rows."""
+    rows = pq.read_table(fixtures.parquet_of_rows(folder / "rows.parquet", 1_000_000))
+    target = folder / "written.parquet"
+    write = timed(partial(_write, rows, target))
+
+    def both() -> float:
+        return write() + timed(partial(digest_parquet, target))()
+
+    yield pair("write 1 M rows with a digest per column chunk, against writing them", both, write, repeats=repeats, limit=1.10)
+
+
+def _write(rows: pa.Table, target: Path) -> None:
+    """What the store does, but for the digests."""
+    sink = ParquetSink(target, rows.schema)
+    sink.write(rows)
+    sink.close()
+
+
+def board(folder: Path, repeats: int) -> Iterator[Line]:
+    """The status of many tables over files that did not change, as a kernel that has looked before sees it."""
+    for tables in (100, 1_000):
+        place = fixtures.workspace_of_files(folder / f"of{tables}", tables)
+        with jl.open(place) as ws:
+            yield within(f"status of {tables:,} tables, warm, against 0.5 s for 1,000", ws.status, 0.5 * tables / 1_000, repeats=repeats)
+
+
+CASES: dict[str, Callable[[Path, int], Iterator[Line]]] = {"verdicts": verdicts, "closures": closures, "digests": digests, "board": board}

@@ -1,0 +1,135 @@
+"""Measures of vectors: import and search beside jammi-ai, the sentence model beside onnxruntime, and the memory that a search takes."""
+
+import os
+import re
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+import jammi_lab as jl
+from bench import fixtures, onnx_peer, rival
+from bench.harness import Line, timed, unmeasured
+
+ROOT = Path(__file__).resolve().parent.parent
+_ROWS, _WIDTH = 100_000, 384
+_RIVAL = """
+import statistics, sys, time
+import jammi, pyarrow as pa, pyarrow.parquet as pq
+
+folder, data = sys.argv[1:]
+table = pq.read_table(data)
+given = table.rename_columns(["_row_id", "vector"])
+pq.write_table(given, f"{folder}/given.parquet", use_dictionary=False, compression="none")
+pq.write_table(pa.table({"id": table["id"], "text": table["id"]}), f"{folder}/texts.parquet")
+query = table["vector"][7].as_py()
+db = jammi.connect(f"file://{folder}/lab")
+db.add_source("texts", url=f"file://{folder}/texts.parquet", format="parquet")
+began = time.perf_counter()
+db.import_embeddings(source="texts", model="m", vectors_url=f"file://{folder}/given.parquet", key="id", dimensions=len(query))
+db.search("texts", query=query, k=10, exact=True)
+print(time.perf_counter() - began)
+for exact in (False, True):
+    took = []
+    for _ in range(6):
+        began = time.perf_counter()
+        found = db.search("texts", query=query, k=10, exact=exact, select=["id"])
+        took.append(time.perf_counter() - began)
+    assert found.num_rows == 10
+    print(statistics.median(took[1:]))
+"""
+_MEMORY = """
+import sys
+import jammi_lab as jl
+
+def peak():  # not `ru_maxrss`, which a process takes over from the one that started it
+    [line] = [line for line in open("/proc/self/status") if line.startswith("VmHWM")]
+    return int(line.split()[1]) * 1024
+
+with jl.open(sys.argv[1]) as ws:
+    ws.search("few", [1.0] * 384)
+    before = peak()
+    ws.search("many", [1.0] * 384)
+    print((peak() - before) / (100_000 * 384 * 4))
+"""
+
+
+def data(folder: Path) -> Path:
+    """The vectors with their keys as a Parquet file."""
+    vectors = fixtures.vectors(_ROWS, _WIDTH)
+    column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), _WIDTH)
+    path = folder / "vectors.parquet"
+    pq.write_table(pa.table({"id": [f"k{i:06d}" for i in range(_ROWS)], "vector": column}), path, use_dictionary=False, compression="none")
+    return path
+
+
+def beside_rival(folder: Path, repeats: int) -> Iterator[Line]:
+    """Import until an exact search has answered, and search, against jammi-ai: once in a process of its own, as its import takes most of a minute."""
+    python = rival.interpreter()
+    what = f"{_ROWS:,} × {_WIDTH} against jammi-ai"
+    if python is None:
+        yield unmeasured(f"import and search of {what}", f"not installed ({rival.VARIABLE} names the interpreter that has it)")
+        return
+    given = data(folder)
+    query = pq.read_table(given, columns=["vector"])["vector"][7].as_py()
+    turns = iter(range(1_000_000))
+
+    def imported() -> None:
+        with jl.open(folder / f"lab{next(turns)}") as ws:
+            ws.import_embeddings("vectors", pq.read_table(given))
+            ws.search("vectors", query, k=10)
+
+    ours = [timed(imported)() for _ in range(max(2, repeats))]
+    place = folder / "rival"
+    place.mkdir()
+    done = subprocess.run([python, "-c", _RIVAL, str(place), str(given)], check=True, capture_output=True, text=True)
+    its_import, its_search, its_exact = map(float, done.stdout.split()[-3:])
+    ours += [timed(imported)() for _ in range(max(2, repeats))]
+    with jl.open(folder / "lab0") as ws:
+        one = timed(partial(ws.search, "vectors", query, k=10, select="key"))
+        one()
+        searched = statistics.median(one() for _ in range(4 * repeats))
+    took = statistics.median(ours[1:])
+    yield Line(f"import until exactly searchable: {what}", took, its_import, took / its_import, 0.05)
+    yield Line(f"search, exact: {what}, its approximate search", searched, its_search, searched / its_search, None)
+    yield Line(f"search, exact: {what}, its exact search", searched, its_exact, searched / its_exact, 0.05)
+
+
+def sentences(folder: Path, repeats: int) -> Iterator[Line]:
+    """The sentence model against the same weights in onnxruntime, in processor time on one core each; texts of one length are not padded."""
+    python = onnx_peer.interpreter()
+    what = "embed 128 texts of {} words against onnxruntime (processor, one core)"
+    if python is None:
+        yield unmeasured(what.format(32), f"not installed ({onnx_peer.VARIABLE} names the interpreter that has onnxruntime and onnx)")
+        return
+    words = re.findall(r"[a-z]+", (ROOT / "README.md").read_text(encoding="utf-8"))
+    draw = np.random.default_rng(0)
+    with onnx_peer.sides(python, folder) as (ours, other):
+        for length in (8, 32, 100):
+            texts = [" ".join(words[i] for i in draw.integers(len(words), size=length)) for _ in range(128)]
+            pairs = [(ours(texts), other(texts)) for _ in range(repeats + 1)][1:]
+            mine, theirs = map(statistics.median, zip(*pairs, strict=True))
+            yield Line(what.format(length), mine, theirs, statistics.median(a / b for a, b in pairs), 1 / 0.9 if length == 32 else None)
+
+
+def memory(folder: Path, repeats: int) -> Iterator[Line]:  # noqa: ARG001  # a process that has run once has its peak behind it
+    """What the first search over a table takes of memory at most, against the size of its vectors."""
+    what = "search: memory over 100,000 × 384, against the vectors"
+    if not Path("/proc/self/status").exists():
+        yield unmeasured(what, "only Linux tells")
+        return
+    vectors = fixtures.vectors(_ROWS, _WIDTH)
+    column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), _WIDTH)
+    with jl.open(folder / "lab") as ws:
+        for name, rows in (("few", 100), ("many", _ROWS)):
+            ws.import_embeddings(name, pa.table({"id": np.arange(rows), "vector": column.slice(0, rows)}))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(str(ROOT / part) for part in ("", "kernel_ext", "widgets"))}
+    done = subprocess.run([sys.executable, "-c", _MEMORY, str(folder / "lab")], env=environment, check=True, capture_output=True, text=True)
+    nothing = float("nan")
+    yield Line(what, nothing, nothing, float(done.stdout.split()[-1]), 1.5)
