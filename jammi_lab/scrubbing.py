@@ -16,7 +16,10 @@ _lock = threading.Lock()
 
 
 def remember(credential: str) -> None:
-    """Strike this text out from now on, also in the forms that it has inside a URL. One that is very short only where it stands alone."""
+    """Strike this text out from now on, also in the forms that it has inside a URL.
+
+    A very short one could be any word; it is struck out only where a value is written: after `=`, `:` or a quote.
+    """
     if not credential.strip():
         return
     with _lock:
@@ -31,7 +34,7 @@ def remember(credential: str) -> None:
 @functools.lru_cache(maxsize=1)
 def _pattern() -> re.Pattern[str] | None:
     texts = sorted(_known, key=len, reverse=True)
-    return re.compile("|".join(re.escape(t) if len(t) >= _SHORT else rf"(?<!\w){re.escape(t)}(?!\w)" for t in texts)) if texts else None
+    return re.compile("|".join(re.escape(t) if len(t) >= _SHORT else rf"(?<=[=:'\"]){re.escape(t)}(?!\w)" for t in texts)) if texts else None
 
 
 def scrubbed(text: str) -> str:

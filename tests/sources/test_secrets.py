@@ -127,9 +127,10 @@ def test_used_credentials_are_struck_out_of_every_error():
         assert "s3cr3t" not in text and (text == error.hint or "***" in text)
 
 
-def test_a_very_short_credential_is_struck_out_where_it_stands_alone():
+def test_a_very_short_credential_is_struck_out_where_a_value_is_written():
     scrubbing.remember("zq")
     assert scrubbing.scrubbed("user=me password=zq; zqa is a word") == "user=me password=**; zqa is a word"
+    assert scrubbing.scrubbed("more than zq row, 'zq', me:zq@host") == "more than zq row, '**', me:**@host"
 
 
 def test_a_longer_credential_is_struck_out_before_one_that_is_part_of_it():
