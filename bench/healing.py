@@ -47,7 +47,7 @@ def recovering(folder: Path, repeats: int) -> Iterator[Line]:
     """A thousand tables whose writer died, settled while the workspace is opened: made ready when all of them was there but the last step, failed and
     removed when their bytes are torn."""
     tables = 1_000
-    for how, limit in (("whole", 1 / 20), ("torn", 1 / 8)):
+    for how, limit in (("whole", 1 / 20), ("torn", 1 / 20)):
         what = f"open after {tables:,} builds crashed, {how}, against jammi-ai"
         if (python := rival.interpreter()) is None:
             yield unmeasured(what, f"not installed ({rival.VARIABLE})")

@@ -174,7 +174,7 @@ def test_a_recovery_says_in_words_what_was_settled():
     report = RecoveryReport(promoted=["x__sql__1"], reaped=["y", "z"], errors=["w: no permission"], recipes={"x__sql__1": "counts"})
     assert forms.recovery(report).text.split("\n") == [
         "Recovery",
-        "  - 1 table finished by a writer that is gone, now ready: counts (x__sql__1)",
+        "  - 1 table finished by a writer that is gone, now ready: counts",
         "  - 2 tables half removed, now gone: y, z",
         "  - could not be settled: w: no permission",
     ]

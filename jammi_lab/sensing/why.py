@@ -159,7 +159,8 @@ def _columns(anchor: Anchor) -> str:
 def _unmoved(anchor: Anchor, state: State | None, recorded_at: str | None, seen: str) -> str:
     noted = isinstance(state, Anchor) and state.note
     said = visible(state.note) if noted and isinstance(state, Anchor) else f"{visible(anchor.input.label)} is as it was"
-    return f"{said}: {short(anchor.value)}{_at('read', recorded_at)}{_at('seen', seen)}, by {visible(anchor.method)}{_columns(anchor)}"
+    moments = (_at("read", recorded_at) + _at("seen", seen)).replace(") (", ", ")
+    return f"{said}: {short(anchor.value)}{moments}, by {visible(anchor.method)}{_columns(anchor)}"
 
 
 def _at(word: str, instant: str | None) -> str:

@@ -161,14 +161,14 @@ class RecoveryReport(Value, frozen=True):
     errors: list[str] = []
     """What could not be settled, and why."""
     recipes: dict[str, str] = {}
-    """The recipe of each table that is named above."""
+    """The recipe of each table that is named above; what is shown names these."""
 
     def __bool__(self) -> bool:
         return any((self.promoted, self.failed, self.healed, self.quarantined, self.reaped, self.missing, self.errors))
 
     def _form(self) -> Form:
         found = [(getattr(self, field), told) for field, told in _RECOVERED.items()]
-        said = [([f"{self.recipes[n]} ({n})" if n in self.recipes else n for n in names], told) for names, told in found if names]
+        said = [([self.recipes.get(n, n) for n in names], told) for names, told in found if names]  # physical names differ from run to run
         lines = [_named(f"{count(len(names), 'table')} {told}", names) for names, told in said]
         lines += [plain(f"could not be settled: {e}") for e in self.errors]
         return stack(heading("Recovery"), bullets(lines)) if lines else plain("recovery: nothing to do")
