@@ -132,11 +132,15 @@ def run_python(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]
 
 
 SLOW = (
-    "browser crash execution stateful kernel_ext docs/test_pages.py notebooks catalog/test_writers.py engine/test_gate.py engine/test_order.py engine/test_session.py "
-    "producers/test_cache.py producers/test_embedding.py producers/test_python.py producers/test_sql.py sensing/test_freshness.py sensing/test_lineage.py sensing/test_plan sensing/test_python_steps.py sources/test_objects.py sources/test_web.py sources/test_tenants.py sources/test_tenants_of_databases.py observing/test_paths.py test_credentials.py "
-    "sources/test_sqlite.py sources/test_duckdb_files.py sources/test_delta.py sources/test_iceberg.py sources/test_xlsx.py sources/test_table_formats.py "
-    "sensing/test_columns.py sensing/test_openlineage.py sensing/test_relations.py sensing/test_second_opinion.py sensing/test_what_if.py sensing/test_why.py "
-    "store/test_clock.py store/test_closing.py store/test_funnel.py store/test_manifests.py store/test_memory.py store/test_rebuild.py store/test_recovery.py store/test_removal.py store/test_two_kernels.py store/test_upkeep.py test_searching.py test_versions.py"
+    "browser catalog/test_writers.py crash docs/test_pages.py engine/test_canonicaliser.py engine/test_gate.py engine/test_order.py "
+    "engine/test_session.py execution kernel_ext notebooks observing/test_paths.py producers/test_cache.py producers/test_embedding.py "
+    "producers/test_python.py producers/test_sql.py sensing/test_columns.py sensing/test_freshness.py sensing/test_lineage.py "
+    "sensing/test_openlineage.py sensing/test_plan sensing/test_python_steps.py sensing/test_relations.py sensing/test_second_opinion.py "
+    "sensing/test_what_if.py sensing/test_why.py sources/test_delta.py sources/test_duckdb_files.py sources/test_files.py sources/test_iceberg.py "
+    "sources/test_objects.py sources/test_sqlite.py sources/test_table_formats.py sources/test_tenants.py sources/test_tenants_of_databases.py "
+    "sources/test_web.py sources/test_xlsx.py stateful store/test_clock.py store/test_closing.py store/test_funnel.py store/test_manifests.py "
+    "store/test_memory.py store/test_rebuild.py store/test_recovery.py store/test_removal.py store/test_two_kernels.py store/test_upkeep.py "
+    "test_credentials.py test_searching.py test_vector_calls.py test_versions.py"
 ).split()
 """Folders and files that take most of the time: `make test` runs them. `make check` keeps a test of every room and is done in about a minute."""
 
