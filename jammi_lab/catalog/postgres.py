@@ -158,7 +158,8 @@ class Postgres:
 
     def _redacted(self, error: BaseException | None) -> str:
         """The last line of what the driver says, without the values of what was passed to it."""
-        said = (str(error).strip().splitlines() or ["no reason given"])[-1].strip().rstrip(".")
+        lines = [line.strip() for line in str(error).strip().splitlines() if not line.strip().startswith("Is the server running")]
+        said = (lines or ["no reason given"])[-1].rstrip(".")
         for name in ("password", "sslpassword", "passfile", "oauth_client_secret"):
             if secret := str(self._arguments.get(name, "")):
                 said = said.replace(secret, "***")

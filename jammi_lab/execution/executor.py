@@ -39,4 +39,4 @@ def executor_of(given: Any) -> Executor:
         from jammi_lab.execution.dask import Dask
 
         return Dask(given)
-    raise InvalidArgument(f"executor is None, a distributed.Client or its address, not a {type(given).__name__}.")
+    raise InvalidArgument(f"executor is None, a distributed.Client or its address, not {given!r}.")
