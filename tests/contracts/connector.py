@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -79,6 +81,20 @@ class Case:
 
 def rows(relation: Relation) -> list[tuple[Any, ...]]:
     return ask(relation, "SELECT id, name FROM it ORDER BY id")
+
+
+def database_file_case(connector: Any, file: Path, write: Callable[..., None]) -> Case:
+    """The case of a database file with the table t(id, name) of three rows; `write(file, *statements)` is its owner."""
+    return Case(
+        connector,
+        edit=lambda: write(file, "UPDATE t SET name = 'x' WHERE id = 2"),
+        restore=lambda: write(file, "UPDATE t SET name = 'b' WHERE id = 2"),
+        grow=lambda: write(file, "INSERT INTO t VALUES (4, 'd')"),
+        touch=lambda: os.utime(file),
+        vanish=file.unlink,
+        tables=["t"],
+        table="t",
+    )
 
 
 class ConnectorSuite:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -39,6 +41,32 @@ class Journey:
     by_column: bool = True
     """Whether columns can be told apart."""
     options: dict[str, Any] = field(default_factory=dict)
+
+
+def database_file_journey(
+    kind: str, path: Path, write: Callable[..., None], idle: Mapping[str, Callable[[], None]], vanish: Callable[[], None]
+) -> Journey:
+    """The way of a database file: makes it, and says how its owner changes it by `write(path, *statements)`."""
+    rows = ((1, "a"), (2, "b"), (3, "c"))
+    write(path, "CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT, note TEXT)", *(f"INSERT INTO t VALUES ({i}, '{n}', 'x')" for i, n in rows))
+    write(path, "CREATE TABLE other(a INTEGER)")
+    return Journey(
+        location=f"{kind}:///{path}",
+        kind=kind,
+        method="digest of the columns",
+        table="t",
+        edit=lambda: write(path, "UPDATE t SET name = 'z' WHERE id = 2"),
+        edit_note=lambda: write(path, "UPDATE t SET note = 'y' WHERE id = 2"),
+        grow=lambda: write(path, "INSERT INTO t VALUES (4, 'd', 'x')"),
+        widen=lambda: write(path, "ALTER TABLE t ADD COLUMN extra TEXT DEFAULT 'e'"),
+        idle={
+            "touch": lambda: os.utime(path),
+            "no-op update": lambda: write(path, "UPDATE t SET name = name"),
+            "another table": lambda: write(path, "INSERT INTO other VALUES (1)"),
+            **idle,
+        },
+        vanish=vanish,
+    )
 
 
 class JourneySuite:

@@ -18,8 +18,8 @@ from jammi_lab.sources.duckdb_files import DuckdbConnector
 from jammi_lab.values.anchors import Cost, Snapshot, Unknown
 from jammi_lab.values.records import SourceRecord
 from jammi_lab.values.verdicts import Fresh, Stale, Undecidable
-from tests.contracts.connector import Case, ConnectorSuite, DictMemo, look
-from tests.contracts.journey import Journey, JourneySuite
+from tests.contracts.connector import ConnectorSuite, DictMemo, database_file_case, look
+from tests.contracts.journey import JourneySuite, database_file_journey
 
 ROWS = [(1, "a"), (2, "b"), (3, "c")]
 _WRITER = (
@@ -45,42 +45,15 @@ def source(path, name="s", **how):
 class TestDuckdbConnector(ConnectorSuite):
     @pytest.fixture
     def case(self, file):
-        return Case(
-            source(file),
-            edit=lambda: write(file, "UPDATE t SET name = 'x' WHERE id = 2"),
-            restore=lambda: write(file, "UPDATE t SET name = 'b' WHERE id = 2"),
-            grow=lambda: write(file, "INSERT INTO t VALUES (4, 'd')"),
-            touch=lambda: os.utime(file),
-            vanish=file.unlink,
-            tables=["t"],
-            table="t",
-        )
+        return database_file_case(source(file), file, write)
 
 
 class TestDuckdbJourney(JourneySuite):
     @pytest.fixture
     def journey(self, tmp_path):
         path = tmp_path / "crm.duckdb"
-        write(path, "CREATE TABLE t(id INTEGER, name VARCHAR, note VARCHAR)", *(f"INSERT INTO t VALUES ({i}, '{n}', 'x')" for i, n in ROWS))
-        write(path, "CREATE TABLE other(a INTEGER)")
-        return Journey(
-            location=f"duckdb:///{path}",
-            kind="duckdb",
-            method="digest of the columns",
-            table="t",
-            edit=lambda: write(path, "UPDATE t SET name = 'z' WHERE id = 2"),
-            edit_note=lambda: write(path, "UPDATE t SET note = 'y' WHERE id = 2"),
-            grow=lambda: write(path, "INSERT INTO t VALUES (4, 'd', 'x')"),
-            widen=lambda: write(path, "ALTER TABLE t ADD COLUMN extra VARCHAR DEFAULT 'e'"),
-            idle={
-                "touch": lambda: os.utime(path),
-                "no-op update": lambda: write(path, "UPDATE t SET name = name"),
-                "another table": lambda: write(path, "INSERT INTO other VALUES (1)"),
-                "checkpoint": lambda: write(path, "FORCE CHECKPOINT"),
-                "VACUUM": lambda: write(path, "VACUUM"),
-            },
-            vanish=path.unlink,
-        )
+        idle = {"checkpoint": lambda: write(path, "FORCE CHECKPOINT"), "VACUUM": lambda: write(path, "VACUUM")}
+        return database_file_journey("duckdb", path, write, idle, vanish=path.unlink)
 
 
 def seen(connector, table="t", memo=None, **how):

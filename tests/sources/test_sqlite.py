@@ -20,8 +20,8 @@ from jammi_lab.sources.sqlite import SqliteConnector
 from jammi_lab.values.anchors import Cost, Snapshot, Unknown
 from jammi_lab.values.records import SourceRecord
 from jammi_lab.values.verdicts import Fresh, Stale, Undecidable
-from tests.contracts.connector import Case, ConnectorSuite, DictMemo, look, rows
-from tests.contracts.journey import Journey, JourneySuite
+from tests.contracts.connector import ConnectorSuite, DictMemo, database_file_case, look, rows
+from tests.contracts.journey import JourneySuite, database_file_journey
 
 ROWS = [(1, "a"), (2, "b"), (3, "c")]
 
@@ -46,44 +46,20 @@ def source(path, name="s", **how):
 class TestSqliteConnector(ConnectorSuite):
     @pytest.fixture
     def case(self, file):
-        return Case(
-            source(file),
-            edit=lambda: write(file, "UPDATE t SET name = 'x' WHERE id = 2"),
-            restore=lambda: write(file, "UPDATE t SET name = 'b' WHERE id = 2"),
-            grow=lambda: write(file, "INSERT INTO t VALUES (4, 'd')"),
-            touch=lambda: os.utime(file),
-            vanish=file.unlink,
-            tables=["t"],
-            table="t",
-        )
+        return database_file_case(source(file), file, write)
 
 
 class TestSqliteJourney(JourneySuite):
     @pytest.fixture
     def journey(self, tmp_path):
         path = tmp_path / "crm.sqlite"
-        write(path, "CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT, note TEXT)", *(f"INSERT INTO t VALUES ({i}, '{n}', 'x')" for i, n in ROWS))
-        write(path, "CREATE TABLE other(a)")
-        return Journey(
-            location=f"sqlite:///{path}",
-            kind="sqlite",
-            method="digest of the columns",
-            table="t",
-            edit=lambda: write(path, "UPDATE t SET name = 'z' WHERE id = 2"),
-            edit_note=lambda: write(path, "UPDATE t SET note = 'y' WHERE id = 2"),
-            grow=lambda: write(path, "INSERT INTO t VALUES (4, 'd', 'x')"),
-            widen=lambda: write(path, "ALTER TABLE t ADD COLUMN extra TEXT DEFAULT 'e'"),
-            idle={
-                "touch": lambda: os.utime(path),
-                "no-op update": lambda: write(path, "UPDATE t SET name = name"),
-                "another table": lambda: write(path, "INSERT INTO other VALUES (1)"),
-                "an index": lambda: write(path, "CREATE INDEX i ON t(name, id)"),
-                "WAL": lambda: alone(path, "PRAGMA journal_mode = WAL"),
-                "checkpoint": lambda: alone(path, "UPDATE t SET name = name", "PRAGMA wal_checkpoint(TRUNCATE)"),
-                "VACUUM": lambda: vacuum(path),
-            },
-            vanish=lambda: write(path, "DROP TABLE t"),
-        )
+        idle = {
+            "an index": lambda: write(path, "CREATE INDEX i ON t(name, id)"),
+            "WAL": lambda: alone(path, "PRAGMA journal_mode = WAL"),
+            "checkpoint": lambda: alone(path, "UPDATE t SET name = name", "PRAGMA wal_checkpoint(TRUNCATE)"),
+            "VACUUM": lambda: vacuum(path),
+        }
+        return database_file_journey("sqlite", path, write, idle, vanish=lambda: write(path, "DROP TABLE t"))
 
 
 def vacuum(path):
