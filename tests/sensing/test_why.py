@@ -86,7 +86,7 @@ def test_what_cannot_be_decided_says_why_with_the_way_there(papers: Lab) -> None
 def test_a_fresh_table_tells_what_it_rests_on(papers: Lab) -> None:
     assert tree(papers, "titles") == [
         "titles: fresh",
-        "└─ papers is as it was: # (read then) (seen then), by digest of the bytes over id, title, year",
+        "└─ papers is as it was: # (read then, seen then), by digest of the bytes over id, title, year",
     ]
 
 
@@ -98,7 +98,7 @@ def test_equal_rows_in_other_bytes_are_told(lab: Lab) -> None:
     lab.ws.recompute("top")
     assert tree(lab, "next") == [
         "next: fresh",
-        "└─ top has other bytes and equal rows: # (read then) (seen then), by digest of the columns read over a",
+        "└─ top has other bytes and equal rows: # (read then, seen then), by digest of the columns read over a",
     ]
 
 
