@@ -76,16 +76,21 @@ class MysqlConnector(Connector):
         among = ", ".join(map(_text, schemas or _SYSTEM))
         where = f"table_schema {'' if schemas else 'NOT '}IN ({among})"
         found = self.query(asking, _LISTING.format(where=where))
-        return sorted(((schema, name) for schema, name in found), key=lambda at: (at[0] != self.default, at))
+        return sorted(((schema, name) for schema, name in found if _sendable(schema, name)), key=lambda at: (at[0] != self.default, at))
 
     def inside(self, asking: Asking, schema: str, name: str) -> Inside | None:
-        """What the server's catalog says of a table."""
+        """What the server's catalog says of a table. SourceUnavailable for a name that would not reach the server as it is."""
         at = {"schema": _text(schema), "name": _text(name)}
         rows = self.query(asking, _TABLE.format(**at))
         if not rows:
             return None
         [(form, engine, estimate, size, updated, created, version, now)] = rows
         columns = self.query(asking, _COLUMNS.format(**at))
+        if odd := [each for each in (schema, name, *(column for column, *_ in columns)) if not _sendable(each)]:
+            raise SourceUnavailable(
+                f"The name {odd[0]!r} holds a backtick or a backslash, and would reach the server as another name.",
+                hint="Make a view on the server that gives it a plain name.",
+            )
         logged = form == "BASE TABLE" and engine == "InnoDB"
         self._status = "information_schema" if "MariaDB" in version else "performance_schema"
         # The server tells times in seconds: of a second that has just been, the log position tells more, and without one nothing does.
@@ -195,6 +200,11 @@ _WORDS: Sequence[tuple[str, str, str]] = (
     (r"[Tt]able definition has changed", "a table changed its definition while it was read", "Run it again."),
     (r"SSL|TLS|certificate", "the encryption of the connection cannot be agreed on", "Look at ssl_mode and ssl_ca in the address."),
 )  # fmt: skip
+
+
+def _sendable(*names: str) -> bool:
+    """Whether DuckDB's scanner writes these names as the server reads them: 1.5.5 lets a backtick or backslash end them, or mean another table."""
+    return not any("`" in name or "\\" in name for name in names)
 
 
 def _kept_here(name: str, kind: str) -> str:

@@ -185,3 +185,22 @@ def test_a_table_that_can_be_seen_and_not_read_is_undecidable(ws, sql, table, re
         sql(f"REVOKE SELECT ON {table} FROM {reader}@'{host}'")
     verdict = ws.staleness("t")
     assert isinstance(verdict, Undecidable) and "permission denied" in str(verdict)
+
+
+def test_a_name_that_the_scanner_would_send_as_another_is_never_read(ws, sql, table):
+    sql(f"CREATE TABLE `{table}\\` (id integer)", f"INSERT INTO `{table}\\` VALUES (1), (2)")
+    sql(f"CREATE TABLE `{table}`` -- x` (id integer)", f"INSERT INTO `{table}`` -- x` VALUES (7)")
+    try:
+        assert not [name for name in ws.sources["crm"].tables() if table in name]
+        for name in (f"{table}\\", f"{table}` -- x"):
+            with pytest.raises(SourceUnavailable, match="would reach the server as another name"):
+                ws.sql(f'SELECT * FROM crm."{name}" WHERE id = 7')
+    finally:
+        sql(f"DROP TABLE `{table}\\`", f"DROP TABLE `{table}`` -- x`")
+
+
+def test_a_column_with_such_a_name_is_told_with_what_to_do(ws, sql, table):
+    sql(f"CREATE TABLE {table} (id integer, `ba\\ck` integer)")
+    with pytest.raises(SourceUnavailable, match="holds a backtick or a backslash") as caught:
+        ws.sql(f"SELECT id FROM crm.{table}")
+    assert "view" in caught.value.hint
