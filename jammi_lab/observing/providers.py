@@ -40,7 +40,9 @@ class SourceProvider:
             tables = connector.tables()
             wanted = ".".join(parts[1:])
             table = next((t for t in tables if fold(t) == fold(wanted)), None)
-            if (tables or wanted) and table is None:
+            if table is None and tables:
+                raise _no_table(record.name, tables, parts[1:])
+            if table is None and wanted:
                 return None
             return connector.relation(table)
         except SourceUnavailable as error:
@@ -57,16 +59,21 @@ def _found(connector: Finder, source: str, parts: Sequence[str]) -> str:
     table = connector.find(parts)
     if table is not None:
         return table
-    inside = [f"{source}.{t}" for t in connector.tables()]
+    raise _no_table(source, connector.tables(), parts)
+
+
+def _no_table(source: str, tables: Sequence[str], parts: Sequence[str]) -> TableNotFound:
+    """Why a name after a source's name is none of its tables, with near names."""
+    inside = [f"{source}.{t}" for t in tables]
     if not parts:
         hint = f"Say which, for example FROM {inside[0]}." if inside else ""
-        raise TableNotFound(f"{source} is a database and no table." if inside else f"{source} holds no table.", hint=hint)
+        return TableNotFound(f"{source} is a database and no table." if inside else f"{source} holds no table.", hint=hint)
     name = ".".join(parts)
     if any(t.split(".")[-1] == parts[-1] for t in inside):
-        raise TableNotFound(
+        return TableNotFound(
             f"It is not clear which table {source}.{name} means.", near=near(f"{source}.{name}", inside), hint="Name its schema, too."
         )
-    raise TableNotFound(f"There is no table {name} in {source}.", near=near(f"{source}.{name}", inside))
+    return TableNotFound(f"There is no table {name} in {source}.", near=near(f"{source}.{name}", inside))
 
 
 class FrameProvider:

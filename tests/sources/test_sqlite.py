@@ -370,3 +370,12 @@ def test_another_table_of_the_file_may_be_dropped_and_an_unreadable_one_leaves_t
         assert isinstance(ws.staleness("t"), Fresh) and ws.sources["s"].tables() == ["t"]
         with pytest.raises(TableNotFound):
             ws.sql("FROM s.other")
+
+
+def test_a_name_that_is_no_table_of_the_file_is_told_with_those_that_are(ws, file):
+    ws.sources.add("lite", file)
+    with pytest.raises(TableNotFound, match="no table nope in lite"):
+        ws.sql("SELECT * FROM lite.nope")
+    with pytest.raises(TableNotFound, match="lite is a database and no table") as caught:
+        ws.sql("SELECT * FROM lite")
+    assert "FROM lite.t" in caught.value.hint
