@@ -14,7 +14,7 @@ from jammi_lab.engine.statements import Form, Parsed
 from jammi_lab.engine.stream import Stream
 from jammi_lab.engine.values import lossless
 from jammi_lab.errors import JammiError, StatementNotAllowed
-from jammi_lab.sources.base import Asking, Relation
+from jammi_lab.sources.base import Asking
 from jammi_lab.sources.computed import Read
 from jammi_lab.values.anchors import Observed
 from jammi_lab.values.descriptors import Canonical
@@ -31,25 +31,13 @@ _WRAP = "SELECT * FROM (\n"
 _SHOW_TABLES = "SELECT unnest($names::VARCHAR[]) AS name"
 
 
-@dataclass(frozen=True, slots=True)
-class BoundInput:
-    """One input of a statement."""
-
-    relation: Relation
-    """What it is."""
-    columns: tuple[str, ...]
-    """The columns read, sorted; empty when only the number of rows matters."""
-    schema: dict[str, str]
-    """All its columns and SQL types when the statement was bound, in order."""
-
-
 @dataclass(frozen=True, repr=False)
 class Prepared:
     """One statement, gated and bound, with the relations that its names meant at that time. It may be run any number of times."""
 
     statement: str
     """As it was written."""
-    inputs: tuple[BoundInput, ...]
+    inputs: tuple[Read, ...]
     """What it reads, each input once, in the order of first mention."""
     output: list[tuple[str, str]]
     """Exact names and SQL types; empty for a PIVOT without a list, whose columns come from the rows."""
@@ -161,7 +149,7 @@ class Prepared:
         return found
 
 
-def _witness(inputs: Sequence[BoundInput], witnesses: Witnesses | None, asking: Asking) -> None:
+def _witness(inputs: Sequence[Read], witnesses: Witnesses | None, asking: Asking) -> None:
     """What is asked in the transaction that has just read the rows."""
     for bound in inputs:
         relation = bound.relation
@@ -227,7 +215,7 @@ def _extended(engine: "Engine", parsed: Parsed, places: Sequence[int]) -> str | 
     return extended if tree is not None and order.is_extension(parsed.tree, tree, places) else None
 
 
-def _inputs(found: Found, schemas: Mapping[tuple[str, ...], dict[str, str]], bound: Bound) -> tuple[BoundInput, ...]:
+def _inputs(found: Found, schemas: Mapping[tuple[str, ...], dict[str, str]], bound: Bound) -> tuple[Read, ...]:
     """One entry for each input, whatever the names by which it was called; the columns united."""
     own: list[Read] = []
     further: list[Read] = []
@@ -238,11 +226,11 @@ def _inputs(found: Found, schemas: Mapping[tuple[str, ...], dict[str, str]], bou
             first, *rest = relation.computed.reads(bound.read[parts])
             own.append(first)
             further += rest
-    united: dict[tuple[str, str, str], BoundInput] = {}
+    united: dict[tuple[str, str, str], Read] = {}
     for read in own + further:
         known = united.get(read.relation.input.identity)
         columns = {*read.columns, *(known.columns if known else ())}
-        united[read.relation.input.identity] = BoundInput(
+        united[read.relation.input.identity] = Read(
             known.relation if known else read.relation, tuple(sorted(columns)), dict(known.schema if known else read.schema)
         )
     return tuple(united.values())

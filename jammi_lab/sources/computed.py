@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """One input of a computation."""
+    """One input of a statement or a computation."""
 
     relation: Relation
-    """What it is; only its input and token count."""
+    """What it is; of a computation's only its input and token count."""
     columns: tuple[str, ...]
-    """The columns read, sorted."""
+    """The columns read, sorted; empty when only the number of rows matters."""
     schema: Mapping[str, str]
-    """Its columns and SQL types, in order."""
+    """All its columns and SQL types when it was bound, in order."""
 
 
 @dataclass(frozen=True, slots=True)

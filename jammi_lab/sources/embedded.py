@@ -19,7 +19,7 @@ from jammi_lab.errors import InvalidArgument, JammiError, SourceUnavailable, Tab
 from jammi_lab.names import fold, near
 from jammi_lab.sources import failures, outside_process
 from jammi_lab.sources.base import Looking, Relation
-from jammi_lab.sources.locations import full_location, literal_path, refuse_own, shown
+from jammi_lab.sources.locations import Located, full_location, literal_path, refuse_own, shown
 from jammi_lab.sources.outside_process import ChildFailed
 from jammi_lab.storage.digests import MemoEntry
 from jammi_lab.storage.files import Stat, settled, stat_of
@@ -68,7 +68,7 @@ class Failed(Exception):
         self.error = error
 
 
-class EmbeddedConnector(ABC):
+class EmbeddedConnector(Located, ABC):
     """A registered database file. `record.location` is what `locations.store_location` gave; `folder` is the workspace's, None without one."""
 
     engine = ""
@@ -84,16 +84,6 @@ class EmbeddedConnector(ABC):
         if path is None:
             raise InvalidArgument(f"{shown(pattern)!r} names several files; an {self.engine} source is one.", hint="Add each file by its own name.")
         self.path = path
-
-    @property
-    def kind(self) -> str:
-        """Which engine's file: sqlite or duckdb."""
-        return self.record.kind
-
-    @property
-    def location(self) -> str:
-        """The path as people write it."""
-        return shown(self.record.location)
 
     # -- what each engine does in its own way ---------------------------------------------------------------------------------------------
 

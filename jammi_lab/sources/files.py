@@ -17,7 +17,7 @@ from jammi_lab.names import near, quote
 from jammi_lab.sources import arrow_files, failures, scratch, sightings
 from jammi_lab.sources.base import Given, Looking, Relation, nothing_given
 from jammi_lab.sources.entrance import entrance
-from jammi_lab.sources.locations import full_location, refuse_own, shown
+from jammi_lab.sources.locations import Located, full_location, refuse_own
 from jammi_lab.sources.places import Item, Place
 from jammi_lab.sources.reading import ragged_line, select_from
 from jammi_lab.sources.remote import place_of
@@ -31,7 +31,7 @@ _OUTSIDE = (JammiError, OSError, duckdb.Error, pa.ArrowException)
 """All that the outside can do to a read."""
 
 
-class FileConnector:
+class FileConnector(Located):
     """A registered source of files. `record.location` is what `locations.store_location` gave; `folder` is the workspace's, None without one."""
 
     def __init__(self, record: SourceRecord, folder: Path | None = None, given: Given = nothing_given) -> None:
@@ -44,16 +44,6 @@ class FileConnector:
     def place(self) -> Place:
         """Where the files are. ExtensionMissing, SecretMissing."""
         return place_of(self.pattern, entrance(self.record, self._given))
-
-    @property
-    def kind(self) -> str:
-        """parquet, csv, tsv, json, ndjson or arrow."""
-        return self.record.kind
-
-    @property
-    def location(self) -> str:
-        """The path or URL as people write it."""
-        return shown(self.record.location)
 
     def tables(self) -> list[str]:
         """Empty: the files together are one table."""

@@ -17,7 +17,7 @@ from jammi_lab.errors import ExtensionMissing, InvalidArgument, JammiError, Sour
 from jammi_lab.names import literal, near, quote
 from jammi_lab.sources import extensions, failures, scratch
 from jammi_lab.sources.base import Looking, Query, Reach, Relation
-from jammi_lab.sources.locations import full_location, literal_path, refuse_own, scheme_of, shown
+from jammi_lab.sources.locations import Located, full_location, literal_path, refuse_own, scheme_of, shown
 from jammi_lab.storage.digests import MemoEntry
 from jammi_lab.storage.files import Stat
 from jammi_lab.values.anchors import Anchor, Cost, Input, InputKind, Observed, Snapshot, Unknown, Vanished
@@ -54,7 +54,7 @@ class Gone(Exception):
     """The table is not there any more."""
 
 
-class LakehouseConnector(ABC):
+class LakehouseConnector(Located, ABC):
     """A registered table in a folder. `record.location` is what `locations.store_location` gave; `folder` is the workspace's, None without one."""
 
     format = ""
@@ -74,16 +74,6 @@ class LakehouseConnector(ABC):
         if path is None:
             raise InvalidArgument(f"{shown(pattern)!r} names several places; one {self.format} table is one source.")
         self.path = path
-
-    @property
-    def kind(self) -> str:
-        """Which format's table: delta or iceberg."""
-        return self.record.kind
-
-    @property
-    def location(self) -> str:
-        """The path as people write it."""
-        return shown(self.record.location)
 
     # -- what each format does in its own way ---------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 from jammi_lab.errors import InvalidArgument
 from jammi_lab.sources import addresses
+from jammi_lab.values.records import SourceRecord
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 _ESCAPED = re.compile(r"\[([*?[])\]")
@@ -215,3 +216,19 @@ def _is_link_to_own(real: str, root: str) -> bool:
             if any(os.lstat(os.path.join(base, file)).st_ino == found.st_ino for file in files):
                 return True
     return False
+
+
+class Located:
+    """What a connector of one registered place says of itself."""
+
+    record: SourceRecord
+
+    @property
+    def kind(self) -> str:
+        """The kind that was registered."""
+        return self.record.kind
+
+    @property
+    def location(self) -> str:
+        """The path or URL as people write it."""
+        return shown(self.record.location)

@@ -37,7 +37,9 @@ def busy() -> Iterator[None]:
 
 def test_two_tasks_that_need_nothing_of_each_other_run_at_the_same_time():
     meet = threading.Barrier(2, timeout=SOON)
-    Lanes([Task(lambda _: meet.wait()), Task(lambda _: meet.wait())], 2, None).run()
+    met: list[int] = []
+    Lanes([Task(lambda _: met.append(meet.wait())), Task(lambda _: met.append(meet.wait()))], 2, None).run()
+    assert sorted(met) == [0, 1] and not meet.broken
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -1,5 +1,6 @@
 """The servers that other tests use are there, and their databases come and go."""
 
+import duckdb
 import pytest
 
 from tests.services import servers
@@ -14,8 +15,12 @@ def test_a_session_has_a_database_of_its_own_on_postgresql(postgres_url, fresh_p
     run_postgres(postgres_url, "DROP TABLE t")
 
 
-def test_a_session_has_a_database_of_its_own_on_mysql(mysql_url):
-    run_mysql(mysql_url, "CREATE TABLE t (x int)", "DROP TABLE t")
+def test_a_session_has_a_database_of_its_own_on_mysql(mysql_url, mysql_server):
+    own = mysql_url.rsplit("/", 1)[-1]
+    run_mysql(mysql_url, "CREATE TABLE t (x int)")
+    with pytest.raises(duckdb.Error, match="already exists"):
+        run_mysql(mysql_server, f"CREATE TABLE {own}.t (x int)")
+    run_mysql(mysql_server, f"DROP TABLE {own}.t")
 
 
 @pytest.mark.parametrize("name", ["postgres", "mysql"])
