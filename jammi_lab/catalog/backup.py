@@ -15,7 +15,8 @@ from jammi_lab.catalog import scope
 from jammi_lab.catalog.database import Database
 from jammi_lab.catalog.dialects import Sqlite
 from jammi_lab.catalog.migrations import migrate
-from jammi_lab.catalog.schema import ledger, metadata
+from jammi_lab.catalog.mutable_rows import physical
+from jammi_lab.catalog.schema import ledger, metadata, mutables
 from jammi_lab.errors import InvalidArgument, ResourceExhausted, TableDamaged
 from jammi_lab.storage.files import AtomicFile
 
@@ -66,10 +67,19 @@ def _copy_rows(database: Database, path: Path, at: str) -> None:
         migrate(copy, at)
         with database.read() as tx, copy.write() as into:
             for table in (each for each in metadata.sorted_tables if each is not ledger):
-                for rows in tx.execute(scope.everyones(table)).mappings().partitions(_ROWS):
-                    into.execute(sa.insert(table), [dict(row) for row in rows])
+                _copy(tx, into, table)
+            for (table_id,) in tx.execute(scope.everyones(mutables.c.table_id)).all():
+                for statement in physical(table_id).make:
+                    into.exec_driver_sql(copy.dialect.ddl(statement))
+                for table in physical(table_id).tables():
+                    _copy(tx, into, table)
     finally:
         copy.close()
+
+
+def _copy(tx: sa.Connection, into: sa.Connection, table: sa.Table) -> None:
+    for rows in tx.execute(scope.everyones(table)).mappings().partitions(_ROWS):
+        into.execute(sa.insert(table), [dict(row) for row in rows])
 
 
 def _check(own: Path | None, target: Path) -> None:

@@ -13,12 +13,15 @@ from jammi_lab.catalog.locks import FileLocks, Locks, ServerLocks
 from jammi_lab.catalog.memo import Memo, Meta
 from jammi_lab.catalog.migrations import migrate
 from jammi_lab.catalog.models import Models
+from jammi_lab.catalog.mutables import Mutables
 from jammi_lab.catalog.postgres import Postgres
 from jammi_lab.catalog.publish import Publish
 from jammi_lab.catalog.recipes import Recipes
 from jammi_lab.catalog.scope import Scope
+from jammi_lab.catalog.sessions import Sessions
 from jammi_lab.catalog.sources import Sources
 from jammi_lab.catalog.tables import Tables
+from jammi_lab.catalog.topics import Topics
 from jammi_lab.catalog.writers import Writers
 from jammi_lab.clock import Clock, rfc3339
 from jammi_lab.storage.files import make_folder
@@ -56,7 +59,10 @@ class Catalog:
         self.recipes = Recipes(self.database, self.scope, clock)
         self.sources = Sources(self.database, self.scope, clock)
         self.models = Models(self.database, self.scope, clock)
+        self.mutables = Mutables(self.database, self.scope, clock)
         self.lineage = Lineage(self.database, self.scope)
+        self.topics = Topics(self.database, self.scope, clock)
+        self.sessions = Sessions(self.database, self.scope)
         self.memo = Memo(self.database)
         self.meta = Meta(self.database)
         self.writers = Writers(self.database, kept, clock)

@@ -8,8 +8,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from jammi_lab.catalog import scope
-from jammi_lab.catalog.schema import ORDERED, lineage, owner, result_tables, versions
-from jammi_lab.catalog.tables import is_newest
+from jammi_lab.catalog.schema import ORDERED, newest_edges, owner
 
 Direction = Literal["up", "down"]
 Node = tuple[str, str, str, str]
@@ -19,22 +18,22 @@ MOST_STARTS = 100
 """How many starting nodes one statement takes."""
 
 EDGE: tuple[sa.ColumnElement[Any], ...] = (
-    lineage.c.input_kind,
-    lineage.c.input,
-    lineage.c.input_table,
-    lineage.c.kind,
-    lineage.c.node_fold,
-    lineage.c.node_tenant,
-    lineage.c.derived,
-    versions.c.recipe,
-    versions.c.recipe_fold,
-    owner(versions).label("derived_owner"),
+    newest_edges.c.input_kind,
+    newest_edges.c.input,
+    newest_edges.c.input_table,
+    newest_edges.c.kind,
+    newest_edges.c.node_fold,
+    newest_edges.c.node_tenant,
+    newest_edges.c.derived,
+    newest_edges.c.recipe,
+    newest_edges.c.recipe_fold,
+    owner(newest_edges).label("derived_owner"),
+    sa.literal_column("'result'", sa.Text).label("derived_kind"),
 )
-"""What an edge is read as."""
+"""What an edge is read as: an input as it was named, by what it was anchored, its node's fold and owner, then what reads it."""
 
 _RESULT = sa.literal_column("'result'", sa.Text)
 _NOTHING = sa.literal_column("''", sa.Text)
-_READY = sa.literal_column("'ready'", sa.Text)
 _built: dict[tuple[Direction, int, bool], sa.Select[Any]] = {}
 
 
@@ -51,7 +50,7 @@ def closure(direction: Direction, starts: list[Node], depth: int | None) -> tupl
 
 def all_edges() -> sa.Select[Any]:
     """The edges of newest ready versions."""
-    return _newest(scope.select(*EDGE, seen=(lineage, versions)).select_from(_edges(lineage, versions, result_tables)), versions, result_tables)
+    return scope.select(*EDGE, seen=newest_edges)
 
 
 def _build(direction: Direction, starts: int, bounded: bool) -> sa.Select[Any]:
@@ -62,34 +61,24 @@ def _build(direction: Direction, starts: int, bounded: bool) -> sa.Select[Any]:
     ]
     seed: Any = seeds[0] if starts == 1 else sa.select(sa.union_all(*seeds).subquery())
     reach = seed.cte("reach", recursive=True)
-    e, v, t = lineage.alias("e"), versions.alias("v"), result_tables.alias("t")
+    e = newest_edges.alias("e")
     onward: list[Any] = (
-        [e.c.input_kind, e.c.node_fold, e.c.input_table, e.c.node_tenant] if direction == "up" else [_RESULT, v.c.recipe_fold, _NOTHING, owner(v)]
+        [e.c.input_kind, e.c.node_fold, e.c.input_table, e.c.node_tenant] if direction == "up" else [_RESULT, e.c.recipe_fold, _NOTHING, owner(e)]
     )
     if bounded:
         onward.append(reach.c.depth + 1)
-    step = scope.select(*onward, seen=(e, v)).select_from(reach.join(_edges(e, v, t), _leaves(direction, reach, e, v)))
-    step = _newest(step, v, t)
+    step = scope.select(*onward, seen=e).select_from(reach.join(e, _leaves(direction, reach, e)))
     if bounded:
         step = step.where(reach.c.depth < sa.bindparam("depth", type_=sa.BigInteger))
     reached = reach.union(step)
-    joined = reached.join(_edges(lineage, versions, result_tables), _leaves(direction, reached, lineage, versions))
-    return _newest(scope.select(*EDGE, seen=(lineage, versions)).select_from(joined), versions, result_tables).distinct()
+    found = scope.select(*EDGE, seen=newest_edges).select_from(reached.join(newest_edges, _leaves(direction, reached, newest_edges)))
+    return found.distinct() if bounded else found  # a node has a distance for each length of a way to it
 
 
-def _edges(e: Any, v: Any, t: Any) -> Any:
-    return e.join(v, v.c.table_name == e.c.derived).join(t, t.c.table_name == e.c.derived)
-
-
-def _newest(statement: sa.Select[Any], v: Any, t: Any) -> sa.Select[Any]:
-    # coalesce keeps the planner from starting at the index over status, which is nearly the whole table; it is to start at the nodes reached
-    return statement.where(sa.func.coalesce(t.c.status, _NOTHING) == _READY, is_newest(v))
-
-
-def _leaves(direction: Direction, reach: Any, e: Any, v: Any) -> sa.ColumnElement[bool]:
+def _leaves(direction: Direction, reach: Any, e: Any) -> sa.ColumnElement[bool]:
     """Whether an edge leaves a node: upwards the node reads, downwards it is read."""
     if direction == "up":
-        return sa.and_(reach.c.kind == _RESULT, v.c.recipe_fold == reach.c.fold, owner(v) == reach.c.owner)
+        return sa.and_(reach.c.kind == _RESULT, e.c.recipe_fold == reach.c.fold, owner(e) == reach.c.owner)
     # the coalesce keeps SQLite from building an index over the nodes reached and scanning every edge there is
     kind, fold, inner, of = (sa.func.coalesce(reach.c[part], _NOTHING) for part in ("kind", "fold", "inner", "owner"))
     return sa.and_(e.c.node_fold == fold, e.c.input_kind == kind, e.c.input_table == inner, e.c.node_tenant == of)

@@ -68,6 +68,46 @@ class Database:
         with self._transaction(writing=False) as connection:
             yield connection
 
+    @property
+    def writing(self) -> bool:
+        """Whether this thread is inside of a `write`. ForkedWorkspace, SessionClosed."""
+        return bool(self._handle().writing)
+
+    @contextlib.contextmanager
+    def hasty(self) -> Iterator[None]:
+        """A `write` that does not wait for the disk. Commits reach it in their order: a power failure may take this one, and then nothing later is
+        left either; the death of a process takes none. For what is worth nothing after a power failure."""
+        handle = self._handle()
+        with handle.lock, self._explained():
+            alone = handle.writing is None and not handle.connection.closed
+            try:
+                if alone:
+                    self.dialect.hurry(handle.connection, hasty=True)
+                with self.write():
+                    yield
+            finally:
+                if alone and not handle.connection.closed:
+                    self.dialect.hurry(handle.connection, hasty=False)
+
+    @contextlib.contextmanager
+    def attempt(self) -> Iterator[None]:
+        """A part of a `write` that an exception takes back alone; what was written before it stays with the transaction."""
+        with self.write() as tx, self._explained(), tx.begin_nested():
+            yield
+
+    def purge(self, patience: float = 0.0) -> bool:
+        """Whether what was deleted is out of the database's own log, too. False while another kernel still reads a state that had it: ask again.
+
+        `patience`: how many seconds to wait for that. Not inside a transaction.
+        """
+        if self.read_only:
+            return True
+        handle = self._handle()
+        with handle.lock, self._explained():
+            if handle.writing is not None:
+                raise RuntimeError("the log cannot be emptied inside a transaction")
+            return handle.connection.closed or self.dialect.purge(handle.connection, patience)
+
     def has_table(self, name: str) -> bool:
         """Whether the database holds a table of that name."""
         with self.read() as tx:

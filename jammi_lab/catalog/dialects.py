@@ -75,6 +75,14 @@ class Dialect(Protocol):
         """End a transaction that an interrupt or a failed commit left open in the driver, where SQLAlchemy does not see it."""
         ...
 
+    def hurry(self, connection: sa.Connection, *, hasty: bool) -> None:
+        """From now on commits of a connection do not wait for the disk, or do again. A server's always do."""
+        ...
+
+    def purge(self, connection: sa.Connection, patience: float) -> bool:
+        """Whether nothing that was deleted is in the database's log any more; a file may have to wait so many seconds for its readers."""
+        ...
+
     def explain(self, error: sa.exc.DBAPIError) -> JammiError | None:
         """The typed error that a driver's error amounts to; None when it is a defect of ours."""
         ...
@@ -121,6 +129,25 @@ class Sqlite:
 
     def begin(self, *, writing: bool) -> str:
         return "BEGIN IMMEDIATE" if writing else "BEGIN"
+
+    def hurry(self, connection: sa.Connection, *, hasty: bool) -> None:
+        raw = connection.connection.dbapi_connection
+        assert isinstance(raw, sqlite3.Connection)
+        raw.execute(f"PRAGMA synchronous={'NORMAL' if hasty else 'FULL'}")
+
+    def purge(self, connection: sa.Connection, patience: float) -> bool:
+        raw = connection.connection.dbapi_connection
+        assert isinstance(raw, sqlite3.Connection)
+        raw.execute(f"PRAGMA busy_timeout={int(patience * 1000)}")
+        try:
+            [(busy, *_)] = raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        except sqlite3.OperationalError as error:
+            if _code(error) not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                raise sa.exc.OperationalError("PRAGMA wal_checkpoint", {}, error) from None
+            busy = 1
+        finally:
+            raw.execute(f"PRAGMA busy_timeout={int(LOCK_SECONDS * 1000)}")
+        return not busy
 
     def ddl(self, statement: str) -> str:
         return statement

@@ -8,13 +8,12 @@ from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import msgspec
 import sqlalchemy as sa
 
 from jammi_lab.catalog import scope
 from jammi_lab.catalog.closure import EDGE, MOST_STARTS, Direction, Node, all_edges, closure
 from jammi_lab.catalog.database import Database
-from jammi_lab.catalog.schema import lineage, owner, recipes, result_tables, sources, versions
+from jammi_lab.catalog.schema import lineage, newest_edges, owner, recipes, result_tables, sources, versions
 from jammi_lab.catalog.scope import Scope
 from jammi_lab.catalog.tables import is_newest, not_hidden
 from jammi_lab.names import fold
@@ -53,11 +52,19 @@ _fold: sa.BindParameter[str] = sa.bindparam("fold")
 _one: sa.ColumnElement[int] = sa.literal_column("1")
 _ALL = (
     all_edges()
-    .where(not_hidden(versions, versions.c.recipe_fold))
-    .order_by(versions.c.recipe_fold, lineage.c.input_kind, lineage.c.node_fold, lineage.c.input_table, lineage.c.input)
+    .where(not_hidden(newest_edges, newest_edges.c.recipe_fold))
+    .order_by(*(newest_edges.c[name] for name in ("recipe_fold", "input_kind", "node_fold", "input_table", "input")))
 )
+_EXACT = sa.literal_column("'table'", sa.Text)
 _OF_TABLE = (
-    scope.select(*EDGE[:7], result_tables.c.table_name, result_tables.c.table_fold, owner(result_tables), seen=(lineage, result_tables))
+    scope.select(
+        *(lineage.c[c.name] for c in EDGE[:7]),
+        result_tables.c.table_name,
+        result_tables.c.table_fold,
+        owner(result_tables),
+        _EXACT,
+        seen=(lineage, result_tables),
+    )
     .join(result_tables, result_tables.c.table_name == lineage.c.derived)
     .where(lineage.c.derived == sa.bindparam("table_name"))
     .order_by(lineage.c.input_kind, lineage.c.node_fold)
@@ -129,7 +136,7 @@ class Lineage:
     def of_table(self, table_name: str) -> list[Link]:
         """The edges of one physical table, whatever version it is; `derived` is its physical name."""
         with self._database.read() as tx:
-            return [_exact_link(row) for row in tx.execute(_OF_TABLE, self._scope.params(table_name=table_name)).all()]
+            return [_link(row) for row in tx.execute(_OF_TABLE, self._scope.params(table_name=table_name)).all()]
 
     def edges(self, direction: Direction, name: str) -> list[Link]:
         """One hop: what `name` reads (up) or what reads it (down). A name that nothing knows has no edges; see `knows`."""
@@ -152,18 +159,19 @@ class Lineage:
             starts, exact = self._starts(tx, name, kind)
             if exact is None or direction == "down":
                 return _by_distance(self._walk(tx, starts, direction, depth), starts, direction)
-            first = [_exact_link(row) for row in tx.execute(_OF_TABLE, self._scope.params(table_name=exact)).all()]
+            first = tx.execute(_OF_TABLE, self._scope.params(table_name=exact)).all()
+            links = [_link(row) for row in first]
             if depth == 1:
-                return first
-            further = self._walk(tx, {link.source for link in first}, direction, None if depth is None else depth - 1)
-        return _by_distance(first + further, {link.target for link in first}, direction)
+                return links
+            further = self._walk(tx, {link.source for link in links}, direction, None if depth is None else depth - 1)
+        return _by_distance([*first, *further], {link.target for link in links}, direction)
 
-    def _walk(self, tx: sa.Connection, starts: set[Node], direction: Direction, depth: int | None) -> list[Link]:
-        ordered, links = sorted(starts), []
+    def _walk(self, tx: sa.Connection, starts: set[Node], direction: Direction, depth: int | None) -> Sequence[Any]:
+        ordered, rows = sorted(starts), list[Any]()
         for at in range(0, len(ordered), MOST_STARTS):
             statement, bound = closure(direction, ordered[at : at + MOST_STARTS], None if depth is None else depth - 1)
-            links += [_link(row) for row in tx.execute(statement, self._scope.params(**bound)).all()]
-        return links
+            rows += tx.execute(statement, self._scope.params(**bound)).all()
+        return rows if len(ordered) <= MOST_STARTS else list(dict.fromkeys(rows))
 
     def _starts(self, tx: sa.Connection, name: str, kind: InputKind | None) -> tuple[set[Node], str | None]:
         """The nodes that a name means; and the physical table, when it is one that is not its recipe's newest."""
@@ -193,34 +201,36 @@ def _splits(name: str) -> list[tuple[str, str | None]]:
     return [(name, None)] + [(name[:at], name[at + 1 :]) for at, letter in enumerate(name) if letter == "." and at]
 
 
-def _link(row: Sequence[Any]) -> Link:
-    kind, name, table, anchored, node_fold, node_tenant, derived, recipe, recipe_fold, recipe_owner = row
+def _link(row: Sequence[Any], depth: int = 1) -> Link:
+    kind, name, table, anchored, node_fold, node_tenant, derived, recipe, recipe_fold, recipe_owner, derived_kind = row
     return Link(
-        input=Input(kind=_KINDS[kind], name=name, table=table or None),
-        derived=recipe,
-        derived_table=derived,
-        kind=_ANCHORS[anchored],
-        source=(kind, node_fold, table, node_tenant),
-        target=("result", recipe_fold, "", recipe_owner),
+        Input(_KINDS[kind], name, table or None),
+        recipe,
+        derived,
+        _ANCHORS[anchored],
+        (kind, node_fold, table, node_tenant),
+        (derived_kind, recipe_fold, "", recipe_owner),
+        depth,
     )
 
 
-def _exact_link(row: Sequence[Any]) -> Link:
-    link = _link(row)
-    return msgspec.structs.replace(link, target=("table", *link.target[1:]))
+def _shown(row: Sequence[Any]) -> tuple[str, str]:
+    """By what edges of one node are ordered: the label of the input and what reads it."""
+    return (f"{row[1]}.{row[2]}" if row[2] else row[1], row[7])
 
 
-def _by_distance(links: Iterable[Link], starts: set[Node], direction: Direction) -> list[Link]:
-    """The links in the order in which a walk from `starts` meets them, each once, with its distance."""
-    leaving: dict[Node, list[Link]] = defaultdict(list)
-    for link in sorted(links, key=lambda link: (link.input.label, link.derived)):
-        leaving[link.source if direction == "down" else link.target].append(link)
+def _by_distance(rows: Iterable[Sequence[Any]], starts: set[Node], direction: Direction) -> list[Link]:
+    """The edges in the order in which a walk from `starts` meets them, each once, with its distance."""
+    down = direction == "down"
+    leaving: dict[Node, list[Sequence[Any]]] = defaultdict(list)
+    for row in rows:
+        leaving[(row[0], row[4], row[2], row[5]) if down else (row[10], row[8], "", row[9])].append(row)
     ordered, seen, queue = [], set(starts), deque((node, 1) for node in sorted(starts))
     while queue:
         node, depth = queue.popleft()
-        for link in leaving.pop(node, ()):
-            ordered.append(msgspec.structs.replace(link, depth=depth))
-            onward = link.target if direction == "down" else link.source
+        for row in sorted(leaving.pop(node, ()), key=_shown):
+            ordered.append(link := _link(row, depth))
+            onward = link.target if down else link.source
             if onward not in seen:
                 seen.add(onward)
                 queue.append((onward, depth + 1))

@@ -1,14 +1,17 @@
-"""The locks that say who is alive: each open handle of a workspace holds one, and its death lets it go.
+"""The locks that say who is alive: each open handle of a workspace holds one, and its death lets it go. A holder can leave word with it.
 
 Beside an SQLite catalog it is an flock on `writers/<id>.lock` through a descriptor of its own: the kernel releases it when the process dies and at no
 other time. A forked child closes its copy and never unlocks, because unlocking would free the parent's. In PostgreSQL it is an advisory lock of one
 connection that does nothing else: the server releases it when that connection ends, which it may also do while the process lives.
+
+The word is what the file says, with the file's own time, or a note in the catalog with the server's. Nothing rests on it: it may be torn or lost.
 """
 
 import contextlib
 import fcntl
 import os
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +29,10 @@ class Lock(Protocol):
         """Let go; with `forget` also of whatever is kept for the writer, which does not come back."""
         ...
 
+    def say(self, word: str) -> None:
+        """Leave word for others, in place of the last. OSError, or what a server raises."""
+        ...
+
 
 class Locks(Protocol):
     """Where the writers' locks are."""
@@ -38,6 +45,10 @@ class Locks(Protocol):
         """The lock of a writer, or None when somebody has it. FileNotFoundError when there is none any more."""
         ...
 
+    def heard(self, writer_id: str) -> tuple[float, str] | None:
+        """The last word of a writer and how many seconds ago it was left; None when there is none. Raises as `Lock.say`."""
+        ...
+
     def renewed(self) -> bool:
         """Whether locks that were made here had been lost without a death; they are held again then."""
         ...
@@ -47,6 +58,8 @@ class Locks(Protocol):
         ...
 
 
+_LONG = 1 << 16
+"""Bytes of a word that are read."""
 _held: "weakref.WeakSet[_FileLock]" = weakref.WeakSet()
 
 
@@ -55,6 +68,7 @@ class _FileLock:
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self.path, self.descriptor = path, descriptor
+        self._guard = threading.Lock()  # a number that is closed may soon be another file's
         _held.add(self)
 
     @classmethod
@@ -82,13 +96,22 @@ class _FileLock:
 
     def release(self, *, forget: bool) -> None:
         """Let go; a file to forget is removed first, while the lock is held, so that nobody locks a file that is about to go."""
-        descriptor, self.descriptor = self.descriptor, -1
+        with self._guard:
+            descriptor, self.descriptor = self.descriptor, -1
         if descriptor < 0:
             return
         if forget:
             with contextlib.suppress(OSError):  # a file that stays, unlocked, is nobody's
                 self.path.unlink()
         os.close(descriptor)
+
+    def say(self, word: str) -> None:
+        """Write the word into the file, which is not made durable."""
+        said = word.encode()
+        with self._guard:
+            if self.descriptor >= 0:
+                os.pwrite(self.descriptor, said, 0)
+                os.ftruncate(self.descriptor, len(said))
 
     def drop_in_child(self) -> None:
         """Close the copy that a fork made; the parent keeps the lock."""
@@ -118,6 +141,14 @@ class FileLocks:
     def take(self, writer_id: str) -> Lock | None:
         return _FileLock.take(self._path(writer_id))
 
+    def heard(self, writer_id: str) -> tuple[float, str] | None:
+        try:
+            with self._path(writer_id).open("rb") as file:
+                left, word = os.fstat(file.fileno()).st_mtime, file.read(_LONG)
+        except FileNotFoundError:
+            return None
+        return (time.time() - left, word.decode(errors="replace")) if word else None
+
     def renewed(self) -> bool:
         return False  # nothing but their release ends them
 
@@ -142,14 +173,24 @@ def forget_dead(folder: Path) -> int:
     return alive
 
 
+_NOTE = "word of "
+_SAY = """INSERT INTO meta (key, value) VALUES (%s, extract(epoch FROM clock_timestamp())::text || ' ' || %s::text)
+    ON CONFLICT (key) DO UPDATE SET value = excluded.value"""
+_HEARD = """SELECT extract(epoch FROM clock_timestamp()) - split_part(value, ' ', 1)::numeric, substr(value, strpos(value, ' ') + 1)
+    FROM meta WHERE key = %s"""
+
+
 class _ServerLock:
     """An advisory lock that the connection of some `ServerLocks` has."""
 
     def __init__(self, locks: "ServerLocks", writer_id: str) -> None:
         self._locks, self._writer_id = locks, writer_id
 
-    def release(self, *, forget: bool) -> None:  # noqa: ARG002  a server keeps nothing of a lock
-        self._locks.unlock(self._writer_id)
+    def release(self, *, forget: bool) -> None:
+        self._locks.unlock(self._writer_id, forget=forget)
+
+    def say(self, word: str) -> None:
+        self._locks.say(self._writer_id, word)
 
 
 class ServerLocks:
@@ -160,6 +201,7 @@ class ServerLocks:
         self._connection: Any = None
         self._guard = threading.RLock()
         self._own: set[str] = set()
+        self._told: set[str] = set()
         self._taken: set[str] = set()  # a second lock by the same connection would be granted
         self._again = False
 
@@ -176,14 +218,31 @@ class ServerLocks:
                 return None
         return _ServerLock(self, writer_id)
 
-    def unlock(self, writer_id: str) -> None:
-        """Let go of a lock; a connection that is gone has let go of it."""
+    def unlock(self, writer_id: str, *, forget: bool) -> None:
+        """Let go of a lock, and with `forget` of the word that was left with it; a connection that is gone has let go of the lock."""
         with self._guard:
+            silent = writer_id in self._own and writer_id not in self._told
             self._own.discard(writer_id)
             self._taken.discard(writer_id)
             if self._connection is not None:
                 with contextlib.suppress(Exception):  # lost: the lock went with it, and the next use connects again
+                    if forget and not silent:
+                        self._connection.execute("DELETE FROM meta WHERE key = %s", [_NOTE + writer_id])
                     self._connection.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", [writer_id])
+
+    def say(self, writer_id: str, word: str) -> None:
+        """Note a word in the catalog, with the server's time."""
+        with self._guard:
+            if self._connection is not None and writer_id in self._own:
+                self._told.add(writer_id)
+                self._connection.execute(_SAY, [_NOTE + writer_id, word])
+
+    def heard(self, writer_id: str) -> tuple[float, str] | None:
+        with self._guard:
+            if self._connection is None or self._connection.closed:
+                self._connect()
+            row = self._connection.execute(_HEARD, [_NOTE + writer_id]).fetchone()
+        return (float(row[0]), str(row[1])) if row else None
 
     def renewed(self) -> bool:
         with self._guard:

@@ -51,8 +51,7 @@ class Memo:
             return
         rows = [{"key": key, "body": msgspec.json.encode(entry).decode()} for key, entry in entries.items()]
         with self._database.write() as tx:
-            tx.execute(_FORGET, [{"gone": key} for key in entries])
-            tx.execute(sa.insert(observations), rows)
+            tx.execute(_KEEP, rows)
 
     def remove_many(self, keys: list[str]) -> None:
         """Forget entries."""
@@ -61,6 +60,7 @@ class Memo:
                 tx.execute(_FORGET, [{"gone": key} for key in keys])
 
 
+_KEEP = sa.text("INSERT INTO observations (key, body) VALUES (:key, :body) ON CONFLICT (key) DO UPDATE SET body = excluded.body")
 _FORGET = sa.delete(observations).where(observations.c.key == sa.bindparam("gone"))
 
 

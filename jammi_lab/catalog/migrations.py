@@ -59,7 +59,51 @@ _MODELS = (
     "CREATE INDEX result_tables_model ON result_tables (model_id) WHERE model_id IS NOT NULL",
 )
 
-MIGRATIONS: tuple[tuple[int, str, tuple[str, ...]], ...] = ((1, "the spine", _SPINE), (2, "models", _MODELS))
+_NEWEST = (
+    """CREATE TABLE newest_edges (tenant_id TEXT, recipe TEXT NOT NULL, recipe_fold TEXT NOT NULL, derived TEXT NOT NULL, input TEXT NOT NULL,
+       kind TEXT NOT NULL, input_kind TEXT NOT NULL, input_table TEXT NOT NULL, input_physical BIGINT NOT NULL, node_fold TEXT NOT NULL,
+       node_tenant TEXT NOT NULL)""",
+    """INSERT INTO newest_edges SELECT v.tenant_id, v.recipe, v.recipe_fold, e.derived, e.input, e.kind, e.input_kind, e.input_table,
+       e.input_physical, e.node_fold, e.node_tenant FROM versions v JOIN result_tables t ON t.table_name = v.table_name
+       JOIN lineage e ON e.derived = v.table_name WHERE t.status = 'ready' AND NOT EXISTS (SELECT 1 FROM versions l
+       JOIN result_tables u ON u.table_name = l.table_name WHERE l.recipe_fold = v.recipe_fold
+       AND coalesce(l.tenant_id, '') = coalesce(v.tenant_id, '') AND l.version > v.version AND u.status = 'ready')""",
+    """CREATE INDEX newest_edges_up ON newest_edges (recipe_fold, coalesce(tenant_id, ''), input_kind, node_fold, input_table, node_tenant,
+       tenant_id)""",
+    "CREATE INDEX newest_edges_down ON newest_edges (node_fold, input_kind, input_table, node_tenant, recipe_fold, tenant_id)",
+)
+
+_MUTABLE_TABLES = (
+    """CREATE TABLE mutable_tables (table_id BIGINT NOT NULL PRIMARY KEY, tenant_id TEXT, name TEXT NOT NULL, arrow_schema BLOB NOT NULL,
+       key_columns TEXT NOT NULL, version BIGINT NOT NULL, first_kept BIGINT NOT NULL, row_count BIGINT NOT NULL, session_id TEXT,
+       created_at TEXT NOT NULL)""",
+    "CREATE UNIQUE INDEX mutable_tables_name ON mutable_tables (name, coalesce(tenant_id, ''))",
+    "CREATE INDEX mutable_tables_session ON mutable_tables (session_id) WHERE session_id IS NOT NULL",
+)
+
+_TOPICS = (
+    """CREATE TABLE topics (topic_id TEXT NOT NULL PRIMARY KEY, tenant_id TEXT, name TEXT NOT NULL, name_fold TEXT NOT NULL, columns BLOB NOT NULL,
+       first_offset BIGINT NOT NULL, next_offset BIGINT NOT NULL, retention DOUBLE PRECISION, created_at TEXT NOT NULL)""",
+    "CREATE UNIQUE INDEX topics_name ON topics (name_fold, coalesce(tenant_id, ''))",
+    """CREATE TABLE topic_events (topic_id TEXT NOT NULL, event_offset BIGINT NOT NULL, tenant_id TEXT, produced_at TEXT NOT NULL,
+       row_count BIGINT NOT NULL, digest TEXT NOT NULL, body BLOB NOT NULL, PRIMARY KEY (topic_id, event_offset))""",
+    """CREATE TABLE topic_consumers (topic_id TEXT NOT NULL, consumer TEXT NOT NULL, tenant_id TEXT, next_offset BIGINT NOT NULL,
+       updated_at TEXT NOT NULL, PRIMARY KEY (topic_id, consumer))""",
+)
+
+_SESSIONS = (
+    """CREATE TABLE ephemeral_sessions (session_id TEXT NOT NULL PRIMARY KEY, tenant_id TEXT, writer_id TEXT NOT NULL, state TEXT NOT NULL,
+       created_at TEXT NOT NULL, deadline TEXT)""",
+)
+
+MIGRATIONS: tuple[tuple[int, str, tuple[str, ...]], ...] = (
+    (1, "the spine", _SPINE),
+    (2, "models", _MODELS),
+    (3, "newest marks", _NEWEST),
+    (4, "mutable tables", _MUTABLE_TABLES),
+    (5, "topics", _TOPICS),
+    (6, "ephemeral sessions", _SESSIONS),
+)
 """(number, name, statements), rising; never edited once released."""
 
 

@@ -75,7 +75,14 @@ class Postgres:
             return f"BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory_xact_lock({self.key('writes')})"
         return "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 
+    def hurry(self, connection: sa.Connection, *, hasty: bool) -> None:
+        pass
+
+    def purge(self, connection: sa.Connection, patience: float) -> bool:  # noqa: ARG002  a dropped table's files are the server's, and removed
+        return True
+
     def ddl(self, statement: str) -> str:
+        statement = re.sub(r"\bBLOB\b", "BYTEA", statement).removesuffix(" WITHOUT ROWID")
         return re.sub(r"\bTEXT\b", 'TEXT COLLATE "C"', statement)  # text sorts by its code points, as in SQLite, whatever the database's language
 
     def reset(self, connection: sa.Connection) -> None:

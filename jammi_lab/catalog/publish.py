@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from jammi_lab.catalog import scope
+from jammi_lab.catalog import newest, scope
 from jammi_lab.catalog.database import Database
 from jammi_lab.catalog.lineage import edge_rows
 from jammi_lab.catalog.models import require_model
@@ -24,21 +24,22 @@ Edges = Sequence[tuple[tuple[str, str, str], AnchorKind]]
 """(`Input.identity`, anchor kind) of each input."""
 
 _t, _v = result_tables, versions
-_FIXED = (
-    "table_name",
-    "table_fold",
-    "tenant_id",
-    "recipe",
-    "version",
-    "created_at",
-    "status",
-    "writer_id",
-    "error",
-)  # what publishing does not change
+_LEARNT = {  # what publishing enters, by the name under which it is bound
+    f"new_{name}": name
+    for name in (
+        *("row_count", "derived_from", "key_columns", "dimensions", "bytes", "completed_at", "seconds", "columns", "anchors", "digest"),
+        *("manifest_digest", "order_sensitive", "source_id", "model_id", "status"),
+    )
+}
 _status, _writer = _t.c.status == sa.bindparam("was"), _t.c.writer_id == sa.bindparam("writer")
-_SPELT = scope.select_of(recipes.c.name, seen=recipes).where(recipes.c.name_fold == sa.bindparam("fold"))
-_COUNTED = scope.select_of(counters.c.recipe, counters.c.last, seen=counters).where(counters.c.recipe_fold == sa.bindparam("fold"))
-_HIGHEST = scope.select_of(sa.func.max(_v.c.version), seen=_v).where(_v.c.recipe_fold == sa.bindparam("fold"))
+_counter = scope.select_of(counters.c.recipe, seen=counters).where(counters.c.recipe_fold == sa.bindparam("fold"))
+_NUMBERS = scope.everyones(  # one statement for what five would ask
+    scope.select_of(recipes.c.name, seen=recipes).where(recipes.c.name_fold == sa.bindparam("fold")).scalar_subquery(),
+    _counter.scalar_subquery(),
+    _counter.with_only_columns(counters.c.last).scalar_subquery(),
+    scope.select_of(sa.func.max(_v.c.version), seen=_v).where(_v.c.recipe_fold == sa.bindparam("fold")).scalar_subquery(),
+    scope.select(sa.literal_column("1"), seen=_t).where(_t.c.table_fold == sa.bindparam("table_fold", type_=sa.Text)).scalar_subquery(),
+)
 _COUNT = scope.update_of(counters).where(counters.c.recipe_fold == sa.bindparam("fold")).values(last=sa.bindparam("number"))
 _SETTLE = scope.update_all(_t).where(_t.c.table_name == sa.bindparam("name"), _status, _writer)
 _BUILDING = scope.everyones(_t.c.table_name, _t.c.writer_id).where(_status, _t.c.table_name.in_(sa.bindparam("names", expanding=True)))
@@ -51,9 +52,7 @@ _FAIL_ALL = (
     .returning(_t.c.table_name)
 )
 _FLIP = scope.update_of(_t).where(_t.c.table_name == sa.bindparam("name"), _status)
-_FINISH = _SETTLE.values(
-    {c: sa.bindparam(f"new_{c.name}") for c in _t.c if c.name not in _FIXED} | {_t.c.status: sa.bindparam("new_status"), _t.c.error: None}
-)
+_FINISH = _SETTLE.values({_t.c[name]: sa.bindparam(bound) for bound, name in _LEARNT.items()} | {_t.c.error: None})
 _NO_EDGES = scope.delete_of(lineage).where(lineage.c.derived == sa.bindparam("name"))
 _NO_COPY = scope.delete_of(manifests).where(manifests.c.table_name == sa.bindparam("name"))
 _DROP_VERSION = scope.delete_of(_v).where(_v.c.recipe_fold == sa.bindparam("fold"), _v.c.version == sa.bindparam("number"))
@@ -93,11 +92,9 @@ class Publish:
                 raise Building(other)
             if seen is not None and any(r.table_name not in seen for r in self._tables.by_definition(record.definition_hash or "")):
                 raise ReadyMeanwhile(record.definition_hash)
-            if self._tables.get(record.table_name) is not None:
-                raise DuplicateTable(f"There is a table {record.table_name!r} already.")
             if model_key is not None:
                 require_model(tx, record.tenant, model_key)  # in this transaction: a delete comes wholly before it or sees the row below
-            recipe, number = self._next(tx, record.tenant, record.recipe, least=record.version)
+            recipe, number = self._next(tx, record.tenant, record.recipe, record.table_name, least=record.version)
             created = record.created_at or rfc3339(self._clock.now_ns())
             begun = msgspec.structs.replace(record, recipe=recipe, version=number, status=TableStatus.BUILDING, created_at=created)
             tx.execute(sa.insert(_t), table_row(begun))
@@ -116,11 +113,12 @@ class Publish:
             edges = [(anchor.input.identity, anchor.kind) for anchor in record.anchors]
         completed = record.completed_at or rfc3339(self._clock.now_ns())
         published = msgspec.structs.replace(record, status=TableStatus.READY, completed_at=completed, error=None)
-        if not self.ready_all([(published, manifest, edges)]):
-            raise LostOwnership(
-                f"The table {record.table_name!r} was settled by another kernel while it was being built; nothing was published.",
-                hint="Run it again; the other kernel's table is reused if it is the same.",
-            )
+        with self._database.write() as tx:
+            if not self._finish(tx, [(published, manifest, edges)]):
+                raise LostOwnership(
+                    f"The table {record.table_name!r} was settled by another kernel while it was being built; nothing was published.",
+                    hint="Run it again; the other kernel's table is reused if it is the same.",
+                )
         return published
 
     def ready_all(self, finished: Sequence[tuple[TableRecord, bytes, Edges]]) -> set[str]:
@@ -130,16 +128,21 @@ class Publish:
         with self._database.write() as tx:
             mine = self._still_building(tx, [record for record, _, _ in finished])
             kept = [each for each in finished if each[0].table_name in mine]
-            if not kept:
-                return set()
-            named = [_named(record) for record, _, _ in kept]
-            tx.execute(_FINISH, [_flip(record, status="ready") for record, _, _ in kept])
-            tx.execute(_NO_COPY, named)
-            tx.execute(sa.insert(manifests), [_copied(record.table_name, record.tenant, body) for record, body, _ in kept])
-            tx.execute(_NO_EDGES, named)
-            if rows := [row for record, _, edges in kept for row in edge_rows(tx, record, edges)]:
-                tx.execute(sa.insert(lineage), rows)
+            if kept:
+                done = self._finish(tx, kept)
+                assert done, "the transaction keeps them building"
         return mine
+
+    @staticmethod
+    def _finish(tx: sa.Connection, finished: Sequence[tuple[TableRecord, bytes, Edges]]) -> bool:
+        """Whether each was building for its record's writer and is ready now, with all that the catalog keeps of it, which was nothing before."""
+        if tx.execute(_FINISH, [_flip(record, status="ready") for record, _, _ in finished]).rowcount != len(finished):
+            return False
+        tx.execute(sa.insert(manifests), [_copied(record.table_name, record.tenant, body) for record, body, _ in finished])
+        if rows := [row for record, _, edges in finished for row in edge_rows(tx, record, edges)]:
+            tx.execute(sa.insert(lineage), rows)
+        newest.renew_of(tx, [record.table_name for record, _, _ in finished])
+        return True
 
     @staticmethod
     def _still_building(tx: sa.Connection, records: Sequence[TableRecord]) -> set[str]:
@@ -158,14 +161,15 @@ class Publish:
             record = self._tables.get(table_name)
             if record is None or record.tenant != tenant or record.status is not TableStatus.READY:
                 raise TableNotFound(f"There is no ready table {table_name!r} to reuse.")
-            newest = self._tables.newest_of(tenant, recipe)
-            if newest is not None and newest[1].table_name == record.table_name:
-                return newest[0]
-            spelt, number = self._next(tx, tenant, recipe)
+            last = self._tables.newest_of(tenant, recipe)
+            if last is not None and last[1].table_name == record.table_name:
+                return last[0]
+            spelt, number = self._next(tx, tenant, recipe, None)
             version = VersionRecord(
                 recipe=spelt, version=number, table_name=record.table_name, tenant=tenant, created_at=rfc3339(self._clock.now_ns())
             )
             tx.execute(sa.insert(_v), version_row(version))
+            newest.renew(tx, [(tenant or "", fold(spelt))])
         return version
 
     def failed(self, table_name: str, writer_id: str, error: str) -> bool:
@@ -185,7 +189,9 @@ class Publish:
             if record is None:
                 return False
             self._scope.check_owner(record.tenant, f"The table {record.table_name!r}")
-            return tx.execute(_FLIP.values(status="failed", error=error), {**_named(record), "was": "ready"}).rowcount == 1
+            condemned = tx.execute(_FLIP.values(status="failed", error=error), {**_named(record), "was": "ready"}).rowcount == 1
+            newest.renew_of(tx, [record.table_name])
+        return condemned
 
     def adopt(self, table_name: str, from_writer: str, to_writer: str) -> bool:
         """Whether an unsettled table of a dead writer is now another one's to settle."""
@@ -214,6 +220,7 @@ class Publish:
             last = not self._tables.referring(record.table_name)
             if last and record.status is not TableStatus.DELETING:
                 self._bury(tx, record, writer_id)
+            newest.renew(tx, [(version.tenant or "", fold(version.recipe))])
         return record.table_name, last
 
     def forget(self, table_name: str) -> bool:
@@ -262,13 +269,17 @@ class Publish:
         other = self._tables.building(record.definition_hash or "")
         return other if other is not None and other.tenant == record.tenant else None
 
-    def _next(self, tx: sa.Connection, tenant: str | None, recipe: str, least: int = 1) -> tuple[str, int]:
-        """The recipe's name as first spelt and its next version number, which is taken by this."""
+    def _next(self, tx: sa.Connection, tenant: str | None, recipe: str, table_name: str | None, least: int = 1) -> tuple[str, int]:
+        """The recipe's name as first spelt and its next version number, which is taken by this. DuplicateTable when a table is to be made for it and
+        its name is taken."""
         key = {"owner": tenant or "", "fold": fold(recipe)}
-        counted = tx.execute(_COUNTED, key).first()
-        spelt = tx.execute(_SPELT, key).scalar() or (counted[0] if counted else recipe)
-        number = max(least, 1 + max(counted[1] if counted else 0, tx.execute(_HIGHEST, key).scalar() or 0))
-        if counted:
+        asked = self._scope.params(**key, table_fold=None if table_name is None else fold(table_name))
+        named, counted, last, highest, there = tx.execute(_NUMBERS, asked).one()
+        if there:
+            raise DuplicateTable(f"There is a table {table_name!r} already.")
+        spelt = named or counted or recipe
+        number = max(least, 1 + max(last or 0, highest or 0))
+        if counted is not None:
             tx.execute(_COUNT, {**key, "number": number})
         else:
             tx.execute(sa.insert(counters), {"tenant_id": tenant, "recipe": spelt, "recipe_fold": fold(recipe), "last": number})
@@ -280,9 +291,11 @@ class Publish:
             return tx.execute(_SETTLE.values(values), {"name": table_name, "was": was, "writer": writer_id}).rowcount == 1
 
     def _bury(self, tx: sa.Connection, record: TableRecord, writer_id: str | None) -> None:
+        referring = newest.recipes_of(tx, record.table_name)
         self._unname(tx, record)
         values = {"status": "deleting"} if writer_id is None else {"status": "deleting", "writer_id": writer_id}
         tx.execute(_FLIP.values(**values), {**_named(record), "was": str(record.status)})
+        newest.renew(tx, referring)
 
     def _unname(self, tx: sa.Connection, record: TableRecord) -> None:
         tx.execute(scope.delete_of(_v).where(_v.c.table_name == sa.bindparam("name")), _named(record))
@@ -299,8 +312,9 @@ def _named(record: TableRecord) -> dict[str, Any]:
 
 def _flip(record: TableRecord, *, status: str) -> dict[str, Any]:
     """What turns a building row of the record's writer into another status, with all that is known of it then."""
-    fields = {f"new_{k}": v for k, v in table_row(record).items() if k not in _FIXED}
-    return {"name": record.table_name, "was": "building", "writer": record.writer_id, "new_status": status, **fields}
+    row = table_row(record)
+    fields = {bound: row[name] for bound, name in _LEARNT.items()}
+    return {**fields, "new_status": status, "name": record.table_name, "was": "building", "writer": record.writer_id}
 
 
 def _copied(table_name: str, tenant: str | None, manifest: bytes) -> dict[str, Any]:

@@ -1,12 +1,13 @@
 """Recipes: logical names and their current definitions."""
 
+import builtins
 from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 
-from jammi_lab.catalog import scope
+from jammi_lab.catalog import newest, scope
 from jammi_lab.catalog.database import Database
 from jammi_lab.catalog.rows import RECIPE, inputs_of, recipe_record, recipe_row
 from jammi_lab.catalog.schema import counters, lineage, recipes, versions
@@ -21,6 +22,7 @@ _fold: sa.BindParameter[str] = sa.bindparam("fold")
 _GET = scope.select(*RECIPE, seen=recipes).where(recipes.c.name_fold == _fold).order_by(scope.own_first(recipes)).limit(1)
 _GET_OF = scope.select_of(*RECIPE, seen=recipes).where(recipes.c.name_fold == _fold)
 _LIST = scope.select(*RECIPE, seen=recipes).order_by(recipes.c.name_fold, scope.own_first(recipes))
+_NAMES = scope.select(recipes.c.name, seen=recipes).order_by(recipes.c.name_fold)
 _READS = scope.select(recipes.c.tenant_id, recipes.c.name, recipes.c.inputs, seen=recipes)
 _UPDATE = scope.update_of(recipes).where(recipes.c.name_fold == _fold)
 _DELETE = scope.delete_of(recipes).where(recipes.c.name_fold == _fold)
@@ -110,6 +112,11 @@ class Recipes:
         own = {fold(r.name) for r in found if r.tenant is not None}
         return [r for r in found if r.tenant is not None or fold(r.name) not in own]
 
+    def names(self) -> builtins.list[str]:
+        """What recipes are called, by name, each once; for those who need nothing else of ten thousand."""
+        with self._database.read() as tx:
+            return list(dict.fromkeys(tx.execute(_NAMES, self._scope.params()).scalars()))
+
     def remove(self, name: str) -> bool:
         """Whether the recipe was there and is gone; its versions stay until they are dropped. TenantForbidden for a shared one under a tenant."""
         with self._database.write() as tx:
@@ -149,3 +156,4 @@ class Recipes:
                 lineage.c.input_physical == sa.literal_column("1"),
             )
             tx.execute(moved.values(node_fold=fold(new)), key)
+            newest.renamed(tx, record.tenant, old, new)

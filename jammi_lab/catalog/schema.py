@@ -13,6 +13,16 @@ ORDERED = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 """Text as the columns hold it: it sorts by its code points."""
 
 
+class Bytes(sa.types.UserDefinedType[bytes]):
+    """Bytes that are handed to the driver as they are: SQLAlchemy's own type wraps each value, which for many small ones costs more than the rest."""
+
+    cache_ok = True
+    _type_affinity = sa.LargeBinary()._type_affinity
+
+    def get_col_spec(self, **_: Any) -> str:
+        return "BLOB"
+
+
 def _text(name: str, *, null: bool = True) -> sa.Column[str]:
     return sa.Column(name, sa.Text, nullable=null)
 
@@ -143,6 +153,24 @@ lineage = sa.Table(
 """`derived` (a physical table) was anchored on `input` (as it was named). `node_fold` and `node_tenant` say which node that is: the fold of the
 recipe that a physical name (`input_physical` = 1) belongs to, else of the name, and whose it was when the table was made."""
 
+newest_edges = sa.Table(
+    "newest_edges",
+    metadata,
+    _text("tenant_id"),
+    _text("recipe", null=False),
+    _text("recipe_fold", null=False),
+    _text("derived", null=False),
+    _text("input", null=False),
+    _text("kind", null=False),
+    _text("input_kind", null=False),
+    _text("input_table", null=False),
+    _number("input_physical", null=False),
+    _text("node_fold", null=False),
+    _text("node_tenant", null=False),
+)
+"""The rows of `lineage` of the newest ready version of every recipe, with the recipe; whose they are is whose the recipe is. Derived from `lineage`,
+`versions` and `result_tables`, and kept so by `newest.py`."""
+
 models = sa.Table(
     "models",
     metadata,
@@ -186,6 +214,75 @@ evaluations = sa.Table(
     _text("created_at", null=False),
 )
 """`model` is a model's key."""
+
+
+mutables = sa.Table(
+    "mutable_tables",
+    metadata,
+    sa.Column("table_id", sa.BigInteger, primary_key=True),
+    _text("tenant_id"),
+    _text("name", null=False),
+    sa.Column("arrow_schema", sa.LargeBinary, nullable=False),
+    _text("key_columns", null=False),
+    _number("version", null=False),
+    _number("first_kept", null=False),
+    _number("row_count", null=False),
+    _text("session_id"),
+    _text("created_at", null=False),
+)
+"""`version` counts commits; what each of them changed is known back to `first_kept`. The rows, and those changes, are in tables of their own, which
+are made and dropped with the record: `mutables.py`."""
+
+topics = sa.Table(
+    "topics",
+    metadata,
+    sa.Column("topic_id", sa.Text, primary_key=True),
+    _text("tenant_id"),
+    _text("name", null=False),
+    _text("name_fold", null=False),
+    sa.Column("columns", sa.LargeBinary, nullable=False),
+    _number("first_offset", null=False),
+    _number("next_offset", null=False),
+    sa.Column("retention", sa.Double),
+    _text("created_at", null=False),
+)
+"""`topic_id` is never given twice: a topic that is registered again under its name is another one. `columns` is an Arrow schema."""
+
+topic_events = sa.Table(
+    "topic_events",
+    metadata,
+    sa.Column("topic_id", sa.Text, primary_key=True),
+    sa.Column("event_offset", sa.BigInteger, primary_key=True),
+    _text("tenant_id"),
+    _text("produced_at", null=False),
+    _number("row_count", null=False),
+    _text("digest", null=False),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+)
+"""`body` is one Arrow record batch of the topic's schema, `digest` its SHA-256: no byte is read as Arrow before it matched."""
+
+topic_consumers = sa.Table(
+    "topic_consumers",
+    metadata,
+    sa.Column("topic_id", sa.Text, primary_key=True),
+    sa.Column("consumer", sa.Text, primary_key=True),
+    _text("tenant_id"),
+    _number("next_offset", null=False),
+    _text("updated_at", null=False),
+)
+
+sessions = sa.Table(
+    "ephemeral_sessions",
+    metadata,
+    sa.Column("session_id", sa.Text, primary_key=True),
+    _text("tenant_id"),
+    _text("writer_id", null=False),
+    _text("state", null=False),
+    _text("created_at", null=False),
+    _text("deadline"),
+)
+"""`state` is `open`; `ended` while what was deleted may still be in the database's log; `partial` when some tables could not be dropped. The row of a
+session that left nothing is removed."""
 
 
 def owner(table: Any) -> sa.ColumnElement[str]:

@@ -9,7 +9,7 @@ Statements are built once, when a module is imported; what is bound is put in wh
 import contextlib
 import contextvars
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
@@ -17,6 +17,7 @@ from jammi_lab.catalog.schema import owner
 from jammi_lab.errors import TenantForbidden
 from jammi_lab.tenancy import TenantScope
 
+S = TypeVar("S")
 _ALL = sa.bindparam("scope_all", type_=sa.BigInteger) == sa.literal_column("1")
 _TENANT = sa.bindparam("scope_tenant", type_=sa.Text)
 
@@ -81,6 +82,11 @@ def update_all(table: sa.Table) -> sa.Update:
     return sa.update(table)
 
 
+def delete_all(table: sa.Table) -> sa.Delete:
+    """A removal that follows from a change in another row, whoever owns the rows that it reaches."""
+    return sa.delete(table)
+
+
 def everyones(*columns: Any) -> sa.Select[Any]:
     """A read over the rows of all tenants, for what must not depend on who is bound: whether a writer has left anything behind."""
     return sa.select(*columns)
@@ -88,9 +94,23 @@ def everyones(*columns: Any) -> sa.Select[Any]:
 
 def untenanted(table: sa.Table, *columns: Any) -> sa.Select[Any]:
     """A read of a table whose rows belong to no tenant; ValueError for any other."""
+    return _without_tenant(table, sa.select(*columns))
+
+
+def update_untenanted(table: sa.Table) -> sa.Update:
+    """A change of rows that have no tenant of their own, because they belong to a record that was found in scope; ValueError for others."""
+    return _without_tenant(table, sa.update(table))
+
+
+def delete_untenanted(table: sa.Table) -> sa.Delete:
+    """A removal of such rows."""
+    return _without_tenant(table, sa.delete(table))
+
+
+def _without_tenant(table: sa.Table, statement: S) -> S:
     if "tenant_id" in table.c:
         raise ValueError(f"the rows of {table.name} have tenants")
-    return sa.select(*columns)
+    return statement
 
 
 def as_tenant(tenant: str | None, **more: Any) -> dict[str, Any]:

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from jammi_lab.catalog import scope
+from jammi_lab.catalog import Catalog, scope
 from jammi_lab.catalog.schema import metadata, versions
+from jammi_lab.catalog.sessions import SessionRecord
+from jammi_lab.catalog.topics import TopicRecord
 from jammi_lab.errors import TenantForbidden
 from jammi_lab.values.models import ModelRecord, Training
 from jammi_lab.values.records import SourceRecord, TableStatus
@@ -18,7 +20,7 @@ from tests.catalog.conftest import Lab
 ROOM = Path(scope.__file__).parent
 TENANTED = {table.name for table in metadata.tables.values() if "tenant_id" in table.c}
 BEGINNINGS = {"select", "update", "delete", "text"}
-ALLOWED = {"scope.py": BEGINNINGS, "migrations.py": {"text"}, "memo.py": {"delete"}, "writers.py": {"update"}, "closure.py": {"select"}}
+ALLOWED = {"scope.py": BEGINNINGS, "migrations.py": {"text"}, "memo.py": {"delete", "text"}, "writers.py": {"update"}, "closure.py": {"select"}}
 
 
 def test_statements_are_begun_in_the_scope_module_and_nowhere_else() -> None:
@@ -52,6 +54,7 @@ def test_every_statement_that_touches_tenants_rows_carries_the_predicate(lab: La
         "SELECT DISTINCT result_tables.writer_id",
         "SELECT result_tables.table_name, result_tables.writer_id",
         "UPDATE lineage",
+        "UPDATE newest_edges",
     }
     assert all("writer_id" in s or "node_tenant" in s for s in by_writer)
 
@@ -104,6 +107,23 @@ def exercise_models(lab: Lab) -> None:
     models.forget(training)
     lab.begin("made", model_key="acme::m::1")
     models.remove("m")
+    exercise_what_changes(lab.catalog)
+
+
+def exercise_what_changes(catalog: Catalog) -> None:
+    topics, sessions = catalog.topics, catalog.sessions
+    topic = topics.register(TopicRecord(topic_id="t", name="t", tenant="acme", columns=b"", retention=1e-9))
+    topics.append(topic, b"", "", 0)
+    topics.seen(topic, "c", 1)
+    topics.keep(topic, None)
+    (topics.get("t"), topics.list(), topics.sizes(topic, 0, 1, 1), topics.events(topic, 0, 1), topics.row_count(topic), topics.consumers(topic))
+    topics.drop(topic)
+    session = SessionRecord(session_id="s", tenant="acme", writer_id="w", created_at="then", deadline=None)
+    sessions.open(session)
+    sessions.move(session, "then")
+    (sessions.list(), sessions.get("s", "acme"), sessions.claim(session))
+    sessions.keep(session)
+    sessions.forget([session])
 
 
 def test_rows_with_tenants_cannot_be_read_as_if_they_had_none() -> None:

@@ -24,6 +24,8 @@ import os, sys, time
 sys.path.insert(0, sys.argv[2])
 from tests.catalog.conftest import Lab, place_of
 lab = Lab(place_of(sys.argv[1]))
+if "say" in sys.argv:
+    lab.catalog.writers.say("at work")
 print(lab.writer, lab.begin("child").table_name, flush=True)
 if "fork" in sys.argv:
     if os.fork() == 0:
@@ -242,3 +244,33 @@ def test_a_lock_file_that_cannot_be_removed_does_not_keep_its_writer_alive(lab: 
         patched.setattr(Path, "unlink", refuse)
         lab.catalog.writers.retire(lab.writer)
     assert (lab.path.parent / "writers" / f"{lab.writer}.lock").exists() and not other.writers.is_alive(lab.writer)
+
+
+def test_a_writer_leaves_word_and_everybody_hears_the_last_one_and_how_old_it_is(lab: Lab, open_catalog: Callable) -> None:
+    other = open_catalog()
+    assert other.writers.heard(lab.writer) is None
+    lab.catalog.writers.say("a long word")
+    lab.catalog.writers.say("short")
+    age, word = other.writers.heard(lab.writer)
+    assert word == "short" and -1 < age < 30 and lab.catalog.writers.heard(lab.writer)[1] == "short"
+    lab.catalog.writers.retire(lab.writer)
+    assert other.writers.heard(lab.writer) is None and other.writers.heard("wnobody") is None
+
+
+def test_the_word_of_a_dead_writer_goes_when_it_is_settled(lab: Lab, child: Callable[..., Child], open_catalog: Callable) -> None:
+    other = child("say")
+    assert lab.catalog.writers.heard(other.writer)[1] == "at work"
+    other.kill(lab)
+    assert list(lab.catalog.writers.dead_writers()) == [other.writer] and lab.catalog.writers.heard(other.writer) is None
+
+
+def test_a_word_after_the_lock_was_let_go_is_written_nowhere(lab: Lab, tmp_path: Path) -> None:
+    kept = dict(lab.catalog.writers._locks)
+    lab.catalog.writers.retire(lab.writer)
+    files = [(tmp_path / f"file {n}").open("w") for n in range(20)]  # of which one gets the number that was closed
+    lab.catalog.writers._locks.update(kept)
+    lab.catalog.writers.say("for nobody")
+    lab.catalog.writers._locks.clear()
+    for each in files:
+        each.close()
+    assert not any((tmp_path / f"file {n}").read_text() for n in range(20)) and lab.catalog.writers.heard(lab.writer) is None

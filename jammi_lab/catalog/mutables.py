@@ -1,0 +1,161 @@
+"""Mutable tables: their records, their rows as they are now, and what happened since a version.
+
+A commit is one transaction: the rows, the next version, and for each key that it touched the row as it was before. From these follows the net effect
+since any kept version, whatever lies between.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from jammi_lab.catalog import scope
+from jammi_lab.catalog.database import Database
+from jammi_lab.catalog.mutable_commits import Change, Commits
+from jammi_lab.catalog.mutable_rows import Body, Column, physical
+from jammi_lab.catalog.schema import mutables
+from jammi_lab.catalog.scope import Scope
+from jammi_lab.clock import Clock, rfc3339
+from jammi_lab.errors import DuplicateTable, TableNotFound
+from jammi_lab.names import fold
+from jammi_lab.values.mutables import Committed, MutableRecord
+
+_id: sa.BindParameter[int] = sa.bindparam("of_table", type_=sa.BigInteger)
+_COLUMNS = tuple(mutables.c)
+_BY_NAME = scope.select(*_COLUMNS, seen=mutables).where(mutables.c.name == sa.bindparam("wanted")).order_by(scope.own_first(mutables)).limit(1)
+_BY_ID = scope.select(*_COLUMNS, seen=mutables).where(mutables.c.table_id == _id)
+_TAKEN = scope.select_of(mutables.c.table_id, seen=mutables).where(mutables.c.name == sa.bindparam("wanted"))
+_LIST = scope.select(*_COLUMNS, seen=mutables).where(mutables.c.session_id.is_(None)).order_by(mutables.c.name, scope.own_first(mutables))
+_OF_SESSION = scope.select(*_COLUMNS, seen=mutables).where(mutables.c.session_id == sa.bindparam("session")).order_by(mutables.c.name)
+_FORGET = scope.delete_of(mutables).where(mutables.c.table_id == _id)
+
+
+class Trimmed(Exception):
+    """The changes since that version are not kept any more. Internal."""
+
+
+@dataclass(frozen=True)
+class History:
+    """What happened since a version."""
+
+    record: MutableRecord
+    """The table as it is now."""
+    before: Mapping[bytes, Body]
+    """The rows of all keys that were touched, as they were at that version."""
+    now: Mapping[bytes, Body]
+    """The same rows as they are now."""
+    touched: Mapping[bytes, int]
+    """The version of the last commit that touched each."""
+
+
+class Mutables:
+    """The mutable tables of the bound scope."""
+
+    def __init__(self, database: Database, bound: Scope, clock: Clock) -> None:
+        self._database, self._scope, self._clock = database, bound, clock
+        self._commits = Commits(database, bound)
+
+    # -- records ---------------------------------------------------------------------------------------------------------------------
+
+    def create(self, record: MutableRecord) -> MutableRecord:
+        """The table as it now is, empty. DuplicateTable when its owner has one of the name; TenantForbidden."""
+        self._scope.check_owner(record.tenant, f"The mutable table {record.name!r}")
+        made = msgspec.structs.replace(
+            record, table_id=int(self._clock.token(16), 16) >> 1, created_at=rfc3339(self._clock.now_ns()), version=0, first_kept=0, row_count=0
+        )
+        with self._database.write() as tx:
+            if tx.execute(_TAKEN, {"owner": record.tenant or "", "wanted": record.name}).first() is not None:
+                raise DuplicateTable(
+                    f"There is a mutable table {record.name!r} already.", hint=f"ws.mutable.drop({record.name!r}) removes it with its rows."
+                )
+            for statement in physical(made.table_id).make:
+                tx.exec_driver_sql(self._database.dialect.ddl(statement))
+            tx.execute(sa.insert(mutables), _row(made))
+        return made
+
+    def get(self, name: str) -> MutableRecord | None:
+        """The table of that name, own before shared."""
+        with self._database.read() as tx:
+            row = tx.execute(_BY_NAME, self._scope.params(wanted=fold(name))).first()
+        return None if row is None else _record(row)
+
+    def list(self, session: str | None = None) -> list[MutableRecord]:
+        """The tables of a session, or all that are of none, by name; a shared one that an own one hides is left out."""
+        asked = _LIST if session is None else _OF_SESSION
+        with self._database.read() as tx:
+            found = [_record(row) for row in tx.execute(asked, self._scope.params(**({} if session is None else {"session": session}))).all()]
+        if self._scope.lifted:
+            return found
+        own = {r.name for r in found if r.tenant is not None}
+        return [r for r in found if r.tenant is not None or r.name not in own]
+
+    def drop(self, record: MutableRecord) -> int:
+        """Remove a table with its rows and changes; how many rows there were, 0 when it is gone already. TenantForbidden."""
+        self._scope.check_owner(record.tenant, f"The mutable table {record.name!r}")
+        with self._database.write() as tx:
+            now = tx.execute(_BY_ID, self._scope.params(of_table=record.table_id)).first()
+            for statement in physical(record.table_id).drop:
+                tx.exec_driver_sql(statement)
+            tx.execute(_FORGET, {"of_table": record.table_id, "owner": record.tenant or ""})
+        return 0 if now is None else _record(now).row_count
+
+    # -- rows ------------------------------------------------------------------------------------------------------------------------
+
+    def rows(self, table_id: int) -> tuple[MutableRecord, Column, Column]:
+        """The table as it is now, with the keys of its rows, ascending, and their bodies. TableNotFound when it is gone."""
+        with self._database.read() as tx:
+            record = self._there(tx.execute(_BY_ID, self._scope.params(of_table=table_id)).first())
+            keys, bodies = physical(table_id).all(tx)
+        return record, keys, bodies
+
+    def history(self, table_id: int, since: int) -> History:
+        """What happened since a version. Trimmed; TableNotFound; ValueError for one that is still to come."""
+        with self._database.read() as tx:
+            record = self._there(tx.execute(_BY_ID, self._scope.params(of_table=table_id)).first())
+            if since > record.version:
+                raise ValueError(since)
+            if since < record.first_kept:
+                raise Trimmed
+            own = physical(table_id)
+            before: dict[bytes, Body] = {}
+            touched: dict[bytes, int] = {}
+            for version, changed in own.since(tx, since):
+                for key, was in changed:
+                    before.setdefault(key, was)
+                    touched[key] = version
+            there = own.bodies(tx, list(before))
+        return History(record, before, {key: there.get(key) for key in before}, touched)
+
+    def commit(self, record: MutableRecord, change: Change, keep: int) -> Committed:
+        """As `Commits.commit`."""
+        return self._commits.commit(record, change, keep)
+
+    @staticmethod
+    def _there(row: Any) -> MutableRecord:
+        if row is None:
+            raise TableNotFound("The mutable table is not there any more.", hint="ws.mutable.list() shows what there is.")
+        return _record(row)
+
+
+def _row(record: MutableRecord) -> dict[str, Any]:
+    return {
+        "table_id": record.table_id,
+        "tenant_id": record.tenant,
+        "name": record.name,
+        "arrow_schema": record.schema,
+        "key_columns": msgspec.json.encode(record.key).decode(),
+        "version": record.version,
+        "first_kept": record.first_kept,
+        "row_count": record.row_count,
+        "session_id": record.session,
+        "created_at": record.created_at,
+    }
+
+
+def _record(row: Any) -> MutableRecord:
+    table_id, tenant, name, schema, key, version, first_kept, row_count, session, created_at = row
+    return MutableRecord(
+        table_id, name, schema, msgspec.json.decode(key, type=list[str]), tenant, version, first_kept, row_count, session, created_at
+    )
