@@ -19,6 +19,11 @@ from jammi_lab.errors import JammiError, SourceUnavailable
 from jammi_lab.sources import attaching, extensions
 from jammi_lab.sources.base import Attachment, Relation, ScopedSecret
 
+GRACE = 0.5
+"""How many seconds a question waits for the answers to earlier ones that were given up, before the server is taken for stopped."""
+MOST_SILENT = 4
+"""With so many questions given up and still without an answer, a server is asked nothing more, even if it takes connections."""
+
 
 @dataclass(eq=False)
 class _Entry:
@@ -37,6 +42,7 @@ class Attachments:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._answered = threading.Condition(self._lock)
         self._loaded: set[str] = set()
         self._entries: dict[str, _Entry] = {}
         self._told_to: dict[str, int] = {}
@@ -87,7 +93,7 @@ class Attachments:
                 left()
 
     def silent(self, attachment: Attachment) -> Callable[[], None]:
-        """Note that a question to it was given up; until what is returned is called, nobody else waits for it."""
+        """Note that a question to it was given up; until what is returned is called, nobody else waits for it longer than `GRACE`."""
         with self._lock:
             entry = self._entries.get(attachment.alias)
             if entry is None:
@@ -97,6 +103,7 @@ class Attachments:
         def answered() -> None:
             with self._lock:
                 entry.silent -= 1
+                self._answered.notify_all()
 
         return answered
 
@@ -133,12 +140,20 @@ class Attachments:
     def _taken(self, cursor: duckdb.DuckDBPyConnection, attachment: Attachment) -> _Entry:
         self.forget(cursor, attachment.key, but=attachment.alias)
         with self._lock:
+            self._answered.wait_for(lambda: not self._silent(attachment.alias), GRACE)  # a server that is back answers those first
+            silent = self._silent(attachment.alias)
+        if silent >= MOST_SILENT or (silent and not attaching.answers(attachment)):
+            raise does_not_answer()
+        with self._lock:
             entry = self._entries.setdefault(attachment.alias, _Entry(attachment))
-            if entry.silent:
-                raise does_not_answer()
             entry.users += 1
             entry.unwanted = False
             return entry
+
+    def _silent(self, alias: str) -> int:
+        """How many earlier questions to it are without an answer."""
+        entry = self._entries.get(alias)
+        return 0 if entry is None else entry.silent
 
     def _left(self, cursor: duckdb.DuckDBPyConnection, entry: _Entry) -> None:
         with self._lock:
@@ -148,7 +163,7 @@ class Attachments:
     def _leave(self, cursor: duckdb.DuckDBPyConnection, entry: _Entry) -> None:
         with entry.lock:  # whoever comes meanwhile waits here, and then attaches it again
             with self._lock:
-                wanted = entry.users or entry.silent or (entry.attached and entry.attachment.lasting and not entry.unwanted)
+                wanted = entry.users or (entry.attached and entry.attachment.lasting and not entry.unwanted)
             if wanted:
                 return
             if entry.attached:

@@ -106,7 +106,7 @@ def _type_name(kind: Node) -> Any:
 
 
 def _positional(tree: Any) -> Any:
-    """The tree with GROUP BY 1 and ORDER BY 1 written out, where the select list before them has no star."""
+    """The tree with GROUP BY 1 and ORDER BY 1 written out, where the select list before them has no star and they would still mean the same."""
     if isinstance(tree, list):
         return [_positional(child) for child in tree]
     if not isinstance(tree, dict) or tree.get("type") == "VALUE_CONSTANT":
@@ -126,7 +126,11 @@ def _written_out(expression: Node, select: Sequence[Node]) -> Node:
     at = value.get("value") if isinstance(value, dict) and value["type"]["id"] in ("INTEGER", "BIGINT") else None
     if not isinstance(at, int) or not 0 < at <= len(select) or any(n.get("type") == "STAR" for n in nodes(list(select[:at]))):
         return expression
-    return {**select[at - 1], "alias": ""}
+    meant = select[at - 1]
+    aliases = {ascii_lower(item["alias"]) for item in select if item.get("alias") and item is not meant}
+    if any(n.get("type") == "COLUMN_REF" and ascii_lower(n["column_names"][0]) in aliases for n in nodes(meant)):
+        return expression  # written out, the name would mean the alias
+    return {**meant, "alias": ""}
 
 
 def _addressed(tree: Any, found: Found) -> Any:
@@ -157,9 +161,14 @@ def _addressed(tree: Any, found: Found) -> Any:
 
 def address_of(relation: Relation) -> str:
     """How the canonical text names what is read: the input's kind, its registered name, the table inside, and what is computed of it."""
-    kind, name, table = relation.input.identity
+    kind, name, table = (_plain(part) for part in relation.input.identity)
     computed = "" if relation.computed is None else f"?{digest_of(relation.computed.says)}"
     return f"{kind}:{name}" + (f"#{table}" if table else "") + computed
+
+
+def _plain(name: str) -> str:
+    """A name without the signs that part an address: a source `a#b` is not the table `b` of a source `a`."""
+    return name.replace("%", "%25").replace("#", "%23").replace("?", "%3F")
 
 
 class _Shape:
@@ -169,6 +178,14 @@ class _Shape:
         self.aliases = {ascii_lower(n["alias"]) for n in nodes(tree) if "class" in n and n.get("alias")}
         self.tables = {ascii_lower(name) for n in nodes(tree) for name in (n.get("alias"), n.get("table_name")) if name and "class" not in n}
         self.columns = {ascii_lower(c) for schema in schemas.values() for c in schema}
+        # A column of a FULL JOIN is called as USING has it, or who reads it; other joins give the left one.
+        full = any(n.get("join_type") == "FULL" for n in nodes(tree))
+        made = {ascii_lower(name) for n in nodes(tree) if full or not n.get("using_columns") for name in _listed(n)}
+        self.names = self.columns | self.aliases | made
+        """Whatever may be the name of a column somewhere in the statement."""
+        joined = full and any(n.get("ref_type") == "NATURAL" for n in nodes(tree))
+        self.sure = set() if joined else self.columns - self.aliases - self.tables - made
+        """Names that can only be those of columns of inputs; read by such a name, a column is called as the input calls it, however it was typed."""
         self.exact = any(ascii_lower(n.get("function_name") or "") in _ALIAS_MATTERS for n in nodes(tree))
         self.root = tree
 
@@ -209,14 +226,18 @@ class _Shape:
         alias = node.get("alias") or ""
         if named or self.exact:
             return ["column", alias, parts]
-        # A table's name before a column is only qualification; any other dotted name is a field, whose case becomes a heading.
-        plain = len(parts) == 1 or (len(parts) == 2 and lower[0] in self.tables and lower[0] not in self.columns)
-        if not plain:
-            return ["column", alias, lower[:-1], parts[-1]]
-        kept = [p for p in parts if not p.isascii()]
-        # A bare name that is also an alias may mean either: keep it apart from a qualified one.
-        either = lower[0] if len(parts) == 1 and lower[0] in self.aliases else ""
-        return ["column", alias, either, *kept]
+        # A table's name before a column is only qualification; any other dotted name may be a field, and called as it was typed.
+        dotted = len(parts) == 2 and lower[0] in self.tables and lower[0] not in self.names and lower[1] in self.columns
+        plain = dotted or (len(parts) == 1 and lower[0] in self.sure)
+        if plain:
+            return ["column", alias, *(p for p in parts if not p.isascii())]
+        # Any other bare name may be an alias, a whole row or a joined column: then it is called as it was typed.
+        return ["column", alias, lower[:-1], parts[-1]]
+
+
+def _listed(node: Node) -> list[str]:
+    """Names in the lists of a node, such as the columns behind a table's alias."""
+    return [name for key, child in node.items() if isinstance(child, list) and key != "column_names" for name in child if isinstance(name, str)]
 
 
 def _bare(node: Any) -> Any:

@@ -172,6 +172,8 @@ def _reason(fault: Fault) -> str:
         return f"{where} has {counts[2]} columns where {counts[1]} are expected"
     if sniffed := re.search(r"they contain: (\d+) columns.*?found by the sniffer: (\d+)", message, re.S):
         return f"a file has {sniffed[2]} columns where {sniffed[1]} are expected"
+    if "when sniffing file" in message:
+        return f"{f'{where}: ' if where else ''}the lines do not all have the same number of values"
     clauses = [clause for clause in message.split("\n") if clause.strip() and not clause.startswith(("CSV Error on Line", "Original Line"))]
     first = clauses[0] if clauses else "the reader gave up"
     if converted := re.match(r"Error when converting column \"?([^\n]*?)\"?\. ?(.*)", first):

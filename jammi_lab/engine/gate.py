@@ -25,6 +25,17 @@ _NODES = frozenset(
 _FAMILIES = re.compile(r"(COMPARE|OPERATOR|WINDOW|SUBQUERY)_[A-Z_]+")
 TABLE_FUNCTIONS = frozenset({"unnest", "range", "generate_series", "repeat", "json_each", "json_tree"})
 _FILE_FUNCTIONS = re.compile(r"read_\w+|\w*_scan(_\w+)?|scan_\w+|glob|sniff_csv|parquet_\w+|st_read\w*|\w+_query|\w+_attach|from_substrait\w*")
+_INSTEAD = (
+    (re.compile(r"(?:postgres|pg)_\w+"), "crm", "'postgresql://user@host/database', secret='NAME_OF_A_VARIABLE'", ".customers"),
+    (re.compile(r"mysql_\w+"), "crm", "'mysql://user@host/database', secret='NAME_OF_A_VARIABLE'", ".customers"),
+    (re.compile(r"sqlite_\w+"), "crm", "'sqlite:///crm.db'", ".customers"),
+    (re.compile(r"duckdb_scan|duckdb_attach"), "crm", "'duckdb:///crm.duckdb'", ".customers"),
+    (re.compile(r"delta_\w+"), "lake", "'the/table', kind='delta'", ""),
+    (re.compile(r"iceberg_\w+"), "lake", "'the/table', kind='iceberg'", ""),
+    (re.compile(r"read_xlsx"), "prices", "'prices.xlsx'", ""),
+    (_FILE_FUNCTIONS, "papers", "'papers.csv'", ""),
+)
+"""For functions that would read from outside: what to add as a source instead, under which name, and what of it to read."""
 _LIST_AGGREGATES = {"list_aggr", "list_aggregate", "array_aggr", "array_aggregate", "aggregate"}
 # A schema before a function names a column (`x.f()` is a method call), unless it is one of these.
 _SCHEMAS = {"system", "temp", "memory", "pg_catalog", "information_schema"}
@@ -77,6 +88,12 @@ def nodes(tree: Any) -> Iterator[Node]:
             stack.extend(child for child in reversed(node.values()) if isinstance(child, dict | list))
         elif isinstance(node, list):
             stack.extend(reversed(node))
+
+
+def _instead_of(function: str) -> str:
+    """What to do instead of reading from a function that is refused."""
+    said = next(((name, location, table) for words, name, location, table in _INSTEAD if words.fullmatch(function)), None)
+    return "" if said is None else f"Add it as a source, ws.sources.add('{said[0]}', {said[1]}), and read FROM {said[0]}{said[2]}."
 
 
 def walk(tree: Node, text: str) -> Reading:
@@ -152,6 +169,8 @@ class _Walk:
         if node.get("at_clause"):
             raise self.refuse("AT (…) is not available.", node, "Add the version that you want as a source of its own.")
         parts = tuple(p for p in (node["catalog_name"], node["schema_name"], node["table_name"]) if p)
+        if not parts:
+            raise self.refuse("An empty name in FROM.", node, "Name a source, or a table as jammi.<name>.")
         own = ascii_lower(parts[-1]) in ctes and (len(parts) == 1 or tuple(map(ascii_lower, parts[:-1])) == ("recurring",))
         if not own:
             at = node["query_location"]
@@ -162,10 +181,8 @@ class _Walk:
         name = ascii_lower(call.get("function_name") or "")
         plain = call["type"] == "FUNCTION" and not call.get("catalog") and call.get("schema") in ("", None, _OWN_SCHEMA)
         if not plain or name not in TABLE_FUNCTIONS:
-            hint = "Add the file as a source: ws.sources.add('name', 'path')." if _FILE_FUNCTIONS.fullmatch(name) else ""
-            raise self.refuse(
-                f"{name or 'This'}() cannot be read from.", {"query_location": call.get("query_location", node["query_location"])}, hint
-            )
+            place = {"query_location": call.get("query_location", node["query_location"])}
+            raise self.refuse(f"{name or 'This'}() cannot be read from.", place, _instead_of(name))
         return [(value, ctes) for key, value in call.items() if key not in ("type", "class")]
 
     def function(self, node: Node) -> None:

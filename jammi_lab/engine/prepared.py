@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 
-from jammi_lab.engine import gate, order
+from jammi_lab.engine import changing, gate, order
 from jammi_lab.engine.readset import Bound, bind
 from jammi_lab.engine.resolve import Found, placed
 from jammi_lab.engine.statements import Form, Parsed
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 OnProgress = Callable[[float], None]
 """Takes percent done, 0 to 100; called only when it is known."""
-_OUTPUT = {Form.EXPLAIN: [("explain_key", "VARCHAR"), ("explain_value", "VARCHAR")], Form.PIVOT: []}
+_OUTPUT = {Form.EXPLAIN: [("explain_key", "VARCHAR"), ("explain_value", "VARCHAR")], Form.PIVOT: [], Form.CHANGE: [("Count", "BIGINT")]}
 Witnesses = dict[tuple[str, str, str], Observed]
 """The states of inputs, by `Input.identity`."""
 _WRAP = "SELECT * FROM (\n"
@@ -64,6 +64,28 @@ class Prepared:
     def __repr__(self) -> str:
         reads = ", ".join(i.relation.input.label for i in self.inputs) or "nothing"
         return f"Prepared({self.statement!r}, reads {reads})"
+
+    @property
+    def changes(self) -> bool:
+        """Whether it is an INSERT, UPDATE or DELETE, which is evaluated and not run."""
+        return self._parsed.form is Form.CHANGE
+
+    def evaluate(self) -> changing.Evaluated:
+        """What a change would do to its target as it was when this was prepared; nothing is changed. Raises as `run` does."""
+        return changing.evaluate(self)
+
+    def renewed(self) -> "Prepared":
+        """The same statement over what the tables that change are now. TableNotFound."""
+        now = {id(relation): relation.changing.renewed() for relation in self._found.values() if relation.changing is not None}
+        if not now:
+            return self
+        found = {parts: now.get(id(relation), relation) for parts, relation in self._found.items()}
+        inputs = tuple(replace(each, relation=now.get(id(each.relation), each.relation)) for each in self.inputs)
+        return replace(self, _found=found, inputs=inputs)
+
+    def bound_values(self) -> dict[str, Any]:
+        """The values that the text as it runs names."""
+        return _left(self.params, self._parsed)
 
     def canonical(self) -> Canonical:
         """What it says, without what does not matter."""
@@ -177,7 +199,10 @@ def prepare(
         except (duckdb.Error, OSError) as error:
             raise engine.fault(error, tenant, session, parsed.place((relation,))) from None
     params = {name: values[name] for name in sorted(parsed.parameters)}
-    bound = Bound([("name", "VARCHAR")]) if parsed.form is Form.SHOW_TABLES else bind(session.twins, parsed, schemas, found, _left(params, parsed))
+    if parsed.form is Form.SHOW_TABLES:
+        bound = Bound([("name", "VARCHAR")])
+    else:
+        bound = (bind if parsed.cut is None else changing.bind_change)(session.twins, parsed, schemas, found, _left(params, parsed))
     if parsed.form is Form.SHOW_TABLES:
         parsed.reading.volatile.add("show tables")
     everything = list(range(1, len(bound.output) + 1))
@@ -191,9 +216,8 @@ def prepare(
         volatile=tuple(sorted(parsed.reading.volatile)),
         clock=parsed.reading.clock,
         ordered=is_ordered,
-        order_sensitive=order.order_sensitive(
-            parsed.tree, not is_ordered and order.is_cut(parsed.tree) and _extended(engine, parsed, everything) is not None
-        ),
+        order_sensitive=parsed.cut is None
+        and order.order_sensitive(parsed.tree, not is_ordered and order.is_cut(parsed.tree) and _extended(engine, parsed, everything) is not None),
         inferred_key=order.inferred_key(parsed.tree, bound.output) if parsed.form is Form.SELECT else [],
         params=params,
         _engine=engine,

@@ -53,10 +53,10 @@ def bind(twins: duckdb.DuckDBPyConnection, parsed: Parsed, schemas: Schemas, fou
     cursor = twins.cursor()
     try:
         if not schemas:
-            return _bound(cursor, {}, parsed, schemas, found, params)
+            return bound_on(cursor, {}, parsed, schemas, found, params)
         with duck.scratch(cursor) as database:
-            tables = {_twin(cursor, database, number, parts, columns): parts for number, (parts, columns) in enumerate(schemas.items())}
-            return _bound(cursor, tables, parsed, schemas, found, params)
+            tables = {twin(cursor, database, number, parts, columns): parts for number, (parts, columns) in enumerate(schemas.items())}
+            return bound_on(cursor, tables, parsed, schemas, found, params)
     finally:
         cursor.close()
 
@@ -69,7 +69,7 @@ def bind_columns(twins: duckdb.DuckDBPyConnection, text: str, schemas: Schemas, 
     cursor = twins.cursor()
     try:
         with duck.scratch(cursor) as database:
-            tables = {_twin(cursor, database, number, parts, each): parts for number, (parts, each) in enumerate(schemas.items())}
+            tables = {twin(cursor, database, number, parts, each): parts for number, (parts, each) in enumerate(schemas.items())}
 
             def reads(asked: str) -> Reads:
                 plan = cursor.execute(f"{_EXPLAIN}SELECT {asked} FROM (\n{text}\n)", dict(params) or None).fetchall()[-1][1]
@@ -83,7 +83,7 @@ def bind_columns(twins: duckdb.DuckDBPyConnection, text: str, schemas: Schemas, 
         cursor.close()
 
 
-def _twin(cursor: duckdb.DuckDBPyConnection, database: str, number: int, parts: tuple[str, ...], columns: Mapping[str, str]) -> str:
+def twin(cursor: duckdb.DuckDBPyConnection, database: str, number: int, parts: tuple[str, ...], columns: Mapping[str, str]) -> str:
     """Make an empty table under a plain name and a view of it under the typed one: what the plan calls it, and no `rowid`, as with the real thing."""
     schema, view = address(parts)
     table = f"{database}.main.{_TWIN}{number}"
@@ -94,7 +94,7 @@ def _twin(cursor: duckdb.DuckDBPyConnection, database: str, number: int, parts: 
     return table
 
 
-def _bound(
+def bound_on(
     cursor: duckdb.DuckDBPyConnection,
     tables: Mapping[str, tuple[str, ...]],
     parsed: Parsed,
@@ -102,12 +102,14 @@ def _bound(
     found: Found,
     params: Mapping[str, Any],
 ) -> Bound:
+    """What the binder says in a scratch database where the twins are already: `tables` says which name each of them stands for. Raises as `bind`."""
     place = parsed.place(tuple(found.values()), sorted({c for columns in schemas.values() for c in columns}))
     bound = Bound()
     prefix, suffix = (f"{_DESCRIBE}from (", "\n)") if parsed.form is Form.DESCRIBE else (_DESCRIBE, "")
     try:
-        rows = cursor.execute(prefix + parsed.probe + suffix, dict(params) or None).fetchall()
-        bound.output = [(row[0], row[1]) for row in rows]
+        if parsed.cut is None:
+            rows = cursor.execute(prefix + parsed.probe + suffix, dict(params) or None).fetchall()
+            bound.output = [(row[0], row[1]) for row in rows]
         prefix = _EXPLAIN
         plan = cursor.execute(_EXPLAIN + parsed.probe, dict(params) or None).fetchall()[-1][1]
     except duckdb.Error as error:
@@ -128,7 +130,7 @@ def _walk(root: dict[str, Any], tables: Mapping[str, tuple[str, ...]], schemas: 
         bound.operators.append(node.get("name", "").strip())
         info = node.get("extra_info") or {}
         if "Table" in info:
-            parts = tables.get(info["Table"])
+            parts = tables.get(info["Table"]) or tables.get(info["Table"].replace('"', ""))  # only a target is quoted, and holds no quotes
             if parts is None:
                 raise StatementNotAllowed("The statement reads something that is not a table of the workspace.")
             listed = info.get("Projections") or []

@@ -7,7 +7,7 @@ from jammi_lab import names
 from jammi_lab.engine.calls import Call
 from jammi_lab.engine.gate import Named, ascii_lower, offset_in
 from jammi_lab.engine.statements import Parsed
-from jammi_lab.errors import JammiError, StatementNotAllowed, TableNotFound
+from jammi_lab.errors import JammiError, SourceUnavailable, StatementNotAllowed, TableNotFound
 from jammi_lab.sources.base import Relation
 
 Found = dict[tuple[str, ...], Relation]
@@ -82,11 +82,15 @@ def _one(named: Named, parsed: Parsed, providers: Sequence[Provider], values: Ma
     relation = None
     if (call := parsed.calls.get((ascii_lower(named.parts[0]), ascii_lower(named.parts[-1])))) is not None:
         return _called(call, named, parsed, providers, values)
-    if not (len(named.parts) > 1 and names.fold(named.parts[0]) in _CATALOGS):
-        relation = next((r for p in providers if (r := p.resolve(named.parts)) is not None), None)
-    if (address := parsed.addresses.get((ascii_lower(named.parts[0]), ascii_lower(named.parts[-1])))) is not None:
-        relation = next((r for p in providers if (r := p.resolve(address)) is not None), None)
-        named = Named(address, named.at)
+    address = parsed.addresses.get((ascii_lower(named.parts[0]), ascii_lower(named.parts[-1])))
+    try:
+        if not (len(named.parts) > 1 and names.fold(named.parts[0]) in _CATALOGS):
+            relation = next((r for p in providers if (r := p.resolve(named.parts)) is not None), None)
+        if address is not None:
+            relation = next((r for p in providers if (r := p.resolve(address)) is not None), None)
+            named = Named(address, named.at)
+    except (SourceUnavailable, StatementNotAllowed, TableNotFound) as error:  # a provider knows the name, and why nothing is read by it
+        raise placed(error, named, parsed) from error.__cause__
     if relation is not None and (address is not None or len(named.parts) <= 2):
         return relation
     raise placed(_missing(named, providers), named, parsed)
@@ -116,7 +120,7 @@ def _missing(named: Named, providers: Sequence[Provider]) -> JammiError:
         return StatementNotAllowed("A path cannot be read from directly.", hint=f"Add it as a source: ws.sources.add('name', {_shortened(last)!r}).")
     if names.fold(named.parts[0]) in ("information_schema", "pg_catalog"):
         return StatementNotAllowed(f"{named.parts[0]} is not part of a workspace.", hint="Write SHOW TABLES, or DESCRIBE <table>.")
-    near = names.near(name, known_names(providers))
+    near = [names.pasteable(each) for each in names.near(name, known_names(providers))]
     return TableNotFound(f"There is no table {_shortened(name)}.", near=near, hint="" if near else "SHOW TABLES lists what FROM can name.")
 
 

@@ -163,13 +163,14 @@ class Engine:
     # -- statements -----------------------------------------------------------------------------------------------------------------------
 
     def prepare(
-        self, sql: str, params: Mapping[str, Any] | None = None, *, tenant: str | None = None, extra: Sequence[Provider] = ()
+        self, sql: str, params: Mapping[str, Any] | None = None, *, tenant: str | None = None, extra: Sequence[Provider] = (), changing: bool = False
     ) -> list[Prepared]:
-        """Every statement of a text, parsed, gated and bound; nothing has run. `extra` providers are asked after the registered ones.
+        """Every statement of a text, parsed, gated and bound; nothing has run. `extra` providers are asked after the registered ones. With
+        `changing` there may be INSERT, UPDATE and DELETE.
 
         Raises SqlError, StatementNotAllowed, TableNotFound, ParameterMissing, InvalidArgument, SourceUnavailable.
         """
-        parsed = self._parsing(lambda parser: statements.parse(parser, sql))
+        parsed = self._parsing(lambda parser: statements.parse(parser, sql, changing=changing))
         values = bind_values(parsed, params)
         providers = [*self._providers, *extra]
         found = [resolve(p, providers, values) for p in parsed]
@@ -217,6 +218,19 @@ class Engine:
                     return in_transaction(cursor, session.attachments.memory, work)
 
             return self._asking(tenant, session, relation, run, patience)
+
+    def in_scratch(
+        self,
+        tenant: str | None,
+        work: Callable[[Session, duckdb.DuckDBPyConnection], T],
+        failed: Callable[[duckdb.Error, Session], JammiError],
+    ) -> T:
+        """What `work` returns, in a worker, given the instances and a cursor of them; what DuckDB says goes through `failed`."""
+        with self._using(tenant) as session:
+            try:
+                return self._working(tenant, session, lambda cursor: work(session, cursor))
+            except duckdb.Error as error:
+                raise failed(error, session) from None
 
     def forget(self, key: str) -> None:
         """Detach what is attached under a key, in every tenant's instance."""
@@ -286,7 +300,16 @@ class Engine:
     ) -> tuple[Session, Pump]:
         """A worker for one run, not started yet; `drained` and `witness` as `Pump` says."""
         with self._using(tenant) as session:
-            pump = Pump(session.main.cursor(), sql, params, session.setup(found), drained=drained, witness=witness, memory=session.attachments.memory)
+            pump = Pump(
+                session.main.cursor(),
+                sql,
+                params,
+                session.setup(found),
+                drained=drained,
+                witness=witness,
+                memory=session.attachments.memory,
+                spill=session.spill.parent,
+            )
             session.pumps.add(pump)
             return session, pump
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import duckdb
 
-from jammi_lab.engine import gate, tokens
+from jammi_lab.engine import dml, gate, passwords, tokens
 from jammi_lab.engine.calls import Call, Name, replaced
 from jammi_lab.engine.faults import Fault, Place, translate
 from jammi_lab.engine.gate import nodes
@@ -21,7 +21,8 @@ _WORKSPACE_SQL = "Statements here read; tables are made by other means."
 _HINTS = {
     "CREATE": "Make a table with ws.materialize('name', 'SELECT …'), or %%jammi -m NAME in a cell.",
     "INSERT": "Result tables do not change: make a new version with ws.materialize('name', 'SELECT …').",
-    "ATTACH": "Add files with ws.sources.add('name', 'location').",
+    "MERGE": "Write INSERT … ON CONFLICT (key) DO UPDATE SET …, or an UPDATE and a DELETE, on a table of ws.mutable.",
+    "ATTACH": "Add files and databases with ws.sources.add('name', 'location').",
     "COPY": "Write a table to a file with ws.table('name').export('path').",
     "SET": "Settings are changed with %jammi config, or jl.open(…, settings={…}).",
     "LOAD": "Extensions come with the extras of jammi-lab and are loaded when a source needs them.",
@@ -33,8 +34,7 @@ _HINTS = {
 _LIKE = {
     "UPDATE": "INSERT",
     "DELETE": "INSERT",
-    "MERGE_INTO": "INSERT",
-    "MERGE": "INSERT",
+    "MERGE_INTO": "MERGE",
     "DETACH": "ATTACH",
     "COPY_DATABASE": "COPY",
     "EXPORT": "COPY",
@@ -58,6 +58,7 @@ class Form(enum.Enum):
     EXPLAIN = "explain"
     SHOW_TABLES = "show tables"
     PIVOT = "pivot without a list"
+    CHANGE = "insert, update or delete"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,9 @@ class Parsed:
     addresses: Mapping[Name, tuple[str, ...]] = field(default_factory=dict)
     """The names of three parts in FROM, by the names of two that stand for them in `text`."""
 
+    cut: dml.Cut | None = None
+    """What a CHANGE changes; its target is the first table of `reading`."""
+
     @property
     def written(self) -> str:
         """The statement as written, its calls and long names included."""
@@ -95,12 +99,15 @@ class Parsed:
         return Place(self.whole, self.offset + self.probe_offset, self.probe, relations, columns)
 
 
-def parse(parser: duckdb.DuckDBPyConnection, sql: str) -> list[Parsed]:
-    """All statements of a text, gated. SqlError for what does not parse, StatementNotAllowed for what a workspace does not run."""
+def parse(parser: duckdb.DuckDBPyConnection, sql: str, *, changing: bool = False) -> list[Parsed]:
+    """All statements of a text, gated. SqlError for what does not parse, StatementNotAllowed for what a workspace does not run.
+
+    `changing` says that INSERT, UPDATE and DELETE may be among them."""
     if not isinstance(sql, str) or not sql.strip():
         raise SqlError("There is no statement to run.")
     if "\0" in sql or any(0xD800 <= ord(c) <= 0xDFFF for c in sql):
         raise SqlError("The statement holds a character that SQL text cannot hold.")
+    passwords.refuse(sql)
     text = _SPACES.sub(lambda m: m[0] if len(m[0]) > 1 else " ", sql)
     found = _extract(parser, text, sql)
     if not found:
@@ -114,7 +121,7 @@ def parse(parser: duckdb.DuckDBPyConnection, sql: str) -> list[Parsed]:
         at = text.find(statement.query, at)
         if at < 0:  # DuckDB writes a PRAGMA that reads anew, as a SELECT that nobody typed
             raise StatementNotAllowed("PRAGMA is not a statement that a workspace runs.", hint=_HINTS["SET"]).at(sql, None)
-        parsed.append(_one(parser, sql, at, statement))
+        parsed.append(_one(parser, sql, at, statement, changing))
         at += len(statement.query)
     return parsed
 
@@ -128,12 +135,14 @@ def _extract(parser: duckdb.DuckDBPyConnection, text: str, whole: str, offset: i
         raise translate(error, Place(whole, offset, text)) from None
 
 
-def _one(parser: duckdb.DuckDBPyConnection, whole: str, at: int, statement: Any) -> Parsed:
+def _one(parser: duckdb.DuckDBPyConnection, whole: str, at: int, statement: Any, changing: bool) -> Parsed:
     kind = statement.type.name
     text = _trimmed(statement.query)
     offset = at + statement.query.index(text)
     if kind == "EXPLAIN":
         return _explain(parser, whole, offset, text, frozenset(statement.named_parameters))
+    if changing and kind.lower() in dml.VERBS:
+        return _change(parser, whole, offset, text, _named(whole, statement.named_parameters))
     if kind != "SELECT":
         verb = (re.search(r"[a-z]+", " ".join(t.word for t in tokens.top_level(text)[:1])) or ["statement"])[0].upper()
         hint = _HINTS.get(_LIKE.get(kind, kind), _WORKSPACE_SQL)
@@ -145,6 +154,20 @@ def _one(parser: duckdb.DuckDBPyConnection, whole: str, at: int, statement: Any)
     form = Form.DESCRIBE if _shows(tree) else Form.SELECT
     text, tree, called, long = _without_calls(parser, whole, offset, text, tree)
     return Parsed(text, text, tree, _gated(tree, text, whole, offset), named, form, whole, offset, calls=called, addresses=long)
+
+
+def _change(parser: duckdb.DuckDBPyConnection, whole: str, offset: int, text: str, named: frozenset[str]) -> Parsed:
+    """An INSERT, UPDATE or DELETE, cut into pieces that are gated each by itself."""
+
+    def piece(probe: str) -> dml.Piece:
+        return _without_calls(parser, probe, 0, probe, _tree(parser, probe, 0, probe))
+
+    try:
+        found = dml.check(text, piece)
+    except JammiError as error:
+        raise error.at(whole, None if error.position is None else offset + error.position) from None
+    tree = {"pieces": found.trees}
+    return Parsed(found.text, found.text, tree, found.reading, named, Form.CHANGE, whole, offset, 0, found.calls, found.addresses, found.cut)
 
 
 def _explain(parser: duckdb.DuckDBPyConnection, whole: str, offset: int, text: str, named: frozenset[str]) -> Parsed:

@@ -4,12 +4,14 @@ import queue
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 
 from jammi_lab.engine.faults import closed
+from jammi_lab.engine.overflow import Overflow
 from jammi_lab.engine.waiting import STEP, await_event, let_go_of_imports, settle
 from jammi_lab.errors import JammiError
 from jammi_lab.sources.attaching import in_transaction
@@ -37,7 +39,8 @@ class _End:
 class Pump:
     """The worker's side. It knows nothing of the Stream, so that a forgotten Stream can be collected and stops it.
 
-    With `drained` it does not wait for whoever takes the rows: it reads to the end at once, because what it reads from must be let go.
+    With `drained` it does not wait for whoever takes the rows: it reads to the end at once, because what it reads from must be let go. What is more
+    than memory should hold waits in a file in the folder `spill`.
     With `witness` the rows are read in a transaction, and at its end that is called with what asks further questions in it.
     """
 
@@ -51,12 +54,13 @@ class Pump:
         drained: bool = False,
         witness: Callable[[Asking], None] | None = None,
         memory: dict[str, Any] | None = None,
+        spill: Path | None = None,
     ) -> None:
         self.cursor, self._sql, self._params, self._setup, self.drained, self._witness = cursor, sql, dict(params), setup, drained, witness
         self._memory: dict[str, Any] = {} if memory is None else memory
         self.ready, self.done, self.stopped = threading.Event(), threading.Event(), threading.Event()
         self.schema: pa.Schema | None = None
-        self.batches: queue.Queue[pa.RecordBatch | _End] = queue.Queue(0 if drained else AHEAD)
+        self.batches: queue.Queue[pa.RecordBatch | _End] | Overflow[_End] = Overflow(spill) if drained else queue.Queue(AHEAD)
         self.error: BaseException | None = None
         self._settings: tuple[str, ...] = ()
         self._lock, self._tidying = threading.Lock(), False

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import duckdb
 
+from jammi_lab.errors import InvalidArgument, StatementNotAllowed
+
 _OPEN, _CLOSE = b"([{", b")]}"
 
 
@@ -49,3 +51,18 @@ def parameter_at(sql: str, name: str) -> int | None:
         if body == b"$" and after == at + 1 and word and word[0].lower() == name.lower():
             return at
     return None
+
+
+def one_expression(text: str) -> str:
+    """A condition, when it stays within the brackets around it. StatementNotAllowed; InvalidArgument for what is no text."""
+    if not isinstance(text, str) or not text.strip():
+        raise InvalidArgument(f"A condition is an SQL expression, not {text!r}.", hint="For example where='year > 2020'.")
+    depth = 0
+    for _, body in all_tokens(text):
+        depth += (body[:1] == b"(") - (body[:1] == b")")
+        if depth < 0 or body[:1] == b";":
+            break
+    else:
+        if depth == 0:
+            return text
+    raise StatementNotAllowed(f"A condition is one SQL expression with its brackets closed, not {text!r}.")

@@ -64,6 +64,33 @@ def _reached(host: str, port: int) -> None:
         ) from None
 
 
+_GREETED = 2.0
+"""How many seconds a server may take to say its first word."""
+_HELLO = bytes.fromhex("0000000804d2162f")
+"""What PostgreSQL answers before it knows who asks: whether it would encrypt. MySQL speaks first."""
+
+
+def answers(attachment: Attachment) -> bool:
+    """Whether a server says a word to whoever connects, without a credential; False where that cannot be found out."""
+    said = attachment.secret or {}
+    host, port = said.get("HOST", ""), said.get("PORT", "")
+    if attachment.type not in ("postgres", "mysql") or not host or not port.isdigit():
+        return False
+    try:
+        if host.startswith("/"):
+            line = socket.socket(socket.AF_UNIX)
+            line.settimeout(_GREETED)
+            line.connect(f"{host}/.s.PGSQL.{port}")
+        else:
+            line = socket.create_connection((host, int(port)), _GREETED)
+        with line:
+            if attachment.type == "postgres":
+                line.sendall(_HELLO)
+            return bool(line.recv(1))
+    except OSError:
+        return False
+
+
 def detach(connection: duckdb.DuckDBPyConnection, attachment: Attachment) -> None:
     """Take it away, with its secret. What is not there is fine; a statement that still reads it keeps it to its own end."""
     alias = quote(attachment.alias)

@@ -133,6 +133,20 @@ class Relation:
     """Called there with the columns read: the state that was read; None when that transaction was no snapshot. No witness: it has no transactions."""
     computed: Computed | None = None
     """Computes the rows when a statement is run, in the place of `body` and `frame`; `columns` is there then."""
+    changing: Changing | None = None
+    """How it takes INSERT, UPDATE and DELETE; None when it does not change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changing:
+    """What a relation that can be changed says of itself; its rows are in `frame`."""
+
+    key: tuple[str, ...]
+    """The columns that identify a row."""
+    renewed: Callable[[], Relation]
+    """The relation as it is now. TableNotFound when it is gone."""
+    state: object
+    """Which version of what this is; its maker knows."""
 
 
 Describe = Callable[[str | Relation], dict[str, str]]

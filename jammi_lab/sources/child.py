@@ -1,6 +1,7 @@
 """Run as a program of its own, with the standard library alone: reads database files for `outside_process.py`.
 
-It takes one JSON object on its input and writes one to its output: the answer, or `failed` (notadb, busy, gone, denied, other) and `said`.
+It takes one JSON object on its input and writes one to its output: the answer, or `failed` (notadb, busy, unfinished, gone, denied, other) and
+`said`.
 """
 
 import hashlib
@@ -43,6 +44,8 @@ def _kind(error: sqlite3.Error) -> str:
         return "notadb"
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return "busy"
+    if name == "SQLITE_READONLY_ROLLBACK":
+        return "unfinished"
     return "denied" if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")) else "other"
 
 

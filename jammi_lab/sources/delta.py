@@ -1,7 +1,6 @@
 """Delta tables as sources: the log says which version counts, DuckDB's `delta_scan` reads just that one."""
 
 import json
-import os
 from typing import Any
 
 from jammi_lab.canonical import digest_of
@@ -40,7 +39,8 @@ class DeltaConnector(LakehouseConnector):
         ]
 
     def _at(self, version: int | None) -> State:
-        if not os.path.isdir(os.path.join(self.path, "_delta_log")):
+        lake = self.lake(self.path)
+        if not lake.has("_delta_log"):
             raise Gone
         try:
             from deltalake import DeltaTable
@@ -48,11 +48,11 @@ class DeltaConnector(LakehouseConnector):
         except ImportError:
             raise self._lacking("deltalake") from None
         try:
-            table = DeltaTable(self.path, version=version)
+            table = DeltaTable(self.path, version=version, storage_options=lake.options())
             fields = json.loads(table.schema().to_json())["fields"]
             return State(str(table.metadata().id), table.version(), self.path, tuple((field["name"], _identity(field)) for field in fields))
         except (DeltaError, ValueError, OSError) as error:
-            if not os.path.isdir(self.path):
+            if not lake.has("_delta_log"):
                 raise Gone from None
             first = str(error).split("\n", maxsplit=1)[0].rstrip(".")
             raise SourceUnavailable(

@@ -272,6 +272,11 @@ class EmbeddedConnector(Located, ABC):
                 return SourceUnavailable(f"{self._name} is gone.", hint="Put the file back, or remove the source.")
             case "busy":
                 return SourceUnavailable(f"{self._name} is being written by somebody else.", hint="Try again when its owner is done.")
+            case "unfinished":
+                return SourceUnavailable(
+                    f"{self._name} holds a transaction that its writer did not finish.",
+                    hint="Open it once with a program that may write: it rolls back.",
+                )
             case "notadb":
                 return SourceUnavailable(f"{self._name} is not a whole {self.engine} database.", hint="It may be torn, or of another kind.")
         return SourceUnavailable(f"{self._name} cannot be read: {error}.")

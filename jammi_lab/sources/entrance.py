@@ -83,6 +83,14 @@ def entrance(record: SourceRecord, given: Given) -> objects.Access | Door | None
     return None
 
 
+def of_a_lake(record: SourceRecord, given: Given) -> objects.Access:
+    """How the tables are asked for that a catalog elsewhere tells of: by the secret of a catalog in a file, or by the AWS_* variables; that of a
+    server is for the server. SecretMissing, InvalidArgument."""
+    said: dict[str, Any] = {name: value for name, value in record.options.items() if name in objects.OPTIONS}
+    secret = given()[1] if record.secret and scheme_of(record.location) is None else None
+    return objects.Access("s3", said, _read(secret))
+
+
 _ELSEWHERE = {
     "s3": ("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE"),
     "gs": ("GOOGLE_APPLICATION_CREDENTIALS",),

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from msgspec.structs import replace
 
 from jammi_lab.errors import InvalidArgument, JammiError, SchemaMismatch, SourceUnavailable, TableNotFound
-from jammi_lab.names import near, quote
+from jammi_lab.names import near, quote, written
 from jammi_lab.sources import arrow_files, failures, scratch, sightings
 from jammi_lab.sources.base import Given, Looking, Relation, nothing_given
 from jammi_lab.sources.entrance import entrance
@@ -71,7 +71,7 @@ class FileConnector(Located):
     def relation(self, table: str | None) -> Relation:
         """What SQL reads. SourceUnavailable, TableNotFound for a table inside it, InvalidArgument for files of the workspace itself."""
         if table is not None:
-            raise TableNotFound(f"{self.record.name!r} is one table and holds no table {table!r}.", hint=f"Say FROM {self.record.name}.")
+            raise TableNotFound(f"{self.record.name!r} is one table and holds no table {table!r}.", hint=f"Say FROM {written(self.record.name)}.")
         items = self._items()
         try:
             return self._relation(items)

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from jammi_lab.canonical import digest_of
 from jammi_lab.errors import InvalidArgument, SchemaMismatch, SourceUnavailable, TableNotFound
+from jammi_lab.names import written
 from jammi_lab.sources.base import Looking, Relation
 from jammi_lab.sources.scratch import sql_types
 from jammi_lab.storage.digests import arrow_digests
@@ -192,7 +193,7 @@ class FrameConnector:
     def relation(self, table: str | None) -> Relation:
         """The rows as they are now. SourceUnavailable when the frame is gone, TableNotFound for a table inside it, SchemaMismatch."""
         if table is not None:
-            raise TableNotFound(f"{self.name!r} is a frame and holds no table {table!r}.", hint=f"Say FROM {self.name}.")
+            raise TableNotFound(f"{self.name!r} is a frame and holds no table {table!r}.", hint=f"Say FROM {written(self.name)}.")
         rows = self._table()
         return Relation(Input(InputKind.FRAME, self.name), frame=rows, columns=sql_types(rows.schema))
 

@@ -6,24 +6,30 @@ import re
 import urllib.parse
 from typing import Any
 
+from msgspec.structs import replace
+
 from jammi_lab.canonical import digest_of
 from jammi_lab.errors import InvalidArgument, SourceUnavailable
 from jammi_lab.names import literal
 from jammi_lab.sources import failures, outside_process
 from jammi_lab.sources.base import Query
 from jammi_lab.sources.lakehouse import Gone, LakehouseConnector, State
+from jammi_lab.sources.lakes import s3_url
+from jammi_lab.sources.locations import scheme_of
 from jammi_lab.sources.outside_process import ChildFailed
+from jammi_lab.sources.postgres import PostgresConnector
 
 _METADATA = re.compile(r"(?:v(\d+)|(\d+)-[0-9a-fA-F-]+)(?:\.gz)?\.metadata\.json(?:\.gz)?")
 
 
 class IcebergConnector(LakehouseConnector):
-    """A registered Iceberg table: its folder, whose newest metadata file is its state; a metadata file, which is its state for ever; or the
-    SQLite file of a catalog, with the option `table` (and `catalog`, when it holds several)."""
+    """A registered Iceberg table: its folder, whose newest metadata file is its state; a metadata file, which is its state for ever; or a catalog in
+    an SQLite file or in PostgreSQL, with the option `table` (and `catalog`, when it holds several)."""
 
     format = "Iceberg"
     extension = "iceberg"
     method = "snapshot of the table"
+    catalogs = ("postgresql", "postgres")
 
     def state(self) -> State:
         """The current snapshot. Gone; SourceUnavailable; ExtensionMissing."""
@@ -67,19 +73,18 @@ class IcebergConnector(LakehouseConnector):
         select = f"SELECT file_path FROM iceberg_metadata({literal(state.place)}, snapshot_from_id := {state.version:d}) WHERE status <> 'DELETED'"
         return [place for (place,) in self.ask(state, select)]
 
+    def home(self, state: State) -> str:
+        """The folder or address of the table itself."""
+        return state.place.rsplit("/metadata/", 1)[0]
+
     def _newest(self) -> str:
         """The metadata file of this moment."""
         if self.path.endswith(".json") and not os.path.isdir(self.path):
-            if not os.path.lexists(self.path):
-                raise Gone
             return self.path
-        folder = os.path.join(self.path, "metadata")
-        if not os.path.isdir(self.path):
+        lake = self.lake(self.path)
+        names = lake.names("metadata")
+        if not names and not lake.has(""):
             raise Gone
-        try:
-            names = os.listdir(folder)
-        except FileNotFoundError:
-            names = []
         numbered = [(int(found[1] or found[2]), name) for name in names if (found := _METADATA.fullmatch(name))]
         if not numbered:
             raise SourceUnavailable(
@@ -92,22 +97,15 @@ class IcebergConnector(LakehouseConnector):
                 f"The folder {self._name} holds {len(newest)} metadata files of number {highest}.",
                 hint='Only its catalog knows which one counts: options={"catalog": …, "table": …}, or name the metadata file.',
             )
-        return os.path.join(folder, newest[0])
+        return f"{self.path}/metadata/{newest[0]}"
 
     def _of_catalog(self) -> str:
-        """Where a catalog in an SQLite file says that the metadata is."""
+        """Where a catalog in an SQLite file or in PostgreSQL says that the metadata is."""
         options = self.record.options
         namespace, _, table = options["table"].rpartition(".")
         if not namespace:
             raise InvalidArgument(f"{options['table']!r} names no namespace.", hint='Write options={"table": "namespace.table"}.')
-        try:
-            said = outside_process.ask({"do": "catalog", "path": self.path, "namespace": namespace, "table": table})["found"]
-        except ChildFailed as error:
-            if error.kind == "gone":
-                raise Gone from None
-            raise SourceUnavailable(
-                f"{self._name} cannot be read as an Iceberg catalog: {error}.", hint="Name the SQLite file of a catalog, as pyiceberg makes it."
-            ) from None
+        said = self._in_file(namespace, table) if scheme_of(self.path) is None else self._on_server(namespace, table)
         found = {catalog: place for catalog, place in said if options.get("catalog") in (None, catalog)}
         if not found:
             raise Gone
@@ -117,31 +115,61 @@ class IcebergConnector(LakehouseConnector):
             )
         place = next(iter(found.values()))
         parsed = urllib.parse.urlparse(place)
+        if parsed.scheme in ("s3", "s3a"):
+            return s3_url(place)
         if parsed.scheme not in ("", "file"):
-            raise InvalidArgument(f"The table {options['table']} lies at {parsed.scheme}://, and Iceberg tables are read from this machine.")
+            raise InvalidArgument(
+                f"The table {options['table']} lies at {parsed.scheme}://, and Iceberg tables are read from this machine and from s3."
+            )
         return str(urllib.parse.unquote(parsed.path) if parsed.scheme else place)
 
+    def _in_file(self, namespace: str, table: str) -> list[tuple[str, str]]:
+        try:
+            found: list[tuple[str, str]] = outside_process.ask({"do": "catalog", "path": self.path, "namespace": namespace, "table": table})["found"]
+        except ChildFailed as error:
+            if error.kind == "gone":
+                raise Gone from None
+            raise SourceUnavailable(
+                f"{self._name} cannot be read as an Iceberg catalog: {error}.", hint="Name the SQLite file of a catalog, as pyiceberg makes it."
+            ) from None
+        return found
+
+    def _on_server(self, namespace: str, table: str) -> list[tuple[str, str]]:
+        server = PostgresConnector(replace(self.record, kind="postgresql", options={}), self._given, self._reach)
+        where = f"table_namespace = {literal(namespace)} AND table_name = {literal(table)}"
+        select = f"SELECT catalog_name, metadata_location FROM iceberg_tables WHERE {where}"
+        found: list[tuple[str, str]] = server.ask(lambda asking: server.query(asking, select))
+        return found
+
     def _missing(self) -> SourceUnavailable:
-        if "table" in self.record.options and os.path.lexists(self.path):
+        if "table" in self.record.options and (scheme_of(self.path) is not None or os.path.lexists(self.path)):
             return SourceUnavailable(f"The catalog {self._name} has no table {self.record.options['table']!r}.", hint="Look at its name.")
         return super()._missing()
 
     def _read(self, place: str) -> dict[str, Any]:
         try:
-            with open(place, "rb") as file:
-                raw = file.read()
+            raw = self.lake(place).read(place)
             if raw[:2] == b"\x1f\x8b":
                 import gzip
 
                 raw = gzip.decompress(raw)
             said: dict[str, Any] = json.loads(raw)
         except FileNotFoundError:
-            raise Gone from None
+            if place == self.path:
+                raise Gone from None
+            raise SourceUnavailable(
+                f"The metadata file {failures.tidy(place)} of the Iceberg table {self._table} is not there, though the table was not dropped.",
+                hint="It was removed, or not written to its end: restore it, or let the table's writer commit again.",
+            ) from None
         except OSError as error:
             raise failures.unreadable(place, error) from None
         except (ValueError, EOFError):
             raise self._torn(place) from None
         return said
+
+    @property
+    def _table(self) -> str:
+        return str(self.record.options.get("table", self._name))
 
     def _torn(self, place: str) -> SourceUnavailable:
         return SourceUnavailable(f"{failures.tidy(place)} is no whole metadata file of an Iceberg table.", hint="It may be torn, or half written.")

@@ -14,10 +14,13 @@ import duckdb
 
 from jammi_lab.canonical import digest_of
 from jammi_lab.errors import ExtensionMissing, InvalidArgument, JammiError, SourceUnavailable, TableNotFound
-from jammi_lab.names import literal, near, quote
+from jammi_lab.names import literal, near, quote, written
 from jammi_lab.sources import extensions, failures, scratch
-from jammi_lab.sources.base import Looking, Query, Reach, Relation
+from jammi_lab.sources.base import Given, Looking, Query, Reach, Relation, nothing_given
+from jammi_lab.sources.entrance import entrance, of_a_lake
+from jammi_lab.sources.lakes import Bucket, Folder, Lake, outside_of, s3_url
 from jammi_lab.sources.locations import Located, full_location, literal_path, refuse_own, scheme_of, shown
+from jammi_lab.sources.objects import Access
 from jammi_lab.storage.digests import MemoEntry
 from jammi_lab.storage.files import Stat
 from jammi_lab.values.anchors import Anchor, Cost, Input, InputKind, Observed, Snapshot, Unknown, Vanished
@@ -55,25 +58,36 @@ class Gone(Exception):
 
 
 class LakehouseConnector(Located, ABC):
-    """A registered table in a folder. `record.location` is what `locations.store_location` gave; `folder` is the workspace's, None without one."""
+    """A registered table in a folder, or below an s3 address. `record.location` is what `locations.store_location` gave; `folder` is the workspace's,
+    None without one."""
 
     format = ""
     """The format's name, for people."""
     extension = ""
     method = ""
     """How its state is named, in words."""
+    catalogs: tuple[str, ...] = ()
+    """Schemes of servers that can tell where a table is."""
 
-    def __init__(self, record: SourceRecord, folder: Path | None = None, reach: Reach | None = None) -> None:
+    def __init__(self, record: SourceRecord, folder: Path | None = None, reach: Reach | None = None, given: Given = nothing_given) -> None:
         self.record = record
         self.folder = folder
-        self._reach = reach
+        self._reach, self._given = reach, given
         pattern = full_location(record.location, folder)
-        if scheme_of(pattern) is not None:
-            raise InvalidArgument(f"{self.format} tables are read from folders of this machine, not from {shown(pattern)}.")
-        path = literal_path(pattern)
+        scheme = scheme_of(pattern)
+        if scheme not in (None, "s3", "s3a", *self.catalogs):
+            raise InvalidArgument(f"{self.format} tables are read from folders of this machine and from s3, not from {shown(pattern)}.")
+        path = pattern if scheme in self.catalogs else literal_path(pattern)
         if path is None:
             raise InvalidArgument(f"{shown(pattern)!r} names several places; one {self.format} table is one source.")
-        self.path = path
+        self.path = path if scheme in (None, *self.catalogs) else s3_url(path)
+
+    def lake(self, place: str) -> Lake:
+        """How the files of a table are read that lies there. SecretMissing, ExtensionMissing."""
+        if scheme_of(place) is None:
+            return Folder(place)
+        access = entrance(self.record, self._given)
+        return Bucket(place, access if isinstance(access, Access) else of_a_lake(self.record, self._given))
 
     # -- what each format does in its own way ---------------------------------------------------------------------------------------------
 
@@ -97,6 +111,10 @@ class LakehouseConnector(Located, ABC):
     def places(self, state: State) -> list[str]:
         """Paths or URLs of all files that reading a snapshot may open. Errors as `state`."""
 
+    def home(self, state: State) -> str:
+        """The folder or address of the table itself."""
+        return state.place
+
     # -- what every connector does --------------------------------------------------------------------------------------------------------
 
     def tables(self) -> list[str]:
@@ -119,14 +137,16 @@ class LakehouseConnector(Located, ABC):
     def relation(self, table: str | None) -> Relation:
         """What SQL reads: the snapshot of this moment. SourceUnavailable, ExtensionMissing, TableNotFound for a table inside it."""
         if table is not None:
-            raise TableNotFound(f"{self.record.name!r} is one table and holds no table {table!r}.", hint=f"Say FROM {self.record.name}.")
-        refuse_own(self.path, self.folder)
+            raise TableNotFound(f"{self.record.name!r} is one table and holds no table {table!r}.", hint=f"Say FROM {written(self.record.name)}.")
+        self._refuse_own_place()
         try:
             state = self.state()
             self._refuse_own_files(state)
+            return self._relation(state)
         except Gone:
             raise self._missing() from None
-        return self._relation(state)
+        except OSError as error:
+            raise failures.unreadable(self.location, error) from None
 
     def observe(self, table: str | None, looking: Looking) -> Observed:
         """A Snapshot; Vanished when the table is gone; Unknown when its state cannot be told."""
@@ -135,7 +155,7 @@ class LakehouseConnector(Located, ABC):
         if self.record.anchor == "none":
             return Unknown('its owner chose anchor="none"')
         try:
-            refuse_own(self.path, self.folder)
+            self._refuse_own_place()
             state = self.state()
             self._refuse_own_files(state)
             if self.record.anchor.startswith("column:"):
@@ -171,21 +191,33 @@ class LakehouseConnector(Located, ABC):
 
     def ask(self, state: State, select: str) -> list[tuple[Any, ...]]:
         """All rows of a SELECT that needs the extension. duckdb.Error; what reaching raises."""
-        relation = Relation(Input(InputKind.SOURCE, self.record.name), body=self.body(state), extensions=(self.extension,), explain=self.explain)
+        relation = self._relation(state)
         if self._reach is not None:
             return self._reach(relation, lambda query: query(select))
         with scratch.scratch(relation) as connection:
             return connection.execute(select).fetchall()
 
+    def _refuse_own_place(self) -> None:
+        if scheme_of(self.path) is None:
+            refuse_own(self.path, self.folder)
+
     def _refuse_own_files(self, state: State) -> None:
-        """InvalidArgument when a snapshot names files of the workspace itself: whoever writes its log could have it read every tenant's rows."""
-        if self.folder is None or (self.folder, state) in _allowed:
+        """InvalidArgument when a snapshot names files of the workspace itself, or that of a table in a store files which do not lie below it: whoever
+        writes its log could have every tenant's rows read, or this machine's files."""
+        home, inside = self.home(state), self.folder or Path()
+        if (self.folder is None and scheme_of(home) is None) or (inside, state) in _allowed:
             return
-        for place in self.places(state):
+        places = self.places(state)
+        if scheme_of(home) is not None and (strange := outside_of(home, places)) is not None:
+            raise InvalidArgument(
+                f"The {self.format} table {self._name} names a file that does not lie below it: {failures.tidy(strange)}.",
+                hint="Only a table whose files all lie at its own address is read from a store.",
+            )
+        for place in places:
             parsed = urllib.parse.urlsplit(place)
             if parsed.scheme in ("", "file"):
                 refuse_own(urllib.parse.unquote(parsed.path) if parsed.scheme else place, self.folder)
-        _allowed[self.folder, state] = None
+        _allowed[inside, state] = None
         while len(_allowed) > _MOST_ALLOWED:
             _allowed.pop(next(iter(_allowed)), None)
 
@@ -201,6 +233,7 @@ class LakehouseConnector(Located, ABC):
             Input(InputKind.SOURCE, self.record.name),
             body=body,
             extensions=(self.extension,),
+            scoped=self.lake(self.home(state)).scoped,
             explain=self.explain,
             witness=witness if self.record.anchor in ("auto", "content") else None,
         )
@@ -287,6 +320,8 @@ class LakehouseConnector(Located, ABC):
                 f"A data file of the {self.format} table {self._name} is not there{what}.",
                 hint="It was removed, or not written to its end: restore it.",
             )
+        if (remote := failures.remote_failure(self.location, said)) is not None:
+            return remote
         if any(word in said for word in ("Kernel", "log segment", "snapshot", "metadata", "manifest", "Avro", "avro")):
             return self._unreadable(said)
         return None
@@ -305,6 +340,8 @@ class LakehouseConnector(Located, ABC):
         )
 
     def _missing(self) -> SourceUnavailable:
+        if scheme_of(self.path) is not None:
+            return SourceUnavailable(f"There is no {self.format} table at {self.location}.", hint="Look at the address.")
         if not os.path.lexists(self.path):
             above, name = os.path.split(self.path.rstrip("/"))
             there = os.listdir(above) if os.path.isdir(above) else []

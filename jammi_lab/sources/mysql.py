@@ -11,11 +11,13 @@ scan; what moves with every write to a table (its update time) is observed with 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from jammi_lab.errors import JammiError, SourceUnavailable
 from jammi_lab.names import literal, quote
+from jammi_lab.sources import owners
 from jammi_lab.sources.base import Asking
+from jammi_lab.sources.owners import Owner
 from jammi_lab.sources.servers import UNTOLD, Bodies, Connector, Gate, Inside
 
 _SYSTEM = ("information_schema", "mysql", "performance_schema", "sys")
@@ -26,12 +28,15 @@ SELECT table_type AS form, CAST(engine AS CHAR) AS engine, CAST(table_rows AS CH
   CASE WHEN GREATEST(COALESCE(update_time, 0), COALESCE(create_time, 0)) > NOW() - INTERVAL 2 SECOND THEN CAST(NOW(6) AS CHAR) END AS fresh
 FROM information_schema.tables WHERE table_schema = {schema} AND table_name = {name} AND table_type <> 'SYSTEM VIEW'"""
 _COLUMNS = """
-SELECT column_name AS n, CAST(column_type AS CHAR) AS t, CAST(data_type AS CHAR) AS d, CAST(COALESCE(character_set_name, '') AS CHAR) AS c
+SELECT column_name AS n, CAST(column_type AS CHAR) AS t, CAST(data_type AS CHAR) AS d, CAST(COALESCE(character_set_name, '') AS CHAR) AS c,
+  CAST(COALESCE(collation_name, '') AS CHAR) AS o
 FROM information_schema.columns WHERE table_schema = {schema} AND table_name = {name} ORDER BY ordinal_position"""
 _GATE = """
 SELECT MAX(CASE WHEN variable_name = 'UPTIME' THEN NULL ELSE variable_value END) AS lsn, @@hostname AS host, CAST(@@port AS CHAR) AS port,
   CAST(FLOOR((UNIX_TIMESTAMP() - MAX(CASE WHEN variable_name = 'UPTIME' THEN CAST(variable_value AS UNSIGNED) ELSE 0 END)) / 16) AS CHAR) AS began
 FROM {status}.global_status WHERE variable_name IN ('UPTIME', 'INNODB_LSN_CURRENT', 'INNODB_REDO_LOG_CURRENT_LSN')"""
+_RANGED = re.compile(r"(?:\w+_)?(?:bin|0900_bin|(?:general|swedish|unicode|unicode_520|0900_ai|uca1400_ai)(?:_nopad)?_ci|uca1400_nopad_ai_ci)")
+"""Collations in which ACME, Acme and acme are one, or are in the order of their bytes."""
 _EXACT = re.compile(r"(tiny|small|medium|big)?int|integer|year|decimal|numeric|date|datetime|timestamp|time")
 _LONG = re.compile(r"(tiny|medium|long)?(text|blob)|json")
 _DECIMAL = re.compile(r"decimal\((\d+),(\d+)\).*")
@@ -105,6 +110,7 @@ class MysqlConnector(Connector):
             int(size or 0),
             logged,
             f"{updated} {created} {finer}",
+            frozenset(column for column, *_, collation in columns if _RANGED.fullmatch(collation)),
         )
 
     def gate(self, asking: Asking) -> Gate | None:
@@ -113,25 +119,26 @@ class MysqlConnector(Connector):
         [(lsn, *identity)] = found
         return None if lsn is None else Gate([*identity, lsn], quiet=False)
 
-    def bodies(self, asking: Asking, inside: Inside) -> Bodies:
-        """The scan of the table; columns whose comparison the server would understand otherwise are put behind an expression, which is not sent."""
-        place = self.place(inside)
+    def bodies(self, asking: Asking, inside: Inside, owner: Owner | None = None) -> Bodies:
+        """The scan of the table; columns whose comparison the server would understand otherwise are put behind an expression, which is not sent. A
+        query where there are wide numbers, and for one owner's rows: the scanner sends no `IS NULL`, and two readings would be of two states."""
+        place, table = self.place(inside), f"{_tick(inside.schema)}.{_tick(inside.name)}"
         types = {name: kind for name, kind, *_ in asking(f"DESCRIBE SELECT * FROM {place}")}
         wide = {name for name, kind in inside.columns if (said := _DECIMAL.fullmatch(kind)) and int(said[1]) > 38}
         types |= dict.fromkeys(wide, "VARCHAR")
-        plain = f"SELECT {', '.join(_kept_here(n, t) for n, t in types.items())} FROM {place}"
-        if not wide:
-            return plain, types, None
-        read = ", ".join(f"CAST({_tick(n)} AS CHAR) AS {_tick(n)}" if n in wide else _tick(n) for n in types)
-        sent = literal(f"SELECT {read} FROM {_tick(inside.schema)}.{_tick(inside.name)}")
-        cast = ", ".join(f"CAST({quote(n)} AS {kind}) AS {quote(n)}" for n, kind in types.items())
-        exact = f"SELECT {cast} FROM mysql_query({literal(self.attachment.alias)}, {sent})"
-        blank = ", ".join(f"NULL::VARCHAR AS {quote(n)}" if n in wide else _kept_here(n, t) for n, t in types.items())
+        as_text = {name for name, kind in types.items() if kind == "VARCHAR"}  # a query gives text of a binary collation as bytes
+        there = owners.conditions(owner, types, inside.ranged, quoted=_tick, text=_text)
+        plain = ", ".join(f"NULL::VARCHAR AS {quote(n)}" if n in wide else _kept_here(n, t) for n, t in types.items())
 
-        def narrow(columns: frozenset[str]) -> str:
-            return exact if columns & wide else f"SELECT {blank} FROM {place}"
+        def narrow(columns: Collection[str]) -> str:
+            if not there and not wide & set(columns):
+                return f"SELECT {plain} FROM {place}"
+            read = ", ".join(f"CAST({_tick(n)} AS CHAR) AS {_tick(n)}" if n in as_text else _tick(n) for n in types if n in columns)
+            sent = f"SELECT {read or '1 AS one'} FROM {table}{owners.sent(there)}"
+            cast = ", ".join(f"CAST({quote(n) if n in columns else 'NULL'} AS {kind}) AS {quote(n)}" for n, kind in types.items())
+            return f"SELECT {cast} FROM mysql_query({literal(self.attachment.alias)}, {literal(sent)})"
 
-        return exact, types, narrow
+        return narrow(types), types, narrow if wide or there else None
 
     def digests(self, asking: Asking, inside: Inside, sets: Sequence[Sequence[str]]) -> tuple[int, list[str]]:
         """For each set the sums of both halves of the rows' MD5: sums, since with XOR two equal rows would be as none."""
@@ -175,9 +182,7 @@ class MysqlConnector(Connector):
             return None
         for words, why, hint in _WORDS:
             if said := re.search(words, text):
-                if hint.startswith("Give the right"):
-                    self._refused()
-                return SourceUnavailable(f"The server {self.location} cannot be read: {why.format(*said.groups())}.", hint=hint)
+                return SourceUnavailable(f"The server {self.location} cannot be read: {why.format(*said.groups())}.", hint=hint or self._refused())
         clause = re.search(r'(?:query "[^"]*"|parameters "[^"]*"): (.+)', text)
         reason = clause[1] if clause else "it gave no usable answer"
         return SourceUnavailable(f"The server {self.location} cannot be read: {reason.strip().rstrip('.')}.")
@@ -186,7 +191,7 @@ class MysqlConnector(Connector):
 _WORDS: Sequence[tuple[str, str, str]] = (
     (r"Access denied for user '[^']*'@'[^']*' to database '([^']*)'",
      "this user may not see the database {0}", "Ask its owner for the right to read it."),
-    (r"Access denied for user", "it does not let this user in", "Give the right password: secret=\"NAME_OF_A_VARIABLE\", replace=True."),
+    (r"Access denied for user", "it does not let this user in", ""),
     (r"SELECT command denied to user \S+ for (?:table|column) (.+?)(?: in table.*)?\s*$",
      "{0} may not be read, permission denied", "Ask its owner for the right to read it."),
     (r"Unknown database '([^']*)'", "there is no database {0} on it", "Look at the end of the address."),

@@ -169,6 +169,14 @@ def _reason(error: BaseException) -> str:
     return f"its server cannot be asked ({type(error).__name__})"
 
 
+def look_for(files: fsspec.AbstractFileSystem, bucket: str) -> None:
+    """Nothing, when the bucket is there: only then is something in it gone. Unreachable; what the store's library raises."""
+    try:
+        files.info(bucket)
+    except FileNotFoundError:
+        raise Unreachable(f"there is no bucket of that name ({bucket})") from None
+
+
 # -- what DuckDB is told -------------------------------------------------------------------------------------------------------------------
 
 _claims: weakref.WeakValueDictionary[str, _Claim] = weakref.WeakValueDictionary()
@@ -221,3 +229,15 @@ def _httpfs_values(access: Access) -> dict[str, str] | None:
     if parts is not None:
         values |= {"ENDPOINT": parts.netloc, "URL_STYLE": "path", "USE_SSL": "true" if parts.scheme == "https" else "false"}
     return {**values, "REGION": region or "us-east-1"}
+
+
+def for_deltalake(access: Access) -> dict[str, str]:
+    """The same for deltalake; what is not said, it takes from the AWS_* variables."""
+    names = {"key": "AWS_ACCESS_KEY_ID", "secret": "AWS_SECRET_ACCESS_KEY", "token": "AWS_SESSION_TOKEN"}
+    told = {names[name]: value for name, value in access.credentials.items()}
+    endpoint = access.options.get("endpoint_url") or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    if endpoint is not None:
+        told |= {"AWS_ENDPOINT_URL": endpoint, "AWS_ALLOW_HTTP": "true"}
+    region = access.options.get("region") or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+    signing = {"AWS_SKIP_SIGNATURE": "true"} if access.options.get("anon") else {}
+    return {**told, **signing, "AWS_REGION": region, "connect_timeout": f"{CONNECT_SECONDS:g}s", "timeout": f"{READ_SECONDS:g}s"}

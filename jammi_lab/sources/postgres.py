@@ -8,12 +8,14 @@ type `numeric` that has no precision, or more than 38 digits, has no type of the
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from jammi_lab.errors import JammiError, SourceUnavailable
 from jammi_lab.names import literal, quote
+from jammi_lab.sources import owners
 from jammi_lab.sources.attaching import CONNECT_SECONDS
 from jammi_lab.sources.base import Asking
+from jammi_lab.sources.owners import Owner
 from jammi_lab.sources.servers import UNTOLD, Bodies, Connector, Gate, Inside
 
 _SESSION = {
@@ -61,6 +63,9 @@ WHERE pg_catalog.has_function_privilege('pg_catalog.pg_control_system()', 'EXECU
   AND pg_catalog.has_function_privilege('pg_catalog.pg_control_checkpoint()', 'EXECUTE')"""
 _WRITERS = "SELECT pg_catalog.count(*) AS n FROM pg_catalog.pg_locks WHERE locktype = 'transactionid' AND mode = 'ExclusiveLock'"
 """Transactions that have written and are not over: each holds the lock on its own number until everybody sees what it did."""
+_NESTED = re.compile(r"\[\]\[\]|^ENUM\(.*\)\[\]")
+"""Types that a query does not give as the scan does."""
+_TEXT = re.compile(r"text|character varying(?:\(\d+\))?")
 _NUMERIC = re.compile(r"numeric(?:\((\d+),(-?\d+)\))?((?:\[\])*)")
 
 
@@ -114,6 +119,7 @@ class PostgresConnector(Connector):
             UNTOLD if untold else int(estimate or 0),
             int(size or 0),
             bool(logged),
+            ranged=frozenset(column for column, kind, *_ in columns if _TEXT.fullmatch(kind)),
         )
 
     def gate(self, asking: Asking) -> Gate | None:
@@ -125,24 +131,32 @@ class PostgresConnector(Connector):
         [(writers,)] = self.query(asking, _WRITERS)  # after the position, so that no commit falls between the two
         return Gate(list(found[0]), writers == 0)
 
-    def bodies(self, asking: Asking, inside: Inside) -> Bodies:
-        """The scan of the table, which takes filters to the server; a query that reads wide numbers as text where there are such columns."""
-        plain = f"SELECT * FROM {self.place(inside)}"
-        types = {name: kind for name, kind, *_ in asking(f"DESCRIBE {plain}")}
+    def bodies(self, asking: Asking, inside: Inside, owner: Owner | None = None) -> Bodies:
+        """The scan of the table, which takes filters to the server; a query that reads wide numbers as text where there are such columns. The scanner
+        sends no `IS NULL`: rows without an owner come by a query, too."""
+        place, table = self.place(inside), f"{quote(inside.schema)}.{quote(inside.name)}"
+        types = {name: kind for name, kind, *_ in asking(f"DESCRIBE SELECT * FROM {place}")}
         wide = [] if self.record.options.get("numeric") == "double" else [name for name, kind in inside.columns if _is_wide(kind)]
-        if not wide:
-            return plain, types, None
         types |= dict.fromkeys(wide, "VARCHAR")
-        read = ", ".join(f"{quote(n)}::text AS {quote(n)}" if n in wide else quote(n) for n in types)
-        sent = literal(f"SELECT {read} FROM {quote(inside.schema)}.{quote(inside.name)}")
-        cast = ", ".join(f"CAST({quote(n)} AS {kind}) AS {quote(n)}" for n, kind in types.items())
-        exact = f"SELECT {cast} FROM postgres_query({literal(self.attachment.alias)}, {sent})"
-        blank = ", ".join(f"NULL::VARCHAR AS {quote(n)}" if n in wide else quote(n) for n in types)
+        owner = None if any(_NESTED.search(kind) for kind in types.values()) else owner
+        here = owners.conditions(owner, types, inside.ranged)
+        there = owners.conditions(owner, types, inside.ranged, text=lambda value: f'{literal(value)} COLLATE "C"')
+        plain = "*" if not wide else ", ".join(f"NULL::VARCHAR AS {quote(n)}" if n in wide else quote(n) for n in types)
 
-        def narrow(columns: frozenset[str]) -> str:
-            return exact if columns & set(wide) else f"SELECT {blank} FROM {self.place(inside)}"
+        def asked(columns: Collection[str], where: Sequence[str]) -> str:
+            read = ", ".join(f"{quote(n)}::text AS {quote(n)}" if n in wide else quote(n) for n in types if n in columns)
+            sent = f"SELECT {read or '1 AS one'} FROM {table}{owners.sent(where)}"
+            cast = ", ".join(f"CAST({quote(n) if n in columns else 'NULL'} AS {kind}) AS {quote(n)}" for n, kind in types.items())
+            return f"SELECT {cast} FROM postgres_query({literal(self.attachment.alias)}, {literal(sent)})"
 
-        return exact, types, narrow
+        def narrow(columns: Collection[str]) -> str:
+            if set(columns) & set(wide):
+                return asked(columns, there)
+            if not here:
+                return f"SELECT {plain} FROM {place}"
+            return " UNION ALL ".join([asked(columns, there[:1]), *(f"SELECT {plain} FROM {place} WHERE {each}" for each in here[1:])])
+
+        return narrow(types), types, narrow if wide or here else None
 
     def digests(self, asking: Asking, inside: Inside, sets: Sequence[Sequence[str]]) -> tuple[int, list[str]]:
         """For each set two sums over 64-bit hashes of the tuples, with two seeds: 128 bits that do not depend on the order of the rows."""
@@ -203,8 +217,7 @@ _LOST = (
     r"no connection to the server|Broken pipe"
 )
 _WORDS: Sequence[tuple[str, str, str]] = (
-    (r"password authentication failed|no password supplied|authentication failed|SCRAM|no pg_hba\.conf entry", "it does not let this user in",
-     "Give the right password: secret=\"NAME_OF_A_VARIABLE\", replace=True."),
+    (r"password authentication failed|no password supplied|authentication failed|SCRAM|no pg_hba\.conf entry", "it does not let this user in", ""),
     (r'role "[^"]*" does not exist', "it does not know this user", "Look at the user in the address."),
     (r'database "([^"]*)" does not exist', "there is no such database on it", "Look at the end of the address."),
     (r"could not translate host name|Name or service not known", "its name is not known", "Look at the host in the address."),
@@ -218,7 +231,7 @@ _WORDS: Sequence[tuple[str, str, str]] = (
 )  # fmt: skip
 
 
-def _said(text: str, location: str, refused: Callable[[], None]) -> JammiError | None:
+def _said(text: str, location: str, refused: Callable[[], str]) -> JammiError | None:
     if not _OURS.match(text):
         return None
     if said := re.search(r"permission denied for (\w+ ?\w*) (\S+)", text):
@@ -237,9 +250,7 @@ def _said(text: str, location: str, refused: Callable[[], None]) -> JammiError |
         return SourceUnavailable("A table changed its definition while it was read.", hint="Run it again.")
     for words, why, hint in _WORDS:
         if re.search(words, text):
-            if why == "it does not let this user in":
-                refused()
-            return SourceUnavailable(f"The server {location} cannot be read: {why}.", hint=hint)
+            return SourceUnavailable(f"The server {location} cannot be read: {why}.", hint=hint or refused())
     clause = re.search(r"ERROR:\s*(.+)", text)
     reason = clause[1] if clause else "it gave no usable answer"
     return SourceUnavailable(f"The server {location} cannot be read: {reason.strip().rstrip('.')}.")

@@ -41,6 +41,8 @@ def infer_kind(location: str | os.PathLike[str], kind: str | None = None, access
     """
     typed = os.fspath(location)
     scheme = scheme_of(typed)
+    if kind == "iceberg" and addresses.kind_of(scheme) == "postgresql":
+        return kind  # the catalog of a lake
     if (server := addresses.kind_of(scheme)) is not None or kind in addresses.PORTS:
         if server is None or kind not in (None, server):
             raise InvalidArgument(f"{shown(typed)!r} is no address of kind {kind}.", hint="Write postgresql://user@host/database or mysql://….")
@@ -79,12 +81,21 @@ def _kinds_there(typed: str, access: Entrance) -> set[str]:
         raise failures.unreadable(shown(pattern), error) from None
     if not names:
         raise failures.missing(pattern)
+    if path is not None and scheme_of(pattern) in STORES and (lake := _of_lake(names)) is not None:
+        return {lake}
     if scheme_of(pattern) not in WEB and (kinds := {kind for name in names if (kind := kind_of_name(name)) is not None}):
         return kinds
     if len(names) == 1 and scheme_of(pattern) is None:
         with open(names[0], "rb") as file:
             return {kind} if (kind := _MAGIC.get(file.read(4))) else set()
     return set()
+
+
+def _of_lake(names: list[str]) -> str | None:
+    """What a prefix is that holds the log of a Delta table, or the metadata of an Iceberg table: its data files alone say nothing."""
+    if any("/_delta_log/" in name for name in names):
+        return "delta"
+    return "iceberg" if any(name.endswith(".metadata.json") and name.split("/")[-2:-1] == ["metadata"] for name in names) else None
 
 
 def connector_for(

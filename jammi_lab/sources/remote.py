@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from jammi_lab.canonical import digest_of
 from jammi_lab.sources import objects
 from jammi_lab.sources.kinds import of_kind, skipped
-from jammi_lab.sources.locations import Unreachable, base_of, literal_path, scheme_of
+from jammi_lab.sources.locations import base_of, literal_path, scheme_of
 from jammi_lab.sources.objects import Access, asking
 from jammi_lab.sources.places import Item, LocalPlace, Place, Reading
 from jammi_lab.storage.files import Stat
@@ -117,7 +117,7 @@ class StorePlace:
             base = self._fs._strip_protocol(base_of(self.pattern))
             found = self._files(self._fs.glob(self.pattern, detail=True), base)
             if not found and self._store is not None:
-                self._look_for(base.split("/", 1)[0])  # a glob is silent about a bucket that is not there
+                objects.look_for(self._fs, base.split("/", 1)[0])  # a glob is silent about a bucket that is not there
             return base, found
         path = self._fs._strip_protocol(literal)
         if not (literal.endswith("/") and self._store is not None):  # an object's key may end so, and would hold no rows
@@ -126,14 +126,8 @@ class StorePlace:
                 return None, {path: info}
         found = self._files(self._fs.find(path, detail=True), path)
         if not found and self._store is not None:
-            self._look_for(path.split("/", 1)[0])
+            objects.look_for(self._fs, path.split("/", 1)[0])
         return path, found
-
-    def _look_for(self, bucket: str) -> None:
-        try:
-            self._fs.info(bucket)
-        except FileNotFoundError:
-            raise Unreachable(f"there is no bucket of that name ({bucket})") from None
 
     @staticmethod
     def _files(found: Mapping[str, Mapping[str, Any]], base: str) -> dict[str, Mapping[str, Any]]:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from jammi_lab import scrubbing
 from jammi_lab.errors import ExtensionMissing, InvalidArgument, SecretMissing
 from jammi_lab.names import fold
+from jammi_lab.sources.locations import shown
 from jammi_lab.values.records import SourceRecord
 
 Secret = str | Callable[[], str]
@@ -102,7 +103,7 @@ class Vault:
         at = _at(record)
         with self._lock:  # two threads that need it prompt once
             if function is None:
-                raise _missing(record, "has a function for its secret, and this kernel does not have it")
+                raise _missing(record, "takes its secret from a function, and this kernel was not given it")
             if at in self._answers and self._answers[at][0] is function:
                 return self._answers[at][1]
             try:
@@ -130,6 +131,16 @@ class Given:
         """The source did not take them."""
         self._vault.refused(self.record)
 
+    @property
+    def remedy(self) -> str:
+        """What to do when the source did not take them."""
+        secret = self.record.secret or TYPED
+        if secret == CALLABLE:
+            return "The function for its secret is asked again at the next use."
+        if secret.startswith(KEYRING):
+            return f"Put the right password into the keyring for {secret.removeprefix(KEYRING)}."
+        return f"Set the environment variable {secret} to the right password." if secret else f"Give the right password: {_again(self.record)}."
+
 
 def _at(record: SourceRecord) -> tuple[str | None, str]:
     return (record.tenant, fold(record.name))
@@ -142,9 +153,15 @@ def _remember(typed: Mapping[str, str]) -> None:
 
 
 def _missing(record: SourceRecord, why: str) -> SecretMissing:
-    return SecretMissing(
-        f"The source {record.name!r} {why}.", hint=f"Add it again: ws.sources.add({record.name!r}, location, secret=…, replace=True)."
-    )
+    return SecretMissing(f"The source {record.name!r} {why}.", hint=f"Add it again: {_again(record)}.")
+
+
+def _again(record: SourceRecord) -> str:
+    """The call that gives a source its credential again and leaves all else as it is."""
+    secret = "your_function" if record.secret == CALLABLE else "'NAME_OF_A_VARIABLE'"
+    kept = {"anchor": record.anchor if record.anchor != "auto" else None, "tenant_column": record.tenant_column, "options": record.options or None}
+    said = "".join(f", {name}={value!r}" for name, value in kept.items() if value is not None)
+    return f"ws.sources.add({record.name!r}, {shown(record.location)!r}, secret={secret}{said}, replace=True)"
 
 
 def _looked_up(record: SourceRecord) -> str:

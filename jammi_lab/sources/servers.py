@@ -22,6 +22,7 @@ from jammi_lab.errors import ExtensionMissing, InvalidArgument, JammiError, Secr
 from jammi_lab.names import fold, literal, near, quote
 from jammi_lab.sources import addresses, base
 from jammi_lab.sources.base import Asking, Attachment, Looking, Reach, Relation, key_of
+from jammi_lab.sources.owners import Owner
 from jammi_lab.sources.secrets import Given
 from jammi_lab.storage.digests import MemoEntry
 from jammi_lab.storage.files import Stat
@@ -32,6 +33,9 @@ METHOD = "digest of the rows, by the server"
 _NO_STAT = Stat(0, 0, 0, 0)
 _SECONDS = 30.0
 """How long a question that is no look may take."""
+_ROWS_A_SECOND = 10_000
+_MOST_SECONDS = 3600.0
+"""How slow a server may be with a digest of many rows, and how long with one of nobody knows how many."""
 Bodies = tuple[str, dict[str, str], Callable[[frozenset[str]], str] | None]
 """A SELECT of a table, its columns and SQL types, and, where there is a cheaper SELECT for some sets of columns, which."""
 Sets = Mapping[str, str]
@@ -56,6 +60,8 @@ class Inside:
     """Whether the server's log tells of every change to it."""
     stamp: str = ""
     """What moves with every write, also with one that is undone; empty where a transaction holds everything together."""
+    ranged: frozenset[str] = frozenset()
+    """As `owners.conditions` says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +119,8 @@ class Connector(ABC):
         """The log position; None when it cannot be had. duckdb.Error."""
 
     @abstractmethod
-    def bodies(self, asking: Asking, inside: Inside) -> Bodies:
-        """What SQL reads of it. duckdb.Error."""
+    def bodies(self, asking: Asking, inside: Inside, owner: Owner | None = None) -> Bodies:
+        """What SQL reads of it: all rows, or those of an owner and perhaps a few more. duckdb.Error."""
 
     @abstractmethod
     def digests(self, asking: Asking, inside: Inside, sets: Sequence[Sequence[str]]) -> tuple[int, list[str]]:
@@ -209,14 +215,16 @@ class Connector(ABC):
                     return found[0]
         return None
 
-    def relation(self, table: str | None) -> Relation:
-        """What SQL reads. SourceUnavailable, TableNotFound, SecretMissing."""
+    def relation(self, table: str | None, owner: Owner | None = None) -> Relation:
+        """What SQL reads: all rows, or those of an owner and perhaps a few more. SourceUnavailable, TableNotFound, SecretMissing."""
 
         def work(asking: Asking) -> tuple[Inside, Bodies] | None:
             inside = self._inside(asking, table)
-            return None if inside is None else (inside, self._bodies(asking, inside))
+            return None if inside is None else (inside, self._bodies(asking, inside, owner))
 
-        found = self._found.pop(table or "", None) or self.ask(work)  # a name that was found just now was looked at then
+        found = self._found.pop(table or "", None)  # a name that was found just now was looked at then
+        if found is None or owner is not None:
+            found = self.ask(work)
         if found is None:
             raise TableNotFound(f"There is no table {table} in {self.record.name}.", near=near(table or "", self.tables()))
         inside, (body, columns, narrow) = found
@@ -257,10 +265,12 @@ class Connector(ABC):
         except (SourceUnavailable, SecretMissing, ExtensionMissing) as error:
             return Unknown(error.message.rstrip("."))
 
-    def _refused(self) -> None:
-        """The server did not take the credential: where a function gives it, that is asked again next time."""
-        if isinstance(self._given, Given):
-            self._given.refused()
+    def _refused(self) -> str:
+        """What to do when the server did not take the credential; where a function gives it, that is asked again next time."""
+        if not isinstance(self._given, Given):
+            return "Give the right password by secret=."
+        self._given.refused()
+        return self._given.remedy
 
     def ask(self, work: Callable[[Asking], Any], seconds: float | None = None) -> Any:
         """What `work` asks in one transaction. SourceUnavailable, SecretMissing, ExtensionMissing."""
@@ -287,15 +297,15 @@ class Connector(ABC):
         inside = self.inside(asking, schema, name)
         return None if inside is None else (inside, self._bodies(asking, inside))
 
-    def _bodies(self, asking: Asking, inside: Inside) -> Bodies:
+    def _bodies(self, asking: Asking, inside: Inside, owner: Owner | None = None) -> Bodies:
         """`bodies`, remembered for one definition. DuckDB keeps a table's columns as they were when it first read it, and would take the bytes of a
         column that has another type now for the former one: whenever a definition moved, it has to forget."""
         alias = self.attachment.alias
-        at = f"{alias}:{inside.schema}\0{inside.name}"
+        at = f"{alias}:{inside.schema}\0{inside.name}{'' if owner is None else repr(owner)}"
         known = asking.memory.get(at)
         if known is None or known[0] != inside.marker:
             self.clear(asking)
-            known = asking.memory[at] = (inside.marker, self.bodies(asking, inside))
+            known = asking.memory[at] = (inside.marker, self.bodies(asking, inside, owner))
         body, columns, narrow = known[1]
         return body, dict(columns), narrow
 
@@ -331,7 +341,7 @@ class Connector(ABC):
         def work(asking: Asking) -> tuple[Inside | None, tuple[int, list[str]]]:
             return self.inside(asking, inside.schema, inside.name), self.digests(asking, inside, list(sets.values()))
 
-        now, (rows, digests) = self.ask(work, looking.timeout_seconds)
+        now, (rows, digests) = self.ask(work, self._patience(inside, looking))
         if now is None or now.marker != inside.marker:
             return Unknown("its definition changes while it is looked at")
         found = dict(zip(sets, digests, strict=True))
@@ -342,6 +352,13 @@ class Connector(ABC):
             payload = {"of": of, "gate": gate.position, "sets": found, "rows": rows, "since": since, "sound": gate.quiet or quiet}
             looking.memo.put(at, MemoEntry(_NO_STAT, looking.now_ns, payload))
         return self._snapshot(columns, rows, found, Cost.SCAN, now.stamp)
+
+    @staticmethod
+    def _patience(inside: Inside, looking: Looking) -> float | None:
+        """How many seconds a digest may take: in a deep look as long as so many rows do. The server has just answered."""
+        if looking.scan_rows is not None or looking.timeout_seconds is None:
+            return looking.timeout_seconds
+        return looking.timeout_seconds + min(inside.rows / _ROWS_A_SECOND, _MOST_SECONDS)
 
     @staticmethod
     def _kept(entry: MemoEntry | None, inside: Inside, gate: Gate | None) -> Mapping[str, Any] | None:

@@ -22,7 +22,7 @@ SCHEMES = ("sqlite", "duckdb")
 OPTIONS: Mapping[str, Mapping[str, tuple[type, ...]]] = {
     "sqlite": {"text": (bool,)},
     "delta": {"version": (int,)},
-    "iceberg": {"catalog": (str,), "table": (str,)},
+    "iceberg": {"catalog": (str,), "table": (str,), "endpoint_url": (str,), "region": (str,), "anon": (bool,)},
     "xlsx": {"sheet": (str,), "header": (bool,)},
 }
 """For each kind, its options and their types."""
@@ -98,11 +98,11 @@ def connector(record: SourceRecord, folder: Path | None, given: Given, reach: Re
         case "delta":
             from jammi_lab.sources.delta import DeltaConnector
 
-            return DeltaConnector(record, folder, reach)
+            return DeltaConnector(record, folder, reach, given)
         case "iceberg":
             from jammi_lab.sources.iceberg import IcebergConnector
 
-            return IcebergConnector(record, folder, reach)
+            return IcebergConnector(record, folder, reach, given)
         case _:
             from jammi_lab.sources.excel import ExcelConnector
 

@@ -16,8 +16,9 @@ import pyarrow as pa
 from jammi_lab.canonical import digest_of
 from jammi_lab.errors import InvalidArgument, JammiError, SourceUnavailable
 from jammi_lab.names import literal, near, quote
-from jammi_lab.sources import failures, scratch
+from jammi_lab.sources import failures, scratch, servers
 from jammi_lab.sources.base import Connector, Finder, Looking, Relation
+from jammi_lab.sources.owners import Owner
 from jammi_lab.storage.arrow import RunningDigests
 from jammi_lab.storage.digests import MemoEntry
 from jammi_lab.storage.files import Stat
@@ -79,7 +80,9 @@ class TenantView:
 
     def relation(self, table: str | None) -> Relation:
         """What SQL reads: the rows that the tenant sees. As the connector's own; SourceUnavailable for a table without the column."""
-        inner = self.inner.relation(table)
+        inner = (
+            self.inner.relation(table, Owner(self.column, self.tenant)) if isinstance(self.inner, servers.Connector) else self.inner.relation(table)
+        )
         if inner.columns is not None and self.column not in inner.columns:
             raise SourceUnavailable(
                 f"{inner.input.label} has no column {self.column!r}, which tells whose a row is.", hint="Add the source again with its column."

@@ -1,12 +1,14 @@
 """Digests of files and of their column chunks, and when a stat may stand for them."""
 
 import concurrent.futures
+import contextlib
 import errno
 import hashlib
+import io
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, TypeVar
+from typing import Any, BinaryIO, NamedTuple, Protocol, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,7 +16,7 @@ import pyarrow.parquet as pq
 from jammi_lab.canonical import digest_of
 from jammi_lab.storage.arrow import arrow_digests, table_digest
 from jammi_lab.storage.files import Place, Stat, opened, settled, stat_of
-from jammi_lab.storage.parquet import split_leaves
+from jammi_lab.storage.parquet import footer_rows, rows_of, split_leaves
 from jammi_lab.values.anchors import Cost
 from jammi_lab.values.base import Value
 from jammi_lab.values.manifest import Leaf
@@ -36,6 +38,7 @@ __all__ = [
     "parquet_leaves",
     "parquet_payload",
     "read_fingerprint",
+    "seen",
     "sha256_file",
     "sha256_stream",
     "table_digest",
@@ -44,6 +47,8 @@ __all__ = [
 
 BLOCK = 1 << 20
 """Bytes per read; measured flat between 64 KiB and 4 MiB."""
+_SMALL = 1 << 20
+"""Up to this size, a file is read once and kept while it is hashed."""
 _SPLIT = 16 << 20
 """From this size on, the whole and the leaves are hashed on two threads."""
 _TRIES = 3
@@ -123,6 +128,30 @@ def sha256_stream(file: BinaryIO) -> str:
     return whole.hexdigest()
 
 
+class Seen(NamedTuple):
+    """What a file is, as far as one reading tells."""
+
+    rows: int | None
+    """By the footer, which proves nothing about the data; None when the file is no closed Parquet."""
+    digest: str
+    """SHA-256 of all bytes."""
+    size: int
+    """Bytes."""
+
+
+def seen(path: Place) -> Seen | None:
+    """What a Parquet file is that may be torn; None when nothing is there. One that cannot be read counts as torn, a large one raises OSError."""
+    stat = stat_of(path)
+    if stat is None:
+        return None
+    if isinstance(path, Path) and stat.size <= _SMALL:
+        with contextlib.suppress(OSError), open(path, "rb", buffering=0) as file:
+            data = file.read()
+            return Seen(rows_of(pa.BufferReader(data)), hashlib.sha256(data).hexdigest(), len(data))
+    rows = footer_rows(path)
+    return Seen(rows, "" if rows is None else sha256_file(path), stat.size)
+
+
 def parquet_leaves(path: Path) -> list[Leaf]:
     """The digests of a Parquet file's column chunks. pyarrow.ArrowInvalid when it is no whole Parquet file, OSError."""
     return digest_parquet(path).leaves
@@ -135,6 +164,9 @@ def digest_parquet(path: Path) -> ParquetDigests:
     """
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
+        if size <= _SMALL:
+            data = file.read()
+            return _one_pass(io.BytesIO(data), pq.read_metadata(pa.BufferReader(data)), len(data))
         footer = pq.read_metadata(file)
         if size < _SPLIT:
             return _one_pass(file, footer, size)

@@ -1,5 +1,6 @@
 """Files that are whole or not there: atomic writes, stats that may stand for bytes, locations that cannot leave their folder."""
 
+import _thread
 import contextlib
 import errno
 import os
@@ -119,8 +120,7 @@ def commit_together(*files: AtomicFile) -> None:
     """
     try:
         fault_point("file.before_fsync")
-        for each in files:
-            sync_file(each.temp)
+        _sync_files([each.temp for each in files])
         for each in files:
             fault_point("file.before_rename")
             os.replace(each.temp, each.path)
@@ -131,6 +131,35 @@ def commit_together(*files: AtomicFile) -> None:
     fault_point("file.before_folder_fsync")
     sync_folder(files[0].path.parent)
     fault_point("file.after_folder_fsync")
+
+
+def _sync_files(paths: list[Path]) -> None:
+    """Make the bytes of finished files durable, all at once: a file system with a journal then writes that once for all of them. OSError."""
+    first, *others = paths
+    wrong = {path: OSError(errno.EIO, os.strerror(errno.EIO), str(path)) for path in others}
+
+    def sync(path: Path, done: _thread.LockType) -> None:
+        try:
+            sync_file(path)
+            del wrong[path]
+        except OSError as error:
+            wrong[path] = error
+        finally:
+            done.release()
+
+    waited = []
+    for path in others:
+        waited.append(done := _thread.allocate_lock())
+        done.acquire()
+        try:
+            _thread.start_new_thread(sync, (path, done))  # a Thread is waited for until it runs, on a busy machine for as long as a sync takes
+        except RuntimeError:  # there may be no more threads
+            sync(path, done)
+    sync_file(first)
+    for done in waited:
+        done.acquire()
+    if wrong:
+        raise next(iter(wrong.values()))
 
 
 def commit_with(file: AtomicFile | RemoteFile, beside: Place, data: bytes) -> None:

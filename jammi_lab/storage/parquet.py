@@ -211,6 +211,8 @@ def _repeats(column: pa.ChunkedArray) -> bool:
 
 def leaf_paths(schema: pa.Schema) -> list[list[str]]:
     """For each column of the schema, the paths of its leaves as Parquet names them."""
+    if all(_leaf_count(kind) == 1 and not kind.num_fields and not isinstance(kind, pa.BaseExtensionType) for kind in schema.types):
+        return [[name] for name in schema.names]
     buffer = pa.BufferOutputStream()
     pq.ParquetWriter(buffer, schema).close()
     return split_leaves(pq.read_metadata(pa.BufferReader(buffer.getvalue())))
@@ -248,7 +250,14 @@ def footer_rows(path: Place) -> int | None:
     """The rows that the footer tells; None when the file is not there or is no closed Parquet. A footer proves nothing about the data."""
     try:
         with opened(path) as file:
-            footer = pq.read_metadata(file)
-    except (FileNotFoundError, pa.ArrowInvalid, OSError):
+            return rows_of(file)
+    except OSError:
         return None
-    return int(footer.num_rows)
+
+
+def rows_of(file: Any) -> int | None:
+    """The same of an open file or of bytes in memory. OSError when it cannot be read."""
+    try:
+        return int(pq.read_metadata(file).num_rows)
+    except pa.ArrowInvalid:
+        return None

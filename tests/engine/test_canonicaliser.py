@@ -4,11 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from jammi_lab.canonical import digest_of
 from jammi_lab.engine import Engine, Prepared, canonicaliser
-from jammi_lab.values.anchors import InputKind
+from jammi_lab.sources.base import Relation
+from jammi_lab.values.anchors import Input, InputKind
 from jammi_lab.values.descriptors import Canonical
 from tests.engine.shelf import PAPERS, Shelf
 
@@ -36,9 +38,21 @@ def test_statements_that_could_differ_have_different_canonical_forms(engine: Eng
     assert form(engine, one) != form(engine, other)
 
 
+def test_a_source_with_a_sign_in_its_name_is_not_a_table_of_another(shelf: Shelf, engine: Engine) -> None:
+    """A source may be called `a#b`; `a.b` is the table `b` of a source `a`."""
+    columns = pa.table({"id": [1]})
+    shelf.frame("a#b", table=columns, kind=InputKind.SOURCE)
+    shelf.put("a", "b", relation=Relation(Input(InputKind.SOURCE, "a", "b"), frame=columns))
+    shelf.put("a#b", "c", relation=Relation(Input(InputKind.SOURCE, "a#b", "c"), frame=columns))
+    shelf.put("a", "b#c", relation=Relation(Input(InputKind.SOURCE, "a", "b#c"), frame=columns))
+    shelf.put("a%23b", "c", relation=Relation(Input(InputKind.SOURCE, "a%23b", "c"), frame=columns))
+    names = ('"a#b"', "a.b", '"a#b".c', 'a."b#c"', '"a%23b".c')
+    assert len({form(engine, f"SELECT id FROM {name}") for name in names}) == len(names)
+
+
 def test_there_are_enough_cases() -> None:
-    assert len(pairs("same.sql")) >= 25
-    assert len(pairs("different.sql")) >= 40
+    assert len(pairs("same.sql")) >= 50
+    assert len(pairs("different.sql")) >= 150
 
 
 def test_lines_and_comments_between_words_do_not_matter(engine: Engine) -> None:

@@ -347,7 +347,7 @@ def test_an_error_of_the_progress_callback_stops_the_statement(engine: Engine, m
 def test_progress_is_told_in_percent(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waiting, "STEP", 0.001)
     told: list[float] = []
-    engine.prepare(MEASURED.format(2_000_000))[0].run(on_progress=told.append).table()
+    engine.prepare(MEASURED.format(12_000_000))[0].run(on_progress=told.append).table()
     assert told
     assert all(0 <= percent <= 100 for percent in told)
 

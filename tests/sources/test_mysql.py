@@ -204,3 +204,23 @@ def test_a_column_with_such_a_name_is_told_with_what_to_do(ws, sql, table):
     with pytest.raises(SourceUnavailable, match="holds a backtick or a backslash") as caught:
         ws.sql(f"SELECT id FROM crm.{table}")
     assert "view" in caught.value.hint
+
+
+def test_a_tenant_sees_the_same_values_as_who_reads_the_table(ws, mysql_url):
+    name = "t_" + secrets.token_hex(4)
+    run_mysql(
+        mysql_url,
+        f"CREATE TABLE {name} (owner varchar(9) COLLATE utf8mb4_bin, j json, e enum('é','b'), s set('x','y'), t longtext, tb text COLLATE utf8mb4_bin,"
+        " b blob, n decimal(45,3), y year, tm time(2), dt datetime(6), i tinyint(1), u bigint unsigned, f float, bt bit(9))",
+        f"""INSERT INTO {name} VALUES ('acme', '{{"a": "é"}}', 'é', 'x,y', 'tä', 'ü', x'00ff', 1.125, 2020, '12:13:14.25', '2020-02-29 12:13:14.123456',"""
+        " 2, 18446744073709551615, 1.5, b'101010101')",
+    )
+    try:
+        ws.sources.add("all", mysql_url)
+        ws.sources.add("own", mysql_url, tenant_column="owner")
+        every = ws.sql(f'SELECT * FROM "all".{name}')
+        with ws.tenant("acme"):
+            own = ws.sql(f"SELECT * FROM own.{name}")
+            assert own.columns == every.columns and own.fetchall() == every.fetchall()
+    finally:
+        run_mysql(mysql_url, f"DROP TABLE {name}")

@@ -255,7 +255,7 @@ def test_a_password_is_used_once_and_nowhere_to_be_found(tmp_path, strict_postgr
         assert isinstance(ws.staleness("t"), Fresh), "the anchors of before can be compared"
         ws.sources.add("crm", ws.sources["crm"].location, secret=lambda: password, replace=True)
         assert isinstance(ws.staleness("t"), Fresh)
-    with jammi_lab.open(tmp_path / "ws") as ws, pytest.raises(SecretMissing, match="this kernel does not have it"):
+    with jammi_lab.open(tmp_path / "ws") as ws, pytest.raises(SecretMissing, match="this kernel was not given it"):
         ws.sql("SELECT * FROM crm.papers")
     assert password.encode() not in bytes_of(tmp_path)
 
@@ -291,3 +291,11 @@ def test_one_s_own_mistakes_stay_one_s_own(ws, sql, table):
         ws.sql(f"SELECT v::INTEGER FROM crm.{table}")
     with pytest.raises(SqlError, match="There is no column nope"):
         ws.sql(f"SELECT nope FROM crm.{table}")
+
+
+def test_what_the_server_takes_before_its_first_row_counts_as_time_that_the_table_took(tmp_path, fresh_postgres_url):
+    run_postgres(fresh_postgres_url, "CREATE VIEW slow AS SELECT g AS id FROM generate_series(1, 3) g, pg_sleep(0.4)")
+    with jammi_lab.open(tmp_path / "ws") as ws:
+        ws.sources.add("crm", fresh_postgres_url, anchor="none")
+        assert ws.materialize("t", "SELECT count(*) AS n FROM crm.slow").manifest.seconds >= 0.4
+        assert ws.plan("t").seconds_at_most >= 0.4

@@ -72,7 +72,7 @@ def test_a_function_is_asked_once_and_again_when_its_answer_was_refused():
 
 
 def test_a_function_lives_with_the_kernel():
-    with pytest.raises(SecretMissing, match="this kernel does not have it"):
+    with pytest.raises(SecretMissing, match="this kernel was not given it"):
         Vault().given(record(CALLABLE))()
 
 

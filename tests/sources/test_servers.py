@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import socket
 import threading
@@ -424,6 +425,43 @@ def test_each_tenant_sees_its_own_rows_and_goes_stale_by_them_alone(ws, server, 
         server.sql(f"UPDATE {filled} SET name = 'z' WHERE id = 1")
         assert isinstance(ws.staleness("t"), Stale)
     assert ws.sql(f"SELECT id FROM crm.{filled}").fetchall() == [(3,)]
+
+
+def sent_for(ws, server: Server, tenant: str | None, sql: str, capfd) -> tuple[list[tuple], list[str]]:
+    """The rows that a tenant gets, and what was sent to read them from the table t."""
+    word = "pg" if server.kind == "postgresql" else "mysql"
+    with ws.tenant(tenant) if tenant else contextlib.nullcontext():
+        ws.sql(sql).fetchall()
+        ws._rooms.engine.session(tenant).main.execute(f"SET GLOBAL {word}_debug_show_queries = true")
+        capfd.readouterr()
+        rows = ws.sql(sql).fetchall()
+    said = capfd.readouterr().err.splitlines()
+    return rows, [
+        line for line in said if line.startswith(("COPY (SELECT", "SELECT `")) and "WHERE" in line and ("owner" in line or '"note"' in line)
+    ]
+
+
+@pytest.mark.parametrize(("tenant", "ids"), [("acme", [1, 2, 4]), ("globex", [3, 4]), (None, [4])])
+def test_the_server_sends_a_tenant_s_rows_and_not_the_table(ws, server, table, capfd, tenant, ids):
+    server.sql(
+        f"CREATE TABLE {table} (id integer, owner varchar(20), wide numeric(50, 2), label varchar(20))",
+        f"INSERT INTO {table} VALUES (1, 'acme', 1.5, 'a'), (2, 'AcMe', 2.5, 'é'), (3, 'globex', 3.5, 'c'), (4, NULL, 4.5, 'd')",
+    )
+    ws.sources.add("crm", server.url, tenant_column="owner")
+    for columns in ("id", "id, wide"):
+        rows, sent = sent_for(ws, server, tenant, f"SELECT {columns} FROM crm.{table} ORDER BY id", capfd)
+        assert [row[0] for row in rows] == ids
+        assert sent and all("owner" in line.split("WHERE", 1)[1] and "label" not in line for line in sent), sent
+        assert any("IS NULL" in line for line in sent) and (tenant is None or any(">=" in line for line in sent))
+
+
+def test_a_tenant_s_number_is_compared_as_a_number(ws, server, table, capfd):
+    server.sql(f"CREATE TABLE {table} (id integer, owner integer)", f"INSERT INTO {table} VALUES (1, 7), (2, 8), (3, NULL)")
+    ws.sources.add("crm", server.url, tenant_column="owner")
+    rows, sent = sent_for(ws, server, "7", f"SELECT id FROM crm.{table} ORDER BY id", capfd)
+    assert rows == [(1,), (3,)] and all("owner" in line.split("WHERE", 1)[1] for line in sent) and len(sent) >= 1
+    rows, _ = sent_for(ws, server, "acme", f"SELECT id FROM crm.{table} ORDER BY id", capfd)
+    assert rows == [(3,)]
 
 
 def test_a_wide_number_does_not_open_the_rows_of_others(ws, server, table):

@@ -270,6 +270,24 @@ class TestItsOwner:
             holder.stdout.readline()
             assert seen(source(file)).row_count == 3
 
+    def test_a_transaction_that_its_writer_did_not_finish_is_told_so(self, file, tmp_path):
+        write(file, *(f"INSERT INTO t VALUES ({n}, '{'n' * 2000}')" for n in range(10, 60)))
+        with jammi_lab.open(tmp_path / "ws") as ws:
+            ws.sources.add("s", file)
+            ws.materialize("t", "FROM s.t")
+            killed = (
+                "import os, signal, sqlite3, sys\nc = sqlite3.connect(sys.argv[1], isolation_level=None)\nc.execute('PRAGMA cache_size = 1')\n"
+                "c.execute('BEGIN IMMEDIATE')\nc.execute(\"UPDATE t SET name = 'x' || name\")\nos.kill(os.getpid(), signal.SIGKILL)"
+            )
+            subprocess.run([sys.executable, "-c", killed, str(file)], check=False)
+            assert os.path.exists(f"{file}-journal")
+            verdict = ws.staleness("t")
+            assert isinstance(verdict, Undecidable) and "did not finish" in str(verdict)
+            with pytest.raises(SourceUnavailable, match="did not finish"):
+                ws.sql("FROM s.t")
+            write(file, "UPDATE t SET name = name WHERE id < 0")
+            assert isinstance(ws.staleness("t"), Fresh), "whoever may write has rolled it back"
+
     def test_a_log_that_was_not_merged_yet_is_read(self, file):
         write(file, "PRAGMA journal_mode = WAL")
         before = seen(source(file))

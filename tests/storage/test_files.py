@@ -65,6 +65,37 @@ def test_a_failing_sync_is_raised_and_the_file_is_not_named(tmp_path, monkeypatc
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize("which", ["made", "beside"])
+@pytest.mark.parametrize("error", [OSError(5, "the disk is gone"), MemoryError()])
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_of_two_files_that_are_named_together_neither_is_when_one_cannot_be_synced(tmp_path, monkeypatch, which, error):
+    def sync(path):
+        if which in path.name:
+            raise error
+
+    monkeypatch.setattr(files, "sync_file", sync)
+    monkeypatch.setattr("sys.unraisablehook", lambda _: None)
+    file = AtomicFile(tmp_path / "made")
+    file.temp.write_bytes(b"rows")
+    with pytest.raises((OSError, MemoryError)):
+        files.commit_with(file, tmp_path / "beside", b"attested")
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_files_that_are_named_together_are_both_synced_before_either_has_its_name(tmp_path, monkeypatch):
+    synced = []
+
+    def sync(path):
+        assert not (tmp_path / "made").exists() and not (tmp_path / "beside").exists()
+        synced.append(path.name.split(".")[1])
+
+    monkeypatch.setattr(files, "sync_file", sync)
+    file = AtomicFile(tmp_path / "made")
+    file.temp.write_bytes(b"rows")
+    files.commit_with(file, tmp_path / "beside", b"attested")
+    assert sorted(synced) == ["beside", "made"] and (tmp_path / "beside").read_bytes() == b"attested"
+
+
 def test_temp_names_begin_with_a_dot_and_end_with_tmp_and_fit_for_the_longest_name(tmp_path):
     file = AtomicFile(tmp_path / ("x" * 255))
     assert file.temp.name.startswith(".") and file.temp.name.endswith(".tmp") and len(file.temp.name) <= 255
