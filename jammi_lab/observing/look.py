@@ -1,5 +1,6 @@
 """One look: every input is observed at most once, in parallel and time-boxed; all verdicts of the look come from those observations."""
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterable, Mapping
 
@@ -23,6 +24,9 @@ Observer = Callable[[Input, "Look"], Observed]
 Compare = Callable[[Anchor, "Look"], bool | Unknown]
 """Whether a source whose state moved holds the same rows as a recorded anchor; in the tenant scope that is bound when it is called."""
 
+Note = Callable[[Anchor, "Look"], None]
+"""Remembers what the rows of a source are that was just read; in the tenant scope that is bound when it is called."""
+
 _WORKERS = 4
 
 
@@ -40,6 +44,7 @@ class Look:
         deep: bool,
         timeout: float,
         compare: Compare | None = None,
+        note: Note | None = None,
         opinions: Opinions | None = None,
     ) -> None:
         self.deep, self.now_ns = deep, clock.now_ns()
@@ -48,7 +53,7 @@ class Look:
         self._wanted: dict[tuple[str | None, tuple[str, str, str]], set[tuple[str, ...] | None]] = {}
         self._compare, self._same = compare, dict[tuple[str | None, tuple[str, str, str], str], bool | Unknown]()
         self._damage: dict[str, Damaged | Unknown | None] = {}
-        self._opinions = opinions
+        self._opinions, self._note = opinions, note
         self._lock = threading.Lock()
 
     @property
@@ -108,6 +113,14 @@ class Look:
                     self._same[at] = False
         return self._same[at]
 
+    def note_rows(self, anchors: Iterable[Anchor]) -> None:
+        """Remember the rows that these anchors stand for, so that sources which are written anew can be compared with them. What is remembered is
+        stored with what is stored next."""
+        for anchor in anchors:
+            if self._note is not None and anchor.pinned and anchor.input.kind is InputKind.SOURCE:
+                with contextlib.suppress(JammiError, OSError):
+                    self._note(anchor, self)
+
     def same_result(self, one: TableRecord, other: TableRecord, columns: tuple[str, ...]) -> bool:
         """A second opinion on a result table that was made again: whether both versions hold the same bag of rows over these columns. False when
         that cannot be told."""
@@ -149,7 +162,9 @@ class Look:
             done.set()
         with self._lock:
             for tenant, each in todo:
-                self._seen.setdefault((tenant, each.identity), Unknown(why=f"no answer within {self._timeout:g} s"))
+                self._seen.setdefault(
+                    (tenant, each.identity), Unknown(why=f"no answer within {self._timeout:g} s (the setting look.timeout_seconds)")
+                )
 
     def damage(self, record: TableRecord) -> Damaged | Unknown | None:
         """What is wrong with a table's bytes; None when they are the published ones, Unknown when that cannot be told."""

@@ -2,14 +2,16 @@
 
 import datetime
 import zoneinfo
+from dataclasses import replace
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.config import Settings
+from jammi_lab.observing import equal_rows
 from jammi_lab.observing.look import Look, Observer
 from jammi_lab.observing.memo import ObservationMemo
 from jammi_lab.observing.outside import Outside
 from jammi_lab.observing.seen import LastSeen
-from jammi_lab.sources.base import Comparing, Describe, Looking, Query
+from jammi_lab.sources.base import Comparing, Connector, Describe, Looking, Query
 from jammi_lab.store.results import snapshot_of
 from jammi_lab.values.anchors import Anchor, AnchorKind, Input, InputKind, Observed, Snapshot, Unknown, Vanished
 from jammi_lab.values.records import TableStatus
@@ -25,10 +27,16 @@ class Observers:
     def __init__(self, catalog: Catalog, outside: Outside, memo: ObservationMemo, settings: Settings, describe: Describe, query: Query) -> None:
         self._catalog, self._outside, self._memo, self._settings = catalog, outside, memo, settings
         self._describe, self._query = describe, query
+        self._more: dict[InputKind, Observer] = {}
+
+    def add(self, kind: InputKind, observer: Observer) -> None:
+        """Let a further kind of input be observed."""
+        self._more[kind] = observer
 
     def by_kind(self) -> dict[InputKind, Observer]:
         """One observer for each kind of input that can be read."""
-        return {InputKind.SOURCE: self.source, InputKind.FRAME: self.source, InputKind.RESULT: self.result, InputKind.CLOCK: self.clock}
+        ours = {InputKind.SOURCE: self.source, InputKind.FRAME: self.source, InputKind.RESULT: self.result, InputKind.CLOCK: self.clock}
+        return ours | self._more
 
     def looking(self, look: Look, read_sets: frozenset[tuple[str, ...] | None] = frozenset({None})) -> Looking:
         """What a look lends to connectors: bounded unless it is deep."""
@@ -62,8 +70,23 @@ class Observers:
 
     def same_rows(self, recorded: Anchor, look: Look) -> bool | Unknown:
         """Whether a source whose state moved holds the same rows in the columns of a recorded anchor; False when nobody can tell."""
-        found = self._outside.find(recorded.input.name)
-        return found[1].same_rows(recorded, self.looking(look)) if found is not None and isinstance(found[1], Comparing) else False
+        connector = self._connector(recorded.input)
+        if isinstance(connector, Comparing):
+            return connector.same_rows(recorded, self.looking(look))
+        return connector is not None and equal_rows.same(connector, recorded, self.looking(look))
+
+    def note_rows(self, anchor: Anchor, look: Look) -> None:
+        """Remember what the rows of a source are, so that `same_rows` can tell when it is written anew; at most what a shallow look may read."""
+        connector = self._connector(anchor.input)
+        if connector is not None:
+            settings = self._settings
+            bounded = replace(self.looking(look), scan_rows=settings["look.scan_rows"], scan_bytes=settings["look.scan_bytes"])
+            equal_rows.note(connector, anchor, bounded)
+
+    def _connector(self, input: Input) -> Connector | None:
+        """That of a registered source, or of files that a statement named by their path."""
+        found = self._outside.find(input.name)
+        return self._outside.path(input.name) if found is None else found[1]
 
     def result(self, input: Input, _: Look) -> Observed:
         """The newest ready version of a recipe, or one exact table."""

@@ -30,6 +30,24 @@ _FLOAT = re.compile(r"FLOAT|DOUBLE")
 """DuckDB takes 0.0 and -0.0 for one, so the sign goes in beside the number."""
 
 
+def told_apart(columns: Sequence[str], kinds: Sequence[str | None]) -> list[str] | None:
+    """What is hashed of a row, so that rows which differ in these columns have different hashes; None when that cannot be had for their types."""
+    if not all(kind is not None and (_EXACT.fullmatch(kind) or _FLOAT.fullmatch(kind)) for kind in kinds):
+        return None
+    return [*map(quote, columns), *(f"signbit({quote(c)})" for c, kind in zip(columns, kinds, strict=True) if _FLOAT.fullmatch(kind or ""))]
+
+
+def sums(hashed: Sequence[str]) -> str:
+    """The SELECT, up to its FROM, of the digest of a bag of rows."""
+    backwards = ", ".join(["'jammi'", *reversed(hashed)])
+    return f"SELECT count(*), sum(hash({', '.join(hashed) or '0'})), sum(hash({backwards})) FROM"
+
+
+def rows_key(state: str, hashed: Sequence[str]) -> str:
+    """Under which the memo keeps the digest of the rows of a state."""
+    return f"rows:{state}:{digest_of([duckdb.__version__, *hashed])}"
+
+
 class Opinions:
     """Compares ready result tables of one workspace by their rows; what was found is kept in the observation memo."""
 
@@ -41,25 +59,20 @@ class Opinions:
         shallow look may. SourceUnavailable, OSError."""
         types = [{c.name: c.type for c in record.columns} for record in (one, other)]
         kinds = [[of.get(c) for c in columns] for of in types]
-        if one.row_count is None or one.row_count != other.row_count or kinds[0] != kinds[1]:
+        if one.row_count is None or one.row_count != other.row_count or kinds[0] != kinds[1] or (hashed := told_apart(columns, kinds[0])) is None:
             return False
-        if not all(kind is not None and (_EXACT.fullmatch(kind) or _FLOAT.fullmatch(kind)) for kind in kinds[0]):
-            return False
-        hashed = [*map(quote, columns), *(f"signbit({quote(c)})" for c, kind in zip(columns, kinds[0], strict=True) if _FLOAT.fullmatch(kind or ""))]
         first = self._digest(one, hashed, deep)
         return first is not None and first == self._digest(other, hashed, deep)
 
     def _digest(self, record: TableRecord, hashed: Sequence[str], deep: bool) -> list[str] | None:
         """The digest of a table's rows; None when it may not be taken now, or its bytes are not the published ones."""
-        key = f"rows:{record.digest}:{digest_of([duckdb.__version__, *hashed])}"
+        key = rows_key(record.digest or "", hashed)
         if (entry := self._memo.get(key)) is not None:
             return [str(part) for part in entry.payload["digest"]]
         dear = (record.row_count or 0) > self._settings["look.scan_rows"] or (record.bytes or 0) > self._settings["look.scan_bytes"]
         if record.digest is None or (dear and not deep) or self._results.filesystem is not None or not self._results.intact(record):
             return None
-        body = self._results.body(record)
-        backwards = ", ".join(["'jammi'", *reversed(hashed)])
-        [found] = self._query(f"SELECT count(*), sum(hash({', '.join(hashed) or '0'})), sum(hash({backwards})) FROM ({body})")
+        [found] = self._query(f"{sums(hashed)} ({self._results.body(record)})")
         digest = [str(part) for part in found]
         self._memo.put(key, MemoEntry(Stat(0, 0, 0, 0), self._results.clock.now_ns(), {"digest": digest}))
         return digest

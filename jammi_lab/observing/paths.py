@@ -29,8 +29,11 @@ _OPTION = re.compile(rf", (\w+)=({_TEXT}|true|false)", re.S)
 
 def hint(path: str) -> str:
     """What to write instead of a path."""
-    shown = path if len(path) <= 80 else f"{path[:77]}…"
-    return f"Add it as a source: ws.sources.add('name', {shown!r})."
+    return f"Add it as a source: ws.sources.add('name', {_shortened(path)!r})."
+
+
+def _shortened(path: str) -> str:
+    return path if len(path) <= 80 else f"{path[:77]}…"
 
 
 def name_of(record: SourceRecord) -> str:
@@ -65,7 +68,8 @@ class Paths:
         self._scope, self._folder = scope, folder
 
     def resolve(self, parts: tuple[str, ...]) -> Relation | None:
-        """The relation of a path; None for what is none, and under a tenant. SourceUnavailable; StatementNotAllowed for the workspace's own files."""
+        """The relation of a path; None for what is none, and under a tenant. SourceUnavailable; StatementNotAllowed for the workspace's own files,
+        and where the kind cannot be told or is that of a database."""
         path = parts[0]
         if len(parts) != 1 or self._scope.current is not None or scheme_of(path) is not None or "\0" in path or not path.strip():
             return None
@@ -75,9 +79,14 @@ class Paths:
         if kind is None or os.path.isdir(path):
             try:
                 kind = infer_kind(path)
-            except InvalidArgument:
-                return None
-        return self._relation(path, kind, {}) if kind in FILE_KINDS else None
+            except InvalidArgument as error:
+                say = (
+                    f"Say it, FROM read_csv({literal(_shortened(path))}), read_json or read_parquet, or add it: ws.sources.add('name', path, kind=…)."
+                )
+                raise StatementNotAllowed(error.message, hint=say) from None
+        if kind not in FILE_KINDS:
+            raise StatementNotAllowed(f"{_shortened(path)!r} is of kind {kind}, and only files of rows are read by their path.", hint=hint(path))
+        return self._relation(path, kind, {})
 
     def call(self, function: str, arguments: tuple[Any, ...]) -> Relation | None:
         """The relation of `read_parquet`, `read_csv` or `read_json` with values written out; None for any other function.

@@ -1,13 +1,14 @@
 """What names in FROM stand for: sources, notebook frames, result tables."""
 
+import functools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from jammi_lab.catalog.catalog import Catalog
-from jammi_lab.errors import SourceUnavailable, TableDamaged, TableNotFound
-from jammi_lab.names import fold, near
+from jammi_lab.errors import JammiError, SourceUnavailable, TableDamaged, TableNotFound
+from jammi_lab.names import fold, near, written
 from jammi_lab.observing.look import Pinned
 from jammi_lab.observing.outside import Outside
 from jammi_lab.sources.base import Finder, Relation
@@ -64,16 +65,15 @@ def _found(connector: Finder, source: str, parts: Sequence[str]) -> str:
 
 def _no_table(source: str, tables: Sequence[str], parts: Sequence[str]) -> TableNotFound:
     """Why a name after a source's name is none of its tables, with near names."""
-    inside = [f"{source}.{t}" for t in tables]
+    typed = {f"{source}.{t}": written(source, *(t.split(".") if 0 < t.find(".") == t.rfind(".") < len(t) - 1 else [t])) for t in tables}
     if not parts:
-        hint = f"Say which, for example FROM {inside[0]}." if inside else ""
-        return TableNotFound(f"{source} is a database and no table." if inside else f"{source} holds no table.", hint=hint)
+        hint = f"Say which, for example FROM {next(iter(typed.values()))}." if typed else ""
+        return TableNotFound(f"{source} is a database and no table." if typed else f"{source} holds no table.", hint=hint)
     name = ".".join(parts)
-    if any(t.split(".")[-1] == parts[-1] for t in inside):
-        return TableNotFound(
-            f"It is not clear which table {source}.{name} means.", near=near(f"{source}.{name}", inside), hint="Name its schema, too."
-        )
-    return TableNotFound(f"There is no table {name} in {source}.", near=near(f"{source}.{name}", inside))
+    meant = [typed[each] for each in near(f"{source}.{name}", typed)]
+    if any(t.split(".")[-1] == parts[-1] for t in typed):
+        return TableNotFound(f"It is not clear which table {source}.{name} means.", near=meant, hint="Name its schema, too.")
+    return TableNotFound(f"There is no table {name} in {source}.", near=meant)
 
 
 class FrameProvider:
@@ -130,6 +130,8 @@ class ResultProvider:
         while (found := self._meant(parts[1])) is not None:
             if (relation := self._held(*found)) is not None:
                 return relation
+        if (recipe := self._catalog.recipes.get(parts[1])) is not None:
+            raise TableNotFound(f"The recipe {recipe.name!r} has no ready version yet.", hint=f"ws.recompute({recipe.name!r}) makes one.")
         return None
 
     def _meant(self, name: str) -> tuple[TableRecord, str, int] | None:
@@ -183,6 +185,17 @@ class ResultProvider:
             columns={c.name: c.type for c in record.columns},
             token=Pinned(snapshot_of(record, version), record),
             hold=reading or readers.Reading(path),
+            explain=functools.partial(self._gone, record, name),
+        )
+
+    def _gone(self, record: TableRecord, name: str, said: str) -> JammiError | None:
+        """Why a table could not be read that was there when its name was resolved: bytes are held against this process only, and another one drops
+        and expires as it likes."""
+        if record.table_name not in said or self._still(record):
+            return None
+        return TableNotFound(
+            f"The version of {name!r} that this was going to read was dropped by another kernel meanwhile.",
+            hint="Run it again: it reads what is there.",
         )
 
     def names(self) -> Iterable[str]:

@@ -16,13 +16,24 @@ from jammi_lab.engine.session import Engine
 from jammi_lab.errors import JammiError
 from jammi_lab.names import fold
 from jammi_lab.observing.memo import ObservationMemo
+from jammi_lab.sensing.derived_columns import derived_columns, united
 from jammi_lab.storage.digests import MemoEntry
 from jammi_lab.storage.files import Stat
 from jammi_lab.store import manifests
 from jammi_lab.tenancy import TenantScope
 from jammi_lab.values.anchors import Anchor, InputKind
 from jammi_lab.values.base import Value
-from jammi_lab.values.descriptors import Canonical, EmbeddingDescriptor, SqlDescriptor, decode_param, parse_descriptor
+from jammi_lab.values.descriptors import (
+    AsofJoinDescriptor,
+    Canonical,
+    ContextSetDescriptor,
+    EmbeddingDescriptor,
+    GraphPropagationDescriptor,
+    NeighborGraphDescriptor,
+    SqlDescriptor,
+    decode_param,
+    parse_descriptor,
+)
 from jammi_lab.values.records import TableRecord
 
 Identity = tuple[str, str, str]
@@ -87,6 +98,9 @@ class ColumnLineage:
                 case EmbeddingDescriptor() as texts:
                     found = self._columns(texts.statement, texts.canonical, {})
                     return None if found is None else _embedded(found, texts.text)
+                case NeighborGraphDescriptor() | GraphPropagationDescriptor() | ContextSetDescriptor() | AsofJoinDescriptor() as said:
+                    names = [c.name for c in record.columns]
+                    return derived_columns(said, names, lambda asked: self._columns(asked.statement, asked.canonical, {}))
                 case _:
                     return None
         except (JammiError, ValueError):
@@ -103,16 +117,8 @@ def _embedded(found: Sequence[ColumnReads], text: Sequence[str]) -> list[ColumnR
     texts = [each for each in found if fold(each.column) in wanted]
     return [
         ColumnReads("key", found[0].reads, found[0].direct),
-        ColumnReads("vector", _united(t.reads for t in texts), _united(t.direct for t in texts)),
+        ColumnReads("vector", united(t.reads for t in texts), united(t.direct for t in texts)),
     ]
-
-
-def _united(each: Iterable[Mapping[Identity, frozenset[str]]]) -> dict[Identity, frozenset[str]]:
-    united: dict[Identity, frozenset[str]] = {}
-    for reads in each:
-        for identity, columns in reads.items():
-            united[identity] = united.get(identity, frozenset()) | columns
-    return united
 
 
 def _all_of(found: Sequence[ColumnReads], anchors: Sequence[Anchor]) -> list[Pair]:

@@ -234,12 +234,12 @@ class Sensed:
         if recorded.same_state(now) or record.order_sensitive or (recorded.columns, recorded.types) != (now.columns, now.types):
             return now
         if recorded.input.kind is InputKind.RESULT and recorded.schema == now.schema:
-            same = self._same_result(recorded, node.tenant)
-            return msgspec.structs.replace(recorded, note=f"{recorded.input.label} has other bytes and equal rows") if same else now
-        answer = self.look.same_rows(recorded, node.tenant)
+            answer: bool | Unknown = self._same_result(recorded, node.tenant)
+        else:
+            answer = self.look.same_rows(recorded, node.tenant)
         if isinstance(answer, Unknown):
             return answer
-        return recorded if answer else now
+        return msgspec.structs.replace(recorded, note=f"{recorded.input.label} has other bytes and equal rows") if answer else now
 
     def _same_result(self, recorded: Anchor, tenant: str | None) -> bool:
         """Whether the version that was read and the newest one hold the same rows over the columns read."""

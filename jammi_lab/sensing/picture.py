@@ -7,6 +7,7 @@ pages; a verdict is a word on the node. The picture goes into an `<img>`, where 
 import itertools
 from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from jammi_lab.markup import MARKS, Form, count, dim, escape, picture, visible, width
@@ -105,13 +106,35 @@ def _alt(nodes: Sequence[NodeLike], words: Mapping[str, str]) -> str:
 
 def svg(nodes: Sequence[NodeLike], pairs: Sequence[tuple[int, int]], verdicts: Mapping[str, str], focus: str | None = None) -> str:
     """The drawing, left to right from what is read to what is derived; `pairs` are (input, derived) indexes."""
+    placed = arranged(nodes, pairs, verdicts)
+    lines = "".join(f'<path d="{line}" fill="none" stroke="{EDGE_COLOUR}" stroke-width="1.6" marker-end="url(#a)"/>' for line in placed.lines)
+    drawn = "".join(_node(node, placed.boxes[i], verdicts.get(node.name, ""), node.name == focus) for i, node in enumerate(nodes))
+    return svg_frame(lines + drawn, placed.wide, placed.high)
+
+
+@dataclass(frozen=True)
+class Arranged:
+    """Where the nodes and lines of a graph are drawn, in pixels."""
+
+    boxes: list["Box"]
+    """One for each node."""
+    lines: list[str]
+    """One path for each pair, from the right side of a box to the left side of another, between the boxes in its way."""
+    wide: int
+    """Of the whole."""
+    high: int
+    """Of the whole."""
+
+
+def arranged(nodes: Sequence[NodeLike], pairs: Sequence[tuple[int, int]], verdicts: Mapping[str, str]) -> Arranged:
+    """The places of a graph, left to right from what is read to what is derived; `pairs` are (input, derived) indexes. DependencyCycle."""
+    if not nodes:
+        return Arranged([], [], 0, 0)
     column, _ = layered(len(nodes), pairs)
     ways, size = _ways(len(nodes), pairs, column)
     column, place = layered(size, [step for way in ways for step in itertools.pairwise(way)])
     boxes, wide, high = _boxes(nodes, column, place, verdicts)
-    lines = "".join(_curve([boxes[i] for i in way]) for way in ways)
-    drawn = "".join(_node(node, boxes[i], verdicts.get(node.name, ""), node.name == focus) for i, node in enumerate(nodes))
-    return svg_frame(lines + drawn, wide, high)
+    return Arranged(boxes[: len(nodes)], [_curve([boxes[i] for i in way]) for way in ways], wide, high)
 
 
 def svg_frame(body: str, wide: int, high: int) -> str:
@@ -140,10 +163,11 @@ def _ways(size: int, pairs: Sequence[tuple[int, int]], column: Sequence[int]) ->
     return ways, size
 
 
-_Box = tuple[float, float, float, float]
+Box = tuple[float, float, float, float]
+"""Left, top, width and height."""
 
 
-def _boxes(nodes: Sequence[NodeLike], column: list[int], place: list[int], verdicts: Mapping[str, str]) -> tuple[list[_Box], int, int]:
+def _boxes(nodes: Sequence[NodeLike], column: list[int], place: list[int], verdicts: Mapping[str, str]) -> tuple[list[Box], int, int]:
     """Each point's (x, y, width, height), and the size of the whole; every column is as wide as its widest node and centred."""
     columns = max(column) + 1
     wide, tall = [0.0] * columns, [-float(_GAP_Y)] * columns
@@ -152,10 +176,10 @@ def _boxes(nodes: Sequence[NodeLike], column: list[int], place: list[int], verdi
         tall[c] += high[i] + _GAP_Y
         if i < len(nodes):
             node = nodes[i]
-            texts = [width(_name(node)) * _LETTER, width(subtitle(node)) * _SMALL, (width(verdicts.get(node.name, "")) + 3) * _SMALL]
+            texts = [width(shown_name(node)) * _LETTER, width(subtitle(node)) * _SMALL, (width(verdicts.get(node.name, "")) + 3) * _SMALL]
             wide[c] = max(wide[c], max(texts) + 32)
     top = [_PAD + (max(tall) - t) / 2 for t in tall]
-    boxes: list[_Box] = [(0.0, 0.0, 0.0, 0.0)] * len(column)
+    boxes: list[Box] = [(0.0, 0.0, 0.0, 0.0)] * len(column)
     for i in sorted(range(len(column)), key=place.__getitem__):
         c = column[i]
         boxes[i] = (_PAD + sum(wide[:c]) + _GAP_X * c, top[c], wide[c], high[i])
@@ -163,7 +187,8 @@ def _boxes(nodes: Sequence[NodeLike], column: list[int], place: list[int], verdi
     return boxes, round(_PAD * 2 + sum(wide) + _GAP_X * (columns - 1)), round(max(tall) + 2 * _PAD)
 
 
-def _name(node: NodeLike) -> str:
+def shown_name(node: NodeLike) -> str:
+    """A name as it stands in a picture."""
     shown = visible(node.name)
     return shown if len(shown) <= 28 else shown[:27] + "…"
 
@@ -174,7 +199,7 @@ def subtitle(node: NodeLike) -> str:
     return f"{kind}, version {node.version}" if node.version is not None and node.kind not in _FILLS else kind
 
 
-def _curve(boxes: Sequence[_Box]) -> str:
+def _curve(boxes: Sequence[Box]) -> str:
     """A line from the right side of the first box to the left side of the last, straight through those between."""
     first, *between, last = boxes
     path = f"M{first[0] + first[2]:.0f} {first[1] + first[3] / 2:.0f}"
@@ -183,7 +208,7 @@ def _curve(boxes: Sequence[_Box]) -> str:
         path += _bend(at, (box[0], box[1] + box[3] / 2)) + f"h{box[2]:.0f}"
         at = (box[0] + box[2], box[1] + box[3] / 2)
     path += _bend(at, (last[0] - 1, last[1] + last[3] / 2))
-    return f'<path d="{path}" fill="none" stroke="{EDGE_COLOUR}" stroke-width="1.6" marker-end="url(#a)"/>'
+    return path
 
 
 def _bend(start: tuple[float, float], end: tuple[float, float]) -> str:
@@ -191,17 +216,19 @@ def _bend(start: tuple[float, float], end: tuple[float, float]) -> str:
     return f"C{start[0] + half:.0f} {start[1]:.0f} {end[0] - half:.0f} {end[1]:.0f} {end[0]:.0f} {end[1]:.0f}"
 
 
-def _node(node: NodeLike, box: _Box, verdict: str, focused: bool) -> str:
+def _node(node: NodeLike, box: Box, verdict: str, focused: bool) -> str:
     x, y, w, h = box
     middle = x + w / 2
     edge = f'stroke="{EDGE_COLOUR}" stroke-width="{3 if focused else 1}"'
     shape = _shape(node.kind, box, f'fill="{fill(node.kind)}" {edge}')
-    name = f'<text x="{middle:.0f}" y="{y + 19:.0f}" font-size="13" font-weight="600" fill="#fff" text-anchor="middle">{escape(_name(node))}</text>'
+    name = (
+        f'<text x="{middle:.0f}" y="{y + 19:.0f}" font-size="13" font-weight="600" fill="#fff" text-anchor="middle">{escape(shown_name(node))}</text>'
+    )
     below = f'<text x="{middle:.0f}" y="{y + 34:.0f}" font-size="11" fill="#dfe6ee" text-anchor="middle">{escape(subtitle(node))}</text>'
     return f"<g><title>{escape(node.name)}</title>{shape}{name}{below}{_pill(verdict, middle, y + h - 21) if verdict else ''}</g>"
 
 
-def _shape(kind: str, box: _Box, paint: str) -> str:
+def _shape(kind: str, box: Box, paint: str) -> str:
     """A source is a drum, a frame a sheet with a folded corner, what else comes from outside a hexagon, a recipe a box."""
     x, y, w, h = (round(v) for v in box)
     if kind == "source":

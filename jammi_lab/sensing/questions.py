@@ -96,7 +96,8 @@ class Questions:
             record, verdict = node.record, sensed.verdicts[node.place]
             age = max(0.0, now - from_rfc3339(record.completed_at).timestamp()) if record and record.completed_at else None
             version = node.version.version if node.version else None
-            rows.append(StatusRow(node.name, version, verdict, record.row_count if record else None, record.bytes if record else None, age))
+            index = self._sensor.kitchen.results.sidecars.told(record) if record else None
+            rows.append(StatusRow(node.name, version, verdict, record.row_count if record else None, record.bytes if record else None, age, index))
         return rows
 
     def plan(self, names: Sequence[str] | None, apply: Apply) -> Plan:

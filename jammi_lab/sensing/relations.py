@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jammi_lab.catalog.catalog import Catalog
+from jammi_lab.catalog.sessions import OPEN
 from jammi_lab.names import fold
 from jammi_lab.observing.observers import JAMMI_CATALOG
 from jammi_lab.sensing.columns import ColumnLineage
@@ -69,6 +70,7 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "rows": "BIGINT",
         "bytes": "BIGINT",
         "age_seconds": "DOUBLE",
+        "index": "VARCHAR",
     },
     "lineage": {"input": "VARCHAR", "derived": "VARCHAR", "kind": "VARCHAR"},
     "column_lineage": {"input": "VARCHAR", "input_column": "VARCHAR", "derived": "VARCHAR", "derived_column": "VARCHAR"},
@@ -95,6 +97,9 @@ class CatalogRelations:
             "status": self._status_rows,
             "lineage": self._lineage,
             "column_lineage": self._columns_read,
+            "topics": self._topics,
+            "sessions": self._sessions,
+            "mutable_tables": self._mutable_tables,
             "writers": self._writers,
         }
 
@@ -175,6 +180,17 @@ class CatalogRelations:
         edges = [edge for v, record in self._catalog.tables.current() for edge in self._column_lineage.edges(v.recipe, record)]
         self._column_lineage.flush()
         return [(e.input, e.input_column, e.derived, e.derived_column) for e in edges]
+
+    def _topics(self) -> Iterable[Sequence[Any]]:
+        return [(t.name, t.next_offset, t.tenant) for t in self._catalog.topics.list()]
+
+    def _mutable_tables(self) -> Iterable[Sequence[Any]]:
+        return [(m.name, m.version, m.row_count, m.tenant) for m in self._catalog.mutables.list()]
+
+    def _sessions(self) -> Iterable[Sequence[Any]]:
+        for r in self._catalog.sessions.list():
+            if r.state == OPEN:
+                yield r.session_id, r.tenant, r.deadline, [t.name for t in self._catalog.mutables.list(session=r.session_id)]
 
     def _writers(self) -> Iterable[Sequence[Any]]:
         writers = self._catalog.writers

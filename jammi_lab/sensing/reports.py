@@ -32,6 +32,8 @@ class StatusRow:
     bytes: int | None
     age: float | None
     """Seconds since the version was completed."""
+    index: str | None = None
+    """Of a table with vectors: the precision of its index, or in what state that is, and the share of the rows that are in it."""
 
     @property
     def reasons(self) -> list[str]:
@@ -62,7 +64,7 @@ class Status(Shown, Framed):
         raise TableNotFound(f"There is no recipe {name!r} here.", near=near(name, [r.name for r in self._rows]))
 
     def arrow(self) -> "pa.Table":
-        """Columns name, version, verdict, reasons, rows, bytes, age_seconds."""
+        """Columns name, version, verdict, reasons, rows, bytes, age_seconds, index."""
         import pyarrow as pa
 
         columns: dict[str, tuple[Any, pa.DataType]] = {
@@ -73,6 +75,7 @@ class Status(Shown, Framed):
             "rows": ([r.rows for r in self._rows], pa.int64()),
             "bytes": ([r.bytes for r in self._rows], pa.int64()),
             "age_seconds": ([r.age for r in self._rows], pa.float64()),
+            "index": ([r.index for r in self._rows], pa.string()),
         }
         return pa.table({name: pa.array(values, kind) for name, (values, kind) in columns.items()})
 

@@ -9,6 +9,7 @@ from jammi_lab.producers.base import OnProgress, Redefined, produce
 from jammi_lab.sensing.graph import Node, Place, Sensed
 from jammi_lab.sensing.lanes import MOST, Lanes, Task
 from jammi_lab.sensing.plan import Planned, Sensor, Sort
+from jammi_lab.store.sidecars import Wish
 from jammi_lab.values.anchors import Anchor, InputKind
 from jammi_lab.values.records import Progress, RunStep, TableKind
 from jammi_lab.values.verdicts import Fresh
@@ -93,6 +94,7 @@ class Runner:
             return _cut_off(planned, node, moved)
         job = producers.job(node.name, node.recipe.descriptor)
         made = produce(kitchen, node.name, job, bypass=False, on_progress=on_progress, instead_of=node.recipe.definition_hash)
+        kitchen.results.sidecars.follow(made.record, Wish(), on_progress)
         return RunStep(
             name=name,
             outcome=made.outcome,

@@ -68,14 +68,15 @@ def _names(sensor: Sensor, graph: Graph, changed: Iterable[str]) -> frozenset[st
         raise InvalidArgument(f"What changes is named by texts, not by a {type(wrong[0]).__name__}.")
     read = [a.input for node in graph.nodes.values() if node.record for a in node.record.anchors]
     known = {s.name for s in sensor.kitchen.catalog.sources.list()} | {n.name for n in graph.visible()}
+    known |= {m.name for m in sensor.kitchen.catalog.mutables.list()}
     known |= {name for each in read for name in (each.name, each.label)}
     folded = {fold(name) for name in known}
     for name in wanted:
         if fold(name) not in folded:
             raise TableNotFound(
-                f"There is no source or recipe {name!r} that could change.",
+                f"There is no source, mutable table or recipe {name!r} that could change.",
                 near=near(name, sorted(known)),
-                hint="ws.sources and ws.recipes() list what there is.",
+                hint="ws.sources, ws.mutable and ws.recipes() list what there is.",
             )
     return frozenset(map(fold, wanted))
 

@@ -10,8 +10,15 @@ class Value(msgspec.Struct, frozen=True, gc=False):
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dicts, lists, texts and numbers; sums carry their tag under `kind`."""
-        plain: dict[str, Any] = msgspec.to_builtins(self)
+        plain: dict[str, Any] = _listed(msgspec.to_builtins(self))
         return plain
+
+
+def _listed(value: Any) -> Any:
+    """The same with lists in the place of tuples, as it would come back from JSON."""
+    if isinstance(value, dict):
+        return {key: _listed(each) for key, each in value.items()}
+    return [_listed(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def short(digest: str | None) -> str:

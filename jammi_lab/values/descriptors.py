@@ -20,7 +20,11 @@ def hashed(descriptor: Mapping[str, Any]) -> dict[str, Any]:
     if descriptor.get("producer") == "python":
         said = {k: v for k, v in descriptor.items() if k not in ("function", "source")}
         return {**said, "inputs": [each["canonical"] for each in descriptor["inputs"]]}
-    return {k: v for k, v in descriptor.items() if k not in ("statement", "asked")}
+    return {k: v["canonical"] if _is_input(v) else v for k, v in descriptor.items() if k not in ("statement", "asked")}
+
+
+def _is_input(field: Any) -> bool:
+    return isinstance(field, Mapping) and field.keys() == {"asked", "statement", "canonical"}
 
 
 class Canonical(Value, frozen=True):
@@ -111,7 +115,7 @@ class ImportedDescriptor(Value, frozen=True, tag_field="producer", tag="imported
 
 
 class StepInput(Value, frozen=True):
-    """What a Python step reads as one argument."""
+    """What a Python step, or a producer over several tables, reads as one argument."""
 
     asked: str
     """The source, table or SQL, as it was written; not hashed."""
@@ -144,7 +148,105 @@ class PythonDescriptor(Value, frozen=True, tag_field="producer", tag="python"):
         return hashed(self.to_dict())
 
 
-Descriptor = SqlDescriptor | ExternalDescriptor | EmbeddingDescriptor | ImportedDescriptor | PythonDescriptor
+class NeighborGraphDescriptor(Value, frozen=True, kw_only=True, tag_field="producer", tag="neighbor_graph"):
+    """The rows of an embedding table, each with those most similar to it."""
+
+    vectors: StepInput
+    """The embedding table."""
+    k: int
+    """How many of the others each row is joined with at most."""
+    min_similarity: float | None = None
+    """The floor of similarity; None for no floor."""
+    mutual: bool = False
+    """Whether both of two rows must be among the nearest of the other."""
+    exact: bool | None = None
+    """Whether every pair is compared; None for: while there are few rows."""
+    exact_max_rows: int | None = None
+    """How many rows are few; None unless `exact` is."""
+
+    def identity(self) -> dict[str, Any]:
+        """What the definition hash covers."""
+        return hashed(self.to_dict())
+
+
+class GraphPropagationDescriptor(Value, frozen=True, kw_only=True, tag_field="producer", tag="graph_propagation"):
+    """Vectors, each mixed with those of its neighbours in a graph."""
+
+    vectors: StepInput
+    """The embedding table."""
+    edges: StepInput
+    """The edges: src, dst and, when they are weighted, similarity."""
+    hops: int
+    """How often."""
+    alpha: float
+    """The share of a row's own first vector in each hop."""
+    direction: str
+    """Along which end of an edge: out, in, both."""
+    weighting: str
+    """What an edge weighs: uniform, similarity."""
+    output: str
+    """What is put out: final, concat."""
+
+    def identity(self) -> dict[str, Any]:
+        """What the definition hash covers."""
+        return hashed(self.to_dict())
+
+
+class ContextSetDescriptor(Value, frozen=True, kw_only=True, tag_field="producer", tag="context_set"):
+    """For each target one vector: its members' vectors, pooled."""
+
+    vectors: StepInput
+    """The embedding table."""
+    members: StepInput
+    """Who belongs to which target."""
+    pool: str
+    """How they are pooled: mean, sum, max."""
+
+    def identity(self) -> dict[str, Any]:
+        """What the definition hash covers."""
+        return hashed(self.to_dict())
+
+
+class AsofJoinDescriptor(Value, frozen=True, kw_only=True, tag_field="producer", tag="asof_join"):
+    """Each row of a spine with the fact that was known at its time."""
+
+    spine: StepInput
+    """The rows that are kept."""
+    facts: StepInput
+    """The rows that are looked up."""
+    spine_time: str
+    """The spine's column of times."""
+    facts_time: str
+    """The facts' column of times."""
+    by: list[tuple[str, str]] = []
+    """Columns that must be equal, of the spine and of the facts."""
+    direction: str = "backward"
+    """Which way is looked: backward, forward, nearest."""
+    boundary: str = "inclusive"
+    """Whether a fact of the very time counts: inclusive, exclusive."""
+    tolerance: Any = None
+    """How far at most, encoded by `encode_param`; None for any distance."""
+    tie_break: str | None = None
+    """The column whose greatest value wins among facts of one time."""
+    project: list[str] | None = None
+    """The columns of the facts that are put out; None for all but `by`."""
+
+    def identity(self) -> dict[str, Any]:
+        """What the definition hash covers."""
+        return hashed(self.to_dict())
+
+
+Descriptor = (
+    SqlDescriptor
+    | ExternalDescriptor
+    | EmbeddingDescriptor
+    | ImportedDescriptor
+    | PythonDescriptor
+    | NeighborGraphDescriptor
+    | GraphPropagationDescriptor
+    | ContextSetDescriptor
+    | AsofJoinDescriptor
+)
 
 
 def parse_descriptor(plain: Mapping[str, Any]) -> Descriptor:

@@ -64,9 +64,17 @@ class RecipeRecord(Value, frozen=True, kw_only=True):
 
 
 def statement_of(recipe: RecipeRecord) -> str:
-    """What a recipe says, for people: its statement, the source of its function, or who makes its rows."""
+    """What a recipe says, for people: its statement, the source of its function, who makes its rows, or its producer with all that it was told."""
     descriptor = recipe.descriptor
+    if any(isinstance(v, dict) and "asked" in v for v in descriptor.values()):
+        return _as_call(descriptor)
     return str(descriptor.get("statement") or descriptor.get("producer_id") or descriptor.get("source") or descriptor.get("function") or "")
+
+
+def _as_call(descriptor: dict[str, Any]) -> str:
+    """`context_set(vectors=v, members=m, pool=mean)`: inputs as they were written, and what was said beside them."""
+    told = {k: v["asked"] if isinstance(v, dict) and "asked" in v else v for k, v in descriptor.items() if k != "producer" and v is not None}
+    return f"{descriptor['producer']}({', '.join(f'{k}={v}' for k, v in told.items())})"
 
 
 class TableRecord(Value, frozen=True, kw_only=True):
@@ -130,7 +138,7 @@ class Edge(Value, frozen=True):
 _RECOVERED = {
     "promoted": "finished by a writer that is gone, now ready",
     "failed": "begun and never finished, marked failed",
-    "healed": "whose manifest was written again from the catalog",
+    "healed": "whose manifest was written again from the catalog, or index made again from the vectors",
     "quarantined": "whose bytes no manifest vouches for, put aside",
     "reaped": "half removed, now gone",
     "spared": "that a living writer is still building",

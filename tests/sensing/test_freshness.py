@@ -10,6 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import jammi_lab as jl
+from jammi_lab.producers import embedding
+from jammi_lab.producers import sql as statements
 from tests.sensing.lab import Lab, said, same_size_edit
 
 # -- files as a whole ------------------------------------------------------------------------------------------------------------------------
@@ -319,12 +321,14 @@ def test_a_file_that_no_glob_names_is_nothing_to_it(parts: Lab) -> None:
     assert verdicts(parts)["globbed_all"] == "fresh"
 
 
-def test_rows_that_move_from_one_file_to_another_are_seen(parts: Lab) -> None:
+def test_files_that_change_names_move_those_who_go_by_the_order_of_rows_and_nobody_else(parts: Lab) -> None:
+    parts.ws.materialize("cut", "SELECT v FROM globbed LIMIT 1")
     one, two = parts.path("parts/p1.parquet"), parts.path("parts/p2.parquet")
     one.rename(parts.path("aside"))
     two.rename(one)
     parts.path("aside").rename(two)
-    assert verdicts(parts)["globbed_all"] == "stale"  # order is part of what a file anchor carries
+    assert parts.verdict("cut") == "stale"  # order is part of what a file anchor carries
+    assert str(parts.ws.staleness("globbed_all")) == "fresh, globbed has other bytes and equal rows"
 
 
 # -- definitions and names -------------------------------------------------------------------------------------------------------------------
@@ -346,6 +350,21 @@ def test_the_same_definition_written_otherwise_is_fresh(papers: Lab) -> None:
     assert papers.verdict("titles") == "stale"  # output names differ in case
     papers.ws.define("titles", "select p.id, title\n from papers as p where YEAR > 2019 -- as it was")
     assert papers.verdict("titles") == "fresh"
+
+
+def test_a_producer_that_would_give_other_rows_by_now_makes_its_tables_stale_and_only_its_own(papers: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    papers.ws.embed("vectors", "papers", key="id", text="title", model="hashing")
+    monkeypatch.setattr(embedding, "REVISION", embedding.REVISION + 1)
+    assert said(papers.ws.staleness("vectors")) == ["definition"] and papers.ws.staleness("titles") == jl.Fresh()
+    assert [step.name for step in papers.ws.plan().certain] == ["vectors"]
+    monkeypatch.undo()
+    monkeypatch.setattr(statements, "REVISION", statements.REVISION + 1)
+    assert said(papers.ws.staleness("titles")) == ["definition"]
+
+
+def test_a_later_release_that_computes_the_same_leaves_everything_fresh(papers: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jl, "__version__", "99.0")
+    assert papers.reopen().staleness("first") == jl.Fresh()
 
 
 def test_a_definition_put_back_is_fresh(papers: Lab) -> None:

@@ -160,7 +160,8 @@ def test_a_forged_circle_of_edges_is_a_typed_error_and_no_hang(papers: Lab) -> N
 
     table = papers.ws.table("titles").table_name
     with sqlite3.connect(papers.folder / "catalog.sqlite3") as db:
-        db.execute("UPDATE lineage SET input = 'first', node_fold = 'first', input_kind = 'result' WHERE derived = ?", (table,))
+        for edges in ("lineage", "newest_edges"):
+            db.execute(f"UPDATE {edges} SET input = 'first', node_fold = 'first', input_kind = 'result' WHERE derived = ?", (table,))
     db.close()
     for call in (papers.ws.lineage, lambda: papers.ws.derives_from_closure("titles"), lambda: papers.ws.lineage("first")):
         with pytest.raises(jl.DependencyCycle) as caught:

@@ -17,7 +17,7 @@ CONTRACT = {
     "recipes": ["name", "kind", "definition", "definition_hash", "newest_version", "tenant"],
     "models": ["name", "version", "dimensions", "digest", "tenant"],
     "anchors": ["table_name", "input", "input_kind", "kind", "method", "value", "columns"],
-    "status": ["name", "version", "verdict", "reasons", "rows", "bytes", "age_seconds"],
+    "status": ["name", "version", "verdict", "reasons", "rows", "bytes", "age_seconds", "index"],
     "lineage": ["input", "derived", "kind"],
     "column_lineage": ["input", "input_column", "derived", "derived_column"],
     "mutable_tables": ["name", "version", "row_count", "tenant"],
@@ -120,7 +120,7 @@ def test_lineage_is_that_of_the_newest_versions(papers: Lab) -> None:
 def test_status_says_what_ws_status_says(papers: Lab) -> None:
     papers.csv("papers", "id,title,year", "1,Other,2020")
     rows = ask(papers, "SELECT * EXCLUDE (age_seconds) FROM jammi_catalog.status")
-    assert rows == [(r.name, r.version, r.verdict.to_dict()["kind"], r.reasons, r.rows, r.bytes) for r in papers.ws.status()]
+    assert rows == [(r.name, r.version, r.verdict.to_dict()["kind"], r.reasons, r.rows, r.bytes, r.index) for r in papers.ws.status()]
     assert {row[0]: row[2] for row in rows} == {"titles": "stale", "first": "possibly_stale"}
 
 

@@ -1,7 +1,13 @@
 """The evaluator: recorded × observed → verdict, with no I/O."""
 
+import ast
+import copy
+import importlib
 import itertools
+import json
+from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -304,6 +310,43 @@ def test_every_verdict_reads_as_a_sentence_and_comes_back_from_its_dict(situatio
     verdict = judge(situation[0], situation[2])
     assert str(verdict)
     assert verdict.to_dict()["kind"] == code(verdict)
+    assert json.loads(json.dumps(verdict.to_dict())) == verdict.to_dict()
+    assert msgspec.convert(verdict.to_dict(), Verdict) == verdict
+
+
+# -- nothing but its arguments ---------------------------------------------------------------------------------------------------------------
+
+PURE = {"jammi_lab.sensing.verdict", "jammi_lab.values.verdicts", "jammi_lab.values.anchors", "jammi_lab.values.base"}
+KNOWS = {
+    "collections.abc",
+    "functools",
+    "dataclasses",
+    "typing",
+    "enum",
+    "re",
+    "msgspec",
+    "msgspec.structs",
+    "jammi_lab.markup",
+    "jammi_lab.canonical",
+    "jammi_lab.errors",
+}
+
+
+@pytest.mark.parametrize("module", sorted(PURE))
+def test_the_evaluator_and_its_values_can_reach_nothing(module: str) -> None:
+    tree = ast.parse(Path(importlib.import_module(module).__file__ or "").read_text(encoding="utf-8"))
+    named = {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
+    named |= {n.module or "" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
+    assert not named - KNOWS - PURE
+    assert not {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)} & {"open", "exec", "eval", "__import__", "globals", "print"}
+
+
+@given(situations())
+def test_the_evaluator_changes_nothing_and_says_the_same_again(situation: tuple[Facts, dict[str, str], list[tuple[str, Verdict]]]) -> None:
+    before = copy.deepcopy((situation[0], situation[2]))
+    first = judge(situation[0], situation[2])
+    assert judge(situation[0], situation[2]) == first == judge(*copy.deepcopy(before))
+    assert (situation[0], situation[2]) == before
 
 
 # -- very many roots --------------------------------------------------------------------------------------------------------------------------

@@ -337,3 +337,177 @@ SELECT id FROM papers WHERE id IN ($b, $a)
 
 SELECT current_date AS d
 SELECT DATE '2024-01-01' AS d
+
+SELECT to_json(q)::VARCHAR AS j FROM (SELECT p FROM papers p) q
+SELECT to_json(q)::VARCHAR AS j FROM (SELECT P FROM papers p) q
+
+SELECT to_json(q)::VARCHAR AS j FROM (SELECT id AS foo, foo FROM papers) q
+SELECT to_json(q)::VARCHAR AS j FROM (SELECT id AS foo, FOO FROM papers) q
+
+SELECT to_json(q)::VARCHAR AS j FROM (SELECT id FROM papers FULL JOIN (SELECT 1 AS id) t USING (id)) q
+SELECT to_json(q)::VARCHAR AS j FROM (SELECT ID FROM papers FULL JOIN (SELECT 1 AS id) t USING (id)) q
+
+SELECT to_json(q)::VARCHAR AS j FROM (SELECT a.b FROM (SELECT {'b': 1} AS a) t WHERE EXISTS (SELECT 1 FROM jammi.top a)) q
+SELECT to_json(q)::VARCHAR AS j FROM (SELECT a.B FROM (SELECT {'b': 1} AS a) t WHERE EXISTS (SELECT 1 FROM jammi.top a)) q
+
+SELECT to_json(q)::VARCHAR AS j FROM (SELECT a.b FROM (VALUES ({'b': 1})) t(a) WHERE EXISTS (SELECT 1 FROM jammi.top a)) q
+SELECT to_json(q)::VARCHAR AS j FROM (SELECT a.B FROM (VALUES ({'b': 1})) t(a) WHERE EXISTS (SELECT 1 FROM jammi.top a)) q
+
+SELECT venue < 'b' AS x FROM papers
+SELECT venue < 'b' COLLATE NOCASE AS x FROM papers
+
+SELECT venue, count(*) AS n FROM papers GROUP BY venue
+SELECT venue, count(*) AS n FROM papers GROUP BY venue, year
+
+SELECT max(venue COLLATE NOCASE) AS v FROM papers
+SELECT max(venue) AS v FROM papers
+
+SELECT p.id, s.score FROM papers p LEFT JOIN LATERAL (SELECT max(score) AS score FROM jammi.top t WHERE t.id = p.id) s ON true
+SELECT p.id, s.score FROM papers p LEFT JOIN LATERAL (SELECT max(score) AS score FROM jammi.top t WHERE t.id = t.id) s ON true
+
+SELECT (SELECT max(score) FROM jammi.top t WHERE t.id = p.id) AS m FROM papers p
+SELECT (SELECT max(score) FROM jammi.top t WHERE t.id = id) AS m FROM papers p
+
+SELECT venue, year, grouping(venue, year) AS g FROM papers GROUP BY GROUPING SETS ((venue, year), (venue))
+SELECT venue, year, grouping(year, venue) AS g FROM papers GROUP BY GROUPING SETS ((venue, year), (venue))
+
+SELECT venue, year, count(*) AS n FROM papers GROUP BY GROUPING SETS ((venue), (year))
+SELECT venue, year, count(*) AS n FROM papers GROUP BY GROUPING SETS ((venue), (year), ())
+
+SELECT sum(cites) OVER w AS s FROM papers WINDOW w AS (ORDER BY id), v AS (ORDER BY year)
+SELECT sum(cites) OVER v AS s FROM papers WINDOW w AS (ORDER BY id), v AS (ORDER BY year)
+
+SELECT sum(cites) FILTER (venue = 'a') AS s FROM papers
+SELECT sum(cites) FILTER (venue = 'A') AS s FROM papers
+
+SELECT last_value(cites IGNORE NULLS) OVER (ORDER BY id) AS s FROM papers
+SELECT last_value(cites RESPECT NULLS) OVER (ORDER BY id) AS s FROM papers
+
+SELECT sum(id) OVER (ORDER BY year GROUPS BETWEEN 1 PRECEDING AND 1 FOLLOWING) AS s FROM papers
+SELECT sum(id) OVER (ORDER BY year GROUPS BETWEEN 1 PRECEDING AND 1 FOLLOWING EXCLUDE GROUP) AS s FROM papers
+
+SELECT id FROM papers LEFT JOIN jammi.top USING (id)
+SELECT id FROM papers FULL JOIN jammi.top USING (id)
+
+SELECT papers.id FROM papers FULL JOIN jammi.top USING (id)
+SELECT id FROM papers FULL JOIN jammi.top USING (id)
+
+SELECT * FROM papers JOIN jammi.top USING (id)
+SELECT * FROM papers JOIN jammi.top ON papers.id = top.id
+
+SELECT p.id AS i, t.id AS j FROM papers p NATURAL LEFT JOIN jammi.top t
+SELECT p.id AS i, t.id AS j FROM papers p NATURAL FULL JOIN jammi.top t
+
+SELECT p.id, t.score FROM papers p ASOF JOIN jammi.top t ON p.id >= t.id
+SELECT p.id, t.score FROM papers p ASOF JOIN jammi.top t ON p.id > t.id
+
+SELECT p.id, q.id AS d FROM papers p, papers q WHERE p.id < q.id
+SELECT p.id, q.id AS d FROM papers q, papers p WHERE q.id < p.id
+
+SELECT MAP {'a': id, 'b': year} AS m FROM papers
+SELECT MAP {'a': id, 'B': year} AS m FROM papers
+
+SELECT to_json({'k': id})::VARCHAR AS j FROM papers
+SELECT to_json({'K': id})::VARCHAR AS j FROM papers
+
+SELECT [x FOR x IN tags IF x > 'x'] AS l FROM papers
+SELECT [x FOR x IN tags IF x >= 'x'] AS l FROM papers
+
+SELECT list_reduce(tags, lambda x, y: x || y) AS l FROM papers WHERE len(tags) > 0
+SELECT list_reduce(tags, lambda x, y: y || x) AS l FROM papers WHERE len(tags) > 0
+
+SELECT list_filter(tags, lambda x, i: i > 1) AS l FROM papers
+SELECT list_filter(tags, lambda i, x: i > '1') AS l FROM papers
+
+SELECT E'a\nb' AS s
+SELECT 'a\nb' AS s
+
+SELECT $$x$$ AS s
+SELECT $$x $$ AS s
+
+SELECT '\x41'::BLOB AS s
+SELECT '\x42'::BLOB AS s
+
+SELECT "É" AS x, "é" AS y FROM accents
+SELECT "é" AS x, "É" AS y FROM accents
+
+SELECT id, year FROM papers ORDER BY ALL LIMIT 2
+SELECT id, year FROM papers ORDER BY ALL DESC LIMIT 2
+
+SELECT -year AS year FROM papers ORDER BY year LIMIT 2
+SELECT -year AS year FROM papers ORDER BY papers.year LIMIT 2
+
+SELECT year AS id FROM papers WHERE id > 2
+SELECT year AS id FROM papers WHERE year > 2
+
+SELECT max(id) AS id FROM papers GROUP BY year HAVING max(id) > 1
+SELECT max(id) AS id FROM papers GROUP BY year HAVING min(id) > 1
+
+SELECT TIMESTAMPTZ '2024-01-01 00:00:00+02' AS t
+SELECT TIMESTAMPTZ '2024-01-01 00:00:00+01' AS t
+
+SELECT TIMESTAMP '2024-01-01' AT TIME ZONE 'Europe/Oslo' AS t
+SELECT TIMESTAMP '2024-01-01' AT TIME ZONE 'UTC' AS t
+
+SELECT 0.0e0 AS x
+SELECT -0.0e0 AS x
+
+SELECT 1::BIGINT AS x
+SELECT 1::HUGEINT AS x
+
+SELECT id = ANY (SELECT id FROM jammi.top) AS x FROM papers
+SELECT id = ALL (SELECT id FROM jammi.top) AS x FROM papers
+
+SELECT id FROM papers EXCEPT SELECT id FROM jammi.top
+SELECT id FROM papers EXCEPT ALL SELECT id FROM jammi.top
+
+SELECT id FROM papers UNION SELECT id FROM jammi.top INTERSECT SELECT 2
+(SELECT id FROM papers UNION SELECT id FROM jammi.top) INTERSECT SELECT 2
+
+SELECT id FROM papers UNION ALL (SELECT id FROM jammi.top ORDER BY id LIMIT 1)
+(SELECT id FROM papers UNION ALL SELECT id FROM jammi.top) ORDER BY id LIMIT 1
+
+WITH papers AS (SELECT 1 AS id) SELECT id FROM papers
+WITH papers AS (SELECT id FROM papers) SELECT id FROM papers
+
+WITH a AS (SELECT 1 AS x), b AS (WITH a AS (SELECT 2 AS x) SELECT x FROM a) SELECT x FROM b
+WITH a AS (SELECT 1 AS x), b AS (WITH c AS (SELECT 2 AS x) SELECT x FROM a) SELECT x FROM b
+
+WITH q(a, b) AS (SELECT id, year FROM papers) SELECT a FROM q
+WITH q(b, a) AS (SELECT id, year FROM papers) SELECT a FROM q
+
+SELECT a FROM (SELECT id, year FROM papers) q(a, b)
+SELECT a FROM (SELECT id, year FROM papers) q(b, a)
+
+SELECT quantile_cont(cites, 0.5) AS q FROM papers
+SELECT quantile_disc(cites, 0.5) AS q FROM papers
+
+SELECT percentile_cont(0.25) WITHIN GROUP (ORDER BY cites) AS q FROM papers
+SELECT percentile_cont(0.25) WITHIN GROUP (ORDER BY cites DESC) AS q FROM papers
+
+SELECT venue GLOB 'a*' AS m FROM papers
+SELECT venue LIKE 'a*' AS m FROM papers
+
+SELECT tags[1:-1:2] AS t FROM papers
+SELECT tags[1:-1] AS t FROM papers
+
+SELECT 'a'::ENUM('a', 'b') AS x
+SELECT 'a'::ENUM('b', 'a') AS x
+
+SELECT id FROM papers ORDER BY venue::ENUM('a', 'b') LIMIT 2
+SELECT id FROM papers ORDER BY venue::ENUM('b', 'a') LIMIT 2
+
+SELECT * LIKE 'i%' FROM papers
+SELECT * LIKE 'y%' FROM papers
+
+SELECT unnest([{'a': id}], recursive := true) FROM papers
+SELECT unnest([{'a': id}]) FROM papers
+
+SELECT year AS id, -year AS year FROM papers ORDER BY 1 LIMIT 1
+SELECT year AS id, -year AS year FROM papers ORDER BY year LIMIT 1
+
+SELECT id AS k, -id AS id FROM papers ORDER BY 1 LIMIT 1
+SELECT id AS k, -id AS id FROM papers ORDER BY id LIMIT 1
+
+SELECT id + 1 AS k, -id AS id FROM papers ORDER BY 1 LIMIT 1
+SELECT id + 1 AS k, -id AS id FROM papers ORDER BY 2 LIMIT 1

@@ -142,3 +142,24 @@ select id from JAMMI.TOP as b inner join PAPERS as c using (id)
 
 SELECT x FROM range(3) t(x)
 select x from RANGE(3) as u(x)
+
+SELECT id FROM papers JOIN jammi.top USING (id) ORDER BY year
+select ID from PAPERS join JAMMI.TOP using (ID) order by YEAR
+
+SELECT sum(cites) OVER (PARTITION BY venue ORDER BY id) AS s FROM papers
+SELECT sum(cites) OVER w AS s FROM papers WINDOW w AS (PARTITION BY venue ORDER BY id)
+
+SELECT $$it's$$ AS s
+SELECT 'it''s' AS s
+
+SELECT E'it\'s' AS s
+SELECT 'it''s' AS s
+
+SELECT venue, year, count(*) AS n FROM papers GROUP BY GROUPING SETS ((venue, year), ())
+select VENUE, YEAR, count(*) n from papers group by grouping sets ((venue, year), ())
+
+SELECT string_agg(venue, ',' ORDER BY id) FILTER (WHERE year > 2000) AS s FROM papers
+select string_agg(p.venue, ',' order by p.id) filter (where p.year > 2000) as s from papers p
+
+SELECT year AS y FROM papers WHERE year BETWEEN 2000 AND 2002 OR venue IS NULL
+select (year) as y from papers where ((year between 2000 and 2002) or (venue is null))

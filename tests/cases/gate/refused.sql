@@ -218,3 +218,4 @@ SELECT ?
 SELECT $1
 SELECT rowid FROM papers
 SELECT papers.rowid FROM papers
+SELECT 1 FROM ''

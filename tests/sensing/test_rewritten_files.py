@@ -1,0 +1,227 @@
+"""The second opinion on files: a Parquet or Arrow file that was written anew with the same rows leaves its tables fresh, and they say why."""
+
+import os
+import random
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.feather
+import pyarrow.parquet as pq
+import pytest
+
+import jammi_lab as jl
+from jammi_lab.observing import equal_rows
+from tests.sensing.lab import Lab, said
+
+ROWS = {"id": [1, 2, 3, 4], "a": [5, 5, 7, 1], "t": ["x", "y", "x", None]}
+CHILD = "SELECT a, count(*) AS n, max(id) AS m FROM rows GROUP BY a"
+
+
+@pytest.fixture
+def lab(lab: Lab) -> Lab:
+    lab.parquet("rows", **ROWS)
+    lab.ws.materialize("child", CHILD)
+    return lab
+
+
+def rewritten(lab: Lab, **how: Any) -> None:
+    columns = {name: values[::-1] for name, values in ROWS.items()}
+    pq.write_table(pa.table(columns), lab.path("rows.parquet"), **how)
+
+
+@pytest.mark.parametrize("how", [{}, {"compression": "zstd"}, {"row_group_size": 1}, {"use_dictionary": False}], ids=repr)
+def test_a_file_written_anew_with_the_same_rows_leaves_its_table_fresh_on_every_surface(lab: Lab, how: dict[str, Any]) -> None:
+    rewritten(lab, **how)
+    verdict = lab.ws.staleness("child")
+    assert verdict == jl.Fresh() and str(verdict) == "fresh, rows has other bytes and equal rows"
+    assert lab.ws.status()["child"].verdict == jl.Fresh()
+    assert lab.ws.sql("SELECT verdict FROM jammi_catalog.status").fetchall() == [("fresh",)]
+    assert not lab.ws.plan() and lab.ws.recompute("child").executed == []
+    assert "equal rows" in str(lab.ws.why("child"))
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"a": [5, 5, 7, 2]},
+        {"a": [5, 7, 5, 1]},  # what the column held, otherwise placed
+        {"id": [1, 2, 3, 4, 4], "a": [5, 5, 7, 1, 1], "t": ["x"] * 5},
+        {"id": [1, 2, 3, 3], "a": [5, 5, 7, 7]},
+        {"a": [5, 5, 7, None]},
+        {"a": pa.array([5, 5, 7, 1], pa.int32())},
+    ],
+    ids=["a value", "shuffled against each other", "a row more", "a row twice", "a null", "another type"],
+)
+def test_other_rows_make_it_stale(lab: Lab, columns: dict[str, Any]) -> None:
+    pq.write_table(pa.table({**ROWS, **columns}), lab.path("rows.parquet"), compression="zstd")
+    assert said(lab.ws.staleness("child")) == ["advanced rows"]
+
+
+def test_only_the_columns_that_are_read_count(lab: Lab) -> None:
+    pq.write_table(pa.table({**{c: ROWS[c][::-1] for c in ("id", "a")}, "t": list("qrst")}), lab.path("rows.parquet"))
+    assert lab.ws.staleness("child") == jl.Fresh()
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow"])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT a, b FROM r INTERSECT SELECT * FROM r",
+        "SELECT p FROM r AS r(p, q)",
+        "SELECT sum(p) AS s FROM (SELECT * FROM r) t(p, q)",
+        "WITH w(p, q) AS (SELECT * FROM r) SELECT p, count(*) AS n FROM w GROUP BY p",
+        "SELECT count(*) AS n FROM r WHERE (a, b) IN (SELECT * FROM r)",
+        "SELECT min(a) AS a FROM (SELECT * FROM r ORDER BY 1 LIMIT 2)",
+        "SELECT sum(a) AS s FROM (SELECT * FROM r ORDER BY ALL LIMIT 2)",
+        "SELECT min(r).a AS a FROM r",
+        "SELECT a, rank() OVER (ORDER BY r) AS k FROM r",
+        "SELECT to_json(r)::VARCHAR AS j FROM r",
+        "SELECT list_value(*COLUMNS(*)) AS l FROM r",
+    ],
+)
+def test_columns_that_changed_places_are_no_equal_rows_for_what_goes_by_position(lab: Lab, statement: str, kind: str) -> None:
+    path, table = lab.path(f"r.{kind}"), pa.table({"a": [3, 1, 2, 5], "b": [1, 2, 9, 0]})
+    write = pq.write_table if kind == "parquet" else pa.feather.write_feather
+    write(table, path)
+    lab.ws.sources.add("r", str(path))
+    lab.ws.materialize("t", statement)
+    write(table.take([3, 2, 1, 0]), path)
+    assert lab.ws.table("t").manifest.order_sensitive or lab.ws.staleness("t") == jl.Fresh()
+    for moved in (table.select(["b", "a"]), table.select(["b", "a"]).take([3, 2, 1, 0])):
+        write(moved, path)
+        assert lab.ws.staleness("t") != jl.Fresh()
+
+
+def test_a_file_that_is_edited_and_then_written_as_it_was_in_another_order_is_fresh_again(lab: Lab) -> None:
+    lab.parquet("rows", **{**ROWS, "a": [0, 0, 0, 0]})
+    assert said(lab.ws.staleness("child")) == ["advanced rows"]
+    rewritten(lab)
+    assert lab.ws.staleness("child") == jl.Fresh()
+
+
+def test_what_was_read_is_known_to_another_kernel_and_read_once(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    rewritten(lab)
+    lab.reopen()
+    assert lab.ws.staleness("child") == jl.Fresh()
+    lab.reopen()
+    monkeypatch.setattr(equal_rows, "sums", lambda _: pytest.fail("read again"))
+    assert lab.ws.staleness("child") == jl.Fresh()
+
+
+def test_a_statement_that_depends_on_the_order_never_rests_on_it(lab: Lab) -> None:
+    assert lab.ws.materialize("firsts", "SELECT a, first(id) AS id FROM rows GROUP BY a").manifest.order_sensitive
+    rewritten(lab)
+    assert said(lab.ws.staleness("firsts")) == ["advanced rows"] and lab.ws.staleness("child") == jl.Fresh()
+
+
+def test_a_table_made_by_a_python_step_never_rests_on_it(lab: Lab) -> None:
+    lab.ws.compute("step", lambda rows: rows, inputs={"rows": "rows"}, version="1")
+    rewritten(lab)
+    assert said(lab.ws.staleness("step")) == ["advanced rows"]
+
+
+def test_a_folder_whose_rows_moved_between_its_files_is_fresh(lab: Lab) -> None:
+    folder = lab.path("parts")
+    folder.mkdir()
+    table = pa.table(ROWS)
+    pq.write_table(table.slice(0, 1), folder / "a.parquet")
+    pq.write_table(table.slice(1), folder / "b.parquet")
+    lab.ws.sources.add("parts", str(folder))
+    lab.ws.materialize("grand", "SELECT sum(id) AS s FROM parts WHERE a > 1")
+    pq.write_table(table.slice(0, 3), folder / "c.parquet")
+    assert said(lab.ws.staleness("grand")) == ["advanced parts"]
+    (folder / "a.parquet").unlink()
+    pq.write_table(table.slice(3), folder / "b.parquet")
+    assert lab.ws.staleness("grand") == jl.Fresh()
+
+
+def test_an_arrow_file_is_compared_too(lab: Lab) -> None:
+    path = lab.path("sun.arrow")
+    pa.feather.write_feather(pa.table(ROWS), path)
+    lab.ws.sources.add("sun", str(path))
+    lab.ws.materialize("sunny", "SELECT max(a) AS a FROM sun")
+    pa.feather.write_feather(pa.table({c: v[::-1] for c, v in ROWS.items()}), path)
+    assert str(lab.ws.staleness("sunny")) == "fresh, sun has other bytes and equal rows"
+    pa.feather.write_feather(pa.table({**ROWS, "a": [5, 5, 7, 2]}), path)
+    assert said(lab.ws.staleness("sunny")) == ["advanced sun"]
+
+
+def test_a_file_named_by_its_path_is_compared_too(lab: Lab) -> None:
+    lab.ws.materialize("by path", f"SELECT sum(a) AS s FROM '{lab.path('rows.parquet')}'")
+    rewritten(lab)
+    assert lab.ws.staleness("by path") == jl.Fresh()
+
+
+def test_of_a_csv_each_byte_counts(lab: Lab) -> None:
+    lab.csv("rain", "town,mm", "Oslo,1", "Bonn,2")
+    lab.ws.materialize("wet", "SELECT sum(mm) AS mm FROM rain")
+    lab.csv("rain", "town,mm", "Bonn,2", "Oslo,1")
+    assert said(lab.ws.staleness("wet")) == ["advanced rain"]
+
+
+def test_what_a_board_may_not_read_is_not_read_when_a_table_is_made(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab = Lab(tmp_path, **{"look.scan_rows": 3})
+    lab.parquet("rows", **ROWS)
+    monkeypatch.setattr(equal_rows, "sums", lambda _: pytest.fail("read"))
+    lab.ws.materialize("child", CHILD)
+    rewritten(lab)
+    assert said(lab.ws.staleness("child")) == ["advanced rows"]
+    lab.ws.close()
+
+
+def test_a_file_that_changes_while_its_rows_are_digested_leaves_no_digest(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The digest of other rows under the name of a state would be a lie for as long as the memo lives."""
+    lab.parquet("more", **ROWS)
+    kept, path, as_before = lab.path("kept"), lab.path("more.parquet"), equal_rows.sums
+
+    def meanwhile(hashed: Any) -> str:
+        if not kept.exists():
+            shutil.copy(path, kept)
+            pq.write_table(pa.table({**ROWS, "a": [9, 9, 9, 9]}), path)
+        return as_before(hashed)
+
+    monkeypatch.setattr(equal_rows, "sums", meanwhile)
+    lab.ws.materialize("grand", "SELECT sum(a) AS s FROM more")  # 18, of the rows before
+    assert said(lab.ws.staleness("grand")) == ["advanced more"]
+    monkeypatch.setattr(equal_rows, "sums", as_before)
+    pq.write_table(pa.table({**ROWS, "a": [9, 9, 9, 9]}), path, compression="zstd")
+    assert said(lab.ws.staleness("grand")) == ["advanced more"]
+    shutil.copy(kept, path)
+    assert lab.ws.staleness("grand") == jl.Fresh()
+
+
+@pytest.fixture
+def chance() -> Iterator[random.Random]:
+    return random.Random(11)
+
+
+def test_random_files_are_fresh_exactly_when_they_hold_the_same_bag(lab: Lab, chance: random.Random) -> None:
+    def rows() -> list[tuple[int | None, str | None]]:
+        return [(chance.choice([0, 1, None]), chance.choice(["p", "q", None])) for _ in range(chance.randrange(1, 4))]
+
+    first, seen = rows(), set()
+    for turn in range(40):
+        then = first if turn == 0 else chance.sample(first, len(first)) if chance.random() < 0.4 else rows()
+        columns = {"a": pa.array([a for a, _ in then], pa.int64()), "t": pa.array([t for _, t in then], pa.string())}
+        lab.parquet("bag", **columns)
+        if turn == 0:
+            lab.ws.materialize("counted", "SELECT a, t, count(*) AS n FROM bag GROUP BY ALL")
+        same = sorted(first, key=repr) == sorted(then, key=repr)
+        assert (lab.ws.staleness("counted") == jl.Fresh()) is same, (first, then)
+        seen.add(same)
+    assert seen == {True, False}
+
+
+def test_duckdb_writes_the_same_rows_in_other_orders_and_nothing_has_to_be_made(lab: Lab) -> None:
+    """What a nightly export does."""
+    path = lab.path("export.parquet")
+    for turn, order in enumerate(("i", "hash(i)", "i DESC")):
+        duckdb.sql(f"COPY (SELECT i, i % 7 AS k FROM range(5000) t(i) ORDER BY {order}) TO '{path}.new' (FORMAT parquet)")
+        os.replace(f"{path}.new", path)
+        if turn == 0:
+            lab.ws.sources.add("export", str(path))
+            lab.ws.materialize("sums", "SELECT k, sum(i) AS s FROM export GROUP BY k")
+        assert lab.ws.staleness("sums") == jl.Fresh() and not lab.ws.plan()
