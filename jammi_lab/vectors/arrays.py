@@ -26,9 +26,14 @@ def numbers_of(values: pa.Array) -> NDArray[Any]:
 
 
 def places_of(rows: NDArray[np.int64]) -> pa.Array:
-    """Numbers of rows for Arrow's `take`, in their own memory. (`pa.array` of numpy would import pandas.)"""
-    flat = np.ascontiguousarray(rows.reshape(-1), np.int64)
-    return pa.Array.from_buffers(pa.int64(), len(flat), [None, pa.py_buffer(flat)])
+    """Numbers of rows for Arrow's `take`, in their own memory."""
+    return array_of(rows.astype(np.int64, copy=False))
+
+
+def array_of(numbers: NDArray[Any]) -> pa.Array:
+    """Numbers, flattened, in their own memory. (`pa.array` of numpy would import pandas.)"""
+    flat = np.ascontiguousarray(numbers.reshape(-1))
+    return pa.Array.from_buffers(pa.from_numpy_dtype(flat.dtype), len(flat), [None, pa.py_buffer(flat)])
 
 
 def width_of(kind: pa.DataType, column: str = "vector") -> int | None:

@@ -1,17 +1,29 @@
-"""Matrices that stay in memory between searches: by the digest of their table, the least recently used go first."""
+"""What stays in memory between searches: matrices and indexes, by digests that name one content for ever; the least recently used go first."""
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Protocol, TypeVar, cast
 
 from jammi_lab.errors import InvalidArgument
-from jammi_lab.vectors.matrix import Matrix
 
 
-class MatrixCache:
-    """At most `max_bytes` of matrices. A digest names one content for ever, so nothing in here can be out of date.
+class Sized(Protocol):
+    """Something that knows its size."""
 
-    Who holds a matrix keeps it, evicted or not. One that is larger than the whole budget is handed out and not kept.
+    @property
+    def nbytes(self) -> int:
+        """Bytes held in memory."""
+        ...
+
+
+T = TypeVar("T", bound=Sized)
+
+
+class Cache:
+    """At most `max_bytes` of matrices and indexes. A key names one content for ever, so nothing in here can be out of date.
+
+    Who holds one keeps it, evicted or not. One that is larger than the whole budget is handed out and not kept.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -19,61 +31,63 @@ class MatrixCache:
             raise InvalidArgument(f"A cache holds from 0 bytes on, not {max_bytes}.")
         self._max = max_bytes
         self._lock = threading.Lock()
-        self._held: OrderedDict[str, Matrix] = OrderedDict()
+        self._held: OrderedDict[str, Sized] = OrderedDict()
         self._loading: dict[str, threading.Lock] = {}
 
     @property
     def nbytes(self) -> int:
         """Bytes of what is held."""
         with self._lock:
-            return sum(m.nbytes for m in self._held.values())
+            return sum(each.nbytes for each in self._held.values())
 
-    def __contains__(self, digest: str) -> bool:
+    def __contains__(self, key: str) -> bool:
         with self._lock:
-            return digest in self._held
+            return key in self._held
 
-    def get(self, digest: str, load: Callable[[], Matrix]) -> Matrix:
-        """The matrix of that digest, loaded if it is not here; threads that ask for one at once load it once. Raises what `load` raises."""
+    def get(self, key: str, load: Callable[[], T]) -> T:
+        """What that key names, loaded if it is not here; threads that ask for one at once load it once. Raises what `load` raises."""
         with self._lock:
-            if (held := self._touched(digest)) is not None:
-                return held
-            turn = self._loading.setdefault(digest, threading.Lock())
+            if (held := self._touched(key)) is not None:
+                return cast(T, held)
+            turn = self._loading.setdefault(key, threading.Lock())
         with turn:
             with self._lock:
-                if (held := self._touched(digest)) is not None:
-                    return held
+                if (held := self._touched(key)) is not None:
+                    return cast(T, held)
             try:
-                matrix = load()
-                self._keep(digest, matrix)
+                loaded = load()
+                self.put(key, loaded)
             finally:
                 with self._lock:
-                    if self._loading.get(digest) is turn:
-                        del self._loading[digest]
-            return matrix
+                    if self._loading.get(key) is turn:
+                        del self._loading[key]
+            return loaded
 
-    def drop(self, digest: str) -> None:
-        """Lets go of one, when it is here."""
+    def find(self, key: str) -> Sized | None:
+        """What that key names, if it is here."""
         with self._lock:
-            self._held.pop(digest, None)
+            return self._touched(key)
 
-    def clear(self) -> None:
-        """Lets go of all."""
-        with self._lock:
-            self._held.clear()
-
-    def _touched(self, digest: str) -> Matrix | None:
-        held = self._held.get(digest)
-        if held is not None:
-            self._held.move_to_end(digest)
-        return held
-
-    def _keep(self, digest: str, matrix: Matrix) -> None:
-        if matrix.nbytes > self._max:
+    def put(self, key: str, value: Sized) -> None:
+        """Keep something, in the place of what had its key; what was used least recently makes room."""
+        if value.nbytes > self._max:
             return
         with self._lock:
-            self._held[digest] = matrix
-            self._held.move_to_end(digest)
-            total = sum(m.nbytes for m in self._held.values())
+            self._held[key] = value
+            self._held.move_to_end(key)
+            total = sum(each.nbytes for each in self._held.values())
             while total > self._max:
                 _, gone = self._held.popitem(last=False)
                 total -= gone.nbytes
+
+    def drop(self, keys: Iterable[str]) -> None:
+        """Lets go of some, as far as they are here."""
+        with self._lock:
+            for key in keys:
+                self._held.pop(key, None)
+
+    def _touched(self, key: str) -> Sized | None:
+        held = self._held.get(key)
+        if held is not None:
+            self._held.move_to_end(key)
+        return held

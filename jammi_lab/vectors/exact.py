@@ -85,6 +85,22 @@ class Exact:
             out[at : at + step] = dots / (self.norms[some] * norm)
         return np.clip(out, -1, 1).astype(np.float32)
 
+    def pairs(self, queries: Floats, rows: Places) -> Floats:
+        """Exact similarities of checked queries (q, d) to rows of their own (q, c), with the bits of `similarities`; −2 for the row −1: none."""
+        wide = queries.astype(np.float64)
+        norms = np.sqrt(np.square(wide).sum(1))
+        asked = np.repeat(np.arange(len(queries)), rows.shape[1])
+        flat = rows.reshape(-1)
+        out = np.empty(len(flat), np.float64)
+        step = max(1, _RESCORE // queries.shape[1])
+        for at in range(0, len(flat), step):
+            some, of = flat[at : at + step], asked[at : at + step]
+            dots = (self.vectors[some] * wide[of]).sum(1)
+            out[at : at + step] = dots / (self.norms[some] * norms[of])
+        found = np.clip(out, -1, 1).astype(np.float32)
+        found[flat < 0] = -2
+        return found.reshape(rows.shape)
+
     def _each(self, queries: Floats, count: int, rows: Places | None) -> Iterator[tuple[Places, Floats]]:
         """For each query rows among which its best are, and their exact similarities."""
         everything = np.arange(len(self.vectors)) if rows is None else rows
@@ -129,6 +145,18 @@ class Exact:
         tie = places if self.order is None else self.order[places]
         order = np.lexsort((tie, -similarities))[:count]
         return places[order], similarities[order]
+
+
+def cosines(vectors: Floats, query: Floats) -> Floats:
+    """Exact similarities of some vectors to one checked query, with the bits of `Exact.similarities`."""
+    wide = query.astype(np.float64)
+    norm = np.sqrt(np.square(wide).sum())
+    out = np.empty(len(vectors), np.float64)
+    step = max(1, _RESCORE // len(query))
+    for at in range(0, len(vectors), step):
+        out[at : at + step] = (vectors[at : at + step] * wide).sum(1)
+    found: Floats = np.clip(out / (norms_of(vectors) * norm), -1, 1).astype(np.float32)
+    return found
 
 
 def norms_of(vectors: Floats) -> Doubles:

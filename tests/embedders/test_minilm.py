@@ -104,12 +104,13 @@ def test_gelu_is_twice_that_of_the_textbook():
         assert gelu(huge).tolist() == pytest.approx([0, 0, 0, 100, 2e9])
 
 
-@pytest.mark.parametrize("size", [2, 40])
+@pytest.mark.parametrize("size", [2, 23, 24, 40])
 def test_attention_is_that_of_the_textbook_whatever_the_size_of_its_scores(monkeypatch, size):
     """Scores that `exp` could not take as they are, and blocks of texts and of heads of any size."""
     model = minilm._load(minilm._installed())[1]
     made = np.random.default_rng(0).standard_normal((3, size, 3 * 384)).astype(np.float32)
     made[1, :, : 2 * 384] *= 9
+    bias = np.float32(0.5) * np.arange(-192, 192, dtype=np.float32) / 64  # adds and subtracts without rounding of what matters here
     q, k, v = (part.reshape(3, size, 12, 32).transpose(0, 2, 1, 3).astype(np.float64) for part in np.split(made, 3, 2))
     scores = q @ k.transpose(0, 1, 3, 2)
     assert np.abs(scores[1]).max() > 500 and np.abs(scores[0]).max() < 60
@@ -118,8 +119,9 @@ def test_attention_is_that_of_the_textbook_whatever_the_size_of_its_scores(monke
     found = []
     for block in (1, 5 * size * size, 13 * size * size, 1 << 18):
         monkeypatch.setattr(transformer, "_SCORES", block)
-        out = np.empty((3, size, 384), np.float32)
-        model._attend(made, out, transformer.Scratch())
+        out, given = np.empty((3, size, 384), np.float32), made.copy()
+        given[:, :, :384] -= bias  # of the queries, which attention adds
+        model._attend(given, bias, out, transformer.Scratch())
         found.append(out)
         assert np.abs(out - expected).max() < 1e-3
         assert np.abs(out[0] - expected[0]).max() < 1e-5

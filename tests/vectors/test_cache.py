@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from jammi_lab.errors import InvalidArgument
-from jammi_lab.vectors.cache import MatrixCache
+from jammi_lab.vectors.cache import Cache
 from jammi_lab.vectors.matrix import Matrix
 
 
@@ -21,20 +21,20 @@ def never():
 
 
 def test_a_matrix_is_loaded_once():
-    cache = MatrixCache(10 * SIZE)
+    cache = Cache(10 * SIZE)
     first = cache.get("a", make)
     assert cache.get("a", never) is first and cache.nbytes == SIZE
 
 
 def test_the_least_recently_used_go_first():
-    cache = MatrixCache(2 * SIZE)
+    cache = Cache(2 * SIZE)
     for digest in ("a", "b", "a", "c"):
         cache.get(digest, make)
     assert "a" in cache and "c" in cache and "b" not in cache
 
 
 def test_a_large_one_makes_room_by_letting_go_of_several():
-    cache = MatrixCache(4 * SIZE)
+    cache = Cache(4 * SIZE)
     for digest in ("a", "b", "c"):
         cache.get(digest, make)
     cache.get("large", lambda: make(35))
@@ -42,14 +42,14 @@ def test_a_large_one_makes_room_by_letting_go_of_several():
 
 
 def test_one_larger_than_the_budget_is_handed_out_and_pushes_nothing_out():
-    cache = MatrixCache(SIZE)
+    cache = Cache(SIZE)
     cache.get("a", make)
     assert len(cache.get("huge", lambda: make(1000))) == 1000
     assert "a" in cache and "huge" not in cache
 
 
 def test_threads_that_ask_at_once_load_once():
-    cache, loads, gate = MatrixCache(10 * SIZE), [], threading.Barrier(8)
+    cache, loads, gate = Cache(10 * SIZE), [], threading.Barrier(8)
 
     def load():
         loads.append(1)
@@ -70,7 +70,7 @@ def test_threads_that_ask_at_once_load_once():
 
 
 def test_a_load_that_fails_is_tried_again():
-    cache = MatrixCache(10 * SIZE)
+    cache = Cache(10 * SIZE)
 
     def fail():
         raise OSError("gone")
@@ -81,16 +81,15 @@ def test_a_load_that_fails_is_tried_again():
 
 
 def test_what_is_dropped_is_loaded_anew():
-    cache = MatrixCache(10 * SIZE)
+    cache = Cache(10 * SIZE)
     for digest in ("a", "b"):
         cache.get(digest, make)
-    cache.drop("a")
-    cache.drop("never there")
+    cache.drop(["a", "never there"])
     assert "a" not in cache and "b" in cache
-    cache.clear()
+    cache.drop(["b"])
     assert cache.nbytes == 0
 
 
 def test_a_budget_below_nothing_is_refused():
     with pytest.raises(InvalidArgument):
-        MatrixCache(-1)
+        Cache(-1)

@@ -141,3 +141,57 @@ assert "pandas" not in sys.modules
 print((peak() - before) / held.vectors.nbytes)
 """
     assert float(run_python(code).stdout) < 1.5
+
+
+def stored(path, rows, width, seed=0):
+    """A table of the store with vectors, some of them equal, and keys in no order."""
+    rng = np.random.default_rng(seed)
+    vectors = rng.standard_normal((rows, width)).astype(np.float32)
+    vectors[rows // 2 :: 3] = vectors[0]
+    column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), width)
+    table = pa.table({"key": rng.permutation(rows), "vector": column})
+    sink = ParquetSink(path, table.schema)
+    sink.write(table)
+    sink.close()
+    return path
+
+
+def test_vectors_that_stay_in_their_file_are_those_that_are_loaded(tmp_path):
+    path = stored(tmp_path / "t.parquet", 3000, 48)
+    away, here = Matrix.in_file(path), Matrix.from_parquet(path)
+    assert len(away) == 3000 and away.dimensions == 48 and away.keys == here.keys and (away.order == here.order).all()
+    rows = np.array([[5, 1700, 2999, 0], [1, 2, -1, 3]])
+    queries = np.random.default_rng(1).standard_normal((2, 48)).astype(np.float32)
+    assert away.at(rows[0]).tobytes() == here.vectors[rows[0]].tobytes()
+    for some, query in ((rows, queries), (rows[:1], queries[:1]), (rows[1:], queries[1:])):
+        assert away.pairs(query, some).tobytes() == here.pairs(query, some).tobytes()
+    assert away.nbytes < here.nbytes / 10
+    found, expected = away.search(queries, 7), here.search(queries, 7)
+    assert (found.rows == expected.rows).all() and away.nbytes > here.vectors.nbytes
+    assert away.at(rows[0]).tobytes() == here.vectors[rows[0]].tobytes()
+
+
+def test_vectors_in_a_file_of_another_layout_are_loaded(tmp_path):
+    column = pa.array([[1.0, 0.0], [0.0, 1.0]], pa.list_(pa.float32(), 2))
+    pq.write_table(pa.table({"key": [1, 2], "vector": column}), tmp_path / "t.parquet", compression="zstd")
+    assert Matrix.in_file(tmp_path / "t.parquet").nbytes == Matrix.from_parquet(tmp_path / "t.parquet").nbytes
+    with pytest.raises(TableDamaged):
+        Matrix.in_file(tmp_path / "nothing.parquet")
+
+
+def test_a_file_that_is_gone_meanwhile_is_told(tmp_path):
+    path = stored(tmp_path / "t.parquet", 1000, 8)
+    away = Matrix.in_file(path)
+    path.unlink()
+    for ask in (lambda: away.at(np.array([1])), lambda: away.pairs(np.ones((1, 8), np.float32), np.array([[1]])), lambda: away.vectors):
+        with pytest.raises(TableDamaged):
+            ask()
+
+
+def test_rows_of_another_matrix_are_found_by_key_and_bits():
+    vectors = np.random.default_rng(0).standard_normal((6, 3)).astype(np.float32)
+    one, other = Matrix(pa.array(list("abcdef")), vectors), Matrix(pa.array(list("gfdba")), np.ascontiguousarray(vectors[[0, 5, 3, 2, 0]]))
+    assert one.places_in(other).tolist() == [4, -1, -1, 2, -1, 1]  # b has another vector, c and e are gone
+    assert Matrix(pa.array(range(6)), vectors).places_in(other).tolist() == [-1] * 6
+    assert one.places_in(Matrix(pa.array([], pa.string()), np.empty((0, 3), np.float32))).tolist() == [-1] * 6
+    assert one.places_in(one).tolist() == list(range(6))

@@ -1,0 +1,228 @@
+"""The index in memory: what it finds, how its answers relate to those of exact search, what it becomes when rows come and go."""
+
+import threading
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jammi_lab.vectors import ann, approximate
+from jammi_lab.vectors.ann import Ann, Parameters
+from jammi_lab.vectors.exact import Exact
+from jammi_lab.vectors.matrix import Matrix
+
+PRECISIONS = ["bf16", "f16", "i8", "f32"]
+
+
+def quietly(done):
+    """Nobody listens, and nothing stops the work."""
+
+
+def made(rows, dimensions, kind, seed=0):
+    """Vectors in groups or without any structure, of different lengths."""
+    rng = np.random.default_rng(seed)
+    noise = rng.standard_normal((rows, dimensions)).astype(np.float32)
+    if kind == "clustered":
+        noise = np.random.default_rng(99).standard_normal((30, dimensions)).astype(np.float32)[rng.integers(0, 30, rows)] + noise * np.float32(0.5)
+    return np.ascontiguousarray(noise * rng.uniform(0.1, 10, (rows, 1)), np.float32)
+
+
+def matrix_of(vectors):
+    return Matrix(pa.array(np.arange(len(vectors))), vectors)
+
+
+def indexed(vectors, precision="bf16", oversample=4):
+    matrix = matrix_of(vectors)
+    return matrix, ann.build(matrix.exact, Parameters(precision, 16, 64), oversample, quietly)
+
+
+def recall(matrix, hits, queries, k=10, allow=None):
+    best = matrix.search(queries, k, allow=allow)
+    return np.mean([len(set(a) & set(b)) / k for a, b in zip(hits.rows, best.rows, strict=True)])
+
+
+@pytest.fixture(scope="module")
+def many():
+    vectors = made(3000, 48, "clustered")
+    return *indexed(vectors), made(40, 48, "clustered", seed=1)
+
+
+@pytest.mark.parametrize("kind", ["clustered", "uniform"])
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_ninety_nine_in_a_hundred_neighbours_are_found(precision, kind):
+    matrix, index = indexed(made(1500, 96, kind), precision)
+    queries = made(50, 96, kind, seed=1)
+    assert recall(matrix, approximate.search(matrix, index, queries, 10, forced=True), queries) >= 0.99
+    assert recall(matrix, approximate.search(matrix, index, queries, 10) or matrix.search(queries, 10), queries) >= 0.99
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1, 2, 7, 16, 33, 384]), st.integers(1, 40))
+def test_pairs_have_the_bits_that_exact_search_gives(seed, dimensions, rows):
+    rng = np.random.default_rng(seed)
+    exact = Exact(np.where(rng.random((rows, dimensions)) < 0.3, 1, rng.standard_normal((rows, dimensions))).astype(np.float32))
+    queries = rng.standard_normal((3, dimensions)).astype(np.float32)
+    places = rng.integers(-1, rows, (3, 9))
+    found = exact.pairs(queries, places)
+    for at, query in enumerate(queries):
+        known = places[at] >= 0
+        assert found[at][known].tobytes() == exact.similarities(query, places[at][known]).tobytes() and (found[at][~known] == -2).all()
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 2**32 - 1), st.sampled_from(PRECISIONS), st.integers(0, 40), st.booleans(), st.floats(0, 1))
+def test_what_is_found_has_the_similarity_and_the_order_of_exact_search_and_as_many_rows(seed, precision, k, forced, share):
+    rng = np.random.default_rng(seed)
+    few = rng.standard_normal((rng.integers(1, 20), 6)).astype(np.float32)
+    vectors = np.ascontiguousarray(few[rng.integers(0, len(few), rng.integers(1, 60))] * rng.choice([1, 2, 0.5], (1, 1)), np.float32)
+    matrix = Matrix(pa.array(rng.permutation(len(vectors))), vectors)
+    index = ann.build(matrix.exact, Parameters(precision, 4, 16), 4, quietly)
+    allow = rng.random(len(vectors)) < share if share < 0.9 else None
+    without = int(rng.integers(0, len(vectors))) if rng.random() < 0.5 else None
+    queries = few[:2]
+    found = approximate.search(matrix, index, queries, k, allow=allow, without=without, forced=forced)
+    if found is None:
+        assert not forced
+        return
+    allowed = np.ones(len(vectors), np.bool_) if allow is None else allow.copy()
+    if without is not None:
+        allowed[without] = False
+    assert found.rows.shape == found.similarities.shape == (len(queries), min(k, int(allowed.sum())))
+    keys = matrix.keys.to_numpy()
+    for query, rows, similarities in zip(queries, found.rows, found.similarities, strict=True):
+        assert allowed[rows].all() and len(set(rows)) == len(rows)
+        assert similarities.tobytes() == matrix.exact.similarities(query, rows).tobytes()
+        assert [*zip(-similarities, keys[rows], strict=True)] == sorted(zip(-similarities, keys[rows], strict=True))
+
+
+def test_a_filter_comes_before_the_cut_whether_it_leaves_many_rows_or_few_or_only_far_ones(many):
+    matrix, index, queries = many
+    near = matrix.search(queries, 1).rows[:, 0]
+    alike = matrix.exact.similarities(matrix.vectors[near[0]], np.arange(len(matrix)))
+    filters = {"most": np.arange(3000) % 10 != 0, "some": np.arange(3000) % 50 == 0, "few": np.arange(3000) < 7, "far": alike < 0.2}
+    for name, allow in filters.items():
+        for forced in (False, True):
+            found = approximate.search(matrix, index, queries, 10, allow=allow, forced=forced)
+            if found is None:
+                assert not forced and name != "most"
+                continue
+            assert found.rows.shape == (len(queries), min(10, int(allow.sum()))) and allow[found.rows].all()
+            assert recall(matrix, found, queries, found.rows.shape[1], allow) >= 0.98, name
+
+
+def test_a_search_that_would_read_nearly_everything_is_not_done_through_the_index(many):
+    matrix, index, queries = many
+    assert approximate.search(matrix, index, queries, 2000) is None
+    assert approximate.search(matrix, index, queries, 10, allow=np.arange(3000) == 5) is None
+    assert approximate.search(matrix, index, queries, 10) is not None
+
+
+def test_the_nearest_of_a_row_never_hold_it_and_are_always_as_many_as_there_are(many):
+    matrix, index, _ = many
+    rows = np.arange(0, 3000, 13)
+    found = approximate.nearest_rows(matrix, index, rows, 5)
+    assert found.rows.shape == (len(rows), 5) and (found.rows != rows[:, None]).all()
+    best = np.stack([matrix.neighbours(int(row), 5).rows[0] for row in rows])
+    assert np.mean([len(set(a) & set(b)) / 5 for a, b in zip(found.rows, best, strict=True)]) >= 0.99
+    few = indexed(made(4, 8, "uniform"))
+    assert approximate.nearest_rows(*few, np.arange(4), 10).rows.shape == (4, 3)
+
+
+def test_equal_rows_are_all_found_in_key_order():
+    matrix, index = indexed(np.concatenate([np.tile(made(1, 16, "uniform"), (300, 1)), made(300, 16, "uniform", seed=2)]))
+    found = approximate.search(matrix, index, matrix.vectors[0], 20, forced=True)
+    assert (found.similarities == 1).all() and (np.diff(found.rows[0]) > 0).all() and found.rows.max() < 300
+
+
+def test_vectors_without_structure_are_read_one_after_the_other():
+    matrix, index = indexed(made(6000, 256, "uniform"), "i8")
+    assert index.expansion == 0
+    queries = made(5, 256, "uniform", seed=1)
+    assert approximate.search(matrix, index, queries, 10) is None
+    assert approximate.search(matrix, index, queries, 10, expansion=64) is not None
+    assert recall(matrix, approximate.search(matrix, index, queries, 10, forced=True), queries) >= 0.99
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_an_index_that_is_restored_from_its_bytes_answers_as_before(precision):
+    _, index = indexed(made(700, 24, "clustered"), precision)
+    again = ann.restored(bytes(index.to_bytes()), index.shape, None)
+    queries = made(9, 24, "clustered", seed=1)
+    for count in (1, 12, 700, 900):
+        assert (again.candidates(queries, count) == index.candidates(queries, count)).all()
+    assert again.candidates(queries, 900).shape == (9, 700) and again.candidates(queries[:0], 5).shape == (0, 5)
+
+
+def test_an_index_of_another_kind_than_it_is_said_to_be_is_refused(many):
+    _, index, _ = many
+    body, shape = bytes(index.to_bytes()), index.shape
+    assert ann.restored(body, shape, None) is not None
+    from dataclasses import replace
+
+    for other in (replace(shape, count=2999), replace(shape, dimensions=47), replace(shape, parameters=Parameters("f16", 16, 64))):
+        assert ann.restored(body, other, None) is None
+    assert ann.restored(body, shape, np.arange(2999)) is None
+
+
+@pytest.mark.parametrize("precision", ["bf16", "i8"])
+def test_an_index_that_is_taken_over_finds_new_rows_and_none_that_is_gone(precision):
+    rng = np.random.default_rng(5)
+    vectors = made(2000, 32, "clustered")
+    matrix, index = indexed(vectors, precision)
+    for turn in range(3):
+        gone = rng.random(len(vectors)) < 0.06
+        new = made(150, 32, "clustered", seed=10 + turn)
+        later = np.concatenate([vectors[~gone], new])
+        order = rng.permutation(len(later))
+        later = np.ascontiguousarray(later[order])
+        kept = np.full(len(vectors), -1)
+        kept[~gone] = np.argsort(order)[: (~gone).sum()]
+        matrix, body = matrix_of(later), bytes(index.to_bytes())
+        index = ann.appended(ann.restored(body, index.shape, index.rows), body, matrix.exact, kept, 4, quietly)
+        queries = made(60, 32, "clustered", seed=50 + turn)
+        assert index.shape.count == len(later) and recall(matrix, approximate.search(matrix, index, queries, 10, forced=True), queries) >= 0.99
+        alone = approximate.search(matrix, index, later, 1, forced=True)
+        assert (alone.similarities >= 1 - 1e-6).mean() >= 0.995
+        again = ann.restored(bytes(index.to_bytes()), index.shape, index.rows)
+        assert (again.candidates(queries, 20) == index.candidates(queries, 20)).all()
+        vectors = later
+    assert index.shape.removed > 200
+
+
+def test_many_threads_may_ask_one_index(many):
+    matrix, index, queries = many
+    expected = approximate.search(matrix, index, queries, 10).rows
+    wrong = []
+
+    def ask():
+        for _ in range(10):
+            if not (approximate.search(matrix, index, queries, 10).rows == expected).all():
+                wrong.append(1)
+
+    threads = [threading.Thread(target=ask) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_making_an_index_can_be_stopped():
+    matrix = matrix_of(made(5000, 8, "clustered"))
+    told = []
+
+    def stop(done):
+        told.append(done)
+        if len(told) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ann.build(matrix.exact, Parameters("bf16", 16, 64), 4, stop)
+    assert told == [2048, 4096]
+
+
+def test_an_index_says_how_much_memory_it_takes(many):
+    matrix, index, _ = many
+    again = ann.restored(bytes(index.to_bytes()), index.shape, None)
+    assert isinstance(again, Ann) and len(index.to_bytes()) < again.nbytes < 2 * matrix.nbytes

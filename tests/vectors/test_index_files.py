@@ -1,0 +1,181 @@
+"""The files of an index: nothing that was not written as it stands reaches the index's loader."""
+
+import json
+import random
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from jammi_lab.storage.files import install_fault_hook
+from jammi_lab.storage.remote import RemotePath
+from jammi_lab.vectors import ann, index_files
+from jammi_lab.vectors.ann import Parameters
+from jammi_lab.vectors.index_files import BODY, MANIFEST, ROWS, SUFFIXES, beside
+from jammi_lab.vectors.matrix import Matrix
+
+
+def built(rows=300, seed=0):
+    vectors = np.random.default_rng(seed).standard_normal((rows, 16)).astype(np.float32)
+    matrix = Matrix(pa.array(np.arange(rows)), vectors)
+    return matrix, ann.build(matrix.exact, Parameters("bf16", 8, 32), 4, lambda done: None)
+
+
+@pytest.fixture(scope="module")
+def moved():
+    """An index that was taken over, so that it has a row map."""
+    matrix, old = built()
+    body = bytes(old.to_bytes())
+    later = Matrix(pa.array(np.arange(299)), np.ascontiguousarray(matrix.vectors[1:]))
+    return ann.appended(ann.restored(body, old.shape, None), body, later.exact, np.arange(-1, 299), 4, lambda done: None), later
+
+
+@pytest.fixture
+def parquet(tmp_path):
+    return tmp_path / "table.parquet"
+
+
+@pytest.fixture
+def written(parquet, moved):
+    index, _ = moved
+    return index_files.write(parquet, "d" * 64, index, bytes(index.to_bytes()))
+
+
+def test_what_is_written_is_read_again(parquet, written, moved):
+    assert index_files.read(parquet) == written and index_files.complete(parquet, written)
+    assert (written.table, written.precision, written.connectivity, written.build_expansion) == ("d" * 64, "bf16", 8, 32)
+    assert (written.metric, written.format_version, written.dimensions, written.count, written.removed) == ("cosine", 1, 16, 299, 1)
+    found, (index, matrix) = index_files.load(parquet, written), moved
+    assert (found.candidates(matrix.vectors[:5], 9) == index.candidates(matrix.vectors[:5], 9)).all()
+    assert sorted(p.name for p in parquet.parent.iterdir()) == sorted("table" + suffix for suffix in SUFFIXES)
+
+
+def test_an_index_without_a_row_map_removes_one_that_was_there(parquet, written):
+    _, index = built()
+    manifest = index_files.write(parquet, "d" * 64, index, bytes(index.to_bytes()))
+    assert manifest.rows is None and not beside(parquet, ROWS).exists() and index_files.load(parquet, manifest) is not None
+
+
+def test_a_thousand_damaged_copies_neither_end_the_process_nor_answer(parquet, written, moved):
+    index, matrix = moved
+    rng = random.Random(0)
+    whole = {suffix: beside(parquet, suffix).read_bytes() for suffix in SUFFIXES}
+    expected = index.candidates(matrix.vectors[:3], 9)
+    refused = 0
+    for turn in range(1000):
+        suffix = SUFFIXES[turn % 3]
+        path = beside(parquet, suffix)
+        path.write_bytes(damaged(rng, whole[suffix], whole))
+        manifest = index_files.read(parquet)
+        found = None if manifest is None else index_files.load(parquet, manifest)
+        if found is None:
+            refused += 1
+        else:  # the damage undid itself, as when bytes were overwritten by equal ones
+            assert path.read_bytes() == whole[suffix] and (found.candidates(matrix.vectors[:3], 9) == expected).all()
+        path.write_bytes(whole[suffix])
+    assert refused > 900 and index_files.load(parquet, index_files.read(parquet)) is not None
+
+
+def damaged(rng, body, whole):
+    at = rng.randrange(len(body))
+    match rng.randrange(6):
+        case 0:
+            return body[:at] + bytes([body[at] ^ 1 << rng.randrange(8)]) + body[at + 1 :]
+        case 1:
+            return body[:at]
+        case 2:
+            return body[:at] + bytes(min(64, len(body) - at)) + body[at + 64 :]
+        case 3:
+            return body + rng.randbytes(9)
+        case 4:
+            return rng.choice([b"", b"{}", b"[" * 5000, b'{"index":{},"digest":""}', rng.randbytes(400)])
+        case _:
+            return whole[rng.choice(SUFFIXES)]
+
+
+def altered(parquet, **changes):
+    """The manifest with other values, signed as this release would."""
+    import hashlib
+
+    path = beside(parquet, MANIFEST)
+    said = json.dumps({**json.loads(path.read_bytes())["index"], **changes}, sort_keys=True, separators=(",", ":")).encode()
+    path.write_bytes(b'{"index":' + said + b',"digest":"' + hashlib.sha256(said).hexdigest().encode() + b'"}')
+
+
+@pytest.mark.parametrize("changes", [{"format_version": 2}, {"metric": "l2"}, {"further": 1}, {"count": "many"}], ids=str)
+def test_a_manifest_of_another_format_or_metric_is_none(parquet, written, changes):
+    altered(parquet, **changes)
+    assert index_files.read(parquet) is None
+
+
+@pytest.mark.parametrize("changes", [{"usearch_version": "1.0"}, {"count": 298}, {"dimensions": 8}, {"precision": "f16"}], ids=str)
+def test_an_index_of_another_version_or_shape_is_not_loaded(parquet, written, changes):
+    altered(parquet, **changes)
+    assert index_files.load(parquet, index_files.read(parquet)) is None
+
+
+def test_a_manifest_written_by_hand_is_taken_when_nothing_is_changed(parquet, written):
+    altered(parquet)
+    assert index_files.read(parquet) == written
+
+
+def test_the_files_of_two_writers_that_were_mixed_are_refused(parquet, written):
+    _, other = built(299, seed=1)
+    mine = beside(parquet, MANIFEST).read_bytes()
+    index_files.write(parquet, "d" * 64, other, bytes(other.to_bytes()))
+    beside(parquet, MANIFEST).write_bytes(mine)
+    assert index_files.load(parquet, index_files.read(parquet)) is None
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_file_that_is_gone_or_a_folder_makes_no_index(parquet, written, suffix):
+    path = beside(parquet, suffix)
+    path.unlink()
+    for folder in (False, True):
+        if folder:
+            path.mkdir()
+        found = index_files.read(parquet)
+        assert found is None or (index_files.load(parquet, found) is None and (folder or not index_files.complete(parquet, found)))
+
+
+@pytest.mark.parametrize("point", ["index.before_write", "file.before_fsync", "file.before_rename"])
+@pytest.mark.parametrize("nth", [1, 2])
+def test_a_write_that_fails_leaves_no_temporary_file_and_no_index_that_lies(parquet, written, point, nth):
+    _, other = built(seed=2)
+    passed = []
+
+    def fail(name):
+        passed.append(name)
+        if name == point and passed.count(name) == nth:
+            raise OSError(28, "No space left on device")
+
+    install_fault_hook(fail)
+    try:
+        with pytest.raises(OSError, match="No space"):
+            index_files.write(parquet, "d" * 64, other, bytes(other.to_bytes()))
+    except pytest.fail.Exception:
+        assert (point, nth) == ("file.before_fsync", 2)  # one sync point for all files
+    finally:
+        install_fault_hook(None)
+    assert not [p for p in parquet.parent.iterdir() if p.name.endswith(".tmp")]
+    manifest = index_files.read(parquet)
+    found = index_files.load(parquet, manifest)
+    assert found is None or found.shape.count == manifest.count
+
+
+def test_an_index_is_kept_in_a_store_too(moved):
+    index, matrix = moved
+    fs = fsspec.filesystem("memory", skip_instance_cache=True)
+    parquet = RemotePath(fs, "memory", "/bucket/results/_global/table.parquet")
+    manifest = index_files.write(parquet, "d" * 64, index, bytes(index.to_bytes()))
+    assert index_files.read(parquet) == manifest and index_files.complete(parquet, manifest)
+    found = index_files.load(parquet, manifest)
+    assert (found.candidates(matrix.vectors[:5], 9) == index.candidates(matrix.vectors[:5], 9)).all()
+    index_files.clear(parquet)
+    assert index_files.read(parquet) is None and fs.find("/bucket") == []
+
+
+def test_the_names_of_an_index_are_those_of_its_table():
+    assert [beside(Path("/r/a.b.parquet"), s).name for s in SUFFIXES] == ["a.b" + BODY, "a.b" + ROWS, "a.b" + MANIFEST]

@@ -1,0 +1,387 @@
+"""The life of an index: it follows its table, heals, comes and goes with it, and search is right at every moment."""
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import jammi_lab as jl
+from jammi_lab import errors
+from jammi_lab.storage.files import install_fault_hook
+from jammi_lab.values.records import Progress
+from jammi_lab.values.verdicts import Match
+from jammi_lab.vectors import ann
+from jammi_lab.vectors.index_files import BODY, MANIFEST, SUFFIXES, beside
+
+ROWS_OF_TABLE, WIDTH = 400, 12
+TITLES = [f"{a} {b}" for a in ("graph", "pasta", "protein", "football", "tomato") for b in ("network", "sauce", "folding", "result", "of the day")]
+
+
+def vectors(rows: int = ROWS_OF_TABLE, seed: int = 0) -> Any:
+    return np.random.default_rng(seed).standard_normal((rows, WIDTH)).astype(np.float32)
+
+
+def given(found: Any, first: int = 0) -> Any:
+    column = pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(found).reshape(-1)), WIDTH)
+    return pa.table({"id": [f"k{i:05d}" for i in range(first, first + len(found))], "vector": column, "n": list(range(len(found)))})
+
+
+def paths(table: Any) -> dict[str, Path]:
+    parquet = table._tables._rooms.results.parquet(table._record)  # `table.path` refuses one that is damaged or gone
+    return {suffix: beside(parquet, suffix) for suffix in SUFFIXES}
+
+
+def there(table: Any) -> set[str]:
+    return {suffix for suffix, path in paths(table).items() if path.exists()}
+
+
+def state(ws: Any, table: Any) -> Any:
+    return ws._rooms.vectors.state(table._record)
+
+
+def loaded(ws: Any, table: Any) -> Any:
+    return ws._rooms.vectors.index(table._record)
+
+
+def settled(ws: Any, table: Any, word: str = "ready") -> bool:
+    until = time.monotonic() + 10
+    while state(ws, table).word != word and time.monotonic() < until:
+        time.sleep(0.01)
+    return bool(state(ws, table).word == word)
+
+
+@pytest.fixture
+def table(ws: Any) -> Any:
+    return ws.import_embeddings("v", given(vectors()))
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Makes every index wait at its first step until it is let go."""
+    go, begun, plain = threading.Event(), threading.Event(), ann.build
+
+    def build(exact: Any, parameters: Any, oversample: int, advance: Any) -> Any:
+        def wait(done: int) -> None:
+            begun.set()
+            while not go.wait(0.01):
+                advance(done)
+            advance(done)
+
+        return plain(exact, parameters, oversample, wait)
+
+    monkeypatch.setattr(ann, "build", build)
+    yield go, begun
+    go.set()
+
+
+# -- it follows its table ----------------------------------------------------------------------------------------------------------------
+
+
+def test_an_index_is_there_when_the_call_returns_with_progress(ws: Any) -> None:
+    told: list[Progress] = []
+    table = ws.import_embeddings("v", given(vectors()), progress=told.append)
+    assert there(table) == {BODY, MANIFEST} and state(ws, table).word == "ready"
+    assert [(p.done, p.total, p.unit) for p in told if p.stage == "index v"][-1] == (ROWS_OF_TABLE, ROWS_OF_TABLE, "vectors")
+
+
+def test_embedded_texts_have_an_index_too_and_tables_without_vectors_none(ws: Any) -> None:
+    ws.sources.add("papers", pa.table({"id": range(25), "title": TITLES}))
+    made = ws.embed("v", "papers", key="id", text="title", model="hashing", precision="f16")
+    plain = ws.materialize("m", "SELECT * FROM papers")
+    assert loaded(ws, made).shape.parameters.precision == "f16" and there(plain) == set()
+    assert {row.name: row.index for row in ws.status()} == {"v": "f16, 100 %", "m": None}
+    assert ws.sql("SELECT \"index\" FROM jammi_catalog.status WHERE name = 'v'").fetchall() == [("f16, 100 %",)]
+    assert "f16, 100 %" in repr(ws.status())
+
+
+def test_an_empty_table_needs_no_index(ws: Any) -> None:
+    table = ws.import_embeddings("v", given(vectors(0)))
+    assert there(table) == set() and not ws.check() and not ws.recover()
+    assert len(ws.search("v", [1.0] * WIDTH, exact=False).arrow()) == 0
+
+
+def test_search_is_the_same_through_the_index_and_without(ws: Any, table: Any) -> None:
+    for query in ({"query": vectors(7, seed=1)}, {"query": vectors(1, seed=1)[0]}, {"row": "k00009"}):
+        for more in ({}, {"where": "n % 3 = 0"}, {"where": "n < 4"}, {"select": "n"}, {"k": 399}):
+            options = {**query, **more}
+            found = ws.search("v", **options, exact=False).arrow()
+            assert found == ws.search("v", **options, exact=True).arrow() == ws.search("v", **options).arrow()
+            assert found.num_rows
+
+
+def test_large_tables_are_searched_through_the_index_and_small_ones_are_not(ws: Any, table: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    plain = ann.Ann.candidates
+    monkeypatch.setattr(ann.Ann, "candidates", lambda self, *a, **k: asked.append(1) or plain(self, *a, **k))
+    ws.search("v", vectors(1)[0])
+    assert not asked
+    ws.settings.set("vectors.exact_max_rows", 100)
+    ws.settings.set("vectors.search_expansion", 64)  # what is measured at a build may say, of so few rows, that the graph is no help
+    ws.search("v", vectors(1)[0])
+    assert len(asked) == 1
+    ws.search("v", vectors(1)[0], exact=True)
+    ws.search("v", vectors(1)[0], k=390)  # would read nearly all of it
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize("wrong", [{"precision": "f8"}, {"precision": None}, {"index": "never"}], ids=str)
+def test_a_wrong_wish_is_refused_before_anything_is_made(ws: Any, wrong: Any) -> None:
+    with pytest.raises(errors.InvalidArgument):
+        ws.import_embeddings("v", given(vectors()), **wrong)
+    assert "v" not in ws
+
+
+# -- later -------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_an_index_may_come_later_and_search_is_exact_until_it_is_there(ws: Any, slow: Any) -> None:
+    go, begun = slow
+    ws.settings.set("vectors.exact_max_rows", 10)
+    table = ws.import_embeddings("v", given(vectors()), index="later")
+    assert begun.wait(10) and state(ws, table).word == "building" and there(table) == set()
+    assert "building" in next(iter(ws.status())).index
+    expected = ws.search("v", vectors(3, seed=1), exact=True).arrow()
+    assert ws.search("v", vectors(3, seed=1)).arrow() == expected and there(table) == set()
+    go.set()
+    assert settled(ws, table) and ws.search("v", vectors(3, seed=1), exact=False).arrow() == expected
+
+
+def test_closing_ends_what_is_being_made_and_recovery_makes_it(ws: Any, slow: Any, tmp_path: Path) -> None:
+    go, begun = slow
+    table = ws.import_embeddings("v", given(vectors()), index="later")
+    assert begun.wait(10)
+    ws.close()
+    assert [t for t in threading.enumerate() if t.name == "jammi-index"] == [] and there(table) == set()
+    go.set()
+    with jl.open(tmp_path / "lab") as again:
+        assert again.search("v", vectors(1)[0], k=1).arrow()["key"].to_pylist() == ["k00000"]
+        assert again.check().indexes == [f"{table.table_name}: missing"]
+        assert again.recover().healed == [table.table_name] and not again.recover() and not again.check()
+
+
+def test_the_next_use_makes_a_missing_index(ws: Any, slow: Any, tmp_path: Path) -> None:
+    go, begun = slow
+    ws.import_embeddings("v", given(vectors()), index="later")
+    ws.import_embeddings("w", given(vectors(seed=4)), index="later")
+    assert begun.wait(10)
+    ws.close()
+    go.set()
+    with jl.open(tmp_path / "lab", settings={"vectors.exact_max_rows": 10}) as again:
+        v, w = again.table("v"), again.table("w")
+        again.search("v", vectors(1)[0], exact=False)
+        assert there(v) == {BODY, MANIFEST} and there(w) == set()
+        again.search("w", vectors(1)[0])
+        assert settled(again, w)
+
+
+def test_an_interrupted_index_leaves_a_ready_table(ws: Any) -> None:
+    def stop(progress: Progress) -> None:
+        if progress.stage == "index v" and progress.done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ws.import_embeddings("v", given(vectors()), progress=stop)
+    table = ws.table("v")
+    assert there(table) == set() and table.verify() == Match() and ws.import_embeddings("v", given(vectors())).outcome == "reused"
+    assert there(table) == {BODY, MANIFEST}
+
+
+def test_a_full_disk_costs_the_index_and_not_the_table(ws: Any) -> None:
+    def full(name: str) -> None:
+        if name == "index.before_write":
+            raise OSError(28, "No space left on device")
+
+    install_fault_hook(full)
+    try:
+        table = ws.import_embeddings("v", given(vectors()))
+        assert there(table) == set() and len(ws.search("v", vectors(1)[0], exact=False).arrow()) == 10
+    finally:
+        install_fault_hook(None)
+    assert ws.recover().healed == [table.table_name]
+
+
+# -- precision, and what is taken over ---------------------------------------------------------------------------------------------------
+
+
+def test_another_precision_makes_another_index_of_the_same_table(ws: Any, table: Any) -> None:
+    body = paths(table)[BODY].read_bytes()
+    again = ws.import_embeddings("v", given(vectors()), precision="i8")
+    assert again.outcome == "reused" and again.table_name == table.table_name and again.definition_hash == table.definition_hash
+    assert loaded(ws, again).shape.parameters.precision == "i8" and len(paths(again)[BODY].read_bytes()) < len(body)
+    assert again.verify() == Match() and not ws.check(deep=True)
+    assert ws.import_embeddings("v", given(vectors())).table_name == table.table_name and loaded(ws, table).shape.parameters.precision == "bf16"
+
+
+def test_a_recovered_index_is_as_precise_as_it_was_asked_to_be(ws: Any, tmp_path: Path) -> None:
+    table = ws.import_embeddings("v", given(vectors()), precision="f32")
+    for path in paths(table).values():
+        path.unlink(missing_ok=True)
+    ws.recover()
+    assert loaded(ws, table).shape.parameters.precision == "f32"
+
+
+def test_a_recomputed_table_keeps_the_precision_and_takes_the_index_over(ws: Any) -> None:
+    titles = [f"{t} {i}" for i in range(20) for t in TITLES]
+    ws.sources.add("papers", pa.table({"id": range(500), "title": titles}))
+    first = ws.embed("v", "papers", key="id", text="title", model="hashing", precision="i8")
+    ws.sources.add("papers", pa.table({"id": range(2, 502), "title": [*titles[2:-5], *(f"edited {i}" for i in range(7))]}), replace=True)
+    ws.recompute("v")
+    second = ws.table("v")
+    assert second.table_name != first.table_name and there(second) == set(SUFFIXES)
+    shape = loaded(ws, second).shape
+    assert (shape.parameters.precision, shape.count) == ("i8", 500) and 2 <= shape.removed <= 20
+    found = ws.search("v", ["edited 3", "graph network 1"], k=5, exact=False).arrow()
+    assert found == ws.search("v", ["edited 3", "graph network 1"], k=5, exact=True).arrow()
+    assert not ws.check(deep=True)
+
+
+def test_an_index_is_made_anew_when_most_rows_are_others(ws: Any, table: Any) -> None:
+    later = ws.import_embeddings("v", given(np.concatenate([vectors()[:150], vectors(250, seed=3)])))
+    assert there(later) == {BODY, MANIFEST} and loaded(ws, later).shape.removed == 0
+
+
+# -- damage ------------------------------------------------------------------------------------------------------------------------------
+
+
+def hurt(path: Path) -> None:
+    body = bytearray(path.read_bytes())
+    body[len(body) // 2] ^= 1
+    path.write_bytes(body)
+
+
+@pytest.mark.parametrize("suffix", [BODY, MANIFEST])
+@pytest.mark.parametrize("how", ["hurt", "gone", "torn", "another's"])
+def test_a_bad_index_changes_no_answer_and_comes_back(ws: Any, table: Any, tmp_path: Path, suffix: str, how: str) -> None:
+    expected = ws.search("v", vectors(5, seed=1), exact=True).arrow()
+    other = ws.import_embeddings("w", given(vectors(seed=8)))
+    ws.close()
+    path = paths(table)[suffix]
+    match how:
+        case "hurt":
+            hurt(path)
+        case "gone":
+            path.unlink()
+        case "torn":
+            path.write_bytes(path.read_bytes()[:-9])
+        case _:
+            for each in (BODY, MANIFEST):
+                paths(table)[each].write_bytes(paths(other)[each].read_bytes())
+    with jl.open(tmp_path / "lab", read_only=True) as reading:
+        before = {p: p.stat() for p in (tmp_path / "lab").rglob("*") if p.suffix not in (".sqlite3-shm", ".sqlite3-wal")}
+        for exact in (True, False, None):
+            assert reading.search("v", vectors(5, seed=1), exact=exact).arrow() == expected
+        assert {p: s.st_mtime_ns for p, s in before.items()} == {p: p.stat().st_mtime_ns for p in before}
+    with jl.open(tmp_path / "lab") as again:
+        assert again.table("v").verify() == Match() and again.status()["v"].verdict.__class__.__name__ == "Fresh"
+        assert again.search("v", vectors(5, seed=1)).arrow() == expected
+        again.recover()
+        assert not again.check(deep=True) and state(again, again.table("v")).word == "ready" and not again.recover()
+        assert again.search("v", vectors(5, seed=1), exact=False).arrow() == expected
+    with jl.open(tmp_path / "lab") as once_more:
+        assert not once_more.recovery.healed
+
+
+def test_a_forced_search_mends_a_bad_index(ws: Any, table: Any, tmp_path: Path) -> None:
+    ws.close()
+    hurt(paths(table)[BODY])
+    with jl.open(tmp_path / "lab") as again:
+        assert again.check(deep=True).indexes == [f"{table.table_name}: damaged"]
+        again.search("v", vectors(1)[0], exact=False)
+        assert not again.check(deep=True)
+
+
+def test_a_repair_gives_an_index_back_and_says_so(ws: Any, table: Any) -> None:
+    paths(table)[BODY].unlink()
+    assert ws.check().indexes == [f"{table.table_name}: damaged"] and "1 indexes" in str(ws.check())
+    assert ws.check(repair=True).repaired == [table.table_name] and not ws.check(deep=True)
+
+
+def test_an_index_of_vectors_that_are_damaged_is_not_made(ws: Any, table: Any) -> None:
+    paths(table)[BODY].unlink()
+    hurt(table.path)
+    assert ws.recover().healed == [] and not paths(table)[BODY].exists()
+    with pytest.raises(errors.TableDamaged):
+        ws.search("v", vectors(1)[0], exact=False)
+
+
+# -- it goes with its table --------------------------------------------------------------------------------------------------------------
+
+
+def test_an_index_goes_with_its_table(ws: Any, table: Any, tmp_path: Path) -> None:
+    later = ws.import_embeddings("v", given(np.concatenate([vectors()[1:], vectors(5, seed=2)])), precision="f16")
+    ws.expire("v", keep=1)
+    assert there(table) == set() and there(later) >= {BODY, MANIFEST}
+    ws.drop("v")
+    assert [p for p in (tmp_path / "lab" / "results").rglob("*") if p.is_file()] == [] and not ws.check()
+    assert ws._rooms.catalog.meta.get(f"index-precision:{later.table_name}") is None
+
+
+def test_a_table_that_is_dropped_while_its_index_is_made_leaves_nothing(ws: Any, slow: Any, tmp_path: Path) -> None:
+    go, begun = slow
+    ws.import_embeddings("v", given(vectors()), index="later")
+    assert begun.wait(10)
+    ws.drop("v")
+    go.set()
+    ws.close()
+    assert [p for p in (tmp_path / "lab" / "results").rglob("*") if p.is_file()] == []
+
+
+def test_temporary_files_of_an_index_are_found_by_the_sweep(ws: Any, table: Any) -> None:
+    left = table.path.parent / f".{paths(table)[BODY].name}.0a1b2c3d.tmp"
+    left.write_bytes(b"half")
+    assert [Path(p).name for p in ws.check().orphans] == [left.name]
+    assert [Path(p).name for p in ws.check(repair=True, grace=0).reclaimed] == [left.name] and there(table) == {BODY, MANIFEST}
+
+
+# -- several at once ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_two_kernels_may_make_the_same_index(ws: Any, table: Any, tmp_path: Path) -> None:
+    for path in paths(table).values():
+        path.unlink(missing_ok=True)
+    with jl.open(tmp_path / "lab") as other:
+        gate = threading.Barrier(2)
+        mine, theirs = ws._rooms.vectors, other._rooms.vectors
+
+        def make(indexes: Any) -> None:
+            gate.wait()
+            indexes._make(table._record, None)
+
+        threads = [threading.Thread(target=make, args=(each,)) for each in (mine, theirs)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for each in (ws, other):
+            assert each.search("v", vectors(4), exact=False).arrow() == each.search("v", vectors(4), exact=True).arrow()
+    assert not ws.check(deep=True).orphans
+
+
+def test_searches_of_the_process_share_one_index(ws: Any, table: Any, tmp_path: Path) -> None:
+    with jl.open(tmp_path / "lab") as other:
+        assert loaded(ws, table) is loaded(other, table) and ws._rooms.vectors.matrix(table._record) is other._rooms.vectors.matrix(table._record)
+
+
+def test_tenants_keep_their_precision_and_their_indexes(ws: Any) -> None:
+    for tenant, precision in (("acme", "i8"), ("zeta", "f16")):
+        with ws.tenant(tenant):
+            ws.import_embeddings("v", given(vectors()), precision=precision, index="later")
+    for tenant, precision in (("acme", "i8"), ("zeta", "f16")):
+        with ws.tenant(tenant):
+            table = ws.table("v")
+            assert settled(ws, table) and loaded(ws, table).shape.parameters.precision == precision
+            assert ws.status()["v"].index == f"{precision}, 100 %"
+
+
+def test_an_index_is_kept_in_a_store(tmp_path: Path) -> None:
+    with jl.open(f"memory://lab-{tmp_path.name}") as ws:
+        table = ws.import_embeddings("v", given(vectors()), precision="i8")
+        assert state(ws, table).word == "ready" and not ws.check(deep=True)
+        ws._rooms.vectors.close()
+        assert ws.search("v", vectors(4), exact=False).arrow() == ws.search("v", vectors(4), exact=True).arrow()
+        ws.import_embeddings("v", given(vectors(seed=1)))
+        assert len(ws.expire("v")) == 1 and not ws.check().orphans
