@@ -69,6 +69,8 @@ class Running:
     """Called when they will never be."""
     witnesses: Mapping[tuple[str, str, str], Observed] = field(default_factory=dict)
     """When all rows are read: the states of inputs, by identity, as the transaction that read them saw them."""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """When all rows are read: what of the inputs has no part in them, and how many, for the manifest."""
 
 
 @dataclass(frozen=True)
@@ -261,11 +263,11 @@ def _produce(kitchen: Kitchen, claim: _Claim, job: Job, *, bypass: bool, on_prog
         try:
             seen = None if bypass else {each.table_name for each in ready}
             with (
-                kitchen.funnel.begun(_order(name, job, flight=may_wait), _source_part(name, job), job.model_key, seen) as begun,
-                kitchen.flight.mine(job.definition),
+                kitchen.funnel.begun(_order(name, job, flight=may_wait), _source_of(job) or name, job.model_key, seen) as begun,
+                kitchen.flight.mine(begun, on_progress) as tell,
             ):
                 tries += 1
-                return _build(kitchen, begun, job, before, on_progress, last=tries == _TRIES)
+                return _build(kitchen, begun, job, before, tell, last=tries == _TRIES, closely=on_progress is not None)
         except BuiltElsewhere as other:
             may_wait = kitchen.flight.wait(other.record, on_progress)
         except (InputMoved, ReadyMeanwhile):
@@ -301,26 +303,25 @@ def _late(anchor: Anchor, look: Look) -> Anchor:
     return unpinned(anchor.input, look.instant, f"what is read of {anchor.input.label} kept changing while it was bound")
 
 
-def _build(kitchen: Kitchen, begun: TableRecord, job: Job, before: Sighting, on_progress: OnProgress | None, *, last: bool) -> Made:
-    """Run a begun job to ready. InputMoved when an input moved meanwhile and another try is due."""
+def _build(kitchen: Kitchen, begun: TableRecord, job: Job, before: Sighting, tell: OnProgress, *, last: bool, closely: bool) -> Made:
+    """Run a begun job to ready; `closely` lets an engine be asked all along how far it is. InputMoved when an input moved and another try is due."""
     stage = f"materialize {begun.recipe}"
-    if on_progress:
-        on_progress(Progress(stage=stage, done=0, total=None, unit="rows"))
-    running = job.rows(on_progress)
+    tell(Progress(stage=stage, done=0, total=None, unit="rows"))
+    since = kitchen.clock.monotonic()  # a statement may do most of its work before its first row comes
+    running = job.rows(tell if closely or job.kind is not TableKind.SQL else None)
     rows = running.rows
     try:
-        with kitchen.funnel.build(begun, rows.schema) as building:
+        with kitchen.funnel.build(begun, rows.schema, since) as building:
             for batch in rows.batches():
                 building.write(batch)
-                if on_progress:
-                    on_progress(Progress(stage=stage, done=building.rows, total=None, unit="rows"))
+                tell(Progress(stage=stage, done=building.rows, total=None, unit="rows"))
             rows.close()
             body = body_of(building.seal(), begun.dimensions)
             check_key(kitchen.engine, begun, body)
             settled = _settle(kitchen, job, before, running.witnesses, last=last)
             types = kitchen.engine.describe(body, begun.tenant)
             _still_wanted(kitchen, begun)
-            record = building.publish(types, job.descriptor.to_dict(), dict(job.environment), settled)
+            record = building.publish(types, job.descriptor.to_dict(), dict(job.environment), settled, running.counts)
     except BaseException:
         running.lost()
         raise
@@ -365,6 +366,8 @@ def _settle(kitchen: Kitchen, job: Job, before: Sighting, witnesses: Mapping[tup
         if moved and not last:
             raise InputMoved(f"{anchor.input.label} was changed while it was being read")
         settled.append(unpinned(anchor.input, look.instant, f"{anchor.input.label} kept changing while it was being read") if moved else anchor)
+    if not job.order_sensitive:  # else no bag of rows will ever speak for it
+        look.note_rows(settled)
     return settled
 
 
@@ -392,7 +395,3 @@ def _source_of(job: Job) -> str | None:
         token = bound.relation.token
         names.add(token.record.source_id if isinstance(token, Pinned) and token.record else bound.relation.input.name)
     return names.pop() if len(names) == 1 else None
-
-
-def _source_part(name: str, job: Job) -> str:
-    return _source_of(job) or name

@@ -9,8 +9,8 @@ from jammi_lab.embedders.registry import Encoders
 from jammi_lab.engine.prepared import Prepared
 from jammi_lab.engine.resolve import Provider
 from jammi_lab.engine.session import Engine
-from jammi_lab.engine.tokens import all_tokens
-from jammi_lab.errors import InvalidArgument, JammiError, SchemaMismatch, StatementNotAllowed
+from jammi_lab.engine.tokens import all_tokens, one_expression
+from jammi_lab.errors import InvalidArgument, JammiError, SchemaMismatch
 from jammi_lab.execution.executor import Executor
 from jammi_lab.names import fold, quote
 from jammi_lab.producers.addresses import address
@@ -138,21 +138,6 @@ def address_of(descriptor: Mapping[str, Any]) -> str:
         if depth == 0:
             return rest.encode()[: at + 1].decode()
     return rest
-
-
-def one_expression(text: str) -> str:
-    """A condition, when it stays within the brackets around it. StatementNotAllowed; InvalidArgument for what is no text."""
-    if not isinstance(text, str) or not text.strip():
-        raise InvalidArgument(f"A condition is an SQL expression, not {text!r}.", hint="For example where='year > 2020'.")
-    depth = 0
-    for _, body in all_tokens(text):
-        depth += (body[:1] == b"(") - (body[:1] == b")")
-        if depth < 0 or body[:1] == b";":
-            break
-    else:
-        if depth == 0:
-            return text
-    raise StatementNotAllowed(f"A condition is one SQL expression with its brackets closed, not {text!r}.")
 
 
 def _check_columns(key: str, text: Sequence[str]) -> None:

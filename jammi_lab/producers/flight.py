@@ -4,17 +4,19 @@ import contextlib
 import contextvars
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 from jammi_lab.catalog.catalog import Catalog
-from jammi_lab.catalog.writers import boot_id
-from jammi_lab.clock import Clock
+from jammi_lab.clock import Clock, from_rfc3339
 from jammi_lab.errors import DependencyCycle
+from jammi_lab.producers.pulse import Beat, Pulse
 from jammi_lab.values.records import Progress, TableRecord, TableStatus
 
 _STEP = 0.05
+_LISTEN = 1.0
 _SILENT = 60.0
-"""Seconds for which a process may stand still before nobody waits for it any more."""
+"""Seconds without a sign of life after which nobody waits for a build any more."""
+_SURE = 3.0
+"""Seconds in which a kernel that works says something; silence is not believed on the word of a clock alone, which may have been set."""
 _own: contextvars.ContextVar[frozenset[tuple[int, str]]] = contextvars.ContextVar("building", default=frozenset())
 """What the call that runs in this context is building: the Flight, and the definition."""
 
@@ -22,29 +24,35 @@ _own: contextvars.ContextVar[frozenset[tuple[int, str]]] = contextvars.ContextVa
 class Flight:
     """Waits for builds of others, and knows what this call is building, whichever thread of it asks."""
 
-    def __init__(self, catalog: Catalog, clock: Clock, wait_seconds: float, settle_dead: Callable[[], object]) -> None:
+    def __init__(self, catalog: Catalog, clock: Clock, wait_seconds: Callable[[], float], settle_dead: Callable[[], object]) -> None:
         self._catalog, self._clock, self._wait_seconds, self._settle_dead = catalog, clock, wait_seconds, settle_dead
+        self._pulse = Pulse(catalog.writers, clock)
 
     @contextlib.contextmanager
-    def mine(self, definition: str) -> Iterator[None]:
-        """A block in which this call builds the definition."""
-        token = _own.set(_own.get() | {(id(self), definition)})
+    def mine(self, begun: TableRecord, on_progress: Callable[[Progress], None] | None) -> Iterator[Callable[[Progress], None]]:
+        """A block in which this call builds a table; what is told to the function that it gives, `on_progress` and those who wait for it learn."""
+        token = _own.set(_own.get() | {(id(self), begun.definition_hash or "")})
         try:
-            yield
+            with self._pulse.building(begun.table_name, on_progress) as tell:
+                yield tell
         finally:
             _own.reset(token)
 
+    def close(self) -> None:
+        """End what runs beside the builds, when there are none any more."""
+        self._pulse.close()
+
     def wait(self, other: TableRecord, on_progress: Callable[[Progress], None] | None) -> bool:
-        """Wait until the other build is over: True; False when the caller should build on its own, because its patience ran out, the other's process
-        has been standing still for a minute, or its writer is dead and its row cannot be settled.
+        """Wait until the other build is over: True; False when the caller should build on its own, because its patience ran out, the other's kernel
+        has given no sign of life for a minute, or its writer is dead and its row cannot be settled.
 
         A build whose writer has died is settled at once. DependencyCycle for what this very call is building; KeyboardInterrupt passes through.
         """
         if (id(self), other.definition_hash) in _own.get():
             raise DependencyCycle(f"{other.recipe!r} is being built by the call that asks for it.", path=[other.recipe, other.recipe])
-        give_up = self._clock.monotonic() + self._wait_seconds
-        pause, moved = threading.Event(), self._clock.monotonic()
-        while (now := self._clock.monotonic()) < give_up:
+        give_up = self._clock.monotonic() + self._wait_seconds()
+        pause, ear, stage = threading.Event(), _Ear(self._pulse, self._clock, other), self._stage(other)
+        while self._clock.monotonic() < give_up:
             row = self._catalog.tables.get(other.table_name)
             if row is None or row.status is not TableStatus.BUILDING:
                 return True
@@ -52,24 +60,47 @@ class Flight:
                 self._settle_dead()
                 left = self._catalog.tables.get(other.table_name)
                 return left is None or left.status is not TableStatus.BUILDING  # what cannot be settled is not waited for
-            moved = moved if self._stands_still(other.writer_id) else now
-            if now - moved >= _SILENT:
+            beat = ear.listen()
+            if ear.silent():
                 return False
             if on_progress:
-                on_progress(Progress(stage=f"waiting for {self._who(other.writer_id)} to build {other.recipe}", done=0, total=None, unit="rows"))
+                far = beat.progress if beat and beat.progress else Progress(stage="", done=0, total=None, unit="rows")
+                on_progress(Progress(stage=stage, done=far.done, total=far.total, unit=far.unit))
             pause.wait(_STEP)
         return False
 
-    def _stands_still(self, writer_id: str) -> bool:
-        """Whether the writer's process is stopped, as far as this machine can tell."""
-        writer = self._catalog.writers.get(writer_id)
-        if writer is None or writer.boot_id != boot_id():
-            return False
-        try:
-            return Path(f"/proc/{writer.pid}/stat").read_text().rpartition(") ")[2][:1] in ("T", "t")
-        except OSError:
-            return False
+    def _stage(self, other: TableRecord) -> str:
+        """For whom one waits, and since when that one has been at it."""
+        writer = self._catalog.writers.get(other.writer_id)
+        who = f"process {writer.pid} on {writer.host}" if writer else "another kernel"
+        return f"waiting for {who} to build {other.recipe} (since {other.created_at[11:19]} UTC)"
 
-    def _who(self, writer_id: str) -> str:
-        writer = self._catalog.writers.get(writer_id)
-        return f"process {writer.pid} on {writer.host}" if writer else "another kernel"
+
+class _Ear:
+    """Listens, once in a while, for one build of another kernel."""
+
+    def __init__(self, pulse: Pulse, clock: Clock, other: TableRecord) -> None:
+        self._pulse, self._clock, self._other = pulse, clock, other
+        self._listened: float | None = None
+        self._beat: Beat | None = None
+        self._changed = clock.monotonic()
+
+    def listen(self) -> Beat | None:
+        """The last that was heard."""
+        now = self._clock.monotonic()
+        if self._listened is None or now - self._listened >= _LISTEN:
+            beat = self._pulse.heard(self._other.writer_id, self._other.table_name)
+            if self._listened is not None and (beat and beat.said) != (self._beat and self._beat.said):
+                self._changed = now
+            self._beat, self._listened = beat, now
+        return self._beat
+
+    def silent(self) -> bool:
+        """Whether the last sign of life is a minute old: as its own clock has it, or as was seen from here."""
+        quiet = self._clock.monotonic() - self._changed
+        return quiet >= _SILENT or (quiet >= min(_SURE, _SILENT) and self._age() >= _SILENT)
+
+    def _age(self) -> float:
+        """Seconds since the last word of the other kernel; since it began to build, if it has said nothing."""
+        begun = self._clock.now_ns() / 1e9 - from_rfc3339(self._other.created_at).timestamp()
+        return begun if self._beat is None else min(begun, self._beat.age)

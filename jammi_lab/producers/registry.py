@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jammi_lab.catalog.catalog import Catalog
+from jammi_lab.config import Settings
 from jammi_lab.engine.resolve import Provider
 from jammi_lab.engine.session import Engine
 from jammi_lab.execution.executor import Executor
@@ -14,9 +15,13 @@ from jammi_lab.store.results import Results
 from jammi_lab.tenancy import TenantScope
 from jammi_lab.values.anchors import Unknown
 from jammi_lab.values.descriptors import (
+    AsofJoinDescriptor,
+    ContextSetDescriptor,
     EmbeddingDescriptor,
     ExternalDescriptor,
+    GraphPropagationDescriptor,
     ImportedDescriptor,
+    NeighborGraphDescriptor,
     PythonDescriptor,
     SqlDescriptor,
     decode_param,
@@ -24,18 +29,34 @@ from jammi_lab.values.descriptors import (
     parse_descriptor,
 )
 from jammi_lab.values.records import RecipeRecord
+from jammi_lab.vectors.indexes import Indexes
 
 if TYPE_CHECKING:
     from jammi_lab.embedders.registry import Encoders
+    from jammi_lab.producers.asof import AsofProducer
+    from jammi_lab.producers.context import ContextProducer
     from jammi_lab.producers.embedding import EmbeddingProducer
     from jammi_lab.producers.imported import ImportedProducer
+    from jammi_lab.producers.inputs import Inputs
+    from jammi_lab.producers.neighbors import NeighborsProducer
+    from jammi_lab.producers.propagation import PropagationProducer
 
 
 class Producers:
     """All producers of a workspace."""
 
-    def __init__(self, engine: Engine, scope: TenantScope, extra: Sequence[Provider], catalog: Catalog, results: Results, executor: Executor) -> None:
-        self._executor = executor
+    def __init__(
+        self,
+        engine: Engine,
+        scope: TenantScope,
+        extra: Sequence[Provider],
+        catalog: Catalog,
+        results: Results,
+        executor: Executor,
+        settings: Settings,
+        vectors: Indexes,
+    ) -> None:
+        self._executor, self._settings, self._vectors = executor, settings, vectors
         self.sql = sql.SqlProducer(engine, scope)
         self.external = external.ExternalProducer(engine, scope)
         self.python = python.PythonProducer(engine, scope)
@@ -63,6 +84,41 @@ class Producers:
 
         return ImportedProducer(self._engine, self._scope)
 
+    @functools.cached_property
+    def inputs(self) -> "Inputs":
+        """What the producers over several tables read; loaded on first use."""
+        from jammi_lab.producers.inputs import Inputs
+
+        return Inputs(self._engine, self._scope, self._vectors)
+
+    @functools.cached_property
+    def neighbors(self) -> "NeighborsProducer":
+        """Rows with those most similar to them; loaded on first use."""
+        from jammi_lab.producers.neighbors import NeighborsProducer
+
+        return NeighborsProducer(self.inputs, self._settings)
+
+    @functools.cached_property
+    def propagation(self) -> "PropagationProducer":
+        """Vectors mixed with those of their neighbours; loaded on first use."""
+        from jammi_lab.producers.propagation import PropagationProducer
+
+        return PropagationProducer(self.inputs, self._engine)
+
+    @functools.cached_property
+    def context(self) -> "ContextProducer":
+        """Vectors of members, pooled; loaded on first use."""
+        from jammi_lab.producers.context import ContextProducer
+
+        return ContextProducer(self.inputs, self._engine)
+
+    @functools.cached_property
+    def asof(self) -> "AsofProducer":
+        """Rows with the fact known at their time; loaded on first use."""
+        from jammi_lab.producers.asof import AsofProducer
+
+        return AsofProducer(self.inputs, self._engine)
+
     def environment(self, descriptor: Mapping[str, Any]) -> dict[str, Any]:
         """What else shapes the output of such a descriptor, today."""
         match descriptor.get("producer"):
@@ -76,6 +132,14 @@ class Producers:
                 return self.imported.environment()
             case "python":
                 return python.environment()
+            case "neighbor_graph":
+                return self.neighbors.environment()
+            case "graph_propagation":
+                return self.propagation.environment()
+            case "context_set":
+                return self.context.environment()
+            case "asof_join":
+                return self.asof.environment()
         raise ValueError(f"no producer {descriptor.get('producer')!r}")
 
     def definition_today(self, recipe: RecipeRecord, *, deep: bool = True) -> str | Unknown:
@@ -124,6 +188,14 @@ class Producers:
                 return self.imported.from_descriptor(name, vectors)
             case PythonDescriptor() as step:
                 return self.python.from_descriptor(name, step, self._extra)
+            case NeighborGraphDescriptor() as graph:
+                return self.neighbors.from_descriptor(name, graph)
+            case GraphPropagationDescriptor() as mixed:
+                return self.propagation.from_descriptor(name, mixed, self._extra)
+            case ContextSetDescriptor() as pooled:
+                return self.context.from_descriptor(name, pooled, self._extra)
+            case AsofJoinDescriptor() as joined:
+                return self.asof.from_descriptor(name, joined, self._extra)
 
     def redefined(self, descriptor: Mapping[str, Any], statement: str) -> Job:
         """Another statement in the place of a recorded one, with its key and those of its bound values that the new one names. Raises as binding."""
@@ -143,5 +215,11 @@ class Producers:
                 return self.embedding.bound_today(texts, self._extra)
             case PythonDescriptor() as step:
                 return self.python.bound_today(step, self._extra)
+            case NeighborGraphDescriptor(vectors=vectors):
+                return self.inputs.taken_today([vectors], self._extra)
+            case GraphPropagationDescriptor(vectors=vectors, edges=second) | ContextSetDescriptor(vectors=vectors, members=second):
+                return self.inputs.taken_today([vectors, second], self._extra)
+            case AsofJoinDescriptor(spine=spine, facts=facts):
+                return self.inputs.taken_today([spine, facts], self._extra)
             case ExternalDescriptor() | ImportedDescriptor():
                 return None

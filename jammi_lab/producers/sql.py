@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from jammi_lab.engine import passwords
 from jammi_lab.engine.prepared import Prepared
 from jammi_lab.engine.resolve import Provider
 from jammi_lab.engine.session import Engine
@@ -46,6 +47,8 @@ class SqlProducer:
         [one] = prepared
         key = key_columns([n for n, _ in one.output], key)
         _check_output(one.output)
+        for name, value in one.params.items():
+            passwords.refuse_value(name, value)
         descriptor = SqlDescriptor(
             statement=statement, canonical=one.canonical(), params={n: encode_param(v) for n, v in sorted(one.params.items())}, key=key
         )

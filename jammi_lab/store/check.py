@@ -16,10 +16,11 @@ from jammi_lab.store.recovery import Recovery
 from jammi_lab.store.reports import CheckReport
 from jammi_lab.store.results import Results, memo_key
 from jammi_lab.values.records import TableRecord, TableStatus
+from jammi_lab.vectors.index_files import SUFFIXES
 
 QUARANTINE_SECONDS = 30 * 86_400
 CHECKPOINT_SECONDS = 7 * 86_400
-_SIDECARS = (".parquet", manifests.SUFFIX, ".idx.usearch", ".idx.rowmap", ".idx.manifest.json")
+_FILES = (".parquet", manifests.SUFFIX, *SUFFIXES)
 
 
 class Lying(NamedTuple):
@@ -73,6 +74,8 @@ class Check:
     def _compare(self, record: TableRecord, *, repair: bool, deep: bool) -> None:
         """A ready table: its bytes, its manifest, and the catalog's copy of that."""
         path = self._results.parquet(record)
+        if (lacking := self._results.sidecars.lacking(record, deep=deep)) is not None:
+            self._found["indexes"].append(f"{record.table_name}: {lacking}")
         if deep:
             self._digest_again(record, path)
         damage = self._results.damage(record)
@@ -122,7 +125,7 @@ class Check:
             for record in self._catalog.tables.with_status(status):
                 stem = record.path.removesuffix(".parquet")
                 if status is TableStatus.READY:
-                    claimed |= {stem + suffix for suffix in _SIDECARS}
+                    claimed |= {stem + suffix for suffix in _FILES}
                 elif status is not TableStatus.FAILED or alive(record.writer_id):  # it is still to be settled, by its writer or by recovery
                     unsettled.add(stem)
         return {path for path in files if path not in claimed and _stem(path) not in unsettled}

@@ -4,7 +4,7 @@ Parquet and manifest durable → one catalog transaction that compares and sets.
 """
 
 import contextlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +35,12 @@ class Building:
 
     Every step raises ResourceExhausted or WorkspaceReadOnly when the disk does not do it, LostOwnership when another writer settled the row."""
 
-    def __init__(self, funnel: "Funnel", record: TableRecord, schema: pa.Schema) -> None:
+    def __init__(self, funnel: "Funnel", record: TableRecord, schema: pa.Schema, since: float | None = None) -> None:
         self._funnel, self.record = funnel, record
         self.path = funnel.results.parquet(record)
         with self._explained():
             make_folder(self.path.parent)
-        self._started = funnel.clock.monotonic()
+        self._started = funnel.clock.monotonic() if since is None else since
         self._file = atomic_file(self.path, create=True)
         self._sink = ParquetSink(self._file.temp, schema)
         self.rows = 0
@@ -58,12 +58,21 @@ class Building:
             fault_point("funnel:sealed")
         return self._file.temp
 
-    def publish(self, types: dict[str, str], descriptor: dict[str, Any], environment: dict[str, Any], anchors: list[Anchor]) -> TableRecord:
-        """Make the sealed table ready and return its row; `types` are the SQL types that reading the file gives."""
+    def publish(
+        self,
+        types: dict[str, str],
+        descriptor: dict[str, Any],
+        environment: dict[str, Any],
+        anchors: list[Anchor],
+        counts: Mapping[str, int] | None = None,
+    ) -> TableRecord:
+        """Make the sealed table ready and return its row; `types` are the SQL types that reading the file gives, `counts` what was left out."""
         with self._explained():
-            return self._publish(types, descriptor, environment, anchors)
+            return self._publish(types, descriptor, environment, anchors, dict(counts or {}))
 
-    def _publish(self, types: dict[str, str], descriptor: dict[str, Any], environment: dict[str, Any], anchors: list[Anchor]) -> TableRecord:
+    def _publish(
+        self, types: dict[str, str], descriptor: dict[str, Any], environment: dict[str, Any], anchors: list[Anchor], counts: dict[str, int]
+    ) -> TableRecord:
         rows, sealed = self.rows, self._file.temp
         observed_at = self._funnel.clock.now_ns()
         stat = stat_of(sealed)  # before the digest: a change in between then moves the stat
@@ -73,7 +82,7 @@ class Building:
         now = rfc3339(self._funnel.clock.now_ns())
         seconds = round(self._funnel.clock.monotonic() - self._started, 6)
         record = self._funnel.finished(self.record, rows, stat.size if stat else 0, columns, anchors, whole, now, seconds)
-        body = self._funnel.attest(record, leaves, descriptor, environment).encode()
+        body = self._funnel.attest(record, leaves, descriptor, environment, counts).encode()
         commit_with(self._file, manifests.manifest_path(self.path), body)
         self._file.abort()  # of an object, what was written here before it was put
         fault_point("funnel:manifest-durable")
@@ -152,9 +161,9 @@ class Funnel:
         return self.catalog.publish.reuse(recipe, table_name)
 
     @contextlib.contextmanager
-    def build(self, begun: TableRecord, schema: pa.Schema) -> Iterator[Building]:
-        """A block in which the bytes of a begun table are written."""
-        building = Building(self, begun, schema)
+    def build(self, begun: TableRecord, schema: pa.Schema, since: float | None = None) -> Iterator[Building]:
+        """A block in which the bytes of a begun table are written; `since` is when its making began, by the monotonic clock (None: now)."""
+        building = Building(self, begun, schema, since)
         try:
             yield building
         except BaseException:
@@ -211,7 +220,9 @@ class Funnel:
             seconds=seconds,
         )
 
-    def attest(self, record: TableRecord, leaves: list[Leaf], descriptor: dict[str, Any], environment: dict[str, Any]) -> Manifest:
+    def attest(
+        self, record: TableRecord, leaves: list[Leaf], descriptor: dict[str, Any], environment: dict[str, Any], counts: dict[str, int]
+    ) -> Manifest:
         """The manifest that agrees with the row field by field."""
         return Manifest(
             artifact=Artifact(digest=record.digest or ""),
@@ -238,6 +249,7 @@ class Funnel:
             dimensions=record.dimensions,
             order_sensitive=record.order_sensitive,
             seconds=record.seconds or 0.0,
+            counts=counts,
             writer=WRITER,
         )
 

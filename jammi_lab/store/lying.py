@@ -9,6 +9,7 @@ from jammi_lab.errors import JammiError
 from jammi_lab.storage.files import Place, fault_point, sync_folder
 from jammi_lab.store.manifests import SUFFIX
 from jammi_lab.store.results import Results, clear
+from jammi_lab.vectors.index_files import SUFFIXES
 
 
 class Filed(Protocol):
@@ -96,7 +97,7 @@ class Lying:
     @staticmethod
     def _remove(there: _Folder, stem: str) -> bool:
         """Whether anything of one table was there and is gone; the folder is not synced yet. A link goes, not what it leads to."""
-        names = (stem + SUFFIX, stem + ".parquet")
+        names = (*(stem + suffix for suffix in reversed(SUFFIXES)), stem + SUFFIX, stem + ".parquet")
         gone = False
         for name in [*(t for n in names for t in there.temporary.get(n[:200], ())), *(n for n in names if n in there.names)]:
             fault_point("file.before_unlink")

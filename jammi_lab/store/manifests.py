@@ -1,7 +1,10 @@
 """Manifest files: where they lie, how they are written, and what a reader may find in their place."""
 
+import contextlib
+import errno
 import hashlib
 import json
+import os
 import stat
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -16,6 +19,7 @@ from jammi_lab.values.manifest import MANIFEST_VERSION, Manifest
 PlaceT = TypeVar("PlaceT", Path, RemotePath, Place)
 SUFFIX = ".materialization.json"
 _LARGEST = 16 * 1024 * 1024
+_decoder = msgspec.json.Decoder(Manifest)
 
 
 def manifest_path(parquet: PlaceT) -> PlaceT:
@@ -58,17 +62,25 @@ def read(parquet: Place) -> bytes | None:
     path = manifest_path(parquet)
     if isinstance(path, RemotePath):
         return path.read(_LARGEST)
-    try:
-        found = path.lstat()
-        return path.read_bytes() if stat.S_ISREG(found.st_mode) and found.st_size <= _LARGEST else None
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        return None
+    try:  # a pipe in its place is not waited for, a link not followed
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO):
+            return None
+        raise
+    with open(descriptor, "rb", buffering=0) as file:
+        found = os.fstat(descriptor)
+        return file.read() if stat.S_ISREG(found.st_mode) and found.st_size <= _LARGEST else None
 
 
 def parse(body: bytes | None) -> Manifest | None:
     """The manifest that the bytes hold; None when they hold none, which counts as lost. ManifestUnsupported for a version not known here."""
     if body is None:
         return None
+    with contextlib.suppress(msgspec.MsgspecError, ValueError, RecursionError):
+        manifest = _decoder.decode(body)
+        if manifest.manifest_version == MANIFEST_VERSION and manifest.encode() == body:
+            return manifest  # byte for byte what this release writes: there is nothing in it that the checks below are for
     try:
         plain = json.loads(body.decode("utf-8"), object_pairs_hook=_once, parse_constant=_refuse)
     except (ValueError, RecursionError):
@@ -81,7 +93,7 @@ def parse(body: bytes | None) -> Manifest | None:
             hint="Open the workspace with the release that wrote it, or a later one.",
         )
     try:
-        return msgspec.json.decode(body, type=Manifest)  # from the bytes: it also refuses lone surrogates and numbers beyond a double
+        return _decoder.decode(body)  # from the bytes: it also refuses lone surrogates and numbers beyond a double
     except (msgspec.DecodeError, ValueError, RecursionError):
         return None
 

@@ -1,6 +1,7 @@
 """Recovery: settle what dead writers left, and look after ready tables whose files moved without us. Running it twice changes nothing."""
 
 import contextlib
+import functools
 import json
 import os
 import threading
@@ -14,9 +15,8 @@ from jammi_lab.catalog.tables import Unsettled
 from jammi_lab.clock import Clock, rfc3339
 from jammi_lab.errors import JammiError
 from jammi_lab.names import fold
-from jammi_lab.storage.digests import sha256_file
+from jammi_lab.storage.digests import seen, sha256_file
 from jammi_lab.storage.files import Place, fault_point, make_folder, move, remove, stat_of, write_atomic
-from jammi_lab.storage.parquet import footer_rows
 from jammi_lab.storage.remote import RemotePath
 from jammi_lab.store import manifests
 from jammi_lab.store.lying import Lying
@@ -52,6 +52,7 @@ class Recovery:
                 for record in self._catalog.tables.with_status(TableStatus.READY):
                     if ready_too or not self._has_all(record, lying):
                         self._guarded(record, self._sweep)
+                    self._guarded(record, functools.partial(self._restore, at_once=ready_too))
             named = {name for names in self._found.values() for name in names}
             return RecoveryReport(**self._found, recipes={name: recipe for name, recipe in self._recipes.items() if name in named})
 
@@ -145,16 +146,16 @@ class Recovery:
         manifest = manifests.parse(body := manifests.read(path))
         if manifest is None or body is None or (manifest.table_name, manifest.definition_hash) != (record.table_name, record.definition_hash):
             self._fail(record, "its writer died before it was finished")
-        elif stat_of(path) is None:
+        elif (there := seen(path)) is None:
             self._fail(record, "its writer died, and its bytes are gone")
-        elif (rows := footer_rows(path)) is None:
+        elif there.rows is None:
             self._fail(record, "its writer died, and its bytes are torn")
-        elif sha256_file(path) != manifest.artifact.digest:
+        elif there.digest != manifest.artifact.digest:
             self._quarantine(record, path, "the bytes are whole, but not the ones that the manifest attests")
         elif newest > record.version:
             self._fail(record, "a version begun later was ready already")
         else:
-            return _from_manifest(record, manifest, body, path, rows), body, _edges(manifest)
+            return _from_manifest(record, manifest, body, there.rows, there.size), body, _edges(manifest)
         return None
 
     def _fail(self, record: TableRecord, why: str) -> None:
@@ -189,6 +190,11 @@ class Recovery:
             self._found["healed"].append(record.table_name)
         else:
             remove(manifests.manifest_path(path))  # it was dropped meanwhile, before there was a manifest to remove
+
+    def _restore(self, record: TableRecord, *, at_once: bool) -> None:
+        """Give a ready table back what is derived from it; when a workspace is opened, nobody waits for what takes long."""
+        if self._results.sidecars.restored(record, at_once=at_once) and record.table_name not in self._found["healed"]:
+            self._found["healed"].append(record.table_name)
 
     @staticmethod
     def _has_all(record: TableRecord, lying: Lying) -> bool:
@@ -241,12 +247,11 @@ class Recovery:
             return {}
 
 
-def _from_manifest(record: TableRecord, manifest: Manifest, body: bytes, path: Place, rows: int) -> TableRecord:
-    stat = stat_of(path)
+def _from_manifest(record: TableRecord, manifest: Manifest, body: bytes, rows: int, size: int) -> TableRecord:
     return msgspec.structs.replace(
         record,
         row_count=rows,
-        bytes=stat.size if stat else None,
+        bytes=size,
         columns=manifest.columns,
         anchors=manifest.anchors,
         digest=manifest.artifact.digest,

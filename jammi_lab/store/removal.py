@@ -80,6 +80,7 @@ class Removal:
     def bury(self, record: TableRecord) -> None:
         """Remove the bytes of a tombstoned table, then its row. Doing it again changes nothing. Raises as `version`."""
         with explained(record.table_name):
+            self._results.sidecars.gone(record)
             clear(self._results.parquet(record))
         fault_point("removal:bytes-gone")
         self._catalog.publish.forget(record.table_name)

@@ -29,6 +29,8 @@ class CheckReport(_Report, frozen=True):
     """Files under `results/` that no row of the catalog accounts for."""
     damaged: list[str] = []
     """Ready tables whose bytes or manifest are not the ones that were published."""
+    indexes: list[str] = []
+    """Embedding tables whose index is missing, damaged, outdated or being built, and which of these: they are searched without it."""
     repaired: list[str] = []
     """Tables that a repair gave back what they had lost, or finished for a writer that died."""
     failed: list[str] = []
@@ -45,7 +47,7 @@ class CheckReport(_Report, frozen=True):
     """What could not be compared or settled, and why."""
 
     def __bool__(self) -> bool:
-        return any((self.missing, self.orphans, self.damaged, self.repaired, self.failed, self.reclaimed, self.errors))
+        return any((self.missing, self.orphans, self.damaged, self.indexes, self.repaired, self.failed, self.reclaimed, self.errors))
 
     def __str__(self) -> str:
         parts = [f"{len(found)} {field}" for field, found in self.to_dict().items() if isinstance(found, list) and found]

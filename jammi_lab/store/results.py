@@ -16,9 +16,11 @@ from jammi_lab.storage.remote import UNREACHABLE, RemotePath
 from jammi_lab.store import manifests
 from jammi_lab.store.failures import storage_error
 from jammi_lab.store.manifests import manifest_path
+from jammi_lab.store.sidecars import Sidecars
 from jammi_lab.values.anchors import AnchorKind, Snapshot
 from jammi_lab.values.records import TableRecord
 from jammi_lab.values.verdicts import Damaged
+from jammi_lab.vectors.index_files import SUFFIXES, beside
 
 SHARED_FOLDER = "_global"
 
@@ -32,6 +34,8 @@ class Results:
         """What DuckDB reads result tables through, when they lie in a store."""
         self._folders: dict[str, Place] = {}
         self._listed: dict[RemotePath, Mapping[str, Any]] | None = None
+        self.sidecars = Sidecars()
+        """What else belongs to a ready table."""
 
     def listing(self) -> "Results":
         """The same for one look: a store is asked for one listing, not for each table."""
@@ -143,9 +147,10 @@ class Results:
 
 
 def clear(parquet: Place) -> None:
-    """Remove all that lies there of a table: what its writer left under names of its own, the manifest, the Parquet file. OSError."""
-    clear_temporary(parquet, manifest_path(parquet))
-    for each in (manifest_path(parquet), parquet):
+    """Remove all that lies there of a table: what its writer left under names of its own, an index, the manifest, the Parquet file. OSError."""
+    index = [beside(parquet, suffix) for suffix in reversed(SUFFIXES)]
+    clear_temporary(parquet, manifest_path(parquet), *index)
+    for each in (*index, manifest_path(parquet), parquet):
         remove(each)
 
 

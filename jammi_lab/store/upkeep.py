@@ -9,7 +9,7 @@ from jammi_lab.names import fold
 from jammi_lab.store.removal import Removal
 from jammi_lab.store.results import Results, snapshot_of
 from jammi_lab.tenancy import TenantScope
-from jammi_lab.values.anchors import Anchor, InputKind
+from jammi_lab.values.anchors import Anchor, Input, InputKind
 from jammi_lab.values.records import TableRecord, TableStatus, VersionRecord
 
 
@@ -30,6 +30,20 @@ class Upkeep:
             self._catalog.scope.check_owner(record.tenant, f"The recipe {record.name!r}")
         dropped = self._removal.versions(lambda: list(self._spent(recipe, keep)))
         return [table_name for table_name, gone in dropped if gone]
+
+    def forget(self, source: str, *, tables: bool) -> list[str]:
+        """Remove a source, and with `tables` the ready tables of the bound tenant itself that read it directly: all at once or nothing. The physical
+        names of those that are gone, newest first. SourceNotFound, TenantForbidden; ResourceExhausted."""
+        if not tables:
+            self._catalog.sources.remove(source)
+            return []
+
+        def chosen() -> list[VersionRecord]:
+            self._catalog.sources.remove(source)
+            made = self._catalog.tables.list(source=source)
+            return [v for v, r in made if v.tenant == self._scope.current and any(_is_source(a.input, source) for a in r.anchors)]
+
+        return [table_name for table_name, gone in self._removal.versions(chosen) if gone]
 
     def _spent(self, recipe: str, keep: int) -> Iterator[VersionRecord]:
         ready = [(v, r) for v, r in self._catalog.tables.versions(recipe) if r.status is TableStatus.READY]
@@ -87,3 +101,8 @@ class Upkeep:
         if found is None or found[0].table_name != version.table_name or found[1].status is not TableStatus.READY:
             raise TableNotFound(f"{version.recipe!r} has no version {version.version} any more.", hint="ws.tables() lists what there is.")
         return found[1]
+
+
+def _is_source(given: Input, name: str) -> bool:
+    """Whether an input is the source of that name, and not a recipe that is called so too."""
+    return given.kind in (InputKind.SOURCE, InputKind.FRAME) and fold(given.name) == fold(name)

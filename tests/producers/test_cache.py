@@ -236,7 +236,7 @@ def test_a_waiter_can_be_interrupted_and_leaves_the_first_alone(lab, folder):
 
 
 def test_a_waiter_whose_patience_runs_out_builds_beside(lab, folder):
-    lab._rooms.kitchen.flight._wait_seconds = 0.2
+    lab._rooms.kitchen.flight._wait_seconds = lambda: 0.2
     begun, go = threading.Event(), threading.Event()
 
     def hold(progress):

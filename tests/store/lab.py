@@ -77,7 +77,8 @@ def unpublish(folder: Path, table: str, *, writer: str = DEAD) -> None:
             [writer, table],
         )
         db.execute("DELETE FROM manifests WHERE table_name=?", [table])
-        db.execute("DELETE FROM lineage WHERE derived=?", [table])
+        for edges in ("lineage", "newest_edges"):
+            db.execute(f"DELETE FROM {edges} WHERE derived=?", [table])
 
 
 def flip(path: Path, at: int | None = None) -> None:
@@ -93,7 +94,7 @@ def everything(folder: Path) -> dict[str, Any]:
         str(p.relative_to(folder)): p.read_bytes() for d in ("results", "quarantine") for p in (folder / d).rglob("*") if p.is_file()
     }
     with catalog(folder) as db:
-        for name in ("result_tables", "versions", "manifests", "lineage", "recipes"):
+        for name in ("result_tables", "versions", "manifests", "lineage", "newest_edges", "recipes"):
             found[name] = sorted(map(repr, db.execute(f"SELECT * FROM {name}").fetchall()))
     return found
 

@@ -1,12 +1,19 @@
 """Two kernels that change the same names at the same time: one definition wins, no circle closes, and nobody's files are in the way."""
 
 import contextlib
+import datetime
+import os
 import threading
 
 import pytest
 
 import jammi_lab as jl
 from jammi_lab.catalog.recipes import Recipes
+from jammi_lab.clock import SystemClock
+from jammi_lab.config import load_settings
+from jammi_lab.producers import flight, pulse
+from jammi_lab.tenancy import TenantScope
+from jammi_lab.workspace import Workspace
 from tests.store.conftest import VENUES
 from tests.store.lab import files, files_of, statuses
 
@@ -134,3 +141,118 @@ def test_a_table_that_turns_ready_between_look_and_build_answers_and_is_not_comp
     mine = lab.materialize("mine", VENUES)
     assert mine.outcome == "reused" and mine.table_name == made[1].table_name
     assert files(folder) == files_of(mine)
+
+
+# -- waiting for another kernel's build ------------------------------------------------------------------------------------------------------
+
+MANY = "SELECT i FROM range(200000) t(i)"
+
+
+def waits(lab, other, monkeypatch, *, heard):
+    """One kernel builds MANY and stands still after its first rows; the other waits for it until `heard` says of some progress that it is enough."""
+    monkeypatch.setattr(pulse, "_PERIOD", 0.02)
+    begun, go, told = threading.Event(), threading.Event(), []
+
+    def hold(progress):
+        if progress.unit == "rows" and progress.done:
+            begun.set()
+            assert go.wait(30)
+
+    def listen(progress):
+        told.append(progress)
+        if progress.stage.startswith("waiting") and heard(progress):
+            go.set()
+
+    def second():
+        assert begun.wait(30)
+        try:
+            return other.materialize("theirs", MANY, progress=listen)
+        finally:
+            go.set()
+
+    first, made = together(lambda: lab.materialize("mine", MANY, progress=hold), second)
+    assert first.outcome == "computed", first
+    return made, told
+
+
+def test_one_who_waits_sees_for_whom_since_when_and_how_many_rows_there_are_by_now(lab, other, monkeypatch):
+    monkeypatch.setattr(flight, "_LISTEN", 0.02)
+    made, told = waits(lab, other, monkeypatch, heard=lambda progress: progress.done)
+    seen = next(progress for progress in told if progress.done)
+    assert made.outcome == "reused" and 0 < seen.done < 200_000 and seen.unit == "rows"
+    since = datetime.datetime.fromisoformat(lab.table("mine").created_at)
+    assert seen.stage == f"waiting for process {os.getpid()} on {os.uname().nodename} to build mine (since {since:%H:%M:%S} UTC)"
+
+
+def lock_files(folder):
+    return {path.name: path.read_bytes() for path in (folder / "writers").iterdir()}
+
+
+def test_a_build_of_less_than_a_second_leaves_no_word(lab, folder):
+    for n in range(5):
+        lab.materialize(f"venues {n}", VENUES)
+    assert lock_files(folder) == {f"{lab._rooms.writer_id}.lock": b""}
+
+
+def test_a_word_that_is_torn_or_of_a_later_release_is_a_sign_of_life_all_the_same(lab, other, folder, monkeypatch):
+    monkeypatch.setattr(flight, "_LISTEN", 0.02)
+    for word in ('{"at":1,"builds":{"x"', '{"later": "release"}', "\x00\xff"):
+        lab._rooms.catalog.writers.say(word)
+        beat = other._rooms.kitchen.flight._pulse.heard(lab._rooms.writer_id, "x")
+        assert beat.said and beat.progress is None and beat.age < 30
+
+
+def test_one_who_waited_computes_anew_when_what_it_reads_moved_meanwhile(lab, other, papers):
+    """What the first one makes is not the answer to a question that was asked over other rows."""
+    begun, go = threading.Event(), threading.Event()
+
+    def hold(progress):
+        begun.set()
+        assert go.wait(30)
+
+    def moved(progress):
+        if progress.stage.startswith("waiting") and not go.is_set():  # it is told again and again; the file changes once
+            papers.write_text("id,venue,year\n9,z,2030\n")
+            go.set()
+
+    def second():
+        assert begun.wait(30)
+        try:
+            return other.materialize("theirs", VENUES, progress=moved)
+        finally:
+            go.set()
+
+    first, made = together(lambda: lab.materialize("mine", VENUES, progress=hold), second)
+    assert [first.read().fetchall(), made.read().fetchall()] == [[("z", 1)], [("z", 1)]]
+    assert lab.staleness("mine") == jl.Fresh() == lab.staleness("theirs")
+
+
+class Ahead(SystemClock):
+    def now_ns(self):
+        return super().now_ns() + 3_600_000_000_000
+
+
+@pytest.fixture
+def later(lab, folder):
+    """A kernel whose wall clock is an hour ahead."""
+    settings = load_settings(folder, None)
+    ws = Workspace(folder, str(folder), TenantScope(None), settings, Ahead(), read_only=False, create=False)
+    yield ws
+    ws.close()
+
+
+def test_a_kernel_that_has_been_silent_for_long_is_not_waited_for_another_minute(lab, later, monkeypatch):
+    monkeypatch.setattr(flight, "_SURE", 0.2)
+    lab._rooms.kitchen.flight._pulse._over.set()  # it says nothing, as a process that was stopped
+    made, told = waits(lab, later, monkeypatch, heard=lambda progress: False)
+    assert made.outcome == "computed" and len(told) < 200 and told[-1].stage == "materialize theirs"
+
+
+def test_a_clock_that_jumped_does_not_make_a_working_kernel_silent(lab, later, monkeypatch):
+    monkeypatch.setattr(flight, "_SURE", 0.3)
+    monkeypatch.setattr(flight, "_LISTEN", 0.02)
+    writers, heard = later._rooms.catalog.writers, []
+    hear = writers.heard
+    monkeypatch.setattr(writers, "heard", lambda writer: (found := hear(writer)) and (found[0] + 3600, found[1]))
+    made, _ = waits(lab, later, monkeypatch, heard=lambda progress: heard.append(1) or len(heard) > 15)
+    assert made.outcome == "reused"

@@ -530,4 +530,4 @@ def test_a_large_result_of_a_table_that_is_gone_says_so_when_it_is_read_again(la
     lab.drop("many")
     with pytest.raises(jl.JammiError) as caught:
         result.arrow()
-    assert isinstance(caught.value, jl.SourceUnavailable | jl.TableDamaged), caught.value
+    assert isinstance(caught.value, jl.SourceUnavailable | jl.TableDamaged | jl.TableNotFound), caught.value
