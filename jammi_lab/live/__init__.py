@@ -1,0 +1,1 @@
+"""Tables that change: mutable tables, ephemeral sessions, topics."""

@@ -1,0 +1,39 @@
+"""Deadlines by the wall clock, and the minute of grace after the machine slept."""
+
+import datetime
+import math
+from typing import Any
+
+from jammi_lab.clock import Clock
+from jammi_lab.errors import InvalidArgument
+
+GRACE_NS = 60 * 10**9
+_GAP = 2.0
+"""Seconds by which the wall clock must have run ahead of the one that stands still while the machine sleeps."""
+_LAST_NS = int(datetime.datetime(9999, 12, 31, tzinfo=datetime.UTC).timestamp()) * 10**9
+"""What lies behind it cannot be written as a date: it is never."""
+
+
+def after(moment_ns: int, seconds: Any, what: str) -> int | None:
+    """The moment so many seconds later, None for one beyond the calendar. InvalidArgument unless it is a number above 0."""
+    seconds = seconds.total_seconds() if isinstance(seconds, datetime.timedelta) else seconds
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
+        raise InvalidArgument(f"{what} is a number of seconds above 0, not {seconds!r}.")
+    if math.isinf(seconds) or moment_ns + seconds * 1e9 >= _LAST_NS:
+        return None
+    return moment_ns + round(seconds * 1e9)
+
+
+class Waking:
+    """Notices that the machine slept, from two clocks of which only one goes on meanwhile."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._wall, self._steady = clock.now_ns(), clock.monotonic()
+
+    def woke(self) -> bool:
+        """Whether the machine has slept since this was last asked."""
+        wall, steady = self._clock.now_ns(), self._clock.monotonic()
+        ahead = (wall - self._wall) / 1e9 - (steady - self._steady)
+        self._wall, self._steady = wall, steady
+        return ahead > _GAP

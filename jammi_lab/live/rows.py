@@ -1,0 +1,138 @@
+"""Rows of a mutable table as bytes: what Arrow holds goes in and comes out as it was, bit for bit.
+
+A body is a msgpack array of all columns; moments, dates and times stand as their whole numbers, decimals as text. A key is bytes that sort as the
+key's values do, so that the order of rows is the same in every kernel and every database.
+"""
+
+import decimal
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+
+from jammi_lab.errors import InvalidArgument, SchemaMismatch, TableDamaged
+
+MOST_KEY_BYTES = 1000
+"""A longer key does not fit into an index of PostgreSQL."""
+TYPES = "bool, whole numbers, float32, float64, string, binary, date32[day], time64[us], timestamp (with a zone: us only), decimal128"
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(list[Any]).decode
+_Encoder = Callable[[Any], bytes]
+
+
+class Layout:
+    """How the rows of one schema are written. SchemaMismatch for a type that is not kept exactly or that cannot be in a key."""
+
+    def __init__(self, schema: pa.Schema, key: Sequence[str], table: str = "") -> None:
+        self.schema, self.key = schema, list(key)
+        for field in schema:
+            if not _kept(field.type):
+                raise SchemaMismatch(
+                    f"Column {field.name!r} is {field.type}, which a mutable table does not hold.",
+                    table=table,
+                    column=field.name,
+                    expected=TYPES,
+                    actual=str(field.type),
+                    hint=f"It holds {TYPES}; keep others in a result table, or as text.",
+                )
+        self._places = [schema.names.index(name) for name in self.key]
+        self._encoders = [_key_encoder(schema.field(name), table, alone=len(self.key) == 1) for name in self.key]
+
+    def bodies(self, rows: pa.Table) -> list[bytes]:
+        """The bodies of rows that have exactly the schema."""
+        return [_encode(row) for row in zip(*(_plain(c) for c in rows.columns), strict=True)]
+
+    def keys(self, rows: pa.Table) -> list[bytes]:
+        """The keys of such rows, which have no NULL there. InvalidArgument for one that is too long."""
+        columns = [[encode(v) for v in _plain(rows.column(at))] for at, encode in zip(self._places, self._encoders, strict=True)]
+        keys = columns[0] if len(columns) == 1 else [b"".join(parts) for parts in zip(*columns, strict=True)]
+        if keys and max(map(len, keys)) > MOST_KEY_BYTES:
+            raise InvalidArgument(f"A key may have up to {MOST_KEY_BYTES} bytes.", hint="Make a digest of the long text the key.")
+        return keys
+
+    def table(self, bodies: Iterable[bytes]) -> pa.Table:
+        """The rows with these bodies. TableDamaged for what nothing here wrote."""
+        try:
+            rows = [_decode(body) for body in bodies]
+            columns: Any = list(zip(*rows, strict=True)) if rows else [()] * len(self.schema)
+            return pa.table([_typed(values, f.type) for values, f in zip(columns, self.schema, strict=True)], schema=self.schema)
+        except (msgspec.DecodeError, pa.ArrowException, ValueError, TypeError, decimal.InvalidOperation):
+            raise TableDamaged("The catalog is damaged: a row of a mutable table holds what nothing here wrote.") from None
+
+    def values(self, body: bytes) -> Any:
+        """The key of one row as Python values: the one value of a key of one column, else a tuple."""
+        row = self.table([body]).to_pylist()[0]
+        values = tuple(row[name] for name in self.key)
+        return values[0] if len(values) == 1 else values
+
+    def key_only(self, body: bytes) -> bytes:
+        """The same row with NULL in every column that is not of the key."""
+        return _encode([v if at in self._places else None for at, v in enumerate(_decode(body))])
+
+
+@functools.lru_cache(maxsize=256)
+def layout(schema: bytes, key: tuple[str, ...]) -> Layout:
+    """The layout of a table of the catalog."""
+    return Layout(pa.ipc.read_schema(pa.py_buffer(schema)), key)
+
+
+def _kept(kind: pa.DataType) -> bool:
+    if pa.types.is_timestamp(kind):
+        return kind.tz is None or kind.unit == "us"
+    if pa.types.is_time64(kind):
+        return bool(kind.unit == "us")
+    plain = (pa.types.is_boolean, pa.types.is_integer, pa.types.is_float32, pa.types.is_float64, pa.types.is_date32, pa.types.is_decimal128)
+    wide = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
+    return any(is_one(kind) for is_one in plain + wide)
+
+
+def _counted(kind: pa.DataType) -> pa.DataType | None:
+    """The whole number that a value of a type stands for."""
+    if pa.types.is_timestamp(kind) or pa.types.is_time64(kind):
+        return pa.int64()
+    return pa.int32() if pa.types.is_date32(kind) else None
+
+
+def _plain(column: pa.ChunkedArray) -> list[Any]:
+    whole = _counted(column.type)
+    if whole is not None:
+        column = column.cast(whole)
+    values: list[Any] = column.to_pylist()
+    return [None if v is None else str(v) for v in values] if pa.types.is_decimal(column.type) else values
+
+
+def _typed(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    if (whole := _counted(kind)) is not None:
+        return pa.array(values, whole).cast(kind)
+    if pa.types.is_decimal(kind):
+        values = [None if v is None else decimal.Decimal(v) for v in values]
+    return pa.array(values, kind)
+
+
+def _key_encoder(field: pa.Field, table: str, *, alone: bool) -> _Encoder:
+    kind = field.type
+    if pa.types.is_boolean(kind):
+        return lambda v: b"\1" if v else b"\0"
+    if pa.types.is_unsigned_integer(kind):
+        return lambda v: int(v).to_bytes(8, "big")
+    if pa.types.is_integer(kind) or _counted(kind) is not None:
+        return lambda v: int(v + (1 << 63)).to_bytes(8, "big")
+    if pa.types.is_decimal(kind):
+        scale = kind.scale
+        return lambda v: (int(decimal.Decimal(v).scaleb(scale, _EXACT)) + (1 << 127)).to_bytes(16, "big")
+    text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    if text or pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
+        raw: _Encoder = str.encode if text else bytes
+        return raw if alone else lambda v: raw(v).replace(b"\0", b"\0\xff") + b"\0\0"
+    raise SchemaMismatch(
+        f"Column {field.name!r} is {kind}, which cannot be in a key.",
+        table=table,
+        column=field.name,
+        actual=str(kind),
+        hint="Two such numbers may look the same and differ: take whole numbers, decimals or text for the key.",
+    )
+
+
+_EXACT = decimal.Context(prec=60)

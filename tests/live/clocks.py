@@ -1,0 +1,37 @@
+"""A clock that a test moves, and a workspace that goes by it."""
+
+from pathlib import Path
+
+from jammi_lab.clock import SystemClock
+from jammi_lab.config import load_settings
+from jammi_lab.tenancy import TenantScope
+from jammi_lab.workspace import Workspace
+
+SECOND = 10**9
+
+
+class Hands(SystemClock):
+    """Stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.wall, self.steady = 1_800_000_000 * SECOND, 1000.0
+
+    def now_ns(self) -> int:
+        return self.wall
+
+    def monotonic(self) -> float:
+        return self.steady
+
+    def go_on(self, seconds: float) -> None:
+        """Time passes."""
+        self.wall += round(seconds * SECOND)
+        self.steady += seconds
+
+    def sleep(self, seconds: float) -> None:
+        """The machine sleeps: one of the clocks stands still meanwhile."""
+        self.wall += round(seconds * SECOND)
+
+
+def opened(folder: Path, clock: SystemClock) -> Workspace:
+    """The workspace of a folder, by that clock."""
+    return Workspace(folder, str(folder), TenantScope(), load_settings(folder, None), clock, read_only=False, create=True)

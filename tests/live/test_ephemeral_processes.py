@@ -1,0 +1,137 @@
+"""Ephemeral sessions when their kernel dies: the next one ends them, tells it, and leaves no value. Over both kinds of catalog."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+import jammi_lab as jl
+from tests.conftest import PACKAGE_ROOTS
+from tests.live.test_ephemeral import AUDIT, CANARY, files_with
+
+HOLDER = """
+import sys, jammi_lab as jl
+folder, catalog, tenant = sys.argv[1], sys.argv[2] or None, sys.argv[3]
+ws = jl.open(folder, catalog=catalog, tenant=tenant)
+s = ws.ephemeral(timeout=float(sys.argv[4]))
+s.create("scratch", {"id": "int64", "word": "string"}, primary_key=["id"])
+s.insert("scratch", [{"id": n, "word": "xyzzy-canary-value-plugh" * 50} for n in range(200)])
+print(s.id, s.table_ref("scratch"), flush=True)
+for line in sys.stdin:
+    exec(line)
+    print("done", flush=True)
+"""
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.services)])
+def place(request, tmp_path):
+    url = request.getfixturevalue("fresh_postgres_url") if request.param == "postgresql" else ""
+    return tmp_path / "lab", url
+
+
+@pytest.fixture
+def holder(place):
+    """Starts a kernel that holds a session with rows: `holder(tenant, timeout)` → process, id, reference."""
+    started = []
+
+    def start(tenant="acme", timeout=600.0):
+        folder, url = place
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, PACKAGE_ROOTS))}
+        process = subprocess.Popen(
+            [sys.executable, "-c", HOLDER, str(folder), url, tenant, str(timeout)], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        started.append(process)
+        return process, *process.stdout.readline().split()
+
+    yield start
+    for process in started:
+        process.send_signal(signal.SIGCONT)
+        process.kill()
+        process.communicate()
+
+
+def kill(process):
+    process.kill()
+    process.wait()
+
+
+def events(ws, tenant="acme"):
+    with ws.tenant(tenant):
+        told = [json.loads(row) for event in ws.topics.replay(AUDIT) for row in event.batch["record"].to_pylist()]
+    return [(each["session_id"], each["event"], each["deleted_row_count"]) for each in told]
+
+
+def reopened(place, **how):
+    return jl.open(place[0], catalog=place[1] or None, **how)
+
+
+def test_the_next_open_ends_a_dead_kernels_session(place, holder):
+    process, session, reference = holder()
+    kill(process)
+    if not place[1]:
+        assert files_with(place[0], CANARY)
+    for _ in range(2):
+        with reopened(place) as ws:
+            assert events(ws) == [(session, "opened", 0), (session, "abandoned", 200)]
+            with ws.tenant("acme"):
+                assert ws.sessions() == []
+                with pytest.raises(jl.JammiError):
+                    ws.sql(f"SELECT * FROM {reference}")
+            assert files_with(place[0], CANARY) == []
+
+
+def test_only_dead_kernels_sessions_are_ended_and_each_is_told_to_its_tenant(place, holder):
+    dead, alive, stopped = holder("acme"), holder("bolt"), holder("acme")
+    os.kill(stopped[0].pid, signal.SIGSTOP)
+    kill(dead[0])
+    with reopened(place) as ws:
+        assert {e[:2] for e in events(ws, "acme")} == {(dead[1], "opened"), (stopped[1], "opened"), (dead[1], "abandoned")}
+        assert [e[1] for e in events(ws, "bolt")] == ["opened"]
+        with ws.tenant("acme"):
+            assert [each.id for each in ws.sessions()] == [stopped[1]]
+            assert ws.sql(f"SELECT count(*) FROM {stopped[2]}").fetchall() == [(200,)]
+        os.kill(stopped[0].pid, signal.SIGCONT)
+        for process, *_ in (alive, stopped):
+            process.stdin.write("s.close()\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == "done\n"
+        assert [e[1] for e in events(ws, "bolt")] == ["opened", "closed"]
+        assert files_with(place[0], CANARY) == []
+
+
+def test_an_open_kernel_ends_it_when_it_is_asked_to_recover(place, holder):
+    with reopened(place) as ws:
+        process, session, _ = holder()
+        kill(process)
+        ws.recover()
+        assert [e[0] for e in events(ws)] == [session] * 2
+        assert events(ws)[-1][1] == "abandoned"
+
+
+@pytest.mark.parametrize("point", ["catalog:before-commit", "catalog:after-commit"])
+def test_a_kernel_that_dies_while_it_closes_has_closed_or_not(place, holder, point):
+    process, session, _ = holder()
+    process.stdin.write(
+        f"import os, jammi_lab.storage.files as f; f.install_fault_hook(lambda p: os._exit(9) if p == {point!r} else None); s.close()\n"
+    )
+    process.stdin.flush()
+    assert process.wait(30) == 9
+    with reopened(place) as ws:
+        ended = "abandoned" if point == "catalog:before-commit" else "closed"
+        assert events(ws) == [(session, "opened", 0), (session, ended, 200)]
+        assert files_with(place[0], CANARY) == []
+
+
+def test_two_kernels_that_open_at_once_end_it_once(place, holder):
+    process, session, _ = holder()
+    kill(process)
+    folder, url = place
+    code = "import sys, jammi_lab as jl; jl.open(sys.argv[1], catalog=sys.argv[2] or None).close()"
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, PACKAGE_ROOTS))}
+    children = [subprocess.Popen([sys.executable, "-c", code, str(folder), url], env=env) for _ in range(2)]
+    assert [child.wait(60) for child in children] == [0, 0]
+    with reopened(place) as ws:
+        assert events(ws) == [(session, "opened", 0), (session, "abandoned", 200)]

@@ -1,0 +1,110 @@
+"""Two tenants may have the same table and the same key, and learn nothing of each other; only the owner drops or writes."""
+
+import threading
+
+import pytest
+
+import jammi_lab as jl
+
+SCHEMA = {"id": "int64", "label": "string"}
+
+
+def rows(ws):
+    return ws.sql("SELECT id, label FROM mutable.labels").fetchall()
+
+
+@pytest.fixture
+def lab(ws):
+    for tenant, label in ((None, "shared"), ("acme", "acme's"), ("zeta", "zeta's")):
+        with ws.tenant(tenant):
+            ws.mutable.create("labels", SCHEMA, primary_key=["id"]).insert([{"id": 1, "label": label}])
+    return ws
+
+
+def test_the_same_name_and_key_are_three_tables(lab):
+    assert rows(lab) == [(1, "shared")]
+    for tenant in ("acme", "zeta"):
+        with lab.tenant(tenant):
+            assert rows(lab) == [(1, f"{tenant}'s")] and [m.tenant for m in lab.mutable.list()] == [tenant]
+            lab.mutable["labels"].insert([{"id": 2, "label": tenant}])
+            assert lab.mutable["labels"].version == 2
+    assert lab.mutable["labels"].version == 1 and rows(lab) == [(1, "shared")]
+
+
+def test_a_dropped_own_table_uncovers_the_shared_one(lab):
+    with lab.tenant("acme"):
+        lab.mutable.drop("labels")
+        assert rows(lab) == [(1, "shared")]
+    with lab.tenant("zeta"):
+        assert rows(lab) == [(1, "zeta's")]
+
+
+def test_what_is_shared_is_read_and_not_written_while_a_tenant_is_bound(ws):
+    ws.mutable.create("labels", SCHEMA, primary_key=["id"]).insert([{"id": 1, "label": "shared"}])
+    with ws.tenant("acme"):
+        held = ws.mutable["labels"]
+        assert rows(ws) == [(1, "shared")] and held.read().num_rows == 1
+        for change in (
+            lambda: held.insert([{"id": 2, "label": "x"}]),
+            lambda: held.upsert([{"id": 1, "label": "x"}]),
+            lambda: held.update({"label": "x"}, "true"),
+            lambda: held.delete("true"),
+            lambda: ws.sql("DELETE FROM mutable.labels"),
+            lambda: ws.sql("INSERT INTO mutable.labels VALUES (5, 'x')"),
+            lambda: ws.mutable.drop("labels"),
+        ):
+            with pytest.raises(jl.TenantForbidden):
+                change()
+    assert rows(ws) == [(1, "shared")] and ws.mutable["labels"].version == 1
+
+
+def test_another_tenants_table_is_told_of_as_one_that_is_not_there(ws):
+    with ws.tenant("acme"):
+        held = ws.mutable.create("secrets", SCHEMA, primary_key=["id"])
+        held.insert([{"id": 1, "label": "x"}])
+    with ws.tenant("zeta"):
+        for act in (lambda n: ws.mutable[n], lambda n: ws.mutable.drop(n), lambda n: ws.sql(f"DELETE FROM mutable.{n}")):
+            said = []
+            for name in ("secrets", "nothing"):
+                with pytest.raises(jl.TableNotFound) as missing:
+                    act(name)
+                said.append(str(missing.value).replace(name, "…"))
+                assert missing.value.near == ()
+            assert said[0] == said[1]
+        for act in (held.read, lambda: held.version, lambda: held.insert([{"id": 2}]), lambda: held.changes(0), lambda: held.delete("true")):
+            with pytest.raises(jl.TableNotFound):
+                act()
+        assert ws.sql("FROM jammi_catalog.mutable_tables").fetchall() == [] and "secrets" not in repr(ws.mutable)
+    with ws.tenant("acme"):
+        assert held.version == 1 and held.read().num_rows == 1
+
+
+def test_a_tenants_own_table_makes_what_read_the_shared_one_stale_for_it_alone(ws):
+    ws.mutable.create("labels", SCHEMA, primary_key=["id"]).insert([{"id": 1, "label": "shared"}])
+    with ws.tenant("acme"):
+        ws.materialize("mine", "SELECT count(*) AS n FROM mutable.labels")
+        assert str(ws.staleness("mine").__class__.__name__) == "Fresh"
+        ws.mutable.create("labels", SCHEMA, primary_key=["id"]).insert([{"id": 1, "label": "shared"}])
+        assert ws.staleness("mine").__class__.__name__ == "Stale"
+
+
+def test_threads_of_two_tenants_never_meet(lab):
+    wrong = []
+
+    def work(tenant):
+        for number in range(10, 25):
+            with lab.tenant(tenant):
+                lab.mutable["labels"].insert([{"id": number, "label": tenant}])
+                found = {label for _, label in rows(lab)} | set(lab.mutable["labels"].read()["label"].to_pylist())
+                if found != {tenant, f"{tenant}'s"}:
+                    wrong.append((tenant, found))
+
+    threads = [threading.Thread(target=work, args=(t,)) for t in ("acme", "zeta")]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert not wrong and rows(lab) == [(1, "shared")]
+    for tenant in ("acme", "zeta"):
+        with lab.tenant(tenant):
+            assert lab.mutable["labels"].version == 16

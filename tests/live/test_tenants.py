@@ -1,0 +1,331 @@
+"""Nobody sees, names, probes or changes what is another tenant's, whichever way they ask."""
+
+import asyncio
+import json
+import random
+import threading
+
+import pyarrow as pa
+import pytest
+
+from jammi_lab.errors import JammiError, TenantForbidden
+from tests.live.loops import in_a_loop
+
+HERS, NOBODYS = "qzokka", "qxokka"
+"""What is called so is acme's; nothing is called the other, which is as near to every other name."""
+
+
+@pytest.fixture
+def lab(tmp_path, ws):
+    """A workspace in which tenant acme has one of everything under one name, and others have nothing like it."""
+    folder = tmp_path
+    (folder / "qzokka.csv").write_text("id,text\n1,qzokka one\n2,qzokka two\n")
+    shared = pa.table({"id": [1, 2], "text": ["p", "q"]})
+    ws.sources.add("papers", shared)
+    with ws.tenant("acme"):
+        ws.sources.add(f"{HERS}_source", folder / "qzokka.csv")
+        table = ws.materialize(f"{HERS}_table", f"SELECT id, text FROM {HERS}_source")
+        ws.import_embeddings(f"{HERS}_vectors", pa.table({"id": [1, 2], "vec": pa.array([[1.0, 0.0], [0.0, 1.0]])}), key="id", vector="vec")
+        ws.topics.register(f"{HERS}_topic", {"text": "string"})
+        ws.topics.publish(f"{HERS}_topic", [{"text": "qzokka"}])
+        ws.mutable.create(f"{HERS}_notes", {"id": "int64", "text": "string"}, primary_key=["id"])
+        ws.mutable[f"{HERS}_notes"].insert([{"id": 1, "text": "qzokka"}])
+        ws.models.register(f"{HERS}_model", type="t", backend="b", task="k")
+        session = ws.ephemeral()
+        session.create(HERS, {"id": "int64"}, primary_key=["id"])
+        ws.hers = (table.table_name, str(table.path), session.tables[HERS], session)
+    return ws
+
+
+@pytest.fixture(params=[None, "bolt"])
+def stranger(lab, request):
+    with lab.tenant(request.param):
+        yield lab
+
+
+ASKED = {
+    "sql": lambda ws, n: ws.sql(f"SELECT * FROM {n}_source"),
+    "sql table": lambda ws, n: ws.sql(f"SELECT * FROM jammi.{n}_table"),
+    "sql column": lambda ws, n: ws.sql(f"SELECT {n}_table FROM papers"),
+    "sql topic": lambda ws, n: ws.sql(f"SELECT * FROM topics.{n}_topic"),
+    "sql mutable": lambda ws, n: ws.sql(f"SELECT * FROM mutable.{n}_notes"),
+    "explain": lambda ws, n: ws.explain(f"SELECT * FROM jammi.{n}_table"),
+    "describe": lambda ws, n: ws.sql(f"DESCRIBE jammi.{n}_table"),
+    "search in FROM": lambda ws, n: ws.sql(f"SELECT * FROM search('{n}_vectors', [1.0, 0.0])"),
+    "neighbors in FROM": lambda ws, n: ws.sql(f"SELECT * FROM neighbors('{n}_vectors', 1)"),
+    "version in FROM": lambda ws, n: ws.sql(f"SELECT * FROM jammi_version('{n}_table', 1)"),
+    "table": lambda ws, n: ws.table(f"{n}_table"),
+    "table version": lambda ws, n: ws.table(f"{n}_table", 1),
+    "drop": lambda ws, n: ws.drop(f"{n}_table"),
+    "drop anyway": lambda ws, n: ws.drop(f"{n}_table", force=True),
+    "rename": lambda ws, n: ws.rename(f"{n}_table", "mine"),
+    "verify": lambda ws, n: ws.verify(f"{n}_table"),
+    "staleness": lambda ws, n: ws.staleness(f"{n}_table"),
+    "why": lambda ws, n: ws.why(f"{n}_table"),
+    "plan": lambda ws, n: ws.plan(f"{n}_table"),
+    "recompute": lambda ws, n: ws.recompute(f"{n}_table"),
+    "expire": lambda ws, n: ws.expire(f"{n}_table"),
+    "what if": lambda ws, n: ws.what_if(f"{n}_source"),
+    "what if table": lambda ws, n: ws.what_if(f"{n}_table"),
+    "lineage": lambda ws, n: ws.lineage(f"{n}_table"),
+    "lineage of a source": lambda ws, n: ws.lineage(f"{n}_source"),
+    "lineage of a topic": lambda ws, n: ws.lineage(f"{n}_topic"),
+    "derives": lambda ws, n: ws.derives_from(f"{n}_source"),
+    "search": lambda ws, n: ws.search(f"{n}_vectors", [1.0, 0.0]),
+    "neighbors": lambda ws, n: ws.search(f"{n}_vectors", row=1),
+    "source": lambda ws, n: ws.sources[f"{n}_source"],
+    "remove": lambda ws, n: ws.sources.remove(f"{n}_source"),
+    "compute": lambda ws, n: ws.compute("c", lambda x: x.arrow(), inputs=[f"{n}_table"], version="1"),
+    "graph": lambda ws, n: ws.neighbor_graph("g", f"{n}_vectors"),
+    "register": lambda ws, n: ws.register("r", pa.table({"a": [1]}), producer="p", inputs=[f"{n}_table"]),
+    "topic": lambda ws, n: ws.topics[f"{n}_topic"],
+    "publish": lambda ws, n: ws.topics.publish(f"{n}_topic", [{"text": "x"}]),
+    "replay": lambda ws, n: ws.topics.replay(f"{n}_topic"),
+    "subscribe": lambda ws, n: ws.topics.subscribe(f"{n}_topic"),
+    "consumers": lambda ws, n: ws.topics.consumers(f"{n}_topic"),
+    "drop a topic": lambda ws, n: ws.topics.drop(f"{n}_topic"),
+    "mutable": lambda ws, n: ws.mutable[f"{n}_notes"],
+    "insert": lambda ws, n: ws.sql(f"INSERT INTO mutable.{n}_notes VALUES (2, 'x')"),
+    "update": lambda ws, n: ws.sql(f"UPDATE mutable.{n}_notes SET text = 'x'"),
+    "delete": lambda ws, n: ws.sql(f"DELETE FROM mutable.{n}_notes"),
+    "drop a mutable table": lambda ws, n: ws.mutable.drop(f"{n}_notes"),
+    "what if mutable": lambda ws, n: ws.what_if(f"{n}_notes"),
+    "lineage of a mutable table": lambda ws, n: ws.lineage(f"{n}_notes"),
+    "model": lambda ws, n: ws.models.get(f"{n}_model"),
+    "delete a model": lambda ws, n: ws.models.delete(f"{n}_model"),
+    "embed with a model": lambda ws, n: ws.embed("e", "papers", key="id", text=["text"], model=f"{n}_model"),
+    "lookup": lambda ws, n: ws.lookup(f"SELECT * FROM jammi.{n}_table"),
+}
+
+
+def answer(call, name):
+    """What a call says: the class and text of its error, or what it shows."""
+    try:
+        shown = call(name)
+    except (JammiError, AttributeError, TypeError) as error:
+        return type(error).__name__, str(error).replace(name, "…")
+    return "no error", repr(shown).replace(name, "…")
+
+
+def test_another_tenants_name_is_a_name_that_does_not_exist(stranger):
+    wrong = {}
+    for way, call in ASKED.items():
+        hers, nobodys = (answer(lambda n, call=call: call(stranger, n), name) for name in (HERS, NOBODYS))
+        if hers != nobodys or HERS in hers[1] or hers[0] in ("no error", "TypeError", "AttributeError"):
+            wrong[way] = (hers, nobodys)
+    assert wrong == {}
+
+
+SHOWN = {
+    "tables": lambda ws: ws.tables(status=None),
+    "recipes": lambda ws: ws.recipes(),
+    "status": lambda ws: ws.status(),
+    "plan": lambda ws: ws.plan(),
+    "recompute": lambda ws: ws.recompute(),
+    "sources": lambda ws: ws.sources.list(),
+    "topics": lambda ws: ws.topics.list(),
+    "sessions": lambda ws: ws.sessions(),
+    "mutable tables": lambda ws: ws.mutable.list(),
+    "check": lambda ws: ws.check(),
+    "models": lambda ws: ws.models.list(),
+    "lineage": lambda ws: ws.lineage(columns=True),
+    "show tables": lambda ws: ws.sql("SHOW TABLES").fetchall(),
+    "names": lambda ws: ws._rooms.engine.names(),
+    "environment": lambda ws: repr(ws),
+    "settings": lambda ws: ws.settings,
+}
+
+
+RELATIONS = ["sources", "tables", "columns", "recipes", "models", "anchors", "status", "lineage", "column_lineage", "mutable_tables", "topics",
+             "sessions"]  # fmt: skip
+
+
+def test_nothing_that_is_shown_tells_of_another_tenants_things(stranger):
+    told = {}
+    for way, show in SHOWN.items():
+        shown = show(stranger)
+        html = shown._repr_html_() if hasattr(shown, "_repr_html_") else ""
+        told[way] = f"{shown!r} {shown} {html}"
+    for relation in RELATIONS:
+        told[relation] = repr(stranger.sql(f"SELECT * FROM jammi_catalog.{relation}").fetchall())
+    assert [way for way, text in told.items() if HERS in text or "acme" in text] == []
+
+
+def test_a_name_that_is_nearly_hers_is_offered_to_nobody_else(stranger):
+    for way, call in ASKED.items():
+        said = answer(lambda n, call=call: call(stranger, n), HERS[:-1])
+        assert HERS not in said[1], way
+
+
+def test_an_exact_physical_name_leads_nowhere(stranger, lab):
+    physical, path, ephemeral, _ = lab.hers
+    for text in (
+        f'SELECT * FROM jammi."{physical}"',
+        f'SELECT * FROM "jammi.{physical}"',
+        f'SELECT * FROM mutable."{ephemeral}"',
+        f'SELECT * FROM mutable.public."{ephemeral}"',
+        f'INSERT INTO mutable."{ephemeral}" VALUES (1)',
+        f"SELECT * FROM read_parquet('{path}')",
+        f"SELECT * FROM '{path}'",
+        f"SELECT * FROM read_parquet('{path.rsplit('/', 2)[0]}/**/*.parquet')",
+        f"SELECT * FROM read_csv('{path.rsplit('/', 3)[0]}/catalog.sqlite3')",
+    ):
+        with pytest.raises(JammiError) as caught:
+            stranger.sql(text)
+        assert "one" not in str(caught.value)
+    for probe in (lambda: stranger.table(physical), lambda: stranger.verify(physical), lambda: stranger.mutable[ephemeral]):
+        with pytest.raises(JammiError):
+            probe()
+    with pytest.raises(JammiError):
+        stranger.sources.add("sneaky", path)
+
+
+def test_openlineage_exports_what_is_seen_here_only(stranger, tmp_path):
+    pytest.importorskip("openlineage")
+    stranger.export_openlineage(tmp_path / "runs.jsonl")
+    assert HERS not in (tmp_path / "runs.jsonl").read_text()
+
+
+def test_a_stranger_may_take_any_name_and_learns_nothing_by_it(lab):
+    with lab.tenant("other"):
+        made = lab.topics.register(f"{HERS}_topic", {"different": "int64"})
+        assert (made.next_offset, made.tenant) == (0, "other")
+        lab.sources.add(f"{HERS}_source", pa.table({"id": [5]}))
+        assert lab.materialize(f"{HERS}_table", f"SELECT id FROM {HERS}_source").version == 1
+        lab.drop(f"{HERS}_table")
+        lab.sources.remove(f"{HERS}_source")
+        lab.topics.drop(f"{HERS}_topic")
+    with lab.tenant("acme"):
+        assert lab.table(f"{HERS}_table").read().fetchall() == [(1, "qzokka one"), (2, "qzokka two")]
+
+
+def test_what_is_shared_is_read_and_not_changed_under_a_tenant(ws):
+    ws.sources.add("papers", pa.table({"id": [1]}))
+    ws.materialize("shared", "SELECT id FROM papers")
+    ws.topics.register("news", {"id": "int64"})
+    with ws.tenant("bolt"):
+        assert ws.table("shared").read().fetchall() == [(1,)]
+        for change in (lambda: ws.drop("shared"), lambda: ws.sources.remove("papers"), lambda: ws.topics.publish("news", [{"id": 1}])):
+            with pytest.raises(TenantForbidden):
+                change()
+    assert ws.table("shared").read().fetchall() == [(1,)]
+
+
+# -- scopes --------------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_nested_scopes_restore_also_after_an_exception(ws):
+    with ws.tenant("a"):
+        with pytest.raises(RuntimeError), ws.tenant("b"):
+            assert ws.current_tenant == "b"
+            raise RuntimeError
+        assert ws.current_tenant == "a"
+        with ws.tenant(None):
+            assert ws.current_tenant is None
+        assert ws.current_tenant == "a"
+    assert ws.current_tenant is None
+
+
+def test_a_result_that_was_opened_in_a_scope_stays_in_it(ws):
+    for tenant in ("a", "b"):
+        with ws.tenant(tenant):
+            ws.sources.add("mine", pa.table({"whose": [tenant] * 5}))
+    with ws.tenant("a"):
+        result = ws.sql("SELECT whose FROM mine")
+    with ws.tenant("b"):
+        assert result.arrow().column("whose").to_pylist() == ["a"] * 5
+        assert result.fetchall() == [("a",)] * 5
+
+
+def test_the_admin_scope_ends_with_its_block_and_belongs_to_its_context(ws):
+    catalog, seen = ws._rooms.catalog, []
+    for tenant in ("a", "b"):
+        with ws.tenant(tenant):
+            ws.topics.register("mine", {"n": "int64"})
+    with pytest.raises(RuntimeError), catalog.everyone():
+        assert len(catalog.topics.list()) == 2
+        thread = threading.Thread(target=lambda: seen.append(len(catalog.topics.list())))
+        thread.start()
+        thread.join()
+        raise RuntimeError
+    assert (len(catalog.topics.list()), seen) == (0, [0])
+
+
+TENANTS = ("a", "b", "c", None)
+
+
+@pytest.fixture
+def crowd(ws):
+    """Each tenant has a topic and a source of the same name, with its own name inside."""
+    for tenant in TENANTS:
+        with ws.tenant(tenant):
+            ws.topics.register("mine", {"whose": "string"})
+            ws.topics.publish("mine", [{"whose": str(tenant)}])
+            ws.sources.add("rows", pa.table({"whose": [str(tenant)]}))
+    return ws
+
+
+def test_thousands_of_interleavings_of_threads_read_no_wrong_row(crowd):
+    wrong, read, barrier = [], [], threading.Barrier(8)
+
+    def work(seed):
+        chance = random.Random(seed)
+        barrier.wait()
+        for step in range(400):
+            tenant = chance.choice(TENANTS)
+            with crowd.tenant(tenant):
+                if step % 40 == 0:
+                    whose = crowd.sql("SELECT whose FROM rows").fetchall()[0][0]
+                elif step % 3:
+                    whose = next(crowd.topics.replay("mine")).batch["whose"][0].as_py()
+                else:
+                    whose = str(crowd.topics["mine"].tenant)
+                if whose != str(tenant):
+                    wrong.append((tenant, whose))
+            if crowd.current_tenant is not None:
+                wrong.append(("left bound", crowd.current_tenant))
+            read.append(1)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(8)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert (len(read), wrong) == (3200, [])
+
+
+def test_thousands_of_interleavings_of_tasks_read_no_wrong_row(crowd):
+    wrong, read = [], []
+
+    async def one(seed):
+        chance = random.Random(seed)
+        for _ in range(20):
+            tenant = chance.choice(TENANTS)
+            with crowd.tenant(tenant):
+                await asyncio.sleep(0)
+                here = str(crowd.topics["mine"].tenant)
+                await asyncio.sleep(0)
+                there = await asyncio.to_thread(lambda: str(crowd.topics["mine"].tenant)) if chance.random() < 0.2 else here
+                read.append(1)
+                wrong.extend([(tenant, seen) for seen in (here, there) if seen != str(tenant)])
+
+    async def all_of_them():
+        crowd.bind_tenant("b")
+        await asyncio.gather(*(one(seed) for seed in range(100)))
+        assert crowd.current_tenant == "b"
+
+    in_a_loop(all_of_them())
+    assert (len(read), wrong, crowd.current_tenant) == (2000, [], None)
+
+
+def test_a_lifecycle_topic_is_one_for_each_tenant(ws):
+    topic = "jammi.audit.session_lifecycle.v1"
+    for tenant in ("a", "b"):
+        with ws.tenant(tenant), ws.ephemeral():
+            pass
+    for tenant in ("a", "b"):
+        with ws.tenant(tenant):
+            told = [json.loads(row) for event in ws.topics.replay(topic) for row in event.batch["record"].to_pylist()]
+            assert {each["tenant_id"] for each in told} == {tenant}
+            assert [each["event"] for each in told] == ["opened", "closed"]
+    assert topic not in ws.topics
