@@ -1,10 +1,14 @@
-"""`jl.widgets` exists and says what is planned until the panels are built."""
+"""`jl.widgets`: the panels by name, and their front-end modules as they are put together."""
+
+import re
+from importlib import resources
 
 import pytest
 
 import jammi_widgets
+from jammi_widgets import assets
 
-PANELS = ["LineageGraph", "StalenessBoard", "NeighborExplorer", "CatalogBrowser", "EmbeddingMap"]
+MODULES = sorted(p.name.removesuffix(".js") for p in resources.files("jammi_widgets").joinpath("static").iterdir() if p.name.endswith(".js"))
 
 
 def test_the_package_hands_the_panels_on():
@@ -13,17 +17,26 @@ def test_the_package_hands_the_panels_on():
     assert jl.widgets is jammi_widgets
 
 
-@pytest.mark.parametrize("panel", PANELS)
-def test_a_planned_panel_says_what_to_use_until_it_is_built(panel):
-    with pytest.raises(AttributeError, match=rf"{panel} is not built yet .*; until it is, ws\."):
-        getattr(jammi_widgets, panel)
-
-
-def test_an_unknown_panel_names_the_planned_ones():
-    with pytest.raises(AttributeError, match="LineageGraph, StalenessBoard"):
+def test_an_unknown_panel_names_the_ones_there_are():
+    with pytest.raises(AttributeError, match=r"LineageGraph"):
         _ = jammi_widgets.LineagGraph
 
 
-def test_a_planned_panel_is_not_offered_as_if_it_were_there():
-    assert not hasattr(jammi_widgets, "LineageGraph")
-    assert "LineageGraph" not in dir(jammi_widgets)
+@pytest.mark.parametrize("name", jammi_widgets.__all__)
+def test_each_panel_is_there_by_its_name(name):
+    assert getattr(jammi_widgets, name).__name__ == name
+
+
+@pytest.mark.parametrize("name", [m for m in MODULES if m != "kit"])
+def test_a_module_is_whole_small_and_asks_nothing_of_the_network(name):
+    text = assets.module(name)
+    assert len(text.encode()) < 100_000
+    assert not re.search(r"^import ", text, re.MULTILINE) and text.count("export default") == 1
+    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|https?://(?!www\.w3\.org/2000/svg)", text)
+    assert "document.querySelector" not in text and "document.getElementById" not in text
+
+
+def test_every_rule_of_the_style_sheet_is_about_the_panels():
+    bare = re.sub(r"/\*.*?\*/", "", assets.style(), flags=re.DOTALL)
+    for selector in re.findall(r"(?:^|[{}])\s*([^{}@]+)\{", bare):
+        assert all(part.strip().startswith(".jammi") for part in re.split(r",(?![^(]*\))", selector)), selector

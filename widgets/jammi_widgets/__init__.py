@@ -1,28 +1,32 @@
-"""Panels that show a workspace in a notebook: `jl.widgets`.
+"""Panels that show a workspace in a notebook: `jl.widgets`. Each is loaded when it is first asked for."""
 
-None is built yet. Asking for one says which are planned and what shows the same thing today.
-"""
+import importlib
+from typing import TYPE_CHECKING, Any
 
-from typing import Any, NoReturn
+if TYPE_CHECKING:
+    from jammi_widgets.catalog import CatalogBrowser
+    from jammi_widgets.lineage import LineageGraph
+    from jammi_widgets.map import EmbeddingMap
+    from jammi_widgets.neighbors import NeighborExplorer
+    from jammi_widgets.staleness import StalenessBoard
 
-__all__: list[str] = []
+__all__ = ["CatalogBrowser", "EmbeddingMap", "LineageGraph", "NeighborExplorer", "StalenessBoard"]
 
-_TODAY = {
-    "LineageGraph": "ws.lineage(name) shows a picture of the lineage",
-    "StalenessBoard": "ws.status() shows every verdict with its reasons",
-    "NeighborExplorer": "ws.search(table, row=key) lists a row's neighbours",
-    "CatalogBrowser": "ws.sources.list() and ws.tables() list what is there",
-    "EmbeddingMap": "ws.table(name).read() gives the vectors to plot",
+_HOMES = {
+    "CatalogBrowser": "catalog",
+    "EmbeddingMap": "map",
+    "LineageGraph": "lineage",
+    "NeighborExplorer": "neighbors",
+    "StalenessBoard": "staleness",
 }
 
 
-def __getattr__(name: str) -> NoReturn:
-    """AttributeError that says, for a planned panel, what to use until it comes."""
-    planned = ", ".join(_TODAY)
-    if name in _TODAY:
-        raise AttributeError(f"The panel {name} is not built yet (planned: {planned}); until it is, {_TODAY[name]}.")
-    raise AttributeError(f"jl.widgets has no {name!r}; it is to hold the panels {planned}.")
+def __getattr__(name: str) -> Any:
+    """The panel; AttributeError names the panels that there are."""
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"jammi_widgets.{_HOMES[name]}"), name)
+    raise AttributeError(f"jl.widgets has no {name!r}; it holds {', '.join(__all__)}.")
 
 
-def __dir__() -> list[Any]:
+def __dir__() -> list[str]:
     return sorted(__all__)

@@ -1,0 +1,128 @@
+"""A panel on a bare page: its module in a real browser, its kernel side in this process, and between them what a lab would carry."""
+
+import json
+import queue
+import time
+from typing import Any
+
+from jammi_widgets import assets
+
+ADDRESS = "http://panel.test"
+PAGE = """<!doctype html><html><head><meta charset=utf-8><style>body { margin: 8px; background: var(--jp-layout-color1, #fff) }</style>
+<style id=css></style></head><body><div id=el></div><script type=module>
+import widget from "/module.js";
+class Model {
+  constructor(state) { this.state = state; this.heard = {}; this.saved = []; this.sent = []; this.dirty = {}; }
+  get(name) { return this.state[name]; }
+  set(name, value) { this.state[name] = value; this.dirty[name] = value; this.emit("change:" + name, value); }
+  async save_changes() { const some = this.dirty; this.dirty = {}; this.saved.push(some); await window.toKernel("traits", some); }
+  on(name, f) { (this.heard[name] ??= []).push(f); }
+  off(name, f) { this.heard[name] = (this.heard[name] || []).filter((x) => x !== f); }
+  async send(message) { this.sent.push(message); if (!window.dead) await window.toKernel("message", message); }
+  emit(name, ...a) { (this.heard[name] || []).forEach((f) => f(...a)); }
+}
+window.arrived = ({ kind, name, value, buffers }) => {
+  if (kind === "trait") { window.model.state[name] = value; window.model.emit("change:" + name, value); return; }
+  const views = (buffers || []).map((b) => { const raw = Uint8Array.from(atob(b), (c) => c.charCodeAt(0)); return new DataView(raw.buffer); });
+  window.model.emit("msg:custom", value, views);
+};
+window.mount = async (state) => {
+  const el = document.getElementById("el");
+  window.cleanup?.();
+  el.replaceChildren();
+  window.el = el;
+  window.model = new Model(state);
+  window.cleanup = await widget.render({ model: window.model, el });
+};
+window.ready = true;
+</script></body></html>"""
+DARK = {"--jp-layout-color1": "#111418", "--jp-layout-color2": "#22272d", "--jp-border-color2": "#3a424a", "--jp-content-font-color1": "#e8ebee"}
+DARK |= {"--jp-content-font-color2": "#a9b2bb", "--jp-brand-color1": "#64b5f6"}
+
+
+class Bare:
+    """One panel on one page. `until` carries messages both ways while it waits."""
+
+    def __init__(self, browser: Any, panel: Any, name: str, *, wide: int = 1000, high: int = 700, dark: bool = False) -> None:
+        self.panel = panel
+        self._queue: queue.Queue[dict[str, Any]] = queue.Queue()
+        self.refused: list[str] = []
+        self.broken: list[str] = []
+        self._context = browser.new_context(viewport={"width": wide, "height": high})
+        self.page = self._context.new_page()
+        self.page.on("pageerror", lambda error: self.broken.append(str(error)))
+        self._files = {"/": (PAGE, "text/html"), "/module.js": (assets.module(name), "text/javascript")}
+        self._context.route("**/*", self._gate)
+        self.page.expose_function("toKernel", self._from_page)
+        panel.send = self._send
+        self._synced = [t for t in panel.traits(sync=True) if not t.startswith("_") and t not in ("layout", "comm", "keys", "tabbable", "tooltip")]
+        panel.observe(self._changed, names=self._synced)
+        self._from: dict[str, Any] = {}
+        self.page.goto(ADDRESS + "/")
+        self.page.wait_for_function("window.ready")
+        self.page.evaluate("css => { document.getElementById('css').textContent = css }", assets.style())
+        if dark:
+            self.page.evaluate("all => Object.entries(all).forEach(([k, v]) => document.documentElement.style.setProperty(k, v))", DARK)
+        self.page.evaluate("state => window.mount(state)", {t: getattr(panel, t) for t in self._synced})
+
+    def _gate(self, route: Any) -> None:
+        path = route.request.url.removeprefix(ADDRESS)
+        if path in self._files:
+            body, kind = self._files[path]
+            route.fulfill(body=body, content_type=kind)
+        elif route.request.url.startswith(("data:", "blob:")):
+            route.continue_()
+        else:
+            self.refused.append(route.request.url)
+            route.abort()
+
+    def _from_page(self, kind: str, value: Any) -> None:
+        if kind == "traits":
+            for name, each in value.items():
+                self._from[name] = each
+                setattr(self.panel, name, each)
+            self._from.clear()
+        else:
+            self.panel._heard(self.panel, value, [])
+
+    def _changed(self, change: Any) -> None:
+        if self._from.get(change["name"], ...) != change["new"]:
+            self._queue.put({"kind": "trait", "name": change["name"], "value": change["new"]})
+
+    def _send(self, content: Any, buffers: Any = None) -> None:
+        import base64
+
+        packed = [base64.b64encode(bytes(b)).decode() for b in buffers or ()]
+        self._queue.put({"kind": "message", "value": json.loads(json.dumps(content)), "buffers": packed})
+
+    def pump(self) -> None:
+        """Carry what waits to the page."""
+        while True:
+            try:
+                each = self._queue.get_nowait()
+            except queue.Empty:
+                return
+            self.page.evaluate("each => window.arrived(each)", each)
+
+    def until(self, holds: Any, seconds: float = 15.0) -> None:
+        """Carry messages until `holds()`; AssertionError after so many seconds."""
+        end = time.monotonic() + seconds
+        while True:
+            self.pump()
+            if holds():
+                return
+            assert time.monotonic() < end, f"not within {seconds} s; the page has: {self.page.locator('#el').inner_text()[:2000]}"
+            self.page.wait_for_timeout(20)
+
+    def part(self, name: str) -> Any:
+        """The part of that data-testid."""
+        return self.page.get_by_test_id(name)
+
+    def shows(self, name: str) -> None:
+        """Wait for a part."""
+        self.until(lambda: self.part(name).count() > 0)
+
+    def close(self) -> None:
+        """Nothing broke, and nothing was asked of the network."""
+        self._context.close()
+        assert (self.refused, self.broken) == ([], [])

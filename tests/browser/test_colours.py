@@ -1,0 +1,47 @@
+"""SQL colours in a real JupyterLab, which must start with the extension that brings them."""
+
+import nbformat
+import pytest
+
+from tests.browser.lab import RUN_ALL, lab
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.slow,
+    pytest.mark.timeout(240),
+    pytest.mark.leaves_behind("playwright keeps a loop and its pipes for the session"),
+]
+SQL = """%%jammi
+-- how many, by venue
+SELECT "a b", count(*) AS n, 'it''s select' AS s FROM papers WHERE year > $year AND x < 1.5e3 /* and
+where */ GROUP BY ALL"""
+CELLS = ["%load_ext jammi_lab", SQL, "select = 'from python'", "%%jammi_py out\nselect = 1", "print('READY', 6 * 7)"]
+
+
+def test_sql_is_coloured_in_our_cells_and_python_is_left_alone(browser, tmp_path):
+    root = tmp_path / "root"
+    root.mkdir()
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c, metadata={"tags": ["raises-exception"]}) for c in CELLS])
+    book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(book, root / "sql.ipynb")
+    broken: list[str] = []
+    with lab(root, tmp_path / "state", "JupyterLab Light") as (address, token):
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.on("pageerror", lambda error: broken.append(str(error)))
+        page.goto(f"{address}/lab/tree/sql.ipynb?token={token}&reset")
+        assert page.evaluate(RUN_ALL, "sql.ipynb") == "ran"
+        page.get_by_text("READY 42").wait_for()
+        cells = page.locator(".jp-Notebook .jp-CodeCell")
+
+        def words(cell, kind):
+            # a token that Python's own colours cut lies in several spans
+            return "|".join(cells.nth(cell).locator(f".jammi-sql-{kind}").all_text_contents())
+
+        assert [w for w in words(1, "keyword").split("|") if w] == ["SELECT", "AS", "AS", "FROM", "WHERE", "AND", "GROUP", "BY", "ALL"]
+        assert "how many" in words(1, "comment") and words(1, "parameter").replace("|", "") == "$year"
+        assert words(1, "function") == "count" and "1.5e3" in words(1, "number").replace("|", "")
+        assert words(2, "keyword") == words(3, "keyword") == ""
+        keyword = cells.nth(1).locator(".jammi-sql-keyword").first
+        assert keyword.evaluate("e => getComputedStyle(e).fontWeight") == "700"
+        page.close()
+    assert broken == []

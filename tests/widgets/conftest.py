@@ -1,0 +1,56 @@
+"""A small workspace whose tables can go stale, and panels whose messages are kept instead of sent."""
+
+import pytest
+
+import jammi_lab as jl
+
+
+@pytest.fixture
+def papers(tmp_path):
+    """papers → recent → venues → summary, and notes → noted → summary."""
+    path = tmp_path / "papers.csv"
+    path.write_text("id,title,year,venue\n1,a,2020,X\n2,b,2021,Y\n3,c,2022,X\n")
+    (tmp_path / "notes.csv").write_text("id,note\n1,hi\n")
+    return path
+
+
+@pytest.fixture
+def ws(tmp_path, papers):
+    with jl.open(tmp_path / "lab") as ws:
+        ws.sources.add("papers", str(papers))
+        ws.sources.add("notes", str(tmp_path / "notes.csv"))
+        ws.materialize("recent", "SELECT * FROM papers WHERE year > 2020", key="id")
+        ws.materialize("venues", "SELECT venue, count(*) AS n FROM jammi.recent GROUP BY ALL")
+        ws.materialize("noted", "SELECT p.id, title, note FROM papers p LEFT JOIN notes USING (id)")
+        ws.materialize("summary", "SELECT (SELECT count(*) FROM jammi.venues) AS v, (SELECT count(*) FROM jammi.noted) AS n")
+        yield ws
+
+
+@pytest.fixture
+def edited(papers):
+    """Calling it adds a paper."""
+    return lambda: papers.open("a").write("4,d,2023,Z\n")
+
+
+class Told:
+    """What a panel told its page, and a way to ask it."""
+
+    def __init__(self, panel):
+        self.panel, self.messages, self._number = panel, [], 0
+        panel.send = lambda content, buffers=None: self.messages.append(content)
+
+    def ask(self, kind, **fields):
+        self._number += 1
+        self.panel._heard(self.panel, {"v": 1, "ask": self._number, "kind": kind, **fields}, [])
+        return next(m for m in self.messages if m.get("ask") == self._number)
+
+    def act(self, action, *names):
+        """Begin something and wait for its end: the last message."""
+        assert self.ask("act", action=action, names=list(names))["body"] == {"begun": True}
+        self.panel._work.wait(30)
+        return next(m for m in reversed(self.messages) if m["kind"] in ("done", "failed", "stopped"))
+
+
+@pytest.fixture
+def told():
+    return Told

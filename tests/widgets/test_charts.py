@@ -1,0 +1,78 @@
+"""Charts of results."""
+
+import json
+
+import pyarrow as pa
+import pytest
+
+import jammi_lab as jl
+
+
+@pytest.fixture
+def rows(tmp_path):
+    with jl.open(tmp_path / "lab") as ws:
+        yield lambda sql, **named: ws.sql(sql, **named)
+
+
+def test_a_chart_is_altairs_own_and_brings_a_picture_that_needs_no_network(rows):
+    import altair
+
+    made = rows("SELECT * FROM (VALUES ('a', 1), ('b', 2)) t(venue, n)").chart("bar", "venue", "n")
+    assert isinstance(made, altair.Chart) and isinstance(made.properties(width=100), altair.Chart)
+    data = made._repr_mimebundle_()
+    assert data["text/plain"] == "bar chart of n by venue, 2 rows"
+    assert 'src="data:image/png;base64,iVBOR' in data["text/html"] and "http" not in data["text/html"]
+
+
+@pytest.mark.parametrize("kind", ["bar", "line", "point", "area", "box", "hist"])
+def test_every_kind_draws(rows, kind):
+    made = rows(
+        "SELECT i::DATE::TIMESTAMP AS day, x::DECIMAL(9, 2) AS x, chr((65 + x)::INTEGER) AS c FROM (SELECT DATE '2026-01-01' + r::INTEGER AS i, r % 7 AS x FROM range(50) t(r))"
+    ).chart(kind, "c" if kind == "hist" else "day", None if kind == "hist" else "x")
+    assert "iVBOR" in made._repr_mimebundle_()["text/html"]
+
+
+def test_of_many_rows_a_sample_is_drawn_and_said(rows):
+    made = rows("SELECT r AS a, r * 2 AS b FROM range(200000) t(r)").chart("point")
+    spec = made.to_dict()
+    values = [v["a"] for v in spec["data"]["values"]]
+    assert len(values) == 5_000 and values == sorted(values) and 80_000 < sum(values) / 5_000 < 120_000
+    assert "a sample of 5,000 of 200,000 rows" in repr(made) and "a sample of 5,000" in json.dumps(spec["title"])
+    again = rows("SELECT r AS a, r * 2 AS b FROM range(200000) t(r)").chart("point").to_dict()
+    assert again["data"]["values"] == spec["data"]["values"]
+
+
+def test_columns_that_are_not_named_are_the_first_two_and_a_hostile_name_is_one(rows):
+    made = rows("""SELECT 1 AS "a.b[0]:Q", 2 AS "</script>", NULL AS c""").chart("bar").to_dict()
+    assert made["encoding"]["x"]["title"] == "a.b[0]:Q" and made["encoding"]["y"]["field"] == "</script>"
+
+
+def test_values_that_json_has_no_form_for_are_drawn_as_people_read_them(rows):
+    made = rows("SELECT 'NaN'::DOUBLE AS x, [1, 2] AS y, INTERVAL 1 DAY AS z").chart("point", "x", "y", "z").to_dict()
+    assert made["data"]["values"][0]["x"] is None and made["data"]["values"][0]["y"] == "[1, 2]"
+
+
+@pytest.mark.parametrize(
+    ("sql", "words", "said"),
+    [
+        ("SELECT 1 AS a, 2 AS b", ("pie",), "bar"),
+        ("SELECT 1 AS a, 2 AS b", ("bar", "aa"), "a"),
+        ("SELECT 1 AS a, 2 AS a", ("bar",), "AS"),
+        ("SELECT 1 AS a", ("bar",), "hist"),
+    ],
+)
+def test_what_cannot_be_drawn_is_a_typed_error_that_says_what_could(rows, sql, words, said):
+    with pytest.raises(jl.InvalidArgument) as caught:
+        rows(sql).chart(*words)
+    assert said in " ".join(caught.value.rendered())
+
+
+def test_no_rows_are_an_empty_chart(rows):
+    assert "0 rows" in repr(rows("SELECT 1 AS a, 2 AS b WHERE false").chart())
+
+
+def test_the_sample_of_fewer_rows_is_all_of_them(rows):
+    from jammi_widgets.charts import sampled
+
+    kept, total = sampled(rows("SELECT r FROM range(4999) t(r)"))
+    assert total == 4999 and kept["r"].combine_chunks().equals(pa.array(range(4999), pa.int64()))

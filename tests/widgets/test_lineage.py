@@ -1,0 +1,195 @@
+"""The lineage panel's kernel side: what is drawn, what is said of it, what a click does."""
+
+import pytest
+import traitlets
+
+import jammi_lab as jl
+from jammi_lab.sensing.lineage import Node
+from jammi_lab.values.records import Edge
+from jammi_lab.values.verdicts import Fresh
+from jammi_widgets.graph import MOST_DRAWN, Snapshot, View
+from jammi_widgets.lineage import LineageGraph
+
+
+def names(body):
+    return {n["id"] for n in body["nodes"]}
+
+
+def test_everything_is_drawn_from_left_to_right(ws, told):
+    body = told(LineageGraph(ws)).ask("open")["body"]
+    assert names(body) == {"papers", "notes", "recent", "venues", "noted", "summary"}
+    left = {n["id"]: n["box"][0] for n in body["nodes"]}
+    at = [n["id"] for n in body["nodes"]]
+    assert all(left[at[e["from"]]] < left[at[e["to"]]] for e in body["edges"])
+    assert {(at[e["from"]], at[e["to"]]) for e in body["edges"]} >= {("papers", "recent"), ("recent", "venues"), ("venues", "summary")}
+    assert body["counts"] == {"fresh": 4}
+
+
+def test_a_named_node_is_drawn_with_what_is_within_two_hops(ws, told):
+    panel = LineageGraph(ws, "VENUES")
+    assert panel.focus == "venues"
+    line = told(panel)
+    assert names(line.ask("open")["body"]) == {"venues", "recent", "papers", "summary"}
+    assert names(line.ask("show", node="venues", hops=1)["body"]) == {"venues", "recent", "summary"}
+    assert len(names(line.ask("show", node=None, hops=None)["body"])) == 6
+    assert panel.focus is None
+
+
+def test_an_unknown_name_is_a_typed_error_with_near_names(ws):
+    with pytest.raises(jl.TableNotFound) as caught:
+        LineageGraph(ws, "venue")
+    assert "venues" in caught.value.near
+    panel = LineageGraph(ws)
+    with pytest.raises((jl.TableNotFound, traitlets.TraitError)):
+        panel.selection = ["nothing"]
+    assert panel.selection == []
+
+
+def test_choosing_a_stale_table_lights_the_way_from_its_root_cause(ws, told, edited):
+    edited()
+    panel = LineageGraph(ws, "venues")
+    line = told(panel)
+    panel.selection = ["summary"]
+    body = line.ask("open")["body"]
+    at = [n["id"] for n in body["nodes"]]
+    lit = {(at[e["from"]], at[e["to"]]) for e in body["edges"] if e["lit"]}
+    assert lit == {("papers", "recent"), ("recent", "venues"), ("venues", "summary"), ("papers", "noted"), ("noted", "summary")}
+
+
+def test_what_is_before_or_after_a_node_folds_and_unfolds(ws, told):
+    line = told(LineageGraph(ws, "recent"))
+    line.ask("show", node="recent", hops=1)
+    opened = line.ask("unfold", node="venues", side="down", open=True)["body"]
+    assert "summary" in names(opened)
+    closed = line.ask("unfold", node="recent", side="down", open=False)["body"]
+    assert names(closed) == {"papers", "recent"} | {"summary"} - {"summary"}
+    assert next(n for n in closed["nodes"] if n["id"] == "recent")["below"] == 1
+
+
+def test_the_filter_finds_names_and_verdicts_with_their_neighbours(ws, told, edited):
+    edited()
+    panel = LineageGraph(ws)
+    line = told(panel)
+    panel.filter = "stale"
+    assert {n["id"] for n in line.messages[-1]["body"]["nodes"] if n["verdict"] == "stale"} == {"recent", "noted"}
+    panel.filter = "sum"
+    assert names(line.messages[-1]["body"]) == {"summary", "venues", "noted"}
+    panel.filter = "no such thing"
+    assert line.messages[-1]["body"]["nodes"] == []
+
+
+def test_details_say_what_a_table_is_made_from_and_why_it_is_stale(ws, told, edited):
+    edited()
+    known = told(LineageGraph(ws)).ask("details", node="recent")["body"]
+    assert known["verdict"] == "stale" and "papers changed" in known["reasons"][0]
+    assert known["columns"][0] == ["id", "BIGINT"] and known["reads"] == ["papers"] and known["readBy"] == ["venues"]
+    assert known["anchors"][0][0] == "papers" and known["definition"].startswith("SELECT * FROM papers")
+
+
+def test_recompute_from_the_panel_makes_the_table_true_and_tells_the_page(ws, told, edited):
+    edited()
+    panel = LineageGraph(ws)
+    line = told(panel)
+    assert line.act("recompute", "recent")["body"]["lines"] == ["recent: computed"]
+    assert isinstance(ws.staleness("recent"), Fresh)
+    changed = [m for m in line.messages if m["kind"] == "changed"][-1]["body"]
+    assert next(n for n in changed["nodes"] if n["id"] == "recent")["verdict"] == "fresh"
+
+
+def test_verify_what_if_and_preview_answer_without_changing_anything(ws, told):
+    line = told(LineageGraph(ws))
+    assert line.act("verify", "recent")["body"]["lines"] == ["match"]
+    assert set(line.act("what-if", "papers")["body"]["names"]) == {"recent", "venues", "noted", "summary"}
+    found = line.act("preview", "papers")["body"]
+    assert found["columns"] == ["id", "title", "year", "venue"] and found["rows"][0] == ["1", "a", "2020", "X"]
+    assert len(ws.tables()) == 4
+
+
+def test_a_table_that_was_dropped_meanwhile_is_a_word_and_no_crash(ws, told):
+    line = told(LineageGraph(ws))
+    ws.drop("summary")
+    ended = line.act("recompute", "summary")
+    assert ended["kind"] == "failed" and "summary" in ended["lines"][0]
+    assert "summary" not in names(line.ask("refresh")["body"])
+
+
+def test_a_closed_workspace_is_said_and_the_static_form_says_it_too(ws, told):
+    panel = LineageGraph(ws)
+    line = told(panel)
+    ws.close()
+    answer = line.ask("refresh")
+    assert answer["kind"] == "refused" and "closed" in answer["lines"][0]
+    assert "venues" in repr(panel)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"v": 1, "ask": 1, "kind": "sql", "text": "SELECT 1"},
+        {"v": 2, "ask": 1, "kind": "open"},
+        {"v": 1, "ask": 1, "kind": "details", "node": 7},
+        {"v": 1, "ask": 1, "kind": "details", "node": "venues", "path": "/etc/passwd"},
+        {"v": 1, "ask": 1, "kind": "act", "action": "drop", "names": ["venues"]},
+        {"v": 1, "ask": 1, "kind": "act", "action": "recompute", "names": []},
+        "open",
+        None,
+    ],
+)
+def test_a_message_the_protocol_does_not_know_is_refused(ws, told, message):
+    line = told(LineageGraph(ws))
+    line.panel._heard(line.panel, message, [])
+    assert line.messages[-1]["kind"] == "refused"
+    assert len(ws.tables()) == 4
+
+
+def test_a_panel_sees_what_the_tenant_saw_who_made_it(ws, told):
+    with ws.tenant("acme"):
+        ws.materialize("secret", "SELECT 1 AS a")
+        panel = LineageGraph(ws)
+    line = told(panel)
+    assert "secret" in names(line.ask("refresh")["body"])
+    assert "secret" not in names(told(LineageGraph(ws)).ask("open")["body"])
+
+
+def test_a_source_that_is_called_like_a_recipe_has_an_id_of_its_own(ws, told):
+    ws.materialize("papers", "SELECT * FROM notes")
+    ws.materialize("both", "SELECT * FROM jammi.papers")
+    body = told(LineageGraph(ws)).ask("open")["body"]
+    assert {"papers", "source:papers"} <= names(body)
+
+
+def chain(wide, deep):
+    nodes = [Node("sql", f"t{i}", 1) for i in range(wide * deep)]
+    return Snapshot(nodes, [Edge(f"t{i}", f"t{i + wide}", "result_digest") for i in range(wide * (deep - 1))], {n.name: Fresh() for n in nodes})
+
+
+def test_too_many_nodes_are_drawn_as_groups_and_those_asked_for_by_themselves():
+    snapshot = chain(1000, 10)
+    shown = snapshot.shown(View(), "", [])
+    drawn, ids, pairs = snapshot.grouped(shown, ["t4007"])
+    assert len(shown) == 10_000 and len(drawn) <= 30
+    assert {"t4007", "t3007", "t5007"} <= set(ids)
+    assert sum(len(n.members) for n in drawn if hasattr(n, "members")) <= 10 * 500
+    assert all(a != b for a, b in pairs)
+
+
+def test_up_to_a_thousand_nodes_are_drawn_one_by_one():
+    snapshot = chain(MOST_DRAWN // 10, 10)
+    drawn, _, _ = snapshot.grouped(snapshot.shown(View(), "", []), [])
+    assert len(drawn) == MOST_DRAWN and all(isinstance(n, Node) for n in drawn)
+
+
+def test_the_saved_form_is_a_picture_and_a_tree_without_script(ws, edited):
+    edited()
+    ws.materialize('<img src=x onerror="alert(1)">', "SELECT note FROM notes")
+    data, _ = LineageGraph(ws)._repr_mimebundle_()
+    assert "summary (sql, version 1): possibly stale" in data["text/plain"]
+    assert 'src="data:image/svg+xml;base64,' in data["text/html"] and "<script" not in data["text/html"] and "<img src=x" not in data["text/html"]
+
+
+def test_an_empty_workspace_is_an_empty_panel(tmp_path, told):
+    with jl.open(tmp_path / "empty") as ws:
+        panel = LineageGraph(ws)
+        body = told(panel).ask("open")["body"]
+        assert (body["nodes"], body["total"]) == ([], 0)
+        assert repr(panel) == "No lineage yet."

@@ -1,0 +1,133 @@
+"""The staleness board's kernel side."""
+
+import time
+
+import pytest
+
+import jammi_lab as jl
+from jammi_lab.values.verdicts import Fresh
+from jammi_widgets.staleness import StalenessBoard, ago
+
+
+def rows(body):
+    return {r["name"]: r for r in body["rows"]}
+
+
+def test_every_recipe_is_a_row_the_worst_first(ws, told, edited):
+    edited()
+    body = told(StalenessBoard(ws)).ask("open")["body"]
+    assert [r["verdict"] for r in body["rows"]] == ["stale", "stale", "possibly stale", "possibly stale"]
+    assert rows(body)["recent"]["reasons"] == ["papers changed (digest of the bytes)"]
+    assert rows(body)["recent"]["rows"] == "2" and rows(body)["recent"]["cost"].endswith(" s")
+    assert body["counts"] == {"stale": 2, "possibly stale": 2}
+
+
+def test_rows_are_sorted_filtered_cut_and_grouped_by_cause_in_the_kernel(ws, told, edited, tmp_path):
+    (tmp_path / "notes.csv").write_text("id,note\n1,ho\n")
+    edited()
+    panel = StalenessBoard(ws)
+    line = told(panel)
+    names = lambda **asked: [r["name"] for r in line.ask("rows", **asked)["body"]["rows"]]  # noqa: E731
+    assert names(sort="name") == ["noted", "recent", "summary", "venues"]
+    assert names(sort="name", descending=True, limit=2, offset=1) == ["summary", "recent"]
+    causes = dict(line.ask("rows")["body"]["causes"])
+    assert causes == {"papers changed": 4, "notes changed": 2}
+    assert names(sort="name", group="notes changed") == ["noted", "summary"]
+    panel.filter = "possibly stale"
+    assert names(sort="name") == ["summary", "venues"]
+
+
+def test_a_plan_is_a_preview_and_runs_nothing(ws, told, edited):
+    edited()
+    body = told(StalenessBoard(ws)).act("plan", "summary")["body"]
+    assert [(word, [s[0] for s in steps]) for word, steps in body["plan"]] == [
+        ("must run", ["noted", "recent"]),
+        ("run unless what is above comes out equal", ["venues", "summary"]),
+    ]
+    assert len(ws.tables()) == 4
+
+
+def test_recompute_from_the_board_changes_the_verdict_without_showing_it_again(ws, told, edited):
+    edited()
+    line = told(StalenessBoard(ws))
+    done = line.act("recompute", "recent", "noted")
+    assert sorted(done["body"]["lines"]) == ["noted: computed", "recent: computed"]
+    changed = [m for m in line.messages if m["kind"] == "changed"][-1]["body"]
+    assert {r["name"]: r["verdict"] for r in changed["rows"]} == {"noted": "fresh", "recent": "fresh", "venues": "stale", "summary": "stale"}
+
+
+def test_a_recompute_that_fails_midway_says_which_step_failed_and_shows_what_is_left(ws, told, papers):
+    papers.write_text("other\n1\n")
+    line = told(StalenessBoard(ws))
+    done = line.act("recompute", "summary")
+    assert any("recent: failed" in text for text in done["body"]["lines"])
+    assert {r["verdict"] for r in line.ask("refresh")["body"]["rows"]} >= {"stale"}
+
+
+def test_work_can_be_stopped_and_finished_tables_stay(ws, told, edited):
+    edited()
+    panel = StalenessBoard(ws)
+    line = told(panel)
+    sent = panel.send
+
+    def stopping(content, buffers=None):
+        sent(content, buffers)
+        if content["kind"] == "progress":
+            panel._work.cancel()
+
+    panel.send = stopping
+    assert line.act("recompute", "recent", "noted", "venues", "summary")["kind"] == "stopped"
+    assert {r.name for r in ws.status() if not isinstance(r.verdict, Fresh)}
+    panel.send = sent
+    assert line.act("recompute", "recent", "noted", "venues", "summary")["kind"] == "done"
+    assert all(isinstance(r.verdict, Fresh) for r in ws.status())
+
+
+def test_only_one_thing_runs_at_a_time(ws, told):
+    panel = StalenessBoard(ws)
+    line = told(panel)
+    held = panel._ws.plan
+    panel._ws.plan = lambda names: (time.sleep(0.3), held(names))[1]
+    assert line.ask("act", action="plan", names=["recent"])["body"] == {"begun": True}
+    assert line.ask("act", action="plan", names=["recent"])["body"] == {"begun": False}
+    panel._work.wait(10)
+
+
+def test_a_board_that_watches_tells_the_page_when_a_source_changes(ws, told, edited):
+    panel = StalenessBoard(ws, watch=0.2)
+    try:
+        line = told(panel)
+        edited()
+        end = time.monotonic() + 20
+        while not any(m["kind"] == "changed" and m["body"]["counts"].get("stale") for m in line.messages):
+            assert time.monotonic() < end
+            time.sleep(0.02)
+    finally:
+        panel.watch = 0
+
+
+def test_choosing_what_is_not_there_is_a_typed_error(ws):
+    panel = StalenessBoard(ws)
+    panel.selection = ["recent"]
+    with pytest.raises(jl.TableNotFound, match="recnt"):
+        panel.selection = ["recnt"]
+    assert panel.selection == ["recent"]
+
+
+def test_fifty_thousand_rows_are_answered_a_page_at_a_time(ws, told):
+    panel = StalenessBoard(ws)
+    panel._lines = [type(line)(line.row, line.word, line.reasons, line.causes, line.cost) for line in panel._lines for _ in range(12_500)]
+    line = told(panel)
+    body = line.ask("rows", sort="name", limit=200, offset=49_900)["body"]
+    assert len(body["rows"]) == 100 and body["found"] == 50_000
+
+
+@pytest.mark.parametrize(("age", "said"), [(None, ""), (0.2, "0 s"), (59, "59 s"), (61, "1 min"), (7_300, "2 h"), (200_000, "2 d")])
+def test_an_age_is_said_in_its_largest_full_unit(age, said):
+    assert ago(age) == said
+
+
+def test_the_saved_form_is_the_table_of_the_status(ws, edited):
+    edited()
+    data, _ = StalenessBoard(ws)._repr_mimebundle_()
+    assert "<table" in data["text/html"] and "possibly stale" in data["text/plain"]

@@ -1,0 +1,197 @@
+"""The catalog browser: what there is, down to columns with their types, by names that can be used as they are."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import traitlets
+
+from jammi_lab.errors import InvalidArgument, TableNotFound
+from jammi_lab.forms import listing
+from jammi_lab.markup import Form, as_text, count, size, visible
+from jammi_lab.names import written
+from jammi_lab.values.verdicts import word
+from jammi_widgets import assets, protocol
+from jammi_widgets.panel import Panel
+from jammi_widgets.work import Report
+
+if TYPE_CHECKING:
+    from jammi_lab.workspace import Workspace
+
+MOST_PARTS = 1_000
+"""Parts below one that are listed; the filter finds the others."""
+PREVIEW_ROWS = 10
+"""Rows that a preview shows."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Something in the tree."""
+
+    name: str
+    """As it is called."""
+    said: str
+    """What it is, in few words."""
+    insert: str
+    """What a cell says for it."""
+    verdict: str = ""
+    below: Callable[[], Sequence["Part"]] | None = None
+    relation: str = ""
+    """What FROM says; empty where there are no rows to look at."""
+
+
+class CatalogBrowser(Panel):
+    """Sources, result tables, mutable tables, topics, sessions and models as a tree; a name can be dragged into a cell or copied.
+
+    `selection` holds the chosen names as a cell says them, `filter` what names are searched for.
+    """
+
+    _esm = assets.module("catalog")
+    _css = assets.style()
+    _kinds: ClassVar[Any] = protocol.Open | protocol.Refresh | protocol.Children | protocol.Act | protocol.Cancel
+
+    def __init__(self, ws: "Workspace") -> None:
+        self._parts: dict[str, Part] = {}
+        self._top = _top(ws)
+        super().__init__(ws)
+        self.observe(lambda _: self._tell({"kind": "changed", "body": self._opened()}), names="filter")
+
+    def refresh(self) -> None:
+        """Look again."""
+        with self._as_bound():
+            self._top = _top(self._ws)
+        self._tell({"kind": "changed", "body": self._opened()})
+
+    @traitlets.validate("selection")
+    def _chosen(self, proposal: dict[str, Any]) -> list[str]:
+        return [visible(name) for name in proposal["value"]][:1_000]
+
+    # -- messages ------------------------------------------------------------------------------------------------------------------
+
+    def _answer(self, message: Any) -> dict[str, Any]:
+        match message:
+            case protocol.Children(part=part):
+                return {"parts": self._told(part, self._known(part).below)}
+            case protocol.Refresh():
+                self._top = _top(self._ws)
+        return self._opened()
+
+    def _known(self, number: str) -> Part:
+        if (part := self._parts.get(number)) is None:
+            raise TableNotFound("This part is not there any more.", hint="Refresh the catalog.")
+        return part
+
+    def _opened(self) -> dict[str, Any]:
+        """The top of the tree with what is directly below each part; with a filter, what it finds."""
+        self._parts.clear()
+        wanted = self.filter.strip().casefold()
+        groups = []
+        for at, group in enumerate(self._top):
+            number = f"{at}"
+            self._parts[number] = group
+            below = list(group.below()) if group.below else []
+            found = [p for p in below if not wanted or wanted in p.name.casefold() or wanted == p.verdict]
+            groups.append({"id": number, "name": group.name, "count": len(below), "found": len(found), "parts": self._listed(number, found)})
+        return {"groups": groups, "filtered": bool(wanted)}
+
+    def _told(self, number: str, below: Callable[[], Sequence[Part]] | None) -> list[dict[str, Any]]:
+        return self._listed(number, list(below()) if below else [])
+
+    def _listed(self, number: str, parts: Sequence[Part]) -> list[dict[str, Any]]:
+        told = []
+        for at, part in enumerate(parts[:MOST_PARTS]):
+            own = f"{number}.{at}"
+            self._parts[own] = part
+            more = {"verdict": part.verdict, "opens": part.below is not None, "rows": bool(part.relation)}
+            told.append({"id": own, "name": part.name, "said": part.said, "insert": part.insert, **more})
+        if len(parts) > MOST_PARTS:
+            told.append(
+                {
+                    "id": "",
+                    "name": f"… and {len(parts) - MOST_PARTS:,} more",
+                    "said": "the filter finds them",
+                    "insert": "",
+                    "verdict": "",
+                    "opens": False,
+                    "rows": False,
+                }
+            )
+        return told
+
+    def _act(self, action: str, names: list[str], report: Report) -> dict[str, Any]:  # noqa: ARG002  a preview has nothing to report
+        if action != "preview":
+            raise InvalidArgument(f"This panel does not {action}.")
+        part = self._known(names[0])
+        if not part.relation:
+            raise InvalidArgument(f"{part.name!r} has no rows to look at.")
+        found = self._ws.sql(f"SELECT * FROM {part.relation} LIMIT {PREVIEW_ROWS}").arrow()
+        rows = [["NULL" if v is None else as_text(v)[:200] for v in row.values()] for row in found.to_pylist()]
+        return {"id": names[0], "columns": found.column_names, "rows": rows}
+
+    def _form(self) -> Form:
+        lines = [(g.name, p.name, p.said, p.verdict) for g in self._top for p in (list(g.below())[:MOST_PARTS] if g.below else [])]
+        return listing(["", "name", "what it is", "verdict"], lines, aligned="llll", caption="Catalog", note=count(len(lines), "thing"))
+
+
+def _top(ws: "Workspace") -> list[Part]:
+    """The groups, each with what was there when it was looked at."""
+    verdicts = {row.name: word(row.verdict) for row in ws.status()}
+    sources = [_source(ws, s.name) for s in ws.sources.list()]
+    tables: dict[str, Part] = {}
+    for each in ws.tables():
+        if each.name not in tables:
+            said = f"{each.kind.replace('_', ' ')}, version {each.version}, {count(each.row_count or 0, 'row')}, {size(each.bytes)}"
+            tables[each.name] = _relation(ws, each.name, said, written("jammi", each.name), verdicts.get(each.name, ""))
+    for recipe in ws.recipes():
+        if recipe.name not in tables:
+            tables[recipe.name] = Part(recipe.name, f"{recipe.kind}, never computed", written("jammi", recipe.name), verdicts.get(recipe.name, ""))
+    ordered = sorted(tables.values(), key=lambda p: p.name.casefold())
+    models = [Part(m.key, f"{m.dimensions or '?'} dimensions", repr(m.name)) for m in ws.models.list()]
+    groups = [("Sources", sources), ("Result tables", ordered), *_live(ws), ("Models", models)]
+    return [Part(name, "", "", below=_these(parts)) for name, parts in groups]
+
+
+def _these(parts: Sequence[Part]) -> Callable[[], Sequence[Part]]:
+    return lambda: parts
+
+
+def _live(ws: "Workspace") -> list[tuple[str, list[Part]]]:
+    """Tables that change, topics and sessions, read as the catalog's own relations have them."""
+
+    def mutable(row: dict[str, Any]) -> str:
+        return f"version {row['version']}, {count(row['row_count'] or 0, 'row')}"
+
+    def topic(row: dict[str, Any]) -> str:
+        return count(row["next_offset"] or 0, "event")
+
+    found = []
+    for group, relation, schema, said in (("Mutable tables", "mutable_tables", "mutable", mutable), ("Topics", "topics", "topics", topic)):
+        rows = ws.sql(f"SELECT * FROM jammi_catalog.{relation} ORDER BY name").arrow().to_pylist()
+        found.append((group, [_relation(ws, r["name"], said(r), written(schema, r["name"])) for r in rows]))
+    sessions = ws.sql("SELECT * FROM jammi_catalog.sessions ORDER BY id").arrow().to_pylist()
+    found.append(("Sessions", [Part(r["id"], f"until {r['deadline']}", repr(r["id"])) for r in sessions]))
+    return found
+
+
+def _relation(ws: "Workspace", name: str, said: str, relation: str, verdict: str = "") -> Part:
+    def columns() -> list[Part]:
+        schema = ws.sql(f"SELECT * FROM {relation} LIMIT 0").schema
+        return [Part(field.name, str(field.type), written(field.name)) for field in schema]
+
+    return Part(name, said, relation, verdict, columns, relation)
+
+
+def _source(ws: "Workspace", name: str) -> Part:
+    source = ws.sources[name]
+
+    def tables() -> list[Part]:
+        inside = source.tables()
+        if len(inside) == 1:
+            return [Part(c.name, c.type, written(c.name)) for c in source.columns()]
+        return [_inner(name, t) for t in inside]
+
+    def _inner(outer: str, inner: str) -> Part:
+        address = written(outer, *inner.split("."))
+        return Part(inner, "table", address, below=lambda: [Part(c.name, c.type, written(c.name)) for c in source.columns(inner)], relation=address)
+
+    return Part(name, f"{source.kind}, {visible(source.location)}", written(name), below=tables, relation=written(name))

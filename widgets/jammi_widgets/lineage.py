@@ -1,0 +1,226 @@
+"""The lineage graph: what derives from what, whether it is still true, and why not."""
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import traitlets
+
+from jammi_lab.errors import InvalidArgument, TableNotFound
+from jammi_lab.markup import Form, as_text, visible
+from jammi_lab.names import near, quote
+from jammi_lab.sensing.lineage import Node
+from jammi_lab.sensing.picture import arranged, is_derived, subtitle
+from jammi_lab.sensing.picture import lineage as picture
+from jammi_lab.values.base import short
+from jammi_lab.values.verdicts import Fresh, reasons_of, word
+from jammi_widgets import assets, protocol
+from jammi_widgets.graph import Group, Snapshot, View
+from jammi_widgets.panel import Panel
+from jammi_widgets.work import Report
+
+if TYPE_CHECKING:
+    from jammi_lab.values.verdicts import Verdict
+    from jammi_lab.workspace import Workspace
+
+HOPS = 2
+"""How far around a node that was named."""
+PREVIEW_ROWS = 20
+"""Rows that a look into a table shows."""
+
+
+class LineageGraph(Panel):
+    """A picture of the lineage that one can walk in: all of it, or what is around `name`.
+
+    `selection` holds the chosen node, `filter` what names, kinds and verdicts are searched for; both bring what they find into view.
+    Raises TableNotFound for a name that is nothing here.
+    """
+
+    _esm = assets.module("lineage")
+    _css = assets.style()
+    _kinds: ClassVar[Any] = protocol.Open | protocol.Refresh | protocol.Show | protocol.Unfold | protocol.Details | protocol.Act | protocol.Cancel
+
+    focus = traitlets.Unicode(None, allow_none=True).tag(sync=True)
+    """The node around which is drawn; None for everything."""
+
+    def __init__(self, ws: "Workspace", name: str | None = None) -> None:
+        self._view = View(focus=None, hops=None)
+        self._snapshot = _taken(ws)
+        if name is not None:
+            self._view = View(focus=self._known(name), hops=HOPS)
+        super().__init__(ws)
+        self.set_trait("focus", self._view.focus)
+        self.observe(self._moved, names=["selection", "filter", "focus"])
+
+    def refresh(self) -> None:
+        """Look again: at the tables there are, and at their verdicts."""
+        with self._as_bound():
+            self._snapshot = _taken(self._ws)
+        self._tell({"kind": "changed", "body": self._graph()})
+
+    def _known(self, name: str) -> str:
+        wanted = [i for i in self._snapshot.ids if i == name] or [i for i in self._snapshot.ids if i.casefold() == name.casefold()]
+        if not wanted:
+            raise TableNotFound(f"There is nothing called {name!r} in the lineage.", near=near(name, self._snapshot.ids))
+        return wanted[0]
+
+    @traitlets.validate("selection")
+    def _chosen(self, proposal: dict[str, Any]) -> list[str]:
+        return [self._known(name) for name in proposal["value"]]
+
+    def _moved(self, change: dict[str, Any]) -> None:
+        if change["name"] == "focus" and change["new"] != self._view.focus:
+            self._view = View(focus=None if change["new"] is None else self._known(change["new"]), hops=HOPS)
+        self._tell({"kind": "changed", "body": self._graph()})
+
+    # -- messages ------------------------------------------------------------------------------------------------------------------
+
+    def _answer(self, message: Any) -> dict[str, Any]:
+        match message:
+            case protocol.Refresh():
+                self._snapshot = _taken(self._ws)
+            case protocol.Show(node=node, hops=hops):
+                self._view = View(focus=None if node is None else self._known(node), hops=hops)
+                with self.hold_trait_notifications():
+                    self.set_trait("focus", self._view.focus)
+            case protocol.Unfold(node=node, side=side, open=opened):
+                key = (self._known(node), side)
+                for kept, there in ((self._view.opened, opened), (self._view.closed, not opened)):
+                    kept.add(key) if there else kept.discard(key)
+            case protocol.Details(node=node):
+                return self._details(self._known(node))
+        return self._graph()
+
+    def _graph(self) -> dict[str, Any]:
+        """Nodes with places, edges as paths, and which edges lie on the way from a root cause to what is chosen."""
+        snapshot, chosen = self._snapshot, list(self.selection)
+        shown = snapshot.shown(self._view, self.filter, chosen)
+        keep = [*chosen, *([self._view.focus] if self._view.focus else [])]
+        drawn, ids, pairs = snapshot.grouped(shown, keep)
+        words = {n.name: n.verdict if isinstance(n, Group) else snapshot.word(snapshot.place[i]) for n, i in zip(drawn, ids, strict=True)}
+        placed = arranged(drawn, pairs, {name: said for name, said in words.items() if said})
+        there = set(shown)
+        lit = {(snapshot.ids[a], snapshot.ids[b]) for name in chosen if name in snapshot.place for a, b in snapshot.way(snapshot.place[name])}
+        nodes = []
+        for node, i, box in zip(drawn, ids, placed.boxes, strict=True):
+            known: dict[str, Any] = {
+                "id": i,
+                "name": node.name,
+                "kind": node.kind,
+                "said": subtitle(node),
+                "verdict": words[node.name],
+                "box": [round(v) for v in box],
+            }
+            if isinstance(node, Group):
+                known["members"] = node.members
+            else:
+                at = snapshot.place[i]
+                known["above"] = len(set(snapshot.above[at]) - there)
+                known["below"] = len(set(snapshot.below[at]) - there)
+                known["ups"], known["downs"] = len(snapshot.above[at]), len(snapshot.below[at])
+            nodes.append(known)
+        return {
+            "nodes": nodes,
+            "edges": [{"from": a, "to": b, "path": line, "lit": (ids[a], ids[b]) in lit} for (a, b), line in zip(pairs, placed.lines, strict=True)],
+            "size": [placed.wide, placed.high],
+            "total": len(snapshot.nodes),
+            "shown": len(shown),
+            "grouped": sum(isinstance(n, Group) for n in drawn),
+            "focus": self._view.focus,
+            "hops": self._view.hops,
+            "counts": _counted(snapshot),
+        }
+
+    def _details(self, name: str) -> dict[str, Any]:
+        snapshot = self._snapshot
+        at = snapshot.place[name]
+        node = snapshot.nodes[at]
+        verdict = snapshot.verdicts.get(node.name) if is_derived(node) else None
+        known: dict[str, Any] = {
+            "id": name,
+            "name": node.name,
+            "said": subtitle(node),
+            "verdict": word(verdict) if verdict is not None else "",
+            "reasons": [visible(r) for r in reasons_of(verdict)] if verdict is not None else [],
+            "reads": [snapshot.ids[p] for p in snapshot.above[at]],
+            "readBy": [snapshot.ids[p] for p in snapshot.below[at]],
+            "facts": [],
+            "columns": [],
+            "anchors": [],
+            "definition": "",
+            "actions": ["what-if", "preview"],
+        }
+        if is_derived(node):
+            known["actions"] = ["recompute", "verify", "what-if", "preview"] if node.version is not None else ["recompute"]
+            known["definition"] = next((r.definition for r in self._ws.recipes() if r.name == node.name), "")
+            if node.version is not None:
+                self._of_table(node.name, known)
+        elif node.kind == "source" and node.name.partition(".")[0] in self._ws.sources:
+            source = self._ws.sources[node.name.partition(".")[0]]
+            known["facts"] = [["kind", source.kind], ["location", visible(source.location)]]
+        return known
+
+    def _of_table(self, name: str, known: dict[str, Any]) -> None:
+        table = self._ws.table(name)
+        known["facts"] = [
+            ["rows", "" if table.row_count is None else f"{table.row_count:,}"],
+            ["size", "" if table.bytes is None else f"{table.bytes:,} B"],
+            ["completed", (table.completed_at or "")[:19].replace("T", " ") + " UTC"],
+            ["physical name", table.table_name],
+        ]
+        if table.dimensions:
+            known["facts"].insert(1, ["dimensions", f"{table.dimensions:,}"])
+            known["search"] = f"jl.widgets.NeighborExplorer(ws, {name!r})"
+        if (manifest := table.manifest) is not None:
+            known["columns"] = [[c.name, c.type] for c in manifest.columns]
+            known["anchors"] = [[a.input.label, str(a.kind), a.method, short(a.value), ", ".join(map(visible, a.columns))] for a in manifest.anchors]
+
+    # -- actions -------------------------------------------------------------------------------------------------------------------
+
+    def _act(self, action: str, names: list[str], report: Report) -> dict[str, Any]:
+        name = self._snapshot.nodes[self._snapshot.place[self._known(names[0])]].name
+        match action:
+            case "recompute":
+                run = self._ws.recompute(name, progress=report)
+                self.refresh()
+                return {
+                    "lines": [f"{s.name}: {s.outcome.replace('_', ' ')}" + (f", {s.error}" if s.error else "") for s in run.steps]
+                    or ["Nothing had to be done."]
+                }
+            case "verify":
+                return {"lines": [visible(str(self._ws.verify(name)))]}
+            case "what-if":
+                rows = [r for r in self._ws.what_if(changed=[name]) if not isinstance(r.verdict, Fresh)]
+                return {"lines": [f"{r.name} would be {word(r.verdict)}" for r in rows] or ["Nothing would change."], "names": [r.name for r in rows]}
+            case "preview":
+                return self._preview(self._known(names[0]))
+        raise InvalidArgument(f"This panel does not {action}.")
+
+    def _preview(self, name: str) -> dict[str, Any]:
+        node = self._snapshot.nodes[self._snapshot.place[name]]
+        relation = f"jammi.{quote(node.name)}" if is_derived(node) else ".".join(quote(p) for p in node.name.split("."))
+        found = self._ws.sql(f"SELECT * FROM {relation} LIMIT {PREVIEW_ROWS}").arrow()
+        rows = [["NULL" if v is None else as_text(v)[:200] for v in row.values()] for row in found.to_pylist()]
+        return {"columns": found.column_names, "rows": rows}
+
+    def _form(self) -> Form:
+        snapshot = self._snapshot
+        shown = set(snapshot.shown(self._view, "", []))
+        words = {node.name: snapshot.word(at) for at, node in enumerate(snapshot.nodes) if snapshot.word(at)}
+        kept = [node for at, node in enumerate(snapshot.nodes) if at in shown]
+        return picture(kept, snapshot.edges, words, self._view.focus)
+
+
+def _taken(ws: "Workspace") -> Snapshot:
+    """The whole lineage and the verdicts as they are now."""
+    lineage = ws.lineage()
+    verdicts: dict[str, Verdict] = {row.name: row.verdict for row in ws.status()}
+    there = {n.name for n in lineage.nodes if is_derived(n)}
+    alone = [Node(r.kind, r.name, r.newest_version) for r in ws.recipes() if r.name not in there]  # never computed, or made from nothing
+    return Snapshot([*lineage.nodes, *alone], lineage.edges, verdicts)
+
+
+def _counted(snapshot: Snapshot) -> dict[str, int]:
+    """How many recipes have which verdict."""
+    counts: dict[str, int] = {}
+    for verdict in snapshot.verdicts.values():
+        counts[word(verdict)] = counts.get(word(verdict), 0) + 1
+    return counts

@@ -1,0 +1,201 @@
+"""The neighbour explorer: what is near a text or a row, and near that again."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import traitlets
+
+from jammi_lab.errors import JammiError, RowNotFound
+from jammi_lab.handles import ResultTable
+from jammi_lab.hits import Behind
+from jammi_lab.markup import Form, as_text, stack, table
+from jammi_lab.names import quote
+from jammi_lab.result import Result
+from jammi_lab.values.verdicts import Fresh, reasons_of, word
+from jammi_widgets import assets, protocol
+from jammi_widgets.panel import Panel
+
+if TYPE_CHECKING:
+    from jammi_lab.workspace import Workspace
+
+MOST_COLUMNS = 12
+"""Columns of the rows behind that are shown."""
+BARS = 20
+"""Of the histogram."""
+NEAREST = 200
+"""Hits that the histogram is of."""
+FACET = 40
+"""Characters that a value may have to stand among the facets."""
+
+
+class NeighborExplorer(Panel):
+    """Rows of an embedding table by their nearness to a text, or to the row `key`; each hit leads on to its own neighbours.
+
+    `selection` holds the keys of the chosen rows as text, `filter` a condition in SQL over the columns of the rows behind, as `where=` of `ws.search`
+    takes it. Raises TableNotFound, SchemaMismatch for a table without vectors, RowNotFound.
+    """
+
+    _esm = assets.module("neighbors")
+    _css = assets.style()
+    _kinds: ClassVar[Any] = protocol.Open | protocol.Refresh | protocol.Near | protocol.Compare | protocol.Act | protocol.Cancel
+
+    query = traitlets.Unicode("").tag(sync=True)
+    """The text that is searched for; empty when it is a row."""
+    k = traitlets.Int(10, min=1, max=1_000).tag(sync=True)
+    """How many neighbours."""
+
+    def __init__(self, ws: "Workspace", table: str | ResultTable, key: Any = None, *, query: str = "", k: int = 10) -> None:
+        self._named = ws.table(table) if isinstance(table, str) else table
+        self._columns = shown_columns(ws, self._named)
+        self._keys: dict[str, Any] = {}
+        self._row: str | None = None
+        if key is not None:
+            ws.vector(self._named, key)
+            self._row = as_text(key)
+            self._keys[self._row] = key
+        self._last: dict[str, Any] = {}
+        super().__init__(ws)
+        self.k = k
+        self.query = query
+        self.selection = [] if self._row is None else [self._row]
+        if self._row is not None or query:
+            with self._as_bound():
+                self._near(query or None, self._row if not query else None)
+
+    def refresh(self) -> None:
+        """Ask again."""
+        with self._as_bound():
+            self._tell({"kind": "changed", "body": self._again()})
+
+    @traitlets.validate("selection")
+    def _chosen(self, proposal: dict[str, Any]) -> list[str]:
+        for name in proposal["value"]:
+            self._key(name)
+        return list(proposal["value"])
+
+    def _key(self, shown: str) -> Any:
+        """The key of a row that was shown; of another one, the text or the number that it says. RowNotFound."""
+        if shown in self._keys:
+            return self._keys[shown]
+        for key in (shown, *([int(shown)] if shown.lstrip("-").isdigit() else [])):
+            try:
+                self._ws.vector(self._named, key)
+            except (JammiError, TypeError):
+                continue
+            self._keys[shown] = key
+            return key
+        raise RowNotFound(f"{self._named.name!r} has no row with the key {shown!r}.")
+
+    # -- messages ------------------------------------------------------------------------------------------------------------------
+
+    def _answer(self, message: Any) -> dict[str, Any]:
+        match message:
+            case protocol.Near(text=text, row=row, k=k):
+                self.k = k
+                return self._near(text, row)
+            case protocol.Compare(rows=rows):
+                return self._compared([self._key(r) for r in rows])
+        return self._again()
+
+    def _again(self) -> dict[str, Any]:
+        if self.query or self._row is not None:
+            return self._near(self.query or None, self._row)
+        return {"hits": [], "about": self._about()}
+
+    def _near(self, text: str | None, row: str | None) -> dict[str, Any]:
+        """The hits, and how near the nearest two hundred are."""
+        where = self.filter.strip() or None
+        self._row, key = (row, self._key(row)) if text is None and row is not None else (None, None)
+        wide = max(self.k, NEAREST)
+        if text:
+            found = self._ws.search(self._named, text, k=wide, where=where, select=self._columns)
+        elif row is not None:
+            found = self._ws.search(self._named, row=key, k=wide, where=where, select=self._columns)
+        else:
+            return {"hits": [], "about": self._about()}
+        self.set_trait("query", text or "")
+        hits = self._told(found)
+        near = [h["similarity"] for h in hits]
+        own = self._values([key])[0] if row is not None else None
+        self._last = {"hits": hits[: self.k], "histogram": _histogram(near), "query": text or "", "row": row, "own": own, "about": self._about()}
+        return dict(self._last)
+
+    def _told(self, found: Result) -> list[dict[str, Any]]:
+        hits = []
+        for line in found.arrow().to_pylist():
+            shown = as_text(line["key"])
+            self._keys[shown] = line["key"]
+            values = [None if line.get(c) is None else as_text(line[c])[:2_000] for c in self._columns]
+            hits.append({"key": shown, "similarity": round(line["similarity"], 4), "missing": line["source_missing"], "values": values})
+        return hits
+
+    def _values(self, keys: Sequence[Any]) -> list[list[str | None]]:
+        """The columns of some rows as they are now; empty for those that are gone. A row is its own nearest, so that a search finds it."""
+        out = []
+        for key in keys:
+            column = "key"
+            found = self._ws.search(
+                self._named, self._ws.vector(self._named, key), k=1, where=f"{quote(column)} = $key", params={"key": key}, select=self._columns
+            )
+            told = self._told(found)
+            out.append(told[0]["values"] if told else [None] * len(self._columns))
+        return out
+
+    def _compared(self, keys: Sequence[Any]) -> dict[str, Any]:
+        import numpy as np
+
+        a, b = (self._ws.vector(self._named, key).astype(np.float64) for key in keys)
+        similarity = float(np.clip(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)), -1, 1))
+        return {"keys": [as_text(k) for k in keys], "columns": self._columns, "values": self._values(keys), "similarity": round(similarity, 4)}
+
+    def _about(self) -> dict[str, Any]:
+        """What stands above the hits: the table, whether it is still true, and how it is searched."""
+        verdict = self._ws._questions.verdicts_now([self._named.name]).get(self._named.name, Fresh())
+        notes = [] if isinstance(verdict, Fresh) else [f"{self._named.name} is {word(verdict)}: {'; '.join(reasons_of(verdict)) or 'see %jammi why'}"]
+        count = self._named.row_count or 0
+        exact = count <= self._ws.settings["vectors.exact_max_rows"]
+        notes.append(f"{count:,} rows of {self._named.dimensions} dimensions, {'all compared' if exact else 'searched through the index'}")
+        return {
+            "table": self._named.name,
+            "version": self._named.version,
+            "verdict": word(verdict),
+            "notes": notes,
+            "columns": self._columns,
+            "text": _text_columns(self._named),
+        }
+
+    def _form(self) -> Form:
+        title = f"Neighbours in {self._named.name}, version {self._named.version}"
+        hits = self._last.get("hits", [])
+        if not hits:
+            return table(["key", "similarity"], [], caption=title, note="Nothing was asked yet.")
+        asked = f"nearest to {self._last['query']!r}" if self._last["query"] else f"nearest to the row {self._last['row']}"
+        shown = [[h["key"], f"{h['similarity']:.4f}", *(v for v in h["values"][:4])] for h in hits]
+        return stack(table(["key", "similarity", *self._columns[:4]], shown, caption=title, note=asked))
+
+
+def shown_columns(ws: "Workspace", named: ResultTable) -> list[str]:
+    """The columns of the rows behind that people can read, but for the key: texts first. SchemaMismatch for a table without vectors."""
+    columns = Behind(ws, ws._searchable(named)).columns
+    manifest = named.manifest
+    key = str(manifest.descriptor.get("key", "")) if manifest is not None else ""
+    taken = {"key", "rank", "similarity", "source_missing", "query", "vector", key.casefold()}
+    kept = [c for c, kind in columns.items() if c.casefold() not in taken and not c.startswith("_") and not kind.startswith(("BLOB", "FLOAT["))]
+    return sorted(kept, key=lambda c: columns[c] != "VARCHAR")[:MOST_COLUMNS]
+
+
+def _text_columns(named: ResultTable) -> list[str]:
+    manifest = named.manifest
+    text = manifest.descriptor.get("text") if manifest is not None else None
+    return [str(t) for t in text] if isinstance(text, list | tuple) else []
+
+
+def _histogram(values: Sequence[float]) -> dict[str, Any]:
+    """How many values are in each of twenty bins between the least and the greatest."""
+    if not values:
+        return {"bins": [], "least": 0.0, "most": 0.0}
+    least, most = min(values), max(values)
+    bins = [0] * BARS
+    for value in values:
+        bins[min(BARS - 1, int((value - least) / ((most - least) or 1.0) * BARS))] += 1
+    return {"bins": bins, "least": least, "most": most}

@@ -1,0 +1,125 @@
+"""What all panels share: traits, messages, the static form, and what happens when a table or the workspace is gone."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import anywidget
+import msgspec
+import traitlets
+
+from jammi_lab.errors import JammiError
+from jammi_lab.markup import Form
+from jammi_widgets import protocol
+from jammi_widgets.work import Report, Work
+
+if TYPE_CHECKING:
+    from jammi_lab.workspace import Workspace
+
+SAVED = "The panel as it was when the notebook was saved"
+_ONCE = "<style>.jammi-saved { display: none }</style>"
+"""Where a page shows the static form in place of the panel, it needs it once; what takes styles out shows it twice."""
+_VIEW = "application/vnd.jupyter.widget-view+json"
+
+
+class Panel(anywidget.AnyWidget):
+    """A widget over a workspace. `selection` and `filter` are synced both ways; `observe` works on them.
+
+    It sees what the tenant sees who was bound when it was made.
+    """
+
+    selection = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    """Names or row keys that are chosen."""
+    filter = traitlets.Unicode("").tag(sync=True)
+    """What is typed into the filter."""
+
+    _kinds: ClassVar[Any]
+    """The messages that the page may send."""
+
+    def __init__(self, ws: "Workspace") -> None:
+        self._ws, self._tenant = ws, ws.current_tenant
+        self.saved_as: Callable[[], Form] = self._form
+        """What stands for the panel where it does not live."""
+        self._work = Work(self._tell)
+        super().__init__()
+        self.on_msg(self._heard)
+
+    # -- what a panel fills in -----------------------------------------------------------------------------------------------------
+
+    def refresh(self) -> None:
+        """Look again."""
+        raise NotImplementedError
+
+    def _answer(self, message: Any) -> dict[str, Any]:
+        """The body of the answer to a message. JammiError."""
+        raise NotImplementedError
+
+    def _form(self) -> Form:
+        """The panel without a kernel and without a script, as it last looked: a picture or a table, and text."""
+        raise NotImplementedError
+
+    def _act(self, action: str, names: list[str], report: Report) -> dict[str, Any]:
+        """Carry an action out, in a thread; the body of the message that ends it. JammiError."""
+        raise NotImplementedError
+
+    # -- messages ------------------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _as_bound(self) -> Iterator[None]:
+        """Messages arrive in a context of their own: what the panel asks is asked for its tenant."""
+        with self._ws.tenant(self._tenant):
+            yield
+
+    def _tell(self, message: Mapping[str, Any], buffers: list[memoryview] | None = None) -> None:
+        self.send({"v": protocol.VERSION, **message}, buffers)
+
+    def _heard(self, _: Any, content: Any, __: Any) -> None:
+        number = content.get("ask") if isinstance(content, dict) else None
+        try:
+            message = protocol.parse(content, self._kinds)
+        except msgspec.ValidationError:
+            self._tell({"kind": "refused", "ask": number, "lines": ["This page and the kernel are of different releases. Run the cell again."]})
+            return
+        try:
+            with self._as_bound():
+                body = self._began(message) if isinstance(message, protocol.Act | protocol.Cancel) else self._answer(message)
+        except JammiError as problem:
+            self._tell({"kind": "refused", "ask": number, "lines": list(problem.rendered())})
+            return
+        buffers = body.pop("buffers", None)
+        self._tell({"kind": "answer", "ask": number, "body": body}, buffers)
+
+    def _began(self, message: "protocol.Act | protocol.Cancel") -> dict[str, Any]:
+        if isinstance(message, protocol.Cancel):
+            self._work.cancel()
+            return {}
+
+        def run(report: Report) -> dict[str, Any]:
+            with self._as_bound():
+                return self._act(message.action, list(message.names), report)
+
+        return {"begun": self._work.begin(message.action, run)}
+
+    # -- how it is shown -----------------------------------------------------------------------------------------------------------
+
+    def __repr__(self) -> str:
+        return self._form().text
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        bundle = super()._repr_mimebundle_(**kwargs)
+        data, metadata = bundle if isinstance(bundle, tuple) else (bundle or {}, {})
+        form = self.saved_as()
+        return {**data, "text/plain": form.text, "text/html": form.html + _ONCE}, metadata
+
+    def _ipython_display_(self) -> None:
+        """The live panel, and below it the static form in an output of its own, which the live one hides.
+
+        A notebook that is opened again with a fresh kernel shows an error in place of the first, and the second as it is.
+        """
+        from IPython.display import display
+
+        data, metadata = self._repr_mimebundle_()
+        display(data, metadata=metadata, raw=True)
+        if _VIEW in data:
+            html = f'<details open class="jammi-saved"><summary style="opacity:0.7;font-size:90%">{SAVED}</summary>{self.saved_as().html}</details>'
+            display({"text/html": html}, raw=True)

@@ -1,0 +1,76 @@
+import { Line, button, choose, copy, filterInput, frame, grouped, h, pill, table } from "./kit.js";
+
+function render({ model, el }) {
+  const line = new Line(model);
+  const panel = frame(el, "catalog", "Catalog", line);
+  const filter = filterInput(model, "Filter by name or verdict");
+  const tree = h("ul", { class: "jammi-tree", role: "tree", "aria-label": "Catalog" });
+  const shut = new Set();
+
+  const taken = (part) => { choose(model, [part.insert]); copy(part.insert, panel.say); };
+
+  function item(part, level) {
+    const below = h("ul", { role: "group", hidden: true });
+    const rows = h("div", { class: "jammi-scroll", hidden: true });
+    let open = false, loaded = false;
+    const mark = h("span", { class: "jammi-mark", "aria-hidden": "true" }, part.opens ? "▸" : "");
+    const turn = () => {
+      if (!part.opens) return;
+      open = !open;
+      below.hidden = !open;
+      mark.textContent = open ? "▾" : "▸";
+      node.setAttribute("aria-expanded", String(open));
+      if (open && !loaded) {
+        loaded = true;
+        line.ask("children", { part: part.id }).then(({ parts }) => below.replaceChildren(...parts.map((p) => item(p, level + 1)))).catch((lines) => { loaded = false; panel.fail(lines); });
+      }
+    };
+    const peek = () => {
+      if (!rows.hidden) { rows.hidden = true; return; }
+      line.ask("act", { action: "preview", names: [part.id] }).then(({ begun }) => { if (begun) waiting.set(part.id, rows); else panel.say("Something runs already; wait a moment."); }).catch(panel.fail);
+    };
+    const drag = (event) => { event.dataTransfer.setData("text/plain", part.insert); event.dataTransfer.effectAllowed = "copy"; };
+    const keys = (event) => {
+      if (event.target !== event.currentTarget) return;
+      const all = [...tree.querySelectorAll("[role=treeitem]")].filter((x) => x.offsetParent !== null), at = all.indexOf(event.currentTarget);
+      if (event.key === "ArrowDown") all[at + 1]?.focus();
+      else if (event.key === "ArrowUp") all[at - 1]?.focus();
+      else if (event.key === "ArrowRight" && !open || event.key === "ArrowLeft" && open) turn();
+      else if (event.key === "Enter" && part.insert) taken(part);
+      else return;
+      event.preventDefault();
+    };
+    const label = h("span", { class: "jammi-entry", draggable: part.insert ? "true" : null, ondragstart: drag, title: part.insert ? `Drag into a cell, or click to copy: ${part.insert}` : part.name }, part.name);
+    const node = h("li", { role: "treeitem", tabindex: -1, "aria-level": level, "aria-expanded": part.opens ? "false" : null, "data-testid": `catalog-item-${part.name}`, onkeydown: keys },
+      h("div", { class: "jammi-row" }, h("span", { class: "jammi-turn", onclick: turn }, mark), h("span", { onclick: (event) => { event.stopPropagation(); if (part.insert) taken(part); else turn(); } }, label),
+        h("span", { class: "jammi-dim jammi-said-of" }, part.said), part.verdict ? pill(part.verdict, { "data-testid": `verdict-${part.name}` }) : "",
+        part.rows ? button("Preview", peek, { class: "jammi-link", "data-testid": `preview-${part.name}` }) : ""), rows, below);
+    return node;
+  }
+
+  const waiting = new Map();
+  function draw({ groups, filtered }) {
+    tree.replaceChildren(...groups.filter((g) => g.count || ["Sources", "Result tables"].includes(g.name)).map((group) => {
+      const inside = h("ul", { role: "group", hidden: shut.has(group.name) }, group.parts.map((p) => item(p, 2)));
+      if (!group.parts.length) inside.append(h("li", { class: "jammi-dim" }, filtered ? "nothing is found" : "none yet"));
+      const turn = () => { inside.hidden = !inside.hidden; if (inside.hidden) shut.add(group.name); else shut.delete(group.name); };
+      return h("li", { class: "jammi-group" }, h("div", {}, h("button", { type: "button", class: "jammi-sort", onclick: turn }, group.name), h("span", { class: "jammi-dim" }, ` ${filtered ? `${grouped(group.found)} of ` : ""}${grouped(group.count)}`)), inside);
+    }));
+    tree.querySelector("[role=treeitem]")?.setAttribute("tabindex", "0");
+  }
+
+  line.on("changed", ({ body }) => draw(body));
+  line.on("done", ({ body }) => {
+    const rows = waiting.get(body.id);
+    waiting.delete(body.id);
+    rows?.replaceChildren(table(body.columns, body.rows, { "data-testid": "preview" }));
+    if (rows) rows.hidden = false;
+  });
+  line.on("failed", ({ lines }) => { waiting.clear(); panel.fail(lines); });
+  panel.tools.append(filter.input, button("Refresh", () => line.ask("refresh").then(draw).catch(panel.fail), { "data-testid": "refresh" }));
+  panel.body.append(tree);
+  line.ask("open").then(draw).catch(panel.fail);
+  return () => { filter.close(); line.close(); panel.close(); };
+}
+
+export default { render };

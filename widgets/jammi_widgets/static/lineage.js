@@ -1,0 +1,267 @@
+import { Line, button, choose, copy, filterInput, fold, frame, grouped, h, pill, progressLine, s, table } from "./kit.js";
+
+const SIGN = { "fresh": "✓", "possibly stale": "~", "stale": "●", "undecidable": "?", "missing manifest": "○", "damaged": "✕" };
+const LEAST = 0.15, MOST = 3;
+
+/** The outline of a node: a source is a drum, a frame a sheet with a folded corner, what else comes from outside a hexagon, a table a box, a group a pile. */
+function outline(node) {
+  const [x, y, w, high] = node.box;
+  if (node.members) return `M${x + 4} ${y - 4}h${w}v${high}h-4v-${high - 4}h-${w - 4}ZM${x} ${y}h${w}v${high}h-${w}Z`;
+  if (node.kind === "source") return `M${x} ${y + 5}v${high - 10}a${w / 2} 6 0 0 0 ${w} 0v-${high - 10}a${w / 2} 6 0 0 0-${w} 0Z`;
+  if (node.kind === "frame") return `M${x} ${y}h${w - 12}l12 12v${high - 12}h-${w}Z`;
+  if (["mutable", "topic", "model", "clock"].includes(node.kind)) return `M${x + 10} ${y}h${w - 20}l10 ${high / 2}l-10 ${high / 2}h-${w - 20}l-10-${high / 2}Z`;
+  return `M${x + 7} ${y}h${w - 14}q7 0 7 7v${high - 14}q0 7-7 7h-${w - 14}q-7 0-7-7v-${high - 14}q0-7 7-7Z`;
+}
+
+function cut(text, most) {
+  return text.length > most ? `${text.slice(0, most - 1)}…` : text;
+}
+
+function render({ model, el }) {
+  const line = new Line(model);
+  const panel = frame(el, "lineage", "Lineage", line);
+  const filter = filterInput(model, "Filter by name, kind or verdict");
+  const progress = progressLine(line);
+  const drawing = s("svg", { class: "jammi-drawing", role: "tree", "aria-label": "Lineage graph" });
+  const picture = h("div", { class: "jammi-canvas" }, drawing);
+  const side = h("aside", { class: "jammi-side", "aria-label": "Details", hidden: true });
+  const summary = h("span", { class: "jammi-dim", "data-testid": "summary" });
+  let graph = { nodes: [], edges: [], size: [0, 0], counts: {} };
+  let scale = 1, left = 0, top = 0, spots = new Map(), moved = false, drawnFor = null;
+
+  const apply = () => { drawing.style.transform = `translate(${left}px, ${top}px) scale(${scale})`; };     // no node is drawn again by it
+  const extent = () => [picture.clientWidth || 800, picture.clientHeight || 420];
+  const fit = () => {
+    moved = false;
+    const [w, high] = extent(), [gw, gh] = graph.size;
+    scale = Math.min(1.1, MOST, Math.max(LEAST, Math.min(w / Math.max(gw, 1), high / Math.max(gh, 1))));
+    left = Math.max(0, (w - gw * scale) / 2);
+    top = Math.max(0, (high - gh * scale) / 2);
+    apply();
+  };
+  const zoom = (by, x, y) => {
+    moved = true;
+    const [w, high] = extent(), to = Math.min(MOST, Math.max(LEAST, scale * by));
+    x ??= w / 2; y ??= high / 2;
+    left = x - ((x - left) * to) / scale;
+    top = y - ((y - top) * to) / scale;
+    scale = to;
+    apply();
+  };
+  const reveal = (node) => {
+    const [w, high] = extent(), [x, y, nw, nh] = node.box;
+    const sx = left + x * scale, sy = top + y * scale;
+    if (sx < 0 || sx + nw * scale > w) left = w / 2 - (x + nw / 2) * scale;
+    if (sy < 0 || sy + nh * scale > high) top = high / 2 - (y + nh / 2) * scale;
+    apply();
+  };
+
+  function knob(node, sideName) {
+    const [x, y, w, high] = node.box, up = sideName === "up";
+    const hidden = up ? node.above : node.below, all = up ? node.ups : node.downs;
+    if (!all) return "";
+    const open = hidden > 0;
+    const toggle = (event) => {
+      event.stopPropagation();
+      send("unfold", { node: node.id, side: sideName, open });
+    };
+    const word = `${open ? "Show" : "Hide"} what ${node.name} ${up ? "is made from" : "goes into"}`;
+    const cx = up ? x - 9 : x + w + 9;
+    return s("g", { class: `jammi-knob jammi-${sideName}`, onclick: toggle, role: "button", "aria-label": word, "data-testid": `${open ? "expand" : "collapse"}-${sideName}-${node.id}` },
+      s("title", {}, word), s("circle", { cx, cy: y + high / 2, r: 7 }), s("text", { x: cx, y: y + high / 2 + 4 }, open ? "+" : "−"));
+  }
+
+  function spot(node) {
+    const [x, y, w, high] = node.box, middle = x + w / 2, chosen = model.get("selection").includes(node.id);
+    const inside = [s("title", {}, node.verdict ? `${node.name}: ${node.verdict}` : node.name), s("path", { d: outline(node), class: `jammi-shape jammi-of-${node.members ? "group" : node.kind}` })];
+    inside.push(s("text", { x: middle, y: y + 19, class: "jammi-name" }, cut(node.name, 28)), s("text", { x: middle, y: y + 34, class: "jammi-kind" }, node.said));
+    if (node.verdict) {
+      const wide = node.verdict.length * 6.2 + 28;
+      inside.push(s("rect", { class: "jammi-label", x: middle - wide / 2, y: y + high - 21, width: wide, height: 16, rx: 8 }));
+      inside.push(s("text", { x: middle, y: y + high - 9, class: `jammi-word jammi-${node.verdict.replaceAll(" ", "-")}`, "data-testid": `verdict-${node.id}` },
+        s("tspan", { class: "jammi-sign" }, SIGN[node.verdict] || ""), ` ${node.verdict}`));
+    }
+    const label = `${node.name}, ${node.said}${node.verdict ? `, ${node.verdict}` : ""}`;
+    return s("g", { class: `jammi-node${chosen ? " jammi-chosen" : ""}`, role: "treeitem", tabindex: -1, "aria-label": label, "aria-selected": chosen, "data-testid": `node-${node.id}`, "data-id": node.id, onclick: () => pick(node) },
+      ...inside, ...["up", "down"].map((way) => (node.members || !(way === "up" ? node.above : node.below) ? "" : knob(node, way))));
+  }
+
+  /** What folds is shown on the node that the mouse or the keyboard is on; what unfolds always. */
+  function knobs(node, element) {
+    if (node.members) return;
+    for (const way of ["up", "down"]) if (!element.querySelector(`.jammi-${way}`)) element.append(...[knob(node, way)].filter(Boolean));
+  }
+
+  function draw(next) {
+    const first = drawnFor === null, key = JSON.stringify([next.focus, next.hops, next.size]);
+    graph = next;
+    spots = new Map(next.nodes.map((node) => [node.id, { node, element: spot(node) }]));
+    const plain = next.edges.filter((e) => !e.lit).map((e) => e.path).join(""), lit = next.edges.filter((e) => e.lit);
+    drawing.setAttribute("width", next.size[0]);
+    drawing.setAttribute("height", next.size[1]);
+    drawing.replaceChildren(
+      s("path", { class: "jammi-edge", d: plain }),
+      ...lit.map((e) => s("path", { class: "jammi-edge jammi-lit", d: e.path, "data-testid": `lit-${next.nodes[e.from].id}-${next.nodes[e.to].id}` })),
+      ...[...spots.values()].map((v) => v.element));
+    [...spots.values()][0]?.element.setAttribute("tabindex", "0");
+    const words = Object.entries(next.counts).map(([word, n]) => `${grouped(n)} ${word}`).join(", ");
+    const note = next.grouped ? ` · ${grouped(next.shown)} nodes are too many to draw one by one: those alike are grouped; filter, or click a group` : "";
+    summary.textContent = next.total ? `${next.shown < next.total ? `${grouped(next.shown)} of ` : ""}${grouped(next.total)} nodes · ${words}${note}` : "No tables yet: %%jammi -m NAME makes one.";
+    hopButtons();
+    if (first || !moved || key !== drawnFor) fit();
+    drawnFor = key;
+    const chosen = spots.get(model.get("selection")[0]);
+    if (chosen) reveal(chosen.node);
+  }
+
+  const send = (kind, fields) => line.ask(kind, fields).then((body) => { panel.say(""); draw(body); }).catch(panel.fail);
+
+  // -- choosing, and what there is to say -----------------------------------------------------------------------------------------
+  function pick(node) {
+    if (node.members) return members(node);
+    choose(model, [node.id]);
+  }
+
+  function members(node) {
+    side.hidden = false;
+    const list = node.members.map((name) => h("li", {}, button(name, () => send("show", { node: name, hops: 1 }), { class: "jammi-link" })));
+    side.replaceChildren(close(), h("h4", {}, node.name), h("p", { class: "jammi-dim" }, "Choose one to see what is around it."), h("ul", { class: "jammi-list" }, list));
+  }
+
+  const close = () => button("×", () => { side.hidden = true; choose(model, []); }, { class: "jammi-close", "aria-label": "Close the details" });
+
+  function details(known) {
+    if (model.get("selection")[0] !== known.id) return;
+    const out = h("div", { class: "jammi-out", "data-testid": "outcome" });
+    const act = (action) => line.ask("act", { action, names: [known.id] }).then(({ begun }) => { if (!begun) panel.say("Something runs already; stop it or wait."); }).catch(panel.fail);
+    const words = { "recompute": "Recompute", "verify": "Verify", "what-if": "What if it changed?", "preview": "Preview" };
+    const named = (names) => names.map((n) => button(n, () => choose(model, [n]), { class: "jammi-link" }));
+    const parts = [close(), h("h4", {}, known.name), h("div", { class: "jammi-dim" }, known.said, " ", pill(known.verdict))];
+    if (known.reasons.length) parts.push(h("ul", { class: "jammi-reasons", "data-testid": "reasons" }, known.reasons.map((r) => h("li", {}, r))));
+    parts.push(h("div", { class: "jammi-actions" },
+      known.actions.map((a) => button(words[a], () => act(a), { "data-testid": `${a}-${known.id}` })),
+      button("Around it", () => send("show", { node: known.id, hops: graph.hops || 2 }), { "data-testid": `focus-${known.id}` }),
+      button("Copy name", () => copy(known.name, panel.say)),
+      known.search ? button("Open in search", () => copy(known.search, panel.say), { "data-testid": `search-${known.id}` }) : ""), out);
+    const facts = known.facts.filter(([, v]) => v);
+    if (facts.length) parts.push(h("dl", {}, facts.flatMap(([k, v]) => [h("dt", {}, k), h("dd", {}, v)])));
+    if (known.reads.length) parts.push(h("p", {}, "Made from ", ...named(known.reads)));
+    if (known.readBy.length) parts.push(h("p", {}, "Goes into ", ...named(known.readBy)));
+    if (known.columns.length) parts.push(fold(`${known.columns.length} columns`, false, table(["column", "type"], known.columns)));
+    if (known.anchors.length) parts.push(fold(`${known.anchors.length} anchors`, false, table(["input", "kind", "by", "state", "columns"], known.anchors)));
+    if (known.definition) parts.push(fold("Definition", false, h("pre", {}, known.definition)));
+    side.replaceChildren(...parts);
+    side.hidden = false;
+  }
+
+  function chosen() {
+    const [name] = model.get("selection");
+    for (const { node, element } of spots.values()) {
+      const on = node.id === name;
+      element.classList.toggle("jammi-chosen", on);
+      element.setAttribute("aria-selected", String(on));
+    }
+    if (!name) { side.hidden = true; return; }
+    line.ask("details", { node: name }).then(details).catch((lines) => { side.hidden = true; panel.fail(lines); });
+  }
+
+  const outcome = ({ body, action }) => {
+    progress.hide();
+    const out = side.querySelector(".jammi-out");
+    if (!out) { panel.say(body.lines || `${action}: done`); return; }
+    out.replaceChildren(...(body.lines || []).map((text) => h("div", {}, text)));
+    if (body.columns) out.append(h("div", { class: "jammi-scroll" }, table(body.columns, body.rows)));
+    if (body.names) for (const { node, element } of spots.values()) element.classList.toggle("jammi-touched", body.names.includes(node.name));
+    if (action === "recompute") chosenAgain(out);
+  };
+
+  /** After a recompute the verdict and the facts are others; what was said of it stays. */
+  function chosenAgain(out) {
+    const [name] = model.get("selection"), said = [...out.childNodes];
+    if (name) line.ask("details", { node: name }).then((known) => { details(known); side.querySelector(".jammi-out").replaceChildren(...said); }).catch(panel.fail);
+  }
+
+  line.on("changed", ({ body }) => draw(body));
+  line.on("progress", ({ body }) => progress.show(body));
+  line.on("done", outcome);
+  line.on("failed", ({ lines }) => { progress.hide(); panel.fail(lines); });
+  line.on("stopped", () => { progress.hide(); panel.say("Stopped. What was finished stays; the rest is as it was."); });
+  model.on("change:selection", chosen);
+
+  // -- tools, mouse and keys ------------------------------------------------------------------------------------------------------
+  const hops = h("span", { class: "jammi-hops" });
+  function hopButtons() {
+    const some = graph.focus !== null && graph.focus !== undefined;
+    const near = (by) => send("show", { node: graph.focus, hops: Math.max(1, (graph.hops || 2) + by) });
+    hops.replaceChildren(...(some ? [h("span", { class: "jammi-dim" }, `around ${cut(graph.focus, 24)}, ${graph.hops ?? "all"} hops`),
+      button("−", () => near(-1), { "aria-label": "Fewer hops", "data-testid": "fewer-hops" }), button("+", () => near(1), { "aria-label": "More hops", "data-testid": "more-hops" }),
+      button("All", () => send("show", { node: null, hops: null }), { "data-testid": "show-all" })] : []));
+  }
+  panel.tools.append(filter.input, button("Fit", fit, { "data-testid": "fit" }), button("−", () => zoom(0.8), { "aria-label": "Zoom out" }), button("+", () => zoom(1.25), { "aria-label": "Zoom in" }),
+    button("Refresh", () => send("refresh"), { "data-testid": "refresh" }), hops, summary);
+  panel.body.append(progress.box, h("div", { class: "jammi-split" }, picture, side));
+
+  for (const kind of ["pointerover", "focusin"]) {
+    drawing.addEventListener(kind, (event) => {
+      const known = spots.get(event.target.closest(".jammi-node")?.dataset.id);
+      if (known) knobs(known.node, known.element);
+    });
+  }
+  picture.addEventListener("wheel", (event) => {
+    if (!event.ctrlKey && !event.metaKey) return;                      // the page scrolls, unless zooming is meant
+    event.preventDefault();
+    const at = picture.getBoundingClientRect();
+    zoom(event.deltaY < 0 ? 1.12 : 0.89, event.clientX - at.left, event.clientY - at.top);
+  }, { passive: false });
+  let held = null;
+  picture.addEventListener("pointerdown", (event) => { if (event.button === 0) held = { x: event.clientX - left, y: event.clientY - top, id: event.pointerId, far: false }; });
+  picture.addEventListener("pointermove", (event) => {
+    if (!held) return;
+    if (!held.far && Math.abs(event.clientX - left - held.x) + Math.abs(event.clientY - top - held.y) < 4) return;
+    if (!held.far) { held.far = true; picture.setPointerCapture(held.id); }
+    left = event.clientX - held.x;
+    top = event.clientY - held.y;
+    moved = true;
+    apply();
+  });
+  for (const end of ["pointerup", "pointercancel"]) picture.addEventListener(end, () => { held = null; });
+
+  /** Arrows go along the edges, up and down within a column. */
+  function beside(node, key) {
+    const at = graph.nodes.indexOf(node), middle = (n) => n.box[1] + n.box[3] / 2;
+    if (key === "ArrowLeft" || key === "ArrowRight") {
+      const ends = graph.edges.filter((e) => (key === "ArrowRight" ? e.from : e.to) === at).map((e) => graph.nodes[key === "ArrowRight" ? e.to : e.from]);
+      return ends.sort((a, b) => Math.abs(middle(a) - middle(node)) - Math.abs(middle(b) - middle(node)))[0];
+    }
+    const down = key === "ArrowDown", same = graph.nodes.filter((n) => n !== node && n.box[0] === node.box[0] && (down ? middle(n) > middle(node) : middle(n) < middle(node)));
+    return same.sort((a, b) => Math.abs(middle(a) - middle(node)) - Math.abs(middle(b) - middle(node)))[0];
+  }
+  picture.addEventListener("keydown", (event) => {
+    const focused = picture.getRootNode().activeElement, here = [...spots.values()].find((v) => v.element === focused);
+    if (!here) return;
+    if (event.key === "Enter" || event.key === " ") { event.preventDefault(); pick(here.node); return; }
+    if (event.key === "Escape") { side.hidden = true; choose(model, []); return; }
+    if (event.key === "+" || event.key === "-") { zoom(event.key === "+" ? 1.25 : 0.8); return; }
+    if (!event.key.startsWith("Arrow")) return;
+    event.preventDefault();
+    if (event.shiftKey) {
+      here.element.querySelector(event.key === "ArrowLeft" ? ".jammi-up" : ".jammi-down")?.dispatchEvent(new MouseEvent("click"));
+      return;
+    }
+    const next = beside(here.node, event.key);
+    if (!next) return;
+    here.element.setAttribute("tabindex", "-1");
+    const to = spots.get(next.id).element;
+    to.setAttribute("tabindex", "0");
+    to.focus({ preventScroll: true });
+    reveal(next);
+  });
+
+  const resized = new ResizeObserver(() => { if (!moved) fit(); });
+  resized.observe(picture);
+  send("open").then(() => { if (model.get("selection").length) chosen(); });
+  el._pan = (by) => { left += by; apply(); };                          // the bench moves the picture by it
+  return () => { resized.disconnect(); model.off("change:selection", chosen); filter.close(); line.close(); panel.close(); };
+}
+
+export default { render };

@@ -1,0 +1,252 @@
+import { Line, button, choose, frame, grouped, h, pill } from "./kit.js";
+
+const VERTEX = `#version 300 es
+in vec2 at; in float code; in float on; uniform vec3 view; uniform vec2 aspect; uniform vec3 palette[12]; uniform float size; uniform float some; out vec4 colour;
+void main() { gl_Position = vec4((at * view.z + view.xy) * aspect, 0.0, 1.0); gl_PointSize = size * (on > 0.5 ? 1.6 : 1.0);
+  int i = code > 250.0 ? 11 : min(int(code), 10); colour = vec4(palette[i], some > 0.5 && on < 0.5 ? 0.12 : 0.75); }`;
+const FRAGMENT = `#version 300 es
+precision mediump float; in vec4 colour; out vec4 drawn;
+void main() { vec2 c = gl_PointCoord - 0.5; if (dot(c, c) > 0.25) discard; drawn = vec4(colour.rgb * colour.a, colour.a); }`;
+const PLAIN = "#3b7dd8", NONE = "#c3c9cf";
+
+const rgb = (hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16) / 255);
+const bytes = (view, of) => new of(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
+
+/** Points on a canvas; a page without WebGL gets them drawn one by one. */
+function painter(canvas) {
+  const gl = canvas.getContext("webgl2", { antialias: false, premultipliedAlpha: true, preserveDrawingBuffer: true });
+  let points = new Float32Array(0), codes = new Uint8Array(0), flags = new Uint8Array(0), colours = Array(12).fill(PLAIN);
+  if (!gl) {
+    const flat = canvas.getContext("2d");
+    return {
+      set(p, c, f, all) { points = p; codes = c; flags = f; colours = all; },
+      draw([x, y, z], [ax, ay], some) {
+        flat.clearRect(0, 0, canvas.width, canvas.height);
+        for (let i = 0; i < points.length / 2; i++) {
+          flat.globalAlpha = some && !flags[i] ? 0.12 : 0.75;
+          flat.fillStyle = colours[codes[i] > 250 ? 11 : Math.min(codes[i], 10)];
+          flat.fillRect(((points[2 * i] * z + x) * ax + 1) * canvas.width / 2, (1 - (points[2 * i + 1] * z + y) * ay) * canvas.height / 2, 3, 3);
+        }
+      },
+    };
+  }
+  const program = gl.createProgram();
+  for (const [kind, text] of [[gl.VERTEX_SHADER, VERTEX], [gl.FRAGMENT_SHADER, FRAGMENT]]) {
+    const shader = gl.createShader(kind);
+    gl.shaderSource(shader, text);
+    gl.compileShader(shader);
+    gl.attachShader(program, shader);
+  }
+  gl.linkProgram(program);
+  gl.useProgram(program);
+  const fill = (name, data, parts, kind) => {
+    const where = gl.getAttribLocation(program, name);
+    gl.bindBuffer(gl.ARRAY_BUFFER, gl.createBuffer());
+    gl.bufferData(gl.ARRAY_BUFFER, data, gl.STATIC_DRAW);
+    gl.enableVertexAttribArray(where);
+    gl.vertexAttribPointer(where, parts, kind, false, 0, 0);
+  };
+  const uniform = (name) => gl.getUniformLocation(program, name);
+  return {
+    set(p, c, f, all) {
+      points = p;
+      fill("at", p, 2, gl.FLOAT);
+      fill("code", c, 1, gl.UNSIGNED_BYTE);
+      fill("on", f, 1, gl.UNSIGNED_BYTE);
+      gl.uniform3fv(uniform("palette"), all.flatMap(rgb));
+    },
+    draw(view, aspect, some) {
+      gl.viewport(0, 0, canvas.width, canvas.height);
+      gl.clearColor(0, 0, 0, 0);
+      gl.clear(gl.COLOR_BUFFER_BIT);
+      gl.enable(gl.BLEND);
+      gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
+      gl.uniform3fv(uniform("view"), view);
+      gl.uniform2fv(uniform("aspect"), aspect);
+      gl.uniform1f(uniform("size"), (points.length > 40_000 ? 3 : points.length > 4_000 ? 5 : 8) * Math.min(3, Math.max(1, Math.sqrt(view[2]))) * devicePixelRatio);
+      gl.uniform1f(uniform("some"), some ? 1 : 0);
+      gl.drawArrays(gl.POINTS, 0, points.length / 2);
+    },
+  };
+}
+
+/** Which point is nearest to a place: points sorted into cells of a grid. */
+function grid(points) {
+  const cells = new Map(), at = (x, y) => `${Math.floor(x * 50)} ${Math.floor(y * 50)}`;
+  for (let i = 0; i < points.length; i += 2) {
+    const key = at(points[i], points[i + 1]);
+    if (!cells.has(key)) cells.set(key, []);
+    cells.get(key).push(i / 2);
+  }
+  return (x, y, within) => {
+    let best = -1, least = within * within;
+    const reach = Math.min(50, Math.ceil(within * 50));
+    for (let dx = -reach; dx <= reach; dx++) for (let dy = -reach; dy <= reach; dy++) {
+      for (const i of cells.get(at(x + dx / 50, y + dy / 50)) || []) {
+        const d = (points[2 * i] - x) ** 2 + (points[2 * i + 1] - y) ** 2;
+        if (d < least) { least = d; best = i; }
+      }
+    }
+    return best;
+  };
+}
+
+function render({ model, el }) {
+  const line = new Line(model);
+  const panel = frame(el, "map", "Map of vectors", line);
+  const canvas = h("canvas", { class: "jammi-plot", tabindex: 0, role: "img", "aria-label": "Points of the map: arrows move it, plus and minus zoom, L takes the lasso", "data-testid": "map-canvas" });
+  const over = h("canvas", { class: "jammi-over", "aria-hidden": "true" });
+  const tip = h("div", { class: "jammi-tip", hidden: true, role: "status", "data-testid": "tip" });
+  const about = h("span", { class: "jammi-dim", "data-testid": "summary" });
+  const chosen = h("span", { class: "jammi-dim", "data-testid": "chosen" });
+  const colour = h("select", { class: "jammi-button", "aria-label": "Colour by", "data-testid": "color-input" });
+  const legend = h("div", { class: "jammi-legend" });
+  const paint = painter(canvas);
+  let points = new Float32Array(0), codes = new Uint8Array(0), flags = new Uint8Array(0), all = Array(12).fill(PLAIN), view = [0, 0, 0.92], nearest = () => -1;
+  let outline = null, held = null, lasso = false, asked = -1, marked = false;
+
+  const aspect = () => { const w = canvas.clientWidth || 1, high = canvas.clientHeight || 1; return w > high ? [high / w, 1] : [1, w / high]; };
+  const draw = () => paint.draw(view, aspect(), marked);
+  const place = (event) => {
+    const box = canvas.getBoundingClientRect(), [ax, ay] = aspect();
+    const x = ((event.clientX - box.left) / box.width * 2 - 1) / ax, y = (1 - (event.clientY - box.top) / box.height * 2) / ay;
+    return [(x - view[0]) / view[2], (y - view[1]) / view[2]];
+  };
+  const size = () => {
+    for (const each of [canvas, over]) { each.width = canvas.clientWidth * devicePixelRatio; each.height = canvas.clientHeight * devicePixelRatio; }
+    draw();
+  };
+  const set = () => { paint.set(points, codes, flags, all); draw(); };
+  const zoom = (by, [x, y] = [-view[0] / view[2], -view[1] / view[2]]) => {
+    const to = Math.min(200, Math.max(0.5, view[2] * by));
+    view = [view[0] + x * (view[2] - to), view[1] + y * (view[2] - to), to];
+    draw();
+  };
+  const count = (n) => { chosen.textContent = n ? `${grouped(n)} chosen` : ""; };
+
+  async function load() {
+    const known = await line.ask("open");
+    about.replaceChildren(h("b", {}, known.table), " ", pill(known.verdict, { "data-testid": "verdict-table" }), ` ${grouped(known.count)} rows${known.kept ? `, two principal components: ${known.kept}` : ""}`);
+    colour.replaceChildren(h("option", { value: "" }, "one colour"), ...known.columns.map((c) => h("option", { value: c, selected: c === model.get("color") }, `by ${c}`)));
+    const { buffers } = await line.ask("points");
+    points = buffers?.length ? bytes(buffers[0], Float32Array) : new Float32Array(0);
+    codes = new Uint8Array(points.length / 2);
+    flags = new Uint8Array(points.length / 2);
+    marked = false;
+    nearest = grid(points);
+    size();
+    set();
+    root.dataset.points = points.length / 2;
+    if (model.get("color")) await paintBy(model.get("color"));
+  }
+
+  async function paintBy(column) {
+    if (!column) { codes.fill(0); all = Array(12).fill(PLAIN); legend.replaceChildren(); model.set("color", ""); model.save_changes(); set(); return; }
+    const { buffers, legend: parts } = await line.ask("colour", { column });
+    codes = bytes(buffers[0], Uint8Array);
+    all = [...parts.map(([, hex]) => hex), ...Array(12).fill(NONE)].slice(0, 11).concat([NONE]);
+    legend.replaceChildren(...parts.map(([name, hex, n]) => h("span", { class: "jammi-key" }, h("i", { style: `background:${hex}` }), `${name} `, h("span", { class: "jammi-dim" }, grouped(n)))));
+    set();
+  }
+
+  function sketch() {
+    const pen = over.getContext("2d"), [ax, ay] = aspect();
+    pen.clearRect(0, 0, over.width, over.height);
+    if (!outline?.length) return;
+    pen.beginPath();
+    for (const [x, y] of outline) pen.lineTo(((x * view[2] + view[0]) * ax + 1) * over.width / 2, (1 - (y * view[2] + view[1]) * ay) * over.height / 2);
+    pen.closePath();
+    pen.strokeStyle = getComputedStyle(panel.root).getPropertyValue("--j-accent");
+    pen.lineWidth = 2 * devicePixelRatio;
+    pen.stroke();
+  }
+
+  async function caught(drawn) {
+    const step = Math.ceil(drawn.length / 500);
+    const { buffers, chosen: n } = await line.ask("lasso", { outline: drawn.filter((_, i) => i % step === 0) });
+    flags = bytes(buffers[0], Uint8Array);
+    marked = n > 0;
+    count(n);
+    set();
+  }
+  const clear = () => { flags.fill(0); marked = false; outline = null; sketch(); count(0); choose(model, []); set(); };
+
+  async function hover(event) {
+    const [x, y] = place(event), point = nearest(x, y, 10 / (canvas.clientHeight / 2) / view[2]);
+    if (point === asked) return;
+    asked = point;
+    if (point < 0) { tip.hidden = true; return; }
+    const known = await line.ask("hover", { point });
+    if (asked !== point) return;
+    tip.replaceChildren(h("b", {}, known.key), ...known.values.map(([name, v]) => h("div", {}, h("span", { class: "jammi-dim" }, `${name} `), v)));
+    const box = panel.body.getBoundingClientRect();
+    tip.style.left = `${Math.min(event.clientX - box.left + 14, box.width - 250)}px`;
+    tip.style.top = `${event.clientY - box.top + 14}px`;
+    tip.hidden = false;
+  }
+
+  const mode = button("Lasso", () => { lasso = !lasso; mode.setAttribute("aria-pressed", String(lasso)); canvas.classList.toggle("jammi-lasso", lasso); }, { "aria-pressed": "false", "data-testid": "lasso" });
+  const failing = (f) => (...a) => Promise.resolve(f(...a)).catch(panel.fail);
+  canvas.addEventListener("pointerdown", (event) => {
+    if (event.button) return;
+    canvas.setPointerCapture(event.pointerId);
+    held = { x: event.clientX, y: event.clientY, view: [...view], far: false };
+    if (lasso || event.shiftKey) outline = [place(event)];
+    tip.hidden = true;
+  });
+  canvas.addEventListener("pointermove", failing((event) => {
+    if (!held) return hover(event);
+    held.far ||= Math.abs(event.clientX - held.x) + Math.abs(event.clientY - held.y) > 4;
+    if (outline) { outline.push(place(event)); sketch(); return null; }
+    const [ax, ay] = aspect();
+    view = [held.view[0] + (event.clientX - held.x) / canvas.clientWidth * 2 / ax, held.view[1] - (event.clientY - held.y) / canvas.clientHeight * 2 / ay, view[2]];
+    draw();
+    return null;
+  }));
+  canvas.addEventListener("pointerup", failing(async (event) => {
+    const drawn = outline, far = held?.far;
+    held = null;
+    outline = null;
+    sketch();
+    if (drawn && drawn.length >= 3 && far) return caught(drawn);
+    if (far) return null;
+    const point = nearest(...place(event), 10 / (canvas.clientHeight / 2) / view[2]);
+    if (point < 0) return null;
+    const { key } = await line.ask("hover", { point });
+    flags.fill(0);
+    flags[point] = 1;
+    marked = true;
+    count(1);
+    choose(model, [key]);
+    return set();
+  }));
+  canvas.addEventListener("pointerleave", () => { tip.hidden = true; asked = -1; });
+  canvas.addEventListener("wheel", (event) => { if (event.ctrlKey || event.metaKey) { event.preventDefault(); zoom(event.deltaY < 0 ? 1.15 : 0.87, place(event)); } }, { passive: false });
+  canvas.addEventListener("keydown", (event) => {
+    const by = { ArrowLeft: [0.1, 0], ArrowRight: [-0.1, 0], ArrowUp: [0, -0.1], ArrowDown: [0, 0.1] }[event.key];
+    if (by) view = [view[0] + by[0], view[1] + by[1], view[2]];
+    else if (event.key === "+") zoom(1.25);
+    else if (event.key === "-") zoom(0.8);
+    else if (event.key.toLowerCase() === "l") mode.click();
+    else if (event.key === "Escape") clear();
+    else return;
+    event.preventDefault();
+    draw();
+  });
+  colour.addEventListener("change", failing(() => paintBy(colour.value)));
+
+  const root = panel.root;
+  panel.tools.append(colour, mode, button("Clear", clear, { "data-testid": "clear" }), button("Fit", () => { view = [0, 0, 0.92]; draw(); }, { "data-testid": "fit" }), button("−", () => zoom(0.8), { "aria-label": "Zoom out" }),
+    button("+", () => zoom(1.25), { "aria-label": "Zoom in" }), button("Refresh", failing(() => line.ask("refresh").then(load)), { "data-testid": "refresh" }), about, chosen);
+  panel.body.classList.add("jammi-stage");
+  panel.body.append(canvas, over, tip, legend);
+  const resized = new ResizeObserver(size);
+  resized.observe(canvas);
+  const picked = () => { if (!model.get("selection").length && marked) clear(); };
+  model.on("change:selection", picked);
+  line.on("changed", failing(load));
+  failing(load)();
+  return () => { resized.disconnect(); model.off("change:selection", picked); line.close(); panel.close(); };
+}
+
+export default { render };

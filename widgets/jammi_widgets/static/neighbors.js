@@ -1,0 +1,125 @@
+import { Line, button, choose, frame, grouped, h, pill, s, table } from "./kit.js";
+
+const SHORT = 42;
+
+function render({ model, el }) {
+  const line = new Line(model);
+  const panel = frame(el, "neighbors", "Neighbour explorer", line);
+  const query = h("input", { type: "search", class: "jammi-filter jammi-query", placeholder: "Search by meaning", "aria-label": "Search by meaning", "data-testid": "query-input", value: model.get("query") });
+  const where = h("input", { type: "search", class: "jammi-filter", placeholder: "SQL condition: year > 2020", "aria-label": "Filter by a condition in SQL", "data-testid": "filter-input", value: model.get("filter") });
+  const about = h("div", { class: "jammi-about" });
+  const trail = h("nav", { class: "jammi-trail", "aria-label": "The way here" });
+  const own = h("div", { class: "jammi-own", "data-testid": "own" });
+  const list = h("ol", { class: "jammi-hits", role: "listbox", "aria-label": "Neighbours" });
+  const bars = h("div", { class: "jammi-bars" });
+  const pinned = h("div", { class: "jammi-pins", "data-testid": "pins" });
+  const steps = [];
+  let pins = [], last = null;
+
+  const ask = (what, step = true) => line.ask("near", { k: model.get("k"), ...what }).then((body) => {
+    panel.say("");
+    if (step) {
+      const at = steps.findIndex((known) => known.text === what.text && known.row === what.row);
+      if (at >= 0) steps.length = at + 1; else steps.push(what);
+    }
+    draw(body);
+    if (what.row) choose(model, [what.row]);
+  }).catch(panel.fail);
+  const again = () => { const at = steps.at(-1); if (at) ask(at, false); else if (query.value) ask({ text: query.value }); };
+
+  query.addEventListener("keydown", (event) => { if (event.key === "Enter" && query.value.trim()) ask({ text: query.value }); });
+  where.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter") return;
+    model.set("filter", where.value);
+    Promise.resolve(model.save_changes()).then(again);
+  });
+
+  function values(names, of, texts) {
+    const parts = names.map((name, i) => [name, of[i]]).filter(([, v]) => v !== null && v !== "");
+    const long = parts.filter(([name, v]) => texts.includes(name) || v.length > SHORT), short = parts.filter((p) => !long.includes(p));
+    return [...long.map(([name, v], i) => h("div", { class: i ? "jammi-text" : "jammi-text jammi-strong", title: `${name}: ${v}` }, v.length > 400 ? `${v.slice(0, 399)}…` : v)),
+      short.length ? h("div", { class: "jammi-facets" }, short.map(([name, v]) => button(`${name}: ${v}`, (event) => { event.stopPropagation(); narrow(name, v); }, { class: "jammi-cause", title: "Only rows with this value" }))) : ""];
+  }
+
+  /** A facet becomes a condition that the person sees and may change. */
+  function narrow(name, value) {
+    const quoted = `"${name.replaceAll('"', '""')}"::VARCHAR = '${value.replaceAll("'", "''")}'`;
+    where.value = where.value.trim() ? `(${where.value}) AND ${quoted}` : quoted;
+    where.focus();
+    panel.say("Enter applies the condition.");
+  }
+
+  function hit(item, rank) {
+    const on = model.get("selection").includes(item.key), names = last.about.columns;
+    const go = () => ask({ row: item.key });
+    const bar = h("span", { class: "jammi-near", title: `similarity ${item.similarity}` }, h("span", { style: `width:${Math.max(0, item.similarity) * 100}%` }));
+    const pin = (event) => { event.stopPropagation(); pins = pins.includes(item.key) ? pins.filter((p) => p !== item.key) : [...pins, item.key].slice(-2); compare(); ticked(); };
+    const keys = (event) => {
+      if (event.target !== event.currentTarget) return;
+      if (event.key === "Enter") { event.preventDefault(); choose(model, [item.key]); }
+      const next = event.key === "ArrowDown" ? event.currentTarget.nextElementSibling : event.key === "ArrowUp" ? event.currentTarget.previousElementSibling : null;
+      if (next) { event.preventDefault(); next.focus(); }
+    };
+    return h("li", { class: "jammi-hit", role: "option", tabindex: 0, "aria-selected": on, "data-testid": `neighbor-${item.key}`, "data-key": item.key, onclick: () => choose(model, [item.key]), onkeydown: keys },
+      h("div", { class: "jammi-rank" }, h("b", {}, rank), bar, h("span", { class: "jammi-dim" }, item.similarity.toFixed(3))),
+      h("div", { class: "jammi-what" }, h("div", { class: "jammi-dim" }, item.key, item.missing ? " · the row is gone from its source" : ""), ...values(names, item.values, last.about.text)),
+      h("div", { class: "jammi-do" }, button("Neighbours", (event) => { event.stopPropagation(); go(); }, { "data-testid": `step-${item.key}`, "aria-label": `Neighbours of ${item.key}` }),
+        button("Pin", pin, { "data-testid": `pin-${item.key}`, "aria-pressed": pins.includes(item.key), "aria-label": `Pin ${item.key} to compare` })));
+  }
+
+  function draw(body) {
+    last = body;
+    about.replaceChildren(h("b", {}, `${body.about.table} `), pill(body.about.verdict, { "data-testid": "verdict-table" }), ...body.about.notes.map((n) => h("div", { class: "jammi-dim", "data-testid": "note" }, n)));
+    trail.replaceChildren(...steps.map((step, i) => h("span", {}, i ? " › " : "", button(step.text ? `“${step.text.slice(0, 40)}”` : step.row, () => ask(step), { class: "jammi-link", "data-testid": `trail-${i}`, "aria-current": i === steps.length - 1 ? "step" : null }))));
+    own.replaceChildren(...(body.own ? [h("div", { class: "jammi-dim" }, `Neighbours of ${body.row}`), ...values(body.about.columns, body.own, body.about.text)] : []));
+    list.replaceChildren(...body.hits.map((item, i) => hit(item, i + 1)));
+    if (!body.hits.length) list.append(h("li", { class: "jammi-dim" }, steps.length ? "Nothing is near that satisfies the condition." : "Type a text and press Enter."));
+    histogram(body.histogram);
+  }
+
+  function histogram(how) {
+    if (!how?.bins.length) { bars.replaceChildren(); return; }
+    const most = Math.max(...how.bins), total = how.bins.reduce((a, b) => a + b, 0);
+    bars.replaceChildren(h("span", { class: "jammi-dim" }, how.least.toFixed(2)),
+      s("svg", { width: 160, height: 28, role: "img", "aria-label": `Similarities of the nearest ${total}: ${how.least.toFixed(2)} to ${how.most.toFixed(2)}` },
+        how.bins.map((n, i) => s("rect", { x: i * 8, y: 28 - (n / most) * 26, width: 7, height: (n / most) * 26, class: "jammi-bar" }))),
+      h("span", { class: "jammi-dim" }, `${how.most.toFixed(2)} · the nearest ${grouped(total)}`));
+  }
+
+  function compare() {
+    if (pins.length < 2) { pinned.replaceChildren(pins.length ? h("span", { class: "jammi-dim" }, `${pins[0]} is pinned; pin another row to compare.`) : ""); return; }
+    line.ask("compare", { rows: pins }).then(({ keys, columns, values: both, similarity }) => {
+      const rows = columns.map((c, i) => [c, both[0][i] ?? "", both[1][i] ?? ""]).filter((r) => r[1] || r[2]);
+      pinned.replaceChildren(h("div", {}, h("b", {}, `Similarity ${similarity.toFixed(3)} `), button("Done", () => { pins = []; compare(); ticked(); }, { class: "jammi-link" })), h("div", { class: "jammi-scroll" }, table(["", ...keys], rows)));
+    }).catch(panel.fail);
+  }
+
+  function ticked() {
+    const kept = model.get("selection");
+    for (const item of list.children) {
+      item.setAttribute("aria-selected", String(kept.includes(item.dataset.key)));
+      item.querySelector("[aria-pressed]")?.setAttribute("aria-pressed", String(pins.includes(item.dataset.key)));
+    }
+  }
+
+  panel.tools.append(query, where, button("Refresh", again, { "data-testid": "refresh" }), bars);
+  panel.body.append(about, trail, own, pinned, list);
+  line.on("changed", ({ body }) => draw(body));
+  const typed = () => { query.value = model.get("query"); };
+  const filtered = () => { where.value = model.get("filter"); };
+  model.on("change:selection", ticked);
+  model.on("change:query", typed);
+  model.on("change:filter", filtered);
+  line.ask("open").then((body) => {
+    if (body.query) steps.push({ text: body.query });
+    else if (body.row) steps.push({ row: body.row });
+    draw(body);
+  }).catch(panel.fail);
+  return () => {
+    for (const [name, f] of [["selection", ticked], ["query", typed], ["filter", filtered]]) model.off(`change:${name}`, f);
+    line.close();
+    panel.close();
+  };
+}
+
+export default { render };

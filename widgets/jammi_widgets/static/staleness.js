@@ -1,0 +1,119 @@
+import { Line, button, choose, filterInput, frame, grouped, h, pill, progressLine, table } from "./kit.js";
+
+const COLUMNS = [["verdict", "verdict"], ["name", "table"], ["", "why"], ["age", "made"], ["rows", "rows"], ["size", "size"], ["cost", "cost"], ["", ""]];
+const PAGE = 200;
+
+function render({ model, el }) {
+  const line = new Line(model);
+  const panel = frame(el, "staleness", "Staleness board", line);
+  const filter = filterInput(model, "Filter by name, reason or verdict");
+  const progress = progressLine(line);
+  const asked = { sort: "verdict", descending: false, group: "", offset: 0, limit: PAGE };
+  const counts = h("span", { class: "jammi-counts", "data-testid": "counts" });
+  const causes = h("div", { class: "jammi-causes", role: "group", "aria-label": "By cause" });
+  const head = h("tr", {});
+  const body = h("tbody", {});
+  const foot = h("div", { class: "jammi-dim jammi-foot", "data-testid": "foot" });
+  const out = h("div", { class: "jammi-out", "data-testid": "outcome" });
+  let page = { rows: [], names: [], counts: {}, causes: [], found: 0, total: 0, offset: 0 };
+
+  const load = () => line.ask("rows", asked).then(draw).catch(panel.fail);
+  const chosen = () => new Set(model.get("selection"));
+  const toggle = (name, on) => {
+    const kept = chosen();
+    if (on) kept.add(name); else kept.delete(name);
+    choose(model, [...kept]);
+  };
+  const act = (action, names) => {
+    if (!names.length) { panel.say("Nothing is chosen: tick some tables first."); return; }
+    line.ask("act", { action, names }).then(({ begun }) => { if (begun) out.replaceChildren(); else panel.say("Something runs already; stop it or wait."); }).catch(panel.fail);
+  };
+
+  function heads() {
+    head.replaceChildren(h("th", { scope: "col" }, h("input", { type: "checkbox", "aria-label": "Choose all that are not fresh", "data-testid": "choose-all",
+      onchange: (event) => choose(model, event.target.checked ? page.names : []) })),
+    ...COLUMNS.map(([key, word]) => {
+      const wide = { class: ["age", "rows", "size", "cost"].includes(key) ? "jammi-wide" : "" };
+      if (!key) return h("th", { scope: "col" }, word);
+      const on = asked.sort === key;
+      const sort = () => { asked.descending = on && !asked.descending; asked.sort = key; asked.offset = 0; heads(); load(); };
+      return h("th", { ...wide, scope: "col", "aria-sort": on ? (asked.descending ? "descending" : "ascending") : "none" },
+        h("button", { type: "button", class: "jammi-sort", onclick: sort, "data-testid": `sort-${key}` }, word, on ? (asked.descending ? " ▾" : " ▴") : ""));
+    }));
+  }
+
+  function entry(row) {
+    const tick = h("input", { type: "checkbox", "aria-label": `Choose ${row.name}`, "data-testid": `choose-${row.name}`, onchange: (event) => toggle(row.name, event.target.checked) });
+    tick.checked = chosen().has(row.name);
+    const pick = (event) => { if (!event.target.closest("button, input")) choose(model, [row.name]); };
+    const cells = [h("td", {}, tick), h("td", {}, pill(row.verdict, { "data-testid": `verdict-${row.name}` })),
+      h("td", { class: "jammi-strong" }, row.name, row.version === null ? "" : h("span", { class: "jammi-dim" }, ` v${row.version}`)),
+      h("td", { class: "jammi-why" }, row.reasons.map((r) => h("div", {}, r))), h("td", { class: "jammi-wide" }, row.age ? `${row.age} ago` : "never"),
+      h("td", { class: "jammi-number jammi-wide" }, row.rows), h("td", { class: "jammi-number jammi-wide" }, row.size), h("td", { class: "jammi-number jammi-wide" }, row.cost),
+      h("td", {}, button("Recompute", () => act("recompute", [row.name]), { "data-testid": `recompute-${row.name}`, "aria-label": `Recompute ${row.name}`, disabled: row.verdict === "fresh" }))];
+    const move = (event) => {
+      if (event.target !== event.currentTarget) return;
+      if (event.key === "Enter" || event.key === " ") { event.preventDefault(); choose(model, [row.name]); }
+      const next = event.key === "ArrowDown" ? event.currentTarget.nextElementSibling : event.key === "ArrowUp" ? event.currentTarget.previousElementSibling : null;
+      if (next) { event.preventDefault(); next.focus(); }
+    };
+    return h("tr", { "data-testid": `row-${row.name}`, "data-name": row.name, tabindex: 0, "aria-selected": tick.checked, onclick: pick, onkeydown: move }, cells);
+  }
+
+  function draw(next) {
+    page = next;
+    const at = body.getRootNode().activeElement, kept = body.contains(at) ? at.closest("tr")?.dataset.name : null;
+    counts.replaceChildren(...Object.entries(next.counts).map(([word, n]) => h("button", { type: "button", class: "jammi-count", "data-testid": `count-${word}`,
+      onclick: () => { filter.input.value = filter.input.value === word ? "" : word; filter.input.dispatchEvent(new Event("input")); } }, `${grouped(n)} `, pill(word))));
+    causes.replaceChildren(...next.causes.map(([cause, n]) => h("button", { type: "button", class: "jammi-cause", "aria-pressed": asked.group === cause, "data-testid": `cause-${cause}`,
+      onclick: () => { asked.group = asked.group === cause ? "" : cause; asked.offset = 0; load(); } }, `${grouped(n)} because ${cause}`)));
+    body.replaceChildren(...next.rows.map(entry));
+    if (kept) [...body.rows].find((r) => r.dataset.name === kept)?.focus();
+    const to = next.offset + next.rows.length;
+    const turn = (by) => { asked.offset = Math.max(0, asked.offset + by); load(); };
+    foot.replaceChildren(...(!next.total ? ["No recipes yet: %%jammi -m NAME makes one."] : !next.found ? ["Nothing is found."] : [
+      `${grouped(next.offset + 1)} to ${grouped(to)} of ${grouped(next.found)}${next.found < next.total ? `, of ${grouped(next.total)} in all` : ""} `,
+      next.offset ? button("Back", () => turn(-PAGE)) : "", to < next.found ? button("Further", () => turn(PAGE), { "data-testid": "further" }) : ""]));
+    ticked();
+  }
+
+  function ticked() {
+    const kept = chosen();
+    for (const row of body.rows) {
+      const on = kept.has(row.dataset.name);
+      row.querySelector("input").checked = on;
+      row.setAttribute("aria-selected", String(on));
+      row.classList.toggle("jammi-picked", on);
+    }
+    const n = kept.size;
+    planOf.textContent = n ? `Plan for ${grouped(n)}` : "Plan";
+    recompute.textContent = n ? `Recompute ${grouped(n)}` : "Recompute";
+    planOf.disabled = recompute.disabled = !n;
+  }
+
+  function outcome({ body: done, action }) {
+    progress.hide();
+    if (action === "plan") {
+      const parts = done.plan.flatMap(([word, steps]) => [h("h4", {}, `${grouped(steps.length)} ${word}`), table(["table", "why", "last run"], steps)]);
+      out.replaceChildren(h("div", { class: "jammi-plan", "data-testid": "plan" }, ...(parts.length ? [...parts, h("p", { class: "jammi-dim" }, `${done.bounds}. Nothing was run.`)] : ["Nothing has to be done."]),
+        done.left.length ? h("p", { class: "jammi-dim" }, `Left out because they cannot be decided: ${done.left.join(", ")}`) : ""));
+    } else out.replaceChildren(...done.lines.map((text) => h("div", {}, text)), ...(done.deviations || []).map((text) => h("div", { class: "jammi-dim" }, `Meanwhile: ${text}`)));
+  }
+
+  const planOf = button("Plan", () => act("plan", model.get("selection")), { "data-testid": "plan-chosen" });
+  const recompute = button("Recompute", () => act("recompute", model.get("selection")), { "data-testid": "recompute-chosen" });
+  panel.tools.append(filter.input, planOf, recompute, button("Refresh", () => line.ask("refresh").then(draw).catch(panel.fail), { "data-testid": "refresh" }), counts);
+  panel.body.append(progress.box, out, causes, h("div", { class: "jammi-scroll jammi-tall" }, h("table", { class: "jammi-table jammi-board" }, h("thead", {}, head), body)), foot);
+
+  line.on("changed", ({ body: next }) => draw(next));
+  line.on("progress", ({ body: how }) => progress.show(how));
+  line.on("done", outcome);
+  line.on("failed", ({ lines }) => { progress.hide(); panel.fail(lines); load(); });
+  line.on("stopped", () => { progress.hide(); panel.say("Stopped. What was finished stays; the rest is as it was."); load(); });
+  model.on("change:selection", ticked);
+  heads();
+  load();
+  return () => { model.off("change:selection", ticked); filter.close(); line.close(); panel.close(); };
+}
+
+export default { render };
