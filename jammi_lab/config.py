@@ -1,6 +1,7 @@
 """Settings: dotted keys with a type and a default, from `jammi.toml`, the environment (`JAMMI_ENGINE__THREADS`) and the call, in rising order."""
 
 import difflib
+import math
 import os
 import tomllib
 from collections.abc import Mapping
@@ -16,10 +17,16 @@ DEFAULTS: dict[str, int | float | str] = {
     "engine.temp_quota": "",
     "engine.timezone": "UTC",
     "vectors.exact_max_rows": 20_000,
+    "vectors.connectivity": 16,
+    "vectors.build_expansion": 64,
+    "vectors.search_expansion": 0,
+    "vectors.oversample": 2,
     "look.timeout_seconds": 30.0,
     "look.racy_seconds": 2.0,
     "look.scan_rows": 2_000_000,
     "look.scan_bytes": 1_000_000_000,
+    "mutable.versions_kept": 10_000,
+    "mutable.memory_bytes": 256_000_000,
     "flight.wait_seconds": 600.0,
     "cells.traceback": "short",
     "cells.limit": 20,
@@ -75,7 +82,7 @@ def _convert(value: Any, kind: type) -> Any:
     if kind is str:
         return str(value)
     converted = kind(value)
-    if converted < 0:
+    if not 0 <= converted < math.inf or (kind is int and isinstance(value, float) and converted != value):
         raise ValueError
     return converted
 
@@ -90,13 +97,21 @@ def load_settings(folder: Path | None, given: Mapping[str, Any] | None, environm
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise InvalidArgument(f"{file.name} cannot be read: {error}.") from None
         for key, value in _flatten(table):
-            settings.set(key, value)
+            _set(settings, key, value, file.name)
     for name, value in sorted((os.environ if environment is None else environment).items()):
         if name.startswith("JAMMI_") and "__" in name and (key := name[6:].lower().replace("__", ".", 1)) in DEFAULTS:
-            settings.set(key, value)
+            _set(settings, key, value, f"the variable {name} of the environment")
     for key, value in (given or {}).items():
         settings.set(key, value)
     return settings
+
+
+def _set(settings: Settings, key: str, value: Any, where: str) -> None:
+    """As `settings.set`, with the word where the value came from."""
+    try:
+        settings.set(key, value)
+    except InvalidArgument as error:
+        raise InvalidArgument(str(error.message), near=error.near, hint=f"It stands in {where}.") from None
 
 
 def _flatten(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

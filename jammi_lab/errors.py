@@ -152,6 +152,10 @@ class TableNotFound(JammiError, KeyError):
 class UnknownTable(JammiError, KeyError):
     """A session holds no table of that name."""
 
+    def __init__(self, message: str, *, name: str = "", near: Iterable[str] = (), hint: str = "") -> None:
+        super().__init__(message, near=near, hint=hint)
+        self.name = name
+
 
 class RowNotFound(JammiError, KeyError):
     """A table has no row with that key."""
@@ -171,6 +175,10 @@ class SourceExists(JammiError, ValueError):
 
 class DuplicateTable(JammiError, ValueError):
     """A table of that name exists already."""
+
+    def __init__(self, message: str, *, name: str = "", near: Iterable[str] = (), hint: str = "") -> None:
+        super().__init__(message, near=near, hint=hint)
+        self.name = name
 
 
 class DuplicateKey(JammiError, ValueError):

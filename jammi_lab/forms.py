@@ -33,6 +33,8 @@ class StatusRow(Protocol):
     def rows(self) -> int | None: ...
     @property
     def bytes(self) -> int | None: ...
+    @property
+    def index(self) -> str | None: ...
 
 
 def typed(*words: str) -> str:
@@ -143,8 +145,12 @@ def status(rows: Sequence[StatusRow], note: str = "") -> Form:
     """The board: one line per recipe with its verdict and why, and what to type when not all is fresh."""
     if not rows:
         return plain("No recipes yet: %%jammi -m NAME makes one.")
-    lines = [[row.name, row.version, mark(word(row.verdict)), _rows(row.rows), size(row.bytes), _first(reasons_of(row.verdict))] for row in rows]
-    heads = ["name", "version", "verdict", "rows", "size", "why"]
+    lines = [
+        [row.name, row.version, mark(word(row.verdict)), _rows(row.rows), size(row.bytes), row.index, _first(reasons_of(row.verdict))] for row in rows
+    ]
+    heads, aligned = ["name", "version", "verdict", "rows", "size", "index", "why"], "lrlrrll"
+    if not any(row.index for row in rows):
+        lines, heads, aligned = [[*line[:5], line[-1]] for line in lines], [*heads[:5], heads[-1]], "lrlrrl"
     worth = [r for r in rows if not isinstance(r.verdict, Fresh)]
     if not worth:
         lines, heads = [line[:-1] for line in lines], heads[:-1]
@@ -153,7 +159,7 @@ def status(rows: Sequence[StatusRow], note: str = "") -> Form:
     elif not note:
         note = f"%jammi {typed('why', worth[0].name)} says more"
     caption = f"{count(len(rows), 'recipe')}: {tally(word(r.verdict) for r in rows)}"
-    return listing(heads, lines, aligned="lrlrrl"[: len(heads)], caption=caption, note=note)
+    return listing(heads, lines, aligned=aligned[: len(heads)], caption=caption, note=note)
 
 
 def _repairable(value: Verdict) -> bool:
@@ -211,7 +217,8 @@ def plan(
         f"{len(steps):,} to {label}" if label != "blocked" else f"{len(steps):,} blocked" for label, steps in kinds if steps
     )
     grid = listing(["name", "action", "why", "last run"], lines, aligned="llll", caption=caption, note=out)
-    bounds = f"By past runs at least {seconds(at_least or 0.0)}, at most {seconds(at_most or 0.0)}. " if at_most is not None else ""
+    ran = at_most is not None and any(step.seconds is not None for step in (*certain, *possible))
+    bounds = f"By past runs at least {seconds(at_least or 0.0)}, at most {seconds(at_most or 0.0)}. " if ran else ""
     runs = (
         f"{bounds}Nothing was run: .apply() or %jammi recompute does it."
         if certain or possible or reused

@@ -1,6 +1,6 @@
-"""What has rows in Arrow has them as frames too."""
+"""What has rows in Arrow has them as frames too, and is taken for one by other libraries."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -9,7 +9,8 @@ if TYPE_CHECKING:
 
 
 class Framed:
-    """Whoever has `arrow()` gets `polars()` and `pandas()`."""
+    """Whoever has `arrow()` gets `polars()` and `pandas()`, and is taken as it is wherever the Arrow C stream is (`polars.DataFrame(rows)`,
+    `pandas.DataFrame.from_arrow(rows)`, ibis, DuckDB) and by what asks narwhals whether something is a frame (altair, plotly)."""
 
     __slots__ = ()
 
@@ -29,3 +30,11 @@ class Framed:
         """All rows as a pandas frame."""
         frame: pd.DataFrame = self.arrow().to_pandas()
         return frame
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        return self.arrow().__arrow_c_stream__(requested_schema)
+
+    def __narwhals_dataframe__(self) -> Any:
+        import narwhals  # which alone calls this
+
+        return narwhals.from_native(self.arrow())._compliant_frame

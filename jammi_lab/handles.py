@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from jammi_lab import forms
 from jammi_lab.engine.prepared import Prepared
-from jammi_lab.errors import InvalidArgument
+from jammi_lab.errors import InvalidArgument, SchemaMismatch
+from jammi_lab.framed import Framed
 from jammi_lab.markup import Form, Shown
 from jammi_lab.result import Result
 from jammi_lab.storage.files import Place, opened
@@ -18,6 +19,8 @@ from jammi_lab.values.verdicts import Verdict, Verification
 from jammi_lab.versions import Versioned
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from jammi_lab.sensing.lineage import Lineage
 
 
@@ -35,7 +38,7 @@ class Tables(Protocol):
     def _manifest(self, record: TableRecord) -> Manifest | None: ...
 
 
-class ResultTable(Versioned, Shown):
+class ResultTable(Versioned, Shown, Framed):
     """One version of a recipe: an immutable table with its manifest."""
 
     _tables: Tables
@@ -112,6 +115,11 @@ class ResultTable(Versioned, Shown):
         return self._record.bytes
 
     @property
+    def seconds(self) -> float | None:
+        """How long its making took; None where that is not known."""
+        return self._record.seconds
+
+    @property
     def created_at(self) -> str:
         """When its making began, RFC 3339."""
         return self._record.created_at
@@ -146,6 +154,10 @@ class ResultTable(Versioned, Shown):
         """The rows. TableDamaged when the bytes are gone or are not the published ones."""
         return self._tables._read(self._record)
 
+    def arrow(self) -> "pa.Table":
+        """All rows as an Arrow table, as `read().arrow()`. TableDamaged."""
+        return self.read().arrow()
+
     def scan(self, engine: Literal["polars", "duckdb", "pyarrow"] = "polars") -> Any:
         """A lazy scan in another engine: a polars LazyFrame, a DuckDB relation or a pyarrow Dataset. TableDamaged; InvalidArgument."""
         place = self._tables._path(self._record)
@@ -169,7 +181,7 @@ class ResultTable(Versioned, Shown):
 
     def export(self, path: str | Path) -> Path:
         """A copy of the rows as .parquet, .csv, .arrow or .feather, by the ending. InvalidArgument for another ending or a missing folder;
-        TableDamaged."""
+        SchemaMismatch for a column that CSV cannot hold; TableDamaged."""
         target = Path(path)
         if not target.parent.is_dir():
             raise InvalidArgument(f"There is no folder {str(target.parent)!r} to export to.", hint="Make it first.")
@@ -178,13 +190,11 @@ class ResultTable(Versioned, Shown):
                 with opened(self._tables._path(self._record)) as source, target.open("wb") as copy:
                     shutil.copyfileobj(source, copy)
             case ".csv":
-                from pyarrow import csv
-
-                csv.write_csv(self.read().arrow(), target)
+                _write_csv(self.arrow(), target)
             case ".arrow" | ".feather":
                 from pyarrow import feather
 
-                feather.write_feather(self.read().arrow(), str(target))
+                feather.write_feather(self.arrow(), str(target))
             case other:
                 raise InvalidArgument(f"A table cannot be exported as {other or target.name!r}.", near=[".parquet", ".csv", ".arrow"])
         return target
@@ -219,6 +229,22 @@ class ResultTable(Versioned, Shown):
             outcome=self.outcome,
             note=str(self.reuse) if self.reuse else "",
         )
+
+
+def _write_csv(rows: "pa.Table", target: Path) -> None:
+    import pyarrow as pa
+    from pyarrow import csv
+
+    for field in rows.schema:
+        if pa.types.is_nested(field.type):
+            raise SchemaMismatch(
+                f"CSV cannot hold the column {field.name!r}.",
+                column=field.name,
+                expected="a plain type",
+                actual=str(field.type),
+                hint="Export it as .parquet or .arrow.",
+            )
+    csv.write_csv(rows, target)
 
 
 class ResultTables(list[ResultTable], Shown):

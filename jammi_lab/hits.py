@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from jammi_lab.engine.prepared import Prepared
-    from jammi_lab.values.manifest import Manifest
     from jammi_lab.vectors.exact import Hits
     from jammi_lab.vectors.matrix import Matrix
     from jammi_lab.wiring import Rooms
@@ -30,7 +29,7 @@ class Asked(Protocol):
 
     _rooms: "Rooms"
 
-    def _manifest(self, record: TableRecord) -> "Manifest | None": ...
+    def _descriptor(self, record: TableRecord) -> Mapping[str, Any]: ...
     def _result(self, prepared: "Prepared") -> Result: ...
     def _rows(self, table: "pa.Table", types: Sequence[str], inputs: Sequence[Input]) -> Result: ...
 
@@ -40,27 +39,46 @@ class Behind:
 
     def __init__(self, asked: Asked, record: TableRecord) -> None:
         self._rooms, self._asked, self._record = asked._rooms, asked, record
-        manifest = asked._manifest(record)
-        self.descriptor: Mapping[str, Any] = manifest.descriptor if manifest else {}
-        self._embedded = record.kind is TableKind.EMBEDDING and "statement" in self.descriptor
-        self._imported_from: str | None = self.descriptor.get("source") if record.kind is TableKind.IMPORTED else None
+        self.descriptor: Mapping[str, Any] = asked._descriptor(record)
+        self._first = self._before(record)
+        self._made = self.descriptor if self._first is record else asked._descriptor(self._first)
+        self._embedded = self._first.kind is TableKind.EMBEDDING and "statement" in self._made
+        self._imported_from: str | None = self._made.get("source") if self._first.kind is TableKind.IMPORTED else None
         self._own = not self._embedded and self._imported_from is None
-        self._key = "key" if self._own else str(self.descriptor["key"])
+        self._key = "key" if self._own else str(self._made["key"])
+
+    def _before(self, record: TableRecord) -> TableRecord:
+        """The table whose vectors were propagated, as it was then: its rows are those of the derived one. The table itself, when that is gone."""
+        tables = self._rooms.catalog.tables
+        while record.kind is TableKind.GRAPH_PROPAGATION:
+            read = [a for a in record.anchors if a.input.kind is InputKind.RESULT and a.columns == ("key", "vector")]
+            versions = [tables.version(a.input.name, a.version) for a in read if a.version is not None]
+            found = next((v[1] for v in versions if v is not None), None) or next((r for a in read if (r := tables.get(a.input.name))), None)
+            if found is None:
+                break
+            record = found
+        return record
 
     @functools.cached_property
-    def _address(self) -> str:
+    def address(self) -> str:
         """What FROM says. TableNotFound; SourceUnavailable."""
         if self._own:
             return f"jammi.{quote(self._record.table_name)}"
         from jammi_lab.producers.embedding import address_of
 
         if self._embedded:
-            return address_of(self.descriptor)
+            return address_of(self._made)
         return self._rooms.producers.embedding.address(str(self._imported_from))
 
+    @property
+    def key_column(self) -> str:
+        """The column of the rows behind that holds the keys, as it is spelt."""
+        return self._spelt(self._key)
+
     @functools.cached_property
-    def _columns(self) -> dict[str, str]:
-        [prepared] = self._rooms.engine.prepare(f"SELECT * FROM {self._address}", tenant=self._rooms.scope.current)
+    def columns(self) -> dict[str, str]:
+        """The columns of the rows behind: name and SQL type, in their order."""
+        [prepared] = self._rooms.engine.prepare(f"SELECT * FROM {self.address}", tenant=self._rooms.scope.current)
         return dict(prepared.output)
 
     def chosen(self, select: Sequence[str]) -> list[str]:
@@ -77,11 +95,11 @@ class Behind:
 
     def keys_where(self, where: str, params: Mapping[str, Any] | None) -> "pa.ChunkedArray":
         """The keys of the rows that satisfy a condition; `key` means the key column where no column is called so. Raises as binding does."""
-        from jammi_lab.producers.embedding import one_expression
+        from jammi_lab.engine.tokens import one_expression
 
         key = self._spelt(self._key)
-        also = "" if any(fold(c) == "key" for c in self._columns) else f", {quote(key)} AS key"
-        text = f"SELECT {quote(key)} FROM (SELECT *{also} FROM {self._address}) WHERE (\n{one_expression(where)}\n)"
+        also = "" if any(fold(c) == "key" for c in self.columns) else f", {quote(key)} AS key"
+        text = f"SELECT {quote(key)} FROM (SELECT *{also} FROM {self.address}) WHERE (\n{one_expression(where)}\n)"
         [prepared] = self._rooms.engine.prepare(text, params, tenant=self._rooms.scope.current)
         return prepared.run().table().column(0)
 
@@ -98,8 +116,8 @@ class Behind:
         """What tells whether the rows are there, as it was when the vectors were made: of a named table the key column, else all that was read."""
         if self._own:
             return []
-        anchors = [a for a in self._record.anchors if a.pinned and a.input.kind is not InputKind.CLOCK]
-        plain = len(anchors) == 1 and (not self._embedded or not self._address.startswith("("))
+        anchors = [a for a in self._first.anchors if a.pinned and a.input.kind is not InputKind.CLOCK]
+        plain = len(anchors) == 1 and (not self._embedded or not self.address.startswith("("))
         reads = []
         for anchor in anchors:
             key = [c for c in anchor.columns if fold(c) == fold(self._key)]
@@ -110,7 +128,7 @@ class Behind:
 
     def _unmoved(self) -> bool:
         """Whether every row that was embedded is known to be there still, because the inputs are as they were: nothing of them is read."""
-        anchors = self._record.anchors
+        anchors = self._first.anchors
         if not self._embedded or not anchors or not all(a.pinned for a in anchors):
             return False
         look, tenant = self._rooms.look(False), self._rooms.scope.current
@@ -123,7 +141,7 @@ class Behind:
     def _reachable(self) -> bool:
         """Whether the key column can be read at all."""
         try:
-            self._rooms.engine.prepare(f"SELECT {quote(self._key)} FROM {self._address}", tenant=self._rooms.scope.current)
+            self._rooms.engine.prepare(f"SELECT {quote(self._key)} FROM {self.address}", tenant=self._rooms.scope.current)
         except (TableNotFound, SourceUnavailable, SqlError):
             return False
         return True
@@ -143,13 +161,13 @@ class Behind:
         first = "h.query, " if "query" in place else ""
         taken = "".join(f", s.{quote(c)}" for c in chosen)
         own, theirs = f"h.{quote('key')}", f"s.{quote(_KEY)}"
-        if "VARCHAR" in (self.key_type, kind := self._columns.get(self._spelt(self._key), "")) and self.key_type != kind:
+        if "VARCHAR" in (self.key_type, kind := self.columns.get(self._spelt(self._key), "")) and self.key_type != kind:
             own, theirs = f"{own}::VARCHAR", f"{theirs}::VARCHAR"
         inner = "".join(f", {quote(c)}" for c in chosen)
         # a key that stands twice in the source by now is still one hit
         text = (
             f"SELECT DISTINCT ON ({places}) {first}h.key, h.rank, h.similarity{taken}, s.{quote(_KEY)} IS NULL AS source_missing "
-            f"FROM {Given.NAME} h LEFT JOIN (SELECT {quote(self._spelt(self._key))} AS {quote(_KEY)}{inner} FROM {self._address}) s "
+            f"FROM {Given.NAME} h LEFT JOIN (SELECT {quote(self._spelt(self._key))} AS {quote(_KEY)}{inner} FROM {self.address}) s "
             f"ON {own} = {theirs} ORDER BY {places}{taken}"
         )
         [prepared] = self._rooms.engine.prepare(text, tenant=self._rooms.scope.current, extra=[Given(hits)])
@@ -169,7 +187,7 @@ class Behind:
     def _spelt(self, column: str) -> str:
         """A column behind the table, as it is spelt there. SchemaMismatch, with the near name, for one that is not there or is called as ours."""
         try:
-            columns = self._columns
+            columns = self.columns
         except (TableNotFound, SourceUnavailable) as error:
             raise self._gone(error) from error
         found = next((c for c in columns if fold(c) == fold(str(column))), None)
@@ -194,9 +212,11 @@ def as_table(matrix: "Matrix", found: "Hits", *, many: bool) -> "pa.Table":
     import numpy as np
     import pyarrow as pa
 
+    from jammi_lab.vectors.arrays import array_of
+
     queries, hits = found.rows.shape
-    columns: dict[str, Any] = {"query": pa.array(np.repeat(np.arange(queries, dtype=np.int32), hits))} if many else {}
+    columns: dict[str, Any] = {"query": array_of(np.repeat(np.arange(queries, dtype=np.int32), hits))} if many else {}
     columns["key"] = matrix.keys_at(found.rows.reshape(-1))
-    columns["rank"] = pa.array(np.tile(np.arange(1, hits + 1, dtype=np.int32), queries))
-    columns["similarity"] = pa.array(found.similarities.reshape(-1))
-    return pa.table(columns)
+    columns["rank"] = array_of(np.tile(np.arange(1, hits + 1, dtype=np.int32), queries))
+    columns["similarity"] = array_of(found.similarities)
+    return pa.Table.from_arrays(list(columns.values()), names=list(columns))

@@ -12,6 +12,7 @@ from jammi_lab.producers.base import Job, produce
 from jammi_lab.producers.python import Step
 from jammi_lab.sensing.questions import Questions
 from jammi_lab.sensing.reports import OnProgress
+from jammi_lab.store.sidecars import Wish
 from jammi_lab.values.records import Progress
 from jammi_lab.wiring import Rooms
 
@@ -158,7 +159,7 @@ class Making(Tables):
         """The ready table that answers this exact definition over its inputs as they are now; computes nothing."""
         return self._naming.lookup(self._rooms.producers.sql.job(sql, params or {}, ()))
 
-    def _make(self, name: str, job: Job, cache: str, refresh: str, progress: OnProgress) -> ResultTable:
+    def _make(self, name: str, job: Job, cache: str, refresh: str, progress: OnProgress, wish: Wish = Wish()) -> ResultTable:  # noqa: B008  # frozen
         if cache not in ("use", "bypass"):
             raise InvalidArgument(f'cache is "use" or "bypass", not {cache!r}.')
         if refresh not in ("no", "inputs"):
@@ -169,6 +170,7 @@ class Making(Tables):
         if refresh == "inputs":
             self._questions.refresh(job, report)
         made = produce(self._rooms.kitchen, name, job, bypass=cache == "bypass", on_progress=report)
+        self._rooms.results.sidecars.follow(made.record, wish, report)
         return ResultTable(self, made.version, made.record, made.outcome, made.reuse)
 
     def _writable(self) -> None:

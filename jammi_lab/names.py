@@ -14,6 +14,17 @@ RESERVED_SOURCES = frozenset(
     {"main", "memory", "temp", "system", "jammi", "jammi_catalog", "mutable", "topics", "public", "information_schema", "pg_catalog"}
 )
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
+_BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_RESERVED_WORDS = frozenset(
+    """all analyse analyze and anti any array as asc asof asymmetric at authorization binary both by case cast check collate collation column
+    concurrently constraint create cross default deferrable desc describe distinct do else end except false fetch for foreign freeze from full glob
+    group having ilike in initially inner intersect into is isnull join lambda lateral leading left like limit natural not notnull null offset on only
+    or order outer overlaps pivot pivot_longer pivot_wider placing positional primary qualify references returning right select semi show similar
+    some summarize symmetric table tablesample then to trailing true union unique unpack unpivot using variadic verbose when where window
+    with""".split()
+)
+"""Words that the pinned DuckDB does not read as a name where a name begins."""
+_FAMILIES = ("jammi", "jammi_catalog", "mutable", "topics")
 
 
 def fold(name: str) -> str:
@@ -26,6 +37,19 @@ def quote(identifier: str) -> str:
     if not identifier or "\0" in identifier:
         raise NameInvalid("An SQL name cannot be empty or hold a NUL character.", name=identifier)
     return '"' + identifier.replace('"', '""') + '"'
+
+
+def written(*parts: str) -> str:
+    """A name as SQL reads it, quoted only where it must be: `crm."my table"`."""
+    first, *rest = parts
+    bare = _BARE.fullmatch(first) and first.lower() not in _RESERVED_WORDS
+    return ".".join([first if bare else quote(first), *(part if _BARE.fullmatch(part) else quote(part) for part in rest)])
+
+
+def pasteable(name: str) -> str:
+    """The same of a name as it is listed: a source's, or one of ours behind its family, `jammi."my table"`."""
+    family, dot, rest = name.partition(".")
+    return written(family, rest) if dot and rest and family in _FAMILIES else written(name)
 
 
 def literal(text: str) -> str:

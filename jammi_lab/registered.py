@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+Names = list[str]
+
+
 class Column(Value, frozen=True):
     """A column of a source."""
 
@@ -146,6 +149,14 @@ class Source(Shown):
         inner = self._table(table)
         return quote(self.name) + (f".{quote(inner)}" if inner else "")
 
+    def _line(self) -> tuple[str, str, str, str, str, str]:
+        """What a list tells of it, from what is known: nothing is asked or read for it."""
+        record, known = self._record, LastSeen(self._rooms.memo)
+        inside, seen = known.tables(record), known.last(record)
+        names = "" if inside is None else ", ".join(inside[0][:5]) + (f", and {inside[1] - 5:,} more" if inside[1] > 5 else "")
+        anchor = record.anchor if record.tenant_column is None else f"{record.anchor}, rows by {record.tenant_column}"
+        return record.name, record.kind, _from_here(shown(record.location)), names, anchor, str(seen or "")
+
     def _form(self) -> Form:
         try:
             columns = {c.name: c.type for c in self.columns()}
@@ -153,6 +164,15 @@ class Source(Shown):
             columns = {}
         seen = self.last_seen
         return forms.source(self.name, self.kind, _from_here(self.location), self._record.anchor, [("", columns)] if columns else [], str(seen or ""))
+
+
+class SourceList(list[Source], Shown):
+    """Sources, one line each when they are shown."""
+
+    __repr__ = Shown.__repr__
+
+    def _form(self) -> Form:
+        return forms.sources(source._line() for source in self)
 
 
 class Sources(Shown):
@@ -230,15 +250,17 @@ class Sources(Shown):
             )
         return True
 
-    def remove(self, name: str) -> None:
-        """Forget a source. Tables made from it stay, and say that it is gone. SourceNotFound; TenantForbidden."""
+    def remove(self, name: str, *, tables: bool = False) -> Names:
+        """Forget a source. Tables made from it stay, and say that it is gone; with `tables`, the bound tenant's own ones that read it directly go
+        with it, whoever reads them. The physical names that are gone. SourceNotFound; TenantForbidden."""
         record = self._rooms.outside.record(name)
-        self._rooms.catalog.sources.remove(name)
+        gone = self._rooms.upkeep.forget(record.name, tables=tables)
         self._rooms.outside.release(record)
+        return gone
 
-    def list(self) -> list[Source]:
+    def list(self) -> "SourceList":
         """All sources that the bound tenant sees, by name."""
-        return [Source(self._rooms, record) for record in self._rooms.catalog.sources.list()]
+        return SourceList(Source(self._rooms, record) for record in self._rooms.catalog.sources.list())
 
     def __getitem__(self, name: str) -> Source:
         """The source of that name. SourceNotFound, with near names."""
@@ -254,15 +276,7 @@ class Sources(Shown):
         return len(self._rooms.catalog.sources.list())
 
     def _form(self) -> Form:
-        return forms.sources(self._line(record) for record in self._rooms.catalog.sources.list())
-
-    def _line(self, record: SourceRecord) -> tuple[str, str, str, str, str, str]:
-        """What a list tells of a source, from what is known: nothing is asked or read for it."""
-        known = LastSeen(self._rooms.memo)
-        inside, seen = known.tables(record), known.last(record)
-        names = "" if inside is None else ", ".join(inside[0][:5]) + (f", and {inside[1] - 5:,} more" if inside[1] > 5 else "")
-        anchor = record.anchor if record.tenant_column is None else f"{record.anchor}, rows by {record.tenant_column}"
-        return record.name, record.kind, _from_here(shown(record.location)), names, anchor, str(seen or "")
+        return self.list()._form()
 
 
 def _from_here(location: str) -> str:

@@ -1,5 +1,6 @@
 """The rows of a statement, as people hold them: they come once, and are kept when small."""
 
+import importlib
 import itertools
 import time
 import weakref
@@ -11,13 +12,15 @@ from jammi_lab.engine.prepared import Prepared
 from jammi_lab.engine.stream import Stream
 from jammi_lab.errors import InvalidArgument, SourceUnavailable
 from jammi_lab.framed import Framed
-from jammi_lab.markup import Form, Shown, stack
+from jammi_lab.markup import Form, Shown, plain, stack
 from jammi_lab.observing.look import Pinned
 from jammi_lab.values.anchors import Input, InputKind
 from jammi_lab.values.verdicts import Verdict
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from jammi_lab.live.committing import Done
 
 _KEPT_BYTES = 64 * 1024 * 1024
 _SHOWN = 20
@@ -146,6 +149,13 @@ class Result(Shown, Framed):
             return self._kept
         return pa.Table.from_batches(self._head, self._schema).slice(0, n)
 
+    def chart(self, kind: str = "bar", x: str | None = None, y: str | None = None, color: str | None = None) -> Any:
+        """An altair chart of the rows: bar, line, point, area, box or hist; of more than 5,000 rows a sample, and it says so.
+
+        Columns that are not named are the first two. Raises InvalidArgument for a kind or column that there is not; ExtensionMissing without altair.
+        """
+        return importlib.import_module("jammi_widgets.charts").chart(self, kind, x, y, color)  # by name: the engine sees no front end
+
     def staleness(self) -> dict[str, Verdict]:
         """The verdicts on the result tables that were read, by name, as they are now."""
         return dict(self._verdicts([i.name for i in self.inputs if i.kind is InputKind.RESULT]))
@@ -194,6 +204,29 @@ class Ready(Result):
         self._schema, self._kept, self._rows = table.schema, table, table.num_rows
         self._lent, self._badge, self._types = None, None, list(types)
         self.inputs, self.limit, self.decimals = list(inputs), _SHOWN, {}
+
+
+class Changed(Ready):
+    """What an INSERT, UPDATE or DELETE gives: one row, `Count`, or what RETURNING asked for."""
+
+    def __init__(self, done: "Done") -> None:
+        import pyarrow as pa
+
+        from jammi_lab.sources.scratch import sql_types
+
+        table = pa.table({"Count": pa.array([done.rows], pa.int64())}) if done.answer is None else done.answer
+        types = ["BIGINT"] if done.answer is None else [*sql_types(table.schema).values()]
+        super().__init__(table, types, [], lambda _: {})
+        self._done = done
+
+    @property
+    def version(self) -> int:
+        """The version of the table after the change."""
+        return self._done.committed.version
+
+    def _form(self) -> Form:
+        said = plain(str(self._done))
+        return said if self._done.answer is None else stack(said, super()._form())
 
 
 def _for_people(column: "pa.ChunkedArray", decimals: int | None = None) -> list[Any]:

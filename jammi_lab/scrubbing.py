@@ -31,6 +31,19 @@ def remember(credential: str) -> None:
         _pattern.cache_clear()
 
 
+def anything() -> bool:
+    """Whether any credential was remembered."""
+    return bool(_known)
+
+
+def spans(text: str) -> list[tuple[int, int]]:
+    """Where a text holds a credential that was remembered as a word of its own; one that could be any word (letters of one case) is left out."""
+    with _lock:
+        known = [each for each in _known if len(each) >= _SHORT and not (each.isalpha() and each in (each.lower(), each.upper(), each.title()))]
+    found = (re.search(rf"(?<!\w){re.escape(each)}(?!\w)", text) for each in known if each in text)
+    return [each.span() for each in found if each is not None]
+
+
 @functools.lru_cache(maxsize=1)
 def _pattern() -> re.Pattern[str] | None:
     texts = sorted(_known, key=len, reverse=True)

@@ -12,9 +12,10 @@ from jammi_lab.names import near
 from jammi_lab.result import Ready, Result
 from jammi_lab.sensing.questions import Questions
 from jammi_lab.sensing.reports import OnProgress
-from jammi_lab.storage.files import Stat
+from jammi_lab.store.sidecars import Wish
 from jammi_lab.values.anchors import Input
-from jammi_lab.values.records import Reuse, TableKind, TableRecord
+from jammi_lab.values.records import Reuse, TableRecord
+from jammi_lab.vectors.indexes import SEARCHABLE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,13 +23,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from jammi_lab.embedders.base import Encoder
-    from jammi_lab.vectors.cache import MatrixCache
+    from jammi_lab.vectors.exact import Hits
     from jammi_lab.vectors.matrix import Matrix
 
 Precision = Literal["bf16", "f32", "f16", "i8"]
 _PRECISIONS = ("bf16", "f32", "f16", "i8")
-SEARCHABLE = frozenset({TableKind.EMBEDDING, TableKind.IMPORTED, TableKind.GRAPH_PROPAGATION, TableKind.CONTEXT_SET})
-_RESIDENT_BYTES = 2_000_000_000
+_KNOWN_DESCRIPTORS = 256
 _SHOWN_DIGITS = 4
 """Of a similarity: what is beyond may differ from one kind of processor to the next, as that of the encoder's vectors does."""
 
@@ -48,6 +48,7 @@ class Searching(Making):
         text: str | Sequence[str],
         model: Any = "minilm",
         precision: Precision = "bf16",
+        index: Literal["now", "later"] = "now",
         where: str | None = None,
         cache: Literal["use", "bypass"] = "use",
         refresh: Literal["no", "inputs"] = "no",
@@ -65,6 +66,7 @@ class Searching(Making):
         text: str | Sequence[str],
         model: Any = "minilm",
         precision: Precision = "bf16",
+        index: Literal["now", "later"] = "now",
         where: str | None = None,
         define_only: Literal[True],
     ) -> None: ...
@@ -78,6 +80,7 @@ class Searching(Making):
         text: str | Sequence[str],
         model: Any = "minilm",
         precision: Precision = "bf16",
+        index: Literal["now", "later"] = "now",
         where: str | None = None,
         cache: Literal["use", "bypass"] = "use",
         refresh: Literal["no", "inputs"] = "no",
@@ -88,15 +91,16 @@ class Searching(Making):
 
         Only new and changed texts go to the encoder; `.reuse` of the answer says how many were new, changed, removed, unchanged. `model` is a name,
         an encoder or a sentence-transformers model. Interrupted, what was done is kept for the next call. `define_only` gives the recipe the
-        definition without running it. Raises as binding SQL does, and ModelNotFound, DuplicateKey, SchemaMismatch (with what the encoder raised as
-        its cause), InvalidArgument.
+        definition without running it. The table is ready first, then its index is made: `precision` is how it stores the vectors (the table has them
+        whole, and another precision is no other table), `index="later"` does not wait for it. Raises as binding SQL does, and ModelNotFound,
+        DuplicateKey, SchemaMismatch (with what the encoder raised as its cause), InvalidArgument.
         """
-        _check_precision(precision)
+        wish = _wish(precision, index)
         job = self._rooms.producers.embedding.job(name, source, key, names_of(text), model, where, afresh=cache == "bypass")
         if define_only:
             self._define(name, job)
             return None
-        table = self._make(name, job, cache, refresh, progress)
+        table = self._make(name, job, cache, refresh, progress, wish)
         if table.outcome == "reused":
             table.reuse = Reuse(new=0, changed=0, removed=0, unchanged=table.row_count or 0)
         return table
@@ -111,12 +115,14 @@ class Searching(Making):
         source: str | None = None,
         model_id: str = "external",
         precision: Precision = "bf16",
+        index: Literal["now", "later"] = "now",
         cache: Literal["use", "bypass"] = "use",
         refresh: Literal["no", "inputs"] = "no",
         progress: OnProgress = None,
         define_only: Literal[False] = False,
     ) -> ResultTable:
         """Take vectors that were computed elsewhere. `source`: whose rows they are; without it the other columns of `data` are kept beside them.
+        `precision` and `index` as for `embed`.
 
         Raises SchemaMismatch for a wrong width, values that are not finite or a vector of zeros; DuplicateKey; TableNotFound; InvalidArgument for
         `define_only`: without its rows there is nothing to define.
@@ -124,15 +130,17 @@ class Searching(Making):
         from jammi_lab.sources.frames import as_arrow
 
         refuse_defining(define_only)
-        _check_precision(precision)
+        wish = _wish(precision, index)
         job = self._rooms.producers.imported.job(as_arrow(data), key, vector, source, model_id)
-        return self._make(name, job, cache, refresh, progress)
+        return self._make(name, job, cache, refresh, progress, wish)
 
     def vector(self, table: str | ResultTable, key: Any) -> "NDArray[np.float32]":
         """The stored vector of one row, float32. TableNotFound; RowNotFound (a KeyError)."""
         record = self._searchable(table)
         matrix = self._matrix(record)
-        found: NDArray[np.float32] = matrix.vectors[self._row(matrix, record, key)].copy()
+        import numpy as np
+
+        found: NDArray[np.float32] = matrix.at(np.array([self._row(matrix, record, key)], np.int64))[0].copy()
         return found
 
     def search(
@@ -151,8 +159,9 @@ class Searching(Making):
         source_missing. Ties come in ascending key order.
 
         Several texts or a matrix make one answer with a column `query` first. `where` is SQL over the source's columns as they are now, and `key`.
-        There is no index yet: every search is exact, whatever `exact` says. Raises TableNotFound, RowNotFound, ModelNotFound, SchemaMismatch,
-        InvalidArgument, and what binding `where` raises.
+        `exact=None` reads all vectors where that is fast (up to `vectors.exact_max_rows`, 20,000) or the index would be no help, and goes through
+        the index elsewhere; `True` always reads all; `False` always goes through the index, which is made first when it is missing. Similarities are
+        exact either way. Raises TableNotFound, RowNotFound, ModelNotFound, SchemaMismatch, InvalidArgument, and what binding `where` raises.
         """
         if (query is None) == (row is None):
             raise InvalidArgument("A search is for a query or for the neighbours of a row: give one of the two.")
@@ -163,39 +172,66 @@ class Searching(Making):
         chosen = behind.chosen(names_of(select))
         allow = None if where is None else matrix.mask_of(behind.keys_where(where, params))
         if row is not None:
-            found, many = matrix.neighbours(self._row(matrix, record, row), k, allow=allow), False
+            at = self._row(matrix, record, row)
+            found, many = self._found(record, matrix, None, k, allow, at, exact), False
         else:
             queries, many = self._queries(record, behind.descriptor, query)
-            found = matrix.search(queries, k, allow=allow)
+            found = self._found(record, matrix, queries, k, allow, None, exact)
         result = behind.answer(as_table(matrix, found, many=many), chosen, filtered=where is not None)
         result.decimals["similarity"] = _SHOWN_DIGITS
         return result
 
-    @functools.cached_property
-    def _matrices(self) -> "MatrixCache":
-        from jammi_lab.vectors.cache import MatrixCache
+    def _found(
+        self,
+        record: TableRecord,
+        matrix: "Matrix",
+        queries: Any,
+        k: int,
+        allow: "NDArray[np.bool_] | None",
+        without: int | None,
+        exact: bool | None,
+    ) -> "Hits":
+        """The hits of queries, or of the row `without`, through the index where that is asked for or less work. Raises as `Matrix.search`."""
+        vectors, settings = self._rooms.vectors, self._rooms.settings
+        if exact is False or (exact is None and len(matrix) > settings["vectors.exact_max_rows"]):
+            import numpy as np
 
-        return MatrixCache(_RESIDENT_BYTES)
+            from jammi_lab.vectors import approximate
+
+            expansion = settings["vectors.search_expansion"]
+            index = vectors.index(record, build=exact is False, only_graphs=exact is None and not expansion)
+            if index is None and exact is None:
+                vectors.soon(record)
+            elif index is not None:
+                oversample, asked = max(1, settings["vectors.oversample"]), queries if without is None else matrix.at(np.array([without]))
+                found = approximate.search(
+                    matrix, index, asked, k, allow=allow, without=without, oversample=oversample, expansion=expansion, forced=exact is False
+                )
+                if found is not None:
+                    return found
+        return matrix.search(queries, k, allow=allow) if without is None else matrix.neighbours(without, k, allow=allow)
 
     @functools.cached_property
-    def _loaded(self) -> dict[str, Stat]:
-        """How the file of a table was when its bytes were last found to be the published ones, for tables whose vectors are in memory."""
+    def _descriptors(self) -> dict[str, Mapping[str, Any]]:
+        """Descriptors by the digest of the manifest that they stand in, which names one content for ever."""
         return {}
+
+    def _descriptor(self, record: TableRecord) -> Mapping[str, Any]:
+        """How a table was made, as its manifest says; empty for one without."""
+        digest = record.manifest_digest
+        if digest is not None and (known := self._descriptors.get(digest)) is not None:
+            return known
+        manifest = self._manifest(record)
+        found: Mapping[str, Any] = manifest.descriptor if manifest else {}
+        if digest is not None and manifest is not None:
+            if len(self._descriptors) >= _KNOWN_DESCRIPTORS:
+                self._descriptors.clear()
+            self._descriptors[digest] = found
+        return found
 
     def _matrix(self, record: TableRecord) -> "Matrix":
         """The vectors of a table. TableDamaged."""
-        from jammi_lab.storage.files import stat_of
-        from jammi_lab.vectors.matrix import Matrix
-
-        digest = record.digest or record.table_name
-        stat = stat_of(self._rooms.results.parquet(record))
-        if stat is None or self._loaded.get(record.table_name) != stat or digest not in self._matrices:
-            self._rooms.results.require(record)
-        path = self._rooms.results.parquet(record)
-        matrix = self._matrices.get(digest, lambda: Matrix.from_parquet(path))
-        if stat is not None:
-            self._loaded[record.table_name] = stat
-        return matrix
+        return self._rooms.vectors.matrix(record)
 
     def _rows(self, table: "pa.Table", types: Sequence[str], inputs: Sequence[Input]) -> Result:
         return Ready(table, types, inputs, self._questions.verdicts_now)
@@ -261,8 +297,11 @@ def is_several(query: Any) -> bool:
     return getattr(query, "ndim", 1) == 2 or (isinstance(query, list | tuple) and bool(query) and hasattr(query[0], "__len__"))
 
 
-def _check_precision(precision: str) -> None:
-    if precision not in _PRECISIONS:
-        raise InvalidArgument(
-            f"There is no precision {precision!r}.", near=near(precision, _PRECISIONS), hint=f"Precisions are {', '.join(_PRECISIONS)}."
-        )
+def _wish(precision: str, index: str) -> Wish:
+    """What is asked of the index. InvalidArgument."""
+    for what, value, choices in (("precision", precision, _PRECISIONS), ("index", index, ("now", "later"))):
+        if value not in choices:
+            raise InvalidArgument(
+                f"{what} is one of {', '.join(choices)}, not {value!r}.", near=near(value, choices) if isinstance(value, str) else ()
+            )
+    return Wish(precision, index == "later")

@@ -17,13 +17,19 @@ from jammi_lab.engine.reaching import Reaching
 from jammi_lab.engine.session import Engine
 from jammi_lab.errors import ResourceExhausted, SourceUnavailable, VersionConflict
 from jammi_lab.execution.executor import Executor, executor_of
+from jammi_lab.live.committing import Committing
+from jammi_lab.live.mutable import Tables
+from jammi_lab.live.sessions import Sessions
+from jammi_lab.live.topics import Topics
 from jammi_lab.observing.look import Look
 from jammi_lab.observing.memo import ObservationMemo
+from jammi_lab.observing.mutables import MutableProvider
 from jammi_lab.observing.observers import Observers
 from jammi_lab.observing.opinions import Opinions
 from jammi_lab.observing.outside import Outside
 from jammi_lab.observing.paths import Paths
 from jammi_lab.observing.providers import FrameProvider, ResultProvider, SourceProvider
+from jammi_lab.observing.topics import TopicProvider
 from jammi_lab.producers.base import Kitchen
 from jammi_lab.producers.flight import Flight
 from jammi_lab.producers.registry import Producers
@@ -42,7 +48,8 @@ from jammi_lab.store.results import Results
 from jammi_lab.store.upkeep import Upkeep
 from jammi_lab.tenancy import TenantScope
 from jammi_lab.values.anchors import Input, InputKind
-from jammi_lab.values.records import RecoveryReport
+from jammi_lab.values.records import RecoveryReport, TableRecord, TableStatus
+from jammi_lab.vectors.indexes import Indexes
 from jammi_lab.versions import without_catalog
 
 RUN_ID = secrets.token_hex(16)
@@ -68,25 +75,35 @@ class Rooms:
     check: Check
     kitchen: Kitchen
     producers: Producers
+    vectors: Indexes
     sensor: Sensor
     column_lineage: ColumnLineage
     look: Callable[[bool], Look]
     writer_id: str
     executor: Executor
+    topics: Topics
+    sessions: Sessions
+    mutable: Tables
+    committing: Committing
 
     def recover(self, *, ready_too: bool) -> RecoveryReport:
         """Settle what dead writers left."""
         self.kitchen.funnel.tidy()
         self.removal.settle()
         report = self.recovery.run(ready_too=ready_too)
+        self.sessions.sweep()
         self.memo.flush()
         return report
 
     def close(self, *, clean: bool) -> None:
         """Let go of everything; `clean` also retires the writer and notes how the results folders are left."""
         try:
+            self.vectors.close()
+            self.sessions.shut()
+            self.topics.close()
             self.engine.close()
             self.removal.settle()
+            self.kitchen.flight.close()
             if clean and self.kitchen.funnel.tidy():  # a writer that leaves something unsettled is left as a dead one, for the next open
                 with contextlib.suppress(ResourceExhausted, VersionConflict, SourceUnavailable):  # and so is one on a full disk
                     self.memo.flush()
@@ -142,6 +159,7 @@ def _looks(
             deep=deep,
             timeout=settings["look.timeout_seconds"],
             compare=observers.same_rows,
+            note=observers.note_rows,
             opinions=opinions,
         )
 
@@ -150,7 +168,7 @@ def _looks(
 
 def _wire(folder: Place, catalog: Catalog, scope: TenantScope, settings: Settings, clock: Clock, writer_id: str, executor: Executor) -> Rooms:
     engine = Engine(settings)
-    settings.fix("engine.", "catalog.")
+    settings.fix("engine.", "catalog.", "look.racy_seconds")
     memo = ObservationMemo(catalog)
     results = Results(folder, memo, clock, settings["look.racy_seconds"])
     reach = Reaching(engine, scope)
@@ -161,12 +179,12 @@ def _wire(folder: Place, catalog: Catalog, scope: TenantScope, settings: Setting
     )
     stored = Relation(Input(InputKind.RESULT, ""), body="", filesystem=results.filesystem)
     opinions = Opinions(results, memo, settings, lambda sql: engine.query(sql, scope.current, stored))
+    topics = _topics(catalog, scope, engine, clock, observers)
+    mutable = _mutable(catalog, scope, settings, engine, observers)
     look = _looks(observers, opinions, scope, results, memo, clock, settings)
-    duckdb_files.let_views_pass(foreign.view_reading)
-    engine.register(SourceProvider(catalog, outside))
-    engine.register(ResultProvider(catalog, results))
-    engine.register(Paths(scope, local))
+    _names(engine, catalog, outside, results, Paths(scope, local))
     frames = FrameProvider(outside)
+    vectors = _vectors(catalog, results, settings)
     recovery = Recovery(catalog, results, clock)
     removal = Removal(catalog, results, writer_id)
     kitchen = Kitchen(
@@ -178,9 +196,9 @@ def _wire(folder: Place, catalog: Catalog, scope: TenantScope, settings: Setting
         settings=settings,
         clock=clock,
         look=lambda: look(True),
-        flight=Flight(catalog, clock, settings["flight.wait_seconds"], lambda: recovery.run(ready_too=False)),
+        flight=Flight(catalog, clock, lambda: settings["flight.wait_seconds"], lambda: recovery.run(ready_too=False)),
     )
-    producers = Producers(engine, scope, [frames], catalog, results, executor)
+    producers = Producers(engine, scope, [frames], catalog, results, executor, settings, vectors)
     return Rooms(
         catalog=catalog,
         scope=scope,
@@ -197,9 +215,57 @@ def _wire(folder: Place, catalog: Catalog, scope: TenantScope, settings: Setting
         check=Check(catalog, results, recovery, clock),
         kitchen=kitchen,
         producers=producers,
+        vectors=vectors,
         sensor=Sensor(kitchen, producers),
         column_lineage=ColumnLineage(catalog, scope, engine, [frames], memo, clock),
         look=look,
         writer_id=writer_id,
         executor=executor,
+        topics=topics,
+        sessions=Sessions(catalog, scope, mutable, topics, clock, writer_id),
+        mutable=mutable,
+        committing=Committing(mutable, catalog),
     )
+
+
+def _names(engine: Engine, catalog: Catalog, outside: Outside, results: Results, paths: Paths) -> None:
+    """What FROM can name beside what changes."""
+    duckdb_files.let_views_pass(foreign.view_reading)
+    engine.register(SourceProvider(catalog, outside))
+    engine.register(ResultProvider(catalog, results))
+    engine.register(paths)
+
+
+def _mutable(catalog: Catalog, scope: TenantScope, settings: Settings, engine: Engine, observers: Observers) -> Tables:
+    """The mutable tables, as SQL names and inputs too."""
+    tables = Tables(catalog, settings)
+    provider = MutableProvider(tables, scope)
+    engine.register(provider)
+    observers.add(InputKind.MUTABLE, provider.observe)
+    return tables
+
+
+def _topics(catalog: Catalog, scope: TenantScope, engine: Engine, clock: Clock, observers: Observers) -> Topics:
+    """The topics, as SQL names and inputs too."""
+    topics = Topics(catalog, scope, engine, clock)
+    provider = TopicProvider(topics)
+    engine.register(provider)
+    observers.add(InputKind.TOPIC, provider.observe)
+    return topics
+
+
+def _vectors(catalog: Catalog, results: Results, settings: Settings) -> Indexes:
+    """The vectors and indexes, which follow the tables that have them."""
+
+    def earlier(record: TableRecord) -> list[TableRecord]:
+        found = [r for v, r in catalog.tables.versions(record.recipe) if r.tenant == record.tenant and r.created_at < record.created_at]
+        return [r for r in found if r.status is TableStatus.READY]
+
+    def still(record: TableRecord) -> bool:
+        with catalog.everyone():
+            now = catalog.tables.get(record.table_name)
+        return now is not None and now.status is TableStatus.READY
+
+    indexes = Indexes(results, catalog.meta, settings, read_only=catalog.read_only, earlier=earlier, still=still)
+    results.sidecars.register(indexes)
+    return indexes

@@ -1,24 +1,30 @@
 """The Workspace: one catalog and one results folder, with every verb a line or two over the rooms."""
 
+import datetime
 import os
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from jammi_lab.clock import Clock, SystemClock
 from jammi_lab.config import Settings, load_settings
+from jammi_lab.deriving import Deriving
 from jammi_lab.engine.prepared import Prepared
 from jammi_lab.errors import InvalidArgument, TableNotFound, WorkspaceNotFound, WorkspaceReadOnly
+from jammi_lab.evaluating import Evaluating
+from jammi_lab.explaining import Explanation
+from jammi_lab.exploring import Exploring
 from jammi_lab.handles import ResultTable, ResultTables
+from jammi_lab.live.held import MutableTables
 from jammi_lab.making import names_of
 from jammi_lab.models import Models
+from jammi_lab.names import near
 from jammi_lab.naming import Naming
 from jammi_lab.recipes import Recipe, Recipes
 from jammi_lab.registered import Sources
-from jammi_lab.result import Result
-from jammi_lab.searching import Searching
+from jammi_lab.result import Changed, Result
 from jammi_lab.sensing.lineage import Lineage
 from jammi_lab.sensing.questions import Questions
 from jammi_lab.sensing.relations import CatalogRelations
@@ -28,11 +34,14 @@ from jammi_lab.storage.files import Place, make_folder
 from jammi_lab.store import manifests
 from jammi_lab.tenancy import TenantScope
 from jammi_lab.values.manifest import Manifest
-from jammi_lab.values.records import Edge, Progress, RecoveryReport, TableRecord, TableStatus, VersionRecord
+from jammi_lab.values.records import Edge, Progress, RecoveryReport, TableKind, TableRecord, TableStatus, VersionRecord
 from jammi_lab.values.verdicts import Verdict, Verification
 from jammi_lab.vector_calls import VectorCalls
 from jammi_lab.versions import Upkept, place_of, refuse_lost
 from jammi_lab.wiring import Rooms, connect
+
+if TYPE_CHECKING:
+    from jammi_lab.live.ephemeral import EphemeralSession, SessionList
 
 Named = str | ResultTable
 _open: "weakref.WeakSet[Workspace]" = weakref.WeakSet()
@@ -81,7 +90,7 @@ def open(  # noqa: A001  the field's name for it
     return Workspace(folder, str(path), scope, loaded, SystemClock(), read_only=read_only, create=create, executor=executor)
 
 
-class Workspace(Searching, Upkept):
+class Workspace(Evaluating, Exploring, Deriving, Upkept):
     """What `jl.open` returns; also a context manager. Closing twice is fine."""
 
     def __init__(
@@ -108,6 +117,8 @@ class Workspace(Searching, Upkept):
             raise
         self.sources = Sources(self._rooms, local)
         self.models = Models(self._rooms, local or Path("/"))  # model files stay where they are, on this machine
+        self.topics = self._rooms.topics
+        self.mutable = MutableTables(self._rooms.mutable, self._rooms.engine, self._rooms.catalog.scope, self._rooms.committing)
         self._naming = Naming(self._rooms, self)
         self._rooms.engine.register(VectorCalls(self))
         self._questions = Questions(self._rooms.sensor, self._rooms.catalog, self._rooms.look, scope, clock, self._rooms.column_lineage, local)
@@ -162,6 +173,29 @@ class Workspace(Searching, Upkept):
         """Bind a tenant for the rest of this context. NameInvalid."""
         self._scope.bind(name)
 
+    def ephemeral(self, timeout: float | datetime.timedelta = 600) -> "EphemeralSession":
+        """Tables of the bound tenant that are gone, with every value, when the session is closed or `timeout` seconds after it was opened.
+
+        Raises NoTenantBinding, InvalidArgument unless the time is above 0 (one beyond the calendar is none), WorkspaceReadOnly.
+        """
+        from jammi_lab.live.ephemeral import EphemeralSession
+
+        return EphemeralSession(self._rooms.sessions, self._rooms.sessions.open(timeout), self._reading)
+
+    def sessions(self) -> "SessionList":
+        """The open ephemeral sessions of the bound tenant, whichever kernel holds them."""
+        from jammi_lab.live.ephemeral import SessionInfo, SessionList
+
+        return SessionList(SessionInfo(*found) for found in self._rooms.sessions.listed())
+
+    def _reading(self, text: str, params: Mapping[str, Any]) -> Result:
+        """The Result of statements that only read."""
+        prepared = self._rooms.engine.prepare(text, params, tenant=self._scope.current)
+        for each in prepared[:-1]:
+            for _ in each.run().batches():
+                pass
+        return self._result(prepared[-1])
+
     # -- SQL -----------------------------------------------------------------------------------------------------------------------
 
     def sql(self, text: str, params: Mapping[str, Any] | None = None, **named: Any) -> Result:
@@ -172,14 +206,23 @@ class Workspace(Searching, Upkept):
         """
         return self._run(text, {**(params or {}), **named}, [])
 
-    def explain(self, text: str, params: Mapping[str, Any] | None = None) -> str:
-        """The engine's plan of a statement, as text. Raises as `sql` does."""
-        rows = self._run("EXPLAIN " + text, params or {}, []).fetchall()
-        return "\n".join(str(row[-1]) for row in rows)
+    def explain(self, text: str, params: Mapping[str, Any] | None = None, *, analyze: bool = False, **named: Any) -> Explanation:
+        """How the engine would run a statement, as a tree with estimated rows; with `analyze` it is run, and rows and times are real.
+
+        A text, too. Raises as `sql` does.
+        """
+        return self._explained(text, {**(params or {}), **named}, analyze, [])
+
+    def _explained(self, text: str, params: Mapping[str, Any], analyze: bool, extra: Sequence[Any]) -> Explanation:
+        how = "EXPLAIN (ANALYZE, FORMAT JSON) " if analyze else "EXPLAIN (FORMAT JSON) "
+        return Explanation(str(self._run(how + text, params, extra).fetchall()[0][-1]))
 
     def frames_from(self, namespace: Callable[[], Mapping[str, object]] | None) -> None:
         """Let cells name data frames in the variables that `namespace` gives."""
         self._rooms.outside.namespace = namespace
+
+    def _cell_explain(self, text: str, params: Mapping[str, Any], *, analyze: bool) -> Explanation:
+        return self._explained(text, params, analyze, [self._rooms.frames])
 
     def _cell_sql(self, text: str, params: Mapping[str, Any]) -> Result:
         return self._run(text, params, [self._rooms.frames])
@@ -187,11 +230,18 @@ class Workspace(Searching, Upkept):
     def _run(self, text: str, params: Mapping[str, Any], extra: Sequence[Any]) -> Result:
         if not isinstance(text, str):
             raise InvalidArgument(f"A statement is a text, not a {type(text).__name__}.")
-        prepared = self._rooms.engine.prepare(text, params, tenant=self._scope.current, extra=extra)
+        prepared = self._rooms.engine.prepare(text, params, tenant=self._scope.current, extra=extra, changing=True)
+        changed = False  # what stands behind a change sees it
         for each in prepared[:-1]:
-            for _ in each.run().batches():
-                pass
-        return self._result(prepared[-1])
+            now = each.renewed() if changed else each
+            if now.changes:
+                self._rooms.committing.apply(now)
+                changed = True
+            else:
+                for _ in now.run().batches():
+                    pass
+        last = prepared[-1].renewed() if changed else prepared[-1]
+        return Changed(self._rooms.committing.apply(last)) if last.changes else self._result(last)
 
     def _result(self, prepared: Prepared) -> Result:
         report = self.default_progress
@@ -216,7 +266,11 @@ class Workspace(Searching, Upkept):
         model: str | None = None,
         definition: str | None = None,
     ) -> list[ResultTable]:
-        """One entry per version, newest first; `source` is one that the table reads directly. `status=None` gives all."""
+        """One entry per version, newest first; `source` is one that the table reads directly. `status=None` gives all. InvalidArgument for a kind or
+        status that there is not."""
+        for value, choices in ((kind, TableKind), (status, TableStatus)):
+            if value is not None and value not in [*choices]:
+                raise InvalidArgument(f"{value!r} is none of {', '.join(choices)}.", near=near(str(value), [*choices]))
         found = self._rooms.catalog.tables.list(status=status, kind=kind, source=source, model=model, definition=definition)
         return ResultTables(ResultTable(self, version, record) for version, record in found)
 

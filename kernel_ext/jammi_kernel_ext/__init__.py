@@ -33,12 +33,25 @@ def _verbatim(magic: Callable[..., Any]) -> Callable[..., Any]:
     return magic
 
 
+def _matcher(complete: Callable[[Any], dict[str, Any]]) -> Callable[[Any], dict[str, Any]]:
+    """What IPython's own decorator `context_matcher` does, without loading it."""
+
+    def ours(context: Any) -> dict[str, Any]:
+        return complete(context)
+
+    for name, value in (("matcher_api_version", 2), ("matcher_priority", 200), ("matcher_identifier", "jammi.sql")):
+        setattr(ours, name, value)
+    return ours
+
+
 class _Later:
     """The magics and forms of a notebook, loaded when the first of them is used."""
 
     def __init__(self, notebook: Notebook) -> None:
         self._notebook = notebook
         self._magics: Any = None
+        self._completion: Any = None
+        self._own_inspect: Any = None
 
     @_verbatim
     def line(self, line: str) -> Any:
@@ -59,6 +72,40 @@ class _Later:
         if self._magics is None:
             self._magics = importlib.import_module("jammi_kernel_ext.magics").Magics(self._notebook)
         return self._magics
+
+    def complete(self, context: Any) -> dict[str, Any]:
+        """What IPython's completer asks in every cell: nothing is loaded for those that are not ours."""
+        if "jammi" not in context.full_text[:200]:
+            return {"completions": []}
+        if self._completion is None:
+            self._completion = importlib.import_module("jammi_kernel_ext.completion").Completion(self._notebook)
+        answer: dict[str, Any] = self._completion(context)
+        return answer
+
+    def inspect(self, code: str, cursor_pos: int, *more: Any, **named: Any) -> Any:
+        """What Shift+Tab asks of the kernel."""
+        found = (
+            importlib.import_module("jammi_kernel_ext.inspecting").answer(self._notebook.current, code, cursor_pos) if "jammi" in code[:200] else None
+        )
+        return self._own_inspect(code, cursor_pos, *more, **named) if found is None else found
+
+    def stand_in(self, shell: "InteractiveShell") -> Callable[[], None]:
+        """Answer Tab and Shift+Tab from now on; what is returned puts back what was there."""
+        complete = _matcher(self.complete)
+        matchers = getattr(getattr(shell, "Completer", None), "custom_matchers", None)
+        if matchers is not None:
+            matchers.append(complete)
+        kernel: Any = getattr(shell, "kernel", None)
+        if kernel is not None:
+            self._own_inspect, kernel.do_inspect = kernel.do_inspect, self.inspect
+
+        def back() -> None:
+            if matchers is not None and complete in matchers:
+                matchers.remove(complete)
+            if kernel is not None:
+                vars(kernel).pop("do_inspect", None)
+
+        return back
 
     @staticmethod
     def html(workspace: "Workspace") -> str:
@@ -89,7 +136,10 @@ def load_ipython_extension(shell: "InteractiveShell") -> None:
     formatters = shell.display_formatter.formatters if shell.display_formatter is not None else {}
     earlier = {kind: formatters[kind].for_type_by_name(*_WORKSPACE, form) for kind, form in formats.items() if kind in formatters}
 
+    answers_no_more = ours.stand_in(shell)
+
     def restore() -> None:
+        answers_no_more()
         for (kind, name), magic in before.items():
             magics[kind].pop(name, None)
             if magic is not None:

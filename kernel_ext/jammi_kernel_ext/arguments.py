@@ -1,11 +1,13 @@
 """The one table of verbs and flags of `%jammi`, `%%jammi` and `%%jammi_py`: parsing, help and suggestions all come from it."""
 
 import dataclasses
+import itertools
 import keyword
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from jammi_kernel_ext.words import natural, number, pair, whole
 from jammi_lab.errors import InvalidArgument
 from jammi_lab.names import near
 
@@ -80,28 +82,6 @@ class Verb:
         return [self.magic, self.name] if self.name else [self.magic]
 
 
-def natural(word: str) -> int:
-    """A whole number from 1."""
-    if not word.isascii() or not word.isdigit() or int(word) < 1:
-        raise ValueError("a whole number from 1")
-    return int(word)
-
-
-def whole(word: str) -> int:
-    """A whole number from 0."""
-    if not word.isascii() or not word.isdigit():
-        raise ValueError("a whole number from 0")
-    return int(word)
-
-
-def pair(word: str) -> tuple[str, str]:
-    """`key=value`."""
-    key, sign, value = word.partition("=")
-    if not sign or not key:
-        raise ValueError("key=value")
-    return key, value
-
-
 _NAME, _NAMES = Argument("NAME"), Argument("NAME", required=False, many=True)
 _MAYBE = Argument("NAME", required=False)
 
@@ -133,7 +113,8 @@ VERBS: tuple[Verb, ...] = (
             Flag(("--replace",), "take the place of a source of that name"),
         ),
     ),
-    Verb("remove", "Forget a source; tables made from it stay.", (_NAME,)),
+    Verb("remove", "Forget a source; tables made from it stay.", (_NAME,), (Flag(("--tables",), "remove the tables that read it, too"),)),
+    Verb("catalog", "Everything that is here, down to columns, to look through."),
     Verb("sources", "The registered sources."),
     Verb("tables", "The result tables, newest first.", (), (Flag(("--all",), "also those that failed or are being built"),)),
     Verb("models", "The registered models and the encoders that come along, with what runs them."),
@@ -161,6 +142,24 @@ VERBS: tuple[Verb, ...] = (
             Flag(("--select",), "columns of the source to show", "C", many=True),
         ),
     ),
+    Verb(
+        "graph",
+        "Join each row of an embedding table with the rows most similar to it.",
+        (_NAME, Argument("TABLE")),
+        (
+            Flag(("-k",), "how many of them (10)", "K", convert=whole),
+            Flag(("--min-similarity",), "leave out what is less similar than this", "S", convert=number),
+            Flag(("--mutual",), "keep only pairs of which each is among the nearest of the other"),
+            Flag(("--bypass",), "compute even if the same was computed before"),
+        ),
+    ),
+    Verb(
+        "neighbors",
+        "The rows most similar to one row of an embedding table; without a key, to its first.",
+        (Argument("TABLE"), Argument("KEY", required=False)),
+        (Flag(("-k",), "how many (10)", "K", convert=whole), Flag(("--select",), "columns of the source to show", "C", many=True)),
+    ),
+    Verb("map", "An embedding table as a map: rows that are alike lie near each other.", (Argument("TABLE"),)),
     Verb("status", "Every recipe with its verdict and why.", (), (Flag(("--deep",), "read whatever must be read to be sure"),)),
     Verb("stale", "Only the recipes that are not fresh."),
     Verb("why", "The verdict on one table as a tree: a line for each cause, with old and new state.", (_NAME,)),
@@ -191,6 +190,14 @@ VERBS: tuple[Verb, ...] = (
         (Flag(("--repair",), "mend what can be mended, remove what nothing accounts for"), Flag(("--deep",), "read all bytes again")),
     ),
     Verb("recover", "Settle what kernels that died left behind, and look after every table's files."),
+    Verb("topics", "The registered topics."),
+    Verb("tail", "The last events of a topic.", (Argument("TOPIC"),), (Flag(("-n", "--events"), "how many events (10)", "N", convert=natural),)),
+    Verb(
+        "ephemeral",
+        "Open an ephemeral session of the bound tenant, close those opened here, or list the open ones.",
+        (Argument("open|close|list"),),
+        (Flag(("--timeout",), "after how many seconds it ends by itself (600)", "S", convert=natural),),
+    ),
     Verb("tenant", "Show whose rows are seen, or bind a tenant.", (_MAYBE,), (Flag(("--none",), "back to what is shared by all"),)),
 )
 
@@ -206,6 +213,8 @@ CELL = Verb(
         Flag(("--bypass",), "compute even if the same was computed before (with -m)"),
         Flag(("-q", "--quiet"), "show nothing"),
         Flag(("-e", "--explain"), "show how the statement would run instead of running it"),
+        Flag(("--analyze",), "with -e: run it, and show real rows and times"),
+        Flag(("--plot",), "show a chart: bar, line, point, area, box or hist, then the columns for x, y and colour", "KIND", many=True),
     ),
     magic="%%jammi",
 )
@@ -225,6 +234,9 @@ STEP = Verb(
 )
 
 
+HELP = ("--help", "-h", "-?")
+"""What asks for help, behind any verb."""
+_HELP = next(verb for verb in VERBS if verb.name == "help")
 # What people type here and only Python has; the nearest verb would be another deed (`export` is near `expire`).
 IN_PYTHON = {
     "drop": "drop(name)",
@@ -240,13 +252,25 @@ def parse_line(line: str) -> tuple[Verb, dict[str, Any]]:
     """The verb of a `%jammi` line and its values by key. InvalidArgument with the usage and near words."""
     words = _split(line)
     name = words[0] if words else ""
+    if name in HELP:
+        return _HELP, {"WORD": None}
     for verb in VERBS:
         if verb.name == name:
-            return verb, _parse(verb, words[1:])
+            return (_HELP, {"WORD": name}) if wants_help(words[1:]) and verb.name != "help" else (verb, _parse(verb, words[1:]))
     if name in IN_PYTHON:
         raise InvalidArgument(f"%jammi has no verb {name!r}.", hint=f"Write it in Python: jammi_lab.get_workspace().{IN_PYTHON[name]}")
     known = [v.name for v in VERBS if v.name]
     raise InvalidArgument(f"%jammi has no verb {name!r}.", near=near(name, known), hint="%jammi help lists what there is.")
+
+
+def wants_help(words: Sequence[str]) -> bool:
+    """Whether somebody asks what can be typed here."""
+    return any(w in HELP for w in itertools.takewhile(lambda w: w != "--", words))
+
+
+def cell_wants_help(line: str) -> bool:
+    """The same of the first line of a cell."""
+    return wants_help(_split(line))
 
 
 def parse_cell(line: str) -> dict[str, Any]:

@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from jammi_kernel_ext.arguments import CELL, parse_cell
-from jammi_kernel_ext.display import Explained
+from jammi_kernel_ext.arguments import CELL, cell_wants_help, parse_cell
+from jammi_kernel_ext.display import Help
 from jammi_kernel_ext.notebook import Notebook
 from jammi_kernel_ext.running import told
 from jammi_lab import forms
@@ -54,6 +54,8 @@ def _place(sql: str, name: str) -> int:
 
 def run_cell(notebook: Notebook, line: str, text: str) -> Any:
     """What the cell shows: a Result, a frame, a ResultTable or an explanation; None when it is quiet."""
+    if cell_wants_help(line):
+        return Help("jammi")
     options = parse_cell(line)
     _check(options)
     if not text.strip():
@@ -62,9 +64,26 @@ def run_cell(notebook: Notebook, line: str, text: str) -> Any:
         value = _value(notebook, notebook.workspace, options, text)
     if notebook.shell is not None and options["NAME"]:
         notebook.shell.push({options["NAME"]: value})
+    if options["plot"]:
+        return _chart(notebook, value, options)
     if options["as"] and options["limit"] and not options["quiet"] and len(value) > options["limit"]:
         return _first(notebook, value, options["limit"])
     return shown(notebook, value, quiet=options["quiet"])
+
+
+def _chart(notebook: Notebook, value: Any, options: Mapping[str, Any]) -> Any:
+    """The chart of what the cell gave; `_` and NAME hold the rows."""
+    kind, *columns = options["plot"]
+    rows = value.read() if hasattr(value, "read") else value
+    drawn = rows.chart(kind, *columns)
+    shown(notebook, value, quiet=True)
+    _badge(rows)
+    if options["quiet"]:
+        return None
+    from IPython.display import display
+
+    display(drawn)
+    return None
 
 
 def _first(notebook: Notebook, frame: Any, rows: int) -> Any:
@@ -84,6 +103,12 @@ def shown(notebook: Notebook, value: Any, *, quiet: bool) -> Any:
 
 
 def _check(options: Mapping[str, Any]) -> None:
+    if options["analyze"] and not options["explain"]:
+        raise InvalidArgument("--analyze belongs to --explain.", hint=f"Usage: {CELL.usage}")
+    if options["plot"] and (options["as"] or options["explain"] or len(options["plot"]) > 4):
+        raise InvalidArgument(
+            "--plot takes a kind and at most three columns, and neither --as nor --explain.", hint="For example --plot bar venue papers"
+        )
     if not options["materialize"]:
         for flag in ("key", "bypass"):
             if options[flag]:
@@ -93,7 +118,7 @@ def _check(options: Mapping[str, Any]) -> None:
 def _value(notebook: Notebook, ws: "Workspace", options: Mapping[str, Any], text: str) -> Any:
     params = parameters(text, notebook.namespace)
     if options["explain"]:
-        return Explained(ws.explain(text, params=params))
+        return ws._cell_explain(text, params, analyze=options["analyze"])
     if options["materialize"]:
         table = ws._cell_materialize(options["materialize"], text, params, options["key"], "bypass" if options["bypass"] else "use", notebook.line)
         return getattr(table.read(), options["as"])() if options["as"] else table

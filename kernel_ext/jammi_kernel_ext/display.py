@@ -1,11 +1,12 @@
 """Forms of what the magics return and nothing else shows: lists, settings, help, a note."""
 
+import importlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from jammi_kernel_ext.arguments import CELL, STEP, VERBS, Flag, Verb
 from jammi_lab import forms
-from jammi_lab.errors import InvalidArgument
+from jammi_lab.errors import InvalidArgument, JammiError
 from jammi_lab.markup import Form, Shown, code, count, dim, facts, mark, plain, stack
 from jammi_lab.names import near
 from jammi_lab.values.verdicts import word
@@ -120,15 +121,30 @@ def _spelled(flag: Flag) -> str:
     return ", ".join(flag.spelled) + (f" {'|'.join(flag.choices) or flag.takes}" if flag.takes else "")
 
 
-class Explained(str, Shown):
-    """How the engine would run a statement."""
+class Catalog(Shown):
+    """Sources and tables, where no panel can be shown."""
 
-    __slots__ = ()
-    __repr__ = Shown.__repr__
+    def __init__(self, ws: Any) -> None:
+        self._ws = ws
 
     def _form(self) -> Form:
-        lines = [plain(line) for line in self.rstrip().split("\n")]
-        return Form(f"<pre>{chr(10).join(f.html for f in lines)}</pre>", "\n".join(f.text for f in lines))
+        return stack(self._ws.sources._form(), self._ws.tables()._form())
+
+
+def with_panel(shell: Any, value: Any, panel: str, *given: Any, **named: Any) -> Any:
+    """The value as it is, but that displaying it shows a panel: in a kernel, where front ends have widgets, and not in a terminal.
+
+    What is saved with the notebook is the value's own form.
+    """
+    if not hasattr(shell, "kernel"):
+        return value
+    try:
+        made = getattr(importlib.import_module("jammi_widgets"), panel)(*given, **named)
+    except (ImportError, JammiError):  # what cannot be a panel is a table
+        return value
+    made.saved_as = value._form
+    value._ipython_display_ = made._ipython_display_
+    return value
 
 
 def workspace(ws: Any) -> Form:

@@ -9,10 +9,12 @@ from jammi_kernel_ext.hints import typed
 from jammi_kernel_ext.notebook import DEFAULT, Notebook
 from jammi_kernel_ext.running import interruptible, told
 from jammi_lab.errors import InvalidArgument, TableNotFound
+from jammi_lab.markup import count
 from jammi_lab.names import fold, near, quote
 from jammi_lab.values.verdicts import Fresh
 
 if TYPE_CHECKING:
+    from jammi_lab.live.ephemeral import EphemeralSession
     from jammi_lab.workspace import Workspace
 
 Values = dict[str, Any]
@@ -23,6 +25,7 @@ class Magics:
 
     def __init__(self, notebook: Notebook) -> None:
         self._notebook = notebook
+        self._opened: list[EphemeralSession] = []
 
     def line(self, line: str) -> Any:
         """Sources, tables, verdicts and recompute of the notebook's workspace. `%jammi help` lists what can be typed."""
@@ -82,8 +85,9 @@ class Magics:
         )
 
     def _remove(self, values: Values) -> Any:
-        self._ws.sources.remove(values["NAME"])
-        return display.Note(f"Removed the source {values['NAME']}; tables made from it stay.")
+        gone = self._ws.sources.remove(values["NAME"], tables=values["tables"])
+        tables = f"and {len(gone):,} table{'' if len(gone) == 1 else 's'} made from it" if values["tables"] else "; tables made from it stay"
+        return display.Note(f"Removed the source {values['NAME']}{' ' if values['tables'] else ''}{tables}.")
 
     def _sources(self, _: Values) -> Any:
         return self._ws.sources
@@ -113,6 +117,29 @@ class Magics:
         found.limit = max(found.limit, k)
         return found
 
+    def _graph(self, values: Values) -> Any:
+        with told(self._notebook.line):
+            return self._ws.neighbor_graph(
+                values["NAME"],
+                values["TABLE"],
+                k=10 if values["k"] is None else values["k"],
+                min_similarity=values["min_similarity"],
+                mutual=values["mutual"],
+                cache="bypass" if values["bypass"] else "use",
+                progress=self._notebook.line,
+            )
+
+    def _neighbors(self, values: Values) -> Any:
+        k = 10 if values["k"] is None else values["k"]
+        found = self._ws.neighbors(values["TABLE"], values["KEY"], k=k, select=values["select"] or None)
+        return _panel(self, found, "NeighborExplorer", values["TABLE"], found.key, k=max(k, 1))
+
+    def _map(self, values: Values) -> Any:
+        return _panel(self, self._ws.vector_map(values["TABLE"]), "EmbeddingMap", values["TABLE"])
+
+    def _catalog(self, _: Values) -> Any:
+        return _panel(self, display.Catalog(self._ws), "CatalogBrowser")
+
     def _schema(self, values: Values) -> Any:
         name, ws = values["NAME"], self._ws
         relation = self._relation(name)
@@ -132,7 +159,7 @@ class Magics:
         return result
 
     def _status(self, values: Values) -> Any:
-        return self._ws.status(deep=values["deep"])
+        return _panel(self, self._ws.status(deep=values["deep"]), "StalenessBoard")
 
     def _stale(self, _: Values) -> Any:
         status = self._ws.status()
@@ -150,7 +177,8 @@ class Magics:
         if values["up"] and values["down"]:
             raise InvalidArgument("--up and --down exclude each other; without either both directions are shown.")
         direction: Literal["up", "down", "both"] = "up" if values["up"] else "down" if values["down"] else "both"
-        return self._ws.lineage(values["NAME"], direction=direction, columns=values["columns"])
+        found = self._ws.lineage(values["NAME"], direction=direction, columns=values["columns"])
+        return found if direction != "both" or values["columns"] else _panel(self, found, "LineageGraph", values["NAME"])
 
     def _plan(self, values: Values) -> Any:
         return self._ws.plan(values["NAME"] or None)
@@ -175,6 +203,26 @@ class Magics:
     def _recover(self, _: Values) -> Any:
         return self._ws.recover()
 
+    def _topics(self, _: Values) -> Any:
+        return self._ws.topics.list()
+
+    def _tail(self, values: Values) -> Any:
+        return self._ws.topics.tail(values["TOPIC"], values["events"] or 10)
+
+    def _ephemeral(self, values: Values) -> Any:
+        what = values["open|close|list"]
+        if what not in ("open", "close", "list"):
+            raise InvalidArgument(f"%jammi ephemeral does one of open, close and list, not {what!r}.", near=near(what, ["open", "close", "list"]))
+        if what == "list":
+            return self._ws.sessions()
+        if what == "open":
+            self._opened.append(self._ws.ephemeral(timeout=values["timeout"] or 600))
+            return self._opened[-1]
+        closing, self._opened = self._opened, []
+        for session in closing:
+            session.close()
+        return display.Note(f"{count(len(closing), 'session')} closed: nothing of what they held is left." if closing else "No session is open here.")
+
     def _tenant(self, values: Values) -> Any:
         if values["NAME"] is not None and values["none"]:
             raise InvalidArgument("A tenant's name and --none exclude each other.")
@@ -197,3 +245,8 @@ class Magics:
         raise TableNotFound(
             f"There is no source or table {name!r} here.", near=near(name, [*sources, *recipes]), hint="%jammi sources and %jammi tables list them."
         )
+
+
+def _panel(magics: Magics, value: Any, panel: str, *given: Any, **named: Any) -> Any:
+    """The value, which a front end with widgets shows as a panel."""
+    return display.with_panel(magics._notebook.shell, value, panel, magics._ws, *given, **named)

@@ -6,8 +6,9 @@ import types
 from collections.abc import Iterable
 from typing import Any
 
-from jammi_kernel_ext.arguments import STEP, parse_step
+from jammi_kernel_ext.arguments import STEP, cell_wants_help, parse_step
 from jammi_kernel_ext.cell import shown
+from jammi_kernel_ext.display import Help
 from jammi_kernel_ext.notebook import Notebook
 from jammi_kernel_ext.running import told
 from jammi_lab.errors import InvalidArgument
@@ -17,6 +18,8 @@ from jammi_lab.producers.sourcetree import Written
 
 def run_step(notebook: Notebook, line: str, text: str) -> Any:
     """What the cell shows: the ResultTable; None when it is quiet."""
+    if cell_wants_help(line):
+        return Help("jammi_py")
     options = parse_step(line)
     step = step_of(options["NAME"], options["inputs"], text, notebook.shell.user_ns if notebook.shell is not None else {})
     with told(notebook.line):

@@ -34,6 +34,7 @@ class Shown:
     ename: str = ""
     data: list[dict[str, str]] = dataclasses.field(default_factory=list)
     stream: str = ""
+    saved: list[dict[str, str]] = dataclasses.field(default_factory=list)
     displays: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
     @property
@@ -75,7 +76,8 @@ class Kernel:
                         time.sleep(0.3)
                         self.manager.interrupt_kernel()
                 case "execute_result" | "display_data":
-                    shown.data += [content["data"]] if content["data"] else []
+                    twice = "jammi-saved" in content["data"].get("text/html", "")[:60]  # below a panel, for when it does not live
+                    (shown.saved if twice else shown.data).extend([content["data"]] if content["data"] else [])
                     shown.displays.append(content)
                 case "update_display_data":
                     shown.displays.append(content)

@@ -139,7 +139,9 @@ def test_flags_of_recipes_without_one_are_refused(papers, flag):
 
 def test_explain_shows_the_engines_plan_and_runs_nothing(papers):
     shown = papers("%%jammi -e\nSELECT * FROM papers")
-    assert "READ_CSV" in shown.text and "<pre>" in shown.html
+    assert shown.text.startswith("read csv · ") and "not run: rows are estimated" in shown.text and "<pre" in shown.html
+    assert "took " in papers("%%jammi -e --analyze\nSELECT * FROM papers").text
+    assert "belongs to --explain" in papers("%%jammi --analyze\nSELECT 1").error[0]
 
 
 def test_an_empty_cell_says_so(papers):
@@ -169,3 +171,10 @@ def test_a_limit_bounds_what_is_shown_of_a_frame_and_not_the_frame(papers, kind)
     assert "1002" in shown.text and "1003" not in shown.text
     assert papers.value("(len(rows), len(_))") == "(4, 4)"
     assert "1004" in papers(f"%%jammi --as {kind} -n 4\nSELECT id + 1000 AS id FROM papers ORDER BY id").text
+
+
+def test_plot_shows_a_chart_and_binds_the_rows(cell):
+    shown = cell("%%jammi rows --plot bar v n\nSELECT * FROM (VALUES ('a', 1), ('b', 2)) t(v, n)")
+    assert shown.error is None and "bar chart of n by v, 2 rows" in shown.text and "data:image/png;base64," in shown.html
+    assert cell("print(rows.fetchall(), _ is rows)").text == "[('a', 1), ('b', 2)] True\n"
+    assert "pie" in "\n".join(cell("%%jammi --plot pie\nSELECT 1 AS a, 2 AS b").error)

@@ -57,6 +57,11 @@ def test_add_shows_the_source_and_sources_lists_it_and_remove_forgets_it(cell):
     assert cell("%jammi sources").text == "No sources yet: %jammi add NAME LOCATION registers one."
 
 
+def test_remove_takes_the_tables_made_from_it_along_when_that_is_said(chain):
+    assert chain("%jammi remove papers --tables").text == "Removed the source papers and 1 table made from it."
+    assert chain("%jammi tables").text.endswith("1 result table") and chain("%jammi why top").text.startswith("top: stale")
+
+
 def test_add_takes_the_column_that_says_whose_a_row_is(cell, tmp_path):
     (tmp_path / "orders.csv").write_text("id,owner\n1,acme\n2,globex\n3,\n")
     cell("%jammi add orders orders.csv --tenant-column owner")
@@ -221,3 +226,19 @@ def test_search_shows_the_most_similar_rows(papers):
     assert "more tomatoes" in papers("%jammi search v tomato sauce --where 'id > 2' --select text").text
     assert papers("%jammi search v x -k many").ename == "InvalidArgument"
     assert papers("%jammi search w x").ename == "TableNotFound"
+
+
+@pytest.mark.parametrize("line", ["%jammi embed --help", "%jammi recompute x -h", "%jammi --help", "%%jammi --help\n ", "%%jammi_py --help\n "])
+def test_every_line_explains_itself_when_asked(cell, line):
+    shown = cell(line)
+    assert shown.error is None and line.split()[0] in shown.text
+
+
+def test_lines_that_have_a_panel_show_it_and_give_the_object(chain):
+    shown = chain("board = %jammi status\nboard")
+    assert "application/vnd.jupyter.widget-view+json" in shown.data[0] and shown.saved[0]["text/html"].startswith('<details open class="jammi-saved"')
+    assert chain("print(type(board).__name__, board['top'].name)").text == "Status top\n"
+    for line in ("%jammi lineage", "%jammi lineage top", "%jammi catalog"):
+        assert "application/vnd.jupyter.widget-view+json" in chain(line).data[0]
+    for line in ("%jammi lineage --columns", "%jammi lineage top --up"):
+        assert "application/vnd.jupyter.widget-view+json" not in chain(line).data[0]

@@ -50,7 +50,10 @@ def test_recover_shows_its_report_and_gives_it(three, tmp_path):
     assert three("%jammi recover").text == "recovery: nothing to do"
     next((tmp_path / ".jammi" / "results" / "_global").glob("*.json")).unlink()
     shown = three("report = %jammi recover\nreport")
-    assert shown.text == "Recovery\n  - 1 table whose manifest was written again from the catalog: venues" and "Recovery" in shown.html
+    assert (
+        shown.text == "Recovery\n  - 1 table whose manifest was written again from the catalog, or index made again from the vectors: venues"
+        and "Recovery" in shown.html
+    )
     assert three.value("len(report.healed)") == "1"
 
 

@@ -1,0 +1,156 @@
+"""Looking around in vectors: the verbs of a workspace that show the neighbours of a row, and a whole embedding table as a map."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from jammi_lab.errors import RowNotFound
+from jammi_lab.framed import Framed
+from jammi_lab.handles import ResultTable
+from jammi_lab.markup import Form, Shown, count, escape, picture, plain, stack, table, visible
+from jammi_lab.result import Result
+from jammi_lab.searching import Searching
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+_POINT, _WORD, _AXIS = "#3f7fb5", "#707c88", "#8a94a0"
+_WIDE, _HIGH, _PAD = 640, 400, 14
+_MOST_DRAWN = 4_000
+_MOST_NAMED = 24
+_MOST_LISTED = 10
+_BAR, _LINE = 220, 20
+
+
+class Neighbors(Shown):
+    """The rows most similar to one row of an embedding table."""
+
+    def __init__(self, table: str, key: Any, hits: Result) -> None:
+        self.table, self.key, self.hits = table, key, hits
+        """`hits`: key, rank, similarity, and what was selected."""
+
+    def _form(self) -> Form:
+        found = self.hits.preview(self.hits.limit)
+        image = picture(_bars(found["key"].to_pylist(), found["similarity"].to_pylist()), f"Rows most similar to {self.key}") if len(found) else ""
+        shown = self.hits._form()
+        return stack(plain(f"Nearest to {self.key} in {self.table}"), Form(image + shown.html, shown.text))
+
+
+class VectorMap(Framed, Shown):
+    """An embedding table as points of a plane; rows that are alike lie near each other, as far as a plane can show it. A frame of key, x, y, too."""
+
+    def __init__(self, name: str, keys: "pa.Array", points: "NDArray[np.float32]", shares: tuple[float, float]) -> None:
+        self.table, self.keys, self.points, self.shares = name, keys, points, shares
+        """`points`: (rows, 2) float32 in key order; `shares`: what share of the variance lies along each axis."""
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def arrow(self) -> "pa.Table":
+        """key, x, y of every row."""
+        import pyarrow as pa
+
+        return pa.table({"key": self.keys, "x": pa.array(self.points[:, 0]), "y": pa.array(self.points[:, 1])})
+
+    def _form(self) -> Form:
+        points = self.points[:: -(-len(self) // _MOST_DRAWN) or 1]
+        names = [str(self.keys[at].as_py()) for at in range(0, len(self), -(-len(self) // _MOST_DRAWN) or 1)]
+        note = f"{count(len(self), 'row')} of {self.table}"
+        if len(self) > 1:
+            note += f" along the two directions in which the vectors differ most ({sum(self.shares):.0%} of the variance)"
+        note += f"; {len(points):,} of them are drawn." if len(points) < len(self) else "."
+        image = picture(_scatter(points, names), f"Map of {self.table}") if names else ""
+        some = [(key, f"{x:.2f}", f"{y:.2f}") for key, (x, y) in zip(self.keys[:_MOST_LISTED].to_pylist(), self.points.tolist(), strict=False)]
+        return Form(f"{image}<div>{escape(note)}</div>", table(["key", "x", "y"], some, aligned="lrr", note=note).text)
+
+
+class Exploring(Searching):
+    """The part of a Workspace that looks around in vectors."""
+
+    def neighbors(self, table: str | ResultTable, key: Any = None, *, k: int = 10, select: str | Sequence[str] | None = None) -> Neighbors:
+        """The `k` rows most similar to the row with that key, as table and picture; without a key those of the first row.
+
+        A text stands for a key of the table's own type, as `'17'` does in SQL. `select`: columns of the source to show. Raises as `search`.
+        """
+        from jammi_lab.vectors.arrays import as_key
+
+        record = self._searchable(table)
+        matrix = self._matrix(record)
+        if key is None:
+            if not len(matrix):
+                raise RowNotFound(f"{record.recipe!r} has no rows.")
+            key = matrix.keys[0].as_py()
+        elif matrix.row_of(key) is None and (meant := as_key(key, matrix.keys.type)) is not None:
+            key = meant
+        found = self.search(table, row=key, k=k, select=select)
+        found.limit = max(found.limit, k)
+        return Neighbors(record.recipe, key, found)
+
+    def vector_map(self, table: str | ResultTable) -> VectorMap:
+        """An embedding table as a map: each row a point, by the first two principal components of the vectors. TableNotFound; SchemaMismatch."""
+        from jammi_lab.vectors.projection import plane
+
+        record = self._searchable(table)
+        matrix = self._matrix(record)
+        return VectorMap(record.recipe, matrix.keys, *plane(matrix.vectors))
+
+
+def _framed(body: str, wide: int, high: int) -> str:
+    family = "system-ui, -apple-system, Segoe UI, Helvetica, Arial, sans-serif"
+    return f'<svg xmlns="http://www.w3.org/2000/svg" width="{wide}" height="{high}" viewBox="0 0 {wide} {high}" font-family="{family}">{body}</svg>'
+
+
+def _short(text: str, most: int) -> str:
+    shown = visible(text)
+    return shown if len(shown) <= most else shown[: most - 1] + "…"
+
+
+def _bars(keys: Sequence[Any], similarities: Sequence[float]) -> str:
+    """A bar for each neighbour; those that point the other way have none."""
+    names = [_short(str(key), 36) for key in keys]
+    left = max(40, round(7.2 * max(map(len, names)))) + _PAD
+    parts = [f'<line x1="{left}" y1="4" x2="{left}" y2="{_LINE * len(names) + 8}" stroke="{_AXIS}"/>']
+    for at, (name, similarity) in enumerate(zip(names, similarities, strict=True)):
+        y, long = 8 + at * _LINE, max(0.0, similarity) * _BAR
+        parts += [
+            f'<text x="{left - 6}" y="{y + 12}" font-size="12" fill="{_WORD}" text-anchor="end">{escape(name)}</text>',
+            f'<rect x="{left}" y="{y + 2}" width="{long:.1f}" height="{_LINE - 7}" rx="2" fill="{_POINT}"/>',
+            f'<text x="{left + long + 6:.1f}" y="{y + 12}" font-size="12" fill="{_WORD}">{similarity:.2f}</text>',
+        ]
+    return _framed("".join(parts), left + _BAR + 50, _LINE * len(names) + 14)
+
+
+def _scatter(points: "NDArray[np.float32]", names: Sequence[str]) -> str:
+    """Points in a frame, both axes on one scale, with the names of some that lie apart from each other."""
+    import numpy as np
+
+    low, high = points.min(0), points.max(0)
+    scale = min((_WIDE - 8 * _PAD) / max(float(high[0] - low[0]), 1e-6), (_HIGH - 2 * _PAD) / max(float(high[1] - low[1]), 1e-6))
+    middle = (low + high) / 2
+    x, y = _WIDE / 2 + (points[:, 0] - middle[0]) * scale, _HIGH / 2 - (points[:, 1] - middle[1]) * scale
+    dots = "".join(f"M{a:.1f} {b:.1f}h0" for a, b in zip(x.tolist(), y.tolist(), strict=True))
+    size = 6 if len(x) <= 400 else 4 if len(x) <= 2000 else 3
+    body = f'<path d="{dots}" stroke="{_POINT}" stroke-width="{size}" stroke-linecap="round" stroke-opacity="0.9"/>'
+    for at, (left, top) in _named(np.stack([x, y], 1), names).items():
+        body += f'<text x="{left:.0f}" y="{top:.0f}" font-size="11" fill="{_WORD}">{escape(_short(names[at], 28))}</text>'
+    return _framed(body, _WIDE, _HIGH)
+
+
+def _named(places: "NDArray[np.float64]", names: Sequence[str]) -> Mapping[int, tuple[float, float]]:
+    """Points that get their name and where it is written: the one farthest from all named so far first, names on no other name."""
+    import numpy as np
+
+    apart = np.hypot(*(places - places.mean(0)).T)
+    boxes: dict[int, tuple[float, float, float, float]] = {}
+    for _ in range(min(len(names), 4 * _MOST_NAMED)):
+        at = int(apart.argmax())
+        if apart[at] <= 0 or len(boxes) == _MOST_NAMED:
+            break
+        wide = 6.2 * len(_short(names[at], 28))
+        left = min(max(2.0, places[at, 0] + 6 if places[at, 0] + wide < _WIDE - 8 else places[at, 0] - wide - 6), _WIDE - wide)
+        box = (left, places[at, 1] - 6, left + wide, places[at, 1] + 7)
+        if not any(box[0] < b[2] and b[0] < box[2] and box[1] < b[3] and b[1] < box[3] for b in boxes.values()):
+            boxes[at] = box
+        apart = np.minimum(apart, np.hypot(*(places - places[at]).T))
+    return {at: (left, top + 10) for at, (left, top, _, _) in boxes.items()}
