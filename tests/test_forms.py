@@ -37,6 +37,7 @@ class Row:
     version: int | None = 1
     rows: int | None = 3
     bytes: int | None = 10
+    index: str | None = None
 
 
 def anchor(value: str, rows: int, name: str = "papers") -> Anchor:
@@ -147,6 +148,11 @@ def test_a_dry_run_names_each_step_why_and_what_it_took_last_time():
 
 def test_a_plan_of_blocked_steps_does_not_offer_to_run_them():
     assert forms.plan([], [], [], [Step("e", "blocked", [])], at_least=0.0, at_most=0.0).text.endswith("Nothing of this can be run from here.")
+
+
+def test_a_plan_of_steps_that_never_ran_tells_no_time():
+    text = forms.plan([Step("b", "recompute", stale().reasons)], [], [], [], at_least=0.0, at_most=0.0).text
+    assert "never ran" in text and "By past runs" not in text and "Nothing was run" in text
 
 
 def test_an_empty_plan_says_that_there_is_nothing_to_do():

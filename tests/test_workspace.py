@@ -3,7 +3,8 @@
 import hashlib
 import os
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -87,11 +88,40 @@ def test_an_unknown_setting_is_refused_with_near_ones(tmp_path: Path) -> None:
     assert "engine.threads" in caught.value.near
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_that_cannot_be_written_to_says_so(tmp_path: Path) -> None:
-    (tmp_path / "locked").mkdir(mode=0o500)
-    with pytest.raises(jl.WorkspaceReadOnly):
-        jl.open(tmp_path / "locked" / "lab")
+@pytest.fixture
+def locked() -> Iterator[Path]:
+    """A folder with a workspace that this process may read and not write to, also when it runs as root."""
+    with tempfile.TemporaryDirectory() as name:
+        folder, own = Path(name), os.geteuid()
+        (folder / "papers.csv").write_text("id\n1\n")
+        with jl.open(folder / "lab") as ws:
+            ws.sources.add("papers", str(folder / "papers.csv"))
+            ws.materialize("ids", "SELECT id FROM papers")
+            assert ws.status()["ids"].verdict == jl.Fresh() and ws.sql("SELECT * FROM jammi.ids").fetchall() == [(1,)]
+        for each in [folder, *folder.rglob("*")]:
+            each.chmod(0o555 if each.is_dir() else 0o444)
+        if own == 0:
+            os.seteuid(65534)
+        yield folder
+        os.seteuid(own)
+        for each in [folder, *folder.rglob("*")]:
+            each.chmod(0o755 if each.is_dir() else 0o644)
+
+
+def test_a_folder_that_cannot_be_written_to_says_so_and_can_be_looked_at(locked: Path) -> None:
+    with pytest.raises(jl.WorkspaceReadOnly, match="cannot be made"):
+        jl.open(locked / "new")
+    with pytest.raises(jl.WorkspaceReadOnly) as caught:
+        jl.open(locked / "lab")
+    assert "read_only=True" in caught.value.hint
+    with jl.open(locked / "lab", read_only=True) as ws:
+        assert (ws.staleness("ids"), ws.verify("ids"), ws.sql("SELECT id FROM papers").fetchall()) == (jl.Fresh(), jl.Match(), [(1,)])
+
+
+def test_a_tenant_can_be_bound_at_once(papers: Any, tmp_path: Path) -> None:
+    with jl.open(tmp_path / "lab", tenant="Acme") as ws:
+        assert ws.current_tenant == "acme" and ws.materialize("own", "SELECT id FROM papers").tenant == "acme"
+    assert "own" not in papers and papers.current_tenant is None
 
 
 def test_closing_twice_is_fine_and_use_after_it_is_typed(papers: Any) -> None:
@@ -234,6 +264,33 @@ def test_a_source_is_not_replaced_by_accident(papers: Any, tmp_path: Path) -> No
     assert papers.sources["papers"].location.endswith("papers.csv")
 
 
+def test_a_source_is_removed_with_the_tables_that_read_it_when_that_is_said(papers: Any, tmp_path: Path) -> None:
+    (tmp_path / "others.csv").write_text("id\n1\n")
+    papers.sources.add("others", str(tmp_path / "others.csv"))
+    first, second = papers.table("titles"), papers.materialize("titles", "SELECT id FROM papers")
+    papers.materialize("ids", "SELECT id FROM jammi.titles")
+    papers.materialize("papers", "SELECT id FROM others")  # a recipe called like the source
+    papers.materialize("again", "SELECT id FROM jammi.papers")
+    assert papers.sources.remove("papers", tables=True) == [second.table_name, first.table_name]
+    assert "papers" not in papers.sources and not list(tmp_path.rglob(f"{first.table_name}*"))
+    assert sorted(t.name for t in papers.tables()) == ["again", "ids", "papers"]
+    assert [r.name for r in papers.recipes()] == ["again", "ids", "papers", "titles"]
+    assert papers.staleness("ids") == jl.Stale([jl.InputVanished(papers.table("ids").inputs[0], papers.table("ids").manifest.anchors[0])])
+    assert papers.sources.remove("others") == [] and "papers" in papers
+
+
+def test_a_tenant_removes_its_own_source_with_its_own_tables_alone(papers: Any, tmp_path: Path) -> None:
+    with papers.tenant("acme"):
+        papers.sources.add("mine", str(tmp_path / "papers.csv"))
+        own = papers.materialize("own", "SELECT id FROM mine")
+        papers.materialize("shared_rows", "SELECT id FROM papers")
+        with pytest.raises(jl.TenantForbidden):
+            papers.sources.remove("papers", tables=True)
+        assert len(papers.tables()) == 3
+        assert papers.sources.remove("mine", tables=True) == [own.table_name]
+        assert sorted(t.name for t in papers.tables()) == ["shared_rows", "titles"]
+
+
 def test_adding_the_very_same_source_again_changes_nothing_so_that_a_notebook_can_be_run_again(papers: Any, tmp_path: Path) -> None:
     papers.materialize("titles", "SELECT id FROM papers")
     frame = {"x": [1, 2]}
@@ -324,6 +381,23 @@ def test_an_unknown_column_or_table_offers_near_ones(papers: Any) -> None:
     with pytest.raises(jl.TableNotFound) as table:
         papers.sql("SELECT * FROM paper")
     assert "papers" in table.value.near
+
+
+@pytest.mark.parametrize("statement", ["SELECT * FROM jammi.later", 'SELECT * FROM "jammi.later"', "SELECT * FROM jammi.Later"])
+def test_a_recipe_that_was_never_computed_says_what_makes_it(papers: Any, statement: str) -> None:
+    papers.define("later", "SELECT id FROM papers")
+    with pytest.raises(jl.TableNotFound, match="The recipe 'later' has no ready version yet") as caught:
+        papers.sql(statement)
+    assert "ws.recompute('later')" in caught.value.hint and caught.value.excerpt.split("\n")[1].index("^") == 14
+    papers.recompute("later")
+    assert len(papers.sql(statement).fetchall()) == 2
+
+
+@pytest.mark.parametrize(("given", "near"), [({"kind": "sqll"}, "sql"), ({"status": "raedy"}, "ready"), ({"kind": 3}, None)])
+def test_a_kind_or_status_that_there_is_not_is_refused(papers: Any, given: dict[str, Any], near: str | None) -> None:
+    with pytest.raises(jl.InvalidArgument, match="is none of") as caught:
+        papers.tables(**given)
+    assert near is None or near in caught.value.near
 
 
 @pytest.mark.parametrize("statement", ["CREATE TABLE t AS SELECT 1", "COPY papers TO 'x.csv'", "ATTACH 'x.db'", "SET threads = 1", "INSTALL httpfs"])

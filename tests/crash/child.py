@@ -6,6 +6,7 @@ forks a child that writes to the file `<out>`, says its process id, and when it 
     recover FOLDER POINT N   the same for opening the workspace; N = 0 dies nowhere and says the points
     forever FOLDER SEED      make and drop tables until killed from outside
     hold FOLDER              begin a table, say BUILDING, and never end it
+    drop FOLDER NAME         drop a recipe
     explore FOLDER MUTANT…   stop at once; when continued run the crash explorer's scenario
 
 `ACK` lines are promises: a call has returned.
@@ -103,6 +104,9 @@ def run(what: str, folder: Path, rest: list[str]) -> None:
             forever(folder, int(seed))
         case "hold", []:
             hold(folder)
+        case "drop", [name]:
+            with jl.open(folder) as ws:
+                ws.drop(name, force=True)
         case "explore", mutants:
             from tests.crash.explorer.child import traced
 

@@ -91,3 +91,45 @@ def test_one_opens_looks_and_makes_while_another_makes_and_drops(child, server, 
     _, said = server.end()
     assert said.count("ACK") > before
     hold_true(folder, Promises().hear(said))
+
+
+MANY = "SELECT i, 7 AS turn FROM range(1000000) t(i)"
+
+
+def test_a_statement_whose_table_another_kernel_drops_before_it_runs_says_to_run_it_again(server, tmp_path):
+    folder = tmp_path / "lab"
+    with jl.open(folder) as ws:
+        path = ws.materialize("many", MANY).path
+        [bound] = ws._rooms.engine.prepare("SELECT count(*) FROM jammi.many", {})
+        assert server.run("drop", folder, "many")[0] == 0 and not path.exists()
+        with pytest.raises(jl.TableNotFound, match="dropped by another kernel") as caught:
+            bound.run().table()
+        assert "Run it again" in str(caught.value)
+        with pytest.raises(jl.TableNotFound, match="many"):
+            ws.sql("SELECT count(*) FROM jammi.many")
+
+
+def test_a_stream_that_has_begun_is_read_to_its_end_whatever_another_kernel_drops(server, tmp_path):
+    folder = tmp_path / "lab"
+    with jl.open(folder) as ws:
+        ws.materialize("many", MANY)
+        batches = iter(ws.sql("SELECT i FROM jammi.many").batches(1000))
+        first = next(batches)
+        assert server.run("drop", folder, "many")[0] == 0 and not list((folder / "results").rglob("*.parquet"))
+        assert first["i"][0].as_py() == 0
+        assert sum(batch.num_rows for batch in batches) + first.num_rows == 1_000_000
+
+
+def test_what_is_read_while_another_kernel_makes_and_drops_is_whole_or_not_there(child, server, tmp_path):
+    folder, whole, gone = tmp_path / "lab", 0, 0
+    child("forever", folder, 2)
+    server.await_lines(9)
+    with jl.open(folder) as ws:
+        while whole < 20:
+            name = f"t{(whole + gone) % 4}"
+            try:
+                [[rows, last, turns]] = ws.sql(f"SELECT count(*), max(i), count(DISTINCT turn) FROM jammi.{name}").fetchall()
+                assert rows in (1, 10, 200_000) and last == rows - 1 and turns == 1
+                whole += 1
+            except jl.TableNotFound:
+                gone += 1

@@ -1,0 +1,42 @@
+"""What mutable tables are held to, once more with the catalog in PostgreSQL: the tests themselves are those of a catalog in a file."""
+
+import secrets
+
+import pytest
+
+import jammi_lab as jl
+from tests.live.test_mutable import *  # noqa: F403
+from tests.live.test_mutable_inputs import lab, test_a_commit_makes_a_reader_stale_and_recomputing_makes_it_fresh  # noqa: F401
+from tests.live.test_mutable_processes import ADD, children  # noqa: F401
+from tests.live.test_mutable_tenants import test_what_is_shared_is_read_and_not_written_while_a_tenant_is_bound  # noqa: F401
+from tests.services.servers import run_postgres
+
+del test_a_backup_holds_the_tables_and_their_rows  # noqa: F821  it copies a file; the one below is of a server
+
+pytestmark = [pytest.mark.services, pytest.mark.slow]
+
+
+@pytest.fixture(autouse=True)
+def catalog_on_a_server(postgres_url, monkeypatch):
+    """Every workspace that is opened without a word has its catalog in a schema of this test."""
+    schema = f"t_{secrets.token_hex(8)}"
+    monkeypatch.setenv("JAMMI_CATALOG__URL", f"{postgres_url}?schema={schema}")
+    yield
+    run_postgres(postgres_url, f"DROP SCHEMA IF EXISTS {schema} CASCADE")
+
+
+def test_a_backup_of_a_server_holds_the_tables_and_their_rows(ws, tmp_path, monkeypatch, labels):
+    (tmp_path / "other").mkdir()
+    ws.backup(str(tmp_path / "other" / "catalog.sqlite3"))
+    labels.delete("true")
+    monkeypatch.delenv("JAMMI_CATALOG__URL")
+    with jl.open(tmp_path / "other") as other:
+        there = other.mutable["labels"]
+        assert there.read().to_pylist() == [{"id": 1, "label": "a"}, {"id": 2, "label": "b"}] and there.changes(0).num_rows == 2
+        there.insert([{"id": 3}])
+
+
+def test_two_processes_on_a_server_lose_no_update(ws, tmp_path, children):  # noqa: F811
+    from tests.live.test_mutable_processes import test_two_processes_that_write_at_once_lose_no_update as both
+
+    both(ws, tmp_path, children)

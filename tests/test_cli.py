@@ -1,0 +1,136 @@
+"""`jammi-lab`: what it prints, its JSON, its exit codes."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+import jammi_lab as jl
+from jammi_lab.cli import main
+
+
+@pytest.fixture
+def papers(tmp_path):
+    path = tmp_path / "papers.csv"
+    path.write_text("id,year\n1,2020\n2,2021\n")
+    return path
+
+
+@pytest.fixture
+def lab(tmp_path, papers):
+    with jl.open(tmp_path / "lab") as ws:
+        ws.sources.add("papers", str(papers))
+        ws.materialize("recent", "SELECT * FROM papers WHERE year > 2020")
+        ws.materialize("counted", "SELECT count(*) AS n FROM jammi.recent")
+    return str(tmp_path / "lab")
+
+
+@pytest.fixture
+def run():
+    def line(*words, code=0, **given):
+        answer = CliRunner().invoke(main, list(words), **given)
+        assert answer.exit_code == code, (answer.output, answer.exception)
+        return answer
+
+    return line
+
+
+def value(answer):
+    return json.loads(answer.stdout)
+
+
+def test_status_says_every_verdict_and_fails_a_build_when_asked(lab, run, papers):
+    assert "2 recipes: 2 fresh" in run("status", lab, "--fail").stdout
+    papers.write_text("id,year\n1,2020\n2,2021\n3,2022\n")
+    assert {r["name"]: r["verdict"] for r in value(run("status", lab, "--json"))} == {"recent": "stale", "counted": "possibly_stale"}
+    run("status", lab, "--fail", code=1)
+
+
+def test_plan_and_recompute_make_it_true_again(lab, run, papers):
+    papers.write_text("id,year\n1,2020\n2,2021\n3,2022\n")
+    planned = value(run("plan", lab, "--json"))
+    assert [s["name"] for s in planned["certain"]] == ["recent"] and [s["name"] for s in planned["possible"]] == ["counted"]
+    run("plan", lab, "--fail", code=1)
+    steps = value(run("recompute", lab, "--json", "--fail"))["steps"]
+    assert {s["name"]: s["outcome"] for s in steps} == {"recent": "computed", "counted": "computed"}
+    run("plan", lab, "--fail")
+    assert "Nothing had to be done." in run("recompute", lab, "recent").stdout
+
+
+def test_verify_and_check_find_damage(lab, run):
+    assert run("verify", lab, "recent").stdout == "recent: match\n"
+    with jl.open(lab) as ws:
+        path = ws.table("recent").path
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    assert value(run("verify", lab, "--json", "--fail", code=1))["recent"]["kind"] == "mismatch"
+    assert value(run("check", lab, "--deep", "--json", "--fail", code=1))["damaged"]
+
+
+def test_lineage_sources_and_tables_are_listed(lab, run):
+    graph = value(run("lineage", lab, "recent", "--json"))
+    assert {n["name"] for n in graph["nodes"]} == {"papers", "recent", "counted"}
+    assert {n["name"] for n in value(run("lineage", lab, "recent", "--up", "--json"))["nodes"]} == {"papers", "recent"}
+    assert value(run("lineage", lab, "--columns", "--json"))["column_edges"]
+    assert [s["name"] for s in value(run("sources", lab, "--json"))] == ["papers"] and "papers" in run("sources", lab).stdout
+    assert [(t["name"], t["version"]) for t in value(run("tables", lab, "--json"))] == [("counted", 1), ("recent", 1)]
+
+
+def test_sql_gives_rows_as_a_table_or_as_objects(lab, run):
+    assert value(run("sql", lab, "SELECT * FROM jammi.recent", "--json")) == [{"id": 2, "year": 2021}]
+    assert "2021" in run("sql", lab, "-", input="SELECT * FROM jammi.recent").stdout
+    assert "first 3 rows" in run("sql", lab, "SELECT * FROM range(10)", "-n", "3").stdout
+    run("sql", lab, "SELECT 1 AS a, 2 AS a", "--json", code=2)
+
+
+def test_a_backup_and_a_copy_are_whole(lab, run, tmp_path):
+    run("backup", lab, str(tmp_path / "kept.sqlite3"))
+    assert (tmp_path / "kept.sqlite3").exists()
+    assert value(run("copy", lab, str(tmp_path / "other"), "--json")) == {"target": str(tmp_path / "other"), "tables": 2, "missing": []}
+    with jl.open(tmp_path / "other") as ws:
+        assert [str(r.verdict) for r in ws.status()] == ["fresh", "fresh"]
+        assert isinstance(ws.verify("counted"), jl.Match) and not ws.recovery
+
+
+def test_a_copy_into_something_is_refused_and_leaves_it_as_it_was(lab, run, tmp_path, papers):
+    before = sorted(tmp_path.iterdir())
+    for target in (str(tmp_path), f"{lab}/inside", "s3://bucket/lab"):
+        assert "InvalidArgument" in run("copy", lab, target, code=3).stderr
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_copy_leaves_out_what_has_no_bytes_and_says_so(lab, run, tmp_path):
+    with jl.open(lab) as ws:
+        ws.table("counted").path.unlink()
+    made = value(run("copy", lab, str(tmp_path / "other"), "--json"))
+    assert made["tables"] == 1 and [name.split("__")[1] for name in made["missing"]] == ["sql"]
+
+
+def test_rebuild_makes_a_catalog_from_manifests(lab, run, tmp_path):
+    (tmp_path / "lab" / "catalog.sqlite3").unlink()
+    assert value(run("rebuild", lab, "--json"))["recipes"] == ["counted", "recent"]
+
+
+def test_what_cannot_be_done_is_said_on_standard_error_without_a_trace(lab, run, tmp_path):
+    answer = run("status", str(tmp_path / "nothing"), code=3)
+    assert answer.stderr.startswith("WorkspaceNotFound: ") and answer.stdout == "" and not (tmp_path / "nothing").exists()
+    assert "recnt" in run("verify", lab, "recnt", code=3).stderr
+    assert "near" not in run("sql", lab, "SELEC 1", code=3).stdout
+    run("status", code=2)
+    run("nothing", code=2)
+
+
+def test_a_tenant_sees_its_own(lab, run):
+    with jl.open(lab) as ws, ws.tenant("acme"):
+        ws.materialize("secret", "SELECT 1 AS a")
+    assert "secret" not in run("tables", lab).stdout
+    assert "secret" in run("tables", lab, "--tenant", "acme").stdout
+
+
+def test_the_command_is_installed_and_help_loads_nothing_heavy(tmp_path):
+    code = "import sys, jammi_lab.cli as c; c.main(['--help'], standalone_mode=False); print([m for m in ('duckdb', 'pyarrow', 'polars', 'sqlalchemy') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.endswith("[]\n")
+    from importlib.metadata import entry_points
+
+    assert [e.value for e in entry_points(group="console_scripts", name="jammi-lab")] in ([], ["jammi_lab.cli:main"])
