@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 import jammi_lab as jl
-from bench import fixtures, healing, sensing, sources, vectors
+from bench import fixtures, graphs, healing, indexes, live, panels, sensing, sources, vectors
 from bench.harness import Line, Timed, pair, timed
 from jammi_lab.embedders.blas import one_blas_thread
 from jammi_lab.embedders.minilm import MiniLM
@@ -143,7 +143,7 @@ def searching(folder: Path, repeats: int) -> Iterator[Line]:
 
         def ours() -> None:
             for _ in range(10):
-                ws.search("vectors", query, k=10)
+                ws.search("vectors", query, k=10, exact=True)
 
         def product() -> None:
             with one_blas_thread():
@@ -166,8 +166,8 @@ def importing(folder: Path, repeats: int) -> Iterator[Line]:
 
     def ours() -> None:
         with jl.open(folder / f"lab{next(counter)}") as ws:
-            ws.import_embeddings("vectors", pq.read_table(data))
-            ws.search("vectors", query, k=10)
+            ws.import_embeddings("vectors", pq.read_table(data), index="later")
+            ws.search("vectors", query, k=10, exact=True)
 
     def plain() -> None:
         table = pq.read_table(data)
@@ -195,6 +195,12 @@ CASES: dict[str, Case] = {
     "rival": vectors.beside_rival,
     "sentences": vectors.sentences,
     "memory": vectors.memory,
+    "indexes": indexes.searching,
+    "recall": indexes.recall,
+    "peers": indexes.beside_peers,
+    **graphs.CASES,
+    "panels": panels.panels,
     **sources.CASES,
+    **live.CASES,
     **sensing.CASES,
 }

@@ -136,3 +136,13 @@ def vectors(rows: int, dimensions: int = 384) -> NDArray[np.float32]:
     made = np.random.default_rng(0).standard_normal((rows, dimensions), np.float32)
     made /= np.linalg.norm(made, axis=1, keepdims=True)
     return made
+
+
+def clustered(rows: int, dimensions: int = 384, seed: int = 0) -> NDArray[np.float32]:
+    """Directions in groups, as texts make them: of unit length, a thousand groups, whatever the seed the same ones."""
+    centres = np.random.default_rng(99).standard_normal((1_000, dimensions), np.float32)
+    draw = np.random.default_rng(seed)
+    made = centres[draw.integers(len(centres), size=rows)] + 0.6 * draw.standard_normal((rows, dimensions), np.float32)
+    made /= np.linalg.norm(made, axis=1, keepdims=True)
+    found: NDArray[np.float32] = made
+    return found

@@ -61,6 +61,7 @@ def _recovered(folder: Path, tables: int, how: str) -> Timed:
 
     def once() -> float:
         crashed = fixtures.workspace_of_crashes(folder / f"ours{next(turns)}", tables, whole=how == "whole")
+        os.sync()  # thousands of new files are the fixture's, and would be written by the first commit
         began = time.perf_counter()
         with jl.open(crashed) as ws:
             took = time.perf_counter() - began

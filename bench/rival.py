@@ -9,7 +9,7 @@ from pathlib import Path
 VARIABLE = "JAMMI_RIVAL_PYTHON"
 
 CRASHED = """
-import shutil, sqlite3, sys, time
+import os, shutil, sqlite3, sys, time
 import jammi, pyarrow as pa, pyarrow.parquet as pq
 
 folder, count, whole = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "whole"
@@ -39,6 +39,7 @@ for number in range(count):
 con.commit()
 con.close()
 
+os.sync()
 jammi.connect(f"file://{folder}/other").close()  # what only the first connection of a process takes is not counted
 began = time.perf_counter()
 db = jammi.connect(f"file://{folder}/lab")
@@ -64,6 +65,56 @@ def recovering(python: str, folder: Path, tables: int, how: str) -> Callable[[],
         place = folder / f"rival{next(turns)}"
         place.mkdir(parents=True)
         done = subprocess.run([python, "-c", CRASHED, str(place), str(tables), how], check=True, capture_output=True, text=True)
+        return float(done.stdout.split()[-1])
+
+    return once
+
+
+LIVING = """
+import sys, time, uuid
+import jammi, pyarrow as pa
+
+folder, what, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+db = jammi.connect(f"file://{folder}/lab")
+db.set_tenant(str(uuid.uuid4()))
+rows = pa.table({"id": list(range(100)), "word": ["word"] * 100})
+
+def session():
+    with db.ephemeral_session(timeout_seconds=600) as s:
+        s.create_ephemeral_table("scratch", schema=rows.schema, primary_key=["id"])
+        s.insert("scratch", batch=rows)
+
+def publish():
+    db.publish_topic("events", batch=rows)
+
+def replay():
+    assert db.subscribe_collect("events", from_offset=0).num_rows == 100 * (count + 1)
+
+db.register_topic("events", schema=rows.schema)
+deed = session if what == "sessions" else publish
+deed()
+if what == "replay":
+    for _ in range(count):
+        publish()
+began = time.perf_counter()
+if what == "replay":
+    replay()
+else:
+    for _ in range(count):
+        deed()
+print(time.perf_counter() - began)
+db.close()
+"""
+
+
+def living(python: str, folder: Path, what: str, count: int) -> Callable[[], float]:
+    """The seconds that so many `sessions`, events to `publish`, or the `replay` of so many events take."""
+    turns = iter(range(1_000_000))
+
+    def once() -> float:
+        place = folder / f"rival{next(turns)}"
+        place.mkdir(parents=True)
+        done = subprocess.run([python, "-c", LIVING, str(place), what, str(count)], check=True, capture_output=True, text=True)
         return float(done.stdout.split()[-1])
 
     return once

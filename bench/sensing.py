@@ -97,6 +97,10 @@ def _chains(folder: Path, edges: int) -> Path:
             " VALUES (?, ?, ?, ?, '', 0, ?, '')",
             (_edge(i) for i in numbers),
         )
+        db.execute(
+            "INSERT INTO newest_edges SELECT NULL, v.recipe, v.recipe_fold, e.derived, e.input, e.kind, e.input_kind, e.input_table,"
+            " e.input_physical, e.node_fold, e.node_tenant FROM lineage e JOIN versions v ON v.table_name = e.derived"
+        )
     db.close()
     return folder
 

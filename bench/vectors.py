@@ -6,7 +6,6 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -56,13 +55,14 @@ with jl.open(sys.argv[1]) as ws:
     ws.search("few", [1.0] * 384)
     before = peak()
     ws.search("many", [1.0] * 384)
+    ws.search("many", [1.0] * 384)
     print((peak() - before) / (100_000 * 384 * 4))
 """
 
 
 def data(folder: Path) -> Path:
     """The vectors with their keys as a Parquet file."""
-    vectors = fixtures.vectors(_ROWS, _WIDTH)
+    vectors = fixtures.clustered(_ROWS, _WIDTH)
     column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), _WIDTH)
     path = folder / "vectors.parquet"
     pq.write_table(pa.table({"id": [f"k{i:06d}" for i in range(_ROWS)], "vector": column}), path, use_dictionary=False, compression="none")
@@ -70,7 +70,8 @@ def data(folder: Path) -> Path:
 
 
 def beside_rival(folder: Path, repeats: int) -> Iterator[Line]:
-    """Import until an exact search has answered, and search, against jammi-ai: once in a process of its own, as its import takes most of a minute."""
+    """Import until an exact search has answered and until the index is there, and search, against jammi-ai: once in a process of its own, as its
+    import takes most of a minute."""
     python = rival.interpreter()
     what = f"{_ROWS:,} × {_WIDTH} against jammi-ai"
     if python is None:
@@ -82,23 +83,35 @@ def beside_rival(folder: Path, repeats: int) -> Iterator[Line]:
 
     def imported() -> None:
         with jl.open(folder / f"lab{next(turns)}") as ws:
+            ws.import_embeddings("vectors", pq.read_table(given), index="later")
+            ws.search("vectors", query, k=10, exact=True)
+
+    def indexed() -> None:
+        with jl.open(folder / f"indexed{next(turns)}") as ws:
             ws.import_embeddings("vectors", pq.read_table(given))
-            ws.search("vectors", query, k=10)
 
     ours = [timed(imported)() for _ in range(max(2, repeats))]
+    whole = [timed(indexed)()]
     place = folder / "rival"
     place.mkdir()
     done = subprocess.run([python, "-c", _RIVAL, str(place), str(given)], check=True, capture_output=True, text=True)
     its_import, its_search, its_exact = map(float, done.stdout.split()[-3:])
     ours += [timed(imported)() for _ in range(max(2, repeats))]
-    with jl.open(folder / "lab0") as ws:
-        one = timed(partial(ws.search, "vectors", query, k=10, select="key"))
-        one()
-        searched = statistics.median(one() for _ in range(4 * repeats))
-    took = statistics.median(ours[1:])
+    whole += [timed(indexed)()]
+    made = next(folder.glob("indexed*"))
+    with jl.open(made) as ws:
+        searched, exactly = (_median(ws, query, repeats, exact) for exact in (None, True))
+    took, index = statistics.median(ours[1:]), statistics.median(whole)
     yield Line(f"import until exactly searchable: {what}", took, its_import, took / its_import, 0.05)
-    yield Line(f"search, exact: {what}, its approximate search", searched, its_search, searched / its_search, None)
-    yield Line(f"search, exact: {what}, its exact search", searched, its_exact, searched / its_exact, 0.05)
+    yield Line(f"import until the index is there: {what}", index, its_import, index / its_import, 1 / 3)
+    yield Line(f"search through the index: {what}", searched, its_search, searched / its_search, 0.01)
+    yield Line(f"search, exact: {what}, its exact search", exactly, its_exact, exactly / its_exact, 0.05)
+
+
+def _median(ws: jl.Workspace, query: list[float], repeats: int, exact: bool | None) -> float:
+    one = timed(lambda: ws.search("vectors", query, k=10, exact=exact).arrow())
+    one()
+    return statistics.median(one() for _ in range(20 * repeats))
 
 
 def sentences(folder: Path, repeats: int) -> Iterator[Line]:
@@ -120,16 +133,18 @@ def sentences(folder: Path, repeats: int) -> Iterator[Line]:
 
 def memory(folder: Path, repeats: int) -> Iterator[Line]:  # noqa: ARG001  # a process that has run once has its peak behind it
     """What the first search over a table takes of memory at most, against the size of its vectors."""
-    what = "search: memory over 100,000 × 384, against the vectors"
+    what = "search{}: memory over 100,000 × 384, against the vectors"
     if not Path("/proc/self/status").exists():
-        yield unmeasured(what, "only Linux tells")
+        yield unmeasured(what.format(""), "only Linux tells")
         return
-    vectors = fixtures.vectors(_ROWS, _WIDTH)
-    column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), _WIDTH)
-    with jl.open(folder / "lab") as ws:
-        for name, rows in (("few", 100), ("many", _ROWS)):
-            ws.import_embeddings(name, pa.table({"id": np.arange(rows), "vector": column.slice(0, rows)}))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(str(ROOT / part) for part in ("", "kernel_ext", "widgets"))}
-    done = subprocess.run([sys.executable, "-c", _MEMORY, str(folder / "lab")], env=environment, check=True, capture_output=True, text=True)
-    nothing = float("nan")
-    yield Line(what, nothing, nothing, float(done.stdout.split()[-1]), 1.5)
+    indexed = (" through the index", fixtures.clustered(_ROWS, _WIDTH), True)
+    for how, vectors, through in ((", exact", fixtures.vectors(_ROWS, _WIDTH), False), indexed):
+        column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), _WIDTH)
+        with jl.open(folder / how) as ws:
+            for name, rows in (("few", 100), ("many", _ROWS)):
+                ws.import_embeddings(name, pa.table({"id": np.arange(rows), "vector": column.slice(0, rows)}), index="now" if through else "later")
+        environment["JAMMI_VECTORS__EXACT_MAX_ROWS"] = str(20_000 if through else _ROWS)
+        done = subprocess.run([sys.executable, "-c", _MEMORY, str(folder / how)], env=environment, check=True, capture_output=True, text=True)
+        nothing = float("nan")
+        yield Line(what.format(how), nothing, nothing, float(done.stdout.split()[-1]), 1.5)

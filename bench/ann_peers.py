@@ -1,0 +1,91 @@
+"""Other libraries that search vectors, as the other side of a comparison. They live in an environment of their own, whose interpreter is named by
+JAMMI_ANN_PYTHON (`python3 -m venv DIR; DIR/bin/pip install faiss-cpu lancedb usearch numpy pyarrow`); this file never imports them, and each runs in
+a process of its own: faiss beside usearch ends the process."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+VARIABLE = "JAMMI_ANN_PYTHON"
+_BEGIN = """
+import statistics, sys, time
+import numpy as np
+import pyarrow as pa
+folder = sys.argv[1]
+vectors, queries, truth = (np.load(f"{folder}/{name}.npy") for name in ("vectors", "queries", "truth"))
+def tell(built, search):
+    took, found = [], 0
+    for query, best in zip(queries, truth):
+        began = time.perf_counter()
+        rows = search(query)
+        took.append(time.perf_counter() - began)
+        found += len(set(map(int, rows)) & set(best.tolist()))
+    print(built, statistics.median(took[1:]), found / truth.size)
+"""
+_PEERS = {
+    "numpy, exact": """
+def search(query):
+    near = vectors @ query
+    best = np.argpartition(-near, 10)[:10]
+    return pa.table({"key": best, "similarity": near[best]})["key"].to_pylist()
+tell(float("nan"), search)
+""",
+    "usearch bf16": """
+from usearch.index import Index
+began = time.perf_counter()
+index = Index(ndim=vectors.shape[1], metric="ip", dtype="bf16", connectivity=16, expansion_add=128, expansion_search=96)
+index.add(np.arange(len(vectors)), vectors)
+tell(time.perf_counter() - began, lambda query: index.search(query, 10).keys)
+""",
+    "faiss HNSW": """
+import faiss
+began = time.perf_counter()
+index = faiss.IndexHNSWFlat(vectors.shape[1], 16, faiss.METRIC_INNER_PRODUCT)
+index.hnsw.efConstruction, index.hnsw.efSearch = 128, 96
+index.add(vectors)
+tell(time.perf_counter() - began, lambda query: index.search(query[None], 10)[1][0])
+""",
+    "lancedb IVF_HNSW_SQ": """
+import lancedb
+began = time.perf_counter()
+column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
+table = lancedb.connect(f"{folder}/lance").create_table("t", pa.table({"id": np.arange(len(vectors)), "vector": column}))
+table.create_index(metric="cosine", index_type="IVF_HNSW_SQ", vector_column_name="vector")
+took = time.perf_counter() - began
+tell(took, lambda query: table.search(query).metric("cosine").nprobes(20).refine_factor(4).limit(10).to_arrow()["id"].to_pylist())
+""",
+}
+
+
+class Peer(NamedTuple):
+    """What one library did."""
+
+    name: str
+    built: float
+    """Seconds until its index was there; NaN for one without."""
+    searched: float
+    """Seconds of the median search."""
+    recall: float
+    """The share of the nearest that was found."""
+
+
+def interpreter() -> str | None:
+    """The interpreter that has them; None when nobody said."""
+    return os.environ.get(VARIABLE) or None
+
+
+def measured(python: str, folder: Path, vectors: NDArray[np.float32], queries: NDArray[np.float32], truth: NDArray[np.int64]) -> Iterator[Peer]:
+    """Each library that is installed there."""
+    for name, array in (("vectors", vectors), ("queries", queries), ("truth", truth)):
+        np.save(folder / f"{name}.npy", array)
+    for name, code in _PEERS.items():
+        done = subprocess.run([python, "-c", _BEGIN + code, str(folder)], check=False, capture_output=True, text=True)
+        if done.returncode == 0:
+            yield Peer(name, *map(float, done.stdout.split()[-3:]))
+        elif "ModuleNotFoundError" not in done.stderr:
+            raise RuntimeError(f"{name}: {done.stderr[-2000:]}")

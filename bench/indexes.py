@@ -1,0 +1,121 @@
+"""Measures of the index: what it finds, how fast it is searched beside its bare parts and beside other libraries, how long it takes to make."""
+
+import contextlib
+import os
+import sqlite3
+import statistics
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+import jammi_lab as jl
+from bench import ann_peers, fixtures
+from bench.harness import Line, pair, timed, unmeasured
+
+_ROWS, _WIDTH, _K = 100_000, 384, 10
+_QUERIES, _AT_ONCE = 200, 50
+_NEWEST = """SELECT v.*, t.* FROM versions v JOIN result_tables t ON t.table_name = v.table_name
+    WHERE v.recipe_fold = ? AND t.status = 'ready' ORDER BY v.version DESC LIMIT 1"""
+_MILLISECOND = 1e-3
+Vectors = NDArray[np.float32]
+
+
+def searching(folder: Path, repeats: int) -> Iterator[Line]:
+    """One query after the other through the index, as Arrow, beside the calls that cannot be left out: what the name means and whether the file has
+    moved, usearch, the exact similarities of what it gives, and a table of it."""
+    vectors, queries = fixtures.clustered(_ROWS, _WIDTH), fixtures.clustered(_QUERIES, _WIDTH, seed=1)
+    with jl.open(folder / "lab") as ws, contextlib.closing(sqlite3.connect(folder / "lab" / "catalog.sqlite3")) as catalog:
+        began = time.process_time()
+        table = ws.import_embeddings("vectors", given(vectors))
+        made = time.process_time() - began
+        index, matrix = ws._rooms.vectors.index(table._record), ws._rooms.vectors.matrix(table._record)
+        assert index is not None
+        keys, expansion, path = matrix.keys, index.expansion, table.path
+        turns = iter(range(10_000_000))
+
+        def ours() -> None:
+            for _ in range(_AT_ONCE):
+                ws.search("vectors", queries[next(turns) % _QUERIES], k=_K).arrow()
+
+        def bare() -> None:
+            for _ in range(_AT_ONCE):
+                query = queries[next(turns) % _QUERIES]
+                catalog.execute(_NEWEST, ("vectors",)).fetchone()
+                os.stat(path)
+                found = index._index.search(query, 2 * _K, threads=1).keys.astype(np.int64)
+                near = vectors[found].astype(np.float64) @ query.astype(np.float64)
+                best = np.argsort(-near)[:_K]
+                rank = pa.array(np.arange(1, _K + 1, dtype=np.int32))
+                pa.table({"key": keys.take(pa.array(found[best])), "rank": rank, "similarity": pa.array(near[best].astype(np.float32))})
+
+        what = "search: 10 of 100,000 × 384 through the index, against "
+        line = pair(what + f"its bare parts ({_AT_ONCE} queries)", timed(ours), timed(bare), repeats=4 * repeats, limit=2.0)
+        yield line
+        each = line.ours / _AT_ONCE
+        yield Line(what + "a millisecond", each, _MILLISECOND, each / _MILLISECOND, 1.0)
+        found = ws.search("vectors", queries, k=_K).arrow()["key"].to_numpy().reshape(-1, _K)
+        yield at_least(f"recall@10: 100,000 × 384 in groups, bf16, expansion {expansion}", recall_of(vectors, queries, found))
+        yield Line("import 100,000 × 384 with its index (processor)", made, float("nan"), float("nan"), None)
+
+
+def recall(folder: Path, repeats: int) -> Iterator[Line]:  # noqa: ARG001  # what is found is the same each time
+    """What is found of the ten nearest, for each precision, on vectors in groups and without any structure, through the index alone."""
+    for kind, make in (("in groups", fixtures.clustered), ("uniform", fixtures.vectors)):
+        vectors = make(20_000 + _QUERIES, _WIDTH)
+        queries, vectors = vectors[20_000:], np.ascontiguousarray(vectors[:20_000])
+        for precision in ("bf16", "f16", "i8", "f32"):
+            with jl.open(folder / f"{precision} {kind}") as ws:
+                table = ws.import_embeddings("vectors", given(vectors), precision=precision)
+                began = time.perf_counter()
+                found = ws.search("vectors", queries, k=_K, exact=False).arrow()["key"].to_numpy().reshape(-1, _K)
+                took = time.perf_counter() - began
+                index = ws._rooms.vectors.index(table._record)
+                how = "read one after the other" if index is None or index.expansion == 0 else f"expansion {index.expansion}"
+                line = at_least(f"recall@10: 20,000 × 384 {kind}, {precision}, {how}", recall_of(vectors, queries, found))
+                yield Line(line.what, took / _QUERIES, line.other, line.ratio, line.limit)
+
+
+def beside_peers(folder: Path, repeats: int) -> Iterator[Line]:  # noqa: ARG001  # an index is made once
+    """The same vectors in other libraries, in an environment of their own: how long the index takes to make, and a search at which recall."""
+    what = "100,000 × 384 in groups"
+    python = ann_peers.interpreter()
+    if python is None:
+        yield unmeasured(f"search of {what} in other libraries", f"not installed ({ann_peers.VARIABLE} names the interpreter that has them)")
+        return
+    vectors, queries = fixtures.clustered(_ROWS, _WIDTH), fixtures.clustered(_QUERIES, _WIDTH, seed=1)
+    truth = np.argsort(-(queries @ vectors.T), axis=1)[:, :_K]
+    with jl.open(folder / "lab") as ws:
+        began = time.perf_counter()
+        ws.import_embeddings("vectors", given(vectors))
+        made = time.perf_counter() - began
+        took = []
+        for query in queries:
+            began = time.perf_counter()
+            ws.search("vectors", query, k=_K).arrow()
+            took.append(time.perf_counter() - began)
+        mine = statistics.median(took[1:])
+    for peer in ann_peers.measured(python, folder, vectors, queries, truth):
+        yield Line(f"import with index: {what}, against {peer.name}", made, peer.built, made / peer.built, None)
+        yield Line(f"search → Arrow: {what}, against {peer.name} at recall {peer.recall:.3f}", mine, peer.searched, mine / peer.searched, None)
+
+
+def given(vectors: Vectors) -> pa.Table:
+    """Vectors under their numbers as keys."""
+    column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
+    return pa.table({"id": np.arange(len(vectors)), "vector": column})
+
+
+def recall_of(vectors: Vectors, queries: Vectors, found: NDArray[np.int64]) -> float:
+    """The share of the nearest that was found."""
+    truth = np.argpartition(-(queries @ vectors.T), _K, axis=1)[:, :_K]
+    return float(np.mean([len(set(a) & set(b)) / _K for a, b in zip(found.tolist(), truth.tolist(), strict=True)]))
+
+
+def at_least(what: str, found: float, wanted: float = 0.99) -> Line:
+    """A line that is kept when enough was found: its ratio is what was missed against what may be."""
+    nothing = float("nan")
+    return Line(f"{what}: {found:.4f}", nothing, nothing, (1 - found) / (1 - wanted), 1.0)

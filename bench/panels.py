@@ -1,0 +1,178 @@
+"""What the panels take: on the page in a real browser, and in the kernel for each thing that somebody does. The other side is what was promised."""
+
+import base64
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+import jammi_lab as jl
+from bench.harness import Line
+from jammi_lab.sensing.lineage import Node
+from jammi_lab.values.records import Edge
+from jammi_lab.values.verdicts import Fresh
+from jammi_widgets import assets, protocol
+from jammi_widgets.graph import Snapshot
+from jammi_widgets.lineage import LineageGraph
+from jammi_widgets.map import EmbeddingMap
+
+NODES, POINTS = 1_000, 100_000
+PAGE = """<!doctype html><meta charset=utf-8><div id=el></div><script type=module>
+import widget from "/module.js";
+const waiting = [];
+const answers = {answers};
+class Model {{
+  constructor(state) {{ this.state = state; this.heard = {{}}; }}
+  get(name) {{ return this.state[name]; }}
+  set(name, value) {{ this.state[name] = value; }}
+  async save_changes() {{}}
+  on(name, f) {{ (this.heard[name] ??= []).push(f); }}
+  off() {{}}
+  send(message) {{
+    const {{ body, buffers }} = answers[message.kind];
+    const views = (buffers || []).map((b) => new DataView(Uint8Array.from(atob(b), (c) => c.charCodeAt(0)).buffer));
+    queueMicrotask(() => this.heard["msg:custom"].forEach((f) => f({{ v: 1, kind: "answer", ask: message.ask, body }}, views)));
+  }}
+}}
+const frame = () => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+window.paint = async (state) => {{
+  const el = document.getElementById("el");
+  el.replaceChildren();
+  window.el = el;
+  const began = performance.now();
+  await widget.render({{ model: new Model(state), el }});
+  while (!el.querySelector("{part}")) await new Promise((f) => setTimeout(f, 1));
+  await frame();
+  return performance.now() - began;
+}};
+window.pan = async (n) => {{
+  const began = performance.now();
+  for (let i = 0; i < n; i++) {{ window.el._pan(1); await new Promise((f) => requestAnimationFrame(f)); }}
+  return (performance.now() - began) / n;
+}};
+window.ready = true;
+</script>"""
+
+
+def panels(folder: Path, repeats: int) -> Iterator[Line]:
+    """First paint, panning, points, the kernel's part, and how large the modules are."""
+    with jl.open(folder / "lab") as ws:
+        yield from _sizes()
+        graph = _graph(ws)
+        for what, message in (
+            ("a filter", protocol.Refresh),
+            ("hops", protocol.Show),
+        ):
+            yield _promised(f"kernel: {what} in the lineage of {NODES:,} nodes", _kernel(graph, message, repeats), 0.020)
+        plan = _map(ws)
+        yield _promised(f"kernel: a lasso of 60 corners over {POINTS:,} points", _lasso(plan, repeats), 0.020)
+        try:
+            yield from _pages(graph, plan, repeats)
+        except ImportError:
+            print("the browser's part was left out: playwright is not installed")
+
+
+def _promised(what: str, seconds: float, limit: float) -> Line:
+    return Line(what, seconds, limit, seconds / limit, 1.0)
+
+
+def _sizes() -> Iterator[Line]:
+    for name in ("lineage", "staleness", "neighbors", "map", "catalog"):
+        size = len(assets.module(name).encode()) + len(assets.style().encode())
+        yield Line(f"module and style of {name}, in MB against 0.1", size / 1e6, 0.1, size / 1e5, 1.0)
+
+
+def _graph(ws: Any) -> LineageGraph:
+    """A panel over a lineage of a thousand tables in twenty columns."""
+    wide = NODES // 20
+    nodes = [Node("sql", f"table_{i}", 1) for i in range(NODES)]
+    edges = [Edge(f"table_{i}", f"table_{i + wide + d}", "result_digest") for i in range(NODES - wide - 1) for d in (0, 1)]
+    panel = LineageGraph(ws)
+    panel._snapshot = Snapshot(nodes, edges, {n.name: Fresh() for n in nodes})
+    panel.send = lambda *_: None
+    return panel
+
+
+def _kernel(panel: LineageGraph, kind: Any, repeats: int) -> float:
+    took = []
+    for at in range(repeats + 1):
+        name = f"table_{400 + at}"
+        if kind is protocol.Refresh:
+            began = time.perf_counter()
+            panel.filter = name
+        else:
+            panel.filter = ""
+            began = time.perf_counter()
+            panel._answer(protocol.Show(v=1, ask=1, node=name, hops=3))
+        took.append(time.perf_counter() - began)
+    panel.filter = ""
+    panel.focus = None
+    return sorted(took[1:])[len(took[1:]) // 2]
+
+
+def _map(ws: Any) -> EmbeddingMap:
+    rng = np.random.default_rng(7)
+    vectors = rng.normal(size=(POINTS, 8)).astype(np.float32)
+    frame = pa.table({"id": pa.array(range(POINTS)), "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), 8)})
+    ws.import_embeddings("points", frame, key="id", index="later")
+    panel = EmbeddingMap(ws, "points")
+    panel.send = lambda *_: None
+    return panel
+
+
+def _lasso(panel: EmbeddingMap, repeats: int) -> float:
+    around = [(0.4 * float(np.cos(a)), 0.4 * float(np.sin(a))) for a in np.linspace(0, 2 * np.pi, 60)]
+    took = []
+    for _ in range(repeats + 1):
+        began = time.perf_counter()
+        panel._answer(protocol.Lasso(v=1, ask=1, outline=around))
+        took.append(time.perf_counter() - began)
+    return sorted(took[1:])[len(took[1:]) // 2]
+
+
+def _pages(graph: LineageGraph, plan: EmbeddingMap, repeats: int) -> Iterator[Line]:
+    import os
+    import shutil
+
+    from playwright.sync_api import sync_playwright
+
+    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        print("the browser's part was left out: there is no chromium")
+        return
+    with sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"])
+        page = browser.new_page(viewport={"width": 1200, "height": 800})
+        drawn = {"body": graph._answer(protocol.Open(v=1, ask=1))}
+        _load(page, "lineage", {"open": drawn, "details": drawn}, ".jammi-node")
+        paint = _median(page, "window.paint({selection: [], filter: '', focus: null})", repeats)
+        yield _promised(f"page: first paint of {len(drawn['body']['nodes']):,} nodes after the data arrived", paint / 1e3, 0.300)
+        yield _promised("page: a frame while the picture is moved, against 60 a second", page.evaluate("window.pan(30)") / 1e3, 1 / 60 * 1.1)
+        points = plan._answer(protocol.Points(v=1, ask=1))
+        packed = [base64.b64encode(bytes(b)).decode() for b in points.pop("buffers")]
+        _load(
+            page, "map", {"open": {"body": plan._answer(protocol.Open(v=1, ask=1))}, "points": {"body": points, "buffers": packed}}, "[data-points]"
+        )
+        paint = _median(page, "window.paint({selection: [], filter: '', color: ''})", repeats)
+        yield _promised(f"page: {POINTS:,} points on the screen", paint / 1e3, 1.0)
+        browser.close()
+
+
+def _load(page: Any, name: str, answers: dict[str, Any], part: str) -> None:
+    files = {"/": (PAGE.format(answers=json.dumps(answers), part=part), "text/html"), "/module.js": (assets.module(name), "text/javascript")}
+    page.unroute_all()
+    page.route(
+        "**/*", lambda route: route.fulfill(body=files[(at := route.request.url.removeprefix("http://panel.test"))][0], content_type=files[at][1])
+    )
+    page.goto("http://panel.test/")
+    page.wait_for_function("window.ready")
+    page.evaluate("css => { const s = document.createElement('style'); s.textContent = css; document.head.append(s) }", assets.style())
+
+
+def _median(page: Any, what: str, repeats: int) -> float:
+    took = sorted(float(page.evaluate(what)) for _ in range(repeats + 1))
+    return took[len(took) // 2]
