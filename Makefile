@@ -14,7 +14,7 @@ PYTEST = $(BIN)/python -m pytest -q -n $(N) --dist worksteal
 export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo outputs test check lab bench requirements clean format
+.PHONY: help install demo outputs test again check lab bench requirements clean format
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ outputs: $(STAMP) ## run the notebooks and store their outputs in them, for the 
 
 test: $(STAMP) ## every test there is
 	$(PYTEST)
+
+again: $(STAMP) ## the tests that failed last time, one after the other
+	$(BIN)/python -m pytest -q -n 0 --last-failed --last-failed-no-failures none
 
 check: $(STAMP) ## format, lint, types, import contract, quick tests
 	$(BIN)/ruff format --check -q .
