@@ -14,8 +14,18 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.services.servers import fresh_postgres_url, mysql_server, mysql_url, postgres_server, postgres_url, strict_postgres_url
+from tests.services.stores import bucket, endpoint
 
-__all__ = ["fresh_postgres_url", "mysql_server", "mysql_url", "postgres_server", "postgres_url", "strict_postgres_url"]  # fixtures, for every folder
+__all__ = [
+    "bucket",
+    "endpoint",
+    "fresh_postgres_url",
+    "mysql_server",
+    "mysql_url",
+    "postgres_server",
+    "postgres_url",
+    "strict_postgres_url",
+]  # fixtures, for every folder
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE_ROOTS = (ROOT, ROOT / "kernel_ext", ROOT / "widgets")

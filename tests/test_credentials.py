@@ -11,15 +11,9 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab.errors import JammiError, StatementNotAllowed, masked
-from tests.services.stores import bucket_of, parquet_bytes, s3_server, web_server, without_aws
+from tests.services.stores import bucket_of, parquet_bytes, web_server, without_aws
 
 CANARY = "CANARY7f3a91c2"
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Any:
-    with s3_server() as address:
-        yield address
 
 
 def keyring_of(password: str) -> Any:

@@ -18,7 +18,7 @@ from jammi_lab.values.verdicts import Damaged, Fresh, Match, Mismatch, MissingBy
 from jammi_lab.values.verdicts import MissingManifest as NoManifest
 from tests.conftest import PACKAGE_ROOTS, ROOT
 from tests.services.servers import run_postgres
-from tests.services.stores import KEY, SECRET, Bucket, bucket_of, s3_server, without_aws
+from tests.services.stores import KEY, SECRET, Bucket, bucket_of, without_aws
 
 VENUES = "SELECT venue, count(*) AS n FROM papers GROUP BY venue"
 
@@ -42,12 +42,6 @@ class Opened:
 
     def names(self) -> list[str]:
         return sorted(name for name in self.root.listed() if name != "workspace.id")
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    with s3_server() as address:
-        yield address
 
 
 @pytest.fixture(params=["memory", pytest.param("s3", marks=pytest.mark.services)])
@@ -225,12 +219,6 @@ def test_a_store_needs_a_catalog_and_says_how_to_name_one() -> None:
 
 
 # -- S3 alone ----------------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def bucket(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Bucket:
-    without_aws(monkeypatch)
-    return bucket_of(endpoint)
 
 
 @pytest.mark.services

@@ -15,22 +15,10 @@ from jammi_lab.errors import InvalidArgument, SourceUnavailable
 from jammi_lab.values.anchors import Cost
 from jammi_lab.values.verdicts import Fresh, InputVanished, Stale, Undecidable
 from tests.services.servers import free_port, run_postgres
-from tests.services.stores import KEY, SECRET, bucket_of, s3_server, without_aws
+from tests.services.stores import KEY, SECRET
 from tests.sources.test_iceberg import rows
 
 pytestmark = pytest.mark.services
-
-
-@pytest.fixture(scope="module")
-def endpoint():
-    with s3_server() as address:
-        yield address
-
-
-@pytest.fixture
-def bucket(endpoint, monkeypatch):
-    without_aws(monkeypatch)
-    return bucket_of(endpoint)
 
 
 @pytest.fixture

@@ -19,20 +19,8 @@ from jammi_lab.values.anchors import Cost, Snapshot, Unknown, Vanished
 from jammi_lab.values.records import SourceRecord
 from jammi_lab.values.verdicts import Fresh, Stale, Undecidable
 from tests.contracts.connector import Case, ConnectorSuite, DictMemo, look
-from tests.services.stores import KEY, SECRET, Bucket, bucket_of, parquet_bytes, s3_server, without_aws
+from tests.services.stores import KEY, SECRET, Bucket, bucket_of, parquet_bytes, s3_server
 from tests.sources.test_files import EDITED, FIRST, GROWN, WRITERS
-
-
-@pytest.fixture(scope="session")
-def endpoint():
-    with s3_server() as address:
-        yield address
-
-
-@pytest.fixture
-def bucket(endpoint, monkeypatch):
-    without_aws(monkeypatch)
-    return bucket_of(endpoint)
 
 
 def content(kind, rows):
