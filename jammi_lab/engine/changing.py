@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from jammi_lab.engine.prepared import Prepared
-    from jammi_lab.engine.session import Session
+    from jammi_lab.engine.instances import Session
 
 _BATCH = 65_536
 

@@ -20,7 +20,8 @@ from jammi_lab.values.anchors import Observed
 from jammi_lab.values.descriptors import Canonical
 
 if TYPE_CHECKING:
-    from jammi_lab.engine.session import Engine, Session
+    from jammi_lab.engine.instances import Session
+    from jammi_lab.engine.session import Engine
 
 OnProgress = Callable[[float], None]
 """Takes percent done, 0 to 100; called only when it is known."""

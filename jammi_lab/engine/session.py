@@ -7,10 +7,8 @@ the tenant before the body is described, queried or run (`engine/attachments.py`
 import contextlib
 import itertools
 import os
-import shutil
 import tempfile
 import threading
-import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,16 +16,15 @@ from typing import Any, TypeVar
 
 import duckdb
 
-from jammi_lab import names
 from jammi_lab.config import Settings
 from jammi_lab.engine import duck, functions, statements
-from jammi_lab.engine.attachments import Attachments, Patience
+from jammi_lab.engine.attachments import Patience
 from jammi_lab.engine.faults import Place, closed, is_fatal, read_fault, stopped, translate, translate_reading
+from jammi_lab.engine.instances import Session
 from jammi_lab.engine.prepared import Prepared, prepare
-from jammi_lab.engine.readset import address
 from jammi_lab.engine.resolve import Found, Provider, known_names, resolve
 from jammi_lab.engine.statements import Form
-from jammi_lab.engine.stream import Pump, Setup
+from jammi_lab.engine.stream import Pump
 from jammi_lab.engine.values import bind_values
 from jammi_lab.engine.waiting import waited
 from jammi_lab.errors import ForkedWorkspace, JammiError
@@ -43,85 +40,8 @@ _OURS = Input(InputKind.SOURCE, "")
 """What a text of our own is said to read."""
 
 
-class Session:
-    """The instances of one tenant."""
-
-    def __init__(self, settings: Settings, spill: Path) -> None:
-        self.spill = spill
-        with contextlib.suppress(OSError):  # DuckDB makes the folder itself, but not those above; what cannot be written is told when it is needed
-            spill.parent.mkdir(parents=True, exist_ok=True)
-        self.main = duck.open_main(settings, spill)
-        self.twins = duck.open_twins(settings)
-        self.lock = threading.RLock()
-        self.pumps: weakref.WeakSet[Pump] = weakref.WeakSet()
-        self.users = 0
-        self.attachments = Attachments()
-        self._filesystems: dict[str, object] = {}
-
-    @property
-    def in_use(self) -> bool:
-        """Whether a statement is being prepared or run."""
-        return self.users > 0 or any(not pump.done.is_set() for pump in self.pumps)
-
-    def setup(self, found: Found) -> Setup:
-        """What makes the namespace of a statement that reads `found` on its cursor."""
-
-        def make(cursor: duckdb.DuckDBPyConnection) -> Callable[[], None]:
-            if not found:
-                return lambda: None
-            with contextlib.ExitStack() as undo:
-                for relation in found.values():
-                    if relation.hold is not None:
-                        undo.callback(relation.hold())
-                    undo.callback(self.attachments.use(cursor, relation))
-                database = duck.open_scratch(cursor)
-                undo.callback(duck.close_scratch, cursor, database)
-                for number, (parts, relation) in enumerate(found.items()):
-                    self._view(cursor, database, parts, relation, number)
-                return undo.pop_all().close
-
-        return make
-
-    def _view(self, cursor: duckdb.DuckDBPyConnection, database: str, parts: tuple[str, ...], relation: Relation, number: int) -> None:
-        schema, table = address(parts)
-        if len(parts) > 1:
-            cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {database}.{names.quote(schema)}")
-        body = self.body(cursor, relation, number)
-        cursor.execute(f"CREATE VIEW {database}.{names.quote(schema)}.{names.quote(table)} AS {body}")
-
-    def body(self, cursor: duckdb.DuckDBPyConnection, relation: Relation, number: int = 0) -> str:
-        """A SELECT of a relation that the cursor can run; registers its frame or filesystem."""
-        if relation.filesystem is not None:
-            self.know(relation.filesystem)
-        if relation.frame is None:
-            return relation.body or ""
-        cursor.register(f"__jammi_frame_{number}", relation.frame)
-        return f"SELECT * FROM temp.main.__jammi_frame_{number}"
-
-    def know(self, filesystem: Any) -> None:
-        """Let DuckDB read through an fsspec filesystem; it takes the place of an earlier one of the same protocol."""
-        protocols = [filesystem.protocol] if isinstance(filesystem.protocol, str) else list(filesystem.protocol)
-        with self.lock:
-            if all(self._filesystems.get(p) is filesystem for p in protocols):
-                return
-            for protocol in protocols:
-                if self._filesystems.pop(protocol, None) is not None:
-                    self.main.unregister_filesystem(protocol)
-            self.main.register_filesystem(filesystem)
-            self._filesystems.update(dict.fromkeys(protocols, filesystem))
-
-    def describe(self, cursor: duckdb.DuckDBPyConnection, relation: Relation) -> dict[str, str]:
-        """Columns and SQL types of a relation. Raises what DuckDB raises."""
-        with self.attachments.using(cursor, relation):
-            return {name: kind for name, kind, *_ in cursor.execute(f"DESCRIBE {self.body(cursor, relation)}").fetchall()}
-
-    def close(self) -> None:
-        """Stop what runs and let go of the instances and of what they spilled."""
-        for pump in list(self.pumps):
-            pump.stop()
-        self.main.close()
-        self.twins.close()
-        shutil.rmtree(self.spill, ignore_errors=True)
+def _nothing_to_stop() -> None:
+    """What an interrupt does to work that is over in a moment."""
 
 
 class Engine:
@@ -322,14 +242,29 @@ class Engine:
             if tenant in self._sessions:
                 self._sessions.move_to_end(tenant)
                 return self._sessions[tenant]
-            session = Session(self._settings, self._spill / f"jammi-spill-{os.getpid()}-{id(self):x}-{next(self._numbers)}")
-            self._budget = self._budget or duck.memory_limit(session.main)
+            session = self._started()
             self._sessions[tenant] = session
             idle = [t for t, s in self._sessions.items() if s is not session and not s.in_use]
             while len(self._sessions) > MOST_SESSIONS and idle:
                 self._sessions.pop(idle.pop(0)).close()
             self._share()
             return session
+
+    def _started(self) -> Session:
+        """New instances, made in a worker: an interrupt that falls into a call of DuckDB would be an error of DuckDB's."""
+        made: list[Session] = []
+
+        def start() -> None:
+            made.append(Session(self._settings, self._spill / f"jammi-spill-{os.getpid()}-{id(self):x}-{next(self._numbers)}"))
+            self._budget = self._budget or duck.memory_limit(made[0].main)
+
+        try:
+            waited(start, _nothing_to_stop)
+        except BaseException:
+            for session in made:
+                session.close()
+            raise
+        return made[0]
 
     @contextlib.contextmanager
     def _using(self, tenant: str | None) -> Iterator[Session]:
@@ -388,12 +323,18 @@ class Engine:
         with self._lock:
             self._check_open()
             if self._parser is None:
-                self._parser = duck.open_parser()
+                self._parser = waited(duck.open_parser, _nothing_to_stop)
             parser = self._parser
         return waited(lambda: work(parser), duck.interrupter(parser))
 
     def _share(self) -> None:
         """One memory budget for all instances."""
-        if self._budget is not None:
-            for session in self._sessions.values():
-                duck.limit_memory(session.main, self._budget // max(len(self._sessions), 1))
+        if self._budget is None or not self._sessions:
+            return
+        instances, share = [session.main for session in self._sessions.values()], self._budget // len(self._sessions)
+
+        def limit() -> None:
+            for each in instances:
+                duck.limit_memory(each, share)
+
+        waited(limit, _nothing_to_stop)

@@ -315,6 +315,38 @@ def child(tmp_path: Path, code: str, delay: float) -> list[str]:
     return run.stdout.splitlines()
 
 
+STARTING = """
+import os, signal, sys, threading
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from pathlib import Path
+from jammi_lab.engine import duck
+from tests.engine.shelf import Shelf, engine_of
+engine = engine_of(Shelf(), Path(sys.argv[1]))
+start = duck.open_main
+def slow(*given):
+    made = start(*given)
+    threading.Timer(float(sys.argv[2]), os.kill, (os.getpid(), signal.SIGINT)).start()
+    made.execute("SET enable_progress_bar = false")
+    made.execute("SELECT sum(a.range) FROM range(1000000) a, range(500) b")
+    return made
+duck.open_main = slow
+try:
+    engine.prepare("SELECT 1")[0].run().table()
+except BaseException as error:
+    print(type(error).__name__)
+duck.open_main = start
+print(engine.prepare("SELECT 1 AS x")[0].run().table().to_pylist())
+engine.close()
+for thread in threading.enumerate():
+    if thread is not threading.main_thread():
+        thread.join()  # a start that took longer than an interrupt waits for
+"""
+
+
+def test_an_interrupt_while_the_engine_starts_is_an_interrupt_and_the_next_statement_works(tmp_path: Path) -> None:
+    assert child(tmp_path, STARTING, 0.2) == ["KeyboardInterrupt", "[{'x': 1}]"]
+
+
 @pytest.mark.parametrize("delay", [0.4, 1.0])
 def test_an_interrupt_stops_the_statement_and_the_next_one_works(tmp_path: Path, delay: float) -> None:
     assert child(tmp_path, CHILD, delay) == ["stopped [{'n': 100}] kept 1"] * 4
@@ -347,7 +379,10 @@ def test_an_error_of_the_progress_callback_stops_the_statement(engine: Engine, m
 def test_progress_is_told_in_percent(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waiting, "STEP", 0.001)
     told: list[float] = []
-    engine.prepare(MEASURED.format(12_000_000))[0].run(on_progress=told.append).table()
+    for rows in (12_000_000, 40_000_000, 120_000_000):  # longer ones where the machine leaves no time to look
+        engine.prepare(MEASURED.format(rows))[0].run(on_progress=told.append).table()
+        if told:
+            break
     assert told
     assert all(0 <= percent <= 100 for percent in told)
 

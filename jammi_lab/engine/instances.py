@@ -1,0 +1,101 @@
+"""The DuckDB instances of one tenant: what they know, and the namespace of a statement that runs in them."""
+
+import contextlib
+import shutil
+import threading
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from jammi_lab import names
+from jammi_lab.config import Settings
+from jammi_lab.engine import duck
+from jammi_lab.engine.attachments import Attachments
+from jammi_lab.engine.readset import address
+from jammi_lab.engine.resolve import Found
+from jammi_lab.engine.stream import Pump, Setup
+from jammi_lab.sources.base import Relation
+
+
+class Session:
+    """The instances of one tenant."""
+
+    def __init__(self, settings: Settings, spill: Path) -> None:
+        self.spill = spill
+        with contextlib.suppress(OSError):  # DuckDB makes the folder itself, but not those above; what cannot be written is told when it is needed
+            spill.parent.mkdir(parents=True, exist_ok=True)
+        self.main = duck.open_main(settings, spill)
+        self.twins = duck.open_twins(settings)
+        self.lock = threading.RLock()
+        self.pumps: weakref.WeakSet[Pump] = weakref.WeakSet()
+        self.users = 0
+        self.attachments = Attachments()
+        self._filesystems: dict[str, object] = {}
+
+    @property
+    def in_use(self) -> bool:
+        """Whether a statement is being prepared or run."""
+        return self.users > 0 or any(not pump.done.is_set() for pump in self.pumps)
+
+    def setup(self, found: Found) -> Setup:
+        """What makes the namespace of a statement that reads `found` on its cursor."""
+
+        def make(cursor: duckdb.DuckDBPyConnection) -> Callable[[], None]:
+            if not found:
+                return lambda: None
+            with contextlib.ExitStack() as undo:
+                for relation in found.values():
+                    if relation.hold is not None:
+                        undo.callback(relation.hold())
+                    undo.callback(self.attachments.use(cursor, relation))
+                database = duck.open_scratch(cursor)
+                undo.callback(duck.close_scratch, cursor, database)
+                for number, (parts, relation) in enumerate(found.items()):
+                    self._view(cursor, database, parts, relation, number)
+                return undo.pop_all().close
+
+        return make
+
+    def _view(self, cursor: duckdb.DuckDBPyConnection, database: str, parts: tuple[str, ...], relation: Relation, number: int) -> None:
+        schema, table = address(parts)
+        if len(parts) > 1:
+            cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {database}.{names.quote(schema)}")
+        body = self.body(cursor, relation, number)
+        cursor.execute(f"CREATE VIEW {database}.{names.quote(schema)}.{names.quote(table)} AS {body}")
+
+    def body(self, cursor: duckdb.DuckDBPyConnection, relation: Relation, number: int = 0) -> str:
+        """A SELECT of a relation that the cursor can run; registers its frame or filesystem."""
+        if relation.filesystem is not None:
+            self.know(relation.filesystem)
+        if relation.frame is None:
+            return relation.body or ""
+        cursor.register(f"__jammi_frame_{number}", relation.frame)
+        return f"SELECT * FROM temp.main.__jammi_frame_{number}"
+
+    def know(self, filesystem: Any) -> None:
+        """Let DuckDB read through an fsspec filesystem; it takes the place of an earlier one of the same protocol."""
+        protocols = [filesystem.protocol] if isinstance(filesystem.protocol, str) else list(filesystem.protocol)
+        with self.lock:
+            if all(self._filesystems.get(p) is filesystem for p in protocols):
+                return
+            for protocol in protocols:
+                if self._filesystems.pop(protocol, None) is not None:
+                    self.main.unregister_filesystem(protocol)
+            self.main.register_filesystem(filesystem)
+            self._filesystems.update(dict.fromkeys(protocols, filesystem))
+
+    def describe(self, cursor: duckdb.DuckDBPyConnection, relation: Relation) -> dict[str, str]:
+        """Columns and SQL types of a relation. Raises what DuckDB raises."""
+        with self.attachments.using(cursor, relation):
+            return {name: kind for name, kind, *_ in cursor.execute(f"DESCRIBE {self.body(cursor, relation)}").fetchall()}
+
+    def close(self) -> None:
+        """Stop what runs and let go of the instances and of what they spilled."""
+        for pump in list(self.pumps):
+            pump.stop()
+        self.main.close()
+        self.twins.close()
+        shutil.rmtree(self.spill, ignore_errors=True)
