@@ -15,7 +15,7 @@ from jammi_lab.config import Settings
 from jammi_lab.engine import foreign
 from jammi_lab.engine.reaching import Reaching
 from jammi_lab.engine.session import Engine
-from jammi_lab.errors import ResourceExhausted, SourceUnavailable, VersionConflict
+from jammi_lab.errors import ResourceExhausted, SourceUnavailable, VersionConflict, WorkspaceNotFound
 from jammi_lab.execution.executor import Executor, executor_of
 from jammi_lab.live.committing import Committing
 from jammi_lab.live.mutable import Tables
@@ -97,21 +97,22 @@ class Rooms:
 
     def close(self, *, clean: bool) -> None:
         """Let go of everything; `clean` also retires the writer and notes how the results folders are left."""
-        try:
-            self.vectors.close()
-            self.sessions.shut()
-            self.topics.close()
-            self.engine.close()
-            self.removal.settle()
-            self.kitchen.flight.close()
-            if clean and self.kitchen.funnel.tidy():  # a writer that leaves something unsettled is left as a dead one, for the next open
-                with contextlib.suppress(ResourceExhausted, VersionConflict, SourceUnavailable):  # and so is one on a full disk
-                    self.memo.flush()
-                    self.recovery.stamp()
-                    self.catalog.writers.retire(self.writer_id)
-        finally:
-            self.executor.close()
-            self.catalog.close()
+        with contextlib.ExitStack() as last:  # whatever of it fails, the rest is done
+            for let_go in (self.catalog.close, self.executor.close):
+                last.callback(let_go)
+            if clean:
+                last.callback(self._retire)
+            kitchen, live = (self.kitchen.flight.close, self.removal.settle), (self.topics.close, self.sessions.shut)
+            for let_go in (*kitchen, self.engine.close, *live, self.vectors.close):
+                last.callback(let_go)
+
+    def _retire(self) -> None:
+        """A writer that leaves something unsettled is left as a dead one, for the next open; so is one on a full disk, or whose catalog is gone."""
+        with contextlib.suppress(ResourceExhausted, VersionConflict, SourceUnavailable, WorkspaceNotFound):
+            if self.kitchen.funnel.tidy():
+                self.memo.flush()
+                self.recovery.stamp()
+                self.catalog.writers.retire(self.writer_id)
 
 
 def connect(folder: Place, *, scope: TenantScope, settings: Settings, clock: Clock, read_only: bool, create: bool, executor: Any = None) -> Rooms:

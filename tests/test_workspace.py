@@ -500,3 +500,19 @@ def test_lists_of_tables_show_one_line_a_version(ws: Any) -> None:
     assert [t.version for t in tables] == [t.version for t in history] == [2, 1]
     assert repr(history).splitlines()[0].split() == ["name", "version", "kind", "status", "rows", "size"]
     assert len(repr(history).splitlines()) == 5 and repr(tables) == repr(history) and "<table" in tables._repr_html_()
+
+
+@pytest.mark.leaves_behind("the catalog that was moved away still has its writer")
+def test_a_workspace_whose_folder_is_replaced_leaves_the_new_one_alone_and_closes(tmp_path: Path) -> None:
+    with jl.open(tmp_path / "lab") as old:
+        old.materialize("a", "SELECT 1 AS x")
+        (tmp_path / "lab").rename(tmp_path / "away")
+        with jl.open(tmp_path / "lab") as new:
+            there = new.materialize("b", "SELECT 2 AS x")
+            for use in (lambda: old.materialize("c", "SELECT 3 AS x"), lambda: old.check(repair=True, grace=0), lambda: old.backup(tmp_path / "copy.sqlite3")):
+                with pytest.raises(jl.WorkspaceNotFound, match="removed or replaced while it was open; nothing was changed"):
+                    use()
+            old.close()
+            found = new.check(deep=True)
+            assert not (found.missing or found.orphans or found.damaged) and type(there.verify()).__name__ == "Match" and [t.name for t in new.tables()] == ["b"]
+    assert not (tmp_path / "copy.sqlite3").exists()

@@ -7,13 +7,19 @@ inner block joins the outer transaction. A process that got here by a fork is re
 import contextlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
 from jammi_lab.catalog.dialects import Dialect, damaged
+from jammi_lab.catalog.interrupts import HeldBack
 from jammi_lab.errors import ForkedWorkspace, SessionClosed, WorkspaceReadOnly
 from jammi_lab.storage.files import fault_point
+
+T = TypeVar("T")
+_KEPT = 256
+"""Answers that a thread keeps between two commits."""
 
 
 class _Handle:
@@ -24,6 +30,9 @@ class _Handle:
         self.thread = threading.current_thread()
         self.lock = threading.RLock()
         self.writing: bool | None = None  # of the running transaction; None when there is none
+        self.hasty = False  # whether commits of the connection do not wait for the disk; True where an interrupt left that open
+        self.state: Hashable = None  # of the database, when what is kept was read
+        self.kept: dict[Hashable, Any] = {}
 
 
 class Database:
@@ -55,10 +64,6 @@ class Database:
 
         Raises WorkspaceReadOnly, VersionConflict (locked too long), ResourceExhausted (disk full), TableDamaged, ForkedWorkspace, SessionClosed.
         """
-        if self.read_only:
-            raise WorkspaceReadOnly(
-                "The workspace was opened with read_only=True; nothing was changed.", hint="Open it without read_only to change it."
-            )
         with self._transaction(writing=True) as connection:
             yield connection
 
@@ -67,6 +72,23 @@ class Database:
         """A transaction that sees one state of the catalog, also of what this thread's open `write` has done. Same errors."""
         with self._transaction(writing=False) as connection:
             yield connection
+
+    def kept(self, what: Hashable, read: Callable[[], T]) -> T:
+        """What `read` gives, or gave to this thread since when nothing was committed by anybody: asked anew inside a transaction, and where the
+        database cannot tell that for less than `read` takes. What it gives is shared, so it must be immutable. Raises as `read`."""
+        handle = self._handle()
+        with handle.lock:
+            alone = handle.writing is None and not handle.connection.closed
+            state = self.dialect.state(handle.connection) if alone else None
+            if state is None:
+                return read()
+            if state != handle.state or len(handle.kept) >= _KEPT:
+                handle.state, handle.kept = state, {}
+            if what not in handle.kept:
+                # what is committed meanwhile may be in the answer already, and gives another state: then it is read again
+                handle.kept[what] = read()
+            found: T = handle.kept[what]
+            return found
 
     @property
     def writing(self) -> bool:
@@ -77,17 +99,8 @@ class Database:
     def hasty(self) -> Iterator[None]:
         """A `write` that does not wait for the disk. Commits reach it in their order: a power failure may take this one, and then nothing later is
         left either; the death of a process takes none. For what is worth nothing after a power failure."""
-        handle = self._handle()
-        with handle.lock, self._explained():
-            alone = handle.writing is None and not handle.connection.closed
-            try:
-                if alone:
-                    self.dialect.hurry(handle.connection, hasty=True)
-                with self.write():
-                    yield
-            finally:
-                if alone and not handle.connection.closed:
-                    self.dialect.hurry(handle.connection, hasty=False)
+        with self._transaction(writing=True, hasty=True):
+            yield
 
     @contextlib.contextmanager
     def attempt(self) -> Iterator[None]:
@@ -103,10 +116,13 @@ class Database:
         if self.read_only:
             return True
         handle = self._handle()
-        with handle.lock, self._explained():
+        with handle.lock, HeldBack(), self._explained():
             if handle.writing is not None:
                 raise RuntimeError("the log cannot be emptied inside a transaction")
-            return handle.connection.closed or self.dialect.purge(handle.connection, patience)
+            if handle.connection.closed:
+                return True
+            self.dialect.reset(handle.connection)
+            return self.dialect.purge(handle.connection, patience)
 
     def has_table(self, name: str) -> bool:
         """Whether the database holds a table of that name."""
@@ -126,7 +142,11 @@ class Database:
         self._engine.dispose()
 
     @contextlib.contextmanager
-    def _transaction(self, *, writing: bool) -> Iterator[sa.Connection]:
+    def _transaction(self, *, writing: bool, hasty: bool = False) -> Iterator[sa.Connection]:
+        if writing and self.read_only:
+            raise WorkspaceReadOnly(
+                "The workspace was opened with read_only=True; nothing was changed.", hint="Open it without read_only to change it."
+            )
         handle = self._handle()
         with handle.lock:
             if handle.writing is not None:
@@ -136,8 +156,8 @@ class Database:
                 return
             if handle.connection.closed:
                 raise self._over()
-            with self._explained():
-                transaction = self._begun(handle, writing=writing)
+            with HeldBack() if writing else contextlib.nullcontext(), self._explained():
+                transaction = self._begun(handle, writing=writing, hasty=hasty)
                 connection = handle.connection
                 handle.writing = writing
                 try:
@@ -153,13 +173,18 @@ class Database:
                     if not connection.invalidated:
                         self.dialect.reset(connection)
 
-    def _begun(self, handle: _Handle, *, writing: bool) -> sa.RootTransaction:
+    def _begun(self, handle: _Handle, *, writing: bool, hasty: bool) -> sa.RootTransaction:
         """A transaction of a thread's connection, on a new one when a server has closed it since it was last used."""
         for last in (False, True):
             connection = handle.connection
             try:
                 if (left := connection.get_transaction()) is not None:
                     left.close()  # its BEGIN failed, or an interrupt fell before the transaction was known to the handle
+                if writing and handle.hasty != hasty:
+                    self.dialect.reset(connection)
+                    handle.hasty = True
+                    self.dialect.hurry(connection, hasty=hasty)
+                    handle.hasty = hasty
                 connection.info["begin"] = self.dialect.begin(writing=writing)
                 return connection.begin()
             except sa.exc.DBAPIError as error:
@@ -189,6 +214,7 @@ class Database:
             )
         if self._closed:
             raise self._over()
+        self.dialect.assure()
         handle: _Handle | None = getattr(self._mine, "handle", None)
         if handle is None:
             with self._explained():

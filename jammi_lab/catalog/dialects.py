@@ -9,12 +9,14 @@ import os
 import re
 import sqlite3
 import urllib.parse
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any, Protocol
 
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
+from jammi_lab.catalog.interrupts import HeldBack
 from jammi_lab.errors import (
     InvalidArgument,
     JammiError,
@@ -59,6 +61,10 @@ class Dialect(Protocol):
         """Statements that come before the first migration."""
         ...
 
+    def assure(self) -> None:
+        """WorkspaceNotFound when what was opened is not there any more."""
+        ...
+
     def engine(self) -> sa.Engine:
         """An engine whose connections are ready to use; a connection's `info["begin"]` is the statement that begins its next transaction."""
         ...
@@ -81,6 +87,11 @@ class Dialect(Protocol):
 
     def purge(self, connection: sa.Connection, patience: float) -> bool:
         """Whether nothing that was deleted is in the database's log any more; a file may have to wait so many seconds for its readers."""
+        ...
+
+    def state(self, connection: sa.Connection) -> Hashable:
+        """What is another whenever something was committed, over this connection or any other, since it was last asked over this one; None where that
+        would cost as much as reading. Not inside a transaction."""
         ...
 
     def explain(self, error: sa.exc.DBAPIError) -> JammiError | None:
@@ -111,6 +122,14 @@ class Sqlite:
                 hint='Keep the catalog in PostgreSQL: jammi_lab.open(path, catalog="postgresql+psycopg://user@host/database").',
             )
         self._immutable, self._made = False, self.existed
+        self._identity: tuple[int, int] | None = None
+
+    def assure(self) -> None:
+        if self._identity is not None and _identity(self.path) != self._identity:  # what is written to a file without a name is lost
+            raise WorkspaceNotFound(
+                f"The catalog {self.label} was removed or replaced while it was open; nothing was changed.",
+                hint="Put the workspace's folder back, or close it and open what is there now.",
+            )
 
     def engine(self) -> sa.Engine:
         engine = sa.create_engine("sqlite+pysqlite://", creator=self._connect, poolclass=NullPool, hide_parameters=True)
@@ -119,6 +138,15 @@ class Sqlite:
         def _begin(connection: sa.Connection) -> None:
             self.reset(connection)
             connection.exec_driver_sql(connection.info["begin"])
+
+        @sa.event.listens_for(engine, "handle_error")
+        def _kept(context: sa.engine.ExceptionContext) -> None:
+            # A file is whole after an interrupt. SQLAlchemy would close the connection, and a cursor in the traceback keep its write lock alive.
+            context.is_disconnect = False
+
+        @sa.event.listens_for(engine, "before_cursor_execute")
+        def _interruptible(*_: Any) -> None:
+            HeldBack.between_statements()
 
         return engine
 
@@ -149,15 +177,27 @@ class Sqlite:
             raw.execute(f"PRAGMA busy_timeout={int(LOCK_SECONDS * 1000)}")
         return not busy
 
+    def state(self, connection: sa.Connection) -> Hashable:
+        raw = connection.connection.dbapi_connection
+        if self._immutable or not isinstance(raw, sqlite3.Connection):
+            return None
+        try:
+            # the first tells of the commits of others, the second of rows that this connection has changed
+            return raw, raw.execute("PRAGMA data_version").fetchone()[0], raw.total_changes
+        except sqlite3.Error:
+            return None  # whatever it is, reading says so in our words
+
     def ddl(self, statement: str) -> str:
         return statement
 
     def _connect(self) -> sqlite3.Connection:
         if not self.read_only:
             connection = self._open("rw" if self._made else "rwc")  # a file that is deleted meanwhile is not made anew, empty
+            self._identity = self._identity or _identity(self.path)
             _wal(connection)
             self._made = True
             return connection
+        self._identity = self._identity or _identity(self.path)
         if not self._immutable:
             try:
                 return self._open("ro")
@@ -207,6 +247,14 @@ class Sqlite:
             case sqlite3.SQLITE_IOERR:
                 return ResourceExhausted(f"The disk failed while the catalog {self.label} was in use; nothing was changed.", hint="See to the disk.")
         return damaged(self.label) if "Could not decode" in str(error.orig) else None
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def damaged(label: str) -> TableDamaged:

@@ -60,6 +60,9 @@ class Postgres:
             probe.close()
             raise InvalidArgument(f"The database of {self.label} keeps text as {encoding}; a catalog needs one in UTF8.")
 
+    def assure(self) -> None:
+        pass
+
     def engine(self) -> sa.Engine:
         engine = sa.create_engine("postgresql+psycopg://", creator=self.taken, poolclass=NullPool, hide_parameters=True)
 
@@ -80,6 +83,9 @@ class Postgres:
 
     def purge(self, connection: sa.Connection, patience: float) -> bool:  # noqa: ARG002  a dropped table's files are the server's, and removed
         return True
+
+    def state(self, connection: sa.Connection) -> None:  # noqa: ARG002  asking a server is a round trip, as reading is
+        return None
 
     def ddl(self, statement: str) -> str:
         statement = re.sub(r"\bBLOB\b", "BYTEA", statement).removesuffix(" WITHOUT ROWID")

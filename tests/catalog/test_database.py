@@ -1,9 +1,10 @@
 """One connection per thread, transactions that hold, and errors that say what to do."""
 
 import os
+import signal
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,106 @@ def test_an_exception_takes_the_whole_transaction_back(lab: Lab) -> None:
         raise KeyError
     assert lab.catalog.meta.get("a") is None
     assert lab.catalog.tables.newest("top") is None
+
+
+@sqlite_only
+def test_an_interrupt_in_a_statement_leaves_the_catalog_free_for_others_and_for_this_thread(lab: Lab) -> None:
+    """The traceback is kept, as IPython does: it holds the cursor, and with it what the cursor had begun."""
+    database = lab.catalog.database
+
+    def interrupted(cursor: Any, statement: str, parameters: Any, context: Any) -> bool:
+        cursor.execute(statement, parameters)
+        raise KeyboardInterrupt
+
+    for block in (database.write, database.hasty):
+        sa.event.listen(database._engine, "do_execute", interrupted)
+        with pytest.raises(KeyboardInterrupt) as kept, lab.catalog.transaction():
+            lab.catalog.meta.set("a", "1")
+        sa.event.remove(database._engine, "do_execute", interrupted)
+        other = sqlite3.connect(lab.place, timeout=0, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("ROLLBACK")
+        other.close()
+        with block():
+            lab.catalog.meta.set("b", "2")
+        assert database.purge() and lab.catalog.meta.get("a") is None and lab.catalog.meta.get("b") == "2" and kept.value is not None
+
+
+@sqlite_only
+def test_an_interrupt_comes_between_two_statements_or_behind_the_commit_and_never_into_one(lab: Lab, interruptible: None) -> None:
+    database, reached = lab.catalog.database, []
+    with pytest.raises(KeyboardInterrupt), database.write():
+        lab.catalog.meta.set("a", "1")
+        signal.raise_signal(signal.SIGINT)
+        reached.append("the line after")
+        lab.catalog.meta.set("b", "1")
+        reached.append("a statement after")
+    assert reached == ["the line after"] and lab.catalog.meta.get("a") is None
+    with pytest.raises(KeyboardInterrupt), database.write():
+        lab.catalog.meta.set("a", "2")
+        signal.raise_signal(signal.SIGINT)
+    assert lab.catalog.meta.get("a") == "2" and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@sqlite_only
+def test_a_commit_waits_for_the_disk_also_after_one_that_did_not_was_interrupted(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    def synchronous() -> int:
+        with lab.catalog.database.read() as tx:
+            return tx.exec_driver_sql("PRAGMA synchronous").scalar_one()
+
+    with lab.catalog.database.hasty():
+        assert synchronous() == 1
+    with lab.catalog.database.write():
+        assert synchronous() == 2
+
+    def interrupted(*_: Any, **__: Any) -> None:
+        hurry(*_, **__)
+        raise KeyboardInterrupt
+
+    hurry = lab.catalog.database.dialect.hurry
+    monkeypatch.setattr(lab.catalog.database.dialect, "hurry", interrupted)
+    with pytest.raises(KeyboardInterrupt), lab.catalog.database.hasty():
+        pass
+    monkeypatch.undo()
+    assert synchronous() == 1
+    with lab.catalog.database.write():
+        assert synchronous() == 2
+
+
+@sqlite_only
+@pytest.mark.parametrize("how", ["moved", "replaced"])
+def test_a_catalog_that_is_not_where_it_was_is_neither_read_nor_written(lab: Lab, tmp_path: Path, how: str) -> None:
+    path = Path(str(lab.place))
+    lab.catalog.meta.set("a", "1")
+    path.rename(tmp_path / "elsewhere.sqlite3")
+    if how == "replaced":
+        sqlite3.connect(path).execute("CREATE TABLE t (x)").connection.close()
+    for use in (lambda: lab.catalog.meta.set("a", "2"), lambda: lab.catalog.meta.get("a")):
+        with pytest.raises(WorkspaceNotFound, match="removed or replaced while it was open; nothing was changed"):
+            use()
+    found: list[BaseException] = []
+
+    def in_another_thread() -> None:
+        try:
+            lab.catalog.meta.get("a")
+        except WorkspaceNotFound as error:
+            found.append(error)
+
+    thread = threading.Thread(target=in_another_thread)
+    thread.start()
+    thread.join()
+    assert found
+    (tmp_path / "elsewhere.sqlite3").rename(path)
+    assert lab.catalog.meta.get("a") == "1"
 
 
 def test_a_crash_before_the_commit_changes_nothing_and_after_it_everything(lab: Lab) -> None:
@@ -354,3 +455,48 @@ def test_a_catalog_is_a_context_manager(tmp_path: Path, open_catalog: Callable) 
         assert isinstance(catalog, Catalog)
     with pytest.raises(SessionClosed):
         catalog.tables.current()
+
+
+@sqlite_only
+def test_what_was_read_is_kept_until_anybody_commits(lab: Lab, open_catalog: Callable) -> None:
+    database, asked = lab.catalog.database, []
+
+    def read() -> str | None:
+        asked.append(1)
+        return lab.catalog.meta.get("n")
+
+    def times() -> tuple[str | None, int]:
+        return database.kept("n", read), len(asked)
+
+    assert (times(), times()) == ((None, 1), (None, 1))
+    lab.catalog.meta.set("n", "own")
+    assert (times(), times()) == (("own", 2), ("own", 2))
+    other = open_catalog(lab.place)
+    other.meta.set("n", "of another kernel")
+    assert (times(), times()) == (("of another kernel", 3), ("of another kernel", 3))
+    thread = threading.Thread(target=lab.catalog.meta.set, args=("n", "of a thread"))
+    thread.start()
+    thread.join()
+    assert times() == ("of a thread", 4)
+    other.meta.set("n", None)
+    lab.catalog.meta.set("unrelated", "1")
+    assert times() == (None, 5)
+    with pytest.raises(KeyError), lab.catalog.transaction():
+        lab.catalog.meta.set("n", "taken back")
+        assert times() == ("taken back", 6), "inside a transaction nothing is kept"
+        raise KeyError
+    assert times() == (None, 7)
+
+
+def test_what_is_kept_is_never_older_than_the_last_commit(lab: Lab, open_catalog: Callable) -> None:
+    other = open_catalog(lab.place)
+    for turn in range(100):
+        (other if turn % 3 else lab.catalog).meta.set("n", str(turn))
+        for _ in range(2):
+            assert lab.catalog.database.kept("n", lambda: lab.catalog.meta.get("n")) == str(turn)
+
+
+def test_a_failed_read_is_not_kept(lab: Lab) -> None:
+    with pytest.raises(ZeroDivisionError):
+        lab.catalog.database.kept("x", lambda: 1 // 0)
+    assert lab.catalog.database.kept("x", lambda: 1) == 1

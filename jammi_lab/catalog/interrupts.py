@@ -1,0 +1,49 @@
+"""An interrupt and the catalog: one that falls between BEGIN and COMMIT, or into a call of the driver, could leave the write lock with a connection
+that nobody knows to be in a transaction. So it is held back while one runs, which takes milliseconds, and comes between two statements or at the end.
+"""
+
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, Self
+
+_Handler = Callable[[int, FrameType | None], Any]
+
+
+class HeldBack:
+    """A block of the main thread in which an interrupt waits. Other threads get none."""
+
+    _running: "HeldBack | None" = None
+
+    def __init__(self) -> None:
+        self._handler: _Handler | None = None
+        self._came: tuple[int, FrameType | None] | None = None
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread() and HeldBack._running is None:
+            handler = signal.getsignal(signal.SIGINT)
+            if callable(handler):
+                self._handler, HeldBack._running = handler, self
+                signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._handler is not None:
+            HeldBack._running = None
+            signal.signal(signal.SIGINT, self._handler)
+            self._deliver()
+
+    @staticmethod
+    def between_statements() -> None:
+        """Where an interrupt that waits may come: what follows is an ordinary rollback."""
+        if (running := HeldBack._running) is not None and threading.current_thread() is threading.main_thread():
+            running._deliver()
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._came = number, frame
+
+    def _deliver(self) -> None:
+        came, self._came = self._came, None
+        if came is not None and self._handler is not None:
+            self._handler(*came)
