@@ -24,8 +24,8 @@ from jammi_lab.sources.base import Asking, Relation
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from jammi_lab.engine.prepared import Prepared
     from jammi_lab.engine.instances import Session
+    from jammi_lab.engine.prepared import Prepared
 
 _BATCH = 65_536
 

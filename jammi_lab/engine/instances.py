@@ -19,6 +19,8 @@ from jammi_lab.engine.resolve import Found
 from jammi_lab.engine.stream import Pump, Setup
 from jammi_lab.sources.base import Relation
 
+_PATIENCE = 5.0
+
 
 class Session:
     """The instances of one tenant."""
@@ -93,9 +95,17 @@ class Session:
             return {name: kind for name, kind, *_ in cursor.execute(f"DESCRIBE {self.body(cursor, relation)}").fetchall()}
 
     def close(self) -> None:
-        """Stop what runs and let go of the instances and of what they spilled."""
+        """Stop what runs and let go of the instances and of what they spilled; what a server that hangs still has goes when it answers, or with the
+        process."""
         for pump in list(self.pumps):
             pump.stop()
-        self.main.close()
-        self.twins.close()
-        shutil.rmtree(self.spill, ignore_errors=True)
+        done = threading.Event()
+
+        def let_go() -> None:
+            self.main.close()
+            self.twins.close()
+            shutil.rmtree(self.spill, ignore_errors=True)
+            done.set()
+
+        threading.Thread(target=let_go, daemon=True, name="jammi-engine-close").start()
+        done.wait(_PATIENCE)  # DuckDB waits without end for a statement that waits for a server

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from jammi_lab.engine import Engine, Prepared, session, waiting
+from jammi_lab.engine import Engine, Prepared, instances, session, waiting
 from jammi_lab.engine.stream import Pump
 from jammi_lab.errors import InvalidArgument, JammiError, SessionClosed, SqlError, TableNotFound
 from jammi_lab.sources.base import Relation
@@ -257,6 +257,24 @@ def test_an_internal_failure_sets_the_instance_aside(engine: Engine, prepare: Ca
     assert engine.session(None) is not before
     session._SET_ASIDE.remove(before)
     before.close()
+
+
+def test_closing_does_not_wait_for_an_instance_that_waits_for_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = engine_of(Shelf(), tmp_path)
+    answered, held = threading.Event(), engine.session(None)
+
+    class Waiting:
+        def close(self, real: Any = held.main) -> None:
+            assert answered.wait(60)
+            real.close()
+
+    monkeypatch.setattr(instances, "_PATIENCE", 0.1)
+    monkeypatch.setattr(held, "main", Waiting())
+    engine.close()
+    answered.set()
+    for thread in threading.enumerate():
+        if thread.name == "jammi-engine-close":
+            thread.join()
 
 
 # -- interrupts -----------------------------------------------------------------------------------------------------------------------------
