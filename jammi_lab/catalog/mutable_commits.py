@@ -2,10 +2,15 @@
 
 A commit waits for the disk. While one thread does, others queue up; whoever is next takes the whole queue with it. Each change is judged on what
 those before it left, before anything of it is written, so that one that is refused takes nothing from the others.
+
+Rows that are to be new are written without looking for them first: the database finds the one that is there already, and all is made again with a
+look. Most never are.
 """
 
+import contextlib
+import itertools
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +18,7 @@ import sqlalchemy as sa
 
 from jammi_lab.catalog import scope
 from jammi_lab.catalog.database import Database
+from jammi_lab.catalog.direct import Direct
 from jammi_lab.catalog.mutable_rows import Body, physical
 from jammi_lab.catalog.schema import mutables
 from jammi_lab.catalog.scope import Scope
@@ -22,10 +28,13 @@ from jammi_lab.values.mutables import Committed, MutableRecord
 MOST = 64
 """Changes that one transaction takes."""
 _TRIM_EVERY = 16
+_PATIENCE = 0.1
+"""Seconds after which one that waits sees for itself: whoever was to wake it may have been interrupted."""
 _STATE = (mutables.c.tenant_id, mutables.c.version, mutables.c.first_kept, mutables.c.row_count)
-_NOW = scope.select(*_STATE, seen=mutables).where(mutables.c.table_id == sa.bindparam("of_table", type_=sa.BigInteger))
-_VERSION = scope.select(mutables.c.version, seen=mutables).where(mutables.c.table_id == sa.bindparam("of_table", type_=sa.BigInteger))
-_ADVANCE = scope.update_of(mutables).where(mutables.c.table_id == sa.bindparam("of_table", type_=sa.BigInteger))
+_this = mutables.c.table_id == sa.bindparam("of_table", type_=sa.BigInteger)
+_NOW = Direct(scope.select(*_STATE, seen=mutables).where(_this))
+_VERSION = Direct(scope.select(mutables.c.version, seen=mutables).where(_this))
+_ADVANCE = Direct(scope.update_of(mutables).where(_this))
 
 
 class Moved(Exception):
@@ -46,7 +55,7 @@ class Change:
 
     put: Mapping[bytes, bytes] = field(default_factory=dict)
     """The bodies of rows that are to be there."""
-    remove: Collection[bytes] = ()
+    remove: Sequence[bytes] = ()
     """The keys of rows that are to be gone."""
     anew: bool = False
     """Whether none of `put` may be there already."""
@@ -66,47 +75,76 @@ class _Asked:
     forbidden: JammiError | None
     outcome: Committed | Exception | None = None
     done: bool = False
+    bell: threading.Lock = field(default_factory=threading.Lock)
+    """Taken by the one that waits, and released when it is done or its turn has come."""
+
+    def ring(self) -> None:
+        """Wake the one that waits."""
+        with contextlib.suppress(RuntimeError):  # it rings already
+            self.bell.release()
+
+
+class _Met(Exception):
+    """A row that was to be new, and was not looked for, is there. Internal."""
 
 
 class _State:
     """A table within one transaction: as it was, and as it is after the changes so far."""
 
-    def __init__(self, tx: sa.Connection, asked: _Asked, keys: Sequence[bytes]) -> None:
-        self.tenant, self.version, self.first_kept, self.rows = tx.execute(_NOW, {**asked.params, "of_table": asked.record.table_id}).one()
-        self.kept, self.keep = physical(asked.record.table_id), asked.keep
-        self.was: dict[bytes, bytes] = self.kept.bodies(tx, keys)
-        self.now: dict[bytes, Body] = dict(self.was)
+    def __init__(self, asked: _Asked, row: Sequence[Any]) -> None:
+        self.tenant, self.version, self.first_kept, self.rows = row
+        self.kept, self.keep, self.seen_by = physical(asked.record.table_id), asked.keep, [asked.params]
+        self.unseen = True
+        self.was: dict[bytes, bytes] = {}
+        self.now: dict[bytes, Body] = {}
         self.log: dict[int, list[tuple[bytes, Body]]] = {}
+
+    def look(self, tx: sa.Connection, changes: Sequence[Change]) -> None:
+        """See what the rows are that these changes are about."""
+        self.unseen = False
+        self.was = self.kept.bodies(tx, list(dict.fromkeys(key for change in changes for key in (*change.put, *change.remove))))
+        self.now = dict(self.was)
 
     def take(self, change: Change) -> Committed:
         """Make one change. Present."""
-        now = self.now
-        if change.anew and (there := [body for key in change.put if (body := now.get(key)) is not None]):
-            raise Present(there)
-        new = [key for key in change.put if now.get(key) is None]
-        other = [key for key, body in change.put.items() if (was := now.get(key)) is not None and was != body]
+        now, put = self.now, change.put
+        there = {key for key in now.keys() & put.keys() if now[key] is not None}
+        if change.anew and there:
+            raise Present([body for key in put if key in there and (body := now[key]) is not None])
+        new = [key for key in put if key not in there] if there else list(put)
+        other = [key for key in put if key in there and now[key] != put[key]] if there else []
         gone = [key for key in change.remove if now.get(key) is not None]
-        if touched := [(key, now.get(key)) for key in (*new, *other, *gone)]:
+        if new or other or gone:
             self.version += 1
             self.rows += len(new) - len(gone)
-            self.log[self.version] = touched
-            now.update(change.put)
+            self.log[self.version] = [*zip(new, itertools.repeat(None)), *((key, now[key]) for key in (*other, *gone))]
+            now.update(put)
             now.update(dict.fromkeys(gone))
-        return Committed(self.version, len(new), len(other), len(gone), len(change.put) + len(gone))
+        return Committed(self.version, len(new), len(other), len(gone), len(put) + len(gone))
+
+    def there(self, tx: sa.Connection) -> bool:
+        """Whether what came of it is in the database: the commits with their versions, and the rows."""
+        logged = dict(self.kept.since(tx, self.version - len(self.log)))
+        rows = self.kept.bodies(tx, list(self.now))
+        return all(logged.get(version) == touched for version, touched in self.log.items()) and all(rows.get(k) == b for k, b in self.now.items())
 
     def flush(self, tx: sa.Connection, table_id: int) -> None:
-        """Write what came of it."""
+        """Write what came of it. _Met."""
         if not self.log:
             return
-        put = {key: body for key, body in self.now.items() if body is not None and self.was.get(key) != body}
-        self.kept.write(tx, put, [key for key in self.was if self.now[key] is None])
+        if self.unseen:
+            if not self.kept.add(tx, self.now):
+                raise _Met
+        else:
+            put = {key: body for key, body in self.now.items() if body is not None and self.was.get(key) != body}
+            self.kept.write(tx, put, [key for key in self.was if self.now[key] is None])
         self.kept.log(tx, self.log)
         oldest = self.version - max(self.keep, 1)
         if oldest > self.first_kept and (oldest - self.first_kept >= _TRIM_EVERY or self.keep <= _TRIM_EVERY):
             self.kept.trim(tx, oldest)
             self.first_kept = oldest
         advanced = {"version": self.version, "first_kept": self.first_kept, "row_count": self.rows}
-        tx.execute(_ADVANCE, {"of_table": table_id, "owner": self.tenant or "", **advanced})
+        _ADVANCE.change(tx, {"of_table": table_id, "owner": self.tenant or "", **advanced})
 
 
 class Commits:
@@ -122,7 +160,7 @@ class Commits:
         stay known. Inside of a transaction it is part of that. Present; Moved; TableNotFound; TenantForbidden."""
         asked = _Asked(record, change, keep, self._scope.params(), self._forbidden(record))
         if self._database.writing:
-            self._together([asked])
+            self._together([asked], {})
         else:
             self._in_turn(asked)
         if isinstance(asked.outcome, Exception):
@@ -139,58 +177,99 @@ class Commits:
 
     def _in_turn(self, asked: _Asked) -> None:
         """Wait for the turn, and take along whoever waits, too."""
+        asked.bell.acquire()
         with self._guard:
             self._waiting.append(asked)
         try:
             while not asked.done:
-                with self._turn:
-                    if not asked.done:
-                        self._lead(asked)
+                if self._turn.locked():  # those that are done do not queue up before those that are not
+                    asked.bell.acquire(timeout=_PATIENCE)
+                if not asked.done:
+                    with self._turn:
+                        if not asked.done:
+                            self._lead(asked)
+                    self._ring_next()
         finally:
             with self._guard:
                 if asked in self._waiting:  # an interrupt: nobody commits what nobody waits for
                     self._waiting.remove(asked)
 
+    def _ring_next(self) -> None:
+        with self._guard:
+            for each in self._waiting[:1]:
+                each.ring()
+
     def _lead(self, own: _Asked) -> None:
         with self._guard:
             group = [own, *(each for each in self._waiting if each is not own)][:MOST]
             self._waiting = [each for each in self._waiting if each not in group]
+        states: dict[int, _State] = {}
         try:
-            self._together(group)
+            self._together(group, states)
         except BaseException as error:
-            with self._guard:
-                self._waiting = [each for each in group if each is not own] + self._waiting
-            if len(group) == 1 or not isinstance(error, Exception):
+            if happened := self._happened(states):
+                self._finish(group)
+            else:
+                with self._guard:
+                    self._waiting = [each for each in group if each is not own] + self._waiting
+            if not isinstance(error, Exception) or (len(group) == 1 and not happened):
                 raise
-            self._together([own])  # what failed may have been another's
+            if not happened:
+                self._together([own], {})  # what failed may have been another's
 
-    def _together(self, group: Sequence[_Asked]) -> None:
-        """One transaction for all of them."""
+    def _happened(self, states: Mapping[int, _State]) -> bool:
+        """Whether a transaction that failed is committed all the same: an interrupt may come behind the commit, and a server be lost."""
+        with contextlib.suppress(JammiError), self._database.read() as tx:
+            return any(state.log for state in states.values()) and all(state.there(tx) for state in states.values())
+        return False
+
+    def _together(self, group: Sequence[_Asked], states: dict[int, _State]) -> None:
+        """One transaction for all of them; `states` is what it made of each table."""
+        look = self._database.writing  # what is part of a transaction cannot be taken back alone
+        if not look:
+            with contextlib.suppress(_Met):
+                return self._transact(group, states, look=False)
+        return self._transact(group, states, look=True)
+
+    def _transact(self, group: Sequence[_Asked], states: dict[int, _State], *, look: bool) -> None:
+        states.clear()
         with self._database.write() as tx:
-            states: dict[int, _State] = {}
             for asked in group:
-                asked.outcome = self._one(tx, asked, group, states)
+                asked.outcome = self._one(tx, asked, group, states, look)
             for table_id, state in states.items():
                 state.flush(tx, table_id)
-        for asked in group:
-            asked.done = True
+        self._finish(group)
 
     @staticmethod
-    def _one(tx: sa.Connection, asked: _Asked, group: Sequence[_Asked], states: dict[int, _State]) -> Committed | Exception:
+    def _finish(group: Sequence[_Asked]) -> None:
+        for asked in group:
+            asked.done = True
+            asked.ring()
+
+    @staticmethod
+    def _one(tx: sa.Connection, asked: _Asked, group: Sequence[_Asked], states: dict[int, _State], look: bool) -> Committed | Exception:
         table_id = asked.record.table_id
-        if tx.execute(_VERSION, {**asked.params, "of_table": table_id}).first() is None:
-            return TableNotFound(f"The mutable table {asked.record.name!r} is not there any more.", hint="ws.mutable.list() shows what there is.")
+        state = states.get(table_id)
+        if state is None or asked.params not in state.seen_by:
+            found = _NOW.rows(tx, {**asked.params, "of_table": table_id})
+            if not found:
+                return TableNotFound(f"The mutable table {asked.record.name!r} is not there any more.", hint="ws.mutable.list() shows what there is.")
+            if asked.forbidden is not None:
+                return asked.forbidden
+            if state is None:
+                state = states[table_id] = _State(asked, found[0])
+                same = [each.change for each in group if each.record.table_id == table_id]
+                if look or any(change.remove or not change.anew for change in same):
+                    state.look(tx, same)
+            state.seen_by.append(asked.params)
         if asked.forbidden is not None:
             return asked.forbidden
-        if table_id not in states:
-            same = [each.change for each in group if each.record.table_id == table_id]
-            states[table_id] = _State(tx, asked, list(dict.fromkeys(key for change in same for key in (*change.put, *change.remove))))
         for table, version in asked.change.rests_on.items():
             there = states.get(table)
-            newest = there.version if there is not None else tx.execute(_VERSION, {**asked.params, "of_table": table}).scalar()
-            if newest != version:
+            newest = [(there.version,)] if there is not None else _VERSION.rows(tx, {**asked.params, "of_table": table})
+            if not newest or newest[0][0] != version:
                 return Moved()
         try:
-            return states[table_id].take(asked.change)
+            return state.take(asked.change)
         except Present as error:
             return error

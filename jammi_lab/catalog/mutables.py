@@ -4,7 +4,7 @@ A commit is one transaction: the rows, the next version, and for each key that i
 since any kept version, whatever lies between.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from jammi_lab.catalog import scope
 from jammi_lab.catalog.database import Database
+from jammi_lab.catalog.direct import Direct
 from jammi_lab.catalog.mutable_commits import Change, Commits
 from jammi_lab.catalog.mutable_rows import Body, Column, physical
 from jammi_lab.catalog.schema import mutables
@@ -24,16 +25,19 @@ from jammi_lab.values.mutables import Committed, MutableRecord
 
 _id: sa.BindParameter[int] = sa.bindparam("of_table", type_=sa.BigInteger)
 _COLUMNS = tuple(mutables.c)
-_BY_NAME = scope.select(*_COLUMNS, seen=mutables).where(mutables.c.name == sa.bindparam("wanted")).order_by(scope.own_first(mutables)).limit(1)
-_BY_ID = scope.select(*_COLUMNS, seen=mutables).where(mutables.c.table_id == _id)
-_TAKEN = scope.select_of(mutables.c.table_id, seen=mutables).where(mutables.c.name == sa.bindparam("wanted"))
-_LIST = scope.select(*_COLUMNS, seen=mutables).where(mutables.c.session_id.is_(None)).order_by(mutables.c.name, scope.own_first(mutables))
-_OF_SESSION = scope.select(*_COLUMNS, seen=mutables).where(mutables.c.session_id == sa.bindparam("session")).order_by(mutables.c.name)
-_FORGET = scope.delete_of(mutables).where(mutables.c.table_id == _id)
+_BY_NAME = Direct(
+    scope.select(*_COLUMNS, seen=mutables).where(mutables.c.name == sa.bindparam("wanted")).order_by(scope.own_first(mutables)).limit(1)
+)
+_BY_ID = Direct(scope.select(*_COLUMNS, seen=mutables).where(mutables.c.table_id == _id))
+_TAKEN = Direct(scope.select_of(mutables.c.table_id, seen=mutables).where(mutables.c.name == sa.bindparam("wanted")))
+_LIST = Direct(scope.select(*_COLUMNS, seen=mutables).where(mutables.c.session_id.is_(None)).order_by(mutables.c.name, scope.own_first(mutables)))
+_OF_SESSION = Direct(scope.select(*_COLUMNS, seen=mutables).where(mutables.c.session_id == sa.bindparam("session")).order_by(mutables.c.name))
+_MAKE = Direct(sa.insert(mutables))
+_FORGET = Direct(scope.delete_of(mutables).where(mutables.c.table_id == _id))
 
 
 class Trimmed(Exception):
-    """The changes since that version are not kept any more. Internal."""
+    """The changes since that version are not kept any more, or are more than were asked for. Internal."""
 
 
 @dataclass(frozen=True)
@@ -66,26 +70,26 @@ class Mutables:
             record, table_id=int(self._clock.token(16), 16) >> 1, created_at=rfc3339(self._clock.now_ns()), version=0, first_kept=0, row_count=0
         )
         with self._database.write() as tx:
-            if tx.execute(_TAKEN, {"owner": record.tenant or "", "wanted": record.name}).first() is not None:
+            if _TAKEN.rows(tx, {"owner": record.tenant or "", "wanted": record.name}):
                 raise DuplicateTable(
                     f"There is a mutable table {record.name!r} already.", hint=f"ws.mutable.drop({record.name!r}) removes it with its rows."
                 )
             for statement in physical(made.table_id).make:
                 tx.exec_driver_sql(self._database.dialect.ddl(statement))
-            tx.execute(sa.insert(mutables), _row(made))
+            _MAKE.change(tx, _row(made))
         return made
 
     def get(self, name: str) -> MutableRecord | None:
         """The table of that name, own before shared."""
         with self._database.read() as tx:
-            row = tx.execute(_BY_NAME, self._scope.params(wanted=fold(name))).first()
-        return None if row is None else _record(row)
+            found = _BY_NAME.rows(tx, self._scope.params(wanted=fold(name)))
+        return _record(found[0]) if found else None
 
     def list(self, session: str | None = None) -> list[MutableRecord]:
         """The tables of a session, or all that are of none, by name; a shared one that an own one hides is left out."""
         asked = _LIST if session is None else _OF_SESSION
         with self._database.read() as tx:
-            found = [_record(row) for row in tx.execute(asked, self._scope.params(**({} if session is None else {"session": session}))).all()]
+            found = [_record(row) for row in asked.rows(tx, self._scope.params(**({} if session is None else {"session": session})))]
         if self._scope.lifted:
             return found
         own = {r.name for r in found if r.tenant is not None}
@@ -95,25 +99,25 @@ class Mutables:
         """Remove a table with its rows and changes; how many rows there were, 0 when it is gone already. TenantForbidden."""
         self._scope.check_owner(record.tenant, f"The mutable table {record.name!r}")
         with self._database.write() as tx:
-            now = tx.execute(_BY_ID, self._scope.params(of_table=record.table_id)).first()
+            now = _BY_ID.rows(tx, self._scope.params(of_table=record.table_id))
             for statement in physical(record.table_id).drop:
                 tx.exec_driver_sql(statement)
-            tx.execute(_FORGET, {"of_table": record.table_id, "owner": record.tenant or ""})
-        return 0 if now is None else _record(now).row_count
+            _FORGET.change(tx, {"of_table": record.table_id, "owner": record.tenant or ""})
+        return _record(now[0]).row_count if now else 0
 
     # -- rows ------------------------------------------------------------------------------------------------------------------------
 
     def rows(self, table_id: int) -> tuple[MutableRecord, Column, Column]:
         """The table as it is now, with the keys of its rows, ascending, and their bodies. TableNotFound when it is gone."""
         with self._database.read() as tx:
-            record = self._there(tx.execute(_BY_ID, self._scope.params(of_table=table_id)).first())
+            record = self._there(_BY_ID.rows(tx, self._scope.params(of_table=table_id)))
             keys, bodies = physical(table_id).all(tx)
         return record, keys, bodies
 
-    def history(self, table_id: int, since: int) -> History:
-        """What happened since a version. Trimmed; TableNotFound; ValueError for one that is still to come."""
+    def history(self, table_id: int, since: int, most: int | None = None) -> History:
+        """What happened since a version, to at most so many rows. Trimmed; TableNotFound; ValueError for one that is still to come."""
         with self._database.read() as tx:
-            record = self._there(tx.execute(_BY_ID, self._scope.params(of_table=table_id)).first())
+            record = self._there(_BY_ID.rows(tx, self._scope.params(of_table=table_id)))
             if since > record.version:
                 raise ValueError(since)
             if since < record.first_kept:
@@ -125,6 +129,8 @@ class Mutables:
                 for key, was in changed:
                     before.setdefault(key, was)
                     touched[key] = version
+                if most is not None and len(touched) > most:
+                    raise Trimmed
             there = own.bodies(tx, list(before))
         return History(record, before, {key: there.get(key) for key in before}, touched)
 
@@ -133,10 +139,10 @@ class Mutables:
         return self._commits.commit(record, change, keep)
 
     @staticmethod
-    def _there(row: Any) -> MutableRecord:
-        if row is None:
+    def _there(found: Sequence[Any]) -> MutableRecord:
+        if not found:
             raise TableNotFound("The mutable table is not there any more.", hint="ws.mutable.list() shows what there is.")
-        return _record(row)
+        return _record(found[0])
 
 
 def _row(record: MutableRecord) -> dict[str, Any]:

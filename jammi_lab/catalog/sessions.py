@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from jammi_lab.catalog import scope
 from jammi_lab.catalog.database import Database
+from jammi_lab.catalog.direct import Direct
 from jammi_lab.catalog.schema import sessions
 from jammi_lab.catalog.scope import Scope
 from jammi_lab.values.base import Value
@@ -36,11 +37,12 @@ _s = sessions
 _RECORD = tuple(_s.c[name] for name in ("session_id", "tenant_id", "writer_id", "state", "created_at", "deadline"))
 _id: sa.BindParameter[str] = sa.bindparam("id")
 _LIST = scope.select_mine(*_RECORD, seen=_s).order_by(_s.c.created_at, _s.c.session_id)
-_GET = scope.select_of(*_RECORD, seen=_s).where(_s.c.session_id == _id)
+_GET = Direct(scope.select_of(*_RECORD, seen=_s).where(_s.c.session_id == _id))
 _CHANGE = scope.update_of(_s).where(_s.c.session_id == _id, _s.c.state == sa.literal_column(f"'{OPEN}'"))
-_CLAIM = _CHANGE.values(state=sa.literal_column(f"'{ENDED}'"))
+_CLAIM = Direct(_CHANGE.values(state=sa.literal_column(f"'{ENDED}'")))
 _KEEP = scope.update_of(_s).where(_s.c.session_id == _id)
-_FORGET = scope.delete_of(_s).where(_s.c.session_id == _id)
+_FORGET = Direct(scope.delete_of(_s).where(_s.c.session_id == _id))
+_OPEN = Direct(sa.insert(_s))
 
 
 class Sessions:
@@ -54,7 +56,7 @@ class Sessions:
         self._scope.check_owner(record.tenant, "The session")
         row = {name: getattr(record, name) for name in SessionRecord.__struct_fields__ if name != "tenant"}
         with self._database.write() as tx:
-            tx.execute(sa.insert(_s), row | {"tenant_id": record.tenant})
+            _OPEN.change(tx, row | {"tenant_id": record.tenant})
 
     def list(self) -> list[SessionRecord]:
         """The sessions of the bound tenant, oldest first, those too that are over and left something."""
@@ -64,8 +66,8 @@ class Sessions:
     def get(self, session_id: str, tenant: str) -> SessionRecord | None:
         """The session of that id, whoever is bound."""
         with self._database.read() as tx:
-            row = tx.execute(_GET, {"owner": tenant, "id": session_id}).first()
-        return None if row is None else _record(row)
+            found = _GET.rows(tx, {"owner": tenant, "id": session_id})
+        return _record(found[0]) if found else None
 
     def move(self, record: SessionRecord, deadline: str | None) -> bool:
         """Whether it was open, and has this deadline now."""
@@ -75,7 +77,7 @@ class Sessions:
     def claim(self, record: SessionRecord) -> bool:
         """Whether it was open, and is ended by this call; the transaction around it says with what."""
         with self._database.write() as tx:
-            return tx.execute(_CLAIM, _key(record)).rowcount == 1
+            return _CLAIM.change(tx, _key(record)) == 1
 
     def keep(self, record: SessionRecord) -> None:
         """It is over, and left tables."""
@@ -91,7 +93,7 @@ class Sessions:
         """Nothing is left of these."""
         with self._database.write() as tx:
             for record in records:
-                tx.execute(_FORGET, _key(record))
+                _FORGET.change(tx, _key(record))
 
 
 def _key(record: SessionRecord) -> dict[str, Any]:

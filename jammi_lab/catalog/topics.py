@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from jammi_lab.catalog import scope
 from jammi_lab.catalog.database import Database
+from jammi_lab.catalog.direct import Direct
 from jammi_lab.catalog.schema import topic_consumers, topic_events, topics
 from jammi_lab.catalog.scope import Scope
 from jammi_lab.clock import Clock, rfc3339
@@ -56,12 +57,13 @@ _t, _e, _c = topics, topic_events, topic_consumers
 _RECORD = (_t.c.topic_id, _t.c.name, _t.c.tenant_id, _t.c.columns, _t.c.first_offset, _t.c.next_offset, _t.c.retention, _t.c.created_at)
 _fold: sa.BindParameter[str] = sa.bindparam("fold")
 _id: sa.BindParameter[str] = sa.bindparam("id")
-_GET = scope.select(*_RECORD, seen=_t).where(_t.c.name_fold == _fold).order_by(scope.own_first(_t)).limit(1)
-_OF = scope.select_of(*_RECORD, seen=_t).where(_t.c.name_fold == _fold)
-_BY_ID = scope.select_of(*_RECORD, seen=_t).where(_t.c.topic_id == _id)
+_GET = Direct(scope.select(*_RECORD, seen=_t).where(_t.c.name_fold == _fold).order_by(scope.own_first(_t)).limit(1))
+_OF = Direct(scope.select_of(*_RECORD, seen=_t).where(_t.c.name_fold == _fold))
+_BY_ID = Direct(scope.select_of(*_RECORD, seen=_t).where(_t.c.topic_id == _id))
 _LIST = scope.select(*_RECORD, seen=_t).order_by(_t.c.name_fold, scope.own_first(_t))
 _CHANGE = scope.update_of(_t).where(_t.c.topic_id == _id)
-_ADVANCE = _CHANGE.values(next_offset=sa.bindparam("following", type_=sa.BigInteger))
+_ADVANCE = Direct(_CHANGE.values(next_offset=sa.bindparam("following", type_=sa.BigInteger)))
+_APPEND = Direct(sa.insert(_e))
 _DROP = tuple(scope.delete_of(each).where(each.c.topic_id == _id) for each in (_e, _c, _t))
 _from, _until = sa.bindparam("start", type_=sa.BigInteger), sa.bindparam("stop", type_=sa.BigInteger)
 _of_topic = (_e.c.topic_id == _id, _e.c.event_offset >= _from, _e.c.event_offset < _until)
@@ -85,8 +87,7 @@ class Topics:
         """The topic of that owner and name: this one, or the one that is there already. TenantForbidden."""
         self._scope.check_owner(record.tenant, f"The topic {record.name!r}")
         with self._database.write() as tx:
-            row = tx.execute(_OF, {"owner": record.owner, "fold": fold(record.name)}).first()
-            if row is not None:
+            for row in _OF.rows(tx, {"owner": record.owner, "fold": fold(record.name)}):
                 return _record(row)
             kept = msgspec.structs.replace(record, created_at=rfc3339(self._clock.now_ns()))
             tx.execute(sa.insert(_t), _row(kept))
@@ -95,14 +96,14 @@ class Topics:
     def get(self, name: str) -> TopicRecord | None:
         """The topic of that name, own before shared."""
         with self._database.read() as tx:
-            row = tx.execute(_GET, self._scope.params(fold=fold(name))).first()
-        return None if row is None else _record(row)
+            found = _GET.rows(tx, self._scope.params(fold=fold(name)))
+        return _record(found[0]) if found else None
 
     def again(self, record: TopicRecord) -> TopicRecord | None:
         """The same topic as it is now, whoever is bound; None when it was dropped."""
         with self._database.read() as tx:
-            row = tx.execute(_BY_ID, _key(record)).first()
-        return None if row is None else _record(row)
+            found = _BY_ID.rows(tx, _key(record))
+        return _record(found[0]) if found else None
 
     def list(self) -> list[TopicRecord]:
         """Every topic, by name; a shared one that an own one hides is left out."""
@@ -121,8 +122,8 @@ class Topics:
             if current is None:
                 raise TopicNotFound(f"The topic {record.name!r} was dropped meanwhile; nothing was published.")
             event = {"topic_id": record.topic_id, "tenant_id": record.tenant, "event_offset": current.next_offset, "produced_at": rfc3339(now)}
-            tx.execute(sa.insert(_e), event | {"row_count": rows, "digest": digest, "body": body})
-            tx.execute(_ADVANCE, _key(record, following=current.next_offset + 1))
+            _APPEND.change(tx, event | {"row_count": rows, "digest": digest, "body": body})
+            _ADVANCE.change(tx, _key(record, following=current.next_offset + 1))
             self.trim(current)
         return current.next_offset
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import Self
 
+import numpy as np
 import pyarrow as pa
 
 from jammi_lab.catalog.topics import StoredEvent, TopicRecord
@@ -19,7 +20,8 @@ from jammi_lab.live.predicates import Predicate
 
 POLL_SECONDS = 0.1
 """How often a follower asks whether another kernel has published; a publication in this kernel wakes it at once."""
-_EVENTS = 512
+_EVENTS, _MOST_EVENTS = 512, 8192
+"""How many events are held at once: few at first, so that the first ones come soon."""
 _BYTES = 32 << 20
 
 
@@ -71,11 +73,11 @@ class Reader:
         self.log, self.record, self._predicate = log, record, predicate
         self.schema = pa.ipc.read_schema(pa.py_buffer(record.columns))
 
-    def some(self, start: int, stop: int) -> tuple[list[Event], int]:
+    def some(self, start: int, stop: int, most: int = _EVENTS) -> tuple[list[Event], int]:
         """The next events from `start` on, before `stop`, as far as they are reasonably held at once, and the offset behind them."""
         chosen: list[int] = []
         size = 0
-        for offset, each in self.log.sizes(self.record, start, stop, _EVENTS):
+        for offset, each in self.log.sizes(self.record, start, stop, most):
             if chosen and size + each > _BYTES:
                 break
             chosen.append(offset)
@@ -87,8 +89,10 @@ class Reader:
 
     def from_to(self, start: int, stop: int) -> Iterator[Event]:
         """The events from `start` on, before `stop`."""
+        most = _EVENTS
         while start < stop:
-            found, start = self.some(start, stop)
+            found, start = self.some(start, stop, most)
+            most = min(2 * most, _MOST_EVENTS)
             yield from found
 
     def _event(self, stored: StoredEvent) -> Event:
@@ -104,19 +108,17 @@ class Reader:
         """The events with a row that satisfies the condition, and of each those rows."""
         if self._predicate is None or not events:
             return events
-        numbers = self._predicate.matching(pa.Table.from_batches([event.batch for event in events], self.schema)).to_pylist()
-        kept, at, before = [], 0, 0
-        for event in events:
-            rows = []
-            while at < len(numbers) and numbers[at] < before + event.batch.num_rows:
-                rows.append(numbers[at] - before)
-                at += 1
-            before += event.batch.num_rows
-            if len(rows) == event.batch.num_rows and rows:
+        numbers = self._predicate.matching(pa.Table.from_batches([event.batch for event in events], self.schema))
+        bounds = np.cumsum([0, *(event.batch.num_rows for event in events)])
+        places = np.searchsorted(numbers, bounds).tolist()
+        kept = []
+        for event, before, first, behind in zip(events, bounds.tolist(), places, places[1:], strict=False):
+            if behind - first == event.batch.num_rows and behind > first:
                 kept.append(event)
-            elif rows:
+            elif behind > first:
+                rows = numbers[first:behind] - before
                 together = rows[-1] - rows[0] == len(rows) - 1
-                batch = event.batch.slice(rows[0], len(rows)) if together else event.batch.take(pa.array(rows, pa.int64()))
+                batch = event.batch.slice(int(rows[0]), len(rows)) if together else event.batch.take(pa.array(rows))
                 kept.append(Event(event.offset, event.produced_at, batch))
         return kept
 

@@ -52,17 +52,18 @@ class Predicate:
             raise SqlError(f"A condition is true or false, and this one is {bound.output[0][1]}.", hint=_LANGUAGE).at(self._where, 0)
         self.matching(pa.table([pa.nulls(1, field.type) for field in schema], names=schema.names))  # a constant that is no such value is told now
 
-    def matching(self, rows: pa.Table) -> pa.Int64Array:
+    def matching(self, rows: pa.Table) -> np.ndarray[Any, np.dtype[np.int64]]:
         """The numbers of the rows that satisfy it, rising. SqlError when a value cannot be compared."""
         before = f"SELECT {_NUMBER} FROM {_ROWS} WHERE ("
         prepared = self._prepared(before, ") ORDER BY 1", rows, whole=True)
         with self._placed(len(before) + 1):
             found = prepared.run().table()
-        numbers: pa.Int64Array = found.column(0).combine_chunks()
+        numbers: np.ndarray[Any, np.dtype[np.int64]] = found.column(0).to_numpy()
         return numbers
 
     def _prepared(self, before: str, after: str, rows: pa.Table, *, whole: bool = False) -> Prepared:
-        given = rows.select(self._columns).append_column(_NUMBER, pa.array(np.arange(rows.num_rows)))
+        given = rows.select(self._columns).combine_chunks()  # DuckDB takes as long for a small batch as for a large one
+        given = given.append_column(_NUMBER, pa.array(np.arange(rows.num_rows)))
         text = f"{before}\n{self._where}\n{after}" + ("" if whole else f" FROM {_ROWS}")
         with self._placed(len(before) + 1):
             [prepared] = self._engine.prepare(text, None, tenant=self._tenant, extra=[_Rows(given)])

@@ -6,10 +6,12 @@ key's values do, so that the order of rows is the same in every kernel and every
 
 import decimal
 import functools
+import struct
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 
 from jammi_lab.errors import InvalidArgument, SchemaMismatch, TableDamaged
@@ -19,7 +21,7 @@ MOST_KEY_BYTES = 1000
 TYPES = "bool, whole numbers, float32, float64, string, binary, date32[day], time64[us], timestamp (with a zone: us only), decimal128"
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[Any]).decode
-_Encoder = Callable[[Any], bytes]
+_Encoder = Callable[[pa.ChunkedArray], list[bytes]]
 
 
 class Layout:
@@ -42,11 +44,11 @@ class Layout:
 
     def bodies(self, rows: pa.Table) -> list[bytes]:
         """The bodies of rows that have exactly the schema."""
-        return [_encode(row) for row in zip(*(_plain(c) for c in rows.columns), strict=True)]
+        return list(map(_encode, zip(*map(_plain, rows.columns), strict=True)))
 
     def keys(self, rows: pa.Table) -> list[bytes]:
         """The keys of such rows, which have no NULL there. InvalidArgument for one that is too long."""
-        columns = [[encode(v) for v in _plain(rows.column(at))] for at, encode in zip(self._places, self._encoders, strict=True)]
+        columns = [encode(rows.column(at)) for at, encode in zip(self._places, self._encoders, strict=True)]
         keys = columns[0] if len(columns) == 1 else [b"".join(parts) for parts in zip(*columns, strict=True)]
         if keys and max(map(len, keys)) > MOST_KEY_BYTES:
             raise InvalidArgument(f"A key may have up to {MOST_KEY_BYTES} bytes.", hint="Make a digest of the long text the key.")
@@ -114,18 +116,16 @@ def _typed(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
 def _key_encoder(field: pa.Field, table: str, *, alone: bool) -> _Encoder:
     kind = field.type
     if pa.types.is_boolean(kind):
-        return lambda v: b"\1" if v else b"\0"
-    if pa.types.is_unsigned_integer(kind):
-        return lambda v: int(v).to_bytes(8, "big")
+        return _each(lambda v: b"\1" if v else b"\0")
     if pa.types.is_integer(kind) or _counted(kind) is not None:
-        return lambda v: int(v + (1 << 63)).to_bytes(8, "big")
+        return _whole
     if pa.types.is_decimal(kind):
         scale = kind.scale
-        return lambda v: (int(decimal.Decimal(v).scaleb(scale, _EXACT)) + (1 << 127)).to_bytes(16, "big")
+        return _each(lambda v: (int(decimal.Decimal(v).scaleb(scale, _EXACT)) + (1 << 127)).to_bytes(16, "big"))
     text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
     if text or pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
-        raw: _Encoder = str.encode if text else bytes
-        return raw if alone else lambda v: raw(v).replace(b"\0", b"\0\xff") + b"\0\0"
+        raw: Callable[[Any], bytes] = str.encode if text else bytes
+        return _each(raw) if alone else _each(lambda v: raw(v).replace(b"\0", b"\0\xff") + b"\0\0")
     raise SchemaMismatch(
         f"Column {field.name!r} is {kind}, which cannot be in a key.",
         table=table,
@@ -133,6 +133,20 @@ def _key_encoder(field: pa.Field, table: str, *, alone: bool) -> _Encoder:
         actual=str(kind),
         hint="Two such numbers may look the same and differ: take whole numbers, decimals or text for the key.",
     )
+
+
+def _each(encode: Callable[[Any], bytes]) -> _Encoder:
+    return lambda column: [encode(v) for v in _plain(column)]
+
+
+def _whole(column: pa.ChunkedArray) -> list[bytes]:
+    """Whole numbers as eight bytes; those with a sign are moved up, so that the negative ones come first."""
+    signed = not pa.types.is_unsigned_integer(column.type)
+    if (counted := _counted(column.type)) is not None:
+        column = column.cast(counted)
+    numbers = column.cast(pa.int64() if signed else pa.uint64()).to_numpy().view(np.uint64)
+    moved = numbers ^ np.uint64(1 << 63) if signed else numbers
+    return [key for (key,) in struct.iter_unpack("8s", moved.astype(">u8").tobytes())]
 
 
 _EXACT = decimal.Context(prec=60)

@@ -15,6 +15,7 @@ from jammi_lab.storage.parquet import plain_type
 SchemaLike: TypeAlias = "pa.Schema | Mapping[str, Any]"
 """A pyarrow Schema, or column → the name of an Arrow type (or the type)."""
 _EXAMPLES = "int64, string, bool, float64, timestamp[us, tz=UTC], decimal128(20, 4), list<string>"
+_UNITS = ("s", "ms", "us", "ns")
 _TIMESTAMP = re.compile(r"timestamp\[(s|ms|us|ns)(?:,\s*tz=([\w/+:-]+))?\]")
 _DECIMAL = re.compile(r"decimal(128|256)?\((\d+),\s*(-?\d+)\)")
 _NESTED = re.compile(r"(list|large_list|fixed_size_list|struct|map)<(.*)>(?:\[(\d+)\])?", re.DOTALL)
@@ -70,8 +71,9 @@ def type_of(word: str) -> pa.DataType | None:
 def rows_of(rows: Any, schema: pa.Schema, what: str) -> pa.Table:
     """Rows as an Arrow table of exactly that schema. `rows`: a RecordBatch, a Table, any frame, or a list of dicts (a column left out is NULL).
 
-    Only what loses nothing is converted: another width of offsets, a dictionary's values, a column of nothing but NULL; numbers of a list of
-    dicts as Arrow takes them. SchemaMismatch names the column, `what` the thing in the message; InvalidArgument for what are no rows.
+    Only what loses nothing, whatever the values, is converted: a narrower number, a coarser moment, another width of offsets, a dictionary's values,
+    a column of nothing but NULL; numbers of a list of dicts as Arrow takes them. SchemaMismatch names the column, `what` the thing in the message;
+    InvalidArgument for what are no rows.
     """
     if isinstance(rows, Mapping):
         raise InvalidArgument("Rows are a RecordBatch, a Table, a frame or a list of dicts, not a single dict.", hint="Put it into a list: [{…}].")
@@ -79,6 +81,8 @@ def rows_of(rows: Any, schema: pa.Schema, what: str) -> pa.Table:
         return _from_dicts(rows, schema, what)
     if not is_frame(rows):
         raise InvalidArgument(f"Rows are a RecordBatch, a Table, a frame or a list of dicts, not a {type(rows).__name__}.")
+    if isinstance(rows, pa.Table) and rows.schema.equals(schema):
+        return pa.table([_not_null(field, column, what) for field, column in zip(schema, rows.columns, strict=True)], schema=schema)
     table = as_arrow(rows)
     _same_columns(table.schema.names, schema, what, all_of=True)
     return pa.table([_column(field, table[field.name], what) for field in schema], schema=schema)
@@ -124,10 +128,29 @@ def _same_columns(found: Iterable[Any], schema: pa.Schema, what: str, *, all_of:
 
 def _column(field: pa.Field, column: pa.ChunkedArray, what: str) -> pa.ChunkedArray:
     if column.type != field.type:
-        if not (_plainly(column.type) == _plainly(field.type) or pa.types.is_null(column.type)):
+        if not (_plainly(column.type) == _plainly(field.type) or pa.types.is_null(column.type) or _widens(column.type, field.type)):
             raise _mismatch(field, str(column.type), what)
-        column = column.cast(field.type)
+        try:
+            column = column.cast(field.type)
+        except pa.ArrowException:  # a moment too far away for the finer unit
+            raise _mismatch(field, str(column.type), what) from None
     return _not_null(field, column, what)
+
+
+def _widens(found: pa.DataType, wanted: pa.DataType) -> bool:
+    """Whether every value of the first type is one of the second, too."""
+    kinds = pa.types
+    fits = False
+    if kinds.is_integer(found) and kinds.is_integer(wanted):
+        signs = kinds.is_signed_integer(found), kinds.is_signed_integer(wanted)
+        fits = signs[0] <= signs[1] and found.bit_width < wanted.bit_width
+    elif kinds.is_floating(wanted) and (kinds.is_integer(found) or kinds.is_floating(found)):
+        fits = found.bit_width <= {64: 32, 32: 16}.get(wanted.bit_width, 0)  # the widest whole number that its digits hold
+    elif kinds.is_decimal(found) and kinds.is_decimal(wanted):
+        fits = found.scale <= wanted.scale and found.precision - found.scale <= wanted.precision - wanted.scale
+    elif (kinds.is_timestamp(found) and kinds.is_timestamp(wanted) and found.tz == wanted.tz) or (kinds.is_time(found) and kinds.is_time(wanted)):
+        fits = _UNITS.index(found.unit) < _UNITS.index(wanted.unit)
+    return fits
 
 
 def _plainly(kind: pa.DataType) -> str:

@@ -1,6 +1,7 @@
 """The rows of mutable tables as Arrow, one version of each kept in memory, brought up to date by what changed since."""
 
 import bisect
+import contextlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -47,10 +48,9 @@ class Snapshots:
         if kept is not None and kept.record.version >= record.version:
             return self._keep(kept)
         if kept is not None:
-            try:
-                return self._keep(_caught_up(kept, self._mutables.history(record.table_id, kept.record.version)))
-            except (Trimmed, _TooMuch):
-                pass
+            most = 1000 + len(kept.keys) // 4  # beyond that, reading all of it is as fast
+            with contextlib.suppress(Trimmed):
+                return self._keep(_caught_up(kept, self._mutables.history(record.table_id, kept.record.version, most)))
         return self._keep(self._loaded(record.table_id))
 
     def forget(self, table_id: int) -> None:
@@ -75,14 +75,8 @@ class Snapshots:
         return snapshot
 
 
-class _TooMuch(Exception):
-    """So much changed that reading all of it is as fast."""
-
-
 def _caught_up(old: Snapshot, history: History) -> Snapshot:
     """The table as it is now: what is left of the old rows, with the new ones in their places."""
-    if len(history.now) > 1000 + len(old.keys) // 4:
-        raise _TooMuch
     if not history.now:
         return Snapshot(history.record, old.rows, old.keys)
     shape: Layout = layout(history.record.schema, tuple(history.record.key))

@@ -1,5 +1,6 @@
 """Commits to mutable tables that come at once: one transaction, a version each, and none of them suffers for another."""
 
+import contextlib
 import threading
 import time
 
@@ -32,14 +33,15 @@ def points():
     install_fault_hook(None)
 
 
-def at_once(mutables, asked):
-    """What each of several commits gives that wait for one another; the first in the list is the one that leads."""
+def at_once(mutables, asked, scopes=None):
+    """What each of several commits gives that wait for one another, each in its scope."""
     commits, outcomes = mutables._commits, [None] * len(asked)
 
     def run(at, record, change):
         try:
-            outcomes[at] = mutables.commit(record, change, KEEP)
-        except Exception as error:
+            with scopes[at] if scopes else contextlib.nullcontext():
+                outcomes[at] = mutables.commit(record, change, KEEP)
+        except BaseException as error:
             outcomes[at] = error
 
     threads = [threading.Thread(target=run, args=(at, *each)) for at, each in enumerate(asked)]
@@ -111,9 +113,76 @@ def test_a_failure_of_the_disk_reaches_everybody_who_was_not_committed(mutables,
     assert mutables.commit(table, put(a="1"), KEEP).version == 1
 
 
+def test_one_whose_row_is_there_already_is_refused_and_those_that_wait_with_it_are_committed(mutables, table, points):
+    mutables.commit(table, put(a="0"), KEEP)
+    points.clear()
+    outcomes = at_once(mutables, [(table, put(b="1")), (table, put(a="2", c="3")), (table, put(d="4"))])
+    assert isinstance(outcomes[1], Present) and outcomes[1].bodies == [b"0"] and points.count("catalog:before-commit") == 1
+    assert sorted((outcomes[0].version, outcomes[2].version)) == [2, 3] and mutables.rows(table.table_id)[1] == [b"a", b"b", b"d"]
+    history = mutables.history(table.table_id, 1)
+    assert history.before == {b"b": None, b"d": None} and history.record.row_count == 3
+
+
+def test_an_interrupt_of_the_one_that_commits_for_all_leaves_the_others_to_commit(mutables, table):
+    def once(point):
+        if point == "catalog:before-commit":
+            install_fault_hook(None)
+            raise KeyboardInterrupt
+
+    install_fault_hook(once)
+    try:
+        outcomes = at_once(mutables, [(table, put(**{f"k{n}": "x"})) for n in range(4)])
+    finally:
+        install_fault_hook(None)
+    interrupted = [at for at, o in enumerate(outcomes) if isinstance(o, KeyboardInterrupt)]
+    assert len(interrupted) == 1 and mutables.get("t").version == 3
+    assert mutables.rows(table.table_id)[1] == [b"k%d" % n for n in range(4) if n not in interrupted]
+    assert mutables.commit(table, put(a="1"), KEEP).version == 4
+
+
+@pytest.mark.parametrize("what", [KeyboardInterrupt, OSError])
+def test_what_fails_behind_the_commit_takes_it_from_nobody(mutables, table, what):
+    def once(point):
+        if point == "catalog:after-commit":
+            install_fault_hook(None)
+            raise what
+
+    mutables.commit(table, put(old="x"), KEEP)
+    changes = [put(a="1"), put(b="2", c="3"), Change(put={b"old": b"y"}), Change(remove=[b"old"])]
+    install_fault_hook(once)
+    try:
+        outcomes = at_once(mutables, [(table, change) for change in changes])
+    finally:
+        install_fault_hook(None)
+    told = [o.version for o in outcomes if not isinstance(o, BaseException)]
+    assert sum(isinstance(o, KeyboardInterrupt) for o in outcomes) == 4 - len(told) == (1 if what is KeyboardInterrupt else 0)
+    assert len(set(told)) == len(told) and mutables.get("t").version == 5
+    assert mutables.rows(table.table_id)[1][:3] == [b"a", b"b", b"c"]
+
+
+@pytest.mark.parametrize("rows", [1, 3, 4, 5, 15, 16, 17, 64, 255, 256, 257, 700])
+def test_any_number_of_rows_is_put_looked_for_and_removed_whole(mutables, table, rows):
+    body = lambda word: {b"%05d" % n: b"%s %d" % (word, n) for n in range(rows)}  # noqa: E731
+    assert mutables.commit(table, Change(put=body(b"new"), anew=True), KEEP).inserted == rows
+    assert dict(zip(*mutables.rows(table.table_id)[1:], strict=True)) == body(b"new")
+    last = b"%05d" % (rows - 1)
+    with pytest.raises(Present) as there:
+        mutables.commit(table, Change(put={b"%05d" % (n + rows - 1): b"x" for n in range(rows)}, anew=True), KEEP)
+    assert there.value.bodies == [b"new %d" % (rows - 1)] and len(mutables.rows(table.table_id)[1]) == rows
+    changed = mutables.commit(table, Change(put=body(b"other") | {last: b"new %d" % (rows - 1)}), KEEP)
+    assert (changed.inserted, changed.updated, changed.matched) == (0, rows - 1, rows)
+    history = mutables.history(table.table_id, 1)
+    assert len(history.before) == rows - 1 and all(history.now[key] == body(b"other")[key] for key in history.before)
+    assert mutables.commit(table, Change(remove=[*body(b"")][1:]), KEEP).deleted == rows - 1
+    assert mutables.rows(table.table_id)[1] == [b"00000"] and mutables.get("t").row_count == 1
+
+
 def test_a_commit_inside_of_a_transaction_is_part_of_it(lab, mutables, table):
     with pytest.raises(RuntimeError), lab.catalog.transaction():
         assert mutables.commit(table, put(a="1"), KEEP).version == 1
+        with pytest.raises(Present):
+            mutables.commit(table, put(b="2", a="3"), KEEP)
+        assert mutables.rows(table.table_id)[1] == [b"a"]
         raise RuntimeError
     assert mutables.get("t").version == 0 and mutables.rows(table.table_id)[1] == []
 
@@ -130,6 +199,21 @@ def test_what_is_anothers_is_not_there_and_what_is_shared_is_forbidden(lab, muta
         assert mutables.get("mine") is None and [m.name for m in mutables.list()] == ["t"]
     with lab.catalog.everyone():
         assert {m.name for m in mutables.list()} == {"t", "mine"}
+
+
+def test_tenants_whose_changes_go_together_see_and_change_their_own_alone(lab, mutables, table, points):
+    with lab.scope.use("acme"):
+        own = mutables.create(MutableRecord(0, "mine", b"schema", ["k"], tenant="acme"))
+    points.clear()
+    asked = [("acme", own), ("zeta", own), (None, own), ("acme", table), (None, table), ("acme", own)]
+    given = [(record, put(**{f"k{at}": "x"})) for at, (_, record) in enumerate(asked)]
+    outcomes = at_once(mutables, given, [lab.scope.use(tenant) for tenant, _ in asked])
+    assert [type(o).__name__ for o in outcomes] == [
+        "Committed", "TableNotFound", "TableNotFound", "TenantForbidden", "Committed", "Committed",
+    ]  # fmt: skip
+    assert points.count("catalog:before-commit") == 1 and mutables.rows(table.table_id)[1] == [b"k4"]
+    with lab.scope.use("acme"):
+        assert mutables.rows(own.table_id)[1] == [b"k0", b"k5"]
 
 
 def test_a_dropped_table_leaves_nothing_in_the_database(lab, mutables, table):

@@ -3,17 +3,21 @@
 import ast
 import re
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
-from jammi_lab.catalog import Catalog, scope
+from jammi_lab.catalog import Catalog, direct, scope
+from jammi_lab.catalog.mutable_commits import Change
 from jammi_lab.catalog.schema import metadata, versions
 from jammi_lab.catalog.sessions import SessionRecord
 from jammi_lab.catalog.topics import TopicRecord
 from jammi_lab.errors import TenantForbidden
 from jammi_lab.values.models import ModelRecord, Training
+from jammi_lab.values.mutables import MutableRecord
 from jammi_lab.values.records import SourceRecord, TableStatus
 from tests.catalog.conftest import Lab
 
@@ -36,8 +40,20 @@ def test_statements_are_begun_in_the_scope_module_and_nowhere_else() -> None:
         assert used <= ALLOWED.get(file.name, set()), f"{file.name} begins statements of its own: {used}"
 
 
-def test_every_statement_that_touches_tenants_rows_carries_the_predicate(lab: Lab) -> None:
+def test_texts_are_handed_to_the_driver_only_where_the_rows_have_no_tenant() -> None:
+    for file in ROOM.glob("*.py"):
+        called = {ast.unparse(node.func) for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)}
+        assert not called & {"direct.rows", "direct.change"} or file.name == "mutable_rows.py", file.name
+
+
+def test_every_statement_that_touches_tenants_rows_carries_the_predicate(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
+
+    def hearing(run: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda tx, text, *given, **how: said.append(text) or run(tx, text, *given, **how)  # type: ignore[func-returns-value]
+
+    monkeypatch.setattr(direct, "rows", hearing(direct.rows))
+    monkeypatch.setattr(direct, "change", hearing(direct.change))
 
     @sa.event.listens_for(lab.catalog.database._engine, "before_cursor_execute")
     def _hear(_c: object, _cursor: object, statement: str, *_: object) -> None:
@@ -124,6 +140,11 @@ def exercise_what_changes(catalog: Catalog) -> None:
     (sessions.list(), sessions.get("s", "acme"), sessions.claim(session))
     sessions.keep(session)
     sessions.forget([session])
+    made = catalog.mutables.create(MutableRecord(0, "m", b"schema", ["k"], tenant="acme"))
+    for change in (Change(put={b"k": b"v"}, anew=True), Change(put={b"k": b"w"}, rests_on={made.table_id: 1}), Change(remove=[b"k"])):
+        catalog.mutables.commit(made, change, 1)
+    (catalog.mutables.get("m"), catalog.mutables.list(), catalog.mutables.rows(made.table_id), catalog.mutables.history(made.table_id, 2))
+    catalog.mutables.drop(made)
 
 
 def test_rows_with_tenants_cannot_be_read_as_if_they_had_none() -> None:
