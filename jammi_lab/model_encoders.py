@@ -13,7 +13,7 @@ import msgspec
 from jammi_lab import model_files
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.embedders.adapters import as_encoder
-from jammi_lab.embedders.base import Encoder, identity_of
+from jammi_lab.embedders.base import Encoder, EncoderIdentity, identity_of
 from jammi_lab.embedders.registry import BUILT_IN, Encoders
 from jammi_lab.errors import InvalidArgument, JammiError, ModelNotFound
 from jammi_lab.names import fold, near
@@ -112,6 +112,18 @@ class ModelEncoders(Encoders):
         """The key of the registered model whose encoder this is; None for any other. What `catalog.publish.begin` is to be given."""
         return next((key for key, (_, held) in list(self._by_key.items()) if held is encoder), None)
 
+    def exact(self, identity: EncoderIdentity) -> Encoder | None:
+        """The encoder of the registered model that is just what the identity says, whatever later version says of itself that it is the same; None
+        when it is not in this kernel."""
+        digest = _digest(identity)
+        return next((self.of(record) for record in self._registered(identity.name) if record.digest == digest and self.available(record)), None)
+
+    def replaced(self, identity: EncoderIdentity) -> bool:
+        """Whether models of that name are registered, and none of them is what the identity says; needs no encoder. One may be it of which only the
+        name is known, or whose files would have to be loaded to tell."""
+        digests = {record.digest if record.artifact is None else None for record in self._registered(identity.name)}
+        return bool(digests) and not digests & {None, _digest(identity)}
+
     def where(self, record: ModelRecord) -> str:
         """Whether a model can run here, in words."""
         if record.status == values.BUILT_IN:
@@ -185,5 +197,8 @@ def as_named(obj: Any, name: str, version: int | None, dimensions: int | None) -
 
 def digest_of_encoder(encoder: Encoder) -> str:
     """SHA-256 over what shapes its vectors; the spelling of the name does not."""
-    identity = identity_of(encoder)
+    return _digest(identity_of(encoder))
+
+
+def _digest(identity: EncoderIdentity) -> str:
     return msgspec.structs.replace(identity, name=fold(identity.name)).digest

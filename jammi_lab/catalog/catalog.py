@@ -85,7 +85,9 @@ class Catalog:
             yield
 
     def backup(self, target: Path) -> None:
-        """A copy of the whole catalog, as it is at one moment, in one SQLite file. InvalidArgument, ResourceExhausted."""
+        """A copy of the whole catalog, as it is at one moment, in one SQLite file. InvalidArgument, ResourceExhausted; TenantForbidden while a
+        tenant is bound, as the copy holds what is every tenant's."""
+        self.scope.check_whole("A copy of the catalog")
         backup(self.database, target, rfc3339(self._clock.now_ns()))
 
     def close(self) -> None:

@@ -4,10 +4,10 @@ A node is (kind, fold of the name, table inside it, owner). An edge row holds th
 recipe or source before a shared one, a physical name by the recipe that it belongs to. A recipe's edges are those of its newest ready version.
 """
 
-from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
 
 from jammi_lab.catalog import scope
@@ -19,7 +19,7 @@ from jammi_lab.catalog.tables import is_newest, not_hidden
 from jammi_lab.names import fold
 from jammi_lab.values.anchors import AnchorKind, Input, InputKind
 from jammi_lab.values.base import Value
-from jammi_lab.values.records import Edge, TableRecord
+from jammi_lab.values.records import Edge, TableKind, TableRecord
 
 
 class Link(Value, frozen=True):
@@ -46,6 +46,25 @@ class Link(Value, frozen=True):
         return Edge(input=self.input.label, derived=self.derived, kind=str(self.kind))
 
 
+class Use(Value, frozen=True):
+    """That the rows of a recipe's newest version were made by a model."""
+
+    model: str
+    """The model's name as its table has it."""
+    derived: str
+    """The recipe."""
+    derived_table: str
+    """The physical table."""
+    kind: TableKind
+    """What made the table."""
+    node: Node
+    """The recipe as a node."""
+
+    def of(self, model: str) -> "Use":
+        """The same with the model's name spelt otherwise."""
+        return msgspec.structs.replace(self, model=model)
+
+
 _KINDS = {str(k): k for k in InputKind}
 _ANCHORS = {str(k): k for k in AnchorKind}
 _fold: sa.BindParameter[str] = sa.bindparam("fold")
@@ -55,20 +74,38 @@ _ALL = (
     .where(not_hidden(newest_edges, newest_edges.c.recipe_fold))
     .order_by(*(newest_edges.c[name] for name in ("recipe_fold", "input_kind", "node_fold", "input_table", "input")))
 )
-_EXACT = sa.literal_column("'table'", sa.Text)
 _OF_TABLE = (
     scope.select(
         *(lineage.c[c.name] for c in EDGE[:7]),
         result_tables.c.table_name,
         result_tables.c.table_fold,
-        owner(result_tables),
-        _EXACT,
+        result_tables.c.tenant_id,
         seen=(lineage, result_tables),
     )
     .join(result_tables, result_tables.c.table_name == lineage.c.derived)
     .where(lineage.c.derived == sa.bindparam("table_name"))
     .order_by(lineage.c.input_kind, lineage.c.node_fold)
 )
+_USES = (
+    scope.select(
+        result_tables.c.model_id,
+        versions.c.recipe,
+        result_tables.c.table_name,
+        result_tables.c.kind,
+        versions.c.recipe_fold,
+        owner(versions),
+        seen=(versions, result_tables),
+    )
+    .join_from(result_tables, versions, versions.c.table_name == result_tables.c.table_name)
+    .where(
+        result_tables.c.model_id.is_not(None),
+        result_tables.c.kind.in_([sa.literal_column(f"'{kind}'", sa.Text) for kind in (TableKind.EMBEDDING, TableKind.IMPORTED)]),
+        result_tables.c.status == sa.literal_column("'ready'"),
+        is_newest(versions),
+    )
+    .order_by(versions.c.recipe_fold)
+)
+_USES_SHOWN = _USES.where(not_hidden(versions, versions.c.recipe_fold))
 _PHYSICAL = scope.select(result_tables.c.table_name, result_tables.c.recipe, owner(result_tables), seen=result_tables).where(
     result_tables.c.table_fold == _fold
 )
@@ -78,12 +115,19 @@ _NEWEST_OF = (
     .join(result_tables, result_tables.c.table_name == versions.c.table_name)
     .where(result_tables.c.status == sa.literal_column("'ready'"), is_newest(versions))
 )
-_VERSION_OWNERS = scope.select(owner(versions), seen=versions).where(versions.c.recipe_fold == _fold).distinct()
-_RECIPE_OWNERS = scope.select(owner(recipes), seen=recipes).where(recipes.c.name_fold == _fold)
-_SOURCE_OWNERS = scope.select(owner(sources), seen=sources).where(sources.c.name_fold == _fold)
-_READ_AS = (
-    scope.select(lineage.c.input_kind, lineage.c.input_table, lineage.c.node_tenant, seen=lineage).where(lineage.c.node_fold == _fold).distinct()
+_RESULT, _SOURCE, _TABLE, _NO = (sa.literal_column(f"'{text}'", sa.Text) for text in ("result", "source", "table", ""))
+_read = scope.select(lineage.c.input_kind, lineage.c.input_table, _NO, lineage.c.node_tenant, seen=lineage).where(lineage.c.node_fold == _fold)
+_READ_AS = _read.distinct()
+_CALLED = sa.union_all(  # in one statement, because a walk of many hops takes hardly longer than each of these
+    scope.select(_TABLE, result_tables.c.table_name, result_tables.c.recipe, owner(result_tables), seen=result_tables).where(
+        result_tables.c.table_fold == _fold
+    ),
+    scope.select(_RESULT, _NO, _NO, owner(versions), seen=versions).where(versions.c.recipe_fold == _fold).distinct(),
+    scope.select(_RESULT, _NO, _NO, owner(recipes), seen=recipes).where(recipes.c.name_fold == _fold),
+    scope.select(_SOURCE, _NO, _NO, owner(sources), seen=sources).where(sources.c.name_fold == _fold),
+    _READ_AS,
 )
+"""What has a name, or was read under it: its kind, the table inside it, for a physical table its recipe, and whose it is."""
 _OWN_RECIPE = scope.select_of(_one, seen=recipes).where(recipes.c.name_fold == _fold).limit(1)
 _OWN_VERSION = scope.select_of(_one, seen=versions).where(versions.c.recipe_fold == _fold).limit(1)
 _OWN_SOURCE = scope.select_of(_one, seen=sources).where(sources.c.name_fold == _fold).limit(1)
@@ -131,12 +175,23 @@ class Lineage:
     def all(self) -> list[Link]:
         """The edges of the newest ready version of every recipe, by name; one query."""
         with self._database.read() as tx:
-            return [_link(row) for row in tx.execute(_ALL, self._scope.params()).all()]
+            return [_link(*edge) for edge in _edges(tx.execute(_ALL, self._scope.params()).all())]
+
+    def uses(self, *, hidden: bool = False) -> list[Use]:
+        """The newest ready versions that a model made, by name; with `hidden` also shared ones that own ones hide. One query."""
+        with self._database.read() as tx:
+            rows = tx.execute(_USES if hidden else _USES_SHOWN, self._scope.params()).all()
+        return [Use(model, recipe, table, TableKind(kind), ("result", recipe_fold, "", of)) for model, recipe, table, kind, recipe_fold, of in rows]
+
+    def meant(self, name: str) -> tuple[set[Node], str | None]:
+        """The nodes that a name means, and the physical table, when it is one that is not its recipe's newest."""
+        with self._database.read() as tx:
+            return self._starts(tx, name, None)
 
     def of_table(self, table_name: str) -> list[Link]:
         """The edges of one physical table, whatever version it is; `derived` is its physical name."""
         with self._database.read() as tx:
-            return [_link(row) for row in tx.execute(_OF_TABLE, self._scope.params(table_name=table_name)).all()]
+            return [_link(*edge) for edge in _edges(tx.execute(_OF_TABLE, self._scope.params(table_name=table_name)).all(), "table")]
 
     def edges(self, direction: Direction, name: str) -> list[Link]:
         """One hop: what `name` reads (up) or what reads it (down). A name that nothing knows has no edges; see `knows`."""
@@ -158,16 +213,15 @@ class Lineage:
         with self._database.read() as tx:
             starts, exact = self._starts(tx, name, kind)
             if exact is None or direction == "down":
-                return _by_distance(self._walk(tx, starts, direction, depth), starts, direction)
-            first = tx.execute(_OF_TABLE, self._scope.params(table_name=exact)).all()
-            links = [_link(row) for row in first]
-            if depth == 1:
-                return links
-            further = self._walk(tx, {link.source for link in links}, direction, None if depth is None else depth - 1)
-        return _by_distance([*first, *further], {link.target for link in links}, direction)
+                return _by_distance(_edges(self._walk(tx, starts, direction, depth)), starts, direction)
+            first = _edges(tx.execute(_OF_TABLE, self._scope.params(table_name=exact)).all(), "table")
+            further: Sequence[Any] = ()
+            if depth != 1:
+                further = self._walk(tx, {source for _, source, _ in first}, direction, None if depth is None else depth - 1)
+        return _by_distance([*first, *_edges(further)], {target for _, _, target in first}, direction)
 
     def _walk(self, tx: sa.Connection, starts: set[Node], direction: Direction, depth: int | None) -> Sequence[Any]:
-        ordered, rows = sorted(starts), list[Any]()
+        ordered, rows = sorted(node for node in starts if direction == "down" or node[0] == "result"), list[Any]()
         for at in range(0, len(ordered), MOST_STARTS):
             statement, bound = closure(direction, ordered[at : at + MOST_STARTS], None if depth is None else depth - 1)
             rows += tx.execute(statement, self._scope.params(**bound)).all()
@@ -175,19 +229,19 @@ class Lineage:
 
     def _starts(self, tx: sa.Connection, name: str, kind: InputKind | None) -> tuple[set[Node], str | None]:
         """The nodes that a name means; and the physical table, when it is one that is not its recipe's newest."""
-        key = self._scope.params(fold=fold(name))
-        if kind in (None, InputKind.RESULT) and (physical := tx.execute(_PHYSICAL, key).first()) is not None:
-            bound = self._scope.params(table_name=physical[0])
+        folded, found = fold(name), set[Node]()
+        called = tx.execute(_CALLED, self._scope.params(fold=folded)).all()
+        if (physical := next((row for row in called if row[0] == "table"), None)) is not None and kind in (None, InputKind.RESULT):
+            _, table_name, recipe, of = physical
+            bound = self._scope.params(table_name=table_name)
             if newest := tx.execute(_NEWEST_OF, bound).all():
                 return {("result", row[0], "", row[1]) for row in newest}, None
-            belongs = [tuple(row) for row in tx.execute(_BELONGS, bound).all()] or [(fold(physical[1]), physical[2])]
-            return {("result", recipe, "", of) for recipe, of in belongs}, physical[0]
-        found = {("result", fold(name), "", row[0]) for statement in (_VERSION_OWNERS, _RECIPE_OWNERS) for row in tx.execute(statement, key).all()}
-        found |= {("source", fold(name), "", row[0]) for row in tx.execute(_SOURCE_OWNERS, key).all()}
+            belongs = [tuple(row) for row in tx.execute(_BELONGS, bound).all()] or [(fold(recipe), of)]
+            return {("result", belonging, "", whose) for belonging, whose in belongs}, table_name
+        found |= {(row[0], folded, row[1], row[3]) for row in called if row[0] != "table"}
         for before, table in _splits(name):
-            for read in tx.execute(_READ_AS, self._scope.params(fold=fold(before))).all():
-                if table is None or read[1] == table:
-                    found.add((read[0], fold(before), read[1], read[2]))
+            read = tx.execute(_READ_AS, self._scope.params(fold=fold(before))).all()
+            found |= {(row[0], fold(before), row[1], row[3]) for row in read if row[1] == table}
         return self._meant({node for node in found if kind is None or node[0] == str(kind)}), None
 
     def _meant(self, nodes: set[Node]) -> set[Node]:
@@ -196,42 +250,43 @@ class Lineage:
         return {n for n in nodes if n[3] or self._scope.lifted or (n[0], n[1]) not in own}
 
 
-def _splits(name: str) -> list[tuple[str, str | None]]:
-    """`a.b` as a name, and as table b of a."""
-    return [(name, None)] + [(name[:at], name[at + 1 :]) for at, letter in enumerate(name) if letter == "." and at]
+def _splits(name: str) -> list[tuple[str, str]]:
+    """`a.b` as table b of a."""
+    return [(name[:at], name[at + 1 :]) for at, letter in enumerate(name) if letter == "." and at]
 
 
-def _link(row: Sequence[Any], depth: int = 1) -> Link:
-    kind, name, table, anchored, node_fold, node_tenant, derived, recipe, recipe_fold, recipe_owner, derived_kind = row
-    return Link(
-        Input(_KINDS[kind], name, table or None),
-        recipe,
-        derived,
-        _ANCHORS[anchored],
-        (kind, node_fold, table, node_tenant),
-        (derived_kind, recipe_fold, "", recipe_owner),
-        depth,
-    )
+_Ends = tuple[Sequence[Any], Node, Node]
+"""An edge as it was read, what was read by it, and what reads that."""
 
 
-def _shown(row: Sequence[Any]) -> tuple[str, str]:
+def _edges(rows: Iterable[Sequence[Any]], reader: str = "result") -> list[_Ends]:
+    return [(row, (row[0], row[4], row[2], row[5]), (reader, row[8], "", row[9] or "")) for row in rows]
+
+
+def _link(row: Sequence[Any], source: Node, target: Node, depth: int = 1) -> Link:
+    return Link(Input(_KINDS[row[0]], row[1], row[2] or None), row[7], row[6], _ANCHORS[row[3]], source, target, depth)
+
+
+def _shown(edge: _Ends) -> tuple[str, str]:
     """By what edges of one node are ordered: the label of the input and what reads it."""
+    row = edge[0]
     return (f"{row[1]}.{row[2]}" if row[2] else row[1], row[7])
 
 
-def _by_distance(rows: Iterable[Sequence[Any]], starts: set[Node], direction: Direction) -> list[Link]:
+def _by_distance(edges: Iterable[_Ends], starts: Iterable[Node], direction: Direction) -> list[Link]:
     """The edges in the order in which a walk from `starts` meets them, each once, with its distance."""
     down = direction == "down"
-    leaving: dict[Node, list[Sequence[Any]]] = defaultdict(list)
-    for row in rows:
-        leaving[(row[0], row[4], row[2], row[5]) if down else (row[10], row[8], "", row[9])].append(row)
-    ordered, seen, queue = [], set(starts), deque((node, 1) for node in sorted(starts))
-    while queue:
-        node, depth = queue.popleft()
-        for row in sorted(leaving.pop(node, ()), key=_shown):
-            ordered.append(link := _link(row, depth))
-            onward = link.target if down else link.source
-            if onward not in seen:
-                seen.add(onward)
-                queue.append((onward, depth + 1))
+    leaving: dict[Node, list[_Ends]] = {}
+    for edge in edges:
+        leaving.setdefault(edge[1] if down else edge[2], []).append(edge)
+    ordered, here, depth = list[Link](), sorted(starts), 0
+    while here:
+        depth += 1
+        further = []
+        for node in here:
+            met = leaving.pop(node, ())
+            for edge in sorted(met, key=_shown) if len(met) > 1 else met:
+                ordered.append(_link(*edge, depth))
+                further.append(edge[2] if down else edge[1])
+        here = further
     return ordered

@@ -152,6 +152,14 @@ class Scope:
         """The bound values of the predicates above, and `more`."""
         return {"scope_all": int(self._everyone.get()), "scope_tenant": self._tenants.current, **more}
 
+    def check_whole(self, what: str) -> None:
+        """TenantForbidden while a tenant is bound. `what` names the thing that holds all tenants' things in the message."""
+        if self.tenant is not None and not self.lifted:
+            raise TenantForbidden(
+                f"{what} holds what is every tenant's and cannot be made while tenant {self.tenant!r} is bound.",
+                hint="Unbind the tenant first: ws.bind_tenant(None).",
+            )
+
     def check_owner(self, tenant: str | None, what: str) -> None:
         """TenantForbidden unless rows of `tenant` are this context's own. `what` names the thing in the message."""
         if tenant == self.tenant or self.lifted:

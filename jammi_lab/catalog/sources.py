@@ -44,9 +44,14 @@ class Sources:
 
     def get(self, name: str) -> SourceRecord | None:
         """The source of that name, own before shared."""
-        with self._database.read() as tx:
-            row = tx.execute(_GET, self._scope.params(fold=fold(name))).first()
-        return None if row is None else source_record(row)
+        named = self._scope.params(fold=fold(name))
+
+        def read() -> SourceRecord | None:
+            with self._database.read() as tx:
+                row = tx.execute(_GET, named).first()
+            return None if row is None else source_record(row)
+
+        return self._database.kept(("source", *named.items()), read)
 
     def list(self) -> list[SourceRecord]:
         """Every source, by name; a shared one that an own one hides is left out."""

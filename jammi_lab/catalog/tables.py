@@ -1,6 +1,6 @@
 """What the catalog knows about result tables and their versions: reads only."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -24,6 +24,15 @@ class Unsettled(NamedTuple):
     table_name: str
     recipe: str
     path: str
+
+
+class Ready(NamedTuple):
+    """A ready table as far as it takes to see whether its files are there."""
+
+    table_name: str
+    path: str
+    plain: bool
+    """Whether two files are all that it has: it is attested, and has no vectors."""
 
 
 Short = list[Unsettled]
@@ -97,6 +106,12 @@ _UNSETTLED = (
     .where(result_tables.c.status == sa.bindparam("status"), result_tables.c.writer_id == sa.bindparam("writer_id"))
     .order_by(result_tables.c.created_at)
 )
+_READY_IN_SHORT = scope.select(
+    result_tables.c.table_name,
+    result_tables.c.path,
+    sa.and_(result_tables.c.definition_hash.is_not(None), result_tables.c.dimensions.is_(None)),
+    seen=result_tables,
+).where(result_tables.c.status == _READY)
 _NEWEST_NUMBERS = (
     scope.select(versions.c.tenant_id, versions.c.recipe_fold, sa.func.max(versions.c.version), seen=(versions, result_tables))
     .select_from(_joined)
@@ -119,7 +134,8 @@ class Tables:
 
     def newest(self, recipe: str) -> Version | None:
         """The highest ready version of a recipe; a tenant's own name hides a shared one."""
-        return self._one(_NEWEST, fold=fold(recipe))
+        named = self._scope.params(fold=fold(recipe))
+        return self._database.kept(("newest", *named.items()), lambda: self._one(_NEWEST, fold=fold(recipe)))
 
     def newest_of(self, tenant: str | None, recipe: str) -> Version | None:
         """The highest ready version of one owner's recipe, whoever is bound (for recovery, which works over all tenants)."""
@@ -191,6 +207,10 @@ class Tables:
     def unsettled(self, status: TableStatus, writer_id: str) -> Short:
         """What there is of one status of one writer, oldest first, in short: a dead one may have left thousands."""
         return [Unsettled(*row) for row in self._rows(_UNSETTLED, status=str(status), writer_id=writer_id)]
+
+    def ready_in_short(self) -> Iterator[Ready]:
+        """Every ready table, in short: all are looked after when a writer died."""
+        return (Ready(row[0], row[1], bool(row[2])) for row in self._rows(_READY_IN_SHORT))
 
     def newest_numbers(self) -> dict[tuple[str | None, str], int]:
         """The number of the newest ready version by owner and recipe, folded; one query."""

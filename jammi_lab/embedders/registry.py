@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jammi_lab.embedders.adapters import as_encoder
-from jammi_lab.embedders.base import Encoder, identity_of
+from jammi_lab.embedders.base import Encoder, EncoderIdentity, identity_of
 from jammi_lab.errors import InvalidArgument, ModelNotFound
 from jammi_lab.names import fold, near
 
@@ -80,6 +80,14 @@ class Encoders:
     def key_of(self, encoder: Encoder) -> str | None:  # noqa: ARG002  # who knows registered models overrides it
         """The key of the registered model whose encoder this is; here none is registered."""
         return None
+
+    def exact(self, identity: EncoderIdentity) -> Encoder | None:  # noqa: ARG002
+        """The encoder of the registered model that is just what the identity says; here none is registered."""
+        return None
+
+    def replaced(self, identity: EncoderIdentity) -> bool:  # noqa: ARG002
+        """Whether a model of that name is registered, and none as the identity says it was; here none is registered."""
+        return False
 
     def names(self) -> list[str]:
         """All names, those of jammi_lab first."""

@@ -1,7 +1,8 @@
-"""The second opinion on files: a Parquet or Arrow file that was written anew has other bytes; does it hold other rows?
+"""The second opinion on files and frames: a Parquet or Arrow file that was written anew has other bytes, a frame that was made again may have its
+rows in another order; do they hold other rows?
 
-The old bytes are gone by the time somebody asks. So the digest of the rows that are read is kept in the observation memo when a table is made from
-them, as long as they are few enough for a board to read. Without it there is no opinion, and the bytes decide.
+What was there before is gone by the time somebody asks. So the digest of the rows that are read is kept in the observation memo when a table is made
+from them, as long as they are few enough for a board to read. Without it there is no opinion, and the bytes decide.
 """
 
 import contextlib
@@ -12,8 +13,9 @@ import pyarrow as pa
 from jammi_lab.errors import JammiError
 from jammi_lab.observing.opinions import rows_key, sums, told_apart
 from jammi_lab.sources import scratch
-from jammi_lab.sources.base import Connector, Looking
+from jammi_lab.sources.base import Connector, Looking, Relation
 from jammi_lab.sources.files import FileConnector
+from jammi_lab.sources.frames import FrameConnector
 from jammi_lab.storage.digests import MemoEntry
 from jammi_lab.storage.files import Stat
 from jammi_lab.values.anchors import Anchor, Snapshot
@@ -25,6 +27,10 @@ _KINDS = ("parquet", "arrow")
 
 def note(connector: Connector, anchor: Anchor, looking: Looking) -> None:
     """Keep the digest of the rows that an anchor stands for, if they are still there and not too many. Nothing for what opinions are not given on."""
+    if isinstance(connector, FrameConnector):
+        with contextlib.suppress(*_OUTSIDE):
+            _of_frame(connector, anchor, looking)
+        return
     few = anchor.row_count is not None and (looking.scan_rows is None or anchor.row_count <= looking.scan_rows)
     if few and anchor.columns and (files := _files(connector)) is not None:
         with contextlib.suppress(*_OUTSIDE):
@@ -32,15 +38,18 @@ def note(connector: Connector, anchor: Anchor, looking: Looking) -> None:
 
 
 def same(connector: Connector, recorded: Anchor, looking: Looking) -> bool:
-    """Whether the files hold the same bag of rows as when an anchor was recorded, over its columns; False when that cannot be told."""
-    files, hashed = _files(connector), told_apart(recorded.columns, recorded.types)
-    then = None if hashed is None or files is None else looking.memo.get(rows_key(_state(recorded), hashed))
-    if then is None or files is None:
+    """Whether the files or the frame hold the same bag of rows as when an anchor was recorded, over its columns; False when that cannot be told."""
+    hashed = told_apart(recorded.columns, recorded.types)
+    then = None if hashed is None else looking.memo.get(rows_key(_state(recorded), hashed))
+    if then is None:
         return False
-    try:
-        return _same(files, list(then.payload["digest"]), recorded, looking)
-    except _OUTSIDE:
-        return False
+    with contextlib.suppress(*_OUTSIDE):
+        if isinstance(connector, FrameConnector):
+            found = _of_frame(connector, recorded, looking)
+            return found is not None and _alike(found[0], recorded) and found[1] == list(then.payload["digest"])
+        if (files := _files(connector)) is not None:
+            return _same(files, list(then.payload["digest"]), recorded, looking)
+    return False
 
 
 def _files(connector: Connector) -> FileConnector | None:
@@ -55,10 +64,30 @@ def _same(files: FileConnector, then: list[str], recorded: Anchor, looking: Look
     if not isinstance(seen, Snapshot):
         return False
     now = seen.anchor(recorded.input, recorded.columns)
-    # The whole schema, not only what is read: a bag of rows does not tell in which order their columns stand, and `t(p, q)` goes by that.
-    if (now.schema, now.types, now.row_count, now.method) != (recorded.schema, recorded.types, recorded.row_count, recorded.method):
-        return False
-    return then == _digest(files, now, looking)
+    return _alike(now, recorded) and then == _digest(files, now, looking)
+
+
+def _alike(now: Anchor, recorded: Anchor) -> bool:
+    """Whether two states differ in nothing but their rows. The whole schema counts, not only what is read: a bag of rows does not tell in which order
+    their columns stand, and `t(p, q)` goes by that."""
+    return (now.schema, now.types, now.row_count, now.method) == (recorded.schema, recorded.types, recorded.row_count, recorded.method)
+
+
+def _of_frame(frame: FrameConnector, of: Anchor, looking: Looking) -> tuple[Anchor, list[str]] | None:
+    """The present state of a frame over an anchor's columns, and the digest of just these rows; None when they are more than a look may read."""
+    rows, seen = frame.capture()
+    now = seen.anchor(of.input, of.columns)
+    many = looking.scan_rows is not None and rows.num_rows > looking.scan_rows
+    large = looking.scan_bytes is not None and rows.nbytes > looking.scan_bytes
+    if many or large or not now.columns or (hashed := told_apart(now.columns, now.types)) is None:
+        return None
+    key = rows_key(_state(now), hashed)
+    if (kept := looking.memo.get(key)) is not None:
+        return now, list(kept.payload["digest"])
+    [found] = scratch.ask(Relation(of.input, frame=rows, columns=seen.columns), f"{sums(hashed)} it")
+    digest = [str(part) for part in found]
+    looking.memo.put(key, MemoEntry(Stat(0, 0, 0, 0), looking.now_ns, {"digest": digest}))
+    return now, digest
 
 
 def _state(anchor: Anchor) -> str:

@@ -55,6 +55,8 @@ class Look:
         self._damage: dict[str, Damaged | Unknown | None] = {}
         self._opinions, self._note = opinions, note
         self._lock = threading.Lock()
+        self.stopped: threading.Event | None = None
+        """Set when nobody waits for what this look finds any more; None when somebody always does."""
 
     @property
     def instant(self) -> str:
@@ -89,6 +91,8 @@ class Look:
             self._seen[(tenant, identity)] = seen
 
     def _ask(self, input: Input, tenant: str | None) -> Observed:
+        if self._given_up():
+            return Unknown(why="the look was given up")
         observer = self._observers.get(input.kind)
         if observer is None:
             return Unknown(why=f"nothing here observes a {input.kind.value}")
@@ -102,7 +106,7 @@ class Look:
 
     def same_rows(self, recorded: Anchor, tenant: str | None) -> bool | Unknown:
         """A second opinion on a source that moved: whether the columns of a recorded anchor hold the same bag of rows. False when nobody can tell."""
-        if self._compare is None or recorded.input.kind is not InputKind.SOURCE:
+        if self._compare is None or recorded.input.kind not in (InputKind.SOURCE, InputKind.FRAME):
             return False
         at = (tenant, recorded.input.identity, recorded.value)
         if at not in self._same:
@@ -117,7 +121,7 @@ class Look:
         """Remember the rows that these anchors stand for, so that sources which are written anew can be compared with them. What is remembered is
         stored with what is stored next."""
         for anchor in anchors:
-            if self._note is not None and anchor.pinned and anchor.input.kind is InputKind.SOURCE:
+            if self._note is not None and anchor.pinned and anchor.input.kind in (InputKind.SOURCE, InputKind.FRAME):
                 with contextlib.suppress(JammiError, OSError):
                     self._note(anchor, self)
 
@@ -156,7 +160,7 @@ class Look:
         try:
             deadline = self._timeout
             for _ in shares:
-                if not _acquire(left, deadline):
+                if not _acquire(left, deadline, self.stopped):
                     break
         finally:
             done.set()
@@ -168,6 +172,8 @@ class Look:
 
     def damage(self, record: TableRecord) -> Damaged | Unknown | None:
         """What is wrong with a table's bytes; None when they are the published ones, Unknown when that cannot be told."""
+        if self._given_up():
+            return Unknown(why="the look was given up")
         if record.table_name not in self._damage:
             try:
                 self._damage[record.table_name] = self._results.damage(record)
@@ -178,6 +184,9 @@ class Look:
             except OSError as error:
                 self._damage[record.table_name] = Unknown(why=error.strerror or type(error).__name__)
         return self._damage[record.table_name]
+
+    def _given_up(self) -> bool:
+        return self.stopped is not None and self.stopped.is_set()
 
     def anchor(self, relation: Relation, columns: tuple[str, ...], tenant: str | None) -> Anchor:
         """The anchor of something that a statement has just been bound to. SourceUnavailable when it has vanished since."""
@@ -212,10 +221,10 @@ class Pinned:
         self.snapshot, self.record = snapshot, record
 
 
-def _acquire(semaphore: threading.Semaphore, seconds: float) -> bool:
-    """Wait in small steps, so that an interrupt arrives."""
+def _acquire(semaphore: threading.Semaphore, seconds: float, stopped: threading.Event | None) -> bool:
+    """Wait in small steps, so that an interrupt arrives, and the word that nobody waits any more."""
     waited = 0.0
-    while waited < seconds:
+    while waited < seconds and not (stopped is not None and stopped.is_set()):
         if semaphore.acquire(timeout=0.05):
             return True
         waited += 0.05

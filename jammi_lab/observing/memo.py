@@ -7,6 +7,10 @@ from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.errors import ResourceExhausted, VersionConflict, WorkspaceReadOnly
 from jammi_lab.storage.digests import MemoEntry
 
+ROWS = "rows:"
+"""How keys begin under which rows are kept that cannot be read again: what another kernel kept is asked for, when a kernel that opened before does
+not know of it."""
+
 
 class ObservationMemo:
     """A memo of observations. Reads come from memory (loaded once), writes go to the catalog in one transaction by `flush`."""
@@ -20,7 +24,12 @@ class ObservationMemo:
     def get(self, key: str) -> MemoEntry | None:
         """What was seen under the key; None when nothing was."""
         with self._lock:
-            return self._loaded().get(key)
+            entry = self._loaded().get(key)
+            if entry is None and key.startswith(ROWS):
+                entry = self._catalog.memo.get(key)
+                if entry is not None:
+                    self._loaded()[key] = entry
+            return entry
 
     def put(self, key: str, entry: MemoEntry) -> None:
         """Remember; other kernels learn of it after the next `flush`."""

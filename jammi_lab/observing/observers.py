@@ -1,11 +1,13 @@
 """How each kind of input is observed."""
 
+import contextlib
 import datetime
 import zoneinfo
 from dataclasses import replace
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.config import Settings
+from jammi_lab.errors import JammiError
 from jammi_lab.observing import equal_rows
 from jammi_lab.observing.look import Look, Observer
 from jammi_lab.observing.memo import ObservationMemo
@@ -14,7 +16,7 @@ from jammi_lab.observing.seen import LastSeen
 from jammi_lab.sources.base import Comparing, Connector, Describe, Looking, Query
 from jammi_lab.store.results import snapshot_of
 from jammi_lab.values.anchors import Anchor, AnchorKind, Input, InputKind, Observed, Snapshot, Unknown, Vanished
-from jammi_lab.values.records import TableStatus
+from jammi_lab.values.records import SourceRecord, TableStatus
 
 CURRENT_DATE = Input(kind=InputKind.CLOCK, name="current_date")
 JAMMI_CATALOG = "jammi_catalog"
@@ -60,13 +62,24 @@ class Observers:
         found = self._outside.find(input.name)
         if found is not None:
             seen = found[1].observe(input.table, self.looking(look, look.read_sets(input)))
-            LastSeen(self._memo).note(found[0], input.table, seen, look.now_ns)
+            self._note(*found, input.table, seen, look.now_ns)
             return seen
         if input.kind is InputKind.SOURCE:
             named = self._outside.path(input.name)
             return Vanished() if named is None else named.observe(input.table, self.looking(look))
         variable = self._outside.variable(input.name)
         return Unknown(why=f"the frame {input.name} is not in this kernel") if variable is None else variable.observe(None, self.looking(look))
+
+    def _note(self, record: SourceRecord, connector: Connector, table: str | None, seen: Observed, now_ns: int) -> None:
+        """Keep what was seen, and with it which tables are inside: asked for once, when a source was added without being opened."""
+        known = LastSeen(self._memo)
+        known.note(record, table, seen, now_ns)
+        if table is None or isinstance(seen, Unknown):
+            return
+        if known.tables(record) is None:
+            with contextlib.suppress(JammiError, OSError):
+                known.found(record, connector.tables(), now_ns)
+        known.corrected(record, table, isinstance(seen, Snapshot), now_ns)
 
     def same_rows(self, recorded: Anchor, look: Look) -> bool | Unknown:
         """Whether a source whose state moved holds the same rows in the columns of a recorded anchor; False when nobody can tell."""
@@ -84,9 +97,10 @@ class Observers:
             equal_rows.note(connector, anchor, bounded)
 
     def _connector(self, input: Input) -> Connector | None:
-        """That of a registered source, or of files that a statement named by their path."""
-        found = self._outside.find(input.name)
-        return self._outside.path(input.name) if found is None else found[1]
+        """That of a registered source, of files that a statement named by their path, or of a frame in a variable of the notebook."""
+        if (found := self._outside.find(input.name)) is not None:
+            return found[1]
+        return self._outside.path(input.name) if input.kind is InputKind.SOURCE else self._outside.variable(input.name)
 
     def result(self, input: Input, _: Look) -> Observed:
         """The newest ready version of a recipe, or one exact table."""

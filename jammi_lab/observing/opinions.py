@@ -15,7 +15,7 @@ import duckdb
 from jammi_lab.canonical import digest_of
 from jammi_lab.config import Settings
 from jammi_lab.names import quote
-from jammi_lab.observing.memo import ObservationMemo
+from jammi_lab.observing.memo import ROWS, ObservationMemo
 from jammi_lab.storage.digests import MemoEntry
 from jammi_lab.storage.files import Stat
 from jammi_lab.store.results import Results
@@ -45,7 +45,7 @@ def sums(hashed: Sequence[str]) -> str:
 
 def rows_key(state: str, hashed: Sequence[str]) -> str:
     """Under which the memo keeps the digest of the rows of a state."""
-    return f"rows:{state}:{digest_of([duckdb.__version__, *hashed])}"
+    return f"{ROWS}{state}:{digest_of([duckdb.__version__, *hashed])}"
 
 
 class Opinions:

@@ -1,6 +1,7 @@
 """What names in FROM stand for: sources, notebook frames, result tables."""
 
 import functools
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from jammi_lab.values.anchors import Input, InputKind
 from jammi_lab.values.records import TableRecord, TableStatus
 
 JAMMI = "jammi"
+_CANNOT = re.compile(r" cannot be (?:read|reached): ")
 
 
 class SourceProvider:
@@ -47,12 +49,19 @@ class SourceProvider:
                 return None
             return connector.relation(table)
         except SourceUnavailable as error:
-            sentence = f"The source {record.name!r} cannot be read: {error.message[:1].lower()}{error.message[1:]}"
-            raise SourceUnavailable(sentence, near=error.near, hint=error.hint) from error
+            raise SourceUnavailable(_sentence(record.name, error.message), near=error.near, hint=error.hint) from error
 
     def names(self) -> Iterable[str]:
         """Names of the sources that the bound tenant sees."""
         return [record.name for record in self._catalog.sources.list()]
+
+
+def _sentence(source: str, said: str) -> str:
+    """What is said of a source that cannot be read, with its name; nothing twice."""
+    if repr(source) in said:
+        return said
+    said = said[:1].lower() + said[1:] if said.startswith(("The ", "There ", "A ", "No ")) else said
+    return f"The source {source!r} cannot be read: {_CANNOT.sub(': ', said, count=1)}"
 
 
 def _found(connector: Finder, source: str, parts: Sequence[str]) -> str:

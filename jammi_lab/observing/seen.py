@@ -54,8 +54,22 @@ class LastSeen:
             self._memo.put(_key("seen", record), MemoEntry(_NO_STAT, now_ns, payload))
 
     def found(self, record: SourceRecord, tables: Sequence[str], now_ns: int) -> None:
-        """Keep the tables inside a source."""
-        kept = {"of": _address(record), "tables": list(tables[:_MOST_TABLES]), "number": len(tables)}
+        """Keep the tables inside a source; that there are none only where some were known."""
+        if tables or self.tables(record) is not None:
+            self._keep(record, list(tables[:_MOST_TABLES]), len(tables), now_ns)
+
+    def corrected(self, record: SourceRecord, table: str, there: bool, now_ns: int) -> None:
+        """Put right what is known of the tables inside by what a look saw of one of them; nothing is asked for it."""
+        if (known := self.tables(record)) is None or (table in known[0]) == there:
+            return
+        names, number = known
+        if not there:
+            self._keep(record, [name for name in names if name != table], number - 1, now_ns)
+        elif number == len(names):  # else it may be one of those that are only counted
+            self._keep(record, [*names, table], number + 1, now_ns)
+
+    def _keep(self, record: SourceRecord, names: Sequence[str], number: int, now_ns: int) -> None:
+        kept = {"of": _address(record), "tables": list(names), "number": number}
         self._memo.put(_key("tables", record), MemoEntry(_NO_STAT, now_ns, kept))
 
     def last(self, record: SourceRecord) -> Seen | None:

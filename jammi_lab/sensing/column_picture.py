@@ -18,11 +18,13 @@ _ROW, _HEAD, _GAP_X, _GAP_Y, _PAD, _LETTER = 17, 40, 70, 18, 10, 7.0
 
 Place = tuple[float, float, float]
 """Left, top and width of a table's box."""
+End = tuple[int, str, int, str, bool]
+"""The place of a table, its column, the place of the table made from it, that one's column, and whether values go there."""
 
 
 def column_lineage(nodes: Sequence[NodeLike], edges: Sequence[ColumnEdge], verdicts: Mapping[str, str]) -> Form:
     """Picture and list; columns without an edge are left out. DependencyCycle."""
-    ends = _ends(nodes, edges)
+    ends = ends_of(nodes, edges)
     tables = [n for n in range(len(nodes)) if any(n in (a, b) for a, _, b, _, _ in ends)]
     drawn = set(tables[:MOST_TABLES])
     part = [(a, x, b, y, direct) for a, x, b, y, direct in ends if a in drawn and b in drawn]
@@ -33,7 +35,7 @@ def column_lineage(nodes: Sequence[NodeLike], edges: Sequence[ColumnEdge], verdi
     return Form(html, "\n".join(_lines(nodes, edges, verdicts)))
 
 
-def _ends(nodes: Sequence[NodeLike], edges: Sequence[ColumnEdge]) -> list[tuple[int, str, int, str, bool]]:
+def ends_of(nodes: Sequence[NodeLike], edges: Sequence[ColumnEdge]) -> list[End]:
     """Edges as (node, column, node, column, direct). Of a source and a recipe of one name the recipe derives; a table never reads itself."""
     last = {n.name: i for i, n in enumerate(nodes)}
     first: dict[str, int] = {}
@@ -65,7 +67,7 @@ def _lines(nodes: Sequence[NodeLike], edges: Sequence[ColumnEdge], verdicts: Map
     return lines or ["No columns are read."]
 
 
-def _svg(nodes: Sequence[NodeLike], ends: Sequence[tuple[int, str, int, str, bool]]) -> str:
+def _svg(nodes: Sequence[NodeLike], ends: Sequence[End]) -> str:
     used = sorted({n for a, _, b, _, _ in ends for n in (a, b)})
     at = {n: i for i, n in enumerate(used)}
     shown = {n: _shown([c for a, x, b, y, _ in ends for m, c in ((a, x), (b, y)) if m == n]) for n in used}

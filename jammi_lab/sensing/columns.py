@@ -30,6 +30,7 @@ from jammi_lab.values.descriptors import (
     EmbeddingDescriptor,
     GraphPropagationDescriptor,
     NeighborGraphDescriptor,
+    ProjectionDescriptor,
     SqlDescriptor,
     decode_param,
     parse_descriptor,
@@ -98,7 +99,13 @@ class ColumnLineage:
                 case EmbeddingDescriptor() as texts:
                     found = self._columns(texts.statement, texts.canonical, {})
                     return None if found is None else _embedded(found, texts.text)
-                case NeighborGraphDescriptor() | GraphPropagationDescriptor() | ContextSetDescriptor() | AsofJoinDescriptor() as said:
+                case (
+                    NeighborGraphDescriptor()
+                    | GraphPropagationDescriptor()
+                    | ContextSetDescriptor()
+                    | ProjectionDescriptor()
+                    | AsofJoinDescriptor() as said
+                ):
                     names = [c.name for c in record.columns]
                     return derived_columns(said, names, lambda asked: self._columns(asked.statement, asked.canonical, {}))
                 case _:

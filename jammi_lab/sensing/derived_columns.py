@@ -5,9 +5,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from jammi_lab.engine.outputs import ColumnReads, Identity
 from jammi_lab.names import fold
-from jammi_lab.values.descriptors import AsofJoinDescriptor, ContextSetDescriptor, GraphPropagationDescriptor, NeighborGraphDescriptor, StepInput
+from jammi_lab.values.descriptors import (
+    AsofJoinDescriptor,
+    ContextSetDescriptor,
+    GraphPropagationDescriptor,
+    NeighborGraphDescriptor,
+    ProjectionDescriptor,
+    StepInput,
+)
 
-Derived = NeighborGraphDescriptor | GraphPropagationDescriptor | ContextSetDescriptor | AsofJoinDescriptor
+Derived = NeighborGraphDescriptor | GraphPropagationDescriptor | ContextSetDescriptor | ProjectionDescriptor | AsofJoinDescriptor
 Ask = Callable[[StepInput], list[ColumnReads] | None]
 Reads = Mapping[Identity, frozenset[str]]
 
@@ -33,6 +40,11 @@ def derived_columns(said: Derived, names: Sequence[str], ask: Ask) -> list[Colum
                 return None
             key, vector = vectors
             return [_column("key", [members[0]], [*members, key]), _column("vector", [vector], [key, *members])]
+        case ProjectionDescriptor():
+            if (vectors := ask(said.vectors)) is None:
+                return None
+            key, vector = vectors
+            return [_column("key", [key], []), *(_column(axis, [vector], [key]) for axis in ("x", "y"))]
         case AsofJoinDescriptor():
             spine, facts = ask(said.spine), ask(said.facts)
             return None if spine is None or facts is None else _joined(said, names, spine, facts)

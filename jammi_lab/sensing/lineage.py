@@ -9,6 +9,7 @@ from jammi_lab.markup import Form, Shown
 from jammi_lab.sensing import picture
 from jammi_lab.sensing.column_picture import column_lineage
 from jammi_lab.sensing.columns import ColumnEdge
+from jammi_lab.sensing.models import MODEL
 from jammi_lab.values.anchors import Input
 from jammi_lab.values.base import Value
 from jammi_lab.values.records import Edge
@@ -22,11 +23,15 @@ class Node(Value, frozen=True):
     """A thing in the graph."""
 
     kind: str
-    """source, frame, clock, or the kind of the result table: sql, external …"""
+    """source, frame, mutable, topic, clock, model, or the kind of the result table: sql, external …"""
     name: str
     """Its name; `source.table` when a source has several."""
     version: int | None = None
     """Newest ready version of a recipe."""
+
+
+_MERMAID = {"source": ("[(", ")]"), "frame": ("[(", ")]"), MODEL: ("{{", "}}")}
+"""The brackets that make a shape."""
 
 
 class Lineage(Shown):
@@ -54,27 +59,27 @@ class Lineage(Shown):
         lines = ["flowchart LR"]
         for at, node in enumerate(self.nodes):
             label = node.name.replace('"', "#quot;").replace("\n", " ")
-            lines.append(f'  n{at}["{label}"]' if node.kind not in ("source", "frame") else f'  n{at}[("{label}")]')
+            left, right = _MERMAID.get(node.kind, ("[", "]"))
+            lines.append(f'  n{at}{left}"{label}"{right}')
         lines += [f"  n{a} --> n{b}" for a, b in picture.pairs_of(self.nodes, self.edges)]
         return "\n".join(lines)
 
     def to_networkx(self) -> "networkx.DiGraph[str]":
         """A directed graph from inputs to what is derived: nodes by name, with `kind` and `version`; edges with `kind`.
 
-        A source that is called like a recipe is `source:<name>`. ExtensionMissing when networkx is not installed.
+        What is called like a recipe, or a model like a source, is `<kind>:<name>`. ExtensionMissing when networkx is not installed.
         """
         try:
             import networkx
         except ImportError:
             raise ExtensionMissing("networkx is not installed.", hint="pip install 'jammi-lab[networkx]'; to_mermaid() needs nothing.") from None
-        derived = {n.name for n in self.nodes if picture.is_derived(n)}
-        names = [n.name if picture.is_derived(n) or n.name not in derived else f"{n.kind}:{n.name}" for n in self.nodes]
+        names = picture.ids_of(self.nodes)
         graph: networkx.DiGraph[str] = networkx.DiGraph()
         for name, node in zip(names, self.nodes, strict=True):
             graph.add_node(name, kind=node.kind, version=node.version)
-        kinds = {(e.input, e.derived): e.kind for e in self.edges}
+        kinds = {(e.kind == MODEL, e.input, e.derived): e.kind for e in self.edges}
         for a, b in picture.pairs_of(self.nodes, self.edges):
-            graph.add_edge(names[a], names[b], kind=kinds[self.nodes[a].name, self.nodes[b].name])
+            graph.add_edge(names[a], names[b], kind=kinds[self.nodes[a].kind == MODEL, self.nodes[a].name, self.nodes[b].name])
         return graph
 
     def to_openlineage(self) -> "list[RunEvent]":
@@ -83,24 +88,30 @@ class Lineage(Shown):
 
     def _form(self) -> Form:
         if self._by_column:
-            return column_lineage(self.nodes, self.column_edges, self._verdicts())
+            return column_lineage([n for n in self.nodes if n.kind != MODEL], self.column_edges, self._verdicts())
         return picture.lineage(self.nodes, self.edges, self._verdicts(), self._focus)
 
 
-def in_order(links: Sequence[Link], kinds: Mapping[str, tuple[str, int | None]], start: str | None) -> list[Node]:
-    """The nodes of the links, parents before children; `kinds` gives kind and version of recipes. DependencyCycle when they lie on a circle."""
+def in_order(
+    links: Sequence[Link], of_models: Sequence[Edge], kinds: Mapping[str, tuple[str, int | None]], start: str | None, alone: str
+) -> list[Node]:
+    """The nodes of the links and of the edges from models, parents before children; `kinds` gives kind and version of recipes. What was asked about
+    is among them, as something of kind `alone` when nothing leads to it. DependencyCycle when they lie on a circle."""
     above: dict[_Key, set[_Key]] = {}
     for link in links:
         above.setdefault(_key(link.input), set())
         above.setdefault(("result", link.derived), set()).add(_key(link.input))
+    for edge in of_models:
+        above.setdefault((MODEL, edge.input), set())
+        above.setdefault(("result", edge.derived), set()).add((MODEL, edge.input))
     if start is not None and not any(name == start for _, name in above):
-        above["result" if start in kinds else "source", start] = set()
+        above[alone, start] = set()
     below: dict[_Key, list[_Key]] = {}
     for key, parents in above.items():
         for parent in parents:
             below.setdefault(parent, []).append(key)
     waiting = {key: len(parents) for key, parents in above.items()}
-    ready = sorted(key for key, number in waiting.items() if not number)
+    ready = sorted((key for key, number in waiting.items() if not number), key=lambda key: (key[0] == MODEL, key))
     for key in ready:  # grows while it is walked: Kahn's order
         for child in sorted(below.get(key, ())):
             waiting[child] -= 1

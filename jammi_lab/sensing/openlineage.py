@@ -15,12 +15,13 @@ from urllib.parse import urlsplit
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.errors import ExtensionMissing, InvalidArgument, SourceUnavailable
 from jammi_lab.sensing.columns import ColumnEdge, ColumnLineage
+from jammi_lab.sensing.models import MODEL
 from jammi_lab.sources.locations import full_location, scheme_of, shown, without_credentials
 from jammi_lab.storage.files import write_atomic
 from jammi_lab.store import manifests
 from jammi_lab.values.anchors import Anchor, Input, InputKind
 from jammi_lab.values.manifest import Manifest
-from jammi_lab.values.records import SourceRecord, TableRecord, TableStatus, VersionRecord
+from jammi_lab.values.records import SourceRecord, TableKind, TableRecord, TableStatus, VersionRecord
 
 if TYPE_CHECKING:
     from openlineage.client.event_v2 import Job, RunEvent
@@ -69,6 +70,7 @@ class Events:
         job = self._job(name, record, manifest, producer)
         run = str(uuid.uuid5(_RUNS, record.table_name))
         inputs = [self._input(anchor, record.tenant, producer) for anchor in record.anchors if anchor.input.kind is not InputKind.CLOCK]
+        inputs += self._model(record, manifest, producer)
         output = OutputDataset(self._own(record.tenant), name, outputFacets={})
         start = RunEvent(
             eventType=RunState.START,
@@ -120,6 +122,18 @@ class Events:
             version = str(anchor.version) if anchor.version is not None else anchor.value
             facets["version"] = f.dataset_version_dataset.DatasetVersionDatasetFacet(datasetVersion=version, producer=producer)
         return InputDataset(namespace, name, facets=facets, inputFacets={})
+
+    def _model(self, record: TableRecord, manifest: Manifest | None, producer: str) -> list[Any]:
+        """The model that a table was embedded by, as what it read: its version is the digest of its weights, where they are shown."""
+        from openlineage.client.event_v2 import InputDataset
+
+        if record.kind is not TableKind.EMBEDDING or record.model_id is None:
+            return []
+        encoder = (manifest.descriptor if manifest else {}).get("encoder") or {}
+        facets = {}
+        if version := encoder.get("weights") or encoder.get("version"):
+            facets["version"] = self._facets.dataset_version_dataset.DatasetVersionDatasetFacet(datasetVersion=str(version), producer=producer)
+        return [InputDataset(self._own(record.tenant), f"{MODEL}.{record.model_id}", facets=facets, inputFacets={})]
 
     def _output(self, name: str, record: TableRecord, producer: str) -> Any:
         from openlineage.client.event_v2 import OutputDataset

@@ -1,6 +1,6 @@
 """A lineage as a picture that needs no script and no network, and as a tree of text.
 
-Sources, recipes and frames differ in shape as well as in colour; every node brings its own fill, so that it reads on light and on dark
+Sources, recipes, models and frames differ in shape as well as in colour; every node brings its own fill, so that it reads on light and on dark
 pages; a verdict is a word on the node. The picture goes into an `<img>`, where nothing inside it can act.
 """
 
@@ -18,6 +18,7 @@ MOST_DRAWN = 120
 MOST_LINES = 200
 """Lines of a tree."""
 _FILLS = {"source": "#3b6a96", "frame": "#7a5a96", "mutable": "#8a6a2f", "topic": "#2f7a78", "model": "#7d4f62", "clock": "#5b6470"}
+_MODEL = "model"
 _RECIPE = "#4d5a6b"
 EDGE_COLOUR = "#8a94a0"
 _LETTER, _SMALL, _HIGH, _PILL, _GAP_X, _GAP_Y, _PAD = 7.4, 6.2, 44, 18, 56, 22, 10
@@ -63,16 +64,26 @@ def lineage(nodes: Sequence[NodeLike], edges: Sequence[EdgeLike], verdicts: Mapp
 
 
 def pairs_of(nodes: Sequence[NodeLike], edges: Sequence[EdgeLike]) -> list[tuple[int, int]]:
-    """Edges as indexes. A source and a recipe may share a name: what derives is never a source, a digest is never a source's."""
+    """Edges as indexes. A source, a model and a recipe may share a name: what derives is a recipe, a digest is never a source's, and an edge of a
+    model leaves a model."""
     derived = {n.name: i for i, n in enumerate(nodes) if n.kind not in _FILLS}
-    outside = {n.name: i for i, n in enumerate(nodes) if n.kind in _FILLS}
+    outside = {n.name: i for i, n in enumerate(nodes) if n.kind in _FILLS and n.kind != _MODEL}
+    models = {n.name: i for i, n in enumerate(nodes) if n.kind == _MODEL}
     pairs = []
     for edge in edges:
-        first, second = (derived, outside) if edge.kind == "result_digest" else (outside, derived)
-        start, end = first.get(edge.input, second.get(edge.input)), derived.get(edge.derived, outside.get(edge.derived))
+        places = {"result_digest": (derived, outside), _MODEL: (models, {})}.get(edge.kind, (outside, derived))
+        start = next((place[edge.input] for place in places if edge.input in place), None)
+        end = derived.get(edge.derived, outside.get(edge.derived))
         if start is not None and end is not None:
             pairs.append((start, end))
     return sorted(set(pairs))
+
+
+def ids_of(nodes: Sequence[NodeLike]) -> list[str]:
+    """A text for each node that no other has: its name, or `<kind>:<name>` where a recipe, or for a model anything, has the same."""
+    derived = {n.name for n in nodes if is_derived(n)}
+    taken = {_MODEL: derived | {n.name for n in nodes if n.kind != _MODEL}}
+    return [n.name if is_derived(n) or n.name not in taken.get(n.kind, derived) else f"{n.kind}:{n.name}" for n in nodes]
 
 
 def is_derived(node: NodeLike) -> bool:
@@ -229,13 +240,15 @@ def _node(node: NodeLike, box: Box, verdict: str, focused: bool) -> str:
 
 
 def _shape(kind: str, box: Box, paint: str) -> str:
-    """A source is a drum, a frame a sheet with a folded corner, what else comes from outside a hexagon, a recipe a box."""
+    """A source is a drum, a frame a sheet with a folded corner, a model has cut corners, what else is read a hexagon, a recipe a box."""
     x, y, w, h = (round(v) for v in box)
     if kind == "source":
         top = f"M{x} {y + 5}v{h - 10}a{w / 2} 6 0 0 0 {w} 0v-{h - 10}a{w / 2} 6 0 0 0-{w} 0Z"
         return f'<path d="{top}" {paint}/>'
     if kind == "frame":
         return f'<path d="M{x} {y}h{w - 12}l12 12v{h - 12}h-{w}Z" {paint}/><path d="M{x + w - 12} {y}v12h12" fill="#fff" fill-opacity="0.35"/>'
+    if kind == _MODEL:
+        return f'<path d="M{x + 9} {y}h{w - 18}l9 9v{h - 18}l-9 9h-{w - 18}l-9-9v-{h - 18}Z" {paint}/>'
     if kind in _FILLS:
         return f'<path d="M{x + 10} {y}h{w - 20}l10 {h / 2}l-10 {h / 2}h-{w - 20}l-10-{h / 2}Z" {paint}/>'
     return f'<rect x="{x}" y="{y}" width="{w}" height="{h}" rx="7" {paint}/>'

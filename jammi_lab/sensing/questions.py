@@ -1,6 +1,7 @@
 """The sensing verbs of a workspace, each over one look."""
 
 import os
+import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from jammi_lab.markup import visible
 from jammi_lab.names import fold
 from jammi_lab.observing.look import Look
 from jammi_lab.producers.base import Job, OnProgress
-from jammi_lab.sensing import reports
+from jammi_lab.sensing import models, reports
 from jammi_lab.sensing.columns import ColumnEdge, ColumnLineage
 from jammi_lab.sensing.graph import Graph, Node, Sensed
 from jammi_lab.sensing.lineage import Lineage, in_order
@@ -25,7 +26,7 @@ from jammi_lab.sensing.what_if import Imagined, imagine
 from jammi_lab.sensing.why import Why, why_now, why_version
 from jammi_lab.tenancy import TenantScope
 from jammi_lab.values.anchors import InputKind
-from jammi_lab.values.records import TableRecord
+from jammi_lab.values.records import Edge, TableRecord
 from jammi_lab.values.verdicts import Verdict, word
 
 if TYPE_CHECKING:
@@ -73,11 +74,14 @@ class Questions:
         sensed = Sensed(self._catalog, self._scope, self._sensor.producers, self._look(True), graph)
         return why_version(sensed, node, record, sensed.judge_version(node, record))
 
-    def verdicts_now(self, names: Sequence[str]) -> Mapping[str, Verdict]:
-        """The verdicts on some recipes, from a shallow look. Exact tables that were named are left out: nothing supersedes them."""
+    def verdicts_now(self, names: Sequence[str], stopped: threading.Event | None = None) -> Mapping[str, Verdict]:
+        """The verdicts on some recipes, from a shallow look, which gives up when `stopped` is set. Exact tables that were named are left out:
+        nothing supersedes them."""
         if not names:
             return {}
-        sensed = self._sensor.sense(names, self._look(False))
+        look = self._look(False)
+        look.stopped = stopped
+        sensed = self._sensor.sense(names, look)
         found = [(n, node) for n in names if (node := sensed.graph.find(n, self._scope.current)) is not None]
         return {name: sensed.verdicts[node.place] for name, node in found}
 
@@ -131,18 +135,16 @@ class Questions:
             raise InvalidArgument(f'direction is "both", "up" or "down", not {direction!r}.')
         if depth is not None and (not isinstance(depth, int) or depth < 1):
             raise InvalidArgument(f"depth is a whole number from 1, not {depth!r}.")
-        lineage = self._catalog.lineage
-        if name is None:
-            links = lineage.all()
-        else:
-            links = [
-                link for way in ("up", "down") if direction in ("both", way) for link in lineage.closure(name, "up" if way == "up" else "down", depth)
-            ]
+        links, of_models = self._around(name, direction, depth)
         recipes = {r.name: (r.kind.value, None) for r in self._catalog.recipes.list()}
         kinds = recipes | {v.recipe: (r.kind.value, v.version) for v, r in self._catalog.tables.current()}
         focus = next((k for k in kinds if name is not None and fold(k) == fold(name)), name)
-        nodes = in_order(links, kinds, focus)
-        edges = list({link.edge: None for link in links})
+        if focus is not None and focus not in kinds and (model := models.known(self._catalog, focus)) is not None:
+            focus, alone = model, models.MODEL
+        else:
+            alone = InputKind.SOURCE.value if focus not in kinds else InputKind.RESULT.value
+        nodes = in_order(links, of_models, kinds, focus, alone)
+        edges = list(dict.fromkeys([*(link.edge for link in links), *of_models]))
         return Lineage(
             nodes,
             edges,
@@ -151,6 +153,21 @@ class Questions:
             self._by_column(links) if columns else None,
             lambda: self._newest_runs({n.name for n in nodes if n.version is not None}),
         )
+
+    def _around(self, name: str | None, direction: str, depth: int | None) -> tuple[list[Link], list[Edge]]:
+        """The edges around a name, or all of them: those of inputs, and those of models."""
+        lineage = self._catalog.lineage
+        if name is None:
+            return lineage.all(), [models.edge_of(use) for use in models.uses(self._catalog)]
+        links, of_models = list[Link](), list[Edge]()
+        if direction != "down":
+            links += lineage.closure(name, "up", depth)
+            of_models += models.above(self._catalog, name, links, depth)
+        if direction != "up":
+            made, further = models.below(self._catalog, name, depth)
+            links += [*lineage.closure(name, "down", depth), *further]
+            of_models += made
+        return links, of_models
 
     def _newest_runs(self, names: Collection[str]) -> "list[RunEvent]":
         newest = [(v.recipe, record) for v, record in self._catalog.tables.current() if v.recipe in names]

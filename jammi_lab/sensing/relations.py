@@ -13,6 +13,7 @@ from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.catalog.sessions import OPEN
 from jammi_lab.names import fold
 from jammi_lab.observing.observers import JAMMI_CATALOG
+from jammi_lab.sensing import models
 from jammi_lab.sensing.columns import ColumnLineage
 from jammi_lab.sources.base import Relation
 from jammi_lab.sources.computed import Computed, Read
@@ -173,7 +174,8 @@ class CatalogRelations:
         return zip(*(table.column(name).to_pylist() for name in COLUMNS["status"]), strict=True)
 
     def _lineage(self) -> Iterable[Sequence[Any]]:
-        edges = dict.fromkeys(link.edge for link in self._catalog.lineage.all())
+        of_models = (models.edge_of(use) for use in models.uses(self._catalog))
+        edges = dict.fromkeys([*(link.edge for link in self._catalog.lineage.all()), *of_models])
         return [(e.input, e.derived, e.kind) for e in edges]
 
     def _columns_read(self) -> Iterable[Sequence[Any]]:

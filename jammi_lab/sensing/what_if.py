@@ -1,5 +1,6 @@
 """What if: the verdicts as they would be if inputs changed or recipes were redefined. The same evaluator over overlaid anchors and definitions."""
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 
 import msgspec
@@ -11,10 +12,11 @@ from jammi_lab.errors import InvalidArgument, TableNotFound
 from jammi_lab.markup import Form
 from jammi_lab.names import fold, near
 from jammi_lab.observing.look import Look
+from jammi_lab.sensing import models
 from jammi_lab.sensing.graph import Graph, Node, Sensed
 from jammi_lab.sensing.plan import Sensor
 from jammi_lab.sensing.reports import Status
-from jammi_lab.sensing.verdict import State
+from jammi_lab.sensing.verdict import Facts, State
 from jammi_lab.values.anchors import Anchor, Input
 from jammi_lab.values.records import TableKind, TableRecord
 
@@ -39,6 +41,12 @@ class Overlaid(Sensed):
     def _now(self, node: Node, record: TableRecord) -> dict[tuple[str, str, str], State]:
         now = super()._now(node, record)
         return now | {a.input.identity: _moved(a) for a in record.anchors if a.pinned and called(a.input) & self._changed}
+
+    def facts(self, node: Node, record: TableRecord | None) -> Facts:
+        facts = super().facts(node, record)
+        if record is None or record.kind is not TableKind.EMBEDDING or fold(record.model_id or "") not in self._changed:
+            return facts
+        return dataclasses.replace(facts, current=digest_of([METHOD, record.definition_hash]))  # a model is part of what a table's definition says
 
     def _keep(self) -> None:
         """Nothing: a question that is only imagined leaves no trace."""
@@ -68,13 +76,13 @@ def _names(sensor: Sensor, graph: Graph, changed: Iterable[str]) -> frozenset[st
         raise InvalidArgument(f"What changes is named by texts, not by a {type(wrong[0]).__name__}.")
     read = [a.input for node in graph.nodes.values() if node.record for a in node.record.anchors]
     known = {s.name for s in sensor.kitchen.catalog.sources.list()} | {n.name for n in graph.visible()}
-    known |= {m.name for m in sensor.kitchen.catalog.mutables.list()}
+    known |= {m.name for m in sensor.kitchen.catalog.mutables.list()} | {use.model for use in models.uses(sensor.kitchen.catalog, hidden=True)}
     known |= {name for each in read for name in (each.name, each.label)}
     folded = {fold(name) for name in known}
     for name in wanted:
         if fold(name) not in folded:
             raise TableNotFound(
-                f"There is no source, mutable table or recipe {name!r} that could change.",
+                f"There is no source, mutable table, recipe or model {name!r} that could change.",
                 near=near(name, sorted(known)),
                 hint="ws.sources, ws.mutable and ws.recipes() list what there is.",
             )

@@ -1,12 +1,14 @@
 """What a list of sources tells, without asking any of them."""
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.observing.seen import Seen
+from jammi_lab.observing.seen import LastSeen, Seen
 from jammi_lab.sources.files import FileConnector
+from jammi_lab.values.verdicts import Stale
 
 
 @pytest.fixture
@@ -77,11 +79,56 @@ def test_it_reads_as_a_clause(seen, text):
     assert str(Seen("2026-01-01T00:00:00Z", *seen)) == text
 
 
-def test_tables_inside_are_listed_once_they_were_found(ws, tmp_path):
-    import duckdb
+def database(path, *statements):
+    with duckdb.connect(str(path)) as db:
+        for statement in statements:
+            db.execute(statement)
+    return path
 
-    with duckdb.connect(str(tmp_path / "d.duckdb")) as db:
-        db.execute("CREATE TABLE one AS SELECT 1 AS x; CREATE TABLE two AS SELECT 2 AS x")
-    ws.sources.add("d", tmp_path / "d.duckdb")
-    assert ws.sources["d"].tables() == ["one", "two"]
-    assert "one, two" in repr(ws.sources)
+
+def listed(ws):
+    """The cell of the table of sources that names the tables inside; None when nobody knows them."""
+    heads, _, line, _ = repr(ws.sources).splitlines()
+    start, end = heads.find("tables"), heads.find("anchor")
+    return line[start:end].strip() if start >= 0 else None
+
+
+def test_the_tables_inside_are_listed_from_the_moment_a_source_is_added(ws, tmp_path):
+    path = database(tmp_path / "d.duckdb", "CREATE TABLE one AS SELECT 1 AS x", "CREATE TABLE two AS SELECT 2 AS x")
+    shown = repr(ws.sources.add("d", path))
+    assert "tables    one, two" in shown and listed(ws) == "one, two"
+    ws.close()
+    with jl.open(tmp_path / "lab") as again:
+        assert listed(again) == "one, two"
+
+
+def test_a_source_with_one_table_shows_its_columns_too(ws, tmp_path):
+    shown = repr(ws.sources.add("d", database(tmp_path / "d.duckdb", "CREATE TABLE one AS SELECT 1 AS x")))
+    assert "tables    one" in shown and "columns   x integer" in shown
+
+
+def test_of_many_tables_a_few_are_named_and_the_others_counted(ws, tmp_path):
+    shown = repr(ws.sources.add("d", database(tmp_path / "d.duckdb", *(f"CREATE TABLE t{n:04} (x INTEGER)" for n in range(1017)))))
+    assert "t0000, t0001, t0002, t0003, t0004 and 1,012 more" in shown
+    assert listed(ws) == "t0000, t0001, t0002, t0003, t0004 and 1,012 more"
+
+
+def test_a_source_that_was_added_unopened_has_its_tables_listed_after_a_look(ws, tmp_path):
+    path = database(tmp_path / "d.duckdb", "CREATE TABLE one AS SELECT 1 AS x", "CREATE TABLE two AS SELECT 2 AS x")
+    ws.sources.add("d", path, check=False)
+    assert listed(ws) is None
+    ws.materialize("t", "FROM d.one")
+    ws.staleness("t")
+    assert listed(ws) == "one, two"
+
+
+def test_a_look_puts_the_list_of_tables_right_and_asks_nobody_for_it(ws, tmp_path, monkeypatch):
+    path = database(tmp_path / "d.duckdb", "CREATE TABLE one AS SELECT 1 AS x", "CREATE TABLE two AS SELECT 2 AS x")
+    ws.sources.add("d", path)
+    ws.materialize("t", "FROM d.one")
+    monkeypatch.setattr(LastSeen, "found", lambda *_: pytest.fail("the tables were listed again"))
+    database(path, "CREATE TABLE three AS SELECT 3 AS x")
+    ws.materialize("u", "FROM d.three")
+    assert listed(ws) == "one, two, three"
+    database(path, "DROP TABLE one")
+    assert isinstance(ws.staleness("t"), Stale) and listed(ws) == "two, three"

@@ -225,3 +225,12 @@ def test_duckdb_writes_the_same_rows_in_other_orders_and_nothing_has_to_be_made(
             lab.ws.sources.add("export", str(path))
             lab.ws.materialize("sums", "SELECT k, sum(i) AS s FROM export GROUP BY k")
         assert lab.ws.staleness("sums") == jl.Fresh() and not lab.ws.plan()
+
+
+def test_another_kernel_that_was_open_before_the_table_was_made_says_the_same(lab: Lab) -> None:
+    with lab.open() as other:
+        assert other.status()["child"].verdict == jl.Fresh()
+        lab.ws.materialize("later", "SELECT t, count(*) AS n FROM rows GROUP BY t")
+        rewritten(lab)
+        assert {row.name: row.verdict for row in other.status()} == {"child": jl.Fresh(), "later": jl.Fresh()}
+        assert other.staleness("later") == jl.Fresh()
