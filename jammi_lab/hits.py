@@ -4,7 +4,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from jammi_lab.errors import JammiError, SchemaMismatch, SourceUnavailable, SqlError, TableNotFound
+from jammi_lab.errors import JammiError, SchemaMismatch, SourceUnavailable, SqlError, StatementNotAllowed, TableNotFound
 from jammi_lab.names import fold, near, quote
 from jammi_lab.result import Result
 from jammi_lab.sources.base import Relation
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from jammi_lab.engine.prepared import Prepared
+    from jammi_lab.engine.session import Engine
     from jammi_lab.vectors.exact import Hits
     from jammi_lab.vectors.matrix import Matrix
     from jammi_lab.wiring import Rooms
@@ -147,9 +148,9 @@ class Behind:
         return True
 
     def _marked(self, hits: "pa.Table", *, missing: bool) -> Result:
-        import pyarrow as pa
+        from jammi_lab.vectors.arrays import flags_of
 
-        table = hits.append_column("source_missing", pa.array([missing] * len(hits), pa.bool_()))
+        table = hits.append_column("source_missing", flags_of(missing, len(hits)))
         kinds = {"query": "INTEGER", "key": self.key_type, "rank": "INTEGER", "similarity": "FLOAT", "source_missing": "BOOLEAN"}
         return self._asked._rows(table, [kinds[name] for name in table.column_names], [self._read])
 
@@ -207,6 +208,32 @@ class Behind:
         return type(error)(error.message, hint=hint)
 
 
+def of_the_rows(engine: "Engine", where: str) -> str:
+    """A condition that somebody else may have written, a page say, when it reads nothing but the columns behind: it holds no subquery.
+
+    StatementNotAllowed; SqlError for what does not parse."""
+    from jammi_lab.engine.gate import nodes, offset_in
+    from jammi_lab.engine.tokens import one_expression
+
+    before = "SELECT 1 WHERE (\n"
+    text = f"{before}{one_expression(where)}\n)"
+    tree = engine.parse_tree(text)
+    if tree is None:
+        try:
+            engine.parameters(text)
+        except JammiError as error:
+            if error.position is not None:
+                error.at(where, min(max(error.position - len(before), 0), len(where)))
+            raise
+        raise StatementNotAllowed(f"The condition {where!r} cannot be read.")
+    if found := next((node for node in nodes(tree["where_clause"]) if node.get("class") == "SUBQUERY"), None):
+        at = offset_in(text, found.get("query_location"))
+        raise StatementNotAllowed(
+            "A condition here is over the columns of the rows behind, and cannot hold a subquery.", hint="ws.search(…, where=…) takes one."
+        ).at(where, None if at is None else max(at - len(before), 0))
+    return where
+
+
 def as_table(matrix: "Matrix", found: "Hits", *, many: bool) -> "pa.Table":
     """key, rank and similarity of hits; with several queries their number first."""
     import numpy as np
@@ -217,6 +244,7 @@ def as_table(matrix: "Matrix", found: "Hits", *, many: bool) -> "pa.Table":
     queries, hits = found.rows.shape
     columns: dict[str, Any] = {"query": array_of(np.repeat(np.arange(queries, dtype=np.int32), hits))} if many else {}
     columns["key"] = matrix.keys_at(found.rows.reshape(-1))
-    columns["rank"] = array_of(np.tile(np.arange(1, hits + 1, dtype=np.int32), queries))
+    ranks = np.arange(1, hits + 1, dtype=np.int32)
+    columns["rank"] = array_of(np.tile(ranks, queries) if many else ranks)
     columns["similarity"] = array_of(found.similarities)
     return pa.Table.from_arrays(list(columns.values()), names=list(columns))

@@ -2,15 +2,15 @@
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from jammi_lab.errors import InvalidArgument, ModelNotFound, RowNotFound, SchemaMismatch
 from jammi_lab.handles import ResultTable
 from jammi_lab.hits import Behind, as_table
-from jammi_lab.making import Making, names_of, refuse_defining
+from jammi_lab.making import Made, Making, names_of, refuse_defining
 from jammi_lab.names import near
+from jammi_lab.noticing import Noticing
 from jammi_lab.result import Ready, Result
-from jammi_lab.sensing.questions import Questions
 from jammi_lab.sensing.reports import OnProgress
 from jammi_lab.store.sidecars import Wish
 from jammi_lab.values.anchors import Input
@@ -36,7 +36,7 @@ _SHOWN_DIGITS = 4
 class Searching(Making):
     """The part of a Workspace that is about vectors."""
 
-    _questions: Questions
+    _noticing: Noticing
 
     @overload
     def embed(
@@ -50,10 +50,7 @@ class Searching(Making):
         precision: Precision = "bf16",
         index: Literal["now", "later"] = "now",
         where: str | None = None,
-        cache: Literal["use", "bypass"] = "use",
-        refresh: Literal["no", "inputs"] = "no",
-        progress: OnProgress = None,
-        define_only: Literal[False] = False,
+        **made: Unpack[Made],
     ) -> ResultTable: ...
 
     @overload
@@ -163,6 +160,20 @@ class Searching(Making):
         the index elsewhere; `True` always reads all; `False` always goes through the index, which is made first when it is missing. Similarities are
         exact either way. Raises TableNotFound, RowNotFound, ModelNotFound, SchemaMismatch, InvalidArgument, and what binding `where` raises.
         """
+        return self._searched(table, query, row, k, where, params, select, exact)[0]
+
+    def _searched(
+        self,
+        table: str | ResultTable,
+        query: Any,
+        row: Any,
+        k: int,
+        where: str | None,
+        params: Mapping[str, Any] | None,
+        select: str | Sequence[str] | None,
+        exact: bool | None,
+    ) -> tuple[Result, bool]:
+        """What `search` answers, and whether an index found it."""
         if (query is None) == (row is None):
             raise InvalidArgument("A search is for a query or for the neighbours of a row: give one of the two.")
         if exact not in (None, True, False):
@@ -171,15 +182,13 @@ class Searching(Making):
         matrix, behind = self._matrix(record), Behind(self, record)
         chosen = behind.chosen(names_of(select))
         allow = None if where is None else matrix.mask_of(behind.keys_where(where, params))
-        if row is not None:
-            at = self._row(matrix, record, row)
-            found, many = self._found(record, matrix, None, k, allow, at, exact), False
-        else:
-            queries, many = self._queries(record, behind.descriptor, query)
-            found = self._found(record, matrix, queries, k, allow, None, exact)
+        at = None if row is None else self._row(matrix, record, row)
+        queries, many = (None, False) if row is not None else self._queries(record, behind.descriptor, query)
+        through = self._through_index(record, matrix, queries, k, allow, at, exact)
+        found = _exactly(matrix, queries, k, allow, at) if through is None else through
         result = behind.answer(as_table(matrix, found, many=many), chosen, filtered=where is not None)
         result.decimals["similarity"] = _SHOWN_DIGITS
-        return result
+        return result, through is not None
 
     def _found(
         self,
@@ -192,6 +201,20 @@ class Searching(Making):
         exact: bool | None,
     ) -> "Hits":
         """The hits of queries, or of the row `without`, through the index where that is asked for or less work. Raises as `Matrix.search`."""
+        found = self._through_index(record, matrix, queries, k, allow, without, exact)
+        return _exactly(matrix, queries, k, allow, without) if found is None else found
+
+    def _through_index(
+        self,
+        record: TableRecord,
+        matrix: "Matrix",
+        queries: Any,
+        k: int,
+        allow: "NDArray[np.bool_] | None",
+        without: int | None,
+        exact: bool | None,
+    ) -> "Hits | None":
+        """The same, as far as the index answers; None where it does not."""
         vectors, settings = self._rooms.vectors, self._rooms.settings
         if exact is False or (exact is None and len(matrix) > settings["vectors.exact_max_rows"]):
             import numpy as np
@@ -204,12 +227,10 @@ class Searching(Making):
                 vectors.soon(record)
             elif index is not None:
                 oversample, asked = max(1, settings["vectors.oversample"]), queries if without is None else matrix.at(np.array([without]))
-                found = approximate.search(
+                return approximate.search(
                     matrix, index, asked, k, allow=allow, without=without, oversample=oversample, expansion=expansion, forced=exact is False
                 )
-                if found is not None:
-                    return found
-        return matrix.search(queries, k, allow=allow) if without is None else matrix.neighbours(without, k, allow=allow)
+        return None
 
     @functools.cached_property
     def _descriptors(self) -> dict[str, Mapping[str, Any]]:
@@ -234,7 +255,7 @@ class Searching(Making):
         return self._rooms.vectors.matrix(record)
 
     def _rows(self, table: "pa.Table", types: Sequence[str], inputs: Sequence[Input]) -> Result:
-        return Ready(table, types, inputs, self._questions.verdicts_now)
+        return Ready(table, types, inputs, self._noticing)
 
     def _searchable(self, table: str | ResultTable) -> TableRecord:
         record = self._naming.table(table)._record
@@ -279,6 +300,11 @@ class Searching(Making):
                 f"The encoder {recorded['name']!r} has other weights or settings than the one that made {record.recipe!r}.", hint="Pass a vector."
             )
         return encoder
+
+
+def _exactly(matrix: "Matrix", queries: Any, k: int, allow: "NDArray[np.bool_] | None", without: int | None) -> "Hits":
+    """The hits with all vectors compared."""
+    return matrix.search(queries, k, allow=allow) if without is None else matrix.neighbours(without, k, allow=allow)
 
 
 def texts_of(query: Any) -> list[str] | None:

@@ -121,7 +121,7 @@ class _Hits:
 
     def rows(self, columns: Collection[str]) -> "pa.Table":
         """The hits. RowNotFound, ModelNotFound, TableDamaged."""
-        import pyarrow as pa
+        from jammi_lab.vectors.arrays import flags_of
 
         with self._workspace._rooms.scope.use(self._tenant):
             matrix = self._workspace._matrix(self._record)
@@ -132,7 +132,7 @@ class _Hits:
                 found = matrix.search(queries, self._k)
             hits = as_table(matrix, found, many=self._many)
             if _MISSING not in columns:
-                return hits.append_column(_MISSING, pa.array([False] * len(hits), pa.bool_()))
+                return hits.append_column(_MISSING, flags_of(False, len(hits)))
             return self._behind.answer(hits, (), filtered=False).arrow()
 
     def _row(self, matrix: "Matrix") -> int:

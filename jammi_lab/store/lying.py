@@ -1,5 +1,6 @@
 """What lies in the results folders, by one listing of each: so many tables are looked after at the price of few."""
 
+import contextlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -82,6 +83,13 @@ class Lying:
             except OSError as error:
                 wrong |= dict.fromkeys(names, error)
         return wrong
+
+    def clear_unfinished_indexes(self) -> None:
+        """Remove what was left of indexes of ready tables, in the folders that were asked for. Only when nobody can be writing one. OSError."""
+        for there in filter(None, self._folders.values()):
+            for name in [name for stem, names in there.temporary.items() if stem.endswith(SUFFIXES) for name in names]:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(f"{there.folder}/{name}")
 
     def _of(self, table: Filed) -> tuple[_Folder | None, str]:
         """The folder of a table (None in a store) and what the names of its files begin with. TableDamaged when it leads out of the workspace."""

@@ -59,9 +59,9 @@ def write(parquet: Place, body: bytes) -> None:
 
 def read(parquet: Place) -> bytes | None:
     """The manifest's bytes; None when it is gone, is no plain file, or is larger than any manifest. OSError when it cannot be read."""
-    path = manifest_path(parquet)
-    if isinstance(path, RemotePath):
-        return path.read(_LARGEST)
+    if isinstance(parquet, RemotePath):
+        return manifest_path(parquet).read(_LARGEST)
+    path = os.fspath(parquet).removesuffix(".parquet") + SUFFIX  # as `manifest_path` has it; a look reads thousands
     try:  # a pipe in its place is not waited for, a link not followed
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from jammi_lab.catalog.catalog import Catalog
+from jammi_lab.catalog.dialects import damaged
 from jammi_lab.catalog.locks import forget_dead
 from jammi_lab.catalog.replacing import replacing
 from jammi_lab.clock import Clock
@@ -67,6 +68,21 @@ def rebuild(folder: Place, clock: Clock, url: str = "") -> RebuildReport:
         kept=kept,
         lost=list(LOST),
     )
+
+
+def held_only_in(catalog: Catalog) -> dict[str, list[str]]:
+    """What a catalog holds of all tenants that no manifest does, by kind, in words. TableDamaged when it is not sound."""
+    database = catalog.database
+    with database.read() as tx:
+        if database.dialect.file is not None and tx.exec_driver_sql("PRAGMA quick_check(1)").scalar() != "ok":
+            raise damaged(database.label)
+    with catalog.everyone():
+        return {
+            "mutable tables": [table.name for table in catalog.mutables.list()],
+            "topics": [topic.name for topic in catalog.topics.list()],
+            "sources": [source.name for source in catalog.sources.list()],
+            "models": list(dict.fromkeys(model.name for model in catalog.models.list())),
+        }
 
 
 def _on_server(folder: Place, url: str, found: Sequence[_Found], clock: Clock) -> str | None:

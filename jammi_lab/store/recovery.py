@@ -19,7 +19,7 @@ from jammi_lab.storage.digests import seen, sha256_file
 from jammi_lab.storage.files import Place, fault_point, make_folder, move, remove, stat_of, write_atomic
 from jammi_lab.storage.remote import RemotePath
 from jammi_lab.store import manifests
-from jammi_lab.store.lying import Lying
+from jammi_lab.store.lying import Filed, Lying
 from jammi_lab.store.results import Results, clear, clear_temporary
 from jammi_lab.values.anchors import AnchorKind
 from jammi_lab.values.manifest import Manifest
@@ -36,23 +36,27 @@ class Recovery:
         self._catalog, self._results, self._clock = catalog, results, clock
         self._found: dict[str, list[str]] = {}
         self._recipes: dict[str, str] = {}
+        self._opening = True  # until the first run: nothing is being made by this kernel
         self._lock = threading.Lock()  # several threads of a kernel may find the same writer dead
 
     def run(self, *, ready_too: bool) -> RecoveryReport:
         """Settle building and deleting rows of dead writers, then, when one died or `ready_too`, sweep the ready rows."""
         with self._lock, self._catalog.everyone():
             self._found, self._recipes = {field: [] for field, value in RecoveryReport().to_dict().items() if isinstance(value, list)}, {}
-            died = False
+            died, opening, self._opening = False, self._opening, False
             for writer_id in self._catalog.writers.dead_writers():
                 self._settle_writer(writer_id)
                 died = True
             self._spare()
             if died or ready_too or self._folders_moved():
                 lying = Lying(self._results)
-                for record in self._catalog.tables.with_status(TableStatus.READY):
-                    if ready_too or not self._has_all(record, lying):
+                for record in self._to_sweep(lying, everything=ready_too):
+                    if ready_too or not self._whole(record, lying):
                         self._guarded(record, self._sweep)
                     self._guarded(record, functools.partial(self._restore, at_once=ready_too))
+                if died and opening and not self._catalog.writers.suspects():  # asked after the listing: whoever came since is not in that
+                    with contextlib.suppress(OSError):
+                        lying.clear_unfinished_indexes()
             named = {name for names in self._found.values() for name in names}
             return RecoveryReport(**self._found, recipes={name: recipe for name, recipe in self._recipes.items() if name in named})
 
@@ -196,11 +200,18 @@ class Recovery:
         if self._results.sidecars.restored(record, at_once=at_once) and record.table_name not in self._found["healed"]:
             self._found["healed"].append(record.table_name)
 
+    def _to_sweep(self, lying: Lying, *, everything: bool) -> Sequence[TableRecord]:
+        """The ready tables that are looked at one by one: all, or those of which a file is not there and those that have more than two."""
+        if everything:
+            return self._catalog.tables.with_status(TableStatus.READY)
+        names = {each.table_name for each in self._catalog.tables.ready_in_short() if not (each.plain and self._whole(each, lying))}
+        return [record for record in self._catalog.tables.with_status(TableStatus.READY) if record.table_name in names] if names else ()
+
     @staticmethod
-    def _has_all(record: TableRecord, lying: Lying) -> bool:
+    def _whole(table: Filed, lying: Lying) -> bool:
         """Whether both files of a ready table are there; in a store each table is asked after."""
         try:
-            return record.definition_hash is not None and lying.whole(record)
+            return lying.whole(table)
         except (JammiError, OSError):
             return False
 

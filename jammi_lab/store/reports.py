@@ -81,8 +81,8 @@ class RebuildReport(_Report, frozen=True):
     def __str__(self) -> str:
         return f"rebuilt: {count(len(self.recipes), 'recipe')}, {count(len(self.tables), 'table')}"
 
-    def _form(self) -> Form:
-        lines = [
+    def _lines(self) -> list[str]:
+        return [
             f"{count(len(self.recipes), 'recipe')} with {count(len(self.tables), 'result table')} are back",
             *([f"without bytes: {', '.join(self.missing)}"] if self.missing else []),
             *([f"add again, under the same names: {', '.join(self.sources)}"] if self.sources else []),
@@ -90,4 +90,6 @@ class RebuildReport(_Report, frozen=True):
             *([f"the former catalog is kept as {self.kept}"] if self.kept else []),
             *(f"not in any manifest: {each}" for each in self.lost),
         ]
-        return stack(heading("Rebuilt"), bullets(lines))
+
+    def _form(self) -> Form:
+        return stack(heading("Rebuilt"), bullets(self._lines()))

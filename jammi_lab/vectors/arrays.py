@@ -36,6 +36,11 @@ def array_of(numbers: NDArray[Any]) -> pa.Array:
     return pa.Array.from_buffers(pa.from_numpy_dtype(flat.dtype), len(flat), [None, pa.py_buffer(flat)])
 
 
+def flags_of(flag: bool, count: int) -> pa.Array:
+    """So many times the same boolean."""
+    return pa.Array.from_buffers(pa.bool_(), count, [None, pa.py_buffer((b"\xff" if flag else b"\0") * (-(-count // 8)))])
+
+
 def width_of(kind: pa.DataType, column: str = "vector") -> int | None:
     """The width that a type of vectors fixes; None for lists of any length. SchemaMismatch for what is no list of numbers."""
     if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)) or not (
@@ -138,7 +143,10 @@ def check_queries(queries: Any, dimensions: int) -> Floats:
     """One vector or several as (queries, dimensions) float32. SchemaMismatch for another width, numbers that are not finite, all zeros."""
     try:
         with np.errstate(over="ignore"):
-            array = np.ascontiguousarray(_plain(queries), np.float32)
+            given = np.asarray(_plain(queries))
+            if given.dtype.kind not in "fiubO":  # numpy would take the real part of a complex number, and a number out of a text
+                raise TypeError(given.dtype)
+            array = np.ascontiguousarray(given, np.float32)
     except (TypeError, ValueError) as error:
         raise SchemaMismatch("A query is a vector of numbers, or several of one width.", expected=f"{dimensions} numbers") from error
     if array.ndim == 1:
@@ -147,6 +155,8 @@ def check_queries(queries: Any, dimensions: int) -> Floats:
         raise SchemaMismatch(
             f"The query has the shape {array.shape} and the vectors have {dimensions} dimensions.", expected=str(dimensions), actual=str(array.shape)
         )
+    if np.isfinite(array).all() and array.any(1).all():
+        return array
     for bad, what in ((~np.isfinite(array).all(1), "holds a number that is not finite"), (~array.any(1), "is all zeros")):
         if bad.any():
             raise SchemaMismatch(f"Query {int(bad.argmax())} {what}.", expected="finite numbers that are not all zero", actual=what)

@@ -151,11 +151,13 @@ def cosines(vectors: Floats, query: Floats) -> Floats:
     """Exact similarities of some vectors to one checked query, with the bits of `Exact.similarities`."""
     wide = query.astype(np.float64)
     norm = np.sqrt(np.square(wide).sum())
-    out = np.empty(len(vectors), np.float64)
+    out, norms = np.empty(len(vectors), np.float64), np.empty(len(vectors), np.float64)
     step = max(1, _RESCORE // len(query))
     for at in range(0, len(vectors), step):
-        out[at : at + step] = (vectors[at : at + step] * wide).sum(1)
-    found: Floats = np.clip(out / (norms_of(vectors) * norm), -1, 1).astype(np.float32)
+        some = vectors[at : at + step].astype(np.float64)
+        out[at : at + step] = (some * wide).sum(1)
+        norms[at : at + step] = np.sqrt(np.square(some, out=some).sum(1))
+    found: Floats = np.clip(out / (norms * norm), -1, 1).astype(np.float32)
     return found
 
 

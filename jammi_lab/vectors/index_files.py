@@ -92,9 +92,9 @@ def write(parquet: Place, table: str, ann: "Ann", body: Any) -> IndexManifest:
     said = msgspec.json.encode(manifest, order="sorted")
     signed = b'{"index":' + said + b',"digest":"' + hashlib.sha256(said).hexdigest().encode() + b'"}'
     parts: list[tuple[str, Any]] = [(BODY, body), *([(ROWS, rows)] if rows is not None else []), (MANIFEST, signed)]
-    _put(parquet, parts)
-    if rows is None:
+    if rows is None:  # before the rest, so that no crash leaves one that belongs to nothing; an index that is written over is of no use any more
         remove(beside(parquet, ROWS))
+    _put(parquet, parts)
     return manifest
 
 

@@ -10,7 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from jammi_lab.config import Settings
 from jammi_lab.errors import JammiError
@@ -32,8 +32,8 @@ SEARCHABLE = frozenset({TableKind.EMBEDDING, TableKind.IMPORTED, TableKind.GRAPH
 """Kinds of tables that have vectors, and so an index."""
 _RESIDENT = Cache(2_000_000_000)
 """What all workspaces of this process hold in memory."""
-_MANY_ROWS = 50_000
-"""Above this a graph is built twice as carefully."""
+_MANY_ROWS = 200_000
+"""Above this a graph is built twice as carefully; up to half as many rows that was measured to find nothing more."""
 _STALE = 0.2
 """An index is made anew rather than taken over when more of it than this has been taken out since it was."""
 _NEW = 0.5
@@ -43,6 +43,18 @@ OnProgress = Callable[[Progress], None] | None
 
 class _Stopped(Exception):
     """The workspace is being closed."""
+
+
+class _Held(NamedTuple):
+    """A table whose vectors were loaded, from bytes that were found to be the published ones."""
+
+    of: tuple[str, str | None]
+    """Where its record says that they are, and their digest."""
+    path: Place
+    stat: Stat
+    """How the file was then."""
+    key: str
+    """Under which the vectors are resident, unless they had to make room."""
 
 
 class Indexes:
@@ -66,8 +78,8 @@ class Indexes:
         self._making: dict[str, threading.RLock] = {}
         self._done: dict[str, int] = {}
         """Of the indexes that are being made: how many rows are in."""
-        self._loaded: dict[str, Stat] = {}
-        """How the file of a table was when its bytes were last found to be the published ones, for tables whose vectors are in memory."""
+        self._loaded: dict[str, _Held] = {}
+        """By table, those whose vectors were loaded."""
         self._refused: dict[str, Stat | None] = {}
         """How the index manifest of a table was when the index was last found to be no good."""
         self._failed: set[str] = set()
@@ -85,15 +97,18 @@ class Indexes:
         """The vectors of a table. TableDamaged."""
         from jammi_lab.vectors.matrix import Matrix
 
+        held = self._loaded.get(record.table_name)
+        unmoved = held is not None and held.of == (record.path, record.digest) and held.stat == stat_of(held.path)
+        if held is not None and unmoved and (resident := _RESIDENT.find(held.key)) is not None:
+            return cast("Matrix", resident)
         path = self._tables.parquet(record)
-        key, stat = _matrix_key(record, path), stat_of(path)
-        if stat is None or self._loaded.get(record.table_name) != stat or key not in _RESIDENT:
-            self._tables.require(record)
+        key, stat = _matrix_key(record, path), stat_of(path)  # before the look at the bytes: what moves meanwhile is looked at again
+        self._tables.require(record)
         many = isinstance(path, Path) and (record.row_count or 0) > self._settings["vectors.exact_max_rows"]
         matrix = _RESIDENT.get(key, lambda: Matrix.in_file(path) if many and isinstance(path, Path) else Matrix.from_parquet(path))
         self._kept.add(key)
         if stat is not None:
-            self._loaded[record.table_name] = stat
+            self._loaded[record.table_name] = _Held((record.path, record.digest), path, stat, key)
         return matrix
 
     def index(self, record: TableRecord, *, build: bool = False, only_graphs: bool = False) -> "Ann | None":

@@ -39,6 +39,7 @@ class Matrix:
         """The place of each row in the order of ties (of the keys), None when that is the order of the rows."""
         self.dimensions = dimensions
         """Width of a vector."""
+        self._numbers = numbers_of(keys) if pa.types.is_integer(keys.type) else None
         self._rows, self._load, self._lock = rows, load, threading.Lock()
         self._exact: Exact | None = None
 
@@ -160,7 +161,10 @@ class Matrix:
 
     def keys_at(self, rows: Places) -> pa.Array:
         """The keys of rows, in their own type."""
-        return self.keys.take(places_of(rows))
+        if self._numbers is None:
+            return self.keys.take(places_of(rows))
+        found = self._numbers[rows.reshape(-1)]
+        return pa.Array.from_buffers(self.keys.type, len(found), [None, pa.py_buffer(found)])
 
     def places_in(self, other: "Matrix") -> Places:
         """For each row its place in another matrix: where the same key has the same vector, bit by bit; −1 where there is none."""

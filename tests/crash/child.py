@@ -7,7 +7,7 @@ forks a child that writes to the file `<out>`, says its process id, and when it 
     forever FOLDER SEED      make and drop tables until killed from outside
     hold FOLDER              begin a table, say BUILDING, and never end it
     drop FOLDER NAME         drop a recipe
-    explore FOLDER MUTANT…   stop at once; when continued run the crash explorer's scenario
+    explore FOLDER SCENARIO MUTANT…   stop at once; when continued run a scenario of the crash explorer
 
 `ACK` lines are promises: a call has returned.
 """
@@ -26,6 +26,7 @@ import duckdb  # noqa: F401  imported before the fork, so that no child has to
 import polars  # noqa: F401
 import pyarrow.parquet  # noqa: F401
 import sqlglot  # noqa: F401
+import usearch.index  # noqa: F401
 
 import jammi_lab as jl
 import jammi_lab.workspace
@@ -107,10 +108,10 @@ def run(what: str, folder: Path, rest: list[str]) -> None:
         case "drop", [name]:
             with jl.open(folder) as ws:
                 ws.drop(name, force=True)
-        case "explore", mutants:
+        case "explore", [which, *mutants]:
             from tests.crash.explorer.child import traced
 
-            traced(folder, mutants)
+            traced(folder, which, mutants)
 
 
 def serve() -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from jammi_lab.store.manifests import manifest_path
+from jammi_lab.vectors import index_files
+from jammi_lab.vectors.indexes import SEARCHABLE
 
 DEAD = "wdead0000000000000"
 """A writer that never was: it has no lock file, so nobody holds its lock."""
@@ -27,6 +29,8 @@ def files_of(*tables: Any) -> list[str]:
     for table in tables:
         path = str(table._record.path).removeprefix(root)
         found += [path, str(manifest_path(Path(path)))]
+        if table._record.kind in SEARCHABLE and (index := index_files.read(table.path)) is not None:
+            found += [str(index_files.beside(Path(path), s)) for s in index_files.SUFFIXES if s != index_files.ROWS or index.rows is not None]
     return sorted(found)
 
 

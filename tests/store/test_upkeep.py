@@ -472,6 +472,12 @@ def test_a_backup_while_others_write_is_of_one_moment(lab, tmp_path):
         thread.join()
 
 
+def test_a_backup_is_not_made_while_a_tenant_is_bound(lab, tmp_path):
+    with lab.tenant("acme"), pytest.raises(TenantForbidden, match="holds what is every tenant's"):
+        lab.backup(tmp_path / "copy.sqlite3")
+    assert not (tmp_path / "copy.sqlite3").exists()
+
+
 def test_a_backup_takes_the_place_of_an_earlier_one_and_of_nothing_else(lab, folder, tmp_path):
     lab.backup(tmp_path / "copy.sqlite3")
     lab.backup(tmp_path / "copy.sqlite3")

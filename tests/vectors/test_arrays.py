@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from jammi_lab.errors import DuplicateKey, InvalidArgument, SchemaMismatch
-from jammi_lab.vectors.arrays import ascending, check_k, check_queries, keys_of, matrix_of
+from jammi_lab.vectors.arrays import ascending, check_k, check_queries, flags_of, keys_of, matrix_of
 
 
 def fixed(rows, width=2, kind=None):
@@ -110,7 +110,10 @@ def test_a_type_without_an_order_is_refused():
 
 @pytest.mark.parametrize(
     "query",
-    [[1, 2, 3], np.ones((2, 3)), np.ones((1, 2, 1)), [], [np.nan, 1], [1, np.inf], [1e300, 1], [0, 0], [1e-60, 0], "ab", None, [["a", "b"]], 3],
+    [
+        *([1, 2, 3], np.ones((2, 3)), np.ones((1, 2, 1)), [], [np.nan, 1], [1, np.inf], [1e300, 1], [0, 0], [1e-60, 0], "ab", None, [["a", "b"]], 3),
+        *([1 + 1j, 2], [["1", "2"]], np.array([1, 2], "m8[s]")),
+    ],
 )
 def test_a_query_that_is_no_vector_of_the_width_is_refused(query):
     with pytest.raises(SchemaMismatch):
@@ -126,3 +129,9 @@ def test_a_query_may_come_as_any_sequence_of_numbers(query):
 def test_k_is_a_whole_number_from_0_on(k):
     with pytest.raises(InvalidArgument):
         check_k(k)
+
+
+@pytest.mark.parametrize("count", [0, 1, 8, 13])
+def test_one_boolean_stands_in_every_row(count):
+    for flag in (False, True):
+        assert flags_of(flag, count).equals(pa.array([flag] * count, pa.bool_()))

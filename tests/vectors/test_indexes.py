@@ -1,5 +1,6 @@
 """The life of an index: it follows its table, heals, comes and goes with it, and search is right at every moment."""
 
+import contextlib
 import threading
 import time
 from pathlib import Path
@@ -16,6 +17,7 @@ from jammi_lab.values.records import Progress
 from jammi_lab.values.verdicts import Match
 from jammi_lab.vectors import ann
 from jammi_lab.vectors.index_files import BODY, MANIFEST, SUFFIXES, beside
+from tests.store.lab import DEAD, catalog
 
 ROWS_OF_TABLE, WIDTH = 400, 12
 TITLES = [f"{a} {b}" for a in ("graph", "pasta", "protein", "football", "tomato") for b in ("network", "sauce", "folding", "result", "of the day")]
@@ -335,6 +337,27 @@ def test_temporary_files_of_an_index_are_found_by_the_sweep(ws: Any, table: Any)
     left.write_bytes(b"half")
     assert [Path(p).name for p in ws.check().orphans] == [left.name]
     assert [Path(p).name for p in ws.check(repair=True, grace=0).reclaimed] == [left.name] and there(table) == {BODY, MANIFEST}
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_unfinished_files_of_an_index_go_with_their_writer_when_nobody_else_could_be_making_one(tmp_path: Path, alone: bool) -> None:
+    folder = tmp_path / "lab"
+    with jl.open(folder) as ws:
+        table = ws.import_embeddings("v", given(vectors()))
+        files = sorted(table.path.parent.iterdir())
+    left = [path.with_name(f".{path.name}.0a1b2c3d.tmp") for path in files]
+    for path in left:
+        path.write_bytes(b"half")
+    with contextlib.ExitStack() as others:
+        if not alone:
+            others.enter_context(jl.open(folder))
+        with catalog(folder) as db:
+            db.execute(
+                "INSERT INTO writers(writer_id, host, boot_id, pid, started_at) VALUES (?, 'h', 'b', 1, '2026-01-01T00:00:00.000000Z')", [DEAD]
+            )
+        with jl.open(folder):
+            assert [p.name for p in left if p.exists()] == [p.name for p in left if not alone or ".idx." not in p.name]
+    assert all(path.exists() for path in files)
 
 
 # -- several at once ---------------------------------------------------------------------------------------------------------------------

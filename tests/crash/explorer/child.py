@@ -13,6 +13,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+
 import jammi_lab as jl
 from jammi_lab.catalog import dialects
 from jammi_lab.catalog.publish import Publish
@@ -23,13 +26,13 @@ from tests.crash.child import say
 _PR_SET_PTRACER, _ANYBODY = 0x59616D61, 2**64 - 1  # where only parents may trace, say that others may too
 
 
-def traced(folder: Path, mutants: list[str]) -> None:
-    """The scenario, once somebody has attached to this process."""
+def traced(folder: Path, scenario: str, mutants: list[str]) -> None:
+    """A scenario, once somebody has attached to this process."""
     ctypes.CDLL(None).prctl(_PR_SET_PTRACER, ctypes.c_ulong(_ANYBODY), 0, 0, 0)
     os.kill(os.getpid(), signal.SIGSTOP)
     for mutant in mutants:
         MUTANTS[mutant](folder)
-    for life in (first, second):
+    for life in SCENARIOS[scenario]:
         with told("open", "workspace"), jl.open(folder) as ws:
             life(ws)
 
@@ -49,10 +52,37 @@ def second(ws: jl.Workspace) -> None:
     make(ws, "three", "SELECT 3 AS n")
 
 
+def indexed(ws: jl.Workspace) -> None:
+    """Two tables of vectors with their indexes, the second dropped."""
+    points(ws, "points", changed=0, as_="points@1")
+    points(ws, "others", changed=7)
+    with told("drop", "others"):
+        ws.drop("others")
+        say("ACK drop others")
+
+
+def indexed_again(ws: jl.Workspace) -> None:
+    """The first table with some other vectors, whose index takes over that of the version before, and then with another index in its place."""
+    points(ws, "points", changed=4, as_="points@2")
+    points(ws, "points", changed=4, as_="points@2", precision="f16")
+
+
+SCENARIOS: dict[str, tuple[Callable[[jl.Workspace], None], ...]] = {"tables": (first, second), "indexes": (indexed, indexed_again)}
+
+
 def make(ws: Any, name: str, sql: str, *, as_: str | None = None) -> None:
     """A table, promised under a name of its own: an older version stays promised beside a newer one."""
     with told("materialize", as_ or name):
         say("ACK materialize", as_ or name, ws.materialize(name, sql).table_name)
+
+
+def points(ws: Any, name: str, *, changed: int, as_: str | None = None, precision: Any = "bf16") -> None:
+    """A table of vectors of which so many are others than the rest of the draw, promised as `make` does."""
+    vectors = np.random.default_rng(5).standard_normal((100, 8)).astype(np.float32)
+    vectors[:changed] *= -1
+    rows = pa.table({"id": np.arange(len(vectors)), "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), 8)})
+    with told("materialize", as_ or name):
+        say("ACK materialize", as_ or name, ws.import_embeddings(name, rows, precision=precision).table_name)
 
 
 @contextlib.contextmanager

@@ -52,8 +52,8 @@ def _untraceable() -> str | None:
     return None if done.returncode == 0 else f"strace may not trace ({done.stderr.strip()[:200]})"
 
 
-def run(server: Server, folder: Path, *mutants: str, inject: str | None = None) -> Run:
-    """Run the scenario in a workspace below a folder of its own; `inject` is a call, an error and which time it fails: `fsync:error=EIO:when=3`."""
+def run(server: Server, folder: Path, scenario: str, *mutants: str, inject: str | None = None) -> Run:
+    """Run a scenario in a workspace below a folder of its own; `inject` is a call, an error and which time it fails: `fsync:error=EIO:when=3`."""
     world = folder / "world"
     world.mkdir(parents=True)
     trace = folder / "trace"
@@ -62,7 +62,7 @@ def run(server: Server, folder: Path, *mutants: str, inject: str | None = None) 
         if inject is None
         else ["-e", f"trace={inject.split(':')[0]}", "-e", f"inject={inject}"]
     )
-    child = server.start("explore", world / "lab", *mutants)
+    child = server.start("explore", world / "lab", scenario, *mutants)
     while Path(f"/proc/{child}/stat").read_text().rpartition(") ")[2][0] != "T":  # it stops itself; continued before that, it would stop for good
         time.sleep(0.001)
     with subprocess.Popen(["strace", "-f", *ask, "-o", str(trace), "-p", str(child)], stderr=subprocess.PIPE, text=True) as strace:

@@ -3,20 +3,26 @@
 `JAMMI_CRASHES=all` looks at all of them, a number at so many beside those next to a sync, a new name or a promise, which are always looked at.
 """
 
+import hashlib
 import random
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
+from jammi_lab.handles import ResultTable
 from jammi_lab.storage.parquet import footer_rows
+from jammi_lab.vectors.index_files import BODY, MANIFEST
 from tests.crash.check import Promises, Server, asked, hold_true
 from tests.crash.explorer import record
-from tests.crash.explorer.child import MUTANTS
+from tests.crash.explorer.child import MUTANTS, SCENARIOS
 from tests.crash.explorer.model import Disk, Image, State, images, lay, lying, states
-from tests.crash.explorer.steps import Recorded, read
+from tests.crash.explorer.steps import Recorded, Said, read
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600 if asked(0) else 300)]
 
@@ -42,11 +48,18 @@ def memory() -> Iterator[Path]:
 def sound(server, memory) -> tuple[record.Run, Recorded]:
     """The run as it is meant to be."""
     record.needs_strace()
-    return recorded(server, memory / "sound")
+    return recorded(server, memory / "sound", "tables")
 
 
-def recorded(server: Server, folder: Path, *mutants: str) -> tuple[record.Run, Recorded]:
-    run = record.run(server, folder, *mutants)
+@pytest.fixture(scope="module")
+def sound_indexes(server, memory) -> tuple[record.Run, Recorded]:
+    """The run over tables of vectors."""
+    record.needs_strace()
+    return recorded(server, memory / "sound indexes", "indexes")
+
+
+def recorded(server: Server, folder: Path, scenario: str, *mutants: str) -> tuple[record.Run, Recorded]:
+    run = record.run(server, folder, scenario, *mutants)
     assert run.code == 0 and "ERR" not in run.said and run.said.count("ACK") == 5, run.said
     return run, read(run.trace, run.world)
 
@@ -58,12 +71,42 @@ def chosen(every: list[State], others: int) -> list[State]:
     return [state for n, state in enumerate(every) if state.near or n in some]
 
 
-def wrongs(looks: Iterable[tuple[State, str, Image]], folder: Path) -> Iterator[str]:
+def rows_by_footer(table: ResultTable) -> int | None:
+    """How many rows a table has, as its file says."""
+    return footer_rows(table.path)
+
+
+def rows_that_are_found(table: ResultTable) -> int | None:
+    """The same, when a search finds what numpy does, whichever way it goes, and through an index that is there."""
+    ws: Any = table._tables
+    rows = pq.read_table(table.path, columns=["key", "vector"])
+    vectors = np.array(rows["vector"].to_pylist(), np.float64)
+    query = np.arange(1.0, 9.0)
+    near = vectors @ query / np.linalg.norm(vectors, axis=1) / np.linalg.norm(query)
+    best = rows["key"].to_numpy()[np.argsort(-near)[:10]].tolist()
+    assert ws._rooms.vectors.state(table._record).word == "ready", "the index was not made again"
+    for exact in (None, True, False):
+        assert ws.search(table, query, exact=exact).arrow()["key"].to_pylist() == best, exact
+    assert ws._rooms.vectors.lacking(table._record, deep=True) is None, "a damaged index was left"
+    return footer_rows(table.path)
+
+
+def noting(looks: Iterable[tuple[State, str, Image]], seen: set[str]) -> Iterator[tuple[State, str, Image]]:
+    """The same, noting how the crashes left the indexes of the tables that lie there."""
+    for state, said, image in looks:
+        seen |= {"unfinished" for name in image if ".idx." in name and name.endswith(".tmp")}
+        for stem in [name.removesuffix(".parquet") for name in image if name.endswith(".parquet")]:
+            body, manifest = image.get(stem + BODY), image.get(stem + MANIFEST)
+            seen.add("missing" if not body or not manifest else "whole" if hashlib.sha256(body).hexdigest().encode() in manifest else "torn")
+        yield state, said, image
+
+
+def wrongs(looks: Iterable[tuple[State, str, Image]], folder: Path, rows: Callable[[Any], int | None] = rows_by_footer) -> Iterator[str]:
     """What is wrong after each of the crashes."""
     for state, said, image in looks:
         lay(image, folder)
         try:
-            hold_true(folder / "lab", Promises().hear(said), rows=lambda table: footer_rows(table.path))
+            hold_true(folder / "lab", Promises().hear(said), rows)
         except Exception as error:  # all of them are wanted, not the first
             yield f"{state.model} after {state.steps} steps: {type(error).__name__}: {error}"
         finally:
@@ -88,10 +131,23 @@ def test_no_crash_at_any_moment_breaks_a_promise_or_leaves_anything_half_done(so
     assert not found, "\n".join(found)
 
 
+@pytest.mark.timeout(3600 if asked(0) else 900)
+def test_no_crash_while_tables_of_vectors_and_their_indexes_are_made_changes_what_is_found(sound_indexes, memory, capfd):
+    _, steps = sound_indexes
+    begun = next(n for n, step in enumerate(steps.steps) if isinstance(step, Said) and "TRY materialize" in step.text)
+    every, seen = [state for state in states(steps) if state.steps > begun], set()
+    looked = chosen(every, asked(20))
+    found = list(wrongs(noting(images(steps, looked), seen), memory / "crashed", rows_that_are_found))
+    with capfd.disabled():
+        print(f"crash explorer, indexes: {len(every)} states, {len(looked)} looked at, {len(found)} violations", file=sys.stderr)
+    assert not found, "\n".join(found)
+    assert seen == {"whole", "torn", "missing", "unfinished"}
+
+
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_a_wrong_order_of_things_is_found(mutant, server, memory, capfd):
     record.needs_strace()
-    _, steps = recorded(server, memory / mutant, mutant)
+    _, steps = recorded(server, memory / mutant, "tables", mutant)
     looked = states(steps)
     found = wrongs(images(steps, looked), memory / "crashed") if asked(0) else first(steps, looked, memory / "crashed")
     count = sum(1 for _ in found)
@@ -109,17 +165,19 @@ def first(steps: Recorded, every: list[State], folder: Path) -> list[str]:
     return []
 
 
+@pytest.mark.parametrize("scenario", SCENARIOS)
 @pytest.mark.parametrize("failing", FAILING)
-def test_a_call_of_the_system_that_fails_is_a_typed_error_that_names_the_table_and_breaks_nothing(failing, server, sound, memory):
+def test_a_call_of_the_system_that_fails_is_a_typed_error_that_names_the_table_and_breaks_nothing(failing, scenario, server, memory, request):
     call = failing.split(":", maxsplit=1)[0]
-    times = sorted({nth for name, nth in sound[1].calls if name == call})
+    whole, rows = ("sound", rows_by_footer) if scenario == "tables" else ("sound_indexes", rows_that_are_found)
+    times = sorted({nth for name, nth in request.getfixturevalue(whole)[1].calls if name == call})
     assert times
     for nth in random.Random(failing).sample(times, min(asked(1, every=60), len(times))):
-        run = record.run(server, memory / f"{call}-{nth}", inject=f"{failing}:when={nth}")
+        run = record.run(server, memory / f"{call}-{nth}", scenario, inject=f"{failing}:when={nth}")
         assert run.trace.read_text().count("(INJECTED)"), "nothing failed"
         assert run.code == 0, f"{failing} for the {nth}th time: an error that is not typed\n{run.said}"
         for told in [line.split(" ", 4) for line in run.said.splitlines() if line.startswith("ERR")]:
             table, message = told[2].split("@")[0], told[4]
             assert table in message or "catalog" in message or str(run.folder) in message, (nth, told)
-        hold_true(run.folder, Promises().hear(run.said))
+        hold_true(run.folder, Promises().hear(run.said), rows)
         shutil.rmtree(run.world.parent)
