@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 import jammi_lab as jl
-from bench import fixtures, graphs, healing, indexes, live, panels, sensing, sources, vectors
+from bench import cells, fixtures, graphs, healing, indexes, live, panels, sensing, sources, vectors
 from bench.harness import Line, Timed, pair, timed
 from jammi_lab.embedders.blas import one_blas_thread
 from jammi_lab.embedders.minilm import MiniLM
@@ -199,6 +199,7 @@ CASES: dict[str, Case] = {
     "recall": indexes.recall,
     "peers": indexes.beside_peers,
     **graphs.CASES,
+    "cells": cells.cells,
     "panels": panels.panels,
     **sources.CASES,
     **live.CASES,

@@ -2,10 +2,10 @@
 
 import datetime
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from jammi_lab.handles import ResultTable
-from jammi_lab.making import Making, names_of
+from jammi_lab.making import Made, Making, names_of
 from jammi_lab.sensing.reports import OnProgress
 
 if TYPE_CHECKING:
@@ -25,10 +25,7 @@ class Deriving(Making):
         min_similarity: float | None = None,
         mutual: bool = False,
         exact: bool | None = None,
-        cache: Literal["use", "bypass"] = "use",
-        refresh: Literal["no", "inputs"] = "no",
-        progress: OnProgress = None,
-        define_only: Literal[False] = False,
+        **made: Unpack[Made],
     ) -> ResultTable: ...
 
     @overload
@@ -80,10 +77,7 @@ class Deriving(Making):
         direction: Literal["out", "in", "both"] = "out",
         weighting: Literal["uniform", "similarity"] = "uniform",
         output: Literal["final", "concat"] = "final",
-        cache: Literal["use", "bypass"] = "use",
-        refresh: Literal["no", "inputs"] = "no",
-        progress: OnProgress = None,
-        define_only: Literal[False] = False,
+        **made: Unpack[Made],
     ) -> ResultTable: ...
 
     @overload
@@ -138,10 +132,7 @@ class Deriving(Making):
         *,
         members: str | ResultTable,
         pool: Literal["mean", "sum", "max"] = "mean",
-        cache: Literal["use", "bypass"] = "use",
-        refresh: Literal["no", "inputs"] = "no",
-        progress: OnProgress = None,
-        define_only: Literal[False] = False,
+        **made: Unpack[Made],
     ) -> ResultTable: ...
 
     @overload
@@ -177,6 +168,53 @@ class Deriving(Making):
         return self._derived(name, job, cache, refresh, progress, define_only=define_only)
 
     @overload
+    def projection(
+        self,
+        name: str,
+        table: str | ResultTable,
+        *,
+        method: Literal["pca", "tsne"] = "pca",
+        perplexity: float = 30.0,
+        seed: int = 0,
+        **made: Unpack[Made],
+    ) -> ResultTable: ...
+
+    @overload
+    def projection(
+        self,
+        name: str,
+        table: str | ResultTable,
+        *,
+        method: Literal["pca", "tsne"] = "pca",
+        perplexity: float = 30.0,
+        seed: int = 0,
+        define_only: Literal[True],
+    ) -> None: ...
+
+    def projection(
+        self,
+        name: str,
+        table: str | ResultTable,
+        *,
+        method: Literal["pca", "tsne"] = "pca",
+        perplexity: float = 30.0,
+        seed: int = 0,
+        cache: Literal["use", "bypass"] = "use",
+        refresh: Literal["no", "inputs"] = "no",
+        progress: OnProgress = None,
+        define_only: bool = False,
+    ) -> ResultTable | None:
+        """Place the rows of an embedding table in a plane, for a map that is kept: columns key, x, y (float32), in key order.
+
+        "pca" takes the two directions in which the vectors differ most. "tsne" puts rows that are alike together: each near to about `perplexity`
+        others, at most a third of all the others, beginning at the components with `seed`; fewer than five rows are placed as by "pca". Its result
+        hangs on the release of scikit-learn, which is part of the definition. Raises TableNotFound; SchemaMismatch for a table without vectors;
+        InvalidArgument; ExtensionMissing for "tsne" without the extra `maps`; DependencyCycle; KeyboardInterrupt, which leaves nothing behind.
+        """
+        job = self._rooms.producers.projection.job(name, self._said(table), method, perplexity, seed)
+        return self._derived(name, job, cache, refresh, progress, define_only=define_only)
+
+    @overload
     def asof_join(
         self,
         name: str,
@@ -191,10 +229,7 @@ class Deriving(Making):
         tolerance: datetime.timedelta | int | None = None,
         tie_break: str | None = None,
         project: str | Sequence[str] | None = None,
-        cache: Literal["use", "bypass"] = "use",
-        refresh: Literal["no", "inputs"] = "no",
-        progress: OnProgress = None,
-        define_only: Literal[False] = False,
+        **made: Unpack[Made],
     ) -> ResultTable: ...
 
     @overload

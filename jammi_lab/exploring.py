@@ -1,14 +1,19 @@
 """Looking around in vectors: the verbs of a workspace that show the neighbours of a row, and a whole embedding table as a map."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from jammi_lab.errors import RowNotFound
+from jammi_lab.deriving import Deriving
+from jammi_lab.errors import InvalidArgument, RowNotFound
 from jammi_lab.framed import Framed
 from jammi_lab.handles import ResultTable
 from jammi_lab.markup import Form, Shown, count, escape, picture, plain, stack, table, visible
+from jammi_lab.names import fold
 from jammi_lab.result import Result
 from jammi_lab.searching import Searching
+from jammi_lab.sensing.reports import OnProgress
+from jammi_lab.values.descriptors import ProjectionDescriptor, parse_descriptor
+from jammi_lab.values.records import TableKind
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,9 +45,33 @@ class Neighbors(Shown):
 class VectorMap(Framed, Shown):
     """An embedding table as points of a plane; rows that are alike lie near each other, as far as a plane can show it. A frame of key, x, y, too."""
 
-    def __init__(self, name: str, keys: "pa.Array", points: "NDArray[np.float32]", shares: tuple[float, float]) -> None:
-        self.table, self.keys, self.points, self.shares = name, keys, points, shares
-        """`points`: (rows, 2) float32 in key order; `shares`: what share of the variance lies along each axis."""
+    def __init__(
+        self,
+        name: str,
+        keys: "pa.Array",
+        points: "NDArray[np.float32]",
+        shares: tuple[float, float] = (0.0, 0.0),
+        projection: ResultTable | None = None,
+        version: int | None = None,
+    ) -> None:
+        self.table, self.keys, self.points, self.shares, self.projection = name, keys, points, shares, projection
+        """`points`: (rows, 2) float32 in key order; `shares`: what share of the variance lies along each axis, of a map that was not kept;
+        `projection`: the table that keeps the points, None for those placed at once."""
+        self.version = projection.version if projection is not None else version
+        """Of the table that the points were read from, or placed from."""
+
+    @property
+    def placed(self) -> str:
+        """How the points were placed, as the end of a sentence."""
+        if self.projection is None:
+            return f"along the two directions in which the vectors differ most ({sum(self.shares):.0%} of the variance)"
+        from jammi_lab.vectors.tsne import at_most
+
+        said = self.projection.manifest.descriptor if self.projection.manifest is not None else {}
+        way = "by their first two principal components"
+        if said.get("method") == "tsne":
+            way = f"by t-SNE with perplexity {at_most(said['perplexity'], len(self)):.3g}"
+        return f"{way} ({self.projection.name}, version {self.projection.version})"
 
     def __len__(self) -> int:
         return len(self.points)
@@ -58,14 +87,14 @@ class VectorMap(Framed, Shown):
         names = [str(self.keys[at].as_py()) for at in range(0, len(self), -(-len(self) // _MOST_DRAWN) or 1)]
         note = f"{count(len(self), 'row')} of {self.table}"
         if len(self) > 1:
-            note += f" along the two directions in which the vectors differ most ({sum(self.shares):.0%} of the variance)"
+            note += f" {self.placed}"
         note += f"; {len(points):,} of them are drawn." if len(points) < len(self) else "."
         image = picture(_scatter(points, names), f"Map of {self.table}") if names else ""
         some = [(key, f"{x:.2f}", f"{y:.2f}") for key, (x, y) in zip(self.keys[:_MOST_LISTED].to_pylist(), self.points.tolist(), strict=False)]
         return Form(f"{image}<div>{escape(note)}</div>", table(["key", "x", "y"], some, aligned="lrr", note=note).text)
 
 
-class Exploring(Searching):
+class Exploring(Deriving, Searching):
     """The part of a Workspace that looks around in vectors."""
 
     def neighbors(self, table: str | ResultTable, key: Any = None, *, k: int = 10, select: str | Sequence[str] | None = None) -> Neighbors:
@@ -87,13 +116,48 @@ class Exploring(Searching):
         found.limit = max(found.limit, k)
         return Neighbors(record.recipe, key, found)
 
-    def vector_map(self, table: str | ResultTable) -> VectorMap:
-        """An embedding table as a map: each row a point, by the first two principal components of the vectors. TableNotFound; SchemaMismatch."""
+    def vector_map(self, table: str | ResultTable, method: Literal["pca", "tsne"] | None = None, *, progress: OnProgress = None) -> VectorMap:
+        """An embedding table as a map: each row a point, by the first two principal components of the vectors, at once.
+
+        With a `method` the points are kept, in the table `<table>_<method>` that `projection` makes; what was said of it before (perplexity, seed)
+        stays. A table of kind projection is shown as it is. Raises TableNotFound; SchemaMismatch for a table without vectors; InvalidArgument when
+        that name is taken; and what `projection` raises.
+        """
         from jammi_lab.vectors.projection import plane
 
+        handle = self._naming.table(table)
+        if handle.kind == TableKind.PROJECTION and method is None:
+            return _kept(handle)
         record = self._searchable(table)
+        if method is not None:
+            return _kept(self._kept_as(f"{record.recipe}_{method}", handle, method, progress))
         matrix = self._matrix(record)
-        return VectorMap(record.recipe, matrix.keys, *plane(matrix.vectors))
+        return VectorMap(record.recipe, matrix.keys, *plane(matrix.vectors), version=record.version)
+
+    def _kept_as(self, name: str, table: ResultTable, method: Literal["pca", "tsne"], progress: OnProgress) -> ResultTable:
+        """The points of a table, true again if they were made before. InvalidArgument when the name means something else."""
+        before = self._rooms.catalog.recipes.get(name)
+        if before is None:
+            return self.projection(name, table, method=method, progress=progress)
+        said = parse_descriptor(before.descriptor)
+        asked = self._rooms.producers.inputs.vectors_named(self._said(table))
+        if not isinstance(said, ProjectionDescriptor) or said.method != method or fold(said.vectors.statement) != fold(asked[1]):
+            raise InvalidArgument(
+                f"{name!r} is something else than the map of {table.name!r} by {method}.",
+                hint=f"Make the map under another name, ws.projection(NAME, {table.name!r}, method={method!r}), and show that.",
+            )
+        if said.perplexity is None or said.seed is None:
+            return self.projection(name, table, method=method, progress=progress)
+        return self.projection(name, table, method=method, perplexity=said.perplexity, seed=said.seed, progress=progress)
+
+
+def _kept(projection: ResultTable) -> VectorMap:
+    """The points that a table keeps."""
+    import numpy as np
+
+    found = projection.arrow().combine_chunks()
+    points = np.stack([found.column(axis).to_numpy() for axis in ("x", "y")], 1)
+    return VectorMap(projection.derived_from or projection.name, found.column("key").combine_chunks(), points, projection=projection)
 
 
 def _framed(body: str, wide: int, high: int) -> str:

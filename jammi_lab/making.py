@@ -3,7 +3,7 @@
 import contextlib
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal, overload
+from typing import Any, Literal, TypedDict, Unpack, overload
 
 from jammi_lab.errors import InvalidArgument, WorkspaceReadOnly
 from jammi_lab.handles import ResultTable, Tables
@@ -15,6 +15,15 @@ from jammi_lab.sensing.reports import OnProgress
 from jammi_lab.store.sidecars import Wish
 from jammi_lab.values.records import Progress
 from jammi_lab.wiring import Rooms
+
+
+class Made(TypedDict, total=False):
+    """How a verb that could also only define makes its table."""
+
+    cache: Literal["use", "bypass"]
+    refresh: Literal["no", "inputs"]
+    progress: OnProgress
+    define_only: Literal[False]
 
 
 class Making(Tables):
@@ -84,10 +93,7 @@ class Making(Tables):
         params: Mapping[str, Any] | None = None,
         version: str | None = None,
         key: str | Sequence[str] | None = None,
-        cache: Literal["use", "bypass"] = "use",
-        refresh: Literal["no", "inputs"] = "no",
-        progress: OnProgress = None,
-        define_only: Literal[False] = False,
+        **made: Unpack[Made],
     ) -> ResultTable: ...
 
     @overload

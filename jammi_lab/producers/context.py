@@ -10,10 +10,10 @@ import pyarrow.compute as pc
 from jammi_lab.engine.resolve import Provider
 from jammi_lab.engine.session import Engine
 from jammi_lab.errors import InvalidArgument, SchemaMismatch
-from jammi_lab.producers.base import Job, OnProgress, Running
-from jammi_lab.producers.inputs import Asked, Inputs, Taken, shared
+from jammi_lab.producers.base import Job, OnProgress
+from jammi_lab.producers.inputs import Asked, Inputs, Taken
 from jammi_lab.producers.matching import whole
-from jammi_lab.producers.pooled import Folded, Pooled, places_in, slabs
+from jammi_lab.producers.pooled import Folded, Pooled, places_in, pooled_job, slabs
 from jammi_lab.producers.sql import environment as sql_environment
 from jammi_lab.values.descriptors import ContextSetDescriptor
 from jammi_lab.values.records import Progress, TableKind
@@ -53,22 +53,22 @@ class ContextProducer:
         record = taken.record
         made = Pooled(name, "context")
 
-        def rows(on_progress: OnProgress | None) -> Running:
+        def fill(on_progress: OnProgress | None) -> dict[str, int]:
             matrix = self._inputs.matrix(taken)
             sets = _Sets(matrix, listed)
             made.give(sets.targets, _folded(matrix.vectors, sets, pool, made.stage, on_progress))
-            return Running(made, published=made.let_go, lost=made.let_go, counts=sets.counts)
+            return sets.counts
 
-        return Job(
-            kind=TableKind.CONTEXT_SET,
-            descriptor=descriptor,
+        return pooled_job(
+            made,
+            TableKind.CONTEXT_SET,
+            descriptor,
+            [taken, listed],
+            fill,
             environment=self.environment(),
-            rows=rows,
             again=lambda: self._bound(name, vectors, members, pool, extra),
-            key=["key"],
             dimensions=record.dimensions if record else None,
             model_id=f"context-{pool}",
-            **shared([taken, listed]),
         )
 
 

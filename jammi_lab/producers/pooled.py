@@ -1,7 +1,7 @@
 """Vectors that were made of vectors: rows of key and vector in key order, and the keys by which other tables name rows."""
 
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -9,8 +9,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from jammi_lab.errors import SchemaMismatch
+from jammi_lab.producers.base import Job, OnProgress, Running
+from jammi_lab.producers.inputs import Taken, shared
 from jammi_lab.producers.matching import as_type, common_type
 from jammi_lab.storage.parquet import group_rows
+from jammi_lab.values.descriptors import Descriptor
+from jammi_lab.values.records import TableKind
 from jammi_lab.vectors.arrays import Floats, numbers_of
 from jammi_lab.vectors.exact import Places, norms_of
 
@@ -61,6 +65,23 @@ class Pooled:
     def let_go(self) -> None:
         """The rows are published, or never will be."""
         self._table = self.schema.empty_table()
+
+
+def pooled_job(
+    made: Pooled,
+    kind: TableKind,
+    descriptor: Descriptor,
+    read: Sequence[Taken],
+    fill: Callable[[OnProgress | None], dict[str, int]],
+    **more: Any,
+) -> Job:
+    """The job of a table of key and vector. `fill` gives `made` its rows and says what the manifest counts; `more`: what else a job is told."""
+
+    def rows(on_progress: OnProgress | None) -> Running:
+        counts = fill(on_progress)
+        return Running(made, published=made.let_go, lost=made.let_go, counts=counts)
+
+    return Job(kind=kind, descriptor=descriptor, rows=rows, key=["key"], **more, **shared(read))
 
 
 def slabs(n: int, width: int) -> list[slice]:

@@ -15,10 +15,10 @@ import pyarrow as pa
 from jammi_lab.engine.resolve import Provider
 from jammi_lab.engine.session import Engine
 from jammi_lab.errors import InvalidArgument, SchemaMismatch
-from jammi_lab.producers.base import Job, OnProgress, Running
-from jammi_lab.producers.inputs import Asked, Inputs, Taken, shared
+from jammi_lab.producers.base import Job, OnProgress
+from jammi_lab.producers.inputs import Asked, Inputs, Taken
 from jammi_lab.producers.matching import whole
-from jammi_lab.producers.pooled import Doubles, Folded, Pooled, places_in, slabs
+from jammi_lab.producers.pooled import Doubles, Folded, Pooled, places_in, pooled_job, slabs
 from jammi_lab.producers.sql import environment as sql_environment
 from jammi_lab.values.descriptors import GraphPropagationDescriptor
 from jammi_lab.values.records import Progress, TableKind
@@ -66,22 +66,22 @@ class PropagationProducer:
         width = (record.dimensions or 0 if record else 0) * (descriptor.hops + 1 if descriptor.output == "concat" else 1)
         made = Pooled(name, "propagate")
 
-        def rows(on_progress: OnProgress | None) -> Running:
+        def fill(on_progress: OnProgress | None) -> dict[str, int]:
             matrix = self._inputs.matrix(taken)
             graph, ignored = _edges(matrix.keys, edges, descriptor)
             made.give(matrix.keys, _propagated(matrix.vectors, graph, descriptor, made.stage, on_progress))
-            return Running(made, published=made.let_go, lost=made.let_go, counts={"edges_ignored": ignored})
+            return {"edges_ignored": ignored}
 
-        return Job(
-            kind=TableKind.GRAPH_PROPAGATION,
-            descriptor=descriptor,
+        return pooled_job(
+            made,
+            TableKind.GRAPH_PROPAGATION,
+            descriptor,
+            [taken, edges],
+            fill,
             environment=self.environment(),
-            rows=rows,
             again=lambda: self._bound(name, vectors, graph, told, extra),
-            key=["key"],
             dimensions=width,
             model_id=f"propagation-{descriptor.weighting}",
-            **shared([taken, edges]),
         )
 
 

@@ -22,6 +22,7 @@ from jammi_lab.values.descriptors import (
     GraphPropagationDescriptor,
     ImportedDescriptor,
     NeighborGraphDescriptor,
+    ProjectionDescriptor,
     PythonDescriptor,
     SqlDescriptor,
     decode_param,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from jammi_lab.producers.imported import ImportedProducer
     from jammi_lab.producers.inputs import Inputs
     from jammi_lab.producers.neighbors import NeighborsProducer
+    from jammi_lab.producers.projection import ProjectionProducer
     from jammi_lab.producers.propagation import PropagationProducer
 
 
@@ -113,14 +115,21 @@ class Producers:
         return ContextProducer(self.inputs, self._engine)
 
     @functools.cached_property
+    def projection(self) -> "ProjectionProducer":
+        """Vectors as points of a plane; loaded on first use."""
+        from jammi_lab.producers.projection import ProjectionProducer
+
+        return ProjectionProducer(self.inputs)
+
+    @functools.cached_property
     def asof(self) -> "AsofProducer":
         """Rows with the fact known at their time; loaded on first use."""
         from jammi_lab.producers.asof import AsofProducer
 
         return AsofProducer(self.inputs, self._engine)
 
-    def environment(self, descriptor: Mapping[str, Any]) -> dict[str, Any]:
-        """What else shapes the output of such a descriptor, today."""
+    def environment(self, descriptor: Mapping[str, Any], recorded: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """What else shapes the output of such a descriptor, today; as `recorded` what is not in this kernel."""
         match descriptor.get("producer"):
             case "sql":
                 return sql.environment(self._engine)
@@ -138,16 +147,21 @@ class Producers:
                 return self.propagation.environment()
             case "context_set":
                 return self.context.environment()
+            case "projection":
+                return self.projection.environment(descriptor["method"], recorded)
             case "asof_join":
                 return self.asof.environment()
         raise ValueError(f"no producer {descriptor.get('producer')!r}")
 
     def definition_today(self, recipe: RecipeRecord, *, deep: bool = True) -> str | Unknown:
         """The definition hash of a recipe as it stands, with today's environment; Unknown for a Python step whose function is not here, for which
-        a deep look imports its module."""
-        environment, descriptor = self.environment(recipe.descriptor), recipe.descriptor
+        a deep look imports its module, and for a model that was replaced and is not here."""
+        environment, descriptor = self.environment(recipe.descriptor, recipe.environment), recipe.descriptor
         if descriptor.get("producer") == "embedding":
-            descriptor = {**descriptor, "encoder": self.embedding.identity_today(descriptor["encoder"])}
+            encoder = self.embedding.identity_today(descriptor["encoder"])
+            if isinstance(encoder, Unknown):
+                return encoder
+            descriptor = {**descriptor, "encoder": encoder}
         if descriptor.get("producer") == "python" and isinstance(step := parse_descriptor(descriptor), PythonDescriptor):
             digest = self.python.digest_today(step, importing=deep)
             if isinstance(digest, Unknown):
@@ -159,13 +173,15 @@ class Producers:
 
     def hindrance(self, descriptor: Mapping[str, Any]) -> str | None:
         """What this kernel lacks to make such a recipe's tables, one sentence; None when it lacks nothing."""
-        if descriptor.get("producer") not in ("embedding", "python"):
+        if descriptor.get("producer") not in ("embedding", "python", "projection"):
             return None
         match parse_descriptor(descriptor):
             case EmbeddingDescriptor() as texts:
                 return self.embedding.hindrance(texts.encoder)
             case PythonDescriptor() as step:
                 return self.python.hindrance(step)
+            case ProjectionDescriptor() as points:
+                return self.projection.hindrance(points)
             case _:
                 return None
 
@@ -194,6 +210,8 @@ class Producers:
                 return self.propagation.from_descriptor(name, mixed, self._extra)
             case ContextSetDescriptor() as pooled:
                 return self.context.from_descriptor(name, pooled, self._extra)
+            case ProjectionDescriptor() as points:
+                return self.projection.from_descriptor(name, points)
             case AsofJoinDescriptor() as joined:
                 return self.asof.from_descriptor(name, joined, self._extra)
 
@@ -215,7 +233,7 @@ class Producers:
                 return self.embedding.bound_today(texts, self._extra)
             case PythonDescriptor() as step:
                 return self.python.bound_today(step, self._extra)
-            case NeighborGraphDescriptor(vectors=vectors):
+            case NeighborGraphDescriptor(vectors=vectors) | ProjectionDescriptor(vectors=vectors):
                 return self.inputs.taken_today([vectors], self._extra)
             case GraphPropagationDescriptor(vectors=vectors, edges=second) | ContextSetDescriptor(vectors=vectors, members=second):
                 return self.inputs.taken_today([vectors, second], self._extra)

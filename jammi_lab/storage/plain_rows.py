@@ -5,6 +5,7 @@ number after the other. What is laid out otherwise gives None, and is read by py
 """
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,6 +27,10 @@ class PlainRows:
     def __init__(self, path: Path, width: int, first: NDArray[np.int64], offsets: NDArray[np.int64]) -> None:
         """`first`: of each page the number of its first value, and at last the number of all values; `offsets`: where in the file that value is."""
         self._path, self._width, self._first, self._offsets = path, width, first, offsets
+        starts = np.arange(0, first[-1], width)
+        pages = np.searchsorted(first, starts, "right") - 1
+        self._places = np.where(starts + width <= first[pages + 1], offsets[pages] + 4 * (starts - first[pages]), -1)
+        """Of each row where in the file it begins; −1 where it ends in another page."""
 
     @classmethod
     def of(cls, path: Path, column: str) -> Self | None:
@@ -59,33 +64,33 @@ class PlainRows:
     @property
     def nbytes(self) -> int:
         """Bytes held in memory."""
-        return self._first.nbytes + self._offsets.nbytes
+        return self._first.nbytes + self._offsets.nbytes + self._places.nbytes
 
     def take(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """(rows, width) float32. OSError when the file is gone or too short."""
-        out = np.empty((len(rows), self._width), np.float32)
-        starts = rows * self._width
-        pages = np.searchsorted(self._first, starts, "right") - 1
-        offsets = self._offsets[pages] + 4 * (starts - self._first[pages])
-        within = np.minimum(self._first[pages + 1] - starts, self._width)
+        """(rows, width) float32, read-only. OSError when the file is gone or too short."""
+        length, parts = 4 * self._width, list[bytes]()
         descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            for row, page, offset, begun in zip(out, pages.tolist(), offsets.tolist(), within.tolist(), strict=True):
-                _fill(descriptor, row[:begun], offset)
-                here, then = begun, page
-                while here < self._width:  # a row may begin in one page and end in another
-                    then += 1
-                    some = min(self._width - here, int(self._first[then + 1] - self._first[then]))
-                    _fill(descriptor, row[here : here + some], int(self._offsets[then]))
-                    here += some
+            for row, place in zip(rows.tolist(), self._places[rows].tolist(), strict=True):
+                if place >= 0:
+                    parts.append(os.pread(descriptor, length, place))
+                else:
+                    parts += [os.pread(descriptor, size, at) for at, size in self._pieces(row)]
         finally:
             os.close(descriptor)
-        return out
+        body = b"".join(parts)
+        if len(body) != len(rows) * length:  # no part is longer than it was asked for
+            raise OSError(5, "the file is shorter than it was")
+        return np.frombuffer(body, np.float32).reshape(len(rows), self._width)
 
-
-def _fill(descriptor: int, numbers: NDArray[np.float32], offset: int) -> None:
-    if os.preadv(descriptor, [numbers.data], offset) != numbers.nbytes:
-        raise OSError(5, "the file is shorter than it was")
+    def _pieces(self, row: int) -> Iterator[tuple[int, int]]:
+        """Where in the file the parts of a row are that begins in one page and ends in another, and how many bytes each has."""
+        at, end = row * self._width, (row + 1) * self._width
+        page = int(np.searchsorted(self._first, at, "right")) - 1
+        while at < end:
+            some = min(end, int(self._first[page + 1])) - at
+            yield int(self._offsets[page]) + 4 * (at - int(self._first[page])), 4 * some
+            at, page = at + some, page + 1
 
 
 def _page(body: bytes) -> tuple[int, int] | None:

@@ -40,7 +40,15 @@ class Canonical(Value, frozen=True):
     """Exact names and SQL types of the output columns."""
 
 
-class SqlDescriptor(Value, frozen=True, tag_field="producer", tag="sql"):
+class _Hashed(Value, frozen=True):
+    """A descriptor whose definition is what `hashed` leaves of it."""
+
+    def identity(self) -> dict[str, Any]:
+        """What the definition hash covers."""
+        return hashed(self.to_dict())
+
+
+class SqlDescriptor(_Hashed, frozen=True, tag_field="producer", tag="sql"):
     """A statement with its bound values and key."""
 
     statement: str
@@ -51,10 +59,6 @@ class SqlDescriptor(Value, frozen=True, tag_field="producer", tag="sql"):
     """Bound values, encoded by `encode_param`."""
     key: list[str] = []
     """The columns that identify a row."""
-
-    def identity(self) -> dict[str, Any]:
-        """What the definition hash covers."""
-        return hashed(self.to_dict())
 
 
 class ExternalDescriptor(Value, frozen=True, tag_field="producer", tag="external"):
@@ -74,7 +78,7 @@ class ExternalDescriptor(Value, frozen=True, tag_field="producer", tag="external
         return self.to_dict()
 
 
-class EmbeddingDescriptor(Value, frozen=True, tag_field="producer", tag="embedding"):
+class EmbeddingDescriptor(_Hashed, frozen=True, tag_field="producer", tag="embedding"):
     """Texts of a table, turned into vectors by an encoder."""
 
     statement: str
@@ -89,10 +93,6 @@ class EmbeddingDescriptor(Value, frozen=True, tag_field="producer", tag="embeddi
     """The columns whose texts are joined, in order."""
     encoder: dict[str, Any]
     """What shapes the vectors: the encoder's identity, its weights' digest first."""
-
-    def identity(self) -> dict[str, Any]:
-        """What the definition hash covers."""
-        return hashed(self.to_dict())
 
 
 class ImportedDescriptor(Value, frozen=True, tag_field="producer", tag="imported"):
@@ -125,7 +125,7 @@ class StepInput(Value, frozen=True):
     """What it says; hashed."""
 
 
-class PythonDescriptor(Value, frozen=True, tag_field="producer", tag="python"):
+class PythonDescriptor(_Hashed, frozen=True, tag_field="producer", tag="python"):
     """A Python function over inputs."""
 
     function: str
@@ -143,12 +143,8 @@ class PythonDescriptor(Value, frozen=True, tag_field="producer", tag="python"):
     key: list[str] = []
     """The columns that identify a row."""
 
-    def identity(self) -> dict[str, Any]:
-        """What the definition hash covers."""
-        return hashed(self.to_dict())
 
-
-class NeighborGraphDescriptor(Value, frozen=True, kw_only=True, tag_field="producer", tag="neighbor_graph"):
+class NeighborGraphDescriptor(_Hashed, frozen=True, kw_only=True, tag_field="producer", tag="neighbor_graph"):
     """The rows of an embedding table, each with those most similar to it."""
 
     vectors: StepInput
@@ -164,12 +160,8 @@ class NeighborGraphDescriptor(Value, frozen=True, kw_only=True, tag_field="produ
     exact_max_rows: int | None = None
     """How many rows are few; None unless `exact` is."""
 
-    def identity(self) -> dict[str, Any]:
-        """What the definition hash covers."""
-        return hashed(self.to_dict())
 
-
-class GraphPropagationDescriptor(Value, frozen=True, kw_only=True, tag_field="producer", tag="graph_propagation"):
+class GraphPropagationDescriptor(_Hashed, frozen=True, kw_only=True, tag_field="producer", tag="graph_propagation"):
     """Vectors, each mixed with those of its neighbours in a graph."""
 
     vectors: StepInput
@@ -187,12 +179,8 @@ class GraphPropagationDescriptor(Value, frozen=True, kw_only=True, tag_field="pr
     output: str
     """What is put out: final, concat."""
 
-    def identity(self) -> dict[str, Any]:
-        """What the definition hash covers."""
-        return hashed(self.to_dict())
 
-
-class ContextSetDescriptor(Value, frozen=True, kw_only=True, tag_field="producer", tag="context_set"):
+class ContextSetDescriptor(_Hashed, frozen=True, kw_only=True, tag_field="producer", tag="context_set"):
     """For each target one vector: its members' vectors, pooled."""
 
     vectors: StepInput
@@ -202,12 +190,21 @@ class ContextSetDescriptor(Value, frozen=True, kw_only=True, tag_field="producer
     pool: str
     """How they are pooled: mean, sum, max."""
 
-    def identity(self) -> dict[str, Any]:
-        """What the definition hash covers."""
-        return hashed(self.to_dict())
+
+class ProjectionDescriptor(_Hashed, frozen=True, kw_only=True, tag_field="producer", tag="projection"):
+    """The rows of an embedding table as points of a plane."""
+
+    vectors: StepInput
+    """The embedding table."""
+    method: str
+    """How they are placed: pca, tsne."""
+    perplexity: float | None = None
+    """To about how many others a row is held near; None where the method does not ask."""
+    seed: int | None = None
+    """Of the numbers drawn by chance; None where none are."""
 
 
-class AsofJoinDescriptor(Value, frozen=True, kw_only=True, tag_field="producer", tag="asof_join"):
+class AsofJoinDescriptor(_Hashed, frozen=True, kw_only=True, tag_field="producer", tag="asof_join"):
     """Each row of a spine with the fact that was known at its time."""
 
     spine: StepInput
@@ -231,10 +228,6 @@ class AsofJoinDescriptor(Value, frozen=True, kw_only=True, tag_field="producer",
     project: list[str] | None = None
     """The columns of the facts that are put out; None for all but `by`."""
 
-    def identity(self) -> dict[str, Any]:
-        """What the definition hash covers."""
-        return hashed(self.to_dict())
-
 
 Descriptor = (
     SqlDescriptor
@@ -245,6 +238,7 @@ Descriptor = (
     | NeighborGraphDescriptor
     | GraphPropagationDescriptor
     | ContextSetDescriptor
+    | ProjectionDescriptor
     | AsofJoinDescriptor
 )
 

@@ -11,8 +11,11 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
+
+import nbformat
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = [
@@ -77,6 +80,43 @@ def lab(root: Path, state: Path, theme: str) -> Iterator[tuple[str, str]]:
     finally:
         os.killpg(server.pid, signal.SIGTERM)  # the server's own process group: its kernels end with it
         server.wait(20)
+
+
+@contextlib.contextmanager
+def fenced(browser: Any, address: str, **options: Any) -> Iterator[Any]:
+    """A browser's context in which that server answers and nothing else does; at the end nobody else was asked, and no script broke."""
+    refused: list[str] = []
+    broken: list[str] = []
+    context = browser.new_context(**options)
+
+    def gate(route: Any) -> None:
+        if route.request.url.startswith((address, "data:", "blob:")):
+            route.continue_()
+        else:
+            refused.append(route.request.url)
+            route.abort()
+
+    context.route("**/*", gate)
+    context.on("weberror", lambda error: broken.append(str(error.error)))
+    yield context
+    context.close()
+    assert (refused, broken) == ([], [])
+
+
+def opened(context: Any, address: str, token: str, name: str, *, run: bool = True) -> Any:
+    """A page with that notebook, with all its cells run."""
+    page = context.new_page()
+    page.goto(f"{address}/lab/tree/{name}?token={token}&reset")
+    if run:
+        assert page.evaluate(RUN_ALL, name) == "ran"
+    return page
+
+
+def written(path: Path, cells: Sequence[str], tags: Sequence[str] = ()) -> None:
+    """A notebook of these cells."""
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c, metadata={"tags": list(tags)} if tags else {}) for c in cells])
+    book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(book, path)
 
 
 def _await(address: str, token: str, server: "subprocess.Popen[bytes]", log: Path) -> None:

@@ -1,9 +1,8 @@
 """SQL colours in a real JupyterLab, which must start with the extension that brings them."""
 
-import nbformat
 import pytest
 
-from tests.browser.lab import RUN_ALL, lab
+from tests.browser.lab import fenced, lab, opened, written
 
 pytestmark = [
     pytest.mark.browser,
@@ -21,15 +20,12 @@ CELLS = ["%load_ext jammi_lab", SQL, "select = 'from python'", "%%jammi_py out\n
 def test_sql_is_coloured_in_our_cells_and_python_is_left_alone(browser, tmp_path):
     root = tmp_path / "root"
     root.mkdir()
-    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c, metadata={"tags": ["raises-exception"]}) for c in CELLS])
-    book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nbformat.write(book, root / "sql.ipynb")
-    broken: list[str] = []
-    with lab(root, tmp_path / "state", "JupyterLab Light") as (address, token):
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
-        page.on("pageerror", lambda error: broken.append(str(error)))
-        page.goto(f"{address}/lab/tree/sql.ipynb?token={token}&reset")
-        assert page.evaluate(RUN_ALL, "sql.ipynb") == "ran"
+    written(root / "sql.ipynb", CELLS, ["raises-exception"])
+    with (
+        lab(root, tmp_path / "state", "JupyterLab Light") as (address, token),
+        fenced(browser, address, viewport={"width": 1280, "height": 900}) as context,
+    ):
+        page = opened(context, address, token, "sql.ipynb")
         page.get_by_text("READY 42").wait_for()
         cells = page.locator(".jp-Notebook .jp-CodeCell")
 
@@ -43,5 +39,3 @@ def test_sql_is_coloured_in_our_cells_and_python_is_left_alone(browser, tmp_path
         assert words(2, "keyword") == words(3, "keyword") == ""
         keyword = cells.nth(1).locator(".jammi-sql-keyword").first
         assert keyword.evaluate("e => getComputedStyle(e).fontWeight") == "700"
-        page.close()
-    assert broken == []

@@ -4,9 +4,11 @@ import contextlib
 import os
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 import jammi_lab as jl
+import jammi_widgets
 from jammi_lab.values.verdicts import Fresh
 from jammi_widgets import CatalogBrowser, EmbeddingMap, LineageGraph, NeighborExplorer, StalenessBoard
 from tests.browser.bare import Bare
@@ -51,6 +53,23 @@ def on_page(browser):
     assert "owned" not in titles
 
 
+def named(panel):
+    """What its module is called."""
+    return jammi_widgets._HOMES[type(panel).__name__]
+
+
+@pytest.fixture
+def shown(on_page):
+    """Puts a panel on a page and waits for a part of it."""
+
+    def put(panel, part, **size):
+        bare = on_page(panel, named(panel), **size)
+        bare.shows(part)
+        return bare
+
+    return put
+
+
 def kept(bare, name):
     if SHOTS:
         bare.page.screenshot(path=str(Path(SHOTS) / f"{name}.png"))
@@ -60,52 +79,46 @@ def stale(papers):
     papers.write_text(papers.read_text() + "9,attention,ml\n")
 
 
-def test_a_click_in_the_lineage_selects_in_python_and_says_why(ws, on_page, papers):
+def test_a_click_in_the_lineage_selects_in_python_and_says_why(ws, shown, papers):
     stale(papers)
-    panel = LineageGraph(ws)
-    bare = on_page(panel, "lineage")
-    bare.shows("node-topics")
+    bare = shown(LineageGraph(ws), "node-topics")
     bare.part("node-topics").click()
     bare.shows("reasons")
-    assert panel.selection == ["topics"]
+    assert bare.panel.selection == ["topics"]
     assert "papers changed" in bare.part("reasons").inner_text()
     assert bare.part("lit-papers-ml").count() == bare.part("lit-ml-topics").count() == 1
     assert bare.part(f"node-{EVIL}").count() == 1
     kept(bare, "lineage")
 
 
-def test_the_lineage_is_walked_by_keyboard_and_recomputed_from(ws, on_page, papers):
+def test_the_lineage_is_walked_by_keyboard_and_recomputed_from(ws, shown, papers):
     stale(papers)
-    panel = LineageGraph(ws)
-    bare = on_page(panel, "lineage")
-    bare.shows("node-papers")
+    bare = shown(LineageGraph(ws), "node-papers")
     bare.part("node-papers").focus()
     for key in ("ArrowRight", "ArrowUp", "ArrowDown"):
         bare.page.keyboard.press(key)
     bare.part("node-ml").focus()
     bare.page.keyboard.press("Enter")
     bare.shows("recompute-ml")
-    assert panel.selection == ["ml"]
+    assert bare.panel.selection == ["ml"]
     bare.part("recompute-ml").click()
     bare.until(lambda: "ml: computed" in bare.part("outcome").inner_text())
     bare.until(lambda: "fresh" in bare.part("verdict-ml").text_content())
     bare.part("node-ml").focus()
     bare.page.keyboard.press("Escape")
-    assert panel.selection == []
+    assert bare.panel.selection == []
     assert isinstance(ws.staleness("ml"), Fresh)
 
 
-def test_python_moves_the_lineage_and_hops_and_folds_change_it(ws, on_page):
-    panel = LineageGraph(ws, "ml")
-    bare = on_page(panel, "lineage")
-    bare.shows("node-topics")
+def test_python_moves_the_lineage_and_hops_and_folds_change_it(ws, shown):
+    bare = shown(LineageGraph(ws, "ml"), "node-topics")
     assert bare.part("node-vectors").count() == 0
-    panel.selection = ["vectors"]
+    bare.panel.selection = ["vectors"]
     bare.shows("node-vectors")
-    panel.filter = "topics"
+    bare.panel.filter = "topics"
     bare.until(lambda: bare.part("node-papers").count() == 0)
-    panel.filter = ""
-    panel.selection = []
+    bare.panel.filter = ""
+    bare.panel.selection = []
     bare.until(lambda: bare.part("node-vectors").count() == 0)
     bare.part("node-ml").hover()
     bare.part("collapse-down-ml").click()
@@ -114,12 +127,29 @@ def test_python_moves_the_lineage_and_hops_and_folds_change_it(ws, on_page):
     bare.shows("node-topics")
     bare.part("show-all").click()
     bare.shows("node-vectors")
-    assert panel.focus is None
+    assert bare.panel.focus is None
 
 
-def test_an_answer_that_does_not_come_is_said(ws, on_page):
-    bare = on_page(LineageGraph(ws), "lineage")
-    bare.shows("node-ml")
+def test_a_column_lights_its_way_up_and_down_until_another_node_is_chosen(ws, shown):
+    bare = shown(LineageGraph(ws), "node-ml")
+    bare.part("node-ml").click()
+    bare.shows("preview-ml")
+    bare.page.locator("summary").filter(has_text="columns").click()
+    bare.part("column-topic").click()
+    bare.until(lambda: bare.part("trace-papers-ml").count() == bare.part("trace-ml-topics").count() == 1)
+    assert bare.part("column-topic").get_attribute("aria-pressed") == "true" and "papers (topic)" in bare.part("way").inner_text()
+    assert bare.part("node-topics").locator(".jammi-kind").text_content() == "n, topic"
+    kept(bare, "lineage-column")
+    bare.part("column-title").focus()
+    bare.page.keyboard.press("Enter")
+    bare.until(lambda: bare.part("trace-ml-topics").count() == 0 and bare.part("trace-papers-ml").count() == 1)
+    bare.part("node-topics").click()
+    bare.until(lambda: bare.page.locator(".jammi-traced").count() == 0)
+    assert bare.part("node-ml").locator(".jammi-kind").text_content() == "sql, version 1"
+
+
+def test_an_answer_that_does_not_come_is_said(ws, shown):
+    bare = shown(LineageGraph(ws), "node-ml")
     ws.close()
     bare.part("refresh").click()
     bare.until(lambda: "closed" in bare.page.locator(".jammi-said").inner_text())
@@ -130,27 +160,23 @@ def test_an_answer_that_does_not_come_is_said(ws, on_page):
     bare.until(lambda: "does not answer" in bare.page.locator(".jammi-said").inner_text())
 
 
-def test_the_board_recomputes_a_row_and_its_verdict_changes_in_place(ws, on_page, papers):
+def test_the_board_recomputes_a_row_and_its_verdict_changes_in_place(ws, shown, papers):
     stale(papers)
-    panel = StalenessBoard(ws)
-    bare = on_page(panel, "staleness")
-    bare.shows("row-ml")
+    bare = shown(StalenessBoard(ws), "row-ml")
     assert "stale" in bare.part("verdict-ml").inner_text()
     bare.part("recompute-ml").click()
     bare.until(lambda: "fresh" in bare.part("verdict-ml").inner_text())
     bare.part("row-topics").focus()
     bare.page.keyboard.press("Enter")
-    assert panel.selection == ["topics"]
+    assert bare.panel.selection == ["topics"]
     kept(bare, "staleness")
 
 
-def test_the_board_plans_groups_by_cause_and_filters(ws, on_page, papers):
+def test_the_board_plans_groups_by_cause_and_filters(ws, shown, papers):
     stale(papers)
-    panel = StalenessBoard(ws)
-    bare = on_page(panel, "staleness")
-    bare.shows("cause-papers changed")
+    bare = shown(StalenessBoard(ws), "cause-papers changed")
     bare.part("choose-all").check()
-    assert set(panel.selection) == {"ml", "topics", EVIL, "vectors"}
+    assert set(bare.panel.selection) == {"ml", "topics", EVIL, "vectors"}
     bare.part("plan-chosen").click()
     bare.shows("plan")
     assert "must run" in bare.part("plan").inner_text() and len(ws.tables()) == 4
@@ -182,24 +208,21 @@ def test_the_explorer_searches_steps_pins_and_filters(ws, on_page):
 
 
 @pytest.mark.parametrize("condition", ["topic = ", "1; DROP TABLE x", "EXISTS (SELECT * FROM read_csv('/etc/passwd'))", "nothing > 1"])
-def test_a_condition_that_is_none_is_refused_with_words_and_the_hits_stay(ws, on_page, condition):
-    bare = on_page(NeighborExplorer(ws, "vectors", 0), "neighbors")
-    bare.shows("neighbor-2")
+def test_a_condition_that_is_none_is_refused_with_words_and_the_hits_stay(ws, shown, condition):
+    bare = shown(NeighborExplorer(ws, "vectors", 0), "neighbor-2")
     bare.part("filter-input").fill(condition)
     bare.part("filter-input").press("Enter")
     bare.until(lambda: bare.page.locator(".jammi-bad").count() == 1 and bare.page.locator(".jammi-bad").inner_text() != "")
     assert bare.part("neighbor-2").count() == 1
 
 
-def test_the_catalog_opens_down_to_columns_and_a_click_selects_what_a_cell_says(ws, on_page):
-    panel = CatalogBrowser(ws)
-    bare = on_page(panel, "catalog")
-    bare.shows("catalog-item-ml")
+def test_the_catalog_opens_down_to_columns_and_a_click_selects_what_a_cell_says(ws, shown):
+    bare = shown(CatalogBrowser(ws), "catalog-item-ml")
     bare.part("catalog-item-ml").focus()
     bare.page.keyboard.press("ArrowRight")
     bare.until(lambda: bare.part("catalog-item-topic").count() == 1)
     bare.page.keyboard.press("Enter")
-    assert panel.selection == ["jammi.ml"]
+    assert bare.panel.selection == ["jammi.ml"]
     bare.part("preview-papers").click()
     bare.shows("preview")
     bare.part("filter-input").fill("vec")
@@ -229,14 +252,87 @@ def test_the_map_colours_hovers_and_takes_a_lasso_to_python_and_sql(ws, on_page)
     bare.until(lambda: panel.selection == [])
 
 
-@pytest.mark.parametrize(("make", "name"), [(LineageGraph, "lineage"), (StalenessBoard, "staleness"), (CatalogBrowser, "catalog")])
-def test_a_panel_fits_a_narrow_page_and_reads_in_the_dark(ws, on_page, papers, make, name):
+def test_the_map_is_placed_another_way_says_when_it_is_stale_and_is_mended(ws, shown, papers):
+    bare = shown(EmbeddingMap(ws, "vectors", color="topic"), "verdict-table")
+    bare.until(lambda: bare.page.locator("[data-points='6']").count() == 1)
+    bare.part("method-input").select_option("tsne")
+    bare.until(lambda: "by t-SNE with perplexity 1.67 (vectors_tsne, version 1)" in bare.part("summary").inner_text())
+    assert ws.table("vectors_tsne").row_count == 6 and bare.part("note").count() == 0 and not bare.part("recompute").is_visible()
     stale(papers)
-    for wide, dark in ((400, False), (1400, True)):
-        bare = on_page(make(ws), name, wide=wide, dark=dark)
-        bare.until(lambda bare=bare: bare.page.locator("[data-testid]").count() > 8)
+    bare.part("refresh").click()
+    bare.until(lambda: "vectors_tsne is possibly stale" in bare.part("notes").inner_text())
+    kept(bare, "map-stale")
+    bare.part("recompute").click()
+    bare.until(lambda: bare.page.locator("[data-points='7']").count() == 1 and "fresh" in bare.part("verdict-table").inner_text())
+    assert bare.part("notes").inner_text() == "" and bare.part("method-input").input_value() == "tsne"
+    bare.part("method-input").select_option("at once")
+    bare.until(lambda: "the vectors differ most" in bare.part("summary").inner_text())
+
+
+def spot(bare, point):
+    """Where on the page a point of a map is, which is wider than high."""
+    box, [x, y] = bare.part("map-canvas").bounding_box(), bare.panel._points[point].tolist()
+    half = box["height"] / 2
+    return box["x"] + box["width"] / 2 + x * 0.92 * half, box["y"] + half - y * 0.92 * half
+
+
+def test_a_choice_from_python_and_a_click_are_marked_on_the_map(ws, shown):
+    bare = shown(EmbeddingMap(ws, "vectors"), "verdict-table")
+    bare.until(lambda: bare.page.locator("[data-points='6']").count() == 1)
+    bare.panel.selection = ["1", "3"]
+    bare.until(lambda: "2 chosen" in bare.part("chosen").inner_text())
+    bare.page.mouse.click(*spot(bare, 4))
+    bare.until(lambda: bare.panel.selection == ["4"] and "1 chosen" in bare.part("chosen").inner_text())
+    bare.part("clear").click()
+    bare.until(lambda: bare.panel.selection == [] and bare.part("chosen").inner_text() == "")
+
+
+def test_a_row_chosen_from_python_is_gone_to_in_the_explorer_and_lies_on_the_way(ws, shown):
+    bare = shown(NeighborExplorer(ws, "vectors", 0, k=1), "trail-0")
+    [near] = bare.page.locator(".jammi-hit").all()
+    other = next(key for key in "12345" if key != near.get_attribute("data-key"))
+    bare.panel.selection = [other]
+    bare.until(lambda: f"Neighbours of {other}" in bare.part("own").inner_text())
+    assert bare.part("trail-1").inner_text() == other
+    bare.part("trail-0").click()
+    bare.until(lambda: "Neighbours of 0" in bare.part("own").inner_text() and bare.panel.selection == ["0"])
+
+
+def test_hostile_keys_texts_and_columns_are_text_in_the_explorer_and_on_the_map(ws, shown):
+    ws.sources.add("hostile", pl.DataFrame({"id": [EVIL, "</script>" + EVIL, "\u202eabc"], EVIL: [EVIL, "x" * 5_000, "\x00\x1b[31m"]}))
+    ws.embed("bad", "hostile", key="id", text=EVIL, model="hashing")
+    near = shown(NeighborExplorer(ws, "bad", EVIL), "note")
+    near.until(lambda: near.page.locator(".jammi-hit").count() == 2)
+    near.page.locator(".jammi-hit").first.get_by_role("button", name="Neighbours").click()
+    near.until(lambda: near.part("trail-1").count() == 1)
+    plan = shown(EmbeddingMap(ws, "bad", color=EVIL), "verdict-table")
+    plan.until(lambda: plan.page.locator(".jammi-key").count() == 3)
+    for point in range(3):
+        plan.page.mouse.move(*spot(plan, point))
+        plan.until(lambda: plan.part("tip").is_visible())
+    for bare in (near, plan):
+        assert bare.page.locator("#el img, #el script").count() == 0
+
+
+def explored(ws):
+    return NeighborExplorer(ws, "vectors", query="networks")
+
+
+def coloured(ws):
+    return EmbeddingMap(ws, "vectors", color="topic", projection="tsne")
+
+
+@pytest.mark.parametrize("make", [LineageGraph, StalenessBoard, CatalogBrowser, explored, coloured])
+def test_a_panel_fits_a_narrow_page_and_reads_in_the_dark(ws, on_page, papers, make):
+    panels = [make(ws) for _ in range(4)]
+    stale(papers)
+    for panel, (wide, dark) in zip(panels, ((400, False), (1400, True), (400, True), (1400, False)), strict=True):
+        panel.refresh()
+        name = named(panel)
+        bare = on_page(panel, name, wide=wide, dark=dark)
+        bare.until(lambda bare=bare: bare.page.locator("[data-testid]").count() > 8 and bare.page.get_by_text("stale").count() > 0)
         assert bare.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-        kept(bare, f"{name}-{wide}")
+        kept(bare, f"{name}-{wide}-{'dark' if dark else 'light'}")
 
 
 @pytest.mark.parametrize(("make", "name"), [(LineageGraph, "lineage"), (StalenessBoard, "staleness"), (CatalogBrowser, "catalog")])

@@ -2,15 +2,19 @@
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
+import nbformat
 import pytest
 
-from tests.browser.lab import RUN_ALL, lab
+from tests.browser.lab import fenced, lab, opened
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(240)]
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 SHOTS = os.environ.get("JAMMI_SHOTS")
+sys.path.insert(0, str(NOTEBOOKS))
+import run_tour  # noqa: E402  (a script beside the notebooks, in no package)
 
 
 def picture(page, name: str, at: str) -> None:
@@ -28,23 +32,9 @@ def test_the_tour_runs_in_a_real_lab_and_asks_nothing_of_the_network(browser, tm
     root.mkdir()
     shutil.copy(NOTEBOOKS / "01_tour.ipynb", root)
     shutil.copytree(NOTEBOOKS / "data", root / "data")
-    refused: list[str] = []
-    broken: list[str] = []
-    with lab(root, tmp_path / "state", theme) as (address, token):
-        context = browser.new_context(viewport={"width": 1280, "height": 900}, device_scale_factor=1)
-
-        def gate(route):
-            if route.request.url.startswith((address, "data:", "blob:")):
-                route.continue_()
-            else:
-                refused.append(route.request.url)
-                route.abort()
-
-        context.route("**/*", gate)
-        page = context.new_page()
-        page.on("pageerror", lambda error: broken.append(str(error)))
-        page.goto(f"{address}/lab/tree/01_tour.ipynb?token={token}&reset")
-        assert page.evaluate(RUN_ALL, "01_tour.ipynb") == "ran"
+    size = {"width": 1280, "height": 900}
+    with lab(root, tmp_path / "state", theme) as (address, token), fenced(browser, address, viewport=size, device_scale_factor=1) as context:
+        page = opened(context, address, token, "01_tour.ipynb")
         outputs = page.locator(".jp-OutputArea-output")
         outputs.get_by_text("The workspace is closed.").wait_for()
         assert page.locator(".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
@@ -59,5 +49,21 @@ def test_the_tour_runs_in_a_real_lab_and_asks_nothing_of_the_network(browser, tm
             page.evaluate("window.jupyterapp.commands.execute('application:toggle-left-area')")
         for name, at in (("lineage", "3 · Tables that know"), ("plan", "5 · True again")):
             picture(page, f"{name}-{theme.split()[-1].lower()}", at)
+
+
+@pytest.mark.leaves_behind("playwright keeps a loop and its pipes for the session")
+@pytest.mark.parametrize(("scheme", "ground"), [("light", "rgb(255, 255, 255)"), ("dark", "rgb(17, 17, 17)")])
+def test_a_report_wears_the_colours_its_reader_prefers_and_its_outputs_stand_in_one_line(browser, tmp_path, scheme, ground):
+    data = {"text/html": "<p>shown</p>"}
+    results = [nbformat.v4.new_output("execute_result", data, execution_count=1), nbformat.v4.new_output("display_data", data)]
+    cells = [nbformat.v4.new_code_cell("shown", outputs=[result], execution_count=1) for result in results]
+    run_tour.report(nbformat.v4.new_notebook(cells=cells), "two", tmp_path / "two.html")
+    context = browser.new_context(color_scheme=scheme)
+    try:
+        page = context.new_page()
+        page.goto((tmp_path / "two.html").as_uri())
+        lefts = page.locator(".jp-OutputArea-output").evaluate_all("shown => shown.map(one => one.getBoundingClientRect().left)")
+        assert len(lefts) == 2 and lefts[0] == lefts[1]
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor") == ground
+    finally:
         context.close()
-    assert (refused, broken) == ([], [])

@@ -1,12 +1,16 @@
 """The lineage panel's kernel side: what is drawn, what is said of it, what a click does."""
 
+import networkx
 import pytest
 import traitlets
+from hypothesis import given
+from hypothesis import strategies as st
 
 import jammi_lab as jl
 from jammi_lab.sensing.lineage import Node
 from jammi_lab.values.records import Edge
 from jammi_lab.values.verdicts import Fresh
+from jammi_widgets.columns import way_of
 from jammi_widgets.graph import MOST_DRAWN, Snapshot, View
 from jammi_widgets.lineage import LineageGraph
 
@@ -84,6 +88,36 @@ def test_details_say_what_a_table_is_made_from_and_why_it_is_stale(ws, told, edi
     assert known["verdict"] == "stale" and "papers changed" in known["reasons"][0]
     assert known["columns"][0] == ["id", "BIGINT"] and known["reads"] == ["papers"] and known["readBy"] == ["venues"]
     assert known["anchors"][0][0] == "papers" and known["definition"].startswith("SELECT * FROM papers")
+
+
+def test_the_way_of_a_column_leads_up_and_down(ws, told):
+    line = told(LineageGraph(ws))
+    body = line.ask("column", node="recent", column="venue")["body"]
+    columns = dict(body["columns"])
+    assert columns["papers"] == ["venue", "year"] and columns["recent"] == ["venue"] and columns["venues"] == ["n", "venue"]
+    edges = {(a, b): direct for a, b, direct in body["edges"]}
+    assert edges["papers", "recent"] is True and edges["recent", "venues"] is True and ("notes", "noted") not in edges
+    source = line.ask("details", node="papers")["body"]
+    assert ["title", "VARCHAR"] in source["columns"]
+    way = dict(line.ask("column", node="papers", column="title")["body"]["columns"])
+    assert way["noted"] == ["title"] and "venues" not in way
+
+
+def test_a_column_that_is_not_there_leads_nowhere(ws, told):
+    body = told(LineageGraph(ws)).ask("column", node="recent", column="nothing")["body"]
+    assert (body["columns"], body["edges"]) == ([["recent", ["nothing"]]], [])
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.sampled_from("ab"), st.integers(0, 5), st.sampled_from("ab"), st.booleans()), max_size=20),
+    st.integers(0, 5),
+)
+def test_a_way_is_every_column_from_which_or_to_which_edges_lead(edges, at):
+    edges = [e for e in edges if e[0] < e[2]]
+    graph = networkx.DiGraph([((a, x), (b, y)) for a, x, b, y, _ in edges])
+    graph.add_node((at, "a"))
+    wanted = networkx.ancestors(graph, (at, "a")) | networkx.descendants(graph, (at, "a")) | {(at, "a")}
+    assert {(table, column) for table, columns in way_of(edges, (at, "a"))[0].items() for column in columns} == wanted
 
 
 def test_recompute_from_the_panel_makes_the_table_true_and_tells_the_page(ws, told, edited):

@@ -1,5 +1,8 @@
 """The map's kernel side."""
 
+import datetime as dt
+import sys
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -7,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import jammi_lab as jl
+from jammi_lab.markup import as_text
 from jammi_widgets.map import EmbeddingMap, inside
 
 
@@ -78,7 +82,101 @@ def test_a_point_says_its_key_and_its_row(points, told):
     assert told(EmbeddingMap(points, "points")).ask("hover", point=4)["body"] == {"point": 4, "key": "4", "values": [["group", "g4"]]}
 
 
-def test_the_saved_form_is_a_picture_of_the_points(points):
+def test_the_saved_form_is_a_picture_of_the_points_and_small(points):
     data, _ = EmbeddingMap(points, "points")._repr_mimebundle_()
-    assert data["text/plain"] == "Map of points, version 1: 60 rows by their first two principal components"
+    assert "60 rows of points along the two directions in which the vectors differ most" in data["text/plain"]
     assert 'src="data:image/svg+xml;base64,' in data["text/html"]
+
+
+def moved(ws, rows):
+    """The first rows of `points`, imported again."""
+    ws.import_embeddings("points", ws.table("points").arrow().slice(0, rows), key="key")
+
+
+def test_a_kept_map_says_what_it_is_of_when_it_is_stale_and_is_mended_from_the_panel(points, told):
+    panel = EmbeddingMap(points, "points", projection="tsne")
+    line = told(panel)
+    about = line.ask("open")["body"]
+    assert (about["source"], about["method"], about["verdict"], about["notes"]) == ("points_tsne", "tsne", "fresh", [])
+    assert "by t-SNE with perplexity 19.7 (points_tsne, version 1)" in about["placed"] and about["table"] == "points"
+    panel.selection = ["7", "50"]
+    moved(points, 40)
+    about = line.ask("open")["body"]
+    assert about["verdict"] == "stale" and about["notes"][0].startswith("points_tsne is stale: points")
+    assert line.act("recompute", "points_tsne")["body"] == {"lines": ["points_tsne is fresh."]}
+    assert line.ask("open")["body"]["verdict"] == "fresh" and line.ask("points")["body"]["count"] == 40
+    assert panel.selection == ["7"] and panel.selected()["key"].to_pylist() == [7]
+
+
+def test_the_page_chooses_how_points_are_placed(points, told):
+    panel = EmbeddingMap(points, "points")
+    line = told(panel)
+    assert line.ask("open")["body"]["method"] == "at once"
+    assert line.act("project", "tsne")["kind"] == "done" and line.ask("open")["body"]["method"] == "tsne"
+    assert any(m["kind"] == "progress" for m in line.messages) and points.table("points_tsne").kind == "projection"
+    assert line.act("project", "at once")["kind"] == "done" and line.ask("open")["body"]["source"] == "points"
+    assert line.act("project", "umap")["kind"] == "failed" and line.act("verify", "points")["kind"] == "failed"
+
+
+def test_placing_points_is_stopped_and_the_map_is_as_it_was(points, told):
+    panel = EmbeddingMap(points, "points")
+    line = told(panel)
+
+    def send(content, buffers=None):
+        line.messages.append(content)
+        if content["kind"] == "progress":
+            panel._work.cancel()
+
+    panel.send = send
+    assert line.act("project", "tsne")["kind"] == "stopped"
+    assert line.ask("open")["body"]["method"] == "at once" and "points_tsne" not in points
+
+
+def test_a_missing_library_is_said_on_the_panel_with_its_extra(points, told, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.manifold", None)
+    ended = told(EmbeddingMap(points, "points")).act("project", "tsne")
+    assert ended["kind"] == "failed" and "jammi-lab[maps]" in " ".join(ended["lines"])
+
+
+def test_a_projection_and_a_map_are_shown_as_they_are(points, told):
+    points.projection("mine", "points", method="tsne", perplexity=5)
+    assert told(EmbeddingMap(points, "mine", color="group")).ask("open")["body"]["source"] == "mine"
+    assert told(EmbeddingMap(points, points.vector_map("mine"))).ask("colour", column="group")["body"]["legend"][-1][0] == "3 other values"
+
+
+def test_an_older_version_is_not_called_fresh_and_a_dropped_table_is_not_there(points, told):
+    line = told(EmbeddingMap(points, "points"))
+    moved(points, 40)
+    about = line.ask("open")["body"]
+    assert about["verdict"] == "" and about["notes"] == ["This is version 1 of points; version 2 is there: Refresh shows it."]
+    assert line.ask("refresh")["body"]["version"] == 2
+    points.drop("points")
+    about = line.ask("open")["body"]
+    assert about["verdict"] == "" and about["notes"] == ["points is not there any more."]
+    assert line.ask("refresh")["kind"] == "refused"
+
+
+def test_what_python_chooses_is_marked_on_the_page(points, told):
+    panel = EmbeddingMap(points, "points")
+    line = told(panel)
+    sent = []
+    panel.send = lambda content, buffers=None: sent.append((content, buffers))
+    panel.selection = ["7", "3"]
+    [(content, [flags])] = sent
+    assert content["kind"] == "marked" and content["body"] == {"chosen": 2} and np.flatnonzero(np.asarray(flags)).tolist() == [3, 7]
+    assert line.panel.count == 2
+
+
+@pytest.mark.parametrize(
+    "keys", [["a", "b", "é\n"], [1, 2, -3], [dt.date(2024, 1, 1), dt.date(2024, 1, 2), dt.date(2025, 1, 1)], [1.5, 2.0, 1e300]], ids=["texts", "numbers", "dates", "floats"]
+)  # fmt: skip
+def test_rows_are_found_by_what_is_shown_of_their_keys(tmp_path, keys):
+    with jl.open(tmp_path / "lab") as ws:
+        ws.import_embeddings(
+            "v", pa.table({"id": pa.array(keys), "vector": pa.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]], pa.list_(pa.float32(), 2))})
+        )
+        panel = EmbeddingMap(ws, "v")
+        panel.selection = [as_text(k) for k in keys]
+        assert sorted(panel.selected()["key"].to_pylist()) == sorted(keys)
+        with pytest.raises(jl.RowNotFound, match="'nothing'"):
+            panel.selection = ["nothing"]

@@ -1,8 +1,11 @@
 """The neighbour explorer's and the catalog browser's kernel sides."""
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 import jammi_lab as jl
+from jammi_lab.vectors import approximate
 from jammi_widgets.catalog import CatalogBrowser
 from jammi_widgets.neighbors import NeighborExplorer
 
@@ -53,6 +56,65 @@ def test_a_stale_table_and_a_row_that_is_gone_are_said(texts, told, papers):
     assert [h["missing"] for h in body["hits"] if h["key"] == "3"] == [True]
 
 
+def test_the_index_and_how_a_search_went_are_said(texts, told):
+    line = told(NeighborExplorer(texts, "titles"))
+    assert line.ask("open")["body"]["about"]["notes"] == ["3 rows of 256 dimensions, index bf16, 100 %"]
+    near = line.ask("near", row="1", k=1)["body"]["about"]["notes"]
+    assert near == ["3 rows of 256 dimensions, index bf16, 100 %; exact search: all rows were compared"]
+
+
+def test_a_search_through_the_index_says_so_and_one_without_it_is_exact(tmp_path, told, monkeypatch):
+    monkeypatch.setattr(approximate, "_AT_LEAST", 2500)  # so that an index is asked though reading all of so few rows is less work
+    with jl.open(tmp_path / "lab") as ws:
+        vectors = np.random.default_rng(0).standard_normal((3000, 8)).astype(np.float32)
+        ws.import_embeddings("many", pa.table({"id": range(3000), "vector": list(vectors)}))
+        ws.settings.set("vectors.exact_max_rows", 100)
+        line = told(NeighborExplorer(ws, "many"))
+        notes = line.ask("near", row="5", k=3)["body"]["about"]["notes"]
+        assert notes == ["3,000 rows of 8 dimensions, index bf16, 100 %; searched through the index"]
+        ws.settings.set("vectors.exact_max_rows", 10_000)
+        assert line.ask("near", row="5", k=3)["body"]["about"]["notes"][-1].endswith("exact search: all rows were compared")
+        for path in ws.table("many").path.parent.glob("*.idx.*"):
+            path.unlink()
+        assert "index missing, 0 %" in line.ask("open")["body"]["about"]["notes"][-1]
+
+
+def test_an_older_version_is_said_and_refresh_takes_the_newest(texts, told, papers):
+    line = told(NeighborExplorer(texts, "titles", 3))
+    papers.write_text("id,title,year,venue\n1,a,2020,X\n2,b,2021,Y\n")
+    texts.recompute("titles")
+    about = line.ask("near", row="1", k=5)["body"]["about"]
+    assert about["verdict"] == "" and about["notes"][0] == "This is version 1 of titles; version 2 is there: Refresh shows it."
+    body = line.ask("refresh")["body"]
+    assert body["about"]["version"] == 2 and body["about"]["verdict"] == "fresh" and [h["key"] for h in body["hits"]] == ["2"]
+
+
+def test_a_table_that_is_dropped_while_it_is_shown_is_never_called_fresh(texts, told):
+    line = told(NeighborExplorer(texts, "titles"))
+    texts.drop("titles")
+    about = line.ask("open")["body"]["about"]
+    assert about["verdict"] == "" and about["notes"][0] == "titles is not there any more."
+    assert line.ask("refresh")["kind"] == line.ask("near", row="1", k=1)["kind"] == "refused"
+
+
+def test_a_row_chosen_elsewhere_is_gone_to_and_one_on_the_page_is_only_chosen(texts, told):
+    panel = NeighborExplorer(texts, "titles", 1, k=1)
+    line = told(panel)
+    [here] = [h["key"] for h in line.ask("open")["body"]["hits"]]
+    [other] = {"2", "3"} - {here}
+    panel.selection = [here]
+    assert line.messages[-1]["kind"] == "answer"
+    panel.selection = [other]
+    assert line.messages[-1]["kind"] == "changed" and line.messages[-1]["body"]["row"] == other
+    with pytest.raises(jl.RowNotFound):
+        panel.selection = ["4711"]
+
+
+def test_a_panel_that_does_not_act_says_so(texts, told):
+    ended = told(NeighborExplorer(texts, "titles")).act("recompute", "titles")
+    assert ended["kind"] == "failed" and ended["lines"][0] == "InvalidArgument: This panel does not recompute."
+
+
 @pytest.mark.parametrize(("make", "error"), [(("nothing",), jl.TableNotFound), (("recent",), jl.SchemaMismatch), (("titles", 99), jl.RowNotFound)])
 def test_what_is_not_there_is_a_typed_error(texts, make, error):
     with pytest.raises(error):
@@ -78,6 +140,15 @@ def test_the_catalog_names_things_as_a_cell_says_them(texts, told):
     assert items(body, "Result tables")["recent"]["verdict"] == "fresh"
     below = line.ask("children", part=items(body, "Sources")["papers"]["id"])["body"]["parts"]
     assert [(p["name"], p["said"]) for p in below][:2] == [("id", "BIGINT"), ("title", "VARCHAR")]
+
+
+def test_a_table_that_is_dropped_while_the_catalog_shows_it_is_a_word(texts, told):
+    line = told(CatalogBrowser(texts))
+    venues = items(line.ask("open")["body"], "Result tables")["venues"]["id"]
+    texts.drop("summary")
+    texts.drop("venues")
+    assert line.ask("children", part=venues)["kind"] == "refused" and line.act("preview", venues)["kind"] == "failed"
+    assert "venues" not in items(line.ask("refresh")["body"], "Result tables")
 
 
 def test_the_catalog_previews_and_filters_and_an_unknown_part_is_refused(texts, told):

@@ -106,6 +106,20 @@ def test_a_board_that_watches_tells_the_page_when_a_source_changes(ws, told, edi
         panel.watch = 0
 
 
+def test_a_recipe_that_is_dropped_while_it_is_shown_is_refused_and_gone_after_a_look(ws, told):
+    line = told(StalenessBoard(ws))
+    ws.drop("summary")
+    for action in ("recompute", "plan"):
+        assert "summary" in line.act(action, "summary")["lines"][0]
+    assert [r["name"] for r in line.ask("refresh")["body"]["rows"]] == ["noted", "recent", "venues"]
+
+
+def test_the_state_of_an_index_stands_in_its_row(ws, told):
+    ws.embed("vectors", "papers", key="id", text="title", model="hashing")
+    rows = {r["name"]: r["index"] for r in told(StalenessBoard(ws)).ask("rows", sort="name")["body"]["rows"]}
+    assert rows["vectors"] == "index bf16, 100 %" and rows["recent"] == ""
+
+
 def test_choosing_what_is_not_there_is_a_typed_error(ws):
     panel = StalenessBoard(ws)
     panel.selection = ["recent"]

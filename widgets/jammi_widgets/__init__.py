@@ -8,15 +8,17 @@ if TYPE_CHECKING:
     from jammi_widgets.lineage import LineageGraph
     from jammi_widgets.map import EmbeddingMap
     from jammi_widgets.neighbors import NeighborExplorer
+    from jammi_widgets.results import ResultView
     from jammi_widgets.staleness import StalenessBoard
 
-__all__ = ["CatalogBrowser", "EmbeddingMap", "LineageGraph", "NeighborExplorer", "StalenessBoard"]
+__all__ = ["CatalogBrowser", "EmbeddingMap", "LineageGraph", "NeighborExplorer", "ResultView", "StalenessBoard"]
 
 _HOMES = {
     "CatalogBrowser": "catalog",
     "EmbeddingMap": "map",
     "LineageGraph": "lineage",
     "NeighborExplorer": "neighbors",
+    "ResultView": "results",
     "StalenessBoard": "staleness",
 }
 

@@ -118,9 +118,9 @@ class CatalogBrowser(Panel):
             )
         return told
 
-    def _act(self, action: str, names: list[str], report: Report) -> dict[str, Any]:  # noqa: ARG002  a preview has nothing to report
+    def _act(self, action: str, names: list[str], report: Report) -> dict[str, Any]:
         if action != "preview":
-            raise InvalidArgument(f"This panel does not {action}.")
+            return super()._act(action, names, report)
         part = self._known(names[0])
         if not part.relation:
             raise InvalidArgument(f"{part.name!r} has no rows to look at.")

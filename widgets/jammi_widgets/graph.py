@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from jammi_lab.sensing.layout import layered
 from jammi_lab.sensing.lineage import Node
-from jammi_lab.sensing.picture import is_derived, pairs_of
+from jammi_lab.sensing.picture import ids_of, is_derived, pairs_of
 from jammi_lab.values.records import Edge
 from jammi_lab.values.verdicts import Damaged, InputAdvanced, InputVanished, PossiblyStale, Stale, Undecidable, Verdict, word
 
@@ -42,8 +42,7 @@ class Snapshot:
 
     def __init__(self, nodes: Sequence[Node], edges: Sequence[Edge], verdicts: Mapping[str, Verdict]) -> None:
         self.nodes, self.edges, self.verdicts = list(nodes), list(edges), dict(verdicts)
-        derived = {n.name for n in nodes if is_derived(n)}
-        self.ids = [n.name if is_derived(n) or n.name not in derived else f"{n.kind}:{n.name}" for n in nodes]
+        self.ids = ids_of(nodes)
         self.place = {i: at for at, i in enumerate(self.ids)}
         self.pairs = pairs_of(nodes, edges)
         self.above: list[list[int]] = [[] for _ in nodes]

@@ -1,18 +1,22 @@
 """The lineage graph: what derives from what, whether it is still true, and why not."""
 
+import contextlib
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import traitlets
 
-from jammi_lab.errors import InvalidArgument, TableNotFound
+from jammi_lab.errors import JammiError, TableNotFound
 from jammi_lab.markup import Form, as_text, visible
 from jammi_lab.names import near, quote
+from jammi_lab.sensing.column_picture import ends_of
 from jammi_lab.sensing.lineage import Node
+from jammi_lab.sensing.models import MODEL
 from jammi_lab.sensing.picture import arranged, is_derived, subtitle
 from jammi_lab.sensing.picture import lineage as picture
 from jammi_lab.values.base import short
 from jammi_lab.values.verdicts import Fresh, reasons_of, word
 from jammi_widgets import assets, protocol
+from jammi_widgets.columns import way_of
 from jammi_widgets.graph import Group, Snapshot, View
 from jammi_widgets.panel import Panel
 from jammi_widgets.work import Report
@@ -36,7 +40,9 @@ class LineageGraph(Panel):
 
     _esm = assets.module("lineage")
     _css = assets.style()
-    _kinds: ClassVar[Any] = protocol.Open | protocol.Refresh | protocol.Show | protocol.Unfold | protocol.Details | protocol.Act | protocol.Cancel
+    _kinds: ClassVar[Any] = (
+        protocol.Open | protocol.Refresh | protocol.Show | protocol.Unfold | protocol.Details | protocol.Column | protocol.Act | protocol.Cancel
+    )
 
     focus = traitlets.Unicode(None, allow_none=True).tag(sync=True)
     """The node around which is drawn; None for everything."""
@@ -87,6 +93,8 @@ class LineageGraph(Panel):
                     kept.add(key) if there else kept.discard(key)
             case protocol.Details(node=node):
                 return self._details(self._known(node))
+            case protocol.Column(node=node, column=column):
+                return self._traced(self._known(node), column)
         return self._graph()
 
     def _graph(self) -> dict[str, Any]:
@@ -153,10 +161,33 @@ class LineageGraph(Panel):
             known["definition"] = next((r.definition for r in self._ws.recipes() if r.name == node.name), "")
             if node.version is not None:
                 self._of_table(node.name, known)
+        elif node.kind == MODEL:
+            known["actions"] = ["what-if"]
+            versions = [model for model in self._ws.models.list() if model.name == node.name]
+            known["facts"] = [[f"version {m.version}", f"{m.dimensions or '?'} dimensions, {short(m.digest)}"] for m in versions]
         elif node.kind == "source" and node.name.partition(".")[0] in self._ws.sources:
             source = self._ws.sources[node.name.partition(".")[0]]
             known["facts"] = [["kind", source.kind], ["location", visible(source.location)]]
+            inner = node.name.partition(".")[2]
+            with contextlib.suppress(JammiError):  # what cannot be reached now says so elsewhere
+                known["columns"] = [[c.name, c.type] for c in (source.columns(inner) if inner else source.columns())]
         return known
+
+    def _traced(self, name: str, column: str) -> dict[str, Any]:
+        """What a column rests on and what rests on it: columns by node, and the edges between them."""
+        node = self._snapshot.nodes[self._snapshot.place[name]]
+        found = self._ws.lineage(node.name, columns=True)
+        tables = [n for n in found.nodes if n.kind != MODEL]
+        ids = {(is_derived(n), n.name): i for n, i in zip(self._snapshot.nodes, self._snapshot.ids, strict=True) if n.kind != MODEL}
+        named = {at: ids[key] for at, n in enumerate(tables) if (key := (is_derived(n), n.name)) in ids}
+        start = next((at for at, known in named.items() if known == name), -1)
+        columns, pairs = way_of(ends_of(tables, found.column_edges), (start, column))
+        return {
+            "node": name,
+            "column": column,
+            "columns": [[named[at], [visible(c) for c in some]] for at, some in columns.items() if at in named],
+            "edges": [[named[a], named[b], direct] for (a, b), direct in pairs.items() if a in named and b in named],
+        }
 
     def _of_table(self, name: str, known: dict[str, Any]) -> None:
         table = self._ws.table(name)
@@ -192,7 +223,7 @@ class LineageGraph(Panel):
                 return {"lines": [f"{r.name} would be {word(r.verdict)}" for r in rows] or ["Nothing would change."], "names": [r.name for r in rows]}
             case "preview":
                 return self._preview(self._known(names[0]))
-        raise InvalidArgument(f"This panel does not {action}.")
+        return super()._act(action, names, report)
 
     def _preview(self, name: str) -> dict[str, Any]:
         node = self._snapshot.nodes[self._snapshot.place[name]]

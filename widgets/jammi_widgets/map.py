@@ -1,41 +1,45 @@
 """The map of an embedding table: its rows as points of a plane, near each other where the rows are alike."""
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import traitlets
 
 from jammi_lab.errors import InvalidArgument, RowNotFound
+from jammi_lab.exploring import VectorMap
 from jammi_lab.handles import ResultTable
 from jammi_lab.hits import Behind
-from jammi_lab.markup import Form, as_text, escape, picture, visible
+from jammi_lab.markup import Form, as_text, visible
 from jammi_lab.names import near, quote
-from jammi_lab.values.verdicts import Fresh, word
+from jammi_lab.values.verdicts import word
 from jammi_widgets import assets, protocol
+from jammi_widgets.judging import judged
 from jammi_widgets.neighbors import shown_columns
 from jammi_widgets.panel import Panel
+from jammi_widgets.rows import Shown
+from jammi_widgets.work import Report
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
     from numpy.typing import NDArray
 
-    from jammi_lab.vectors.matrix import Matrix
     from jammi_lab.workspace import Workspace
 
 MOST_SELECTED = 10_000
 """Keys that `selection` holds; `selected()` gives all of them."""
-MOST_SAVED = 4_000
-"""Points in the saved picture."""
 PALETTE = ("#3b7dd8", "#d1632a", "#2f8f5b", "#b04f9e", "#b7891f", "#1f9aa8", "#7c6bd6", "#c0454c", "#7f8c3a", "#8a6f5a")
 """Colours of the values of a column, most frequent first; those beyond share the last."""
 OTHERS = "#98a1ab"
+AT_ONCE = "at once"
+"""What a page says for the components that are computed when they are shown, and not kept."""
 
 
 class EmbeddingMap(Panel):
-    """The rows of an embedding table as points, by their two principal components.
+    """The rows of an embedding table as points: by their two principal components, at once, or as `projection` says.
 
-    `selection` holds the keys of chosen rows as text, the first ten thousand of them; `selected()` all of them as an Arrow table to join with.
-    `color` names a column of the rows behind. Raises TableNotFound, SchemaMismatch for a table without vectors.
+    `projection`: "pca" or "tsne" for points that are kept, as `ws.vector_map` keeps them. `table` may also be a table of kind projection, or what
+    `ws.vector_map` gave. `selection` holds the keys of chosen rows as text, the first ten thousand of them; `selected()` all of them as an Arrow
+    table to join with. `color` names a column of the rows behind. Raises as `ws.vector_map`.
     """
 
     _esm = assets.module("map")
@@ -49,28 +53,45 @@ class EmbeddingMap(Panel):
     count = traitlets.Int(0).tag(sync=True)
     """How many rows are chosen."""
 
-    def __init__(self, ws: "Workspace", table: str | ResultTable, *, color: str | None = None) -> None:
-        self._named = ws.table(table) if isinstance(table, str) else table
-        self._columns = shown_columns(ws, self._named)
+    def __init__(
+        self,
+        ws: "Workspace",
+        table: str | ResultTable | VectorMap,
+        *,
+        color: str | None = None,
+        projection: Literal["pca", "tsne"] | None = None,
+    ) -> None:
+        self._put(ws, table if isinstance(table, VectorMap) else ws.vector_map(table, projection))
         if color is not None and color not in self._columns:
             raise InvalidArgument(f"The rows behind {self._named.name!r} have no column {color!r}.", near=near(color, self._columns))
-        self._behind = Behind(ws, ws._searchable(self._named))
-        self._matrix: Matrix = ws._matrix(self._named._record)
-        self._points, self._shares = _placed(self._matrix)
-        self._rows: NDArray[np.int64] | None = None
-        self._caught_keys: list[str] | None = None
         super().__init__(ws)
         self.color = color or ""
+        self.observe(lambda _: self._mark(), names="selection")
+
+    def _put(self, ws: "Workspace", shown: VectorMap) -> None:
+        """Show these points."""
+        self._named = ws.table(shown.table)
+        self._behind = Behind(ws, ws._searchable(self._named))
+        self._columns = shown_columns(ws, self._named)
+        self._map, self._points = shown, _within(shown)
+        self._shown = Shown(shown.keys)
+        self._rows: NDArray[np.int64] | None = None
+        self._caught_keys: list[str] | None = None
+
+    def _show(self, shown: VectorMap) -> None:
+        """Show these points in place of others; what is chosen stays chosen where it is still there."""
+        chosen = list(self.selection)
+        self._put(self._ws, shown)
+        self.selection = self._shown.there(chosen)
+        self._rows = self._shown.places(self.selection, self._source.name)
+        self.set_trait("count", len(self._rows))
+        self._tell({"kind": "changed", "body": self._about()})
 
     def refresh(self) -> None:
-        """Take the newest version of the table."""
+        """Take the newest version of what is shown."""
         with self._as_bound():
-            self._named = self._ws.table(self._named.name)
-            self._matrix = self._ws._matrix(self._named._record)
-            self._points, self._shares = _placed(self._matrix)
-        self._rows = None
-        self.selection = []
-        self._tell({"kind": "changed", "body": self._about()})
+            kept = self._map.projection
+            self._show(self._ws.vector_map(self._named.name if kept is None else kept.name))
 
     def selected(self) -> "pa.Table":
         """The keys of the chosen rows, in one column `key`: name the answer in a cell to join with it."""
@@ -81,35 +102,36 @@ class EmbeddingMap(Panel):
     def _keys(self) -> "pa.Array":
         import numpy as np
 
-        return self._matrix.keys_at(np.array([], np.int64) if self._rows is None else self._rows)
+        return self._shown.keys_at(np.array([], np.int64) if self._rows is None else self._rows)
 
     @traitlets.validate("selection")
     def _chosen(self, proposal: dict[str, Any]) -> list[str]:
-        import numpy as np
-
         names = list(proposal["value"])
         if names == self._caught_keys:
             return names
-        self._rows, self._caught_keys = np.array(sorted(self._row(n) for n in names), np.int64), None
+        self._rows, self._caught_keys = self._shown.places(names, self._source.name), None
         self.set_trait("count", len(names))
         return names
 
-    def _told_keys(self) -> list[str]:
-        return [as_text(k) for k in self._keys()[:MOST_SELECTED].to_pylist()]
+    def _flags(self) -> "memoryview":
+        """One byte for each point: whether it is chosen."""
+        import numpy as np
 
-    def _row(self, shown: str) -> int:
-        for key in (shown, *([int(shown)] if shown.lstrip("-").isdigit() else [])):
-            row = self._matrix.row_of(key)
-            if row is not None:
-                return row
-        raise RowNotFound(f"{self._named.name!r} has no row with the key {shown!r}.")
+        flags = np.zeros(len(self._points), np.uint8)
+        if self._rows is not None:
+            flags[self._rows] = 1
+        return flags.data
+
+    def _mark(self) -> None:
+        """What is chosen is shown, whoever chose it: Python, a linked panel, or this page."""
+        self._tell({"kind": "marked", "body": {"chosen": self.count}}, [self._flags()])
 
     # -- messages ------------------------------------------------------------------------------------------------------------------
 
     def _answer(self, message: Any) -> dict[str, Any]:
         match message:
             case protocol.Points():
-                return {"count": len(self._points), "buffers": [self._points.data.cast("B")]}
+                return {"count": len(self._points), "chosen": self.count, "buffers": [self._points.data.cast("B"), self._flags()]}
             case protocol.Colour(column=column):
                 return self._coloured(column)
             case protocol.Hover(point=point):
@@ -120,17 +142,49 @@ class EmbeddingMap(Panel):
                 self.refresh()
         return self._about()
 
+    @property
+    def _source(self) -> ResultTable:
+        """The table whose verdict is that of the points."""
+        return self._map.projection or self._named
+
     def _about(self) -> dict[str, Any]:
-        verdict = self._ws._questions.verdicts_now([self._named.name]).get(self._named.name, Fresh())
-        kept = f"{sum(self._shares):.0%} of the variance" if len(self._points) > 1 else ""
+        """What stands above the points: what they are of, how they were placed, and whether they are still true."""
+        name, version = self._source.name, self._map.version
+        verdict, notes = judged(self._ws, name, version)
         return {
             "table": self._named.name,
-            "version": self._named.version,
-            "verdict": word(verdict),
+            "source": name,
+            "version": version,
+            "verdict": verdict,
+            "notes": notes,
             "columns": self._columns,
             "count": len(self._points),
-            "kept": kept,
+            "placed": self._map.placed if len(self._points) > 1 else "",
+            "method": self._method,
         }
+
+    @property
+    def _method(self) -> str:
+        kept = self._map.projection
+        return AT_ONCE if kept is None or kept.manifest is None else str(kept.manifest.descriptor["method"])
+
+    # -- actions -------------------------------------------------------------------------------------------------------------------
+
+    def _act(self, action: str, names: list[str], report: Report) -> dict[str, Any]:
+        """`recompute`: make the shown table true again. `project`: place the points another way."""
+        if action == "recompute":
+            name = self._source.name
+            self._ws.recompute(name, progress=report)
+            self.refresh()
+            return {"lines": [f"{name} is {word(self._ws.staleness(name))}."]}
+        if action == "project":
+            method = names[0] if names[0] in ("pca", "tsne") else None
+            if method is None and names[0] != AT_ONCE:
+                raise InvalidArgument(f"There is no way {names[0]!r} to place points.", near=near(names[0], ("pca", "tsne")))
+            found = self._ws.vector_map(self._named.name, method, progress=report)  # type: ignore[arg-type]  # it is one of them
+            self._show(found)
+            return {"lines": []}
+        return super()._act(action, names, report)
 
     def _values(self, columns: list[str], where: str = "", key: Any = None) -> "pa.Table":
         """The key as a text and some columns of the rows behind, as texts."""
@@ -149,7 +203,7 @@ class EmbeddingMap(Panel):
             raise InvalidArgument(f"There is no column {column!r}.", near=near(column, self._columns))
         self.color = column
         found = self._values([column])
-        own = self._matrix.keys_at(np.arange(len(self._points)))
+        own = self._map.keys
         at = pc.index_in(own, found["__key"].cast(own.type).combine_chunks())
         values = found[column].combine_chunks().take(at)
         counts = sorted((-c["counts"], c["values"]) for c in pc.value_counts(values).to_pylist() if c["values"] is not None)
@@ -162,11 +216,9 @@ class EmbeddingMap(Panel):
         return {"column": column, "legend": shown, "buffers": [codes.data]}
 
     def _said(self, point: int) -> dict[str, Any]:
-        import numpy as np
-
         if point >= len(self._points):
             raise RowNotFound("That point is not there any more.")
-        key = self._matrix.keys_at(np.array([point]))[0].as_py()
+        key = self._map.keys[point].as_py()
         found = self._values(self._columns[:6], "key", key).to_pylist()
         values = [[c, visible(str(v))[:300]] for c, v in found[0].items() if c != "__key" and v is not None] if found else []
         return {"point": point, "key": as_text(key), "values": values}
@@ -177,36 +229,23 @@ class EmbeddingMap(Panel):
 
         self._rows = np.flatnonzero(inside(self._points, np.array(outline, np.float64)))
         self.set_trait("count", len(self._rows))
-        self._caught_keys = self._told_keys()
+        self._caught_keys = self._shown.texts_at(self._rows[:MOST_SELECTED])
         self.selection = self._caught_keys
-        flags = np.zeros(len(self._points), np.uint8)
-        flags[self._rows] = 1
-        return {"chosen": len(self._rows), "buffers": [flags.data]}
+        return {"chosen": len(self._rows), "buffers": [self._flags()]}
 
     def _form(self) -> Form:
         """The points as a picture."""
-        import numpy as np
-
-        step = max(1, -(-len(self._points) // MOST_SAVED))
-        some = (self._points[::step] * [1, -1] + 1) * [300, 200] + 4
-        dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="1.8"/>' for x, y in np.round(some, 1).tolist())
-        head = '<svg xmlns="http://www.w3.org/2000/svg" width="608" height="408" viewBox="0 0 608 408">'
-        drawing = f'{head}<g fill="{PALETTE[0]}" fill-opacity="0.6">{dots}</g></svg>'
-        name = f"{self._named.name}, version {self._named.version}"
-        title = f"Map of {name}: {len(self._points):,} rows by their first two principal components"
-        html = f"<div>{escape(title)}</div>{picture(drawing, title)}"
-        return Form(html, visible(title))
+        return self._map._form()
 
 
-def _placed(matrix: "Matrix") -> "tuple[NDArray[np.float32], tuple[float, float]]":
-    """The points within [−1, 1] in both directions, and the share of the variance that each direction holds."""
+def _within(shown: VectorMap) -> "NDArray[np.float32]":
+    """The points within [−1, 1] in both directions, the middle of them at the origin."""
     import numpy as np
 
-    from jammi_lab.vectors.projection import plane
-
-    points, shares = plane(matrix.vectors)
-    most = float(np.abs(points).max()) if len(points) else 0.0
-    return np.ascontiguousarray(points / (most or 1.0), np.float32), shares
+    if not len(shown):
+        return np.zeros((0, 2), np.float32)
+    points = shown.points - (shown.points.min(0) + shown.points.max(0)) / 2
+    return np.ascontiguousarray(points / (float(np.abs(points).max()) or 1.0), np.float32)
 
 
 def inside(points: "NDArray[np.float32]", outline: "NDArray[np.float64]") -> "NDArray[np.bool_]":

@@ -1,19 +1,21 @@
 """The neighbour explorer: what is near a text or a row, and near that again."""
 
+import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import traitlets
 
-from jammi_lab.errors import JammiError, RowNotFound
+from jammi_lab.errors import JammiError
 from jammi_lab.handles import ResultTable
-from jammi_lab.hits import Behind
+from jammi_lab.hits import Behind, of_the_rows
 from jammi_lab.markup import Form, as_text, stack, table
 from jammi_lab.names import quote
 from jammi_lab.result import Result
-from jammi_lab.values.verdicts import Fresh, reasons_of, word
 from jammi_widgets import assets, protocol
+from jammi_widgets.judging import judged
 from jammi_widgets.panel import Panel
+from jammi_widgets.rows import Shown
 
 if TYPE_CHECKING:
     from jammi_lab.workspace import Workspace
@@ -45,15 +47,13 @@ class NeighborExplorer(Panel):
     """How many neighbours."""
 
     def __init__(self, ws: "Workspace", table: str | ResultTable, key: Any = None, *, query: str = "", k: int = 10) -> None:
-        self._named = ws.table(table) if isinstance(table, str) else table
-        self._columns = shown_columns(ws, self._named)
-        self._keys: dict[str, Any] = {}
+        self._put(ws, ws.table(table) if isinstance(table, str) else table)
         self._row: str | None = None
         if key is not None:
             ws.vector(self._named, key)
             self._row = as_text(key)
-            self._keys[self._row] = key
         self._last: dict[str, Any] = {}
+        self._through: bool | None = None
         super().__init__(ws)
         self.k = k
         self.query = query
@@ -61,30 +61,42 @@ class NeighborExplorer(Panel):
         if self._row is not None or query:
             with self._as_bound():
                 self._near(query or None, self._row if not query else None)
+        self.observe(self._led, names="selection")
+
+    def _put(self, ws: "Workspace", named: ResultTable) -> None:
+        """Look around in this table."""
+        self._columns = shown_columns(ws, named)
+        self._named, self._shown = named, Shown(ws._matrix(named._record).keys)
+
+    def _renewed(self) -> dict[str, Any]:
+        """What was asked, asked again of the newest version."""
+        self._put(self._ws, self._ws.table(self._named.name))
+        self.selection = self._shown.there(self.selection)
+        if self._row is not None and not self._shown.there([self._row]):
+            self._row = None
+        return self._again()
 
     def refresh(self) -> None:
-        """Ask again."""
+        """Ask again, the newest version of the table."""
         with self._as_bound():
-            self._tell({"kind": "changed", "body": self._again()})
+            self._tell({"kind": "changed", "body": self._renewed()})
 
     @traitlets.validate("selection")
     def _chosen(self, proposal: dict[str, Any]) -> list[str]:
-        for name in proposal["value"]:
-            self._key(name)
-        return list(proposal["value"])
+        names = list(proposal["value"])
+        self._shown.places(names, self._named.name)
+        return names
+
+    def _led(self, change: dict[str, Any]) -> None:
+        """A row that Python or a linked panel chose, and that is not on the page, is gone to: its neighbours are shown."""
+        names = change["new"]
+        if len(names) == 1 and names[0] != self._row and names[0] not in [hit["key"] for hit in self._last.get("hits", [])]:
+            with contextlib.suppress(JammiError), self._as_bound():
+                self._tell({"kind": "changed", "body": self._near(None, names[0])})
 
     def _key(self, shown: str) -> Any:
-        """The key of a row that was shown; of another one, the text or the number that it says. RowNotFound."""
-        if shown in self._keys:
-            return self._keys[shown]
-        for key in (shown, *([int(shown)] if shown.lstrip("-").isdigit() else [])):
-            try:
-                self._ws.vector(self._named, key)
-            except (JammiError, TypeError):
-                continue
-            self._keys[shown] = key
-            return key
-        raise RowNotFound(f"{self._named.name!r} has no row with the key {shown!r}.")
+        """The key of a row that is shown so. RowNotFound."""
+        return self._shown.keys_at(self._shown.places([shown], self._named.name))[0].as_py()
 
     # -- messages ------------------------------------------------------------------------------------------------------------------
 
@@ -95,6 +107,8 @@ class NeighborExplorer(Panel):
                 return self._near(text, row)
             case protocol.Compare(rows=rows):
                 return self._compared([self._key(r) for r in rows])
+            case protocol.Refresh():
+                return self._renewed()
         return self._again()
 
     def _again(self) -> dict[str, Any]:
@@ -104,15 +118,12 @@ class NeighborExplorer(Panel):
 
     def _near(self, text: str | None, row: str | None) -> dict[str, Any]:
         """The hits, and how near the nearest two hundred are."""
-        where = self.filter.strip() or None
+        where = of_the_rows(self._ws._rooms.engine, self.filter) if self.filter.strip() else None
         self._row, key = (row, self._key(row)) if text is None and row is not None else (None, None)
         wide = max(self.k, NEAREST)
-        if text:
-            found = self._ws.search(self._named, text, k=wide, where=where, select=self._columns)
-        elif row is not None:
-            found = self._ws.search(self._named, row=key, k=wide, where=where, select=self._columns)
-        else:
+        if not text and row is None:
             return {"hits": [], "about": self._about()}
+        found, self._through = self._ws._searched(self._named, text or None, key, wide, where, None, self._columns, None)
         self.set_trait("query", text or "")
         hits = self._told(found)
         near = [h["similarity"] for h in hits]
@@ -123,10 +134,10 @@ class NeighborExplorer(Panel):
     def _told(self, found: Result) -> list[dict[str, Any]]:
         hits = []
         for line in found.arrow().to_pylist():
-            shown = as_text(line["key"])
-            self._keys[shown] = line["key"]
             values = [None if line.get(c) is None else as_text(line[c])[:2_000] for c in self._columns]
-            hits.append({"key": shown, "similarity": round(line["similarity"], 4), "missing": line["source_missing"], "values": values})
+            hits.append(
+                {"key": as_text(line["key"]), "similarity": round(line["similarity"], 4), "missing": line["source_missing"], "values": values}
+            )
         return hits
 
     def _values(self, keys: Sequence[Any]) -> list[list[str | None]]:
@@ -150,15 +161,15 @@ class NeighborExplorer(Panel):
 
     def _about(self) -> dict[str, Any]:
         """What stands above the hits: the table, whether it is still true, and how it is searched."""
-        verdict = self._ws._questions.verdicts_now([self._named.name]).get(self._named.name, Fresh())
-        notes = [] if isinstance(verdict, Fresh) else [f"{self._named.name} is {word(verdict)}: {'; '.join(reasons_of(verdict)) or 'see %jammi why'}"]
+        verdict, notes = judged(self._ws, self._named.name, self._named.version)
         count = self._named.row_count or 0
-        exact = count <= self._ws.settings["vectors.exact_max_rows"]
-        notes.append(f"{count:,} rows of {self._named.dimensions} dimensions, {'all compared' if exact else 'searched through the index'}")
+        state = self._ws._rooms.vectors.told(self._named._record)
+        how = {None: "", True: "; searched through the index", False: "; exact search: all rows were compared"}[self._through]
+        notes.append(f"{count:,} rows of {self._named.dimensions} dimensions, {f'index {state}' if state else 'no index'}{how}")
         return {
             "table": self._named.name,
             "version": self._named.version,
-            "verdict": word(verdict),
+            "verdict": verdict,
             "notes": notes,
             "columns": self._columns,
             "text": _text_columns(self._named),

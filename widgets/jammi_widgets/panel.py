@@ -1,5 +1,6 @@
 """What all panels share: traits, messages, the static form, and what happens when a table or the workspace is gone."""
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -8,7 +9,7 @@ import anywidget
 import msgspec
 import traitlets
 
-from jammi_lab.errors import JammiError
+from jammi_lab.errors import InvalidArgument, JammiError
 from jammi_lab.markup import Form
 from jammi_widgets import protocol
 from jammi_widgets.work import Report, Work
@@ -46,21 +47,21 @@ class Panel(anywidget.AnyWidget):
 
     # -- what a panel fills in -----------------------------------------------------------------------------------------------------
 
+    @abstractmethod
     def refresh(self) -> None:
         """Look again."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _answer(self, message: Any) -> dict[str, Any]:
         """The body of the answer to a message. JammiError."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _form(self) -> Form:
         """The panel without a kernel and without a script, as it last looked: a picture or a table, and text."""
-        raise NotImplementedError
 
-    def _act(self, action: str, names: list[str], report: Report) -> dict[str, Any]:
+    def _act(self, action: str, names: list[str], report: Report) -> dict[str, Any]:  # noqa: ARG002  for those that act
         """Carry an action out, in a thread; the body of the message that ends it. JammiError."""
-        raise NotImplementedError
+        raise InvalidArgument(f"This panel does not {action}.")
 
     # -- messages ------------------------------------------------------------------------------------------------------------------
 

@@ -51,10 +51,17 @@ class Details(Ask, tag="details"):
     node: Name
 
 
+class Column(Ask, tag="column"):
+    """The way of one column of a node through the graph, up and down."""
+
+    node: Name
+    column: Name
+
+
 class Act(Ask, tag="act"):
     """Do something with tables: the answer says that it was begun; how it goes and how it ended is told by messages."""
 
-    action: Literal["recompute", "verify", "what-if", "preview", "plan"]
+    action: Literal["recompute", "verify", "what-if", "preview", "plan", "project"]
     names: Annotated[list[Name], msgspec.Meta(min_length=1, max_length=100_000)]
 
 
@@ -70,6 +77,25 @@ class Rows(Ask, tag="rows"):
     group: Annotated[str, msgspec.Meta(max_length=2_000)] = ""
     offset: Count = 0
     limit: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 200
+
+
+class Page(Ask, tag="page"):
+    """Some rows of a result, ordered and cut in the kernel."""
+
+    column: Count | None = None
+    """The place of the column that orders them; none is the order in which they came."""
+    descending: bool = False
+    offset: Count = 0
+    limit: Annotated[int, msgspec.Meta(ge=1, le=100)] = 50
+    left: Count = 0
+    """The place of the first column that is shown."""
+
+
+class Value(Ask, tag="value"):
+    """One value of a result, whole."""
+
+    row: Count
+    column: Count
 
 
 class Near(Ask, tag="near"):

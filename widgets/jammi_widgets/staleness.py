@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import traitlets
 
-from jammi_lab.errors import InvalidArgument, JammiError, TableNotFound
+from jammi_lab.errors import JammiError, TableNotFound
 from jammi_lab.markup import Form, seconds, size, visible
 from jammi_lab.names import near
 from jammi_lab.sensing.reports import Plan, Status, StatusRow
@@ -153,7 +153,7 @@ class StalenessBoard(Panel):
             finally:
                 self.refresh()
             return {"lines": [_ran(step) for step in run.steps] or ["Nothing had to be done."], "deviations": [visible(d) for d in run.deviations]}
-        raise InvalidArgument(f"This panel does not {action}.")
+        return super()._act(action, names, report)
 
     def _form(self) -> Form:
         return Status([line.row for line in self._lines])._form()
@@ -225,6 +225,7 @@ def _told_row(line: Line) -> dict[str, Any]:
         "reasons": shown,
         "rows": "" if line.row.rows is None else f"{line.row.rows:,}",
         "size": size(line.row.bytes),
+        "index": f"index {line.row.index}" if line.row.index else "",
         "age": ago(line.row.age),
         "cost": "" if line.cost is None else seconds(line.cost),
     }

@@ -3,13 +3,14 @@ import { Line, button, choose, copy, filterInput, fold, frame, grouped, h, pill,
 const SIGN = { "fresh": "✓", "possibly stale": "~", "stale": "●", "undecidable": "?", "missing manifest": "○", "damaged": "✕" };
 const LEAST = 0.15, MOST = 3;
 
-/** The outline of a node: a source is a drum, a frame a sheet with a folded corner, what else comes from outside a hexagon, a table a box, a group a pile. */
+/** The outline of a node: a source is a drum, a frame a sheet with a folded corner, a model has its corners cut off, what else comes from outside is a hexagon, a table a box, a group a pile. */
 function outline(node) {
   const [x, y, w, high] = node.box;
   if (node.members) return `M${x + 4} ${y - 4}h${w}v${high}h-4v-${high - 4}h-${w - 4}ZM${x} ${y}h${w}v${high}h-${w}Z`;
   if (node.kind === "source") return `M${x} ${y + 5}v${high - 10}a${w / 2} 6 0 0 0 ${w} 0v-${high - 10}a${w / 2} 6 0 0 0-${w} 0Z`;
   if (node.kind === "frame") return `M${x} ${y}h${w - 12}l12 12v${high - 12}h-${w}Z`;
-  if (["mutable", "topic", "model", "clock"].includes(node.kind)) return `M${x + 10} ${y}h${w - 20}l10 ${high / 2}l-10 ${high / 2}h-${w - 20}l-10-${high / 2}Z`;
+  if (node.kind === "model") return `M${x + 9} ${y}h${w - 18}l9 9v${high - 18}l-9 9h-${w - 18}l-9-9v-${high - 18}Z`;
+  if (["mutable", "topic", "clock"].includes(node.kind)) return `M${x + 10} ${y}h${w - 20}l10 ${high / 2}l-10 ${high / 2}h-${w - 20}l-10-${high / 2}Z`;
   return `M${x + 7} ${y}h${w - 14}q7 0 7 7v${high - 14}q0 7-7 7h-${w - 14}q-7 0-7-7v-${high - 14}q0-7 7-7Z`;
 }
 
@@ -27,7 +28,7 @@ function render({ model, el }) {
   const side = h("aside", { class: "jammi-side", "aria-label": "Details", hidden: true });
   const summary = h("span", { class: "jammi-dim", "data-testid": "summary" });
   let graph = { nodes: [], edges: [], size: [0, 0], counts: {} };
-  let scale = 1, left = 0, top = 0, spots = new Map(), moved = false, drawnFor = null;
+  let scale = 1, left = 0, top = 0, spots = new Map(), moved = false, drawnFor = null, traced = null;
 
   const apply = () => { drawing.style.transform = `translate(${left}px, ${top}px) scale(${scale})`; };     // no node is drawn again by it
   const extent = () => [picture.clientWidth || 800, picture.clientHeight || 420];
@@ -104,6 +105,7 @@ function render({ model, el }) {
       ...lit.map((e) => s("path", { class: "jammi-edge jammi-lit", d: e.path, "data-testid": `lit-${next.nodes[e.from].id}-${next.nodes[e.to].id}` })),
       ...[...spots.values()].map((v) => v.element));
     [...spots.values()][0]?.element.setAttribute("tabindex", "0");
+    if (traced) light();
     const words = Object.entries(next.counts).map(([word, n]) => `${grouped(n)} ${word}`).join(", ");
     const note = next.grouped ? ` · ${grouped(next.shown)} nodes are too many to draw one by one: those alike are grouped; filter, or click a group` : "";
     summary.textContent = next.total ? `${next.shown < next.total ? `${grouped(next.shown)} of ` : ""}${grouped(next.total)} nodes · ${words}${note}` : "No tables yet: %%jammi -m NAME makes one.";
@@ -128,6 +130,32 @@ function render({ model, el }) {
     side.replaceChildren(close(), h("h4", {}, node.name), h("p", { class: "jammi-dim" }, "Choose one to see what is around it."), h("ul", { class: "jammi-list" }, list));
   }
 
+  /** The way of a column: its edges are lit, the columns on it stand in their nodes, all else steps back. */
+  function light() {
+    const on = new Map(traced ? traced.columns : []);
+    drawing.classList.toggle("jammi-tracing", traced !== null);
+    drawing.querySelectorAll(".jammi-traced").forEach((e) => e.remove());
+    for (const { node, element } of spots.values()) {
+      const names = on.get(node.id);
+      element.classList.toggle("jammi-on", names !== undefined);
+      element.querySelector(".jammi-kind").textContent = names ? cut(names.join(", "), Math.max(12, Math.floor(node.box[2] / 6.2))) : node.said;
+    }
+    const first = [...spots.values()][0]?.element;
+    for (const [from, to, direct] of traced ? traced.edges : []) {
+      const edge = graph.edges.find((e) => graph.nodes[e.from].id === from && graph.nodes[e.to].id === to);
+      if (edge) drawing.insertBefore(s("path", { class: `jammi-edge jammi-traced${direct ? "" : " jammi-by"}`, d: edge.path, "data-testid": `trace-${from}-${to}` }), first);
+    }
+    for (const each of side.querySelectorAll("[data-column]")) each.setAttribute("aria-pressed", String(traced?.column === each.dataset.column));
+    const said = side.querySelector(".jammi-way");
+    if (said) said.replaceChildren(...(traced ? [h("b", {}, `${traced.column}: `), traced.columns.length > 1 ? traced.columns.map(([node, names]) => `${node} (${names.join(", ")})`).join(" · ") : "nothing else rests on it, and it rests on nothing that is known"] : []));
+  }
+  const trace = (node, column) => {
+    if (traced?.node === node && traced.column === column) { traced = null; light(); return; }
+    line.ask("column", { node, column }).then((way) => { traced = way; light(); }).catch(panel.fail);
+  };
+  const columnTable = (known) => table(["column", "type"], known.columns.map(([name, kind]) => [
+    button(name, () => trace(known.id, name), { class: "jammi-link", "aria-pressed": "false", "data-column": name, "data-testid": `column-${name}`, title: "Light its way, up and down" }), kind]));
+
   const close = () => button("×", () => { side.hidden = true; choose(model, []); }, { class: "jammi-close", "aria-label": "Close the details" });
 
   function details(known) {
@@ -147,15 +175,17 @@ function render({ model, el }) {
     if (facts.length) parts.push(h("dl", {}, facts.flatMap(([k, v]) => [h("dt", {}, k), h("dd", {}, v)])));
     if (known.reads.length) parts.push(h("p", {}, "Made from ", ...named(known.reads)));
     if (known.readBy.length) parts.push(h("p", {}, "Goes into ", ...named(known.readBy)));
-    if (known.columns.length) parts.push(fold(`${known.columns.length} columns`, false, table(["column", "type"], known.columns)));
+    if (known.columns.length) parts.push(fold(`${known.columns.length} columns`, traced?.node === known.id, columnTable(known), h("div", { class: "jammi-dim jammi-way", role: "status", "data-testid": "way" })));
     if (known.anchors.length) parts.push(fold(`${known.anchors.length} anchors`, false, table(["input", "kind", "by", "state", "columns"], known.anchors)));
     if (known.definition) parts.push(fold("Definition", false, h("pre", {}, known.definition)));
     side.replaceChildren(...parts);
     side.hidden = false;
+    light();
   }
 
   function chosen() {
     const [name] = model.get("selection");
+    if (traced && traced.node !== name) { traced = null; light(); }
     for (const { node, element } of spots.values()) {
       const on = node.id === name;
       element.classList.toggle("jammi-chosen", on);

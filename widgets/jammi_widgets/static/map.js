@@ -1,4 +1,4 @@
-import { Line, button, choose, frame, grouped, h, pill } from "./kit.js";
+import { Line, button, choose, frame, grouped, h, pill, progressLine } from "./kit.js";
 
 const VERTEX = `#version 300 es
 in vec2 at; in float code; in float on; uniform vec3 view; uniform vec2 aspect; uniform vec3 palette[12]; uniform float size; uniform float some; out vec4 colour;
@@ -7,6 +7,7 @@ void main() { gl_Position = vec4((at * view.z + view.xy) * aspect, 0.0, 1.0); gl
 const FRAGMENT = `#version 300 es
 precision mediump float; in vec4 colour; out vec4 drawn;
 void main() { vec2 c = gl_PointCoord - 0.5; if (dot(c, c) > 0.25) discard; drawn = vec4(colour.rgb * colour.a, colour.a); }`;
+const WAYS = [["at once", "principal components"], ["tsne", "t-SNE, kept"], ["pca", "principal components, kept"]];
 const PLAIN = "#3b7dd8", NONE = "#c3c9cf";
 
 const rgb = (hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16) / 255);
@@ -100,9 +101,14 @@ function render({ model, el }) {
   const about = h("span", { class: "jammi-dim", "data-testid": "summary" });
   const chosen = h("span", { class: "jammi-dim", "data-testid": "chosen" });
   const colour = h("select", { class: "jammi-button", "aria-label": "Colour by", "data-testid": "color-input" });
+  const way = h("select", { class: "jammi-button", "aria-label": "Placed by", "data-testid": "method-input" }, WAYS.map(([value, word]) => h("option", { value }, word)));
+  const notes = h("div", { class: "jammi-notes", "data-testid": "notes" });
   const legend = h("div", { class: "jammi-legend" });
+  const progress = progressLine(line);
+  const mend = button("Recompute", () => act("recompute", [known.source]), { "data-testid": "recompute", hidden: true });
   const paint = painter(canvas);
   let points = new Float32Array(0), codes = new Uint8Array(0), flags = new Uint8Array(0), all = Array(12).fill(PLAIN), view = [0, 0, 0.92], nearest = () => -1;
+  let known = { method: "at once", source: "" };
   let outline = null, held = null, lasso = false, asked = -1, marked = false;
 
   const aspect = () => { const w = canvas.clientWidth || 1, high = canvas.clientHeight || 1; return w > high ? [high / w, 1] : [1, w / high]; };
@@ -122,17 +128,21 @@ function render({ model, el }) {
     view = [view[0] + x * (view[2] - to), view[1] + y * (view[2] - to), to];
     draw();
   };
-  const count = (n) => { chosen.textContent = n ? `${grouped(n)} chosen` : ""; };
+  const count = (n) => { chosen.textContent = n ? `· ${grouped(n)} chosen` : ""; };
 
   async function load() {
-    const known = await line.ask("open");
-    about.replaceChildren(h("b", {}, known.table), " ", pill(known.verdict, { "data-testid": "verdict-table" }), ` ${grouped(known.count)} rows${known.kept ? `, two principal components: ${known.kept}` : ""}`);
+    known = await line.ask("open");
+    about.replaceChildren(h("b", {}, known.table), " ", pill(known.verdict, { "data-testid": "verdict-table" }), ` · ${grouped(known.count)} rows${known.placed ? ` ${known.placed}` : ""}`);
+    notes.replaceChildren(...known.notes.map((n) => h("div", { "data-testid": "note" }, n)));
+    way.value = known.method;
+    mend.hidden = !known.verdict || known.verdict === "fresh";
     colour.replaceChildren(h("option", { value: "" }, "one colour"), ...known.columns.map((c) => h("option", { value: c, selected: c === model.get("color") }, `by ${c}`)));
-    const { buffers } = await line.ask("points");
+    const { buffers, chosen: chosenNow } = await line.ask("points");
     points = buffers?.length ? bytes(buffers[0], Float32Array) : new Float32Array(0);
     codes = new Uint8Array(points.length / 2);
-    flags = new Uint8Array(points.length / 2);
-    marked = false;
+    flags = buffers?.length > 1 ? bytes(buffers[1], Uint8Array) : new Uint8Array(points.length / 2);
+    marked = chosenNow > 0;
+    count(chosenNow);
     nearest = grid(points);
     size();
     set();
@@ -164,12 +174,20 @@ function render({ model, el }) {
   async function caught(drawn) {
     const step = Math.ceil(drawn.length / 500);
     const { buffers, chosen: n } = await line.ask("lasso", { outline: drawn.filter((_, i) => i % step === 0) });
+    mark(n, buffers);
+  }
+  function mark(n, buffers) {
     flags = bytes(buffers[0], Uint8Array);
+    if (flags.length !== points.length / 2) return;                    // of points that are on their way
     marked = n > 0;
     count(n);
     set();
   }
-  const clear = () => { flags.fill(0); marked = false; outline = null; sketch(); count(0); choose(model, []); set(); };
+  const act = (action, names) => {
+    line.ask("act", { action, names }).then(({ begun }) => { if (!begun) { panel.say("Something runs already; stop it or wait."); way.value = known.method; } }).catch(panel.fail);
+  };
+  const ended = (say) => { progress.hide(); way.value = known.method; say(); };
+  const clear = () => { outline = null; sketch(); choose(model, []); };
 
   async function hover(event) {
     const [x, y] = place(event), point = nearest(x, y, 10 / (canvas.clientHeight / 2) / view[2]);
@@ -213,12 +231,7 @@ function render({ model, el }) {
     const point = nearest(...place(event), 10 / (canvas.clientHeight / 2) / view[2]);
     if (point < 0) return null;
     const { key } = await line.ask("hover", { point });
-    flags.fill(0);
-    flags[point] = 1;
-    marked = true;
-    count(1);
-    choose(model, [key]);
-    return set();
+    return choose(model, [key]);
   }));
   canvas.addEventListener("pointerleave", () => { tip.hidden = true; asked = -1; });
   canvas.addEventListener("wheel", (event) => { if (event.ctrlKey || event.metaKey) { event.preventDefault(); zoom(event.deltaY < 0 ? 1.15 : 0.87, place(event)); } }, { passive: false });
@@ -236,17 +249,23 @@ function render({ model, el }) {
   colour.addEventListener("change", failing(() => paintBy(colour.value)));
 
   const root = panel.root;
-  panel.tools.append(colour, mode, button("Clear", clear, { "data-testid": "clear" }), button("Fit", () => { view = [0, 0, 0.92]; draw(); }, { "data-testid": "fit" }), button("−", () => zoom(0.8), { "aria-label": "Zoom out" }),
-    button("+", () => zoom(1.25), { "aria-label": "Zoom in" }), button("Refresh", failing(() => line.ask("refresh").then(load)), { "data-testid": "refresh" }), about, chosen);
+  way.addEventListener("change", () => act("project", [way.value]));
+  panel.tools.append(colour, way, mode, button("Clear", clear, { "data-testid": "clear" }), button("Fit", () => { view = [0, 0, 0.92]; draw(); }, { "data-testid": "fit" }), button("−", () => zoom(0.8), { "aria-label": "Zoom out" }),
+    button("+", () => zoom(1.25), { "aria-label": "Zoom in" }), button("Refresh", failing(() => line.ask("refresh")), { "data-testid": "refresh" }), mend, about, chosen);
   panel.body.classList.add("jammi-stage");
+  panel.root.insertBefore(notes, panel.body);
+  panel.root.insertBefore(progress.box, panel.body);
   panel.body.append(canvas, over, tip, legend);
   const resized = new ResizeObserver(size);
   resized.observe(canvas);
-  const picked = () => { if (!model.get("selection").length && marked) clear(); };
-  model.on("change:selection", picked);
   line.on("changed", failing(load));
+  line.on("marked", ({ body }, buffers) => mark(body.chosen, buffers));
+  line.on("progress", ({ body }) => progress.show(body));
+  line.on("done", ({ body }) => ended(() => panel.say(body.lines)));
+  line.on("failed", ({ lines }) => ended(() => panel.fail(lines)));
+  line.on("stopped", () => ended(() => panel.say("Stopped. The map is as it was.")));
   failing(load)();
-  return () => { resized.disconnect(); model.off("change:selection", picked); line.close(); panel.close(); };
+  return () => { resized.disconnect(); line.close(); panel.close(); };
 }
 
 export default { render };

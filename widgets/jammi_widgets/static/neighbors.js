@@ -18,13 +18,19 @@ function render({ model, el }) {
 
   const ask = (what, step = true) => line.ask("near", { k: model.get("k"), ...what }).then((body) => {
     panel.say("");
-    if (step) {
-      const at = steps.findIndex((known) => known.text === what.text && known.row === what.row);
-      if (at >= 0) steps.length = at + 1; else steps.push(what);
-    }
+    if (step) went(what);
     draw(body);
     if (what.row) choose(model, [what.row]);
   }).catch(panel.fail);
+  const went = (what) => {
+    const at = steps.findIndex((known) => known.text === what.text && known.row === what.row);
+    if (at >= 0) steps.length = at + 1; else steps.push(what);
+  };
+  const told = (body) => {
+    if (body.query) went({ text: body.query });
+    else if (body.row) went({ row: body.row });
+    draw(body);
+  };
   const again = () => { const at = steps.at(-1); if (at) ask(at, false); else if (query.value) ask({ text: query.value }); };
 
   query.addEventListener("keydown", (event) => { if (event.key === "Enter" && query.value.trim()) ask({ text: query.value }); });
@@ -102,19 +108,15 @@ function render({ model, el }) {
     }
   }
 
-  panel.tools.append(query, where, button("Refresh", again, { "data-testid": "refresh" }), bars);
+  panel.tools.append(query, where, button("Refresh", () => line.ask("refresh").then((body) => { panel.say(""); told(body); }).catch(panel.fail), { "data-testid": "refresh" }), bars);
   panel.body.append(about, trail, own, pinned, list);
-  line.on("changed", ({ body }) => draw(body));
+  line.on("changed", ({ body }) => told(body));
   const typed = () => { query.value = model.get("query"); };
   const filtered = () => { where.value = model.get("filter"); };
   model.on("change:selection", ticked);
   model.on("change:query", typed);
   model.on("change:filter", filtered);
-  line.ask("open").then((body) => {
-    if (body.query) steps.push({ text: body.query });
-    else if (body.row) steps.push({ row: body.row });
-    draw(body);
-  }).catch(panel.fail);
+  line.ask("open").then(told).catch(panel.fail);
   return () => {
     for (const [name, f] of [["selection", ticked], ["query", typed], ["filter", filtered]]) model.off(`change:${name}`, f);
     line.close();

@@ -49,7 +49,7 @@ function render({ model, el }) {
     const cells = [h("td", {}, tick), h("td", {}, pill(row.verdict, { "data-testid": `verdict-${row.name}` })),
       h("td", { class: "jammi-strong" }, row.name, row.version === null ? "" : h("span", { class: "jammi-dim" }, ` v${row.version}`)),
       h("td", { class: "jammi-why" }, row.reasons.map((r) => h("div", {}, r))), h("td", { class: "jammi-wide" }, row.age ? `${row.age} ago` : "never"),
-      h("td", { class: "jammi-number jammi-wide" }, row.rows), h("td", { class: "jammi-number jammi-wide" }, row.size), h("td", { class: "jammi-number jammi-wide" }, row.cost),
+      h("td", { class: "jammi-number jammi-wide" }, row.rows), h("td", { class: "jammi-number jammi-wide" }, row.size, row.index ? h("div", { class: "jammi-dim" }, row.index) : ""), h("td", { class: "jammi-number jammi-wide" }, row.cost),
       h("td", {}, button("Recompute", () => act("recompute", [row.name]), { "data-testid": `recompute-${row.name}`, "aria-label": `Recompute ${row.name}`, disabled: row.verdict === "fresh" }))];
     const move = (event) => {
       if (event.target !== event.currentTarget) return;

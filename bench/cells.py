@@ -1,0 +1,133 @@
+"""What cells cost: loading the extension, the first query of a kernel, one cell more than DuckDB alone, and the first rows of many.
+
+JupySQL and magic_duckdb are the other side where JAMMI_JUPYSQL_PYTHON and JAMMI_MAGIC_DUCKDB_PYTHON name interpreters that have them
+(`python3 -m venv DIR; DIR/bin/pip install jupysql duckdb-engine pandas`, and `magic_duckdb duckdb pandas pyarrow` in another one). This file imports
+neither: each runs in a process of its own, in a plain IPython shell, by the same script. Where it says so the processor's
+time counts, and of a cell the least of many: whatever else a machine does adds to the others.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import duckdb
+
+from bench.harness import Line, unmeasured
+
+ROOT = Path(__file__).resolve().parent.parent
+ROWS, TURNS = 10_000_000, 60
+LOAD_SECONDS, FIRST_SECONDS, CELL_SECONDS, PREVIEW_SECONDS, PREVIEW_MB = 0.100, 1.0, 0.005, 0.100, 50.0
+"""What was promised."""
+
+_SHELL = """
+import gc, json, os, sys, time
+from IPython.core.interactiveshell import InteractiveShell
+ip = InteractiveShell.instance()
+ip.display_formatter.active_types = ["text/plain", "text/html"]  # what a notebook asks for
+load, ready, magic, place, turns = json.loads(sys.argv[1])
+out, sys.stdout = sys.stdout, open(os.devnull, "w")
+
+def run(code, clock=time.perf_counter):
+    began, other = clock(), time.perf_counter()
+    done = ip.run_cell(code)
+    took = clock() - began
+    told["waited"] = time.perf_counter() - other
+    if not done.success:
+        print(code, done.error_before_exec or done.error_in_exec, file=sys.stderr)
+        raise SystemExit(3)
+    return took
+
+def settled():
+    gc.collect()
+    found = dict(line.split(":", 1) for line in open("/proc/self/status"))
+    return [int(found[key].split()[0]) / 1024 for key in ("VmRSS", "VmHWM")]
+
+told = {}
+run("1")
+told |= {"load": run(load, time.process_time)}
+told["first"] = sum(run(code, time.process_time) for code in (*ready, magic + "\\nSELECT 42 AS answer"))
+run("import duckdb; con = duckdb.connect()")
+pairs = [(run(magic + f"\\nSELECT {i} AS answer"), run(f"con.execute('SELECT {i} AS answer').fetchall()")) for i in range(turns)]
+told["cell"], told["plain"] = (min(side) for side in zip(*pairs))
+before, _ = settled()
+open("/proc/self/clear_refs", "w").write("5")
+told["preview"] = run(magic + f"\\nSELECT * FROM {place}", time.process_time)
+_, peak = settled()
+told["grown"] = peak - before
+print(json.dumps(told), file=out)
+"""
+
+
+class Side(NamedTuple):
+    """Whose cells are measured."""
+
+    name: str
+    variable: str
+    """Of the environment, with the interpreter that has them; empty for ours."""
+    load: str
+    ready: tuple[str, ...]
+    """What must be run before the first query can be."""
+    magic: str
+
+
+OURS = Side("ours", "", "%load_ext jammi_lab", (), "%%jammi")
+OTHERS = (
+    Side("JupySQL", "JAMMI_JUPYSQL_PYTHON", "%load_ext sql", ("%sql duckdb://",), "%%sql"),
+    Side("magic_duckdb", "JAMMI_MAGIC_DUCKDB_PYTHON", "%load_ext magic_duckdb", (), "%%dql"),
+)
+
+
+def cells(folder: Path, repeats: int) -> Iterator[Line]:
+    """Ours against what was promised, and then against each other that is there."""
+    file, million = folder / "rows.parquet", ROWS // 1_000_000
+    duckdb.sql(f"COPY (SELECT i AS id, i % 1000 AS grp, i * 0.5 AS x, 'row ' || i AS label FROM range({ROWS}) r(i)) TO '{file}'")
+    ours = measured(OURS, sys.executable, folder, file, repeats)
+    yield _promised("cells: %load_ext in a bare shell (processor)", ours["load"], LOAD_SECONDS)
+    yield _promised("cells: the first query, with the engine and a new workspace (processor)", ours["first"], FIRST_SECONDS)
+    yield _promised("cells: a cell over the same statement by DuckDB alone", ours["over"], CELL_SECONDS)
+    yield _promised(f"cells: the first rows of {million} M (processor)", ours["preview"], PREVIEW_SECONDS)
+    yield _promised("cells: memory of these, in GB", ours["grown"] / 1e3, PREVIEW_MB / 1e3)
+    for side in OTHERS:
+        python = os.environ.get(side.variable)
+        if not python:
+            yield unmeasured(f"cells beside {side.name}", f"{side.variable} names no interpreter")
+            continue
+        other = measured(side, python, folder, file, max(1, repeats // 2))
+        for what, key in (
+            ("%load_ext (processor)", "load"),
+            ("the first query (processor)", "first"),
+            ("a cell over the same statement by DuckDB alone", "over"),
+            (f"the first rows of {million} M (processor)", "preview"),
+            (f"the first rows of {million} M", "waited"),
+            ("memory of these, in GB", "grown"),
+        ):
+            scale = 1e3 if key == "grown" else 1.0
+            yield Line(f"cells beside {side.name}: {what}", ours[key] / scale, other[key] / scale, ours[key] / max(other[key], 1e-6), None)
+
+
+def _promised(what: str, found: float, limit: float) -> Line:
+    return Line(what, found, limit, found / limit, 1.0)
+
+
+def measured(side: Side, python: str, folder: Path, file: Path, repeats: int) -> dict[str, float]:
+    """The median of so many shells for each measure, after one to warm up: seconds, and for `grown` MB. Compiled modules are kept, as where it is
+    installed."""
+    paths = os.pathsep.join(str(ROOT / part) for part in ("", "kernel_ext", "widgets"))
+    environment = {**os.environ, "IPYTHONDIR": str(folder / "ipython"), "PYTHONPYCACHEPREFIX": str(folder / "compiled"), "PYTHONPATH": ""}
+    environment |= {"PYTHONDONTWRITEBYTECODE": "", **({"PYTHONPATH": paths} if side is OURS else {})}
+    found: list[dict[str, float]] = []
+    for _ in range(repeats + 1):
+        given = json.dumps([side.load, side.ready, side.magic, f"'{file}'", TURNS])
+        with tempfile.TemporaryDirectory(dir=folder) as place:
+            done = subprocess.run([python, "-c", _SHELL, given], check=False, capture_output=True, text=True, cwd=place, env=environment)
+        if done.returncode:
+            raise RuntimeError(f"{side.name}: {done.stderr[-2000:]}")
+        found.append(json.loads(done.stdout.splitlines()[-1]))
+    medians = {key: statistics.median(each[key] for each in found[1:]) for key in found[0]}
+    return medians | {"over": medians["cell"] - medians["plain"]}

@@ -1,0 +1,66 @@
+"""The badge above a result in a real JupyterLab: late, then filled in where it stands, and opened on a click without a kernel."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.browser.lab import fenced, lab, opened, written
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.slow,
+    pytest.mark.timeout(240),
+    pytest.mark.leaves_behind("playwright keeps a loop and its pipes for the session"),
+]
+SETUP = """
+from pathlib import Path
+import time
+Path("papers.csv").write_text("id,venue\\n1,A\\n2,B\\n3,A\\n")
+%load_ext jammi_lab
+%jammi add papers papers.csv
+"""
+HANG = """
+Path("papers.csv").write_text("id,venue\\n1,A\\n2,B\\n3,A\\n4,\\n")
+%jammi close
+from jammi_lab.observing.observers import Observers
+source = Observers.source
+def hanging(self, input, look):
+    while not Path("answered").exists():
+        time.sleep(0.02)
+    return source(self, input, look)
+Observers.source = hanging
+_ = %jammi open
+"""
+VENUES = "%%jammi -m venues\nSELECT venue, count(*) AS n FROM papers GROUP BY venue"
+CELLS = [SETUP, VENUES, "%%jammi -m top\nSELECT * FROM jammi.venues", HANG, "%%jammi\nSELECT * FROM jammi.top ORDER BY n", "print('READY', 6 * 7)"]
+
+
+@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+def test_a_late_badge_is_filled_in_where_it_stands_and_opens_on_its_reasons(browser, tmp_path, theme):
+    root = tmp_path / "root"
+    root.mkdir()
+    written(root / "badge.ipynb", CELLS)
+    with (
+        lab(root, tmp_path / "state", theme) as (address, token),
+        fenced(browser, address, viewport={"width": 1280, "height": 1100}) as context,
+    ):
+        page = opened(context, address, token, "badge.ipynb")
+        page.get_by_text("READY 42").wait_for()
+        output = page.locator(".jp-Notebook .jp-CodeCell").nth(4).locator(".jp-OutputArea-output")
+        output.get_by_text("not checked yet").wait_for()
+        assert output.count() == 1 and output.locator("td").count() == 4
+        shot(page, theme, "late")
+        (root / "answered").touch()
+        output.get_by_text("possibly stale").wait_for()
+        assert output.count() == 1 and output.locator("td").count() == 4 and "not checked" not in output.inner_text()
+        assert not output.get_by_text("says more").is_visible()
+        output.locator("summary").click()
+        output.get_by_text("says more").wait_for()
+        shot(page, theme, "filled")
+
+
+def shot(page, theme, name):
+    """A picture to look at, when somebody asks for it."""
+    if folder := os.environ.get("JAMMI_SHOTS"):
+        page.locator(".jp-Notebook .jp-CodeCell").nth(4).screenshot(path=str(Path(folder) / f"badge-{name}-{theme.rpartition(' ')[2].lower()}.png"))

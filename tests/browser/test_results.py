@@ -1,0 +1,198 @@
+"""The result viewer on a bare page: pages, orders, keys, long values, hostile ones. `JAMMI_SHOTS=folder` keeps pictures."""
+
+import pytest
+
+import jammi_lab as jl
+from jammi_widgets import ResultView
+from tests.browser.test_panels import EVIL, kept, on_page  # noqa: F401  the fixture
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.leaves_behind("playwright keeps a loop and its pipes for the session")]
+ROWS = """
+SELECT i::BIGINT AS id, CASE WHEN i % 7 = 3 THEN NULL ELSE round(i * 7919 % 1000 / 3, 2) END AS price, DATE '2024-01-01' + i::INT AS day,
+CASE WHEN i = 2 THEN '' WHEN i = 4 THEN repeat('a long text that goes on, ', 40) ELSE 'name ' || i END AS name, [i, i + 1] AS pair FROM range(130) r(i)
+"""
+
+
+@pytest.fixture
+def ws(tmp_path):
+    with jl.open(tmp_path / "lab") as ws:
+        yield ws
+
+
+@pytest.fixture
+def view(ws, on_page):  # noqa: F811
+    """Puts the rows of a statement on a page."""
+
+    def put(sql=ROWS, **size):
+        panel = ResultView(ws, ws.sql(sql))
+        bare = on_page(panel, "results", **size)
+        bare.until(lambda: bare.part("counted").count() == 1)
+        return panel, bare
+
+    return put
+
+
+def first(bare, column=0):
+    return bare.part(f"cell-0-{column}").inner_text()
+
+
+def test_buttons_turn_the_pages_and_only_a_page_is_in_the_page(view):
+    _, bare = view()
+    assert bare.part("counted").inner_text() == "1 to 50 of 130 rows" and bare.page.locator("tbody tr").count() == 50
+    bare.part("further").click()
+    bare.until(lambda: first(bare) == "50")
+    bare.part("further").click()
+    bare.until(lambda: first(bare) == "100")
+    assert bare.part("further").is_disabled() and bare.page.locator("tbody tr").count() == 30
+    bare.part("back").click()
+    bare.until(lambda: first(bare) == "50")
+    bare.part("first").click()
+    bare.until(lambda: first(bare) == "0")
+    assert bare.part("back").is_disabled()
+
+
+def test_clicks_on_a_column_order_by_it_turn_it_and_end_it(view):
+    _, bare = view()
+    bare.part("sort-0").click()
+    bare.until(lambda: bare.page.locator("th[aria-sort=ascending]").count() == 1)
+    bare.part("sort-0").click()
+    bare.until(lambda: first(bare) == "129")
+    assert bare.page.locator("th[aria-sort=descending]").inner_text().startswith("id")
+    bare.part("further").click()
+    bare.until(lambda: first(bare) == "79")
+    bare.part("sort-0").click()
+    bare.until(lambda: first(bare) == "0")
+    assert bare.page.locator("th[aria-sort=descending], th[aria-sort=ascending]").count() == 0
+    assert bare.part("sort-4").count() == 0
+
+
+def test_types_stand_in_the_head_and_null_is_told_from_empty(view):
+    _, bare = view()
+    heads = bare.page.locator("thead th").all_inner_texts()
+    assert heads[1].split("\n") == ["id", "bigint"] and heads[4].split("\n") == ["name", "varchar"]
+    assert bare.part("cell-3-1").locator(".jammi-null").inner_text() == "NULL"
+    assert bare.part("cell-2-3").inner_text() == "''"
+    kept(bare, "results")
+
+
+def test_the_cells_are_walked_by_keyboard_over_the_borders_of_pages(view):
+    panel, bare = view()
+    bare.part("row-1").focus()
+    keys = bare.page.keyboard
+
+    def at():
+        return bare.page.evaluate("document.activeElement.dataset.testid")
+
+    for key in ("ArrowRight", "ArrowDown", "ArrowDown", "End"):
+        keys.press(key)
+    assert at() == "cell-2-4"
+    keys.press("Control+End")
+    assert at() == "cell-49-4"
+    keys.press("ArrowDown")
+    bare.until(lambda: first(bare) == "50" and at() == "cell-0-4")
+    keys.press("ArrowUp")
+    bare.until(lambda: first(bare) == "0" and at() == "cell-49-4")
+    keys.press("PageDown")
+    bare.until(lambda: first(bare) == "50" and at() == "cell-0-4")
+    keys.press("Home")
+    keys.press(" ")
+    bare.until(lambda: panel.selection == ["51"])
+    assert bare.page.locator("tr[aria-selected=true]").count() == 1
+
+
+def test_a_long_value_is_whole_when_pointed_at_and_when_opened(view):
+    _, bare = view()
+    text = "a long text that goes on, " * 40
+    cell = bare.part("cell-4-3")
+    assert cell.inner_text().endswith("…") and cell.locator("[title]").get_attribute("title") == text
+    cell.focus()
+    cell.dblclick()
+    bare.until(lambda: bare.part("whole").is_visible())
+    assert bare.part("whole").locator("pre").inner_text() == text
+    kept(bare, "results-whole")
+    bare.page.keyboard.press("Escape")
+    assert bare.part("whole").is_hidden() and bare.page.evaluate("document.activeElement.dataset.testid") == "cell-4-3"
+    bare.page.keyboard.press("Enter")
+    bare.until(lambda: bare.part("whole").is_visible())
+
+
+def test_rows_are_chosen_on_the_page_and_from_python(view):
+    panel, bare = view()
+    bare.part("row-3").click()
+    bare.part("row-5").click(modifiers=["Control"])
+    bare.until(lambda: panel.selection == ["3", "5"])
+    assert panel.selected().column("id").to_pylist() == [2, 4]
+    panel.selection = ["7"]
+    bare.until(lambda: bare.page.locator("tr[aria-selected=true]").get_attribute("data-number") == "7")
+
+
+def test_a_text_is_found_from_the_page_and_from_python(view):
+    panel, bare = view()
+    bare.part("filter-input").fill("NAME 11")
+    bare.until(lambda: bare.part("counted").inner_text() == "1 to 11 of 11 found in 130 rows")
+    panel.filter = "name 12"
+    bare.until(lambda: first(bare) == "12")
+    assert bare.part("filter-input").input_value() == "name 12"
+
+
+def test_many_columns_are_stepped_through(view):
+    _, bare = view("SELECT " + ", ".join(f"{i} AS c{i}" for i in range(70)))
+    assert bare.part("columns").inner_text() == "columns 1 to 30 of 70"
+    for said in ("columns 31 to 60 of 70", "columns 61 to 70 of 70"):
+        bare.part("columns-further").click()
+        bare.until(lambda said=said: bare.part("columns").inner_text() == said)
+    assert bare.part("columns-further").is_disabled() and bare.part("cell-0-69").inner_text() == "69"
+    bare.part("columns-before").click()
+    bare.until(lambda: bare.part("columns").inner_text() == "columns 31 to 60 of 70")
+
+
+def test_markup_in_names_types_and_values_is_text(view):
+    text, name = EVIL.replace("'", "''"), EVIL.replace('"', '""')
+    _, bare = view(
+        f"""SELECT '{text}' AS "{name}", ['{text}'] AS l, repeat('{text}', 50) AS r, {{'{text}': 1}} AS s, '</td><script>document.title = 1</script>' AS x"""
+    )
+    assert bare.part("cell-0-0").inner_text() == EVIL and bare.part("cell-0-4").inner_text().startswith("</td><script>")
+    bare.part("cell-0-2").dblclick()
+    bare.until(lambda: bare.part("whole").is_visible())
+    assert bare.page.locator("#el img, #el script").count() == 0
+    bare.part("filter-input").fill(EVIL)
+    bare.until(lambda: "found" in bare.part("counted").inner_text())
+    assert bare.page.locator("#el img, #el script").count() == 0 and bare.page.title() != "owned"
+
+
+def test_an_edited_source_is_said_above_the_rows(ws, tmp_path, view):
+    path = tmp_path / "a.csv"
+    path.write_text("a\n1\n")
+    ws.sources.add("a", str(path))
+    ws.materialize("kept", "SELECT a FROM a")
+    path.write_text("a\n1\n2\n")
+    _, bare = view("SELECT * FROM jammi.kept")
+    bare.until(lambda: "kept is" in bare.part("badge").inner_text() and "stale" in bare.part("badge").inner_text())
+    kept(bare, "results-badge")
+
+
+def test_it_fits_a_narrow_page_and_reads_in_the_dark(view):
+    for wide, dark in ((400, False), (1400, True)):
+        _, bare = view(wide=wide, dark=dark)
+        bare.part("row-2").click()
+        bare.part("sort-1").click()
+        bare.until(lambda bare=bare: bare.page.locator("th[aria-sort=ascending]").count() == 1)
+        assert bare.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        assert bare.part("further").is_visible() and bare.part("counted").is_visible()
+        kept(bare, f"results-{wide}")
+
+
+def test_roles_tell_a_screen_reader_what_it_is(view):
+    _, bare = view()
+    assert bare.page.get_by_role("grid").count() == 1 and bare.page.get_by_role("gridcell").count() == 250
+    assert bare.page.get_by_role("rowheader").count() == 50 and bare.page.get_by_role("columnheader").count() == 6
+    assert bare.page.locator("[data-testid^=cell-][tabindex='0'], [data-testid^=row-][tabindex='0']").count() == 1
+
+
+def test_a_kernel_that_does_not_answer_is_said(view):
+    _, bare = view()
+    bare.page.evaluate("window.dead = true")
+    bare.page.clock.install()
+    bare.part("further").click()
+    bare.page.clock.run_for(9000)
+    bare.until(lambda: "does not answer" in bare.page.locator(".jammi-said").inner_text())

@@ -1,0 +1,135 @@
+import { Line, button, choose, filterInput, frame, grouped, h } from "./kit.js";
+
+const PAGE = 50, WIDE = 30;
+
+function render({ model, el }) {
+  const line = new Line(model);
+  const panel = frame(el, "results", "Result", line);
+  const filter = filterInput(model, "Find a text in the rows");
+  const asked = { column: null, descending: false, offset: 0, limit: PAGE, left: 0 };
+  const badge = h("div", { class: "jammi-badge", "data-testid": "badge" });
+  const head = h("thead", {});
+  const body = h("tbody", {});
+  const grid = h("table", { class: "jammi-table jammi-grid", role: "grid", "aria-label": "Rows of the result", "aria-multiselectable": "true", "data-testid": "grid" }, head, body);
+  const scroll = h("div", { class: "jammi-scroll jammi-tall" }, grid);
+  const foot = h("div", { class: "jammi-foot jammi-turns" });
+  const bounds = h("div", { class: "jammi-dim", role: "status", "data-testid": "bounds" });
+  const whole = h("div", { class: "jammi-whole", hidden: true, role: "region", "aria-label": "The whole value", "data-testid": "whole" });
+  const sides = h("span", { class: "jammi-turns" });
+  let page = { columns: [], rows: [], numbers: [], left: 0, wide: 0, offset: 0, further: false };
+  let at = [0, 0], back = null;                                        // the cell that Tab comes to, and the one whose value is open
+
+  const load = (change = {}, focus = null) => {
+    Object.assign(asked, change);
+    return line.ask("page", asked).then((next) => { draw(next); if (focus) go(...focus); }).catch(panel.fail);
+  };
+  const cellAt = (r, c) => body.rows[r]?.cells[c];
+  const go = (r, c) => {
+    const row = Math.max(0, Math.min(r, page.rows.length - 1)), column = Math.max(0, Math.min(c, page.columns.length));
+    cellAt(...at)?.setAttribute("tabindex", "-1");
+    at = [row, column];
+    cellAt(row, column)?.setAttribute("tabindex", "0");
+    cellAt(row, column)?.focus();
+  };
+  const pick = (r, more) => {
+    const number = String(page.numbers[r]), kept = model.get("selection");
+    choose(model, more ? (kept.includes(number) ? kept.filter((n) => n !== number) : [...kept, number]) : kept.length === 1 && kept[0] === number ? [] : [number]);
+  };
+  const open = (r, c) => line.ask("value", { row: page.numbers[r] - 1, column: page.columns[c - 1].at }).then((value) => {
+    back = [r, c];
+    whole.replaceChildren(h("div", { class: "jammi-dim" }, h("b", {}, value.name), ` of row ${grouped(value.number)} `, value.cut ? `, ${value.cut} ` : "", button("Close", shut, { class: "jammi-link", "data-testid": "close-whole" })),
+      h("pre", { tabindex: 0 }, value.lines.join("\n")));
+    whole.hidden = false;
+    whole.querySelector("pre").focus({ preventScroll: false });
+  }).catch(panel.fail);
+  const shut = () => { whole.hidden = true; if (back) go(...back); back = null; };
+
+  function keys(event) {
+    if (event.key === "Escape" && !whole.hidden) { shut(); return; }
+    if (event.target.closest("tbody") !== body) return;
+    const [r, c] = at;
+    const last = page.rows.length - 1;
+    if (event.key === "ArrowRight") go(r, c + 1);
+    else if (event.key === "ArrowLeft") go(r, c - 1);
+    else if (event.key === "ArrowDown" && r < last) go(r + 1, c);
+    else if (event.key === "ArrowUp" && r > 0) go(r - 1, c);
+    else if ((event.key === "ArrowDown" || event.key === "PageDown") && page.further) load({ offset: asked.offset + PAGE }, [0, c]);
+    else if ((event.key === "ArrowUp" || event.key === "PageUp") && asked.offset) load({ offset: Math.max(0, asked.offset - PAGE) }, [event.key === "ArrowUp" ? PAGE - 1 : 0, c]);
+    else if (event.key === "Home") go(event.ctrlKey ? 0 : r, 0);
+    else if (event.key === "End") go(event.ctrlKey ? last : r, page.columns.length);
+    else if (event.key === " ") pick(r, true);
+    else if (event.key === "Enter") { if (c) open(r, c); else pick(r, false); }
+    else return;
+    event.preventDefault();
+  }
+
+  function heads() {
+    const on = page.sorted;
+    head.replaceChildren(h("tr", { "aria-rowindex": 1 }, h("th", { scope: "col", "aria-label": "row" }), page.columns.map((column) => {
+      const is = on === column.at, way = is ? (page.descending ? "descending" : "ascending") : "none";
+      const next = !is ? { column: column.at, descending: false } : page.descending ? { column: null, descending: false } : { column: column.at, descending: true };
+      const name = h("span", { class: "jammi-cut", title: column.name }, column.name);
+      const word = column.sorts ? h("button", { type: "button", class: "jammi-sort", "data-testid": `sort-${column.at}`, title: column.name, onclick: () => load({ ...next, offset: 0 }) }, name, h("span", { "aria-hidden": "true" }, is ? (page.descending ? " ▾" : " ▴") : "")) : name;
+      return h("th", { scope: "col", class: column.number ? "jammi-number" : "", "aria-sort": column.sorts ? way : null, "aria-colindex": column.at + 2 }, word, h("div", { class: "jammi-dim jammi-cut", title: column.type }, column.type));
+    })));
+  }
+
+  function value(cell) {
+    if (cell === null) return h("span", { class: "jammi-null" }, "NULL");
+    if (typeof cell === "string") return cell;
+    return h("span", { class: cell.quiet ? "jammi-quiet" : "", title: cell.whole }, cell.text);
+  }
+
+  function entry(row, r) {
+    const number = page.numbers[r];
+    const cells = row.map((cell, i) => h("td", { role: "gridcell", tabindex: -1, class: page.columns[i].number ? "jammi-number" : "", "aria-colindex": page.columns[i].at + 2, "data-testid": `cell-${r}-${page.columns[i].at}`,
+      onclick: () => go(r, i + 1), ondblclick: () => open(r, i + 1) }, value(cell)));
+    return h("tr", { "data-number": number, "aria-rowindex": page.offset + r + 2 },
+      h("th", { scope: "row", tabindex: -1, class: "jammi-number", "data-testid": `row-${number}`, title: "Choose this row", onclick: (event) => { go(r, 0); pick(r, event.ctrlKey || event.metaKey || event.shiftKey); } }, grouped(number)), cells);
+  }
+
+  function draw(next) {
+    page = next;
+    Object.assign(asked, { column: next.sorted, descending: next.descending, offset: next.offset, left: next.left });
+    const held = grid.contains(grid.getRootNode().activeElement);
+    panel.say("");
+    told(next.badge);
+    heads();
+    body.replaceChildren(...next.rows.map(entry));
+    grid.setAttribute("aria-colcount", next.wide + 1);
+    at = [0, 0];
+    if (!whole.hidden) { whole.hidden = true; back = null; }
+    cellAt(0, 0)?.setAttribute("tabindex", "0");
+    if (held && !grid.contains(grid.getRootNode().activeElement)) (head.querySelector("[aria-sort=ascending] button, [aria-sort=descending] button") || cellAt(0, 0) || grid).focus?.();
+    bounds.textContent = next.said;
+    foot.replaceChildren(...(next.offset || next.further ? [button("First", () => load({ offset: 0 }), { "data-testid": "first", disabled: !next.offset }), button("Back", () => load({ offset: Math.max(0, next.offset - PAGE) }), { "data-testid": "back", disabled: !next.offset }),
+      button("Further", () => load({ offset: next.offset + PAGE }), { "data-testid": "further", disabled: !next.further })] : []), h("span", { class: "jammi-dim", role: "status", "data-testid": "counted" }, next.counted));
+    const shown = next.columns.length, to = next.left + shown;
+    sides.replaceChildren(...(next.wide > shown ? [button("◂", () => load({ left: Math.max(0, next.left - WIDE) }), { "aria-label": "Columns before", "data-testid": "columns-before", disabled: !next.left }),
+      h("span", { class: "jammi-dim", "data-testid": "columns" }, `columns ${grouped(next.left + 1)} to ${grouped(to)} of ${grouped(next.wide)}`), button("▸", () => load({ left: to }), { "aria-label": "Further columns", "data-testid": "columns-further", disabled: to >= next.wide })] : []));
+    ticked();
+  }
+
+  function told(lines) {
+    badge.replaceChildren(...lines.map((text) => h("div", {}, text)));
+  }
+
+  function ticked() {
+    const kept = new Set(model.get("selection"));
+    for (const row of body.rows) {
+      row.setAttribute("aria-selected", String(kept.has(row.dataset.number)));
+      row.classList.toggle("jammi-picked", kept.has(row.dataset.number));
+    }
+  }
+
+  panel.root.addEventListener("keydown", keys);
+  panel.tools.append(filter.input, sides);
+  panel.body.append(badge, scroll, foot, bounds, whole);
+  line.on("changed", ({ body: next }) => draw(next));
+  line.on("badge", ({ body: next }) => told(next.badge));
+  model.on("change:selection", ticked);
+  line.ask("open").then(draw).catch(panel.fail);
+  return () => { model.off("change:selection", ticked); filter.close(); line.close(); panel.close(); };
+}
+
+export default { render };
