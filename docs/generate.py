@@ -138,7 +138,7 @@ SETTINGS = {
     "engine.timezone": "The zone of timestamps with time zone and of `current_date`. Part of every SQL definition.",
     "vectors.exact_max_rows": "Tables of up to so many rows are searched by reading all vectors, which is as fast as an index there.",
     "vectors.connectivity": "Edges of a vector in the graph of an index.",
-    "vectors.build_expansion": "How widely the place of a new vector is searched for; twice as widely above 50 000 rows.",
+    "vectors.build_expansion": "How widely the place of a new vector is searched for; twice as widely above 200 000 rows.",
     "vectors.search_expansion": "How widely an index is searched; 0: as widely as was measured when it was made.",
     "vectors.oversample": "How many candidates an index gives for each hit, to be compared exactly.",
     "look.timeout_seconds": "What has not answered a look by then is undecidable in it.",
@@ -150,6 +150,7 @@ SETTINGS = {
     "flight.wait_seconds": "How long to wait for another kernel that computes the same, before computing it here too.",
     "cells.traceback": "`short`: an error in a cell is at most five lines, and `%tb` shows the stack; `full`: the stack at once.",
     "cells.limit": "Rows that a cell shows.",
+    "cells.badge": "`auto`: where somebody looks on, a badge that is late is filled in; `wait`: a result waits for its badge.",
 }
 
 

@@ -30,7 +30,12 @@ DEFAULTS: dict[str, int | float | str] = {
     "flight.wait_seconds": 600.0,
     "cells.traceback": "short",
     "cells.limit": 20,
+    "cells.badge": "auto",
 }
+CHOICES: dict[str, tuple[str, ...]] = {"cells.traceback": ("short", "full"), "cells.badge": ("auto", "wait")}
+"""The words that a setting takes, where it takes no other."""
+LEAST: dict[str, int] = {"cells.limit": 1}
+"""The least that a setting takes, where that is not 0."""
 _WORDS = {int: "a whole number from 0", float: "a number from 0", str: "a text"}
 
 
@@ -39,6 +44,8 @@ class Settings:
 
     def __init__(self, values: Mapping[str, Any] | None = None) -> None:
         self._values = dict(DEFAULTS)
+        self.given: set[str] = set()
+        """The keys that somebody gave a value, be it the default."""
         self._fixed: tuple[str, ...] = ()
         for key, value in (values or {}).items():
             self.set(key, value)
@@ -61,9 +68,14 @@ class Settings:
                 hint=f'Close it, and open it with settings={{"{key}": …}} or a line in jammi.toml.',
             )
         try:
-            self._values[key] = _convert(value, type(default))
+            converted = _convert(value, type(default))
         except (TypeError, ValueError):
-            raise InvalidArgument(f"The setting {key} takes {_WORDS[type(default)]}, not {value!r}.") from None
+            converted = None
+        if converted is None or converted not in CHOICES.get(key, (converted,)) or (key in LEAST and converted < LEAST[key]):
+            near = difflib.get_close_matches(str(value), CHOICES.get(key, ()), 3, 0.5)
+            raise InvalidArgument(f"The setting {key} takes {taken(key)}, not {value!r}.", near=near)
+        self._values[key] = converted
+        self.given.add(key)
 
     def fix(self, *prefixes: str) -> None:
         """From now on the settings that begin with one of these stay as they are."""
@@ -74,6 +86,13 @@ class Settings:
         if key not in DEFAULTS:
             raise InvalidArgument(f"There is no setting {key!r}.", near=difflib.get_close_matches(key, DEFAULTS, 3, 0.5))
         return key
+
+
+def taken(key: str) -> str:
+    """What a setting takes, in words."""
+    if key in CHOICES:
+        return " or ".join(CHOICES[key])
+    return f"a whole number from {LEAST[key]}" if key in LEAST else _WORDS[type(DEFAULTS[key])]
 
 
 def _convert(value: Any, kind: type) -> Any:

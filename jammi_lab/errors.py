@@ -103,12 +103,12 @@ class JammiError(Exception):
         return _rebuild, (type(self), self.args, self.__dict__)
 
 
-def brief(stop: KeyboardInterrupt) -> KeyboardInterrupt:
-    """The same interrupt, which a notebook then shows as one line with what was undone (its notes) instead of a stack."""
+def brief(stop: KeyboardInterrupt, what: str = "The statement") -> KeyboardInterrupt:
+    """The same interrupt, which a notebook then shows as one line with what was undone (its notes, else that `what` was stopped), not as a stack."""
 
     def rendered() -> list[str]:
         said = " ".join(" ".join(getattr(stop, "__notes__", ())).split())
-        return [f"Interrupted. {said or 'The statement was stopped; nothing was left behind.'}"]
+        return [f"Interrupted. {said or f'{what} was stopped; nothing was left behind.'}"]
 
     stop._render_traceback_ = rendered  # type: ignore[attr-defined]  # IPython asks the exception itself
     return stop

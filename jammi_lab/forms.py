@@ -18,6 +18,10 @@ from jammi_lab.values.records import RecoveryReport, RunStep, Step
 from jammi_lab.values.verdicts import Answer, Fresh, Undecidable, Verdict, reasons_of, word
 
 _WORDS = ("fresh", "possibly stale", "stale", "undecidable", "missing manifest", "damaged")
+_NAMED = 5
+"""Tables that a badge names; the others are counted."""
+_LISTED = 200
+"""Tables inside a source that are listed."""
 
 
 class StatusRow(Protocol):
@@ -122,9 +126,11 @@ def sources(rows: Iterable[tuple[str, str, str, str, str, str]]) -> Form:
     )
 
 
-def source(name: str, kind: str, location: str, anchor: str, tables: Sequence[tuple[str, Mapping[str, str]]], seen: str = "") -> Form:
-    """One source: its kind and place, what was last seen of it, and the columns of its tables where known."""
-    pairs: list[tuple[str, Any]] = [("kind", kind), ("location", location), ("anchor", anchor), ("last seen", seen)]
+def source(
+    name: str, kind: str, location: str, anchor: str, tables: Sequence[tuple[str, Mapping[str, str]]], seen: str = "", inside: str = ""
+) -> Form:
+    """One source: its kind and place, the names of the tables inside, what was last seen of it, and the columns of its tables where known."""
+    pairs: list[tuple[str, Any]] = [("kind", kind), ("location", location), ("tables", inside), ("anchor", anchor), ("last seen", seen)]
     for label, columns in tables:
         pairs.append((label or "columns", ", ".join(f"{n} {t.lower()}" for n, t in columns.items())))
     return facts(name, pairs)
@@ -134,6 +140,14 @@ def columns(name: str, rows: Iterable[tuple[str, str]]) -> Form:
     """Names and SQL types of the columns of one thing."""
     lines = [(n, t.lower()) for n, t in rows]
     return listing(["column", "type"], lines, aligned="ll", caption=name, note=count(len(lines), "column"))
+
+
+def inside(name: str, tables: Sequence[str]) -> Form:
+    """The tables inside a source, one line each, and what shows the columns of one."""
+    shown = tables[:_LISTED]
+    more = f"; {len(tables) - len(shown):,} more are not shown" if len(tables) > len(shown) else ""
+    note = f"{count(len(tables), 'table')}{more}; %jammi {typed('schema', f'{name}.{tables[0]}')} shows the columns of one"
+    return listing(["table"], [[table] for table in shown], aligned="l", caption=name, note=note)
 
 
 def verdict(value: Answer, name: str = "") -> Form:
@@ -182,19 +196,35 @@ def _first(reasons: Sequence[str]) -> Form:
 
 
 def badge(verdicts: Mapping[str, Verdict]) -> Form | None:
-    """The line above a result that read tables which are not fresh, with what to type; None when all are."""
-    doubtful = {n: v for n, v in verdicts.items() if not isinstance(v, Fresh)}
+    """What stands above a result that read tables which are not fresh: each with verdict and first reason, and what to type; None when all are."""
+    doubtful = [(n, v) for n, v in verdicts.items() if not isinstance(v, Fresh)]
     if not doubtful:
         return None
-    repair = [n for n, v in doubtful.items() if _repairable(v)]
-    to_type = "%jammi " + (typed("recompute", *repair) if repair else typed("why", next(iter(doubtful))))
-    pieces = [plain(f"{n} is ") + mark(word(v)) for n, v in doubtful.items()]
-    line = pieces[0]
-    for piece in pieces[1:]:
-        line = line + plain(", ") + piece
-    reasons = [plain(f"{n}: {r}") for n, v in doubtful.items() for r in reasons_of(v)]
-    line = line + plain(" — ") + code(to_type)
-    return details(line, bullets(reasons)) if reasons else line
+    repair = [n for n, v in doubtful if _repairable(v)]
+    to_type = code("%jammi " + (typed("recompute", *repair[:_NAMED]) if repair else typed("why", doubtful[0][0])))
+    if len(doubtful) == 1:
+        return _doubt(*doubtful[0], plain(" — ") + to_type)
+    others = len(doubtful) - _NAMED
+    return stack(*(_doubt(n, v) for n, v in doubtful[:_NAMED]), dim(f"and {others:,} more that are not fresh") if others > 0 else None, to_type)
+
+
+def _doubt(name: str, value: Verdict, to_type: Form | None = None) -> Form:
+    """One table that is not fresh: a line with its first reason, which opens on all of them."""
+    reasons = [r.removeprefix(f"{word(value)}: ") for r in reasons_of(value)]
+    line = plain(f"{name} is ") + mark(word(value))
+    if reasons:
+        line = line + plain(": ") + cell(reasons[0], html_cut=200, text_cut=120)
+    if len(reasons) > 1:
+        line = line + plain(f", and {len(reasons) - 1:,} more")
+    line = line if to_type is None else line + to_type
+    return details(line, stack(bullets(reasons), code(f"%jammi {typed('why', name)}") + dim(" says more"))) if reasons else line
+
+
+def unchecked(names: Sequence[str], why: str = "") -> Form:
+    """What stands there while the verdicts are not known, or when they could not be had, with the reason."""
+    named = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else "")
+    said = mark("undecidable", f"not checked: {why}" if why else "not checked yet")
+    return plain(f"{named} {'is' if len(names) == 1 else 'are'} ") + said + plain(" — ") + code(f"%jammi {typed('why', names[0])}")
 
 
 def plan(

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+from jammi_lab.errors import SchemaMismatch
+
 if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
@@ -19,10 +21,18 @@ class Framed:
         raise TypeError(f"{type(self).__name__} has no rows")
 
     def polars(self) -> "pl.DataFrame":
-        """All rows as a polars frame."""
+        """All rows as a polars frame. SchemaMismatch when two columns have one name."""
         import polars as pl
 
-        frame = pl.from_arrow(self.arrow())
+        table = self.arrow()
+        twice = next((name for at, name in enumerate(table.column_names) if name in table.column_names[:at]), None)
+        if twice is not None:
+            raise SchemaMismatch(
+                f"Two columns are called {twice!r}, which polars does not take.",
+                column=twice,
+                hint="Rename one with AS, or take the rows as .arrow().",
+            )
+        frame = pl.from_arrow(table)
         assert isinstance(frame, pl.DataFrame)
         return frame
 

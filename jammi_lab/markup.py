@@ -24,8 +24,12 @@ from typing import Any
 
 HTML_CUT, TEXT_CUT, TITLE_CUT = 80, 48, 2_000
 """Characters of a value shown in a cell of either form, and of the whole that pointing at a cut cell shows."""
+HTML_COLUMNS = 200
+"""Columns of a table in a page; those beyond it are named below."""
 TEXT_WIDTH = 160
 """Characters of a line of a text table; columns beyond it are named below."""
+_ROOM = 40
+"""Characters that the beginning of a sentence needs."""
 LINE = "1px solid rgba(128,128,128,0.4)"
 _NUMBER = re.compile(r"(U?(TINY|SMALL|BIG|HUGE)INT|U?INT(EGER)?|FLOAT|DOUBLE|REAL|DECIMAL\([\d, ]+\)|DECIMAL)", re.IGNORECASE)
 _JOINERS = "\u200c\u200d"
@@ -178,12 +182,28 @@ def as_text(value: Any) -> str:
             return value.isoformat()
         case bytes() | bytearray():
             return "\\x" + bytes(value[: TITLE_CUT // 2]).hex() + ("…" if len(value) > TITLE_CUT // 2 else "")
+        case tuple() if hasattr(value, "nanoseconds"):
+            return _interval(*value)
         case Mapping():
             return "{" + ", ".join(f"{as_text(k)}: {_nested(v)}" for k, v in _some(value.items(), len(value))) + "}"
         case list() | tuple():
-            return "[" + ", ".join(_nested(v) for v in _some(value, len(value))) + "]" + (f" ({len(value):,})" if len(value) > 64 else "")
+            whole = getattr(value, "whole", len(value))
+            return "[" + ", ".join(_nested(v) for v in _some(value, whole)) + "]" + (f" ({whole:,})" if whole > 64 else "")
         case _:
             return str(value)
+
+
+def _interval(months: int, days: int, nanoseconds: int) -> str:
+    """A length of time as the engine writes it: `1 year 2 months 3 days 04:05:06.5`."""
+    years, left = (abs(months) // 12, abs(months) % 12)
+    sign = "-" if months < 0 else ""
+    parts = [f"{s}{n} {word}{'' if n == 1 else 's'}" for s, n, word in ((sign, years, "year"), (sign, left, "month")) if n]
+    parts += [f"{days} day{'' if abs(days) == 1 else 's'}"] if days else []
+    if nanoseconds or not parts:
+        seconds, part = divmod(abs(nanoseconds), 10**9)
+        clock = f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}" + (f".{part:09}".rstrip("0") if part else "")
+        parts.append(f"-{clock}" if nanoseconds < 0 else clock)
+    return " ".join(parts)
 
 
 def _some(items: Iterable[Any], number: int) -> Iterable[Any]:
@@ -256,15 +276,16 @@ def _side(letter: str) -> str:
 
 
 def _table_html(headers: Sequence[str], cells: list[list[Form]], types: Sequence[str] | None, aligned: str, caption: str, note: str) -> str:
-    head = ""
-    for i, name in enumerate(headers):
+    head, shown = "", len(headers) if types is None else min(len(headers), HTML_COLUMNS)
+    for i, name in enumerate(headers[:shown]):
         kind = f'<br><span style="font-weight:400;opacity:0.65">{_cut_html(types[i].lower(), 40)}</span>' if types else ""
         style = f"text-align:{_side(aligned[i])};vertical-align:bottom;white-space:nowrap;border-bottom:{LINE}"
         head += f'<th scope="col" style="{style}">{_cut_html(name, 60) or "&nbsp;"}{kind}</th>'
-    body = "".join("<tr>" + "".join(_td(f, aligned[i], bool(types)) for i, f in enumerate(row)) + "</tr>" for row in cells)
+    body = "".join("<tr>" + "".join(_td(f, aligned[i], bool(types)) for i, f in enumerate(row[:shown])) + "</tr>" for row in cells)
     grid = f'<table cellpadding="4" style="border-collapse:collapse;margin:0.2em 0"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
     above = heading(caption).html if caption else ""
-    below = f'<div style="opacity:0.7;font-size:90%;margin:0.2em 0 0.4em 0">{escape(note)}</div>' if note else ""
+    said = [each for each in (_beyond(headers, shown), note) if each]
+    below = "".join(f'<div style="opacity:0.7;font-size:90%;margin:0.2em 0 0.4em 0">{escape(each)}</div>' for each in said)
     return f'<div style="overflow-x:auto">{above}{grid}{below}</div>'
 
 
@@ -282,13 +303,24 @@ def _table_text(headers: Sequence[str], cells: list[list[Form]], types: Sequence
     while shown < len(headers) and (shown == 0 or used + widths[shown] <= TEXT_WIDTH):
         used += widths[shown] + 2
         shown += 1
+    room = TEXT_WIDTH - used
+    if shown == len(headers) - 1 and types is None and aligned[-1] == "l" and room >= _ROOM:  # the sentences of a listing, whose beginning says most
+        body = [[*row[:-1], row[-1] if width(row[-1]) <= room else f"{row[-1][: room - 1]}…"] for row in body]
+        shown += 1
     if shown == len(headers) and shown and aligned[-1] == "l":
         widths[-1] = max(width(line[-1]) for line in top)  # what stands last decides no other character, so that a length of time may
     rule = "  ".join("─" * w for w in widths[:shown])
     lines = [_line(line[:shown], widths, aligned) for line in top] + [rule] + [_line(line[:shown], widths, aligned) for line in body]
+    more = _beyond(headers, shown)
+    return "\n".join(
+        [*([visible(caption)] if caption else []), *(lines if headers else []), *([more] if more else []), *([visible(note)] if note else [])]
+    )
+
+
+def _beyond(headers: Sequence[str], shown: int) -> str:
+    """How many columns are not shown, and the first of them; empty when all are."""
     hidden = ", ".join(_cut(h, 40) for h in headers[shown : shown + 12]) + (", …" if len(headers) > shown + 12 else "")
-    more = [f"and {count(len(headers) - shown, 'more column')}: {hidden}"] if shown < len(headers) else []
-    return "\n".join([*([visible(caption)] if caption else []), *(lines if headers else []), *more, *([visible(note)] if note else [])])
+    return f"and {count(len(headers) - shown, 'more column')}: {hidden}" if shown < len(headers) else ""
 
 
 def _line(texts: Sequence[str], widths: Sequence[int], aligned: str) -> str:

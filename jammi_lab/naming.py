@@ -8,6 +8,7 @@ from jammi_lab.errors import InvalidArgument, TableNotFound
 from jammi_lab.handles import ResultTable
 from jammi_lab.names import check_name, fold, near
 from jammi_lab.producers.base import Job, anchors_of, find_reusable
+from jammi_lab.sensing import models
 from jammi_lab.sensing.reports import Plan
 from jammi_lab.store.verify import verify
 from jammi_lab.values.anchors import InputKind
@@ -92,7 +93,8 @@ class Naming:
         if isinstance(name, ResultTable):
             newest = self._rooms.catalog.tables.newest(name.name)
             return name.name if newest and newest[1].table_name == name.table_name else name.table_name
-        if not self._rooms.catalog.lineage.knows(name) and self._rooms.catalog.sources.get(name) is None:
+        catalog = self._rooms.catalog
+        if not catalog.lineage.knows(name) and catalog.sources.get(name) is None and models.known(catalog, name) is None:
             raise self._missing(name)
         return name
 

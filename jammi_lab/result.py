@@ -4,7 +4,7 @@ import importlib
 import itertools
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jammi_lab import forms
@@ -13,7 +13,9 @@ from jammi_lab.engine.stream import Stream
 from jammi_lab.errors import InvalidArgument, SourceUnavailable
 from jammi_lab.framed import Framed
 from jammi_lab.markup import Form, Shown, plain, stack
+from jammi_lab.noticing import Notice, Noticing
 from jammi_lab.observing.look import Pinned
+from jammi_lab.people import for_people
 from jammi_lab.values.anchors import Input, InputKind
 from jammi_lab.values.verdicts import Verdict
 
@@ -24,22 +26,30 @@ if TYPE_CHECKING:
 
 _KEPT_BYTES = 64 * 1024 * 1024
 _SHOWN = 20
+_ONE_DISPLAY = 1.0
+"""Seconds in which what asks for a badge again is the same display."""
 
 
 class Result(Shown, Framed):
     """The rows of a statement: run once, streamed; small ones are kept, larger ones are run again on the same versions when asked for again."""
 
+    changes_before = 0
+    """How many changes the statements before it made, in the text that it was the last one of."""
+    _noticed: tuple[float, Notice] | None = None
+    _unchecked = False
+    _panel: Callable[[], None] | None = None
+
     def __init__(
         self,
         prepared: Prepared,
-        verdicts: Callable[[list[str]], Mapping[str, Verdict]],
+        noticing: Noticing,
         on_progress: Callable[[float], None] | None = None,
         on_end: Callable[[], None] = lambda: None,
         *,
         step: bool = False,
     ) -> None:
         """`step`: it is the input of a Python step, whose rows come in one order, and whose maker looks whether they have changed meanwhile."""
-        self._prepared, self._verdicts, self._on_end, self._step = prepared, verdicts, on_end, step
+        self._prepared, self._noticing, self._on_end, self._step = prepared, noticing, on_end, step
         self._stream: Stream | None = prepared.run_ordered(on_progress=on_progress, slowly=True) if step else prepared.run(on_progress=on_progress)
         self._schema: pa.Schema = self._stream.schema
         self._head: list[pa.RecordBatch] = []
@@ -47,7 +57,6 @@ class Result(Shown, Framed):
         self._kept: pa.Table | None = None
         self._lent: weakref.ref[pa.Table] | None = None
         self._rows: int | None = None
-        self._badge: tuple[float, Form | None] | None = None
         self._types = [kind for _, kind in prepared.output]
         self.inputs = [Input(kind=i.kind, name=i.name, table=i.table, columns=b.columns) for b in prepared.inputs for i in [b.relation.input]]
         """What was read, with the columns read."""
@@ -91,8 +100,14 @@ class Result(Shown, Framed):
         return table
 
     def fetchall(self) -> list[tuple[Any, ...]]:
-        """All rows as Python tuples."""
-        return [row for batch in self.arrow().to_batches() for row in zip(*(c.to_pylist() for c in batch.columns), strict=True)]
+        """All rows as Python tuples. InvalidArgument for dates that Python has not."""
+        try:
+            return [row for batch in self.arrow().to_batches() for row in zip(*(c.to_pylist() for c in batch.columns), strict=True)]
+        except OverflowError:
+            raise InvalidArgument(
+                "A date of these rows lies outside the years 1 to 9999, which is all that Python has.",
+                hint="Cast it to a text, or take the rows as .arrow() or .polars().",
+            ) from None
 
     def batches(self, rows: int = 65536) -> Iterator["pa.RecordBatch"]:
         """All rows, batch by batch of at most `rows`; read to the end, small ones are kept.
@@ -139,9 +154,13 @@ class Result(Shown, Framed):
         if self._rest is None:
             return self.arrow().slice(0, n)
         held = sum(b.num_rows for b in self._head)
-        while held < n and (batch := next(self._rest, None)) is not None:
-            self._head.append(batch)
-            held += batch.num_rows
+        try:
+            while held < n and (batch := next(self._rest, None)) is not None:
+                self._head.append(batch)
+                held += batch.num_rows
+        except BaseException:  # what came before it is not all there is
+            self._head, self._rest = [], None
+            raise
         if held < n:  # the end was reached: everything is here
             self._kept = pa.Table.from_batches(self._head, self._schema)
             self._rows, self._head, self._rest = self._kept.num_rows, [], None
@@ -158,7 +177,10 @@ class Result(Shown, Framed):
 
     def staleness(self) -> dict[str, Verdict]:
         """The verdicts on the result tables that were read, by name, as they are now."""
-        return dict(self._verdicts([i.name for i in self.inputs if i.kind is InputKind.RESULT]))
+        return dict(self._noticing.now(self._tables()))
+
+    def _tables(self) -> list[str]:
+        return list(dict.fromkeys(i.name for i in self.inputs if i.kind is InputKind.RESULT))
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         import pyarrow as pa
@@ -177,32 +199,52 @@ class Result(Shown, Framed):
         self._rest = self._stream.batches()
 
     def _form(self) -> Form:
+        notice = self._notice()
+        badge = None if notice is None else notice.form()
+        self._unchecked = notice is not None and not notice.known
+        return stack(badge, self._body())
+
+    def _body(self) -> Form:
         shown = self.preview(self.limit + 1)
         more = shown.num_rows > self.limit
         shown = shown.slice(0, self.limit)
-        cells = [_for_people(column, self.decimals.get(name)) for name, column in zip(shown.column_names, shown.columns, strict=True)]
+        cells = [for_people(column, self.decimals.get(name)) for name, column in zip(shown.column_names, shown.columns, strict=True)]
         rows = [list(row) for row in zip(*cells, strict=True)]
-        body = forms.preview(self.columns, self._types, rows, total=self._rows, more=more)
-        return stack(self._told(), body)
+        return forms.preview(self.columns, self._types, rows, total=self._rows, more=more)
 
-    def _told(self) -> Form | None:
-        """The badge; a display asks twice, for text and for HTML, and one look serves both."""
-        now = time.monotonic()
-        if self._badge is None or now - self._badge[0] > 1.0:
-            self._badge = (now, forms.badge(self.staleness()))
-        return self._badge[1]
+    def _notice(self) -> Notice | None:
+        """The badge, which may not be known yet; a display asks twice, for text and for HTML, and one look serves both. Who shows again what said
+        that it was not checked, where nothing is filled in, waits for it."""
+        tables, now = self._tables(), time.monotonic()
+        if not tables:
+            return None
+        if self._noticed is None or self._unchecked or (self._noticed[1].known and now - self._noticed[0] > _ONE_DISPLAY):
+            self._noticed, self._unchecked = (now, self._noticing.notice(tables, wait=self._unchecked)), False
+        return self._noticed[1]
+
+    @property
+    def _ipython_display_(self) -> Callable[[], None]:
+        """How a notebook shows it otherwise than by its form: as a panel, or with a badge that is filled in later. There is none when it does not."""
+        if self._panel is not None:
+            return self._panel
+        later, notice = self._noticing.later(), self._notice()
+        if later is None or notice is None or notice.settled():
+            raise AttributeError("it is shown by its form")
+        return lambda: later(self._body(), notice)
+
+    @_ipython_display_.setter
+    def _ipython_display_(self, panel: Callable[[], None]) -> None:
+        self._panel = panel
 
 
 class Ready(Result):
     """A Result whose rows are there already, all of them."""
 
-    def __init__(
-        self, table: "pa.Table", types: Sequence[str], inputs: Sequence[Input], verdicts: Callable[[list[str]], Mapping[str, Verdict]]
-    ) -> None:
-        self._verdicts, self._on_end = verdicts, lambda: None
+    def __init__(self, table: "pa.Table", types: Sequence[str], inputs: Sequence[Input], noticing: Noticing) -> None:
+        self._noticing, self._on_end = noticing, lambda: None
         self._stream, self._rest, self._head = None, None, []
         self._schema, self._kept, self._rows = table.schema, table, table.num_rows
-        self._lent, self._badge, self._types = None, None, list(types)
+        self._lent, self._types = None, list(types)
         self.inputs, self.limit, self.decimals = list(inputs), _SHOWN, {}
 
 
@@ -216,7 +258,7 @@ class Changed(Ready):
 
         table = pa.table({"Count": pa.array([done.rows], pa.int64())}) if done.answer is None else done.answer
         types = ["BIGINT"] if done.answer is None else [*sql_types(table.schema).values()]
-        super().__init__(table, types, [], lambda _: {})
+        super().__init__(table, types, [], Noticing(lambda _, __: {}))
         self._done = done
 
     @property
@@ -227,14 +269,3 @@ class Changed(Ready):
     def _form(self) -> Form:
         said = plain(str(self._done))
         return said if self._done.answer is None else stack(said, super()._form())
-
-
-def _for_people(column: "pa.ChunkedArray", decimals: int | None = None) -> list[Any]:
-    """The values of a column; float32 in as many digits as tell them apart, where Python would show those of a double, or in so many after the
-    point."""
-    import pyarrow as pa
-
-    if decimals is not None:
-        return [None if value is None else f"{value:.{decimals}f}" for value in column.to_pylist()]
-    values: list[Any] = (column.cast(pa.string()) if pa.types.is_float32(column.type) else column).to_pylist()
-    return values

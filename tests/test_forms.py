@@ -48,6 +48,13 @@ def stale(name: str = "papers") -> Stale:
     return Stale([InputAdvanced(Input(InputKind.SOURCE, name), anchor("a", 10, name), anchor("b", 12, name))])
 
 
+def test_a_reason_that_is_long_is_cut_in_the_board_and_not_left_out():
+    long = Undecidable([unpinned(PAPERS, "now", "the server postgresql://somebody@some.host.example:5432/papers cannot be read: " + "nothing answers " * 9)], [])
+    lines = forms.status([Row("a", long), Row("b", stale())]).text.split("\n")
+    assert lines[1].endswith("  why") and "cannot be read" in lines[3] and lines[3].endswith("…") and max(map(len, lines)) <= 160
+    assert "papers" in lines[4] and not any("more column" in line for line in lines)
+
+
 def test_a_preview_says_how_many_rows_there_are_and_how_many_are_shown():
     rows = [(1,), (2,)]
     notes = [forms.preview(["n"], ["BIGINT"], rows, **kw).text.split("\n")[-1] for kw in ({"total": 5}, {"total": 2}, {"more": True}, {})]
@@ -81,10 +88,31 @@ def test_a_board_of_fresh_tables_gives_no_advice():
     assert "%jammi" not in forms.status([Row("a", Fresh())]).text
 
 
-def test_the_badge_is_one_line_with_word_name_and_what_to_type():
+def test_the_badge_has_for_each_table_a_line_with_its_verdict_and_first_reason_and_what_to_type():
+    form = forms.badge({"a": Fresh(), "top venues": stale()})
+    assert form.text == "top venues is stale: papers changed, 10 → 12 rows (content) — %jammi recompute 'top venues'"
+    assert form.html.count("<details>") == 1 and "%jammi why &#x27;top venues&#x27;" in form.html
     form = forms.badge({"a": Fresh(), "top venues": stale(), "b": PossiblyStale([])})
-    assert form.text == "top venues is stale, b is possibly stale — %jammi recompute 'top venues' b"
-    assert "stale" in form.html and "<details>" in form.html and "papers changed" in form.html
+    assert form.text.split("\n") == [
+        "top venues is stale: papers changed, 10 → 12 rows (content)",
+        "b is possibly stale",
+        "%jammi recompute 'top venues' b",
+    ]
+
+
+def test_the_badge_counts_further_reasons_and_folds_them_and_counts_further_tables():
+    reasons = [*stale().reasons, DefinitionChanged("a" * 64, "b" * 64)]
+    form = forms.badge({"a": Stale(reasons)})
+    assert form.text == "a is stale: papers changed, 10 → 12 rows (content), and 1 more — %jammi recompute a" and form.html.count("<li>") == 2
+    lines = forms.badge({f"t{n}": stale() for n in range(1000)}).text.split("\n")
+    assert lines[5:] == ["and 995 more that are not fresh", "%jammi recompute t0 t1 t2 t3 t4"]
+
+
+def test_what_is_not_known_is_said_with_the_reason_and_what_to_type():
+    assert forms.unchecked(["top venues"]).text == "top venues is not checked yet — %jammi why 'top venues'"
+    assert forms.unchecked([f"t{n}" for n in range(7)], "the disk is full").text == (
+        "t0, t1, t2, t3, t4 and 2 more are not checked: the disk is full — %jammi why t0"
+    )
 
 
 def test_there_is_no_badge_when_all_is_fresh():
@@ -93,7 +121,7 @@ def test_there_is_no_badge_when_all_is_fresh():
 
 def test_the_badge_of_what_cannot_be_decided_asks_why():
     doubt = Undecidable([unpinned(PAPERS, "2024", "the server is down")])
-    assert forms.badge({"a": doubt}).text == "a is undecidable — %jammi why a"
+    assert forms.badge({"a": doubt}).text == "a is undecidable: papers: the server is down — %jammi why a"
 
 
 @pytest.mark.parametrize(
@@ -215,6 +243,8 @@ def every_form(name: str) -> list[Any]:
         forms.verdict(Mismatch(name, name, name), name),
         forms.status([Row(name, moved), Row(name, doubt), Row(name, PossiblyStale([Cause(moved.reasons[0], [name])] * 2))]),
         forms.badge({name: moved}),
+        forms.badge({name: moved, name * 2: doubt}),
+        forms.unchecked([name], name),
         forms.plan([step], [step], [step], [step], left_out=[name]),
         forms.run_report([RunStep(name, name, error=name, table_name=name)], [name]),
         forms.recovery(RecoveryReport(errors=[name])),

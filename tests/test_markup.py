@@ -128,3 +128,11 @@ def test_whoever_has_a_form_has_both_reprs():
             return plain("<b>")
 
     assert repr(Thing()) == "<b>" and Thing()._repr_html_() == "&lt;b&gt;"
+
+
+def test_columns_that_do_not_fit_a_page_are_counted_and_named_and_our_own_tables_are_whole():
+    headers = [f"c{n}" for n in range(250)]
+    form = table(headers, [headers], types=["VARCHAR"] * 250, note="1 row")
+    assert form.html.count("<th ") == form.html.count("<td ") == markup.HTML_COLUMNS
+    assert f"and {250 - markup.HTML_COLUMNS} more columns: c{markup.HTML_COLUMNS}, " in form.html and form.html.count("1 row") == 1
+    assert table(headers, [headers]).html.count("<th ") == 250

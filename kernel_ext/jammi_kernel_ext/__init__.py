@@ -3,7 +3,7 @@
 import importlib
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from jammi_kernel_ext.notebook import Notebook
 
@@ -110,12 +110,27 @@ class _Later:
     @staticmethod
     def html(workspace: "Workspace") -> str:
         """For the formatter of text/html."""
-        return str(importlib.import_module("jammi_kernel_ext.display").workspace(workspace).html)
+        return str(importlib.import_module("jammi_kernel_ext.display").where(workspace, "html"))
 
     @staticmethod
     def text(workspace: "Workspace", printer: Any, _cycle: bool) -> None:
         """For the formatter of text/plain."""
-        printer.text(importlib.import_module("jammi_kernel_ext.display").workspace(workspace).text)
+        printer.text(importlib.import_module("jammi_kernel_ext.display").where(workspace, "text"))
+
+
+def _configured(notebook: Notebook, shell: "InteractiveShell") -> Callable[[], None]:
+    """Let `%config JammiMagics` and IPython's configuration files give the settings of cells; what is returned takes that back."""
+    if notebook.configured is None:
+        notebook.configured = importlib.import_module("jammi_kernel_ext.configuring").JammiMagics(parent=shell, changed=notebook.configure)
+    ours, configurables = notebook.configured, cast("list[Any]", shell.configurables)
+    configurables.append(ours)
+    notebook.apply_settings()
+
+    def back() -> None:
+        if ours in configurables:
+            configurables.remove(ours)
+
+    return back
 
 
 def load_ipython_extension(shell: "InteractiveShell") -> None:
@@ -124,6 +139,7 @@ def load_ipython_extension(shell: "InteractiveShell") -> None:
     if _restore is not None:
         return
     notebook, magics = _current(shell), shell.magics_manager.magics
+    configured_no_more = _configured(notebook, shell)  # first: a wrong value there refuses to load, and nothing is brought
     ours = _Later(notebook)
     brought: dict[tuple[str, str], Callable[..., Any]] = {("line", "jammi"): ours.line, ("cell", "jammi"): ours.cell, ("cell", "jammi_py"): ours.step}
     before = {(kind, name): magics[kind].get(name) for kind, name in brought}
@@ -140,6 +156,7 @@ def load_ipython_extension(shell: "InteractiveShell") -> None:
 
     def restore() -> None:
         answers_no_more()
+        configured_no_more()
         for (kind, name), magic in before.items():
             magics[kind].pop(name, None)
             if magic is not None:

@@ -5,11 +5,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from jammi_kernel_ext.arguments import CELL, cell_wants_help, parse_cell
-from jammi_kernel_ext.display import Help
+from jammi_kernel_ext.badges import above, above_made
+from jammi_kernel_ext.display import Help, view
 from jammi_kernel_ext.notebook import Notebook
 from jammi_kernel_ext.running import told
-from jammi_lab import forms
 from jammi_lab.errors import InvalidArgument, ParameterMissing
+from jammi_lab.in_order import told as behind
+from jammi_lab.markup import Shown
 from jammi_lab.names import near
 from jammi_lab.values.descriptors import encode_param
 
@@ -68,7 +70,18 @@ def run_cell(notebook: Notebook, line: str, text: str) -> Any:
         return _chart(notebook, value, options)
     if options["as"] and options["limit"] and not options["quiet"] and len(value) > options["limit"]:
         return _first(notebook, value, options["limit"])
-    return shown(notebook, value, quiet=options["quiet"])
+    return _viewed(notebook, value) if options["view"] else shown(notebook, value, quiet=options["quiet"])
+
+
+def _viewed(notebook: Notebook, value: Any) -> Any:
+    """The rows of what the cell gave as a panel; `_` and NAME hold the rows."""
+    made = view(notebook.shell, notebook.workspace, value)
+    if isinstance(made, Shown):  # in a terminal
+        return made
+    from IPython.display import display
+
+    display(made)
+    return shown(notebook, value, quiet=True)
 
 
 def _chart(notebook: Notebook, value: Any, options: Mapping[str, Any]) -> Any:
@@ -77,7 +90,7 @@ def _chart(notebook: Notebook, value: Any, options: Mapping[str, Any]) -> Any:
     rows = value.read() if hasattr(value, "read") else value
     drawn = rows.chart(kind, *columns)
     shown(notebook, value, quiet=True)
-    _badge(rows)
+    above(notebook, rows)
     if options["quiet"]:
         return None
     from IPython.display import display
@@ -109,6 +122,8 @@ def _check(options: Mapping[str, Any]) -> None:
         raise InvalidArgument(
             "--plot takes a kind and at most three columns, and neither --as nor --explain.", hint="For example --plot bar venue papers"
         )
+    if options["view"] and any(options[other] for other in ("as", "explain", "plot", "quiet")):
+        raise InvalidArgument("--view goes with none of --as, --explain, --plot and --quiet.", hint=f"Usage: {CELL.usage}")
     if not options["materialize"]:
         for flag in ("key", "bypass"):
             if options[flag]:
@@ -121,22 +136,17 @@ def _value(notebook: Notebook, ws: "Workspace", options: Mapping[str, Any], text
         return ws._cell_explain(text, params, analyze=options["analyze"])
     if options["materialize"]:
         table = ws._cell_materialize(options["materialize"], text, params, options["key"], "bypass" if options["bypass"] else "use", notebook.line)
+        if not options["quiet"]:
+            above_made(notebook, table)
         return getattr(table.read(), options["as"])() if options["as"] else table
     result = ws._cell_sql(text, params)
     if options["as"]:
-        frame = getattr(result, options["as"])()
+        with behind(result.changes_before):
+            frame = getattr(result, options["as"])()
         if not options["quiet"]:
-            _badge(result)
+            above(notebook, result)
         return frame
     result.limit = options["limit"] or ws.settings["cells.limit"]
-    result.preview(result.limit + 1)  # a statement that fails while it runs fails the cell, not only its display
+    with behind(result.changes_before):
+        result.preview(result.limit + 1)  # a statement that fails while it runs fails the cell, not only its display
     return result
-
-
-def _badge(result: Any) -> None:
-    """A frame shows itself; what it read is said above it."""
-    form = forms.badge(result.staleness())
-    if form is not None:
-        from IPython.display import display
-
-        display({"text/plain": form.text, "text/html": form.html}, raw=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from jammi_kernel_ext.arguments import CELL, STEP, VERBS, Argument, Flag, Verb
 from jammi_kernel_ext.notebook import Notebook
 from jammi_kernel_ext.relations import Columns, bare, listed, named, parts
-from jammi_lab.config import DEFAULTS
+from jammi_lab.config import CHOICES, DEFAULTS
 from jammi_lab.errors import JammiError
 from jammi_lab.names import fold, written
 
@@ -68,6 +68,8 @@ class Completion:
 
     def _values(self, verb: Verb, before: list[str]) -> list[Candidate]:
         """What may stand where a word is begun: a flag's value, or the word of that place."""
+        if verb.name == "config" and len(before) == 1:
+            return [(word, "value") for word in CHOICES.get(before[0], ())]
         flag = _open_flag(verb, before)
         if flag is not None:
             return [(c, "value") for c in flag.choices] or self._of(flag.takes)

@@ -1,6 +1,8 @@
 """Forms of what the magics return and nothing else shows: lists, settings, help, a note."""
 
 import importlib
+import time
+import weakref
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -35,6 +37,19 @@ class Columns(dict[str, str], Shown):
 
     def _form(self) -> Form:
         return forms.columns(self.name, self.items())
+
+
+class Inside(list[str], Shown):
+    """The tables inside a source."""
+
+    __repr__ = Shown.__repr__
+
+    def __init__(self, name: str, tables: Iterable[str]) -> None:
+        super().__init__(tables)
+        self.name = name
+
+    def _form(self) -> Form:
+        return forms.inside(self.name, self)
 
 
 class Doubtful(list[Any], Shown):
@@ -147,6 +162,38 @@ def with_panel(shell: Any, value: Any, panel: str, *given: Any, **named: Any) ->
     return value
 
 
+def has_rows(value: Any) -> bool:
+    """Whether it is a Result or ResultTable."""
+    from jammi_lab.handles import ResultTable
+    from jammi_lab.result import Result
+
+    return isinstance(value, Result | ResultTable)
+
+
+def view(shell: Any, ws: Any, rows: Any) -> Any:
+    """The rows as a panel to look through; in a terminal as a Result."""
+    result = rows.read() if hasattr(rows, "read") else rows
+    if not hasattr(shell, "kernel"):
+        return result
+    try:
+        return importlib.import_module("jammi_widgets").ResultView(ws, result)
+    except ImportError:
+        return result
+
+
+_ONE_DISPLAY = 1.0
+_halves: weakref.WeakKeyDictionary[Any, tuple[float, str, Form]] = weakref.WeakKeyDictionary()
+
+
+def where(ws: Any, kind: str) -> str:
+    """Half of the form of a workspace, `html` or `text`: a display asks for both, and one look serves them."""
+    made, other, form = _halves.pop(ws, (0.0, "", plain("")))
+    if other != kind or time.monotonic() - made > _ONE_DISPLAY:
+        form = workspace(ws)
+        _halves[ws] = (time.monotonic(), "text" if kind == "html" else "html", form)
+    return str(getattr(form, kind))
+
+
 def workspace(ws: Any) -> Form:
     """Where one is: the folder, the tenant, and what is in it."""
     if ws._closed:
@@ -157,9 +204,11 @@ def workspace(ws: Any) -> Form:
         ("tenant", ws.current_tenant or ""),
         ("sources", sources),
         ("tables", f"{count(len(status), 'recipe')}: {forms.tally(word(r.verdict) for r in status)}" if len(status) else ""),
+        ("mutable", ", ".join(m.name for m in ws.mutable)),
+        ("topics", ", ".join(t.name for t in ws.topics)),
         ("open", "read-only" if ws.read_only else ""),
         ("catalog", ws.settings["catalog.url"]),
     ]
     settled = forms.recovery(ws.recovery) if ws.recovery else None
-    empty = "" if sources or len(status) else "Nothing here yet: %jammi add NAME LOCATION registers a source."
+    empty = "" if sources or len(status) or len(ws.mutable) or len(ws.topics) else "Nothing here yet: %jammi add NAME LOCATION registers a source."
     return stack(facts(f"Workspace {ws.path}", held, note=empty), settled)

@@ -4,9 +4,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from jammi_kernel_ext import display
 from jammi_kernel_ext.arguments import parse_line
+from jammi_kernel_ext.badges import above_made
 from jammi_kernel_ext.cell import run_cell
 from jammi_kernel_ext.hints import typed
 from jammi_kernel_ext.notebook import DEFAULT, Notebook
+from jammi_kernel_ext.relations import columns_of
 from jammi_kernel_ext.running import interruptible, told
 from jammi_lab.errors import InvalidArgument, TableNotFound
 from jammi_lab.markup import count
@@ -30,7 +32,7 @@ class Magics:
     def line(self, line: str) -> Any:
         """Sources, tables, verdicts and recompute of the notebook's workspace. `%jammi help` lists what can be typed."""
         verb, values = parse_line(line)
-        with interruptible(), typed():
+        with interruptible(f"%jammi {verb.name}".rstrip()), typed():
             return getattr(self, f"_{(verb.name or 'where').replace('-', '_')}")(values)
 
     def cell(self, line: str, cell: str) -> Any:
@@ -50,7 +52,7 @@ class Magics:
         return self._notebook.workspace
 
     def _where(self, _: Values) -> Any:
-        return self._notebook.current or self._notebook.open(DEFAULT)  # it says by itself what opening it settled
+        return self._ws if self._notebook.current is not None else self._notebook.open(DEFAULT)  # it says by itself what opening it settled
 
     def _open(self, values: Values) -> Any:
         return self._notebook.open(values["PATH"] or DEFAULT, catalog=values["catalog"], read_only=values["read_only"], tenant=values["tenant"])
@@ -66,8 +68,6 @@ class Magics:
         if key is None:
             return display.Config({k: settings[k] for k in settings})
         if value is not None:
-            if key == "cells.traceback" and value not in ("short", "full"):
-                raise InvalidArgument(f"The setting cells.traceback is short or full, not {value!r}.")
             settings.set(key, value)
             self._notebook.apply_settings()
         return display.Config({key: settings[key]})
@@ -100,7 +100,7 @@ class Magics:
 
     def _embed(self, values: Values) -> Any:
         with told(self._notebook.line):
-            return self._ws.embed(
+            made = self._ws.embed(
                 values["NAME"],
                 values["SOURCE"],
                 key=values["key"],
@@ -110,6 +110,7 @@ class Magics:
                 cache="bypass" if values["bypass"] else "use",
                 progress=self._notebook.line,
             )
+        return above_made(self._notebook, made)
 
     def _search(self, values: Values) -> Any:
         k = 10 if values["k"] is None else values["k"]
@@ -119,7 +120,7 @@ class Magics:
 
     def _graph(self, values: Values) -> Any:
         with told(self._notebook.line):
-            return self._ws.neighbor_graph(
+            made = self._ws.neighbor_graph(
                 values["NAME"],
                 values["TABLE"],
                 k=10 if values["k"] is None else values["k"],
@@ -128,6 +129,7 @@ class Magics:
                 cache="bypass" if values["bypass"] else "use",
                 progress=self._notebook.line,
             )
+        return above_made(self._notebook, made)
 
     def _neighbors(self, values: Values) -> Any:
         k = 10 if values["k"] is None else values["k"]
@@ -135,21 +137,24 @@ class Magics:
         return _panel(self, found, "NeighborExplorer", values["TABLE"], found.key, k=max(k, 1))
 
     def _map(self, values: Values) -> Any:
-        return _panel(self, self._ws.vector_map(values["TABLE"]), "EmbeddingMap", values["TABLE"])
+        with told(self._notebook.line):
+            found = self._ws.vector_map(values["TABLE"], values["method"], progress=self._notebook.line)
+        return _panel(self, found, "EmbeddingMap", found)
 
     def _catalog(self, _: Values) -> Any:
         return _panel(self, display.Catalog(self._ws), "CatalogBrowser")
 
     def _schema(self, values: Values) -> Any:
         name, ws = values["NAME"], self._ws
-        relation = self._relation(name)
-        if name in ws.sources and len(ws.sources[name].tables()) == 1:
+        relation, inside = self._relation(name), ws.sources[name].tables() if name in ws.sources else []
+        if len(inside) > 1:
+            return display.Inside(name, inside)
+        if name in ws.sources:
             found = [(c.name, c.type) for c in ws.sources[name].columns()]
         elif name in ws and (manifest := ws.table(name).manifest) is not None:
             found = [(c.name, c.type) for c in manifest.columns]
         else:
-            schema = ws.sql(f"SELECT * FROM {relation} LIMIT 0").schema
-            found = [(field.name, str(field.type)) for field in schema]
+            found = columns_of(ws, relation)
         return display.Columns(name, dict(found))
 
     def _preview(self, values: Values) -> Any:
@@ -157,6 +162,15 @@ class Magics:
         result.limit = values["limit"] or self._ws.settings["cells.limit"]
         result.preview(result.limit + 1)
         return result
+
+    def _view(self, values: Values) -> Any:
+        name, known = values["NAME"], self._notebook.namespace
+        found = known.get(name or "_")
+        if display.has_rows(found):
+            return display.view(self._notebook.shell, self._ws, found)
+        if name is None:
+            raise InvalidArgument("The last output has no rows to look through.", hint="%jammi view NAME shows those of a variable, source or table.")
+        return display.view(self._notebook.shell, self._ws, self._ws.sql(f"SELECT * FROM {self._relation(name)}"))
 
     def _status(self, values: Values) -> Any:
         return _panel(self, self._ws.status(deep=values["deep"]), "StalenessBoard")

@@ -63,12 +63,21 @@ class Columns:
         return found
 
 
-def _columns(ws: "Workspace", relation: str) -> list[tuple[str, str]]:
+def columns_of(ws: "Workspace", relation: str) -> list[tuple[str, str]]:
+    """(name, SQL type) of each column. SourceUnavailable, TableNotFound, without a place in the statement: nobody typed it."""
     try:
         [prepared] = ws._rooms.engine.prepare(f"SELECT * FROM {relation}", tenant=ws.current_tenant, extra=[ws._rooms.frames])
+    except JammiError as error:
+        error.statement = error.position = None
+        raise
+    return list(prepared.output)
+
+
+def _columns(ws: "Workspace", relation: str) -> list[tuple[str, str]]:
+    try:
+        return columns_of(ws, relation)
     except JammiError:
         return []
-    return list(prepared.output)
 
 
 def listed(ws: "Workspace") -> dict[str, list[str]]:

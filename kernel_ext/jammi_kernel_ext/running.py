@@ -19,8 +19,8 @@ BETWEEN_SECONDS = 0.2
 
 
 @contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-    """A block in which ■ arrives as a KeyboardInterrupt and is shown as one line; the cell fails, so that Run All stops.
+def interruptible(what: str = "The statement") -> Iterator[None]:
+    """A block in which ■ arrives as a KeyboardInterrupt and is shown as one line that says `what` was stopped; the cell fails, so that Run All stops.
 
     A cell with a top-level `await` has a handler of the kernel that only cancels the task; while the block runs, Python's own stands in.
     """
@@ -32,7 +32,7 @@ def interruptible() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as stop:
-        brief(stop)
+        brief(stop, what)
         raise
     finally:
         if before is not None and before is not signal.default_int_handler:

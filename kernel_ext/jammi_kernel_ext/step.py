@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from jammi_kernel_ext.arguments import STEP, cell_wants_help, parse_step
+from jammi_kernel_ext.badges import above_made
 from jammi_kernel_ext.cell import shown
 from jammi_kernel_ext.display import Help
 from jammi_kernel_ext.notebook import Notebook
@@ -32,7 +33,7 @@ def run_step(notebook: Notebook, line: str, text: str) -> Any:
             "bypass" if options["bypass"] else "use",
             notebook.line,
         )
-    return shown(notebook, table, quiet=options["quiet"])
+    return shown(notebook, table if options["quiet"] else above_made(notebook, table), quiet=options["quiet"])
 
 
 def step_of(name: str, inputs: Iterable[str], text: str, namespace: dict[str, Any]) -> Step:

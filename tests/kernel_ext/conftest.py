@@ -1,5 +1,6 @@
 """A real kernel, shared by the tests of this folder; each test has its own folder, variables and workspace in it."""
 
+import contextlib
 import dataclasses
 import os
 import queue
@@ -18,11 +19,22 @@ CLEAN = """
 from IPython import get_ipython as _ip
 _ip().run_line_magic('unload_ext', 'jammi_lab')
 import jammi_kernel_ext as _k
-if _k._notebook is not None: _k._notebook.close(); _k._notebook._tenant = None
+if _k._notebook is not None: _k._notebook.close(); _k._notebook._tenant = _k._notebook.configured = None
+_ip().config.pop('JammiMagics', None)
 from jammi_lab.errors import JammiError as _e
 _e.full_traceback = False
 _ip().run_line_magic('reset', '-f -s')
 for _n in ('_', '__', '___'): _ip().user_ns.pop(_n, None)
+"""
+
+GATE = """
+import threading
+from jammi_lab.observing.observers import Observers
+gate, source = threading.Event(), Observers.source
+def _hanging(self, input, look):
+    gate.wait()
+    return source(self, input, look)
+Observers.source = _hanging
 """
 
 
@@ -51,21 +63,25 @@ class Kernel:
 
     def __init__(self) -> None:
         paths = os.pathsep.join(str(ROOT / p) for p in ("", "kernel_ext", "widgets"))
+        self._filled: list[Any] = []
         self.manager, self.client = start_new_kernel(kernel_name="python3", env={**os.environ, "PYTHONPATH": paths})
 
     def close(self) -> None:
         self.client.stop_channels()
         self.manager.shutdown_kernel(now=True)
 
-    def __call__(self, code: str, *, interrupt_when: Callable[[str], bool] | None = None, timeout: float = 60) -> Shown:
-        """What the cell shows. `interrupt_when`: a test of a stream text that says that ■ is to be pressed."""
-        shown, message, deadline, pressed = Shown(), self.client.execute(code), time.monotonic() + timeout, False
+    def __call__(self, code: str, *, interrupt_when: Callable[[str], bool] | None = None, timeout: float = 60, looked_on: bool = False) -> Shown:
+        """What the cell shows. `interrupt_when`: a test of a stream text that says that ■ is to be pressed. `looked_on`: as a front end with a
+        person before it runs cells, and not as nbclient does."""
+        message = self.client.execute(code, allow_stdin=looked_on)
+        shown, deadline, pressed = Shown(), time.monotonic() + timeout, False
         while time.monotonic() < deadline:
             try:
                 got = self.client.get_iopub_msg(timeout=0.1)
             except queue.Empty:
                 continue
             if got["parent_header"].get("msg_id") != message:
+                self._filled += [got["content"]] if got["msg_type"] == "update_display_data" else []
                 continue
             content = got["content"]
             match got["msg_type"]:
@@ -86,6 +102,21 @@ class Kernel:
                 case "status" if content["execution_state"] == "idle":
                     return shown
         raise TimeoutError(code)
+
+    def update_of(self, shown: Shown, timeout: float = 60) -> dict[str, str]:
+        """The data with which a display of an earlier cell is filled in, which may come when no cell runs."""
+        wanted, deadline = (
+            [d["transient"]["display_id"] for d in shown.displays if d.get("transient", {}).get("display_id")],
+            time.monotonic() + timeout,
+        )
+        while time.monotonic() < deadline:
+            for content in self._filled:
+                if content["transient"]["display_id"] in wanted:
+                    return dict(content["data"])
+            with contextlib.suppress(queue.Empty):
+                got = self.client.get_iopub_msg(timeout=0.1)
+                self._filled += [got["content"]] if got["msg_type"] == "update_display_data" else []
+        raise TimeoutError(str(wanted))
 
     def value(self, expression: str) -> str:
         """The repr of an expression in the kernel."""
@@ -133,3 +164,15 @@ def chain(papers: Kernel) -> Kernel:
     ):
         assert papers(code).error is None
     return papers
+
+
+@pytest.fixture
+def gated(chain: Kernel, tmp_path: Path) -> Iterator[Kernel]:
+    """A source that changed, behind an observer that answers nothing before `gate` is set."""
+    with (tmp_path / "papers.csv").open("a") as file:
+        file.write("5,B,2024\n")
+    assert chain("%jammi close").error is None
+    assert chain(GATE).error is None
+    assert chain("ws = %jammi open\nws.settings.set('look.timeout_seconds', 600)").error is None
+    yield chain
+    chain("gate.set(); Observers.source = source")

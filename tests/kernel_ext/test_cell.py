@@ -153,10 +153,11 @@ def test_the_badge_stands_above_the_rows_of_a_table_that_is_not_fresh(chain, tmp
     with (tmp_path / "papers.csv").open("a") as file:
         file.write("5,B,2024\n")
     shown = chain("%%jammi\nSELECT * FROM jammi.top")
-    assert shown.text.split("\n")[0] == "top is possibly stale — %jammi recompute top"
+    assert shown.text.split("\n")[0] == "top is possibly stale: papers changed (digest of the bytes), by way of venues — %jammi recompute top"
     assert "possibly stale" in shown.html and shown.html.index("possibly stale") < shown.html.index("<table")
     frame = chain("%%jammi -t polars\nSELECT * FROM jammi.venues")
-    assert frame.data[0]["text/plain"] == "venues is stale — %jammi recompute venues" and "shape:" in frame.text
+    assert frame.data[0]["text/plain"] == "venues is stale: papers changed (digest of the bytes) — %jammi recompute venues"
+    assert "shape:" in frame.text
 
 
 def test_a_statement_that_fails_while_it_runs_fails_the_cell(papers):

@@ -20,3 +20,10 @@ def test_a_frame_of_the_notebook_can_be_inserted_and_a_mistake_is_five_lines_at_
     assert papers("%%jammi\nINSERT INTO mutable.labels FROM mine").text.strip() == "2 rows inserted into mutable.labels, version 1"
     shown = papers("%%jammi\nINSERT INTO mutable.labels FROM mine")
     assert shown.ename == "DuplicateKey" and len(shown.error) <= 5 and "7, 8" in shown.error[0]
+
+
+def test_where_one_is_names_the_mutable_tables_and_the_topics(papers):
+    papers("import jammi_lab as jl\nws = jl.get_workspace()\nws.mutable.create('labels', {'id': 'int64'}, primary_key=['id']);")
+    papers("ws.topics.register('clicks', {'page': 'string'});")
+    lines = [line.split() for line in papers("%jammi").text.splitlines()]
+    assert ["mutable", "labels"] in lines and ["topics", "clicks"] in lines

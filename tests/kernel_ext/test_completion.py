@@ -54,7 +54,7 @@ def tab(ws):
         ("%jammi recompute recent tw|", ["two words"]),
         ("%jammi expire recent --k|", ["--keep"]),
         ("%jammi help pla|", ["plan"]),
-        ("%jammi config cells.|", ["cells.traceback", "cells.limit"]),
+        ("%jammi config cells.|", ["cells.traceback", "cells.limit", "cells.badge"]),
         ("%jammi ephemeral |", ["open", "close", "list"]),
         ("%jammi nothing |", []),
         ("%%jammi --as p|", ["polars", "pandas"]),

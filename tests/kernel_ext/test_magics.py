@@ -1,6 +1,7 @@
 """`%jammi` in a real kernel: each verb shows what it says and returns the object that it shows."""
 
 import re
+import sqlite3
 
 import pytest
 
@@ -99,6 +100,28 @@ def test_schema_and_preview_take_sources(papers):
     assert papers("r = %jammi preview papers -n 1\nr").text.endswith("     1  A          2020\nfirst row")
 
 
+def test_schema_of_a_database_lists_its_tables_and_of_one_of_them_its_columns_in_sql_s_types(cell, tmp_path):
+    with sqlite3.connect(tmp_path / "crm.db") as file:
+        file.execute("CREATE TABLE customers(id INTEGER, name TEXT)")
+        file.execute("CREATE TABLE orders(a REAL)")
+    file.close()
+    assert "tables    customers, orders" in cell("%jammi add crm crm.db").text
+    assert cell("%jammi schema crm").text == (
+        "crm\ntable\n─────\ncustomers\norders\n2 tables; %jammi schema crm.customers shows the columns of one"
+    )
+    assert cell("%jammi schema crm.customers").text == "crm.customers\ncolumn  type\n──────  ────\nid      bigint\nname    varchar\n2 columns"
+
+
+def test_an_error_about_a_schema_shows_no_statement_that_nobody_typed(cell, tmp_path):
+    with sqlite3.connect(tmp_path / "crm.db") as file:
+        file.execute("CREATE TABLE customers(id INTEGER)")
+        file.execute("CREATE TABLE orders(a REAL)")
+    file.close()
+    cell("%jammi add crm crm.db")
+    shown = cell("%jammi schema crm.custmers")
+    assert shown.ename == "TableNotFound" and shown.error[1:] == ["Did you mean crm.customers, crm.orders?"]
+
+
 def test_schema_of_an_unknown_name_suggests_one(chain):
     shown = chain("%jammi schema venue")
     assert shown.ename == "TableNotFound" and "Did you mean venues?" in shown.error
@@ -189,7 +212,7 @@ def test_config_shows_sets_and_refuses(cell):
     assert "cells.limit" in cell("%jammi config").text
     assert cell("%jammi config cells.limit 7").text.endswith("7") and cell("%jammi config cells.limit").text.endswith("7")
     assert "Did you mean cells.limit" in cell("%jammi config cells.limits 7").error[1]
-    assert "takes a whole number from 0" in cell("%jammi config cells.limit many").error[0]
+    assert "takes a whole number from 1" in cell("%jammi config cells.limit many").error[0]
     assert "short or full" in cell("%jammi config cells.traceback long").error[0]
 
 

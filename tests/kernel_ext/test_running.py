@@ -45,6 +45,58 @@ def test_an_interrupted_recipe_is_named(papers):
     assert "'slow' was not made" in stop(papers, f"get_ipython().run_cell_magic('jammi', '-m slow', {LONG!r})").error[0]
 
 
+@pytest.mark.parametrize("line", ["plan", "status", "recompute", "why top", "lineage"])
+def test_an_interrupt_reaches_a_line_that_waits_for_a_source_and_says_which(gated, line):
+    shown = stop(gated, f"get_ipython().run_line_magic('jammi', {line!r})")
+    assert shown.error == [f"Interrupted. %jammi {line.split()[0]} was stopped; nothing was left behind."]
+    assert gated("%%jammi\nSELECT 1 AS one").text.endswith("1 row")
+
+
+def test_an_interrupted_embedding_is_not_made_and_the_next_one_is(papers):
+    papers("ws = %jammi\nimport time\npause = 0")
+    papers("mine = ws.models.register('mine', lambda t: time.sleep(pause) or [[1.0, 2.0]] * len(t), version=1)\npause = 600")
+    line = "embed vecs papers --key id --text venue --model mine --where 'venue IS NOT NULL'"
+    shown = stop(papers, f"get_ipython().run_line_magic('jammi', {line!r})")
+    assert shown.error == ["Interrupted. 'vecs' was not made; nothing was left behind."]
+    papers("pause = 0")
+    assert papers(f"%jammi {line}").text.startswith("vecs, version")
+
+
+@pytest.fixture
+def labels(papers):
+    assert papers("ws = %jammi\nm = ws.mutable.create('labels', {'id': 'int64', 'v': 'string'}, primary_key='id')").error is None
+    return papers
+
+
+ENDLESS = "SELECT range + 10, 'x' FROM range(3000000000) WHERE hash(range) % 3000000000 = 1"
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "ids"),
+    [
+        (f"INSERT INTO mutable.labels {ENDLESS}", "The change was rolled back.", []),
+        (
+            f"INSERT INTO mutable.labels VALUES (1, 'a'); INSERT INTO mutable.labels {ENDLESS}",
+            "The change was rolled back. The change before it was made.",
+            [(1,)],
+        ),
+        (f"INSERT INTO mutable.labels VALUES (1, 'a'); {LONG}", "The statement was stopped. The change before it was made.", [(1,)]),
+    ],
+    ids=["one", "the second", "rows behind a change"],
+)
+def test_an_interrupted_change_is_rolled_back_and_the_cell_says_so_and_what_was_made_before(labels, text, said, ids):
+    shown = stop(labels, f"get_ipython().run_cell_magic('jammi', '', {text!r})")
+    assert shown.error == [f"Interrupted. {said}"]
+    assert labels.value("ws.sql('SELECT id FROM mutable.labels').fetchall()") == str(ids)
+
+
+@pytest.mark.parametrize("second", ["INSERT INTO mutable.labels VALUES (1, 'b')", "SELECT CAST(v AS INTEGER) FROM mutable.labels"])
+def test_a_statement_that_fails_behind_a_change_says_that_the_change_was_made(labels, second):
+    shown = labels(f"%%jammi\nINSERT INTO mutable.labels VALUES (1, 'a');\n{second}")
+    assert len(shown.error) <= 5 and shown.error[-1].endswith("The change before it was made.")
+    assert labels.value("ws.sql('SELECT id FROM mutable.labels').fetchall()") == "[(1,)]"
+
+
 def test_quick_work_shows_no_progress(papers):
     shown = papers("%%jammi -m quick\nSELECT 1 AS one")
     assert len(shown.displays) == 1

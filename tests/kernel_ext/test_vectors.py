@@ -58,6 +58,13 @@ def test_map_gives_every_row_as_a_point_and_as_a_table(vectors):
     assert vectors.value("m.arrow().column_names, len(m)") == "(['key', 'x', 'y'], 5)"
 
 
+def test_map_by_a_method_keeps_the_points_as_a_table(vectors):
+    assert "5 rows of v by their first two principal components (v_pca, version 1)" in vectors("m = %jammi map v --method pca\nprint(m)").text
+    assert "by t-SNE with perplexity 1.33 (v_tsne, version 1)" in vectors("m = %jammi map v --method tsne\nprint(m)").text
+    assert vectors("print(m)").text == vectors("m = %jammi map v_tsne\nprint(m)").text
+    assert "projection" in vectors("%jammi tables").text and vectors("%jammi map v --method umap").ename == "InvalidArgument"
+
+
 def test_what_is_not_there_or_has_no_vectors_is_said_in_a_line(vectors):
     assert vectors("%jammi graph g nothing").ename == "TableNotFound"
     assert vectors("%jammi neighbors v 99").ename == "RowNotFound"

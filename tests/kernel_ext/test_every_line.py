@@ -1,0 +1,107 @@
+"""Every line and flag that the help lists, in a real kernel: it works, in both forms, its help says how it is written, Tab offers its flags, and a
+word that is nearly right is answered with the right one."""
+
+import pytest
+
+from jammi_kernel_ext.arguments import CELL, STEP, VERBS, parse_line
+from jammi_kernel_ext.completion import Completion
+from jammi_kernel_ext.display import Help
+from jammi_kernel_ext.notebook import Notebook
+from jammi_lab.errors import InvalidArgument
+
+# In this order, one after the other, on a workspace with the source `papers` and the tables `venues` and `top`.
+LINES = {
+    "": "",
+    "open": "open",
+    "help": "help add",
+    "config": "config cells.limit",
+    "add": "add again papers.csv --replace",
+    "sources": "sources",
+    "tables": "tables --all",
+    "models": "models",
+    "schema": "schema papers",
+    "preview": "preview papers -n 2",
+    "view": "view papers",
+    "embed": "embed vecs papers --key id --text venue --model hashing --where 'venue IS NOT NULL'",
+    "search": "search vecs A -k 2",
+    "graph": "graph like vecs -k 1",
+    "neighbors": "neighbors vecs 1 -k 1",
+    "map": "map vecs",
+    "catalog": "catalog",
+    "status": "status --deep",
+    "stale": "stale",
+    "why": "why top",
+    "verify": "verify",
+    "lineage": "lineage top --up",
+    "plan": "plan",
+    "recompute": "recompute --dry-run",
+    "what-if": "what-if papers",
+    "expire": "expire venues --keep 1",
+    "check": "check",
+    "recover": "recover",
+    "remove": "remove again",
+    "topics": "topics",
+    "tail": "tail events -n 1",
+    "tenant": "tenant acme",
+    "ephemeral": "ephemeral open --timeout 60",
+    "close": "close",
+}
+CELLS = {
+    "--materialize": "%%jammi -m made --key id\nSELECT id FROM papers",
+    "--key": "%%jammi -m made --key id\nSELECT id FROM papers",
+    "--as": "%%jammi -t polars\nSELECT id FROM papers",
+    "--limit": "%%jammi -n 1\nSELECT id FROM papers",
+    "--bypass": "%%jammi -m made --key id --bypass\nSELECT id FROM papers",
+    "--explain": "%%jammi -e\nSELECT id FROM papers",
+    "--analyze": "%%jammi -e --analyze\nSELECT id FROM papers",
+    "--plot": "%%jammi --plot bar venue id\nSELECT venue, id FROM papers",
+    "--view": "%%jammi --view\nSELECT id FROM papers",
+    "--quiet": "%%jammi -q\nSELECT id FROM papers",
+}
+
+
+def test_every_line_works_and_is_shown_as_html_and_as_text(chain):
+    assert sorted(LINES) == sorted(v.name for v in VERBS)
+    chain("ws = %jammi\nws.topics.register('events', {'page': 'string'})\nws.topics.publish('events', [{'page': 'home'}])")
+    for name, line in LINES.items():
+        shown = chain(f"%jammi {line}")
+        assert shown.error is None and shown.stream == "", (line, shown.error)
+        forms = [*shown.data, *shown.saved]
+        assert forms and any(d.get("text/html") and d.get("text/plain") for d in forms), (name, forms)
+
+
+def test_every_flag_of_a_cell_works_and_is_shown_as_html_and_as_text(papers):
+    assert sorted(CELLS) == sorted(f.spelled[-1] for f in CELL.flags)
+    for flag, cell in CELLS.items():
+        shown = papers(cell)
+        assert shown.error is None and shown.stream == "", (flag, shown.error)
+        forms = [*shown.data, *shown.saved]
+        assert (forms == []) == (flag == "--quiet") and all(d.get("text/plain") or d.get("text/html") for d in forms), (flag, forms)
+
+
+@pytest.mark.parametrize("verb", [v for v in VERBS if v.name and v.name != "help"], ids=lambda v: v.name)
+def test_help_behind_a_line_says_how_it_is_written_and_what_each_flag_does(verb):
+    asked, values = parse_line(f"{verb.name} --help")
+    form = Help(values["WORD"])._form()
+    assert asked.name == "help" and form.text.startswith(verb.usage) and verb.help in form.text and "<code>" in form.html
+    assert all(flag.help in form.text for flag in verb.flags)
+
+
+@pytest.mark.parametrize("verb", [*VERBS, CELL, STEP], ids=lambda v: f"{v.magic} {v.name}".strip())
+def test_tab_offers_every_flag_and_a_misspelt_one_is_answered_with_it(verb):
+    head = f"{verb.magic} {verb.name}".strip()
+    for flag in verb.flags:
+        spelled = flag.spelled[-1]
+        offered = Completion(Notebook(None)).offered(f"{head} {spelled[:3]}", 0, len(head) + 4)
+        assert spelled in [text for text, _ in offered[0]]
+        if verb.magic == "%jammi" and len(spelled) > 4:
+            with pytest.raises(InvalidArgument) as refused:
+                parse_line(f"{verb.name} {spelled[:-1]}x")
+            assert spelled in refused.value.near or spelled in refused.value.hint
+
+
+@pytest.mark.parametrize("verb", [v.name for v in VERBS if len(v.name) > 3])
+def test_a_misspelt_line_is_answered_with_the_right_one(verb):
+    with pytest.raises(InvalidArgument) as refused:
+        parse_line(verb[:-2] + verb[-1] + verb[-2])
+    assert verb in refused.value.near

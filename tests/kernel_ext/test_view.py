@@ -1,0 +1,92 @@
+"""Looking through rows: `%%jammi --view` and `%jammi view`, in a kernel and in a terminal."""
+
+import pytest
+
+import jammi_lab as jl
+from jammi_kernel_ext import display
+from jammi_lab.result import Result
+
+VIEW = "application/vnd.jupyter.widget-view+json"
+
+
+@pytest.fixture
+def rows(papers):
+    """A notebook whose variable `r` is a result."""
+    assert papers("%%jammi r\nSELECT venue, year FROM papers ORDER BY year DESC").error is None
+    return papers
+
+
+def panels(shown):
+    """What a cell showed: the panels, and what is saved for each."""
+    return [data for data in shown.data if VIEW in data]
+
+
+def test_the_output_of_a_cell_is_the_table_that_it_always_was(rows):
+    shown = rows("%%jammi\nSELECT venue, year FROM papers")
+    assert panels(shown) == [] and "<table" in shown.html
+
+
+def test_a_cell_shows_its_rows_as_a_panel_and_binds_the_result(rows):
+    shown = rows("%%jammi s --view\nSELECT venue FROM papers")
+    [data] = panels(shown)
+    assert "<table" in data["text/html"] and "varchar" in data["text/plain"]
+    assert rows.value("type(s).__name__") == rows.value("type(_).__name__") == "'Result'"
+
+
+def test_the_saved_form_stands_below_the_panel(rows):
+    shown = rows("%%jammi --view\nSELECT venue FROM papers")
+    assert ["varchar" in data["text/html"] for data in shown.saved] == [True]
+
+
+@pytest.mark.parametrize("name", ["r", "papers", ""])
+def test_a_line_shows_the_rows_of_a_variable_of_a_source_and_of_the_last_output(rows, name):
+    rows("r")
+    [data] = panels(rows(f"%jammi view {name}"))
+    assert "venue" in data["text/plain"]
+
+
+def test_a_variable_is_shown_as_before_after_it_was_looked_through(rows):
+    rows("%jammi view r")
+    assert panels(rows("r")) == []
+
+
+def test_the_line_gives_the_panel(rows):
+    rows("v = %jammi view r")
+    assert rows.value("type(v).__name__") == "'ResultView'"
+    rows("v.selection = ['2']")
+    assert rows.value("v.selected().num_rows") == "1"
+
+
+def test_the_rows_of_a_recipe_are_looked_through_when_it_is_made(rows):
+    [data] = panels(rows("%%jammi t -m recent --view\nSELECT venue FROM papers"))
+    assert "venue" in data["text/plain"] and rows.value("type(t).__name__") == "'ResultTable'"
+
+
+def test_what_the_page_asks_the_kernel_answers(rows):
+    [data] = panels(rows("%jammi view r"))
+    content = {"comm_id": data[VIEW]["model_id"], "data": {"method": "custom", "content": {"v": 1, "ask": 7, "kind": "page", "column": 1}}}
+    message = rows.client.session.msg("comm_msg", content)
+    rows.client.shell_channel.send(message)
+    while True:
+        got = rows.client.get_iopub_msg(timeout=60)
+        told = got["content"].get("data", {}).get("content", {}) if got["msg_type"] == "comm_msg" else {}
+        if told.get("ask") == 7:
+            break
+    assert told["kind"] == "answer" and [row[1] for row in told["body"]["rows"]] == ["2020", "2021", "2022", "2023"]
+
+
+def test_in_a_terminal_the_rows_are_a_table(tmp_path):
+    with jl.open(tmp_path / "lab") as ws:
+        result = ws.sql("SELECT 1 AS a")
+        assert display.view(None, ws, result) is result
+        assert isinstance(display.view(object(), ws, ws.materialize("t", "SELECT 1 AS a")), Result)
+
+
+@pytest.mark.parametrize(
+    ("code", "said"), [("%jammi view nothing", "no source or table"), ("7\n", None), ("%%jammi --view --quiet\nSELECT 1", "--view goes with none of")]
+)
+def test_what_cannot_be_looked_through_is_said(rows, code, said):
+    shown = rows(code)
+    if said is None:
+        shown, said = rows("%jammi view"), "no rows to look through"
+    assert said in "\n".join(shown.error)
