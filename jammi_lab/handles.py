@@ -1,16 +1,18 @@
 """One version of a recipe, as people hold it."""
 
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from jammi_lab import forms
 from jammi_lab.engine.prepared import Prepared
-from jammi_lab.errors import InvalidArgument, SchemaMismatch
+from jammi_lab.errors import InvalidArgument, ResourceExhausted, SchemaMismatch
 from jammi_lab.framed import Framed
 from jammi_lab.markup import Form, Shown
 from jammi_lab.result import Result
-from jammi_lab.storage.files import Place, opened
+from jammi_lab.storage.files import AtomicFile, Place, opened
 from jammi_lab.storage.remote import RemotePath
 from jammi_lab.values.anchors import Input
 from jammi_lab.values.manifest import Manifest
@@ -35,6 +37,7 @@ class Tables(Protocol):
     def _read(self, record: TableRecord) -> Result: ...
     def _result(self, prepared: Prepared) -> Result: ...
     def _path(self, record: TableRecord) -> Place: ...
+    def _elsewhere(self, path: str | os.PathLike[str]) -> None: ...
     def _manifest(self, record: TableRecord) -> Manifest | None: ...
 
 
@@ -180,23 +183,26 @@ class ResultTable(Versioned, Shown, Framed):
         raise InvalidArgument(f"{engine!r} is no engine to scan with.", near=["polars", "duckdb", "pyarrow"])
 
     def export(self, path: str | Path) -> Path:
-        """A copy of the rows as .parquet, .csv, .arrow or .feather, by the ending. InvalidArgument for another ending or a missing folder;
-        SchemaMismatch for a column that CSV cannot hold; TableDamaged."""
-        target = Path(path)
+        """A copy of the rows as .parquet, .csv, .arrow or .feather, by the ending; a file of that name is replaced when the copy is whole.
+
+        InvalidArgument for another ending, a missing folder or one of the workspace's own; SchemaMismatch for a column that CSV cannot hold;
+        ResourceExhausted, WorkspaceReadOnly; TableDamaged."""
+        target = Path(path).expanduser().absolute()
         if not target.parent.is_dir():
             raise InvalidArgument(f"There is no folder {str(target.parent)!r} to export to.", hint="Make it first.")
-        match target.suffix.lower():
-            case ".parquet":
-                with opened(self._tables._path(self._record)) as source, target.open("wb") as copy:
-                    shutil.copyfileobj(source, copy)
-            case ".csv":
-                _write_csv(self.arrow(), target)
-            case ".arrow" | ".feather":
-                from pyarrow import feather
-
-                feather.write_feather(self.arrow(), str(target))
-            case other:
-                raise InvalidArgument(f"A table cannot be exported as {other or target.name!r}.", near=[".parquet", ".csv", ".arrow"])
+        if (write := _EXPORTS.get(target.suffix.lower())) is None:
+            raise InvalidArgument(f"A table cannot be exported as {target.suffix or target.name!r}.", near=[".parquet", ".csv", ".arrow"])
+        self._tables._elsewhere(target)
+        file = AtomicFile(target)
+        try:
+            write(self, file.temp)
+            file.commit()
+        except OSError as error:
+            raise ResourceExhausted(
+                f"The copy {target} could not be written: {error.strerror or error}.", hint="See whether there is room, and who may write there."
+            ) from None
+        finally:
+            file.abort()
         return target
 
     def verify(self, expected: str | None = None) -> Verification:
@@ -231,10 +237,22 @@ class ResultTable(Versioned, Shown, Framed):
         )
 
 
-def _write_csv(rows: "pa.Table", target: Path) -> None:
+def _write_parquet(table: ResultTable, target: Path) -> None:
+    with opened(table._tables._path(table._record)) as source, target.open("wb") as copy:
+        shutil.copyfileobj(source, copy)
+
+
+def _write_arrow(table: ResultTable, target: Path) -> None:
+    from pyarrow import feather
+
+    feather.write_feather(table.arrow(), str(target))
+
+
+def _write_csv(table: ResultTable, target: Path) -> None:
     import pyarrow as pa
     from pyarrow import csv
 
+    rows = table.arrow()
     for field in rows.schema:
         if pa.types.is_nested(field.type):
             raise SchemaMismatch(
@@ -245,6 +263,14 @@ def _write_csv(rows: "pa.Table", target: Path) -> None:
                 hint="Export it as .parquet or .arrow.",
             )
     csv.write_csv(rows, target)
+
+
+_EXPORTS: dict[str, Callable[[ResultTable, Path], None]] = {
+    ".parquet": _write_parquet,
+    ".csv": _write_csv,
+    ".arrow": _write_arrow,
+    ".feather": _write_arrow,
+}
 
 
 class ResultTables(list[ResultTable], Shown):

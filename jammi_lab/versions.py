@@ -138,7 +138,7 @@ class Upkept:
     def backup(self, path: str | os.PathLike[str]) -> Path:
         """A copy of the catalog as one SQLite file, taken at one moment while others may write; result files stay where they are.
 
-        An earlier backup under that name is replaced. Raises InvalidArgument, ResourceExhausted.
+        An earlier backup under that name is replaced. Raises InvalidArgument, ResourceExhausted; TenantForbidden while a tenant is bound.
         """
         target = Path(path).expanduser().absolute()
         self._rooms.memo.flush()

@@ -17,11 +17,13 @@ from jammi_lab.evaluating import Evaluating
 from jammi_lab.explaining import Explanation
 from jammi_lab.exploring import Exploring
 from jammi_lab.handles import ResultTable, ResultTables
+from jammi_lab.in_order import run_in_order, told
 from jammi_lab.live.held import MutableTables
 from jammi_lab.making import names_of
 from jammi_lab.models import Models
 from jammi_lab.names import near
 from jammi_lab.naming import Naming
+from jammi_lab.noticing import Noticing
 from jammi_lab.recipes import Recipe, Recipes
 from jammi_lab.registered import Sources
 from jammi_lab.result import Changed, Result
@@ -30,6 +32,7 @@ from jammi_lab.sensing.questions import Questions
 from jammi_lab.sensing.relations import CatalogRelations
 from jammi_lab.sensing.reports import OnProgress, Plan, RunReport, Status
 from jammi_lab.sensing.why import Why
+from jammi_lab.sources.locations import refuse_to_write, scheme_of
 from jammi_lab.storage.files import Place, make_folder
 from jammi_lab.store import manifests
 from jammi_lab.tenancy import TenantScope
@@ -122,6 +125,7 @@ class Workspace(Evaluating, Exploring, Deriving, Upkept):
         self._naming = Naming(self._rooms, self)
         self._rooms.engine.register(VectorCalls(self))
         self._questions = Questions(self._rooms.sensor, self._rooms.catalog, self._rooms.look, scope, clock, self._rooms.column_lineage, local)
+        self._noticing = Noticing(self._questions.verdicts_now, lambda: scope.current)
         self._rooms.engine.register(CatalogRelations(self._rooms.catalog, scope, self.status, self._rooms.column_lineage))
         self._rooms.producers.python.opened = self._input
         self.default_progress: Callable[[Progress], None] | None = None
@@ -141,6 +145,7 @@ class Workspace(Evaluating, Exploring, Deriving, Upkept):
             self._closed = True
             _open.discard(self)
             if os.getpid() == self._pid:
+                self._noticing.close()
                 self._rooms.close(clean=not self.read_only)
 
     def __enter__(self) -> Self:
@@ -231,26 +236,22 @@ class Workspace(Evaluating, Exploring, Deriving, Upkept):
         if not isinstance(text, str):
             raise InvalidArgument(f"A statement is a text, not a {type(text).__name__}.")
         prepared = self._rooms.engine.prepare(text, params, tenant=self._scope.current, extra=extra, changing=True)
-        changed = False  # what stands behind a change sees it
-        for each in prepared[:-1]:
-            now = each.renewed() if changed else each
-            if now.changes:
-                self._rooms.committing.apply(now)
-                changed = True
-            else:
-                for _ in now.run().batches():
-                    pass
-        last = prepared[-1].renewed() if changed else prepared[-1]
-        return Changed(self._rooms.committing.apply(last)) if last.changes else self._result(last)
+        last, changes = run_in_order(prepared, self._rooms.committing.apply)
+        if not isinstance(last, Prepared):
+            return Changed(last)
+        with told(changes):
+            result = self._result(last)
+        result.changes_before = changes
+        return result
 
     def _result(self, prepared: Prepared) -> Result:
         report = self.default_progress
         percent = None if report is None else lambda done: report(Progress(stage="run", done=int(done), total=100, unit="percent"))
-        return Result(prepared, self._questions.verdicts_now, percent, self._rooms.removal.settle)
+        return Result(prepared, self._noticing, percent, self._rooms.removal.settle)
 
     def _input(self, prepared: Prepared) -> Result:
         """An input of a Python step."""
-        return Result(prepared, self._questions.verdicts_now, None, self._rooms.removal.settle, step=True)
+        return Result(prepared, self._noticing, None, self._rooms.removal.settle, step=True)
 
     # -- what is here --------------------------------------------------------------------------------------------------------------
 
@@ -348,6 +349,8 @@ class Workspace(Evaluating, Exploring, Deriving, Upkept):
 
         `api_key`: what the server asks for, else the environment variable OPENLINEAGE_API_KEY. ExtensionMissing; SourceUnavailable; InvalidArgument.
         """
+        if scheme_of(os.fspath(target)) is None:
+            self._elsewhere(target)
         return self._questions.export(target, namespace, api_key)
 
     def derives_from(self, name: Named) -> list[Edge]:
@@ -373,6 +376,9 @@ class Workspace(Evaluating, Exploring, Deriving, Upkept):
 
     def _path(self, record: TableRecord) -> Place:
         return self._rooms.results.require(record)
+
+    def _elsewhere(self, path: str | os.PathLike[str]) -> None:
+        refuse_to_write(os.path.expanduser(os.fspath(path)), self._folder if isinstance(self._folder, Path) else None)
 
     def _manifest(self, record: TableRecord) -> Manifest | None:
         own = manifests.parse(manifests.read(self._rooms.results.parquet(record)))

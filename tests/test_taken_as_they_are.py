@@ -162,6 +162,31 @@ def test_another_ending_is_refused(ws: Any, tmp_path: Path) -> None:
         ws.materialize("towns", ROWS).export(tmp_path / "towns.txt")
 
 
+@pytest.mark.parametrize("way", ["as it is called", "by a link", "as something new"])
+def test_nothing_is_exported_into_the_workspace_s_own_folders(ws: Any, tmp_path: Path, way: str) -> None:
+    table, other = ws.materialize("towns", ROWS), ws.materialize("other", "SELECT 1 AS a")
+    (tmp_path / "link.parquet").symlink_to(other.path)
+    target = {"as it is called": other.path, "by a link": tmp_path / "link.parquet", "as something new": other.path.with_name("new.parquet")}[way]
+    with pytest.raises(jl.InvalidArgument, match="keeps its own files"):
+        table.export(target)
+    with pytest.raises(jl.InvalidArgument, match="keeps its own files"):
+        ws.export_openlineage(target)
+    assert type(other.verify()).__name__ == "Match" and not other.path.with_name("new.parquet").exists()
+
+
+def test_an_export_that_fails_leaves_what_was_there(ws: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = ws.materialize("towns", ROWS)
+    (tmp_path / "towns.parquet").write_text("precious")
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("jammi_lab.handles.shutil.copyfileobj", full)
+    with pytest.raises(jl.ResourceExhausted, match="could not be written: No space left on device"):
+        table.export(tmp_path / "towns.parquet")
+    assert (tmp_path / "towns.parquet").read_text() == "precious" and not [*tmp_path.glob(".*.tmp")]
+
+
 def test_explain_binds_as_sql_does(ws: Any) -> None:
     assert "FILTER" in ws.explain("SELECT i FROM range(9) t(i) WHERE i * i > $least", least=3).upper()
     with pytest.raises(jl.ParameterMissing):

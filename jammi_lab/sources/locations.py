@@ -179,17 +179,28 @@ def expand(pattern: str) -> list[str]:
 
 
 def refuse_own(path: str, folder: Path | None) -> None:
-    """InvalidArgument when a path leads into the workspace's own folders or to its catalog, by whatever name or link."""
-    if folder is None:
-        return
-    real, root = os.path.realpath(path), os.path.realpath(folder)
-    inside = os.path.relpath(real, root).split(os.sep)[0]
-    own = inside in OWN_FOLDERS or inside.startswith(_CATALOG)
-    if own or _is_link_to_own(real, root):
+    """InvalidArgument when a path to read from is the workspace's own."""
+    if folder is not None and _is_own(path, folder):
         raise InvalidArgument(
             f"{os.path.basename(path)!r} belongs to the workspace itself and cannot be a source.",
             hint="Read result tables as jammi.<name>, and what the catalog knows from jammi_catalog.",
         )
+
+
+def refuse_to_write(path: str, folder: Path | None) -> None:
+    """InvalidArgument when a path to write to is the workspace's own."""
+    if folder is not None and _is_own(path, folder):
+        raise InvalidArgument(
+            f"{os.path.basename(path)!r} lies where the workspace keeps its own files, which nothing else may write.",
+            hint="Choose a place outside of it.",
+        )
+
+
+def _is_own(path: str, folder: Path) -> bool:
+    """Whether a path leads into the workspace's own folders or to its catalog, by whatever name or link."""
+    real, root = os.path.realpath(path), os.path.realpath(folder)
+    inside = os.path.relpath(real, root).split(os.sep)[0]
+    return inside in OWN_FOLDERS or inside.startswith(_CATALOG) or _is_link_to_own(real, root)
 
 
 def refuse_own_location(stored: str, folder: Path | None) -> None:
