@@ -27,6 +27,15 @@ ROOT = Path(__file__).resolve().parent.parent
 TEMPLATE = (
     "{% extends 'lab/index.html.j2' %}{% block html_head_js %}{% endblock %}{% block jupyter_widgets %}{% endblock %}"
     "{% block html_head_js_mathjax %}{% endblock %}{% block html_head_js_mermaidjs %}{% endblock %}"
+    "{% block html_head_css %}{{ resources.include_css('static/theme-dark.css') | replace('<style', '<style media=\"' ~ resources.dark ~ '\"') }}"
+    "<style>{{ resources.style }}</style>{% endblock %}"
+)
+DARK = "screen and (prefers-color-scheme: dark)"
+# The template knows one theme at a time, lets displays without a number stand further left than others, cuts long code and breaks words of outputs.
+STYLE = (
+    ":root { color-scheme: light dark } "
+    ".jp-OutputArea-prompt:empty { padding: 0 var(--jp-code-padding); border: solid transparent; border-width: 0 var(--jp-border-width) } "
+    ".jp-InputArea-editor { overflow-x: auto } .jp-OutputArea-output pre { word-break: normal; overflow-wrap: anywhere }"
 )
 _REMOTE = re.compile(r"\s*(?:https?:)?//", re.IGNORECASE)
 _REMOTE_CSS = re.compile(r"(?:url\(\s*['\"]?|@import\s+['\"])((?:https?:)?//[^)'\"\s]+)", re.IGNORECASE)
@@ -115,7 +124,7 @@ def execute(notebook: Any, folder: Path, timeout: int) -> str | None:
 def report(notebook: Any, title: str, path: Path) -> None:
     """Writes the executed notebook as one HTML file that loads nothing; exits when an output of it would."""
     exporter = HTMLExporter(template_name="lab", raw_template=TEMPLATE, embed_images=True)
-    html, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": title}})
+    html, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": title}, "dark": DARK, "style": STYLE})
     if loads := Loads(html).found:
         sys.exit(f"the report would load {loads[0]} from outside; an output of the notebook asks for it")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -80,3 +80,9 @@ def test_a_notebook_stores_no_widget_state_and_stays_small(notebook):
 def test_a_notebook_names_no_folder_of_the_machine_it_ran_on(notebook):
     text = notebook.read_text(encoding="utf-8")
     assert not [place for place in ("/ho" + "me/", "/Us" + "ers/", "/wo" + "rk/", "/tm" + "p/") if place in text]
+
+
+@each_notebook
+@pytest.mark.parametrize("page", ["getting-started.md", "index.md"])
+def test_a_notebook_is_named_where_a_reader_looks_for_it(notebook, page):
+    assert f"`{notebook.stem}" in (ROOT / "docs" / page).read_text(encoding="utf-8")
