@@ -13,6 +13,7 @@ import duckdb
 
 import jammi_lab as jl
 from bench import fixtures
+from bench.anchors import ROWS, measured
 from bench.harness import Line, pair, timed, unmeasured
 from jammi_lab.names import literal
 from jammi_lab.sources import addresses
@@ -95,7 +96,7 @@ def joining(folder: Path, repeats: int) -> Iterator[Line]:
 
 def anchors(folder: Path, repeats: int) -> Iterator[Line]:
     """What the state of a million rows costs by kind, against reading them all; and again, while the server's log stands still."""
-    rows = 1_000_000
+    rows = ROWS
     for kind in _SERVERS:
         what = f"anchor of 1 M rows in {kind}"
         try:
@@ -111,11 +112,7 @@ def anchors(folder: Path, repeats: int) -> Iterator[Line]:
                 )
         except duckdb.Error as error:
             yield unmeasured(what, f"no server ({type(error).__name__})")
-    file = fixtures.parquet_of_rows(folder / "rows.parquet", rows)
-    with jl.open(folder / "lab", settings={"look.racy_seconds": 0}) as ws:
-        source = ws.sources.add("rows", str(file), anchor="content")
-        reading = timed(partial(_read, ws, "rows"))
-        yield pair("anchor of 1 M rows in a Parquet file, against reading them", timed(partial(source.anchor)), reading, repeats=repeats, limit=1.0)
+    yield from measured(folder, repeats)
 
 
 def _read(ws: jl.Workspace, name: str) -> None:

@@ -1,13 +1,16 @@
 """Sources as people hold them: `ws.sources` and what it gives."""
 
+import contextlib
 import os
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from jammi_lab import forms
+from jammi_lab.engine.waiting import waited
 from jammi_lab.errors import InvalidArgument, JammiError, SourceExists, SourceUnavailable, TableNotFound, WorkspaceReadOnly
 from jammi_lab.markup import Form, Shown
 from jammi_lab.names import check_source_name, fold, near, quote
@@ -17,9 +20,9 @@ from jammi_lab.sources.base import Connector, Finder
 from jammi_lab.sources.entrance import entrance, place_options, taken_out
 from jammi_lab.sources.frames import is_frame
 from jammi_lab.sources.kinds import check_anchor, check_options
-from jammi_lab.sources.locations import refuse_own_location, shown, store_location
+from jammi_lab.sources.locations import refuse_own_location, scheme_of, shown, store_location
 from jammi_lab.sources.registry import infer_kind
-from jammi_lab.sources.secrets import TYPED, Secret, check_secret
+from jammi_lab.sources.secrets import TYPED, Given, Secret, check_secret
 from jammi_lab.values.anchors import Anchor, Input, InputKind, Snapshot, Unknown, Vanished, unpinned
 from jammi_lab.values.base import Value
 from jammi_lab.values.records import SourceRecord
@@ -30,6 +33,9 @@ if TYPE_CHECKING:
 
 
 Names = list[str]
+T = TypeVar("T")
+_NAMED = 5
+"""Tables inside a source that are named where it is shown."""
 
 
 class Column(Value, frozen=True):
@@ -152,18 +158,18 @@ class Source(Shown):
     def _line(self) -> tuple[str, str, str, str, str, str]:
         """What a list tells of it, from what is known: nothing is asked or read for it."""
         record, known = self._record, LastSeen(self._rooms.memo)
-        inside, seen = known.tables(record), known.last(record)
-        names = "" if inside is None else ", ".join(inside[0][:5]) + (f", and {inside[1] - 5:,} more" if inside[1] > 5 else "")
+        names, seen = _named(known.tables(record)), known.last(record)
         anchor = record.anchor if record.tenant_column is None else f"{record.anchor}, rows by {record.tenant_column}"
         return record.name, record.kind, _from_here(shown(record.location)), names, anchor, str(seen or "")
 
     def _form(self) -> Form:
-        try:
-            columns = {c.name: c.type for c in self.columns()}
-        except JammiError:
-            columns = {}
-        seen = self.last_seen
-        return forms.source(self.name, self.kind, _from_here(self.location), self._record.anchor, [("", columns)] if columns else [], str(seen or ""))
+        inside, seen = LastSeen(self._rooms.memo).tables(self._record), self.last_seen
+        columns: dict[str, str] = {}
+        if inside is None or inside[1] == 1:
+            with contextlib.suppress(JammiError):
+                columns = {c.name: c.type for c in self.columns()}
+        named, place = [("", columns)] if columns else [], _from_here(self.location)
+        return forms.source(self.name, self.kind, place, self._record.anchor, named, str(seen or ""), _named(inside))
 
 
 class SourceList(list[Source], Shown):
@@ -196,21 +202,18 @@ class Sources(Shown):
     ) -> Source:
         """Register outside data under a name that SQL can use: a path, glob or folder of files, or a pandas, polars or pyarrow object.
 
-        A relative path is relative to the current directory. Unless `check` is False the source is opened once. With `tenant_column` each tenant
-        sees the rows in which that column names it, and those in which it is NULL; without a tenant only the latter are seen.
-        Adding the very same thing again changes nothing, so that a notebook can be run again; another thing under a name that is taken needs
-        `replace`.
+        A relative path is relative to the current directory. Unless `check` is False the source is opened once, for which what is elsewhere has
+        `look.timeout_seconds`. A frame takes no options, and its anchor is its rows. With `tenant_column` each tenant sees the rows in which that
+        column names it, and those in which it is NULL; without a tenant only the latter are seen.
+        Adding the very same thing again changes nothing, its spelling included, so that a notebook can be run again; another thing under a name that
+        is taken needs `replace`.
         Raises NameInvalid, SourceExists, SourceUnavailable, InvalidArgument; nothing is registered then.
         """
         if self._rooms.catalog.read_only:
             raise WorkspaceReadOnly("This workspace is open read-only; no source can be added.")
         check_source_name(name)
         check_anchor(anchor)
-        frame = None if isinstance(location, str | Path) else location
-        if frame is not None and not is_frame(frame):
-            raise InvalidArgument(
-                f"A value of type {type(frame).__name__} cannot be a source.", hint="Pass a path or URL, or a pandas, polars or pyarrow object."
-            )
+        frame = None if isinstance(location, str | Path) else _checked(location, anchor, options or {})
         typed, options, taken = ("", dict(options or {}), {}) if frame is not None else taken_out(str(location), options or {})
         record = SourceRecord(
             name=name,
@@ -223,24 +226,52 @@ class Sources(Shown):
             secret=check_secret(secret) if secret is not None or not taken else TYPED,
         )
         outside, function = self._rooms.outside, secret if callable(secret) else None
-        if frame is None:
-            refuse_own_location(record.location, self._folder)
-            kind = infer_kind(typed, kind, lambda: entrance(record, outside.given(record, taken, function)))
-            record = msgspec.structs.replace(record, kind=kind, options=check_options(kind, options, place_options(typed)))
-        connector = outside.connector(record, frame, taken, function)
-        if check:
-            connector.check()
-        put = self._rooms.catalog.sources.put(record, replace or self._is_there(record, frame))
+        if check and function is not None:
+            outside.given(record, taken, function)()  # it may prompt, which is this thread's, and takes as long as it takes
+
+        def opened() -> tuple[SourceRecord, Names]:
+            found = record if frame is not None else self._told(record, kind, typed, outside.given(record, taken, function))
+            connector = outside.connector(found, frame, taken, function)
+            if check:
+                connector.check()
+            return found, connector.tables() if check else []
+
+        record, inside = self._within_limits(typed, opened)
+        there = None if replace else self._there(record, frame)
+        put = self._rooms.catalog.sources.put(record if there is None else there, replace or there is not None)
         outside.keep(put, taken, function)
+        if check:
+            LastSeen(self._rooms.memo).found(put, inside, self._rooms.clock.now_ns())
+            self._rooms.memo.flush()
         if frame is not None:
             outside.hold(put, frame)
         return Source(self._rooms, put)
 
-    def _is_there(self, record: SourceRecord, frame: object) -> bool:
-        """Whether the very same source is registered already, or was, as a frame of an earlier kernel. SourceExists for another one of that name."""
+    def _told(self, record: SourceRecord, kind: str | None, typed: str, given: Given) -> SourceRecord:
+        """The record with its kind, which may be asked for, and its options as they are stored. SourceUnavailable, InvalidArgument."""
+        refuse_own_location(record.location, self._folder)
+        kind = infer_kind(typed, kind, lambda: entrance(record, given))
+        return msgspec.structs.replace(record, kind=kind, options=check_options(kind, record.options, place_options(typed)))
+
+    def _within_limits(self, typed: str, work: Callable[[], T]) -> T:
+        """What opening a source gives. One that is elsewhere may take `look.timeout_seconds`: SourceUnavailable after that."""
+        if scheme_of(typed) in (None, "memory"):
+            return work()
+        seconds = self._rooms.settings["look.timeout_seconds"]
+        until = time.monotonic() + seconds
+
+        def tick() -> None:
+            if time.monotonic() > until:
+                hint = "Look at the address and the server; in Python check=False adds it without opening it."
+                raise SourceUnavailable(f"{shown(typed)} did not answer within {seconds:g} s (the setting look.timeout_seconds).", hint=hint)
+
+        return waited(work, lambda: None, tick=tick)
+
+    def _there(self, record: SourceRecord, frame: object) -> SourceRecord | None:
+        """The very same source, when it is registered already, or was, as a frame of an earlier kernel. SourceExists for another one of that name."""
         there = self._rooms.catalog.sources.get(record.name)
         if there is None or there.tenant != record.tenant:
-            return False
+            return None
         held = self._rooms.outside.held(there)
         same = msgspec.structs.replace(there, created_at="", name=record.name) == record and (frame is None or held is None or held is frame)
         if not same:
@@ -248,7 +279,7 @@ class Sources(Shown):
                 f"There is a source {there.name!r} already, and it is not this one.",
                 hint="Pass replace=True (in a cell --replace) to put this one in its place.",
             )
-        return True
+        return there
 
     def remove(self, name: str, *, tables: bool = False) -> Names:
         """Forget a source. Tables made from it stay, and say that it is gone; with `tables`, the bound tenant's own ones that read it directly go
@@ -277,6 +308,26 @@ class Sources(Shown):
 
     def _form(self) -> Form:
         return self.list()._form()
+
+
+def _checked(frame: object, anchor: str, options: Mapping[str, Any]) -> object:
+    """The frame. InvalidArgument for what is none, and for what a frame does not take."""
+    if not is_frame(frame):
+        raise InvalidArgument(
+            f"A value of type {type(frame).__name__} cannot be a source.", hint="Pass a path or URL, or a pandas, polars or pyarrow object."
+        )
+    if anchor not in ("auto", "content"):
+        raise InvalidArgument(f"A frame has no anchor {anchor!r}: its state is told by its rows.", hint="Leave anchor out.")
+    check_options("frame", options)
+    return frame
+
+
+def _named(inside: tuple[list[str], int] | None) -> str:
+    """The first tables inside a source, the others counted."""
+    if inside is None:
+        return ""
+    first, others = inside[0][:_NAMED], inside[1] - _NAMED
+    return ", ".join(first) + (f" and {others:,} more" if others > 0 else "")
 
 
 def _from_here(location: str) -> str:

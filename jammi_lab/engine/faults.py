@@ -108,7 +108,8 @@ def translate_reading(error: BaseException, relation: Relation | None = None) ->
 
 def _explained(fault: Fault, relations: Iterable[Relation]) -> JammiError | None:
     """What the connector of a relation makes of DuckDB's words."""
-    explains = {relation.input.identity: relation.explain for relation in relations if relation.explain is not None}
+    asked = sorted(relations, key=lambda relation: not relation.discreet)
+    explains = {relation.input.identity: relation.explain for relation in asked if relation.explain is not None}
     return next((said for explain in explains.values() if (said := explain(fault.message)) is not None), None)
 
 

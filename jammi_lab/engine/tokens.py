@@ -22,10 +22,10 @@ class Token:
 
 
 def all_tokens(sql: str) -> list[tuple[int, bytes]]:
-    """Byte offset and bytes up to the next token, of every token."""
+    """Byte offset and bytes up to the next token, of every token; of a text that begins with a comment or an unclosed quotation there may be none."""
     raw = sql.encode("utf-8", "replace")
     starts = [at for at, _ in duckdb.tokenize(sql)]
-    return [(at, raw[at:end]) for at, end in zip(starts, [*starts[1:], len(raw)], strict=True)]
+    return [(at, raw[at:end]) for at, end in itertools.pairwise([*starts, len(raw)])]
 
 
 def top_level(sql: str) -> list[Token]:

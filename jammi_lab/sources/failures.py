@@ -17,6 +17,16 @@ _LINE = re.compile(r"CSV Error on Line: (\d+)")
 _COUNTS = re.compile(r"Expected Number of Columns: (\d+) Found: (\d+)")
 _VALUE = re.compile(r"""Error when converting column "(.*?)"\. Could not convert string "(.*?)" to '(.*?)'""", re.S)
 _JSON = re.compile(r'Malformed JSON in file "(.*?)", at byte (\d+) in (?:line|record/value) (\d+)', re.S)
+_UNLIKE = (
+    re.compile(
+        r'Schema mismatch between globbed files.*?schema: (?P<first>[^\n]+)\nCurrent file: (?P<other>[^\n]+)\nColumn with name: "(?P<column>[^"]*)"',
+        re.S,
+    ),
+    re.compile(
+        r'schema mismatch in glob: column "(?P<column>[^"]*)" was read from the original file "(?P<first>[^"]*)", but .*? in file "(?P<other>[^"]*)"'
+    ),
+)
+_END = {"\r\n": "\\r\\n", "\n": "\\n", "\r": "\\r"}
 _TORN = ("No magic bytes found", "too small to be a Parquet file", "Footer length", "footer", "Thrift", "TProtocolException", "Invalid Parquet")
 
 
@@ -85,6 +95,30 @@ def ragged(name: str, line: int | None, expected: int | None = None, found: int 
     return SourceUnavailable(said, hint='Mend that line, or say how the columns are cut: options={"delimiter": ";"}.')
 
 
+def unclosed(name: str, line: int) -> SourceUnavailable:
+    """The error for a CSV value that begins with a quotation mark and does not end."""
+    return SourceUnavailable(f"{tidy(name)}, line {line}: a quotation mark is opened and never closed.", hint="Mend that line.")
+
+
+def unlike_end(name: str, line: int, first: str, other: str) -> SourceUnavailable:
+    """The error for a CSV file of which not all lines end in the same way."""
+    said = f"{tidy(name)}, line {line}: it ends in {_END.get(other, other)}, and the lines before it in {_END.get(first, first)}."
+    return SourceUnavailable(said, hint="Write the file anew with one line end; Python's csv writes \\r\\n unless it is told lineterminator='\\n'.")
+
+
+def unlike(text: str) -> SourceUnavailable | None:
+    """The error for a file that has other columns than the first one of its glob or folder; None when the text is about something else."""
+    found = next((at for shape in _UNLIKE if (at := shape.search(text)) is not None), None)
+    if found is None:
+        return None
+    said = f"{tidy(found['other'])} and {tidy(found['first'])} do not have the same columns: {found['column']!r} is missing from the former"
+    kinds = re.search(r"expected to have type: (\S+) But has type: (\S+)", text)
+    if kinds is not None:
+        former, latter = kinds[2].lower(), kinds[1].lower()
+        said = f"{tidy(found['other'])} and {tidy(found['first'])} differ: {found['column']!r} is {former} in the former, not {latter}"
+    return SourceUnavailable(f"{said}.", hint="Give all files the same columns, or add those that differ as a source of their own.")
+
+
 def value_failure(text: str) -> SourceUnavailable | None:
     """The error for a value that is not of the type that the rows before it gave its column; None when the text is about something else."""
     value, line = _VALUE.search(text), _LINE.search(text)
@@ -101,8 +135,8 @@ def read_failure(text: str) -> SourceUnavailable | None:
     line = int(found[1]) if (found := _LINE.search(text)) else None
     if counts := _COUNTS.search(text):
         return ragged(name, line, int(counts[1]), int(counts[2]))
-    if (value := value_failure(text)) is not None:
-        return value
+    if (said := value_failure(text) or unlike(text)) is not None:
+        return said
     if "not utf-8 encoded" in text or "Invalid unicode" in text:
         return SourceUnavailable(f"{name} is not UTF-8.", hint='Say what it is: options={"encoding": "latin-1"} or "utf-16".')
     if malformed := _JSON.search(text):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from jammi_lab.sources.base import Given, Looking, Relation, nothing_given
 from jammi_lab.sources.entrance import entrance
 from jammi_lab.sources.locations import Located, full_location, refuse_own
 from jammi_lab.sources.places import Item, Place
-from jammi_lab.sources.reading import ragged_line, select_from
+from jammi_lab.sources.reading import select_from, wrong_line
 from jammi_lab.sources.remote import place_of
 from jammi_lab.sources.secrets import Given as Secret
 from jammi_lab.values.anchors import Cost, Input, InputKind, Observed, Snapshot, Unknown, Vanished
@@ -102,7 +104,7 @@ class FileConnector(Located):
             except FileNotFoundError:
                 continue  # one of several went while they were read: look again at what is left
             except _OUTSIDE as error:
-                return Unknown(self._doubt(error))
+                return Unknown(self._doubt(error, items))
         return Unknown("its files change while they are looked at")
 
     def _items(self) -> list[Item]:
@@ -144,7 +146,7 @@ class FileConnector(Located):
             columns=sightings.known_columns(self.record, items),
             filesystem=reading.filesystem,
             scoped=reading.scoped,
-            explain=self._explained,
+            explain=lambda text: self._explained(text, list(zip(items, reading.addresses, strict=True))),
         )
 
     def _by_content(self, items: list[Item], looking: Looking) -> Snapshot | Unknown:
@@ -189,7 +191,7 @@ class FileConnector(Located):
             return dict(relation.columns)
         if relation.body is None or not self.place.local:
             return scratch.describe(relation)
-        return looking.describe(relation.body)
+        return looking.describe(relation)
 
     def _check_formats(self, items: list[Item]) -> None:
         if self.kind == "parquet":
@@ -215,23 +217,33 @@ class FileConnector(Located):
 
     def _said(self, text: str, items: list[Item]) -> SourceUnavailable:
         """DuckDB's complaint in our words; where its sniffer gave up, the line is looked for."""
-        if self.kind in ("csv", "tsv") and "when sniffing file" in text:
-            for item in items:
-                if (at := ragged_line(self.kind, self.place, item, self.record.options)) is not None:
-                    return failures.ragged(os.path.basename(item.path), *at)
-        said = failures.read_failure(text)
+        said = self._wrong_line(text, items) or failures.read_failure(text)
         return (
             said if said is not None else SourceUnavailable(f"{self.location} cannot be read: {text.splitlines()[0].split(': ', 1)[-1].rstrip('.')}.")
         )
 
-    def _explained(self, text: str) -> SourceUnavailable | None:
-        """DuckDB's complaint about a run, when it is about these files: a value of another type, a ragged line, a server that is gone."""
-        remote = None if self.place.local else failures.remote_failure(self.location, text)
-        return remote or failures.value_failure(text)
+    def _wrong_line(self, text: str, items: list[Item]) -> SourceUnavailable | None:
+        """Which line it was that DuckDB's sniffer gave up on; None when it is not found, or the text is about something else."""
+        late = "state machine reached an invalid state" in text  # beyond the lines that were sniffed, and nothing says where
+        if self.kind not in ("csv", "tsv") or not (late or "when sniffing file" in text):
+            return None
+        most = sys.maxsize if late else 20_000
+        return next((said for item in items if (said := wrong_line(self.kind, self.place, item, self.record.options, most)) is not None), None)
 
-    def _doubt(self, error: BaseException) -> str:
+    def _explained(self, text: str, files: list[tuple[Item, str]]) -> SourceUnavailable | None:
+        """DuckDB's complaint about a run, when it is about these files, which it knows by these addresses: a value of another type, a ragged line,
+        a file unlike the others, a server that is gone."""
+        remote = None if self.place.local else failures.remote_failure(self.location, text)
+        if (said := remote or failures.value_failure(text)) is not None:
+            return said
+        meant = [item for item, address in files if address in text]
+        with contextlib.suppress(OSError):
+            return self._wrong_line(text, meant) or (failures.unlike(text) if meant else None)
+        return None
+
+    def _doubt(self, error: BaseException, items: list[Item]) -> str:
         if isinstance(error, duckdb.Error):
-            return self._said(str(error), []).message.rstrip(".")
+            return self._said(str(error), items).message.rstrip(".")
         if isinstance(error, pa.ArrowException):
             what = "Arrow or Feather" if self.kind == "arrow" else "Parquet"
             return f"{os.path.basename(self.location)} is not a whole {what} file"

@@ -127,7 +127,7 @@ class MysqlConnector(Connector):
         wide = {name for name, kind in inside.columns if (said := _DECIMAL.fullmatch(kind)) and int(said[1]) > 38}
         types |= dict.fromkeys(wide, "VARCHAR")
         as_text = {name for name, kind in types.items() if kind == "VARCHAR"}  # a query gives text of a binary collation as bytes
-        there = owners.conditions(owner, types, inside.ranged, quoted=_tick, text=_text)
+        there = owners.conditions(owner, types, inside.ranged, quoted=_tick, text=_text, lower=lambda column: f"LOWER({column})")
         plain = ", ".join(f"NULL::VARCHAR AS {quote(n)}" if n in wide else _kept_here(n, t) for n, t in types.items())
 
         def narrow(columns: Collection[str]) -> str:

@@ -8,6 +8,7 @@ type `numeric` that has no precision, or more than 38 digits, has no type of the
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Callable, Collection, Sequence
 
 from jammi_lab.errors import JammiError, SourceUnavailable
@@ -132,31 +133,26 @@ class PostgresConnector(Connector):
         return Gate(list(found[0]), writers == 0)
 
     def bodies(self, asking: Asking, inside: Inside, owner: Owner | None = None) -> Bodies:
-        """The scan of the table, which takes filters to the server; a query that reads wide numbers as text where there are such columns. The scanner
-        sends no `IS NULL`: rows without an owner come by a query, too."""
+        """The scan of the table, which takes filters to the server; a query that reads wide numbers as text where there are such columns, or one
+        owner's rows: of conditions on these the scanner sends neither `IS NULL` nor a call, and would fetch the rows of others."""
         place, table = self.place(inside), f"{quote(inside.schema)}.{quote(inside.name)}"
         types = {name: kind for name, kind, *_ in asking(f"DESCRIBE SELECT * FROM {place}")}
         wide = [] if self.record.options.get("numeric") == "double" else [name for name, kind in inside.columns if _is_wide(kind)]
         types |= dict.fromkeys(wide, "VARCHAR")
         owner = None if any(_NESTED.search(kind) for kind in types.values()) else owner
-        here = owners.conditions(owner, types, inside.ranged)
-        there = owners.conditions(owner, types, inside.ranged, text=lambda value: f'{literal(value)} COLLATE "C"')
+        there = owners.conditions(owner, types, inside.ranged, text=lambda value: f'{literal(value)} COLLATE "C"', lower=_lower)
         plain = "*" if not wide else ", ".join(f"NULL::VARCHAR AS {quote(n)}" if n in wide else quote(n) for n in types)
 
-        def asked(columns: Collection[str], where: Sequence[str]) -> str:
+        def asked(columns: Collection[str]) -> str:
             read = ", ".join(f"{quote(n)}::text AS {quote(n)}" if n in wide else quote(n) for n in types if n in columns)
-            sent = f"SELECT {read or '1 AS one'} FROM {table}{owners.sent(where)}"
+            sent = f"SELECT {read or '1 AS one'} FROM {table}{owners.sent(there)}"
             cast = ", ".join(f"CAST({quote(n) if n in columns else 'NULL'} AS {kind}) AS {quote(n)}" for n, kind in types.items())
             return f"SELECT {cast} FROM postgres_query({literal(self.attachment.alias)}, {literal(sent)})"
 
         def narrow(columns: Collection[str]) -> str:
-            if set(columns) & set(wide):
-                return asked(columns, there)
-            if not here:
-                return f"SELECT {plain} FROM {place}"
-            return " UNION ALL ".join([asked(columns, there[:1]), *(f"SELECT {plain} FROM {place} WHERE {each}" for each in here[1:])])
+            return asked(columns) if there or set(columns) & set(wide) else f"SELECT {plain} FROM {place}"
 
-        return narrow(types), types, narrow if wide or here else None
+        return narrow(types), types, narrow if wide or there else None
 
     def digests(self, asking: Asking, inside: Inside, sets: Sequence[Sequence[str]]) -> tuple[int, list[str]]:
         """For each set two sums over 64-bit hashes of the tuples, with two seeds: 128 bits that do not depend on the order of the rows."""
@@ -185,7 +181,12 @@ class PostgresConnector(Connector):
 
     def said(self, text: str) -> JammiError | None:
         """The server's words and libpq's, in ours."""
-        return _said(text, self.location, self._refused)
+        return _said(text, self.record.name, self.location, self._refused)
+
+
+def _lower(column: str) -> str:
+    """A to Z and nothing else, in whatever locale."""
+    return f"pg_catalog.translate({column}::text, '{string.ascii_uppercase}', '{string.ascii_lowercase}')"
 
 
 def _tuple(columns: Sequence[str]) -> str:
@@ -231,12 +232,13 @@ _WORDS: Sequence[tuple[str, str, str]] = (
 )  # fmt: skip
 
 
-def _said(text: str, location: str, refused: Callable[[], str]) -> JammiError | None:
+def _said(text: str, source: str, location: str, refused: Callable[[], str]) -> JammiError | None:
     if not _OURS.match(text):
         return None
     if said := re.search(r"permission denied for (\w+ ?\w*) (\S+)", text):
         return SourceUnavailable(
-            f"{said[1].capitalize()} {said[2]} may not be read: permission denied.", hint="Ask its owner for the right to read it."
+            f"{said[1].capitalize()} {said[2]} of the source {source!r} may not be read: permission denied.",
+            hint="Ask its owner for the right to read it.",
         )
     if said := re.search(r'relation "([^"]*)" does not exist', text):
         return SourceUnavailable(f"There is no table {said[1]} on the server any more.", hint="Put it back, or remove what reads it.")

@@ -2,11 +2,13 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 from jammi_lab.errors import SourceUnavailable
 from jammi_lab.names import literal
+from jammi_lab.sources import failures
 from jammi_lab.sources.locations import escape
 from jammi_lab.sources.places import Item, Place
 
@@ -108,20 +110,32 @@ def _unpacked(file: BinaryIO, item: Item) -> BinaryIO:
     return file
 
 
-def ragged_line(kind: str, place: Place, item: Item, options: Mapping[str, Any]) -> tuple[int, int, int] | None:
-    """(line, values expected, values found) of the first line that is not as long as the header, among the first 20 000 rows. OSError."""
-    delimiter = delimiter_of(kind, place, item, options)
+def wrong_line(kind: str, place: Place, item: Item, options: Mapping[str, Any], most: int = 20_000) -> SourceUnavailable | None:
+    """What is wrong with the first record, among so many lines, that is not as long as the header or does not end; else where the first line is that
+    ends in another way than those before it. OSError."""
+    delimiter, name = delimiter_of(kind, place, item, options), os.path.basename(item.path)
     with place.open(item) as file:
         text = io.TextIOWrapper(_unpacked(file, item), options.get("encoding", "utf-8"), "replace", newline="")
-        rows = csv.reader(text, delimiter=delimiter[0])
-        expected = 0
+        ends: list[str] = []
+
+        def noted() -> Iterator[str]:
+            for line in text:
+                ends.append(line[len(line.rstrip("\r\n")) :])
+                yield line
+
+        rows = csv.reader(noted(), delimiter=delimiter[0], strict=True)
+        expected, ended, odd = 0, 0, None
         try:
             for row in rows:
                 if row and expected and len(row) != expected:
-                    return rows.line_num, expected, len(row)
-                expected = expected or len(row)
-                if rows.line_num > 20_000:
-                    return None
-        except csv.Error:
-            return None
-    return None
+                    return failures.ragged(name, rows.line_num, expected, len(row))
+                expected, ended = expected or len(row), rows.line_num
+                first, last = ends[0], ends[-1]  # those within a quotation are of no account
+                if odd is None and last and last != first:
+                    odd = failures.unlike_end(name, ended, first, last)
+                ends[:] = [first]
+                if ended > most:
+                    break
+        except csv.Error as error:
+            return failures.unclosed(name, ended + 1) if "unexpected end" in str(error) else odd
+    return odd

@@ -86,8 +86,11 @@ def _kinds_there(typed: str, access: Entrance) -> set[str]:
     if scheme_of(pattern) not in WEB and (kinds := {kind for name in names if (kind := kind_of_name(name)) is not None}):
         return kinds
     if len(names) == 1 and scheme_of(pattern) is None:
-        with open(names[0], "rb") as file:
-            return {kind} if (kind := _MAGIC.get(file.read(4))) else set()
+        try:
+            with open(names[0], "rb") as file:
+                return {kind} if (kind := _MAGIC.get(file.read(4))) else set()
+        except OSError as error:
+            raise failures.unreadable(names[0], error) from None
     return set()
 
 

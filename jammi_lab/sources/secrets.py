@@ -16,7 +16,8 @@ from collections.abc import Callable, Mapping
 from jammi_lab import scrubbing
 from jammi_lab.errors import ExtensionMissing, InvalidArgument, SecretMissing
 from jammi_lab.names import fold
-from jammi_lab.sources.locations import shown
+from jammi_lab.sources.locations import scheme_of, shown
+from jammi_lab.sources.objects import STORES
 from jammi_lab.values.records import SourceRecord
 
 Secret = str | Callable[[], str]
@@ -153,7 +154,22 @@ def _remember(typed: Mapping[str, str]) -> None:
 
 
 def _missing(record: SourceRecord, why: str) -> SecretMissing:
-    return SecretMissing(f"The source {record.name!r} {why}.", hint=f"Add it again: {_again(record)}.")
+    held = _held(record) if record.secret != CALLABLE else ""
+    return SecretMissing(
+        f"The source {record.name!r} {why}.", hint=f"Add it again: {_again(record)}.{f' The variable holds {held}.' if held else ''}"
+    )
+
+
+def _held(record: SourceRecord) -> str:
+    """What a secret's text is, where it is more than a password; in words."""
+    match STORES.get(scheme_of(record.location) or ""):
+        case "s3":
+            return "key:secret, or key:secret:token"
+        case "az":
+            return "account:key"
+        case "gs":
+            return "a token"
+    return "user:password, a token, or ?query" if scheme_of(record.location) in ("http", "https") else ""
 
 
 def _again(record: SourceRecord) -> str:
@@ -170,7 +186,10 @@ def _looked_up(record: SourceRecord) -> str:
     if not secret.startswith(KEYRING):
         if value := os.environ.get(secret):
             return value
-        raise SecretMissing(f"The environment variable {secret}, which the source {record.name!r} takes its secret from, is not set.")
+        raise SecretMissing(
+            f"The environment variable {secret}, which the source {record.name!r} takes its secret from, is not set.",
+            hint=f"Set it to {_held(record) or 'the password'}, for example by os.environ[{secret!r}] = getpass.getpass().",
+        )
     try:
         import keyring
         from keyring.errors import KeyringError
@@ -182,5 +201,8 @@ def _looked_up(record: SourceRecord) -> str:
     except KeyringError as error:
         raise SecretMissing(f"The keyring cannot be read: {type(error).__name__}.", hint="Unlock it, or give secret= another way.") from None
     if not found:
-        raise SecretMissing(f"The keyring holds nothing for {service}/{user}, which the source {record.name!r} takes its secret from.")
+        raise SecretMissing(
+            f"The keyring holds nothing for {service}/{user}, which the source {record.name!r} takes its secret from.",
+            hint=f"Put {_held(record) or 'the password'} there: keyring set {service} {user}.",
+        )
     return found

@@ -6,6 +6,7 @@ through it: what another tenant's rows do moves nothing. A tenant's name is comp
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -17,7 +18,7 @@ from jammi_lab.canonical import digest_of
 from jammi_lab.errors import InvalidArgument, JammiError, SourceUnavailable
 from jammi_lab.names import literal, near, quote
 from jammi_lab.sources import failures, scratch, servers
-from jammi_lab.sources.base import Connector, Finder, Looking, Relation
+from jammi_lab.sources.base import Connector, Explain, Finder, Looking, Relation
 from jammi_lab.sources.owners import Owner
 from jammi_lab.storage.arrow import RunningDigests
 from jammi_lab.storage.digests import MemoEntry
@@ -29,6 +30,11 @@ _UPPER, _LOWER = "ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz"
 _ORDERED = ("parquet", "csv", "tsv", "json", "ndjson", "arrow", "xlsx", "frame")
 """Kinds whose rows always come in one order; those of others are sorted before they are digested."""
 _NO_STAT = Stat(0, 0, 0, 0)
+_VALUE = re.compile(r" holds ['\"].*|: '.*' is no .*|: .*(?:ould not convert|ould not parse|ailed to cast).*", re.S)
+_AT_A_VALUE = re.compile(
+    r"^(?:\w+ Error: )?(?:JSON transform error|read_xlsx|CSV Error|Error when converting column|Mismatch Type)|Original Line:|^Invalid type in column"
+)
+_MEND = "Mend the value, or add the source again with its columns read as text."
 _OUTSIDE = (JammiError, OSError, duckdb.Error, pa.ArrowException)
 
 
@@ -36,6 +42,14 @@ def predicate(column: str, tenant: str | None) -> str:
     """The SQL condition that a row is seen. NameInvalid for a column that nothing can be called."""
     own = "" if tenant is None else f" OR translate({quote(column)}::VARCHAR, '{_UPPER}', '{_LOWER}') = {literal(tenant)}"
     return f"({quote(column)} IS NULL{own})"
+
+
+def barred(body: str, seen: str) -> str:
+    """The rows of a body that meet a condition; nothing that a statement asks reaches the others.
+
+    Without `OFFSET 0` DuckDB mixes the condition with those of the statement, and looks at the cheaper ones first: a conversion that fails tells a
+    value of another tenant. It pushes conditions past a materialised CTE, too, and never past an offset; columns that are not read stay unread."""
+    return f"SELECT * FROM ({body}) WHERE {seen} OFFSET 0"
 
 
 class TenantView:
@@ -92,9 +106,11 @@ class TenantView:
             narrow = inner.narrow
             return replace(
                 inner,
-                body=f"SELECT * FROM ({inner.body}) WHERE {seen}",
-                narrow=None if narrow is None else lambda read: f"SELECT * FROM ({narrow(read | {self.column})}) WHERE {seen}",
+                body=barred(inner.body, seen),
+                narrow=None if narrow is None else lambda read: barred(narrow(read | {self.column}), seen),
                 witness=None,
+                explain=_discreet(inner.explain),
+                discreet=True,
             )
         return inner if inner.frame is None else replace(inner, frame=self._filtered(inner.frame))
 
@@ -112,10 +128,13 @@ class TenantView:
             return self._snapshot(seen, entry.payload, seen.cost)
         if looking.scan_rows is not None and seen.cost is not Cost.SCAN and (seen.row_count is None or seen.row_count > looking.scan_rows):
             return Unknown("would scan the rows of the tenant; `ws.status(deep=True)`")
+        relation = None
         try:
-            digests, rows = self._digests(self.relation(table))
+            relation = self.relation(table)
+            digests, rows = self._digests(relation)
         except _OUTSIDE as error:
-            return Unknown(failures.why(error))
+            told = relation.explain(str(error)) if relation is not None and relation.explain is not None else None
+            return Unknown(failures.why(told or error))
         payload = {"of": of, "by_column": digests, "rows": rows}
         looking.memo.put(key, MemoEntry(_NO_STAT, looking.now_ns, payload))
         return self._snapshot(seen, payload, Cost.SCAN)
@@ -146,6 +165,21 @@ class TenantView:
     def _filtered(self, frame: pa.Table) -> pa.Table:
         with scratch.scratch(Relation(Input(InputKind.FRAME, ""), frame=frame)) as connection:
             return frame.filter(connection.execute(f"SELECT {predicate(self.column, self.tenant)} FROM it").to_arrow_table().column(0))
+
+
+def _discreet(explain: Explain | None) -> Explain:
+    """What is said of a source that cannot be read, without the values in it: they may be another tenant's."""
+
+    def said(text: str) -> JammiError | None:
+        error = explain(text) if explain is not None else None
+        if error is None and not _AT_A_VALUE.search(text):
+            return None
+        if error is None:
+            return SourceUnavailable("The source cannot be read: a value in it is not of its column's type.", hint=_MEND)
+        told = _VALUE.search(error.message)
+        return error if told is None else SourceUnavailable(f"{error.message[: told.start()]} holds a value that is not of its type.", hint=_MEND)
+
+    return said
 
 
 def _columns(relation: Relation) -> Mapping[str, str]:

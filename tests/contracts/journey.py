@@ -13,14 +13,15 @@ import pytest
 
 import jammi_lab
 from jammi_lab.errors import InvalidArgument
-from jammi_lab.values.verdicts import Fresh, InputAdvanced, InputVanished, Stale
+from jammi_lab.values.verdicts import Fresh, InputAdvanced, InputVanished, Stale, Undecidable
 
 
 @dataclass
 class Journey:
     """A source with rows (1, 'a', 'x'), (2, 'b', 'x'), (3, 'c', 'x') in the columns id, name and note, and what its owner does to it."""
 
-    location: str
+    location: Any
+    """What `add` takes: a text, or a frame."""
     kind: str
     method: str
     """How its anchors are found, in words."""
@@ -41,6 +42,41 @@ class Journey:
     by_column: bool = True
     """Whether columns can be told apart."""
     options: dict[str, Any] = field(default_factory=dict)
+    given: dict[str, Any] = field(default_factory=dict)
+    """What else `add` is given: `kind`, `secret`."""
+    again: bool = False
+    """Whether every kernel has to be given it: a frame, or an address with a credential typed into it."""
+
+
+@dataclass
+class Rows:
+    """The rows of a journey, kept by whatever `put` does with them."""
+
+    put: Callable[[pa.Table], None]
+    columns: dict[str, list[Any]] = field(default_factory=lambda: {"id": [1, 2, 3], "name": ["a", "b", "c"], "note": ["x", "x", "x"]})
+
+    def __post_init__(self) -> None:
+        self.put(pa.table(self.columns))
+
+    def now(self, **columns: list[Any]) -> None:
+        """Put them with other values in these columns."""
+        self.columns = {**self.columns, **columns}
+        self.put(pa.table(self.columns))
+
+
+def written_journey(location: Any, kind: str, put: Callable[[pa.Table], None], idle: Mapping[str, Callable[[], None]], **more: Any) -> Journey:
+    """The way of rows that are written as a whole by `put`: makes them, and says how their owner changes them; `more` is what else a journey says."""
+    rows = Rows(put)
+    return Journey(
+        location=location,
+        kind=kind,
+        edit=lambda: rows.now(name=["a", "z", "c"]),
+        edit_note=lambda: rows.now(note=["x", "y", "x"]),
+        grow=lambda: rows.now(id=[1, 2, 3, 4], name=["a", "b", "c", "d"], note=["x"] * 4),
+        widen=lambda: rows.now(extra=["e"] * 3),
+        idle={"the same rows again": rows.now, **idle},
+        **more,
+    )
 
 
 def database_file_journey(
@@ -79,7 +115,7 @@ class JourneySuite:
     @pytest.fixture
     def ws(self, tmp_path, journey):
         with jammi_lab.open(tmp_path / "ws") as opened:
-            opened.sources.add("s", journey.location, options=journey.options)
+            opened.sources.add("s", journey.location, options=journey.options, **journey.given)
             yield opened
 
     @pytest.fixture
@@ -105,6 +141,9 @@ class JourneySuite:
         assert isinstance(ws.staleness("t"), Fresh)
         ws.close()
         with jammi_lab.open(tmp_path / "ws") as again:
+            if journey.again:
+                assert isinstance(again.staleness("t"), Undecidable)
+                again.sources.add("s", journey.location, options=journey.options, **journey.given)
             assert isinstance(again.staleness("t"), Fresh)
             assert [row.verdict for row in again.status()] == [Fresh()] or isinstance(again.status()["t"].verdict, Fresh)
             assert again.sql(f"SELECT count(*) FROM {address}").fetchall() == [(3,)]
@@ -165,11 +204,11 @@ class JourneySuite:
 
     def test_an_unknown_option_is_refused_with_the_near_one(self, ws, journey):
         with pytest.raises(InvalidArgument, match="no option 'vershun'"):
-            ws.sources.add("other", journey.location, options={"vershun": 1})
+            ws.sources.add("other", journey.location, options={**journey.options, "vershun": 1}, **journey.given)
         assert "other" not in ws.sources
 
     def test_an_anchor_on_a_column_rests_on_its_owner_s_word(self, ws, journey, address):
-        ws.sources.add("s", journey.location, options=journey.options, anchor="column:id", replace=True)
+        ws.sources.add("s", journey.location, options=journey.options, anchor="column:id", replace=True, **journey.given)
         ws.materialize("t", f"SELECT id, name FROM {address}")
         journey.edit_note()
         assert isinstance(ws.staleness("t"), Fresh)
@@ -177,4 +216,4 @@ class JourneySuite:
         verdict = ws.staleness("t")
         assert isinstance(verdict, Stale) and "column:id" in str(verdict)
         with pytest.raises(InvalidArgument, match="no column 'nope'"):
-            ws.sources.add("s", journey.location, options=journey.options, anchor="column:nope", replace=True)
+            ws.sources.add("s", journey.location, options=journey.options, anchor="column:nope", replace=True, **journey.given)

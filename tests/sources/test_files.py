@@ -1,5 +1,6 @@
 import datetime
 import errno
+import io
 import json
 import os
 import time
@@ -24,6 +25,7 @@ from jammi_lab.sources.scratch import ask, describe
 from jammi_lab.values.anchors import Cost, Snapshot, Unknown, Vanished
 from jammi_lab.values.records import SourceRecord
 from tests.contracts.connector import Case, ConnectorSuite, Describing, DictMemo, look
+from tests.contracts.journey import JourneySuite, written_journey
 
 FIRST = [(1, "a"), (2, "b"), (3, "c")]
 EDITED = [(1, "a"), (2, "X"), (3, "c")]
@@ -36,6 +38,22 @@ def as_table(rows):
 
 def parquet(file, rows):
     pq.write_table(as_table(rows), file)
+
+
+def bytes_of(kind, table):
+    """A table as a file of a kind."""
+    rows, sink = table.to_pylist(), io.BytesIO()
+    if kind == "parquet":
+        pq.write_table(table, sink)
+    elif kind == "arrow":
+        with ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table)
+    elif kind in ("csv", "tsv"):
+        by = "," if kind == "csv" else "\t"
+        text(sink, "".join(by.join(map(str, line)) + "\n" for line in [table.column_names, *(row.values() for row in rows)]))
+    else:
+        text(sink, json.dumps(rows) if kind == "json" else "".join(json.dumps(row) + "\n" for row in rows))
+    return sink.getvalue()
 
 
 def text(file, content):
@@ -157,6 +175,39 @@ class TestRemote(ConnectorSuite):
             by_column=kind in ("parquet", "arrow"),
         )
         fs.store.clear()
+
+
+# -- in a workspace ------------------------------------------------------------------------------------------------------------------------
+
+
+class TestFileJourney(JourneySuite):
+    """One file of each kind, and of two kinds all files of a folder and those that a glob names."""
+
+    @pytest.fixture(
+        params=[*((kind, "file") for kind in WRITERS), *((kind, place) for kind in ("parquet", "csv") for place in ("folder", "glob"))], ids=str
+    )
+    def journey(self, tmp_path, request):
+        kind, place = request.param
+        folder = tmp_path / "data"
+        folder.mkdir()
+        first, second = folder / f"part1.{kind}", folder / f"part2.{kind}"
+
+        def put(table):
+            cut = table.num_rows if place == "file" else 2
+            first.write_bytes(bytes_of(kind, table.slice(0, cut)))
+            if place != "file":
+                second.write_bytes(bytes_of(kind, table.slice(cut)))
+
+        by_column = kind in ("parquet", "arrow")
+        return written_journey(
+            str({"file": first, "folder": folder, "glob": folder / "part*"}[place]),
+            kind,
+            put,
+            {"touch": lambda: os.utime(first, ns=(1, 1))},
+            method=f"digest of the {'columns' if by_column else 'bytes'}",
+            by_column=by_column,
+            vanish=lambda: [path.unlink() for path in folder.iterdir()],
+        )
 
 
 # -- what a look costs ---------------------------------------------------------------------------------------------------------------------
@@ -452,6 +503,40 @@ def test_a_ragged_csv_fails_its_check_with_file_and_line(tmp_path, bad, line, wo
     with pytest.raises(SourceUnavailable) as error:
         source(tmp_path / "f.csv").check()
     assert f"f.csv, line {line}" in error.value.message and words in error.value.message and error.value.hint
+
+
+@pytest.mark.parametrize(
+    ("broken", "says"),
+    [
+        ("a,b\n1,2\n3,4,5\n6,7\n", "line 3: 3 values where 2 are expected"),
+        ('a,b\n1,2\n3,"4\n5,6\n', "line 3: a quotation mark is opened and never closed"),
+    ],
+)
+def test_a_csv_that_breaks_after_it_was_added_names_its_file_and_line(ws, tmp_path, broken, says):
+    file = tmp_path / "it's [1].csv"
+    file.write_text("a,b\n1,2\n")
+    ws.sources.add("p", file)
+    ws.materialize("t", "FROM p")
+    file.write_text(broken)
+    for sql in ("FROM p", f"FROM read_csv('{str(file).replace(chr(39), chr(39) * 2)}')"):
+        with pytest.raises(SourceUnavailable, match=r"it's .1.\.csv, ") as caught:
+            ws.sql(sql).fetchall()
+        assert says in caught.value.message and "Mend that line" in caught.value.hint
+    assert says in str(ws.staleness("t"))
+    with pytest.raises(SourceUnavailable, match=says):
+        ws.sources.add("q", file)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv"])
+def test_files_of_one_glob_with_other_columns_are_named_with_what_to_do(ws, tmp_path, kind):
+    for name in "ab":
+        put(tmp_path / f"{name}.{kind}", kind, FIRST)
+    ws.sources.add("pair", tmp_path / f"*.{kind}")
+    (tmp_path / f"b.{kind}").write_bytes(bytes_of(kind, pa.table({"id": [1], "other": ["x"]})))
+    for act in (lambda: ws.sources.add("again", tmp_path / f"*.{kind}"), lambda: ws.sql("SELECT name FROM pair").fetchall()):
+        with pytest.raises(SourceUnavailable, match=f"b.{kind} and a.{kind} do not have the same columns: 'name' is missing") as caught:
+            act()
+        assert "Give all files the same columns" in caught.value.hint
 
 
 def test_a_csv_that_became_ragged_is_unknown_never_one_wide_column(tmp_path):

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import jammi_lab
 from jammi_lab.errors import InvalidArgument, SchemaMismatch, SourceUnavailable
 from jammi_lab.sources.base import same_state
 from jammi_lab.sources.frames import METHOD, FrameConnector, as_arrow, frame_snapshot, is_frame
@@ -17,7 +18,9 @@ from jammi_lab.sources.registry import connector_for
 from jammi_lab.sources.scratch import ask
 from jammi_lab.values.anchors import InputKind, Snapshot, Unknown
 from jammi_lab.values.records import SourceRecord
+from jammi_lab.values.verdicts import Undecidable
 from tests.contracts.connector import Case, ConnectorSuite, look
+from tests.contracts.journey import JourneySuite, written_journey
 
 COLUMNS = {"id": [1, 2, 3], "name": ["a", "b", "c"]}
 
@@ -59,6 +62,44 @@ class TestTable(ConnectorSuite):
             touch=lambda: setattr(connector, "_object", pa.concat_tables([pa.table(COLUMNS).slice(0, 1), pa.table(COLUMNS).slice(1)])),
             vanish=lambda: setattr(connector, "_object", None),
         )
+
+
+class TestFrameJourney(JourneySuite):
+    """A pandas frame that is changed in place. It ends with its kernel, and its state is told by its rows alone."""
+
+    @pytest.fixture
+    def journey(self):
+        frame = pd.DataFrame()
+
+        def put(table):
+            frame.__init__(table.to_pydict())  # the same object, with other rows
+
+        return written_journey(frame, "frame", put, {}, method=METHOD, vanish=lambda: None, again=True)
+
+    def test_what_is_gone_is_input_vanished(self, ws, journey, address, tmp_path):
+        """What is gone is undecidable here: the next kernel may make it again."""
+        ws.materialize("t", f"SELECT id FROM {address}")
+        ws.close()
+        with jammi_lab.open(tmp_path / "ws") as again:
+            verdict = again.staleness("t")
+            assert isinstance(verdict, Undecidable) and "not in this kernel" in str(verdict)
+            with pytest.raises(SourceUnavailable, match="is not in this kernel") as caught:
+                again.sql(f"SELECT id FROM {address}")
+            assert "ws.sources.add('s', frame, replace=True)" in caught.value.hint
+
+    def test_a_removed_source_keeps_its_tables_which_say_so(self, ws, journey, address):
+        """As above."""
+        ws.materialize("t", f"SELECT id FROM {address}")
+        ws.sources.remove("s")
+        assert "s" not in ws.sources and ws.table("t").row_count == 3
+        assert isinstance(ws.staleness("t"), Undecidable) and "not in this kernel" in str(ws.staleness("t"))
+
+    def test_an_anchor_on_a_column_rests_on_its_owner_s_word(self, ws, journey):
+        """No frame has one."""
+        for anchor in ("column:id", "none"):
+            with pytest.raises(InvalidArgument, match="its state is told by its rows"):
+                ws.sources.add("other", journey.location, anchor=anchor)
+        assert "other" not in ws.sources
 
 
 def every_library():

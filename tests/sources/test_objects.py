@@ -19,8 +19,9 @@ from jammi_lab.values.anchors import Cost, Snapshot, Unknown, Vanished
 from jammi_lab.values.records import SourceRecord
 from jammi_lab.values.verdicts import Fresh, Stale, Undecidable
 from tests.contracts.connector import Case, ConnectorSuite, DictMemo, look
+from tests.contracts.journey import JourneySuite, written_journey
 from tests.services.stores import KEY, SECRET, Bucket, bucket_of, parquet_bytes, s3_server
-from tests.sources.test_files import EDITED, FIRST, GROWN, WRITERS
+from tests.sources.test_files import EDITED, FIRST, GROWN, WRITERS, bytes_of
 
 
 def content(kind, rows):
@@ -63,6 +64,28 @@ class TestObjects(ConnectorSuite):
         memo = DictMemo()
         first, again = self.seen(case, memo), self.seen(case, memo)
         assert first.cost is Cost.SCAN and again.cost is Cost.METADATA
+
+
+class TestObjectJourney(JourneySuite):
+    """An object whose credential is in a variable, and a prefix whose credential was typed."""
+
+    @pytest.fixture(params=[("parquet", "file"), ("csv", "file"), ("parquet", "prefix")], ids=str)
+    def journey(self, request, bucket, monkeypatch):
+        kind, place = request.param
+        monkeypatch.setenv("BUCKET_SECRET", f"{KEY}:{SECRET}")
+        key, typed, by_column = f"d/x.{kind}", place == "prefix", kind == "parquet"
+        return written_journey(
+            bucket.url("d/" if typed else key),
+            kind,
+            lambda table: bucket.put(key, bytes_of(kind, table)),
+            {"what lies elsewhere": lambda: bucket.put("e/y.csv", b"id\n1\n")},
+            method=f"digest of the {'columns' if by_column else 'bytes'}",
+            by_column=by_column,
+            vanish=lambda: bucket.remove("d/"),
+            options=bucket.options if typed else {"endpoint_url": bucket.endpoint},
+            given={} if typed else {"secret": "BUCKET_SECRET"},
+            again=typed,
+        )
 
 
 def test_a_store_and_duckdb_s_own_reader_give_the_same_rows(bucket):

@@ -213,7 +213,7 @@ def test_what_may_not_be_read_is_undecidable_and_said(ws, sql, table, reader, po
     ws.sources.add("mine", as_user(postgres_url, reader))
     ws.materialize("t", f"SELECT v FROM mine.{table}")
     assert isinstance(ws.staleness("t"), Fresh)
-    with pytest.raises(SourceUnavailable, match="may not be read: permission denied"):
+    with pytest.raises(SourceUnavailable, match=f"Table {table} of the source 'mine' may not be read: permission denied"):
         ws.sql(f"SELECT hidden FROM mine.{table}")
     sql(f"REVOKE ALL ON {table} FROM {reader}")
     verdict = ws.staleness("t")

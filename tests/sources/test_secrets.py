@@ -137,3 +137,31 @@ def test_a_longer_credential_is_struck_out_before_one_that_is_part_of_it():
     scrubbing.remember("abcdefgh")
     scrubbing.remember("abcdefghijkl")
     assert scrubbing.scrubbed("x abcdefghijkl y") == "x ************ y"
+
+
+@pytest.mark.parametrize(
+    ("location", "holds"),
+    [
+        ("s3://b/x.csv", "key:secret"),
+        ("az://c/x.csv", "account:key"),
+        ("gs://b/x.csv", "a token"),
+        ("https://h/x.csv", "user:password"),
+        ("mysql://h/d", ""),
+    ],
+)
+def test_what_a_variable_must_hold_is_said_where_its_secret_is_missing(monkeypatch, location, holds):
+    monkeypatch.delenv("NO_SUCH_VARIABLE", raising=False)
+    there = SourceRecord(name="s", kind="csv", location=location, secret="NO_SUCH_VARIABLE")
+    with pytest.raises(SecretMissing, match="NO_SUCH_VARIABLE") as caught:
+        Vault().given(there)()
+    assert f"Set it to {holds or 'the password'}" in caught.value.hint and "NO_SUCH_VARIABLE" in caught.value.hint
+    typed = SourceRecord(name="s", kind="csv", location=location, secret=TYPED)
+    with pytest.raises(SecretMissing, match="is not kept") as caught:
+        Vault().given(typed)()
+    assert (f"The variable holds {holds}" in caught.value.hint) == bool(holds)
+
+
+def test_an_empty_keyring_is_told_with_the_command_that_fills_it(drawer):
+    with pytest.raises(SecretMissing, match="holds nothing for jammi/you") as caught:
+        Vault().given(record("keyring:jammi/you"))()
+    assert "keyring set jammi you" in caught.value.hint

@@ -163,7 +163,8 @@ def test_a_database_by_its_path_is_told_to_be_added(ws, crm):
 
 def test_sources_are_listed_as_a_table(ws, crm):
     lines = repr(ws.sources.list()).splitlines()
-    assert lines[0].split() == ["name", "kind", "location", "anchor"] and lines[2].startswith("my crm  sqlite")
+    assert lines[0].split() == ["name", "kind", "location", "tables", "anchor"] and lines[2].startswith("my crm  sqlite")
+    assert "my table, orders  auto" in lines[2]
     assert repr(ws.sources.list()) == repr(ws.sources) and ws.sources.list()._repr_html_() == ws.sources._repr_html_()
     assert [source.name for source in ws.sources.list()] == ["my crm"]
 

@@ -19,8 +19,9 @@ from jammi_lab.values.anchors import Cost, Snapshot, Unknown, Vanished
 from jammi_lab.values.records import SourceRecord
 from jammi_lab.values.verdicts import Fresh, Stale, Undecidable
 from tests.contracts.connector import Case, ConnectorSuite, DictMemo, look
+from tests.contracts.journey import JourneySuite, written_journey
 from tests.services.stores import parquet_bytes, web_server
-from tests.sources.test_files import EDITED, FIRST, GROWN, WRITERS
+from tests.sources.test_files import EDITED, FIRST, GROWN, WRITERS, bytes_of
 
 
 @pytest.fixture
@@ -81,6 +82,30 @@ class TestWeb(ConnectorSuite):
     def test_what_is_gone_has_vanished(self, case):
         case.vanish()
         assert isinstance(case.connector.observe(None, look()), Vanished)
+
+
+class TestWebJourney(JourneySuite):
+    """A file behind a server that tells a strong tag, and one behind a server that tells nothing and wants a token."""
+
+    @pytest.fixture(params=[("parquet", True), ("csv", True), ("csv", False)], ids=str)
+    def journey(self, request, site):
+        kind, marked = request.param
+        site.etag, site.needs = strong if marked else None, None if marked else "token=hunter2"
+        by_column = kind == "parquet"
+
+        def put(table):
+            site.files[f"x.{kind}"] = bytes_of(kind, table)
+
+        return written_journey(
+            site.url(f"x.{kind}" if marked else f"x.{kind}?token=hunter2"),
+            kind,
+            put,
+            {"another date": lambda: setattr(site, "modified", "Thu, 02 Jan 2020 00:00:00 GMT")},
+            method=f"digest of the {'columns' if by_column else 'bytes'}",
+            by_column=by_column,
+            vanish=site.files.clear,
+            again=not marked,
+        )
 
 
 def test_a_strong_tag_spares_the_bytes_and_a_date_does_not(site):

@@ -1,0 +1,82 @@
+"""Adding a source: once more under another spelling, and from a server that says nothing."""
+
+import contextlib
+import socket
+import threading
+
+import pytest
+
+import jammi_lab as jl
+from jammi_lab.errors import InvalidArgument, SourceExists, SourceUnavailable
+from tests.conftest import settled
+from tests.services.stores import without_aws
+
+
+def test_the_very_same_source_under_another_spelling_keeps_the_first_one(ws, tmp_path):
+    (tmp_path / "papers.csv").write_text("id\n1\n")
+    first = ws.sources.add("papers", tmp_path / "papers.csv")
+    assert ws.sources.add("Papers", tmp_path / "papers.csv").name == "papers" and list(ws.sources) == ["papers"]
+    assert ws.sources["papers"]._record == first._record, "nothing of it changes, the moment it was added included"
+    (tmp_path / "other.csv").write_text("id\n1\n")
+    with pytest.raises(SourceExists, match="'papers' already"):
+        ws.sources.add("Papers", tmp_path / "other.csv")
+    assert ws.sources.add("Papers", tmp_path / "other.csv", replace=True).name == "Papers"
+
+
+def test_a_frame_takes_no_options(ws):
+    import pyarrow as pa
+
+    with pytest.raises(InvalidArgument, match="A source of kind frame has no option 'header'"):
+        ws.sources.add("f", pa.table({"a": [1]}), options={"header": True})
+    assert "f" not in ws.sources
+
+
+@pytest.fixture
+def silent():
+    """The port of a server that takes connections and says nothing, until the test is over."""
+    taken = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def take():
+            while True:
+                try:
+                    taken.append(server.accept()[0])
+                except OSError:
+                    return
+
+        thread = threading.Thread(target=take, name="test-silent", daemon=True)
+        thread.start()
+
+        def end():
+            with contextlib.suppress(OSError):  # over already
+                server.shutdown(socket.SHUT_RDWR)
+            thread.join()
+            for line in taken:
+                line.close()
+
+        yield server.getsockname()[1], end
+        end()
+
+
+@pytest.mark.parametrize(
+    "location", ["http://127.0.0.1:{}/x.csv", "s3://bucket/x.csv", "s3://bucket/d/", "postgresql://me@127.0.0.1:{}/x", "mysql://me@127.0.0.1:{}/x"]
+)
+def test_a_server_that_says_nothing_is_waited_for_as_long_as_is_set(tmp_path, silent, location, monkeypatch):
+    port, end = silent
+    without_aws(monkeypatch)
+    options = {"endpoint_url": f"http://127.0.0.1:{port}", "key": "k", "secret": "s"} if location.startswith("s3") else None
+    before = set(threading.enumerate())
+    with jl.open(tmp_path / "lab", settings={"look.timeout_seconds": 0.5}) as ws:
+        with pytest.raises(SourceUnavailable, match=r"did not answer within 0\.5 s \(the setting look\.timeout_seconds\)") as caught:
+            ws.sources.add("s", location.format(port), options=options)
+        assert "check=False" in caught.value.hint and "s" not in ws.sources
+        assert ws.sql("SELECT 1").fetchall() == [(1,)]
+        end()
+        assert not settled(lambda: [t for t in set(threading.enumerate()) - before if t.name == "jammi-engine"], 120)
+
+
+@pytest.mark.parametrize("name", ["loop", "loop.csv"])
+def test_a_link_that_leads_to_itself_is_a_source_that_cannot_be_read(tmp_path, name):
+    (tmp_path / name).symlink_to(tmp_path / name)
+    with jl.open(tmp_path / "lab") as ws, pytest.raises(SourceUnavailable, match=r"symbolic links|cannot be read|no file"):
+        ws.sources.add("s", str(tmp_path / name))

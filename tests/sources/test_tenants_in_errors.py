@@ -1,0 +1,218 @@
+"""No error of a statement tells a value in a row of another tenant."""
+
+import secrets
+import sqlite3
+
+import duckdb
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.feather
+import pyarrow.parquet as pq
+import pytest
+
+import jammi_lab as jl
+from jammi_lab.errors import SourceUnavailable
+
+OURS, THEIRS = "00000000-0000-0000-0000-000000000001", "ACMESECRET"
+ROWS, MANY = 6000, 80_000
+"""`MANY`: so many in one row group of a Parquet file that DuckDB, while it runs, finds out which condition is the cheapest."""
+
+
+def rows(number=ROWS):
+    ours = [i % 1000 == 999 for i in range(number)]
+    return pa.table(
+        {
+            "id": range(number),
+            "owner": ["globex" if mine else "acme" for mine in ours],
+            "v": [OURS if mine else THEIRS for mine in ours],
+            "pay": [1 if mine else 723456 for mine in ours],
+            "parts": [[OURS] if mine else [THEIRS] for mine in ours],
+        }
+    )
+
+
+def flat():
+    return rows().drop_columns("parts")
+
+
+def csv(tmp_path, request):
+    pa.csv.write_csv(flat(), tmp_path / "f.csv")
+    return tmp_path / "f.csv", "src"
+
+
+def parquet(tmp_path, request):
+    pq.write_table(rows(MANY), tmp_path / "f.parquet")
+    return tmp_path / "f.parquet", "src"
+
+
+def arrow(tmp_path, request):
+    pa.feather.write_feather(rows(), tmp_path / "f.arrow", compression="uncompressed")
+    return tmp_path / "f.arrow", "src"
+
+
+def frame(tmp_path, request):
+    return rows(), "src"
+
+
+def json(tmp_path, request):
+    with duckdb.connect() as db:
+        it = rows()
+        db.register("it", it)
+        db.execute(f"COPY it TO '{tmp_path / 'f.json'}' (FORMAT json)")
+    return tmp_path / "f.json", "src"
+
+
+def duckdb_file(tmp_path, request):
+    with duckdb.connect(str(tmp_path / "f.duckdb")) as db:
+        it = rows()
+        db.register("it", it)
+        db.execute("CREATE TABLE t AS FROM it")
+    return tmp_path / "f.duckdb", "src.t"
+
+
+def sqlite(tmp_path, request):
+    with sqlite3.connect(tmp_path / "f.sqlite") as db:
+        db.execute("CREATE TABLE t (id INTEGER, owner TEXT, v TEXT, pay INTEGER)")
+        db.executemany("INSERT INTO t VALUES (?, ?, ?, ?)", zip(*flat().to_pydict().values(), strict=True))
+    db.close()
+    return tmp_path / "f.sqlite", "src.t"
+
+
+def delta(tmp_path, request):
+    from deltalake import write_deltalake
+
+    write_deltalake(tmp_path / "lake", rows())
+    return tmp_path / "lake", "src"
+
+
+def _inserted(run, url, name, text):
+    run(url, f"CREATE TABLE {name} (id int, owner varchar(20), v {text}, pay bigint)")
+    said = ", ".join(f"({r['id']}, '{r['owner']}', '{r['v']}', {r['pay']})" for r in flat().to_pylist())
+    run(url, f"INSERT INTO {name} VALUES {said}")
+    return url, f"src.{name}"
+
+
+def postgresql(tmp_path, request):
+    from tests.services.servers import run_postgres
+
+    return _inserted(run_postgres, request.getfixturevalue("fresh_postgres_url"), "t_errors", "text")
+
+
+def mysql(tmp_path, request):
+    from tests.services.servers import run_mysql
+
+    url, name = request.getfixturevalue("mysql_url"), "t_" + secrets.token_hex(4)
+    request.addfinalizer(lambda: run_mysql(url, f"DROP TABLE IF EXISTS {name}"))
+    return _inserted(run_mysql, url, name, "varchar(60)")
+
+
+@pytest.fixture(
+    params=[
+        csv,
+        parquet,
+        arrow,
+        frame,
+        json,
+        sqlite,
+        duckdb_file,
+        delta,
+        pytest.param(postgresql, marks=pytest.mark.services),
+        pytest.param(mysql, marks=pytest.mark.services),
+    ],
+    ids=lambda make: make.__name__,
+)
+def made(request, tmp_path):
+    return request.param(tmp_path, request)
+
+
+STATEMENTS = [
+    "SELECT id FROM {t} WHERE v::UUID IS NOT NULL",
+    "SELECT id FROM {t} WHERE v::UUID IS NOT NULL AND pay = 1 AND id >= 0",
+    "SELECT id FROM {t} WHERE CAST(v AS UUID) = '00000000-0000-0000-0000-000000000001'",
+    "SELECT id FROM {t} WHERE id IN (1, 2, 999, 1999) AND v::UUID IS NOT NULL",
+    "SELECT id FROM {t} WHERE v::DATE IS NULL",
+    "SELECT id FROM {t} WHERE pay::TINYINT > 0",
+    "SELECT id FROM {t} WHERE pay * 900000000000000 > 0",
+    "SELECT id FROM {t} WHERE (pay << 60) > 0",
+    "SELECT id FROM {t} WHERE strptime(v, '%Y') IS NULL",
+    "SELECT id FROM {t} WHERE regexp_matches('a', v || '(')",
+    "SELECT id FROM {t} WHERE CASE WHEN owner = 'acme' THEN error(v) IS NULL ELSE true END",
+    "SELECT id FROM {t} WHERE error(v) IS NULL AND owner = 'acme'",
+    "SELECT id FROM {t} WHERE len([v::UUID]) > 0",
+    "SELECT id FROM {t} WHERE struct_pack(a := v::UUID).a IS NOT NULL",
+    "SELECT id FROM {t} WHERE (map([v], [pay])[v])::TINYINT > 0",
+    "SELECT count(*) FILTER (v::UUID IS NOT NULL), max(v::UUID) FROM {t}",
+    "SELECT count(*) FROM {t} a JOIN {t} b ON a.v::UUID = b.v::UUID",
+    "SELECT count(*) FROM {t} a JOIN (SELECT uuid() AS u) b ON a.v::UUID = b.u",
+    "SELECT id FROM {t} a WHERE EXISTS (SELECT 1 FROM {t} b WHERE a.id = b.id AND b.v::UUID IS NOT NULL)",
+    "SELECT id FROM {t} WHERE v::UUID IN (SELECT v::UUID FROM {t} WHERE pay = 1)",
+    "WITH c AS MATERIALIZED (SELECT * FROM {t}) SELECT id FROM c WHERE v::UUID IS NOT NULL",
+    "SELECT v::UUID AS u, count(*) FROM {t} GROUP BY ALL HAVING u IS NOT NULL",
+    "SELECT v::UUID AS u FROM {t} ORDER BY u LIMIT 3",
+    "SELECT id FROM {t} QUALIFY row_number() OVER (ORDER BY v::UUID) = 1",
+]
+NESTED = ["SELECT id FROM {t} WHERE (parts[1])::UUID IS NOT NULL", "SELECT id FROM {t} WHERE list_transform(parts, lambda x: x::UUID)[1] IS NOT NULL"]
+
+
+def test_no_statement_of_a_tenant_meets_a_value_of_another(made, tmp_path):
+    location, table = made
+    with jl.open(tmp_path / "lab") as ws:
+        ws.sources.add("src", location if isinstance(location, pa.Table) else str(location), tenant_column="owner")
+        with ws.tenant("globex"):
+            assert sorted(ws.sql(f"SELECT id FROM {table}").fetchall()) == [
+                (i,) for i in range(999, MANY if "parquet" in str(location)[-7:] else ROWS, 1000)
+            ]
+            nested = NESTED if "parts" in ws.sql(f"SELECT * FROM {table} LIMIT 0").columns else []
+            for statement in STATEMENTS + nested:
+                try:
+                    ws.sql(statement.format(t=table)).fetchall()
+                except jl.JammiError as error:
+                    said = "\n".join(error.lines())
+                    assert THEIRS not in said and "723456" not in said, statement
+
+
+def test_a_value_that_cannot_be_read_is_not_told(tmp_path):
+    with sqlite3.connect(tmp_path / "f.sqlite") as db:
+        db.execute("CREATE TABLE t (id INTEGER, owner TEXT, n INTEGER, d DATE)")
+        db.execute("INSERT INTO t VALUES (1, 'acme', 'ACMESECRET', '2020-01-01'), (2, 'globex', 3, '2020-01-01'), (3, 'acme', 3, 'ACMESECRET')")
+    db.close()
+    with jl.open(tmp_path / "lab") as ws:
+        ws.sources.add("src", str(tmp_path / "f.sqlite"), tenant_column="owner")
+        with ws.tenant("globex"):
+            for column, told in (("n", "column 'n'"), ("d", "declared as date")):
+                with pytest.raises(SourceUnavailable, match=told) as caught:
+                    ws.sql(f"SELECT max({column}) FROM src.t").fetchall()
+                assert THEIRS not in "\n".join(caught.value.lines())
+            assert ws.sql("SELECT id FROM src.t").fetchall() == [(2,)]
+            with sqlite3.connect(tmp_path / "other.sqlite") as db:
+                db.execute("CREATE TABLE t (id INTEGER)")
+                db.execute("INSERT INTO t VALUES (1)")
+            db.close()
+            ws.sources.add("another", str(tmp_path / "other.sqlite"))
+            for both in ("another.t a, src.t b", "src.t b, another.t a"):
+                with pytest.raises(SourceUnavailable) as caught:
+                    ws.sql(f"SELECT max(b.n), max(a.id) FROM {both}").fetchall()
+                assert THEIRS not in "\n".join(caught.value.lines())
+            assert THEIRS not in str(ws.sources.list())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CSV Error on Line: 3\nOriginal Line: acme,ACMESECRET\nsomething new",
+        'Error when converting column "v". Could not convert string "ACMESECRET" to \'BIGINT\'',
+        "JSON transform error in file \"f.json\", in record/value 3: Failed to cast value: Could not convert string 'ACMESECRET' to INT64",
+        "read_xlsx: Failed to parse cell \"C5\": Could not convert string 'ACMESECRET' to 'DOUBLE'",
+    ],
+)
+@pytest.mark.parametrize("kind", ["csv", "json"])
+def test_what_a_reader_says_of_a_value_is_said_without_it(tmp_path, text, kind):
+    from jammi_lab.sources.files import FileConnector
+    from jammi_lab.sources.tenants import TenantView
+    from jammi_lab.values.records import SourceRecord
+
+    path = tmp_path / f"f.{kind}"
+    path.write_text("owner,v\nacme,1\n" if kind == "csv" else '{"owner": "acme", "v": 1}\n')
+    view = TenantView(FileConnector(SourceRecord(name="s", kind=kind, location=str(path))), "owner", "globex", "x")
+    said = view.relation(None).explain(text)
+    assert said is not None and THEIRS not in "\n".join(said.lines())
