@@ -121,5 +121,5 @@ def _first(bad: Any) -> int | None:
 
 
 def _bad(encoder: Encoder, what: str, keys: Sequence[Any], at: int, expected: str, actual: str) -> SchemaMismatch:
-    where = f", first for key {keys[min(at, len(keys) - 1)]!r}" if len(keys) else ""
+    where = f", met first for key {keys[min(at, len(keys) - 1)]!r}" if len(keys) else ""
     return SchemaMismatch(f"The model {encoder.name!r} {what}{where}.", column="vector", expected=expected, actual=actual)

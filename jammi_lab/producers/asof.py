@@ -91,7 +91,7 @@ class AsofProducer:
             rows=rows,
             again=lambda: self._bound(name, spine, facts, told, extra),
             key=_key(left),
-            **shared([left, right]),
+            **shared([left, right]) | {"order_sensitive": True},  # its rows come in the order of the spine
         )
 
 

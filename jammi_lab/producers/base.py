@@ -65,7 +65,7 @@ class Running:
     """What it took over from an earlier version; None for producers that reuse no rows."""
     published: Callable[[], None] = lambda: None
     """Called when its rows are ready."""
-    lost: Callable[[], None] = lambda: None
+    lost: Callable[[BaseException], None] = lambda _: None
     """Called when they will never be."""
     witnesses: Mapping[tuple[str, str, str], Observed] = field(default_factory=dict)
     """When all rows are read: the states of inputs, by identity, as the transaction that read them saw them."""
@@ -322,8 +322,8 @@ def _build(kitchen: Kitchen, begun: TableRecord, job: Job, before: Sighting, tel
             types = kitchen.engine.describe(body, begun.tenant)
             _still_wanted(kitchen, begun)
             record = building.publish(types, job.descriptor.to_dict(), dict(job.environment), settled, running.counts)
-    except BaseException:
-        running.lost()
+    except BaseException as error:
+        running.lost(error)
         raise
     finally:
         rows.close()

@@ -45,20 +45,21 @@ class Checkpoint:
                 _take(running, batch.column(0).to_pylist(), _matrix(batch))
         return running.hexdigest().encode() == bytes(mark)
 
-    def save(self, digests: Sequence[bytes], vectors: NDArray[np.float32], rows: Sequence[int]) -> None:
-        """Put down these rows, whole or not at all. What cannot be put down is encoded again next time."""
+    def save(self, digests: Sequence[bytes], vectors: NDArray[np.float32], rows: Sequence[int]) -> bool:
+        """Put down these rows, whole or not at all; whether they are. What cannot be put down is encoded again next time."""
         try:
             make_folder(self._path.parent)
             file = atomic_file(self._path)
         except OSError:
-            return
+            return False
         try:
             self._write(file.temp, digests, vectors, rows)
             file.commit()
         except OSError:
-            return
+            return False
         finally:
             file.abort()  # nothing is left of a file that has its name
+        return True
 
     @staticmethod
     def _write(path: Path, digests: Sequence[bytes], vectors: NDArray[np.float32], rows: Sequence[int]) -> None:

@@ -4,7 +4,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jammi_lab.embedders.base import Encoder, identity_of
+import msgspec
+
+from jammi_lab.embedders.base import Encoder, EncoderIdentity, identity_of
 from jammi_lab.embedders.registry import Encoders
 from jammi_lab.engine.prepared import Prepared
 from jammi_lab.engine.resolve import Provider
@@ -18,6 +20,7 @@ from jammi_lab.producers.base import Bound, Job, OnProgress, Running
 from jammi_lab.producers.encoding import Earlier, Embedding, Memory
 from jammi_lab.producers.sql import environment as sql_environment
 from jammi_lab.tenancy import TenantScope
+from jammi_lab.values.anchors import Unknown
 from jammi_lab.values.descriptors import EmbeddingDescriptor, definition_hash
 from jammi_lab.values.records import TableKind
 
@@ -60,7 +63,7 @@ class EmbeddingProducer:
 
     def from_descriptor(self, name: str, descriptor: EmbeddingDescriptor, extra: Sequence[Provider] = ()) -> Job:
         """A recorded definition as a job over the inputs as they are now. ModelNotFound when the encoder is not in this kernel."""
-        encoder = self._encoders.get(descriptor.encoder["name"], descriptor.encoder["version"])
+        encoder = self._meant(descriptor.encoder)
         return self._bound(name, descriptor.statement, descriptor.asked, descriptor.key, descriptor.text, encoder, False, extra)
 
     def bound_today(self, descriptor: EmbeddingDescriptor, extra: Sequence[Provider] = ()) -> tuple[list[Bound], bool]:
@@ -68,20 +71,27 @@ class EmbeddingProducer:
         [prepared] = self._engine.prepare(descriptor.statement, tenant=self._scope.current, extra=extra)
         return [Bound(b.relation, b.columns) for b in prepared.inputs], prepared.canonical() == descriptor.canonical
 
-    def identity_today(self, recorded: Mapping[str, Any]) -> dict[str, Any]:
-        """The identity of the encoder that a recorded one's name and version mean today; the recorded one when it is not in this kernel."""
+    def identity_today(self, recorded: Mapping[str, Any]) -> dict[str, Any] | Unknown:
+        """The identity of the encoder that a recorded one's name and version mean today. Of one that is not in this kernel the recorded one, unless
+        another kernel registered the model otherwise since: what it would be here cannot be told."""
         try:
-            return identity_of(self._encoders.get(recorded["name"], recorded["version"])).to_dict()
+            return identity_of(self._meant(recorded)).to_dict()
         except JammiError:
-            return dict(recorded)
+            if not self._encoders.replaced(msgspec.convert(recorded, EncoderIdentity)):
+                return dict(recorded)
+        return Unknown(f"the model {recorded['name']!r} was registered again since, with other weights or settings, and is not in this kernel")
 
     def hindrance(self, recorded: Mapping[str, Any]) -> str | None:
         """Why the encoder of a recorded definition cannot run in this kernel, one sentence; None when it can."""
         try:
-            self._encoders.get(recorded["name"], recorded["version"])
+            self._meant(recorded)
         except JammiError as error:
             return error.message
         return None
+
+    def _meant(self, recorded: Mapping[str, Any]) -> Encoder:
+        """The encoder that a recorded identity means today: the very one, else what its name and version mean. ModelNotFound."""
+        return self._encoders.exact(msgspec.convert(recorded, EncoderIdentity)) or self._encoders.get(recorded["name"], recorded["version"])
 
     def environment(self) -> dict[str, Any]:
         """What else shapes the rows."""

@@ -21,6 +21,7 @@ from jammi_lab.producers.checkpoint import Checkpoint
 from jammi_lab.storage.files import Place, opened
 from jammi_lab.storage.parquet import group_rows
 from jammi_lab.store import manifests, readers
+from jammi_lab.store.failures import leave
 from jammi_lab.store.results import Results
 from jammi_lab.values.anchors import Observed
 from jammi_lab.values.records import Progress, Reuse, TableKind, TableRecord, TableStatus
@@ -60,7 +61,7 @@ class Memory:
 
 
 class Earlier:
-    """An earlier version, read piece by piece: it may be as large as the one that is being made."""
+    """An earlier version, read piece by piece: it may be as large as the one that is being made. One that goes away is as none."""
 
     def __init__(self, path: Place | None = None) -> None:
         self._path = path
@@ -73,6 +74,8 @@ class Earlier:
         try:
             with opened(self._path) as file:
                 table = pq.read_table(file, columns=["key", DIGEST])
+        except FileNotFoundError:
+            return {}
         finally:
             release()
         return dict(zip(table["key"].to_pylist(), table[DIGEST].to_pylist(), strict=True))
@@ -87,6 +90,8 @@ class Earlier:
                 for batch in file.iter_batches(_READ, columns=["vector", DIGEST], use_threads=False):
                     flat = batch.column("vector").flatten().to_numpy(zero_copy_only=True)
                     yield batch.column(DIGEST).to_pylist(), flat.reshape(batch.num_rows, -1)
+        except FileNotFoundError:
+            return
         finally:
             release()
 
@@ -114,7 +119,7 @@ class Embedding:
         self._vectors: Floats = np.empty((0, encoder.dimensions), np.float32)
         self._kept: list[int] = []
         """Rows whose vectors no earlier version has: what a checkpoint is to hold."""
-        self._saved = 0
+        self._saved = self._resumed = self._wanted = 0
         self.reuse: Reuse | None = None
         self.witnesses: dict[tuple[str, str, str], Observed] = {}
 
@@ -135,9 +140,11 @@ class Embedding:
         self._let_go()
         self._checkpoint.remove()
 
-    def lost(self) -> None:
-        """The rows will not be ready: what was encoded goes into the checkpoint."""
+    def lost(self, error: BaseException) -> None:
+        """The rows will not be ready, because of this: what was encoded goes into the checkpoint."""
         self._save()
+        if self._saved:
+            leave(error, f"{self._saved:,} of {self._wanted:,} texts are encoded and kept for the next time")
         self._let_go()
 
     def run(self, on_progress: OnProgress | None) -> None:
@@ -153,8 +160,8 @@ class Embedding:
         todo = self._take_over(first)
         try:
             self._encode(keys, texts, todo, on_progress)
-        except BaseException:
-            self.lost()
+        except BaseException as error:
+            self.lost(error)
             raise
         again = np.flatnonzero(like != np.arange(len(like)))
         for start in range(0, len(again), _SLAB):
@@ -172,7 +179,8 @@ class Embedding:
         """Fill in what an earlier version or a checkpoint knows; one row of each text that is left. `first` is used up."""
         self._fill(first, self._earlier.vectors())
         self._kept = self._fill(first, self._checkpoint.load(self._encoder.dimensions)) if first else []
-        self._saved = len(self._kept)
+        self._saved = self._resumed = len(self._kept)
+        self._wanted = len(self._kept) + len(first)
         return list(first.values())
 
     def _fill(self, wanted: dict[bytes, int], known: Iterable[tuple[list[bytes], Floats]]) -> list[int]:
@@ -211,8 +219,9 @@ class Embedding:
 
     def _save(self) -> None:
         if len(self._kept) > self._saved:
-            self._checkpoint.save(self._digests, self._vectors, self._kept)
-            self._saved = len(self._kept)
+            done = len(self._kept)
+            if self._checkpoint.save(self._digests, self._vectors, self._kept):
+                self._saved = done
 
     def _let_go(self) -> None:
         self._table, self._digests, self._kept = self.schema.empty_table(), [], []
@@ -226,7 +235,7 @@ class Embedding:
             was = before.pop(key, None)
             new += was is None
             changed += was is not None and was != digest
-        return Reuse(new=new, changed=changed, removed=len(before), unchanged=len(self._digests) - new - changed)
+        return Reuse(new=new, changed=changed, removed=len(before), unchanged=len(self._digests) - new - changed, encoded_before=self._resumed)
 
 
 def _checked(column: pa.ChunkedArray, name: str) -> pa.Array:

@@ -6,6 +6,7 @@ from typing import Any
 import pyarrow as pa
 
 from jammi_lab.canonical import digest_of
+from jammi_lab.engine import passwords
 from jammi_lab.engine.session import Engine
 from jammi_lab.errors import NotRecomputable, TableNotFound
 from jammi_lab.names import near, quote
@@ -46,7 +47,10 @@ class ExternalProducer:
 
     def job(self, table: pa.Table, producer_id: str, params: Mapping[str, Any], inputs: Sequence[str], key: Sequence[str]) -> Job:
         """The rows as a job. TableNotFound, with near names, when an input is neither a source nor a recipe; SchemaMismatch when a key column
-        is missing."""
+        is missing; StatementNotAllowed for a password in what is kept of it."""
+        passwords.refuse_text("The name of the producer", producer_id)
+        for each, value in params.items():
+            passwords.refuse_text(f"The value of {each!r}", value)
         names = [str(c) for c in table.schema.names]
         key = key_columns(names, key)
         table = table.replace_schema_metadata(None)

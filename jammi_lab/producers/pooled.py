@@ -79,7 +79,7 @@ def pooled_job(
 
     def rows(on_progress: OnProgress | None) -> Running:
         counts = fill(on_progress)
-        return Running(made, published=made.let_go, lost=made.let_go, counts=counts)
+        return Running(made, published=made.let_go, lost=lambda _: made.let_go(), counts=counts)
 
     return Job(kind=kind, descriptor=descriptor, rows=rows, key=["key"], **more, **shared(read))
 

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from jammi_lab.canonical import digest_of
+from jammi_lab.engine import passwords
 from jammi_lab.engine.prepared import Prepared
 from jammi_lab.engine.resolve import Provider
 from jammi_lab.engine.session import Engine
@@ -110,9 +111,11 @@ class PythonProducer:
     ) -> Job:
         """The function over its inputs as a job for the recipe `name`.
 
-        Raises InvalidArgument for a function that cannot be called so, or whose definition cannot be told without a version; TableNotFound and what
-        binding SQL raises.
+        Raises InvalidArgument for a function that cannot be called so, or whose definition cannot be told without a version; StatementNotAllowed for
+        a password in what is kept of it; TableNotFound and what binding SQL raises.
         """
+        for each, value in params.items():
+            passwords.refuse_text(f"The value of {each!r}", value)
         encoded = {n: encode_param(v) for n, v in sorted(params.items())}
         _check_call(step.function, len(inputs), list(encoded))
         asked = [(each, f"SELECT * FROM {address(self._engine, self._scope.current, each, extra)}") for each in inputs]
@@ -187,10 +190,13 @@ class PythonProducer:
         key: list[str],
         extra: Sequence[Provider],
     ) -> Job:
+        source = step.source
+        passwords.refuse_step(name, source)
+        passwords.refuse_text(f"The version of the Python step {name!r}", version)
         prepared = [self._prepared(statement, extra) for _, statement in asked]
         descriptor = PythonDescriptor(
             function=step.place,
-            source=step.source,
+            source=source,
             version=version,
             digest=fold(name) if version is not None else _digest_of(step),
             inputs=[StepInput(each, statement, p.canonical()) for (each, statement), p in zip(asked, prepared, strict=True)],

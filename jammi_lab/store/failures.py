@@ -23,6 +23,16 @@ def storage_error(error: OSError, table: str) -> JammiError:
     return ResourceExhausted(f"The disk failed at the files of {table!r}: {reason}.", hint="See to the disk and run it again.")
 
 
+def leave(error: BaseException, said: str) -> None:
+    """Note at what ended the making of a table what was kept of it, as a clause."""
+    error._jammi_left = said  # type: ignore[attr-defined]  # it goes up to where the table is given up
+
+
+def left_by(error: BaseException) -> str:
+    """What was kept of a table whose making this ended, as a clause."""
+    return getattr(error, "_jammi_left", "nothing was left behind")
+
+
 @contextlib.contextmanager
 def explained(table: str) -> Iterator[None]:
     """A block whose failed file operations are raised as typed errors that name the table: ResourceExhausted, WorkspaceReadOnly."""

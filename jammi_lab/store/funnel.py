@@ -21,7 +21,7 @@ from jammi_lab.storage.digests import MemoEntry, column_digests, digest_parquet
 from jammi_lab.storage.files import Stat, atomic_file, commit_with, fault_point, make_folder, stat_of
 from jammi_lab.storage.parquet import WRITER, ParquetSink
 from jammi_lab.store import manifests
-from jammi_lab.store.failures import storage_error
+from jammi_lab.store.failures import left_by, storage_error
 from jammi_lab.store.results import Results, clear, memo_key
 from jammi_lab.values.anchors import Anchor, InputKind, schema_digest
 from jammi_lab.values.manifest import Artifact, Column, Leaf, Manifest
@@ -140,7 +140,7 @@ class Funnel:
             why = _clause(error)
             self._unsettled[record.table_name] = (record, why)  # noted first: what interrupts the settling is made up for by `tidy`
             if self._settled(record, why) and isinstance(error, KeyboardInterrupt):
-                error.add_note(f"{order.recipe!r} was not made; nothing was left behind.")
+                error.add_note(f"{order.recipe!r} was not made; {left_by(error)}.")
             raise
 
     def _named(self, order: TableRecord, source_part: str) -> TableRecord:

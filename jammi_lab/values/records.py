@@ -203,9 +203,12 @@ class Reuse(Value, frozen=True):
     """Keys that are gone."""
     unchanged: int
     """Keys whose vector was taken over."""
+    encoded_before: int = 0
+    """New and changed texts that were not encoded again, because a run that did not come to its end had kept them."""
 
     def __str__(self) -> str:
-        return f"{self.new:,} new, {self.changed:,} changed, {self.removed:,} removed, {self.unchanged:,} unchanged"
+        counted = f"{self.new:,} new, {self.changed:,} changed, {self.removed:,} removed, {self.unchanged:,} unchanged"
+        return counted + (f"; {count(self.encoded_before, 'text')} encoded before" if self.encoded_before else "")
 
 
 class Progress(Value, frozen=True):

@@ -54,7 +54,7 @@ def test_another_width_is_refused():
 def test_a_number_that_is_not_finite_in_float32_names_the_key(bad):
     made = np.ones((3, 3))
     made[1, 2] = bad
-    with pytest.raises(SchemaMismatch, match="not finite, first for key 'b'"):
+    with pytest.raises(SchemaMismatch, match="not finite, met first for key 'b'"):
         check_vectors(made, Toy(), KEYS)
 
 
@@ -62,7 +62,7 @@ def test_a_number_that_is_not_finite_in_float32_names_the_key(bad):
 def test_a_row_of_zeros_names_the_key(bad):
     made = np.ones((3, 3))
     made[2] = bad
-    with pytest.raises(SchemaMismatch, match="zeros, first for key 'c'"):
+    with pytest.raises(SchemaMismatch, match="zeros, met first for key 'c'"):
         check_vectors(made, Toy(), KEYS)
 
 

@@ -455,3 +455,17 @@ def test_an_interrupt_while_rows_are_written_leaves_nothing(two: Any) -> None:
     with pytest.raises(KeyboardInterrupt):
         joined(two, progress=stop)
     assert not two.tables() and not list(two.recipes()) and joined(two) == [1, 3, None, None, None]
+
+
+def test_a_spine_whose_rows_come_in_another_order_makes_the_join_and_what_takes_its_order_stale(ws: Any, tmp_path: Any) -> None:
+    rows = pl.DataFrame({"id": [1, 2, 3], "tm": [1, 2, 3]})
+    rows.write_parquet(tmp_path / "s.parquet")
+    ws.sources.add("s", tmp_path / "s.parquet")
+    ws.sources.add("f", pl.DataFrame({"tm": [0, 2], "w": ["a", "b"]}))
+    ws.asof_join("j", "s", "f", spine_time="tm", facts_time="tm")
+    ws.materialize("first", "SELECT first(id) AS id FROM jammi.j")
+    rows.reverse().write_parquet(tmp_path / "s.parquet")
+    assert isinstance(ws.staleness("j"), jl.Stale) and ws.staleness("first") != jl.Fresh()
+    ws.recompute()
+    assert ws.table("j").read().arrow()["id"].to_pylist() == [3, 2, 1] and ws.table("first").read().fetchall() == [(3,)]
+    assert ws.staleness("j") == jl.Fresh() == ws.staleness("first")

@@ -19,6 +19,7 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab import errors
+from jammi_lab.producers import encoding
 from jammi_lab.producers.embedding import address_of, one_expression
 from jammi_lab.values.records import Progress, Reuse
 from jammi_lab.values.verdicts import DefinitionChanged, Fresh, Stale
@@ -376,6 +377,26 @@ def test_a_damaged_version_is_not_taken_over(lab: Any, tmp_path: Path, texts: di
     assert len(encoder.seen) == 300
 
 
+@pytest.mark.parametrize("moment", ["vectors", "digests"])
+def test_a_version_that_goes_away_while_its_table_is_embedded_anew_is_not_taken_over(lab: Any, tmp_path: Path, texts: Any, moment: str) -> None:
+    encoder = Counting()
+    first = lab.embed("v", "papers", key="id", text="title", model=encoder)
+    csv(tmp_path / "papers.csv", texts | {7: "another"})
+    encoder.seen.clear()
+    asked = getattr(encoding.Earlier, moment)
+
+    def gone(earlier: encoding.Earlier) -> Any:
+        first.path.unlink(missing_ok=True)  # as another kernel's drop or expire
+        return asked(earlier)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(encoding.Earlier, moment, gone)
+        table = lab.embed("v", "papers", key="id", text="title", model=encoder)
+    assert len(encoder.seen) == (300 if moment == "vectors" else 1)
+    assert table.row_count == 300 and table.reuse == Reuse(new=300, changed=0, removed=0, unchanged=0)
+    assert np.array_equal(lab.vector("v", 7), encoder.encode(["another"])[0])
+
+
 # -- encoders ----------------------------------------------------------------------------------------------------------------------------
 
 
@@ -507,11 +528,14 @@ def test_two_interruptions_lose_nothing_of_the_first(lab: Any, texts: dict[Any, 
                 if len(calls) == stop_at:
                     raise KeyboardInterrupt
 
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt) as stopped:
             lab.embed("v", "papers", key="id", text="title", model=encoder, progress=stop)
+        assert stopped.value.__notes__ == [f"'v' was not made; {len(encoder.seen)} of 300 texts are encoded and kept for the next time."]
         assert len(checkpoints(lab)) == 1
-    lab.embed("v", "papers", key="id", text="title", model=encoder)
+    kept = len(encoder.seen)
+    table = lab.embed("v", "papers", key="id", text="title", model=encoder)
     assert len(encoder.seen) == 300 and checkpoints(lab) == []
+    assert table.reuse.encoded_before == kept > 0 and str(table.reuse).endswith(f"0 unchanged; {kept} texts encoded before")
 
 
 def test_an_interrupt_while_the_rows_are_written_keeps_what_was_encoded(lab: Any) -> None:
@@ -539,6 +563,25 @@ def test_an_input_that_moves_meanwhile_is_read_again_and_only_the_difference_enc
     lab.embed("v", "papers", key="id", text="title", model=encoder, progress=move)
     assert len(encoder.seen) == 301 and lab.staleness("v") == Fresh()
     assert np.array_equal(lab.vector("v", 5), encoder.encode(["edited meanwhile"])[0]) and checkpoints(lab) == []
+
+
+def test_an_interrupt_before_the_first_text_and_one_whose_texts_cannot_be_kept_say_that_nothing_is_left(lab: Any, monkeypatch: Any) -> None:
+    encoder = Counting()
+
+    def stop(at: str) -> Any:
+        def told(p: Progress) -> None:
+            if p.unit == at:
+                raise KeyboardInterrupt
+
+        return told
+
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        lab.embed("v", "papers", key="id", text="title", model=encoder, progress=stop("rows"))
+    assert stopped.value.__notes__ == ["'v' was not made; nothing was left behind."]
+    monkeypatch.setattr("jammi_lab.producers.checkpoint.Checkpoint.save", lambda *_: False)
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        lab.embed("v", "papers", key="id", text="title", model=encoder, progress=stop("texts"))
+    assert stopped.value.__notes__ == ["'v' was not made; nothing was left behind."] and checkpoints(lab) == []
 
 
 def test_a_damaged_checkpoint_counts_as_none(lab: Any, texts: dict[Any, str]) -> None:
