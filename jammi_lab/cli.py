@@ -5,10 +5,13 @@ mismatched; 2 the line cannot be read; 3 it could not be done: standard error sa
 """
 
 import json
+import math
+import re
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, TypeVar
 
 import click
@@ -16,6 +19,15 @@ import click
 from jammi_lab.errors import JammiError
 
 FAILED, REFUSED = 1, 3
+_NAMES = 8
+"""Of each kind of thing that a rebuild takes away: so many are named."""
+_IN_A_SHELL = (
+    (re.compile(r"(?:\.apply\(\) or )?%jammi (plan|recompute)\b"), "jammi-lab {0} {path}"),
+    (re.compile(r"%jammi why '?(.+?)'? says"), "ws.why({0!r}) in Python says"),
+    (re.compile(r"%%jammi -m NAME makes"), "ws.materialize(…) in Python makes"),
+    (re.compile(r"%jammi add NAME LOCATION registers"), "ws.sources.add(…) in Python registers"),
+)
+"""Lines that cells are told to type, and what does the same from a shell."""
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -62,8 +74,17 @@ def _open(path: str, catalog: str | None, tenant: str | None, *, read_only: bool
         yield ws
 
 
-def _tell(shown: Any, value: Any, as_json: bool) -> None:
-    click.echo(json.dumps(value, default=_plain, ensure_ascii=False) if as_json else str(shown))
+def _tell(shown: Any, value: Any, as_json: bool, path: str = "") -> None:
+    """`path`: of the workspace, when what is shown may say what to type."""
+    click.echo(_json(value) if as_json else _for_a_shell(str(shown), path) if path else str(shown))
+
+
+def _json(value: Any) -> str:
+    """One JSON value. Where there are numbers that JSON has no form for, NaN and infinity, it has null."""
+    try:
+        return json.dumps(value, default=_plain, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(value), default=lambda each: _finite(_plain(each)), ensure_ascii=False, allow_nan=False)
 
 
 def _plain(value: Any) -> Any:
@@ -71,6 +92,28 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "to_dict"):
         return value.to_dict()
     return value.hex() if isinstance(value, bytes | bytearray | memoryview) else str(value)
+
+
+def _finite(value: Any) -> Any:
+    match value:
+        case float():
+            return value if math.isfinite(value) else None
+        case dict():
+            return {key: _finite(each) for key, each in value.items()}
+        case list() | tuple():
+            return [_finite(each) for each in value]
+    return value
+
+
+def _for_a_shell(text: str, path: str) -> str:
+    """What a cell would be told to type, as it is typed here or in Python."""
+    for cell, here in _IN_A_SHELL:
+        text = cell.sub(partial(_typed, here, path), text)
+    return text
+
+
+def _typed(here: str, path: str, found: re.Match[str]) -> str:
+    return here.format(*found.groups(), path=shlex.quote(path))
 
 
 fail = click.option("--fail", is_flag=True, help="Exit with 1 when something is stale, damaged or mismatched.")
@@ -85,7 +128,7 @@ def status(path: str, catalog: str | None, tenant: str | None, as_json: bool, de
     with _open(path, catalog, tenant) as ws:
         board = ws.status(deep=deep)
         rows = board.arrow().to_pylist()
-        _tell(board, rows, as_json)
+        _tell(board, rows, as_json, path)
     if fail and any(row["verdict"] != "fresh" for row in rows):
         sys.exit(FAILED)
 
@@ -115,7 +158,7 @@ def plan(path: str, catalog: str | None, tenant: str | None, as_json: bool, name
         kinds = ("certain", "possible", "reused", "blocked")
         value = {kind: [_plain(step) for step in getattr(planned, kind)] for kind in kinds}
         value |= {"seconds_at_least": planned.seconds_at_least, "seconds_at_most": planned.seconds_at_most}
-        _tell(planned, value, as_json)
+        _tell(planned, value, as_json, path)
     if fail and planned:
         sys.exit(FAILED)
 
@@ -128,7 +171,7 @@ def recompute(path: str, catalog: str | None, tenant: str | None, as_json: bool,
     """Make the named tables true, or all of them."""
     with _open(path, catalog, tenant, read_only=False) as ws:
         report = ws.recompute(names or None)
-        _tell(report, {"steps": [_plain(step) for step in report.steps], "deviations": report.deviations}, as_json)
+        _tell(report, {"steps": [_plain(step) for step in report.steps], "deviations": report.deviations}, as_json, path)
     if fail and any(step.outcome in ("failed", "blocked", "skipped") for step in report.steps):
         sys.exit(FAILED)
 
@@ -170,7 +213,7 @@ def lineage(path: str, catalog: str | None, tenant: str | None, as_json: bool, n
 def sources(path: str, catalog: str | None, tenant: str | None, as_json: bool) -> None:
     """What is registered."""
     with _open(path, catalog, tenant) as ws:
-        _tell(ws.sources, ws.sql("SELECT * FROM jammi_catalog.sources ORDER BY name").arrow().to_pylist() if as_json else None, as_json)
+        _tell(ws.sources, ws.sql("SELECT * FROM jammi_catalog.sources ORDER BY name").arrow().to_pylist() if as_json else None, as_json, path)
 
 
 @main.command()
@@ -181,7 +224,7 @@ def tables(path: str, catalog: str | None, tenant: str | None, as_json: bool, ev
     with _open(path, catalog, tenant) as ws:
         found = ws.tables(status=None if every else "ready")
         keys = ("name", "version", "table_name", "kind", "status", "row_count", "bytes", "created_at", "completed_at")
-        _tell(found, [{key: getattr(table, key) for key in keys} for table in found], as_json)
+        _tell(found, [{key: getattr(table, key) for key in keys} for table in found], as_json, path)
 
 
 @main.command()
@@ -217,15 +260,43 @@ def backup(path: str, catalog: str | None, tenant: str | None, as_json: bool, ta
 
 @main.command()
 @_workspace
-def rebuild(path: str, catalog: str | None, tenant: str | None, as_json: bool) -> None:  # noqa: ARG001  a rebuild is everybody's
+@click.option("--force", is_flag=True, help="Also when the catalog opens and is sound.")
+def rebuild(path: str, catalog: str | None, tenant: str | None, as_json: bool, force: bool) -> None:  # noqa: ARG001  a rebuild is everybody's
     """Make a new catalog from the manifests, when the old one is lost or damaged."""
     import jammi_lab as jl
 
+    gone = _gone_with(path, catalog, force=force)
     report = jl.rebuild(path, catalog=catalog) if catalog else jl.rebuild(path)
-    _tell(
-        report,
-        {key: value for key, value in vars(report).items() if not key.startswith("_")} if hasattr(report, "__dict__") else _plain(report),
-        as_json,
+    said = [str(report), *report._lines(), *([f"gone with the former catalog: {_named(gone)}"] if any(gone.values()) else [])]
+    _tell("\n  - ".join(said), report.to_dict() | {"gone": gone}, as_json)
+
+
+def _gone_with(path: str, catalog: str | None, *, force: bool) -> dict[str, list[str]]:
+    """What a rebuild would take away that is in no manifest; InvalidArgument, unless forced, when there is a sound catalog that holds it."""
+    from jammi_lab.errors import InvalidArgument, TableDamaged, WorkspaceNotFound
+    from jammi_lab.store.rebuild import held_only_in
+
+    try:
+        with _open(path, catalog, None) as ws:
+            held = held_only_in(ws._rooms.catalog)
+    except (TableDamaged, WorkspaceNotFound):
+        return {}
+    except JammiError:
+        if force:
+            return {}
+        raise
+    if not force:
+        lost = f" Gone would be its {_named(held)}." if any(held.values()) else ""
+        raise InvalidArgument(
+            f"The catalog of {path!r} is sound; a new one would hold less than it.{lost}",
+            hint=f"jammi-lab rebuild {path} --force makes one all the same, and keeps this one aside.",
+        )
+    return held
+
+
+def _named(held: dict[str, list[str]]) -> str:
+    return "; ".join(
+        f"{kind} {', '.join(names[:_NAMES])}{f' and {len(names) - _NAMES} more' * (len(names) > _NAMES)}" for kind, names in held.items() if names
     )
 
 

@@ -36,6 +36,7 @@ class Tables(Protocol):
     ) -> "Lineage": ...
     def _read(self, record: TableRecord) -> Result: ...
     def _result(self, prepared: Prepared) -> Result: ...
+    def _require_seen(self, record: TableRecord) -> None: ...
     def _path(self, record: TableRecord) -> Place: ...
     def _elsewhere(self, path: str | os.PathLike[str]) -> None: ...
     def _manifest(self, record: TableRecord) -> Manifest | None: ...
@@ -144,12 +145,13 @@ class ResultTable(Versioned, Shown, Framed):
 
     @property
     def manifest(self) -> Manifest | None:
-        """Its attestation; None for a table from before manifests."""
+        """Its attestation; None for a table from before manifests. TableNotFound while another tenant than its own is bound."""
+        self._tables._require_seen(self._record)
         return self._tables._manifest(self._record)
 
     @property
     def path(self) -> Path | Any:
-        """The Parquet file; its URL, a text, when it lies in an object store. TableDamaged."""
+        """The Parquet file; its URL, a text, when it lies in an object store. TableDamaged; TableNotFound as for `manifest`."""
         place = self._tables._path(self._record)
         return place if isinstance(place, Path) else str(place)
 

@@ -20,6 +20,13 @@ if TYPE_CHECKING:
     from jammi_lab.workspace import Workspace
 
 
+def gone(record: TableRecord) -> TableNotFound:
+    """The error of a handle whose table is not there, for those who hold it now."""
+    return TableNotFound(
+        f"Version {record.version} of {record.recipe!r} is not there any more.", hint=f"ws.table({record.recipe!r}) is the newest one."
+    )
+
+
 class Naming:
     """Looks names up for a workspace, in the bound tenant's scope."""
 
@@ -29,6 +36,7 @@ class Naming:
     def table(self, name: str | ResultTable, version: int | None = None) -> ResultTable:
         """The newest ready version of a recipe, one version of it, or a physical table. TableNotFound, with near names."""
         if isinstance(name, ResultTable):
+            self._workspace._require_seen(name._record)
             return name
         if not isinstance(name, str):
             raise InvalidArgument(f"A table is named by a text or given as a ResultTable, not by a {type(name).__name__}.")

@@ -152,7 +152,10 @@ class Upkept:
         return found[0].version
 
     def _pin(self, version: VersionRecord, note: str | None) -> None:
+        from jammi_lab.engine import passwords
+
         self._writable()
+        passwords.refuse_text("The note of a pinned version", note)
         self._rooms.upkeep.pin(version, note)
 
     def _unpin(self, version: VersionRecord) -> None:
@@ -211,7 +214,7 @@ class Versioned:
         self._asked._drop_version(self._version)
 
     def pin(self, note: str | None = None) -> None:
-        """Keep this version whatever `expire` removes, with a note why. TableNotFound, TenantForbidden."""
+        """Keep this version whatever `expire` removes, with a note why. TableNotFound, TenantForbidden; StatementNotAllowed for a password in it."""
         self._asked._pin(self._version, note)
         self._version = msgspec.structs.replace(self._version, pinned=True, note=note)
 

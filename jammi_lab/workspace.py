@@ -12,7 +12,7 @@ from jammi_lab.clock import Clock, SystemClock
 from jammi_lab.config import Settings, load_settings
 from jammi_lab.deriving import Deriving
 from jammi_lab.engine.prepared import Prepared
-from jammi_lab.errors import InvalidArgument, TableNotFound, WorkspaceNotFound, WorkspaceReadOnly
+from jammi_lab.errors import InvalidArgument, WorkspaceNotFound, WorkspaceReadOnly
 from jammi_lab.evaluating import Evaluating
 from jammi_lab.explaining import Explanation
 from jammi_lab.exploring import Exploring
@@ -22,7 +22,7 @@ from jammi_lab.live.held import MutableTables
 from jammi_lab.making import names_of
 from jammi_lab.models import Models
 from jammi_lab.names import near
-from jammi_lab.naming import Naming
+from jammi_lab.naming import Naming, gone
 from jammi_lab.noticing import Noticing
 from jammi_lab.recipes import Recipe, Recipes
 from jammi_lab.registered import Sources
@@ -368,13 +368,16 @@ class Workspace(Evaluating, Exploring, Deriving, Upkept):
 
         now = self._rooms.catalog.tables.get(record.table_name)
         if now is None or now.status is not TableStatus.READY:
-            raise TableNotFound(
-                f"Version {record.version} of {record.recipe!r} is not there any more.", hint=f"ws.table({record.recipe!r}) is the newest one."
-            )
+            raise gone(record)
         [prepared] = self._rooms.engine.prepare(f"SELECT * FROM jammi.{quote(record.table_name)}", None, tenant=self._scope.current)
         return self._result(prepared)
 
+    def _require_seen(self, record: TableRecord) -> None:
+        if record.tenant not in (None, self._scope.current):
+            raise gone(record)
+
     def _path(self, record: TableRecord) -> Place:
+        self._require_seen(record)
         return self._rooms.results.require(record)
 
     def _elsewhere(self, path: str | os.PathLike[str]) -> None:

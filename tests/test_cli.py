@@ -134,3 +134,57 @@ def test_the_command_is_installed_and_help_loads_nothing_heavy(tmp_path):
     from importlib.metadata import entry_points
 
     assert [e.value for e in entry_points(group="console_scripts", name="jammi-lab")] in ([], ["jammi_lab.cli:main"])
+
+
+@pytest.fixture
+def live(lab, tmp_path):
+    with jl.open(lab) as ws:
+        ws.mutable.create("labels", {"id": "int64"}, primary_key=["id"]).insert([{"id": 1}])
+        ws.topics.register("events", {"id": "int64"})
+    return lab
+
+
+def test_a_rebuild_of_a_sound_workspace_is_refused_and_names_what_would_be_gone(live, run):
+    said = run("rebuild", live, code=3).stderr
+    assert "mutable tables labels; topics events; sources papers" in said and "--force" in said
+    assert value(run("sql", live, "SELECT * FROM mutable.labels", "--json")) == [{"id": 1}]
+
+
+def test_a_forced_rebuild_says_what_is_gone_what_to_add_again_and_where_the_former_catalog_is(live, run, tmp_path):
+    said = run("rebuild", live, "--force").stdout
+    [kept] = (p for p in tmp_path.glob("lab/catalog.sqlite3.before-*") if not p.name.endswith(("-wal", "-shm")))
+    assert "gone with the former catalog: mutable tables labels; topics events; sources papers" in said
+    assert "add again, under the same names: papers" in said and f"kept as {kept.name}" in said
+    assert value(run("rebuild", live, "--force", "--json"))["gone"] == {"mutable tables": [], "topics": [], "sources": [], "models": []}
+
+
+def test_a_damaged_catalog_is_rebuilt_without_force(live, run, tmp_path):
+    catalog = tmp_path / "lab" / "catalog.sqlite3"
+    with catalog.open("r+b") as file:  # the header stays: it opens, and its pages are not what they were
+        file.seek(4096)
+        file.write(b"\xff" * (catalog.stat().st_size - 4096))
+    assert value(run("rebuild", live, "--json"))["recipes"] == ["counted", "recent"]
+
+
+def test_numbers_that_json_has_no_form_for_are_null(lab, run):
+    told = run("sql", lab, "SELECT 'NaN'::double AS n, [1.5, '-inf'::double] AS i, {'a': 'inf'::float} AS s", "--json").stdout
+
+    def refused(word):
+        raise AssertionError(f"{word} is no JSON")
+
+    assert json.loads(told, parse_constant=refused) == [{"n": None, "i": [1.5, None], "s": {"a": None}}]
+
+
+def test_what_a_cell_would_type_is_said_as_it_is_typed_in_a_shell(lab, run, papers, tmp_path):
+    papers.write_text("id,year\n1,2020\n2,2021\n3,2022\n")
+    assert f"jammi-lab plan {lab} shows what would be done, jammi-lab recompute {lab} does it" in run("status", lab).stdout
+    assert f"Nothing was run: jammi-lab recompute {lab} does it." in run("plan", lab).stdout
+    with jl.open(tmp_path / "one") as ws:
+        ws.sources.add("papers", str(papers))
+        ws.materialize("recent", "SELECT * FROM papers WHERE year > 2020")
+    papers.write_text("id,year\n1,2020\n2,2021,3,4\n")  # it cannot be read, so that nothing is known
+    assert "ws.why('recent') in Python says more" in run("status", str(tmp_path / "one")).stdout
+    with jl.open(tmp_path / "empty"):
+        pass
+    for verb in ("status", "sources", "tables"):
+        assert "%jammi" not in run(verb, str(tmp_path / "empty")).stdout

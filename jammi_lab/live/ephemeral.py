@@ -6,6 +6,7 @@ left.
 
 import datetime
 import re
+import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
@@ -25,6 +26,7 @@ PREFIX = "__eph_"
 MAX_NAME = 63
 MAX_LOGICAL = MAX_NAME - len(PREFIX) - 32 - 1
 PLACEHOLDER = b"{table}"
+STILL_READ = "Their values may be in the catalog's log until whoever reads an older state of the catalog is done; then it is emptied."
 _LOGICAL = re.compile(r"[a-z0-9_]+")
 
 Read = Callable[[str, Mapping[str, Any]], Any]
@@ -125,9 +127,16 @@ class EphemeralSession(Shown):
 
     def close(self) -> None:
         """Remove its tables, and tell it on the topic `jammi.audit.session_lifecycle.v1`. When this returns, no value of it is in any file of the
-        workspace. Closing twice, or what the deadline has closed, is fine. PartialDeletionFailure names the tables that would not go."""
+        workspace; but while somebody reads an older state of the catalog, the log keeps what they may need: after five seconds it returns with a
+        RuntimeWarning, and the log is emptied when they are done. Closing twice, or what the deadline has closed, is fine, and waits for that again.
+        PartialDeletionFailure names the tables that would not go."""
+        if not self._end():
+            warnings.warn(f"The session is over, and its tables are gone. {STILL_READ}", RuntimeWarning, stacklevel=2)
+
+    def _end(self) -> bool:
+        """Close it; whether nothing of it is left. PartialDeletionFailure."""
         self._finalizer.detach()
-        self._sessions.close(self._held)
+        return self._sessions.close(self._held)
 
     def __enter__(self) -> Self:
         return self

@@ -64,6 +64,7 @@ class Sessions:
         self._stopping = False
         self._forgotten: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._waking = Waking(clock)
+        self._emptying = threading.Lock()
         self._owed: list[SessionRecord] = []
         """Sessions that ended, whose values may still be in the catalog's log."""
         self._gone: list[SessionRecord] = []
@@ -184,10 +185,13 @@ class Sessions:
 
     # -- the end -------------------------------------------------------------------------------------------------------------------
 
-    def close(self, held: Held) -> None:
-        """End a session; nothing when it is over already. PartialDeletionFailure names the tables that would not go."""
-        if not held.ended:
-            self._finish(held.record, Lifecycle.CLOSED, held)
+    def close(self, held: Held) -> bool:
+        """End a session, if it is not over already. Whether no value of it is in the catalog's log either; False while somebody reads an older state
+        of the catalog, and then that is seen to later. PartialDeletionFailure names the tables that would not go."""
+        emptied = None if held.ended else self._finish(held.record, Lifecycle.CLOSED, held)
+        if emptied is None:  # somebody else ended it, and may be at the log still; a workspace that was closed has seen to it
+            return not self._owed if self._stopping else self._emptied(_PURGE_SECONDS)
+        return emptied
 
     def forget(self, session_id: str) -> None:
         """End a session whose handle was let go of, soon. Callable from wherever the interpreter collects."""
@@ -241,9 +245,10 @@ class Sessions:
         self._purge(None, _PURGE_SECONDS)
         self._settle()
 
-    def _finish(self, record: SessionRecord, event: Lifecycle, held: Held | None) -> None:
-        """Claim the session, drop its tables and tell it, all at once, if nobody was first. PartialDeletionFailure."""
-        total, surviving = 0, list[str]()
+    def _finish(self, record: SessionRecord, event: Lifecycle, held: Held | None) -> bool | None:
+        """Claim the session, drop its tables and tell it, all at once. Whether the catalog's log is emptied of it, too; None when somebody was first.
+        PartialDeletionFailure."""
+        total, surviving, emptied = 0, list[str](), None
         with self._scope.use(record.tenant):
             with self._catalog.database.hasty():
                 if claimed := self._catalog.sessions.claim(record):
@@ -256,7 +261,7 @@ class Sessions:
                     held.ended = held.ended or (_TIMED_OUT if event is Lifecycle.TIMED_OUT else "it was closed")
                     self._held.pop(record.session_id, None)
         if claimed:
-            self._purge(None if surviving else record, _PURGE_SECONDS)
+            emptied = self._purge(None if surviving else record, _PURGE_SECONDS)
         if surviving:
             raise PartialDeletionFailure(
                 f"The session ended, and {len(surviving)} of its {total} tables could not be dropped: {', '.join(surviving)}.",
@@ -265,6 +270,7 @@ class Sessions:
                 total=total,
                 tables=surviving,
             )
+        return emptied
 
     def _drop_all(self, record: SessionRecord) -> tuple[int, int, list[str]]:
         """How many tables there were, how many rows were deleted, and the names of the tables that are left."""
@@ -284,21 +290,34 @@ class Sessions:
             _, _, surviving = self._drop_all(record)
         self._purge(None if surviving else record, _PURGE_SECONDS)
 
-    def _purge(self, record: SessionRecord | None, patience: float) -> None:
-        """See that no value of this session, and of others that ended, is in the catalog's log; while another kernel reads an older state, later."""
+    def _purge(self, record: SessionRecord | None, patience: float) -> bool:
+        """See that no value of this session, and of others that ended, is in the catalog's log; False while another kernel reads an older state: then
+        it is done later."""
         with self._lock:
             self._owed += [] if record is None else [record]
             owed = list(self._owed)
         if not owed:
-            return
-        with contextlib.suppress(JammiError):
-            if self._catalog.database.purge(patience):
-                with self._lock:
-                    self._owed = [each for each in self._owed if each not in owed]
-                    self._gone += owed
-            elif record is not None:
-                with self._catalog.transaction():  # the end of the session did not wait for the disk; this does, for both
-                    self._catalog.sessions.keep_ended(record)
+            return True
+        emptied = self._emptied(patience)
+        if emptied:
+            with self._lock:
+                self._owed = [each for each in self._owed if each not in owed]
+                self._gone += owed
+        elif record is not None:
+            with self._wake:
+                self._scan_on()  # it may have found nothing to do, and ended
+            with (
+                contextlib.suppress(JammiError),
+                self._catalog.transaction(),
+            ):  # the end of the session did not wait for the disk; this does, for both
+                self._catalog.sessions.keep_ended(record)
+        return emptied
+
+    def _emptied(self, patience: float) -> bool:
+        """Whether the catalog's log holds nothing of what was deleted."""
+        with contextlib.suppress(JammiError), self._emptying:  # two at once would each find the log busy
+            return self._catalog.database.purge(patience)
+        return False
 
     def _settle(self) -> None:
         """Remove the rows of sessions of which nothing else is left. (Otherwise that waits for a commit that is made anyway.)"""

@@ -263,7 +263,7 @@ def parse_line(line: str) -> tuple[Verb, dict[str, Any]]:
         return _HELP, {"WORD": None}
     for verb in VERBS:
         if verb.name == name:
-            return (_HELP, {"WORD": name}) if wants_help(words[1:]) and verb.name != "help" else (verb, _parse(verb, words[1:]))
+            return (_HELP, {"WORD": name}) if wants_help(words[1:]) else (verb, _parse(verb, words[1:]))
     if name in IN_PYTHON:
         raise InvalidArgument(f"%jammi has no verb {name!r}.", hint=f"Write it in Python: jammi_lab.get_workspace().{IN_PYTHON[name]}")
     known = [v.name for v in VERBS if v.name]

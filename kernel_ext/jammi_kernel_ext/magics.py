@@ -233,9 +233,13 @@ class Magics:
             self._opened.append(self._ws.ephemeral(timeout=values["timeout"] or 600))
             return self._opened[-1]
         closing, self._opened = self._opened, []
-        for session in closing:
-            session.close()
-        return display.Note(f"{count(len(closing), 'session')} closed: nothing of what they held is left." if closing else "No session is open here.")
+        if not closing:
+            return display.Note("No session is open here.")
+        from jammi_lab.live.ephemeral import STILL_READ
+
+        gone = [session._end() for session in closing]
+        said = "nothing of what they held is left." if all(gone) else f"their tables are gone. {STILL_READ}"
+        return display.Note(f"{count(len(closing), 'session')} closed: {said}")
 
     def _tenant(self, values: Values) -> Any:
         if values["NAME"] is not None and values["none"]:

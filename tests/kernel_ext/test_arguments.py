@@ -30,6 +30,7 @@ def given(values):
         ("recompute --dry-run", "recompute", {"dry_run": True}),
         ("config cells.limit 7", "config", {"KEY": "cells.limit", "VALUE": "7"}),
         ("help --limit", "help", {"WORD": "--limit"}),
+        ("help --help", "help", {"WORD": "help"}),
     ],
 )
 def test_a_line_is_a_verb_with_its_words_and_flags(line, verb, values):

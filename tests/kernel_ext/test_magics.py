@@ -106,9 +106,7 @@ def test_schema_of_a_database_lists_its_tables_and_of_one_of_them_its_columns_in
         file.execute("CREATE TABLE orders(a REAL)")
     file.close()
     assert "tables    customers, orders" in cell("%jammi add crm crm.db").text
-    assert cell("%jammi schema crm").text == (
-        "crm\ntable\n─────\ncustomers\norders\n2 tables; %jammi schema crm.customers shows the columns of one"
-    )
+    assert cell("%jammi schema crm").text == ("crm\ntable\n─────\ncustomers\norders\n2 tables; %jammi schema crm.customers shows the columns of one")
     assert cell("%jammi schema crm.customers").text == "crm.customers\ncolumn  type\n──────  ────\nid      bigint\nname    varchar\n2 columns"
 
 

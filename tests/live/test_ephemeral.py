@@ -4,8 +4,11 @@ import asyncio
 import gc
 import json
 import re
+import subprocess
+import sys
 import threading
 import time
+import warnings
 
 import pyarrow as pa
 import pytest
@@ -547,7 +550,8 @@ def test_a_reader_of_an_older_state_only_delays_it(acme, tmp_path, monkeypatch):
     with jl.open(tmp_path / "lab") as other:
         with other._rooms.catalog.database.read() as tx:
             tx.exec_driver_sql("SELECT count(*) FROM meta").fetchall()
-            s.close()
+            with pytest.warns(RuntimeWarning):
+                s.close()
             assert acme.sessions() == []
         until = time.monotonic() + 10
         while files_with(tmp_path, CANARY) and time.monotonic() < until:
@@ -570,3 +574,29 @@ def test_a_read_only_workspace_opens_no_session(tmp_path, ws):
         with pytest.raises(JammiError):
             reader.ephemeral()
         assert reader.sessions() == []
+
+
+def test_a_close_while_somebody_reads_the_catalog_says_that_the_log_is_emptied_later_and_then_it_is(acme, tmp_path, monkeypatch):
+    monkeypatch.setattr("jammi_lab.live.sessions._PURGE_SECONDS", 0.1)
+    session = scratch(acme)
+    session.insert("scratch", [{"id": 7, "word": CANARY}])
+    viewer = """import sqlite3, sys
+catalog = sqlite3.connect(sys.argv[1])
+catalog.execute("BEGIN")
+catalog.execute("SELECT count(*) FROM recipes").fetchall()
+print(flush=True)
+input()"""
+    # another process: a second SQLite library in this one would let go of the catalog's locks
+    reader = subprocess.Popen([sys.executable, "-c", viewer, f"{acme.path}/catalog.sqlite3"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert reader.stdout.readline() == b"\n"
+        with pytest.warns(RuntimeWarning, match="log until whoever reads an older state"):
+            session.close()
+        with pytest.warns(RuntimeWarning, match="log until"):
+            session.close()
+    finally:
+        reader.communicate(b"\n")
+    monkeypatch.setattr("jammi_lab.live.sessions._PURGE_SECONDS", 60)
+    with warnings.catch_warnings(action="error"):
+        session.close()
+    assert not files_with(tmp_path, CANARY)

@@ -8,7 +8,7 @@ import threading
 import pyarrow as pa
 import pytest
 
-from jammi_lab.errors import JammiError, TenantForbidden
+from jammi_lab.errors import JammiError, TableNotFound, TenantForbidden
 from tests.live.loops import in_a_loop
 
 HERS, NOBODYS = "qzokka", "qxokka"
@@ -178,6 +178,20 @@ def test_an_exact_physical_name_leads_nowhere(stranger, lab):
             probe()
     with pytest.raises(JammiError):
         stranger.sources.add("sneaky", path)
+
+
+def test_a_handle_of_hers_says_under_another_tenant_what_reading_it_says(lab, tmp_path):
+    with lab.tenant("acme"):
+        held = lab.materialize("held", "SELECT 1 AS a")
+        same = [held.export(tmp_path / "own.csv"), held.verify(), held.manifest, held.path]
+    assert all(same)
+    ways = (held.read, held.verify, held.staleness, held.scan, lambda: held.export(tmp_path / "x.parquet"), lambda: held.manifest, lambda: held.path)
+    for tenant in ("bolt", None):
+        with lab.tenant(tenant):
+            for way in ways:
+                with pytest.raises(TableNotFound, match="is not there any more"):
+                    way()
+    assert not (tmp_path / "x.parquet").exists()
 
 
 def test_openlineage_exports_what_is_seen_here_only(stranger, tmp_path):

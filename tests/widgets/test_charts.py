@@ -24,6 +24,19 @@ def test_a_chart_is_altairs_own_and_brings_a_picture_that_needs_no_network(rows)
     assert 'src="data:image/png;base64,iVBOR' in data["text/html"] and "http" not in data["text/html"]
 
 
+def test_a_picture_has_no_ground_of_its_own_and_words_that_are_read_on_any_unless_the_chart_says_otherwise(rows, monkeypatch):
+    import vl_convert
+
+    made = rows("SELECT * FROM (VALUES ('a', 1), ('b', 2)) t(venue, n)").chart("bar", "venue", "n")
+
+    drawn = []
+    monkeypatch.setattr(vl_convert, "vegalite_to_png", lambda spec, scale: drawn.append(vl_convert.vegalite_to_svg(spec)) or b"")
+    for chart in (made, made.configure(background="#102030")):
+        chart._repr_mimebundle_()
+    assert 'fill="white"' not in drawn[0] and '"#000"' not in drawn[0] and ">venue</text>" in drawn[0]
+    assert 'fill="#102030"' in drawn[1]
+
+
 @pytest.mark.parametrize("kind", ["bar", "line", "point", "area", "box", "hist"])
 def test_every_kind_draws(rows, kind):
     made = rows(

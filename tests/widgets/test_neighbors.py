@@ -41,6 +41,19 @@ def test_a_condition_is_applied_before_the_cut(texts, told):
     assert answer["kind"] == "refused"
 
 
+@pytest.mark.parametrize(
+    "condition", ["(SELECT s FROM jammi.secret) = 'T'", "EXISTS (FROM jammi.secret)", "venue IN (SELECT 'Y')", "true /* ' */ AND 0 = (FROM range(1))"]
+)
+def test_a_condition_of_the_page_reads_no_other_table_and_the_one_from_python_may(texts, told, condition):
+    texts.materialize("secret", "SELECT 'T' AS s")
+    panel = NeighborExplorer(texts, "titles", k=1)
+    line = told(panel)
+    panel.filter = condition
+    answer = line.ask("near", text="a", k=1)
+    assert answer["kind"] == "refused" and "cannot hold a subquery" in answer["lines"][0]
+    assert texts.search("titles", "a", where=condition).arrow().num_rows
+
+
 def test_two_rows_are_compared(texts, told):
     line = told(NeighborExplorer(texts, "titles", 1))
     line.ask("open")

@@ -1,6 +1,7 @@
 """Charts of results: altair's own objects, drawn as a PNG in the kernel, so that they show in every front end without a network."""
 
 import base64
+import json
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from jammi_lab.errors import ExtensionMissing, InvalidArgument
@@ -28,6 +29,14 @@ KINDS: dict[str, str] = {
     "hist": "mark_bar",
 }
 _PNG_SCALE = 2.0
+_GREY, _LINE = "#77808a", "#77808a55"
+_ON_ANY: dict[str, Any] = {
+    "view": {"stroke": _LINE},
+    "axis": {"labelColor": _GREY, "titleColor": _GREY, "domainColor": _GREY, "tickColor": _GREY, "gridColor": _LINE},
+    "legend": {"labelColor": _GREY, "titleColor": _GREY},
+    "title": {"color": _GREY},
+}
+"""Words and lines that are read on white and on black: the picture has no ground of its own, and cannot know the notebook's."""
 
 
 class Chart(altair.Chart):
@@ -41,13 +50,19 @@ class Chart(altair.Chart):
             import vl_convert
         except ImportError:
             raise ExtensionMissing("vl-convert-python is not installed.", hint="pip install 'jammi-lab[charts]'") from None
-        png = base64.b64encode(vl_convert.vegalite_to_png(self.to_json(), scale=_PNG_SCALE)).decode()
+        png = base64.b64encode(vl_convert.vegalite_to_png(_on_any(json.loads(self.to_json())), scale=_PNG_SCALE)).decode()
         text = _words(self)
         html = f'<img alt="{escape(text)}" style="max-width:100%" src="data:image/png;base64,{png}">'
         return {"text/plain": text, "text/html": html}
 
     def __repr__(self) -> str:
         return _words(self)
+
+
+def _on_any(spec: dict[str, Any]) -> dict[str, Any]:
+    """The chart with the colours that are read on any ground, where it has none of its own."""
+    own = spec.get("config", {})
+    return {**spec, "config": {"background": "transparent", **own, **{part: {**how, **own.get(part, {})} for part, how in _ON_ANY.items()}}}
 
 
 def chart(result: "Result", kind: str, x: str | None, y: str | None, color: str | None) -> Chart:
