@@ -49,7 +49,9 @@ def stale(name: str = "papers") -> Stale:
 
 
 def test_a_reason_that_is_long_is_cut_in_the_board_and_not_left_out():
-    long = Undecidable([unpinned(PAPERS, "now", "the server postgresql://somebody@some.host.example:5432/papers cannot be read: " + "nothing answers " * 9)], [])
+    long = Undecidable(
+        [unpinned(PAPERS, "now", "the server postgresql://somebody@some.host.example:5432/papers cannot be read: " + "nothing answers " * 9)], []
+    )
     lines = forms.status([Row("a", long), Row("b", stale())]).text.split("\n")
     assert lines[1].endswith("  why") and "cannot be read" in lines[3] and lines[3].endswith("…") and max(map(len, lines)) <= 160
     assert "papers" in lines[4] and not any("more column" in line for line in lines)

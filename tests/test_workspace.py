@@ -509,10 +509,18 @@ def test_a_workspace_whose_folder_is_replaced_leaves_the_new_one_alone_and_close
         (tmp_path / "lab").rename(tmp_path / "away")
         with jl.open(tmp_path / "lab") as new:
             there = new.materialize("b", "SELECT 2 AS x")
-            for use in (lambda: old.materialize("c", "SELECT 3 AS x"), lambda: old.check(repair=True, grace=0), lambda: old.backup(tmp_path / "copy.sqlite3")):
+            for use in (
+                lambda: old.materialize("c", "SELECT 3 AS x"),
+                lambda: old.check(repair=True, grace=0),
+                lambda: old.backup(tmp_path / "copy.sqlite3"),
+            ):
                 with pytest.raises(jl.WorkspaceNotFound, match="removed or replaced while it was open; nothing was changed"):
                     use()
             old.close()
             found = new.check(deep=True)
-            assert not (found.missing or found.orphans or found.damaged) and type(there.verify()).__name__ == "Match" and [t.name for t in new.tables()] == ["b"]
+            assert (
+                not (found.missing or found.orphans or found.damaged)
+                and type(there.verify()).__name__ == "Match"
+                and [t.name for t in new.tables()] == ["b"]
+            )
     assert not (tmp_path / "copy.sqlite3").exists()
