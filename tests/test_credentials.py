@@ -94,7 +94,7 @@ def exercise(ws: Any, name: str, location: str, more: dict[str, Any]) -> list[Ba
     return errors
 
 
-def look_everywhere(folder: Path, ways: dict[str, Added], logs: pytest.LogCaptureFixture, down: Callable[[], None]) -> None:
+def check_everywhere(folder: Path, ways: dict[str, Added], logs: pytest.LogCaptureFixture, down: Callable[[], None]) -> None:
     logs.set_level(logging.INFO)  # what a library writes for its own debugging is asked for by name
     secrets = (CANARY, CANARY.lower())
     with jl.open(folder) as ws:
@@ -134,7 +134,7 @@ def test_of_object_stores(tmp_path, endpoint, monkeypatch, caplog):
     for how in ("environment", "keyring", "function"):
         address, more = by_secret(plain, f"{CANARY}KEY:{CANARY}", how, monkeypatch)
         ways[how] = (address, {**more, "options": place})
-    look_everywhere(tmp_path / "lab", ways, caplog, lambda: bucket.remove("x"))
+    check_everywhere(tmp_path / "lab", ways, caplog, lambda: bucket.remove("x"))
 
 
 def test_of_http(tmp_path, monkeypatch, caplog):
@@ -149,7 +149,7 @@ def test_of_http(tmp_path, monkeypatch, caplog):
         }
         for how, text in (("environment", CANARY), ("keyring", f"me:{CANARY}"), ("function", f"?sig={CANARY}")):
             ways[how] = by_secret(plain, text, how, monkeypatch)
-        look_everywhere(tmp_path / "lab", ways, caplog, lambda: setattr(site, "status", 500))
+        check_everywhere(tmp_path / "lab", ways, caplog, lambda: setattr(site, "status", 500))
 
 
 @pytest.mark.services
@@ -179,7 +179,7 @@ def test_of_servers(tmp_path, request, monkeypatch, caplog, kind):
         }
         for how in ("environment", "keyring", "function"):
             ways[how] = by_secret(plain, CANARY, how, monkeypatch)
-        look_everywhere(tmp_path / "lab", ways, caplog, lambda: None)
+        check_everywhere(tmp_path / "lab", ways, caplog, lambda: None)
     finally:
         if kind == "postgresql":
             run(url, f"REVOKE ALL ON seen FROM {user}", f"DROP ROLE {user}")

@@ -24,8 +24,8 @@ class HeldBack:
         if threading.current_thread() is threading.main_thread() and HeldBack._running is None:
             handler = signal.getsignal(signal.SIGINT)
             if callable(handler):
+                signal.signal(signal.SIGINT, self._note)  # one that came before is raised here, and nothing has begun
                 self._handler, HeldBack._running = handler, self
-                signal.signal(signal.SIGINT, self._note)
         return self
 
     def __exit__(self, *_: object) -> None:

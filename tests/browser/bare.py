@@ -104,7 +104,7 @@ class Bare:
                 return
             self.page.evaluate("each => window.arrived(each)", each)
 
-    def until(self, holds: Any, seconds: float = 15.0) -> None:
+    def expect(self, holds: Any, seconds: float = 15.0) -> None:
         """Carry messages until `holds()`; AssertionError after so many seconds."""
         end = time.monotonic() + seconds
         while True:
@@ -120,7 +120,7 @@ class Bare:
 
     def shows(self, name: str) -> None:
         """Wait for a part."""
-        self.until(lambda: self.part(name).count() > 0)
+        self.expect(lambda: self.part(name).count() > 0)
 
     def close(self) -> None:
         """Nothing broke, and nothing was asked of the network."""

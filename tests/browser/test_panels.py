@@ -102,8 +102,8 @@ def test_the_lineage_is_walked_by_keyboard_and_recomputed_from(ws, shown, papers
     bare.shows("recompute-ml")
     assert bare.panel.selection == ["ml"]
     bare.part("recompute-ml").click()
-    bare.until(lambda: "ml: computed" in bare.part("outcome").inner_text())
-    bare.until(lambda: "fresh" in bare.part("verdict-ml").text_content())
+    bare.expect(lambda: "ml: computed" in bare.part("outcome").inner_text())
+    bare.expect(lambda: "fresh" in bare.part("verdict-ml").text_content())
     bare.part("node-ml").focus()
     bare.page.keyboard.press("Escape")
     assert bare.panel.selection == []
@@ -116,13 +116,13 @@ def test_python_moves_the_lineage_and_hops_and_folds_change_it(ws, shown):
     bare.panel.selection = ["vectors"]
     bare.shows("node-vectors")
     bare.panel.filter = "topics"
-    bare.until(lambda: bare.part("node-papers").count() == 0)
+    bare.expect(lambda: bare.part("node-papers").count() == 0)
     bare.panel.filter = ""
     bare.panel.selection = []
-    bare.until(lambda: bare.part("node-vectors").count() == 0)
+    bare.expect(lambda: bare.part("node-vectors").count() == 0)
     bare.part("node-ml").hover()
     bare.part("collapse-down-ml").click()
-    bare.until(lambda: bare.part("node-topics").count() == 0)
+    bare.expect(lambda: bare.part("node-topics").count() == 0)
     bare.part("expand-down-ml").click()
     bare.shows("node-topics")
     bare.part("show-all").click()
@@ -136,15 +136,15 @@ def test_a_column_lights_its_way_up_and_down_until_another_node_is_chosen(ws, sh
     bare.shows("preview-ml")
     bare.page.locator("summary").filter(has_text="columns").click()
     bare.part("column-topic").click()
-    bare.until(lambda: bare.part("trace-papers-ml").count() == bare.part("trace-ml-topics").count() == 1)
+    bare.expect(lambda: bare.part("trace-papers-ml").count() == bare.part("trace-ml-topics").count() == 1)
     assert bare.part("column-topic").get_attribute("aria-pressed") == "true" and "papers (topic)" in bare.part("way").inner_text()
     assert bare.part("node-topics").locator(".jammi-kind").text_content() == "n, topic"
     kept(bare, "lineage-column")
     bare.part("column-title").focus()
     bare.page.keyboard.press("Enter")
-    bare.until(lambda: bare.part("trace-ml-topics").count() == 0 and bare.part("trace-papers-ml").count() == 1)
+    bare.expect(lambda: bare.part("trace-ml-topics").count() == 0 and bare.part("trace-papers-ml").count() == 1)
     bare.part("node-topics").click()
-    bare.until(lambda: bare.page.locator(".jammi-traced").count() == 0)
+    bare.expect(lambda: bare.page.locator(".jammi-traced").count() == 0)
     assert bare.part("node-ml").locator(".jammi-kind").text_content() == "sql, version 1"
 
 
@@ -152,12 +152,12 @@ def test_an_answer_that_does_not_come_is_said(ws, shown):
     bare = shown(LineageGraph(ws), "node-ml")
     ws.close()
     bare.part("refresh").click()
-    bare.until(lambda: "closed" in bare.page.locator(".jammi-said").inner_text())
+    bare.expect(lambda: "closed" in bare.page.locator(".jammi-said").inner_text())
     bare.page.evaluate("window.dead = true")
     bare.page.clock.install()
     bare.part("refresh").click()
     bare.page.clock.run_for(9000)
-    bare.until(lambda: "does not answer" in bare.page.locator(".jammi-said").inner_text())
+    bare.expect(lambda: "does not answer" in bare.page.locator(".jammi-said").inner_text())
 
 
 def test_the_board_recomputes_a_row_and_its_verdict_changes_in_place(ws, shown, papers):
@@ -165,7 +165,7 @@ def test_the_board_recomputes_a_row_and_its_verdict_changes_in_place(ws, shown, 
     bare = shown(StalenessBoard(ws), "row-ml")
     assert "stale" in bare.part("verdict-ml").inner_text()
     bare.part("recompute-ml").click()
-    bare.until(lambda: "fresh" in bare.part("verdict-ml").inner_text())
+    bare.expect(lambda: "fresh" in bare.part("verdict-ml").inner_text())
     bare.part("row-topics").focus()
     bare.page.keyboard.press("Enter")
     assert bare.panel.selection == ["topics"]
@@ -181,29 +181,29 @@ def test_the_board_plans_groups_by_cause_and_filters(ws, shown, papers):
     bare.shows("plan")
     assert "must run" in bare.part("plan").inner_text() and len(ws.tables()) == 4
     bare.part("filter-input").fill("possibly stale")
-    bare.until(lambda: bare.part("row-ml").count() == 0 and bare.part("row-topics").count() == 1)
+    bare.expect(lambda: bare.part("row-ml").count() == 0 and bare.part("row-topics").count() == 1)
     bare.part("sort-name").click()
-    bare.until(lambda: bare.page.locator("th[aria-sort=ascending]").inner_text().startswith("table"))
+    bare.expect(lambda: bare.page.locator("th[aria-sort=ascending]").inner_text().startswith("table"))
 
 
 def test_the_explorer_searches_steps_pins_and_filters(ws, on_page):
     panel = NeighborExplorer(ws, "vectors")
     bare = on_page(panel, "neighbors")
-    bare.until(lambda: "fresh" in bare.part("verdict-table").inner_text())
+    bare.expect(lambda: "fresh" in bare.part("verdict-table").inner_text())
     bare.part("query-input").fill("graph networks")
     bare.part("query-input").press("Enter")
     bare.shows("neighbor-0")
     bare.part("step-0").click()
-    bare.until(lambda: "Neighbours of 0" in bare.part("own").inner_text())
+    bare.expect(lambda: "Neighbours of 0" in bare.part("own").inner_text())
     assert panel.selection == ["0"] and bare.part("neighbor-0").count() == 0
     bare.part("pin-2").click()
     bare.part("pin-5").click()
-    bare.until(lambda: "Similarity" in bare.part("pins").inner_text())
+    bare.expect(lambda: "Similarity" in bare.part("pins").inner_text())
     bare.part("filter-input").fill("topic = 'food'")
     bare.part("filter-input").press("Enter")
-    bare.until(lambda: bare.part("neighbor-2").count() == 0 and bare.part("neighbor-3").count() == 1)
+    bare.expect(lambda: bare.part("neighbor-2").count() == 0 and bare.part("neighbor-3").count() == 1)
     bare.part("trail-0").click()
-    bare.until(lambda: bare.part("own").inner_text() == "")
+    bare.expect(lambda: bare.part("own").inner_text() == "")
     kept(bare, "neighbors")
 
 
@@ -212,7 +212,7 @@ def test_a_condition_that_is_none_is_refused_with_words_and_the_hits_stay(ws, sh
     bare = shown(NeighborExplorer(ws, "vectors", 0), "neighbor-2")
     bare.part("filter-input").fill(condition)
     bare.part("filter-input").press("Enter")
-    bare.until(lambda: bare.page.locator(".jammi-bad").count() == 1 and bare.page.locator(".jammi-bad").inner_text() != "")
+    bare.expect(lambda: bare.page.locator(".jammi-bad").count() == 1 and bare.page.locator(".jammi-bad").inner_text() != "")
     assert bare.part("neighbor-2").count() == 1
 
 
@@ -220,20 +220,20 @@ def test_the_catalog_opens_down_to_columns_and_a_click_selects_what_a_cell_says(
     bare = shown(CatalogBrowser(ws), "catalog-item-ml")
     bare.part("catalog-item-ml").focus()
     bare.page.keyboard.press("ArrowRight")
-    bare.until(lambda: bare.part("catalog-item-topic").count() == 1)
+    bare.expect(lambda: bare.part("catalog-item-topic").count() == 1)
     bare.page.keyboard.press("Enter")
     assert bare.panel.selection == ["jammi.ml"]
     bare.part("preview-papers").click()
     bare.shows("preview")
     bare.part("filter-input").fill("vec")
-    bare.until(lambda: bare.part("catalog-item-ml").count() == 0 and bare.part("catalog-item-vectors").count() == 1)
+    bare.expect(lambda: bare.part("catalog-item-ml").count() == 0 and bare.part("catalog-item-vectors").count() == 1)
     kept(bare, "catalog")
 
 
 def test_the_map_colours_hovers_and_takes_a_lasso_to_python_and_sql(ws, on_page):
     panel = EmbeddingMap(ws, "vectors", color="topic")
     bare = on_page(panel, "map")
-    bare.until(lambda: bare.page.locator("[data-points='6']").count() == 1 and bare.page.locator(".jammi-key").count() == 2)
+    bare.expect(lambda: bare.page.locator("[data-points='6']").count() == 1 and bare.page.locator(".jammi-key").count() == 2)
     box = bare.part("map-canvas").bounding_box()
     middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     bare.part("lasso").click()
@@ -243,30 +243,30 @@ def test_the_map_colours_hovers_and_takes_a_lasso_to_python_and_sql(ws, on_page)
     for x, y in ((400, -210), (400, 210), (-400, 210)):
         mouse.move(middle[0] + x, middle[1] + y, steps=4)
     mouse.up()
-    bare.until(lambda: "6 chosen" in bare.part("chosen").inner_text())
+    bare.expect(lambda: "6 chosen" in bare.part("chosen").inner_text())
     assert sorted(panel.selection) == ["0", "1", "2", "3", "4", "5"] and panel.count == 6
     ws.sources.add("picked", panel.selected())
     assert ws.sql("SELECT count(*) FROM papers JOIN picked ON papers.id = picked.key").fetchall() == [(6,)]
     kept(bare, "map")
     bare.part("clear").click()
-    bare.until(lambda: panel.selection == [])
+    bare.expect(lambda: panel.selection == [])
 
 
 def test_the_map_is_placed_another_way_says_when_it_is_stale_and_is_mended(ws, shown, papers):
     bare = shown(EmbeddingMap(ws, "vectors", color="topic"), "verdict-table")
-    bare.until(lambda: bare.page.locator("[data-points='6']").count() == 1)
+    bare.expect(lambda: bare.page.locator("[data-points='6']").count() == 1)
     bare.part("method-input").select_option("tsne")
-    bare.until(lambda: "by t-SNE with perplexity 1.67 (vectors_tsne, version 1)" in bare.part("summary").inner_text())
+    bare.expect(lambda: "by t-SNE with perplexity 1.67 (vectors_tsne, version 1)" in bare.part("summary").inner_text())
     assert ws.table("vectors_tsne").row_count == 6 and bare.part("note").count() == 0 and not bare.part("recompute").is_visible()
     stale(papers)
     bare.part("refresh").click()
-    bare.until(lambda: "vectors_tsne is possibly stale" in bare.part("notes").inner_text())
+    bare.expect(lambda: "vectors_tsne is possibly stale" in bare.part("notes").inner_text())
     kept(bare, "map-stale")
     bare.part("recompute").click()
-    bare.until(lambda: bare.page.locator("[data-points='7']").count() == 1 and "fresh" in bare.part("verdict-table").inner_text())
+    bare.expect(lambda: bare.page.locator("[data-points='7']").count() == 1 and "fresh" in bare.part("verdict-table").inner_text())
     assert bare.part("notes").inner_text() == "" and bare.part("method-input").input_value() == "tsne"
     bare.part("method-input").select_option("at once")
-    bare.until(lambda: "the vectors differ most" in bare.part("summary").inner_text())
+    bare.expect(lambda: "the vectors differ most" in bare.part("summary").inner_text())
 
 
 def spot(bare, point):
@@ -278,13 +278,13 @@ def spot(bare, point):
 
 def test_a_choice_from_python_and_a_click_are_marked_on_the_map(ws, shown):
     bare = shown(EmbeddingMap(ws, "vectors"), "verdict-table")
-    bare.until(lambda: bare.page.locator("[data-points='6']").count() == 1)
+    bare.expect(lambda: bare.page.locator("[data-points='6']").count() == 1)
     bare.panel.selection = ["1", "3"]
-    bare.until(lambda: "2 chosen" in bare.part("chosen").inner_text())
+    bare.expect(lambda: "2 chosen" in bare.part("chosen").inner_text())
     bare.page.mouse.click(*spot(bare, 4))
-    bare.until(lambda: bare.panel.selection == ["4"] and "1 chosen" in bare.part("chosen").inner_text())
+    bare.expect(lambda: bare.panel.selection == ["4"] and "1 chosen" in bare.part("chosen").inner_text())
     bare.part("clear").click()
-    bare.until(lambda: bare.panel.selection == [] and bare.part("chosen").inner_text() == "")
+    bare.expect(lambda: bare.panel.selection == [] and bare.part("chosen").inner_text() == "")
 
 
 def test_a_row_chosen_from_python_is_gone_to_in_the_explorer_and_lies_on_the_way(ws, shown):
@@ -292,24 +292,24 @@ def test_a_row_chosen_from_python_is_gone_to_in_the_explorer_and_lies_on_the_way
     [near] = bare.page.locator(".jammi-hit").all()
     other = next(key for key in "12345" if key != near.get_attribute("data-key"))
     bare.panel.selection = [other]
-    bare.until(lambda: f"Neighbours of {other}" in bare.part("own").inner_text())
+    bare.expect(lambda: f"Neighbours of {other}" in bare.part("own").inner_text())
     assert bare.part("trail-1").inner_text() == other
     bare.part("trail-0").click()
-    bare.until(lambda: "Neighbours of 0" in bare.part("own").inner_text() and bare.panel.selection == ["0"])
+    bare.expect(lambda: "Neighbours of 0" in bare.part("own").inner_text() and bare.panel.selection == ["0"])
 
 
 def test_hostile_keys_texts_and_columns_are_text_in_the_explorer_and_on_the_map(ws, shown):
     ws.sources.add("hostile", pl.DataFrame({"id": [EVIL, "</script>" + EVIL, "\u202eabc"], EVIL: [EVIL, "x" * 5_000, "\x00\x1b[31m"]}))
     ws.embed("bad", "hostile", key="id", text=EVIL, model="hashing")
     near = shown(NeighborExplorer(ws, "bad", EVIL), "note")
-    near.until(lambda: near.page.locator(".jammi-hit").count() == 2)
+    near.expect(lambda: near.page.locator(".jammi-hit").count() == 2)
     near.page.locator(".jammi-hit").first.get_by_role("button", name="Neighbours").click()
-    near.until(lambda: near.part("trail-1").count() == 1)
+    near.expect(lambda: near.part("trail-1").count() == 1)
     plan = shown(EmbeddingMap(ws, "bad", color=EVIL), "verdict-table")
-    plan.until(lambda: plan.page.locator(".jammi-key").count() == 3)
+    plan.expect(lambda: plan.page.locator(".jammi-key").count() == 3)
     for point in range(3):
         plan.page.mouse.move(*spot(plan, point))
-        plan.until(lambda: plan.part("tip").is_visible())
+        plan.expect(lambda: plan.part("tip").is_visible())
     for bare in (near, plan):
         assert bare.page.locator("#el img, #el script").count() == 0
 
@@ -330,7 +330,7 @@ def test_a_panel_fits_a_narrow_page_and_reads_in_the_dark(ws, on_page, papers, m
         panel.refresh()
         name = named(panel)
         bare = on_page(panel, name, wide=wide, dark=dark)
-        bare.until(lambda bare=bare: bare.page.locator("[data-testid]").count() > 8 and bare.page.get_by_text("stale").count() > 0)
+        bare.expect(lambda bare=bare: bare.page.locator("[data-testid]").count() > 8 and bare.page.get_by_text("stale").count() > 0)
         assert bare.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
         kept(bare, f"{name}-{wide}-{'dark' if dark else 'light'}")
 
@@ -339,4 +339,4 @@ def test_a_panel_fits_a_narrow_page_and_reads_in_the_dark(ws, on_page, papers, m
 def test_an_empty_workspace_is_a_panel_with_a_word(tmp_path, on_page, make, name):
     with jl.open(tmp_path / "empty") as empty:
         bare = on_page(make(empty), name)
-        bare.until(lambda: any(w in bare.part(f"jammi-{name}").inner_text() for w in ("No tables yet", "No recipes yet", "none yet")))
+        bare.expect(lambda: any(w in bare.part(f"jammi-{name}").inner_text() for w in ("No tables yet", "No recipes yet", "none yet")))

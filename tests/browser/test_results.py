@@ -26,7 +26,7 @@ def view(ws, on_page):  # noqa: F811
     def put(sql=ROWS, **size):
         panel = ResultView(ws, ws.sql(sql))
         bare = on_page(panel, "results", **size)
-        bare.until(lambda: bare.part("counted").count() == 1)
+        bare.expect(lambda: bare.part("counted").count() == 1)
         return panel, bare
 
     return put
@@ -40,28 +40,28 @@ def test_buttons_turn_the_pages_and_only_a_page_is_in_the_page(view):
     _, bare = view()
     assert bare.part("counted").inner_text() == "1 to 50 of 130 rows" and bare.page.locator("tbody tr").count() == 50
     bare.part("further").click()
-    bare.until(lambda: first(bare) == "50")
+    bare.expect(lambda: first(bare) == "50")
     bare.part("further").click()
-    bare.until(lambda: first(bare) == "100")
+    bare.expect(lambda: first(bare) == "100")
     assert bare.part("further").is_disabled() and bare.page.locator("tbody tr").count() == 30
     bare.part("back").click()
-    bare.until(lambda: first(bare) == "50")
+    bare.expect(lambda: first(bare) == "50")
     bare.part("first").click()
-    bare.until(lambda: first(bare) == "0")
+    bare.expect(lambda: first(bare) == "0")
     assert bare.part("back").is_disabled()
 
 
 def test_clicks_on_a_column_order_by_it_turn_it_and_end_it(view):
     _, bare = view()
     bare.part("sort-0").click()
-    bare.until(lambda: bare.page.locator("th[aria-sort=ascending]").count() == 1)
+    bare.expect(lambda: bare.page.locator("th[aria-sort=ascending]").count() == 1)
     bare.part("sort-0").click()
-    bare.until(lambda: first(bare) == "129")
+    bare.expect(lambda: first(bare) == "129")
     assert bare.page.locator("th[aria-sort=descending]").inner_text().startswith("id")
     bare.part("further").click()
-    bare.until(lambda: first(bare) == "79")
+    bare.expect(lambda: first(bare) == "79")
     bare.part("sort-0").click()
-    bare.until(lambda: first(bare) == "0")
+    bare.expect(lambda: first(bare) == "0")
     assert bare.page.locator("th[aria-sort=descending], th[aria-sort=ascending]").count() == 0
     assert bare.part("sort-4").count() == 0
 
@@ -89,14 +89,14 @@ def test_the_cells_are_walked_by_keyboard_over_the_borders_of_pages(view):
     keys.press("Control+End")
     assert at() == "cell-49-4"
     keys.press("ArrowDown")
-    bare.until(lambda: first(bare) == "50" and at() == "cell-0-4")
+    bare.expect(lambda: first(bare) == "50" and at() == "cell-0-4")
     keys.press("ArrowUp")
-    bare.until(lambda: first(bare) == "0" and at() == "cell-49-4")
+    bare.expect(lambda: first(bare) == "0" and at() == "cell-49-4")
     keys.press("PageDown")
-    bare.until(lambda: first(bare) == "50" and at() == "cell-0-4")
+    bare.expect(lambda: first(bare) == "50" and at() == "cell-0-4")
     keys.press("Home")
     keys.press(" ")
-    bare.until(lambda: panel.selection == ["51"])
+    bare.expect(lambda: panel.selection == ["51"])
     assert bare.page.locator("tr[aria-selected=true]").count() == 1
 
 
@@ -107,31 +107,31 @@ def test_a_long_value_is_whole_when_pointed_at_and_when_opened(view):
     assert cell.inner_text().endswith("…") and cell.locator("[title]").get_attribute("title") == text
     cell.focus()
     cell.dblclick()
-    bare.until(lambda: bare.part("whole").is_visible())
+    bare.expect(lambda: bare.part("whole").is_visible())
     assert bare.part("whole").locator("pre").inner_text() == text
     kept(bare, "results-whole")
     bare.page.keyboard.press("Escape")
     assert bare.part("whole").is_hidden() and bare.page.evaluate("document.activeElement.dataset.testid") == "cell-4-3"
     bare.page.keyboard.press("Enter")
-    bare.until(lambda: bare.part("whole").is_visible())
+    bare.expect(lambda: bare.part("whole").is_visible())
 
 
 def test_rows_are_chosen_on_the_page_and_from_python(view):
     panel, bare = view()
     bare.part("row-3").click()
     bare.part("row-5").click(modifiers=["Control"])
-    bare.until(lambda: panel.selection == ["3", "5"])
+    bare.expect(lambda: panel.selection == ["3", "5"])
     assert panel.selected().column("id").to_pylist() == [2, 4]
     panel.selection = ["7"]
-    bare.until(lambda: bare.page.locator("tr[aria-selected=true]").get_attribute("data-number") == "7")
+    bare.expect(lambda: bare.page.locator("tr[aria-selected=true]").get_attribute("data-number") == "7")
 
 
 def test_a_text_is_found_from_the_page_and_from_python(view):
     panel, bare = view()
     bare.part("filter-input").fill("NAME 11")
-    bare.until(lambda: bare.part("counted").inner_text() == "1 to 11 of 11 found in 130 rows")
+    bare.expect(lambda: bare.part("counted").inner_text() == "1 to 11 of 11 found in 130 rows")
     panel.filter = "name 12"
-    bare.until(lambda: first(bare) == "12")
+    bare.expect(lambda: first(bare) == "12")
     assert bare.part("filter-input").input_value() == "name 12"
 
 
@@ -140,10 +140,10 @@ def test_many_columns_are_stepped_through(view):
     assert bare.part("columns").inner_text() == "columns 1 to 30 of 70"
     for said in ("columns 31 to 60 of 70", "columns 61 to 70 of 70"):
         bare.part("columns-further").click()
-        bare.until(lambda said=said: bare.part("columns").inner_text() == said)
+        bare.expect(lambda said=said: bare.part("columns").inner_text() == said)
     assert bare.part("columns-further").is_disabled() and bare.part("cell-0-69").inner_text() == "69"
     bare.part("columns-before").click()
-    bare.until(lambda: bare.part("columns").inner_text() == "columns 31 to 60 of 70")
+    bare.expect(lambda: bare.part("columns").inner_text() == "columns 31 to 60 of 70")
 
 
 def test_markup_in_names_types_and_values_is_text(view):
@@ -153,10 +153,10 @@ def test_markup_in_names_types_and_values_is_text(view):
     )
     assert bare.part("cell-0-0").inner_text() == EVIL and bare.part("cell-0-4").inner_text().startswith("</td><script>")
     bare.part("cell-0-2").dblclick()
-    bare.until(lambda: bare.part("whole").is_visible())
+    bare.expect(lambda: bare.part("whole").is_visible())
     assert bare.page.locator("#el img, #el script").count() == 0
     bare.part("filter-input").fill(EVIL)
-    bare.until(lambda: "found" in bare.part("counted").inner_text())
+    bare.expect(lambda: "found" in bare.part("counted").inner_text())
     assert bare.page.locator("#el img, #el script").count() == 0 and bare.page.title() != "owned"
 
 
@@ -167,7 +167,7 @@ def test_an_edited_source_is_said_above_the_rows(ws, tmp_path, view):
     ws.materialize("kept", "SELECT a FROM a")
     path.write_text("a\n1\n2\n")
     _, bare = view("SELECT * FROM jammi.kept")
-    bare.until(lambda: "kept is" in bare.part("badge").inner_text() and "stale" in bare.part("badge").inner_text())
+    bare.expect(lambda: "kept is" in bare.part("badge").inner_text() and "stale" in bare.part("badge").inner_text())
     kept(bare, "results-badge")
 
 
@@ -176,7 +176,7 @@ def test_it_fits_a_narrow_page_and_reads_in_the_dark(view):
         _, bare = view(wide=wide, dark=dark)
         bare.part("row-2").click()
         bare.part("sort-1").click()
-        bare.until(lambda bare=bare: bare.page.locator("th[aria-sort=ascending]").count() == 1)
+        bare.expect(lambda bare=bare: bare.page.locator("th[aria-sort=ascending]").count() == 1)
         assert bare.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
         assert bare.part("further").is_visible() and bare.part("counted").is_visible()
         kept(bare, f"results-{wide}")
@@ -195,4 +195,4 @@ def test_a_kernel_that_does_not_answer_is_said(view):
     bare.page.clock.install()
     bare.part("further").click()
     bare.page.clock.run_for(9000)
-    bare.until(lambda: "does not answer" in bare.page.locator(".jammi-said").inner_text())
+    bare.expect(lambda: "does not answer" in bare.page.locator(".jammi-said").inner_text())

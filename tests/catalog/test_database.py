@@ -111,6 +111,24 @@ def test_an_interrupt_comes_between_two_statements_or_behind_the_commit_and_neve
         signal.raise_signal(signal.SIGINT)
 
 
+@sqlite_only
+def test_an_interrupt_just_before_a_transaction_begins_leaves_the_next_one_undisturbed(
+    lab: Lab, interruptible: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def came_before(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("jammi_lab.catalog.interrupts.signal.signal", came_before)
+    with pytest.raises(KeyboardInterrupt), lab.catalog.database.write():
+        pass
+    monkeypatch.undo()
+    reached = []
+    with pytest.raises(KeyboardInterrupt), lab.catalog.database.write():
+        signal.raise_signal(signal.SIGINT)
+        reached.append("the line after")
+    assert reached
+
+
 @pytest.fixture
 def interruptible() -> Iterator[None]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)

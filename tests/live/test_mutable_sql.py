@@ -173,8 +173,8 @@ def test_an_interrupted_change_leaves_the_table_as_it_was_and_the_next_one_runs(
     import _thread
     import threading
 
-    threading.Timer(0.3, _thread.interrupt_main).start()
     with pytest.raises(KeyboardInterrupt):
+        threading.Timer(0.3, _thread.interrupt_main).start()
         lab.sql("UPDATE mutable.labels SET label = (SELECT sum(a.range * b.range) FROM range(1000000) a, range(100000) b)::VARCHAR")
     assert now(lab) == [A, B] and lab.mutable["labels"].version == 1
     assert lab.sql("UPDATE mutable.labels SET label = 'x'").fetchall() == [(2,)]

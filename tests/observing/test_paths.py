@@ -120,8 +120,7 @@ def test_options_are_part_of_what_is_read(ws, data):
 
 def test_the_workspace_s_own_files_are_refused_by_whatever_way(ws, tmp_path, data, monkeypatch):
     with ws.tenant("acme"):
-        mine = ws.materialize("t", "SELECT 1 AS x")
-    path = str(mine.path)
+        path = str(ws.materialize("t", "SELECT 1 AS x").path)
     os.symlink(path, data / "link.parquet")
     os.symlink(os.path.dirname(path), data / "folder")
     os.link(path, data / "hard.parquet")

@@ -23,7 +23,7 @@ def naive(vectors, query, k, allow=None, order=None):
     return [i for _, _, i in found[:k]], [-s for s, _, _ in found[:k]]
 
 
-def agrees(vectors, queries, k, allow=None, order=None):
+def check_agreement(vectors, queries, k, allow=None, order=None):
     hits = Exact(vectors, order).search(queries, k, allow=allow)
     for at, query in enumerate(queries):
         rows, similarities = naive(vectors, query, k, allow, order)
@@ -61,7 +61,7 @@ def cases(draw):
 
 @given(cases())
 def test_the_answer_is_that_of_a_naive_float64_reference_bit_by_bit(case):
-    agrees(*case)
+    check_agreement(*case)
 
 
 @settings(max_examples=15)
@@ -74,7 +74,7 @@ def test_rows_nearer_to_each_other_than_a_float32_product_can_tell_are_in_order(
     vectors = (base * (1 + 3e-7 * rng.standard_normal((600, 384)))).astype(np.float32)
     query = query.astype(np.float32)
     assert np.argsort(-(vectors @ query), kind="stable").tolist() != naive(vectors, query, 600)[0]
-    agrees(vectors, query[None], k)
+    check_agreement(vectors, query[None], k)
 
 
 def test_the_margin_bounds_what_a_float32_product_is_off_by():
@@ -102,7 +102,7 @@ def counted(monkeypatch):
 def test_only_a_few_rows_are_computed_again(monkeypatch):
     rows = counted(monkeypatch)
     vectors = np.random.default_rng(1).standard_normal((5000, 64)).astype(np.float32)
-    agrees(vectors, vectors[:2], 10)
+    check_agreement(vectors, vectors[:2], 10)
     assert max(rows) < 100
 
 
@@ -111,7 +111,7 @@ def test_vectors_that_float32_products_cannot_hold_are_all_computed_in_float64(m
     rows = counted(monkeypatch)
     vectors = np.random.default_rng(1).standard_normal((300, 8)).astype(np.float32)
     vectors[7] *= np.float32(scale)
-    agrees(vectors, vectors[:1], 3)
+    check_agreement(vectors, vectors[:1], 3)
     assert rows == [300]
 
 
@@ -155,7 +155,7 @@ def test_the_block_of_queries_does_not_show(monkeypatch):
 def test_a_mask_leaves_only_what_it_allows(share):
     rng = np.random.default_rng(6)
     vectors = rng.standard_normal((3000, 16)).astype(np.float32)
-    agrees(vectors, vectors[:3], 4, allow=rng.random(3000) < share)
+    check_agreement(vectors, vectors[:3], 4, allow=rng.random(3000) < share)
 
 
 def test_ties_go_by_the_order_of_the_keys():
