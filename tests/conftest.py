@@ -1,6 +1,7 @@
 """What every test has: a workspace, a child process, and the proof that nothing is left behind."""
 
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -153,6 +154,14 @@ def _credentials_of_one_test() -> Iterator[None]:
             scrubbing._known.clear()
             scrubbing._known.update(dict.fromkeys(before))
             scrubbing._pattern.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def interruptible() -> Iterator[None]:
+    """SIGINT raises KeyboardInterrupt in every test, also when the tests run in the background of a shell, which has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 SLOW = (

@@ -4,7 +4,7 @@ import os
 import signal
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +94,7 @@ def test_an_interrupt_in_a_statement_leaves_the_catalog_free_for_others_and_for_
 
 
 @sqlite_only
-def test_an_interrupt_comes_between_two_statements_or_behind_the_commit_and_never_into_one(lab: Lab, interruptible: None) -> None:
+def test_an_interrupt_comes_between_two_statements_or_behind_the_commit_and_never_into_one(lab: Lab) -> None:
     database, reached = lab.catalog.database, []
     with pytest.raises(KeyboardInterrupt), database.write():
         lab.catalog.meta.set("a", "1")
@@ -112,9 +112,7 @@ def test_an_interrupt_comes_between_two_statements_or_behind_the_commit_and_neve
 
 
 @sqlite_only
-def test_an_interrupt_just_before_a_transaction_begins_leaves_the_next_one_undisturbed(
-    lab: Lab, interruptible: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupt_just_before_a_transaction_begins_leaves_the_next_one_undisturbed(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     def came_before(*_: Any) -> None:
         raise KeyboardInterrupt
 
@@ -127,13 +125,6 @@ def test_an_interrupt_just_before_a_transaction_begins_leaves_the_next_one_undis
         signal.raise_signal(signal.SIGINT)
         reached.append("the line after")
     assert reached
-
-
-@pytest.fixture
-def interruptible() -> Iterator[None]:
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @sqlite_only

@@ -16,14 +16,6 @@ SOON = 20.0
 """Seconds after which something that should have happened is taken not to happen."""
 
 
-@pytest.fixture(autouse=True)
-def interruptible() -> Iterator[None]:
-    """SIGINT raises KeyboardInterrupt here, also when the tests run in the background of a shell, which has it ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 def tick(stage: str) -> Progress:
     return Progress(stage=stage, done=0, total=None, unit="steps")
 

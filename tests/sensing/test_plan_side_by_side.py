@@ -23,14 +23,6 @@ SOON = 20.0
 """Seconds after which something that should have happened is taken not to happen."""
 
 
-@pytest.fixture(autouse=True)
-def interruptible() -> Iterator[None]:
-    """SIGINT raises KeyboardInterrupt here, also when the tests run in the background of a shell, which has it ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.fixture
 def lab(tmp_path: Path, nothing_left_behind: None) -> Iterator[Lab]:
     """A workspace whose steps may run two at a time, whatever the machine has."""
