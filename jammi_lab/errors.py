@@ -18,6 +18,7 @@ arguments also `ValueError`.
 
 import re
 import traceback
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Self
 
@@ -69,7 +70,7 @@ class JammiError(Exception):
         line = self.statement[start : len(self.statement) if end < 0 else end]
         shift = max(0, at - start - 60)
         line, column = line[shift : shift + 100], at - start - shift
-        return f"{line}\n{' ' * column}^"
+        return f"{line}\n{_blank(line[:column])}^"
 
     def lines(self) -> list[str]:
         """At most five lines: the sentence, the marked line with its caret, near names, what to do."""
@@ -86,7 +87,7 @@ class JammiError(Exception):
         """At most five printable lines, the first with the kind of the error: what a notebook shows."""
         first, *rest = self.lines()
         said = [f"{type(self).__name__}: {' '.join(first.split())}", *rest]
-        return ["".join(c if c.isprintable() else " " for c in line) for line in said[:5]]
+        return ["".join(c if c.isprintable() or c == _WIDE else " " for c in line) for line in said[:5]]
 
     def _render_traceback_(self) -> list[str]:
         """Called by IPython: the five lines; the whole stack when asked again about the same raise (`%tb`), or each time with `full_traceback`."""
@@ -101,6 +102,23 @@ class JammiError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.args, self.__dict__)
+
+
+_WIDE = "\u3000"
+"""The blank that is as wide as a character of East Asia, in a terminal and in a page."""
+
+
+def _blank(text: str) -> str:
+    """What is as wide as the text, so that what follows it stands below the text's end; marks that combine with a letter have no width."""
+    return "".join(map(_blank_of, text))
+
+
+def _blank_of(character: str) -> str:
+    if character.isascii():
+        return "\t" if character == "\t" else " "
+    if unicodedata.category(character) in ("Mn", "Me"):
+        return ""
+    return _WIDE if unicodedata.east_asian_width(character) in "WF" else " "
 
 
 def brief(stop: KeyboardInterrupt, what: str = "The statement") -> KeyboardInterrupt:
@@ -214,11 +232,13 @@ class ParameterMissing(JammiError, ValueError):
 
 
 class SchemaMismatch(JammiError, ValueError):
-    """Data do not have the columns, types or keys that are needed."""
+    """Data do not have the columns, types or keys that are needed. `key`: of the first row with which that is so, where it is one row's fault."""
 
-    def __init__(self, message: str, *, table: str = "", column: str = "", expected: str = "", actual: str = "", hint: str = "") -> None:
+    def __init__(
+        self, message: str, *, table: str = "", column: str = "", expected: str = "", actual: str = "", key: Any = None, hint: str = ""
+    ) -> None:
         super().__init__(message, hint=hint)
-        self.table, self.column, self.expected, self.actual = table, column, expected, actual
+        self.table, self.column, self.expected, self.actual, self.key = table, column, expected, actual, key
 
 
 class AmbiguousMatch(JammiError, ValueError):

@@ -12,8 +12,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
+from jammi_lab import markup
 from jammi_lab.errors import JammiError
-from jammi_lab.markup import Form, bullets, cell, code, count, details, dim, facts, mark, plain, seconds, size, stack, table
+from jammi_lab.markup import Form, bullets, cell, code, count, details, dim, facts, mark, plain, size, stack, table
 from jammi_lab.values.records import RecoveryReport, RunStep, Step
 from jammi_lab.values.verdicts import Answer, Fresh, Undecidable, Verdict, reasons_of, word
 
@@ -239,7 +240,7 @@ def plan(
 ) -> Form:
     """The dry run: what would be done and why, with what the last runs took; `left_out` are undecidable tables that nobody named."""
     kinds = (("recompute", certain), ("recompute if needed", possible), ("reuse", reused), ("blocked", blocked))
-    lines = [(s.name, label, _first([str(r) for r in s.reasons]), seconds(s.seconds) or "never ran") for label, steps in kinds for s in steps]
+    lines = [(s.name, label, _first([str(r) for r in s.reasons]), _within(s.seconds) or "never ran") for label, steps in kinds for s in steps]
     out = f"undecidable, left out unless named: {', '.join(left_out)}" if left_out else ""
     if not lines:
         return stack(mark("fresh", "Nothing to do: no table is known to be stale."), dim(out) if out else None)
@@ -247,14 +248,19 @@ def plan(
         f"{len(steps):,} to {label}" if label != "blocked" else f"{len(steps):,} blocked" for label, steps in kinds if steps
     )
     grid = listing(["name", "action", "why", "last run"], lines, aligned="llll", caption=caption, note=out)
-    ran = at_most is not None and any(step.seconds is not None for step in (*certain, *possible))
-    bounds = f"By past runs at least {seconds(at_least or 0.0)}, at most {seconds(at_most or 0.0)}. " if ran else ""
+    ran = any(step.seconds is not None for step in (*certain, *possible))
+    bounds = f"By past runs at least {markup.at_least(at_least or 0.0)}, at most {markup.at_most(at_most or 0.0)}. " if ran else ""
     runs = (
         f"{bounds}Nothing was run: .apply() or %jammi recompute does it."
         if certain or possible or reused
         else "Nothing of this can be run from here."
     )
     return stack(grid, _waiting(blocked), dim(runs))
+
+
+def _within(seconds: float | None) -> str:
+    """So much is the same from one run to the next; the exact figure is the step's own."""
+    return "" if seconds is None else f"within {markup.at_most(seconds)}"
 
 
 def _waiting(steps: Iterable[Step | RunStep]) -> Form | None:
@@ -275,7 +281,7 @@ def run_report(steps: Sequence[RunStep], deviations: Sequence[object] = ()) -> F
         "rows": [_rows(s.rows) for s in steps],
         "of them": [None if s.reuse is None else str(s.reuse) for s in steps],
         "error": [s.error for s in steps],
-        "took": [seconds(s.seconds) for s in steps],
+        "took": [_within(s.seconds) for s in steps],
     }
     names = [name for name, cells in parts.items() if name not in ("of them", "error") or any(cells)]
     lines = [list(line) for line in zip(*(parts[name] for name in names), strict=True)]

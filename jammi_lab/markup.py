@@ -8,8 +8,8 @@
 
 A cell may be any Python value or a `Form` (a `mark`, a `dim` note). Everything that is not a Form is escaped, here and nowhere else. The HTML
 keeps to what a sanitised notebook keeps (`<table> <details> <img src="data:…">`, inline styles) and sets no foreground or background of its
-own, so that it reads on light and dark pages. Nothing depends on the moment: a length of time is written by `seconds`, in the last column of
-a table, where it moves nothing else. Forms of whole objects (Status, Plan, …) are in `jammi_lab.forms`.
+own, so that it reads on light and dark pages. Nothing depends on the moment: a length of time is rounded by `at_least` and `at_most`, and
+written in the last column of a table, where it moves nothing else. Forms of whole objects (Status, Plan, …) are in `jammi_lab.forms`.
 """
 
 import base64
@@ -126,6 +126,31 @@ def bullets(items: Iterable[object]) -> Form:
 def seconds(value: float | None) -> str:
     """A length of time, always in the unit that a comparison of notebooks leaves out: `12.3 s`."""
     return "" if value is None else f"{value:.{1 if value >= 1 else 2}f} s"
+
+
+_STEPS = (0, 1, 2, 5, 10, 20, 30)
+
+
+def at_least(value: float) -> str:
+    """A length of time, rounded down so far that it is the same for another run of the same: `0 s`, `2 s`, `10 min`."""
+    unit = _unit_of(value)
+    return f"{max(step for step in _STEPS if step <= value // _UNITS[unit])} {unit}"
+
+
+def at_most(value: float) -> str:
+    """A length of time, rounded up so far that it is the same for another run of the same: `1 s`, `5 s`, `20 min`."""
+    unit = _unit_of(value)
+    fits = [step for step in _STEPS[1:] if value <= step * _UNITS[unit]]
+    if fits:
+        return f"{fits[0]} {unit}"
+    return "1 min" if unit == "s" else "1 h" if unit == "min" else f"{math.ceil(value / _UNITS[unit])} h"
+
+
+_UNITS = {"s": 1, "min": 60, "h": 3600}
+
+
+def _unit_of(value: float) -> str:
+    return "h" if value >= 3600 else "min" if value >= 60 else "s"
 
 
 def size(value: int | None) -> str:

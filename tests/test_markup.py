@@ -136,3 +136,12 @@ def test_columns_that_do_not_fit_a_page_are_counted_and_named_and_our_own_tables
     assert form.html.count("<th ") == form.html.count("<td ") == markup.HTML_COLUMNS
     assert f"and {250 - markup.HTML_COLUMNS} more columns: c{markup.HTML_COLUMNS}, " in form.html and form.html.count("1 row") == 1
     assert table(headers, [headers]).html.count("<th ") == 250
+
+
+@pytest.mark.parametrize(
+    ("took", "least", "most"),
+    [(0.0, "0 s", "1 s"), (0.2, "0 s", "1 s"), (1.0, "1 s", "1 s"), (1.01, "1 s", "2 s"), (4.9, "2 s", "5 s"), (45.0, "30 s", "1 min"),
+     (60.0, "1 min", "1 min"), (200.0, "2 min", "5 min"), (3599.0, "30 min", "1 h"), (8000.0, "2 h", "5 h"), (400_000.0, "30 h", "112 h")],
+)  # fmt: skip
+def test_a_length_of_time_is_told_by_its_coarse_bounds(took, least, most):
+    assert (markup.at_least(took), markup.at_most(took)) == (least, most)

@@ -105,21 +105,21 @@ def check_vectors(made: Any, encoder: Encoder, keys: Sequence[Any]) -> Floats:
     if vectors is None:
         raise _bad(encoder, "gave no array of numbers", keys, 0, expected, f"{type(made).__name__} of {array.dtype}")
     if vectors.ndim != 2 or vectors.shape[0] != len(keys):
-        rows = vectors.shape[0] if vectors.ndim else 0
-        raise _bad(encoder, f"gave an array of shape {vectors.shape} for {len(keys)} texts", keys, rows, expected, str(vectors.shape))
+        # nothing says which text the vectors belong to
+        raise _bad(encoder, f"gave an array of shape {vectors.shape} for {len(keys)} texts", keys, 0, expected, str(vectors.shape))
     if vectors.shape[1] != encoder.dimensions:
-        raise _bad(encoder, f"gave vectors of width {vectors.shape[1]} and says {encoder.dimensions}", keys, 0, expected, str(vectors.shape))
-    if (at := _first(~np.isfinite(vectors).all(1))) is not None:
+        what = f"gave vectors of width {vectors.shape[1]} and says {encoder.dimensions}"
+        raise _bad(encoder, what, keys, 0, expected, str(vectors.shape))
+    unusable = ~np.isfinite(vectors).all(1) | ~vectors.any(1)
+    if unusable.any():
+        at = int(unusable.argmax())
+        if np.isfinite(vectors[at]).all():
+            raise _bad(encoder, "gave a vector of zeros", keys, at, "a vector with a direction", "all zeros")
         raise _bad(encoder, "gave a vector that is not finite", keys, at, "finite numbers", "NaN or infinity")
-    if (at := _first(~vectors.any(1))) is not None:
-        raise _bad(encoder, "gave a vector of zeros", keys, at, "a vector with a direction", "all zeros")
     return vectors
 
 
-def _first(bad: Any) -> int | None:
-    return int(bad.argmax()) if bad.any() else None
-
-
 def _bad(encoder: Encoder, what: str, keys: Sequence[Any], at: int, expected: str, actual: str) -> SchemaMismatch:
-    where = f", met first for key {keys[min(at, len(keys) - 1)]!r}" if len(keys) else ""
-    return SchemaMismatch(f"The model {encoder.name!r} {what}{where}.", column="vector", expected=expected, actual=actual)
+    key = keys[at] if len(keys) else None
+    where = f", first for key {key!r}" if len(keys) else ""
+    return SchemaMismatch(f"The model {encoder.name!r} {what}{where}.", column="vector", expected=expected, actual=actual, key=key)

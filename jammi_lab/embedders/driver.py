@@ -29,6 +29,7 @@ def encode_texts(
 
     Texts go to the encoder in order of their length, `batch` at a time. After each batch `on_batch` gets every row whose text was in it;
     an error or interrupt later loses none of those. Raises SchemaMismatch (with what the encoder raised as its cause), ResourceExhausted.
+    Of vectors that cannot be used the one of the first row is told: after one was met, the texts of the rows before it are still encoded.
     """
     if batch < 1:
         raise InvalidArgument(f"A batch holds at least one text, not {batch}.")
@@ -42,18 +43,41 @@ def encode_texts(
             )
         rows_of.setdefault(text or "", []).append(row)
     out = np.empty((len(texts), encoder.dimensions), np.float32)
-    # texts of like length cost an encoder the least together
-    distinct = sorted(rows_of, key=len)
-    batches = [distinct[start : start + batch] for start in range(0, len(distinct), batch)]
-    made = run(encoder.encode, batches)
-    for some in batches:
-        vectors = _encoded(encoder, made, len(some), [_key(keys, rows_of[t][0]) for t in some])
+    named = {text: _key(keys, rows[0]) for text, rows in rows_of.items()}
+    for some, vectors in _batches(encoder, named, batch, run):
         rows = np.array([r for t in some for r in rows_of[t]], np.int64)
         out[rows] = np.repeat(vectors, [len(rows_of[t]) for t in some], axis=0)
         if on_batch is not None:
             rows.sort()
             on_batch(rows, out[rows])
     return out
+
+
+def _batches(encoder: Encoder, named: dict[str, Any], batch: int, run: Run) -> Iterator[tuple[list[str], Floats]]:
+    """Texts and their vectors, batch by batch. `named`: the texts in the order of their rows, and what to call each in an error."""
+    place = {text: at for at, text in enumerate(named)}
+    # texts of like length cost an encoder the least together
+    left = sorted(named, key=len)
+    bad: SchemaMismatch | None = None
+    while left:
+        batches = [sorted(left[start : start + batch], key=place.__getitem__) for start in range(0, len(left), batch)]
+        made = run(encoder.encode, batches)
+        for some in batches:
+            keys = [named[text] for text in some]
+            try:
+                vectors = _encoded(encoder, made, len(some), keys)
+            except SchemaMismatch as error:
+                if error.key is None:
+                    raise
+                bad, first = error, place[some[keys.index(error.key)]]
+                undone = batches[batches.index(some) :]
+                left = [text for several in undone for text in several if place[text] < first]
+                break
+            yield some, vectors
+        else:
+            break
+    if bad is not None:
+        raise bad
 
 
 def _key(keys: Sequence[Any] | None, row: int) -> Any:

@@ -196,11 +196,12 @@ class Embedding:
         return filled
 
     def _encode(self, keys: pa.Array, texts: Sequence[str], todo: list[int], on_progress: OnProgress | None) -> None:
-        """Texts of like length together: they cost an encoder the least."""
-        done, next_save = 0, time.monotonic() + _SAVE_SECONDS
+        """Texts of like length together: they cost an encoder the least. After vectors that cannot be used only the rows before them."""
+        done, total, next_save = 0, len(todo), time.monotonic() + _SAVE_SECONDS
+        bad: SchemaMismatch | None = None
         todo.sort(key=lambda row: len(texts[row]))
-        for start in range(0, len(todo), _SLAB):
-            slab = todo[start : start + _SLAB]
+        while todo:
+            slab, todo = sorted(todo[:_SLAB]), todo[_SLAB:]
 
             def on_batch(rows: NDArray[np.int64], made: Floats, slab: list[int] = slab) -> None:
                 nonlocal done, next_save
@@ -209,13 +210,22 @@ class Embedding:
                 self._kept += at
                 done += len(at)
                 if on_progress:
-                    on_progress(Progress(stage=f"embed {self._name}", done=done, total=len(todo), unit="texts"))
+                    on_progress(Progress(stage=f"embed {self._name}", done=done, total=total, unit="texts"))
                 if (began := time.monotonic()) >= next_save:
                     self._save()
                     now = time.monotonic()
                     next_save = now + max(_SAVE_SECONDS, (now - began) / _SAVE_SHARE)
 
-            encode_texts(self._encoder, [texts[r] for r in slab], on_batch=on_batch, keys=[keys[r].as_py() for r in slab], run=self._executor.map)
+            named = [keys[r].as_py() for r in slab]
+            try:
+                encode_texts(self._encoder, [texts[r] for r in slab], on_batch=on_batch, keys=named, run=self._executor.map)
+            except SchemaMismatch as error:
+                if error.key is None:
+                    raise
+                bad, first = error, slab[named.index(error.key)]
+                todo = [row for row in todo if row < first]
+        if bad is not None:
+            raise bad
 
     def _save(self) -> None:
         if len(self._kept) > self._saved:

@@ -32,9 +32,9 @@ def test_what_is_no_array_of_numbers_names_the_model(made):
         check_vectors(made, Toy(), KEYS)
 
 
-@pytest.mark.parametrize(("rows", "key"), [(0, "a"), (2, "c"), (4, "c")])
-def test_a_wrong_number_of_rows_names_the_first_key_without_a_vector(rows, key):
-    with pytest.raises(SchemaMismatch, match=f"'toy'.*key '{key}'") as caught:
+@pytest.mark.parametrize("rows", [0, 2, 4])
+def test_a_wrong_number_of_rows_names_the_first_key_of_those_that_were_asked(rows):
+    with pytest.raises(SchemaMismatch, match=r"'toy'.*key 'a'") as caught:
         check_vectors(np.ones((rows, 3)), Toy(), KEYS)
     assert caught.value.expected == "(3, 3)" and caught.value.actual == f"({rows}, 3)"
 
@@ -54,7 +54,7 @@ def test_another_width_is_refused():
 def test_a_number_that_is_not_finite_in_float32_names_the_key(bad):
     made = np.ones((3, 3))
     made[1, 2] = bad
-    with pytest.raises(SchemaMismatch, match="not finite, met first for key 'b'"):
+    with pytest.raises(SchemaMismatch, match="not finite, first for key 'b'"):
         check_vectors(made, Toy(), KEYS)
 
 
@@ -62,7 +62,7 @@ def test_a_number_that_is_not_finite_in_float32_names_the_key(bad):
 def test_a_row_of_zeros_names_the_key(bad):
     made = np.ones((3, 3))
     made[2] = bad
-    with pytest.raises(SchemaMismatch, match="zeros, met first for key 'c'"):
+    with pytest.raises(SchemaMismatch, match="zeros, first for key 'c'"):
         check_vectors(made, Toy(), KEYS)
 
 

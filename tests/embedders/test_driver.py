@@ -102,3 +102,34 @@ def test_a_batch_of_nothing_is_refused():
 def test_no_texts_are_no_call():
     encoder = Counting()
     assert encode_texts(encoder, []).shape == (0, 2) and encoder.calls == []
+
+
+class Spoiling(Counting):
+    """Gives a vector that cannot be used for some texts."""
+
+    def __init__(self, *spoilt: str, into: float = np.nan) -> None:
+        super().__init__()
+        self.spoilt, self.into = spoilt, into
+
+    def encode(self, texts):
+        made = super().encode(texts)
+        made[[t in self.spoilt for t in texts]] = self.into
+        return made
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 7])
+@pytest.mark.parametrize("into", [np.nan, 0.0])
+def test_of_vectors_that_cannot_be_used_the_first_in_the_order_of_rows_is_told_whatever_was_encoded_first(batch, into):
+    texts, done = ["dddd", "ccc long", "bb", "a", "eeeeeeeee"], []
+    encoder = Spoiling("a", "bb", "ccc long", into=into)
+    with pytest.raises(SchemaMismatch, match=r"'counting' gave a vector .*, first for key 'k1'") as caught:
+        encode_texts(encoder, texts, batch=batch, keys=[f"k{i}" for i in range(5)], on_batch=lambda rows, _: done.extend(rows.tolist()))
+    assert caught.value.key == "k1"
+    assert done == [0], "and the good one before it was handed over"
+
+
+def test_an_encoder_that_is_wrong_throughout_is_not_asked_about_every_text():
+    encoder = Spoiling(*(str(i) for i in range(1000)))
+    with pytest.raises(SchemaMismatch, match="first for key 0"):
+        encode_texts(encoder, [str(i) for i in range(1000)], batch=10)
+    assert len(encoder.calls) == 1

@@ -224,8 +224,26 @@ def test_an_encoder_that_gives_something_else_is_told_with_model_and_key(lab: An
     encoder.encode = lambda texts: made(len(texts))  # type: ignore[method-assign]
     with pytest.raises(errors.SchemaMismatch, match=said) as error:
         lab.embed("v", "papers", key="id", text="title", model=encoder)
-    assert "'counting'" in str(error.value) and "key" in str(error.value)
+    assert "'counting'" in str(error.value) and "first for key 1." in str(error.value) and error.value.key == 1
     assert "v" not in lab and [t.status for t in lab.tables(status=None)] == ["failed"]
+
+
+def test_the_first_key_whose_vector_is_unusable_is_named_and_the_good_vectors_are_kept(
+    lab: Any, texts: dict[Any, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoding, "_SLAB", 50)
+    encoder, bad = Counting(), {"text 7", "text 70", "text 200"}
+    good = encoder.encode
+    # the shortest is encoded first, and 200 comes before 70 in no order but that of the texts' lengths
+    encoder.encode = lambda some: np.where([[t in bad] for t in some], np.nan, good(some))  # type: ignore[method-assign]
+    bad.remove("text 7")
+    with pytest.raises(errors.SchemaMismatch, match="not finite, first for key 70") as error:
+        lab.embed("v", "papers", key="id", text="title", model=encoder)
+    assert error.value.key == 70
+    before, encoder.seen = len(encoder.seen), []
+    bad.clear()
+    table = lab.embed("v", "papers", key="id", text="title", model=encoder)
+    assert table.reuse.encoded_before >= 69 and len(encoder.seen) == 300 - table.reuse.encoded_before < before + 231
 
 
 # -- keys and texts ----------------------------------------------------------------------------------------------------------------------
@@ -695,9 +713,9 @@ def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 with jl.open("lab") as ws:
     many = "SELECT i AS id, 'text ' || i AS title FROM range({}) t(i)"
-    ws.embed("warm", many.format(5000), key="id", text="title", model=Fast())
+    ws.embed("warm", many.format(5000), key="id", text="title", model=Fast(), index="later")
     before = peak()
-    ws.embed("v", many.format(100_000), key="id", text="title", model=Fast())
+    ws.embed("v", many.format(100_000), key="id", text="title", model=Fast(), index="later")
     print((peak() - before) / (100_000 * 384 * 4))
 """
 
