@@ -38,7 +38,7 @@ class SystemClock:
 def rfc3339(ns: int) -> str:
     """A moment as RFC 3339 in UTC with microseconds: `2026-11-20T09:30:00.000001Z`; such texts sort by time."""
     moment = datetime.datetime.fromtimestamp(ns // 1_000_000_000, datetime.UTC).replace(microsecond=ns % 1_000_000_000 // 1000)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 def from_rfc3339(text: str) -> datetime.datetime:

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 
 from jammi_lab.catalog import scope
 from jammi_lab.catalog.database import Database
+from jammi_lab.catalog.direct import Direct
 from jammi_lab.catalog.schema import meta, observations
 from jammi_lab.storage.digests import MemoEntry
 
@@ -51,7 +52,8 @@ class Memo:
             return
         rows = [{"key": key, "body": msgspec.json.encode(entry).decode()} for key, entry in entries.items()]
         with self._database.write() as tx:
-            tx.execute(_KEEP, rows)
+            for row in rows:
+                _KEEP.change(tx, row)
 
     def remove_many(self, keys: list[str]) -> None:
         """Forget entries."""
@@ -60,7 +62,7 @@ class Memo:
                 tx.execute(_FORGET, [{"gone": key} for key in keys])
 
 
-_KEEP = sa.text("INSERT INTO observations (key, body) VALUES (:key, :body) ON CONFLICT (key) DO UPDATE SET body = excluded.body")
+_KEEP = Direct(sa.text("INSERT INTO observations (key, body) VALUES (:key, :body) ON CONFLICT (key) DO UPDATE SET body = excluded.body"))
 _FORGET = sa.delete(observations).where(observations.c.key == sa.bindparam("gone"))
 
 

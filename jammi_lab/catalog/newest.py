@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from jammi_lab.catalog import scope
+from jammi_lab.catalog.direct import Direct
 from jammi_lab.catalog.schema import lineage, newest_edges, owner, result_tables, versions
 from jammi_lab.names import fold
 
@@ -55,7 +56,7 @@ def _renewing(named: sa.ColumnElement[bool]) -> tuple[sa.Delete, sa.Insert]:
     )
 
 
-_RENEW_OF, _RENEW_OF_MANY = _renewing(_one), _renewing(_many)
+_RENEW_OF, _RENEW_OF_MANY = tuple(Direct(each) for each in _renewing(_one)), _renewing(_many)
 _MOVE = scope.update_all(_n).where(
     _n.c.node_fold == _fold,
     _n.c.node_tenant == _owner,
@@ -81,8 +82,8 @@ def renew(tx: sa.Connection, recipes: Iterable[Key]) -> None:
 def renew_of(tx: sa.Connection, names: Sequence[str]) -> None:
     """The same for the recipes that refer to some physical tables now."""
     if len(names) == 1:
-        for statement in _RENEW_OF:
-            tx.execute(statement, {"name": names[0]})
+        for one in _RENEW_OF:
+            one.change(tx, {"name": names[0]})
     else:
         for start in range(0, len(names), _MANY):
             for statement in _RENEW_OF_MANY:

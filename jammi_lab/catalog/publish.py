@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from jammi_lab.catalog import newest, scope
 from jammi_lab.catalog.database import Database
+from jammi_lab.catalog.direct import Direct
 from jammi_lab.catalog.lineage import edge_rows
 from jammi_lab.catalog.models import require_model
 from jammi_lab.catalog.rows import table_row, version_row
@@ -33,14 +34,17 @@ _LEARNT = {  # what publishing enters, by the name under which it is bound
 }
 _status, _writer = _t.c.status == sa.bindparam("was"), _t.c.writer_id == sa.bindparam("writer")
 _counter = scope.select_of(counters.c.recipe, seen=counters).where(counters.c.recipe_fold == sa.bindparam("fold"))
-_NUMBERS = scope.everyones(  # one statement for what five would ask
-    scope.select_of(recipes.c.name, seen=recipes).where(recipes.c.name_fold == sa.bindparam("fold")).scalar_subquery(),
-    _counter.scalar_subquery(),
-    _counter.with_only_columns(counters.c.last).scalar_subquery(),
-    scope.select_of(sa.func.max(_v.c.version), seen=_v).where(_v.c.recipe_fold == sa.bindparam("fold")).scalar_subquery(),
-    scope.select(sa.literal_column("1"), seen=_t).where(_t.c.table_fold == sa.bindparam("table_fold", type_=sa.Text)).scalar_subquery(),
+_NUMBERS = Direct(  # one statement for what five would ask
+    scope.everyones(
+        scope.select_of(recipes.c.name, seen=recipes).where(recipes.c.name_fold == sa.bindparam("fold")).scalar_subquery(),
+        _counter.scalar_subquery(),
+        _counter.with_only_columns(counters.c.last).scalar_subquery(),
+        scope.select_of(sa.func.max(_v.c.version), seen=_v).where(_v.c.recipe_fold == sa.bindparam("fold")).scalar_subquery(),
+        scope.select(sa.literal_column("1"), seen=_t).where(_t.c.table_fold == sa.bindparam("table_fold", type_=sa.Text)).scalar_subquery(),
+    )
 )
-_COUNT = scope.update_of(counters).where(counters.c.recipe_fold == sa.bindparam("fold")).values(last=sa.bindparam("number"))
+_COUNT = Direct(scope.update_of(counters).where(counters.c.recipe_fold == sa.bindparam("fold")).values(last=sa.bindparam("number")))
+_ENTER, _ENTER_VERSION, _ENTER_COUNTER, _KEEP_COPY, _ENTER_EDGE = (Direct(sa.insert(table)) for table in (_t, _v, counters, manifests, lineage))
 _SETTLE = scope.update_all(_t).where(_t.c.table_name == sa.bindparam("name"), _status, _writer)
 _BUILDING = scope.everyones(_t.c.table_name, _t.c.writer_id).where(_status, _t.c.table_name.in_(sa.bindparam("names", expanding=True)))
 _MANY = 500
@@ -52,7 +56,7 @@ _FAIL_ALL = (
     .returning(_t.c.table_name)
 )
 _FLIP = scope.update_of(_t).where(_t.c.table_name == sa.bindparam("name"), _status)
-_FINISH = _SETTLE.values({_t.c[name]: sa.bindparam(bound) for bound, name in _LEARNT.items()} | {_t.c.error: None})
+_FINISH = Direct(_SETTLE.values({_t.c[name]: sa.bindparam(bound) for bound, name in _LEARNT.items()} | {_t.c.error: sa.null()}))
 _NO_EDGES = scope.delete_of(lineage).where(lineage.c.derived == sa.bindparam("name"))
 _NO_COPY = scope.delete_of(manifests).where(manifests.c.table_name == sa.bindparam("name"))
 _DROP_VERSION = scope.delete_of(_v).where(_v.c.recipe_fold == sa.bindparam("fold"), _v.c.version == sa.bindparam("number"))
@@ -79,7 +83,8 @@ class Publish:
 
     def begin(self, record: TableRecord, model_key: str | None = None, seen: Collection[str] | None = None) -> TableRecord:
         """The record as it is now in the catalog: building, with the next version number of its recipe (at least the one it has), and the recipe's
-        name as it was first spelt.
+        name as it was first spelt. All kernels see it; a power failure may take it until `Database.syncing` was waited for, and no file may have a
+        name of its own before.
 
         `model_key`: the registered model that it is made with, which cannot be deleted from now on. `seen`: the ready tables of its definition that
         were looked at and do not answer; None when it is to be built anyway.
@@ -87,7 +92,7 @@ class Publish:
         turned ready after the look, DuplicateTable, TenantForbidden, ModelNotFound when that model was deleted meanwhile.
         """
         self._scope.check_owner(record.tenant, f"The recipe {record.recipe!r}")
-        with self._database.write() as tx:
+        with self._database.hasty() as tx:
             if record.flight and record.definition_hash is not None and (other := self._in_flight(record)) is not None:
                 raise Building(other)
             if seen is not None and any(r.table_name not in seen for r in self._tables.by_definition(record.definition_hash or "")):
@@ -97,9 +102,9 @@ class Publish:
             recipe, number = self._next(tx, record.tenant, record.recipe, record.table_name, least=record.version)
             created = record.created_at or rfc3339(self._clock.now_ns())
             begun = msgspec.structs.replace(record, recipe=recipe, version=number, status=TableStatus.BUILDING, created_at=created)
-            tx.execute(sa.insert(_t), table_row(begun))
-            tx.execute(
-                sa.insert(_v),
+            _ENTER.change(tx, table_row(begun))
+            _ENTER_VERSION.change(
+                tx,
                 version_row(VersionRecord(recipe=recipe, version=number, table_name=begun.table_name, tenant=begun.tenant, created_at=created)),
             )
         return begun
@@ -136,11 +141,12 @@ class Publish:
     @staticmethod
     def _finish(tx: sa.Connection, finished: Sequence[tuple[TableRecord, bytes, Edges]]) -> bool:
         """Whether each was building for its record's writer and is ready now, with all that the catalog keeps of it, which was nothing before."""
-        if tx.execute(_FINISH, [_flip(record, status="ready") for record, _, _ in finished]).rowcount != len(finished):
+        if sum(_FINISH.change(tx, _flip(record, status="ready")) for record, _, _ in finished) != len(finished):
             return False
-        tx.execute(sa.insert(manifests), [_copied(record.table_name, record.tenant, body) for record, body, _ in finished])
-        if rows := [row for record, _, edges in finished for row in edge_rows(tx, record, edges)]:
-            tx.execute(sa.insert(lineage), rows)
+        for record, body, edges in finished:
+            _KEEP_COPY.change(tx, _copied(record.table_name, record.tenant, body))
+            for row in edge_rows(tx, record, edges):
+                _ENTER_EDGE.change(tx, row)
         newest.renew_of(tx, [record.table_name for record, _, _ in finished])
         return True
 
@@ -168,7 +174,7 @@ class Publish:
             version = VersionRecord(
                 recipe=spelt, version=number, table_name=record.table_name, tenant=tenant, created_at=rfc3339(self._clock.now_ns())
             )
-            tx.execute(sa.insert(_v), version_row(version))
+            _ENTER_VERSION.change(tx, version_row(version))
             newest.renew(tx, [(tenant or "", fold(spelt))])
         return version
 
@@ -274,15 +280,15 @@ class Publish:
         its name is taken."""
         key = {"owner": tenant or "", "fold": fold(recipe)}
         asked = self._scope.params(**key, table_fold=None if table_name is None else fold(table_name))
-        named, counted, last, highest, there = tx.execute(_NUMBERS, asked).one()
+        [(named, counted, last, highest, there)] = _NUMBERS.rows(tx, asked)
         if there:
             raise DuplicateTable(f"There is a table {table_name!r} already.")
         spelt = named or counted or recipe
         number = max(least, 1 + max(last or 0, highest or 0))
         if counted is not None:
-            tx.execute(_COUNT, {**key, "number": number})
+            _COUNT.change(tx, {**key, "number": number})
         else:
-            tx.execute(sa.insert(counters), {"tenant_id": tenant, "recipe": spelt, "recipe_fold": fold(recipe), "last": number})
+            _ENTER_COUNTER.change(tx, {"tenant_id": tenant, "recipe": spelt, "recipe_fold": fold(recipe), "last": number})
         return spelt, number
 
     def _settle(self, table_name: str, was: str, writer_id: str, values: dict[str, Any]) -> bool:
@@ -303,7 +309,7 @@ class Publish:
 
     def _copy(self, tx: sa.Connection, table_name: str, tenant: str | None, manifest: bytes) -> None:
         tx.execute(_NO_COPY, {"owner": tenant or "", "name": table_name})
-        tx.execute(sa.insert(manifests), _copied(table_name, tenant, manifest))
+        _KEEP_COPY.change(tx, _copied(table_name, tenant, manifest))
 
 
 def _named(record: TableRecord) -> dict[str, Any]:

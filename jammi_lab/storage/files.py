@@ -15,6 +15,8 @@ from jammi_lab.values.base import Value
 
 Place = Path | RemotePath
 """A file of a folder, or an object of a store."""
+_LARGE = 4 << 20
+"""Bytes that take longer to write than the sync itself."""
 _hook: Callable[[str], None] | None = None
 
 
@@ -92,15 +94,55 @@ def sync_file(path: Path) -> None:
         os.close(descriptor)
 
 
+class Syncing:
+    """A file whose bytes become durable while something else is done: from now on, and for certain once `wait` has returned.
+
+    A file system with a journal writes that once for all files that are synced at the same time, so what is small is begun together.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._wrong = path, OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        self._over = False
+        self._done = _thread.allocate_lock()
+        self._done.acquire()
+        try:
+            _thread.start_new_thread(self._sync, ())  # a Thread is waited for until it runs, on a busy machine for as long as a sync takes
+        except RuntimeError:  # there may be no more threads
+            self._sync()
+
+    def _sync(self) -> None:
+        try:
+            sync_file(self._path)
+            self._over = True
+        except OSError as error:
+            self._wrong = error
+        finally:
+            self._done.release()
+
+    def wait(self) -> None:
+        """Wait until it is durable; any number of times. OSError."""
+        with self._done:
+            if not self._over:
+                raise self._wrong
+
+
 class AtomicFile:
     """A file that takes its name only when it is whole and durable: write to `.temp`, then `commit()` or `abort()`.
 
     The temp file lies in the same folder, its name starts with `.` and ends with `.tmp`.
     """
 
+    syncing: Syncing | None = None
+    """Of a file that is finished and has no name yet: what makes its bytes durable."""
+
     def __init__(self, path: Path) -> None:
         self.path = path
         self.temp = path.parent / f".{path.name[:200]}.{secrets.token_hex(4)}.tmp"
+
+    def finish(self) -> None:
+        """All bytes are there. Those of a large file become durable while something else is done, before `commit`."""
+        if self.temp.stat().st_size >= _LARGE:
+            self.syncing = Syncing(self.temp)
 
     def commit(self) -> None:
         """Sync the temp file, give it its name, sync the folder. On failure the temp file is removed and OSError passes."""
@@ -112,15 +154,21 @@ class AtomicFile:
             self.temp.unlink()
 
 
-def commit_together(*files: AtomicFile) -> None:
-    """Give finished files of one folder their names, one after the other, when all their bytes are durable; the names are so when this returns.
-    On failure their temp files are removed and OSError passes.
+def commit_together(*files: AtomicFile, beside: Callable[[], Syncing | None] = lambda: None) -> None:
+    """Give finished files of one folder their names, one after the other, when all their bytes are durable, and what `beside` begins to sync; the
+    names are so when this returns. On failure their temp files are removed and OSError passes.
 
     A sync that failed is never repeated on the same file: the kernel may have dropped the pages and call them clean.
     """
     try:
         fault_point("file.before_fsync")
-        _sync_files([each.temp for each in files])
+        fresh = [each.temp for each in files if each.syncing is None]
+        begun = [each.syncing for each in files] + [Syncing(path) for path in fresh[1:]] + [beside()]
+        if fresh:
+            sync_file(fresh[0])
+        for syncing in begun:
+            if syncing is not None:
+                syncing.wait()
         for each in files:
             fault_point("file.before_rename")
             os.replace(each.temp, each.path)
@@ -133,51 +181,25 @@ def commit_together(*files: AtomicFile) -> None:
     fault_point("file.after_folder_fsync")
 
 
-def _sync_files(paths: list[Path]) -> None:
-    """Make the bytes of finished files durable, all at once: a file system with a journal then writes that once for all of them. OSError."""
-    first, *others = paths
-    wrong = {path: OSError(errno.EIO, os.strerror(errno.EIO), str(path)) for path in others}
-
-    def sync(path: Path, done: _thread.LockType) -> None:
-        try:
-            sync_file(path)
-            del wrong[path]
-        except OSError as error:
-            wrong[path] = error
-        finally:
-            done.release()
-
-    waited = []
-    for path in others:
-        waited.append(done := _thread.allocate_lock())
-        done.acquire()
-        try:
-            _thread.start_new_thread(sync, (path, done))  # a Thread is waited for until it runs, on a busy machine for as long as a sync takes
-        except RuntimeError:  # there may be no more threads
-            sync(path, done)
-    sync_file(first)
-    for done in waited:
-        done.acquire()
-    if wrong:
-        raise next(iter(wrong.values()))
-
-
-def commit_with(file: AtomicFile | RemoteFile, beside: Place, data: bytes) -> None:
-    """Give a finished file its name, and after it put `data` beside it, in the same folder, where it says that the first is whole. OSError."""
-    if isinstance(file, RemoteFile) or isinstance(beside, RemotePath):
+def commit_with(file: AtomicFile | RemoteFile, path: Place, data: bytes, beside: Callable[[], Syncing | None] = lambda: None) -> None:
+    """Give a finished file its name, and after it put `data` under `path`, in the same folder, where it says that the first is whole; neither name is
+    there before what `beside` begins to sync is durable. OSError."""
+    if isinstance(file, RemoteFile) or isinstance(path, RemotePath):
+        if (syncing := beside()) is not None:
+            syncing.wait()
         file.commit()
         fault_point("file.after_put")
-        if not write_once(beside, data):
-            raise FileExistsError(errno.EEXIST, "something is there already", str(beside))
+        if not write_once(path, data):
+            raise FileExistsError(errno.EEXIST, "something is there already", str(path))
         return
-    other = AtomicFile(beside)
+    other = AtomicFile(path)
     try:
         fault_point("file.before_write")
         other.temp.write_bytes(data)
     except BaseException:
         other.abort()
         raise
-    commit_together(file, other)
+    commit_together(file, other, beside=beside)
 
 
 def atomic_file(path: Place, *, create: bool = False) -> AtomicFile | RemoteFile:

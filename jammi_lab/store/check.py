@@ -1,34 +1,24 @@
 """Check: catalog and files compared both ways, and what can be repaired without computing anything."""
 
 import functools
-import os
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Mapping
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.clock import Clock
 from jammi_lab.errors import JammiError, ManifestUnsupported
+from jammi_lab.storage.below import Found, files_below
 from jammi_lab.storage.digests import MemoEntry, sha256_file
 from jammi_lab.storage.files import Place, fault_point, remove, stat_of
-from jammi_lab.storage.remote import RemotePath, age_ns
 from jammi_lab.store import manifests
 from jammi_lab.store.recovery import Recovery
 from jammi_lab.store.reports import CheckReport
-from jammi_lab.store.results import Results, memo_key
+from jammi_lab.store.results import CHECKPOINT_SECONDS, Results, memo_key
+from jammi_lab.store.seen import seen_by_tenant
 from jammi_lab.values.records import TableRecord, TableStatus
 from jammi_lab.vectors.index_files import SUFFIXES
 
 QUARANTINE_SECONDS = 30 * 86_400
-CHECKPOINT_SECONDS = 7 * 86_400
 _FILES = (".parquet", manifests.SUFFIX, *SUFFIXES)
-
-
-class Lying(NamedTuple):
-    """Of a file that is there."""
-
-    size: int
-    since_ns: int
-    """When it was last changed."""
 
 
 class Check:
@@ -37,17 +27,16 @@ class Check:
     def __init__(self, catalog: Catalog, results: Results, recovery: Recovery, clock: Clock) -> None:
         self._catalog, self._results, self._recovery, self._clock = catalog, results, recovery, clock
         self._found: dict[str, list[str]] = {}
-        self._reclaimed = 0
 
     def run(self, *, repair: bool, deep: bool, grace: float) -> CheckReport:
         """Compare; `deep` reads all bytes again. With `repair` lost manifests come back from the catalog's copy, dead writers' rows are settled, and
-        orphans older than `grace` seconds that no living writer owns, old quarantine and old checkpoints go. Without it nothing is changed."""
+        orphans older than `grace` seconds that no living writer owns, old quarantine and old checkpoints go. Without it nothing is changed.
+        The report tells a bound tenant of its own and the shared tables."""
         self._found = {field: [] for field, value in CheckReport().to_dict().items() if isinstance(value, list)}
-        self._reclaimed = 0
         with self._catalog.everyone():
             if repair:
                 self._settle()
-            here = {path: found for folder in ("results", "quarantine", "checkpoints") for path, found in _files(self._results.root, folder)}
+            here = {path: found for folder in ("results", "quarantine", "checkpoints") for path, found in files_below(self._results.root, folder)}
             for record in self._catalog.tables.with_status(TableStatus.READY):
                 self._guarded(record, repair=repair, deep=deep)
             orphans = self._orphans([path for path in here if path.startswith("results/")])
@@ -57,7 +46,10 @@ class Check:
                 aside = sorted(set(aside) - self._reclaim(here, aside, QUARANTINE_SECONDS))
                 self._reclaim(here, [path for path in here if path.startswith("checkpoints/")], CHECKPOINT_SECONDS)
         self._found["orphans"], self._found["quarantined"] = sorted(orphans), aside
-        return CheckReport(**self._found, bytes_reclaimed=self._reclaimed, bytes_quarantined=sum(here[path].size for path in aside))
+        seen = seen_by_tenant(self._catalog)
+        told = {field: [entry for entry in entries if seen(entry)] for field, entries in self._found.items()}
+        reclaimed, quarantined = (sum(here[path].size for path in told[field]) for field in ("reclaimed", "quarantined"))
+        return CheckReport(**told, bytes_reclaimed=reclaimed, bytes_quarantined=quarantined)
 
     def _settle(self) -> None:
         report = self._recovery.run(ready_too=True)
@@ -130,7 +122,7 @@ class Check:
                     unsettled.add(stem)
         return {path for path in files if path not in claimed and _stem(path) not in unsettled}
 
-    def _reclaim(self, here: Mapping[str, Lying], paths: list[str], seconds: float) -> set[str]:
+    def _reclaim(self, here: Mapping[str, Found], paths: list[str], seconds: float) -> set[str]:
         """Remove what has lain there for so long, and give that. What was put aside is as old as the note beside it, not as the bytes."""
         gone = set()
         now = self._clock.now_ns()
@@ -146,7 +138,6 @@ class Check:
                 continue
             gone.add(path)
             self._found["reclaimed"].append(path)
-            self._reclaimed += here[path].size
         return gone
 
 
@@ -154,26 +145,3 @@ def _stem(path: str) -> str:
     """The path of a table, without ending, that a file of it or of its making belongs to."""
     folder, _, name = path.rpartition("/")
     return f"{folder}/{name.removeprefix('.').split('.')[0]}"
-
-
-def _files(root: Place, folder: str) -> Iterator[tuple[str, Lying]]:
-    """Everything below a folder that is no folder, by its path from the root; links are not followed."""
-    if isinstance(root, RemotePath):
-        for name, said in (root / folder).listed().items():
-            yield f"{folder}/{name}", Lying(said["size"], age_ns(said))
-        return
-    try:
-        with os.scandir(root / folder) as entries:
-            listed = sorted(entries, key=lambda entry: entry.name)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    for entry in listed:
-        path = f"{folder}/{entry.name}"
-        if entry.is_dir(follow_symlinks=False):
-            yield from _files(root, path)
-        else:
-            try:
-                found = entry.stat(follow_symlinks=False)
-            except FileNotFoundError:
-                continue
-            yield path, Lying(found.st_size, found.st_mtime_ns)

@@ -18,7 +18,7 @@ from jammi_lab.clock import Clock, rfc3339
 from jammi_lab.errors import DuplicateTable, JammiError, LostOwnership
 from jammi_lab.names import physical_name
 from jammi_lab.storage.digests import MemoEntry, column_digests, digest_parquet
-from jammi_lab.storage.files import Stat, atomic_file, commit_with, fault_point, make_folder, stat_of
+from jammi_lab.storage.files import AtomicFile, Stat, atomic_file, commit_with, fault_point, make_folder, stat_of
 from jammi_lab.storage.parquet import WRITER, ParquetSink
 from jammi_lab.store import manifests
 from jammi_lab.store.failures import left_by, storage_error
@@ -55,6 +55,8 @@ class Building:
         """Close the Parquet file and return where it can be read until it is published; only `publish` or `abandon` may follow."""
         with self._explained():
             self.rows = self._sink.close()
+            if isinstance(self._file, AtomicFile):
+                self._file.finish()  # while its bytes are looked at
             fault_point("funnel:sealed")
         return self._file.temp
 
@@ -76,14 +78,14 @@ class Building:
         rows, sealed = self.rows, self._file.temp
         observed_at = self._funnel.clock.now_ns()
         stat = stat_of(sealed)  # before the digest: a change in between then moves the stat
-        found = digest_parquet(sealed)
+        found = digest_parquet(sealed, self._sink.growing)
         whole, leaves, digests = found.whole, found.leaves, column_digests(found.leaves)
         columns = [Column(name=name, type=type_, digest=digests.get(name, "")) for name, type_ in types.items()]
         now = rfc3339(self._funnel.clock.now_ns())
         seconds = round(self._funnel.clock.monotonic() - self._started, 6)
         record = self._funnel.finished(self.record, rows, stat.size if stat else 0, columns, anchors, whole, now, seconds)
         body = self._funnel.attest(record, leaves, descriptor, environment, counts).encode()
-        commit_with(self._file, manifests.manifest_path(self.path), body)
+        commit_with(self._file, manifests.manifest_path(self.path), body, beside=self._funnel.catalog.database.syncing)
         self._file.abort()  # of an object, what was written here before it was put
         fault_point("funnel:manifest-durable")
         record = _replaced(record, manifest_digest=manifests.digest(body))

@@ -1,8 +1,10 @@
 """What lies in the results folders, by one listing of each: so many tables are looked after at the price of few."""
 
+import concurrent.futures
 import contextlib
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -11,6 +13,13 @@ from jammi_lab.storage.files import Place, fault_point, sync_folder
 from jammi_lab.store.manifests import SUFFIX
 from jammi_lab.store.results import Results, clear
 from jammi_lab.vectors.index_files import SUFFIXES
+
+_UNBEGUN = re.compile(r"\.([A-Za-z0-9_-]+)\.(?:parquet|materialization\.json)\.[0-9a-f]{8}\.tmp")
+"""How a file is called that is written before its table is ready."""
+
+
+_AT_ONCE, _MANY = 8, 64
+"""How many files are removed at once, when tables are many: each waits for the file system's journal, and they wait together."""
 
 
 class Filed(Protocol):
@@ -68,15 +77,21 @@ class Lying:
         """Remove all that lies there of some tables, each folder synced once; by physical name, for which that failed, and why."""
         wrong: dict[str, JammiError | OSError] = {}
         touched: dict[Path, list[str]] = {}
+        here: list[tuple[str, _Folder, str]] = []
         for table in tables:
             try:
                 there, name = self._of(table)
                 if there is None:
                     clear(self._results.place(table.path))
-                elif self._remove(there, name):
-                    touched.setdefault(there.folder, []).append(table.table_name)
+                else:
+                    here.append((table.table_name, there, name))
             except (JammiError, OSError) as error:
                 wrong[table.table_name] = error
+        for table_name, folder, gone in _each(here, self._remove):
+            if isinstance(gone, OSError):
+                wrong[table_name] = gone
+            elif gone:
+                touched.setdefault(folder, []).append(table_name)
         for folder, names in touched.items():
             try:
                 sync_folder(folder)
@@ -90,6 +105,20 @@ class Lying:
             for name in [name for stem, names in there.temporary.items() if stem.endswith(SUFFIXES) for name in names]:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(f"{there.folder}/{name}")
+
+    def unbegun(self) -> list[tuple[str, Path]]:
+        """The unfinished files of tables in all result folders, each with its table's name. OSError."""
+        root = self._results.root / "results"
+        if not isinstance(root, Path):
+            return []
+        found: list[tuple[str, Path]] = []
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(root) as folders:
+            for folder in folders:
+                if folder.is_dir(follow_symlinks=False):
+                    with os.scandir(folder) as entries:
+                        unfinished = [each for each in entries if each.name.startswith(".")]  # of tens of thousands
+                    found += [(named[1], Path(each.path)) for each in unfinished if (named := _UNBEGUN.fullmatch(each.name)) is not None]
+        return found
 
     def _of(self, table: Filed) -> tuple[_Folder | None, str]:
         """The folder of a table (None in a store) and what the names of its files begin with. TableDamaged when it leads out of the workspace."""
@@ -116,3 +145,24 @@ class Lying:
             gone = True
             fault_point("file.after_unlink")
         return gone
+
+
+def _each(tables: list[tuple[str, _Folder, str]], remove: Callable[[_Folder, str], bool]) -> Iterator[tuple[str, Path, bool | OSError]]:
+    """Of each table its name, its folder, and what removing its files gave or raised."""
+
+    def some(share: list[tuple[str, _Folder, str]]) -> list[tuple[str, Path, bool | OSError]]:
+        return [(table_name, there.folder, _tried(remove, there, stem)) for table_name, there, stem in share]
+
+    if len(tables) < _MANY:
+        yield from some(tables)
+        return
+    with concurrent.futures.ThreadPoolExecutor(_AT_ONCE, "jammi-clear") as helpers:
+        for done in helpers.map(some, [tables[k::_AT_ONCE] for k in range(_AT_ONCE)]):
+            yield from done
+
+
+def _tried(remove: Callable[[_Folder, str], bool], there: _Folder, stem: str) -> bool | OSError:
+    try:
+        return remove(there, stem)
+    except OSError as error:
+        return error

@@ -48,6 +48,8 @@ class Recovery:
                 self._settle_writer(writer_id)
                 died = True
             self._spare()
+            if died:
+                self._clear_unbegun()
             if died or ready_too or self._folders_moved():
                 lying = Lying(self._results)
                 for record in self._to_sweep(lying, everything=ready_too):
@@ -113,6 +115,14 @@ class Recovery:
         for name, error in wrong.items():
             self._report(name, error)
         return set(wrong)
+
+    def _clear_unbegun(self) -> None:
+        """Remove unfinished files that no row accounts for. Whoever writes one has entered its row before, for all to see, but that may not be on the
+        disk yet: a power failure can leave the file alone. The files are listed before the catalog is asked."""
+        with contextlib.suppress(OSError):  # nobody was promised anything; the next recovery tries again
+            for table_name, path in Lying(self._results).unbegun():
+                if self._catalog.tables.get(table_name) is None:
+                    remove(path)
 
     def _reap(self, tables: Sequence[Unsettled], lying: Lying) -> None:
         """Remove the bytes of tombstoned tables, then their rows."""

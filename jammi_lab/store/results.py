@@ -24,6 +24,9 @@ from jammi_lab.vectors.index_files import SUFFIXES, beside
 
 SHARED_FOLDER = "_global"
 
+CHECKPOINT_SECONDS = 7 * 86_400
+"""So long is kept what an interrupted embedding has left."""
+
 
 class Results:
     """The results folder of a workspace: paths of tables, and the check of their bytes against what was published."""

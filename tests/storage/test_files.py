@@ -96,6 +96,44 @@ def test_two_files_that_are_named_together_are_both_synced_before_either_has_its
     assert sorted(synced) == ["beside", "made"] and (tmp_path / "beside").read_bytes() == b"attested"
 
 
+def test_what_is_synced_beside_two_files_is_durable_before_either_has_its_name(tmp_path, monkeypatch):
+    log, synced = tmp_path / "log", []
+    log.write_bytes(b"a row")
+
+    def sync(path):
+        assert not (tmp_path / "made").exists()
+        synced.append(path.name.lstrip(".").split(".")[0])
+
+    monkeypatch.setattr(files, "sync_file", sync)
+    file = AtomicFile(tmp_path / "made")
+    file.temp.write_bytes(b"rows")
+    files.commit_with(file, tmp_path / "beside", b"attested", beside=lambda: files.Syncing(log))
+    assert sorted(synced) == ["beside", "log", "made"] and (tmp_path / "made").exists()
+
+
+def test_no_file_has_a_name_when_what_is_synced_beside_it_cannot_be(tmp_path):
+    file = AtomicFile(tmp_path / "made")
+    file.temp.write_bytes(b"rows")
+    with pytest.raises(FileNotFoundError):
+        files.commit_with(file, tmp_path / "beside", b"attested", beside=lambda: files.Syncing(tmp_path / "gone"))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("large", [True, False])
+def test_a_large_file_is_synced_once_and_from_when_it_is_finished(tmp_path, monkeypatch, large):
+    synced = []
+    monkeypatch.setattr(files, "sync_file", lambda path: synced.append(path))
+    monkeypatch.setattr(files, "_LARGE", 4 if large else 5)
+    file = AtomicFile(tmp_path / "made")
+    file.temp.write_bytes(b"rows")
+    file.finish()
+    if file.syncing is not None:
+        file.syncing.wait()
+    assert synced == ([file.temp] if large else [])
+    file.commit()
+    assert synced == [file.temp] and (tmp_path / "made").read_bytes() == b"rows"
+
+
 def test_temp_names_begin_with_a_dot_and_end_with_tmp_and_fit_for_the_longest_name(tmp_path):
     file = AtomicFile(tmp_path / ("x" * 255))
     assert file.temp.name.startswith(".") and file.temp.name.endswith(".tmp") and len(file.temp.name) <= 255

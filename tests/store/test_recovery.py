@@ -166,6 +166,74 @@ def test_temporary_files_of_other_tables_stay(again, lab, folder, table, path):
     assert mine.exists()
 
 
+def a_dead_writer(folder):
+    with catalog(folder) as db:
+        db.execute("INSERT INTO writers(writer_id, host, boot_id, pid, started_at) VALUES (?, 'h', 'b', 1, '2026-01-01T00:00:00.000000Z')", [DEAD])
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".materialization.json"])
+def test_an_unfinished_file_whose_row_a_power_failure_took_goes_with_its_writer(again, lab, folder, table, path, suffix):
+    there = files(folder)
+    left = path.parent / f".crashed__sql__20261120T000000000000000_0a1b2c3d{suffix}.abcd1234.tmp"
+    left.write_bytes(b"torn")
+    assert again()[0].recovery == RecoveryReport() and left.exists()  # nobody died
+    a_dead_writer(folder)
+    again()
+    assert files(folder) == there
+
+
+def test_whole_files_without_a_row_are_never_taken_for_unfinished_ones(again, lab, folder, table, path):
+    strange = path.parent / "other__sql__20261120T000000000000000_0a1b2c3d.parquet"
+    strange.write_bytes(path.read_bytes())
+    (path.parent / ".notes.tmp").write_text("a person's")
+    a_dead_writer(folder)
+    again()
+    assert strange.exists() and (path.parent / ".notes.tmp").exists()
+
+
+def test_what_a_living_kernel_writes_is_spared_when_another_finds_a_dead_writer(lab, folder):
+    seen = []
+
+    def meanwhile(progress):
+        if not seen and (written := [name for name in files(folder) if name.endswith(".tmp")]):
+            seen.extend(written)
+            a_dead_writer(folder)
+            with jl.open(folder) as other:
+                assert other.recovery.spared
+
+    made = lab.materialize("slow", "SELECT i FROM range(300000) t(i)", progress=meanwhile)
+    assert seen and made.verify() == Match()
+
+
+def test_many_tables_of_a_dead_writer_are_cleared_at_once_and_what_cannot_be_removed_is_named(again, lab, folder, table, path, monkeypatch):
+    body = path.read_bytes()
+    names = [f"crashed__sql__20261120T000000000000000_{number:08x}" for number in range(200)]
+    with catalog(folder) as db:
+        columns = ", ".join(
+            c for c in row(folder, table.table_name) if c not in ("table_name", "table_fold", "path", "status", "writer_id", "flight")
+        )
+        for name in names:
+            db.execute(
+                f"INSERT INTO result_tables(table_name, table_fold, path, status, writer_id, flight, {columns})"
+                f" SELECT ?, ?, ?, 'building', ?, 0, {columns} FROM result_tables WHERE table_name = ?",
+                [name, name, f"results/_global/{name}.parquet", DEAD, table.table_name],
+            )
+    for name in names:
+        (path.parent / f"{name}.parquet").write_bytes(body[: len(body) // 2])
+    unlink, stuck = os.unlink, names[77]
+
+    def fail(place, *rest, **more):
+        if stuck in str(place):
+            raise OSError(5, "Input/output error")
+        unlink(place, *rest, **more)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "unlink", fail)
+        report = lab.recover()
+    assert sorted(report.failed) == names and [line.split(":")[0] for line in report.errors] == [stuck]
+    assert [name for name in files(folder) if "crashed" in name] == [f"_global/{stuck}.parquet"]
+
+
 def test_a_failed_row_whose_writer_died_before_it_removed_the_files_is_cleared(again, folder, table):
     with catalog(folder) as db:
         db.execute("UPDATE result_tables SET status='failed', writer_id=?", [DEAD])

@@ -93,6 +93,11 @@ def test_damage_is_said_before_unpinned_inputs(lab):
     assert isinstance(lab.verify("noisy"), Mismatch)
 
 
+def test_another_expectation_is_said_before_unpinned_inputs(lab):
+    table = lab.materialize("noisy", "SELECT id, random() AS r FROM papers")
+    assert lab.verify("noisy", "0" * 64) == Mismatch("0" * 64, table.definition_hash, "definition")
+
+
 def test_verify_and_staleness_change_no_file_and_no_row(lab, table, folder):
     manifests.manifest_path(table.path).unlink()
     flip(table.path)

@@ -47,9 +47,14 @@ def first(ws: jl.Workspace) -> None:
 
 
 def second(ws: jl.Workspace) -> None:
-    """The first table made again, otherwise, and a third."""
+    """The first table made again, otherwise, and a third that is overtaken: its second version is ready, and a fourth, before its first."""
+
+    def overtaking() -> None:
+        make(ws, "three", "SELECT 33 AS n", as_="three@2")
+        make(ws, "four", "SELECT 4 AS n")
+
     make(ws, "one", "SELECT i, i + 1 AS s FROM range(500) t(i)", as_="one@2")
-    make(ws, "three", "SELECT 3 AS n")
+    make(ws, "three", "SELECT 3 AS n", as_="three@1", meanwhile=overtaking)
 
 
 def indexed(ws: jl.Workspace) -> None:
@@ -70,10 +75,12 @@ def indexed_again(ws: jl.Workspace) -> None:
 SCENARIOS: dict[str, tuple[Callable[[jl.Workspace], None], ...]] = {"tables": (first, second), "indexes": (indexed, indexed_again)}
 
 
-def make(ws: Any, name: str, sql: str, *, as_: str | None = None) -> None:
-    """A table, promised under a name of its own: an older version stays promised beside a newer one."""
+def make(ws: Any, name: str, sql: str, *, as_: str | None = None, meanwhile: Callable[[], None] = lambda: None) -> None:
+    """A table, promised under a name of its own: an older version stays promised beside a newer one. `meanwhile` is done while it is made."""
+    still = [meanwhile]
     with told("materialize", as_ or name):
-        say("ACK materialize", as_ or name, ws.materialize(name, sql).table_name)
+        made = ws.materialize(name, sql, progress=lambda _: still.pop()() if still else None)
+        say("ACK materialize", as_ or name, made.table_name)
 
 
 def points(ws: Any, name: str, *, changed: int, as_: str | None = None, precision: Any = "bf16") -> None:
@@ -108,6 +115,12 @@ def no_bytes(_: Path) -> None:
 def normal(_: Path) -> None:
     """The catalog does not sync what it commits."""
     dialects._PRAGMAS = ("synchronous=NORMAL", *dialects._PRAGMAS[1:])
+    dialects.Sqlite.hurry = lambda *_, **__: None  # type: ignore[method-assign]
+
+
+def unbegun(_: Path) -> None:
+    """Nobody waits until the row of a table is durable before its files take their names."""
+    dialects.Sqlite.syncing = lambda _: None  # type: ignore[method-assign, assignment, return-value]
 
 
 def early(folder: Path) -> None:
@@ -136,10 +149,10 @@ def in_place(_: Path) -> None:
         self.path = self.temp = path
 
     files.AtomicFile.__init__ = begin  # type: ignore[method-assign, assignment]
-    files.commit_together = lambda *those: files.sync_folder(those[0].path.parent)  # type: ignore[assignment]
+    files.commit_together = lambda *those, beside=None: files.sync_folder(those[0].path.parent)  # type: ignore[assignment]
 
 
-MUTANTS: dict[str, Callable[[Path], None]] = {each.__name__: each for each in (no_names, no_bytes, normal, early, in_place)}
+MUTANTS: dict[str, Callable[[Path], None]] = {each.__name__: each for each in (no_names, no_bytes, normal, unbegun, early, in_place)}
 
 
 def _replace_everywhere(name: str, other: Callable[[Path], None]) -> None:

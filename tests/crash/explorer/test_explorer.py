@@ -60,7 +60,8 @@ def sound_indexes(server, memory) -> tuple[record.Run, Recorded]:
 
 def recorded(server: Server, folder: Path, scenario: str, *mutants: str) -> tuple[record.Run, Recorded]:
     run = record.run(server, folder, scenario, *mutants)
-    assert run.code == 0 and "ERR" not in run.said and run.said.count("ACK") == 5, run.said
+    promised = run.said.count("TRY") - run.said.count("TRY open")
+    assert run.code == 0 and "ERR" not in run.said and run.said.count("ACK") == promised >= 5, run.said
     return run, read(run.trace, run.world)
 
 

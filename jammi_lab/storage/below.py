@@ -1,0 +1,39 @@
+"""What lies below a folder, on a disk or in an object store."""
+
+import os
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from jammi_lab.storage.files import Place
+from jammi_lab.storage.remote import RemotePath, age_ns
+
+
+class Found(NamedTuple):
+    """Of a file that is there."""
+
+    size: int
+    since_ns: int
+    """When it was last changed."""
+
+
+def files_below(root: Place, folder: str) -> Iterator[tuple[str, Found]]:
+    """Everything below a folder that is no folder, by its path from the root; links are not followed."""
+    if isinstance(root, RemotePath):
+        for name, said in (root / folder).listed().items():
+            yield f"{folder}/{name}", Found(said["size"], age_ns(said))
+        return
+    try:
+        with os.scandir(root / folder) as entries:
+            listed = sorted(entries, key=lambda entry: entry.name)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for entry in listed:
+        path = f"{folder}/{entry.name}"
+        if entry.is_dir(follow_symlinks=False):
+            yield from files_below(root, path)
+        else:
+            try:
+                found = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            yield path, Found(found.st_size, found.st_mtime_ns)
