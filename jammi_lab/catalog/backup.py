@@ -68,10 +68,11 @@ def _copy_rows(database: Database, path: Path, at: str) -> None:
         with database.read() as tx, copy.write() as into:
             for table in (each for each in metadata.sorted_tables if each is not ledger):
                 _copy(tx, into, table)
-            for (table_id,) in tx.execute(scope.everyones(mutables.c.table_id)).all():
-                for statement in physical(table_id).make:
+            for table_id, numbered in tx.execute(scope.everyones(mutables.c.table_id, mutables.c.numbered)).all():
+                both = physical(table_id, bool(numbered))
+                for statement in both.make:
                     into.exec_driver_sql(copy.dialect.ddl(statement))
-                for table in physical(table_id).tables():
+                for table in both.tables():
                     _copy(tx, into, table)
     finally:
         copy.close()

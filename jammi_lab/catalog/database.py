@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from jammi_lab.catalog.dialects import Dialect, damaged
 from jammi_lab.catalog.interrupts import HeldBack
 from jammi_lab.errors import ForkedWorkspace, SessionClosed, WorkspaceReadOnly
-from jammi_lab.storage.files import fault_point
+from jammi_lab.storage.files import Syncing, fault_point
 
 T = TypeVar("T")
 _KEPT = 256
@@ -23,11 +23,10 @@ _KEPT = 256
 
 
 class _Handle:
-    """The connection of one thread."""
+    """The connection of one thread, or of several that use it one after the other."""
 
-    def __init__(self, connection: sa.Connection) -> None:
-        self.connection = connection
-        self.thread = threading.current_thread()
+    def __init__(self, connection: sa.Connection, thread: threading.Thread) -> None:
+        self.connection, self.thread = connection, thread
         self.lock = threading.RLock()
         self.writing: bool | None = None  # of the running transaction; None when there is none
         self.hasty = False  # whether commits of the connection do not wait for the disk; True where an interrupt left that open
@@ -45,6 +44,7 @@ class Database:
         self._pid = os.getpid()
         self._mine = threading.local()
         self._handles: list[_Handle] = []
+        self._common: _Handle | None = None
         self._guard = threading.Lock()
         self._closed = False
 
@@ -93,14 +93,33 @@ class Database:
     @property
     def writing(self) -> bool:
         """Whether this thread is inside of a `write`. ForkedWorkspace, SessionClosed."""
-        return bool(self._handle().writing)
+        self._check()
+        handle: _Handle | None = getattr(self._mine, "handle", None)
+        return handle is not None and bool(handle.writing)
 
     @contextlib.contextmanager
-    def hasty(self) -> Iterator[None]:
-        """A `write` that does not wait for the disk. Commits reach it in their order: a power failure may take this one, and then nothing later is
-        left either; the death of a process takes none. For what is worth nothing after a power failure."""
-        with self._transaction(writing=True, hasty=True):
+    def in_common(self) -> Iterator[None]:
+        """A block in which this thread uses a connection that is for such blocks alone, for what threads do one after the other: none has to open one
+        for it, and what was read and prepared for one of them is not read and prepared again for the next."""
+        self._check()
+        if self._common is None:
+            self._common = self._opened(threading.main_thread())
+        own, self._mine.handle = getattr(self._mine, "handle", None), self._common
+        try:
             yield
+        finally:
+            self._mine.handle = own
+
+    @contextlib.contextmanager
+    def hasty(self) -> Iterator[sa.Connection]:
+        """A `write` that does not wait for the disk. Commits reach it in their order: a power failure may take this one, and then nothing later is
+        left either; the death of a process takes none. For what is worth nothing after a power failure, or is waited for by `syncing`."""
+        with self._transaction(writing=True, hasty=True) as connection:
+            yield connection
+
+    def syncing(self) -> Syncing | None:
+        """What makes all durable that was committed until now, beside what else is done; None when it is."""
+        return self.dialect.syncing()
 
     @contextlib.contextmanager
     def attempt(self) -> Iterator[None]:
@@ -206,7 +225,7 @@ class Database:
         except UnicodeDecodeError:
             raise damaged(self.label) from None
 
-    def _handle(self) -> _Handle:
+    def _check(self) -> None:
         if os.getpid() != self._pid:
             raise ForkedWorkspace(
                 "This workspace was opened before the process forked and cannot be used in the child.",
@@ -215,19 +234,26 @@ class Database:
         if self._closed:
             raise self._over()
         self.dialect.assure()
+
+    def _handle(self) -> _Handle:
+        self._check()
         handle: _Handle | None = getattr(self._mine, "handle", None)
         if handle is None:
-            with self._explained():
-                handle = _Handle(self._engine.connect())
-            with self._guard:
-                if self._closed:
-                    handle.connection.close()
-                    raise self._over()
-                ended = [h for h in self._handles if not h.thread.is_alive()]
-                self._handles = [h for h in self._handles if h.thread.is_alive()] + [handle]
-            for old in ended:
-                old.connection.close()
-            self._mine.handle = handle
+            handle = self._mine.handle = self._opened(threading.current_thread())
+        return handle
+
+    def _opened(self, thread: threading.Thread) -> _Handle:
+        """A new connection, until that thread ends or all is closed."""
+        with self._explained():
+            handle = _Handle(self._engine.connect(), thread)
+        with self._guard:
+            if self._closed:
+                handle.connection.close()
+                raise self._over()
+            ended = [h for h in self._handles if not h.thread.is_alive()]
+            self._handles = [h for h in self._handles if h.thread.is_alive()] + [handle]
+        for old in ended:
+            old.connection.close()
         return handle
 
     def _over(self) -> SessionClosed:

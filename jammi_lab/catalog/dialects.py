@@ -27,6 +27,7 @@ from jammi_lab.errors import (
     WorkspaceNotFound,
     WorkspaceReadOnly,
 )
+from jammi_lab.storage.files import Syncing
 
 LOCK_SECONDS = 30
 _NETWORK = re.compile(
@@ -85,6 +86,10 @@ class Dialect(Protocol):
         """From now on commits of a connection do not wait for the disk, or do again. A server's always do."""
         ...
 
+    def syncing(self) -> Syncing | None:
+        """What makes hasty commits durable from now on, beside what else is done; None where there is nothing to wait for."""
+        ...
+
     def purge(self, connection: sa.Connection, patience: float) -> bool:
         """Whether nothing that was deleted is in the database's log any more; a file may have to wait so many seconds for its readers."""
         ...
@@ -109,6 +114,7 @@ class Sqlite:
 
     def __init__(self, path: Path, *, read_only: bool, create: bool) -> None:
         self.path = self.file = path
+        self._log = Path(f"{path}-wal")
         self.label = str(path)
         self.read_only = read_only
         self.existed = path.exists() and path.stat().st_size > 0
@@ -137,7 +143,12 @@ class Sqlite:
         @sa.event.listens_for(engine, "begin")
         def _begin(connection: sa.Connection) -> None:
             self.reset(connection)
-            connection.exec_driver_sql(connection.info["begin"])
+            raw = connection.connection.dbapi_connection
+            assert isinstance(raw, sqlite3.Connection)
+            try:
+                raw.execute(connection.info["begin"])  # what SQLAlchemy does around a statement takes longer than all of a small transaction
+            except sqlite3.Error as error:
+                raise sa.exc.DBAPIError(connection.info["begin"], None, error) from None
 
         @sa.event.listens_for(engine, "handle_error")
         def _kept(context: sa.engine.ExceptionContext) -> None:
@@ -162,6 +173,10 @@ class Sqlite:
         raw = connection.connection.dbapi_connection
         assert isinstance(raw, sqlite3.Connection)
         raw.execute(f"PRAGMA synchronous={'NORMAL' if hasty else 'FULL'}")
+
+    def syncing(self) -> Syncing | None:
+        # the log is the one file of the three that SQLite takes no lock on: closing it lets go of none; without a log every commit waits for the disk
+        return Syncing(self._log) if os.path.exists(self._log) else None
 
     def purge(self, connection: sa.Connection, patience: float) -> bool:
         raw = connection.connection.dbapi_connection
@@ -203,7 +218,7 @@ class Sqlite:
                 return self._open("ro")
             except sqlite3.OperationalError as error:
                 # in a folder that cannot be written to, the log's index cannot be made; without a log the file alone is the whole truth
-                if _code(error) not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY) or _has_content(Path(f"{self.path}-wal")):
+                if _code(error) not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY) or _has_content(self._log):
                     raise
                 self._immutable = True
         return self._open("ro&immutable=1")

@@ -4,7 +4,7 @@ A node is (kind, fold of the name, table inside it, owner). An edge row holds th
 recipe or source before a shared one, a physical name by the recipe that it belongs to. A recipe's edges are those of its newest ready version.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -20,6 +20,9 @@ from jammi_lab.names import fold
 from jammi_lab.values.anchors import AnchorKind, Input, InputKind
 from jammi_lab.values.base import Value
 from jammi_lab.values.records import Edge, TableKind, TableRecord
+
+Row = Sequence[Any]
+"""An edge as it was read: the columns of `EDGE`."""
 
 
 class Link(Value, frozen=True):
@@ -175,7 +178,7 @@ class Lineage:
     def all(self) -> list[Link]:
         """The edges of the newest ready version of every recipe, by name; one query."""
         with self._database.read() as tx:
-            return [_link(*edge) for edge in _edges(tx.execute(_ALL, self._scope.params()).all())]
+            return [_link(row, _origin(row), _reader(row)) for row in _plain(tx, _ALL, self._scope.params())]
 
     def uses(self, *, hidden: bool = False) -> list[Use]:
         """The newest ready versions that a model made, by name; with `hidden` also shared ones that own ones hide. One query."""
@@ -191,7 +194,7 @@ class Lineage:
     def of_table(self, table_name: str) -> list[Link]:
         """The edges of one physical table, whatever version it is; `derived` is its physical name."""
         with self._database.read() as tx:
-            return [_link(*edge) for edge in _edges(tx.execute(_OF_TABLE, self._scope.params(table_name=table_name)).all(), "table")]
+            return [_link(row, _origin(row), _reader(row, "table")) for row in _plain(tx, _OF_TABLE, self._scope.params(table_name=table_name))]
 
     def edges(self, direction: Direction, name: str) -> list[Link]:
         """One hop: what `name` reads (up) or what reads it (down). A name that nothing knows has no edges; see `knows`."""
@@ -213,18 +216,18 @@ class Lineage:
         with self._database.read() as tx:
             starts, exact = self._starts(tx, name, kind)
             if exact is None or direction == "down":
-                return _by_distance(_edges(self._walk(tx, starts, direction, depth)), starts, direction)
-            first = _edges(tx.execute(_OF_TABLE, self._scope.params(table_name=exact)).all(), "table")
-            further: Sequence[Any] = ()
+                return _by_distance(self._walk(tx, starts, direction, depth), starts, direction)
+            first = _plain(tx, _OF_TABLE, self._scope.params(table_name=exact))
+            further: Sequence[Row] = ()
             if depth != 1:
-                further = self._walk(tx, {source for _, source, _ in first}, direction, None if depth is None else depth - 1)
-        return _by_distance([*first, *_edges(further)], {target for _, _, target in first}, direction)
+                further = self._walk(tx, {_origin(row) for row in first}, direction, None if depth is None else depth - 1)
+        return _by_distance(further, {_reader(row, "table") for row in first}, direction, first)
 
-    def _walk(self, tx: sa.Connection, starts: set[Node], direction: Direction, depth: int | None) -> Sequence[Any]:
-        ordered, rows = sorted(node for node in starts if direction == "down" or node[0] == "result"), list[Any]()
+    def _walk(self, tx: sa.Connection, starts: set[Node], direction: Direction, depth: int | None) -> Sequence[Row]:
+        ordered, rows = sorted(node for node in starts if direction == "down" or node[0] == "result"), list[Row]()
         for at in range(0, len(ordered), MOST_STARTS):
             statement, bound = closure(direction, ordered[at : at + MOST_STARTS], None if depth is None else depth - 1)
-            rows += tx.execute(statement, self._scope.params(**bound)).all()
+            rows += _plain(tx, statement, self._scope.params(**bound))
         return rows if len(ordered) <= MOST_STARTS else list(dict.fromkeys(rows))
 
     def _starts(self, tx: sa.Connection, name: str, kind: InputKind | None) -> tuple[set[Node], str | None]:
@@ -255,38 +258,48 @@ def _splits(name: str) -> list[tuple[str, str]]:
     return [(name[:at], name[at + 1 :]) for at, letter in enumerate(name) if letter == "." and at]
 
 
-_Ends = tuple[Sequence[Any], Node, Node]
-"""An edge as it was read, what was read by it, and what reads that."""
+def _plain(tx: sa.Connection, statement: sa.Select[Any], bound: Mapping[str, Any]) -> list[Row]:
+    """The rows as the driver gives them, which are all texts: a walk reads ten fields of each, and of SQLAlchemy's rows that takes thrice as long."""
+    with tx.execute(statement, bound) as result:
+        assert result.cursor is not None
+        return list(result.cursor.fetchall())
 
 
-def _edges(rows: Iterable[Sequence[Any]], reader: str = "result") -> list[_Ends]:
-    return [(row, (row[0], row[4], row[2], row[5]), (reader, row[8], "", row[9] or "")) for row in rows]
+def _origin(row: Row) -> Node:
+    """What was read by an edge."""
+    return (row[0], row[4], row[2], row[5])
 
 
-def _link(row: Sequence[Any], source: Node, target: Node, depth: int = 1) -> Link:
-    return Link(Input(_KINDS[row[0]], row[1], row[2] or None), row[7], row[6], _ANCHORS[row[3]], source, target, depth)
+def _reader(row: Row, kind: str = "result") -> Node:
+    """What reads it."""
+    return (kind, row[8], "", row[9] or "")
 
 
-def _shown(edge: _Ends) -> tuple[str, str]:
+def _link(row: Row, source: Node, target: Node, depth: int = 1) -> Link:
+    kind, name, table, anchored, _, _, derived_table, derived, _, _ = row
+    return Link(Input(_KINDS[kind], name, table or None), derived, derived_table, _ANCHORS[anchored], source, target, depth)
+
+
+def _shown(row: Row) -> tuple[str, str]:
     """By what edges of one node are ordered: the label of the input and what reads it."""
-    row = edge[0]
     return (f"{row[1]}.{row[2]}" if row[2] else row[1], row[7])
 
 
-def _by_distance(edges: Iterable[_Ends], starts: Iterable[Node], direction: Direction) -> list[Link]:
-    """The edges in the order in which a walk from `starts` meets them, each once, with its distance."""
+def _by_distance(edges: Sequence[Row], starts: Iterable[Node], direction: Direction, of_table: Sequence[Row] = ()) -> list[Link]:
+    """The edges in the order in which a walk from `starts` meets them, each once, with its distance; `of_table` are those of a physical table."""
     down = direction == "down"
-    leaving: dict[Node, list[_Ends]] = {}
-    for edge in edges:
-        leaving.setdefault(edge[1] if down else edge[2], []).append(edge)
-    ordered, here, depth = list[Link](), sorted(starts), 0
-    while here:
-        depth += 1
-        further = []
-        for node in here:
-            met = leaving.pop(node, ())
-            for edge in sorted(met, key=_shown) if len(met) > 1 else met:
-                ordered.append(_link(*edge, depth))
-                further.append(edge[2] if down else edge[1])
-        here = further
+    leaving: dict[Node, list[Row]] = {}
+    for row in of_table:
+        leaving.setdefault(_reader(row, "table"), []).append(row)
+    for row in edges:  # here and below without calls: what is done for each edge is a good part of a closure's time
+        near: Node = (row[0], row[4], row[2], row[5]) if down else ("result", row[8], "", row[9] or "")
+        leaving.setdefault(near, []).append(row)
+    ordered, queue = list[Link](), [(node, 1) for node in sorted(starts)]
+    for node, depth in queue:
+        met = leaving.pop(node, ())
+        for row in sorted(met, key=_shown) if len(met) > 1 else met:
+            far: Node = ("result", row[8], "", row[9] or "") if down else (row[0], row[4], row[2], row[5])
+            source, target = (node, far) if down else (far, node)
+            ordered.append(Link(Input(_KINDS[row[0]], row[1], row[2] or None), row[7], row[6], _ANCHORS[row[3]], source, target, depth))
+            queue.append((far, depth + 1))
     return ordered

@@ -96,6 +96,8 @@ _SESSIONS = (
        created_at TEXT NOT NULL, deadline TEXT)""",
 )
 
+_NUMBERED = ("ALTER TABLE mutable_tables ADD COLUMN numbered BIGINT NOT NULL DEFAULT 0",)
+
 MIGRATIONS: tuple[tuple[int, str, tuple[str, ...]], ...] = (
     (1, "the spine", _SPINE),
     (2, "models", _MODELS),
@@ -103,6 +105,7 @@ MIGRATIONS: tuple[tuple[int, str, tuple[str, ...]], ...] = (
     (4, "mutable tables", _MUTABLE_TABLES),
     (5, "topics", _TOPICS),
     (6, "ephemeral sessions", _SESSIONS),
+    (7, "keys that are whole numbers", _NUMBERED),
 )
 """(number, name, statements), rising; never edited once released."""
 

@@ -1,7 +1,8 @@
 """Commits to mutable tables: durable when the call returns, each with a version of its own, and those that come at once in one transaction.
 
-A commit waits for the disk. While one thread does, others queue up; whoever is next takes the whole queue with it. Each change is judged on what
-those before it left, before anything of it is written, so that one that is refused takes nothing from the others.
+A commit waits for the disk. While one thread does, others queue up; whoever is next takes the whole queue with it, and before that lets those come
+who are about to: threads that have just been served mostly come again, and a transaction for all of them takes hardly longer than one for the first.
+Each change is judged on what those before it left, before anything of it is written, so that one that is refused takes nothing from the others.
 
 Rows that are to be new are written without looking for them first: the database finds the one that is there already, and all is made again with a
 look. Most never are.
@@ -10,6 +11,7 @@ look. Most never are.
 import contextlib
 import itertools
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,9 +29,15 @@ from jammi_lab.values.mutables import Committed, MutableRecord
 
 MOST = 64
 """Changes that one transaction takes."""
+_ROWS = 1024
+"""Rows after which it takes no further change: the rest of a transaction is little beside them, and meanwhile others can prepare theirs."""
 _TRIM_EVERY = 16
 _PATIENCE = 0.1
 """Seconds after which one that waits sees for itself: whoever was to wake it may have been interrupted."""
+_FEW = 256
+"""Rows that are enough to begin with, without waiting for more."""
+_GATHER = 0.01
+"""Seconds that are waited for others at most; and never longer than the last transaction took."""
 _STATE = (mutables.c.tenant_id, mutables.c.version, mutables.c.first_kept, mutables.c.row_count)
 _this = mutables.c.table_id == sa.bindparam("of_table", type_=sa.BigInteger)
 _NOW = Direct(scope.select(*_STATE, seen=mutables).where(_this))
@@ -78,6 +86,11 @@ class _Asked:
     bell: threading.Lock = field(default_factory=threading.Lock)
     """Taken by the one that waits, and released when it is done or its turn has come."""
 
+    @property
+    def rows(self) -> int:
+        """How many it is about."""
+        return len(self.change.put) + len(self.change.remove)
+
     def ring(self) -> None:
         """Wake the one that waits."""
         with contextlib.suppress(RuntimeError):  # it rings already
@@ -93,7 +106,7 @@ class _State:
 
     def __init__(self, asked: _Asked, row: Sequence[Any]) -> None:
         self.tenant, self.version, self.first_kept, self.rows = row
-        self.kept, self.keep, self.seen_by = physical(asked.record.table_id), asked.keep, [asked.params]
+        self.kept, self.keep, self.seen_by = physical(asked.record.table_id, asked.record.numbered), asked.keep, [asked.params]
         self.unseen = True
         self.was: dict[bytes, bytes] = {}
         self.now: dict[bytes, Body] = {}
@@ -152,15 +165,19 @@ class Commits:
 
     def __init__(self, database: Database, bound: Scope) -> None:
         self._database, self._scope = database, bound
-        self._turn, self._guard = threading.Lock(), threading.Lock()
+        self._turn, self._guard, self._gathered = threading.Lock(), threading.Lock(), threading.Event()
         self._waiting: list[_Asked] = []
+        self._expected = 1
+        """How many asked lately: those of the last transaction, and those that came meanwhile."""
+        self._took = 0.0
+        """Seconds that the last transaction took."""
 
     def commit(self, record: MutableRecord, change: Change, keep: int) -> Committed:
         """Make a change durable as the next version; a change after which nothing differs takes none. `keep`: how many versions back the changes
         stay known. Inside of a transaction it is part of that. Present; Moved; TableNotFound; TenantForbidden."""
         asked = _Asked(record, change, keep, self._scope.params(), self._forbidden(record))
-        if self._database.writing:
-            self._together([asked], {})
+        if self._database.writing:  # what is part of a transaction cannot be taken back alone
+            self._transact([asked], {}, look=True)
         else:
             self._in_turn(asked)
         if isinstance(asked.outcome, Exception):
@@ -180,6 +197,8 @@ class Commits:
         asked.bell.acquire()
         with self._guard:
             self._waiting.append(asked)
+            if self._enough():
+                self._gathered.set()
         try:
             while not asked.done:
                 if self._turn.locked():  # those that are done do not queue up before those that are not
@@ -199,13 +218,36 @@ class Commits:
             for each in self._waiting[:1]:
                 each.ring()
 
-    def _lead(self, own: _Asked) -> None:
+    def _gather(self) -> None:
+        """Let those come who asked lately. Who comes alone, or in vain, is not kept waiting again."""
         with self._guard:
-            group = [own, *(each for each in self._waiting if each is not own)][:MOST]
-            self._waiting = [each for each in self._waiting if each not in group]
+            if self._enough():
+                return
+            self._gathered.clear()
+        self._gathered.wait(min(self._took, _GATHER))
+
+    def _enough(self) -> bool:
+        waiting = self._waiting
+        return len(waiting) >= self._expected or sum(each.rows for each in waiting) >= _FEW
+
+    def _taken(self, own: _Asked) -> list[_Asked]:
+        """What the next transaction is for: this one and those that wait, first come first served."""
+        with self._guard:
+            rest = [each for each in self._waiting if each is not own]
+            rows = itertools.accumulate((each.rows for each in rest), initial=own.rows)
+            group = [own, *(each for each, before in zip(rest[: MOST - 1], rows, strict=False) if before < _ROWS)]
+            self._waiting = [each for each in rest if each not in group]
+        return group
+
+    def _lead(self, own: _Asked) -> None:
+        self._gather()
+        began = time.monotonic()
+        group = self._taken(own)
         states: dict[int, _State] = {}
         try:
             self._together(group, states)
+            self._took, self._expected = time.monotonic() - began, len(group) + len(self._waiting)
+            self._finish(group)
         except BaseException as error:
             if happened := self._happened(states):
                 self._finish(group)
@@ -216,6 +258,7 @@ class Commits:
                 raise
             if not happened:
                 self._together([own], {})  # what failed may have been another's
+                self._finish([own])
 
     def _happened(self, states: Mapping[int, _State]) -> bool:
         """Whether a transaction that failed is committed all the same: an interrupt may come behind the commit, and a server be lost."""
@@ -225,11 +268,10 @@ class Commits:
 
     def _together(self, group: Sequence[_Asked], states: dict[int, _State]) -> None:
         """One transaction for all of them; `states` is what it made of each table."""
-        look = self._database.writing  # what is part of a transaction cannot be taken back alone
-        if not look:
+        with self._database.in_common():
             with contextlib.suppress(_Met):
                 return self._transact(group, states, look=False)
-        return self._transact(group, states, look=True)
+            return self._transact(group, states, look=True)
 
     def _transact(self, group: Sequence[_Asked], states: dict[int, _State], *, look: bool) -> None:
         states.clear()
@@ -238,7 +280,6 @@ class Commits:
                 asked.outcome = self._one(tx, asked, group, states, look)
             for table_id, state in states.items():
                 state.flush(tx, table_id)
-        self._finish(group)
 
     @staticmethod
     def _finish(group: Sequence[_Asked]) -> None:

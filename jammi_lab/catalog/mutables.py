@@ -74,7 +74,7 @@ class Mutables:
                 raise DuplicateTable(
                     f"There is a mutable table {record.name!r} already.", hint=f"ws.mutable.drop({record.name!r}) removes it with its rows."
                 )
-            for statement in physical(made.table_id).make:
+            for statement in physical(made.table_id, made.numbered).make:
                 tx.exec_driver_sql(self._database.dialect.ddl(statement))
             _MAKE.change(tx, _row(made))
         return made
@@ -100,7 +100,7 @@ class Mutables:
         self._scope.check_owner(record.tenant, f"The mutable table {record.name!r}")
         with self._database.write() as tx:
             now = _BY_ID.rows(tx, self._scope.params(of_table=record.table_id))
-            for statement in physical(record.table_id).drop:
+            for statement in physical(record.table_id, record.numbered).drop:
                 tx.exec_driver_sql(statement)
             _FORGET.change(tx, {"of_table": record.table_id, "owner": record.tenant or ""})
         return _record(now[0]).row_count if now else 0
@@ -111,7 +111,7 @@ class Mutables:
         """The table as it is now, with the keys of its rows, ascending, and their bodies. TableNotFound when it is gone."""
         with self._database.read() as tx:
             record = self._there(_BY_ID.rows(tx, self._scope.params(of_table=table_id)))
-            keys, bodies = physical(table_id).all(tx)
+            keys, bodies = physical(table_id, record.numbered).all(tx)
         return record, keys, bodies
 
     def history(self, table_id: int, since: int, most: int | None = None) -> History:
@@ -122,7 +122,7 @@ class Mutables:
                 raise ValueError(since)
             if since < record.first_kept:
                 raise Trimmed
-            own = physical(table_id)
+            own = physical(table_id, record.numbered)
             before: dict[bytes, Body] = {}
             touched: dict[bytes, int] = {}
             for version, changed in own.since(tx, since):
@@ -157,11 +157,12 @@ def _row(record: MutableRecord) -> dict[str, Any]:
         "row_count": record.row_count,
         "session_id": record.session,
         "created_at": record.created_at,
+        "numbered": int(record.numbered),
     }
 
 
 def _record(row: Any) -> MutableRecord:
-    table_id, tenant, name, schema, key, version, first_kept, row_count, session, created_at = row
+    table_id, tenant, name, schema, key, version, first_kept, row_count, session, created_at, numbered = row
     return MutableRecord(
-        table_id, name, schema, msgspec.json.decode(key, type=list[str]), tenant, version, first_kept, row_count, session, created_at
+        table_id, name, schema, msgspec.json.decode(key, type=list[str]), tenant, version, first_kept, row_count, session, created_at, bool(numbered)
     )

@@ -81,6 +81,9 @@ class Postgres:
     def hurry(self, connection: sa.Connection, *, hasty: bool) -> None:
         pass
 
+    def syncing(self) -> None:
+        return None
+
     def purge(self, connection: sa.Connection, patience: float) -> bool:  # noqa: ARG002  a dropped table's files are the server's, and removed
         return True
 
@@ -89,6 +92,7 @@ class Postgres:
 
     def ddl(self, statement: str) -> str:
         statement = re.sub(r"\bBLOB\b", "BYTEA", statement).removesuffix(" WITHOUT ROWID")
+        statement = re.sub(r"\bINTEGER\b", "BIGINT", statement)  # which in SQLite is as wide as it needs
         return re.sub(r"\bTEXT\b", 'TEXT COLLATE "C"', statement)  # text sorts by its code points, as in SQLite, whatever the database's language
 
     def reset(self, connection: sa.Connection) -> None:

@@ -229,9 +229,10 @@ mutables = sa.Table(
     _number("row_count", null=False),
     _text("session_id"),
     _text("created_at", null=False),
+    _number("numbered", null=False),
 )
-"""`version` counts commits; what each of them changed is known back to `first_kept`. The rows, and those changes, are in tables of their own, which
-are made and dropped with the record: `mutables.py`."""
+"""`version` counts commits; what each of them changed is known back to `first_kept`. `numbered` is 1 where keys lie as whole numbers. The rows, and
+those changes, are in tables of their own, which are made and dropped with the record: `mutables.py`."""
 
 topics = sa.Table(
     "topics",

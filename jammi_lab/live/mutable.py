@@ -68,9 +68,9 @@ class Tables:
             check_mutable_name(name)
         made = schema_of(schema, reserved=(CHANGE, VERSION))
         key = _checked_key(name, made, primary_key)
-        Layout(made, key, name)
-        record = MutableRecord(0, name, made.serialize().to_pybytes(), key, self._catalog.scope.tenant, session=session)
-        return self._catalog.mutables.create(record)
+        shape = Layout(made, key, name)
+        mine = MutableRecord(0, name, made.serialize().to_pybytes(), key, self._catalog.scope.tenant, session=session, numbered=shape.numbered)
+        return self._catalog.mutables.create(mine)
 
     def drop(self, record: MutableRecord) -> int:
         """Remove a table; how many rows it had. TenantForbidden, WorkspaceReadOnly."""

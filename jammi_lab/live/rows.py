@@ -41,6 +41,8 @@ class Layout:
                 )
         self._places = [schema.names.index(name) for name in self.key]
         self._encoders = [_key_encoder(schema.field(name), table, alone=len(self.key) == 1) for name in self.key]
+        self.numbered = self._encoders == [_whole]
+        """Whether a key is one whole number, of eight bytes."""
 
     def bodies(self, rows: pa.Table) -> list[bytes]:
         """The bodies of rows that have exactly the schema."""
@@ -144,7 +146,8 @@ def _whole(column: pa.ChunkedArray) -> list[bytes]:
     signed = not pa.types.is_unsigned_integer(column.type)
     if (counted := _counted(column.type)) is not None:
         column = column.cast(counted)
-    numbers = column.cast(pa.int64() if signed else pa.uint64()).to_numpy().view(np.uint64)
+    wide = pa.int64() if signed else pa.uint64()
+    numbers = (column if column.type == wide else column.cast(wide)).to_numpy().view(np.uint64)
     moved = numbers ^ np.uint64(1 << 63) if signed else numbers
     return [key for (key,) in struct.iter_unpack("8s", moved.astype(">u8").tobytes())]
 

@@ -75,6 +75,9 @@ def rows_of(rows: Any, schema: pa.Schema, what: str) -> pa.Table:
     a column of nothing but NULL; numbers of a list of dicts as Arrow takes them. SchemaMismatch names the column, `what` the thing in the message;
     InvalidArgument for what are no rows.
     """
+    exactly = isinstance(rows, pa.Table) and rows.schema.equals(schema, check_metadata=True)
+    if exactly and all(field.nullable for field in schema):
+        return rows
     if isinstance(rows, Mapping):
         raise InvalidArgument("Rows are a RecordBatch, a Table, a frame or a list of dicts, not a single dict.", hint="Put it into a list: [{…}].")
     if isinstance(rows, Sequence) and not isinstance(rows, str | bytes):

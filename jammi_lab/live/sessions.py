@@ -74,6 +74,7 @@ class Sessions:
     def open(self, timeout: object) -> Held:
         """A new session of the bound tenant. NoTenantBinding; InvalidArgument."""
         tenant = self._scope.current
+        self._grace()  # for those that were open while the machine slept, and not for this one
         created = self.clock.now_ns()
         deadline = after(created, timeout, "A timeout")
         if tenant is None:

@@ -26,6 +26,8 @@ class MutableRecord(Value, frozen=True):
     """The ephemeral session that it belongs to."""
     created_at: str = ""
     """When it was made, RFC 3339."""
+    numbered: bool = False
+    """Whether its keys are whole numbers, and lie in the database as such."""
 
 
 class Committed(Value, frozen=True):

@@ -251,6 +251,44 @@ def test_connections_of_ended_threads_do_not_pile_up(lab: Lab) -> None:
     assert len(lab.catalog.database._handles) <= 2
 
 
+def connection_of(database: Any) -> Any:
+    with database.read() as tx:
+        return tx.connection.dbapi_connection
+
+
+def test_threads_that_work_in_common_share_one_connection_and_get_their_own_back(lab: Lab) -> None:
+    database, own, common = lab.catalog.database, connection_of(lab.catalog.database), []
+
+    def work() -> None:
+        with database.in_common():
+            lab.catalog.meta.set("n", str(int(lab.catalog.meta.get("n") or 0) + 1))
+            common.append(connection_of(database))
+
+    for _ in range(3):
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    with pytest.raises(KeyError), database.in_common():
+        common.append(connection_of(database))
+        raise KeyError
+    assert len({id(each) for each in common}) == 1 and common[0] is not own and connection_of(database) is own
+    assert len(database._handles) == 2 and lab.catalog.meta.get("n") == "3"
+
+
+def test_whether_a_thread_writes_is_told_without_a_connection_and_not_of_a_closed_catalog(open_catalog: Callable) -> None:
+    database, told = open_catalog().database, []
+    thread = threading.Thread(target=lambda: told.append(database.writing))
+    with database.write():
+        assert database.writing
+        thread.start()
+        thread.join()
+    assert told == [False] and not database.writing and len(database._handles) == 1
+    database.close()
+    for ask in (lambda: database.writing, lambda: database.in_common().__enter__()):
+        with pytest.raises(SessionClosed):
+            ask()
+
+
 def test_a_closed_catalog_says_so(open_catalog: Callable) -> None:
     catalog = open_catalog()
     catalog.close()

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from jammi_lab.catalog import migrations, mutable_commits
 from jammi_lab.catalog.mutable_commits import Change, Moved, Present
 from jammi_lab.errors import JammiError, TableNotFound, TenantForbidden
 from jammi_lab.storage.files import install_fault_hook
@@ -67,6 +68,56 @@ def test_those_that_wait_are_committed_together_and_each_has_a_version(mutables,
     assert (record.version, record.row_count, keys) == (8, 8, [b"k%d" % n for n in range(8)])
     assert sorted(mutables.history(table.table_id, 0).touched.values()) == [*range(1, 9)]
     assert mutables.history(table.table_id, 8).touched == {}
+
+
+def test_those_who_asked_together_before_are_waited_for(mutables, table, points, monkeypatch):
+    monkeypatch.setattr(mutable_commits, "_GATHER", 60.0)
+    at_once(mutables, [(table, put(**{f"k{n}": "x"})) for n in range(3)])
+    commits = mutables._commits
+    assert commits._expected == 3
+    commits._took = 60.0
+    points.clear()
+    outcomes = []
+    first = threading.Thread(target=lambda: outcomes.append(mutables.commit(table, put(a="1"), KEEP)))
+    first.start()
+    until = time.monotonic() + 20
+    while not commits._turn.locked() and time.monotonic() < until:
+        time.sleep(0.001)
+    others = [threading.Thread(target=lambda n=n: outcomes.append(mutables.commit(table, put(**{f"b{n}": "1"}), KEEP))) for n in range(2)]
+    for each in others:
+        each.start()
+    for each in (first, *others):
+        each.join()
+    assert sorted(o.version for o in outcomes) == [4, 5, 6] and points.count("catalog:before-commit") == 1
+
+
+def test_who_comes_alone_waits_at_most_once_and_not_longer_than_a_commit_took(mutables, table):
+    commits = mutables._commits
+    commits._expected, commits._took = 8, 0.001
+    assert mutables.commit(table, put(a="1"), KEEP).version == 1 and commits._expected == 1
+    commits._took = 3600.0
+    assert mutables.commit(table, put(b="1"), KEEP).version == 2
+
+
+def test_nobody_is_waited_for_when_there_is_much_to_write_already(mutables, table, monkeypatch):
+    monkeypatch.setattr(mutable_commits, "_GATHER", 3600.0)
+    commits = mutables._commits
+    commits._expected, commits._took = 8, 3600.0
+    assert mutables.commit(table, put(**{f"k{n}": "x" for n in range(300)}), KEEP).inserted == 300
+
+
+def test_many_rows_of_several_go_in_several_transactions_and_none_is_left_out(mutables, table, points):
+    asked = [(table, put(**{f"k{n} {m}": "x" for m in range(600)})) for n in range(5)]
+    outcomes = at_once(mutables, asked)
+    assert sorted(o.version for o in outcomes) == [1, 2, 3, 4, 5] and mutables.get("t").row_count == 3000
+    assert 1 < points.count("catalog:before-commit") < 5
+
+
+def test_no_thread_opens_a_connection_to_commit(lab, mutables, table):
+    before = len(lab.catalog.database._handles)
+    for _ in range(3):
+        at_once(mutables, [(table, put(**{f"k{n}": "x"})) for n in range(8)])
+    assert len(lab.catalog.database._handles) <= before + 1
 
 
 def test_one_that_is_refused_takes_nothing_from_the_others(mutables, table, points):
@@ -160,21 +211,54 @@ def test_what_fails_behind_the_commit_takes_it_from_nobody(mutables, table, what
     assert mutables.rows(table.table_id)[1][:3] == [b"a", b"b", b"c"]
 
 
-@pytest.mark.parametrize("rows", [1, 3, 4, 5, 15, 16, 17, 64, 255, 256, 257, 700])
-def test_any_number_of_rows_is_put_looked_for_and_removed_whole(mutables, table, rows):
-    body = lambda word: {b"%05d" % n: b"%s %d" % (word, n) for n in range(rows)}  # noqa: E731
+@pytest.mark.parametrize("numbered", [False, True], ids=["bytes", "numbers"])
+@pytest.mark.parametrize("rows", [1, 3, 4, 5, 15, 16, 17, 64, 100, 255, 256, 257, 700])
+def test_any_number_of_rows_is_put_looked_for_and_removed_whole(mutables, rows, numbered):
+    table = mutables.create(MutableRecord(0, "t", b"schema", ["k"], numbered=numbered))
+    body = lambda word: {b"%08d" % n: b"%s %d" % (word, n) for n in range(rows)}  # noqa: E731
     assert mutables.commit(table, Change(put=body(b"new"), anew=True), KEEP).inserted == rows
     assert dict(zip(*mutables.rows(table.table_id)[1:], strict=True)) == body(b"new")
-    last = b"%05d" % (rows - 1)
+    last = b"%08d" % (rows - 1)
     with pytest.raises(Present) as there:
-        mutables.commit(table, Change(put={b"%05d" % (n + rows - 1): b"x" for n in range(rows)}, anew=True), KEEP)
+        mutables.commit(table, Change(put={b"%08d" % (n + rows - 1): b"x" for n in range(rows)}, anew=True), KEEP)
     assert there.value.bodies == [b"new %d" % (rows - 1)] and len(mutables.rows(table.table_id)[1]) == rows
     changed = mutables.commit(table, Change(put=body(b"other") | {last: b"new %d" % (rows - 1)}), KEEP)
     assert (changed.inserted, changed.updated, changed.matched) == (0, rows - 1, rows)
     history = mutables.history(table.table_id, 1)
     assert len(history.before) == rows - 1 and all(history.now[key] == body(b"other")[key] for key in history.before)
     assert mutables.commit(table, Change(remove=[*body(b"")][1:]), KEEP).deleted == rows - 1
-    assert mutables.rows(table.table_id)[1] == [b"00000"] and mutables.get("t").row_count == 1
+    assert mutables.rows(table.table_id)[1] == [b"00000000"] and mutables.get("t").row_count == 1
+
+
+def test_keys_that_are_numbers_keep_the_order_of_their_bytes_to_the_ends(mutables):
+    table = mutables.create(MutableRecord(0, "t", b"schema", ["k"], numbered=True))
+    keys = [n.to_bytes(8, "big") for n in (0, 1, (1 << 63) - 1, 1 << 63, (1 << 63) + 1, (1 << 64) - 1)]
+    mutables.commit(table, Change(put=dict.fromkeys(reversed(keys), b"x"), anew=True), KEEP)
+    assert mutables.rows(table.table_id)[1] == keys
+    assert mutables.commit(table, Change(remove=keys[1:5]), KEEP).deleted == 4
+    history = mutables.history(table.table_id, 1)
+    assert set(history.before) == set(keys[1:5]) and mutables.rows(table.table_id)[1] == [keys[0], keys[5]]
+
+
+def test_a_table_that_an_earlier_release_made_keeps_its_rows_and_takes_more(open_catalog, monkeypatch):
+    with monkeypatch.context() as earlier:
+        earlier.setattr(migrations, "MIGRATIONS", tuple(each for each in migrations.MIGRATIONS if each[0] < 7))
+        before = open_catalog()
+        with before.database.write() as tx:
+            for statement in mutable_commits.physical(17, False).make:
+                tx.exec_driver_sql(before.database.dialect.ddl(statement))
+            schema, key, body = (_blob(before, value) for value in (b"schema", b"\x80\0\0\0\0\0\0\1", b"old"))
+            tx.exec_driver_sql(f"INSERT INTO mutable_tables VALUES (17, NULL, 't', {schema}, '[\"k\"]', 1, 0, 1, NULL, 'then')")
+            tx.exec_driver_sql(f"INSERT INTO mutable_11_rows VALUES ({key}, {body})")
+    now = open_catalog().mutables
+    table = now.get("t")
+    assert not table.numbered and now.rows(17)[1:] == ([b"\x80\0\0\0\0\0\0\1"], [b"old"])
+    assert now.commit(table, Change(put={b"\x80\0\0\0\0\0\0\2": b"new"}, anew=True), KEEP).version == 2
+    assert now.rows(17)[2] == [b"old", b"new"]
+
+
+def _blob(catalog, value):
+    return f"x'{value.hex()}'" if "sqlite" in str(type(catalog.database.dialect)).lower() else f"'\\x{value.hex()}'::bytea"
 
 
 def test_a_commit_inside_of_a_transaction_is_part_of_it(lab, mutables, table):

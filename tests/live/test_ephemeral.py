@@ -501,6 +501,14 @@ def test_after_the_machine_slept_there_is_one_minute_of_grace(hands):
     assert events(hands, later) == ["opened", "timed_out"]
 
 
+def test_a_session_that_is_opened_after_the_machine_slept_gets_no_grace_for_it(hands):
+    hands.clock.sleep(3600)
+    s = scratch(hands, "a", timeout=10)
+    hands.clock.go_on(10)
+    with pytest.raises(SessionClosed):
+        s.count_rows("scratch")
+
+
 def test_time_that_passes_awake_gives_no_grace(hands):
     s = scratch(hands, "a", timeout=100)
     hands.clock.go_on(3600)

@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import os
 import random
 import threading
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -149,6 +151,26 @@ def test_nothing_that_is_shown_tells_of_another_tenants_things(stranger):
     for relation in RELATIONS:
         told[relation] = repr(stranger.sql(f"SELECT * FROM jammi_catalog.{relation}").fetchall())
     assert [way for way, text in told.items() if HERS in text or "acme" in text] == []
+
+
+def test_what_recovery_and_check_find_of_hers_is_told_to_no_other_tenant(lab):
+    """They go over all tenants; who is bound is told of what it may see, and nobody's sizes are in the sums."""
+    physical, path, *_ = lab.hers
+    folder = Path(path).parent
+    Path(path).unlink()
+    stray = folder / f"{HERS}_stray.parquet"
+    stray.write_bytes(b"x" * 100)
+    os.utime(stray, (1, 1))
+    with lab.tenant("bolt"):
+        shared = [lab.recover(), lab.recovery, lab.check(), lab.check(deep=True)]
+        assert not any(shared) and HERS not in repr([each.to_dict() for each in shared])
+        assert stray.exists() and lab.check().bytes_quarantined == 0
+    with lab.tenant("acme"):
+        assert lab.recover().missing == [physical] == lab.check().missing and lab.check().orphans == [f"results/acme/{stray.name}"]
+    assert lab.recover().missing == [physical], "who looks after the whole workspace is bound to nobody"
+    with lab.tenant("bolt"):
+        repaired = lab.check(repair=True, grace=0)
+        assert (repaired.reclaimed, repaired.bytes_reclaimed, bool(repaired)) == ([], 0, False) and not stray.exists()
 
 
 def test_a_name_that_is_nearly_hers_is_offered_to_nobody_else(stranger):
