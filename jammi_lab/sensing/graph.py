@@ -297,4 +297,9 @@ def _rebound(recorded: Anchor, now: Anchor, same: bool) -> Anchor:
     """The anchor of an input with other columns than before; never the recorded state when the statement now says something else, or nothing."""
     if same or not recorded.same_state(now):
         return now
+    return otherwise_said(now)
+
+
+def otherwise_said(now: Anchor) -> Anchor:
+    """The anchor of an input that is what it was under a statement that says something else over it."""
     return msgspec.structs.replace(now, value=digest_of([now.value, now.schema]))

@@ -233,15 +233,24 @@ class Lanes:
             self._at_work.add(threading.get_ident())
 
     def _leave(self) -> None:
-        """From now on nothing is raised in this lane, and what was to be raised is not, although it may still be raised in here."""
+        """From now on nothing is raised in this lane: what was to be raised is not, although it may still be raised in here.
+
+        An exception that is on its way is not taken back, but replaced by one that is awaited: once one was taken back, CPython 3.11 looks for it
+        for ever, and under a profiler or debugger does nothing else.
+        """
         while True:
             try:
                 with self._lock:
                     self._at_work.discard(threading.get_ident())
-                    _raise_in(threading.get_ident(), None)
-                return
+                    if not self._stopping:
+                        return
+                _raise_in(threading.get_ident(), _Last)
+                while True:
+                    time.sleep(0)
             except KeyboardInterrupt:
                 continue
+            except _Last:
+                return
 
     def _ask(self, progress: Progress) -> None:
         """Progress from a lane. The lane goes on when it was passed on, and at once while the caller's thread is busy with a task of its own."""
@@ -251,6 +260,10 @@ class Lanes:
             pass
 
 
-def _raise_in(identity: int, what: type[BaseException] | None) -> None:
-    """Have a thread raise an exception at its next bytecode; None takes one back that it has not raised yet."""
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(identity), None if what is None else ctypes.py_object(what))
+class _Last(BaseException):
+    """What a lane raises in itself, so that nothing else is on its way."""
+
+
+def _raise_in(identity: int, what: type[BaseException]) -> None:
+    """Have a thread raise an exception at its next bytecode, instead of one that it has not raised yet."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(identity), ctypes.py_object(what))

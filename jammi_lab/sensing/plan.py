@@ -4,12 +4,14 @@ import enum
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from jammi_lab.errors import JammiError
 from jammi_lab.observing.look import Look
 from jammi_lab.producers.base import Kitchen, anchors_of, find_reusable
 from jammi_lab.producers.registry import Producers
 from jammi_lab.sensing.graph import Graph, Node, Place, Sensed
-from jammi_lab.values.anchors import Anchor, Input, InputKind, Vanished
+from jammi_lab.values.anchors import Anchor, Input, InputKind, Unknown, Vanished
 from jammi_lab.values.records import Step, TableKind, TableRecord
 from jammi_lab.values.verdicts import (
     Cause,
@@ -73,6 +75,8 @@ class Planner:
         self.planned: dict[Place, Planned] = {}
         self.left_out: list[str] = []
         """Undecidable tables that nobody named, parents before children."""
+        self._never_answered: set[Place] = set()
+        """Steps with an input that cannot be pinned: no table ever answers them."""
 
     def steps(self) -> list[Planned]:
         """All steps, parents before children."""
@@ -90,7 +94,24 @@ class Planner:
                 self.left_out.append(node.name)
             elif isinstance(verdict, PossiblyStale):
                 self._wait(node, verdict)
-        return list(self.planned.values())
+        return self._twins_in_turn(list(self.planned.values()))
+
+    def _twins_in_turn(self, steps: list[Planned]) -> list[Planned]:
+        """The steps, with recipes of one definition one after the other: what a certain one makes answers the others, so these are possible only."""
+        alike: dict[str | Unknown, list[Planned]] = {}
+        for each in steps:
+            if each.sort in (Sort.CERTAIN, Sort.POSSIBLE) and each.node.recipe is not None and each.node.place not in self._never_answered:
+                alike.setdefault(self._sensor.producers.definition_today(each.node.recipe), []).append(each)
+        for definition, twins in alike.items():
+            first = next((each for each in twins if each.sort is Sort.CERTAIN), None)
+            if isinstance(definition, Unknown) or first is None or len(twins) == 1:
+                continue
+            for each in twins:
+                if each is not first:
+                    said = f"{first.node.name} has the same definition, and what it makes is taken"
+                    each.step = msgspec.structs.replace(each.step, reasons=[said, *each.step.reasons])
+                    each.sort, each.after = Sort.POSSIBLE, each.after | {first.node.place}
+        return steps
 
     def _wait(self, node: Node, verdict: PossiblyStale) -> None:
         """Note at each blocked step above it that the node waits for it."""
@@ -162,7 +183,10 @@ class Planner:
             with kitchen.scope.use(node.tenant):
                 if not running:
                     job = self._sensor.producers.job(node.name, node.recipe.descriptor)
-                    return Sort.REUSED if find_reusable(kitchen, job.definition, anchors_of(job, look, node.tenant)) else Sort.CERTAIN
+                    anchors = anchors_of(job, look, node.tenant)
+                    if not all(anchor.pinned for anchor in anchors):
+                        self._never_answered.add(node.place)
+                    return Sort.REUSED if find_reusable(kitchen, job.definition, anchors) else Sort.CERTAIN
                 definition = self._sensor.producers.definition_today(node.recipe)
                 known = kitchen.catalog.tables.by_definition(definition) if isinstance(definition, str) else []
                 fits = [c for c in known if self._may_fit(node, c)]

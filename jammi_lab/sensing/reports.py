@@ -1,7 +1,7 @@
 """What sensing hands to people: Status, Plan, RunReport. Each reads as a table and turns into frames."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from jammi_lab import forms
@@ -30,10 +30,13 @@ class StatusRow:
     verdict: Verdict
     rows: int | None
     bytes: int | None
-    age: float | None
+    age: float | None = field(repr=False)
     """Seconds since the version was completed."""
     index: str | None = None
     """Of a table with vectors: the precision of its index, or in what state that is, and the share of the rows that are in it."""
+
+    def _repr_html_(self) -> str:
+        return forms.status([self]).html
 
     @property
     def reasons(self) -> list[str]:
@@ -88,6 +91,8 @@ class RunReport(Shown):
 
     def __init__(self, steps: Sequence[RunStep], deviations: Sequence[str]) -> None:
         self.steps, self.deviations = list(steps), list(dict.fromkeys(deviations))
+        self.left_out: list[str] = []
+        """Undecidable tables that nobody named."""
 
     @property
     def executed(self) -> list[str]:
@@ -100,7 +105,7 @@ class RunReport(Shown):
         return [s.name for s in self.steps if s.outcome == "failed"]
 
     def _form(self) -> Form:
-        return forms.run_report(self.steps, self.deviations)
+        return forms.run_report(self.steps, self.deviations, left_out=self.left_out)
 
 
 class Plan(Shown):
@@ -143,7 +148,9 @@ class Plan(Shown):
 
     def apply(self, progress: OnProgress = None) -> RunReport:
         """Carry the plan out. Interrupted, finished steps stay ready and the rest is as it was."""
-        return self._run(self._planned, progress)
+        report = self._run(self._planned, progress)
+        report.left_out = self.left_out
+        return report
 
     def __bool__(self) -> bool:
         return bool(self._planned)

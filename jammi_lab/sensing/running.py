@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from jammi_lab.clock import Clock
 from jammi_lab.errors import JammiError, SessionClosed, TableNotFound
 from jammi_lab.producers.base import OnProgress, Redefined, produce
-from jammi_lab.sensing.graph import Node, Place, Sensed
+from jammi_lab.sensing.graph import Node, Place, Sensed, otherwise_said
 from jammi_lab.sensing.lanes import MOST, Lanes, Task
 from jammi_lab.sensing.plan import Planned, Sensor, Sort
 from jammi_lab.store.sidecars import Wish
-from jammi_lab.values.anchors import Anchor, InputKind
+from jammi_lab.values.anchors import Anchor, InputKind, Snapshot
 from jammi_lab.values.records import Progress, RunStep, TableKind
 from jammi_lab.values.verdicts import Fresh
 
@@ -125,9 +125,21 @@ def _compare(planned: Planned, sensed: Sensed, node: Node, moved: list[str]) -> 
         after = sensed.states[node.place].get(identity)
         if identity[0] == InputKind.RESULT or after is None:
             continue
-        same = before.same_state(after) if isinstance(before, Anchor) and isinstance(after, Anchor) else type(before) is type(after)
+        same = _unmoved(before, after, sensed, node) if isinstance(before, Anchor) and isinstance(after, Anchor) else type(before) is type(after)
         if not same:
             moved.append(f"{identity[1]} changed after the plan was made")
+
+
+def _unmoved(before: Anchor, after: Anchor, sensed: Sensed, node: Node) -> bool:
+    """Whether an input is as it was. A table that the plan itself has made may have other columns, so that the statement now reads others of this
+    input too, or says something else: then what was read of it when the plan was made is compared."""
+    if before.same_state(after):
+        return True
+    seen = sensed.look.observe(before.input, node.tenant)
+    if not isinstance(seen, Snapshot) or not seen.knows(before.columns):
+        return False
+    again = seen.anchor(before.input, before.columns)
+    return before.schema == again.schema and (before.same_state(again) or before.same_state(otherwise_said(again)))
 
 
 def _absent_frame(node: Node, error: JammiError) -> str:

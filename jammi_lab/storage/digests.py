@@ -1,5 +1,6 @@
 """Digests of files and of their column chunks, and when a stat may stand for them."""
 
+import collections
 import concurrent.futures
 import contextlib
 import errno
@@ -16,6 +17,7 @@ import pyarrow.parquet as pq
 from jammi_lab.canonical import digest_of
 from jammi_lab.storage.arrow import arrow_digests, table_digest
 from jammi_lab.storage.files import Place, Stat, opened, settled, stat_of
+from jammi_lab.storage.growing import BLOCK, Growing
 from jammi_lab.storage.parquet import footer_rows, rows_of, split_leaves
 from jammi_lab.values.anchors import Cost
 from jammi_lab.values.base import Value
@@ -45,12 +47,10 @@ __all__ = [
     "trusted",
 ]
 
-BLOCK = 1 << 20
-"""Bytes per read; measured flat between 64 KiB and 4 MiB."""
 _SMALL = 1 << 20
 """Up to this size, a file is read once and kept while it is hashed."""
-_SPLIT = 16 << 20
-"""From this size on, the whole and the leaves are hashed on two threads."""
+_SPLIT = 2 << 20
+"""From this size on, a file is hashed on two threads."""
 _TRIES = 3
 T = TypeVar("T")
 
@@ -157,10 +157,11 @@ def parquet_leaves(path: Path) -> list[Leaf]:
     return digest_parquet(path).leaves
 
 
-def digest_parquet(path: Path) -> ParquetDigests:
+def digest_parquet(path: Path, growing: Growing | None = None) -> ParquetDigests:
     """Whole digest, leaves, rows and bytes of a local Parquet file. pyarrow.ArrowInvalid when it is no whole Parquet file, OSError.
 
-    A large file is hashed on two threads, which costs the time of one SHA-256 over it.
+    A large file is hashed on two threads, which costs the time of one SHA-256 over it; half of that when `growing` took most of the whole in while
+    the file was written.
     """
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
@@ -170,10 +171,29 @@ def digest_parquet(path: Path) -> ParquetDigests:
         footer = pq.read_metadata(file)
         if size < _SPLIT:
             return _one_pass(file, footer, size)
-        with concurrent.futures.ThreadPoolExecutor(1, "jammi-digest") as helper:
-            whole = helper.submit(sha256_file, path)
-            leaves = _leaves(file, footer, size)
-            return ParquetDigests(whole.result(), leaves, footer.num_rows, size, _signatures(footer))
+    extents = _extents(footer, size)
+    left, found = collections.deque(enumerate(extents)), [""] * len(extents)
+
+    def first_the_whole() -> str:
+        whole = growing.ended() if growing else sha256_file(path)
+        _drain(path, left, found)
+        return whole
+
+    with concurrent.futures.ThreadPoolExecutor(1, "jammi-digest") as helper:
+        whole = helper.submit(first_the_whole)
+        try:
+            _drain(path, left, found)
+        finally:
+            left.clear()  # whoever fails, the other one ends
+        return ParquetDigests(whole.result(), _leaves(extents, found), footer.num_rows, size, _signatures(footer))
+
+
+def _drain(path: Path, left: "collections.deque[tuple[int, _Extent]]", found: list[str]) -> None:
+    """Digest ranges of a file until none is left, beside others who do the same."""
+    with open(path, "rb", buffering=0) as file, contextlib.suppress(IndexError):
+        while True:
+            place, extent = left.popleft()
+            found[place] = _range_digest(file, extent.offset, extent.length)
 
 
 def digest_parquet_stream(file: BinaryIO, size: int) -> ParquetDigests:
@@ -183,26 +203,37 @@ def digest_parquet_stream(file: BinaryIO, size: int) -> ParquetDigests:
 
 def _one_pass(file: BinaryIO, footer: pq.FileMetaData, size: int) -> ParquetDigests:
     file.seek(0)
-    whole = sha256_stream(file)
-    return ParquetDigests(whole, _leaves(file, footer, size), footer.num_rows, size, _signatures(footer))
+    whole, extents = sha256_stream(file), _extents(footer, size)
+    leaves = _leaves(extents, [_range_digest(file, extent.offset, extent.length) for extent in extents])
+    return ParquetDigests(whole, leaves, footer.num_rows, size, _signatures(footer))
 
 
-def _leaves(file: BinaryIO, footer: pq.FileMetaData, size: int) -> list[Leaf]:
-    owner = _owners(footer)
-    leaves = []
+class _Extent(NamedTuple):
+    """Where a column chunk lies."""
+
+    column: str
+    row_group: int
+    offset: int
+    length: int
+
+
+def _extents(footer: pq.FileMetaData, size: int) -> list[_Extent]:
+    """The column chunks, row group by row group. pyarrow.ArrowInvalid."""
+    owner, extents = _owners(footer), list[_Extent]()
     for group in range(footer.num_row_groups):
         chunks = footer.row_group(group)
         for j in range(footer.num_columns):
-            offset, length = _extent(chunks.column(j))
-            if offset < 4 or length < 0 or offset + length > size:
+            chunk = chunks.column(j)
+            offset = min((at for at in (chunk.dictionary_page_offset, chunk.data_page_offset) if at), default=0)
+            extent = _Extent(owner[j], group, offset, chunk.total_compressed_size)
+            if extent.offset < 4 or extent.length < 0 or extent.offset + extent.length > size:
                 raise pa.ArrowInvalid(f"column chunk {j} of row group {group} lies outside the file")
-            leaves.append(Leaf(owner[j], group, offset, length, _range_digest(file, offset, length)))
-    return leaves
+            extents.append(extent)
+    return extents
 
 
-def _extent(chunk: pq.ColumnChunkMetaData) -> tuple[int, int]:
-    starts = [at for at in (chunk.dictionary_page_offset, chunk.data_page_offset) if at]
-    return min(starts, default=0), chunk.total_compressed_size
+def _leaves(extents: Sequence[_Extent], digests: Sequence[str]) -> list[Leaf]:
+    return [Leaf(*extent, digest) for extent, digest in zip(extents, digests, strict=True)]
 
 
 def _range_digest(file: BinaryIO, offset: int, length: int) -> str:

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from jammi_lab.errors import SchemaMismatch
 from jammi_lab.names import fold
 from jammi_lab.storage.files import Place, fault_point, opened
+from jammi_lab.storage.growing import Growing
 
 ROW_GROUP = 122_880
 """Rows of each row group but the last: what DuckDB reads best."""
@@ -38,6 +39,8 @@ class ParquetSink:
         self._held: list[pa.Table] = []
         self._held_rows = 0
         self._writer: pq.ParquetWriter | None = None
+        self.growing = Growing(path)
+        """What has taken in of the file, for its digest, while it was written."""
 
     def write(self, batch: pa.RecordBatch | pa.Table) -> None:
         """Take rows. SchemaMismatch when they are not of the sink's schema; OSError when the disk does not take them."""
@@ -47,6 +50,7 @@ class ParquetSink:
             taken = self._group - self._held_rows
             self._hold(table.slice(start, taken))
             self._flush()
+            self.growing.grew()
             start += taken
         if start < table.num_rows:
             self._hold(table.slice(start))
@@ -67,6 +71,7 @@ class ParquetSink:
         if self._writer is not None:
             with contextlib.suppress(OSError, pa.ArrowException, ValueError):  # only the descriptor matters: the file goes next
                 self._writer.close()
+        self.growing.abort()
         with contextlib.suppress(FileNotFoundError):
             self.path.unlink()
 

@@ -108,6 +108,53 @@ def test_a_step_that_a_ready_table_answers_is_reused(chain: Lab) -> None:
     assert (chain.ws.table("titles").version, chain.verdict("titles")) == (3, "fresh")
 
 
+def test_of_two_recipes_of_one_definition_only_the_first_is_certain(chain: Lab) -> None:
+    chain.ws.materialize("again", "SELECT DISTINCT year FROM papers")
+    edit(chain, "1,Graphs,2024")
+    plan = chain.ws.plan(["years", "again"])
+    assert parts(plan) == {"certain": ["years"], "possible": ["again"]}
+    assert "years has the same definition" in str(plan._form().text)
+    report = plan.apply()
+    assert outcomes(report) == {"years": "computed", "again": "reused"}
+    assert report.deviations == []
+    assert chain.ws.table("years").table_name == chain.ws.table("again").table_name
+    assert (chain.verdict("years"), chain.verdict("again")) == ("fresh", "fresh")
+
+
+def test_recipes_of_one_definition_are_made_once_wherever_in_a_plan_they_are(chain: Lab) -> None:
+    for name in ("a_copy", "z_copy"):
+        chain.ws.materialize(name, "SELECT DISTINCT year FROM papers")
+        chain.ws.materialize(f"{name}_last", f"SELECT max(year) AS m FROM jammi.{name}")
+    edit(chain, "1,Graphs,2024")
+    plan = chain.ws.plan()
+    assert parts(plan) == {"certain": ["a_copy", "titles"], "possible": ["a_copy_last", "first", "last", "years", "z_copy", "z_copy_last"]}
+    report = plan.apply()
+    assert {s.name for s in report.steps if s.outcome == "reused"} == {"years", "z_copy"}
+    assert {row.verdict for row in chain.ws.status()} == {jl.Fresh()}
+
+
+def test_when_the_first_of_two_recipes_of_one_definition_fails_the_other_one_is_tried_as_the_plan_said(lab: Lab) -> None:
+    lab.csv("s", "id,a", "1,1")
+    for name in ("one", "two"):
+        lab.ws.materialize(name, "SELECT id, a::INTEGER AS a FROM s")
+    lab.path("s.csv").write_text("id,a\n1,x\n")
+    plan = lab.ws.plan()
+    assert parts(plan) == {"certain": ["one"], "possible": ["two"]}
+    report = plan.apply()
+    assert outcomes(report) == {"one": "failed", "two": "failed"}
+    assert set(report.executed) == {"one", "two"}
+
+
+def test_recipes_of_one_definition_that_no_table_ever_answers_are_all_certain(lab: Lab) -> None:
+    lab.csv("s", "id", "1")
+    for name in ("one", "two"):
+        lab.ws.materialize(name, "SELECT id, random() AS r FROM s")
+    lab.path("s.csv").write_text("id\n2\n")
+    plan = lab.ws.plan()
+    assert parts(plan) == {"certain": ["one", "two"]}
+    assert outcomes(plan.apply()) == {"one": "computed", "two": "computed"}
+
+
 def test_a_damaged_table_is_certain_and_made_again(chain: Lab) -> None:
     chain.ws.table("titles").path.write_bytes(b"not parquet")
     assert parts(chain.ws.plan()) == {"certain": ["titles"], "possible": ["first", "last"]}
@@ -294,6 +341,17 @@ def test_a_source_that_moves_during_apply_is_a_deviation(chain: Lab) -> None:
             edit(chain, "7,Graphs,2020", "8,Trees,2030")
 
     assert chain.ws.plan().apply(meddle).deviations == ["papers changed after the plan was made"]
+
+
+def test_an_input_that_is_read_otherwise_because_of_the_plan_itself_is_no_deviation(lab: Lab) -> None:
+    lab.csv("s", "id,a", "1,1")
+    lab.ws.materialize("top", "SELECT id, a FROM s")
+    lab.ws.materialize("joined", "SELECT id, a FROM jammi.top NATURAL JOIN s")
+    lab.csv("s", "id,a", "1,2")
+    lab.ws.define("top", "SELECT id AS key FROM s")
+    report = lab.ws.recompute()
+    assert outcomes(report) == {"top": "computed", "joined": "failed"}
+    assert report.deviations == []
 
 
 def test_a_step_that_was_made_true_meanwhile_is_a_deviation(chain: Lab) -> None:
