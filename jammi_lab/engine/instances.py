@@ -34,6 +34,7 @@ class Session:
         self.lock = threading.RLock()
         self.pumps: weakref.WeakSet[Pump] = weakref.WeakSet()
         self.users = 0
+        self._counting = threading.Lock()
         self.attachments = Attachments()
         self._filesystems: dict[str, object] = {}
 
@@ -41,6 +42,11 @@ class Session:
     def in_use(self) -> bool:
         """Whether a statement is being prepared or run."""
         return self.users > 0 or any(not pump.done.is_set() for pump in self.pumps)
+
+    def use(self, more: int) -> None:
+        """Somebody begins to use it (1), or is over (-1)."""
+        with self._counting:
+            self.users += more
 
     def setup(self, found: Found) -> Setup:
         """What makes the namespace of a statement that reads `found` on its cursor."""

@@ -14,14 +14,14 @@ from jammi_lab.engine.statements import Form, Parsed
 from jammi_lab.engine.stream import Stream
 from jammi_lab.engine.values import lossless
 from jammi_lab.errors import JammiError, StatementNotAllowed
-from jammi_lab.sources.base import Asking
+from jammi_lab.sources.base import Asking, Relation
 from jammi_lab.sources.computed import Read
 from jammi_lab.values.anchors import Observed
 from jammi_lab.values.descriptors import Canonical
 
 if TYPE_CHECKING:
     from jammi_lab.engine.instances import Session
-    from jammi_lab.engine.session import Engine
+    from jammi_lab.engine.session import Beside, Engine
 
 OnProgress = Callable[[float], None]
 """Takes percent done, 0 to 100; called only when it is known."""
@@ -172,12 +172,36 @@ class Prepared:
         return found
 
 
-def _witness(inputs: Sequence[Read], witnesses: Witnesses | None, asking: Asking) -> None:
-    """What is asked in the transaction that has just read the rows."""
-    for bound in inputs:
-        relation = bound.relation
+def _witness(inputs: Sequence[Read], witnesses: Witnesses | None, asking: Asking, beside: "Beside") -> None:
+    """What is asked in the transaction that has just read the rows, and beside it what comes from elsewhere anyway."""
+    guarded = [bound.relation for bound in inputs if bound.relation.guard is not None]
+    here, servers = list[Relation](), dict[str, list[Relation]]()
+    for relation in guarded:
+        if relation.attachment is not None and relation.apart and len(guarded) > 1:
+            servers.setdefault(relation.attachment.alias, []).append(relation)
+        else:
+            here.append(relation)
+    questions = [beside(each[0], functools.partial(_guard, each)) for each in servers.values()]
+    try:
+        _guard(here, asking)
+        _seen(inputs, witnesses, asking)
+        for question in questions:
+            question.result()
+    except BaseException:
+        for question in questions:
+            question.drop()
+        raise
+
+
+def _guard(relations: Sequence[Relation], asking: Asking) -> None:
+    for relation in relations:
         if relation.guard is not None:
             relation.guard(asking)
+
+
+def _seen(inputs: Sequence[Read], witnesses: Witnesses | None, asking: Asking) -> None:
+    for bound in inputs:
+        relation = bound.relation
         if witnesses is not None and relation.witness is not None and (seen := relation.witness(asking, bound.columns)) is not None:
             witnesses[relation.input.identity] = seen
 

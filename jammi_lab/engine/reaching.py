@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from jammi_lab.engine.session import Engine
-from jammi_lab.sources.base import Asking, Attachment, Relation
+from jammi_lab.sources.base import Asking, Attachment, Begun, Relation
 from jammi_lab.tenancy import TenantScope
 
 T = TypeVar("T")
@@ -19,6 +19,10 @@ class Reaching:
     def __call__(self, needs: Relation | Attachment, work: Callable[[Asking], T], *, seconds: float | None = None) -> T:
         """What `work` returns; all that it asks is one transaction. As `Engine.reach`."""
         return self._engine.reach(needs, work, self._scope.current, seconds)
+
+    def begin(self, needs: Relation | Attachment, work: Callable[[Asking], T], *, seconds: float | None = None) -> Begun[T]:
+        """The same, begun and not waited for. As `Engine.begin`."""
+        return self._engine.begin(needs, work, self._scope.current, seconds)
 
     def forget(self, key: str) -> None:
         """Detach what is attached under a key, in every tenant's instance."""

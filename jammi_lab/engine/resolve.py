@@ -1,6 +1,7 @@
 """From names in FROM to relations, through what the rooms above registered."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from jammi_lab import names
@@ -54,6 +55,24 @@ class Caller(Protocol):
         ...
 
 
+@runtime_checkable
+class Ahead(Provider, Protocol):
+    """A provider that has begun to ask for names."""
+
+    def close(self) -> None:
+        """Whatever of it nobody asked for is not wanted."""
+        ...
+
+
+@runtime_checkable
+class Foreseeing(Provider, Protocol):
+    """A provider that can ask for several names at once."""
+
+    def foresee(self, names: Sequence[tuple[str, ...]]) -> Ahead | None:
+        """Who answers for these names from now on, having begun to ask; None when there is nothing to gain. Raises nothing of sources."""
+        ...
+
+
 def resolve(parsed: Parsed, providers: Sequence[Provider], values: Mapping[str, Any]) -> Found:
     """The relation of every name that a statement reads; the first provider that knows a name has it. `values`: those of its parameters.
 
@@ -61,12 +80,28 @@ def resolve(parsed: Parsed, providers: Sequence[Provider], values: Mapping[str, 
     """
     found: Found = {}
     seen: dict[tuple[str, ...], Relation] = {}
-    for named in parsed.reading.tables:
-        same = tuple(ascii_lower(p) for p in named.parts)
-        if same not in seen:
-            seen[same] = _one(named, parsed, providers, values)
-            found[named.parts] = seen[same]
+    with contextlib.ExitStack() as stack:
+        providers = [*(stack.enter_context(contextlib.closing(ahead)) for ahead in _foreseen(parsed, providers)), *providers]
+        for named in parsed.reading.tables:
+            same = tuple(ascii_lower(p) for p in named.parts)
+            if same not in seen:
+                seen[same] = _one(named, parsed, providers, values)
+                found[named.parts] = seen[same]
     return found
+
+
+def _foreseen(parsed: Parsed, providers: Sequence[Provider]) -> Iterator[Ahead]:
+    """Those that have begun to ask for what a statement reads, if it reads more than one table."""
+    asked = {parsed.addresses.get(at, named.parts): None for named in parsed.reading.tables for at in [_at(named)] if at not in parsed.calls}
+    if len(asked) > 1:
+        for provider in providers:
+            if isinstance(provider, Foreseeing) and (ahead := provider.foresee(list(asked))) is not None:
+                yield ahead
+
+
+def _at(named: Named) -> tuple[str, str]:
+    """How calls and addresses are known."""
+    return ascii_lower(named.parts[0]), ascii_lower(named.parts[-1])
 
 
 def known_names(providers: Iterable[Provider]) -> list[str]:
@@ -80,9 +115,9 @@ def known_names(providers: Iterable[Provider]) -> list[str]:
 
 def _one(named: Named, parsed: Parsed, providers: Sequence[Provider], values: Mapping[str, Any]) -> Relation:
     relation = None
-    if (call := parsed.calls.get((ascii_lower(named.parts[0]), ascii_lower(named.parts[-1])))) is not None:
+    if (call := parsed.calls.get(_at(named))) is not None:
         return _called(call, named, parsed, providers, values)
-    address = parsed.addresses.get((ascii_lower(named.parts[0]), ascii_lower(named.parts[-1])))
+    address = parsed.addresses.get(_at(named))
     try:
         if not (len(named.parts) > 1 and names.fold(named.parts[0]) in _CATALOGS):
             relation = next((r for p in providers if (r := p.resolve(named.parts)) is not None), None)

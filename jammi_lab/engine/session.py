@@ -12,7 +12,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import duckdb
 
@@ -26,7 +26,7 @@ from jammi_lab.engine.resolve import Found, Provider, known_names, resolve
 from jammi_lab.engine.statements import Form
 from jammi_lab.engine.stream import Pump
 from jammi_lab.engine.values import bind_values
-from jammi_lab.engine.waiting import waited
+from jammi_lab.engine.waiting import Begun, waited
 from jammi_lab.errors import ForkedWorkspace, JammiError
 from jammi_lab.sources.attaching import in_transaction
 from jammi_lab.sources.base import Asking, Attachment, Relation
@@ -42,6 +42,32 @@ _OURS = Input(InputKind.SOURCE, "")
 
 def _nothing_to_stop() -> None:
     """What an interrupt does to work that is over in a moment."""
+
+
+BESIDE_SECONDS = 30.0
+"""How long a question beside a transaction may take."""
+
+
+class Question(Generic[T]):
+    """A question to a source that was begun."""
+
+    def __init__(self, begun: Begun[T], relation: Relation | None) -> None:
+        self._begun, self._relation = begun, relation
+
+    def result(self) -> T:
+        """The answer, once; DuckDB's errors are said as ours."""
+        try:
+            return self._begun.result()
+        except duckdb.Error as error:
+            raise translate_reading(error, self._relation) from None
+
+    def drop(self) -> None:
+        """Nobody will ask for the answer."""
+        self._begun.drop()
+
+
+Beside = Callable[[Relation, Callable[[Asking], None]], Question[None]]
+"""Puts a question to what a relation is attached to, on a cursor of its own."""
 
 
 class Engine:
@@ -129,15 +155,26 @@ class Engine:
         Raises SourceUnavailable, also when there is no end within `seconds`, and at once while an earlier question is still without an answer;
         ExtensionMissing; what `Relation.explain` says; what `work` raises.
         """
-        relation, attachment = (None, needs) if isinstance(needs, Attachment) else (needs, needs.attachment)
+        return self.begin(needs, work, tenant, seconds).result()
+
+    def begin(
+        self, needs: Relation | Attachment, work: Callable[[Asking], T], tenant: str | None = None, seconds: float | None = None
+    ) -> "Question[T]":
+        """`reach`, begun and not waited for."""
         with self._using(tenant) as session:
-            patience = Patience(session.attachments, attachment, seconds)
+            return self._put(tenant, session, needs, work, seconds)
 
-            def run(cursor: duckdb.DuckDBPyConnection) -> T:
-                with patience, session.attachments.using(cursor, needs):
-                    return in_transaction(cursor, session.attachments.memory, work)
+    def _put(
+        self, tenant: str | None, session: Session, needs: Relation | Attachment, work: Callable[[Asking], T], seconds: float | None
+    ) -> "Question[T]":
+        relation, attachment = (None, needs) if isinstance(needs, Attachment) else (needs, needs.attachment)
+        patience = Patience(session.attachments, attachment, seconds)
 
-            return self._asking(tenant, session, relation, run, patience)
+        def run(cursor: duckdb.DuckDBPyConnection) -> T:
+            with patience, session.attachments.using(cursor, needs):
+                return in_transaction(cursor, session.attachments.memory, work)
+
+        return Question(self._begun(tenant, session, run, patience), relation)
 
     def in_scratch(
         self,
@@ -166,29 +203,33 @@ class Engine:
         session: Session,
         relation: Relation | None,
         work: Callable[[duckdb.DuckDBPyConnection], T],
-        patience: Patience | None = None,
     ) -> T:
         """`_working`, with DuckDB's errors said as ours."""
-        try:
-            return self._working(tenant, session, work, patience)
-        except duckdb.Error as error:
-            raise translate_reading(error, relation) from None
+        return Question(self._begun(tenant, session, work), relation).result()
 
-    def _working(self, tenant: str | None, session: Session, work: Callable[[duckdb.DuckDBPyConnection], T], patience: Patience | None = None) -> T:
+    def _working(self, tenant: str | None, session: Session, work: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
         """What `work` returns, in a worker, with a cursor that an interrupt stops."""
+        return self._begun(tenant, session, work).result()
+
+    def _begun(
+        self, tenant: str | None, session: Session, work: Callable[[duckdb.DuckDBPyConnection], T], patience: Patience | None = None
+    ) -> Begun[T]:
+        """The same, begun and not waited for; until it is over, the instance is in use."""
         cursor = session.main.cursor()
+        session.use(1)
 
         def run() -> T:
             try:
                 return work(cursor)
             finally:
                 cursor.close()
+                session.use(-1)
 
         def stuck() -> None:
             if patience is None or not patience.give_up():
                 self.set_aside(tenant, session)
 
-        return waited(run, duck.interrupter(cursor), stuck=stuck, tick=None if patience is None else patience.tick)
+        return Begun(run, duck.interrupter(cursor), stuck=stuck, tick=None if patience is None else patience.tick)
 
     def parameters(self, sql: str) -> frozenset[str]:
         """The names of the parameters of a text. Raises as parsing does."""
@@ -216,17 +257,21 @@ class Engine:
         found: Found,
         *,
         drained: bool = False,
-        witness: Callable[[Asking], None] | None = None,
+        witness: Callable[[Asking, Beside], None] | None = None,
     ) -> tuple[Session, Pump]:
-        """A worker for one run, not started yet; `drained` and `witness` as `Pump` says."""
+        """A worker for one run, not started yet; `drained` and `witness` as `Pump` says, which gets what puts questions beside its transaction."""
         with self._using(tenant) as session:
+
+            def beside(needs: Relation, work: Callable[[Asking], None]) -> Question[None]:
+                return self._put(tenant, session, needs, work, BESIDE_SECONDS)
+
             pump = Pump(
                 session.main.cursor(),
                 sql,
                 params,
                 session.setup(found),
                 drained=drained,
-                witness=witness,
+                witness=None if witness is None else lambda asking: witness(asking, beside),
                 memory=session.attachments.memory,
                 spill=session.spill.parent,
             )
@@ -271,14 +316,13 @@ class Engine:
         """A tenant's instances, which are not closed for another tenant's sake meanwhile."""
         with self._lock:
             session = self.session(tenant)
-            session.users += 1
+            session.use(1)
         try:
             yield session
         except duckdb.Error as error:
             raise (closed() if self._closed else translate(error, Place(""))) from None
         finally:
-            with self._lock:
-                session.users -= 1
+            session.use(-1)
 
     def set_aside(self, tenant: str | None, session: Session) -> None:
         """Never use an instance again that does not stop or has failed; the next statement gets a new one."""

@@ -222,8 +222,8 @@ class Stream:
                     raise closed() from None
 
     def _tick(self) -> None:
-        if self._on_progress is not None and 0 <= (percent := self._pump.percent()) <= 100:
-            self._on_progress(percent)
+        if self._on_progress is not None and (percent := self._pump.percent()) <= 100:
+            self._on_progress(max(percent, 0.0))  # where DuckDB cannot tell: that it runs
 
     def _end(self, error: BaseException | None) -> None:
         self._ended = True

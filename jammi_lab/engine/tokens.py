@@ -53,6 +53,9 @@ def parameter_at(sql: str, name: str) -> int | None:
     return None
 
 
+_QUERIES = ("select", "from", "with")
+
+
 def one_expression(text: str) -> str:
     """A condition, when it stays within the brackets around it. StatementNotAllowed; InvalidArgument for what is no text."""
     if not isinstance(text, str) or not text.strip():
@@ -63,6 +66,6 @@ def one_expression(text: str) -> str:
         if depth < 0 or body[:1] == b";":
             break
     else:
-        if depth == 0:
+        if depth == 0 and not any(t.word in _QUERIES for t in top_level(text)[:1]):
             return text
     raise StatementNotAllowed(f"A condition is one SQL expression with its brackets closed, not {text!r}.")

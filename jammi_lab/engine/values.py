@@ -8,7 +8,7 @@ from jammi_lab import names
 from jammi_lab.engine import gate, tokens
 from jammi_lab.engine.statements import Parsed
 from jammi_lab.errors import InvalidArgument, ParameterMissing
-from jammi_lab.values.descriptors import encode_param
+from jammi_lab.values.descriptors import bound, encode_param
 
 # DuckDB hands these over as internal bytes, or loses a part: BIT with its padding, TIMETZ without its zone, UHUGEINT wrapped to a negative number.
 _LOSSY = {"BIT": "VARCHAR", "TIME WITH TIME ZONE": "VARCHAR", "BIGNUM": "VARCHAR", "VARIANT": "VARCHAR", "UHUGEINT": "DECIMAL(38,0)"}
@@ -38,7 +38,7 @@ def plain(value: Any) -> Any:
 
 def bind_values(statements: Sequence[Parsed], params: Mapping[str, Any] | None) -> dict[str, Any]:
     """The given values, each needed by some statement and none missing. ParameterMissing with its place, InvalidArgument for an unused one."""
-    given = {name: plain(value) for name, value in (params or {}).items()}
+    given = {name: plain(value) for name, value in bound(params).items()}
     wanted = {gate.ascii_lower(name) for parsed in statements for name in parsed.parameters}
     if unused := [name for name in given if gate.ascii_lower(name) not in wanted]:
         raise InvalidArgument(f"No statement uses the parameter {unused[0]}.", near=names.near(unused[0], _typed(statements)))

@@ -5,7 +5,7 @@ import contextvars
 import threading
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from jammi_lab.errors import brief
 
@@ -14,33 +14,58 @@ STEP = 0.05
 PATIENCE = 2.0
 
 
+class Begun(Generic[T]):
+    """Work that runs in a thread of its own, in a copy of the context of whoever began it. `interrupt`, `stuck` and `tick` are for who waits."""
+
+    def __init__(
+        self,
+        work: Callable[[], T],
+        interrupt: Callable[[], None],
+        *,
+        stuck: Callable[[], None] | None = None,
+        tick: Callable[[], None] | None = None,
+    ) -> None:
+        self._interrupt, self._stuck, self._tick = interrupt, stuck, tick
+        self._done = threading.Event()
+        self._box: list[tuple[T | None, BaseException | None]] = []
+        context = contextvars.copy_context()
+
+        def run() -> None:
+            try:
+                self._box.append((context.run(work), None))
+            except BaseException as error:  # noqa: BLE001 — whatever it is, it is the caller's, and is raised there
+                self._box.append((None, error))
+            finally:
+                let_go_of_imports()
+                self._done.set()
+
+        threading.Thread(target=run, daemon=True, name="jammi-engine").start()
+
+    def result(self) -> T:
+        """What the work returns, once; its errors are raised here.
+
+        `tick` is called about twenty times a second meanwhile. When the wait is interrupted, `interrupt` is called until the work ends, at most
+        for two seconds; after that `stuck` is called, the thread is left behind, and the interrupt is raised all the same.
+        """
+        await_event(self._done, self._interrupt, stuck=self._stuck, tick=self._tick)
+        value, error = self._box.pop()
+        if error is not None:
+            raise error
+        return value  # type: ignore[return-value]
+
+    def drop(self) -> None:
+        """Nobody will ask for its result: it is stopped and not waited for."""
+        if not self._done.is_set():
+            self._interrupt()
+            if self._stuck is not None:
+                self._stuck()
+
+
 def waited(
     work: Callable[[], T], interrupt: Callable[[], None], *, stuck: Callable[[], None] | None = None, tick: Callable[[], None] | None = None
 ) -> T:
-    """What `work` returns; it runs in a thread of its own, in a copy of the caller's context, and its errors are raised here.
-
-    `tick` is called about twenty times a second meanwhile. When the wait is interrupted, `interrupt` is called until the work ends, at most
-    for two seconds; after that `stuck` is called, the thread is left behind, and the interrupt is raised all the same.
-    """
-    done = threading.Event()
-    box: list[tuple[T | None, BaseException | None]] = []
-    context = contextvars.copy_context()
-
-    def run() -> None:
-        try:
-            box.append((context.run(work), None))
-        except BaseException as error:  # noqa: BLE001 — whatever it is, it is the caller's, and is raised there
-            box.append((None, error))
-        finally:
-            let_go_of_imports()
-            done.set()
-
-    threading.Thread(target=run, daemon=True, name="jammi-engine").start()
-    await_event(done, interrupt, stuck=stuck, tick=tick)
-    value, error = box.pop()
-    if error is not None:
-        raise error
-    return value  # type: ignore[return-value]
+    """What `work` returns, in a thread of its own, as `Begun.result` says."""
+    return Begun(work, interrupt, stuck=stuck, tick=tick).result()
 
 
 def let_go_of_imports() -> None:

@@ -1,25 +1,28 @@
 """What names in FROM stand for: sources, notebook frames, result tables."""
 
+import contextlib
 import functools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.errors import JammiError, SourceUnavailable, TableDamaged, TableNotFound
-from jammi_lab.names import fold, near, written
+from jammi_lab.names import RESERVED_SOURCES, fold, near, written
 from jammi_lab.observing.look import Pinned
 from jammi_lab.observing.outside import Outside
-from jammi_lab.sources.base import Finder, Relation
+from jammi_lab.sources.base import Connector, Finder, Foreseeing, Relation
 from jammi_lab.sources.frames import FrameConnector, frame_snapshot
 from jammi_lab.store import readers
 from jammi_lab.store.results import Results, snapshot_of
 from jammi_lab.values.anchors import Input, InputKind
-from jammi_lab.values.records import TableRecord, TableStatus
+from jammi_lab.values.records import SourceRecord, TableRecord, TableStatus
 
 JAMMI = "jammi"
+Found = tuple[SourceRecord, Connector]
+"""A registered source, and who reads it."""
 _CANNOT = re.compile(r" cannot be (?:read|reached): ")
 
 
@@ -32,9 +35,26 @@ class SourceProvider:
     def resolve(self, parts: tuple[str, ...]) -> Relation | None:
         """The relation of `source` or `source.table`; None when no source is called so. SourceUnavailable for an absent frame."""
         found = self._outside.find(parts[0])
-        if found is None:
+        return None if found is None else self._read(*found, parts)
+
+    def foresee(self, names: Sequence[tuple[str, ...]]) -> "Asked | None":
+        """The sources of a statement that are asked at once for the tables that it names; None where there is but one such table."""
+        within: dict[str, list[tuple[str, ...]]] = {}
+        for parts in names:
+            if len(parts) > 1 and fold(parts[0]) not in RESERVED_SOURCES:
+                within.setdefault(fold(parts[0]), []).append(parts[1:])
+        if sum(map(len, within.values())) < 2:
             return None
-        record, connector = found
+        found = {}
+        for name, tables in within.items():
+            with contextlib.suppress(JammiError):  # said by whoever resolves the name
+                if (at := self._outside.find(name)) is not None and isinstance(at[1], Foreseeing):
+                    at[1].foresee(tables)
+                    found[name] = at
+        return Asked(self._read, found) if found else None
+
+    @staticmethod
+    def _read(record: SourceRecord, connector: Connector, parts: tuple[str, ...]) -> Relation | None:
         if isinstance(connector, FrameConnector):
             return captured(connector, record.name) if len(parts) == 1 else None
         try:
@@ -54,6 +74,28 @@ class SourceProvider:
     def names(self) -> Iterable[str]:
         """Names of the sources that the bound tenant sees."""
         return [record.name for record in self._catalog.sources.list()]
+
+
+class Asked:
+    """The sources of one statement, asked at once."""
+
+    def __init__(self, read: Callable[[SourceRecord, Connector, tuple[str, ...]], Relation | None], found: dict[str, Found]) -> None:
+        self._read, self._found = read, found
+
+    def resolve(self, parts: tuple[str, ...]) -> Relation | None:
+        """As `SourceProvider`, for names that were asked for."""
+        found = self._found.get(fold(parts[0])) if len(parts) > 1 else None
+        return None if found is None else self._read(*found, parts)
+
+    def names(self) -> Iterable[str]:
+        """None that `SourceProvider` does not know."""
+        return ()
+
+    def close(self) -> None:
+        """Whatever nobody asked for is not wanted."""
+        for _, connector in self._found.values():
+            if isinstance(connector, Foreseeing):
+                connector.forgo()
 
 
 def _sentence(source: str, said: str) -> str:

@@ -131,6 +131,8 @@ class Relation:
     """The body to run when just these columns are read; it has the columns of `body`, and may hold NULL in those that are not read."""
     guard: Callable[[Asking], None] | None = None
     """Called in the transaction that has just read the rows: raises when what was read is not what the statement was bound to."""
+    apart: bool = False
+    """Whether the answers to `guard` come from outside that transaction anyway, so that it can be asked beside other guards."""
     witness: Callable[[Asking, tuple[str, ...]], Observed | None] | None = None
     """Called there with the columns read: the state that was read; None when that transaction was no snapshot. No witness: it has no transactions."""
     computed: Computed | None = None
@@ -166,6 +168,21 @@ class Asking(Protocol):
         ...
 
 
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Begun(Protocol[T_co]):
+    """A question that was put and is not answered yet."""
+
+    def result(self) -> T_co:
+        """The answer, once. Raises as `Reach` does."""
+        ...
+
+    def drop(self) -> None:
+        """Nobody will ask for the answer."""
+        ...
+
+
 class Reach(Protocol):
     """Questions of our own to a source, in the DuckDB instance of the bound tenant."""
 
@@ -174,6 +191,10 @@ class Reach(Protocol):
 
         Raises SourceUnavailable, also after `seconds` without an end; ExtensionMissing; what `Relation.explain` says; and what `work` raises.
         """
+        ...
+
+    def begin(self, needs: Relation | Attachment, work: Callable[[Asking], T], *, seconds: float | None = None) -> Begun[T]:
+        """The same, begun and not waited for, so that several servers can be asked at once."""
         ...
 
     def forget(self, key: str) -> None:
@@ -263,6 +284,19 @@ class Finder(Connector, Protocol):
 
     def find(self, parts: Sequence[str]) -> str | None:
         """The table that `table` or `schema.table` means, as `tables` spells it; None when none or several may be meant."""
+        ...
+
+
+@runtime_checkable
+class Foreseeing(Finder, Protocol):
+    """A source that can be asked for several names at once, while others are asked."""
+
+    def foresee(self, names: Sequence[Sequence[str]]) -> None:
+        """Begin to look for tables; `find` waits for the answer. SecretMissing."""
+        ...
+
+    def forgo(self) -> None:
+        """Whatever of it `find` did not ask for is not wanted."""
         ...
 
 

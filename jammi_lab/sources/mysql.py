@@ -17,20 +17,32 @@ from jammi_lab.errors import JammiError, SourceUnavailable
 from jammi_lab.names import literal, quote
 from jammi_lab.sources import owners
 from jammi_lab.sources.base import Asking
+from jammi_lab.sources.inside import UNTOLD, Bodies, Gate, Inside
 from jammi_lab.sources.owners import Owner
-from jammi_lab.sources.servers import UNTOLD, Bodies, Connector, Gate, Inside
+from jammi_lab.sources.servers import Connector
 
 _SYSTEM = ("information_schema", "mysql", "performance_schema", "sys")
 _LISTING = "SELECT table_schema AS s, table_name AS n FROM information_schema.tables WHERE table_type <> 'SYSTEM VIEW' AND {where} ORDER BY 1, 2"
 _TABLE = """
-SELECT table_type AS form, CAST(engine AS CHAR) AS engine, CAST(table_rows AS CHAR) AS estimate, CAST(data_length AS CHAR) AS bytes,
-  CAST(update_time AS CHAR) AS updated, CAST(create_time AS CHAR) AS created, @@version AS version,
-  CASE WHEN GREATEST(COALESCE(update_time, 0), COALESCE(create_time, 0)) > NOW() - INTERVAL 2 SECOND THEN CAST(NOW(6) AS CHAR) END AS fresh
-FROM information_schema.tables WHERE table_schema = {schema} AND table_name = {name} AND table_type <> 'SYSTEM VIEW'"""
-_COLUMNS = """
-SELECT column_name AS n, CAST(column_type AS CHAR) AS t, CAST(data_type AS CHAR) AS d, CAST(COALESCE(character_set_name, '') AS CHAR) AS c,
-  CAST(COALESCE(collation_name, '') AS CHAR) AS o
-FROM information_schema.columns WHERE table_schema = {schema} AND table_name = {name} ORDER BY ordinal_position"""
+SELECT 0 AS place, CAST(table_type AS CHAR) AS form, CAST(engine AS CHAR) AS engine, CAST(table_rows AS CHAR) AS estimate,
+  CAST(data_length AS CHAR) AS bytes, CAST(update_time AS CHAR) AS updated, CAST(create_time AS CHAR) AS created, CAST(@@version AS CHAR) AS version,
+  CASE WHEN GREATEST(COALESCE(update_time, 0), COALESCE(create_time, 0)) > NOW() - INTERVAL 2 SECOND THEN CAST(NOW(6) AS CHAR) END AS fresh,
+  IF(@@lower_case_table_names, 0, (
+    SELECT COUNT(*) FROM information_schema.tables
+    WHERE table_schema = {schema} AND LOWER(table_name) = LOWER({name}) AND CAST(table_name AS BINARY) <> {name_bytes}
+  ) + (
+    SELECT COUNT(*) FROM information_schema.schemata WHERE LOWER(schema_name) = LOWER({schema}) AND CAST(schema_name AS BINARY) <> {schema_bytes}
+  )) AS twins
+FROM information_schema.tables WHERE {same} AND table_type <> 'SYSTEM VIEW'
+UNION ALL
+SELECT ordinal_position, CAST(column_name AS CHAR), CAST(column_type AS CHAR), CAST(data_type AS CHAR),
+  CAST(COALESCE(character_set_name, '') AS CHAR), CAST(COALESCE(collation_name, '') AS CHAR), NULL, NULL, NULL, NULL
+FROM information_schema.columns WHERE {same} ORDER BY 1"""
+"""The table, and then its columns: a join of the two would have the server look into every table. All texts are of one collation, for UNION."""
+_SAME = (
+    "table_schema = {schema} AND table_name = {name} AND CAST(table_schema AS BINARY) = {schema_bytes} AND CAST(table_name AS BINARY) = {name_bytes}"
+)
+"""The server compares these names by a collation, by which `t` and `T` are one, also where they are two tables."""
 _GATE = """
 SELECT MAX(CASE WHEN variable_name = 'UPTIME' THEN NULL ELSE variable_value END) AS lsn, @@hostname AS host, CAST(@@port AS CHAR) AS port,
   CAST(FLOOR((UNIX_TIMESTAMP() - MAX(CASE WHEN variable_name = 'UPTIME' THEN CAST(variable_value AS UNSIGNED) ELSE 0 END)) / 16) AS CHAR) AS began
@@ -85,16 +97,22 @@ class MysqlConnector(Connector):
 
     def inside(self, asking: Asking, schema: str, name: str) -> Inside | None:
         """What the server's catalog says of a table. SourceUnavailable for a name that would not reach the server as it is."""
-        at = {"schema": _text(schema), "name": _text(name)}
-        rows = self.query(asking, _TABLE.format(**at))
-        if not rows:
+        at = {"schema": _text(schema), "name": _text(name), "schema_bytes": _bytes(schema), "name_bytes": _bytes(name)}
+        same = _SAME.format(**at)
+        rows = self.query(asking, _TABLE.format(**at, same=same))
+        if not rows or rows[0][0] != 0:
             return None
-        [(form, engine, estimate, size, updated, created, version, now)] = rows
-        columns = self.query(asking, _COLUMNS.format(**at))
+        (_, form, engine, estimate, size, updated, created, version, now, twins), *rest = rows
+        columns = [column[1:6] for column in rest]
         if odd := [each for each in (schema, name, *(column for column, *_ in columns)) if not _sendable(each)]:
             raise SourceUnavailable(
                 f"The name {odd[0]!r} holds a backtick or a backslash, and would reach the server as another name.",
                 hint="Make a view on the server that gives it a plain name.",
+            )
+        if twins:
+            raise SourceUnavailable(
+                f"There are two tables or databases whose names differ from {schema}.{name} by case alone, and DuckDB would read either.",
+                hint="Make a view on the server that gives it a name of its own.",
             )
         logged = form == "BASE TABLE" and engine == "InnoDB"
         self._status = "information_schema" if "MariaDB" in version else "performance_schema"
@@ -246,4 +264,8 @@ def _tick(name: str) -> str:
 
 def _text(value: str) -> str:
     """A text literal whatever the server's mode says of backslashes."""
-    return f"CONVERT(x'{value.encode().hex()}' USING utf8mb4)"
+    return f"CONVERT({_bytes(value)} USING utf8mb4)"
+
+
+def _bytes(value: str) -> str:
+    return f"x'{value.encode().hex()}'"

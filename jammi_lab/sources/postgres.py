@@ -7,6 +7,7 @@ type `numeric` that has no precision, or more than 38 digits, has no type of the
 
 from __future__ import annotations
 
+import json
 import re
 import string
 from collections.abc import Callable, Collection, Sequence
@@ -16,8 +17,9 @@ from jammi_lab.names import literal, quote
 from jammi_lab.sources import owners
 from jammi_lab.sources.attaching import CONNECT_SECONDS
 from jammi_lab.sources.base import Asking
+from jammi_lab.sources.inside import UNTOLD, Bodies, Gate, Inside
 from jammi_lab.sources.owners import Owner
-from jammi_lab.sources.servers import UNTOLD, Bodies, Connector, Gate, Inside
+from jammi_lab.sources.servers import Connector
 
 _SESSION = {
     "TimeZone": "UTC",
@@ -37,25 +39,24 @@ _TABLE = """
 WITH RECURSIVE it AS (
   SELECT c.oid, c.relkind::text AS form, c.relname, n.nspname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
   WHERE n.nspname = {schema} AND c.relname = {name} AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
-), parts AS (SELECT oid FROM it UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN parts p ON i.inhparent = p.oid)
-SELECT it.oid::bigint AS oid, it.form,
-  (SELECT bool_and(c.relkind IN ('r', 'p', 'm') AND c.relpersistence = 'p' AND NOT c.relrowsecurity)
-   FROM parts JOIN pg_catalog.pg_class c USING (oid)) AS logged,
-  (SELECT sum(CASE WHEN c.relkind NOT IN ('r', 'm') THEN 0 WHEN c.reltuples >= 0 AND c.relpages > 0
-     THEN ceil(c.reltuples::float8 / c.relpages * (pg_catalog.pg_relation_size(c.oid) / current_setting('block_size')::float8))
-     ELSE pg_catalog.pg_relation_size(c.oid) / {row} END) FROM parts JOIN pg_catalog.pg_class c USING (oid))::float8 AS estimate,
-  (SELECT sum(CASE WHEN c.relkind IN ('r', 'm') THEN pg_catalog.pg_relation_size(c.oid) ELSE 0 END)
-   FROM parts JOIN pg_catalog.pg_class c USING (oid))::bigint AS bytes,
-  (SELECT bool_or(c.relkind NOT IN ('r', 'p', 'm')) FROM parts JOIN pg_catalog.pg_class c USING (oid)) AS untold
-FROM it"""
-_COLUMNS = """
-SELECT a.attname::text AS "name", pg_catalog.format_type(a.atttypid, a.atttypmod) AS "type", a.attnum::int AS place,
-  COALESCE((SELECT string_agg(e.enumlabel::text, ',' ORDER BY e.enumsortorder) FROM pg_catalog.pg_enum e
-    WHERE e.enumtypid IN (a.atttypid, t.typelem)), '') AS labels,
-  COALESCE((SELECT string_agg(m.attname::text || ' ' || pg_catalog.format_type(m.atttypid, m.atttypmod), ',' ORDER BY m.attnum)
-    FROM pg_catalog.pg_attribute m WHERE m.attrelid = t.typrelid AND t.typrelid <> 0 AND m.attnum > 0 AND NOT m.attisdropped), '') AS members
-FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
-WHERE a.attrelid = {oid} AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum"""
+), parts AS (SELECT oid FROM it UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN parts p ON i.inhparent = p.oid), sums AS (
+  SELECT bool_and(c.relkind IN ('r', 'p', 'm') AND c.relpersistence = 'p' AND NOT c.relrowsecurity) AS logged,
+    sum(CASE WHEN c.relkind NOT IN ('r', 'm') THEN 0 WHEN c.reltuples >= 0 AND c.relpages > 0
+      THEN ceil(c.reltuples::float8 / c.relpages * (pg_catalog.pg_relation_size(c.oid) / current_setting('block_size')::float8))
+      ELSE pg_catalog.pg_relation_size(c.oid) / {row} END)::float8 AS estimate,
+    sum(CASE WHEN c.relkind IN ('r', 'm') THEN pg_catalog.pg_relation_size(c.oid) ELSE 0 END)::bigint AS bytes,
+    bool_or(c.relkind NOT IN ('r', 'p', 'm')) AS untold
+  FROM parts JOIN pg_catalog.pg_class c USING (oid))
+SELECT it.oid::bigint AS oid, it.form, sums.*, (
+  SELECT json_agg(json_build_array(a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod), a.attnum,
+    COALESCE((SELECT string_agg(e.enumlabel::text, ',' ORDER BY e.enumsortorder) FROM pg_catalog.pg_enum e
+      WHERE e.enumtypid IN (a.atttypid, t.typelem)), ''),
+    COALESCE((SELECT string_agg(m.attname::text || ' ' || pg_catalog.format_type(m.atttypid, m.atttypmod), ',' ORDER BY m.attnum)
+      FROM pg_catalog.pg_attribute m WHERE m.attrelid = t.typrelid AND t.typrelid <> 0 AND m.attnum > 0 AND NOT m.attisdropped), ''))
+    ORDER BY a.attnum)
+  FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+  WHERE a.attrelid = it.oid AND a.attnum > 0 AND NOT a.attisdropped)::text AS columns
+FROM it, sums"""
 _POSITION = """
 SELECT (SELECT system_identifier::text FROM pg_catalog.pg_control_system()) AS "system",
   (SELECT timeline_id::text FROM pg_catalog.pg_control_checkpoint()) AS "timeline",
@@ -110,8 +111,13 @@ class PostgresConnector(Connector):
         rows = self.query(asking, _TABLE.format(schema=literal(schema), name=literal(name), row=_SMALLEST_ROW))
         if not rows:
             return None
-        [(oid, form, logged, estimate, size, untold)] = rows
-        columns = self.query(asking, _COLUMNS.format(oid=int(oid)))
+        [(oid, form, logged, estimate, size, untold, told)] = rows
+        columns = [tuple(column) for column in json.loads(told or "[]")]
+        if (twice := _same_but_case([column[0] for column in columns])) is not None:
+            raise SourceUnavailable(
+                f"The columns {twice[0]!r} and {twice[1]!r} of {schema}.{name} differ by case alone, and SQL here takes them for one.",
+                hint="Make a view on the server that gives them names of their own.",
+            )
         return Inside(
             schema,
             name,
@@ -182,6 +188,12 @@ class PostgresConnector(Connector):
     def said(self, text: str) -> JammiError | None:
         """The server's words and libpq's, in ours."""
         return _said(text, self.record.name, self.location, self._refused)
+
+
+def _same_but_case(names: Sequence[str]) -> tuple[str, str] | None:
+    """Two names that DuckDB, which compares A to Z without regard to case, cannot tell apart."""
+    seen: dict[bytes, str] = {}
+    return next(((first, name) for name in names if (first := seen.setdefault(name.encode().lower(), name)) != name), None)
 
 
 def _lower(column: str) -> str:

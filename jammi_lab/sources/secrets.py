@@ -26,6 +26,8 @@ TYPED = ""
 CALLABLE = "callable:"
 KEYRING = "keyring:"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_USUAL = re.compile(r"[A-Z_][A-Z0-9_]*")
+"""How variables are named; of another name it is asked that there be one, since a password looks like that."""
 _OPEN = ("user", "endpoint_url", "region")
 """Parts of what was typed that are no secret by themselves."""
 
@@ -38,11 +40,12 @@ def check_secret(secret: object) -> str | None:
         return CALLABLE
     if isinstance(secret, str):
         service, _, user = secret.removeprefix(KEYRING).partition("/")
-        if _VARIABLE.fullmatch(secret) or secret == CALLABLE or (secret.startswith(KEYRING) and service and user):
+        named = _USUAL.fullmatch(secret) or (_VARIABLE.fullmatch(secret) and secret in os.environ)
+        if named or secret == CALLABLE or (secret.startswith(KEYRING) and service and user):
             return secret
         scrubbing.remember(secret)
     raise InvalidArgument(
-        'secret= takes the name of an environment variable, "keyring:service/user" or a function that returns it.',
+        'secret= takes the name of an environment variable (in capitals, or one that is set), "keyring:service/user" or a function that returns it.',
         hint="Put the password into an environment variable and give that variable's name.",
     )
 

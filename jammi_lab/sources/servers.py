@@ -10,9 +10,9 @@ and the log tells of every change to such a table, the digest is known. Else, if
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import duckdb
@@ -21,7 +21,8 @@ from jammi_lab.canonical import digest_of
 from jammi_lab.errors import ExtensionMissing, InvalidArgument, JammiError, SecretMissing, SourceUnavailable, TableNotFound
 from jammi_lab.names import fold, literal, near, quote
 from jammi_lab.sources import addresses, base
-from jammi_lab.sources.base import Asking, Attachment, Looking, Reach, Relation, key_of
+from jammi_lab.sources.base import Asking, Attachment, Begun, Looking, Reach, Relation, key_of
+from jammi_lab.sources.inside import Bodies, Gate, Inside, Sets, Told, too_dear
 from jammi_lab.sources.owners import Owner
 from jammi_lab.sources.secrets import Given
 from jammi_lab.storage.digests import MemoEntry
@@ -36,42 +37,6 @@ _SECONDS = 30.0
 _ROWS_A_SECOND = 10_000
 _MOST_SECONDS = 3600.0
 """How slow a server may be with a digest of many rows, and how long with one of nobody knows how many."""
-Bodies = tuple[str, dict[str, str], Callable[[frozenset[str]], str] | None]
-"""A SELECT of a table, its columns and SQL types, and, where there is a cheaper SELECT for some sets of columns, which."""
-Sets = Mapping[str, str]
-"""Digests by `set_key`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Inside:
-    """A table or view on the server, as its catalog tells it."""
-
-    schema: str
-    name: str
-    columns: tuple[tuple[str, str], ...]
-    """Names and the server's own types, in order."""
-    marker: str
-    """What moves when its definition does."""
-    rows: int
-    """About how many; for what cannot be estimated, more than any look may read."""
-    bytes: int
-    """About how large."""
-    logged: bool = False
-    """Whether the server's log tells of every change to it."""
-    stamp: str = ""
-    """What moves with every write, also with one that is undone; empty where a transaction holds everything together."""
-    ranged: frozenset[str] = frozenset()
-    """As `owners.conditions` says."""
-
-
-@dataclass(frozen=True, slots=True)
-class Gate:
-    """Where the log of a server stood."""
-
-    position: list[str]
-    """The position, and what identifies the server."""
-    quiet: bool
-    """Whether a digest that is begun from now on sees whatever was committed up to there."""
 
 
 class Connector(ABC):
@@ -87,7 +52,9 @@ class Connector(ABC):
         self.record, self._given = record, given
         self.address, _ = addresses.read(record.location)
         self._reach = reach
-        self._found: dict[str, tuple[Inside, Bodies]] = {}
+        self._found: dict[str, Told] = {}
+        self._ahead: Begun[dict[tuple[str, str], Told | JammiError | None]] | None = None
+        self._foreseen: dict[tuple[str, str], Told | JammiError | None] = {}
 
     @property
     def kind(self) -> str:
@@ -167,8 +134,11 @@ class Connector(ABC):
         """All columns of all tables, where an anchor rests on one; else None."""
         if not self.record.anchor.startswith("column:"):
             return None
-        found = [inside for at in self.listing(asking) if (inside := self.inside(asking, *at)) is not None]
-        return sorted({column for inside in found for column, _ in inside.columns})
+        found = set[str]()
+        for at in self.listing(asking):
+            with contextlib.suppress(SourceUnavailable):  # one table that cannot be read here
+                found |= {column for inside in [self.inside(asking, *at)] if inside is not None for column, _ in inside.columns}
+        return sorted(found)
 
     def tables(self) -> list[str]:
         """`schema.table` for each, the default schema left out. SourceUnavailable."""
@@ -197,10 +167,9 @@ class Connector(ABC):
         """The table that `table` or `schema.table` means: its label, or None. A bare name that lies in one other schema alone is that one."""
         if not parts:
             return None
-        schema, name = (self.default, parts[0]) if len(parts) == 1 else (parts[0], parts[-1])
-        if len(parts) <= 2 and self.shows(schema) and (found := self.ask(lambda asking: self._bound(asking, schema, name))) is not None:
-            label = self.label(schema, name)
-            self._found[label] = found
+        if (at := self._at(parts)) is not None and (told := self._told(at)) is not None:
+            label = self.label(*at)
+            self._found[label] = told
             return label
         there = self.ask(self.listing)
         labels = [self.label(schema, name) for schema, name in there]
@@ -215,10 +184,45 @@ class Connector(ABC):
                     return found[0]
         return None
 
+    def _at(self, parts: Sequence[str]) -> tuple[str, str] | None:
+        """The schema and name that a name means first."""
+        schema, name = (self.default, parts[0]) if len(parts) == 1 else (parts[0], parts[-1])
+        return (schema, name) if len(parts) <= 2 and self.shows(schema) else None
+
+    def _told(self, at: tuple[str, str]) -> Told | None:
+        if self._ahead is not None:
+            ahead, self._ahead = self._ahead, None
+            self._foreseen = ahead.result()
+        if at not in self._foreseen:
+            found: Told | None = self.ask(lambda asking: self._bound(asking, *at))
+            return found
+        told = self._foreseen[at]
+        if isinstance(told, JammiError):
+            raise told
+        return told
+
+    def foresee(self, names: Sequence[Sequence[str]]) -> None:
+        """Begin to look for tables, all in one transaction; `find` waits for the answer. SecretMissing."""
+        wanted = list(dict.fromkeys(at for parts in names if parts and (at := self._at(parts)) is not None))
+        if wanted and self._reach is not None:
+            self._ahead = self._reach.begin(self._needs(), lambda asking: {at: self._tried(asking, at) for at in wanted}, seconds=_SECONDS)
+
+    def _tried(self, asking: Asking, at: tuple[str, str]) -> Told | JammiError | None:
+        """What `find` raises is for the name that it is about."""
+        try:
+            return self._bound(asking, *at)
+        except JammiError as error:
+            return error
+
+    def forgo(self) -> None:
+        """Whatever of it `find` did not ask for is not wanted."""
+        if self._ahead is not None:
+            self._ahead.drop()
+
     def relation(self, table: str | None, owner: Owner | None = None) -> Relation:
         """What SQL reads: all rows, or those of an owner and perhaps a few more. SourceUnavailable, TableNotFound, SecretMissing."""
 
-        def work(asking: Asking) -> tuple[Inside, Bodies] | None:
+        def work(asking: Asking) -> Told | None:
             inside = self._inside(asking, table)
             return None if inside is None else (inside, self._bodies(asking, inside, owner))
 
@@ -247,6 +251,7 @@ class Connector(ABC):
             explain=self.said,
             narrow=narrow,
             guard=guard,
+            apart=not self.one_snapshot,
             witness=witness if self.one_snapshot and self.record.anchor in ("auto", "content") else None,
         )
 
@@ -276,8 +281,10 @@ class Connector(ABC):
         """What `work` asks in one transaction. SourceUnavailable, SecretMissing, ExtensionMissing."""
         if self._reach is None:
             raise SourceUnavailable(f"{self.record.name} can only be read in a workspace.")
-        needs = Relation(Input(InputKind.SOURCE, self.record.name), body="SELECT 1", attachment=self.attachment, explain=self.said)
-        return self._reach(needs, work, seconds=_SECONDS if seconds is None else seconds)
+        return self._reach(self._needs(), work, seconds=_SECONDS if seconds is None else seconds)
+
+    def _needs(self) -> Relation:
+        return Relation(Input(InputKind.SOURCE, self.record.name), body="SELECT 1", attachment=self.attachment, explain=self.said)
 
     def _see(self, asking: Asking, table: str | None) -> tuple[Inside, dict[str, str], Gate | None] | None:
         inside = self._inside(asking, table)
@@ -293,7 +300,7 @@ class Connector(ABC):
         options = [(self.default, table)] + ([(table.split(".", 1)[0], table.split(".", 1)[1]), (schema, name)] if schema else [])
         return next((found for at in dict.fromkeys(options) if (found := self.inside(asking, *at)) is not None), None)
 
-    def _bound(self, asking: Asking, schema: str, name: str) -> tuple[Inside, Bodies] | None:
+    def _bound(self, asking: Asking, schema: str, name: str) -> Told | None:
         inside = self.inside(asking, schema, name)
         return None if inside is None else (inside, self._bodies(asking, inside))
 
@@ -377,18 +384,3 @@ class Connector(ABC):
     def _snapshot(columns: dict[str, str], rows: int, sets: Sets, cost: Cost, stamp: str = "") -> Snapshot:
         whole = digest_of(dict(sets))
         return Snapshot(columns=columns, whole=whole, method=METHOD, cost=cost, by_set=dict(sets), row_count=rows, stamp=stamp)
-
-
-UNTOLD = 1 << 60
-"""The number of rows of what cannot be estimated."""
-
-
-def too_dear(inside: Inside, looking: Looking) -> Unknown | None:
-    """Why a look may not read the table, in words that say what would."""
-    way = '`ws.status(deep=True)` or `anchor="column:…"`'
-    if looking.scan_rows is not None and inside.rows > looking.scan_rows:
-        about = "an unknown number of" if inside.rows >= UNTOLD else f"about {inside.rows:,}"
-        return Unknown(f"would scan {about} rows; {way}")
-    if looking.scan_bytes is not None and inside.bytes > looking.scan_bytes:
-        return Unknown(f"would scan about {inside.bytes:,} bytes; {way}")
-    return None

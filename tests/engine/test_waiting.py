@@ -7,7 +7,7 @@ import threading
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.engine.waiting import waited
+from jammi_lab.engine.waiting import Begun, waited
 
 
 def fail_in_an_import() -> None:
@@ -54,3 +54,19 @@ def test_the_import_lock_of_a_thread_that_is_importing_is_left_alone() -> None:
     assert _imp.lock_held()
     go.set()
     other.join()
+
+
+def test_work_that_nobody_waits_for_any_more_is_stopped_and_left_behind() -> None:
+    release, said = threading.Event(), []
+    begun = Begun(lambda: release.wait(20), lambda: said.append("interrupt"), stuck=lambda: said.append("stuck"))
+    begun.drop()
+    assert said == ["interrupt", "stuck"]
+    release.set()
+
+
+def test_work_that_is_over_is_not_stopped() -> None:
+    said: list[str] = []
+    begun = Begun(lambda: 7, lambda: said.append("interrupt"), stuck=lambda: said.append("stuck"))
+    assert begun.result() == 7
+    begun.drop()
+    assert not said

@@ -206,6 +206,22 @@ def test_a_column_with_such_a_name_is_told_with_what_to_do(ws, sql, table):
     assert "view" in caught.value.hint
 
 
+def test_of_two_tables_whose_names_differ_by_case_alone_none_is_taken_for_the_other(ws, sql, table):
+    sql(f"CREATE TABLE {table} (id integer)", f"INSERT INTO {table} VALUES (1)")
+    ws.materialize("t", f"SELECT id FROM crm.{table}")
+    capital = table.upper()
+    sql(f"CREATE TABLE {capital} (id integer)", f"INSERT INTO {capital} VALUES (2)")
+    try:
+        for name in (table, capital):
+            with pytest.raises(SourceUnavailable, match=r"differ from .* by case alone"):
+                ws.sql(f'SELECT id FROM crm."{name}"')
+        assert isinstance(ws.staleness("t"), Undecidable)
+    finally:
+        sql(f"DROP TABLE {capital}")
+    assert ws.sql(f'SELECT id FROM crm."{capital}"').fetchall() == [(1,)], "one table has its name in any case"
+    assert isinstance(ws.staleness("t"), Fresh)
+
+
 def test_a_tenant_sees_the_same_values_as_who_reads_the_table(ws, mysql_url):
     name = "t_" + secrets.token_hex(4)
     run_mysql(

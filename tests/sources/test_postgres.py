@@ -285,6 +285,14 @@ def test_a_database_that_would_hand_out_credentials_is_refused_and_nothing_of_it
     ws.sources.add("other", fresh_postgres_url)
 
 
+def test_columns_that_differ_by_case_alone_are_not_taken_for_one_another(ws, sql, table):
+    sql(f'CREATE TABLE {table} (id integer, "ID" integer)', f"INSERT INTO {table} VALUES (1, 2)")
+    with pytest.raises(SourceUnavailable, match=r"'id' and 'ID' .* differ by case alone"):
+        ws.sql(f'SELECT "ID" FROM crm.{table}')
+    sql(f'ALTER TABLE {table} RENAME "ID" TO other')
+    assert ws.sql(f"SELECT * FROM crm.{table}").fetchall() == [(1, 2)]
+
+
 def test_one_s_own_mistakes_stay_one_s_own(ws, sql, table):
     sql(f"CREATE TABLE {table} (v varchar(9))", f"INSERT INTO {table} VALUES ('postgres')")
     with pytest.raises(SqlError, match="Could not convert string"):

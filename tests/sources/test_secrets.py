@@ -108,12 +108,17 @@ def test_each_owner_has_its_own():
     assert vault.given(record(TYPED, name="CRM", tenant="a"))()[0] == {"password": "of a"}
 
 
-@pytest.mark.parametrize("said", ["NAME", "_n1", "keyring:service/user", None])
+@pytest.mark.parametrize("said", ["NAME", "_N1", "keyring:service/user", None])
 def test_what_may_be_stored_of_a_secret(said):
     assert check_secret(said) == said
 
 
-@pytest.mark.parametrize("password", ["p@ssw0rd!", "two words", "keyring:nouser", "1abc", "keyring:/x"])
+def test_a_variable_that_is_set_may_have_any_name(monkeypatch):
+    monkeypatch.setenv("crm_password", "x")
+    assert check_secret("crm_password") == "crm_password"
+
+
+@pytest.mark.parametrize("password", ["p@ssw0rd!", "two words", "keyring:nouser", "1abc", "keyring:/x", "hunter2", "Zq9xKw7p"])
 def test_a_password_in_the_place_of_a_name_is_refused_and_not_told(password):
     with pytest.raises(InvalidArgument, match="name of an environment variable") as caught:
         check_secret(password)

@@ -1,0 +1,65 @@
+"""What a server tells of one of its tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from jammi_lab.sources.base import Looking
+from jammi_lab.values.anchors import Unknown
+
+Bodies = tuple[str, dict[str, str], Callable[[frozenset[str]], str] | None]
+"""A SELECT of a table, its columns and SQL types, and, where there is a cheaper SELECT for some sets of columns, which."""
+Sets = Mapping[str, str]
+"""Digests by `set_key`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """A table or view on the server, as its catalog tells it."""
+
+    schema: str
+    name: str
+    columns: tuple[tuple[str, str], ...]
+    """Names and the server's own types, in order."""
+    marker: str
+    """What moves when its definition does."""
+    rows: int
+    """About how many; for what cannot be estimated, more than any look may read."""
+    bytes: int
+    """About how large."""
+    logged: bool = False
+    """Whether the server's log tells of every change to it."""
+    stamp: str = ""
+    """What moves with every write, also with one that is undone; empty where a transaction holds everything together."""
+    ranged: frozenset[str] = frozenset()
+    """As `owners.conditions` says."""
+
+
+Told = tuple[Inside, Bodies]
+"""A table, and what SQL reads of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Where the log of a server stood."""
+
+    position: list[str]
+    """The position, and what identifies the server."""
+    quiet: bool
+    """Whether a digest that is begun from now on sees whatever was committed up to there."""
+
+
+UNTOLD = 1 << 60
+"""The number of rows of what cannot be estimated."""
+
+
+def too_dear(inside: Inside, looking: Looking) -> Unknown | None:
+    """Why a look may not read the table, in words that say what would."""
+    way = '`ws.status(deep=True)` or `anchor="column:…"`'
+    if looking.scan_rows is not None and inside.rows > looking.scan_rows:
+        about = "an unknown number of" if inside.rows >= UNTOLD else f"about {inside.rows:,}"
+        return Unknown(f"would scan {about} rows; {way}")
+    if looking.scan_bytes is not None and inside.bytes > looking.scan_bytes:
+        return Unknown(f"would scan about {inside.bytes:,} bytes; {way}")
+    return None
