@@ -5,6 +5,7 @@ What an index is good for is measured when it is made: some rows are asked for b
 would be less work than reading everything; there the index says so, and its vectors are read one after the other.
 """
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -14,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jammi_lab.embedders.blas import cores
+from jammi_lab.errors import SchemaMismatch
 from jammi_lab.vectors.arrays import Floats
-from jammi_lab.vectors.exact import Exact, Places
+from jammi_lab.vectors.exact import Places, norms_of
+from jammi_lab.vectors.streamed import Rows
 
 if TYPE_CHECKING:
     from usearch.index import Index
@@ -79,6 +82,12 @@ class Ann:
         places = numbers.astype(np.int64)
         return places if self._rows is None else self._rows[np.minimum(places, len(self._rows) - 1)]
 
+    def taken(self) -> Any:
+        """The bytes that it lived in, which nothing holds here any more: it finds nothing from now on."""
+        with self._lock:
+            self._index, body, self._body = _empty(self.shape.dimensions, self.shape.parameters, lookups=False), self._body, None
+        return body
+
     @property
     def nbytes(self) -> int:
         """Bytes held in memory."""
@@ -112,7 +121,8 @@ class Ann:
             some = asked[at : at + _CHUNK]
             with self._lock:  # an index has one set of working memory for each of its own threads, not of ours
                 self._index.expansion_search = max(wide, 1)  # type: ignore[misc]  # its setter is not typed as one
-                found = self._index.search(some, width, exact=wide == 0, threads=threads)
+                with _stoppable():
+                    found = self._index.search(some, width, exact=wide == 0, threads=threads)
             counts = getattr(found, "counts", None)
             if counts is None:  # of one query
                 out[at, : found.keys.size] = self._row_of(found.keys.reshape(-1))
@@ -122,43 +132,43 @@ class Ann:
         return out
 
 
-def build(exact: Exact, parameters: Parameters, oversample: int, advance: Advance) -> Ann:
-    """An index of all rows. What `advance` raises ends it."""
-    n, width = exact.vectors.shape
-    scale = _scale(exact, parameters.precision)
+def build(vectors: Rows, parameters: Parameters, oversample: int, advance: Advance) -> Ann:
+    """An index of all rows. What `advance` raises ends it. TableDamaged."""
+    n, width = vectors.shape
+    scale = _scale(vectors, parameters.precision)
     index = _empty(width, parameters, lookups=False)
     held = np.sort(np.random.default_rng(0).choice(n, min(_SAMPLE, n // 8), replace=False))
     first = np.ones(n, np.bool_)
     first[held] = False
-    put = _Putting(index, exact, parameters.precision, scale, advance)
+    put = _Putting(index, vectors, parameters.precision, scale, advance)
     put.rows(np.flatnonzero(first))
     ann = Ann(index, Shape(parameters, width, n - len(held), scale, 0))
-    expansion = _measured(ann, exact, held, first, oversample)
+    expansion = _measured(ann, vectors, held, first, oversample)
     put.rows(held)
     return Ann(index, replace(ann.shape, count=n, expansion=expansion))
 
 
-def appended(old: Ann, body: Any, exact: Exact, kept: Places, oversample: int, advance: Advance) -> Ann:
-    """An index of all rows, made from that of an earlier version and its bytes. `kept`: for each row of the earlier version its row now, −1 where it
-    is gone or has another vector. What `advance` raises ends it."""
-    parameters = old.shape.parameters
+def appended(old: Ann, vectors: Rows, kept: Places, oversample: int, advance: Advance) -> Ann:
+    """An index of all rows, made from that of an earlier version, which finds nothing afterwards. `kept`: for each row of the earlier version its
+    row now, −1 where it is gone or has another vector. What `advance` raises ends it. TableDamaged."""
+    parameters, n = old.shape.parameters, vectors.shape[0]
     index = _empty(old.shape.dimensions, parameters, lookups=True)
-    index.load(body)
+    index.load(old.taken())  # so that its bytes go before others come
     numbers = np.arange(len(kept)) if old.rows is None else old.rows
     now = np.where(numbers >= 0, kept[numbers], -1)
     gone = np.flatnonzero((numbers >= 0) & (now < 0))
     if len(gone):
         index.remove(gone.astype(np.uint64))
-    new = np.setdiff1d(np.arange(len(exact.vectors)), now[now >= 0])
+    new = np.setdiff1d(np.arange(n), now[now >= 0])
     rows = np.concatenate([now, new])
-    ann = Ann(index, replace(old.shape, count=len(exact.vectors) - len(new), removed=old.shape.removed + len(gone)), now)
+    ann = Ann(index, replace(old.shape, count=n - len(new), removed=old.shape.removed + len(gone)), now)
     expansion = ann.expansion
     if len(new) >= _SAMPLE:
-        there = np.zeros(len(exact.vectors), np.bool_)
+        there = np.zeros(n, np.bool_)
         there[now[now >= 0]] = True
-        expansion = _measured(ann, exact, new[:: len(new) // _SAMPLE][:_SAMPLE], there, oversample)
-    _Putting(index, exact, parameters.precision, old.shape.scale, advance, done=ann.shape.count).rows(new, len(now))
-    return Ann(index, replace(ann.shape, count=len(exact.vectors), expansion=expansion), rows)
+        expansion = _measured(ann, vectors, new[:: len(new) // _SAMPLE][:_SAMPLE], there, oversample)
+    _Putting(index, vectors, parameters.precision, old.shape.scale, advance, done=ann.shape.count).rows(new, len(now))
+    return Ann(index, replace(ann.shape, count=n, expansion=expansion), rows)
 
 
 def restored(body: Any, shape: Shape, rows: Places | None) -> Ann | None:
@@ -179,6 +189,14 @@ def units_of(vectors: Floats, norms: NDArray[np.float64]) -> Floats:
     return (vectors / norms[:, None]).astype(np.float32)
 
 
+def _units(vectors: Floats) -> Floats:
+    """The same, of vectors whose norms nobody knows yet. SchemaMismatch."""
+    norms = norms_of(vectors)
+    if not (np.isfinite(norms) & (norms > 0)).all():
+        raise SchemaMismatch("A vector has no direction.", column="vector", expected="finite, not all zero", actual="not finite, or all zero")
+    return units_of(vectors, norms)
+
+
 def version() -> str:
     """The version of usearch, as far as the layout of its files may depend on it."""
     import usearch
@@ -189,18 +207,30 @@ def version() -> str:
 class _Putting:
     """Puts rows into an index, some at a time."""
 
-    def __init__(self, index: "Index", exact: Exact, precision: str, scale: float, advance: Advance, done: int = 0) -> None:
-        self._index, self._exact, self._precision, self._scale, self._advance, self._done = index, exact, precision, scale, advance, done
+    def __init__(self, index: "Index", vectors: Rows, precision: str, scale: float, advance: Advance, done: int = 0) -> None:
+        self._index, self._vectors, self._precision, self._scale, self._advance, self._done = index, vectors, precision, scale, advance, done
 
     def rows(self, rows: Places, first: int | None = None) -> None:
         """Put rows in, under their own numbers, or under consecutive ones from `first`."""
         numbers = rows if first is None else np.arange(first, first + len(rows))
         for at in range(0, len(rows), _CHUNK):
             some = rows[at : at + _CHUNK]
-            units = units_of(self._exact.vectors[some], self._exact.norms[some])
-            self._index.add(numbers[at : at + _CHUNK].astype(np.uint64), _encoded(units, self._precision, self._scale), threads=cores())
+            units = _units(self._vectors.at(some))
+            with _stoppable():
+                self._index.add(numbers[at : at + _CHUNK].astype(np.uint64), _encoded(units, self._precision, self._scale), threads=cores())
             self._done += len(some)
             self._advance(self._done)
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """A call of usearch: it looks for an interrupt itself, swallows it, and says a RuntimeError."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "has been terminated" in str(error):
+            raise KeyboardInterrupt from None
+        raise
 
 
 def _empty(dimensions: int, parameters: Parameters, *, lookups: bool) -> "Index":
@@ -216,17 +246,17 @@ def _empty(dimensions: int, parameters: Parameters, *, lookups: bool) -> "Index"
     )
 
 
-def _measured(ann: Ann, exact: Exact, held: Places, there: NDArray[np.bool_], oversample: int) -> int:
+def _measured(ann: Ann, vectors: Rows, held: Places, there: NDArray[np.bool_], oversample: int) -> int:
     """The least expansion with which the true neighbours of held-out rows are found among the rows that are in; 0 when none is worth it."""
     if not len(held):
         return _EXPANSIONS[0]
     k = min(_NEIGHBOURS, ann.shape.count)
-    queries = exact.vectors[held]
-    least = exact.search(queries, k, allow=there).similarities[:, -1]
-    units = units_of(queries, exact.norms[held])
+    queries = vectors.at(held)
+    least = vectors.kth(queries, k, there)
+    units = _units(queries)
     for expansion in _worth(ann.shape.count):
         rows = ann.candidates(units, k * oversample, expansion=expansion, threads=cores())
-        found = exact.pairs(queries, rows) >= least[:, None]  # rows that are as near as the k-th count, whichever of them was meant
+        found = vectors.pairs(queries, rows) >= least[:, None]  # rows that are as near as the k-th count, whichever of them was meant
         if np.minimum(found.sum(1), k).mean() >= _TARGET * k:
             return expansion
     return 0
@@ -239,14 +269,14 @@ def _worth(count: int) -> Iterator[int]:
             yield expansion
 
 
-def _scale(exact: Exact, precision: str) -> float:
+def _scale(vectors: Rows, precision: str) -> float:
     """What makes the largest component of a unit vector the largest whole number that is stored."""
     if precision != "i8":
         return 1.0
     largest = 0.0
-    for at in range(0, len(exact.vectors), _CHUNK):
-        part = slice(at, at + _CHUNK)
-        largest = max(largest, float((np.abs(exact.vectors[part]).max(1) / exact.norms[part]).max()))
+    for at in range(0, vectors.shape[0], _CHUNK):
+        part = vectors.at(np.arange(at, min(at + _CHUNK, vectors.shape[0])))
+        largest = max(largest, float((np.abs(part).max(1) / norms_of(part)).max()))
     return 127.0 / largest
 
 

@@ -95,7 +95,7 @@ def _search(
             valid &= allow[found]
         if without is not None:
             valid &= found != without[todo, None]
-        enough = valid.sum(1) >= min(count * (1 + oversample) // 2, allowed - (without is not None))
+        enough = valid.sum(1) >= max(count, min(count * (1 + oversample) // 2, few))
         done = todo[enough]
         if len(done):
             rows = _first(found[enough], valid[enough], kept)

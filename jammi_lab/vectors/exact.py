@@ -55,6 +55,19 @@ class Exact:
         """Bytes held in memory."""
         return self.vectors.nbytes + self.norms.nbytes + self._inverse.nbytes + (0 if self.order is None else self.order.nbytes)
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """How many vectors, and of how many dimensions."""
+        return len(self.vectors), int(self.vectors.shape[1])
+
+    def at(self, rows: Places) -> Floats:
+        """(rows, dimensions) float32: some vectors."""
+        return self.vectors[rows]
+
+    def kth(self, queries: Floats, k: int, allow: NDArray[np.bool_]) -> Floats:
+        """(q,): how similar the k-th best of the rows of a mask is to each checked query; of at least k rows."""
+        return self.search(queries, k, allow=allow).similarities[:, -1]
+
     def search(self, queries: ArrayLike, k: int, *, allow: NDArray[np.bool_] | None = None) -> Hits:
         """The `k` rows most similar to each query, fewer when there are fewer: by falling similarity, then ascending key.
 

@@ -95,8 +95,6 @@ class Indexes:
 
     def matrix(self, record: TableRecord) -> "Matrix":
         """The vectors of a table. TableDamaged."""
-        from jammi_lab.vectors.matrix import Matrix
-
         held = self._loaded.get(record.table_name)
         unmoved = held is not None and held.of == (record.path, record.digest) and held.stat == stat_of(held.path)
         if held is not None and unmoved and (resident := _RESIDENT.find(held.key)) is not None:
@@ -104,8 +102,7 @@ class Indexes:
         path = self._tables.parquet(record)
         key, stat = _matrix_key(record, path), stat_of(path)  # before the look at the bytes: what moves meanwhile is looked at again
         self._tables.require(record)
-        many = isinstance(path, Path) and (record.row_count or 0) > self._settings["vectors.exact_max_rows"]
-        matrix = _RESIDENT.get(key, lambda: Matrix.in_file(path) if many and isinstance(path, Path) else Matrix.from_parquet(path))
+        matrix = _RESIDENT.get(key, lambda: self._opened(record, path))
         self._kept.add(key)
         if stat is not None:
             self._loaded[record.table_name] = _Held((record.path, record.digest), path, stat, key)
@@ -248,8 +245,9 @@ class Indexes:
         from jammi_lab.vectors.ann import appended, build, restored
 
         self._tables.require(record)
-        matrix, parquet = self._whole(record), self._tables.parquet(record)
-
+        parquet = self._tables.parquet(record)
+        resident = cast("Matrix | None", _RESIDENT.find(_matrix_key(record, parquet)))
+        matrix = resident if resident is not None else self._opened(record, parquet)
         total = len(matrix)
 
         def advance(done: int) -> None:
@@ -262,11 +260,12 @@ class Indexes:
         parameters, oversample = self._parameters(record), self._oversample
         over = self._taken_over(record, matrix, parameters)
         if over is None:
-            ann = build(matrix.exact, parameters, oversample, advance)
+            ann = build(matrix.rows, parameters, oversample, advance)
         else:
-            ann = appended(*over[:2], matrix.exact, over[2], oversample, advance)
+            ann = appended(over[0], matrix.rows, over[1], oversample, advance)
             del over
-        del matrix
+        del matrix, resident
+        self._tables.require(record)  # the bytes that were read meanwhile were the published ones
         body = ann.to_bytes()
         ann = ann.without_body()
         index_files.write(parquet, record.digest or "", ann, body)
@@ -278,18 +277,16 @@ class Indexes:
             self._keep(record, ready)
         return ready is not None
 
-    def _whole(self, record: TableRecord) -> "Matrix":
-        """The vectors in memory, for as long as the index is being made: the resident ones when they are there."""
+    def _opened(self, record: TableRecord, path: Place) -> "Matrix":
+        """The vectors of a table: those of a large one stay in their file until all of them are asked for. TableDamaged."""
         from jammi_lab.vectors.matrix import Matrix
 
-        path = self._tables.parquet(record)
-        held = cast("Matrix | None", _RESIDENT.find(_matrix_key(record, path)))
-        return held if held is not None and held.nbytes > len(held) * held.dimensions * 4 else Matrix.from_parquet(path)
+        if isinstance(path, Path) and (record.row_count or 0) > self._settings["vectors.exact_max_rows"]:
+            return Matrix.in_file(path)
+        return Matrix.from_parquet(path)
 
-    def _taken_over(self, record: TableRecord, matrix: "Matrix", parameters: "Parameters") -> "tuple[Ann, bytes, NDArray[np.int64]] | None":
-        """The index of the version before, its bytes, and where its rows are now, when there is one and that is less work than making one anew."""
-        from jammi_lab.vectors.matrix import Matrix
-
+    def _taken_over(self, record: TableRecord, matrix: "Matrix", parameters: "Parameters") -> "tuple[Ann, NDArray[np.int64]] | None":
+        """The index of the version before, and where its rows are now, when there is one and that is less work than making one anew."""
         before = next(iter(self._earlier(record)), None)
         if before is None or before.dimensions != record.dimensions or not before.row_count:
             return None
@@ -297,14 +294,13 @@ class Indexes:
         manifest = index_files.read(parquet)
         if manifest is None or manifest.table != before.digest or index_files.shape_of(manifest).parameters != parameters:
             return None
-        old = Matrix.from_parquet(self._tables.require(before))
+        old = self._opened(before, self._tables.require(before))
         kept = old.places_in(matrix)
         stay = int((kept >= 0).sum())
         if manifest.removed + len(old) - stay > _STALE * len(matrix) or len(matrix) - stay > _NEW * len(matrix):
             return None
-        body = index_files.checked(beside(parquet, index_files.BODY), manifest.body)
         found = index_files.load(parquet, manifest)
-        return None if found is None or body is None else (found, body, kept)
+        return None if found is None else (found, kept)
 
     def _parameters(self, record: TableRecord) -> "Parameters":
         from jammi_lab.vectors.ann import Parameters

@@ -17,6 +17,7 @@ from jammi_lab.storage.files import Place, opened
 from jammi_lab.storage.plain_rows import PlainRows
 from jammi_lab.vectors.arrays import Floats, ascending, flat_of, keys_of, matrix_of, numbers_of, places_of, width_of
 from jammi_lab.vectors.exact import Exact, Hits, Places, cosines
+from jammi_lab.vectors.streamed import Rows, Streamed
 
 _ROWS = 1024
 """Rows that are read at a time, so that reading holds little beside the matrix."""
@@ -116,6 +117,12 @@ class Matrix:
         return self.exact.vectors
 
     @property
+    def rows(self) -> Rows:
+        """What an index is made from: all vectors where they are in memory, else some at a time out of their file."""
+        held, rows = self._exact, self._rows
+        return self.exact if held is not None or rows is None else Streamed(rows, len(self), self.dimensions)
+
+    @property
     def nbytes(self) -> int:
         """Bytes held in memory."""
         held = self._exact
@@ -126,10 +133,7 @@ class Matrix:
         held = self._exact
         if held is not None or self._rows is None or len(rows) * _FEW > len(self):
             return self.vectors[rows]
-        try:
-            return self._rows.take(rows)
-        except OSError as error:
-            raise TableDamaged("The vectors cannot be read from their file any more.", hint="ws.check() compares catalog and files.") from error
+        return self.rows.at(rows)
 
     def pairs(self, queries: Floats, rows: Places) -> Floats:
         """Exact similarities of checked queries (q, d) to rows of their own (q, c), with the bits of exact search; −2 for the row −1: none."""
@@ -173,10 +177,12 @@ class Matrix:
             return np.full(len(self), -1, np.int64)
         found = pc.index_in(mine, value_set=theirs)
         places: Places = numbers_of(found.fill_null(-1)).astype(np.int64)
+        vectors, others = self.rows, other.rows
         for at in range(0, len(places), _ROWS):
             some = slice(at, at + _ROWS)
             there = places[some]
-            same = (self.vectors[some].view(np.uint32) == other.vectors[there].view(np.uint32)).all(1)
+            mine_here = vectors.at(np.arange(at, at + len(there)))
+            same = (mine_here.view(np.uint32) == others.at(np.maximum(there, 0)).view(np.uint32)).all(1)
             places[some] = np.where(same, there, -1)
         return places
 

@@ -29,7 +29,7 @@ def moved():
     matrix, old = built()
     body = bytes(old.to_bytes())
     later = Matrix(pa.array(np.arange(299)), np.ascontiguousarray(matrix.vectors[1:]))
-    return ann.appended(ann.restored(body, old.shape, None), body, later.exact, np.arange(-1, 299), 4, lambda done: None), later
+    return ann.appended(ann.restored(body, old.shape, None), later.rows, np.arange(-1, 299), 4, lambda done: None), later
 
 
 @pytest.fixture

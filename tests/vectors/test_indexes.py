@@ -17,6 +17,7 @@ from jammi_lab.values.records import Progress
 from jammi_lab.values.verdicts import Match
 from jammi_lab.vectors import ann
 from jammi_lab.vectors.index_files import BODY, MANIFEST, SUFFIXES, beside
+from jammi_lab.vectors.matrix import Matrix
 from tests.store.lab import DEAD, catalog
 
 ROWS_OF_TABLE, WIDTH = 400, 12
@@ -330,6 +331,33 @@ def test_a_table_that_is_dropped_while_its_index_is_made_leaves_nothing(ws: Any,
     go.set()
     ws.close()
     assert [p for p in (tmp_path / "lab" / "results").rglob("*") if p.is_file()] == []
+
+
+def test_an_index_of_a_large_table_is_made_without_all_its_vectors_in_memory(ws: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    ws.settings.set("vectors.exact_max_rows", 100)
+    monkeypatch.setattr(Matrix, "exact", property(lambda _: pytest.fail("all vectors were loaded")))
+    first = ws.import_embeddings("v", given(vectors()))
+    moved = vectors()
+    moved[:9] = vectors(9, seed=3)
+    second = ws.import_embeddings("v", given(moved))
+    assert state(ws, first).word == state(ws, second).word == "ready"
+    assert loaded(ws, second).shape.removed == 9  # taken over: what moved was told from the two files
+    monkeypatch.undo()
+    assert ws.search("v", moved[3], k=5, exact=False).fetchall() == ws.search("v", moved[3], k=5, exact=True).fetchall()
+
+
+def test_an_index_of_bytes_that_change_while_they_are_read_is_not_kept(ws: Any, slow: Any) -> None:
+    go, begun = slow
+    ws.settings.set("vectors.exact_max_rows", 100)
+    table = ws.import_embeddings("v", given(vectors()), index="later")
+    assert begun.wait(10)
+    path = table.path
+    body = bytearray(path.read_bytes())
+    body[len(body) // 2] ^= 255
+    path.unlink()
+    path.write_bytes(body)
+    go.set()
+    assert settled(ws, table, "missing") and there(table) == set()
 
 
 def test_temporary_files_of_an_index_are_found_by_the_sweep(ws: Any, table: Any) -> None:

@@ -8,8 +8,10 @@ import pytest
 
 from jammi_lab.errors import DuplicateKey, SchemaMismatch, TableDamaged
 from jammi_lab.storage.parquet import ParquetSink
-from jammi_lab.vectors import matrix
+from jammi_lab.vectors import matrix, streamed
+from jammi_lab.vectors.exact import Exact
 from jammi_lab.vectors.matrix import Matrix
+from jammi_lab.vectors.streamed import Streamed
 
 
 def table(keys=("a", "b", "c"), rows=((1, 0), (0, 1), (1, 1))):
@@ -195,3 +197,30 @@ def test_rows_of_another_matrix_are_found_by_key_and_bits():
     assert Matrix(pa.array(range(6)), vectors).places_in(other).tolist() == [-1] * 6
     assert one.places_in(Matrix(pa.array([], pa.string()), np.empty((0, 3), np.float32))).tolist() == [-1] * 6
     assert one.places_in(one).tolist() == list(range(6))
+
+
+def test_what_an_index_is_made_from_is_the_same_in_the_file_and_in_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(streamed, "_BYTES", 4 * 24 * 70)  # many pieces, the last of them smaller than k
+    path = stored(tmp_path / "t.parquet", 1000, 24)
+    away, here = Matrix.in_file(path).rows, Matrix.from_parquet(path).rows
+    assert isinstance(away, Streamed) and isinstance(here, Exact) and away.shape == here.shape == (1000, 24)
+    rng = np.random.default_rng(1)
+    queries, rows, allow = rng.standard_normal((5, 24)).astype(np.float32), rng.integers(-1, 1000, (5, 40)), rng.random(1000) < 0.7
+    assert away.at(rows[0][rows[0] >= 0]).tobytes() == here.at(rows[0][rows[0] >= 0]).tobytes()
+    assert away.pairs(queries, rows).tobytes() == here.pairs(queries, rows).tobytes()
+    for k in (1, 10, int(allow.sum())):
+        assert away.kth(queries, k, allow).tobytes() == here.kth(queries, k, allow).tobytes()
+    path.unlink()
+    with pytest.raises(TableDamaged):
+        away.kth(queries, 1, allow)
+
+
+def test_what_stays_in_a_file_is_loaded_once_it_is_asked_for_and_taken_from_memory_then(tmp_path):
+    matrix = Matrix.in_file(stored(tmp_path / "t.parquet", 100, 4))
+    assert isinstance(matrix.rows, Streamed) and matrix.rows.at(np.arange(3)).tobytes() == matrix.vectors[:3].tobytes()
+    assert matrix.rows is matrix.exact
+
+
+def test_rows_of_a_matrix_in_a_file_are_found_in_another(tmp_path):
+    one, other = Matrix.in_file(stored(tmp_path / "a.parquet", 400, 4)), Matrix.in_file(stored(tmp_path / "b.parquet", 400, 4))
+    assert one.places_in(other).tolist() == list(range(400))
