@@ -13,14 +13,17 @@ import pyarrow as pa
 import jammi_lab as jl
 from bench.harness import Line
 from jammi_lab.sensing.lineage import Node
+from jammi_lab.sensing.reports import StatusRow
 from jammi_lab.values.records import Edge
 from jammi_lab.values.verdicts import Fresh
-from jammi_widgets import assets, protocol
+from jammi_widgets import assets, following, protocol
+from jammi_widgets import lines as on_board
 from jammi_widgets.graph import Snapshot
 from jammi_widgets.lineage import LineageGraph
 from jammi_widgets.map import EmbeddingMap
+from jammi_widgets.staleness import StalenessBoard
 
-NODES, POINTS = 1_000, 100_000
+NODES, POINTS, RECIPES = 1_000, 100_000, 50_000
 PAGE = """<!doctype html><meta charset=utf-8><div id=el></div><script type=module>
 import widget from "/module.js";
 const waiting = [];
@@ -33,7 +36,7 @@ class Model {{
   on(name, f) {{ (this.heard[name] ??= []).push(f); }}
   off() {{}}
   send(message) {{
-    const {{ body, buffers }} = answers[message.kind];
+    const {{ body, buffers }} = answers[message.kind] || {{ body: {{}} }};
     const views = (buffers || []).map((b) => new DataView(Uint8Array.from(atob(b), (c) => c.charCodeAt(0)).buffer));
     queueMicrotask(() => this.heard["msg:custom"].forEach((f) => f({{ v: 1, kind: "answer", ask: message.ask, body }}, views)));
   }}
@@ -66,8 +69,11 @@ def panels(folder: Path, repeats: int) -> Iterator[Line]:
         for what, message in (
             ("a filter", protocol.Refresh),
             ("hops", protocol.Show),
+            ("a click", protocol.Details),
         ):
             yield _promised(f"kernel: {what} in the lineage of {NODES:,} nodes", _kernel(graph, message, repeats), 0.020)
+        yield _promised(f"kernel: another order of {RECIPES:,} rows on the board", _ordered(ws, repeats), 0.020)
+        yield _promised("kernel: what a cell waits for while a board is shown", _followed(ws, repeats), 0.020)
         plan = _map(ws)
         yield _promised(f"kernel: a lasso of 60 corners over {POINTS:,} points", _lasso(plan, repeats), 0.020)
         try:
@@ -104,6 +110,9 @@ def _kernel(panel: LineageGraph, kind: Any, repeats: int) -> float:
         if kind is protocol.Refresh:
             began = time.perf_counter()
             panel.filter = name
+        elif kind is protocol.Details:
+            began = time.perf_counter()
+            panel.selection = [name]
         else:
             panel.filter = ""
             began = time.perf_counter()
@@ -111,6 +120,40 @@ def _kernel(panel: LineageGraph, kind: Any, repeats: int) -> float:
         took.append(time.perf_counter() - began)
     panel.filter = ""
     panel.focus = None
+    panel.selection = []
+    return sorted(took[1:])[len(took[1:]) // 2]
+
+
+def _ordered(ws: Any, repeats: int) -> float:
+    """The first page of a board in an order in which nobody has asked for it."""
+    panel = StalenessBoard(ws)
+    panel.send = lambda *_: None
+    verdict = Fresh()
+    rows = [StatusRow(name=f"table_{at}", version=1, verdict=verdict, rows=at % 977, bytes=at % 4_001, age=float(at % 89)) for at in range(RECIPES)]
+    lines = [on_board.Line(row, "fresh", [], [], None) for row in rows]
+    took = []
+    for _ in range(repeats + 1):
+        panel._lines = on_board.Lines(lines)
+        panel._answer(protocol.Rows(v=1, ask=1, sort="name"))
+        began = time.perf_counter()
+        panel._answer(protocol.Rows(v=1, ask=1, sort="rows"))
+        took.append(time.perf_counter() - began)
+    return sorted(took[1:])[len(took[1:]) // 2]
+
+
+def _followed(ws: Any, repeats: int) -> float:
+    """The time between the end of a cell and what comes next: the look itself is taken beside it."""
+    panel = StalenessBoard(ws)
+    panel.send = lambda *_: None
+    panel._given(protocol.Here(v=1, ask=1, view=1))
+    took = []
+    for _ in range(repeats + 1):
+        began = time.perf_counter()
+        following.cell_ran()
+        took.append(time.perf_counter() - began)
+        if following._thread is not None:
+            following._thread.join()
+    panel.close()
     return sorted(took[1:])[len(took[1:]) // 2]
 
 

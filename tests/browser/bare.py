@@ -12,28 +12,31 @@ PAGE = """<!doctype html><html><head><meta charset=utf-8><style>body { margin: 8
 <style id=css></style></head><body><div id=el></div><script type=module>
 import widget from "/module.js";
 class Model {
-  constructor(state) { this.state = state; this.heard = {}; this.saved = []; this.sent = []; this.dirty = {}; }
+  constructor(place, state) { this.place = place; this.state = state; this.heard = {}; this.saved = []; this.sent = []; this.dirty = {}; }
   get(name) { return this.state[name]; }
   set(name, value) { this.state[name] = value; this.dirty[name] = value; this.emit("change:" + name, value); }
-  async save_changes() { const some = this.dirty; this.dirty = {}; this.saved.push(some); await window.toKernel("traits", some); }
+  async save_changes() { const some = this.dirty; this.dirty = {}; this.saved.push(some); await window.toKernel(this.place, "traits", some); }
   on(name, f) { (this.heard[name] ??= []).push(f); }
   off(name, f) { this.heard[name] = (this.heard[name] || []).filter((x) => x !== f); }
-  async send(message) { this.sent.push(message); if (!window.dead) await window.toKernel("message", message); }
+  async send(message) { this.sent.push(message); if (!window.dead) await window.toKernel(this.place, "message", message); }
   emit(name, ...a) { (this.heard[name] || []).forEach((f) => f(...a)); }
 }
-window.arrived = ({ kind, name, value, buffers }) => {
-  if (kind === "trait") { window.model.state[name] = value; window.model.emit("change:" + name, value); return; }
+const models = [], cleanups = [];
+window.arrived = ({ place, kind, name, value, buffers }) => {
+  const model = models[place];
+  if (kind === "trait") { model.state[name] = value; model.emit("change:" + name, value); return; }
   const views = (buffers || []).map((b) => { const raw = Uint8Array.from(atob(b), (c) => c.charCodeAt(0)); return new DataView(raw.buffer); });
-  window.model.emit("msg:custom", value, views);
+  model.emit("msg:custom", value, views);
 };
-window.mount = async (state) => {
-  const el = document.getElementById("el");
-  window.cleanup?.();
-  el.replaceChildren();
-  window.el = el;
-  window.model = new Model(state);
-  window.cleanup = await widget.render({ model: window.model, el });
+window.mount = (state) => { models.push(new Model(models.length, state)); return window.show(models.length - 1); };
+window.show = async (place) => {
+  const el = document.createElement("div");
+  el.id = `view-${cleanups.length}`;
+  document.getElementById("el").append(el);
+  cleanups.push(await widget.render({ model: models[place], el }));
 };
+window.leave = (view) => cleanups[view]();
+window.restart = () => models.forEach((model) => model.emit("comm_live_update"));
 window.ready = true;
 </script></body></html>"""
 DARK = {"--jp-layout-color1": "#111418", "--jp-layout-color2": "#22272d", "--jp-border-color2": "#3a424a", "--jp-content-font-color1": "#e8ebee"}
@@ -41,29 +44,45 @@ DARK |= {"--jp-content-font-color2": "#a9b2bb", "--jp-brand-color1": "#64b5f6"}
 
 
 class Bare:
-    """One panel on one page. `until` carries messages both ways while it waits."""
+    """One panel on one page, or others of its kind beside it. `until` carries messages both ways while it waits."""
 
-    def __init__(self, browser: Any, panel: Any, name: str, *, wide: int = 1000, high: int = 700, dark: bool = False) -> None:
+    def __init__(self, browser: Any, panel: Any, name: str, *, wide: int = 1000, high: int = 700, dark: bool = False, calm: bool = False) -> None:
         self.panel = panel
+        self._panels: list[Any] = []
         self._queue: queue.Queue[dict[str, Any]] = queue.Queue()
         self.refused: list[str] = []
         self.broken: list[str] = []
-        self._context = browser.new_context(viewport={"width": wide, "height": high})
+        self._context = browser.new_context(viewport={"width": wide, "height": high}, reduced_motion="reduce" if calm else "no-preference")
         self.page = self._context.new_page()
         self.page.on("pageerror", lambda error: self.broken.append(str(error)))
         self._files = {"/": (PAGE, "text/html"), "/module.js": (assets.module(name), "text/javascript")}
         self._context.route("**/*", self._gate)
         self.page.expose_function("toKernel", self._from_page)
-        panel.send = self._send
-        self._synced = [t for t in panel.traits(sync=True) if not t.startswith("_") and t not in ("layout", "comm", "keys", "tabbable", "tooltip")]
-        panel.observe(self._changed, names=self._synced)
-        self._from: dict[str, Any] = {}
+        self._from: dict[tuple[int, str], Any] = {}
         self.page.goto(ADDRESS + "/")
         self.page.wait_for_function("window.ready")
         self.page.evaluate("css => { document.getElementById('css').textContent = css }", assets.style())
         if dark:
             self.page.evaluate("all => Object.entries(all).forEach(([k, v]) => document.documentElement.style.setProperty(k, v))", DARK)
-        self.page.evaluate("state => window.mount(state)", {t: getattr(panel, t) for t in self._synced})
+        self.beside(panel)
+
+    def beside(self, panel: Any) -> Any:
+        """Another panel of this kind on the page; the part of the page that it is in."""
+        place = len(self._panels)
+        self._panels.append(panel)
+        panel.send = lambda content, buffers=None: self._send(place, content, buffers)
+        synced = [t for t in panel.traits(sync=True) if not t.startswith("_") and t not in ("layout", "comm", "keys", "tabbable", "tooltip")]
+        panel.observe(lambda change: self._changed(place, change), names=synced)
+        self.page.evaluate("state => window.mount(state)", {t: getattr(panel, t) for t in synced})
+        return self._last()
+
+    def again(self) -> Any:
+        """The panel once more on the page: a second view of it; the part of the page that it is in."""
+        self.page.evaluate("window.show(0)")
+        return self._last()
+
+    def _last(self) -> Any:
+        return self.page.locator("#el > div").last
 
     def _gate(self, route: Any) -> None:
         path = route.request.url.removeprefix(ADDRESS)
@@ -76,24 +95,25 @@ class Bare:
             self.refused.append(route.request.url)
             route.abort()
 
-    def _from_page(self, kind: str, value: Any) -> None:
+    def _from_page(self, place: int, kind: str, value: Any) -> None:
+        panel = self._panels[place]
         if kind == "traits":
             for name, each in value.items():
-                self._from[name] = each
-                setattr(self.panel, name, each)
+                self._from[place, name] = each
+                setattr(panel, name, each)
             self._from.clear()
         else:
-            self.panel._heard(self.panel, value, [])
+            panel._heard(panel, value, [])
 
-    def _changed(self, change: Any) -> None:
-        if self._from.get(change["name"], ...) != change["new"]:
-            self._queue.put({"kind": "trait", "name": change["name"], "value": change["new"]})
+    def _changed(self, place: int, change: Any) -> None:
+        if self._from.get((place, change["name"]), ...) != change["new"]:
+            self._queue.put({"place": place, "kind": "trait", "name": change["name"], "value": change["new"]})
 
-    def _send(self, content: Any, buffers: Any = None) -> None:
+    def _send(self, place: int, content: Any, buffers: Any = None) -> None:
         import base64
 
         packed = [base64.b64encode(bytes(b)).decode() for b in buffers or ()]
-        self._queue.put({"kind": "message", "value": json.loads(json.dumps(content)), "buffers": packed})
+        self._queue.put({"place": place, "kind": "message", "value": json.loads(json.dumps(content)), "buffers": packed})
 
     def pump(self) -> None:
         """Carry what waits to the page."""

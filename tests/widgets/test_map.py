@@ -163,7 +163,7 @@ def test_what_python_chooses_is_marked_on_the_page(points, told):
     panel.send = lambda content, buffers=None: sent.append((content, buffers))
     panel.selection = ["7", "3"]
     [(content, [flags])] = sent
-    assert content["kind"] == "marked" and content["body"] == {"chosen": 2} and np.flatnonzero(np.asarray(flags)).tolist() == [3, 7]
+    assert content["kind"] == "marked" and content["body"] == {"chosen": 2, "found": None} and np.flatnonzero(np.asarray(flags)).tolist() == [3, 7]
     assert line.panel.count == 2
 
 

@@ -130,7 +130,9 @@ def test_choosing_what_is_not_there_is_a_typed_error(ws):
 
 def test_fifty_thousand_rows_are_answered_a_page_at_a_time(ws, told):
     panel = StalenessBoard(ws)
-    panel._lines = [type(line)(line.row, line.word, line.reasons, line.causes, line.cost) for line in panel._lines for _ in range(12_500)]
+    from jammi_widgets.lines import Line, Lines
+
+    panel._lines = Lines([Line(line.row, line.word, line.reasons, line.causes, line.cost) for line in panel._lines.all for _ in range(12_500)])
     line = told(panel)
     body = line.ask("rows", sort="name", limit=200, offset=49_900)["body"]
     assert len(body["rows"]) == 100 and body["found"] == 50_000

@@ -1,7 +1,7 @@
 """The catalog browser: what there is, down to columns with their types, by names that can be used as they are."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import traitlets
@@ -35,9 +35,11 @@ class Part:
     insert: str
     """What a cell says for it."""
     verdict: str = ""
-    below: Callable[[], Sequence["Part"]] | None = None
+    below: Callable[[], Sequence["Part"]] | None = field(default=None, compare=False)
     relation: str = ""
     """What FROM says; empty where there are no rows to look at."""
+    all: tuple["Part", ...] = ()
+    """What is below a group."""
 
 
 class CatalogBrowser(Panel):
@@ -50,6 +52,8 @@ class CatalogBrowser(Panel):
     _css = assets.style()
     _kinds: ClassVar[Any] = protocol.Open | protocol.Refresh | protocol.Children | protocol.Act | protocol.Cancel
 
+    _shared = (protocol.Refresh,)
+
     def __init__(self, ws: "Workspace") -> None:
         self._parts: dict[str, Part] = {}
         self._top = _top(ws)
@@ -61,6 +65,11 @@ class CatalogBrowser(Panel):
         with self._as_bound():
             self._top = _top(self._ws)
         self._tell({"kind": "changed", "body": self._opened()})
+
+    def _look_quietly(self) -> None:
+        before, self._top = self._top, _top(self._ws)
+        if [group.all for group in before] != [group.all for group in self._top]:
+            self._tell({"kind": "changed", "body": self._opened()})
 
     @traitlets.validate("selection")
     def _chosen(self, proposal: dict[str, Any]) -> list[str]:
@@ -89,9 +98,8 @@ class CatalogBrowser(Panel):
         for at, group in enumerate(self._top):
             number = f"{at}"
             self._parts[number] = group
-            below = list(group.below()) if group.below else []
-            found = [p for p in below if not wanted or wanted in p.name.casefold() or wanted == p.verdict]
-            groups.append({"id": number, "name": group.name, "count": len(below), "found": len(found), "parts": self._listed(number, found)})
+            found = [p for p in group.all if not wanted or wanted in p.name.casefold() or wanted == p.verdict]
+            groups.append({"id": number, "name": group.name, "count": len(group.all), "found": len(found), "parts": self._listed(number, found)})
         return {"groups": groups, "filtered": bool(wanted)}
 
     def _told(self, number: str, below: Callable[[], Sequence[Part]] | None) -> list[dict[str, Any]]:
@@ -129,7 +137,7 @@ class CatalogBrowser(Panel):
         return {"id": names[0], "columns": found.column_names, "rows": rows}
 
     def _form(self) -> Form:
-        lines = [(g.name, p.name, p.said, p.verdict) for g in self._top for p in (list(g.below())[:MOST_PARTS] if g.below else [])]
+        lines = [(g.name, p.name, p.said, p.verdict) for g in self._top for p in g.all[:MOST_PARTS]]
         return listing(["", "name", "what it is", "verdict"], lines, aligned="llll", caption="Catalog", note=count(len(lines), "thing"))
 
 
@@ -148,11 +156,7 @@ def _top(ws: "Workspace") -> list[Part]:
     ordered = sorted(tables.values(), key=lambda p: p.name.casefold())
     models = [Part(m.key, f"{m.dimensions or '?'} dimensions", repr(m.name)) for m in ws.models.list()]
     groups = [("Sources", sources), ("Result tables", ordered), *_live(ws), ("Models", models)]
-    return [Part(name, "", "", below=_these(parts)) for name, parts in groups]
-
-
-def _these(parts: Sequence[Part]) -> Callable[[], Sequence[Part]]:
-    return lambda: parts
+    return [Part(name, "", "", all=tuple(parts)) for name, parts in groups]
 
 
 def _live(ws: "Workspace") -> list[tuple[str, list[Part]]]:
@@ -164,13 +168,17 @@ def _live(ws: "Workspace") -> list[tuple[str, list[Part]]]:
     def topic(row: dict[str, Any]) -> str:
         return count(row["next_offset"] or 0, "event")
 
-    found = []
-    for group, relation, schema, said in (("Mutable tables", "mutable_tables", "mutable", mutable), ("Topics", "topics", "topics", topic)):
-        rows = ws.sql(f"SELECT * FROM jammi_catalog.{relation} ORDER BY name").arrow().to_pylist()
-        found.append((group, [_relation(ws, r["name"], said(r), written(schema, r["name"])) for r in rows]))
-    sessions = ws.sql("SELECT * FROM jammi_catalog.sessions ORDER BY id").arrow().to_pylist()
-    found.append(("Sessions", [Part(r["id"], f"until {r['deadline']}", repr(r["id"])) for r in sessions]))
-    return found
+    def rows(relation: str, by: str, there: object) -> list[dict[str, Any]]:  # a statement takes longer than to see that there is nothing
+        return ws.sql(f"SELECT * FROM jammi_catalog.{relation} ORDER BY {by}").arrow().to_pylist() if there else []
+
+    tables = rows("mutable_tables", "name", ws.mutable.list())
+    topics = rows("topics", "name", ws.topics.list())
+    sessions = rows("sessions", "id", ws.sessions())
+    return [
+        ("Mutable tables", [_relation(ws, r["name"], mutable(r), written("mutable", r["name"])) for r in tables]),
+        ("Topics", [_relation(ws, r["name"], topic(r), written("topics", r["name"])) for r in topics]),
+        ("Sessions", [Part(r["id"], f"until {r['deadline']}", repr(r["id"])) for r in sessions]),
+    ]
 
 
 def _relation(ws: "Workspace", name: str, said: str, relation: str, verdict: str = "") -> Part:

@@ -52,6 +52,10 @@ class Snapshot:
             self.below[a].append(b)
         self._columns: list[int] | None = None
 
+    def same(self, other: "Snapshot") -> bool:
+        """Whether both saw the same nodes, edges and verdicts."""
+        return (self.nodes, self.edges, self.verdicts) == (other.nodes, other.edges, other.verdicts)
+
     def word(self, at: int) -> str:
         """The verdict's word, empty for what has none."""
         verdict = self.verdicts.get(self.nodes[at].name) if is_derived(self.nodes[at]) else None

@@ -1,6 +1,8 @@
 """The lineage graph: what derives from what, whether it is still true, and why not."""
 
 import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import traitlets
@@ -11,13 +13,14 @@ from jammi_lab.names import near, quote
 from jammi_lab.sensing.column_picture import ends_of
 from jammi_lab.sensing.lineage import Node
 from jammi_lab.sensing.models import MODEL
-from jammi_lab.sensing.picture import arranged, is_derived, subtitle
+from jammi_lab.sensing.picture import Arranged, arranged, is_derived, subtitle
 from jammi_lab.sensing.picture import lineage as picture
 from jammi_lab.values.base import short
 from jammi_lab.values.verdicts import Fresh, reasons_of, word
 from jammi_widgets import assets, protocol
 from jammi_widgets.columns import way_of
 from jammi_widgets.graph import Group, Snapshot, View
+from jammi_widgets.neighbors import NeighborExplorer
 from jammi_widgets.panel import Panel
 from jammi_widgets.work import Report
 
@@ -41,8 +44,17 @@ class LineageGraph(Panel):
     _esm = assets.module("lineage")
     _css = assets.style()
     _kinds: ClassVar[Any] = (
-        protocol.Open | protocol.Refresh | protocol.Show | protocol.Unfold | protocol.Details | protocol.Column | protocol.Act | protocol.Cancel
+        protocol.Open
+        | protocol.Refresh
+        | protocol.Show
+        | protocol.Unfold
+        | protocol.Details
+        | protocol.Column
+        | protocol.Explore
+        | protocol.Act
+        | protocol.Cancel
     )
+    _shared = (protocol.Refresh, protocol.Show, protocol.Unfold)
 
     focus = traitlets.Unicode(None, allow_none=True).tag(sync=True)
     """The node around which is drawn; None for everything."""
@@ -50,6 +62,8 @@ class LineageGraph(Panel):
     def __init__(self, ws: "Workspace", name: str | None = None) -> None:
         self._view = View(focus=None, hops=None)
         self._snapshot = _taken(ws)
+        self._drawing: _Drawing | None = None
+        self._explorer: NeighborExplorer | None = None
         if name is not None:
             self._view = View(focus=self._known(name), hops=HOPS)
         super().__init__(ws)
@@ -59,8 +73,28 @@ class LineageGraph(Panel):
     def refresh(self) -> None:
         """Look again: at the tables there are, and at their verdicts."""
         with self._as_bound():
-            self._snapshot = _taken(self._ws)
+            self._look()
         self._tell({"kind": "changed", "body": self._graph()})
+
+    def _look(self) -> None:
+        """See what there is; what is gone is chosen no more, and no more in the middle."""
+        self._snapshot = _taken(self._ws)
+        there = self._snapshot.place
+        if gone := set(self.selection) - there.keys():
+            self.selection = [name for name in self.selection if name not in gone]
+        if self._view.focus is not None and self._view.focus not in there:
+            self._view = View()
+            self.set_trait("focus", None)
+
+    def _look_quietly(self) -> None:
+        before = self._snapshot
+        self._look()
+        if not self._snapshot.same(before):
+            self._tell({"kind": "changed", "body": self._graph(), "looked": True})
+
+    def _end(self) -> None:
+        if self._explorer is not None:
+            self._explorer.close()
 
     def _known(self, name: str) -> str:
         wanted = [i for i in self._snapshot.ids if i == name] or [i for i in self._snapshot.ids if i.casefold() == name.casefold()]
@@ -75,14 +109,18 @@ class LineageGraph(Panel):
     def _moved(self, change: dict[str, Any]) -> None:
         if change["name"] == "focus" and change["new"] != self._view.focus:
             self._view = View(focus=None if change["new"] is None else self._known(change["new"]), hops=HOPS)
-        self._tell({"kind": "changed", "body": self._graph()})
+        before, body = self._drawing, self._graph()
+        if change["name"] == "selection" and self._drawing is before:
+            self._tell({"kind": "lit", "body": {"lit": [at for at, edge in enumerate(body["edges"]) if edge["lit"]]}})
+        else:
+            self._tell({"kind": "changed", "body": body})
 
     # -- messages ------------------------------------------------------------------------------------------------------------------
 
     def _answer(self, message: Any) -> dict[str, Any]:
         match message:
             case protocol.Refresh():
-                self._snapshot = _taken(self._ws)
+                self._look()
             case protocol.Show(node=node, hops=hops):
                 self._view = View(focus=None if node is None else self._known(node), hops=hops)
                 with self.hold_trait_notifications():
@@ -95,6 +133,8 @@ class LineageGraph(Panel):
                 return self._details(self._known(node))
             case protocol.Column(node=node, column=column):
                 return self._traced(self._known(node), column)
+            case protocol.Explore(node=node):
+                return self._explored(self._known(node))
         return self._graph()
 
     def _graph(self) -> dict[str, Any]:
@@ -104,7 +144,7 @@ class LineageGraph(Panel):
         keep = [*chosen, *([self._view.focus] if self._view.focus else [])]
         drawn, ids, pairs = snapshot.grouped(shown, keep)
         words = {n.name: n.verdict if isinstance(n, Group) else snapshot.word(snapshot.place[i]) for n, i in zip(drawn, ids, strict=True)}
-        placed = arranged(drawn, pairs, {name: said for name, said in words.items() if said})
+        placed = self._arranged(drawn, ids, pairs, words)
         there = set(shown)
         lit = {(snapshot.ids[a], snapshot.ids[b]) for name in chosen if name in snapshot.place for a, b in snapshot.way(snapshot.place[name])}
         nodes = []
@@ -136,6 +176,20 @@ class LineageGraph(Panel):
             "hops": self._view.hops,
             "counts": _counted(snapshot),
         }
+
+    def _arranged(self, drawn: Sequence[Node | Group], ids: Sequence[str], pairs: Sequence[tuple[int, int]], words: Mapping[str, str]) -> Arranged:
+        """Where everything stands: as before when the same is drawn, so that a click in a thousand nodes is answered at once."""
+        key = list(drawn), ids, pairs, words
+        if self._drawing is None or self._drawing.key != key:
+            self._drawing = _Drawing(key, arranged(drawn, pairs, {name: said for name, said in words.items() if said}))
+        return self._drawing.placed
+
+    def _explored(self, name: str) -> dict[str, Any]:
+        """An explorer of the table, for the page to show below the picture."""
+        if self._explorer is not None:
+            self._explorer.close()
+        self._explorer = NeighborExplorer(self._ws, self._snapshot.nodes[self._snapshot.place[name]].name)
+        return {"widget": self._explorer.model_id}
 
     def _details(self, name: str) -> dict[str, Any]:
         snapshot = self._snapshot
@@ -210,8 +264,10 @@ class LineageGraph(Panel):
         name = self._snapshot.nodes[self._snapshot.place[self._known(names[0])]].name
         match action:
             case "recompute":
-                run = self._ws.recompute(name, progress=report)
-                self.refresh()
+                try:
+                    run = self._ws.recompute(name, progress=report)
+                finally:
+                    self.refresh()
                 return {
                     "lines": [f"{s.name}: {s.outcome.replace('_', ' ')}" + (f", {s.error}" if s.error else "") for s in run.steps]
                     or ["Nothing had to be done."]
@@ -238,6 +294,14 @@ class LineageGraph(Panel):
         words = {node.name: snapshot.word(at) for at, node in enumerate(snapshot.nodes) if snapshot.word(at)}
         kept = [node for at, node in enumerate(snapshot.nodes) if at in shown]
         return picture(kept, snapshot.edges, words, self._view.focus)
+
+
+@dataclass(frozen=True)
+class _Drawing:
+    """What was drawn last, and where it stands."""
+
+    key: tuple[Any, ...]
+    placed: Arranged
 
 
 def _taken(ws: "Workspace") -> Snapshot:

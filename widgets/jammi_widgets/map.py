@@ -1,13 +1,14 @@
 """The map of an embedding table: its rows as points of a plane, near each other where the rows are alike."""
 
+import contextlib
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import traitlets
 
-from jammi_lab.errors import InvalidArgument, RowNotFound
+from jammi_lab.errors import InvalidArgument, JammiError, RowNotFound
 from jammi_lab.exploring import VectorMap
 from jammi_lab.handles import ResultTable
-from jammi_lab.hits import Behind
+from jammi_lab.hits import Behind, of_the_rows
 from jammi_lab.markup import Form, as_text, visible
 from jammi_lab.names import near, quote
 from jammi_lab.values.verdicts import word
@@ -39,7 +40,8 @@ class EmbeddingMap(Panel):
 
     `projection`: "pca" or "tsne" for points that are kept, as `ws.vector_map` keeps them. `table` may also be a table of kind projection, or what
     `ws.vector_map` gave. `selection` holds the keys of chosen rows as text, the first ten thousand of them; `selected()` all of them as an Arrow
-    table to join with. `color` names a column of the rows behind. Raises as `ws.vector_map`.
+    table to join with. `filter` is a condition in SQL over the columns of the rows behind, as `where=` of `ws.search` takes it: the other points step
+    back, and a lasso leaves them out. `color` names a column of the rows behind. Raises as `ws.vector_map`.
     """
 
     _esm = assets.module("map")
@@ -67,6 +69,7 @@ class EmbeddingMap(Panel):
         super().__init__(ws)
         self.color = color or ""
         self.observe(lambda _: self._mark(), names="selection")
+        self.observe(lambda _: self._filtered(), names="filter")
 
     def _put(self, ws: "Workspace", shown: VectorMap) -> None:
         """Show these points."""
@@ -76,6 +79,8 @@ class EmbeddingMap(Panel):
         self._map, self._points = shown, _within(shown)
         self._shown = Shown(shown.keys)
         self._rows: NDArray[np.int64] | None = None
+        self._apart: NDArray[np.bool_] | None = None
+        self._about_told: dict[str, Any] = {}
         self._caught_keys: list[str] | None = None
 
     def _show(self, shown: VectorMap) -> None:
@@ -85,6 +90,8 @@ class EmbeddingMap(Panel):
         self.selection = self._shown.there(chosen)
         self._rows = self._shown.places(self.selection, self._source.name)
         self.set_trait("count", len(self._rows))
+        with contextlib.suppress(JammiError):  # a column that the condition names may be gone
+            self._find()
         self._tell({"kind": "changed", "body": self._about()})
 
     def refresh(self) -> None:
@@ -113,25 +120,63 @@ class EmbeddingMap(Panel):
         self.set_trait("count", len(names))
         return names
 
+    @traitlets.validate("color")
+    def _column(self, proposal: dict[str, Any]) -> str:
+        if (column := proposal["value"]) and column not in self._columns:
+            raise InvalidArgument(f"The rows behind {self._named.name!r} have no column {column!r}.", near=near(column, self._columns))
+        return str(column)
+
+    def _filtered(self) -> None:
+        """Find the points that satisfy the condition; one that is none is said on the page, and nothing changes."""
+        try:
+            with self._as_bound():
+                self._find()
+        except JammiError as problem:
+            self._tell({"kind": "said", "lines": list(problem.rendered())})
+        else:
+            self._tell({"kind": "said", "lines": []})
+            self._mark()
+
+    def _find(self) -> None:
+        import numpy as np
+        import pyarrow.compute as pc
+
+        if not self.filter.strip():
+            self._apart = None
+            return
+        keys = self._behind.keys_where(of_the_rows(self._ws._rooms.engine, self.filter), None)
+        found = pc.is_in(self._map.keys, value_set=keys.cast(self._map.keys.type).combine_chunks())
+        self._apart = ~np.asarray(found.fill_null(False))
+
     def _flags(self) -> "memoryview":
-        """One byte for each point: whether it is chosen."""
+        """One byte for each point: 1 when it is chosen, 2 when the condition leaves it out."""
         import numpy as np
 
         flags = np.zeros(len(self._points), np.uint8)
         if self._rows is not None:
             flags[self._rows] = 1
+        if self._apart is not None:
+            flags[self._apart] = 2
         return flags.data
 
     def _mark(self) -> None:
-        """What is chosen is shown, whoever chose it: Python, a linked panel, or this page."""
-        self._tell({"kind": "marked", "body": {"chosen": self.count}}, [self._flags()])
+        """What is chosen and found is shown, whoever chose it: Python, a linked panel, or this page."""
+        self._tell({"kind": "marked", "body": self._marked()}, [self._flags()])
+
+    def _marked(self) -> dict[str, Any]:
+        return {"chosen": self.count, "found": None if self._apart is None else int(len(self._apart) - self._apart.sum())}
+
+    def _look_quietly(self) -> None:
+        before, about = self._about_told, self._about()
+        if before and about != before:
+            self._tell({"kind": "about", "body": about})
 
     # -- messages ------------------------------------------------------------------------------------------------------------------
 
     def _answer(self, message: Any) -> dict[str, Any]:
         match message:
             case protocol.Points():
-                return {"count": len(self._points), "chosen": self.count, "buffers": [self._points.data.cast("B"), self._flags()]}
+                return {"count": len(self._points), **self._marked(), "buffers": [self._points.data.cast("B"), self._flags()]}
             case protocol.Colour(column=column):
                 return self._coloured(column)
             case protocol.Hover(point=point):
@@ -151,7 +196,7 @@ class EmbeddingMap(Panel):
         """What stands above the points: what they are of, how they were placed, and whether they are still true."""
         name, version = self._source.name, self._map.version
         verdict, notes = judged(self._ws, name, version)
-        return {
+        self._about_told = {
             "table": self._named.name,
             "source": name,
             "version": version,
@@ -162,6 +207,7 @@ class EmbeddingMap(Panel):
             "placed": self._map.placed if len(self._points) > 1 else "",
             "method": self._method,
         }
+        return dict(self._about_told)
 
     @property
     def _method(self) -> str:
@@ -227,11 +273,12 @@ class EmbeddingMap(Panel):
         """The points inside an outline become the selection."""
         import numpy as np
 
-        self._rows = np.flatnonzero(inside(self._points, np.array(outline, np.float64)))
+        caught = inside(self._points, np.array(outline, np.float64))
+        self._rows = np.flatnonzero(caught if self._apart is None else caught & ~self._apart)
         self.set_trait("count", len(self._rows))
         self._caught_keys = self._shown.texts_at(self._rows[:MOST_SELECTED])
         self.selection = self._caught_keys
-        return {"chosen": len(self._rows), "buffers": [self._flags()]}
+        return {**self._marked(), "buffers": [self._flags()]}
 
     def _form(self) -> Form:
         """The points as a picture."""

@@ -1,7 +1,7 @@
 """The neighbour explorer: what is near a text or a row, and near that again."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import traitlets
@@ -40,6 +40,7 @@ class NeighborExplorer(Panel):
     _esm = assets.module("neighbors")
     _css = assets.style()
     _kinds: ClassVar[Any] = protocol.Open | protocol.Refresh | protocol.Near | protocol.Compare | protocol.Act | protocol.Cancel
+    _shared = (protocol.Refresh, protocol.Near)
 
     query = traitlets.Unicode("").tag(sync=True)
     """The text that is searched for; empty when it is a row."""
@@ -53,6 +54,7 @@ class NeighborExplorer(Panel):
             ws.vector(self._named, key)
             self._row = as_text(key)
         self._last: dict[str, Any] = {}
+        self._asking = False
         self._through: bool | None = None
         super().__init__(ws)
         self.k = k
@@ -62,6 +64,7 @@ class NeighborExplorer(Panel):
             with self._as_bound():
                 self._near(query or None, self._row if not query else None)
         self.observe(self._led, names="selection")
+        self.observe(self._set, names=["query", "filter", "k"])
 
     def _put(self, ws: "Workspace", named: ResultTable) -> None:
         """Look around in this table."""
@@ -94,6 +97,22 @@ class NeighborExplorer(Panel):
             with contextlib.suppress(JammiError), self._as_bound():
                 self._tell({"kind": "changed", "body": self._near(None, names[0])})
 
+    def _set(self, change: dict[str, Any]) -> None:
+        """A query, a condition or a number that was set, here or on the page, is searched with; a condition that is none is said on the page."""
+        if self._asking:
+            return
+        try:
+            with self._as_bound():
+                self._tell({"kind": "changed", "body": self._near(self.query, None) if change["name"] == "query" else self._again()})
+        except JammiError as problem:
+            self._tell({"kind": "said", "lines": list(problem.rendered())})
+
+    def _look_quietly(self) -> None:
+        about = self._about()
+        if self._last and about != self._last["about"]:
+            self._last["about"] = about
+            self._tell({"kind": "about", "body": about})
+
     def _key(self, shown: str) -> Any:
         """The key of a row that is shown so. RowNotFound."""
         return self._shown.keys_at(self._shown.places([shown], self._named.name))[0].as_py()
@@ -103,7 +122,8 @@ class NeighborExplorer(Panel):
     def _answer(self, message: Any) -> dict[str, Any]:
         match message:
             case protocol.Near(text=text, row=row, k=k):
-                self.k = k
+                with self._searching():
+                    self.k = k
                 return self._near(text, row)
             case protocol.Compare(rows=rows):
                 return self._compared([self._key(r) for r in rows])
@@ -114,7 +134,16 @@ class NeighborExplorer(Panel):
     def _again(self) -> dict[str, Any]:
         if self.query or self._row is not None:
             return self._near(self.query or None, self._row)
-        return {"hits": [], "about": self._about()}
+        return self._near(None, None)
+
+    @contextlib.contextmanager
+    def _searching(self) -> Iterator[None]:
+        """What is set in the block says what is searched for, and does not ask for a search."""
+        self._asking = True
+        try:
+            yield
+        finally:
+            self._asking = False
 
     def _near(self, text: str | None, row: str | None) -> dict[str, Any]:
         """The hits, and how near the nearest two hundred are."""
@@ -122,9 +151,11 @@ class NeighborExplorer(Panel):
         self._row, key = (row, self._key(row)) if text is None and row is not None else (None, None)
         wide = max(self.k, NEAREST)
         if not text and row is None:
-            return {"hits": [], "about": self._about()}
+            self._last = {"hits": [], "query": "", "row": None, "about": self._about()}
+            return dict(self._last)
         found, self._through = self._ws._searched(self._named, text or None, key, wide, where, None, self._columns, None)
-        self.set_trait("query", text or "")
+        with self._searching():
+            self.set_trait("query", text or "")
         hits = self._told(found)
         near = [h["similarity"] for h in hits]
         own = self._values([key])[0] if row is not None else None

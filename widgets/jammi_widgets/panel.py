@@ -11,7 +11,7 @@ import traitlets
 
 from jammi_lab.errors import InvalidArgument, JammiError
 from jammi_lab.markup import Form
-from jammi_widgets import protocol
+from jammi_widgets import following, protocol
 from jammi_widgets.work import Report, Work
 
 if TYPE_CHECKING:
@@ -23,22 +23,41 @@ _ONCE = "<style>.jammi-saved { display: none }</style>"
 _VIEW = "application/vnd.jupyter.widget-view+json"
 
 
+class Names(traitlets.List[str]):
+    """A list of texts. Ten thousand of them are looked at in no time: a lasso takes as many."""
+
+    def validate_elements(self, obj: Any, value: Any) -> Any:
+        """The list; TraitError when something in it is no text."""
+        return list(value) if all(type(each) is str for each in value) else super().validate_elements(obj, value)
+
+
 class Panel(anywidget.AnyWidget):
     """A widget over a workspace. `selection` and `filter` are synced both ways; `observe` works on them.
 
     It sees what the tenant sees who was bound when it was made.
     """
 
-    selection = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    selection = Names(traitlets.Unicode()).tag(sync=True)
     """Names or row keys that are chosen."""
     filter = traitlets.Unicode("").tag(sync=True)
     """What is typed into the filter."""
+    follow = traitlets.Bool(True)
+    """Whether it looks again after each cell, while a page shows it."""
 
     _kinds: ClassVar[Any]
     """The messages that the page may send."""
+    _shared: ClassVar[tuple[type, ...]] = ()
+    """Messages whose answer is what every view of the panel shows from then on, and not only the one that asked."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "_kinds" in cls.__dict__:
+            cls._kinds = cls._kinds | protocol.Here | protocol.Gone
 
     def __init__(self, ws: "Workspace") -> None:
         self._ws, self._tenant = ws, ws.current_tenant
+        self._views: set[int] = set()
+        self._hindered: list[str] = []
         self.saved_as: Callable[[], Form] = self._form
         """What stands for the panel where it does not live."""
         self._work = Work(self._tell)
@@ -50,6 +69,9 @@ class Panel(anywidget.AnyWidget):
     @abstractmethod
     def refresh(self) -> None:
         """Look again."""
+
+    def _look_quietly(self) -> None:
+        """Look again, and tell the page if what it shows is another by now. JammiError."""
 
     @abstractmethod
     def _answer(self, message: Any) -> dict[str, Any]:
@@ -83,12 +105,50 @@ class Panel(anywidget.AnyWidget):
             return
         try:
             with self._as_bound():
-                body = self._began(message) if isinstance(message, protocol.Act | protocol.Cancel) else self._answer(message)
+                body = self._given(message)
         except JammiError as problem:
             self._tell({"kind": "refused", "ask": number, "lines": list(problem.rendered())})
             return
+        except Exception as problem:
+            self._tell({"kind": "refused", "ask": number, "lines": [f"{type(problem).__name__}: {problem}"]})
+            raise
         buffers = body.pop("buffers", None)
-        self._tell({"kind": "answer", "ask": number, "body": body}, buffers)
+        self._tell({"kind": "answer", "ask": number, "body": body, "shared": isinstance(message, self._shared)}, buffers)
+
+    def _given(self, message: Any) -> dict[str, Any]:
+        match message:
+            case protocol.Act() | protocol.Cancel():
+                return self._began(message)
+            case protocol.Here(view=view):
+                self._views.add(view)
+                following.begin(self)
+                return {}
+            case protocol.Gone(view=view):
+                self._views.discard(view)
+                return {}
+        return self._answer(message)
+
+    def _look_again(self) -> bool:
+        """A look that nobody clicked for; what hinders it is said on the page. False when the workspace is closed: then such looks end."""
+        before, self._hindered = self._hindered, []
+        try:
+            with self._as_bound():
+                self._look_quietly()
+        except JammiError as problem:
+            self._hindered = list(problem.rendered())
+        if self._hindered != before:
+            self._tell({"kind": "said", "lines": self._hindered})
+        return not self._ws._closed
+
+    def close(self) -> None:
+        """Look no more, and let go of the page."""
+        if "_views" in self.__dict__:  # one whose making was refused is closed, too
+            self._views.clear()
+            self._end()
+        super().close()
+
+    def _end(self) -> None:
+        """What else ends with the panel."""
 
     def _began(self, message: "protocol.Act | protocol.Cancel") -> dict[str, Any]:
         if isinstance(message, protocol.Cancel):

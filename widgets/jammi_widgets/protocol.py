@@ -30,6 +30,18 @@ class Refresh(Ask, tag="refresh"):
     """Look again."""
 
 
+class Here(Ask, tag="here"):
+    """A view of the panel is on a page. It has a number of its own: one panel may be shown in several places."""
+
+    view: Count
+
+
+class Gone(Ask, tag="gone"):
+    """That view is on the page no more."""
+
+    view: Count
+
+
 class Show(Ask, tag="show"):
     """The graph around a node, so many hops to either side; without a node all of it."""
 
@@ -56,6 +68,16 @@ class Column(Ask, tag="column"):
 
     node: Name
     column: Name
+
+
+class Explore(Ask, tag="explore"):
+    """An explorer of a table with vectors, to be shown inside the panel."""
+
+    node: Name
+
+
+class ChooseAll(Ask, tag="choose-all"):
+    """Choose every row that was found and is not fresh, also those on other pages."""
 
 
 class Act(Ask, tag="act"):

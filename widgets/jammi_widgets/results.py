@@ -39,6 +39,7 @@ class ResultView(Panel):
     _esm = assets.module("results")
     _css = assets.style()
     _kinds: ClassVar[Any] = protocol.Open | protocol.Page | protocol.Value
+    _shared = (protocol.Page,)
 
     def __init__(self, ws: "Workspace", rows: Result | ResultTable) -> None:
         result = rows.read() if isinstance(rows, ResultTable) else rows

@@ -1,30 +1,18 @@
 """The staleness board: every recipe with its verdict, why, since when, and what mending it costs."""
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import msgspec
 import traitlets
 
-from jammi_lab.errors import JammiError, TableNotFound
+from jammi_lab.errors import TableNotFound
 from jammi_lab.markup import Form, seconds, size, visible
 from jammi_lab.names import near
-from jammi_lab.sensing.reports import Plan, Status, StatusRow
+from jammi_lab.sensing.reports import Plan, Status
 from jammi_lab.values.records import RunStep, Step
-from jammi_lab.values.verdicts import (
-    DefinitionChanged,
-    Fresh,
-    InputAdvanced,
-    InputVanished,
-    PossiblyStale,
-    Stale,
-    Undecidable,
-    Verdict,
-    reasons_of,
-    word,
-)
 from jammi_widgets import assets, protocol
+from jammi_widgets.lines import Line, looked
 from jammi_widgets.panel import Panel
 from jammi_widgets.watching import Watch
 from jammi_widgets.work import Report
@@ -34,20 +22,6 @@ if TYPE_CHECKING:
 
 MOST_REASONS = 3
 """Reasons that stand in a row; the lineage tells all of them."""
-_WORST = ("damaged", "stale", "possibly stale", "undecidable", "missing manifest", "fresh")
-
-
-@dataclass(frozen=True)
-class Line:
-    """A recipe on the board."""
-
-    row: StatusRow
-    word: str
-    reasons: list[str]
-    causes: list[str]
-    """What it is stale because of, as groups are named."""
-    cost: float | None
-    """Seconds that its newest version took; None when not known."""
 
 
 class StalenessBoard(Panel):
@@ -59,34 +33,39 @@ class StalenessBoard(Panel):
 
     _esm = assets.module("staleness")
     _css = assets.style()
-    _kinds: ClassVar[Any] = protocol.Open | protocol.Refresh | protocol.Rows | protocol.Act | protocol.Cancel
+    _kinds: ClassVar[Any] = protocol.Open | protocol.Refresh | protocol.Rows | protocol.ChooseAll | protocol.Act | protocol.Cancel
+    _shared = (protocol.Refresh, protocol.Rows)
 
     watch = traitlets.Float(0.0, min=0.0, max=86_400.0).tag(sync=True)
     """Seconds between looks that the board takes by itself; 0 for none."""
 
     def __init__(self, ws: "Workspace", *, watch: float = 0.0) -> None:
-        self._lines = _lines(ws, ws.status())
+        self._lines = looked(ws, ws.status())
         self._asked = protocol.Rows(v=1, ask=0)
         super().__init__(ws)
-        self._watch = Watch(self._look_quietly)
+        self._watch = Watch(self._look_again)
         self.observe(self._watched, names="watch")
-        self.observe(lambda _: self._told(), names="filter")
+        self.observe(self._filtered, names="filter")
         self.watch = watch
 
     def refresh(self) -> None:
         """Look again."""
         with self._as_bound():
-            self._lines = _lines(self._ws, self._ws.status())
+            self._look()
         self._told()
 
-    def close(self) -> None:
-        """Stop looking, and let go of the page."""
+    def _look(self) -> None:
+        """See what there is; what is gone is chosen no more."""
+        self._lines = looked(self._ws, self._ws.status())
+        if gone := set(self.selection) - self._lines.names:
+            self.selection = [name for name in self.selection if name not in gone]
+
+    def _end(self) -> None:
         self._watch.every(0)
-        super().close()
 
     @traitlets.validate("selection")
     def _chosen(self, proposal: dict[str, Any]) -> list[str]:
-        there = {line.row.name for line in self._lines}
+        there = self._lines.names
         for name in proposal["value"]:
             if name not in there:
                 raise TableNotFound(f"There is no recipe {name!r} here.", near=near(name, sorted(there)))
@@ -95,17 +74,15 @@ class StalenessBoard(Panel):
     def _watched(self, change: dict[str, Any]) -> None:
         self._watch.every(change["new"])
 
-    def _look_quietly(self) -> bool:
-        """One look of the watch; False ends it: the workspace is closed."""
-        before = [(line.row.name, line.word, line.reasons) for line in self._lines]
-        try:
-            with self._as_bound():
-                self._lines = _lines(self._ws, self._ws.status())
-        except JammiError:
-            return False
-        if [(line.row.name, line.word, line.reasons) for line in self._lines] != before:
+    def _filtered(self, _: Any) -> None:
+        self._asked = msgspec.structs.replace(self._asked, offset=0)
+        self._told()
+
+    def _look_quietly(self) -> None:
+        before = self._lines.told()
+        self._look()
+        if self._lines.told() != before:
             self._told()
-        return True
 
     def _told(self) -> None:
         self._tell({"kind": "changed", "body": self._page(self._asked)})
@@ -117,103 +94,45 @@ class StalenessBoard(Panel):
             case protocol.Rows():
                 self._asked = message
             case protocol.Refresh():
-                self._lines = _lines(self._ws, self._ws.status())
+                self._look()
+            case protocol.ChooseAll():
+                found = self._lines.found(self.filter, self._asked.group)
+                self.selection = [line.row.name for line in found if line.word != "fresh"]
+                return {}
         return self._page(self._asked)
 
     def _page(self, asked: protocol.Rows) -> dict[str, Any]:
         """The rows that a page shows, with what there is in all."""
-        wanted = self.filter.strip().casefold()
-        found = [line for line in self._lines if not wanted or _matches(line, wanted)]
-        causes = Counter(cause for line in found for cause in line.causes)
-        if asked.group:
-            found = [line for line in found if asked.group in line.causes]
-        found.sort(key=_sorting(asked.sort), reverse=asked.descending)
-        part = found[asked.offset : asked.offset + asked.limit]
+        lines = self._lines
+        found = lines.found(self.filter, asked.group, asked.sort, descending=asked.descending)
+        offset = asked.offset if asked.offset < len(found) else 0
         return {
-            "rows": [_told_row(line) for line in part],
+            "rows": [_told_row(line) for line in found[offset : offset + asked.limit]],
             "found": len(found),
-            "total": len(self._lines),
-            "offset": asked.offset,
-            "names": [line.row.name for line in found if line.word != "fresh"][:100_000],
-            "counts": dict(Counter(line.word for line in self._lines)),
-            "causes": causes.most_common(12),
+            "total": len(lines.all),
+            "offset": offset,
+            "sort": asked.sort,
+            "descending": asked.descending,
+            "counts": lines.counts,
+            "causes": lines.causes(self.filter),
             "group": asked.group,
         }
 
     def _act(self, action: str, names: list[str], report: Report) -> dict[str, Any]:
-        there = {line.row.name for line in self._lines}
-        known = [n for n in names if n in there]
-        if len(known) < len(names):
-            raise TableNotFound(f"There is no recipe {next(n for n in names if n not in there)!r} here any more.", hint="Refresh the board.")
+        if gone := [n for n in names if n not in self._lines.names]:
+            raise TableNotFound(f"There is no recipe {gone[0]!r} here any more.", hint="Refresh the board.")
         if action == "plan":
-            return _planned(self._ws.plan(known))
+            return _planned(self._ws.plan(names))
         if action == "recompute":
             try:
-                run = self._ws.recompute(known, progress=report)
+                run = self._ws.recompute(names, progress=report)
             finally:
                 self.refresh()
             return {"lines": [_ran(step) for step in run.steps] or ["Nothing had to be done."], "deviations": [visible(d) for d in run.deviations]}
         return super()._act(action, names, report)
 
     def _form(self) -> Form:
-        return Status([line.row for line in self._lines])._form()
-
-
-def _lines(ws: "Workspace", status: Status) -> list[Line]:
-    took = {t.name: t.seconds for t in reversed(ws.tables())}
-    return [Line(r, word(r.verdict), [visible(x) for x in reasons_of(r.verdict)], _causes(r.verdict), took.get(r.name)) for r in status]
-
-
-def _causes(verdict: Verdict) -> list[str]:
-    """What a verdict comes from: `papers.csv changed`, each once."""
-    match verdict:
-        case Stale(reasons):
-            found = [_cause(reason, "") for reason in reasons]
-        case PossiblyStale(causes):
-            found = [_cause(cause.reason, cause.path[-1]) for cause in causes]
-        case Undecidable(doubts, reasons):
-            found = [_cause(reason, "") for reason in reasons] + [f"{doubt.input.label} cannot be decided" for doubt in doubts]
-        case Fresh():
-            found = []
-        case _:
-            found = [word(verdict)]
-    return list(dict.fromkeys(visible(f) for f in found))
-
-
-def _cause(reason: object, at: str) -> str:
-    match reason:
-        case InputAdvanced(given):
-            return f"{given.label} changed"
-        case InputVanished(given):
-            return f"{given.label} is gone"
-        case DefinitionChanged(recorded, _):
-            return f"the definition{f' of {at}' if at else ''} changed" if recorded is not None else f"{at or 'it'} was never computed"
-        case _:
-            return f"{at} is damaged"
-
-
-def _matches(line: Line, wanted: str) -> bool:
-    return wanted == line.word or wanted in line.row.name.casefold() or any(wanted in r.casefold() for r in line.reasons)
-
-
-def _sorting(by: str) -> Any:
-    def key(line: Line) -> Any:
-        name = line.row.name.casefold()
-        match by:
-            case "name":
-                return name
-            case "age":
-                return (line.row.age is None, line.row.age or 0.0, name)
-            case "rows":
-                return (line.row.rows is None, line.row.rows or 0, name)
-            case "size":
-                return (line.row.bytes is None, line.row.bytes or 0, name)
-            case "cost":
-                return (line.cost is None, line.cost or 0.0, name)
-            case _:
-                return (_WORST.index(line.word), name)
-
-    return key
+        return Status([line.row for line in self._lines.all])._form()
 
 
 def _told_row(line: Line) -> dict[str, Any]:

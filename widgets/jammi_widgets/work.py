@@ -11,13 +11,15 @@ from jammi_lab.values.records import Progress
 
 BETWEEN_SECONDS = 0.1
 """The least time between two messages about progress."""
+BEAT_SECONDS = 2.0
+"""How often a page is told that work goes on, also when there is no progress: when it hears no more of it, the kernel is gone."""
 
 Tell = Callable[[dict[str, Any]], None]
 Report = Callable[[Progress], None]
 
 
 class Work:
-    """At most one piece of work at a time; each ends with exactly one message: done, refused or stopped."""
+    """At most one piece of work at a time; each ends with exactly one message: done, refused or stopped, and none about it comes later."""
 
     def __init__(self, tell: Tell) -> None:
         self._tell = tell
@@ -51,23 +53,63 @@ class Work:
             self._thread.join(seconds)
 
     def _whole(self, what: str, run: Callable[[Report], dict[str, Any]], stop: threading.Event) -> None:
-        said = 0.0
+        said = _Said(what, self._tell)
 
         def report(progress: Progress) -> None:
-            nonlocal said
             if stop.is_set():
                 raise KeyboardInterrupt
-            if time.monotonic() - said >= BETWEEN_SECONDS:
-                said = time.monotonic()
-                body = {"stage": progress.stage, "done": progress.done, "total": progress.total, "unit": progress.unit}
-                self._tell({"kind": "progress", "action": what, "body": body})
+            said.progress(progress)
 
-        try:
-            self._tell({"kind": "done", "action": what, "body": run(report)})
-        except KeyboardInterrupt:
-            self._tell({"kind": "stopped", "action": what})
-        except JammiError as problem:
-            self._tell({"kind": "failed", "action": what, "lines": list(problem.rendered())})
-        except Exception as problem:
-            self._tell({"kind": "failed", "action": what, "lines": [f"{type(problem).__name__}: {problem}"]})
-            raise
+        with said:
+            try:
+                said.end({"kind": "done", "body": run(report)})
+            except KeyboardInterrupt:
+                said.end({"kind": "stopped"})
+            except JammiError as problem:
+                said.end({"kind": "failed", "lines": list(problem.rendered())})
+            except Exception as problem:
+                said.end({"kind": "failed", "lines": [f"{type(problem).__name__}: {problem}"]})
+                raise
+
+
+class _Said:
+    """What a page is told of one piece of work. Steps that run side by side report from threads of their own."""
+
+    def __init__(self, what: str, tell: Tell) -> None:
+        self._what, self._tell = what, tell
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._last: dict[str, Any] | None = None
+        self._at = 0.0
+        self._beating = threading.Thread(target=self._beat, name=f"jammi-panel-{what}-beat", daemon=True)
+
+    def __enter__(self) -> "_Said":
+        self._beating.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._beating.join()
+
+    def progress(self, progress: Progress) -> None:
+        """Tell how it goes, unless something was told just now."""
+        with self._lock:
+            self._last = {"stage": progress.stage, "done": progress.done, "total": progress.total, "unit": progress.unit}
+            if time.monotonic() - self._at >= BETWEEN_SECONDS:
+                self._again()
+
+    def end(self, message: dict[str, Any]) -> None:
+        """The last word."""
+        with self._lock:
+            self._ended.set()
+        self._tell({"action": self._what, **message})
+
+    def _beat(self) -> None:
+        while not self._ended.wait(BEAT_SECONDS):
+            with self._lock:
+                if self._last is not None and time.monotonic() - self._at >= BEAT_SECONDS / 2:
+                    self._again()
+
+    def _again(self) -> None:
+        if not self._ended.is_set():
+            self._at = time.monotonic()
+            self._tell({"kind": "progress", "action": self._what, "body": self._last})

@@ -5,11 +5,12 @@ function render({ model, el }) {
   const panel = frame(el, "catalog", "Catalog", line);
   const filter = filterInput(model, "Filter by name or verdict");
   const tree = h("ul", { class: "jammi-tree", role: "tree", "aria-label": "Catalog" });
-  const shut = new Set();
+  const shut = new Set(), opened = new Set();                          // by the names on the way, so that a new look leaves open what is open
 
   const taken = (part) => { choose(model, [part.insert]); copy(part.insert, panel.say); };
 
-  function item(part, level) {
+  function item(part, level, way) {
+    const path = `${way}\n${part.name}`;
     const below = h("ul", { role: "group", hidden: true });
     const rows = h("div", { class: "jammi-scroll", hidden: true });
     let open = false, loaded = false;
@@ -17,12 +18,13 @@ function render({ model, el }) {
     const turn = () => {
       if (!part.opens) return;
       open = !open;
+      if (open) opened.add(path); else opened.delete(path);
       below.hidden = !open;
       mark.textContent = open ? "▾" : "▸";
       node.setAttribute("aria-expanded", String(open));
       if (open && !loaded) {
         loaded = true;
-        line.ask("children", { part: part.id }).then(({ parts }) => below.replaceChildren(...parts.map((p) => item(p, level + 1)))).catch((lines) => { loaded = false; panel.fail(lines); });
+        line.ask("children", { part: part.id }).then(({ parts }) => below.replaceChildren(...parts.map((p) => item(p, level + 1, path)))).catch((lines) => { loaded = false; panel.fail(lines); });
       }
     };
     const peek = () => {
@@ -44,33 +46,57 @@ function render({ model, el }) {
     const node = h("li", { role: "treeitem", tabindex: -1, "aria-level": level, "aria-expanded": part.opens ? "false" : null, "data-testid": `catalog-item-${part.name}`, onkeydown: keys },
       h("div", { class: "jammi-row" }, h("span", { class: "jammi-turn", onclick: turn }, mark), h("span", { onclick: (event) => { event.stopPropagation(); if (part.insert) taken(part); else turn(); } }, label),
         h("span", { class: "jammi-dim jammi-said-of" }, part.said), part.verdict ? pill(part.verdict, { "data-testid": `verdict-${part.name}` }) : "",
-        part.rows ? button("Preview", peek, { class: "jammi-link", "data-testid": `preview-${part.name}` }) : ""), rows, below);
+        part.rows ? button("Preview", peek, { class: "jammi-link", "data-testid": `preview-${part.name}`, "aria-label": `Preview ${part.name}` }) : ""), rows, below);
+    node.dataset.path = path;
+    if (part.insert) { node.dataset.insert = part.insert; node.setAttribute("aria-selected", String(model.get("selection").includes(part.insert))); }
+    if (opened.has(path)) turn();
     return node;
   }
 
   const waiting = new Map();
   function draw({ groups, filtered }) {
+    const at = tree.getRootNode().activeElement, held = tree.contains(at) ? at.closest("[role=treeitem]")?.dataset.path : null;
     tree.replaceChildren(...groups.filter((g) => g.count || ["Sources", "Result tables"].includes(g.name)).map((group) => {
-      const inside = h("ul", { role: "group", hidden: shut.has(group.name) }, group.parts.map((p) => item(p, 2)));
+      const inside = h("ul", { role: "group", hidden: shut.has(group.name) }, group.parts.map((p) => item(p, 2, group.name)));
       if (!group.parts.length) inside.append(h("li", { class: "jammi-dim" }, filtered ? "nothing is found" : "none yet"));
-      const turn = () => { inside.hidden = !inside.hidden; if (inside.hidden) shut.add(group.name); else shut.delete(group.name); };
-      return h("li", { class: "jammi-group" }, h("div", {}, h("button", { type: "button", class: "jammi-sort", onclick: turn }, group.name), h("span", { class: "jammi-dim" }, ` ${filtered ? `${grouped(group.found)} of ` : ""}${grouped(group.count)}`)), inside);
+      const turn = () => { inside.hidden = !inside.hidden; head.setAttribute("aria-expanded", String(!inside.hidden)); if (inside.hidden) shut.add(group.name); else shut.delete(group.name); };
+      const head = h("button", { type: "button", class: "jammi-sort", onclick: turn, "aria-expanded": !shut.has(group.name) }, group.name);
+      return h("li", { class: "jammi-group", role: "none" }, h("div", {}, head, h("span", { class: "jammi-dim" }, ` ${filtered ? `${grouped(group.found)} of ` : ""}${grouped(group.count)}`)), inside);
     }));
-    tree.querySelector("[role=treeitem]")?.setAttribute("tabindex", "0");
+    const items = [...tree.querySelectorAll("[role=treeitem]")];
+    items[0]?.setAttribute("tabindex", "0");
+    if (held) items.find((i) => i.dataset.path === held)?.focus();
+    ticked();
   }
+  function ticked() {
+    const kept = model.get("selection");
+    for (const item of tree.querySelectorAll("[data-insert]")) {
+      const on = kept.includes(item.dataset.insert);
+      item.setAttribute("aria-selected", String(on));
+      item.firstChild.classList.toggle("jammi-picked", on);
+    }
+  }
+  tree.addEventListener("focusin", (event) => {                        // Tab comes back to where one was
+    const here = event.target.closest("[role=treeitem]");
+    if (!here) return;
+    tree.querySelectorAll("[role=treeitem][tabindex='0']").forEach((x) => x.setAttribute("tabindex", "-1"));
+    here.setAttribute("tabindex", "0");
+  });
 
   line.on("changed", ({ body }) => draw(body));
+  model.on("change:selection", ticked);
   line.on("done", ({ body }) => {
     const rows = waiting.get(body.id);
     waiting.delete(body.id);
+    panel.say("");
     rows?.replaceChildren(table(body.columns, body.rows, { "data-testid": "preview" }));
     if (rows) rows.hidden = false;
   });
   line.on("failed", ({ lines }) => { waiting.clear(); panel.fail(lines); });
-  panel.tools.append(filter.input, button("Refresh", () => line.ask("refresh").then(draw).catch(panel.fail), { "data-testid": "refresh" }));
+  panel.tools.append(filter.input, button("Refresh", () => line.ask("refresh").then((next) => { panel.say(""); draw(next); }).catch(panel.fail), { "data-testid": "refresh" }));
   panel.body.append(tree);
   line.ask("open").then(draw).catch(panel.fail);
-  return () => { filter.close(); line.close(); panel.close(); };
+  return () => { model.off("change:selection", ticked); filter.close(); line.close(); panel.close(); };
 }
 
 export default { render };

@@ -3,6 +3,9 @@
 const SIGNS = { "fresh": "✓", "possibly stale": "~", "stale": "●", "undecidable": "?", "missing manifest": "○", "damaged": "✕" };
 const SVG = "http://www.w3.org/2000/svg";
 const PATIENCE = 8000;
+const SILENT = "The kernel does not answer. It is busy, or it was restarted: then run this cell again.";
+const RESTARTED = "The kernel was restarted, and this panel stands still: run this cell again.";
+let numbers = Math.floor(Math.random() * 9e6);                          // another page, or another view of the panel, hears our answers too
 
 /** An element: attributes (`on…` are listeners, `data-…` and `aria-…` as they are), then children; a string is text and nothing else. */
 export function h(tag, attributes = {}, ...children) {
@@ -38,22 +41,34 @@ export function pill(word, attributes = {}) {
 /** A number with its thousands set apart. */
 export const grouped = (n) => n.toLocaleString("en-US");
 
-/** How the page and the kernel speak: `ask` gives a promise of the answer's body; `on` hears what the kernel tells by itself. */
+/** How the page and the kernel speak: `ask` gives a promise of the answer's body; `on` hears what the kernel tells by itself, and what it answers to another view. */
 export class Line {
   constructor(model) {
     this.model = model;
     this.asked = new Map();
     this.heard = {};
-    this.number = 0;
+    this.gone = false;
     this.late = () => {};                                              // what is said while an answer is waited for
+    this.waited = false;
+    this.lost = () => {};                                              // what is done when no answer can come any more
     this.listen = (message, buffers) => this.receive(message, buffers);
+    this.restarted = () => {
+      this.gone = true;
+      for (const { refuse, late } of this.asked.values()) { clearTimeout(late); refuse([RESTARTED]); }
+      this.asked.clear();
+      this.lost([RESTARTED]);
+    };
     model.on("msg:custom", this.listen);
+    model.on("comm_live_update", this.restarted);
+    this.view = ++numbers;
+    this.ask("here", { view: this.view }).catch(() => {});
   }
 
   ask(kind, fields = {}) {
-    const ask = ++this.number;
+    if (this.gone) return Promise.reject([RESTARTED]);
+    const ask = ++numbers;
     return new Promise((answer, refuse) => {
-      const late = setTimeout(() => this.late("The kernel does not answer. It is busy, or it was restarted: then run this cell again."), PATIENCE);
+      const late = setTimeout(() => { this.waited = true; this.late(SILENT); }, PATIENCE);
       this.asked.set(ask, { answer, refuse, late });
       this.model.send({ v: 1, ask, kind, ...fields });
     });
@@ -67,10 +82,10 @@ export class Line {
     if (!message || message.v !== 1) return;
     const waiting = this.asked.get(message.ask);
     if (message.kind === "answer" || message.kind === "refused") {
-      if (!waiting) return;
+      if (!waiting) { if (message.shared) this.heard.changed?.(message, buffers); return; }
       clearTimeout(waiting.late);
       this.asked.delete(message.ask);
-      this.late("");
+      if (this.waited) { this.waited = false; this.late(""); }
       if (message.kind === "answer") waiting.answer({ ...message.body, buffers });
       else waiting.refuse(message.lines);
     } else this.heard[message.kind]?.(message, buffers);
@@ -78,8 +93,10 @@ export class Line {
 
   close() {
     this.model.off("msg:custom", this.listen);
+    this.model.off("comm_live_update", this.restarted);
     for (const { late } of this.asked.values()) clearTimeout(late);
     this.asked.clear();
+    if (!this.gone) try { this.model.send({ v: 1, ask: ++numbers, kind: "gone", view: this.view }); } catch { /* the kernel is gone before its page */ }
   }
 }
 
@@ -95,8 +112,11 @@ export function frame(el, name, label, line) {
     said.className = `jammi-said ${tone}`;
     said.replaceChildren(...[lines].flat().filter(Boolean).map((line) => h("div", {}, line)));
   };
+  const fail = (lines) => say(Array.isArray(lines) ? lines : [String(lines)], "jammi-bad");
   line.late = say;
-  return { root, tools, body, say, fail: (lines) => say(Array.isArray(lines) ? lines : [String(lines)], "jammi-bad"), close: () => { stop(); root.remove(); } };
+  line.lost = (lines) => { root.classList.add("jammi-lost"); fail(lines); };
+  line.on("said", ({ lines }) => fail(lines));
+  return { root, tools, body, say, fail, close: () => { stop(); root.remove(); } };
 }
 
 /** The filter that every panel has: what is typed goes to the trait a moment later. */
@@ -119,19 +139,27 @@ export function choose(model, names) {
   model.save_changes();
 }
 
-/** A line that tells how work goes, with a button that stops it. */
+/** A line that tells how work goes, with a button that stops it. The kernel tells every few seconds that it goes on: after silence the line is gone. */
 export function progressLine(line) {
   const bar = h("progress", { max: 1 });
   const text = h("span", {});
   const box = h("div", { class: "jammi-progress", hidden: true, role: "status" }, bar, text, button("Stop", () => line.ask("cancel").catch(() => {}), { "data-testid": "stop" }));
+  let silent = 0;
+  const hide = () => { clearTimeout(silent); box.hidden = true; };
+  const lost = line.lost;
+  line.lost = (lines) => { hide(); lost(lines); };
   return {
     box,
     show({ stage, done, total, unit }) {
+      if (silent === -1) line.late("");
+      clearTimeout(silent);
+      silent = setTimeout(() => { hide(); silent = -1; line.late(SILENT); }, PATIENCE);
       box.hidden = false;
       if (total) { bar.max = total; bar.value = done; } else bar.removeAttribute("value");
+      bar.setAttribute("aria-label", stage);
       text.textContent = total && unit !== "percent" ? `${stage}: ${grouped(done)} of ${grouped(total)} ${unit}` : unit === "percent" ? `${stage}: ${done} %` : `${stage} …`;
     },
-    hide() { box.hidden = true; },
+    hide,
   };
 }
 

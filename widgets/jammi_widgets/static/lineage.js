@@ -18,7 +18,11 @@ function cut(text, most) {
   return text.length > most ? `${text.slice(0, most - 1)}…` : text;
 }
 
-function render({ model, el }) {
+function counted(n, word) {
+  return `${grouped(n)} ${word}${n === 1 ? "" : "s"}`;
+}
+
+function render({ model, el, host }) {
   const line = new Line(model);
   const panel = frame(el, "lineage", "Lineage", line);
   const filter = filterInput(model, "Filter by name, kind or verdict");
@@ -26,15 +30,25 @@ function render({ model, el }) {
   const drawing = s("svg", { class: "jammi-drawing", role: "tree", "aria-label": "Lineage graph" });
   const picture = h("div", { class: "jammi-canvas" }, drawing);
   const side = h("aside", { class: "jammi-side", "aria-label": "Details", hidden: true });
+  const split = h("div", { class: "jammi-split" }, picture, side);
+  const unfoldSide = (open) => { side.hidden = !open; split.classList.toggle("jammi-open", open); };
   const summary = h("span", { class: "jammi-dim", "data-testid": "summary" });
+  const inner = h("div", { class: "jammi-inner", hidden: true });
+  let leave = new AbortController();
   let graph = { nodes: [], edges: [], size: [0, 0], counts: {} };
-  let scale = 1, left = 0, top = 0, spots = new Map(), moved = false, drawnFor = null, traced = null;
+  let scale = 1, left = 0, top = 0, spots = new Map(), moved = false, drawnFor = null, traced = null, tall = 0;
 
   const apply = () => { drawing.style.transform = `translate(${left}px, ${top}px) scale(${scale})`; };     // no node is drawn again by it
   const extent = () => [picture.clientWidth || 800, picture.clientHeight || 420];
-  const fit = () => {
+  /** As high as the graph needs at this width: a small one leaves no void, a filter moves nothing below. */
+  const heighten = () => {
+    const [gw, gh] = graph.size, scale = Math.min(1.1, picture.clientWidth / Math.max(gw, 1) || 1);
+    tall = Math.max(tall, Math.min(420, Math.max(160, Math.round(gh * scale) + 32)));
+    picture.style.height = `${tall}px`;
+  };
+  const fit = (room) => {
     moved = false;
-    const [w, high] = extent(), [gw, gh] = graph.size;
+    const [w, high] = Array.isArray(room) ? room : extent(), [gw, gh] = graph.size;
     scale = Math.min(1.1, MOST, Math.max(LEAST, Math.min(w / Math.max(gw, 1), high / Math.max(gh, 1))));
     left = Math.max(0, (w - gw * scale) / 2);
     top = Math.max(0, (high - gh * scale) / 2);
@@ -96,24 +110,36 @@ function render({ model, el }) {
   function draw(next) {
     const first = drawnFor === null, key = JSON.stringify([next.focus, next.hops, next.size]);
     graph = next;
+    heighten();
+    const room = extent();                                             // asked for before there is much to lay out
     spots = new Map(next.nodes.map((node) => [node.id, { node, element: spot(node) }]));
-    const plain = next.edges.filter((e) => !e.lit).map((e) => e.path).join(""), lit = next.edges.filter((e) => e.lit);
     drawing.setAttribute("width", next.size[0]);
     drawing.setAttribute("height", next.size[1]);
-    drawing.replaceChildren(
-      s("path", { class: "jammi-edge", d: plain }),
-      ...lit.map((e) => s("path", { class: "jammi-edge jammi-lit", d: e.path, "data-testid": `lit-${next.nodes[e.from].id}-${next.nodes[e.to].id}` })),
-      ...[...spots.values()].map((v) => v.element));
+    const held = drawing.contains(drawing.getRootNode().activeElement) ? drawing.getRootNode().activeElement.dataset.id : null;
+    drawing.replaceChildren(...lines(), ...[...spots.values()].map((v) => v.element));
     [...spots.values()][0]?.element.setAttribute("tabindex", "0");
+    if (held) spots.get(held)?.element.focus({ preventScroll: true });
     if (traced) light();
     const words = Object.entries(next.counts).map(([word, n]) => `${grouped(n)} ${word}`).join(", ");
     const note = next.grouped ? ` · ${grouped(next.shown)} nodes are too many to draw one by one: those alike are grouped; filter, or click a group` : "";
     summary.textContent = next.total ? `${next.shown < next.total ? `${grouped(next.shown)} of ` : ""}${grouped(next.total)} nodes · ${words}${note}` : "No tables yet: %%jammi -m NAME makes one.";
     hopButtons();
-    if (first || !moved || key !== drawnFor) fit();
+    if (first || !moved || key !== drawnFor) fit(room);
     drawnFor = key;
     const chosen = spots.get(model.get("selection")[0]);
     if (chosen) reveal(chosen.node);
+  }
+
+  /** All edges as one path, and those from a root cause to what is chosen by themselves. */
+  const lines = () => [s("path", { class: "jammi-edge", d: graph.edges.filter((e) => !e.lit).map((e) => e.path).join("") }),
+    ...graph.edges.filter((e) => e.lit).map((e) => s("path", { class: "jammi-edge jammi-lit", d: e.path, "data-testid": `lit-${graph.nodes[e.from].id}-${graph.nodes[e.to].id}` }))];
+  function lit({ body }) {
+    const on = new Set(body.lit);
+    graph.edges.forEach((edge, at) => { edge.lit = on.has(at); });
+    drawing.querySelectorAll(".jammi-edge:not(.jammi-traced)").forEach((e) => e.remove());
+    drawing.prepend(...lines());
+    const there = spots.get(model.get("selection")[0]);
+    if (there) reveal(there.node);
   }
 
   const send = (kind, fields) => line.ask(kind, fields).then((body) => { panel.say(""); draw(body); }).catch(panel.fail);
@@ -125,7 +151,7 @@ function render({ model, el }) {
   }
 
   function members(node) {
-    side.hidden = false;
+    unfoldSide(true);
     const list = node.members.map((name) => h("li", {}, button(name, () => send("show", { node: name, hops: 1 }), { class: "jammi-link" })));
     side.replaceChildren(close(), h("h4", {}, node.name), h("p", { class: "jammi-dim" }, "Choose one to see what is around it."), h("ul", { class: "jammi-list" }, list));
   }
@@ -156,12 +182,12 @@ function render({ model, el }) {
   const columnTable = (known) => table(["column", "type"], known.columns.map(([name, kind]) => [
     button(name, () => trace(known.id, name), { class: "jammi-link", "aria-pressed": "false", "data-column": name, "data-testid": `column-${name}`, title: "Light its way, up and down" }), kind]));
 
-  const close = () => button("×", () => { side.hidden = true; choose(model, []); }, { class: "jammi-close", "aria-label": "Close the details" });
+  const close = () => button("×", () => { unfoldSide(false); choose(model, []); }, { class: "jammi-close", "aria-label": "Close the details" });
 
   function details(known) {
     if (model.get("selection")[0] !== known.id) return;
     const out = h("div", { class: "jammi-out", "data-testid": "outcome" });
-    const act = (action) => line.ask("act", { action, names: [known.id] }).then(({ begun }) => { if (!begun) panel.say("Something runs already; stop it or wait."); }).catch(panel.fail);
+    const act = (action) => line.ask("act", { action, names: [known.id] }).then(({ begun }) => { panel.say(begun ? "" : "Something runs already; stop it or wait."); }).catch(panel.fail);
     const words = { "recompute": "Recompute", "verify": "Verify", "what-if": "What if it changed?", "preview": "Preview" };
     const named = (names) => names.map((n) => button(n, () => choose(model, [n]), { class: "jammi-link" }));
     const parts = [close(), h("h4", {}, known.name), h("div", { class: "jammi-dim" }, known.said, " ", pill(known.verdict))];
@@ -170,17 +196,31 @@ function render({ model, el }) {
       known.actions.map((a) => button(words[a], () => act(a), { "data-testid": `${a}-${known.id}` })),
       button("Around it", () => send("show", { node: known.id, hops: graph.hops || 2 }), { "data-testid": `focus-${known.id}` }),
       button("Copy name", () => copy(known.name, panel.say)),
-      known.search ? button("Open in search", () => copy(known.search, panel.say), { "data-testid": `search-${known.id}` }) : ""), out);
+      known.search ? button("Open in search", () => explore(known), { "data-testid": `search-${known.id}` }) : ""), out);
     const facts = known.facts.filter(([, v]) => v);
     if (facts.length) parts.push(h("dl", {}, facts.flatMap(([k, v]) => [h("dt", {}, k), h("dd", {}, v)])));
     if (known.reads.length) parts.push(h("p", {}, "Made from ", ...named(known.reads)));
     if (known.readBy.length) parts.push(h("p", {}, "Goes into ", ...named(known.readBy)));
-    if (known.columns.length) parts.push(fold(`${known.columns.length} columns`, traced?.node === known.id, columnTable(known), h("div", { class: "jammi-dim jammi-way", role: "status", "data-testid": "way" })));
-    if (known.anchors.length) parts.push(fold(`${known.anchors.length} anchors`, false, table(["input", "kind", "by", "state", "columns"], known.anchors)));
+    if (known.columns.length) parts.push(fold(counted(known.columns.length, "column"), traced?.node === known.id, columnTable(known), h("div", { class: "jammi-dim jammi-way", role: "status", "data-testid": "way" })));
+    if (known.anchors.length) parts.push(fold(counted(known.anchors.length, "anchor"), false, table(["input", "kind", "by", "state", "columns"], known.anchors)));
     if (known.definition) parts.push(fold("Definition", false, h("pre", {}, known.definition)));
     side.replaceChildren(...parts);
-    side.hidden = false;
+    unfoldSide(true);
     light();
+  }
+
+  /** The explorer of a table below the picture; where a page cannot hold one panel in another, the line that makes it is copied. */
+  function explore(known) {
+    if (!host?.getWidget) { copy(known.search, panel.say); return; }
+    const shut = () => { leave.abort(); inner.replaceChildren(); inner.hidden = true; };
+    line.ask("explore", { node: known.id }).then(async ({ widget }) => {
+      leave.abort();
+      leave = new AbortController();
+      const place = h("div", {});
+      inner.replaceChildren(h("div", { class: "jammi-inner-head" }, h("b", {}, `Search in ${known.name}`), button("×", shut, { class: "jammi-close", "aria-label": "Close the search", "data-testid": "close-search" })), place);
+      inner.hidden = false;
+      await (await host.getWidget(`anywidget:${widget}`)).render({ el: place, signal: leave.signal });
+    }).catch(panel.fail);
   }
 
   function chosen() {
@@ -191,8 +231,8 @@ function render({ model, el }) {
       element.classList.toggle("jammi-chosen", on);
       element.setAttribute("aria-selected", String(on));
     }
-    if (!name) { side.hidden = true; return; }
-    line.ask("details", { node: name }).then(details).catch((lines) => { side.hidden = true; panel.fail(lines); });
+    if (!name) { unfoldSide(false); return; }
+    line.ask("details", { node: name }).then(details).catch((lines) => { unfoldSide(false); panel.fail(lines); });
   }
 
   const outcome = ({ body, action }) => {
@@ -211,7 +251,8 @@ function render({ model, el }) {
     if (name) line.ask("details", { node: name }).then((known) => { details(known); side.querySelector(".jammi-out").replaceChildren(...said); }).catch(panel.fail);
   }
 
-  line.on("changed", ({ body }) => draw(body));
+  line.on("changed", ({ body, looked }) => { draw(body); if (looked && !side.hidden) chosen(); });
+  line.on("lit", lit);
   line.on("progress", ({ body }) => progress.show(body));
   line.on("done", outcome);
   line.on("failed", ({ lines }) => { progress.hide(); panel.fail(lines); });
@@ -227,9 +268,9 @@ function render({ model, el }) {
       button("−", () => near(-1), { "aria-label": "Fewer hops", "data-testid": "fewer-hops" }), button("+", () => near(1), { "aria-label": "More hops", "data-testid": "more-hops" }),
       button("All", () => send("show", { node: null, hops: null }), { "data-testid": "show-all" })] : []));
   }
-  panel.tools.append(filter.input, button("Fit", fit, { "data-testid": "fit" }), button("−", () => zoom(0.8), { "aria-label": "Zoom out" }), button("+", () => zoom(1.25), { "aria-label": "Zoom in" }),
+  panel.tools.append(filter.input, h("span", { class: "jammi-together" }, button("Fit", fit, { "data-testid": "fit" }), button("−", () => zoom(0.8), { "aria-label": "Zoom out" }), button("+", () => zoom(1.25), { "aria-label": "Zoom in" })),
     button("Refresh", () => send("refresh"), { "data-testid": "refresh" }), hops, summary);
-  panel.body.append(progress.box, h("div", { class: "jammi-split" }, picture, side));
+  panel.body.append(progress.box, split, inner);
 
   for (const kind of ["pointerover", "focusin"]) {
     drawing.addEventListener(kind, (event) => {
@@ -270,7 +311,7 @@ function render({ model, el }) {
     const focused = picture.getRootNode().activeElement, here = [...spots.values()].find((v) => v.element === focused);
     if (!here) return;
     if (event.key === "Enter" || event.key === " ") { event.preventDefault(); pick(here.node); return; }
-    if (event.key === "Escape") { side.hidden = true; choose(model, []); return; }
+    if (event.key === "Escape") { unfoldSide(false); choose(model, []); return; }
     if (event.key === "+" || event.key === "-") { zoom(event.key === "+" ? 1.25 : 0.8); return; }
     if (!event.key.startsWith("Arrow")) return;
     event.preventDefault();
@@ -291,7 +332,7 @@ function render({ model, el }) {
   resized.observe(picture);
   send("open").then(() => { if (model.get("selection").length) chosen(); });
   el._pan = (by) => { left += by; apply(); };                          // the bench moves the picture by it
-  return () => { resized.disconnect(); model.off("change:selection", chosen); filter.close(); line.close(); panel.close(); };
+  return () => { leave.abort(); resized.disconnect(); model.off("change:selection", chosen); filter.close(); line.close(); panel.close(); };
 }
 
 export default { render };

@@ -2,8 +2,8 @@ import { Line, button, choose, frame, grouped, h, pill, progressLine } from "./k
 
 const VERTEX = `#version 300 es
 in vec2 at; in float code; in float on; uniform vec3 view; uniform vec2 aspect; uniform vec3 palette[12]; uniform float size; uniform float some; out vec4 colour;
-void main() { gl_Position = vec4((at * view.z + view.xy) * aspect, 0.0, 1.0); gl_PointSize = size * (on > 0.5 ? 1.6 : 1.0);
-  int i = code > 250.0 ? 11 : min(int(code), 10); colour = vec4(palette[i], some > 0.5 && on < 0.5 ? 0.12 : 0.75); }`;
+void main() { gl_Position = vec4((at * view.z + view.xy) * aspect, 0.0, 1.0); gl_PointSize = size * (on > 1.5 ? 0.7 : on > 0.5 ? 1.6 : 1.0);
+  int i = code > 250.0 ? 11 : min(int(code), 10); colour = vec4(palette[i], on > 1.5 ? 0.14 : some > 0.5 && on < 0.5 ? 0.12 : 0.75); }`;
 const FRAGMENT = `#version 300 es
 precision mediump float; in vec4 colour; out vec4 drawn;
 void main() { vec2 c = gl_PointCoord - 0.5; if (dot(c, c) > 0.25) discard; drawn = vec4(colour.rgb * colour.a, colour.a); }`;
@@ -24,7 +24,7 @@ function painter(canvas) {
       draw([x, y, z], [ax, ay], some) {
         flat.clearRect(0, 0, canvas.width, canvas.height);
         for (let i = 0; i < points.length / 2; i++) {
-          flat.globalAlpha = some && !flags[i] ? 0.12 : 0.75;
+          flat.globalAlpha = flags[i] > 1 ? 0.14 : some && !flags[i] ? 0.12 : 0.75;
           flat.fillStyle = colours[codes[i] > 250 ? 11 : Math.min(codes[i], 10)];
           flat.fillRect(((points[2 * i] * z + x) * ax + 1) * canvas.width / 2, (1 - (points[2 * i + 1] * z + y) * ay) * canvas.height / 2, 3, 3);
         }
@@ -95,7 +95,8 @@ function grid(points) {
 function render({ model, el }) {
   const line = new Line(model);
   const panel = frame(el, "map", "Map of vectors", line);
-  const canvas = h("canvas", { class: "jammi-plot", tabindex: 0, role: "img", "aria-label": "Points of the map: arrows move it, plus and minus zoom, L takes the lasso", "data-testid": "map-canvas" });
+  const canvas = h("canvas", { class: "jammi-plot", tabindex: 0, role: "img", "aria-label": "Points of the map: arrows move it, plus and minus zoom, Enter chooses the point in the middle, A all in view, L takes the lasso, Escape chooses none", "data-testid": "map-canvas" });
+  const where = h("input", { type: "search", class: "jammi-filter", placeholder: "SQL condition: year > 2020", "aria-label": "Filter by a condition in SQL", "data-testid": "filter-input", value: model.get("filter") });
   const over = h("canvas", { class: "jammi-over", "aria-hidden": "true" });
   const tip = h("div", { class: "jammi-tip", hidden: true, role: "status", "data-testid": "tip" });
   const about = h("span", { class: "jammi-dim", "data-testid": "summary" });
@@ -109,7 +110,7 @@ function render({ model, el }) {
   const paint = painter(canvas);
   let points = new Float32Array(0), codes = new Uint8Array(0), flags = new Uint8Array(0), all = Array(12).fill(PLAIN), view = [0, 0, 0.92], nearest = () => -1;
   let known = { method: "at once", source: "" };
-  let outline = null, held = null, lasso = false, asked = -1, marked = false;
+  let outline = null, held = null, lasso = false, asked = -1, marked = false, painted = "", aimed = false;
 
   const aspect = () => { const w = canvas.clientWidth || 1, high = canvas.clientHeight || 1; return w > high ? [high / w, 1] : [1, w / high]; };
   const draw = () => paint.draw(view, aspect(), marked);
@@ -128,21 +129,26 @@ function render({ model, el }) {
     view = [view[0] + x * (view[2] - to), view[1] + y * (view[2] - to), to];
     draw();
   };
-  const count = (n) => { chosen.textContent = n ? `· ${grouped(n)} chosen` : ""; };
+  const count = (n, found) => { chosen.textContent = [typeof found === "number" ? `· ${grouped(found)} found` : "", n ? `· ${grouped(n)} chosen` : ""].filter(Boolean).join(" "); };
 
-  async function load() {
-    known = await line.ask("open");
+  function head(next) {
+    known = next;
     about.replaceChildren(h("b", {}, known.table), " ", pill(known.verdict, { "data-testid": "verdict-table" }), ` · ${grouped(known.count)} rows${known.placed ? ` ${known.placed}` : ""}`);
     notes.replaceChildren(...known.notes.map((n) => h("div", { "data-testid": "note" }, n)));
     way.value = known.method;
     mend.hidden = !known.verdict || known.verdict === "fresh";
+  }
+
+  async function load() {
+    head(await line.ask("open"));
+    panel.say("");
     colour.replaceChildren(h("option", { value: "" }, "one colour"), ...known.columns.map((c) => h("option", { value: c, selected: c === model.get("color") }, `by ${c}`)));
-    const { buffers, chosen: chosenNow } = await line.ask("points");
+    const { buffers, chosen: chosenNow, found } = await line.ask("points");
     points = buffers?.length ? bytes(buffers[0], Float32Array) : new Float32Array(0);
     codes = new Uint8Array(points.length / 2);
     flags = buffers?.length > 1 ? bytes(buffers[1], Uint8Array) : new Uint8Array(points.length / 2);
     marked = chosenNow > 0;
-    count(chosenNow);
+    count(chosenNow, found);
     nearest = grid(points);
     size();
     set();
@@ -151,7 +157,8 @@ function render({ model, el }) {
   }
 
   async function paintBy(column) {
-    if (!column) { codes.fill(0); all = Array(12).fill(PLAIN); legend.replaceChildren(); model.set("color", ""); model.save_changes(); set(); return; }
+    painted = column;
+    if (!column) { codes.fill(0); all = Array(12).fill(PLAIN); legend.replaceChildren(); set(); return; }
     const { buffers, legend: parts } = await line.ask("colour", { column });
     codes = bytes(buffers[0], Uint8Array);
     all = [...parts.map(([, hex]) => hex), ...Array(12).fill(NONE)].slice(0, 11).concat([NONE]);
@@ -162,6 +169,12 @@ function render({ model, el }) {
   function sketch() {
     const pen = over.getContext("2d"), [ax, ay] = aspect();
     pen.clearRect(0, 0, over.width, over.height);
+    if (aimed) {
+      const x = over.width / 2, y = over.height / 2, arm = 9 * devicePixelRatio;
+      pen.strokeStyle = getComputedStyle(panel.root).getPropertyValue("--j-text");
+      pen.lineWidth = devicePixelRatio;
+      pen.strokeRect(x - arm, y - arm, 2 * arm, 2 * arm);
+    }
     if (!outline?.length) return;
     pen.beginPath();
     for (const [x, y] of outline) pen.lineTo(((x * view[2] + view[0]) * ax + 1) * over.width / 2, (1 - (y * view[2] + view[1]) * ay) * over.height / 2);
@@ -173,14 +186,14 @@ function render({ model, el }) {
 
   async function caught(drawn) {
     const step = Math.ceil(drawn.length / 500);
-    const { buffers, chosen: n } = await line.ask("lasso", { outline: drawn.filter((_, i) => i % step === 0) });
-    mark(n, buffers);
+    const { buffers, chosen: n, found } = await line.ask("lasso", { outline: drawn.filter((_, i) => i % step === 0) });
+    mark(n, found, buffers);
   }
-  function mark(n, buffers) {
+  function mark(n, found, buffers) {
     flags = bytes(buffers[0], Uint8Array);
     if (flags.length !== points.length / 2) return;                    // of points that are on their way
     marked = n > 0;
-    count(n);
+    count(n, found);
     set();
   }
   const act = (action, names) => {
@@ -189,17 +202,23 @@ function render({ model, el }) {
   const ended = (say) => { progress.hide(); way.value = known.method; say(); };
   const clear = () => { outline = null; sketch(); choose(model, []); };
 
+  /** For the keyboard: the point nearest to the middle is read out, and chosen by Enter. */
+  const middle = () => nearest(-view[0] / view[2], -view[1] / view[2], 0.15 / view[2]);
+  const aim = (on) => { aimed = on; sketch(); if (!on) { tip.hidden = true; asked = -1; } };
+
   async function hover(event) {
-    const [x, y] = place(event), point = nearest(x, y, 10 / (canvas.clientHeight / 2) / view[2]);
+    const box = canvas.getBoundingClientRect();
+    await tell(nearest(...place(event), 10 / (canvas.clientHeight / 2) / view[2]), event.clientX - box.left, event.clientY - box.top);
+  }
+  async function tell(point, x, y) {
     if (point === asked) return;
     asked = point;
     if (point < 0) { tip.hidden = true; return; }
-    const known = await line.ask("hover", { point });
+    const row = await line.ask("hover", { point });
     if (asked !== point) return;
-    tip.replaceChildren(h("b", {}, known.key), ...known.values.map(([name, v]) => h("div", {}, h("span", { class: "jammi-dim" }, `${name} `), v)));
-    const box = panel.body.getBoundingClientRect();
-    tip.style.left = `${Math.min(event.clientX - box.left + 14, box.width - 250)}px`;
-    tip.style.top = `${event.clientY - box.top + 14}px`;
+    tip.replaceChildren(h("b", {}, row.key), ...row.values.map(([name, v]) => h("div", {}, h("span", { class: "jammi-dim" }, `${name} `), v)));
+    tip.style.left = `${Math.min(x + 14, panel.body.clientWidth - 250)}px`;
+    tip.style.top = `${y + 14}px`;
     tip.hidden = false;
   }
 
@@ -235,23 +254,39 @@ function render({ model, el }) {
   }));
   canvas.addEventListener("pointerleave", () => { tip.hidden = true; asked = -1; });
   canvas.addEventListener("wheel", (event) => { if (event.ctrlKey || event.metaKey) { event.preventDefault(); zoom(event.deltaY < 0 ? 1.15 : 0.87, place(event)); } }, { passive: false });
-  canvas.addEventListener("keydown", (event) => {
-    const by = { ArrowLeft: [0.1, 0], ArrowRight: [-0.1, 0], ArrowUp: [0, -0.1], ArrowDown: [0, 0.1] }[event.key];
-    if (by) view = [view[0] + by[0], view[1] + by[1], view[2]];
+  canvas.addEventListener("keydown", failing(async (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const by = { ArrowLeft: [0.1, 0], ArrowRight: [-0.1, 0], ArrowUp: [0, -0.1], ArrowDown: [0, 0.1] }[event.key], [ax, ay] = aspect();
+    if (by) { view = [view[0] + by[0], view[1] + by[1], view[2]]; draw(); }
     else if (event.key === "+") zoom(1.25);
     else if (event.key === "-") zoom(0.8);
     else if (event.key.toLowerCase() === "l") mode.click();
-    else if (event.key === "Escape") clear();
-    else return;
+    else if (!["Escape", "Enter", "a", "A"].includes(event.key)) return;
     event.preventDefault();
-    draw();
-  });
-  colour.addEventListener("change", failing(() => paintBy(colour.value)));
+    aim(true);
+    if (event.key === "Escape") clear();
+    else if (event.key.toLowerCase() === "a") await caught([[-1, -1], [1, -1], [1, 1], [-1, 1]].map(([x, y]) => [(x / ax - view[0]) / view[2], (y / ay - view[1]) / view[2]]));
+    else {
+      const point = middle();
+      await tell(point, canvas.clientWidth / 2, canvas.clientHeight / 2);
+      if (event.key === "Enter" && point >= 0) choose(model, [(await line.ask("hover", { point })).key]);
+    }
+  }));
+  canvas.addEventListener("blur", () => aim(false));
+  canvas.addEventListener("pointerdown", () => aim(false), true);
+  colour.addEventListener("change", () => { model.set("color", colour.value); model.save_changes(); });
+  const repaint = failing(() => { colour.value = model.get("color"); return painted === model.get("color") ? null : paintBy(model.get("color")); });
+  const filtered = () => { where.value = model.get("filter"); };
+  const narrow = () => { if (where.value !== model.get("filter")) { model.set("filter", where.value); model.save_changes(); } };
+  where.addEventListener("keydown", (event) => { if (event.key === "Enter") narrow(); });
+  where.addEventListener("search", narrow);                            // the cross in the field
+  model.on("change:color", repaint);
+  model.on("change:filter", filtered);
 
   const root = panel.root;
   way.addEventListener("change", () => act("project", [way.value]));
-  panel.tools.append(colour, way, mode, button("Clear", clear, { "data-testid": "clear" }), button("Fit", () => { view = [0, 0, 0.92]; draw(); }, { "data-testid": "fit" }), button("−", () => zoom(0.8), { "aria-label": "Zoom out" }),
-    button("+", () => zoom(1.25), { "aria-label": "Zoom in" }), button("Refresh", failing(() => line.ask("refresh")), { "data-testid": "refresh" }), mend, about, chosen);
+  panel.tools.append(where, colour, way, mode, button("Clear", clear, { "data-testid": "clear" }), h("span", { class: "jammi-together" }, button("Fit", () => { view = [0, 0, 0.92]; draw(); }, { "data-testid": "fit" }), button("−", () => zoom(0.8), { "aria-label": "Zoom out" }),
+    button("+", () => zoom(1.25), { "aria-label": "Zoom in" })), button("Refresh", failing(() => line.ask("refresh")), { "data-testid": "refresh" }), mend, about, chosen);
   panel.body.classList.add("jammi-stage");
   panel.root.insertBefore(notes, panel.body);
   panel.root.insertBefore(progress.box, panel.body);
@@ -259,13 +294,14 @@ function render({ model, el }) {
   const resized = new ResizeObserver(size);
   resized.observe(canvas);
   line.on("changed", failing(load));
-  line.on("marked", ({ body }, buffers) => mark(body.chosen, buffers));
+  line.on("marked", ({ body }, buffers) => mark(body.chosen, body.found, buffers));
+  line.on("about", ({ body }) => head(body));
   line.on("progress", ({ body }) => progress.show(body));
   line.on("done", ({ body }) => ended(() => panel.say(body.lines)));
   line.on("failed", ({ lines }) => ended(() => panel.fail(lines)));
   line.on("stopped", () => ended(() => panel.say("Stopped. The map is as it was.")));
   failing(load)();
-  return () => { resized.disconnect(); line.close(); panel.close(); };
+  return () => { resized.disconnect(); model.off("change:color", repaint); model.off("change:filter", filtered); line.close(); panel.close(); };
 }
 
 export default { render };

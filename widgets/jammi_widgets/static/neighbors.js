@@ -36,8 +36,10 @@ function render({ model, el }) {
   query.addEventListener("keydown", (event) => { if (event.key === "Enter" && query.value.trim()) ask({ text: query.value }); });
   where.addEventListener("keydown", (event) => {
     if (event.key !== "Enter") return;
-    model.set("filter", where.value);
-    Promise.resolve(model.save_changes()).then(again);
+    panel.say("");
+    if (model.get("filter") === where.value) { again(); return; }
+    model.set("filter", where.value);                                  // the kernel searches when it is another
+    Promise.resolve(model.save_changes()).then(() => { if (!steps.length && query.value.trim()) ask({ text: query.value }); });
   });
 
   function values(names, of, texts) {
@@ -73,9 +75,11 @@ function render({ model, el }) {
         button("Pin", pin, { "data-testid": `pin-${item.key}`, "aria-pressed": pins.includes(item.key), "aria-label": `Pin ${item.key} to compare` })));
   }
 
+  const head = (known) => about.replaceChildren(h("b", {}, `${known.table} `), pill(known.verdict, { "data-testid": "verdict-table" }), ...known.notes.map((n) => h("div", { class: "jammi-dim", "data-testid": "note" }, n)));
+
   function draw(body) {
     last = body;
-    about.replaceChildren(h("b", {}, `${body.about.table} `), pill(body.about.verdict, { "data-testid": "verdict-table" }), ...body.about.notes.map((n) => h("div", { class: "jammi-dim", "data-testid": "note" }, n)));
+    head(body.about);
     trail.replaceChildren(...steps.map((step, i) => h("span", {}, i ? " › " : "", button(step.text ? `“${step.text.slice(0, 40)}”` : step.row, () => ask(step), { class: "jammi-link", "data-testid": `trail-${i}`, "aria-current": i === steps.length - 1 ? "step" : null }))));
     own.replaceChildren(...(body.own ? [h("div", { class: "jammi-dim" }, `Neighbours of ${body.row}`), ...values(body.about.columns, body.own, body.about.text)] : []));
     list.replaceChildren(...body.hits.map((item, i) => hit(item, i + 1)));
@@ -110,7 +114,8 @@ function render({ model, el }) {
 
   panel.tools.append(query, where, button("Refresh", () => line.ask("refresh").then((body) => { panel.say(""); told(body); }).catch(panel.fail), { "data-testid": "refresh" }), bars);
   panel.body.append(about, trail, own, pinned, list);
-  line.on("changed", ({ body }) => told(body));
+  line.on("changed", ({ body }) => { panel.say(""); told(body); });
+  line.on("about", ({ body }) => head(body));
   const typed = () => { query.value = model.get("query"); };
   const filtered = () => { where.value = model.get("filter"); };
   model.on("change:selection", ticked);

@@ -1,7 +1,7 @@
 import { Line, button, choose, filterInput, frame, grouped, h, pill, progressLine, table } from "./kit.js";
 
 const COLUMNS = [["verdict", "verdict"], ["name", "table"], ["", "why"], ["age", "made"], ["rows", "rows"], ["size", "size"], ["cost", "cost"], ["", ""]];
-const PAGE = 200;
+const PAGE = 200, WATCH = 5;
 
 function render({ model, el }) {
   const line = new Line(model);
@@ -15,9 +15,10 @@ function render({ model, el }) {
   const body = h("tbody", {});
   const foot = h("div", { class: "jammi-dim jammi-foot", "data-testid": "foot" });
   const out = h("div", { class: "jammi-out", "data-testid": "outcome" });
-  let page = { rows: [], names: [], counts: {}, causes: [], found: 0, total: 0, offset: 0 };
+  let page = { rows: [], counts: {}, causes: [], found: 0, total: 0, offset: 0 };
 
-  const load = () => line.ask("rows", asked).then(draw).catch(panel.fail);
+  const again = () => line.ask("rows", asked).then(draw).catch(panel.fail);
+  const load = () => { panel.say(""); return again(); };
   const chosen = () => new Set(model.get("selection"));
   const toggle = (name, on) => {
     const kept = chosen();
@@ -26,20 +27,23 @@ function render({ model, el }) {
   };
   const act = (action, names) => {
     if (!names.length) { panel.say("Nothing is chosen: tick some tables first."); return; }
-    line.ask("act", { action, names }).then(({ begun }) => { if (begun) out.replaceChildren(); else panel.say("Something runs already; stop it or wait."); }).catch(panel.fail);
+    line.ask("act", { action, names }).then(({ begun }) => { if (begun) { panel.say(""); out.replaceChildren(); } else panel.say("Something runs already; stop it or wait."); }).catch(panel.fail);
   };
 
+  const all = h("input", { type: "checkbox", "aria-label": "Choose all that are not fresh, or none", "data-testid": "choose-all",
+    onchange: () => { if (all.checked) line.ask("choose-all").catch(panel.fail); else choose(model, []); } });
   function heads() {
-    head.replaceChildren(h("th", { scope: "col" }, h("input", { type: "checkbox", "aria-label": "Choose all that are not fresh", "data-testid": "choose-all",
-      onchange: (event) => choose(model, event.target.checked ? page.names : []) })),
-    ...COLUMNS.map(([key, word]) => {
-      const wide = { class: ["age", "rows", "size", "cost"].includes(key) ? "jammi-wide" : "" };
+    const order = `${asked.sort} ${asked.descending}`, held = head.contains(head.getRootNode().activeElement);
+    if (head.dataset.order === order) return;
+    head.dataset.order = order;
+    head.replaceChildren(h("th", { scope: "col" }, all), ...COLUMNS.map(([key, word]) => {
       if (!key) return h("th", { scope: "col" }, word);
       const on = asked.sort === key;
-      const sort = () => { asked.descending = on && !asked.descending; asked.sort = key; asked.offset = 0; heads(); load(); };
-      return h("th", { ...wide, scope: "col", "aria-sort": on ? (asked.descending ? "descending" : "ascending") : "none" },
-        h("button", { type: "button", class: "jammi-sort", onclick: sort, "data-testid": `sort-${key}` }, word, on ? (asked.descending ? " ▾" : " ▴") : ""));
+      const sort = () => { asked.descending = on && !asked.descending; asked.sort = key; asked.offset = 0; load(); };
+      return h("th", { class: ["rows", "size", "cost"].includes(key) ? "jammi-wide jammi-number" : key === "age" ? "jammi-wide" : "", scope: "col", "aria-sort": on ? (asked.descending ? "descending" : "ascending") : "none" },
+        h("button", { type: "button", class: "jammi-sort", onclick: sort, "data-testid": `sort-${key}` }, word, h("span", { "aria-hidden": "true" }, on ? (asked.descending ? " ▾" : " ▴") : "")));
     }));
+    if (held) head.querySelector(`[data-testid="sort-${asked.sort}"]`)?.focus();
   }
 
   function entry(row) {
@@ -62,6 +66,8 @@ function render({ model, el }) {
 
   function draw(next) {
     page = next;
+    Object.assign(asked, { sort: next.sort || "verdict", descending: next.descending, group: next.group, offset: next.offset });
+    heads();
     const at = body.getRootNode().activeElement, kept = body.contains(at) ? at.closest("tr")?.dataset.name : null;
     counts.replaceChildren(...Object.entries(next.counts).map(([word, n]) => h("button", { type: "button", class: "jammi-count", "data-testid": `count-${word}`,
       onclick: () => { filter.input.value = filter.input.value === word ? "" : word; filter.input.dispatchEvent(new Event("input")); } }, `${grouped(n)} `, pill(word))));
@@ -86,6 +92,7 @@ function render({ model, el }) {
       row.classList.toggle("jammi-picked", on);
     }
     const n = kept.size;
+    all.checked = n > 0;
     planOf.textContent = n ? `Plan for ${grouped(n)}` : "Plan";
     recompute.textContent = n ? `Recompute ${grouped(n)}` : "Recompute";
     planOf.disabled = recompute.disabled = !n;
@@ -102,18 +109,26 @@ function render({ model, el }) {
 
   const planOf = button("Plan", () => act("plan", model.get("selection")), { "data-testid": "plan-chosen" });
   const recompute = button("Recompute", () => act("recompute", model.get("selection")), { "data-testid": "recompute-chosen" });
-  panel.tools.append(filter.input, planOf, recompute, button("Refresh", () => line.ask("refresh").then(draw).catch(panel.fail), { "data-testid": "refresh" }), counts);
+  const watch = button("Watch", () => { model.set("watch", model.get("watch") ? 0 : WATCH); model.save_changes(); }, { "data-testid": "watch" });
+  const watched = () => {
+    const every = model.get("watch");
+    watch.setAttribute("aria-pressed", String(every > 0));
+    watch.title = every ? `Looks again every ${every} s; press to end it` : `Look again every ${WATCH} s, also while no cell runs`;
+  };
+  panel.tools.append(filter.input, planOf, recompute, button("Refresh", () => line.ask("refresh").then((next) => { panel.say(""); draw(next); }).catch(panel.fail), { "data-testid": "refresh" }), watch, counts);
   panel.body.append(progress.box, out, causes, h("div", { class: "jammi-scroll jammi-tall" }, h("table", { class: "jammi-table jammi-board" }, h("thead", {}, head), body)), foot);
 
   line.on("changed", ({ body: next }) => draw(next));
   line.on("progress", ({ body: how }) => progress.show(how));
   line.on("done", outcome);
-  line.on("failed", ({ lines }) => { progress.hide(); panel.fail(lines); load(); });
-  line.on("stopped", () => { progress.hide(); panel.say("Stopped. What was finished stays; the rest is as it was."); load(); });
+  line.on("failed", ({ lines }) => { progress.hide(); panel.fail(lines); again(); });
+  line.on("stopped", () => { progress.hide(); panel.say("Stopped. What was finished stays; the rest is as it was."); again(); });
   model.on("change:selection", ticked);
+  model.on("change:watch", watched);
+  watched();
   heads();
   load();
-  return () => { model.off("change:selection", ticked); filter.close(); line.close(); panel.close(); };
+  return () => { model.off("change:selection", ticked); model.off("change:watch", watched); filter.close(); line.close(); panel.close(); };
 }
 
 export default { render };

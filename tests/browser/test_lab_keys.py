@@ -1,0 +1,82 @@
+"""Keys in a real JupyterLab: a panel that has the focus gets them, and the notebook does not act on them."""
+
+import pytest
+
+from tests.browser.lab import fenced, lab, opened, written
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.slow,
+    pytest.mark.timeout(300),
+    pytest.mark.leaves_behind("playwright keeps a loop and its pipes for the session"),
+]
+CELLS = [
+    """import jammi_lab as jl
+ws = jl.open("lab")
+with open("papers.csv", "w") as f: _ = f.write("id,title,topic\\n1,graph networks,ml\\n2,sourdough bread,food\\n3,deep networks,ml\\n")
+ws.sources.add("papers", "papers.csv")
+ws.materialize("ml", "SELECT * FROM papers WHERE topic = 'ml'")
+ws.materialize("counted", "SELECT topic, count(*) AS n FROM jammi.ml GROUP BY ALL")
+_ = ws.embed("vectors", "SELECT id::VARCHAR AS id, title FROM papers", key="id", text="title", model="hashing")""",
+    "lineage = jl.widgets.LineageGraph(ws)\nlineage",
+    "board = jl.widgets.StalenessBoard(ws)\nboard",
+    "near = jl.widgets.NeighborExplorer(ws, 'vectors', '1')\nnear",
+    "plan = jl.widgets.EmbeddingMap(ws, 'vectors')\nplan",
+    "catalog = jl.widgets.CatalogBrowser(ws)\ncatalog",
+    "print('READY', 6 * 7)",
+    "print('PYTHON', lineage.selection, board.selection, near.selection, sorted(plan.selection), catalog.selection)",
+]
+FOCUSED = "(test) => document.activeElement.closest('[data-testid]').dataset.testid === test"
+
+
+def test_panels_are_worked_by_keys_that_mean_other_things_in_a_notebook(browser, tmp_path):
+    root = tmp_path / "root"
+    root.mkdir()
+    written(root / "keys.ipynb", CELLS)
+    size = {"width": 1280, "height": 1600}
+    with lab(root, tmp_path / "state", "JupyterLab Light") as (address, token), fenced(browser, address, viewport=size) as context:
+        page = opened(context, address, token, "keys.ipynb")
+        page.get_by_text("READY 42").wait_for()
+        page.locator("[data-points='3']").wait_for()
+        press = page.keyboard.press
+
+        page.get_by_test_id("node-papers").focus()
+        for key, there in (("ArrowRight", "node-ml"), ("ArrowRight", "node-counted"), ("ArrowLeft", "node-ml")):
+            press(key)
+            page.wait_for_function(FOCUSED, arg=there)
+        press("Enter")
+        page.get_by_test_id("preview-ml").first.wait_for()
+
+        page.get_by_test_id("row-counted").focus()
+        press("ArrowDown")
+        page.wait_for_function(FOCUSED, arg="row-ml")
+        press("Enter")
+        page.locator("[data-testid=row-ml][aria-selected=true]").wait_for()
+
+        hits = page.locator(".jammi-hit")
+        hits.first.focus()
+        press("ArrowDown")
+        press("Enter")
+        page.locator(".jammi-hit:nth-child(2)[aria-selected=true]").wait_for()
+
+        page.get_by_test_id("map-canvas").click(position={"x": 4, "y": 4})
+        assert page.evaluate("window.jupyterapp.shell.currentWidget.content.mode") == "command"  # in which A inserts a cell
+        press("a")
+        page.get_by_test_id("chosen").get_by_text("· 3 chosen", exact=True).wait_for()
+
+        page.get_by_test_id("catalog-item-counted").focus()
+        press("ArrowDown")
+        page.wait_for_function(FOCUSED, arg="catalog-item-ml")
+        press("ArrowRight")
+        page.get_by_test_id("catalog-item-title").wait_for()
+        press("Enter")
+        page.locator("[data-testid=catalog-item-ml][aria-selected=true]").wait_for()
+
+        cells = page.locator(".jp-Notebook .jp-CodeCell")
+        assert cells.count() == len(CELLS)
+        second = hits.nth(1).get_attribute("data-key")
+        press("Control+s")  # and what the notebook does with Ctrl it does here, too
+        page.wait_for_function("async () => { const [panel] = window.jupyterapp.shell.widgets('main'); return !panel.context.model.dirty; }")
+        cells.nth(7).locator(".cm-content").click()
+        press("Control+Enter")
+        cells.nth(7).get_by_text(f"PYTHON ['ml'] ['ml'] ['{second}'] ['1', '2', '3'] ['jammi.ml']").wait_for()
