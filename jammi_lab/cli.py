@@ -23,11 +23,19 @@ _NAMES = 8
 """Of each kind of thing that a rebuild takes away: so many are named."""
 _IN_A_SHELL = (
     (re.compile(r"(?:\.apply\(\) or )?%jammi (plan|recompute)\b"), "jammi-lab {0} {path}"),
-    (re.compile(r"%jammi why '?(.+?)'? says"), "ws.why({0!r}) in Python says"),
+    (re.compile(r"%jammi why '?(.+?)'?( says|$)", re.MULTILINE), "ws.why({0!r}) in Python{1}"),
     (re.compile(r"%%jammi -m NAME makes"), "ws.materialize(…) in Python makes"),
     (re.compile(r"%jammi add NAME LOCATION registers"), "ws.sources.add(…) in Python registers"),
+    (re.compile(r", or %%jammi -m NAME in a cell"), " in Python"),
+    (re.compile(r"ws\.(recompute|verify)\((?:'([\w.-]+)'|('[^']*'))\)"), "jammi-lab {0} {path} {1}{2}"),
+    (re.compile(r"ws\.(tables|check)\(\)"), "jammi-lab {0} {path}"),
+    (re.compile(r"ws\.recipes\(\)"), "jammi-lab status {path}"),
+    (re.compile(r"ws\.status\(deep=True\)"), "jammi-lab status {path} --deep"),
+    (re.compile(r"ws\.sources\.list\(\) shows|ws\.sources\[name\] shows"), "jammi-lab sources {path} shows"),
+    (re.compile(r"jl\.open\(path\) makes one"), "In Python, jl.open(path) makes one"),
+    (re.compile(r"Pass (\w+)=…"), "Only Python passes values: ws.sql(statement, {0}=…)."),
 )
-"""Lines that cells are told to type, and what does the same from a shell."""
+"""What cells and Python are told to type, and what does the same from a shell."""
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -49,18 +57,19 @@ def _workspace(function: F) -> F:
 
     @wraps(function)
     def told(*args: Any, **given: Any) -> None:
-        with _refusals():
+        with _refusals(str(given["path"])):
             function(*args, **given)
 
     return told  # type: ignore[return-value]  # click's decorators keep the signature that they were given
 
 
 @contextmanager
-def _refusals() -> Iterator[None]:
+def _refusals(path: str) -> Iterator[None]:
     """A typed error is told on standard error, without a trace."""
     try:
         yield
     except JammiError as problem:
+        problem.hint = _for_a_shell(problem.hint, path)
         for line in problem.rendered():
             click.echo(line, err=True)
         sys.exit(REFUSED)
@@ -113,7 +122,7 @@ def _for_a_shell(text: str, path: str) -> str:
 
 
 def _typed(here: str, path: str, found: re.Match[str]) -> str:
-    return here.format(*found.groups(), path=shlex.quote(path))
+    return here.format(*found.groups(""), path=shlex.quote(path))
 
 
 fail = click.option("--fail", is_flag=True, help="Exit with 1 when something is stale, damaged or mismatched.")
@@ -133,7 +142,7 @@ def status(path: str, catalog: str | None, tenant: str | None, as_json: bool, de
         sys.exit(FAILED)
 
 
-@main.command()
+@main.command(short_help="Whether bytes and manifests are as attested.")
 @_workspace
 @click.argument("names", nargs=-1)
 @fail
@@ -227,7 +236,7 @@ def tables(path: str, catalog: str | None, tenant: str | None, as_json: bool, ev
         _tell(found, [{key: getattr(table, key) for key in keys} for table in found], as_json, path)
 
 
-@main.command()
+@main.command(short_help="Run a statement and show its rows.")
 @_workspace
 @click.argument("statement")
 @click.option("-n", "--limit", type=click.IntRange(min=0), help="Show so many rows; without --json twenty.")
@@ -245,10 +254,13 @@ def sql(path: str, catalog: str | None, tenant: str | None, as_json: bool, state
         else:
             result.limit = 20 if limit is None else limit
             result.preview(result.limit + 1)
-            click.echo(str(result))
+            text, notice = str(result), result._notice()
+            badge = "" if notice is None or (form := notice.form()) is None else form.text
+            said = _for_a_shell(badge, path) if text.startswith(badge) else badge  # a value may look like a line of ours
+            click.echo(said + text.removeprefix(badge))
 
 
-@main.command()
+@main.command(short_help="Copy the catalog to a file.")
 @_workspace
 @click.argument("target")
 def backup(path: str, catalog: str | None, tenant: str | None, as_json: bool, target: str) -> None:
@@ -258,7 +270,7 @@ def backup(path: str, catalog: str | None, tenant: str | None, as_json: bool, ta
         _tell(f"The catalog was copied to {made}.", {"target": str(made)}, as_json)
 
 
-@main.command()
+@main.command(short_help="Make a new catalog from the manifests.")
 @_workspace
 @click.option("--force", is_flag=True, help="Also when the catalog opens and is sound.")
 def rebuild(path: str, catalog: str | None, tenant: str | None, as_json: bool, force: bool) -> None:  # noqa: ARG001  a rebuild is everybody's
@@ -308,7 +320,7 @@ def copy(source: str, target: str, as_json: bool) -> None:
     """Copy a workspace to another folder, while others may use it."""
     from jammi_lab.copying import copy_workspace
 
-    with _refusals(), _open(source, None, None) as ws:
+    with _refusals(source), _open(source, None, None) as ws:
         made = copy_workspace(ws, target)
         _tell(made, {"target": made.target, "tables": made.tables, "missing": made.missing}, as_json)
 

@@ -240,8 +240,8 @@ def plan(
 ) -> Form:
     """The dry run: what would be done and why, with what the last runs took; `left_out` are undecidable tables that nobody named."""
     kinds = (("recompute", certain), ("recompute if needed", possible), ("reuse", reused), ("blocked", blocked))
-    lines = [(s.name, label, _first([str(r) for r in s.reasons]), _within(s.seconds) or "never ran") for label, steps in kinds for s in steps]
-    out = f"undecidable, left out unless named: {', '.join(left_out)}" if left_out else ""
+    lines = [(s.name, label, _why(s, label), _within(s.seconds) or "never ran") for label, steps in kinds for s in steps]
+    out = _left_out(left_out)
     if not lines:
         return stack(mark("fresh", "Nothing to do: no table is known to be stale."), dim(out) if out else None)
     caption = "Plan: " + ", ".join(
@@ -258,6 +258,16 @@ def plan(
     return stack(grid, _waiting(blocked), dim(runs))
 
 
+def _why(step: Step, label: str) -> Form:
+    """Without a reason is what was named though nobody can say whether it holds."""
+    undecided = ["named, though it cannot be decided whether it holds"] if label == "recompute" else []
+    return _first([str(r) for r in step.reasons] or undecided)
+
+
+def _left_out(names: Sequence[str]) -> str:
+    return f"undecidable, left out unless named: {', '.join(names)}" if names else ""
+
+
 def _within(seconds: float | None) -> str:
     """So much is the same from one run to the next; the exact figure is the step's own."""
     return "" if seconds is None else f"within {markup.at_most(seconds)}"
@@ -269,10 +279,11 @@ def _waiting(steps: Iterable[Step | RunStep]) -> Form | None:
     return dim("; ".join(said)) if said else None
 
 
-def run_report(steps: Sequence[RunStep], deviations: Sequence[object] = ()) -> Form:
-    """How a plan went, one line per step; then what moved meanwhile."""
+def run_report(steps: Sequence[RunStep], deviations: Sequence[object] = (), *, left_out: Sequence[str] = ()) -> Form:
+    """How a plan went, one line per step; then what moved meanwhile; `left_out` are undecidable tables that nobody named."""
+    out = dim(_left_out(left_out)) if left_out else None
     if not steps:
-        return mark("fresh", "Nothing had to be done.")
+        return stack(mark("fresh", "Nothing had to be done."), out)
     sign = {"computed": "fresh", "reused": "fresh", "cut_off": "fresh", "failed": "damaged", "blocked": "undecidable", "skipped": "missing manifest"}
     said = {"cut_off": "not needed: inputs came out equal"}
     parts: dict[str, list[Any]] = {
@@ -288,7 +299,7 @@ def run_report(steps: Sequence[RunStep], deviations: Sequence[object] = ()) -> F
     caption = "Run: " + ", ".join(f"{n:,} {o.replace('_', ' ')}" for o, n in Counter(s.outcome for s in steps).items())
     grid = listing(names, lines, aligned="".join("r" if name == "rows" else "l" for name in names), caption=caption)
     moved = stack(dim("Moved meanwhile:"), bullets(deviations)) if deviations else None
-    return stack(grid, _waiting(steps), moved)
+    return stack(grid, _waiting(steps), moved, out)
 
 
 def recovery(report: RecoveryReport) -> Form:

@@ -176,7 +176,11 @@ class Making(Tables):
         if refresh == "inputs":
             self._questions.refresh(job, report)
         made = produce(self._rooms.kitchen, name, job, bypass=cache == "bypass", on_progress=report)
-        self._rooms.results.sidecars.follow(made.record, wish, report)
+        try:
+            self._rooms.results.sidecars.follow(made.record, wish, report)
+        except KeyboardInterrupt as stop:
+            stop.add_note(f"{name!r} is made, but its index is not: until it is there, a search reads all vectors.")
+            raise
         return ResultTable(self, made.version, made.record, made.outcome, made.reuse)
 
     def _writable(self) -> None:

@@ -85,7 +85,12 @@ class Naming:
             if recipe is not None:
                 return recipe.name, None
         table = self.table(name)
+        self._still(table._record)
         return table.name, table._record
+
+    def _still(self, record: TableRecord) -> None:
+        if self._rooms.catalog.tables.get(record.table_name) is None:
+            raise gone(record)
 
     def known(self, names: Sequence[str]) -> list[str]:
         """The names, all of them recipes. TableNotFound, with near names."""
@@ -99,6 +104,7 @@ class Naming:
         if name is None:
             return None
         if isinstance(name, ResultTable):
+            self._workspace._require_seen(name._record)
             newest = self._rooms.catalog.tables.newest(name.name)
             return name.name if newest and newest[1].table_name == name.table_name else name.table_name
         catalog = self._rooms.catalog
@@ -127,7 +133,8 @@ class Naming:
         return ResultTable(self._workspace, *there, outcome="reused")
 
     def verify(self, table: ResultTable, expected: str | None) -> Verification:
-        """Whether a table is as attested. ManifestUnsupported."""
+        """Whether a table is as attested. ManifestUnsupported; TableNotFound for a handle whose table was removed."""
+        self._still(table._record)
         return verify(self._rooms.results, table._record, expected)
 
     def drop(self, name: str, *, if_exists: bool, force: bool) -> None:

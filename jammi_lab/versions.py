@@ -19,7 +19,8 @@ from jammi_lab.sources.locations import scheme_of
 from jammi_lab.storage.files import Place
 from jammi_lab.storage.remote import remote_place
 from jammi_lab.store.reports import CheckReport, RebuildReport
-from jammi_lab.values.records import TableRecord, VersionRecord
+from jammi_lab.store.seen import recovery_seen
+from jammi_lab.values.records import RecoveryReport, TableRecord, VersionRecord
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -54,7 +55,9 @@ def rebuild(
 
 def place_of(path: str | os.PathLike[str], storage_options: Mapping[str, Any] | None) -> Place:
     """The folder, or the place in a store, that a workspace is called by. InvalidArgument, ExtensionMissing."""
-    typed = os.fspath(path)
+    typed = os.fspath(path) if isinstance(path, str | os.PathLike) else ""
+    if not typed or not isinstance(typed, str):
+        raise InvalidArgument(f"A workspace is a folder or a URL, not {path!r}.", hint='jl.open("lab") opens or makes the folder lab.')
     if scheme_of(typed) is not None:
         return remote_place(typed, storage_options)
     if storage_options:
@@ -108,9 +111,21 @@ class Upkept:
 
     _rooms: "Rooms"
     _naming: "Naming"
+    _recovered: RecoveryReport
 
     def _writable(self) -> None:
         raise TypeError("a Workspace says whether it may be written to")
+
+    @property
+    def recovery(self) -> RecoveryReport:
+        """What opening it settled; while a tenant is bound, of its own and the shared tables."""
+        return recovery_seen(self._recovered, self._rooms.catalog)
+
+    def recover(self) -> RecoveryReport:
+        """Settle what dead writers left and look after every ready table. Running it twice changes nothing. It goes over the tables of all tenants,
+        and tells a bound one of its own and the shared ones."""
+        self._writable()
+        return recovery_seen(self._rooms.recover(ready_too=True), self._rooms.catalog)
 
     def expire(self, name: str, keep: int = 1) -> list[str]:
         """Remove old versions of a recipe: all but the `keep` newest, pinned ones, and those that the newest version of some recipe is anchored on.
@@ -125,7 +140,8 @@ class Upkept:
         """Catalog and files compared both ways; `deep` reads all bytes again. Without `repair` nothing is changed.
 
         With it lost manifests come back from the catalog's copy, what dead kernels left is settled, and files go that nothing accounts for and that
-        are older than `grace` seconds, as does what has lain in the quarantine for 30 days and a checkpoint for 7.
+        are older than `grace` seconds, as does what has lain in the quarantine for 30 days and a checkpoint for 7. It goes over the files of all
+        tenants, and tells a bound one of its own and the shared ones.
         """
         if repair:
             self._writable()
@@ -182,6 +198,7 @@ class Asked(Protocol):
     def _unpin(self, version: VersionRecord) -> None: ...
     def _restore(self, version: VersionRecord) -> tuple[VersionRecord, TableRecord]: ...
     def _rows_of(self, statement: str, new: TableRecord, old: TableRecord) -> "pa.Table": ...
+    def _require_seen(self, record: TableRecord) -> None: ...
 
 
 class Versioned:
@@ -193,7 +210,10 @@ class Versioned:
 
     @property
     def _asked(self) -> Asked:
-        return cast(Asked, self._tables)
+        """The workspace; TableNotFound, as for a version that is not there, while the table is not to be seen."""
+        asked = cast(Asked, self._tables)
+        asked._require_seen(self._record)
+        return asked
 
     @property
     def pinned(self) -> bool:
@@ -206,11 +226,11 @@ class Versioned:
         return self._version.note
 
     def history(self) -> "list[ResultTable]":
-        """All ready versions of its recipe, newest first."""
+        """All ready versions of its recipe, newest first. TableNotFound while another tenant than its own is bound."""
         return self._asked._history(self._version.recipe)
 
     def drop(self) -> None:
-        """Remove this version; its bytes go with the last version that refers to them."""
+        """Remove this version; its bytes go with the last version that refers to them. TableNotFound as for `history`; TenantForbidden."""
         self._asked._drop_version(self._version)
 
     def pin(self, note: str | None = None) -> None:

@@ -36,6 +36,7 @@ from jammi_lab.sources.locations import refuse_to_write, scheme_of
 from jammi_lab.storage.files import Place, make_folder
 from jammi_lab.store import manifests
 from jammi_lab.tenancy import TenantScope
+from jammi_lab.values.descriptors import bound
 from jammi_lab.values.manifest import Manifest
 from jammi_lab.values.records import Edge, Progress, RecoveryReport, TableKind, TableRecord, TableStatus, VersionRecord
 from jammi_lab.values.verdicts import Verdict, Verification
@@ -114,7 +115,7 @@ class Workspace(Evaluating, Exploring, Deriving, Upkept):
         self._rooms: Rooms = connect(folder, scope=scope, settings=settings, clock=clock, read_only=read_only, create=create, executor=executor)
         self._closed, self._pid = False, os.getpid()
         try:
-            self.recovery = RecoveryReport() if read_only else self._rooms.recover(ready_too=False)
+            self._recovered = RecoveryReport() if read_only else self._rooms.recover(ready_too=False)
         except BaseException:
             self._rooms.close(clean=False)
             raise
@@ -158,11 +159,6 @@ class Workspace(Evaluating, Exploring, Deriving, Upkept):
         words = [w for w in ("read-only" if not self._closed and self.read_only else "", "closed" if self._closed else "") if w]
         return f"Workspace({self.path!r}{', ' if words else ''}{', '.join(words)})"
 
-    def recover(self) -> RecoveryReport:
-        """Settle what dead writers left and look after every ready table. Running it twice changes nothing."""
-        self._writable()
-        return self._rooms.recover(ready_too=True)
-
     # -- tenants -------------------------------------------------------------------------------------------------------------------
 
     @property
@@ -203,20 +199,20 @@ class Workspace(Evaluating, Exploring, Deriving, Upkept):
 
     # -- SQL -----------------------------------------------------------------------------------------------------------------------
 
-    def sql(self, text: str, params: Mapping[str, Any] | None = None, **named: Any) -> Result:
+    def sql(self, text: str, /, params: Mapping[str, Any] | None = None, **named: Any) -> Result:
         """Run statements in order and give the rows of the last one.
 
         `$name` is bound from `params` and keywords, never pasted. Raises SqlError, TableNotFound, StatementNotAllowed, ParameterMissing,
         InvalidArgument, SourceUnavailable, TableDamaged, ResourceExhausted; KeyboardInterrupt stops the statement.
         """
-        return self._run(text, {**(params or {}), **named}, [])
+        return self._run(text, bound(params, named), [])
 
-    def explain(self, text: str, params: Mapping[str, Any] | None = None, *, analyze: bool = False, **named: Any) -> Explanation:
+    def explain(self, text: str, /, params: Mapping[str, Any] | None = None, *, analyze: bool = False, **named: Any) -> Explanation:
         """How the engine would run a statement, as a tree with estimated rows; with `analyze` it is run, and rows and times are real.
 
         A text, too. Raises as `sql` does.
         """
-        return self._explained(text, {**(params or {}), **named}, analyze, [])
+        return self._explained(text, bound(params, named), analyze, [])
 
     def _explained(self, text: str, params: Mapping[str, Any], analyze: bool, extra: Sequence[Any]) -> Explanation:
         how = "EXPLAIN (ANALYZE, FORMAT JSON) " if analyze else "EXPLAIN (FORMAT JSON) "

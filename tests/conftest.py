@@ -176,7 +176,7 @@ SLOW = (
     "sources/test_tenants_in_errors.py sources/test_tenants_of_databases.py sources/test_web.py sources/test_xlsx.py stateful store/test_clock.py store/test_closing.py "
     "store/test_funnel.py store/test_manifests.py store/test_memory.py store/test_rebuild.py store/test_recovery.py store/test_removal.py "
     "store/test_two_kernels.py store/test_upkeep.py test_cli.py test_credentials.py test_evaluating.py test_exploring.py test_searching.py "
-    "test_vector_calls.py test_versions.py vectors/test_index_files.py vectors/test_indexes.py widgets/test_charts.py widgets/test_lineage.py "
+    "test_vector_calls.py test_versions.py vectors/test_index_files.py vectors/test_indexes.py widgets/test_charts.py widgets/test_following.py widgets/test_lineage.py "
     "widgets/test_neighbors.py widgets/test_results.py widgets/test_staleness.py"
 ).split()
 """Folders and files that take most of the time: `make test` runs them. `make check` keeps a test of every room and is done in about a minute."""

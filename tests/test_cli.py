@@ -188,3 +188,22 @@ def test_what_a_cell_would_type_is_said_as_it_is_typed_in_a_shell(lab, run, pape
         pass
     for verb in ("status", "sources", "tables"):
         assert "%jammi" not in run(verb, str(tmp_path / "empty")).stdout
+
+
+def test_what_python_is_told_to_type_is_said_as_it_is_typed_in_a_shell(lab, run, papers, tmp_path):
+    assert "In Python, jl.open(path) makes one." in run("status", str(tmp_path / "nothing"), code=3).stderr
+    assert f"jammi-lab sources {lab} shows one." in run("verify", lab, "papers", code=3).stderr
+    assert "Make a table with ws.materialize('name', 'SELECT …') in Python." in run("sql", lab, "CREATE TABLE x AS SELECT 1", code=3).stderr
+    assert "Only Python passes values: ws.sql(statement, x=…)." in run("sql", lab, "SELECT $x", code=3).stderr
+    papers.write_text("id,year\n1,2020\n2,2021\n3,2022\n")
+    shown = run("sql", lab, "SELECT n, '%jammi plan' AS t FROM jammi.counted").stdout.split("\n")
+    assert shown[0].startswith("counted is possibly stale: papers changed") and shown[0].endswith(f"— jammi-lab recompute {lab} counted")
+    assert shown[4].split()[1:] == ["%jammi", "plan"]
+
+
+def test_a_change_by_sql_says_what_it_did(live, run):
+    assert run("sql", live, "INSERT INTO mutable.labels VALUES (2), (3)").stdout == "2 rows inserted into mutable.labels, version 2\n"
+
+
+def test_help_of_every_verb_fits_its_line(run):
+    assert "..." not in run("--help").stdout.partition("Commands:")[2]

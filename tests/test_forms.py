@@ -8,6 +8,7 @@ import pytest
 
 from jammi_lab import forms
 from jammi_lab.errors import SqlError, TableNotFound
+from jammi_lab.sensing.reports import StatusRow
 from jammi_lab.values.anchors import Anchor, AnchorKind, Input, InputKind, unpinned
 from jammi_lab.values.records import RecoveryReport, RunStep, Step
 from jammi_lab.values.verdicts import (
@@ -198,6 +199,29 @@ def test_two_runs_of_one_work_are_shown_equal_though_they_took_different_times()
     assert shown(0.1) == shown(0.5312)
     assert shown(12.3) == shown(19.1) != shown(0.1)
     assert re.sub(r"\d+ ?(s|min|h)\b", "TIME", shown(0.1)) == re.sub(r"\d+ ?(s|min|h)\b", "TIME", shown(12345.6))
+
+
+def test_two_runs_of_one_work_have_steps_and_rows_of_one_repr():
+    def told(took: float, table_name: str) -> str:
+        parts = [Step("b", "recompute", [], took), RunStep("b", "computed", took, 3, table_name), StatusRow("b", 2, stale(), 3, 411, took)]
+        return repr(parts)
+
+    assert told(0.1, "b__sql__1") == told(12.3, "b__sql__2") != told(0.1, "b__sql__1").replace("rows=3", "rows=4")
+
+
+def test_a_step_that_was_named_and_cannot_be_decided_says_so_and_what_was_left_out_is_told():
+    assert "named, though it cannot be decided" in forms.plan([Step("b", "recompute", [])], [], [], []).text
+    assert forms.run_report([], left_out=["u"]).text == "Nothing had to be done.\nundecidable, left out unless named: u"
+
+
+@pytest.mark.parametrize("value", [Step("b", "recompute", []), RunStep("<i>b", "computed"), StatusRow("b", 2, stale(), 3, 411, 1.0)])
+def test_parts_of_a_form_have_a_form_of_their_own(value):
+    assert "<i>" not in value._repr_html_() and value.name.removeprefix("<i>") in value._repr_html_()
+
+
+def test_the_moment_of_an_unpinned_state_is_no_part_of_its_repr():
+    anchor = Anchor(Input(InputKind.SOURCE, "papers"), AnchorKind.UNPINNED, "2026-11-20T09:30:00.000001Z", "none")
+    assert "2026" not in repr(anchor) and "papers" in repr(anchor) and anchor.value in str(anchor.to_dict())
 
 
 def test_a_run_report_names_outcomes_errors_and_what_moved_meanwhile():

@@ -212,6 +212,20 @@ def test_a_tenant_cannot_restore_or_pin_what_is_shared(lab, two):
     assert [t.version for t in lab.table("venues").history()] == [2, 1]
 
 
+@pytest.mark.parametrize("bound", [None, "globex"])
+def test_a_held_table_of_another_tenant_is_as_one_that_is_not_there_for_everything_that_it_can_do(lab, bound):
+    with lab.tenant("acme"):
+        hers = lab.materialize("venues", "SELECT 1 AS one")
+    lab.bind_tenant(bound)
+    for verb in ("restore", "pin", "unpin", "history", "diff", "read", "staleness", "verify", "lineage", "drop"):
+        with pytest.raises(TableNotFound) as refused:
+            getattr(hers, verb)()
+        assert refused.value.message == "Version 1 of 'venues' is not there any more.", verb
+    with lab.tenant("acme"):
+        assert [t.version for t in hers.history()] == [1] and not hers.pinned
+    lab.bind_tenant(None)
+
+
 def test_a_read_only_workspace_restores_nothing(lab, two, tmp_path):
     with jl.open(tmp_path / "lab", read_only=True) as reader:
         table = reader.table("venues", version=1)

@@ -1,5 +1,6 @@
 """What a workspace says to bad input, and what it leaves alone."""
 
+import functools
 import hashlib
 import os
 import sys
@@ -289,6 +290,20 @@ def test_a_tenant_removes_its_own_source_with_its_own_tables_alone(papers: Any, 
         assert len(papers.tables()) == 3
         assert papers.sources.remove("mine", tables=True) == [own.table_name]
         assert sorted(t.name for t in papers.tables()) == ["shared_rows", "titles"]
+    with papers.tenant("beta"):
+        papers.sources.add("papers", str(tmp_path / "papers.csv"), options={"header": True})  # hides the shared one
+        hiding = papers.materialize("hiding", "SELECT id FROM papers")
+        assert papers.sources.remove("papers", tables=True) == [hiding.table_name]
+        assert [t.name for t in papers.tables()] == ["titles"]
+
+
+def test_a_handle_whose_table_was_removed_says_so_and_calls_it_neither_damaged_nor_unattested(papers: Any) -> None:
+    first = papers.table("titles")
+    papers.materialize("titles", "SELECT id FROM papers")
+    first.drop()
+    for ask in (first.staleness, first.verify, lambda: papers.why(first), lambda: papers.verify(first)):
+        with pytest.raises(jl.TableNotFound, match="not there any more"):
+            ask()
 
 
 def test_adding_the_very_same_source_again_changes_nothing_so_that_a_notebook_can_be_run_again(papers: Any, tmp_path: Path) -> None:
@@ -340,6 +355,27 @@ def test_a_source_that_is_gone_is_named(papers: Any, tmp_path: Path) -> None:
 def test_what_is_no_text_is_refused_in_words(papers: Any, call: Any) -> None:
     with pytest.raises(jl.InvalidArgument, match="text"):
         call(papers)
+
+
+def test_a_parameter_may_be_called_text(papers: Any) -> None:
+    assert papers.sql("SELECT $text AS said", text="hello").fetchall() == [("hello",)]
+    assert "id" in str(papers.explain("SELECT id FROM papers WHERE id = $text", text=1))
+
+
+@pytest.mark.parametrize("params", ["hello", [1], {1: 2}])
+def test_parameters_that_are_no_values_by_name_are_refused_in_words(papers: Any, params: Any) -> None:
+    for ask in (papers.sql, papers.explain, papers.lookup, functools.partial(papers.define, "t"), functools.partial(papers.materialize, "t")):
+        with pytest.raises(jl.InvalidArgument, match="dict of values by name"):
+            ask("SELECT $params", params=params)
+    assert "t" not in papers
+
+
+@pytest.mark.parametrize("path", ["", None, 5, b"lab"])
+def test_what_is_no_folder_is_no_workspace(path: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(jl.InvalidArgument, match="a folder or a URL"):
+        jl.open(path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_source_that_cannot_be_opened_is_not_registered(papers: Any, tmp_path: Path) -> None:

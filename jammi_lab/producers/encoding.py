@@ -1,5 +1,6 @@
 """One run of an encoder over the texts of a table: what is known already is taken over, the rest is encoded, nothing that was done is lost."""
 
+import contextlib
 import hashlib
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,11 +19,12 @@ from jammi_lab.errors import DuplicateKey, SchemaMismatch
 from jammi_lab.execution.executor import Executor
 from jammi_lab.producers.base import OnProgress
 from jammi_lab.producers.checkpoint import Checkpoint
-from jammi_lab.storage.files import Place, opened
+from jammi_lab.storage.below import files_below
+from jammi_lab.storage.files import Place, opened, remove
 from jammi_lab.storage.parquet import group_rows
 from jammi_lab.store import manifests, readers
 from jammi_lab.store.failures import leave
-from jammi_lab.store.results import Results
+from jammi_lab.store.results import CHECKPOINT_SECONDS, Results
 from jammi_lab.values.anchors import Observed
 from jammi_lab.values.records import Progress, Reuse, TableKind, TableRecord, TableStatus
 from jammi_lab.vectors.arrays import keys_of
@@ -56,7 +58,12 @@ class Memory:
         return manifest is not None and manifest.descriptor.get("encoder") == identity and self._results.intact(record)
 
     def checkpoint(self, definition: str) -> Checkpoint:
-        """Where an interrupted run of a definition leaves what it has done."""
+        """Where an interrupted run of a definition leaves what it has done. What has lain there for too long goes."""
+        now = self._results.clock.now_ns()
+        for path, found in files_below(self._results.root, "checkpoints"):
+            if now - found.since_ns > CHECKPOINT_SECONDS * 1_000_000_000:
+                with contextlib.suppress(OSError):
+                    remove(self._results.root / path)
         return Checkpoint(self._results.root / "checkpoints" / f"{definition}.parquet")
 
 

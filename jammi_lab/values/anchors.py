@@ -97,6 +97,10 @@ class Anchor(Value, frozen=True):
         """The columns read."""
         return self.input.columns
 
+    def __repr__(self) -> str:
+        told = self if self.pinned else replace(self, value="")  # which is an instant
+        return super(Anchor, told).__repr__()
+
     @property
     def pinned(self) -> bool:
         """Whether equal means unchanged."""

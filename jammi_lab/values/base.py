@@ -1,12 +1,24 @@
 """What all values share: `to_dict()` and short digests in sentences."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
+
+from jammi_lab.markup import escape
 
 
 class Value(msgspec.Struct, frozen=True, gc=False):
     """An immutable value that compares by its fields."""
+
+    _untold: ClassVar[tuple[str, ...]] = ()
+    """Fields that differ from run to run: no part of the repr."""
+
+    def __repr__(self) -> str:
+        told = (f"{name}={getattr(self, name)!r}" for name in self.__struct_fields__ if name not in self._untold)
+        return f"{type(self).__name__}({', '.join(told)})"
+
+    def _repr_html_(self) -> str:
+        return f'<pre style="margin:0.3em 0;white-space:pre-wrap">{escape(repr(self))}</pre>'
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dicts, lists, texts and numbers; sums carry their tag under `kind`."""

@@ -265,6 +265,13 @@ _TEXTUAL: dict[str, tuple[type, Any, Any]] = {
 }
 
 
+def bound(params: object, named: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The values of a statement's `$names`: those of a mapping, and keywords, which win. InvalidArgument when it is none."""
+    if params is not None and not (isinstance(params, Mapping) and all(isinstance(name, str) for name in params)):
+        raise InvalidArgument(f"params is a dict of values by name, not {params!r}.", hint='Write $name, and pass params={"name": …}.')
+    return {**(params or {}), **(named or {})}
+
+
 def encode_param(value: Any) -> Any:
     """A bound value as JSON that keeps its type: 1, 1.0, True and "1" stay four values. InvalidArgument for what SQL cannot bind."""
     item = getattr(value, "item", None)

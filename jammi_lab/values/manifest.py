@@ -50,6 +50,8 @@ class Column(Value, frozen=True):
 class Manifest(Value, frozen=True, kw_only=True):
     """What a result table is, what it was made from, by whom and when."""
 
+    _untold = ("produced_by", "produced_at", "table_name", "seconds")
+
     artifact: Artifact
     """The whole file."""
     leaves: list[Leaf]

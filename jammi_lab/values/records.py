@@ -227,6 +227,8 @@ class Progress(Value, frozen=True):
 class Step(Value, frozen=True):
     """A planned step."""
 
+    _untold = ("seconds",)
+
     name: str
     action: str
     """recompute, reuse or blocked."""
@@ -240,6 +242,8 @@ class Step(Value, frozen=True):
 
 class RunStep(Value, frozen=True):
     """A step of a plan as it went."""
+
+    _untold = ("seconds", "table_name")
 
     name: str
     outcome: str

@@ -1,6 +1,7 @@
 """The cells of jammi_lab: `%load_ext jammi_lab` brings `%jammi`, `%%jammi` and `%%jammi_py`. Loading it loads none of the engine."""
 
 import importlib
+import re
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
     from jammi_lab.workspace import Workspace
 
+_CELL = re.compile(r"%%jammi(_py)?\s")
 _WORKSPACE = ("jammi_lab.workspace", "Workspace")
 _notebook: Notebook | None = None
 _restore: Callable[[], None] | None = None
@@ -42,6 +44,14 @@ def _matcher(complete: Callable[[Any], dict[str, Any]]) -> Callable[[Any], dict[
     for name, value in (("matcher_api_version", 2), ("matcher_priority", 200), ("matcher_identifier", "jammi.sql")):
         setattr(ours, name, value)
     return ours
+
+
+def _with_a_body(lines: list[str]) -> list[str]:
+    """A cell of ours of one line, with an empty one below: IPython refuses a cell magic without it, and `--help` needs none."""
+    return [*lines, "\n"] if len(lines) == 1 and _CELL.match(lines[0]) else lines
+
+
+setattr(_with_a_body, "has_side_effects", True)  # noqa: B010  a terminal asks for the lines below all the same
 
 
 class _Later:
@@ -90,11 +100,12 @@ class _Later:
         return self._own_inspect(code, cursor_pos, *more, **named) if found is None else found
 
     def stand_in(self, shell: "InteractiveShell") -> Callable[[], None]:
-        """Answer Tab and Shift+Tab from now on; what is returned puts back what was there."""
+        """Answer Tab and Shift+Tab, and take cells of one line, from now on; what is returned puts back what was there."""
         complete = _matcher(self.complete)
         matchers = getattr(getattr(shell, "Completer", None), "custom_matchers", None)
         if matchers is not None:
             matchers.append(complete)
+        shell.input_transformers_cleanup.append(_with_a_body)
         kernel: Any = getattr(shell, "kernel", None)
         if kernel is not None:
             self._own_inspect, kernel.do_inspect = kernel.do_inspect, self.inspect
@@ -102,6 +113,8 @@ class _Later:
         def back() -> None:
             if matchers is not None and complete in matchers:
                 matchers.remove(complete)
+            if _with_a_body in shell.input_transformers_cleanup:
+                shell.input_transformers_cleanup.remove(_with_a_body)
             if kernel is not None:
                 vars(kernel).pop("do_inspect", None)
 

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from jammi_kernel_ext.misplaced import no_verb, on_the_first_line
 from jammi_kernel_ext.words import natural, number, pair, whole
 from jammi_lab.errors import InvalidArgument
 from jammi_lab.names import near
@@ -24,6 +25,12 @@ class Argument:
     """Whether all further words belong to it; its value is then a list."""
     dashes: bool = False
     """Whether it may begin with a dash (a word to look up)."""
+
+    @property
+    def said(self) -> str:
+        """What it is, in a sentence."""
+        *others, last = self.name.split("|")
+        return f"{', '.join(others)} or {last}" if others else f"a {last}"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -244,15 +251,6 @@ STEP = Verb(
 HELP = ("--help", "-h", "-?")
 """What asks for help, behind any verb."""
 _HELP = next(verb for verb in VERBS if verb.name == "help")
-# What people type here and only Python has; the nearest verb would be another deed (`export` is near `expire`).
-IN_PYTHON = {
-    "drop": "drop(name)",
-    "rename": "rename(old, new)",
-    "export": "table(name).export(path)",
-    "history": "table(name).history()",
-    "diff": "table(name).diff()",
-    "pin": "table(name).pin()",
-}
 
 
 def parse_line(line: str) -> tuple[Verb, dict[str, Any]]:
@@ -264,10 +262,7 @@ def parse_line(line: str) -> tuple[Verb, dict[str, Any]]:
     for verb in VERBS:
         if verb.name == name:
             return (_HELP, {"WORD": name}) if wants_help(words[1:]) else (verb, _parse(verb, words[1:]))
-    if name in IN_PYTHON:
-        raise InvalidArgument(f"%jammi has no verb {name!r}.", hint=f"Write it in Python: jammi_lab.get_workspace().{IN_PYTHON[name]}")
-    known = [v.name for v in VERBS if v.name]
-    raise InvalidArgument(f"%jammi has no verb {name!r}.", near=near(name, known), hint="%jammi help lists what there is.")
+    raise no_verb(words, [v.name for v in VERBS if v.name])
 
 
 def wants_help(words: Sequence[str]) -> bool:
@@ -282,7 +277,11 @@ def cell_wants_help(line: str) -> bool:
 
 def parse_cell(line: str) -> dict[str, Any]:
     """The values of the first line of a `%%jammi` cell by key. InvalidArgument with the usage and near words."""
-    values = _parse(CELL, _split(line))
+    words = _split(line)
+    try:
+        values = _parse(CELL, words)
+    except InvalidArgument as error:
+        raise on_the_first_line(words) or error from None
     name = values["NAME"]
     if name is not None and (not name.isidentifier() or keyword.iskeyword(name)):
         raise InvalidArgument(f"{name!r} cannot be a Python variable, so the result cannot be bound to it.", hint=f"Usage: {CELL.usage}")
@@ -331,7 +330,7 @@ def _parse(verb: Verb, words: Sequence[str]) -> dict[str, Any]:
         elif placed:
             values[argument.name] = placed.pop(0)
         if argument.required and not values[argument.name]:
-            raise InvalidArgument(f"{' '.join(verb._called())} needs a {argument.name}.", hint=f"Usage: {verb.usage}")
+            raise InvalidArgument(f"{' '.join(verb._called())} needs {argument.said}.", hint=f"Usage: {verb.usage}")
     for flag in verb.flags:
         if flag.required and not values[flag.key]:
             raise InvalidArgument(f"{' '.join(verb._called())} needs {flag.spelled[-1]}, {flag.help}.", hint=f"Usage: {verb.usage}")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from jammi_kernel_ext.arguments import CELL, cell_wants_help, parse_cell
 from jammi_kernel_ext.badges import above, above_made
 from jammi_kernel_ext.display import Help, view
+from jammi_kernel_ext.habits import explained
+from jammi_kernel_ext.misplaced import on_the_first_line
 from jammi_kernel_ext.notebook import Notebook
 from jammi_kernel_ext.running import told
 from jammi_lab.errors import InvalidArgument, ParameterMissing
@@ -24,6 +26,10 @@ _TOKEN = re.compile(
     r"""'(?:[^']|'')*' | "(?:[^"]|"")*" | --[^\n]* | /\*.*?\*/ | \$(?P<tag>[A-Za-z_]\w*|)\$.*?\$(?P=tag)\$ | \$(?P<name>[^\W\d]\w*) | \w+\$?""",
     re.VERBOSE | re.DOTALL,
 )
+
+
+_EXPLAIN = re.compile(r"\s*EXPLAIN\s+(?P<analyze>ANALYZE\s+)?(?=(?:SELECT|FROM|WITH|VALUES|PIVOT|UNPIVOT)\b)(?![^;]*;\s*\S)", re.IGNORECASE)
+"""One statement that asks how it would run, and is shown so."""
 
 
 def parameter_names(sql: str) -> list[str]:
@@ -61,8 +67,10 @@ def run_cell(notebook: Notebook, line: str, text: str) -> Any:
     options = parse_cell(line)
     _check(options)
     if not text.strip():
-        raise InvalidArgument("The cell holds no statement.", hint=f"Usage: {CELL.usage}")
-    with told(notebook.line):
+        raise on_the_first_line(line.split()) or InvalidArgument(
+            "The cell holds no statement.", hint="It stands below the first line, which is for a NAME and flags; %%jammi --help shows them."
+        )
+    with told(notebook.line), explained(notebook.namespace):
         value = _value(notebook, notebook.workspace, options, text)
     if notebook.shell is not None and options["NAME"]:
         notebook.shell.push({options["NAME"]: value})
@@ -134,6 +142,8 @@ def _value(notebook: Notebook, ws: "Workspace", options: Mapping[str, Any], text
     params = parameters(text, notebook.namespace)
     if options["explain"]:
         return ws._cell_explain(text, params, analyze=options["analyze"])
+    if (asked := _EXPLAIN.match(text)) is not None and not any(options[other] for other in ("materialize", "as", "plot", "view")):
+        return ws._cell_explain(text[asked.end() :], params, analyze=asked["analyze"] is not None)
     if options["materialize"]:
         table = ws._cell_materialize(options["materialize"], text, params, options["key"], "bypass" if options["bypass"] else "use", notebook.line)
         if not options["quiet"]:

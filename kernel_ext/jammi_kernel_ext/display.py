@@ -124,8 +124,29 @@ class Help(Shown):
         return stack(*(facts(code(magic.usage), [(_spelled(flag), flag.help)]) for magic, flag in with_it))
 
 
+_CHAPTERS = {
+    "": "Where one is",
+    "add": "What there is",
+    "embed": "Vectors",
+    "status": "Whether it still holds",
+    "plan": "Making it true again, and upkeep",
+    "topics": "What changes, and whose it is",
+}
+"""What lines are about, under the first line of each chapter."""
+
+
 def _verbs() -> Form:
-    return forms.listing(["line", "does"], [(code(" ".join(["%jammi", v.name]).strip()), v.help) for v in VERBS], aligned="ll", caption="Lines")
+    rows: list[tuple[Form, Any]] = []
+    for verb in VERBS:
+        if verb.name in _CHAPTERS:
+            title = _CHAPTERS[verb.name]
+            rows.append((Form(f"<b>{title}</b>", f"· {title}"), plain("")))
+        words = [a.name if a.required else f"[{a.name}]" for a in verb.arguments]
+        rows.append((code(" ".join(["%jammi", verb.name, *words]).strip()), verb.help))
+    note = "--help behind any of them shows its flags; Tab completes, Shift+Tab tells about a name."
+    return forms.listing(
+        ["line", "does"], rows, aligned="ll", caption="SQL stands in cells that begin with %%jammi; beside them are these lines.", note=note
+    )
 
 
 def _about(verb: Verb) -> Form:

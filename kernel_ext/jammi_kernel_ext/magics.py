@@ -1,5 +1,7 @@
 """The magics. Of `%jammi`, each verb is one method that calls the Workspace and returns the object that the cell then shows."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 from jammi_kernel_ext import display
@@ -7,12 +9,13 @@ from jammi_kernel_ext.arguments import parse_line
 from jammi_kernel_ext.badges import above_made
 from jammi_kernel_ext.cell import run_cell
 from jammi_kernel_ext.hints import typed
+from jammi_kernel_ext.misplaced import of_a_name, silenced
 from jammi_kernel_ext.notebook import DEFAULT, Notebook
-from jammi_kernel_ext.relations import columns_of
+from jammi_kernel_ext.relations import columns_of, meant
 from jammi_kernel_ext.running import interruptible, told
-from jammi_lab.errors import InvalidArgument, TableNotFound
+from jammi_lab.errors import InvalidArgument, SqlError, TableNotFound
 from jammi_lab.markup import count
-from jammi_lab.names import fold, near, quote
+from jammi_lab.names import near
 from jammi_lab.values.verdicts import Fresh
 
 if TYPE_CHECKING:
@@ -31,9 +34,14 @@ class Magics:
 
     def line(self, line: str) -> Any:
         """Sources, tables, verdicts and recompute of the notebook's workspace. `%jammi help` lists what can be typed."""
-        verb, values = parse_line(line)
+        line, quiet = silenced(line)
+        try:
+            verb, values = parse_line(line)
+        except InvalidArgument as error:
+            raise of_a_name(line, self._notebook.current, error) from None
         with interruptible(f"%jammi {verb.name}".rstrip()), typed():
-            return getattr(self, f"_{(verb.name or 'where').replace('-', '_')}")(values)
+            found = getattr(self, f"_{(verb.name or 'where').replace('-', '_')}")(values)
+            return None if quiet else found
 
     def cell(self, line: str, cell: str) -> Any:
         """Run SQL on the notebook's workspace. `%jammi help jammi` shows the flags."""
@@ -99,7 +107,7 @@ class Magics:
         return self._ws.models
 
     def _embed(self, values: Values) -> Any:
-        with told(self._notebook.line):
+        with told(self._notebook.line), _in_the_condition(values["where"]):
             made = self._ws.embed(
                 values["NAME"],
                 values["SOURCE"],
@@ -250,19 +258,26 @@ class Magics:
         return display.Note(f"The tenant is {bound}." if bound else "No tenant is bound: what is shared by all is seen.")
 
     def _relation(self, name: str) -> str:
-        """The SQL of what a name means: a source, a recipe, or parts as they would be typed."""
-        ws = self._ws
-        sources, recipes = [s.name for s in ws.sources.list()], [r.name for r in ws.recipes()]
-        if any(fold(s) == fold(name) for s in sources):
-            return quote(name)
-        if any(fold(r) == fold(name) for r in recipes):
-            return f"jammi.{quote(name)}"
-        head = name.partition(".")[0]
-        if "." in name and any(fold(head) == fold(s) for s in [*sources, "jammi", "jammi_catalog", "mutable", "topics"]):
-            return ".".join(quote(part.strip('"')) for part in name.split(".") if part)
-        raise TableNotFound(
-            f"There is no source or table {name!r} here.", near=near(name, [*sources, *recipes]), hint="%jammi sources and %jammi tables list them."
-        )
+        """The SQL of what a name means. TableNotFound."""
+        if (found := meant(self._ws, name)) is not None:
+            return found
+        known = [*self._ws.sources, *self._ws._rooms.catalog.recipes.names()]
+        raise TableNotFound(f"There is no source or table {name!r} here.", near=near(name, known), hint="%jammi sources and %jammi tables list them.")
+
+
+@contextlib.contextmanager
+def _in_the_condition(typed: str | None) -> Iterator[None]:
+    """A block whose errors mark a place in the condition that was typed, and in no statement that nobody typed."""
+    try:
+        yield
+    except SqlError as error:
+        before = (error.statement or "").find(typed) if typed else -1
+        at = (error.position or 0) - before
+        if typed is None or before < 0 or at < 0:
+            error.statement = error.position = None
+        else:
+            error.at(typed, min(at, len(typed)))
+        raise
 
 
 def _panel(magics: Magics, value: Any, panel: str, *given: Any, **named: Any) -> Any:

@@ -142,7 +142,8 @@ class Notebook:
         """On `pre_run_cell`, inside the cell's own context: bind what was bound last."""
         self._cell = (threading.get_ident(), _task())
         self.line.clear()
-        self.line = ProgressLine(live=self.loaded and hasattr(self.shell, "kernel"))  # a terminal cannot take back what it has shown
+        sat_at = hasattr(self.shell, "pt_app") and sys.stderr.isatty()
+        self.line = ProgressLine(live=self.loaded and hasattr(self.shell, "kernel"), terminal=self.loaded and sat_at)
         if self._workspace is not None and not self._workspace._closed:
             self._workspace._scope.resume(self._tenant)
 

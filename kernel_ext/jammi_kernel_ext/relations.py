@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from jammi_lab.errors import JammiError
-from jammi_lab.names import fold, written
+from jammi_lab.names import fold, quote, written
 
 if TYPE_CHECKING:
     from jammi_lab.workspace import Workspace
@@ -15,6 +15,7 @@ KEPT_SECONDS = 20.0
 """How long columns are believed: what is typed needs no newer ones."""
 _PART = r'(?:"(?:[^"]|"")+"|\w+)'
 _NAME = rf"{_PART}(?:\s*\.\s*{_PART})*"
+_WITH = re.compile(rf"(?:\bWITH\s+(?:RECURSIVE\s+)?|,)\s*(?P<name>{_PART})\s*(?:\([^()]*\)\s*)?AS\s+(?:NOT\s+)?(?:MATERIALIZED\s*)?\(", re.IGNORECASE)
 _SKIPPED = re.compile(r"'(?:[^']|'')*'|--[^\n]*|/\*.*?\*/|\$\$.*?\$\$", re.DOTALL)
 _FROM = re.compile(rf"\b(?:FROM|JOIN|INTO|UPDATE|,)\s+(?P<name>(?>{_NAME}))(?!\s*\()(?:\s+(?:AS\s+)?(?P<alias>{_PART}))?", re.IGNORECASE)
 _NO_ALIAS = frozenset(
@@ -45,11 +46,40 @@ def named(statement: str) -> Iterator[tuple[str, str]]:
         yield bare(alias), name
 
 
+def ctes(statement: str) -> list[str]:
+    """What WITH calls its parts."""
+    text = _SKIPPED.sub(lambda m: " " * len(m[0]), statement)
+    return [bare(found["name"]) for found in _WITH.finditer(text)] if re.search(r"\bWITH\b", text, re.IGNORECASE) else []
+
+
+def meant(ws: "Workspace", word: str) -> str | None:
+    """The SQL of what a name means: a source, a recipe, or parts as they would be typed; None where it means nothing here."""
+    sources = list(ws.sources)
+    if any(fold(s) == fold(word) for s in sources):
+        return quote(word)
+    if any(fold(r) == fold(word) for r in ws._rooms.catalog.recipes.names()):
+        return f"jammi.{quote(word)}"
+    head = word.partition(".")[0]
+    if "." in word and any(fold(head) == fold(s) for s in [*sources, "jammi", "jammi_catalog", "mutable", "topics"]):
+        return ".".join(quote(part.strip('"')) for part in word.split(".") if part)
+    return None
+
+
 class Columns:
-    """The columns of relations as they were a moment ago."""
+    """The columns of relations, and the tables of sources, as they were a moment ago."""
 
     def __init__(self) -> None:
         self._kept: dict[tuple[int, str | None, str], tuple[float, list[tuple[str, str]]]] = {}
+        self._inside: dict[tuple[int, str | None, str], tuple[float, list[str]]] = {}
+
+    def inside(self, ws: "Workspace", source: str) -> list[str]:
+        """The tables of a source."""
+        key = (id(ws), ws.current_tenant, source)
+        seen, found = self._inside.get(key, (0.0, []))
+        if not seen or time.monotonic() - seen > KEPT_SECONDS:
+            found = ws.sources[source].tables()
+            self._inside[key] = (time.monotonic(), found)
+        return found
 
     def of(self, ws: "Workspace", relation: str) -> list[tuple[str, str]]:
         """(name, SQL type) of each column; nothing where the relation cannot be read."""
@@ -109,4 +139,4 @@ def relation_at(ws: "Workspace", statement: str, at: int) -> str | None:
             return written(*words) if len(words) > 1 else written(words[0])
     if len(words) == 1 and any(fold(n) == fold(words[0]) for n in families["jammi"]):
         return written("jammi", words[0])
-    return None
+    return next((name for name in aliases.values() if parts(name) == words), None)  # a frame of the notebook

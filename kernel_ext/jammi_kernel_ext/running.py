@@ -1,13 +1,16 @@
 """Waiting that can be interrupted, and progress that shows only when something takes long."""
 
 import contextlib
+import shutil
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from jammi_lab.errors import brief
+from jammi_lab.markup import visible
 
 if TYPE_CHECKING:
     from jammi_lab.values.records import Progress
@@ -42,12 +45,13 @@ def interruptible(what: str = "The statement") -> Iterator[None]:
 class ProgressLine:
     """A callable for `progress=`: one line in the cell, from half a second on, gone at the end.
 
-    Only a kernel can take back what it has shown; elsewhere (`live` is False) nothing is said. The output is opened empty and only then
-    filled, so that a comparison of notebooks, which does not see updates, finds nothing in it on slow machines either.
+    A kernel can take back what it has shown (`live`), and so can a `terminal` that somebody sits at, on its error stream; elsewhere nothing is said.
+    An output is opened empty and only then filled, so that a comparison of notebooks, which does not see updates, finds nothing in it on slow
+    machines either.
     """
 
-    def __init__(self, live: bool) -> None:
-        self._live = live
+    def __init__(self, live: bool, terminal: bool = False) -> None:
+        self._live, self._terminal = live or terminal, terminal
         self._handle: Any = None
         self.restart()
 
@@ -64,6 +68,13 @@ class ProgressLine:
         self._show({"text/plain": f"{sentence(progress)}, {now - self._began:.0f} s"})
 
     def _show(self, data: dict[str, str]) -> None:
+        if self._terminal:
+            self._handle = sys.stderr
+            said = visible(data.get("text/plain", ""))[: max(shutil.get_terminal_size().columns - 1, 1)]
+            with contextlib.suppress(OSError, ValueError):  # it may be closed by now
+                sys.stderr.write(f"\r{said}\033[K")
+                sys.stderr.flush()
+            return
         from IPython.display import display
 
         if self._handle is None:

@@ -2,9 +2,10 @@
 
 import pytest
 
-from jammi_kernel_ext.arguments import CELL, IN_PYTHON, VERBS, parse_cell, parse_line
+from jammi_kernel_ext.arguments import CELL, VERBS, parse_cell, parse_line
 from jammi_kernel_ext.display import Help
 from jammi_kernel_ext.magics import Magics
+from jammi_kernel_ext.misplaced import IN_PYTHON
 from jammi_lab.errors import InvalidArgument
 
 

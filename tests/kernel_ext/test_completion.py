@@ -1,13 +1,15 @@
 """Tab and Shift+Tab: in the kernel's own process for the many cases, through a real kernel for the way there."""
 
+import contextlib
 import time
+import types
 
 import pyarrow as pa
 import pytest
 
 import jammi_lab as jl
 from jammi_kernel_ext.completion import Completion
-from jammi_kernel_ext.inspecting import inspected
+from jammi_kernel_ext.inspecting import answer, inspected
 from jammi_kernel_ext.relations import named
 
 
@@ -15,11 +17,37 @@ class Shelf:
     """A notebook with a workspace and variables."""
 
     def __init__(self, ws):
-        self.current, self.namespace = ws, {"year": 2020, "frame": pa.table({"a": [1]}), "_hidden": 1, "open": open}
+        self.shell = types.SimpleNamespace(user_ns_hidden={"In": []})
+        self.current, self.namespace = ws, {"year": 2020, "frame": pa.table({"a": [1]}), "_hidden": 1, "In": [], "open": open}
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """A folder with a workspace that no test changes."""
+    folder = tmp_path_factory.mktemp("shared")
+    (folder / "sub" / "deep").mkdir(parents=True)
+    (folder / "sub" / "a b.csv").write_text("id\n1\n")
+    with filled(folder):
+        pass
+    return folder
+
+
+@pytest.fixture
+def there(shared, monkeypatch):
+    """The workspace, from inside its folder."""
+    monkeypatch.chdir(shared)
+    with jl.open("lab") as ws:
+        yield ws
 
 
 @pytest.fixture
 def ws(tmp_path):
+    with filled(tmp_path) as ws:
+        yield ws
+
+
+@contextlib.contextmanager
+def filled(tmp_path):
     path = tmp_path / "papers.csv"
     path.write_text("id,title,Published Year\n1,a,2020\n")
     with jl.open(tmp_path / "lab") as ws:
@@ -32,6 +60,10 @@ def ws(tmp_path):
 
 @pytest.fixture
 def tab(ws):
+    return pressed_in(ws)
+
+
+def pressed_in(ws):
     completion = Completion(Shelf(ws))
 
     def press(text):
@@ -77,12 +109,39 @@ def tab(ws):
         ("%%jammi\nSELECT regexp_extract_al|", ["regexp_extract_all("]),
         ("%%jammi\nSELECT * FROM papers QUAL|", ["QUALIFY"]),
         ("%%jammi\nselect * from papers qual|", ["qualify"]),
+        ("%jammi help --l|", ["--limit"]),
+        ("%jammi help jammi_|", ["jammi_py"]),
+        ("%jammi add x pa|", ["papers.csv"]),
+        ("%jammi add x sub/|", ["'sub/a b.csv'", "sub/deep/"]),
+        ("%jammi open su|", ["sub/"]),
+        ("%jammi add x papers.csv --kind par|", ["parquet"]),
+        ("%jammi add x papers.csv --anchor co|", ["content", "column:"]),
+        ("%jammi remove |", ["my papers", "papers"]),
+        ("%jammi plan recent |", ["two words"]),
+        ("%jammi tenant |", ["--none"]),
+        ("%jammi lineage recent --up |", ["--down", "--columns"]),
+        ("%jammi embed v papers --key i|", ["id"]),
+        ("%jammi embed v recent --text id ti|", ["title"]),
+        ("%jammi embed v papers --model has|", ["hashing"]),
+        ("%%jammi --plot b|", ["bar", "box"]),
+        ("%%jammi --plot bar ti|\nSELECT title FROM papers", ["title"]),
+        ("%%jammi -m x --key |\nSELECT 1 FROM papers p", ["id", "title", "Published Year"]),
+        ("%%jammi_py x --inputs papers --key ti|", ["title"]),
+        ("%%jammi_py x --inputs papers\npapers.pol|", ["papers.polars"]),
+        ("%%jammi_py x --inputs papers\nother.pol|", None),
+        ("%%jammi\nWITH first AS (SELECT 1), sec(a) AS MATERIALIZED (SELECT 2) SELECT * FROM se|", ["sec", "search("]),
+        ("%%jammi\nSELECT * FROM 'su|", ["sub/"]),
+        ("%%jammi\nSELECT * FROM read_csv('sub/a|", ["sub/a b.csv"]),
+        ("%%jammi\nSELECT 'se|", []),
+        ("%%jammi\nSELECT 1 -- se|", []),
+        ("%%jammi\nSELECT 1 /* 'x' se|", []),
+        ("%%jammi\nSELECT 'it''s' AS SELE|", ["SELECT"]),
         ("print(pap|", None),
         ("jammi = 1\njam|", None),
     ],
 )
-def test_what_fits_is_offered(tab, typed, offered):
-    assert tab(typed) == offered
+def test_what_fits_is_offered(there, typed, offered):
+    assert pressed_in(there)(typed) == offered
 
 
 def test_a_table_that_cannot_be_read_offers_no_columns_and_no_error(tab, ws, tmp_path):
@@ -139,6 +198,48 @@ def test_the_name_under_the_cursor_is_told_with_columns_and_verdict(ws, tmp_path
     (tmp_path / "papers.csv").write_text("id,title,Published Year\n1,b,2020\n")
     assert "recent: stale: papers changed" in inspected(ws, code, code.index("recent")).text
     assert inspected(ws, code, 3) is None and inspected(ws, "recent", 2) is None and inspected(ws, "%%jammi\nSELECT nothing", 12) is None
+
+
+def told(ws, code):
+    """What Shift+Tab shows where `|` stands: the first line; "" for nothing; None where Python is asked."""
+    reply = answer(ws, code.replace("|", ""), code.index("|"))
+    return None if reply is None else reply["data"].get("text/plain", "").split("\n")[0]
+
+
+@pytest.mark.parametrize(
+    ("code", "first"),
+    [
+        ("%%jammi\nSELECT tit|le FROM papers", "title varchar, a column of papers"),
+        ('%%jammi\nSELECT "Published Ye|ar" FROM papers', "Published Year bigint, a column of papers"),
+        ("%%jammi\nSELECT i|d FROM papers JOIN jammi.recent USING (id)", "id bigint, a column of papers"),
+        ("%%jammi\nSEL|ECT title FROM papers", ""),
+        ("%%jammi\nSELECT 1 FROM papers WHERE id > $yea|r", None),
+        ("%%jammi -m |x\nSELECT 1", "%%jammi [NAME]"),
+        ("%%jammi_py x --in|puts papers\npapers", "%%jammi_py NAME"),
+        ("%%jammi_py x --inputs papers\nprint|(papers)", None),
+        ("%jammi prev|iew papers", "%jammi preview NAME"),
+        ("%jammi preview pap|ers", "papers"),
+        ("x = 1\nb = %jammi why rec|ent", "recent: fresh"),
+        ("%jammi why noth|ing", ""),
+        ("%jam|mi why recent", None),
+        ("prin|t(1) # jammi", None),
+    ],
+)
+def test_shift_tab_tells_columns_verbs_and_names_and_leaves_the_rest_to_python(there, code, first):
+    found = told(there, code)
+    assert found == first if not first else found.startswith(first)
+
+
+def test_a_frame_of_the_notebook_is_told_by_its_columns(cell):
+    cell("import polars as pl\n%jammi\nframe = pl.DataFrame({'height': [1.5]})")
+    found = asked(cell, "inspect", "%%jammi\nSELECT * FROM frame", 25)
+    assert found["found"] and "height  double" in found["data"]["text/plain"]
+
+
+def test_where_nothing_of_ours_fits_python_is_not_offered_either(cell):
+    code = "%%jammi\nSELECT 1 -- prin"
+    assert asked(cell, "complete", code, len(code))["matches"] in ([], ["prin"], [""])
+    assert asked(cell, "complete", "%jammi tenant pri", 17)["matches"] == ["pri"]
 
 
 def asked(kernel, kind, code, at):

@@ -35,6 +35,22 @@ def test_the_line_of_the_statement_is_marked(papers):
     ]
 
 
+@pytest.mark.parametrize(
+    ("before", "blank"),
+    [
+        ("'äöü'", "     "),
+        ("'日本語'", " \u3000\u3000\u3000 "),
+        ("'ｆｗ'", " \u3000\u3000 "),
+        ("'🚀'", " \u3000 "),
+        ("'cafe\u0301'", "      "),
+        ("\t'x'", "    "),
+        ("'\u202e'", "   "),
+    ],
+)
+def test_the_caret_stands_below_the_place_whatever_the_width_of_what_is_before_it(papers, before, blank):
+    assert papers(f"%%jammi\nSELECT {before} AS t, venuee FROM papers").error[2] == f"       {blank}       ^"
+
+
 def test_tb_shows_the_stack(papers):
     papers("%%jammi\nSELECT * FROM paprs")
     shown = papers("%tb")

@@ -6,12 +6,14 @@ import pytest
 
 STATE = """
 ip = get_ipython()
+ip._find_with_lazy_load('line', 'load_ext')  # IPython makes the magic itself when it is first asked for
 def state():
     manager = ip.magics_manager.magics
     return (manager['line'].get('jammi'), manager['cell'].get('jammi'), sorted(manager['line']), sorted(manager['cell']),
             {k: list(v) for k, v in ip.events.callbacks.items()},
             {k: (dict(f.type_printers), dict(f.deferred_printers)) for k, f in ip.display_formatter.formatters.items()}, ip.custom_exceptions,
-            list(ip.configurables), list(ip.Completer.custom_matchers), ip.kernel.do_inspect, dict(ip.config))
+            list(ip.configurables), list(ip.Completer.custom_matchers), ip.kernel.do_inspect, dict(ip.config),
+            list(ip.input_transformers_cleanup), list(ip.input_transformers_post))
 """
 HEAVY = "altair polars pandas pyarrow duckdb numpy sqlalchemy usearch sqlglot fsspec ipywidgets anywidget".split()
 

@@ -20,19 +20,53 @@ from tests.kernel_ext.conftest import ROOT, Kernel
             "ws.sources.list() shows what there is; ws.sources.add(name, location) adds one.",
             "%jammi sources shows what there is; %jammi add NAME LOCATION adds one.",
         ),
-        ("Add it as a source: ws.sources.add('name', 'a b.csv').", "Add it as a source: %jammi add NAME a b.csv."),
+        ("Add it as a source: ws.sources.add('name', 'a b.csv').", "Add it as a source: %jammi add NAME 'a b.csv'."),
         ("Make a table with ws.materialize('name', 'SELECT …'), or %%jammi -m NAME in a cell.", "Make a table with %%jammi -m NAME."),
         ("Close it there first: ws.close(), %jammi close, or end the kernel.", "Close it there first: %jammi close, or end the kernel."),
         ("Unbind the tenant first: ws.bind_tenant(None).", "Unbind the tenant first: %jammi tenant --none."),
         ("ws.models shows what there is.", "%jammi models shows what there is."),
         ("ws.embed makes a table that has.", "%jammi embed makes a table that has."),
         ("Run p again and call ws.register('s', frame, …).", "Run p again and call jammi_lab.get_workspace().register('s', frame, …)."),
+        ("ws.recompute('my top') makes one.", "%jammi recompute 'my top' makes one."),
+        (
+            "Call ws.sources.add('crm', 'x y.db', secret='CRM', options={'text': 'a b'}, tenant_column='who', replace=True).",
+            "Call %jammi add crm 'x y.db' --secret CRM --option 'text=a b' --tenant-column who --replace.",
+        ),
+        ("Call ws.sources.add('s', 'x', secret=your_function).", "Call jammi_lab.get_workspace().sources.add('s', 'x', secret=your_function)."),
+        ("Give a frame a name: ws.sources.add(name, frame).", "Give a frame a name: jammi_lab.get_workspace().sources.add(name, frame)."),
+        ('Say which: options={"sheet": …}.', "Say which: --option sheet=…."),
+        ("Options are a, b: options={…}.", "Options are a, b: --option KEY=VALUE."),
+        ('Give options={"region": …} or {"url": …}, and secret= too.', "Give --option region=… or --option url=…, and --secret too."),
+        ("Read it as text: options={\"text\": True}, or options={'null': 'NA'}.", "Read it as text: --option text=True, or --option null=NA."),
+        ("Name more columns in key=, or group the rows first.", "Name more columns in --key, or group the rows first."),
+        ("For example where='year > 2020'.", "For example --where 'year > 2020'."),
+        ("Read it from a source: inputs=['crm.customers'].", "Read it from a source: --inputs crm.customers."),
+        ('Bind one first: with ws.tenant("name"): … or ws.bind_tenant("name").', "Bind one first: %jammi tenant NAME."),
+        ("jl.open(path) makes one.", "%jammi open PATH makes one."),
+        ("Open it without catalog= and without catalog.url.", "Open it without --catalog and without catalog.url."),
+        (
+            'Close it, and open it with settings={"engine.threads": …} or a line in jammi.toml.',
+            "Write it into its jammi.toml, and open it again after %jammi close.",
+        ),
+        ("ws.table('top') is the newest one.", "jammi.top is the newest one."),
+        (
+            "Write a table to a file with ws.table('name').export('path').",
+            "Write a table to a file with jammi_lab.get_workspace().table('name').export('path').",
+        ),
+        ("Write $name, and pass name=value.", "Write $name; a variable of that name in the notebook is its value."),
+        ("ws.sources, ws.mutable and ws.recipes() list what there is.", "%jammi catalog and %jammi models list what there is."),
+        ("ws.search(…, where=…) takes one.", "%jammi search TABLE TEXT --where SQL takes one."),
         ("Give it a name with AS.", "Give it a name with AS."),
         ("", ""),
     ],
 )
 def test_a_hint_says_the_line_where_there_is_one(python: str, cell: str) -> None:
     assert in_cells(python) == cell
+
+
+def test_a_source_is_added_by_the_line_that_a_hint_says(cell: Kernel) -> None:
+    line = in_cells("ws.sources.add('the papers', 'papers.csv', anchor='content', options={'delimiter': ','}, replace=True)")
+    assert cell(line).text.startswith("the papers\n  kind      csv") and cell("%jammi sources").text.endswith("1 source")
 
 
 def test_a_line_that_a_hint_says_is_one() -> None:

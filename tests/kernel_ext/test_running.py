@@ -62,6 +62,22 @@ def test_an_interrupted_embedding_is_not_made_and_the_next_one_is(papers):
     assert papers(f"%jammi {line}").text.startswith("vecs, version")
 
 
+SLOW_INDEX = """
+import types
+def nothing(*_, **__): pass
+slow = types.SimpleNamespace(follow=lambda *_: threading.Event().wait(600), lacking=nothing, restored=nothing, told=nothing, gone=nothing)
+ws._rooms.results.sidecars.register(slow)
+"""
+
+
+def test_an_interrupt_behind_the_vectors_says_that_the_table_is_there_and_its_index_is_not(papers):
+    papers("import threading\nws = %jammi")
+    papers(SLOW_INDEX)
+    shown = stop(papers, "get_ipython().run_line_magic('jammi', 'embed vecs papers --key id --text venue --model hashing')")
+    assert shown.error == ["Interrupted. 'vecs' is made, but its index is not: until it is there, a search reads all vectors."]
+    assert papers("%jammi search vecs A -k 1").text.endswith("1 row") and "vecs" in papers("%jammi tables").text
+
+
 @pytest.fixture
 def labels(papers):
     assert papers("ws = %jammi\nm = ws.mutable.create('labels', {'id': 'int64', 'v': 'string'}, primary_key='id')").error is None
@@ -98,7 +114,9 @@ def test_a_statement_that_fails_behind_a_change_says_that_the_change_was_made(la
 
 
 def test_quick_work_shows_no_progress(papers):
+    papers("import jammi_kernel_ext.running as running; running.SILENT_SECONDS = 600")  # however busy the machine is, this is quicker
     shown = papers("%%jammi -m quick\nSELECT 1 AS one")
+    papers("running.SILENT_SECONDS = 0.5")
     assert len(shown.displays) == 1
 
 
@@ -112,6 +130,16 @@ def test_slow_work_says_how_far_it_is_and_takes_it_back(papers):
     assert len({d["transient"]["display_id"] for d in shown.displays if "display_id" in d.get("transient", {})}) == 1
 
 
+@pytest.mark.parametrize("first", ["%%jammi", "%%jammi -m slow", "%%jammi --as arrow"])
+def test_a_statement_of_which_the_engine_cannot_tell_how_far_it_is_says_that_it_runs(papers, first):
+    papers("import jammi_kernel_ext.running as running; running.SILENT_SECONDS = running.BETWEEN_SECONDS = 0")
+    papers("from jammi_lab.engine.stream import Pump; percent = Pump.percent; Pump.percent = lambda self: -1.0")
+    shown = papers(f"{first}\nSELECT count(DISTINCT hash(range)) AS n FROM range(4000000)")
+    papers("running.SILENT_SECONDS, running.BETWEEN_SECONDS = 0.5, 0.2; Pump.percent = percent")
+    said = [d["data"].get("text/plain", "") for d in shown.displays if "display_id" in d.get("transient", {})]
+    assert any(text.startswith(("run …, ", "materialize slow …, ")) for text in said) and said[-1] == ""
+
+
 def test_nothing_is_said_before_half_a_second_nor_where_it_could_not_be_taken_back(monkeypatch):
     said: list[dict[str, str]] = []
     now = [100.0]
@@ -123,6 +151,24 @@ def test_nothing_is_said_before_half_a_second_nor_where_it_could_not_be_taken_ba
         live(Progress("materialize t", int(moment), None, "rows"))
         still(Progress("materialize t", 1, None, "rows"))
     assert said == [{"text/plain": "materialize t: 100 rows, 1 s"}, {"text/plain": "materialize t: 101 rows, 1 s"}]
+
+
+def test_a_terminal_says_it_on_one_line_of_its_error_stream_and_blanks_that_line(monkeypatch, capsys):
+    now = [100.0]
+    monkeypatch.setattr(running.time, "monotonic", lambda: now[0])
+    monkeypatch.setenv("COLUMNS", "40")
+    line = ProgressLine(live=False, terminal=True)
+    line(Progress("materialize t", 1, None, "rows"))
+    assert capsys.readouterr().err == ""
+    now[0] = 101.0
+    line(Progress("materialize \x1b[31mt", 1, None, "rows"))
+    now[0] = 102.0
+    line(Progress("materialize " + 100 * "t", 2, None, "rows"))
+    line.clear()
+    said = capsys.readouterr().err
+    assert said == f"\rmaterialize \\x1b[31mt: 1 rows, 1 s\033[K\rmaterialize {27 * 't'}\033[K\r\033[K"
+    line.clear()
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,7 @@ def test_where_leaves_rows_out(lab: Any) -> None:
     assert lab.embed("v", "papers", key="id", text="title", where="id <= 5 -- few", model=Counting()).row_count == 5
 
 
-@pytest.mark.parametrize("where", ["true) UNION ALL SELECT 1, 'x' WHERE (true", "true); SELECT (1", "(true", "", "  "])
+@pytest.mark.parametrize("where", ["true) UNION ALL SELECT 1, 'x' WHERE (true", "SELECT true", "true); SELECT (1", "(true", "", "  "])
 def test_where_stays_within_its_brackets(lab: Any, where: str) -> None:
     with pytest.raises((errors.StatementNotAllowed, errors.InvalidArgument)):
         lab.embed("v", "papers", key="id", text="title", where=where, model=Counting())
@@ -600,6 +600,16 @@ def test_an_interrupt_before_the_first_text_and_one_whose_texts_cannot_be_kept_s
     with pytest.raises(KeyboardInterrupt) as stopped:
         lab.embed("v", "papers", key="id", text="title", model=encoder, progress=stop("texts"))
     assert stopped.value.__notes__ == ["'v' was not made; nothing was left behind."] and checkpoints(lab) == []
+
+
+def test_what_an_interrupted_run_left_goes_after_a_week(lab: Any) -> None:
+    folder = Path(lab._folder) / "checkpoints"
+    folder.mkdir(exist_ok=True)
+    for name, days in (("old", 7.1), ("young", 6.9)):
+        (folder / f"{name}.parquet").write_bytes(b"what was encoded")
+        os.utime(folder / f"{name}.parquet", (time.time() - days * 86_400,) * 2)
+    lab.embed("v", "papers", key="id", text="title", model=Counting())
+    assert [path.name for path in checkpoints(lab)] == ["young.parquet"]
 
 
 def test_a_damaged_checkpoint_counts_as_none(lab: Any, texts: dict[Any, str]) -> None:

@@ -1,0 +1,128 @@
+"""What front ends other than JupyterLab rely on: classic notebook, VS Code, Colab, a plain terminal, `jupyter execute`.
+
+They are not run here; what they are known to need is held: plain kinds of output, nothing that a page must load or run, Colab's own widget manager,
+answers without any extension of the lab.
+"""
+
+import os
+import re
+import subprocess
+import sys
+
+import nbformat
+import pytest
+
+from tests.kernel_ext.test_every_line import CELLS, LINES
+
+VIEW = "application/vnd.jupyter.widget-view+json"
+KINDS = {"text/plain", "text/html", VIEW}
+COLAB = """
+import sys, types
+manager = types.ModuleType('google.colab.output')
+manager.enabled = 0
+manager._widgets = types.SimpleNamespace(_installed_url='https://widgets.example/manager.js')
+def enable(): manager.enabled += 1
+manager.enable_custom_widget_manager = enable
+sys.modules['google.colab.output'] = manager
+from anywidget import _util
+_util.enable_custom_widget_manager_once.cache_clear()
+"""
+
+
+def outputs(kernel):
+    """(what was typed, each output that it left) over every line and flag."""
+    kernel("ws = %jammi\nws.topics.register('events', {'page': 'string'})\nws.topics.publish('events', [{'page': 'home'}])")
+    for line in LINES.values():
+        yield f"%jammi {line}", kernel(f"%jammi {line}").displays
+    kernel("%jammi tenant --none")
+    for cell in CELLS.values():
+        yield cell, kernel(cell).displays
+
+
+def test_every_output_is_of_kinds_that_every_front_end_shows_and_asks_for_nothing_from_elsewhere(chain):
+    told = [(code, display) for code, displays in outputs(chain) for display in displays if display.get("data")]
+    assert len(told) > len(LINES)
+    for code, display in told:
+        data = display["data"]
+        assert set(data) <= KINDS, (code, set(data))
+        page = data.get("text/html", "")
+        assert not re.search(r"<script|<iframe|<link|\bon\w+=\"|javascript:|require\(|(?:src|href)=\"(?!data:image/|#)", page), (code, page[:500])
+        if VIEW in data:  # who knows no widgets takes the next best of the same output
+            assert data["text/plain"] and "<" in page, code
+
+
+def test_every_line_and_cell_has_both_texts_in_its_first_output(chain):
+    for code, displays in outputs(chain):
+        first = next((d["data"] for d in displays if d.get("data")), None)
+        assert first is None or {"text/plain", "text/html"} <= set(first) or "polars" in code, code
+        assert first is not None or "--quiet" in code or "-q" in code, code
+
+
+def test_in_colab_a_panel_names_the_widget_manager_that_colab_loads_for_it(chain):
+    chain(COLAB)
+    try:
+        for line in ("status", "lineage", "catalog", "view papers"):
+            [panel] = [d for d in chain(f"%jammi {line}").displays if VIEW in d["data"]]
+            assert panel["metadata"][VIEW] == {"colab": {"custom_widget_manager": {"url": "https://widgets.example/manager.js"}}}
+        assert chain.value("manager.enabled") == "1"
+    finally:
+        chain("del sys.modules['google.colab.output']")
+    [panel] = [d for d in chain("%jammi status").displays if VIEW in d["data"]]
+    assert panel["metadata"] == {}
+
+
+def test_a_badge_that_comes_late_is_an_update_of_the_output_that_any_front_end_knows(gated):
+    shown = gated("%%jammi\nSELECT * FROM jammi.top", looked_on=True)
+    [first] = [d for d in shown.displays if d.get("data")]
+    assert "not checked" in first["data"]["text/plain"] and first["transient"]["display_id"]
+    gated("gate.set()")
+    assert set(gated.update_of(shown)) == {"text/plain", "text/html"}
+
+
+@pytest.mark.slow
+def test_jupyter_execute_runs_a_notebook_of_cells_and_saves_texts_and_tables(tmp_path):
+    (tmp_path / "papers.csv").write_text("id,venue\n1,A\n2,B\n")
+    cells = [
+        "%load_ext jammi_lab\n%jammi add papers papers.csv",
+        "%%jammi --help",
+        "%%jammi -m venues\nSELECT DISTINCT venue FROM papers",
+        "%jammi status",
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, tmp_path / "cells.ipynb")
+    command = [sys.executable, "-m", "jupyter", "execute", "--inplace", "cells.ipynb"]
+    places = {name: str(tmp_path / name) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")}
+    done = subprocess.run(command, cwd=tmp_path, env={**os.environ, **places}, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    saved = nbformat.read(tmp_path / "cells.ipynb", 4)
+    for cell in saved.cells:
+        assert any("<" in output["data"].get("text/html", "") and output["data"].get("text/plain") for output in cell.outputs if "data" in output), (
+            cell
+        )
+
+
+@pytest.mark.slow
+def test_a_plain_terminal_shows_texts_stops_at_an_error_and_has_no_panels(run_python, tmp_path):
+    (tmp_path / "papers.csv").write_text("id,venue\n1,A\n2,B\n")
+    cells = [
+        "%load_ext jammi_lab",
+        "%jammi add papers papers.csv",
+        "%%jammi\nSELECT venue FROM papers ORDER BY id",
+        "%%jammi -m v\nSELECT id FROM papers",
+    ]
+    cells += ["%jammi status", "%jammi lineage", "%jammi catalog", "%jammi view papers", "%%jammi --help", "%%jammi\nSELECT venu FROM papers"]
+    code = f"""
+import os; os.chdir({str(tmp_path)!r})
+from IPython.terminal.interactiveshell import TerminalInteractiveShell
+shell = TerminalInteractiveShell.instance(colors='nocolor', simple_prompt=True)
+for cell in {cells!r}:
+    print('>', shell.run_cell(cell, store_history=True).success)
+"""
+    done = run_python(code, env={"IPYTHONDIR": str(tmp_path / "ipython")})
+    said = done.stdout
+    assert said.count("> True") == len(cells) - 1 and said.rstrip().endswith("> False"), said + done.stderr
+    for part in ("venue\nvarchar\n───────\nA\nB\n2 rows", "1 recipe: 1 fresh", "└─ v (sql, version 1): fresh", "--materialize RECIPE"):
+        assert part in said, part
+    assert "SqlError: There is no column venu in papers." in said and "Did you mean venue?" in said
+    assert "Traceback" not in said and "<" not in said.replace("> True", "").replace("> False", "") and "object at 0x" not in said
