@@ -190,6 +190,8 @@ class Making(Tables):
     def _progress(self, progress: OnProgress) -> Callable[[Progress], None] | None:
         if callable(progress):
             return progress
+        if not (progress is None or isinstance(progress, bool)):
+            raise InvalidArgument(f"progress= is True, False, None or something to call with each step, not {progress!r}.")
         return None if progress is False else self.default_progress or (_to_terminal if progress else None)
 
 

@@ -560,3 +560,10 @@ def test_a_workspace_whose_folder_is_replaced_leaves_the_new_one_alone_and_close
                 and [t.name for t in new.tables()] == ["b"]
             )
     assert not (tmp_path / "copy.sqlite3").exists()
+
+
+@pytest.mark.parametrize("progress", ["yes", 3, []])
+def test_progress_that_cannot_be_told_is_refused(ws: Any, progress: Any) -> None:
+    with pytest.raises(jl.errors.InvalidArgument, match="progress= is True, False, None or something to call"):
+        ws.materialize("t", "SELECT 1 AS x", progress=progress)
+    assert "t" not in ws

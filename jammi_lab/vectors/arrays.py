@@ -106,6 +106,11 @@ def keys_of(column: pa.Array | pa.ChunkedArray, name: str = "key") -> pa.Array:
     if column.null_count:
         at = int(np.argmin(numbers_of(column.is_valid())))
         raise SchemaMismatch(f"Row {at} has no key.", column=name, expected="a key in every row", actual="NULL")
+    if pa.types.is_decimal(column.type):
+        try:
+            column.validate(full=True)
+        except pa.ArrowInvalid as error:  # a HUGEINT of 39 digits, which nothing could look up
+            raise SchemaMismatch(f"A key has more digits than a {column.type} holds.", column=name, expected=str(column.type)) from error
     return column
 
 

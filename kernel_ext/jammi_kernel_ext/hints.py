@@ -77,7 +77,7 @@ _LINES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"Write \$name, and pass name=value\.", "Write $name; a variable of that name in the notebook is its value."),
     (
         r"Close it, and open it with settings=\{\"([\w.]+)\": …\} or a line in jammi\.toml",
-        "Write it into its jammi.toml, and open it again after %jammi close",
+        r"%jammi close, then %jammi config \1 VALUE, or a line in jammi.toml; it holds from the next open on",
     ),
     (r", or jl\.open\(…, settings=\{…\}\)", ""),
     (r"jl\.open\(path\)", "%jammi open PATH"),

@@ -72,7 +72,10 @@ class Magics:
         return display.Help(values["WORD"])
 
     def _config(self, values: Values) -> Any:
-        settings, key, value = self._ws.settings, values["KEY"], values["VALUE"]
+        key, value = values["KEY"], values["VALUE"]
+        if value is not None and self._notebook.current is None and not key.startswith("cells."):
+            return display.Config({key: self._notebook.wish(key, value)})
+        settings = self._ws.settings
         if key is None:
             return display.Config({k: settings[k] for k in settings})
         if value is not None:

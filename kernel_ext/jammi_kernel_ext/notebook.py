@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jammi_kernel_ext.running import ProgressLine
-from jammi_lab.config import DEFAULTS
+from jammi_lab.config import DEFAULTS, Settings
 from jammi_lab.errors import JammiError, WorkspaceNotFound
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ class Notebook:
         self._opened: tuple[Path, str | None, bool] | None = None
         self._found: tuple[int, int] | None = None
         self._tenant: str | None = None
+        self._wished: dict[str, Any] = {}
+        """Settings of the workspace that is opened next: some cannot be changed while one is open."""
         self._cell: tuple[int, Any] = (threading.get_ident(), None)
         atexit.register(self.close)
 
@@ -82,8 +84,11 @@ class Notebook:
             if tenant is not None:
                 now.bind_tenant(tenant)
             return now
-        opened: Workspace = importlib.import_module("jammi_lab").open(path, catalog=catalog, read_only=read_only, tenant=tenant)
+        opened: Workspace = importlib.import_module("jammi_lab").open(
+            path, catalog=catalog, read_only=read_only, tenant=tenant, settings=self._wished
+        )
         self.close()
+        self._wished = {}
         self._workspace, self._opened, self._tenant = opened, wanted, opened.current_tenant
         self._found = _mark(opened)
         opened.frames_from(lambda: self.namespace)
@@ -129,6 +134,12 @@ class Notebook:
         if self.configured is not None:
             self.configured.show(None if self._workspace is None else self._workspace.settings)
         JammiError.full_traceback = self.setting("cells.traceback") == "full"
+
+    def wish(self, key: str, value: str) -> Any:
+        """Keep a setting for the workspace that is opened next, and give what it will be. InvalidArgument."""
+        wished = Settings({**self._wished, key: value})
+        self._wished[key] = wished[key]
+        return wished[key]
 
     def configure(self, key: str, value: Any) -> None:
         """What `%config` gave holds for the workspace that is open, too."""

@@ -46,7 +46,7 @@ from tests.kernel_ext.conftest import ROOT, Kernel
         ("Open it without catalog= and without catalog.url.", "Open it without --catalog and without catalog.url."),
         (
             'Close it, and open it with settings={"engine.threads": …} or a line in jammi.toml.',
-            "Write it into its jammi.toml, and open it again after %jammi close.",
+            "%jammi close, then %jammi config engine.threads VALUE, or a line in jammi.toml; it holds from the next open on.",
         ),
         ("ws.table('top') is the newest one.", "jammi.top is the newest one."),
         (

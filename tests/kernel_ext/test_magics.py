@@ -206,6 +206,17 @@ def test_recompute_takes_names(edited):
     assert edited("%jammi recompute nothing").ename == "TableNotFound"
 
 
+def test_a_setting_that_is_given_while_nothing_is_open_holds_for_what_is_opened_next(cell):
+    cell("%jammi open")
+    assert "%jammi close, then %jammi config engine.threads VALUE" in "".join(cell("%jammi config engine.threads 1").error)
+    cell("%jammi close")
+    assert "Did you mean engine.threads" in cell("%jammi config engine.thread 1").error[1]
+    assert cell("%jammi config engine.threads 1").text.endswith("1")
+    assert cell("%jammi open\n%jammi config engine.threads").text.endswith("1")
+    cell("%jammi close")
+    assert cell("%jammi open\n%jammi config engine.threads").text.endswith("own choice"), "until it is closed"
+
+
 def test_config_shows_sets_and_refuses(cell):
     assert "cells.limit" in cell("%jammi config").text
     assert cell("%jammi config cells.limit 7").text.endswith("7") and cell("%jammi config cells.limit").text.endswith("7")

@@ -207,6 +207,14 @@ def test_a_key_without_an_order_is_refused(ws: Any, key: str) -> None:
         ws.embed("v", f"SELECT {key} AS k, 'a' AS title", key="k", text="title", model=Counting())
 
 
+def test_a_key_of_more_digits_than_can_be_looked_up_is_refused(ws: Any) -> None:
+    most = 10**38 - 1
+    ws.embed("v", f"SELECT {most}::HUGEINT AS k, 'a' AS title", key="k", text="title", model=Counting())
+    assert ws.search("v", row=most, k=1).arrow().num_rows == 0 and ws.vector("v", most) is not None
+    with pytest.raises(errors.SchemaMismatch, match="more digits"):
+        ws.embed("v", f"SELECT {most + 1}::HUGEINT AS k, 'a' AS title", key="k", text="title", model=Counting())
+
+
 @pytest.mark.parametrize(
     ("made", "said"),
     [
