@@ -2,7 +2,7 @@
 `jl.rebuild`."""
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self, cast
 
@@ -14,13 +14,14 @@ from jammi_lab.config import load_settings
 from jammi_lab.errors import InvalidArgument, TableNotFound, WorkspaceNotFound
 from jammi_lab.markup import Form, Shown, count, plain, stack
 from jammi_lab.names import fold, quote
+from jammi_lab.sensing.reports import OnProgress
 from jammi_lab.sources.base import Relation
 from jammi_lab.sources.locations import scheme_of
 from jammi_lab.storage.files import Place
 from jammi_lab.storage.remote import remote_place
 from jammi_lab.store.reports import CheckReport, RebuildReport
 from jammi_lab.store.seen import recovery_seen
-from jammi_lab.values.records import RecoveryReport, TableRecord, VersionRecord
+from jammi_lab.values.records import Progress, RecoveryReport, TableRecord, VersionRecord
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -116,6 +117,9 @@ class Upkept:
     def _writable(self) -> None:
         raise TypeError("a Workspace says whether it may be written to")
 
+    def _progress(self, progress: OnProgress) -> Callable[[Progress], None] | None:
+        raise TypeError(f"a Workspace says who is told of progress, and how {progress!r} does it")
+
     @property
     def recovery(self) -> RecoveryReport:
         """What opening it settled; while a tenant is bound, of its own and the shared tables."""
@@ -136,8 +140,8 @@ class Upkept:
         [recipe] = self._naming.known([name])
         return self._rooms.upkeep.expire(recipe, keep)
 
-    def check(self, repair: bool = False, deep: bool = False, grace: float = 3600) -> CheckReport:
-        """Catalog and files compared both ways; `deep` reads all bytes again. Without `repair` nothing is changed.
+    def check(self, repair: bool = False, deep: bool = False, grace: float = 3600, *, progress: OnProgress = None) -> CheckReport:
+        """Catalog and files compared both ways; `deep` reads all bytes again and tells `progress` of each table. Without `repair` nothing is changed.
 
         With it lost manifests come back from the catalog's copy, what dead kernels left is settled, and files go that nothing accounts for and that
         are older than `grace` seconds, as does what has lain in the quarantine for 30 days and a checkpoint for 7. It goes over the files of all
@@ -147,7 +151,7 @@ class Upkept:
             self._writable()
         if isinstance(grace, bool) or not isinstance(grace, int | float) or not grace >= 0:
             raise InvalidArgument(f"grace is a number of seconds, not {grace!r}.")
-        report = self._rooms.check.run(repair=repair, deep=deep, grace=grace)
+        report = self._rooms.check.run(repair=repair, deep=deep, grace=grace, on_progress=self._progress(progress) if deep else None)
         self._rooms.memo.flush()
         return report
 

@@ -1,7 +1,7 @@
 """Check: catalog and files compared both ways, and what can be repaired without computing anything."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.clock import Clock
@@ -14,7 +14,7 @@ from jammi_lab.store.recovery import Recovery
 from jammi_lab.store.reports import CheckReport
 from jammi_lab.store.results import CHECKPOINT_SECONDS, Results, memo_key
 from jammi_lab.store.seen import seen_by_tenant
-from jammi_lab.values.records import TableRecord, TableStatus
+from jammi_lab.values.records import Progress, TableRecord, TableStatus
 from jammi_lab.vectors.index_files import SUFFIXES
 
 QUARANTINE_SECONDS = 30 * 86_400
@@ -28,7 +28,7 @@ class Check:
         self._catalog, self._results, self._recovery, self._clock = catalog, results, recovery, clock
         self._found: dict[str, list[str]] = {}
 
-    def run(self, *, repair: bool, deep: bool, grace: float) -> CheckReport:
+    def run(self, *, repair: bool, deep: bool, grace: float, on_progress: Callable[[Progress], None] | None = None) -> CheckReport:
         """Compare; `deep` reads all bytes again. With `repair` lost manifests come back from the catalog's copy, dead writers' rows are settled, and
         orphans older than `grace` seconds that no living writer owns, old quarantine and old checkpoints go. Without it nothing is changed.
         The report tells a bound tenant of its own and the shared tables."""
@@ -37,8 +37,11 @@ class Check:
             if repair:
                 self._settle()
             here = {path: found for folder in ("results", "quarantine", "checkpoints") for path, found in files_below(self._results.root, folder)}
-            for record in self._catalog.tables.with_status(TableStatus.READY):
+            ready = self._catalog.tables.with_status(TableStatus.READY)
+            for done, record in enumerate(ready, 1):
                 self._guarded(record, repair=repair, deep=deep)
+                if on_progress is not None:
+                    on_progress(Progress(stage="check", done=done, total=len(ready), unit="tables"))
             orphans = self._orphans([path for path in here if path.startswith("results/")])
             aside = [path for path in here if path.startswith("quarantine/")]
             if repair:

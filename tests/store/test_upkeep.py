@@ -537,3 +537,11 @@ def test_a_large_result_of_a_table_that_is_gone_says_so_when_it_is_read_again(la
     with pytest.raises(jl.JammiError) as caught:
         result.arrow()
     assert isinstance(caught.value, jl.SourceUnavailable | jl.TableDamaged | jl.TableNotFound), caught.value
+
+
+def test_a_deep_check_tells_of_each_table_that_it_has_read(lab):
+    lab.materialize("venues", VENUES)
+    lab.materialize("few", "SELECT 1 AS x")
+    told = []
+    lab.check(deep=True, progress=told.append)
+    assert [(p.stage, p.done, p.total, p.unit) for p in told] == [("check", 1, 2, "tables"), ("check", 2, 2, "tables")]
