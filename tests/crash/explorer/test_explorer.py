@@ -78,7 +78,7 @@ def rows_by_footer(table: ResultTable) -> int | None:
 
 
 def rows_that_are_found(table: ResultTable) -> int | None:
-    """The same, when a search finds what numpy does, whichever way it goes, and through an index that is there."""
+    """The same, when a search finds what numpy does, and nearly that through an index, which is there; of ten an index may miss some."""
     ws: Any = table._tables
     rows = pq.read_table(table.path, columns=["key", "vector"])
     vectors = np.array(rows["vector"].to_pylist(), np.float64)
@@ -86,8 +86,9 @@ def rows_that_are_found(table: ResultTable) -> int | None:
     near = vectors @ query / np.linalg.norm(vectors, axis=1) / np.linalg.norm(query)
     best = rows["key"].to_numpy()[np.argsort(-near)[:10]].tolist()
     assert ws._rooms.vectors.state(table._record).word == "ready", "the index was not made again"
-    for exact in (None, True, False):
-        assert ws.search(table, query, exact=exact).arrow()["key"].to_pylist() == best, exact
+    found = {exact: ws.search(table, query, exact=exact).arrow()["key"].to_pylist() for exact in (None, True, False)}
+    assert found[None] == found[True] == best
+    assert len(found[False]) == len(best) and len({*found[False]} & {*best}) >= 8, found[False]
     assert ws._rooms.vectors.lacking(table._record, deep=True) is None, "a damaged index was left"
     return footer_rows(table.path)
 
