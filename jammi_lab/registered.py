@@ -121,7 +121,7 @@ class Source(Shown):
         seen = look.observe(what, self._rooms.scope.current, everything=columns is None)
         match seen:
             case Snapshot():
-                if missing := [c for c in columns or () if c not in seen.columns]:
+                if not seen.fault and (missing := [c for c in columns or () if c not in seen.columns]):
                     raise TableNotFound(f"{self.name} has no column {missing[0]!r}.", near=near(missing[0], seen.columns))
                 return seen.anchor(what, tuple(columns) if columns is not None else None)
             case Vanished():

@@ -43,7 +43,7 @@ class LastSeen:
         """Keep what a look saw."""
         match seen:
             case Snapshot():
-                said = ("there", seen.method)
+                said = ("unknown", seen.fault) if seen.fault else ("there", seen.method)
             case Unknown():
                 said = ("unknown", seen.why)
             case _:

@@ -254,7 +254,8 @@ class Sensed:
 
     @staticmethod
     def _schema_moved(anchor: Anchor, seen: Observed) -> bool:
-        return isinstance(seen, Snapshot) and bool(anchor.schema) and schema_digest(seen.columns) != anchor.schema
+        """Whether the statement is to be bound again. Not over rows that cannot be read: it binds to nothing there."""
+        return isinstance(seen, Snapshot) and not seen.fault and bool(anchor.schema) and schema_digest(seen.columns) != anchor.schema
 
     def _observe(self, anchor: Anchor, tenant: str | None) -> Observed:
         """Result tables are known from the graph; everything else was observed by the look."""

@@ -51,6 +51,12 @@ class ExcelConnector(FileConnector):
         relation = self._relation(items)
         return looking.describe(relation) if self.place.local else scratch.describe(relation)
 
+    def _fault(self, items: list[Item]) -> str | None:
+        [item] = items
+        with self.place.open(item) as file:
+            whole = zipfile.is_zipfile(file)
+        return super()._fault(items) if whole else self._torn_book().message.rstrip(".")
+
     def _check_formats(self, items: list[Item]) -> None:
         """Nothing: what the sheet is like shows when it is described."""
 

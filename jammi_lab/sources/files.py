@@ -31,6 +31,8 @@ _TRIES = 3
 _PREVIEW = 1000
 _OUTSIDE = (JammiError, OSError, duckdb.Error, pa.ArrowException)
 """All that the outside can do to a read."""
+_CONTENT = (duckdb.InvalidInputException, duckdb.ConversionException, duckdb.BinderException)
+"""What DuckDB raises for text that is not of its kind, whoever reads it and whenever."""
 
 
 class FileConnector(Located):
@@ -164,10 +166,28 @@ class FileConnector(Located):
 
     def _seen(self, items: list[Item], files: sightings.Files, looking: Looking, *, read: bool) -> Snapshot:
         whole = sightings.whole_digest(self.kind, self.record.options, files)
-        columns, described = sightings.columns_of(self.record, whole, looking, lambda: self._describe(items, looking))
+        try:
+            columns, described = sightings.columns_of(self.record, whole, looking, lambda: self._describe(items, looking))
+        except _OUTSIDE:
+            if (fault := self._fault(items)) is None:
+                raise
+            return sightings.unreadable(whole, files, fault)
         sightings.know_columns(self.record, items, columns, looking)
         cost = Cost.SCAN if read else Cost.METADATA if described else Cost.FREE
         return sightings.snapshot(whole, files, columns, cost)
+
+    def _fault(self, items: list[Item]) -> str | None:
+        """What it is in the content of text files that keeps rows from being read; None when it is anything else, and for files by column. The bytes
+        were just digested, so that a change of them is known all the same."""
+        if self.kind in ("parquet", "arrow"):
+            return None
+        try:
+            scratch.describe(self._relation(items))
+        except _CONTENT as error:
+            return self._doubt(error, items)
+        except _OUTSIDE:
+            return None
+        return None
 
     def _by_column(self, items: list[Item], looking: Looking) -> Snapshot | Unknown:
         if (kept := sightings.kept_column(self.record, items, looking)) is not None:

@@ -144,6 +144,12 @@ def snapshot(whole: str, files: Files, columns: dict[str, str], cost: Cost) -> S
     return Snapshot(columns=columns, whole=whole, method=method, cost=cost, by_column=by_column, row_count=rows, stamp=stamp)
 
 
+def unreadable(whole: str, files: Files, fault: str) -> Snapshot:
+    """The state of files whose bytes are known and whose rows nobody can read; it equals that of no files which were read."""
+    stamp = stamp_of([item for item, _ in files])
+    return Snapshot(columns={}, whole=whole, method="digest of the bytes", cost=Cost.SCAN, stamp=stamp, fault=fault)
+
+
 def _by_column(files: Files, columns: Mapping[str, str]) -> dict[str, str] | None:
     """A digest for each column that SQL sees; None when one of them cannot be traced to the files (names made unique, or differing in case)."""
     found = []

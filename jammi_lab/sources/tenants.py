@@ -119,6 +119,8 @@ class TenantView:
         seen = self.inner.observe(table, replace(looking, read_sets=frozenset({None})))
         if not isinstance(seen, Snapshot):
             return seen
+        if seen.fault:
+            return Unknown(seen.fault)
         if self.column not in seen.columns:
             return Unknown(f"there is no column {self.column!r} to tell tenants apart")
         key = f"tenant:{self._identity}:{digest_of([table, self.column, self.tenant])}"

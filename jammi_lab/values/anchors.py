@@ -90,7 +90,7 @@ class Anchor(Value, frozen=True):
     path: list[str] = []
     """In an Undecidable: the tables from the direct parent to the one that reads this input; empty for an own input."""
     note: str = ""
-    """Why it is unpinned, or on whose word it rests."""
+    """Why it is unpinned, on whose word it rests, or why its rows cannot be read."""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -141,6 +141,8 @@ class Snapshot(Value, frozen=True):
     """Version of a result table."""
     stamp: str = ""
     """What moves with every write, also with one that puts the same bytes back; empty when nothing here does. Never part of an anchor."""
+    fault: str = ""
+    """Why the rows cannot be read although the content is known; there are no columns then."""
 
     def knows(self, columns: tuple[str, ...] | None) -> bool:
         """Whether the anchor over these columns (None: all) follows from what was seen."""
@@ -171,6 +173,7 @@ class Snapshot(Value, frozen=True):
             schema=schema_digest(self.columns),
             version=self.version,
             cost=self.cost,
+            note=self.fault,
         )
 
 

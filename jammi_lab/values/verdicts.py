@@ -46,6 +46,8 @@ class InputAdvanced(Value, frozen=True, tag="input_advanced", tag_field="kind"):
     """Its state now."""
 
     def __str__(self) -> str:
+        if self.current.note:
+            return f"{self.input.label} changed and cannot be read: {self.current.note} ({self.current.method})"
         if self.recorded.types != self.current.types or self.recorded.columns != self.current.columns:
             return f"{self.input.label} changed its columns ({self.current.method})"
         before, after = self.recorded, self.current

@@ -582,3 +582,30 @@ def test_results_that_lead_out_of_the_workspace_are_undecidable(papers: Lab, tmp
     table.symlink_to(outside)
     assert papers.verdict("titles") in ("undecidable", "damaged")
     assert len(papers.ws.status()) == 2
+
+
+BROKEN = {
+    "csv": (b"id,v\n1,10\n2,20\n", b"id,v\n1,10\n2,20,30,40\n"),
+    "json": (b'[{"id": 1, "v": 10}, {"id": 2, "v": 20}]', b'[{"id": 1, "v": 10}, {"id": 2, "v'),
+    "ndjson": (b'{"id": 1, "v": 10}\n{"id": 2, "v": 20}\n', b'{"id": 1, "v": 10}\n{"id": 2, "v\n'),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_text_file_that_can_no_longer_be_read_has_moved_and_says_what_is_wrong(lab: Lab, kind: str) -> None:
+    whole, broken = BROKEN[kind]
+    file = lab.folder / f"f.{kind}"
+    file.write_bytes(whole)
+    pq.write_table(pa.table({"id": [1, 2], "w": [3, 4]}), lab.folder / "other.parquet")
+    lab.ws.sources.add("f", file)
+    lab.ws.sources.add("other", lab.folder / "other.parquet")
+    lab.ws.materialize("t", "SELECT f.v FROM f JOIN other USING (id)")
+    lab.ws.materialize("u", "SELECT v FROM jammi.t")
+    file.write_bytes(broken)
+    verdict = lab.ws.staleness("t")
+    assert said(verdict) == ["advanced f"] and f"f changed and cannot be read: f.{kind}, line" in str(verdict)
+    assert lab.verdict("u") == "possibly_stale"
+    assert [step.name for step in lab.ws.plan("u").certain] == ["t"]
+    assert lab.ws.sources["f"].anchor(columns=["v"]).note
+    file.write_bytes(whole)
+    assert lab.verdict("t") == lab.verdict("u") == "fresh"

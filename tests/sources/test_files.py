@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jammi_lab.errors import InvalidArgument, SourceUnavailable
-from jammi_lab.sources import reading, sightings
+from jammi_lab.sources import reading, scratch, sightings
 from jammi_lab.sources.base import same_state
 from jammi_lab.sources.files import FileConnector
 from jammi_lab.sources.locations import store_location
@@ -539,11 +539,26 @@ def test_files_of_one_glob_with_other_columns_are_named_with_what_to_do(ws, tmp_
         assert "Give all files the same columns" in caught.value.hint
 
 
-def test_a_csv_that_became_ragged_is_unknown_never_one_wide_column(tmp_path):
+def test_a_csv_that_became_ragged_moved_and_is_never_one_wide_column(tmp_path):
     put(tmp_path / "f.csv", "csv", FIRST)
     connector = source(tmp_path / "f.csv")
+    before = connector.observe(None, look())
     (tmp_path / "f.csv").write_text("id,name\n1,a,b\n2,c\n")
-    assert isinstance(connector.observe(None, look()), Unknown)
+    seen = connector.observe(None, look())
+    assert isinstance(seen, Snapshot) and seen.columns == {} and "f.csv, line 2" in seen.fault
+    assert not same_state(seen, before)
+    put(tmp_path / "f.csv", "csv", FIRST)
+    assert same_state(connector.observe(None, look()), before)
+
+
+def test_what_fails_for_another_reason_than_the_content_stays_unknown(tmp_path, monkeypatch):
+    put(tmp_path / "f.csv", "csv", FIRST)
+
+    def fails(*_):
+        raise duckdb.OutOfMemoryException("out of memory")
+
+    monkeypatch.setattr(scratch, "describe", fails)
+    assert isinstance(source(tmp_path / "f.csv").observe(None, look(describe=fails)), Unknown)
 
 
 def test_an_empty_csv_fails_its_check(tmp_path):

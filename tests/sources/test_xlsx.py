@@ -11,7 +11,7 @@ import jammi_lab
 from jammi_lab.errors import ExtensionMissing, InvalidArgument, SourceUnavailable
 from jammi_lab.sources.excel import ExcelConnector
 from jammi_lab.values.records import SourceRecord
-from jammi_lab.values.verdicts import Fresh, Stale, Undecidable
+from jammi_lab.values.verdicts import Fresh, Stale
 from tests.contracts.connector import Case, ConnectorSuite
 from tests.contracts.journey import Journey, JourneySuite
 
@@ -134,14 +134,14 @@ class TestFailures:
         assert ws.sql("FROM prices").fetchall() == [(1.0, 10.5)]
 
     @pytest.mark.parametrize("cut", [0, 7, 2000])
-    def test_what_is_no_workbook_is_told_so_and_undecidable(self, ws, file, cut):
+    def test_what_is_no_workbook_any_more_is_told_so_and_has_moved(self, ws, file, cut):
         ws.sources.add("s", file)
         ws.materialize("t", "FROM s")
         whole = file.read_bytes()
         file.write_bytes(whole[:cut])
         with pytest.raises(SourceUnavailable, match=r"x\.xlsx is not a whole Excel workbook"):
             ws.sources.add("other", file)
-        assert isinstance(ws.staleness("t"), Undecidable)
+        assert "s changed and cannot be read: x.xlsx is not a whole Excel workbook" in str(ws.staleness("t"))
         file.write_bytes(whole)
         assert isinstance(ws.staleness("t"), Fresh)
 
