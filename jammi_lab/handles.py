@@ -12,6 +12,7 @@ from jammi_lab.errors import InvalidArgument, ResourceExhausted, SchemaMismatch
 from jammi_lab.framed import Framed
 from jammi_lab.markup import Form, Shown
 from jammi_lab.result import Result
+from jammi_lab.sensing.reports import OnProgress
 from jammi_lab.storage.files import AtomicFile, Place, opened
 from jammi_lab.storage.remote import RemotePath
 from jammi_lab.values.anchors import Input
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 class Tables(Protocol):
     """What a ResultTable asks of its workspace."""
 
-    def verify(self, name: "str | ResultTable", expected: str | None = None) -> Verification: ...
-    def staleness(self, name: "str | ResultTable") -> Verdict: ...
+    def verify(self, name: "str | ResultTable", expected: str | None = None, *, progress: OnProgress = None) -> Verification: ...
+    def staleness(self, name: "str | ResultTable", *, progress: OnProgress = None) -> Verdict: ...
     def lineage(
         self, name: "str | ResultTable | None" = None, *, direction: Literal["both", "up", "down"] = "both", depth: int | None = None
     ) -> "Lineage": ...
@@ -207,13 +208,13 @@ class ResultTable(Versioned, Shown, Framed):
             file.abort()
         return target
 
-    def verify(self, expected: str | None = None) -> Verification:
+    def verify(self, expected: str | None = None, *, progress: OnProgress = None) -> Verification:
         """Whether the bytes, the manifest and (when given) the definition are as attested."""
-        return self._tables.verify(self, expected)
+        return self._tables.verify(self, expected, progress=progress)
 
-    def staleness(self) -> Verdict:
+    def staleness(self, *, progress: OnProgress = None) -> Verdict:
         """Whether it is the output of its recipe over its inputs as they are now."""
-        return self._tables.staleness(self)
+        return self._tables.staleness(self, progress=progress)
 
     def lineage(self) -> "Lineage":
         """What it was made from and what was made from it."""

@@ -1,7 +1,5 @@
 """Making tables: the verbs of a workspace that end in a new version of a recipe."""
 
-import contextlib
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, TypedDict, Unpack, overload
 
@@ -11,7 +9,7 @@ from jammi_lab.naming import Naming
 from jammi_lab.producers.base import Job, produce
 from jammi_lab.producers.python import Step
 from jammi_lab.sensing.questions import Questions
-from jammi_lab.sensing.reports import OnProgress
+from jammi_lab.sensing.reports import OnProgress, teller
 from jammi_lab.store.sidecars import Wish
 from jammi_lab.values.records import Progress
 from jammi_lab.wiring import Rooms
@@ -188,11 +186,7 @@ class Making(Tables):
             raise WorkspaceReadOnly("This workspace is open read-only; nothing can be made or changed.", hint="Open it without read_only=True.")
 
     def _progress(self, progress: OnProgress) -> Callable[[Progress], None] | None:
-        if callable(progress):
-            return progress
-        if not (progress is None or isinstance(progress, bool)):
-            raise InvalidArgument(f"progress= is True, False, None or something to call with each step, not {progress!r}.")
-        return None if progress is False else self.default_progress or (_to_terminal if progress else None)
+        return teller(progress, self.default_progress)
 
 
 def refuse_defining(define_only: object) -> None:
@@ -206,10 +200,3 @@ def refuse_defining(define_only: object) -> None:
 def names_of(given: str | Iterable[str] | None) -> list[str]:
     """One name or several as a list; None is none."""
     return [] if given is None else [given] if isinstance(given, str) else list(given)
-
-
-def _to_terminal(progress: Progress) -> None:
-    total = f" of {progress.total:,}" if progress.total is not None else ""
-    with contextlib.suppress(OSError):
-        sys.stderr.write(f"\r{progress.stage}: {progress.done:,}{total} {progress.unit}\033[K")
-        sys.stderr.flush()

@@ -1,6 +1,6 @@
 """From the names that people give to recipes and tables, and what may be done under a name."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from jammi_lab.clock import rfc3339
@@ -12,7 +12,7 @@ from jammi_lab.sensing import models
 from jammi_lab.sensing.reports import Plan
 from jammi_lab.store.verify import verify
 from jammi_lab.values.anchors import InputKind
-from jammi_lab.values.records import TableKind, TableRecord, TableStatus, VersionRecord
+from jammi_lab.values.records import Progress, TableKind, TableRecord, TableStatus, VersionRecord
 from jammi_lab.values.verdicts import Verification
 
 if TYPE_CHECKING:
@@ -132,10 +132,10 @@ class Naming:
             return None
         return ResultTable(self._workspace, *there, outcome="reused")
 
-    def verify(self, table: ResultTable, expected: str | None) -> Verification:
+    def verify(self, table: ResultTable, expected: str | None, on_progress: Callable[[Progress], None] | None) -> Verification:
         """Whether a table is as attested. ManifestUnsupported; TableNotFound for a handle whose table was removed."""
         self._still(table._record)
-        return verify(self._rooms.results, table._record, expected)
+        return verify(self._rooms.results, table._record, expected, on_progress)
 
     def drop(self, name: str, *, if_exists: bool, force: bool) -> None:
         """Remove a recipe and its versions. TableNotFound; InvalidArgument while ready tables derive from it; TenantForbidden."""

@@ -14,7 +14,7 @@ from jammi_lab.config import load_settings
 from jammi_lab.errors import InvalidArgument, TableNotFound, WorkspaceNotFound
 from jammi_lab.markup import Form, Shown, count, plain, stack
 from jammi_lab.names import fold, quote
-from jammi_lab.sensing.reports import OnProgress
+from jammi_lab.sensing.reports import OnProgress, teller
 from jammi_lab.sources.base import Relation
 from jammi_lab.sources.locations import scheme_of
 from jammi_lab.storage.files import Place
@@ -35,12 +35,16 @@ _SHOWN = 10
 
 
 def rebuild(
-    path: str | os.PathLike[str] = ".jammi", *, catalog: str | None = None, storage_options: Mapping[str, Any] | None = None
+    path: str | os.PathLike[str] = ".jammi",
+    *,
+    catalog: str | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    progress: OnProgress = None,
 ) -> RebuildReport:
     """A new catalog for the workspace in a folder or store, made from the manifests of its result tables, when the old one is lost or damaged.
 
-    `catalog`: its URL, when it is kept on a server. The old one is kept aside, as a file or a schema. The report names
-    what came back and what manifests do not hold: sources, for one, are added again by hand.
+    `catalog`: its URL, when it is kept on a server; `progress` is told of the manifests that are read. The old one is kept aside, as a file or a
+    schema. The report names what came back and what manifests do not hold: sources, for one, are added again by hand.
     Raises WorkspaceNotFound when there is nothing to make one from, InvalidArgument while the workspace is open anywhere.
     """
     from jammi_lab.store import rebuild as rebuilding
@@ -51,7 +55,7 @@ def rebuild(
         refuse_two(folder, str(path), settings["catalog.url"])
     elif not settings["catalog.url"]:
         raise without_catalog(str(path))
-    return rebuilding.rebuild(folder, SystemClock(), settings["catalog.url"])
+    return rebuilding.rebuild(folder, SystemClock(), settings["catalog.url"], teller(progress))
 
 
 def place_of(path: str | os.PathLike[str], storage_options: Mapping[str, Any] | None) -> Place:
@@ -125,11 +129,11 @@ class Upkept:
         """What opening it settled; while a tenant is bound, of its own and the shared tables."""
         return recovery_seen(self._recovered, self._rooms.catalog)
 
-    def recover(self) -> RecoveryReport:
-        """Settle what dead writers left and look after every ready table. Running it twice changes nothing. It goes over the tables of all tenants,
-        and tells a bound one of its own and the shared ones."""
+    def recover(self, *, progress: OnProgress = None) -> RecoveryReport:
+        """Settle what dead writers left and look after every ready table, of which `progress` is told. Running it twice changes nothing. It goes over
+        the tables of all tenants, and tells a bound one of its own and the shared ones."""
         self._writable()
-        return recovery_seen(self._rooms.recover(ready_too=True), self._rooms.catalog)
+        return recovery_seen(self._rooms.recover(ready_too=True, on_progress=self._progress(progress)), self._rooms.catalog)
 
     def expire(self, name: str, keep: int = 1) -> list[str]:
         """Remove old versions of a recipe: all but the `keep` newest, pinned ones, and those that the newest version of some recipe is anchored on.

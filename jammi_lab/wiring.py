@@ -48,7 +48,7 @@ from jammi_lab.store.results import Results
 from jammi_lab.store.upkeep import Upkeep
 from jammi_lab.tenancy import TenantScope
 from jammi_lab.values.anchors import Input, InputKind
-from jammi_lab.values.records import RecoveryReport, TableRecord, TableStatus
+from jammi_lab.values.records import Progress, RecoveryReport, TableRecord, TableStatus
 from jammi_lab.vectors.indexes import Indexes
 from jammi_lab.versions import without_catalog
 
@@ -86,11 +86,11 @@ class Rooms:
     mutable: Tables
     committing: Committing
 
-    def recover(self, *, ready_too: bool) -> RecoveryReport:
+    def recover(self, *, ready_too: bool, on_progress: Callable[[Progress], None] | None = None) -> RecoveryReport:
         """Settle what dead writers left."""
         self.kitchen.funnel.tidy()
         self.removal.settle()
-        report = self.recovery.run(ready_too=ready_too)
+        report = self.recovery.run(ready_too=ready_too, on_progress=on_progress)
         self.sessions.sweep()
         self.memo.flush()
         return report

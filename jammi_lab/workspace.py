@@ -231,7 +231,7 @@ class Workspace(Evaluating, Exploring, Deriving, Upkept):
     def _run(self, text: str, params: Mapping[str, Any], extra: Sequence[Any]) -> Result:
         if not isinstance(text, str):
             raise InvalidArgument(f"A statement is a text, not a {type(text).__name__}.")
-        prepared = self._rooms.engine.prepare(text, params, tenant=self._scope.current, extra=extra, changing=True)
+        prepared = self._rooms.engine.prepare(text, params, tenant=self._scope.current, extra=extra, changing=True, supposing=True)
         last, changes = run_in_order(prepared, self._rooms.committing.apply)
         if not isinstance(last, Prepared):
             return Changed(last)
@@ -294,32 +294,33 @@ class Workspace(Evaluating, Exploring, Deriving, Upkept):
 
     # -- is it still true ----------------------------------------------------------------------------------------------------------
 
-    def verify(self, name: Named, expected: str | None = None) -> Verification:
+    def verify(self, name: Named, expected: str | None = None, *, progress: OnProgress = None) -> Verification:
         """Whether bytes, manifest and (when given) definition hash are as attested. TableNotFound; ManifestUnsupported."""
-        return self._naming.verify(self.table(name), expected)
+        return self._naming.verify(self.table(name), expected, self._progress(progress))
 
-    def staleness(self, name: Named) -> Verdict:
+    def staleness(self, name: Named, *, progress: OnProgress = None) -> Verdict:
         """The verdict on a recipe's newest version, a physical table or a ResultTable, from a deep look. TableNotFound; DependencyCycle."""
-        return self._questions.staleness(*self._naming.judged(name))
+        return self._questions.staleness(*self._naming.judged(name), self._progress(progress))
 
-    def why(self, name: Named) -> Why:
+    def why(self, name: Named, *, progress: OnProgress = None) -> Why:
         """The same verdict with the tree of its reasons: old and new state, how each was told, when it was seen. TableNotFound; DependencyCycle."""
-        return self._questions.why(*self._naming.judged(name))
+        return self._questions.why(*self._naming.judged(name), self._progress(progress))
 
-    def status(self, deep: bool = False) -> Status:
-        """Every recipe with its verdict, from one look; a shallow one leaves dear inputs undecided and says so. DependencyCycle."""
-        return self._questions.status(deep=deep)
+    def status(self, deep: bool = False, *, progress: OnProgress = None) -> Status:
+        """Every recipe with its verdict, from one look; a shallow one leaves dear inputs undecided and says so. `progress` is told of the
+        inputs that a deep one observes. DependencyCycle."""
+        report = self._progress(progress)
+        return self._questions.status(deep=deep, on_progress=report if deep else None)
 
-    def plan(self, names: str | Iterable[str] | None = None) -> Plan:
+    def plan(self, names: str | Iterable[str] | None = None, *, progress: OnProgress = None) -> Plan:
         """What must be recomputed to make these recipes (or all) true. Runs nothing. TableNotFound; DependencyCycle."""
-        return self._questions.plan(
-            None if names is None else self._naming.known(names_of(names) if isinstance(names, str) else list(names)), self._apply
-        )
+        wanted = None if names is None else self._naming.known(names_of(names) if isinstance(names, str) else list(names))
+        return self._questions.plan(wanted, self._apply, self._progress(progress))
 
     def recompute(self, names: str | Iterable[str] | None = None, progress: OnProgress = None) -> RunReport:
         """Plan and apply for some recipes and what they need, or for everything. Raises as `plan`; NotRecomputable for rows from outside."""
         self._writable()
-        plan = self.plan(names)
+        plan = self.plan(names, progress=progress)
         self._naming.refuse_external(names, plan)
         return plan.apply(progress)
 

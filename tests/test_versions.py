@@ -10,6 +10,7 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab.errors import InvalidArgument, SqlError, StatementNotAllowed, TableDamaged, TableNotFound, TenantForbidden, WorkspaceReadOnly
+from jammi_lab.values.records import Progress
 
 PAPERS = "id,venue,year\n1,a,2020\n2,b,2021\n3,a,2022\n"
 VENUES = "SELECT venue, count(*) AS n FROM papers GROUP BY venue"
@@ -358,3 +359,35 @@ def test_what_one_kernel_expires_the_other_does_not_see(lab, other):
     assert [t.table_name for t in other.table("x").history()] == [made[2].table_name]
     with pytest.raises(TableNotFound):
         other.table("x", version=1)
+
+
+def test_what_takes_long_tells_how_far_it_is(tmp_path: Path) -> None:
+    data = tmp_path / "d.csv"
+    data.write_text("a\n1\n")
+    with jl.open(tmp_path / "ws") as ws:
+        ws.sources.add("d", data)
+        ws.materialize("t", "FROM d")
+        told: list[Progress] = []
+        size = ws.table("t").path.stat().st_size
+        assert ws.verify("t", progress=told.append) == ws.table("t").verify(progress=told.append)
+        assert [(p.stage, p.done, p.total, p.unit) for p in told] == [("verify", size, size, "bytes")] * 2
+        for ask in (ws.staleness, ws.why, ws.plan, ws.recompute, lambda _, progress: ws.status(deep=True, progress=progress)):
+            told.clear()
+            ask("t", progress=told.append)
+            assert (told[-1].stage, told[-1].done, told[-1].total) == ("look", 1, 1)
+        told.clear()
+        ws.status(progress=told.append)
+        assert not told  # it is a matter of milliseconds
+        ws.recover(progress=told.append)
+        assert [(p.stage, p.done, p.total) for p in told] == [("recover", 1, 1)]
+    told.clear()
+    jl.rebuild(tmp_path / "ws", progress=told.append)
+    assert [(p.stage, p.done, p.total) for p in told] == [("rebuild", 0, 1)]
+
+
+@pytest.mark.parametrize("ask", ["verify", "staleness", "why", "plan", "recompute"])
+def test_progress_that_cannot_be_told_is_refused_wherever_it_is_given(tmp_path: Path, ask: str) -> None:
+    with jl.open(tmp_path / "ws") as ws:
+        ws.materialize("t", "SELECT 1 AS a")
+        with pytest.raises(InvalidArgument, match="progress="):
+            getattr(ws, ask)("t", progress=3)

@@ -15,7 +15,7 @@ from jammi_lab.sources.base import Relation
 from jammi_lab.store.results import Results
 from jammi_lab.tenancy import TenantScope
 from jammi_lab.values.anchors import Anchor, Input, InputKind, Observed, Snapshot, Unknown, Vanished, unpinned
-from jammi_lab.values.records import TableRecord
+from jammi_lab.values.records import Progress, TableRecord
 from jammi_lab.values.verdicts import Damaged
 
 Observer = Callable[[Input, "Look"], Observed]
@@ -57,6 +57,8 @@ class Look:
         self._lock = threading.Lock()
         self.stopped: threading.Event | None = None
         """Set when nobody waits for what this look finds any more; None when somebody always does."""
+        self.on_progress: Callable[[Progress], None] | None = None
+        """Told, in the thread that asks, how many inputs were observed."""
 
     @property
     def instant(self) -> str:
@@ -145,6 +147,7 @@ class Look:
         done = threading.Event()
         left = threading.Semaphore(0)
         shares = [todo[n::_WORKERS] for n in range(min(_WORKERS, len(todo)))]
+        seen: list[None] = []
 
         def work(share: list[tuple[str | None, Input]]) -> None:
             try:
@@ -152,6 +155,7 @@ class Look:
                     if done.is_set():
                         return
                     self.observe(each, tenant)
+                    seen.append(None)
             finally:
                 left.release()
 
@@ -160,7 +164,7 @@ class Look:
         try:
             deadline = self._timeout
             for _ in shares:
-                if not _acquire(left, deadline, self.stopped):
+                if not _acquire(left, deadline, self.stopped, lambda: self._tell(len(seen), len(todo))):
                     break
         finally:
             done.set()
@@ -169,6 +173,10 @@ class Look:
                 self._seen.setdefault(
                     (tenant, each.identity), Unknown(why=f"no answer within {self._timeout:g} s (the setting look.timeout_seconds)")
                 )
+
+    def _tell(self, done: int, total: int) -> None:
+        if self.on_progress is not None:
+            self.on_progress(Progress(stage="look", done=done, total=total, unit="inputs"))
 
     def damage(self, record: TableRecord) -> Damaged | Unknown | None:
         """What is wrong with a table's bytes; None when they are the published ones, Unknown when that cannot be told."""
@@ -221,11 +229,13 @@ class Pinned:
         self.snapshot, self.record = snapshot, record
 
 
-def _acquire(semaphore: threading.Semaphore, seconds: float, stopped: threading.Event | None) -> bool:
-    """Wait in small steps, so that an interrupt arrives, and the word that nobody waits any more."""
+def _acquire(semaphore: threading.Semaphore, seconds: float, stopped: threading.Event | None, tell: Callable[[], None]) -> bool:
+    """Wait in small steps, so that an interrupt arrives, and the word that nobody waits any more; `tell` is called after each."""
     waited = 0.0
     while waited < seconds and not (stopped is not None and stopped.is_set()):
-        if semaphore.acquire(timeout=0.05):
+        acquired = semaphore.acquire(timeout=0.05)
+        tell()
+        if acquired:
             return True
         waited += 0.05
     return False

@@ -51,27 +51,34 @@ class Questions:
         self._sensor, self._catalog, self._look, self._scope, self._clock, self._columns = sensor, catalog, look, scope, clock, columns
         self._folder = folder
 
-    def staleness(self, name: str, record: TableRecord | None) -> Verdict:
+    def _looking(self, deep: bool, on_progress: OnProgress | None) -> Look:
+        look = self._look(deep)
+        look.on_progress = on_progress
+        return look
+
+    def staleness(self, name: str, record: TableRecord | None, on_progress: OnProgress | None = None) -> Verdict:
         """The verdict on a recipe's newest version, or on one given table of it; deep."""
+        look = self._looking(True, on_progress)
         if record is None:
-            sensed = self._sensor.sense([name])
+            sensed = self._sensor.sense([name], look)
             node = sensed.graph.find(name, self._scope.current)
             assert node is not None, "the name was looked up just now"
             return sensed.verdicts[node.place]
         graph = Graph(self._catalog, self._scope)
         node = graph.find(name, self._scope.current) or Node(name, record.tenant, None)
-        return Sensed(self._catalog, self._scope, self._sensor.producers, self._look(True), graph).judge_version(node, record)
+        return Sensed(self._catalog, self._scope, self._sensor.producers, look, graph).judge_version(node, record)
 
-    def why(self, name: str, record: TableRecord | None) -> Why:
+    def why(self, name: str, record: TableRecord | None, on_progress: OnProgress | None = None) -> Why:
         """The same with the tree of its reasons."""
+        look = self._looking(True, on_progress)
         if record is None:
-            sensed = self._sensor.sense([name])
+            sensed = self._sensor.sense([name], look)
             node = sensed.graph.find(name, self._scope.current)
             assert node is not None, "the name was looked up just now"
             return why_now(sensed, node, node.name)
         graph = Graph(self._catalog, self._scope)
         node = graph.find(name, self._scope.current) or Node(name, record.tenant, None)
-        sensed = Sensed(self._catalog, self._scope, self._sensor.producers, self._look(True), graph)
+        sensed = Sensed(self._catalog, self._scope, self._sensor.producers, look, graph)
         return why_version(sensed, node, record, sensed.judge_version(node, record))
 
     def verdicts_now(self, names: Sequence[str], stopped: threading.Event | None = None) -> Mapping[str, Verdict]:
@@ -85,9 +92,9 @@ class Questions:
         found = [(n, node) for n in names if (node := sensed.graph.find(n, self._scope.current)) is not None]
         return {name: sensed.verdicts[node.place] for name, node in found}
 
-    def status(self, *, deep: bool) -> Status:
+    def status(self, *, deep: bool, on_progress: OnProgress | None = None) -> Status:
         """Every visible recipe with its verdict."""
-        return Status(self._board(self._sensor.sense(None, self._look(deep))))
+        return Status(self._board(self._sensor.sense(None, self._looking(deep, on_progress))))
 
     def what_if(self, changed: Iterable[str], redefine: Mapping[str, str]) -> Status:
         """Every visible recipe with the verdict that it would have. Raises as `imagine`."""
@@ -104,9 +111,9 @@ class Questions:
             rows.append(StatusRow(node.name, version, verdict, record.row_count if record else None, record.bytes if record else None, age, index))
         return rows
 
-    def plan(self, names: Sequence[str] | None, apply: Apply) -> Plan:
+    def plan(self, names: Sequence[str] | None, apply: Apply, on_progress: OnProgress | None = None) -> Plan:
         """The steps for some recipes and what they need, or for everything."""
-        sensed = self._sensor.sense(names)
+        sensed = self._sensor.sense(names, self._looking(True, on_progress))
         planner = Planner(self._sensor, sensed, names)
         return Plan(planner.steps(), sorted(planner.left_out, key=fold), apply)
 

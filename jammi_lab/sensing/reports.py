@@ -1,11 +1,13 @@
 """What sensing hands to people: Status, Plan, RunReport. Each reads as a table and turns into frames."""
 
+import contextlib
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from jammi_lab import forms
-from jammi_lab.errors import TableNotFound
+from jammi_lab.errors import InvalidArgument, TableNotFound
 from jammi_lab.framed import Framed
 from jammi_lab.markup import Form, Shown
 from jammi_lab.names import fold, near
@@ -18,6 +20,22 @@ OnProgress = bool | Callable[[Progress], None] | None
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+def teller(progress: OnProgress, default: Callable[[Progress], None] | None = None) -> Callable[[Progress], None] | None:
+    """Who is told of progress by a caller's `progress=`; `default` is where the workspace says. InvalidArgument for what cannot be called."""
+    if callable(progress):
+        return progress
+    if not (progress is None or isinstance(progress, bool)):
+        raise InvalidArgument(f"progress= is True, False, None or something to call with each step, not {progress!r}.")
+    return None if progress is False else default or (_to_terminal if progress else None)
+
+
+def _to_terminal(progress: Progress) -> None:
+    total = f" of {progress.total:,}" if progress.total is not None else ""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"\r{progress.stage}: {progress.done:,}{total} {progress.unit}\033[K")
+        sys.stderr.flush()
 
 
 @dataclass(frozen=True)

@@ -114,17 +114,20 @@ class ParquetDigests(Value, frozen=True):
     """Per top-level column a digest of how the footer says its bytes are to be read."""
 
 
-def sha256_file(path: Place) -> str:
-    """SHA-256 of a file, read in blocks. OSError."""
+def sha256_file(path: Place, told: Callable[[int], None] | None = None) -> str:
+    """SHA-256 of a file, read in blocks; `told` hears after each how many bytes were read. OSError."""
     with opened(path) as file:
-        return sha256_stream(file)
+        return sha256_stream(file, told)
 
 
-def sha256_stream(file: BinaryIO) -> str:
-    """SHA-256 of what an open binary file still holds. OSError."""
-    whole = hashlib.sha256()
+def sha256_stream(file: BinaryIO, told: Callable[[int], None] | None = None) -> str:
+    """SHA-256 of what an open binary file still holds; `told` hears after each block how many bytes were read. OSError."""
+    whole, done = hashlib.sha256(), 0
     while block := file.read(BLOCK):
         whole.update(block)
+        done += len(block)
+        if told is not None:
+            told(done)
     return whole.hexdigest()
 
 

@@ -2,7 +2,7 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from jammi_lab.tenancy import TenantScope, tenant_id
 from jammi_lab.values.anchors import Input, InputKind
 from jammi_lab.values.descriptors import parse_descriptor
 from jammi_lab.values.manifest import Manifest
-from jammi_lab.values.records import RecipeRecord, TableKind, TableRecord, TableStatus
+from jammi_lab.values.records import Progress, RecipeRecord, TableKind, TableRecord, TableStatus
 
 CATALOG = "catalog.sqlite3"
 WRITER = "rebuild"
@@ -47,7 +47,7 @@ class _Found:
     record: TableRecord
 
 
-def rebuild(folder: Place, clock: Clock, url: str = "") -> RebuildReport:
+def rebuild(folder: Place, clock: Clock, url: str = "", on_progress: Callable[[Progress], None] | None = None) -> RebuildReport:
     """Make a new catalog from the manifests under `results/`, put it in place of the old one, which is kept aside, and say what it lacks. `url`: that
     of the catalog, when it is on a server.
 
@@ -56,7 +56,7 @@ def rebuild(folder: Place, clock: Clock, url: str = "") -> RebuildReport:
     """
     if not manifests.any_below(folder) and not (isinstance(folder, Path) and (folder / CATALOG).exists()):
         raise WorkspaceNotFound(f"There is no workspace in {str(folder)!r}, and no manifest to make a catalog from.")
-    found, unreadable = _read(folder)
+    found, unreadable = _read(folder, on_progress)
     kept = _in_folder(folder, found, clock) if isinstance(folder, Path) and not url else _on_server(folder, url, found, clock)
     recipes = {(f.record.tenant, fold(f.record.recipe)): f.record.recipe for f in found}
     return RebuildReport(
@@ -116,11 +116,14 @@ def _in_folder(folder: Path, found: Sequence[_Found], clock: Clock) -> str | Non
         raise
 
 
-def _read(folder: Place) -> tuple[list[_Found], list[str]]:
+def _read(folder: Place, on_progress: Callable[[Progress], None] | None) -> tuple[list[_Found], list[str]]:
     """The manifests that can be taken over, oldest version first in each recipe, and the others with the reason."""
     found, unreadable = [], []
     names: set[str] = set()
-    for place, path in manifests.found_below(folder):
+    lying = manifests.found_below(folder)
+    for done, (place, path) in enumerate(lying):
+        if on_progress is not None:
+            on_progress(Progress(stage="rebuild", done=done, total=len(lying), unit="manifests"))
         parquet = path.with_name(path.name.removesuffix(manifests.SUFFIX) + ".parquet")
         try:
             body = manifests.read(parquet)

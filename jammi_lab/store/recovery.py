@@ -23,7 +23,7 @@ from jammi_lab.store.lying import Filed, Lying
 from jammi_lab.store.results import Results, clear, clear_temporary
 from jammi_lab.values.anchors import AnchorKind
 from jammi_lab.values.manifest import Manifest
-from jammi_lab.values.records import RecoveryReport, TableRecord, TableStatus
+from jammi_lab.values.records import Progress, RecoveryReport, TableRecord, TableStatus
 
 _STAMPS = "results-stamps"
 _UNVOUCHED = "the manifest is lost, and the catalog's copy does not vouch for these bytes"
@@ -39,8 +39,8 @@ class Recovery:
         self._opening = True  # until the first run: nothing is being made by this kernel
         self._lock = threading.Lock()  # several threads of a kernel may find the same writer dead
 
-    def run(self, *, ready_too: bool) -> RecoveryReport:
-        """Settle building and deleting rows of dead writers, then, when one died or `ready_too`, sweep the ready rows."""
+    def run(self, *, ready_too: bool, on_progress: Callable[[Progress], None] | None = None) -> RecoveryReport:
+        """Settle building and deleting rows of dead writers, then, when one died or `ready_too`, sweep the ready rows and tell of each."""
         with self._lock, self._catalog.everyone():
             self._found, self._recipes = {field: [] for field, value in RecoveryReport().to_dict().items() if isinstance(value, list)}, {}
             died, opening, self._opening = False, self._opening, False
@@ -52,10 +52,13 @@ class Recovery:
                 self._clear_unbegun()
             if died or ready_too or self._folders_moved():
                 lying = Lying(self._results)
-                for record in self._to_sweep(lying, everything=ready_too):
+                sweep = self._to_sweep(lying, everything=ready_too)
+                for done, record in enumerate(sweep, 1):
                     if ready_too or not self._whole(record, lying):
                         self._guarded(record, self._sweep)
                     self._guarded(record, functools.partial(self._restore, at_once=ready_too))
+                    if on_progress is not None:
+                        on_progress(Progress(stage="recover", done=done, total=len(sweep), unit="tables"))
                 if died and opening and not self._catalog.writers.suspects():  # asked after the listing: whoever came since is not in that
                     with contextlib.suppress(OSError):
                         lying.clear_unfinished_indexes()

@@ -1,20 +1,27 @@
 """Verification: recompute what is attested, and say what is found."""
 
+from collections.abc import Callable
+
 from jammi_lab.errors import TableDamaged
 from jammi_lab.storage.digests import sha256_file
 from jammi_lab.store import manifests
 from jammi_lab.store.results import Results
-from jammi_lab.values.records import TableRecord
+from jammi_lab.values.records import Progress, TableRecord
 from jammi_lab.values.verdicts import Match, MatchWithUnpinnedInputs, Mismatch, MissingBytes, MissingManifest, Verification
 
 
-def verify(results: Results, record: TableRecord, expected: str | None) -> Verification:
+def verify(results: Results, record: TableRecord, expected: str | None, on_progress: Callable[[Progress], None] | None = None) -> Verification:
     """Looks for the manifest, the bytes, their digest, the definition and unpinned inputs, in that order; the first finding wins.
 
-    `expected` is a definition hash. The data is attested, never the index. ManifestUnsupported for a manifest of a later release;
-    TableDamaged when the bytes cannot be read.
+    `expected` is a definition hash; `on_progress` is told of the bytes that are read. The data is attested, never the index.
+    ManifestUnsupported for a manifest of a later release; TableDamaged when the bytes cannot be read.
     """
     path = results.parquet(record)
+
+    def told(done: int) -> None:
+        if on_progress is not None:
+            on_progress(Progress(stage="verify", done=done, total=record.bytes, unit="bytes"))
+
     if record.definition_hash is None:
         return MissingManifest()
     body = manifests.read(path)
@@ -24,7 +31,7 @@ def verify(results: Results, record: TableRecord, expected: str | None) -> Verif
     if record.manifest_digest is not None and manifests.digest(body) != record.manifest_digest:
         return Mismatch(record.manifest_digest, manifests.digest(body), "manifest")
     try:
-        found = sha256_file(path)
+        found = sha256_file(path, None if on_progress is None else told)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return MissingBytes()
     except OSError as error:

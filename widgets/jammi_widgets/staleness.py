@@ -122,7 +122,7 @@ class StalenessBoard(Panel):
         if gone := [n for n in names if n not in self._lines.names]:
             raise TableNotFound(f"There is no recipe {gone[0]!r} here any more.", hint="Refresh the board.")
         if action == "plan":
-            return _planned(self._ws.plan(names))
+            return _planned(self._ws.plan(names, progress=False))
         if action == "recompute":
             try:
                 run = self._ws.recompute(names, progress=report)
