@@ -67,7 +67,9 @@ def panels(folder: Path, repeats: int) -> Iterator[Line]:
         yield from _sizes()
         graph = _graph(ws)
         for what, message in (
+            ("the first drawing", protocol.Open),
             ("a filter", protocol.Refresh),
+            ("no filter any more", protocol.Unfold),
             ("hops", protocol.Show),
             ("a click", protocol.Details),
         ):
@@ -107,9 +109,18 @@ def _kernel(panel: LineageGraph, kind: Any, repeats: int) -> float:
     took = []
     for at in range(repeats + 1):
         name = f"table_{400 + at}"
-        if kind is protocol.Refresh:
+        if kind is protocol.Open:
+            panel._drawing = None
+            panel._drawings.clear()
+            began = time.perf_counter()
+            panel._graph()
+        elif kind is protocol.Refresh:
             began = time.perf_counter()
             panel.filter = name
+        elif kind is protocol.Unfold:
+            panel.filter = name
+            began = time.perf_counter()
+            panel.filter = ""
         elif kind is protocol.Details:
             began = time.perf_counter()
             panel.selection = [name]

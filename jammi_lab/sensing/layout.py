@@ -42,23 +42,24 @@ def _columns(below: list[list[int]], above: list[list[int]]) -> tuple[list[int],
 
 
 def _places(columns: list[list[int]], column: list[int], above: list[list[int]], below: list[list[int]], sweeps: int) -> list[int]:
-    """Places that bring neighbours near each other: sweeps to the right on the parents, to the left on the children."""
-    place = [0] * len(column)
+    """Places that bring neighbours near each other: sweeps to the right on the parents, to the left on the children, until nothing moves."""
+    place, height = [0] * len(column), [0.0] * len(column)
     for nodes in columns:
-        _number(nodes, place)
+        _number(nodes, place, height)
     for _ in range(sweeps):
+        before = place.copy()
         for there, neighbours in ((columns, above), (columns[::-1], below)):
             for nodes in there:
-                wanted = {u: _mean([place[v] / len(columns[column[v]]) for v in neighbours[u]], len(nodes), place[u]) for u in nodes}
-                nodes.sort(key=lambda u: (wanted[u], place[u]))
-                _number(nodes, place)
+                scale = len(nodes)
+                wanted = {u: sum(map(height.__getitem__, near)) / len(near) * scale if (near := neighbours[u]) else place[u] for u in nodes}
+                nodes.sort(key=wanted.__getitem__)  # equal ones stay in their order
+                _number(nodes, place, height)
+        if place == before:
+            break
     return place
 
 
-def _mean(heights: list[float], scale: int, otherwise: int) -> float:
-    return sum(heights) / len(heights) * scale if heights else otherwise
-
-
-def _number(nodes: list[int], place: list[int]) -> None:
+def _number(nodes: list[int], place: list[int], height: list[float]) -> None:
+    """Note the place of each node of a column, and how far down that is, from 0 to 1."""
     for i, node in enumerate(nodes):
-        place[node] = i
+        place[node], height[node] = i, i / len(nodes)

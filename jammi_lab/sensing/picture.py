@@ -141,11 +141,11 @@ def arranged(nodes: Sequence[NodeLike], pairs: Sequence[tuple[int, int]], verdic
     """The places of a graph, left to right from what is read to what is derived; `pairs` are (input, derived) indexes. DependencyCycle."""
     if not nodes:
         return Arranged([], [], 0, 0)
-    column, _ = layered(len(nodes), pairs)
+    column, _ = layered(len(nodes), pairs, sweeps=0)
     ways, size = _ways(len(nodes), pairs, column)
     column, place = layered(size, [step for way in ways for step in itertools.pairwise(way)])
     boxes, wide, high = _boxes(nodes, column, place, verdicts)
-    return Arranged(boxes[: len(nodes)], [_curve([boxes[i] for i in way]) for way in ways], wide, high)
+    return Arranged(boxes[: len(nodes)], _curves(ways, boxes), wide, high)
 
 
 def svg_frame(body: str, wide: int, high: int) -> str:
@@ -210,21 +210,26 @@ def subtitle(node: NodeLike) -> str:
     return f"{kind}, version {node.version}" if node.version is not None and node.kind not in _FILLS else kind
 
 
-def _curve(boxes: Sequence[Box]) -> str:
-    """A line from the right side of the first box to the left side of the last, straight through those between."""
-    first, *between, last = boxes
-    path = f"M{first[0] + first[2]:.0f} {first[1] + first[3] / 2:.0f}"
-    at = (first[0] + first[2], first[1] + first[3] / 2)
-    for box in between:
-        path += _bend(at, (box[0], box[1] + box[3] / 2)) + f"h{box[2]:.0f}"
-        at = (box[0] + box[2], box[1] + box[3] / 2)
-    path += _bend(at, (last[0] - 1, last[1] + last[3] / 2))
-    return path
+def _curves(ways: Sequence[Sequence[int]], boxes: Sequence[Box]) -> list[str]:
+    """A line for each way, from the right side of its first box to the left side of its last, straight through those between."""
+    middles = [f"{box[1] + box[3] / 2:.0f}" for box in boxes]
+    return [_curve(way, boxes, middles) for way in ways]
 
 
-def _bend(start: tuple[float, float], end: tuple[float, float]) -> str:
-    half = (end[0] - start[0]) / 2
-    return f"C{start[0] + half:.0f} {start[1]:.0f} {end[0] - half:.0f} {end[1]:.0f} {end[0]:.0f} {end[1]:.0f}"
+def _curve(way: Sequence[int], boxes: Sequence[Box], middles: Sequence[str]) -> str:
+    first, *between, last = way
+    x, y = boxes[first][0] + boxes[first][2], middles[first]
+    path = f"M{x:.0f} {y}"
+    for each in between:
+        box = boxes[each]
+        path += f"{_bend(x, y, box[0], middles[each])}h{box[2]:.0f}"
+        x, y = box[0] + box[2], middles[each]
+    return path + _bend(x, y, boxes[last][0] - 1, middles[last])
+
+
+def _bend(x: float, y: str, end: float, there: str) -> str:
+    half = (end - x) / 2
+    return f"C{x + half:.0f} {y} {end - half:.0f} {there} {end:.0f} {there}"
 
 
 def _node(node: NodeLike, box: Box, verdict: str, focused: bool) -> str:

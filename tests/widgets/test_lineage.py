@@ -10,6 +10,7 @@ import jammi_lab as jl
 from jammi_lab.sensing.lineage import Node
 from jammi_lab.values.records import Edge
 from jammi_lab.values.verdicts import Fresh
+from jammi_widgets import lineage
 from jammi_widgets.columns import way_of
 from jammi_widgets.graph import MOST_DRAWN, Snapshot, View
 from jammi_widgets.lineage import LineageGraph
@@ -37,6 +38,17 @@ def test_a_named_node_is_drawn_with_what_is_within_two_hops(ws, told):
     assert names(line.ask("show", node="venues", hops=1)["body"]) == {"venues", "recent", "summary"}
     assert len(names(line.ask("show", node=None, hops=None)["body"])) == 6
     assert panel.focus is None
+
+
+def test_what_was_drawn_a_moment_ago_is_not_arranged_anew(ws, told, monkeypatch):
+    panel, plain, arranged = LineageGraph(ws), lineage.arranged, []
+    monkeypatch.setattr(lineage, "arranged", lambda *given: arranged.append(1) or plain(*given))
+    line = told(panel)
+    first = line.ask("open")["body"]
+    panel.filter = "venues"
+    assert len(arranged) == 2
+    panel.filter = ""
+    assert line.ask("open")["body"] == first and len(arranged) == 2
 
 
 def test_an_unknown_name_is_a_typed_error_with_near_names(ws):

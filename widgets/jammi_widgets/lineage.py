@@ -1,6 +1,7 @@
 """The lineage graph: what derives from what, whether it is still true, and why not."""
 
 import contextlib
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 HOPS = 2
 """How far around a node that was named."""
+DRAWINGS = 4
+"""Of the last ones it is known where everything stands."""
 PREVIEW_ROWS = 20
 """Rows that a look into a table shows."""
 
@@ -63,6 +66,7 @@ class LineageGraph(Panel):
         self._view = View(focus=None, hops=None)
         self._snapshot = _taken(ws)
         self._drawing: _Drawing | None = None
+        self._drawings: deque[_Drawing] = deque(maxlen=DRAWINGS)
         self._explorer: NeighborExplorer | None = None
         if name is not None:
             self._view = View(focus=self._known(name), hops=HOPS)
@@ -178,11 +182,15 @@ class LineageGraph(Panel):
         }
 
     def _arranged(self, drawn: Sequence[Node | Group], ids: Sequence[str], pairs: Sequence[tuple[int, int]], words: Mapping[str, str]) -> Arranged:
-        """Where everything stands: as before when the same is drawn, so that a click in a thousand nodes is answered at once."""
+        """Where everything stands: as before when the same is drawn, so that a click in a thousand nodes, or taking a filter away, is answered at
+        once."""
         key = list(drawn), ids, pairs, words
-        if self._drawing is None or self._drawing.key != key:
-            self._drawing = _Drawing(key, arranged(drawn, pairs, {name: said for name, said in words.items() if said}))
-        return self._drawing.placed
+        drawing = next((each for each in self._drawings if each.key == key), None)
+        if drawing is None:
+            drawing = _Drawing(key, arranged(drawn, pairs, {name: said for name, said in words.items() if said}))
+            self._drawings.append(drawing)
+        self._drawing = drawing
+        return drawing.placed
 
     def _explored(self, name: str) -> dict[str, Any]:
         """An explorer of the table, for the page to show below the picture."""
@@ -273,7 +281,7 @@ class LineageGraph(Panel):
                     or ["Nothing had to be done."]
                 }
             case "verify":
-                return {"lines": [visible(str(self._ws.verify(name)))]}
+                return {"lines": [visible(str(self._ws.verify(name, progress=report)))]}
             case "what-if":
                 rows = [r for r in self._ws.what_if(changed=[name]) if not isinstance(r.verdict, Fresh)]
                 return {"lines": [f"{r.name} would be {word(r.verdict)}" for r in rows] or ["Nothing would change."], "names": [r.name for r in rows]}
@@ -298,7 +306,7 @@ class LineageGraph(Panel):
 
 @dataclass(frozen=True)
 class _Drawing:
-    """What was drawn last, and where it stands."""
+    """What was drawn, and where it stands."""
 
     key: tuple[Any, ...]
     placed: Arranged
