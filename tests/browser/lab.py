@@ -44,6 +44,15 @@ RUN_ALL = """async (name) => {
   return 'ran';
 }"""
 
+PAPERS = """import jammi_lab as jl
+ws = jl.open("lab")
+with open("papers.csv", "w") as f: _ = f.write("id,title,topic\\n1,graph networks,ml\\n2,sourdough bread,food\\n3,deep networks,ml\\n")
+ws.sources.add("papers", "papers.csv")
+ws.materialize("ml", "SELECT * FROM papers WHERE topic = 'ml'")
+ws.materialize("counted", "SELECT topic, count(*) AS n FROM jammi.ml GROUP BY ALL")
+_ = ws.embed("vectors", "SELECT id::VARCHAR AS id, title FROM papers", key="id", text="title", model="hashing")"""
+"""A cell that makes a workspace `ws` with three papers, two tables and vectors."""
+
 
 def settings(theme: str) -> dict[str, dict[str, object]]:
     """No news, no autosave, that theme, and every cell in the page, also those out of sight."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.browser.lab import fenced, lab, opened, written
+from tests.browser.lab import PAPERS, fenced, lab, opened, written
 
 pytestmark = [
     pytest.mark.browser,
@@ -11,13 +11,7 @@ pytestmark = [
     pytest.mark.leaves_behind("playwright keeps a loop and its pipes for the session"),
 ]
 CELLS = [
-    """import jammi_lab as jl
-ws = jl.open("lab")
-with open("papers.csv", "w") as f: _ = f.write("id,title,topic\\n1,graph networks,ml\\n2,sourdough bread,food\\n3,deep networks,ml\\n")
-ws.sources.add("papers", "papers.csv")
-ws.materialize("ml", "SELECT * FROM papers WHERE topic = 'ml'")
-ws.materialize("counted", "SELECT topic, count(*) AS n FROM jammi.ml GROUP BY ALL")
-_ = ws.embed("vectors", "SELECT id::VARCHAR AS id, title FROM papers", key="id", text="title", model="hashing")""",
+    PAPERS,
     "lineage = jl.widgets.LineageGraph(ws)\nlineage",
     "board = jl.widgets.StalenessBoard(ws)\nboard",
     "near = jl.widgets.NeighborExplorer(ws, 'vectors', '1')\nnear",

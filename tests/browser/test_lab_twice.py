@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.browser.lab import fenced, lab, opened, written
+from tests.browser.lab import PAPERS, fenced, lab, opened, written
 
 pytestmark = [
     pytest.mark.browser,
@@ -11,16 +11,11 @@ pytestmark = [
     pytest.mark.leaves_behind("playwright keeps a loop and its pipes for the session"),
 ]
 CELLS = [
-    """import jammi_lab as jl
+    PAPERS,
+    """with open("papers.csv", "a") as f: _ = f.write("4,attention,ml\\n")
 from IPython.display import display
-ws = jl.open("lab")
-with open("papers.csv", "w") as f: _ = f.write("id,title,topic\\n1,graph networks,ml\\n2,sourdough bread,food\\n3,deep networks,ml\\n")
-ws.sources.add("papers", "papers.csv")
-ws.materialize("ml", "SELECT * FROM papers WHERE topic = 'ml'")
-ws.materialize("counted", "SELECT topic, count(*) AS n FROM jammi.ml GROUP BY ALL")
-ws.embed("vectors", "SELECT id::VARCHAR AS id, title FROM papers", key="id", text="title", model="hashing")
-with open("papers.csv", "a") as f: _ = f.write("4,attention,ml\\n")""",
-    "board = jl.widgets.StalenessBoard(ws)\ndisplay(board, board)",
+board = jl.widgets.StalenessBoard(ws)
+display(board, board)""",
     "other = jl.widgets.StalenessBoard(ws)\nother",
     "catalog = jl.widgets.CatalogBrowser(ws)\ncatalog",
     "lineage = jl.widgets.LineageGraph(ws)\nlineage",
