@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Self
 
 from jammi_lab.catalog.backup import backup
-from jammi_lab.catalog.database import Database
+from jammi_lab.catalog.database import Database, Transaction
 from jammi_lab.catalog.dialects import Dialect, Sqlite
 from jammi_lab.catalog.lineage import Lineage
 from jammi_lab.catalog.locks import FileLocks, Locks, ServerLocks
@@ -78,11 +78,9 @@ class Catalog:
         with self.scope.everyone():
             yield
 
-    @contextlib.contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self) -> Transaction:
         """One transaction around several changes: all of them or none, durable when the block ends."""
-        with self.database.write():
-            yield
+        return self.database.write()
 
     def backup(self, target: Path) -> None:
         """A copy of the whole catalog, as it is at one moment, in one SQLite file. InvalidArgument, ResourceExhausted; TenantForbidden while a

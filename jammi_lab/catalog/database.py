@@ -18,6 +18,7 @@ from jammi_lab.errors import ForkedWorkspace, SessionClosed, WorkspaceReadOnly
 from jammi_lab.storage.files import Syncing, fault_point
 
 T = TypeVar("T")
+Transaction = contextlib.AbstractContextManager[sa.Connection]
 _KEPT = 256
 """Answers that a thread keeps between two commits."""
 
@@ -34,6 +35,23 @@ class _Handle:
         self.kept: dict[Hashable, Any] = {}
 
 
+class _Explained:
+    """A block in which the driver's errors are raised as ours."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, sa.exc.DBAPIError):
+            if (typed := self._dialect.explain(error)) is not None:
+                raise typed from None
+        elif isinstance(error, UnicodeDecodeError):
+            raise damaged(self._dialect.label) from None
+
+
 class Database:
     """Transactions on one catalog. Close it; nothing else ends its connections for certain."""
 
@@ -47,6 +65,7 @@ class Database:
         self._common: _Handle | None = None
         self._guard = threading.Lock()
         self._closed = False
+        self._explained = _Explained(dialect)
 
     @property
     def label(self) -> str:
@@ -58,20 +77,16 @@ class Database:
         """Whether it was there before it was opened."""
         return self.dialect.existed
 
-    @contextlib.contextmanager
-    def write(self) -> Iterator[sa.Connection]:
+    def write(self) -> Transaction:
         """A transaction that holds the write lock from its start and is durable when the block ends; an exception takes it back.
 
         Raises WorkspaceReadOnly, VersionConflict (locked too long), ResourceExhausted (disk full), TableDamaged, ForkedWorkspace, SessionClosed.
         """
-        with self._transaction(writing=True) as connection:
-            yield connection
+        return self._transaction(writing=True)
 
-    @contextlib.contextmanager
-    def read(self) -> Iterator[sa.Connection]:
+    def read(self) -> Transaction:
         """A transaction that sees one state of the catalog, also of what this thread's open `write` has done. Same errors."""
-        with self._transaction(writing=False) as connection:
-            yield connection
+        return self._transaction(writing=False)
 
     def kept(self, what: Hashable, read: Callable[[], T]) -> T:
         """What `read` gives, or gave to this thread since when nothing was committed by anybody: asked anew inside a transaction, and where the
@@ -110,12 +125,10 @@ class Database:
         finally:
             self._mine.handle = own
 
-    @contextlib.contextmanager
-    def hasty(self) -> Iterator[sa.Connection]:
+    def hasty(self) -> Transaction:
         """A `write` that does not wait for the disk. Commits reach it in their order: a power failure may take this one, and then nothing later is
         left either; the death of a process takes none. For what is worth nothing after a power failure, or is waited for by `syncing`."""
-        with self._transaction(writing=True, hasty=True) as connection:
-            yield connection
+        return self._transaction(writing=True, hasty=True)
 
     def syncing(self) -> Syncing | None:
         """What makes all durable that was committed until now, beside what else is done; None when it is."""
@@ -124,7 +137,7 @@ class Database:
     @contextlib.contextmanager
     def attempt(self) -> Iterator[None]:
         """A part of a `write` that an exception takes back alone; what was written before it stays with the transaction."""
-        with self.write() as tx, self._explained(), tx.begin_nested():
+        with self.write() as tx, self._explained, tx.begin_nested():
             yield
 
     def purge(self, patience: float = 0.0) -> bool:
@@ -135,7 +148,7 @@ class Database:
         if self.read_only:
             return True
         handle = self._handle()
-        with handle.lock, HeldBack(), self._explained():
+        with handle.lock, HeldBack(), self._explained:
             if handle.writing is not None:
                 raise RuntimeError("the log cannot be emptied inside a transaction")
             if handle.connection.closed:
@@ -175,7 +188,7 @@ class Database:
                 return
             if handle.connection.closed:
                 raise self._over()
-            with HeldBack() if writing else contextlib.nullcontext(), self._explained():
+            with HeldBack() if writing else contextlib.nullcontext(), self._explained:
                 transaction = self._begun(handle, writing=writing, hasty=hasty)
                 connection = handle.connection
                 handle.writing = writing
@@ -213,19 +226,7 @@ class Database:
             connection.close()
         raise AssertionError
 
-    @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except sa.exc.DBAPIError as error:
-            typed = self.dialect.explain(error)
-            if typed is None:
-                raise
-            raise typed from None
-        except UnicodeDecodeError:
-            raise damaged(self.label) from None
-
-    def _check(self) -> None:
+    def _check(self, *, assured: bool = False) -> None:
         if os.getpid() != self._pid:
             raise ForkedWorkspace(
                 "This workspace was opened before the process forked and cannot be used in the child.",
@@ -233,18 +234,19 @@ class Database:
             )
         if self._closed:
             raise self._over()
-        self.dialect.assure()
+        if not assured:
+            self.dialect.assure()
 
     def _handle(self) -> _Handle:
-        self._check()
         handle: _Handle | None = getattr(self._mine, "handle", None)
+        self._check(assured=handle is not None and handle.writing is not None)  # the outer transaction was
         if handle is None:
             handle = self._mine.handle = self._opened(threading.current_thread())
         return handle
 
     def _opened(self, thread: threading.Thread) -> _Handle:
         """A new connection, until that thread ends or all is closed."""
-        with self._explained():
+        with self._explained:
             handle = _Handle(self._engine.connect(), thread)
         with self._guard:
             if self._closed:

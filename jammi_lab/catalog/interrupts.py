@@ -2,6 +2,7 @@
 that nobody knows to be in a transaction. So it is held back while one runs, which takes milliseconds, and comes between two statements or at the end.
 """
 
+import inspect
 import signal
 import threading
 from collections.abc import Callable
@@ -9,6 +10,8 @@ from types import FrameType
 from typing import Any, Self
 
 _Handler = Callable[[int, FrameType | None], Any]
+# The same without looking each handler up among the members of an enumeration: a function is none, and is found to be none by an exception.
+_handle, _handler_of = inspect.unwrap(signal.signal), inspect.unwrap(signal.getsignal)
 
 
 class HeldBack:
@@ -22,16 +25,16 @@ class HeldBack:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread() and HeldBack._running is None:
-            handler = signal.getsignal(signal.SIGINT)
+            handler = _handler_of(signal.SIGINT)
             if callable(handler):
-                signal.signal(signal.SIGINT, self._note)  # one that came before is raised here, and nothing has begun
+                _handle(signal.SIGINT, self._note)  # one that came before is raised here, and nothing has begun
                 self._handler, HeldBack._running = handler, self
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._handler is not None:
             HeldBack._running = None
-            signal.signal(signal.SIGINT, self._handler)
+            _handle(signal.SIGINT, self._handler)
             self._deliver()
 
     @staticmethod

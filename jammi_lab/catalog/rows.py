@@ -111,18 +111,13 @@ def table_record(row: Sequence[Any]) -> TableRecord:
 
 def table_row(record: TableRecord) -> dict[str, Any]:
     """The row of a record, by column."""
-    row = {name: getattr(record, name) for name in TableRecord.__struct_fields__ if name not in ("tenant", "key")}
-    return row | {
-        "tenant_id": record.tenant,
-        "table_fold": fold(record.table_name),
-        "kind": str(record.kind),
-        "status": str(record.status),
-        "key_columns": _json(record.key),
-        "columns": _json(record.columns),
-        "anchors": _json(record.anchors),
-        "order_sensitive": int(record.order_sensitive),
-        "flight": int(record.flight),
-    }
+    row = msgspec.structs.asdict(record)
+    row["tenant_id"], row["key_columns"] = row.pop("tenant"), _json(row.pop("key"))
+    row["table_fold"] = fold(record.table_name)
+    row["kind"], row["status"] = str(record.kind), str(record.status)
+    row["columns"], row["anchors"] = _json(record.columns), _json(record.anchors)
+    row["order_sensitive"], row["flight"] = int(record.order_sensitive), int(record.flight)
+    return row
 
 
 def version_record(row: Sequence[Any]) -> VersionRecord:

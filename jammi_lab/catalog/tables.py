@@ -7,6 +7,7 @@ import sqlalchemy as sa
 
 from jammi_lab.catalog import scope
 from jammi_lab.catalog.database import Database
+from jammi_lab.catalog.direct import Direct
 from jammi_lab.catalog.rows import TABLE, VERSION, table_record, version_record
 from jammi_lab.catalog.schema import lineage, manifests, owner, recipes, result_tables, versions
 from jammi_lab.catalog.scope import Scope
@@ -69,56 +70,63 @@ _version = scope.select(*VERSION, *TABLE, seen=(versions, result_tables)).select
 _named = _version.where(versions.c.recipe_fold == sa.bindparam("fold"), not_hidden(versions, sa.bindparam("fold")))
 _named_first = (scope.own_first(versions), versions.c.version.desc())
 
-_GET = scope.select(*TABLE, seen=result_tables).where(result_tables.c.table_fold == sa.bindparam("fold"))
-_NEWEST = _named.where(result_tables.c.status == _READY).order_by(*_named_first).limit(1)
-_NEWEST_OF = (
+_GET = Direct(scope.select(*TABLE, seen=result_tables).where(result_tables.c.table_fold == sa.bindparam("fold")))
+_NEWEST = Direct(_named.where(result_tables.c.status == _READY).order_by(*_named_first).limit(1))
+_NEWEST_OF = Direct(
     scope.select_of(*VERSION, *TABLE, seen=versions)
     .select_from(_joined)
     .where(versions.c.recipe_fold == sa.bindparam("fold"), result_tables.c.status == _READY)
     .order_by(versions.c.version.desc())
     .limit(1)
 )
-_VERSIONS = _named.order_by(*_named_first)
-_VERSION = _named.where(versions.c.version == sa.bindparam("number")).order_by(*_named_first).limit(1)
-_CURRENT = _version.where(result_tables.c.status == _READY, is_newest(versions), not_hidden(versions, versions.c.recipe_fold)).order_by(
-    versions.c.recipe_fold, scope.own_first(versions)
+_VERSIONS = Direct(_named.order_by(*_named_first))
+_VERSION = Direct(_named.where(versions.c.version == sa.bindparam("number")).order_by(*_named_first).limit(1))
+_CURRENT = Direct(
+    _version.where(result_tables.c.status == _READY, is_newest(versions), not_hidden(versions, versions.c.recipe_fold)).order_by(
+        versions.c.recipe_fold, scope.own_first(versions)
+    )
 )
-_REFERRING = (
+_REFERRING = Direct(
     scope.select(*VERSION, seen=versions)
     .where(versions.c.table_name == sa.bindparam("table_name"))
     .order_by(versions.c.created_at, versions.c.recipe_fold)
 )
-_READY_BY_DEFINITION = (
+_READY_BY_DEFINITION = Direct(
     scope.select_mine(*TABLE, seen=result_tables)
     .where(result_tables.c.definition_hash == sa.bindparam("hash"), result_tables.c.status == _READY)
     .order_by(result_tables.c.created_at.desc(), result_tables.c.table_name.desc())
 )
-_BUILDING = scope.select_mine(*TABLE, seen=result_tables).where(
-    result_tables.c.definition_hash == sa.bindparam("hash"),
-    result_tables.c.status == sa.literal_column("'building'"),
-    result_tables.c.flight == sa.literal_column("1"),
+_BUILDING = Direct(
+    scope.select_mine(*TABLE, seen=result_tables).where(
+        result_tables.c.definition_hash == sa.bindparam("hash"),
+        result_tables.c.status == sa.literal_column("'building'"),
+        result_tables.c.flight == sa.literal_column("1"),
+    )
 )
-_MANIFEST = scope.select(manifests.c.body, seen=manifests).where(manifests.c.table_name == sa.bindparam("table_name"))
-_WITH_STATUS = scope.select(*TABLE, seen=result_tables).where(result_tables.c.status == sa.bindparam("status")).order_by(result_tables.c.created_at)
-_WITH_STATUS_OF_WRITER = _WITH_STATUS.where(result_tables.c.writer_id == sa.bindparam("writer_id"))
-_UNSETTLED = (
+_MANIFEST = Direct(scope.select(manifests.c.body, seen=manifests).where(manifests.c.table_name == sa.bindparam("table_name")))
+_with_status = scope.select(*TABLE, seen=result_tables).where(result_tables.c.status == sa.bindparam("status")).order_by(result_tables.c.created_at)
+_WITH_STATUS = Direct(_with_status)
+_WITH_STATUS_OF_WRITER = Direct(_with_status.where(result_tables.c.writer_id == sa.bindparam("writer_id")))
+_UNSETTLED = Direct(
     scope.select(result_tables.c.table_name, result_tables.c.recipe, result_tables.c.path, seen=result_tables)
     .where(result_tables.c.status == sa.bindparam("status"), result_tables.c.writer_id == sa.bindparam("writer_id"))
     .order_by(result_tables.c.created_at)
 )
-_READY_IN_SHORT = scope.select(
-    result_tables.c.table_name,
-    result_tables.c.path,
-    sa.and_(result_tables.c.definition_hash.is_not(None), result_tables.c.dimensions.is_(None)),
-    seen=result_tables,
-).where(result_tables.c.status == _READY)
-_NEWEST_NUMBERS = (
+_READY_IN_SHORT = Direct(
+    scope.select(
+        result_tables.c.table_name,
+        result_tables.c.path,
+        sa.and_(result_tables.c.definition_hash.is_not(None), result_tables.c.dimensions.is_(None)),
+        seen=result_tables,
+    ).where(result_tables.c.status == _READY)
+)
+_NEWEST_NUMBERS = Direct(
     scope.select(versions.c.tenant_id, versions.c.recipe_fold, sa.func.max(versions.c.version), seen=(versions, result_tables))
     .select_from(_joined)
     .where(result_tables.c.status == _READY)
     .group_by(versions.c.tenant_id, versions.c.recipe_fold)
 )
-_NAMES = scope.select(versions.c.recipe, seen=versions).distinct()
+_NAMES = Direct(scope.select(versions.c.recipe, seen=versions).distinct())
 
 
 class Tables:
@@ -174,7 +182,8 @@ class Tables:
             statement = statement.where(reads.exists())
             values["source_fold"] = fold(source)
         ordered = statement.order_by(versions.c.created_at.desc(), versions.c.version.desc(), versions.c.recipe_fold)
-        return [_pair(row) for row in self._rows(ordered, **values)]
+        with self._database.read() as tx:  # of many combinations each is compiled when it is asked for
+            return [_pair(row) for row in tx.execute(ordered, self._scope.params(**values)).all()]
 
     def by_definition(self, definition_hash: str) -> Records:
         """Ready tables of this tenant (never shared ones beside them) with that definition, newest first."""
@@ -216,13 +225,13 @@ class Tables:
         """The number of the newest ready version by owner and recipe, folded; one query."""
         return {(row[0], row[1]): row[2] for row in self._rows(_NEWEST_NUMBERS)}
 
-    def _one(self, statement: sa.Select[Any], **values: Any) -> Version | None:
+    def _one(self, statement: Direct, **values: Any) -> Version | None:
         rows = self._rows(statement, **values)
         return _pair(rows[0]) if rows else None
 
-    def _rows(self, statement: sa.Select[Any], **values: Any) -> Sequence[Any]:
+    def _rows(self, statement: Direct, **values: Any) -> Sequence[Any]:
         with self._database.read() as tx:
-            return tx.execute(statement, self._scope.params(**values)).all()
+            return statement.rows(tx, self._scope.params(**values))
 
 
 def _pair(row: Any) -> Version:

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from jammi_lab.catalog import scope
 from jammi_lab.catalog.database import Database
+from jammi_lab.catalog.direct import Direct
 from jammi_lab.catalog.locks import Lock, Locks
 from jammi_lab.catalog.schema import result_tables, writers
 from jammi_lab.clock import Clock, rfc3339
@@ -39,14 +40,17 @@ class WriterRecord(Value, frozen=True, kw_only=True):
 _COLUMNS = tuple(writers.c[name] for name in WriterRecord.__struct_fields__)
 _LIST = scope.untenanted(writers, *_COLUMNS).order_by(writers.c.started_at, writers.c.writer_id)
 _GET = scope.untenanted(writers, *_COLUMNS).where(writers.c.writer_id == sa.bindparam("id"))
-_UNRETIRED = scope.untenanted(writers, writers.c.writer_id).where(writers.c.retired_at.is_(None))
-_UNSETTLED = (
+_UNRETIRED = Direct(scope.untenanted(writers, writers.c.writer_id).where(writers.c.retired_at.is_(None)))
+_UNSETTLED = Direct(
     scope.everyones(result_tables.c.writer_id)
     .distinct()
     .where(result_tables.c.status.in_([sa.literal_column("'building'"), sa.literal_column("'deleting'")]))
 )
 _REVIVE = sa.update(writers).where(writers.c.writer_id == sa.bindparam("id")).values(retired_at=None)
-_RETIRE = sa.update(writers).where(writers.c.writer_id == sa.bindparam("id"), writers.c.retired_at.is_(None))
+_RETIRE = Direct(
+    sa.update(writers).where(writers.c.writer_id == sa.bindparam("id"), writers.c.retired_at.is_(None)).values(retired_at=sa.bindparam("now"))
+)
+_REGISTER = Direct(sa.insert(writers))
 
 
 class Writers:
@@ -65,7 +69,7 @@ class Writers:
         ).to_dict()
         try:
             with self._database.write() as tx:
-                tx.execute(sa.insert(writers), row)
+                _REGISTER.change(tx, row)
         except BaseException:
             lock.release(forget=True)
             raise
@@ -125,7 +129,7 @@ class Writers:
     def suspects(self) -> Sequence[str]:
         """Writers, other than ours, that are not retired or have building or deleting rows: the only ones whose locks are worth trying."""
         with self._database.read() as tx:
-            ids = {row[0] for row in tx.execute(_UNRETIRED).all()} | {row[0] for row in tx.execute(_UNSETTLED).all()}
+            ids = {row[0] for row in _UNRETIRED.rows(tx, {})} | {row[0] for row in _UNSETTLED.rows(tx, {})}
         return sorted(ids - set(self._locks) - {""})
 
     def dead_writers(self) -> Iterator[str]:
@@ -170,7 +174,7 @@ class Writers:
 
     def _retire(self, writer_id: str) -> None:
         with self._database.hasty(), self._database.write() as tx:  # after a power failure it is found dead once more, with nothing left to settle
-            tx.execute(_RETIRE.values(retired_at=rfc3339(self._clock.now_ns())), {"id": writer_id})
+            _RETIRE.change(tx, {"id": writer_id, "now": rfc3339(self._clock.now_ns())})
 
 
 def _record(row: sa.Row[tuple[str, ...]]) -> WriterRecord:

@@ -102,6 +102,8 @@ class Fingerprint(Value, frozen=True):
 class ParquetDigests(Value, frozen=True):
     """All that one pass over a Parquet file gives."""
 
+    _untold = ("footer",)
+
     whole: str
     """SHA-256 of all bytes."""
     leaves: list[Leaf]
@@ -110,8 +112,13 @@ class ParquetDigests(Value, frozen=True):
     """Rows, by the footer."""
     bytes: int
     """Size of the file."""
-    signature: dict[str, str]
-    """Per top-level column a digest of how the footer says its bytes are to be read."""
+    footer: pq.FileMetaData
+    """What its footer says."""
+
+    @property
+    def signature(self) -> dict[str, str]:
+        """Per top-level column a digest of how the footer says its bytes are to be read; found when it is asked for."""
+        return _signatures(self.footer)
 
 
 def sha256_file(path: Place, told: Callable[[int], None] | None = None) -> str:
@@ -188,7 +195,7 @@ def digest_parquet(path: Path, growing: Growing | None = None) -> ParquetDigests
             _drain(path, left, found)
         finally:
             left.clear()  # whoever fails, the other one ends
-        return ParquetDigests(whole.result(), _leaves(extents, found), footer.num_rows, size, _signatures(footer))
+        return ParquetDigests(whole.result(), _leaves(extents, found), footer.num_rows, size, footer)
 
 
 def _drain(path: Path, left: "collections.deque[tuple[int, _Extent]]", found: list[str]) -> None:
@@ -208,7 +215,7 @@ def _one_pass(file: BinaryIO, footer: pq.FileMetaData, size: int) -> ParquetDige
     file.seek(0)
     whole, extents = sha256_stream(file), _extents(footer, size)
     leaves = _leaves(extents, [_range_digest(file, extent.offset, extent.length) for extent in extents])
-    return ParquetDigests(whole, leaves, footer.num_rows, size, _signatures(footer))
+    return ParquetDigests(whole, leaves, footer.num_rows, size, footer)
 
 
 class _Extent(NamedTuple):
@@ -334,8 +341,9 @@ def _payload(path: Path, parquet: bool) -> dict[str, Any]:
 
 def parquet_payload(found: ParquetDigests) -> dict[str, Any]:
     """What the memo keeps of a Parquet file: digests of columns cover their bytes and how these are read."""
-    columns = {name: digest_of([digest, found.signature[name]]) for name, digest in column_digests(found.leaves).items()}
-    for name, signature in found.signature.items():  # a file without row groups has columns too
+    said = found.signature
+    columns = {name: digest_of([digest, said[name]]) for name, digest in column_digests(found.leaves).items()}
+    for name, signature in said.items():  # a file without row groups has columns too
         columns.setdefault(name, digest_of(["", signature]))
     return {"whole": found.whole, "by_column": columns, "rows": found.rows}
 

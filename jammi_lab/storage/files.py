@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from jammi_lab.errors import TableDamaged
+from jammi_lab.storage.beside import begin
 from jammi_lab.storage.remote import RemoteFile, RemotePath, state_of
 from jammi_lab.values.base import Value
 
@@ -101,12 +102,12 @@ class Syncing:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path, self._wrong = path, OSError(errno.EIO, os.strerror(errno.EIO), str(path))
-        self._over = False
+        self._path, self._over = path, False
+        self._wrong: OSError | None = None
         self._done = _thread.allocate_lock()
         self._done.acquire()
         try:
-            _thread.start_new_thread(self._sync, ())  # a Thread is waited for until it runs, on a busy machine for as long as a sync takes
+            begin(self._sync)
         except RuntimeError:  # there may be no more threads
             self._sync()
 
@@ -123,7 +124,7 @@ class Syncing:
         """Wait until it is durable; any number of times. OSError."""
         with self._done:
             if not self._over:
-                raise self._wrong
+                raise self._wrong or OSError(errno.EIO, os.strerror(errno.EIO), str(self._path))
 
 
 class AtomicFile:
@@ -137,7 +138,7 @@ class AtomicFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.temp = path.parent / f".{path.name[:200]}.{secrets.token_hex(4)}.tmp"
+        self.temp = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.tmp")
 
     def finish(self) -> None:
         """All bytes are there. Those of a large file become durable while something else is done, before `commit`."""
@@ -191,6 +192,7 @@ def commit_with(file: AtomicFile | RemoteFile, path: Place, data: bytes, beside:
         fault_point("file.after_put")
         if not write_once(path, data):
             raise FileExistsError(errno.EEXIST, "something is there already", str(path))
+        file.abort()  # what was written here before it was put
         return
     other = AtomicFile(path)
     try:
@@ -279,7 +281,7 @@ def make_folder(path: Place) -> None:
         return
     missing = []
     above = path
-    while not above.is_dir():
+    while not os.path.isdir(above):
         missing.append(above)
         above = above.parent
     for folder in reversed(missing):

@@ -5,10 +5,12 @@ import hashlib
 import os
 from pathlib import Path
 
+from jammi_lab.storage.beside import begin
+
 BLOCK = 1 << 20
 """Bytes per read; measured flat between 64 KiB and 4 MiB."""
 _LEAST = 1 << 18
-"""Bytes that are worth a thread: starting one takes as long as hashing some tens of kilobytes."""
+"""Bytes that are worth another thread's attention."""
 
 
 class Growing:
@@ -25,7 +27,7 @@ class Growing:
         try:
             size = os.stat(self._path).st_size
             if size - self._at >= _LEAST:
-                _thread.start_new_thread(self._in_between, (size,))
+                begin(lambda: self._in_between(size))
                 return
         except (OSError, RuntimeError):  # RuntimeError: there may be no more threads
             pass

@@ -1,6 +1,7 @@
 """Parquet files whose bytes depend on nothing but the rows and their order."""
 
 import contextlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,15 @@ _GROUP_BYTES = 16 << 20
 """Of vectors in a row group: writing and reading one takes twice that."""
 WRITER = f"pyarrow {pa.__version__}, layout 1"
 """What wrote a file; column digests compare within one writer only."""
+
+_AS_THEY_ARE = frozenset(
+    kind.id
+    for kind in (
+        *(pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64(), pa.float32(), pa.float64(), pa.bool_()),
+        *(pa.string(), pa.large_string(), pa.binary(), pa.large_binary(), pa.date32(), pa.timestamp("us")),
+    )
+)
+"""Types that are stored as they are, whatever their parameters: most columns have one, and need not be asked about all others."""
 
 _FEW = 16
 """A text column gets a dictionary when its first row group has at least this many rows for each distinct text."""
@@ -39,6 +49,7 @@ class ParquetSink:
         self._held: list[pa.Table] = []
         self._held_rows = 0
         self._writer: pq.ParquetWriter | None = None
+        self._file: pa.OSFile | None = None
         self.growing = Growing(path)
         """What has taken in of the file, for its digest, while it was written."""
 
@@ -61,16 +72,19 @@ class ParquetSink:
             self._flush()
         fault_point("parquet.before_footer")
         assert self._writer is not None
+        assert self._file is not None
         self._writer.close()
+        self._file.close()
         fault_point("parquet.after_footer")
         return self.rows
 
     def abort(self) -> None:
         """Leave no file. Fine at any moment, more than once, after `close` too."""
         self._held, self._held_rows = [], 0
-        if self._writer is not None:
-            with contextlib.suppress(OSError, pa.ArrowException, ValueError):  # only the descriptor matters: the file goes next
-                self._writer.close()
+        for each in (self._writer, self._file):
+            if each is not None:
+                with contextlib.suppress(OSError, pa.ArrowException, ValueError):  # only the descriptor matters: the file goes next
+                    each.close()
         self.growing.abort()
         with contextlib.suppress(FileNotFoundError):
             self.path.unlink()
@@ -83,7 +97,8 @@ class ParquetSink:
         # One chunk per column: where a chunk ends, the writer may end a page.
         table = pa.concat_tables(self._held).combine_chunks() if self._held else self.schema.empty_table()
         if self._writer is None:
-            self._writer = pq.ParquetWriter(self.path, self.schema, version="2.6", **_layout(table))
+            self._file = pa.OSFile(os.fspath(self.path), mode="wb")  # given a path, pyarrow looks for a filesystem first
+            self._writer = pq.ParquetWriter(self._file, self.schema, version="2.6", **_layout(table))
         fault_point("parquet.before_row_group")
         if table.num_rows:
             self._writer.write_table(table, row_group_size=self._group)
@@ -112,8 +127,14 @@ def stored_schema(schema: pa.Schema) -> pa.Schema:
 
 
 def _stored_type(kind: pa.DataType, column: str) -> pa.DataType:
+    if kind.id in _AS_THEY_ARE:
+        return kind
+    if kind == _FINE:
+        return _COARSE
     plain = plain_type(kind)
     for part in _parts(plain):
+        if part == _FINE:
+            raise _too_fine(column, kind)
         if pa.types.is_interval(part) or pa.types.is_duration(part) or pa.types.is_union(part):
             word = "a UNION" if pa.types.is_union(part) else "an INTERVAL"
             said = f"Column {column!r} holds {word}, which Parquet cannot give back."
@@ -123,6 +144,22 @@ def _stored_type(kind: pa.DataType, column: str) -> pa.DataType:
         if pa.types.is_struct(part) and not part.num_fields:
             raise SchemaMismatch(f"Column {column!r} holds a struct without fields, which Parquet cannot hold.", column=column, actual=str(kind))
     return plain
+
+
+_FINE, _COARSE = pa.time64("ns"), pa.time64("us")
+"""DuckDB reads times of day from Parquet in whole microseconds, and would drop the rest without a word."""
+
+
+def _too_fine(column: str, kind: pa.DataType) -> SchemaMismatch:
+    said = f"Column {column!r} holds times of day in nanoseconds, which DuckDB would read back in microseconds."
+    return SchemaMismatch(said, column=column, expected=str(_COARSE), actual=str(kind), hint="CAST it to TIME, or to a number.")
+
+
+def _coarse(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+    try:
+        return column.cast(_COARSE)
+    except pa.ArrowInvalid:
+        raise _too_fine(name, column.type) from None
 
 
 def _parts(kind: pa.DataType) -> list[pa.DataType]:
@@ -163,6 +200,9 @@ def _conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
         )
     columns = []
     for name, found, wanted in zip(schema.names, table.columns, schema.types, strict=True):
+        if found.type == _FINE and wanted == _COARSE:
+            columns.append(_coarse(found, name))
+            continue
         if found.type != wanted and plain_type(found.type) != wanted:
             raise SchemaMismatch(
                 f"Column {name!r} of a batch is {found.type}, not {wanted}.", column=name, expected=str(wanted), actual=str(found.type)

@@ -37,8 +37,9 @@ class Building:
 
     def __init__(self, funnel: "Funnel", record: TableRecord, schema: pa.Schema, since: float | None = None) -> None:
         self._funnel, self.record = funnel, record
+        self._explained = _Explained(funnel, record)
         self.path = funnel.results.parquet(record)
-        with self._explained():
+        with self._explained:
             make_folder(self.path.parent)
         self._started = funnel.clock.monotonic() if since is None else since
         self._file = atomic_file(self.path, create=True)
@@ -47,13 +48,13 @@ class Building:
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Append a batch. SchemaMismatch when it is not of the schema."""
-        with self._explained():
+        with self._explained:
             self._sink.write(batch)
         self.rows += batch.num_rows
 
     def seal(self) -> Path:
         """Close the Parquet file and return where it can be read until it is published; only `publish` or `abandon` may follow."""
-        with self._explained():
+        with self._explained:
             self.rows = self._sink.close()
             if isinstance(self._file, AtomicFile):
                 self._file.finish()  # while its bytes are looked at
@@ -69,7 +70,7 @@ class Building:
         counts: Mapping[str, int] | None = None,
     ) -> TableRecord:
         """Make the sealed table ready and return its row; `types` are the SQL types that reading the file gives, `counts` what was left out."""
-        with self._explained():
+        with self._explained:
             return self._publish(types, descriptor, environment, anchors, dict(counts or {}))
 
     def _publish(
@@ -86,7 +87,6 @@ class Building:
         record = self._funnel.finished(self.record, rows, stat.size if stat else 0, columns, anchors, whole, now, seconds)
         body = self._funnel.attest(record, leaves, descriptor, environment, counts).encode()
         commit_with(self._file, manifests.manifest_path(self.path), body, beside=self._funnel.catalog.database.syncing)
-        self._file.abort()  # of an object, what was written here before it was put
         fault_point("funnel:manifest-durable")
         record = _replaced(record, manifest_digest=manifests.digest(body))
         memo, named = self._funnel.results.memo, stat_of(self.path)
@@ -104,14 +104,20 @@ class Building:
             self._sink.abort()
             self._file.abort()
 
-    @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except FileNotFoundError as error:
-            raise self._funnel.lost(self.record) or storage_error(error, self.record.table_name) from error
-        except OSError as error:
-            raise storage_error(error, self.record.table_name) from error
+
+class _Explained:
+    """A block in which what the disk says is raised in our words."""
+
+    def __init__(self, funnel: "Funnel", record: TableRecord) -> None:
+        self._funnel, self._record = funnel, record
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            lost = self._funnel.lost(self._record) if isinstance(error, FileNotFoundError) else None
+            raise lost or storage_error(error, self._record.table_name) from error
 
 
 class Funnel:

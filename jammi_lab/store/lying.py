@@ -4,9 +4,9 @@ import concurrent.futures
 import contextlib
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from jammi_lab.errors import JammiError
 from jammi_lab.storage.files import Place, fault_point, sync_folder
@@ -18,6 +18,8 @@ _UNBEGUN = re.compile(r"\.([A-Za-z0-9_-]+)\.(?:parquet|materialization\.json)\.[
 """How a file is called that is written before its table is ready."""
 
 
+_PARTS = (*reversed(SUFFIXES), SUFFIX, ".parquet")
+"""What the names of a table's files end with, in the order in which they go."""
 _AT_ONCE, _MANY = 8, 64
 """How many files are removed at once, when tables are many: each waits for the file system's journal, and they wait together."""
 
@@ -40,7 +42,7 @@ class _Folder:
     """The names in one folder."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder, self._below = folder, f"{folder}{os.sep}"
         self.names: set[str] = set()
         self.temporary: dict[str, list[str]] = {}
         """Names that writers gave to unfinished files, by the beginning of the name that such a file was to have."""
@@ -53,6 +55,21 @@ class _Folder:
                         self.names.add(entry.name)
         except (FileNotFoundError, NotADirectoryError):
             pass
+
+    def files_of(self, stem: str) -> list[str]:
+        """The paths of all that lies there of one table, in the order in which they go."""
+        found = [name for part in _PARTS if (name := stem + part) in self.names]
+        if self.temporary:
+            found[:0] = [name for part in _PARTS for name in self.temporary.get((stem + part)[:200], ())]
+        return [self._below + name for name in found]
+
+
+class _Going(NamedTuple):
+    """A table whose files are to be removed."""
+
+    table_name: str
+    folder: Path
+    paths: list[str]
 
 
 class Lying:
@@ -77,21 +94,21 @@ class Lying:
         """Remove all that lies there of some tables, each folder synced once; by physical name, for which that failed, and why."""
         wrong: dict[str, JammiError | OSError] = {}
         touched: dict[Path, list[str]] = {}
-        here: list[tuple[str, _Folder, str]] = []
+        here: list[_Going] = []
         for table in tables:
             try:
                 there, name = self._of(table)
                 if there is None:
                     clear(self._results.place(table.path))
                 else:
-                    here.append((table.table_name, there, name))
+                    here.append(_Going(table.table_name, there.folder, there.files_of(name)))
             except (JammiError, OSError) as error:
                 wrong[table.table_name] = error
-        for table_name, folder, gone in _each(here, self._remove):
+        for going, gone in _each(here):
             if isinstance(gone, OSError):
-                wrong[table_name] = gone
+                wrong[going.table_name] = gone
             elif gone:
-                touched.setdefault(folder, []).append(table_name)
+                touched.setdefault(going.folder, []).append(going.table_name)
         for folder, names in touched.items():
             try:
                 sync_folder(folder)
@@ -131,38 +148,32 @@ class Lying:
             self._folders[location] = _Folder(folder) if isinstance(folder, Path) else None
         return self._folders[location], name.removesuffix(".parquet")
 
-    @staticmethod
-    def _remove(there: _Folder, stem: str) -> bool:
-        """Whether anything of one table was there and is gone; the folder is not synced yet. A link goes, not what it leads to."""
-        names = (*(stem + suffix for suffix in reversed(SUFFIXES)), stem + SUFFIX, stem + ".parquet")
-        gone = False
-        for name in [*(t for n in names for t in there.temporary.get(n[:200], ())), *(n for n in names if n in there.names)]:
-            fault_point("file.before_unlink")
-            try:
-                os.unlink(f"{there.folder}/{name}")
-            except FileNotFoundError:
-                continue
-            gone = True
-            fault_point("file.after_unlink")
-        return gone
 
-
-def _each(tables: list[tuple[str, _Folder, str]], remove: Callable[[_Folder, str], bool]) -> Iterator[tuple[str, Path, bool | OSError]]:
-    """Of each table its name, its folder, and what removing its files gave or raised."""
-
-    def some(share: list[tuple[str, _Folder, str]]) -> list[tuple[str, Path, bool | OSError]]:
-        return [(table_name, there.folder, _tried(remove, there, stem)) for table_name, there, stem in share]
-
+def _each(tables: list[_Going]) -> Iterator[tuple[_Going, bool | OSError]]:
+    """Of each table whether anything of it was there and is gone, or why not."""
     if len(tables) < _MANY:
-        yield from some(tables)
+        yield from _removed(tables)
         return
     with concurrent.futures.ThreadPoolExecutor(_AT_ONCE, "jammi-clear") as helpers:
-        for done in helpers.map(some, [tables[k::_AT_ONCE] for k in range(_AT_ONCE)]):
+        for done in helpers.map(_removed, [tables[k::_AT_ONCE] for k in range(_AT_ONCE)]):
             yield from done
 
 
-def _tried(remove: Callable[[_Folder, str], bool], there: _Folder, stem: str) -> bool | OSError:
-    try:
-        return remove(there, stem)
-    except OSError as error:
-        return error
+def _removed(tables: list[_Going]) -> list[tuple[_Going, bool | OSError]]:
+    return [(going, _gone(going.paths)) for going in tables]
+
+
+def _gone(paths: list[str]) -> bool | OSError:
+    """Whether any of the files was there and is gone, or why not; the folder is not synced yet. A link goes, not what it leads to."""
+    gone = False
+    for path in paths:
+        fault_point("file.before_unlink")
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            return error
+        gone = True
+        fault_point("file.after_unlink")
+    return gone

@@ -66,15 +66,15 @@ class Recovery:
             return RecoveryReport(**self._found, recipes={name: recipe for name, recipe in self._recipes.items() if name in named})
 
     def stamp(self) -> None:
-        """Note how the results folders are left, so that the next open knows whether anything moved."""
-        self._catalog.meta.set(_STAMPS, json.dumps(self._stamps(), sort_keys=True))
+        """Note how the results folders are left, so that the next open knows whether anything moved; where an index is missing, so that it looks."""
+        self._catalog.meta.set(_STAMPS, json.dumps({} if self._results.sidecars.left_lacking() else self._stamps(), sort_keys=True))
 
     def _settle_writer(self, writer_id: str) -> None:
         """Settle the rows of one dead writer, whose lock is held meanwhile."""
         lying = Lying(self._results)
         failed = self._of(writer_id, TableStatus.FAILED)  # it may have died between failing a row and removing the files
-        self._fail_unattested(writer_id, lying)
-        self._promote(self._catalog.tables.with_status(TableStatus.BUILDING, writer_id))
+        if self._fail_unattested(writer_id, lying):
+            self._promote(self._catalog.tables.with_status(TableStatus.BUILDING, writer_id))
         self._reap(self._of(writer_id, TableStatus.DELETING), lying)
         self._clear(failed, lying)
 
@@ -83,8 +83,8 @@ class Recovery:
         self._recipes |= {each.table_name: each.recipe for each in found}
         return found
 
-    def _fail_unattested(self, writer_id: str, lying: Lying) -> None:
-        """Fail what a dead writer was building and has no manifest, all at once, and remove the files."""
+    def _fail_unattested(self, writer_id: str, lying: Lying) -> bool:
+        """Fail what a dead writer was building and has no manifest, all at once, and remove the files; whether anything has one."""
         begun: list[Unsettled] = []
         attested: list[Unsettled] = []
         for each in self._of(writer_id, TableStatus.BUILDING):
@@ -97,6 +97,7 @@ class Recovery:
             gone = [each for each in begun if each.table_name in failed]  # else it is settled, and the files are not ours to remove
             self._found["failed"] += [each.table_name for each in gone]
             self._clear(gone, lying)
+        return bool(attested)
 
     def _promote(self, attested: Sequence[TableRecord]) -> None:
         """Settle what a dead writer was building and has a manifest: what can be ready turns so all at once, after all bytes were looked at."""

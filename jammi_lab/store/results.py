@@ -82,7 +82,7 @@ class Results:
         if not slash or name in ("", ".", "..") or "\0" in name:
             return inside(self.root, location)
         path = self.folder(folder) / name
-        return inside(self.root, location) if isinstance(path, Path) and path.is_symlink() else path
+        return inside(self.root, location) if isinstance(path, Path) and os.path.islink(path) else path
 
     def folder(self, location: str) -> Place:
         """The folder that a stored location means. Raises as `parquet`."""

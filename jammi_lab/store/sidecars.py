@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from jammi_lab.errors import JammiError
 from jammi_lab.values.records import Progress, TableRecord
 
 
@@ -46,6 +47,7 @@ class Sidecars:
 
     def __init__(self) -> None:
         self._builders: list[Builder] = []
+        self._followed: dict[str, TableRecord] = {}  # those that lacked something all the same
 
     def register(self, builder: Builder) -> None:
         """Ask this one too from now on."""
@@ -55,6 +57,18 @@ class Sidecars:
         """Make what a table that is ready now lacks. KeyboardInterrupt."""
         for builder in self._builders:
             builder.follow(record, wish, on_progress)
+        if not wish.later and self._lacks(record):
+            self._followed[record.table_name] = record
+
+    def left_lacking(self) -> bool:
+        """Whether a table that was made here still lacks what should have followed at once and could not be written."""
+        return any(self._lacks(record) for record in self._followed.values())
+
+    def _lacks(self, record: TableRecord) -> bool:
+        try:
+            return self.lacking(record, deep=False) is not None
+        except (JammiError, OSError):
+            return True
 
     def lacking(self, record: TableRecord, *, deep: bool) -> str | None:
         """What is wrong with the files of a ready table, in words; None when nothing is. OSError, JammiError."""
@@ -71,5 +85,6 @@ class Sidecars:
 
     def gone(self, record: TableRecord) -> None:
         """The table is about to be removed."""
+        self._followed.pop(record.table_name, None)
         for builder in self._builders:
             builder.gone(record)

@@ -4,6 +4,7 @@ import contextlib
 import threading
 import time
 
+import msgspec
 import pytest
 
 from jammi_lab.catalog import migrations, mutable_commits
@@ -52,6 +53,7 @@ def at_once(mutables, asked, scopes=None):
             until = time.monotonic() + 5
             while len(commits._waiting) < number and time.monotonic() < until:
                 time.sleep(0.001)
+    commits._ring_next()
     for each in threads:
         each.join()
     return outcomes
@@ -103,7 +105,7 @@ def test_nobody_is_waited_for_when_there_is_much_to_write_already(mutables, tabl
     monkeypatch.setattr(mutable_commits, "_GATHER", 3600.0)
     commits = mutables._commits
     commits._expected, commits._took = 8, 3600.0
-    assert mutables.commit(table, put(**{f"k{n}": "x" for n in range(300)}), KEEP).inserted == 300
+    assert mutables.commit(table, put(**{f"k{n}": "x" for n in range(600)}), KEEP).inserted == 600
 
 
 def test_many_rows_of_several_go_in_several_transactions_and_none_is_left_out(mutables, table, points):
@@ -111,6 +113,15 @@ def test_many_rows_of_several_go_in_several_transactions_and_none_is_left_out(mu
     outcomes = at_once(mutables, asked)
     assert sorted(o.version for o in outcomes) == [1, 2, 3, 4, 5] and mutables.get("t").row_count == 3000
     assert 1 < points.count("catalog:before-commit") < 5
+
+
+def test_of_those_that_were_committed_together_each_is_woken_and_none_waits_out_its_patience(mutables, table, monkeypatch):
+    monkeypatch.setattr(mutable_commits, "_PATIENCE", 60.0)
+    began = time.monotonic()
+    for at in range(5):
+        outcomes = at_once(mutables, [(table, put(**{f"k{at} {n}": "x"})) for n in range(8)])
+        assert sorted(o.version for o in outcomes) == [*range(8 * at + 1, 8 * at + 9)]
+    assert time.monotonic() - began < 60
 
 
 def test_no_thread_opens_a_connection_to_commit(lab, mutables, table):
@@ -215,29 +226,39 @@ def test_what_fails_behind_the_commit_takes_it_from_nobody(mutables, table, what
 @pytest.mark.parametrize("rows", [1, 3, 4, 5, 15, 16, 17, 64, 100, 255, 256, 257, 700])
 def test_any_number_of_rows_is_put_looked_for_and_removed_whole(mutables, rows, numbered):
     table = mutables.create(MutableRecord(0, "t", b"schema", ["k"], numbered=numbered))
-    body = lambda word: {b"%08d" % n: b"%s %d" % (word, n) for n in range(rows)}  # noqa: E731
+    key = (lambda n: n - 3) if numbered else (lambda n: b"%08d" % n)
+    body = lambda word: {key(n): b"%s %d" % (word, n) for n in range(rows)}  # noqa: E731
     assert mutables.commit(table, Change(put=body(b"new"), anew=True), KEEP).inserted == rows
     assert dict(zip(*mutables.rows(table.table_id)[1:], strict=True)) == body(b"new")
-    last = b"%08d" % (rows - 1)
+    last = key(rows - 1)
     with pytest.raises(Present) as there:
-        mutables.commit(table, Change(put={b"%08d" % (n + rows - 1): b"x" for n in range(rows)}, anew=True), KEEP)
+        mutables.commit(table, Change(put={key(n + rows - 1): b"x" for n in range(rows)}, anew=True), KEEP)
     assert there.value.bodies == [b"new %d" % (rows - 1)] and len(mutables.rows(table.table_id)[1]) == rows
     changed = mutables.commit(table, Change(put=body(b"other") | {last: b"new %d" % (rows - 1)}), KEEP)
     assert (changed.inserted, changed.updated, changed.matched) == (0, rows - 1, rows)
     history = mutables.history(table.table_id, 1)
     assert len(history.before) == rows - 1 and all(history.now[key] == body(b"other")[key] for key in history.before)
     assert mutables.commit(table, Change(remove=[*body(b"")][1:]), KEEP).deleted == rows - 1
-    assert mutables.rows(table.table_id)[1] == [b"00000000"] and mutables.get("t").row_count == 1
+    assert mutables.rows(table.table_id)[1] == [key(0)] and mutables.get("t").row_count == 1
 
 
-def test_keys_that_are_numbers_keep_the_order_of_their_bytes_to_the_ends(mutables):
+def test_keys_that_are_numbers_are_in_their_order_to_the_ends(mutables):
     table = mutables.create(MutableRecord(0, "t", b"schema", ["k"], numbered=True))
-    keys = [n.to_bytes(8, "big") for n in (0, 1, (1 << 63) - 1, 1 << 63, (1 << 63) + 1, (1 << 64) - 1)]
+    keys = [-(1 << 63), 1 - (1 << 63), -1, 0, 1, (1 << 63) - 1]
     mutables.commit(table, Change(put=dict.fromkeys(reversed(keys), b"x"), anew=True), KEEP)
     assert mutables.rows(table.table_id)[1] == keys
     assert mutables.commit(table, Change(remove=keys[1:5]), KEEP).deleted == 4
     history = mutables.history(table.table_id, 1)
     assert set(history.before) == set(keys[1:5]) and mutables.rows(table.table_id)[1] == [keys[0], keys[5]]
+
+
+def test_changes_that_an_earlier_release_logged_under_eight_bytes_are_those_of_the_numbers(lab, mutables):
+    table = mutables.create(MutableRecord(0, "t", b"schema", ["k"], numbered=True))
+    mutables.commit(table, Change(put={-5: b"a", 7: b"b"}, anew=True), KEEP)
+    logged = msgspec.msgpack.encode([(((1 << 63) - 5).to_bytes(8, "big"), None)])
+    with lab.catalog.database.write() as tx:
+        tx.exec_driver_sql(f"UPDATE mutable_{table.table_id:x}_changes SET body = {_blob(lab.catalog, logged)}")
+    assert mutables.history(table.table_id, 0).now == {-5: b"a"}
 
 
 def test_a_table_that_an_earlier_release_made_keeps_its_rows_and_takes_more(open_catalog, monkeypatch):

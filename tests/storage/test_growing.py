@@ -51,7 +51,7 @@ def test_without_a_thread_to_be_had_it_is_taken_in_the_end(tmp_path, monkeypatch
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(growing, "_LEAST", 1)
-    monkeypatch.setattr(growing._thread, "start_new_thread", none)
+    monkeypatch.setattr(growing, "begin", none)
     (tmp_path / "f").write_bytes(b"all of it")
     taken = Growing(tmp_path / "f")
     taken.grew()

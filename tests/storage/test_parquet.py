@@ -241,3 +241,15 @@ def test_a_schema_of_many_columns_is_checked_in_time_that_grows_with_their_numbe
     began = time.process_time()
     assert stored_schema(schema).names == schema.names
     assert time.process_time() - began < 5.0
+
+
+def test_times_in_whole_microseconds_are_stored_as_such_and_finer_ones_refused(tmp_path):
+    whole = pa.table({"t": pa.array([1_000, None, 86_399_999_999_000], pa.time64("ns"))})
+    schema = stored_schema(whole.schema)
+    written(tmp_path / "t.parquet", [whole], schema)
+    assert pq.read_table(tmp_path / "t.parquet")["t"].cast(pa.int64()).to_pylist() == [1, None, 86_399_999_999]
+    fine = pa.table({"t": pa.array([1_001], pa.time64("ns"))})
+    with pytest.raises(SchemaMismatch, match="'t' holds times of day in nanoseconds"):
+        written(tmp_path / "f.parquet", [fine], schema)
+    with pytest.raises(SchemaMismatch, match="nanoseconds"):
+        stored_schema(pa.schema([("t", pa.list_(pa.time64("ns")))]))

@@ -1,0 +1,119 @@
+import _thread
+import os
+import threading
+import time
+
+import pytest
+
+from jammi_lab.storage import beside, files
+from jammi_lab.storage.beside import begin
+
+
+@pytest.fixture(autouse=True)
+def nobody_waits():
+    """No thread of another test takes the work of this one."""
+    before, beside._idle[:] = beside._idle[:], []
+    yield
+    beside._idle[:] = before + beside._idle
+
+
+def done_by(count: int = 1) -> list[int]:
+    """The threads that do so many pieces of work at once, when each has done its own and waits for the next."""
+    by, go, over = [], threading.Event(), threading.Barrier(count + 1)
+
+    def work():
+        by.append(threading.get_native_id())
+        go.wait()
+        over.wait()
+
+    waiting = len(beside._idle)
+    for _ in range(count):
+        begin(work)
+    go.set()
+    over.wait()
+    until = time.monotonic() + 20
+    while len(beside._idle) < max(count, waiting) and time.monotonic() < until:
+        time.sleep(0.001)
+    return by
+
+
+def test_work_is_done_on_another_thread_and_the_next_on_the_same():
+    [first] = done_by()
+    assert first != threading.get_native_id() and done_by() == [first]
+
+
+def test_work_that_is_given_at_once_is_done_at_once():
+    by = done_by(4)
+    assert len(set(by)) == 4 and set(done_by(3)) < set(by)
+
+
+def test_a_thread_that_nobody_needs_ends(monkeypatch):
+    monkeypatch.setattr(beside, "_PATIENCE", 0.05)
+    [first] = done_by()
+    until = time.monotonic() + 20
+    while os.path.exists(f"/proc/self/task/{first}") and time.monotonic() < until:
+        time.sleep(0.01)
+    assert not beside._idle and not os.path.exists(f"/proc/self/task/{first}")
+    assert done_by()
+
+
+def test_a_thread_that_is_needed_just_when_its_patience_ends_does_the_work(monkeypatch):
+    monkeypatch.setattr(beside, "_PATIENCE", 0.05)
+    done_by()
+    helper = beside._idle.pop()  # as `begin` takes it, which then takes its time
+    time.sleep(0.3)
+    did = threading.Event()
+    helper.give(did.set)
+    assert did.wait(20)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_work_that_fails_ends_its_thread_and_is_told_of_and_the_next_is_done(monkeypatch):
+    told, failed = [], threading.Event()
+
+    def fail():
+        raise MemoryError("no room")
+
+    monkeypatch.setattr("sys.unraisablehook", lambda said: (told.append(said.exc_value), failed.set()))
+    begin(fail)
+    assert failed.wait(20) and isinstance(told[0], MemoryError) and not beside._idle
+    assert done_by()
+
+
+def test_what_the_work_holds_is_let_go_when_it_is_done(monkeypatch):
+    monkeypatch.setattr(beside, "_PATIENCE", 60.0)
+
+    class Held:
+        def __init__(self, gone):
+            self._gone = gone
+
+        def __del__(self):
+            self._gone.set()
+
+    gone = threading.Event()
+    held = Held(gone)
+    begin(lambda held=held: None)
+    del held
+    assert gone.wait(15)
+
+
+def test_a_forked_child_waits_for_no_thread_of_its_parent():
+    done_by(2)
+    child = os.fork()
+    if child == 0:
+        did = _thread.allocate_lock()
+        did.acquire()
+        begin(did.release)
+        os._exit(0 if did.acquire(timeout=20) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_a_file_is_synced_also_where_there_may_be_no_more_threads(tmp_path, monkeypatch):
+    def none(*_):
+        raise RuntimeError("can't start new thread")
+
+    synced = []
+    monkeypatch.setattr(beside._thread, "start_new_thread", none)
+    monkeypatch.setattr(files, "sync_file", synced.append)
+    files.Syncing(tmp_path / "log").wait()
+    assert synced == [tmp_path / "log"]
