@@ -49,9 +49,13 @@ class Result(Shown, Framed):
         step: bool = False,
     ) -> None:
         """`step`: it is the input of a Python step, whose rows come in one order, and whose maker looks whether they have changed meanwhile."""
+        if step:
+            stream = prepared.run_ordered(on_progress=on_progress, slowly=True)
+        else:
+            prepared, stream = prepared.started(on_progress=on_progress)
         self._prepared, self._noticing, self._on_end, self._step = prepared, noticing, on_end, step
-        self._stream: Stream | None = prepared.run_ordered(on_progress=on_progress, slowly=True) if step else prepared.run(on_progress=on_progress)
-        self._schema: pa.Schema = self._stream.schema
+        self._stream: Stream | None = stream
+        self._schema: pa.Schema = stream.schema
         self._head: list[pa.RecordBatch] = []
         self._rest: Iterator[pa.RecordBatch] | None = self._stream.batches()
         self._kept: pa.Table | None = None
@@ -100,7 +104,7 @@ class Result(Shown, Framed):
         return table
 
     def fetchall(self) -> list[tuple[Any, ...]]:
-        """All rows as Python tuples. InvalidArgument for dates that Python has not."""
+        """All rows as Python tuples. InvalidArgument for dates and times that Python has not."""
         try:
             return [row for batch in self.arrow().to_batches() for row in zip(*(c.to_pylist() for c in batch.columns), strict=True)]
         except OverflowError:
@@ -108,6 +112,11 @@ class Result(Shown, Framed):
                 "A date of these rows lies outside the years 1 to 9999, which is all that Python has.",
                 hint="Cast it to a text, or take the rows as .arrow() or .polars().",
             ) from None
+        except ValueError as error:  # pyarrow asks pandas for what is finer than a microsecond
+            raise InvalidArgument(
+                "A time of these rows is in nanoseconds, finer than all that Python has.",
+                hint="Cast it to a text, or take the rows as .arrow() or .polars().",
+            ) from error
 
     def batches(self, rows: int = 65536) -> Iterator["pa.RecordBatch"]:
         """All rows, batch by batch of at most `rows`; read to the end, small ones are kept.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 
 from jammi_lab.engine import changing, gate, order
-from jammi_lab.engine.readset import Bound, bind
+from jammi_lab.engine.readset import Bound, bind, bound_again
 from jammi_lab.engine.resolve import Found, placed
 from jammi_lab.engine.statements import Form, Parsed
 from jammi_lab.engine.stream import Stream
@@ -29,6 +29,7 @@ _OUTPUT = {Form.EXPLAIN: [("explain_key", "VARCHAR"), ("explain_value", "VARCHAR
 Witnesses = dict[tuple[str, str, str], Observed]
 """The states of inputs, by `Input.identity`."""
 _WRAP = "SELECT * FROM (\n"
+_MOST_BINDINGS = 8
 _SHOW_TABLES = "SELECT unnest($names::VARCHAR[]) AS name"
 
 
@@ -61,6 +62,8 @@ class Prepared:
     _schemas: Mapping[tuple[str, ...], dict[str, str]]
     _read: Mapping[tuple[str, ...], set[str]]
     _shown: tuple[str, ...]
+    _afresh: Callable[[], "list[Prepared]"] | None = None
+    """Prepares it anew, with nothing supposed; None when nothing is."""
 
     def __repr__(self) -> str:
         reads = ", ".join(i.relation.input.label for i in self.inputs) or "nothing"
@@ -101,6 +104,19 @@ class Prepared:
         Raises SqlError, SourceUnavailable, TableDamaged, ResourceExhausted, here or while the stream is read.
         """
         return self._run(self._parsed.text, on_progress, drained=self._attached)
+
+    def started(self, *, on_progress: OnProgress | None = None) -> "tuple[Prepared, Stream]":
+        """Its rows, as `run`, and the statement as it was bound for them: where it fails on what was supposed, it is bound and run anew."""
+        try:
+            return self, self.run(on_progress=on_progress)
+        except JammiError as error:
+            if self._afresh is None:
+                raise
+            failed = error
+        [now] = self._afresh()
+        if all(now._found[parts].definition == relation.definition for parts, relation in self._found.items()):
+            raise failed
+        return now, now.run(on_progress=on_progress)
 
     @property
     def _attached(self) -> bool:
@@ -215,6 +231,7 @@ def prepare(
     found: Found,
     values: Mapping[str, Any],
     shown: Sequence[str],
+    afresh: Callable[[], list[Prepared]] | None = None,
 ) -> Prepared:
     """One gated statement bound on the twins of a session; `cursor` describes inputs whose columns are not known. Runs in a worker."""
     schemas = {}
@@ -226,10 +243,9 @@ def prepare(
     params = {name: values[name] for name in sorted(parsed.parameters)}
     if parsed.form is Form.SHOW_TABLES:
         bound = Bound([("name", "VARCHAR")])
-    else:
-        bound = (bind if parsed.cut is None else changing.bind_change)(session.twins, parsed, schemas, found, _left(params, parsed))
-    if parsed.form is Form.SHOW_TABLES:
         parsed.reading.volatile.add("show tables")
+    else:
+        bound = _bound(session, parsed, schemas, found, _left(params, parsed))
     everything = list(range(1, len(bound.output) + 1))
     is_ordered = parsed.form is not Form.PIVOT and (parsed.form is not Form.SELECT or order.ordered(parsed.tree, bound.operators))
     if parsed.form is Form.SELECT and any(relation.attachment is not None for relation in found.values()):
@@ -252,7 +268,24 @@ def prepare(
         _schemas=schemas,
         _read=bound.read,
         _shown=tuple(shown) if parsed.form is Form.SHOW_TABLES else (),
+        _afresh=afresh,
     )
+
+
+def _bound(
+    session: "Session", parsed: Parsed, schemas: Mapping[tuple[str, ...], Mapping[str, str]], found: Found, params: Mapping[str, Any]
+) -> Bound:
+    """What the binder says; of a text that was bound before over the same names and types, what it said then."""
+    if parsed.cut is not None:
+        return changing.bind_change(session.twins, parsed, schemas, found, params)
+    if params:  # their types shape what it says, and their values what it proves
+        return bind(session.twins, parsed, schemas, found, params)
+    key = tuple((parts, tuple(columns.items())) for parts, columns in schemas.items())
+    if (known := parsed.bindings.get(key)) is None:
+        if len(parsed.bindings) >= _MOST_BINDINGS:
+            parsed.bindings.clear()
+        known = parsed.bindings[key] = bind(session.twins, parsed, schemas, found, params)
+    return bound_again(parsed, known)
 
 
 def _extended(engine: "Engine", parsed: Parsed, places: Sequence[int]) -> str | None:

@@ -1,7 +1,7 @@
 """How connectors ask their sources: in the DuckDB instance of the tenant that is bound when they do."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from jammi_lab.engine.session import Engine
 from jammi_lab.sources.base import Asking, Attachment, Begun, Relation
@@ -27,3 +27,8 @@ class Reaching:
     def forget(self, key: str) -> None:
         """Detach what is attached under a key, in every tenant's instance."""
         self._engine.forget(key)
+
+    @property
+    def memory(self) -> dict[str, Any]:
+        """What connectors keep about the instance of the bound tenant."""
+        return self._engine.session(self._scope.current).attachments.memory

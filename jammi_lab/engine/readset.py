@@ -61,6 +61,12 @@ def bind(twins: duckdb.DuckDBPyConnection, parsed: Parsed, schemas: Schemas, fou
         cursor.close()
 
 
+def bound_again(parsed: Parsed, bound: Bound) -> Bound:
+    """What `bind` said earlier of this statement over these schemas. Raises as it does of words that are refused."""
+    _check_words(parsed, bound)
+    return Bound(list(bound.output), {parts: set(columns) for parts, columns in bound.read.items()}, list(bound.operators))
+
+
 def bind_columns(twins: duckdb.DuckDBPyConnection, text: str, schemas: Schemas, params: Mapping[str, Any], columns: int) -> tuple[list[Reads], Reads]:
     """What each of the output columns reads when it alone is asked for, and what the number of rows rests on. duckdb.Error.
 

@@ -68,20 +68,22 @@ class Ahead(Provider, Protocol):
 class Foreseeing(Provider, Protocol):
     """A provider that can ask for several names at once."""
 
-    def foresee(self, names: Sequence[tuple[str, ...]]) -> Ahead | None:
-        """Who answers for these names from now on, having begun to ask; None when there is nothing to gain. Raises nothing of sources."""
+    def foresee(self, names: Sequence[tuple[str, ...]], supposing: bool) -> Ahead | None:
+        """Who answers for these names from now on, having begun to ask; None when there is nothing to gain. Raises nothing of sources. `supposing`:
+        its relations may be supposed ones (`Relation.supposed`)."""
         ...
 
 
-def resolve(parsed: Parsed, providers: Sequence[Provider], values: Mapping[str, Any]) -> Found:
-    """The relation of every name that a statement reads; the first provider that knows a name has it. `values`: those of its parameters.
+def resolve(parsed: Parsed, providers: Sequence[Provider], values: Mapping[str, Any], *, supposing: bool = False) -> Found:
+    """The relation of every name that a statement reads; the first provider that knows a name has it. `values`: those of its parameters; `supposing`:
+    relations may be supposed ones.
 
     TableNotFound, StatementNotAllowed; InvalidArgument, and what a provider raises, for a call.
     """
     found: Found = {}
     seen: dict[tuple[str, ...], Relation] = {}
     with contextlib.ExitStack() as stack:
-        providers = [*(stack.enter_context(contextlib.closing(ahead)) for ahead in _foreseen(parsed, providers)), *providers]
+        providers = [*(stack.enter_context(contextlib.closing(ahead)) for ahead in _foreseen(parsed, providers, supposing)), *providers]
         for named in parsed.reading.tables:
             same = tuple(ascii_lower(p) for p in named.parts)
             if same not in seen:
@@ -90,12 +92,12 @@ def resolve(parsed: Parsed, providers: Sequence[Provider], values: Mapping[str, 
     return found
 
 
-def _foreseen(parsed: Parsed, providers: Sequence[Provider]) -> Iterator[Ahead]:
-    """Those that have begun to ask for what a statement reads, if it reads more than one table."""
+def _foreseen(parsed: Parsed, providers: Sequence[Provider], supposing: bool) -> Iterator[Ahead]:
+    """Those that have begun to ask for what a statement reads, if it reads more than one table or may suppose."""
     asked = {parsed.addresses.get(at, named.parts): None for named in parsed.reading.tables for at in [_at(named)] if at not in parsed.calls}
-    if len(asked) > 1:
+    if len(asked) > 1 or (asked and supposing):
         for provider in providers:
-            if isinstance(provider, Foreseeing) and (ahead := provider.foresee(list(asked))) is not None:
+            if isinstance(provider, Foreseeing) and (ahead := provider.foresee(list(asked), supposing)) is not None:
                 yield ahead
 
 

@@ -5,6 +5,7 @@ the tenant before the body is described, queried or run (`engine/attachments.py`
 """
 
 import contextlib
+import functools
 import itertools
 import os
 import tempfile
@@ -86,6 +87,7 @@ class Engine:
         self._parser: duckdb.DuckDBPyConnection | None = None
         self._budget: int | None = None
         self._closed = False
+        self._texts = statements.Texts(lambda sql, changing: self._parsing(lambda parser: statements.parse(parser, sql, changing=changing)))
         self._pid = os.getpid()
 
     # -- names ----------------------------------------------------------------------------------------------------------------------------
@@ -109,22 +111,35 @@ class Engine:
     # -- statements -----------------------------------------------------------------------------------------------------------------------
 
     def prepare(
-        self, sql: str, params: Mapping[str, Any] | None = None, *, tenant: str | None = None, extra: Sequence[Provider] = (), changing: bool = False
+        self,
+        sql: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        tenant: str | None = None,
+        extra: Sequence[Provider] = (),
+        changing: bool = False,
+        supposing: bool = False,
     ) -> list[Prepared]:
         """Every statement of a text, parsed, gated and bound; nothing has run. `extra` providers are asked after the registered ones. With
-        `changing` there may be INSERT, UPDATE and DELETE.
+        `changing` there may be INSERT, UPDATE and DELETE. With `supposing` a single SELECT may be bound to supposed relations, for
+        `Prepared.started`.
 
         Raises SqlError, StatementNotAllowed, TableNotFound, ParameterMissing, InvalidArgument, SourceUnavailable.
         """
-        parsed = self._parsing(lambda parser: statements.parse(parser, sql, changing=changing))
+        self._check_open()
+        parsed = self._texts.read(sql, changing)
         values = bind_values(parsed, params)
         providers = [*self._providers, *extra]
-        found = [resolve(p, providers, values) for p in parsed]
+        supposing = supposing and [p.form for p in parsed] == [Form.SELECT]
+        found = [resolve(p, providers, values, supposing=supposing) for p in parsed]
+        afresh = (
+            functools.partial(self.prepare, sql, params, tenant=tenant, extra=extra) if any(r.supposed for f in found for r in f.values()) else None
+        )
         shown = known_names(providers) if any(p.form is Form.SHOW_TABLES for p in parsed) else []
         with self._using(tenant) as session:
 
             def work(cursor: duckdb.DuckDBPyConnection) -> list[Prepared]:
-                return [prepare(self, session, cursor, tenant, p, f, values, shown) for p, f in zip(parsed, found, strict=True)]
+                return [prepare(self, session, cursor, tenant, p, f, values, shown, afresh) for p, f in zip(parsed, found, strict=True)]
 
             return self._working(tenant, session, work)
 
@@ -233,7 +248,7 @@ class Engine:
 
     def parameters(self, sql: str) -> frozenset[str]:
         """The names of the parameters of a text. Raises as parsing does."""
-        return frozenset[str]().union(*(p.parameters for p in self._parsing(lambda parser: statements.parse(parser, sql))))
+        return frozenset[str]().union(*(p.parameters for p in self._texts.read(sql, False)))
 
     def on_twins(self, tenant: str | None, work: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
         """What `work` returns, in a worker, given the instance that binds and can read nothing."""

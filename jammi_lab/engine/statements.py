@@ -1,10 +1,11 @@
 """From text to gated statements: what DuckDB's parser says it is, which of it a workspace runs, and what the tree of each one holds."""
 
 import enum
+import functools
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import duckdb
@@ -89,6 +90,13 @@ class Parsed:
     cut: dml.Cut | None = None
     """What a CHANGE changes; its target is the first table of `reading`."""
 
+    bindings: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+    """What the binder said of it, by the schemas of what it reads."""
+
+    def again(self) -> "Parsed":
+        """The same, for another reader: who binds it adds to what it is said to be."""
+        return replace(self, reading=replace(self.reading, volatile=set(self.reading.volatile)))
+
     @property
     def written(self) -> str:
         """The statement as written, its calls and long names included."""
@@ -97,6 +105,22 @@ class Parsed:
     def place(self, relations: Sequence[Relation] = (), columns: Sequence[str] = ()) -> Place:
         """Where the probe stands, and what it reads, for errors."""
         return Place(self.whole, self.offset + self.probe_offset, self.probe, relations, columns)
+
+
+_MOST_TEXTS, _LONGEST_TEXT = 256, 16_384
+
+
+class Texts:
+    """Texts as `parse` reads them; short ones that were read lately are known. Safe from several threads."""
+
+    def __init__(self, parsed: Callable[[str, bool], list[Parsed]]) -> None:
+        self._parsed, self._known = parsed, functools.lru_cache(_MOST_TEXTS)(parsed)
+
+    def read(self, sql: str, changing: bool) -> list[Parsed]:
+        """All statements of a text, gated. Raises as parsing does."""
+        if not isinstance(sql, str) or len(sql) > _LONGEST_TEXT:
+            return self._parsed(sql, changing)
+        return [each.again() for each in self._known(sql, changing)]
 
 
 def parse(parser: duckdb.DuckDBPyConnection, sql: str, *, changing: bool = False) -> list[Parsed]:

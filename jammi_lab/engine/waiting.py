@@ -57,6 +57,7 @@ class Begun(Generic[T]):
         """Nobody will ask for its result: it is stopped and not waited for."""
         if not self._done.is_set():
             self._interrupt()
+            go_on_stopping(self._done, self._interrupt)
             if self._stuck is not None:
                 self._stuck()
 
@@ -89,11 +90,24 @@ def await_event(
             if tick is not None:
                 tick()
     except BaseException as stop:
-        if not settle(done, interrupt) and stuck is not None:
-            stuck()
+        if not settle(done, interrupt):
+            go_on_stopping(done, interrupt)
+            if stuck is not None:
+                stuck()
         if isinstance(stop, KeyboardInterrupt):
             brief(stop)
         raise
+
+
+def go_on_stopping(done: threading.Event, interrupt: Callable[[], None]) -> None:
+    """Interrupt work that nobody waits for any more until it ends: before its next query has begun there is nothing that would stop, and that query
+    may take for ever; a thread that is inside of DuckDB when the process ends takes it down (SIGABRT)."""
+
+    def keep_on() -> None:
+        while not done.wait(STEP):
+            interrupt()
+
+    threading.Thread(target=keep_on, daemon=True, name="jammi-engine-stop").start()
 
 
 def settle(done: threading.Event, interrupt: Callable[[], None]) -> bool:

@@ -37,19 +37,20 @@ class SourceProvider:
         found = self._outside.find(parts[0])
         return None if found is None else self._read(*found, parts)
 
-    def foresee(self, names: Sequence[tuple[str, ...]]) -> "Asked | None":
-        """The sources of a statement that are asked at once for the tables that it names; None where there is but one such table."""
+    def foresee(self, names: Sequence[tuple[str, ...]], supposing: bool) -> "Asked | None":
+        """The sources of a statement that are asked at once for the tables that it names; None where there is but one such table, of which nothing
+        may be supposed."""
         within: dict[str, list[tuple[str, ...]]] = {}
         for parts in names:
             if len(parts) > 1 and fold(parts[0]) not in RESERVED_SOURCES:
                 within.setdefault(fold(parts[0]), []).append(parts[1:])
-        if sum(map(len, within.values())) < 2:
+        if sum(map(len, within.values())) < (1 if supposing else 2):
             return None
         found = {}
         for name, tables in within.items():
             with contextlib.suppress(JammiError):  # said by whoever resolves the name
                 if (at := self._outside.find(name)) is not None and isinstance(at[1], Foreseeing):
-                    at[1].foresee(tables)
+                    at[1].foresee(tables, supposing)
                     found[name] = at
         return Asked(self._read, found) if found else None
 

@@ -131,6 +131,10 @@ class Relation:
     """The body to run when just these columns are read; it has the columns of `body`, and may hold NULL in those that are not read."""
     guard: Callable[[Asking], None] | None = None
     """Called in the transaction that has just read the rows: raises when what was read is not what the statement was bound to."""
+    definition: str = ""
+    """What moves with the definition that its `columns` are of, where there is a `guard`."""
+    supposed: bool = False
+    """Whether that is the definition of a moment ago, and nobody asked whether it still holds; its `guard` does."""
     apart: bool = False
     """Whether the answers to `guard` come from outside that transaction anyway, so that it can be asked beside other guards."""
     witness: Callable[[Asking, tuple[str, ...]], Observed | None] | None = None
@@ -199,6 +203,11 @@ class Reach(Protocol):
 
     def forget(self, key: str) -> None:
         """Detach whatever is attached under a key: the source was removed, replaced, or has another secret."""
+        ...
+
+    @property
+    def memory(self) -> dict[str, Any]:
+        """`Asking.memory` of that instance."""
         ...
 
 
@@ -291,8 +300,9 @@ class Finder(Connector, Protocol):
 class Foreseeing(Finder, Protocol):
     """A source that can be asked for several names at once, while others are asked."""
 
-    def foresee(self, names: Sequence[Sequence[str]]) -> None:
-        """Begin to look for tables; `find` waits for the answer. SecretMissing."""
+    def foresee(self, names: Sequence[Sequence[str]], supposing: bool = False) -> None:
+        """Begin to look for tables; `find` waits for the answer. With `supposing`, of those that were seen a moment ago that is supposed to be still
+        so (`Relation.supposed`). SecretMissing."""
         ...
 
     def forgo(self) -> None:

@@ -40,6 +40,16 @@ Told = tuple[Inside, Bodies]
 """A table, and what SQL reads of it."""
 
 
+@dataclass(slots=True)
+class Known:
+    """A definition that was seen in a DuckDB instance, which remembers its columns, too."""
+
+    inside: Inside
+    bodies: Bodies
+    at: float
+    """When it was last seen to hold, by the monotonic clock."""
+
+
 @dataclass(frozen=True, slots=True)
 class Gate:
     """Where the log of a server stood."""
@@ -63,3 +73,15 @@ def too_dear(inside: Inside, looking: Looking) -> Unknown | None:
     if looking.scan_bytes is not None and inside.bytes > looking.scan_bytes:
         return Unknown(f"would scan about {inside.bytes:,} bytes; {way}")
     return None
+
+
+_ROWS_A_SECOND = 10_000
+_MOST_SECONDS = 3600.0
+"""How slow a server may be with a digest of many rows, and how long with one of nobody knows how many."""
+
+
+def patience(inside: Inside, looking: Looking) -> float | None:
+    """How many seconds a digest may take: in a deep look as long as so many rows do. The server has just answered."""
+    if looking.scan_rows is not None or looking.timeout_seconds is None:
+        return looking.timeout_seconds
+    return looking.timeout_seconds + min(inside.rows / _ROWS_A_SECOND, _MOST_SECONDS)

@@ -11,6 +11,7 @@ and the log tells of every change to such a table, the digest is known. Else, if
 from __future__ import annotations
 
 import contextlib
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -22,7 +23,7 @@ from jammi_lab.errors import ExtensionMissing, InvalidArgument, JammiError, Secr
 from jammi_lab.names import fold, literal, near, quote
 from jammi_lab.sources import addresses, base
 from jammi_lab.sources.base import Asking, Attachment, Begun, Looking, Reach, Relation, key_of
-from jammi_lab.sources.inside import Bodies, Gate, Inside, Sets, Told, too_dear
+from jammi_lab.sources.inside import Bodies, Gate, Inside, Known, Sets, Told, patience, too_dear
 from jammi_lab.sources.owners import Owner
 from jammi_lab.sources.secrets import Given
 from jammi_lab.storage.digests import MemoEntry
@@ -34,9 +35,8 @@ METHOD = "digest of the rows, by the server"
 _NO_STAT = Stat(0, 0, 0, 0)
 _SECONDS = 30.0
 """How long a question that is no look may take."""
-_ROWS_A_SECOND = 10_000
-_MOST_SECONDS = 3600.0
-"""How slow a server may be with a digest of many rows, and how long with one of nobody knows how many."""
+_SUPPOSED_SECONDS = 10.0
+"""For how long a definition that was seen is supposed to hold, and its server to be there."""
 
 
 class Connector(ABC):
@@ -52,7 +52,8 @@ class Connector(ABC):
         self.record, self._given = record, given
         self.address, _ = addresses.read(record.location)
         self._reach = reach
-        self._found: dict[str, Told] = {}
+        self._found: dict[str, tuple[Told, bool]] = {}
+        self._supposed: dict[tuple[str, str], Told] = {}
         self._ahead: Begun[dict[tuple[str, str], Told | JammiError | None]] | None = None
         self._foreseen: dict[tuple[str, str], Told | JammiError | None] = {}
 
@@ -167,9 +168,9 @@ class Connector(ABC):
         """The table that `table` or `schema.table` means: its label, or None. A bare name that lies in one other schema alone is that one."""
         if not parts:
             return None
-        if (at := self._at(parts)) is not None and (told := self._told(at)) is not None:
+        if (at := self._at(parts)) is not None and (told := self._supposed.get(at) or self._told(at)) is not None:
             label = self.label(*at)
-            self._found[label] = told
+            self._found[label] = told, at in self._supposed
             return label
         there = self.ask(self.listing)
         labels = [self.label(schema, name) for schema, name in there]
@@ -201,10 +202,18 @@ class Connector(ABC):
             raise told
         return told
 
-    def foresee(self, names: Sequence[Sequence[str]]) -> None:
-        """Begin to look for tables, all in one transaction; `find` waits for the answer. SecretMissing."""
+    def foresee(self, names: Sequence[Sequence[str]], supposing: bool = False) -> None:
+        """Begin to look for tables, all in one transaction; `find` waits for the answer. With `supposing` those that were seen a moment ago are not
+        looked for: whoever reads them learns from the guard whether they are still so. SecretMissing."""
         wanted = list(dict.fromkeys(at for parts in names if parts and (at := self._at(parts)) is not None))
-        if wanted and self._reach is not None:
+        if self._reach is None:
+            return
+        if supposing:
+            memory, since = self._reach.memory, time.monotonic() - _SUPPOSED_SECONDS
+            seen: dict[tuple[str, str], Known | None] = {at: memory.get(self._memory_key(at)) for at in wanted}
+            self._supposed = {at: (known.inside, known.bodies) for at, known in seen.items() if known is not None and known.at > since}
+            wanted = [at for at in wanted if at not in self._supposed]
+        if wanted:
             self._ahead = self._reach.begin(self._needs(), lambda asking: {at: self._tried(asking, at) for at in wanted}, seconds=_SECONDS)
 
     def _tried(self, asking: Asking, at: tuple[str, str]) -> Told | JammiError | None:
@@ -226,9 +235,9 @@ class Connector(ABC):
             inside = self._inside(asking, table)
             return None if inside is None else (inside, self._bodies(asking, inside, owner))
 
-        found = self._found.pop(table or "", None)  # a name that was found just now was looked at then
+        found, supposed = self._found.pop(table or "", (None, False))  # a name that was found just now was looked at then
         if found is None or owner is not None:
-            found = self.ask(work)
+            found, supposed = self.ask(work), False
         if found is None:
             raise TableNotFound(f"There is no table {table} in {self.record.name}.", near=near(table or "", self.tables()))
         inside, (body, columns, narrow) = found
@@ -237,6 +246,9 @@ class Connector(ABC):
             now = self._inside(asking, table)
             if now is None or now.marker != inside.marker:
                 raise SourceUnavailable(f"The definition of {self.record.name}.{table} changed while it was read.", hint="Run it again.")
+            known: Known | None = asking.memory.get(self._memory_key((inside.schema, inside.name), owner))
+            if known is not None and known.inside.marker == now.marker:
+                known.at = time.monotonic()
 
         def witness(asking: Asking, read: tuple[str, ...]) -> Observed | None:
             sets = self._sets(frozenset({read}), columns)
@@ -251,6 +263,8 @@ class Connector(ABC):
             explain=self.said,
             narrow=narrow,
             guard=guard,
+            definition=inside.marker,
+            supposed=supposed,
             apart=not self.one_snapshot,
             witness=witness if self.one_snapshot and self.record.anchor in ("auto", "content") else None,
         )
@@ -307,14 +321,17 @@ class Connector(ABC):
     def _bodies(self, asking: Asking, inside: Inside, owner: Owner | None = None) -> Bodies:
         """`bodies`, remembered for one definition. DuckDB keeps a table's columns as they were when it first read it, and would take the bytes of a
         column that has another type now for the former one: whenever a definition moved, it has to forget."""
-        alias = self.attachment.alias
-        at = f"{alias}:{inside.schema}\0{inside.name}{'' if owner is None else repr(owner)}"
-        known = asking.memory.get(at)
-        if known is None or known[0] != inside.marker:
+        at = self._memory_key((inside.schema, inside.name), owner)
+        known: Known | None = asking.memory.get(at)
+        if known is None or known.inside.marker != inside.marker:
             self.clear(asking)
-            known = asking.memory[at] = (inside.marker, self.bodies(asking, inside, owner))
-        body, columns, narrow = known[1]
+            known = asking.memory[at] = Known(inside, self.bodies(asking, inside, owner), 0)
+        known.at = time.monotonic()
+        body, columns, narrow = known.bodies
         return body, dict(columns), narrow
+
+    def _memory_key(self, at: tuple[str, str], owner: Owner | None = None) -> str:
+        return f"{self.attachment.alias}:{at!r}{'' if owner is None else repr(owner)}"
 
     @abstractmethod
     def clear(self, asking: Asking) -> None:
@@ -348,7 +365,7 @@ class Connector(ABC):
         def work(asking: Asking) -> tuple[Inside | None, tuple[int, list[str]]]:
             return self.inside(asking, inside.schema, inside.name), self.digests(asking, inside, list(sets.values()))
 
-        now, (rows, digests) = self.ask(work, self._patience(inside, looking))
+        now, (rows, digests) = self.ask(work, patience(inside, looking))
         if now is None or now.marker != inside.marker:
             return Unknown("its definition changes while it is looked at")
         found = dict(zip(sets, digests, strict=True))
@@ -359,13 +376,6 @@ class Connector(ABC):
             payload = {"of": of, "gate": gate.position, "sets": found, "rows": rows, "since": since, "sound": gate.quiet or quiet}
             looking.memo.put(at, MemoEntry(_NO_STAT, looking.now_ns, payload))
         return self._snapshot(columns, rows, found, Cost.SCAN, now.stamp)
-
-    @staticmethod
-    def _patience(inside: Inside, looking: Looking) -> float | None:
-        """How many seconds a digest may take: in a deep look as long as so many rows do. The server has just answered."""
-        if looking.scan_rows is not None or looking.timeout_seconds is None:
-            return looking.timeout_seconds
-        return looking.timeout_seconds + min(inside.rows / _ROWS_A_SECOND, _MOST_SECONDS)
 
     @staticmethod
     def _kept(entry: MemoEntry | None, inside: Inside, gate: Gate | None) -> Mapping[str, Any] | None:

@@ -107,7 +107,7 @@ def test_a_definition_that_changes_while_two_servers_are_read_is_told(ws, table,
 @pytest.mark.parametrize("hanging", BOTH, ids=["postgresql", "mysql"])
 def test_one_server_that_does_not_answer_is_told_in_time_and_the_other_works_on(ws, table, hanging, monkeypatch):
     release = threading.Event()
-    monkeypatch.setattr(servers, "_SECONDS", 0.5)
+    monkeypatch.setattr(servers, "_SECONDS", 2.0)
     monkeypatch.setattr(hanging, "inside", lambda *_: release.wait(LONG) and None)
     name, other = ("pg", "my") if hanging is PostgresConnector else ("my", "pg")
     try:

@@ -4,7 +4,7 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab.errors import SourceUnavailable
-from jammi_lab.values.verdicts import Undecidable
+from jammi_lab.values.verdicts import Stale
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_a_line_that_ends_otherwise_beyond_the_sample_is_told_when_it_is_read(tm
             ws.sql("SELECT sum(a) FROM s").fetchall()
 
 
-def test_a_line_that_a_notebook_adds_with_another_end_makes_a_table_undecidable_by_its_true_reason(tmp_path):
+def test_a_line_that_a_notebook_adds_with_another_end_makes_a_table_stale_with_what_is_wrong_with_it(tmp_path):
     (tmp_path / "f.csv").write_bytes(b"a,b\r\n1,2\r\n")
     with jl.open(tmp_path / "lab") as ws:
         ws.sources.add("s", tmp_path / "f.csv")
@@ -40,4 +40,4 @@ def test_a_line_that_a_notebook_adds_with_another_end_makes_a_table_undecidable_
         with (tmp_path / "f.csv").open("ab") as file:
             file.write(b"3,4\n")
         verdict = ws.staleness("t")
-        assert isinstance(verdict, Undecidable) and r"f.csv, line 3: it ends in \n, and the lines before it in \r\n" in str(verdict)
+        assert isinstance(verdict, Stale) and r"f.csv, line 3: it ends in \n, and the lines before it in \r\n" in str(verdict)

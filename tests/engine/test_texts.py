@@ -1,0 +1,64 @@
+"""Texts that were read before: what is known of them, and what is found out anew."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+
+from jammi_lab.engine import prepared, statements
+from jammi_lab.errors import SqlError
+from jammi_lab.values.anchors import InputKind
+
+
+@pytest.fixture
+def done(monkeypatch) -> list[str]:
+    """What was parsed and bound, in turn."""
+    done, parse, bind = list[str](), statements.parse, prepared.bind
+    monkeypatch.setattr(statements, "parse", lambda *said, **how: done.append("parsed") or parse(*said, **how))
+    monkeypatch.setattr(prepared, "bind", lambda *said, **how: done.append("bound") or bind(*said, **how))
+    return done
+
+
+def test_a_text_that_was_read_before_is_neither_parsed_nor_bound_again(prepare, done):
+    first, second = prepare("SELECT venue FROM papers"), prepare("SELECT venue FROM papers")
+    assert done == ["parsed", "bound"]
+    assert (first.output, first.inputs[0].columns) == (second.output, second.inputs[0].columns)
+
+
+def test_it_is_bound_anew_over_other_columns(shelf, prepare, done):
+    text = "SELECT * FROM papers"
+    prepare(text)
+    shelf.frame("papers", table=pa.table({"other": [1]}), kind=InputKind.SOURCE)
+    assert prepare(text).output == [("other", "BIGINT")] and done == ["parsed", "bound", "bound"]
+    shelf.frame("papers", table=pa.table({"other": ["x"]}), kind=InputKind.SOURCE)
+    assert prepare(text).output == [("other", "VARCHAR")]
+
+
+def test_values_of_parameters_are_bound_each_time(prepare, done):
+    assert prepare("SELECT $x AS x FROM papers", x=1).output == [("x", "INTEGER")]
+    assert prepare("SELECT $x AS x FROM papers", x="a").output == [("x", "VARCHAR")]
+    assert done == ["parsed", "bound", "bound"]
+
+
+def test_what_one_binding_made_of_a_word_is_not_said_of_the_next(shelf, prepare):
+    text = "SELECT current_date AS day FROM papers"
+    shelf.frame("papers", table=pa.table({"current_date": [1]}), kind=InputKind.SOURCE)
+    assert not prepare(text).clock
+    shelf.frame("papers", table=pa.table({"other": [1]}), kind=InputKind.SOURCE)
+    assert prepare(text).clock and prepare(text).clock
+    shelf.frame("papers", table=pa.table({"current_date": [1]}), kind=InputKind.SOURCE)
+    assert not prepare(text).clock
+
+
+def test_an_error_is_told_each_time(prepare, done):
+    for _ in range(2):
+        with pytest.raises(SqlError):
+            prepare("SELECT nope FROM papers")
+        with pytest.raises(SqlError):
+            prepare("SELEC 1")
+    assert done.count("bound") == 2 and done.count("parsed") == 3
+
+
+def test_what_is_done_to_a_prepared_statement_stays_with_it(prepare):
+    prepare("SELECT venue FROM papers").output.append(("odd", "INTEGER"))
+    assert [name for name, _ in prepare("SELECT venue FROM papers").output] == ["venue"]
