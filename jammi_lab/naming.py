@@ -165,5 +165,5 @@ class Naming:
         wanted = {fold(n) for n in ([names] if isinstance(names, str) else names or ())}
         for step in plan.blocked:
             recipe = self._rooms.catalog.recipes.get(step.name)
-            if recipe is not None and recipe.kind is TableKind.EXTERNAL and fold(step.name) in wanted:
+            if recipe is not None and recipe.kind in (TableKind.EXTERNAL, TableKind.IMPORTED) and fold(step.name) in wanted:
                 self._rooms.producers.job(recipe.name, recipe.descriptor)

@@ -287,6 +287,8 @@ class Sources(Shown):
         record = self._rooms.outside.record(name)
         gone = self._rooms.upkeep.forget(record.name, tables=tables)
         self._rooms.outside.release(record)
+        if record.kind == "frame":
+            LastSeen(self._rooms.memo).removed(record, self._rooms.clock.now_ns())
         return gone
 
     def list(self) -> "SourceList":

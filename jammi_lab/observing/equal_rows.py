@@ -1,11 +1,14 @@
-"""The second opinion on files and frames: a Parquet or Arrow file that was written anew has other bytes, a frame that was made again may have its
-rows in another order; do they hold other rows?
+"""The second opinion on files and frames: a file that was written anew has other bytes, a frame that was made again may have its rows in another
+order; do they hold other rows?
 
 What was there before is gone by the time somebody asks. So the digest of the rows that are read is kept in the observation memo when a table is made
-from them, as long as they are few enough for a board to read. Without it there is no opinion, and the bytes decide.
+from them, as long as they are few enough for a board to read. Without it there is no opinion, and the bytes decide. A text file is one whole: its
+anchor knows no columns, and so it is compared by all of them, whichever are read.
 """
 
 import contextlib
+from collections.abc import Sequence
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -21,8 +24,12 @@ from jammi_lab.storage.files import Stat
 from jammi_lab.values.anchors import Anchor, Snapshot
 
 _OUTSIDE = (JammiError, OSError, duckdb.Error, pa.ArrowException)
-_KINDS = ("parquet", "arrow")
-"""Kinds whose anchors are by column, over bytes or values in their order. In others any change of bytes counts."""
+_TEXTS = ("csv", "tsv", "json", "ndjson")
+_KINDS = ("parquet", "arrow", *_TEXTS)
+_SMALL_TEXT = 4 << 20
+"""Up to this many bytes text is read for an opinion: finding its types takes most of the time, and it takes that again."""
+_ZONED = "TIMESTAMP WITH TIME ZONE"
+"""A text without an offset is another instant in another time zone, and a digest does not say in which one it was taken."""
 
 
 def note(connector: Connector, anchor: Anchor, looking: Looking) -> None:
@@ -31,25 +38,29 @@ def note(connector: Connector, anchor: Anchor, looking: Looking) -> None:
         with contextlib.suppress(*_OUTSIDE):
             _of_frame(connector, anchor, looking)
         return
+    files = _files(connector)
     few = anchor.row_count is not None and (looking.scan_rows is None or anchor.row_count <= looking.scan_rows)
-    if few and anchor.columns and (files := _files(connector)) is not None:
+    if files is not None and (files.kind in _TEXTS or (few and anchor.columns)):
         with contextlib.suppress(*_OUTSIDE):
             _digest(files, anchor, looking)
 
 
 def same(connector: Connector, recorded: Anchor, looking: Looking) -> bool:
     """Whether the files or the frame hold the same bag of rows as when an anchor was recorded, over its columns; False when that cannot be told."""
-    hashed = told_apart(recorded.columns, recorded.types)
-    then = None if hashed is None else looking.memo.get(rows_key(_state(recorded), hashed))
-    if then is None:
-        return False
     with contextlib.suppress(*_OUTSIDE):
         if isinstance(connector, FrameConnector):
-            found = _of_frame(connector, recorded, looking)
-            return found is not None and _alike(found[0], recorded) and found[1] == list(then.payload["digest"])
+            then = _kept(recorded, told_apart(recorded.columns, recorded.types), looking)
+            found = None if then is None else _of_frame(connector, recorded, looking)
+            return found is not None and _alike(found[0], recorded) and found[1] == then
         if (files := _files(connector)) is not None:
-            return _same(files, list(then.payload["digest"]), recorded, looking)
+            return _same(files, recorded, looking)
     return False
+
+
+def _kept(anchor: Anchor, hashed: list[str] | None, looking: Looking) -> list[str] | None:
+    """The digest of the rows of a state, if there is one."""
+    entry = None if hashed is None else looking.memo.get(rows_key(_state(anchor), hashed))
+    return None if entry is None else list(entry.payload["digest"])
 
 
 def _files(connector: Connector) -> FileConnector | None:
@@ -59,12 +70,22 @@ def _files(connector: Connector) -> FileConnector | None:
     return connector if connector.record.anchor in ("auto", "content") else None
 
 
-def _same(files: FileConnector, then: list[str], recorded: Anchor, looking: Looking) -> bool:
+def _same(files: FileConnector, recorded: Anchor, looking: Looking) -> bool:
     seen = files.observe(None, looking)
     if not isinstance(seen, Snapshot):
         return False
     now = seen.anchor(recorded.input, recorded.columns)
-    return _alike(now, recorded) and then == _digest(files, now, looking)
+    if not _alike(now, recorded) or (then := _kept(recorded, _hashed(files, seen, recorded), looking)) is None:
+        return False
+    return then == _digest(files, now, looking)
+
+
+def _hashed(files: FileConnector, seen: Snapshot, anchor: Anchor) -> list[str] | None:
+    """What is hashed of a row: the columns of an anchor, and of text all there are; None where no opinion is given."""
+    if files.kind not in _TEXTS:
+        return told_apart(anchor.columns, anchor.types)
+    kinds = [*seen.columns.values()]
+    return None if _ZONED in kinds else told_apart([*seen.columns], kinds)
 
 
 def _alike(now: Anchor, recorded: Anchor) -> bool:
@@ -81,29 +102,31 @@ def _of_frame(frame: FrameConnector, of: Anchor, looking: Looking) -> tuple[Anch
     large = looking.scan_bytes is not None and rows.nbytes > looking.scan_bytes
     if many or large or not now.columns or (hashed := told_apart(now.columns, now.types)) is None:
         return None
-    key = rows_key(_state(now), hashed)
-    if (kept := looking.memo.get(key)) is not None:
-        return now, list(kept.payload["digest"])
+    if (kept := _kept(now, hashed, looking)) is not None:
+        return now, kept
     [found] = scratch.ask(Relation(of.input, frame=rows, columns=seen.columns), f"{sums(hashed)} it")
-    digest = [str(part) for part in found]
-    looking.memo.put(key, MemoEntry(Stat(0, 0, 0, 0), looking.now_ns, {"digest": digest}))
-    return now, digest
+    return now, _keep(now, hashed, found, looking)
 
 
 def _state(anchor: Anchor) -> str:
     return f"{anchor.method}:{anchor.value}"
 
 
+def _keep(anchor: Anchor, hashed: list[str], found: Sequence[Any], looking: Looking) -> list[str]:
+    """Keep what a digest was found to be."""
+    digest = [str(part) for part in found]
+    looking.memo.put(rows_key(_state(anchor), hashed), MemoEntry(Stat(0, 0, 0, 0), looking.now_ns, {"digest": digest}))
+    return digest
+
+
 def _digest(files: FileConnector, anchor: Anchor, looking: Looking) -> list[str] | None:
     """The digest of the rows of a state; None when the files are in another one, or change while they are read."""
-    hashed = told_apart(anchor.columns, anchor.types)
-    if hashed is None:
-        return None
-    key = rows_key(_state(anchor), hashed)
-    if (kept := looking.memo.get(key)) is not None:
-        return list(kept.payload["digest"])
     before = files.observe(None, looking)
-    if looking.scan_bytes is not None and sum(item.stat.size for item in files.place.items(files.kind)) > looking.scan_bytes:
+    if not isinstance(before, Snapshot) or (hashed := _hashed(files, before, anchor)) is None:
+        return None
+    if (kept := _kept(anchor, hashed, looking)) is not None:
+        return kept
+    if not _may_read(files, looking):
         return None
     relation = files.relation(None)
     if relation.body is None or looking.query is None:
@@ -111,11 +134,13 @@ def _digest(files: FileConnector, anchor: Anchor, looking: Looking) -> list[str]
     else:
         [found] = looking.query(f"{sums(hashed)} ({relation.body})")
     after = files.observe(None, looking)
-    for seen in (before, after):
-        if not isinstance(seen, Snapshot) or not seen.anchor(anchor.input, anchor.columns).same_state(anchor):
-            return None
-    if isinstance(before, Snapshot) and isinstance(after, Snapshot) and before.stamp != after.stamp:
-        return None  # changed, and changed back
-    digest = [str(part) for part in found]
-    looking.memo.put(key, MemoEntry(Stat(0, 0, 0, 0), looking.now_ns, {"digest": digest}))
-    return digest
+    if not isinstance(after, Snapshot) or before.stamp != after.stamp:
+        return None  # it may have been changed, and changed back
+    if not all(seen.anchor(anchor.input, anchor.columns).same_state(anchor) for seen in (before, after)):
+        return None
+    return _keep(anchor, hashed, found, looking)
+
+
+def _may_read(files: FileConnector, looking: Looking) -> bool:
+    bounds = [bound for bound in (looking.scan_bytes, _SMALL_TEXT if files.kind in _TEXTS else None) if bound is not None]
+    return not bounds or sum(item.stat.size for item in files.place.items(files.kind)) <= min(bounds)

@@ -68,7 +68,10 @@ class Observers:
             named = self._outside.path(input.name)
             return Vanished() if named is None else named.observe(input.table, self.looking(look))
         variable = self._outside.variable(input.name)
-        return Unknown(why=f"the frame {input.name} is not in this kernel") if variable is None else variable.observe(None, self.looking(look))
+        if variable is None:
+            gone = LastSeen(self._memo).was_removed(input.name, self._catalog.scope.tenant)
+            return Vanished() if gone else Unknown(why=f"the frame {input.name} is not in this kernel")
+        return variable.observe(None, self.looking(look))
 
     def _note(self, record: SourceRecord, connector: Connector, table: str | None, seen: Observed, now_ns: int) -> None:
         """Keep what was seen, and with it which tables are inside: asked for once, when a source was added without being opened."""

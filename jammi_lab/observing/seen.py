@@ -53,6 +53,14 @@ class LastSeen:
         if kept is None or kept.payload != payload or now_ns - kept.observed_at_ns > _OFTEN_NS:
             self._memo.put(_key("seen", record), MemoEntry(_NO_STAT, now_ns, payload))
 
+    def removed(self, record: SourceRecord, now_ns: int) -> None:
+        """Keep that a source was removed: what it held is not looked for in the kernel any more."""
+        self._memo.put(_key("removed", record), MemoEntry(_NO_STAT, now_ns, {"of": _address(record)}))
+
+    def was_removed(self, name: str, tenant: str | None) -> bool:
+        """Whether a source of that name was removed, of the tenant or a shared one."""
+        return any(self._memo.get(f"removed:{whose}:{fold(name)}") is not None for whose in {tenant or "", ""})
+
     def found(self, record: SourceRecord, tables: Sequence[str], now_ns: int) -> None:
         """Keep the tables inside a source; that there are none only where some were known."""
         if tables or self.tables(record) is not None:

@@ -11,13 +11,15 @@ from jammi_lab.observing.look import Look
 from jammi_lab.producers.base import Kitchen, anchors_of, find_reusable
 from jammi_lab.producers.registry import Producers
 from jammi_lab.sensing.graph import Graph, Node, Place, Sensed
-from jammi_lab.values.anchors import Anchor, Input, InputKind, Unknown, Vanished
+from jammi_lab.sensing.verdict import State
+from jammi_lab.values.anchors import Anchor, Input, InputKind, Snapshot, Unknown, Vanished
 from jammi_lab.values.records import Step, TableKind, TableRecord
 from jammi_lab.values.verdicts import (
     Cause,
     Damaged,
     Fresh,
     InputAdvanced,
+    InputVanished,
     PossiblyStale,
     Reason,
     Stale,
@@ -85,7 +87,7 @@ class Planner:
             verdict = self._sensed.verdicts[node.place]
             nearest[node.place] = above = frozenset[Place]().union(*(nearest[p.place] for p in self._sensed.graph.needs(node)))
             if (found := self._sort(node, verdict)) is not None:
-                sort, reasons = found[0], [*found[1], *(self._lacks(node) if found[0] is Sort.BLOCKED else ())]
+                sort, reasons = found[0], [*found[1], *(self._hindrances(node, found[1]) if found[0] is Sort.BLOCKED else ())]
                 action = {Sort.BLOCKED: "blocked", Sort.REUSED: "reuse"}.get(sort, "recompute")
                 step = Step(name=node.name, action=action, reasons=reasons, seconds=node.record.seconds if node.record else None)
                 self.planned[node.place] = Planned(node, sort, step, dict(self._sensed.states[node.place]), above)
@@ -152,17 +154,29 @@ class Planner:
         planned = self.planned.get(found.place) if found else None
         return planned is not None and planned.sort is not Sort.BLOCKED
 
+    def _hindrances(self, node: Node, told: Sequence[Reason | Cause | Damaged]) -> list[str]:
+        """Why a step is blocked, as clauses: what it lacks, and which inputs are gone that no reason names."""
+        named = {reason.input.identity for reason in told if isinstance(reason, InputVanished)}
+        recorded = node.recipe.inputs if node.recipe is not None else []
+        gone = [Input(InputKind(i[0]), i[1], i[2] or None) for i in recorded if i not in named and self._gone(node, i)]
+        return [*self._lacks(node), *(f"{each.label} is gone" for each in gone)]
+
     def _lacks(self, node: Node) -> list[str]:
-        """What this kernel lacks to run a step, as a clause; none when that is not why it is blocked."""
-        lacks = self._sensor.producers.hindrance(node.recipe.descriptor) if node.recipe is not None else None
+        """Who alone makes a step's rows, or what this kernel lacks to make them, as a clause; none when that is not why it is blocked."""
+        if node.recipe is None:
+            return []
+        said = node.recipe.descriptor
+        if node.recipe.kind is TableKind.EXTERNAL:
+            return [f"made outside, by {said['producer_id']}"]
+        if node.recipe.kind is TableKind.IMPORTED:
+            return [f"imported, as vectors of {said['model_id']}"]
+        lacks = self._sensor.producers.hindrance(said)
         return [] if lacks is None else [lacks]
 
     def _cannot_run(self, node: Node) -> bool:
         """Rows from outside, a shared table under a bound tenant, a lost definition, an encoder that is not here, or an
         input that is gone and will not come back."""
-        if node.recipe is None or node.recipe.kind in (TableKind.EXTERNAL, TableKind.IMPORTED) or node.tenant != self._sensed.graph.tenant:
-            return True
-        if self._lacks(node):
+        if node.recipe is None or node.tenant != self._sensed.graph.tenant or self._lacks(node):
             return True
         return any(self._gone(node, identity) for identity in node.recipe.inputs)
 
@@ -195,7 +209,22 @@ class Planner:
             return Sort.CERTAIN
 
     def _may_fit(self, node: Node, candidate: TableRecord) -> bool:
-        """Whether everything that the candidate read, other than result tables, is again as it was then."""
+        """Whether everything that the candidate read, other than result tables, is again as it was then. Once a result table that has other columns
+        now, or is gone, is as it was then, the statement reads the same of the others as it did then: so that is what counts."""
         now = self._sensed.facts(node, candidate).now
-        states = [(a, now.get(a.input.identity)) for a in candidate.anchors if a.input.kind is not InputKind.RESULT]
-        return all(isinstance(state, Anchor) and anchor.same_state(state) for anchor, state in states)
+        rebound = any(_columns_moved(a, now.get(a.input.identity)) for a in candidate.anchors if a.input.kind is InputKind.RESULT)
+        others = [a for a in candidate.anchors if a.input.kind is not InputKind.RESULT]
+        return all(_as_then(a, now.get(a.input.identity)) or (rebound and self._read_then(node, a)) for a in others)
+
+    def _read_then(self, node: Node, recorded: Anchor) -> bool:
+        """Whether the very columns that were read of an input hold what they held."""
+        seen = self._sensed.look.observe(recorded.input, node.tenant)
+        return isinstance(seen, Snapshot) and seen.knows(recorded.columns) and recorded.same_state(seen.anchor(recorded.input, recorded.columns))
+
+
+def _as_then(recorded: Anchor, state: State | None) -> bool:
+    return isinstance(state, Anchor) and recorded.same_state(state)
+
+
+def _columns_moved(recorded: Anchor, state: State | None) -> bool:
+    return not isinstance(state, Anchor) or recorded.schema != state.schema

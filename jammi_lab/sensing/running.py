@@ -61,7 +61,8 @@ class Runner:
     def _one(self, planned: Planned, moved: list[str], on_progress: OnProgress | None) -> RunStep:
         name = planned.node.name
         if planned.sort is Sort.BLOCKED:
-            self._stopped.add(planned.node.place)
+            if planned.node.record is None:  # else what derives from it is made over it as it is
+                self._stopped.add(planned.node.place)
             why = "; ".join(map(str, planned.step.reasons)) or None
             return RunStep(name=name, outcome="blocked", error=why, waiting=planned.step.waiting)
         started = self._clock.monotonic()

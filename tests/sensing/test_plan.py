@@ -233,6 +233,60 @@ def test_a_reader_of_a_recipe_that_will_be_made_first_is_not_blocked(chain: Lab)
     assert chain.verdict("first") == "fresh"
 
 
+@pytest.mark.parametrize("statement", ["SELECT id, a FROM s NATURAL JOIN jammi.parent", "SELECT s.id, a FROM s JOIN jammi.parent USING (id)"])
+def test_a_column_added_beside_a_lost_table_does_not_make_certain_what_comes_out_as_it_was(lab: Lab, statement: str) -> None:
+    lab.parquet("s", id=[1], a=[2])
+    lab.parquet("t", id=[1])
+    lab.ws.materialize("parent", "SELECT id FROM t")
+    lab.ws.materialize("child", statement)
+    lab.parquet("s", id=[1], a=[2], more=[3])
+    lab.ws.table("parent").drop()
+    plan = lab.ws.plan()
+    assert parts(plan) == {"certain": ["parent"], "possible": ["child"]}
+    report = plan.apply()
+    assert (report.executed, report.deviations, lab.verdict("child")) == (["parent"], [], "fresh")
+
+
+def test_what_is_read_by_the_columns_of_a_table_that_is_made_first_is_certain_only_when_that_stays(lab: Lab) -> None:
+    """A natural join reads what both sides share: the column that it reads today is not read any more when the parent is as it was."""
+    lab.parquet("s", id=[1], a=[2])
+    lab.parquet("t", id=[1], b=[1])
+    lab.ws.materialize("parent", "SELECT * FROM t")
+    lab.ws.materialize("child", "SELECT id, a FROM s NATURAL JOIN jammi.parent")
+    for side in ("s", "t"):
+        lab.parquet(side, id=[1], **({"a": [2]} if side == "s" else {"b": [1]}), more=[3])
+    lab.ws.recompute("parent")
+    lab.parquet("t", id=[1], b=[1])
+    assert lab.verdict("child") == "stale"
+    plan = lab.ws.plan()
+    assert parts(plan) == {"possible": ["child"], "reused": ["parent"]} or parts(plan) == {"certain": ["parent"], "possible": ["child"]}
+    report = plan.apply()
+    assert report.deviations == [] and "child" not in report.executed and lab.verdict("child") == "fresh"
+
+
+def test_a_source_that_moved_in_what_is_read_is_certain_whatever_is_made_first(lab: Lab) -> None:
+    lab.parquet("s", id=[1], a=[2])
+    lab.parquet("t", id=[1])
+    lab.ws.materialize("parent", "SELECT id FROM t")
+    lab.ws.materialize("child", "SELECT * FROM s NATURAL JOIN jammi.parent")
+    lab.parquet("s", id=[1], a=[3], more=[3])
+    lab.ws.table("parent").drop()
+    assert parts(lab.ws.plan()) == {"certain": ["parent", "child"]}
+    assert lab.ws.recompute().executed == ["parent", "child"]
+
+
+def test_what_moved_below_a_blocked_step_is_made_over_that_as_it_is(chain: Lab) -> None:
+    chain.csv("other", "id", "5")
+    chain.ws.materialize("both", "SELECT o.id + t.id AS id FROM other o, jammi.titles t")
+    chain.csv("other", "id", "6")
+    chain.path("papers.csv").unlink()
+    plan = chain.ws.plan("both")
+    assert parts(plan) == {"blocked": ["titles"], "certain": ["both"]}
+    report = plan.apply()
+    assert (outcomes(report), report.deviations) == ({"titles": "blocked", "both": "computed"}, [])
+    assert chain.rows("both") == [(6 + number,) for number, _ in chain.rows("titles")] and chain.verdict("both") == "possibly_stale"
+
+
 def test_an_external_table_is_blocked_and_its_readers_are_planned_against_it_as_it_is(lab: Lab) -> None:
     import polars as pl
 
@@ -243,6 +297,7 @@ def test_an_external_table_is_blocked_and_its_readers_are_planned_against_it_as_
     lab.csv("s", "id", "2")
     plan = lab.ws.plan()
     assert parts(plan) == {"blocked": ["features"]} and plan.blocked[0].waiting == ["child"]
+    assert plan.blocked[0].reasons[-1] == "made outside, by nightly-job" and "nightly-job" in str(plan) and "nightly-job" in str(plan.apply())
     assert "child stays possibly stale because of features" in repr(plan.apply())
     assert lab.verdict("child") == "possibly_stale"
     with pytest.raises(jl.NotRecomputable, match="nightly-job"):
@@ -418,3 +473,18 @@ def test_an_own_earlier_version_may_be_built_upon_by_its_exact_name(chain: Lab, 
     table = chain.ws.materialize("years", f'SELECT year FROM jammi."{exact}" UNION SELECT 1999 AS year')
     assert table.staleness() == jl.Fresh()
     assert [n.name for n in chain.ws.lineage("years").nodes][-1] == "years"
+
+
+def test_a_blocked_step_names_the_input_that_is_gone(lab: Lab) -> None:
+    lab.csv("c", "x", "1")
+    lab.ws.materialize("a", "SELECT 1 AS x")
+    lab.ws.define("n", "SELECT count(*) AS c FROM jammi.a")
+    lab.ws.drop("a", force=True)
+    lab.ws.materialize("b", "SELECT 1 AS x")
+    lab.ws.define("b", "SELECT x FROM c")
+    lab.ws.sources.remove("c")
+    lab.ws.materialize("d", "SELECT 2 AS x")
+    plan = lab.ws.plan(["n", "b"])
+    assert {step.name: list(map(str, step.reasons))[-1] for step in plan.blocked} == {"n": "a is gone", "b": "c is gone"}
+    errors = {step.name: step.error for step in plan.apply().steps}
+    assert "a is gone" in errors["n"] and "c is gone" in errors["b"]

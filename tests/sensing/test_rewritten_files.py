@@ -1,5 +1,6 @@
-"""The second opinion on files: a Parquet or Arrow file that was written anew with the same rows leaves its tables fresh, and they say why."""
+"""The second opinion on files: a file that was written anew with the same rows leaves its tables fresh, and they say why."""
 
+import json
 import os
 import random
 import shutil
@@ -155,11 +156,79 @@ def test_a_file_named_by_its_path_is_compared_too(lab: Lab) -> None:
     assert lab.ws.staleness("by path") == jl.Fresh()
 
 
-def test_of_a_csv_each_byte_counts(lab: Lab) -> None:
-    lab.csv("rain", "town,mm", "Oslo,1", "Bonn,2")
-    lab.ws.materialize("wet", "SELECT sum(mm) AS mm FROM rain")
-    lab.csv("rain", "town,mm", "Bonn,2", "Oslo,1")
-    assert said(lab.ws.staleness("wet")) == ["advanced rain"]
+TEXTS = {
+    "csv": lambda rows: "town,mm,by\n" + "".join(f"{town},{mm},{by}\n" for town, mm, by in rows),
+    "tsv": lambda rows: "town\tmm\tby\n" + "".join(f"{town}\t{mm}\t{by}\n" for town, mm, by in rows),
+    "json": lambda rows: json.dumps([{"town": town, "mm": mm, "by": by} for town, mm, by in rows]),
+    "ndjson": lambda rows: "".join(json.dumps({"town": town, "mm": mm, "by": by}) + "\n" for town, mm, by in rows),
+}
+RAIN = [("Oslo", 1, "A"), ("Bonn", 2, "B"), ("Oslo", 3, "B")]
+
+
+def rain(lab: Lab, kind: str, rows: list[tuple[Any, ...]], *statements: str) -> list[str]:
+    """The verdicts on what was made of `rain`, after it was written."""
+    path = lab.path(f"rain.{kind}")
+    path.write_text(TEXTS[kind](rows))
+    if "rain" not in lab.ws.sources:
+        lab.ws.sources.add("rain", str(path))
+    for n, statement in enumerate(statements):
+        lab.ws.materialize(f"wet{n}", statement)
+    return [str(row.verdict) for row in lab.ws.status() if row.name.startswith("wet")]
+
+
+@pytest.mark.parametrize("kind", TEXTS)
+def test_a_text_file_with_its_rows_in_another_order_leaves_its_tables_fresh(lab: Lab, kind: str) -> None:
+    rain(lab, kind, RAIN, "SELECT sum(mm) AS mm FROM rain", "SELECT count(*) AS n FROM rain", "SELECT town, first(mm) AS mm FROM rain GROUP BY town")
+    told = "fresh, rain has other bytes and equal rows"
+    assert rain(lab, kind, RAIN[::-1]) == [told, told, "stale: rain changed (digest of the bytes)"]
+    lab.reopen()
+    assert str(lab.ws.staleness("wet0")) == told
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [("Oslo", 1, "A"), ("Bonn", 2, "B"), ("Oslo", 4, "B")],
+        [("Oslo", 2, "A"), ("Bonn", 1, "B"), ("Oslo", 3, "B")],
+        [("Oslo", 1, "A"), ("Bonn", 2, "B"), ("Oslo", 3, "C")],
+        [*RAIN, RAIN[0]],
+        RAIN[:2],
+        [*RAIN[:2], RAIN[0]],
+    ],
+    ids=["a value", "shuffled against each other", "what nobody reads", "a row more", "a row less", "a row twice"],
+)
+@pytest.mark.parametrize("kind", TEXTS)
+def test_a_text_file_with_other_rows_makes_its_tables_stale_in_whatever_column(lab: Lab, kind: str, rows: list[tuple[Any, ...]]) -> None:
+    rain(lab, kind, RAIN, "SELECT sum(mm) AS mm FROM rain")
+    assert rain(lab, kind, rows) == ["stale: rain changed (digest of the bytes)"]
+
+
+def test_a_csv_that_is_only_written_otherwise_leaves_its_tables_fresh(lab: Lab) -> None:
+    rain(lab, "csv", RAIN, "SELECT sum(mm) AS mm FROM rain")
+    for text in ("town,mm,by\r\nOslo,1,A\r\nBonn,2,B\r\nOslo,3,B\r\n", '"town","mm","by"\n"Oslo",1,"A"\n"Bonn",2,"B"\n"Oslo",3,"B"'):
+        lab.path("rain.csv").write_text(text, newline="")
+        assert str(lab.ws.staleness("wet0")) == "fresh, rain has other bytes and equal rows"
+    for text in ("town,by,mm\nOslo,A,1\nBonn,B,2\nOslo,B,3\n", "town,mm,by\nOslo,1.0,A\nBonn,2,B\nOslo,3,B\n"):
+        lab.path("rain.csv").write_text(text)
+        assert lab.verdict("wet0") == "stale"  # its columns or their types are other ones
+
+
+@pytest.mark.parametrize("kind", ["csv", "ndjson"])
+def test_on_text_whose_values_a_digest_does_not_tell_apart_there_is_no_opinion(lab: Lab, kind: str) -> None:
+    head, lines = {"csv": ("at\n", ["2024-01-01 00:00:00+00\n", "2024-01-02 00:00:00+00\n"]), "ndjson": ("", ['{"a": [1]}\n', '{"a": [2]}\n'])}[kind]
+    path = lab.path(f"odd.{kind}")
+    path.write_text("".join([head, *lines]))
+    lab.ws.sources.add("odd", str(path))
+    lab.ws.materialize("many", "SELECT count(*) AS n FROM odd")
+    path.write_text("".join([head, *lines[::-1]]))
+    assert lab.verdict("many") == "stale"
+
+
+def test_a_large_text_file_is_not_read_for_an_opinion(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(equal_rows, "_SMALL_TEXT", 10)
+    monkeypatch.setattr(equal_rows, "sums", lambda _: pytest.fail("read"))
+    rain(lab, "csv", RAIN, "SELECT sum(mm) AS mm FROM rain")
+    assert rain(lab, "csv", RAIN[::-1]) == ["stale: rain changed (digest of the bytes)"]
 
 
 def test_what_a_board_may_not_read_is_not_read_when_a_table_is_made(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:

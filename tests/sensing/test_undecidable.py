@@ -67,7 +67,12 @@ def test_a_removed_frame_has_vanished(lab: Lab) -> None:
     lab.ws.sources.add("f", pl.DataFrame({"id": [1, 2]}))
     lab.ws.materialize("t", "SELECT id FROM f")
     lab.ws.sources.remove("f")
-    assert lab.verdict("t") in ("stale", "undecidable")
+    assert said(lab.ws.staleness("t")) == ["vanished f"]
+    assert lab.reopen().plan("t").blocked
+    lab.ws.sources.add("f", pl.DataFrame({"id": [1, 2]}))
+    assert lab.verdict("t") == "fresh"
+    lab.reopen()
+    assert lab.verdict("t") == "undecidable"
 
 
 def test_a_frame_in_a_variable_of_the_notebook_decides_by_its_content(lab: Lab) -> None:
