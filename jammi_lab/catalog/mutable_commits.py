@@ -21,7 +21,7 @@ import sqlalchemy as sa
 from jammi_lab.catalog import scope
 from jammi_lab.catalog.database import Database
 from jammi_lab.catalog.direct import Direct
-from jammi_lab.catalog.mutable_rows import Body, physical
+from jammi_lab.catalog.mutable_rows import Body, Key, physical
 from jammi_lab.catalog.schema import mutables
 from jammi_lab.catalog.scope import Scope
 from jammi_lab.errors import JammiError, TableNotFound, TenantForbidden
@@ -34,7 +34,7 @@ _ROWS = 1024
 _TRIM_EVERY = 16
 _PATIENCE = 0.1
 """Seconds after which one that waits sees for itself: whoever was to wake it may have been interrupted."""
-_FEW = 256
+_FEW = 500
 """Rows that are enough to begin with, without waiting for more."""
 _GATHER = 0.01
 """Seconds that are waited for others at most; and never longer than the last transaction took."""
@@ -61,9 +61,9 @@ class Present(Exception):
 class Change:
     """What is to become of the rows with some keys."""
 
-    put: Mapping[bytes, bytes] = field(default_factory=dict)
+    put: Mapping[Key, bytes] = field(default_factory=dict)
     """The bodies of rows that are to be there."""
-    remove: Sequence[bytes] = ()
+    remove: Sequence[Key] = ()
     """The keys of rows that are to be gone."""
     anew: bool = False
     """Whether none of `put` may be there already."""
@@ -71,7 +71,7 @@ class Change:
     """Versions, by table, on which it was computed; it holds only while they are the newest."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class _Asked:
     """One change that waits for its commit."""
 
@@ -85,16 +85,20 @@ class _Asked:
     done: bool = False
     bell: threading.Lock = field(default_factory=threading.Lock)
     """Taken by the one that waits, and released when it is done or its turn has come."""
+    following: "_Asked | None" = None
+    """One of the same transaction, whom this one wakes."""
+    rows: int = field(init=False)
+    """How many it is about."""
 
-    @property
-    def rows(self) -> int:
-        """How many it is about."""
-        return len(self.change.put) + len(self.change.remove)
+    def __post_init__(self) -> None:
+        self.rows = len(self.change.put) + len(self.change.remove)
 
     def ring(self) -> None:
         """Wake the one that waits."""
-        with contextlib.suppress(RuntimeError):  # it rings already
+        try:  # noqa: SIM105  a context manager takes longer than what it is for
             self.bell.release()
+        except RuntimeError:  # it rings already
+            pass
 
 
 class _Met(Exception):
@@ -108,9 +112,9 @@ class _State:
         self.tenant, self.version, self.first_kept, self.rows = row
         self.kept, self.keep, self.seen_by = physical(asked.record.table_id, asked.record.numbered), asked.keep, [asked.params]
         self.unseen = True
-        self.was: dict[bytes, bytes] = {}
-        self.now: dict[bytes, Body] = {}
-        self.log: dict[int, list[tuple[bytes, Body]]] = {}
+        self.was: dict[Key, bytes] = {}
+        self.now: dict[Key, Body] = {}
+        self.log: dict[int, list[tuple[Key, Body]]] = {}
 
     def look(self, tx: sa.Connection, changes: Sequence[Change]) -> None:
         """See what the rows are that these changes are about."""
@@ -121,7 +125,7 @@ class _State:
     def take(self, change: Change) -> Committed:
         """Make one change. Present."""
         now, put = self.now, change.put
-        there = {key for key in now.keys() & put.keys() if now[key] is not None}
+        there = {key for key in put if now.get(key) is not None} if now and not now.keys().isdisjoint(put) else ()
         if change.anew and there:
             raise Present([body for key in put if key in there and (body := now[key]) is not None])
         new = [key for key in put if key not in there] if there else list(put)
@@ -131,7 +135,10 @@ class _State:
             self.version += 1
             self.rows += len(new) - len(gone)
             self.log[self.version] = [*zip(new, itertools.repeat(None)), *((key, now[key]) for key in (*other, *gone))]
-            now.update(put)
+            if now:
+                now.update(put)
+            else:
+                self.now = now = dict(put)
             now.update(dict.fromkeys(gone))
         return Committed(self.version, len(new), len(other), len(gone), len(put) + len(gone))
 
@@ -209,9 +216,12 @@ class Commits:
                             self._lead(asked)
                     self._ring_next()
         finally:
-            with self._guard:
-                if asked in self._waiting:  # an interrupt: nobody commits what nobody waits for
-                    self._waiting.remove(asked)
+            if asked.following is not None:
+                asked.following.ring()
+            if not asked.done:
+                with self._guard:
+                    if asked in self._waiting:  # an interrupt: nobody commits what nobody waits for
+                        self._waiting.remove(asked)
 
     def _ring_next(self) -> None:
         with self._guard:
@@ -232,11 +242,13 @@ class Commits:
 
     def _taken(self, own: _Asked) -> list[_Asked]:
         """What the next transaction is for: this one and those that wait, first come first served."""
+        group, rows = [own], own.rows
         with self._guard:
             rest = [each for each in self._waiting if each is not own]
-            rows = itertools.accumulate((each.rows for each in rest), initial=own.rows)
-            group = [own, *(each for each, before in zip(rest[: MOST - 1], rows, strict=False) if before < _ROWS)]
-            self._waiting = [each for each in rest if each not in group]
+            while rest[len(group) - 1 :] and len(group) < MOST and rows < _ROWS:
+                group.append(rest[len(group) - 1])
+                rows += group[-1].rows
+            self._waiting = rest[len(group) - 1 :]
         return group
 
     def _lead(self, own: _Asked) -> None:
@@ -283,9 +295,10 @@ class Commits:
 
     @staticmethod
     def _finish(group: Sequence[_Asked]) -> None:
-        for asked in group:
+        """Tell all of them, the first of whom is awake. Each wakes the next: awake all at once, they would only wait for the interpreter."""
+        for asked, following in zip(group, [*group[1:], None], strict=True):
+            asked.following = following
             asked.done = True
-            asked.ring()
 
     @staticmethod
     def _one(tx: sa.Connection, asked: _Asked, group: Sequence[_Asked], states: dict[int, _State], look: bool) -> Committed | Exception:

@@ -1,9 +1,9 @@
 """Where the rows of mutable tables and their changes lie: two tables of the database for each, which nothing else is in.
 
-A row is two byte strings here, its key and its body; what they mean is known in the room `live`. Keys that are whole numbers of eight bytes lie in
-the database as numbers, which it finds and appends in half the time. When a table is dropped, every page of its two is
-freed, and so overwritten: in tables common to all, values could stay behind in pages that other rows are still on. They belong to whoever has the
-record: nothing reaches them but by the `table_id` of a record that was found in scope.
+A row is two byte strings here, its key and its body; what they mean is known in the room `live`. Keys that are whole numbers are numbers here, which
+the database finds and appends in half the time. When a table is dropped, every page of its two is freed, and so overwritten: in tables common to
+all, values could stay behind in pages that other rows are still on. They belong to whoever has the record: nothing reaches them but by the `table_id`
+of a record that was found in scope.
 """
 
 import functools
@@ -19,7 +19,10 @@ from jammi_lab.catalog import direct
 from jammi_lab.catalog.schema import Bytes
 from jammi_lab.errors import TableDamaged
 
-Column = list[bytes]
+Key = bytes | int
+"""A row's key: a number in a table that is `numbered`."""
+Keys = list[Key]
+Bodies = list[bytes]
 Body = bytes | None
 """A row's body; None is no row."""
 _SIZES = (1, 2, 4, 8, 16, 24, 32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256)
@@ -30,9 +33,9 @@ _ROWS = "CREATE TABLE {} (row_key BLOB NOT NULL PRIMARY KEY, body BLOB NOT NULL)
 _NUMBERED_ROWS = "CREATE TABLE {} (row_key INTEGER NOT NULL PRIMARY KEY, body BLOB NOT NULL)"
 _CHANGES = "CREATE TABLE {} (version BIGINT NOT NULL PRIMARY KEY, body BLOB NOT NULL)"
 _MIDDLE = 1 << 63
-_eight_bytes = struct.Struct(">Q").pack
+_eight_bytes = struct.Struct(">Q").unpack
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(list[tuple[bytes, bytes | None]]).decode
+_decode = msgspec.msgpack.Decoder(list[tuple[bytes | int, bytes | None]]).decode
 
 
 class Physical:
@@ -49,33 +52,32 @@ class Physical:
         self._add = (insert, ", ", " ON CONFLICT (row_key) DO NOTHING")
         self._upsert = (insert, ", ", " ON CONFLICT (row_key) DO UPDATE SET body = excluded.body")
 
-    def all(self, tx: sa.Connection) -> tuple[Column, Column]:
+    def all(self, tx: sa.Connection) -> tuple[Keys, Bodies]:
         """The keys of all rows, ascending, and their bodies."""
         found = direct.rows(tx, f"SELECT row_key, body FROM {self._rows} ORDER BY row_key")
-        return self._keys([key for key, _ in found]), [body for _, body in found]
+        return [key for key, _ in found], [body for _, body in found]
 
-    def bodies(self, tx: sa.Connection, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+    def bodies(self, tx: sa.Connection, keys: Sequence[Key]) -> dict[Key, bytes]:
         """The bodies of those of the rows that are there."""
-        found: dict[bytes, bytes] = {}
-        for some in _padded(self._kept(keys)):
-            rows = direct.rows(tx, _statement(self._bodies, _mark(tx), len(some)), some)
-            found.update(zip(self._keys([key for key, _ in rows]), [body for _, body in rows], strict=True))
+        found: dict[Key, bytes] = {}
+        for some in _padded(keys):
+            found.update(direct.rows(tx, _statement(self._bodies, _mark(tx), len(some)), some))
         return found
 
-    def add(self, tx: sa.Connection, put: Mapping[bytes, Body]) -> bool:
+    def add(self, tx: sa.Connection, put: Mapping[Key, Body]) -> bool:
         """Whether none of these rows was there, and all are now; otherwise what was there is as it was, and some of the others are there."""
         return self._put(tx, self._add, put) == len(put)
 
-    def write(self, tx: sa.Connection, put: Mapping[bytes, bytes], remove: Sequence[bytes]) -> None:
+    def write(self, tx: sa.Connection, put: Mapping[Key, bytes], remove: Sequence[Key]) -> None:
         """Leave these rows there, and those not."""
         self._put(tx, self._upsert, put)
-        for some in _padded(self._kept(remove)):
+        for some in _padded(remove):
             direct.change(tx, _statement(self._delete, _mark(tx), len(some)), some)
 
-    def _put(self, tx: sa.Connection, statement: tuple[str, str, str], rows: Mapping[bytes, Body]) -> int:
+    def _put(self, tx: sa.Connection, statement: tuple[str, str, str], rows: Mapping[Key, Body]) -> int:
         """Run it over rows; how many it wrote."""
         mark, written = _mark(tx), 0
-        values = tuple(itertools.chain.from_iterable(zip(self._kept(list(rows)), rows.values(), strict=True)))
+        values = tuple(itertools.chain.from_iterable(rows.items()))
         for at in range(0, len(values), 2 * _MOST):
             some = values[at : at + 2 * _MOST]
             size = _size(len(some) // 2) if mark == "?" else len(some) // 2  # PostgreSQL refuses a row that comes twice
@@ -83,19 +85,19 @@ class Physical:
             written += direct.change(tx, _statement(statement, f"({mark}, {mark})", size), some)
         return written
 
-    def log(self, tx: sa.Connection, changes: Mapping[int, Sequence[tuple[bytes, Body]]]) -> None:
+    def log(self, tx: sa.Connection, changes: Mapping[int, Sequence[tuple[Key, Body]]]) -> None:
         """Keep what commits touched: by version, each key with the row as it was before."""
         mark = _mark(tx)
         rows = [(version, _encode(touched)) for version, touched in changes.items()]
         direct.change(tx, f"INSERT INTO {self._changes} (version, body) VALUES ({mark}, {mark})", rows, many=True)
 
-    def since(self, tx: sa.Connection, version: int) -> Iterable[tuple[int, list[tuple[bytes, Body]]]]:
+    def since(self, tx: sa.Connection, version: int) -> Iterable[tuple[int, list[tuple[Key, Body]]]]:
         """The commits after a version, in order. TableDamaged."""
         asked = f"SELECT version, body FROM {self._changes} WHERE version > {_mark(tx)} ORDER BY version"
         for number, body in direct.rows(tx, asked, (version,)):
             try:
-                yield number, _decode(body)
-            except msgspec.DecodeError:
+                yield number, [(self._key(key), was) for key, was in _decode(body)]
+            except (msgspec.DecodeError, struct.error):
                 raise TableDamaged("The catalog is damaged: the changes of a mutable table hold what nothing here wrote.") from None
 
     def trim(self, tx: sa.Connection, version: int) -> None:
@@ -110,13 +112,9 @@ class Physical:
             sa.Table(self._changes, kept, sa.Column("version", sa.BigInteger, primary_key=True), sa.Column("body", Bytes)),
         )
 
-    def _kept(self, keys: Sequence[bytes]) -> Sequence[Any]:
-        """Keys as they lie in the database."""
-        return [number - _MIDDLE for number in struct.unpack(f">{len(keys)}Q", b"".join(keys))] if self._numbered else keys
-
-    def _keys(self, kept: list[Any]) -> Column:
-        """The same keys as they are everywhere else."""
-        return [_eight_bytes(key + _MIDDLE) for key in kept] if self._numbered else kept
+    def _key(self, logged: Key) -> Key:
+        """A key of the log; an earlier release wrote numbers there as eight bytes. struct.error."""
+        return int(_eight_bytes(logged)[0]) - _MIDDLE if self._numbered and isinstance(logged, bytes) else logged
 
 
 def _padded(keys: Sequence[Any]) -> Iterator[tuple[Any, ...]]:

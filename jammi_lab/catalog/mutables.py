@@ -15,7 +15,7 @@ from jammi_lab.catalog import scope
 from jammi_lab.catalog.database import Database
 from jammi_lab.catalog.direct import Direct
 from jammi_lab.catalog.mutable_commits import Change, Commits
-from jammi_lab.catalog.mutable_rows import Body, Column, physical
+from jammi_lab.catalog.mutable_rows import Bodies, Body, Key, Keys, physical
 from jammi_lab.catalog.schema import mutables
 from jammi_lab.catalog.scope import Scope
 from jammi_lab.clock import Clock, rfc3339
@@ -46,11 +46,11 @@ class History:
 
     record: MutableRecord
     """The table as it is now."""
-    before: Mapping[bytes, Body]
+    before: Mapping[Key, Body]
     """The rows of all keys that were touched, as they were at that version."""
-    now: Mapping[bytes, Body]
+    now: Mapping[Key, Body]
     """The same rows as they are now."""
-    touched: Mapping[bytes, int]
+    touched: Mapping[Key, int]
     """The version of the last commit that touched each."""
 
 
@@ -107,7 +107,7 @@ class Mutables:
 
     # -- rows ------------------------------------------------------------------------------------------------------------------------
 
-    def rows(self, table_id: int) -> tuple[MutableRecord, Column, Column]:
+    def rows(self, table_id: int) -> tuple[MutableRecord, Keys, Bodies]:
         """The table as it is now, with the keys of its rows, ascending, and their bodies. TableNotFound when it is gone."""
         with self._database.read() as tx:
             record = self._there(_BY_ID.rows(tx, self._scope.params(of_table=table_id)))
@@ -123,8 +123,8 @@ class Mutables:
             if since < record.first_kept:
                 raise Trimmed
             own = physical(table_id, record.numbered)
-            before: dict[bytes, Body] = {}
-            touched: dict[bytes, int] = {}
+            before: dict[Key, Body] = {}
+            touched: dict[Key, int] = {}
             for version, changed in own.since(tx, since):
                 for key, was in changed:
                     before.setdefault(key, was)

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.catalog.mutable_commits import Change, Present
+from jammi_lab.catalog.mutable_rows import Key
 from jammi_lab.catalog.mutables import Trimmed
 from jammi_lab.config import Settings
 from jammi_lab.errors import DuplicateKey, InvalidArgument, NameInvalid, NameTooLong, SchemaMismatch, TableNotFound
@@ -106,10 +107,10 @@ class Tables:
     def put(self, record: MutableRecord, rows: pa.Table, *, anew: bool, rests_on: Mapping[int, int] | None = None) -> Committed:
         """Commit rows of the table's own schema. DuplicateKey; internal: Moved."""
         shape = shape_of(record)
-        keys = shape.keys(_without_null_keys(record, rows))
+        keys = _keys(record, _without_null_keys(record, rows))
         put = dict(zip(keys, shape.bodies(rows), strict=True))
         if len(put) < len(keys):
-            seen: set[bytes] = set()
+            seen: set[Key] = set()
             twice = dict.fromkeys(at for at, key in enumerate(keys) if key in seen or seen.add(key))  # type: ignore[func-returns-value]
             raise _duplicate(record, shape, shape.bodies(rows.take(list(twice))), "come twice")
         try:
@@ -119,7 +120,7 @@ class Tables:
 
     def remove(self, record: MutableRecord, rows: pa.Table, rests_on: Mapping[int, int]) -> Committed:
         """Commit that rows are gone. Internal: Moved."""
-        return self._commit(record, Change(remove=shape_of(record).keys(rows), rests_on=rests_on))
+        return self._commit(record, Change(remove=_keys(record, rows), rests_on=rests_on))
 
     def _commit(self, record: MutableRecord, change: Change) -> Committed:
         return self._catalog.mutables.commit(record, change, self._settings["mutable.versions_kept"])
@@ -139,7 +140,7 @@ class Tables:
                 f"What changed in {record.name!r} is known since version {now.first_kept}; {since} is further back.",
                 hint="Read the whole table, and go on from its version. The setting mutable.versions_kept says how many versions are kept.",
             ) from None
-        shape, found = shape_of(record), list[tuple[int, bytes, str, bytes]]()
+        shape, found = shape_of(record), list[tuple[int, Any, str, bytes]]()
         for key, was in history.before.items():
             body = history.now[key]
             if body == was:
@@ -169,6 +170,10 @@ def check_mutable_name(name: str) -> str:
 def shape_of(record: MutableRecord) -> Layout:
     """How the rows of a table are written, with its schema."""
     return layout(record.schema, tuple(record.key))
+
+
+def _keys(record: MutableRecord, rows: pa.Table) -> Sequence[Key]:
+    return shape_of(record).numbers(rows) if record.numbered else shape_of(record).keys(rows)
 
 
 def rows_of_table(record: MutableRecord, rows: Any) -> pa.Table:

@@ -1,7 +1,7 @@
 """Rows of a mutable table as bytes: what Arrow holds goes in and comes out as it was, bit for bit.
 
-A body is a msgpack array of all columns; moments, dates and times stand as their whole numbers, decimals as text. A key is bytes that sort as the
-key's values do, so that the order of rows is the same in every kernel and every database.
+A body is a msgpack array of all columns; moments, dates and times stand as their whole numbers, decimals as text. A key is bytes, or a number, that
+sort as the key's values do, so that the order of rows is the same in every kernel and every database.
 """
 
 import decimal
@@ -22,6 +22,8 @@ TYPES = "bool, whole numbers, float32, float64, string, binary, date32[day], tim
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[Any]).decode
 _Encoder = Callable[[pa.ChunkedArray], list[bytes]]
+_Reader = Callable[[pa.ChunkedArray], list[Any]]
+_MIDDLE = 1 << 63
 
 
 class Layout:
@@ -43,10 +45,19 @@ class Layout:
         self._encoders = [_key_encoder(schema.field(name), table, alone=len(self.key) == 1) for name in self.key]
         self.numbered = self._encoders == [_whole]
         """Whether a key is one whole number, of eight bytes."""
+        self._unsigned = self.numbered and pa.types.is_uint64(schema.field(self.key[0]).type)
+        self._readers = [_reader(field.type) for field in schema]
 
     def bodies(self, rows: pa.Table) -> list[bytes]:
         """The bodies of rows that have exactly the schema."""
-        return list(map(_encode, zip(*map(_plain, rows.columns), strict=True)))
+        columns = [read(column) for read, column in zip(self._readers, rows.columns, strict=True)]
+        return list(map(_encode, zip(*columns, strict=True)))
+
+    def numbers(self, rows: pa.Table) -> list[int]:
+        """The keys of such rows as numbers with a sign, where they are `numbered`: in the order of the others."""
+        [at] = self._places
+        values: list[int] = self._readers[at](rows.column(at))
+        return [value - _MIDDLE for value in values] if self._unsigned else values
 
     def keys(self, rows: pa.Table) -> list[bytes]:
         """The keys of such rows, which have no NULL there. InvalidArgument for one that is too long."""
@@ -99,12 +110,14 @@ def _counted(kind: pa.DataType) -> pa.DataType | None:
     return pa.int32() if pa.types.is_date32(kind) else None
 
 
-def _plain(column: pa.ChunkedArray) -> list[Any]:
-    whole = _counted(column.type)
-    if whole is not None:
-        column = column.cast(whole)
-    values: list[Any] = column.to_pylist()
-    return [None if v is None else str(v) for v in values] if pa.types.is_decimal(column.type) else values
+def _reader(kind: pa.DataType) -> _Reader:
+    """What gives the values of a column of this type as they stand in a body."""
+    if (whole := _counted(kind)) is not None:
+        return lambda column: column.cast(whole).to_pylist()
+    if pa.types.is_decimal(kind):
+        return lambda column: [None if v is None else str(v) for v in column.to_pylist()]
+    plain: _Reader = pa.ChunkedArray.to_pylist
+    return plain
 
 
 def _typed(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
@@ -118,16 +131,16 @@ def _typed(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
 def _key_encoder(field: pa.Field, table: str, *, alone: bool) -> _Encoder:
     kind = field.type
     if pa.types.is_boolean(kind):
-        return _each(lambda v: b"\1" if v else b"\0")
+        return _each(kind, lambda v: b"\1" if v else b"\0")
     if pa.types.is_integer(kind) or _counted(kind) is not None:
         return _whole
     if pa.types.is_decimal(kind):
         scale = kind.scale
-        return _each(lambda v: (int(decimal.Decimal(v).scaleb(scale, _EXACT)) + (1 << 127)).to_bytes(16, "big"))
+        return _each(kind, lambda v: (int(decimal.Decimal(v).scaleb(scale, _EXACT)) + (1 << 127)).to_bytes(16, "big"))
     text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
     if text or pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
         raw: Callable[[Any], bytes] = str.encode if text else bytes
-        return _each(raw) if alone else _each(lambda v: raw(v).replace(b"\0", b"\0\xff") + b"\0\0")
+        return _each(kind, raw) if alone else _each(kind, lambda v: raw(v).replace(b"\0", b"\0\xff") + b"\0\0")
     raise SchemaMismatch(
         f"Column {field.name!r} is {kind}, which cannot be in a key.",
         table=table,
@@ -137,8 +150,9 @@ def _key_encoder(field: pa.Field, table: str, *, alone: bool) -> _Encoder:
     )
 
 
-def _each(encode: Callable[[Any], bytes]) -> _Encoder:
-    return lambda column: [encode(v) for v in _plain(column)]
+def _each(kind: pa.DataType, encode: Callable[[Any], bytes]) -> _Encoder:
+    read = _reader(kind)
+    return lambda column: [encode(v) for v in read(column)]
 
 
 def _whole(column: pa.ChunkedArray) -> list[bytes]:
@@ -148,7 +162,7 @@ def _whole(column: pa.ChunkedArray) -> list[bytes]:
         column = column.cast(counted)
     wide = pa.int64() if signed else pa.uint64()
     numbers = (column if column.type == wide else column.cast(wide)).to_numpy().view(np.uint64)
-    moved = numbers ^ np.uint64(1 << 63) if signed else numbers
+    moved = numbers ^ np.uint64(_MIDDLE) if signed else numbers
     return [key for (key,) in struct.iter_unpack("8s", moved.astype(">u8").tobytes())]
 
 

@@ -205,11 +205,13 @@ class Sessions:
             late = [held for held in self._held.values() if self._past(held) and not held.running]
             forgotten = [held for held in self._left() if held not in late]
         for held in late:
-            with contextlib.suppress(JammiError):  # it is tried again, unless it was told
+            with contextlib.suppress(Exception):  # whatever it is, the others are ended, and this one is tried again, unless it was told
                 self._finish(held.record, Lifecycle.TIMED_OUT, held)
         for held in forgotten:
-            with contextlib.suppress(JammiError):
+            try:
                 self._finish(held.record, Lifecycle.CLOSED, held)
+            except Exception:  # noqa: BLE001  as above
+                self.forget(held.record.session_id)
         self._purge(None, 0.1)
 
     def sweep(self) -> list[str]:
@@ -241,7 +243,7 @@ class Sessions:
         if scanner is not None and scanner is not threading.current_thread():
             scanner.join()
         for each in held:
-            with contextlib.suppress(JammiError):  # the next open sweeps what could not be ended
+            with contextlib.suppress(Exception):  # the next open sweeps what could not be ended
                 self._finish(each.record, Lifecycle.CLOSED, each)
         self._purge(None, _PURGE_SECONDS)
         self._settle()
@@ -357,7 +359,8 @@ class Sessions:
                 if self._stopping:
                     self._scanner = None
                     return
-            self.scan()
+            with contextlib.suppress(Exception):  # without a scanner no deadline would be kept any more
+                self.scan()
 
 
 _TIMED_OUT = "its deadline is past"

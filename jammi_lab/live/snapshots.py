@@ -60,7 +60,8 @@ class Snapshots:
 
     def _loaded(self, table_id: int) -> Snapshot:
         record, keys, bodies = self._mutables.rows(table_id)
-        return Snapshot(record, layout(record.schema, tuple(record.key)).table(bodies), pa.array(keys, pa.binary()))
+        rows = layout(record.schema, tuple(record.key)).table(bodies)
+        return Snapshot(record, rows, pa.array(keys, pa.int64() if record.numbered else pa.binary()))
 
     def _keep(self, snapshot: Snapshot) -> Snapshot:
         table_id = snapshot.record.table_id
@@ -80,12 +81,12 @@ def _caught_up(old: Snapshot, history: History) -> Snapshot:
     if not history.now:
         return Snapshot(history.record, old.rows, old.keys)
     shape: Layout = layout(history.record.schema, tuple(history.record.key))
-    touched = pa.array(history.now, pa.binary())
+    touched = pa.array(history.now, old.keys.type)
     left = pc.invert(pc.is_in(old.keys, value_set=touched))
     keys, rows = old.keys.filter(left), old.rows.filter(left)
     there = sorted((key, body) for key, body in history.now.items() if body is not None)
     if there:
-        new_keys, new_rows = pa.array([key for key, _ in there], pa.binary()), shape.table([body for _, body in there])
+        new_keys, new_rows = pa.array([key for key, _ in there], old.keys.type), shape.table([body for _, body in there])
         places = [bisect.bisect_left(range(len(keys)), key, key=lambda at: keys[at].as_py()) for key, _ in there]
         order = pa.array(np.insert(np.arange(len(keys)), places, np.arange(len(keys), len(keys) + len(there))))
         keys = pa.concat_arrays([keys, new_keys]).take(order)

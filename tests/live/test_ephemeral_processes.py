@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+import sqlalchemy as sa
 
 import jammi_lab as jl
 from tests.conftest import PACKAGE_ROOTS
@@ -122,6 +123,35 @@ def test_a_kernel_that_dies_while_it_closes_has_closed_or_not(place, holder, poi
     with reopened(place) as ws:
         ended = "abandoned" if point == "catalog:before-commit" else "closed"
         assert events(ws) == [(session, "opened", 0), (session, ended, 200)]
+        assert files_with(place[0], CANARY) == []
+
+
+@pytest.mark.parametrize("point", ["catalog:before-commit", "catalog:after-commit"])
+@pytest.mark.parametrize(
+    "act",
+    [
+        "ws.ephemeral()",
+        's.create("more", {"id": "int64"}, primary_key=["id"])',
+        's.insert("scratch", [{"id": n, "word": "xyzzy-canary-value-plugh"} for n in range(1000, 1500)])',
+        "s.extend(100)",
+    ],
+    ids=["open", "create", "insert", "extend"],
+)
+def test_a_kernel_that_dies_in_the_middle_of_anything_leaves_no_session_and_no_table(place, holder, act, point):
+    process, session, _ = holder()
+    process.stdin.write(f"import os, jammi_lab.storage.files as f; f.install_fault_hook(lambda p: os._exit(9) if p == {point!r} else None); {act}\n")
+    process.stdin.flush()
+    assert process.wait(30) == 9
+    done = point == "catalog:after-commit"
+    with reopened(place) as ws:
+        told = events(ws)
+        assert [each for each in told if each[0] == session] == [
+            (session, "opened", 0),
+            (session, "abandoned", 700 if done and "insert" in act else 200),
+        ]
+        assert [each[1] for each in told if each[0] != session] == (["opened", "abandoned"] if done and "ephemeral" in act else [])
+        with ws._rooms.catalog.database.read() as tx:
+            assert [name for name in sa.inspect(tx).get_table_names() if name.startswith("mutable_") and name != "mutable_tables"] == []
         assert files_with(place[0], CANARY) == []
 
 

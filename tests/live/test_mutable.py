@@ -262,6 +262,18 @@ def test_a_full_disk_leaves_the_table_as_it_was(ws, labels):
     assert labels.version == 1 and rows(labels.read()) == [(1, "a"), (2, "b")]
 
 
+def test_a_catalog_without_room_refuses_what_does_not_fit_typed_and_takes_what_does(ws, labels):
+    database = ws._rooms.catalog.database
+    with database.in_common(), database.read() as tx:
+        [[pages]] = tx.exec_driver_sql("PRAGMA page_count").fetchall()
+        tx.exec_driver_sql(f"PRAGMA max_page_count = {pages + 4}")
+    for change in (labels.insert, labels.upsert):
+        with pytest.raises(jl.ResourceExhausted, match="nothing was changed"):
+            change([{"id": 5, "label": "x" * 1_000_000}])
+    assert labels.version == 1 and rows(labels.read()) == [(1, "a"), (2, "b")] and labels.changes(1).num_rows == 0
+    assert labels.insert([{"id": 3, "label": "c"}]) == 1 and labels.version == 2
+
+
 def test_a_backup_holds_the_tables_and_their_rows(ws, tmp_path, labels):
     ws.backup(str(tmp_path / "copy.sqlite3"))
     labels.delete("true")

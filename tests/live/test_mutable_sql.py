@@ -4,6 +4,9 @@ import pyarrow as pa
 import pytest
 
 import jammi_lab as jl
+from jammi_lab.engine import changing, waiting
+
+ENDLESS = "UPDATE mutable.labels SET label = (SELECT sum(a.range * b.range) FROM range(1000000) a, range(100000) b)::VARCHAR"
 
 
 @pytest.fixture
@@ -169,12 +172,39 @@ def test_a_table_that_was_read_moves_and_the_change_is_evaluated_again(lab, monk
     assert now(lab) == [A, (2, "newer")]
 
 
+def test_an_interrupt_that_comes_long_before_the_query_ends_it_when_it_begins(lab, monkeypatch):
+    import _thread
+    import threading
+    import time
+
+    copy, copying, go_on = changing._copy, threading.Event(), threading.Event()
+
+    def late(*given, empty, **how):
+        if not empty:
+            copying.set()
+            assert go_on.wait(60)
+        copy(*given, empty=empty, **how)
+
+    monkeypatch.setattr(changing, "_copy", late)
+    monkeypatch.setattr(waiting, "PATIENCE", 0.05)
+    pressing = threading.Thread(target=lambda: copying.wait(60) and _thread.interrupt_main())
+    pressing.start()
+    with pytest.raises(KeyboardInterrupt):
+        lab.sql(ENDLESS)
+    pressing.join()
+    go_on.set()
+    until = time.monotonic() + 60
+    while (running := [t.name for t in threading.enumerate() if t.name == "jammi-engine"]) and time.monotonic() < until:
+        time.sleep(0.02)
+    assert running == [] and now(lab) == [A, B]
+
+
 def test_an_interrupted_change_leaves_the_table_as_it_was_and_the_next_one_runs(lab):
     import _thread
     import threading
 
     with pytest.raises(KeyboardInterrupt):
         threading.Timer(0.3, _thread.interrupt_main).start()
-        lab.sql("UPDATE mutable.labels SET label = (SELECT sum(a.range * b.range) FROM range(1000000) a, range(100000) b)::VARCHAR")
+        lab.sql(ENDLESS)
     assert now(lab) == [A, B] and lab.mutable["labels"].version == 1
     assert lab.sql("UPDATE mutable.labels SET label = 'x'").fetchall() == [(2,)]

@@ -70,6 +70,10 @@ def test_keys_sort_as_their_values_do_and_only_equal_values_share_one(data, kind
     first, second = Layout(table.schema, table.schema.names).keys(table)
     plain = [tuple(v.encode() if isinstance(v, str) else v for v in row) for row in (one, other)]
     assert (first < second, first == second) == (plain[0] < plain[1], plain[0] == plain[1])
+    if (shape := Layout(table.schema, table.schema.names)).numbered:
+        low, high = sorted(shape.numbers(table))
+        assert (low == high, low >= -(2**63), high < 2**63) == (first == second, True, True)
+        assert (shape.numbers(table)[0] < shape.numbers(table)[1]) == (first < second)
 
 
 def test_a_not_a_number_and_a_negative_zero_keep_their_bits():

@@ -103,6 +103,36 @@ def test_a_writer_that_is_killed_leaves_whole_events_only(lab, writer):
     assert lab.topics.publish("events", [{"n": 0}]) == len(events)
 
 
+DIE = """
+import os, sys, jammi_lab as jl
+from jammi_lab.storage.files import install_fault_hook
+folder, catalog, point, act = sys.argv[1], sys.argv[2] or None, *sys.argv[3:]
+with jl.open(folder, catalog=catalog) as ws:
+    install_fault_hook(lambda name: os._exit(9) if name == point else None)
+    exec(act)
+"""
+
+
+@pytest.mark.parametrize("point", ["catalog:before-commit", "catalog:after-commit"])
+@pytest.mark.parametrize(
+    ("act", "after"),
+    [
+        ('ws.topics.register("new", {"id": "int64"})', {"events": [0], "new": []}),
+        ('ws.topics.publish("events", [{"who": "w", "n": n, "text": "x" * 9000} for n in range(300)])', {"events": [0, 1]}),
+        ('ws.topics.drop("events")', {}),
+    ],
+    ids=["register", "publish", "drop"],
+)
+def test_a_writer_that_dies_in_the_middle_of_anything_has_done_it_or_not(lab, place, run_python, act, after, point):
+    lab.topics.publish("events", [{"n": 0}])
+    run_python(DIE, str(place[0]), place[1], point, act, check=False)
+    found = {topic.name: [e.offset for e in lab.topics.replay(topic.name)] for topic in lab.topics.list()}
+    assert found == (after if point == "catalog:after-commit" else {"events": [0]})
+    if "events" in found:
+        assert lab.topics.publish("events", [{"n": 1}]) == len(found["events"])
+        assert sum(e.batch.num_rows for e in lab.topics.replay("events")) == 2 + 300 * (len(found["events"]) - 1)
+
+
 def test_the_log_outlives_its_writer(lab, writer, place: tuple[Path, str]):
     child = writer("a", 2)
     go(child)

@@ -167,5 +167,5 @@ class SessionMachine(RuleBasedStateMachine):
             assert left == []
 
 
-TestSessions = SessionMachine.TestCase
+TestSessions = pytest.mark.timeout(900)(SessionMachine.TestCase)  # thousands of commits that wait for the disk, which others may keep busy
 TestSessions.settings = settings(max_examples=12, stateful_step_count=25, deadline=None)
