@@ -30,6 +30,8 @@ class Asked(Protocol):
 
     _rooms: "Rooms"
 
+    @property
+    def _complete(self) -> dict[tuple[str | None, str], bool]: ...
     def _descriptor(self, record: TableRecord) -> Mapping[str, Any]: ...
     def _result(self, prepared: "Prepared") -> Result: ...
     def _rows(self, table: "pa.Table", types: Sequence[str], inputs: Sequence[Input]) -> Result: ...
@@ -107,7 +109,7 @@ class Behind:
     def answer(self, hits: "pa.Table", chosen: Sequence[str], *, filtered: bool) -> Result:
         """The hits with columns of the rows behind them. A hit whose row is gone is marked; rows that came through a filter are there."""
         if not chosen:
-            if self._own or filtered or self._unmoved():
+            if self._own or filtered or (self._unmoved() and (self._embedded or self._complete())):
                 return self._marked(hits, missing=False)
             if not self._reachable():
                 return self._marked(hits, missing=True)
@@ -128,9 +130,9 @@ class Behind:
         return reads
 
     def _unmoved(self) -> bool:
-        """Whether every row that was embedded is known to be there still, because the inputs are as they were: nothing of them is read."""
+        """Whether what is behind is as it was when the vectors came: every row that was embedded is there still. Nothing of it is read."""
         anchors = self._first.anchors
-        if not self._embedded or not anchors or not all(a.pinned for a in anchors):
+        if not anchors or not all(a.pinned for a in anchors):
             return False
         look, tenant = self._rooms.look(False), self._rooms.scope.current
         try:
@@ -138,6 +140,22 @@ class Behind:
         finally:
             look.close()
         return all(isinstance(now, Snapshot) and now.anchor(a.input, a.columns).same_state(a) for a, now in seen)
+
+    def _complete(self) -> bool:
+        """Whether every imported key had its row in the source as it was then; told of a source that is still so, which is read once for that."""
+        known, what = self._asked._complete, (self._rooms.scope.current, self._first.table_name)
+        if what not in known:
+            try:
+                table, key = f"jammi.{quote(self._first.table_name)}", quote(self._spelt(self._key))
+                without = f"NOT EXISTS (FROM {self.address} s WHERE s.{key}::VARCHAR = o.{quote('key')}::VARCHAR)"
+                [prepared] = self._rooms.engine.prepare(f"SELECT 1 FROM {table} o WHERE {without} LIMIT 1", tenant=what[0])
+                found = len(prepared.run().table()) == 0
+            except JammiError:
+                return False
+            if not self._unmoved():
+                return False  # what was read may be another state
+            known[what] = found
+        return known[what]
 
     def _reachable(self) -> bool:
         """Whether the key column can be read at all."""

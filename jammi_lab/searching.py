@@ -4,6 +4,8 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
+import msgspec
+
 from jammi_lab.errors import InvalidArgument, ModelNotFound, RowNotFound, SchemaMismatch
 from jammi_lab.handles import ResultTable
 from jammi_lab.hits import Behind, as_table
@@ -237,6 +239,11 @@ class Searching(Making):
         """Descriptors by the digest of the manifest that they stand in, which names one content for ever."""
         return {}
 
+    @functools.cached_property
+    def _complete(self) -> dict[tuple[str | None, str], bool]:
+        """By tenant and imported table, whether every key had its row in the source as it was then."""
+        return {}
+
     def _descriptor(self, record: TableRecord) -> Mapping[str, Any]:
         """How a table was made, as its manifest says; empty for one without."""
         digest = record.manifest_digest
@@ -286,13 +293,14 @@ class Searching(Making):
 
     def _encoder_of(self, record: TableRecord, descriptor: Mapping[str, Any]) -> "Encoder":
         """The encoder that made a table's vectors. ModelNotFound."""
-        from jammi_lab.embedders.base import identity_of
+        from jammi_lab.embedders.base import EncoderIdentity, identity_of
 
         recorded = descriptor.get("encoder")
         if not isinstance(recorded, dict):
             raise ModelNotFound(f"{record.recipe!r} has no encoder that a text could be searched with.", hint="Pass a vector.")
         try:
-            encoder = self._rooms.producers.encoders.get(recorded["name"], recorded["version"])
+            encoders = self._rooms.producers.encoders
+            encoder = encoders.exact(msgspec.convert(recorded, EncoderIdentity)) or encoders.get(recorded["name"], recorded["version"])
         except ModelNotFound as error:
             raise ModelNotFound(error.message, near=error.near, hint=f"{error.hint} Or pass a vector.".lstrip()) from error
         if identity_of(encoder).to_dict() != recorded:

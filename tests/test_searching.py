@@ -9,6 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from jammi_lab import errors
+from jammi_lab.embedders.base import EncoderIdentity
+from jammi_lab.hits import Behind
 
 TITLES = ["graph networks", "networks of graphs", "pasta at home", "tomato sauce", "protein folding", "football results"]
 COLUMNS = ["key", "rank", "similarity", "source_missing"]
@@ -169,6 +171,33 @@ def test_imported_vectors_of_a_source_see_its_rows(ws: Any, papers: Path) -> Non
     assert ws.search("g", [1, 0]).arrow()["source_missing"].to_pylist() == [False, True]
 
 
+def test_a_source_behind_imported_vectors_is_read_once_while_it_stays_as_it_was(ws: Any, papers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ws.sources.add("papers", papers)
+    ws.import_embeddings("g", pa.table({"id": [2, 4], "vector": [[1.0, 0.0], [1.0, 1.0]]}), source="papers")
+    first = ws.search("g", [1, 0]).arrow()
+    assert first["source_missing"].to_pylist() == [False, False]
+    with monkeypatch.context() as patched:
+        patched.setattr(Behind, "_joined", lambda *_: pytest.fail("the source was read"))
+        assert ws.search("g", [1, 0]).arrow() == first == ws.search("g", [[1, 0]]).arrow().drop_columns("query")
+    write(papers, {k: t for k, t in enumerate(TITLES) if k != 4})
+    assert ws.search("g", [1, 0]).arrow()["source_missing"].to_pylist() == [False, True]
+    write(papers, dict(enumerate(TITLES)))
+    assert ws.search("g", [1, 0]).arrow()["source_missing"].to_pylist() == [False, False]
+    papers.unlink()
+    assert ws.search("g", [1, 0]).arrow()["source_missing"].to_pylist() == [True, True]
+
+
+def test_each_tenant_is_told_of_the_rows_that_it_sees_behind_imported_vectors(ws: Any, tmp_path: Path) -> None:
+    write(tmp_path / "shared.parquet", dict(enumerate(TITLES)), owner=["acme", "acme", "zeta", "zeta", "acme", "acme"])
+    ws.sources.add("shared", tmp_path / "shared.parquet", tenant_column="owner")
+    with ws.tenant("acme"):
+        ws.import_embeddings("g", pa.table({"id": [1, 4], "vector": [[1.0, 0.0], [1.0, 1.0]]}), source="shared")
+        assert [ws.search("g", [1, 0]).arrow()["source_missing"].to_pylist() for _ in range(2)] == [[False, False]] * 2
+        table = ws.table("g")
+    with ws.tenant("zeta"), pytest.raises(errors.TableNotFound):
+        ws.search(table, [1, 0])
+
+
 def test_a_recipe_and_sql_can_be_behind(lab: Any) -> None:
     lab.materialize("old", "SELECT * FROM papers WHERE year < 2004")
     lab.embed("w", "old", key="id", text="title", model="hashing")
@@ -282,3 +311,33 @@ def test_a_version_can_be_searched_by_its_handle(lab: Any, papers: Path) -> None
     lab.recompute("v")
     assert lab.search("v", "x").arrow()["key"].to_pylist() == [9]
     assert len(lab.search(first, "x").arrow()) == 6 and len(lab.search(first.table_name, "x").arrow()) == 6
+
+
+class Weighted:
+    """Vectors by a seed; two with one name and version and other seeds are two encoders."""
+
+    name, version, dimensions = "weighted", "1", 4
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.identity = EncoderIdentity(name=self.name, version=self.version, dimensions=self.dimensions, weights=str(seed))
+
+    def encode(self, texts: list[str]) -> Any:
+        return np.stack([np.random.default_rng([self.seed, *t.encode()]).normal(size=self.dimensions) for t in texts]).astype(np.float32)
+
+
+def test_a_text_is_searched_with_the_encoder_that_made_the_vectors_whatever_was_registered_since(ws: Any) -> None:
+    ws.models.register("weighted", Weighted(1))
+    ws.embed("v", "SELECT i AS id, 'text ' || i AS body FROM range(5) r(i)", key="id", text="body", model="weighted")
+    before = ws.search("v", "text 3", k=2).fetchall()
+    ws.models.register("weighted", Weighted(2))
+    assert ws.search("v", "text 3", k=2).fetchall() == before and before[0][1] == pytest.approx(1)
+
+
+def test_a_text_is_not_searched_with_other_weights(ws: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    ws.embed("v", "SELECT i AS id, 'text ' || i AS body FROM range(5) r(i)", key="id", text="body", model=Weighted(1))
+    encoders = ws._rooms.producers.encoders
+    monkeypatch.setattr(encoders, "exact", lambda _: None)
+    monkeypatch.setattr(encoders, "get", lambda *_: Weighted(2))
+    with pytest.raises(errors.ModelNotFound, match="other weights"):
+        ws.search("v", "text 3")

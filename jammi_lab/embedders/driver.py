@@ -61,7 +61,7 @@ def _batches(encoder: Encoder, named: dict[str, Any], batch: int, run: Run) -> I
     bad: SchemaMismatch | None = None
     while left:
         batches = [sorted(left[start : start + batch], key=place.__getitem__) for start in range(0, len(left), batch)]
-        made = run(encoder.encode, batches)
+        made = run(encoder.encode, [list(some) for some in batches])  # it is an encoder's own, to sort and to clear
         for some in batches:
             keys = [named[text] for text in some]
             try:

@@ -2,7 +2,7 @@
 
 import contextlib
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +13,29 @@ from numpy.typing import NDArray
 from jammi_lab.storage.files import Place, atomic_file, make_folder, opened, remove
 from jammi_lab.store.results import clear_temporary
 
+Digests = NDArray[np.void]
+"""Of texts: 16 bytes each."""
+DIGEST_BYTES = 16
 _MARK = b"jammi_digest"
-_ROWS = 8192
-"""Rows that are held at a time, so that saving and loading need no second copy of the vectors."""
+_ROWS = 1024
+"""Rows that are held at a time, so that saving and loading need little beside the vectors."""
+_TOGETHER = 8192
+"""The digest goes over the text digests of so many rows, then over their vectors, and so on."""
+
+
+def digests_in(column: pa.Array) -> Digests:
+    """A column of text digests, in its own memory."""
+    return np.frombuffer(column.buffers()[1] or b"", f"V{DIGEST_BYTES}", len(column), column.offset * DIGEST_BYTES)
+
+
+def as_column(digests: Digests) -> pa.Array:
+    """The other way round."""
+    return pa.Array.from_buffers(pa.binary(DIGEST_BYTES), len(digests), [None, pa.py_buffer(np.ascontiguousarray(digests))])
+
+
+def no_digests() -> Digests:
+    """None at all."""
+    return np.empty(0, f"V{DIGEST_BYTES}")
 
 
 class Checkpoint:
@@ -40,12 +60,11 @@ class Checkpoint:
             mark = (file.metadata.metadata or {}).get(_MARK)
             if mark is None or file.schema_arrow.remove_metadata() != _schema(dimensions):
                 return False
-            running = hashlib.sha256()
-            for batch in file.iter_batches(_ROWS):
-                _take(running, batch.column(0).to_pylist(), _matrix(batch))
-        return running.hexdigest().encode() == bytes(mark)
+            named = pa.concat_arrays(file.read(["text_digest"]).column(0).chunks or [pa.array([], pa.binary(DIGEST_BYTES))])
+            found = _digest(digests_in(named), (_matrix(batch) for batch in file.iter_batches(_ROWS, columns=["vector"])))
+        return found.encode() == bytes(mark)
 
-    def save(self, digests: Sequence[bytes], vectors: NDArray[np.float32], rows: Sequence[int]) -> bool:
+    def save(self, digests: Digests, vectors: NDArray[np.float32], rows: NDArray[np.int64]) -> bool:
         """Put down these rows, whole or not at all; whether they are. What cannot be put down is encoded again next time."""
         try:
             make_folder(self._path.parent)
@@ -53,7 +72,7 @@ class Checkpoint:
         except OSError:
             return False
         try:
-            self._write(file.temp, digests, vectors, rows)
+            self._write(file.temp, digests[rows], vectors, rows)
             file.commit()
         except OSError:
             return False
@@ -62,16 +81,19 @@ class Checkpoint:
         return True
 
     @staticmethod
-    def _write(path: Path, digests: Sequence[bytes], vectors: NDArray[np.float32], rows: Sequence[int]) -> None:
-        schema, running = _schema(vectors.shape[1]), hashlib.sha256()
+    def _write(path: Path, named: Digests, vectors: NDArray[np.float32], rows: NDArray[np.int64]) -> None:
+        schema = _schema(vectors.shape[1])
         with pq.ParquetWriter(path, schema, use_dictionary=False, compression="none", write_statistics=False) as writer:
-            for start in range(0, len(rows), _ROWS):
-                some = rows[start : start + _ROWS]
-                named, block = [digests[r] for r in some], vectors[some]
-                _take(running, named, block)
-                column = pa.FixedSizeListArray.from_arrays(pa.array(block.reshape(-1)), vectors.shape[1])
-                writer.write_table(pa.table([pa.array(named, pa.binary(16)), column], schema=schema))
-            writer.add_key_value_metadata({_MARK.decode(): running.hexdigest()})
+
+            def written() -> Iterator[NDArray[np.float32]]:
+                for start in range(0, len(rows), _ROWS):
+                    some = slice(start, start + _ROWS)
+                    block = vectors[rows[some]]
+                    column = pa.FixedSizeListArray.from_arrays(pa.array(block.reshape(-1)), vectors.shape[1])
+                    writer.write_table(pa.table([as_column(named[some]), column], schema=schema))
+                    yield block
+
+            writer.add_key_value_metadata({_MARK.decode(): _digest(named, written())})
 
     def remove(self) -> None:
         """Forget it, and what a writer that died over it left; its rows are published."""
@@ -81,15 +103,20 @@ class Checkpoint:
 
 
 def _schema(dimensions: int) -> pa.Schema:
-    return pa.schema([("text_digest", pa.binary(16)), ("vector", pa.list_(pa.float32(), dimensions))])
+    return pa.schema([("text_digest", pa.binary(DIGEST_BYTES)), ("vector", pa.list_(pa.float32(), dimensions))])
 
 
 def _matrix(batch: pa.RecordBatch) -> NDArray[np.float32]:
-    flat: NDArray[np.float32] = batch.column(1).flatten().to_numpy(zero_copy_only=False)
+    flat: NDArray[np.float32] = batch.column("vector").flatten().to_numpy(zero_copy_only=False)
     return flat.reshape(batch.num_rows, -1)
 
 
-def _take(running: "hashlib._Hash", digests: Sequence[bytes], vectors: NDArray[np.float32]) -> None:
-    """Into the digest go text digests and vectors row group by row group: `_ROWS` fixes where one ends."""
-    running.update(b"".join(digests))
-    running.update(np.ascontiguousarray(vectors).data)
+def _digest(named: Digests, blocks: Iterable[NDArray[np.float32]]) -> str:
+    """Over all text digests and vectors; the blocks but the last have `_ROWS` rows."""
+    running, at = hashlib.sha256(), 0
+    for block in blocks:
+        if at % _TOGETHER == 0:
+            running.update(named[at : at + _TOGETHER].tobytes())
+        running.update(np.ascontiguousarray(block).data)
+        at += len(block)
+    return running.hexdigest()

@@ -109,6 +109,8 @@ class EmbeddingProducer:
 
         def rows(on_progress: OnProgress | None) -> Running:
             checkpoint = self._memory.checkpoint(definition_hash(descriptor, environment))
+            if afresh:
+                checkpoint.remove()
             earlier = Earlier() if afresh else self._memory.earlier(name, descriptor.encoder)
             made = Embedding(prepared, places, encoder, earlier, checkpoint, name, key, self._executor)
             made.run(on_progress)

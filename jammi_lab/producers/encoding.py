@@ -1,7 +1,6 @@
 """One run of an encoder over the texts of a table: what is known already is taken over, the rest is encoded, nothing that was done is lost."""
 
 import contextlib
-import hashlib
 import time
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -9,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.embedders.base import Encoder, Floats
@@ -18,7 +16,8 @@ from jammi_lab.engine.prepared import Prepared
 from jammi_lab.errors import DuplicateKey, SchemaMismatch
 from jammi_lab.execution.executor import Executor
 from jammi_lab.producers.base import OnProgress
-from jammi_lab.producers.checkpoint import Checkpoint
+from jammi_lab.producers.checkpoint import Checkpoint, Digests, as_column, no_digests
+from jammi_lab.producers.texts import Texts, slices
 from jammi_lab.storage.below import files_below
 from jammi_lab.storage.files import Place, opened, remove
 from jammi_lab.storage.parquet import group_rows
@@ -27,10 +26,11 @@ from jammi_lab.store.failures import leave
 from jammi_lab.store.results import CHECKPOINT_SECONDS, Results
 from jammi_lab.values.anchors import Observed
 from jammi_lab.values.records import Progress, Reuse, TableKind, TableRecord, TableStatus
-from jammi_lab.vectors.arrays import keys_of
+from jammi_lab.vectors.arrays import keys_of, places_of
+from jammi_lab.vectors.exact import Places
 
 DIGEST = "_text_digest"
-_READ = 8192
+_READ = 1024
 """Rows of an earlier version that are held at a time."""
 _SLAB = 4096
 """Texts whose vectors are held twice while they are being made."""
@@ -122,11 +122,11 @@ class Embedding:
         self._prepared, self._places, self._encoder, self._earlier = prepared, places, encoder, earlier
         self._checkpoint, self._name, self._key = checkpoint, name, key
         self._table = pa.table({})
-        self._digests: list[bytes] = []
+        self._digests: Digests = no_digests()
         self._vectors: Floats = np.empty((0, encoder.dimensions), np.float32)
-        self._kept: list[int] = []
-        """Rows whose vectors no earlier version has: what a checkpoint is to hold."""
-        self._saved = self._resumed = self._wanted = 0
+        self._own: Places = np.empty(0, np.int64)
+        """Rows whose vectors no earlier version has, in the order in which they are made: those that are belong into a checkpoint."""
+        self._made = self._saved = self._resumed = 0
         self.reuse: Reuse | None = None
         self.witnesses: dict[tuple[str, str, str], Observed] = {}
 
@@ -137,7 +137,9 @@ class Embedding:
 
     def batches(self, rows: int | None = None) -> Iterator[pa.RecordBatch]:
         """The rows in key order; whole row groups unless a number of rows is said, which are then written without a copy."""
-        yield from self._table.to_batches(max_chunksize=rows or group_rows(self.schema))
+        for batch in self._table.to_batches(max_chunksize=rows or group_rows(self.schema)):
+            yield batch
+            pa.default_memory_pool().release_unused()  # what writing it took would else pile up until all is written
 
     def close(self) -> None:
         """Nothing is open; the vectors stay until it is known whether they were published."""
@@ -151,44 +153,43 @@ class Embedding:
         """The rows will not be ready, because of this: what was encoded goes into the checkpoint."""
         self._save()
         if self._saved:
-            leave(error, f"{self._saved:,} of {self._wanted:,} texts are encoded and kept for the next time")
+            leave(error, f"{self._saved:,} of {len(self._own):,} texts are encoded and kept for the next time")
         self._let_go()
 
     def run(self, on_progress: OnProgress | None) -> None:
         """Encode. What is interrupted or fails leaves a checkpoint of the texts that were done."""
         read = self._prepared.run_ordered(witnesses=self.witnesses).table()
         keys = _checked(read.column(0), self._key)
-        texts = self._joined(read)
+        texts = Texts([read.column(place) for place in self._places])
         del read
-        self._digests = [hashlib.sha256(t.encode("utf-8", "surrogatepass")).digest()[:16] for t in texts]
+        self._digests = texts.digests
         self._vectors = np.empty((len(texts), self._encoder.dimensions), np.float32)
-        first: dict[bytes, int] = {}
-        like = np.array([first.setdefault(digest, row) for row, digest in enumerate(self._digests)], np.int64)
-        todo = self._take_over(first)
+        like, todo = self._taken_over()
         try:
             self._encode(keys, texts, todo, on_progress)
         except BaseException as error:
             self.lost(error)
             raise
+        del texts
         again = np.flatnonzero(like != np.arange(len(like)))
         for start in range(0, len(again), _SLAB):
             some = again[start : start + _SLAB]
             self._vectors[some] = self._vectors[like[some]]
         self.reuse = self._counted(keys)
         flat = pa.FixedSizeListArray.from_arrays(pa.array(self._vectors.reshape(-1)), self._encoder.dimensions)
-        self._table = pa.table({"key": keys, "vector": flat, DIGEST: pa.array(self._digests, pa.binary(16))})
+        self._table = pa.table({"key": keys, "vector": flat, DIGEST: as_column(self._digests)})
 
-    def _joined(self, read: pa.Table) -> list[str]:
-        columns = [["" if v is None else v for v in read.column(place).to_pylist()] for place in self._places]
-        return columns[0] if len(columns) == 1 else ["\n".join(filter(None, parts)) for parts in zip(*columns, strict=True)]
-
-    def _take_over(self, first: dict[bytes, int]) -> list[int]:
-        """Fill in what an earlier version or a checkpoint knows; one row of each text that is left. `first` is used up."""
+    def _taken_over(self) -> tuple[Places, Places]:
+        """Fill in what an earlier version or a checkpoint knows. Of each row the first one with its text; one row of each text that is left."""
+        first: dict[bytes, int] = {}
+        like = np.empty(len(self._digests), np.int64)
+        for at, some in slices(self._digests):
+            like[at : at + len(some)] = [first.setdefault(digest, row) for row, digest in enumerate(some, at)]
         self._fill(first, self._earlier.vectors())
-        self._kept = self._fill(first, self._checkpoint.load(self._encoder.dimensions)) if first else []
-        self._saved = self._resumed = len(self._kept)
-        self._wanted = len(self._kept) + len(first)
-        return list(first.values())
+        kept = self._fill(first, self._checkpoint.load(self._encoder.dimensions)) if first else []
+        self._own = np.array([*kept, *first.values()], np.int64)
+        self._made = self._saved = self._resumed = len(kept)
+        return like, self._own[len(kept) :].copy()
 
     def _fill(self, wanted: dict[bytes, int], known: Iterable[tuple[list[bytes], Floats]]) -> list[int]:
         filled: list[int] = []
@@ -202,56 +203,55 @@ class Embedding:
                 filled += [row for row, _ in found]
         return filled
 
-    def _encode(self, keys: pa.Array, texts: Sequence[str], todo: list[int], on_progress: OnProgress | None) -> None:
+    def _encode(self, keys: pa.Array, texts: Texts, todo: Places, on_progress: OnProgress | None) -> None:
         """Texts of like length together: they cost an encoder the least. After vectors that cannot be used only the rows before them."""
-        done, total, next_save = 0, len(todo), time.monotonic() + _SAVE_SECONDS
+        total, next_save = len(todo), time.monotonic() + _SAVE_SECONDS
         bad: SchemaMismatch | None = None
-        todo.sort(key=lambda row: len(texts[row]))
-        while todo:
-            slab, todo = sorted(todo[:_SLAB]), todo[_SLAB:]
+        todo = todo[np.argsort(texts.lengths[todo], kind="stable")]
+        while len(todo):
+            slab, todo = np.sort(todo[:_SLAB]), todo[_SLAB:]
 
-            def on_batch(rows: NDArray[np.int64], made: Floats, slab: list[int] = slab) -> None:
-                nonlocal done, next_save
-                at = [slab[r] for r in rows]
-                self._vectors[at] = made
-                self._kept += at
-                done += len(at)
+            def on_batch(rows: Places, made: Floats, slab: Places = slab) -> None:
+                nonlocal next_save
+                self._vectors[slab[rows]] = made
+                self._own[self._made : self._made + len(rows)] = slab[rows]
+                self._made += len(rows)
                 if on_progress:
-                    on_progress(Progress(stage=f"embed {self._name}", done=done, total=total, unit="texts"))
+                    on_progress(Progress(stage=f"embed {self._name}", done=self._made - self._resumed, total=total, unit="texts"))
                 if (began := time.monotonic()) >= next_save:
                     self._save()
                     now = time.monotonic()
                     next_save = now + max(_SAVE_SECONDS, (now - began) / _SAVE_SHARE)
 
-            named = [keys[r].as_py() for r in slab]
+            named = keys.take(places_of(slab)).to_pylist()
             try:
-                encode_texts(self._encoder, [texts[r] for r in slab], on_batch=on_batch, keys=named, run=self._executor.map)
+                encode_texts(self._encoder, texts.at(slab), on_batch=on_batch, keys=named, run=self._executor.map)
             except SchemaMismatch as error:
                 if error.key is None:
                     raise
                 bad, first = error, slab[named.index(error.key)]
-                todo = [row for row in todo if row < first]
+                todo = todo[todo < first]
         if bad is not None:
             raise bad
 
     def _save(self) -> None:
-        if len(self._kept) > self._saved:
-            done = len(self._kept)
-            if self._checkpoint.save(self._digests, self._vectors, self._kept):
-                self._saved = done
+        made = self._made
+        if made > self._saved and self._checkpoint.save(self._digests, self._vectors, self._own[:made]):
+            self._saved = made
 
     def _let_go(self) -> None:
-        self._table, self._digests, self._kept = self.schema.empty_table(), [], []
+        self._table, self._digests, self._own = self.schema.empty_table(), no_digests(), self._own[:0].copy()
         self._vectors = self._vectors[:0].copy()
-        self._saved = 0
+        self._made = self._saved = 0
 
     def _counted(self, keys: pa.Array) -> Reuse:
         before = self._earlier.digests()
         new = changed = 0
-        for key, digest in zip(keys.to_pylist(), self._digests, strict=True):
-            was = before.pop(key, None)
-            new += was is None
-            changed += was is not None and was != digest
+        for at, some in slices(self._digests):
+            for key, digest in zip(keys.slice(at, len(some)).to_pylist(), some, strict=True):
+                was = before.pop(key, None)
+                new += was is None
+                changed += was is not None and was != digest
         return Reuse(new=new, changed=changed, removed=len(before), unchanged=len(self._digests) - new - changed, encoded_before=self._resumed)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from jammi_lab.engine.session import Engine
 from jammi_lab.errors import DuplicateKey, SchemaMismatch
 from jammi_lab.names import fold, near, quote
+from jammi_lab.people import for_people
 from jammi_lab.sources.base import Relation
 from jammi_lab.values.anchors import Input, InputKind
 from jammi_lab.values.records import TableRecord
@@ -51,9 +52,9 @@ def check_key(engine: Engine, begun: TableRecord, body: str) -> None:
     nulls = " OR ".join(f"{quote(c)} IS NULL" for c in begun.key)
     statement = f"SELECT {columns} FROM {Built.NAME} GROUP BY {columns} HAVING count(*) > 1 OR {nulls} ORDER BY {columns} LIMIT 5"
     [prepared] = engine.prepare(statement, tenant=begun.tenant, extra=[Built(body)])
-    found = prepared.run().table().to_pylist()
-    if found:
-        keys = [next(iter(row.values())) if len(row) == 1 else tuple(row.values()) for row in found]
+    found = prepared.run().table()
+    if len(found):
+        keys = [row[0] if len(row) == 1 else row for row in zip(*map(for_people, found.columns), strict=True)]
         raise DuplicateKey(
             f"The key {', '.join(begun.key)} of {begun.recipe!r} must be unique and never NULL; not so: {', '.join(map(repr, keys))}.",
             keys=keys,

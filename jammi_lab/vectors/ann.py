@@ -6,9 +6,11 @@ would be less work than reading everything; there the index says so, and its vec
 """
 
 import contextlib
+import errno
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -83,10 +85,14 @@ class Ann:
         return places if self._rows is None else self._rows[np.minimum(places, len(self._rows) - 1)]
 
     def taken(self) -> Any:
-        """The bytes that it lived in, which nothing holds here any more: it finds nothing from now on."""
+        """The bytes that it lived in, if any, which nothing holds here any more, nor the graph: it finds nothing from now on."""
         with self._lock:
             self._index, body, self._body = _empty(self.shape.dimensions, self.shape.parameters, lookups=False), self._body, None
         return body
+
+    def again(self) -> "Ann | None":
+        """Another one over the same bytes, if it lives in any: what is done with it leaves this one as it is."""
+        return None if self._body is None else restored(self._body, self.shape, self._rows)
 
     @property
     def nbytes(self) -> int:
@@ -98,15 +104,15 @@ class Ann:
         """How widely the graph is searched; 0 where reading every vector is less work."""
         return self.shape.expansion
 
-    def without_body(self) -> "Ann":
-        """What is to be told of it when its bytes are held elsewhere; it finds nothing any more."""
-        return Ann(_empty(self.shape.dimensions, self.shape.parameters, lookups=False), self.shape, self._rows)
-
-    def to_bytes(self) -> bytearray:
-        """What `restored` makes an equal index of."""
-        found = self._index.save()
-        assert isinstance(found, bytearray), "no path was given"
-        return found
+    def save(self, path: Path) -> None:
+        """Write what `restored` makes an equal index of; nothing is held beside the index. OSError."""
+        try:
+            with _stoppable():
+                self._index.save(path)
+        except RuntimeError as error:
+            raise OSError(errno.EIO, str(error), str(path)) from error
+        if path.stat().st_size != self._index.serialized_length:
+            raise OSError(errno.EIO, "the index is not there as a whole", str(path))
 
     def candidates(self, units: Floats, count: int, *, expansion: int = 0, threads: int = 1) -> Places:
         """(queries, at most `count`) rows, the likely nearest of each query first; −1 where there are fewer. `units`: queries of unit length.

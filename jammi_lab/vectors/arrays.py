@@ -106,6 +106,8 @@ def keys_of(column: pa.Array | pa.ChunkedArray, name: str = "key") -> pa.Array:
     if column.null_count:
         at = int(np.argmin(numbers_of(column.is_valid())))
         raise SchemaMismatch(f"Row {at} has no key.", column=name, expected="a key in every row", actual="NULL")
+    if pa.types.is_floating(column.type) and pc.any(pc.is_nan(column)).as_py():
+        raise SchemaMismatch("A key is NaN, which equals nothing and could never be looked up.", column=name, expected="a number", actual="NaN")
     if pa.types.is_decimal(column.type):
         try:
             column.validate(full=True)
@@ -152,7 +154,7 @@ def check_queries(queries: Any, dimensions: int) -> Floats:
             if given.dtype.kind not in "fiubO":  # numpy would take the real part of a complex number, and a number out of a text
                 raise TypeError(given.dtype)
             array = np.ascontiguousarray(given, np.float32)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise SchemaMismatch("A query is a vector of numbers, or several of one width.", expected=f"{dimensions} numbers") from error
     if array.ndim == 1:
         array = array.reshape(1, -1)

@@ -4,14 +4,15 @@ Damaged bytes would end the process or answer wrongly, so none reaches the index
 Whatever is wrong with the files, the index is made anew from the vectors; they hold nothing that is not derived.
 """
 
+import contextlib
 import hashlib
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from jammi_lab.storage.files import AtomicFile, Place, commit_together, fault_point, opened, remove, stat_of, write_atomic
-from jammi_lab.storage.remote import RemotePath
+from jammi_lab.storage.files import AtomicFile, Place, atomic_file, commit_together, fault_point, opened, remove, stat_of
+from jammi_lab.storage.remote import RemoteFile, RemotePath
 
 if TYPE_CHECKING:
     from jammi_lab.vectors.ann import Ann, Shape
@@ -68,58 +69,67 @@ def beside(parquet: Place, suffix: str) -> Place:
     return parquet.with_name(parquet.name.removesuffix(".parquet") + suffix)
 
 
-def write(parquet: Place, table: str, ann: "Ann", body: Any) -> IndexManifest:
-    """Write an index and its bytes beside its table; `table`: the digest of the Parquet file. The manifest comes last. On failure nothing new stays.
-    OSError."""
+def write(parquet: Place, table: str, ann: "Ann") -> tuple[IndexManifest, bytes]:
+    """Write an index beside its table, and give its manifest and its bytes as the file has them; `table`: the digest of the Parquet file.
+
+    The index finds nothing afterwards: it is let go before its bytes are read. The manifest comes last. On failure nothing new stays. OSError."""
     from jammi_lab.vectors.ann import version
 
     shape = ann.shape
     rows = None if ann.rows is None else ann.rows.astype("<i8").tobytes()
-    manifest = IndexManifest(
-        table=table,
-        precision=shape.parameters.precision,
-        connectivity=shape.parameters.connectivity,
-        build_expansion=shape.parameters.build_expansion,
-        search_expansion=shape.expansion,
-        dimensions=shape.dimensions,
-        count=shape.count,
-        removed=shape.removed,
-        scale=shape.scale,
-        body=_file(body),
-        rows=None if rows is None else _file(rows),
-        usearch_version=version(),
-    )
-    said = msgspec.json.encode(manifest, order="sorted")
-    signed = b'{"index":' + said + b',"digest":"' + hashlib.sha256(said).hexdigest().encode() + b'"}'
-    parts: list[tuple[str, Any]] = [(BODY, body), *([(ROWS, rows)] if rows is not None else []), (MANIFEST, signed)]
-    if rows is None:  # before the rest, so that no crash leaves one that belongs to nothing; an index that is written over is of no use any more
-        remove(beside(parquet, ROWS))
-    _put(parquet, parts)
-    return manifest
+    with _files(parquet, SUFFIXES if rows is not None else (BODY, MANIFEST)) as files:
+        fault_point("index.before_write")
+        ann.save(files[BODY].temp)
+        ann.taken()
+        body = files[BODY].temp.read_bytes()
+        manifest = IndexManifest(
+            table=table,
+            precision=shape.parameters.precision,
+            connectivity=shape.parameters.connectivity,
+            build_expansion=shape.parameters.build_expansion,
+            search_expansion=shape.expansion,
+            dimensions=shape.dimensions,
+            count=shape.count,
+            removed=shape.removed,
+            scale=shape.scale,
+            body=_file(body),
+            rows=None if rows is None else _file(rows),
+            usearch_version=version(),
+        )
+        said = msgspec.json.encode(manifest, order="sorted")
+        parts = {MANIFEST: b'{"index":' + said + b',"digest":"' + hashlib.sha256(said).hexdigest().encode() + b'"}'}
+        if rows is not None:
+            parts[ROWS] = rows
+        else:  # before the rest, so that no crash leaves one that belongs to nothing; an index that is written over is of no use any more
+            remove(beside(parquet, ROWS))
+        for suffix, part in parts.items():
+            fault_point("index.before_write")
+            files[suffix].temp.write_bytes(part)
+    return manifest, body
 
 
-def _file(body: Any) -> File:
+def _file(body: bytes) -> File:
     return File(digest=hashlib.sha256(body).hexdigest(), size=len(body))
 
 
-def _put(parquet: Place, parts: Sequence[tuple[str, Any]]) -> None:
-    if isinstance(parquet, RemotePath):
-        for suffix, body in parts:
-            write_atomic(beside(parquet, suffix), bytes(body))
-        return
-    files: list[AtomicFile] = []
+@contextlib.contextmanager
+def _files(parquet: Place, suffixes: Sequence[str]) -> Iterator[dict[str, AtomicFile | RemoteFile]]:
+    """Files of an index that get their names, one after the other, when the block ends; none when it fails."""
+    files: dict[str, AtomicFile | RemoteFile] = {}
     try:
-        for suffix, body in parts:
-            path = beside(parquet, suffix)
-            assert not isinstance(path, RemotePath)
-            files.append(AtomicFile(path))
-            fault_point("index.before_write")
-            files[-1].temp.write_bytes(body)
-    except BaseException:
-        for file in files:
-            file.abort()
-        raise
-    commit_together(*files)
+        for suffix in suffixes:
+            files[suffix] = atomic_file(beside(parquet, suffix))
+        yield files
+        here = [file for file in files.values() if isinstance(file, AtomicFile)]
+        if here:
+            commit_together(*here)
+        for file in files.values():
+            if isinstance(file, RemoteFile):
+                file.commit()
+                fault_point("file.after_put")
+    finally:
+        for file in files.values():
+            file.abort()  # nothing is left of a file that has its name
 
 
 def read(parquet: Place) -> IndexManifest | None:

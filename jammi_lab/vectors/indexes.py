@@ -266,9 +266,7 @@ class Indexes:
             del over
         del matrix, resident
         self._tables.require(record)  # the bytes that were read meanwhile were the published ones
-        body = ann.to_bytes()
-        ann = ann.without_body()
-        index_files.write(parquet, record.digest or "", ann, body)
+        _, body = index_files.write(parquet, record.digest or "", ann)
         if not self._still(record):
             index_files.clear(parquet)
             return False
@@ -299,7 +297,9 @@ class Indexes:
         stay = int((kept >= 0).sum())
         if manifest.removed + len(old) - stay > _STALE * len(matrix) or len(matrix) - stay > _NEW * len(matrix):
             return None
-        found = index_files.load(parquet, manifest)
+        resident = cast("Ann | None", _RESIDENT.find(self._key(before)))
+        _RESIDENT.drop([self._key(before)])  # it would be there twice, and is hardly searched any more
+        found = index_files.load(parquet, manifest) if resident is None else resident.again()
         return None if found is None else (found, kept)
 
     def _parameters(self, record: TableRecord) -> "Parameters":

@@ -341,6 +341,18 @@ def test_recompute_takes_rows_over_too(lab: Any, tmp_path: Path, texts: dict[Any
     assert f"0 new, 1 changed, 0 removed, {len(texts) - 1} unchanged" in repr(report)
 
 
+def test_bypass_takes_nothing_over_from_an_interrupted_run(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoding, "_SLAB", 50)
+    encoder = Counting()
+    encoder.fail_on = "text 200"
+    with pytest.raises(errors.JammiError):
+        lab.embed("v", "papers", key="id", text="title", model=encoder)
+    assert encoder.seen
+    encoder.fail_on, encoder.seen = None, []
+    table = lab.embed("v", "papers", key="id", text="title", model=encoder, cache="bypass")
+    assert table.reuse.encoded_before == 0 and len(encoder.seen) == 300
+
+
 def test_bypass_takes_nothing_over(lab: Any) -> None:
     encoder = Counting()
     lab.embed("v", "papers", key="id", text="title", model=encoder)

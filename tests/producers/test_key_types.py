@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import jammi_lab as jl
+from jammi_lab.errors import DuplicateKey, SchemaMismatch
 
 _UUIDS = "('00000000-0000-0000-0000-00000000000' || i)::UUID"
 SAME = {
@@ -62,3 +63,14 @@ def _comes_back(ws: Any, expression: str, one: Any) -> bool:
     changed = rows(expression).replace("i AS body", "CASE i WHEN 1 THEN 'another' ELSE i::VARCHAR END AS body")
     reuse = ws.embed("v", changed, key="id", text="body", model="hashing").reuse
     return (reuse.changed, reuse.unchanged, reuse.new, reuse.removed) == (1, 2, 0, 0)
+
+
+def test_equal_keys_that_python_has_no_date_for_are_named(tmp_path: Path) -> None:
+    with jl.open(tmp_path / "ws") as ws, pytest.raises(DuplicateKey, match="infinity") as caught:
+        ws.materialize("k", "SELECT DATE 'infinity' AS v FROM range(2)", key="v")
+    assert caught.value.keys == ["infinity"]
+
+
+def test_a_key_that_is_no_number_is_refused(tmp_path: Path) -> None:
+    with jl.open(tmp_path / "ws") as ws, pytest.raises(SchemaMismatch, match="NaN"):
+        ws.embed("v", "SELECT 'nan'::DOUBLE AS id, 'x' AS body", key="id", text="body", model="hashing")

@@ -15,6 +15,7 @@ from jammi_lab.vectors import ann, approximate
 from jammi_lab.vectors.ann import Ann, Parameters
 from jammi_lab.vectors.exact import Exact
 from jammi_lab.vectors.matrix import Matrix
+from tests.vectors.saved import bytes_of
 
 PRECISIONS = ["bf16", "f16", "i8", "f32"]
 
@@ -157,7 +158,7 @@ def test_vectors_without_structure_are_read_one_after_the_other():
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_an_index_that_is_restored_from_its_bytes_answers_as_before(precision):
     _, index = indexed(made(700, 24, "clustered"), precision)
-    again = ann.restored(bytes(index.to_bytes()), index.shape, None)
+    again = ann.restored(bytes_of(index), index.shape, None)
     queries = made(9, 24, "clustered", seed=1)
     for count in (1, 12, 700, 900):
         assert (again.candidates(queries, count) == index.candidates(queries, count)).all()
@@ -166,7 +167,7 @@ def test_an_index_that_is_restored_from_its_bytes_answers_as_before(precision):
 
 def test_an_index_of_another_kind_than_it_is_said_to_be_is_refused(many):
     _, index, _ = many
-    body, shape = bytes(index.to_bytes()), index.shape
+    body, shape = bytes_of(index), index.shape
     assert ann.restored(body, shape, None) is not None
     from dataclasses import replace
 
@@ -188,7 +189,7 @@ def test_an_index_that_is_taken_over_finds_new_rows_and_none_that_is_gone(precis
         later = np.ascontiguousarray(later[order])
         kept = np.full(len(vectors), -1)
         kept[~gone] = np.argsort(order)[: (~gone).sum()]
-        matrix, body = matrix_of(later), bytes(index.to_bytes())
+        matrix, body = matrix_of(later), bytes_of(index)
         earlier = ann.restored(body, index.shape, index.rows)
         index = ann.appended(earlier, matrix.rows, kept, 4, quietly)
         assert earlier.taken() is None  # its bytes are not held while the new ones come
@@ -196,7 +197,7 @@ def test_an_index_that_is_taken_over_finds_new_rows_and_none_that_is_gone(precis
         assert index.shape.count == len(later) and recall(matrix, approximate.search(matrix, index, queries, 10, forced=True), queries) >= 0.99
         alone = approximate.search(matrix, index, later, 1, forced=True)
         assert (alone.similarities >= 1 - 1e-6).mean() >= 0.995
-        again = ann.restored(bytes(index.to_bytes()), index.shape, index.rows)
+        again = ann.restored(bytes_of(index), index.shape, index.rows)
         assert (again.candidates(queries, 20) == index.candidates(queries, 20)).all()
         vectors = later
     assert index.shape.removed > 200
@@ -257,7 +258,7 @@ def test_an_interrupt_that_comes_while_usearch_works_is_an_interrupt(work):
 
 
 def test_another_fault_of_usearch_stays_what_it_is(many):
-    index = ann.restored(bytes(many[1].to_bytes()), many[1].shape, None)
+    index = ann.restored(bytes_of(many[1]), many[1].shape, None)
 
     def fails(*_, **__):
         raise RuntimeError("Out of memory!")
@@ -269,8 +270,8 @@ def test_another_fault_of_usearch_stays_what_it_is(many):
 
 def test_an_index_says_how_much_memory_it_takes(many):
     matrix, index, _ = many
-    again = ann.restored(bytes(index.to_bytes()), index.shape, None)
-    assert isinstance(again, Ann) and len(index.to_bytes()) < again.nbytes < 2 * matrix.nbytes
+    again = ann.restored(bytes_of(index), index.shape, None)
+    assert isinstance(again, Ann) and len(bytes_of(index)) < again.nbytes < 2 * matrix.nbytes
 
 
 def test_an_index_of_a_vector_without_a_direction_is_not_made():

@@ -15,6 +15,7 @@ from jammi_lab.vectors import ann, index_files
 from jammi_lab.vectors.ann import Parameters
 from jammi_lab.vectors.index_files import BODY, MANIFEST, ROWS, SUFFIXES, beside
 from jammi_lab.vectors.matrix import Matrix
+from tests.vectors.saved import bytes_of
 
 
 def built(rows=300, seed=0):
@@ -27,7 +28,7 @@ def built(rows=300, seed=0):
 def moved():
     """An index that was taken over, so that it has a row map."""
     matrix, old = built()
-    body = bytes(old.to_bytes())
+    body = bytes_of(old)
     later = Matrix(pa.array(np.arange(299)), np.ascontiguousarray(matrix.vectors[1:]))
     return ann.appended(ann.restored(body, old.shape, None), later.rows, np.arange(-1, 299), 4, lambda done: None), later
 
@@ -39,8 +40,13 @@ def parquet(tmp_path):
 
 @pytest.fixture
 def written(parquet, moved):
-    index, _ = moved
-    return index_files.write(parquet, "d" * 64, index, bytes(index.to_bytes()))
+    return put(parquet, moved[0])
+
+
+def put(parquet, index):
+    """The manifest of an index that is written; it can be asked afterwards, other than one that is written itself."""
+    again = ann.restored(bytes_of(index), index.shape, index.rows)
+    return index_files.write(parquet, "d" * 64, again)[0]
 
 
 def test_what_is_written_is_read_again(parquet, written, moved):
@@ -52,9 +58,27 @@ def test_what_is_written_is_read_again(parquet, written, moved):
     assert sorted(p.name for p in parquet.parent.iterdir()) == sorted("table" + suffix for suffix in SUFFIXES)
 
 
+def test_what_is_written_is_given_back_and_not_held_twice(parquet, moved):
+    _, index = built()
+    _, body = index_files.write(parquet, "d" * 64, index)
+    assert body == beside(parquet, BODY).read_bytes() and index.nbytes < len(body)
+
+
+def test_an_index_that_does_not_fit_on_the_disk_is_an_error_of_the_disk(tmp_path):
+    resource = pytest.importorskip("resource")
+    _, index = built()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="index"):
+            index.save(tmp_path / "index")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
 def test_an_index_without_a_row_map_removes_one_that_was_there(parquet, written):
     _, index = built()
-    manifest = index_files.write(parquet, "d" * 64, index, bytes(index.to_bytes()))
+    manifest = put(parquet, index)
     assert manifest.rows is None and not beside(parquet, ROWS).exists() and index_files.load(parquet, manifest) is not None
 
 
@@ -124,7 +148,7 @@ def test_a_manifest_written_by_hand_is_taken_when_nothing_is_changed(parquet, wr
 def test_the_files_of_two_writers_that_were_mixed_are_refused(parquet, written):
     _, other = built(299, seed=1)
     mine = beside(parquet, MANIFEST).read_bytes()
-    index_files.write(parquet, "d" * 64, other, bytes(other.to_bytes()))
+    put(parquet, other)
     beside(parquet, MANIFEST).write_bytes(mine)
     assert index_files.load(parquet, index_files.read(parquet)) is None
 
@@ -154,7 +178,7 @@ def test_a_write_that_fails_leaves_no_temporary_file_and_no_index_that_lies(parq
     install_fault_hook(fail)
     try:
         with pytest.raises(OSError, match="No space"):
-            index_files.write(parquet, "d" * 64, other, bytes(other.to_bytes()))
+            put(parquet, other)
     except pytest.fail.Exception:
         assert (point, nth) == ("file.before_fsync", 2)  # one sync point for all files
     finally:
@@ -169,7 +193,7 @@ def test_an_index_is_kept_in_a_store_too(moved):
     index, matrix = moved
     fs = fsspec.filesystem("memory", skip_instance_cache=True)
     parquet = RemotePath(fs, "memory", "/bucket/results/_global/table.parquet")
-    manifest = index_files.write(parquet, "d" * 64, index, bytes(index.to_bytes()))
+    manifest = put(parquet, index)
     assert index_files.read(parquet) == manifest and index_files.complete(parquet, manifest)
     found = index_files.load(parquet, manifest)
     assert (found.candidates(matrix.vectors[:5], 9) == index.candidates(matrix.vectors[:5], 9)).all()

@@ -15,7 +15,7 @@ from jammi_lab import errors
 from jammi_lab.storage.files import install_fault_hook
 from jammi_lab.values.records import Progress
 from jammi_lab.values.verdicts import Match
-from jammi_lab.vectors import ann
+from jammi_lab.vectors import ann, index_files, indexes
 from jammi_lab.vectors.index_files import BODY, MANIFEST, SUFFIXES, beside
 from jammi_lab.vectors.matrix import Matrix
 from tests.store.lab import DEAD, catalog
@@ -240,6 +240,19 @@ def test_a_recomputed_table_keeps_the_precision_and_takes_the_index_over(ws: Any
     found = ws.search("v", ["edited 3", "graph network 1"], k=5, exact=False).arrow()
     assert found == ws.search("v", ["edited 3", "graph network 1"], k=5, exact=True).arrow()
     assert not ws.check(deep=True)
+
+
+def test_an_index_that_is_in_memory_is_taken_over_without_being_held_twice(ws: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = ws.import_embeddings("v", given(vectors()))
+    held, moved = loaded(ws, first), vectors()
+    moved[:9] = vectors(9, seed=3)
+    monkeypatch.setattr(index_files, "load", lambda *_: pytest.fail("it was read again"))
+    second = ws.import_embeddings("v", given(moved))
+    assert loaded(ws, second).shape.removed == 9 and f"index:{first._record.digest}" not in indexes._RESIDENT
+    assert held.candidates(moved[20:21], 3).min() >= 0  # who searches through it meanwhile still can
+    monkeypatch.undo()
+    for table in (first, second):
+        assert ws.search(table, moved[3], k=5, exact=False).fetchall() == ws.search(table, moved[3], k=5, exact=True).fetchall()
 
 
 def test_an_index_is_made_anew_when_most_rows_are_others(ws: Any, table: Any) -> None:
