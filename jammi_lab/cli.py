@@ -246,11 +246,13 @@ def sql(path: str, catalog: str | None, tenant: str | None, as_json: bool, state
     with _open(path, catalog, tenant, read_only=not text.lstrip()[:6].casefold().startswith(("insert", "update", "delete"))) as ws:
         result = ws.sql(text)
         if as_json:
+            from jammi_lab.people import for_people
+
             rows = result.arrow() if limit is None else result.preview(limit)
             names = rows.column_names
             if len(set(names)) < len(names):
                 raise click.UsageError("Two columns have one name; give them others with AS.")
-            _tell(None, rows.to_pylist(), as_json=True)
+            _tell(None, [dict(zip(names, row, strict=True)) for row in zip(*map(for_people, rows.columns), strict=True)], as_json=True)
         else:
             result.limit = 20 if limit is None else limit
             result.preview(result.limit + 1)

@@ -3,8 +3,10 @@
 import difflib
 import math
 import os
+import re
 import tomllib
-from collections.abc import Mapping
+import zoneinfo
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,32 @@ LEAST: dict[str, int] = {"cells.limit": 1}
 _WORDS = {int: "a whole number from 0", float: "a number from 0", str: "a text"}
 
 
+_SIZE = re.compile(r"-1|none|\d+(\.\d+)?\s*[a-z]+", re.IGNORECASE)
+
+
+def _check_size(key: str, said: str) -> None:
+    if _SIZE.fullmatch(said.strip()) is None:
+        raise InvalidArgument(f"The setting {key} takes a size like 2GB or 512MiB, not {said!r}.")
+
+
+def _check_zone(key: str, said: str) -> None:
+    try:
+        zoneinfo.ZoneInfo(said)
+    except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError):
+        if not (known := zoneinfo.available_timezones()):
+            return  # a machine without their names: the engine has its own
+        near = difflib.get_close_matches(said, known, 3, 0.5)
+        raise InvalidArgument(f"The setting {key} takes the name of a time zone, not {said!r}.", near=near) from None
+
+
+_CHECKS: dict[str, Callable[[str, str], None]] = {
+    "engine.memory_limit": _check_size,
+    "engine.temp_quota": _check_size,
+    "engine.timezone": _check_zone,
+}
+"""What a text must be, where not every text will do."""
+
+
 class Settings:
     """The settings of one workspace; `settings["engine.threads"]`. Zero and the empty text mean: the engine's own choice."""
 
@@ -71,6 +99,8 @@ class Settings:
             converted = _convert(value, type(default))
         except (TypeError, ValueError):
             converted = None
+        if converted and key in _CHECKS:
+            _CHECKS[key](key, converted)
         if converted is None or converted not in CHOICES.get(key, (converted,)) or (key in LEAST and converted < LEAST[key]):
             near = difflib.get_close_matches(str(value), CHOICES.get(key, ()), 3, 0.5)
             raise InvalidArgument(f"The setting {key} takes {taken(key)}, not {value!r}.", near=near)

@@ -57,6 +57,8 @@ def _value(scalar: "pa.Scalar") -> Any:
         return _day(scalar.value)
     if pa.types.is_timestamp(kind):
         return _moment(scalar.value, kind.unit, zoned=kind.tz is not None)
+    if pa.types.is_time64(kind):
+        return _moment(scalar.value, kind.unit, zoned=False).split(" ")[1]
     return scalar.as_py()
 
 

@@ -14,6 +14,7 @@ from jammi_lab.config import load_settings
 from jammi_lab.errors import InvalidArgument, TableNotFound, WorkspaceNotFound
 from jammi_lab.markup import Form, Shown, count, plain, stack
 from jammi_lab.names import fold, quote
+from jammi_lab.people import for_people
 from jammi_lab.sensing.reports import OnProgress, teller
 from jammi_lab.sources.base import Relation
 from jammi_lab.sources.locations import scheme_of
@@ -61,7 +62,7 @@ def rebuild(
 def place_of(path: str | os.PathLike[str], storage_options: Mapping[str, Any] | None) -> Place:
     """The folder, or the place in a store, that a workspace is called by. InvalidArgument, ExtensionMissing."""
     typed = os.fspath(path) if isinstance(path, str | os.PathLike) else ""
-    if not typed or not isinstance(typed, str):
+    if not typed or not isinstance(typed, str) or "\0" in typed:
         raise InvalidArgument(f"A workspace is a folder or a URL, not {path!r}.", hint='jl.open("lab") opens or makes the folder lab.')
     if scheme_of(typed) is not None:
         return remote_place(typed, storage_options)
@@ -301,7 +302,7 @@ class Diff(Shown):
 
 def _some(word: str, rows: "pa.Table") -> Form:
     first = rows.slice(0, _SHOWN)
-    values = [list(row) for row in zip(*(c.to_pylist() for c in first.columns), strict=True)]
+    values = [list(row) for row in zip(*map(for_people, first.columns), strict=True)]
     return forms.preview(rows.schema.names, [str(t) for t in rows.schema.types], values, total=rows.num_rows, caption=word)
 
 

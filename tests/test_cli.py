@@ -181,8 +181,7 @@ def test_what_a_cell_would_type_is_said_as_it_is_typed_in_a_shell(lab, run, pape
     assert f"Nothing was run: jammi-lab recompute {lab} does it." in run("plan", lab).stdout
     with jl.open(tmp_path / "one") as ws:
         ws.sources.add("papers", str(papers))
-        ws.materialize("recent", "SELECT * FROM papers WHERE year > 2020")
-    papers.write_text("id,year\n1,2020\n2,2021,3,4\n")  # it cannot be read, so that nothing is known
+        ws.materialize("recent", "SELECT *, random() AS drawn FROM papers WHERE year > 2020")
     assert "ws.why('recent') in Python says more" in run("status", str(tmp_path / "one")).stdout
     with jl.open(tmp_path / "empty"):
         pass
@@ -207,3 +206,7 @@ def test_a_change_by_sql_says_what_it_did(live, run):
 
 def test_help_of_every_verb_fits_its_line(run):
     assert "..." not in run("--help").stdout.partition("Commands:")[2]
+
+
+def test_rows_as_json_hold_dates_that_python_has_not(lab, run):
+    assert value(run("sql", lab, "SELECT DATE 'infinity' AS d, 1 AS n", "--json")) == [{"d": "infinity", "n": 1}]

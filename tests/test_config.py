@@ -112,3 +112,27 @@ def test_what_may_change_while_the_workspace_is_open_takes_effect_at_once(ws: An
     assert isinstance(ws.status()["t"].verdict, jl.Stale)
     ws.settings.set("flight.wait_seconds", 0)
     assert ws._rooms.kitchen.flight._wait_seconds() == 0.0
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("engine.memory_limit", "lots", "a size like 2GB"),
+        ("engine.temp_quota", "x", "a size like 2GB"),
+        ("engine.timezone", "Europe/Berln", "the name of a time zone"),
+    ],
+)
+def test_a_size_or_a_zone_that_is_none_is_refused_where_it_stands(tmp_path: Path, key: str, value: str, words: str) -> None:
+    with pytest.raises(jl.InvalidArgument, match=f"The setting {key} takes {words}") as caught:
+        jl.open(tmp_path / "ws", settings={key: value})
+    if key == "engine.timezone":
+        assert "Europe/Berlin" in caught.value.near
+    (tmp_path / "jammi.toml").write_text(f'{key} = "{value}"\n')
+    with pytest.raises(jl.InvalidArgument) as caught:
+        load_settings(tmp_path, None)
+    assert "jammi.toml" in caught.value.hint
+
+
+@pytest.mark.parametrize("value", ["2GB", "512MiB", " 1.5 gb ", "-1", "none"])
+def test_sizes_are_taken_as_the_engine_takes_them(value: str) -> None:
+    assert Settings({"engine.memory_limit": value})["engine.memory_limit"] == value

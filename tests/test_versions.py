@@ -391,3 +391,10 @@ def test_progress_that_cannot_be_told_is_refused_wherever_it_is_given(tmp_path: 
         ws.materialize("t", "SELECT 1 AS a")
         with pytest.raises(InvalidArgument, match="progress="):
             getattr(ws, ask)("t", progress=3)
+
+
+def test_a_difference_in_dates_that_python_has_not_is_shown(tmp_path: Path) -> None:
+    with jl.open(tmp_path / "ws") as ws:
+        ws.materialize("t", "SELECT DATE 'infinity' AS d")
+        ws.materialize("t", "SELECT DATE '2020-01-01 (BC)' AS d")
+        assert "2020-01-01 (BC)" in repr(ws.table("t").diff()) and "infinity" in repr(ws.table("t").diff())

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import os
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -567,3 +568,32 @@ def test_progress_that_cannot_be_told_is_refused(ws: Any, progress: Any) -> None
     with pytest.raises(jl.errors.InvalidArgument, match="progress= is True, False, None or something to call"):
         ws.materialize("t", "SELECT 1 AS x", progress=progress)
     assert "t" not in ws
+
+
+def test_a_path_with_a_zero_byte_is_none() -> None:
+    with pytest.raises(jl.errors.InvalidArgument, match="A workspace is a folder or a URL"):
+        jl.open("a\0b")
+
+
+def test_nanoseconds_without_pandas_are_shown_and_refused_as_pythons_values() -> None:
+    program = """
+import sys
+
+class NoPandas:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "pandas":
+            raise ImportError(name)
+
+sys.meta_path.insert(0, NoPandas())
+import jammi_lab as jl, tempfile
+ws = jl.open(tempfile.mkdtemp())
+for value in ("TIMESTAMP_NS '2020-01-01 10:11:12.123456789'", "TIME_NS '10:11:12.123456789'"):
+    assert "10:11:12.123456789" in repr(ws.sql(f"SELECT {value} AS t")), repr(ws.sql(f"SELECT {value} AS t"))
+    try:
+        ws.sql(f"SELECT {value} AS t").fetchall()
+    except jl.InvalidArgument as error:
+        assert "nanoseconds" in str(error)
+    else:
+        raise SystemExit("it was given")
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)

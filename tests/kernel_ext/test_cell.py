@@ -179,3 +179,9 @@ def test_plot_shows_a_chart_and_binds_the_rows(cell):
     assert shown.error is None and "bar chart of n by v, 2 rows" in shown.text and "data:image/png;base64," in shown.html
     assert cell("print(rows.fetchall(), _ is rows)").text == "[('a', 1), ('b', 2)] True\n"
     assert "pie" in "\n".join(cell("%%jammi --plot pie\nSELECT 1 AS a, 2 AS b").error)
+
+
+def test_braces_and_dollars_of_a_line_are_not_filled_in_by_the_kernel(papers):
+    papers("x = 'papers'")
+    for line in ("%jammi why {x}", "%jammi why $x"):
+        assert f"'{line.split()[-1]}'" in papers(line).error[0]
