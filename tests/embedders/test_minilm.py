@@ -240,3 +240,15 @@ def test_tensors_are_views_into_the_bytes_of_the_file():
     content = struct.pack("<Q", len(header)) + header.encode() + np.arange(4, dtype="<f4").tobytes() + bytes(8)
     tensors = read_tensors(content)
     assert list(tensors) == ["w"] and tensors["w"].tolist() == [[0, 1], [2, 3]] and not tensors["w"].flags.writeable
+
+
+def test_chunks_of_texts_are_encoded_side_by_side_where_there_are_cores(monkeypatch):
+    plain, pools = minilm._pool, []
+    monkeypatch.setattr(minilm, "_pool", lambda workers: pools.append(workers) or plain(workers))
+    monkeypatch.setattr(minilm, "_CHUNK", 16)
+    texts = [t for pair in PARAPHRASES for t in pair]
+    for cores, expected in ((1, []), (2, [2])):
+        pools.clear()
+        monkeypatch.setattr(minilm, "cores", lambda cores=cores: cores)
+        MiniLM().encode(texts)
+        assert pools == expected
