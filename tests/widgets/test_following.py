@@ -241,5 +241,5 @@ def test_the_catalog_has_topics_sessions_models_and_mutable_tables(ws, told):
         assert found["Models"] == [("mine::1", "8 dimensions", "'mine'")]
         [part] = [p for g in body["groups"] for p in g["parts"] if p["name"] == "labels"]
         below = line.ask("children", part=part["id"])["body"]["parts"]
-        assert [(p["name"], p["said"]) for p in below] == [("id", "int64")]
+        assert [(p["name"], p["said"]) for p in below] == [("id", "BIGINT")]
         assert line.act("preview", part["id"])["body"]["rows"] == [["1"]]

@@ -1,5 +1,8 @@
 """The lineage panel's kernel side: what is drawn, what is said of it, what a click does."""
 
+import contextlib
+import sqlite3
+
 import networkx
 import pytest
 import traitlets
@@ -11,9 +14,17 @@ from jammi_lab.sensing.lineage import Node
 from jammi_lab.values.records import Edge
 from jammi_lab.values.verdicts import Fresh
 from jammi_widgets import lineage
+from jammi_widgets.catalog import CatalogBrowser
 from jammi_widgets.columns import way_of
 from jammi_widgets.graph import MOST_DRAWN, Snapshot, View
 from jammi_widgets.lineage import LineageGraph
+
+
+def database(folder):
+    """A database with two tables."""
+    with contextlib.closing(sqlite3.connect(folder / "crm.db")) as at:
+        at.executescript("CREATE TABLE people (name TEXT); INSERT INTO people VALUES ('Ann'); CREATE TABLE orders (number INT)")
+    return folder / "crm.db"
 
 
 def names(body):
@@ -149,6 +160,59 @@ def test_verify_what_if_and_preview_answer_without_changing_anything(ws, told):
     found = line.act("preview", "papers")["body"]
     assert found["columns"] == ["id", "title", "year", "venue"] and found["rows"][0] == ["1", "a", "2020", "X"]
     assert len(ws.tables()) == 4
+
+
+@pytest.mark.parametrize(("action", "node"), [("verify", "recent"), ("what-if", "papers"), ("preview", "noted"), ("recompute", "summary")])
+def test_what_an_action_gave_says_of_which_node_it_is(ws, told, action, node):
+    assert told(LineageGraph(ws)).act(action, node.upper())["body"]["node"] == node
+
+
+def test_a_preview_shows_dates_that_python_does_not_have(ws, told):
+    ws.materialize("far", "SELECT TIMESTAMP 'infinity' AS a, TIMESTAMP '290000-01-01' AS b, NULL AS c")
+    for line, part in ((told(LineageGraph(ws)), "far"), (told(CatalogBrowser(ws)), "far")):
+        parts = [p for g in line.ask("open")["body"].get("groups", []) for p in g["parts"]]
+        body = line.act("preview", next((p["id"] for p in parts if p["name"] == part), part))["body"]
+        assert (body["columns"], body["rows"]) == (["a", "b", "c"], [["infinity", "290000-01-01 00:00:00", "NULL"]])
+
+
+def test_a_preview_is_offered_where_there_are_rows_and_gives_them(ws, told, tmp_path):
+    ws.mutable.create("labels", {"id": "int64"}, primary_key=["id"]).insert([{"id": 7}])
+    ws.topics.register("events", {"a": "int64"})
+    ws.topics.publish("events", [{"a": 5}])
+    ws.sources.add("crm", str(database(tmp_path)))
+    ws.materialize("all", "SELECT now() AS t, l.id, e.a, p.name FROM mutable.labels l, topics.events e, crm.people p")
+    line = told(LineageGraph(ws))
+    for node, first in (("labels", "7"), ("events", "5"), ("crm.people", "Ann")):
+        known = line.ask("details", node=node)["body"]
+        assert known["actions"] == ["what-if", "preview"] and known["columns"]
+        assert line.act("preview", node)["body"]["rows"][0][0] == first
+    assert line.ask("details", node="now()")["body"]["actions"] == ["what-if"]
+    assert line.act("preview", "now()")["kind"] == "failed"
+
+
+def test_details_tell_what_the_manifest_attests(ws, told):
+    manifest = ws.table("recent").manifest
+    facts = dict(told(LineageGraph(ws)).ask("details", node="recent")["body"]["facts"])
+    assert facts["definition"] == manifest.definition_hash[:12] and facts["artifact"] == f"sha256 {manifest.artifact.digest[:12]}"
+    assert facts["made by"] == f"jammi_lab {manifest.engine_version}, run {manifest.produced_by[:12]}"
+    assert facts["made at"] == manifest.produced_at[:19].replace("T", " ") + " UTC"
+
+
+def test_the_middle_is_a_result_table_or_a_source_with_several_tables_too(ws, told, tmp_path):
+    ws.sources.add("crm", str(database(tmp_path)))
+    ws.materialize("both", "SELECT * FROM crm.people, crm.orders")
+    ws.materialize("after", "SELECT * FROM jammi.both")
+    assert LineageGraph(ws, ws.table("venues")).focus == "venues"
+    panel = LineageGraph(ws, "CRM")
+    line = told(panel)
+    assert panel.focus == "crm" and names(line.ask("open")["body"]) == {"crm.people", "crm.orders", "both", "after"}
+    assert names(line.ask("show", node="crm", hops=1)["body"]) == {"crm.people", "crm.orders", "both"}
+    panel.refresh()
+    assert panel.focus == "crm"
+    panel.focus = None
+    assert len(names(line.ask("open")["body"])) == 10
+    with pytest.raises(jl.TableNotFound):
+        LineageGraph(ws, "cr")
 
 
 def test_a_table_that_was_dropped_meanwhile_is_a_word_and_no_crash(ws, told):

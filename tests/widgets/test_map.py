@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import jammi_lab as jl
+import jammi_widgets.map
 from jammi_lab.markup import as_text
 from jammi_widgets.map import EmbeddingMap, inside
 
@@ -80,6 +81,36 @@ def test_what_is_not_there_is_a_typed_error(points, told):
 
 def test_a_point_says_its_key_and_its_row(points, told):
     assert told(EmbeddingMap(points, "points")).ask("hover", point=4)["body"] == {"point": 4, "key": "4", "values": [["group", "g4"]]}
+
+
+def test_a_table_without_rows_is_a_map_without_points(points, told):
+    points.embed("none", "SELECT id, 'a' AS title FROM range(3) r(id) WHERE id > 5", key="id", text="title", model="hashing")
+    panel = EmbeddingMap(points, "none")
+    line = told(panel)
+    assert line.ask("open")["body"]["count"] == 0
+    body = line.ask("points")["body"]
+    assert (body["count"], body["chosen"]) == (0, 0)
+    assert line.ask("lasso", outline=[(-1, -1), (1, -1), (1, 1)])["body"]["chosen"] == 0
+    assert line.ask("colour", column="title")["body"]["legend"] == []
+
+
+@pytest.mark.parametrize("condition", ["(SELECT s FROM jammi.secret) = 'T'", "EXISTS (FROM jammi.secret)"])
+def test_a_condition_of_the_map_reads_no_other_table(points, told, condition):
+    points.materialize("secret", "SELECT 'T' AS s")
+    panel = EmbeddingMap(points, "points")
+    line = told(panel)
+    panel.filter = condition
+    said = line.messages[-1]
+    assert said["kind"] == "said" and "cannot hold a subquery" in said["lines"][0]
+    assert line.ask("points")["body"]["found"] is None
+
+
+def test_of_very_many_rows_the_selection_names_the_first_and_the_table_all(points, told, monkeypatch):
+    monkeypatch.setattr(jammi_widgets.map, "MOST_SELECTED", 10)
+    panel = EmbeddingMap(points, "points")
+    body = told(panel).ask("lasso", outline=[(-2, -2), (2, -2), (2, 2), (-2, 2)])["body"]
+    assert body["chosen"] == panel.count == panel.selected().num_rows == 60
+    assert panel.selection == [str(at) for at in range(10)]
 
 
 def test_the_saved_form_is_a_picture_of_the_points_and_small(points):

@@ -1,5 +1,9 @@
 """The neighbour explorer's and the catalog browser's kernel sides."""
 
+import contextlib
+import sqlite3
+
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -7,6 +11,7 @@ import pytest
 import jammi_lab as jl
 from jammi_lab.vectors import approximate
 from jammi_widgets.catalog import CatalogBrowser
+from jammi_widgets.map import EmbeddingMap
 from jammi_widgets.neighbors import NeighborExplorer
 
 
@@ -59,6 +64,35 @@ def test_two_rows_are_compared(texts, told):
     line.ask("open")
     body = line.ask("compare", rows=["2", "3"])["body"]
     assert body["values"] == [["b", "Y", "2021"], ["c", "X", "2022"]] and -1 <= body["similarity"] <= 1
+
+
+def test_a_source_with_a_column_called_key_shows_the_row_that_is_meant(ws, told, tmp_path):
+    (tmp_path / "k.csv").write_text("id,key,title\n1,2,first\n2,1,second\n")
+    ws.sources.add("keyed", str(tmp_path / "k.csv"))
+    ws.embed("k", "keyed", key="id", text="title", model="hashing")
+    line = told(NeighborExplorer(ws, "k", 1))
+    assert line.ask("open")["body"]["own"] == ["first"]
+    assert line.ask("compare", rows=["1", "2"])["body"]["values"] == [["first"], ["second"]]
+
+
+def test_dates_that_python_does_not_have_are_shown(ws, told):
+    rows = "(VALUES (1, 'a', TIMESTAMP 'infinity'), (2, 'b', TIMESTAMP '290000-01-01')) v(id, title, until)"
+    ws.embed("far", f"SELECT * FROM {rows}", key="id", text="title", model="hashing")
+    body = told(NeighborExplorer(ws, "far", key=1)).ask("open")["body"]
+    assert body["own"] == ["a", "infinity"] and body["hits"][0]["values"] == ["b", "290000-01-01 00:00:00"]
+
+
+@pytest.mark.parametrize("now", ["x2", "02"])
+def test_keys_that_are_texts_by_now_are_looked_for_as_they_were(texts, told, papers, now):
+    papers.write_text(f"id,title,year,venue\n1,a,2020,X\n{now},b,2021,Y\nz,c,2022,X\n")
+    line = told(NeighborExplorer(texts, "titles", key=1))
+    assert line.ask("open")["body"]["own"] == ["a", "X", "2020"]
+    assert line.ask("compare", rows=["1", "2"])["body"]["values"][1] == [None, None, None]
+    panel = EmbeddingMap(texts, "titles")
+    legend = told(panel).ask("colour", column="venue")["body"]["legend"]
+    assert [(name, n) for name, _, n in legend] == [("X", 1)]
+    panel.filter = "true"
+    assert panel._apart is None
 
 
 def test_a_stale_table_and_a_row_that_is_gone_are_said(texts, told, papers):
@@ -173,3 +207,43 @@ def test_the_catalog_previews_and_filters_and_an_unknown_part_is_refused(texts, 
     line.panel.filter = "summ"
     groups = {g["name"]: [p["name"] for p in g["parts"]] for g in line.messages[-1]["body"]["groups"]}
     assert groups["Result tables"] == ["summary"] and groups["Sources"] == []
+
+
+def below(line, part):
+    return {p["name"]: p for p in line.ask("children", part=part["id"])["body"]["parts"]}
+
+
+def test_a_database_shows_its_tables_also_when_there_is_only_one(ws, told, tmp_path):
+    with contextlib.closing(sqlite3.connect(tmp_path / "one.db")) as at:
+        at.executescript("CREATE TABLE 'my.people' (name TEXT); INSERT INTO 'my.people' VALUES ('Ann')")
+    ws.sources.add("one", str(tmp_path / "one.db"))
+    line = told(CatalogBrowser(ws))
+    source = items(line.ask("open")["body"], "Sources")["one"]
+    assert source["opens"] and not source["rows"]
+    [table] = below(line, source).values()
+    assert (table["name"], table["insert"], table["rows"]) == ("my.people", 'one."my.people"', True)
+    assert ws.sql(f"SELECT * FROM {table['insert']}").fetchall() == [("Ann",)]
+    assert list(below(line, table)) == ["name"] and line.act("preview", table["id"])["body"]["rows"] == [["Ann"]]
+
+
+def test_tables_stand_below_their_schemas_where_there_are_several(ws, told, tmp_path):
+    with duckdb.connect(str(tmp_path / "m.duckdb")) as at:
+        at.execute('CREATE SCHEMA s; CREATE TABLE a(x INT); CREATE TABLE s.b(y INT); CREATE TABLE s."q.r"(z INT)')
+    ws.sources.add("m", str(tmp_path / "m.duckdb"))
+    line = told(CatalogBrowser(ws))
+    source = items(line.ask("open")["body"], "Sources")["m"]
+    schemas = below(line, source)
+    assert [(name, p["said"], p["rows"]) for name, p in schemas.items()] == [("main", "schema, 1 table", False), ("s", "schema, 2 tables", False)]
+    tables = {**below(line, schemas["main"]), **below(line, schemas["s"])}
+    assert {name: p["insert"] for name, p in tables.items()} == {"a": "m.a", "b": "m.s.b", "q.r": 'm.s."q.r"'}
+    assert [list(below(line, p)) for p in tables.values()] == [["x"], ["y"], ["z"]]
+    assert [line.act("preview", p["id"])["body"]["columns"] for p in tables.values()] == [["x"], ["y"], ["z"]]
+
+
+def test_tables_of_one_schema_stand_directly_below_their_source(ws, told, tmp_path):
+    with duckdb.connect(str(tmp_path / "m.duckdb")) as at:
+        at.execute("CREATE SCHEMA s; CREATE TABLE s.b(y INT); CREATE TABLE s.c(y INT)")
+    ws.sources.add("m", str(tmp_path / "m.duckdb"))
+    line = told(CatalogBrowser(ws))
+    tables = below(line, items(line.ask("open")["body"], "Sources")["m"])
+    assert {name: p["insert"] for name, p in tables.items()} == {"s.b": "m.s.b", "s.c": "m.s.c"}

@@ -87,7 +87,7 @@ def test_only_one_thing_runs_at_a_time(ws, told):
     panel = StalenessBoard(ws)
     line = told(panel)
     held = panel._ws.plan
-    panel._ws.plan = lambda names: (time.sleep(0.3), held(names))[1]
+    panel._ws.plan = lambda names, **how: (time.sleep(0.3), held(names, **how))[1]
     assert line.ask("act", action="plan", names=["recent"])["body"] == {"begun": True}
     assert line.ask("act", action="plan", names=["recent"])["body"] == {"begun": False}
     panel._work.wait(10)
@@ -147,3 +147,16 @@ def test_the_saved_form_is_the_table_of_the_status(ws, edited):
     edited()
     data, _ = StalenessBoard(ws)._repr_mimebundle_()
     assert "<table" in data["text/html"] and "possibly stale" in data["text/plain"]
+
+
+def test_choosing_all_takes_what_is_not_fresh_of_what_is_found(ws, told, edited):
+    edited()
+    ws.recompute("noted")
+    panel = StalenessBoard(ws)
+    line = told(panel)
+    line.ask("rows", sort="name", limit=1)
+    line.ask("choose-all")
+    assert sorted(panel.selection) == ["recent", "summary", "venues"]
+    panel.filter = "ven"
+    line.ask("choose-all")
+    assert panel.selection == ["venues"]

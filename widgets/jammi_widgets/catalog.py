@@ -1,27 +1,32 @@
 """The catalog browser: what there is, down to columns with their types, by names that can be used as they are."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import traitlets
 
 from jammi_lab.errors import InvalidArgument, TableNotFound
 from jammi_lab.forms import listing
-from jammi_lab.markup import Form, as_text, count, size, visible
+from jammi_lab.markup import Form, count, size, visible
 from jammi_lab.names import written
+from jammi_lab.observing.seen import LastSeen
 from jammi_lab.values.verdicts import word
 from jammi_widgets import assets, protocol
 from jammi_widgets.panel import Panel
+from jammi_widgets.rows import columns_of, first_rows
 from jammi_widgets.work import Report
 
 if TYPE_CHECKING:
+    from jammi_lab.registered import Source
     from jammi_lab.workspace import Workspace
 
 MOST_PARTS = 1_000
 """Parts below one that are listed; the filter finds the others."""
 PREVIEW_ROWS = 10
 """Rows that a preview shows."""
+_WITH_SCHEMAS = ("duckdb", "postgresql", "mysql")
+"""Kinds of sources that call a table `schema.table`; in others a point is part of the name."""
 
 
 @dataclass(frozen=True)
@@ -132,9 +137,7 @@ class CatalogBrowser(Panel):
         part = self._known(names[0])
         if not part.relation:
             raise InvalidArgument(f"{part.name!r} has no rows to look at.")
-        found = self._ws.sql(f"SELECT * FROM {part.relation} LIMIT {PREVIEW_ROWS}").arrow()
-        rows = [["NULL" if v is None else as_text(v)[:200] for v in row.values()] for row in found.to_pylist()]
-        return {"id": names[0], "columns": found.column_names, "rows": rows}
+        return {"id": names[0], **first_rows(self._ws, part.relation, PREVIEW_ROWS)}
 
     def _form(self) -> Form:
         lines = [(g.name, p.name, p.said, p.verdict) for g in self._top for p in g.all[:MOST_PARTS]]
@@ -183,23 +186,41 @@ def _live(ws: "Workspace") -> list[tuple[str, list[Part]]]:
 
 def _relation(ws: "Workspace", name: str, said: str, relation: str, verdict: str = "") -> Part:
     def columns() -> list[Part]:
-        schema = ws.sql(f"SELECT * FROM {relation} LIMIT 0").schema
-        return [Part(field.name, str(field.type), written(field.name)) for field in schema]
+        return [Part(column, kind, written(column)) for column, kind in columns_of(ws, relation)]
 
     return Part(name, said, relation, verdict, columns, relation)
 
 
 def _source(ws: "Workspace", name: str) -> Part:
-    source = ws.sources[name]
+    source, seen = ws.sources[name], LastSeen(ws._rooms.memo)
 
-    def tables() -> list[Part]:
+    def several() -> bool:
+        """Whether it is known to hold tables: then its own name is none. Nothing is asked or read for it."""
+        return bool((known := seen.tables(source._record)) and known[1])
+
+    def below() -> list[Part]:
         inside = source.tables()
-        if len(inside) == 1:
-            return [Part(c.name, c.type, written(c.name)) for c in source.columns()]
-        return [_inner(name, t) for t in inside]
+        return _inside(source, inside) if several() else [Part(c.name, c.type, written(c.name)) for c in source.columns()]
 
-    def _inner(outer: str, inner: str) -> Part:
-        address = written(outer, *inner.split("."))
-        return Part(inner, "table", address, below=lambda: [Part(c.name, c.type, written(c.name)) for c in source.columns(inner)], relation=address)
+    return Part(name, f"{source.kind}, {visible(source.location)}", written(name), below=below, relation="" if several() else written(name))
 
-    return Part(name, f"{source.kind}, {visible(source.location)}", written(name), below=tables, relation=written(name))
+
+def _inside(source: "Source", tables: Sequence[str]) -> list[Part]:
+    """The tables of a source, below their schemas where it has several."""
+    schemas: dict[str, list[Part]] = {}
+    for label in tables:
+        schema, dot, name = label.partition(".") if source.kind in _WITH_SCHEMAS else (label, "", "")
+        address = written(source.name, schema, name) if dot else written(source.name, label)
+        schemas.setdefault(schema if dot else "", []).append(_table(source, label, address, name if dot else label))
+    if len(schemas) == 1:
+        return [replace(part, name=label) for label, part in zip(tables, *schemas.values(), strict=True)]
+    usual = str(getattr(source._connector(), "default", "main"))
+    return [
+        Part(schema or usual, f"schema, {count(len(some), 'table')}", written(source.name, schema) if schema else "", below=some.copy)
+        for schema, some in schemas.items()
+    ]
+
+
+def _table(source: "Source", label: str, address: str, shown: str) -> Part:
+    """A table inside a source, which calls it `label`."""
+    return Part(shown, "table", address, below=lambda: [Part(c.name, c.type, written(c.name)) for c in source.columns(label)], relation=address)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from jammi_lab.sensing.layout import layered
 from jammi_lab.sensing.lineage import Node
 from jammi_lab.sensing.picture import ids_of, is_derived, pairs_of
+from jammi_lab.values.anchors import InputKind
 from jammi_lab.values.records import Edge
 from jammi_lab.values.verdicts import Damaged, InputAdvanced, InputVanished, PossiblyStale, Stale, Undecidable, Verdict, word
 
@@ -14,6 +15,8 @@ MOST_DRAWN = 1_000
 """Nodes on a page; of more, those nobody asked for are put into groups."""
 MOST_LISTED = 500
 """Members of a group that are named."""
+SOURCE = InputKind.SOURCE.value
+"""The kind of a node that is a source, or a table inside one."""
 
 
 @dataclass
@@ -69,8 +72,8 @@ class Snapshot:
                 at for at in range(len(self.nodes)) if wanted in self.nodes[at].name.casefold() or wanted in (self.word(at), self.nodes[at].kind)
             }
             kept = found | {near for at in found for near in (*self.above[at], *self.below[at])}
-        elif view.focus in self.place and view.focus is not None:
-            kept = self._around(self.place[view.focus], view.hops)
+        elif view.focus is not None and (starts := self.inside(view.focus)):
+            kept = {near for start in starts for near in self._around(start, view.hops)}
         else:
             kept = set(range(len(self.nodes)))
         for name, side in view.opened:
@@ -83,6 +86,17 @@ class Snapshot:
             if (at := self.place.get(name)) is not None:
                 kept |= {at, *(p for pair in self.way(at) for p in pair)}
         return sorted(kept)
+
+    def inside(self, name: str) -> list[int]:
+        """The node of that id; of a source with several tables, which is no node, those of its tables."""
+        if name in self.place:
+            return [self.place[name]]
+        return [at for at, node in enumerate(self.nodes) if node.kind == SOURCE and node.name.startswith(f"{name}.")]
+
+    def holder(self, name: str) -> str | None:
+        """The source with several tables that is called so, whatever the case, when some of them are nodes."""
+        sources = (node.name.partition(".") for node in self.nodes if node.kind == SOURCE)
+        return next((source for source, dot, _ in sources if dot and source.casefold() == name.casefold()), None)
 
     def _around(self, start: int, hops: int | None) -> set[int]:
         """What is within so many hops against the arrows, and along them."""

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import traitlets
 
-from jammi_lab.errors import JammiError, TableNotFound
-from jammi_lab.markup import Form, as_text, visible
-from jammi_lab.names import near, quote
+from jammi_lab.errors import InvalidArgument, JammiError, TableNotFound
+from jammi_lab.handles import ResultTable
+from jammi_lab.markup import Form, visible
+from jammi_lab.names import near, written
 from jammi_lab.sensing.column_picture import ends_of
 from jammi_lab.sensing.lineage import Node
 from jammi_lab.sensing.models import MODEL
@@ -23,6 +24,7 @@ from jammi_widgets.columns import way_of
 from jammi_widgets.graph import Group, Snapshot, View
 from jammi_widgets.neighbors import NeighborExplorer
 from jammi_widgets.panel import Panel
+from jammi_widgets.rows import columns_of, first_rows
 from jammi_widgets.work import Report
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ PREVIEW_ROWS = 20
 
 
 class LineageGraph(Panel):
-    """A picture of the lineage that one can walk in: all of it, or what is around `name`.
+    """A picture of the lineage that one can walk in: all of it, or what is around `name`, a table or a source.
 
     `selection` holds the chosen node, `filter` what names, kinds and verdicts are searched for; both bring what they find into view.
     Raises TableNotFound for a name that is nothing here.
@@ -62,14 +64,14 @@ class LineageGraph(Panel):
     focus = traitlets.Unicode(None, allow_none=True).tag(sync=True)
     """The node around which is drawn; None for everything."""
 
-    def __init__(self, ws: "Workspace", name: str | None = None) -> None:
+    def __init__(self, ws: "Workspace", name: str | ResultTable | None = None) -> None:
         self._view = View(focus=None, hops=None)
         self._snapshot = _taken(ws)
         self._drawing: _Drawing | None = None
         self._drawings: deque[_Drawing] = deque(maxlen=DRAWINGS)
         self._explorer: NeighborExplorer | None = None
         if name is not None:
-            self._view = View(focus=self._known(name), hops=HOPS)
+            self._view = View(focus=self._middle(name if isinstance(name, str) else ws.table(name).name), hops=HOPS)
         super().__init__(ws)
         self.set_trait("focus", self._view.focus)
         self.observe(self._moved, names=["selection", "filter", "focus"])
@@ -83,10 +85,9 @@ class LineageGraph(Panel):
     def _look(self) -> None:
         """See what there is; what is gone is chosen no more, and no more in the middle."""
         self._snapshot = _taken(self._ws)
-        there = self._snapshot.place
-        if gone := set(self.selection) - there.keys():
+        if gone := set(self.selection) - self._snapshot.place.keys():
             self.selection = [name for name in self.selection if name not in gone]
-        if self._view.focus is not None and self._view.focus not in there:
+        if self._view.focus is not None and not self._snapshot.inside(self._view.focus):
             self._view = View()
             self.set_trait("focus", None)
 
@@ -106,13 +107,22 @@ class LineageGraph(Panel):
             raise TableNotFound(f"There is nothing called {name!r} in the lineage.", near=near(name, self._snapshot.ids))
         return wanted[0]
 
+    def _middle(self, name: str) -> str:
+        """What can be in the middle: a node, or a source whose tables are nodes. TableNotFound."""
+        try:
+            return self._known(name)
+        except TableNotFound:
+            if (source := self._snapshot.holder(name)) is None:
+                raise
+            return source
+
     @traitlets.validate("selection")
     def _chosen(self, proposal: dict[str, Any]) -> list[str]:
         return [self._known(name) for name in proposal["value"]]
 
     def _moved(self, change: dict[str, Any]) -> None:
         if change["name"] == "focus" and change["new"] != self._view.focus:
-            self._view = View(focus=None if change["new"] is None else self._known(change["new"]), hops=HOPS)
+            self._view = View(focus=None if change["new"] is None else self._middle(change["new"]), hops=HOPS)
         before, body = self._drawing, self._graph()
         if change["name"] == "selection" and self._drawing is before:
             self._tell({"kind": "lit", "body": {"lit": [at for at, edge in enumerate(body["edges"]) if edge["lit"]]}})
@@ -126,7 +136,7 @@ class LineageGraph(Panel):
             case protocol.Refresh():
                 self._look()
             case protocol.Show(node=node, hops=hops):
-                self._view = View(focus=None if node is None else self._known(node), hops=hops)
+                self._view = View(focus=None if node is None else self._middle(node), hops=hops)
                 with self.hold_trait_notifications():
                     self.set_trait("focus", self._view.focus)
             case protocol.Unfold(node=node, side=side, open=opened):
@@ -145,7 +155,8 @@ class LineageGraph(Panel):
         """Nodes with places, edges as paths, and which edges lie on the way from a root cause to what is chosen."""
         snapshot, chosen = self._snapshot, list(self.selection)
         shown = snapshot.shown(self._view, self.filter, chosen)
-        keep = [*chosen, *([self._view.focus] if self._view.focus else [])]
+        focus = self._view.focus
+        keep = [*chosen, *(snapshot.ids[at] for at in (snapshot.inside(focus) if focus is not None else ()))]
         drawn, ids, pairs = snapshot.grouped(shown, keep)
         words = {n.name: n.verdict if isinstance(n, Group) else snapshot.word(snapshot.place[i]) for n, i in zip(drawn, ids, strict=True)}
         placed = self._arranged(drawn, ids, pairs, words)
@@ -216,7 +227,7 @@ class LineageGraph(Panel):
             "columns": [],
             "anchors": [],
             "definition": "",
-            "actions": ["what-if", "preview"],
+            "actions": ["what-if", *(["preview"] if _relation(node) else [])],
         }
         if is_derived(node):
             known["actions"] = ["recompute", "verify", "what-if", "preview"] if node.version is not None else ["recompute"]
@@ -233,6 +244,9 @@ class LineageGraph(Panel):
             inner = node.name.partition(".")[2]
             with contextlib.suppress(JammiError):  # what cannot be reached now says so elsewhere
                 known["columns"] = [[c.name, c.type] for c in (source.columns(inner) if inner else source.columns())]
+        elif relation := _relation(node):
+            with contextlib.suppress(JammiError):
+                known["columns"] = columns_of(self._ws, relation)
         return known
 
     def _traced(self, name: str, column: str) -> dict[str, Any]:
@@ -263,13 +277,23 @@ class LineageGraph(Panel):
             known["facts"].insert(1, ["dimensions", f"{table.dimensions:,}"])
             known["search"] = f"jl.widgets.NeighborExplorer(ws, {name!r})"
         if (manifest := table.manifest) is not None:
+            known["facts"] += [
+                ["definition", short(manifest.definition_hash)],
+                ["artifact", f"{manifest.artifact.algorithm} {short(manifest.artifact.digest)}"],
+                ["made by", f"jammi_lab {manifest.engine_version}, run {short(manifest.produced_by)}"],
+                ["made at", f"{manifest.produced_at[:19].replace('T', ' ')} UTC"],
+            ]
             known["columns"] = [[c.name, c.type] for c in manifest.columns]
             known["anchors"] = [[a.input.label, str(a.kind), a.method, short(a.value), ", ".join(map(visible, a.columns))] for a in manifest.anchors]
 
     # -- actions -------------------------------------------------------------------------------------------------------------------
 
     def _act(self, action: str, names: list[str], report: Report) -> dict[str, Any]:
-        name = self._snapshot.nodes[self._snapshot.place[self._known(names[0])]].name
+        known = self._known(names[0])
+        return {"node": known, **self._done(action, self._snapshot.nodes[self._snapshot.place[known]], report)}
+
+    def _done(self, action: str, node: Node, report: Report) -> dict[str, Any]:
+        name = node.name
         match action:
             case "recompute":
                 try:
@@ -286,15 +310,10 @@ class LineageGraph(Panel):
                 rows = [r for r in self._ws.what_if(changed=[name]) if not isinstance(r.verdict, Fresh)]
                 return {"lines": [f"{r.name} would be {word(r.verdict)}" for r in rows] or ["Nothing would change."], "names": [r.name for r in rows]}
             case "preview":
-                return self._preview(self._known(names[0]))
-        return super()._act(action, names, report)
-
-    def _preview(self, name: str) -> dict[str, Any]:
-        node = self._snapshot.nodes[self._snapshot.place[name]]
-        relation = f"jammi.{quote(node.name)}" if is_derived(node) else ".".join(quote(p) for p in node.name.split("."))
-        found = self._ws.sql(f"SELECT * FROM {relation} LIMIT {PREVIEW_ROWS}").arrow()
-        rows = [["NULL" if v is None else as_text(v)[:200] for v in row.values()] for row in found.to_pylist()]
-        return {"columns": found.column_names, "rows": rows}
+                if not (relation := _relation(node)):
+                    raise InvalidArgument(f"{name!r} has no rows to look at.")
+                return first_rows(self._ws, relation, PREVIEW_ROWS)
+        return super()._act(action, [name], report)
 
     def _form(self) -> Form:
         snapshot = self._snapshot
@@ -310,6 +329,21 @@ class _Drawing:
 
     key: tuple[Any, ...]
     placed: Arranged
+
+
+def _relation(node: Node) -> str:
+    """What FROM says for a node; empty for one without rows."""
+    if is_derived(node):
+        return written("jammi", node.name)
+    source, dot, inner = node.name.partition(".")
+    match node.kind:
+        case "mutable":
+            return written("mutable", node.name)
+        case "topic":
+            return written("topics", node.name)
+        case "source" | "frame":
+            return written(source, inner) if dot else written(source)
+    return ""
 
 
 def _taken(ws: "Workspace") -> Snapshot:

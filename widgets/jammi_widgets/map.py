@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import traitlets
 
-from jammi_lab.errors import InvalidArgument, JammiError, RowNotFound
+from jammi_lab.errors import InvalidArgument, JammiError, RowNotFound, SchemaMismatch
 from jammi_lab.exploring import VectorMap
 from jammi_lab.handles import ResultTable
 from jammi_lab.hits import Behind, of_the_rows
@@ -16,7 +16,7 @@ from jammi_widgets import assets, protocol
 from jammi_widgets.judging import judged
 from jammi_widgets.neighbors import shown_columns
 from jammi_widgets.panel import Panel
-from jammi_widgets.rows import Shown
+from jammi_widgets.rows import Shown, key_behind
 from jammi_widgets.work import Report
 
 if TYPE_CHECKING:
@@ -145,8 +145,20 @@ class EmbeddingMap(Panel):
             self._apart = None
             return
         keys = self._behind.keys_where(of_the_rows(self._ws._rooms.engine, self.filter), None)
-        found = pc.is_in(self._map.keys, value_set=keys.cast(self._map.keys.type).combine_chunks())
+        found = pc.is_in(self._map.keys, value_set=self._as_kept(keys))
         self._apart = ~np.asarray(found.fill_null(False))
+
+    def _as_kept(self, keys: "pa.ChunkedArray") -> "pa.Array":
+        """Keys of the rows behind in the type of those of the points. SchemaMismatch when theirs is another by now."""
+        import pyarrow as pa
+
+        kind = self._map.keys.type
+        try:
+            return keys.cast(kind).combine_chunks()
+        except pa.ArrowException as error:
+            raise SchemaMismatch(
+                "The keys of the rows behind are of another type by now.", column="key", expected=str(kind), actual=str(keys.type)
+            ) from error
 
     def _flags(self) -> "memoryview":
         """One byte for each point: 1 when it is chosen, 2 when the condition leaves it out."""
@@ -176,7 +188,7 @@ class EmbeddingMap(Panel):
     def _answer(self, message: Any) -> dict[str, Any]:
         match message:
             case protocol.Points():
-                return {"count": len(self._points), **self._marked(), "buffers": [self._points.data.cast("B"), self._flags()]}
+                return {"count": len(self._points), **self._marked(), "buffers": [self._points.reshape(-1).view("uint8").data, self._flags()]}
             case protocol.Colour(column=column):
                 return self._coloured(column)
             case protocol.Hover(point=point):
@@ -234,9 +246,8 @@ class EmbeddingMap(Panel):
 
     def _values(self, columns: list[str], where: str = "", key: Any = None) -> "pa.Table":
         """The key as a text and some columns of the rows behind, as texts."""
-        named = self._behind.key_column
         picked = ", ".join(f"{quote(c)}::VARCHAR AS {quote(c)}" for c in columns)
-        sql = f"SELECT {quote(named)} AS __key, {picked} FROM {self._behind.address}"
+        sql = f"SELECT {key_behind(self._behind)} AS __key, {picked} FROM {self._behind.address}"
         return self._ws.sql(f"SELECT * FROM ({sql}) WHERE __key = $key", key=key).arrow() if where else self._ws.sql(sql).arrow()
 
     def _coloured(self, column: str) -> dict[str, Any]:
@@ -250,7 +261,7 @@ class EmbeddingMap(Panel):
         self.color = column
         found = self._values([column])
         own = self._map.keys
-        at = pc.index_in(own, found["__key"].cast(own.type).combine_chunks())
+        at = pc.index_in(own, self._as_kept(found["__key"]))
         values = found[column].combine_chunks().take(at)
         counts = sorted((-c["counts"], c["values"]) for c in pc.value_counts(values).to_pylist() if c["values"] is not None)
         legend = [name for _, name in counts[: len(PALETTE)]]

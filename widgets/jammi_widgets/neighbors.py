@@ -15,7 +15,7 @@ from jammi_lab.result import Result
 from jammi_widgets import assets, protocol
 from jammi_widgets.judging import judged
 from jammi_widgets.panel import Panel
-from jammi_widgets.rows import Shown
+from jammi_widgets.rows import Shown, key_behind, texts_of
 
 if TYPE_CHECKING:
     from jammi_lab.workspace import Workspace
@@ -26,6 +26,8 @@ BARS = 20
 """Of the histogram."""
 NEAREST = 200
 """Hits that the histogram is of."""
+MOST_OF_A_COLUMN = 2_000
+"""Characters of a value that the page gets."""
 FACET = 40
 """Characters that a value may have to stand among the facets."""
 
@@ -163,24 +165,24 @@ class NeighborExplorer(Panel):
         return dict(self._last)
 
     def _told(self, found: Result) -> list[dict[str, Any]]:
-        hits = []
-        for line in found.arrow().to_pylist():
-            values = [None if line.get(c) is None else as_text(line[c])[:2_000] for c in self._columns]
-            hits.append(
-                {"key": as_text(line["key"]), "similarity": round(line["similarity"], 4), "missing": line["source_missing"], "values": values}
-            )
-        return hits
+        rows = found.arrow()
+        values = [texts_of(rows[column], MOST_OF_A_COLUMN) for column in self._columns]
+        told = zip(rows["key"].to_pylist(), rows["similarity"].to_pylist(), rows["source_missing"].to_pylist(), strict=True)
+        return [
+            {"key": as_text(key), "similarity": round(similarity, 4), "missing": missing, "values": [column[at] for column in values]}
+            for at, (key, similarity, missing) in enumerate(told)
+        ]
 
     def _values(self, keys: Sequence[Any]) -> list[list[str | None]]:
-        """The columns of some rows as they are now; empty for those that are gone. A row is its own nearest, so that a search finds it."""
+        """The columns of some rows as they are now; empty for those that are gone."""
+        behind = Behind(self._ws, self._ws._searchable(self._named))
+        picked = "".join(f", {quote(column)}" for column in self._columns)
+        # a key that stands twice by now is one row, the one that a hit shows
+        sql = f"SELECT * FROM (SELECT {key_behind(behind)} AS __key{picked} FROM {behind.address}) WHERE __key = $key ORDER BY ALL LIMIT 1"
         out = []
         for key in keys:
-            column = "key"
-            found = self._ws.search(
-                self._named, self._ws.vector(self._named, key), k=1, where=f"{quote(column)} = $key", params={"key": key}, select=self._columns
-            )
-            told = self._told(found)
-            out.append(told[0]["values"] if told else [None] * len(self._columns))
+            found = self._ws.sql(sql, key=key).arrow()
+            out.append([texts_of(found[column], MOST_OF_A_COLUMN)[0] if len(found) else None for column in self._columns])
         return out
 
     def _compared(self, keys: Sequence[Any]) -> dict[str, Any]:

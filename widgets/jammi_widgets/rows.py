@@ -1,16 +1,53 @@
-"""Rows by their keys as a page shows them."""
+"""Rows as a page shows them: as texts, and by their keys."""
 
 import functools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jammi_lab.errors import RowNotFound
 from jammi_lab.markup import as_text
+from jammi_lab.names import quote
+from jammi_lab.people import for_people
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
     from numpy.typing import NDArray
+
+    from jammi_lab.hits import Behind
+    from jammi_lab.workspace import Workspace
+
+MOST_OF_A_VALUE = 200
+"""Characters of a value that a look into a table shows."""
+
+
+def texts_of(column: "pa.ChunkedArray", most: int) -> list[str | None]:
+    """The values of a column, so many characters of each; None is NULL."""
+    return [None if value is None else as_text(value)[:most] for value in for_people(column)]
+
+
+def first_rows(ws: "Workspace", relation: str, most: int) -> dict[str, list[Any]]:
+    """The first rows of what FROM calls so, with the names of the columns."""
+    found = ws.sql(f"SELECT * FROM {relation} LIMIT {most}").arrow()
+    columns = [["NULL" if text is None else text for text in texts_of(column, MOST_OF_A_VALUE)] for column in found.columns]
+    return {"columns": found.column_names, "rows": [list(row) for row in zip(*columns, strict=True)]}
+
+
+def columns_of(ws: "Workspace", relation: str) -> list[tuple[str, str]]:
+    """Names and SQL types of the columns of what FROM calls so."""
+    found = ws.sql(f"SELECT * FROM {relation} LIMIT 0")
+    return list(zip(found.columns, found._types, strict=True))
+
+
+def key_behind(behind: "Behind") -> str:
+    """The keys of the rows behind a table, as SQL of the type that the table keeps them in: NULL for what is no such key since their type changed."""
+    named, kept = quote(behind.key_column), behind.key_type
+    now = behind.columns[behind.key_column]
+    if now == kept or "VARCHAR" not in (now, kept):
+        return named
+    if kept == "VARCHAR":
+        return f"{named}::VARCHAR"
+    return f"CASE WHEN TRY_CAST({named} AS {kept})::VARCHAR = {named} THEN TRY_CAST({named} AS {kept}) END"
 
 
 class Shown:

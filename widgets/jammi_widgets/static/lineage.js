@@ -1,7 +1,7 @@
 import { Line, button, choose, copy, filterInput, fold, frame, grouped, h, pill, progressLine, s, table } from "./kit.js";
 
 const SIGN = { "fresh": "✓", "possibly stale": "~", "stale": "●", "undecidable": "?", "missing manifest": "○", "damaged": "✕" };
-const LEAST = 0.15, MOST = 3;
+const LEAST = 0.15, READABLE = 0.7, MOST = 3;
 
 /** The outline of a node: a source is a drum, a frame a sheet with a folded corner, a model has its corners cut off, what else comes from outside is a hexagon, a table a box, a group a pile. */
 function outline(node) {
@@ -36,26 +36,33 @@ function render({ model, el, host }) {
   const inner = h("div", { class: "jammi-inner", hidden: true });
   let leave = new AbortController();
   let graph = { nodes: [], edges: [], size: [0, 0], counts: {} };
-  let scale = 1, left = 0, top = 0, spots = new Map(), moved = false, drawnFor = null, traced = null, tall = 0;
+  let scale = 1, left = 0, top = 0, spots = new Map(), moved = false, whole = false, laid = 0, drawnFor = null, traced = null, tall = 0;
 
   const apply = () => { drawing.style.transform = `translate(${left}px, ${top}px) scale(${scale})`; };     // no node is drawn again by it
   const extent = () => [picture.clientWidth || 800, picture.clientHeight || 420];
   /** As high as the graph needs at this width: a small one leaves no void, a filter moves nothing below. */
   const heighten = () => {
-    const [gw, gh] = graph.size, scale = Math.min(1.1, picture.clientWidth / Math.max(gw, 1) || 1);
+    const [gw, gh] = graph.size, scale = Math.min(1.1, Math.max(READABLE, picture.clientWidth / Math.max(gw, 1) || 1));
     tall = Math.max(tall, Math.min(420, Math.max(160, Math.round(gh * scale) + 32)));
     picture.style.height = `${tall}px`;
   };
-  const fit = (room) => {
+  /** All of the graph, unless it could not be read then: of a large one the part around the node that was chosen or named, else its beginning. `whole`: all of it in any case; `stay`: of a large one what is seen now. */
+  const fit = (room = extent(), stay = false) => {
     moved = false;
-    const [w, high] = Array.isArray(room) ? room : extent(), [gw, gh] = graph.size;
-    scale = Math.min(1.1, MOST, Math.max(LEAST, Math.min(w / Math.max(gw, 1), high / Math.max(gh, 1))));
-    left = Math.max(0, (w - gw * scale) / 2);
-    top = Math.max(0, (high - gh * scale) / 2);
+    const [w, high] = room, [gw, gh] = graph.size;
+    scale = Math.min(1.1, Math.max(whole ? LEAST : READABLE, Math.min(w / Math.max(gw, 1), high / Math.max(gh, 1))));
+    const middle = spots.get(model.get("selection")[0]) ?? spots.get(graph.focus) ?? [...spots.values()].find((v) => v.node.id.startsWith(`${graph.focus}.`));
+    const [x, y, nw, nh] = whole || !middle ? [0, 0, 0, 0] : middle.node.box;
+    const placed = (space, size, at, now) => (size <= space ? (space - size) / 2 : Math.min(0, Math.max(space - size, stay ? now : space / 2 - at)));
+    left = placed(w, gw * scale, (x + nw / 2) * scale, left);
+    top = placed(high, gh * scale, (y + nh / 2) * scale, top);
+    laid = picture.clientWidth;
     apply();
   };
+  const fitAll = () => { whole = true; fit(); };
   const zoom = (by, x, y) => {
     moved = true;
+    whole = false;
     const [w, high] = extent(), to = Math.min(MOST, Math.max(LEAST, scale * by));
     x ??= w / 2; y ??= high / 2;
     left = x - ((x - left) * to) / scale;
@@ -124,7 +131,8 @@ function render({ model, el, host }) {
     const note = next.grouped ? ` · ${grouped(next.shown)} nodes are too many to draw one by one: those alike are grouped; filter, or click a group` : "";
     summary.textContent = next.total ? `${next.shown < next.total ? `${grouped(next.shown)} of ` : ""}${grouped(next.total)} nodes · ${words}${note}` : "No tables yet: %%jammi -m NAME makes one.";
     hopButtons();
-    if (first || !moved || key !== drawnFor) fit(room);
+    if (first || key !== drawnFor) fit(room);
+    else if (!moved) fit(room, true);
     drawnFor = key;
     const chosen = spots.get(model.get("selection")[0]);
     if (chosen) reveal(chosen.node);
@@ -153,6 +161,7 @@ function render({ model, el, host }) {
   function members(node) {
     unfoldSide(true);
     const list = node.members.map((name) => h("li", {}, button(name, () => send("show", { node: name, hops: 1 }), { class: "jammi-link" })));
+    delete side.dataset.node;
     side.replaceChildren(close(), h("h4", {}, node.name), h("p", { class: "jammi-dim" }, "Choose one to see what is around it."), h("ul", { class: "jammi-list" }, list));
   }
 
@@ -205,6 +214,7 @@ function render({ model, el, host }) {
     if (known.anchors.length) parts.push(fold(counted(known.anchors.length, "anchor"), false, table(["input", "kind", "by", "state", "columns"], known.anchors)));
     if (known.definition) parts.push(fold("Definition", false, h("pre", {}, known.definition)));
     side.replaceChildren(...parts);
+    side.dataset.node = known.id;
     unfoldSide(true);
     light();
   }
@@ -235,10 +245,15 @@ function render({ model, el, host }) {
     line.ask("details", { node: name }).then(details).catch((lines) => { unfoldSide(false); panel.fail(lines); });
   }
 
+  /** What was asked of a node stands below its name, and under no other: when another is open by now, it is said with the name. */
   const outcome = ({ body, action }) => {
     progress.hide();
-    const out = side.querySelector(".jammi-out");
-    if (!out) { panel.say(body.lines || `${action}: done`); return; }
+    const out = !side.hidden && side.dataset.node === body.node && model.get("selection")[0] === body.node ? side.querySelector(".jammi-out") : null;
+    if (!out) {
+      panel.say((body.lines || [`${action}: done`]).map((text) => `${body.node}: ${text}`));
+      if (action === "recompute" && !side.hidden) chosenAgain(side.querySelector(".jammi-out"));
+      return;
+    }
     out.replaceChildren(...(body.lines || []).map((text) => h("div", {}, text)));
     if (body.columns) out.append(h("div", { class: "jammi-scroll" }, table(body.columns, body.rows)));
     if (body.names) for (const { node, element } of spots.values()) element.classList.toggle("jammi-touched", body.names.includes(node.name));
@@ -247,8 +262,12 @@ function render({ model, el, host }) {
 
   /** After a recompute the verdict and the facts are others; what was said of it stays. */
   function chosenAgain(out) {
-    const [name] = model.get("selection"), said = [...out.childNodes];
-    if (name) line.ask("details", { node: name }).then((known) => { details(known); side.querySelector(".jammi-out").replaceChildren(...said); }).catch(panel.fail);
+    const [name] = model.get("selection"), said = side.dataset.node === name && out ? [...out.childNodes] : [];
+    if (!name) return;
+    line.ask("details", { node: name }).then((known) => {
+      details(known);
+      if (model.get("selection")[0] === name) side.querySelector(".jammi-out").replaceChildren(...said);
+    }).catch(panel.fail);
   }
 
   line.on("changed", ({ body, looked }) => { draw(body); if (looked && !side.hidden) chosen(); });
@@ -268,7 +287,7 @@ function render({ model, el, host }) {
       button("−", () => near(-1), { "aria-label": "Fewer hops", "data-testid": "fewer-hops" }), button("+", () => near(1), { "aria-label": "More hops", "data-testid": "more-hops" }),
       button("All", () => send("show", { node: null, hops: null }), { "data-testid": "show-all" })] : []));
   }
-  panel.tools.append(filter.input, h("span", { class: "jammi-together" }, button("Fit", fit, { "data-testid": "fit" }), button("−", () => zoom(0.8), { "aria-label": "Zoom out" }), button("+", () => zoom(1.25), { "aria-label": "Zoom in" })),
+  panel.tools.append(filter.input, h("span", { class: "jammi-together" }, button("Fit", fitAll, { "data-testid": "fit" }), button("−", () => zoom(0.8), { "aria-label": "Zoom out" }), button("+", () => zoom(1.25), { "aria-label": "Zoom in" })),
     button("Refresh", () => send("refresh"), { "data-testid": "refresh" }), hops, summary);
   panel.body.append(progress.box, split, inner);
 
@@ -293,6 +312,7 @@ function render({ model, el, host }) {
     left = event.clientX - held.x;
     top = event.clientY - held.y;
     moved = true;
+    whole = false;
     apply();
   });
   for (const end of ["pointerup", "pointercancel"]) picture.addEventListener(end, () => { held = null; });
@@ -328,7 +348,12 @@ function render({ model, el, host }) {
     reveal(next);
   });
 
-  const resized = new ResizeObserver(() => { if (!moved) fit(); });
+  const resized = new ResizeObserver(() => {
+    if (moved) return;
+    fit(extent(), laid > 0);
+    const there = spots.get(model.get("selection")[0]);
+    if (there) reveal(there.node);
+  });
   resized.observe(picture);
   send("open").then(() => { if (model.get("selection").length) chosen(); });
   el._pan = (by) => { left += by; apply(); };                          // the bench moves the picture by it

@@ -133,7 +133,7 @@ function render({ model, el }) {
 
   function head(next) {
     known = next;
-    about.replaceChildren(h("b", {}, known.table), " ", pill(known.verdict, { "data-testid": "verdict-table" }), ` · ${grouped(known.count)} rows${known.placed ? ` ${known.placed}` : ""}`);
+    about.replaceChildren(h("b", {}, known.table), " ", pill(known.verdict, { "data-testid": "verdict-table" }), ` · ${known.count ? `${grouped(known.count)} rows` : "no points: the table has no rows"}${known.placed ? ` ${known.placed}` : ""}`);
     notes.replaceChildren(...known.notes.map((n) => h("div", { "data-testid": "note" }, n)));
     way.value = known.method;
     mend.hidden = !known.verdict || known.verdict === "fresh";
