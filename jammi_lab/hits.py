@@ -120,7 +120,8 @@ class Behind:
         if self._own:
             return []
         anchors = [a for a in self._first.anchors if a.pinned and a.input.kind is not InputKind.CLOCK]
-        plain = len(anchors) == 1 and (not self._embedded or not self.address.startswith("("))
+        by_sql = self.address.startswith("(") if self._embedded else any(c.isspace() for c in str(self._imported_from))
+        plain = len(anchors) == 1 and not by_sql
         reads = []
         for anchor in anchors:
             key = [c for c in anchor.columns if fold(c) == fold(self._key)]

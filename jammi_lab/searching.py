@@ -120,8 +120,8 @@ class Searching(Making):
         progress: OnProgress = None,
         define_only: Literal[False] = False,
     ) -> ResultTable:
-        """Take vectors that were computed elsewhere. `source`: whose rows they are; without it the other columns of `data` are kept beside them.
-        `precision` and `index` as for `embed`.
+        """Take vectors that were computed elsewhere. `source`: whose rows they are, a source, table or SQL; without it the
+        other columns of `data` are kept beside them. `precision` and `index` as for `embed`.
 
         Raises SchemaMismatch for a wrong width, values that are not finite or a vector of zeros; DuplicateKey; TableNotFound; InvalidArgument for
         `define_only`: without its rows there is nothing to define.

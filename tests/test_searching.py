@@ -341,3 +341,17 @@ def test_a_text_is_not_searched_with_other_weights(ws: Any, monkeypatch: pytest.
     monkeypatch.setattr(encoders, "get", lambda *_: Weighted(2))
     with pytest.raises(errors.ModelNotFound, match="other weights"):
         ws.search("v", "text 3")
+
+
+def test_sql_can_be_behind_imported_vectors(ws: Any, papers: Path) -> None:
+    ws.sources.add("papers", papers)
+    data = pa.table({"id": [0, 1, 2], "vec": pa.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]], pa.list_(pa.float32(), 2))})
+    ws.import_embeddings("v", data, key="id", vector="vec", source="SELECT id, title, year FROM papers WHERE year < 2003")
+    assert [i.name for i in ws.table("v").inputs] == ["papers"]
+    hits = ws.search("v", [1.0, 0.0], k=2, select=["title"], where="year > 2000").arrow()
+    assert hits["title"].to_pylist() == [TITLES[1], TITLES[2]]
+    assert not any(ws.search("v", [1.0, 0.0], k=3).arrow()["source_missing"].to_pylist())
+    write(papers, {0: TITLES[0], 2: "another"})
+    assert ws.search("v", [1.0, 0.0], k=3).arrow()["source_missing"].to_pylist() == [False, True, False]
+    with pytest.raises(errors.SqlError):
+        ws.import_embeddings("w", data, key="id", vector="vec", source="SELECT nothing FROM papers")

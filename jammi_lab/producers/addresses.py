@@ -18,7 +18,7 @@ def address(engine: Engine, tenant: str | None, asked: str, extra: Sequence[Prov
             f"An input is the name of a source or table, or SQL, not a {type(asked).__name__}.",
             hint="Give a frame a name first: ws.sources.add(name, frame).",
         )
-    refused: StatementNotAllowed | None = None
+    refused: StatementNotAllowed | TableNotFound | None = None
     dotted, worded = asked.split("."), any(c.isspace() for c in asked.strip())
     if worded and not any(fold(n) in (fold(asked), fold(f"jammi.{asked}")) or fold(asked).startswith(f"{fold(n)}.") for n in engine.names(extra)):
         return _bracketed(engine, tenant, asked, extra)  # SQL is not tried as the name of a file
@@ -28,12 +28,13 @@ def address(engine: Engine, tenant: str | None, asked: str, extra: Sequence[Prov
         said = ".".join(map(quote, parts))
         try:
             engine.prepare(f"SELECT 1 FROM {said}", tenant=tenant, extra=extra)
-        except TableNotFound:
-            continue
+        except TableNotFound as error:
+            if parts == [asked] and any(fold(n) == fold(asked) for n in engine.names(extra)):  # a database, which says what it holds
+                refused = TableNotFound(error.message, near=error.near, hint=error.hint)
         except StatementNotAllowed as error:
             refused = refused or error
-            continue
-        return said
+        else:
+            return said
     if not worded:
         raise refused or TableNotFound(f"There is no source or table {asked!r} {to}.", near=near(asked, engine.names(extra)))
     return _bracketed(engine, tenant, asked, extra)

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from jammi_lab.canonical import digest_of
 from jammi_lab.engine.session import Engine
-from jammi_lab.errors import InvalidArgument, NotRecomputable, SchemaMismatch
+from jammi_lab.errors import InvalidArgument, NotRecomputable, SchemaMismatch, TableNotFound
 from jammi_lab.names import fold, near
+from jammi_lab.producers.addresses import address
 from jammi_lab.producers.base import Bound, Job, OnProgress, Running
 from jammi_lab.producers.external import ExternalProducer, Given
 from jammi_lab.storage.digests import arrow_digests
@@ -36,6 +37,7 @@ class ImportedProducer:
     """Takes a table with a key and a column of vectors."""
 
     def __init__(self, engine: Engine, scope: TenantScope) -> None:
+        self._engine, self._scope = engine, scope
         self._external = ExternalProducer(engine, scope)
 
     def job(self, table: pa.Table, key: str, vector: str, source: str | None, model_id: str) -> Job:
@@ -49,7 +51,7 @@ class ImportedProducer:
 
     def _bound(self, laid_out: pa.Table, descriptor: ImportedDescriptor) -> Job:
         """The laid out rows with their source as it is now; the rows themselves cannot move."""
-        inputs = [] if descriptor.source is None else [self._external.bind(descriptor.source)]
+        inputs = [] if descriptor.source is None else self._behind(descriptor.source)
 
         def rows(_: OnProgress | None) -> Running:
             return Running(Vectors(laid_out))
@@ -65,6 +67,17 @@ class ImportedProducer:
             dimensions=laid_out.schema.field("vector").type.list_size,
             model_id=descriptor.model_id,
         )
+
+    def _behind(self, source: str) -> list[Bound]:
+        """All that is read of the rows that the vectors are of: a source, a recipe, or SQL. TableNotFound, and what binding SQL raises."""
+        try:
+            return [self._external.bind(source)]
+        except TableNotFound:
+            if not any(c.isspace() for c in source.strip()):
+                raise
+        said = address(self._engine, self._scope.current, source)
+        [prepared] = self._engine.prepare(f"SELECT * FROM {said}", tenant=self._scope.current)
+        return [Bound(b.relation, b.columns) for b in prepared.inputs]
 
     def environment(self) -> dict[str, Any]:
         """What else shapes the rows: nothing but how they are stored."""

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from jammi_lab.markup import Form, stack
+from jammi_lab.markup import Form, plain, stack
 from jammi_lab.values.anchors import InputKind
 
 if TYPE_CHECKING:
@@ -56,6 +56,11 @@ def above_made(notebook: "Notebook", table: "ResultTable") -> "ResultTable":
     if names:
         _say(notebook.workspace._noticing.notice(names), notebook.badges.later())
     return table
+
+
+def above_reused(table: "ResultTable") -> None:
+    """Say that a table was there already, above the frame that it is shown as."""
+    _display()(_bundle(plain(f"{table.name}, version {table.version}: reused")), raw=True)
 
 
 def _say(notice: "Notice | None", later: "Later | None") -> None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from jammi_kernel_ext.arguments import CELL, cell_wants_help, parse_cell
-from jammi_kernel_ext.badges import above, above_made
+from jammi_kernel_ext.badges import above, above_made, above_reused
 from jammi_kernel_ext.display import Help, view
 from jammi_kernel_ext.habits import explained
 from jammi_kernel_ext.misplaced import on_the_first_line
@@ -148,7 +148,11 @@ def _value(notebook: Notebook, ws: "Workspace", options: Mapping[str, Any], text
         table = ws._cell_materialize(options["materialize"], text, params, options["key"], "bypass" if options["bypass"] else "use", notebook.line)
         if not options["quiet"]:
             above_made(notebook, table)
-        return getattr(table.read(), options["as"])() if options["as"] else table
+        if not options["as"]:
+            return table
+        if table.outcome == "reused" and not options["quiet"]:
+            above_reused(table)  # a frame cannot say so itself
+        return getattr(table.read(), options["as"])()
     result = ws._cell_sql(text, params)
     if options["as"]:
         with behind(result.changes_before):

@@ -185,3 +185,11 @@ def test_braces_and_dollars_of_a_line_are_not_filled_in_by_the_kernel(papers):
     papers("x = 'papers'")
     for line in ("%jammi why {x}", "%jammi why $x"):
         assert f"'{line.split()[-1]}'" in papers(line).error[0]
+
+
+@pytest.mark.parametrize("kind", ["pandas", "arrow"])
+def test_a_reused_table_that_is_shown_as_a_frame_says_so(papers, kind):
+    cell = f"%%jammi -m venues --as {kind}\nSELECT venue, count(*) AS n FROM papers GROUP BY venue"
+    assert "reused" not in papers(cell).text
+    assert "venues, version 1: reused" in str(papers(cell).displays) + papers(cell).text
+    assert "reused" not in papers(cell.replace("-m", "-q -m")).text

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -760,3 +761,13 @@ def test_define_only_gives_an_embedding_its_definition_and_encodes_nothing(lab: 
     assert lab.embed("v", "papers", key="id", text="title", model=encoder, define_only=True) is None
     assert "v" not in lab and encoder.seen == [] and [s.name for s in lab.plan().certain] == ["v"]
     assert lab.recompute("v").executed == ["v"] and lab.staleness("v") == jl.Fresh()
+
+
+def test_a_database_of_several_tables_is_told_to_be_one(ws: Any, tmp_path: Path) -> None:
+    with duckdb.connect(tmp_path / "crm.duckdb") as made:
+        made.execute("CREATE TABLE a AS SELECT 1 AS id, 'x' AS t; CREATE TABLE b AS SELECT 1 AS id")
+    ws.sources.add("crm", tmp_path / "crm.duckdb")
+    with pytest.raises(errors.TableNotFound, match="crm is a database and no table") as caught:
+        ws.embed("v", "crm", key="id", text="t", model="hashing")
+    assert "crm.a" in caught.value.hint
+    assert ws.embed("v", "crm.a", key="id", text="t", model="hashing").row_count == 1
