@@ -1,6 +1,5 @@
 """Attaching a database to a DuckDB instance, read-only, with its credentials in a secret of DuckDB's and nowhere else."""
 
-import contextlib
 import re
 import socket
 from collections.abc import Callable
@@ -16,6 +15,8 @@ from jammi_lab.sources.extensions import load
 T = TypeVar("T")
 CONNECT_SECONDS = 10
 """How long a server may take to accept a connection."""
+_TRIES = 100
+"""How often something is taken away that an interrupt stops each time: they come every few hundredths of a second."""
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -94,11 +95,21 @@ def answers(attachment: Attachment) -> bool:
 def detach(connection: duckdb.DuckDBPyConnection, attachment: Attachment) -> None:
     """Take it away, with its secret. What is not there is fine; a statement that still reads it keeps it to its own end."""
     alias = quote(attachment.alias)
-    with contextlib.suppress(duckdb.Error):  # nothing that could be done about it here, and the alias is never used again
-        connection.execute(f"DETACH DATABASE IF EXISTS {alias}")
-    with contextlib.suppress(duckdb.Error):
-        if attachment.secret is not None:
-            connection.execute(f"DROP TEMPORARY SECRET IF EXISTS {alias}")
+    _take_away(connection, f"DETACH DATABASE IF EXISTS {alias}")
+    if attachment.secret is not None:
+        _take_away(connection, f"DROP TEMPORARY SECRET IF EXISTS {alias}")
+
+
+def _take_away(connection: duckdb.DuckDBPyConnection, statement: str) -> None:
+    """Run what takes something away. An interrupt is meant for the statement before, and may come several times."""
+    for _ in range(_TRIES):
+        try:
+            connection.execute(statement)
+        except duckdb.InterruptException:
+            continue
+        except duckdb.Error:  # the instance may be gone; nothing that could be done about it here, and the name is never used again
+            return
+        return
 
 
 def tell(connection: duckdb.DuckDBPyConnection, secret: ScopedSecret) -> None:
@@ -111,8 +122,7 @@ def tell(connection: duckdb.DuckDBPyConnection, secret: ScopedSecret) -> None:
 
 def untell(connection: duckdb.DuckDBPyConnection, secret: ScopedSecret) -> None:
     """Take it away again."""
-    with contextlib.suppress(duckdb.Error):  # the instance may be gone
-        connection.execute(f"DROP TEMPORARY SECRET IF EXISTS {quote(secret.name)}")
+    _take_away(connection, f"DROP TEMPORARY SECRET IF EXISTS {quote(secret.name)}")
 
 
 class Asked:
@@ -132,8 +142,7 @@ def in_transaction(connection: duckdb.DuckDBPyConnection, memory: dict[str, Any]
     try:
         return work(Asked(connection, memory))
     finally:
-        with contextlib.suppress(duckdb.Error):  # it is over already, when an error ended it
-            connection.execute("ROLLBACK")
+        _take_away(connection, "ROLLBACK")  # it is over already, when an error ended it
 
 
 def needs(relation: Relation) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from jammi_lab.errors import ExtensionMissing, InvalidArgument, JammiError, Secr
 from jammi_lab.names import fold, literal, near, quote
 from jammi_lab.sources import addresses, base
 from jammi_lab.sources.base import Asking, Attachment, Begun, Looking, Reach, Relation, key_of
-from jammi_lab.sources.inside import Bodies, Gate, Inside, Known, Sets, Told, patience, too_dear
+from jammi_lab.sources.inside import Bodies, Gate, Inside, Known, Sets, Told, alone, patience, too_dear
 from jammi_lab.sources.owners import Owner
 from jammi_lab.sources.secrets import Given
 from jammi_lab.storage.digests import MemoEntry
@@ -324,8 +324,9 @@ class Connector(ABC):
         at = self._memory_key((inside.schema, inside.name), owner)
         known: Known | None = asking.memory.get(at)
         if known is None or known.inside.marker != inside.marker:
-            self.clear(asking)
-            known = asking.memory[at] = Known(inside, self.bodies(asking, inside, owner), 0)
+            with alone(asking, self.attachment.type):
+                self.clear(asking)
+                known = asking.memory[at] = Known(inside, self.bodies(asking, inside, owner), 0)
         known.at = time.monotonic()
         body, columns, narrow = known.bodies
         return body, dict(columns), narrow

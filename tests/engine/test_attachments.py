@@ -244,3 +244,23 @@ def test_extensions_are_loaded_on_first_use(engine, name):
     assert engine.describe(Relation(Input(InputKind.SOURCE, "x"), body="SELECT 1 AS x", extensions=(name,))) == {"x": "INTEGER"}
     loaded = {row[0] for row in engine.query("SELECT extension_name FROM duckdb_extensions() WHERE loaded")}
     assert name in loaded
+
+
+def test_what_is_taken_away_goes_though_an_interrupt_meant_for_its_question_comes_late(file):
+    class Interrupted:
+        """A connection on which the first three statements of each kind are interrupted."""
+
+        def __init__(self, connection):
+            self.connection, self.times = connection, {}
+
+        def execute(self, statement):
+            self.times[statement] = self.times.get(statement, 0) + 1
+            if self.times[statement] <= 3:
+                raise duckdb.InterruptException("INTERRUPT Error: Interrupted!")
+            return self.connection.execute(statement)
+
+    crm = attachment(file)
+    with duckdb.connect() as connection:
+        attachments.attaching.attach(connection, crm)
+        attachments.attaching.detach(Interrupted(connection), crm)
+        assert connection.execute("SELECT count(*) FROM duckdb_databases() WHERE NOT internal").fetchall() == [(1,)]
