@@ -167,7 +167,7 @@ def interruptible() -> Iterator[None]:
 SLOW = (
     "browser catalog/test_mutables.py catalog/test_newest.py catalog/test_writers.py crash docs/test_pages.py embedders/test_blas.py "
     "engine/test_canonicaliser.py engine/test_gate.py engine/test_order.py engine/test_session.py execution kernel_ext live/test_ephemeral live/test_mutable live/test_te live/test_topics notebooks "
-    "observing/test_paths.py producers/test_asof.py producers/test_cache.py producers/test_context.py producers/test_embedding.py "
+    "observing/test_paths.py producers/test_asof.py producers/test_cache.py producers/test_context.py producers/test_embedding.py producers/test_key_types.py "
     "producers/test_neighbors.py producers/test_projection.py producers/test_propagation.py producers/test_python.py producers/test_sql.py sensing/test_columns.py sensing/test_every_producer.py "
     "sensing/test_frames_made_again.py sensing/test_freshness.py sensing/test_lineage.py sensing/test_models_in_lineage.py sensing/test_openlineage.py sensing/test_plan sensing/test_python_steps.py "
     "sensing/test_relations.py sensing/test_rewritten_files.py sensing/test_second_opinion.py sensing/test_what_if.py sensing/test_why.py "
