@@ -18,7 +18,7 @@ from jammi_lab.sources.registry import connector_for
 from jammi_lab.sources.scratch import ask
 from jammi_lab.values.anchors import InputKind, Snapshot, Unknown
 from jammi_lab.values.records import SourceRecord
-from jammi_lab.values.verdicts import Undecidable
+from jammi_lab.values.verdicts import Stale, Undecidable
 from tests.contracts.connector import Case, ConnectorSuite, look
 from tests.contracts.journey import JourneySuite, written_journey
 
@@ -92,7 +92,7 @@ class TestFrameJourney(JourneySuite):
         ws.materialize("t", f"SELECT id FROM {address}")
         ws.sources.remove("s")
         assert "s" not in ws.sources and ws.table("t").row_count == 3
-        assert isinstance(ws.staleness("t"), Undecidable) and "not in this kernel" in str(ws.staleness("t"))
+        assert isinstance(ws.staleness("t"), Stale) and "s is gone" in str(ws.staleness("t"))
 
     def test_an_anchor_on_a_column_rests_on_its_owner_s_word(self, ws, journey):
         """No frame has one."""
