@@ -250,18 +250,23 @@ class Sqlite:
             case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
                 return damaged(self.label)
             case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
-                return WorkspaceReadOnly(
-                    f"The catalog {self.label} cannot be written to.", hint="Open it with read_only=True, or as a user who may write."
-                )
+                return self._unwritable()
             case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_AUTH:
-                if self.path.parent.is_dir() and not self.read_only and not os.access(self.path.parent, os.W_OK):
-                    return WorkspaceReadOnly(
-                        f"The catalog {self.label} cannot be written to.", hint="Open it with read_only=True, or as a user who may write."
-                    )
+                if self.path.parent.is_dir() and not self.read_only and not _writable(self.path.parent):
+                    return self._unwritable()
                 return SourceUnavailable(f"The catalog {self.label} cannot be opened.", hint="See whether the folder is there and may be read.")
             case sqlite3.SQLITE_IOERR:
                 return ResourceExhausted(f"The disk failed while the catalog {self.label} was in use; nothing was changed.", hint="See to the disk.")
         return damaged(self.label) if "Could not decode" in str(error.orig) else None
+
+    def _unwritable(self) -> WorkspaceReadOnly:
+        there = self.path.exists()
+        hint = "Open it with read_only=True, or as a user who may write." if there else "Choose a folder that you may write to."
+        return WorkspaceReadOnly(f"The catalog {self.label} cannot be {'written to' if there else 'made'}.", hint=hint)
+
+
+def _writable(folder: Path) -> bool:
+    return os.access(folder, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -49,14 +49,15 @@ class Signature:
 _K = Argument("k", (int,), 10)
 _PATH = Argument("path", (str,))
 _CSV = tuple(Argument(name, kinds, None) for name, kinds in (("delimiter", (str,)), ("header", (bool,)), ("null", (str,)), ("encoding", (str,))))
+_BY_NAME = Argument("union_by_name", (bool,), None)
 _CSV_WORDS = {"delim": "delimiter", "sep": "delimiter", "nullstr": "null"}
 USAGE: Mapping[str, Signature] = {
     "jammi_version": Signature("jammi_version('recipe', version)", (Argument("recipe", (str,)), Argument("version", (int,))), parameters=False),
     "search": Signature("search('table', 'text' or $param [, k := 10])", (Argument("table", (str,)), Argument("query", (str, list)), _K)),
     "neighbors": Signature("neighbors('table', 'row key' or $param [, k := 10])", (Argument("table", (str,)), Argument("row", None), _K)),
-    "read_parquet": Signature("read_parquet('path')", (_PATH,), others={}),
-    "read_csv": Signature("read_csv('path' [, delim = ';'])", (_PATH, *_CSV), others=_CSV_WORDS),
-    "read_json": Signature("read_json('path')", (_PATH,), others={}),
+    "read_parquet": Signature("read_parquet('path')", (_PATH, _BY_NAME), others={}),
+    "read_csv": Signature("read_csv('path' [, delim = ';'])", (_PATH, *_CSV, _BY_NAME), others=_CSV_WORDS),
+    "read_json": Signature("read_json('path')", (_PATH, _BY_NAME), others={}),
 }
 """The functions, and what each takes."""
 

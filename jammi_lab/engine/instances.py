@@ -18,6 +18,7 @@ from jammi_lab.engine.readset import address
 from jammi_lab.engine.resolve import Found
 from jammi_lab.engine.stream import Pump, Setup
 from jammi_lab.sources.base import Relation
+from jammi_lab.sources.turns import turns
 
 _PATIENCE = 5.0
 
@@ -58,6 +59,8 @@ class Session:
                 for relation in found.values():
                     if relation.hold is not None:
                         undo.callback(relation.hold())
+                    if relation.attachment is not None:
+                        undo.callback(turns(self.attachments.memory, relation.attachment.type).read())
                     undo.callback(self.attachments.use(cursor, relation))
                 database = duck.open_scratch(cursor)
                 undo.callback(duck.close_scratch, cursor, database)

@@ -21,7 +21,8 @@ from jammi_lab.values.descriptors import Canonical
 
 if TYPE_CHECKING:
     from jammi_lab.engine.instances import Session
-    from jammi_lab.engine.session import Beside, Engine
+    from jammi_lab.engine.question import Beside
+    from jammi_lab.engine.session import Engine
 
 OnProgress = Callable[[float], None]
 """Takes percent done, 0 to 100; called only when it is known."""

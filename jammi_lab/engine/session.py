@@ -13,16 +13,17 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import duckdb
 
 from jammi_lab.config import Settings
 from jammi_lab.engine import duck, functions, statements
 from jammi_lab.engine.attachments import Patience
-from jammi_lab.engine.faults import Place, closed, is_fatal, read_fault, stopped, translate, translate_reading
+from jammi_lab.engine.faults import Place, closed, is_fatal, read_fault, stopped, translate
 from jammi_lab.engine.instances import Session
 from jammi_lab.engine.prepared import Prepared, prepare
+from jammi_lab.engine.question import BESIDE_SECONDS, Beside, Question
 from jammi_lab.engine.resolve import Found, Provider, known_names, resolve
 from jammi_lab.engine.statements import Form
 from jammi_lab.engine.stream import Pump
@@ -43,32 +44,6 @@ _OURS = Input(InputKind.SOURCE, "")
 
 def _nothing_to_stop() -> None:
     """What an interrupt does to work that is over in a moment."""
-
-
-BESIDE_SECONDS = 30.0
-"""How long a question beside a transaction may take."""
-
-
-class Question(Generic[T]):
-    """A question to a source that was begun."""
-
-    def __init__(self, begun: Begun[T], relation: Relation | None) -> None:
-        self._begun, self._relation = begun, relation
-
-    def result(self) -> T:
-        """The answer, once; DuckDB's errors are said as ours."""
-        try:
-            return self._begun.result()
-        except duckdb.Error as error:
-            raise translate_reading(error, self._relation) from None
-
-    def drop(self) -> None:
-        """Nobody will ask for the answer."""
-        self._begun.drop()
-
-
-Beside = Callable[[Relation, Callable[[Asking], None]], Question[None]]
-"""Puts a question to what a relation is attached to, on a cursor of its own."""
 
 
 class Engine:
@@ -141,7 +116,12 @@ class Engine:
             def work(cursor: duckdb.DuckDBPyConnection) -> list[Prepared]:
                 return [prepare(self, session, cursor, tenant, p, f, values, shown, afresh) for p, f in zip(parsed, found, strict=True)]
 
-            return self._working(tenant, session, work)
+            try:
+                return self._working(tenant, session, work)
+            except JammiError:  # of one's own, or because something was supposed that is not so any more
+                if afresh is None:
+                    raise
+        return afresh()
 
     def describe(self, body: str | Relation, tenant: str | None = None) -> dict[str, str]:
         """Columns and SQL types of what a body selects, or a relation with what its body needs. SourceUnavailable, ExtensionMissing."""
@@ -174,14 +154,14 @@ class Engine:
 
     def begin(
         self, needs: Relation | Attachment, work: Callable[[Asking], T], tenant: str | None = None, seconds: float | None = None
-    ) -> "Question[T]":
+    ) -> Question[T]:
         """`reach`, begun and not waited for."""
         with self._using(tenant) as session:
             return self._put(tenant, session, needs, work, seconds)
 
     def _put(
         self, tenant: str | None, session: Session, needs: Relation | Attachment, work: Callable[[Asking], T], seconds: float | None
-    ) -> "Question[T]":
+    ) -> Question[T]:
         relation, attachment = (None, needs) if isinstance(needs, Attachment) else (needs, needs.attachment)
         patience = Patience(session.attachments, attachment, seconds)
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from jammi_lab.engine.faults import closed
 from jammi_lab.engine.overflow import Overflow
-from jammi_lab.engine.waiting import STEP, await_event, let_go_of_imports, settle
+from jammi_lab.engine.waiting import STEP, await_event, go_on_stopping, let_go_of_imports, settle
 from jammi_lab.errors import JammiError
 from jammi_lab.sources.attaching import in_transaction
 from jammi_lab.sources.base import Asking
@@ -136,9 +136,12 @@ class Pump:
             return -1.0 if self._tidying else float(self.cursor.query_progress())
 
     def stop(self) -> bool:
-        """Stop and wait a little; whether it ended."""
+        """Stop and wait a little; whether it ended. Else it is stopped as soon as it can be."""
         self.stopped.set()
-        return settle(self.done, self.interrupt)
+        ended = settle(self.done, self.interrupt)
+        if not ended:
+            go_on_stopping(self.done, self.interrupt)
+        return ended
 
 
 class Stream:

@@ -15,7 +15,8 @@ from jammi_lab.engine.prepared import Prepared
 from jammi_lab.engine.tokens import one_expression
 from jammi_lab.errors import InvalidArgument, SchemaMismatch, VersionConflict, WorkspaceReadOnly
 from jammi_lab.live.mutable import MUTABLE, Tables, shape_of
-from jammi_lab.names import near, quote
+from jammi_lab.live.schemas import rows_of
+from jammi_lab.names import quote
 from jammi_lab.values.mutables import Committed, MutableRecord
 
 TRIES = 50
@@ -121,21 +122,14 @@ def _in_schema(record: MutableRecord, rows: pa.Table) -> pa.Table:
 
 
 def update_text(record: MutableRecord, values: Mapping[str, Any], where: str) -> tuple[str, dict[str, Any]]:
-    """The UPDATE that gives columns these values, and its parameters. SchemaMismatch for a column that there is not; InvalidArgument."""
+    """The UPDATE that gives columns these values, and its parameters. SchemaMismatch for a column that there is not and for a value that its type
+    would change; InvalidArgument."""
     if not isinstance(values, Mapping) or not values:
         raise InvalidArgument("set is a dict of column and value, with at least one column.", hint='m.update({"label": "good"}, "id = 3")')
-    columns = shape_of(record).schema.names
-    for column in values:
-        if column not in columns:
-            error = SchemaMismatch(
-                f"The mutable table {record.name!r} has no column {column!r}.",
-                table=record.name,
-                column=str(column),
-                expected=", ".join(columns),
-            )
-            error.near = tuple(near(str(column), columns))
-            raise error
-    params = {f"jammi_set_{at}": value for at, value in enumerate(values.values())}
+    schema = shape_of(record).schema
+    named = pa.schema([field for field in schema if field.name in values])
+    [exact] = rows_of([values], named if len(named) == len(values) else schema, f"The mutable table {record.name!r}").to_pylist()
+    params = {f"jammi_set_{at}": exact[column] for at, column in enumerate(values)}
     said = ", ".join(f"{quote(column)} = ${name}" for column, name in zip(values, params, strict=True))
     return f"UPDATE {MUTABLE}.{quote(record.name)} SET {said} WHERE {condition(where)}", params
 

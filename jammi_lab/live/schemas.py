@@ -11,6 +11,7 @@ from jammi_lab.names import check_name, fold, near
 from jammi_lab.sources.frames import as_arrow, is_frame
 from jammi_lab.sources.scratch import sql_types
 from jammi_lab.storage.parquet import plain_type
+from jammi_lab.storage.python_values import array_of
 
 SchemaLike: TypeAlias = "pa.Schema | Mapping[str, Any]"
 """A pyarrow Schema, or column → the name of an Arrow type (or the type)."""
@@ -72,8 +73,8 @@ def rows_of(rows: Any, schema: pa.Schema, what: str) -> pa.Table:
     """Rows as an Arrow table of exactly that schema. `rows`: a RecordBatch, a Table, any frame, or a list of dicts (a column left out is NULL).
 
     Only what loses nothing, whatever the values, is converted: a narrower number, a coarser moment, another width of offsets, a dictionary's values,
-    a column of nothing but NULL; numbers of a list of dicts as Arrow takes them. SchemaMismatch names the column, `what` the thing in the message;
-    InvalidArgument for what are no rows.
+    a column of nothing but NULL; of a list of dicts each value that stays what it is. SchemaMismatch names the column, `what` the thing in the
+    message; InvalidArgument for what are no rows.
     """
     exactly = isinstance(rows, pa.Table) and rows.schema.equals(schema, check_metadata=True)
     if exactly and all(field.nullable for field in schema):
@@ -99,17 +100,17 @@ def _from_dicts(rows: Sequence[Any], schema: pa.Schema, what: str) -> pa.Table:
     columns = []
     for field in schema:
         try:
-            column = pa.chunked_array([pa.array([row.get(field.name) for row in rows], field.type)])
+            column = pa.chunked_array([array_of([row.get(field.name) for row in rows], field.type)])
         except (pa.ArrowException, TypeError, ValueError, OverflowError):
             wrong = next((type(v).__name__ for row in rows if not _fits(v := row.get(field.name), field.type)), "another type")
-            raise _mismatch(field, wrong, what) from None
+            raise _mismatch(field, wrong, what, f"a value of type {wrong} that it does not hold") from None  # which one may be nobody's business
         columns.append(_not_null(field, column, what))
     return pa.table(columns, schema=schema)
 
 
 def _fits(value: Any, kind: pa.DataType) -> bool:
     try:
-        pa.array([value], kind)
+        array_of([value], kind)
     except (pa.ArrowException, TypeError, ValueError, OverflowError):
         return False
     return True
@@ -167,9 +168,9 @@ def _not_null(field: pa.Field, column: pa.ChunkedArray, what: str) -> pa.Chunked
     return column
 
 
-def _mismatch(field: pa.Field, actual: str, what: str) -> SchemaMismatch:
+def _mismatch(field: pa.Field, actual: str, what: str, given: str = "") -> SchemaMismatch:
     return SchemaMismatch(
-        f"Column {field.name!r} of {what[:1].lower()}{what[1:]} is {field.type}, and what was given is {actual}.",
+        f"Column {field.name!r} of {what[:1].lower()}{what[1:]} is {field.type}, and what was given is {given or actual}.",
         column=field.name,
         expected=str(field.type),
         actual=actual,

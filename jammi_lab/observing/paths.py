@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from jammi_lab.engine.calls import USAGE
 from jammi_lab.errors import InvalidArgument, StatementNotAllowed
 from jammi_lab.names import literal
 from jammi_lab.sources.base import Relation
@@ -57,6 +58,11 @@ def record_of(name: str) -> SourceRecord | None:
     return SourceRecord(name=name, kind=kind, location=location, options=options)
 
 
+def _named(function: str) -> list[str]:
+    """The names of the arguments behind the path."""
+    return [argument.name for argument in USAGE[function].arguments[1:]]
+
+
 def _plain(text: str) -> str:
     return text[1:-1].replace("''", "'")
 
@@ -100,7 +106,7 @@ class Paths:
         if self._scope.current is not None or scheme_of(path) is not None:
             where = "while a tenant is bound" if self._scope.current is not None else "from an address"
             raise StatementNotAllowed(f"{function}() is not available {where}.", hint=hint(path))
-        options = {name: value for name, value in zip(("delimiter", "header", "null", "encoding"), rest, strict=False) if value is not None}
+        options = {name: value for name, value in zip(_named(function), rest, strict=True) if value is not None}
         told = kind_of_name(path)
         return self._relation(path, told if told in _NEARER[kind] else kind, options)
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 from jammi_lab.errors import InvalidArgument, JammiError, ResourceExhausted, SchemaMismatch
 from jammi_lab.names import fold
 from jammi_lab.sources.frames import as_arrow, is_frame
+from jammi_lab.storage.python_values import array_of
 
 _WANTED = "a pandas, polars or pyarrow frame, a list of dicts, or an iterator of these"
 _HINT = "Return a pandas, polars or pyarrow frame, a list of dicts, or yield such batches."
@@ -66,7 +67,7 @@ def _from_rows(rows: list[dict[Any, Any]], step: str) -> pa.Table:
     columns = []
     for name in names:
         try:
-            columns.append(pa.array([row.get(name) for row in rows]))
+            columns.append(array_of([row.get(name) for row in rows]))
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
             said = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
             sentence = f"The Python step {step!r} gave values in {str(name)!r} that have no common SQL type ({said})."

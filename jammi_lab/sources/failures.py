@@ -16,7 +16,7 @@ _FILE = (
 _LINE = re.compile(r"CSV Error on Line: (\d+)")
 _COUNTS = re.compile(r"Expected Number of Columns: (\d+) Found: (\d+)")
 _VALUE = re.compile(r"""Error when converting column "(.*?)"\. Could not convert string "(.*?)" to '(.*?)'""", re.S)
-_JSON = re.compile(r'Malformed JSON in file "(.*?)", at byte (\d+) in (?:line|record/value) (\d+)', re.S)
+_JSON = re.compile(r'Malformed JSON in file "(.*?)", at byte (\d+) in (line|record/value) (\d+)', re.S)
 _UNLIKE = (
     re.compile(
         r'Schema mismatch between globbed files.*?schema: (?P<first>[^\n]+)\nCurrent file: (?P<other>[^\n]+)\nColumn with name: "(?P<column>[^"]*)"',
@@ -85,6 +85,24 @@ def not_arrow(name: str) -> SourceUnavailable:
     return SourceUnavailable(f"{tidy(name)} is not a whole Arrow or Feather file.", hint="It may be torn or still being written: write it again.")
 
 
+def empty(location: str, kind: str) -> SourceUnavailable:
+    """The error for text files none of which holds anything."""
+    said = f"{tidy(shown(location).rstrip('/'))} is empty."
+    return SourceUnavailable(said, hint="Put a header line and rows into it." if kind in ("csv", "tsv") else "Put rows into it.")
+
+
+def torn_packed(name: str) -> SourceUnavailable:
+    """The error for a packed text file that was cut short or is none."""
+    what = "gzip" if name.lower().endswith(".gz") else "zstd"
+    return SourceUnavailable(f"{tidy(name)} is not a whole {what} file.", hint="It may be torn or still being written: write it again.")
+
+
+def wide(name: str, kind: str) -> SourceUnavailable:
+    """The error for text that was written as UTF-16 and is read as UTF-8."""
+    hint = 'Say so: options={"encoding": "utf-16"}.' if kind in ("csv", "tsv") else "Write the file anew as UTF-8."
+    return SourceUnavailable(f"{tidy(name)} is UTF-16, not UTF-8.", hint=hint)
+
+
 def ragged(name: str, line: int | None, expected: int | None = None, found: int | None = None) -> SourceUnavailable:
     """The error for a CSV line with too many or too few values."""
     where = f"{tidy(name)}, line {line}" if line else tidy(name)
@@ -116,7 +134,7 @@ def unlike(text: str) -> SourceUnavailable | None:
     if kinds is not None:
         former, latter = kinds[2].lower(), kinds[1].lower()
         said = f"{tidy(found['other'])} and {tidy(found['first'])} differ: {found['column']!r} is {former} in the former, not {latter}"
-    return SourceUnavailable(f"{said}.", hint="Give all files the same columns, or add those that differ as a source of their own.")
+    return SourceUnavailable(f"{said}.", hint='Give all files the same columns, or say options={"union_by_name": True}: what a file lacks is NULL.')
 
 
 def value_failure(text: str) -> SourceUnavailable | None:
@@ -125,6 +143,9 @@ def value_failure(text: str) -> SourceUnavailable | None:
     if value is None or line is None:
         return None
     column, held, kind = value.groups()
+    if held == column:
+        said = f"{_name(text)}, line {line[1]}: the header stands where values are expected ({held[:60]!r} is no {kind})."
+        return SourceUnavailable(said, hint="Remove the lines before it: the header is the first line of a file.")
     said = f"{_name(text)}, line {line[1]}: column {column!r} holds {held[:60]!r}, which is no {kind}."
     return SourceUnavailable(said, hint=f'Mend the value, or say that it means nothing: options={{"null": "{held[:20]}"}}.')
 
@@ -139,10 +160,9 @@ def read_failure(text: str) -> SourceUnavailable | None:
         return said
     if "not utf-8 encoded" in text or "Invalid unicode" in text:
         return SourceUnavailable(f"{name} is not UTF-8.", hint='Say what it is: options={"encoding": "latin-1"} or "utf-16".')
-    if malformed := _JSON.search(text):
-        return SourceUnavailable(
-            f"{os.path.basename(malformed[1])}, line {malformed[3]}: this is not JSON.", hint="Mend the file, or say its true kind."
-        )
+    if malformed := _JSON.search(text):  # DuckDB counts one too many, and values where they are not one to a line
+        where = f"{'line' if malformed[3] == 'line' else 'value'} {int(malformed[4]) - 1}"
+        return SourceUnavailable(f"{tidy(malformed[1])}, {where}: this is not JSON.", hint="Mend the file, or say its true kind.")
     if "when sniffing file" in text:
         return ragged(name, None)
     if "No files found that match" in text or "No such file" in text:

@@ -21,7 +21,7 @@ from jammi_lab.sources.base import Given, Looking, Relation, nothing_given
 from jammi_lab.sources.entrance import entrance
 from jammi_lab.sources.locations import Located, full_location, refuse_own
 from jammi_lab.sources.places import Item, Place
-from jammi_lab.sources.reading import select_from, wrong_line
+from jammi_lab.sources.reading import begins_wide, holds, select_from, wrong_line
 from jammi_lab.sources.remote import place_of
 from jammi_lab.sources.secrets import Given as Secret
 from jammi_lab.values.anchors import Cost, Input, InputKind, Observed, Snapshot, Unknown, Vanished
@@ -141,15 +141,26 @@ class FileConnector(Located):
             except pa.ArrowException:
                 raise failures.not_arrow(self._torn(items, lambda item: arrow_files.read_table(self.place, item))) from None
             return Relation(named, frame=rows, columns=scratch.sql_types(rows.schema))
-        reading = self.place.reading(items)
+        held = self._held(items)
+        reading = self.place.reading(held)
         return Relation(
             named,
-            body=select_from(self.kind, self.place, items, reading.addresses, self.record.options),
+            body=select_from(self.kind, self.place, held, reading.addresses, self.record.options),
             columns=sightings.known_columns(self.record, items),
             filesystem=reading.filesystem,
             scoped=reading.scoped,
-            explain=lambda text: self._explained(text, list(zip(items, reading.addresses, strict=True))),
+            explain=lambda text: self._explained(text, list(zip(held, reading.addresses, strict=True))),
         )
+
+    def _held(self, items: list[Item]) -> list[Item]:
+        """The files that hold anything: an empty text file says nothing of columns, and DuckDB would make one up. SourceUnavailable when none does,
+        and for a packed one that is torn."""
+        if self.kind == "parquet":
+            return items
+        held = [item for item in items if holds(self.place, item)]
+        if not held:
+            raise failures.empty(self.location, self.kind)
+        return held
 
     def _by_content(self, items: list[Item], looking: Looking) -> Snapshot | Unknown:
         force = self.record.anchor == "content"
@@ -180,6 +191,12 @@ class FileConnector(Located):
         """What it is in the content of text files that keeps rows from being read; None when it is anything else, and for files by column. The bytes
         were just digested, so that a change of them is known all the same."""
         if self.kind in ("parquet", "arrow"):
+            return None
+        try:
+            self._held(items)
+        except SourceUnavailable as error:
+            return self._doubt(error, items)
+        except OSError:
             return None
         try:
             scratch.describe(self._relation(items))
@@ -217,8 +234,6 @@ class FileConnector(Located):
         if self.kind == "parquet":
             for item in items:
                 self._whole_parquet(item)
-        elif self.kind != "arrow" and all(item.stat.size == 0 for item in items):
-            raise SourceUnavailable(f"{self.location} is empty.", hint="Put a header line and rows into it.")
 
     def _whole_parquet(self, item: Item) -> None:
         try:
@@ -237,10 +252,19 @@ class FileConnector(Located):
 
     def _said(self, text: str, items: list[Item]) -> SourceUnavailable:
         """DuckDB's complaint in our words; where its sniffer gave up, the line is looked for."""
-        said = self._wrong_line(text, items) or failures.read_failure(text)
+        said = self._wide(items) or self._wrong_line(text, items) or failures.read_failure(text)
         return (
             said if said is not None else SourceUnavailable(f"{self.location} cannot be read: {text.splitlines()[0].split(': ', 1)[-1].rstrip('.')}.")
         )
+
+    def _wide(self, items: list[Item]) -> SourceUnavailable | None:
+        """That a text file which cannot be read as it is begins with the mark of UTF-16, which the errors about its lines do not tell."""
+        if self.kind in ("parquet", "arrow") or "encoding" in self.record.options:
+            return None
+        with contextlib.suppress(OSError):
+            wide = next((item for item in items if begins_wide(self.place, item)), None)
+            return failures.wide(os.path.basename(wide.path), self.kind) if wide is not None else None
+        return None
 
     def _wrong_line(self, text: str, items: list[Item]) -> SourceUnavailable | None:
         """Which line it was that DuckDB's sniffer gave up on; None when it is not found, or the text is about something else."""

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from jammi_lab.sources.base import Asking, Looking
+from jammi_lab.sources.base import Looking
 from jammi_lab.values.anchors import Unknown
 
 Bodies = tuple[str, dict[str, str], Callable[[frozenset[str]], str] | None]
@@ -87,20 +85,3 @@ def patience(inside: Inside, looking: Looking) -> float | None:
     if looking.scan_rows is not None or looking.timeout_seconds is None:
         return looking.timeout_seconds
     return looking.timeout_seconds + min(inside.rows / _ROWS_A_SECOND, _MOST_SECONDS)
-
-
-_FORGETTING_SECONDS = 5.0
-"""How long one question waits for another."""
-
-
-@contextlib.contextmanager
-def alone(asking: Asking, kind: str) -> Iterator[None]:
-    """One at a time in an instance, for servers of a kind: what DuckDB forgets for one question another may be reading, which ends the process
-    (SIGSEGV, seen with 1.5.5). A server that gives no answer keeps the others waiting for a few seconds only."""
-    lock: threading.Lock = asking.memory.setdefault(f"forgetting {kind}", threading.Lock())
-    mine = lock.acquire(timeout=_FORGETTING_SECONDS)
-    try:
-        yield
-    finally:
-        if mine:
-            lock.release()

@@ -27,8 +27,15 @@ SUFFIXES = {
 FILE_KINDS = tuple(dict.fromkeys(SUFFIXES.values()))
 PACKED = (".gz", ".zst")
 _TEXTS = ("csv", "tsv", "json", "ndjson")
-_CSV = {"header": (bool,), "null": (str, list, tuple), "encoding": (str,)}
-OPTIONS: dict[str, dict[str, tuple[type, ...]]] = {"csv": {"delimiter": (str,), **_CSV}, "tsv": {"delimiter": (str,), **_CSV}}
+_MANY: dict[str, tuple[type, ...]] = {"union_by_name": (bool,)}
+_CSV = {"header": (bool,), "null": (str, list, tuple), "encoding": (str,), **_MANY}
+OPTIONS: dict[str, dict[str, tuple[type, ...]]] = {
+    "parquet": _MANY,
+    "csv": {"delimiter": (str,), **_CSV},
+    "tsv": {"delimiter": (str,), **_CSV},
+    "json": _MANY,
+    "ndjson": _MANY,
+}
 """For each kind, its options and their types; kinds that are missing take none."""
 _FLAGS = {"true": True, "false": False}
 """What a line such as `%jammi add … --option header=false` means."""

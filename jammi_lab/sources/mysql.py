@@ -13,6 +13,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 
+import duckdb
+
 from jammi_lab.errors import JammiError, SourceUnavailable
 from jammi_lab.names import literal, quote
 from jammi_lab.sources import owners
@@ -20,6 +22,7 @@ from jammi_lab.sources.base import Asking
 from jammi_lab.sources.inside import UNTOLD, Bodies, Gate, Inside
 from jammi_lab.sources.owners import Owner
 from jammi_lab.sources.servers import Connector
+from jammi_lab.sources.turns import turns
 
 _SYSTEM = ("information_schema", "mysql", "performance_schema", "sys")
 _LISTING = "SELECT table_schema AS s, table_name AS n FROM information_schema.tables WHERE table_type <> 'SYSTEM VIEW' AND {where} ORDER BY 1, 2"
@@ -50,6 +53,7 @@ FROM {status}.global_status WHERE variable_name IN ('UPTIME', 'INNODB_LSN_CURREN
 _RANGED = re.compile(r"(?:\w+_)?(?:bin|0900_bin|(?:general|swedish|unicode|unicode_520|0900_ai|uca1400_ai)(?:_nopad)?_ci|uca1400_nopad_ai_ci)")
 """Collations in which ACME, Acme and acme are one, or are in the order of their bytes."""
 _EXACT = re.compile(r"(tiny|small|medium|big)?int|integer|year|decimal|numeric|date|datetime|timestamp|time")
+_CHARACTERS = re.compile(r"(tiny|medium|long)?text|(var)?char|enum|set|json")
 _LONG = re.compile(r"(tiny|medium|long)?(text|blob)|json")
 _DECIMAL = re.compile(r"decimal\((\d+),(\d+)\).*")
 
@@ -137,11 +141,39 @@ class MysqlConnector(Connector):
         [(lsn, *identity)] = found
         return None if lsn is None else Gate([*identity, lsn], quiet=False)
 
-    def bodies(self, asking: Asking, inside: Inside, owner: Owner | None = None) -> Bodies:
+    def bodies(self, asking: Asking, inside: Inside, owner: Owner | None) -> tuple[Bodies, bool]:
+        """What DuckDB remembers is taken where it is what the server says now. Where it is not, DuckDB forgets all tables, if no statement reads one
+        in this moment (`turns`); while one does, this table is read by a query, which takes no filter to the server."""
+        now, remembered = self._now(asking, inside), self._remembered(asking, inside)
+        if remembered != now:
+            with turns(asking.memory, self.type).forget() as mine:
+                if mine:
+                    asking("CALL mysql_clear_cache()")
+            remembered = self._remembered(asking, inside) if mine else None
+        return self._written(inside, owner, now if remembered is None else remembered, remembered is not None), remembered is not None
+
+    def _remembered(self, asking: Asking, inside: Inside) -> dict[str, str] | None:
+        """Columns and types of the table as DuckDB scans it; None where it knows of none."""
+        left = turns(asking.memory, self.type).read()
+        try:
+            return {name: kind for name, kind, *_ in asking(f"DESCRIBE SELECT * FROM {self.place(inside)}")}
+        except duckdb.CatalogException:
+            return None
+        finally:
+            left()
+
+    def _now(self, asking: Asking, inside: Inside) -> dict[str, str]:
+        """The same as the server says it now. A query gives text of a binary collation as bytes."""
+        columns = ", ".join(_tick(name) for name, _ in inside.columns)
+        sent = f"SELECT {columns} FROM {_tick(inside.schema)}.{_tick(inside.name)} LIMIT 0"
+        text = {name for name, kind in inside.columns if _CHARACTERS.match(kind)}
+        described = asking(f"DESCRIBE SELECT * FROM mysql_query({literal(self.attachment.alias)}, {literal(sent)})")
+        return {name: "VARCHAR" if name in text else kind for name, kind, *_ in described}
+
+    def _written(self, inside: Inside, owner: Owner | None, types: dict[str, str], scanned: bool) -> Bodies:
         """The scan of the table; columns whose comparison the server would understand otherwise are put behind an expression, which is not sent. A
         query where there are wide numbers, and for one owner's rows: the scanner sends no `IS NULL`, and two readings would be of two states."""
         place, table = self.place(inside), f"{_tick(inside.schema)}.{_tick(inside.name)}"
-        types = {name: kind for name, kind, *_ in asking(f"DESCRIBE SELECT * FROM {place}")}
         wide = {name for name, kind in inside.columns if (said := _DECIMAL.fullmatch(kind)) and int(said[1]) > 38}
         types |= dict.fromkeys(wide, "VARCHAR")
         as_text = {name for name, kind in types.items() if kind == "VARCHAR"}  # a query gives text of a binary collation as bytes
@@ -149,14 +181,14 @@ class MysqlConnector(Connector):
         plain = ", ".join(f"NULL::VARCHAR AS {quote(n)}" if n in wide else _kept_here(n, t) for n, t in types.items())
 
         def narrow(columns: Collection[str]) -> str:
-            if not there and not wide & set(columns):
+            if scanned and not there and not wide & set(columns):
                 return f"SELECT {plain} FROM {place}"
             read = ", ".join(f"CAST({_tick(n)} AS CHAR) AS {_tick(n)}" if n in as_text else _tick(n) for n in types if n in columns)
             sent = f"SELECT {read or '1 AS one'} FROM {table}{owners.sent(there)}"
             cast = ", ".join(f"CAST({quote(n) if n in columns else 'NULL'} AS {kind}) AS {quote(n)}" for n, kind in types.items())
             return f"SELECT {cast} FROM mysql_query({literal(self.attachment.alias)}, {literal(sent)})"
 
-        return narrow(types), types, narrow if wide or there else None
+        return narrow(types), types, narrow if wide or there or not scanned else None
 
     def digests(self, asking: Asking, inside: Inside, sets: Sequence[Sequence[str]]) -> tuple[int, list[str]]:
         """For each set the sums of both halves of the rows' MD5: sums, since with XOR two equal rows would be as none."""
@@ -189,10 +221,6 @@ class MysqlConnector(Connector):
         table = f"{_tick(inside.schema)}.{_tick(inside.name)}"
         [(largest, rows)] = self.query(asking, f"SELECT CAST(MAX({_tick(column)}) AS CHAR) AS m, CAST(COUNT(*) AS CHAR) AS n FROM {table}")
         return largest, int(rows)
-
-    def clear(self, asking: Asking) -> None:
-        """`mysql_clear_cache`."""
-        asking("CALL mysql_clear_cache()")
 
     def said(self, text: str) -> JammiError | None:
         """The server's words in ours."""

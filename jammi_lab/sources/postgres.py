@@ -138,9 +138,10 @@ class PostgresConnector(Connector):
         [(writers,)] = self.query(asking, _WRITERS)  # after the position, so that no commit falls between the two
         return Gate(list(found[0]), writers == 0)
 
-    def bodies(self, asking: Asking, inside: Inside, owner: Owner | None = None) -> Bodies:
+    def bodies(self, asking: Asking, inside: Inside, owner: Owner | None) -> tuple[Bodies, bool]:
         """The scan of the table, which takes filters to the server; a query that reads wide numbers as text where there are such columns, or one
         owner's rows: of conditions on these the scanner sends neither `IS NULL` nor a call, and would fetch the rows of others."""
+        asking("CALL pg_clear_cache()")
         place, table = self.place(inside), f"{quote(inside.schema)}.{quote(inside.name)}"
         types = {name: kind for name, kind, *_ in asking(f"DESCRIBE SELECT * FROM {place}")}
         wide = [] if self.record.options.get("numeric") == "double" else [name for name, kind in inside.columns if _is_wide(kind)]
@@ -158,7 +159,7 @@ class PostgresConnector(Connector):
         def narrow(columns: Collection[str]) -> str:
             return asked(columns) if there or set(columns) & set(wide) else f"SELECT {plain} FROM {place}"
 
-        return narrow(types), types, narrow if wide or there else None
+        return (narrow(types), types, narrow if wide or there else None), True
 
     def digests(self, asking: Asking, inside: Inside, sets: Sequence[Sequence[str]]) -> tuple[int, list[str]]:
         """For each set two sums over 64-bit hashes of the tuples, with two seeds: 128 bits that do not depend on the order of the rows."""
@@ -180,10 +181,6 @@ class PostgresConnector(Connector):
             f"SELECT pg_catalog.max({quote(column)})::text AS largest, pg_catalog.count(*) AS n FROM {quote(inside.schema)}.{quote(inside.name)}",
         )
         return largest, int(rows)
-
-    def clear(self, asking: Asking) -> None:
-        """`pg_clear_cache`."""
-        asking("CALL pg_clear_cache()")
 
     def said(self, text: str) -> JammiError | None:
         """The server's words and libpq's, in ours."""

@@ -1,16 +1,21 @@
 """How files of each kind become a SELECT: DuckDB's readers with everything said that they would otherwise guess quietly."""
 
+import codecs
 import csv
 import io
 import os
+import time
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 from jammi_lab.errors import SourceUnavailable
 from jammi_lab.names import literal
 from jammi_lab.sources import failures
-from jammi_lab.sources.locations import escape
+from jammi_lab.sources.kinds import PACKED
+from jammi_lab.sources.locations import Unreachable, escape
 from jammi_lab.sources.places import Item, Place
+from jammi_lab.storage.files import settled
 
 _HEAD = 1 << 16
 _DELIMITERS = ",\t;|"
@@ -21,6 +26,11 @@ _JSON_WHOLE = 256 << 20
 """Up to this many bytes all of a JSON file decides its columns, since DuckDB leaves out, without a word, a key that comes later than its sample."""
 _CSV_SAMPLE = 204_800
 _JSON_SAMPLE = 1_000_000
+_BLOCK = 1 << 20
+_GRAIN = 2.0
+_MOST = 1024
+_unpacked_whole: dict[tuple[str, Item], bool] = {}
+"""Packed files that were unpacked to their end, and whether anything was inside."""
 
 
 def select_from(kind: str, place: Place, items: Sequence[Item], addresses: Sequence[str], options: Mapping[str, Any]) -> str:
@@ -29,10 +39,11 @@ def select_from(kind: str, place: Place, items: Sequence[Item], addresses: Seque
     SourceUnavailable for a name that SQL cannot hold; OSError.
     """
     alone = len(items) == 1 and not items[0].relative
-    partitions = ["hive_partitioning=false"] if alone else []  # a folder `year=2020` above a single file says nothing about it
+    columns = f"union_by_name={'true' if options.get('union_by_name') else 'false'}"
+    partitions = [columns, *(["hive_partitioning=false"] if alone else [])]  # a folder `year=2020` above a single file says nothing about it
     match kind:
         case "parquet":
-            said = ["union_by_name=false", *partitions]
+            said = partitions
         case "csv" | "tsv":
             said = [*_csv(kind, place, items, options), *partitions]
         case _:
@@ -51,7 +62,7 @@ def _path(address: str) -> str:
 
 def _csv(kind: str, place: Place, items: Sequence[Item], options: Mapping[str, Any]) -> list[str]:
     """Delimiter and quote are settled here: where lines are ragged DuckDB's sniffer would rather make one column of everything, or skip lines."""
-    said = [f"delim={literal(delimiter_of(kind, place, items[0], options))}", "quote='\"'", "comment=''", "skip=0", "union_by_name=false"]
+    said = [f"delim={literal(delimiter_of(kind, place, items[0], options))}", "quote='\"'", "comment=''", "skip=0"]
     if "header" in options:
         said.append(f"header={'true' if options['header'] else 'false'}")
     if "null" in options:
@@ -66,7 +77,7 @@ def _csv(kind: str, place: Place, items: Sequence[Item], options: Mapping[str, A
 def _json(kind: str, items: Sequence[Item]) -> list[str]:
     whole = sum(item.stat.size for item in items) <= _JSON_WHOLE
     shape = "newline_delimited" if kind == "ndjson" else "auto"
-    return [f"format='{shape}'", "union_by_name=false", f"sample_size={-1 if whole else _JSON_SAMPLE}", f"maximum_sample_files={max(len(items), 1)}"]
+    return [f"format='{shape}'", f"sample_size={-1 if whole else _JSON_SAMPLE}", f"maximum_sample_files={max(len(items), 1)}"]
 
 
 def delimiter_of(kind: str, place: Place, item: Item, options: Mapping[str, Any]) -> str:
@@ -96,6 +107,50 @@ def _count(line: str, delimiter: str) -> int:
 def _head(place: Place, item: Item, options: Mapping[str, Any]) -> str:
     with place.open(item) as file:
         return _unpacked(file, item).read(_HEAD).decode(options.get("encoding", "utf-8"), "replace").removeprefix("\ufeff")
+
+
+def begins_wide(place: Place, item: Item) -> bool:
+    """Whether a text file begins with the byte order mark of UTF-16. OSError."""
+    with place.open(item) as file:
+        return _unpacked(file, item).read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+def holds(place: Place, item: Item) -> bool:
+    """Whether a text file holds anything. A packed one is unpacked to its end, once for as long as its stat proves that it is the same.
+
+    SourceUnavailable for one that is torn, of which DuckDB gives the rows that it finds, without a word; OSError.
+    """
+    if not item.path.lower().endswith(PACKED):
+        return item.stat.size > 0
+    key = (place.realm, item)
+    if key in _unpacked_whole:
+        return _unpacked_whole[key]
+    now = time.time_ns()
+    with place.open(item) as file:
+        found = _held(file, item)
+    if found is None:
+        raise failures.torn_packed(os.path.basename(item.path))
+    if item.mark or (item.stat.inode and settled(item.stat, now, _GRAIN)):
+        if len(_unpacked_whole) >= _MOST:
+            _unpacked_whole.clear()
+        _unpacked_whole[key] = found
+    return found
+
+
+def _held(file: BinaryIO, item: Item) -> bool | None:
+    """Whether there is anything inside; None when it does not unpack to the end of what its writer put in."""
+    held = False
+    try:
+        unpacked = _unpacked(file, item)
+        while unpacked.read(_BLOCK):
+            held = True
+    except (EOFError, zlib.error):
+        return None
+    except OSError as error:
+        if error.errno is None and not isinstance(error, Unreachable):  # what was read is wrong, not the reading
+            return None
+        raise
+    return held
 
 
 def _unpacked(file: BinaryIO, item: Item) -> BinaryIO:

@@ -23,7 +23,7 @@ from jammi_lab.errors import ExtensionMissing, InvalidArgument, JammiError, Secr
 from jammi_lab.names import fold, literal, near, quote
 from jammi_lab.sources import addresses, base
 from jammi_lab.sources.base import Asking, Attachment, Begun, Looking, Reach, Relation, key_of
-from jammi_lab.sources.inside import Bodies, Gate, Inside, Known, Sets, Told, alone, patience, too_dear
+from jammi_lab.sources.inside import Bodies, Gate, Inside, Known, Sets, Told, patience, too_dear
 from jammi_lab.sources.owners import Owner
 from jammi_lab.sources.secrets import Given
 from jammi_lab.storage.digests import MemoEntry
@@ -87,8 +87,9 @@ class Connector(ABC):
         """The log position; None when it cannot be had. duckdb.Error."""
 
     @abstractmethod
-    def bodies(self, asking: Asking, inside: Inside, owner: Owner | None = None) -> Bodies:
-        """What SQL reads of it: all rows, or those of an owner and perhaps a few more. duckdb.Error."""
+    def bodies(self, asking: Asking, inside: Inside, owner: Owner | None) -> tuple[Bodies, bool]:
+        """What SQL reads of a definition that is new here, resting on nothing that DuckDB learnt of an earlier one: all rows, or those of an owner
+        and perhaps a few more. And whether it can be kept. duckdb.Error."""
 
     @abstractmethod
     def digests(self, asking: Asking, inside: Inside, sets: Sequence[Sequence[str]]) -> tuple[int, list[str]]:
@@ -320,23 +321,21 @@ class Connector(ABC):
 
     def _bodies(self, asking: Asking, inside: Inside, owner: Owner | None = None) -> Bodies:
         """`bodies`, remembered for one definition. DuckDB keeps a table's columns as they were when it first read it, and would take the bytes of a
-        column that has another type now for the former one: whenever a definition moved, it has to forget."""
+        column that has another type now for the former one."""
         at = self._memory_key((inside.schema, inside.name), owner)
         known: Known | None = asking.memory.get(at)
         if known is None or known.inside.marker != inside.marker:
-            with alone(asking, self.attachment.type):
-                self.clear(asking)
-                known = asking.memory[at] = Known(inside, self.bodies(asking, inside, owner), 0)
+            asking.memory.pop(at, None)
+            bodies, lasting = self.bodies(asking, inside, owner)
+            known = Known(inside, bodies, 0)
+            if lasting:
+                asking.memory[at] = known
         known.at = time.monotonic()
         body, columns, narrow = known.bodies
         return body, dict(columns), narrow
 
     def _memory_key(self, at: tuple[str, str], owner: Owner | None = None) -> str:
         return f"{self.attachment.alias}:{at!r}{'' if owner is None else repr(owner)}"
-
-    @abstractmethod
-    def clear(self, asking: Asking) -> None:
-        """Let DuckDB forget what it knows of tables on servers of this kind."""
 
     def place(self, inside: Inside) -> str:
         """The table in DuckDB's words."""

@@ -59,6 +59,17 @@ def test_a_row_fails_only_by_its_own_writer_and_only_while_it_is_building(lab: L
     assert (found.status, found.error) == (TableStatus.FAILED, "disk full")
 
 
+def test_what_one_writer_was_building_fails_at_once_and_nothing_of_another_writer(lab: Lab) -> None:
+    one, kept = lab.begin("one"), lab.begin("kept")
+    second = lab.catalog.writers.register()
+    other = lab.begin("other", writer_id=second)
+    with lab.catalog.everyone():
+        assert lab.catalog.publish.failed_all(lab.writer, "it died", [kept.table_name]) == {one.table_name}
+    found = {name: lab.catalog.tables.get(name).status for name in (one.table_name, kept.table_name, other.table_name)}
+    assert list(found.values()) == [TableStatus.FAILED, TableStatus.BUILDING, TableStatus.BUILDING]
+    lab.catalog.writers.retire(second)
+
+
 def test_the_same_definition_is_built_by_one_at_a_time(lab: Lab) -> None:
     first = lab.begin("top", "same")
     with pytest.raises(Building) as met:
@@ -167,6 +178,15 @@ def test_a_condemned_table_shadows_nothing(lab: Lab) -> None:
     one, two = lab.ready("top"), lab.ready("top")
     assert lab.catalog.publish.condemn(two.table_name, "bytes differ")
     assert lab.catalog.tables.newest("top")[1].table_name == one.table_name
+
+
+def test_only_a_ready_table_is_condemned(lab: Lab) -> None:
+    begun, failed, buried = lab.begin("one"), lab.begin("two"), lab.ready("three")
+    lab.catalog.publish.failed(failed.table_name, lab.writer, "disk full")
+    lab.catalog.publish.tombstone(buried.table_name)
+    for table, status in ((begun, TableStatus.BUILDING), (failed, TableStatus.FAILED), (buried, TableStatus.DELETING)):
+        assert not lab.catalog.publish.condemn(table.table_name, "bytes differ")
+        assert lab.catalog.tables.get(table.table_name).status is status
 
 
 def test_healing_replaces_the_copy_of_the_manifest(lab: Lab) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from jammi_lab.engine import Engine, Prepared
-from jammi_lab.errors import SqlError
+from jammi_lab.engine import Engine, Prepared, gate
+from jammi_lab.errors import SqlError, StatementNotAllowed
 from jammi_lab.sources.base import Relation
 from jammi_lab.values.anchors import Input, InputKind
 from tests.engine.shelf import PAPERS, Shelf
@@ -120,3 +120,12 @@ def test_columns_given_by_the_relation_are_not_described_again(shelf: Shelf, eng
 def test_a_source_called_like_a_system_view_is_the_source(shelf: Shelf, rows: Callable[..., list[dict[str, Any]]]) -> None:
     shelf.frame("duckdb_tables", table=pa.table({"mine": [1]}))
     assert rows("FROM duckdb_tables") == [{"mine": 1}]
+
+
+@pytest.mark.parametrize("function", ["duckdb_settings", "duckdb_secrets", "pragma_version"])
+def test_a_function_that_the_gate_let_through_is_refused_by_the_plan(
+    prepare: Callable[..., Prepared], monkeypatch: pytest.MonkeyPatch, function: str
+) -> None:
+    monkeypatch.setattr(gate, "TABLE_FUNCTIONS", gate.TABLE_FUNCTIONS | {function})
+    with pytest.raises(StatementNotAllowed, match=rf"{function}\(\) cannot be read from"):
+        prepare(f"SELECT * FROM {function}()")

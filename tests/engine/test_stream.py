@@ -2,13 +2,15 @@
 
 import datetime
 import decimal
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from jammi_lab.engine import Engine, Prepared
+from jammi_lab.engine import Engine, Prepared, waiting
+from jammi_lab.engine.stream import Pump
 from jammi_lab.errors import SessionClosed, SqlError
 from tests.engine.shelf import Shelf
 
@@ -117,3 +119,35 @@ def test_a_statement_may_be_run_again(prepare: Callable[..., Prepared]) -> None:
 
 def test_struct_fields_without_names_stream(rows: Callable[..., list[dict[str, Any]]], prepare: Callable[..., Prepared]) -> None:
     assert prepare("SELECT list_zip([1], [2]) AS z").run().table().num_rows == 1
+
+
+class Late:
+    """A cursor whose statement begins when `begins` is set, and hears no interrupt that came before."""
+
+    def __init__(self) -> None:
+        self.called, self.begins, self.interrupted = threading.Event(), threading.Event(), threading.Event()
+
+    def execute(self, sql: str, params: object = None) -> "Late":
+        if sql == "SELECT 1":
+            self.called.set()
+            self.begins.wait(30)
+            self.interrupted.clear()
+            assert self.interrupted.wait(30)
+            raise InterruptedError
+        return self
+
+    def interrupt(self) -> None:
+        self.interrupted.set()
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def test_a_statement_that_begins_after_its_stop_was_given_up_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "PATIENCE", 0.1)
+    cursor: Any = Late()
+    pump = Pump(cursor, "SELECT 1", {}, lambda _: lambda: None)
+    pump.start(False)
+    assert cursor.called.wait(30) and not pump.stop()
+    cursor.begins.set()
+    assert pump.done.wait(30)

@@ -1,5 +1,7 @@
 """A mutable table as an input: its readers go stale exactly when a commit happened, whoever made it, and never look fresh when they are not."""
 
+import datetime
+
 import pyarrow as pa
 import pytest
 
@@ -125,3 +127,26 @@ def test_what_is_built_while_the_table_moves_is_anchored_on_what_was_read(lab, m
     rows = {1: 2, 2: 3}[anchor.version]
     assert made.read().fetchall() == [(rows,)]
     assert isinstance(lab.staleness("built"), Fresh if anchor.version == 2 else Stale)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("int64", 3.5),
+        ("date32[day]", datetime.datetime(2020, 1, 1, 5)),
+        ("float", 1e300),
+        ("timestamp[s]", datetime.datetime(2020, 1, 1, 0, 0, 0, 5)),
+    ],
+)
+def test_a_value_that_the_type_would_change_is_refused_and_nothing_is_written(ws, kind, value):
+    held = ws.mutable.create("m", {"id": "int64", "x": kind}, primary_key=["id"])
+    with pytest.raises(jl.SchemaMismatch, match="Column 'x'"):
+        held.insert([{"id": 1, "x": None}, {"id": 2, "x": value}])
+    held.insert([{"id": 1, "x": None}])
+    with pytest.raises(jl.SchemaMismatch, match="Column 'x'"):
+        held.update({"x": value}, "id = 1")
+    assert held.read().to_pylist() == [{"id": 1, "x": None}] and held.version == 1
+    ws.topics.register("t", {"x": kind})
+    with pytest.raises(jl.SchemaMismatch, match="Column 'x'"):
+        ws.topics.publish("t", [{"x": value}])
+    assert list(ws.topics.replay("t")) == []

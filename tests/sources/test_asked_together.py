@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import dataclasses
 import secrets
 import threading
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -142,28 +140,3 @@ def test_a_table_made_of_both_goes_stale_with_either(ws, table, postgres_url, my
         assert isinstance(ws.staleness("both"), Stale)
         ws.recompute("both")
         assert isinstance(ws.staleness("both"), Fresh)
-
-
-@pytest.mark.parametrize("kind", BOTH)
-def test_what_duckdb_forgets_for_one_table_no_other_question_is_reading(ws, table, postgres_url, mysql_url, kind, monkeypatch):
-    name, run, url = ("pg", run_postgres, postgres_url) if kind is PostgresConnector else ("my", run_mysql, mysql_url)
-    tables = [f"{table}_{n}" for n in range(3)]
-    run(url, *(f"CREATE TABLE {each} (id integer)" for each in tables))
-    busy, most, plain = [], [], kind.bodies
-
-    def bodies(self, *given):
-        busy.append(1)
-        most.append(len(busy))
-        time.sleep(0.1)
-        try:
-            return plain(self, *given)
-        finally:
-            busy.pop()
-
-    monkeypatch.setattr(kind, "bodies", bodies)
-    try:
-        with concurrent.futures.ThreadPoolExecutor(3) as pool:
-            assert all(anchor.pinned for anchor in pool.map(lambda each: ws.sources[name].anchor(table=each), tables))
-    finally:
-        run(url, *(f"DROP TABLE {each}" for each in tables))
-    assert most == [1, 1, 1]

@@ -27,9 +27,25 @@ def test_a_late_value_of_another_type_is_named(tmp_path):
     assert "f.csv, line 40002" in failure.message and "'a'" in failure.message and "'NA'" in failure.message and '"null": "NA"' in failure.hint
 
 
-def test_malformed_json_is_named(tmp_path):
-    (tmp_path / "f.ndjson").write_text('{"a":1}\n{"a":2\n')
-    assert "f.ndjson, line" in said(f"SELECT * FROM read_json('{tmp_path}/f.ndjson', format='newline_delimited')").message
+def test_a_header_behind_empty_lines_is_told_from_a_wrong_value(tmp_path):
+    (tmp_path / "f.csv").write_text("\n\na,b\n1,2\n")
+    failure = said(f"SELECT * FROM read_csv('{tmp_path}/f.csv', delim=',', quote='\"', comment='', skip=0, sample_size=-1)")
+    assert failure.message == "f.csv, line 3: the header stands where values are expected ('a' is no BIGINT)."
+    assert "null" not in failure.hint and "lines before it" in failure.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "form", "where"),
+    [
+        ('{"a":1}\n{"a":2\n', "newline_delimited", "line 2"),
+        ("{a:\n", "newline_delimited", "line 1"),
+        ('{"a":1}\n' * 30_000 + '{"a" 2}\n', "newline_delimited", "line 30001"),
+        ('[{"a":1},\n{"a":2},\n{"a" 3}]', "auto", "value 3"),
+    ],
+)
+def test_malformed_json_is_named_with_its_place(tmp_path, text, form, where):
+    (tmp_path / "f.ndjson").write_text(text)
+    assert said(f"SELECT * FROM read_json('{tmp_path}/f.ndjson', format='{form}')").message == f"f.ndjson, {where}: this is not JSON."
 
 
 @pytest.mark.parametrize("data", [b"", b"PAR1", b"x" * 100])

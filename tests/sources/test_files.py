@@ -7,6 +7,7 @@ import time
 
 import duckdb
 import fsspec
+import polars
 import pyarrow as pa
 import pyarrow.feather as feather
 import pyarrow.ipc as ipc
@@ -24,6 +25,7 @@ from jammi_lab.sources.registry import connector_for, infer_kind
 from jammi_lab.sources.scratch import ask, describe
 from jammi_lab.values.anchors import Cost, Snapshot, Unknown, Vanished
 from jammi_lab.values.records import SourceRecord
+from jammi_lab.values.verdicts import Fresh, Stale
 from tests.contracts.connector import Case, ConnectorSuite, Describing, DictMemo, look
 from tests.contracts.journey import JourneySuite, written_journey
 
@@ -252,6 +254,13 @@ def test_a_relation_knows_its_columns_after_a_look_until_a_stat_moves(tmp_path):
     assert connector.relation(None).columns is None
 
 
+def test_columns_seen_within_the_clocks_grain_are_not_kept(tmp_path):
+    put(tmp_path / "f.csv", "csv", FIRST)
+    connector = source(tmp_path / "f.csv")
+    connector.observe(None, look())
+    assert connector.relation(None).columns is None
+
+
 def test_a_changed_file_larger_than_the_look_may_scan_is_unknown_and_says_what_to_do(tmp_path):
     put(tmp_path / "f.csv", "csv", FIRST)
     connector, memo = source(tmp_path / "f.csv"), DictMemo()
@@ -406,6 +415,13 @@ def test_anchor_column_asks_again_only_when_a_stat_moved(tmp_path, kind):
     assert not same_state(first, connector.observe(None, look(memo, later=True)))
 
 
+def test_anchor_column_asks_again_of_what_was_seen_within_the_clocks_grain(tmp_path, kind):
+    put(tmp_path / f"f.{kind}", kind, FIRST)
+    connector, memo = source(tmp_path / f"f.{kind}", anchor="column:id"), DictMemo()
+    connector.observe(None, look(memo))
+    assert connector.observe(None, look(memo, later=True)).cost is not Cost.FREE
+
+
 def test_without_a_mark_remote_files_are_read_at_each_look():
     fs = fsspec.filesystem("memory")
     fs.pipe_file("/unmarked/f.csv", b"id,name\n1,a\n")
@@ -536,7 +552,31 @@ def test_files_of_one_glob_with_other_columns_are_named_with_what_to_do(ws, tmp_
     for act in (lambda: ws.sources.add("again", tmp_path / f"*.{kind}"), lambda: ws.sql("SELECT name FROM pair").fetchall()):
         with pytest.raises(SourceUnavailable, match=f"b.{kind} and a.{kind} do not have the same columns: 'name' is missing") as caught:
             act()
-        assert "Give all files the same columns" in caught.value.hint
+        assert "Give all files the same columns" in caught.value.hint and 'options={"union_by_name": True}' in caught.value.hint
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv", "ndjson"])
+def test_files_of_one_glob_with_other_columns_are_put_together_by_name_where_that_is_said(ws, tmp_path, kind):
+    def write(name, /, **columns):
+        getattr(polars.DataFrame(columns), f"write_{kind}")(tmp_path / f"{name}.{kind}")
+
+    write("a", id=[1], name=["a"])
+    write("b", more=[0.5], id=[2])
+    ws.sources.add("pair", tmp_path / f"*.{kind}", options={"union_by_name": True})
+    both = [(1, "a", None), (2, None, 0.5)]
+    assert ws.sql("SELECT id, name, more FROM pair ORDER BY id").fetchall() == both
+    reader = {"ndjson": "json"}.get(kind, kind)
+    text = f"SELECT id, name, more FROM read_{reader}('{tmp_path}/*.{kind}', union_by_name = true) ORDER BY id"
+    assert ws.sql(text).fetchall() == both
+    for n, column in enumerate(("id", "name", "more")):
+        ws.materialize(f"of{n}", f"SELECT {column} FROM pair")
+    write("b", more=[0.75], id=[2])
+    assert isinstance(ws.staleness("of2"), Stale)
+    write("c", id=[3])
+    assert all(isinstance(ws.staleness(f"of{n}"), Stale) for n in range(3))
+    ws.recompute()
+    assert ws.sql("SELECT count(*), count(id), count(name), count(more) FROM pair").fetchall() == [(3, 3, 1, 1)]
+    assert all(isinstance(ws.staleness(f"of{n}"), Fresh) for n in range(3))
 
 
 def test_a_csv_that_became_ragged_moved_and_is_never_one_wide_column(tmp_path):
@@ -565,6 +605,44 @@ def test_an_empty_csv_fails_its_check(tmp_path):
     (tmp_path / "f.csv").touch()
     with pytest.raises(SourceUnavailable, match="is empty"):
         source(tmp_path / "f.csv").check()
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "json", "ndjson"])
+def test_a_text_that_was_emptied_is_unreadable_and_never_a_made_up_column(ws, tmp_path, kind):
+    put(tmp_path / f"f.{kind}", kind, FIRST)
+    ws.sources.add("p", tmp_path / f"f.{kind}")
+    ws.materialize("t", "FROM p")
+    (tmp_path / f"f.{kind}").write_text("")
+    with pytest.raises(SourceUnavailable, match=f"f.{kind} is empty"):
+        ws.sql("FROM p").fetchall()
+    assert "p changed and cannot be read: f." in str(ws.staleness("t"))
+    [step] = ws.recompute().steps
+    assert step.outcome == "failed" and ws.table("t").version == 1
+    put(tmp_path / f"f.{kind}", kind, FIRST)
+    assert str(ws.staleness("t")) == "fresh"
+
+
+def test_empty_texts_among_others_hold_no_rows_and_name_no_columns(tmp_path):
+    (tmp_path / "a.csv").touch()
+    put(tmp_path / "b.csv", "csv", FIRST)
+    (tmp_path / "c.csv").touch()
+    connector = source(tmp_path)
+    connector.check()
+    assert ask(connector.relation(None), "SELECT id, name FROM it ORDER BY id") == FIRST
+    assert connector.observe(None, look()).columns == {"id": "BIGINT", "name": "VARCHAR"}
+
+
+@pytest.mark.parametrize("mark", ["utf-16", "utf-16-be"])
+@pytest.mark.parametrize(("kind", "hint"), [("csv", '{"encoding": "utf-16"}'), ("ndjson", "anew as UTF-8")])
+def test_utf16_is_told_by_its_mark(tmp_path, kind, hint, mark):
+    (tmp_path / f"f.{kind}").write_bytes(
+        ("\ufeff" if mark == "utf-16-be" else "").encode(mark) + bytes_of(kind, as_table(FIRST)).decode().encode(mark)
+    )
+    with pytest.raises(SourceUnavailable, match=f"f.{kind} is UTF-16, not UTF-8") as error:
+        source(tmp_path / f"f.{kind}").check()
+    assert hint in error.value.hint
+    if kind == "csv":
+        source(tmp_path / "f.csv", options={"encoding": "utf-16"}).check()
 
 
 def test_bytes_that_are_not_utf8_say_which_option_helps(tmp_path):
@@ -708,6 +786,41 @@ def test_packed_texts_are_read(tmp_path, suffix):
     connector = source(tmp_path / f"f.{suffix}")
     connector.check()
     assert connector.kind == name and ask(connector.relation(None), "SELECT id, name FROM it ORDER BY id") == FIRST
+
+
+@pytest.mark.parametrize("cut", [0.5, 0.999])
+@pytest.mark.parametrize("suffix", ["csv.gz", "csv.zst", "ndjson.gz"])
+def test_a_packed_text_that_is_cut_short_is_never_read_as_if_it_were_whole(ws, tmp_path, suffix, cut):
+    lines = "id,name\n" + "".join(f"{i},{i * 7919 % 10007}\n" for i in range(20_000))
+    if suffix.startswith("ndjson"):
+        lines = "".join(f'{{"id":{i}}}\n' for i in range(20_000))
+    file, whole = tmp_path / f"f.{suffix}", pa.compress(lines.encode(), codec={"gz": "gzip", "zst": "zstd"}[suffix.split(".")[1]], asbytes=True)
+    file.write_bytes(whole)
+    ws.sources.add("p", file)
+    ws.materialize("t", "SELECT count(*) AS n FROM p")
+    file.write_bytes(whole[: int(len(whole) * cut)])
+    for act in (lambda: ws.sql("SELECT count(*) FROM p").fetchall(), lambda: ws.sources.add("q", file)):
+        with pytest.raises(SourceUnavailable, match=r"f\..* is not a whole (gzip|zstd) file"):
+            act()
+    assert "p changed and cannot be read: f." in str(ws.staleness("t"))
+    file.write_bytes(whole)
+    assert ws.sql("SELECT count(*) FROM p").fetchall() == [(20_000,)]
+
+
+def test_a_packed_text_is_unpacked_to_its_end_once_while_its_stat_stands(tmp_path, monkeypatch):
+    file = tmp_path / "f.csv.gz"
+    file.write_bytes(pa.compress(b"id,name\n1,a\n", codec="gzip", asbytes=True))
+    unpacked, plain, changed = [], reading._held, os.stat(file).st_ctime_ns
+    monkeypatch.setattr(reading, "_held", lambda *given: unpacked.append(given) or plain(*given))
+    now = [changed + 10**9]
+    monkeypatch.setattr(reading.time, "time_ns", lambda: now[0])
+    for _ in range(2):  # within the clock's grain an equal stat proves nothing
+        source(file).relation(None)
+    assert len(unpacked) == 2
+    now[0] = changed + 3600 * 10**9
+    for _ in range(2):
+        source(file).relation(None)
+    assert len(unpacked) == 3
 
 
 def test_the_same_bytes_under_an_ending_that_unpacks_them_are_another_state(tmp_path):

@@ -240,3 +240,79 @@ def test_a_tenant_sees_the_same_values_as_who_reads_the_table(ws, mysql_url):
             assert own.columns == every.columns and own.fetchall() == every.fetchall()
     finally:
         run_mysql(mysql_url, f"DROP TABLE {name}")
+
+
+# -- what DuckDB remembers of a server -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "kind"),
+    [
+        ("varbinary(9)", "varchar(9) COLLATE utf8mb4_bin", "VARCHAR"),
+        ("varchar(9) COLLATE utf8mb4_bin", "varbinary(9)", "BLOB"),
+        ("varchar(9)", "integer", "INTEGER"),
+        ("integer", "bigint unsigned", "UBIGINT"),
+        ("decimal(10, 2)", "decimal(12, 3)", "DECIMAL(12,3)"),
+        ("json", "blob", "BLOB"),
+        ("blob", "json", "VARCHAR"),
+    ],
+)
+def test_a_column_has_the_type_of_now(ws, sql, table, before, after, kind):
+    sql(f"CREATE TABLE {table} (id integer, v {before})", f"INSERT INTO {table} VALUES (1, '1')")
+    ws.sql(f"SELECT v FROM crm.{table}").fetchall()
+    sql(f"ALTER TABLE {table} MODIFY v {after}")
+    assert ws.sql(f"SELECT typeof(v) FROM crm.{table} WHERE id = 1").fetchall() == [(kind,)]
+
+
+def test_a_table_that_moves_while_a_result_is_open_is_read_all_the_same(ws, sql, table):
+    sql(f"CREATE TABLE {table} (id integer, v varchar(9))", f"INSERT INTO {table} SELECT 1, 'a'")
+    try:
+        sql(
+            f"CREATE TABLE {table}_large (id integer, v varchar(200))", f"INSERT INTO {table}_large SELECT seq, repeat('x', 200) FROM seq_1_to_600000"
+        )
+        ws.sql(f"SELECT * FROM crm.{table}").fetchall()
+        batches = ws.sql(f"SELECT * FROM crm.{table}_large").batches()
+        first = next(batches)
+        sql(f"ALTER TABLE {table} MODIFY v blob, ADD w integer", f"UPDATE {table} SET w = 2", f"CREATE TABLE {table}_new AS SELECT 3 AS x")
+        asked = ws.sql(f"SELECT id, v, w FROM crm.{table} WHERE w = 2 AND v = 'a'::BLOB")
+        assert asked.fetchall() == [(1, b"a", 2)] and ws.sql(f"SELECT sum(x) FROM crm.{table}_new").fetchall() == [(3,)]
+        ws.materialize("moved", f"SELECT * FROM crm.{table}")
+        assert isinstance(ws.staleness("moved"), Fresh)
+        assert first.num_rows + sum(batch.num_rows for batch in batches) == 600_000
+        assert ws.sql(f"SELECT v, w FROM crm.{table}").fetchall() == [(b"a", 2)] and isinstance(ws.staleness("moved"), Fresh)
+    finally:
+        sql(f"DROP TABLE IF EXISTS {table}_large", f"DROP TABLE IF EXISTS {table}_new")
+
+
+def test_what_duckdb_forgets_harms_no_statement_of_another_thread(run_python, mysql_url, sql, table):
+    sql(f"CREATE TABLE {table} (id integer, v integer)", f"INSERT INTO {table} SELECT seq, seq FROM seq_1_to_20000")
+    code = """
+import sys, threading, time
+import jammi_lab
+from jammi_lab.sources.mysql import MysqlConnector
+
+url, table = sys.argv[1:]
+until, wrong, forgot = time.monotonic() + 8, [], 0
+with jammi_lab.open("ws") as ws:
+    ws.sources.add("crm", url)
+
+    def read():
+        while time.monotonic() < until:
+            found = ws.sql(f"SELECT count(*), sum(v + id) FROM crm.{table} WHERE id > 5").fetchall()
+            if found != [(19995, 2 * (20000 * 20001 // 2 - 15))]:
+                wrong.append(found)
+
+    readers = [threading.Thread(target=read) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    MysqlConnector._now = lambda self, asking, inside: {"id": "BIGINT", "v": "BIGINT"}  # whatever DuckDB remembers is another thing
+    memory = ws._rooms.engine.session(None).attachments.memory
+    while time.monotonic() < until:
+        for key in [key for key in memory if table in key]:
+            memory.pop(key, None)
+        forgot += [c.name for c in ws.sources["crm"].columns(table)] == ["id", "v"]
+    for reader in readers:
+        reader.join()
+print(wrong, forgot > 10)
+"""
+    assert run_python(code, mysql_url, table).stdout == "[] True\n"

@@ -100,6 +100,14 @@ def test_a_star_puts_out_a_column_that_was_just_added(ws, kept):
     assert [each.columns for each in result.inputs] == [("id", "more", "name")]
 
 
+def test_a_column_that_was_just_added_can_be_named(ws, kept):
+    rows(ws, kept)
+    kept.sql("ALTER TABLE {t} ADD COLUMN more integer DEFAULT 7")
+    assert rows(ws, kept, "SELECT more FROM s.{t}") == [(7,), (7,)]
+    with pytest.raises(SqlError, match="no column less"):
+        rows(ws, kept, "SELECT less FROM s.{t}")
+
+
 def test_a_column_or_table_that_was_just_dropped_is_told_at_its_place(ws, kept):
     text = f"SELECT id, name FROM s.{kept.name}"
     ws.sql(text)

@@ -7,7 +7,19 @@ from hypothesis import strategies as st
 
 from jammi_lab.errors import TableDamaged
 from jammi_lab.storage import files
-from jammi_lab.storage.files import AtomicFile, Stat, inside, install_fault_hook, make_folder, relative_to, remove, settled, stat_of, write_atomic
+from jammi_lab.storage.files import (
+    AtomicFile,
+    Stat,
+    inside,
+    install_fault_hook,
+    make_folder,
+    relative_to,
+    remove,
+    settled,
+    stat_of,
+    write_atomic,
+    write_once,
+)
 
 
 class Crash(Exception):
@@ -221,3 +233,11 @@ def test_no_text_is_a_location_outside(text):
 
 def test_without_a_hook_a_fault_point_is_nothing():
     assert files.fault_point("anywhere") is None
+
+
+def test_what_is_written_once_has_a_durable_name(tmp_path, monkeypatch):
+    synced, sync = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda d: (synced.append(os.path.isdir(f"/proc/self/fd/{d}")), sync(d)))
+    assert write_once(tmp_path / "id", b"one") and synced == [False, True]
+    assert not write_once(tmp_path / "id", b"two") and (tmp_path / "id").read_bytes() == b"one"
+    assert [path.name for path in tmp_path.iterdir()] == ["id"]
