@@ -1,5 +1,6 @@
 """From the names that people give to recipes and tables, and what may be done under a name."""
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -144,7 +145,7 @@ class Naming:
             if if_exists:
                 return
             raise self._missing(name)
-        readers = sorted({link.derived for link in catalog.lineage.edges("down", name)}) if catalog.lineage.knows(name) else []
+        readers = self._readers(name)
         if readers and not force:
             raise InvalidArgument(
                 f"{name!r} cannot be dropped while {', '.join(readers)} derive{'s' if len(readers) == 1 else ''} from it.",
@@ -153,12 +154,21 @@ class Naming:
         self._rooms.removal.recipe(name)
 
     def rename(self, old: str, new: str) -> None:
-        """Give a recipe another name. NameInvalid, TableNotFound, DuplicateTable, TenantForbidden; DependencyCycle when it would read itself."""
+        """Give a recipe another name; a RuntimeWarning names whoever still reads the old one. NameInvalid, TableNotFound, DuplicateTable,
+        TenantForbidden; DependencyCycle when it would read itself."""
         check_name(new, "recipe")
         recipe = self._rooms.catalog.recipes.get(old)
         if recipe is None:
             raise self._missing(old)
+        before = set(self._readers(old))
         self._rooms.catalog.recipes.rename(old, new)
+        if readers := sorted(before - set(self._readers(new))):  # who names the very table goes with it
+            told = f"{', '.join(readers)} still read{'s' if len(readers) == 1 else ''} {recipe.name!r}, which is gone: define"
+            warnings.warn(f"{told} {'it' if len(readers) == 1 else 'them'} anew over {new!r}.", RuntimeWarning, stacklevel=3)
+
+    def _readers(self, name: str) -> list[str]:
+        lineage = self._rooms.catalog.lineage
+        return sorted({link.derived for link in lineage.edges("down", name)}) if lineage.knows(name) else []
 
     def refuse_external(self, names: str | Iterable[str] | None, plan: Plan) -> None:
         """NotRecomputable when a stale table that was asked for by name was made outside."""

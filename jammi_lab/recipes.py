@@ -7,7 +7,7 @@ from jammi_lab.markup import Form, Shown
 from jammi_lab.values.records import RecipeRecord, statement_of
 
 
-class Recipe:
+class Recipe(Shown):
     """One recipe."""
 
     def __init__(self, record: RecipeRecord, newest: int | None) -> None:
@@ -40,6 +40,9 @@ class Recipe:
         """Whose it is; None is shared."""
         return self._record.tenant
 
+    def _form(self) -> Form:
+        return _listed([self])
+
 
 class Recipes(Shown):
     """All recipes, by name."""
@@ -57,5 +60,9 @@ class Recipes(Shown):
         return self._recipes[at]
 
     def _form(self) -> Form:
-        rows = [(r.name, r.kind, r.newest_version, " ".join(r.definition.split())) for r in self._recipes]
-        return forms.listing(["recipe", "kind", "newest version", "definition"], rows, aligned="llrl")
+        return _listed(self._recipes)
+
+
+def _listed(recipes: Sequence[Recipe]) -> Form:
+    rows = [(r.name, r.kind, r.newest_version, " ".join(r.definition.split())) for r in recipes]
+    return forms.listing(["recipe", "kind", "newest version", "definition"], rows, aligned="llrl")

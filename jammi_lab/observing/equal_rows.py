@@ -36,7 +36,7 @@ def note(connector: Connector, anchor: Anchor, looking: Looking) -> None:
     """Keep the digest of the rows that an anchor stands for, if they are still there and not too many. Nothing for what opinions are not given on."""
     if isinstance(connector, FrameConnector):
         with contextlib.suppress(*_OUTSIDE):
-            _of_frame(connector, anchor, looking)
+            _of_frame(*connector.capture(), anchor, looking)
         return
     files = _files(connector)
     few = anchor.row_count is not None and (looking.scan_rows is None or anchor.row_count <= looking.scan_rows)
@@ -49,12 +49,17 @@ def same(connector: Connector, recorded: Anchor, looking: Looking) -> bool:
     """Whether the files or the frame hold the same bag of rows as when an anchor was recorded, over its columns; False when that cannot be told."""
     with contextlib.suppress(*_OUTSIDE):
         if isinstance(connector, FrameConnector):
-            then = _kept(recorded, told_apart(recorded.columns, recorded.types), looking)
-            found = None if then is None else _of_frame(connector, recorded, looking)
-            return found is not None and _alike(found[0], recorded) and found[1] == then
+            return _same_frame(connector, recorded, looking)
         if (files := _files(connector)) is not None:
             return _same(files, recorded, looking)
     return False
+
+
+def _same_frame(frame: FrameConnector, recorded: Anchor, looking: Looking) -> bool:
+    rows, seen = frame.capture()
+    then = _kept(recorded, _in_place(seen, recorded), looking)
+    found = None if then is None else _of_frame(rows, seen, recorded, looking)
+    return found is not None and _alike(found[0], recorded) and found[1] == then
 
 
 def _kept(anchor: Anchor, hashed: list[str] | None, looking: Looking) -> list[str] | None:
@@ -83,24 +88,37 @@ def _same(files: FileConnector, recorded: Anchor, looking: Looking) -> bool:
 def _hashed(files: FileConnector, seen: Snapshot, anchor: Anchor) -> list[str] | None:
     """What is hashed of a row: the columns of an anchor, and of text all there are; None where no opinion is given."""
     if files.kind not in _TEXTS:
-        return told_apart(anchor.columns, anchor.types)
-    kinds = [*seen.columns.values()]
-    return None if _ZONED in kinds else told_apart([*seen.columns], kinds)
+        return _in_place(seen, anchor)
+    others = sorted(set(seen.columns) - set(anchor.columns))
+    names = [*_read(seen, anchor), *others]
+    kinds = [seen.columns[name] for name in names]
+    return None if _ZONED in kinds else told_apart(names, kinds)
+
+
+def _in_place(seen: Snapshot, anchor: Anchor) -> list[str] | None:
+    """What is hashed of the columns of an anchor, in the order in which they stand: `t(p, q)` goes by that, and a bag of rows does not tell it. So of
+    columns that changed places no digest is found."""
+    names = _read(seen, anchor)
+    return told_apart(names, [seen.columns[name] for name in names])
+
+
+def _read(seen: Snapshot, anchor: Anchor) -> list[str]:
+    return [name for name in seen.columns if name in anchor.columns]
 
 
 def _alike(now: Anchor, recorded: Anchor) -> bool:
-    """Whether two states differ in nothing but their rows. The whole schema counts, not only what is read: a bag of rows does not tell in which order
-    their columns stand, and `t(p, q)` goes by that."""
-    return (now.schema, now.types, now.row_count, now.method) == (recorded.schema, recorded.types, recorded.row_count, recorded.method)
+    """Whether two states differ in nothing but their rows and in columns that are not read. Who asks has bound the statement again where the schema
+    is another one, and found it to say the same; without a recorded schema nobody has."""
+    read = (now.columns, now.types, now.row_count, now.method)
+    return bool(recorded.schema) and read == (recorded.columns, recorded.types, recorded.row_count, recorded.method)
 
 
-def _of_frame(frame: FrameConnector, of: Anchor, looking: Looking) -> tuple[Anchor, list[str]] | None:
+def _of_frame(rows: pa.Table, seen: Snapshot, of: Anchor, looking: Looking) -> tuple[Anchor, list[str]] | None:
     """The present state of a frame over an anchor's columns, and the digest of just these rows; None when they are more than a look may read."""
-    rows, seen = frame.capture()
     now = seen.anchor(of.input, of.columns)
     many = looking.scan_rows is not None and rows.num_rows > looking.scan_rows
     large = looking.scan_bytes is not None and rows.nbytes > looking.scan_bytes
-    if many or large or not now.columns or (hashed := told_apart(now.columns, now.types)) is None:
+    if many or large or not now.columns or (hashed := _in_place(seen, now)) is None:
         return None
     if (kept := _kept(now, hashed, looking)) is not None:
         return now, kept

@@ -55,9 +55,11 @@ class Opinions:
         self._results, self._memo, self._settings, self._query = results, memo, settings, query
 
     def same_rows(self, one: TableRecord, other: TableRecord, columns: Sequence[str], *, deep: bool) -> bool:
-        """Whether both hold the same bag of rows over these columns. False when they do not, and when that cannot be told or would read more than a
-        shallow look may. SourceUnavailable, OSError."""
-        types = [{c.name: c.type for c in record.columns} for record in (one, other)]
+        """Whether both hold the same bag of rows over these columns, which stand in the same order. False when they do not, and when that cannot be
+        told or would read more than a shallow look may. SourceUnavailable, OSError."""
+        types = [{c.name: c.type for c in record.columns if c.name in columns} for record in (one, other)]
+        if [*types[0]] != [*types[1]]:
+            return False  # `t(p, q)` goes by the order
         kinds = [[of.get(c) for c in columns] for of in types]
         if one.row_count is None or one.row_count != other.row_count or kinds[0] != kinds[1] or (hashed := told_apart(columns, kinds[0])) is None:
             return False

@@ -20,7 +20,7 @@ import sysconfig
 import types
 import uuid
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from jammi_lab.canonical import digest_of
 from jammi_lab.producers.sourcetree import NoSource, Written, codes, constant, says
@@ -29,10 +29,30 @@ from jammi_lab.sources.frames import is_frame
 _OURS = frozenset({"jammi_lab", "jammi_kernel_ext", "jammi_widgets"})
 _STDLIB = pathlib.Path(sysconfig.get_path("stdlib"))
 _AS_TEXT = (decimal.Decimal, uuid.UUID, pathlib.PurePath, datetime.timedelta, datetime.tzinfo, range, slice, complex, types.EllipsisType)
-_INTERNAL = re.compile(r"__\w+__|_abc_impl|_member_\w+_|_value2member_map_|_(un)?hashable_values(_map)?_|_\w+_$")
 _SPECIAL = re.compile(r"__\w+__")
+_OF_ENUMS = re.compile(r"_\w+_")
+"""Attributes that only Python gives to an enumeration."""
+_FOLLOWS = frozenset(
+    {
+        *("__module__", "__qualname__", "__doc__", "__firstlineno__", "__static_attributes__", "__slots__", "__type_params__", "_abc_impl"),
+        *("__annotations__", "__annotations_cache__", "__orig_bases__", "__parameters__", "__abstractmethods__", "__protocol_attrs__"),
+        *("__required_keys__", "__optional_keys__", "__readonly_keys__", "__mutable_keys__", "__total__", "__dataclass_fields__"),
+    }
+)
+"""Attributes of a class that say where it stands, or follow from the rest."""
+_OF_NAMED_TUPLES = frozenset({"__new__", "__repr__", "__getnewargs__", "__replace__", "_make", "_replace", "_asdict"})
+_PLAIN = (bool, int, float, str, bytes, list, tuple, dict, set, frozenset)
 _METHODS = (types.FunctionType, classmethod, staticmethod, property)
-_DESCRIPTORS = (types.MemberDescriptorType, types.GetSetDescriptorType, types.WrapperDescriptorType, types.MethodDescriptorType)
+
+
+class _One(NamedTuple):
+    field: int
+
+
+_DESCRIPTORS = (
+    *(types.MemberDescriptorType, types.GetSetDescriptorType, types.WrapperDescriptorType, types.MethodDescriptorType),
+    type(vars(_One)["field"]),
+)
 
 
 def function_digest(function: Callable[..., Any], written: Written | None = None) -> str:
@@ -132,6 +152,7 @@ class _Walk:
                     self.value(value.func, where),
                     self._values(enumerate(value.args), where),
                     self._values(value.keywords.items(), where),
+                    *self._besides(vars(value), where),
                 ]
             case types.MethodType():
                 return ["method", self.value(value.__self__, where), self.value(value.__func__, where)]
@@ -167,16 +188,16 @@ class _Walk:
         """The functions, values and bases of a class; its text does not matter beyond them."""
         where = cls.__qualname__
         members: dict[str, Any] = {}
-        made = dataclasses.is_dataclass(cls) or issubclass(cls, tuple)
         for name, value in sorted(vars(cls).items()):
-            if isinstance(value, _DESCRIPTORS) or (_INTERNAL.fullmatch(name) and not isinstance(value, _METHODS)):
+            if isinstance(value, _DESCRIPTORS) or _follows(cls, name, value):
                 continue
             try:
                 members[name] = self.value(value, f"{name}, which {where} has")
             except NoSource:
-                if not (made and _SPECIAL.fullmatch(name)):  # what a decorator wrote from the fields has no source
+                if not (_SPECIAL.fullmatch(name) and _is_dataclass(cls) and _by_python(value)):  # a decorator wrote it from the fields
                     raise
-        fields = [(f.name, self._default(f, where)) for f in dataclasses.fields(cls)] if dataclasses.is_dataclass(cls) else []
+        fields = [(f.name, self._default(f, where)) for f in dataclasses.fields(cls)] if _is_dataclass(cls) else []
+        named = getattr(cls, "_fields", ())
         return {
             "name": where,
             "bases": [self.value(base, where) for base in cls.__bases__],
@@ -185,9 +206,17 @@ class _Walk:
             "annotations": [[n, str(kind)] for n, kind in vars(cls).get("__annotations__", {}).items()],
             "fields": fields,
             "settings": repr(getattr(cls, "__dataclass_params__", "")),
-            "names": [*getattr(cls, "_fields", ())],
-            "enumerated": [[m.name, self.value(m.value, where)] for m in cls] if issubclass(cls, enum.Enum) else [],
+            "names": [*named] if isinstance(named, tuple | list) else [],
+            "enumerated": [self._member(m, where) for m in cls] if issubclass(cls, enum.Enum) else [],
         }
+
+    def _member(self, member: enum.Enum, where: str) -> Any:
+        given = {name: value for name, value in vars(member).items() if not (_OF_ENUMS.fullmatch(name) or name == "name")}
+        return [member.name, self.value(member.value, where), *self._besides(given, where)]
+
+    def _besides(self, given: Mapping[str, Any], where: str) -> list[Any]:
+        """What an object was given beside what makes it; nothing for most."""
+        return [self._values(sorted(given.items()), where)] if given else []
 
     def _default(self, field: "dataclasses.Field[Any]", where: str) -> Any:
         given = [v for v in (field.default, field.default_factory) if v is not dataclasses.MISSING]
@@ -198,10 +227,15 @@ class _Walk:
         kind = type(value)
         if isinstance(value, enum.Enum):
             return ["member", self.value(kind, where), value.name]
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            return ["instance", self.value(kind, where), [self.value(getattr(value, f.name, None), where) for f in dataclasses.fields(value)]]
-        if kind in (list, tuple) or (isinstance(value, tuple) and hasattr(kind, "_fields")):
+        if _is_dataclass(kind):
+            names = [f.name for f in dataclasses.fields(value)]
+            given = {name: held for name, held in getattr(value, "__dict__", {}).items() if name not in names}
+            said = [self.value(getattr(value, name, None), where) for name in names]
+            return ["instance", self.value(kind, where), said, *self._besides(given, where)]
+        if kind in (list, tuple):
             return [kind.__name__, [self.value(v, where) for v in value]]
+        if isinstance(value, tuple) and hasattr(kind, "_fields"):
+            return [kind.__name__, [self.value(v, where) for v in value], self.value(kind, where)]
         if kind in (set, frozenset):
             return [kind.__name__, sorted(digest_of(_Walk("").value(v, where)) for v in value)]
         if kind is dict or kind in (types.MappingProxyType, types.SimpleNamespace):
@@ -228,6 +262,25 @@ def _global_names(function: types.FunctionType) -> set[str]:
     """The names that a function looks up outside itself; attributes and the names of what it imports are not among them."""
     loads = (i for code in codes(function.__code__) for i in dis.get_instructions(code) if i.opname.startswith("LOAD"))
     return {i.argval for i in loads if "GLOBAL" in i.opname or i.opname == "LOAD_NAME"} - {"__name__", "__qualname__", "__module__"}
+
+
+def _is_dataclass(cls: type) -> bool:
+    """Whether it is one; a metaclass may answer to any name."""
+    return isinstance(getattr(cls, "__dataclass_fields__", None), dict)
+
+
+def _follows(cls: type, name: str, value: object) -> bool:
+    """Whether an attribute of a class is no value that a person gave it: it follows from the rest, or a decorator keeps it there."""
+    if isinstance(value, _METHODS):
+        return issubclass(cls, tuple) and name in _OF_NAMED_TUPLES and _by_python(getattr(value, "__func__", value))
+    if name in _FOLLOWS or (issubclass(cls, enum.Enum) and _OF_ENUMS.fullmatch(name)) or (name == "__match_args__" and _is_dataclass(cls)):
+        return True
+    return _SPECIAL.fullmatch(name) is not None and type(value) not in _PLAIN
+
+
+def _by_python(value: object) -> bool:
+    """Whether a function was made by Python, from a text or by a function of its own."""
+    return isinstance(value, types.FunctionType) and (value.__code__.co_filename == "<string>" or of_library(value.__code__.co_filename))
 
 
 def _text(value: object, name: str) -> str | None:

@@ -3,12 +3,12 @@
 Full lines carry values; dotted ones end at what filters, joins or groups the rows. The picture goes into an `<img>`, like that of the tables.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from jammi_lab.markup import Form, count, escape, picture, visible, width
 from jammi_lab.sensing.columns import ColumnEdge
 from jammi_lab.sensing.layout import layered
-from jammi_lab.sensing.picture import EDGE_COLOUR, NodeLike, fill, subtitle, svg_frame
+from jammi_lab.sensing.picture import EDGE_COLOUR, NodeLike, cut, fill, subtitle, svg_frame
 
 MOST_COLUMNS = 14
 """Columns of one table that are drawn."""
@@ -70,22 +70,25 @@ def _lines(nodes: Sequence[NodeLike], edges: Sequence[ColumnEdge], verdicts: Map
 def _svg(nodes: Sequence[NodeLike], ends: Sequence[End]) -> str:
     used = sorted({n for a, _, b, _, _ in ends for n in (a, b)})
     at = {n: i for i, n in enumerate(used)}
-    shown = {n: _shown([c for a, x, b, y, _ in ends for m, c in ((a, x), (b, y)) if m == n]) for n in used}
+    shown = {n: shown_columns([*(y for _, _, b, y, _ in ends if b == n), *(x for a, x, _, _, _ in ends if a == n)]) for n in used}
     column, place = layered(len(used), sorted({(at[a], at[b]) for a, _, b, _, _ in ends}))
     places, wide, high = _places([nodes[n] for n in used], [shown[n] for n in used], column, place)
     lines = dict.fromkeys(
-        _line(places[at[a]], _row(shown[a], x), places[at[b]], _row(shown[b], y), direct) for a, x, b, y, direct in sorted(ends, key=lambda e: e[4])
+        _line(places[at[a]], row_of(shown[a], x), places[at[b]], row_of(shown[b], y), direct)
+        for a, x, b, y, direct in sorted(ends, key=lambda e: e[4])
     )
     boxes = "".join(_box(nodes[n], shown[n], places[at[n]]) for n in used)
     return svg_frame("".join(lines) + boxes, wide, high)
 
 
-def _shown(columns: Sequence[str]) -> list[str]:
+def shown_columns(columns: Iterable[str]) -> list[str]:
+    """The columns of a table that are drawn, each once; of many the first, and how many more."""
     every = list(dict.fromkeys(columns))
     return every if len(every) <= MOST_COLUMNS else [*every[: MOST_COLUMNS - 1], f"… {count(len(every) - MOST_COLUMNS + 1, 'more column')}"]
 
 
-def _row(shown: Sequence[str], column: str) -> int:
+def row_of(shown: Sequence[str], column: str) -> int:
+    """The row that a column is drawn in; the last for one of those that are only counted."""
     return shown.index(column) if column in shown else len(shown) - 1
 
 
@@ -95,7 +98,7 @@ def _places(nodes: Sequence[NodeLike], shown: Sequence[Sequence[str]], column: S
     high = [_HEAD + _ROW * len(s) + 6 for s in shown]
     wide, tall = [0.0] * layers, [-float(_GAP_Y)] * layers
     for i, c in enumerate(column):
-        texts = [width(_cut(nodes[i].name)) + 2, width(subtitle(nodes[i])), *(width(_cut(s)) for s in shown[i])]
+        texts = [width(cut(nodes[i].name)) + 2, width(subtitle(nodes[i])), *(width(cut(s)) for s in shown[i])]
         wide[c] = max(wide[c], max(texts) * _LETTER + 24)
         tall[c] += high[i] + _GAP_Y
     top = [_PAD + (max(tall) - t) / 2 for t in tall]
@@ -105,11 +108,6 @@ def _places(nodes: Sequence[NodeLike], shown: Sequence[Sequence[str]], column: S
         places[i] = (_PAD + sum(wide[:c]) + _GAP_X * c, top[c], wide[c])
         top[c] += high[i] + _GAP_Y
     return places, round(2 * _PAD + sum(wide) + _GAP_X * (layers - 1)), round(max(tall) + 2 * _PAD)
-
-
-def _cut(text: str) -> str:
-    shown = visible(text)
-    return shown if len(shown) <= 28 else shown[:27] + "…"
 
 
 def _middle(place: Place, row: int) -> float:
@@ -129,9 +127,9 @@ def _box(node: NodeLike, shown: Sequence[str], place: Place) -> str:
     high = _HEAD + _ROW * len(shown) + 6
     frame = f'<rect x="{x:.0f}" y="{y:.0f}" width="{wide:.0f}" height="{high:.0f}" rx="6" fill="#f4f6f8" stroke="{EDGE_COLOUR}"/>'
     head = f'<path d="M{x:.0f} {y + 36:.0f}v-30a6 6 0 0 1 6-6h{wide - 12:.0f}a6 6 0 0 1 6 6v30Z" fill="{fill(node.kind)}"/>'
-    name = f'<text x="{x + 10:.0f}" y="{y + 16:.0f}" font-size="13" font-weight="600" fill="#fff">{escape(_cut(node.name))}</text>'
+    name = f'<text x="{x + 10:.0f}" y="{y + 16:.0f}" font-size="13" font-weight="600" fill="#fff">{escape(cut(node.name))}</text>'
     kind = f'<text x="{x + 10:.0f}" y="{y + 30:.0f}" font-size="11" fill="#dfe6ee">{escape(subtitle(node))}</text>'
     rows = "".join(
-        f'<text x="{x + 10:.0f}" y="{_middle(place, i) + 4:.0f}" font-size="12" fill="#1f2933">{escape(_cut(c))}</text>' for i, c in enumerate(shown)
+        f'<text x="{x + 10:.0f}" y="{_middle(place, i) + 4:.0f}" font-size="12" fill="#1f2933">{escape(cut(c))}</text>' for i, c in enumerate(shown)
     )
     return f"<g><title>{escape(node.name)}</title>{frame}{head}{name}{kind}{rows}</g>"

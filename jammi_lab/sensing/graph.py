@@ -71,10 +71,19 @@ class Graph:
         return self._found(node, [name for kind, name, _ in node.recipe.inputs if kind == InputKind.RESULT])
 
     def parents(self, node: Node) -> list[Node]:
-        """The recipes that its newest version was made from. One that was redefined since to read this very node is left out: its version is older
-        than the circle, and the node is stale anyway."""
+        """The recipes that its newest version was made from, without those that derive from it by now."""
+        former = {p.place for p in self._former(node)}
+        return [p for p in self._recorded(node) if p.place not in former]
+
+    def _former(self, node: Node) -> list[Node]:
+        """Of the recipes that its newest version was made from, those that were redefined since to read this very node, and that its definition does
+        not read any more: its version is older than the circle, and the node is stale anyway."""
         needed = {p.place for p in self.needs(node)}
-        return [p for p in self._recorded(node) if p.place in needed or not self._reaches(p, node)]
+        return [p for p in self._recorded(node) if p.place not in needed and self._reaches(p, node)]
+
+    def former_edges(self) -> frozenset[tuple[Place, Place]]:
+        """Input and reader of each edge that closes a circle of names, though no table ever was made from itself."""
+        return frozenset((parent.place, node.place) for node in self.nodes.values() for parent in self._former(node))
 
     def _recorded(self, node: Node) -> list[Node]:
         anchors = node.record.anchors if node.record is not None else []
@@ -230,10 +239,10 @@ class Sensed:
 
     def _compared(self, recorded: Anchor, now: Anchor, node: Node, record: TableRecord) -> State:
         """The present state; the recorded one when an input moved, and the rows that are read of it did not. Bags do for statements that do not
-        depend on the order of rows."""
+        depend on the order of rows, and say the same where the input has other columns beside those that are read."""
         if recorded.same_state(now) or record.order_sensitive or (recorded.columns, recorded.types) != (now.columns, now.types):
             return now
-        if recorded.input.kind is InputKind.RESULT and recorded.schema == now.schema:
+        if recorded.input.kind is InputKind.RESULT and recorded.schema:
             answer: bool | Unknown = self._same_result(recorded, node.tenant)
         else:
             answer = self.look.same_rows(recorded, node.tenant)

@@ -1,16 +1,19 @@
 """Lineage: what derives from what, from the anchors of the newest ready versions."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from jammi_lab.catalog.closure import Direction
+from jammi_lab.catalog.closure import Node as Point
 from jammi_lab.catalog.lineage import Link
 from jammi_lab.errors import DependencyCycle, ExtensionMissing
 from jammi_lab.markup import Form, Shown
 from jammi_lab.sensing import picture
 from jammi_lab.sensing.column_picture import column_lineage
 from jammi_lab.sensing.columns import ColumnEdge
+from jammi_lab.sensing.graph import Place
 from jammi_lab.sensing.models import MODEL
-from jammi_lab.values.anchors import Input
+from jammi_lab.values.anchors import Input, InputKind
 from jammi_lab.values.base import Value
 from jammi_lab.values.records import Edge
 
@@ -120,6 +123,27 @@ def in_order(
     if len(ready) < len(above):
         raise _circle({key: above[key] for key, number in waiting.items() if number})
     return [_node(key, kinds) for key in ready]
+
+
+def still_met(links: Sequence[Link], direction: Direction, left_out: Collection[tuple[Place, Place]]) -> list[Link]:
+    """The links that a walk in one direction meets when some edges between recipes, as input and reader, are left out."""
+    if not left_out:
+        return list(links)
+    leaving: dict[Point, list[Link]] = {}
+    for link in links:
+        if not (link.source[0] == InputKind.RESULT and (_place(link.source), _place(link.target)) in left_out):
+            leaving.setdefault(link.source if direction == "down" else link.target, []).append(link)
+    met = dict.fromkeys(link.source if direction == "down" else link.target for link in links if link.depth == 1)
+    waiting = list(met)
+    for point in waiting:  # grows while it is walked
+        further = [link.target if direction == "down" else link.source for link in leaving.get(point, ())]
+        waiting += [each for each in dict.fromkeys(further) if each not in met]
+        met |= dict.fromkeys(further)
+    return [link for point in waiting for link in leaving.get(point, ())]
+
+
+def _place(point: Point) -> Place:
+    return point[3] or None, point[1]
 
 
 def _node(key: "_Key", kinds: Mapping[str, tuple[str, int | None]]) -> Node:

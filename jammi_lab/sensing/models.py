@@ -4,7 +4,7 @@ A model is no input: what it is belongs to a table's definition, and a table's r
 somebody asks, and are true of tables that were made before anybody did.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.catalog.closure import Node
@@ -62,13 +62,13 @@ def _of_exact(catalog: Catalog, table_name: str) -> list[Edge]:
     return [Edge(input=known(catalog, record.model_id) or record.model_id, derived=record.table_name, kind=MODEL)]
 
 
-def below(catalog: Catalog, name: str, depth: int | None) -> tuple[list[Edge], list[Link]]:
-    """The tables that a model made, and what derives from these; at most `depth` hops away."""
+def below(catalog: Catalog, name: str, depth: int | None, follow: Callable[[list[Link]], list[Link]]) -> tuple[list[Edge], list[Link]]:
+    """The tables that a model made, and what derives from these, of which `follow` says which links count; at most `depth` hops away."""
     made = uses(catalog, [name])
     further: dict[Link, None] = {}
     for use in made:
         links = catalog.lineage.closure(use.derived_table, "down", None if depth is None else depth - 1)
-        further |= dict.fromkeys(links)
+        further |= dict.fromkeys(follow(links))
     return [edge_of(use) for use in made], list(further)
 
 

@@ -7,7 +7,7 @@ pages; a verdict is a word on the node. The picture goes into an `<img>`, where 
 import itertools
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from jammi_lab.markup import MARKS, Form, count, dim, escape, picture, visible, width
@@ -23,6 +23,9 @@ _RECIPE = "#4d5a6b"
 EDGE_COLOUR = "#8a94a0"
 _LETTER, _SMALL, _HIGH, _PILL, _GAP_X, _GAP_Y, _PAD = 7.4, 6.2, 44, 18, 56, 22, 10
 _PASSAGE = 6.0
+_ROW_LETTER = 7.0
+ROW, ROWS_PAD = 17, 6
+"""The height of a row below the head of a box, and what is left free below the last one, in pixels."""
 
 
 class NodeLike(Protocol):
@@ -135,17 +138,31 @@ class Arranged:
     """Of the whole."""
     high: int
     """Of the whole."""
+    ways: list[list[int]] = field(default_factory=list, repr=False)
+    """For each pair the points that its line goes through."""
+    points: list["Box"] = field(default_factory=list, repr=False)
+    """The boxes, and the places between boxes that lines pass."""
+
+    def line_of_rows(self, pair: int, row: int, to: int) -> str:
+        """The way of a pair from one of the rows below the first one's head to one of the last one's; rows are counted from the last, from 0."""
+        first, last = (self.points[self.ways[pair][end]] for end in (0, -1))
+        start, end = (f"{y + h - ROWS_PAD - ROW * (at + 0.5):.0f}" for (_, y, _, h), at in ((first, row), (last, to)))
+        middles = {each: f"{self.points[each][1] + self.points[each][3] / 2:.0f}" for each in self.ways[pair]}
+        return _curve(self.ways[pair], self.points, {**middles, self.ways[pair][0]: start, self.ways[pair][-1]: end})
 
 
-def arranged(nodes: Sequence[NodeLike], pairs: Sequence[tuple[int, int]], verdicts: Mapping[str, str]) -> Arranged:
-    """The places of a graph, left to right from what is read to what is derived; `pairs` are (input, derived) indexes. DependencyCycle."""
+def arranged(
+    nodes: Sequence[NodeLike], pairs: Sequence[tuple[int, int]], verdicts: Mapping[str, str], rows: Sequence[Sequence[str]] | None = None
+) -> Arranged:
+    """The places of a graph, left to right from what is read to what is derived; `pairs` are (input, derived) indexes. `rows`: for each node what
+    stands in lines of `ROW` pixels below its head. DependencyCycle."""
     if not nodes:
         return Arranged([], [], 0, 0)
     column, _ = layered(len(nodes), pairs, sweeps=0)
     ways, size = _ways(len(nodes), pairs, column)
     column, place = layered(size, [step for way in ways for step in itertools.pairwise(way)])
-    boxes, wide, high = _boxes(nodes, column, place, verdicts)
-    return Arranged(boxes[: len(nodes)], _curves(ways, boxes), wide, high)
+    boxes, wide, high = _boxes(nodes, column, place, verdicts, rows or [()] * len(nodes))
+    return Arranged(boxes[: len(nodes)], _curves(ways, boxes), wide, high, ways, boxes)
 
 
 def svg_frame(body: str, wide: int, high: int) -> str:
@@ -178,16 +195,20 @@ Box = tuple[float, float, float, float]
 """Left, top, width and height."""
 
 
-def _boxes(nodes: Sequence[NodeLike], column: list[int], place: list[int], verdicts: Mapping[str, str]) -> tuple[list[Box], int, int]:
+def _boxes(
+    nodes: Sequence[NodeLike], column: list[int], place: list[int], verdicts: Mapping[str, str], rows: Sequence[Sequence[str]]
+) -> tuple[list[Box], int, int]:
     """Each point's (x, y, width, height), and the size of the whole; every column is as wide as its widest node and centred."""
     columns = max(column) + 1
     wide, tall = [0.0] * columns, [-float(_GAP_Y)] * columns
-    high = [float(_HIGH + (_PILL if n.name in verdicts else 0)) for n in nodes] + [_PASSAGE] * (len(column) - len(nodes))
+    high = [float(_HIGH + (_PILL if n.name in verdicts else 0) + high_of(some)) for n, some in zip(nodes, rows, strict=True)]
+    high += [_PASSAGE] * (len(column) - len(nodes))
     for i, c in enumerate(column):
         tall[c] += high[i] + _GAP_Y
         if i < len(nodes):
             node = nodes[i]
-            texts = [width(shown_name(node)) * _LETTER, width(subtitle(node)) * _SMALL, (width(verdicts.get(node.name, "")) + 3) * _SMALL]
+            texts = [width(cut(node.name)) * _LETTER, width(subtitle(node)) * _SMALL, (width(verdicts.get(node.name, "")) + 3) * _SMALL]
+            texts += [width(cut(row)) * _ROW_LETTER for row in rows[i]]
             wide[c] = max(wide[c], max(texts) + 32)
     top = [_PAD + (max(tall) - t) / 2 for t in tall]
     boxes: list[Box] = [(0.0, 0.0, 0.0, 0.0)] * len(column)
@@ -198,9 +219,9 @@ def _boxes(nodes: Sequence[NodeLike], column: list[int], place: list[int], verdi
     return boxes, round(_PAD * 2 + sum(wide) + _GAP_X * (columns - 1)), round(max(tall) + 2 * _PAD)
 
 
-def shown_name(node: NodeLike) -> str:
+def cut(name: str) -> str:
     """A name as it stands in a picture."""
-    shown = visible(node.name)
+    shown = visible(name)
     return shown if len(shown) <= 28 else shown[:27] + "…"
 
 
@@ -210,13 +231,18 @@ def subtitle(node: NodeLike) -> str:
     return f"{kind}, version {node.version}" if node.version is not None and node.kind not in _FILLS else kind
 
 
+def high_of(rows: Sequence[str]) -> float:
+    """How much higher rows make a box, in pixels."""
+    return ROW * len(rows) + ROWS_PAD if rows else 0
+
+
 def _curves(ways: Sequence[Sequence[int]], boxes: Sequence[Box]) -> list[str]:
     """A line for each way, from the right side of its first box to the left side of its last, straight through those between."""
     middles = [f"{box[1] + box[3] / 2:.0f}" for box in boxes]
     return [_curve(way, boxes, middles) for way in ways]
 
 
-def _curve(way: Sequence[int], boxes: Sequence[Box], middles: Sequence[str]) -> str:
+def _curve(way: Sequence[int], boxes: Sequence[Box], middles: Mapping[int, str] | Sequence[str]) -> str:
     first, *between, last = way
     x, y = boxes[first][0] + boxes[first][2], middles[first]
     path = f"M{x:.0f} {y}"
@@ -238,7 +264,7 @@ def _node(node: NodeLike, box: Box, verdict: str, focused: bool) -> str:
     edge = f'stroke="{EDGE_COLOUR}" stroke-width="{3 if focused else 1}"'
     shape = _shape(node.kind, box, f'fill="{fill(node.kind)}" {edge}')
     name = (
-        f'<text x="{middle:.0f}" y="{y + 19:.0f}" font-size="13" font-weight="600" fill="#fff" text-anchor="middle">{escape(shown_name(node))}</text>'
+        f'<text x="{middle:.0f}" y="{y + 19:.0f}" font-size="13" font-weight="600" fill="#fff" text-anchor="middle">{escape(cut(node.name))}</text>'
     )
     below = f'<text x="{middle:.0f}" y="{y + 34:.0f}" font-size="11" fill="#dfe6ee" text-anchor="middle">{escape(subtitle(node))}</text>'
     return f"<g><title>{escape(node.name)}</title>{shape}{name}{below}{_pill(verdict, middle, y + h - 21) if verdict else ''}</g>"

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.catalog.lineage import Link
 from jammi_lab.clock import Clock, from_rfc3339
-from jammi_lab.errors import InvalidArgument, JammiError
+from jammi_lab.errors import DependencyCycle, InvalidArgument, JammiError
 from jammi_lab.markup import visible
 from jammi_lab.names import fold
 from jammi_lab.observing.look import Look
 from jammi_lab.producers.base import Job, OnProgress
 from jammi_lab.sensing import models, reports
 from jammi_lab.sensing.columns import ColumnEdge, ColumnLineage
-from jammi_lab.sensing.graph import Graph, Node, Sensed
-from jammi_lab.sensing.lineage import Lineage, in_order
+from jammi_lab.sensing.graph import Graph, Node, Place, Sensed
+from jammi_lab.sensing.lineage import Lineage, in_order, still_met
 from jammi_lab.sensing.openlineage import Events, made_by_versions, send
 from jammi_lab.sensing.plan import Planned, Planner, Sensor
 from jammi_lab.sensing.reports import Plan, RunReport, Status, StatusRow
@@ -142,7 +142,15 @@ class Questions:
             raise InvalidArgument(f'direction is "both", "up" or "down", not {direction!r}.')
         if depth is not None and (not isinstance(depth, int) or depth < 1):
             raise InvalidArgument(f"depth is a whole number from 1, not {depth!r}.")
-        links, of_models = self._around(name, direction, depth)
+        try:
+            return self._lineage(name, direction, depth, columns, frozenset())
+        except DependencyCycle:
+            if not (former := Graph(self._catalog, self._scope).former_edges()):
+                raise
+            return self._lineage(name, direction, depth, columns, former)
+
+    def _lineage(self, name: str | None, direction: str, depth: int | None, columns: bool, left_out: frozenset[tuple[Place, Place]]) -> Lineage:
+        links, of_models = self._around(name, direction, depth, left_out)
         recipes = {r.name: (r.kind.value, None) for r in self._catalog.recipes.list()}
         kinds = recipes | {v.recipe: (r.kind.value, v.version) for v, r in self._catalog.tables.current()}
         focus = next((k for k in kinds if name is not None and fold(k) == fold(name)), name)
@@ -161,18 +169,18 @@ class Questions:
             lambda: self._newest_runs({n.name for n in nodes if n.version is not None}),
         )
 
-    def _around(self, name: str | None, direction: str, depth: int | None) -> tuple[list[Link], list[Edge]]:
+    def _around(self, name: str | None, direction: str, depth: int | None, left_out: frozenset[tuple[Place, Place]]) -> tuple[list[Link], list[Edge]]:
         """The edges around a name, or all of them: those of inputs, and those of models."""
         lineage = self._catalog.lineage
         if name is None:
-            return lineage.all(), [models.edge_of(use) for use in models.uses(self._catalog)]
+            return still_met(lineage.all(), "down", left_out), [models.edge_of(use) for use in models.uses(self._catalog)]
         links, of_models = list[Link](), list[Edge]()
         if direction != "down":
-            links += lineage.closure(name, "up", depth)
+            links += still_met(lineage.closure(name, "up", depth), "up", left_out)
             of_models += models.above(self._catalog, name, links, depth)
         if direction != "up":
-            made, further = models.below(self._catalog, name, depth)
-            links += [*lineage.closure(name, "down", depth), *further]
+            made, further = models.below(self._catalog, name, depth, lambda found: still_met(found, "down", left_out))
+            links += [*still_met(lineage.closure(name, "down", depth), "down", left_out), *further]
             of_models += made
         return links, of_models
 

@@ -80,7 +80,7 @@ def _own(facts: Facts) -> tuple[list[Reason], list[Anchor]]:
     elif facts.current != facts.recorded:
         reasons.append(DefinitionChanged(recorded=facts.recorded, current=facts.current))
     if isinstance(facts.damage, Unknown):
-        doubts.append(unpinned(_HERE, facts.instant, f"its bytes cannot be read: {facts.damage.why}"))
+        doubts.append(unpinned(_HERE, facts.instant, f"its files cannot be read: {facts.damage.why}"))
     now = facts.now
     moved = [a for a in facts.anchors if not (isinstance(state := now.get(a.input.identity), Anchor) and a.same_state(state))]
     for anchor in sorted(moved, key=lambda a: (a.input.label, a.input.kind)) if moved else ():

@@ -59,7 +59,8 @@ class Removal:
         wrong: list[BaseException] = []
         with self._catalog.everyone():
             for name, record in list(self._waiting.items()):
-                if readers.held(self._results.parquet(record)) or self._waiting.pop(name, None) is None:
+                path = self._results.owned(record)
+                if (path is not None and readers.held(path)) or self._waiting.pop(name, None) is None:
                     continue
                 try:
                     self.bury(record)
@@ -79,9 +80,10 @@ class Removal:
 
     def bury(self, record: TableRecord) -> None:
         """Remove the bytes of a tombstoned table, then its row. Doing it again changes nothing. Raises as `version`."""
-        with explained(record.table_name):
-            self._results.sidecars.gone(record)
-            clear(self._results.parquet(record))
+        if (path := self._results.owned(record)) is not None:
+            with explained(record.table_name):
+                self._results.sidecars.gone(record)
+                clear(path)
         fault_point("removal:bytes-gone")
         self._catalog.publish.forget(record.table_name)
         fault_point("removal:forgotten")

@@ -76,6 +76,13 @@ class Results:
         """The Parquet file of a table, checked to lie inside the workspace. TableDamaged when the row leads out of it."""
         return self.place(record.path)
 
+    def owned(self, record: TableRecord) -> Place | None:
+        """The same for who removes it: None when the row leads out of the workspace, where nothing is a table's to be removed."""
+        try:
+            return self.parquet(record)
+        except TableDamaged:
+            return None
+
     def place(self, location: str) -> Place:
         """The file that a stored location means. Raises as `parquet`."""
         folder, slash, name = location.rpartition("/")

@@ -233,7 +233,8 @@ class Step(Value, frozen=True):
     action: str
     """recompute, reuse or blocked."""
     reasons: list[Reason | Any] = []
-    """Why: reasons, causes for a possible step, and last what this kernel lacks to run a blocked one, as a text."""
+    """Why: reasons, causes of a possible step, damage. As texts: first which step's table answers this one; last, of a blocked step, who makes its
+    rows or what this kernel lacks to make them, and which inputs are gone."""
     seconds: float | None = None
     """What the last run took; None when it never ran."""
     waiting: list[str] = []

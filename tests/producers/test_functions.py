@@ -160,6 +160,64 @@ def test_a_value_is_taken_as_it_is_now_and_not_as_it_was_written(write):
     assert after != before == function_digest(code.module.step)
 
 
+GIVEN = {
+    "an attribute between underscores": ("class C:\n    _k_ = 1\ndef step(p):\n    return C._k_\n", "C._k_ = 2"),
+    "an attribute between two of them": ("class C:\n    __k__ = 1\ndef step(p):\n    return C.__k__\n", "C.__k__ = 2"),
+    "what a pattern takes by place": ("class C:\n    __match_args__ = ('a',)\ndef step(p):\n    return C\n", "C.__match_args__ = ('b',)"),
+    "what a settings object was given": (
+        (
+            "import dataclasses\n@dataclasses.dataclass\nclass C:\n    k: int = 1\n    def __post_init__(self):\n        self.more = 1\n"
+            "c = C()\ndef step(p):\n    return c.more\n"
+        ),
+        "c.more = 2",
+    ),
+    "what a member was given": ("import enum\nclass E(enum.Enum):\n    A = 1\nE.A.more = 1\ndef step(p):\n    return E.A.more\n", "E.A.more = 2"),
+    "what a partial was given": (
+        "import functools\ndef half(x):\n    return x / 2\npart = functools.partial(half)\npart.more = 1\ndef step(p):\n    return part.more\n",
+        "part.more = 2",
+    ),
+    "a method of a named tuple": (
+        (
+            "import typing\nclass N(typing.NamedTuple):\n    k: int = 1\n    def twice(self):\n        return self.k * 2\nn = N()\n"
+            "def thrice(n):\n    return n.k * 3\ndef step(p):\n    return n.twice()\n"
+        ),
+        "N.twice = thrice",
+    ),
+    "what a class of named tuples has": (
+        "import typing\nclass N(typing.NamedTuple):\n    k: int = 1\n    RATE = 2\ndef step(p):\n    return N(3).RATE\n",
+        "N.RATE = 3",
+    ),
+    "a class that answers to any name": (
+        "class M(type):\n    def __getattr__(cls, name):\n        return 7\nclass C(metaclass=M):\n    k = 1\ndef step(p):\n    return C.k\n",
+        "C.k = 2",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", GIVEN)
+def test_what_is_changed_in_the_kernel_is_another_definition(write, what):
+    text, change = GIVEN[what]
+    code = write(text)
+    before = function_digest(code.module.step)
+    exec(change, vars(code.module))
+    assert function_digest(code.module.step) != before
+
+
+def test_a_method_that_a_dataclass_was_given_is_not_taken_for_one_that_was_written_from_its_fields(write):
+    code = write("import dataclasses\n@dataclasses.dataclass\nclass C:\n    k: int = 1\ndef step(p):\n    return repr(C())\n")
+    function_digest(code.module.step)
+    code.module.C.__repr__ = lambda c: "c"
+    with pytest.raises(NoSource):
+        function_digest(code.module.step)
+
+
+def test_what_a_decorator_keeps_at_a_class_is_no_part_of_the_definition(write):
+    code = write("class C:\n    k = 1\ndef step(p):\n    return C.k\n")
+    before = function_digest(code.module.step)
+    code.module.C.__kept__ = object()
+    assert function_digest(code.module.step) == before
+
+
 def test_a_function_that_looks_at_its_docstring_has_it_in_its_definition(write):
     code = write('def step(p):\n    """One."""\n    return step.__doc__\n')
     before = function_digest(code.module.step)

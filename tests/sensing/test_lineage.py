@@ -136,6 +136,39 @@ def test_a_new_name_that_closes_a_circle_is_refused(papers: Lab) -> None:
     assert "other" in papers.ws
 
 
+@pytest.fixture
+def turned(papers: Lab) -> Lab:
+    """`first` was made from `titles`; then it was redefined over the source, and `titles` was made from it. No table was ever made from itself."""
+    papers.ws.materialize("last", "SELECT count(*) AS n FROM jammi.titles")
+    papers.ws.define("first", "SELECT id FROM papers")
+    papers.ws.materialize("titles", "SELECT id FROM jammi.first")
+    return papers
+
+
+def test_two_recipes_that_changed_places_have_a_lineage(turned: Lab) -> None:
+    lineage = turned.ws.lineage()
+    assert names(lineage.edges) == [("first", "titles", "result_digest"), ("titles", "last", "result_digest")]
+    assert "titles" in repr(lineage) and lineage.to_networkx() and lineage.to_mermaid() and turned.ws.lineage(columns=True).column_edges
+    assert turned.ws.lineage("first", direction="down").closure() == ["first", "titles", "last"]
+    assert turned.ws.lineage("last", direction="up").closure() == ["first", "titles", "last"]
+    assert turned.ws.lineage("first", direction="up").closure() == ["first"]  # what only the former way led to is left out, too
+    assert names(turned.ws.derives_from_closure("first")) == [("first", "titles", "result_digest"), ("titles", "last", "result_digest")]
+    turned.ws.recompute()
+    assert turned.ws.lineage().closure() == ["papers", "first", "titles", "last"]
+
+
+def test_beside_two_that_changed_places_a_forged_circle_is_still_an_error(turned: Lab) -> None:
+    import sqlite3
+
+    table = turned.ws.table("first").table_name
+    with sqlite3.connect(turned.folder / "catalog.sqlite3") as db:
+        for edges in ("lineage", "newest_edges"):
+            db.execute(f"UPDATE {edges} SET input = 'last', node_fold = 'last' WHERE derived = ?", (table,))
+    db.close()
+    with pytest.raises(jl.DependencyCycle):
+        turned.ws.lineage()
+
+
 def forge(lab: Lab, name: str, reads: str) -> None:
     """A recipe in the catalog whose definition is said to read another, whatever it reads."""
     catalog = lab.ws._rooms.catalog

@@ -9,6 +9,7 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
@@ -66,10 +67,14 @@ def test_only_the_columns_that_are_read_count(lab: Lab) -> None:
     assert lab.ws.staleness("child") == jl.Fresh()
 
 
-@pytest.mark.parametrize("kind", ["parquet", "arrow"])
+@pytest.mark.parametrize("kind", ["parquet", "arrow", "csv"])
 @pytest.mark.parametrize(
     "statement",
     [
+        "SELECT p, q FROM r AS r(p, q)",
+        "SELECT list_value(*COLUMNS('[ab]')) AS l FROM r",
+        "SELECT coalesce(*COLUMNS('[ab]')) AS c FROM r",
+        "SELECT struct_extract_at(r, 1) AS v FROM r",
         "SELECT a, b FROM r INTERSECT SELECT * FROM r",
         "SELECT p FROM r AS r(p, q)",
         "SELECT sum(p) AS s FROM (SELECT * FROM r) t(p, q)",
@@ -85,7 +90,7 @@ def test_only_the_columns_that_are_read_count(lab: Lab) -> None:
 )
 def test_columns_that_changed_places_are_no_equal_rows_for_what_goes_by_position(lab: Lab, statement: str, kind: str) -> None:
     path, table = lab.path(f"r.{kind}"), pa.table({"a": [3, 1, 2, 5], "b": [1, 2, 9, 0]})
-    write = pq.write_table if kind == "parquet" else pa.feather.write_feather
+    write = {"parquet": pq.write_table, "arrow": pa.feather.write_feather, "csv": pa.csv.write_csv}[kind]
     write(table, path)
     lab.ws.sources.add("r", str(path))
     lab.ws.materialize("t", statement)
@@ -208,9 +213,29 @@ def test_a_csv_that_is_only_written_otherwise_leaves_its_tables_fresh(lab: Lab) 
     for text in ("town,mm,by\r\nOslo,1,A\r\nBonn,2,B\r\nOslo,3,B\r\n", '"town","mm","by"\n"Oslo",1,"A"\n"Bonn",2,"B"\n"Oslo",3,"B"'):
         lab.path("rain.csv").write_text(text, newline="")
         assert str(lab.ws.staleness("wet0")) == "fresh, rain has other bytes and equal rows"
-    for text in ("town,by,mm\nOslo,A,1\nBonn,B,2\nOslo,B,3\n", "town,mm,by\nOslo,1.0,A\nBonn,2,B\nOslo,3,B\n"):
+    for text in ("town,mm,by,at\nOslo,1,A,0\nBonn,2,B,0\nOslo,3,B,0\n", "town,mm,by\nOslo,1.0,A\nBonn,2,B\nOslo,3,B\n"):
         lab.path("rain.csv").write_text(text)
         assert lab.verdict("wet0") == "stale"  # its columns or their types are other ones
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)], ids=["same rows", "rows in another order"])
+def test_a_csv_whose_columns_changed_places_leaves_fresh_what_reads_some_of_them_that_did_not(lab: Lab, order: tuple[int, ...]) -> None:
+    some = ["SELECT sum(mm) AS mm FROM rain", "SELECT count(*) AS n FROM rain", 'SELECT "by", max(mm) AS mm FROM rain GROUP BY ALL']
+    places = ["SELECT * FROM rain", "SELECT x, y, count(*) AS n FROM rain AS t(x, y) GROUP BY x, y", "SELECT town, mm FROM rain LIMIT 2"]
+    rain(lab, "csv", RAIN, *some, *places)
+    lab.path("rain.csv").write_text("mm,town,by\n" + "".join(f"{mm},{town},{by}\n" for town, mm, by in (RAIN[n] for n in order)))
+    verdicts = [str(row.verdict) for row in lab.ws.status() if row.name != "child"]
+    assert verdicts[:3] == ["fresh, rain has other bytes and equal rows"] * 3 and not any("fresh" in each for each in verdicts[3:])
+    lab.path("rain.csv").write_text("by,mm,town\n" + "".join(f"{town},{mm},{by}\n" for town, mm, by in RAIN))  # the names, and not the values
+    assert not any("fresh" in str(row.verdict) for row in lab.ws.status() if row.name != "child")
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (2, 3, 0, 1)], ids=["same rows", "rows in another order"])
+@pytest.mark.parametrize("more", [True, False], ids=["a column more", "a column less"])
+def test_columns_that_come_or_go_beside_rows_in_another_order_leave_fresh_what_does_not_read_them(lab: Lab, order: Any, more: bool) -> None:
+    turned = {name: [values[n] for n in order] for name, values in ROWS.items() if more or name != "t"}
+    pq.write_table(pa.table({"new": [7, 8, 9, 10], **turned} if more else turned), lab.path("rows.parquet"))
+    assert lab.verdict("child") == "fresh"
 
 
 @pytest.mark.parametrize("kind", ["csv", "ndjson"])

@@ -72,6 +72,20 @@ def test_a_parent_redefined_to_another_order_leaves_the_child_fresh(family: Lab)
     assert family.ws.staleness("child") == jl.Fresh()
 
 
+@pytest.mark.parametrize("columns", ["id, a, t, 1 AS more", "1 AS more, id, a, t", "t, id, a", "id, a"])
+def test_a_parent_in_another_order_and_with_other_columns_leaves_fresh_what_does_not_read_these(family: Lab, columns: str) -> None:
+    family.ws.materialize("by place", "SELECT p, q, count(*) AS n FROM jammi.parent AS x(p, q) GROUP BY p, q")
+    family.ws.materialize("parent", f"SELECT {columns} FROM rows ORDER BY t DESC, id DESC")
+    assert family.ws.staleness("child") == jl.Fresh()
+    assert (family.verdict("by place") == "fresh") is columns.startswith("id")
+
+
+def test_a_parent_whose_columns_changed_places_has_no_equal_rows(family: Lab) -> None:
+    family.ws.materialize("by place", "SELECT p, q, count(*) AS n FROM jammi.parent AS x(p, q) GROUP BY p, q")
+    family.ws.materialize("parent", "SELECT a, id, t FROM rows ORDER BY t DESC, id DESC")
+    assert said(family.ws.staleness("by place")) == ["advanced parent"]
+
+
 def test_only_the_columns_that_are_read_count(family: Lab) -> None:
     edited(family, id=[4, 3, 2, 1], a=[1, 7, 5, 5], t=["p", "q", "r", "s"])
     assert family.ws.staleness("child") == jl.Fresh()

@@ -137,7 +137,7 @@ def test_damaged_bytes_come_before_reasons_and_doubts() -> None:
 def test_bytes_that_cannot_be_read_are_undecidable() -> None:
     verdict = judge(facts(damage=Unknown("Permission denied")))
     assert isinstance(verdict, Undecidable)
-    assert verdict.unpinned[0].note == "its bytes cannot be read: Permission denied"
+    assert verdict.unpinned[0].note == "its files cannot be read: Permission denied"
 
 
 # -- what is inherited -----------------------------------------------------------------------------------------------------------------------

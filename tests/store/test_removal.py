@@ -11,7 +11,7 @@ from jammi_lab.errors import ResourceExhausted, TableNotFound
 from jammi_lab.storage import files as storage
 from jammi_lab.store import readers
 from tests.store.conftest import VENUES
-from tests.store.lab import everything, files, files_of, statuses
+from tests.store.lab import catalog, everything, files, files_of, statuses
 
 
 def test_a_dropped_recipe_leaves_no_row_and_no_file(lab, folder):
@@ -23,6 +23,17 @@ def test_a_dropped_recipe_leaves_no_row_and_no_file(lab, folder):
     assert left["versions"] == left["manifests"] == left["lineage"] == left["recipes"] == []
     with pytest.raises(TableNotFound):
         lab.table("venues")
+
+
+def test_a_row_that_leads_out_of_the_workspace_can_be_dropped_and_touches_nothing(lab, folder, reopen):
+    table = lab.materialize("venues", VENUES)
+    victim = folder.parent / "victim.parquet"
+    victim.write_bytes(b"precious")
+    with catalog(folder) as db:
+        db.execute("UPDATE result_tables SET path='../victim.parquet' WHERE table_name=?", [table.table_name])
+    ws = reopen()
+    ws.drop("venues")
+    assert statuses(folder) == {} and victim.read_bytes() == b"precious" and "venues" not in ws
 
 
 def test_bytes_go_with_the_last_version_that_refers_to_them(lab, folder):

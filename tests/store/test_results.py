@@ -9,6 +9,7 @@ from jammi_lab.errors import TableDamaged
 from jammi_lab.storage.digests import MemoEntry
 from jammi_lab.storage.files import stat_of
 from jammi_lab.store import results as module
+from jammi_lab.store.manifests import manifest_path
 from jammi_lab.store.results import Results, memo_key
 from jammi_lab.values.records import TableKind, TableRecord, TableStatus
 from jammi_lab.values.verdicts import Damaged
@@ -134,3 +135,14 @@ def test_clearing_a_table_leaves_its_neighbours(place):
     module.clear(path)
     module.clear(path)
     assert sorted(p.name for p in path.parent.iterdir()) == sorted(others)
+
+
+def test_a_manifest_seen_within_the_clocks_grain_of_its_last_change_is_read_again(place, monkeypatch):
+    results, record, path, _ = place
+    manifest_path(path).write_bytes(b"{}")
+    read = []
+    monkeypatch.setattr(module.manifests, "read", lambda path: read.append(path))
+    for seconds, times in ((1, 1), (1, 2), (10, 3), (10, 3)):
+        later(results, manifest_path(path), seconds)
+        results.readable(record)
+        assert len(read) == times
