@@ -196,6 +196,7 @@ CASES: dict[str, Case] = {
     "sentences": vectors.sentences,
     "memory": vectors.memory,
     "indexes": indexes.searching,
+    "selecting": indexes.selecting,
     "recall": indexes.recall,
     "peers": indexes.beside_peers,
     **graphs.CASES,

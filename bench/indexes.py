@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as pc
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 import jammi_lab as jl
@@ -56,6 +58,44 @@ def searching(folder: Path, repeats: int) -> Iterator[Line]:
         found = ws.search("vectors", queries, k=_K).arrow()["key"].to_numpy().reshape(-1, _K)
         yield at_least(f"recall@10: 100,000 × 384 in groups, bf16, expansion {expansion}", recall_of(vectors, queries, found))
         yield Line("import 100,000 × 384 with its index (processor)", made, float("nan"), float("nan"), None)
+
+
+def selecting(folder: Path, repeats: int) -> Iterator[Line]:
+    """Searches that give a column of the source, and those for the neighbours of a row, against searches that give none; and what the first ones
+    take, which read the source, against the statement that reads the column of ten rows."""
+    vectors, queries = fixtures.clustered(_ROWS, _WIDTH), fixtures.clustered(_QUERIES, _WIDTH, seed=1)
+    rows = pa.table({"id": np.arange(_ROWS), "title": [f"title {i}" for i in range(_ROWS)], "year": np.arange(_ROWS) % 50})
+    pq.write_table(rows, folder / "rows.parquet")
+    pc.write_csv(rows, folder / "rows.csv")
+    with jl.open(folder / "lab") as ws:
+        for kind in ("parquet", "csv"):
+            ws.sources.add(kind, str(folder / f"rows.{kind}"))
+            ws.import_embeddings(f"of_{kind}", given(vectors), source=kind)
+
+            def search(query: Vectors, table: str = f"of_{kind}", select: str | None = None) -> None:
+                ws.search(table, query, k=_K, select=select).arrow()
+
+            def with_column(query: Vectors, search: Callable[..., None] = search) -> None:
+                search(query, select="title")
+
+            def of_row(query: Vectors, table: str = f"of_{kind}") -> None:
+                ws.search(table, row=int(abs(query[0]) * 1e6) % _ROWS, k=_K).arrow()
+
+            def reading(query: Vectors, search: Callable[..., None] = search) -> None:
+                vars(ws).pop("_selections", None)  # as if nothing had been asked for yet
+                search(query, select="title")
+
+            def statement(query: Vectors, kind: str = kind) -> None:
+                first = int(abs(query[0]) * 1e6) % (_ROWS - _K)
+                ws.sql(f"SELECT title FROM {kind} WHERE id BETWEEN $first AND $last", first=first, last=first + _K - 1).arrow()
+
+            plain, what = median_of(search, queries), f"search: 10 of 100,000 × 384, rows in {kind}, "
+            yield pair(what + "with a column of theirs, against without", median_of(with_column, queries), plain, repeats=2 * repeats, limit=2.0)
+            yield pair(what + "of a row, against a query", median_of(of_row, queries), plain, repeats=2 * repeats, limit=2.5)
+            few = queries[:3]
+            yield pair(
+                what + "column read, against reading it in SQL", median_of(reading, few), median_of(statement, few), repeats=repeats, limit=None
+            )
 
 
 def recall(folder: Path, repeats: int) -> Iterator[Line]:  # noqa: ARG001  # what is found is the same each time

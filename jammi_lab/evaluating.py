@@ -208,7 +208,7 @@ class Evaluating(Searching):
         for at, each in enumerate(judged):
             if each.by_row:
                 row = self._row(matrix, record, each.asked)
-                found[at] = self._found(record, matrix, matrix.vectors[row], k, None, row, exact).rows[0]
+                found[at] = self._found(record, matrix, None, k, None, row, exact).rows[0]
         return found
 
     def _noted(self, record: TableRecord, made: Metrics) -> Evaluation | None:
@@ -245,15 +245,28 @@ def _judged(golden: Any) -> list[_Judged]:
         if asked is None or key is None or (not by_row and row.get("row") is not None):
             raise InvalidArgument(f"Judgement {number} has no key, or not one of query and row.", hint=_HINT)
         relevance = 1.0 if row.get("relevance") is None else row["relevance"]
-        if isinstance(relevance, str) or not (math.isfinite(relevance) and relevance >= 0):
+        if not hasattr(relevance, "__float__") or not (math.isfinite(relevance) and relevance >= 0):
             raise InvalidArgument(f"The relevance of judgement {number} is a number from 0, not {relevance!r}.")
         if not isinstance(asked, Hashable):
             asked = asked.tolist() if hasattr(asked, "tolist") else list(asked)
-        known = queries.setdefault((by_row, tuple(asked) if isinstance(asked, list) else asked), _Judged(asked, by_row, {}))
+        what = tuple(asked) if isinstance(asked, list) else asked
+        for each, value in (("query", what), ("key", key)):
+            if not _hashable(value):
+                raise InvalidArgument(f"The {each} of judgement {number} is {'several' if each == 'query' else 'no key'}: {value!r:.80}.", hint=_HINT)
+        known = queries.setdefault((by_row, what), _Judged(asked, by_row, {}))
         known.relevance[key] = max(known.relevance.get(key, 0.0), float(relevance))
     if not queries:
         raise InvalidArgument("There are no judgements.", hint=_HINT)
     return list(queries.values())
+
+
+def _hashable(value: Any) -> bool:
+    """Whether a value can be told from others: a list inside a tuple makes that impossible, though tuples claim it."""
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
 
 
 def _rows_of(golden: Any) -> list[dict[str, Any]]:

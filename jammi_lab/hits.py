@@ -1,15 +1,18 @@
 """From places in a matrix to an answer: the hits of a search with columns of the rows behind them, as they are now."""
 
 import functools
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from jammi_lab.canonical import digest_of
 from jammi_lab.errors import JammiError, SchemaMismatch, SourceUnavailable, SqlError, StatementNotAllowed, TableNotFound
 from jammi_lab.names import fold, near, quote
 from jammi_lab.result import Result
+from jammi_lab.selected import Laid, Selection, Selections, What, inputs_of, small
 from jammi_lab.sources.base import Relation
 from jammi_lab.sources.computed import Read
-from jammi_lab.values.anchors import Input, InputKind, Snapshot
+from jammi_lab.values.anchors import Anchor, Input, InputKind, Snapshot
 from jammi_lab.values.records import TableKind, TableRecord
 
 if TYPE_CHECKING:
@@ -17,12 +20,18 @@ if TYPE_CHECKING:
 
     from jammi_lab.engine.prepared import Prepared
     from jammi_lab.engine.session import Engine
-    from jammi_lab.vectors.exact import Hits
+    from jammi_lab.vectors.exact import Hits, Places
     from jammi_lab.vectors.matrix import Matrix
     from jammi_lab.wiring import Rooms
 
 _OURS = ("query", "key", "rank", "similarity", "source_missing")
 _KEY = "__jammi_key"
+_WHOLE = {f"{sign}{name}" for sign in ("", "U") for name in ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT")}
+_COMPARED = (
+    _WHOLE | {"DECIMAL", "FLOAT", "DOUBLE"},
+    {"DATE", "TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS", "TIMESTAMP WITH TIME ZONE"},
+)
+"""Types of keys that compare with each other."""
 
 
 class Asked(Protocol):
@@ -32,6 +41,8 @@ class Asked(Protocol):
 
     @property
     def _complete(self) -> dict[tuple[str | None, str], bool]: ...
+    @property
+    def _selections(self) -> Selections: ...
     def _descriptor(self, record: TableRecord) -> Mapping[str, Any]: ...
     def _result(self, prepared: "Prepared") -> Result: ...
     def _rows(self, table: "pa.Table", types: Sequence[str], inputs: Sequence[Input]) -> Result: ...
@@ -49,6 +60,7 @@ class Behind:
         self._imported_from: str | None = self._made.get("source") if self._first.kind is TableKind.IMPORTED else None
         self._own = not self._embedded and self._imported_from is None
         self._key = "key" if self._own else str(self._made["key"])
+        self._select: tuple[str, ...] = ()
 
     def _before(self, record: TableRecord) -> TableRecord:
         """The table whose vectors were propagated, as it was then: its rows are those of the derived one. The table itself, when that is gone."""
@@ -71,6 +83,8 @@ class Behind:
 
         if self._embedded:
             return address_of(self._made)
+        if len(self._first.anchors) == 1 and (plain := _named(self._first.anchors[0].input, str(self._imported_from))) is not None:
+            return plain
         return self._rooms.producers.embedding.address(str(self._imported_from))
 
     @property
@@ -86,6 +100,7 @@ class Behind:
 
     def chosen(self, select: Sequence[str]) -> list[str]:
         """The columns to add, as they are spelt. SchemaMismatch for one that is not there, or would be called as one that every answer has."""
+        self._select = tuple(map(str, select))
         own = {fold(self._key)} & {"key"}
         wanted = [column for column in select if fold(str(column)) not in own]
         if clash := [column for column in wanted if fold(str(column)) in _OURS]:
@@ -97,20 +112,99 @@ class Behind:
         return list(dict.fromkeys(self._spelt(column) for column in wanted))
 
     def keys_where(self, where: str, params: Mapping[str, Any] | None) -> "pa.ChunkedArray":
-        """The keys of the rows that satisfy a condition; `key` means the key column where no column is called so. Raises as binding does."""
+        """Keys of the table whose rows satisfy a condition; `key` means the key column where no column is called so. Raises as binding does."""
         from jammi_lab.engine.tokens import one_expression
 
         key = self._spelt(self._key)
         also = "" if any(fold(c) == "key" for c in self.columns) else f", {quote(key)} AS key"
         text = f"SELECT {quote(key)} FROM (SELECT *{also} FROM {self.address}) WHERE (\n{one_expression(where)}\n)"
         [prepared] = self._rooms.engine.prepare(text, params, tenant=self._rooms.scope.current)
+        rows, kind = prepared.run().table(), self.columns[key]
+        return rows.column(0) if kind == self.key_type and kind not in ("FLOAT", "DOUBLE") else self._met(rows, kind)
+
+    def _met(self, rows: "pa.Table", kind: str) -> "pa.ChunkedArray":
+        """The keys of the table that equal some of a column of another type, or with NaN in it."""
+        from jammi_lab.observing.providers import Given
+
+        own, theirs = self._equal(f"o.{quote('key')}", f"s.{quote(_KEY)}", kind)
+        text = f"SELECT o.key FROM jammi.{quote(self._record.table_name)} o WHERE EXISTS (FROM {Given.NAME} s WHERE {own} = {theirs})"
+        [prepared] = self._rooms.engine.prepare(text, tenant=self._rooms.scope.current, extra=[Given(rows.rename_columns([_KEY]))])
         return prepared.run().table().column(0)
 
-    def answer(self, hits: "pa.Table", chosen: Sequence[str], *, filtered: bool) -> Result:
-        """The hits with columns of the rows behind them. A hit whose row is gone is marked; rows that came through a filter are there."""
+    def _equal(self, own: str, theirs: str, kind: str) -> tuple[str, str]:
+        """Both sides of an equation of a key with one of the rows behind, of that type: as text where the types do not compare."""
+        both = {each.split("(", 1)[0] for each in (kind, self.key_type)}
+        if kind == self.key_type or any(both <= family for family in _COMPARED):
+            return own, theirs
+        return f"{own}::VARCHAR", f"{theirs}::VARCHAR"
+
+    def laid(self, select: Sequence[str], keys: "pa.Array") -> Laid | None:
+        """The selected columns of all rows, in the order of these keys of the table; None where they have to be read."""
+        known, what = self._asked._selections, self._what(select)
+        selection = known.find(what)
+        if selection is None or not selection.worth_a_look(len(keys)):
+            return None
+        began = time.perf_counter()
+        state = self._state(selection)
+        selection.looked(time.perf_counter() - began)
+        if state is None or state == selection.refused:
+            return None
+        if (found := known.laid.find(state)) is None and selection.due(len(keys)):
+            found = self._lay_out(what, selection, keys, state)
+        return cast("Laid | None", found)
+
+    def _lay_out(self, what: What, selection: Selection, keys: "pa.Array", state: str) -> Laid | None:
+        """The same, read now for all rows as for the hits of a search."""
+        import numpy as np
+        import pyarrow as pa
+
+        ranks, nothing = np.arange(1, len(keys) + 1, dtype=np.int32), np.zeros(len(keys), np.float32)
+        try:
+            prepared = self._statement(pa.table({"key": keys, "rank": ranks, "similarity": nothing}), selection.chosen)
+            if _beside_hits(inputs_of(prepared)) != selection.read:
+                self._asked._selections.forget(what)
+                return None
+            rows = small(prepared)
+        except JammiError:
+            return None  # said by the search that reads the source
+        selection.spent, selection.laid = 0.0, True
+        if rows is None:
+            selection.refused = state
+            return None
+        if len(rows) != len(keys) or self._state(selection) != state:
+            return None
+        found = Laid(rows.drop_columns(["rank", "similarity"]), dict(prepared.output), selection.inputs)
+        self._asked._selections.laid.put(state, found)
+        return found
+
+    def _what(self, select: Sequence[str]) -> What:
+        return self._rooms.scope.current, self._record.table_name, self._first.table_name, tuple(map(str, select))
+
+    def _state(self, selection: Selection) -> str | None:
+        """A name for the columns of a selection as they are now; None when that cannot be told."""
+        anchors = self._now((i, i.columns) for i in selection.read)
+        if anchors is None or not all(a.pinned and not a.note and not a.method.startswith("column:") for a in anchors):
+            return None  # what is so on somebody's word is not enough here: the rows are to be those of now
+        told = [[*a.input.identity, a.kind.value, a.method, a.value] for a in anchors]
+        who = [self._rooms.scope.current, self._record.table_name, self._first.table_name, self._record.digest]
+        return digest_of([who, selection.chosen, told, self._rooms.engine.environment()])
+
+    def beside(self, laid: Laid, hits: "pa.Table", places: "Places") -> Result:
+        """The hits with columns that were laid out; `places`: those of the hits among the vectors."""
+        table = laid.beside(hits, places)
+        types = {"query": "INTEGER", **laid.types}
+        return self._asked._rows(table, [types[name] for name in table.column_names], laid.inputs)
+
+    def answer(
+        self, hits: "pa.Table", chosen: Sequence[str], *, filtered: bool, keys: "pa.Array | None" = None, places: "Places | None" = None
+    ) -> Result:
+        """The hits with columns of the rows behind them. A hit whose row is gone is marked; rows that came through a filter are there.
+        `keys` and `places`: all keys of the table, and where those of the hits are among them."""
         if not chosen:
             if self._own or filtered or (self._unmoved() and (self._embedded or self._complete())):
                 return self._marked(hits, missing=False)
+            if keys is not None and places is not None and (laid := self.laid((), keys)) is not None:
+                return self.beside(laid, hits, places)
             if not self._reachable():
                 return self._marked(hits, missing=True)
         return self._joined(hits, chosen)
@@ -135,12 +229,20 @@ class Behind:
         anchors = self._first.anchors
         if not anchors or not all(a.pinned for a in anchors):
             return False
-        look, tenant = self._rooms.look(False), self._rooms.scope.current
+        now = self._now((a.input, a.columns) for a in anchors)
+        return now is not None and all(a.same_state(b) for a, b in zip(now, anchors, strict=True))
+
+    def _now(self, inputs: Iterable[tuple[Input, tuple[str, ...]]]) -> list[Anchor] | None:
+        """The state of inputs, over some of their columns; None when that of one cannot be told."""
+        look, tenant, anchors = self._rooms.look(False), self._rooms.scope.current, []
         try:
-            seen = [(anchor, look.observe(anchor.input, tenant)) for anchor in anchors]
+            for asked, columns in inputs:
+                if not isinstance(now := look.observe(asked, tenant), Snapshot):
+                    return None
+                anchors.append(now.anchor(asked, columns))
         finally:
             look.close()
-        return all(isinstance(now, Snapshot) and now.anchor(a.input, a.columns).same_state(a) for a, now in seen)
+        return anchors
 
     def _complete(self) -> bool:
         """Whether every imported key had its row in the source as it was then; told of a source that is still so, which is read once for that."""
@@ -174,26 +276,33 @@ class Behind:
         return self._asked._rows(table, [kinds[name] for name in table.column_names], [self._read])
 
     def _joined(self, hits: "pa.Table", chosen: Sequence[str]) -> Result:
+        began = time.perf_counter()
+        prepared = self._statement(hits, chosen)
+        result = self._asked._result(prepared)
+        read = _beside_hits(result.inputs)
+        result.inputs = [self._read, *read]
+        self._asked._selections.learn(self._what(self._select), chosen, prepared, result.inputs, read, time.perf_counter() - began)
+        return result
+
+    def _statement(self, hits: "pa.Table", chosen: Sequence[str]) -> "Prepared":
+        """What joins hits with their rows."""
         from jammi_lab.observing.providers import Given
 
         place = [name for name in ("query", "rank") if name in hits.column_names]
         places = ", ".join(f"h.{name}" for name in place)
         first = "h.query, " if "query" in place else ""
         taken = "".join(f", s.{quote(c)}" for c in chosen)
-        own, theirs = f"h.{quote('key')}", f"s.{quote(_KEY)}"
-        if "VARCHAR" in (self.key_type, kind := self.columns.get(self._spelt(self._key), "")) and self.key_type != kind:
-            own, theirs = f"{own}::VARCHAR", f"{theirs}::VARCHAR"
+        key = self._spelt(self._key)
+        own, theirs = self._equal(f"h.{quote('key')}", f"s.{quote(_KEY)}", self.columns[key])
         inner = "".join(f", {quote(c)}" for c in chosen)
         # a key that stands twice in the source by now is still one hit
         text = (
             f"SELECT DISTINCT ON ({places}) {first}h.key, h.rank, h.similarity{taken}, s.{quote(_KEY)} IS NULL AS source_missing "
-            f"FROM {Given.NAME} h LEFT JOIN (SELECT {quote(self._spelt(self._key))} AS {quote(_KEY)}{inner} FROM {self.address}) s "
+            f"FROM {Given.NAME} h LEFT JOIN (SELECT {quote(key)} AS {quote(_KEY)}{inner} FROM {self.address}) s "
             f"ON {own} = {theirs} ORDER BY {places}{taken}"
         )
         [prepared] = self._rooms.engine.prepare(text, tenant=self._rooms.scope.current, extra=[Given(hits)])
-        result = self._asked._result(prepared)
-        result.inputs = [self._read, *(i for i in result.inputs if i.name != Given.NAME)]
-        return result
+        return prepared
 
     @property
     def _read(self) -> Input:
@@ -225,6 +334,26 @@ class Behind:
         """The same error with a way on."""
         hint = f"{error.hint} Without where= and select= the hits come all the same.".lstrip()
         return type(error)(error.message, hint=hint)
+
+
+def _named(behind: Input, asked: str) -> str | None:
+    """What FROM says for the one input of imported vectors, when what was asked for is just its name; it means the same whatever else is called so
+    by now."""
+    if behind.table is not None or fold(behind.name) != fold(asked):
+        return None
+    match behind.kind:
+        case InputKind.SOURCE | InputKind.FRAME:
+            return quote(behind.name)
+        case InputKind.RESULT:
+            return f"jammi.{quote(behind.name)}"
+    return None
+
+
+def _beside_hits(inputs: Iterable[Input]) -> list[Input]:
+    """What a statement over hits reads beside them."""
+    from jammi_lab.observing.providers import Given
+
+    return [i for i in inputs if i.name != Given.NAME]
 
 
 def of_the_rows(engine: "Engine", where: str) -> str:

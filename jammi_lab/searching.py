@@ -13,6 +13,7 @@ from jammi_lab.making import Made, Making, names_of, refuse_defining
 from jammi_lab.names import near
 from jammi_lab.noticing import Noticing
 from jammi_lab.result import Ready, Result
+from jammi_lab.selected import Selections
 from jammi_lab.sensing.reports import OnProgress
 from jammi_lab.store.sidecars import Wish
 from jammi_lab.values.anchors import Input
@@ -180,15 +181,23 @@ class Searching(Making):
             raise InvalidArgument("A search is for a query or for the neighbours of a row: give one of the two.")
         if exact not in (None, True, False):
             raise InvalidArgument(f"exact is None, True or False, not {exact!r}.")
+        if params and where is None:
+            raise InvalidArgument(f"There is no where= that could name {', '.join(map(str, params))}.")
         record = self._searchable(table)
         matrix, behind = self._matrix(record), Behind(self, record)
-        chosen = behind.chosen(names_of(select))
+        wanted = names_of(select)
+        laid = behind.laid(wanted, matrix.keys) if wanted else None
+        chosen = behind.chosen(wanted) if laid is None else []
         allow = None if where is None else matrix.mask_of(behind.keys_where(where, params))
         at = None if row is None else self._row(matrix, record, row)
         queries, many = (None, False) if row is not None else self._queries(record, behind.descriptor, query)
         through = self._through_index(record, matrix, queries, k, allow, at, exact)
         found = _exactly(matrix, queries, k, allow, at) if through is None else through
-        result = behind.answer(as_table(matrix, found, many=many), chosen, filtered=where is not None)
+        hits, places = as_table(matrix, found, many=many), found.rows.reshape(-1)
+        if laid is not None:
+            result = behind.beside(laid, hits, places)
+        else:
+            result = behind.answer(hits, chosen, filtered=where is not None, keys=matrix.keys, places=places)
         result.decimals["similarity"] = _SHOWN_DIGITS
         return result, through is not None
 
@@ -243,6 +252,10 @@ class Searching(Making):
     def _complete(self) -> dict[tuple[str | None, str], bool]:
         """By tenant and imported table, whether every key had its row in the source as it was then."""
         return {}
+
+    @functools.cached_property
+    def _selections(self) -> Selections:
+        return Selections()
 
     def _descriptor(self, record: TableRecord) -> Mapping[str, Any]:
         """How a table was made, as its manifest says; empty for one without."""

@@ -158,6 +158,33 @@ def test_a_key_whose_type_changed_still_meets_its_row(lab: Any, papers: Path) ->
     assert lab.search("v", "tomato sauce", k=1, select="title").arrow()["title"].to_pylist() == ["b"]
 
 
+@pytest.mark.parametrize(
+    ("keys", "found"),
+    [
+        (["1", "x", "03"], [1]),
+        (pa.array([1.0, 2.5, float("nan")]), [1]),
+        (pa.array([1, 2**40, None]), [1]),
+        (pa.array([0, 1, 2], pa.date32()), []),
+        (pa.array([True, False, True]), []),
+    ],
+    ids=["text", "double", "wider", "date", "boolean"],
+)
+def test_keys_of_another_type_meet_their_rows_in_filters_as_in_joins(lab: Any, papers: Path, keys: Any, found: list[int]) -> None:
+    pq.write_table(pa.table({"id": keys, "title": ["b", "a", "c"], "year": [1, 2, 3]}), papers)
+    assert lab.search("v", "pasta", where="year > 0").arrow()["key"].to_pylist() == found
+    for options in ({}, {"select": "title"}):
+        rows = lab.search("v", "pasta", k=9, **options).arrow()
+        assert [r["key"] for r in rows.to_pylist() if not r["source_missing"]] == found and len(rows) == 6
+
+
+def test_keys_that_are_numbers_with_a_point_are_filtered_beside_one_that_is_none(ws: Any, papers: Path) -> None:
+    ws.sources.add("papers", papers)
+    pq.write_table(pa.table({"id": [0.5, 1.5], "title": ["a", "b"]}), papers)
+    ws.embed("v", "papers", key="id", text="title", model="hashing")
+    pq.write_table(pa.table({"id": [0.5, float("nan")], "title": ["a", "b"]}), papers)
+    assert ws.search("v", "b", where="true").arrow()["key"].to_pylist() == [0.5]
+
+
 def test_columns_beside_imported_vectors_are_what_where_and_select_see(grid: Any) -> None:
     rows = grid.search("g", [1, 0], where="tag > 1 AND key <> 'a'", select=["tag"]).arrow().to_pylist()
     assert [(r["key"], r["tag"], r["source_missing"]) for r in rows] == [("d", 3, False), ("b", 2, False), ("c", 5, False)]
@@ -260,6 +287,7 @@ def test_a_damaged_table_is_not_searched(lab: Any, searched_before: bool) -> Non
         ({}, errors.InvalidArgument),
         ({"query": "x", "row": 1}, errors.InvalidArgument),
         ({"query": "x", "exact": "no"}, errors.InvalidArgument),
+        ({"query": "x", "params": {"least": 1}}, errors.InvalidArgument),
         ({"query": ["x", [1.0]]}, errors.InvalidArgument),
         ({"query": [1.0, 2.0]}, errors.SchemaMismatch),
         ({"query": np.zeros(256)}, errors.SchemaMismatch),

@@ -13,6 +13,7 @@ from jammi_lab.engine.session import Engine
 from jammi_lab.engine.stream import Stream
 from jammi_lab.errors import AmbiguousMatch, InvalidArgument, SchemaMismatch
 from jammi_lab.names import fold
+from jammi_lab.people import for_people
 from jammi_lab.producers.base import Job, OnProgress, Running
 from jammi_lab.producers.inputs import Asked, Inputs, Taken, column_of, shared
 from jammi_lab.producers.matching import Groups, arrow_of, common_type, whole
@@ -175,7 +176,7 @@ class _Joined:
 
     def _ambiguous(self, batch: pa.RecordBatch, row: int, fact: int) -> AmbiguousMatch:
         plan = self._plan
-        values = {s: batch.column(s)[row].as_py() for s, _ in plan.by}
+        values = {s: _shown(batch.column(s), row) for s, _ in plan.by}
         of = f" for {', '.join(f'{name} = {value!r}' for name, value in values.items())}" if values else ""
         hint = (
             "Name a column that tells them apart with tie_break=; the greatest value counts."
@@ -183,9 +184,14 @@ class _Joined:
             else f"They have the greatest {plan.tie_break} in common: make one of them in SQL first."
         )
         return AmbiguousMatch(
-            f"Several rows of {self._asked[1]!r} have the time {self._held.times[fact].as_py()!s}{of}, and a row of {self._asked[0]!r} matches it.",
+            f"Several rows of {self._asked[1]!r} have the time {_shown(self._held.times, fact)!s}{of}, and a row of {self._asked[0]!r} matches it.",
             hint=hint,
         )
+
+
+def _shown(column: pa.Array, row: int) -> Any:
+    """A value for a message; one that Python has not, a far date say, as text."""
+    return for_people(pa.chunked_array([column.slice(row, 1)]))[0]
 
 
 def _pair(given: str | tuple[str, str]) -> tuple[str, str]:

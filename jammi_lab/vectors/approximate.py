@@ -84,6 +84,11 @@ def _search(
         found = ann.candidates(units, width, expansion=expansion, threads=threads)
         if found.min() >= 0:  # as nearly always: then all is done at once
             return Hits(*_best(matrix, queries, found, count))
+    if allow is None and without is not None and len(queries) == 1 and width <= most:
+        found = ann.candidates(units, width, expansion=max(expansion, 2 * width) if expansion else 0, threads=threads)
+        others = found[(found >= 0) & (found != without[0])]
+        if len(others) >= max(count, min(count * (1 + oversample) // 2, few)):  # all at once for one row, too
+            return Hits(*_best(matrix, queries, others[None, :kept], count))
     hits = Hits(np.empty((len(queries), count), np.int64), np.empty((len(queries), count), np.float32))
     todo = np.arange(len(queries))
     while len(todo) and width <= most:
@@ -105,12 +110,17 @@ def _search(
             break
         width = min(n, width * _WIDER)
     for at in todo:
-        mask = np.ones(n, np.bool_) if allow is None else allow.copy()
-        if without is not None:
-            mask[without[at]] = False
-        alone = matrix.search(queries[at], count, allow=mask)
+        alone = _exactly(matrix, queries[at], count, allow, None if without is None else int(without[at]))
         hits.rows[at], hits.similarities[at] = alone.rows[0], alone.similarities[0]
     return hits
+
+
+def _exactly(matrix: Matrix, query: Floats, count: int, allow: NDArray[np.bool_] | None, without: int | None) -> Hits:
+    """The hits of one query with all vectors compared."""
+    mask = np.ones(len(matrix), np.bool_) if allow is None else allow.copy()
+    if without is not None:
+        mask[without] = False
+    return matrix.search(query, count, allow=mask)
 
 
 def _first(found: Places, valid: NDArray[np.bool_], kept: int) -> Places:
