@@ -203,7 +203,7 @@ class Magics:
             raise InvalidArgument("--up and --down exclude each other; without either both directions are shown.")
         direction: Literal["up", "down", "both"] = "up" if values["up"] else "down" if values["down"] else "both"
         found = self._ws.lineage(values["NAME"], direction=direction, columns=values["columns"])
-        return found if direction != "both" or values["columns"] else _panel(self, found, "LineageGraph", values["NAME"])
+        return _panel(self, found, "LineageGraph", values["NAME"], direction=direction, columns=values["columns"])
 
     def _plan(self, values: Values) -> Any:
         return self._ws.plan(values["NAME"] or None)

@@ -55,6 +55,7 @@ def test_the_panels_live_in_a_real_lab(browser, tmp_path, theme):
         page.get_by_test_id("recompute-functions").last.click()
         board = page.get_by_test_id("jammi-staleness")
         board.get_by_test_id("verdict-functions").get_by_text("fresh").wait_for()
+        page.get_by_test_id("jammi-lineage").get_by_test_id("verdict-functions").get_by_text("fresh").wait_for()  # no cell has run
         page.get_by_test_id("neighbor-json.load").click()
         page.get_by_test_id("catalog-item-modules").get_by_text("modules", exact=True).first.click()
         page.locator("[data-points]").wait_for()
@@ -62,7 +63,11 @@ def test_the_panels_live_in_a_real_lab(browser, tmp_path, theme):
         if SHOTS:
             page.evaluate("window.jupyterapp.commands.execute('application:toggle-left-area')")
             for name in ("lineage", "staleness", "neighbors", "map", "catalog"):
-                page.get_by_test_id(f"jammi-{name}").screenshot(path=str(Path(SHOTS) / f"{name}-{theme.split()[-1].lower()}.png"))
+                shot(page, name, theme)
+            page.get_by_test_id("columns").click()
+            page.get_by_test_id("column-of-largest-module").click()
+            page.get_by_test_id("trace-functions.module-modules.module").wait_for(state="attached")
+            shot(page, "lineage", theme, "columns")
         cells = page.locator(".jp-Notebook .jp-CodeCell")
         cells.nth(7).locator(".cm-content").click()
         page.keyboard.press("Control+Enter")
@@ -71,6 +76,11 @@ def test_the_panels_live_in_a_real_lab(browser, tmp_path, theme):
             page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
             page.close()
             again(context, address, token, root)
+
+
+def shot(page, name, theme, kept=None):
+    """A picture of a panel; the light ones are those of the documents."""
+    page.get_by_test_id(f"jammi-{name}").screenshot(path=str(Path(SHOTS) / f"{kept or name}-{theme.split()[-1].lower()}.png"))
 
 
 def again(context, address, token, root):

@@ -263,7 +263,9 @@ def test_the_map_is_placed_another_way_says_when_it_is_stale_and_is_mended(ws, s
     bare = shown(EmbeddingMap(ws, "vectors", color="topic"), "verdict-table")
     bare.expect(lambda: bare.page.locator("[data-points='6']").count() == 1)
     bare.part("method-input").select_option("tsne")
-    bare.expect(lambda: "by t-SNE with perplexity 1.67 (vectors_tsne, version 1)" in bare.part("summary").inner_text())
+    bare.expect(
+        lambda: "by t-SNE with perplexity 1.67 (vectors_tsne, version 1)" in bare.part("summary").inner_text(), seconds=60
+    )  # the library is loaded
     assert ws.table("vectors_tsne").row_count == 6 and bare.part("note").count() == 0 and not bare.part("recompute").is_visible()
     stale(papers)
     bare.part("refresh").click()

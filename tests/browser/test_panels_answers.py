@@ -6,7 +6,7 @@ import duckdb
 import pytest
 
 import jammi_lab as jl
-from jammi_widgets import CatalogBrowser, EmbeddingMap, LineageGraph, StalenessBoard
+from jammi_widgets import CatalogBrowser, EmbeddingMap, LineageGraph, NeighborExplorer, StalenessBoard
 from tests.browser.test_panels import bad, kept, on_page, papers, shown, stale, ws  # noqa: F401  the fixtures
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.leaves_behind("playwright keeps a loop and its pipes for the session")]
@@ -121,6 +121,34 @@ def test_a_long_name_without_spaces_stays_in_its_cell(ws, shown, papers):  # noq
     over = """row => { const [, , name, why] = row.cells, text = document.createRange(); text.selectNodeContents(name);
       return text.getBoundingClientRect().right - why.getBoundingClientRect().left; }"""
     assert bare.part(f"row-{long}").evaluate(over) <= 0
+
+
+@pytest.mark.parametrize("wide", [400, 1400])
+@pytest.mark.parametrize("make", [LineageGraph, CatalogBrowser])
+def test_each_row_of_a_preview_is_one_line_and_its_long_values_are_whole_when_pointed_at(ws, shown, make, wide):  # noqa: F811
+    text = "many words " * 15
+    ws.materialize("wordy", f"SELECT 2006 AS year, 'v0' AS venue, '{text}' AS abstract, 'paper number 6 about graphs' AS title")
+    bare = shown(make(ws), {LineageGraph: "node-wordy", CatalogBrowser: "preview-wordy"}[make], wide=wide)
+    if make is LineageGraph:
+        bare.panel.selection = ["wordy"]
+        bare.shows("preview-wordy")
+    bare.part("preview-wordy").click()
+    bare.expect(lambda: bare.page.locator(".jammi-peek td").count() == 4)
+    assert bare.page.evaluate("[...document.querySelectorAll('.jammi-peek tr')].every((row) => row.offsetHeight < 30)")
+    assert [c.get_attribute("title") for c in bare.page.locator(".jammi-peek td").all()][:3] == ["2006", "v0", text]
+    assert bare.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_what_is_pressed_pinned_or_open_says_so(ws, shown, papers):  # noqa: F811
+    near = shown(NeighborExplorer(ws, "vectors", 0), "neighbor-2")
+    assert near.part("pin-2").get_attribute("aria-pressed") == "false"
+    near.part("pin-2").click()
+    assert [near.part(f"pin-{key}").get_attribute("aria-pressed") for key in "25"] == ["true", "false"]
+    stale(papers)
+    board = shown(StalenessBoard(ws), "cause-papers changed")
+    board.part("cause-papers changed").click()
+    board.expect(lambda: board.part("cause-papers changed").get_attribute("aria-pressed") == "true")
+    assert shown(CatalogBrowser(ws), "catalog-item-ml").page.locator("button[aria-expanded=true]").count() == 2
 
 
 def test_a_map_without_points_says_so(ws, shown):  # noqa: F811

@@ -1,9 +1,12 @@
 """Panels worked without a mouse, told to a screen reader, kept still, filled to the brim, and asked from Python."""
 
+import re
+
 import polars as pl
 import pytest
 
 import jammi_lab as jl
+from jammi_lab.names import quote
 from jammi_lab.values.records import Progress
 from jammi_widgets import CatalogBrowser, EmbeddingMap, LineageGraph, NeighborExplorer, StalenessBoard
 from jammi_widgets.lines import Line, Lines
@@ -61,6 +64,18 @@ def test_the_board_is_worked_by_keyboard(ws, shown, papers):  # noqa: F811
     press("ArrowUp")
     press("Enter")
     bare.expect(lambda: bare.panel.selection == ["vectors"])
+
+
+def test_a_narrow_board_is_sorted_by_every_column_and_its_cards_say_what_the_columns_do(ws, shown):  # noqa: F811
+    bare = shown(StalenessBoard(ws), "row-ml", wide=400)
+    assert re.fullmatch(r"\d+ s ago · 3 rows · .* · cost .* s", bare.part("row-ml").locator(".jammi-brief").inner_text())
+    for column in ("name", "age", "size", "cost", "rows"):
+        bare.part(f"sort-{column}").click()
+        bare.expect(lambda column=column: bare.page.locator(f"th[aria-sort=ascending] [data-testid=sort-{column}]").count() == 1)
+    assert bare.page.locator("[data-name]").first.get_attribute("data-name") == "topics"
+    assert bare.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    wide = shown(StalenessBoard(ws), "row-ml", wide=1400)
+    assert not wide.part("row-ml").locator(".jammi-brief").is_visible()
 
 
 def test_the_explorer_is_worked_by_keyboard(ws, shown):  # noqa: F811
@@ -191,7 +206,7 @@ def test_a_table_that_is_dropped_while_it_is_shown_is_said_and_gone_after_a_look
 def test_the_lineage_is_narrowed_widened_verified_and_asked_what_if(ws, shown):  # noqa: F811
     bare = shown(LineageGraph(ws, "topics"), "node-papers")
     bare.part("fewer-hops").click()
-    bare.expect(lambda: bare.part("node-papers").count() == 0 and "around topics, 1 hops" in bare.page.locator(".jammi-hops").inner_text())
+    bare.expect(lambda: bare.part("node-papers").count() == 0 and "around topics, 1 hop" in bare.page.locator(".jammi-hops").inner_text())
     bare.part("expand-up-ml").click()
     bare.shows("node-papers")
     bare.part("node-ml").hover()
@@ -213,6 +228,48 @@ def test_the_lineage_is_narrowed_widened_verified_and_asked_what_if(ws, shown): 
     bare.expect(lambda: bare.part("outcome").inner_text() == "match")
     bare.part("focus-ml").click()
     bare.expect(lambda: bare.panel.focus == "ml")
+
+
+def test_one_side_of_a_node_is_shown_from_the_page(ws, shown):  # noqa: F811
+    bare = shown(LineageGraph(ws, "ml", direction="up"), "node-papers")
+    assert bare.part("node-topics").count() == 0 and bare.part("way-up").get_attribute("aria-pressed") == "true"
+    assert "all hops" in bare.page.locator(".jammi-hops").inner_text() and bare.part("more-hops").is_disabled()
+    bare.part("way-down").focus()
+    bare.page.keyboard.press("Enter")
+    bare.expect(lambda: bare.part("node-papers").count() == 0 and bare.part("node-topics").count() == 1)
+    assert bare.page.evaluate("document.activeElement.dataset.testid") == "way-down"
+    bare.part("fewer-hops").click()
+    bare.expect(lambda: "2 hops" in bare.page.locator(".jammi-hops").inner_text() and bare.part("node-papers").count() == 0)
+
+
+def test_columns_stand_in_the_nodes_and_a_click_on_one_lights_its_way(ws, shown):  # noqa: F811
+    bare = shown(LineageGraph(ws), "node-topics")
+    bare.part("columns").click()
+    bare.shows("column-of-ml-title")
+    assert bare.part("columns").get_attribute("aria-pressed") == "true"
+    bare.part("column-of-ml-topic").click()
+    bare.shows("trace-papers.topic-ml.topic")
+    assert bare.part("trace-ml.topic-topics.topic").count() == 1 and bare.part("trace-papers.title-ml.title").count() == 0
+    assert bare.panel.selection == [] and bare.page.locator(".jammi-column.jammi-lit").count() >= 4
+    kept(bare, "lineage-columns")
+    bare.part("column-of-ml-topic").click()
+    bare.expect(lambda: bare.page.locator(".jammi-traced, .jammi-column.jammi-lit").count() == 0)
+    bare.part("columns").click()
+    bare.expect(lambda: bare.page.locator(".jammi-column").count() == 0)
+
+
+def test_hostile_columns_are_text_in_their_nodes_and_long_names_stay_inside(ws, shown):  # noqa: F811
+    ws.sources.add("odd", pl.DataFrame({EVIL: [1], "x" * 300: [2], **{f"c{n}": [n] for n in range(20)}}))
+    columns = ", ".join([quote(EVIL), *(f"c{n}" for n in range(20)), "x" * 300])
+    ws.materialize("W" * 60, f"SELECT {columns} FROM odd")
+    bare = shown(LineageGraph(ws, "W" * 60, columns=True), f"column-of-odd-{EVIL}")
+    more = bare.page.locator(".jammi-more")
+    assert more.count() == 2 and more.first.text_content().endswith("… 9 more columns")
+    outside = """() => [...document.querySelectorAll(".jammi-node text")].filter((t) => {
+      const own = t.getBoundingClientRect(), node = t.closest(".jammi-node").querySelector(".jammi-shape").getBoundingClientRect();
+      return own.left < node.left || own.right > node.right;
+    }).map((t) => t.textContent)"""
+    assert bare.page.evaluate(outside) == [] and bare.page.locator("#el img").count() == 0
 
 
 def test_where_a_page_cannot_hold_a_panel_in_another_the_line_that_makes_it_is_said(ws, shown):  # noqa: F811

@@ -270,7 +270,22 @@ def test_lines_that_have_a_panel_show_it_and_give_the_object(chain):
     shown = chain("board = %jammi status\nboard")
     assert "application/vnd.jupyter.widget-view+json" in shown.data[0] and shown.saved[0]["text/html"].startswith('<details open class="jammi-saved"')
     assert chain("print(type(board).__name__, board['top'].name)").text == "Status top\n"
-    for line in ("%jammi lineage", "%jammi lineage top", "%jammi catalog"):
+    for line in ("%jammi lineage", "%jammi lineage top", "%jammi catalog", "%jammi lineage --columns", "%jammi lineage top --up"):
         assert "application/vnd.jupyter.widget-view+json" in chain(line).data[0]
-    for line in ("%jammi lineage --columns", "%jammi lineage top --up"):
-        assert "application/vnd.jupyter.widget-view+json" not in chain(line).data[0]
+
+
+_KEPT = """from jammi_widgets import LineageGraph
+made, begin = [], LineageGraph.__init__
+def kept(self, *given, **named):
+    begin(self, *given, **named)
+    made.append(self._view)
+LineageGraph.__init__ = kept"""
+
+
+def test_the_panel_of_a_lineage_shows_what_was_asked_for(chain):
+    chain(_KEPT)
+    asked = {"venues --up": "venues up False", "venues --down --columns": "venues down True", "--columns": "None both True", "top": "top both False"}
+    for line in asked:
+        chain(f"%jammi lineage {line}")
+    shown = chain("LineageGraph.__init__ = begin\nfor view in made: print(view.focus, view.direction, view.columns)").text
+    assert shown.splitlines() == list(asked.values())

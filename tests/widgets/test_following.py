@@ -61,6 +61,21 @@ def test_what_a_cell_changed_is_told_and_what_it_left_is_not(ws, looks, edited):
     assert [m["body"]["counts"] for m in looks.messages if m["kind"] == "changed"] == [{"stale": 2, "possibly stale": 2}]
 
 
+def test_what_one_panel_recomputes_the_others_show(ws, looks, told, edited):
+    edited()
+    looks.held.set()
+    lineage = told(LineageGraph(ws))
+    lineage.ask("here", view=2)
+    assert lineage.act("recompute", "recent")["kind"] == "done"
+    settled()
+    assert [m["body"]["counts"]["fresh"] for m in looks.messages if m["kind"] == "changed"] == [1]
+    looked = len(looks.looked)
+    lineage.act("what-if", "papers")
+    settled()
+    assert len(looks.looked) == looked
+    lineage.panel.close()
+
+
 @pytest.mark.parametrize("leave", ["gone", "follow", "close"])
 def test_a_panel_that_no_page_shows_or_that_shall_not_follow_is_left_alone(looks, leave):
     looks.held.set()

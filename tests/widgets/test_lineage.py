@@ -62,6 +62,63 @@ def test_what_was_drawn_a_moment_ago_is_not_arranged_anew(ws, told, monkeypatch)
     assert line.ask("open")["body"] == first and len(arranged) == 2
 
 
+def test_one_side_of_a_node_is_all_that_it_is_made_from_or_goes_into(ws, told):
+    up = told(LineageGraph(ws, "venues", direction="up"))
+    body = up.ask("open")["body"]
+    assert names(body) == {"venues", "recent", "papers"} and (body["direction"], body["hops"]) == ("up", None)
+    assert names(up.ask("show", node="venues", hops=None, direction="down")["body"]) == {"venues", "summary"}
+    assert names(told(LineageGraph(ws, "papers", direction="down")).ask("open")["body"]) == {"papers", "recent", "venues", "noted", "summary"}
+    with pytest.raises(jl.InvalidArgument):
+        LineageGraph(ws, "venues", direction="left")
+
+
+def test_the_middle_that_python_sets_keeps_the_side_and_must_be_there(ws, told):
+    panel = LineageGraph(ws, "venues", direction="up")
+    line = told(panel)
+    panel.focus = "NOTED"
+    assert panel.focus == "noted" and names(line.messages[-1]["body"]) == {"noted", "papers", "notes"}
+    with pytest.raises(jl.TableNotFound):
+        panel.focus = "nothing"
+    assert panel.focus == "noted"
+
+
+def test_a_source_that_nothing_reads_is_a_node_by_itself_while_it_is_there(ws, told, tmp_path):
+    (tmp_path / "alone.csv").write_text("x\n1\n")
+    ws.sources.add("alone", str(tmp_path / "alone.csv"))
+    panel = LineageGraph(ws, "ALONE")
+    line = told(panel)
+    assert panel.focus == "alone" and names(line.ask("open")["body"]) == {"alone"}
+    assert line.ask("details", node="alone")["body"]["columns"] == [["x", "BIGINT"]]
+    assert line.ask("column", node="alone", column="x")["body"]["columns"] == [["alone", ["x"]]]
+    assert line.ask("columns", on=True)["body"]["nodes"][0]["columns"] == []
+    assert names(line.ask("refresh")["body"]) == {"alone"}
+    ws.materialize("read", "SELECT * FROM alone")
+    assert names(line.ask("refresh")["body"]) == {"alone", "read"}
+    ws.drop("read")
+    ws.sources.remove("alone")
+    assert "alone" not in names(line.ask("refresh")["body"]) and panel.focus is None
+
+
+def test_tables_of_a_source_mutable_tables_and_topics_need_no_reader_either(ws, told, tmp_path):
+    ws.sources.add("crm", str(database(tmp_path)))
+    ws.mutable.create("labels", {"id": "int64"}, primary_key=["id"])
+    ws.topics.register("events", {"x": "int64"})
+    for name in ("crm.people", "crm", "labels", "events"):
+        panel = LineageGraph(ws, name)
+        line = told(panel)
+        assert panel.focus == name and names(line.ask("open")["body"]) == {name}
+        actions = line.ask("details", node=name)["body"]["actions"]
+        assert actions == (["what-if"] if name == "crm" else ["what-if", "preview"])
+    with pytest.raises(jl.TableNotFound):
+        LineageGraph(ws, "crm.persons")
+
+
+def test_the_physical_name_of_a_table_means_its_recipe(ws):
+    first = ws.table("venues").table_name
+    ws.materialize("venues", "SELECT venue, count(*) AS n FROM jammi.recent GROUP BY ALL", cache="bypass")
+    assert [LineageGraph(ws, name).focus for name in (first, ws.table("venues").table_name)] == ["venues", "venues"]
+
+
 def test_an_unknown_name_is_a_typed_error_with_near_names(ws):
     with pytest.raises(jl.TableNotFound) as caught:
         LineageGraph(ws, "venue")
@@ -124,6 +181,38 @@ def test_the_way_of_a_column_leads_up_and_down(ws, told):
     assert ["title", "VARCHAR"] in source["columns"]
     way = dict(line.ask("column", node="papers", column="title")["body"]["columns"])
     assert way["noted"] == ["title"] and "venues" not in way
+
+
+def test_columns_stand_in_the_nodes_with_lines_between_those_that_are_made_from_each_other(ws, told):
+    line = told(LineageGraph(ws, "venues", columns=True))
+    body = line.ask("open")["body"]
+    at = {n["id"]: n for n in body["nodes"]}
+    assert at["recent"]["columns"] == ["id", "title", "year", "venue"] and at["venues"]["columns"] == ["venue", "n"] and body["columns"]
+    drawn = {(body["nodes"][e["from"]]["id"], e["columns"][0], body["nodes"][e["to"]]["id"], e["columns"][1]): e for e in body["lines"]}
+    assert drawn["papers", "title", "recent", "title"]["direct"] and not drawn["papers", "year", "recent", "title"]["direct"]
+    assert ("papers", "title", "recent", "id") not in drawn and not any("noted" in key for key in drawn)
+    x, y, wide, high = at["papers"]["box"]
+    row = at["papers"]["columns"].index("title")
+    middle = y + high - 6 - 17 * (len(at["papers"]["columns"]) - row - 0.5)
+    assert drawn["papers", "title", "recent", "title"]["path"].startswith(f"M{x + wide} {round(middle)}C")
+    way = line.ask("column", node="recent", column="title")["body"]["lines"]
+    assert ["papers", "title", "recent", "title"] in way and ["recent", "title", "venues", "venue"] not in way
+    assert line.ask("columns", on=False)["body"]["lines"] == [] and high > line.messages[-1]["body"]["nodes"][0]["box"][3]
+
+
+def test_columns_of_very_many_tables_are_not_drawn_and_that_is_said(ws, told, monkeypatch):
+    monkeypatch.setattr(lineage, "MOST_TABLES", 3)
+    line = told(LineageGraph(ws, columns=True))
+    assert line.ask("open")["body"]["tooMany"] and not line.ask("show", node="papers", hops=1, direction="up")["body"]["tooMany"]
+    monkeypatch.setattr(lineage, "MOST_TABLES", 100)
+    monkeypatch.setattr(lineage, "MOST_KNOWN", 5)
+    assert line.ask("show")["body"]["tooMany"] and not line.ask("show", node="venues")["body"]["tooMany"]
+
+
+def test_a_click_on_one_node_does_not_list_all_recipes(ws, told, monkeypatch):
+    line = told(LineageGraph(ws))
+    monkeypatch.setattr(type(ws), "recipes", lambda _: pytest.fail("all recipes were listed"))
+    assert line.ask("details", node="recent")["body"]["definition"].startswith("SELECT * FROM papers")
 
 
 def test_a_column_that_is_not_there_leads_nowhere(ws, told):
@@ -254,9 +343,12 @@ def test_a_message_the_protocol_does_not_know_is_refused(ws, told, message):
 
 def test_a_panel_sees_what_the_tenant_saw_who_made_it(ws, told):
     with ws.tenant("acme"):
-        ws.materialize("secret", "SELECT 1 AS a")
-        panel = LineageGraph(ws)
+        ws.materialize("secret", "SELECT title FROM papers")
+        panel = LineageGraph(ws, columns=True)
     line = told(panel)
+    panel.filter = "secret"
+    assert ["title"] in [node["columns"] for node in line.messages[-1]["body"]["nodes"] if node["id"] == "secret"]
+    panel.filter = ""
     assert "secret" in names(line.ask("refresh")["body"])
     assert "secret" not in names(told(LineageGraph(ws)).ask("open")["body"])
 
@@ -295,6 +387,14 @@ def test_the_saved_form_is_a_picture_and_a_tree_without_script(ws, edited):
     data, _ = LineageGraph(ws)._repr_mimebundle_()
     assert "summary (sql, version 1): possibly stale" in data["text/plain"]
     assert 'src="data:image/svg+xml;base64,' in data["text/html"] and "<script" not in data["text/html"] and "<img src=x" not in data["text/html"]
+
+
+def test_the_saved_form_of_columns_names_them_and_of_one_side_only_that(ws):
+    assert "n     ← by recent.venue" in repr(LineageGraph(ws, "venues", direction="up", columns=True))
+    assert "summary" not in repr(LineageGraph(ws, "venues", direction="up"))
+    closed = LineageGraph(ws, columns=True)
+    ws.close()
+    assert "venues (sql, version 1)" in repr(closed)
 
 
 def test_an_empty_workspace_is_an_empty_panel(tmp_path, told):

@@ -92,7 +92,7 @@ def test_keys_that_are_texts_by_now_are_looked_for_as_they_were(texts, told, pap
     legend = told(panel).ask("colour", column="venue")["body"]["legend"]
     assert [(name, n) for name, _, n in legend] == [("X", 1)]
     panel.filter = "true"
-    assert panel._apart is None
+    assert panel._apart.tolist() == [False, True, True]
 
 
 def test_a_stale_table_and_a_row_that_is_gone_are_said(texts, told, papers):
@@ -224,6 +224,39 @@ def test_a_database_shows_its_tables_also_when_there_is_only_one(ws, told, tmp_p
     assert (table["name"], table["insert"], table["rows"]) == ("my.people", 'one."my.people"', True)
     assert ws.sql(f"SELECT * FROM {table['insert']}").fetchall() == [("Ann",)]
     assert list(below(line, table)) == ["name"] and line.act("preview", table["id"])["body"]["rows"] == [["Ann"]]
+
+
+def test_a_database_that_was_added_unchecked_offers_no_rows_under_its_own_name(ws, told, tmp_path):
+    with contextlib.closing(sqlite3.connect(tmp_path / "one.db")) as at:
+        at.executescript("CREATE TABLE people (name TEXT)")
+    sqlite3.connect(tmp_path / "empty.db").close()
+    for name in ("one", "empty"):
+        ws.sources.add(name, str(tmp_path / f"{name}.db"), check=False)
+    line = told(CatalogBrowser(ws))
+    found = items(line.ask("open")["body"], "Sources")
+    assert not found["one"]["rows"] and not found["empty"]["rows"] and found["papers"]["rows"]
+    assert list(below(line, found["one"])) == ["people"] and list(below(line, found["empty"])) == ["no tables"]
+
+
+def test_the_filter_finds_tables_inside_databases_and_asks_none_for_them(ws, told, tmp_path, monkeypatch):
+    with duckdb.connect(str(tmp_path / "m.duckdb")) as at:
+        at.execute("CREATE SCHEMA s; CREATE TABLE orders(x INT); CREATE TABLE s.ordered(y INT); CREATE TABLE s.other(z INT)")
+        for n in range(250):
+            at.execute(f"CREATE TABLE z{n:03}(x INT)")
+    ws.sources.add("m", str(tmp_path / "m.duckdb"))
+    line = told(CatalogBrowser(ws))
+
+    def found(text):
+        line.panel.filter = text
+        return {name: p["insert"] for name, p in items(line.messages[-1]["body"], "Sources").items()}
+
+    assert found("order")["m.orders"] == "m.orders" and found("z249") == {}  # of very many tables the first are known without a look
+    line.panel.filter = ""
+    below(line, items(line.ask("open")["body"], "Sources")["m"])
+    monkeypatch.setattr(type(ws.sources["m"]), "tables", lambda _: pytest.fail("the source was asked"))
+    assert found("order") == {"m.orders": "m.orders", "m.s.ordered": "m.s.ordered"} and found("z249") == {"m.z249": "m.z249"}
+    table = items(line.messages[-1]["body"], "Sources")["m.z249"]
+    assert list(below(line, table)) == ["x"] and line.act("preview", table["id"])["body"]["columns"] == ["x"]
 
 
 def test_tables_stand_below_their_schemas_where_there_are_several(ws, told, tmp_path):

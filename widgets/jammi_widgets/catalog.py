@@ -14,7 +14,7 @@ from jammi_lab.observing.seen import LastSeen
 from jammi_lab.values.verdicts import word
 from jammi_widgets import assets, protocol
 from jammi_widgets.panel import Panel
-from jammi_widgets.rows import columns_of, first_rows
+from jammi_widgets.rows import WITH_SCHEMAS, columns_of, first_rows, holds_tables
 from jammi_widgets.work import Report
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ MOST_PARTS = 1_000
 """Parts below one that are listed; the filter finds the others."""
 PREVIEW_ROWS = 10
 """Rows that a preview shows."""
-_WITH_SCHEMAS = ("duckdb", "postgresql", "mysql")
-"""Kinds of sources that call a table `schema.table`; in others a point is part of the name."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +43,8 @@ class Part:
     """What FROM says; empty where there are no rows to look at."""
     all: tuple["Part", ...] = ()
     """What is below a group."""
+    inside: Callable[[], Sequence["Part"]] | None = field(default=None, compare=False)
+    """The tables of a database that are known, by their full names, for the filter to look through; nothing is asked for them."""
 
 
 class CatalogBrowser(Panel):
@@ -61,18 +61,19 @@ class CatalogBrowser(Panel):
 
     def __init__(self, ws: "Workspace") -> None:
         self._parts: dict[str, Part] = {}
-        self._top = _top(ws)
+        self._inside: dict[str, list[str]] = {}
+        self._top = _top(ws, self._inside)
         super().__init__(ws)
         self.observe(lambda _: self._tell({"kind": "changed", "body": self._opened()}), names="filter")
 
     def refresh(self) -> None:
         """Look again."""
         with self._as_bound():
-            self._top = _top(self._ws)
+            self._top = _top(self._ws, self._inside)
         self._tell({"kind": "changed", "body": self._opened()})
 
     def _look_quietly(self) -> None:
-        before, self._top = self._top, _top(self._ws)
+        before, self._top = self._top, _top(self._ws, self._inside)
         if [group.all for group in before] != [group.all for group in self._top]:
             self._tell({"kind": "changed", "body": self._opened()})
 
@@ -87,7 +88,7 @@ class CatalogBrowser(Panel):
             case protocol.Children(part=part):
                 return {"parts": self._told(part, self._known(part).below)}
             case protocol.Refresh():
-                self._top = _top(self._ws)
+                self._top = _top(self._ws, self._inside)
         return self._opened()
 
     def _known(self, number: str) -> Part:
@@ -99,11 +100,16 @@ class CatalogBrowser(Panel):
         """The top of the tree with what is directly below each part; with a filter, what it finds."""
         self._parts.clear()
         wanted = self.filter.strip().casefold()
+
+        def found_in(part: Part) -> list[Part]:
+            some = [part, *part.inside()] if part.inside is not None else [part]
+            return [p for p in some if wanted in p.name.casefold() or wanted == p.verdict]
+
         groups = []
         for at, group in enumerate(self._top):
             number = f"{at}"
             self._parts[number] = group
-            found = [p for p in group.all if not wanted or wanted in p.name.casefold() or wanted == p.verdict]
+            found = [each for part in group.all for each in found_in(part)] if wanted else list(group.all)
             groups.append({"id": number, "name": group.name, "count": len(group.all), "found": len(found), "parts": self._listed(number, found)})
         return {"groups": groups, "filtered": bool(wanted)}
 
@@ -144,10 +150,10 @@ class CatalogBrowser(Panel):
         return listing(["", "name", "what it is", "verdict"], lines, aligned="llll", caption="Catalog", note=count(len(lines), "thing"))
 
 
-def _top(ws: "Workspace") -> list[Part]:
-    """The groups, each with what was there when it was looked at."""
+def _top(ws: "Workspace", inside: dict[str, list[str]]) -> list[Part]:
+    """The groups, each with what was there when it was looked at. `inside`: the tables of each database that was opened here."""
     verdicts = {row.name: word(row.verdict) for row in ws.status()}
-    sources = [_source(ws, s.name) for s in ws.sources.list()]
+    sources = [_source(ws, s.name, inside) for s in ws.sources.list()]
     tables: dict[str, Part] = {}
     for each in ws.tables():
         if each.name not in tables:
@@ -191,27 +197,33 @@ def _relation(ws: "Workspace", name: str, said: str, relation: str, verdict: str
     return Part(name, said, relation, verdict, columns, relation)
 
 
-def _source(ws: "Workspace", name: str) -> Part:
+def _source(ws: "Workspace", name: str, opened: dict[str, list[str]]) -> Part:
     source, seen = ws.sources[name], LastSeen(ws._rooms.memo)
-
-    def several() -> bool:
-        """Whether it is known to hold tables: then its own name is none. Nothing is asked or read for it."""
-        return bool((known := seen.tables(source._record)) and known[1])
+    said = f"{source.kind}, {visible(source.location)}"
+    if not holds_tables(source):
+        return Part(
+            name, said, written(name), below=lambda: [Part(c.name, c.type, written(c.name)) for c in source.columns()], relation=written(name)
+        )
 
     def below() -> list[Part]:
-        inside = source.tables()
-        return _inside(source, inside) if several() else [Part(c.name, c.type, written(c.name)) for c in source.columns()]
+        tables = source.tables()
+        known = seen.tables(source._record)
+        opened[name] = tables if known is not None and known[1] else []
+        return _inside(source, opened[name]) if opened[name] else [Part("no tables", "", "")]
 
-    return Part(name, f"{source.kind}, {visible(source.location)}", written(name), below=below, relation="" if several() else written(name))
+    def inside() -> list[Part]:
+        known = opened.get(name) or (seen.tables(source._record) or ([], 0))[0]
+        return [_table(source, label, _address(source, label), f"{name}.{label}") for label in known]
+
+    return Part(name, said, written(name), below=below, inside=inside)
 
 
 def _inside(source: "Source", tables: Sequence[str]) -> list[Part]:
     """The tables of a source, below their schemas where it has several."""
     schemas: dict[str, list[Part]] = {}
     for label in tables:
-        schema, dot, name = label.partition(".") if source.kind in _WITH_SCHEMAS else (label, "", "")
-        address = written(source.name, schema, name) if dot else written(source.name, label)
-        schemas.setdefault(schema if dot else "", []).append(_table(source, label, address, name if dot else label))
+        schema, name = _split(source, label)
+        schemas.setdefault(schema, []).append(_table(source, label, _address(source, label), name))
     if len(schemas) == 1:
         return [replace(part, name=label) for label, part in zip(tables, *schemas.values(), strict=True)]
     usual = str(getattr(source._connector(), "default", "main"))
@@ -219,6 +231,18 @@ def _inside(source: "Source", tables: Sequence[str]) -> list[Part]:
         Part(schema or usual, f"schema, {count(len(some), 'table')}", written(source.name, schema) if schema else "", below=some.copy)
         for schema, some in schemas.items()
     ]
+
+
+def _split(source: "Source", label: str) -> tuple[str, str]:
+    """The schema of a table as its source lists it, empty for the default one, and its name."""
+    schema, dot, name = label.partition(".") if source.kind in WITH_SCHEMAS else ("", "", "")
+    return (schema, name) if dot else ("", label)
+
+
+def _address(source: "Source", label: str) -> str:
+    """What FROM says for a table as its source lists it."""
+    schema, name = _split(source, label)
+    return written(source.name, schema, name) if schema else written(source.name, name)
 
 
 def _table(source: "Source", label: str, address: str, shown: str) -> Part:

@@ -1,4 +1,4 @@
-"""Panels that a page shows look again when a cell of their kernel has run: it may have changed what they show.
+"""Panels that a page shows look again when a cell of their kernel has run, or a panel has made tables: it may have changed what they show.
 
 The look is taken in a thread of its own, so that no cell waits for it; the thread ends when nothing is left to look at.
 """
@@ -34,7 +34,7 @@ def begin(panel: "Panel") -> None:
 
 
 def cell_ran(*_: Any) -> None:
-    """On `post_run_cell`: what is shown is looked at again, once for all cells that have run by then."""
+    """On `post_run_cell`, and after what a panel has made: what is shown is looked at again, once for all that has run by then."""
     global _thread
     with _lock:
         shown = {panel for panel in _panels if panel._views and panel.follow}

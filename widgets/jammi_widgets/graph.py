@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from jammi_lab.sensing.layout import layered
 from jammi_lab.sensing.lineage import Node
@@ -17,6 +18,7 @@ MOST_LISTED = 500
 """Members of a group that are named."""
 SOURCE = InputKind.SOURCE.value
 """The kind of a node that is a source, or a table inside one."""
+Direction = Literal["both", "up", "down"]
 
 
 @dataclass
@@ -25,6 +27,10 @@ class View:
 
     focus: str | None = None
     hops: int | None = None
+    direction: Direction = "both"
+    """Whether what is around it is what it is made from, what it goes into, or both."""
+    columns: bool = False
+    """Whether the columns stand in the nodes."""
     opened: set[tuple[str, str]] = field(default_factory=set)
     closed: set[tuple[str, str]] = field(default_factory=set)
 
@@ -73,7 +79,7 @@ class Snapshot:
             }
             kept = found | {near for at in found for near in (*self.above[at], *self.below[at])}
         elif view.focus is not None and (starts := self.inside(view.focus)):
-            kept = {near for start in starts for near in self._around(start, view.hops)}
+            kept = {near for start in starts for near in self._around(start, view.hops, view.direction)}
         else:
             kept = set(range(len(self.nodes)))
         for name, side in view.opened:
@@ -98,10 +104,10 @@ class Snapshot:
         sources = (node.name.partition(".") for node in self.nodes if node.kind == SOURCE)
         return next((source for source, dot, _ in sources if dot and source.casefold() == name.casefold()), None)
 
-    def _around(self, start: int, hops: int | None) -> set[int]:
+    def _around(self, start: int, hops: int | None, direction: Direction) -> set[int]:
         """What is within so many hops against the arrows, and along them."""
         seen = {start}
-        for near in (self.above, self.below):
+        for near in {"up": (self.above,), "down": (self.below,)}.get(direction, (self.above, self.below)):
             edge, left = {start}, hops
             reached = {start}
             while edge and left != 0:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 SAVED = "The panel as it was when the notebook was saved"
 _ONCE = "<style>.jammi-saved { display: none }</style>"
 """Where a page shows the static form in place of the panel, it needs it once; what takes styles out shows it twice."""
+_CHANGES = ("recompute", "project")
+"""Actions after which the panels beside this one are looked at, too."""
 _VIEW = "application/vnd.jupyter.widget-view+json"
 
 
@@ -156,8 +158,12 @@ class Panel(anywidget.AnyWidget):
             return {}
 
         def run(report: Report) -> dict[str, Any]:
-            with self._as_bound():
-                return self._act(message.action, list(message.names), report)
+            try:
+                with self._as_bound():
+                    return self._act(message.action, list(message.names), report)
+            finally:
+                if message.action in _CHANGES:  # also what failed midway
+                    following.cell_ran()
 
         return {"begun": self._work.begin(message.action, run)}
 

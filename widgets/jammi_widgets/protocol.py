@@ -43,10 +43,11 @@ class Gone(Ask, tag="gone"):
 
 
 class Show(Ask, tag="show"):
-    """The graph around a node, so many hops to either side; without a node all of it."""
+    """The graph around a node, so many hops to either side or to one; without a node all of it."""
 
     node: Name | None = None
     hops: Annotated[int, msgspec.Meta(ge=1, le=1_000)] | None = None
+    direction: Literal["both", "up", "down"] = "both"
 
 
 class Unfold(Ask, tag="unfold"):
@@ -55,6 +56,12 @@ class Unfold(Ask, tag="unfold"):
     node: Name
     side: Literal["up", "down"]
     open: bool
+
+
+class Columns(Ask, tag="columns"):
+    """Show the columns in the nodes, or take them away."""
+
+    on: bool
 
 
 class Details(Ask, tag="details"):

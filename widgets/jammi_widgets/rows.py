@@ -15,10 +15,20 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from jammi_lab.hits import Behind
+    from jammi_lab.registered import Source
     from jammi_lab.workspace import Workspace
 
+WITH_SCHEMAS = ("duckdb", "postgresql", "mysql")
+"""Kinds of sources that call a table `schema.table`; in others a point is part of the name."""
+DATABASES = (*WITH_SCHEMAS, "sqlite")
+"""Kinds of sources whose own name is no table."""
 MOST_OF_A_VALUE = 200
 """Characters of a value that a look into a table shows."""
+
+
+def holds_tables(source: "Source") -> bool:
+    """Whether it is a database, whose own name is no table, whatever it holds. Nothing is asked or read for it."""
+    return source.kind in DATABASES
 
 
 def texts_of(column: "pa.ChunkedArray", most: int) -> list[str | None]:

@@ -1,4 +1,4 @@
-import { Line, button, choose, copy, filterInput, frame, grouped, h, pill, table } from "./kit.js";
+import { Line, button, choose, copy, filterInput, frame, grouped, h, peek, pill } from "./kit.js";
 
 function render({ model, el }) {
   const line = new Line(model);
@@ -27,7 +27,7 @@ function render({ model, el }) {
         line.ask("children", { part: part.id }).then(({ parts }) => below.replaceChildren(...parts.map((p) => item(p, level + 1, path)))).catch((lines) => { loaded = false; panel.fail(lines); });
       }
     };
-    const peek = () => {
+    const preview = () => {
       if (!rows.hidden) { rows.hidden = true; return; }
       line.ask("act", { action: "preview", names: [part.id] }).then(({ begun }) => { if (begun) waiting.set(part.id, rows); else panel.say("Something runs already; wait a moment."); }).catch(panel.fail);
     };
@@ -46,7 +46,7 @@ function render({ model, el }) {
     const node = h("li", { role: "treeitem", tabindex: -1, "aria-level": level, "aria-expanded": part.opens ? "false" : null, "data-testid": `catalog-item-${part.name}`, onkeydown: keys },
       h("div", { class: "jammi-row" }, h("span", { class: "jammi-turn", onclick: turn }, mark), h("span", { onclick: (event) => { event.stopPropagation(); if (part.insert) taken(part); else turn(); } }, label),
         h("span", { class: "jammi-dim jammi-said-of" }, part.said), part.verdict ? pill(part.verdict, { "data-testid": `verdict-${part.name}` }) : "",
-        part.rows ? button("Preview", peek, { class: "jammi-link", "data-testid": `preview-${part.name}`, "aria-label": `Preview ${part.name}` }) : ""), rows, below);
+        part.rows ? button("Preview", preview, { class: "jammi-link", "data-testid": `preview-${part.name}`, "aria-label": `Preview ${part.name}` }) : ""), rows, below);
     node.dataset.path = path;
     if (part.insert) { node.dataset.insert = part.insert; node.setAttribute("aria-selected", String(model.get("selection").includes(part.insert))); }
     if (opened.has(path)) turn();
@@ -89,7 +89,7 @@ function render({ model, el }) {
     const rows = waiting.get(body.id);
     waiting.delete(body.id);
     panel.say("");
-    rows?.replaceChildren(table(body.columns, body.rows, { "data-testid": "preview" }));
+    rows?.replaceChildren(peek(body.columns, body.rows, { "data-testid": "preview" }));
     if (rows) rows.hidden = false;
   });
   line.on("failed", ({ lines }) => { waiting.clear(); panel.fail(lines); });

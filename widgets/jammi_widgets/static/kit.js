@@ -19,8 +19,9 @@ export function s(tag, attributes = {}, ...children) {
 
 function filled(element, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
-    if (value === null || value === undefined || value === false) continue;
+    if (value === null || value === undefined || (value === false && !name.startsWith("aria-"))) continue;
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (name.startsWith("aria-")) element.setAttribute(name, String(value));                                  // true and false are words there
     else element.setAttribute(name, value === true ? "" : String(value));
   }
   element.append(...children.flat().filter((c) => c !== null && c !== undefined && c !== ""));
@@ -167,6 +168,13 @@ export function progressLine(line) {
 export function table(columns, rows, attributes = {}) {
   const head = h("tr", {}, columns.map((c) => h("th", { scope: "col" }, c)));
   return h("table", { class: "jammi-table", ...attributes }, h("thead", {}, head), h("tbody", {}, rows.map((row) => h("tr", {}, row.map((c) => h("td", {}, c))))));
+}
+
+/** The first rows of a table: each on one line, of long values the beginning; pointed at, a value is whole. */
+export function peek(columns, rows, attributes = {}) {
+  const shown = table(columns, rows, { ...attributes, class: "jammi-table jammi-peek" });
+  for (const cell of shown.querySelectorAll("td")) cell.title = cell.textContent;
+  return shown;
 }
 
 /** A part that folds open. */

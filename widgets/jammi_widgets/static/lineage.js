@@ -1,7 +1,9 @@
-import { Line, button, choose, copy, filterInput, fold, frame, grouped, h, pill, progressLine, s, table } from "./kit.js";
+import { Line, button, choose, copy, filterInput, fold, frame, grouped, h, peek, pill, progressLine, s, table } from "./kit.js";
 
 const SIGN = { "fresh": "✓", "possibly stale": "~", "stale": "●", "undecidable": "?", "missing manifest": "○", "damaged": "✕" };
 const LEAST = 0.15, READABLE = 0.7, MOST = 3;
+const ROW = 17, ROWS_PAD = 6;                                          // as sensing.picture has them
+const ruler = document.createElement("canvas").getContext("2d");
 
 /** The outline of a node: a source is a drum, a frame a sheet with a folded corner, a model has its corners cut off, what else comes from outside is a hexagon, a table a box, a group a pile. */
 function outline(node) {
@@ -16,6 +18,15 @@ function outline(node) {
 
 function cut(text, most) {
   return text.length > most ? `${text.slice(0, most - 1)}…` : text;
+}
+
+/** As much of a text as there is room for: letters are as wide as this page's font has them. */
+function fitted(text, room, font) {
+  if (text.length * 14 <= room) return text;                           // no letter is wider
+  ruler.font = font;
+  let most = text.length;
+  while (most > 1 && ruler.measureText(cut(text, most)).width > room) most -= 1;
+  return cut(text, most);
 }
 
 function counted(n, word) {
@@ -35,8 +46,8 @@ function render({ model, el, host }) {
   const summary = h("span", { class: "jammi-dim", "data-testid": "summary" });
   const inner = h("div", { class: "jammi-inner", hidden: true });
   let leave = new AbortController();
-  let graph = { nodes: [], edges: [], size: [0, 0], counts: {} };
-  let scale = 1, left = 0, top = 0, spots = new Map(), moved = false, whole = false, laid = 0, drawnFor = null, traced = null, tall = 0;
+  let graph = { nodes: [], edges: [], lines: [], size: [0, 0], counts: {} };
+  let scale = 1, left = 0, top = 0, spots = new Map(), moved = false, whole = false, laid = 0, drawnFor = null, traced = null, tall = 0, font = "", small = "";
 
   const apply = () => { drawing.style.transform = `translate(${left}px, ${top}px) scale(${scale})`; };     // no node is drawn again by it
   const extent = () => [picture.clientWidth || 800, picture.clientHeight || 420];
@@ -95,17 +106,27 @@ function render({ model, el, host }) {
 
   function spot(node) {
     const [x, y, w, high] = node.box, middle = x + w / 2, chosen = model.get("selection").includes(node.id);
+    const rows = node.columns.length, head = high - (rows ? rows * ROW + ROWS_PAD : 0);
     const inside = [s("title", {}, node.verdict ? `${node.name}: ${node.verdict}` : node.name), s("path", { d: outline(node), class: `jammi-shape jammi-of-${node.members ? "group" : node.kind}` })];
-    inside.push(s("text", { x: middle, y: y + 19, class: "jammi-name" }, cut(node.name, 28)), s("text", { x: middle, y: y + 34, class: "jammi-kind" }, node.said));
+    inside.push(s("text", { x: middle, y: y + 19, class: "jammi-name" }, fitted(cut(node.name, 28), w - 12, font)), s("text", { x: middle, y: y + 34, class: "jammi-kind" }, node.said));
     if (node.verdict) {
       const wide = node.verdict.length * 6.2 + 28;
-      inside.push(s("rect", { class: "jammi-label", x: middle - wide / 2, y: y + high - 21, width: wide, height: 16, rx: 8 }));
-      inside.push(s("text", { x: middle, y: y + high - 9, class: `jammi-word jammi-${node.verdict.replaceAll(" ", "-")}`, "data-testid": `verdict-${node.id}` },
+      inside.push(s("rect", { class: "jammi-label", x: middle - wide / 2, y: y + head - 21, width: wide, height: 16, rx: 8 }));
+      inside.push(s("text", { x: middle, y: y + head - 9, class: `jammi-word jammi-${node.verdict.replaceAll(" ", "-")}`, "data-testid": `verdict-${node.id}` },
         s("tspan", { class: "jammi-sign" }, SIGN[node.verdict] || ""), ` ${node.verdict}`));
     }
+    if (rows) inside.push(s("rect", { class: "jammi-rows", x: x + 1, y: y + head, width: w - 2, height: rows * ROW + 1 }), ...node.columns.map((column, at) => entry(node, column, x, y + head + at * ROW, w)));
     const label = `${node.name}, ${node.said}${node.verdict ? `, ${node.verdict}` : ""}`;
     return s("g", { class: `jammi-node${chosen ? " jammi-chosen" : ""}`, role: "treeitem", tabindex: -1, "aria-label": label, "aria-selected": chosen, "data-testid": `node-${node.id}`, "data-id": node.id, onclick: () => pick(node) },
       ...inside, ...["up", "down"].map((way) => (node.members || !(way === "up" ? node.above : node.below) ? "" : knob(node, way))));
+  }
+
+  /** A column in its node; a click lights its way, as one in the details does. */
+  function entry(node, column, x, y, w) {
+    const more = column.startsWith("… ") && column === node.columns.at(-1);
+    const lightUp = (event) => { event.stopPropagation(); trace(node.id, column); };
+    return s("g", { class: `jammi-column${more ? " jammi-more" : ""}`, "data-name": column, "data-testid": `column-of-${node.id}-${column}`, onclick: more ? null : lightUp },
+      s("title", {}, column), s("rect", { x: x + 1, y, width: w - 2, height: ROW }), s("text", { x: x + 12, y: y + 13 }, fitted(column, w - 20, small)));
   }
 
   /** What folds is shown on the node that the mouse or the keyboard is on; what unfolds always. */
@@ -119,6 +140,8 @@ function render({ model, el, host }) {
     graph = next;
     heighten();
     const room = extent();                                             // asked for before there is much to lay out
+    font = getComputedStyle(panel.root).fontFamily;
+    [font, small] = [`600 13px ${font}`, `12px ${font}`];
     spots = new Map(next.nodes.map((node) => [node.id, { node, element: spot(node) }]));
     drawing.setAttribute("width", next.size[0]);
     drawing.setAttribute("height", next.size[1]);
@@ -128,9 +151,10 @@ function render({ model, el, host }) {
     if (held) spots.get(held)?.element.focus({ preventScroll: true });
     if (traced) light();
     const words = Object.entries(next.counts).map(([word, n]) => `${grouped(n)} ${word}`).join(", ");
-    const note = next.grouped ? ` · ${grouped(next.shown)} nodes are too many to draw one by one: those alike are grouped; filter, or click a group` : "";
+    const note = next.tooMany ? " · too many tables to show their columns: filter, or look around one" : next.grouped ? ` · ${grouped(next.shown)} nodes are too many to draw one by one: those alike are grouped; filter, or click a group` : "";
     summary.textContent = next.total ? `${next.shown < next.total ? `${grouped(next.shown)} of ` : ""}${grouped(next.total)} nodes · ${words}${note}` : "No tables yet: %%jammi -m NAME makes one.";
     hopButtons();
+    columns.setAttribute("aria-pressed", String(next.columns));
     if (first || key !== drawnFor) fit(room);
     else if (!moved) fit(room, true);
     drawnFor = key;
@@ -138,8 +162,9 @@ function render({ model, el, host }) {
     if (chosen) reveal(chosen.node);
   }
 
-  /** All edges as one path, and those from a root cause to what is chosen by themselves. */
-  const lines = () => [s("path", { class: "jammi-edge", d: graph.edges.filter((e) => !e.lit).map((e) => e.path).join("") }),
+  /** All edges as one path, and those from a root cause to what is chosen by themselves. Where columns stand in the nodes, lines lead from one to the other in place of the edge. */
+  const lines = (fine = new Set(graph.lines.map((e) => `${e.from} ${e.to}`))) => [s("path", { class: "jammi-edge", d: graph.edges.filter((e) => !e.lit && !fine.has(`${e.from} ${e.to}`)).map((e) => e.path).join("") }),
+    ...[false, true].map((direct) => s("path", { class: `jammi-edge jammi-fine${direct ? "" : " jammi-by"}`, d: graph.lines.filter((e) => e.direct === direct).map((e) => e.path).join("") })),
     ...graph.edges.filter((e) => e.lit).map((e) => s("path", { class: "jammi-edge jammi-lit", d: e.path, "data-testid": `lit-${graph.nodes[e.from].id}-${graph.nodes[e.to].id}` }))];
   function lit({ body }) {
     const on = new Set(body.lit);
@@ -173,14 +198,20 @@ function render({ model, el, host }) {
     for (const { node, element } of spots.values()) {
       const names = on.get(node.id);
       element.classList.toggle("jammi-on", names !== undefined);
-      element.querySelector(".jammi-kind").textContent = names ? cut(names.join(", "), Math.max(12, Math.floor(node.box[2] / 6.2))) : node.said;
+      for (const each of element.querySelectorAll(".jammi-column")) each.classList.toggle("jammi-lit", names?.includes(each.dataset.name) ?? false);
+      element.querySelector(".jammi-kind").textContent = names && !node.columns.length ? cut(names.join(", "), Math.max(12, Math.floor(node.box[2] / 6.2))) : node.said;
     }
     const first = [...spots.values()][0]?.element;
-    for (const [from, to, direct] of traced ? traced.edges : []) {
+    const steps = new Set(traced ? traced.lines.map((step) => JSON.stringify(step)) : []);
+    for (const { from, to, path, columns: [x, y], direct } of graph.lines) {
+      const step = JSON.stringify([graph.nodes[from].id, x, graph.nodes[to].id, y]);
+      if (steps.has(step)) drawing.insertBefore(s("path", { class: `jammi-edge jammi-traced${direct ? "" : " jammi-by"}`, d: path, "data-testid": `trace-${graph.nodes[from].id}.${x}-${graph.nodes[to].id}.${y}` }), first);
+    }
+    for (const [from, to, direct] of traced && !graph.lines.length ? traced.edges : []) {
       const edge = graph.edges.find((e) => graph.nodes[e.from].id === from && graph.nodes[e.to].id === to);
       if (edge) drawing.insertBefore(s("path", { class: `jammi-edge jammi-traced${direct ? "" : " jammi-by"}`, d: edge.path, "data-testid": `trace-${from}-${to}` }), first);
     }
-    for (const each of side.querySelectorAll("[data-column]")) each.setAttribute("aria-pressed", String(traced?.column === each.dataset.column));
+    for (const each of side.querySelectorAll("[data-column]")) each.setAttribute("aria-pressed", String(traced?.node === side.dataset.node && traced.column === each.dataset.column));
     const said = side.querySelector(".jammi-way");
     if (said) said.replaceChildren(...(traced ? [h("b", {}, `${traced.column}: `), traced.columns.length > 1 ? traced.columns.map(([node, names]) => `${node} (${names.join(", ")})`).join(" · ") : "nothing else rests on it, and it rests on nothing that is known"] : []));
   }
@@ -203,7 +234,7 @@ function render({ model, el, host }) {
     if (known.reasons.length) parts.push(h("ul", { class: "jammi-reasons", "data-testid": "reasons" }, known.reasons.map((r) => h("li", {}, r))));
     parts.push(h("div", { class: "jammi-actions" },
       known.actions.map((a) => button(words[a], () => act(a), { "data-testid": `${a}-${known.id}` })),
-      button("Around it", () => send("show", { node: known.id, hops: graph.hops || 2 }), { "data-testid": `focus-${known.id}` }),
+      button("Around it", () => send("show", { node: known.id, hops: graph.focus ? graph.hops : 2, direction: graph.direction }), { "data-testid": `focus-${known.id}` }),
       button("Copy name", () => copy(known.name, panel.say)),
       known.search ? button("Open in search", () => explore(known), { "data-testid": `search-${known.id}` }) : ""), out);
     const facts = known.facts.filter(([, v]) => v);
@@ -235,7 +266,7 @@ function render({ model, el, host }) {
 
   function chosen() {
     const [name] = model.get("selection");
-    if (traced && traced.node !== name) { traced = null; light(); }
+    if (traced && traced.node !== name && !graph.columns) { traced = null; light(); }
     for (const { node, element } of spots.values()) {
       const on = node.id === name;
       element.classList.toggle("jammi-chosen", on);
@@ -255,7 +286,7 @@ function render({ model, el, host }) {
       return;
     }
     out.replaceChildren(...(body.lines || []).map((text) => h("div", {}, text)));
-    if (body.columns) out.append(h("div", { class: "jammi-scroll" }, table(body.columns, body.rows)));
+    if (body.columns) out.append(h("div", { class: "jammi-scroll" }, peek(body.columns, body.rows)));
     if (body.names) for (const { node, element } of spots.values()) element.classList.toggle("jammi-touched", body.names.includes(node.name));
     if (action === "recompute") chosenAgain(out);
   };
@@ -282,13 +313,18 @@ function render({ model, el, host }) {
   const hops = h("span", { class: "jammi-hops" });
   function hopButtons() {
     const some = graph.focus !== null && graph.focus !== undefined;
-    const near = (by) => send("show", { node: graph.focus, hops: Math.max(1, (graph.hops || 2) + by) });
-    hops.replaceChildren(...(some ? [h("span", { class: "jammi-dim" }, `around ${cut(graph.focus, 24)}, ${graph.hops ?? "all"} hops`),
-      button("−", () => near(-1), { "aria-label": "Fewer hops", "data-testid": "fewer-hops" }), button("+", () => near(1), { "aria-label": "More hops", "data-testid": "more-hops" }),
-      button("All", () => send("show", { node: null, hops: null }), { "data-testid": "show-all" })] : []));
+    const near = (by) => send("show", { node: graph.focus, hops: Math.max(1, (graph.hops || 3) + by), direction: graph.direction });
+    const way = (direction, word, said) => button(word, () => send("show", { node: graph.focus, hops: graph.hops, direction }), { "aria-pressed": String(graph.direction === direction), "aria-label": said, title: said, "data-testid": `way-${direction}` });
+    const held = hops.getRootNode().activeElement, back = hops.contains(held) ? held.dataset.testid : null;
+    hops.replaceChildren(...(some ? [h("span", { class: "jammi-dim" }, `around ${cut(graph.focus, 24)}, ${graph.hops === null ? "all hops" : counted(graph.hops, "hop")}`),
+      h("span", { class: "jammi-together" }, button("−", () => near(-1), { "aria-label": "Fewer hops", "data-testid": "fewer-hops" }), button("+", () => near(1), { "aria-label": "More hops", "data-testid": "more-hops", disabled: graph.hops === null })),
+      h("span", { class: "jammi-together", role: "group", "aria-label": "Which way" }, way("up", "Up", "What it is made from"), way("both", "Both", "What it is made from, and what it goes into"), way("down", "Down", "What it goes into")),
+      button("All", () => send("show", { node: null, hops: null }), { "aria-label": "The whole lineage", title: "The whole lineage", "data-testid": "show-all" })] : []));
+    if (back) hops.querySelector(`[data-testid="${back}"]`)?.focus();
   }
+  const columns = button("Columns", () => { if (traced?.node !== model.get("selection")[0]) traced = null; send("columns", { on: !graph.columns }); }, { "aria-pressed": "false", title: "Show the columns in the nodes, and what each is made from", "data-testid": "columns" });
   panel.tools.append(filter.input, h("span", { class: "jammi-together" }, button("Fit", fitAll, { "data-testid": "fit" }), button("−", () => zoom(0.8), { "aria-label": "Zoom out" }), button("+", () => zoom(1.25), { "aria-label": "Zoom in" })),
-    button("Refresh", () => send("refresh"), { "data-testid": "refresh" }), hops, summary);
+    columns, button("Refresh", () => send("refresh"), { "data-testid": "refresh" }), hops, summary);
   panel.body.append(progress.box, split, inner);
 
   for (const kind of ["pointerover", "focusin"]) {

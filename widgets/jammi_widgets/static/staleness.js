@@ -50,9 +50,11 @@ function render({ model, el }) {
     const tick = h("input", { type: "checkbox", "aria-label": `Choose ${row.name}`, "data-testid": `choose-${row.name}`, onchange: (event) => toggle(row.name, event.target.checked) });
     tick.checked = chosen().has(row.name);
     const pick = (event) => { if (!event.target.closest("button, input")) choose(model, [row.name]); };
+    const age = row.age ? `${row.age} ago` : "never";
+    const brief = [age, row.rows && `${row.rows} ${row.rows === "1" ? "row" : "rows"}`, row.size, row.index, row.cost && `cost ${row.cost}`].filter(Boolean).join(" · ");   // on a card, where there are no columns
     const cells = [h("td", {}, tick), h("td", {}, pill(row.verdict, { "data-testid": `verdict-${row.name}` })),
       h("td", { class: "jammi-strong" }, row.name, row.version === null ? "" : h("span", { class: "jammi-dim" }, ` v${row.version}`)),
-      h("td", { class: "jammi-why" }, row.reasons.map((r) => h("div", {}, r))), h("td", { class: "jammi-wide" }, row.age ? `${row.age} ago` : "never"),
+      h("td", { class: "jammi-why" }, row.reasons.map((r) => h("div", {}, r)), h("div", { class: "jammi-brief" }, brief)), h("td", { class: "jammi-wide" }, age),
       h("td", { class: "jammi-number jammi-wide" }, row.rows), h("td", { class: "jammi-number jammi-wide" }, row.size, row.index ? h("div", { class: "jammi-dim" }, row.index) : ""), h("td", { class: "jammi-number jammi-wide" }, row.cost),
       h("td", {}, button("Recompute", () => act("recompute", [row.name]), { "data-testid": `recompute-${row.name}`, "aria-label": `Recompute ${row.name}`, disabled: row.verdict === "fresh" }))];
     const move = (event) => {
