@@ -145,6 +145,8 @@ def load_settings(folder: Path | None, given: Mapping[str, Any] | None, environm
             table = tomllib.loads(file.read_text(encoding="utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise InvalidArgument(f"{file.name} cannot be read: {error}.") from None
+        except OSError as error:
+            raise InvalidArgument(f"{file.name} cannot be read: {error.strerror}.", hint="Ask its owner for the right to read it.") from None
         for key, value in _flatten(table):
             _set(settings, key, value, file.name)
     for name, value in sorted((os.environ if environment is None else environment).items()):

@@ -14,6 +14,7 @@ RESERVED_SOURCES = frozenset(
     {"main", "memory", "temp", "system", "jammi", "jammi_catalog", "mutable", "topics", "public", "information_schema", "pg_catalog"}
 )
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
+_HALF = re.compile("[\ud800-\udfff]")
 _BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RESERVED_WORDS = frozenset(
     """all analyse analyze and anti any array as asc asof asymmetric at authorization binary both by case cast check collate collation column
@@ -29,7 +30,8 @@ _FAMILIES = ("jammi", "jammi_catalog", "mutable", "topics")
 
 def fold(name: str) -> str:
     """Names with one fold are the same name: Unicode form and case do not count."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+    folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+    return _HALF.sub("\ufffe", folded)  # half a character is in no name, and no database can be asked for it
 
 
 def quote(identifier: str) -> str:

@@ -12,7 +12,7 @@ from jammi_lab.engine.prepared import Prepared
 from jammi_lab.engine.stream import Stream
 from jammi_lab.errors import InvalidArgument, SourceUnavailable
 from jammi_lab.framed import Framed
-from jammi_lab.markup import Form, Shown, plain, stack
+from jammi_lab.markup import Form, Shown, count, dim, plain, stack
 from jammi_lab.noticing import Notice, Noticing
 from jammi_lab.observing.look import Pinned
 from jammi_lab.people import for_people
@@ -35,6 +35,8 @@ class Result(Shown, Framed):
 
     changes_before = 0
     """How many changes the statements before it made, in the text that it was the last one of."""
+    unshown_before = 0
+    """How many statements before it gave rows, which nobody sees."""
     _noticed: tuple[float, Notice] | None = None
     _unchecked = False
     _panel: Callable[[], None] | None = None
@@ -219,7 +221,8 @@ class Result(Shown, Framed):
         shown = shown.slice(0, self.limit)
         cells = [for_people(column, self.decimals.get(name)) for name, column in zip(shown.column_names, shown.columns, strict=True)]
         rows = [list(row) for row in zip(*cells, strict=True)]
-        return forms.preview(self.columns, self._types, rows, total=self._rows, more=more)
+        table, unshown = forms.preview(self.columns, self._types, rows, total=self._rows, more=more), self.unshown_before
+        return stack(table, dim(f"the rows of {count(unshown, 'statement')} before it are not shown")) if unshown else table
 
     def _notice(self) -> Notice | None:
         """The badge, which may not be known yet; a display asks twice, for text and for HTML, and one look serves both. Who shows again what said

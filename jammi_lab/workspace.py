@@ -72,26 +72,32 @@ def open(  # noqa: A001  the field's name for it
     Raises WorkspaceReadOnly when the folder cannot be written to, CatalogTooNew, InvalidArgument, NameInvalid; for a server SourceUnavailable,
     ExtensionMissing.
     """
-    folder = place_of(path, storage_options)
-    scope = TenantScope(tenant)
-    loaded = load_settings(
-        folder if isinstance(folder, Path) else None, settings if catalog is None else {**(settings or {}), "catalog.url": catalog}
-    )
-    if not isinstance(folder, Path):
-        return Workspace(folder, str(folder), scope, loaded, SystemClock(), read_only=read_only, create=create, executor=executor)
-    refuse_lost(folder, str(path), loaded["catalog.url"])
-    if not loaded["catalog.url"] and not (folder / "catalog.sqlite3").exists() and (read_only or not create):
-        raise WorkspaceNotFound(f"There is no workspace in {str(path)!r}.", hint="jl.open(path) makes one.")
-    if folder.exists() and not folder.is_dir():
-        raise InvalidArgument(f"{str(path)!r} is a file; a workspace is a folder.")
+    folder, shown = place_of(path, storage_options), str(path)
+    given = settings if catalog is None else {**(settings or {}), "catalog.url": catalog}
+    scope, local = TenantScope(tenant), folder if isinstance(folder, Path) else None
+    try:
+        loaded = load_settings(local, given)
+        if local is not None:
+            _enter(local, shown, loaded["catalog.url"], make=create, read_only=read_only)
+    except PermissionError:
+        raise WorkspaceReadOnly(f"The folder {shown!r} may not be entered: permission denied.", hint="Choose a folder that you may read.") from None
+    return Workspace(folder, shown if local else str(folder), scope, loaded, SystemClock(), read_only=read_only, create=create, executor=executor)
+
+
+def _enter(folder: Path, shown: str, url: str, *, make: bool, read_only: bool) -> None:
+    """See to it that a folder can be a workspace's and is there. Raises as `open`; PermissionError when it cannot be looked into."""
+    refuse_lost(folder, shown, url)
+    if not url and not (folder / "catalog.sqlite3").exists() and (read_only or not make):
+        raise WorkspaceNotFound(f"There is no workspace in {shown!r}.", hint="jl.open(path) makes one.")
+    if not (there := next(each for each in (folder, *folder.parents) if each.exists())).is_dir():
+        raise InvalidArgument(f"{shown if there == folder else str(there)!r} is a file; a workspace is a folder.")
     if not read_only:
         try:
             make_folder(folder)
         except OSError as error:
             raise WorkspaceReadOnly(
-                f"The folder {str(path)!r} cannot be made: {error.strerror}.", hint="Choose a folder that you may write to."
+                f"The folder {shown!r} cannot be made: {error.strerror}.", hint="Choose a folder that you may write to."
             ) from None
-    return Workspace(folder, str(path), scope, loaded, SystemClock(), read_only=read_only, create=create, executor=executor)
 
 
 class Workspace(Evaluating, Exploring, Deriving, Upkept):
@@ -238,6 +244,7 @@ class Workspace(Evaluating, Exploring, Deriving, Upkept):
         with told(changes):
             result = self._result(last)
         result.changes_before = changes
+        result.unshown_before = len(prepared) - 1 - changes
         return result
 
     def _result(self, prepared: Prepared) -> Result:
@@ -288,7 +295,8 @@ class Workspace(Evaluating, Exploring, Deriving, Upkept):
         self._naming.drop(name, if_exists=if_exists, force=force)
 
     def rename(self, old: str, new: str) -> None:
-        """Give a recipe another name; who reads the old name reads one that is gone. TableNotFound, DuplicateTable, NameInvalid, TenantForbidden."""
+        """Give a recipe another name. Who reads the old name reads one that is gone; a RuntimeWarning names them. TableNotFound, DuplicateTable,
+        NameInvalid, TenantForbidden."""
         self._writable()
         self._naming.rename(old, new)
 

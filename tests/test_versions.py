@@ -329,6 +329,7 @@ def test_of_two_kernels_that_redefine_one_name_the_later_definition_holds(lab, o
     lab.define("x", "SELECT 1 AS a")
     other.define("x", "SELECT 2 AS a")
     assert [r.definition for r in lab.recipes()] == ["SELECT 2 AS a"]
+    assert "SELECT 2 AS a" in repr(lab.recipes()[0]) == repr(lab.recipes())
     assert lab.recompute("x").executed == ["x"] and other.table("x").read().fetchall() == [(2,)]
 
 

@@ -96,6 +96,7 @@ def locked() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as name:
         folder, own = Path(name), os.geteuid()
         (folder / "papers.csv").write_text("id\n1\n")
+        (folder / "empty").mkdir()
         with jl.open(folder / "lab") as ws:
             ws.sources.add("papers", str(folder / "papers.csv"))
             ws.materialize("ids", "SELECT id FROM papers")
@@ -113,11 +114,58 @@ def locked() -> Iterator[Path]:
 def test_a_folder_that_cannot_be_written_to_says_so_and_can_be_looked_at(locked: Path) -> None:
     with pytest.raises(jl.WorkspaceReadOnly, match="cannot be made"):
         jl.open(locked / "new")
+    with pytest.raises(jl.WorkspaceReadOnly, match="cannot be made") as caught:
+        jl.open(locked / "empty")
+    assert "read_only" not in caught.value.hint, "there is nothing in it to be read"
     with pytest.raises(jl.WorkspaceReadOnly) as caught:
         jl.open(locked / "lab")
     assert "read_only=True" in caught.value.hint
     with jl.open(locked / "lab", read_only=True) as ws:
         assert (ws.staleness("ids"), ws.verify("ids"), ws.sql("SELECT id FROM papers").fetchall()) == (jl.Fresh(), jl.Match(), [(1,)])
+
+
+def test_a_folder_that_may_not_be_entered_is_said_so_however_it_is_opened(locked: Path) -> None:
+    os.seteuid(os.getuid())
+    (locked / "shut").mkdir()
+    (locked / "lab" / "jammi.toml").touch()
+    (locked / "shut").chmod(0), (locked / "lab" / "jammi.toml").chmod(0)
+    if os.getuid() == 0:
+        os.seteuid(65534)
+    for ways in ({}, {"create": False}, {"read_only": True}):
+        with pytest.raises(jl.WorkspaceReadOnly, match="may not be entered: permission denied"):
+            jl.open(locked / "shut" / "lab", **ways)
+    with pytest.raises(jl.InvalidArgument, match=r"jammi\.toml cannot be read: Permission denied"):
+        jl.open(locked / "lab", read_only=True)
+
+
+def test_a_workspace_below_a_file_is_refused_and_the_file_named(tmp_path: Path) -> None:
+    (tmp_path / "papers.csv").write_text("id\n1\n")
+    for below in ("papers.csv", "papers.csv/lab", "papers.csv/lab/two"):
+        with pytest.raises(jl.InvalidArgument, match=r"papers.csv' is a file; a workspace is a folder"):
+            jl.open(tmp_path / below)
+    assert (tmp_path / "papers.csv").read_text() == "id\n1\n"
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda ws, name: ws.sources[name],
+        lambda ws, name: ws.sources.remove(name),
+        lambda ws, name: ws.table(name),
+        lambda ws, name: ws.table(name, version=1),
+        lambda ws, name: ws.staleness(name),
+        lambda ws, name: ws.lineage(name),
+        lambda ws, name: ws.plan([name]),
+        lambda ws, name: ws.drop(name),
+        lambda ws, name: ws.mutable[name],
+        lambda ws, name: ws.models.get(name),
+    ],
+)
+def test_a_name_with_half_a_character_is_one_that_is_not_there(papers: Any, ask: Callable[[Any, str], object]) -> None:
+    assert "a\ud800b" not in papers and "a\ud800b" not in papers.sources
+    with pytest.raises(KeyError) as caught:
+        ask(papers, "a\ud800b")
+    assert isinstance(caught.value, jl.JammiError) and str(caught.value).encode()
 
 
 def test_a_tenant_can_be_bound_at_once(papers: Any, tmp_path: Path) -> None:

@@ -213,6 +213,7 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb("tenant", "Show whose rows are seen, or bind a tenant.", (_MAYBE,), (Flag(("--none",), "back to what is shared by all"),)),
 )
+NAMES = tuple(verb.name for verb in VERBS if verb.name)
 
 CELL = Verb(
     "",
@@ -262,7 +263,7 @@ def parse_line(line: str) -> tuple[Verb, dict[str, Any]]:
     for verb in VERBS:
         if verb.name == name:
             return (_HELP, {"WORD": name}) if wants_help(words[1:]) else (verb, _parse(verb, words[1:]))
-    raise no_verb(words, [v.name for v in VERBS if v.name])
+    raise no_verb(words, NAMES)
 
 
 def wants_help(words: Sequence[str]) -> bool:
@@ -281,7 +282,7 @@ def parse_cell(line: str) -> dict[str, Any]:
     try:
         values = _parse(CELL, words)
     except InvalidArgument as error:
-        raise on_the_first_line(words) or error from None
+        raise on_the_first_line(words, NAMES) or error from None
     name = values["NAME"]
     if name is not None and (not name.isidentifier() or keyword.iskeyword(name)):
         raise InvalidArgument(f"{name!r} cannot be a Python variable, so the result cannot be bound to it.", hint=f"Usage: {CELL.usage}")

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from jammi_kernel_ext.arguments import CELL, cell_wants_help, parse_cell
+from jammi_kernel_ext.arguments import CELL, NAMES, cell_wants_help, parse_cell
 from jammi_kernel_ext.badges import above, above_made, above_reused
 from jammi_kernel_ext.display import Help, view
 from jammi_kernel_ext.habits import explained
@@ -67,7 +67,7 @@ def run_cell(notebook: Notebook, line: str, text: str) -> Any:
     options = parse_cell(line)
     _check(options)
     if not text.strip():
-        raise on_the_first_line(line.split()) or InvalidArgument(
+        raise on_the_first_line(line.split(), NAMES) or InvalidArgument(
             "The cell holds no statement.", hint="It stands below the first line, which is for a NAME and flags; %%jammi --help shows them."
         )
     with told(notebook.line), explained(notebook.namespace):

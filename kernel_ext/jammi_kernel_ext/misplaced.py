@@ -64,8 +64,10 @@ def no_verb(words: Sequence[str], verbs: Sequence[str]) -> InvalidArgument:
     return InvalidArgument(said, near=meant, hint="%jammi help lists what there is.")
 
 
-def on_the_first_line(words: Sequence[str]) -> InvalidArgument | None:
-    """The error for a cell whose statement begins on its first line; None where it does not."""
+def on_the_first_line(words: Sequence[str], verbs: Sequence[str]) -> InvalidArgument | None:
+    """The error for a cell whose first line is a statement's, or begins with one of the verbs of lines; None for another."""
+    if words and words[0] in verbs:
+        return InvalidArgument(f"{words[0]} is no cell but a line.", hint=f"Write it with one %: %jammi {shlex.join(words)}")
     if not words or fold(words[0]) not in SQL:
         return None
     return InvalidArgument("The statement begins on the first line of the cell.", hint="Put it below: the first line is for a NAME and flags.")

@@ -82,6 +82,14 @@ def test_a_result_is_shown_once(papers):
 def test_several_statements_run_in_order_and_the_last_is_shown(papers):
     shown = papers("%%jammi\nSELECT 1 AS one;\nSELECT 2 AS two;")
     assert "two" in shown.text and "one" not in shown.text
+    for form in (shown.text, shown.html):
+        assert "the rows of 1 statement before it are not shown" in form
+
+
+def test_one_statement_and_changes_before_it_hide_no_rows(papers):
+    papers("import jammi_lab as jl; jl.get_workspace().mutable.create('labels', {'id': 'int64'}, primary_key=['id'])")
+    for text in ("SELECT 1 AS one;", "INSERT INTO mutable.labels VALUES (1); SELECT * FROM mutable.labels"):
+        assert "not shown" not in papers(f"%%jammi\n{text}").text
 
 
 def test_parameters_are_bound_never_pasted(papers):

@@ -38,8 +38,16 @@ def test_a_statement_on_the_first_line_of_a_cell_is_told_to_go_below(line):
     assert refused.value.message == "The statement begins on the first line of the cell." and "below" in refused.value.hint
 
 
-def test_a_variable_may_be_called_like_a_word_of_sql():
+def test_a_variable_may_be_called_like_a_word_of_sql_or_of_ours(cell):
     assert parse_cell("values -n 3")["NAME"] == "values"
+    assert cell("%%jammi status -n 3\nSELECT 1 AS one").error is None and cell.value("status.fetchall()") == "[(1,)]"
+
+
+@pytest.mark.parametrize(("code", "line"), [("status", "status"), ("why 'my table'\n", "why 'my table'"), ("plan\n\n", "plan")])
+def test_a_line_that_is_written_as_a_cell_is_told_so(cell, tmp_path, code, line):
+    shown = cell(f"%%jammi {code}")
+    assert shown.error == [f"InvalidArgument: {line.split()[0]} is no cell but a line.", f"Write it with one %: %jammi {line}"]
+    assert not (tmp_path / ".jammi").exists()
 
 
 def test_the_name_of_a_table_in_place_of_a_verb_is_answered_with_what_shows_it(chain):
