@@ -165,25 +165,41 @@ def interruptible() -> Iterator[None]:
 
 
 SLOW = (
-    "browser catalog/test_mutables.py catalog/test_newest.py catalog/test_writers.py crash docs/test_pages.py embedders/test_blas.py "
-    "engine/test_canonicaliser.py engine/test_gate.py engine/test_order.py engine/test_session.py execution kernel_ext live/test_ephemeral live/test_mutable live/test_te live/test_topics notebooks "
-    "observing/test_paths.py producers/test_asof.py producers/test_cache.py producers/test_context.py producers/test_embedding.py producers/test_key_types.py "
-    "producers/test_neighbors.py producers/test_projection.py producers/test_propagation.py producers/test_python.py producers/test_sql.py sensing/test_columns.py sensing/test_every_producer.py "
-    "sensing/test_frames_made_again.py sensing/test_freshness.py sensing/test_lineage.py sensing/test_models_in_lineage.py sensing/test_openlineage.py sensing/test_plan sensing/test_python_steps.py "
-    "sensing/test_relations.py sensing/test_rewritten_files.py sensing/test_second_opinion.py sensing/test_what_if.py sensing/test_why.py "
-    "sources/test_adding.py sources/test_delta.py sources/test_duckdb_files.py sources/test_files.py sources/test_frames.py sources/test_iceberg.py sources/test_lakes.py "
-    "sources/test_objects.py sources/test_sqlite.py sources/test_statements.py sources/test_table_formats.py sources/test_tenants.py "
-    "sources/test_supposed.py sources/test_tenants_in_errors.py sources/test_tenants_of_databases.py sources/test_web.py sources/test_xlsx.py stateful store/test_clock.py store/test_closing.py "
-    "store/test_funnel.py store/test_manifests.py store/test_memory.py store/test_rebuild.py store/test_recovery.py store/test_removal.py "
-    "store/test_two_kernels.py store/test_upkeep.py test_cli.py test_credentials.py test_evaluating.py test_exploring.py test_searching.py "
-    "test_vector_calls.py test_versions.py vectors/test_index_files.py vectors/test_indexes.py widgets/test_charts.py widgets/test_following.py widgets/test_lineage.py "
-    "widgets/test_neighbors.py widgets/test_results.py widgets/test_staleness.py"
+    "browser catalog/test_database.py catalog/test_models.py catalog/test_mutables.py catalog/test_newest.py catalog/test_writers.py crash "
+    "docs/test_pages.py embedders/test_blas.py embedders/test_minilm.py engine/test_attachments.py engine/test_canonicaliser.py "
+    "engine/test_faults.py engine/test_gate.py engine/test_order.py engine/test_readset.py engine/test_session.py execution kernel_ext "
+    "live/test_ephemeral live/test_mutable live/test_te live/test_topics notebooks observing/test_paths.py observing/test_seen.py "
+    "producers/test_asof.py producers/test_cache.py producers/test_context.py producers/test_embedding.py producers/test_external.py "
+    "producers/test_imported.py producers/test_key_types.py producers/test_neighbors.py producers/test_projection.py "
+    "producers/test_propagation.py producers/test_python.py producers/test_sql.py sensing/test_columns.py sensing/test_every_producer.py "
+    "sensing/test_frames_made_again.py sensing/test_freshness.py sensing/test_lineage.py sensing/test_models_in_lineage.py "
+    "sensing/test_openlineage.py sensing/test_plan sensing/test_python_steps.py sensing/test_relations.py sensing/test_rewritten_files.py "
+    "sensing/test_second_opinion.py sensing/test_undecidable.py sensing/test_what_if.py sensing/test_why.py services sources/test_adding.py "
+    "sources/test_delta.py sources/test_duckdb_files.py sources/test_files.py sources/test_frames.py sources/test_iceberg.py "
+    "sources/test_lakes.py sources/test_objects.py sources/test_sqlite.py sources/test_statements.py sources/test_supposed.py "
+    "sources/test_table_formats.py sources/test_tenants.py sources/test_tenants_in_errors.py sources/test_tenants_of_databases.py "
+    "sources/test_web.py sources/test_xlsx.py stateful storage/test_plain_rows.py store/test_clock.py store/test_closing.py store/test_funnel.py "
+    "store/test_manifests.py store/test_memory.py store/test_rebuild.py store/test_recovery.py store/test_removal.py store/test_two_kernels.py "
+    "store/test_upkeep.py store/test_verify.py test_cli.py test_credentials.py test_evaluating.py test_exploring.py test_models.py "
+    "test_searching.py test_selecting.py test_taken_as_they_are.py test_vector_calls.py test_versions.py vectors/test_ann.py "
+    "vectors/test_index_files.py vectors/test_indexes.py widgets/test_charts.py widgets/test_following.py widgets/test_lineage.py "
+    "widgets/test_map.py widgets/test_neighbors.py widgets/test_results.py widgets/test_staleness.py"
 ).split()
 """Folders and files that take most of the time: `make test` runs them. `make check` keeps a test of every room and is done in about a minute."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def is_slow(path: Path) -> bool:
+    """Whether all tests below a path are slow ones."""
     here = Path(__file__).parent
+    return path.is_relative_to(here) and path.relative_to(here).as_posix().startswith(tuple(SLOW))
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Where slow tests are not asked for, their files need not be imported: that took each worker longer than any test."""
+    return True if config.option.markexpr.startswith("not slow") and is_slow(collection_path) else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.is_relative_to(here) and item.path.relative_to(here).as_posix().startswith(tuple(SLOW)):
+        if is_slow(item.path):
             item.add_marker(pytest.mark.slow)

@@ -1,6 +1,7 @@
 """The budgets of STYLE §2: a module that outgrows them is split, not excused."""
 
 import ast
+import functools
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -14,9 +15,14 @@ def modules() -> list[Path]:
     return sorted(file for folder in PRODUCT for file in folder.rglob("*.py"))
 
 
+@functools.cache
+def parsed(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
+@functools.cache
 def functions(file: Path) -> list[tuple[str, int]]:
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    found = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    found = [node for node in ast.walk(parsed(file)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
     return [(f"{file.relative_to(ROOT)}:{node.lineno} {node.name}", (node.end_lineno or node.lineno) - node.lineno + 1) for node in found]
 
 
@@ -38,4 +44,4 @@ def test_nine_functions_in_ten_have_at_most_35_lines():
 
 
 def test_every_module_says_what_it_is_for():
-    assert not [str(file.relative_to(ROOT)) for file in modules() if not ast.get_docstring(ast.parse(file.read_text(encoding="utf-8")))]
+    assert not [str(file.relative_to(ROOT)) for file in modules() if not ast.get_docstring(parsed(file))]
