@@ -34,6 +34,16 @@ def fold(name: str) -> str:
     return _HALF.sub("\ufffe", folded)  # half a character is in no name, and no database can be asked for it
 
 
+def is_text(text: str) -> bool:
+    """Whether SQL, a path and a file can hold it: there is no NUL in it and no half of a character."""
+    return "\0" not in text and not has_half(text)
+
+
+def has_half(text: str) -> bool:
+    """Whether there is half of a character in it, which UTF-8 cannot write."""
+    return _HALF.search(text) is not None
+
+
 def quote(identifier: str) -> str:
     """The SQL form of any identifier. NameInvalid for the empty one and for NUL."""
     if not identifier or "\0" in identifier:

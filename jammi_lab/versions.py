@@ -13,7 +13,7 @@ from jammi_lab.clock import SystemClock
 from jammi_lab.config import load_settings
 from jammi_lab.errors import InvalidArgument, TableNotFound, WorkspaceNotFound
 from jammi_lab.markup import Form, Shown, count, plain, stack
-from jammi_lab.names import fold, quote
+from jammi_lab.names import fold, is_text, quote
 from jammi_lab.people import for_people
 from jammi_lab.sensing.reports import OnProgress, teller
 from jammi_lab.sources.base import Relation
@@ -62,7 +62,7 @@ def rebuild(
 def place_of(path: str | os.PathLike[str], storage_options: Mapping[str, Any] | None) -> Place:
     """The folder, or the place in a store, that a workspace is called by. InvalidArgument, ExtensionMissing."""
     typed = os.fspath(path) if isinstance(path, str | os.PathLike) else ""
-    if not typed or not isinstance(typed, str) or "\0" in typed:
+    if not typed or not isinstance(typed, str) or not is_text(typed):
         raise InvalidArgument(f"A workspace is a folder or a URL, not {path!r}.", hint='jl.open("lab") opens or makes the folder lab.')
     if scheme_of(typed) is not None:
         return remote_place(typed, storage_options)

@@ -168,6 +168,35 @@ def test_a_name_with_half_a_character_is_one_that_is_not_there(papers: Any, ask:
     assert isinstance(caught.value, jl.JammiError) and str(caught.value).encode()
 
 
+@pytest.mark.parametrize(
+    "give",
+    [
+        lambda ws, half: jl.open(half),
+        lambda ws, half: ws.sources.add("new", f"{half}.csv"),
+        lambda ws, half: ws.register("new", pa.table({"a": [1]}), producer=half),
+        lambda ws, half: ws.register("new", pa.table({"a": [1]}), producer="p", params={"by": half}),
+        lambda ws, half: ws.materialize("top", "SELECT 1 AS a").pin(half),
+    ],
+)
+def test_half_a_character_is_refused_where_a_text_is_kept(papers: Any, give: Callable[[Any, str], object]) -> None:
+    with pytest.raises(jl.errors.InvalidArgument) as caught:
+        give(papers, "a\ud800b")
+    assert str(caught.value).encode()
+    assert "new" not in papers and "new" not in papers.sources
+
+
+def test_a_word_of_sql_that_is_a_source_is_written_in_quotes(papers: Any, tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("a\n1\n")
+    papers.sources.add("semi", tmp_path / "x.csv")
+    with pytest.raises(jl.errors.SqlError, match=r'at or near "semi"') as caught:
+        papers.sql("SELECT * FROM semi")
+    assert caught.value.hint == 'If it is the name of a table, write it in quotes: "semi".'
+    assert papers.sql('SELECT * FROM "semi"').fetchall() == [(1,)]
+    with pytest.raises(jl.errors.SqlError) as plain:
+        papers.sql("SELECT 1 WHERE WHERE")
+    assert not plain.value.hint
+
+
 def test_a_tenant_can_be_bound_at_once(papers: Any, tmp_path: Path) -> None:
     with jl.open(tmp_path / "lab", tenant="Acme") as ws:
         assert ws.current_tenant == "acme" and ws.materialize("own", "SELECT id FROM papers").tenant == "acme"

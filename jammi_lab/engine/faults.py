@@ -189,7 +189,7 @@ def _reason(fault: Fault) -> str:
 def _said(fault: Fault, place: Place) -> JammiError:
     message = fault.message.strip()
     if fault.kind == "Parser":
-        return SqlError(_syntax(message))
+        return SqlError(_syntax(message), hint=_quoting(message, fault.position, place))
     if missing := _missing_column(fault):
         return _no_column(missing, fault, place)
     if said := re.match(r'Ambiguous reference to table "(.*?)" \(duplicate alias', message):
@@ -246,6 +246,15 @@ def _syntax(message: str) -> str:
     if message.startswith(("memory exhausted", "Max expression depth")):
         return "The statement is nested too deeply."
     return sentence(message)
+
+
+def _quoting(message: str, position: int | None, place: Place) -> str:
+    """How a word of SQL is written where a table is named."""
+    said = re.match(r'syntax error at or near "(\w+)"', message)
+    before = place.statement.encode("utf-8", "replace")[: position or 0].decode(errors="ignore")
+    if said is None or not re.search(r"\b(from|join|into|update)\s+$", before, re.I) or (written := names.written(said[1])) == said[1]:
+        return ""
+    return f"If it is the name of a table, write it in quotes: {written}."
 
 
 def _missing_column(fault: Fault) -> str:

@@ -7,7 +7,8 @@ import tokenize
 from collections.abc import Iterable, Iterator
 
 from jammi_lab import scrubbing
-from jammi_lab.errors import StatementNotAllowed
+from jammi_lab.errors import InvalidArgument, StatementNotAllowed
+from jammi_lab.names import has_half
 
 _ADDRESS = re.compile(r"""[A-Za-z][A-Za-z0-9+.-]*://[^\s/'"@:]*:([^\s'"@]+)@""")
 _CONNECTION = re.compile(r"""(?i:\b(?:password|passwd|pwd)\s*=\s*)["']*([^\s'";,)]+)""")
@@ -40,7 +41,9 @@ def refuse_value(name: str, value: object) -> None:
 
 
 def refuse_text(what: str, text: object) -> None:
-    """The same for a text that is kept as it is, and is no SQL: `what` begins the sentence."""
+    """The same for a text that is kept as it is, and is no SQL: `what` begins the sentence. InvalidArgument for one that no file can hold."""
+    if isinstance(text, str) and has_half(text):
+        raise InvalidArgument(f"{what} holds half a character and could not be kept: {text[:40]!r}.")
     if isinstance(text, str) and next(_found(text, [(0, text)]), None) is not None:
         raise StatementNotAllowed(f"{what} holds a password, and is kept as it is.", hint="Leave the password out.")
 

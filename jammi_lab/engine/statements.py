@@ -16,6 +16,7 @@ from jammi_lab.engine.faults import Fault, Place, translate
 from jammi_lab.engine.gate import nodes
 from jammi_lab.engine.qualified import shortened
 from jammi_lab.errors import JammiError, SqlError, StatementNotAllowed
+from jammi_lab.names import is_text
 from jammi_lab.sources.base import Relation
 
 _WORKSPACE_SQL = "Statements here read; tables are made by other means."
@@ -129,7 +130,7 @@ def parse(parser: duckdb.DuckDBPyConnection, sql: str, *, changing: bool = False
     `changing` says that INSERT, UPDATE and DELETE may be among them."""
     if not isinstance(sql, str) or not sql.strip():
         raise SqlError("There is no statement to run.")
-    if "\0" in sql or any(0xD800 <= ord(c) <= 0xDFFF for c in sql):
+    if not is_text(sql):
         raise SqlError("The statement holds a character that SQL text cannot hold.")
     passwords.refuse(sql)
     text = _SPACES.sub(lambda m: m[0] if len(m[0]) > 1 else " ", sql)

@@ -16,6 +16,7 @@ _FILE = (
 _LINE = re.compile(r"CSV Error on Line: (\d+)")
 _COUNTS = re.compile(r"Expected Number of Columns: (\d+) Found: (\d+)")
 _VALUE = re.compile(r"""Error when converting column "(.*?)"\. Could not convert string "(.*?)" to '(.*?)'""", re.S)
+_NO_COLUMN = re.compile(r'COLUMN_TYPES error: Columns with names: "(.*?)"')
 _JSON = re.compile(r'Malformed JSON in file "(.*?)", at byte (\d+) in (line|record/value) (\d+)', re.S)
 _UNLIKE = (
     re.compile(
@@ -147,7 +148,10 @@ def value_failure(text: str) -> SourceUnavailable | None:
         said = f"{_name(text)}, line {line[1]}: the header stands where values are expected ({held[:60]!r} is no {kind})."
         return SourceUnavailable(said, hint="Remove the lines before it: the header is the first line of a file.")
     said = f"{_name(text)}, line {line[1]}: column {column!r} holds {held[:60]!r}, which is no {kind}."
-    return SourceUnavailable(said, hint=f'Mend the value, or say that it means nothing: options={{"null": "{held[:20]}"}}.')
+    return SourceUnavailable(
+        said,
+        hint=f'Mend the value, say that it means nothing: options={{"null": "{held[:20]}"}}, or read text: {{"types": {{"{column}": "VARCHAR"}}}}.',
+    )
 
 
 def read_failure(text: str) -> SourceUnavailable | None:
@@ -158,6 +162,10 @@ def read_failure(text: str) -> SourceUnavailable | None:
         return ragged(name, line, int(counts[1]), int(counts[2]))
     if (said := value_failure(text) or unlike(text)) is not None:
         return said
+    if absent := _NO_COLUMN.search(text):
+        return SourceUnavailable(
+            f"The option 'types' names the column {absent[1]!r}, which is not in the file.", hint="Names are those of the header."
+        )
     if "not utf-8 encoded" in text or "Invalid unicode" in text:
         return SourceUnavailable(f"{name} is not UTF-8.", hint='Say what it is: options={"encoding": "latin-1"} or "utf-16".')
     if malformed := _JSON.search(text):  # DuckDB counts one too many, and values where they are not one to a line

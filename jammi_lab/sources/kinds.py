@@ -1,11 +1,12 @@
 """Kinds of files: how a name tells them, and which options each takes."""
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from jammi_lab.errors import InvalidArgument
-from jammi_lab.names import near
+from jammi_lab.names import is_text, near
 from jammi_lab.sources import addresses, table_formats
 
 SUFFIXES = {
@@ -28,7 +29,7 @@ FILE_KINDS = tuple(dict.fromkeys(SUFFIXES.values()))
 PACKED = (".gz", ".zst")
 _TEXTS = ("csv", "tsv", "json", "ndjson")
 _MANY: dict[str, tuple[type, ...]] = {"union_by_name": (bool,)}
-_CSV = {"header": (bool,), "null": (str, list, tuple), "encoding": (str,), **_MANY}
+_CSV = {"header": (bool,), "null": (str, list, tuple), "encoding": (str,), "types": (dict,), **_MANY}
 OPTIONS: dict[str, dict[str, tuple[type, ...]]] = {
     "parquet": _MANY,
     "csv": {"delimiter": (str,), **_CSV},
@@ -39,6 +40,13 @@ OPTIONS: dict[str, dict[str, tuple[type, ...]]] = {
 """For each kind, its options and their types; kinds that are missing take none."""
 _FLAGS = {"true": True, "false": False}
 """What a line such as `%jammi add … --option header=false` means."""
+_TYPES = frozenset(
+    """bigint blob bool boolean char date decimal double float hugeint int integer interval json numeric real smallint string text time timestamp
+    timestamp_ms timestamp_ns timestamp_s timestamptz tinyint ubigint uhugeint uinteger usmallint utinyint uuid varchar""".split()
+) | {"timestamp with time zone"}
+"""What a column of a text can be said to be; `decimal` and `numeric` with precision and scale behind."""
+_SCALED = re.compile(r"(decimal|numeric) ?\( ?\d+ ?(, ?\d+ ?)?\)")
+_SAY_TYPES = "Name an SQL type for a column: options={'types': {'zip': 'VARCHAR'}}."
 _ENCODINGS = ("utf-8", "utf-16", "latin-1")
 
 
@@ -98,6 +106,15 @@ def _check_csv(options: Mapping[str, Any]) -> None:
     null = options.get("null")
     if isinstance(null, list) and not all(isinstance(text, str) for text in null):
         raise InvalidArgument("The option 'null' takes a text or a list of texts.")
+    for column, kind in options.get("types", {}).items():
+        _check_type(column, kind)
+
+
+def _check_type(column: object, kind: object) -> None:
+    if not isinstance(column, str) or not is_text(column):
+        raise InvalidArgument(f"The option 'types' takes columns and their types, not {column!r}.", hint=_SAY_TYPES)
+    if not isinstance(kind, str) or not (kind.lower() in _TYPES or _SCALED.fullmatch(kind.lower())):
+        raise InvalidArgument(f"The column {column!r} cannot be read as {kind!r}.", near=near(str(kind).lower(), _TYPES), hint=_SAY_TYPES)
 
 
 def check_anchor(anchor: str) -> str:

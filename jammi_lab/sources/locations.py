@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from jammi_lab.errors import InvalidArgument
+from jammi_lab.names import is_text
 from jammi_lab.sources import addresses
 from jammi_lab.values.records import SourceRecord
 
@@ -117,11 +118,15 @@ def shown(location: str) -> str:
 def store_location(location: str | os.PathLike[str], folder: Path | None) -> str:
     """What to keep of a location as it was typed: relative to the workspace when it lies inside, else absolute; URLs without credentials.
 
-    A relative path is relative to the current directory. InvalidArgument for an empty one.
+    A relative path is relative to the current directory. InvalidArgument for an empty one, and for bytes that are no text.
     """
     typed = os.fspath(location)
     if not typed or "\0" in typed:
         raise InvalidArgument("A source needs a location that is not empty.")
+    if not is_text(typed):
+        raise InvalidArgument(
+            f"The location {typed!r} holds bytes that are no UTF-8.", hint="Rename the file, or make a link to it with a plain name."
+        )
     typed = _database_path(typed)
     if scheme_of(typed) is not None:
         return without_credentials(typed)

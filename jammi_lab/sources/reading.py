@@ -70,6 +70,8 @@ def _csv(kind: str, place: Place, items: Sequence[Item], options: Mapping[str, A
         said.append(f"nullstr=[{', '.join(literal(text) for text in dict.fromkeys(['', *given]))}]")
     if "encoding" in options:
         said.append(f"encoding={literal(options['encoding'].lower())}")
+    if options.get("types"):
+        said.append(f"types={{{', '.join(f'{literal(column)}: {literal(kind)}' for column, kind in options['types'].items())}}}")
     whole = sum(item.stat.size for item in items) <= _CSV_WHOLE
     return [*said, f"sample_size={-1 if whole else _CSV_SAMPLE}"]
 
