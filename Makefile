@@ -14,7 +14,7 @@ PYTEST = $(BIN)/python -m pytest -q -n $(N) --dist worksteal
 export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo outputs test again check lab bench requirements clean format
+.PHONY: help install demo outputs test again check lab bench pictures requirements clean format
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,11 @@ lab: $(STAMP) ## JupyterLab on the notebooks
 
 bench: $(STAMP) ## how fast, as ratios
 	@$(BIN)/python -m bench.run
+
+pictures: $(STAMP) ## those of the documents, taken anew by the tests of the browser
+	@rm -rf $(BUILD)/shots && mkdir -p $(BUILD)/shots
+	JAMMI_SHOTS=$(CURDIR)/$(BUILD)/shots $(PYTEST) tests/browser/test_tour.py tests/browser/test_lab_panels.py tests/browser/test_results.py
+	@for picture in docs/pictures/*.png; do cp $(BUILD)/shots/$$(basename $$picture .png)-light.png $$picture || exit 1; done
 
 format: $(STAMP) ## put the code into shape
 	$(BIN)/ruff format -q .

@@ -320,4 +320,4 @@ def error(problem: JammiError) -> Form:
     """An error as a person reads it: at most five lines."""
     lines = problem.rendered()
     shown = "".join(f"{plain(line).html}\n" for line in lines).rstrip("\n")
-    return Form(f'<pre style="margin:0.3em 0;white-space:pre-wrap">{shown}</pre>', "\n".join(plain(line).text for line in lines))
+    return Form(markup.lines(shown), "\n".join(plain(line).text for line in lines))

@@ -99,6 +99,11 @@ def code(text: object) -> Form:
     return Form(f"<code>{escape(text)}</code>", visible(str(text)))
 
 
+def lines(html: str) -> str:
+    """Lines of text that is escaped already, each character as wide as the next; a long one is broken between words, which JupyterLab does not do."""
+    return f'<pre style="margin:0.3em 0;white-space:pre-wrap;word-break:normal;overflow-wrap:anywhere">{html}</pre>'
+
+
 def stack(*forms: Form | None) -> Form:
     """One below the other; None is left out."""
     there = [f for f in forms if f is not None]

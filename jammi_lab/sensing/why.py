@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from jammi_lab.markup import Form, Shown, mark, plain, stack, visible
+from jammi_lab.markup import Form, Shown, lines, mark, plain, stack, visible
 from jammi_lab.sensing.graph import Node, Sensed
 from jammi_lab.sensing.verdict import State
 from jammi_lab.values.anchors import Anchor
@@ -67,7 +67,7 @@ class Why(Shown):
         top = plain(f"{self.name}: ") + mark(word(self.verdict))
         drawn = [plain(line) for line in self._drawn()]
         html = "\n".join(line.html for line in drawn)
-        tree = Form(f'<pre style="margin:0.2em 0;white-space:pre-wrap">{html}</pre>', "\n".join(line.text for line in drawn))
+        tree = Form(lines(html), "\n".join(line.text for line in drawn))
         return stack(top, tree) if drawn else top
 
 

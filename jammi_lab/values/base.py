@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from jammi_lab.markup import escape
+from jammi_lab.markup import escape, lines
 
 
 class Value(msgspec.Struct, frozen=True, gc=False):
@@ -18,7 +18,7 @@ class Value(msgspec.Struct, frozen=True, gc=False):
         return f"{type(self).__name__}({', '.join(told)})"
 
     def _repr_html_(self) -> str:
-        return f'<pre style="margin:0.3em 0;white-space:pre-wrap">{escape(repr(self))}</pre>'
+        return lines(escape(repr(self)))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dicts, lists, texts and numbers; sums carry their tag under `kind`."""

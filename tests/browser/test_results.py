@@ -1,12 +1,15 @@
 """The result viewer on a bare page: pages, orders, keys, long values, hostile ones. `JAMMI_SHOTS=folder` keeps pictures."""
 
+from pathlib import Path
+
 import pytest
 
 import jammi_lab as jl
 from jammi_widgets import ResultView
-from tests.browser.test_panels import EVIL, kept, on_page  # noqa: F401  the fixture
+from tests.browser.test_panels import EVIL, SHOTS, kept, on_page  # noqa: F401  the fixture
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.leaves_behind("playwright keeps a loop and its pipes for the session")]
+AIRPORTS = Path(__file__).parents[2] / "notebooks" / "data" / "airports.csv"
 ROWS = """
 SELECT i::BIGINT AS id, CASE WHEN i % 7 = 3 THEN NULL ELSE round(i * 7919 % 1000 / 3, 2) END AS price, DATE '2024-01-01' + i::INT AS day,
 CASE WHEN i = 2 THEN '' WHEN i = 4 THEN repeat('a long text that goes on, ', 40) ELSE 'name ' || i END AS name, [i, i + 1] AS pair FROM range(130) r(i)
@@ -72,7 +75,21 @@ def test_types_stand_in_the_head_and_null_is_told_from_empty(view):
     assert heads[1].split("\n") == ["id", "bigint"] and heads[4].split("\n") == ["name", "varchar"]
     assert bare.part("cell-3-1").locator(".jammi-null").inner_text() == "NULL"
     assert bare.part("cell-2-3").inner_text() == "''"
-    kept(bare, "results")
+
+
+def test_airports_stand_in_the_order_of_their_altitude_with_one_value_open(view):
+    _, bare = view(f"SELECT * FROM read_csv('{AIRPORTS}')", high=620)
+    for order in ("ascending", "descending"):
+        bare.part("sort-4").click()
+        bare.expect(lambda order=order: bare.page.locator(f"th[aria-sort={order}]").count() == 1)
+    bare.expect(lambda: first(bare, 1) == "Telluride")
+    bare.part("cell-2-1").dblclick()
+    bare.expect(lambda: bare.page.get_by_text("name of row 150").count() == 1)
+    assert bare.page.get_by_text("Aspen Pitkin County Sardy Field").count() == 2
+    assert bare.page.evaluate("String(getSelection())") == ""  # the double click marks no word
+    if SHOTS:
+        bare.page.mouse.move(0, 0)
+        bare.page.locator(".jammi").first.screenshot(path=str(Path(SHOTS) / "results-light.png"))
 
 
 def test_the_cells_are_walked_by_keyboard_over_the_borders_of_pages(view):

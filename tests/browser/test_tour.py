@@ -17,10 +17,11 @@ sys.path.insert(0, str(NOTEBOOKS))
 import run_tour  # noqa: E402  (a script beside the notebooks, in no package)
 
 
-def picture(page, name: str, at: str) -> None:
-    """Scroll to a text and keep a picture, when pictures are wanted."""
+def picture(page, name: str, at: str, nth: int) -> None:
+    """Scroll to the cell that has a text for the nth time and keep a picture, when pictures are wanted."""
     if SHOTS:
-        page.locator(".jp-RenderedHTMLCommon").get_by_text(at).first.evaluate("e => e.closest('.jp-Cell').scrollIntoView({block: 'start'})")
+        found = page.locator(".jp-RenderedHTMLCommon h2, .cm-content").get_by_text(at)
+        found.nth(nth).evaluate("e => e.closest('.jp-Cell').scrollIntoView({block: 'start'})")
         page.wait_for_timeout(300)
         page.locator(".jp-Notebook").first.screenshot(path=str(Path(SHOTS) / f"{name}.png"))
 
@@ -47,8 +48,8 @@ def test_the_tour_runs_in_a_real_lab_and_asks_nothing_of_the_network(browser, tm
         assert told.count("4 ✓ fresh") >= 2
         if SHOTS:
             page.evaluate("window.jupyterapp.commands.execute('application:toggle-left-area')")
-        for name, at in (("lineage", "3 · Tables that know"), ("plan", "5 · True again")):
-            picture(page, f"{name}-{theme.split()[-1].lower()}", at)
+        for name, at, nth in (("tour-lineage", "3 · Tables that", 0), ("stale", "%jammi status", 1), ("tour-plan", "5 · True again", 0)):
+            picture(page, f"{name}-{theme.split()[-1].lower()}", at, nth)
 
 
 @pytest.mark.leaves_behind("playwright keeps a loop and its pipes for the session")

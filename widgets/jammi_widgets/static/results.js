@@ -83,7 +83,7 @@ function render({ model, el }) {
   function entry(row, r) {
     const number = page.numbers[r];
     const cells = row.map((cell, i) => h("td", { role: "gridcell", tabindex: -1, class: page.columns[i].number ? "jammi-number" : "", "aria-colindex": page.columns[i].at + 2, "data-testid": `cell-${r}-${page.columns[i].at}`,
-      onclick: () => go(r, i + 1), ondblclick: () => open(r, i + 1) }, value(cell)));
+      onclick: () => go(r, i + 1), ondblclick: () => { getSelection().removeAllRanges(); open(r, i + 1); } }, value(cell)));
     return h("tr", { "data-number": number, "aria-rowindex": page.offset + r + 2 },
       h("th", { scope: "row", tabindex: -1, class: "jammi-number", "data-testid": `row-${number}`, title: "Choose this row", onclick: (event) => { go(r, 0); pick(r, event.ctrlKey || event.metaKey || event.shiftKey); } }, grouped(number)), cells);
   }
