@@ -108,10 +108,22 @@ class Naming:
             self._workspace._require_seen(name._record)
             newest = self._rooms.catalog.tables.newest(name.name)
             return name.name if newest and newest[1].table_name == name.table_name else name.table_name
+        family, _, rest = name.partition(".")
+        for known in (name, rest) if family in ("jammi", "mutable", "topics") and rest else (name,):
+            if self._leads(known):
+                return known
+        raise self._missing(name)
+
+    def _leads(self, name: str) -> bool:
+        """Whether there is something of that name that could lead to tables."""
         catalog = self._rooms.catalog
-        if not catalog.lineage.knows(name) and catalog.sources.get(name) is None and models.known(catalog, name) is None:
-            raise self._missing(name)
-        return name
+        asked: tuple[Callable[[], object], ...] = (
+            lambda: catalog.sources.get(name),
+            lambda: catalog.mutables.get(name),
+            lambda: catalog.topics.get(name),
+            lambda: models.known(catalog, name),
+        )
+        return catalog.lineage.knows(name) or any(ask() is not None for ask in asked)
 
     def check(self, name: str, job: Job) -> None:
         """Nothing, when the job may become the recipe's definition. NameInvalid, NameTooLong; DependencyCycle."""

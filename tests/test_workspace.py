@@ -185,6 +185,26 @@ def test_half_a_character_is_refused_where_a_text_is_kept(papers: Any, give: Cal
     assert "new" not in papers and "new" not in papers.sources
 
 
+def test_lineage_is_asked_by_any_name_that_sql_knows(papers: Any) -> None:
+    papers.mutable.create("notes", pa.schema([("id", pa.int64())]), primary_key="id")
+    papers.topics.register("clicks", pa.schema([("id", pa.int64())]))
+    assert [(n.kind, n.name) for n in papers.lineage("mutable.notes").nodes] == [("mutable", "notes")]
+    assert [(n.kind, n.name) for n in papers.lineage("clicks").nodes] == [("topic", "clicks")]
+    noted = papers.materialize("noted", "SELECT * FROM mutable.notes")
+    papers.materialize("further", "SELECT * FROM jammi.noted")
+    all_three = [("mutable", "notes"), ("sql", "noted"), ("sql", "further")]
+    for name in ("mutable.notes", "notes", "jammi.noted", noted, noted.table_name):
+        assert [(n.kind, n.name) for n in papers.lineage(name).nodes] == all_three
+    papers.mutable["notes"].insert([{"id": 1}])
+    papers.recompute("noted")
+    assert [(n.kind, n.version) for n in papers.lineage(noted, direction="up").nodes] == [("mutable", None), ("sql", 1)]
+    assert [n.name for n in papers.lineage(noted, direction="up").nodes] == ["notes", noted.table_name]
+    assert [n.version for n in papers.lineage("noted", direction="up").nodes] == [None, 2]
+    for name in ("mutable.nothing", "mutable.", "jammi.nothing"):
+        with pytest.raises(jl.errors.TableNotFound, match=name):
+            papers.lineage(name)
+
+
 def test_a_word_of_sql_that_is_a_source_is_written_in_quotes(papers: Any, tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("a\n1\n")
     papers.sources.add("semi", tmp_path / "x.csv")

@@ -153,11 +153,14 @@ class Questions:
         links, of_models = self._around(name, direction, depth, left_out)
         recipes = {r.name: (r.kind.value, None) for r in self._catalog.recipes.list()}
         kinds = recipes | {v.recipe: (r.kind.value, v.version) for v, r in self._catalog.tables.current()}
+        if name is not None and (physical := self._catalog.tables.get(name)) is not None:
+            newest = self._catalog.tables.newest(physical.recipe)
+            if newest and newest[1].table_name == name:
+                name = physical.recipe
+            else:
+                kinds[name] = (physical.kind.value, physical.version)
         focus = next((k for k in kinds if name is not None and fold(k) == fold(name)), name)
-        if focus is not None and focus not in kinds and (model := models.known(self._catalog, focus)) is not None:
-            focus, alone = model, models.MODEL
-        else:
-            alone = InputKind.SOURCE.value if focus not in kinds else InputKind.RESULT.value
+        focus, alone = (focus, InputKind.RESULT.value) if focus is None or focus in kinds else self._what(focus)
         nodes = in_order(links, of_models, kinds, focus, alone)
         edges = list(dict.fromkeys([*(link.edge for link in links), *of_models]))
         return Lineage(
@@ -168,6 +171,16 @@ class Questions:
             self._by_column(links) if columns else None,
             lambda: self._newest_runs({n.name for n in nodes if n.version is not None}),
         )
+
+    def _what(self, name: str) -> tuple[str, str]:
+        """How something that is no recipe is called in a graph, and as what it stands there by itself."""
+        if self._catalog.sources.get(name) is None:
+            if (mutable := self._catalog.mutables.get(name)) is not None:
+                return mutable.name, InputKind.MUTABLE.value
+            if (topic := self._catalog.topics.get(name)) is not None:
+                return topic.name, InputKind.TOPIC.value
+        model = models.known(self._catalog, name)
+        return (name, InputKind.SOURCE.value) if model is None else (model, models.MODEL)
 
     def _around(self, name: str | None, direction: str, depth: int | None, left_out: frozenset[tuple[Place, Place]]) -> tuple[list[Link], list[Edge]]:
         """The edges around a name, or all of them: those of inputs, and those of models."""
