@@ -175,7 +175,7 @@ def test_a_server_that_is_only_busy_with_an_earlier_question_is_asked_on(engine,
     try:
         for _ in range(attachments.MOST_SILENT):
             with pytest.raises(SourceUnavailable, match="does not answer"):
-                engine.reach(crm, lambda query: answer.wait(30) and [], seconds=0.1)
+                engine.reach(crm, lambda query: answer.wait(200) and [], seconds=0.1)
             if _ < attachments.MOST_SILENT - 1:
                 assert engine.reach(crm, lambda query: query("SELECT 2"), seconds=5) == [(2,)]
         with pytest.raises(SourceUnavailable, match=r"The server does not answer\."):
