@@ -2,6 +2,8 @@
 
 import threading
 
+import pytest
+
 from jammi_lab.sources.turns import Turns, turns
 
 
@@ -31,11 +33,11 @@ def test_a_reader_waits_until_it_is_forgotten_and_whoever_else_would_forget_does
 
 def test_an_error_while_forgetting_lets_the_readers_go_on():
     mine = Turns()
-    try:
-        with mine.forget():
-            raise OSError
-    except OSError:
-        mine.read()()
+    with pytest.raises(OSError), mine.forget():
+        raise OSError
+    mine.read()()
+    with mine.forget(0.01) as granted:
+        assert granted
 
 
 def test_each_kind_of_server_in_an_instance_has_its_own():
