@@ -8,6 +8,7 @@ What is PostgreSQL's is in `postgres.py`.
 import os
 import re
 import sqlite3
+import time
 import urllib.parse
 from collections.abc import Hashable
 from pathlib import Path
@@ -285,7 +286,17 @@ def damaged(label: str) -> TableDamaged:
 
 
 def _wal(connection: sqlite3.Connection) -> None:
-    connection.execute("PRAGMA journal_mode=WAL")
+    """Have writes go to a log. Where there is none yet, SQLite does not wait for whoever is writing: another kernel that makes the file too."""
+    until = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if _code(error) not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) or time.monotonic() > until:
+                connection.close()
+                raise
+        time.sleep(0.005)
 
 
 def _code(error: BaseException | None) -> int:
