@@ -35,3 +35,19 @@ def test_loading_the_extension_loads_no_heavy_module(run_python):
 def test_loading_the_extension_brings_the_cells(run_python):
     done = run_python("\n".join([SHELL, LOAD_EXT, "print('jammi' in ip.magics_manager.magics['cell'], 'jammi' in ip.magics_manager.magics['line'])"]))
     assert done.stdout.split() == ["True", "True"]
+
+
+FIRST_STEPS = """
+import jammi_lab as jl, pathlib
+here = pathlib.Path.cwd()
+(here / "papers.csv").write_text("id,title\\n1,x\\n")
+with jl.open(here / "lab") as ws:
+    ws.sources.add("papers", str(here / "papers.csv"))
+    ws.sql("SELECT title FROM papers WHERE title = 'x'")._repr_html_()
+    ws.materialize("top", "SELECT * FROM papers")
+    str(ws.status())
+"""
+
+
+def test_the_first_query_and_the_first_table_load_no_library_of_frames(run_python):
+    assert not loaded(run_python, FIRST_STEPS).intersection(["pandas", "polars"])
