@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 Names = list[str]
 T = TypeVar("T")
+_ABSENT = "absent: not in this kernel"
 _NAMED = 5
 """Tables inside a source that are named where it is shown."""
 
@@ -155,10 +156,14 @@ class Source(Shown):
         inner = self._table(table)
         return quote(self.name) + (f".{quote(inner)}" if inner else "")
 
+    def _at_hand(self) -> bool:
+        """Whether it can be looked at here: a frame lives with the kernel that registered it."""
+        return self.kind != "frame" or self._rooms.outside.held(self._record) is not None
+
     def _line(self) -> tuple[str, str, str, str, str, str]:
         """What a list tells of it, from what is known: nothing is asked or read for it."""
         record, known = self._record, LastSeen(self._rooms.memo)
-        names, seen = _named(known.tables(record)), known.last(record)
+        names, seen = _named(known.tables(record)), known.last(record) if self._at_hand() else _ABSENT
         anchor = record.anchor if record.tenant_column is None else f"{record.anchor}, rows by {record.tenant_column}"
         return record.name, record.kind, _from_here(shown(record.location)), names, anchor, str(seen or "")
 
@@ -169,7 +174,8 @@ class Source(Shown):
             with contextlib.suppress(JammiError):
                 columns = {c.name: c.type for c in self.columns()}
         named, place = [("", columns)] if columns else [], _from_here(self.location)
-        return forms.source(self.name, self.kind, place, self._record.anchor, named, str(seen or ""), _named(inside))
+        seen_now = str(seen or "") if self._at_hand() else f"{_ABSENT}: ws.sources.add({self.name!r}, frame, replace=True) brings it back"
+        return forms.source(self.name, self.kind, place, self._record.anchor, named, seen_now, _named(inside))
 
 
 class SourceList(list[Source], Shown):
@@ -210,7 +216,7 @@ class Sources(Shown):
         Raises NameInvalid, SourceExists, SourceUnavailable, InvalidArgument; nothing is registered then.
         """
         if self._rooms.catalog.read_only:
-            raise WorkspaceReadOnly("This workspace is open read-only; no source can be added.")
+            raise WorkspaceReadOnly("This workspace is open read-only; no source can be added.", hint="Open it without read_only=True.")
         check_source_name(name)
         check_anchor(anchor)
         frame = None if isinstance(location, str | Path) else _checked(location, anchor, options or {})

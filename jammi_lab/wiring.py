@@ -91,7 +91,8 @@ class Rooms:
         self.kitchen.funnel.tidy()
         self.removal.settle()
         report = self.recovery.run(ready_too=ready_too, on_progress=on_progress)
-        self.sessions.sweep()
+        if self.sessions.sweep():
+            self.engine.clear_spills()  # there may be values of those sessions
         self.memo.flush()
         return report
 

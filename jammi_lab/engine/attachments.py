@@ -161,6 +161,9 @@ class Attachments:
         self._leave(cursor, entry)
 
     def _leave(self, cursor: duckdb.DuckDBPyConnection, entry: _Entry) -> None:
+        with self._lock:
+            if entry.users:  # the last of them comes here; until then one whose server never answers may hold the lock of the entry
+                return
         with entry.lock:  # whoever comes meanwhile waits here, and then attaches it again
             with self._lock:
                 wanted = entry.users or (entry.attached and entry.attachment.lasting and not entry.unwanted)

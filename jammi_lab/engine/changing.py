@@ -98,7 +98,7 @@ def evaluate(prepared: "Prepared") -> Evaluated:
     engine, parsed = prepared._engine, prepared._parsed
     cut = parsed.cut
     assert cut is not None, "this is a change"
-    found = prepared._now()
+    found = prepared._now(in_order=False)
     parts, target = target_of(cut, found)
     assert target.changing is not None, "this was seen to when the statement was bound"
     others = {p: r for p, r in found.items() if p != parts}

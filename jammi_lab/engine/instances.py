@@ -1,7 +1,6 @@
 """The DuckDB instances of one tenant: what they know, and the namespace of a statement that runs in them."""
 
 import contextlib
-import shutil
 import threading
 import weakref
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from jammi_lab.engine import duck
 from jammi_lab.engine.attachments import Attachments
 from jammi_lab.engine.readset import address
 from jammi_lab.engine.resolve import Found
+from jammi_lab.engine.spills import Spill
 from jammi_lab.engine.stream import Pump, Setup
 from jammi_lab.sources.base import Relation
 from jammi_lab.sources.turns import turns
@@ -26,12 +26,16 @@ _PATIENCE = 5.0
 class Session:
     """The instances of one tenant."""
 
-    def __init__(self, settings: Settings, spill: Path) -> None:
-        self.spill = spill
-        with contextlib.suppress(OSError):  # DuckDB makes the folder itself, but not those above; what cannot be written is told when it is needed
-            spill.parent.mkdir(parents=True, exist_ok=True)
-        self.main = duck.open_main(settings, spill)
-        self.twins = duck.open_twins(settings)
+    def __init__(self, settings: Settings, parent: Path) -> None:
+        """`parent`: where it makes itself a folder for what memory does not hold."""
+        self._spill = Spill(parent)
+        self.spill = self._spill.folder
+        try:
+            self.main = duck.open_main(settings, self.spill)
+            self.twins = duck.open_twins(settings)
+        except BaseException:
+            self._spill.remove()
+            raise
         self.lock = threading.RLock()
         self.pumps: weakref.WeakSet[Pump] = weakref.WeakSet()
         self.users = 0
@@ -113,7 +117,7 @@ class Session:
         def let_go() -> None:
             self.main.close()
             self.twins.close()
-            shutil.rmtree(self.spill, ignore_errors=True)
+            self._spill.remove()
             done.set()
 
         threading.Thread(target=let_go, daemon=True, name="jammi-engine-close").start()

@@ -4,10 +4,11 @@
 
 `order_sensitive`: inputs that are equal as bags of rows may give other rows. When in doubt, yes. Two decisions: a top-level LIMIT is not
 sensitive when `total_order` sorts before it cuts, because rows that are equal in every output column can stand for each other; and
-floating-point aggregates count as free of order, although their last bits are not.
+floating-point aggregates count as free of order, although their last bits, and the sign of a zero, are not.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from jammi_lab import names
@@ -69,6 +70,23 @@ def order_sensitive(tree: Node, sorts_before_cut: bool) -> bool:
             if modifier["type"] in _LIMITS and (node is not tree or not sorts_before_cut):
                 return True
     return False
+
+
+def takes_one_for_another(tree: Node, kinds: Iterable[str]) -> bool:
+    """Whether one of several equal values stands for all of them, where equal ones differ: 30 days and 1 month. `kinds`: types of what is read."""
+    return any("INTERVAL" in kind for kind in kinds) and any(
+        node.get("type") in ("DISTINCT_MODIFIER", "SET_OPERATION_NODE")
+        or node.get("group_expressions")
+        or (node.get("class") == "FUNCTION" and ascii_lower(node["function_name"]) in functions.aggregates())
+        for node in nodes(tree)
+    )
+
+
+def in_total_order(body: str, schema: Mapping[str, str], read: Collection[str]) -> str:
+    """A SELECT of an input, with its rows ordered by all columns that are read; by the text, too, of values that may be equal and not the same."""
+    terms = [names.quote(column) for column in schema if column in read]
+    terms += [f"{names.quote(c)}::VARCHAR" for c, kind in schema.items() if c in read and re.search("INTERVAL|FLOAT|DOUBLE|TIME WITH", kind)]
+    return f"SELECT * FROM ({body}) ORDER BY {', '.join(terms)}" if terms else body
 
 
 def _sensitive(node: Node) -> bool:

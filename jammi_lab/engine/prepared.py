@@ -141,9 +141,9 @@ class Prepared:
                 "A PIVOT without a list of values has no fixed columns.", hint="Write the values out: PIVOT t ON column IN ('a', 'b') USING …"
             )
         if self.ordered or self._parsed.form is not Form.SELECT:
-            return self._run(self._parsed.text, on_progress, drained=slowly and self._attached, witnesses=witnesses)
+            return self._run(self._parsed.text, on_progress, drained=slowly and self._attached, witnesses=witnesses, in_order=True)
         prefix, sql = self._ordered_text(places)
-        return self._run(sql, on_progress, prefix, drained=slowly and self._attached, witnesses=witnesses)
+        return self._run(sql, on_progress, prefix, drained=slowly and self._attached, witnesses=witnesses, in_order=True)
 
     def _ordered_text(self, places: Sequence[int]) -> tuple[int, str]:
         """How many bytes stand before the statement, and the text."""
@@ -153,7 +153,16 @@ class Prepared:
             return 0, extended
         return len(_WRAP), f"{_WRAP}{sql}\n) ORDER BY {', '.join(map(str, places))}"
 
-    def _run(self, sql: str, on_progress: OnProgress | None, prefix: int = 0, *, drained: bool = False, witnesses: Witnesses | None = None) -> Stream:
+    def _run(
+        self,
+        sql: str,
+        on_progress: OnProgress | None,
+        prefix: int = 0,
+        *,
+        drained: bool = False,
+        witnesses: Witnesses | None = None,
+        in_order: bool = False,
+    ) -> Stream:
         params = _left(self.params, self._parsed)
         if self._parsed.form is Form.SHOW_TABLES:
             sql, params = _SHOW_TABLES, {"names": list(self._shown)}
@@ -162,7 +171,7 @@ class Prepared:
             prefix += shift
         transacted = any(bound.relation.guard is not None or bound.relation.witness is not None for bound in self.inputs)
         witness = functools.partial(_witness, self.inputs, witnesses) if transacted else None
-        session, pump = self._engine.pump(self._tenant, sql, params, self._now(), drained=drained, witness=witness)
+        session, pump = self._engine.pump(self._tenant, sql, params, self._now(in_order=in_order), drained=drained, witness=witness)
         place = replace(self._parsed.place(tuple(self._found.values()), sorted({c for i in self.inputs for c in i.schema})), bound=True)
         if self._parsed.form is Form.EXPLAIN:
             prefix += len(self._parsed.text.encode()) - len(self._parsed.probe.encode())
@@ -174,12 +183,16 @@ class Prepared:
         stream.begin()
         return stream
 
-    def _now(self) -> Found:
-        """What its names stand for, with what is computed. Raises as computing does."""
+    def _now(self, *, in_order: bool) -> Found:
+        """What its names stand for, with what is computed. Raises as computing does.
+
+        `in_order`: rows whose state is told as a bag, and on whose order the statement depends, are put in one."""
         found = dict(self._found)
         for parts, relation in self._found.items():
             if relation.narrow is not None:
                 found[parts] = replace(relation, body=relation.narrow(frozenset(self._read[parts])))
+            if in_order and self.order_sensitive and relation.unordered:
+                found[parts] = replace(relation, body=order.in_total_order(found[parts].body or "", self._schemas[parts], self._read[parts]))
             if relation.computed is not None:
                 try:
                     found[parts] = replace(relation, frame=relation.computed.rows(self._read[parts]))
@@ -249,7 +262,7 @@ def prepare(
         bound = _bound(session, parsed, schemas, found, _left(params, parsed))
     everything = list(range(1, len(bound.output) + 1))
     is_ordered = parsed.form is not Form.PIVOT and (parsed.form is not Form.SELECT or order.ordered(parsed.tree, bound.operators))
-    if parsed.form is Form.SELECT and any(relation.attachment is not None for relation in found.values()):
+    if parsed.form is Form.SELECT and any(relation.attachment is not None or relation.unordered for relation in found.values()):
         is_ordered = False  # a twin keeps its order; a table of a database promises none
     return Prepared(
         statement=parsed.written,
@@ -259,7 +272,10 @@ def prepare(
         clock=parsed.reading.clock,
         ordered=is_ordered,
         order_sensitive=parsed.cut is None
-        and order.order_sensitive(parsed.tree, not is_ordered and order.is_cut(parsed.tree) and _extended(engine, parsed, everything) is not None),
+        and (
+            order.order_sensitive(parsed.tree, not is_ordered and order.is_cut(parsed.tree) and _extended(engine, parsed, everything) is not None)
+            or order.takes_one_for_another(parsed.tree, [schemas[parts][column] for parts, columns in bound.read.items() for column in columns])
+        ),
         inferred_key=order.inferred_key(parsed.tree, bound.output) if parsed.form is Form.SELECT else [],
         params=params,
         _engine=engine,

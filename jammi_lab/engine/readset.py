@@ -148,10 +148,9 @@ def _walk(root: dict[str, Any], tables: Mapping[str, tuple[str, ...]], schemas: 
 
 
 def _columns(printed: str, schema: Mapping[str, str]) -> Collection[str]:
-    """The columns that one entry of a scan's projections may mean: a column, a field inside one, or (a name with a line break in it) any."""
-    if printed in schema:
-        return {printed}
-    return {column for column in schema if printed.startswith(f"{column}.")} or schema.keys()
+    """The columns that one entry of a scan's projections may mean: a column, a field inside one (`a.b` may be both), or (a name with a line break in
+    it) any."""
+    return {column for column in schema if printed == column or printed.startswith(f"{column}.")} or schema.keys()
 
 
 def _check_words(parsed: Parsed, bound: Bound) -> None:

@@ -6,7 +6,6 @@ the tenant before the body is described, queried or run (`engine/attachments.py`
 
 import contextlib
 import functools
-import itertools
 import os
 import tempfile
 import threading
@@ -18,7 +17,7 @@ from typing import Any, TypeVar
 import duckdb
 
 from jammi_lab.config import Settings
-from jammi_lab.engine import duck, functions, statements
+from jammi_lab.engine import duck, functions, spills, statements
 from jammi_lab.engine.attachments import Patience
 from jammi_lab.engine.faults import Place, closed, is_fatal, read_fault, stopped, translate
 from jammi_lab.engine.instances import Session
@@ -57,7 +56,6 @@ class Engine:
         self._spill = Path(tempfile.gettempdir()) if spill is None else spill
         self._providers: list[Provider] = []
         self._sessions: OrderedDict[str | None, Session] = OrderedDict()
-        self._numbers = itertools.count(1)
         self._lock = threading.RLock()
         self._parser: duckdb.DuckDBPyConnection | None = None
         self._budget: int | None = None
@@ -295,7 +293,9 @@ class Engine:
         made: list[Session] = []
 
         def start() -> None:
-            made.append(Session(self._settings, self._spill / f"jammi-spill-{os.getpid()}-{id(self):x}-{next(self._numbers)}"))
+            if self._budget is None:
+                self.clear_spills()
+            made.append(Session(self._settings, self._spill))
             self._budget = self._budget or duck.memory_limit(made[0].main)
 
         try:
@@ -318,6 +318,10 @@ class Engine:
             raise (closed() if self._closed else translate(error, Place(""))) from None
         finally:
             session.use(-1)
+
+    def clear_spills(self) -> None:
+        """Remove what DuckDB had put on disk for kernels that died."""
+        spills.clear(self._spill)
 
     def set_aside(self, tenant: str | None, session: Session) -> None:
         """Never use an instance again that does not stop or has failed; the next statement gets a new one."""

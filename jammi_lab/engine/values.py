@@ -14,18 +14,25 @@ from jammi_lab.values.descriptors import bound, encode_param
 _LOSSY = {"BIT": "VARCHAR", "TIME WITH TIME ZONE": "VARCHAR", "BIGNUM": "VARCHAR", "VARIANT": "VARCHAR", "UHUGEINT": "DECIMAL(38,0)"}
 _LOSSY_TYPE = re.compile(r"""("(?:[^"]|"")*"|'(?:[^']|'')*')|(?:(?<=^)|(?<=[ (]))(""" + "|".join(_LOSSY) + r")(?=$|[\[),])")
 _ABSENT = {"NaTType", "NAType"}
+_FINE, _CALENDAR = re.compile(r"\[\d*(?:ns|ps|fs|as)\]"), re.compile(r"\[\d*[YM]\]")
+"""Units of numpy's times that are finer than Python's, and those that have no length."""
 
 
 def plain(value: Any) -> Any:
-    """A value as DuckDB binds it: numpy scalars become Python's, pandas' missing marks None. InvalidArgument for what SQL cannot bind."""
+    """A value as DuckDB binds it: numpy scalars become Python's, pandas' missing marks None, vectors and series lists.
+
+    InvalidArgument for what SQL cannot bind, and for times that it cannot bind whole."""
     if type(value).__name__ in _ABSENT:
         return None
-    item = getattr(value, "item", None)
-    if item is not None and getattr(value, "shape", None) == ():
-        kind = getattr(getattr(value, "dtype", None), "kind", "")
-        value = value.astype(f"{kind}8[us]").item() if kind in ("M", "m") else item()
-    elif item is not None and getattr(value, "shape", None):
-        value = value.tolist()  # a vector or matrix
+    if type(value).__module__.split(".")[0] == "numpy":
+        value = _in_microseconds(value)
+    item, shape = getattr(value, "item", None), getattr(value, "shape", None)
+    if item is not None and shape == ():
+        value = item()
+    elif item is not None and shape and (listed := getattr(value, "tolist", None) or getattr(value, "to_list", None)) is not None:
+        value = listed()  # a vector, matrix or series
+    if getattr(value, "nanosecond", 0) or getattr(value, "nanoseconds", 0):  # pandas' own times are Python's and have a part more
+        raise _too_fine(value)
     if isinstance(value, list | tuple):
         return [plain(v) for v in value]
     if isinstance(value, dict):
@@ -34,6 +41,25 @@ def plain(value: Any) -> Any:
         return {k: plain(v) for k, v in value.items()}
     encode_param(value)
     return value
+
+
+def _in_microseconds(value: Any) -> Any:
+    """A value of numpy, a time in the unit that Python has. InvalidArgument when it is not one of those."""
+    if (kind := getattr(getattr(value, "dtype", None), "kind", "")) not in ("M", "m"):
+        return value
+    if kind == "m" and _CALENDAR.search(value.dtype.str):
+        raise InvalidArgument("A length of time in months or years has no number of days.", hint="Give it in days, or write an INTERVAL.")
+    coarse = value.astype(f"{kind}8[us]")
+    if _FINE.search(value.dtype.str) and (coarse.astype(value.dtype).astype("int64") != value.astype("int64")).any():
+        raise _too_fine(value)
+    return coarse if not value.dtype.str.endswith("M8[D]") or value.shape == () else value
+
+
+def _too_fine(value: object) -> InvalidArgument:
+    return InvalidArgument(
+        f"The time {str(value)[:60]} is finer than a microsecond and cannot be bound whole.",
+        hint="Round it to microseconds, or bind its text and cast that to TIMESTAMP_NS.",
+    )
 
 
 def bind_values(statements: Sequence[Parsed], params: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.ipc
 
 from jammi_lab.errors import SchemaMismatch
-from jammi_lab.sources.frames import plain_table
+from jammi_lab.sources.frames import plain_table, told_apart
 from jammi_lab.sources.places import Item, Place
 from jammi_lab.storage.digests import arrow_digests, sha256_stream
 
@@ -40,10 +40,10 @@ def _read(file: BinaryIO) -> pa.Table:
     magic = file.read(6)
     file.seek(0)
     if magic == b"ARROW1":
-        return plain_table(pa.ipc.open_file(file).read_all())
+        return told_apart(plain_table(pa.ipc.open_file(file).read_all()))
     if magic[:4] == b"FEA1":
         raise pa.ArrowInvalid("Feather version 1 is not read any more; write it again as version 2")
-    return plain_table(pa.ipc.open_stream(file).read_all())
+    return told_apart(plain_table(pa.ipc.open_stream(file).read_all()))
 
 
 def payload(place: Place, item: Item) -> dict[str, Any]:

@@ -38,6 +38,7 @@ def attach(connection: duckdb.DuckDBPyConnection, attachment: Attachment) -> Non
         connection.execute(f"ATTACH {literal(attachment.path)} AS {quote(alias)} (READ_ONLY{kind}{said})")
         if attachment.type == "postgres":
             _refuse_secrets(connection, alias)
+            _read_in_one_snapshot(connection, alias)
     except BaseException:
         detach(connection, attachment)
         raise
@@ -55,9 +56,24 @@ def _refuse_secrets(connection: duckdb.DuckDBPyConnection, alias: str) -> None:
         )
 
 
+_NO_SNAPSHOT = (
+    "SELECT pg_is_in_recovery() OR EXISTS (SELECT FROM pg_stat_wal_receiver) OR EXISTS (SELECT FROM pg_settings WHERE name LIKE 'rds%') AS t"
+)
+"""Where the extension hands no snapshot on: on a standby, and where it takes the server for Aurora, by settings that every RDS has (1.5.5)."""
+
+
+def _read_in_one_snapshot(connection: duckdb.DuckDBPyConnection, alias: str) -> None:
+    """The extension reads a large table over several connections. Where they share no snapshot each sees another state, and none that was digested;
+    then the whole instance reads each table over one."""
+    [(apart,)] = connection.execute(f"SELECT t FROM postgres_query({literal(alias)}, {literal(_NO_SNAPSHOT)})").fetchall()
+    if apart:
+        connection.execute("SET GLOBAL pg_use_ctid_scan = false")
+
+
 def _reached(host: str, port: int) -> None:
     try:
-        socket.create_connection((host, port), CONNECT_SECONDS).close()
+        with socket.create_connection((host, port), CONNECT_SECONDS) as line:
+            line.recv(1)  # such servers speak first
     except OSError as error:
         reason = "it does not answer" if isinstance(error, TimeoutError) else (error.strerror or str(error)).lower()
         raise SourceUnavailable(

@@ -127,6 +127,8 @@ class Relation:
     """Says in our words what DuckDB said when it failed to read it; None leaves that to the engine."""
     discreet: bool = False
     """Whether its `explain` is asked before those of others, since it leaves out values that are not to be told."""
+    unordered: bool = False
+    """Whether its state says nothing of the order of its rows: a statement that depends on one gets them sorted."""
     narrow: Callable[[frozenset[str]], str] | None = None
     """The body to run when just these columns are read; it has the columns of `body`, and may hold NULL in those that are not read."""
     guard: Callable[[Asking], None] | None = None

@@ -1,5 +1,6 @@
 """Delta tables as sources: the log says which version counts, DuckDB's `delta_scan` reads just that one."""
 
+import hashlib
 import json
 from typing import Any
 
@@ -8,6 +9,7 @@ from jammi_lab.errors import InvalidArgument, SourceUnavailable
 from jammi_lab.names import literal
 from jammi_lab.sources.base import Query
 from jammi_lab.sources.lakehouse import Gone, LakehouseConnector, State
+from jammi_lab.sources.lakes import Lake
 
 
 class DeltaConnector(LakehouseConnector):
@@ -30,7 +32,7 @@ class DeltaConnector(LakehouseConnector):
     def former(self, now: State, version: int) -> list[State]:
         """An earlier version, when it is one of the same table. As `state`."""
         then = self._at(version)
-        return [then] if then.table == now.table else []
+        return [then, then._replace(commit="")] if then.table == now.table else []  # anchors of earlier releases do not tell the commit
 
     def places(self, state: State) -> list[str]:
         """As DuckDB will open them, which other readers of the log do not always agree with."""
@@ -50,7 +52,8 @@ class DeltaConnector(LakehouseConnector):
         try:
             table = DeltaTable(self.path, version=version, storage_options=lake.options())
             fields = json.loads(table.schema().to_json())["fields"]
-            return State(str(table.metadata().id), table.version(), self.path, tuple((field["name"], _identity(field)) for field in fields))
+            named = tuple((field["name"], _identity(field)) for field in fields)
+            return State(str(table.metadata().id), table.version(), self.path, named, self._commit(lake, table.version()))
         except (DeltaError, ValueError, OSError) as error:
             if not lake.has("_delta_log"):
                 raise Gone from None
@@ -59,6 +62,13 @@ class DeltaConnector(LakehouseConnector):
                 f"The log of the Delta table {self._name} cannot be read: {first[:200]}.",
                 hint="It may be half written, or a file of the log was removed: look at what its writer says.",
             ) from None
+
+    def _commit(self, lake: Lake, version: int) -> str:
+        """A digest of what the log says of a version, which names files that no other commit writes; empty when a checkpoint is all that is left."""
+        try:
+            return hashlib.sha256(lake.read(f"{self.path}/_delta_log/{version:020d}.json")).hexdigest()
+        except FileNotFoundError:
+            return ""
 
     def body(self, state: State) -> str:
         """One version."""

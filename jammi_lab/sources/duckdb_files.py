@@ -5,6 +5,7 @@ in an instance of a moment that can open nothing but this file; a statement read
 """
 
 import contextlib
+import os
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from jammi_lab.canonical import digest_of
 from jammi_lab.errors import JammiError, SourceUnavailable
 from jammi_lab.names import fold, literal, quote
 from jammi_lab.sources.base import Attachment, Looking, Relation, ViewReading, key_of
@@ -110,7 +112,24 @@ class DuckdbConnector(EmbeddedConnector):
         with self._opened() as connection:
             reader = connection.execute(f"SELECT {columns} FROM it.{quote(inside.schema)}.{quote(inside.name)}").to_arrow_reader(65_536)
             digests, rows = reader_digests(reader)
-        return Content(digests, rows)
+            said = self._collations(connection, inside)
+        return Content({name: digest_of([digest, said[name]]) if name in said else digest for name, digest in digests.items()}, rows)
+
+    @staticmethod
+    def _collations(connection: duckdb.DuckDBPyConnection, inside: Inside) -> dict[str, str]:
+        """How the text of a column compares, where the file says so: the names of types leave it out, and equal rows then give other answers."""
+        there = "SELECT sql FROM duckdb_tables() UNION ALL SELECT sql FROM duckdb_views() WHERE NOT internal"
+        texts = sorted(sql for (sql,) in connection.execute(there).fetchall() if sql and "collate" in fold(sql))
+        said: dict[str, str] = {}
+        for name, kind in inside.columns if texts else ():
+            if kind == "VARCHAR":
+                place = f"it.{quote(inside.schema)}.{quote(inside.name)}"
+                connection.execute(f"CREATE OR REPLACE TEMP TABLE twin AS SELECT {quote(name)} AS c FROM {place} LIMIT 0")
+                [(sql,)] = connection.execute("SELECT sql FROM duckdb_tables() WHERE temporary").fetchall()
+                said |= {name: sql} if "COLLATE" in sql else {}
+            elif "VARCHAR" in kind:  # inside a list or a struct nothing tells
+                said[name] = "\n".join(texts)
+        return said
 
     def largest(self, inside: Inside, column: str, looking: Looking) -> tuple[str | None, int]:  # noqa: ARG002  the same for every engine
         """As DuckDB orders the values. Failed."""
@@ -142,7 +161,7 @@ class DuckdbConnector(EmbeddedConnector):
     @contextlib.contextmanager
     def _opened(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """An instance that can read this file and open nothing else. Failed."""
-        paths = [self.path, *(self.path + ending for ending in self.beside)]
+        paths = [self.path, os.path.realpath(self.path), *self.logs]
         with duckdb.connect(config=_CONFIG) as connection:
             try:
                 connection.execute(

@@ -4,6 +4,7 @@ The state of a table is a digest for each column over its values in the order of
 that they are the same; the digest of the bytes says it for the price of reading the file; only then are the rows read.
 """
 
+import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -167,9 +168,15 @@ class EmbeddedConnector(Located, ABC):
     def _name(self) -> str:
         return failures.tidy(self.path)
 
+    @property
+    def logs(self) -> list[str]:
+        """Where its logs are: both engines follow a link to the file, and keep them beside the file itself."""
+        real = os.path.realpath(self.path)
+        return [real + ending for ending in self.beside]
+
     def _stats(self) -> Stats:
         """An empty log says as much as none: a reader, too, makes one and takes it away."""
-        logs = (stat_of(self.path + ending) for ending in self.beside)
+        logs = map(stat_of, self.logs)
         return (stat_of(self.path), *(log if log is not None and log.size else None for log in logs))
 
     def _survey(self) -> list[Inside]:
@@ -259,7 +266,7 @@ class EmbeddedConnector(Located, ABC):
 
     def _digest(self, looking: Looking) -> str:
         try:
-            return outside_process.digest([self.path, *(self.path + ending for ending in self.beside)], looking.timeout_seconds)
+            return outside_process.digest([self.path, *self.logs], looking.timeout_seconds)
         except ChildFailed as error:
             raise Failed(self.said(error)) from None
 

@@ -28,6 +28,7 @@ _UNLIKE = (
     ),
 )
 _END = {"\r\n": "\\r\\n", "\n": "\\n", "\r": "\\r"}
+_DAMAGED = re.compile(r"decompress|GZIP stream|corrupted|don't know what type|deserialize thrift|flatbuffers|IPC stream", re.I)
 _TORN = ("No magic bytes found", "too small to be a Parquet file", "Footer length", "footer", "Thrift", "TProtocolException", "Invalid Parquet")
 
 
@@ -79,6 +80,16 @@ def not_parquet(name: str) -> SourceUnavailable:
     return SourceUnavailable(
         f"{tidy(name)} is not a whole Parquet file.", hint="It may be torn or still being written: write it again, or say its true kind."
     )
+
+
+def is_damage(text: str) -> bool:
+    """Whether what DuckDB says of a Parquet file is that bytes in it are not what its writer put there."""
+    return _DAMAGED.search(text) is not None
+
+
+def damaged(name: str) -> SourceUnavailable:
+    """The error for a Parquet file that is whole by its end, and holds bytes that nothing can be read from."""
+    return SourceUnavailable(f"{tidy(name)} is damaged: its rows cannot be read.", hint="Write it again, or take it from a copy.")
 
 
 def not_arrow(name: str) -> SourceUnavailable:
@@ -167,7 +178,7 @@ def read_failure(text: str) -> SourceUnavailable | None:
             f"The option 'types' names the column {absent[1]!r}, which is not in the file.", hint="Names are those of the header."
         )
     if "not utf-8 encoded" in text or "Invalid unicode" in text:
-        return SourceUnavailable(f"{name} is not UTF-8.", hint='Say what it is: options={"encoding": "latin-1"} or "utf-16".')
+        return SourceUnavailable(f"{name} is not UTF-8.", hint='Say what it is: options={"encoding": "latin-1"} or options={"encoding": "utf-16"}.')
     if malformed := _JSON.search(text):  # DuckDB counts one too many, and values where they are not one to a line
         where = f"{'line' if malformed[3] == 'line' else 'value'} {int(malformed[4]) - 1}"
         return SourceUnavailable(f"{tidy(malformed[1])}, {where}: this is not JSON.", hint="Mend the file, or say its true kind.")

@@ -241,17 +241,23 @@ class FileConnector(Located):
                 pq.read_metadata(file)
         except pa.ArrowException:
             raise failures.not_parquet(os.path.basename(item.path)) from None
+        except OSError as error:
+            if not failures.is_damage(str(error)):
+                raise
+            raise failures.not_parquet(os.path.basename(item.path)) from None
 
     def _torn(self, items: list[Item], read: Callable[[Item], object]) -> str:
         for item in items:
             try:
                 read(item)
-            except pa.ArrowException:
+            except (pa.ArrowException, duckdb.Error):
                 return os.path.basename(item.path)
         return self.location
 
     def _said(self, text: str, items: list[Item]) -> SourceUnavailable:
-        """DuckDB's complaint in our words; where its sniffer gave up, the line is looked for."""
+        """DuckDB's complaint in our words; where its sniffer gave up, the line is looked for, and among several damaged files the first one."""
+        if self.kind == "parquet" and failures.is_damage(text):
+            return failures.damaged(self._torn(items, lambda item: scratch.preview(self._relation([item]), _PREVIEW)) if items[1:] else items[0].path)
         said = self._wide(items) or self._wrong_line(text, items) or failures.read_failure(text)
         return (
             said if said is not None else SourceUnavailable(f"{self.location} cannot be read: {text.splitlines()[0].split(': ', 1)[-1].rstrip('.')}.")

@@ -81,6 +81,28 @@ def plain_table(table: pa.Table) -> pa.Table:
     return pa.table(columns, names=names)
 
 
+def told_apart(table: pa.Table) -> pa.Table:
+    """The table under the names that SQL has for its columns: beside `a`, `A` is `A_1`, as DuckDB would call it by itself.
+
+    A digest has to stand under the name that a statement reads, else that statement's table rests on no digest of this column.
+    """
+    names = [*table.column_names]
+    times: dict[str, int] = {}
+    for at, name in enumerate(names):
+        plain, called = _lower(name), name
+        while _lower(called) in times:  # the name, or one that was made before, is taken
+            called = f"{name}_{times[plain]}"
+            times[plain] += _lower(called) in times
+        times[_lower(called)] = 1
+        names[at] = called
+    return table if names == table.column_names else table.rename_columns(names)
+
+
+def _lower(name: str) -> str:
+    """A name as DuckDB compares it: only the letters of ASCII have a case."""
+    return "".join(c.lower() if c.isascii() else c for c in name)
+
+
 def _sql_column(name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
     kind = column.type
     if isinstance(kind, pa.BaseExtensionType) and not kind.extension_name.startswith("arrow."):
@@ -215,4 +237,4 @@ class FrameConnector:
         if self._object is None:
             hint = f'Add it again: ws.sources.add("{self.name}", frame, replace=True).'
             raise SourceUnavailable(f"The frame {self.name!r} is not in this kernel.", hint=hint)
-        return as_arrow(self._object)
+        return told_apart(as_arrow(self._object))

@@ -34,6 +34,10 @@ class Inside:
     """What moves with every write, also with one that is undone; empty where a transaction holds everything together."""
     ranged: frozenset[str] = frozenset()
     """As `owners.conditions` says."""
+    held: bool = True
+    """Whether a transaction holds still what it shows, where the server has such; what it takes from elsewhere moves meanwhile."""
+    fickle: str = ""
+    """Why two readings may differ although nothing was written; empty where they do not."""
 
 
 Told = tuple[Inside, Bodies]

@@ -42,6 +42,13 @@ class State(NamedTuple):
     fields: tuple[tuple[str, str], ...]
     """The columns in order, each with a digest of what makes it that very column: its type, and the id by which files hold it. A column that was
     dropped and added again under its name reads other values from the same files."""
+    commit: str = ""
+    """A digest of what made the snapshot, where its number says too little: a table that was put back from a copy gives the same numbers again."""
+
+    @property
+    def mark(self) -> str:
+        """What no other snapshot has."""
+        return f"{self.table}:{self.version}{self.commit and ':'}{self.commit}"
 
 
 _allowed: dict[tuple[Path, State], None] = {}
@@ -241,16 +248,16 @@ class LakehouseConnector(Located, ABC):
     def _snapshot(self, state: State, columns: dict[str, str]) -> Snapshot:
         return Snapshot(
             columns=columns,
-            whole=digest_of([state.table, state.version, state.fields]),
+            whole=digest_of([state.table, state.version, state.fields, *([state.commit] if state.commit else [])]),
             method=self.method,
             cost=Cost.METADATA,
             version=state.version,
-            stamp=f"{state.table}:{state.version}",
+            stamp=state.mark,
         )
 
     def _columns(self, state: State, looking: Looking) -> dict[str, str]:
         """Names and types of a snapshot; they never change."""
-        key = f"columns:{self.kind}:{state.place}:{state.table}:{state.version}:{duckdb.__version__}"
+        key = f"columns:{self.kind}:{state.place}:{state.mark}:{duckdb.__version__}"
         if (kept := looking.memo.get(key)) is not None:
             return dict(kept.payload["columns"])
         columns = looking.describe(self._relation(state))
@@ -262,7 +269,7 @@ class LakehouseConnector(Located, ABC):
         columns = self._columns(state, looking)
         if name not in columns:
             return Unknown(f"there is no column {name!r} to anchor on")
-        key = f"{self.record.anchor}:{self.kind}:{self.path}:{state.table}:{state.version}"
+        key = f"{self.record.anchor}:{self.kind}:{self.path}:{state.mark}"
         kept = looking.memo.get(key)
         if kept is None:
             relation = self._relation(state)
@@ -279,7 +286,7 @@ class LakehouseConnector(Located, ABC):
     # -- two snapshots --------------------------------------------------------------------------------------------------------------------
 
     def _compared(self, then: State, now: State, read: list[tuple[str, str]], looking: Looking) -> bool | Unknown:
-        key = f"same:{self.kind}:{self.path}:{now.table}:{then.version}:{now.version}:{digest_of([read, duckdb.__version__])}"
+        key = f"same:{self.kind}:{self.path}:{then.mark}:{now.mark}:{digest_of([read, duckdb.__version__])}"
         if (kept := looking.memo.get(key)) is not None:
             return bool(kept.payload["same"])
         assert self._reach is not None, "the caller has looked"

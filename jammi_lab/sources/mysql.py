@@ -52,6 +52,12 @@ SELECT MAX(CASE WHEN variable_name = 'UPTIME' THEN NULL ELSE variable_value END)
 FROM {status}.global_status WHERE variable_name IN ('UPTIME', 'INNODB_LSN_CURRENT', 'INNODB_REDO_LOG_CURRENT_LSN')"""
 _RANGED = re.compile(r"(?:\w+_)?(?:bin|0900_bin|(?:general|swedish|unicode|unicode_520|0900_ai|uca1400_ai)(?:_nopad)?_ci|uca1400_nopad_ai_ci)")
 """Collations in which ACME, Acme and acme are one, or are in the order of their bytes."""
+_VIEW = "SELECT CAST(view_definition AS CHAR) AS d FROM information_schema.views WHERE table_schema = {schema} AND table_name = {name}"
+_FICKLE = re.compile(r"(?<![\w`])(rand|uuid|uuid_short|sys_guid|random_bytes|sysdate|nextval)\s*\(", re.I)
+"""Functions that give another value at each reading though nothing was written."""
+_BEHIND = re.compile(r"`([^`]+)`\.`([^`]+)`")
+"""What a view's text, as the server tells it, names: tables by their schema, and columns, which are no views."""
+_MOST_BEHIND = 256
 _EXACT = re.compile(r"(tiny|small|medium|big)?int|integer|year|decimal|numeric|date|datetime|timestamp|time")
 _CHARACTERS = re.compile(r"(tiny|medium|long)?text|(var)?char|enum|set|json")
 _LONG = re.compile(r"(tiny|medium|long)?(text|blob)|json")
@@ -133,7 +139,20 @@ class MysqlConnector(Connector):
             logged,
             f"{updated} {created} {finer}",
             frozenset(column for column, *_, collation in columns if _RANGED.fullmatch(collation)),
+            fickle=self._fickle(asking, schema, name) if form == "VIEW" else "",
         )
+
+    def _fickle(self, asking: Asking, schema: str, name: str) -> str:
+        """Why a view gives other rows at each reading: what it, or a view behind it, calls. Empty where it does not, or its text is kept from us."""
+        seen, level = set[tuple[str, str]](), {(schema, name)}
+        while level and len(seen) < _MOST_BEHIND:
+            seen |= level
+            found = self.query(asking, " UNION ALL ".join(_VIEW.format(schema=_text(s), name=_text(n)) for s, n in sorted(level)))
+            texts = [text for (text,) in found if text]
+            if said := next(filter(None, map(_FICKLE.search, texts)), None):
+                return f"its view uses {said[1].lower()}(), which is volatile there"
+            level = {at for text in texts for at in _BEHIND.findall(text)} - seen
+        return ""
 
     def gate(self, asking: Asking) -> Gate | None:
         """The log position of InnoDB. Nothing tells whether a commit that the log holds is seen already, which takes it microseconds."""

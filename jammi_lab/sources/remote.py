@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _MARKS = {"s3": ("VersionId", "ETag"), "gs": ("generation", "etag"), "az": ("etag",)}
 """For each store, what it tells about a file that moves with every change of its bytes."""
+_NO_VERSION = "null"
+"""The version id that s3 gives to whatever is written while a bucket's versioning is suspended: the next object under the key has it, too."""
 _UNREADABLE = frozenset("?\\*[")
 """Characters of a key that DuckDB's own reader does not take as part of it, or by which it would list more than the key."""
 _mounts: dict[str, Mounted] = {}
@@ -134,7 +136,7 @@ class StorePlace:
         return {path: info for path, info in found.items() if info["type"] == "file" and not path.endswith("/") and _visible(path, base)}
 
     def _item(self, base: str | None, path: str, info: Mapping[str, Any]) -> Item:
-        marks = [f"{key} {info[key]}" for key in _MARKS.get(self._store or "", ()) if info.get(key)]
+        marks = [f"{key} {info[key]}" for key in _MARKS.get(self._store or "", ()) if info.get(key) not in (None, "", _NO_VERSION)]
         relative = "" if base is None else path[len(base) :].strip("/")
         moment = info.get("LastModified") or info.get("last_modified") or info.get("mtime")
         seconds = int(moment.timestamp()) if isinstance(moment, datetime.datetime) else 0

@@ -110,10 +110,13 @@ class Vault:
                 raise _missing(record, "takes its secret from a function, and this kernel was not given it")
             if at in self._answers and self._answers[at][0] is function:
                 return self._answers[at][1]
+            answer, failed = "", ""
             try:
                 answer = function()
             except Exception as error:  # noqa: BLE001 — a person's own code; its text may hold the secret
-                raise SecretMissing(f"The function for the secret of {record.name!r} failed with {type(error).__name__}.") from None
+                failed = type(error).__name__
+            if failed:  # raised out here, the error carries the other one along in no way
+                raise SecretMissing(f"The function for the secret of {record.name!r} failed with {failed}.")
             if not isinstance(answer, str) or not answer:
                 raise SecretMissing(f"The function for the secret of {record.name!r} returned no text.")
             self._answers[at] = (function, answer)

@@ -262,12 +262,13 @@ class Connector(ABC):
             columns=columns,
             attachment=self.attachment,
             explain=self.said,
+            unordered=True,
             narrow=narrow,
             guard=guard,
             definition=inside.marker,
             supposed=supposed,
             apart=not self.one_snapshot,
-            witness=witness if self.one_snapshot and self.record.anchor in ("auto", "content") else None,
+            witness=witness if self.one_snapshot and inside.held and not inside.fickle and self.record.anchor in ("auto", "content") else None,
         )
 
     def observe(self, table: str | None, looking: Looking) -> Observed:
@@ -354,6 +355,8 @@ class Connector(ABC):
         return Snapshot(columns=columns, whole=found, method=self.record.anchor, cost=Cost.METADATA, row_count=rows)
 
     def _by_content(self, inside: Inside, columns: dict[str, str], gate: Gate | None, looking: Looking) -> Observed:
+        if inside.fickle:
+            return Unknown(inside.fickle)
         sets = self._sets(looking.read_sets, columns)
         at = f"{self.kind}:{self.location}:{inside.schema}\0{inside.name}"
         kept = self._kept(looking.memo.get(at), inside, gate)

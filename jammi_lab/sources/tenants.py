@@ -107,6 +107,7 @@ class TenantView:
             return replace(
                 inner,
                 body=barred(inner.body, seen),
+                unordered=self.kind not in _ORDERED,
                 narrow=None if narrow is None else lambda read: barred(narrow(read | {self.column}), seen),
                 witness=None,
                 explain=_discreet(inner.explain),

@@ -118,6 +118,25 @@ def test_a_statement_over_bags_is_not_marked(prepare: Callable[..., Prepared], s
     assert not prepare(sql).order_sensitive
 
 
+@pytest.mark.parametrize(
+    ("sql", "marked"),
+    [
+        ("SELECT DISTINCT lasts FROM spans", True),
+        ("SELECT min(lasts) AS m FROM spans", True),
+        ("SELECT lasts, count(*) FROM spans GROUP BY lasts", True),
+        ("SELECT lasts FROM spans UNION SELECT lasts FROM spans", True),
+        ("SELECT id, lasts FROM spans WHERE lasts > INTERVAL 1 DAY", False),
+        ("SELECT min(id) AS m FROM spans", False),
+    ],
+)
+def test_a_statement_that_takes_one_of_equal_intervals_for_all_is_marked(
+    shelf: Shelf, prepare: Callable[..., Prepared], sql: str, marked: bool
+) -> None:
+    spans = pa.array([pa.MonthDayNano([0, 30, 0]), pa.MonthDayNano([1, 0, 0])], pa.month_day_nano_interval())
+    shelf.frame("spans", table=pa.table({"id": [1, 2], "lasts": spans}))
+    assert prepare(sql).order_sensitive is marked
+
+
 @pytest.mark.parametrize(("sql", "key"), KEYS)
 def test_the_key_is_what_was_grouped_by_when_all_of_it_is_put_out(prepare: Callable[..., Prepared], sql: str, key: list[str]) -> None:
     assert prepare(sql).inferred_key == key

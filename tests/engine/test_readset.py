@@ -79,6 +79,10 @@ def test_a_field_of_a_struct_reads_its_column_even_beside_one_of_a_like_name(she
     [bound] = prepare("SELECT o.a.b.c FROM odd o").inputs
     assert "a" in bound.columns
     assert "z" not in bound.columns
+    shelf.frame("odder", table=pa.table({"a": [{"b": 1}], "a.b": [2], "z": [3]}))
+    [bound] = prepare("SELECT o.a.b FROM odder o").inputs
+    assert "a" in bound.columns
+    assert "z" not in bound.columns
 
 
 @pytest.mark.parametrize("sql", ["SELECT rowid FROM papers", "SELECT id FROM papers WHERE rowid > 1", "SELECT papers.rowid FROM papers"])

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 
 from jammi_lab.engine import Engine, Prepared
@@ -47,6 +48,12 @@ from jammi_lab.errors import InvalidArgument, ParameterMissing, StatementNotAllo
         (pd.NaT, '"NULL"', None),
         (pd.NA, '"NULL"', None),
         ([np.int64(1)], "INTEGER[]", "[1]"),
+        (pl.Series(["a", None]), "VARCHAR[]", "[a, NULL]"),
+        (pd.Series([1, 2]), "INTEGER[]", "[1, 2]"),
+        (np.array(["2020-01-02T03:00:00"], "M8[ns]"), "TIMESTAMP[]", "['2020-01-02 03:00:00']"),
+        (np.array(["2020-01-02"], "M8[D]"), "DATE[]", "[2020-01-02]"),
+        (np.array([1, 2], "m8[s]"), "INTERVAL[]", "['00:00:01', '00:00:02']"),
+        (np.array(["NaT"], "M8[ns]"), None, "[NULL]"),
     ],
     ids=repr,
 )
@@ -95,10 +102,48 @@ def test_half_a_character_is_refused_before_it_is_bound(engine: Engine, value: o
         engine.prepare("SELECT $x", {"x": value})
 
 
-@pytest.mark.parametrize("value", [object(), {1, 2}, pd.DataFrame({"a": [1]}), lambda: 1, 1j])
+@pytest.mark.parametrize("value", [object(), {1, 2}, pd.DataFrame({"a": [1]}), pl.DataFrame({"a": [1]}), lambda: 1, 1j])
 def test_what_cannot_be_bound_is_refused(engine: Engine, value: object) -> None:
     with pytest.raises(InvalidArgument, match="cannot be bound"):
         engine.prepare("SELECT $x", {"x": value})
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        np.datetime64("2020-01-01T00:00:00.123456789"),
+        np.timedelta64(1, "ns"),
+        np.array(["2020-01-01T00:00:00.000000001"], "M8[ns]"),
+        pd.Timestamp("2020-01-01 00:00:00.123456789"),
+        pd.Timedelta(1),
+        [pd.Timedelta(1)],
+    ],
+    ids=repr,
+)
+def test_a_time_that_would_lose_a_part_is_refused(engine: Engine, value: object) -> None:
+    with pytest.raises(InvalidArgument, match="finer than a microsecond") as refused:
+        engine.prepare("SELECT $x", {"x": value})
+    assert refused.value.hint
+
+
+def test_a_length_in_months_is_refused(engine: Engine) -> None:
+    with pytest.raises(InvalidArgument, match="months or years"):
+        engine.prepare("SELECT $x", {"x": np.timedelta64(1, "M")})
+
+
+class _Count(int):
+    """As an enumeration's member is one."""
+
+
+class _Word(str):
+    """As above."""
+
+
+@pytest.mark.parametrize(("value", "same"), [(_Count(3), 3), (_Word("x"), "x"), ([_Word("x")], ["x"])])
+def test_a_number_or_text_of_a_class_of_its_own_is_one_in_a_definition_too(ws: Any, value: object, same: object) -> None:
+    first = ws.materialize("t", "SELECT $x AS x", params={"x": value})
+    assert first.read().fetchall() == [(same,)]
+    assert ws.materialize("t", "SELECT $x AS x", params={"x": same}).outcome == "reused"
 
 
 def test_an_array_is_bound_as_a_list(engine: Engine) -> None:

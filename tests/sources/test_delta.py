@@ -359,3 +359,29 @@ class TestFailures:
         with pytest.raises(ExtensionMissing) as caught:
             source(folder).relation(None)
         assert "jammi-lab[delta]" in caught.value.hint
+
+
+def test_a_table_that_was_put_back_from_a_copy_and_written_again_is_another_one(tmp_path, folder):
+    shutil.copytree(folder, tmp_path / "copy")
+    write_deltalake(folder, table([4]), mode="append")
+    with jammi_lab.open(tmp_path / "ws") as ws:
+        ws.sources.add("events", folder)
+        ws.materialize("t", "SELECT id FROM events")
+        shutil.rmtree(folder)
+        shutil.copytree(tmp_path / "copy", folder)
+        write_deltalake(folder, table([5]), mode="append")
+        assert ws.sources["events"].anchor().version == 1 == ws.table("t").manifest.anchors[0].version
+        assert isinstance(ws.staleness("t"), Stale)
+        ws.recompute("t")
+        assert ws.sql("SELECT max(id) FROM jammi.t").fetchall() == [(5,)] and isinstance(ws.staleness("t"), Fresh)
+
+
+def test_an_anchor_of_a_release_that_did_not_tell_the_commit_still_holds(folder, tmp_path, monkeypatch):
+    with jammi_lab.open(tmp_path / "ws") as ws:
+        ws.sources.add("events", folder)
+        with monkeypatch.context() as patch:
+            patch.setattr(DeltaConnector, "_commit", lambda *_: "")
+            ws.materialize("t", "SELECT id FROM events")
+        assert isinstance(ws.staleness("t"), Fresh)
+        write_deltalake(folder, table([4]), mode="append")
+        assert isinstance(ws.staleness("t"), Stale)

@@ -179,6 +179,30 @@ class TestState:
         os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
         assert not same_state(before, seen(source(file), memo=memo, later=True), ("name",))
 
+    @pytest.mark.parametrize(
+        ("before", "after"),
+        [
+            (
+                ["CREATE TABLE v AS SELECT * FROM t"],
+                ["DROP TABLE v", "CREATE TABLE v(id INTEGER, name VARCHAR COLLATE NOCASE)", "INSERT INTO v FROM t"],
+            ),
+            (["CREATE VIEW v AS SELECT id, name FROM t"], ["CREATE OR REPLACE VIEW v AS SELECT id, name COLLATE NOCASE AS name FROM t"]),
+            (
+                ["CREATE VIEW v AS SELECT id, {'a': name} AS name FROM t"],
+                ["CREATE OR REPLACE VIEW v AS SELECT id, {'a': name COLLATE NOCASE} AS name FROM t"],
+            ),
+        ],
+        ids=["table", "view", "struct"],
+    )
+    def test_how_text_compares_is_part_of_the_column_that_holds_it(self, file, before, after):
+        write(file, *before)
+        one = seen(source(file), "v")
+        write(file, *after)
+        other = seen(source(file), "v")
+        assert same_state(one, other, ("id",)) and not same_state(one, other, ("name",))
+        write(file, "CREATE TABLE more(a INTEGER)")
+        assert same_state(other, seen(source(file), "v"), ("name",))
+
     def test_an_unmoved_stat_is_free(self, file):
         memo = DictMemo()
         first = seen(source(file), memo=memo, later=True)
@@ -230,3 +254,15 @@ class TestForeignText:
             assert isinstance(ws.staleness("n"), Fresh)
             write(file, "UPDATE t SET id = 9 WHERE id = 2")
             assert isinstance(ws.staleness("n"), Stale)
+
+
+def test_a_commit_is_seen_behind_a_link_whose_log_lies_beside_the_file_itself(file, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "link.duckdb").symlink_to(file)
+    connector, memo = source(tmp_path / "elsewhere" / "link.duckdb"), DictMemo()
+    before = connector.observe("t", look(memo, racy_seconds=0.0))
+    dies = f"import duckdb, os; c = duckdb.connect({str(file)!r}); c.execute('UPDATE t SET id = 7 WHERE id = 2'); os._exit(0)"
+    subprocess.run([sys.executable, "-c", dies], check=True)
+    assert (tmp_path / "x.duckdb.wal").stat().st_size
+    after = connector.observe("t", look(memo, racy_seconds=0.0))
+    assert isinstance(after, Snapshot) and not same_state(before, after)

@@ -487,6 +487,30 @@ def test_a_torn_file_is_unknown_and_fails_its_check_by_name(tmp_path, kind):
         source(path).check()
 
 
+@pytest.mark.parametrize("files", [1, 3])
+@pytest.mark.parametrize("compression", ["none", "snappy", "gzip", "zstd", "lz4"])
+def test_a_parquet_file_with_bytes_spoilt_in_its_middle_is_said_to_be_damaged_and_named(tmp_path, compression, files):
+    for number in range(files):
+        pq.write_table(pa.table({"id": range(900 // files)}), tmp_path / f"f{number}.parquet", compression=compression, use_dictionary=False)
+    second = tmp_path / f"f{files // 2}.parquet"
+    spoilt = bytearray(second.read_bytes())
+    spoilt[4:500] = b"\x0e" * 496  # the header of the first page and rows after it; the footer is whole
+    second.write_bytes(spoilt)
+    with pytest.raises(SourceUnavailable) as refused:
+        source(tmp_path).check()
+    assert refused.value.message == f"{second.name} is damaged: its rows cannot be read." and refused.value.hint
+
+
+def test_a_parquet_file_whose_footer_is_spoilt_is_not_whole(tmp_path):
+    pq.write_table(pa.table({"id": range(900)}), tmp_path / "f.parquet")
+    spoilt = bytearray((tmp_path / "f.parquet").read_bytes())
+    spoilt[-40:-8] = b"\x0f" * 32  # its length and its mark stay
+    (tmp_path / "f.parquet").write_bytes(spoilt)
+    with pytest.raises(SourceUnavailable, match=r"f\.parquet is not a whole Parquet file") as refused:
+        source(tmp_path).check()
+    assert refused.value.hint
+
+
 def test_a_torn_file_in_a_folder_is_named(tmp_path, kind):
     if kind not in ("parquet", "arrow"):
         pytest.skip("texts cannot be torn")

@@ -6,6 +6,7 @@ import duckdb
 import pandas as pd
 import polars as pl
 import pyarrow as pa
+import pyarrow.feather as feather
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 import jammi_lab
 from jammi_lab.errors import InvalidArgument, SchemaMismatch, SourceUnavailable
 from jammi_lab.sources.base import same_state
-from jammi_lab.sources.frames import METHOD, FrameConnector, as_arrow, frame_snapshot, is_frame
+from jammi_lab.sources.frames import METHOD, FrameConnector, as_arrow, frame_snapshot, is_frame, told_apart
 from jammi_lab.sources.registry import connector_for
 from jammi_lab.sources.scratch import ask
 from jammi_lab.values.anchors import InputKind, Snapshot, Unknown
@@ -86,6 +87,9 @@ class TestFrameJourney(JourneySuite):
             with pytest.raises(SourceUnavailable, match="is not in this kernel") as caught:
                 again.sql(f"SELECT id FROM {address}")
             assert "ws.sources.add('s', frame, replace=True)" in caught.value.hint
+            for shown in (repr(again.sources), repr(again.sources["s"]), again.sources._repr_html_(), again.sources["s"]._repr_html_()):
+                assert "absent: not in this kernel" in shown
+            assert "ws.sources.add(" in repr(again.sources["s"])
 
     def test_a_removed_source_keeps_its_tables_which_say_so(self, ws, journey, address):
         """As above."""
@@ -262,6 +266,38 @@ def test_an_absent_frame_is_unknown_and_says_how_to_come_back():
     assert 'ws.sources.add("scores"' in error.value.hint
     with pytest.raises(SourceUnavailable):
         connector.check()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    names=st.lists(st.sampled_from(["a", "A", "a_1", "A_1", "A_2", "a_1_1", "ss", "SS", "sS", "ß", "é", "É"]), min_size=1, max_size=8, unique=True)
+)
+def test_columns_that_differ_by_case_have_the_names_that_the_engine_gives_them(names):
+    rows = pa.table([pa.array([i]) for i in range(len(names))], names=names)
+    with duckdb.connect() as engine:
+        engine.register("it", rows)
+        assert told_apart(rows).column_names == [row[0] for row in engine.execute("DESCRIBE it").fetchall()]
+    assert told_apart(rows).to_pydict() == {name: [i] for i, name in enumerate(told_apart(rows).column_names)}
+
+
+@pytest.mark.parametrize("kind", ["frame", "arrow"])
+def test_of_columns_that_differ_by_case_alone_an_edit_of_one_moves_what_reads_it_and_nothing_else(ws, tmp_path, kind):
+    def put(*values):
+        rows = pa.table([[value] for value in values], names=["a", "A", "a_1"])
+        feather.write_feather(rows, tmp_path / "f.arrow")
+        if kind == "frame" or "f" not in ws.sources:
+            ws.sources.add("f", rows if kind == "frame" else tmp_path / "f.arrow", replace=True)
+
+    put(1, 2, 3)
+    names = [column.name for column in ws.sources["f"].columns()]
+    assert names == ["a", "A_1", "a_1_1"]
+    for name in names:
+        ws.materialize(f"of {name}", f"SELECT {name} AS v FROM f")
+    for edited, values in zip(names, [(9, 2, 3), (1, 9, 3), (1, 2, 9)], strict=True):
+        put(*values)
+        assert [name for name in names if isinstance(ws.staleness(f"of {name}"), Stale)] == [edited]
+        put(1, 2, 3)
+        assert not [name for name in names if isinstance(ws.staleness(f"of {name}"), Stale)]
 
 
 @settings(max_examples=40)

@@ -124,6 +124,20 @@ def test_the_smallest_change_of_a_value_is_seen(crm, sql, table, kind, before, a
     assert not same_state(one, crm.observe(table, look()))
 
 
+def test_a_view_that_gives_other_rows_each_time_has_no_state(ws, sql, table):
+    sql(f"CREATE TABLE {table} (v integer, brand integer)", f"INSERT INTO {table} VALUES (1, 2)")
+    sql(f"CREATE VIEW {table}_a AS SELECT v FROM {table} WHERE rand() < 2", f"CREATE VIEW {table}_b AS SELECT v + 1 AS v FROM {table}_a")
+    sql(f"CREATE VIEW {table}_c AS SELECT v, (brand) AS b FROM {table}")
+    try:
+        ws.materialize("t", f"SELECT v FROM crm.{table}_b")
+        verdict = ws.staleness("t")
+        assert isinstance(verdict, Undecidable) and "its view uses rand(), which is volatile there" in str(verdict)
+        ws.materialize("u", f"SELECT v, b FROM crm.{table}_c")
+        assert isinstance(ws.staleness("u"), Fresh)
+    finally:
+        sql(*(f"DROP VIEW {table}_{each}" for each in "cba"))
+
+
 def test_what_is_written_and_put_back_moves_the_stamp(crm, sql, table):
     sql(f"CREATE TABLE {table} (v integer)", f"INSERT INTO {table} VALUES (1)")
     before = crm.observe(table, look())

@@ -148,6 +148,18 @@ def test_a_version_id_is_taken_before_an_etag(bucket, monkeypatch):
     assert not same_state(before, connector.observe(None, look()))
 
 
+def test_the_version_id_of_a_bucket_that_keeps_no_versions_is_none(bucket, monkeypatch):
+    monkeypatch.setattr(sightings, "_LARGE", 1)
+    bucket.put("x.csv", b"a\n1\n")
+    connector = source(bucket, "x.csv", "csv")
+    told = connector.place._fs.info
+    # what s3 tells of every object that was written while versioning is suspended; the server of these tests leaves it out
+    monkeypatch.setattr(connector.place._fs, "info", lambda path, **how: {**told(path, **how), "VersionId": "null"})
+    before = connector.observe(None, look())
+    bucket.put("x.csv", b"a\n2\n")
+    assert before.method == "ETag with size" and not same_state(before, connector.observe(None, look()))
+
+
 def test_anchor_content_reads_even_large_objects(bucket, monkeypatch):
     monkeypatch.setattr(sightings, "_LARGE", 100)
     bucket.put("x.parquet", parquet_bytes(id=[1]))

@@ -115,6 +115,26 @@ def test_the_smallest_change_of_a_value_is_seen(crm, sql, table, kind, before, a
     assert moved or kind == "double precision"
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "id, row_number() OVER () AS place",
+        "first(id) AS id",
+        "list(id) AS ids",
+        "arg_max(id, g) AS id",
+        "max(lasts)::VARCHAR AS longest",
+        "count(*) AS n, list(DISTINCT lasts)::VARCHAR AS l",
+    ],
+)
+def test_rows_that_depend_on_an_order_are_made_of_the_bag_that_their_anchor_speaks_of(ws, sql, table, said):
+    sql(f"CREATE TABLE {table} (id integer, g integer, lasts interval)", f"INSERT INTO {table} VALUES (1, 1, '30 days'), (2, 1, '1 month')")
+    made = ws.materialize("m", f"SELECT {said} FROM crm.{table}")
+    sql(f"DELETE FROM {table}", f"INSERT INTO {table} VALUES (2, 1, '1 month'), (1, 1, '30 days')")
+    assert made.manifest.order_sensitive and isinstance(ws.staleness("m"), Fresh)
+    again = ws.materialize("m", f"SELECT {said} FROM crm.{table}", cache="bypass")
+    assert again.manifest.artifact == made.manifest.artifact
+
+
 def test_the_role_s_own_settings_change_no_digest(postgres_url, crm, sql, table):
     sql(f"CREATE TABLE {table} (z timestamptz, f double precision)", f"INSERT INTO {table} VALUES ('2020-01-01 00:00+00', 0.1)")
     before = crm.observe(table, look())
@@ -141,6 +161,56 @@ def test_while_another_transaction_is_open_the_log_proves_nothing(crm, sql, tabl
         [entry] = memo.values()
         assert entry.payload["sound"] is False
     assert not same_state(before, crm.observe(table, look(memo)))
+
+
+def test_a_copy_of_the_server_s_files_that_is_put_back_has_another_log_position(crm, sql, table):
+    sql(f"CREATE TABLE {table} (v integer)", f"INSERT INTO {table} VALUES (1)")
+    memo = DictMemo()
+    crm.observe(table, look(memo))
+    [entry] = memo.values()
+    [(began,)] = sql("SET TimeZone = 'UTC'", "SELECT pg_postmaster_start_time()::text")
+    assert began in entry.payload["gate"], "an image of a container writes other rows up to the same position"
+
+
+def test_a_server_that_shares_no_snapshot_is_read_over_one_connection(postgres_url, sql, table):
+    """A standby, and every RDS, which DuckDB knows by settings; here a view takes the place of those, as no standby is at hand."""
+    sql(f"CREATE SCHEMA {table}", f"CREATE VIEW {table}.pg_settings AS SELECT 'rds.extensions' AS name")
+    engine = Engine(Settings())
+    try:
+        record = SourceRecord(name="crm", kind="postgresql", location=postgres_url)
+        with_it = connector_for(record, None, None, nothing_given, Reaching(engine, TenantScope()))
+        assert with_it.ask(lambda asking: asking("SELECT current_setting('pg_use_ctid_scan')")) == [(True,)]
+        sql(f"""ALTER DATABASE "{urlsplit(postgres_url).path[1:]}" SET search_path = {table}, pg_catalog, public""")
+        with_it._reach.forget(with_it.attachment.key)
+        assert with_it.ask(lambda asking: asking("SELECT current_setting('pg_use_ctid_scan')")) == [(False,)]
+    finally:
+        engine.close()
+        sql(f"""ALTER DATABASE "{urlsplit(postgres_url).path[1:]}" RESET ALL""", f"DROP SCHEMA {table} CASCADE")
+
+
+@pytest.mark.parametrize("said", ["v FROM {t} WHERE random() < 2", "v FROM {t} TABLESAMPLE bernoulli (100)", "{t}_f(v) AS v FROM {t}"])
+def test_a_view_that_gives_other_rows_each_time_has_no_state(ws, sql, table, said):
+    sql(f"CREATE TABLE {table} (v integer)", f"INSERT INTO {table} VALUES (1)")
+    sql(f"CREATE FUNCTION {table}_f(integer) RETURNS integer LANGUAGE sql AS 'SELECT $1'")
+    sql(f"CREATE VIEW {table}_in AS SELECT {said.format(t=table)}", f"CREATE VIEW {table}_v AS SELECT v + 1 AS v FROM {table}_in")
+    sql(f"CREATE MATERIALIZED VIEW {table}_m AS SELECT v, random() AS r FROM {table}", f"CREATE VIEW {table}_still AS SELECT v, r FROM {table}_m")
+    ws.materialize("t", f"SELECT v FROM crm.{table}_v")
+    verdict = ws.staleness("t")
+    assert isinstance(verdict, Undecidable) and "which is volatile there" in str(verdict)
+    ws.materialize("still", f"SELECT v, r FROM crm.{table}_still")
+    assert isinstance(ws.staleness("still"), Fresh)
+    sql(f"DROP TABLE {table} CASCADE", f"DROP FUNCTION {table}_f")
+
+
+def test_what_a_view_takes_from_a_foreign_table_is_held_by_no_transaction(crm, sql, table):
+    sql(f"CREATE FOREIGN DATA WRAPPER {table}_w", f"CREATE SERVER {table}_s FOREIGN DATA WRAPPER {table}_w")
+    try:
+        sql(f"CREATE FOREIGN TABLE {table}_f (v integer) SERVER {table}_s", f"CREATE VIEW {table}_v AS SELECT v FROM {table}_f")
+        assert crm.relation(f"{table}_v").witness is None and crm.relation(f"{table}_f").witness is None
+        sql(f"CREATE TABLE {table} (v integer)")
+        assert crm.relation(table).witness is not None
+    finally:
+        sql(f"DROP FOREIGN DATA WRAPPER {table}_w CASCADE")
 
 
 @pytest.mark.parametrize("shape", ["view", "unlogged", "secured", "inherited by a foreign table"])

@@ -88,7 +88,7 @@ def test_a_function_that_fails_tells_its_kind_only():
 
     with pytest.raises(SecretMissing, match="failed with ValueError") as caught:
         Vault().given(record(CALLABLE), {}, fail)()
-    assert "hunter2000" not in str(caught.value) and caught.value.__cause__ is None
+    assert "hunter2000" not in str(caught.value) and caught.value.__cause__ is None and caught.value.__context__ is None
 
 
 def test_what_was_typed_is_held_until_it_is_released_and_missing_after_a_restart():

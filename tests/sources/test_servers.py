@@ -17,6 +17,7 @@ from jammi_lab.config import Settings
 from jammi_lab.engine import Engine
 from jammi_lab.engine.reaching import Reaching
 from jammi_lab.errors import SourceUnavailable, SqlError, StatementNotAllowed, TableNotFound
+from jammi_lab.sources import attaching, postgres
 from jammi_lab.sources.base import Connector, nothing_given, same_state
 from jammi_lab.sources.registry import connector_for
 from jammi_lab.tenancy import TenantScope
@@ -198,6 +199,54 @@ def test_a_server_that_never_answers_is_undecidable_in_time(ws, server, filled):
         assert isinstance(ws.status()["t"].verdict, Undecidable)
         assert time.monotonic() - started < 12
         assert ws.sql("SELECT 1").fetchall() == [(1,)]
+
+
+def test_a_server_that_says_no_word_is_told_before_the_extension_waits_for_it(ws, server, monkeypatch):
+    monkeypatch.setattr(attaching, "CONNECT_SECONDS", 1)
+    monkeypatch.setattr(postgres, "CONNECT_SECONDS", 2)  # libpq counts less than two seconds as two
+    with answers_late() as silent:
+        started = time.monotonic()
+        with pytest.raises(SourceUnavailable, match="it does not answer"):
+            ws.sources.add("crm", address(server, silent.getsockname()[1]))
+        assert time.monotonic() - started < 8
+
+
+def test_a_source_whose_server_hangs_can_be_replaced_and_removed_at_once(ws):
+    """A server that begins to speak and goes silent: DuckDB's reader of MySQL waits for it without a limit."""
+    ws.settings.set("look.timeout_seconds", 1)
+    held: list[socket.socket] = []
+
+    def greet() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                line, _ = listening.accept()
+                held.append(line)
+                line.sendall(b"J")
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        greeter = threading.Thread(target=greet)
+        greeter.start()
+        location = f"mysql://someone@127.0.0.1:{listening.getsockname()[1]}/db"
+        ended = threading.Event()
+
+        def use() -> None:
+            with contextlib.suppress(SourceUnavailable):
+                ws.sources.add("crm", location)
+            started = time.monotonic()
+            ws.sources.add("crm", location, check=False)
+            ws.sources.remove("crm")
+            if time.monotonic() - started < 3:
+                ended.set()
+
+        user = threading.Thread(target=use)
+        user.start()
+        in_time = ended.wait(30)
+        listening.shutdown(socket.SHUT_RDWR)
+        for line in held:
+            line.close()
+        greeter.join()
+        user.join()
+        assert in_time
 
 
 def test_a_dropped_table_is_input_vanished_and_one_that_comes_back_is_fresh(ws, server, filled):

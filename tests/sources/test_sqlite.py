@@ -397,3 +397,15 @@ def test_a_name_that_is_no_table_of_the_file_is_told_with_those_that_are(ws, fil
     with pytest.raises(TableNotFound, match="lite is a database and no table") as caught:
         ws.sql("SELECT * FROM lite")
     assert "FROM lite.t" in caught.value.hint
+
+
+def test_a_commit_is_seen_behind_a_link_whose_log_lies_beside_the_file_itself(file, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "link.db").symlink_to(file)
+    connector, memo = source(tmp_path / "elsewhere" / "link.db"), DictMemo()
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as owner:
+        owner.execute("PRAGMA journal_mode = WAL")
+        owner.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        before = connector.observe("t", look(memo, racy_seconds=0.0))
+        owner.execute("UPDATE t SET name = 'x' WHERE id = 2")
+        assert not same_state(before, connector.observe("t", look(memo, racy_seconds=0.0)))

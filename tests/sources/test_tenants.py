@@ -1,10 +1,14 @@
 """Sources whose rows say in a column whose they are."""
 
+import contextlib
+import sqlite3
+
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
+import jammi_lab
 from jammi_lab.errors import InvalidArgument
 from jammi_lab.sources.base import same_state
 from jammi_lab.sources.files import FileConnector
@@ -206,3 +210,36 @@ def test_digests_of_batches_are_those_of_the_whole():
 def test_the_condition_quotes_what_it_is_given():
     assert predicate('a"b', None) == '("a""b" IS NULL)'
     assert "'o''hara'" in predicate("a", "o'hara")
+
+
+def _as_sqlite(path, rows):
+    path.with_suffix(".db").unlink(missing_ok=True)
+    with contextlib.closing(sqlite3.connect(path.with_suffix(".db"))) as db, db:
+        db.execute("CREATE TABLE t(id INTEGER, owner TEXT)")
+        db.executemany("INSERT INTO t VALUES (?, ?)", rows)
+    return path.with_suffix(".db")
+
+
+def _as_delta(path, rows):
+    from deltalake import write_deltalake
+
+    write_deltalake(str(path), pa.table({"id": [r[0] for r in rows], "owner": [r[1] for r in rows]}), mode="overwrite")
+    return path
+
+
+def first_of(rows):
+    return pa.table({"id": rows.arrow()["id"].to_pylist()[:1]})
+
+
+@pytest.mark.parametrize(("write", "name"), [(_as_sqlite, "s.t"), (_as_delta, "s")], ids=["sqlite", "delta"])
+def test_what_depends_on_an_order_is_made_of_the_tenant_s_rows_in_one(tmp_path, write, name):
+    with jammi_lab.open(tmp_path / "ws") as ws:
+        ws.sources.add("s", write(tmp_path / "x", [(1, "acme"), (2, "acme"), (3, "globex")]), tenant_column="owner")
+        with ws.tenant("acme"):
+            listed = ws.materialize("listed", f"SELECT list(id) AS ids, first(id) AS id FROM {name}")
+            step = ws.compute("step", first_of, inputs=[name])
+            write(tmp_path / "x", [(2, "acme"), (1, "acme"), (3, "globex")])
+            assert listed.manifest.order_sensitive and ws.staleness("listed") == ws.staleness("step") == Fresh()
+            again = ws.materialize("listed", f"SELECT list(id) AS ids, first(id) AS id FROM {name}", cache="bypass")
+            assert again.manifest.artifact == listed.manifest.artifact
+            assert ws.compute("step", first_of, inputs=[name], cache="bypass").manifest.artifact == step.manifest.artifact
