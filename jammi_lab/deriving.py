@@ -59,8 +59,9 @@ class Deriving(Making):
 
         Never with itself; ties come in ascending order of dst; rows are ordered by src and rank. `min_similarity` leaves out edges below it and
         `mutual` those whose reverse is not among the `k` of dst; ranks stay those of the whole list. `exact` compares every pair, `False` asks the
-        index, None compares while the table has no more rows than the setting `vectors.exact_max_rows`. Raises TableNotFound; SchemaMismatch for a
-        table without vectors; InvalidArgument for k < 0; DependencyCycle; KeyboardInterrupt, which leaves nothing behind.
+        index, None compares where the table has no more rows than the setting `vectors.exact_max_rows` or the index would be no help. Raises
+        TableNotFound; SchemaMismatch for a table without vectors; InvalidArgument for k < 0; DependencyCycle; KeyboardInterrupt, which leaves nothing
+        behind.
         """
         job = self._rooms.producers.neighbors.job(name, self._said(table), k, min_similarity, mutual=mutual, exact=exact)
         return self._derived(name, job, cache, refresh, progress, define_only=define_only)

@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -163,6 +163,8 @@ class Evaluating(Searching):
             raise InvalidArgument("k is a whole number from 1 on: nothing can be found among no hits.")
         one = isinstance(table, str | ResultTable)
         asked: Sequence[str | ResultTable] = [table] if isinstance(table, str | ResultTable) else table
+        if not isinstance(asked, Iterable):
+            raise InvalidArgument(f"A table is given by its name, several in a list, and none by a {type(table).__name__}.")
         tables = [self._naming.table(each) for each in asked]
         if not tables:
             raise InvalidArgument("There is no table to evaluate.")

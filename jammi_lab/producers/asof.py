@@ -170,7 +170,7 @@ class _Joined:
         plan, table = self._plan, facts.prepared.run().table()
         times = whole(table.column(plan.times[1]))
         groups = Groups([whole(table.column(f)) for _, f in plan.by], table.num_rows, plan.kinds)
-        ties = None if plan.tie_break is None else whole(table.column(plan.tie_break))
+        ties = None if plan.tie_break is None else whole(_ordered(table.column(plan.tie_break)))
         put_out = {name: _one(table.column(column)) for column, name in plan.put_out.items()}
         return _Held(groups, Facts(groups.numbers, *times_of(times, plan.scale), ties), put_out, times)
 
@@ -206,8 +206,10 @@ def _tolerance(given: datetime.timedelta | int | None) -> datetime.timedelta | i
     """InvalidArgument for what is no duration or number of steps, or one below zero."""
     if given is None:
         return None
-    if not isinstance(given, datetime.timedelta | int | np.integer) or isinstance(given, bool):
+    if not isinstance(given, datetime.timedelta | int | np.integer) or isinstance(given, bool | np.timedelta64):
         raise InvalidArgument(f"tolerance is a timedelta for times, a whole number for integers, or None, not {given!r}.")
+    if getattr(given, "nanoseconds", 0):  # of pandas; Python's own, which a definition holds, has none
+        raise InvalidArgument(f"tolerance is a timedelta of whole microseconds, not {given!r}.")
     said = datetime.timedelta(given.days, given.seconds, given.microseconds) if isinstance(given, datetime.timedelta) else int(given)
     if (said.days if isinstance(said, datetime.timedelta) else said) < 0:
         raise InvalidArgument(f"tolerance is how far at most, not below zero: {given!r}.")
@@ -248,6 +250,13 @@ def _key(spine: Taken) -> list[str]:
     record = spine.record
     plain = spine.said.statement.startswith("SELECT * FROM ") and not spine.said.statement.startswith("SELECT * FROM (")
     return list(record.key) if record is not None and plain and set(record.key) <= set(spine.columns) else []
+
+
+def _ordered(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """An ENUM as the places of its values in their list, by which SQL orders them; anything else as it is."""
+    if not pa.types.is_dictionary(column.type):
+        return column
+    return pa.chunked_array([chunk.indices for chunk in column.chunks], column.type.index_type)
 
 
 def _column(batch: pa.RecordBatch, name: str) -> pa.Array:

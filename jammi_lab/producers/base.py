@@ -320,8 +320,8 @@ def _build(kitchen: Kitchen, begun: TableRecord, job: Job, before: Sighting, tel
             check_key(kitchen.engine, begun, body)
             settled = _settle(kitchen, job, before, running.witnesses, last=last)
             types = kitchen.engine.describe(body, begun.tenant)
-            _still_wanted(kitchen, begun)
-            record = building.publish(types, job.descriptor.to_dict(), dict(job.environment), settled, running.counts)
+            wanted = functools.partial(_still_wanted, kitchen, begun)
+            record = building.publish(types, job.descriptor.to_dict(), dict(job.environment), settled, running.counts, wanted)
     except BaseException as error:
         running.lost(error)
         raise
@@ -339,7 +339,8 @@ def _still_wanted(kitchen: Kitchen, begun: TableRecord) -> None:
     recipe = kitchen.catalog.recipes.get(begun.recipe)
     if recipe is None or recipe.tenant != begun.tenant:
         raise LostOwnership(
-            f"The recipe {begun.recipe!r} was dropped while it was being built; nothing was published.", hint="Run it again if it is still wanted."
+            f"The recipe {begun.recipe!r} was dropped or renamed while it was being built; nothing was published.",
+            hint="Run it again if it is still wanted.",
         )
 
 

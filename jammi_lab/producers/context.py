@@ -94,9 +94,9 @@ class _Sets:
         target, place = pairs // max(1, len(place)), place[pairs % max(1, len(place))]
         known = place >= 0
         there = np.unique(target[known])
-        self.row = np.searchsorted(there, target[known])
-        order = np.lexsort((place[known], self.row))
-        self.row, self.place = self.row[order], place[known][order]
+        count = max(1, len(matrix))
+        pairs = np.unique(np.searchsorted(there, target[known]) * count + place[known])  # one member, in whichever way it is said: 0 and −0
+        self.row, self.place = pairs // count, pairs % count
         self.targets = _like(names.take(places_of(there)), table.schema.field(0).type)
         self.counts = {"members_ignored": int((~known).sum()), "targets_left_out": len(names) - len(there)}
 

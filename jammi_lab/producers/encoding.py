@@ -58,13 +58,16 @@ class Memory:
         return manifest is not None and manifest.descriptor.get("encoder") == identity and self._results.intact(record)
 
     def checkpoint(self, definition: str) -> Checkpoint:
-        """Where an interrupted run of a definition leaves what it has done. What has lain there for too long goes."""
+        """Where an interrupted run of a definition leaves what it has done. What has lain there for too long goes.
+
+        Each tenant has its own: who took over another's vectors would learn by the time which texts that one has."""
         now = self._results.clock.now_ns()
         for path, found in files_below(self._results.root, "checkpoints"):
             if now - found.since_ns > CHECKPOINT_SECONDS * 1_000_000_000:
                 with contextlib.suppress(OSError):
                     remove(self._results.root / path)
-        return Checkpoint(self._results.root / "checkpoints" / f"{definition}.parquet")
+        tenant = self._catalog.scope.tenant
+        return Checkpoint(self._results.root / "checkpoints" / (f"{definition}.parquet" if tenant is None else f"{definition}__{tenant}.parquet"))
 
 
 class Earlier:

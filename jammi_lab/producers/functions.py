@@ -119,7 +119,7 @@ class _Walk:
         if (found := self._code(value, where)) is not None:
             return found
         if (found := _text_form(value)) is not None:
-            return [type(value).__name__, *found]
+            return [type(value).__name__, *found, *self._beyond(value, where)]
         if id(value) in self._open:
             return ["circle"]
         self._open.add(id(value))
@@ -128,6 +128,13 @@ class _Walk:
         if found is None:
             raise NoSource(_refusal(value, where))
         return found
+
+    def _beyond(self, value: Any, where: str) -> list[Any]:
+        """What a value of a known form is beside that: an object of the person's own class, or an array with a unit; nothing for most."""
+        kind = type(value)
+        if is_library(kind.__module__) and not (hasattr(value, "dtype") and kind.__module__.partition(".")[0] != "numpy"):
+            return []
+        return [self.value(kind, where), *self._besides(getattr(value, "__dict__", {}), where)]
 
     def _met(self, value: object) -> Any:
         """The number of a function or class that was met before; None for one that is new, which then has one."""
@@ -275,7 +282,13 @@ def _follows(cls: type, name: str, value: object) -> bool:
         return issubclass(cls, tuple) and name in _OF_NAMED_TUPLES and _by_python(getattr(value, "__func__", value))
     if name in _FOLLOWS or (issubclass(cls, enum.Enum) and _OF_ENUMS.fullmatch(name)) or (name == "__match_args__" and _is_dataclass(cls)):
         return True
-    return _SPECIAL.fullmatch(name) is not None and type(value) not in _PLAIN
+    return _SPECIAL.fullmatch(name) is not None and type(value) not in _PLAIN and not _given(value)
+
+
+def _given(value: object) -> bool:
+    """Whether what a class keeps under a special name is of the person's own making: `__call__` behind functools.cache, an object as `__len__`."""
+    kind = value if isinstance(value, type) else type(value)
+    return kind.__module__ == "functools" or not is_library(kind.__module__)
 
 
 def _by_python(value: object) -> bool:
@@ -312,7 +325,11 @@ def _text_form(value: Any) -> list[Any] | None:
         return [value.hex()]
     numpy = sys.modules.get("numpy")
     if numpy is not None and isinstance(value, numpy.ndarray | numpy.generic) and value.dtype.kind not in "OV":
-        return [value.dtype.str, [*value.shape], hashlib.sha256(numpy.ascontiguousarray(value).tobytes()).hexdigest()]
+        form = [value.dtype.str, [*value.shape], hashlib.sha256(numpy.ascontiguousarray(value).tobytes()).hexdigest()]
+        masked = sys.modules.get("numpy.ma")
+        if masked is not None and isinstance(value, masked.MaskedArray):
+            form += [hashlib.sha256(masked.getmaskarray(value).tobytes()).hexdigest(), repr(value.fill_value)]
+        return form
     return None
 
 

@@ -28,6 +28,10 @@ class Built:
         return []
 
 
+_NAMED = 8
+"""Columns that are named where none is near."""
+
+
 def key_columns(names: Sequence[str], key: Sequence[str]) -> list[str]:
     """The key's columns as the output spells them. SchemaMismatch, with the near name, for one that is not in the output."""
     spelt = {fold(n): n for n in names}
@@ -39,7 +43,7 @@ def key_columns(names: Sequence[str], key: Sequence[str]) -> list[str]:
                 column=wanted,
                 expected=wanted,
                 actual=", ".join(names),
-                hint=f"Did you mean {close[0]}?" if close else "",
+                hint=f"Did you mean {close[0]}?" if close else f"Its columns are {', '.join(names[:_NAMED])}{' …' if names[_NAMED:] else ''}.",
             )
     return list(dict.fromkeys(spelt[fold(wanted)] for wanted in key))
 

@@ -86,6 +86,8 @@ class NeighborsProducer:
         told(0)
         exact = len(matrix) <= (said.exact_max_rows or 0) if said.exact is None else said.exact
         index = None if exact else self._inputs.index(taken)
+        if index is not None and not index.expansion:
+            index = None  # it was measured to be no help
         return nearest_others(matrix.exact, said.k, on_rows=told) if index is None else _approximate(matrix, index, said.k, told)
 
 

@@ -4,7 +4,7 @@ Parquet and manifest durable → one catalog transaction that compares and sets.
 """
 
 import contextlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,13 +68,21 @@ class Building:
         environment: dict[str, Any],
         anchors: list[Anchor],
         counts: Mapping[str, int] | None = None,
+        wanted: Callable[[], object] = bool,
     ) -> TableRecord:
-        """Make the sealed table ready and return its row; `types` are the SQL types that reading the file gives, `counts` what was left out."""
+        """Make the sealed table ready and return its row; `types` are the SQL types that reading the file gives, `counts` what was left out. `wanted`
+        is asked in the transaction that publishes, and raises when the table is not."""
         with self._explained:
-            return self._publish(types, descriptor, environment, anchors, dict(counts or {}))
+            return self._publish(types, descriptor, environment, anchors, dict(counts or {}), wanted)
 
     def _publish(
-        self, types: dict[str, str], descriptor: dict[str, Any], environment: dict[str, Any], anchors: list[Anchor], counts: dict[str, int]
+        self,
+        types: dict[str, str],
+        descriptor: dict[str, Any],
+        environment: dict[str, Any],
+        anchors: list[Anchor],
+        counts: dict[str, int],
+        wanted: Callable[[], object],
     ) -> TableRecord:
         rows, sealed = self.rows, self._file.temp
         observed_at = self._funnel.clock.now_ns()
@@ -91,6 +99,7 @@ class Building:
         record = _replaced(record, manifest_digest=manifests.digest(body))
         memo, named = self._funnel.results.memo, stat_of(self.path)
         with self._funnel.catalog.transaction():
+            wanted()
             self._funnel.catalog.publish.ready(record, body, [(a.input.identity, a.kind) for a in anchors])
             if stat is not None and named is not None and _same_bytes(stat, named):  # what a store has may be another's by now: a look reads it
                 memo.put(memo_key(record), MemoEntry(stat=named, observed_at_ns=observed_at, payload={"digest": whole}))
@@ -145,11 +154,20 @@ class Funnel:
         except (BuiltElsewhere, ReadyMeanwhile, DuplicateTable):
             raise
         except BaseException as error:
-            why = _clause(error)
+            why = self._why(record, error)
             self._unsettled[record.table_name] = (record, why)  # noted first: what interrupts the settling is made up for by `tidy`
             if self._settled(record, why) and isinstance(error, KeyboardInterrupt):
                 error.add_note(f"{order.recipe!r} was not made; {left_by(error)}.")
             raise
+
+    def _why(self, record: TableRecord, error: BaseException) -> str:
+        """What is kept of why a table failed. An error may quote a row: while its tenant has ephemeral sessions, of which nothing may stay, its kind
+        alone is kept."""
+        try:
+            quiet = record.tenant is not None and bool(self.catalog.sessions.list())
+        except JammiError:
+            quiet = True
+        return type(error).__name__ if quiet and isinstance(error, Exception) else _clause(error)
 
     def _named(self, order: TableRecord, source_part: str) -> TableRecord:
         name = physical_name(source_part, order.kind.value, order.model_id, self.clock)
@@ -165,8 +183,15 @@ class Funnel:
         )
 
     def reuse(self, recipe: str, table_name: str) -> VersionRecord:
-        """The recipe's version that refers to a ready table. TableNotFound when it is no longer ready."""
-        return self.catalog.publish.reuse(recipe, table_name)
+        """The recipe's version that refers to a ready table. TableNotFound when it is no longer ready; LostOwnership when the recipe is gone."""
+        with self.catalog.transaction():
+            kept = self.catalog.recipes.get(recipe)
+            if kept is None or kept.tenant != self.catalog.scope.tenant:
+                raise LostOwnership(
+                    f"The recipe {recipe!r} was dropped or renamed while a table was looked for that answers it; nothing was changed.",
+                    hint="Run it again if it is still wanted.",
+                )
+            return self.catalog.publish.reuse(recipe, table_name)
 
     @contextlib.contextmanager
     def build(self, begun: TableRecord, schema: pa.Schema, since: float | None = None) -> Iterator[Building]:

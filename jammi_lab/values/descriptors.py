@@ -278,10 +278,12 @@ def encode_param(value: Any) -> Any:
     if item is not None and getattr(value, "shape", None) == ():
         value = item()
     match value:
-        case None | bool() | int():
+        case None | bool():
             return value
+        case int():
+            return int(value)  # one of a class of its own is written as a number, too
         case str():
-            return _text(value)
+            return _text(str.__str__(value))
         case datetime.timedelta():
             return {"timedelta": [value.days, value.seconds, value.microseconds]}
         case list() | tuple():

@@ -2,7 +2,7 @@
 
 What an index is good for is measured when it is made: some rows are asked for before they are put in, and the least expansion that finds
 `_TARGET` of their true neighbours is kept. Vectors without any structure (uniform ones of hundreds of dimensions) have no such expansion that
-would be less work than reading everything; there the index says so, and its vectors are read one after the other.
+would be less work than reading everything; there the index says so, and all vectors of the table are read.
 """
 
 import contextlib
@@ -30,6 +30,10 @@ METRIC = "ip"
 _TARGET = 0.996
 """Of the true neighbours of held-out rows, so that 0.99 is found with room to spare."""
 _SAMPLE, _NEIGHBOURS = 192, 10
+_SAME = np.float32(1 - 2**-20)
+"""A similarity from which on two rows have one direction."""
+_ASIDE = 0.8
+"""How far aside of a row that is there many times is asked, against its length."""
 _EXPANSIONS = (64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)
 _WORTH = 32
 """Reading so many vectors in a row costs about as much as one step of an expansion in the graph."""
@@ -259,6 +263,10 @@ def _measured(ann: Ann, vectors: Rows, held: Places, there: NDArray[np.bool_], o
     k = min(_NEIGHBOURS, ann.shape.count)
     queries = vectors.at(held)
     least = vectors.kth(queries, k, there)
+    if (twins := np.flatnonzero(least > _SAME)).size:
+        queries = queries.copy()
+        queries[twins] = _aside(queries[twins])
+        least[twins] = vectors.kth(queries[twins], k, there)
     units = _units(queries)
     for expansion in _worth(ann.shape.count):
         rows = ann.candidates(units, k * oversample, expansion=expansion, threads=cores())
@@ -266,6 +274,14 @@ def _measured(ann: Ann, vectors: Rows, held: Places, there: NDArray[np.bool_], o
         if np.minimum(found.sum(1), k).mean() >= _TARGET * k:
             return expansion
     return 0
+
+
+def _aside(vectors: Floats) -> Floats:
+    """Directions near those of some vectors. A row that is there k times over is found by itself however badly its graph hangs together: equal rows
+    have edges to each other only. A question from outside is what shows it."""
+    units = _units(vectors)
+    away = np.random.default_rng(0).standard_normal(units.shape, np.float32)
+    return units + away * np.float32(_ASIDE / np.sqrt(units.shape[1]))
 
 
 def _worth(count: int) -> Iterator[int]:

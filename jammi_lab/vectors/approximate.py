@@ -74,10 +74,12 @@ def _search(
     count = min(k, allowed if allow is not None and without is not None and not allow[without].all() else few)
     if count <= 0 or not len(queries):
         return Hits(np.empty((len(queries), max(count, 0)), np.int64), np.empty((len(queries), max(count, 0)), np.float32))
+    if expansion == 0:
+        return _all_read(matrix, queries, count, allow, without) if forced else None
     kept = count * oversample + (without is not None)
     width = min(n, -(-kept * n // allowed))
     most = n if forced else max(_AT_LEAST, n // _WORTH)
-    if not forced and (expansion == 0 or max(width, expansion) > most):
+    if not forced and max(width, expansion) > most:
         return None
     units = units_of(queries, norms_of(queries))
     if allow is None and without is None and width <= most:
@@ -85,7 +87,7 @@ def _search(
         if found.min() >= 0:  # as nearly always: then all is done at once
             return Hits(*_best(matrix, queries, found, count))
     if allow is None and without is not None and len(queries) == 1 and width <= most:
-        found = ann.candidates(units, width, expansion=max(expansion, 2 * width) if expansion else 0, threads=threads)
+        found = ann.candidates(units, width, expansion=max(expansion, 2 * width), threads=threads)
         others = found[(found >= 0) & (found != without[0])]
         if len(others) >= max(count, min(count * (1 + oversample) // 2, few)):  # all at once for one row, too
             return Hits(*_best(matrix, queries, others[None, :kept], count))
@@ -93,8 +95,7 @@ def _search(
     todo = np.arange(len(queries))
     while len(todo) and width <= most:
         # so many were never measured: the last of them are found as surely as the first when the search goes further than they do
-        wide = max(expansion, 2 * width) if expansion else 0
-        found = ann.candidates(units[todo], width, expansion=wide, threads=threads)
+        found = ann.candidates(units[todo], width, expansion=max(expansion, 2 * width), threads=threads)
         valid = found >= 0
         if allow is not None:
             valid &= allow[found]
@@ -113,6 +114,14 @@ def _search(
         alone = _exactly(matrix, queries[at], count, allow, None if without is None else int(without[at]))
         hits.rows[at], hits.similarities[at] = alone.rows[0], alone.similarities[0]
     return hits
+
+
+def _all_read(matrix: Matrix, queries: Floats, count: int, allow: NDArray[np.bool_] | None, without: Places | None) -> Hits:
+    """The hits where the index was measured to be no help: its own vectors may be too coarse to tell rows apart that all point nearly one way."""
+    if without is None:
+        return matrix.search(queries, count, allow=allow)
+    each = [_exactly(matrix, query, count, allow, int(row)) for query, row in zip(queries, without, strict=True)]
+    return Hits(np.concatenate([e.rows for e in each]), np.concatenate([e.similarities for e in each]))
 
 
 def _exactly(matrix: Matrix, query: Floats, count: int, allow: NDArray[np.bool_] | None, without: int | None) -> Hits:

@@ -1,7 +1,7 @@
 """Vectors and keys out of Arrow columns, checked: one float32 matrix, one array of keys in their own type and order."""
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -122,9 +122,21 @@ def as_key(value: Any, kind: pa.DataType) -> Any:
         if isinstance(kind, pa.ExtensionType) and kind.extension_name == "arrow.uuid":
             return uuid.UUID(value) if isinstance(value, str) else None
         plain = kind.storage_type if isinstance(kind, pa.ExtensionType) else kind
-        return None if isinstance(value, bool) else pa.scalar(value).cast(plain).as_py()
+        given = pa.scalar(value)
+        made = given.cast(plain)
+        return None if isinstance(value, bool) or cut_off(given, made) else made.as_py()
     except (pa.ArrowException, ValueError, OverflowError):
         return None
+
+
+def cut_off(given: pa.Scalar, made: pa.Scalar) -> bool:
+    """Whether a part of a key was lost when it was given another type: pyarrow makes 17 of 17.5, and a date of a time on that day."""
+    was, now = given.type, made.type
+    if pa.types.is_temporal(was) and pa.types.is_temporal(now):
+        return bool(made.cast(was) != given)
+    if pa.types.is_floating(was) and pa.types.is_decimal(now):
+        return bool(float(made.as_py()) != given.as_py())
+    return bool((pa.types.is_floating(was) or pa.types.is_decimal(was)) and pa.types.is_integer(now) and made.as_py() != given.as_py())
 
 
 def ascending(keys: pa.Array, name: str = "key") -> NDArray[np.int64] | None:
@@ -173,6 +185,8 @@ def check_queries(queries: Any, dimensions: int) -> Floats:
 def _plain(queries: Any) -> Any:
     if isinstance(queries, pa.Array | pa.ChunkedArray):
         return queries.to_pylist()
+    if isinstance(queries, bytes | bytearray | set | frozenset | Mapping):  # of these, too, Python makes lists of numbers
+        raise TypeError(type(queries))
     if isinstance(queries, Iterable) and not hasattr(queries, "__array__") and not isinstance(queries, list | tuple):
         return list(queries)
     return queries

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from jammi_lab.errors import SchemaMismatch, TableDamaged
 from jammi_lab.storage.files import Place, opened
 from jammi_lab.storage.plain_rows import PlainRows
-from jammi_lab.vectors.arrays import Floats, ascending, flat_of, keys_of, matrix_of, numbers_of, places_of, width_of
+from jammi_lab.vectors.arrays import Floats, ascending, cut_off, flat_of, keys_of, matrix_of, numbers_of, places_of, width_of
 from jammi_lab.vectors.exact import Exact, Hits, Places, cosines
 from jammi_lab.vectors.streamed import Rows, Streamed
 
@@ -158,7 +158,9 @@ class Matrix:
         """The place of the row with that key; None when there is none."""
         try:
             kind = _storage(self.keys).type
-            at = pc.index(_storage(self.keys), pa.scalar(_stored(key, kind), kind)).as_py()
+            stored = _stored(key, kind)
+            wanted = pa.scalar(stored, kind)
+            at = -1 if cut_off(pa.scalar(stored), wanted) else pc.index(_storage(self.keys), wanted).as_py()
         except (pa.ArrowException, TypeError, ValueError, OverflowError):
             return None  # what is not of the keys' type is no key
         return int(at) if at >= 0 else None

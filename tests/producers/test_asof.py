@@ -4,6 +4,8 @@ import contextlib
 import datetime as dt
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
@@ -191,7 +193,11 @@ def test_what_the_tie_breaker_leaves_equal_is_an_error(two: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "wins"), [("NULL", "-1", 2), ("'nan'::DOUBLE", "1e300::DOUBLE", 1), ("'b'", "'a'", 1), ("false", "true", 2)]
+    ("first", "second", "wins"),
+    [
+        *[("NULL", "-1", 2), ("'nan'::DOUBLE", "1e300::DOUBLE", 1), ("'b'", "'a'", 1), ("false", "true", 2)],
+        *[("'mid'::ENUM('low', 'mid', 'high')", "'high'::ENUM('low', 'mid', 'high')", 2), ("NULL::ENUM('b', 'a')", "'b'::ENUM('b', 'a')", 2)],
+    ],
 )
 def test_the_greatest_tie_breaker_wins_and_null_is_the_least(two: Any, first: str, second: str, wins: int) -> None:
     facts = f"SELECT 'a' AS who, DATE '2020-01-01' AS t, 1 AS v, {first} AS n UNION ALL SELECT 'a', DATE '2020-01-01', 2, {second}"
@@ -254,8 +260,9 @@ def test_a_tolerance_between_two_steps_is_rounded_down(two: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("time", "tolerance"), [("1", DAY), ("DATE '2020-01-01'", 1), ("1", 1.5), ("1", True), ("1", -1), ("DATE '2020-01-01'", -DAY), ("1", "1")]
-)
+    ("time", "tolerance"), [("1", DAY), ("DATE '2020-01-01'", 1), ("1", 1.5), ("1", True), ("1", -1), ("DATE '2020-01-01'", -DAY), ("1", "1"),
+     ("DATE '2020-01-01'", np.timedelta64(1, "D")), ("1", np.timedelta64(1, "ns")), ("TIMESTAMP_NS '2020-01-01'", pd.Timedelta(1500, "ns"))]
+)  # fmt: skip
 def test_a_tolerance_of_the_wrong_kind_is_refused(two: Any, time: str, tolerance: Any) -> None:
     with pytest.raises(errors.InvalidArgument, match="tolerance"):
         kinds(two, time, time, tolerance=tolerance)

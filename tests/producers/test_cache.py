@@ -12,6 +12,7 @@ import pytest
 import jammi_lab as jl
 from jammi_lab.errors import DependencyCycle, LostOwnership
 from jammi_lab.producers import base
+from jammi_lab.store import funnel
 from jammi_lab.store.removal import Removal
 from tests.conftest import PACKAGE_ROOTS
 from tests.producers.conftest import VENUES
@@ -334,10 +335,41 @@ def test_a_recipe_dropped_while_it_is_built_publishes_nothing(lab, folder):
         if "late" in [r.name for r in lab.recipes()]:
             lab.drop("late", force=True)
 
-    with pytest.raises(LostOwnership, match="dropped while"):
+    with pytest.raises(LostOwnership, match="dropped or renamed while"):
         lab.materialize("late", VENUES, progress=drop)
     assert "late" not in lab
     assert files(folder) == []
+
+
+@pytest.mark.parametrize("gone", ["drop", "rename"])
+def test_a_recipe_that_goes_just_before_its_table_is_published_gets_none(lab, folder, monkeypatch, gone):
+    write = funnel.commit_with
+
+    def written(*given, **more):
+        write(*given, **more)
+        lab.drop("late", force=True) if gone == "drop" else lab.rename("late", "later")  # as another kernel may, right now
+
+    monkeypatch.setattr(funnel, "commit_with", written)
+    with pytest.raises(LostOwnership, match="'late' was dropped or renamed"):
+        lab.materialize("late", VENUES)
+    assert "late" not in lab and lab.tables() == [] and files(folder) == []
+
+
+@pytest.mark.parametrize("gone", ["drop", "rename"])
+def test_a_recipe_that_goes_while_a_table_is_found_that_answers_it_gets_no_version(lab, monkeypatch, gone):
+    first = lab.materialize("first", VENUES)
+    find = base.find_reusable
+
+    def found(*given):
+        answer = find(*given)
+        lab.drop("second") if gone == "drop" else lab.rename("second", "third")  # as another kernel may, right now
+        return answer
+
+    lab.materialize("second", "SELECT 1 AS x")
+    monkeypatch.setattr(base, "find_reusable", found)
+    with pytest.raises(LostOwnership, match="'second' was dropped or renamed"):
+        lab.materialize("second", VENUES)
+    assert "second" not in lab and {t.name for t in lab.tables()} <= {r.name for r in lab.recipes()} and first.verify() == jl.Match()
 
 
 def replaced(path, text):

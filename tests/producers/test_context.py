@@ -57,6 +57,13 @@ def test_members_are_pooled_once_each_and_unknown_ones_are_counted(some: Any, po
     assert table.manifest.counts == {"members_ignored": 2, "targets_left_out": 1}
 
 
+def test_a_member_that_is_said_in_two_ways_counts_once(ws: Any) -> None:
+    given_vectors(ws, "v", [0.0, 1.0], [[1.0, 0.0], [0.0, 3.0]])
+    members = "SELECT 't' AS target, m::DOUBLE AS member FROM (VALUES ('0'), ('-0'), ('1')) AS _(m)"
+    ws.context_set("c", "v", members=members, pool="sum")
+    assert vectors_of(ws, "c") == {"t": [1.0, 3.0]}
+
+
 def test_the_table_is_an_embedding_table(some: Any) -> None:
     table = some.context_set("c", "v", members=MEMBERS)
     assert (table.kind, table.key, table.dimensions, table.model_id, table.derived_from) == ("context_set", ["key"], 2, "context-mean", "v")

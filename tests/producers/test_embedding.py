@@ -577,6 +577,22 @@ def test_two_interruptions_lose_nothing_of_the_first(lab: Any, texts: dict[Any, 
     assert table.reuse.encoded_before == kept > 0 and str(table.reuse).endswith(f"0 unchanged; {kept} texts encoded before")
 
 
+def test_what_an_interrupted_run_left_is_taken_over_by_its_own_tenant_alone(lab: Any, texts: dict[Any, str]) -> None:
+    encoder = Counting()
+    encoder.fail_on = texts[300]
+    with lab.tenant("acme"), pytest.raises(errors.SchemaMismatch):
+        lab.embed("v", "papers", key="id", text="title", model=encoder)
+    encoder.fail_on, left = None, checkpoints(lab)
+    for tenant in ("bolt", None):
+        encoder.seen.clear()
+        with lab.tenant(tenant):
+            assert lab.embed("v", "papers", key="id", text="title", model=encoder).reuse.encoded_before == 0
+        assert (len(encoder.seen), checkpoints(lab)) == (300, left)
+    with lab.tenant("acme"):
+        assert lab.embed("v", "papers", key="id", text="title", model=encoder).reuse.encoded_before > 0
+    assert checkpoints(lab) == []
+
+
 def test_an_interrupt_while_the_rows_are_written_keeps_what_was_encoded(lab: Any) -> None:
     encoder = Counting()
 

@@ -191,6 +191,41 @@ GIVEN = {
         "class M(type):\n    def __getattr__(cls, name):\n        return 7\nclass C(metaclass=M):\n    k = 1\ndef step(p):\n    return C.k\n",
         "C.k = 2",
     ),
+    "what a masked array leaves out": (
+        "import numpy as np\nA = np.ma.array([1, 2], mask=[False, False])\ndef step(p):\n    return A.sum()\n",
+        "A.mask = [True, False]",
+    ),
+    "what a masked array is filled with": (
+        "import numpy as np\nA = np.ma.array([1, 2], mask=[False, True])\ndef step(p):\n    return A.filled()\n",
+        "A.fill_value = 7",
+    ),
+    "the class of an array": (
+        "import numpy as np\nclass A(np.ndarray):\n    unit = 'm'\na = np.array([1]).view(A)\ndef step(p):\n    return a.unit\n",
+        "A.unit = 's'",
+    ),
+    "what an array was given": (
+        "import numpy as np\nclass A(np.ndarray):\n    pass\na = np.array([1]).view(A)\na.unit = 'm'\ndef step(p):\n    return a.unit\n",
+        "a.unit = 's'",
+    ),
+    "the class of a number": (
+        "import decimal\nclass Rate(decimal.Decimal):\n    per = 100\nr = Rate(1)\ndef step(p):\n    return r / r.per\n",
+        "Rate.per = 1000",
+    ),
+    "the class of a date": (
+        "import datetime\nclass Day(datetime.date):\n    shift = 1\nd = Day(2020, 1, 1)\ndef step(p):\n    return d.day + d.shift\n",
+        "Day.shift = 2",
+    ),
+    "what a method that is called behind a cache names": (
+        "import functools\nRATE = 1\nclass C:\n    @functools.cache\n    def __call__(self):\n        return RATE\ndef step(p):\n    return C()()\n",
+        "RATE = 2",
+    ),
+    "an object that is a special method": (
+        (
+            "import dataclasses\n@dataclasses.dataclass\nclass Length:\n    n: int = 1\n    def __call__(self, *of):\n        return self.n\n"
+            "class C:\n    __len__ = Length()\ndef step(p):\n    return len(C())\n"
+        ),
+        "C.__len__.n = 2",
+    ),
 }
 
 

@@ -146,6 +146,23 @@ def test_equal_rows_are_all_found_in_key_order():
     assert (found.similarities == 1).all() and (np.diff(found.rows[0]) > 0).all() and found.rows.max() < 300
 
 
+def test_rows_that_are_there_many_times_are_found_from_outside_or_read_one_after_the_other():
+    texts = made(60, 24, "clustered")
+    matrix, index = indexed(texts[np.random.default_rng(0).integers(0, 60, 6000)])
+    queries = made(100, 24, "clustered", seed=1)
+    found, best = approximate.search(matrix, index, queries, 10), matrix.search(queries, 10)
+    assert found is None or (found.similarities >= best.similarities[:, -1:]).mean() >= 0.99
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_vectors_that_all_point_nearly_one_way_are_found_at_every_precision(precision):
+    rng = np.random.default_rng(0)
+    vectors = (rng.standard_normal((30, 64))[rng.integers(0, 30, 3100)] + 0.5 * rng.standard_normal((3100, 64))).astype(np.float32)
+    vectors[:, 0] += 30
+    matrix, index = indexed(vectors[:3000], precision, oversample=2)
+    assert recall(matrix, approximate.search(matrix, index, vectors[3000:], 10, forced=True), vectors[3000:]) >= 0.99
+
+
 def test_vectors_without_structure_are_read_one_after_the_other():
     matrix, index = indexed(made(6000, 256, "uniform"), "i8")
     assert index.expansion == 0

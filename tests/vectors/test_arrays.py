@@ -1,13 +1,15 @@
 import datetime
 import decimal
 import uuid
+from datetime import date
+from decimal import Decimal
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from jammi_lab.errors import DuplicateKey, InvalidArgument, SchemaMismatch
-from jammi_lab.vectors.arrays import ascending, check_k, check_queries, flags_of, keys_of, matrix_of
+from jammi_lab.vectors.arrays import as_key, ascending, check_k, check_queries, flags_of, keys_of, matrix_of
 
 
 def fixed(rows, width=2, kind=None):
@@ -112,12 +114,34 @@ def test_a_type_without_an_order_is_refused():
     "query",
     [
         *([1, 2, 3], np.ones((2, 3)), np.ones((1, 2, 1)), [], [np.nan, 1], [1, np.inf], [1e300, 1], [0, 0], [1e-60, 0], "ab", None, [["a", "b"]], 3),
-        *([1 + 1j, 2], [["1", "2"]], np.array([1, 2], "m8[s]")),
+        *([1 + 1j, 2], [["1", "2"]], np.array([1, 2], "m8[s]"), b"ab", bytearray(b"ab"), {1, 2}, {1: 0, 2: 0}),
     ],
 )
 def test_a_query_that_is_no_vector_of_the_width_is_refused(query):
     with pytest.raises(SchemaMismatch):
         check_queries(query, 2)
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "key"),
+    [
+        *[("17", pa.int64(), 17), (17.0, pa.int64(), 17), (Decimal("17.0"), pa.int64(), 17), (17.5, pa.int64(), None), ("17.5", pa.int64(), None)],
+        *[(0.29, pa.decimal128(10, 2), Decimal("0.29")), (1.505, pa.decimal128(10, 2), None), (Decimal("1.505"), pa.decimal128(10, 2), None)],
+        *[
+            (datetime.datetime(2020, 1, 2), pa.date32(), date(2020, 1, 2)),
+            (datetime.datetime(2020, 1, 2, 5), pa.date32(), None),
+            ("2020-01-02", pa.date32(), date(2020, 1, 2)),
+        ],
+        *[
+            (date(2020, 1, 2), pa.timestamp("us"), datetime.datetime(2020, 1, 2)),
+            (0.5, pa.float32(), 0.5),
+            (2, pa.string(), "2"),
+            (True, pa.int64(), None),
+        ],
+    ],
+)
+def test_a_literal_is_the_key_that_it_equals_and_none_that_is_less(value, kind, key):
+    assert as_key(value, kind) == key
 
 
 @pytest.mark.parametrize("query", [[1, 2], (1, 2), np.array([1, 2], np.float16), pa.array([1.0, 2.0]), iter([1, 2]), [[1, 2]]])

@@ -296,7 +296,8 @@ def test_a_bad_index_changes_no_answer_and_comes_back(ws: Any, table: Any, tmp_p
         assert again.search("v", vectors(5, seed=1)).arrow() == expected
         again.recover()
         assert not again.check(deep=True) and state(again, again.table("v")).word == "ready" and not again.recover()
-        assert again.search("v", vectors(5, seed=1), exact=False).arrow() == expected
+        found, wanted = (set(map(str, hits.to_pylist())) for hits in (again.search("v", vectors(5, seed=1), exact=False).arrow(), expected))
+        assert len(found) == len(wanted) and len(found & wanted) >= 0.96 * len(wanted)  # the graph is made by several threads, each time another one
     with jl.open(tmp_path / "lab") as once_more:
         assert not once_more.recovery.healed
 
@@ -373,11 +374,14 @@ def test_an_index_of_bytes_that_change_while_they_are_read_is_not_kept(ws: Any, 
     assert settled(ws, table, "missing") and there(table) == set()
 
 
-def test_temporary_files_of_an_index_are_found_by_the_sweep(ws: Any, table: Any) -> None:
+def test_temporary_files_of_an_index_are_found_by_the_sweep_once_its_maker_is_gone(ws: Any, table: Any, tmp_path: Path) -> None:
     left = table.path.parent / f".{paths(table)[BODY].name}.0a1b2c3d.tmp"
     left.write_bytes(b"half")
-    assert [Path(p).name for p in ws.check().orphans] == [left.name]
-    assert [Path(p).name for p in ws.check(repair=True, grace=0).reclaimed] == [left.name] and there(table) == {BODY, MANIFEST}
+    assert ws.check().orphans == []  # it may be making the index anew
+    ws.close()
+    with jl.open(tmp_path / "lab") as later:
+        assert [Path(p).name for p in later.check().orphans] == [left.name]
+        assert [Path(p).name for p in later.check(repair=True, grace=0).reclaimed] == [left.name] and there(table) == {BODY, MANIFEST}
 
 
 @pytest.mark.parametrize("alone", [True, False])
@@ -397,7 +401,7 @@ def test_unfinished_files_of_an_index_go_with_their_writer_when_nobody_else_coul
                 "INSERT INTO writers(writer_id, host, boot_id, pid, started_at) VALUES (?, 'h', 'b', 1, '2026-01-01T00:00:00.000000Z')", [DEAD]
             )
         with jl.open(folder):
-            assert [p.name for p in left if p.exists()] == [p.name for p in left if not alone or ".idx." not in p.name]
+            assert [p.name for p in left if p.exists()] == [p.name for p in left if not alone or ".parquet." in p.name]
     assert all(path.exists() for path in files)
 
 

@@ -1,5 +1,7 @@
+import datetime as dt
 import sys
 import uuid
+from decimal import Decimal
 
 import numpy as np
 import pyarrow as pa
@@ -63,6 +65,21 @@ def test_ties_go_by_ascending_key_and_keys_keep_their_type(keys):
 def test_a_row_is_found_by_its_key():
     held = Matrix.from_arrow(table())
     assert held.row_of("b") == 1 and held.row_of("z") is None and held.row_of(3) is None and held.row_of(None) is None
+
+
+@pytest.mark.parametrize(
+    ("keys", "found", "others"),
+    [
+        (pa.array([2, 17]), [17, 17.0, Decimal("17.0"), np.int8(17)], [17.5, Decimal("17.5"), np.float32(17.5), float("nan"), "17", True]),
+        (pa.array([dt.date(2020, 1, 1), dt.date(2020, 1, 2)]), [dt.date(2020, 1, 2), dt.datetime(2020, 1, 2)], [dt.datetime(2020, 1, 2, 5)]),
+        (pa.array([5, 0], pa.timestamp("s")), [dt.datetime(1970, 1, 1)], [dt.datetime(1970, 1, 1, 0, 0, 0, 1)]),
+        (pa.array([Decimal("1.00"), Decimal("1.50")]), [Decimal("1.5")], [Decimal("1.501")]),
+        (pa.array([1.0, 0.1], pa.float32()), [0.1, np.float32(0.1)], [0.2]),
+    ],
+)
+def test_a_row_is_found_by_its_own_key_and_by_none_that_has_to_be_cut_to_be_it(keys, found, others):
+    held = Matrix(keys, np.eye(2, dtype=np.float32))
+    assert [held.row_of(key) for key in [*found, *others]] == [*(1 for _ in found), *(None for _ in others)]
 
 
 def test_a_row_is_found_by_a_uuid():
