@@ -12,9 +12,10 @@ _SHAPE = re.compile(r"[A-Za-z0-9-][A-Za-z0-9_-]{0,63}")
 
 def tenant_id(name: str) -> str:
     """The stored form of a tenant's name (two that differ only in case are one); NameInvalid for what no tenant may be called."""
-    if not _SHAPE.fullmatch(name):
+    if not isinstance(name, str) or not _SHAPE.fullmatch(name):
+        shown = name[:80] if isinstance(name, str) else name
         raise NameInvalid(
-            f"{name[:80]!r} cannot be a tenant: a tenant is 1 to 64 characters of A–Z, a–z, 0–9, _ and -, not beginning with _.", name=name
+            f"{shown!r} cannot be a tenant: a tenant is 1 to 64 characters of A–Z, a–z, 0–9, _ and -, not beginning with _.", name=str(name)
         )
     return name.lower()
 

@@ -15,7 +15,7 @@ from jammi_lab import forms
 from jammi_lab.catalog.sessions import SessionRecord
 from jammi_lab.clock import from_rfc3339
 from jammi_lab.engine.tokens import all_tokens
-from jammi_lab.errors import DuplicateTable, NameInvalid, NameTooLong, SessionClosed, UnknownTable
+from jammi_lab.errors import DuplicateTable, InvalidArgument, NameInvalid, NameTooLong, SessionClosed, UnknownTable
 from jammi_lab.live.schemas import SchemaLike
 from jammi_lab.live.sessions import Held, Sessions
 from jammi_lab.markup import Form, Shown, count, facts, plain
@@ -89,7 +89,7 @@ class EphemeralSession(Shown):
             if name in self._held.tables:
                 raise DuplicateTable(f"The session has a table {name!r} already.", name=name, hint="Choose another name.")
             physical = self._physical(name)
-            self._sessions.create_table(self._held, physical, schema, [primary_key] if isinstance(primary_key, str) else list(primary_key))
+            self._sessions.create_table(self._held, physical, schema, primary_key)
             self._held.tables[name] = physical
 
     def insert(self, name: str, rows: Any) -> int:
@@ -103,9 +103,11 @@ class EphemeralSession(Shown):
     def sql(self, name: str, text: str, params: Mapping[str, Any] | None = None, **named: Any) -> Any:
         """The rows of statements that read, with `{table}` standing for a table of the session; within texts, comments and quoted names it is left.
 
-        Whoever is bound, they run in the scope of the session's tenant. Raises UnknownTable, SessionClosed, StatementNotAllowed for a change, and
-        as `ws.sql` does.
+        Whoever is bound, they run in the scope of the session's tenant. Raises UnknownTable, SessionClosed, InvalidArgument, StatementNotAllowed for
+        a change, and as `ws.sql` does.
         """
+        if not isinstance(text, str):
+            raise InvalidArgument(f"A statement is a text, not a {type(text).__name__}.")
         with self._sessions.using(self._held):
             result = self._read(filled(text, self._reference(name)), {**(params or {}), **named})
             result.arrow()  # the statement is over when this returns; a deadline waits for it, and it for nobody
@@ -161,7 +163,7 @@ class EphemeralSession(Shown):
         return record
 
     def _known(self, name: str) -> str:
-        physical = self._held.tables.get(name)
+        physical = self._held.tables.get(name) if isinstance(name, str) else None
         if physical is None:
             like = near(str(name), self._held.tables)
             hint = f"It has {', '.join(self._held.tables)}." if self._held.tables else _FIRST

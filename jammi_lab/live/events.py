@@ -82,13 +82,15 @@ class Reader:
                 break
             chosen.append(offset)
             size += each
+        stored = self.log.events(self.record, chosen[0], chosen[-1] + 1) if chosen else []
+        if len(stored) < max(len(chosen), 1) and self.log.again(self.record) is None:
+            raise _dropped(self.record)  # what is kept too long goes silently, a topic that somebody dropped does not
         if not chosen:
             return [], stop
-        stored = self.log.events(self.record, chosen[0], chosen[-1] + 1)
         return self._matching([self._event(each) for each in stored]), chosen[-1] + 1
 
     def from_to(self, start: int, stop: int) -> Iterator[Event]:
-        """The events from `start` on, before `stop`."""
+        """The events from `start` on, before `stop`. TopicNotFound when the topic is dropped meanwhile."""
         most = _EVENTS
         while start < stop:
             found, start = self.some(start, stop, most)
@@ -123,6 +125,10 @@ class Reader:
         return kept
 
 
+def _dropped(record: TopicRecord) -> TopicNotFound:
+    return TopicNotFound(f"The topic {record.name!r} was dropped.")
+
+
 class Subscription:
     """Events as they come: an iterator, an async iterator, and a context manager. It holds its place and nothing else; forget it, or `close` it.
 
@@ -137,6 +143,7 @@ class Subscription:
         self._ready: deque[Event] = deque()
         self._next = self._taken = self._done = self._kept = start
         self._closed = False
+        self._filling = threading.Lock()
 
     @property
     def offset(self) -> int:
@@ -150,6 +157,7 @@ class Subscription:
         until = None if self._timeout is None else self._clock.monotonic() + self._timeout
         while True:
             heard = self._wake.published
+            self._fill(self._taken)
             if (event := self._take()) is not None:
                 return event
             left = POLL_SECONDS if until is None else min(POLL_SECONDS, until - self._clock.monotonic())
@@ -166,8 +174,8 @@ class Subscription:
 
         until = None if self._timeout is None else self._clock.monotonic() + self._timeout
         while True:
-            event = await asyncio.to_thread(self._take)
-            if event is not None:
+            await asyncio.to_thread(self._fill, self._taken)  # it goes on when this call is cancelled, so it must take nothing
+            if (event := self._take()) is not None:
                 return event
             left = POLL_SECONDS if until is None else min(POLL_SECONDS, until - self._clock.monotonic())
             if self._over() or left <= 0:
@@ -200,30 +208,35 @@ class Subscription:
     def _over(self) -> bool:
         return self._closed or self._wake.closed
 
+    def _fill(self, taken: int) -> None:
+        """Have the next events ready, if there are any. Whoever asks for one has done with those before the offset `taken`."""
+        with self._filling:
+            if self._closed:
+                return
+            self._done = max(self._done, taken)
+            with contextlib.suppress(SessionClosed):
+                if not self._ready:
+                    self._look()
+                if not self._ready and self._taken == taken:  # else it is a call that was cancelled, and another one has taken an event since
+                    self._done = self._taken = self._next
+                if not self._ready or self._done - self._kept >= _EVENTS:
+                    self._keep()
+
     def _take(self) -> Event | None:
-        """The next event, None when there is none yet. Whoever asks for one has done with the one before."""
+        """The next event that is ready."""
         if self._closed:
             return None
-        self._done = self._taken
         try:
-            if not self._ready:
-                self._look()
-            if not self._ready:
-                self._done = self._taken = self._next
-            if not self._ready or self._done - self._kept >= _EVENTS:
-                self._keep()
-        except SessionClosed:
+            event = self._ready.popleft()
+        except IndexError:  # there is none, or another thread that follows with it was faster
             return None
-        if not self._ready:
-            return None
-        event = self._ready.popleft()
         self._taken = event.offset + 1
         return event
 
     def _look(self) -> None:
         current = self._reader.log.again(self._reader.record)
         if current is None:
-            raise TopicNotFound(f"The topic {self._reader.record.name!r} was dropped.")
+            raise _dropped(self._reader.record)
         start = max(self._next, current.first_offset)
         while start < current.next_offset and not self._ready:
             found, start = self._reader.some(start, current.next_offset)

@@ -8,7 +8,7 @@ import pyarrow as pa
 from jammi_lab import forms
 from jammi_lab.catalog.scope import Scope
 from jammi_lab.engine.session import Engine
-from jammi_lab.errors import InvalidArgument
+from jammi_lab.errors import InvalidArgument, SessionClosed
 from jammi_lab.live.committing import Committing, delete_text, update_text
 from jammi_lab.live.mutable import MUTABLE, Tables, shape_of
 from jammi_lab.live.schemas import SchemaLike
@@ -59,10 +59,12 @@ class MutableTable(Shown):
 
         Raises DuplicateKey, SchemaMismatch, InvalidArgument, TableNotFound, TenantForbidden, WorkspaceReadOnly.
         """
+        self._tables.admit(self._record)
         return self._tables.insert(self._record, rows).matched
 
     def upsert(self, rows: Any) -> int:
         """Add rows, and put those whose key is there in the place of the old ones; how many rows were given. All or none. Raises as `insert`."""
+        self._tables.admit(self._record)
         return self._tables.upsert(self._record, rows).matched
 
     def update(self, set: Mapping[str, Any], where: str) -> int:
@@ -119,7 +121,10 @@ class MutableTables(Shown):
         return self._held(self._tables.require(name))
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and self._tables.find(name) is not None
+        try:
+            return isinstance(name, str) and self._tables.find(name) is not None
+        except SessionClosed:  # the table of a session whose deadline is past
+            return False
 
     def __iter__(self) -> Iterator[MutableTable]:
         return iter(self.list())
@@ -136,11 +141,12 @@ class MutableTables(Shown):
 
     def drop(self, name: str, *, if_exists: bool = False) -> None:
         """Remove a table with its rows. TableNotFound unless `if_exists`; TenantForbidden for a shared one under a tenant; WorkspaceReadOnly."""
-        record = self._tables.find(name) if if_exists else self._tables.require(name)
-        if record is not None and record.session is not None:
+        if if_exists and name not in self:
+            return
+        record = self._tables.require(name)
+        if record.session is not None:
             raise InvalidArgument(f"{record.name} belongs to an ephemeral session and goes with it.", hint="Close the session.")
-        if record is not None:
-            self._tables.drop(record)
+        self._tables.drop(record)
 
     def _held(self, record: MutableRecord) -> MutableTable:
         return MutableTable(self._tables, self._engine, self._scope, self._committing, record)

@@ -1,7 +1,7 @@
 """Mutable tables: keyed rows that are inserted, updated and deleted, with a version that counts commits."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -40,9 +40,14 @@ class Tables:
     def find(self, name: str) -> MutableRecord | None:
         """The table of that name, own before shared."""
         record = self._catalog.mutables.get(name)
-        if record is not None and record.session is not None and self.on_session is not None:
-            self.on_session(record)
+        if record is not None:
+            self.admit(record)
         return record
+
+    def admit(self, record: MutableRecord) -> None:
+        """SessionClosed for a table of an ephemeral session that is over or past its deadline."""
+        if record.session is not None and self.on_session is not None:
+            self.on_session(record)
 
     def require(self, name: str) -> MutableRecord:
         """The table of that name. TableNotFound, with near names."""
@@ -186,7 +191,7 @@ def rows_of_table(record: MutableRecord, rows: Any) -> pa.Table:
 
 
 def _checked_key(name: str, schema: pa.Schema, primary_key: Sequence[str]) -> list[str]:
-    wanted = [primary_key] if isinstance(primary_key, str) else list(primary_key)
+    wanted = [primary_key] if isinstance(primary_key, str) else list(primary_key) if isinstance(primary_key, Iterable) else []
     if not wanted:
         raise InvalidArgument("A mutable table needs a key: the columns that identify a row.", hint=f"primary_key=[{schema.names[0]!r}]")
     by_fold = {fold(column): column for column in schema.names}

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.catalog.sessions import ENDED, OPEN, PARTIAL, SessionRecord
 from jammi_lab.clock import Clock, from_rfc3339, rfc3339
-from jammi_lab.errors import JammiError, NoTenantBinding, PartialDeletionFailure, SessionClosed
+from jammi_lab.errors import JammiError, NoTenantBinding, PartialDeletionFailure, SessionClosed, TableNotFound
 from jammi_lab.live.deadlines import GRACE_NS, Waking, after
 from jammi_lab.live.lifecycle import Lifecycle, tell
 from jammi_lab.live.mutable import Tables
@@ -116,6 +116,10 @@ class Sessions:
         try:
             with self._scope.use(held.record.tenant):
                 yield
+        except TableNotFound:
+            if self._open_still(held):
+                raise
+            raise _over(held.ended or "it was closed") from None  # in another thread, after this block began
         finally:
             with self._lock:
                 held.running -= 1
@@ -123,10 +127,13 @@ class Sessions:
     def create_table(self, held: Held, physical: str, schema: SchemaLike, key: Sequence[str]) -> None:
         """Make a table of a session, if that is open. SessionClosed, and as making a table raises."""
         with self._catalog.database.hasty():
-            now = self._catalog.sessions.get(held.record.session_id, held.record.tenant)
-            if now is None or now.state != OPEN:
-                raise _over("it is over")
+            if not self._open_still(held):
+                raise _over(held.ended or "it was closed")
             self.tables.create(physical, schema, key, session=held.record.session_id)
+
+    def _open_still(self, held: Held) -> bool:
+        now = self._catalog.sessions.get(held.record.session_id, held.record.tenant)
+        return now is not None and now.state == OPEN
 
     def insert(self, table: MutableRecord, rows: object) -> int:
         """How many rows were inserted. As inserting raises."""

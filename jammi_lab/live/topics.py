@@ -183,7 +183,7 @@ class Topics(Shown):
     def drop(self, name: str, *, if_exists: bool = False) -> None:
         """Remove a topic with its events and consumers. TopicNotFound, unless `if_exists`; TenantForbidden."""
         _refuse_ours(name)
-        record = self._log.get(name)
+        record = self._log.get(name) if isinstance(name, str) else None
         if record is None:
             if if_exists:
                 return
@@ -293,8 +293,8 @@ def _refuse_ours(name: Any) -> None:
 
 
 def _offset(given: Any) -> int:
-    if isinstance(given, bool) or not isinstance(given, int) or given < 0:
-        raise InvalidArgument(f"An offset is a whole number from 0, not {given!r}.")
+    if isinstance(given, bool) or not isinstance(given, int) or not 0 <= given < 1 << 63:
+        raise InvalidArgument(f"An offset is a whole number from 0 below 2 to the 63rd, not {given!r}.")
     return int(given)
 
 

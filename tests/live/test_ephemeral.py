@@ -130,6 +130,11 @@ def test_a_table_twice_and_a_table_that_is_not_there_are_typed(acme):
             with pytest.raises(UnknownTable) as unknown:
                 use()
             assert (unknown.value.name, unknown.value.near) == ("scrach", ("scratch",))
+        for use in (lambda: s.sql("scratch", 5), lambda: s.create("more", SCHEMA, primary_key=None), lambda: s.create("more", SCHEMA, primary_key=5)):
+            with pytest.raises(InvalidArgument):
+                use()
+        with pytest.raises(UnknownTable):
+            s.count_rows([1])
 
 
 def test_rows_go_in_all_or_none(acme):
@@ -263,6 +268,24 @@ def test_closing_twice_is_quiet_and_all_else_is_refused(acme):
             use()
     assert events(acme, s) == ["opened", "closed"]
     assert not s.expired
+
+
+def test_a_use_that_a_close_overtakes_says_that_the_session_is_over(acme, monkeypatch):
+    s = scratch(acme, "a")
+    read = s._read
+    s._read = lambda *how: (s.close(), read(*how))[1]
+    with pytest.raises(SessionClosed, match="it was closed"):
+        s.sql("scratch", "SELECT * FROM {table}")
+    s = scratch(acme, "a")
+    insert = s._sessions.insert
+    monkeypatch.setattr(s._sessions, "insert", lambda *how: (s.close(), insert(*how))[1])
+    with pytest.raises(SessionClosed, match="it was closed"):
+        s.insert("scratch", [{"id": 7, "word": "x"}])
+    monkeypatch.undo()
+    s = scratch(acme, "a")
+    with pytest.raises(TableNotFound, match="nothing"):
+        s.sql("scratch", "SELECT * FROM jammi.nothing, {table}")
+    s.close()
 
 
 def test_the_block_closes_it_also_on_an_exception(acme):
@@ -460,8 +483,15 @@ def acme_extend(session, seconds):
 def test_past_the_deadline_every_access_is_refused_before_any_scan(hands):
     s = scratch(hands, "a", timeout=10)
     reference = s.table_ref("scratch")
+    held = hands.mutable[s.tables["scratch"]]
     hands.clock.go_on(10)
     for use in (
+        lambda: held.insert([{"id": 7, "word": "x"}]),
+        lambda: held.upsert([{"id": 0, "word": "x"}]),
+        lambda: held.update({"word": "x"}, "id = 0"),
+        lambda: held.delete("id = 0"),
+        lambda: held.read(),
+        lambda: held.changes(),
         lambda: s.insert("scratch", [{"id": 7}]),
         lambda: s.create("more", SCHEMA, primary_key=["id"]),
         lambda: s.sql("scratch", "SELECT * FROM {table}"),
@@ -473,6 +503,7 @@ def test_past_the_deadline_every_access_is_refused_before_any_scan(hands):
     ):
         with pytest.raises(SessionClosed, match="deadline"):
             use()
+    assert s.tables["scratch"] not in hands.mutable
     assert events(hands, s) == ["opened"]
     hands.scan()
     assert told(hands, s)[-1]["deleted_row_count"] == 1
@@ -483,9 +514,11 @@ def test_another_kernel_keeps_to_the_deadline_too(hands, tmp_path):
     reference = s.table_ref("scratch")
     with opened(tmp_path / "lab", hands.clock) as other, other.tenant("acme"):
         assert other.sql(f"SELECT word FROM {reference}").fetchall() == [("a",)]
+        held = other.mutable[s.tables["scratch"]]
         hands.clock.go_on(10)
-        with pytest.raises(SessionClosed):
-            other.sql(f"SELECT word FROM {reference}")
+        for use in (lambda: other.sql(f"SELECT word FROM {reference}"), lambda: held.insert([{"id": 9, "word": "x"}])):
+            with pytest.raises(SessionClosed):
+                use()
 
 
 def test_a_running_statement_is_not_cut(hands):
@@ -551,8 +584,17 @@ def test_time_that_passes_awake_gives_no_grace(hands):
 # -- nothing is left -----------------------------------------------------------------------------------------------------------------------------------
 
 
+LOOK = """
+import pathlib, sys
+folder, value = pathlib.Path(sys.argv[1]), sys.argv[2].encode()
+print(*(file.relative_to(folder) for file in folder.rglob("*") if file.is_file() and value in file.read_bytes()), sep="\\0", end="")
+"""
+
+
 def files_with(folder, value):
-    return [str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file() and value.encode() in file.read_bytes()]
+    """Where a value is. Another process looks: closing a file of SQLite's in this one would let go of the locks that it has on it."""
+    looked = subprocess.run([sys.executable, "-I", "-S", "-c", LOOK, str(folder), value], capture_output=True, text=True, check=True)
+    return [name for name in looked.stdout.split("\0") if name]
 
 
 def fill(s, name="scratch"):
@@ -569,6 +611,17 @@ def test_after_close_no_value_is_in_any_file(acme, tmp_path):
     s.sql("scratch", "SELECT word, count(*) FROM {table} GROUP BY word ORDER BY word").arrow()
     assert files_with(tmp_path, CANARY)
     s.close()
+    assert files_with(tmp_path, CANARY) == []
+
+
+def test_what_a_failed_table_over_a_session_was_told_is_in_no_file_either(acme, tmp_path):
+    s = scratch(acme, CANARY)
+    reference = s.table_ref("scratch")
+    for text, key in ((f"SELECT CAST(word AS INTEGER) AS n FROM {reference}", None), (f"SELECT word FROM {reference}, range(2)", ["word"])):
+        with pytest.raises(JammiError, match=CANARY):
+            acme.materialize("failing", text, key=key)
+    s.close()
+    assert [t.status for t in acme.tables(status="failed")] == ["failed", "failed"]
     assert files_with(tmp_path, CANARY) == []
 
 

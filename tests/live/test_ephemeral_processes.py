@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 
 import pytest
 import sqlalchemy as sa
@@ -82,6 +83,20 @@ def test_the_next_open_ends_a_dead_kernels_session(place, holder):
                 with pytest.raises(jl.JammiError):
                     ws.sql(f"SELECT * FROM {reference}")
             assert files_with(place[0], CANARY) == []
+
+
+def test_what_a_dead_kernels_statement_had_spilled_goes_with_its_session(place, holder, tmp_path, monkeypatch):
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    process, *_ = holder()
+    process.stdin.write("(ws._rooms.engine.session('acme').spill / 'duckdb_temp_storage_DEFAULT-0.tmp').write_text('xyzzy-canary-value-plugh')\n")
+    process.stdin.flush()
+    assert process.stdout.readline() == "done\n"
+    kill(process)
+    assert files_with(tmp_path / "tmp", CANARY)
+    with reopened(place):
+        assert files_with(tmp_path / "tmp", CANARY) == []
 
 
 def test_only_dead_kernels_sessions_are_ended_and_each_is_told_to_its_tenant(place, holder):

@@ -98,6 +98,9 @@ def test_a_name_has_at_most_63_characters_and_is_given_once(ws):
     ("schema", "key", "error"),
     [
         (SCHEMA, [], jl.InvalidArgument),
+        (SCHEMA, None, jl.InvalidArgument),
+        (SCHEMA, 5, jl.InvalidArgument),
+        (SCHEMA, [5], jl.SchemaMismatch),
         (SCHEMA, ["id", "id"], jl.InvalidArgument),
         (SCHEMA, ["nope"], jl.SchemaMismatch),
         ({"x": "float64"}, ["x"], jl.SchemaMismatch),
@@ -115,6 +118,14 @@ def test_a_schema_or_key_that_cannot_be_kept_is_refused_typed(ws, schema, key, e
     with pytest.raises(error):
         ws.mutable.create("t", schema, primary_key=key)
     assert ws.mutable.list() == []
+
+
+def test_what_is_no_name_is_the_name_of_nothing(ws):
+    for drop in (ws.mutable.drop, ws.topics.drop):
+        drop(5, if_exists=True)
+        with pytest.raises(KeyError) as caught:
+            drop(5)
+        assert isinstance(caught.value, jl.JammiError)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import asyncio
 import datetime
 import itertools
 import threading
+import time
 
 import pyarrow as pa
 import pytest
@@ -96,6 +97,11 @@ def test_values_come_back_exact(ws):
 def test_replay_starts_where_it_is_told_and_ends_with_what_was_there(events):
     for i in range(4):
         events.publish("events", rows(i))
+    for wrong in (-1, 1.5, True, "0", 2**63):
+        with pytest.raises(InvalidArgument, match="offset"):
+            events.replay("events", from_offset=wrong)
+        with pytest.raises(InvalidArgument, match="offset"):
+            events.subscribe("events", from_offset=wrong, consumer="c")
     replay = events.replay("events", from_offset=2)
     events.publish("events", rows(4))
     assert ids(replay) == [(2, [2]), (3, [3])]
@@ -192,6 +198,17 @@ def test_drop_takes_events_and_consumers_along(ws, events):
     assert "events" not in events
     events.register("events", SCHEMA)
     assert (events["events"].next_offset, events.consumers("events")) == (0, {})
+
+
+def test_a_replay_whose_topic_is_dropped_meanwhile_says_so_and_does_not_just_end(events, monkeypatch):
+    monkeypatch.setattr("jammi_lab.live.events._EVENTS", 2)
+    for i in range(5):
+        events.publish("events", rows(i))
+    replayed = events.replay("events")
+    assert next(replayed).offset == 0
+    events.drop("events")
+    with pytest.raises(TopicNotFound, match="was dropped"):
+        list(replayed)
 
 
 # -- following -----------------------------------------------------------------------------------------------------------------------------------
@@ -324,6 +341,31 @@ def test_a_task_that_awaits_an_event_can_be_cancelled(events):
             await task
 
     in_a_loop(run())
+
+
+@pytest.mark.parametrize("where", [None, "id >= 0"])
+def test_a_wait_that_is_cancelled_while_an_event_is_fetched_neither_loses_nor_doubles_it(events, where):
+    for i in range(3):
+        events.publish("events", rows(i))
+    following = events.subscribe("events", from_offset=0, timeout=0.5, where=where, consumer="c")
+    some = following._reader.some
+
+    def slowly(*how):
+        time.sleep(0.2)
+        return some(*how)
+
+    following._reader.some = slowly
+
+    async def run():
+        for _ in range(3):
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(following.__anext__(), 0.05)
+        first = await following.__anext__()
+        assert (following.offset, events.consumers("events")) == (1, {"c": 0})  # who has not asked for the next has not done with it
+        return [first.offset, *[event.offset async for event in following]]
+
+    assert in_a_loop(run()) == [0, 1, 2]
+    assert events.consumers("events") == {"c": 3}
 
 
 # -- conditions ----------------------------------------------------------------------------------------------------------------------------------
