@@ -15,6 +15,7 @@ from jammi_lab.result import Result
 from jammi_lab.sensing.reports import OnProgress
 from jammi_lab.storage.files import AtomicFile, Place, opened
 from jammi_lab.storage.remote import RemotePath
+from jammi_lab.store.failures import reason_of
 from jammi_lab.values.anchors import Input
 from jammi_lab.values.manifest import Manifest
 from jammi_lab.values.records import Reuse, TableRecord, VersionRecord
@@ -202,7 +203,7 @@ class ResultTable(Versioned, Shown, Framed):
             file.commit()
         except OSError as error:
             raise ResourceExhausted(
-                f"The copy {target} could not be written: {error.strerror or error}.", hint="See whether there is room, and who may write there."
+                f"The copy {target} could not be written: {reason_of(error)}.", hint="See whether there is room, and who may write there."
             ) from None
         finally:
             file.abort()

@@ -94,8 +94,8 @@ def check_source_name(name: str) -> str:
 
 
 def near(name: str, known: Iterable[str], most: int = 3) -> list[str]:
-    """Up to `most` known names that `name` may have been meant to be, nearest first."""
-    by_fold = {fold(k): k for k in known}
+    """Up to `most` known names that `name` may have been meant to be, nearest first: not itself, which may have come since it was looked for."""
+    by_fold = {fold(k): k for k in known if k != name}
     wanted = fold(name)
     same = [f for f in by_fold if f.endswith(f".{wanted}") or wanted.endswith(f".{f}")]  # only jammi. is missing, or too much
     return [by_fold[f] for f in same[:most] or difflib.get_close_matches(wanted, by_fold, most, 0.6)]

@@ -1,8 +1,9 @@
 """Versions and upkeep, as people reach them: the verbs that a Workspace and a ResultTable take from here, what differs between two versions, and
 `jl.rebuild`."""
 
+import contextlib
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self, cast
 
@@ -11,7 +12,7 @@ import msgspec
 from jammi_lab import forms
 from jammi_lab.clock import SystemClock
 from jammi_lab.config import load_settings
-from jammi_lab.errors import InvalidArgument, TableNotFound, WorkspaceNotFound
+from jammi_lab.errors import InvalidArgument, TableDamaged, TableNotFound, WorkspaceNotFound
 from jammi_lab.markup import Form, Shown, count, plain, stack
 from jammi_lab.names import fold, is_text, quote
 from jammi_lab.people import for_people
@@ -22,7 +23,7 @@ from jammi_lab.storage.files import Place
 from jammi_lab.storage.remote import remote_place
 from jammi_lab.store.reports import CheckReport, RebuildReport
 from jammi_lab.store.seen import recovery_seen
-from jammi_lab.values.records import Progress, RecoveryReport, TableRecord, VersionRecord
+from jammi_lab.values.records import Progress, RecoveryReport, TableRecord, TableStatus, VersionRecord
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -192,8 +193,27 @@ class Upkept:
         return self._rooms.upkeep.restore(version)
 
     def _rows_of(self, statement: str, new: TableRecord, old: TableRecord) -> "pa.Table":
-        [prepared] = self._rooms.engine.prepare(statement, tenant=new.tenant, extra=[_Pair(self._rooms, new, old)])
-        return prepared.run().table()
+        with self._or_gone(new, old):
+            [prepared] = self._rooms.engine.prepare(statement, tenant=new.tenant, extra=[_Pair(self._rooms, new, old)])
+            return prepared.run().table()
+
+    @contextlib.contextmanager
+    def _or_gone(self, *records: TableRecord) -> Iterator[None]:
+        """A block that reads tables of handles: what fails in it because one was dropped meanwhile is said to be that, and not damage."""
+        try:
+            yield
+        except (TableDamaged, TableNotFound):
+            self._require_ready(*records)
+            raise
+
+    def _require_ready(self, *records: TableRecord) -> None:
+        """Nothing, while the tables of handles are there. TableNotFound."""
+        from jammi_lab.naming import gone
+
+        for record in records:
+            now = self._rooms.catalog.tables.get(record.table_name)
+            if now is None or now.status is not TableStatus.READY:
+                raise gone(record) from None
 
 
 class Asked(Protocol):

@@ -161,6 +161,34 @@ def test_a_diff_with_damaged_bytes_is_refused(two):
         two[1].diff()
 
 
+def test_a_diff_with_a_version_that_was_dropped_says_so_and_calls_it_not_damaged(lab, two):
+    two[0].drop()
+    with pytest.raises(TableNotFound, match="'venues' has no ready version 1"):
+        two[1].diff(version=1)
+    with pytest.raises(TableNotFound, match="Version 1 of 'venues' is not there any more"):
+        two[0].diff(version=2)
+
+
+def test_a_diff_during_which_a_version_is_dropped_names_that_version(lab, two, monkeypatch):
+    asked = lab.table
+
+    def table(*given: Any) -> Any:
+        found = asked(*given)
+        found.drop()  # as another kernel may, right now
+        return found
+
+    monkeypatch.setattr(lab, "table", table)
+    with pytest.raises(TableNotFound, match="Version 1 of 'venues' is not there any more"):
+        two[1].diff(version=1)
+
+
+def test_the_file_of_a_version_that_was_dropped_is_not_there_any_more_and_not_damaged(lab, two, tmp_path):
+    two[0].drop()
+    for ask in (lambda: two[0].path, lambda: two[0].scan("pyarrow"), lambda: two[0].export(tmp_path / "out.parquet")):
+        with pytest.raises(TableNotFound, match="Version 1 of 'venues' is not there any more"):
+            ask()
+
+
 def test_a_diff_of_a_tenants_versions_needs_the_tenant(lab, two):
     with lab.tenant("acme"):
         lab.materialize("mine", "SELECT 1 AS a")

@@ -45,7 +45,8 @@ class Physical:
         self._numbered = numbered
         rows, changes = self._rows, self._changes = f"mutable_{table_id:x}_rows", f"mutable_{table_id:x}_changes"
         self.make = ((_NUMBERED_ROWS if numbered else _ROWS).format(rows), _CHANGES.format(changes))
-        self.drop = (f"DROP TABLE IF EXISTS {rows}", f"DROP TABLE IF EXISTS {changes}")
+        # in the order in which they are read: on a server a reader and a drop would else wait for each other
+        self.drop = (f"DROP TABLE IF EXISTS {changes}", f"DROP TABLE IF EXISTS {rows}")
         self._bodies = (f"SELECT row_key, body FROM {rows} WHERE row_key IN (", ", ", ")")
         self._delete = (f"DELETE FROM {rows} WHERE row_key IN (", ", ", ")")
         insert = f"INSERT INTO {rows} (row_key, body) VALUES "

@@ -4,7 +4,8 @@ A commit is one transaction: the rows, the next version, and for each key that i
 since any kept version, whatever lies between.
 """
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ from jammi_lab.catalog.mutable_rows import Bodies, Body, Key, Keys, physical
 from jammi_lab.catalog.schema import mutables
 from jammi_lab.catalog.scope import Scope
 from jammi_lab.clock import Clock, rfc3339
-from jammi_lab.errors import DuplicateTable, TableNotFound
+from jammi_lab.errors import DuplicateTable, TableDamaged, TableNotFound
 from jammi_lab.names import fold
 from jammi_lab.values.mutables import Committed, MutableRecord
 
@@ -109,14 +110,14 @@ class Mutables:
 
     def rows(self, table_id: int) -> tuple[MutableRecord, Keys, Bodies]:
         """The table as it is now, with the keys of its rows, ascending, and their bodies. TableNotFound when it is gone."""
-        with self._database.read() as tx:
+        with self._reading(table_id) as tx:
             record = self._there(_BY_ID.rows(tx, self._scope.params(of_table=table_id)))
             keys, bodies = physical(table_id, record.numbered).all(tx)
         return record, keys, bodies
 
     def history(self, table_id: int, since: int, most: int | None = None) -> History:
         """What happened since a version, to at most so many rows. Trimmed; TableNotFound; ValueError for one that is still to come."""
-        with self._database.read() as tx:
+        with self._reading(table_id) as tx:
             record = self._there(_BY_ID.rows(tx, self._scope.params(of_table=table_id)))
             if since > record.version:
                 raise ValueError(since)
@@ -137,6 +138,17 @@ class Mutables:
     def commit(self, record: MutableRecord, change: Change, keep: int) -> Committed:
         """As `Commits.commit`."""
         return self._commits.commit(record, change, keep)
+
+    @contextlib.contextmanager
+    def _reading(self, table_id: int) -> Iterator[sa.Connection]:
+        """A read transaction about one table. TableNotFound when it is dropped meanwhile: on a server its rows go under whoever reads them."""
+        try:
+            with self._database.read() as tx:
+                yield tx
+        except TableDamaged:
+            with contextlib.suppress(sa.exc.SQLAlchemyError), self._database.read() as tx:
+                self._there(_BY_ID.rows(tx, self._scope.params(of_table=table_id)))
+            raise
 
     @staticmethod
     def _there(found: Sequence[Any]) -> MutableRecord:

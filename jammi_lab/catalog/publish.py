@@ -47,6 +47,7 @@ _COUNT = Direct(scope.update_of(counters).where(counters.c.recipe_fold == sa.bin
 _ENTER, _ENTER_VERSION, _ENTER_COUNTER, _KEEP_COPY, _ENTER_EDGE = (Direct(sa.insert(table)) for table in (_t, _v, counters, manifests, lineage))
 _SETTLE = scope.update_all(_t).where(_t.c.table_name == sa.bindparam("name"), _status, _writer)
 _BUILDING = scope.everyones(_t.c.table_name, _t.c.writer_id).where(_status, _t.c.table_name.in_(sa.bindparam("names", expanding=True)))
+_COPIES = scope.everyones(manifests.c.table_name).where(manifests.c.table_name.in_(sa.bindparam("names", expanding=True)))
 _MANY = 500
 """Names in one statement."""
 _FAIL_ALL = (
@@ -133,6 +134,9 @@ class Publish:
         with self._database.write() as tx:
             mine = self._still_building(tx, [record for record, _, _ in finished])
             kept = [each for each in finished if each[0].table_name in mine]
+            for record in self._were_ready(tx, [record for record, _, _ in kept]):
+                tx.execute(_NO_EDGES, _named(record))
+                tx.execute(_NO_COPY, _named(record))
             if kept:
                 done = self._finish(tx, kept)
                 assert done, "the transaction keeps them building"
@@ -158,6 +162,14 @@ class Publish:
             names = [r.table_name for r in records[start : start + _MANY]]
             found |= {(row[0], row[1]) for row in tx.execute(_BUILDING, {"names": names, "was": "building"}).all()}
         return {r.table_name for r in records if (r.table_name, r.writer_id) in found}
+
+    @staticmethod
+    def _were_ready(tx: sa.Connection, records: Sequence[TableRecord]) -> list[TableRecord]:
+        """Those that were ready before, and were made building again by hand: the catalog keeps things of them already."""
+        found: set[str] = set()
+        for start in range(0, len(records), _MANY):
+            found.update(tx.execute(_COPIES, {"names": [r.table_name for r in records[start : start + _MANY]]}).scalars())
+        return [r for r in records if r.table_name in found]
 
     def reuse(self, recipe: str, table_name: str) -> VersionRecord:
         """The version of this tenant's recipe that refers to a ready table: the newest one if it does already, else a new one. TableNotFound for any

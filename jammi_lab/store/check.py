@@ -115,15 +115,19 @@ class Check:
     def _orphans(self, files: list[str]) -> set[str]:
         """The files that no row accounts for. The files were listed first: whoever makes one has written its row before."""
         claimed, unsettled = set(), set()
+        made: dict[str, str] = {}
         alive = functools.cache(self._catalog.writers.is_alive)
         for status in TableStatus:
             for record in self._catalog.tables.with_status(status):
                 stem = record.path.removesuffix(".parquet")
                 if status is TableStatus.READY:
                     claimed |= {stem + suffix for suffix in _FILES}
+                    made[stem] = record.writer_id
                 elif status is not TableStatus.FAILED or alive(record.writer_id):  # it is still to be settled, by its writer or by recovery
                     unsettled.add(stem)
-        return {path for path in files if path not in claimed and _stem(path) not in unsettled}
+        alone = {path for path in files if path not in claimed and _stem(path) not in unsettled}
+        alone -= {path for path in alone if _unfinished(path) and (maker := made.get(_stem(path))) is not None and alive(maker)}
+        return {path for path in alone if stat_of(self._results.root / path) is not None}  # what got its name or was dropped since is no orphan
 
     def _reclaim(self, here: Mapping[str, Found], paths: list[str], seconds: float) -> set[str]:
         """Remove what has lain there for so long, and give that. What was put aside is as old as the note beside it, not as the bytes."""
@@ -135,13 +139,20 @@ class Check:
                 continue
             fault_point("check:reclaim")
             try:
-                remove(self._results.root / path)
+                there = remove(self._results.root / path)
             except OSError as error:
                 self._found["errors"].append(f"{path}: {error.strerror or error}")
                 continue
             gone.add(path)
-            self._found["reclaimed"].append(path)
+            if there:  # else another kernel was first
+                self._found["reclaimed"].append(path)
         return gone
+
+
+def _unfinished(path: str) -> bool:
+    """Whether a file has not got its name yet: of a ready table it is part of an index that is being written."""
+    name = path.rpartition("/")[2]
+    return name.startswith(".") and name.endswith(".tmp")
 
 
 def _stem(path: str) -> str:

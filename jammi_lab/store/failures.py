@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import os
 from collections.abc import Iterator
 
 from jammi_lab.errors import JammiError, ResourceExhausted, SourceUnavailable, WorkspaceReadOnly
@@ -11,9 +12,16 @@ _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
+def reason_of(error: OSError) -> str:
+    """Why a file operation failed, in the system's words: Arrow's are about a temporary file, of which nobody knows."""
+    if error.errno in _FORBIDDEN | _FULL:
+        return os.strerror(error.errno)
+    return error.strerror or str(error) or type(error).__name__
+
+
 def storage_error(error: OSError, table: str) -> JammiError:
     """The typed error that a failed file operation on a table's files amounts to."""
-    reason = error.strerror or str(error) or type(error).__name__
+    reason = reason_of(error)
     if error.errno == UNREACHABLE:
         return SourceUnavailable(f"The store of the files of {table!r} cannot be used: {reason}.", hint="Try again when it answers.")
     if error.errno in _FORBIDDEN:

@@ -116,10 +116,10 @@ class Lying:
                 wrong |= dict.fromkeys(names, error)
         return wrong
 
-    def clear_unfinished_indexes(self) -> None:
-        """Remove what was left of indexes of ready tables, in the folders that were asked for. Only when nobody can be writing one. OSError."""
+    def clear_unfinished(self) -> None:
+        """Remove what was left of indexes and healed manifests, in the folders that were asked for. Only when nobody can be writing one. OSError."""
         for there in filter(None, self._folders.values()):
-            for name in [name for stem, names in there.temporary.items() if stem.endswith(SUFFIXES) for name in names]:
+            for name in [name for stem, names in there.temporary.items() if stem.endswith((*SUFFIXES, SUFFIX)) for name in names]:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(f"{there.folder}/{name}")
 

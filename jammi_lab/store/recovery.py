@@ -26,6 +26,7 @@ from jammi_lab.values.manifest import Manifest
 from jammi_lab.values.records import Progress, RecoveryReport, TableRecord, TableStatus
 
 _STAMPS = "results-stamps"
+_TRIES = 5
 _UNVOUCHED = "the manifest is lost, and the catalog's copy does not vouch for these bytes"
 
 
@@ -61,7 +62,7 @@ class Recovery:
                         on_progress(Progress(stage="recover", done=done, total=len(sweep), unit="tables"))
                 if died and opening and not self._catalog.writers.suspects():  # asked after the listing: whoever came since is not in that
                     with contextlib.suppress(OSError):
-                        lying.clear_unfinished_indexes()
+                        lying.clear_unfinished()
             named = {name for names in self._found.values() for name in names}
             return RecoveryReport(**self._found, recipes={name: recipe for name, recipe in self._recipes.items() if name in named})
 
@@ -144,11 +145,17 @@ class Recovery:
 
     def _guarded(self, record: TableRecord, settle: Callable[[TableRecord], None]) -> None:
         self._recipes[record.table_name] = record.recipe
-        try:
-            settle(record)
-        except (JammiError, OSError) as error:
-            if record.status is not TableStatus.READY or self._is_still(record):
-                self._report(record.table_name, error)
+        for left in reversed(range(_TRIES)):
+            try:
+                settle(record)
+                return
+            except (JammiError, OSError) as error:
+                ready = record.status is TableStatus.READY
+                if ready and not self._is_still(record):
+                    return
+                if not (ready and left and isinstance(error, FileNotFoundError)):  # else another kernel mends the same table just now
+                    self._report(record.table_name, error)
+                    return
 
     def _spare(self) -> None:
         """Name the rows that a living writer is building or removing."""
@@ -202,8 +209,8 @@ class Recovery:
         if copy is None or manifest is None or found != manifest.artifact.digest:
             self._quarantine(record, path, _UNVOUCHED)
             return
-        clear_temporary(manifests.manifest_path(path))  # of a recovery that died here
         manifests.write(path, copy)
+        clear_temporary(manifests.manifest_path(path))  # of a recovery that died here; when ours is there, else two would take each other's away
         if self._is_still(record):
             self._found["healed"].append(record.table_name)
         else:
@@ -244,8 +251,8 @@ class Recovery:
         make_folder(folder)
         note = {"table": record.table_name, "recipe": record.recipe, "tenant": record.tenant, "why": why, "at": rfc3339(self._clock.now_ns())}
         told = folder / f"{record.table_name}.why.json"
-        clear_temporary(told)
         write_atomic(told, json.dumps(note, indent=1).encode())
+        clear_temporary(told)
         for each in (path, manifests.manifest_path(path)):
             with contextlib.suppress(FileNotFoundError):
                 move(each, folder)

@@ -5,6 +5,7 @@ import secrets
 import pytest
 
 import jammi_lab as jl
+from jammi_lab.catalog import mutables
 from tests.live.test_mutable import *  # noqa: F403
 from tests.live.test_mutable_inputs import lab, test_a_commit_makes_a_reader_stale_and_recomputing_makes_it_fresh  # noqa: F401
 from tests.live.test_mutable_processes import ADD, children  # noqa: F401
@@ -35,6 +36,26 @@ def test_a_backup_of_a_server_holds_the_tables_and_their_rows(ws, tmp_path, monk
         there = other.mutable["labels"]
         assert there.read().to_pylist() == [{"id": 1, "label": "a"}, {"id": 2, "label": "b"}] and there.changes(0).num_rows == 2
         there.insert([{"id": 3}])
+
+
+@pytest.mark.parametrize("ask", [lambda held: held.read(), lambda held: held.changes(0)])
+def test_a_table_that_another_kernel_drops_while_it_is_read_is_gone_and_no_damage(ws, tmp_path, monkeypatch, labels, ask):
+    with jl.open(tmp_path / "lab") as other:
+        own = mutables.physical
+
+        def dropped(*given):
+            monkeypatch.setattr(mutables, "physical", own)
+            other.mutable.drop("labels")
+            return own(*given)
+
+        monkeypatch.setattr(mutables, "physical", dropped)
+        with pytest.raises(jl.TableNotFound, match="not there any more"):
+            ask(labels)
+
+
+def test_a_drop_takes_locks_in_the_order_in_which_readers_do():
+    [changes, rows] = mutables.physical(1, True).drop
+    assert changes.endswith("_changes") and rows.endswith("_rows")
 
 
 def test_two_processes_on_a_server_lose_no_update(ws, tmp_path, children):  # noqa: F811

@@ -37,7 +37,7 @@ from jammi_lab.store.manifests import manifest_path
 from jammi_lab.tenancy import TenantScope
 from jammi_lab.values.verdicts import Verdict, code
 from jammi_lab.workspace import Workspace
-from tests.store.lab import unpublish
+from tests.store.lab import catalog, unpublish
 
 SOURCES = ("s1", "s2", "s3")
 RECIPES = ("r1", "r2", "r3", "r4")
@@ -450,6 +450,10 @@ class Histories(RuleBasedStateMachine):
         if name not in self.ws or not (folder / "catalog.sqlite3").exists():
             return
         table = self.ws.table(name)
+        with catalog(folder) as db:
+            [(versions,)] = db.execute("SELECT count(*) FROM versions WHERE table_name = ?", [table.table_name])
+        if versions > 1:
+            return  # it was taken over later, so its kernel did not die before its end
         if not with_manifest:
             manifest_path(table.path).unlink()
         unpublish(folder, table.table_name)

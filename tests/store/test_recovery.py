@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 import jammi_lab as jl
+from jammi_lab.storage.files import install_fault_hook
 from jammi_lab.store import manifests
 from jammi_lab.store.manifests import manifest_path
 from jammi_lab.values.records import RecoveryReport
@@ -84,6 +85,15 @@ def test_building_with_whole_bytes_and_manifest_becomes_ready_as_if_nothing_had_
     assert everything(folder)["lineage"] == edges
     assert ws.verify("venues") == Match() and ws.table("venues").read().arrow().num_rows == 2
     assert str(ws.staleness("venues")) == "fresh"
+
+
+def test_a_ready_table_whose_row_was_made_building_by_hand_is_ready_again(again, folder, table):
+    before = everything(folder)["lineage"]
+    with catalog(folder) as db:
+        db.execute("UPDATE result_tables SET status = 'building', writer_id = ?", [DEAD])
+    ws, report = again()
+    assert told(report) == RecoveryReport(promoted=[table.table_name]) and everything(folder)["lineage"] == before
+    assert ws.verify("venues") == Match() and str(ws.staleness("venues")) == "fresh"
 
 
 def test_a_promoted_row_has_the_footers_count(again, folder, table, path):
@@ -276,6 +286,76 @@ def test_a_lost_manifest_without_a_copy_is_quarantined(again, lab, folder, table
         db.execute("DELETE FROM manifests")
     _, report = again()
     assert told(report) == RecoveryReport(quarantined=[table.table_name])
+
+
+def test_a_recovery_heals_what_another_kernel_is_healing_just_now(lab, folder, table, path):
+    def other(name):
+        if name == "file.before_rename" and not cleared:
+            cleared.extend(path.parent.glob(".*.tmp"))
+            for each in cleared:
+                each.unlink()  # as a recovery does with what looks left by a dead one
+
+    cleared = []
+    manifest_path(path).unlink()
+    install_fault_hook(other)
+    try:
+        report = lab.recover()
+    finally:
+        install_fault_hook(None)
+    assert cleared and told(report) == RecoveryReport(healed=[table.table_name])
+    assert lab.verify("venues") == Match() and files(folder) == files_of(table)
+
+
+@pytest.mark.parametrize("quarantined", [False, True])
+def test_what_another_kernel_is_writing_stays_until_ours_has_its_name(lab, folder, table, path, quarantined):
+    def unfinished():
+        return [each.name for each in theirs if each.exists()]
+
+    manifest_path(path).unlink()
+    if quarantined:
+        flip(path)
+    (folder / "quarantine").mkdir()
+    theirs = [path.with_name(f".{manifest_path(path).name}.0123abcd.tmp"), folder / "quarantine" / f".{table.table_name}.why.json.0123abcd.tmp"]
+    for each in theirs:
+        each.write_bytes(b"{")
+    seen = []
+    install_fault_hook(lambda name: seen.append(unfinished()) if name == "file.before_rename" else None)
+    try:
+        lab.recover()
+    finally:
+        install_fault_hook(None)
+    assert seen and all(len(each) == 2 for each in seen)
+    assert unfinished() == [theirs[not quarantined].name]
+
+
+def test_a_recovery_finishes_a_quarantine_that_another_kernel_is_at_just_now(lab, folder, table, path):
+    def other(name):
+        if name == "file.before_rename" and not cleared:
+            cleared.extend((folder / "quarantine").glob(".*.tmp"))
+            for each in cleared:
+                each.unlink()
+            path.rename(folder / "quarantine" / path.name)
+
+    cleared = []
+    manifest_path(path).unlink()
+    flip(path)
+    install_fault_hook(other)
+    try:
+        report = lab.recover()
+    finally:
+        install_fault_hook(None)
+    assert cleared and told(report) == RecoveryReport(quarantined=[table.table_name])
+    assert statuses(folder) == {table.table_name: "failed"} and not list((folder / "quarantine").glob(".*"))
+
+
+def test_what_a_recovery_left_unfinished_twice_goes_with_the_next(again, lab, folder, table, path):
+    left = path.with_name(f".{manifest_path(path).name}.0123abcd.tmp")
+    left.write_bytes(b"{")
+    lab.close()
+    with catalog(folder) as db:
+        db.execute("UPDATE writers SET retired_at = NULL")  # it died, after it had given a second one its name
+    _, report = again()
+    assert not report and files(folder) == files_of(table) and not left.exists()
 
 
 def test_a_quarantine_that_was_cut_off_is_finished(lab, folder, table, path, fault):

@@ -5,11 +5,14 @@ import sqlite3
 import threading
 import time
 
+import pyarrow as pa
 import pytest
 
 import jammi_lab as jl
 from jammi_lab.catalog.backup import backup
 from jammi_lab.errors import InvalidArgument, ResourceExhausted, TableNotFound, TenantForbidden, WorkspaceReadOnly
+from jammi_lab.storage.files import install_fault_hook
+from jammi_lab.store import check
 from jammi_lab.store.manifests import manifest_path
 from tests.store.conftest import PAPERS, VENUES
 from tests.store.lab import DEAD, catalog, everything, files, files_of, flip, row, statuses, unpublish
@@ -339,8 +342,6 @@ def test_a_clock_that_was_set_forward_takes_nothing_from_a_living_writer(lab, fo
                 aged(path, 365 * DAY)
             seen.append(other.check(repair=True, grace=0))
 
-    from jammi_lab.storage.files import install_fault_hook
-
     seen = []
     with jl.open(folder) as other:
         fault(None)
@@ -348,6 +349,48 @@ def test_a_clock_that_was_set_forward_takes_nothing_from_a_living_writer(lab, fo
         table = lab.materialize("venues", VENUES)
     assert seen and not seen[0].reclaimed and not seen[0].orphans
     assert table.verify() == jl.Match()
+
+
+@pytest.mark.parametrize("repair", [False, True])
+def test_files_that_got_their_name_or_went_while_they_were_compared_are_no_orphans(lab, folder, monkeypatch, repair):
+    made = versions(lab, "venues", 2)
+    with jl.open(folder) as other:
+        listed = check.files_below
+
+        def meanwhile(root, below):
+            found = list(listed(root, below))
+            if below == "results":
+                lab.table("venues", version=1).drop()
+                for path in (folder / "results" / "_global").glob(".*.tmp"):
+                    path.unlink()  # as who renames it
+            return found
+
+        stray(folder, f".{made[1].table_name}.materialization.json.0123abcd.tmp")
+        monkeypatch.setattr(check, "files_below", meanwhile)
+        report = other.check(repair=repair, grace=0)
+    assert not report.orphans and not report.reclaimed and not report.bytes_reclaimed
+
+
+def test_an_orphan_that_another_kernel_removes_first_is_not_reclaimed_twice(lab, folder, fault):
+    path = stray(folder, age=7200)
+    fault(None)
+    install_fault_hook(lambda name: path.unlink(missing_ok=True) if name == "check:reclaim" else None)
+    report = lab.check(repair=True)
+    assert not report.reclaimed and not report.orphans and not report.bytes_reclaimed
+
+
+def test_an_index_that_a_living_kernel_is_writing_is_no_orphan(lab, folder, fault):
+    def look(name):
+        if name == "index.before_write":
+            seen.append(other.check())
+
+    seen = []
+    with jl.open(folder) as other:
+        fault(None)
+        install_fault_hook(look)
+        table = lab.import_embeddings("vectors", pa.table({"id": [1, 2], "vec": [[1.0, 0.0], [0.0, 1.0]]}), key="id", vector="vec")
+    assert len(seen) > 1 and not any(each.orphans for each in seen)
+    assert table.path.with_name(f"{table.table_name}.idx.usearch").exists() and not lab.check()
 
 
 def test_a_repair_settles_what_dead_writers_left(lab, folder):
