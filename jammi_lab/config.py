@@ -114,7 +114,9 @@ class Settings:
     @staticmethod
     def _known(key: str) -> str:
         if key not in DEFAULTS:
-            raise InvalidArgument(f"There is no setting {key!r}.", near=difflib.get_close_matches(key, DEFAULTS, 3, 0.5))
+            raise InvalidArgument(
+                f"There is no setting {key!r}.", near=difflib.get_close_matches(key, DEFAULTS, 3, 0.5), hint="ws.settings shows them all."
+            )
         return key
 
 

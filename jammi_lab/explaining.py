@@ -1,11 +1,16 @@
 """How the engine runs a statement, as a tree: what each step does, the rows that come out of it, and, when it was run, the time it took."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from jammi_lab.errors import InvalidArgument, JammiError
 from jammi_lab.markup import Form, Shown, escape, visible, width
+
+if TYPE_CHECKING:
+    from jammi_lab.engine.prepared import Prepared
+    from jammi_lab.result import Result
 
 _WORDS = {
     "SEQ_SCAN": "scan",
@@ -72,6 +77,22 @@ class Explanation(str, Shown):
     def _form(self) -> Form:
         text = str.__str__(self)
         return Form(f'<pre style="margin:0.2em 0">{chr(10).join(escape(line) for line in text.split(chr(10)))}</pre>', text)
+
+
+def explained(text: str, analyze: bool, prepare: "Callable[[str], list[Prepared]]", run: "Callable[[Prepared], Result]") -> Explanation:
+    """How one statement would run. Errors mark a place in what was typed. InvalidArgument for several statements, of which none is run then."""
+    if not isinstance(text, str):
+        raise InvalidArgument(f"A statement is a text, not a {type(text).__name__}.")
+    before = "EXPLAIN (ANALYZE, FORMAT JSON) " if analyze else "EXPLAIN (FORMAT JSON) "
+    try:
+        prepared = prepare(before + text)
+        if prepared[1:]:
+            raise InvalidArgument(f"One statement can be explained at a time; this text holds {len(prepared)}.", hint="Nothing was run.")
+        return Explanation(str(run(prepared[0]).fetchall()[0][-1]))
+    except JammiError as error:
+        if error.statement is not None and error.statement.startswith(before):
+            error.at(error.statement.removeprefix(before), None if error.position is None else max(0, error.position - len(before)))
+        raise
 
 
 def _operators(node: Mapping[str, Any], *, ran: bool) -> list[Operator]:

@@ -1,11 +1,12 @@
 """Looking around in vectors: the verbs of a workspace that show the neighbours of a row, and a whole embedding table as a map."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from jammi_lab.deriving import Deriving
-from jammi_lab.errors import InvalidArgument, RowNotFound
+from jammi_lab.errors import InvalidArgument, JammiError, RowNotFound
 from jammi_lab.framed import Framed
+from jammi_lab.glance import at_a_glance
 from jammi_lab.handles import ResultTable
 from jammi_lab.markup import Form, Shown, count, escape, picture, plain, stack, table, visible
 from jammi_lab.names import fold
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
     from numpy.typing import NDArray
+
+    from jammi_lab.workspace import Workspace
 
 _POINT, _WORD, _AXIS = "#3f7fb5", "#707c88", "#8a94a0"
 _WIDE, _HIGH, _PAD = 640, 400, 14
@@ -95,7 +98,14 @@ class VectorMap(Framed, Shown):
 
 
 class Exploring(Deriving, Searching):
-    """The part of a Workspace that looks around in vectors."""
+    """The part of a Workspace that looks around in vectors, and what it shows of itself."""
+
+    def _repr_html_(self) -> str:
+        ws = cast("Workspace", self)
+        try:
+            return at_a_glance(ws).html
+        except JammiError:  # a display is no place to fail
+            return plain(repr(ws)).html
 
     def neighbors(self, table: str | ResultTable, key: Any = None, *, k: int = 10, select: str | Sequence[str] | None = None) -> Neighbors:
         """The `k` rows most similar to the row with that key, as table and picture; without a key those of the first row.

@@ -260,7 +260,7 @@ def plan(
 
 def _why(step: Step, label: str) -> Form:
     """Without a reason is what was named though nobody can say whether it holds."""
-    undecided = ["named, though it cannot be decided whether it holds"] if label == "recompute" else []
+    undecided = ["named, though it cannot be decided whether it holds"] if label.startswith("recompute") else []
     return _first([str(r) for r in step.reasons] or undecided)
 
 

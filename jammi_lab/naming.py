@@ -76,7 +76,9 @@ class Naming:
                 f"{name!r} is a source, not a recipe or result table.", hint="Sources are what tables are made from; ws.sources[name] shows one."
             )
         return TableNotFound(
-            f"There is no recipe or result table {name!r}.", near=near(name, known), hint="" if known else "ws.materialize(name, sql) makes one."
+            f"There is no recipe or result table {name!r}.",
+            near=near(name, known),
+            hint=f"ws.{'recipes() lists what there is' if known else 'materialize(name, sql) makes one'}.",
         )
 
     def judged(self, name: str | ResultTable) -> tuple[str, TableRecord | None]:

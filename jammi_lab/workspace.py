@@ -14,7 +14,7 @@ from jammi_lab.deriving import Deriving
 from jammi_lab.engine.prepared import Prepared
 from jammi_lab.errors import InvalidArgument, WorkspaceNotFound, WorkspaceReadOnly
 from jammi_lab.evaluating import Evaluating
-from jammi_lab.explaining import Explanation
+from jammi_lab.explaining import Explanation, explained
 from jammi_lab.exploring import Exploring
 from jammi_lab.handles import ResultTable, ResultTables
 from jammi_lab.in_order import run_in_order, told
@@ -90,7 +90,7 @@ def _enter(folder: Path, shown: str, url: str, *, make: bool, read_only: bool) -
     if not url and not (folder / "catalog.sqlite3").exists() and (read_only or not make):
         raise WorkspaceNotFound(f"There is no workspace in {shown!r}.", hint="jl.open(path) makes one.")
     if not (there := next(each for each in (folder, *folder.parents) if each.exists())).is_dir():
-        raise InvalidArgument(f"{shown if there == folder else str(there)!r} is a file; a workspace is a folder.")
+        raise InvalidArgument(f"{shown if there == folder else str(there)!r} is a file; a workspace is a folder.", hint="Name a folder.")
     if not read_only:
         try:
             make_folder(folder)
@@ -221,8 +221,8 @@ class Workspace(Evaluating, Exploring, Deriving, Upkept):
         return self._explained(text, bound(params, named), analyze, [])
 
     def _explained(self, text: str, params: Mapping[str, Any], analyze: bool, extra: Sequence[Any]) -> Explanation:
-        how = "EXPLAIN (ANALYZE, FORMAT JSON) " if analyze else "EXPLAIN (FORMAT JSON) "
-        return Explanation(str(self._run(how + text, params, extra).fetchall()[0][-1]))
+        prepare = self._rooms.engine.prepare
+        return explained(text, analyze, lambda sql: prepare(sql, params, tenant=self._scope.current, extra=extra, changing=True), self._result)
 
     def frames_from(self, namespace: Callable[[], Mapping[str, object]] | None) -> None:
         """Let cells name data frames in the variables that `namespace` gives."""
@@ -371,9 +371,7 @@ class Workspace(Evaluating, Exploring, Deriving, Upkept):
     def _read(self, record: TableRecord) -> Result:
         from jammi_lab.names import quote
 
-        now = self._rooms.catalog.tables.get(record.table_name)
-        if now is None or now.status is not TableStatus.READY:
-            raise gone(record)
+        self._require_ready(record)
         [prepared] = self._rooms.engine.prepare(f"SELECT * FROM jammi.{quote(record.table_name)}", None, tenant=self._scope.current)
         return self._result(prepared)
 
@@ -383,7 +381,8 @@ class Workspace(Evaluating, Exploring, Deriving, Upkept):
 
     def _path(self, record: TableRecord) -> Place:
         self._require_seen(record)
-        return self._rooms.results.require(record)
+        with self._or_gone(record):
+            return self._rooms.results.require(record)
 
     def _elsewhere(self, path: str | os.PathLike[str]) -> None:
         refuse_to_write(os.path.expanduser(os.fspath(path)), self._folder if isinstance(self._folder, Path) else None)

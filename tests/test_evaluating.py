@@ -155,6 +155,8 @@ def test_what_search_refuses_is_refused(lab: Any) -> None:
         lab.evaluate("nothing", GOLDEN)
     with pytest.raises(errors.InvalidArgument):
         lab.evaluate([], GOLDEN)
+    with pytest.raises(errors.InvalidArgument, match="by its name"):
+        lab.evaluate(5, GOLDEN)
     with pytest.raises(errors.SchemaMismatch):
         lab.evaluate("v", [([1.0, 2.0], 1)])
 

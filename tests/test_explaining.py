@@ -54,5 +54,25 @@ def test_a_wrong_statement_and_a_missing_parameter_are_typed(ws):
         ws.explain("DROP TABLE papers")
 
 
+@pytest.mark.parametrize("analyze", [False, True])
+@pytest.mark.parametrize("text", ["SELECT 1; DELETE FROM mutable.notes", "SELECT 1;; SELECT 2", "DELETE FROM mutable.notes"])
+def test_what_is_only_to_be_explained_runs_no_other_statement(ws, text, analyze):
+    notes = ws.mutable.create("notes", {"id": "int64"}, primary_key=["id"])
+    notes.insert([{"id": 1}])
+    with pytest.raises(jl.JammiError, match=r"One statement can be explained at a time; this text holds 2\.|Only a SELECT can be explained"):
+        ws.explain(text, analyze=analyze)
+    assert notes.version == 1 and ws.sql("SELECT id FROM mutable.notes").fetchall() == [(1,)]
+
+
+@pytest.mark.parametrize(
+    ("text", "at"), [("SELECT x\nFROM nothing_like_it", 14), ("SELEC 1", 0), ("SELECT $z", 7), ("SELECT nothing FROM papers", 7), ("", 0)]
+)
+def test_an_error_marks_its_place_in_what_was_typed(ws, text, at):
+    for analyze in (False, True):
+        with pytest.raises(jl.JammiError) as refused:
+            ws.explain(text, analyze=analyze)
+        assert (refused.value.statement, refused.value.position) == (text, at) and "EXPLAIN" not in str(refused.value)
+
+
 def test_nothing_to_do_is_said():
     assert str(Explanation("[]")).startswith("nothing to do")

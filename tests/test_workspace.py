@@ -78,8 +78,8 @@ def test_a_file_that_is_no_catalog_is_refused_and_left_alone(tmp_path: Path) -> 
     assert bytes_of(tmp_path)["lab/catalog.sqlite3"] == before["lab/catalog.sqlite3"]
 
 
-@pytest.mark.parametrize("tenant", ["", "_x", "a b", "x" * 65, "../x", "é"])
-def test_a_bad_tenant_is_refused(tmp_path: Path, tenant: str) -> None:
+@pytest.mark.parametrize("tenant", ["", "_x", "a b", "x" * 65, "../x", "é", "a\n", 5, b"acme"])
+def test_a_bad_tenant_is_refused(tmp_path: Path, tenant: Any) -> None:
     with pytest.raises(jl.NameInvalid):
         jl.open(tmp_path / "lab", tenant=tenant)
 
@@ -242,6 +242,31 @@ def test_closing_twice_is_fine_and_use_after_it_is_typed(papers: Any) -> None:
     ):
         with pytest.raises(jl.JammiError, match="closed"):
             use()
+
+
+def test_a_workspace_is_shown_with_what_is_in_it_in_a_notebook_that_loaded_no_extension(papers: Any) -> None:
+    shown = papers._repr_html_()
+    assert "papers" in shown and "recipe" in shown and "fresh" in shown and repr(papers).startswith("Workspace(")
+    papers.close()
+    assert "closed" in papers._repr_html_()
+
+
+def test_what_is_refused_says_what_to_do_also_where_no_name_is_near(papers: Any, tmp_path: Path) -> None:
+    (tmp_path / "a file").touch()
+    for refused in (
+        lambda: papers.table("nothing like it"),
+        lambda: papers.plan("nothing like it"),
+        lambda: papers.materialize("keyed", "SELECT id FROM papers", key="zzz"),
+        lambda: papers.settings["nothing.like.it"],
+        lambda: jl.open(tmp_path / "a file"),
+    ):
+        with pytest.raises(jl.JammiError) as caught:
+            refused()
+        assert caught.value.hint and not caught.value.near
+    papers.close()
+    with jl.open(tmp_path / "lab", read_only=True) as ws, pytest.raises(jl.WorkspaceReadOnly) as caught:
+        ws.sources.add("more", str(tmp_path / "papers.csv"))
+    assert "read_only" in caught.value.hint
 
 
 # -- read-only -------------------------------------------------------------------------------------------------------------------------------

@@ -167,7 +167,7 @@ class Questions:
             nodes,
             edges,
             focus,
-            lambda: self._words([n.name for n in nodes]),
+            lambda: self._words({(n.name, n.version) for n in nodes}),
             self._by_column(links) if columns else None,
             lambda: self._newest_runs({n.name for n in nodes if n.version is not None}),
         )
@@ -218,8 +218,10 @@ class Questions:
         self._columns.flush()
         return edges
 
-    def _words(self, names: Sequence[str]) -> dict[str, str]:
-        """The verdict word of each recipe among the names, from a shallow look."""
+    def _words(self, shown: Collection[tuple[str, int | None]]) -> dict[str, str]:
+        """The verdict word of each recipe that is shown in its newest version, from a shallow look; a graph may be shown again when it is old."""
+        names = sorted({name for name, _ in shown})
         sensed = self._sensor.sense(names, self._look(False))
         found = [(n, node) for n in names if (node := sensed.graph.find(n, self._scope.current)) is not None]
-        return {name: word(sensed.verdicts[node.place]) for name, node in found}
+        current = [(n, node) for n, node in found if (n, node.version.version if node.version else None) in shown]
+        return {name: word(sensed.verdicts[node.place]) for name, node in current}

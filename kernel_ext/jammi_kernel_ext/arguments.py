@@ -372,7 +372,7 @@ def _flag(verb: Verb, word: str, rest: _Peekable, values: dict[str, Any]) -> Non
     given = [joined] if sign else []
     while (rest.value_follows() and (flag.many or not given)) and not (sign and not flag.many):
         given.append(next(rest))
-    if not given:
+    if not given or "" in given:
         raise InvalidArgument(f"{spelled} of {called} needs a value: {'|'.join(flag.choices) or flag.takes}.", hint=f"Usage: {verb.usage}")
     converted = [_converted(flag, spelled, called, g) for g in given]
     values[flag.key] = values[flag.key] + converted if flag.many else converted[-1]

@@ -15,7 +15,6 @@ from jammi_lab.errors import InvalidArgument, ParameterMissing
 from jammi_lab.in_order import told as behind
 from jammi_lab.markup import Shown
 from jammi_lab.names import near
-from jammi_lab.values.descriptors import encode_param
 
 if TYPE_CHECKING:
     from jammi_lab.workspace import Workspace
@@ -39,6 +38,8 @@ def parameter_names(sql: str) -> list[str]:
 
 def parameters(sql: str, namespace: Mapping[str, Any]) -> dict[str, Any]:
     """Values for the `$parameters` of a text from the notebook's variables. ParameterMissing; InvalidArgument for what is not a value."""
+    from jammi_lab.engine.values import plain
+
     found: dict[str, Any] = {}
     for name in parameter_names(sql):
         if name not in namespace:
@@ -49,7 +50,7 @@ def parameters(sql: str, namespace: Mapping[str, Any]) -> dict[str, Any]:
             error.near = tuple(near(name, known))
             raise error.at(sql, _place(sql, name))
         try:
-            encode_param(namespace[name])
+            plain(namespace[name])
         except InvalidArgument as error:
             raise InvalidArgument(f"${name}: {error.message}", hint=error.hint).at(sql, _place(sql, name)) from None
         found[name] = namespace[name]

@@ -9,9 +9,9 @@ from typing import Any
 from jammi_kernel_ext.arguments import CELL, STEP, VERBS, Flag, Verb
 from jammi_lab import forms
 from jammi_lab.errors import InvalidArgument, JammiError
+from jammi_lab.glance import at_a_glance
 from jammi_lab.markup import Form, Shown, code, count, dim, facts, mark, plain, stack
 from jammi_lab.names import near
-from jammi_lab.values.verdicts import word
 
 
 class Note(Shown):
@@ -210,26 +210,6 @@ def where(ws: Any, kind: str) -> str:
     """Half of the form of a workspace, `html` or `text`: a display asks for both, and one look serves them."""
     made, other, form = _halves.pop(ws, (0.0, "", plain("")))
     if other != kind or time.monotonic() - made > _ONE_DISPLAY:
-        form = workspace(ws)
+        form = at_a_glance(ws)
         _halves[ws] = (time.monotonic(), "text" if kind == "html" else "html", form)
     return str(getattr(form, kind))
-
-
-def workspace(ws: Any) -> Form:
-    """Where one is: the folder, the tenant, and what is in it."""
-    if ws._closed:
-        return plain(repr(ws))
-    status = ws.status()
-    sources = ", ".join(ws.sources)
-    held = [
-        ("tenant", ws.current_tenant or ""),
-        ("sources", sources),
-        ("tables", f"{count(len(status), 'recipe')}: {forms.tally(word(r.verdict) for r in status)}" if len(status) else ""),
-        ("mutable", ", ".join(m.name for m in ws.mutable)),
-        ("topics", ", ".join(t.name for t in ws.topics)),
-        ("open", "read-only" if ws.read_only else ""),
-        ("catalog", ws.settings["catalog.url"]),
-    ]
-    settled = forms.recovery(ws.recovery) if ws.recovery else None
-    empty = "" if sources or len(status) or len(ws.mutable) or len(ws.topics) else "Nothing here yet: %jammi add NAME LOCATION registers a source."
-    return stack(facts(f"Workspace {ws.path}", held, note=empty), settled)

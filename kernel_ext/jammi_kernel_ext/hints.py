@@ -70,6 +70,7 @@ _LINES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"ws\.ephemeral\(\)", "%jammi ephemeral open"),
     (r"ws\.check\(\)", "%jammi check"),
     (r"ws\.tables\(\)", "%jammi tables"),
+    (r"ws\.settings shows", "%jammi config shows"),
     (r"ws\.recipes\(\)", "%jammi status"),
     (r"ws\.models\b(?![.(])", "%jammi models"),
     (r"ws\.embed\b(?!\()", "%jammi embed"),

@@ -66,6 +66,7 @@ def test_the_first_line_of_a_cell_is_a_variable_and_flags(line, values):
         ("plan --dry-run", "no flag --dry-run", ()),
         ("recompute --dry-rum", "no flag --dry-rum", ("--dry-run",)),
         ("preview p -n", "needs a value: N", ()),
+        ("open --catalog ''", "--catalog of %jammi open needs a value: URL", ()),
         ("preview p -n many", "takes a whole number from 1, not 'many'", ()),
         ("preview p -n 0", "takes a whole number from 1, not '0'", ()),
         ("sources all", "does not know what to do with 'all'", ()),
@@ -89,6 +90,9 @@ def test_a_line_that_does_not_fit_is_refused_with_a_hint_or_near_words(line, say
         ("-t pandsa", "takes arrow or polars or pandas"),
         ("a b", "does not know"),
         ("-x", "no flag -x"),
+        ("-m ''", "-m of %%jammi needs a value: RECIPE"),
+        ("-m '' -q", "-m of %%jammi needs a value: RECIPE"),
+        ("--materialize=", "--materialize of %%jammi needs a value: RECIPE"),
     ],
 )
 def test_a_cell_line_that_does_not_fit_is_refused(line, says):

@@ -201,3 +201,14 @@ def test_a_reused_table_that_is_shown_as_a_frame_says_so(papers, kind):
     assert "reused" not in papers(cell).text
     assert "venues, version 1: reused" in str(papers(cell).displays) + papers(cell).text
     assert "reused" not in papers(cell.replace("-m", "-q -m")).text
+
+
+def test_an_array_and_a_series_of_the_notebook_are_bound_as_in_python(papers):
+    papers("import numpy as np, polars as pl, pandas as pd\nids, names, none = np.array([1, 3]), pl.Series(['A']), pd.NA")
+    shown = papers(
+        "%%jammi\nSELECT count(*) AS n FROM papers WHERE id IN (SELECT unnest($ids)) AND venue IN (SELECT unnest($names)) AND $none IS NULL"
+    )
+    assert shown.error is None and shown.text.split("\n")[3].strip() == "2"
+    papers("late = pd.Timedelta(1)")
+    refused = papers("%%jammi\nSELECT $late")
+    assert refused.ename == "InvalidArgument" and "finer than a microsecond" in refused.error[0] and refused.error[2].endswith("^")

@@ -34,6 +34,10 @@ from tests.kernel_ext.conftest import ROOT, Kernel
         ),
         ("Call ws.sources.add('s', 'x', secret=your_function).", "Call jammi_lab.get_workspace().sources.add('s', 'x', secret=your_function)."),
         ("Give a frame a name: ws.sources.add(name, frame).", "Give a frame a name: jammi_lab.get_workspace().sources.add(name, frame)."),
+        (
+            'Say what it is: options={"encoding": "latin-1"} or options={"encoding": "utf-16"}.',
+            "Say what it is: --option encoding=latin-1 or --option encoding=utf-16.",
+        ),
         ('Say which: options={"sheet": …}.', "Say which: --option sheet=…."),
         ("Options are a, b: options={…}.", "Options are a, b: --option KEY=VALUE."),
         ('Give options={"region": …} or {"url": …}, and secret= too.', "Give --option region=… or --option url=…, and --secret too."),
@@ -56,6 +60,7 @@ from tests.kernel_ext.conftest import ROOT, Kernel
         ("Write $name, and pass name=value.", "Write $name; a variable of that name in the notebook is its value."),
         ("ws.sources, ws.mutable and ws.recipes() list what there is.", "%jammi catalog and %jammi models list what there is."),
         ("ws.search(…, where=…) takes one.", "%jammi search TABLE TEXT --where SQL takes one."),
+        ("ws.settings shows them all.", "%jammi config shows them all."),
         ("Give it a name with AS.", "Give it a name with AS."),
         ("", ""),
     ],

@@ -20,6 +20,15 @@ def test_one_hop_gives_exactly_the_direct_dependents(papers: Lab) -> None:
     assert papers.ws.derives_from("first") == []
 
 
+def test_a_lineage_that_is_shown_after_a_recompute_tells_no_verdict_of_versions_that_it_does_not_hold(papers: Lab) -> None:
+    lineage = papers.ws.lineage("titles", direction="up")
+    assert "titles (sql, version 1): fresh" in repr(lineage)
+    papers.csv("papers", "id,title,year", "1,Other,2020")
+    papers.ws.recompute("titles")
+    assert "titles (sql, version 1)" in repr(lineage) and "fresh" not in repr(lineage)
+    assert "titles (sql, version 2): fresh" in repr(papers.ws.lineage("titles"))
+
+
 @pytest.mark.parametrize("name", HOSTILE)
 def test_names_that_mean_something_to_databases_mean_nothing_here(lab: Lab, name: str) -> None:
     lab.csv("s", "id", "1")

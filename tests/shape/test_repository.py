@@ -67,6 +67,13 @@ def test_every_pin_has_its_hashes():
     assert not [block.split()[0] for block in blocks if "--hash=sha256:" not in block]
 
 
+def test_every_module_of_the_engine_has_its_layer_in_the_import_contract():
+    layers = " ".join(PROJECT["tool"]["importlinter"]["contracts"][0]["layers"])
+    folder = ROOT / "jammi_lab"
+    there = {f.stem for f in folder.glob("*.py") if f.stem != "__init__"} | {f.parent.name for f in folder.glob("*/__init__.py")}
+    assert there == set(re.findall(r"jammi_lab\.(\w+)", layers)), "what has no layer may be imported from anywhere, and nothing says so"
+
+
 def test_every_ignored_rule_has_its_reason_beside_it():
     ruff = PYPROJECT[PYPROJECT.index("[tool.ruff.lint]") : PYPROJECT.index("[tool.ruff.format]")]
     ignored = ruff[ruff.index("ignore = [") :]
