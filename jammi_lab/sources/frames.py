@@ -110,7 +110,18 @@ def _sql_column(name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
         raise SchemaMismatch(f"Column {name!r} is {kind}, which SQL cannot hold.", column=name, actual=str(kind), hint=hint)
     if pa.types.is_float16(kind):
         return column.cast(pa.float32())
+    if pa.types.is_timestamp(kind) and kind.unit == "ns" and kind.tz is not None:
+        return _in_microseconds(name, column)
     return plain_column(column)
+
+
+def _in_microseconds(name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Moments with a zone, of which SQL holds whole microseconds and would drop the rest without a word. SchemaMismatch when there is a rest."""
+    try:
+        return column.cast(pa.timestamp("us", column.type.tz))
+    except pa.ArrowInvalid:
+        said = f"Column {name!r} holds times with a zone that are finer than a microsecond, which SQL would cut off."
+        raise SchemaMismatch(said, column=name, actual=str(column.type), hint="Round them to microseconds, or take the zone away.") from None
 
 
 def _from_polars(frame: Any) -> pa.Table:

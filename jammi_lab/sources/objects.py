@@ -90,7 +90,7 @@ def _filesystem(store: str, options: tuple[tuple[str, Any], ...], credentials: t
     arguments = {"s3": _s3_arguments, "gs": _gs_arguments, "az": _az_arguments}[store](said, given)
     filesystem = made(**arguments, skip_instance_cache=True, use_listings_cache=False)
     if store == "s3":
-        filesystem.retries = 2  # else a server that is down is asked for five seconds, on top of what botocore repeats
+        filesystem.retries = 1  # botocore repeats already
     return filesystem
 
 

@@ -227,6 +227,14 @@ def test_types_are_those_of_sql():
     assert half.schema.field("h").type == pa.float32()
 
 
+def test_moments_with_a_zone_are_kept_to_the_microsecond_or_refused():
+    moments = pa.array([1_000, None, -5_000], pa.timestamp("ns", "UTC"))
+    assert as_arrow(pa.table({"at": moments})).column("at").to_pylist() == moments.to_pylist()
+    with pytest.raises(SchemaMismatch, match="'at' holds times with a zone that are finer than a microsecond"):
+        as_arrow(pa.table({"at": pa.array([1_001], pa.timestamp("ns", "UTC"))}))
+    assert as_arrow(pa.table({"at": pa.array([1_001], pa.timestamp("ns"))})).column("at").type == pa.timestamp("ns")
+
+
 def test_nothing_of_its_maker_s_metadata_is_left():
     assert as_arrow(pd.DataFrame({"a": [1]})).schema.metadata is None
 

@@ -1,6 +1,8 @@
 """Files on an object store, against a server that answers for S3."""
 
+import contextlib
 import io
+import socket
 import time
 
 import pytest
@@ -234,6 +236,21 @@ def test_a_server_that_is_down_is_unknown_within_seconds(bucket):
     with pytest.raises(SourceUnavailable, match="cannot be reached"):
         source(down, "x.parquet").check()
     assert time.monotonic() - started < 15
+
+
+def test_a_server_that_says_nothing_is_asked_twice(bucket, monkeypatch):
+    monkeypatch.setattr(objects, "READ_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        mute = Bucket(bucket.name, f"http://127.0.0.1:{server.getsockname()[1]}", bucket.client)
+        assert isinstance(source(mute, "x.parquet", "parquet").observe(None, look()), Unknown)
+        server.settimeout(0.5)
+        lines = []
+        with contextlib.suppress(TimeoutError):
+            while True:
+                lines.append(server.accept()[0])
+        for line in lines:
+            line.close()
+    assert len(lines) == 2
 
 
 def test_denied_is_unknown_and_not_vanished(bucket, monkeypatch):
