@@ -3,7 +3,7 @@
 import base64
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from jammi_widgets import lines as on_board
 from jammi_widgets.graph import Snapshot
 from jammi_widgets.lineage import LineageGraph
 from jammi_widgets.map import EmbeddingMap
+from jammi_widgets.neighbors import NeighborExplorer
 from jammi_widgets.staleness import StalenessBoard
 
 NODES, POINTS, RECIPES = 1_000, 100_000, 50_000
@@ -78,6 +79,7 @@ def panels(folder: Path, repeats: int) -> Iterator[Line]:
         yield _promised("kernel: what a cell waits for while a board is shown", _followed(ws, repeats), 0.020)
         plan = _map(ws)
         yield _promised(f"kernel: a lasso of 60 corners over {POINTS:,} points", _lasso(plan, repeats), 0.020)
+        yield from _behind(ws, folder / "behind.csv", repeats)
         try:
             yield from _pages(graph, plan, repeats)
         except ImportError:
@@ -186,6 +188,33 @@ def _lasso(panel: EmbeddingMap, repeats: int) -> float:
         panel._answer(protocol.Lasso(v=1, ask=1, outline=around))
         took.append(time.perf_counter() - began)
     return sorted(took[1:])[len(took[1:]) // 2]
+
+
+def _behind(ws: Any, path: Path, repeats: int) -> Iterator[Line]:
+    """Steps that show columns of a CSV file; the first two of a state read it, and are not counted."""
+    rng = np.random.default_rng(8)
+    with path.open("w", encoding="utf-8") as file:
+        file.write("id,title,venue,year\n")
+        file.writelines(f"{at},the title of {at},venue {venue},{1980 + at % 40}\n" for at, venue in enumerate(rng.integers(0, 60, POINTS)))
+    ws.sources.add("behind", str(path))
+    drawn = rng.normal(size=(POINTS, 8)).astype(np.float32)
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(drawn.ravel()), 8)
+    ws.import_embeddings("beside", pa.table({"id": pa.array(range(POINTS)), "vector": vectors}), source="behind")
+    plan, explorer = EmbeddingMap(ws, "beside"), NeighborExplorer(ws, "beside")
+    steps: tuple[tuple[str, Any, Callable[[int], Any]], ...] = (
+        ("a row of the map is pointed at", plan, lambda at: protocol.Hover(v=1, ask=1, point=at)),
+        ("the map has a colour", plan, lambda at: protocol.Colour(v=1, ask=1, column=("title", "venue", "year")[at % 3])),
+        ("a step of the explorer", explorer, lambda at: protocol.Near(v=1, ask=1, row=str(at), k=10)),
+        ("two rows are compared", explorer, lambda at: protocol.Compare(v=1, ask=1, rows=[str(at), str(at + 1)])),
+    )
+    for what, panel, message in steps:
+        panel.send = lambda *_: None
+        took = []
+        for at in range(repeats + 2):
+            began = time.perf_counter()
+            panel._answer(message(at))
+            took.append(time.perf_counter() - began)
+        yield _promised(f"kernel: {what}, over a CSV file of {POINTS:,} rows", sorted(took[2:])[len(took[2:]) // 2], 0.020)
 
 
 def _pages(graph: LineageGraph, plan: EmbeddingMap, repeats: int) -> Iterator[Line]:

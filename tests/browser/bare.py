@@ -55,7 +55,10 @@ class Bare:
         self._context = browser.new_context(viewport={"width": wide, "height": high}, reduced_motion="reduce" if calm else "no-preference")
         self.page = self._context.new_page()
         self.page.on("pageerror", lambda error: self.broken.append(str(error)))
-        self._files = {"/": (PAGE, "text/html"), "/module.js": (assets.module(name), "text/javascript")}
+        self._files = {
+            "/": (PAGE, "text/html"),
+            **{f"/{each}.js": (assets.module(of), "text/javascript") for each, of in (("module", name), ("kit", "kit"))},
+        }
         self._context.route("**/*", self._gate)
         self.page.expose_function("toKernel", self._from_page)
         self._from: dict[tuple[int, str], Any] = {}

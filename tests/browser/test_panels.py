@@ -279,10 +279,10 @@ def test_the_map_is_placed_another_way_says_when_it_is_stale_and_is_mended(ws, s
 
 
 def spot(bare, point):
-    """Where on the page a point of a map is, which is wider than high."""
+    """Where on the page a point of a map is."""
     box, [x, y] = bare.part("map-canvas").bounding_box(), bare.panel._points[point].tolist()
-    half = box["height"] / 2
-    return box["x"] + box["width"] / 2 + x * 0.92 * half, box["y"] + half - y * 0.92 * half
+    half = min(box["width"], box["height"]) / 2
+    return box["x"] + box["width"] / 2 + x * 0.92 * half, box["y"] + box["height"] / 2 - y * 0.92 * half
 
 
 def test_a_choice_from_python_and_a_click_are_marked_on_the_map(ws, shown):

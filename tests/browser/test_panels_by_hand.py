@@ -14,7 +14,7 @@ from tests.browser.test_panels import EVIL, bad, kept, on_page, papers, shown, s
 from tests.browser.test_panels_live import EACH
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.leaves_behind("playwright keeps a loop and its pipes for the session")]
-NAMELESS = """() => [...document.querySelectorAll("#el :is(button, input, select, a, summary, [role=button], [role=treeitem], [role=option], [role=img], [tabindex])")]
+NAMELESS = """() => [...document.querySelectorAll("#el :is(button, input, select, a, summary, [role=button], [role=treeitem], [role=row], [role=img], [tabindex])")]
   .filter((e) => !(e.getAttribute("aria-label") || e.textContent.trim() || e.title)).map((e) => e.outerHTML)"""
 MOVING = """() => [...document.querySelectorAll("#el *")].filter((e) => getComputedStyle(e).transitionDuration.split(", ").some((d) => d !== "0s")
   || getComputedStyle(e).animationName !== "none").length"""
@@ -37,9 +37,12 @@ def test_roles_say_what_a_tree_a_list_and_a_grid_of_rows_are(ws, shown):  # noqa
     graph = shown(LineageGraph(ws), "node-ml").page
     assert graph.get_by_role("tree").get_by_role("treeitem", name="ml, sql, version 1, fresh").count() == 1
     board = shown(StalenessBoard(ws), "row-ml").page
+    assert board.get_by_role("grid", name="Recipes").count() == 1
     assert board.get_by_role("columnheader", name="table").count() == 1 and board.get_by_role("button", name="Recompute ml").count() == 1
     near = shown(NeighborExplorer(ws, "vectors", query="networks"), "neighbor-0").page
-    assert near.get_by_role("listbox", name="Neighbours").get_by_role("option").count() == 6
+    assert near.get_by_role("grid", name="Neighbours").get_by_role("row").count() == 6
+    plan = shown(EmbeddingMap(ws, "vectors"), "verdict-table").page  # an application gets the keys that a screen reader keeps from a picture
+    assert plan.get_by_role("application", name=re.compile("arrows move it")).count() == 1
     tree = shown(CatalogBrowser(ws), "catalog-item-ml").page
     assert tree.get_by_role("treeitem", expanded=False).count() > 2 and tree.get_by_role("button", name="Preview ml").count() == 1
 

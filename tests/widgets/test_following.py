@@ -11,6 +11,8 @@ from jammi_lab.values.records import Progress
 from jammi_widgets import following, work
 from jammi_widgets.catalog import CatalogBrowser
 from jammi_widgets.lineage import LineageGraph
+from jammi_widgets.map import EmbeddingMap
+from jammi_widgets.neighbors import NeighborExplorer
 from jammi_widgets.staleness import StalenessBoard
 from jammi_widgets.work import Work
 
@@ -154,7 +156,31 @@ def test_a_message_that_breaks_a_panel_is_answered_and_not_waited_for(ws, told, 
     assert line.messages[-1]["kind"] == "refused" and "ZeroDivisionError" in line.messages[-1]["lines"][0]
 
 
-@pytest.mark.parametrize("make", [LineageGraph, StalenessBoard, CatalogBrowser])
+@pytest.mark.parametrize("name", ["venues", "summary"])
+def test_what_is_over_at_once_is_told_after_the_answer_that_it_began(ws, told, name):
+    line = told(LineageGraph(ws))
+    ws.drop("summary")
+
+    def slow(content, buffers=None):
+        if content["kind"] == "answer":
+            line.panel._work.wait(0.3)
+        line.messages.append(content)
+
+    line.panel.send = slow
+    line.act("preview", name)
+    assert [m["kind"] for m in line.messages] == ["answer", "done" if name == "venues" else "failed"]
+
+
+def explored(ws):
+    ws.embed("vectors", "papers", key="id", text="title", model="hashing")
+    return NeighborExplorer(ws, "vectors")
+
+
+def mapped(ws):
+    return EmbeddingMap(ws, explored(ws)._named)
+
+
+@pytest.mark.parametrize("make", [LineageGraph, StalenessBoard, CatalogBrowser, explored, mapped])
 @pytest.mark.parametrize(
     "message", [{"kind": "sql", "text": "DROP"}, {"kind": "here"}, {"kind": "gone", "view": -1}, {"kind": "open", "path": "/"}, {"kind": "act"}]
 )

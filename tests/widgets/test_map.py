@@ -211,3 +211,14 @@ def test_rows_are_found_by_what_is_shown_of_their_keys(tmp_path, keys):
         assert sorted(panel.selected()["key"].to_pylist()) == sorted(keys)
         with pytest.raises(jl.RowNotFound, match="'nothing'"):
             panel.selection = ["nothing"]
+
+
+def test_few_rows_and_many_are_found_alike(points):
+    panel = EmbeddingMap(points, "points")
+    for count in (1, 8, 9, 40):
+        names = [str(at) for at in range(count, 0, -1)]
+        panel.selection = names
+        assert panel.selected()["key"].to_pylist() == list(range(1, count + 1))
+        with pytest.raises(jl.RowNotFound, match="'4711'"):
+            panel.selection = [*names, "4711"]
+        assert panel._shown.there([*names, "4711"]) == names

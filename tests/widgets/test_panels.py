@@ -6,6 +6,7 @@ from importlib import resources
 import pytest
 
 import jammi_widgets
+from jammi_lab.markup import MARKS
 from jammi_widgets import assets
 
 MODULES = sorted(p.name.removesuffix(".js") for p in resources.files("jammi_widgets").joinpath("static").iterdir() if p.name.endswith(".js"))
@@ -34,6 +35,13 @@ def test_a_module_is_whole_small_and_asks_nothing_of_the_network(name):
     assert not re.search(r"^import ", text, re.MULTILINE) and text.count("export default") == 1
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|https?://(?!www\.w3\.org/2000/svg)", text)
     assert "document.querySelector" not in text and "document.getElementById" not in text
+
+
+def test_a_verdict_has_one_sign_and_one_colour_in_cells_and_in_panels():
+    for word, (sign, colour) in MARKS.items():
+        assert all(f'"{word}": "{sign}"' in assets.module(name) for name in ("kit", "lineage"))
+        mark = re.search(rf"\.jammi-{word.replace(' ', '-')} {{ --j-mark: var\((--j-\w+)\)", assets.style())
+        assert f"{mark[1]}: {colour};" in assets.style()
 
 
 def test_every_rule_of_the_style_sheet_is_about_the_panels():

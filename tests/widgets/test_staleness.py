@@ -47,6 +47,12 @@ def test_a_plan_is_a_preview_and_runs_nothing(ws, told, edited):
     assert len(ws.tables()) == 4
 
 
+def test_a_table_that_was_chosen_though_nobody_can_decide_about_it_runs_because_it_was_chosen(ws, told):
+    ws.materialize("dice", "SELECT random() AS r")
+    [[word, [[name, *_]]]] = told(StalenessBoard(ws)).act("plan", "dice")["body"]["plan"]
+    assert name == "dice" and word.startswith("run because they were chosen")
+
+
 def test_recompute_from_the_board_changes_the_verdict_without_showing_it_again(ws, told, edited):
     edited()
     line = told(StalenessBoard(ws))

@@ -79,7 +79,7 @@ class CatalogBrowser(Panel):
 
     @traitlets.validate("selection")
     def _chosen(self, proposal: dict[str, Any]) -> list[str]:
-        return [visible(name) for name in proposal["value"]][:1_000]
+        return list(proposal["value"])[:1_000]
 
     # -- messages ------------------------------------------------------------------------------------------------------------------
 

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from jammi_lab.markup import visible
 from jammi_lab.sensing.column_picture import End, ends_of, row_of, shown_columns
 from jammi_lab.sensing.lineage import Lineage
 from jammi_lab.sensing.models import MODEL
@@ -86,7 +85,7 @@ class InNodes:
             a, b = pairs[pair]
             row, to = (len(self.rows[n]) - 1 - row_of(self.rows[n], column) for n, column in ((a, x), (b, y)))
             path = placed.line_of_rows(pair, row, to)
-            found[path] = {"from": a, "to": b, "path": path, "columns": [visible(x), visible(y)], "direct": direct}
+            found[path] = {"from": a, "to": b, "path": path, "columns": [x, y], "direct": direct}
         return list(found.values())
 
 

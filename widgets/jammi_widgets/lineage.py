@@ -203,7 +203,7 @@ class LineageGraph(Panel):
                 "said": subtitle(node),
                 "verdict": words[node.name],
                 "box": [round(v) for v in box],
-                "columns": [visible(c) for c in rows],
+                "columns": rows,
             }
             if isinstance(node, Group):
                 known["members"] = node.members
@@ -276,9 +276,9 @@ class LineageGraph(Panel):
         return {
             "node": name,
             "column": column,
-            "columns": [[snapshot.ids[place], [visible(c) for c in some]] for place, some in columns.items()],
+            "columns": [[snapshot.ids[place], some] for place, some in columns.items()],
             "edges": [[snapshot.ids[a], snapshot.ids[b], direct] for (a, b), direct in by_pair(steps).items()],
-            "lines": [[snapshot.ids[a], visible(x), snapshot.ids[b], visible(y)] for (a, x), (b, y) in steps],
+            "lines": [[snapshot.ids[a], x, snapshot.ids[b], y] for (a, x), (b, y) in steps],
         }
 
     # -- actions -------------------------------------------------------------------------------------------------------------------

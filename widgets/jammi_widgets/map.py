@@ -10,13 +10,14 @@ from jammi_lab.exploring import VectorMap
 from jammi_lab.handles import ResultTable
 from jammi_lab.hits import Behind, of_the_rows
 from jammi_lab.markup import Form, as_text, visible
-from jammi_lab.names import near, quote
+from jammi_lab.names import near
 from jammi_lab.values.verdicts import word
 from jammi_widgets import assets, protocol
+from jammi_widgets.beside import Beside
 from jammi_widgets.judging import judged
 from jammi_widgets.neighbors import shown_columns
 from jammi_widgets.panel import Panel
-from jammi_widgets.rows import Shown, key_behind
+from jammi_widgets.rows import Shown, texts_of
 from jammi_widgets.work import Report
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ MOST_SELECTED = 10_000
 PALETTE = ("#3b7dd8", "#d1632a", "#2f8f5b", "#b04f9e", "#b7891f", "#1f9aa8", "#7c6bd6", "#c0454c", "#7f8c3a", "#8a6f5a")
 """Colours of the values of a column, most frequent first; those beyond share the last."""
 OTHERS = "#98a1ab"
+MOST_SAID = 6
+"""Columns that are read out of a row, and how many characters of each."""
+MOST_OF_A_VALUE = 300
 AT_ONCE = "at once"
 """What a page says for the components that are computed when they are shown, and not kept."""
 
@@ -76,6 +80,7 @@ class EmbeddingMap(Panel):
         self._named = ws.table(shown.table)
         self._behind = Behind(ws, ws._searchable(self._named))
         self._columns = shown_columns(ws, self._named)
+        self._beside = Beside(ws, self._named, self._columns)
         self._map, self._points = shown, _within(shown)
         self._shown = Shown(shown.keys)
         self._rows: NDArray[np.int64] | None = None
@@ -244,41 +249,26 @@ class EmbeddingMap(Panel):
             return {"lines": []}
         return super()._act(action, names, report)
 
-    def _values(self, columns: list[str], where: str = "", key: Any = None) -> "pa.Table":
-        """The key as a text and some columns of the rows behind, as texts."""
-        picked = ", ".join(f"{quote(c)}::VARCHAR AS {quote(c)}" for c in columns)
-        sql = f"SELECT {key_behind(self._behind)} AS __key, {picked} FROM {self._behind.address}"
-        return self._ws.sql(f"SELECT * FROM ({sql}) WHERE __key = $key", key=key).arrow() if where else self._ws.sql(sql).arrow()
-
     def _coloured(self, column: str) -> dict[str, Any]:
         """One byte for each point: the place of its value in the legend; the last place for the others, 255 for none."""
-        import numpy as np
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
         if column not in self._columns:
             raise InvalidArgument(f"There is no column {column!r}.", near=near(column, self._columns))
         self.color = column
-        found = self._values([column])
-        own = self._map.keys
-        at = pc.index_in(own, self._as_kept(found["__key"]))
-        values = found[column].combine_chunks().take(at)
-        counts = sorted((-c["counts"], c["values"]) for c in pc.value_counts(values).to_pylist() if c["values"] is not None)
-        legend = [name for _, name in counts[: len(PALETTE)]]
-        place = pc.fill_null(pc.index_in(values, pa.array(legend, pa.string())), len(legend))
-        codes = np.where(np.asarray(pc.is_null(values)), 255, np.asarray(place)).astype(np.uint8)
-        shown = [[visible(name)[:60], PALETTE[i], -counts[i][0]] for i, name in enumerate(legend)]
-        if len(counts) > len(legend):
-            shown.append([f"{len(counts) - len(legend):,} other values", OTHERS, -sum(c for c, _ in counts[len(legend) :])])
+        values = self._beside.whole(self._map.keys, column)
+        codes, most, others = by_frequency(values, len(PALETTE))
+        shown = [[visible(name)[:60], colour, count] for (name, count), colour in zip(most, PALETTE, strict=False)]
+        if others:
+            of_most = sum(count for _, count in most)
+            shown.append([f"{others:,} other values", OTHERS, len(values) - values.null_count - of_most])
         return {"column": column, "legend": shown, "buffers": [codes.data]}
 
     def _said(self, point: int) -> dict[str, Any]:
         if point >= len(self._points):
             raise RowNotFound("That point is not there any more.")
-        key = self._map.keys[point].as_py()
-        found = self._values(self._columns[:6], "key", key).to_pylist()
-        values = [[c, visible(str(v))[:300]] for c, v in found[0].items() if c != "__key" and v is not None] if found else []
-        return {"point": point, "key": as_text(key), "values": values}
+        found = self._beside.of(self._map.keys.slice(point, 1))
+        texts = [(column, texts_of(found[column], MOST_OF_A_VALUE)[0]) for column in self._columns[:MOST_SAID]]
+        values = [[column, visible(text)[:MOST_OF_A_VALUE]] for column, text in texts if text is not None]
+        return {"point": point, "key": as_text(self._map.keys[point].as_py()), "values": values}
 
     def _caught(self, outline: list[tuple[float, float]]) -> dict[str, Any]:
         """The points inside an outline become the selection."""
@@ -304,6 +294,39 @@ def _within(shown: VectorMap) -> "NDArray[np.float32]":
         return np.zeros((0, 2), np.float32)
     points = shown.points - (shown.points.min(0) + shown.points.max(0)) / 2
     return np.ascontiguousarray(points / (float(np.abs(points).max()) or 1.0), np.float32)
+
+
+def by_frequency(values: "pa.ChunkedArray", most: int) -> "tuple[NDArray[np.uint8], list[tuple[str, int]], int]":
+    """For each value the place that it has among the most frequent ones, or `most`, or 255 for NULL; these as texts with how often each is there; and
+    how many others there are. Of equally frequent values the lesser comes first."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(values.type):
+        values = values.cast(values.type.value_type)
+    elif pa.types.is_null(values.type):
+        values = values.cast(pa.string())
+    try:
+        return _by_frequency(values, most)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):  # lists and structs, say, are neither told apart nor put in order
+        return _by_frequency(pa.chunked_array([pa.array(texts_of(values, MOST_OF_A_VALUE), pa.string())]), most)
+
+
+def _by_frequency(values: "pa.ChunkedArray", most: int) -> "tuple[NDArray[np.uint8], list[tuple[str, int]], int]":
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    plain = values.combine_chunks()
+    encoded = (plain.chunk(0) if isinstance(plain, pa.ChunkedArray) else plain).dictionary_encode()
+    at, distinct = np.asarray(encoded.indices.fill_null(-1), np.int64), encoded.dictionary
+    counts = np.bincount(at[at >= 0], minlength=len(distinct))
+    ordered = [("counts", "descending"), ("values", "ascending")]
+    first = pc.select_k_unstable(pa.table({"counts": counts, "values": distinct}), min(most, len(distinct)), ordered)
+    place = np.full(len(distinct) + 1, most, np.uint8)
+    place[np.asarray(first)] = np.arange(len(first))
+    place[-1] = 255
+    names = texts_of(pa.chunked_array([distinct.take(first)]), MOST_OF_A_VALUE)
+    return place[at], [(str(name), int(counts[i])) for name, i in zip(names, first.to_pylist(), strict=True)], len(distinct) - len(first)
 
 
 def inside(points: "NDArray[np.float32]", outline: "NDArray[np.float64]") -> "NDArray[np.bool_]":

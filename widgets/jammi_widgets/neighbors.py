@@ -10,12 +10,12 @@ from jammi_lab.errors import JammiError
 from jammi_lab.handles import ResultTable
 from jammi_lab.hits import Behind, of_the_rows
 from jammi_lab.markup import Form, as_text, stack, table
-from jammi_lab.names import quote
 from jammi_lab.result import Result
 from jammi_widgets import assets, protocol
+from jammi_widgets.beside import Beside
 from jammi_widgets.judging import judged
 from jammi_widgets.panel import Panel
-from jammi_widgets.rows import Shown, key_behind, texts_of
+from jammi_widgets.rows import Shown, texts_of
 
 if TYPE_CHECKING:
     from jammi_lab.workspace import Workspace
@@ -72,6 +72,7 @@ class NeighborExplorer(Panel):
         """Look around in this table."""
         self._columns = shown_columns(ws, named)
         self._named, self._shown = named, Shown(ws._matrix(named._record).keys)
+        self._beside = Beside(ws, named, self._columns)
 
     def _renewed(self) -> dict[str, Any]:
         """What was asked, asked again of the newest version."""
@@ -175,15 +176,11 @@ class NeighborExplorer(Panel):
 
     def _values(self, keys: Sequence[Any]) -> list[list[str | None]]:
         """The columns of some rows as they are now; empty for those that are gone."""
-        behind = Behind(self._ws, self._ws._searchable(self._named))
-        picked = "".join(f", {quote(column)}" for column in self._columns)
-        # a key that stands twice by now is one row, the one that a hit shows
-        sql = f"SELECT * FROM (SELECT {key_behind(behind)} AS __key{picked} FROM {behind.address}) WHERE __key = $key ORDER BY ALL LIMIT 1"
-        out = []
-        for key in keys:
-            found = self._ws.sql(sql, key=key).arrow()
-            out.append([texts_of(found[column], MOST_OF_A_COLUMN)[0] if len(found) else None for column in self._columns])
-        return out
+        import pyarrow as pa
+
+        found = self._beside.of(pa.array(keys, self._shown.keys.type))
+        columns = [texts_of(found[column], MOST_OF_A_COLUMN) for column in self._columns]
+        return [[column[at] for column in columns] for at in range(len(keys))]
 
     def _compared(self, keys: Sequence[Any]) -> dict[str, Any]:
         import numpy as np

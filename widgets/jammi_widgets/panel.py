@@ -1,5 +1,6 @@
 """What all panels share: traits, messages, the static form, and what happens when a table or the workspace is gone."""
 
+import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 SAVED = "The panel as it was when the notebook was saved"
 _ONCE = "<style>.jammi-saved { display: none }</style>"
 """Where a page shows the static form in place of the panel, it needs it once; what takes styles out shows it twice."""
+ANSWER_SECONDS = 5.0
+"""Longer than an answer to a click takes."""
 _CHANGES = ("recompute", "project")
 """Actions after which the panels beside this one are looked at, too."""
 _VIEW = "application/vnd.jupyter.widget-view+json"
@@ -63,6 +66,7 @@ class Panel(anywidget.AnyWidget):
         self.saved_as: Callable[[], Form] = self._form
         """What stands for the panel where it does not live."""
         self._work = Work(self._tell)
+        self._answered = threading.Event()
         super().__init__()
         self.on_msg(self._heard)
 
@@ -116,6 +120,7 @@ class Panel(anywidget.AnyWidget):
             raise
         buffers = body.pop("buffers", None)
         self._tell({"kind": "answer", "ask": number, "body": body, "shared": isinstance(message, self._shared)}, buffers)
+        self._answered.set()
 
     def _given(self, message: Any) -> dict[str, Any]:
         match message:
@@ -157,7 +162,10 @@ class Panel(anywidget.AnyWidget):
             self._work.cancel()
             return {}
 
+        answered = self._answered = threading.Event()
+
         def run(report: Report) -> dict[str, Any]:
+            answered.wait(ANSWER_SECONDS)  # what is over at once is told after the answer that it began, not before
             try:
                 with self._as_bound():
                     return self._act(message.action, list(message.names), report)

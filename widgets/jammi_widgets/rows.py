@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from jammi_lab.errors import RowNotFound
 from jammi_lab.markup import as_text
-from jammi_lab.names import quote
 from jammi_lab.people import for_people
 
 if TYPE_CHECKING:
@@ -14,7 +13,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-    from jammi_lab.hits import Behind
     from jammi_lab.registered import Source
     from jammi_lab.workspace import Workspace
 
@@ -22,6 +20,8 @@ WITH_SCHEMAS = ("duckdb", "postgresql", "mysql")
 """Kinds of sources that call a table `schema.table`; in others a point is part of the name."""
 DATABASES = (*WITH_SCHEMAS, "sqlite")
 """Kinds of sources whose own name is no table."""
+_FEW = 8
+"""Of so many rows each is looked for by itself; for more, the keys of all are put in order once."""
 MOST_OF_A_VALUE = 200
 """Characters of a value that a look into a table shows."""
 
@@ -49,17 +49,6 @@ def columns_of(ws: "Workspace", relation: str) -> list[tuple[str, str]]:
     return list(zip(found.columns, found._types, strict=True))
 
 
-def key_behind(behind: "Behind") -> str:
-    """The keys of the rows behind a table, as SQL of the type that the table keeps them in: NULL for what is no such key since their type changed."""
-    named, kept = quote(behind.key_column), behind.key_type
-    now = behind.columns[behind.key_column]
-    if now == kept or "VARCHAR" not in (now, kept):
-        return named
-    if kept == "VARCHAR":
-        return f"{named}::VARCHAR"
-    return f"CASE WHEN TRY_CAST({named} AS {kept})::VARCHAR = {named} THEN TRY_CAST({named} AS {kept}) END"
-
-
 class Shown:
     """The keys of a table's rows, and their places by the text that each is shown as."""
 
@@ -81,6 +70,8 @@ class Shown:
         import pyarrow as pa
         import pyarrow.compute as pc
 
+        if len(names) <= _FEW:
+            return np.array([pc.index(self._texts, name).as_py() for name in names], np.int64)
         found = pc.index_in(pa.array(names, pa.string()), value_set=self._texts).fill_null(-1)
         return np.asarray(found, np.int64)
 

@@ -167,7 +167,8 @@ def _planned(plan: Plan) -> dict[str, Any]:
     bounds = f"{seconds(plan.seconds_at_least)} to {seconds(plan.seconds_at_most)} by past runs"
     parts = [
         ["must run", told(plan.certain)],
-        ["run unless what is above comes out equal", told(plan.possible)],
+        ["run unless what is above comes out equal", told([s for s in plan.possible if s.reasons])],
+        ["run because they were chosen, though it cannot be decided whether they hold", told([s for s in plan.possible if not s.reasons])],
         ["answered by a ready table", told(plan.reused)],
     ]
     return {"plan": [p for p in [*parts, ["cannot run from here", told(plan.blocked)]] if p[1]], "bounds": bounds, "left": list(plan.left_out)}

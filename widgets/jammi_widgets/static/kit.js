@@ -7,6 +7,20 @@ const SILENT = "The kernel does not answer. It is busy, or it was restarted: the
 const RESTARTED = "The kernel was restarted, and this panel stands still: run this cell again.";
 let numbers = Math.floor(Math.random() * 9e6);                          // another page, or another view of the panel, hears our answers too
 
+/** A text in which nothing hides: control characters and overrides of the direction are written out, as `markup.visible` does, so that no name looks like another. Lines stay lines. */
+export function seen(text) {
+  if (/^[\n -~]*$/.test(text)) return text;
+  return text.replace(/(?![ \n\t\u200c\u200d])[\p{C}\p{Z}]/gu, (c) => {
+    const n = c.codePointAt(0), hex = n.toString(16);
+    return c === "\r" ? "\\r" : n < 0x100 ? `\\x${hex.padStart(2, "0")}` : n < 0x10000 ? `\\u${hex.padStart(4, "0")}` : `\\U${hex.padStart(8, "0")}`;
+  });
+}
+
+/** The beginning of a long text. */
+export function cut(text, most) {
+  return text.length > most ? `${text.slice(0, most - 1)}…` : text;
+}
+
 /** An element: attributes (`on…` are listeners, `data-…` and `aria-…` as they are), then children; a string is text and nothing else. */
 export function h(tag, attributes = {}, ...children) {
   return filled(document.createElement(tag), attributes, children);
@@ -21,10 +35,10 @@ function filled(element, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (value === null || value === undefined || (value === false && !name.startsWith("aria-"))) continue;
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
-    else if (name.startsWith("aria-")) element.setAttribute(name, String(value));                                  // true and false are words there
-    else element.setAttribute(name, value === true ? "" : String(value));
+    else if (name.startsWith("aria-")) element.setAttribute(name, seen(String(value)));                                 // true and false are words there
+    else element.setAttribute(name, value === true ? "" : name === "title" ? seen(String(value)) : String(value));
   }
-  element.append(...children.flat().filter((c) => c !== null && c !== undefined && c !== ""));
+  element.append(...children.flat().filter((c) => c !== null && c !== undefined && c !== "").map((c) => (typeof c === "string" ? seen(c) : c)));
   return element;
 }
 
@@ -172,8 +186,8 @@ export function table(columns, rows, attributes = {}) {
 
 /** The first rows of a table: each on one line, of long values the beginning; pointed at, a value is whole. */
 export function peek(columns, rows, attributes = {}) {
-  const shown = table(columns, rows, { ...attributes, class: "jammi-table jammi-peek" });
-  for (const cell of shown.querySelectorAll("td")) cell.title = cell.textContent;
+  const shown = table(columns, rows.map((row) => row.map((value) => value.replace(/\s*\n\s*/g, " ⏎ "))), { ...attributes, class: "jammi-table jammi-peek" });
+  shown.querySelectorAll("td").forEach((cell, at) => { cell.title = seen(rows.flat()[at]); });
   return shown;
 }
 

@@ -1,4 +1,4 @@
-import { Line, button, choose, copy, filterInput, fold, frame, grouped, h, peek, pill, progressLine, s, table } from "./kit.js";
+import { Line, button, choose, copy, cut, filterInput, fold, frame, grouped, h, peek, pill, progressLine, s, seen, table } from "./kit.js";
 
 const SIGN = { "fresh": "✓", "possibly stale": "~", "stale": "●", "undecidable": "?", "missing manifest": "○", "damaged": "✕" };
 const LEAST = 0.15, READABLE = 0.7, MOST = 3;
@@ -14,10 +14,6 @@ function outline(node) {
   if (node.kind === "model") return `M${x + 9} ${y}h${w - 18}l9 9v${high - 18}l-9 9h-${w - 18}l-9-9v-${high - 18}Z`;
   if (["mutable", "topic", "clock"].includes(node.kind)) return `M${x + 10} ${y}h${w - 20}l10 ${high / 2}l-10 ${high / 2}h-${w - 20}l-10-${high / 2}Z`;
   return `M${x + 7} ${y}h${w - 14}q7 0 7 7v${high - 14}q0 7-7 7h-${w - 14}q-7 0-7-7v-${high - 14}q0-7 7-7Z`;
-}
-
-function cut(text, most) {
-  return text.length > most ? `${text.slice(0, most - 1)}…` : text;
 }
 
 /** As much of a text as there is room for: letters are as wide as this page's font has them. */
@@ -82,10 +78,11 @@ function render({ model, el, host }) {
     apply();
   };
   const reveal = (node) => {
-    const [w, high] = extent(), [x, y, nw, nh] = node.box;
+    const [w, high] = extent(), [x, y, nw, nh] = node.box, [gw, gh] = graph.size;
     const sx = left + x * scale, sy = top + y * scale;
-    if (sx < 0 || sx + nw * scale > w) left = w / 2 - (x + nw / 2) * scale;
-    if (sy < 0 || sy + nh * scale > high) top = high / 2 - (y + nh / 2) * scale;
+    const middle = (space, size, at) => (size * scale <= space ? space / 2 - at * scale : Math.min(0, Math.max(space - size * scale, space / 2 - at * scale)));   // beside a large graph no void
+    if (sx < 0 || sx + nw * scale > w) left = middle(w, gw, x + nw / 2);
+    if (sy < 0 || sy + nh * scale > high) top = middle(high, gh, y + nh / 2);
     apply();
   };
 
@@ -99,16 +96,16 @@ function render({ model, el, host }) {
       send("unfold", { node: node.id, side: sideName, open });
     };
     const word = `${open ? "Show" : "Hide"} what ${node.name} ${up ? "is made from" : "goes into"}`;
-    const cx = up ? x - 9 : x + w + 9;
+    const cx = up ? x - 9 : x + w + 9, cy = y + (high - (node.columns.length ? node.columns.length * ROW + ROWS_PAD : 0)) / 2;   // lines begin at the columns, below it
     return s("g", { class: `jammi-knob jammi-${sideName}`, onclick: toggle, role: "button", "aria-label": word, "data-testid": `${open ? "expand" : "collapse"}-${sideName}-${node.id}` },
-      s("title", {}, word), s("circle", { cx, cy: y + high / 2, r: 7 }), s("text", { x: cx, y: y + high / 2 + 4 }, open ? "+" : "−"));
+      s("title", {}, word), s("circle", { cx, cy, r: 7 }), s("text", { x: cx, y: cy + 4 }, open ? "+" : "−"));
   }
 
   function spot(node) {
     const [x, y, w, high] = node.box, middle = x + w / 2, chosen = model.get("selection").includes(node.id);
     const rows = node.columns.length, head = high - (rows ? rows * ROW + ROWS_PAD : 0);
     const inside = [s("title", {}, node.verdict ? `${node.name}: ${node.verdict}` : node.name), s("path", { d: outline(node), class: `jammi-shape jammi-of-${node.members ? "group" : node.kind}` })];
-    inside.push(s("text", { x: middle, y: y + 19, class: "jammi-name" }, fitted(cut(node.name, 28), w - 12, font)), s("text", { x: middle, y: y + 34, class: "jammi-kind" }, node.said));
+    inside.push(s("text", { x: middle, y: y + 19, class: "jammi-name" }, fitted(cut(seen(node.name), 28), w - 12, font)), s("text", { x: middle, y: y + 34, class: "jammi-kind" }, node.said));
     if (node.verdict) {
       const wide = node.verdict.length * 6.2 + 28;
       inside.push(s("rect", { class: "jammi-label", x: middle - wide / 2, y: y + head - 21, width: wide, height: 16, rx: 8 }));
@@ -126,7 +123,7 @@ function render({ model, el, host }) {
     const more = column.startsWith("… ") && column === node.columns.at(-1);
     const lightUp = (event) => { event.stopPropagation(); trace(node.id, column); };
     return s("g", { class: `jammi-column${more ? " jammi-more" : ""}`, "data-name": column, "data-testid": `column-of-${node.id}-${column}`, onclick: more ? null : lightUp },
-      s("title", {}, column), s("rect", { x: x + 1, y, width: w - 2, height: ROW }), s("text", { x: x + 12, y: y + 13 }, fitted(column, w - 20, small)));
+      s("title", {}, column), s("rect", { x: x + 1, y, width: w - 2, height: ROW }), s("text", { x: x + 12, y: y + 13 }, fitted(seen(column), w - 20, small)));
   }
 
   /** What folds is shown on the node that the mouse or the keyboard is on; what unfolds always. */
@@ -138,6 +135,7 @@ function render({ model, el, host }) {
   function draw(next) {
     const first = drawnFor === null, key = JSON.stringify([next.focus, next.hops, next.size]);
     graph = next;
+    split.hidden = !next.total;
     heighten();
     const room = extent();                                             // asked for before there is much to lay out
     font = getComputedStyle(panel.root).fontFamily;
@@ -199,7 +197,7 @@ function render({ model, el, host }) {
       const names = on.get(node.id);
       element.classList.toggle("jammi-on", names !== undefined);
       for (const each of element.querySelectorAll(".jammi-column")) each.classList.toggle("jammi-lit", names?.includes(each.dataset.name) ?? false);
-      element.querySelector(".jammi-kind").textContent = names && !node.columns.length ? cut(names.join(", "), Math.max(12, Math.floor(node.box[2] / 6.2))) : node.said;
+      element.querySelector(".jammi-kind").textContent = names && !node.columns.length ? cut(seen(names.join(", ")), Math.max(12, Math.floor(node.box[2] / 6.2))) : node.said;
     }
     const first = [...spots.values()][0]?.element;
     const steps = new Set(traced ? traced.lines.map((step) => JSON.stringify(step)) : []);
@@ -226,10 +224,10 @@ function render({ model, el, host }) {
 
   function details(known) {
     if (model.get("selection")[0] !== known.id) return;
-    const out = h("div", { class: "jammi-out", "data-testid": "outcome" });
+    const out = h("div", { class: "jammi-out", role: "status", "data-testid": "outcome" });
     const act = (action) => line.ask("act", { action, names: [known.id] }).then(({ begun }) => { panel.say(begun ? "" : "Something runs already; stop it or wait."); }).catch(panel.fail);
     const words = { "recompute": "Recompute", "verify": "Verify", "what-if": "What if it changed?", "preview": "Preview" };
-    const named = (names) => names.map((n) => button(n, () => choose(model, [n]), { class: "jammi-link" }));
+    const named = (names) => names.flatMap((n, at) => [at ? ", " : "", button(n, () => choose(model, [n]), { class: "jammi-link" })]);
     const parts = [close(), h("h4", {}, known.name), h("div", { class: "jammi-dim" }, known.said, " ", pill(known.verdict))];
     if (known.reasons.length) parts.push(h("ul", { class: "jammi-reasons", "data-testid": "reasons" }, known.reasons.map((r) => h("li", {}, r))));
     parts.push(h("div", { class: "jammi-actions" },

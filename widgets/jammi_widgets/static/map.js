@@ -1,4 +1,4 @@
-import { Line, button, choose, frame, grouped, h, pill, progressLine } from "./kit.js";
+import { Line, button, choose, cut, frame, grouped, h, pill, progressLine } from "./kit.js";
 
 const VERTEX = `#version 300 es
 in vec2 at; in float code; in float on; uniform vec3 view; uniform vec2 aspect; uniform vec3 palette[12]; uniform float size; uniform float some; out vec4 colour;
@@ -8,7 +8,7 @@ const FRAGMENT = `#version 300 es
 precision mediump float; in vec4 colour; out vec4 drawn;
 void main() { vec2 c = gl_PointCoord - 0.5; if (dot(c, c) > 0.25) discard; drawn = vec4(colour.rgb * colour.a, colour.a); }`;
 const WAYS = [["at once", "principal components"], ["tsne", "t-SNE, kept"], ["pca", "principal components, kept"]];
-const PLAIN = "#3b7dd8", NONE = "#c3c9cf";
+const PLAIN = "#3b7dd8", NONE = "#c3c9cf", LONG = 120;
 
 const rgb = (hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16) / 255);
 const bytes = (view, of) => new of(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
@@ -95,7 +95,7 @@ function grid(points) {
 function render({ model, el }) {
   const line = new Line(model);
   const panel = frame(el, "map", "Map of vectors", line);
-  const canvas = h("canvas", { class: "jammi-plot", tabindex: 0, role: "img", "aria-label": "Points of the map: arrows move it, plus and minus zoom, Enter chooses the point in the middle, A all in view, L takes the lasso, Escape chooses none", "data-testid": "map-canvas" });
+  const canvas = h("canvas", { class: "jammi-plot", tabindex: 0, role: "application", "aria-roledescription": "map", "aria-label": "Points of the map: arrows move it, plus and minus zoom, Enter chooses the point in the middle, A all in view, L takes the lasso, Escape chooses none", "data-testid": "map-canvas" });
   const where = h("input", { type: "search", class: "jammi-filter", placeholder: "SQL condition: year > 2020", "aria-label": "Filter by a condition in SQL", "data-testid": "filter-input", value: model.get("filter") });
   const over = h("canvas", { class: "jammi-over", "aria-hidden": "true" });
   const tip = h("div", { class: "jammi-tip", hidden: true, role: "status", "data-testid": "tip" });
@@ -110,7 +110,7 @@ function render({ model, el }) {
   const paint = painter(canvas);
   let points = new Float32Array(0), codes = new Uint8Array(0), flags = new Uint8Array(0), all = Array(12).fill(PLAIN), view = [0, 0, 0.92], nearest = () => -1;
   let known = { method: "at once", source: "" };
-  let outline = null, held = null, lasso = false, asked = -1, marked = false, painted = "", aimed = false;
+  let outline = null, held = null, lasso = false, asked = -1, wanted = null, telling = false, marked = false, painted = "", aimed = false;
 
   const aspect = () => { const w = canvas.clientWidth || 1, high = canvas.clientHeight || 1; return w > high ? [high / w, 1] : [1, w / high]; };
   const draw = () => paint.draw(view, aspect(), marked);
@@ -213,10 +213,21 @@ function render({ model, el }) {
   async function tell(point, x, y) {
     if (point === asked) return;
     asked = point;
+    wanted = point < 0 ? null : { point, x, y };
     if (point < 0) { tip.hidden = true; return; }
-    const row = await line.ask("hover", { point });
-    if (asked !== point) return;
-    tip.replaceChildren(h("b", {}, row.key), ...row.values.map(([name, v]) => h("div", {}, h("span", { class: "jammi-dim" }, `${name} `), v)));
+    if (telling) return;                                               // one question at a time: a mouse passes more points than a kernel reads
+    telling = true;
+    try {
+      while (wanted) {
+        const now = wanted;
+        wanted = null;
+        const row = await line.ask("hover", { point: now.point });
+        if (asked === now.point) tellOf(row, now.x, now.y);
+      }
+    } finally { telling = false; }
+  }
+  function tellOf(row, x, y) {
+    tip.replaceChildren(h("b", {}, cut(row.key, LONG)), ...row.values.map(([name, v]) => h("div", {}, h("span", { class: "jammi-dim" }, `${name} `), v)));
     tip.style.left = `${Math.min(x + 14, panel.body.clientWidth - 250)}px`;
     tip.style.top = `${y + 14}px`;
     tip.hidden = false;

@@ -1,6 +1,6 @@
-import { Line, button, choose, frame, grouped, h, pill, s, table } from "./kit.js";
+import { Line, button, choose, cut, frame, grouped, h, pill, s, table } from "./kit.js";
 
-const SHORT = 42;
+const SHORT = 42, LONG = 120;
 
 function render({ model, el }) {
   const line = new Line(model);
@@ -10,7 +10,7 @@ function render({ model, el }) {
   const about = h("div", { class: "jammi-about" });
   const trail = h("nav", { class: "jammi-trail", "aria-label": "The way here" });
   const own = h("div", { class: "jammi-own", "data-testid": "own" });
-  const list = h("ol", { class: "jammi-hits", role: "listbox", "aria-label": "Neighbours" });
+  const list = h("ol", { class: "jammi-hits", role: "grid", "aria-label": "Neighbours" });
   const bars = h("div", { class: "jammi-bars" });
   const pinned = h("div", { class: "jammi-pins", "data-testid": "pins" });
   const steps = [];
@@ -68,10 +68,10 @@ function render({ model, el }) {
       const next = event.key === "ArrowDown" ? event.currentTarget.nextElementSibling : event.key === "ArrowUp" ? event.currentTarget.previousElementSibling : null;
       if (next) { event.preventDefault(); next.focus(); }
     };
-    return h("li", { class: "jammi-hit", role: "option", tabindex: 0, "aria-selected": on, "data-testid": `neighbor-${item.key}`, "data-key": item.key, onclick: () => choose(model, [item.key]), onkeydown: keys },
-      h("div", { class: "jammi-rank" }, h("b", {}, rank), bar, h("span", { class: "jammi-dim" }, item.similarity.toFixed(3))),
-      h("div", { class: "jammi-what" }, h("div", { class: "jammi-dim" }, item.key, item.missing ? " · the row is gone from its source" : ""), ...values(names, item.values, last.about.text)),
-      h("div", { class: "jammi-do" }, button("Neighbours", (event) => { event.stopPropagation(); go(); }, { "data-testid": `step-${item.key}`, "aria-label": `Neighbours of ${item.key}` }),
+    return h("li", { class: "jammi-hit", role: "row", tabindex: 0, "aria-selected": on, "data-testid": `neighbor-${item.key}`, "data-key": item.key, onclick: () => choose(model, [item.key]), onkeydown: keys },
+      h("div", { class: "jammi-rank", role: "gridcell" }, h("b", {}, rank), bar, h("span", { class: "jammi-dim" }, item.similarity.toFixed(3))),
+      h("div", { class: "jammi-what", role: "gridcell" }, h("div", { class: "jammi-dim", title: item.key }, cut(item.key, LONG), item.missing ? " · the row is gone from its source" : ""), ...values(names, item.values, last.about.text)),
+      h("div", { class: "jammi-do", role: "gridcell" }, button("Neighbours", (event) => { event.stopPropagation(); go(); }, { "data-testid": `step-${item.key}`, "aria-label": `Neighbours of ${item.key}` }),
         button("Pin", pin, { "data-testid": `pin-${item.key}`, "aria-pressed": pins.includes(item.key), "aria-label": `Pin ${item.key} to compare` })));
   }
 
@@ -80,8 +80,8 @@ function render({ model, el }) {
   function draw(body) {
     last = body;
     head(body.about);
-    trail.replaceChildren(...steps.map((step, i) => h("span", {}, i ? " › " : "", button(step.text ? `“${step.text.slice(0, 40)}”` : step.row, () => ask(step), { class: "jammi-link", "data-testid": `trail-${i}`, "aria-current": i === steps.length - 1 ? "step" : null }))));
-    own.replaceChildren(...(body.own ? [h("div", { class: "jammi-dim" }, `Neighbours of ${body.row}`), ...values(body.about.columns, body.own, body.about.text)] : []));
+    trail.replaceChildren(...steps.map((step, i) => h("span", {}, i ? " › " : "", button(step.text ? `“${cut(step.text, SHORT)}”` : cut(step.row, SHORT), () => ask(step), { class: "jammi-link", title: step.text || step.row, "data-testid": `trail-${i}`, "aria-current": i === steps.length - 1 ? "step" : null }))));
+    own.replaceChildren(...(body.own ? [h("div", { class: "jammi-dim", title: body.row }, `Neighbours of ${cut(body.row, LONG)}`), ...values(body.about.columns, body.own, body.about.text)] : []));
     list.replaceChildren(...body.hits.map((item, i) => hit(item, i + 1)));
     if (!body.hits.length) list.append(h("li", { class: "jammi-dim" }, steps.length ? "Nothing is near that satisfies the condition." : "Type a text and press Enter."));
     histogram(body.histogram);
@@ -97,10 +97,10 @@ function render({ model, el }) {
   }
 
   function compare() {
-    if (pins.length < 2) { pinned.replaceChildren(pins.length ? h("span", { class: "jammi-dim" }, `${pins[0]} is pinned; pin another row to compare.`) : ""); return; }
+    if (pins.length < 2) { pinned.replaceChildren(pins.length ? h("span", { class: "jammi-dim" }, `${cut(pins[0], LONG)} is pinned; pin another row to compare.`) : ""); return; }
     line.ask("compare", { rows: pins }).then(({ keys, columns, values: both, similarity }) => {
-      const rows = columns.map((c, i) => [c, both[0][i] ?? "", both[1][i] ?? ""]).filter((r) => r[1] || r[2]);
-      pinned.replaceChildren(h("div", {}, h("b", {}, `Similarity ${similarity.toFixed(3)} `), button("Done", () => { pins = []; compare(); ticked(); }, { class: "jammi-link" })), h("div", { class: "jammi-scroll" }, table(["", ...keys], rows)));
+      const rows = columns.map((c, i) => [cut(c, SHORT), both[0][i] ?? "", both[1][i] ?? ""]).filter((r) => r[1] || r[2]);
+      pinned.replaceChildren(h("div", {}, h("b", {}, `Similarity ${similarity.toFixed(3)} `), button("Done", () => { pins = []; compare(); ticked(); }, { class: "jammi-link" })), h("div", { class: "jammi-scroll" }, table(["", ...keys.map((key) => cut(key, LONG))], rows)));
     }).catch(panel.fail);
   }
 

@@ -14,7 +14,7 @@ function render({ model, el }) {
   const head = h("tr", {});
   const body = h("tbody", {});
   const foot = h("div", { class: "jammi-dim jammi-foot", "data-testid": "foot" });
-  const out = h("div", { class: "jammi-out", "data-testid": "outcome" });
+  const out = h("div", { class: "jammi-out", role: "status", "data-testid": "outcome" });
   let page = { rows: [], counts: {}, causes: [], found: 0, total: 0, offset: 0 };
 
   const again = () => line.ask("rows", asked).then(draw).catch(panel.fail);
@@ -118,7 +118,7 @@ function render({ model, el }) {
     watch.title = every ? `Looks again every ${every} s; press to end it` : `Look again every ${WATCH} s, also while no cell runs`;
   };
   panel.tools.append(filter.input, planOf, recompute, button("Refresh", () => line.ask("refresh").then((next) => { panel.say(""); draw(next); }).catch(panel.fail), { "data-testid": "refresh" }), watch, counts);
-  panel.body.append(progress.box, out, causes, h("div", { class: "jammi-scroll jammi-tall" }, h("table", { class: "jammi-table jammi-board" }, h("thead", {}, head), body)), foot);
+  panel.body.append(progress.box, out, causes, h("div", { class: "jammi-scroll jammi-tall" }, h("table", { class: "jammi-table jammi-board", role: "grid", "aria-label": "Recipes", "aria-multiselectable": true }, h("thead", {}, head), body)), foot);
 
   line.on("changed", ({ body: next }) => draw(next));
   line.on("progress", ({ body: how }) => progress.show(how));
