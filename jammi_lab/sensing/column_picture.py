@@ -128,7 +128,7 @@ def _box(node: NodeLike, shown: Sequence[str], place: Place) -> str:
     frame = f'<rect x="{x:.0f}" y="{y:.0f}" width="{wide:.0f}" height="{high:.0f}" rx="6" fill="#f4f6f8" stroke="{EDGE_COLOUR}"/>'
     head = f'<path d="M{x:.0f} {y + 36:.0f}v-30a6 6 0 0 1 6-6h{wide - 12:.0f}a6 6 0 0 1 6 6v30Z" fill="{fill(node.kind)}"/>'
     name = f'<text x="{x + 10:.0f}" y="{y + 16:.0f}" font-size="13" font-weight="600" fill="#fff">{escape(cut(node.name))}</text>'
-    kind = f'<text x="{x + 10:.0f}" y="{y + 30:.0f}" font-size="11" fill="#dfe6ee">{escape(subtitle(node))}</text>'
+    kind = f'<text x="{x + 10:.0f}" y="{y + 30:.0f}" font-size="11" fill="#fff">{escape(subtitle(node))}</text>'
     rows = "".join(
         f'<text x="{x + 10:.0f}" y="{_middle(place, i) + 4:.0f}" font-size="12" fill="#1f2933">{escape(cut(c))}</text>' for i, c in enumerate(shown)
     )

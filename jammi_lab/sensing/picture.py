@@ -266,7 +266,7 @@ def _node(node: NodeLike, box: Box, verdict: str, focused: bool) -> str:
     name = (
         f'<text x="{middle:.0f}" y="{y + 19:.0f}" font-size="13" font-weight="600" fill="#fff" text-anchor="middle">{escape(cut(node.name))}</text>'
     )
-    below = f'<text x="{middle:.0f}" y="{y + 34:.0f}" font-size="11" fill="#dfe6ee" text-anchor="middle">{escape(subtitle(node))}</text>'
+    below = f'<text x="{middle:.0f}" y="{y + 34:.0f}" font-size="11" fill="#fff" text-anchor="middle">{escape(subtitle(node))}</text>'
     return f"<g><title>{escape(node.name)}</title>{shape}{name}{below}{_pill(verdict, middle, y + h - 21) if verdict else ''}</g>"
 
 

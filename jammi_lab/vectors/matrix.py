@@ -160,7 +160,10 @@ class Matrix:
             kind = _storage(self.keys).type
             stored = _stored(key, kind)
             wanted = pa.scalar(stored, kind)
-            at = -1 if cut_off(pa.scalar(stored), wanted) else pc.index(_storage(self.keys), wanted).as_py()
+            cut = not isinstance(stored, int) and cut_off(
+                pa.scalar(stored), wanted
+            )  # a whole number is never cut, and may be too long for Arrow alone
+            at = -1 if cut else pc.index(_storage(self.keys), wanted).as_py()
         except (pa.ArrowException, TypeError, ValueError, OverflowError):
             return None  # what is not of the keys' type is no key
         return int(at) if at >= 0 else None
