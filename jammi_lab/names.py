@@ -44,6 +44,11 @@ def has_half(text: str) -> bool:
     return _HALF.search(text) is not None
 
 
+def ascii_lower(name: str) -> str:
+    """The name as DuckDB compares it: only A–Z lose their case."""
+    return name.lower() if name.isascii() else "".join(chr(ord(c) + 32) if "A" <= c <= "Z" else c for c in name)
+
+
 def quote(identifier: str) -> str:
     """The SQL form of any identifier. NameInvalid for the empty one and for NUL."""
     if not identifier or "\0" in identifier:

@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from jammi_lab.engine.gate import ascii_lower, nodes, offset_in
+from jammi_lab.engine.gate import nodes, offset_in
 from jammi_lab.engine.tokens import all_tokens
 from jammi_lab.errors import InvalidArgument, JammiError, StatementNotAllowed
+from jammi_lab.names import ascii_lower
 
 Name = tuple[str, str]
 """What stands in the text for a call, ASCII-lower."""

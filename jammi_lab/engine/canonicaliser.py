@@ -17,9 +17,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jammi_lab.canonical import digest_of
-from jammi_lab.engine.gate import ascii_lower, nodes
+from jammi_lab.engine.gate import nodes
 from jammi_lab.engine.resolve import Found
 from jammi_lab.engine.statements import Form, Parsed
+from jammi_lab.names import ascii_lower
 from jammi_lab.sources.base import Relation
 from jammi_lab.values.descriptors import Canonical
 

@@ -13,11 +13,11 @@ import duckdb
 from jammi_lab import names
 from jammi_lab.engine import duck
 from jammi_lab.engine.dml import Cut
-from jammi_lab.engine.gate import ascii_lower
 from jammi_lab.engine.readset import Bound, Schemas, address, bound_on, twin
 from jammi_lab.engine.resolve import Found, placed
 from jammi_lab.engine.statements import Parsed
 from jammi_lab.errors import JammiError, SqlError, StatementNotAllowed
+from jammi_lab.names import ascii_lower
 from jammi_lab.sources.attaching import in_transaction
 from jammi_lab.sources.base import Asking, Relation
 

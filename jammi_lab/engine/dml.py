@@ -11,8 +11,9 @@ from typing import Any
 
 from jammi_lab.engine import gate, tokens
 from jammi_lab.engine.calls import Call, Name
-from jammi_lab.engine.gate import Named, Reading, ascii_lower
+from jammi_lab.engine.gate import Named, Reading
 from jammi_lab.errors import JammiError, StatementNotAllowed
+from jammi_lab.names import ascii_lower
 
 VERBS = ("insert", "update", "delete")
 _CUTS = {

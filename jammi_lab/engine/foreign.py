@@ -2,6 +2,7 @@
 
 from jammi_lab.engine import duck, gate, statements, tokens
 from jammi_lab.errors import JammiError
+from jammi_lab.names import ascii_lower
 from jammi_lab.sources.base import ViewReading
 
 
@@ -23,5 +24,5 @@ def view_reading(sql: str) -> ViewReading | None:
     reading = one.reading
     if more or one.form is not statements.Form.SELECT or one.calls or reading.volatile or reading.clock or reading.words:
         return None
-    called = {gate.ascii_lower(str(node["function_name"])) for node in gate.nodes(one.tree) if node.get("function_name")}
+    called = {ascii_lower(str(node["function_name"])) for node in gate.nodes(one.tree) if node.get("function_name")}
     return ViewReading(frozenset(named.parts for named in reading.tables), frozenset(called))

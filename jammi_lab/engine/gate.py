@@ -11,6 +11,7 @@ from typing import Any
 from jammi_lab import names
 from jammi_lab.engine import functions
 from jammi_lab.errors import JammiError, SqlError, StatementNotAllowed
+from jammi_lab.names import ascii_lower
 
 Node = dict[str, Any]
 
@@ -66,11 +67,6 @@ class Reading:
     """Column references that may be functions (`current_date`, `user`): how often, and where first."""
     aliases: set[str] = field(default_factory=set)
     """Aliases of expressions and of columns, ASCII-lower."""
-
-
-def ascii_lower(name: str) -> str:
-    """The name as DuckDB compares it: only A–Z lose their case."""
-    return name.lower() if name.isascii() else "".join(chr(ord(c) + 32) if "A" <= c <= "Z" else c for c in name)
 
 
 def offset_in(text: str, at: int | None) -> int | None:

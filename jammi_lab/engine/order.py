@@ -13,8 +13,9 @@ from typing import Any
 
 from jammi_lab import names
 from jammi_lab.engine import functions, tokens
-from jammi_lab.engine.gate import ascii_lower, nodes
+from jammi_lab.engine.gate import nodes
 from jammi_lab.errors import SchemaMismatch
+from jammi_lab.names import ascii_lower
 
 Node = dict[str, Any]
 

@@ -6,11 +6,12 @@ from typing import Any
 
 import duckdb
 
-from jammi_lab.engine.gate import ascii_lower, nodes
+from jammi_lab.engine.gate import nodes
 from jammi_lab.engine.prepared import Prepared
 from jammi_lab.engine.readset import Reads, bind_columns
 from jammi_lab.engine.statements import Form
 from jammi_lab.errors import JammiError
+from jammi_lab.names import ascii_lower
 
 Identity = tuple[str, str, str]
 

@@ -14,6 +14,7 @@ from jammi_lab.engine.statements import Form, Parsed
 from jammi_lab.engine.stream import Stream
 from jammi_lab.engine.values import lossless
 from jammi_lab.errors import JammiError, StatementNotAllowed
+from jammi_lab.names import ascii_lower
 from jammi_lab.sources.base import Asking, Relation
 from jammi_lab.sources.computed import Read
 from jammi_lab.values.anchors import Observed
@@ -339,5 +340,5 @@ def _left(params: Mapping[str, Any], parsed: Parsed) -> dict[str, Any]:
     """The values that the text as it runs still names: not those that were put into calls only."""
     if not parsed.calls:
         return dict(params)
-    named = {gate.ascii_lower(node["identifier"]) for node in gate.nodes(parsed.tree) if node.get("type") == "VALUE_PARAMETER"}
-    return {name: value for name, value in params.items() if gate.ascii_lower(name) in named}
+    named = {ascii_lower(node["identifier"]) for node in gate.nodes(parsed.tree) if node.get("type") == "VALUE_PARAMETER"}
+    return {name: value for name, value in params.items() if ascii_lower(name) in named}

@@ -6,9 +6,10 @@ by which columns are qualified.
 
 from typing import Any
 
-from jammi_lab.engine.gate import ascii_lower, nodes, offset_in
+from jammi_lab.engine.gate import nodes, offset_in
 from jammi_lab.engine.tokens import all_tokens
 from jammi_lab.errors import StatementNotAllowed
+from jammi_lab.names import ascii_lower
 
 
 def shortened(text: str, tree: dict[str, Any]) -> tuple[str, dict[tuple[str, str], tuple[str, ...]]]:

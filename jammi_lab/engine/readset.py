@@ -14,10 +14,11 @@ import duckdb
 from jammi_lab import names
 from jammi_lab.engine import duck, functions
 from jammi_lab.engine.faults import translate
-from jammi_lab.engine.gate import TABLE_FUNCTIONS, ascii_lower
+from jammi_lab.engine.gate import TABLE_FUNCTIONS
 from jammi_lab.engine.resolve import Found
 from jammi_lab.engine.statements import Form, Parsed
 from jammi_lab.errors import StatementNotAllowed
+from jammi_lab.names import ascii_lower
 
 Schemas = Mapping[tuple[str, ...], Mapping[str, str]]
 """Column → SQL type, for each name as it was typed."""

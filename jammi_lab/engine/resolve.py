@@ -6,9 +6,10 @@ from typing import Any, Protocol, runtime_checkable
 
 from jammi_lab import names
 from jammi_lab.engine.calls import Call
-from jammi_lab.engine.gate import Named, ascii_lower, offset_in
+from jammi_lab.engine.gate import Named, offset_in
 from jammi_lab.engine.statements import Parsed
 from jammi_lab.errors import JammiError, SourceUnavailable, StatementNotAllowed, TableNotFound
+from jammi_lab.names import ascii_lower
 from jammi_lab.sources.base import Relation
 
 Found = dict[tuple[str, ...], Relation]

@@ -8,6 +8,7 @@ from jammi_lab import names
 from jammi_lab.engine import gate, tokens
 from jammi_lab.engine.statements import Parsed
 from jammi_lab.errors import InvalidArgument, ParameterMissing
+from jammi_lab.names import ascii_lower
 from jammi_lab.values.descriptors import bound, encode_param
 
 # DuckDB hands these over as internal bytes, or loses a part: BIT with its padding, TIMETZ without its zone, UHUGEINT wrapped to a negative number.
@@ -65,19 +66,19 @@ def _too_fine(value: object) -> InvalidArgument:
 def bind_values(statements: Sequence[Parsed], params: Mapping[str, Any] | None) -> dict[str, Any]:
     """The given values, each needed by some statement and none missing. ParameterMissing with its place, InvalidArgument for an unused one."""
     given = {name: plain(value) for name, value in bound(params).items()}
-    wanted = {gate.ascii_lower(name) for parsed in statements for name in parsed.parameters}
-    if unused := [name for name in given if gate.ascii_lower(name) not in wanted]:
+    wanted = {ascii_lower(name) for parsed in statements for name in parsed.parameters}
+    if unused := [name for name in given if ascii_lower(name) not in wanted]:
         raise InvalidArgument(f"No statement uses the parameter {unused[0]}.", near=names.near(unused[0], _typed(statements)))
-    by_fold = {gate.ascii_lower(name): value for name, value in given.items()}
+    by_fold = {ascii_lower(name): value for name, value in given.items()}
     if len(by_fold) != len(given):
         raise InvalidArgument("Two parameters differ only in case; SQL takes them for one.")
     for parsed in statements:
         for name in sorted(parsed.parameters):
-            if gate.ascii_lower(name) not in by_fold:
+            if ascii_lower(name) not in by_fold:
                 at = gate.offset_in(parsed.text, tokens.parameter_at(parsed.text, name))
                 error = ParameterMissing(f"The parameter ${name} has no value.", parameter=name, hint=f"Pass {name}=…")
                 raise error.at(parsed.whole, None if at is None else parsed.offset + at)
-    return {name: by_fold[gate.ascii_lower(name)] for parsed in statements for name in sorted(parsed.parameters)}
+    return {name: by_fold[ascii_lower(name)] for parsed in statements for name in sorted(parsed.parameters)}
 
 
 def _typed(statements: Iterable[Parsed]) -> list[str]:

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from jammi_lab.canonical import digest_of
 from jammi_lab.errors import InvalidArgument, SchemaMismatch, SourceUnavailable, TableNotFound
-from jammi_lab.names import written
+from jammi_lab.names import ascii_lower, written
 from jammi_lab.sources.base import Looking, Relation
 from jammi_lab.sources.scratch import sql_types
 from jammi_lab.storage.digests import arrow_digests
@@ -89,18 +89,13 @@ def told_apart(table: pa.Table) -> pa.Table:
     names = [*table.column_names]
     times: dict[str, int] = {}
     for at, name in enumerate(names):
-        plain, called = _lower(name), name
-        while _lower(called) in times:  # the name, or one that was made before, is taken
+        plain, called = ascii_lower(name), name
+        while ascii_lower(called) in times:  # the name, or one that was made before, is taken
             called = f"{name}_{times[plain]}"
-            times[plain] += _lower(called) in times
-        times[_lower(called)] = 1
+            times[plain] += ascii_lower(called) in times
+        times[ascii_lower(called)] = 1
         names[at] = called
     return table if names == table.column_names else table.rename_columns(names)
-
-
-def _lower(name: str) -> str:
-    """A name as DuckDB compares it: only the letters of ASCII have a case."""
-    return "".join(c.lower() if c.isascii() else c for c in name)
 
 
 def _sql_column(name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
