@@ -5,6 +5,7 @@ import contextlib
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -27,10 +28,10 @@ def inserting(folder: Path, repeats: int) -> Iterator[Line]:
     """Eight threads insert small rows, in batches and one by one; every call returns when its rows are on the disk."""
     with jl.open(folder / "lab") as ws, Bare(folder / "bare.sqlite3") as bare:
         table = ws.mutable.create("notes", {"id": "int64", "note": "string", "score": "float64"}, primary_key=["id"])
-        ours, other = Numbers(partial(_insert, table)), Numbers(bare.insert)
-        for batch, rows in ((500, ROWS), (100, ROWS), (1, ROWS // 20)):
-            what = f"insert {rows:,} rows from {THREADS} threads, {batch} at a time, against bare sqlite3"
-            yield pair(what, timed(partial(ours.spread, rows, batch)), timed(partial(other.spread, rows, batch)), repeats=repeats, limit=1.5)
+        with Numbers(partial(_insert, table)) as ours, Numbers(bare.insert) as other:
+            for batch in (500, 100, 1):
+                what = f"insert {ROWS:,} rows from {THREADS} threads, {batch} at a time, against bare sqlite3"
+                yield pair(what, timed(partial(ours.spread, ROWS, batch)), timed(partial(other.spread, ROWS, batch)), repeats=repeats, limit=1.5)
 
 
 def changing(folder: Path, repeats: int) -> Iterator[Line]:
@@ -73,36 +74,30 @@ def _insert(table: MutableTable, start: int, end: int) -> None:
     table.insert(pa.table({name: pa.array(values, table.schema.field(name).type) for name, values in rows.items()}))
 
 
-class Numbers:
-    """Hands out numbers that no row has yet."""
+class Numbers(contextlib.AbstractContextManager["Numbers"]):
+    """Hands out numbers that no row has yet, to threads that are there before anything is timed, as those of a server are."""
 
     def __init__(self, insert: Insert) -> None:
-        self._insert, self._next = insert, 0
+        self._insert, self._next, self._threads = insert, 0, ThreadPoolExecutor(THREADS)
+
+    def __exit__(self, *_: object) -> None:
+        self._threads.shutdown()
 
     def spread(self, rows: int, batch: int) -> None:
         """Insert so many new rows from all threads, in batches."""
         first, self._next = self._next, self._next + rows
-        starts = iter(range(first, first + rows, batch))
-        lock, failed = threading.Lock(), list[BaseException]()
+        starts, lock = iter(range(first, first + rows, batch)), threading.Lock()
 
         def work() -> None:
-            try:
-                while True:
-                    with lock:
-                        start = next(starts, None)
-                    if start is None:
-                        return
-                    self._insert(start, min(start + batch, first + rows))
-            except BaseException as error:  # noqa: BLE001  handed to the thread that measures
-                failed.append(error)
+            while True:
+                with lock:
+                    start = next(starts, None)
+                if start is None:
+                    return
+                self._insert(start, min(start + batch, first + rows))
 
-        threads = [threading.Thread(target=work) for _ in range(THREADS)]
-        for each in threads:
-            each.start()
-        for each in threads:
-            each.join()
-        if failed:
-            raise failed[0]
+        for each in [self._threads.submit(work) for _ in range(THREADS)]:
+            each.result()
 
 
 class Bare(contextlib.AbstractContextManager["Bare"]):

@@ -35,7 +35,7 @@ _TRIM_EVERY = 16
 _PATIENCE = 0.1
 """Seconds after which one that waits sees for itself: whoever was to wake it may have been interrupted."""
 _FEW = 500
-"""Rows that are enough to begin with, without waiting for more."""
+"""Rows of one change that are enough to begin with: what others prepare beside so large a write is worth more than a write less."""
 _GATHER = 0.01
 """Seconds that are waited for others at most; and never longer than the last transaction took."""
 _STATE = (mutables.c.tenant_id, mutables.c.version, mutables.c.first_kept, mutables.c.row_count)
@@ -237,8 +237,8 @@ class Commits:
         self._gathered.wait(min(self._took, _GATHER))
 
     def _enough(self) -> bool:
-        waiting = self._waiting
-        return len(waiting) >= self._expected or sum(each.rows for each in waiting) >= _FEW
+        rows = [each.rows for each in self._waiting]
+        return len(rows) >= self._expected or max(rows, default=0) >= _FEW or sum(rows) >= _ROWS
 
     def _taken(self, own: _Asked) -> list[_Asked]:
         """What the next transaction is for: this one and those that wait, first come first served."""

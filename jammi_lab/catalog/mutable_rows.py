@@ -31,7 +31,7 @@ statement the driver lets other threads go on, and then waits for them."""
 _MOST = _SIZES[-1]
 _ROWS = "CREATE TABLE {} (row_key BLOB NOT NULL PRIMARY KEY, body BLOB NOT NULL) WITHOUT ROWID"
 _NUMBERED_ROWS = "CREATE TABLE {} (row_key INTEGER NOT NULL PRIMARY KEY, body BLOB NOT NULL)"
-_CHANGES = "CREATE TABLE {} (version BIGINT NOT NULL PRIMARY KEY, body BLOB NOT NULL)"
+_CHANGES = "CREATE TABLE {} (version INTEGER NOT NULL PRIMARY KEY, body BLOB NOT NULL)"
 _MIDDLE = 1 << 63
 _eight_bytes = struct.Struct(">Q").unpack
 _encode = msgspec.msgpack.Encoder().encode
