@@ -3,6 +3,7 @@
 import gc
 import logging
 import traceback
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -64,9 +65,32 @@ def told(ws: Any, logs: pytest.LogCaptureFixture, errors: list[BaseException]) -
     for number, error in enumerate(errors):
         shown = "".join(traceback.format_exception(error)) if not isinstance(error, JammiError) else "\n".join(error.lines())
         found[f"error {number}"] = shown + repr(error) + str(error) + repr({k: v for k, v in vars(error).items() if k != "full_traceback"})
-        for cause in (error.__cause__, error.__context__ if not error.__suppress_context__ else None):
-            found[f"cause {number}"] = found.get(f"cause {number}", "") + repr(cause) + str(cause)
+        found[f"chain {number}"] = "\n".join(map(held, chain(error)))
     return found
+
+
+def chain(error: BaseException) -> list[BaseException]:
+    """An error and all that are behind it, also those that no traceback shows."""
+    found, left = list[BaseException](), [error]
+    while left:
+        each = left.pop()
+        if each not in found:
+            found.append(each)
+            left += [one for one in (each.__cause__, each.__context__, *getattr(each, "exceptions", ())) if one is not None]
+    return found
+
+
+def held(value: Any, depth: int = 8) -> str:
+    """All texts that an error reaches, but for those of its traceback's frames."""
+    if isinstance(value, str | bytes | bytearray):
+        return value if isinstance(value, str) else bytes(value).decode("latin-1")
+    if depth == 0 or isinstance(value, types.ModuleType | type | types.FunctionType | types.MethodType | types.TracebackType | int | float | None):
+        return ""
+    inner: list[Any] = [*value, *value.values()] if isinstance(value, dict) else list(value) if isinstance(value, list | tuple | set) else []
+    inner += [*getattr(value, "__dict__", {}).items()]
+    inner += [getattr(value, name, None) for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ()) if isinstance(name, str)]
+    inner += [value.args, str(value), repr(value)] if isinstance(value, BaseException) else []
+    return "\n".join(filter(None, (held(each, depth - 1) for each in inner)))
 
 
 def exercise(ws: Any, name: str, location: str, more: dict[str, Any]) -> list[BaseException]:
@@ -185,6 +209,49 @@ def test_of_servers(tmp_path, request, monkeypatch, caplog, kind):
             run(url, f"REVOKE ALL ON seen FROM {user}", f"DROP ROLE {user}")
         else:
             run(url, f"DROP USER {user}@'%'")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://me:{}@127.0.0.1:1/x",
+        "postgresql+psycopg://me@127.0.0.1:1/x?password={}",
+        "postgresql://me:{}@127.0.0.1:port/x",
+        "postgresql://me:{}@[::1/x",
+        "postgresql://me:{0}@127.0.0.1:1/x?nonsuch={0}",
+        "nonsense://me:{}@127.0.0.1:1/x",
+        "mysql://me:{}@127.0.0.1:1/x",
+    ],
+)
+def test_of_a_catalog_that_cannot_be_opened(tmp_path, address):
+    with pytest.raises(JammiError) as caught:
+        jl.open(tmp_path / "lab", catalog=address.format(CANARY))
+    assert not any(CANARY in held(error) for error in chain(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("address", "more"),
+    [
+        ("postgresql://me:{}@127.0.0.1:1/x", {}),
+        ("postgresql://me@127.0.0.1:1/x?password={}", {}),
+        ("mysql://me:{}@127.0.0.1:1/x", {}),
+        ("mysql://me:{}@127.0.0.1:port/x", {}),
+        ("mysql://me:{}@[::1/x", {}),
+        ("postgresql://me:{}@127.0.0.1:1/x", {"kind": "iceberg", "options": {"table": "a.b"}}),
+        ("s3://K:{}@bucket/x.parquet", {"options": {"endpoint_url": "http://127.0.0.1:1"}}),
+        ("s3://K:{}@bucket/lake", {"kind": "delta", "options": {"endpoint_url": "http://127.0.0.1:1"}}),
+        ("s3://K:{}@bucket/lake", {"kind": "iceberg", "options": {"endpoint_url": "http://127.0.0.1:1"}}),
+        ("http://me:{}@127.0.0.1:1/x.csv", {}),
+        ("http://127.0.0.1:1/x.parquet?access_token={}", {}),
+        ("http://127.0.0.1:port/x.parquet?access_token={}", {}),
+        ("ftp://me:{}@127.0.0.1:1/x.csv", {}),
+    ],
+)
+def test_of_a_source_that_cannot_be_reached_whatever_is_behind_the_error(tmp_path, monkeypatch, address, more):
+    without_aws(monkeypatch)
+    with jl.open(tmp_path / "lab") as ws, pytest.raises(JammiError) as caught:
+        ws.sources.add("s", address.format(CANARY), **more)
+    assert not any(CANARY in held(error) for error in chain(caught.value))
 
 
 @pytest.mark.parametrize(

@@ -124,11 +124,13 @@ class Postgres:
         try:
             connection = psycopg.connect(**{**_KEPT_ALIVE, **self._arguments, "options": session.strip()}, autocommit=True)
         except psycopg.OperationalError as error:
-            raise self._unreachable(error) from None
+            refused = self._unreachable(error)
         except psycopg.Error as error:
-            raise InvalidArgument(f"The catalog's URL cannot be used: {self._redacted(error)}.", hint=f"It led to {self.label}.") from None
-        _connections.add(connection)
-        return connection
+            refused = InvalidArgument(f"The catalog's URL cannot be used: {self._redacted(error)}.", hint=f"It led to {self.label}.")
+        else:
+            _connections.add(connection)
+            return connection
+        raise refused  # out here, or it would keep the driver's error as its context, which holds the password
 
     def taken(self) -> Any:
         """The next connection that is to be used: at first the one that the server was asked by."""

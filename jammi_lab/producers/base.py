@@ -270,8 +270,9 @@ def _produce(kitchen: Kitchen, claim: _Claim, job: Job, *, bypass: bool, on_prog
                 return _build(kitchen, begun, job, before, tell, last=tries == _TRIES, closely=on_progress is not None)
         except BuiltElsewhere as other:
             may_wait = kitchen.flight.wait(other.record, on_progress)
-        except (InputMoved, ReadyMeanwhile):
-            continue
+        except (InputMoved, ReadyMeanwhile) as moved:
+            if moved.args[1:] == (True,) and tries == _TRIES - 1:
+                kitchen.flight.rest()
 
 
 def _bind_between(kitchen: Kitchen, claim: _Claim, job: Job) -> tuple[Job, Sighting]:
@@ -345,7 +346,7 @@ def _still_wanted(kitchen: Kitchen, begun: TableRecord) -> None:
 
 
 class InputMoved(Exception):
-    """An input was changed while it was being read; internal."""
+    """An input was changed while it was being read, and whether it has the same rows all the same; internal."""
 
 
 def _settle(kitchen: Kitchen, job: Job, before: Sighting, witnesses: Mapping[tuple[str, str, str], Observed], *, last: bool) -> list[Anchor]:
@@ -365,7 +366,7 @@ def _settle(kitchen: Kitchen, job: Job, before: Sighting, witnesses: Mapping[tup
             continue
         moved = anchor.pinned and not (anchor.same_state(after[at]) and before.stamps.get(at) == sighting.stamps.get(at))
         if moved and not last:
-            raise InputMoved(f"{anchor.input.label} was changed while it was being read")
+            raise InputMoved(f"{anchor.input.label} was changed while it was being read", anchor.same_state(after[at]))
         settled.append(unpinned(anchor.input, look.instant, f"{anchor.input.label} kept changing while it was being read") if moved else anchor)
     if not job.order_sensitive:  # else no bag of rows will ever speak for it
         look.note_rows(settled)

@@ -13,6 +13,8 @@ from jammi_lab.values.records import Progress, TableRecord, TableStatus
 
 _STEP = 0.05
 _LISTEN = 1.0
+_REST = 2.5
+"""Seconds after which the time of a write, which servers tell in whole seconds, tells it from one to come."""
 _SILENT = 60.0
 """Seconds without a sign of life after which nobody waits for a build any more."""
 _SURE = 3.0
@@ -68,6 +70,13 @@ class Flight:
                 on_progress(Progress(stage=stage, done=far.done, total=far.total, unit=far.unit))
             pause.wait(_STEP)
         return False
+
+    def rest(self) -> None:
+        """Wait until what was just written has been there for a while: of what has only now been written a server cannot say whether it was written
+        again meanwhile, and takes each other write for one. KeyboardInterrupt passes through."""
+        until, pause = self._clock.monotonic() + _REST, threading.Event()
+        while self._clock.monotonic() < until:
+            pause.wait(_STEP)
 
     def _stage(self, other: TableRecord) -> str:
         """For whom one waits, and since when that one has been at it."""

@@ -1,15 +1,24 @@
 """Delta tables as sources: the log says which version counts, DuckDB's `delta_scan` reads just that one."""
 
+from __future__ import annotations
+
 import hashlib
 import json
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from jammi_lab.canonical import digest_of
 from jammi_lab.errors import InvalidArgument, SourceUnavailable
 from jammi_lab.names import literal
+from jammi_lab.sources import failures
 from jammi_lab.sources.base import Query
 from jammi_lab.sources.lakehouse import Gone, LakehouseConnector, State
 from jammi_lab.sources.lakes import Lake
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
+T = TypeVar("T")
 
 
 class DeltaConnector(LakehouseConnector):
@@ -29,18 +38,43 @@ class DeltaConnector(LakehouseConnector):
             raise InvalidArgument(f"{self._name} has no version {wanted}.", hint=f"The newest is {newest.version}.")
         return self._at(wanted)
 
-    def former(self, now: State, version: int) -> list[State]:
+    def former(self, now: State, version: int, read: tuple[str, ...]) -> list[State]:  # noqa: ARG002  a version has one schema
         """An earlier version, when it is one of the same table. As `state`."""
         then = self._at(version)
         return [then, then._replace(commit="")] if then.table == now.table else []  # anchors of earlier releases do not tell the commit
 
     def places(self, state: State) -> list[str]:
-        """As DuckDB will open them, which other readers of the log do not always agree with."""
-        return [
-            place for (place,) in self.ask(state, f"SELECT data_file FROM delta_list_files({literal(state.place)}, version := {state.version:d})")
-        ]
+        """As DuckDB will open them, which other readers of the log do not always agree with. SourceUnavailable when it would take columns by names
+        that the log does not mean."""
+        listed = self.ask(state, f"SELECT data_file FROM delta_list_files({literal(state.place)}, version := {state.version:d})")
+        places = [place for (place,) in listed]
+        if places and (physical := self._read(state.version, _by_number)):
+            self._look_at_numbers(state, physical, places)
+        return places
+
+    def _look_at_numbers(self, state: State, physical: Mapping[int, str], places: list[str]) -> None:
+        """Where a log finds columns by their numbers, DuckDB 1.5 looks for their names all the same, and has NULL for those that it does not find."""
+        files = f"[{', '.join(map(literal, places))}]"
+        for name, number in self.ask(state, f"SELECT DISTINCT name, field_id FROM parquet_schema({files}) WHERE field_id IS NOT NULL"):
+            if physical.get(number, name) != name or (number not in physical and name in physical.values()):
+                raise SourceUnavailable(
+                    f"The Delta table {self._name} finds its columns by number (delta.columnMapping.mode is id), and a file holds column {number} "
+                    f"under another name, {failures.tidy(name)}, by which DuckDB does not find it.",
+                    hint="Have its writer write its files anew, under the physical names of its columns.",
+                )
 
     def _at(self, version: int | None) -> State:
+        lake = self.lake(self.path)
+
+        def state(table: DeltaTable) -> State:
+            fields = json.loads(table.schema().to_json())["fields"]
+            named = tuple((field["name"], _identity(field)) for field in fields)
+            return State(str(table.metadata().id), table.version(), self.path, named, self._commit(lake, table.version()))
+
+        return self._read(version, state)
+
+    def _read(self, version: int | None, what: Callable[[DeltaTable], T]) -> T:
+        """What the log says of a version. Errors as `state`."""
         lake = self.lake(self.path)
         if not lake.has("_delta_log"):
             raise Gone
@@ -50,10 +84,7 @@ class DeltaConnector(LakehouseConnector):
         except ImportError:
             raise self._lacking("deltalake") from None
         try:
-            table = DeltaTable(self.path, version=version, storage_options=lake.options())
-            fields = json.loads(table.schema().to_json())["fields"]
-            named = tuple((field["name"], _identity(field)) for field in fields)
-            return State(str(table.metadata().id), table.version(), self.path, named, self._commit(lake, table.version()))
+            return what(DeltaTable(self.path, version=version, storage_options=lake.options()))
         except (DeltaError, ValueError, OSError) as error:
             if not lake.has("_delta_log"):
                 raise Gone from None
@@ -78,6 +109,23 @@ class DeltaConnector(LakehouseConnector):
         """With deletion vectors a file's rows do not all count; which ones, its name does not tell."""
         listed = query(f"SELECT data_file, cardinality, have_deletes FROM delta_list_files({literal(state.place)}, version := {state.version:d})")
         return {name: (int(rows or 0), not deletes) for name, rows, deletes in listed}
+
+
+def _by_number(table: DeltaTable) -> dict[int, str]:
+    """The physical name of each column by its number, nested ones too, where the table finds columns by number; else nothing."""
+    if table.metadata().configuration.get("delta.columnMapping.mode") != "id":
+        return {}
+    left, found = list[Any]([json.loads(table.schema().to_json())]), dict[int, str]()
+    while left:
+        match left.pop():
+            case {"metadata": {"delta.columnMapping.id": int(number), "delta.columnMapping.physicalName": str(name)}} as field:
+                found[number] = name
+                left.append(field["type"])
+            case {"fields": list(fields)}:
+                left += fields
+            case dict() as other:
+                left += other.values()
+    return found
 
 
 def _identity(field: dict[str, Any]) -> str:

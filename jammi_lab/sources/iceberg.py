@@ -36,24 +36,31 @@ class IcebergConnector(LakehouseConnector):
         place = self._of_catalog() if "table" in self.record.options else self._newest()
         said = self._read(place)
         try:
-            snapshot = said.get("current-snapshot-id")
-            current = next(schema for schema in _schemas(said) if schema.get("schema-id", 0) == said.get("current-schema-id", 0))
-            return State(str(said["table-uuid"]), -1 if snapshot is None else int(snapshot), place, _fields(current))
+            number = said.get("current-snapshot-id")
+            version, schema = -1 if number is None else int(number), said.get("current-schema-id", 0)
+            current = next(each for each in _schemas(said) if _is_current(said, each))
+            return State(str(said["table-uuid"]), version, place, _fields(current), _read_by(said, version, schema))
         except (KeyError, TypeError, AttributeError, StopIteration):
             raise self._torn(place) from None
 
-    def former(self, now: State, version: int) -> list[State]:
-        """An earlier snapshot, with each schema that the table has had. As `state`."""
+    def former(self, now: State, version: int, read: tuple[str, ...]) -> list[State]:
+        """An earlier snapshot, with each schema that the table has had. DuckDB reads it with the one that it was written with. As `state`."""
         said = self._read(now.place)
-        if version >= 0 and all(snapshot.get("snapshot-id") != version for snapshot in said.get("snapshots", [])):
+        if version >= 0 and version not in _written_with(said):
             return []  # it has expired
-        return [now._replace(version=version, fields=_fields(schema)) for schema in _schemas(said)]
+        own, found = _written_with(said).get(version), list[State]()
+        kept = {field for schema in _schemas(said) if own in (None, schema.get("schema-id", 0)) for field in _fields(schema)}
+        for schema in _schemas(said):
+            fields = _fields(schema)
+            if version == now.version or all(field in kept for field in fields if field[0] in read):
+                commit = _read_by(said, version, schema.get("schema-id", 0))
+                found.append(now._replace(version=version, fields=fields, commit=commit, former=version != now.version))
+        return found
 
     def body(self, state: State) -> str:
-        """One snapshot; a table without any has no rows."""
-        if state.version < 0:
-            return f"SELECT * FROM iceberg_scan({literal(state.place)}) WHERE false"
-        return f"SELECT * FROM iceberg_scan({literal(state.place)}, snapshot_from_id := {state.version:d})"
+        """One snapshot; a table without any has no rows. The current one is read with the schema of now, which its number would not do."""
+        named = f", snapshot_from_id := {state.version:d}" if state.former else ""
+        return f"SELECT * FROM iceberg_scan({literal(state.place)}{named}){' WHERE false' if state.version < 0 else ''}"
 
     def files(self, state: State, query: Query) -> dict[str, tuple[int, bool]]:
         """Where the snapshot has files of deletes, any data file may have lost rows."""
@@ -67,11 +74,45 @@ class IcebergConnector(LakehouseConnector):
         return {path: (int(rows or 0), whole) for _, path, rows in listed}
 
     def places(self, state: State) -> list[str]:
-        """Files of data and of deletes."""
+        """Files of data and of deletes. SourceUnavailable for deletes that DuckDB does not read rightly."""
         if state.version < 0:
             return []
-        select = f"SELECT file_path FROM iceberg_metadata({literal(state.place)}, snapshot_from_id := {state.version:d}) WHERE status <> 'DELETED'"
-        return [place for (place,) in self.ask(state, select)]
+        listed = self.ask(
+            state,
+            "SELECT content, manifest_path, file_path FROM "
+            f"iceberg_metadata({literal(state.place)}, snapshot_from_id := {state.version:d}) WHERE status <> 'DELETED'",
+        )
+        if any(content == "EQUALITY_DELETES" for content, _, _ in listed):
+            self._look_at_deletes(state, sorted({manifest for _, manifest, _ in listed}))
+        return [place for _, _, place in listed]
+
+    def _look_at_deletes(self, state: State, manifests: list[str]) -> None:
+        """DuckDB 1.5 takes rows of all partitions away by deletes of one of them, and rows that hold NULL in a column that is compared; it breaks
+        down over a column that was dropped or has changed its type."""
+        said = self._read(state.place)
+        if any(spec.get("fields") for spec in said.get("partition-specs", [])):
+            raise self._misread("its rows lie in partitions")
+        select = "SELECT data_file.content, data_file.equality_ids, data_file.null_value_counts FROM read_avro({}) WHERE status <> 2"
+        files = [row for manifest in manifests for row in self.ask(state, select.format(literal(manifest)))]
+        counts = [nulls or {} for content, _, nulls in files if content == 0]
+        for number in {each for _, numbers, _ in files for each in numbers or ()}:
+            fields = [field for schema in _schemas(said) for field in schema["fields"] if field["id"] == number]
+            name = failures.tidy(fields[-1]["name"]) if fields else f"number {number}"
+            if not any(field["id"] == number for schema in _schemas(said) if _is_current(said, schema) for field in schema["fields"]):
+                raise self._misread(f"they compare the column {name}, which is not there any more")
+            if len({str(field["type"]) for field in fields}) > 1:
+                raise self._misread(f"they compare the column {name}, which has changed its type")
+            if any(field["type"] in ("float", "double") or not isinstance(field["type"], str) for field in fields):
+                raise self._misread(f"they compare the column {name}, which is no plain value")
+            required = len(fields) == len(_schemas(said)) and all(field["required"] for field in fields)
+            if not required and not all(nulls.get(number) == 0 for nulls in counts):
+                raise self._misread(f"they compare the column {name}, which may hold NULL")
+
+    def _misread(self, why: str) -> SourceUnavailable:
+        return SourceUnavailable(
+            f"The Iceberg table {self._table} has equality deletes, and {why}: DuckDB does not read such rightly.",
+            hint="Have its writer compact the table, which writes its data files anew without deletes (rewrite_data_files), or delete by position.",
+        )
 
     def home(self, state: State) -> str:
         """The folder or address of the table itself."""
@@ -177,6 +218,20 @@ class IcebergConnector(LakehouseConnector):
 
 def _schemas(said: dict[str, Any]) -> list[dict[str, Any]]:
     return said.get("schemas") or [said["schema"]]
+
+
+def _is_current(said: dict[str, Any], schema: dict[str, Any]) -> bool:
+    return bool(schema.get("schema-id", 0) == said.get("current-schema-id", 0))
+
+
+def _written_with(said: dict[str, Any]) -> dict[int, int | None]:
+    """The schema that each snapshot was written with, where that was noted."""
+    return {int(snapshot["snapshot-id"]): snapshot.get("schema-id") for snapshot in said.get("snapshots", [])}
+
+
+def _read_by(said: dict[str, Any], version: int, schema: int) -> str:
+    """What tells a reading of a snapshot with a later schema from one with its own; earlier releases read it with its own until the next write."""
+    return "" if _written_with(said).get(version) in (None, schema) else f"schema {schema}"
 
 
 def _fields(schema: dict[str, Any]) -> tuple[tuple[str, str], ...]:

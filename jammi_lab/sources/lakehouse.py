@@ -44,6 +44,8 @@ class State(NamedTuple):
     dropped and added again under its name reads other values from the same files."""
     commit: str = ""
     """A digest of what made the snapshot, where its number says too little: a table that was put back from a copy gives the same numbers again."""
+    former: bool = False
+    """Whether what lies at `place` counts another snapshot as the current one."""
 
     @property
     def mark(self) -> str:
@@ -107,8 +109,9 @@ class LakehouseConnector(Located, ABC):
         """A SELECT of all rows of a snapshot."""
 
     @abstractmethod
-    def former(self, now: State, version: int) -> list[State]:
-        """What an earlier snapshot of the same table may have been: once for each schema that it may have been read with. Errors as `state`."""
+    def former(self, now: State, version: int, read: tuple[str, ...]) -> list[State]:
+        """What an earlier snapshot of the same table may have been: once for each schema that it may have been read with, if the columns that were
+        read can still be read so. Errors as `state`."""
 
     @abstractmethod
     def files(self, state: State, query: Query) -> dict[str, tuple[int, bool]]:
@@ -116,7 +119,7 @@ class LakehouseConnector(Located, ABC):
 
     @abstractmethod
     def places(self, state: State) -> list[str]:
-        """Paths or URLs of all files that reading a snapshot may open. Errors as `state`."""
+        """Paths or URLs of all files that reading a snapshot may open. Errors as `state`; SourceUnavailable when it would not be read rightly."""
 
     def home(self, state: State) -> str:
         """The folder or address of the table itself."""
@@ -152,6 +155,8 @@ class LakehouseConnector(Located, ABC):
             return self._relation(state)
         except Gone:
             raise self._missing() from None
+        except duckdb.Error as error:
+            raise self._said(str(error)) from None
         except OSError as error:
             raise failures.unreadable(self.location, error) from None
 
@@ -183,7 +188,7 @@ class LakehouseConnector(Located, ABC):
         try:
             now = self.state()
             columns = self._columns(now, looking)
-            for then in self.former(now, recorded.version):
+            for then in self.former(now, recorded.version, recorded.columns):
                 if not self._snapshot(then, columns).anchor(recorded.input, recorded.columns).same_state(recorded):
                     continue
                 if not _same_fields(then, now, recorded.columns):
@@ -212,7 +217,7 @@ class LakehouseConnector(Located, ABC):
         """InvalidArgument when a snapshot names files of the workspace itself, or that of a table in a store files which do not lie below it: whoever
         writes its log could have every tenant's rows read, or this machine's files."""
         home, inside = self.home(state), self.folder or Path()
-        if (self.folder is None and scheme_of(home) is None) or (inside, state) in _allowed:
+        if (inside, state) in _allowed:
             return
         places = self.places(state)
         if scheme_of(home) is not None and (strange := outside_of(home, places)) is not None:

@@ -5,7 +5,7 @@ floating-point numbers by other rules; so conditions on numbers, dates and times
 columns are decided here, over the rows that are left. Grouping and ordering are done here, too. The session's time zone is UTC.
 
 DuckDB's own questions to the server (`mysql_query`) run beside the transaction of a scan, not in it. So the state is observed before and after a
-scan; what moves with every write to a table (its update time) is observed with it.
+scan; what moves with every write to a table (its update time), or to those behind a view, is observed with it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import duckdb
 
 from jammi_lab.errors import JammiError, SourceUnavailable
 from jammi_lab.names import literal, quote
-from jammi_lab.sources import owners
+from jammi_lab.sources import mysql_views, owners
 from jammi_lab.sources.base import Asking
 from jammi_lab.sources.inside import UNTOLD, Bodies, Gate, Inside
 from jammi_lab.sources.owners import Owner
@@ -29,7 +29,7 @@ _LISTING = "SELECT table_schema AS s, table_name AS n FROM information_schema.ta
 _TABLE = """
 SELECT 0 AS place, CAST(table_type AS CHAR) AS form, CAST(engine AS CHAR) AS engine, CAST(table_rows AS CHAR) AS estimate,
   CAST(data_length AS CHAR) AS bytes, CAST(update_time AS CHAR) AS updated, CAST(create_time AS CHAR) AS created, CAST(@@version AS CHAR) AS version,
-  CASE WHEN GREATEST(COALESCE(update_time, 0), COALESCE(create_time, 0)) > NOW() - INTERVAL 2 SECOND THEN CAST(NOW(6) AS CHAR) END AS fresh,
+  CASE WHEN {lately} THEN CAST(NOW(6) AS CHAR) END AS fresh,
   IF(@@lower_case_table_names, 0, (
     SELECT COUNT(*) FROM information_schema.tables
     WHERE table_schema = {schema} AND LOWER(table_name) = LOWER({name}) AND CAST(table_name AS BINARY) <> {name_bytes}
@@ -52,12 +52,6 @@ SELECT MAX(CASE WHEN variable_name = 'UPTIME' THEN NULL ELSE variable_value END)
 FROM {status}.global_status WHERE variable_name IN ('UPTIME', 'INNODB_LSN_CURRENT', 'INNODB_REDO_LOG_CURRENT_LSN')"""
 _RANGED = re.compile(r"(?:\w+_)?(?:bin|0900_bin|(?:general|swedish|unicode|unicode_520|0900_ai|uca1400_ai)(?:_nopad)?_ci|uca1400_nopad_ai_ci)")
 """Collations in which ACME, Acme and acme are one, or are in the order of their bytes."""
-_VIEW = "SELECT CAST(view_definition AS CHAR) AS d FROM information_schema.views WHERE table_schema = {schema} AND table_name = {name}"
-_FICKLE = re.compile(r"(?<![\w`])(rand|uuid|uuid_short|sys_guid|random_bytes|sysdate|nextval)\s*\(", re.I)
-"""Functions that give another value at each reading though nothing was written."""
-_BEHIND = re.compile(r"`([^`]+)`\.`([^`]+)`")
-"""What a view's text, as the server tells it, names: tables by their schema, and columns, which are no views."""
-_MOST_BEHIND = 256
 _EXACT = re.compile(r"(tiny|small|medium|big)?int|integer|year|decimal|numeric|date|datetime|timestamp|time")
 _CHARACTERS = re.compile(r"(tiny|medium|long)?text|(var)?char|enum|set|json")
 _LONG = re.compile(r"(tiny|medium|long)?(text|blob)|json")
@@ -109,7 +103,7 @@ class MysqlConnector(Connector):
         """What the server's catalog says of a table. SourceUnavailable for a name that would not reach the server as it is."""
         at = {"schema": _text(schema), "name": _text(name), "schema_bytes": _bytes(schema), "name_bytes": _bytes(name)}
         same = _SAME.format(**at)
-        rows = self.query(asking, _TABLE.format(**at, same=same))
+        rows = self.query(asking, _TABLE.format(**at, same=same, lately=mysql_views.FRESH))
         if not rows or rows[0][0] != 0:
             return None
         (_, form, engine, estimate, size, updated, created, version, now, twins), *rest = rows
@@ -124,10 +118,14 @@ class MysqlConnector(Connector):
                 f"There are two tables or databases whose names differ from {schema}.{name} by case alone, and DuckDB would read either.",
                 hint="Make a view on the server that gives it a name of its own.",
             )
-        logged = form == "BASE TABLE" and engine == "InnoDB"
+        logged = in_log = form == "BASE TABLE" and engine == "InnoDB"
+        fickle = ""
+        if form == "VIEW":
+            rests = mysql_views.behind(lambda select: self.query(asking, select), (schema, name), _text)
+            fickle, updated, now, in_log = rests.fickle, rests.written, rests.fresh, rests.logged
         self._status = "information_schema" if "MariaDB" in version else "performance_schema"
         # The server tells times in seconds: of a second that has just been, the log position tells more, and without one nothing does.
-        gate = self.gate(asking) if now is not None and logged else None
+        gate = self.gate(asking) if now is not None and in_log else None
         finer = "" if now is None else gate.position[-1] if gate is not None else now
         return Inside(
             schema,
@@ -139,20 +137,8 @@ class MysqlConnector(Connector):
             logged,
             f"{updated} {created} {finer}",
             frozenset(column for column, *_, collation in columns if _RANGED.fullmatch(collation)),
-            fickle=self._fickle(asking, schema, name) if form == "VIEW" else "",
+            fickle=fickle,
         )
-
-    def _fickle(self, asking: Asking, schema: str, name: str) -> str:
-        """Why a view gives other rows at each reading: what it, or a view behind it, calls. Empty where it does not, or its text is kept from us."""
-        seen, level = set[tuple[str, str]](), {(schema, name)}
-        while level and len(seen) < _MOST_BEHIND:
-            seen |= level
-            found = self.query(asking, " UNION ALL ".join(_VIEW.format(schema=_text(s), name=_text(n)) for s, n in sorted(level)))
-            texts = [text for (text,) in found if text]
-            if said := next(filter(None, map(_FICKLE.search, texts)), None):
-                return f"its view uses {said[1].lower()}(), which is volatile there"
-            level = {at for text in texts for at in _BEHIND.findall(text)} - seen
-        return ""
 
     def gate(self, asking: Asking) -> Gate | None:
         """The log position of InnoDB. Nothing tells whether a commit that the log holds is seen already, which takes it microseconds."""
@@ -286,6 +272,8 @@ def _kept_here(name: str, kind: str) -> str:
 def _value(column: str, kind: str) -> str:
     """A value as text that holds no comma and no N but for NULL; different for different values."""
     name, base = _tick(column), kind.split("(", 1)[0].split(" ", 1)[0].lower()
+    if _CHARACTERS.fullmatch(base):  # as it is read: the same bytes are other letters in another character set
+        name = f"CONVERT({name} USING utf8mb4)"
     if base == "bit":
         text = f"CAST({name} + 0 AS CHAR)"
     elif base in ("float", "double", "real"):

@@ -65,11 +65,13 @@ WITH RECURSIVE behind AS (
       JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = r.oid
         AND d.refclassid = 'pg_catalog.pg_class'::regclass WHERE c.oid = b.oid) n
 ), fickle AS (
-  SELECT min(COALESCE(p.proname::text || '()', 'TABLESAMPLE')) AS name FROM behind b
+  SELECT min(CASE WHEN f[2] IS NULL THEN 'uses ' || COALESCE(p.proname::text || '()', 'TABLESAMPLE') || ', which is volatile there'
+    ELSE 'has a LIMIT without an ORDER BY, which gives whatever rows come first' END) AS said FROM behind b
   JOIN pg_catalog.pg_class c ON c.oid = b.oid AND c.relkind = 'v' JOIN pg_catalog.pg_rewrite r ON r.ev_class = c.oid,
-  LATERAL regexp_matches(r.ev_action::text, ':(?:op)?funcid (\d+)|{{TABLESAMPLECLAUSE ', 'g') f LEFT JOIN pg_catalog.pg_proc p ON p.oid = f[1]::oid
+  LATERAL regexp_matches(r.ev_action::text, ':(?:op)?funcid (\d+)|{{TABLESAMPLECLAUSE |(:sortClause <> :limitOffset )(?!<> :limitCount <>)', 'g') f
+  LEFT JOIN pg_catalog.pg_proc p ON p.oid = f[1]::oid
   WHERE f[1] IS NULL OR p.provolatile = 'v')
-SELECT (SELECT name FROM fickle) AS fickle, (SELECT bool_or(c.relkind = 'f') FROM behind JOIN pg_catalog.pg_class c USING (oid)) AS outside"""
+SELECT (SELECT said FROM fickle) AS fickle, (SELECT bool_or(c.relkind = 'f') FROM behind JOIN pg_catalog.pg_class c USING (oid)) AS outside"""
 """What a view rests on; asked of views alone, since a server compiles it first (20 ms)."""
 _POSITION = """
 SELECT (SELECT system_identifier::text FROM pg_catalog.pg_control_system()) AS "system",
@@ -146,7 +148,7 @@ class PostgresConnector(Connector):
             bool(logged),
             ranged=frozenset(column for column, kind, *_ in columns if _TEXT.fullmatch(kind)),
             held=not foreign,
-            fickle=f"its view uses {fickle}, which is volatile there" if fickle else "",
+            fickle=f"its view {fickle}" if fickle else "",
         )
 
     def gate(self, asking: Asking) -> Gate | None:

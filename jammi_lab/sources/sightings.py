@@ -82,7 +82,7 @@ def _remote_payload(place: Place, item: Item, kind: str) -> dict[str, Any]:
         return arrow_files.payload(place, item)
     with place.open(item) as file:
         if kind == "parquet":
-            return parquet_payload(digest_parquet_stream(file, item.stat.size))
+            return parquet_payload(digest_parquet_stream(file, item.stat.size), file)
         return {"whole": sha256_stream(file), "by_column": None, "rows": None}
 
 

@@ -241,11 +241,12 @@ def _open(address: str, entrance: Door, method: str, headers: Mapping[str, str] 
         return cast(http.client.HTTPResponse, opener.open(request, timeout=SECONDS))
     except urllib.error.HTTPError as error:
         error.close()
-        raise _Refused(error.code) from None
+        failed: Exception = _Refused(error.code)
     except urllib.error.URLError as error:
-        raise Unreachable(_reason(error.reason)) from None
+        failed = Unreachable(_reason(error.reason))
     except (OSError, http.client.HTTPException) as error:
-        raise Unreachable(_reason(error)) from None
+        failed = Unreachable(_reason(error))
+    raise failed  # out here, or it would keep an error as its context that holds the whole address
 
 
 def _reason(error: object) -> str:

@@ -18,6 +18,8 @@ from jammi_lab.canonical import digest_of
 from jammi_lab.storage.arrow import arrow_digests, table_digest
 from jammi_lab.storage.files import Place, Stat, opened, settled, stat_of
 from jammi_lab.storage.growing import BLOCK, Growing
+from jammi_lab.storage.mapped import watch
+from jammi_lab.storage.pages import as_told
 from jammi_lab.storage.parquet import footer_rows, rows_of, split_leaves
 from jammi_lab.values.anchors import Cost
 from jammi_lab.values.base import Value
@@ -321,12 +323,13 @@ def read_fingerprint(path: Path, memo: Memo, *, parquet: bool, now_ns: int) -> F
 def at_rest(path: Path, read: Callable[[], T]) -> tuple[Stat, T]:
     """What `read` gives, with the stat that the file had both before and after it; read again when they differ.
 
-    FileNotFoundError when the file is not there, OSError when it changes each time.
+    From the first stat on, writes through a mapping move it, too. FileNotFoundError when the file is not there, OSError when it changes each time.
     """
     for _ in range(_TRIES):
         before = stat_of(path)
         if before is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+        watch(path, before)
         found = read()
         if stat_of(path) == before:
             return before, found
@@ -336,11 +339,15 @@ def at_rest(path: Path, read: Callable[[], T]) -> tuple[Stat, T]:
 def _payload(path: Path, parquet: bool) -> dict[str, Any]:
     if not parquet:
         return {"whole": sha256_file(path), "by_column": None, "rows": None}
-    return parquet_payload(digest_parquet(path))
+    with open(path, "rb") as file:
+        return parquet_payload(digest_parquet(path), file)
 
 
-def parquet_payload(found: ParquetDigests) -> dict[str, Any]:
-    """What the memo keeps of a Parquet file: digests of columns cover their bytes and how these are read."""
+def parquet_payload(found: ParquetDigests, file: BinaryIO) -> dict[str, Any]:
+    """What the memo keeps of a Parquet file, which is open: digests of columns cover their bytes and how these are read. None of columns when a
+    reader would find their values in other bytes than those that the footer says. OSError."""
+    if not as_told(file, found.footer):
+        return {"whole": found.whole, "by_column": None, "rows": found.rows}
     said = found.signature
     columns = {name: digest_of([digest, said[name]]) for name, digest in column_digests(found.leaves).items()}
     for name, signature in said.items():  # a file without row groups has columns too

@@ -3,9 +3,10 @@
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
-from jammi_lab.errors import JammiError, ResourceExhausted, SourceUnavailable, WorkspaceReadOnly
+from jammi_lab.errors import InvalidArgument, JammiError, ResourceExhausted, SourceUnavailable, WorkspaceReadOnly
 from jammi_lab.storage.remote import UNREACHABLE
 
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -31,6 +32,20 @@ def storage_error(error: OSError, table: str) -> JammiError:
     return ResourceExhausted(f"The disk failed at the files of {table!r}: {reason}.", hint="See to the disk and run it again.")
 
 
+def removal_error(error: OSError, table: str) -> JammiError:
+    """The same for the files of a table that is dropped."""
+    hint = "See who may write to the workspace's folder; they go with the next table that is dropped, or when the workspace is opened again."
+    kind = WorkspaceReadOnly if error.errno in _FORBIDDEN else SourceUnavailable if error.errno == UNREACHABLE else ResourceExhausted
+    return kind(f"{table!r} is dropped, but its files cannot be removed: {reason_of(error)}.", hint=hint)
+
+
+def copy_error(error: OSError, target: Path) -> JammiError:
+    """The same for a file that somebody wanted to have written elsewhere."""
+    if error.errno in _FORBIDDEN:
+        return InvalidArgument(f"{str(target)!r} cannot be written: {reason_of(error)}.", hint="Choose a file in a folder that you may write to.")
+    return ResourceExhausted(f"The copy {target} could not be written: {reason_of(error)}.", hint="See whether there is room.")
+
+
 def leave(error: BaseException, said: str) -> None:
     """Note at what ended the making of a table what was kept of it, as a clause."""
     error._jammi_left = said  # type: ignore[attr-defined]  # it goes up to where the table is given up
@@ -42,9 +57,9 @@ def left_by(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def explained(table: str) -> Iterator[None]:
+def explained(table: str, said: Callable[[OSError, str], JammiError] = storage_error) -> Iterator[None]:
     """A block whose failed file operations are raised as typed errors that name the table: ResourceExhausted, WorkspaceReadOnly."""
     try:
         yield
     except OSError as error:
-        raise storage_error(error, table) from error
+        raise said(error, table) from error

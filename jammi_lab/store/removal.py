@@ -7,7 +7,7 @@ from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.errors import JammiError
 from jammi_lab.storage.files import fault_point
 from jammi_lab.store import readers
-from jammi_lab.store.failures import explained
+from jammi_lab.store.failures import explained, removal_error
 from jammi_lab.store.results import Results, clear
 from jammi_lab.values.records import TableRecord, VersionRecord
 
@@ -81,7 +81,7 @@ class Removal:
     def bury(self, record: TableRecord) -> None:
         """Remove the bytes of a tombstoned table, then its row. Doing it again changes nothing. Raises as `version`."""
         if (path := self._results.owned(record)) is not None:
-            with explained(record.table_name):
+            with explained(record.table_name, removal_error):
                 self._results.sidecars.gone(record)
                 clear(path)
         fault_point("removal:bytes-gone")

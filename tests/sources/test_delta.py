@@ -9,6 +9,7 @@ import sys
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, Field, write_deltalake
 
@@ -264,6 +265,58 @@ class TestDeletionVectors:
         connector = DeltaConnector(SourceRecord(name="s", kind="delta", location=str(folder)), reach=reach)
         assert ask(connector.relation(None), "SELECT id FROM it ORDER BY id") == [(1,), (2,)]
         assert connector.same_rows(recorded, look()) is False
+
+
+class TestColumnMapping:
+    @pytest.mark.parametrize("mode", ["name", "id"])
+    def test_columns_are_read_by_their_physical_names_and_a_renamed_one_moves_the_anchor(self, tmp_path, mode):
+        mapped(tmp_path / "d", mode, [("id", "long", 1, "p1"), ("name", "string", 2, "p2")])
+        with jammi_lab.open(tmp_path / "ws") as ws:
+            ws.sources.add("s", tmp_path / "d")
+            ws.materialize("ids", "SELECT id FROM s")
+            ws.materialize("names", "SELECT name FROM s")
+            assert ws.sql("SELECT id FROM s WHERE name = 'b'").fetchall() == [(2,)]
+            mapped(tmp_path / "d", mode, [("id", "long", 1, "p1"), ("label", "string", 2, "p2"), ("name", "string", 3, "p3")])
+            assert ws.sql("SELECT label, name FROM s WHERE id = 2").fetchall() == [("b", None)]
+            assert isinstance(ws.staleness("ids"), Fresh) and isinstance(ws.staleness("names"), Stale)
+
+    def test_a_file_whose_columns_have_other_names_than_the_log_says_is_refused(self, tmp_path):
+        """DuckDB looks for names alone, and would give NULL."""
+        mapped(tmp_path / "d", "id", [("id", "long", 1, "p1"), ("name", "string", 2, "elsewhere")])
+        with pytest.raises(SourceUnavailable, match="column 2 under another name, p2") as caught:
+            source(tmp_path / "d").check()
+        assert "files anew" in caught.value.hint
+        observed = source(tmp_path / "d").observe(None, look())
+        assert isinstance(observed, Unknown) and "under another name" in observed.why
+
+
+def mapped(folder, mode, fields):
+    """A commit by which columns have other names than files give them, which deltalake does not write itself; the first one writes the file, too."""
+    log = folder / "_delta_log"
+    if not log.exists():
+        write_deltalake(folder, pa.table({"p1": pa.array([1, 2, 3], pa.int64()), "p2": ["a", "b", "c"]}))
+        [file] = folder.glob("*.parquet")
+        numbers = [pa.field(f"p{n}", kind, metadata={"PARQUET:field_id": str(n)}) for n, kind in enumerate((pa.int64(), pa.string()), 1)]
+        pq.write_table(pq.read_table(file).cast(pa.schema(numbers)), file)
+        first = log / f"{0:020}.json"
+        actions = [json.loads(line) for line in first.read_text().splitlines()]
+        for action in actions:
+            action.get("add", {}).update(size=file.stat().st_size)
+        first.write_text("\n".join(map(json.dumps, actions)) + "\n")
+    [meta] = [json.loads(line) for line in (log / f"{0:020}.json").read_text().splitlines() if '"metaData"' in line]
+    said = [
+        {
+            "name": name,
+            "type": kind,
+            "nullable": True,
+            "metadata": {"delta.columnMapping.id": number, "delta.columnMapping.physicalName": place},
+        }
+        for name, kind, number, place in fields
+    ]
+    meta["metaData"]["schemaString"] = json.dumps({"type": "struct", "fields": said})
+    meta["metaData"]["configuration"] = {"delta.columnMapping.mode": mode, "delta.columnMapping.maxColumnId": "9"}
+    protocol = {"protocol": {"minReaderVersion": 2, "minWriterVersion": 5}}
+    (log / f"{len(list(log.glob('*.json'))):020}.json").write_text(f"{json.dumps(protocol)}\n{json.dumps(meta)}\n")
 
 
 def delete_by_vector(folder, row):

@@ -7,6 +7,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pyarrow.feather as feather
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -90,6 +91,12 @@ class TestFrameJourney(JourneySuite):
             for shown in (repr(again.sources), repr(again.sources["s"]), again.sources._repr_html_(), again.sources["s"]._repr_html_()):
                 assert "absent: not in this kernel" in shown
             assert "ws.sources.add(" in repr(again.sources["s"])
+
+    def test_what_is_gone_is_told_in_a_few_lines_and_comes_back_to_nothing_else(self):
+        """As above; nothing but the end of its kernel takes it away."""
+
+    def test_without_an_anchor_it_is_undecidable_and_never_scanned(self):
+        """No frame is without one: see below."""
 
     def test_a_removed_source_keeps_its_tables_which_say_so(self, ws, journey, address):
         """As above."""
@@ -306,6 +313,17 @@ def test_of_columns_that_differ_by_case_alone_an_edit_of_one_moves_what_reads_it
         assert [name for name in names if isinstance(ws.staleness(f"of {name}"), Stale)] == [edited]
         put(1, 2, 3)
         assert not [name for name in names if isinstance(ws.staleness(f"of {name}"), Stale)]
+
+
+@pytest.mark.parametrize("where", ["x > 1", "x >= 1", "x BETWEEN 1 AND 'nan'", "NOT x < 1", "x > 1 AND s > 'a'", "st.x > 1"])
+def test_a_condition_over_a_frame_finds_the_rows_that_it_finds_in_a_file(ws, tmp_path, where):
+    values = [1.5, float("nan"), float("inf"), -0.0, None]
+    rows = pa.table({"id": range(5), "x": values, "s": list("abcde"), "st": [{"x": value} for value in values]})
+    ws.sources.add("frame", rows)
+    pq.write_table(rows, tmp_path / "file.parquet")
+    ws.sources.add("file", tmp_path / "file.parquet")
+    found, there = (ws.sql(f"SELECT id FROM {name} WHERE {where} ORDER BY id").arrow()["id"].to_pylist() for name in ("frame", "file"))
+    assert found == there and 1 in found  # NaN is the greatest number
 
 
 @settings(max_examples=40)

@@ -6,6 +6,7 @@ import secrets as tokens
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 from pyiceberg.catalog.sql import SqlCatalog
@@ -14,6 +15,7 @@ import jammi_lab as jl
 from jammi_lab.errors import InvalidArgument, SourceUnavailable
 from jammi_lab.values.anchors import Cost
 from jammi_lab.values.verdicts import Fresh, InputVanished, Stale, Undecidable
+from tests.services.iceberg_deletes import delete_equal
 from tests.services.servers import free_port, run_postgres
 from tests.services.stores import KEY, SECRET
 from tests.sources.test_iceberg import rows
@@ -98,6 +100,18 @@ def test_a_table_on_a_store_is_told_read_and_anchored_on_its_snapshot(ws, tmp_pa
         monkeypatch.setenv("LAKE", f"{KEY}:{SECRET}")
         again.sources.add("orders", lake.url, secret="LAKE", options={"endpoint_url": bucket.endpoint}, replace=True)
         assert isinstance(again.staleness("t"), Fresh)
+
+
+@pytest.mark.parametrize("lake", [Iceberg], indirect=True)
+def test_rows_that_are_deleted_beside_the_data_are_gone_on_a_store_too(ws, bucket, lake):
+    ws.sources.add("orders", lake.url, options=bucket.options)
+    ws.materialize("t", "SELECT id FROM orders")
+    delete_equal(lake.table, ["id"], (1,))
+    assert isinstance(ws.staleness("t"), Stale) and ws.sql("SELECT id FROM orders").fetchall() == [(2,)]
+    lake.table.append(pa.table({"id": [3], "name": pa.array([None], pa.string())}))
+    delete_equal(lake.table, ["name"], ("b",))
+    with pytest.raises(SourceUnavailable, match="the column name, which may hold NULL"):
+        ws.sql("SELECT id FROM orders")
 
 
 def test_a_table_that_is_gone_has_vanished_and_a_store_that_is_silent_leaves_it_undecidable(ws, bucket, lake):

@@ -202,6 +202,26 @@ def test_a_view_that_gives_other_rows_each_time_has_no_state(ws, sql, table, sai
     sql(f"DROP TABLE {table} CASCADE", f"DROP FUNCTION {table}_f")
 
 
+@pytest.mark.parametrize(
+    ("said", "decided"),
+    [
+        ("v FROM {t} LIMIT 1", False),
+        ("v FROM {t} OFFSET 1", False),
+        ("v FROM {t} WHERE v IN (SELECT v FROM {t} LIMIT 1)", False),
+        ("v FROM {t} ORDER BY v LIMIT 1", True),
+        ("v, row_number() OVER (ORDER BY v) AS n FROM {t}", True),
+    ],
+)
+def test_a_view_with_a_limit_has_a_state_where_it_says_an_order(ws, sql, table, said, decided):
+    sql(f"CREATE TABLE {table} (v integer)", f"INSERT INTO {table} VALUES (1), (2)")
+    sql(f"CREATE VIEW {table}_in AS SELECT {said.format(t=table)}", f"CREATE VIEW {table}_v AS SELECT v FROM {table}_in")
+    ws.materialize("t", f"SELECT v FROM crm.{table}_v")
+    verdict = ws.staleness("t")
+    assert isinstance(verdict, Fresh if decided else Undecidable)
+    assert decided or "its view has a LIMIT without an ORDER BY" in str(verdict)
+    sql(f"DROP TABLE {table} CASCADE")
+
+
 def test_what_a_view_takes_from_a_foreign_table_is_held_by_no_transaction(crm, sql, table):
     sql(f"CREATE FOREIGN DATA WRAPPER {table}_w", f"CREATE SERVER {table}_s FOREIGN DATA WRAPPER {table}_w")
     try:

@@ -133,6 +133,35 @@ class TestInAWorkspace(JourneySuite):
         )
 
 
+class TestViewInAWorkspace(JourneySuite):
+    """A view over a view, as an owner of tables gives it to others."""
+
+    @pytest.fixture
+    def journey(self, server, table) -> Iterator[Journey]:
+        make(server, table)
+        below, view = f"{table}_below", f"{table}_view"
+        sql, put = server.sql, "CREATE OR REPLACE VIEW"
+        sql(f"CREATE VIEW {below} AS SELECT * FROM {table}", f"CREATE VIEW {view} AS SELECT id, name, note FROM {below} WHERE id > 0")
+        yield Journey(
+            location=server.url,
+            kind=server.kind,
+            method="digest of the rows, by the server",
+            edit=lambda: sql(f"UPDATE {table} SET name = 'B' WHERE id = 2"),
+            edit_note=lambda: sql(f"UPDATE {table} SET note = 'y' WHERE id = 2"),
+            grow=lambda: sql(f"INSERT INTO {table} VALUES (4, 'd', 'x')"),
+            widen=lambda: sql(f"{put} {view} AS SELECT id, name, note, 7 AS extra FROM {below}"),
+            idle={
+                "a row that it does not show": lambda: sql(f"INSERT INTO {table} VALUES (-1, 'd', 'x')"),
+                "a change that is undone": lambda: sql(f"UPDATE {table} SET name = 'z' WHERE id = 1", f"UPDATE {table} SET name = 'a' WHERE id = 1"),
+                "another text": lambda: sql(f"{put} {view} AS SELECT id, name, note FROM {below} WHERE id >= 1"),
+            },
+            vanish=lambda: sql(f"DROP VIEW {view}"),
+            table=view,
+            deep=True,
+        )
+        sql(f"DROP VIEW IF EXISTS {view}", f"DROP VIEW IF EXISTS {below}")
+
+
 # -- what is special about a server ---------------------------------------------------------------------------------------------------------
 
 

@@ -1,4 +1,5 @@
 import hashlib
+import mmap
 import os
 import random
 import time
@@ -194,6 +195,34 @@ def test_a_parquet_column_moves_when_only_the_footer_reads_it_differently(tmp_pa
 def test_a_parquet_without_rows_still_tells_its_columns(tmp_path):
     pq.write_table(pa.table({"a": pa.array([], pa.int64())}), tmp_path / "f")
     assert list(look(tmp_path / "f", DictMemo(), parquet=True).by_column) == ["a"]
+
+
+def test_what_is_written_through_a_mapping_after_a_look_moves_the_stat(tmp_path):
+    """Of two writes to one page only the first moves it, unless the page was put down in between."""
+    path, memo = tmp_path / "f", DictMemo()
+    path.write_bytes(bytes(mmap.PAGESIZE))
+    with open(path, "r+b") as file, mmap.mmap(file.fileno(), mmap.PAGESIZE) as mapping:
+        mapping[0] = 1
+        before = stat_of(path)
+        with open(path, "rb") as other:
+            os.fsync(other.fileno())
+        mapping[0] = 2
+        if stat_of(path) == before:
+            pytest.skip("this file system does not tell of writes through a mapping")
+        first = look(path, memo, later=True)
+        mapping[0] = 3
+        assert look(path, memo, later=True).whole == sha256_file(path) != first.whole
+
+
+def test_a_file_that_changed_long_ago_is_not_written_anew(tmp_path, monkeypatch):
+    (tmp_path / "f").write_bytes(b"x")
+    written = []
+    monkeypatch.setattr("jammi_lab.storage.mapped._write", lambda: written.append)
+    look(tmp_path / "f", DictMemo())
+    assert len(written) == 1
+    monkeypatch.setattr("jammi_lab.storage.mapped._WRITTEN_NS", -(10**18))
+    look(tmp_path / "f", DictMemo())
+    assert len(written) == 1
 
 
 def test_trust_needs_an_entry_the_same_stat_and_age():

@@ -4,6 +4,7 @@ import errno
 
 import pytest
 
+import jammi_lab as jl
 from jammi_lab.errors import ResourceExhausted, WorkspaceReadOnly
 from jammi_lab.store.failures import storage_error
 
@@ -19,3 +20,32 @@ from jammi_lab.store.failures import storage_error
 def test_a_failure_is_said_in_the_system_s_words_and_names_no_temporary_file(number, kind, said):
     error = storage_error(OSError(number, f"Failed to open local file '/lab/results/.t.tmp'. Detail: [errno {number}]"), "t")
     assert type(error) is kind and error.message == said and error.hint
+
+
+def test_a_table_whose_files_cannot_be_removed_is_dropped_and_its_files_go_with_the_next_one(tmp_path, monkeypatch):
+    with jl.open(tmp_path / "ws") as ws:
+        file = ws.materialize("one", "SELECT 1 AS a").path
+        ws.materialize("two", "SELECT 2 AS a")
+        with monkeypatch.context() as patch:
+            patch.setattr("jammi_lab.store.removal.clear", denied)
+            with pytest.raises(WorkspaceReadOnly, match="is dropped, but its files cannot be removed: Permission denied") as caught:
+                ws.drop("one")
+        assert "when the workspace is opened again" in caught.value.hint and "one" not in ws and file.exists()
+        ws.drop("two")
+        assert not file.exists()
+
+
+def denied(*_):
+    raise PermissionError(errno.EACCES, "Permission denied")
+
+
+@pytest.mark.parametrize("step", ["pathlib.Path.is_dir", "jammi_lab.handles.AtomicFile.commit"])
+@pytest.mark.parametrize("name", ["t.parquet", "t.csv", "t.arrow"])
+def test_an_export_to_where_one_may_not_write_says_what_to_do(tmp_path, monkeypatch, name, step):
+    with jl.open(tmp_path / "ws") as ws:
+        table = ws.materialize("t", "SELECT 1 AS a")
+        with monkeypatch.context() as patch, pytest.raises(jl.InvalidArgument, match="cannot be written: Permission denied") as caught:
+            patch.setattr(step, denied)
+            table.export(tmp_path / name)
+        assert "a folder that you may write to" in caught.value.hint and not (tmp_path / name).exists()
+        assert table.export(tmp_path / name).exists()
