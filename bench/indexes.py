@@ -99,8 +99,9 @@ def selecting(folder: Path, repeats: int) -> Iterator[Line]:
 
 
 def recall(folder: Path, repeats: int) -> Iterator[Line]:  # noqa: ARG001  # what is found is the same each time
-    """What is found of the ten nearest, for each precision, on vectors in groups and without any structure, through the index alone."""
-    for kind, make in (("in groups", fixtures.clustered), ("uniform", fixtures.vectors)):
+    """What is found of the ten nearest, for each precision, on vectors in groups, in groups that all point nearly one way, and without any structure,
+    through the index alone."""
+    for kind, make in (("in groups", fixtures.clustered), ("all nearly one way", fixtures.one_way), ("uniform", fixtures.vectors)):
         vectors = make(20_000 + _QUERIES, _WIDTH)
         queries, vectors = vectors[20_000:], np.ascontiguousarray(vectors[:20_000])
         for precision in ("bf16", "f16", "i8", "f32"):

@@ -247,8 +247,10 @@ def _judged(golden: Any) -> list[_Judged]:
         if asked is None or key is None or (not by_row and row.get("row") is not None):
             raise InvalidArgument(f"Judgement {number} has no key, or not one of query and row.", hint=_HINT)
         relevance = 1.0 if row.get("relevance") is None else row["relevance"]
-        if not hasattr(relevance, "__float__") or not (math.isfinite(relevance) and relevance >= 0):
+        if not _is_weight(relevance):
             raise InvalidArgument(f"The relevance of judgement {number} is a number from 0, not {relevance!r}.")
+        if isinstance(asked, set | Mapping):  # of which Python would make lists, in whichever order
+            raise InvalidArgument(f"The query of judgement {number} is no text and no vector: {asked!r:.80}.", hint=_HINT)
         if not isinstance(asked, Hashable):
             asked = asked.tolist() if hasattr(asked, "tolist") else list(asked)
         what = tuple(asked) if isinstance(asked, list) else asked
@@ -260,6 +262,14 @@ def _judged(golden: Any) -> list[_Judged]:
     if not queries:
         raise InvalidArgument("There are no judgements.", hint=_HINT)
     return list(queries.values())
+
+
+def _is_weight(given: Any) -> bool:
+    """Whether it is a finite number from 0."""
+    try:
+        return hasattr(given, "__float__") and math.isfinite(given) and bool(given >= 0)
+    except OverflowError:  # a whole number that no float holds
+        return False
 
 
 def _hashable(value: Any) -> bool:

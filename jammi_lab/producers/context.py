@@ -12,8 +12,8 @@ from jammi_lab.engine.session import Engine
 from jammi_lab.errors import InvalidArgument, SchemaMismatch
 from jammi_lab.producers.base import Job, OnProgress
 from jammi_lab.producers.inputs import Asked, Inputs, Taken
-from jammi_lab.producers.matching import whole
-from jammi_lab.producers.pooled import Folded, Pooled, places_in, pooled_job, slabs
+from jammi_lab.producers.matching import as_type, whole
+from jammi_lab.producers.pooled import Folded, Pooled, no_keys, places_in, pooled_job, slabs
 from jammi_lab.producers.sql import environment as sql_environment
 from jammi_lab.values.descriptors import ContextSetDescriptor
 from jammi_lab.values.records import Progress, TableKind
@@ -88,7 +88,10 @@ class _Sets:
                 hint="Leave them out: SELECT target, member FROM … WHERE target IS NOT NULL.",
             )
         names, target = _numbered(whole(table.column(0)), "target")
-        members = whole(table.column(1)).dictionary_encode("encode")
+        try:
+            members = whole(table.column(1)).dictionary_encode("encode")
+        except pa.ArrowException as error:
+            raise no_keys(matrix.keys, table.schema.field(1).type, asked, "member") from error
         place = places_in(matrix.keys, members.dictionary, asked, "member")
         pairs = np.unique(target * max(1, len(place)) + numbers_of(members.indices))
         target, place = pairs // max(1, len(place)), place[pairs % max(1, len(place))]
@@ -119,6 +122,8 @@ def _numbered(values: pa.Array, name: str) -> tuple[pa.Array, Places]:
     """The distinct values in ascending order, and for each value the number of its own. SchemaMismatch for a type without an order."""
     try:
         encoded = values.dictionary_encode()
+        if pa.types.is_floating(values.type) and pc.sum(pc.equal(encoded.dictionary, 0.0)).as_py() == 2:  # 0 and −0, which are one target
+            encoded = as_type(values, values.type).dictionary_encode()
     except pa.ArrowException as error:
         raise SchemaMismatch(f"Targets of type {values.type} have no order.", column=name, actual=str(values.type)) from error
     distinct = keys_of(encoded.dictionary, name)

@@ -129,13 +129,18 @@ def places_in(keys: pa.Array, values: pa.Array, table: str, name: str) -> Places
     plain = keys.storage if isinstance(keys, pa.ExtensionArray) else keys
     kind = common_type(values.type, plain.type)
     if kind is None:
-        raise SchemaMismatch(
-            f"Column {name!r} of {table!r} holds {values.type}, and the vectors have keys of type {keys.type}.",
-            table=table,
-            column=name,
-            expected=str(keys.type),
-            actual=str(values.type),
-            hint="Cast it in SQL, or take a table that is over the same keys.",
-        )
+        raise no_keys(keys, values.type, table, name)
     found = pc.index_in(as_type(values, kind), value_set=as_type(plain, kind), skip_nulls=True)
     return numbers_of(found.fill_null(-1)).astype(np.int64)
+
+
+def no_keys(keys: pa.Array, kind: pa.DataType, table: str, name: str) -> SchemaMismatch:
+    """What is said of a column that cannot hold the keys of vectors."""
+    return SchemaMismatch(
+        f"Column {name!r} of {table!r} holds {kind}, and the vectors have keys of type {keys.type}.",
+        table=table,
+        column=name,
+        expected=str(keys.type),
+        actual=str(kind),
+        hint="Cast it in SQL, or take a table that is over the same keys.",
+    )

@@ -181,7 +181,8 @@ def _hops(x0: Doubles, neighbours: Folded, total: Doubles, said: GraphPropagatio
     x = x0
     yield x
     for _ in range(said.hops):
-        mean = neighbours(x) / divisor
-        mean[alone] = x0[alone]
-        x = (1 - said.alpha) * mean + said.alpha * x0
+        with np.errstate(over="ignore", invalid="ignore"):  # of weights near the end of the numbers; the row is refused by its key
+            mean = neighbours(x) / divisor
+            mean[alone] = x0[alone]
+            x = (1 - said.alpha) * mean + said.alpha * x0
         yield x

@@ -43,7 +43,7 @@ class Scale:
 def scale_of(one: pa.DataType, other: pa.DataType, names: tuple[tuple[str, str], tuple[str, str]]) -> Scale:
     """The scale on which both are exact. `names`: table and column of each. SchemaMismatch for what are no times, or do not compare."""
     for kind, (table, column) in zip((one, other), names, strict=True):
-        if not (is_wall_clock(kind) or is_moment(kind) or pa.types.is_integer(kind)):
+        if not (is_wall_clock(kind) or is_moment(kind) or _is_whole(kind)):
             raise SchemaMismatch(
                 f"The times in {column!r} of {table!r} are {kind}.",
                 table=table,
@@ -63,7 +63,7 @@ def scale_of(one: pa.DataType, other: pa.DataType, names: tuple[tuple[str, str],
             actual=str(other),
             hint="Say in SQL which zone is meant: time AT TIME ZONE 'Europe/Berlin'." if mixed else "Cast one of them in SQL.",
         )
-    if pa.types.is_integer(one):
+    if _is_whole(one):
         return Scale(None)
     return Scale(max(_per_day(one), _per_day(other)))
 
@@ -76,6 +76,8 @@ def times_of(column: pa.Array, scale: Scale) -> tuple[Times, Mask]:
         plain = numbers_of(column.cast(pa.int32()).fill_null(0)).astype(np.int64)
     elif pa.types.is_temporal(kind):
         plain = numbers_of(column.cast(pa.int64()).fill_null(0))
+    elif pa.types.is_decimal(kind):
+        return _whole_numbers(column), there
     else:
         plain = numbers_of(column.fill_null(0))
     factor = 1 if scale.per_day is None else scale.per_day // _per_day(kind)
@@ -88,8 +90,24 @@ def times_of(column: pa.Array, scale: Scale) -> tuple[Times, Mask]:
     return plain * factor, there
 
 
+def _is_whole(kind: pa.DataType) -> bool:
+    """Integers, and decimals without digits behind the point: a HUGEINT, which every sum of integers is, comes as one."""
+    return bool(pa.types.is_integer(kind) or (pa.types.is_decimal(kind) and kind.scale == 0))
+
+
+def _whole_numbers(column: pa.Array) -> Times:
+    """Decimals without digits behind the point."""
+    words = np.frombuffer(column.cast(pa.decimal128(38, 0), safe=False).buffers()[1], np.int64).reshape(-1, 2)[column.offset :][: len(column)]
+    words = np.where(numbers_of(column.is_valid())[:, None], words, 0)
+    low, high = words[:, 0], words[:, 1]
+    if (high == low >> 63).all():
+        return np.ascontiguousarray(low)
+    exact: Times = high.astype(object) * 2**64 + low.view(np.uint64).astype(object)
+    return exact
+
+
 def _family(kind: pa.DataType) -> str:
-    return "whole number" if pa.types.is_integer(kind) else "time with a zone" if is_moment(kind) else "time without a zone"
+    return "whole number" if _is_whole(kind) else "time with a zone" if is_moment(kind) else "time without a zone"
 
 
 def _per_day(kind: pa.DataType) -> int:

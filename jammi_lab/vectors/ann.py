@@ -17,16 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jammi_lab.embedders.blas import cores
-from jammi_lab.errors import SchemaMismatch
 from jammi_lab.vectors.arrays import Floats
-from jammi_lab.vectors.exact import Places, norms_of
+from jammi_lab.vectors.coding import Coding, units
+from jammi_lab.vectors.entries import Entries, first_equal
+from jammi_lab.vectors.exact import Places
 from jammi_lab.vectors.streamed import Rows
 
 if TYPE_CHECKING:
     from usearch.index import Index
 
-METRIC = "ip"
-"""Of vectors of unit length: 1 − the cosine of the angle."""
 _TARGET = 0.996
 """Of the true neighbours of held-out rows, so that 0.99 is found with room to spare."""
 _SAMPLE, _NEIGHBOURS = 192, 10
@@ -62,9 +61,9 @@ class Shape:
     parameters: Parameters
     dimensions: int
     count: int
-    """Vectors in it: rows of the table."""
-    scale: float
-    """What a component of a unit vector is multiplied with, where whole numbers are stored; else 1."""
+    """Rows of the table that are in it."""
+    coding: Coding
+    """What it stores of a vector."""
     expansion: int
     """How widely the graph is searched; 0 where reading every vector is less work."""
     removed: int = 0
@@ -74,34 +73,31 @@ class Shape:
 class Ann:
     """Candidates for the rows most similar to a query. May be shared between threads."""
 
-    def __init__(self, index: "Index", shape: Shape, rows: Places | None = None, body: Any = None) -> None:
-        """`rows`: the row of each number that the index knows, −1 for none; None where these are the same. `body`: the bytes that it lives in."""
-        self.shape, self._index, self._rows, self._body = shape, index, rows, body
+    def __init__(self, index: "Index", shape: Shape, entries: Entries | None = None, body: Any = None) -> None:
+        """`entries`: the rows of each entry; None where each row is one, under its own number. `body`: the bytes that it lives in."""
+        self.shape, self._index, self._entries, self._body = shape, index, entries, body
         self._lock = threading.Lock()
 
     @property
-    def rows(self) -> Places | None:
-        """The row of each number that the index knows; None where they are the same."""
-        return self._rows
-
-    def _row_of(self, numbers: NDArray[np.uint64]) -> Places:
-        places = numbers.astype(np.int64)
-        return places if self._rows is None else self._rows[np.minimum(places, len(self._rows) - 1)]
+    def numbers(self) -> Places | None:
+        """The number of the entry of each row; None where each row is one, under its own number."""
+        return None if self._entries is None else self._entries.numbers
 
     def taken(self) -> Any:
         """The bytes that it lived in, if any, which nothing holds here any more, nor the graph: it finds nothing from now on."""
         with self._lock:
-            self._index, body, self._body = _empty(self.shape.dimensions, self.shape.parameters, lookups=False), self._body, None
+            self._index, body, self._body = _empty(self.shape, lookups=False), self._body, None
         return body
 
     def again(self) -> "Ann | None":
         """Another one over the same bytes, if it lives in any: what is done with it leaves this one as it is."""
-        return None if self._body is None else restored(self._body, self.shape, self._rows)
+        return None if self._body is None else restored(self._body, self.shape, self.numbers)
 
     @property
     def nbytes(self) -> int:
         """Bytes held in memory."""
-        return (len(self._body) if self._body is not None else 0) + int(self._index.memory_usage) + (0 if self._rows is None else self._rows.nbytes)
+        body, entries = (0 if self._body is None else len(self._body)), (0 if self._entries is None else self._entries.nbytes)
+        return body + entries + int(self._index.memory_usage)
 
     @property
     def expansion(self) -> int:
@@ -126,108 +122,100 @@ class Ann:
         out = np.full((len(units), width), -1, np.int64)
         if not width:
             return out
-        asked = _encoded(units, "i8", _each(units)) if self.shape.parameters.precision == "i8" else units
+        asked, most = self.shape.coding.queries(units), min(width, len(self._index))
         for at in range(0, len(units), _CHUNK):
             some = asked[at : at + _CHUNK]
             with self._lock:  # an index has one set of working memory for each of its own threads, not of ours
                 self._index.expansion_search = max(wide, 1)  # type: ignore[misc]  # its setter is not typed as one
                 with _stoppable():
-                    found = self._index.search(some, width, exact=wide == 0, threads=threads)
+                    found = self._index.search(some, most, exact=wide == 0, threads=threads)
+            keys = found.keys.reshape(len(some), -1).astype(np.int64)
             counts = getattr(found, "counts", None)
-            if counts is None:  # of one query
-                out[at, : found.keys.size] = self._row_of(found.keys.reshape(-1))
+            if counts is not None:  # of several queries
+                keys[np.arange(keys.shape[1]) >= counts[:, None]] = -1
+            if self._entries is not None:
+                out[at : at + _CHUNK] = self._entries.rows_of(keys, width)
             else:
-                there = np.arange(found.keys.shape[1]) < counts[:, None]
-                out[at : at + _CHUNK, : found.keys.shape[1]] = np.where(there, self._row_of(found.keys), -1)
+                out[at : at + _CHUNK, : keys.shape[1]] = keys
         return out
 
 
 def build(vectors: Rows, parameters: Parameters, oversample: int, advance: Advance) -> Ann:
-    """An index of all rows. What `advance` raises ends it. TableDamaged."""
+    """An index of all rows. What `advance` raises ends it. SchemaMismatch, TableDamaged."""
     n, width = vectors.shape
-    scale = _scale(vectors, parameters.precision)
-    index = _empty(width, parameters, lookups=False)
-    held = np.sort(np.random.default_rng(0).choice(n, min(_SAMPLE, n // 8), replace=False))
-    first = np.ones(n, np.bool_)
-    first[held] = False
-    put = _Putting(index, vectors, parameters.precision, scale, advance)
-    put.rows(np.flatnonzero(first))
-    ann = Ann(index, Shape(parameters, width, n - len(held), scale, 0))
-    expansion = _measured(ann, vectors, held, first, oversample)
-    put.rows(held)
-    return Ann(index, replace(ann.shape, count=n, expansion=expansion))
+    same = first_equal(vectors)
+    rows = np.arange(n) if same is None else np.unique(same)
+    entries = None if same is None else Entries(np.searchsorted(rows, same))
+    held = np.sort(np.random.default_rng(0).choice(len(rows), min(_SAMPLE, len(rows) // 8), replace=False))
+    there = ~np.isin(np.arange(n) if entries is None else entries.numbers, held)
+    shape = Shape(parameters, width, int(there.sum()), Coding.of(vectors, parameters.precision), 0)
+    index = _empty(shape, lookups=False)
+    put = _Putting(index, vectors, shape.coding, advance, done=n - len(rows))
+    put.rows(np.delete(rows, held), np.delete(np.arange(len(rows)), held))
+    expansion = _measured(Ann(index, shape, entries), vectors, rows[held], there, oversample)
+    put.rows(rows[held], held)
+    return Ann(index, replace(shape, count=n, expansion=expansion), entries)
 
 
 def appended(old: Ann, vectors: Rows, kept: Places, oversample: int, advance: Advance) -> Ann:
     """An index of all rows, made from that of an earlier version, which finds nothing afterwards. `kept`: for each row of the earlier version its
-    row now, −1 where it is gone or has another vector. What `advance` raises ends it. TableDamaged."""
-    parameters, n = old.shape.parameters, vectors.shape[0]
-    index = _empty(old.shape.dimensions, parameters, lookups=True)
+    row now, −1 where it is gone or has another vector. What `advance` raises ends it. SchemaMismatch, TableDamaged."""
+    n = vectors.shape[0]
+    index = _empty(old.shape, lookups=True)
     index.load(old.taken())  # so that its bytes go before others come
-    numbers = np.arange(len(kept)) if old.rows is None else old.rows
-    now = np.where(numbers >= 0, kept[numbers], -1)
-    gone = np.flatnonzero((numbers >= 0) & (now < 0))
+    before = np.arange(len(kept)) if old.numbers is None else old.numbers
+    numbers: Places = np.full(n, -1, np.int64)
+    numbers[kept[kept >= 0]] = before[kept >= 0]
+    gone = np.setdiff1d(before, numbers)
     if len(gone):
         index.remove(gone.astype(np.uint64))
-    new = np.setdiff1d(np.arange(n), now[now >= 0])
-    rows = np.concatenate([now, new])
-    ann = Ann(index, replace(old.shape, count=n - len(new), removed=old.shape.removed + len(gone)), now)
-    expansion = ann.expansion
+    same = first_equal(vectors)
+    first: Places = np.arange(n) if same is None else same
+    entry: Places = np.full(n, -1, np.int64)
+    entry[first[numbers >= 0]] = numbers[numbers >= 0]
+    new = np.setdiff1d(first, first[numbers >= 0])
+    entry[new] = np.arange(len(new)) + before.max() + 1
+    entries, there = Entries(entry[first]), ~np.isin(first, new)
+    shape = replace(old.shape, count=int(there.sum()), removed=old.shape.removed + len(gone))
+    expansion = shape.expansion
     if len(new) >= _SAMPLE:
-        there = np.zeros(n, np.bool_)
-        there[now[now >= 0]] = True
-        expansion = _measured(ann, vectors, new[:: len(new) // _SAMPLE][:_SAMPLE], there, oversample)
-    _Putting(index, vectors, parameters.precision, old.shape.scale, advance, done=ann.shape.count).rows(new, len(now))
-    return Ann(index, replace(ann.shape, count=n, expansion=expansion), rows)
+        expansion = _measured(Ann(index, shape, entries), vectors, new[:: len(new) // _SAMPLE][:_SAMPLE], there, oversample)
+    _Putting(index, vectors, shape.coding, advance, done=n - len(new)).rows(new, entry[new])
+    return Ann(index, replace(shape, count=n, expansion=expansion), entries)
 
 
-def restored(body: Any, shape: Shape, rows: Places | None) -> Ann | None:
+def restored(body: Any, shape: Shape, numbers: Places | None) -> Ann | None:
     """The index in bytes that are known to be those that were written; None when they hold another one. The bytes are not copied."""
     from usearch.index import Index
 
     found = Index.restore(body, view=True, enable_key_lookups=False)
-    numbers = shape.count if rows is None else int((rows >= 0).sum())
-    if found is None or found.dtype.name.lower() != shape.parameters.precision or str(getattr(found.metric_kind, "name", "")).lower() != METRIC:
+    if found is None or found.dtype.name.lower() != shape.parameters.precision or _metric(found) != shape.coding.metric:
         return None
-    if (found.ndim, len(found), numbers) != (shape.dimensions, shape.count, shape.count):
+    rows = shape.count if numbers is None else len(numbers)
+    if rows != shape.count or found.ndim != shape.dimensions:
         return None
-    return Ann(found, shape, rows, body)
+    entries = None if numbers is None else Entries(numbers)
+    return None if len(found) != (rows if entries is None else len(entries)) else Ann(found, shape, entries, body)
 
 
-def units_of(vectors: Floats, norms: NDArray[np.float64]) -> Floats:
-    """(n, d) float32 of length 1, whatever the size of the vectors."""
-    return (vectors / norms[:, None]).astype(np.float32)
-
-
-def _units(vectors: Floats) -> Floats:
-    """The same, of vectors whose norms nobody knows yet. SchemaMismatch."""
-    norms = norms_of(vectors)
-    if not (np.isfinite(norms) & (norms > 0)).all():
-        raise SchemaMismatch("A vector has no direction.", column="vector", expected="finite, not all zero", actual="not finite, or all zero")
-    return units_of(vectors, norms)
-
-
-def version() -> str:
-    """The version of usearch, as far as the layout of its files may depend on it."""
-    import usearch
-
-    return ".".join(usearch.__version__.split(".")[:2])
+def _metric(index: "Index") -> str:
+    return str(getattr(index.metric_kind, "name", "")).lower()
 
 
 class _Putting:
     """Puts rows into an index, some at a time."""
 
-    def __init__(self, index: "Index", vectors: Rows, precision: str, scale: float, advance: Advance, done: int = 0) -> None:
-        self._index, self._vectors, self._precision, self._scale, self._advance, self._done = index, vectors, precision, scale, advance, done
+    def __init__(self, index: "Index", vectors: Rows, coding: Coding, advance: Advance, done: int = 0) -> None:
+        """`done`: rows that are in before the first."""
+        self._index, self._vectors, self._coding, self._advance, self._done = index, vectors, coding, advance, done
 
-    def rows(self, rows: Places, first: int | None = None) -> None:
-        """Put rows in, under their own numbers, or under consecutive ones from `first`."""
-        numbers = rows if first is None else np.arange(first, first + len(rows))
+    def rows(self, rows: Places, numbers: Places) -> None:
+        """Put rows in, under numbers."""
         for at in range(0, len(rows), _CHUNK):
             some = rows[at : at + _CHUNK]
-            units = _units(self._vectors.at(some))
+            stored = self._coding.rows(self._vectors.at(some))
             with _stoppable():
-                self._index.add(numbers[at : at + _CHUNK].astype(np.uint64), _encoded(units, self._precision, self._scale), threads=cores())
+                self._index.add(numbers[at : at + _CHUNK].astype(np.uint64), stored, threads=cores())
             self._done += len(some)
             self._advance(self._done)
 
@@ -243,15 +231,15 @@ def _stoppable() -> Iterator[None]:
         raise
 
 
-def _empty(dimensions: int, parameters: Parameters, *, lookups: bool) -> "Index":
+def _empty(shape: Shape, *, lookups: bool) -> "Index":
     from usearch.index import Index
 
     return Index(
-        ndim=dimensions,
-        metric=METRIC,
-        dtype=parameters.precision,
-        connectivity=parameters.connectivity,
-        expansion_add=parameters.build_expansion,
+        ndim=shape.dimensions,
+        metric=shape.coding.metric,
+        dtype=shape.parameters.precision,
+        connectivity=shape.parameters.connectivity,
+        expansion_add=shape.parameters.build_expansion,
         enable_key_lookups=lookups,
     )
 
@@ -267,9 +255,9 @@ def _measured(ann: Ann, vectors: Rows, held: Places, there: NDArray[np.bool_], o
         queries = queries.copy()
         queries[twins] = _aside(queries[twins])
         least[twins] = vectors.kth(queries[twins], k, there)
-    units = _units(queries)
+    asked = units(queries)
     for expansion in _worth(ann.shape.count):
-        rows = ann.candidates(units, k * oversample, expansion=expansion, threads=cores())
+        rows = ann.candidates(asked, k * oversample, expansion=expansion, threads=cores())
         found = vectors.pairs(queries, rows) >= least[:, None]  # rows that are as near as the k-th count, whichever of them was meant
         if np.minimum(found.sum(1), k).mean() >= _TARGET * k:
             return expansion
@@ -279,9 +267,9 @@ def _measured(ann: Ann, vectors: Rows, held: Places, there: NDArray[np.bool_], o
 def _aside(vectors: Floats) -> Floats:
     """Directions near those of some vectors. A row that is there k times over is found by itself however badly its graph hangs together: equal rows
     have edges to each other only. A question from outside is what shows it."""
-    units = _units(vectors)
-    away = np.random.default_rng(0).standard_normal(units.shape, np.float32)
-    return units + away * np.float32(_ASIDE / np.sqrt(units.shape[1]))
+    here = units(vectors)
+    away = np.random.default_rng(0).standard_normal(here.shape, np.float32)
+    return here + away * np.float32(_ASIDE / np.sqrt(here.shape[1]))
 
 
 def _worth(count: int) -> Iterator[int]:
@@ -289,28 +277,3 @@ def _worth(count: int) -> Iterator[int]:
     for expansion in _EXPANSIONS:
         if expansion <= max(_EXPANSIONS[2], count // _WORTH):
             yield expansion
-
-
-def _scale(vectors: Rows, precision: str) -> float:
-    """What makes the largest component of a unit vector the largest whole number that is stored."""
-    if precision != "i8":
-        return 1.0
-    largest = 0.0
-    for at in range(0, vectors.shape[0], _CHUNK):
-        part = vectors.at(np.arange(at, min(at + _CHUNK, vectors.shape[0])))
-        largest = max(largest, float((np.abs(part).max(1) / norms_of(part)).max()))
-    return 127.0 / largest
-
-
-def _each(units: Floats) -> NDArray[np.float32]:
-    """A scale for each query: their own sizes do not change the order of what they find."""
-    scales: NDArray[np.float32] = 127 / np.abs(units).max(1, keepdims=True)
-    return scales
-
-
-def _encoded(units: Floats, precision: str, scale: float | NDArray[np.float32]) -> NDArray[Any]:
-    """Unit vectors as they are handed over: whole numbers that use the whole range for i8, else as they are."""
-    if precision != "i8":
-        return units
-    whole: NDArray[np.int8] = np.clip(np.rint(units * scale), -127, 127).astype(np.int8)
-    return whole

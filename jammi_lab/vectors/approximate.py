@@ -4,8 +4,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from jammi_lab.embedders.blas import cores
-from jammi_lab.vectors.ann import Ann, units_of
+from jammi_lab.vectors.ann import Ann
 from jammi_lab.vectors.arrays import Floats, check_k, check_queries
+from jammi_lab.vectors.coding import units_of
 from jammi_lab.vectors.exact import Hits, Places, norms_of
 from jammi_lab.vectors.matrix import Matrix
 

@@ -5,8 +5,12 @@ Whatever is wrong with the files, the index is made anew from the vectors; they 
 """
 
 import contextlib
+import functools
 import hashlib
+import importlib.metadata
+import secrets
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -19,9 +23,9 @@ if TYPE_CHECKING:
 
 BODY, ROWS, MANIFEST = ".idx.usearch", ".idx.rowmap", ".idx.manifest.json"
 SUFFIXES = (BODY, ROWS, MANIFEST)
-FORMAT = 1
+FORMAT = 2
 _METRIC = "cosine"
-_MANIFEST_BYTES = 1 << 16
+_MANIFEST_BYTES = 1 << 20
 
 
 class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -51,9 +55,11 @@ class IndexManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Rows that were taken out since it was made anew."""
     scale: float
     """What a component of a unit vector was multiplied with; 1 unless whole numbers are stored."""
+    centre: bytes
+    """What was taken off each unit vector before, as little-endian float32; empty for nothing. Distances are compared then, else inner products."""
     body: File
     rows: File | None
-    """The row of each number in the index, −1 for none, as little-endian int64; None where they are the same."""
+    """The number in the index of each row, as little-endian int64, equal rows having one; None where they are the same."""
     usearch_version: str
     metric: str = _METRIC
     format_version: int = FORMAT
@@ -62,6 +68,12 @@ class IndexManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 class _Signed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     index: msgspec.Raw
     digest: str
+
+
+class _Written(msgspec.Struct, frozen=True):
+    """What manifests of every format say."""
+
+    format_version: int
 
 
 def beside(parquet: Place, suffix: str) -> Place:
@@ -73,10 +85,8 @@ def write(parquet: Place, table: str, ann: "Ann") -> tuple[IndexManifest, bytes]
     """Write an index beside its table, and give its manifest and its bytes as the file has them; `table`: the digest of the Parquet file.
 
     The index finds nothing afterwards: it is let go before its bytes are read. The manifest comes last. On failure nothing new stays. OSError."""
-    from jammi_lab.vectors.ann import version
-
     shape = ann.shape
-    rows = None if ann.rows is None else ann.rows.astype("<i8").tobytes()
+    rows = None if ann.numbers is None else ann.numbers.astype("<i8").tobytes()
     with _files(parquet, SUFFIXES if rows is not None else (BODY, MANIFEST)) as files:
         fault_point("index.before_write")
         ann.save(files[BODY].temp)
@@ -91,7 +101,8 @@ def write(parquet: Place, table: str, ann: "Ann") -> tuple[IndexManifest, bytes]
             dimensions=shape.dimensions,
             count=shape.count,
             removed=shape.removed,
-            scale=shape.scale,
+            scale=shape.coding.scale,
+            centre=shape.coding.centre,
             body=_file(body),
             rows=None if rows is None else _file(rows),
             usearch_version=version(),
@@ -100,8 +111,6 @@ def write(parquet: Place, table: str, ann: "Ann") -> tuple[IndexManifest, bytes]
         parts = {MANIFEST: b'{"index":' + said + b',"digest":"' + hashlib.sha256(said).hexdigest().encode() + b'"}'}
         if rows is not None:
             parts[ROWS] = rows
-        else:  # before the rest, so that no crash leaves one that belongs to nothing; an index that is written over is of no use any more
-            remove(beside(parquet, ROWS))
         for suffix, part in parts.items():
             fault_point("index.before_write")
             files[suffix].temp.write_bytes(part)
@@ -120,6 +129,10 @@ def _files(parquet: Place, suffixes: Sequence[str]) -> Iterator[dict[str, Atomic
         for suffix in suffixes:
             files[suffix] = atomic_file(beside(parquet, suffix))
         yield files
+        # what is written over is of no use any more; gone first, for a crash may keep any of the renames, and an old file be as long as the new
+        for suffix in SUFFIXES:
+            _make_way(beside(parquet, suffix))
+        clear(parquet)
         here = [file for file in files.values() if isinstance(file, AtomicFile)]
         if here:
             commit_together(*here)
@@ -132,27 +145,53 @@ def _files(parquet: Place, suffixes: Sequence[str]) -> Iterator[dict[str, Atomic
             file.abort()  # nothing is left of a file that has its name
 
 
+def _make_way(path: Place) -> None:
+    """A folder where a file is to be goes aside: whoever made it has it still, and `check` lists what is in it. OSError."""
+    if isinstance(path, Path) and path.is_dir() and not path.is_symlink():
+        path.rename(path.with_name(f"{path.name}.folder-{secrets.token_hex(4)}"))
+
+
 def read(parquet: Place) -> IndexManifest | None:
-    """The manifest of the index beside a table; None when there is none that this release wrote and can read. OSError."""
-    path = beside(parquet, MANIFEST)
+    """The manifest of the index beside a table; None when there is none in the format that this release writes. OSError."""
+    try:
+        said = _said(beside(parquet, MANIFEST))
+        found = None if said is None else msgspec.json.decode(said, type=IndexManifest)
+    except (msgspec.MsgspecError, RecursionError, ValueError):
+        return None
+    if found is None or (found.format_version, found.metric) != (FORMAT, _METRIC):
+        return None
+    return found if len(found.centre) in (0, 4 * found.dimensions) else None
+
+
+def why_not(parquet: Place) -> str:
+    """Why `read` gives none: it is missing, outdated (another release wrote it) or damaged. OSError."""
+    try:
+        if stat_of(beside(parquet, MANIFEST)) is None:
+            return "missing"
+        said = _said(beside(parquet, MANIFEST))
+        written = FORMAT if said is None else msgspec.json.decode(said, type=_Written).format_version
+    except (msgspec.MsgspecError, RecursionError, ValueError):
+        return "damaged"
+    return "damaged" if written == FORMAT else "outdated"
+
+
+def _said(path: Place) -> msgspec.Raw | None:
+    """What a manifest says, if its digest is the recorded one. OSError; what msgspec raises."""
     try:
         body = _bytes(path, _MANIFEST_BYTES)
-        if body is None:
-            return None
-        signed = msgspec.json.decode(body, type=_Signed)
-        if hashlib.sha256(signed.index).hexdigest() != signed.digest:
-            return None
-        found = msgspec.json.decode(signed.index, type=IndexManifest)
-    except (FileNotFoundError, IsADirectoryError, msgspec.MsgspecError, RecursionError, ValueError):
+    except (FileNotFoundError, IsADirectoryError):
         return None
-    return found if (found.format_version, found.metric) == (FORMAT, _METRIC) else None
+    if body is None:
+        return None
+    signed = msgspec.json.decode(body, type=_Signed)
+    return signed.index if hashlib.sha256(signed.index).hexdigest() == signed.digest else None
 
 
 def load(parquet: Place, manifest: IndexManifest) -> "Ann | None":
     """The index that a manifest describes, from bytes whose digest was found to be the recorded one; None when they are others. OSError."""
     import numpy as np
 
-    from jammi_lab.vectors.ann import restored, version
+    from jammi_lab.vectors.ann import restored
 
     if manifest.usearch_version != version():
         return None
@@ -160,19 +199,26 @@ def load(parquet: Place, manifest: IndexManifest) -> "Ann | None":
     numbers = None if manifest.rows is None else checked(beside(parquet, ROWS), manifest.rows)
     if body is None or (numbers is None) != (manifest.rows is None):
         return None
-    rows = None if numbers is None else np.frombuffer(numbers, "<i8").astype(np.int64, copy=False)
-    return restored(body, shape_of(manifest), rows)
+    of_rows = None if numbers is None else np.frombuffer(numbers, "<i8").astype(np.int64, copy=False)
+    return restored(body, shape_of(manifest), of_rows)
+
+
+@functools.cache
+def version() -> str:
+    """The version of usearch, as far as the layout of its files may depend on it; it is not loaded for that."""
+    return ".".join(importlib.metadata.version("usearch").split(".")[:2])
 
 
 def shape_of(manifest: IndexManifest) -> "Shape":
     """How the index is asked."""
     from jammi_lab.vectors.ann import Parameters, Shape
+    from jammi_lab.vectors.coding import Coding
 
     return Shape(
         Parameters(manifest.precision, manifest.connectivity, manifest.build_expansion),
         manifest.dimensions,
         manifest.count,
-        manifest.scale,
+        Coding(manifest.precision, manifest.scale, manifest.centre),
         manifest.search_expansion,
         manifest.removed,
     )

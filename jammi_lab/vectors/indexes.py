@@ -20,6 +20,7 @@ from jammi_lab.vectors import index_files
 from jammi_lab.vectors.cache import Cache
 from jammi_lab.vectors.index_files import MANIFEST, IndexManifest, beside
 from jammi_lab.vectors.index_state import IndexState, Notes, Precisions, Tables, Wished
+from jammi_lab.vectors.index_turns import Turns, alone
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,6 +44,10 @@ OnProgress = Callable[[Progress], None] | None
 
 class _Stopped(Exception):
     """The workspace is being closed."""
+
+
+class _Elsewhere(Exception):
+    """Another kernel is at it, and is not waited for."""
 
 
 class _Held(NamedTuple):
@@ -69,11 +74,12 @@ class Indexes:
         read_only: bool,
         earlier: Callable[[TableRecord], Iterable[TableRecord]],
         still: Callable[[TableRecord], bool],
+        turns: Turns,
     ) -> None:
-        """`earlier`: the ready versions of a table's recipe before it, newest first; `still`: whether a table is ready still."""
+        """`earlier`: the ready versions of a table's recipe before it, newest first; `still`: whether a table is ready still; `turns`: of kernels."""
         self._tables, self._settings, self._read_only = tables, settings, read_only
         self._precisions = Precisions(notes, earlier)
-        self._earlier, self._still = earlier, still
+        self._earlier, self._still, self._turns = earlier, still, turns
         self._lock = threading.Lock()
         self._making: dict[str, threading.RLock] = {}
         self._done: dict[str, int] = {}
@@ -176,7 +182,7 @@ class Indexes:
             self.soon(record)
             return False
         _RESIDENT.drop([self._key(record)])
-        return self._make(record, None)
+        return self._make(record, None, wait=at_once)
 
     def told(self, record: TableRecord) -> str | None:
         """What a board says of the index: its precision or what is wrong, and the share of the rows in it; None for a table without vectors."""
@@ -201,7 +207,7 @@ class Indexes:
         parquet = self._tables.parquet(record)
         manifest = index_files.read(parquet)
         if manifest is None:
-            word = "missing" if stat_of(beside(parquet, MANIFEST)) is None else "damaged"
+            word = index_files.why_not(parquet)
         elif not self._fits(record, manifest):
             word = "outdated"
         else:
@@ -223,8 +229,9 @@ class Indexes:
             finally:
                 self._done.pop(record.table_name, None)
 
-    def _make(self, record: TableRecord, on_progress: OnProgress) -> bool:
-        """Whether a table has its index now, made here unless another thread has. KeyboardInterrupt, between two steps, leaves what was there."""
+    def _make(self, record: TableRecord, on_progress: OnProgress, *, wait: bool = True) -> bool:
+        """Whether a table has its index now, made here unless another thread or kernel has; unless `wait`, False while another kernel is at it.
+        KeyboardInterrupt, between two steps, leaves what was there."""
         if self._read_only or not record.row_count:
             return False
         with self._lock:
@@ -233,7 +240,9 @@ class Indexes:
             queued = record.table_name in self._done
             try:
                 self._done.setdefault(record.table_name, 0)
-                return self._load(record) is not None or self._made(record, on_progress)
+                return self._load(record) is not None or self._alone(record, on_progress, wait=wait)
+            except _Elsewhere:
+                return False
             except (JammiError, OSError, MemoryError, RuntimeError, _Stopped):
                 self._failed.add(record.table_name)
                 return False  # a full disk, a table that was dropped meanwhile, a workspace that is closed: search does without
@@ -241,7 +250,22 @@ class Indexes:
                 if not queued:
                     self._done.pop(record.table_name, None)
 
-    def _made(self, record: TableRecord, on_progress: OnProgress) -> bool:
+    def _alone(self, record: TableRecord, on_progress: OnProgress, *, wait: bool) -> bool:
+        """Make it when no other kernel does, else wait for what that makes."""
+
+        def waiting(done: int) -> None:
+            self._done[record.table_name] = done
+            if self._stop.is_set():
+                raise _Stopped
+            if not wait:
+                raise _Elsewhere
+            if on_progress:
+                on_progress(Progress(stage=f"waiting for the index of {record.recipe}", done=done, total=record.row_count, unit="vectors"))
+
+        with alone(self._turns, record.table_name, self._settings["flight.wait_seconds"], waiting) as tell:
+            return self._load(record) is not None or self._made(record, on_progress, tell)
+
+    def _made(self, record: TableRecord, on_progress: OnProgress, tell: Callable[[int], None]) -> bool:
         from jammi_lab.vectors.ann import appended, build, restored
 
         self._tables.require(record)
@@ -252,6 +276,7 @@ class Indexes:
 
         def advance(done: int) -> None:
             self._done[record.table_name] = done
+            tell(done)
             if self._stop.is_set():
                 raise _Stopped
             if on_progress:
@@ -270,7 +295,7 @@ class Indexes:
         if not self._still(record):
             index_files.clear(parquet)
             return False
-        ready = restored(body, ann.shape, ann.rows)
+        ready = restored(body, ann.shape, ann.numbers)
         if ready is not None:
             self._keep(record, ready)
         return ready is not None
@@ -343,9 +368,10 @@ class Indexes:
         self._kept.add(key)
 
     def _fits(self, record: TableRecord, manifest: IndexManifest) -> bool:
-        """Whether an index is of these very vectors, all of them, and as precise as it is to be."""
+        """Whether an index is of these very vectors, all of them, as precise as it is to be, and of a usearch that lays it out as ours does."""
         same = (manifest.table, manifest.dimensions, manifest.count) == (record.digest, record.dimensions, record.row_count)
-        return same and manifest.precision == (self._precisions.of(record))
+        ours = manifest.usearch_version == index_files.version()
+        return same and ours and manifest.precision == (self._precisions.of(record))
 
     @staticmethod
     def _key(record: TableRecord) -> str:

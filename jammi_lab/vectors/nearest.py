@@ -14,6 +14,7 @@ import numpy as np
 
 from jammi_lab.embedders.blas import cores, one_blas_thread
 from jammi_lab.vectors.arrays import Floats
+from jammi_lab.vectors.entries import first_equal
 from jammi_lab.vectors.exact import Doubles, Exact, Hits, Places
 
 _BLOCK_BYTES = 24 << 20
@@ -87,7 +88,7 @@ class _Pairs:
         for at in range(0, len(vectors), 4096):
             some = slice(at, at + 4096)
             self._units[some] = vectors[some] / self._norms[some, None]
-        self._first_equal, self._columns = _equal_rows(vectors, self._wanted)
+        self._first_equal, self._columns = _equal_rows(exact, self._wanted)
         self._has_equals = None if self._first_equal is None else np.bincount(self._first_equal, minlength=len(vectors)) > 1
         self._others = self._units if self._columns is None else self._units[self._columns]
         self.block = int(min(4096, max(16, _BLOCK_BYTES // (4 * max(1, len(self._others))))))
@@ -166,23 +167,14 @@ class _Pairs:
         )
 
 
-def _equal_rows(vectors: Floats, wanted: int) -> tuple[Places | None, Places | None]:
+def _equal_rows(exact: Exact, wanted: int) -> tuple[Places | None, Places | None]:
     """For each row the first one with the same bits, and the rows that can be found: of equal ones only the first `wanted`. None and None when no two
     rows are equal, None for the rows when all of them can be found."""
-    words = np.ascontiguousarray(vectors).view(np.uint32)
-    draw = np.random.default_rng(0).integers(1, 1 << 63, vectors.shape[1], np.uint64)
-    sums = np.concatenate([words[at : at + 4096].astype(np.uint64) @ draw for at in range(0, len(words), 4096)]) if len(words) else draw[:0]
-    order = np.argsort(sums, kind="stable")
-    sums = sums[order]
-    if not (sums[1:] == sums[:-1]).any():
+    first = first_equal(exact)
+    if first is None:
         return None, None
-    new = np.ones(len(order), np.bool_)
-    twins = 1 + np.flatnonzero(sums[1:] == sums[:-1])
-    new[twins] = [not np.array_equal(words[order[i]], words[order[i - 1]]) for i in twins]
-    starts = np.flatnonzero(new)
-    group = np.cumsum(new) - 1
-    first, nth = np.empty(len(order), np.int64), np.empty(len(order), np.int64)
-    first[order] = order[starts][group]
-    nth[order] = np.arange(len(order)) - starts[group]
+    order = np.argsort(first, kind="stable")
+    nth = np.empty(len(order), np.int64)
+    nth[order] = np.arange(len(order)) - np.searchsorted(first[order], first[order])
     findable = np.flatnonzero(nth < wanted)
     return first, None if len(findable) == len(order) else findable

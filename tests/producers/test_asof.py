@@ -227,6 +227,13 @@ def kinds(ws: Any, one: str, other: str, **told: Any) -> Any:
         ("1::UTINYINT", "1::BIGINT", 1),
         ("18446744073709551615::UBIGINT", "(-9223372036854775808)::BIGINT", 1),
         ("-1::BIGINT", "18446744073709551615::UBIGINT", None),
+        ("(SELECT sum(i) FROM range(4) AS r(i))", "6::BIGINT", 1),
+        ("5::BIGINT", "(SELECT sum(i) FROM range(4) AS r(i))", None),
+        ("(-7)::HUGEINT", "(-7)::DECIMAL(5, 0)", 1),
+        ("(-8)::HUGEINT", "(-7)::DECIMAL(5, 0)", None),
+        ("170141183460469231731687303715884105727::HUGEINT", "170141183460469231731687303715884105726::HUGEINT", 1),
+        ("170141183460469231731687303715884105726::HUGEINT", "170141183460469231731687303715884105727::HUGEINT", None),
+        ("-1::TINYINT", "(-170141183460469231731687303715884105728)::HUGEINT", 1),
     ],
 )
 def test_times_of_other_units_zones_and_widths_are_compared_exactly(two: Any, one: str, other: str, found: Any) -> None:
@@ -250,6 +257,14 @@ def test_times_that_do_not_compare_are_refused_with_both_kinds(two: Any, one: st
 def test_distances_that_int64_does_not_hold_are_exact(two: Any) -> None:
     assert kinds(two, "9223372036854775807", "-9223372036854775808", tolerance=2**64 - 1) == 1
     assert kinds(two, "9223372036854775807", "-9223372036854775808", tolerance=2**64 - 2) is None
+
+
+def test_times_beyond_int64_stand_beside_those_that_are_not_there(two: Any) -> None:
+    far = 2**100
+    spine = f"SELECT unnest([{far + 1}::HUGEINT, NULL, -5, {far - 1}]) AS t"
+    assert joined(two, spine=spine, facts=f"SELECT unnest([NULL, {far}::HUGEINT, -7]) AS t, unnest([1, 2, 3]) AS v, 1 AS n", by=[]) == [2, None, 3, 3]
+    near = {"tolerance": 1, "direction": "nearest"}
+    assert joined(two, spine=spine, facts=f"SELECT {far}::HUGEINT AS t, 2 AS v, 1 AS n", by=[], **near) == [2, None, None, 2]
 
 
 def test_a_tolerance_between_two_steps_is_rounded_down(two: Any) -> None:
@@ -367,7 +382,17 @@ def test_a_column_that_is_not_there_is_named(two: Any, told: dict[str, Any], col
 
 
 @pytest.mark.parametrize(
-    "told", [{"direction": "back"}, {"boundary": "closed"}, {"by": [("a", "b", "c")]}, {"by": [1]}, {"by": [""]}, {"spine_time": None}]
+    "told",
+    [
+        {"direction": "back"},
+        {"boundary": "closed"},
+        {"by": [("a", "b", "c")]},
+        {"by": [1]},
+        {"by": [""]},
+        {"by": 5},
+        {"project": 5},
+        {"spine_time": None},
+    ],
 )
 def test_what_makes_no_sense_is_refused(two: Any, told: dict[str, Any]) -> None:
     with pytest.raises(errors.InvalidArgument):

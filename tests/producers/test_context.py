@@ -64,6 +64,13 @@ def test_a_member_that_is_said_in_two_ways_counts_once(ws: Any) -> None:
     assert vectors_of(ws, "c") == {"t": [1.0, 3.0]}
 
 
+@pytest.mark.parametrize("kind", ["FLOAT", "DOUBLE"])
+def test_zero_and_minus_zero_are_one_target_as_they_are_one_number_to_sql(some: Any, kind: str) -> None:
+    members = f"SELECT t::{kind} AS target, m AS member FROM (VALUES ('0', 'a'), ('-0', 'b'), ('-0', 'a'), ('1', 'c')) AS _(t, m)"
+    some.context_set("c", "v", members=members, pool="sum")
+    assert vectors_of(some, "c") == {0.0: [1.0, 3.0], 1.0: [1.0, 1.0]}
+
+
 def test_the_table_is_an_embedding_table(some: Any) -> None:
     table = some.context_set("c", "v", members=MEMBERS)
     assert (table.kind, table.key, table.dimensions, table.model_id, table.derived_from) == ("context_set", ["key"], 2, "context-mean", "v")
@@ -95,6 +102,9 @@ def test_members_of_another_type_are_refused(some: Any) -> None:
     with pytest.raises(errors.SchemaMismatch) as refused:
         some.context_set("c", "v", members="SELECT 'x' AS target, 7 AS member")
     assert (refused.value.column, refused.value.expected, refused.value.actual) == ("member", "string", "int32")
+    with pytest.raises(errors.SchemaMismatch) as refused:
+        some.context_set("c", "v", members="SELECT 'x' AS target, ['a'] AS member")
+    assert (refused.value.column, refused.value.expected) == ("member", "string") and "list" in refused.value.actual
 
 
 def test_a_missing_target_and_one_without_an_order_are_refused(some: Any) -> None:

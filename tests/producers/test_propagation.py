@@ -1,5 +1,6 @@
 """Propagation over a graph: against a reference in dense matrices, and as an embedding table like any other."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -186,6 +187,13 @@ def test_vectors_that_cancel_out_are_refused_by_their_key(three: Any) -> None:
     with pytest.raises(errors.SchemaMismatch, match="'a' is all zeros"):
         three.propagate("p", "w", "SELECT 'a' AS src, 'b' AS dst", hops=1, alpha=0.0)
     assert not [t for t in three.tables(status=None) if t.status == "building"]
+
+
+def test_weights_whose_sum_no_number_holds_are_refused_without_a_warning(three: Any) -> None:
+    edges = "SELECT 'a' AS src, unnest(['b', 'c']) AS dst, 1.7e308::DOUBLE AS similarity"
+    with warnings.catch_warnings(), pytest.raises(errors.SchemaMismatch, match="'a' is not finite"):
+        warnings.simplefilter("error")
+        three.propagate("p", "v", edges, weighting="similarity")
 
 
 def test_no_edges_at_all_leave_every_vector_as_it_is(three: Any) -> None:

@@ -146,6 +146,42 @@ def test_equal_rows_are_all_found_in_key_order():
     assert (found.similarities == 1).all() and (np.diff(found.rows[0]) > 0).all() and found.rows.max() < 300
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_row_that_is_there_thousands_of_times_costs_the_others_nothing(precision):
+    vectors = made(6000, 24, "clustered")
+    vectors[np.random.default_rng(0).choice(6000, 3000, replace=False)] = vectors[1]
+    matrix, index = indexed(vectors, precision, oversample=2)
+    queries = np.concatenate([made(50, 24, "clustered", seed=1), vectors[1:2] * 2])
+    assert recall(matrix, approximate.search(matrix, index, queries, 10, expansion=96), queries) >= 0.98
+    one, best = approximate.search(matrix, index, vectors[1], 10, expansion=96), matrix.search(vectors[1], 10)
+    assert (one.rows == best.rows).all() and (one.similarities == best.similarities).all()
+    many = approximate.search(matrix, index, vectors[1], 3500, forced=True)
+    assert many.rows.shape == (1, 3500) and (many.rows[0, :3000] == np.flatnonzero((vectors == vectors[1]).all(1))).all()
+    again = ann.restored(bytes_of(index), index.shape, index.numbers)
+    assert (again.candidates(queries, 30) == index.candidates(queries, 30)).all()
+    assert ann.restored(bytes_of(index), index.shape, np.arange(6000)) is None
+
+
+def test_equal_rows_that_come_and_go_are_those_that_are_there():
+    rng = np.random.default_rng(0)
+    few = made(40, 16, "uniform")
+    rows = rng.integers(0, 40, 600)
+    _, index = indexed(few[rows])
+    for _ in range(4):
+        kept = np.full(len(rows), -1)
+        stay = (rng.random(len(rows)) < 0.9) & (rows != rows[0])  # all of one vector go
+        later = np.concatenate([rows[stay], rng.integers(0, 40, 60), rows[:1]])
+        order = rng.permutation(len(later))
+        kept[stay] = np.argsort(order)[: stay.sum()]
+        rows = later[order]
+        matrix = matrix_of(np.ascontiguousarray(few[rows]))
+        index = ann.appended(ann.restored(bytes_of(index), index.shape, index.numbers), matrix.rows, kept, 4, quietly)
+        assert index.shape.count == len(rows) and len(np.unique(index.numbers)) == len(set(rows.tolist()))
+        for at, query in enumerate(few):
+            found = approximate.search(matrix, index, query, 30, forced=True)
+            assert (found.rows == matrix.search(query, 30).rows).all(), at
+
+
 def test_rows_that_are_there_many_times_are_found_from_outside_or_read_one_after_the_other():
     texts = made(60, 24, "clustered")
     matrix, index = indexed(texts[np.random.default_rng(0).integers(0, 60, 6000)])
@@ -160,7 +196,13 @@ def test_vectors_that_all_point_nearly_one_way_are_found_at_every_precision(prec
     vectors = (rng.standard_normal((30, 64))[rng.integers(0, 30, 3100)] + 0.5 * rng.standard_normal((3100, 64))).astype(np.float32)
     vectors[:, 0] += 30
     matrix, index = indexed(vectors[:3000], precision, oversample=2)
-    assert recall(matrix, approximate.search(matrix, index, vectors[3000:], 10, forced=True), vectors[3000:]) >= 0.99
+    again = ann.restored(bytes_of(index), index.shape, None)
+    later = matrix_of(np.ascontiguousarray(vectors[50:]))
+    taken_over = ann.appended(index, later.rows, np.arange(3000) - 50, 2, quietly) if (index := again.again()) else None
+    for rows, each in ((matrix, again), (later, taken_over)):
+        assert each.shape.coding == again.shape.coding
+        assert recall(rows, approximate.search(rows, each, vectors[3000:], 10, expansion=96, forced=True), vectors[3000:]) >= 0.98
+        assert recall(rows, approximate.search(rows, each, vectors[3000:], 10, forced=True), vectors[3000:]) >= 0.99
 
 
 def test_vectors_without_structure_are_read_one_after_the_other():
@@ -207,14 +249,14 @@ def test_an_index_that_is_taken_over_finds_new_rows_and_none_that_is_gone(precis
         kept = np.full(len(vectors), -1)
         kept[~gone] = np.argsort(order)[: (~gone).sum()]
         matrix, body = matrix_of(later), bytes_of(index)
-        earlier = ann.restored(body, index.shape, index.rows)
+        earlier = ann.restored(body, index.shape, index.numbers)
         index = ann.appended(earlier, matrix.rows, kept, 4, quietly)
         assert earlier.taken() is None  # its bytes are not held while the new ones come
         queries = made(60, 32, "clustered", seed=50 + turn)
         assert index.shape.count == len(later) and recall(matrix, approximate.search(matrix, index, queries, 10, forced=True), queries) >= 0.99
         alone = approximate.search(matrix, index, later, 1, forced=True)
         assert (alone.similarities >= 1 - 1e-6).mean() >= 0.995
-        again = ann.restored(bytes_of(index), index.shape, index.rows)
+        again = ann.restored(bytes_of(index), index.shape, index.numbers)
         assert (again.candidates(queries, 20) == index.candidates(queries, 20)).all()
         vectors = later
     assert index.shape.removed > 200

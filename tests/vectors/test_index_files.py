@@ -45,17 +45,30 @@ def written(parquet, moved):
 
 def put(parquet, index):
     """The manifest of an index that is written; it can be asked afterwards, other than one that is written itself."""
-    again = ann.restored(bytes_of(index), index.shape, index.rows)
+    again = ann.restored(bytes_of(index), index.shape, index.numbers)
     return index_files.write(parquet, "d" * 64, again)[0]
 
 
 def test_what_is_written_is_read_again(parquet, written, moved):
     assert index_files.read(parquet) == written and index_files.complete(parquet, written)
     assert (written.table, written.precision, written.connectivity, written.build_expansion) == ("d" * 64, "bf16", 8, 32)
-    assert (written.metric, written.format_version, written.dimensions, written.count, written.removed) == ("cosine", 1, 16, 299, 1)
+    assert (written.metric, written.format_version, written.dimensions, written.count, written.removed) == ("cosine", 2, 16, 299, 1)
     found, (index, matrix) = index_files.load(parquet, written), moved
     assert (found.candidates(matrix.vectors[:5], 9) == index.candidates(matrix.vectors[:5], 9)).all()
     assert sorted(p.name for p in parquet.parent.iterdir()) == sorted("table" + suffix for suffix in SUFFIXES)
+
+
+def test_what_was_taken_off_the_vectors_is_kept_with_them(parquet):
+    vectors = np.random.default_rng(0).standard_normal((300, 16)).astype(np.float32)
+    vectors[:, 3] += 30
+    matrix = Matrix(pa.array(np.arange(300)), np.concatenate([vectors[:299], vectors[:1]]))
+    index = ann.build(matrix.exact, Parameters("bf16", 8, 32), 4, lambda done: None)
+    manifest = put(parquet, index)
+    found = index_files.load(parquet, index_files.read(parquet))
+    assert len(manifest.centre) == 64 and found.shape == index.shape and found.numbers.tolist() == [*range(299), 0]
+    assert (found.candidates(matrix.vectors[:5], 9) == index.candidates(matrix.vectors[:5], 9)).all()
+    altered(parquet, centre="")
+    assert index_files.load(parquet, index_files.read(parquet)) is None
 
 
 def test_what_is_written_is_given_back_and_not_held_twice(parquet, moved):
@@ -128,7 +141,7 @@ def altered(parquet, **changes):
     path.write_bytes(b'{"index":' + said + b',"digest":"' + hashlib.sha256(said).hexdigest().encode() + b'"}')
 
 
-@pytest.mark.parametrize("changes", [{"format_version": 2}, {"metric": "l2"}, {"further": 1}, {"count": "many"}], ids=str)
+@pytest.mark.parametrize("changes", [{"format_version": 1}, {"metric": "l2"}, {"centre": "AAAA"}, {"further": 1}, {"count": "many"}], ids=str)
 def test_a_manifest_of_another_format_or_metric_is_none(parquet, written, changes):
     altered(parquet, **changes)
     assert index_files.read(parquet) is None
@@ -185,8 +198,21 @@ def test_a_write_that_fails_leaves_no_temporary_file_and_no_index_that_lies(parq
         install_fault_hook(None)
     assert not [p for p in parquet.parent.iterdir() if p.name.endswith(".tmp")]
     manifest = index_files.read(parquet)
-    found = index_files.load(parquet, manifest)
+    found = None if manifest is None else index_files.load(parquet, manifest)
     assert found is None or found.shape.count == manifest.count
+
+
+def test_no_file_of_an_index_is_written_over_so_that_no_crash_mixes_two_of_one_size(parquet, moved):
+    there = []
+    put(parquet, moved[0])
+    install_fault_hook(
+        lambda name: there.append(sorted(p.name for p in parquet.parent.iterdir() if p.suffix != ".tmp")) if "rename" in name else None
+    )
+    try:
+        put(parquet, built(299, seed=4)[1])
+    finally:
+        install_fault_hook(None)
+    assert there[0] == [] and not beside(parquet, ROWS).exists()
 
 
 def test_an_index_is_kept_in_a_store_too(moved):

@@ -1,6 +1,9 @@
 """The life of an index: it follows its table, heals, comes and goes with it, and search is right at every moment."""
 
+import concurrent.futures
 import contextlib
+import hashlib
+import json
 import threading
 import time
 from pathlib import Path
@@ -13,9 +16,10 @@ import pytest
 import jammi_lab as jl
 from jammi_lab import errors
 from jammi_lab.storage.files import install_fault_hook
+from jammi_lab.store.sidecars import Wish
 from jammi_lab.values.records import Progress
 from jammi_lab.values.verdicts import Match
-from jammi_lab.vectors import ann, index_files, indexes
+from jammi_lab.vectors import ann, index_files, index_turns, indexes
 from jammi_lab.vectors.index_files import BODY, MANIFEST, SUFFIXES, beside
 from jammi_lab.vectors.matrix import Matrix
 from tests.store.lab import DEAD, catalog
@@ -270,7 +274,7 @@ def hurt(path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [BODY, MANIFEST])
-@pytest.mark.parametrize("how", ["hurt", "gone", "torn", "another's"])
+@pytest.mark.parametrize("how", ["hurt", "gone", "torn", "another's", "folder"])
 def test_a_bad_index_changes_no_answer_and_comes_back(ws: Any, table: Any, tmp_path: Path, suffix: str, how: str) -> None:
     expected = ws.search("v", vectors(5, seed=1), exact=True).arrow()
     other = ws.import_embeddings("w", given(vectors(seed=8)))
@@ -283,6 +287,9 @@ def test_a_bad_index_changes_no_answer_and_comes_back(ws: Any, table: Any, tmp_p
             path.unlink()
         case "torn":
             path.write_bytes(path.read_bytes()[:-9])
+        case "folder":
+            path.unlink()
+            path.mkdir()
         case _:
             for each in (BODY, MANIFEST):
                 paths(table)[each].write_bytes(paths(other)[each].read_bytes())
@@ -309,6 +316,39 @@ def test_a_forced_search_mends_a_bad_index(ws: Any, table: Any, tmp_path: Path) 
         assert again.check(deep=True).indexes == [f"{table.table_name}: damaged"]
         again.search("v", vectors(1)[0], exact=False)
         assert not again.check(deep=True)
+
+
+def test_what_is_in_a_folder_that_stood_in_the_place_of_an_index_is_kept(ws: Any, table: Any, tmp_path: Path) -> None:
+    ws.close()
+    path = paths(table)[BODY]
+    path.unlink()
+    path.mkdir()
+    (path / "theirs").write_text("dear")
+    with jl.open(tmp_path / "lab") as again:
+        again.recover()
+        found = again.check(deep=True)
+        assert found.indexes == [] and state(again, again.table("v")).word == "ready" and path.is_file()
+        [aside] = found.orphans
+        assert (tmp_path / "lab" / aside).read_text() == "dear" and aside.endswith("/theirs")
+
+
+@pytest.mark.parametrize("changes", [{"format_version": 1}, {"usearch_version": "1.0"}], ids=str)
+def test_an_index_of_an_earlier_release_is_said_to_be_outdated_and_made_anew(ws: Any, table: Any, tmp_path: Path, changes: dict[str, Any]) -> None:
+    expected = ws.search("v", vectors(5, seed=1), exact=True).arrow()
+    ws.close()
+    path = paths(table)[MANIFEST]
+    said = json.loads(path.read_bytes())["index"] | changes
+    if said["format_version"] == 1:
+        del said["centre"]
+    body = json.dumps(said, sort_keys=True, separators=(",", ":"))
+    path.write_text(f'{{"index":{body},"digest":"{hashlib.sha256(body.encode()).hexdigest()}"}}')
+    with jl.open(tmp_path / "lab", read_only=True) as reading:
+        assert state(reading, reading.table("v")).word == "outdated" and "outdated" in str(reading.status()["v"].index)
+        assert reading.check().indexes == [f"{table.table_name}: outdated"]
+        assert reading.search("v", vectors(5, seed=1)).arrow() == expected
+    with jl.open(tmp_path / "lab") as again:
+        assert again.recover().healed == [table.table_name] and state(again, again.table("v")).word == "ready"
+        assert index_files.read(table.path).usearch_version == index_files.version()
 
 
 def test_a_repair_gives_an_index_back_and_says_so(ws: Any, table: Any) -> None:
@@ -427,6 +467,85 @@ def test_two_kernels_may_make_the_same_index(ws: Any, table: Any, tmp_path: Path
         for each in (ws, other):
             assert each.search("v", vectors(4), exact=False).arrow() == each.search("v", vectors(4), exact=True).arrow()
     assert not ws.check(deep=True).orphans
+
+
+@pytest.fixture
+def builds(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """One entry for each index that was begun."""
+    made: list[int] = []
+    plain = ann.build
+
+    def build(rows: Any, *rest: Any) -> Any:
+        made.append(1)
+        return plain(rows, *rest)
+
+    monkeypatch.setattr(ann, "build", build)
+    return made
+
+
+def test_a_repair_waits_for_the_kernel_that_makes_an_index_and_an_open_does_not(ws: Any, slow: Any, builds: list[int], tmp_path: Path) -> None:
+    go, begun = slow
+    made = ws.import_embeddings("v", given(vectors()), index="later")
+    assert begun.wait(10)
+    with jl.open(tmp_path / "lab") as other:
+        assert other._rooms.vectors.restored(made._record, at_once=False) is False
+        told: list[Progress] = []
+
+        def interrupted(progress: Progress) -> None:
+            told.append(progress)
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            other._rooms.vectors.follow(made._record, Wish(), interrupted)
+        assert told[0].stage == "waiting for the index of v" and told[0].total == ROWS_OF_TABLE
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            checked = pool.submit(other.check, repair=True)
+            assert settled(other, made, "building")
+            go.set()
+            report = checked.result(60)
+        assert report.repaired == [made.table_name] and not report.indexes and not report.errors
+        assert builds == [1] and loaded(other, made) is not None
+    assert [path.stem for path in (tmp_path / "lab" / "writers").iterdir()] == [ws._rooms.writer_id]
+
+
+@pytest.mark.parametrize("why", ["patience", "silence"])
+def test_nobody_waits_for_an_index_for_longer_than_was_said(
+    ws: Any, slow: Any, builds: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    go, begun = slow
+    if why == "silence":  # as of a process that was stopped: it said something once
+        monkeypatch.setattr(index_turns, "_PERIOD", 1e9)
+        monkeypatch.setattr(index_turns, "_SILENT", 0.3)
+    made = ws.import_embeddings("v", given(vectors()), index="later")
+    assert begun.wait(10)
+    with jl.open(tmp_path / "lab") as other:
+        other.settings.set("flight.wait_seconds", 0.2 if why == "patience" else 600)
+        let_go = threading.Timer(0.6, go.set)  # the other kernel's own build waits for that, too
+        let_go.start()
+        other.recover()
+        let_go.join()
+        assert builds == [1, 1] and loaded(other, made) is not None
+    assert settled(ws, made) and len(ws.search("v", vectors()[0], exact=False).arrow()) == 10
+
+
+def test_the_index_that_a_killed_kernel_was_making_is_made_by_who_waits_for_it(ws: Any, tmp_path: Path, run_python: Any) -> None:
+    made = ws.import_embeddings("v", given(vectors()))
+    index_files.clear(paths(made)[BODY].with_name(paths(made)[BODY].name.removesuffix(BODY) + ".parquet"))
+    ws.close()
+    code = """
+import os, signal, sys, jammi_lab as jl
+from jammi_lab.storage.files import install_fault_hook
+from jammi_lab.store.sidecars import Wish
+with jl.open(sys.argv[1]) as ws:
+    install_fault_hook(lambda name: os.kill(os.getpid(), signal.SIGKILL) if name == "index.before_write" else None)
+    ws.recover()
+"""
+    assert run_python(code, str(tmp_path / "lab"), check=False).returncode == -9
+    assert len(list((tmp_path / "lab" / "writers").iterdir())) == 2  # its own, and that of its turn
+    with jl.open(tmp_path / "lab") as other:
+        other.recover()
+        assert loaded(other, made) is not None
+        assert [path.stem for path in (tmp_path / "lab" / "writers").iterdir()] == [other._rooms.writer_id]
 
 
 def test_searches_of_the_process_share_one_index(ws: Any, table: Any, tmp_path: Path) -> None:

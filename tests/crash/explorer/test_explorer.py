@@ -143,7 +143,7 @@ def test_no_crash_while_tables_of_vectors_and_their_indexes_are_made_changes_wha
     with capfd.disabled():
         print(f"crash explorer, indexes: {len(every)} states, {len(looked)} looked at, {len(found)} violations", file=sys.stderr)
     assert not found, "\n".join(found)
-    assert seen == {"whole", "torn", "missing", "unfinished"}
+    assert seen == {"whole", "missing", "unfinished"}  # none is torn: an index that is written over is gone before
 
 
 @pytest.mark.parametrize("mutant", MUTANTS)
