@@ -25,7 +25,7 @@ _ROWS = 1000
 
 
 def backup(database: Database, target: Path, at: str) -> None:
-    """Leave a whole copy under `target`, in place of an earlier one, or what was there.
+    """Leave a whole copy under `target`, in place of an earlier one, or what was there; without the tables of ephemeral sessions.
 
     InvalidArgument for a place where no copy may lie, ResourceExhausted when it cannot be written, TableDamaged when the catalog cannot be read.
     """
@@ -41,6 +41,7 @@ def backup(database: Database, target: Path, at: str) -> None:
                     source = tx.connection.dbapi_connection
                     assert isinstance(source, sqlite3.Connection), "this catalog is an SQLite file"
                     source.backup(copy)
+            _forget_sessions(copy)
             if copy.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):  # pages are copied whatever is in them
                 raise sqlite3.DatabaseError("the copy is damaged")
             copy.execute("PRAGMA journal_mode=DELETE")  # one file: nothing of it lies in a log
@@ -81,6 +82,17 @@ def _copy_rows(database: Database, path: Path, at: str) -> None:
 def _copy(tx: sa.Connection, into: sa.Connection, table: sa.Table) -> None:
     for rows in tx.execute(scope.everyones(table)).mappings().partitions(_ROWS):
         into.execute(sa.insert(table), [dict(row) for row in rows])
+
+
+def _forget_sessions(copy: sqlite3.Connection) -> None:
+    """Take the tables of ephemeral sessions out of a copy, which would outlive them; the sessions stay, so that whoever opens the copy tells their
+    end."""
+    copy.execute("PRAGMA secure_delete=ON")
+    for table_id, numbered in copy.execute(f"SELECT table_id, numbered FROM {mutables.name} WHERE session_id IS NOT NULL").fetchall():
+        for statement in physical(table_id, bool(numbered)).drop:
+            copy.execute(statement)
+    copy.execute(f"DELETE FROM {mutables.name} WHERE session_id IS NOT NULL")
+    copy.commit()
 
 
 def _check(own: Path | None, target: Path) -> None:

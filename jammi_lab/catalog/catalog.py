@@ -24,8 +24,12 @@ from jammi_lab.catalog.tables import Tables
 from jammi_lab.catalog.topics import Topics
 from jammi_lab.catalog.writers import Writers
 from jammi_lab.clock import Clock, rfc3339
+from jammi_lab.errors import JammiError
 from jammi_lab.storage.files import make_folder
 from jammi_lab.tenancy import TenantScope
+
+_PURGE_SECONDS = 0.2
+"""How long those who read an older state are waited for."""
 
 
 class Catalog:
@@ -87,6 +91,11 @@ class Catalog:
         tenant is bound, as the copy holds what is every tenant's."""
         self.scope.check_whole("A copy of the catalog")
         backup(self.database, target, rfc3339(self._clock.now_ns()))
+
+    def purge(self) -> None:
+        """See that no value of what was dropped is left in the database's log, unless somebody reads an older state just now."""
+        with contextlib.suppress(JammiError):
+            self.database.purge(_PURGE_SECONDS)
 
     def close(self) -> None:
         """Close every connection. Writers' locks that are still held are let go without retiring the writer. Closing twice is fine."""

@@ -8,6 +8,7 @@ The word is what the file says, with the file's own time, or a note in the catal
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import threading
@@ -19,7 +20,7 @@ from typing import Any, Protocol
 
 from jammi_lab.catalog.postgres import Postgres
 from jammi_lab.errors import InvalidArgument, SourceUnavailable
-from jammi_lab.storage.files import make_folder
+from jammi_lab.storage.files import fault_point, make_folder
 
 
 class Lock(Protocol):
@@ -38,15 +39,28 @@ class Locks(Protocol):
     """Where the writers' locks are."""
 
     def make(self, writer_id: str) -> Lock:
-        """The lock of a new writer, held."""
+        """The lock of a new writer, held. BlockingIOError when somebody took it for one that was left, which may happen to a file."""
         ...
 
     def take(self, writer_id: str) -> Lock | None:
         """The lock of a writer, or None when somebody has it. FileNotFoundError when there is none any more."""
         ...
 
+    def turn(self, name: str) -> Lock | None:
+        """The lock of that name, which need not be there, for work that one does at a time; None when somebody has it. OSError, or what a server
+        raises."""
+        ...
+
     def heard(self, writer_id: str) -> tuple[float, str] | None:
-        """The last word of a writer and how many seconds ago it was left; None when there is none. Raises as `Lock.say`."""
+        """The last word of a writer, or of who has a turn, and how many seconds ago it was left; None when there is none. Raises as `Lock.say`."""
+        ...
+
+    def held(self, writer_id: str) -> bool:
+        """Whether somebody has the lock of a writer; who only asks has not."""
+        ...
+
+    def left(self) -> set[str]:
+        """The writers of whom something is there that a death leaves; none of a server's, which lets go of all."""
         ...
 
     def renewed(self) -> bool:
@@ -60,6 +74,8 @@ class Locks(Protocol):
 
 _LONG = 1 << 16
 """Bytes of a word that are read."""
+_PAUSES = (0.0,) * 20 + (0.001,) * 200
+"""Seconds between two tries to get a lock that is only asked for."""
 _held: "weakref.WeakSet[_FileLock]" = weakref.WeakSet()
 
 
@@ -73,18 +89,25 @@ class _FileLock:
 
     @classmethod
     def make(cls, path: Path) -> "_FileLock":
-        """A new lock file, locked."""
+        """A new lock file, locked. BlockingIOError when somebody took it meanwhile for one that was left: it may be gone at any time."""
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fault_point("lock.made")
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not _is_at(descriptor, path):
+                raise BlockingIOError(errno.EWOULDBLOCK, os.strerror(errno.EWOULDBLOCK), os.fspath(path))
+        except BaseException:
+            os.close(descriptor)
+            raise
         return cls(path, descriptor)
 
     @classmethod
-    def take(cls, path: Path) -> "_FileLock | None":
+    def take(cls, path: Path, flags: int = os.O_RDONLY) -> "_FileLock | None":
         """The lock of a file that is there, or None when somebody has it. FileNotFoundError when the file is gone, also when it goes meanwhile."""
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(descriptor).st_ino != path.stat().st_ino:
+            _lock(descriptor)
+            if not _is_at(descriptor, path):
                 raise FileNotFoundError(path)
         except BlockingIOError:
             os.close(descriptor)
@@ -120,6 +143,24 @@ class _FileLock:
             os.close(descriptor)
 
 
+def _lock(descriptor: int) -> None:
+    """Lock an open file. BlockingIOError when somebody has it, who holds it alone; those who only ask share it for a moment, and are waited for."""
+    for pause in _PAUSES:
+        with contextlib.suppress(BlockingIOError):
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        time.sleep(pause)
+    return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether an open file has that name still."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.fstat(descriptor).st_ino == path.stat().st_ino
+    return False
+
+
 def _after_fork() -> None:
     for lock in list(_held):
         lock.drop_in_child()
@@ -141,6 +182,27 @@ class FileLocks:
     def take(self, writer_id: str) -> Lock | None:
         return _FileLock.take(self._path(writer_id))
 
+    def held(self, writer_id: str) -> bool:
+        try:
+            descriptor = os.open(self._path(writer_id), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing lets go of it as well, unless the process was forked meanwhile
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
+    def turn(self, name: str) -> Lock | None:
+        make_folder(self._folder)
+        path = self._path(name)
+        while True:
+            with contextlib.suppress(FileNotFoundError):  # it is removed whenever somebody is done
+                return _FileLock.take(path, os.O_RDWR | os.O_CREAT)
+
     def heard(self, writer_id: str) -> tuple[float, str] | None:
         try:
             with self._path(writer_id).open("rb") as file:
@@ -148,6 +210,11 @@ class FileLocks:
         except FileNotFoundError:
             return None
         return (time.time() - left, word.decode(errors="replace")) if word else None
+
+    def left(self) -> set[str]:
+        with contextlib.suppress(FileNotFoundError):
+            return {name.removesuffix(".lock") for name in os.listdir(self._folder) if name.endswith(".lock")}
+        return set()
 
     def renewed(self) -> bool:
         return False  # nothing but their release ends them
@@ -218,6 +285,16 @@ class ServerLocks:
                 return None
         return _ServerLock(self, writer_id)
 
+    def held(self, writer_id: str) -> bool:
+        with self._guard, self._explained():
+            return writer_id in self._taken or not self._shared(writer_id)
+
+    def turn(self, name: str) -> Lock | None:
+        with self._guard:
+            if (lock := self.take(name)) is not None:
+                self._own.add(name)
+        return lock
+
     def unlock(self, writer_id: str, *, forget: bool) -> None:
         """Let go of a lock, and with `forget` of the word that was left with it; a connection that is gone has let go of the lock."""
         with self._guard:
@@ -244,6 +321,9 @@ class ServerLocks:
             row = self._connection.execute(_HEARD, [_NOTE + writer_id]).fetchone()
         return (float(row[0]), str(row[1])) if row else None
 
+    def left(self) -> set[str]:
+        return set()
+
     def renewed(self) -> bool:
         with self._guard:
             if not self._own:
@@ -264,9 +344,23 @@ class ServerLocks:
     def _try(self, writer_id: str) -> bool:
         if self._connection is None or self._connection.closed:
             self._connect()
-        [got] = self._connection.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", [writer_id]).fetchone()
+        for pause in _PAUSES:
+            [got] = self._connection.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", [writer_id]).fetchone()
+            if got:
+                self._taken.add(writer_id)
+                return True
+            if not self._shared(writer_id):
+                return False
+            time.sleep(pause)  # somebody only asks
+        return False
+
+    def _shared(self, writer_id: str) -> bool:
+        """Whether nobody has a lock, but for those who only ask."""
+        if self._connection is None or self._connection.closed:
+            self._connect()
+        [got] = self._connection.execute("SELECT pg_try_advisory_lock_shared(hashtextextended(%s, 0))", [writer_id]).fetchone()
         if got:
-            self._taken.add(writer_id)
+            self._connection.execute("SELECT pg_advisory_unlock_shared(hashtextextended(%s, 0))", [writer_id])
         return bool(got)
 
     def _answers(self) -> bool:

@@ -37,7 +37,9 @@ _PATIENCE = 0.1
 _FEW = 500
 """Rows of one change that are enough to begin with: what others prepare beside so large a write is worth more than a write less."""
 _GATHER = 0.01
-"""Seconds that are waited for others at most; and never longer than the last transaction took."""
+"""Seconds that are waited for others at most."""
+_TIMES = 4
+"""And never longer than so many times what the last transaction took: threads that were just served need about as long as that to come again."""
 _STATE = (mutables.c.tenant_id, mutables.c.version, mutables.c.first_kept, mutables.c.row_count)
 _this = mutables.c.table_id == sa.bindparam("of_table", type_=sa.BigInteger)
 _NOW = Direct(scope.select(*_STATE, seen=mutables).where(_this))
@@ -234,7 +236,7 @@ class Commits:
             if self._enough():
                 return
             self._gathered.clear()
-        self._gathered.wait(min(self._took, _GATHER))
+        self._gathered.wait(min(_TIMES * self._took, _GATHER))
 
     def _enough(self) -> bool:
         rows = [each.rows for each in self._waiting]

@@ -173,13 +173,14 @@ class Tables:
         statement, values = _version, {}
         for column, value in (("status", status), ("kind", kind), ("model_id", model), ("definition_hash", definition)):
             if value is not None:
-                statement = statement.where(result_tables.c[column] == sa.bindparam(column))
+                told: sa.ColumnElement[str] = result_tables.c[column]
+                if column == "status" and source is not None:  # else SQLite goes over all that are ready, and not over the few that read the source
+                    told = sa.func.coalesce(told, sa.literal_column("''"), type_=sa.Text)
+                statement = statement.where(told == sa.bindparam(column))
                 values[column] = str(value)
         if source is not None:
-            reads = scope.select(sa.literal_column("1"), seen=lineage).where(
-                lineage.c.derived == result_tables.c.table_name, lineage.c.node_fold == sa.bindparam("source_fold")
-            )
-            statement = statement.where(reads.exists())
+            reads = scope.select(lineage.c.derived, seen=lineage).where(lineage.c.node_fold == sa.bindparam("source_fold"))
+            statement = statement.where(result_tables.c.table_name.in_(reads))
             values["source_fold"] = fold(source)
         ordered = statement.order_by(versions.c.created_at.desc(), versions.c.version.desc(), versions.c.recipe_fold)
         with self._database.read() as tx:  # of many combinations each is compiled when it is asked for

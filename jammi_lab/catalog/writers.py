@@ -62,8 +62,7 @@ class Writers:
 
     def register(self) -> str:
         """A new writer's id; its lock is held from before anybody can see it until `retire`."""
-        writer_id = f"w{self._clock.token(16)}"
-        lock = self._kept.make(writer_id)
+        writer_id, lock = self._begun()
         row = WriterRecord(
             writer_id=writer_id, host=socket.gethostname(), boot_id=boot_id(), pid=os.getpid(), started_at=rfc3339(self._clock.now_ns())
         ).to_dict()
@@ -75,6 +74,12 @@ class Writers:
             raise
         self._locks[writer_id] = lock
         return writer_id
+
+    def _begun(self) -> tuple[str, Lock]:
+        while True:
+            writer_id = f"w{self._clock.token(16)}"
+            with contextlib.suppress(BlockingIOError):
+                return writer_id, self._kept.make(writer_id)
 
     def retire(self, writer_id: str) -> None:
         """End a writer of ours: the row says so, then the lock goes, its file first."""
@@ -97,23 +102,19 @@ class Writers:
                 lock.say(word)
 
     def heard(self, writer_id: str) -> tuple[float, str] | None:
-        """The last word of a writer and how many seconds ago it was left; None when there is none, or it cannot be told now."""
+        """The last word of a writer, or of who has a turn, and how many seconds ago it was left; None when there is none or it cannot be told."""
         with contextlib.suppress(Exception):
             return self._kept.heard(writer_id)
         return None
 
+    def turn(self, name: str) -> Lock | None:
+        """The lock of that name, held by whoever does this work just now, or None when somebody has it; `name` is of letters and digits. OSError,
+        SourceUnavailable."""
+        return self._kept.turn(name)
+
     def is_alive(self, writer_id: str) -> bool:
         """Whether the writer's lock is held by anybody, this process included. A stopped process is alive; a lock file that is gone is nobody's."""
-        if writer_id in self._locks:
-            return True
-        try:
-            lock = self._kept.take(writer_id)
-        except FileNotFoundError:
-            return False
-        if lock is None:
-            return True
-        lock.release(forget=False)
-        return False
+        return writer_id in self._locks or self._kept.held(writer_id)
 
     def get(self, writer_id: str) -> WriterRecord | None:
         """The writer of that id, retired or not."""
@@ -142,6 +143,17 @@ class Writers:
             with self.settling(writer_id) as dead:
                 if dead:
                     yield writer_id
+
+    def forget_left(self) -> None:
+        """Remove the locks that nobody has and nobody will ask for: of writers that died before they were entered or after they retired, of turns.
+
+        They are listed before the catalog is asked: who is entered meanwhile has the lock, or is found here when it died. OSError."""
+        if self._database.read_only or not (left := self._kept.left() - set(self._locks)):
+            return
+        for writer_id in sorted(left.difference(self.suspects())):
+            with contextlib.suppress(FileNotFoundError):
+                if (lock := self._kept.take(writer_id)) is not None:
+                    lock.release(forget=writer_id not in self.suspects())
 
     @contextlib.contextmanager
     def settling(self, writer_id: str) -> Iterator[bool]:

@@ -140,13 +140,16 @@ class MutableTables(Shown):
         return [self._held(record) for record in self._tables.list()]
 
     def drop(self, name: str, *, if_exists: bool = False) -> None:
-        """Remove a table with its rows. TableNotFound unless `if_exists`; TenantForbidden for a shared one under a tenant; WorkspaceReadOnly."""
+        """Remove a table with its rows and changes. Their values are then in no file of the catalog, unless somebody reads an older state of it:
+        until that is over they may be in its log. Derived tables stay. TableNotFound unless `if_exists`; TenantForbidden for a shared one under a
+        tenant; WorkspaceReadOnly."""
         if if_exists and name not in self:
             return
         record = self._tables.require(name)
         if record.session is not None:
             raise InvalidArgument(f"{record.name} belongs to an ephemeral session and goes with it.", hint="Close the session.")
         self._tables.drop(record)
+        self._tables.forgotten(record)
 
     def _held(self, record: MutableRecord) -> MutableTable:
         return MutableTable(self._tables, self._engine, self._scope, self._committing, record)

@@ -34,6 +34,8 @@ class Tables:
         self._snapshots = Snapshots(catalog.mutables, lambda: int(settings["mutable.memory_bytes"]))
         self.on_session: Callable[[MutableRecord], None] | None = None
         """Asked about every table of an ephemeral session that is named; it raises when there is no access any more."""
+        self.on_drop: Callable[[MutableRecord], None] | None = None
+        """Told of every table that somebody dropped; it removes what was kept of its values."""
 
     # -- which there are -----------------------------------------------------------------------------------------------------------
 
@@ -83,6 +85,12 @@ class Tables:
         rows = self._catalog.mutables.drop(record)
         self._snapshots.forget(record.table_id)
         return rows
+
+    def forgotten(self, record: MutableRecord) -> None:
+        """See that no value of a table that was dropped is left beside what was derived from it. As `Catalog.purge`."""
+        self._catalog.purge()
+        if self.on_drop is not None:
+            self.on_drop(record)
 
     # -- rows ----------------------------------------------------------------------------------------------------------------------
 

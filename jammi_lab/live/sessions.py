@@ -179,17 +179,20 @@ class Sessions:
         return held.deadline_ns is not None and self.clock.now_ns() >= held.deadline_ns
 
     def _grace(self) -> None:
-        """After the machine slept, no deadline falls within the next minute."""
+        """After the machine slept, no deadline falls within the next minute; a clock that was set back makes no session last longer."""
         with self._lock:
-            if not self._waking.woke():
+            if not (leapt := self._waking.leapt()):
                 return
-            until = self.clock.now_ns() + GRACE_NS
-            moved = [held for held in self._held.values() if not held.ended and held.deadline_ns is not None and held.deadline_ns < until]
-            for held in moved:
-                held.deadline_ns = until
-        for held in moved:
+            soonest = self.clock.now_ns() + GRACE_NS if leapt > 0 else 0
+            moved = list[tuple[Held, int]]()
+            for held in self._held.values():
+                if not held.ended and held.deadline_ns is not None:
+                    due = max(held.deadline_ns + min(0, round(leapt * 1e9)), soonest)
+                    moved += [(held, due)] if due != held.deadline_ns else []
+                    held.deadline_ns = due
+        for held, due in moved:
             with contextlib.suppress(JammiError):  # for this kernel it holds all the same
-                self._catalog.sessions.move(held.record, _said(until))
+                self._catalog.sessions.move(held.record, _said(due))
 
     # -- the end -------------------------------------------------------------------------------------------------------------------
 

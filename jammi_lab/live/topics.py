@@ -181,7 +181,8 @@ class Topics(Shown):
         return self._log.consumers(self._require(name))
 
     def drop(self, name: str, *, if_exists: bool = False) -> None:
-        """Remove a topic with its events and consumers. TopicNotFound, unless `if_exists`; TenantForbidden."""
+        """Remove a topic with its events and consumers; their values go as those of a mutable table do. TopicNotFound, unless `if_exists`;
+        TenantForbidden."""
         _refuse_ours(name)
         record = self._log.get(name) if isinstance(name, str) else None
         if record is None:
@@ -190,6 +191,7 @@ class Topics(Shown):
             raise self._missing(name)
         self._log.drop(record)
         self._wake.ring()
+        self._catalog.purge()
 
     def list(self) -> TopicList:
         """Every topic that the bound tenant sees, by name."""

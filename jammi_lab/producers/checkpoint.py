@@ -2,7 +2,7 @@
 
 import contextlib
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from jammi_lab.storage.below import files_below
 from jammi_lab.storage.files import Place, atomic_file, make_folder, opened, remove
 from jammi_lab.store.results import clear_temporary
 
@@ -17,6 +18,7 @@ Digests = NDArray[np.void]
 """Of texts: 16 bytes each."""
 DIGEST_BYTES = 16
 _MARK = b"jammi_digest"
+_TABLES = b"jammi_tables"
 _ROWS = 1024
 """Rows that are held at a time, so that saving and loading need little beside the vectors."""
 _TOGETHER = 8192
@@ -39,33 +41,28 @@ def no_digests() -> Digests:
 
 
 class Checkpoint:
-    """Saves and loads what was done; a file that is torn or not its own counts as none."""
+    """Saves and loads what was done; a file that is torn or not its own counts as none. One without a path keeps nothing."""
 
-    def __init__(self, path: Place) -> None:
-        self._path = path
+    def __init__(self, path: Place | None, tables: Sequence[int] = (), still: Callable[[], bool] = lambda: True) -> None:
+        """`tables`: the ids of the mutable tables that are read; `still`: whether they are there."""
+        self._path, self._tables, self._still = path, tables, still
 
     def load(self, dimensions: int) -> Iterator[tuple[list[bytes], NDArray[np.float32]]]:
         """Text digests with their vectors, some rows at a time; nothing when there is no sound checkpoint of that width."""
+        if self._path is None:
+            return
         try:
-            if self._sound(dimensions):
+            if _sound(self._path, dimensions):
                 with opened(self._path) as raw, pq.ParquetFile(raw) as file:
                     for batch in file.iter_batches(_ROWS):
                         yield batch.column(0).to_pylist(), _matrix(batch)
         except (OSError, pa.ArrowException):
             return
 
-    def _sound(self, dimensions: int) -> bool:
-        """Whether all of it is as it was saved."""
-        with opened(self._path) as raw, pq.ParquetFile(raw) as file:
-            mark = (file.metadata.metadata or {}).get(_MARK)
-            if mark is None or file.schema_arrow.remove_metadata() != _schema(dimensions):
-                return False
-            named = pa.concat_arrays(file.read(["text_digest"]).column(0).chunks or [pa.array([], pa.binary(DIGEST_BYTES))])
-            found = _digest(digests_in(named), (_matrix(batch) for batch in file.iter_batches(_ROWS, columns=["vector"])))
-        return found.encode() == bytes(mark)
-
     def save(self, digests: Digests, vectors: NDArray[np.float32], rows: NDArray[np.int64]) -> bool:
         """Put down these rows, whole or not at all; whether they are. What cannot be put down is encoded again next time."""
+        if self._path is None or not self._still():
+            return False
         try:
             make_folder(self._path.parent)
             file = atomic_file(self._path)
@@ -80,8 +77,7 @@ class Checkpoint:
             file.abort()  # nothing is left of a file that has its name
         return True
 
-    @staticmethod
-    def _write(path: Path, named: Digests, vectors: NDArray[np.float32], rows: NDArray[np.int64]) -> None:
+    def _write(self, path: Path, named: Digests, vectors: NDArray[np.float32], rows: NDArray[np.int64]) -> None:
         schema = _schema(vectors.shape[1])
         with pq.ParquetWriter(path, schema, use_dictionary=False, compression="none", write_statistics=False) as writer:
 
@@ -93,13 +89,35 @@ class Checkpoint:
                     writer.write_table(pa.table([as_column(named[some]), column], schema=schema))
                     yield block
 
-            writer.add_key_value_metadata({_MARK.decode(): _digest(named, written())})
+            writer.add_key_value_metadata({_MARK.decode(): _digest(named, written()), _TABLES.decode(): " ".join(map(str, self._tables))})
 
     def remove(self) -> None:
         """Forget it, and what a writer that died over it left; its rows are published."""
-        with contextlib.suppress(OSError):
-            clear_temporary(self._path)
-            remove(self._path)
+        if self._path is not None:
+            with contextlib.suppress(OSError):
+                clear_temporary(self._path)
+                remove(self._path)
+
+
+def forget_reading(root: Place, table_id: int) -> None:
+    """Remove the checkpoints of a workspace that rest on a mutable table."""
+    for path, _ in files_below(root, "checkpoints"):
+        with contextlib.suppress(OSError, pa.ArrowException):
+            with opened(root / path) as raw, pq.ParquetFile(raw) as file:
+                said = (file.metadata.metadata or {}).get(_TABLES, b"")
+            if str(table_id).encode() in said.split():
+                remove(root / path)
+
+
+def _sound(path: Place, dimensions: int) -> bool:
+    """Whether all of a checkpoint is as it was saved."""
+    with opened(path) as raw, pq.ParquetFile(raw) as file:
+        mark = (file.metadata.metadata or {}).get(_MARK)
+        if mark is None or file.schema_arrow.remove_metadata() != _schema(dimensions):
+            return False
+        named = pa.concat_arrays(file.read(["text_digest"]).column(0).chunks or [pa.array([], pa.binary(DIGEST_BYTES))])
+        found = _digest(digests_in(named), (_matrix(batch) for batch in file.iter_batches(_ROWS, columns=["vector"])))
+    return found.encode() == bytes(mark)
 
 
 def _schema(dimensions: int) -> pa.Schema:

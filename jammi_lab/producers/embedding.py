@@ -108,7 +108,7 @@ class EmbeddingProducer:
         environment = self.environment()
 
         def rows(on_progress: OnProgress | None) -> Running:
-            checkpoint = self._memory.checkpoint(definition_hash(descriptor, environment))
+            checkpoint = self._memory.checkpoint(definition_hash(descriptor, environment), [b.relation for b in prepared.inputs])
             if afresh:
                 checkpoint.remove()
             earlier = Earlier() if afresh else self._memory.earlier(name, descriptor.encoder)

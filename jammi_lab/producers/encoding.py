@@ -18,6 +18,7 @@ from jammi_lab.execution.executor import Executor
 from jammi_lab.producers.base import OnProgress
 from jammi_lab.producers.checkpoint import Checkpoint, Digests, as_column, no_digests
 from jammi_lab.producers.texts import Texts, slices
+from jammi_lab.sources.base import Relation
 from jammi_lab.storage.below import files_below
 from jammi_lab.storage.files import Place, opened, remove
 from jammi_lab.storage.parquet import group_rows
@@ -25,6 +26,7 @@ from jammi_lab.store import manifests, readers
 from jammi_lab.store.failures import leave
 from jammi_lab.store.results import CHECKPOINT_SECONDS, Results
 from jammi_lab.values.anchors import Observed
+from jammi_lab.values.mutables import MutableRecord
 from jammi_lab.values.records import Progress, Reuse, TableKind, TableRecord, TableStatus
 from jammi_lab.vectors.arrays import keys_of, places_of
 from jammi_lab.vectors.exact import Places
@@ -57,8 +59,9 @@ class Memory:
         manifest = manifests.parse(self._catalog.tables.manifest(record.table_name))
         return manifest is not None and manifest.descriptor.get("encoder") == identity and self._results.intact(record)
 
-    def checkpoint(self, definition: str) -> Checkpoint:
-        """Where an interrupted run of a definition leaves what it has done. What has lain there for too long goes.
+    def checkpoint(self, definition: str, inputs: Sequence[Relation]) -> Checkpoint:
+        """Where an interrupted run of a definition leaves what it has done; nowhere, when it reads a table of an ephemeral session, whose values are
+        to be in no file when that is over. What has lain there for too long goes.
 
         Each tenant has its own: who took over another's vectors would learn by the time which texts that one has."""
         now = self._results.clock.now_ns()
@@ -66,8 +69,17 @@ class Memory:
             if now - found.since_ns > CHECKPOINT_SECONDS * 1_000_000_000:
                 with contextlib.suppress(OSError):
                     remove(self._results.root / path)
+        read = [state for state in (i.changing and i.changing.state for i in inputs) if isinstance(state, MutableRecord)]
+        if any(record.session is not None for record in read):
+            return Checkpoint(None)
+
+        def still() -> bool:
+            found = [self._catalog.mutables.get(record.name) for record in read]
+            return [record.table_id for record in read] == [record and record.table_id for record in found]
+
         tenant = self._catalog.scope.tenant
-        return Checkpoint(self._results.root / "checkpoints" / (f"{definition}.parquet" if tenant is None else f"{definition}__{tenant}.parquet"))
+        place = self._results.root / "checkpoints" / (f"{definition}.parquet" if tenant is None else f"{definition}__{tenant}.parquet")
+        return Checkpoint(place, [record.table_id for record in read], still)
 
 
 class Earlier:

@@ -48,6 +48,8 @@ class Recovery:
             for writer_id in self._catalog.writers.dead_writers():
                 self._settle_writer(writer_id)
                 died = True
+            with contextlib.suppress(OSError):
+                self._catalog.writers.forget_left()
             self._spare()
             if died:
                 self._clear_unbegun()

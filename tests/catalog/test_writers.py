@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,12 +10,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 import sqlalchemy as sa
 
 from jammi_lab.catalog.schema import writers
+from jammi_lab.storage.files import install_fault_hook
 from jammi_lab.values.records import TableStatus
 from tests.catalog.conftest import Lab, sqlite_only
 
@@ -128,6 +131,31 @@ def test_a_writer_that_is_being_settled_is_not_settled_by_another(lab: Lab, chil
     for writer in lab.catalog.writers.dead_writers():
         assert writer == other.writer
         assert list(open_catalog().writers.dead_writers()) == []
+
+
+def test_asking_whether_a_writer_lives_keeps_nobody_from_settling_it(lab: Lab, child: Callable[..., Child], open_catalog: Callable) -> None:
+    other, over, others = child(), threading.Event(), [open_catalog() for _ in range(2)]
+    other.kill(lab)
+
+    def ask(catalog: Any) -> None:
+        while not over.is_set():
+            asked.append(catalog.writers.is_alive(other.writer))
+
+    asked: list[bool] = []
+    threads = [threading.Thread(target=ask, args=(catalog,)) for catalog in others]
+    for thread in threads:
+        thread.start()
+    try:
+        settled = []
+        for _ in range(150):
+            with contextlib.suppress(InterruptedError), lab.catalog.writers.settling(other.writer) as dead:
+                settled.append(dead)
+                raise InterruptedError
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+    assert settled == [True] * 150 and asked
 
 
 def test_a_settling_that_fails_leaves_the_writer_to_be_found_again(lab: Lab, child: Callable[..., Child]) -> None:
@@ -246,6 +274,49 @@ def test_a_lock_file_that_cannot_be_removed_does_not_keep_its_writer_alive(lab: 
     assert (lab.path.parent / "writers" / f"{lab.writer}.lock").exists() and not other.writers.is_alive(lab.writer)
 
 
+@sqlite_only
+def test_lock_files_of_nobody_go_and_those_of_the_living_and_of_the_unsettled_stay(
+    lab: Lab, child: Callable[..., Child], open_catalog: Callable
+) -> None:
+    other, dead, folder = open_catalog(), child(), lab.path.parent / "writers"
+    living = other.writers.register()
+    dead.kill(lab)
+    for name in ("wneverentered.lock", "notes.txt", "we ird.lock"):
+        (folder / name).write_text("")
+    shutil.copy(folder / f"{lab.writer}.lock", folder / "wcopied.lock")
+    lab.catalog.writers.forget_left()
+    kept = {f"{lab.writer}.lock", f"{living}.lock", f"{dead.writer}.lock", "notes.txt", "we ird.lock"}
+    assert {path.name for path in folder.iterdir()} == kept
+    assert list(other.writers.dead_writers()) == [dead.writer]
+    other.writers.retire(living)
+
+
+@sqlite_only
+def test_a_writer_whose_lock_file_is_taken_for_one_that_was_left_begins_with_another(lab: Lab, open_catalog: Callable) -> None:
+    """At the worst moment: the file is made, and not locked yet."""
+    other, moments = open_catalog(), []
+
+    def tidied(point: str) -> None:
+        if point == "lock.made" and len(moments) < 3:
+            moments.append(point)
+            if len(moments) == 2:  # somebody is about to remove it
+                [left] = other.writers._kept.left() - {lab.writer}
+                locks.append(other.writers._kept.take(left))
+            else:
+                other.writers.forget_left()
+
+    locks: list[Any] = []
+    install_fault_hook(tidied)
+    try:
+        writer = lab.catalog.writers.register()
+    finally:
+        install_fault_hook(None)
+    locks.pop().release(forget=True)
+    assert len(moments) == 3 and other.writers.is_alive(writer)
+    assert {path.stem for path in (lab.path.parent / "writers").iterdir()} == {lab.writer, writer}
+    lab.catalog.writers.retire(writer)
+
+
 def test_a_writer_leaves_word_and_everybody_hears_the_last_one_and_how_old_it_is(lab: Lab, open_catalog: Callable) -> None:
     other = open_catalog()
     assert other.writers.heard(lab.writer) is None
@@ -274,3 +345,37 @@ def test_a_word_after_the_lock_was_let_go_is_written_nowhere(lab: Lab, tmp_path:
     for each in files:
         each.close()
     assert not any((tmp_path / f"file {n}").read_text() for n in range(20)) and lab.catalog.writers.heard(lab.writer) is None
+
+
+def test_a_turn_is_one_kernels_until_it_is_released_and_says_how_far_it_is(lab: Lab, open_catalog: Callable) -> None:
+    other = open_catalog()
+    for mine, theirs in ((lab.catalog.writers, other.writers), (other.writers, lab.catalog.writers)):
+        turn = mine.turn("i0123")
+        assert theirs.turn("i0123") is None and mine.turn("i0123") is None and theirs.turn("i4567").release(forget=True) is None
+        turn.say("7")
+        assert theirs.heard("i0123")[1] == "7" and list(theirs.dead_writers()) == []
+        theirs.forget_left()
+        assert theirs.turn("i0123") is None
+        turn.release(forget=True)
+        assert theirs.heard("i0123") is None
+
+
+def test_many_threads_have_a_turn_one_after_the_other(lab: Lab, open_catalog: Callable) -> None:
+    catalogs, inside, most = [open_catalog() for _ in range(4)], [], []
+
+    def work(catalog: Any) -> None:
+        done = 0
+        while done < 25:
+            if (turn := catalog.writers.turn("i0123")) is not None:
+                inside.append(1)
+                most.append(len(inside))
+                inside.pop()
+                done += 1
+                turn.release(forget=True)
+
+    threads = [threading.Thread(target=work, args=(catalog,)) for catalog in catalogs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1] * 100

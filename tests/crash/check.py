@@ -129,6 +129,7 @@ def hold_true(folder: Path, promised: Promises, rows: Callable[[Any], int | None
         assert set(statuses(folder).values()) <= {"ready", "failed"}, statuses(folder)
         tables = ws.tables()
         assert {t.table_name for t in tables} == {name for name, status in statuses(folder).items() if status == "ready"}
+        assert [path.stem for path in (folder / "writers").iterdir()] == [ws._rooms.writer_id], "a lock file that nobody will ask for"
         assert files(folder) == sorted({f for t in tables for f in files_of(t)}), "files without a table, or a table without files"
         for table in tables:
             assert table.verify() == Match(), table

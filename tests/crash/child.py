@@ -5,6 +5,7 @@ forks a child that writes to the file `<out>`, says its process id, and when it 
     die FOLDER POINT N       run it and kill -9 this very process when POINT is passed for the N-th time
     recover FOLDER POINT N   the same for opening the workspace; N = 0 dies nowhere and says the points
     forever FOLDER SEED      make and drop tables until killed from outside
+    change FOLDER SEED      change a mutable table, publish and hold ephemeral sessions until killed from outside
     hold FOLDER              begin a table, say BUILDING, and never end it
     drop FOLDER NAME         drop a recipe
     explore FOLDER SCENARIO MUTANT…   stop at once; when continued run a scenario of the crash explorer
@@ -31,6 +32,8 @@ import usearch.index  # noqa: F401
 import jammi_lab as jl
 import jammi_lab.workspace
 from jammi_lab.storage.files import install_fault_hook
+
+CANARY = "xyzzy-canary-value-plugh"
 
 
 def say(*words: str) -> None:
@@ -81,6 +84,38 @@ def forever(folder: Path, seed: int) -> None:
                 say("ACK materialize", name, made.table_name)
 
 
+def change(folder: Path, seed: int) -> None:
+    """Random changes of what changes: the table `notes`, the topic `events`, sessions with rows; each told as it begins and when it has returned."""
+    chance = random.Random(seed)
+    with jl.open(folder) as ws:
+        say("OPEN")
+        notes = ws.mutable["notes"]
+        keys = notes.read()["k"].to_pylist()
+        for turn in range(1_000_000):
+            match chance.randrange(4):
+                case 0:
+                    say("TRY publish")
+                    say("ACK publish", str(ws.topics.publish("events", [{"seed": seed, "turn": turn, "text": "x" * 3000}] * 3)))
+                case 1:
+                    with ws.tenant("acme"):
+                        session = ws.ephemeral()
+                        session.create("scratch", {"k": "int64", "word": "string"}, primary_key="k")
+                        session.insert("scratch", [{"k": k, "word": CANARY * 100} for k in range(50)])
+                        if chance.random() < 0.5:
+                            session.close()
+                case 2 if keys:
+                    key = keys.pop(chance.randrange(len(keys)))
+                    say("TRY note", str(key), "-")
+                    notes.delete(f"k = {key}")
+                    say("ACK note", str(notes.version))
+                case _:
+                    key, value = chance.randrange(30), seed * 1_000_000 + turn
+                    keys = [*{*keys, key}]
+                    say("TRY note", str(key), str(value))
+                    notes.upsert([{"k": key, "v": value, "text": "y" * chance.choice([1, 10_000])}])
+                    say("ACK note", str(notes.version))
+
+
 def hold(folder: Path) -> None:
     """A build that does not end."""
 
@@ -103,6 +138,8 @@ def run(what: str, folder: Path, rest: list[str]) -> None:
             cut(lambda: jl.open(folder).close(), point, int(nth))
         case "forever", [seed]:
             forever(folder, int(seed))
+        case "change", [seed]:
+            change(folder, int(seed))
         case "hold", []:
             hold(folder)
         case "drop", [name]:

@@ -31,6 +31,10 @@ class Hands(SystemClock):
         """The machine sleeps: one of the clocks stands still meanwhile."""
         self.wall += round(seconds * SECOND)
 
+    def set_back(self, seconds: float) -> None:
+        """Somebody sets the clock: that one of the two that can be set."""
+        self.wall -= round(seconds * SECOND)
+
 
 def opened(folder: Path, clock: SystemClock) -> Workspace:
     """The workspace of a folder, by that clock."""

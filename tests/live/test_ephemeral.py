@@ -574,6 +574,19 @@ def test_a_session_that_is_opened_after_the_machine_slept_gets_no_grace_for_it(h
         s.count_rows("scratch")
 
 
+def test_a_clock_that_is_set_back_makes_no_session_last_longer(hands):
+    s = scratch(hands, "a", timeout=60)
+    hands.clock.go_on(10)
+    hands.clock.set_back(3600)
+    assert s.count_rows("scratch") == 1
+    assert (s.deadline - s.created_at).total_seconds() == 60 - 3600 and hands.sessions()[0].deadline == s.deadline
+    hands.clock.go_on(49)
+    assert s.count_rows("scratch") == 1
+    hands.clock.go_on(1)
+    with pytest.raises(SessionClosed):
+        s.count_rows("scratch")
+
+
 def test_time_that_passes_awake_gives_no_grace(hands):
     s = scratch(hands, "a", timeout=100)
     hands.clock.go_on(3600)
@@ -612,6 +625,47 @@ def test_after_close_no_value_is_in_any_file(acme, tmp_path):
     assert files_with(tmp_path, CANARY)
     s.close()
     assert files_with(tmp_path, CANARY) == []
+
+
+def test_after_a_mutable_table_is_dropped_no_value_is_in_any_file_of_the_catalog(acme, tmp_path):
+    table = acme.mutable.create("notes", {"id": "int64", "word": "string"}, primary_key=["id"])
+    table.insert([{"id": n, "word": f"{CANARY} {n}"} for n in range(400)])
+    table.insert([{"id": 1000 + n, "word": CANARY * 2000} for n in range(5)])
+    acme.sql("UPDATE mutable.notes SET word = word || '!' WHERE id < 200")
+    acme.sql("DELETE FROM mutable.notes WHERE id < 100")
+    assert files_with(tmp_path, CANARY)
+    acme.mutable.drop("notes")
+    assert files_with(tmp_path, CANARY) == []
+
+
+def test_a_backup_leaves_the_tables_of_sessions_out_and_who_opens_it_tells_their_end(acme, tmp_path):
+    acme.mutable.create("notes", {"id": "int64"}, primary_key=["id"]).insert([{"id": 1}])
+    with scratch(acme) as s:
+        fill(s)
+        (tmp_path / "copy").mkdir()
+        with acme.tenant(None):
+            acme.backup(tmp_path / "copy" / "catalog.sqlite3")
+        assert s.count_rows("scratch") == 405
+        assert files_with(tmp_path / "copy", CANARY) == [] and files_with(tmp_path / "lab", CANARY)
+    with jl.open(tmp_path / "copy", tenant="acme") as copy:
+        assert [m.name for m in copy.mutable.list()] == ["notes"] and len(copy.mutable["notes"]) == 1
+        assert events(copy, s) == ["opened", "abandoned"] and copy.sessions() == []
+
+
+def test_after_a_topic_is_dropped_no_value_is_in_any_file_of_the_catalog(acme, tmp_path):
+    acme.topics.register("events", {"word": "string"})
+    acme.topics.publish("events", [{"word": CANARY * n} for n in (1, 2000)])
+    assert files_with(tmp_path, CANARY)
+    acme.topics.drop("events")
+    assert files_with(tmp_path, CANARY) == []
+
+
+def test_a_drop_waits_for_no_reader_of_an_older_state(acme, tmp_path):
+    acme.mutable.create("notes", {"id": "int64", "word": "string"}, primary_key=["id"]).insert([{"id": 1, "word": CANARY}])
+    with jl.open(tmp_path / "lab") as other, other._rooms.catalog.database.read() as tx:
+        tx.exec_driver_sql("SELECT count(*) FROM meta").fetchall()
+        acme.mutable.drop("notes")
+        assert "notes" not in acme.mutable
 
 
 def test_what_a_failed_table_over_a_session_was_told_is_in_no_file_either(acme, tmp_path):

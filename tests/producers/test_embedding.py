@@ -515,6 +515,26 @@ class SentenceTransformer:
         return np.array([[len(t), 1, 2, 3] for t in texts], np.float32)
 
 
+def test_a_table_is_stale_after_its_model_was_trained_on_and_no_row_is_taken_over(lab: Any) -> None:
+    weights = np.arange(4, dtype=np.float32)
+
+    class Trained(SentenceTransformer):
+        def state_dict(self) -> dict[str, Any]:
+            return {"weight": weights}
+
+        def encode(self, texts: list[str], **how: Any) -> Any:
+            return super().encode(texts, **how) + weights
+
+    before = lab.embed("v", "papers", key="id", text="title", model=Trained())
+    assert lab.staleness("v") == Fresh()
+    weights += 1
+    assert isinstance(lab.staleness("v"), Stale)
+    assert lab.recompute("v").executed == ["v"] and lab.staleness("v") == Fresh()
+    made = lab.table("v")
+    assert made.read().arrow()["vector"][0].as_py() != before.read().arrow()["vector"][0].as_py()
+    assert made.manifest.descriptor["encoder"]["weights"] != before.manifest.descriptor["encoder"]["weights"]
+
+
 def test_a_sentence_transformers_model_works_as_it_is(lab: Any) -> None:
     table = lab.embed("v", "papers", key="id", text="title", model=SentenceTransformer())
     assert table.dimensions == 4 and len(lab.search("v", "text 7", k=3).arrow()) == 3
@@ -591,6 +611,60 @@ def test_what_an_interrupted_run_left_is_taken_over_by_its_own_tenant_alone(lab:
     with lab.tenant("acme"):
         assert lab.embed("v", "papers", key="id", text="title", model=encoder).reuse.encoded_before > 0
     assert checkpoints(lab) == []
+
+
+@pytest.mark.parametrize("sql", [False, True], ids=["table", "sql"])
+def test_an_interrupted_run_over_a_table_of_a_session_leaves_nothing_and_runs_again(lab: Any, sql: bool) -> None:
+    encoder, rows = Counting(), [{"id": n, "title": f"text {n}"} for n in range(300)]
+
+    def stop(p: Progress) -> None:
+        if p.unit == "texts" and p.done:
+            raise KeyboardInterrupt
+
+    with lab.tenant("acme"), lab.ephemeral() as session:
+        session.create("secret", {"id": "int64", "title": "string"}, primary_key="id")
+        session.insert("secret", rows)
+        lab.mutable.create("plain", {"id": "int64", "title": "string"}, primary_key=["id"]).insert(rows)
+        reference = session.table_ref("secret")
+        for source, left in ((f"(SELECT s.id, s.title FROM {reference} s, papers p WHERE p.id = 1)" if sql else reference, 0), ("mutable.plain", 1)):
+            with pytest.raises(KeyboardInterrupt):
+                lab.embed("v", source, key="id", text="title", model=encoder, progress=stop)
+            assert len(checkpoints(lab)) == left
+        assert lab.embed("w", reference, key="id", text="title", model=encoder).row_count == 300
+
+
+def test_what_an_interrupted_run_had_made_goes_with_the_table_that_it_read(lab: Any) -> None:
+    def stop(p: Progress) -> None:
+        if p.unit == "texts" and p.done:
+            raise KeyboardInterrupt
+
+    for name in ("one", "two"):
+        lab.mutable.create(name, {"id": "int64", "title": "string"}, primary_key=["id"]).insert([{"id": n, "title": f"{n}"} for n in range(300)])
+        with pytest.raises(KeyboardInterrupt):
+            lab.embed(f"v {name}", f"mutable.{name}", key="id", text="title", model=Counting(), progress=stop)
+    assert len(checkpoints(lab)) == 2
+    checkpoints(lab)[0].with_name("damaged.parquet").write_bytes(b"PAR1")
+    lab.mutable.drop("one")
+    [left] = [path for path in checkpoints(lab) if path.stem != "damaged"]
+    assert lab.embed("v two", "mutable.two", key="id", text="title", model=Counting()).reuse.encoded_before and not left.exists()
+
+    def drop_and_stop(p: Progress) -> None:
+        if p.unit == "texts" and p.done:
+            lab.mutable.drop("two")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        lab.embed("v", "mutable.two", key="id", text="title", model=Counting("other"), progress=drop_and_stop)
+    assert [path.stem for path in checkpoints(lab)] == ["damaged"] and "kept for the next time" not in str(stopped.value.__notes__)
+
+
+def test_texts_are_found_under_names_as_sql_writes_them(lab: Any) -> None:
+    encoder = Counting()
+    lab.materialize('my "own" papers', "SELECT * FROM papers WHERE id < 4")
+    for n, asked in enumerate(['jammi."my ""own"" papers"', '"papers"', ' "jammi"."my ""own"" papers" ']):
+        assert lab.embed(f"v{n}", asked, key="id", text="title", model=encoder).row_count == (300 if n == 1 else 3)
+    with pytest.raises(errors.TableNotFound):
+        lab.embed("v", 'jammi."no such"', key="id", text="title", model=encoder)
 
 
 def test_an_interrupt_while_the_rows_are_written_keeps_what_was_encoded(lab: Any) -> None:

@@ -129,6 +129,13 @@ class SessionMachine(RuleBasedStateMachine):
                 model.deadline = max(model.deadline, self.now + GRACE)
         assert all(model.handle.expired is False for model in self.models if model.ended is None)
 
+    @rule(seconds=st.integers(5, 10_000))
+    def the_clock_is_set_back(self, seconds):
+        self.clock.set_back(seconds)
+        for model in self.models:
+            model.deadline -= seconds
+        assert all(model.handle.expired is (model.deadline <= self.now) for model in self.models if model.ended is None)
+
     @rule()
     def scan(self):
         self.ws._rooms.sessions.scan()
