@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 
@@ -18,13 +19,14 @@ from jammi_lab.values.records import Edge
 from jammi_lab.values.verdicts import Fresh
 from jammi_widgets import assets, following, protocol
 from jammi_widgets import lines as on_board
+from jammi_widgets.catalog import CatalogBrowser
 from jammi_widgets.graph import Snapshot
 from jammi_widgets.lineage import LineageGraph
 from jammi_widgets.map import EmbeddingMap
 from jammi_widgets.neighbors import NeighborExplorer
 from jammi_widgets.staleness import StalenessBoard
 
-NODES, POINTS, RECIPES = 1_000, 100_000, 50_000
+NODES, POINTS, RECIPES, TABLES = 1_000, 100_000, 50_000, 300
 PAGE = """<!doctype html><meta charset=utf-8><div id=el></div><script type=module>
 import widget from "/module.js";
 const waiting = [];
@@ -79,6 +81,7 @@ def panels(folder: Path, repeats: int) -> Iterator[Line]:
         yield _promised("kernel: what a cell waits for while a board is shown", _followed(ws, repeats), 0.020)
         plan = _map(ws)
         yield _promised(f"kernel: a lasso of 60 corners over {POINTS:,} points", _lasso(plan, repeats), 0.020)
+        yield from _refreshed(folder / "many", repeats)
         yield from _behind(ws, folder / "behind.csv", repeats)
         try:
             yield from _pages(graph, plan, repeats)
@@ -170,6 +173,26 @@ def _followed(ws: Any, repeats: int) -> float:
     return sorted(took[1:])[len(took[1:]) // 2]
 
 
+def _refreshed(folder: Path, repeats: int) -> Iterator[Line]:
+    """A refresh that finds nothing changed: for how long the kernel does nothing else, and what is done beside it, in processor time."""
+    with jl.open(folder) as ws:
+        for at in range(TABLES):
+            ws.materialize(f"table_{at}", f"SELECT {at} AS n" if at < TABLES // 3 else f"SELECT * FROM jammi.table_{at - TABLES // 3}")
+        for name, panel in (("lineage", LineageGraph(ws)), ("board", StalenessBoard(ws)), ("catalog browser", CatalogBrowser(ws))):
+            panel.send = lambda *_: None
+            panel._given(protocol.Here(v=1, ask=1, view=1))
+            waited, worked = [], []
+            for _ in range(repeats + 1):
+                began, spent = time.perf_counter(), time.process_time()
+                panel._heard(panel, {"v": 1, "ask": 1, "kind": "refresh"}, [])
+                waited.append(time.perf_counter() - began)
+                panel._later.wait()
+                worked.append(time.process_time() - spent)
+            panel.close()
+            for what, took, limit in (("", waited, 0.020), (", and what a thread does for it (processor)", worked, 0.200)):
+                yield _promised(f"kernel: a refresh of the {name} over {TABLES} tables{what}", sorted(took[1:])[len(took[1:]) // 2], limit)
+
+
 def _map(ws: Any) -> EmbeddingMap:
     rng = np.random.default_rng(7)
     vectors = rng.normal(size=(POINTS, 8)).astype(np.float32)
@@ -215,6 +238,45 @@ def _behind(ws: Any, path: Path, repeats: int) -> Iterator[Line]:
             panel._answer(message(at))
             took.append(time.perf_counter() - began)
         yield _promised(f"kernel: {what}, over a CSV file of {POINTS:,} rows", sorted(took[2:])[len(took[2:]) // 2], 0.020)
+    shown = (("map", plan), ("explorer", explorer))
+    for what, panel in shown:
+        yield _promised(f"kernel: a condition for the {what}, over a CSV file of {POINTS:,} rows", _condition(panel, repeats), 0.020)
+    for what, panel in shown:
+        for step, asked in (("a step of", steps[0][2] if panel is plan else steps[2][2]), ("a condition for", None)):
+            held = _after_a_change(panel, path, asked, repeats)
+            yield _promised(f"kernel: {step} the {what} when the CSV file has just changed, which is read beside it", held, 0.020)
+
+
+def _condition(panel: Any, repeats: int) -> float:
+    """Conditions that nobody has asked for, when a look has read the source for an earlier one."""
+    took = []
+    panel._conditions().lay("true")
+    for at in range(repeats + 1):
+        began = time.perf_counter()
+        panel.filter = f"year > {1990 + at} AND title LIKE '%{at}%' AND venue <> 'venue {at}'"
+        took.append(time.perf_counter() - began)
+    panel.filter = ""
+    return sorted(took[1:])[len(took[1:]) // 2]
+
+
+def _after_a_change(panel: Any, path: Path, message: Callable[[int], Any] | None, repeats: int) -> float:
+    """The time for which the kernel does nothing else, where a page asks before anything has looked at what the file holds now: the rest is done
+    beside it, in a thread."""
+    panel._given(protocol.Here(v=1, ask=1, view=1))
+    took = []
+    for at in range(repeats + 1):
+        with path.open("a", encoding="utf-8") as file:
+            file.write(f"{POINTS + int(time.monotonic() * 1e6)},another,venue 0,2000\n")
+        began = time.perf_counter()
+        if message is None:
+            panel.filter = f"year < {2000 + at}"
+        else:
+            panel._heard(panel, msgspec.to_builtins(message(at)), [])
+        took.append(time.perf_counter() - began)
+        panel._later.wait()
+    panel._given(protocol.Gone(v=1, ask=1, view=1))
+    panel.filter = ""
+    return sorted(took[1:])[len(took[1:]) // 2]
 
 
 def _pages(graph: LineageGraph, plan: EmbeddingMap, repeats: int) -> Iterator[Line]:

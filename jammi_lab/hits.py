@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from jammi_lab.canonical import digest_of
-from jammi_lab.errors import JammiError, SchemaMismatch, SourceUnavailable, SqlError, StatementNotAllowed, TableNotFound
+from jammi_lab.errors import JammiError, SchemaMismatch, SourceUnavailable, SqlError, TableNotFound
 from jammi_lab.names import fold, near, quote
 from jammi_lab.result import Result
 from jammi_lab.selected import Laid, Selection, Selections, What, inputs_of, small
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from jammi_lab.engine.prepared import Prepared
-    from jammi_lab.engine.session import Engine
+    from jammi_lab.vectors.cache import Sized
     from jammi_lab.vectors.exact import Hits, Places
     from jammi_lab.vectors.matrix import Matrix
     from jammi_lab.wiring import Rooms
@@ -93,10 +93,15 @@ class Behind:
         return self._spelt(self._key)
 
     @functools.cached_property
+    def whole(self) -> "Prepared":
+        """The statement that reads all the rows with all their columns."""
+        [prepared] = self._rooms.engine.prepare(f"SELECT * FROM {self.address}", tenant=self._rooms.scope.current)
+        return prepared
+
+    @functools.cached_property
     def columns(self) -> dict[str, str]:
         """The columns of the rows behind: name and SQL type, in their order."""
-        [prepared] = self._rooms.engine.prepare(f"SELECT * FROM {self.address}", tenant=self._rooms.scope.current)
-        return dict(prepared.output)
+        return dict(self.whole.output)
 
     def chosen(self, select: Sequence[str]) -> list[str]:
         """The columns to add, as they are spelt. SchemaMismatch for one that is not there, or would be called as one that every answer has."""
@@ -110,17 +115,6 @@ class Behind:
                 hint="Join the answer with the source in SQL, where it can have another name.",
             )
         return list(dict.fromkeys(self._spelt(column) for column in wanted))
-
-    def keys_where(self, where: str, params: Mapping[str, Any] | None) -> "pa.ChunkedArray":
-        """Keys of the table whose rows satisfy a condition; `key` means the key column where no column is called so. Raises as binding does."""
-        from jammi_lab.engine.tokens import one_expression
-
-        key = self._spelt(self._key)
-        also = "" if any(fold(c) == "key" for c in self.columns) else f", {quote(key)} AS key"
-        text = f"SELECT {quote(key)} FROM (SELECT *{also} FROM {self.address}) WHERE (\n{one_expression(where)}\n)"
-        [prepared] = self._rooms.engine.prepare(text, params, tenant=self._rooms.scope.current)
-        rows, kind = prepared.run().table(), self.columns[key]
-        return rows.column(0) if kind == self.key_type and kind not in ("FLOAT", "DOUBLE") else self._met(rows, kind)
 
     def _met(self, rows: "pa.Table", kind: str) -> "pa.ChunkedArray":
         """The keys of the table that equal some of a column of another type, or with NaN in it."""
@@ -153,21 +147,43 @@ class Behind:
             found = self._lay_out(what, selection, keys, state)
         return cast("Laid | None", found)
 
+    def lies(self, select: Sequence[str]) -> bool:
+        """Whether the selected columns lie there, as they are now; nothing is read."""
+        return self.found(self._asked._selections.find(self._what(select)), "beside") is not None
+
+    def moved(self, select: Sequence[str]) -> bool:
+        """Whether they lay there, and are others by now, which can be laid out in a moment."""
+        known = self._asked._selections.find(self._what(select))
+        return known is not None and known.quick and not self.lies(select)
+
+    def lay(self, select: Sequence[str], keys: "pa.Array") -> None:
+        """Lay the columns out, where that can be done, without waiting until they were read several times. Raises as reading does."""
+        known, what = self._asked._selections, self._what(select)
+        if known.find(what) is None and len(keys):
+            self.answer(as_hits(keys[:1]), self.chosen(select), filtered=False).arrow()
+        if (selection := known.find(what)) is not None and not selection.pause:
+            selection.hurry()
+            self.laid(select, keys)
+
+    def found(self, selection: Selection | None, laid: str) -> "Sized | None":
+        """What was laid out of the rows as they are now, in that way."""
+        if selection is None or not selection.fixed or selection.pause:
+            return None
+        state = self._state(selection, laid)
+        return None if state is None else self._asked._selections.laid.find(state)
+
     def _lay_out(self, what: What, selection: Selection, keys: "pa.Array", state: str) -> Laid | None:
         """The same, read now for all rows as for the hits of a search."""
-        import numpy as np
-        import pyarrow as pa
-
-        ranks, nothing = np.arange(1, len(keys) + 1, dtype=np.int32), np.zeros(len(keys), np.float32)
+        began = time.perf_counter()
         try:
-            prepared = self._statement(pa.table({"key": keys, "rank": ranks, "similarity": nothing}), selection.chosen)
+            prepared = self._statement(as_hits(keys), selection.chosen)
             if _beside_hits(inputs_of(prepared)) != selection.read:
                 self._asked._selections.forget(what)
                 return None
             rows = small(prepared)
         except JammiError:
             return None  # said by the search that reads the source
-        selection.spent, selection.laid = 0.0, True
+        selection.laid_out(time.perf_counter() - began)
         if rows is None:
             selection.refused = state
             return None
@@ -180,14 +196,14 @@ class Behind:
     def _what(self, select: Sequence[str]) -> What:
         return self._rooms.scope.current, self._record.table_name, self._first.table_name, tuple(map(str, select))
 
-    def _state(self, selection: Selection) -> str | None:
-        """A name for the columns of a selection as they are now; None when that cannot be told."""
+    def _state(self, selection: Selection, laid: str = "beside") -> str | None:
+        """A name for the columns of a selection as they are now, in the way in which they are laid out; None when that cannot be told."""
         anchors = self._now((i, i.columns) for i in selection.read)
         if anchors is None or not all(a.pinned and not a.note and not a.method.startswith("column:") for a in anchors):
             return None  # what is so on somebody's word is not enough here: the rows are to be those of now
         told = [[*a.input.identity, a.kind.value, a.method, a.value] for a in anchors]
         who = [self._rooms.scope.current, self._record.table_name, self._first.table_name, self._record.digest]
-        return digest_of([who, selection.chosen, told, self._rooms.engine.environment()])
+        return digest_of([laid, who, selection.chosen, told, self._rooms.engine.environment()])
 
     def beside(self, laid: Laid, hits: "pa.Table", places: "Places") -> Result:
         """The hits with columns that were laid out; `places`: those of the hits among the vectors."""
@@ -356,30 +372,12 @@ def _beside_hits(inputs: Iterable[Input]) -> list[Input]:
     return [i for i in inputs if i.name != Given.NAME]
 
 
-def of_the_rows(engine: "Engine", where: str) -> str:
-    """A condition that somebody else may have written, a page say, when it reads nothing but the columns behind: it holds no subquery.
+def as_hits(keys: "pa.Array") -> "pa.Table":
+    """Rows as a search has them, in their order."""
+    import numpy as np
+    import pyarrow as pa
 
-    StatementNotAllowed; SqlError for what does not parse."""
-    from jammi_lab.engine.gate import nodes, offset_in
-    from jammi_lab.engine.tokens import one_expression
-
-    before = "SELECT 1 WHERE (\n"
-    text = f"{before}{one_expression(where)}\n)"
-    tree = engine.parse_tree(text)
-    if tree is None:
-        try:
-            engine.parameters(text)
-        except JammiError as error:
-            if error.position is not None:
-                error.at(where, min(max(error.position - len(before), 0), len(where)))
-            raise
-        raise StatementNotAllowed(f"The condition {where!r} cannot be read.")
-    if found := next((node for node in nodes(tree["where_clause"]) if node.get("class") == "SUBQUERY"), None):
-        at = offset_in(text, found.get("query_location"))
-        raise StatementNotAllowed(
-            "A condition here is over the columns of the rows behind, and cannot hold a subquery.", hint="ws.search(…, where=…) takes one."
-        ).at(where, None if at is None else max(at - len(before), 0))
-    return where
+    return pa.table({"key": keys, "rank": np.arange(1, len(keys) + 1, dtype=np.int32), "similarity": np.zeros(len(keys), np.float32)})
 
 
 def as_table(matrix: "Matrix", found: "Hits", *, many: bool) -> "pa.Table":

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 import msgspec
 
+from jammi_lab.conditions import Conditions
 from jammi_lab.errors import InvalidArgument, ModelNotFound, RowNotFound, SchemaMismatch
 from jammi_lab.handles import ResultTable
 from jammi_lab.hits import Behind, as_table
@@ -188,7 +189,7 @@ class Searching(Making):
         wanted = names_of(select)
         laid = behind.laid(wanted, matrix.keys) if wanted else None
         chosen = behind.chosen(wanted) if laid is None else []
-        allow = None if where is None else matrix.mask_of(behind.keys_where(where, params))
+        allow = None if where is None else matrix.mask_of(Conditions(behind).keys(where, params))
         at = None if row is None else self._row(matrix, record, row)
         queries, many = (None, False) if row is not None else self._queries(record, behind.descriptor, query)
         through = self._through_index(record, matrix, queries, k, allow, at, exact)

@@ -4,6 +4,7 @@ What lies there is what one statement gave for all rows, by a name that holds th
 is the state still, as it does for `source_missing`; where it is another, or where looking takes longer than reading, the source is read.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -23,9 +24,13 @@ _KEPT = 2 * LARGEST
 _KNOWN = 256
 _SECONDS_A_ROW = 5e-7
 """What laying out one row takes: it is done once as much was spent on reading some at a time."""
+_RENTS = 1.0
+"""How much of what it took the last time is spent on reading before it is done again."""
 _MOST_PASSED = 63
-What = tuple[str | None, str, str, tuple[str, ...]]
-"""A tenant, a table, that whose rows are meant, and the columns as they were asked for."""
+_MOMENT = 1.0
+"""Seconds within which something is laid out anew that nobody has asked for yet."""
+What = tuple[str | None, str, str, tuple[str, ...] | frozenset[str] | None]
+"""A tenant, a table, that whose rows are meant, and the columns as they were asked for beside hits; as a set those that conditions name, None all."""
 
 
 class Laid:
@@ -66,6 +71,8 @@ class Selection:
     """Seconds that reading took since the columns were last laid out."""
     once: float = 0.0
     """Seconds that reading took the last time."""
+    laying: float = 0.0
+    """Seconds that laying out took the last time, also when there was too much."""
     laid: bool = False
     """Whether the columns were laid out at some time."""
     refused: str = ""
@@ -86,7 +93,22 @@ class Selection:
 
     def due(self, rows: int) -> bool:
         """Whether as much was spent as laying out the columns takes."""
-        return self.spent > rows * _SECONDS_A_ROW
+        return self.spent > max(rows * _SECONDS_A_ROW, _RENTS * self.laying)
+
+    def hurry(self) -> None:
+        """Let all be laid out by the next question, unless it takes long to see whether it has to be: somebody will ask for more than one."""
+        self.spent, self.once = math.inf, self.once or math.inf
+
+    @property
+    def quick(self) -> bool:
+        """Whether it is laid out at times, and that is a matter of a moment, as is to see whether it has to be."""
+        return self.laid and not self.pause and self.laying < _MOMENT
+
+    def laid_out(self, seconds: float) -> None:
+        """Learn what laying out took."""
+        self.spent, self.laying, self.laid = 0.0, seconds, True
+        if self.once == math.inf:
+            self.once = seconds
 
     def looked(self, seconds: float) -> None:
         """Learn what it took to tell the state."""

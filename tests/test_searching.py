@@ -132,6 +132,8 @@ def test_a_hostile_condition_does_not_get_past_the_gate(lab: Any, where: str) ->
 def test_an_unknown_column_is_told_with_the_near_name(lab: Any) -> None:
     with pytest.raises(errors.SchemaMismatch, match="Did you mean title"):
         lab.search("v", "x", select=["year", "titel"])
+    with pytest.raises(errors.InvalidArgument, match="not by 5"):
+        lab.search("v", "x", select=5)
 
 
 def test_columns_are_found_whatever_their_case_and_each_comes_once(lab: Any) -> None:

@@ -23,6 +23,7 @@ DAY = datetime.date(2020, 1, 1)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was read once is laid out by the next search, and looked after by each, however long that takes."""
     monkeypatch.setattr(selected, "_SECONDS_A_ROW", 0.0)
+    monkeypatch.setattr(selected, "_RENTS", 0.0)
     monkeypatch.setattr(selected.Selection, "looked", lambda *_: None)
 
 
@@ -204,12 +205,36 @@ def test_a_state_that_takes_longer_to_tell_than_the_rows_to_read_is_asked_for_le
     assert selection.worth_a_look(10) and selection.worth_a_look(10)
 
 
+def test_what_somebody_waits_for_is_laid_out_at_once_unless_to_look_for_changes_takes_longer_than_to_read(
+    lab: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = lab._searchable("v")
+    keys = lab._matrix(record).keys
+    monkeypatch.undo()
+    behind = Behind(lab, record)
+    monkeypatch.setattr(selected.Selection, "looked", lambda self, _: setattr(self, "pause", 0))
+    assert not behind.lies(["title"])
+    behind.lay(["title"], keys)
+    assert behind.lies(["title"]) and not behind.moved(["title"])
+    monkeypatch.setattr(selected.Selection, "looked", lambda self, _: setattr(self, "pause", 1))
+    behind.lay(["year"], keys)
+    asked = []
+    monkeypatch.setattr(Behind, "_state", lambda *_: asked.append(1))
+    assert not behind.lies(["year"]) and not behind.moved(["year"])
+    behind.lay(["year"], keys)
+    assert not asked
+
+
 def test_columns_are_laid_out_once_as_much_was_spent_on_reading_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     selection = selected.Selection([], [], [], spent=0.04, once=0.04)
     assert not selection.worth_a_look(100_000) and selection.worth_a_look(1_000)
     selection.spent = 0.06
     assert selection.worth_a_look(100_000)
+    selection.laid_out(0.5)  # of a source that is much larger than the table, say
+    for _ in range(10):
+        selection.spent += 0.06
+        assert selection.due(100_000) is (selection.spent > 0.5)
 
 
 def test_each_tenant_is_given_its_own_rows_where_they_were_laid_out(ws: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

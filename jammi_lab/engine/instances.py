@@ -1,6 +1,7 @@
 """The DuckDB instances of one tenant: what they know, and the namespace of a statement that runs in them."""
 
 import contextlib
+import re
 import threading
 import weakref
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 
 from jammi_lab import names
 from jammi_lab.config import Settings
@@ -21,6 +23,18 @@ from jammi_lab.sources.base import Relation
 from jammi_lab.sources.turns import turns
 
 _PATIENCE = 5.0
+_EVERY_ROW = 2**63 - 1
+
+
+def _compared_here(address: str, schema: pa.Schema) -> str:
+    """A SELECT of a frame whose numbers DuckDB compares itself: it would leave that to Arrow, which finds NaN greater than nothing.
+
+    It keeps values that are computed, and the negative of a negative is the same in every bit. What lies in a nested column it keeps under a limit,
+    which it goes over in one thread."""
+    floats = [field.name for field in schema if pa.types.is_floating(field.type)]
+    nested = any(pa.types.is_nested(field.type) and re.search("float|double", str(field.type)) for field in schema)
+    same = ", ".join(f"-(-{name}) AS {name}" for name in map(names.quote, floats))
+    return f"SELECT *{f' REPLACE ({same})' if same else ''} FROM {address}{f' LIMIT {_EVERY_ROW}' if nested else ''}"
 
 
 class Session:
@@ -88,7 +102,7 @@ class Session:
         if relation.frame is None:
             return relation.body or ""
         cursor.register(f"__jammi_frame_{number}", relation.frame)
-        return f"SELECT * FROM temp.main.__jammi_frame_{number}"
+        return _compared_here(f"temp.main.__jammi_frame_{number}", relation.frame.schema)
 
     def know(self, filesystem: Any) -> None:
         """Let DuckDB read through an fsspec filesystem; it takes the place of an earlier one of the same protocol."""

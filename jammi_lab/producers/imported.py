@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from jammi_lab.canonical import digest_of
 from jammi_lab.engine.session import Engine
-from jammi_lab.errors import InvalidArgument, NotRecomputable, SchemaMismatch, TableNotFound
+from jammi_lab.errors import InvalidArgument, NotRecomputable, SchemaMismatch, SourceUnavailable, TableNotFound
 from jammi_lab.names import fold, near
 from jammi_lab.producers.addresses import address
 from jammi_lab.producers.base import Bound, Job, OnProgress, Running
@@ -72,7 +72,7 @@ class ImportedProducer:
         """All that is read of the rows that the vectors are of: a source, a recipe, or SQL. TableNotFound, and what binding SQL raises."""
         try:
             return [self._external.bind(source)]
-        except TableNotFound:
+        except (TableNotFound, SourceUnavailable):  # SQL with an asterisk is no pattern for names of files
             if not any(c.isspace() for c in source.strip()):
                 raise
         said = address(self._engine, self._scope.current, source)

@@ -189,13 +189,19 @@ def test_the_board_plans_groups_by_cause_and_filters(ws, shown, papers):
     bare.expect(lambda: bare.part("row-ml").count() == 0 and bare.part("row-topics").count() == 1)
     bare.part("sort-name").click()
     bare.expect(lambda: bare.page.locator("th[aria-sort=ascending]").inner_text().startswith("table"))
+    assert not bare.part("choose-all").evaluate("box => box.indeterminate")
     bare.part("choose-all").uncheck()
     bare.expect(lambda: bare.panel.selection == [])
+    bare.part("filter-input").fill("")
+    bare.shows("choose-ml")
+    bare.part("choose-ml").check()
+    bare.expect(lambda: bare.panel.selection == ["ml"] and bare.part("choose-all").evaluate("box => box.indeterminate"))
 
 
 def test_the_explorer_searches_steps_pins_and_filters(ws, on_page):
     panel = NeighborExplorer(ws, "vectors")
     bare = on_page(panel, "neighbors")
+    bare.shows("verdict-table")
     bare.expect(lambda: "fresh" in bare.part("verdict-table").inner_text())
     bare.part("query-input").fill("graph networks")
     bare.part("query-input").press("Enter")

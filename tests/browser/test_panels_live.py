@@ -180,6 +180,24 @@ def test_a_kernel_that_was_restarted_is_said_at_once_and_nothing_waits_for_it(ws
     bare.page.evaluate("window.leave(0)")
 
 
+@pytest.mark.parametrize("make", [searched, mapped])
+def test_a_source_that_takes_long_to_read_is_said_and_the_word_goes_with_the_answer(ws, shown, monkeypatch, make):  # noqa: F811
+    gate = threading.Event()
+    bare = shown(make(ws), "verdict-table")
+    bare.panel._later.wait(10)
+    monkeypatch.setattr(bare.panel, "_reads", lambda _: True)
+    monkeypatch.setattr(bare.panel, "_lay", lambda _: gate.wait(30))
+    said = bare.page.locator(".jammi-said")
+    for condition in ("topic = 'food'", "topic = 'food' AND true"):
+        bare.part("filter-input").fill(condition)
+        bare.part("filter-input").press("Enter")
+        bare.expect(lambda: said.inner_text() == "Reading the source …")
+        assert bare.page.locator(".jammi-bad").count() == 0
+        gate.set()
+        bare.expect(lambda: said.inner_text() == "")
+        gate.clear()
+
+
 @pytest.mark.parametrize(("make", "part"), EACH)
 def test_a_closed_workspace_is_said_by_every_panel(ws, shown, make, part):  # noqa: F811
     bare = shown(make(ws), part)

@@ -106,6 +106,16 @@ def test_rows_are_laid_out_and_digested_once(ws: Any, monkeypatch: pytest.Monkey
     assert calls == [1]
 
 
+def test_the_rows_may_be_those_of_sql_with_an_asterisk(ws: Any, tmp_path: Any) -> None:
+    (tmp_path / "p.csv").write_text("id,title\n1,a\n2,b\n")
+    ws.sources.add("p", tmp_path / "p.csv")
+    ws.import_embeddings("v", data([1, 2]), source="SELECT * FROM p WHERE title <> 'b'")
+    rows = ws.search("v", [1.0] * ws.table("v").dimensions, select="title").arrow().to_pylist()
+    assert {(r["key"], r["title"], r["source_missing"]) for r in rows} == {(1, "a", False), (2, None, True)}
+    with pytest.raises(errors.SourceUnavailable):
+        ws.import_embeddings("v", data([1, 2]), source="nothing*.csv")
+
+
 def test_a_moved_source_makes_it_stale_and_a_plan_is_blocked(ws: Any, tmp_path: Any) -> None:
     path = tmp_path / "p.csv"
     path.write_text("id,title\n1,a\n2,b\n")

@@ -42,7 +42,8 @@ class Told:
     def ask(self, kind, **fields):
         self._number += 1
         self.panel._heard(self.panel, {"v": 1, "ask": self._number, "kind": kind, **fields}, [])
-        return next(m for m in self.messages if m.get("ask") == self._number)
+        self.panel._later.wait(30)
+        return next(m for m in self.messages if m.get("ask") == self._number and m["kind"] != "reading")
 
     def act(self, action, *names):
         """Begin something and wait for its end: the last message."""

@@ -25,6 +25,7 @@ def write(path, group=lambda i: f"g{i % 13}", ids=range(N)):
 def at_once(monkeypatch):
     """What was read once is laid out by the next question, however few rows there are, and asked for however long that takes."""
     monkeypatch.setattr(selected, "_SECONDS_A_ROW", 0.0)
+    monkeypatch.setattr(selected, "_RENTS", 0.0)
     monkeypatch.setattr(selected.Selection, "looked", lambda *_: None)
 
 

@@ -37,6 +37,37 @@ def test_a_module_is_whole_small_and_asks_nothing_of_the_network(name):
     assert "document.querySelector" not in text and "document.getElementById" not in text
 
 
+PANELS = ["LineageGraph", "StalenessBoard", "NeighborExplorer", "EmbeddingMap", "CatalogBrowser"]
+ASKED = [
+    {"v": 1, "ask": 7, "kind": "sql", "text": "SELECT 1"},
+    {"v": 2, "ask": 7, "kind": "open"},
+    {"v": 1, "kind": "open"},
+    {"v": 1, "ask": "7", "kind": "open"},
+    {"v": 1, "ask": 7, "kind": "open", "path": "/etc/passwd"},
+    {"v": 1, "ask": 7, "kind": "page", "offset": 0},
+    {"v": 1, "ask": 7, "kind": "act", "action": "drop", "names": ["v"]},
+    {"v": 1, "ask": 7},
+    [],
+    "open",
+    None,
+]
+
+
+@pytest.mark.parametrize("name", PANELS)
+@pytest.mark.parametrize("page", [True, False], ids=["on a page", "without one"])
+def test_a_message_that_a_panel_does_not_know_is_refused_at_once(ws, told, name, page):
+    ws.embed("v", "papers", key="id", text="title", model="hashing")
+    line = told(getattr(jammi_widgets, name)(ws, *(["v"] if name in ("NeighborExplorer", "EmbeddingMap") else [])))
+    if page:
+        line.ask("here", view=1)
+    for message in ASKED:
+        before = len(line.messages)
+        line.panel._heard(line.panel, message, [])
+        [refused] = line.messages[before:]
+        assert refused["kind"] == "refused" and "different releases" in refused["lines"][0] and not line.panel._later.busy, message
+    assert line.ask("open")["kind"] == "answer" and {t.name for t in ws.tables()} == {"recent", "venues", "noted", "summary", "v"}
+
+
 def test_a_verdict_has_one_sign_and_one_colour_in_cells_and_in_panels():
     for word, (sign, colour) in MARKS.items():
         assert all(f'"{word}": "{sign}"' in assets.module(name) for name in ("kit", "lineage"))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from jammi_lab.errors import TableDamaged
-from jammi_lab.hits import Behind
+from jammi_lab.hits import Behind, as_hits
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,7 +33,7 @@ class Beside:
         behind, matrix = self._asked()
         places = None if matrix is None or not self.columns else _places(matrix, keys)
         if matrix is not None and places is not None and (laid := behind.laid(self.columns, matrix.keys)) is not None:
-            return self._called(laid.beside(_hits(keys), places), self.columns)
+            return self._called(laid.beside(as_hits(keys), places), self.columns)
         return self._read(behind, keys, self.columns)
 
     def whole(self, keys: "pa.Array", column: str) -> "pa.ChunkedArray":
@@ -41,10 +41,26 @@ class Beside:
         behind, matrix = self._asked()
         if matrix is not None and (places := _places(matrix, keys)) is not None:
             if (laid := self._laid(behind, matrix)) is not None:
-                return self._called(laid.beside(_hits(keys), places), self.columns)[column]
+                return self._called(laid.beside(as_hits(keys), places), self.columns)[column]
             if (laid := behind.laid([column], matrix.keys)) is not None:  # of all columns there is too much
-                return self._called(laid.beside(_hits(keys), places), [column])[column]
+                return self._called(laid.beside(as_hits(keys), places), [column])[column]
         return self._read(behind, keys, [column])[column]
+
+    def lies(self) -> bool:
+        """Whether the columns are given without reading the source."""
+        behind, matrix = self._asked()
+        return matrix is not None and (not self.columns or behind.lies(self.columns))
+
+    def moved(self) -> bool:
+        """Whether they were given so, and are others by now, which can be read in a moment."""
+        behind, matrix = self._asked()
+        return matrix is not None and behind.moved(self.columns)
+
+    def lay(self) -> None:
+        """Read now what later questions are answered from, when that is possible. Raises as reading does."""
+        behind, matrix = self._asked()
+        if matrix is not None and self.columns and not behind.lies(self.columns):
+            behind.lay(self.columns, matrix.keys)
 
     def _asked(self) -> "tuple[Behind, Matrix | None]":
         """What is asked, and the table's rows; None for a table that was dropped while it is shown: the rows behind it may be there still."""
@@ -68,8 +84,8 @@ class Beside:
         _ = behind.columns  # what cannot be read says so itself, and not as a search does
         chosen = behind.chosen(columns)
         if not chosen:
-            return _hits(keys).select([])
-        return self._called(behind.answer(_hits(keys), chosen, filtered=False).arrow(), columns)
+            return as_hits(keys).select([])
+        return self._called(behind.answer(as_hits(keys), chosen, filtered=False).arrow(), columns)
 
     @staticmethod
     def _called(rows: "pa.Table", columns: Sequence[str]) -> "pa.Table":
@@ -94,11 +110,3 @@ def _places(matrix: "Matrix", keys: "pa.Array") -> "Places | None":
     except pa.ArrowException:  # keys of another type by now
         return None
     return None if found.null_count else np.asarray(found, np.int64)
-
-
-def _hits(keys: "pa.Array") -> "pa.Table":
-    """Rows as a search has them."""
-    import numpy as np
-    import pyarrow as pa
-
-    return pa.table({"key": keys, "rank": np.arange(1, len(keys) + 1, dtype=np.int32), "similarity": np.zeros(len(keys), np.float32)})

@@ -58,24 +58,28 @@ class CatalogBrowser(Panel):
     _kinds: ClassVar[Any] = protocol.Open | protocol.Refresh | protocol.Children | protocol.Act | protocol.Cancel
 
     _shared = (protocol.Refresh,)
+    _aside = (protocol.Refresh, protocol.Children)
 
     def __init__(self, ws: "Workspace") -> None:
         self._parts: dict[str, Part] = {}
         self._inside: dict[str, list[str]] = {}
         self._top = _top(ws, self._inside)
         super().__init__(ws)
-        self.observe(lambda _: self._tell({"kind": "changed", "body": self._opened()}), names="filter")
+        self.observe(lambda _: self._do("filter", self._show), names="filter")
 
     def refresh(self) -> None:
         """Look again."""
         with self._as_bound():
             self._top = _top(self._ws, self._inside)
+        self._show()
+
+    def _show(self) -> None:
         self._tell({"kind": "changed", "body": self._opened()})
 
     def _look_quietly(self) -> None:
         before, self._top = self._top, _top(self._ws, self._inside)
         if [group.all for group in before] != [group.all for group in self._top]:
-            self._tell({"kind": "changed", "body": self._opened()})
+            self._show()
 
     @traitlets.validate("selection")
     def _chosen(self, proposal: dict[str, Any]) -> list[str]:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 REST = 9
 """So many times as long as the last looks took, none is taken: a workspace that is slow to look at costs a tenth of the kernel's time at most."""
 
+MOMENT = 1.0
+"""Seconds: what takes longer to read is not read for a look."""
+
 _panels: "weakref.WeakSet[Panel]" = weakref.WeakSet()
 _heard: "weakref.WeakSet[Any]" = weakref.WeakSet()
 _lock = threading.Lock()
@@ -61,6 +64,7 @@ def _look() -> None:
                 if panel._views and not panel._look_again():
                     with _lock:
                         _panels.discard(panel)
+                panel._later.wait(MOMENT)  # what it began to read is part of the look
             _rested_at = time.monotonic() + REST * (time.monotonic() - began)
     except BaseException:
         with _lock:

@@ -61,6 +61,7 @@ class LineageGraph(Panel):
         | protocol.Cancel
     )
     _shared = (protocol.Refresh, protocol.Show, protocol.Unfold, protocol.Columns)
+    _aside = (protocol.Refresh, protocol.Details, protocol.Column, protocol.Columns, protocol.Explore)
 
     focus = traitlets.Unicode(None, allow_none=True).tag(sync=True)
     """The node around which is drawn; None for everything."""
@@ -146,6 +147,9 @@ class LineageGraph(Panel):
         if change["name"] == "focus" and change["new"] != self._view.focus:
             direction = self._view.direction
             self._view = self._around(change["new"], HOPS if direction == "both" else None, direction)
+        self._do(change["name"], lambda: self._drawn_again(change))
+
+    def _drawn_again(self, change: dict[str, Any]) -> None:
         before = self._drawing
         with self._as_bound():
             body = self._graph()

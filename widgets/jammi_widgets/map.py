@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import traitlets
 
+from jammi_lab.conditions import Conditions, of_the_rows
 from jammi_lab.errors import InvalidArgument, JammiError, RowNotFound, SchemaMismatch
 from jammi_lab.exploring import VectorMap
 from jammi_lab.handles import ResultTable
-from jammi_lab.hits import Behind, of_the_rows
+from jammi_lab.hits import Behind
 from jammi_lab.markup import Form, as_text, visible
 from jammi_lab.names import near
 from jammi_lab.values.verdicts import word
@@ -54,6 +55,8 @@ class EmbeddingMap(Panel):
         protocol.Open | protocol.Refresh | protocol.Points | protocol.Colour | protocol.Hover | protocol.Lasso | protocol.Act | protocol.Cancel
     )
 
+    _aside = (protocol.Refresh, protocol.Colour, protocol.Hover, "filter")
+
     color = traitlets.Unicode("").tag(sync=True)
     """The column that colours the points; empty for none."""
     count = traitlets.Int(0).tag(sync=True)
@@ -73,12 +76,11 @@ class EmbeddingMap(Panel):
         super().__init__(ws)
         self.color = color or ""
         self.observe(lambda _: self._mark(), names="selection")
-        self.observe(lambda _: self._filtered(), names="filter")
+        self.observe(lambda _: self._do("filter", self._filtered), names="filter")
 
     def _put(self, ws: "Workspace", shown: VectorMap) -> None:
         """Show these points."""
         self._named = ws.table(shown.table)
-        self._behind = Behind(ws, ws._searchable(self._named))
         self._columns = shown_columns(ws, self._named)
         self._beside = Beside(ws, self._named, self._columns)
         self._map, self._points = shown, _within(shown)
@@ -149,9 +151,27 @@ class EmbeddingMap(Panel):
         if not self.filter.strip():
             self._apart = None
             return
-        keys = self._behind.keys_where(of_the_rows(self._ws._rooms.engine, self.filter), None)
+        keys = self._conditions().keys(of_the_rows(self._ws._rooms.engine, self.filter), None)
         found = pc.is_in(self._map.keys, value_set=self._as_kept(keys))
         self._apart = ~np.asarray(found.fill_null(False))
+
+    def _conditions(self) -> Conditions:
+        return Conditions(Behind(self._ws, self._ws._searchable(self._named)))
+
+    def _reads(self, what: Any) -> bool:
+        match what:
+            case "filter" | protocol.Refresh():
+                return bool(self.filter.strip()) and not self._conditions().lie(self.filter)
+            case protocol.Hover() | protocol.Colour():
+                return not self._beside.lies()
+        return False
+
+    def _lay(self, what: Any) -> None:
+        match what:
+            case "filter" | protocol.Refresh():
+                self._conditions().lay(self.filter)
+            case protocol.Hover() | protocol.Colour():
+                self._beside.lay()
 
     def _as_kept(self, keys: "pa.ChunkedArray") -> "pa.Array":
         """Keys of the rows behind in the type of those of the points. SchemaMismatch when theirs is another by now."""
@@ -187,6 +207,10 @@ class EmbeddingMap(Panel):
         before, about = self._about_told, self._about()
         if before and about != before:
             self._tell({"kind": "about", "body": about})
+        if self._beside.moved():
+            self._lay_again(self._beside.lay)
+        if self.filter.strip() and self._conditions().moved(self.filter):
+            self._lay_again(lambda: self._conditions().lay(self.filter))
 
     # -- messages ------------------------------------------------------------------------------------------------------------------
 

@@ -1,14 +1,16 @@
 """The neighbour explorer: what is near a text or a row, and near that again."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import traitlets
 
+from jammi_lab.conditions import Conditions, of_the_rows
 from jammi_lab.errors import JammiError
 from jammi_lab.handles import ResultTable
-from jammi_lab.hits import Behind, of_the_rows
+from jammi_lab.hits import Behind
 from jammi_lab.markup import Form, as_text, stack, table
 from jammi_lab.result import Result
 from jammi_widgets import assets, protocol
@@ -43,6 +45,7 @@ class NeighborExplorer(Panel):
     _css = assets.style()
     _kinds: ClassVar[Any] = protocol.Open | protocol.Refresh | protocol.Near | protocol.Compare | protocol.Act | protocol.Cancel
     _shared = (protocol.Refresh, protocol.Near)
+    _aside = (protocol.Open, protocol.Refresh, protocol.Near, protocol.Compare, "query", "filter", "k", "selection")
 
     query = traitlets.Unicode("").tag(sync=True)
     """The text that is searched for; empty when it is a row."""
@@ -56,7 +59,7 @@ class NeighborExplorer(Panel):
             ws.vector(self._named, key)
             self._row = as_text(key)
         self._last: dict[str, Any] = {}
-        self._asking = False
+        self._asking = 0
         self._through: bool | None = None
         super().__init__(ws)
         self.k = k
@@ -97,24 +100,39 @@ class NeighborExplorer(Panel):
         """A row that Python or a linked panel chose, and that is not on the page, is gone to: its neighbours are shown."""
         names = change["new"]
         if len(names) == 1 and names[0] != self._row and names[0] not in [hit["key"] for hit in self._last.get("hits", [])]:
-            with contextlib.suppress(JammiError), self._as_bound():
-                self._tell({"kind": "changed", "body": self._near(None, names[0])})
+            self._do("selection", lambda: self._changed(lambda: self._near(None, names[0])))
+
+    def _changed(self, near: Callable[[], dict[str, Any]]) -> None:
+        """Tell every view what is near by now, or why that cannot be told."""
+        try:
+            with self._as_bound():
+                self._tell({"kind": "changed", "body": near()})
+        except JammiError as problem:
+            self._tell({"kind": "said", "lines": list(problem.rendered())})
 
     def _set(self, change: dict[str, Any]) -> None:
         """A query, a condition or a number that was set, here or on the page, is searched with; a condition that is none is said on the page."""
-        if self._asking:
-            return
-        try:
-            with self._as_bound():
-                self._tell({"kind": "changed", "body": self._near(self.query, None) if change["name"] == "query" else self._again()})
-        except JammiError as problem:
-            self._tell({"kind": "said", "lines": list(problem.rendered())})
+        if self._asking != threading.get_ident():
+            self._do(change["name"], lambda: self._changed(lambda: self._near(self.query, None) if change["name"] == "query" else self._again()))
+
+    def _reads(self, what: Any) -> bool:  # noqa: ARG002  all of it shows columns
+        return not self._beside.lies() or (bool(self.filter.strip()) and not self._conditions().lie(self.filter))
+
+    def _lay(self, what: Any) -> None:  # noqa: ARG002
+        self._beside.lay()
+        if self.filter.strip():
+            self._conditions().lay(self.filter)
+
+    def _conditions(self) -> Conditions:
+        return Conditions(Behind(self._ws, self._ws._searchable(self._named)))
 
     def _look_quietly(self) -> None:
         about = self._about()
         if self._last and about != self._last["about"]:
             self._last["about"] = about
             self._tell({"kind": "about", "body": about})
+        if self._beside.moved() or (self.filter.strip() and self._conditions().moved(self.filter)):
+            self._lay_again(lambda: self._lay(None))
 
     def _key(self, shown: str) -> Any:
         """The key of a row that is shown so. RowNotFound."""
@@ -142,11 +160,11 @@ class NeighborExplorer(Panel):
     @contextlib.contextmanager
     def _searching(self) -> Iterator[None]:
         """What is set in the block says what is searched for, and does not ask for a search."""
-        self._asking = True
+        self._asking = threading.get_ident()
         try:
             yield
         finally:
-            self._asking = False
+            self._asking = 0
 
     def _near(self, text: str | None, row: str | None) -> dict[str, Any]:
         """The hits, and how near the nearest two hundred are."""

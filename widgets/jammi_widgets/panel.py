@@ -1,9 +1,9 @@
 """What all panels share: traits, messages, the static form, and what happens when a table or the workspace is gone."""
 
+import contextlib
 import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import anywidget
@@ -13,6 +13,7 @@ import traitlets
 from jammi_lab.errors import InvalidArgument, JammiError
 from jammi_lab.markup import Form
 from jammi_widgets import following, protocol
+from jammi_widgets.later import Later
 from jammi_widgets.work import Report, Work
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ _ONCE = "<style>.jammi-saved { display: none }</style>"
 """Where a page shows the static form in place of the panel, it needs it once; what takes styles out shows it twice."""
 ANSWER_SECONDS = 5.0
 """Longer than an answer to a click takes."""
+_AT_ONCE = (protocol.Act, protocol.Cancel, protocol.Here, protocol.Gone)
+"""What never waits for a source."""
 _CHANGES = ("recompute", "project")
 """Actions after which the panels beside this one are looked at, too."""
 _VIEW = "application/vnd.jupyter.widget-view+json"
@@ -53,6 +56,9 @@ class Panel(anywidget.AnyWidget):
     """The messages that the page may send."""
     _shared: ClassVar[tuple[type, ...]] = ()
     """Messages whose answer is what every view of the panel shows from then on, and not only the one that asked."""
+    _aside: ClassVar[tuple[type | str, ...]] = ()
+    """Messages that a page is answered from a thread, and traits that are followed there: what they look at may take longer than a kernel should
+    wait."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -66,6 +72,7 @@ class Panel(anywidget.AnyWidget):
         self.saved_as: Callable[[], Form] = self._form
         """What stands for the panel where it does not live."""
         self._work = Work(self._tell)
+        self._later = Later("rows")
         self._answered = threading.Event()
         super().__init__()
         self.on_msg(self._heard)
@@ -83,6 +90,13 @@ class Panel(anywidget.AnyWidget):
     def _answer(self, message: Any) -> dict[str, Any]:
         """The body of the answer to a message. JammiError."""
 
+    def _reads(self, what: Any) -> bool:  # noqa: ARG002  for those that read
+        """Whether the answer to a message, or what follows a trait of this name, has to read a source first. JammiError."""
+        return False
+
+    def _lay(self, what: Any) -> None:
+        """Read that. JammiError."""
+
     @abstractmethod
     def _form(self) -> Form:
         """The panel without a kernel and without a script, as it last looked: a picture or a table, and text."""
@@ -93,7 +107,7 @@ class Panel(anywidget.AnyWidget):
 
     # -- messages ------------------------------------------------------------------------------------------------------------------
 
-    @contextmanager
+    @contextlib.contextmanager
     def _as_bound(self) -> Iterator[None]:
         """Messages arrive in a context of their own: what the panel asks is asked for its tenant."""
         with self._ws.tenant(self._tenant):
@@ -109,6 +123,34 @@ class Panel(anywidget.AnyWidget):
         except msgspec.ValidationError:
             self._tell({"kind": "refused", "ask": number, "lines": ["This page and the kernel are of different releases. Run the cell again."]})
             return
+        self._do(message, lambda: self._respond(number, message), number)
+
+    def _do(self, what: Any, job: Callable[[], None], ask: Any = None) -> None:
+        """Do something now; or, for a page, when that may take a while or something is done there already, in a thread, after that."""
+        slow = any(what == each if isinstance(each, str) else isinstance(what, each) for each in self._aside)
+        if not self._views or isinstance(what, _AT_ONCE) or not (slow or self._later.busy):
+            job()
+            return
+
+        def looked_first() -> None:
+            with contextlib.suppress(JammiError), self._as_bound():  # said by what is done then
+                if self._reads(what):
+                    self._tell({"kind": "reading", "ask": ask})
+                    self._lay(what)
+            job()
+
+        self._later.put(looked_first)
+
+    def _lay_again(self, lay: Callable[[], None]) -> None:
+        """After a look: read anew what answers rest on, before somebody asks."""
+
+        def quietly() -> None:
+            with contextlib.suppress(JammiError), self._as_bound():
+                lay()
+
+        self._later.put(quietly)
+
+    def _respond(self, number: Any, message: Any) -> None:
         try:
             with self._as_bound():
                 body = self._given(message)

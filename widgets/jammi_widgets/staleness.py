@@ -35,6 +35,7 @@ class StalenessBoard(Panel):
     _css = assets.style()
     _kinds: ClassVar[Any] = protocol.Open | protocol.Refresh | protocol.Rows | protocol.ChooseAll | protocol.Act | protocol.Cancel
     _shared = (protocol.Refresh, protocol.Rows)
+    _aside = (protocol.Refresh,)
 
     watch = traitlets.Float(0.0, min=0.0, max=86_400.0).tag(sync=True)
     """Seconds between looks that the board takes by itself; 0 for none."""

@@ -3,6 +3,8 @@
 const SIGNS = { "fresh": "✓", "possibly stale": "~", "stale": "●", "undecidable": "?", "missing manifest": "○", "damaged": "✕" };
 const SVG = "http://www.w3.org/2000/svg";
 const PATIENCE = 8000;
+const READING = "Reading the source …";
+const SOON = 400;
 const SILENT = "The kernel does not answer. It is busy, or it was restarted: then run this cell again.";
 const RESTARTED = "The kernel was restarted, and this panel stands still: run this cell again.";
 let numbers = Math.floor(Math.random() * 9e6);                          // another page, or another view of the panel, hears our answers too
@@ -65,6 +67,7 @@ export class Line {
     this.gone = false;
     this.late = () => {};                                              // what is said while an answer is waited for
     this.waited = false;
+    this.soon = null;                                                  // until it is said that a source is read
     this.lost = () => {};                                              // what is done when no answer can come any more
     this.listen = (message, buffers) => this.receive(message, buffers);
     this.restarted = () => {
@@ -96,6 +99,15 @@ export class Line {
   receive(message, buffers) {
     if (!message || message.v !== 1) return;
     const waiting = this.asked.get(message.ask);
+    if (message.kind === "reading") {
+      if (waiting) {                                                   // the kernel answers when it has read, which may take longer than its silence would
+        clearTimeout(waiting.late);
+        waiting.late = setTimeout(() => { this.waited = true; this.late(SILENT); }, 10 * PATIENCE);
+      }
+      if (waiting || message.ask === null) this.soon ??= setTimeout(() => { this.waited ||= Boolean(waiting); this.late(READING); }, SOON);
+      return;
+    }
+    if (waiting || message.kind !== "about") { clearTimeout(this.soon); this.soon = null; }
     if (message.kind === "answer" || message.kind === "refused") {
       if (!waiting) { if (message.shared) this.heard.changed?.(message, buffers); return; }
       clearTimeout(waiting.late);
@@ -109,6 +121,7 @@ export class Line {
   close() {
     this.model.off("msg:custom", this.listen);
     this.model.off("comm_live_update", this.restarted);
+    clearTimeout(this.soon);
     for (const { late } of this.asked.values()) clearTimeout(late);
     this.asked.clear();
     if (!this.gone) try { this.model.send({ v: 1, ask: ++numbers, kind: "gone", view: this.view }); } catch { /* the kernel is gone before its page */ }

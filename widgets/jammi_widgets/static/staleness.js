@@ -95,6 +95,7 @@ function render({ model, el }) {
     }
     const n = kept.size;
     all.checked = n > 0;
+    all.indeterminate = n > 0 && page.rows.some((row) => row.verdict !== "fresh" && !kept.has(row.name));
     planOf.textContent = n ? `Plan for ${grouped(n)}` : "Plan";
     recompute.textContent = n ? `Recompute ${grouped(n)}` : "Recompute";
     planOf.disabled = recompute.disabled = !n;

@@ -1,0 +1,215 @@
+"""What a page asks for that rests on a source which has to be read: answered from a thread, in order, while the kernel is free."""
+
+import threading
+
+import pytest
+
+import jammi_lab as jl
+from jammi_lab import selected
+from jammi_widgets import following
+from jammi_widgets.catalog import CatalogBrowser
+from jammi_widgets.lineage import LineageGraph
+from jammi_widgets.map import EmbeddingMap
+from jammi_widgets.neighbors import NeighborExplorer
+from jammi_widgets.staleness import StalenessBoard
+
+N = 40
+
+
+def write(path, year=2000):
+    path.write_text("id,title,year\n" + "".join(f"{i},t{i},{year + i}\n" for i in range(N)))
+
+
+@pytest.fixture(autouse=True)
+def looked_for_each_time(monkeypatch):
+    """The state of the source is asked for by each question, however long that takes beside reading so little."""
+    monkeypatch.setattr(selected.Selection, "looked", lambda *_: None)
+
+
+@pytest.fixture
+def things(tmp_path):
+    write(tmp_path / "things.csv")
+    return tmp_path / "things.csv"
+
+
+@pytest.fixture
+def lab(tmp_path, things):
+    with jl.open(tmp_path / "lab") as ws:
+        ws.sources.add("things", str(things))
+        ws.embed("v", "things", key="id", text="title", model="hashing")
+        yield ws
+
+
+class Page:
+    """A page that shows a panel, and what it was told."""
+
+    def __init__(self, panel):
+        self.panel, self.told, self._asked = panel, [], 0
+        panel.send = lambda content, buffers=None: self.told.append(content)
+        self.send("here", view=1)
+
+    def send(self, kind, **fields):
+        self._asked += 1
+        self.panel._heard(self.panel, {"v": 1, "ask": self._asked, "kind": kind, **fields}, [])
+        return self._asked
+
+    def rest(self):
+        self.panel._later.wait(30)
+
+    def of(self, ask):
+        return [m for m in self.told if m.get("ask") == ask]
+
+
+@pytest.fixture
+def here(monkeypatch, lab):
+    """Calling it gives the threads in which statements were bound since."""
+    threads, prepare = [], type(lab._rooms.engine).prepare
+
+    def seen(*args, **options):
+        threads.append(threading.current_thread())
+        return prepare(*args, **options)
+
+    monkeypatch.setattr(type(lab._rooms.engine), "prepare", seen)
+
+    def since():
+        found, threads[:] = list(threads), []
+        return found
+
+    return since
+
+
+CASES = [
+    (EmbeddingMap, lambda page: page.send("hover", point=3)),
+    (EmbeddingMap, lambda page: page.send("colour", column="year")),
+    (NeighborExplorer, lambda page: page.send("near", row="3", k=2)),
+    (NeighborExplorer, lambda page: page.send("compare", rows=["3", "4"])),
+]
+
+
+@pytest.mark.parametrize(("panel", "ask"), CASES, ids=["hover", "colour", "near", "compare"])
+def test_what_reads_the_source_is_answered_from_a_thread_and_read_no_more(lab, here, panel, ask):
+    page = Page(panel(lab, "v"))
+    here()
+    first = ask(page)
+    page.rest()
+    assert [m["kind"] for m in page.of(first)] == ["reading", "answer"]
+    assert threading.main_thread() not in here()
+    second = ask(page)
+    page.rest()
+    assert [m["kind"] for m in page.of(second)] == ["answer"] and page.of(second)[0]["body"] == page.of(first)[1]["body"]
+    assert not here()
+
+
+@pytest.mark.parametrize("panel", [LineageGraph, StalenessBoard, CatalogBrowser, EmbeddingMap, NeighborExplorer])
+def test_a_refresh_is_answered_from_a_thread_and_the_kernel_is_free_meanwhile(lab, panel, monkeypatch):
+    page, gate, threads = Page(panel(lab, "v") if panel in (EmbeddingMap, NeighborExplorer) else panel(lab)), threading.Event(), []
+    answer = page.panel._answer
+
+    def held(message):
+        threads.append(threading.current_thread())
+        gate.wait(30)
+        return answer(message)
+
+    monkeypatch.setattr(page.panel, "_answer", held)
+    asked = page.send("refresh")
+    assert not page.of(asked)
+    gate.set()
+    page.rest()
+    assert page.of(asked)[-1]["kind"] == "answer" and threads[0] is not threading.main_thread()
+
+
+def test_without_a_page_all_is_answered_in_the_thread_that_asks(lab):
+    panel = EmbeddingMap(lab, "v")
+    page = Page(panel)
+    page.send("gone", view=1)
+    assert [m["kind"] for m in page.of(page.send("hover", point=3))] == ["answer"]
+
+
+@pytest.mark.parametrize("panel", [EmbeddingMap, NeighborExplorer])
+def test_a_condition_is_evaluated_in_a_thread_and_the_next_one_reads_nothing(lab, here, panel):
+    page = Page(panel(lab, "v"))
+    if panel is NeighborExplorer:
+        page.send("near", row="3", k=5)
+        page.rest()
+    here()
+    page.panel.filter = "year < 2010"
+    page.rest()
+    assert {"v": 1, "kind": "reading", "ask": None} in page.told
+    assert threading.main_thread() not in here()
+    body = page.told[-1]["body"]
+    assert body["found"] == 10 if panel is EmbeddingMap else all(int(h["key"]) < 10 for h in body["hits"])
+    page.told.clear()
+    page.panel.filter = "title = 't7'"
+    page.rest()
+    assert "reading" not in [m["kind"] for m in page.told]
+    body = page.told[-1]["body"]
+    assert body["found"] == 1 if panel is EmbeddingMap else [h["key"] for h in body["hits"]] == ["7"]
+
+
+def test_what_is_asked_while_a_source_is_read_is_answered_after_it_in_order(lab):
+    page, gate = Page(EmbeddingMap(lab, "v")), threading.Event()
+    lay = page.panel._lay
+    page.panel._lay = lambda what: (gate.wait(30), lay(what))
+    asked = [page.send("hover", point=1), page.send("lasso", outline=[[-2, -2], [2, -2], [2, 2], [-2, 2]]), page.send("hover", point=2)]
+    page.panel.filter = "year < 2010"
+    stopped = page.send("cancel")
+    assert [m["kind"] for m in page.of(stopped)] == ["answer"]  # what stops work never waits
+    assert not any(m["kind"] == "answer" for ask in asked for m in page.of(ask))
+    gate.set()
+    page.rest()
+    answers = [m["ask"] for m in page.told if m["kind"] == "answer" and m["ask"] in asked]
+    assert answers == asked and page.panel.count == N  # the lasso came before the condition
+
+
+def test_a_source_that_cannot_be_read_is_told_and_what_waits_is_answered(lab, things):
+    page = Page(EmbeddingMap(lab, "v"))
+    things.unlink()
+    first, second = page.send("hover", point=1), page.send("lasso", outline=[[-2, -2], [2, -2], [2, 2]])
+    page.rest()
+    assert page.of(first)[-1]["kind"] == "refused" and "things" in page.of(first)[-1]["lines"][0]
+    assert page.of(second)[-1]["kind"] == "answer"
+
+
+def test_a_fault_in_an_answer_ends_it_alone(lab, monkeypatch):
+    page, ran = Page(EmbeddingMap(lab, "v")), []
+    monkeypatch.setattr(threading, "excepthook", lambda args: ran.append(args.exc_type))
+    monkeypatch.setattr(page.panel, "_said", lambda point: 1 / 0)
+    first, second = page.send("hover", point=1), page.send("lasso", outline=[[-2, -2], [2, -2], [2, 2]])
+    for _ in range(3):
+        page.rest()
+    assert page.of(first)[-1]["lines"] == ["ZeroDivisionError: division by zero"] and ran == [ZeroDivisionError]
+    assert page.of(second)[-1]["kind"] == "answer"
+
+
+@pytest.mark.parametrize("panel", [EmbeddingMap, NeighborExplorer])
+def test_a_look_after_a_cell_reads_a_source_that_changed_before_anybody_asks(lab, things, here, panel):
+    page = Page(panel(lab, "v"))
+    ask = CASES[0 if panel is EmbeddingMap else 2][1]
+    ask(page)
+    page.rest()
+    page.panel.filter = "year > 2009"
+    page.rest()
+    write(things, 3000)
+    following.cell_ran()
+    following._thread.join(30)
+    page.rest()
+    page.told.clear()
+    here()
+    asked = ask(page)
+    page.panel.filter = "year = 3005"
+    page.rest()
+    body = page.of(asked)[0]["body"]
+    assert "reading" not in [m["kind"] for m in page.told]
+    if panel is EmbeddingMap:
+        assert dict(body["values"])["year"] == "3003" and page.told[-1]["body"]["found"] == 1
+    else:
+        assert body["own"] == ["t3", "3003"] and [h["key"] for h in page.told[-1]["body"]["hits"]] == ["5"]
+
+
+def test_a_look_reads_nothing_that_nobody_asked_for(lab, things, here):
+    Page(EmbeddingMap(lab, "v"))
+    write(things, 3000)
+    here()
+    following.cell_ran()
+    following._thread.join(30)
+    assert not here()
