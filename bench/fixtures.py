@@ -12,6 +12,7 @@ from jammi_lab.canonical import digest_of
 from jammi_lab.catalog import Catalog
 from jammi_lab.clock import SystemClock
 from jammi_lab.names import physical_name
+from jammi_lab.store.manifests import digest, manifest_path, parse
 from jammi_lab.tenancy import TenantScope
 from jammi_lab.values.anchors import Anchor, AnchorKind, Input, InputKind
 from jammi_lab.values.records import RecipeRecord, TableKind, TableRecord, TableStatus
@@ -107,6 +108,35 @@ def workspace_of_files(folder: Path, tables: int, per_file: int = 20) -> Path:
     return folder
 
 
+def workspace_of_copies(folder: Path, tables: int, per_file: int = 200) -> Path:
+    """The same with one of the tables of each file really made, and the others copied from it, under names and with manifests of their own: what a
+    look has to do with them is the same, and a hundred times as many are made in the time."""
+    workspace_of_files(folder, tables // per_file, 1)
+    clock = SystemClock()
+    with Catalog(folder / "catalog.sqlite3", scope=TenantScope(), clock=clock) as catalog:
+        writer = catalog.writers.register()
+        with catalog.transaction():
+            for version, record in catalog.tables.current():
+                recipe, manifest = catalog.recipes.get(version.recipe), parse(catalog.tables.manifest(record.table_name))
+                assert recipe is not None
+                assert manifest is not None
+                rows = (folder / record.path).read_bytes()
+                for number in range(per_file - 1):
+                    name, called = physical_name("copied", "sql", None, clock), f"{version.recipe}_{number}"
+                    path = f"{Path(record.path).parent}/{name}.parquet"
+                    catalog.recipes.put(msgspec.structs.replace(recipe, name=called))
+                    own = msgspec.structs.replace(
+                        record, table_name=name, recipe=called, version=0, path=path, writer_id=writer, status=TableStatus.BUILDING, flight=False
+                    )
+                    begun = catalog.publish.begin(own)
+                    said = msgspec.structs.replace(manifest, table_name=name, recipe=called, version=1).encode()
+                    (folder / path).write_bytes(rows)
+                    manifest_path(folder / path).write_bytes(said)
+                    catalog.publish.ready(msgspec.structs.replace(begun, manifest_digest=digest(said)), said)
+        catalog.writers.retire(writer)
+    return folder
+
+
 def parquet_of_rows(path: Path, rows: int) -> Path:
     """A Parquet file with an id, a group, a number and a label per row."""
     return _write(path, rows, "FORMAT parquet, COMPRESSION zstd")
@@ -145,4 +175,15 @@ def clustered(rows: int, dimensions: int = 384, seed: int = 0) -> NDArray[np.flo
     made = centres[draw.integers(len(centres), size=rows)] + 0.6 * draw.standard_normal((rows, dimensions), np.float32)
     made /= np.linalg.norm(made, axis=1, keepdims=True)
     found: NDArray[np.float32] = made
+    return found
+
+
+def one_way(rows: int, dimensions: int = 384, seed: int = 0, alike: float = 0.9) -> NDArray[np.float32]:
+    """The same with what all have in common, as vectors of many models do: any two are so similar on average. Half of it lies in one component."""
+    common = np.random.default_rng(98).standard_normal(dimensions, np.float32)
+    common /= np.linalg.norm(common)
+    common[0] += 1
+    common *= np.sqrt(alike) / np.linalg.norm(common)
+    made = clustered(rows, dimensions, seed) * np.float32(np.sqrt(1 - alike)) + common
+    found: NDArray[np.float32] = made / np.linalg.norm(made, axis=1, keepdims=True)
     return found

@@ -282,13 +282,12 @@ class Deriving(Making):
         Raises AmbiguousMatch (a ValueError) for facts of one time that nothing tells apart, SchemaMismatch for times or `by` of kinds that do not
         compare (floats are no times; with and without a zone do not mix), InvalidArgument, TableNotFound, DependencyCycle.
         """
-        pairs = [by] if isinstance(by, str) else list(by)
         job = self._rooms.producers.asof.job(
             name,
             self._said(spine),
             self._said(facts),
             (spine_time, facts_time),
-            pairs,
+            names_of(by),
             tolerance=tolerance,
             tie_break=tie_break,
             project=None if project is None else names_of(project),

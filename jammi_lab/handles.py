@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from jammi_lab import forms
 from jammi_lab.engine.prepared import Prepared
-from jammi_lab.errors import InvalidArgument, ResourceExhausted, SchemaMismatch
+from jammi_lab.errors import InvalidArgument, SchemaMismatch
 from jammi_lab.framed import Framed
 from jammi_lab.markup import Form, Shown
 from jammi_lab.result import Result
 from jammi_lab.sensing.reports import OnProgress
 from jammi_lab.storage.files import AtomicFile, Place, opened
 from jammi_lab.storage.remote import RemotePath
-from jammi_lab.store.failures import reason_of
+from jammi_lab.store.failures import copy_error
 from jammi_lab.values.anchors import Input
 from jammi_lab.values.manifest import Manifest
 from jammi_lab.values.records import Reuse, TableRecord, VersionRecord
@@ -189,11 +189,14 @@ class ResultTable(Versioned, Shown, Framed):
     def export(self, path: str | Path) -> Path:
         """A copy of the rows as .parquet, .csv, .arrow or .feather, by the ending; a file of that name is replaced when the copy is whole.
 
-        InvalidArgument for another ending, a missing folder or one of the workspace's own; SchemaMismatch for a column that CSV cannot hold;
-        ResourceExhausted, WorkspaceReadOnly; TableDamaged."""
+        InvalidArgument for another ending, and a folder that is missing, one of the workspace's own or none that may be written to;
+        SchemaMismatch for a column that CSV cannot hold; ResourceExhausted, TableDamaged."""
         target = Path(path).expanduser().absolute()
-        if not target.parent.is_dir():
-            raise InvalidArgument(f"There is no folder {str(target.parent)!r} to export to.", hint="Make it first.")
+        try:
+            if not target.parent.is_dir():
+                raise InvalidArgument(f"There is no folder {str(target.parent)!r} to export to.", hint="Make it first.")
+        except OSError as error:
+            raise copy_error(error, target) from None
         if (write := _EXPORTS.get(target.suffix.lower())) is None:
             raise InvalidArgument(f"A table cannot be exported as {target.suffix or target.name!r}.", near=[".parquet", ".csv", ".arrow"])
         self._tables._elsewhere(target)
@@ -202,9 +205,7 @@ class ResultTable(Versioned, Shown, Framed):
             write(self, file.temp)
             file.commit()
         except OSError as error:
-            raise ResourceExhausted(
-                f"The copy {target} could not be written: {reason_of(error)}.", hint="See whether there is room, and who may write there."
-            ) from None
+            raise copy_error(error, target) from None
         finally:
             file.abort()
         return target

@@ -1,7 +1,7 @@
 """Making tables: the verbs of a workspace that end in a new version of a recipe."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Literal, TypedDict, Unpack, overload
+from typing import Any, Literal, TypedDict, TypeVar, Unpack, overload
 
 from jammi_lab.errors import InvalidArgument, WorkspaceReadOnly
 from jammi_lab.handles import ResultTable, Tables
@@ -13,6 +13,8 @@ from jammi_lab.sensing.reports import OnProgress, teller
 from jammi_lab.store.sidecars import Wish
 from jammi_lab.values.records import Progress
 from jammi_lab.wiring import Rooms
+
+T = TypeVar("T")
 
 
 class Made(TypedDict, total=False):
@@ -159,9 +161,10 @@ class Making(Tables):
         self._writable()
         self._naming.define(name, job)
 
-    def lookup(self, sql: str, *, params: Mapping[str, Any] | None = None) -> ResultTable | None:
-        """The ready table that answers this exact definition over its inputs as they are now; computes nothing."""
-        return self._naming.lookup(self._rooms.producers.sql.job(sql, params or {}, ()))
+    def lookup(self, sql: str, *, params: Mapping[str, Any] | None = None, key: str | Sequence[str] | None = None) -> ResultTable | None:
+        """The ready table that answers this exact definition, the key included, over its inputs as they are now; computes nothing. Raises as `sql`
+        does, and SchemaMismatch for a key that is no column."""
+        return self._naming.lookup(self._rooms.producers.sql.job(sql, params or {}, names_of(key)))
 
     def _make(self, name: str, job: Job, cache: str, refresh: str, progress: OnProgress, wish: Wish = Wish()) -> ResultTable:  # noqa: B008  # frozen
         if cache not in ("use", "bypass"):
@@ -197,6 +200,10 @@ def refuse_defining(define_only: object) -> None:
         )
 
 
-def names_of(given: str | Iterable[str] | None) -> list[str]:
-    """One name or several as a list; None is none."""
-    return [] if given is None else [given] if isinstance(given, str) else list(given)
+def names_of(given: str | Iterable[T] | None) -> list[T | str]:
+    """One name or several as a list; None is none. InvalidArgument for what holds no names."""
+    if not isinstance(given, str | Iterable | None):
+        raise InvalidArgument(f"Columns and tables are named by a text or by several, not by {given!r}.")
+    if given is None or isinstance(given, str):
+        return [] if given is None else [given]
+    return [*given]

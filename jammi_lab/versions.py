@@ -162,7 +162,7 @@ class Upkept:
         return report
 
     def backup(self, path: str | os.PathLike[str]) -> Path:
-        """A copy of the catalog as one SQLite file, taken at one moment while others may write; result files stay where they are.
+        """A copy of the catalog, without tables of sessions, as one SQLite file, taken at one moment while others may write; result files stay.
 
         An earlier backup under that name is replaced. Raises InvalidArgument, ResourceExhausted; TenantForbidden while a tenant is bound.
         """

@@ -48,6 +48,7 @@ from jammi_lab.store.results import Results
 from jammi_lab.store.upkeep import Upkeep
 from jammi_lab.tenancy import TenantScope
 from jammi_lab.values.anchors import Input, InputKind
+from jammi_lab.values.mutables import MutableRecord
 from jammi_lab.values.records import Progress, RecoveryReport, TableRecord, TableStatus
 from jammi_lab.vectors.indexes import Indexes
 from jammi_lab.versions import without_catalog
@@ -182,7 +183,7 @@ def _wire(folder: Place, catalog: Catalog, scope: TenantScope, settings: Setting
     stored = Relation(Input(InputKind.RESULT, ""), body="", filesystem=results.filesystem)
     opinions = Opinions(results, memo, settings, lambda sql: engine.query(sql, scope.current, stored))
     topics = _topics(catalog, scope, engine, clock, observers)
-    mutable = _mutable(catalog, scope, settings, engine, observers)
+    mutable = _mutable(catalog, scope, settings, engine, observers, folder)
     look = _looks(observers, opinions, scope, results, memo, clock, settings)
     _names(engine, catalog, outside, results, Paths(scope, local))
     frames = FrameProvider(outside)
@@ -238,9 +239,16 @@ def _names(engine: Engine, catalog: Catalog, outside: Outside, results: Results,
     engine.register(paths)
 
 
-def _mutable(catalog: Catalog, scope: TenantScope, settings: Settings, engine: Engine, observers: Observers) -> Tables:
+def _mutable(catalog: Catalog, scope: TenantScope, settings: Settings, engine: Engine, observers: Observers, folder: Place) -> Tables:
     """The mutable tables, as SQL names and inputs too."""
     tables = Tables(catalog, settings)
+
+    def dropped(record: MutableRecord) -> None:
+        from jammi_lab.producers.checkpoint import forget_reading
+
+        forget_reading(folder, record.table_id)
+
+    tables.on_drop = dropped
     provider = MutableProvider(tables, scope)
     engine.register(provider)
     observers.add(InputKind.MUTABLE, provider.observe)
@@ -268,6 +276,7 @@ def _vectors(catalog: Catalog, results: Results, settings: Settings) -> Indexes:
             now = catalog.tables.get(record.table_name)
         return now is not None and now.status is TableStatus.READY
 
-    indexes = Indexes(results, catalog.meta, settings, read_only=catalog.read_only, earlier=earlier, still=still)
+    turns, read_only = catalog.writers, catalog.read_only
+    indexes = Indexes(results, catalog.meta, settings, read_only=read_only, earlier=earlier, still=still, turns=turns)
     results.sidecars.register(indexes)
     return indexes

@@ -40,12 +40,17 @@ def as_encoder(obj: Any, *, name: str | None = None, version: str | None = None,
 
 
 class FunctionEncoder:
-    """A function of a list of texts, with what an encoder says about itself."""
+    """A function of a list of texts, with what an encoder says about itself; `identity` is asked each time, as a model may be trained on."""
 
-    def __init__(self, encode: Callable[[list[str]], Any], identity: EncoderIdentity) -> None:
-        self._encode = encode
-        self.identity = identity
-        self.name, self.version, self.dimensions = identity.name, identity.version, identity.dimensions
+    def __init__(self, encode: Callable[[list[str]], Any], identity: Callable[[], EncoderIdentity]) -> None:
+        self._encode, self._identity = encode, identity
+        first = identity()
+        self.name, self.version, self.dimensions = first.name, first.version, first.dimensions
+
+    @property
+    def identity(self) -> EncoderIdentity:
+        """What shapes the vectors as things are now."""
+        return self._identity()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, version {self.version!r}, {self.dimensions} dimensions)"
@@ -67,11 +72,14 @@ def _wrapped(
             hint='Give name="…" and version="…", and another version whenever its vectors change.',
         )
     width = dimensions or getattr(obj, "dimensions", None) or _probe(encode, named)
-    if own is None:
-        identity = EncoderIdentity(name=named, version=versioned, dimensions=width)
-    else:
-        plain = {**own.to_dict(), "name": named, "version": versioned, "dimensions": width}
-        identity = EncoderIdentity(**plain)
+    called = EncoderIdentity(name=named, version=versioned, dimensions=width)
+
+    def identity() -> EncoderIdentity:
+        if own is None:
+            return called
+        plain = {**obj.identity.to_dict(), "name": named, "version": versioned, "dimensions": width}
+        return EncoderIdentity(**plain)
+
     return check_encoder(FunctionEncoder(encode, identity))
 
 
@@ -98,24 +106,28 @@ def _width_of(obj: Any) -> int | None:
 
 
 def _sentence_transformer(obj: Any, width: int, name: str | None, version: str | None) -> Encoder:
-    weights = _weights_of(obj)
-    if version is None and weights is None:
+    weights = _Weights(obj)
+    first = weights.digest()
+    if version is None and first is None:
         raise InvalidArgument(
             f"The model shows no weights (a {type(obj).__name__} without state_dict), so it needs a version.",
             hint='Give version="…", and another one whenever its vectors change.',
         )
-    settings = {n: value for n in _SETTINGS if (value := getattr(obj, n, None)) is not None}
-    identity = EncoderIdentity(
-        name=name or _name_of(obj),
-        version=version or str(weights)[:12],
-        dimensions=width,
-        weights=weights,
-        tokenizer=_tokenizer_of(obj),
-        revision="sentence-transformers",
-        max_tokens=settings.pop("max_seq_length", None),
-        precision=str(getattr(obj, "dtype", "float32")).removeprefix("torch."),
-        settings={"modules": _modules_of(obj), **{n: _plain(v) for n, v in settings.items()}},
-    )
+    named, versioned, tokenizer = name or _name_of(obj), version or str(first)[:12], _tokenizer_of(obj)
+
+    def identity() -> EncoderIdentity:
+        settings = {n: value for n in _SETTINGS if (value := getattr(obj, n, None)) is not None}
+        return EncoderIdentity(
+            name=named,
+            version=versioned,
+            dimensions=width,
+            weights=weights.digest(),
+            tokenizer=tokenizer,
+            revision="sentence-transformers",
+            max_tokens=settings.pop("max_seq_length", None),
+            precision=str(getattr(obj, "dtype", "float32")).removeprefix("torch."),
+            settings={"modules": _modules_of(obj), **{n: _plain(v) for n, v in settings.items()}},
+        )
 
     def encode(texts: list[str]) -> Any:
         return obj.encode(texts, convert_to_numpy=True, show_progress_bar=False)
@@ -131,18 +143,40 @@ def _name_of(obj: Any) -> str:
     return "sentence-transformers"
 
 
-def _weights_of(obj: Any) -> str | None:
-    """SHA-256 over names, types and values of all tensors; None when there are none to see."""
-    state = getattr(obj, "state_dict", None)
-    if not callable(state):
+class _Weights:
+    """The weights of a model, digested again when they were written to since: torch counts the writes to each tensor."""
+
+    def __init__(self, obj: Any) -> None:
+        self._obj = obj
+        self._seen: tuple[list[Any], Mapping[str, Any], str] | None = None
+
+    def digest(self) -> str | None:
+        """SHA-256 over names, types and values of all tensors; None when there are none to see."""
+        state = getattr(self._obj, "state_dict", None)
+        tensors: Mapping[str, Any] = state() if callable(state) else {}
+        if not tensors:
+            return None
+        stamp = _stamp(tensors)
+        if self._seen is None or stamp is None or self._seen[0] != stamp:
+            self._seen = (stamp or [], tensors, _digest(tensors))  # the tensors are kept, so that no other ones get their place in memory
+        return self._seen[2]
+
+
+def _stamp(tensors: Mapping[str, Any]) -> list[Any] | None:
+    """Where each tensor lies, and how often it was written to; None for what does not tell."""
+    try:
+        return [(name, tensor.data_ptr(), tensor._version, str(tensor.dtype), tuple(tensor.shape)) for name, tensor in tensors.items()]
+    except (AttributeError, RuntimeError, TypeError):
         return None
-    tensors: Mapping[str, Any] = state()
+
+
+def _digest(tensors: Mapping[str, Any]) -> str:
     running = hashlib.sha256()
     for name in sorted(tensors):
         array = _array_of(tensors[name])
         running.update(f"{name} {getattr(tensors[name], 'dtype', '')} {array.shape}\n".encode())
         running.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-    return running.hexdigest() if tensors else None
+    return running.hexdigest()
 
 
 def _array_of(tensor: Any) -> Any:

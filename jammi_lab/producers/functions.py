@@ -45,6 +45,14 @@ _PLAIN = (bool, int, float, str, bytes, list, tuple, dict, set, frozenset)
 _METHODS = (types.FunctionType, classmethod, staticmethod, property)
 
 
+_USUAL = {"init": True, "repr": True, "hash": None, "compare": True, "kw_only": False}
+"""What a field of a dataclass does that was asked for nothing."""
+
+
+_MADE = 1 << 9
+"""The flag of a class that was made while Python ran (Py_TPFLAGS_HEAPTYPE)."""
+
+
 class _One(NamedTuple):
     field: int
 
@@ -181,7 +189,7 @@ class _Walk:
         if isinstance(value, types.FunctionType | type):
             if module is None or name is None or not self._foreign(module):
                 return None
-            if "<locals>" not in name and getattr(value, "__closure__", None) is None:
+            if "<locals>" not in name and getattr(value, "__closure__", None) is None and not _borrowed(value, module, name):
                 return f"{module}:{name}"
         for home in (module, type(value).__module__):
             if home is not None and self._foreign(home) and (found := _kept_in(home, value)) is not None:
@@ -203,7 +211,7 @@ class _Walk:
             except NoSource:
                 if not (_SPECIAL.fullmatch(name) and _is_dataclass(cls) and _by_python(value)):  # a decorator wrote it from the fields
                     raise
-        fields = [(f.name, self._default(f, where)) for f in dataclasses.fields(cls)] if _is_dataclass(cls) else []
+        fields = [(f.name, self._default(f, where), *self._asked(f, where)) for f in dataclasses.fields(cls)] if _is_dataclass(cls) else []
         named = getattr(cls, "_fields", ())
         return {
             "name": where,
@@ -215,6 +223,7 @@ class _Walk:
             "settings": repr(getattr(cls, "__dataclass_params__", "")),
             "names": [*named] if isinstance(named, tuple | list) else [],
             "enumerated": [self._member(m, where) for m in cls] if issubclass(cls, enum.Enum) else [],
+            **_boundary(cls),
         }
 
     def _member(self, member: enum.Enum, where: str) -> Any:
@@ -224,6 +233,11 @@ class _Walk:
     def _besides(self, given: Mapping[str, Any], where: str) -> list[Any]:
         """What an object was given beside what makes it; nothing for most."""
         return [self._values(sorted(given.items()), where)] if given else []
+
+    def _asked(self, field: "dataclasses.Field[Any]", where: str) -> list[Any]:
+        """What was asked of a field beside its default: `compare=False`, say; nothing for most."""
+        asked = [[name, getattr(field, name)] for name, usual in _USUAL.items() if getattr(field, name) is not usual]
+        return [asked] * bool(asked) + self._besides(field.metadata, where)
 
     def _default(self, field: "dataclasses.Field[Any]", where: str) -> Any:
         given = [v for v in (field.default, field.default_factory) if v is not dataclasses.MISSING]
@@ -256,7 +270,11 @@ class _Walk:
     def _global(self, function: types.FunctionType, name: str, where: str) -> Any:
         if name in function.__globals__:
             return self.value(function.__globals__[name], f"{name}, which {where} names")
-        return ["builtin", name] if hasattr(builtins, name) else ["absent"]
+        if not hasattr(builtins, name):
+            return ["absent"]
+        found = getattr(builtins, name)  # a person may have put a function of his own there
+        own = isinstance(found, types.FunctionType) and not self._foreign(found.__module__ or "")
+        return ["builtin", name, *([self.value(found, f"{name}, which {where} names")] if own else [])]
 
     def _cell(self, cell: types.CellType, where: str) -> Any:
         try:
@@ -285,6 +303,15 @@ def _follows(cls: type, name: str, value: object) -> bool:
     return _SPECIAL.fullmatch(name) is not None and type(value) not in _PLAIN and not _given(value)
 
 
+def _boundary(cls: type) -> dict[str, str]:
+    """What an enumeration of flags does with a value that is none of its own, where that is not what Python's does."""
+    if not issubclass(cls, enum.Flag):
+        return {}
+    usual = next(base for base in cls.__mro__ if base.__module__ == enum.__name__)
+    said = repr(getattr(cls, "_boundary_", None))
+    return {} if said == repr(getattr(usual, "_boundary_", None)) else {"boundary": said}
+
+
 def _given(value: object) -> bool:
     """Whether what a class keeps under a special name is of the person's own making: `__call__` behind functools.cache, an object as `__len__`."""
     kind = value if isinstance(value, type) else type(value)
@@ -300,6 +327,16 @@ def _text(value: object, name: str) -> str | None:
     """An attribute, when it is a text: objects that answer to any name answer with something else."""
     found = getattr(value, name, None)
     return found if isinstance(found, str) else None
+
+
+def _borrowed(value: object, module: str, name: str) -> bool:
+    """Whether a class was made by a function of a library, which gave it its own name: `dataclasses.make_dataclass` and `types.new_class` do."""
+    if not (isinstance(value, type) and value.__flags__ & _MADE):
+        return False
+    found: Any = sys.modules.get(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found is not value
 
 
 def _kept_in(module: str, value: object) -> str | None:
@@ -326,6 +363,8 @@ def _text_form(value: Any) -> list[Any] | None:
     numpy = sys.modules.get("numpy")
     if numpy is not None and isinstance(value, numpy.ndarray | numpy.generic) and value.dtype.kind not in "OV":
         form = [value.dtype.str, [*value.shape], hashlib.sha256(numpy.ascontiguousarray(value).tobytes()).hexdigest()]
+        if not value.flags.c_contiguous:  # the same numbers in another order of memory: a sum may be another in its last bits
+            form.append([*value.strides])
         masked = sys.modules.get("numpy.ma")
         if masked is not None and isinstance(value, masked.MaskedArray):
             form += [hashlib.sha256(masked.getmaskarray(value).tobytes()).hexdigest(), repr(value.fill_value)]

@@ -60,7 +60,7 @@ class Inputs:
     def vectors_named(self, asked: str) -> Asked:
         """An embedding table by its recipe or physical name. TableNotFound; SchemaMismatch for what has no vectors; InvalidArgument."""
         if not isinstance(asked, str) or not asked.strip():
-            raise InvalidArgument(f"An embedding table is named by a text, not by a {type(asked).__name__}.")
+            raise InvalidArgument(f"An embedding table is named by a text, not by {asked!r}.")
         name = asked[len("jammi.") :].strip('"') if fold(asked).startswith("jammi.") else asked
         try:
             taken = self.take((asked, f"SELECT 1 FROM jammi.{quote(name)}"))

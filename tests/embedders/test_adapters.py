@@ -149,6 +149,43 @@ def test_how_many_tokens_count_is_in_the_identity():
     assert identity_of(as_encoder(model)).max_tokens == 64
 
 
+def test_a_model_that_is_trained_on_is_another_one():
+    model = SentenceModel()
+    encoder = as_encoder(as_encoder(model), name="mine")
+    before = identity_of(encoder)
+    model.weight = 2.0
+    trained = identity_of(encoder)
+    model.max_seq_length = 64
+    cut = identity_of(encoder)
+    model.modules[0].mode = "max"
+    assert len({before.digest, trained.digest, cut.digest, identity_of(encoder).digest}) == 4
+    model.weight, model.max_seq_length, model.modules[0].mode = 1.0, 128, "mean"
+    assert identity_of(encoder) == before and encoder.version == before.version
+
+
+class Counted(Tensor):
+    """A tensor that tells where it lies and how often it was written to, as torch's do."""
+
+    shape, _version, read = (1,), 0, 0
+
+    def data_ptr(self):
+        return id(self.values)
+
+    def __array__(self, dtype=None, copy=None):
+        self.read += 1
+        return self.values
+
+
+def test_weights_that_were_not_written_to_are_not_digested_again():
+    model, tensor = SentenceModel(), Counted([1.0])
+    model.state_dict = lambda: {"w": tensor}
+    encoder = as_encoder(model)
+    before = [identity_of(encoder) for _ in range(3)]
+    assert tensor.read == 1
+    tensor.values[0], tensor._version = 2, 1
+    assert identity_of(encoder) != before[0] == before[2]
+
+
 def test_a_model_without_weights_needs_a_version():
     model = SentenceModel()
     model.state_dict = None

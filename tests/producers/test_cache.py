@@ -137,6 +137,12 @@ def test_lookup_finds_what_is_there_and_computes_nothing(lab, folder, papers):
     assert lab.lookup(VENUES) is None and len(statuses(folder)) == 1
 
 
+def test_lookup_finds_a_table_with_a_key_when_it_is_asked_with_that_key(lab):
+    one = lab.materialize("venues", VENUES, key="venue")
+    assert lab.lookup(VENUES) is None, "the key orders the rows, so it belongs to the definition"
+    assert lab.lookup(VENUES, key="venue").table_name == lab.lookup(VENUES, key=["venue"]).table_name == one.table_name
+
+
 def test_a_tenants_equal_question_never_hits_anothers_table(lab):
     shared = lab.materialize("venues", VENUES)
     with lab.tenant("acme"):

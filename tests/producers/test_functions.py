@@ -226,6 +226,38 @@ GIVEN = {
         ),
         "C.__len__.n = 2",
     ),
+    **{
+        f"what is asked of a field: {asked}": (
+            (
+                "import dataclasses\ndef made(**asked):\n    return dataclasses.make_dataclass('C', [('k', int, dataclasses.field(default=1, **asked))])"
+                "\nC = made()\ndef step(p):\n    return C()\n"
+            ),
+            f"C = made({asked})",
+        )
+        for asked in ("compare=False", "repr=False", "init=False", "hash=False", "kw_only=True", "metadata={'unit': 'm'}")
+    },
+    "a class that a function of Python's made": (
+        "import types\ndef made(k):\n    return types.new_class('C', exec_body=lambda n: n.update(k=k))\nC = made(1)\ndef step(p):\n    return C.k\n",
+        "C = made(2)",
+    ),
+    "what the metadata of a field says": (
+        (
+            "import dataclasses\ndef made(unit):\n    return dataclasses.make_dataclass('C', [('k', int, dataclasses.field(metadata={'unit': unit}))])\n"
+            "C = made('m')\ndef step(p):\n    return dataclasses.fields(C)[0].metadata\n"
+        ),
+        "C = made('s')",
+    ),
+    "what flags do with a value that is none": (
+        (
+            "import enum\ndef made(boundary):\n    class C(enum.Flag, boundary=boundary):\n        A = 1\n    return C\n"
+            "C = made(enum.STRICT)\ndef step(p):\n    return C(9)\n"
+        ),
+        "C = made(enum.KEEP)",
+    ),
+    "the order in which numbers lie in memory": (
+        "import numpy as np\nA = np.arange(6.0).reshape(2, 3)\ndef step(p):\n    return A.ravel('K')\n",
+        "A = np.asfortranarray(A)",
+    ),
 }
 
 
@@ -244,6 +276,16 @@ def test_a_method_that_a_dataclass_was_given_is_not_taken_for_one_that_was_writt
     code.module.C.__repr__ = lambda c: "c"
     with pytest.raises(NoSource):
         function_digest(code.module.step)
+
+
+def test_a_function_that_was_put_among_pythons_own_is_followed(write, monkeypatch):
+    code = write("def mine(rows):\n    return rows[::-1]\ndef step(p):\n    return oct(p)\n")
+    before = function_digest(code.module.step)
+    monkeypatch.setattr("builtins.oct", code.module.mine)
+    there = function_digest(code.module.step)
+    code.change("rows[::-1]", "rows")
+    monkeypatch.setattr("builtins.oct", code.module.mine)
+    assert len({before, there, function_digest(code.module.step)}) == 3
 
 
 def test_what_a_decorator_keeps_at_a_class_is_no_part_of_the_definition(write):
