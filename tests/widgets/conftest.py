@@ -32,6 +32,15 @@ def edited(papers):
     return lambda: papers.open("a").write("4,d,2023,Z\n")
 
 
+@pytest.fixture
+def lab(tmp_path, things):
+    """Vectors of the titles in the file `things`."""
+    with jl.open(tmp_path / "lab") as ws:
+        ws.sources.add("things", str(things))
+        ws.embed("v", "things", key="id", text="title", model="hashing")
+        yield ws
+
+
 class Told:
     """What a panel told its page, and a way to ask it."""
 

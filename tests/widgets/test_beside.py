@@ -35,14 +35,6 @@ def things(tmp_path):
     return tmp_path / "things.csv"
 
 
-@pytest.fixture
-def lab(tmp_path, things):
-    with jl.open(tmp_path / "lab") as ws:
-        ws.sources.add("things", str(things))
-        ws.embed("v", "things", key="id", text="title", model="hashing")
-        yield ws
-
-
 def hovered(line, point):
     return dict(line.ask("hover", point=point)["body"]["values"])
 

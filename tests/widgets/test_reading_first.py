@@ -4,7 +4,6 @@ import threading
 
 import pytest
 
-import jammi_lab as jl
 from jammi_lab import selected
 from jammi_widgets import following
 from jammi_widgets.catalog import CatalogBrowser
@@ -30,14 +29,6 @@ def looked_for_each_time(monkeypatch):
 def things(tmp_path):
     write(tmp_path / "things.csv")
     return tmp_path / "things.csv"
-
-
-@pytest.fixture
-def lab(tmp_path, things):
-    with jl.open(tmp_path / "lab") as ws:
-        ws.sources.add("things", str(things))
-        ws.embed("v", "things", key="id", text="title", model="hashing")
-        yield ws
 
 
 class Page:
