@@ -36,6 +36,8 @@ _ASIDE = 0.8
 _EXPANSIONS = (64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)
 _WORTH = 32
 """Reading so many vectors in a row costs about as much as one step of an expansion in the graph."""
+_ALONE = 4096
+"""Entries that one thread puts in before others help: what two put into a small graph at once may be reached from nowhere."""
 _CHUNK = 2048
 """Vectors that are put in, and queries that are asked, between two moments at which the work can be stopped."""
 Advance = Callable[[int], None]
@@ -215,7 +217,8 @@ class _Putting:
             some = rows[at : at + _CHUNK]
             stored = self._coding.rows(self._vectors.at(some))
             with _stoppable():
-                self._index.add(numbers[at : at + _CHUNK].astype(np.uint64), stored, threads=cores())
+                threads = cores() if len(self._index) >= _ALONE else 1
+                self._index.add(numbers[at : at + _CHUNK].astype(np.uint64), stored, threads=threads)
             self._done += len(some)
             self._advance(self._done)
 

@@ -340,3 +340,12 @@ def test_an_index_of_a_vector_without_a_direction_is_not_made():
 
     with pytest.raises(SchemaMismatch, match="no direction"):
         ann.build(Zeros(made(100, 8, "uniform")), Parameters("bf16", 16, 64), 4, quietly)
+
+
+def test_nothing_is_lost_where_a_graph_begins(monkeypatch):
+    """Of sixty vectors that several threads put in at once, a few in a hundred graphs cannot be reached."""
+    monkeypatch.setattr(ann, "cores", lambda: 8)
+    vectors = made(60, 24, "uniform")
+    for _ in range(60):
+        matrix, index = indexed(vectors)
+        assert (index.candidates(ann.units(vectors), 1)[:, 0] == np.arange(60)).all()
