@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _BEFORE = "SELECT 1 WHERE (\n"
 _ALL = ("STAR", "POSITIONAL_REFERENCE")
 """What means columns that it does not name."""
+_PIECE = 1 << 14
+"""Rows that one thread goes over at a time."""
 _AS_TEXT = ("UUID", "JSON")
 """Types that Arrow has as text, which says the same."""
 Named = frozenset[str] | None
@@ -32,7 +34,8 @@ class Lying:
     """Rows behind a table, each with all its columns or some of them, in memory. May be shared between threads."""
 
     def __init__(self, rows: "pa.Table", types: Mapping[str, str], texts: Sequence[str]) -> None:
-        self.given, self.types, self.nbytes = Given(rows), dict(types), int(rows.nbytes)
+        pieces = rows.combine_chunks().to_batches(max_chunksize=_PIECE)
+        self.given, self.types, self.nbytes = Given(rows.from_batches(pieces, rows.schema)), dict(types), int(rows.nbytes)
         """`types`: SQL types by column, just those that memory can give as they are; `nbytes`: bytes held."""
         back = ", ".join(f"{quote(column)}::{types[column]} AS {quote(column)}" for column in texts)
         self.address = f"(SELECT * REPLACE ({back}) FROM {Given.NAME})" if texts else Given.NAME

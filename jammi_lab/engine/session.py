@@ -39,6 +39,8 @@ _SET_ASIDE: list[Any] = []
 """Instances that did not stop when told to. Letting them go could block, so they stay until the process ends."""
 _OURS = Input(InputKind.SOURCE, "")
 """What a text of our own is said to read."""
+_MOST_TREES = 64
+"""Syntax trees that are kept."""
 
 
 def _nothing_to_stop() -> None:
@@ -61,6 +63,7 @@ class Engine:
         self._budget: int | None = None
         self._closed = False
         self._texts = statements.Texts(lambda sql, changing: self._parsing(lambda parser: statements.parse(parser, sql, changing=changing)))
+        self._trees: dict[str, dict[str, Any]] = {}
         self._pid = os.getpid()
 
     # -- names ----------------------------------------------------------------------------------------------------------------------------
@@ -234,9 +237,16 @@ class Engine:
             return self._working(tenant, session, lambda _: work(session.twins))
 
     def parse_tree(self, text: str) -> dict[str, Any] | None:
-        """The syntax tree of one SELECT that we wrote, or None."""
-        tree = self._parsing(lambda parser: statements.tree_of(parser, text))
-        return tree if isinstance(tree, dict) else None
+        """The syntax tree of one SELECT that we wrote, or None. The same tree for whoever asks again: nobody changes it."""
+        found = self._trees.get(text)
+        if found is None:
+            tree = self._parsing(lambda parser: statements.tree_of(parser, text))
+            found = tree if isinstance(tree, dict) else None
+            if found is not None:
+                if len(self._trees) >= _MOST_TREES:
+                    self._trees.clear()
+                self._trees[text] = found
+        return found
 
     def deparse(self, tree: dict[str, Any]) -> str | None:
         """DuckDB's own print of a syntax tree, or None."""

@@ -12,7 +12,6 @@ from jammi_lab.errors import JammiError
 from jammi_lab.handles import ResultTable
 from jammi_lab.hits import Behind
 from jammi_lab.markup import Form, as_text, stack, table
-from jammi_lab.result import Result
 from jammi_widgets import assets, protocol
 from jammi_widgets.beside import Beside
 from jammi_widgets.judging import judged
@@ -20,6 +19,8 @@ from jammi_widgets.panel import Panel
 from jammi_widgets.rows import Shown, texts_of
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from jammi_lab.workspace import Workspace
 
 MOST_COLUMNS = 12
@@ -177,14 +178,13 @@ class NeighborExplorer(Panel):
         found, self._through = self._ws._searched(self._named, text or None, key, wide, where, None, self._columns, None)
         with self._searching():
             self.set_trait("query", text or "")
-        hits = self._told(found)
-        near = [h["similarity"] for h in hits]
+        rows = found.arrow()
+        hits, near = self._told(rows.slice(0, self.k)), [round(similarity, 4) for similarity in rows["similarity"].to_pylist()]
         own = self._values([key])[0] if row is not None else None
-        self._last = {"hits": hits[: self.k], "histogram": _histogram(near), "query": text or "", "row": row, "own": own, "about": self._about()}
+        self._last = {"hits": hits, "histogram": _histogram(near), "query": text or "", "row": row, "own": own, "about": self._about()}
         return dict(self._last)
 
-    def _told(self, found: Result) -> list[dict[str, Any]]:
-        rows = found.arrow()
+    def _told(self, rows: "pa.Table") -> list[dict[str, Any]]:
         values = [texts_of(rows[column], MOST_OF_A_COLUMN) for column in self._columns]
         told = zip(rows["key"].to_pylist(), rows["similarity"].to_pylist(), rows["source_missing"].to_pylist(), strict=True)
         return [
