@@ -347,5 +347,5 @@ def test_nothing_is_lost_where_a_graph_begins(monkeypatch):
     monkeypatch.setattr(ann, "cores", lambda: 8)
     vectors = made(60, 24, "uniform")
     for _ in range(60):
-        matrix, index = indexed(vectors)
+        _, index = indexed(vectors)
         assert (index.candidates(ann.units(vectors), 1)[:, 0] == np.arange(60)).all()
