@@ -1,0 +1,25 @@
+"""What a view of MySQL rests on, told by a server that answers as written here."""
+
+import pytest
+
+from jammi_lab.sources.mysql_views import behind
+
+VIEW = ("crm", "v")
+
+
+def told(text="select 1 AS `n` from `crm`.`t`", written="2020-01-01 00:00:00 never"):
+    """What is behind a view of that text over a table with that time of its last write, which is long past."""
+    forms = {"v": ("VIEW", None, "never never", None), "t": ("BASE TABLE", "InnoDB", written, None)}
+
+    def ask(select):
+        asked = [name for name in ("t", "v") if f"table_name = '{name}'" in select]
+        return [(at, *(forms[name] if "information_schema.tables" in select else (text,))) for at, name in enumerate(asked)]
+
+    return behind(ask, VIEW, lambda value: f"'{value}'")
+
+
+@pytest.mark.parametrize("moved", [{"written": "2020-01-01 00:00:01 never"}, {"text": "select 2 AS `n` from `crm`.`t`"}])
+def test_the_stamp_of_a_view_moves_with_the_tables_and_texts_behind_it(moved):
+    still = told()
+    assert not still.fickle and still.fresh is None and still.logged
+    assert told().written == still.written != told(**moved).written
