@@ -40,6 +40,8 @@ class Lying:
         back = ", ".join(f"{quote(column)}::{types[column]} AS {quote(column)}" for column in texts)
         self.address = f"(SELECT * REPLACE ({back}) FROM {Given.NAME})" if texts else Given.NAME
         """What FROM says; `texts` are columns that are held as text."""
+        self.columns: dict[str, str] | None = None
+        """All columns of the source, when all were read: name and SQL type."""
 
     def says(self, columns: Mapping[str, str], named: Named) -> bool:
         """Whether a condition means here what it means over a source with these columns."""
@@ -114,6 +116,8 @@ class Conditions:
         lying = self._lying(None, lay)
         if lying is None and (every is None or not every.refused):
             return None
+        if lying is not None and lying.columns is not None:
+            self._behind.columns = lying.columns  # what the source is was just looked at: it need not be bound to be asked
         _ = self._behind.key_column  # says itself what is not there
         columns, named = self._behind.columns, self._named(said)
         if lying is None and named is not None:
@@ -161,6 +165,7 @@ class Conditions:
         texts = [column for column, kind in prepared.output if kind in _AS_TEXT and held[column] == "VARCHAR"]
         types = {column: kind for column, kind in prepared.output if held[column] == kind or column in texts}
         found = Lying(rows.select(list(types)), types, texts)
+        found.columns = dict(prepared.output) if named is None else None
         self._known.laid.put(state, found)
         return found
 

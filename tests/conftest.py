@@ -31,7 +31,7 @@ __all__ = [
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE_ROOTS = (ROOT, ROOT / "kernel_ext", ROOT / "widgets")
 # Threads that libraries keep for the life of a process, by the beginning of their name.
-LASTING_THREADS = ("IPythonHistorySavingThread", "pytest_timeout", "ThreadPoolExecutor-jupyter", "raylet", "fsspecIO", "asyncio_")
+LASTING_THREADS = ("IPythonHistorySavingThread", "pytest_timeout", "ThreadPoolExecutor-jupyter", "raylet", "fsspecIO", "asyncio_", "jammi-idle")
 
 settings.register_profile("dev", max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 settings.register_profile("ci", parent=settings.get_profile("dev"), max_examples=150, derandomize=True, print_blob=True)

@@ -16,6 +16,7 @@ from jammi_lab.engine.waiting import STEP, await_event, go_on_stopping, let_go_o
 from jammi_lab.errors import JammiError
 from jammi_lab.sources.attaching import in_transaction
 from jammi_lab.sources.base import Asking
+from jammi_lab.storage.beside import begin
 
 BATCH = 65_536
 AHEAD = 4
@@ -67,9 +68,9 @@ class Pump:
         self._lock, self._tidying = threading.Lock(), False
 
     def start(self, with_progress: bool) -> None:
-        """Begin, in a thread of its own."""
+        """Begin, in another thread."""
         self._settings = (_BUFFER, *_PROGRESS) if with_progress else (_BUFFER,)
-        threading.Thread(target=self._work, daemon=True, name="jammi-statement").start()
+        begin(self._work, "jammi-statement")
 
     def _work(self) -> None:
         undo: Callable[[], None] | None = None

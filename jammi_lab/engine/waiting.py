@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from jammi_lab.errors import brief
+from jammi_lab.storage.beside import begin
 
 T = TypeVar("T")
 STEP = 0.05
@@ -15,7 +16,7 @@ PATIENCE = 2.0
 
 
 class Begun(Generic[T]):
-    """Work that runs in a thread of its own, in a copy of the context of whoever began it. `interrupt`, `stuck` and `tick` are for who waits."""
+    """Work that runs in another thread, in a copy of the context of whoever began it. `interrupt`, `stuck` and `tick` are for who waits."""
 
     def __init__(
         self,
@@ -39,7 +40,7 @@ class Begun(Generic[T]):
                 let_go_of_imports()
                 self._done.set()
 
-        threading.Thread(target=run, daemon=True, name="jammi-engine").start()
+        begin(run, "jammi-engine")
 
     def result(self) -> T:
         """What the work returns, once; its errors are raised here.
@@ -65,12 +66,12 @@ class Begun(Generic[T]):
 def waited(
     work: Callable[[], T], interrupt: Callable[[], None], *, stuck: Callable[[], None] | None = None, tick: Callable[[], None] | None = None
 ) -> T:
-    """What `work` returns, in a thread of its own, as `Begun.result` says."""
+    """What `work` returns, in another thread, as `Begun.result` says."""
     return Begun(work, interrupt, stuck=stuck, tick=tick).result()
 
 
 def let_go_of_imports() -> None:
-    """Release the interpreter's import lock if this thread still has it. For the end of a thread that called DuckDB: an import in there that fails
+    """Release the interpreter's import lock if this thread still has it. For the end of work that called DuckDB: an import in there that fails
     (pandas, on a disk that fails) can keep it, and with a dead holder no other thread would ever import anything again (measured with 1.5.5)."""
     while _imp.lock_held():
         try:
@@ -107,7 +108,7 @@ def go_on_stopping(done: threading.Event, interrupt: Callable[[], None]) -> None
         while not done.wait(STEP):
             interrupt()
 
-    threading.Thread(target=keep_on, daemon=True, name="jammi-engine-stop").start()
+    begin(keep_on, "jammi-engine-stop")
 
 
 def settle(done: threading.Event, interrupt: Callable[[], None]) -> bool:

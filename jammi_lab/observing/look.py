@@ -1,6 +1,7 @@
 """One look: every input is observed at most once, in parallel and time-boxed; all verdicts of the look come from those observations."""
 
 import contextlib
+import functools
 import threading
 from collections.abc import Callable, Iterable, Mapping
 
@@ -12,6 +13,7 @@ from jammi_lab.observing.memo import ObservationMemo
 from jammi_lab.observing.opinions import Opinions
 from jammi_lab.scrubbing import scrubbed
 from jammi_lab.sources.base import Relation
+from jammi_lab.storage.beside import begin
 from jammi_lab.store.results import Results
 from jammi_lab.tenancy import TenantScope
 from jammi_lab.values.anchors import Anchor, Input, InputKind, Observed, Snapshot, Unknown, Vanished, unpinned
@@ -160,7 +162,7 @@ class Look:
                 left.release()
 
         for share in shares:
-            threading.Thread(target=work, args=(share,), name="jammi-look", daemon=True).start()
+            begin(functools.partial(work, share), "jammi-look")
         try:
             deadline = self._timeout
             for _ in shares:

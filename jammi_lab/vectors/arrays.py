@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from jammi_lab.errors import DuplicateKey, InvalidArgument, SchemaMismatch
 
 Floats = NDArray[np.float32]
+_CLOSE = 8
+"""Flags for each number that `among` makes at most."""
 
 
 def numbers_of(values: pa.Array) -> NDArray[Any]:
@@ -23,6 +25,21 @@ def numbers_of(values: pa.Array) -> NDArray[Any]:
     if data is None or not len(values):
         return np.empty(0, dtype)
     return np.frombuffer(data, dtype, len(values), values.offset * dtype.itemsize)
+
+
+def among(numbers: NDArray[Any], found: NDArray[Any]) -> NDArray[np.bool_] | None:
+    """Which whole numbers are among others of their type, where they lie close enough together for a table of flags, which takes a fifth of what
+    hashing takes; else None."""
+    if not len(numbers):
+        return None
+    low, high = numbers.min(), numbers.max()
+    if int(high) - int(low) > _CLOSE * len(numbers):
+        return None
+    start = low.astype(np.int64)
+    there = np.zeros(int(high) - int(low) + 1, np.bool_)
+    there[found[(found >= low) & (found <= high)].astype(np.int64) - start] = True
+    mask: NDArray[np.bool_] = there[numbers.astype(np.int64) - start]
+    return mask
 
 
 def places_of(rows: NDArray[np.int64]) -> pa.Array:

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from jammi_lab.errors import SchemaMismatch, TableDamaged
 from jammi_lab.storage.files import Place, opened
 from jammi_lab.storage.plain_rows import PlainRows
-from jammi_lab.vectors.arrays import Floats, ascending, cut_off, flat_of, keys_of, matrix_of, numbers_of, places_of, width_of
+from jammi_lab.vectors.arrays import Floats, among, ascending, cut_off, flat_of, keys_of, matrix_of, numbers_of, places_of, width_of
 from jammi_lab.vectors.exact import Exact, Hits, Places, cosines
 from jammi_lab.vectors.streamed import Rows, Streamed
 
@@ -200,6 +200,8 @@ class Matrix:
             raise SchemaMismatch(
                 "The filter gives keys of another type.", column="key", expected=str(self.keys.type), actual=str(keys.type)
             ) from error
+        if self._numbers is not None and (found := among(self._numbers, numbers_of(column))) is not None:
+            return found
         mask: NDArray[np.bool_] = numbers_of(pc.is_in(_storage(self.keys), value_set=column))
         return mask
 

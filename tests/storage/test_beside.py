@@ -1,4 +1,4 @@
-import _thread
+import contextvars
 import os
 import threading
 import time
@@ -63,21 +63,39 @@ def test_a_thread_that_is_needed_just_when_its_patience_ends_does_the_work(monke
     helper = beside._idle.pop()  # as `begin` takes it, which then takes its time
     time.sleep(0.3)
     did = threading.Event()
-    helper.give(did.set)
+    helper.give(did.set, "jammi-helper")
     assert did.wait(20)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_work_that_fails_ends_its_thread_and_is_told_of_and_the_next_is_done(monkeypatch):
     told, failed = [], threading.Event()
 
     def fail():
         raise MemoryError("no room")
 
-    monkeypatch.setattr("sys.unraisablehook", lambda said: (told.append(said.exc_value), failed.set()))
+    monkeypatch.setattr("threading.excepthook", lambda said: (told.append(said.exc_value), failed.set()))
     begin(fail)
     assert failed.wait(20) and isinstance(told[0], MemoryError) and not beside._idle
     assert done_by()
+
+
+def test_a_thread_is_called_as_its_work_and_has_no_context_of_the_work_before():
+    said, names, over = contextvars.ContextVar("said", default="nothing"), [], [threading.Event(), threading.Event()]
+
+    def work(at):
+        names.append((threading.current_thread().name, said.get()))
+        said.set("something")
+        over[at].set()
+
+    begin(lambda: work(0), "jammi-first")
+    assert over[0].wait(20)
+    until = time.monotonic() + 20
+    while not beside._idle and time.monotonic() < until:
+        time.sleep(0.001)
+    [helper] = beside._idle
+    assert helper.name == beside.IDLE and helper.daemon
+    begin(lambda: work(1), "jammi-second")
+    assert over[1].wait(20) and names == [("jammi-first", "nothing"), ("jammi-second", "nothing")]
 
 
 def test_what_the_work_holds_is_let_go_when_it_is_done(monkeypatch):
@@ -101,10 +119,9 @@ def test_a_forked_child_waits_for_no_thread_of_its_parent():
     done_by(2)
     child = os.fork()
     if child == 0:
-        did = _thread.allocate_lock()
-        did.acquire()
-        begin(did.release)
-        os._exit(0 if did.acquire(timeout=20) else 1)
+        did = threading.Event()
+        begin(did.set)
+        os._exit(0 if did.wait(20) else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
@@ -113,7 +130,7 @@ def test_a_file_is_synced_also_where_there_may_be_no_more_threads(tmp_path, monk
         raise RuntimeError("can't start new thread")
 
     synced = []
-    monkeypatch.setattr(beside._thread, "start_new_thread", none)
+    monkeypatch.setattr(beside._Helper, "start", none)
     monkeypatch.setattr(files, "sync_file", synced.append)
     files.Syncing(tmp_path / "log").wait()
     assert synced == [tmp_path / "log"]

@@ -103,6 +103,20 @@ def test_keys_of_a_filter_become_a_mask():
     assert not held.mask_of(pa.array([], pa.string())).any()
 
 
+@pytest.mark.parametrize("kind", [np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64])
+@pytest.mark.parametrize("place", ["close together", "far apart"])
+def test_whole_numbers_of_every_type_and_size_become_a_mask(kind, place):
+    info, rng = np.iinfo(kind), np.random.default_rng(7)
+    for low in (info.min, 0, info.max - 100):
+        every = np.array(range(low, min(low + 101, info.max + 1)), kind)
+        keys = rng.permutation(every)[:40]
+        if place == "far apart":
+            keys = np.unique(np.append(keys, np.array([info.min, info.max], kind)))
+        held = Matrix(pa.array(keys), np.ones((len(keys), 1), np.float32))
+        wanted = np.append(rng.permutation(every)[:50], np.array([info.min, info.max, 0], kind))
+        assert held.mask_of(pa.array(np.unique(wanted))).tolist() == [key in set(wanted.tolist()) for key in keys.tolist()]
+
+
 def test_keys_of_another_type_are_no_filter():
     with pytest.raises(SchemaMismatch, match="another type"):
         Matrix.from_arrow(table((1, 2, 3))).mask_of(pa.array(["x"]))
