@@ -154,6 +154,10 @@ def load_settings(folder: Path | None, given: Mapping[str, Any] | None, environm
     for name, value in sorted((os.environ if environment is None else environment).items()):
         if name.startswith("JAMMI_") and "__" in name and (key := name[6:].lower().replace("__", ".", 1)) in DEFAULTS:
             _set(settings, key, value, f"the variable {name} of the environment")
+    if not isinstance(given or {}, Mapping):
+        raise InvalidArgument(
+            f"settings= takes a dict, not a value of type {type(given).__name__}.", hint='For example {"engine.memory_limit": "4GB"}.'
+        )
     for key, value in (given or {}).items():
         settings.set(key, value)
     return settings

@@ -157,10 +157,11 @@ class Evaluating(Searching):
         `record=False`, the model is not known here or the workspace is read-only. Raises as `search`, and InvalidArgument for judgements
         that are none.
         """
-        from jammi_lab.vectors.arrays import check_k
+        from jammi_lab.vectors.arrays import check_exact, check_k
 
         if check_k(k) < 1:
             raise InvalidArgument("k is a whole number from 1 on: nothing can be found among no hits.")
+        exact = check_exact(exact)
         one = isinstance(table, str | ResultTable)
         asked: Sequence[str | ResultTable] = [table] if isinstance(table, str | ResultTable) else table
         if not isinstance(asked, Iterable):
@@ -190,7 +191,10 @@ class Evaluating(Searching):
         taken = iter(keys)
         per_query = []
         for each, places in zip(judged, hits, strict=True):
-            by_key = {next(taken): value for value in each.relevance.values()}
+            by_key: dict[Hashable, float] = {}
+            for value in each.relevance.values():
+                key = next(taken)
+                by_key[key] = max(by_key.get(key, 0.0), value)  # one key may be said in two ways: 17 and '17'
             per_query.append((each.shown, scores(matrix.keys_at(places).to_pylist(), by_key, k)))
         made = Metrics(table, k, per_query, skipped, None)
         if record and not self._rooms.catalog.read_only:
@@ -209,7 +213,7 @@ class Evaluating(Searching):
                     found[at] = places
         for at, each in enumerate(judged):
             if each.by_row:
-                row = self._row(matrix, record, each.asked)
+                row = self._row(matrix, record, _meant(each.asked, matrix))
                 found[at] = self._found(record, matrix, None, k, None, row, exact).rows[0]
         return found
 
@@ -230,12 +234,19 @@ def _cast(keys: Sequence[Any], matrix: "Matrix", record: TableRecord) -> list[An
     from jammi_lab.vectors.arrays import as_key
 
     kind = matrix.keys.type
-    cast = [key if (made := as_key(key, kind)) is None else made for key in keys]
+    cast = [_meant(key, matrix) for key in keys]
     if len(matrix) and all(as_key(key, kind) is None and not isinstance(key, type(matrix.keys[0].as_py())) for key in keys):
         raise SchemaMismatch(
             f"No judged key is of the type that the keys of {record.recipe!r} have.", column="key", expected=str(kind), actual=type(keys[0]).__name__
         )
     return cast
+
+
+def _meant(key: Any, matrix: "Matrix") -> Any:
+    """A key as one of the table's type, as a literal means one in SQL; as it is where it cannot be one."""
+    from jammi_lab.vectors.arrays import as_key
+
+    return key if (made := as_key(key, matrix.keys.type)) is None else made
 
 
 def _judged(golden: Any) -> list[_Judged]:

@@ -82,7 +82,7 @@ class Explanation(str, Shown):
 def explained(text: str, analyze: bool, prepare: "Callable[[str], list[Prepared]]", run: "Callable[[Prepared], Result]") -> Explanation:
     """How one statement would run. Errors mark a place in what was typed. InvalidArgument for several statements, of which none is run then."""
     if not isinstance(text, str):
-        raise InvalidArgument(f"A statement is a text, not a {type(text).__name__}.")
+        raise InvalidArgument(f"A statement is a text, not a value of type {type(text).__name__}.")
     before = "EXPLAIN (ANALYZE, FORMAT JSON) " if analyze else "EXPLAIN (FORMAT JSON) "
     try:
         prepared = prepare(before + text)

@@ -97,13 +97,14 @@ def result_table(
     outcome: str = "",
     note: str = "",
 ) -> Form:
-    """A version of a recipe: what it is, what it has, what it was made from. `outcome` is computed or reused, and is said."""
-    title = f"{name}, version {version}" + (f": {outcome}" if outcome else "")
+    """A version of a recipe: what it is, what it has, what it was made from. `outcome`, of a ready one, is computed or reused, and is said."""
+    said = outcome if status == "ready" else status
+    title = f"{name}, version {version}" + (f": {said}" if said else "")
     listed = ", ".join(f"{n} {t.lower()}" for n, t in columns[:12]) + (f", and {len(columns) - 12:,} more" if len(columns) > 12 else "")
     held = count(rows, "row") if rows is not None else ""
     if held and bytes is not None:
         held += f", {size(bytes)}"
-    pairs = [("kind", kind), ("status", "" if status == "ready" else status), ("holds", held), ("columns", listed)]
+    pairs = [("kind", kind), ("holds", held), ("columns", listed)]
     return facts(title, [*pairs, ("key", ", ".join(key)), ("made from", ", ".join(inputs))], note=note)
 
 

@@ -238,7 +238,7 @@ class ResultTable(Versioned, Shown, Framed):
             bytes=record.bytes,
             status=self.status,
             outcome=self.outcome,
-            note=str(self.reuse) if self.reuse else "",
+            note=str(self.reuse) if self.reuse else record.error or "",
         )
 
 

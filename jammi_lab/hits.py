@@ -197,11 +197,12 @@ class Behind:
         return self._rooms.scope.current, self._record.table_name, self._first.table_name, tuple(map(str, select))
 
     def _state(self, selection: Selection, laid: str = "beside") -> str | None:
-        """A name for the columns of a selection as they are now, in the way in which they are laid out; None when that cannot be told."""
+        """A name for the columns of a selection as they are now, in the way in which they are laid out; None when that cannot be told. Of rows
+        that conditions are asked of it names all columns of the inputs, also those not read: a condition may mean any."""
         anchors = self._now((i, i.columns) for i in selection.read)
         if anchors is None or not all(a.pinned and not a.note and not a.method.startswith("column:") for a in anchors):
             return None  # what is so on somebody's word is not enough here: the rows are to be those of now
-        told = [[*a.input.identity, a.kind.value, a.method, a.value] for a in anchors]
+        told = [[*a.input.identity, a.kind.value, a.method, a.value, *([a.schema] if laid == "rows" else [])] for a in anchors]
         who = [self._rooms.scope.current, self._record.table_name, self._first.table_name, self._record.digest]
         return digest_of([laid, who, selection.chosen, told, self._rooms.engine.environment()])
 

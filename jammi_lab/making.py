@@ -48,7 +48,8 @@ class Making(Tables):
         """Make the statement's rows the next version of the recipe `name`, or answer with a ready table that is the same.
 
         `key`: columns that identify a row (checked). `refresh="inputs"` makes stale inputs true first. Raises as `sql` does, and NameInvalid,
-        DependencyCycle, DuplicateKey, SchemaMismatch. Interrupted or failed, nothing is left behind.
+        DependencyCycle, DuplicateKey, SchemaMismatch. Interrupted or failed while it runs, no rows are left behind; a recipe that had versions
+        keeps them, and the new definition, by which they are stale.
         """
         job = self._rooms.producers.sql.job(sql, params or {}, names_of(key))
         return self._make(name, job, cache, refresh, progress)
@@ -203,7 +204,7 @@ def refuse_defining(define_only: object) -> None:
 def names_of(given: str | Iterable[T] | None) -> list[T | str]:
     """One name or several as a list; None is none. InvalidArgument for what holds no names."""
     if not isinstance(given, str | Iterable | None):
-        raise InvalidArgument(f"Columns and tables are named by a text or by several, not by {given!r}.")
+        raise InvalidArgument(f"Columns and tables are named by a text or by several, not by a value of type {type(given).__name__}.")
     if given is None or isinstance(given, str):
         return [] if given is None else [given]
     return [*given]

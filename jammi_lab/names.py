@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterable
 
 from jammi_lab.clock import Clock
-from jammi_lab.errors import NameInvalid, NameTooLong
+from jammi_lab.errors import InvalidArgument, NameInvalid, NameTooLong
 
 MAX_NAME = 200
 RESERVED_SOURCES = frozenset(
@@ -29,7 +29,11 @@ _FAMILIES = ("jammi", "jammi_catalog", "mutable", "topics")
 
 
 def fold(name: str) -> str:
-    """Names with one fold are the same name: Unicode form and case do not count."""
+    """Names with one fold are the same name: Unicode form and case do not count. InvalidArgument for what is no text."""
+    if not isinstance(name, str):
+        own = getattr(name, "name", None)
+        hint = f"Give its name: {own!r}." if isinstance(own, str) else ""
+        raise InvalidArgument(f"A name is a text, not a value of type {type(name).__name__}.", hint=hint)
     folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
     return _HALF.sub("\ufffe", folded)  # half a character is in no name, and no database can be asked for it
 
@@ -63,8 +67,16 @@ def written(*parts: str) -> str:
     return ".".join([first if bare else quote(first), *(part if _BARE.fullmatch(part) else quote(part) for part in rest)])
 
 
+class Written(str):
+    """A name that is listed as SQL reads it."""
+
+    __slots__ = ()
+
+
 def pasteable(name: str) -> str:
     """The same of a name as it is listed: a source's, or one of ours behind its family, `jammi."my table"`."""
+    if isinstance(name, Written):
+        return name
     family, dot, rest = name.partition(".")
     return written(family, rest) if dot and rest and family in _FAMILIES else written(name)
 
@@ -81,12 +93,23 @@ def check_name(name: str, what: str) -> str:
 
     Any Unicode text without control characters and of at most 200 characters may. Raises NameInvalid, NameTooLong.
     """
-    if not isinstance(name, str) or not name.strip():
-        raise NameInvalid(f"A {what} needs a name that is not empty.", name=str(name))
+    if not isinstance(name, str):
+        raise NameInvalid(f"The name of a {what} is a text, not a value of type {type(name).__name__}.", name=str(name))
+    if not name.strip():
+        raise NameInvalid(f"A {what} needs a name that is not empty.", name=name)
     if len(name) > MAX_NAME:
         raise NameTooLong(name, MAX_NAME)
     if any(unicodedata.category(c) in ("Cc", "Cs") for c in name):
         raise NameInvalid(f"The {what} name {name!r} holds a control character; use visible characters.", name=name)
+    return name
+
+
+def check_recipe_name(name: str) -> str:
+    """Like `check_name`, and not what SQL calls a recipe, which would lead to another one. NameInvalid, NameTooLong."""
+    check_name(name, "recipe")
+    if fold(name).startswith("jammi."):
+        meant = name.partition(".")[2]
+        raise NameInvalid(f"A recipe cannot be called {name!r}: that is what SQL calls the recipe {meant!r}.", name=name, hint="Leave out `jammi.`.")
     return name
 
 

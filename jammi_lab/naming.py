@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from jammi_lab.clock import rfc3339
 from jammi_lab.errors import InvalidArgument, TableNotFound
 from jammi_lab.handles import ResultTable
-from jammi_lab.names import check_name, fold, near
+from jammi_lab.names import check_recipe_name, fold, near
 from jammi_lab.producers.base import Job, anchors_of, find_reusable
 from jammi_lab.sensing import models
 from jammi_lab.sensing.reports import Plan
@@ -40,7 +40,7 @@ class Naming:
             self._workspace._require_seen(name._record)
             return name
         if not isinstance(name, str):
-            raise InvalidArgument(f"A table is named by a text or given as a ResultTable, not by a {type(name).__name__}.")
+            raise _no_name(name)
         tables = self._rooms.catalog.tables
         if version is not None:
             if not isinstance(version, int):
@@ -110,6 +110,8 @@ class Naming:
             self._workspace._require_seen(name._record)
             newest = self._rooms.catalog.tables.newest(name.name)
             return name.name if newest and newest[1].table_name == name.table_name else name.table_name
+        if not isinstance(name, str):
+            raise _no_name(name)
         family, _, rest = name.partition(".")
         for known in (name, rest) if family in ("jammi", "mutable", "topics") and rest else (name,):
             if self._leads(known):
@@ -129,7 +131,7 @@ class Naming:
 
     def check(self, name: str, job: Job) -> None:
         """Nothing, when the job may become the recipe's definition. NameInvalid, NameTooLong; DependencyCycle."""
-        check_name(name, "recipe")
+        check_recipe_name(name)
         parents = [b.relation.input.name for b in job.inputs if b.relation.input.kind is InputKind.RESULT]
         self._rooms.catalog.recipes.refuse_circle(name, self._rooms.scope.current, parents)
 
@@ -170,7 +172,7 @@ class Naming:
     def rename(self, old: str, new: str) -> None:
         """Give a recipe another name; a RuntimeWarning names whoever still reads the old one. NameInvalid, TableNotFound, DuplicateTable,
         TenantForbidden; DependencyCycle when it would read itself."""
-        check_name(new, "recipe")
+        check_recipe_name(new)
         recipe = self._rooms.catalog.recipes.get(old)
         if recipe is None:
             raise self._missing(old)
@@ -191,3 +193,7 @@ class Naming:
             recipe = self._rooms.catalog.recipes.get(step.name)
             if recipe is not None and recipe.kind in (TableKind.EXTERNAL, TableKind.IMPORTED) and fold(step.name) in wanted:
                 self._rooms.producers.job(recipe.name, recipe.descriptor)
+
+
+def _no_name(given: object) -> InvalidArgument:
+    return InvalidArgument(f"A table is named by a text or given as a ResultTable, not by a value of type {type(given).__name__}.")

@@ -88,13 +88,13 @@ class Searching(Making):
         progress: OnProgress = None,
         define_only: bool = False,
     ) -> ResultTable | None:
-        """Turn the texts of a source, table or SQL into vectors: columns key, vector (float32), in key order.
+        """Turn the texts of a source, table or SQL into vectors: columns key, vector (float32), _text_digest, in key order.
 
-        Only new and changed texts go to the encoder; `.reuse` of the answer says how many were new, changed, removed, unchanged. `model` is a name,
-        an encoder or a sentence-transformers model. Interrupted, what was done is kept for the next call. `define_only` gives the recipe the
-        definition without running it. The table is ready first, then its index is made: `precision` is how it stores the vectors (the table has them
-        whole, and another precision is no other table), `index="later"` does not wait for it. Raises as binding SQL does, and ModelNotFound,
-        DuplicateKey, SchemaMismatch (with what the encoder raised as its cause), InvalidArgument.
+        Only new and changed texts, told by `_text_digest`, go to the encoder; `.reuse` of the answer says how many were new, changed, removed,
+        unchanged. `model` is a name, an encoder or a sentence-transformers model. Interrupted, what was done is kept for the next call.
+        `define_only` gives the recipe the definition without running it. The table is ready first, then its index is made: `precision` is how it
+        stores the vectors (the table has them whole, and another precision is no other table), `index="later"` does not wait for it. Raises as
+        binding SQL does, and ModelNotFound, DuplicateKey, SchemaMismatch (with what the encoder raised as its cause), InvalidArgument.
         """
         wish = _wish(precision, index)
         job = self._rooms.producers.embedding.job(name, source, key, names_of(text), model, where, afresh=cache == "bypass")
@@ -180,8 +180,9 @@ class Searching(Making):
         """What `search` answers, and whether an index found it."""
         if (query is None) == (row is None):
             raise InvalidArgument("A search is for a query or for the neighbours of a row: give one of the two.")
-        if exact not in (None, True, False):
-            raise InvalidArgument(f"exact is None, True or False, not {exact!r}.")
+        from jammi_lab.vectors.arrays import check_exact
+
+        exact = check_exact(exact)
         if params and where is None:
             raise InvalidArgument(f"There is no where= that could name {', '.join(map(str, params))}.")
         record = self._searchable(table)
@@ -297,13 +298,15 @@ class Searching(Making):
         return row
 
     def _queries(self, record: TableRecord, descriptor: Mapping[str, Any], query: Any) -> tuple[Any, bool]:
-        """The queries as vectors, and whether there are several."""
+        """The queries as vectors, and whether it was several. SchemaMismatch, InvalidArgument, ModelNotFound."""
         texts = texts_of(query)
         if texts is None:
-            return query, is_several(query)
+            from jammi_lab.vectors.arrays import queries_of
+
+            return queries_of(query, record.dimensions or 0)
         from jammi_lab.embedders.driver import encode_texts
 
-        return encode_texts(self._encoder_of(record, descriptor), texts, keys=texts), is_several(query)
+        return encode_texts(self._encoder_of(record, descriptor), texts, keys=texts), not isinstance(query, str)
 
     def _encoder_of(self, record: TableRecord, descriptor: Mapping[str, Any]) -> "Encoder":
         """The encoder that made a table's vectors. ModelNotFound."""
@@ -311,7 +314,10 @@ class Searching(Making):
 
         recorded = descriptor.get("encoder")
         if not isinstance(recorded, dict):
-            raise ModelNotFound(f"{record.recipe!r} has no encoder that a text could be searched with.", hint="Pass a vector.")
+            raise ModelNotFound(
+                f"{record.recipe!r} has no encoder that a text could be searched with.",
+                hint="Pass a vector, for example that of a row: ws.vector('table', key).",
+            )
         try:
             encoders = self._rooms.producers.encoders
             encoder = encoders.exact(msgspec.convert(recorded, EncoderIdentity)) or encoders.get(recorded["name"], recorded["version"])
@@ -338,11 +344,6 @@ def texts_of(query: Any) -> list[str] | None:
     if wrong := [q for q in query if not isinstance(q, str)]:
         raise InvalidArgument(f"Several queries are all texts or all vectors; there is a {type(wrong[0]).__name__} among the texts.")
     return list(query)
-
-
-def is_several(query: Any) -> bool:
-    """Whether a query is several: texts, vectors or a matrix."""
-    return getattr(query, "ndim", 1) == 2 or (isinstance(query, list | tuple) and bool(query) and hasattr(query[0], "__len__"))
 
 
 def _wish(precision: str, index: str) -> Wish:

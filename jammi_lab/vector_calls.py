@@ -89,15 +89,17 @@ class _Hits:
 
     def _check_query(self) -> bool:
         """Whether there are several queries, found sound as far as that needs no encoder. SchemaMismatch, InvalidArgument, ModelNotFound."""
-        from jammi_lab.searching import is_several, texts_of
-        from jammi_lab.vectors.arrays import check_queries
+        from jammi_lab.searching import texts_of
+        from jammi_lab.vectors.arrays import queries_of
 
-        texts = texts_of(self._asked)
-        if texts is None:
-            check_queries(self._asked, self._record.dimensions or 0)
-        elif not isinstance(self._behind.descriptor.get("encoder"), dict):
-            raise ModelNotFound(f"{self._record.recipe!r} has no encoder that a text could be searched with.", hint="Pass a vector.")
-        return is_several(self._asked)
+        if texts_of(self._asked) is None:
+            return queries_of(self._asked, self._record.dimensions or 0)[1]
+        if not isinstance(self._behind.descriptor.get("encoder"), dict):
+            raise ModelNotFound(
+                f"{self._record.recipe!r} has no encoder that a text could be searched with.",
+                hint="Pass a vector, for example that of a row: ws.vector('table', key).",
+            )
+        return not isinstance(self._asked, str)
 
     @property
     def says(self) -> str:

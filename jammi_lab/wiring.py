@@ -29,6 +29,7 @@ from jammi_lab.observing.opinions import Opinions
 from jammi_lab.observing.outside import Outside
 from jammi_lab.observing.paths import Paths
 from jammi_lab.observing.providers import FrameProvider, ResultProvider, SourceProvider
+from jammi_lab.observing.seen import LastSeen
 from jammi_lab.observing.topics import TopicProvider
 from jammi_lab.producers.base import Kitchen
 from jammi_lab.producers.flight import Flight
@@ -185,7 +186,7 @@ def _wire(folder: Place, catalog: Catalog, scope: TenantScope, settings: Setting
     topics = _topics(catalog, scope, engine, clock, observers)
     mutable = _mutable(catalog, scope, settings, engine, observers, folder)
     look = _looks(observers, opinions, scope, results, memo, clock, settings)
-    _names(engine, catalog, outside, results, Paths(scope, local))
+    _names(engine, catalog, SourceProvider(catalog, outside, LastSeen(memo)), results, Paths(scope, local))
     frames = FrameProvider(outside)
     vectors = _vectors(catalog, results, settings)
     recovery = Recovery(catalog, results, clock)
@@ -231,10 +232,10 @@ def _wire(folder: Place, catalog: Catalog, scope: TenantScope, settings: Setting
     )
 
 
-def _names(engine: Engine, catalog: Catalog, outside: Outside, results: Results, paths: Paths) -> None:
+def _names(engine: Engine, catalog: Catalog, sources: SourceProvider, results: Results, paths: Paths) -> None:
     """What FROM can name beside what changes."""
     duckdb_files.let_views_pass(foreign.view_reading)
-    engine.register(SourceProvider(catalog, outside))
+    engine.register(sources)
     engine.register(ResultProvider(catalog, results))
     engine.register(paths)
 

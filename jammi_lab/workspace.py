@@ -236,7 +236,7 @@ class Workspace(Evaluating, Exploring, Deriving, Upkept):
 
     def _run(self, text: str, params: Mapping[str, Any], extra: Sequence[Any]) -> Result:
         if not isinstance(text, str):
-            raise InvalidArgument(f"A statement is a text, not a {type(text).__name__}.")
+            raise InvalidArgument(f"A statement is a text, not a value of type {type(text).__name__}.")
         prepared = self._rooms.engine.prepare(text, params, tenant=self._scope.current, extra=extra, changing=True, supposing=True)
         last, changes = run_in_order(prepared, self._rooms.committing.apply)
         if not isinstance(last, Prepared):
@@ -322,7 +322,7 @@ class Workspace(Evaluating, Exploring, Deriving, Upkept):
 
     def plan(self, names: str | Iterable[str] | None = None, *, progress: OnProgress = None) -> Plan:
         """What must be recomputed to make these recipes (or all) true. Runs nothing. TableNotFound; DependencyCycle."""
-        wanted = None if names is None else self._naming.known(names_of(names) if isinstance(names, str) else list(names))
+        wanted = None if names is None else self._naming.known(names_of(names))
         return self._questions.plan(wanted, self._apply, self._progress(progress))
 
     def recompute(self, names: str | Iterable[str] | None = None, progress: OnProgress = None) -> RunReport:

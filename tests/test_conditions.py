@@ -218,6 +218,21 @@ def test_rows_and_columns_that_came_or_went_or_turned_into_another_type_are_seen
     assert keys(ws, "key = 5")[0] is errors.SourceUnavailable
 
 
+@pytest.mark.parametrize("source", ["jammi.t", "SELECT * FROM jammi.t"])
+def test_a_column_that_came_beside_columns_that_stayed_is_seen(ws: Any, source: str) -> None:
+    ws.materialize("t", "SELECT i AS id, i + 2000 AS year FROM range(6) r(i)")
+    ws.import_embeddings("v", vectors(list(range(6))), source=source)
+    for _ in range(3):
+        assert keys(ws, "key = 3")[1] == [3] and keys(ws, "COLUMNS(*) IS NOT NULL")[1] == list(range(6))
+    ws.materialize("t", "SELECT i AS id, i + 2000 AS year, CASE WHEN i > 1 THEN 5 - i END AS key FROM range(6) r(i)")
+    assert keys(ws, "COLUMNS(*) IS NOT NULL")[1] == [2, 3, 4, 5]
+    ws.materialize("t", "SELECT i AS id, i + 2000 AS year FROM range(6) r(i)")
+    for _ in range(3):
+        assert keys(ws, "key = 3")[1] == [3]
+    ws.materialize("t", "SELECT i AS id, i + 2000 AS year, 5 - i AS key FROM range(6) r(i)")
+    assert keys(ws, "key = 3")[1] == [2]  # the source's own column of that name
+
+
 def test_a_row_that_nobody_embedded_says_the_same_error_from_memory(ws: Any, papers: Path) -> None:
     csv(papers, [*((i, 2000 + i, 7) for i in range(6)), (99, 1, "no number")])
     said = [keys(ws, "venue::INT = 7") for _ in range(3)]

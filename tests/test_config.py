@@ -136,3 +136,8 @@ def test_a_size_or_a_zone_that_is_none_is_refused_where_it_stands(tmp_path: Path
 @pytest.mark.parametrize("value", ["2GB", "512MiB", " 1.5 gb ", "-1", "none"])
 def test_sizes_are_taken_as_the_engine_takes_them(value: str) -> None:
     assert Settings({"engine.memory_limit": value})["engine.memory_limit"] == value
+
+
+def test_settings_that_are_no_dict_are_refused_in_words(tmp_path: Path) -> None:
+    with pytest.raises(jl.InvalidArgument, match="settings= takes a dict, not a value of type str"):
+        jl.open(tmp_path / "lab", settings="cells.limit=5")  # type: ignore[arg-type]

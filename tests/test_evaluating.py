@@ -73,6 +73,25 @@ def test_the_highest_judgement_of_a_pair_counts_and_queries_without_a_relevant_k
     assert "1 query, 1 without a relevant key left out" in repr(found)
 
 
+def test_a_key_that_is_said_in_two_ways_is_one_with_its_highest_judgement(lab: Any) -> None:
+    for judged in ([("pasta", "2", 1), ("pasta", 2, 0)], [("pasta", 2, 0), ("pasta", "2", 1), ("pasta", 2.0, 0)]):
+        assert dict(lab.evaluate("v", judged, k=1)) == {"recall@1": 1, "mrr": 1, "ndcg@1": 1}
+
+
+def test_a_row_is_named_as_a_judged_key_is(lab: Any) -> None:
+    named = [lab.evaluate("v", [{"row": row, "key": "1"}], k=1) for row in (0, "0", 0.0)]
+    assert [each["recall@1"] for each in named] == [1, 1, 1]
+    with pytest.raises(errors.RowNotFound):
+        lab.evaluate("v", [{"row": "none", "key": 1}])
+
+
+def test_times_in_nanoseconds_are_judged_whole(ws: Any) -> None:
+    ws.import_embeddings("t", pa.table({"id": pa.array([1, 1001], pa.timestamp("ns")), "vector": [[1.0, 0.0], [0.0, 1.0]]}))
+    first, second = ws.table("t").read().arrow()["key"].to_pylist()
+    found = ws.evaluate("t", [{"row": first, "key": second}, {"query": [1.0, 0.0], "key": first}], k=1)
+    assert found["recall@1"] == 1 and ws.neighbors("t").hits.fetchall()[0][0] == second
+
+
 def test_scores_are_recorded_against_the_model_and_keep_it(lab: Any) -> None:
     found = lab.evaluate("v", GOLDEN)
     [record] = lab.models.records("hashing")
@@ -150,6 +169,9 @@ def test_what_search_refuses_is_refused(lab: Any) -> None:
     for k in (0, -1, 1.5, True):
         with pytest.raises(errors.InvalidArgument):
             lab.evaluate("v", GOLDEN, k=k)
+    for exact in ("no", 0):
+        with pytest.raises(errors.InvalidArgument, match="exact is None, True or False"):
+            lab.evaluate("v", GOLDEN, exact=exact)
     with pytest.raises(errors.RowNotFound):
         lab.evaluate("v", [{"row": 77, "key": 1}])
     with pytest.raises(errors.SchemaMismatch, match="type"):

@@ -79,6 +79,11 @@ def test_a_result_table_says_what_it_is_and_whether_it_was_computed_or_reused():
     ]
 
 
+def test_a_version_that_failed_is_not_said_to_be_computed():
+    form = forms.result_table("venues", version=2, kind="sql", rows=None, columns=[], status="failed", outcome="computed", note="DuplicateKey: Oslo")
+    assert form.text.split("\n") == ["venues, version 2: failed", "  kind  sql", "DuplicateKey: Oslo"]
+
+
 def test_the_board_counts_the_verdicts_gives_the_reasons_and_says_what_to_type():
     verdicts = [Row("a", Fresh()), Row("b", stale()), Row("c", PossiblyStale([Cause(stale().reasons[0], ["b"])]))]
     lines = forms.status(verdicts).text.split("\n")

@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -77,6 +79,30 @@ def test_several_queries_make_one_answer_with_their_number_first(lab: Any) -> No
     assert both["title"].to_pylist() == [TITLES[2], TITLES[5]] and both["query"].to_pylist() == [0, 1]
     assert lab.search("v", [lab.vector("v", 2).tolist()], k=1).arrow()["query"].to_pylist() == [0]
     assert len(lab.search("v", np.empty((0, 256), np.float32)).arrow()) == 0
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        list,
+        tuple,
+        np.stack,
+        pa.array,
+        lambda rows: pa.chunked_array([pa.array(rows)]),
+        lambda rows: pa.FixedSizeListArray.from_arrays(pa.array(np.concatenate(rows)), len(rows[0])),
+        lambda rows: pl.Series([row.tolist() for row in rows]),
+        pd.Series,
+        iter,
+    ],
+)
+def test_several_vectors_are_several_queries_in_whatever_they_come(lab: Any, listed: Any) -> None:
+    rows = lab.search("v", listed([lab.vector("v", 2), lab.vector("v", 5)]), k=1).arrow()
+    assert rows["query"].to_pylist() == [0, 1] and rows["key"].to_pylist() == [2, 5]
+
+
+@pytest.mark.parametrize("listed", [list, pa.array, pl.Series, pd.Series, iter])
+def test_one_vector_is_one_query_in_whatever_it_comes(lab: Any, listed: Any) -> None:
+    assert lab.search("v", listed(lab.vector("v", 2)), k=1).fetchall()[0][0] == 2
 
 
 def test_the_answer_says_what_was_read_and_tells_when_it_is_stale(lab: Any, papers: Path) -> None:
@@ -289,6 +315,8 @@ def test_a_damaged_table_is_not_searched(lab: Any, searched_before: bool) -> Non
         ({}, errors.InvalidArgument),
         ({"query": "x", "row": 1}, errors.InvalidArgument),
         ({"query": "x", "exact": "no"}, errors.InvalidArgument),
+        ({"query": "x", "exact": 0}, errors.InvalidArgument),
+        ({"query": "x", "exact": np.ones(2, np.bool_)}, errors.InvalidArgument),
         ({"query": "x", "params": {"least": 1}}, errors.InvalidArgument),
         ({"query": ["x", [1.0]]}, errors.InvalidArgument),
         ({"query": [1.0, 2.0]}, errors.SchemaMismatch),

@@ -337,7 +337,7 @@ def test_a_missing_version_names_those_that_are_there(papers: Any) -> None:
         papers.table("titles", version=7)
 
 
-@pytest.mark.parametrize("name", ["", "  ", "a\nb", "nul\0", "\x1b[31m", "x" * 201, "\ud800"])
+@pytest.mark.parametrize("name", ["", "  ", "a\nb", "nul\0", "\x1b[31m", "x" * 201, "\ud800", "jammi.titles", "Jammi.new"])
 def test_a_name_that_nothing_may_have_is_refused(papers: Any, name: str) -> None:
     before = len(papers.recipes())
     for call in (
@@ -371,6 +371,19 @@ def test_names_that_differ_in_case_or_unicode_form_only_are_one_name(papers: Any
     again = papers.materialize(second, "SELECT id, year FROM papers")
     assert (again.name, again.version) == (first, 2 if first != "titles" else 3)
     assert papers.staleness(second) == jl.Fresh()
+
+
+def test_what_is_no_name_is_refused_in_words_and_a_table_by_its_own(papers: Any) -> None:
+    table = papers.materialize("titles", "SELECT id FROM papers")
+    for call in (papers.drop, papers.expire, lambda given: papers.rename(given, "x"), papers.sources.remove, lambda given: papers.sources[given]):
+        with pytest.raises(jl.InvalidArgument, match="A name is a text, not a value of type int"):
+            call(5)
+        with pytest.raises(jl.InvalidArgument, match="Give its name: 'titles'"):
+            call(table)
+    for call in (papers.plan, papers.recompute, papers.what_if, papers.lineage, papers.derives_from, papers.why):
+        with pytest.raises(jl.InvalidArgument, match="not by a value of type int"):
+            call(5)
+    assert "titles" in papers
 
 
 @pytest.mark.parametrize("name", ["jammi", "main", "Mutable", "__jammi_x", "jammi.titles", "pg_catalog", ""])

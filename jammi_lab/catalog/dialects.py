@@ -35,6 +35,8 @@ _NETWORK = re.compile(
     r"nfs\d?|cifs|smb\d?|smbfs|ncpfs|afs|9p|ceph|lustre|glusterfs|davfs"
     r"|fuse\.(sshfs|s3fs|gcsfuse|glusterfs|rclone|goofys|blobfuse2?|ceph.*|davfs2?|curlftpfs)"
 )
+_NOT_OURS = re.compile(r"no such (table|column)|has no column named|unsupported file format")
+"""What SQLite says of a file in which it does not find what our statements name."""
 _PRAGMAS = (
     "synchronous=FULL",
     "secure_delete=ON",
@@ -258,6 +260,8 @@ class Sqlite:
                 return SourceUnavailable(f"The catalog {self.label} cannot be opened.", hint="See whether the folder is there and may be read.")
             case sqlite3.SQLITE_IOERR:
                 return ResourceExhausted(f"The disk failed while the catalog {self.label} was in use; nothing was changed.", hint="See to the disk.")
+            case sqlite3.SQLITE_ERROR if _NOT_OURS.search(str(error.orig)):
+                return damaged(self.label)
         return damaged(self.label) if "Could not decode" in str(error.orig) else None
 
     def _unwritable(self) -> WorkspaceReadOnly:

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from jammi_lab.catalog import scope
 from jammi_lab.catalog.closure import EDGE, MOST_STARTS, Direction, Node, all_edges, closure
 from jammi_lab.catalog.database import Database
+from jammi_lab.catalog.rows import Words
 from jammi_lab.catalog.schema import lineage, newest_edges, owner, recipes, result_tables, sources, versions
 from jammi_lab.catalog.scope import Scope
 from jammi_lab.catalog.tables import is_newest, not_hidden
@@ -68,8 +69,8 @@ class Use(Value, frozen=True):
         return msgspec.structs.replace(self, model=model)
 
 
-_KINDS = {str(k): k for k in InputKind}
-_ANCHORS = {str(k): k for k in AnchorKind}
+_KINDS = Words(InputKind)
+_ANCHORS = Words(AnchorKind)
 _fold: sa.BindParameter[str] = sa.bindparam("fold")
 _one: sa.ColumnElement[int] = sa.literal_column("1")
 _ALL = (

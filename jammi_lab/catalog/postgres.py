@@ -163,7 +163,7 @@ class Postgres:
                     f"The catalog {self.label} cannot be written to: {self._redacted(error)}.",
                     hint="Open it with read_only=True, or as a user who may write.",
                 )
-            case (_, "42P01" | "3F000"):
+            case (_, "42P01" | "42703" | "3F000"):
                 return damaged(self.label)
             case (_, "57014"):
                 return SourceUnavailable(f"The catalog {self.label} did not finish: {self._redacted(error)}.", hint="Try again.")

@@ -46,6 +46,16 @@ def _one_of(kinds: type[E], word: Any) -> E:
         raise _foreign() from None
 
 
+class Words(dict[str, E]):
+    """The members of an enum by the words that a column holds for them. TableDamaged for a word that nothing here wrote."""
+
+    def __init__(self, kinds: type[E]) -> None:
+        super().__init__({str(kind): kind for kind in kinds})
+
+    def __missing__(self, word: str) -> E:
+        raise _foreign()
+
+
 _columns = _Held(list[Column])
 _anchors = _Held(list[Anchor])
 _texts = _Held(list[str])

@@ -3,10 +3,11 @@
 import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from jammi_lab import names
+from jammi_lab.engine import functions, hints
 from jammi_lab.errors import JammiError, ResourceExhausted, SessionClosed, SourceUnavailable, SqlError, TableDamaged
 from jammi_lab.sources.base import Relation
 from jammi_lab.storage.remote import UNREACHABLE
@@ -34,7 +35,7 @@ class Fault:
     message: str
     """The text, without the place and DuckDB's own suggestions."""
     position: int | None = None
-    """Byte offset into what was executed."""
+    """Where in what was executed: bytes, of a syntax error characters."""
     subtype: str = ""
     name: str = ""
 
@@ -56,11 +57,11 @@ class Place:
     bound: bool = False
     """Whether these columns were there when the statement was bound, and it is now run."""
 
-    def at(self, error: JammiError, position: int | None, prefix: int = 0) -> JammiError:
-        """The same error with its place; `position` is DuckDB's byte offset."""
-        if position is None or not 0 <= position - prefix <= len(self.statement.encode("utf-8", "replace")):
+    def at(self, error: JammiError, position: int | None) -> JammiError:
+        """The same error with its place; `position` is a byte offset into the statement."""
+        if position is None or not 0 <= position <= len(self.statement.encode("utf-8", "replace")):
             return error.at(self.text, None)
-        before = self.statement.encode("utf-8", "replace")[: position - prefix].decode(errors="ignore")
+        before = self.statement.encode("utf-8", "replace")[:position].decode(errors="ignore")
         return error.at(self.text, self.offset + len(before))
 
 
@@ -96,7 +97,16 @@ def translate(error: BaseException, place: Place, *, prefix: int = 0) -> JammiEr
         return explained.at(place.text, None)
     if fault.kind not in ("Parser", "Binder", "Catalog") and place.relations and _is_reading(error, fault, place.relations):
         return _unreadable(fault, place.relations).at(place.text, None)
-    return place.at(_said(fault, place), fault.position, prefix)
+    fault = replace(fault, position=_byte(fault, place.statement, prefix))
+    return place.at(_said(fault, place), fault.position)
+
+
+def _byte(fault: Fault, statement: str, prefix: int) -> int | None:
+    """The place of a fault as a byte offset into the statement; DuckDB's grammar counts characters."""
+    if fault.position is None:
+        return None
+    at = fault.position - prefix
+    return len(statement[:at].encode("utf-8", "replace")) if fault.subtype == "SYNTAX_ERROR" and at >= 0 else at
 
 
 def translate_reading(error: BaseException, relation: Relation | None = None) -> JammiError:
@@ -189,7 +199,7 @@ def _reason(fault: Fault) -> str:
 def _said(fault: Fault, place: Place) -> JammiError:
     message = fault.message.strip()
     if fault.kind == "Parser":
-        return SqlError(_syntax(message), hint=_quoting(message, fault.position, place))
+        return SqlError(_syntax(message), hint=hints.of_syntax(message, fault.position, place.statement))
     if missing := _missing_column(fault):
         return _no_column(missing, fault, place)
     if said := re.match(r'Ambiguous reference to table "(.*?)" \(duplicate alias', message):
@@ -200,7 +210,7 @@ def _said(fault: Fault, place: Place) -> JammiError:
     if said := re.match(r"No function matches the given name and argument types '(.*?)'\. ", message, re.S):
         name, _, types = said[1].replace("_LITERAL", "").partition("(")
         wrong = f"There is no function {name}({types}" if name.isidentifier() else f"The operator {name} does not take ({types}"
-        return SqlError(f"{wrong}.", hint=_casting(said[1]))
+        return SqlError(f"{wrong}.", hint=hints.of_arguments(said[1], message))
     if said := re.match(r'Could not choose a best candidate function for the function call "(.*?)"', message, re.S):
         return SqlError(f"It is not clear which function {said[1]} means.", hint="Cast its arguments, for example x::INTEGER.")
     if said := re.match(r'Ambiguous reference to column name "(.*?)" \(use: (.*)\)', message):
@@ -209,12 +219,14 @@ def _said(fault: Fault, place: Place) -> JammiError:
             return _two_of(meant[0].rpartition(".")[0])
         return SqlError(f"The column {said[1]} is ambiguous: it may be {' or '.join(meant)}.")
     if said := re.match(r"(?:\w+ )*Function with name (.*?) does not exist!", message, re.S):
+        if functions.is_window(said[1]):
+            return SqlError(f"{said[1]}() looks at rows beside its own.", hint=f"Write {said[1]}(…) OVER (ORDER BY …).")
         return SqlError(f"There is no function {said[1]} of that use.")
     if fault.kind in ("INTERNAL", "FATAL", "Internal", "Fatal"):
         return SqlError(
             "DuckDB failed on this statement by a fault of its own.", hint="Write the statement differently; the next one runs on a new instance."
         )
-    return SqlError(sentence(message) or f"The statement failed ({fault.kind or 'unknown'} error).")
+    return SqlError(sentence(message) or f"The statement failed ({fault.kind or 'unknown'} error).", hint=hints.of_words(message))
 
 
 def _two_of(name: str) -> SqlError:
@@ -231,7 +243,8 @@ def _no_column(missing: str, fault: Fault, place: Place) -> SqlError:
     if there and asked is None:
         return SqlError(f"There is no column {missing} at this place.", hint="An input has one, but what is selected from here has not.")
     near = [] if there else names.near(missing, place.columns)
-    return SqlError(f"There is no column {missing}" + (f" in {asked[1] if there and asked else where}." if where else "."), near=near)
+    hint = "" if there or near else hints.of_text(missing, fault.position, place.statement)
+    return SqlError(f"There is no column {missing}" + (f" in {asked[1] if there and asked else where}." if where else "."), near=near, hint=hint)
 
 
 def _syntax(message: str) -> str:
@@ -248,27 +261,12 @@ def _syntax(message: str) -> str:
     return sentence(message)
 
 
-def _quoting(message: str, position: int | None, place: Place) -> str:
-    """How a word of SQL is written where a table is named."""
-    said = re.match(r'syntax error at or near "(\w+)"', message)
-    before = place.statement.encode("utf-8", "replace")[: position or 0].decode(errors="ignore")
-    if said is None or not re.search(r"\b(from|join|into|update)\s+$", before, re.I) or (written := names.written(said[1])) == said[1]:
-        return ""
-    return f"If it is the name of a table, write it in quotes: {written}."
-
-
 def _missing_column(fault: Fault) -> str:
     if fault.subtype == "COLUMN_NOT_FOUND" and fault.name:
         return fault.name
     said = re.match(r'(?:Table|Values list|Column) "?.*?"? does not have a column named "(.*?)"', fault.message, re.S)
     said = said or re.match(r'Referenced column "(.*?)" not found', fault.message, re.S)
     return said[1] if said else ""
-
-
-def _casting(call: str) -> str:
-    if "VARCHAR" in call:
-        return "A text column may hold a word for missing values: cast it, or add the source with options={'null': 'NA'}."
-    return "Cast the arguments to a type that it takes."
 
 
 def sentence(message: str) -> str:

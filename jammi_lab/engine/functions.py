@@ -78,6 +78,11 @@ def aggregates() -> frozenset[str]:
     return frozenset(f.name for f in allowed().values() if "a" in f.kinds or f.name in folding)
 
 
+def is_window(name: str) -> bool:
+    """Whether a function is nothing without OVER."""
+    return name.lower() in _WINDOWS
+
+
 def exists(name: str) -> bool:
     """Whether DuckDB itself has a function of that name, which the list then leaves out on purpose."""
     return bool(_DENIED.fullmatch(name))

@@ -4,7 +4,7 @@ The tree is DuckDB's own (`json_serialize_sql`). No subtree is skipped by its ke
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +25,8 @@ _NODES = frozenset(
 )
 _FAMILIES = re.compile(r"(COMPARE|OPERATOR|WINDOW|SUBQUERY)_[A-Z_]+")
 TABLE_FUNCTIONS = frozenset({"unnest", "range", "generate_series", "repeat", "json_each", "json_tree"})
+OUR_FUNCTIONS = ("jammi_version", "search", "neighbors", "read_parquet", "read_csv", "read_json")
+"""Those that are answered before a statement gets here; known here to be suggested."""
 _FILE_FUNCTIONS = re.compile(r"read_\w+|\w*_scan(_\w+)?|scan_\w+|glob|sniff_csv|parquet_\w+|st_read\w*|\w+_query|\w+_attach|from_substrait\w*")
 _INSTEAD = (
     (re.compile(r"(?:postgres|pg)_\w+"), "crm", "'postgresql://user@host/database', secret='NAME_OF_A_VARIABLE'", ".customers"),
@@ -113,9 +115,9 @@ class _Walk:
                 stack.extend(reversed(self.enter(node, ctes)))
         return self.reading
 
-    def refuse(self, message: str, node: Mapping[str, Any] | None = None, hint: str = "") -> JammiError:
+    def refuse(self, message: str, node: Mapping[str, Any] | None = None, hint: str = "", near: Sequence[str] = ()) -> JammiError:
         at = node.get("query_location") if node else None
-        return StatementNotAllowed(message, hint=hint).at(self.text, offset_in(self.text, at))
+        return StatementNotAllowed(message, hint=hint, near=near).at(self.text, offset_in(self.text, at))
 
     def enter(self, node: Node, ctes: frozenset[str]) -> list[tuple[Any, frozenset[str]]]:
         """Judge one node; its children with the CTE names that each may see."""
@@ -178,7 +180,8 @@ class _Walk:
         plain = call["type"] == "FUNCTION" and not call.get("catalog") and call.get("schema") in ("", None, _OWN_SCHEMA)
         if not plain or name not in TABLE_FUNCTIONS:
             place = {"query_location": call.get("query_location", node["query_location"])}
-            raise self.refuse(f"{name or 'This'}() cannot be read from.", place, _instead_of(name))
+            near = [] if (hint := _instead_of(name)) else names.near(name, [*TABLE_FUNCTIONS, *OUR_FUNCTIONS])
+            raise self.refuse(f"{name or 'This'}() cannot be read from.", place, hint, near)
         return [(value, ctes) for key, value in call.items() if key not in ("type", "class")]
 
     def function(self, node: Node) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -134,5 +135,8 @@ class Session:
             self._spill.remove()
             done.set()
 
+        if sys.is_finalizing():
+            self._spill.remove()  # no thread runs any more, and the instances end with the process
+            return
         threading.Thread(target=let_go, daemon=True, name="jammi-engine-close").start()
         done.wait(_PATIENCE)  # DuckDB waits without end for a statement that waits for a server

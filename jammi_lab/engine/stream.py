@@ -66,6 +66,7 @@ class Pump:
         self.error: BaseException | None = None
         self._settings: tuple[str, ...] = ()
         self._lock, self._tidying = threading.Lock(), False
+        self._taken = threading.Lock()  # by the thread that works, or by who stops it before there is one
 
     def start(self, with_progress: bool) -> None:
         """Begin, in another thread."""
@@ -73,6 +74,8 @@ class Pump:
         begin(self._work, "jammi-statement")
 
     def _work(self) -> None:
+        if not self._taken.acquire(blocking=False):
+            return
         undo: Callable[[], None] | None = None
         try:
             for setting in self._settings:
@@ -139,6 +142,10 @@ class Pump:
     def stop(self) -> bool:
         """Stop and wait a little; whether it ended. Else it is stopped as soon as it can be."""
         self.stopped.set()
+        if self._taken.acquire(blocking=False):  # it never began: an interrupt came first, or there may be no more threads
+            self.cursor.close()
+            self.ready.set()
+            self.done.set()
         ended = settle(self.done, self.interrupt)
         if not ended:
             go_on_stopping(self.done, self.interrupt)
@@ -164,8 +171,8 @@ class Stream:
 
     def begin(self) -> None:
         """Start, and wait until the schema is known. The statement's error, when it fails before that."""
-        self._pump.start(self._on_progress is not None)
         try:
+            self._pump.start(self._on_progress is not None)
             await_event(self._pump.done if self._pump.drained else self._pump.ready, self._pump.interrupt, tick=self._tick)
         except BaseException:
             self.close()

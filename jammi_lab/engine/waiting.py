@@ -1,6 +1,7 @@
 """Waiting for a worker so that ^C is never lost: the caller's thread only ever waits on an Event, and passes an interrupt on."""
 
 import _imp
+import contextlib
 import contextvars
 import threading
 import time
@@ -108,7 +109,8 @@ def go_on_stopping(done: threading.Event, interrupt: Callable[[], None]) -> None
         while not done.wait(STEP):
             interrupt()
 
-    begin(keep_on, "jammi-engine-stop")
+    with contextlib.suppress(RuntimeError):  # there may be no more threads
+        begin(keep_on, "jammi-engine-stop")
 
 
 def settle(done: threading.Event, interrupt: Callable[[], None]) -> bool:

@@ -107,7 +107,7 @@ class EphemeralSession(Shown):
         a change, and as `ws.sql` does.
         """
         if not isinstance(text, str):
-            raise InvalidArgument(f"A statement is a text, not a {type(text).__name__}.")
+            raise InvalidArgument(f"A statement is a text, not a value of type {type(text).__name__}.")
         with self._sessions.using(self._held):
             result = self._read(filled(text, self._reference(name)), {**(params or {}), **named})
             result.arrow()  # the statement is over when this returns; a deadline waits for it, and it for nobody

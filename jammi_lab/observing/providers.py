@@ -10,9 +10,10 @@ import pyarrow as pa
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.errors import JammiError, SourceUnavailable, TableDamaged, TableNotFound
-from jammi_lab.names import RESERVED_SOURCES, fold, near, written
+from jammi_lab.names import RESERVED_SOURCES, Written, fold, near, written
 from jammi_lab.observing.look import Pinned
 from jammi_lab.observing.outside import Outside
+from jammi_lab.observing.seen import LastSeen
 from jammi_lab.sources.base import Connector, Finder, Foreseeing, Relation
 from jammi_lab.sources.frames import FrameConnector, frame_snapshot
 from jammi_lab.store import readers
@@ -29,8 +30,8 @@ _CANNOT = re.compile(r" cannot be (?:read|reached): ")
 class SourceProvider:
     """Registered sources, under their registered names."""
 
-    def __init__(self, catalog: Catalog, outside: Outside) -> None:
-        self._catalog, self._outside = catalog, outside
+    def __init__(self, catalog: Catalog, outside: Outside, last_seen: LastSeen) -> None:
+        self._catalog, self._outside, self._last_seen = catalog, outside, last_seen
 
     def resolve(self, parts: tuple[str, ...]) -> Relation | None:
         """The relation of `source` or `source.table`; None when no source is called so. SourceUnavailable for an absent frame."""
@@ -73,8 +74,10 @@ class SourceProvider:
             raise SourceUnavailable(_sentence(record.name, error.message), near=error.near, hint=error.hint) from error
 
     def names(self) -> Iterable[str]:
-        """Names of the sources that the bound tenant sees."""
-        return [record.name for record in self._catalog.sources.list()]
+        """Names of the sources that the bound tenant sees, and of the tables that were last found inside: nothing is asked for them."""
+        for record in self._catalog.sources.list():
+            inside, _ = self._last_seen.tables(record) or ([], 0)
+            yield from (record.name, *(Written(_typed(record.name, table)) for table in inside))
 
 
 class Asked:
@@ -117,7 +120,7 @@ def _found(connector: Finder, source: str, parts: Sequence[str]) -> str:
 
 def _no_table(source: str, tables: Sequence[str], parts: Sequence[str]) -> TableNotFound:
     """Why a name after a source's name is none of its tables, with near names."""
-    typed = {f"{source}.{t}": written(source, *(t.split(".") if 0 < t.find(".") == t.rfind(".") < len(t) - 1 else [t])) for t in tables}
+    typed = {f"{source}.{t}": _typed(source, t) for t in tables}
     if not parts:
         hint = f"Say which, for example FROM {next(iter(typed.values()))}." if typed else ""
         return TableNotFound(f"{source} is a database and no table." if typed else f"{source} holds no table.", hint=hint)
@@ -126,6 +129,11 @@ def _no_table(source: str, tables: Sequence[str], parts: Sequence[str]) -> Table
     if any(t.split(".")[-1] == parts[-1] for t in typed):
         return TableNotFound(f"It is not clear which table {source}.{name} means.", near=meant, hint="Name its schema, too.")
     return TableNotFound(f"There is no table {name} in {source}.", near=meant)
+
+
+def _typed(source: str, table: str) -> str:
+    """What SQL calls a table inside a source."""
+    return written(source, *(table.split(".") if 0 < table.find(".") == table.rfind(".") < len(table) - 1 else [table]))
 
 
 class FrameProvider:

@@ -16,7 +16,7 @@ from jammi_lab.engine.session import Engine
 from jammi_lab.errors import JammiError, LostOwnership, TableNotFound
 from jammi_lab.observing.look import Look, Pinned
 from jammi_lab.observing.observers import CURRENT_DATE
-from jammi_lab.producers.flight import Flight
+from jammi_lab.producers.flight import Flight, InputMoved
 from jammi_lab.producers.keys import check_key
 from jammi_lab.sources.base import Relation
 from jammi_lab.store.funnel import BuiltElsewhere, Funnel, ReadyMeanwhile
@@ -343,10 +343,6 @@ def _still_wanted(kitchen: Kitchen, begun: TableRecord) -> None:
             f"The recipe {begun.recipe!r} was dropped or renamed while it was being built; nothing was published.",
             hint="Run it again if it is still wanted.",
         )
-
-
-class InputMoved(Exception):
-    """An input was changed while it was being read, and whether it has the same rows all the same; internal."""
 
 
 def _settle(kitchen: Kitchen, job: Job, before: Sighting, witnesses: Mapping[tuple[str, str, str], Observed], *, last: bool) -> list[Anchor]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from jammi_lab.storage.below import files_below
 from jammi_lab.storage.files import Place, atomic_file, make_folder, opened, remove
 from jammi_lab.store.results import clear_temporary
+from jammi_lab.vectors.arrays import array_of, numbers_of
 
 Digests = NDArray[np.void]
 """Of texts: 16 bytes each."""
@@ -85,7 +86,7 @@ class Checkpoint:
                 for start in range(0, len(rows), _ROWS):
                     some = slice(start, start + _ROWS)
                     block = vectors[rows[some]]
-                    column = pa.FixedSizeListArray.from_arrays(pa.array(block.reshape(-1)), vectors.shape[1])
+                    column = pa.FixedSizeListArray.from_arrays(array_of(block), vectors.shape[1])
                     writer.write_table(pa.table([as_column(named[some]), column], schema=schema))
                     yield block
 
@@ -125,8 +126,7 @@ def _schema(dimensions: int) -> pa.Schema:
 
 
 def _matrix(batch: pa.RecordBatch) -> NDArray[np.float32]:
-    flat: NDArray[np.float32] = batch.column("vector").flatten().to_numpy(zero_copy_only=False)
-    return flat.reshape(batch.num_rows, -1)
+    return numbers_of(batch.column("vector").flatten()).reshape(batch.num_rows, -1)
 
 
 def _digest(named: Digests, blocks: Iterable[NDArray[np.float32]]) -> str:

@@ -28,7 +28,7 @@ from jammi_lab.store.results import CHECKPOINT_SECONDS, Results
 from jammi_lab.values.anchors import Observed
 from jammi_lab.values.mutables import MutableRecord
 from jammi_lab.values.records import Progress, Reuse, TableKind, TableRecord, TableStatus
-from jammi_lab.vectors.arrays import keys_of, places_of
+from jammi_lab.vectors.arrays import array_of, keys_of, numbers_of, places_of
 from jammi_lab.vectors.exact import Places
 
 DIGEST = "_text_digest"
@@ -94,8 +94,8 @@ class Earlier:
             return {}
         release = readers.hold(self._path)
         try:
-            with opened(self._path) as file:
-                table = pq.read_table(file, columns=["key", DIGEST])
+            with opened(self._path) as raw, pq.ParquetFile(raw) as file:
+                table = file.read(["key", DIGEST])
         except FileNotFoundError:
             return {}
         finally:
@@ -110,8 +110,7 @@ class Earlier:
         try:
             with opened(self._path) as raw, pq.ParquetFile(raw, buffer_size=1 << 20, pre_buffer=False) as file:
                 for batch in file.iter_batches(_READ, columns=["vector", DIGEST], use_threads=False):
-                    flat = batch.column("vector").flatten().to_numpy(zero_copy_only=True)
-                    yield batch.column(DIGEST).to_pylist(), flat.reshape(batch.num_rows, -1)
+                    yield batch.column(DIGEST).to_pylist(), numbers_of(batch.column("vector").flatten()).reshape(batch.num_rows, -1)
         except FileNotFoundError:
             return
         finally:
@@ -191,7 +190,7 @@ class Embedding:
             some = again[start : start + _SLAB]
             self._vectors[some] = self._vectors[like[some]]
         self.reuse = self._counted(keys)
-        flat = pa.FixedSizeListArray.from_arrays(pa.array(self._vectors.reshape(-1)), self._encoder.dimensions)
+        flat = pa.FixedSizeListArray.from_arrays(array_of(self._vectors), self._encoder.dimensions)
         self._table = pa.table({"key": keys, "vector": flat, DIGEST: as_column(self._digests)})
 
     def _taken_over(self) -> tuple[Places, Places]:
@@ -255,7 +254,7 @@ class Embedding:
             self._saved = made
 
     def _let_go(self) -> None:
-        self._table, self._digests, self._own = self.schema.empty_table(), no_digests(), self._own[:0].copy()
+        self._table, self._digests, self._own = pa.Table.from_batches([], self.schema), no_digests(), self._own[:0].copy()
         self._vectors = self._vectors[:0].copy()
         self._made = self._saved = 0
 

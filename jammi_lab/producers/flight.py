@@ -23,6 +23,13 @@ _own: contextvars.ContextVar[frozenset[tuple[int, str]]] = contextvars.ContextVa
 """What the call that runs in this context is building: the Flight, and the definition."""
 
 
+class InputMoved(Exception):
+    """An input was changed while it was being read, and whether it has the same rows all the same; internal."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class Flight:
     """Waits for builds of others, and knows what this call is building, whichever thread of it asks."""
 

@@ -68,7 +68,9 @@ class Inputs:
             if self._is_something(asked):
                 raise _no_vectors(asked, "no embedding table") from None
             known = [n.partition(".")[2] for n in self._engine.names() if n.startswith("jammi.")]
-            raise TableNotFound(error.message if error.hint else f"There is no table {asked!r}.", near=near(name, known), hint=error.hint) from None
+            close = near(name, known)
+            hint = error.hint or ("" if close else "ws.recipes() lists what there is.")
+            raise TableNotFound(error.message if error.hint else f"There is no table {asked!r}.", near=close, hint=hint) from None
         kind = taken.record.kind if taken.record else None
         if kind not in SEARCHABLE:
             raise _no_vectors(asked, f"a table of kind {kind.value if kind else 'unknown'}")

@@ -1,5 +1,6 @@
 """The producer `neighbor_graph`: each row of an embedding table with the rows most similar to it."""
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from jammi_lab.producers.inputs import Asked, Inputs, Taken, shared
 from jammi_lab.values.descriptors import NeighborGraphDescriptor
 from jammi_lab.values.records import Progress, TableKind
 from jammi_lab.vectors.approximate import nearest_rows
-from jammi_lab.vectors.arrays import check_k
+from jammi_lab.vectors.arrays import check_exact, check_k
 from jammi_lab.vectors.exact import Hits
 from jammi_lab.vectors.matrix import Matrix
 from jammi_lab.vectors.nearest import Block, nearest_others
@@ -37,18 +38,17 @@ class NeighborsProducer:
     def job(self, name: str, asked: str, k: int, min_similarity: float | None, *, mutual: bool, exact: bool | None) -> Job:
         """The edges as a job. TableNotFound; SchemaMismatch for a table without vectors; InvalidArgument."""
         check_k(k)
-        if exact not in (None, True, False):
-            raise InvalidArgument(f"exact is None, True or False, not {exact!r}.")
-        if not isinstance(mutual, bool):
+        compared = check_exact(exact)
+        if not isinstance(mutual, bool | np.bool_):
             raise InvalidArgument(f"mutual is True or False, not {mutual!r}.")
         return self._bound(
             name,
             self._inputs.vectors_named(asked),
             int(k),
             None if min_similarity is None else _floor(min_similarity),
-            mutual,
-            exact,
-            self._settings["vectors.exact_max_rows"] if exact is None else None,
+            bool(mutual),
+            compared,
+            self._settings["vectors.exact_max_rows"] if compared is None else None,
         )
 
     def from_descriptor(self, name: str, said: NeighborGraphDescriptor) -> Job:
@@ -88,14 +88,17 @@ class NeighborsProducer:
         index = None if exact else self._inputs.index(taken)
         if index is not None and not index.expansion:
             index = None  # it was measured to be no help
-        return nearest_others(matrix.exact, said.k, on_rows=told) if index is None else _approximate(matrix, index, said.k, told)
+        if index is None:
+            return nearest_others(matrix.exact, said.k, on_rows=told)
+        return _approximate(matrix, index, said.k, max(1, self._settings["vectors.oversample"]), told)
 
 
 class _Edges:
     """The edges while they are found: src, dst, rank, similarity, in the order of src and rank."""
 
     def __init__(self, matrix: Matrix, blocks: Iterator[Block], k: int, floor: float | None, *, mutual: bool) -> None:
-        self._matrix, self._k, self._floor = matrix, min(k, max(0, len(matrix) - 1)), floor
+        self._matrix, self._k = matrix, min(k, max(0, len(matrix) - 1))
+        self._floor = None if floor is None else np.float32(np.clip(floor, -2, 2))  # beyond ±1 all numbers say the same
         self._blocks = _mutual(blocks, len(matrix)) if mutual else blocks
         kind = matrix.keys.type
         self.schema = pa.schema([("src", kind), ("dst", kind), ("rank", pa.int32()), ("similarity", pa.float32())])
@@ -106,7 +109,7 @@ class _Edges:
             return
         for block in self._blocks:
             found, similarities = block.hits
-            kept = found >= 0 if self._floor is None else (found >= 0) & (similarities >= np.float32(self._floor))
+            kept = found >= 0 if self._floor is None else (found >= 0) & (similarities >= self._floor)
             row, at = np.nonzero(kept)
             for start in range(0, len(row), rows):
                 some, rank = row[start : start + rows], at[start : start + rows]
@@ -134,16 +137,18 @@ def _mutual(blocks: Iterator[Block], n: int) -> Iterator[Block]:
         yield Block(first, Hits(np.where((rows >= 0) & there, rows, -1), similarities))
 
 
-def _approximate(matrix: Matrix, index: "Ann", k: int, told: Callable[[int], None]) -> Iterator[Block]:
+def _approximate(matrix: Matrix, index: "Ann", k: int, oversample: int, told: Callable[[int], None]) -> Iterator[Block]:
     """The nearest others as an index finds them: it may miss one, and gives none a wrong similarity."""
     for first in range(0, len(matrix), _TOGETHER):
         rows = np.arange(first, min(first + _TOGETHER, len(matrix)))
-        yield Block(first, nearest_rows(matrix, index, rows, k))
+        yield Block(first, nearest_rows(matrix, index, rows, k, oversample))
         told(int(rows[-1]) + 1)
 
 
 def _floor(given: float) -> float:
     """A floor of similarity. InvalidArgument for what is no finite number."""
-    if isinstance(given, bool) or not isinstance(given, int | float | np.integer | np.floating) or not math.isfinite(given):
-        raise InvalidArgument(f"min_similarity is a number from −1 to 1, or None, not {given!r}.")
-    return float(given)
+    if isinstance(given, int | float | np.integer | np.floating) and not isinstance(given, bool):
+        with contextlib.suppress(OverflowError):  # a whole number that no float holds
+            if math.isfinite(given):
+                return float(given)
+    raise InvalidArgument(f"min_similarity is a number from −1 to 1, or None, not {given!r:.80}.")

@@ -16,7 +16,7 @@ from jammi_lab.store import manifests
 from jammi_lab.store.results import snapshot_of
 from jammi_lab.tenancy import TenantScope
 from jammi_lab.values.anchors import Anchor, InputKind, Observed, Snapshot, Unknown, Vanished, schema_digest
-from jammi_lab.values.records import RecipeRecord, TableRecord, VersionRecord
+from jammi_lab.values.records import RecipeRecord, TableRecord, TableStatus, VersionRecord
 from jammi_lab.values.verdicts import Verdict
 
 Place = tuple[str | None, str]
@@ -170,6 +170,11 @@ class Sensed:
         verdict = judge(self.facts(former, record), self._inherited(former))
         self._keep()
         return verdict
+
+    def failure(self, recipe: str, definition: str | None) -> str | None:
+        """Why the last run of a recipe by a definition failed; None when none did."""
+        failed = self._catalog.tables.list(status=TableStatus.FAILED, definition=definition) if definition else []
+        return next((record.error for version, record in failed if fold(version.recipe) == fold(recipe)), None)
 
     def _keep(self) -> None:
         """Let later looks know what this one saw."""

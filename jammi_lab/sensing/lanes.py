@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from jammi_lab.errors import brief
+from jammi_lab.storage.beside import start
 from jammi_lab.values.records import Progress
 
 OnProgress = Callable[[Progress], None]
@@ -108,7 +109,7 @@ class Lanes:
             if len(self._threads) == len(self._in_lanes):
                 thread = threading.Thread(target=contextvars.copy_context().run, args=(self._lane,), name="jammi-step", daemon=True)
                 self._threads.append(thread)  # before it runs: whoever is in here is told when it is over
-                thread.start()
+                start(thread)
             self._in_lanes.add(place)
             self._todo.put(place)
 
@@ -265,5 +266,18 @@ class _Last(BaseException):
 
 
 def _raise_in(identity: int, what: type[BaseException]) -> None:
-    """Have a thread raise an exception at its next bytecode, instead of one that it has not raised yet."""
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(identity), ctypes.py_object(what))
+    """Have a thread raise an exception at its next bytecode, instead of one that it has not raised yet.
+
+    Not while any thread is being started: until that one runs, CPython 3.11 knows it by the identity of the one that starts it. The exception would
+    end the new one before it has begun, and the other would wait for it for ever.
+    """
+    while True:
+        with getattr(threading, "_active_limbo_lock", _none):
+            if not getattr(threading, "_limbo", None):
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(identity), ctypes.py_object(what))
+                return
+        time.sleep(0)
+
+
+_none = threading.Lock()
+"""Where `threading` has no such lock there is nothing to wait for."""

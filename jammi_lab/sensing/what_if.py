@@ -71,9 +71,9 @@ def called(input: Input) -> frozenset[str]:
 
 def _names(sensor: Sensor, graph: Graph, changed: Iterable[str]) -> frozenset[str]:
     """The folds of the names, each of which something is called."""
-    wanted = [changed] if isinstance(changed, str) else list(changed)
+    wanted = [*changed] if isinstance(changed, Iterable) and not isinstance(changed, str) else [changed]
     if wrong := [n for n in wanted if not isinstance(n, str)]:
-        raise InvalidArgument(f"What changes is named by texts, not by a {type(wrong[0]).__name__}.")
+        raise InvalidArgument(f"What changes is named by texts, not by a value of type {type(wrong[0]).__name__}.")
     read = [a.input for node in graph.nodes.values() if node.record for a in node.record.anchors]
     known = {s.name for s in sensor.kitchen.catalog.sources.list()} | {n.name for n in graph.visible()}
     known |= {m.name for m in sensor.kitchen.catalog.mutables.list()} | {use.model for use in models.uses(sensor.kitchen.catalog, hidden=True)}

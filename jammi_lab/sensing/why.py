@@ -29,6 +29,8 @@ MOST_LINES = 200
 """Lines of a tree that are shown."""
 WhenMade = Callable[[str], str | None]
 """When the newest version of a recipe was completed, RFC 3339; None when there is none."""
+WhyFailed = Callable[[str, Reason | Damaged], str | None]
+"""Why the last run of a recipe by the definition that is a reason failed; None when none did."""
 
 
 @dataclass
@@ -77,23 +79,26 @@ def _children(branch: Branch, indent: str) -> list[tuple[Branch, str, str]]:
     return [(b, indent + ("└─ " if i == 0 else "├─ "), indent + ("   " if i == 0 else "│  ")) for i, b in enumerate(below)]
 
 
-def explained(name: str, verdict: Verdict, record: TableRecord | None, states: Mapping[Any, State], seen: str, made: WhenMade) -> Why:
-    """The tree for a verdict. `states`: the inputs of the table as the look saw them; `seen`: when the look began; `made`: when a recipe's newest
-    version was."""
+def explained(
+    name: str, recipe: str, verdict: Verdict, record: TableRecord | None, states: Mapping[Any, State], seen: str, made: WhenMade, failed: WhyFailed
+) -> Why:
+    """The tree for a verdict on a table of `recipe`. `states`: the inputs of the table as the look saw them; `seen`: when the look began; `made`:
+    when a recipe's newest version was; `failed`: why a definition gave none."""
     root = Branch("")
     own = record.completed_at if record is not None else None
     match verdict:
         case Stale(reasons):
             for reason in reasons:
-                root.under(reason_line(reason, own, seen))
+                _caused(root, reason, own, seen, failed(recipe, reason))
         case Undecidable(doubts, reasons):
             for reason in reasons:
-                root.under(reason_line(reason, own, seen))
+                _caused(root, reason, own, seen, failed(recipe, reason))
             for doubt in doubts:
                 _along(root, doubt.path).under(visible(str(doubt)))
         case PossiblyStale(causes):
             for cause in causes:
-                _along(root, cause.path).under(reason_line(cause.reason, made(cause.path[-1]), seen))
+                by = cause.path[-1]
+                _caused(_along(root, cause.path), cause.reason, made(by), seen, failed(by, cause.reason))
         case Damaged():
             root.under(reason_line(verdict, own, seen))
         case MissingManifest():
@@ -107,15 +112,27 @@ def explained(name: str, verdict: Verdict, record: TableRecord | None, states: M
     return Why(name, verdict, root)
 
 
+def _caused(parent: Branch, reason: Reason | Damaged, recorded_at: str | None, seen: str, failed: str | None) -> None:
+    line = parent.under(reason_line(reason, recorded_at, seen))
+    if failed is not None:
+        line.under(f"its last run failed: {visible(failed)}")
+
+
 def why_now(sensed: Sensed, node: Node, name: str) -> Why:
     """The tree for the newest version of a recipe that was judged."""
-    return explained(name, sensed.verdicts[node.place], node.record, sensed.states[node.place], sensed.look.instant, _completed(sensed, node))
+    return _why(sensed, node, name, sensed.verdicts[node.place], node.record, sensed.states[node.place])
 
 
 def why_version(sensed: Sensed, node: Node, record: TableRecord, verdict: Verdict) -> Why:
     """The tree for any version of a recipe, by its verdict."""
-    states = sensed.facts(node, record).now
-    return explained(f"{node.name}, version {record.version}", verdict, record, states, sensed.look.instant, _completed(sensed, node))
+    return _why(sensed, node, f"{node.name}, version {record.version}", verdict, record, sensed.facts(node, record).now)
+
+
+def _why(sensed: Sensed, node: Node, name: str, verdict: Verdict, record: TableRecord | None, states: Mapping[Any, State]) -> Why:
+    def failed(recipe: str, reason: Reason | Damaged) -> str | None:
+        return sensed.failure(recipe, reason.current) if isinstance(reason, DefinitionChanged) else None
+
+    return explained(name, node.name, verdict, record, states, sensed.look.instant, _completed(sensed, node), failed)
 
 
 def _completed(sensed: Sensed, node: Node) -> WhenMade:

@@ -7,6 +7,7 @@ They are daemons: the end of the process waits for none of them, and a forked ch
 
 import contextvars
 import os
+import sys
 import threading
 from collections.abc import Callable
 
@@ -24,7 +25,7 @@ class _Helper(threading.Thread):
         super().__init__(name=name, daemon=True)
         self._work: Work | None = work
         self._given = threading.Lock()
-        self.start()
+        start(self)
 
     def give(self, work: Work, name: str) -> None:
         """The next work of a thread that was idle."""
@@ -51,10 +52,23 @@ _idle: list[_Helper] = []
 os.register_at_fork(after_in_child=_idle.clear)
 
 
+def start(thread: threading.Thread) -> None:
+    """Start a thread. RuntimeError when there may be no more of them. KeyboardInterrupt, also where Python's own lock makes a RuntimeError of one
+    that comes while it waits for the new thread."""
+    try:
+        thread.start()
+    except RuntimeError as error:
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise error.__context__ from None
+        raise
+
+
 def begin(work: Work, name: str = "jammi-helper") -> None:
     """Begin a piece of work on another thread, which is called so meanwhile, in a context of its own.
 
-    RuntimeError when there may be no more threads."""
+    RuntimeError when there may be no more threads, and when the interpreter is ending: then none runs any more."""
+    if sys.is_finalizing():
+        raise RuntimeError("the interpreter is ending")
     try:
         helper = _idle.pop()
     except IndexError:

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from jammi_lab.canonical import digest_of
 from jammi_lab.storage.arrow import arrow_digests, table_digest
-from jammi_lab.storage.files import Place, Stat, opened, settled, stat_of
+from jammi_lab.storage.files import Place, Stat, opened, plain_stat, settled, stat_of
 from jammi_lab.storage.growing import BLOCK, Growing
 from jammi_lab.storage.mapped import watch
 from jammi_lab.storage.pages import as_told
@@ -152,8 +152,8 @@ class Seen(NamedTuple):
 
 
 def seen(path: Place) -> Seen | None:
-    """What a Parquet file is that may be torn; None when nothing is there. One that cannot be read counts as torn, a large one raises OSError."""
-    stat = stat_of(path)
+    """What a Parquet file is that may be torn; None when there is none. One that cannot be read counts as torn, a large one raises OSError."""
+    stat = plain_stat(path)
     if stat is None:
         return None
     if isinstance(path, Path) and stat.size <= _SMALL:

@@ -7,6 +7,7 @@ import os
 import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any, BinaryIO
 
 from jammi_lab.errors import TableDamaged
@@ -51,10 +52,26 @@ def stat_of(path: str | Place) -> Stat | None:
     if isinstance(path, RemotePath):
         said = path.info()
         return None if said is None else object_stat(said)
+    found = _found(path)
+    return None if found is None else _stat(found)
+
+
+def plain_stat(path: Place) -> Stat | None:
+    """The same of a plain file; None also for a folder, a device, or a pipe, to open which is to wait."""
+    if isinstance(path, RemotePath):
+        return stat_of(path)
+    found = _found(path)
+    return _stat(found) if found is not None and S_ISREG(found.st_mode) else None
+
+
+def _found(path: str | Path) -> os.stat_result | None:
     try:
-        found = os.stat(path)
+        return os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
+
+
+def _stat(found: os.stat_result) -> Stat:
     return Stat(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
 
 

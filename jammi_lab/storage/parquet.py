@@ -18,7 +18,7 @@ ROW_GROUP = 122_880
 """Rows of each row group but the last: what DuckDB reads best."""
 _GROUP_BYTES = 16 << 20
 """Of vectors in a row group: writing and reading one takes twice that."""
-WRITER = f"pyarrow {pa.__version__}, layout 1"
+WRITER = f"pyarrow {pa.__version__}, layout 2"
 """What wrote a file; column digests compare within one writer only."""
 
 _AS_THEY_ARE = frozenset(
@@ -135,6 +135,15 @@ def _stored_type(kind: pa.DataType, column: str) -> pa.DataType:
     for part in _parts(plain):
         if part == _FINE:
             raise _too_fine(column, kind)
+        if pa.types.is_decimal(part) and (part.precision > _DIGITS or part.scale < 0):
+            found = f"decimals of {part.precision} digits, {part.scale} behind the point"
+            raise SchemaMismatch(
+                f"Column {column!r} holds {found}, which DuckDB would not read back as they are.",
+                column=column,
+                expected=f"at most {_DIGITS} digits, from 0 on behind the point",
+                actual=str(kind),
+                hint="CAST it to text or to another DECIMAL.",
+            )
         if pa.types.is_interval(part) or pa.types.is_duration(part) or pa.types.is_union(part):
             word = "a UNION" if pa.types.is_union(part) else "an INTERVAL"
             said = f"Column {column!r} holds {word}, which Parquet cannot give back."
@@ -146,6 +155,8 @@ def _stored_type(kind: pa.DataType, column: str) -> pa.DataType:
     return plain
 
 
+_DIGITS = 38
+"""Of a decimal, the most that DuckDB has; of a longer one in Parquet it makes floating-point numbers, and wrong ones."""
 _FINE, _COARSE = pa.time64("ns"), pa.time64("us")
 """DuckDB reads times of day from Parquet in whole microseconds, and would drop the rest without a word."""
 
@@ -225,7 +236,8 @@ def _layout(first: pa.Table) -> dict[str, Any]:
     """How the columns are written, by what their first row group looks like.
 
     Measured, 1 M rows: text without a dictionary halves the write; whole numbers and times as deltas are smaller and faster to
-    write and to read than plain or dictionary pages; vectors gain nothing from anything.
+    write and to read than plain or dictionary pages; vectors gain nothing from anything. Floating-point numbers have no least and
+    greatest: pyarrow leaves NaN out of them, and DuckDB, for which NaN is greater than all numbers, would pass over its row.
     """
     paths = leaf_paths(first.schema)
     flat = {f.name: leaves[0] for f, leaves in zip(first.schema, paths, strict=True) if leaves == [f.name]}
@@ -237,7 +249,7 @@ def _layout(first: pa.Table) -> dict[str, Any]:
         "column_encoding": {leaf: "DELTA_BINARY_PACKED" for name, leaf in flat.items() if _is_counted(first.schema.field(name).type)} or None,
         "compression": {leaf: "none" if leaf in vectors else "zstd" for leaf in every},
         "compression_level": {leaf: 1 for leaf in every if leaf not in vectors} or None,
-        "write_statistics": [leaf for leaf in every if leaf not in vectors] or False,
+        "write_statistics": [leaf for f, leaves in zip(first.schema, paths, strict=True) if not _has_floats(f.type) for leaf in leaves] or False,
     }
 
 
@@ -247,6 +259,10 @@ def _is_counted(kind: pa.DataType) -> bool:
 
 def _is_vector(kind: pa.DataType) -> bool:
     return bool(pa.types.is_fixed_size_list(kind) and pa.types.is_floating(kind.value_type))
+
+
+def _has_floats(kind: pa.DataType) -> bool:
+    return any(pa.types.is_floating(part) for part in _parts(kind))
 
 
 def _repeats(column: pa.ChunkedArray) -> bool:

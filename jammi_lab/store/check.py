@@ -8,7 +8,7 @@ from jammi_lab.clock import Clock
 from jammi_lab.errors import JammiError, ManifestUnsupported
 from jammi_lab.storage.below import Found, files_below
 from jammi_lab.storage.digests import MemoEntry, sha256_file
-from jammi_lab.storage.files import Place, fault_point, remove, stat_of
+from jammi_lab.storage.files import Place, fault_point, plain_stat, remove, stat_of
 from jammi_lab.store import manifests
 from jammi_lab.store.recovery import Recovery
 from jammi_lab.store.reports import CheckReport
@@ -92,7 +92,7 @@ class Check:
 
     def _digest_again(self, record: TableRecord, path: Place) -> None:
         """Read the bytes whatever their stat says, and let later looks know."""
-        stat, at = stat_of(path), self._clock.now_ns()
+        stat, at = plain_stat(path), self._clock.now_ns()
         if stat is not None:
             self._results.memo.put(memo_key(record), MemoEntry(stat=stat, observed_at_ns=at, payload={"digest": sha256_file(path)}))
 

@@ -68,9 +68,12 @@ def read(parquet: Place) -> bytes | None:
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO):
             return None
         raise
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode) or found.st_size > _LARGEST:
+        os.close(descriptor)
+        return None
     with open(descriptor, "rb", buffering=0) as file:
-        found = os.fstat(descriptor)
-        return file.read() if stat.S_ISREG(found.st_mode) and found.st_size <= _LARGEST else None
+        return file.read()
 
 
 def parse(body: bytes | None) -> Manifest | None:

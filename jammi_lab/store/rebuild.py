@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+import sqlalchemy as sa
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.catalog.dialects import damaged
 from jammi_lab.catalog.locks import forget_dead
 from jammi_lab.catalog.replacing import replacing
 from jammi_lab.clock import Clock
-from jammi_lab.errors import InvalidArgument, JammiError, NameInvalid, WorkspaceNotFound
+from jammi_lab.errors import CatalogTooNew, InvalidArgument, JammiError, NameInvalid, WorkspaceNotFound
 from jammi_lab.names import check_name, fold
-from jammi_lab.storage.files import Place, fault_point, stat_of, sync_folder
+from jammi_lab.storage.files import Place, fault_point, plain_stat, sync_folder
 from jammi_lab.store import manifests
 from jammi_lab.store.claim import adopt
 from jammi_lab.store.reports import RebuildReport
@@ -52,22 +53,35 @@ def rebuild(folder: Place, clock: Clock, url: str = "", on_progress: Callable[[P
     of the catalog, when it is on a server.
 
     Versions keep their numbers where these tell them apart, else they are numbered by the time they were made. No table's file is touched.
-    Raises WorkspaceNotFound when there is neither a catalog nor a manifest, InvalidArgument while a kernel has the workspace open.
+    Raises WorkspaceNotFound when there is neither a catalog nor a manifest, InvalidArgument while a kernel has the workspace open, CatalogTooNew
+    when a later release wrote the old catalog.
     """
     if not manifests.any_below(folder) and not (isinstance(folder, Path) and (folder / CATALOG).exists()):
         raise WorkspaceNotFound(f"There is no workspace in {str(folder)!r}, and no manifest to make a catalog from.")
+    if old := url or (folder / CATALOG if isinstance(folder, Path) else ""):
+        _refuse_later(old, clock)
     found, unreadable = _read(folder, on_progress)
     kept = _in_folder(folder, found, clock) if isinstance(folder, Path) and not url else _on_server(folder, url, found, clock)
     recipes = {(f.record.tenant, fold(f.record.recipe)): f.record.recipe for f in found}
     return RebuildReport(
         recipes=sorted(recipes.values()),
         tables=[f.record.table_name for f in found],
-        missing=[f.record.table_name for f in found if stat_of(folder / f.record.path) is None],
+        missing=[f.record.table_name for f in found if plain_stat(folder / f.record.path) is None],
         unreadable=unreadable,
         sources=sorted({a.input.name for f in found for a in f.manifest.anchors if a.input.kind is InputKind.SOURCE}),
         kept=kept,
         lost=list(LOST),
     )
+
+
+def _refuse_later(old: Path | str, clock: Clock) -> None:
+    """CatalogTooNew for a catalog that is neither lost nor damaged, but a later release's; whatever else keeps it from being read is no hindrance."""
+    try:
+        Catalog(old, scope=TenantScope(), clock=clock, read_only=True, create=False).close()
+    except CatalogTooNew:
+        raise
+    except (JammiError, OSError, ValueError, sa.exc.SQLAlchemyError):
+        return
 
 
 def held_only_in(catalog: Catalog) -> dict[str, list[str]]:
@@ -162,7 +176,7 @@ def _record(manifest: Manifest, body: bytes, parquet: Place, place: str) -> Tabl
     if manifest.version < 1:
         raise ValueError(f"its version is {manifest.version}")
     parse_descriptor(manifest.descriptor)
-    stat = stat_of(parquet)
+    stat = plain_stat(parquet)
     return TableRecord(
         table_name=manifest.table_name,
         kind=TableKind(manifest.kind),

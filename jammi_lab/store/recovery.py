@@ -16,7 +16,7 @@ from jammi_lab.clock import Clock, rfc3339
 from jammi_lab.errors import JammiError
 from jammi_lab.names import fold
 from jammi_lab.storage.digests import seen, sha256_file
-from jammi_lab.storage.files import Place, fault_point, make_folder, move, remove, stat_of, write_atomic
+from jammi_lab.storage.files import Place, fault_point, make_folder, move, plain_stat, remove, write_atomic
 from jammi_lab.storage.remote import RemotePath
 from jammi_lab.store import manifests
 from jammi_lab.store.lying import Filed, Lying
@@ -193,8 +193,8 @@ class Recovery:
     def _sweep(self, record: TableRecord) -> None:
         """A ready table: say so when its bytes are gone; heal a lost manifest from the catalog's copy when the bytes match it, else quarantine."""
         path = self._results.parquet(record)
-        if stat_of(path) is None:
-            if stat_of(self._aside / path.name) is not None:  # a recovery died between putting the bytes aside and failing the row
+        if plain_stat(path) is None:
+            if plain_stat(self._aside / path.name) is not None:  # a recovery died between putting the bytes aside and failing the row
                 self._quarantine(record, path, _UNVOUCHED)
             elif self._is_still(record):
                 self._found["missing"].append(record.table_name)

@@ -11,7 +11,7 @@ from jammi_lab.errors import TableDamaged
 from jammi_lab.names import literal
 from jammi_lab.sources.mounted import Mounted
 from jammi_lab.storage.digests import KeptMemo, MemoEntry, sha256_file
-from jammi_lab.storage.files import Place, Stat, inside, object_stat, remove, settled, stat_of
+from jammi_lab.storage.files import Place, Stat, inside, object_stat, plain_stat, remove, settled
 from jammi_lab.storage.remote import UNREACHABLE, RemotePath
 from jammi_lab.store import manifests
 from jammi_lab.store.failures import storage_error
@@ -56,9 +56,9 @@ class Results:
         )
 
     def stat(self, path: Place) -> Stat | None:
-        """The stat of a file; within a look by the look's listing. OSError."""
+        """The stat of a plain file, None when there is none; within a look by the look's listing. OSError."""
         if self._listed is None or not isinstance(path, RemotePath) or not isinstance(self.root, RemotePath):
-            return stat_of(path)
+            return plain_stat(path)
         if not self._listed:
             results = self.root / "results"
             self._listed = {results: {}} | {results / name: said for name, said in results.listed().items()}

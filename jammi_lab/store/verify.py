@@ -31,6 +31,8 @@ def verify(results: Results, record: TableRecord, expected: str | None, on_progr
     if record.manifest_digest is not None and manifests.digest(body) != record.manifest_digest:
         return Mismatch(record.manifest_digest, manifests.digest(body), "manifest")
     try:
+        if results.stat(path) is None:
+            return MissingBytes()
         found = sha256_file(path, None if on_progress is None else told)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return MissingBytes()

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 _TARGET = 0.996
 """Of the true neighbours of held-out rows, so that 0.99 is found with room to spare."""
-_SAMPLE, _NEIGHBOURS = 192, 10
+_SAMPLE = 192
+NEIGHBOURS = 10
+"""Of each held-out row that are looked for."""
 _SAME = np.float32(1 - 2**-20)
 """A similarity from which on two rows have one direction."""
 _ASIDE = 0.8
@@ -251,7 +253,7 @@ def _measured(ann: Ann, vectors: Rows, held: Places, there: NDArray[np.bool_], o
     """The least expansion with which the true neighbours of held-out rows are found among the rows that are in; 0 when none is worth it."""
     if not len(held):
         return _EXPANSIONS[0]
-    k = min(_NEIGHBOURS, ann.shape.count)
+    k = min(NEIGHBOURS, ann.shape.count)
     queries = vectors.at(held)
     least = vectors.kth(queries, k, there)
     if (twins := np.flatnonzero(least > _SAME)).size:

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from jammi_lab.embedders.blas import cores
-from jammi_lab.vectors.ann import Ann
+from jammi_lab.vectors.ann import NEIGHBOURS, Ann
 from jammi_lab.vectors.arrays import Floats, check_k, check_queries
 from jammi_lab.vectors.coding import units_of
 from jammi_lab.vectors.exact import Hits, Places, norms_of
@@ -77,7 +77,8 @@ def _search(
         return Hits(np.empty((len(queries), max(count, 0)), np.int64), np.empty((len(queries), max(count, 0)), np.float32))
     if expansion == 0:
         return _all_read(matrix, queries, count, allow, without) if forced else None
-    kept = count * oversample + (without is not None)
+    sure = max(count, NEIGHBOURS)  # as many were measured: of fewer candidates the nearest may be missing, as coarse as what is stored is
+    kept = sure * oversample + (without is not None)
     width = min(n, -(-kept * n // allowed))
     most = n if forced else max(_AT_LEAST, n // _WORTH)
     if not forced and max(width, expansion) > most:
@@ -90,7 +91,7 @@ def _search(
     if allow is None and without is not None and len(queries) == 1 and width <= most:
         found = ann.candidates(units, width, expansion=max(expansion, 2 * width), threads=threads)
         others = found[(found >= 0) & (found != without[0])]
-        if len(others) >= max(count, min(count * (1 + oversample) // 2, few)):  # all at once for one row, too
+        if len(others) >= max(count, min(sure * (1 + oversample) // 2, few)):  # all at once for one row, too
             return Hits(*_best(matrix, queries, others[None, :kept], count))
     hits = Hits(np.empty((len(queries), count), np.int64), np.empty((len(queries), count), np.float32))
     todo = np.arange(len(queries))
@@ -102,7 +103,7 @@ def _search(
             valid &= allow[found]
         if without is not None:
             valid &= found != without[todo, None]
-        enough = valid.sum(1) >= max(count, min(count * (1 + oversample) // 2, few))
+        enough = valid.sum(1) >= max(count, min(sure * (1 + oversample) // 2, few))
         done = todo[enough]
         if len(done):
             rows = _first(found[enough], valid[enough], kept)

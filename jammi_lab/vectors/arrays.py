@@ -139,11 +139,17 @@ def as_key(value: Any, kind: pa.DataType) -> Any:
         if isinstance(kind, pa.ExtensionType) and kind.extension_name == "arrow.uuid":
             return uuid.UUID(value) if isinstance(value, str) else None
         plain = kind.storage_type if isinstance(kind, pa.ExtensionType) else kind
-        given = pa.scalar(value)
+        given = scalar_of(value)
         made = given.cast(plain)
         return None if isinstance(value, bool) or cut_off(given, made) else made.as_py()
     except (pa.ArrowException, ValueError, OverflowError):
         return None
+
+
+def scalar_of(value: Any) -> pa.Scalar:
+    """A value of Python whole: of a time of pandas pyarrow would leave the nanoseconds out. ArrowInvalid, OverflowError for what Arrow has not."""
+    found = pa.scalar(value)
+    return pa.scalar(value, pa.timestamp("ns", found.type.tz)) if getattr(value, "nanosecond", 0) else found
 
 
 def cut_off(given: pa.Scalar, made: pa.Scalar) -> bool:
@@ -177,26 +183,33 @@ def ascending(keys: pa.Array, name: str = "key") -> NDArray[np.int64] | None:
 
 def check_queries(queries: Any, dimensions: int) -> Floats:
     """One vector or several as (queries, dimensions) float32. SchemaMismatch for another width, numbers that are not finite, all zeros."""
+    return queries_of(queries, dimensions)[0]
+
+
+def queries_of(queries: Any, dimensions: int) -> tuple[Floats, bool]:
+    """The same, and whether it was several."""
     try:
         with np.errstate(over="ignore"):
             given = np.asarray(_plain(queries))
+            if given.dtype.kind == "O":  # a Series of vectors
+                given = np.asarray(given.tolist())
             if given.dtype.kind not in "fiubO":  # numpy would take the real part of a complex number, and a number out of a text
                 raise TypeError(given.dtype)
             array = np.ascontiguousarray(given, np.float32)
     except (TypeError, ValueError, OverflowError) as error:
         raise SchemaMismatch("A query is a vector of numbers, or several of one width.", expected=f"{dimensions} numbers") from error
-    if array.ndim == 1:
-        array = array.reshape(1, -1)
+    several = array.ndim > 1
+    array = array if several else array.reshape(1, -1)
     if array.ndim != 2 or array.shape[1] != dimensions:
         raise SchemaMismatch(
             f"The query has the shape {array.shape} and the vectors have {dimensions} dimensions.", expected=str(dimensions), actual=str(array.shape)
         )
     if np.isfinite(array).all() and array.any(1).all():
-        return array
+        return array, several
     for bad, what in ((~np.isfinite(array).all(1), "holds a number that is not finite"), (~array.any(1), "is all zeros")):
         if bad.any():
             raise SchemaMismatch(f"Query {int(bad.argmax())} {what}.", expected="finite numbers that are not all zero", actual=what)
-    return array
+    return array, several
 
 
 def _plain(queries: Any) -> Any:
@@ -214,3 +227,10 @@ def check_k(k: Any) -> int:
     if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 0:
         raise InvalidArgument(f"k is a whole number from 0 on, not {k!r}.")
     return int(k)
+
+
+def check_exact(exact: Any) -> bool | None:
+    """Whether all vectors are compared, in Python's own words. InvalidArgument for what is not None, True or False: 0 and 1 would be two more."""
+    if exact is None or isinstance(exact, bool | np.bool_):
+        return None if exact is None else bool(exact)
+    raise InvalidArgument(f"exact is None, True or False, not {exact!r}.")

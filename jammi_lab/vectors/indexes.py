@@ -158,6 +158,7 @@ class Indexes:
             if self._precisions.wish(record, wish.precision):
                 _RESIDENT.drop([self._key(record)])
                 self._refused.pop(record.table_name, None)
+                self._flat.discard(self._key(record))
             if self.lacking(record, deep=False) is None:
                 return
             if wish.later:

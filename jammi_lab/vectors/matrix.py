@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from jammi_lab.errors import SchemaMismatch, TableDamaged
 from jammi_lab.storage.files import Place, opened
 from jammi_lab.storage.plain_rows import PlainRows
-from jammi_lab.vectors.arrays import Floats, among, ascending, cut_off, flat_of, keys_of, matrix_of, numbers_of, places_of, width_of
+from jammi_lab.vectors.arrays import Floats, among, ascending, cut_off, flat_of, keys_of, matrix_of, numbers_of, places_of, scalar_of, width_of
 from jammi_lab.vectors.exact import Exact, Hits, Places, cosines
 from jammi_lab.vectors.streamed import Rows, Streamed
 
@@ -160,9 +160,8 @@ class Matrix:
             kind = _storage(self.keys).type
             stored = _stored(key, kind)
             wanted = pa.scalar(stored, kind)
-            cut = not isinstance(stored, int) and cut_off(
-                pa.scalar(stored), wanted
-            )  # a whole number is never cut, and may be too long for Arrow alone
+            # a whole number is never cut, and may be too long for Arrow alone
+            cut = not isinstance(stored, int) and cut_off(scalar_of(stored), wanted)
             at = -1 if cut else pc.index(_storage(self.keys), wanted).as_py()
         except (pa.ArrowException, TypeError, ValueError, OverflowError):
             return None  # what is not of the keys' type is no key

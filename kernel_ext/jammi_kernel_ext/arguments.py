@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import keyword
+import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -321,7 +322,7 @@ def _parse(verb: Verb, words: Sequence[str]) -> dict[str, Any]:
     for word in rest:
         if word == "--" and not only_words:
             only_words = True
-        elif word.startswith("-") and len(word) > 1 and not only_words and not any(a.dashes for a in verb.arguments):
+        elif _is_flag(word) and not only_words and not any(a.dashes for a in verb.arguments):
             _flag(verb, word, rest, values)
         else:
             placed.append(word)
@@ -354,7 +355,12 @@ class _Peekable(Iterator[str]):
 
     def value_follows(self) -> bool:
         """Whether the next word can be a flag's value."""
-        return self._at < len(self._words) and (not self._words[self._at].startswith("-") or self._words[self._at] == "-")
+        return self._at < len(self._words) and not _is_flag(self._words[self._at])
+
+
+def _is_flag(word: str) -> bool:
+    """Whether a word begins a flag: `-k` does, `-` and the number `-0.2` do not."""
+    return word.startswith("-") and not re.match(r"-(\.?\d|$)", word)
 
 
 def _flag(verb: Verb, word: str, rest: _Peekable, values: dict[str, Any]) -> None:

@@ -22,14 +22,10 @@ def explained(namespace: Mapping[str, Any]) -> Iterator[None]:
 
 
 def _hint(error: JammiError, namespace: Mapping[str, Any]) -> str:
-    text, at = error.statement or "", error.position or 0
     if isinstance(error, TableNotFound) and (missing := re.fullmatch(r"There is no table (\w+)\.", error.message)) is not None:
         name = missing[1]
         return f"The variable {name} holds a value of type {type(namespace[name]).__name__}, which is no frame." if name in namespace else ""
-    if not isinstance(error, SqlError):
-        return ""
-    if error.message.startswith("There is no column") and (quoted := re.match(r'"((?:[^"]|"")*)"', text[at:])) is not None:
-        return f"Text stands between single quotation marks: {quoted[1]!r}."
-    if error.message.startswith("The syntax is wrong") and (pasted := _PASTED.search(text)) is not None:
+    wrong = isinstance(error, SqlError) and error.message.startswith("The syntax is wrong")
+    if wrong and (pasted := _PASTED.search(error.statement or "")) is not None:
         return f"The value of a variable is written ${next(name for name in pasted.groups() if name)}."
     return ""

@@ -13,7 +13,7 @@ from jammi_kernel_ext.misplaced import of_a_name, silenced
 from jammi_kernel_ext.notebook import DEFAULT, Notebook
 from jammi_kernel_ext.relations import columns_of, meant
 from jammi_kernel_ext.running import interruptible, told
-from jammi_lab.errors import InvalidArgument, SqlError, TableNotFound
+from jammi_lab.errors import InvalidArgument, SourceUnavailable, SqlError, TableNotFound
 from jammi_lab.markup import count
 from jammi_lab.names import near
 from jammi_lab.values.verdicts import Fresh
@@ -84,16 +84,22 @@ class Magics:
         return display.Config({key: settings[key]})
 
     def _add(self, values: Values) -> Any:
-        return self._ws.sources.add(
-            values["NAME"],
-            values["LOCATION"],
-            kind=values["kind"],
-            anchor=values["anchor"] or "auto",
-            tenant_column=values["tenant_column"],
-            secret=values["secret"],
-            options=dict(values["option"]) or None,
-            replace=values["replace"],
-        )
+        try:
+            return self._ws.sources.add(
+                values["NAME"],
+                values["LOCATION"],
+                kind=values["kind"],
+                anchor=values["anchor"] or "auto",
+                tenant_column=values["tenant_column"],
+                secret=values["secret"],
+                options=dict(values["option"]) or None,
+                replace=values["replace"],
+            )
+        except SourceUnavailable as error:
+            variable = values["LOCATION"].removeprefix("$")
+            if self._ws._rooms.outside.variable(variable) is not None:
+                error.hint = f"FROM can name the frame in {variable} as it is; ws.sources.add({values['NAME']!r}, {variable}) makes a source of it."
+            raise
 
     def _remove(self, values: Values) -> Any:
         gone = self._ws.sources.remove(values["NAME"], tables=values["tables"])

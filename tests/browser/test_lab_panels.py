@@ -9,7 +9,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from tests.browser.lab import fenced, lab, opened, written
+from tests.browser.lab import PAPERS, fenced, lab, opened, written
 
 pytestmark = [
     pytest.mark.browser,
@@ -113,6 +113,40 @@ _ = ws.embed("vectors", "SELECT id::VARCHAR AS id, title FROM papers", key="id",
     "print('READY', 6 * 7)",
     "print('PYTHON', plan.selection == near.selection, sorted(plan.selection))",
 ]
+
+
+NAMED = """import ipywidgets, traitlets
+graph = jl.widgets.LineageGraph(ws)
+board = jl.widgets.StalenessBoard(ws)
+linked = {link}((graph, 'selection'), (board, 'selection'))
+display(graph, board)"""
+
+
+@pytest.mark.parametrize("link", ["ipywidgets.jslink", "traitlets.link"])
+def test_a_node_that_is_no_recipe_is_chosen_beside_a_linked_board_and_breaks_nothing(browser, tmp_path, link):
+    root = tmp_path / "root"
+    root.mkdir()
+    cells = [PAPERS, NAMED.format(link=link), "print('READY', 6 * 7)", "print('PYTHON', [name for name in board.selection if name not in ws])"]
+    written(root / "named.ipynb", cells)
+    size = {"width": 1280, "height": 1400}
+    with lab(root, tmp_path / "state", "JupyterLab Light") as (address, token), fenced(browser, address, viewport=size) as context:
+        page = opened(context, address, token, "named.ipynb")
+        page.get_by_text("READY 42").wait_for()
+        details = page.locator(".jammi-side h4")
+        page.get_by_test_id("node-ml").click()
+        page.locator("[data-testid=choose-ml]:checked").wait_for()
+        page.get_by_test_id("node-papers").click()
+        details.get_by_text("papers", exact=True).wait_for()
+        page.wait_for_timeout(500)
+        assert details.inner_text() == "papers"
+        cell = page.locator(".jp-Notebook .jp-CodeCell").nth(3)
+        cell.locator(".cm-content").click()
+        page.keyboard.press("Control+Enter")
+        cell.get_by_text("PYTHON []").wait_for()
+        page.get_by_test_id("node-counted").click()
+        page.locator("[data-testid=choose-counted]:checked").wait_for()
+        details.get_by_text("counted", exact=True).wait_for()
+        assert page.get_by_text("There is no recipe").count() == 0  # what was said of the other is gone
 
 
 @pytest.mark.parametrize("link", ["ipywidgets.jslink", "ipywidgets.link", "traitlets.link"])

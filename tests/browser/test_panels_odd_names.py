@@ -31,7 +31,7 @@ def test_a_name_that_is_written_backwards_looks_like_no_other(odd, shown, make):
     assert r"\u202edesrever" in bare.part(f"{part}-{BACKWARDS}").text_content()
     bare.part(f"{part}-{BACKWARDS}").click()
     if make is LineageGraph:
-        bare.expect(lambda: bare.page.locator(".jammi-side h4").inner_text() == r"\u202edesrever")
+        bare.expect(lambda: bare.page.locator(".jammi-side h4").all_inner_texts() == [r"\u202edesrever"])
     hidden = "() => [document.querySelector('#el').innerText, ...[...document.querySelectorAll('#el [title]')].map((e) => e.title)].filter((t) => /[\\u202a-\\u202e\\u2066-\\u2069]/.test(t))"
     assert bare.page.evaluate(hidden) == []
 

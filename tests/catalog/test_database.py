@@ -477,6 +477,33 @@ def test_a_damaged_catalog_names_the_way_to_make_a_new_one(tmp_path: Path, open_
         open_catalog(path).meta.get("key 1")
 
 
+@sqlite_only
+@pytest.mark.parametrize(
+    ("was", "is_now"), [(b"CREATE TABLE meta (key", b"CREATE TABLE mefa (key"), (b"value TEXT NOT NULL", b"valle TEXT NOT NULL")]
+)
+def test_a_catalog_that_names_its_tables_otherwise_is_damaged(tmp_path: Path, open_catalog: Callable, was: bytes, is_now: bytes) -> None:
+    path = tmp_path / "catalog.sqlite3"
+    made = open_catalog(path)
+    made.meta.set("a", "1")
+    made.close()
+    content = path.read_bytes()
+    assert was in content
+    path.write_bytes(content.replace(was, is_now))
+    with pytest.raises(TableDamaged, match=r"jammi_lab\.rebuild"):
+        open_catalog(path).meta.get("a")
+
+
+@sqlite_only
+def test_a_catalog_in_a_format_that_there_is_not_is_damaged(tmp_path: Path, open_catalog: Callable) -> None:
+    path = tmp_path / "catalog.sqlite3"
+    open_catalog(path).close()
+    with path.open("r+b") as file:
+        file.seek(44)  # the number of the schema's format, of which there are four
+        file.write(b"\0\0\0\x33")
+    with pytest.raises(TableDamaged, match=r"jammi_lab\.rebuild"):
+        open_catalog(path)
+
+
 MOUNTS = "\n".join(
     [
         "/dev/sda1 / ext4 rw 0 0",

@@ -2,6 +2,7 @@
 
 import pytest
 
+from jammi_lab.errors import TableDamaged
 from jammi_lab.values.anchors import Input, InputKind
 from jammi_lab.values.records import Edge
 from tests.catalog.conftest import Lab
@@ -30,6 +31,14 @@ def test_a_diamond_is_walked_once_and_nearest_first(lab: Lab) -> None:
     up = lab.catalog.lineage.closure("d", "up")
     assert pairs(up) == [("b", "d"), ("c", "d"), ("a", "b"), ("a", "c"), ("papers", "a")]
     assert [link.depth for link in up] == [1, 1, 2, 2, 3]
+
+
+def test_an_edge_of_a_kind_that_there_is_not_is_a_damaged_catalog(lab: Lab) -> None:
+    lab.ready("a", "source:papers")
+    with lab.catalog.database.write() as tx:
+        tx.exec_driver_sql("UPDATE newest_edges SET kind = 'source_~ersion'")
+    with pytest.raises(TableDamaged, match=r"jammi_lab\.rebuild"):
+        lab.catalog.lineage.all()
 
 
 @pytest.mark.parametrize("direction", ["up", "down"])

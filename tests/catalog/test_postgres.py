@@ -292,7 +292,14 @@ def test_a_catalog_whose_tables_were_dropped_is_damaged(lab: Lab, open_catalog: 
 
 @pytest.mark.parametrize(
     ("state", "kind"),
-    [("53100", ResourceExhausted), ("40001", VersionConflict), ("57014", SourceUnavailable), ("57P01", SourceUnavailable), ("22012", None)],
+    [
+        ("53100", ResourceExhausted),
+        ("40001", VersionConflict),
+        ("57014", SourceUnavailable),
+        ("57P01", SourceUnavailable),
+        ("42703", TableDamaged),
+        ("22012", None),
+    ],
 )
 @postgresql_only
 def test_what_a_server_says_is_told_by_its_code(lab: Lab, state: str, kind: type[JammiError] | None) -> None:

@@ -8,7 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from jammi_lab.engine import Engine
+from jammi_lab.engine.calls import USAGE
 from jammi_lab.engine.faults import read_fault
+from jammi_lab.engine.gate import OUR_FUNCTIONS
 from jammi_lab.errors import JammiError, ResourceExhausted, SourceUnavailable, SqlError, StatementNotAllowed, TableDamaged, TableNotFound
 from jammi_lab.sources.base import Relation
 from jammi_lab.values.anchors import InputKind
@@ -90,6 +92,39 @@ def test_a_conversion_error_under_an_order_is_placed_in_what_was_written(engine:
         prepared.run_ordered([]).table()
     assert error.value.statement == sql
     assert error.value.position in (None, sql.index("::INT"))
+
+
+@pytest.mark.parametrize(
+    ("sql", "at", "hint"),
+    [
+        ("SELECT count(*) year FROM papers", "year", "If it is to be the name of a column, write AS year."),
+        ("SELECT 'é🦆', venue name, 2 FROM papers", "name", "If it is to be the name of a column, write AS name."),
+        ("SELECT id venue more FROM papers", "more", ""),
+        ("SELECT id FROM papers WHERE id = 1 GROUP ORDER BY 1", "ORDER", ""),
+        ('SELECT id FROM papers WHERE venue = "Oslo"', '"Oslo"', "Text stands between single quotation marks: 'Oslo'."),
+        ("SELECT 'é', id FROM papers WHERE venue IN (Oslo, Rome)", "Oslo", "Text stands between single quotation marks: 'Oslo'."),
+        ("SELECT nothing_so FROM papers", "nothing_so", ""),
+        ("SELECT left(venue) FROM papers", "left", "It takes left(VARCHAR, BIGINT)."),
+        ("SELECT avg(id, 1, 2) FROM papers", "avg", "It takes avg(DECIMAL) or avg(SMALLINT) or avg(INTEGER) or others."),
+        ("SELECT concat_ws() FROM papers", "concat_ws", "Cast the arguments to a type that it takes."),
+        ("SELECT row_number() FROM papers", "row_number", "Write row_number(…) OVER (ORDER BY …)."),
+        ("SELECT id FROM papers WHERE count(*) > 1", "count", "A condition on groups stands in HAVING, behind GROUP BY."),
+        ("SELECT id FROM papers WHERE rank() OVER () = 1", "rank", "stands in QUALIFY"),
+        ("SELECT venue, id FROM papers GROUP BY venue", "id", "Name it in GROUP BY"),
+        ("SELECT venue::INT FROM papers", "::INT", "TRY_CAST gives NULL"),
+        ("SELECT sum(venue) FROM papers", "sum", "VARCHAR is text: cast it"),
+    ],
+)  # fmt: skip
+def test_a_usual_slip_in_a_statement_is_told_with_what_to_write(engine: Engine, sql: str, at: str, hint: str) -> None:
+    error = raised(engine, sql)
+    assert type(error) is SqlError and error.position == sql.index(at)
+    assert error.hint == hint if not hint or hint.endswith(".") else hint in error.hint
+
+
+def test_a_table_function_with_a_slip_in_its_name_is_told_with_the_near_one(engine: Engine) -> None:
+    assert raised(engine, "FROM serch('vectors', 'text')").near == ("search",)
+    assert raised(engine, "FROM generate_serie(1, 3)").near == ("generate_series",)
+    assert set(OUR_FUNCTIONS) == set(USAGE)
 
 
 def test_a_create_table_says_how_tables_are_made(engine: Engine) -> None:

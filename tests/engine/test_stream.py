@@ -6,10 +6,11 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pytest
 
-from jammi_lab.engine import Engine, Prepared, waiting
+from jammi_lab.engine import Engine, Prepared, stream, waiting
 from jammi_lab.engine.stream import Pump
 from jammi_lab.errors import SessionClosed, SqlError
 from tests.engine.shelf import Shelf
@@ -151,3 +152,31 @@ def test_a_statement_that_begins_after_its_stop_was_given_up_is_stopped(monkeypa
     assert cursor.called.wait(30) and not pump.stop()
     cursor.begins.set()
     assert pump.done.wait(30)
+
+
+@pytest.mark.parametrize("why", [RuntimeError("can't start new thread"), KeyboardInterrupt()], ids=["no thread", "interrupt"])
+def test_a_statement_that_no_thread_ever_began_is_over_at_once(
+    prepare: Callable[..., Prepared], why: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise why
+
+    pumps, make = list[Pump](), Pump.start
+
+    def start(self: Pump, with_progress: bool) -> None:
+        pumps.append(self)
+        make(self, with_progress)
+
+    statement = prepare("SELECT 1 AS x")
+    with monkeypatch.context() as patched:
+        patched.setattr(Pump, "start", start)
+        patched.setattr(stream, "begin", fail)
+        patched.setattr(waiting, "begin", fail)
+        with pytest.raises(type(why)):
+            statement.run()
+    [pump] = pumps
+    assert pump.done.is_set() and pump.stop()
+    with pytest.raises(duckdb.ConnectionException, match="closed"):
+        pump.cursor.execute("SELECT 1")
+    pump._work()  # a thread that comes too late finds nothing to do
+    assert pump.error is None

@@ -69,6 +69,7 @@ def test_the_first_line_of_a_cell_is_a_variable_and_flags(line, values):
         ("open --catalog ''", "--catalog of %jammi open needs a value: URL", ()),
         ("preview p -n many", "takes a whole number from 1, not 'many'", ()),
         ("preview p -n 0", "takes a whole number from 1, not '0'", ()),
+        ("preview p -n -4", "takes a whole number from 1, not '-4'", ()),
         ("sources all", "does not know what to do with 'all'", ()),
         ("status --deep=yes", "takes no value", ()),
         ("add p x --option delim", "takes key=value, not 'delim'", ()),
@@ -98,6 +99,11 @@ def test_a_line_that_does_not_fit_is_refused_with_a_hint_or_near_words(line, say
 def test_a_cell_line_that_does_not_fit_is_refused(line, says):
     with pytest.raises(InvalidArgument, match=says):
         parse_cell(line)
+
+
+def test_a_negative_number_is_a_value_and_no_flag():
+    assert given(parse_line("graph links vectors --min-similarity -0.2 --mutual")[1])["min_similarity"] == -0.2
+    assert given(parse_line("neighbors vectors -5 -k 3")[1])["KEY"] == "-5"
 
 
 @pytest.mark.parametrize("name", sorted(IN_PYTHON))

@@ -26,6 +26,15 @@ def test_a_variable_that_is_no_frame_is_told_what_it_is(papers):
     assert papers("%%jammi\nSELECT * FROM nothing_like_it").error[-1] == "SHOW TABLES lists what FROM can name."
 
 
+def test_a_frame_that_is_added_by_its_variable_is_told_how_it_is_named(papers):
+    papers("import pyarrow as pa\nsales = pa.table({'id': [1]})")
+    for typed in ("sales", "$sales"):
+        assert papers(f"%jammi add s {typed}").error[1:] == [
+            "FROM can name the frame in sales as it is; jammi_lab.get_workspace().sources.add('s', sales) makes a source of it."
+        ]
+    assert "Look at the path." in papers("%jammi add s sale").error
+
+
 def test_explain_in_front_of_a_statement_shows_the_tree_as_the_flag_does(papers):
     shown = papers("%%jammi e\nEXPLAIN SELECT venue, count(*) FROM papers GROUP BY 1")
     assert "└─ read csv" in shown.text.replace("   ", "").replace("│", "") and shown.text.endswith("not run: rows are estimated")

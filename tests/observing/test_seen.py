@@ -131,3 +131,17 @@ def test_a_look_puts_the_list_of_tables_right_and_asks_nobody_for_it(ws, tmp_pat
     assert listed(ws) == "one, two, three"
     database(path, "DROP TABLE one")
     assert isinstance(ws.staleness("t"), Stale) and listed(ws) == "two, three"
+
+
+def test_a_database_is_listed_with_its_tables_as_from_can_name_them(ws, path, tmp_path):
+    with duckdb.connect(tmp_path / "shop.duckdb") as shop:
+        shop.execute('CREATE TABLE products(id INT); CREATE SCHEMA more; CREATE TABLE more."the visits"(id INT)')
+    ws.sources.add("my shop", tmp_path / "shop.duckdb")
+    ws.sources.add("p", path)
+    listed = [name for (name,) in ws.sql("SHOW TABLES").fetchall() if not name.startswith("jammi_catalog.")]
+    assert listed == ['"my shop".more."the visits"', '"my shop".products', "my shop", "p"]
+    for name in listed[:2]:
+        ws.sql(f"FROM {name}").arrow()
+    with pytest.raises(jl.TableNotFound) as missed:
+        ws.sql("FROM products")
+    assert missed.value.near == ('"my shop".products',)

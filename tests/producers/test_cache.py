@@ -312,6 +312,7 @@ def test_an_input_that_moves_while_it_is_read_is_read_again(lab, folder, papers)
     table = lab.materialize("venues", VENUES, progress=move)
     assert [r["venue"] for r in table.read().arrow().to_pylist()] == ["z"] and str(table.staleness()) == "fresh"
     assert sorted(statuses(folder).values()) == ["failed", "ready"] and files(folder) == files_of(table) and table.version == 2
+    assert repr(lab.tables(status="failed")[0]).endswith("\nInputMoved: papers was changed while it was being read")
 
 
 def test_an_input_that_never_holds_still_is_recorded_as_unpinned(lab, papers):

@@ -861,3 +861,29 @@ def test_a_database_of_several_tables_is_told_to_be_one(ws: Any, tmp_path: Path)
         ws.embed("v", "crm", key="id", text="t", model="hashing")
     assert "crm.a" in caught.value.hint
     assert ws.embed("v", "crm.a", key="id", text="t", model="hashing").row_count == 1
+
+
+PANDAS = """
+import sys, traceback
+from pathlib import Path
+import jammi_lab as jl
+
+class Finder:
+    @staticmethod
+    def find_spec(name, *_):
+        if name == "pandas":
+            print(*{Path(frame.filename).parent.name for frame in traceback.extract_stack()} & {"producers"})
+
+sys.meta_path.insert(0, Finder)
+papers = Path("papers.csv")
+with jl.open("lab") as ws:
+    for titles in ("1,a\\n2,b\\n", "1,a\\n2,c\\n"):
+        papers.write_text("id,title\\n" + titles)
+        ws.sources.add("papers", "papers.csv", replace=True)
+        print(ws.embed("vectors", "papers", key="id", text="title", model="hashing", index="later").outcome)
+"""
+
+
+def test_embedding_imports_no_pandas_in_which_an_interrupt_would_be_lost(run_python: Any) -> None:
+    """Arrow imports it where it gives numpy for the first time, and takes an interrupt that comes meanwhile for a pandas that is not there."""
+    assert run_python(PANDAS).stdout.split() == ["computed", "computed"]

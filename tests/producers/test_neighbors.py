@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 import jammi_lab as jl
 from jammi_lab import errors
 from jammi_lab.vectors import nearest
+from jammi_lab.vectors.ann import Ann
 from jammi_lab.vectors.exact import Exact
 from jammi_lab.vectors.nearest import nearest_others
 
@@ -166,6 +167,15 @@ def test_an_approximate_graph_misses_few_edges_and_gives_none_a_wrong_similarity
     assert len(shared) >= 0.99 * len(exact) and all(exact[e] == found[e] for e in shared)
 
 
+def test_an_index_gives_a_graph_as_many_candidates_as_the_setting_says(few: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    widths, plain = [], Ann.candidates
+    monkeypatch.setattr(Ann, "candidates", lambda index, units, count, **how: widths.append(count) or plain(index, units, count, **how))
+    for oversample in (1, 3):
+        few.settings.set("vectors.oversample", oversample)
+        few.neighbor_graph("g", "v", k=11, exact=False, cache="bypass")
+    assert widths == [12, 34]  # with one for the row itself
+
+
 @pytest.mark.parametrize("floor", [-1, 0.0, 0.5, 1.0, 0.8164966])
 def test_a_floor_leaves_ranks_as_they_were(few: Any, floor: float) -> None:
     assert edges_of(few.neighbor_graph("g", "v", k=5, min_similarity=floor)) == [e for e in few.naive if np.float32(e[3]) >= np.float32(floor)]
@@ -182,7 +192,8 @@ def test_mutual_and_floor_together_go_by_the_unpruned_list(few: Any) -> None:
     assert edges_of(few.neighbor_graph("g", "v", k=5, mutual=True, min_similarity=0.9)) == wanted
 
 
-@pytest.mark.parametrize("told", [{"k": 0}, {"min_similarity": 2}, {"k": 0, "mutual": True}])
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("told", [{"k": 0}, {"min_similarity": 2}, {"min_similarity": 1e300}, {"k": 0, "mutual": True}])
 def test_what_leaves_nothing_leaves_an_empty_table(few: Any, told: dict[str, Any]) -> None:
     table = few.neighbor_graph("g", "v", **told)
     assert table.row_count == 0 and table.read().columns == ["src", "dst", "rank", "similarity"]
@@ -211,12 +222,30 @@ def test_keys_keep_their_type(ws: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "told", [{"k": -1}, {"k": 2.5}, {"k": True}, {"min_similarity": float("nan")}, {"min_similarity": "0.5"}, {"exact": "yes"}, {"mutual": 1}]
+    "told",
+    [
+        {"k": -1},
+        {"k": 2.5},
+        {"k": True},
+        {"min_similarity": float("nan")},
+        {"min_similarity": "0.5"},
+        {"min_similarity": 10**400},
+        {"exact": "yes"},
+        {"exact": 0},
+        {"exact": 1.0},
+        {"mutual": 1},
+    ],
+    ids=lambda told: f"{told!s:.40}",
 )
 def test_what_makes_no_sense_is_refused_and_leaves_nothing(few: Any, told: dict[str, Any]) -> None:
     with pytest.raises(errors.InvalidArgument):
         few.neighbor_graph("g", "v", **told)
     assert "g" not in [r.name for r in few.recipes()]
+
+
+def test_truths_of_numpy_are_truths(few: Any) -> None:
+    plain = few.neighbor_graph("g", "v", exact=False, mutual=True)
+    assert few.neighbor_graph("h", "v", exact=np.bool_(0), mutual=np.bool_(1)).definition_hash == plain.definition_hash
 
 
 def test_a_table_without_vectors_is_refused_and_says_what_it_is(few: Any) -> None:

@@ -355,3 +355,13 @@ def test_an_input_edited_in_place_with_its_time_restored_is_read_anew(ws, tmp_pa
         table = ws.materialize("m", "SELECT max(x) AS m FROM p")
         made.append((table.outcome, table.read().fetchall()))
     assert made == [("computed", [(1,)]), ("computed", [(2,)])]
+
+
+@pytest.mark.parametrize(
+    "condition", ["x > 100", "x >= 100", "x = 'nan'", "NOT x < 100", "x <> 0 AND x <> 1 AND x < 3 IS NOT TRUE", "s.x > 100", "l[1] > 100"]
+)
+def test_a_row_with_nan_is_found_in_a_table_as_in_its_statement(ws, condition):
+    rows = "SELECT i AS id, x, {'x': x} AS s, [x] AS l FROM (SELECT i, CASE WHEN i = 2 THEN 'nan'::DOUBLE ELSE i END AS x FROM range(6) r(i))"
+    ws.materialize("t", rows)
+    wanted = ws.sql(f"SELECT id FROM ({rows}) WHERE {condition} ORDER BY id").arrow()["id"].to_pylist()
+    assert ws.sql(f"SELECT id FROM jammi.t WHERE {condition} ORDER BY id").arrow()["id"].to_pylist() == wanted and 2 in wanted

@@ -215,6 +215,50 @@ def test_a_lane_that_swallows_one_interrupt_gets_another(monkeypatch):
     assert swallowed == [1, 1]
 
 
+def test_a_lane_that_starts_threads_is_interrupted_and_not_the_thread_that_it_starts(monkeypatch):
+    monkeypatch.setattr("jammi_lab.sensing.lanes._PATIENCE", 1.0)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    lost = 0
+    try:
+        for turn in range(30):
+            begun, stopped = threading.Event(), threading.Event()
+
+            def starts(_: object, begun: threading.Event = begun, stopped: threading.Event = stopped) -> None:
+                try:
+                    for _ in busy():
+                        short = threading.Thread(target=lambda: None)
+                        begun.set()
+                        short.start()
+                        short.join()
+                finally:
+                    stopped.set()
+
+            def fail(_: object, begun: threading.Event = begun, turn: int = turn) -> None:
+                begun.wait(SOON)
+                time.sleep(0.0001 * turn)
+                raise ZeroDivisionError
+
+            with pytest.raises(ZeroDivisionError):
+                Lanes([Task(starts), Task(fail)], 2, None).run()
+            lost += not stopped.wait(1.0)
+    finally:
+        sys.setswitchinterval(interval)
+    assert lost == 0
+
+
+def test_an_interrupt_that_pythons_lock_makes_an_error_of_while_a_lane_is_started_is_one_all_the_same(monkeypatch):
+    def start(_: threading.Thread) -> None:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            threading.Lock().release()  # what CPython does when the interrupt comes while it waits for the lock of the event `_started`
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(KeyboardInterrupt):
+        Lanes([Task(lambda _: None)] * 2, 2, None).run()
+
+
 WATCHED = """
 import sys, threading
 from jammi_lab.sensing.lanes import Lanes, Task

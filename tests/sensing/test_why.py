@@ -43,6 +43,22 @@ def test_rows_and_versions_are_told_where_they_are_known(lab: Lab) -> None:
     assert tree(lab, "next")[1].startswith("└─ top changed, version 1 → 2: #")
 
 
+def test_a_definition_whose_last_run_failed_says_why(papers: Lab) -> None:
+    papers.csv("papers", "id,title,year", "1,a,2020", "2,a,2021")
+    papers.ws.recompute()
+    made = "SELECT id, title FROM papers"
+    papers.ws.materialize("kept", made)
+    papers.ws.materialize("above", "SELECT id FROM jammi.kept")
+    with pytest.raises(jl.DuplicateKey):
+        papers.ws.materialize("kept", made, key="title")
+    said = "its last run failed: DuplicateKey: The key title of 'kept' must be unique and never NULL; not so: 'a'."
+    assert tree(papers, "kept") == ["kept: stale", "└─ definition changed: # (made then) → # (seen then)", f"   └─ {said}"]
+    assert tree(papers, "above")[-1] == f"      └─ {said}"
+    assert papers.ws.materialize("kept", made).outcome == "reused" and tree(papers, "kept")[0] == "kept: fresh"
+    papers.ws.define("kept", "SELECT id FROM papers")
+    assert len(tree(papers, "kept")) == 2
+
+
 def test_the_way_to_a_root_cause_is_a_branch(papers: Lab) -> None:
     papers.ws.materialize("second", "SELECT max(id) AS id FROM jammi.titles")
     papers.ws.materialize("both", "SELECT f.id FROM jammi.first f, jammi.second s")

@@ -134,3 +134,21 @@ def test_a_file_is_synced_also_where_there_may_be_no_more_threads(tmp_path, monk
     monkeypatch.setattr(files, "sync_file", synced.append)
     files.Syncing(tmp_path / "log").wait()
     assert synced == [tmp_path / "log"]
+
+
+def test_nothing_is_begun_when_the_interpreter_is_ending(monkeypatch):
+    monkeypatch.setattr(beside.sys, "is_finalizing", lambda: True)
+    with pytest.raises(RuntimeError, match="ending"):
+        begin(lambda: None)
+
+
+def test_an_interrupt_while_a_thread_is_started_is_no_lack_of_threads(monkeypatch):
+    def start(_):
+        try:
+            raise KeyboardInterrupt
+        finally:
+            threading.Lock().release()  # what CPython does when the interrupt comes while it waits for the lock of the event `_started`
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(KeyboardInterrupt):
+        begin(lambda: None)

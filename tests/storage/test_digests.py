@@ -100,7 +100,7 @@ def test_a_look_at_a_file_that_may_be_torn_tells_rows_digest_and_size(tmp_path, 
     whole = (tmp_path / "f").read_bytes()
     (tmp_path / "torn").write_bytes(whole[:-7])
     assert digests.seen(tmp_path / "f") == (3, hashlib.sha256(whole).hexdigest(), len(whole))
-    assert digests.seen(tmp_path / "torn").rows is None and digests.seen(tmp_path).rows is None
+    assert digests.seen(tmp_path / "torn").rows is None and digests.seen(tmp_path) is None
     assert digests.seen(tmp_path / "absent") is None
 
 

@@ -17,7 +17,7 @@ next(stream)
 resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))  # from now on no file of this process can grow
 ws.close()
 open_ = [os.readlink(f"/proc/self/fd/{n}") for n in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{n}")]
-print("THREADS", [t.name for t in threading.enumerate() if t is not threading.main_thread()])
+print("THREADS", [t.name for t in threading.enumerate() if t is not threading.main_thread() and t.name != "jammi-idle"])
 print("OPEN", [p for p in open_ if "/lab/" in p])
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 with jl.open("lab") as again:  # the very process can open it again, and finds its own former writer dead
@@ -30,6 +30,33 @@ def test_closing_on_a_full_disk_lets_go_of_threads_files_and_the_lock(run_python
     said = run_python(FULL).stdout.splitlines()
     assert said[:2] == ["THREADS []", "OPEN []"]
     assert said[2].startswith("RECOVERY recovery: nothing to do") and said[3].endswith(" 1")
+
+
+ENDING = """
+import sys
+import jammi_lab as jl
+
+class Last:
+    def __init__(self, ws):
+        self.ws, self.print, self.sys = ws, print, sys
+
+    def __del__(self):
+        self.print(self.sys.is_finalizing(), flush=True)
+        try:
+            self.ws.sql("SELECT 1 AS x").arrow()
+        except RuntimeError as error:
+            self.print(error, flush=True)
+        self.ws.close()
+        self.print("closed", flush=True)
+
+ws = jl.open("lab")
+ws.materialize("one", "SELECT 1 AS x")
+last = Last(ws)
+"""
+
+
+def test_a_workspace_that_is_asked_and_closed_when_the_interpreter_ends_does_not_wait_for_threads_that_run_no_more(run_python):
+    assert run_python(ENDING).stdout.splitlines() == ["True", "the interpreter is ending", "closed"]
 
 
 def closed_under(folder, statement):

@@ -162,7 +162,9 @@ def test_a_conversion_error_midway_leaves_failed_and_no_files(lab, folder, tmp_p
     [name] = statuses(folder)
     assert statuses(folder)[name] == "failed" and files(folder) == []
     assert "SqlError" in row(folder, name)["error"]
-    assert [t.table_name for t in lab.tables(status="failed")] == [name] and lab.tables() == []
+    [failed] = lab.tables(status="failed")
+    assert failed.table_name == name and lab.tables() == []
+    assert repr(failed).startswith("numbers, version 1: failed\n") and "SqlError: Could not convert" in repr(failed)
 
 
 def test_a_disk_that_fills_up_after_the_first_row_groups_leaves_failed_and_no_files(lab, folder, fault):

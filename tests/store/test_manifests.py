@@ -1,6 +1,8 @@
 """What may stand in a manifest's place, and what comes of it."""
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 
@@ -77,9 +79,17 @@ def test_a_manifest_that_parses_but_is_another_one_is_a_mismatch_of_the_manifest
     assert table.verify() == Mismatch(manifests.digest(body), manifests.digest(changed), "manifest")
 
 
-def test_a_link_or_a_pipe_in_a_manifests_place_is_not_read(lab, table, body, tmp_path):
-    import os
+def test_a_folder_in_a_manifests_place_is_a_lost_one_and_no_descriptor_is_left(lab, table):
+    path = manifests.manifest_path(table.path)
+    path.unlink()
+    path.mkdir()
+    assert table.verify() == MissingManifest() and isinstance(lab.staleness("venues"), Fresh)
+    assert lab.check().missing == ["results/_global/" + path.name]
+    assert str(path) not in [os.readlink(each) for each in Path("/proc/self/fd").iterdir() if each.is_symlink()]
+    assert table.read().arrow().num_rows == 2
 
+
+def test_a_link_or_a_pipe_in_a_manifests_place_is_not_read(lab, table, body, tmp_path):
     path = manifests.manifest_path(table.path)
     path.unlink()
     (tmp_path / "elsewhere").write_bytes(body)

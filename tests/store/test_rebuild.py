@@ -326,6 +326,9 @@ def test_a_workspace_of_a_later_release_is_refused_and_left_alone(lab, made, fol
     for way in ({}, {"read_only": True}):
         with pytest.raises(CatalogTooNew):
             jl.open(folder, **way)
+    with pytest.raises(CatalogTooNew):
+        jl.rebuild(folder)
+    assert not list(folder.glob("*.before-*"))
     with catalog(folder) as db:
         assert db.execute("SELECT max(number) FROM migrations").fetchall() == [(9999,)]
         db.execute("DELETE FROM migrations WHERE number = 9999")

@@ -1,5 +1,7 @@
 """What `verify`, the verdict and a read say of bytes and manifests that are not as published."""
 
+import os
+
 import pytest
 
 from jammi_lab.errors import TableDamaged
@@ -63,6 +65,20 @@ def test_a_folder_in_the_files_place_is_missing_bytes_or_typed(lab, table):
     assert lab.verify("venues") == MissingBytes()
     with pytest.raises(TableDamaged):
         table.read()
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("put", [os.mkdir, os.mkfifo], ids=["folder", "pipe"])
+def test_what_is_no_file_in_a_files_place_is_missing_bytes_and_nobody_waits_for_it(lab, table, put):
+    path = table.path
+    path.unlink()
+    put(path)
+    assert lab.staleness("venues") == Damaged(found=None) and lab.verify("venues") == MissingBytes()
+    with pytest.raises(TableDamaged):
+        table.read()
+    assert [step.name for step in lab.plan().certain] == ["venues"] and lab.lookup(VENUES) is None
+    for report in (lab.check(), lab.check(deep=True), lab.recover()):
+        assert report.missing == [table.table_name] and not report.errors
 
 
 def test_a_deleted_manifest_is_missing_while_the_verdict_stays_and_the_catalog_still_has_it(lab, table):

@@ -62,6 +62,23 @@ def test_ninety_nine_in_a_hundred_neighbours_are_found(precision, kind):
     assert recall(matrix, approximate.search(matrix, index, queries, 10) or matrix.search(queries, 10), queries) >= 0.99
 
 
+@pytest.mark.parametrize("precision", ["bf16", "i8"])
+def test_the_first_few_of_rows_that_are_nearly_equal_are_found_as_surely_as_ten_of_them(precision):
+    rng = np.random.default_rng(0)
+    vectors, twelve = rng.standard_normal((250, 64)), np.repeat(np.arange(250), 12)
+    matrix, index = indexed((vectors[twelve] + 0.1 * rng.standard_normal((3000, 64))).astype(np.float32), precision, oversample=2)
+    asked = np.arange(0, 3000, 31)
+    queries = (matrix.vectors[asked] + 0.05 * rng.standard_normal((len(asked), 64))).astype(np.float32)
+    half = np.arange(3000) % 2 == 0
+    for k in (1, 2, 3):
+        found = approximate.search(matrix, index, queries, k, forced=True)
+        assert recall(matrix, found, queries, k) >= 0.97
+        assert recall(matrix, approximate.search(matrix, index, queries, k, allow=half, forced=True), queries, k, half) >= 0.97
+        others = [matrix.neighbours(int(row), k).rows[0] for row in asked]
+        kept = approximate.nearest_rows(matrix, index, asked, k).rows
+        assert np.mean([len(set(a) & set(b)) / k for a, b in zip(kept, others, strict=True)]) >= 0.97
+
+
 @given(st.integers(0, 2**32 - 1), st.sampled_from([1, 2, 7, 16, 33, 384]), st.integers(1, 40))
 def test_pairs_have_the_bits_that_exact_search_gives(seed, dimensions, rows):
     rng = np.random.default_rng(seed)

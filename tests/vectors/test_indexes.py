@@ -223,6 +223,22 @@ def test_another_precision_makes_another_index_of_the_same_table(ws: Any, table:
     assert ws.import_embeddings("v", given(vectors())).table_name == table.table_name and loaded(ws, table).shape.parameters.precision == "bf16"
 
 
+def test_an_index_that_was_no_help_is_asked_once_another_precision_makes_it_one(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    tight = (draw.standard_normal((20, WIDTH))[np.arange(2000) % 20] + 2e-3 * draw.standard_normal((2000, WIDTH))).astype(np.float32)
+    few = {"vectors.exact_max_rows": 1000}
+    with jl.open(tmp_path / "lab", settings=few) as ws:
+        ws.import_embeddings("v", given(tight), precision="i8")
+    with jl.open(tmp_path / "lab", settings=few) as ws:
+
+        def through_index() -> bool:
+            return ws._searched("v", tight[5], None, 10, None, None, None, None)[1]
+
+        assert not through_index()
+        table = ws.import_embeddings("v", given(tight), precision="f32", index="later")
+        assert table.outcome == "reused" and settled(ws, table) and through_index()
+
+
 def test_a_recovered_index_is_as_precise_as_it_was_asked_to_be(ws: Any, tmp_path: Path) -> None:
     table = ws.import_embeddings("v", given(vectors()), precision="f32")
     for path in paths(table).values():

@@ -4,6 +4,7 @@ import uuid
 from decimal import Decimal
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -73,6 +74,8 @@ def test_a_row_is_found_by_its_key():
         (pa.array([2, 17]), [17, 17.0, Decimal("17.0"), np.int8(17)], [17.5, Decimal("17.5"), np.float32(17.5), float("nan"), "17", True]),
         (pa.array([dt.date(2020, 1, 1), dt.date(2020, 1, 2)]), [dt.date(2020, 1, 2), dt.datetime(2020, 1, 2)], [dt.datetime(2020, 1, 2, 5)]),
         (pa.array([5, 0], pa.timestamp("s")), [dt.datetime(1970, 1, 1)], [dt.datetime(1970, 1, 1, 0, 0, 0, 1)]),
+        (pa.array([0, 1], pa.timestamp("ns")), [pd.Timestamp(1), np.datetime64(1, "ns")], [pd.Timestamp(1001)]),
+        (pa.array([5, 0], pa.timestamp("us", "UTC")), [pd.Timestamp(0, tz="UTC")], [pd.Timestamp(1, tz="UTC")]),
         (pa.array([Decimal("1.00"), Decimal("1.50")]), [Decimal("1.5")], [Decimal("1.501")]),
         (pa.array([1.0, 0.1], pa.float32()), [0.1, np.float32(0.1)], [0.2]),
     ],

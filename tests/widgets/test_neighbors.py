@@ -174,6 +174,34 @@ def test_the_saved_form_lists_the_hits(texts):
     assert "nearest to 'a'" in data["text/plain"] and "<table" in data["text/html"]
 
 
+@pytest.mark.parametrize("make", [lambda ws: NeighborExplorer(ws, "titles", query="a"), lambda ws: EmbeddingMap(ws, "titles")])
+def test_a_saved_form_says_that_its_table_is_stale_gone_or_another_by_now(texts, edited, make):
+    panel, older = make(texts), make(texts)
+
+    def said(shown=panel):
+        data, _ = shown._repr_mimebundle_()
+        assert all("<script" not in text for text in data.values() if isinstance(text, str))
+        return data["text/plain"].split("\n")[0], data["text/html"]
+
+    assert "stale" not in said()[0] + said()[1]
+    edited()
+    assert said()[0].startswith("titles is stale: papers changed") and "<b style=" in said()[1].partition("titles is stale")[0]
+    texts.recompute("titles")
+    panel.refresh()
+    assert "stale" not in said()[0] + said()[1]
+    assert said(older)[0].startswith("This is version 1 of titles; version 2 is there")
+    texts.drop("titles")
+    assert said()[0] == "titles is not there any more."
+    texts.close()
+    assert "stale" not in said()[0]
+
+
+def test_the_saved_form_of_the_catalog_has_the_signs_of_verdicts(ws, edited):
+    edited()
+    data, _ = CatalogBrowser(ws)._repr_mimebundle_()
+    assert data["text/html"].count("<b style=") == 4
+
+
 def items(body, group):
     return {p["name"]: p for g in body["groups"] if g["name"] == group for p in g["parts"]}
 

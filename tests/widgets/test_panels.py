@@ -79,3 +79,34 @@ def test_every_rule_of_the_style_sheet_is_about_the_panels():
     bare = re.sub(r"/\*.*?\*/", "", assets.style(), flags=re.DOTALL)
     for selector in re.findall(r"(?:^|[{}])\s*([^{}@]+)\{", bare):
         assert all(part.strip().startswith(".jammi") for part in re.split(r",(?![^(]*\))", selector)), selector
+
+
+@pytest.mark.parametrize("name", [*PANELS, "ResultView"])
+def test_what_a_page_sets_and_cannot_be_is_said_there_and_python_never_has_it(ws, told, name):
+    ws.embed("v", "papers", key="id", text="title", model="hashing")
+    given = {"NeighborExplorer": ["v"], "EmbeddingMap": ["v"], "ResultView": [ws.sql("SELECT 1 AS a")]}
+    line = told(getattr(jammi_widgets, name)(ws, *given.get(name, [])))
+    panel, seen = line.panel, []
+    wrong = {"selection": [7] if name == "CatalogBrowser" else ["nothing"], "filter": 7, "focus": "nothing", "color": "nothing", "k": 0, "watch": -1}
+    panel.observe(lambda change: seen.append(change["new"]), names=[trait for trait in wrong if trait in panel.keys])
+    for trait, value in wrong.items():
+        if trait in panel.keys:
+            before = getattr(panel, trait)
+            panel.set_state({trait: value})
+            assert (getattr(panel, trait), seen) == (before, []), trait
+            assert line.messages[-1]["kind"] == "said" and len(line.messages[-1]["lines"]) > 0, trait
+    panel.set_state({"filter": "a"})
+    assert panel.filter == "a" and {"v": 1, "kind": "said", "lines": []} in line.messages
+
+
+@pytest.mark.parametrize(
+    ("name", "one"), [("LineageGraph", "recent"), ("StalenessBoard", "recent"), ("NeighborExplorer", "2"), ("EmbeddingMap", "2")]
+)
+def test_of_what_a_linked_panel_chose_python_has_what_is_here_and_the_page_keeps_its_own(ws, told, name, one):
+    ws.embed("v", "papers", key="id", text="title", model="hashing")
+    line = told(getattr(jammi_widgets, name)(ws, *(["v"] if name in ("NeighborExplorer", "EmbeddingMap") else [])))
+    sent = []
+    line.panel.send_state = lambda key=None: sent.append(key)
+    line.panel.set_state({"selection": ["nothing", one]})
+    assert line.panel.selection == [one] and "selection" not in sent
+    assert any(m["kind"] == "said" and "nothing" in m["lines"][0] for m in line.messages)

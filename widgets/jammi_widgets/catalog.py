@@ -8,7 +8,7 @@ import traitlets
 
 from jammi_lab.errors import InvalidArgument, TableNotFound
 from jammi_lab.forms import listing
-from jammi_lab.markup import Form, count, size, visible
+from jammi_lab.markup import Form, count, mark, size, visible
 from jammi_lab.names import written
 from jammi_lab.observing.seen import LastSeen
 from jammi_lab.values.verdicts import word
@@ -150,7 +150,7 @@ class CatalogBrowser(Panel):
         return {"id": names[0], **first_rows(self._ws, part.relation, PREVIEW_ROWS)}
 
     def _form(self) -> Form:
-        lines = [(g.name, p.name, p.said, p.verdict) for g in self._top for p in g.all[:MOST_PARTS]]
+        lines = [(g.name, p.name, p.said, mark(p.verdict) if p.verdict else "") for g in self._top for p in g.all[:MOST_PARTS]]
         return listing(["", "name", "what it is", "verdict"], lines, aligned="llll", caption="Catalog", note=count(len(lines), "thing"))
 
 

@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from jammi_lab.markup import visible
+from jammi_lab.errors import JammiError
+from jammi_lab.markup import Form, mark, plain, stack, visible
 from jammi_lab.values.verdicts import Fresh, reasons_of, word
 
 if TYPE_CHECKING:
@@ -19,3 +20,12 @@ def judged(ws: "Workspace", name: str, version: int | None) -> tuple[str, list[s
     if isinstance(verdict, Fresh):
         return word(verdict), []
     return word(verdict), [f"{visible(name)} is {word(verdict)}: {'; '.join(map(visible, reasons_of(verdict))) or 'see %jammi why'}"]
+
+
+def noted(ws: "Workspace", name: str, version: int | None) -> Form | None:
+    """What stands above a saved form: why its table is not to be taken as it is. None when it is, or when that cannot be told any more."""
+    try:
+        verdict, notes = judged(ws, name, version)
+    except JammiError:
+        return None
+    return stack(*(mark(verdict, note) if verdict else plain(note) for note in notes)) if notes else None

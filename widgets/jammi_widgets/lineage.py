@@ -138,6 +138,9 @@ class LineageGraph(Panel):
     def _chosen(self, proposal: dict[str, Any]) -> list[str]:
         return [self._known(name) for name in proposal["value"]]
 
+    def _there(self, names: list[str]) -> list[str]:
+        return [name for name in names if name in self._snapshot.place]
+
     @traitlets.validate("focus")
     def _middle_of(self, proposal: dict[str, Any]) -> str | None:
         with self._as_bound():

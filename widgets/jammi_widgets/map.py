@@ -10,12 +10,12 @@ from jammi_lab.errors import InvalidArgument, JammiError, RowNotFound, SchemaMis
 from jammi_lab.exploring import VectorMap
 from jammi_lab.handles import ResultTable
 from jammi_lab.hits import Behind
-from jammi_lab.markup import Form, as_text, visible
+from jammi_lab.markup import Form, as_text, stack, visible
 from jammi_lab.names import near
 from jammi_lab.values.verdicts import word
 from jammi_widgets import assets, protocol
 from jammi_widgets.beside import Beside
-from jammi_widgets.judging import judged
+from jammi_widgets.judging import judged, noted
 from jammi_widgets.neighbors import shown_columns
 from jammi_widgets.panel import Panel
 from jammi_widgets.rows import Shown, texts_of
@@ -126,6 +126,9 @@ class EmbeddingMap(Panel):
         self._rows, self._caught_keys = self._shown.places(names, self._source.name), None
         self.set_trait("count", len(names))
         return names
+
+    def _there(self, names: list[str]) -> list[str]:
+        return self._shown.there(names)
 
     @traitlets.validate("color")
     def _column(self, proposal: dict[str, Any]) -> str:
@@ -307,7 +310,8 @@ class EmbeddingMap(Panel):
 
     def _form(self) -> Form:
         """The points as a picture."""
-        return self._map._form()
+        with self._as_bound():
+            return stack(noted(self._ws, self._source.name, self._map.version), self._map._form())
 
 
 def _within(shown: VectorMap) -> "NDArray[np.float32]":

@@ -14,7 +14,7 @@ from jammi_lab.hits import Behind
 from jammi_lab.markup import Form, as_text, stack, table
 from jammi_widgets import assets, protocol
 from jammi_widgets.beside import Beside
-from jammi_widgets.judging import judged
+from jammi_widgets.judging import judged, noted
 from jammi_widgets.panel import Panel
 from jammi_widgets.rows import Shown, texts_of
 
@@ -96,6 +96,9 @@ class NeighborExplorer(Panel):
         names = list(proposal["value"])
         self._shown.places(names, self._named.name)
         return names
+
+    def _there(self, names: list[str]) -> list[str]:
+        return self._shown.there(names)
 
     def _led(self, change: dict[str, Any]) -> None:
         """A row that Python or a linked panel chose, and that is not on the page, is gone to: its neighbours are shown."""
@@ -230,7 +233,9 @@ class NeighborExplorer(Panel):
             return table(["key", "similarity"], [], caption=title, note="Nothing was asked yet.")
         asked = f"nearest to {self._last['query']!r}" if self._last["query"] else f"nearest to the row {self._last['row']}"
         shown = [[h["key"], f"{h['similarity']:.4f}", *(v for v in h["values"][:4])] for h in hits]
-        return stack(table(["key", "similarity", *self._columns[:4]], shown, caption=title, note=asked))
+        rows = table(["key", "similarity", *self._columns[:4]], shown, caption=title, note=asked)
+        with self._as_bound():
+            return stack(noted(self._ws, self._named.name, self._named.version), rows)
 
 
 def shown_columns(ws: "Workspace", named: ResultTable) -> list[str]:

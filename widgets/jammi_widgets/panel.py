@@ -69,6 +69,7 @@ class Panel(anywidget.AnyWidget):
         self._ws, self._tenant = ws, ws.current_tenant
         self._views: set[int] = set()
         self._hindered: list[str] = []
+        self._refused = False
         self.saved_as: Callable[[], Form] = self._form
         """What stands for the panel where it does not live."""
         self._work = Work(self._tell)
@@ -97,6 +98,10 @@ class Panel(anywidget.AnyWidget):
     def _lay(self, what: Any) -> None:
         """Read that. JammiError."""
 
+    def _there(self, names: list[str]) -> list[str]:  # noqa: ARG002  for those that know it
+        """Those of the names that can be chosen here."""
+        return []
+
     @abstractmethod
     def _form(self) -> Form:
         """The panel without a kernel and without a script, as it last looked: a picture or a table, and text."""
@@ -106,6 +111,33 @@ class Panel(anywidget.AnyWidget):
         raise InvalidArgument(f"This panel does not {action}.")
 
     # -- messages ------------------------------------------------------------------------------------------------------------------
+
+    def set_state(self, sync_data: dict[str, Any]) -> None:
+        """Take what a page, or a panel that is linked there, sets.
+
+        What cannot be is said there, and Python has what it had; of a selection, what is here. The page keeps its own: sent back, it would undo the
+        choice in the panel that it is linked to.
+        """
+        taken: dict[str, Any] = {}
+        problems: list[str] = []
+        here: list[str] | None = None
+        for name in [name for name in sync_data if name in self.keys]:
+            try:
+                self.traits()[name]._validate(self, sync_data[name])
+            except JammiError as problem:
+                problems += problem.rendered()
+                here = self._there(list(sync_data[name])) if name == "selection" else here
+            except traitlets.TraitError as problem:
+                problems.append(str(problem))
+            else:
+                taken[name] = sync_data[name]
+        if problems or self._refused:  # the next thing that can be takes the word away
+            self._tell({"kind": "said", "lines": problems})
+        self._refused = bool(problems)
+        super().set_state(taken)
+        if here is not None:
+            with self._lock_property(selection=here):
+                self.selection = here
 
     @contextlib.contextmanager
     def _as_bound(self) -> Iterator[None]:

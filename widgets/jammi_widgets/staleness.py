@@ -72,6 +72,9 @@ class StalenessBoard(Panel):
                 raise TableNotFound(f"There is no recipe {name!r} here.", near=near(name, sorted(there)))
         return list(proposal["value"])
 
+    def _there(self, names: list[str]) -> list[str]:
+        return [name for name in names if name in self._lines.names]
+
     def _watched(self, change: dict[str, Any]) -> None:
         self._watch.every(change["new"])
 

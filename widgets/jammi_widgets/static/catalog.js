@@ -5,14 +5,16 @@ function render({ model, el }) {
   const panel = frame(el, "catalog", "Catalog", line);
   const filter = filterInput(model, "Filter by name or verdict");
   const tree = h("ul", { class: "jammi-tree", role: "tree", "aria-label": "Catalog" });
-  const shut = new Set(), opened = new Set();                          // by the names on the way, so that a new look leaves open what is open
+  const shut = new Set(), opened = new Set(), looked = new Map();      // by the names on the way, so that a new look leaves open what is open
+  let coming = [];                                                     // what is asked for below open parts
 
   const taken = (part) => { choose(model, [part.insert]); copy(part.insert, panel.say); };
 
   function item(part, level, way) {
     const path = `${way}\n${part.name}`;
     const below = h("ul", { role: "group", hidden: true });
-    const rows = h("div", { class: "jammi-scroll", hidden: true });
+    const [saw, shown] = looked.get(path) ?? [];
+    const rows = saw === part.said ? shown : h("div", { class: "jammi-scroll", hidden: true });    // of another version the rows are others
     let open = false, loaded = false;
     const mark = h("span", { class: "jammi-mark", "aria-hidden": "true" }, part.opens ? "▸" : "");
     const turn = () => {
@@ -24,11 +26,13 @@ function render({ model, el }) {
       node.setAttribute("aria-expanded", String(open));
       if (open && !loaded) {
         loaded = true;
-        line.ask("children", { part: part.id }).then(({ parts }) => below.replaceChildren(...parts.map((p) => item(p, level + 1, path)))).catch((lines) => { loaded = false; panel.fail(lines); });
+        const asked = line.ask("children", { part: part.id }).then(({ parts }) => below.replaceChildren(...parts.map((p) => item(p, level + 1, path)))).catch((lines) => { loaded = false; panel.fail(lines); });
+        coming.push(asked);
       }
     };
     const preview = () => {
-      if (!rows.hidden) { rows.hidden = true; return; }
+      if (!rows.hidden) { rows.hidden = true; looked.delete(path); return; }
+      looked.set(path, [part.said, rows]);
       line.ask("act", { action: "preview", names: [part.id] }).then(({ begun }) => { if (begun) waiting.set(part.id, rows); else panel.say("Something runs already; wait a moment."); }).catch(panel.fail);
     };
     const drag = (event) => { event.dataTransfer.setData("text/plain", part.insert); event.dataTransfer.effectAllowed = "copy"; };
@@ -37,7 +41,10 @@ function render({ model, el }) {
       const all = [...tree.querySelectorAll("[role=treeitem]")].filter((x) => x.offsetParent !== null), at = all.indexOf(event.currentTarget);
       if (event.key === "ArrowDown") all[at + 1]?.focus();
       else if (event.key === "ArrowUp") all[at - 1]?.focus();
-      else if (event.key === "ArrowRight" && !open || event.key === "ArrowLeft" && open) turn();
+      else if (event.key === "Home" || event.key === "End") all.at(event.key === "Home" ? 0 : -1).focus();
+      else if (event.key === "ArrowRight" && open) below.querySelector("[role=treeitem]")?.focus();
+      else if (event.key === "ArrowLeft" && !open) node.parentElement.closest("[role=treeitem]")?.focus();
+      else if (event.key === "ArrowRight" || event.key === "ArrowLeft") turn();
       else if (event.key === "Enter" && part.insert) taken(part);
       else return;
       event.preventDefault();
@@ -55,18 +62,27 @@ function render({ model, el }) {
 
   const waiting = new Map();
   function draw({ groups, filtered }) {
-    const at = tree.getRootNode().activeElement, held = tree.contains(at) ? at.closest("[role=treeitem]")?.dataset.path : null;
+    const at = tree.getRootNode().activeElement, inside = tree.contains(at), held = inside ? at.closest("[role=treeitem]")?.dataset.path : null;
+    const scrolled = tree.scrollTop, group = inside && !held ? at.dataset.testid : null;
+    coming = [];
     tree.replaceChildren(...groups.filter((g) => g.count || ["Sources", "Result tables"].includes(g.name)).map((group) => {
       const inside = h("ul", { role: "group", hidden: shut.has(group.name) }, group.parts.map((p) => item(p, 2, group.name)));
       if (!group.parts.length) inside.append(h("li", { class: "jammi-dim" }, filtered ? "nothing is found" : "none yet"));
       const turn = () => { inside.hidden = !inside.hidden; head.setAttribute("aria-expanded", String(!inside.hidden)); if (inside.hidden) shut.add(group.name); else shut.delete(group.name); };
-      const head = h("button", { type: "button", class: "jammi-sort", onclick: turn, "aria-expanded": !shut.has(group.name) }, group.name);
+      const head = h("button", { type: "button", class: "jammi-sort", onclick: turn, "data-testid": `group-${group.name}`, "aria-expanded": !shut.has(group.name) }, group.name);
       return h("li", { class: "jammi-group", role: "none" }, h("div", {}, head, h("span", { class: "jammi-dim" }, ` ${filtered ? `${grouped(group.found)} of ` : ""}${grouped(group.count)}`)), inside);
     }));
     const items = [...tree.querySelectorAll("[role=treeitem]")];
     items[0]?.setAttribute("tabindex", "0");
-    if (held) items.find((i) => i.dataset.path === held)?.focus();
-    ticked();
+    const there = () => [...tree.querySelectorAll("[role=treeitem], [data-testid]")].find((e) => (held ? e.dataset.path === held : e.dataset.testid === group));
+    const back = (last) => {
+      if (tree.scrollTop < scrolled) tree.scrollTop = scrolled;
+      if (inside && !tree.contains(tree.getRootNode().activeElement)) (there() ?? (last ? filter.input : null))?.focus({ preventScroll: true });
+      ticked();
+    };
+    const mine = coming;
+    back(!mine.length);
+    if (mine.length) (async () => { for (let i = 0; i < mine.length; i++) await mine[i]; if (mine === coming) back(true); })();   // below what was open is more, and below that
   }
   function ticked() {
     const kept = model.get("selection");

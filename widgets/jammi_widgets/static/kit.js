@@ -173,7 +173,11 @@ export function progressLine(line) {
   const text = h("span", {});
   const box = h("div", { class: "jammi-progress", hidden: true, role: "status" }, bar, text, button("Stop", () => line.ask("cancel").catch(() => {}), { "data-testid": "stop" }));
   let silent = 0;
-  const hide = () => { clearTimeout(silent); box.hidden = true; };
+  const hide = () => {
+    clearTimeout(silent);
+    if (box.contains(box.getRootNode().activeElement)) box.closest(".jammi").querySelector(".jammi-filter")?.focus({ preventScroll: true });
+    box.hidden = true;
+  };
   const lost = line.lost;
   line.lost = (lines) => { hide(); lost(lines); };
   return {
@@ -204,9 +208,18 @@ export function peek(columns, rows, attributes = {}) {
   return shown;
 }
 
-/** A part that folds open. */
-export function fold(summary, open, ...children) {
-  return h("details", { open }, h("summary", {}, summary), ...children);
+/** A part that folds open; `part` is what it is called among those beside it. */
+export function fold(part, summary, open, ...children) {
+  return h("details", { open, "data-part": part }, h("summary", { "data-testid": `fold-${part}` }, summary), ...children);
+}
+
+/** Draws anew what is inside a place. What had the focus there has it again, by its data-testid, or else what `instead` gives: no key falls out of a panel. */
+export function redrawn(inside, draw, instead) {
+  const at = inside.getRootNode().activeElement, held = at !== inside && inside.contains(at);
+  draw();
+  if (!held || inside.contains(inside.getRootNode().activeElement)) return;
+  const again = at.dataset.testid && [...inside.querySelectorAll("[data-testid]")].find((e) => e.dataset.testid === at.dataset.testid && !e.disabled && e.checkVisibility?.() !== false);
+  (again || instead())?.focus({ preventScroll: true });
 }
 
 /** A text for the clipboard, with a word that it is there; where the page may not write to it, the text is shown for copying. */

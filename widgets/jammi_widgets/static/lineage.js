@@ -1,4 +1,4 @@
-import { Line, button, choose, copy, cut, filterInput, fold, frame, grouped, h, peek, pill, progressLine, s, seen, table } from "./kit.js";
+import { Line, button, choose, copy, cut, filterInput, fold, frame, grouped, h, peek, pill, progressLine, redrawn, s, seen, table } from "./kit.js";
 
 const SIGN = { "fresh": "✓", "possibly stale": "~", "stale": "●", "undecidable": "?", "missing manifest": "○", "damaged": "✕" };
 const LEAST = 0.15, READABLE = 0.7, MOST = 3;
@@ -93,7 +93,7 @@ function render({ model, el, host }) {
     const open = hidden > 0;
     const toggle = (event) => {
       event.stopPropagation();
-      send("unfold", { node: node.id, side: sideName, open });
+      send("unfold", { node: node.id, side: sideName, open }, node.id);
     };
     const word = `${open ? "Show" : "Hide"} what ${node.name} ${up ? "is made from" : "goes into"}`;
     const cx = up ? x - 9 : x + w + 9, cy = y + (high - (node.columns.length ? node.columns.length * ROW + ROWS_PAD : 0)) / 2;   // lines begin at the columns, below it
@@ -132,7 +132,30 @@ function render({ model, el, host }) {
     for (const way of ["up", "down"]) if (!element.querySelector(`.jammi-${way}`)) element.append(...[knob(node, way)].filter(Boolean));
   }
 
-  function draw(next) {
+  /** The node in the middle of what is seen of a graph that does not fit: it stays there when more is drawn around it. */
+  function central() {
+    const [w, high] = extent(), far = ({ node: { box: [x, y, nw, nh] } }) => Math.abs(left + (x + nw / 2) * scale - w / 2) + Math.abs(top + (y + nh / 2) * scale - high / 2);
+    return [...spots.values()].sort((a, b) => far(a) - far(b))[0]?.node.id;
+  }
+  /** Puts a node where it was on the page, as far as that leaves no void beside the graph. */
+  function hold(id, [x, y], zoomed, [was, l, t]) {
+    const there = spots.get(id);
+    if (!there) return;
+    if (zoomed) { scale = was; moved = true; }
+    const [nx, ny] = there.node.box, [gw, gh] = graph.size, [w, high] = extent();
+    const at = (space, size, to) => (size * scale <= space ? (space - size * scale) / 2 : Math.min(0, Math.max(space - size * scale, to)));
+    left = at(w, gw, l + x * was - nx * scale);
+    top = at(high, gh, t + y * was - ny * scale);
+    apply();
+  }
+  /** `held`: the node that stays where it is on the page. */
+  function draw(next, held = null) {
+    const before = held !== null && drawnFor !== null && spots.get(held) ? [held, spots.get(held).node.box, moved, [scale, left, top]] : null;
+    redrawn(panel.root, () => drawn(next), () => columns);
+    if (!before) return;
+    hold(...before);
+  }
+  function drawn(next) {
     const first = drawnFor === null, key = JSON.stringify([next.focus, next.hops, next.size]);
     graph = next;
     split.hidden = !next.total;
@@ -143,10 +166,11 @@ function render({ model, el, host }) {
     spots = new Map(next.nodes.map((node) => [node.id, { node, element: spot(node) }]));
     drawing.setAttribute("width", next.size[0]);
     drawing.setAttribute("height", next.size[1]);
-    const held = drawing.contains(drawing.getRootNode().activeElement) ? drawing.getRootNode().activeElement.dataset.id : null;
+    const focused = drawing.getRootNode().activeElement, inside = drawing.contains(focused), at = (inside ? focused : drawing.querySelector("[tabindex='0']"))?.dataset.id;
     drawing.replaceChildren(...lines(), ...[...spots.values()].map((v) => v.element));
-    [...spots.values()][0]?.element.setAttribute("tabindex", "0");
-    if (held) spots.get(held)?.element.focus({ preventScroll: true });
+    const here = (spots.get(at) ?? [...spots.values()][0])?.element;   // Tab, and the focus, come back to where one was
+    here?.setAttribute("tabindex", "0");
+    if (inside) here?.focus({ preventScroll: true });
     if (traced) light();
     const words = Object.entries(next.counts).map(([word, n]) => `${grouped(n)} ${word}`).join(", ");
     const note = next.tooMany ? " · too many tables to show their columns: filter, or look around one" : next.grouped ? ` · ${grouped(next.shown)} nodes are too many to draw one by one: those alike are grouped; filter, or click a group` : "";
@@ -173,7 +197,7 @@ function render({ model, el, host }) {
     if (there) reveal(there.node);
   }
 
-  const send = (kind, fields) => line.ask(kind, fields).then((body) => { panel.say(""); draw(body); }).catch(panel.fail);
+  const send = (kind, fields, held) => line.ask(kind, fields).then((body) => { panel.say(""); draw(body, held); }).catch(panel.fail);
 
   // -- choosing, and what there is to say -----------------------------------------------------------------------------------------
   function pick(node) {
@@ -220,15 +244,31 @@ function render({ model, el, host }) {
   const columnTable = (known) => table(["column", "type"], known.columns.map(([name, kind]) => [
     button(name, () => trace(known.id, name), { class: "jammi-link", "aria-pressed": "false", "data-column": name, "data-testid": `column-${name}`, title: "Light its way, up and down" }), kind]));
 
-  const close = () => button("×", () => { unfoldSide(false); choose(model, []); }, { class: "jammi-close", "aria-label": "Close the details" });
+  const stand = (element) => {
+    drawing.querySelectorAll("[tabindex='0']").forEach((e) => e.setAttribute("tabindex", "-1"));
+    element?.setAttribute("tabindex", "0");
+    element?.focus({ preventScroll: true });
+  };
+  const putAway = () => {
+    const back = spots.get(side.dataset.node)?.element ?? drawing.querySelector("[tabindex='0']");
+    unfoldSide(false);
+    choose(model, []);
+    stand(back);
+  };
+  const close = () => button("×", putAway, { class: "jammi-close", "aria-label": "Close the details", "data-testid": "close-details" });
+  side.addEventListener("keydown", (event) => { if (event.key === "Escape") putAway(); });
 
+  /** Of a node that stood there already what is open, what was said and what is scrolled to stay. */
   function details(known) {
     if (model.get("selection")[0] !== known.id) return;
+    const same = side.dataset.node === known.id, scrolled = same ? side.scrollTop : 0, said = same ? [...side.querySelector(".jammi-out").childNodes] : [];
+    const opened = (part) => same && side.querySelector(`[data-part=${part}]`)?.open;
     const out = h("div", { class: "jammi-out", role: "status", "data-testid": "outcome" });
     const act = (action) => line.ask("act", { action, names: [known.id] }).then(({ begun }) => { panel.say(begun ? "" : "Something runs already; stop it or wait."); }).catch(panel.fail);
     const words = { "recompute": "Recompute", "verify": "Verify", "what-if": "What if it changed?", "preview": "Preview" };
     const named = (names) => names.flatMap((n, at) => [at ? ", " : "", button(n, () => choose(model, [n]), { class: "jammi-link" })]);
-    const parts = [close(), h("h4", {}, known.name), h("div", { class: "jammi-dim" }, known.said, " ", pill(known.verdict))];
+    out.append(...said);
+    const parts = [close(), h("h4", { tabindex: -1 }, known.name), h("div", { class: "jammi-dim" }, known.said, " ", pill(known.verdict))];
     if (known.reasons.length) parts.push(h("ul", { class: "jammi-reasons", "data-testid": "reasons" }, known.reasons.map((r) => h("li", {}, r))));
     parts.push(h("div", { class: "jammi-actions" },
       known.actions.map((a) => button(words[a], () => act(a), { "data-testid": `${a}-${known.id}` })),
@@ -239,12 +279,13 @@ function render({ model, el, host }) {
     if (facts.length) parts.push(h("dl", {}, facts.flatMap(([k, v]) => [h("dt", {}, k), h("dd", {}, v)])));
     if (known.reads.length) parts.push(h("p", {}, "Made from ", ...named(known.reads)));
     if (known.readBy.length) parts.push(h("p", {}, "Goes into ", ...named(known.readBy)));
-    if (known.columns.length) parts.push(fold(counted(known.columns.length, "column"), traced?.node === known.id, columnTable(known), h("div", { class: "jammi-dim jammi-way", role: "status", "data-testid": "way" })));
-    if (known.anchors.length) parts.push(fold(counted(known.anchors.length, "anchor"), false, table(["input", "kind", "by", "state", "columns"], known.anchors)));
-    if (known.definition) parts.push(fold("Definition", false, h("pre", {}, known.definition)));
-    side.replaceChildren(...parts);
+    if (known.columns.length) parts.push(fold("columns", counted(known.columns.length, "column"), opened("columns") || traced?.node === known.id, columnTable(known), h("div", { class: "jammi-dim jammi-way", role: "status", "data-testid": "way" })));
+    if (known.anchors.length) parts.push(fold("anchors", counted(known.anchors.length, "anchor"), opened("anchors"), table(["input", "kind", "by", "state", "columns"], known.anchors)));
+    if (known.definition) parts.push(fold("definition", "Definition", opened("definition"), h("pre", {}, known.definition)));
+    redrawn(side, () => side.replaceChildren(...parts), () => side.querySelector("h4"));
     side.dataset.node = known.id;
     unfoldSide(true);
+    side.scrollTop = scrolled;
     light();
   }
 
@@ -270,7 +311,7 @@ function render({ model, el, host }) {
       element.classList.toggle("jammi-chosen", on);
       element.setAttribute("aria-selected", String(on));
     }
-    if (!name) { unfoldSide(false); return; }
+    if (!name) { unfoldSide(false); delete side.dataset.node; return; }
     line.ask("details", { node: name }).then(details).catch((lines) => { unfoldSide(false); panel.fail(lines); });
   }
 
@@ -280,26 +321,22 @@ function render({ model, el, host }) {
     const out = !side.hidden && side.dataset.node === body.node && model.get("selection")[0] === body.node ? side.querySelector(".jammi-out") : null;
     if (!out) {
       panel.say((body.lines || [`${action}: done`]).map((text) => `${body.node}: ${text}`));
-      if (action === "recompute" && !side.hidden) chosenAgain(side.querySelector(".jammi-out"));
+      if (action === "recompute" && !side.hidden) chosenAgain();
       return;
     }
     out.replaceChildren(...(body.lines || []).map((text) => h("div", {}, text)));
     if (body.columns) out.append(h("div", { class: "jammi-scroll" }, peek(body.columns, body.rows)));
     if (body.names) for (const { node, element } of spots.values()) element.classList.toggle("jammi-touched", body.names.includes(node.name));
-    if (action === "recompute") chosenAgain(out);
+    if (action === "recompute") chosenAgain();
   };
 
-  /** After a recompute the verdict and the facts are others; what was said of it stays. */
-  function chosenAgain(out) {
-    const [name] = model.get("selection"), said = side.dataset.node === name && out ? [...out.childNodes] : [];
-    if (!name) return;
-    line.ask("details", { node: name }).then((known) => {
-      details(known);
-      if (model.get("selection")[0] === name) side.querySelector(".jammi-out").replaceChildren(...said);
-    }).catch(panel.fail);
+  /** After a recompute the verdict and the facts are others. */
+  function chosenAgain() {
+    const [name] = model.get("selection");
+    if (name) line.ask("details", { node: name }).then(details).catch(panel.fail);
   }
 
-  line.on("changed", ({ body, looked }) => { draw(body); if (looked && !side.hidden) chosen(); });
+  line.on("changed", ({ body, looked }) => { draw(body, looked ? model.get("selection")[0] ?? central() : null); if (looked && !side.hidden) chosen(); });
   line.on("lit", lit);
   line.on("progress", ({ body }) => progress.show(body));
   line.on("done", outcome);
@@ -313,14 +350,12 @@ function render({ model, el, host }) {
     const some = graph.focus !== null && graph.focus !== undefined;
     const near = (by) => send("show", { node: graph.focus, hops: Math.max(1, (graph.hops || 3) + by), direction: graph.direction });
     const way = (direction, word, said) => button(word, () => send("show", { node: graph.focus, hops: graph.hops, direction }), { "aria-pressed": String(graph.direction === direction), "aria-label": said, title: said, "data-testid": `way-${direction}` });
-    const held = hops.getRootNode().activeElement, back = hops.contains(held) ? held.dataset.testid : null;
     hops.replaceChildren(...(some ? [h("span", { class: "jammi-dim" }, `around ${cut(graph.focus, 24)}, ${graph.hops === null ? "all hops" : counted(graph.hops, "hop")}`),
-      h("span", { class: "jammi-together" }, button("−", () => near(-1), { "aria-label": "Fewer hops", "data-testid": "fewer-hops" }), button("+", () => near(1), { "aria-label": "More hops", "data-testid": "more-hops", disabled: graph.hops === null })),
+      h("span", { class: "jammi-together" }, button("−", () => near(-1), { "aria-label": "Fewer hops", "data-testid": "fewer-hops", disabled: graph.hops === 1 }), button("+", () => near(1), { "aria-label": "More hops", "data-testid": "more-hops", disabled: graph.hops === null })),
       h("span", { class: "jammi-together", role: "group", "aria-label": "Which way" }, way("up", "Up", "What it is made from"), way("both", "Both", "What it is made from, and what it goes into"), way("down", "Down", "What it goes into")),
       button("All", () => send("show", { node: null, hops: null }), { "aria-label": "The whole lineage", title: "The whole lineage", "data-testid": "show-all" })] : []));
-    if (back) hops.querySelector(`[data-testid="${back}"]`)?.focus();
   }
-  const columns = button("Columns", () => { if (traced?.node !== model.get("selection")[0]) traced = null; send("columns", { on: !graph.columns }); }, { "aria-pressed": "false", title: "Show the columns in the nodes, and what each is made from", "data-testid": "columns" });
+  const columns = button("Columns", () => { if (traced?.node !== model.get("selection")[0]) traced = null; send("columns", { on: !graph.columns }, central()); }, { "aria-pressed": "false", title: "Show the columns in the nodes, and what each is made from", "data-testid": "columns" });
   panel.tools.append(filter.input, h("span", { class: "jammi-together" }, button("Fit", fitAll, { "data-testid": "fit" }), button("−", () => zoom(0.8), { "aria-label": "Zoom out" }), button("+", () => zoom(1.25), { "aria-label": "Zoom in" })),
     columns, button("Refresh", () => send("refresh"), { "data-testid": "refresh" }), hops, summary);
   panel.body.append(progress.box, split, inner);
@@ -375,10 +410,7 @@ function render({ model, el, host }) {
     }
     const next = beside(here.node, event.key);
     if (!next) return;
-    here.element.setAttribute("tabindex", "-1");
-    const to = spots.get(next.id).element;
-    to.setAttribute("tabindex", "0");
-    to.focus({ preventScroll: true });
+    stand(spots.get(next.id).element);
     reveal(next);
   });
 

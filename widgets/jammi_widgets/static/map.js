@@ -136,7 +136,9 @@ function render({ model, el }) {
     about.replaceChildren(h("b", {}, known.table), " ", pill(known.verdict, { "data-testid": "verdict-table" }), ` · ${known.count ? `${grouped(known.count)} rows` : "no points: the table has no rows"}${known.placed ? ` ${known.placed}` : ""}`);
     notes.replaceChildren(...known.notes.map((n) => h("div", { "data-testid": "note" }, n)));
     way.value = known.method;
-    mend.hidden = !known.verdict || known.verdict === "fresh";
+    const whole = !known.verdict || known.verdict === "fresh";
+    if (whole && mend.getRootNode().activeElement === mend) canvas.focus({ preventScroll: true });
+    mend.hidden = whole;
   }
 
   async function load() {
@@ -228,9 +230,11 @@ function render({ model, el }) {
   }
   function tellOf(row, x, y) {
     tip.replaceChildren(h("b", {}, cut(row.key, LONG)), ...row.values.map(([name, v]) => h("div", {}, h("span", { class: "jammi-dim" }, `${name} `), v)));
-    tip.style.left = `${Math.min(x + 14, panel.body.clientWidth - 250)}px`;
-    tip.style.top = `${y + 14}px`;
+    tip.style.left = 0;
     tip.hidden = false;
+    const wide = tip.offsetWidth, high = tip.offsetHeight;             // all of it stays within the panel, which a notebook may cut off at its edges
+    tip.style.left = `${Math.max(0, Math.min(x + 14, panel.body.clientWidth - wide))}px`;
+    tip.style.top = `${y + 14 + high > panel.body.clientHeight ? Math.max(0, y - 14 - high) : y + 14}px`;
   }
 
   const mode = button("Lasso", () => { lasso = !lasso; mode.setAttribute("aria-pressed", String(lasso)); canvas.classList.toggle("jammi-lasso", lasso); }, { "aria-pressed": "false", "data-testid": "lasso" });

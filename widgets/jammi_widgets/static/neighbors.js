@@ -1,4 +1,4 @@
-import { Line, button, choose, cut, frame, grouped, h, pill, s, table } from "./kit.js";
+import { Line, button, choose, cut, frame, grouped, h, pill, redrawn, s, table } from "./kit.js";
 
 const SHORT = 42, LONG = 120;
 
@@ -77,7 +77,9 @@ function render({ model, el }) {
 
   const head = (known) => about.replaceChildren(h("b", {}, `${known.table} `), pill(known.verdict, { "data-testid": "verdict-table" }), ...known.notes.map((n) => h("div", { class: "jammi-dim", "data-testid": "note" }, n)));
 
-  function draw(body) {
+  const first = () => list.querySelector("[tabindex]") ?? query;
+  const draw = (body) => redrawn(panel.body, () => drawn(body), first);
+  function drawn(body) {
     last = body;
     head(body.about);
     trail.replaceChildren(...steps.map((step, i) => h("span", {}, i ? " › " : "", button(step.text ? `“${cut(step.text, SHORT)}”` : cut(step.row, SHORT), () => ask(step), { class: "jammi-link", title: step.text || step.row, "data-testid": `trail-${i}`, "aria-current": i === steps.length - 1 ? "step" : null }))));
@@ -100,7 +102,7 @@ function render({ model, el }) {
     if (pins.length < 2) { pinned.replaceChildren(pins.length ? h("span", { class: "jammi-dim" }, `${cut(pins[0], LONG)} is pinned; pin another row to compare.`) : ""); return; }
     line.ask("compare", { rows: pins }).then(({ keys, columns, values: both, similarity }) => {
       const rows = columns.map((c, i) => [cut(c, SHORT), both[0][i] ?? "", both[1][i] ?? ""]).filter((r) => r[1] || r[2]);
-      pinned.replaceChildren(h("div", {}, h("b", {}, `Similarity ${similarity.toFixed(3)} `), button("Done", () => { pins = []; compare(); ticked(); }, { class: "jammi-link" })), h("div", { class: "jammi-scroll" }, table(["", ...keys.map((key) => cut(key, LONG))], rows)));
+      pinned.replaceChildren(h("div", {}, h("b", {}, `Similarity ${similarity.toFixed(3)} `), button("Done", () => { pins = []; redrawn(panel.body, compare, first); ticked(); }, { class: "jammi-link", "data-testid": "unpin" })), h("div", { class: "jammi-scroll" }, table(["", ...keys.map((key) => cut(key, LONG))], rows)));
     }).catch(panel.fail);
   }
 

@@ -1,4 +1,4 @@
-import { Line, button, choose, filterInput, frame, grouped, h, pill, progressLine, table } from "./kit.js";
+import { Line, button, choose, filterInput, frame, grouped, h, pill, progressLine, redrawn, table } from "./kit.js";
 
 const COLUMNS = [["verdict", "verdict"], ["name", "table"], ["", "why"], ["age", "made"], ["rows", "rows"], ["size", "size"], ["cost", "cost"], ["", ""]];
 const PAGE = 200, WATCH = 5;
@@ -66,7 +66,8 @@ function render({ model, el }) {
     return h("tr", { "data-testid": `row-${row.name}`, "data-name": row.name, tabindex: 0, "aria-selected": tick.checked, onclick: pick, onkeydown: move }, cells);
   }
 
-  function draw(next) {
+  const draw = (next) => redrawn(panel.root, () => drawn(next), () => body.rows[0] ?? filter.input);
+  function drawn(next) {
     page = next;
     Object.assign(asked, { sort: next.sort || "verdict", descending: next.descending, group: next.group, offset: next.offset });
     heads();
@@ -81,7 +82,7 @@ function render({ model, el }) {
     const turn = (by) => { asked.offset = Math.max(0, asked.offset + by); load(); };
     foot.replaceChildren(...(!next.total ? ["No recipes yet: %%jammi -m NAME makes one."] : !next.found ? ["Nothing is found."] : [
       `${grouped(next.offset + 1)} to ${grouped(to)} of ${grouped(next.found)}${next.found < next.total ? `, of ${grouped(next.total)} in all` : ""} `,
-      next.offset ? button("Back", () => turn(-PAGE)) : "", to < next.found ? button("Further", () => turn(PAGE), { "data-testid": "further" }) : ""]));
+      next.offset ? button("Back", () => turn(-PAGE), { "data-testid": "back" }) : "", to < next.found ? button("Further", () => turn(PAGE), { "data-testid": "further" }) : ""]));
     ticked();
   }
 
@@ -101,13 +102,14 @@ function render({ model, el }) {
     planOf.disabled = recompute.disabled = !n;
   }
 
+  const shut = () => button("×", () => redrawn(panel.root, () => out.replaceChildren(), () => (planOf.disabled ? filter.input : planOf)), { class: "jammi-close", "aria-label": "Put this away", "data-testid": "close-outcome" });
   function outcome({ body: done, action }) {
     progress.hide();
     if (action === "plan") {
       const parts = done.plan.flatMap(([word, steps]) => [h("h4", {}, `${grouped(steps.length)} ${word}`), table(["table", "why", "last run"], steps)]);
-      out.replaceChildren(h("div", { class: "jammi-plan", "data-testid": "plan" }, ...(parts.length ? [...parts, h("p", { class: "jammi-dim" }, `${done.bounds}. Nothing was run.`)] : ["Nothing has to be done."]),
+      out.replaceChildren(shut(), h("div", { class: "jammi-plan", "data-testid": "plan" }, ...(parts.length ? [...parts, h("p", { class: "jammi-dim" }, `${done.bounds}. Nothing was run.`)] : ["Nothing has to be done."]),
         done.left.length ? h("p", { class: "jammi-dim" }, `Left out because they cannot be decided: ${done.left.join(", ")}`) : ""));
-    } else out.replaceChildren(...done.lines.map((text) => h("div", {}, text)), ...(done.deviations || []).map((text) => h("div", { class: "jammi-dim" }, `Meanwhile: ${text}`)));
+    } else out.replaceChildren(shut(), ...done.lines.map((text) => h("div", {}, text)), ...(done.deviations || []).map((text) => h("div", { class: "jammi-dim" }, `Meanwhile: ${text}`)));
   }
 
   const planOf = button("Plan", () => act("plan", model.get("selection")), { "data-testid": "plan-chosen" });
