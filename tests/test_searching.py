@@ -158,7 +158,7 @@ def test_a_hostile_condition_does_not_get_past_the_gate(lab: Any, where: str) ->
 def test_an_unknown_column_is_told_with_the_near_name(lab: Any) -> None:
     with pytest.raises(errors.SchemaMismatch, match="Did you mean title"):
         lab.search("v", "x", select=["year", "titel"])
-    with pytest.raises(errors.InvalidArgument, match="not by 5"):
+    with pytest.raises(errors.InvalidArgument, match="not by a value of type int"):
         lab.search("v", "x", select=5)
 
 
