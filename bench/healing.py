@@ -44,7 +44,7 @@ with jl.open(folder) as ws:
 """
 
 SLOWER = 0.0028
-"""Seconds that a durable commit took where the limit of a publication was set."""
+"""Seconds that a durable commit takes on a disk that waits for its platter or its network."""
 _SLOWLY = """
 import sys
 from pathlib import Path

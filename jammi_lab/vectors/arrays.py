@@ -28,7 +28,7 @@ def numbers_of(values: pa.Array) -> NDArray[Any]:
 
 
 def among(numbers: NDArray[Any], found: NDArray[Any]) -> NDArray[np.bool_] | None:
-    """Which whole numbers are among others of their type, where they lie close enough together for a table of flags, which takes a fifth of what
+    """Which whole numbers are among others of their type, where they lie close enough together for a table of flags, which takes a sixth of what
     hashing takes; else None."""
     if not len(numbers):
         return None

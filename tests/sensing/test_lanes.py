@@ -247,14 +247,7 @@ def test_a_lane_that_starts_threads_is_interrupted_and_not_the_thread_that_it_st
     assert lost == 0
 
 
-def test_an_interrupt_that_pythons_lock_makes_an_error_of_while_a_lane_is_started_is_one_all_the_same(monkeypatch):
-    def start(_: threading.Thread) -> None:
-        try:
-            raise KeyboardInterrupt
-        finally:
-            threading.Lock().release()  # what CPython does when the interrupt comes while it waits for the lock of the event `_started`
-
-    monkeypatch.setattr(threading.Thread, "start", start)
+def test_an_interrupt_that_pythons_lock_makes_an_error_of_while_a_lane_is_started_is_one_all_the_same(interrupted_start):
     with pytest.raises(KeyboardInterrupt):
         Lanes([Task(lambda _: None)] * 2, 2, None).run()
 

@@ -142,13 +142,6 @@ def test_nothing_is_begun_when_the_interpreter_is_ending(monkeypatch):
         begin(lambda: None)
 
 
-def test_an_interrupt_while_a_thread_is_started_is_no_lack_of_threads(monkeypatch):
-    def start(_):
-        try:
-            raise KeyboardInterrupt
-        finally:
-            threading.Lock().release()  # what CPython does when the interrupt comes while it waits for the lock of the event `_started`
-
-    monkeypatch.setattr(threading.Thread, "start", start)
+def test_an_interrupt_while_a_thread_is_started_is_no_lack_of_threads(interrupted_start):
     with pytest.raises(KeyboardInterrupt):
         begin(lambda: None)
