@@ -50,13 +50,27 @@ def _places(columns: list[list[int]], column: list[int], above: list[list[int]],
         before = place.copy()
         for there, neighbours in ((columns, above), (columns[::-1], below)):
             for nodes in there:
-                scale = len(nodes)
-                wanted = {u: sum(map(height.__getitem__, near)) / len(near) * scale if (near := neighbours[u]) else place[u] for u in nodes}
+                was, wanted = nodes.copy(), _wanted(nodes, neighbours, place, height)
                 nodes.sort(key=wanted.__getitem__)  # equal ones stay in their order
-                _number(nodes, place, height)
+                if nodes != was:
+                    _number(nodes, place, height)
         if place == before:
             break
     return place
+
+
+def _wanted(nodes: list[int], neighbours: list[list[int]], place: list[int], height: list[float]) -> dict[int, float]:
+    """Where each node of a column would stand for its neighbours: the mean of their heights; one without any where it is."""
+    scale, wanted = len(nodes), {}
+    for node in nodes:
+        near = neighbours[node]
+        if len(near) == 1:  # most have one or two: no sum is called for them
+            wanted[node] = height[near[0]] * scale
+        elif len(near) == 2:
+            wanted[node] = (height[near[0]] + height[near[1]]) / 2 * scale
+        else:
+            wanted[node] = sum(map(height.__getitem__, near)) / len(near) * scale if near else place[node]
+    return wanted
 
 
 def _number(nodes: list[int], place: list[int], height: list[float]) -> None:

@@ -211,10 +211,11 @@ def _boxes(
             texts += [width(cut(row)) * _ROW_LETTER for row in rows[i]]
             wide[c] = max(wide[c], max(texts) + 32)
     top = [_PAD + (max(tall) - t) / 2 for t in tall]
+    left = [_PAD + before + _GAP_X * c for c, before in enumerate(itertools.accumulate(wide, initial=0.0))]
     boxes: list[Box] = [(0.0, 0.0, 0.0, 0.0)] * len(column)
     for i in sorted(range(len(column)), key=place.__getitem__):
         c = column[i]
-        boxes[i] = (_PAD + sum(wide[:c]) + _GAP_X * c, top[c], wide[c], high[i])
+        boxes[i] = (left[c], top[c], wide[c], high[i])
         top[c] += high[i] + _GAP_Y
     return boxes, round(_PAD * 2 + sum(wide) + _GAP_X * (columns - 1)), round(max(tall) + 2 * _PAD)
 

@@ -1,30 +1,8 @@
+import { knob, outlined, strands, writing } from "./nodes.js";
 import { Line, button, choose, copy, cut, filterInput, fold, frame, grouped, h, peek, pill, progressLine, redrawn, s, seen, table } from "./kit.js";
 
-const SIGN = { "fresh": "✓", "possibly stale": "~", "stale": "●", "undecidable": "?", "missing manifest": "○", "damaged": "✕" };
 const LEAST = 0.15, READABLE = 0.7, MOST = 3;
-const ROW = 17, ROWS_PAD = 6;                                          // as sensing.picture has them
-const ruler = document.createElement("canvas").getContext("2d");
-
-/** The outline of a node: a source is a drum, a frame a sheet with a folded corner, a model has its corners cut off, what else comes from outside is a hexagon, a table a box, a group a pile. */
-function outline(node) {
-  const [x, y, w, high] = node.box;
-  if (node.members) return `M${x + 4} ${y - 4}h${w}v${high}h-4v-${high - 4}h-${w - 4}ZM${x} ${y}h${w}v${high}h-${w}Z`;
-  if (node.kind === "source") return `M${x} ${y + 5}v${high - 10}a${w / 2} 6 0 0 0 ${w} 0v-${high - 10}a${w / 2} 6 0 0 0-${w} 0Z`;
-  if (node.kind === "frame") return `M${x} ${y}h${w - 12}l12 12v${high - 12}h-${w}Z`;
-  if (node.kind === "model") return `M${x + 9} ${y}h${w - 18}l9 9v${high - 18}l-9 9h-${w - 18}l-9-9v-${high - 18}Z`;
-  if (["mutable", "topic", "clock"].includes(node.kind)) return `M${x + 10} ${y}h${w - 20}l10 ${high / 2}l-10 ${high / 2}h-${w - 20}l-10-${high / 2}Z`;
-  return `M${x + 7} ${y}h${w - 14}q7 0 7 7v${high - 14}q0 7-7 7h-${w - 14}q-7 0-7-7v-${high - 14}q0-7 7-7Z`;
-}
-
-/** As much of a text as there is room for: letters are as wide as this page's font has them. */
-function fitted(text, room, font) {
-  if (text.length * 14 <= room) return text;                           // no letter is wider
-  ruler.font = font;
-  let most = text.length;
-  while (most > 1 && ruler.measureText(cut(text, most)).width > room) most -= 1;
-  return cut(text, most);
-}
-
+const AT_ONCE = 4, PAUSE = 20;                                         // ms of writing into nodes that nobody sees yet, and between
 function counted(n, word) {
   return `${grouped(n)} ${word}${n === 1 ? "" : "s"}`;
 }
@@ -43,9 +21,9 @@ function render({ model, el, host }) {
   const inner = h("div", { class: "jammi-inner", hidden: true });
   let leave = new AbortController();
   let graph = { nodes: [], edges: [], lines: [], size: [0, 0], counts: {} };
-  let scale = 1, left = 0, top = 0, spots = new Map(), moved = false, whole = false, laid = 0, drawnFor = null, traced = null, tall = 0, font = "", small = "";
+  let scale = 1, left = 0, top = 0, spots = new Map(), bare = new Set(), furnishing = 0, moved = false, whole = false, laid = 0, drawnFor = null, traced = null, tall = 0, family = "";
 
-  const apply = () => { drawing.style.transform = `translate(${left}px, ${top}px) scale(${scale})`; };     // no node is drawn again by it
+  const apply = () => { drawing.style.transform = `translate(${left}px, ${top}px) scale(${scale})`; furnishSeen(); };     // no node is drawn again by it
   const extent = () => [picture.clientWidth || 800, picture.clientHeight || 420];
   /** As high as the graph needs at this width: a small one leaves no void, a filter moves nothing below. */
   const heighten = () => {
@@ -86,50 +64,36 @@ function render({ model, el, host }) {
     apply();
   };
 
-  function knob(node, sideName) {
-    const [x, y, w, high] = node.box, up = sideName === "up";
-    const hidden = up ? node.above : node.below, all = up ? node.ups : node.downs;
-    if (!all) return "";
-    const open = hidden > 0;
-    const toggle = (event) => {
-      event.stopPropagation();
-      send("unfold", { node: node.id, side: sideName, open }, node.id);
-    };
-    const word = `${open ? "Show" : "Hide"} what ${node.name} ${up ? "is made from" : "goes into"}`;
-    const cx = up ? x - 9 : x + w + 9, cy = y + (high - (node.columns.length ? node.columns.length * ROW + ROWS_PAD : 0)) / 2;   // lines begin at the columns, below it
-    return s("g", { class: `jammi-knob jammi-${sideName}`, onclick: toggle, role: "button", "aria-label": word, "data-testid": `${open ? "expand" : "collapse"}-${sideName}-${node.id}` },
-      s("title", {}, word), s("circle", { cx, cy, r: 7 }), s("text", { x: cx, y: cy + 4 }, open ? "+" : "−"));
+  const unfold = (node, side, open) => send("unfold", { node: node.id, side, open }, node.id);
+  /** Writes into a node what stands in it. Text takes most of the time of a drawing, and of a large graph little is seen at first. */
+  function furnish(spot) {
+    if (!bare.delete(spot)) return;
+    spot.element.append(...writing(spot.node, family, unfold, trace));
+    if (traced) lightOne(spot);
   }
-
-  function spot(node) {
-    const [x, y, w, high] = node.box, middle = x + w / 2, chosen = model.get("selection").includes(node.id);
-    const rows = node.columns.length, head = high - (rows ? rows * ROW + ROWS_PAD : 0);
-    const inside = [s("title", {}, node.verdict ? `${node.name}: ${node.verdict}` : node.name), s("path", { d: outline(node), class: `jammi-shape jammi-of-${node.members ? "group" : node.kind}` })];
-    inside.push(s("text", { x: middle, y: y + 19, class: "jammi-name" }, fitted(cut(seen(node.name), 28), w - 12, font)), s("text", { x: middle, y: y + 34, class: "jammi-kind" }, node.said));
-    if (node.verdict) {
-      const wide = node.verdict.length * 6.2 + 28;
-      inside.push(s("rect", { class: "jammi-label", x: middle - wide / 2, y: y + head - 21, width: wide, height: 16, rx: 8 }));
-      inside.push(s("text", { x: middle, y: y + head - 9, class: `jammi-word jammi-${node.verdict.replaceAll(" ", "-")}`, "data-testid": `verdict-${node.id}` },
-        s("tspan", { class: "jammi-sign" }, SIGN[node.verdict] || ""), ` ${node.verdict}`));
+  const furnishSeen = () => {
+    const [w, high] = bare.size ? extent() : [0, 0];
+    for (const spot of bare) {
+      const [x, y, nw, nh] = spot.node.box;
+      if (left + (x + nw) * scale > 0 && left + x * scale < w && top + (y + nh) * scale > 0 && top + y * scale < high) furnish(spot);
     }
-    if (rows) inside.push(s("rect", { class: "jammi-rows", x: x + 1, y: y + head, width: w - 2, height: rows * ROW + 1 }), ...node.columns.map((column, at) => entry(node, column, x, y + head + at * ROW, w)));
-    const label = `${node.name}, ${node.said}${node.verdict ? `, ${node.verdict}` : ""}`;
-    return s("g", { class: `jammi-node${chosen ? " jammi-chosen" : ""}`, role: "treeitem", tabindex: -1, "aria-label": label, "aria-selected": chosen, "data-testid": `node-${node.id}`, "data-id": node.id, onclick: () => pick(node) },
-      ...inside, ...["up", "down"].map((way) => (node.members || !(way === "up" ? node.above : node.below) ? "" : knob(node, way))));
-  }
-
-  /** A column in its node; a click lights its way, as one in the details does. */
-  function entry(node, column, x, y, w) {
-    const more = column.startsWith("… ") && column === node.columns.at(-1);
-    const lightUp = (event) => { event.stopPropagation(); trace(node.id, column); };
-    return s("g", { class: `jammi-column${more ? " jammi-more" : ""}`, "data-name": column, "data-testid": `column-of-${node.id}-${column}`, onclick: more ? null : lightUp },
-      s("title", {}, column), s("rect", { x: x + 1, y, width: w - 2, height: ROW }), s("text", { x: x + 12, y: y + 13 }, fitted(seen(column), w - 20, small)));
-  }
+  };
+  /** The rest, a little at a time, so that mouse and keys come between. */
+  const furnishRest = () => {
+    clearTimeout(furnishing);
+    const some = () => {
+      const until = performance.now() + AT_ONCE;
+      for (const spot of bare) { if (performance.now() > until) break; furnish(spot); }
+      if (bare.size) furnishing = setTimeout(some, PAUSE);
+    };
+    furnishing = setTimeout(some, PAUSE);
+  };
 
   /** What folds is shown on the node that the mouse or the keyboard is on; what unfolds always. */
   function knobs(node, element) {
+    furnish(spots.get(node.id));
     if (node.members) return;
-    for (const way of ["up", "down"]) if (!element.querySelector(`.jammi-${way}`)) element.append(...[knob(node, way)].filter(Boolean));
+    for (const way of ["up", "down"]) if (!element.querySelector(`.jammi-${way}`)) element.append(knob(node, way, unfold) ?? "");
   }
 
   /** The node in the middle of what is seen of a graph that does not fit: it stays there when more is drawn around it. */
@@ -161,9 +125,10 @@ function render({ model, el, host }) {
     split.hidden = !next.total;
     heighten();
     const room = extent();                                             // asked for before there is much to lay out
-    font = getComputedStyle(panel.root).fontFamily;
-    [font, small] = [`600 13px ${font}`, `12px ${font}`];
-    spots = new Map(next.nodes.map((node) => [node.id, { node, element: spot(node) }]));
+    family = getComputedStyle(panel.root).fontFamily;
+    const names = new Set(model.get("selection"));
+    spots = new Map(next.nodes.map((node) => [node.id, { node, element: outlined(node, names.has(node.id), pick) }]));
+    bare = new Set(spots.values());
     drawing.setAttribute("width", next.size[0]);
     drawing.setAttribute("height", next.size[1]);
     const focused = drawing.getRootNode().activeElement, inside = drawing.contains(focused), at = (inside ? focused : drawing.querySelector("[tabindex='0']"))?.dataset.id;
@@ -182,11 +147,12 @@ function render({ model, el, host }) {
     drawnFor = key;
     const chosen = spots.get(model.get("selection")[0]);
     if (chosen) reveal(chosen.node);
+    furnishRest();
   }
 
-  /** All edges as one path, and those from a root cause to what is chosen by themselves. Where columns stand in the nodes, lines lead from one to the other in place of the edge. */
-  const lines = (fine = new Set(graph.lines.map((e) => `${e.from} ${e.to}`))) => [s("path", { class: "jammi-edge", d: graph.edges.filter((e) => !e.lit && !fine.has(`${e.from} ${e.to}`)).map((e) => e.path).join("") }),
-    ...[false, true].map((direct) => s("path", { class: `jammi-edge jammi-fine${direct ? "" : " jammi-by"}`, d: graph.lines.filter((e) => e.direct === direct).map((e) => e.path).join("") })),
+  /** The edges, and those from a root cause to what is chosen by themselves. Where columns stand in the nodes, lines lead from one to the other in place of the edge. */
+  const lines = (fine = new Set(graph.lines.map((e) => `${e.from} ${e.to}`))) => [...strands(graph.nodes, graph.edges.filter((e) => !e.lit && !fine.has(`${e.from} ${e.to}`))),
+    ...[false, true].flatMap((direct) => strands(graph.nodes, graph.lines.filter((e) => e.direct === direct), ` jammi-fine${direct ? "" : " jammi-by"}`)),
     ...graph.edges.filter((e) => e.lit).map((e) => s("path", { class: "jammi-edge jammi-lit", d: e.path, "data-testid": `lit-${graph.nodes[e.from].id}-${graph.nodes[e.to].id}` }))];
   function lit({ body }) {
     const on = new Set(body.lit);
@@ -212,17 +178,18 @@ function render({ model, el, host }) {
     side.replaceChildren(close(), h("h4", {}, node.name), h("p", { class: "jammi-dim" }, "Choose one to see what is around it."), h("ul", { class: "jammi-list" }, list));
   }
 
+  function lightOne({ node, element }) {
+    const names = traced?.on.get(node.id), kind = element.querySelector(".jammi-kind");
+    element.classList.toggle("jammi-on", names !== undefined);
+    for (const each of element.querySelectorAll(".jammi-column")) each.classList.toggle("jammi-lit", names?.includes(each.dataset.name) ?? false);
+    if (kind) kind.textContent = names && !node.columns.length ? cut(seen(names.join(", ")), Math.max(12, Math.floor(node.box[2] / 6.2))) : node.said;
+  }
+
   /** The way of a column: its edges are lit, the columns on it stand in their nodes, all else steps back. */
   function light() {
-    const on = new Map(traced ? traced.columns : []);
     drawing.classList.toggle("jammi-tracing", traced !== null);
     drawing.querySelectorAll(".jammi-traced").forEach((e) => e.remove());
-    for (const { node, element } of spots.values()) {
-      const names = on.get(node.id);
-      element.classList.toggle("jammi-on", names !== undefined);
-      for (const each of element.querySelectorAll(".jammi-column")) each.classList.toggle("jammi-lit", names?.includes(each.dataset.name) ?? false);
-      element.querySelector(".jammi-kind").textContent = names && !node.columns.length ? cut(seen(names.join(", ")), Math.max(12, Math.floor(node.box[2] / 6.2))) : node.said;
-    }
+    for (const spot of spots.values()) lightOne(spot);
     const first = [...spots.values()][0]?.element;
     const steps = new Set(traced ? traced.lines.map((step) => JSON.stringify(step)) : []);
     for (const { from, to, path, columns: [x, y], direct } of graph.lines) {
@@ -239,7 +206,7 @@ function render({ model, el, host }) {
   }
   const trace = (node, column) => {
     if (traced?.node === node && traced.column === column) { traced = null; light(); return; }
-    line.ask("column", { node, column }).then((way) => { traced = way; light(); }).catch(panel.fail);
+    line.ask("column", { node, column }).then((way) => { traced = { ...way, on: new Map(way.columns) }; light(); }).catch(panel.fail);
   };
   const columnTable = (known) => table(["column", "type"], known.columns.map(([name, kind]) => [
     button(name, () => trace(known.id, name), { class: "jammi-link", "aria-pressed": "false", "data-column": name, "data-testid": `column-${name}`, title: "Light its way, up and down" }), kind]));
@@ -423,7 +390,7 @@ function render({ model, el, host }) {
   resized.observe(picture);
   send("open").then(() => { if (model.get("selection").length) chosen(); });
   el._pan = (by) => { left += by; apply(); };                          // the bench moves the picture by it
-  return () => { leave.abort(); resized.disconnect(); model.off("change:selection", chosen); filter.close(); line.close(); panel.close(); };
+  return () => { clearTimeout(furnishing); leave.abort(); resized.disconnect(); model.off("change:selection", chosen); filter.close(); line.close(); panel.close(); };
 }
 
 export default { render };

@@ -1,0 +1,90 @@
+"""A lineage of which little is seen: what is seen is written first, the rest a little later, and nothing is ever looked at unwritten."""
+
+import pytest
+
+import jammi_lab as jl
+from jammi_lab.sensing.lineage import Node
+from jammi_lab.values.records import Edge
+from jammi_lab.values.verdicts import Fresh
+from jammi_widgets import LineageGraph, protocol
+from jammi_widgets.graph import Snapshot
+from tests.browser.bare import Bare
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.leaves_behind("playwright keeps a loop and its pipes for the session")]
+NODES, WIDE = 400, 20
+UNWRITTEN = """() => [...document.querySelectorAll('.jammi-node')].filter((n) => !n.querySelector('.jammi-kind')).map((n) => n.dataset.id)"""
+SEEN_UNWRITTEN = """() => { const room = document.querySelector('.jammi-canvas').getBoundingClientRect();
+  return [...document.querySelectorAll('.jammi-node')].filter((n) => !n.querySelector('.jammi-kind')).filter((n) => { const b = n.querySelector('.jammi-shape').getBoundingClientRect();
+    return b.right > room.left + 2 && b.left < room.right - 2 && b.bottom > room.top + 2 && b.top < room.bottom - 2; }).map((n) => n.dataset.id) }"""
+
+
+@pytest.fixture
+def large(tmp_path, browser):
+    """Puts a panel over many tables on a page whose timers never fire when `held`."""
+    made = []
+    with jl.open(tmp_path / "lab") as ws:
+
+        def put(held):
+            panel = LineageGraph(ws)
+            nodes = [Node("sql", f"table_{i}", 1) for i in range(NODES)]
+            edges = [Edge(f"table_{i}", f"table_{i + WIDE}", "result_digest") for i in range(NODES - WIDE)]
+            panel._snapshot = Snapshot(nodes, edges, {n.name: Fresh() for n in nodes})
+            made.append(bare := Bare(browser, panel, "lineage"))
+            if held:
+                bare.page.evaluate("window.setTimeout = () => 0")
+            bare.shows("node-table_0")
+            return bare
+
+        yield put
+        for bare in made:
+            bare.close()
+
+
+def test_what_is_seen_is_written_at_once_and_the_rest_when_it_is_looked_at(large):
+    bare = large(held=True)
+    unwritten = bare.page.evaluate(UNWRITTEN)
+    assert NODES / 2 < len(unwritten) < NODES
+    assert bare.page.evaluate(SEEN_UNWRITTEN) == []
+    bare.part("fit").click()
+    assert bare.page.evaluate(SEEN_UNWRITTEN) == []
+
+
+def test_a_node_that_the_mouse_or_the_keyboard_comes_to_is_written(large):
+    bare = large(held=True)
+    bare.part("node-table_0").focus()
+    for _ in range(12):
+        bare.page.keyboard.press("ArrowRight")
+        assert bare.page.evaluate("() => document.activeElement.querySelectorAll('.jammi-kind').length") == 1
+        assert bare.page.evaluate(SEEN_UNWRITTEN) == []
+    far = bare.page.evaluate(UNWRITTEN)[-1]
+    bare.part(f"node-{far}").dispatch_event("pointerover")
+    assert bare.part(f"node-{far}").locator(".jammi-kind").count() == 1
+    assert bare.part(f"collapse-up-{far}").count() == 1
+
+
+def test_all_nodes_are_written_once_soon_after(large):
+    bare = large(held=False)
+    bare.expect(lambda: bare.page.evaluate(UNWRITTEN) == [])
+    assert bare.page.locator(".jammi-kind").count() == bare.page.locator(".jammi-word").count() == NODES
+
+
+
+
+def test_the_way_of_a_column_stands_in_nodes_that_were_written_after_it_was_lit(large):
+    bare = large(held=True)
+    far = bare.page.evaluate(UNWRITTEN)[-1]
+    answer = bare.panel._answer
+    known = {"id": "table_0", "name": "table_0", "said": "SQL", "verdict": "", "reasons": [], "actions": [], "facts": [], "reads": [], "readBy": []}
+    known |= {"columns": [["x", "INTEGER"]], "anchors": [], "definition": ""}
+    way = {"node": "table_0", "column": "x", "columns": [["table_0", ["x"]], [far, ["made of x"]]], "lines": [], "edges": []}
+    answers = {protocol.Details: known, protocol.Column: way}
+    bare.panel._answer = lambda message: answers[type(message)] if type(message) in answers else answer(message)
+    bare.part("node-table_0").click()
+    bare.shows("fold-columns")
+    bare.part("fold-columns").click()
+    bare.part("column-x").click()
+    bare.expect(lambda: "jammi-on" in bare.part(f"node-{far}").get_attribute("class"))
+    assert bare.part(f"node-{far}").locator(".jammi-kind").count() == 0
+    bare.part(f"node-{far}").dispatch_event("pointerover")
+    assert bare.part(f"node-{far}").locator(".jammi-kind").inner_html() == "made of x"
+    assert bare.part("node-table_0").locator(".jammi-kind").inner_html() == "x"

@@ -1,0 +1,78 @@
+import { cut, s, seen } from "./kit.js";
+
+const SIGN = { "fresh": "✓", "possibly stale": "~", "stale": "●", "undecidable": "?", "missing manifest": "○", "damaged": "✕" };
+const ROW = 17, ROWS_PAD = 6;                                          // as sensing.picture has them
+const PART = 400;                                                      // pixels of the drawing
+const ruler = document.createElement("canvas").getContext("2d");
+
+/** The outline of a node: a source is a drum, a frame a sheet with a folded corner, a model has its corners cut off, what else comes from outside is a hexagon, a table a box, a group a pile. */
+function outline(node) {
+  const [x, y, w, high] = node.box;
+  if (node.members) return `M${x + 4} ${y - 4}h${w}v${high}h-4v-${high - 4}h-${w - 4}ZM${x} ${y}h${w}v${high}h-${w}Z`;
+  if (node.kind === "source") return `M${x} ${y + 5}v${high - 10}a${w / 2} 6 0 0 0 ${w} 0v-${high - 10}a${w / 2} 6 0 0 0-${w} 0Z`;
+  if (node.kind === "frame") return `M${x} ${y}h${w - 12}l12 12v${high - 12}h-${w}Z`;
+  if (node.kind === "model") return `M${x + 9} ${y}h${w - 18}l9 9v${high - 18}l-9 9h-${w - 18}l-9-9v-${high - 18}Z`;
+  if (["mutable", "topic", "clock"].includes(node.kind)) return `M${x + 10} ${y}h${w - 20}l10 ${high / 2}l-10 ${high / 2}h-${w - 20}l-10-${high / 2}Z`;
+  return `M${x + 7} ${y}h${w - 14}q7 0 7 7v${high - 14}q0 7-7 7h-${w - 14}q-7 0-7-7v-${high - 14}q0-7 7-7Z`;
+}
+
+/** As much of a text as there is room for: letters are as wide as this page's font has them. */
+function fitted(text, room, font) {
+  if (text.length * 14 <= room) return text;                           // no letter is wider
+  ruler.font = font;
+  let most = text.length;
+  while (most > 1 && ruler.measureText(cut(text, most)).width > room) most -= 1;
+  return cut(text, most);
+}
+
+/** The sign beside a node that shows or hides what it is made from (`up`) or what it goes into (`down`); null when there is nothing. */
+export function knob(node, side, unfold) {
+  const [x, y, w, high] = node.box, up = side === "up";
+  if (!(up ? node.ups : node.downs)) return null;
+  const open = (up ? node.above : node.below) > 0;
+  const toggle = (event) => { event.stopPropagation(); unfold(node, side, open); };
+  const word = `${open ? "Show" : "Hide"} what ${node.name} ${up ? "is made from" : "goes into"}`;
+  const cx = up ? x - 9 : x + w + 9, cy = y + (high - (node.columns.length ? node.columns.length * ROW + ROWS_PAD : 0)) / 2;   // lines begin at the columns, below it
+  return s("g", { class: `jammi-knob jammi-${side}`, onclick: toggle, role: "button", "aria-label": word, "data-testid": `${open ? "expand" : "collapse"}-${side}-${node.id}` },
+    s("title", {}, word), s("circle", { cx, cy, r: 7 }), s("text", { x: cx, y: cy + 4 }, open ? "+" : "−"));
+}
+
+/** A node as an outline, with its name for those who hear the page. */
+export function outlined(node, chosen, pick) {
+  const label = `${node.name}, ${node.said}${node.verdict ? `, ${node.verdict}` : ""}`;
+  return s("g", { class: `jammi-node${chosen ? " jammi-chosen" : ""}`, role: "treeitem", tabindex: -1, "aria-label": label, "aria-selected": chosen, "data-testid": `node-${node.id}`, "data-id": node.id, onclick: () => pick(node) },
+    s("title", {}, node.verdict ? `${node.name}: ${node.verdict}` : node.name), s("path", { d: outline(node), class: `jammi-shape jammi-of-${node.members ? "group" : node.kind}` }));
+}
+
+/** What stands in the outline. `family`: the letters of the page; `unfold` and `light`: what a click on a sign and on a column does. */
+export function writing(node, family, unfold, light) {
+  const [x, y, w, high] = node.box, middle = x + w / 2, rows = node.columns.length, head = high - (rows ? rows * ROW + ROWS_PAD : 0);
+  const inside = [s("text", { x: middle, y: y + 19, class: "jammi-name" }, fitted(cut(seen(node.name), 28), w - 12, `600 13px ${family}`)), s("text", { x: middle, y: y + 34, class: "jammi-kind" }, node.said)];
+  if (node.verdict) {
+    const wide = node.verdict.length * 6.2 + 28;
+    inside.push(s("rect", { class: "jammi-label", x: middle - wide / 2, y: y + head - 21, width: wide, height: 16, rx: 8 }));
+    inside.push(s("text", { x: middle, y: y + head - 9, class: `jammi-word jammi-${node.verdict.replaceAll(" ", "-")}`, "data-testid": `verdict-${node.id}` },
+      s("tspan", { class: "jammi-sign" }, SIGN[node.verdict] || ""), ` ${node.verdict}`));
+  }
+  if (rows) inside.push(s("rect", { class: "jammi-rows", x: x + 1, y: y + head, width: w - 2, height: rows * ROW + 1 }), ...node.columns.map((column, at) => entry(node, column, [x, y + head + at * ROW, w], family, light)));
+  if (!node.members) inside.push(...["up", "down"].filter((side) => (side === "up" ? node.above : node.below)).map((side) => knob(node, side, unfold)).filter(Boolean));
+  return inside;
+}
+
+/** A column in its node; a click lights its way, as one in the details does. */
+function entry(node, column, [x, y, w], family, light) {
+  const more = column.startsWith("… ") && column === node.columns.at(-1);
+  const lightUp = (event) => { event.stopPropagation(); light(node.id, column); };
+  return s("g", { class: `jammi-column${more ? " jammi-more" : ""}`, "data-name": column, "data-testid": `column-of-${node.id}-${column}`, onclick: more ? null : lightUp },
+    s("title", {}, column), s("rect", { x: x + 1, y, width: w - 2, height: ROW }), s("text", { x: x + 12, y: y + 13 }, fitted(seen(column), w - 20, `12px ${family}`)));
+}
+
+/** Edges that begin near each other as one path: of a path with all of them the browser draws all for each part of the picture. */
+export function strands(nodes, edges, name = "") {
+  const near = new Map();
+  for (const edge of edges) {
+    const [x, y] = nodes[edge.from].box, place = `${Math.floor(x / PART)} ${Math.floor(y / PART)}`;
+    near.set(place, (near.get(place) ?? "") + edge.path);
+  }
+  return [...near.values()].map((d) => s("path", { class: `jammi-edge${name}`, d }));
+}
