@@ -5,6 +5,7 @@ import re
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from bench.harness import Line, timed, unmeasured
 ROOT = Path(__file__).resolve().parent.parent
 _ROWS, _WIDTH = 100_000, 384
 _RIVAL = """
-import statistics, sys, time
+import os, statistics, sys, time
 import jammi, pyarrow as pa, pyarrow.parquet as pq
 
 folder, data = sys.argv[1:]
@@ -34,16 +35,17 @@ began = time.perf_counter()
 db.import_embeddings(source="texts", model="m", vectors_url=f"file://{folder}/given.parquet", key="id", dimensions=len(query))
 db.search("texts", query=query, k=10, exact=True)
 print(time.perf_counter() - began)
+os.sync()
 for exact in (False, True):
     took = []
-    for _ in range(6):
+    for _ in range(6 if exact else 60):
         began = time.perf_counter()
         found = db.search("texts", query=query, k=10, exact=exact, select=["id"])
         took.append(time.perf_counter() - began)
     assert found.num_rows == 10
     print(statistics.median(took[1:]))
 took = []
-for _ in range(20):
+for _ in range(60):
     began = time.perf_counter()
     found = db.search("texts", query=query, k=10, select=["text"])
     took.append(time.perf_counter() - began)
@@ -52,6 +54,7 @@ print(statistics.median(took[1:]))
 """
 _PEAK = """
 import sys
+import time
 import jammi_lab as jl
 
 def peak():  # not `ru_maxrss`, which a process takes over from the one that started it
@@ -130,6 +133,7 @@ def beside_rival(folder: Path, repeats: int) -> Iterator[Line]:
     ours += [timed(imported)() for _ in range(max(2, repeats))]
     whole += [timed(indexed)()]
     made = next(folder.glob("indexed*"))
+    os.sync()  # gigabytes were just imported, and would be written meanwhile
     with jl.open(made) as ws:
         searched, exactly = (_median(ws, query, repeats, exact) for exact in (None, True))
         ws.sources.add("texts", str(place / "texts.parquet"))
@@ -145,9 +149,13 @@ def beside_rival(folder: Path, repeats: int) -> Iterator[Line]:
 
 
 def _median(ws: jl.Workspace, query: list[float], repeats: int, exact: bool | None, table: str = "vectors", select: str | None = None) -> float:
-    one = timed(lambda: ws.search(table, query, k=10, exact=exact, select=select).arrow())
-    one()
-    return statistics.median(one() for _ in range(20 * repeats))
+    """The median of calls that follow each other, as those of the other side do."""
+    took = []
+    for _ in range(20 * repeats):
+        began = time.perf_counter()
+        ws.search(table, query, k=10, exact=exact, select=select).arrow()
+        took.append(time.perf_counter() - began)
+    return statistics.median(took[1:])
 
 
 def sentences(folder: Path, repeats: int) -> Iterator[Line]:

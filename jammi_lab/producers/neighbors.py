@@ -18,7 +18,7 @@ from jammi_lab.vectors.approximate import nearest_rows
 from jammi_lab.vectors.arrays import check_exact, check_k
 from jammi_lab.vectors.exact import Hits
 from jammi_lab.vectors.matrix import Matrix
-from jammi_lab.vectors.nearest import Block, nearest_others
+from jammi_lab.vectors.nearest import Block, in_blocks, nearest_others
 
 if TYPE_CHECKING:
     from jammi_lab.vectors.ann import Ann
@@ -27,6 +27,8 @@ REVISION = 1
 """Raised when equal vectors would give other edges than before."""
 _TOGETHER = 1024
 """Rows that are asked of an index at a time, between which progress is told and an interrupt arrives."""
+_AHEAD = 2
+"""Of these at a time: what an index found for one is compared exactly while it is asked for the next."""
 
 
 class NeighborsProducer:
@@ -139,10 +141,14 @@ def _mutual(blocks: Iterator[Block], n: int) -> Iterator[Block]:
 
 def _approximate(matrix: Matrix, index: "Ann", k: int, oversample: int, told: Callable[[int], None]) -> Iterator[Block]:
     """The nearest others as an index finds them: it may miss one, and gives none a wrong similarity."""
-    for first in range(0, len(matrix), _TOGETHER):
-        rows = np.arange(first, min(first + _TOGETHER, len(matrix)))
-        yield Block(first, nearest_rows(matrix, index, rows, k, oversample))
-        told(int(rows[-1]) + 1)
+
+    def near(first: int, end: int) -> Hits:
+        return nearest_rows(matrix, index, np.arange(first, end), k, oversample)
+
+    with contextlib.closing(in_blocks(len(matrix), _TOGETHER, near, _AHEAD)) as blocks:
+        for block in blocks:
+            yield block
+            told(block.first + len(block.hits.rows))
 
 
 def _floor(given: float) -> float:

@@ -5,8 +5,9 @@ only the few numbers at or above that bound, less two margins, are computed agai
 Rows with equal bits have equal neighbours: one of them is compared, and of each such group only as many can be found as are asked for.
 """
 
+import contextlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -51,25 +52,30 @@ def nearest_others(exact: Exact, k: int, *, on_rows: Callable[[int], None] | Non
     `on_rows` is told how many rows are done. Blocks come in the order of the rows; who stops asking, or is interrupted, stops the threads.
     """
     search, count = _Pairs(exact, k), len(exact.vectors)
-    step = search.block
-    width = min(cores(), max(1, -(-count // step)))
-    pool = ThreadPoolExecutor(width, thread_name_prefix="jammi-pairs")
+    with one_blas_thread(), contextlib.closing(in_blocks(count, search.block, search.lists, cores())) as blocks:
+        for first, hits in blocks:
+            yield search.block_of(first, hits, on_rows)
+
+
+def in_blocks(count: int, step: int, work: Callable[[int, int], Hits], width: int) -> Generator[Block]:
+    """The hits of all rows from 0 to `count`, in blocks of `step` rows that `width` threads work on, in their order. Who closes it, or is interrupted,
+    stops the threads."""
+    pool = ThreadPoolExecutor(min(width, max(1, -(-count // step))), thread_name_prefix="jammi-pairs")
     running: deque[tuple[int, Future[Hits]]] = deque()
     try:
-        with one_blas_thread():
-            for at in range(0, count, step):
-                running.append((at, pool.submit(search.lists, at, min(at + step, count))))
-                if len(running) > width:
-                    yield search.block_of(*_first(running), on_rows)
-            while running:
-                yield search.block_of(*_first(running), on_rows)
+        for first in range(0, count, step):
+            running.append((first, pool.submit(work, first, min(first + step, count))))
+            if len(running) > width:
+                yield _first(running)
+        while running:
+            yield _first(running)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _first(running: "deque[tuple[int, Future[Hits]]]") -> tuple[int, Hits]:
+def _first(running: "deque[tuple[int, Future[Hits]]]") -> Block:
     at, future = running.popleft()
-    return at, future.result()
+    return Block(at, future.result())
 
 
 class _Pairs:
