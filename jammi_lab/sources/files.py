@@ -11,12 +11,11 @@ from pathlib import Path
 
 import duckdb
 import pyarrow as pa
-import pyarrow.parquet as pq
 from msgspec.structs import replace
 
 from jammi_lab.errors import InvalidArgument, JammiError, SchemaMismatch, SourceUnavailable, TableNotFound
 from jammi_lab.names import near, quote, written
-from jammi_lab.sources import arrow_files, failures, scratch, sightings
+from jammi_lab.sources import arrow_files, failures, footers, scratch, sightings
 from jammi_lab.sources.base import Given, Looking, Relation, nothing_given
 from jammi_lab.sources.entrance import entrance
 from jammi_lab.sources.locations import Located, full_location, refuse_own
@@ -58,7 +57,7 @@ class FileConnector(Located):
         and for an anchor on a column that is not there."""
         items = self._items()
         try:
-            self._check_formats(items)
+            self._check_ends(items)
             relation = self._relation(items)
             columns = scratch.describe(relation)
             scratch.preview(relation, _PREVIEW)
@@ -134,7 +133,9 @@ class FileConnector(Located):
                 refuse_own(item.path, self.folder)
 
     def _relation(self, items: list[Item]) -> Relation:
-        named = Input(InputKind.SOURCE, self.record.name)
+        named, columns = Input(InputKind.SOURCE, self.record.name), sightings.known_columns(self.record, items)
+        if columns is None and self.place.local:  # a statement asks no store for the end of each file
+            self._check_ends(items)
         if self.kind == "arrow":
             try:
                 rows = arrow_files.read_tables(self.place, items)
@@ -146,7 +147,7 @@ class FileConnector(Located):
         return Relation(
             named,
             body=select_from(self.kind, self.place, held, reading.addresses, self.record.options),
-            columns=sightings.known_columns(self.record, items),
+            columns=columns,
             filesystem=reading.filesystem,
             scoped=reading.scoped,
             explain=lambda text: self._explained(text, list(zip(held, reading.addresses, strict=True))),
@@ -223,6 +224,7 @@ class FileConnector(Located):
         return sightings.column_snapshot(self.record, items, columns, (largest, rows), looking)
 
     def _describe(self, items: list[Item], looking: Looking) -> dict[str, str]:
+        self._check_ends(items)
         relation = self._relation(items)
         if relation.columns is not None and relation.frame is not None:
             return dict(relation.columns)
@@ -230,21 +232,9 @@ class FileConnector(Located):
             return scratch.describe(relation)
         return looking.describe(relation)
 
-    def _check_formats(self, items: list[Item]) -> None:
+    def _check_ends(self, items: list[Item]) -> None:
         if self.kind == "parquet":
-            for item in items:
-                self._whole_parquet(item)
-
-    def _whole_parquet(self, item: Item) -> None:
-        try:
-            with self.place.open(item) as file:
-                pq.read_metadata(file)
-        except pa.ArrowException:
-            raise failures.not_parquet(os.path.basename(item.path)) from None
-        except OSError as error:
-            if not failures.is_damage(str(error)):
-                raise
-            raise failures.not_parquet(os.path.basename(item.path)) from None
+            footers.check(self.place, items)
 
     def _torn(self, items: list[Item], read: Callable[[Item], object]) -> str:
         for item in items:

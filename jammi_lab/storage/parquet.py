@@ -132,15 +132,15 @@ def _stored_type(kind: pa.DataType, column: str) -> pa.DataType:
     if kind == _FINE:
         return _COARSE
     plain = plain_type(kind)
-    for part in _parts(plain):
+    for part in parts_of(plain):
         if part == _FINE:
             raise _too_fine(column, kind)
-        if pa.types.is_decimal(part) and (part.precision > _DIGITS or part.scale < 0):
+        if pa.types.is_decimal(part) and (part.precision > MOST_DIGITS or part.scale < 0):
             found = f"decimals of {part.precision} digits, {part.scale} behind the point"
             raise SchemaMismatch(
                 f"Column {column!r} holds {found}, which DuckDB would not read back as they are.",
                 column=column,
-                expected=f"at most {_DIGITS} digits, from 0 on behind the point",
+                expected=f"at most {MOST_DIGITS} digits, from 0 on behind the point",
                 actual=str(kind),
                 hint="CAST it to text or to another DECIMAL.",
             )
@@ -155,7 +155,7 @@ def _stored_type(kind: pa.DataType, column: str) -> pa.DataType:
     return plain
 
 
-_DIGITS = 38
+MOST_DIGITS = 38
 """Of a decimal, the most that DuckDB has; of a longer one in Parquet it makes floating-point numbers, and wrong ones."""
 _FINE, _COARSE = pa.time64("ns"), pa.time64("us")
 """DuckDB reads times of day from Parquet in whole microseconds, and would drop the rest without a word."""
@@ -173,10 +173,11 @@ def _coarse(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
         raise _too_fine(name, column.type) from None
 
 
-def _parts(kind: pa.DataType) -> list[pa.DataType]:
+def parts_of(kind: pa.DataType) -> list[pa.DataType]:
+    """The type and all types inside it."""
     if isinstance(kind, pa.BaseExtensionType):
-        return _parts(kind.storage_type)
-    return [kind] + [part for i in range(kind.num_fields) for part in _parts(kind.field(i).type)]
+        return parts_of(kind.storage_type)
+    return [kind] + [part for i in range(kind.num_fields) for part in parts_of(kind.field(i).type)]
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:
@@ -262,7 +263,7 @@ def _is_vector(kind: pa.DataType) -> bool:
 
 
 def _has_floats(kind: pa.DataType) -> bool:
-    return any(pa.types.is_floating(part) for part in _parts(kind))
+    return any(pa.types.is_floating(part) for part in parts_of(kind))
 
 
 def _repeats(column: pa.ChunkedArray) -> bool:

@@ -58,8 +58,8 @@ def nearest_others(exact: Exact, k: int, *, on_rows: Callable[[int], None] | Non
 
 
 def in_blocks(count: int, step: int, work: Callable[[int, int], Hits], width: int) -> Generator[Block]:
-    """The hits of all rows from 0 to `count`, in blocks of `step` rows that `width` threads work on, in their order. Who closes it, or is interrupted,
-    stops the threads."""
+    """The hits of all rows from 0 to `count`, in blocks of `step` rows that `width` threads work on, in their order. Who closes it, or is
+    interrupted, stops the threads."""
     pool = ThreadPoolExecutor(min(width, max(1, -(-count // step))), thread_name_prefix="jammi-pairs")
     running: deque[tuple[int, Future[Hits]]] = deque()
     try:

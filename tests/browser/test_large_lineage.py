@@ -68,8 +68,6 @@ def test_all_nodes_are_written_once_soon_after(large):
     assert bare.page.locator(".jammi-kind").count() == bare.page.locator(".jammi-word").count() == NODES
 
 
-
-
 def test_the_way_of_a_column_stands_in_nodes_that_were_written_after_it_was_lit(large):
     bare = large(held=True)
     far = bare.page.evaluate(UNWRITTEN)[-1]

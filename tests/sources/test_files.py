@@ -1,4 +1,5 @@
 import datetime
+import decimal
 import errno
 import io
 import json
@@ -518,6 +519,35 @@ def test_a_torn_file_in_a_folder_is_named(tmp_path, kind):
     (tmp_path / f"torn.{kind}").write_bytes(b"")
     with pytest.raises(SourceUnavailable, match=f"torn.{kind}"):
         source(tmp_path).check()
+
+
+WIDE = "Column 'x' of f.parquet holds decimals of 45 digits; DuckDB has at most 38"
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_decimals_that_duckdb_would_read_as_other_numbers_are_refused(tmp_path, nested):
+    digits = pa.array([decimal.Decimal("1234567890123456789012345678901234567890.12"), None], pa.decimal256(45, 2))
+    wide = pa.table({"id": [1, 2], "x": pa.StructArray.from_arrays([digits], ["inner"]) if nested else digits})
+    read = duckdb.read_parquet if not nested else lambda path: duckdb.sql(f"SELECT id, x.inner FROM '{path}'")
+    pq.write_table(wide, tmp_path / "f.parquet")
+    assert read(str(tmp_path / "f.parquet")).fetchall()[0][1] != digits[0].as_py()  # what this is for
+    with pytest.raises(SourceUnavailable, match=WIDE) as refused:
+        source(tmp_path / "f.parquet").check()
+    assert "pyarrow reads it as it is" in refused.value.hint
+
+
+def test_such_decimals_are_refused_when_they_come_later_and_as_many_as_duckdb_has_are_not(tmp_path):
+    path = tmp_path / "f.parquet"
+    pq.write_table(pa.table({"x": pa.array([decimal.Decimal("1.50")], pa.decimal256(38, 2))}), path)
+    made = source(path)
+    made.check()
+    assert ask(made.relation(None), "FROM it") == [(decimal.Decimal("1.50"),)]
+    first = made.observe(None, look())
+    pq.write_table(pa.table({"x": pa.array([decimal.Decimal("1.50")], pa.decimal256(45, 2))}), path)
+    with pytest.raises(SourceUnavailable, match=WIDE):
+        made.relation(None)
+    seen = made.observe(None, look())
+    assert isinstance(first, Snapshot) and isinstance(seen, Unknown) and WIDE in seen.why
 
 
 def test_a_wrong_format_fails_its_check(tmp_path, kind):

@@ -5,6 +5,7 @@ import io
 import socket
 import time
 
+import pyarrow as pa
 import pytest
 
 from jammi_lab.errors import ExtensionMissing, InvalidArgument, SecretMissing, SourceUnavailable
@@ -265,6 +266,14 @@ def test_torn_parquet_is_said(bucket):
     bucket.put("x.parquet", parquet_bytes(id=[1])[:-7])
     with pytest.raises(SourceUnavailable, match="not a whole Parquet file"):
         source(bucket, "x.parquet").check()
+
+
+def test_decimals_that_duckdb_would_read_as_other_numbers_are_refused(bucket):
+    bucket.put("x.parquet", parquet_bytes(x=pa.array([1], pa.decimal256(45, 2))))
+    with pytest.raises(SourceUnavailable, match=r"'x' of x\.parquet holds decimals of 45 digits"):
+        source(bucket, "x.parquet").check()
+    seen = source(bucket, "x.parquet").observe(None, look())
+    assert isinstance(seen, Unknown) and "decimals of 45 digits" in seen.why
 
 
 def test_unknown_options_list_the_known_ones():
