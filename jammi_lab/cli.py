@@ -1,7 +1,7 @@
 """`jammi-lab`: the verbs of a workspace for scripts and continuous integration.
 
-What is printed is what a notebook shows, or with `--json` one JSON value. Exit codes: 0 done; 1 with `--fail`, something is stale, damaged or
-mismatched; 2 the line cannot be read; 3 it could not be done: standard error says why, and what to do.
+What is printed is what a notebook shows, or with `--json` one JSON value. Exit codes: 0 done; 1 a step of a recompute failed or, with `--fail`,
+something is stale, damaged or mismatched; 2 the line cannot be read; 3 it could not be done: standard error says why, and what to do.
 """
 
 import json
@@ -23,7 +23,7 @@ _NAMES = 8
 """Of each kind of thing that a rebuild takes away: so many are named."""
 _IN_A_SHELL = (
     (re.compile(r"(?:\.apply\(\) or )?%jammi (plan|recompute)\b"), "jammi-lab {0} {path}"),
-    (re.compile(r"%jammi why '?(.+?)'?( says|$)", re.MULTILINE), "ws.why({0!r}) in Python{1}"),
+    (re.compile(r"%jammi why (.+?)( says|$)", re.MULTILINE), "jammi-lab why {path} {0}{1}"),
     (re.compile(r"%%jammi -m NAME makes"), "ws.materialize(…) in Python makes"),
     (re.compile(r"%jammi add NAME LOCATION registers"), "ws.sources.add(…) in Python registers"),
     (re.compile(r", or %%jammi -m NAME in a cell"), " in Python"),
@@ -142,6 +142,19 @@ def status(path: str, catalog: str | None, tenant: str | None, as_json: bool, de
         sys.exit(FAILED)
 
 
+@main.command(short_help="The verdict on one table, and all its causes.")
+@_workspace
+@click.argument("name")
+@fail
+def why(path: str, catalog: str | None, tenant: str | None, as_json: bool, name: str, fail: bool) -> None:
+    """The verdict on one table as a tree: a line for each cause, with old and new state."""
+    with _open(path, catalog, tenant) as ws:
+        found = ws.why(name)
+        _tell(found, {"name": found.name, "verdict": found.verdict, "lines": found.lines}, as_json, path)
+    if fail and found.verdict.to_dict()["kind"] != "fresh":
+        sys.exit(FAILED)
+
+
 @main.command(short_help="Whether bytes and manifests are as attested.")
 @_workspace
 @click.argument("names", nargs=-1)
@@ -177,11 +190,12 @@ def plan(path: str, catalog: str | None, tenant: str | None, as_json: bool, name
 @click.argument("names", nargs=-1)
 @fail
 def recompute(path: str, catalog: str | None, tenant: str | None, as_json: bool, names: Sequence[str], fail: bool) -> None:
-    """Make the named tables true, or all of them."""
+    """Make the named tables true, or all of them. Exit with 1 when a step failed; with --fail also when one could not be tried."""
     with _open(path, catalog, tenant, read_only=False) as ws:
         report = ws.recompute(names or None)
         _tell(report, {"steps": [_plain(step) for step in report.steps], "deviations": report.deviations}, as_json, path)
-    if fail and any(step.outcome in ("failed", "blocked", "skipped") for step in report.steps):
+    wrong = ("failed", "blocked", "skipped") if fail else ("failed",)
+    if any(step.outcome in wrong for step in report.steps):
         sys.exit(FAILED)
 
 

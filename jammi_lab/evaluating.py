@@ -3,7 +3,7 @@
 import math
 import statistics
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from jammi_lab import forms
@@ -31,7 +31,9 @@ _COLUMNS = ("query", "row", "key", "relevance")
 class Metrics(Shown, Mapping[str, float]):
     """The scores of one table: `metrics["recall@10"]`, `["mrr"]`, `["ndcg@10"]`; also `.recall`, `.mrr`, `.ndcg`. Means over the queries."""
 
-    def __init__(self, table: ResultTable, k: int, per_query: "Sequence[tuple[str, Scores]]", skipped: int, recorded: Evaluation | None) -> None:
+    def __init__(
+        self, table: ResultTable, k: int, per_query: "Sequence[tuple[str, Scores]]", skipped: int, own: int, recorded: Evaluation | None
+    ) -> None:
         self.table, self.k = table, k
         """Which table, and how many hits counted."""
         self._per_query = list(per_query)
@@ -43,6 +45,8 @@ class Metrics(Shown, Mapping[str, float]):
         """The discounted gain, against that of the best order."""
         self.skipped = skipped
         """Queries without a relevant key, which say nothing."""
+        self.own = own
+        """Judgements of a row about itself, which are left out: no row is among its own hits."""
         self.recorded = recorded
         """The record against the model; None when the model is not known here."""
         self._values = {f"recall@{k}": self.recall, "mrr": self.mrr, f"ndcg@{k}": self.ndcg}
@@ -115,9 +119,10 @@ class Comparison(Shown, Framed):
 
 
 def _listing(rows: Sequence[Metrics]) -> Form:
-    k, skipped = rows[0].k, rows[0].skipped
+    k, skipped, own = rows[0].k, rows[0].skipped, rows[0].own
     lines = [(m.table.name, m.table.version, m.table.model_id, f"{m.recall:.4f}", f"{m.mrr:.4f}", f"{m.ndcg:.4f}") for m in rows]
     said = count(rows[0].queries, "query", "queries") + (f", {skipped:,} without a relevant key left out" if skipped else "")
+    said += f", without {count(own, 'judgement')} of a row about itself" if own else ""
     return forms.listing(["table", "version", "model", f"recall@{k}", "mrr", f"ndcg@{k}"], lines, aligned="lrlrrr", note=said)
 
 
@@ -153,9 +158,9 @@ class Evaluating(Searching):
 
         `golden`: a frame or a list of dicts with `query` (a text, or a vector) or `row` (a key of the table, which is left out of its own hits),
         `key`, and maybe `relevance` (a number from 0; 1 when not said); a list of (query, key) or (query, key, relevance) does too. What was not
-        judged counts as not relevant. `exact` as in `search`. The scores are recorded against the model that made the vectors, unless
-        `record=False`, the model is not known here or the workspace is read-only. Raises as `search`, and InvalidArgument for judgements
-        that are none.
+        judged counts as not relevant, and what was judged of a row about itself not at all. `exact` as in `search`. The scores are recorded
+        against the model that made the vectors, unless `record=False`, the model is not known here or the workspace is read-only. Raises as
+        `search`, and InvalidArgument for judgements that are none.
         """
         from jammi_lab.vectors.arrays import check_exact, check_k
 
@@ -174,14 +179,17 @@ class Evaluating(Searching):
                 f"The tables are over different sources: {', '.join(dict.fromkeys(str(t.source_id) for t in tables))}.",
                 hint="Judgements are about keys of one source.",
             )
-        judged = _judged(golden)
+        judged, own = _of_others(_judged(golden), [self._matrix(self._searchable(each)) for each in tables])
         useful = [each for each in judged if any(value > 0 for value in each.relevance.values())]
         if not useful:
             raise InvalidArgument("No query has a relevant key, so there is nothing to find.", hint=_HINT)
-        found = [self._evaluated(each, useful, k, exact, len(judged) - len(useful), record=record) for each in tables]
+        left_out = (len(judged) - len(useful), own)
+        found = [self._evaluated(each, useful, k, exact, left_out, record=record) for each in tables]
         return found[0] if one else Comparison(found)
 
-    def _evaluated(self, table: ResultTable, judged: Sequence[_Judged], k: int, exact: bool | None, skipped: int, *, record: bool) -> Metrics:
+    def _evaluated(
+        self, table: ResultTable, judged: Sequence[_Judged], k: int, exact: bool | None, left_out: tuple[int, int], *, record: bool
+    ) -> Metrics:
         from jammi_lab.vectors.metrics import scores
 
         record_of = self._searchable(table)
@@ -196,7 +204,7 @@ class Evaluating(Searching):
                 key = next(taken)
                 by_key[key] = max(by_key.get(key, 0.0), value)  # one key may be said in two ways: 17 and '17'
             per_query.append((each.shown, scores(matrix.keys_at(places).to_pylist(), by_key, k)))
-        made = Metrics(table, k, per_query, skipped, None)
+        made = Metrics(table, k, per_query, *left_out, None)
         if record and not self._rooms.catalog.read_only:
             made.recorded = self._noted(record_of, made)
         return made
@@ -227,6 +235,19 @@ class Evaluating(Searching):
             except ModelNotFound:
                 continue
         return None
+
+
+def _of_others(judged: Sequence[_Judged], matrices: "Sequence[Matrix]") -> tuple[list[_Judged], int]:
+    """The queries without what was judged of a row about itself, and how many judgements that were."""
+    found, own = [], 0
+    for each in judged:
+        kept = each.relevance
+        if each.by_row:
+            rows = [(matrix, _meant(each.asked, matrix)) for matrix in matrices]
+            kept = {key: value for key, value in kept.items() if not any(_meant(key, matrix) == row for matrix, row in rows)}
+        own += len(each.relevance) - len(kept)
+        found.append(replace(each, relevance=kept))
+    return found, own
 
 
 def _cast(keys: Sequence[Any], matrix: "Matrix", record: TableRecord) -> list[Any]:

@@ -1,15 +1,18 @@
 """Looking around in vectors: the verbs of a workspace that show the neighbours of a row, and a whole embedding table as a map."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from jammi_lab.badged import Badged
 from jammi_lab.deriving import Deriving
 from jammi_lab.errors import InvalidArgument, JammiError, RowNotFound
 from jammi_lab.framed import Framed
 from jammi_lab.glance import at_a_glance
 from jammi_lab.handles import ResultTable
-from jammi_lab.markup import Form, Shown, count, escape, picture, plain, stack, table, visible
+from jammi_lab.markup import Form, count, escape, picture, plain, stack, table, visible
 from jammi_lab.names import fold
+from jammi_lab.noticing import Noticing
 from jammi_lab.result import Result
 from jammi_lab.searching import Searching
 from jammi_lab.sensing.reports import OnProgress
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 
     from jammi_lab.workspace import Workspace
 
-_POINT, _WORD, _AXIS = "#3f7fb5", "#707c88", "#8a94a0"
+_POINT, _WORD, _AXIS, _NONE = "#3f7fb5", "#707c88", "#8a94a0", "#c3c9cf"
 _WIDE, _HIGH, _PAD = 640, 400, 14
 _MOST_DRAWN = 4_000
 _MOST_NAMED = 24
@@ -31,21 +34,38 @@ _MOST_LISTED = 10
 _BAR, _LINE = 220, 20
 
 
-class Neighbors(Shown):
+@dataclass(frozen=True)
+class Colouring:
+    """The colours of the points of a map, by the values of a column."""
+
+    column: str
+    legend: Sequence[tuple[str, str, int]]
+    """Value, colour, and how many points have it."""
+    places: "NDArray[np.uint8]"
+    """For each point the place in the legend; any beyond it for a point without a value."""
+    bare: int = 0
+    """How many points are without a value."""
+
+
+class Neighbors(Badged):
     """The rows most similar to one row of an embedding table."""
 
     def __init__(self, table: str, key: Any, hits: Result) -> None:
         self.table, self.key, self.hits = table, key, hits
         """`hits`: key, rank, similarity, and what was selected."""
+        self._noticing = hits._noticing
 
-    def _form(self) -> Form:
+    def _tables(self) -> Sequence[str]:
+        return self.hits._tables()
+
+    def _body(self) -> Form:
         found = self.hits.preview(self.hits.limit)
         image = picture(_bars(found["key"].to_pylist(), found["similarity"].to_pylist()), f"Rows most similar to {self.key}") if len(found) else ""
-        shown = self.hits._form()
+        shown = self.hits._body()
         return stack(plain(f"Nearest to {self.key} in {self.table}"), Form(image + shown.html, shown.text))
 
 
-class VectorMap(Framed, Shown):
+class VectorMap(Framed, Badged):
     """An embedding table as points of a plane; rows that are alike lie near each other, as far as a plane can show it. A frame of key, x, y, too."""
 
     def __init__(
@@ -56,12 +76,17 @@ class VectorMap(Framed, Shown):
         shares: tuple[float, float] = (0.0, 0.0),
         projection: ResultTable | None = None,
         version: int | None = None,
+        noticing: Noticing | None = None,
     ) -> None:
         self.table, self.keys, self.points, self.shares, self.projection = name, keys, points, shares, projection
         """`points`: (rows, 2) float32 in key order; `shares`: what share of the variance lies along each axis, of a map that was not kept;
         `projection`: the table that keeps the points, None for those placed at once."""
         self.version = projection.version if projection is not None else version
         """Of the table that the points were read from, or placed from."""
+        self._noticing = noticing
+
+    def _tables(self) -> Sequence[str]:
+        return [self.table if self.projection is None else self.projection.name]
 
     @property
     def placed(self) -> str:
@@ -85,14 +110,16 @@ class VectorMap(Framed, Shown):
 
         return pa.table({"key": self.keys, "x": pa.array(self.points[:, 0]), "y": pa.array(self.points[:, 1])})
 
-    def _form(self) -> Form:
-        points = self.points[:: -(-len(self) // _MOST_DRAWN) or 1]
-        names = [str(self.keys[at].as_py()) for at in range(0, len(self), -(-len(self) // _MOST_DRAWN) or 1)]
+    def _body(self, colouring: Colouring | None = None) -> Form:
+        step = -(-len(self) // _MOST_DRAWN) or 1
+        points, names = self.points[::step], [str(self.keys[at].as_py()) for at in range(0, len(self), step)]
         note = f"{count(len(self), 'row')} of {self.table}"
         if len(self) > 1:
             note += f" {self.placed}"
-        note += f"; {len(points):,} of them are drawn." if len(points) < len(self) else "."
-        image = picture(_scatter(points, names), f"Map of {self.table}") if names else ""
+        note += f"; {len(points):,} of them are drawn" if len(points) < len(self) else ""
+        note += "." if colouring is None else f"; coloured by {visible(colouring.column)}."
+        drawn = None if colouring is None else replace(colouring, places=colouring.places[::step])
+        image = picture(_scatter(points, names, drawn), f"Map of {self.table}") if names else ""
         some = [(key, f"{x:.2f}", f"{y:.2f}") for key, (x, y) in zip(self.keys[:_MOST_LISTED].to_pylist(), self.points.tolist(), strict=False)]
         return Form(f"{image}<div>{escape(note)}</div>", table(["key", "x", "y"], some, aligned="lrr", note=note).text)
 
@@ -137,12 +164,12 @@ class Exploring(Deriving, Searching):
 
         handle = self._naming.table(table)
         if handle.kind == TableKind.PROJECTION and method is None:
-            return _kept(handle)
+            return _kept(handle, self._noticing)
         record = self._searchable(table)
         if method is not None:
-            return _kept(self._kept_as(f"{record.recipe}_{method}", handle, method, progress))
+            return _kept(self._kept_as(f"{record.recipe}_{method}", handle, method, progress), self._noticing)
         matrix = self._matrix(record)
-        return VectorMap(record.recipe, matrix.keys, *plane(matrix.vectors), version=record.version)
+        return VectorMap(record.recipe, matrix.keys, *plane(matrix.vectors), version=record.version, noticing=self._noticing)
 
     def _kept_as(self, name: str, table: ResultTable, method: Literal["pca", "tsne"], progress: OnProgress) -> ResultTable:
         """The points of a table, true again if they were made before. InvalidArgument when the name means something else."""
@@ -161,13 +188,15 @@ class Exploring(Deriving, Searching):
         return self.projection(name, table, method=method, perplexity=said.perplexity, seed=said.seed, progress=progress)
 
 
-def _kept(projection: ResultTable) -> VectorMap:
+def _kept(projection: ResultTable, noticing: Noticing) -> VectorMap:
     """The points that a table keeps."""
     import numpy as np
 
     found = projection.arrow().combine_chunks()
     points = np.stack([found.column(axis).to_numpy() for axis in ("x", "y")], 1)
-    return VectorMap(projection.derived_from or projection.name, found.column("key").combine_chunks(), points, projection=projection)
+    return VectorMap(
+        projection.derived_from or projection.name, found.column("key").combine_chunks(), points, projection=projection, noticing=noticing
+    )
 
 
 def _framed(body: str, wide: int, high: int) -> str:
@@ -195,20 +224,50 @@ def _bars(keys: Sequence[Any], similarities: Sequence[float]) -> str:
     return _framed("".join(parts), left + _BAR + 50, _LINE * len(names) + 14)
 
 
-def _scatter(points: "NDArray[np.float32]", names: Sequence[str]) -> str:
-    """Points in a frame, both axes on one scale, with the names of some that lie apart from each other."""
+def _scatter(points: "NDArray[np.float32]", names: Sequence[str], colouring: Colouring | None = None) -> str:
+    """Points in a frame, both axes on one scale, with the names of some that lie apart from each other; what the colours mean stands below."""
     import numpy as np
 
     low, high = points.min(0), points.max(0)
     scale = min((_WIDE - 8 * _PAD) / max(float(high[0] - low[0]), 1e-6), (_HIGH - 2 * _PAD) / max(float(high[1] - low[1]), 1e-6))
     middle = (low + high) / 2
     x, y = _WIDE / 2 + (points[:, 0] - middle[0]) * scale, _HIGH / 2 - (points[:, 1] - middle[1]) * scale
-    dots = "".join(f"M{a:.1f} {b:.1f}h0" for a, b in zip(x.tolist(), y.tolist(), strict=True))
     size = 6 if len(x) <= 400 else 4 if len(x) <= 2000 else 3
-    body = f'<path d="{dots}" stroke="{_POINT}" stroke-width="{size}" stroke-linecap="round" stroke-opacity="0.9"/>'
+    body = ""
+    for colour, of in _by_colour(len(x), colouring):
+        dots = "".join(f"M{a:.1f} {b:.1f}h0" for a, b in zip(x[of].tolist(), y[of].tolist(), strict=True))
+        body += f'<path d="{dots}" stroke="{colour}" stroke-width="{size}" stroke-linecap="round" stroke-opacity="0.9"/>'
     for at, (left, top) in _named(np.stack([x, y], 1), names).items():
         body += f'<text x="{left:.0f}" y="{top:.0f}" font-size="11" fill="{_WORD}">{escape(_short(names[at], 28))}</text>'
-    return _framed(body, _WIDE, _HIGH)
+    below, high_below = ("", 0) if colouring is None else _legend(colouring)
+    return _framed(body + below, _WIDE, _HIGH + high_below)
+
+
+def _by_colour(count: int, colouring: Colouring | None) -> "Iterator[tuple[str, NDArray[np.intp]]]":
+    """The points of each colour: those without a value lie lowest, the most frequent value next."""
+    import numpy as np
+
+    if colouring is None:
+        yield _POINT, np.arange(count)
+        return
+    bare = np.flatnonzero(colouring.places >= len(colouring.legend))
+    for colour, of in [(_NONE, bare), *((colour, np.flatnonzero(colouring.places == at)) for at, (_, colour, _) in enumerate(colouring.legend))]:
+        if len(of):
+            yield colour, of
+
+
+def _legend(colouring: Colouring) -> tuple[str, int]:
+    """What each colour means, in lines below the points, and how high they are."""
+    parts, x, y = [], _PAD, _HIGH + 14
+    for name, colour, many in [*colouring.legend, *([("no value", _NONE, colouring.bare)] if colouring.bare else [])]:
+        said = f"{_short(name, 28)} {many:,}"
+        wide = round(6.6 * len(said)) + 28
+        if x + wide > _WIDE and x > _PAD:
+            x, y = _PAD, y + 18
+        parts.append(f'<path d="M{x} {y - 4}h0" stroke="{colour}" stroke-width="9" stroke-linecap="round"/>')
+        parts.append(f'<text x="{x + 9}" y="{y}" font-size="12" fill="{_WORD}">{escape(said)}</text>')
+        x += wide
+    return "".join(parts), y - _HIGH + 8
 
 
 def _named(places: "NDArray[np.float64]", names: Sequence[str]) -> Mapping[int, tuple[float, float]]:

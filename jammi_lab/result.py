@@ -2,18 +2,18 @@
 
 import importlib
 import itertools
-import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jammi_lab import forms
+from jammi_lab.badged import Badged
 from jammi_lab.engine.prepared import Prepared
 from jammi_lab.engine.stream import Stream
 from jammi_lab.errors import InvalidArgument, SourceUnavailable
 from jammi_lab.framed import Framed
-from jammi_lab.markup import Form, Shown, count, dim, plain, stack
-from jammi_lab.noticing import Notice, Noticing
+from jammi_lab.markup import Form, count, dim, plain, stack
+from jammi_lab.noticing import Noticing
 from jammi_lab.observing.look import Pinned
 from jammi_lab.people import for_people
 from jammi_lab.values.anchors import Input, InputKind
@@ -26,20 +26,16 @@ if TYPE_CHECKING:
 
 _KEPT_BYTES = 64 * 1024 * 1024
 _SHOWN = 20
-_ONE_DISPLAY = 1.0
-"""Seconds in which what asks for a badge again is the same display."""
 
 
-class Result(Shown, Framed):
+class Result(Badged, Framed):
     """The rows of a statement: run once, streamed; small ones are kept, larger ones are run again on the same versions when asked for again."""
 
     changes_before = 0
     """How many changes the statements before it made, in the text that it was the last one of."""
     unshown_before = 0
     """How many statements before it gave rows, which nobody sees."""
-    _noticed: tuple[float, Notice] | None = None
-    _unchecked = False
-    _panel: Callable[[], None] | None = None
+    _noticing: Noticing
 
     def __init__(
         self,
@@ -209,12 +205,6 @@ class Result(Shown, Framed):
         self._stream = self._prepared.run_ordered(slowly=True) if self._step else self._prepared.run()
         self._rest = self._stream.batches()
 
-    def _form(self) -> Form:
-        notice = self._notice()
-        badge = None if notice is None else notice.form()
-        self._unchecked = notice is not None and not notice.known
-        return stack(badge, self._body())
-
     def _body(self) -> Form:
         shown = self.preview(self.limit + 1)
         more = shown.num_rows > self.limit
@@ -223,30 +213,6 @@ class Result(Shown, Framed):
         rows = [list(row) for row in zip(*cells, strict=True)]
         table, unshown = forms.preview(self.columns, self._types, rows, total=self._rows, more=more), self.unshown_before
         return stack(table, dim(f"the rows of {count(unshown, 'statement')} before it are not shown")) if unshown else table
-
-    def _notice(self) -> Notice | None:
-        """The badge, which may not be known yet; a display asks twice, for text and for HTML, and one look serves both. Who shows again what said
-        that it was not checked, where nothing is filled in, waits for it."""
-        tables, now = self._tables(), time.monotonic()
-        if not tables:
-            return None
-        if self._noticed is None or self._unchecked or (self._noticed[1].known and now - self._noticed[0] > _ONE_DISPLAY):
-            self._noticed, self._unchecked = (now, self._noticing.notice(tables, wait=self._unchecked)), False
-        return self._noticed[1]
-
-    @property
-    def _ipython_display_(self) -> Callable[[], None]:
-        """How a notebook shows it otherwise than by its form: as a panel, or with a badge that is filled in later. There is none when it does not."""
-        if self._panel is not None:
-            return self._panel
-        later, notice = self._noticing.later(), self._notice()
-        if later is None or notice is None or notice.settled():
-            raise AttributeError("it is shown by its form")
-        return lambda: later(self._body(), notice)
-
-    @_ipython_display_.setter
-    def _ipython_display_(self, panel: Callable[[], None]) -> None:
-        self._panel = panel
 
 
 class Ready(Result):

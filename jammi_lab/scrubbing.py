@@ -39,7 +39,8 @@ def anything() -> bool:
 def spans(text: str) -> list[tuple[int, int]]:
     """Where a text holds a credential that was remembered as a word of its own; one that could be any word (letters of one case) is left out."""
     with _lock:
-        known = [each for each in _known if len(each) >= _SHORT and not (each.isalpha() and each in (each.lower(), each.upper(), each.title()))]
+        known = [*_known]
+    known = [each for each in known if len(each) >= _SHORT and not (each.isalpha() and each in (each.lower(), each.upper(), each.title()))]
     found = (re.search(rf"(?<!\w){re.escape(each)}(?!\w)", text) for each in known if each in text)
     return [each.span() for each in found if each is not None]
 

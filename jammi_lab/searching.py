@@ -17,8 +17,8 @@ from jammi_lab.result import Ready, Result
 from jammi_lab.selected import Selections
 from jammi_lab.sensing.reports import OnProgress
 from jammi_lab.store.sidecars import Wish
-from jammi_lab.values.anchors import Input
-from jammi_lab.values.records import Reuse, TableRecord
+from jammi_lab.values.anchors import Input, InputKind
+from jammi_lab.values.records import Reuse, TableKind, TableRecord
 from jammi_lab.vectors.indexes import SEARCHABLE
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
+    from jammi_lab.catalog.tables import Tables
     from jammi_lab.embedders.base import Encoder
     from jammi_lab.vectors.exact import Hits
     from jammi_lab.vectors.matrix import Matrix
@@ -314,10 +315,7 @@ class Searching(Making):
 
         recorded = descriptor.get("encoder")
         if not isinstance(recorded, dict):
-            raise ModelNotFound(
-                f"{record.recipe!r} has no encoder that a text could be searched with.",
-                hint="Pass a vector, for example that of a row: ws.vector('table', key).",
-            )
+            raise no_encoder(record, self._rooms.catalog.tables)
         try:
             encoders = self._rooms.producers.encoders
             encoder = encoders.exact(msgspec.convert(recorded, EncoderIdentity)) or encoders.get(recorded["name"], recorded["version"])
@@ -333,6 +331,19 @@ class Searching(Making):
 def _exactly(matrix: "Matrix", queries: Any, k: int, allow: "NDArray[np.bool_] | None", without: int | None) -> "Hits":
     """The hits with all vectors compared."""
     return matrix.search(queries, k, allow=allow) if without is None else matrix.neighbours(without, k, allow=allow)
+
+
+def no_encoder(record: TableRecord, tables: "Tables") -> ModelNotFound:
+    """What is said of a text that is to be searched among vectors that no encoder made; of derived ones with the table where a text can be."""
+    hint, first, seen = "Pass a vector, for example that of a row: ws.vector('table', key).", record, set[str]()
+    while first.kind in (TableKind.GRAPH_PROPAGATION, TableKind.CONTEXT_SET) and first.table_name not in seen:
+        seen.add(first.table_name)  # what a name means may have changed since: then it may be made of this very table
+        names = [a.input.name for a in first.anchors if a.input.kind is InputKind.RESULT and a.columns == ("key", "vector")]
+        newest = [tables.get(name) or tables.newest(name) for name in names]
+        first = next((each if isinstance(each, TableRecord) else each[1] for each in newest if each is not None), first)
+    if first.kind is TableKind.EMBEDDING:
+        hint += f" A text can be searched in {first.recipe!r}, of whose vectors these were made."
+    return ModelNotFound(f"{record.recipe!r} has no encoder that a text could be searched with.", hint=hint)
 
 
 def texts_of(query: Any) -> list[str] | None:

@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from jammi_lab.canonical import canonical_json, digest_of
-from jammi_lab.errors import ModelNotFound
 from jammi_lab.hits import Asked, Behind, as_table
 from jammi_lab.observing.look import Pinned
 from jammi_lab.observing.providers import JAMMI, ResultProvider
@@ -89,16 +88,13 @@ class _Hits:
 
     def _check_query(self) -> bool:
         """Whether there are several queries, found sound as far as that needs no encoder. SchemaMismatch, InvalidArgument, ModelNotFound."""
-        from jammi_lab.searching import texts_of
+        from jammi_lab.searching import no_encoder, texts_of
         from jammi_lab.vectors.arrays import queries_of
 
         if texts_of(self._asked) is None:
             return queries_of(self._asked, self._record.dimensions or 0)[1]
         if not isinstance(self._behind.descriptor.get("encoder"), dict):
-            raise ModelNotFound(
-                f"{self._record.recipe!r} has no encoder that a text could be searched with.",
-                hint="Pass a vector, for example that of a row: ws.vector('table', key).",
-            )
+            raise no_encoder(self._record, self._workspace._rooms.catalog.tables)
         return not isinstance(self._asked, str)
 
     @property

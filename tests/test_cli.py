@@ -59,6 +59,28 @@ def test_plan_and_recompute_make_it_true_again(lab, run, papers):
     assert "Nothing had to be done." in run("recompute", lab, "recent").stdout
 
 
+def test_why_draws_the_tree_that_python_draws_and_fails_a_build_when_asked(lab, run, papers):
+    assert run("why", lab, "recent", "--fail").stdout.startswith("recent: fresh\n")
+    papers.write_text("id,year\n1,2020\n2,2021\n3,2022\n")
+    told = value(run("why", lab, "counted", "--json", "--fail", code=1))
+    with jl.open(lab, read_only=True) as ws:
+        found = ws.why("counted")
+    assert told["name"] == "counted" and told["verdict"] == found.verdict.to_dict() and told["verdict"]["kind"] == "possibly_stale"
+    shown = run("why", lab, "counted").stdout.splitlines()
+    assert [line.partition("seen")[0] for line in shown] == [line.partition("seen")[0] for line in found.lines] and len(told["lines"]) == len(shown)
+    assert "TableNotFound" in run("why", lab, "nothing", code=3).stderr
+
+
+def test_a_step_that_fails_is_an_exit_code_whether_asked_or_not_and_one_that_cannot_be_tried_only_when_asked(lab, run, papers):
+    papers.write_text("id,year\n1,2020\nx,no year\n")
+    steps = {s["name"]: s["outcome"] for s in value(run("recompute", lab, "--json", code=1))["steps"]}
+    assert steps["recent"] == "failed"
+    papers.unlink()
+    steps = {s["name"]: s["outcome"] for s in value(run("recompute", lab, "--json"))["steps"]}
+    assert set(steps.values()) == {"blocked"}
+    run("recompute", lab, "--fail", code=1)
+
+
 def test_verify_and_check_find_damage(lab, run):
     assert run("verify", lab, "recent").stdout == "recent: match\n"
     with jl.open(lab) as ws:
@@ -181,8 +203,8 @@ def test_what_a_cell_would_type_is_said_as_it_is_typed_in_a_shell(lab, run, pape
     assert f"Nothing was run: jammi-lab recompute {lab} does it." in run("plan", lab).stdout
     with jl.open(tmp_path / "one") as ws:
         ws.sources.add("papers", str(papers))
-        ws.materialize("recent", "SELECT *, random() AS drawn FROM papers WHERE year > 2020")
-    assert "ws.why('recent') in Python says more" in run("status", str(tmp_path / "one")).stdout
+        ws.materialize("my recent", "SELECT *, random() AS drawn FROM papers WHERE year > 2020")
+    assert f"jammi-lab why {tmp_path / 'one'} 'my recent' says more" in run("status", str(tmp_path / "one")).stdout
     with jl.open(tmp_path / "empty"):
         pass
     for verb in ("status", "sources", "tables"):

@@ -73,6 +73,18 @@ def test_the_highest_judgement_of_a_pair_counts_and_queries_without_a_relevant_k
     assert "1 query, 1 without a relevant key left out" in repr(found)
 
 
+def test_what_is_judged_of_a_row_about_itself_does_not_count(lab: Any) -> None:
+    golden = [{"row": 0, "key": 0}, {"row": 0, "key": 1}, {"row": "1", "key": 1.0}, {"row": 1, "key": 0}, {"row": 2, "key": "2", "relevance": 3}]
+    found = lab.evaluate("v", golden, k=1)
+    assert dict(found) == {"recall@1": 1, "mrr": 1, "ndcg@1": 1} and (found.queries, found.skipped, found.own) == (2, 2, 3)
+    assert "2 queries, 2 without a relevant key left out, without 3 judgements of a row about itself" in repr(found)
+    lab.embed("w", "papers", key="id", text="title", model="hashing", where="id < 3")
+    assert lab.evaluate(["v", "w"], golden, k=1).arrow()["recall"].to_pylist() == [1, 1]
+    with pytest.raises(errors.InvalidArgument, match="No query has a relevant key"):
+        lab.evaluate("v", [{"row": 0, "key": 0}])
+    assert lab.evaluate("v", [(TITLES[0], 0)], k=1).own == 0  # a text finds the row that has it
+
+
 def test_a_key_that_is_said_in_two_ways_is_one_with_its_highest_judgement(lab: Any) -> None:
     for judged in ([("pasta", "2", 1), ("pasta", 2, 0)], [("pasta", 2, 0), ("pasta", "2", 1), ("pasta", 2.0, 0)]):
         assert dict(lab.evaluate("v", judged, k=1)) == {"recall@1": 1, "mrr": 1, "ndcg@1": 1}

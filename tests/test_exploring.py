@@ -3,6 +3,7 @@
 import base64
 import re
 import xml.etree.ElementTree as ET
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -104,6 +105,23 @@ def test_names_on_a_map_stay_within_it_and_on_no_other_name(n: int, seed: int) -
 def test_a_map_of_a_table_with_a_hostile_name_is_escaped() -> None:
     shown = VectorMap("<img src=x onerror=alert(1)>", pa.array(["a", "b"]), np.zeros((2, 2), np.float32), (0.0, 0.0))
     assert "<img src=x" not in shown._repr_html_() and "&lt;img src=x" in shown._repr_html_()
+
+
+@pytest.mark.parametrize("show", [lambda ws: ws.vector_map("v"), lambda ws: ws.vector_map("v", "pca"), lambda ws: ws.neighbors("v", "a")])
+def test_a_map_and_neighbours_say_above_them_that_their_table_is_not_fresh(ws: Any, tmp_path: Path, show: Any) -> None:
+    rows = tmp_path / "rows.csv"
+    rows.write_text("id,text\na,one\nb,two\n")
+    ws.sources.add("rows", str(rows))
+    ws.embed("v", "rows", key="id", text="text", model="hashing")
+    fresh = show(ws)
+    assert "stale" not in repr(fresh) + fresh._repr_html_()
+    rows.write_text("id,text\na,one\nb,three\n")
+    found = show(ws)
+    if isinstance(found, VectorMap) and found.projection is not None:  # asking for it by its method makes it true again
+        rows.write_text("id,text\na,one\nb,four\n")
+    name = found.table if getattr(found, "projection", None) is None else found.projection.name
+    assert repr(found).startswith((f"{name} is stale: ", f"{name} is possibly stale: rows changed"))
+    assert "stale</span>" in found._repr_html_().partition("<img")[0] and found._repr_html_().count("<img") == 1
 
 
 # -- neighbours --------------------------------------------------------------------------------------------------------------------------

@@ -342,6 +342,30 @@ def test_an_unknown_row_has_no_vector(lab: Any) -> None:
     assert lab.vector("v", 1).dtype == np.float32
 
 
+@pytest.mark.parametrize("keys", ["number", "text"])
+def test_the_first_look_for_a_row_does_not_wait_until_pandas_is_imported(ws: Any, tmp_path: Path, run_python: Any, keys: str) -> None:
+    (tmp_path / "rows.csv").write_text("id,body\n" + "".join(f"{'' if keys == 'number' else 'row '}{i},text {i}\n" for i in range(5)))
+    ws.sources.add("rows", tmp_path / "rows.csv")
+    ws.embed("v", "rows", key="id", text="body", model="hashing")
+    ws.close()
+    key = "2" if keys == "number" else "'row 2'"
+    code = f"""
+import sys
+import jammi_lab as jl
+with jl.open({str(tmp_path / "lab")!r}) as ws:
+    for call in (
+        lambda: ws.vector("v", {key}),
+        lambda: ws.search("v", row={key}, k=2).arrow(),
+        lambda: repr(ws.neighbors("v", {key})),
+        lambda: ws.evaluate("v", [("text 2", {key})], k=1),
+        lambda: ws.neighbor_graph("g", "v", k=2),
+    ):
+        call()
+        assert "pandas" not in sys.modules, call.__code__.co_firstlineno
+"""
+    run_python(code)
+
+
 def test_a_text_cannot_search_vectors_from_elsewhere(grid: Any) -> None:
     with pytest.raises(errors.ModelNotFound, match="Pass a vector"):
         grid.search("g", "x")

@@ -8,6 +8,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Hashable, Iterator
+from io import FileIO
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -15,7 +16,7 @@ import sqlalchemy as sa
 from jammi_lab.catalog.dialects import Dialect, damaged
 from jammi_lab.catalog.interrupts import HeldBack
 from jammi_lab.errors import ForkedWorkspace, SessionClosed, WorkspaceReadOnly
-from jammi_lab.storage.files import Syncing, fault_point
+from jammi_lab.storage.files import fault_point
 
 T = TypeVar("T")
 Transaction = contextlib.AbstractContextManager[sa.Connection]
@@ -127,12 +128,12 @@ class Database:
 
     def hasty(self) -> Transaction:
         """A `write` that does not wait for the disk. Commits reach it in their order: a power failure may take this one, and then nothing later is
-        left either; the death of a process takes none. For what is worth nothing after a power failure, or is waited for by `syncing`."""
+        left either; the death of a process takes none. For what is worth nothing after a power failure, or is made durable by syncing `unsynced`."""
         return self._transaction(writing=True, hasty=True)
 
-    def syncing(self) -> Syncing | None:
-        """What makes all durable that was committed until now, beside what else is done; None when it is."""
-        return self.dialect.syncing()
+    def unsynced(self) -> FileIO | None:
+        """The file, open, of which a sync makes all durable that was committed until now; None when it is. OSError."""
+        return self.dialect.unsynced()
 
     @contextlib.contextmanager
     def attempt(self) -> Iterator[None]:

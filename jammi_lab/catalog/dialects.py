@@ -11,6 +11,7 @@ import sqlite3
 import time
 import urllib.parse
 from collections.abc import Hashable
+from io import FileIO
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,7 +29,6 @@ from jammi_lab.errors import (
     WorkspaceNotFound,
     WorkspaceReadOnly,
 )
-from jammi_lab.storage.files import Syncing
 
 LOCK_SECONDS = 30
 _NETWORK = re.compile(
@@ -89,8 +89,8 @@ class Dialect(Protocol):
         """From now on commits of a connection do not wait for the disk, or do again. A server's always do."""
         ...
 
-    def syncing(self) -> Syncing | None:
-        """What makes hasty commits durable from now on, beside what else is done; None where there is nothing to wait for."""
+    def unsynced(self) -> FileIO | None:
+        """The file, open, that holds hasty commits until it is synced; None where they are durable. OSError."""
         ...
 
     def purge(self, connection: sa.Connection, patience: float) -> bool:
@@ -177,9 +177,12 @@ class Sqlite:
         assert isinstance(raw, sqlite3.Connection)
         raw.execute(f"PRAGMA synchronous={'NORMAL' if hasty else 'FULL'}")
 
-    def syncing(self) -> Syncing | None:
+    def unsynced(self) -> FileIO | None:
         # the log is the one file of the three that SQLite takes no lock on: closing it lets go of none; without a log every commit waits for the disk
-        return Syncing(self._log) if os.path.exists(self._log) else None
+        try:
+            return FileIO(os.fspath(self._log))
+        except FileNotFoundError:
+            return None
 
     def purge(self, connection: sa.Connection, patience: float) -> bool:
         raw = connection.connection.dbapi_connection

@@ -2,7 +2,7 @@
 that nobody knows to be in a transaction. So it is held back while one runs, which takes milliseconds, and comes between two statements or at the end.
 """
 
-import inspect
+import _signal  # type: ignore[import-not-found]  # what `signal` wraps
 import signal
 import threading
 from collections.abc import Callable
@@ -10,8 +10,8 @@ from types import FrameType
 from typing import Any, Self
 
 _Handler = Callable[[int, FrameType | None], Any]
-# The same without looking each handler up among the members of an enumeration: a function is none, and is found to be none by an exception.
-_handle, _handler_of = inspect.unwrap(signal.signal), inspect.unwrap(signal.getsignal)
+# `signal` looks each handler up among the members of an enumeration: a function is none, and is found to be none by an exception.
+_handle, _handler_of = _signal.signal, _signal.getsignal
 
 
 class HeldBack:

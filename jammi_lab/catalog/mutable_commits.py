@@ -169,6 +169,15 @@ class _State:
         _ADVANCE.change(tx, {"of_table": table_id, "owner": self.tenant or "", **advanced})
 
 
+def _first_of(own: _Asked, waiting: list[_Asked]) -> tuple[list[_Asked], list[_Asked]]:
+    """Who is served with this one, and who is left."""
+    group, rows, rest = [own], own.rows, [each for each in waiting if each is not own]
+    while rest[len(group) - 1 :] and len(group) < MOST and rows < _ROWS:
+        group.append(rest[len(group) - 1])
+        rows += group[-1].rows
+    return group, rest[len(group) - 1 :]
+
+
 class Commits:
     """Makes changes of mutable tables durable."""
 
@@ -209,14 +218,7 @@ class Commits:
             if self._enough():
                 self._gathered.set()
         try:
-            while not asked.done:
-                if self._turn.locked():  # those that are done do not queue up before those that are not
-                    asked.bell.acquire(timeout=_PATIENCE)
-                if not asked.done:
-                    with self._turn:
-                        if not asked.done:
-                            self._lead(asked)
-                    self._ring_next()
+            self._until_done(asked)
         finally:
             if asked.following is not None:
                 asked.following.ring()
@@ -224,6 +226,17 @@ class Commits:
                 with self._guard:
                     if asked in self._waiting:  # an interrupt: nobody commits what nobody waits for
                         self._waiting.remove(asked)
+
+    def _until_done(self, asked: _Asked) -> None:
+        """Not a loop inside `try`: CPython 3.13 takes an interrupt between two turns past the handlers (python/cpython#130279)."""
+        while not asked.done:
+            if self._turn.locked():  # those that are done do not queue up before those that are not
+                asked.bell.acquire(timeout=_PATIENCE)
+            if not asked.done:
+                with self._turn:
+                    if not asked.done:
+                        self._lead(asked)
+                self._ring_next()
 
     def _ring_next(self) -> None:
         with self._guard:
@@ -244,13 +257,8 @@ class Commits:
 
     def _taken(self, own: _Asked) -> list[_Asked]:
         """What the next transaction is for: this one and those that wait, first come first served."""
-        group, rows = [own], own.rows
         with self._guard:
-            rest = [each for each in self._waiting if each is not own]
-            while rest[len(group) - 1 :] and len(group) < MOST and rows < _ROWS:
-                group.append(rest[len(group) - 1])
-                rows += group[-1].rows
-            self._waiting = rest[len(group) - 1 :]
+            group, self._waiting = _first_of(own, self._waiting)
         return group
 
     def _lead(self, own: _Asked) -> None:

@@ -81,7 +81,7 @@ class Postgres:
     def hurry(self, connection: sa.Connection, *, hasty: bool) -> None:
         pass
 
-    def syncing(self) -> None:
+    def unsynced(self) -> None:
         return None
 
     def purge(self, connection: sa.Connection, patience: float) -> bool:  # noqa: ARG002  a dropped table's files are the server's, and removed

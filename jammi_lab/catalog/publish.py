@@ -84,7 +84,7 @@ class Publish:
 
     def begin(self, record: TableRecord, model_key: str | None = None, seen: Collection[str] | None = None) -> TableRecord:
         """The record as it is now in the catalog: building, with the next version number of its recipe (at least the one it has), and the recipe's
-        name as it was first spelt. All kernels see it; a power failure may take it until `Database.syncing` was waited for, and no file may have a
+        name as it was first spelt. All kernels see it; a power failure may take it until `Database.unsynced` is synced, and no file may have a
         name of its own before.
 
         `model_key`: the registered model that it is made with, which cannot be deleted from now on. `seen`: the ready tables of its definition that

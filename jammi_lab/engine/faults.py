@@ -210,7 +210,9 @@ def _said(fault: Fault, place: Place) -> JammiError:
     if said := re.match(r"No function matches the given name and argument types '(.*?)'\. ", message, re.S):
         name, _, types = said[1].replace("_LITERAL", "").partition("(")
         wrong = f"There is no function {name}({types}" if name.isidentifier() else f"The operator {name} does not take ({types}"
-        return SqlError(f"{wrong}.", hint=hints.of_arguments(said[1], message))
+        return SqlError(
+            f"{wrong}.", hint=hints.of_worded(message, fault.position, place.statement, place.relations) or hints.of_arguments(said[1], message)
+        )
     if said := re.match(r'Could not choose a best candidate function for the function call "(.*?)"', message, re.S):
         return SqlError(f"It is not clear which function {said[1]} means.", hint="Cast its arguments, for example x::INTEGER.")
     if said := re.match(r'Ambiguous reference to column name "(.*?)" \(use: (.*)\)', message):
@@ -226,7 +228,10 @@ def _said(fault: Fault, place: Place) -> JammiError:
         return SqlError(
             "DuckDB failed on this statement by a fault of its own.", hint="Write the statement differently; the next one runs on a new instance."
         )
-    return SqlError(sentence(message) or f"The statement failed ({fault.kind or 'unknown'} error).", hint=hints.of_words(message))
+    return SqlError(
+        sentence(message) or f"The statement failed ({fault.kind or 'unknown'} error).",
+        hint=hints.of_worded(message, fault.position, place.statement, place.relations) or hints.of_words(message),
+    )
 
 
 def _two_of(name: str) -> SqlError:

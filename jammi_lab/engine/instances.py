@@ -2,7 +2,6 @@
 
 import contextlib
 import re
-import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from jammi_lab.engine.spills import Spill
 from jammi_lab.engine.stream import Pump, Setup
 from jammi_lab.sources.base import Relation
 from jammi_lab.sources.turns import turns
+from jammi_lab.storage.beside import begin
 
 _PATIENCE = 5.0
 _EVERY_ROW = 2**63 - 1
@@ -135,8 +135,9 @@ class Session:
             self._spill.remove()
             done.set()
 
-        if sys.is_finalizing():
-            self._spill.remove()  # no thread runs any more, and the instances end with the process
+        try:
+            begin(let_go, "jammi-engine-close")
+        except RuntimeError:
+            self._spill.remove()  # the interpreter is ending: no thread is started any more, and the instances end with the process
             return
-        threading.Thread(target=let_go, daemon=True, name="jammi-engine-close").start()
         done.wait(_PATIENCE)  # DuckDB waits without end for a statement that waits for a server

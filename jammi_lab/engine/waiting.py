@@ -88,9 +88,7 @@ def await_event(
 
     What arrives while waiting (KeyboardInterrupt, SystemExit, an error of `tick`) stops the work first, as `waited` says."""
     try:
-        while not done.wait(STEP):
-            if tick is not None:
-                tick()
+        _until(done, tick)
     except BaseException as stop:
         if not settle(done, interrupt):
             go_on_stopping(done, interrupt)
@@ -99,6 +97,13 @@ def await_event(
         if isinstance(stop, KeyboardInterrupt):
             brief(stop)
         raise
+
+
+def _until(done: threading.Event, tick: Callable[[], None] | None) -> None:
+    """Not a loop inside `try`: CPython 3.13 takes an interrupt between two turns past the handlers (python/cpython#130279)."""
+    while not done.wait(STEP):
+        if tick is not None:
+            tick()
 
 
 def go_on_stopping(done: threading.Event, interrupt: Callable[[], None]) -> None:

@@ -41,6 +41,10 @@ _FOLLOWS = frozenset(
 )
 """Attributes of a class that say where it stands, or follow from the rest."""
 _OF_NAMED_TUPLES = frozenset({"__new__", "__repr__", "__getnewargs__", "__replace__", "_make", "_replace", "_asdict"})
+_MOVED = {"pathlib._local": "pathlib"}
+"""Where Python 3.13 keeps what other releases keep under another name."""
+_SETTINGS = ("init", "repr", "eq", "order", "unsafe_hash", "frozen")
+"""What a dataclass was asked for that shapes its values: what later releases say beyond that is said by its fields and methods."""
 _PLAIN = (bool, int, float, str, bytes, list, tuple, dict, set, frozenset)
 _METHODS = (types.FunctionType, classmethod, staticmethod, property)
 
@@ -189,8 +193,9 @@ class _Walk:
         if isinstance(value, types.FunctionType | type):
             if module is None or name is None or not self._foreign(module):
                 return None
-            if "<locals>" not in name and getattr(value, "__closure__", None) is None and not _borrowed(value, module, name):
-                return f"{module}:{name}"
+            closed = isinstance(value, types.FunctionType) and value.__closure__ is not None
+            if "<locals>" not in name and not closed and not _borrowed(value, module, name):
+                return f"{_MOVED.get(module, module)}:{name}"
         for home in (module, type(value).__module__):
             if home is not None and self._foreign(home) and (found := _kept_in(home, value)) is not None:
                 return found
@@ -206,6 +211,8 @@ class _Walk:
         for name, value in sorted(vars(cls).items()):
             if isinstance(value, _DESCRIPTORS) or _follows(cls, name, value):
                 continue
+            if name == "_generate_next_value_" and isinstance(value, staticmethod):  # as Python 3.12 keeps what was written without it
+                value = value.__func__  # noqa: PLW2901
             try:
                 members[name] = self.value(value, f"{name}, which {where} has")
             except NoSource:
@@ -220,7 +227,7 @@ class _Walk:
             "members": members,
             "annotations": [[n, str(kind)] for n, kind in vars(cls).get("__annotations__", {}).items()],
             "fields": fields,
-            "settings": repr(getattr(cls, "__dataclass_params__", "")),
+            "settings": _settings(cls),
             "names": [*named] if isinstance(named, tuple | list) else [],
             "enumerated": [self._member(m, where) for m in cls] if issubclass(cls, enum.Enum) else [],
             **_boundary(cls),
@@ -294,8 +301,18 @@ def _is_dataclass(cls: type) -> bool:
     return isinstance(getattr(cls, "__dataclass_fields__", None), dict)
 
 
+def _settings(cls: type) -> str:
+    """What a dataclass was asked for, as Python 3.11 writes it; for anything else nothing."""
+    asked = getattr(cls, "__dataclass_params__", "")
+    if type(asked).__name__ != "_DataclassParams":
+        return repr(asked)
+    return f"_DataclassParams({','.join(f'{name}={getattr(asked, name)!r}' for name in _SETTINGS)})"
+
+
 def _follows(cls: type, name: str, value: object) -> bool:
     """Whether an attribute of a class is no value that a person gave it: it follows from the rest, or a decorator keeps it there."""
+    if isinstance(value, types.FunctionType) and _is_dataclass(cls) and (value.__code__.co_filename == "<string>" or name == "__replace__"):
+        return _SPECIAL.fullmatch(name) is not None and _by_python(value)
     if isinstance(value, _METHODS):
         return issubclass(cls, tuple) and name in _OF_NAMED_TUPLES and _by_python(getattr(value, "__func__", value))
     if name in _FOLLOWS or (issubclass(cls, enum.Enum) and _OF_ENUMS.fullmatch(name)) or (name == "__match_args__" and _is_dataclass(cls)):

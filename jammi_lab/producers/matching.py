@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jammi_lab.storage.parquet import plain_column
-from jammi_lab.vectors.arrays import numbers_of
+from jammi_lab.vectors.arrays import found_of
 from jammi_lab.vectors.exact import Places
 
 _UNITS = ("s", "ms", "us", "ns")
@@ -116,7 +116,7 @@ class Groups:
         for column, kind in zip(columns, kinds, strict=True):
             encoded = as_type(column, kind).dictionary_encode()
             self._values.append(encoded.dictionary)
-            codes = numbers_of(encoded.indices.fill_null(-1)).astype(np.int64)
+            codes = found_of(encoded.indices)
             combined = _combined(self.numbers, codes, len(encoded.dictionary))
             known = np.unique(combined[combined >= 0])
             self._known.append(known)
@@ -126,7 +126,7 @@ class Groups:
         """The numbers of other rows; −1 also for a combination that is not there."""
         numbers = np.zeros(rows, np.int64)
         for column, kind, values, known in zip(columns, self._kinds, self._values, self._known, strict=True):
-            codes = numbers_of(pc.index_in(as_type(column, kind), value_set=values, skip_nulls=True).fill_null(-1)).astype(np.int64)
+            codes = found_of(pc.index_in(as_type(column, kind), value_set=values, skip_nulls=True))
             numbers = _numbered(_combined(numbers, codes, len(values)), known)
         return numbers
 

@@ -15,7 +15,7 @@ from jammi_lab.producers.inputs import Asked, Inputs, Taken, shared
 from jammi_lab.values.descriptors import NeighborGraphDescriptor
 from jammi_lab.values.records import Progress, TableKind
 from jammi_lab.vectors.approximate import nearest_rows
-from jammi_lab.vectors.arrays import check_exact, check_k
+from jammi_lab.vectors.arrays import array_of, check_exact, check_k
 from jammi_lab.vectors.exact import Hits
 from jammi_lab.vectors.matrix import Matrix
 from jammi_lab.vectors.nearest import Block, in_blocks, nearest_others
@@ -118,8 +118,8 @@ class _Edges:
                 columns = [
                     self._matrix.keys_at(some + block.first),
                     self._matrix.keys_at(found[some, rank]),
-                    pa.array((rank + 1).astype(np.int32)),
-                    pa.array(similarities[some, rank]),
+                    array_of((rank + 1).astype(np.int32)),
+                    array_of(similarities[some, rank]),
                 ]
                 yield pa.RecordBatch.from_arrays(columns, schema=self.schema)
 

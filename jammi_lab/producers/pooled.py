@@ -15,7 +15,7 @@ from jammi_lab.producers.matching import as_type, common_type
 from jammi_lab.storage.parquet import group_rows
 from jammi_lab.values.descriptors import Descriptor
 from jammi_lab.values.records import TableKind
-from jammi_lab.vectors.arrays import Floats, numbers_of
+from jammi_lab.vectors.arrays import Floats, found_of
 from jammi_lab.vectors.exact import Places, norms_of
 
 Doubles = NDArray[np.float64]
@@ -131,7 +131,7 @@ def places_in(keys: pa.Array, values: pa.Array, table: str, name: str) -> Places
     if kind is None:
         raise no_keys(keys, values.type, table, name)
     found = pc.index_in(as_type(values, kind), value_set=as_type(plain, kind), skip_nulls=True)
-    return numbers_of(found.fill_null(-1)).astype(np.int64)
+    return found_of(found)
 
 
 def no_keys(keys: pa.Array, kind: pa.DataType, table: str, name: str) -> SchemaMismatch:

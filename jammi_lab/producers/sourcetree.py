@@ -145,6 +145,8 @@ def _normal(node: Any, docs: bool, without: str = "") -> Any:
             return ["Constant", constant(node.value)]
         case ast.AST():
             fields = {name: value for name, value in ast.iter_fields(node) if name not in _IGNORED and name != without}
+            if isinstance(node, ast.JoinedStr):
+                fields["values"] = [each for each in node.values if getattr(each, "value", None) != ""]  # some of Python 3.12 put in empty ones
             if not docs and isinstance(node, Definition | ast.ClassDef) and ast.get_docstring(node, clean=False) is not None:
                 fields["body"] = fields["body"][1:]
             return [type(node).__name__, {name: _normal(value, docs) for name, value in fields.items() if value not in (None, [])}]

@@ -9,6 +9,7 @@ import contextlib
 import contextvars
 import ctypes
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -82,20 +83,23 @@ class Lanes:
     def run(self) -> None:
         """All tasks. The first error ends it: what runs is stopped, what has not begun stays so, and the error is raised here."""
         try:
-            while self._done < len(self._tasks):
-                self._hand_out()
-                if (place := self._own()) is not None:
-                    self._run_here(place)
-                else:
-                    self._listen(block=True)
+            self._turns()
         except BaseException as error:
             self._stop(error)
             raise
         finally:
-            for _ in self._threads:
-                self._todo.put(None)
+            self._todo.put(None)  # a single call, so that no interrupt comes before it: one lane tells the other
         for each in self._threads:
             each.join(_PATIENCE)
+
+    def _turns(self) -> None:
+        """Not a loop inside `try`: CPython 3.13 takes an interrupt between two turns past the handlers (python/cpython#130279)."""
+        while self._done < len(self._tasks):
+            self._hand_out()
+            if (place := self._own()) is not None:
+                self._run_here(place)
+            else:
+                self._listen(block=True)
 
     # -- the caller's thread -----------------------------------------------------------------------------------------------------------------
 
@@ -211,6 +215,7 @@ class Lanes:
         """One task after the other, until there is none."""
         while (place := self._todo.get()) is not None:
             self._inbox.put(_Ended(place, self._attempt(place)))
+        self._todo.put(None)
 
     def _attempt(self, place: int) -> BaseException | None:
         """Do a task; what it raised."""
@@ -245,8 +250,8 @@ class Lanes:
                     self._at_work.discard(threading.get_ident())
                     if not self._stopping:
                         return
-                _raise_in(threading.get_ident(), _Last)
-                while True:
+                while True:  # Python drops what is raised while a weak reference is cleared
+                    _raise_in(threading.get_ident(), _Last)
                     time.sleep(0)
             except KeyboardInterrupt:
                 continue
@@ -266,14 +271,10 @@ class _Last(BaseException):
 
 
 def _raise_in(identity: int, what: type[BaseException]) -> None:
-    """Have a thread raise an exception at its next bytecode, instead of one that it has not raised yet.
-
-    Not while any thread is being started: until that one runs, CPython 3.11 knows it by the identity of the one that starts it. The exception would
-    end the new one before it has begun, and the other would wait for it for ever.
-    """
+    """Have a thread raise an exception at its next bytecode, instead of one that it has not raised yet."""
     while True:
         with getattr(threading, "_active_limbo_lock", _none):
-            if not getattr(threading, "_limbo", None):
+            if not _starting():
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(identity), ctypes.py_object(what))
                 return
         time.sleep(0)
@@ -281,3 +282,19 @@ def _raise_in(identity: int, what: type[BaseException]) -> None:
 
 _none = threading.Lock()
 """Where `threading` has no such lock there is nothing to wait for."""
+_seen: dict[threading.Thread, float] = {}
+"""Since when threads are known to be in the making. No weak references: what is raised while one is cleared is lost."""
+_MAKING = 1.0
+"""Seconds that a thread may take for it. One whose `start` was interrupted is said to be in the making for ever."""
+
+
+def _starting() -> bool:
+    """Whether any thread is in the making that CPython 3.11 knows, until it runs, by the identity of the one that makes it: an exception would end
+    it before it has begun, and its maker would wait for it for ever."""
+    if sys.version_info >= (3, 12):
+        return False
+    now = time.monotonic()
+    making = {thread: _seen.get(thread, now) for thread in getattr(threading, "_limbo", ())}
+    _seen.clear()
+    _seen.update(making)
+    return any(now - since < _MAKING for since in making.values())

@@ -143,6 +143,8 @@ class Relation:
     """Called there with the columns read: the state that was read; None when that transaction was no snapshot. No witness: it has no transactions."""
     computed: Computed | None = None
     """Computes the rows when a statement is run, in the place of `body` and `frame`; `columns` is there then."""
+    worded: tuple[tuple[str, str], ...] = ()
+    """Columns of numbers that are text here, and by what option of the source they would be numbers."""
     changing: Changing | None = None
     """How it takes INSERT, UPDATE and DELETE; None when it does not change."""
 

@@ -38,6 +38,8 @@ class Inside:
     """Whether a transaction holds still what it shows, where the server has such; what it takes from elsewhere moves meanwhile."""
     fickle: str = ""
     """Why two readings may differ although nothing was written; empty where they do not."""
+    worded: tuple[tuple[str, str], ...] = ()
+    """As `Relation.worded`."""
 
 
 Told = tuple[Inside, Bodies]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import string
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from jammi_lab.errors import JammiError, SourceUnavailable
 from jammi_lab.names import literal, quote
@@ -149,6 +149,7 @@ class PostgresConnector(Connector):
             ranged=frozenset(column for column, kind, *_ in columns if _TEXT.fullmatch(kind)),
             held=not foreign,
             fickle=f"its view {fickle}" if fickle else "",
+            worded=tuple((column, "options={'numeric': 'double'}") for column in self._wide(columns)),
         )
 
     def gate(self, asking: Asking) -> Gate | None:
@@ -167,7 +168,7 @@ class PostgresConnector(Connector):
         asking("CALL pg_clear_cache()")
         place, table = self.place(inside), f"{quote(inside.schema)}.{quote(inside.name)}"
         types = {name: kind for name, kind, *_ in asking(f"DESCRIBE SELECT * FROM {place}")}
-        wide = [] if self.record.options.get("numeric") == "double" else [name for name, kind in inside.columns if _is_wide(kind)]
+        wide = self._wide(inside.columns)
         types |= dict.fromkeys(wide, "VARCHAR")
         owner = None if any(_NESTED.search(kind) for kind in types.values()) else owner
         there = owners.conditions(owner, types, inside.ranged, text=lambda value: f'{literal(value)} COLLATE "C"', lower=_lower)
@@ -183,6 +184,10 @@ class PostgresConnector(Connector):
             return asked(columns) if there or set(columns) & set(wide) else f"SELECT {plain} FROM {place}"
 
         return (narrow(types), types, narrow if wide or there else None), True
+
+    def _wide(self, columns: Iterable[Sequence[str]]) -> list[str]:
+        """The columns of numbers that are read as text."""
+        return [] if self.record.options.get("numeric") == "double" else [name for name, kind, *_ in columns if _is_wide(kind)]
 
     def digests(self, asking: Asking, inside: Inside, sets: Sequence[Sequence[str]]) -> tuple[int, list[str]]:
         """For each set two sums over 64-bit hashes of the tuples, with two seeds: 128 bits that do not depend on the order of the rows."""

@@ -264,6 +264,7 @@ class Connector(ABC):
             explain=self.said,
             unordered=True,
             narrow=narrow,
+            worded=inside.worded,
             guard=guard,
             definition=inside.marker,
             supposed=supposed,

@@ -5,9 +5,9 @@ import concurrent.futures
 import contextlib
 import errno
 import hashlib
-import io
 import os
 from collections.abc import Callable, Mapping, Sequence
+from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol, TypeVar
 
@@ -175,11 +175,10 @@ def digest_parquet(path: Path, growing: Growing | None = None) -> ParquetDigests
     A large file is hashed on two threads, which costs the time of one SHA-256 over it; half of that when `growing` took most of the whole in while
     the file was written.
     """
-    with open(path, "rb") as file:
+    with FileIO(os.fspath(path)) as file:
         size = os.fstat(file.fileno()).st_size
         if size <= _SMALL:
-            data = file.read()
-            return _one_pass(io.BytesIO(data), pq.read_metadata(pa.BufferReader(data)), len(data))
+            return _digest_bytes(file.readall())
         footer = pq.read_metadata(file)
         if size < _SPLIT:
             return _one_pass(file, footer, size)
@@ -211,6 +210,13 @@ def _drain(path: Path, left: "collections.deque[tuple[int, _Extent]]", found: li
 def digest_parquet_stream(file: BinaryIO, size: int) -> ParquetDigests:
     """The same for an open, seekable binary file, such as fsspec opens. Errors likewise."""
     return _one_pass(file, pq.read_metadata(file), size)
+
+
+def _digest_bytes(data: bytes) -> ParquetDigests:
+    footer, view = pq.read_metadata(pa.BufferReader(data)), memoryview(data)
+    extents = _extents(footer, len(data))
+    found = [hashlib.sha256(view[one.offset : one.offset + one.length]).hexdigest() for one in extents]
+    return ParquetDigests(hashlib.sha256(data).hexdigest(), _leaves(extents, found), footer.num_rows, len(data), footer)
 
 
 def _one_pass(file: BinaryIO, footer: pq.FileMetaData, size: int) -> ParquetDigests:

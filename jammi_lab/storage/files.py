@@ -6,6 +6,7 @@ import errno
 import os
 import secrets
 from collections.abc import Callable, Mapping
+from io import FileIO
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any, BinaryIO
@@ -91,6 +92,13 @@ def settled(stat: Stat, observed_at_ns: int, racy_seconds: float) -> bool:
     return max(stat.mtime_ns, stat.ctime_ns) < observed_at_ns - int(racy_seconds * 1e9)
 
 
+def write_all(file: FileIO, data: bytes | memoryview) -> None:
+    """Write all of some bytes: the system may take a part of them only. OSError."""
+    left = memoryview(data)
+    while left:
+        left = left[file.write(left) :]
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable. OSError."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -103,9 +111,12 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def sync_file(path: Path) -> None:
+def sync_file(file: Path | FileIO) -> None:
     """Make the bytes of a finished file durable. OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    if isinstance(file, FileIO):
+        os.fsync(file.fileno())
+        return
+    descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:
@@ -118,8 +129,8 @@ class Syncing:
     A file system with a journal writes that once for all files that are synced at the same time, so what is small is begun together.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path, self._over = path, False
+    def __init__(self, file: Path | FileIO) -> None:
+        self._file, self._over = file, False
         self._wrong: OSError | None = None
         self._done = _thread.allocate_lock()
         self._done.acquire()
@@ -130,10 +141,12 @@ class Syncing:
 
     def _sync(self) -> None:
         try:
-            sync_file(self._path)
+            sync_file(self._file)
             self._over = True
         except OSError as error:
             self._wrong = error
+        except ValueError:  # it was closed: who wanted it durable has given it up
+            pass
         finally:
             self._done.release()
 
@@ -141,7 +154,7 @@ class Syncing:
         """Wait until it is durable; any number of times. OSError."""
         with self._done:
             if not self._over:
-                raise self._wrong or OSError(errno.EIO, os.strerror(errno.EIO), str(self._path))
+                raise self._wrong or OSError(errno.EIO, os.strerror(errno.EIO), self._file.name)
 
 
 class AtomicFile:
@@ -152,59 +165,85 @@ class AtomicFile:
 
     syncing: Syncing | None = None
     """Of a file that is finished and has no name yet: what makes its bytes durable."""
+    _open: FileIO | None = None
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.temp = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.tmp")
 
+    @property
+    def whole(self) -> Path | FileIO:
+        """What is to be synced: the file itself once it is finished, for which no thread has to find it by its name."""
+        return self._open or self.temp
+
+    def put(self, data: bytes) -> None:
+        """Write all the bytes that there are. OSError."""
+        self._open = FileIO(os.fspath(self.temp), "w")
+        write_all(self._open, data)
+
     def finish(self) -> None:
         """All bytes are there. Those of a large file become durable while something else is done, before `commit`."""
-        if self.temp.stat().st_size >= _LARGE:
-            self.syncing = Syncing(self.temp)
+        self._open = file = FileIO(os.fspath(self.temp))
+        if os.fstat(file.fileno()).st_size >= _LARGE:
+            self.syncing = Syncing(file)
 
     def commit(self) -> None:
         """Sync the temp file, give it its name, sync the folder. On failure the temp file is removed and OSError passes."""
         commit_together(self)
 
+    def close(self) -> None:
+        """Let go of it, at any moment and more than once."""
+        if self._open is not None:
+            self._open.close()
+
     def abort(self) -> None:
         """Remove the temp file, if it is there."""
+        self.close()
         with contextlib.suppress(FileNotFoundError):
             self.temp.unlink()
 
 
-def commit_together(*files: AtomicFile, beside: Callable[[], Syncing | None] = lambda: None) -> None:
-    """Give finished files of one folder their names, one after the other, when all their bytes are durable, and what `beside` begins to sync; the
-    names are so when this returns. On failure their temp files are removed and OSError passes.
+def commit_together(*files: AtomicFile, beside: Callable[[], FileIO | None] = lambda: None) -> None:
+    """Give finished files of one folder their names, one after the other, when all their bytes are durable, and those of the file that `beside`
+    opens; the names are so when this returns. On failure their temp files are removed and OSError passes.
 
     A sync that failed is never repeated on the same file: the kernel may have dropped the pages and call them clean.
     """
+    more = None
     try:
         fault_point("file.before_fsync")
-        fresh = [each.temp for each in files if each.syncing is None]
-        begun = [each.syncing for each in files] + [Syncing(path) for path in fresh[1:]] + [beside()]
-        if fresh:
-            sync_file(fresh[0])
+        more = beside()  # before a thread is woken: it would take Python's lock while this one opens a file
+        first = files[0] if more is None and files[0].syncing is None else None
+        begun = [each.syncing or Syncing(each.whole) for each in files if each is not first]
+        if more is not None:
+            sync_file(more)
+        elif first is not None:
+            sync_file(first.whole)
         for syncing in begun:
-            if syncing is not None:
-                syncing.wait()
+            syncing.wait()
         for each in files:
             fault_point("file.before_rename")
+            each.close()
             os.replace(each.temp, each.path)
     except BaseException:
         for each in files:
             each.abort()
         raise
+    finally:
+        if more is not None:
+            more.close()
     fault_point("file.before_folder_fsync")
     sync_folder(files[0].path.parent)
     fault_point("file.after_folder_fsync")
 
 
-def commit_with(file: AtomicFile | RemoteFile, path: Place, data: bytes, beside: Callable[[], Syncing | None] = lambda: None) -> None:
+def commit_with(file: AtomicFile | RemoteFile, path: Place, data: bytes, beside: Callable[[], FileIO | None] = lambda: None) -> None:
     """Give a finished file its name, and after it put `data` under `path`, in the same folder, where it says that the first is whole; neither name is
-    there before what `beside` begins to sync is durable. OSError."""
+    there before the file that `beside` opens is durable. OSError."""
     if isinstance(file, RemoteFile) or isinstance(path, RemotePath):
-        if (syncing := beside()) is not None:
-            syncing.wait()
+        if (more := beside()) is not None:
+            with more:
+                sync_file(more)
         file.commit()
         fault_point("file.after_put")
         if not write_once(path, data):
@@ -214,7 +253,7 @@ def commit_with(file: AtomicFile | RemoteFile, path: Place, data: bytes, beside:
     other = AtomicFile(path)
     try:
         fault_point("file.before_write")
-        other.temp.write_bytes(data)
+        other.put(data)
     except BaseException:
         other.abort()
         raise
@@ -236,7 +275,7 @@ def write_atomic(path: Place, data: bytes) -> None:
     file = AtomicFile(path)
     try:
         fault_point("file.before_write")
-        file.temp.write_bytes(data)
+        file.put(data)
     except BaseException:
         file.abort()
         raise
@@ -255,8 +294,8 @@ def write_once(path: Place, data: bytes) -> bool:
         return True
     file = AtomicFile(path)
     try:
-        file.temp.write_bytes(data)
-        sync_file(file.temp)
+        file.put(data)
+        sync_file(file.whole)
         os.link(file.temp, path)
     except FileExistsError:
         return False

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pyarrow.parquet as pq
 
 from jammi_lab.errors import SchemaMismatch
 from jammi_lab.names import fold
-from jammi_lab.storage.files import Place, fault_point, opened
+from jammi_lab.storage.files import Place, fault_point, opened, write_all
 from jammi_lab.storage.growing import Growing
 
 ROW_GROUP = 122_880
@@ -20,6 +21,9 @@ _GROUP_BYTES = 16 << 20
 """Of vectors in a row group: writing and reading one takes twice that."""
 WRITER = f"pyarrow {pa.__version__}, layout 2"
 """What wrote a file; column digests compare within one writer only."""
+
+_SMALL = 1 << 20
+"""Bytes in memory of a table whose file is made there, too."""
 
 _AS_THEY_ARE = frozenset(
     kind.id
@@ -49,7 +53,7 @@ class ParquetSink:
         self._held: list[pa.Table] = []
         self._held_rows = 0
         self._writer: pq.ParquetWriter | None = None
-        self._file: pa.OSFile | None = None
+        self._file: pa.OSFile | pa.BufferOutputStream | None = None
         self.growing = Growing(path)
         """What has taken in of the file, for its digest, while it was written."""
 
@@ -69,11 +73,14 @@ class ParquetSink:
     def close(self) -> int:
         """Write what is left and the footer, and give the number of rows. OSError."""
         if self._held_rows or self._writer is None:
-            self._flush()
+            self._flush(last=True)
         fault_point("parquet.before_footer")
         assert self._writer is not None
         assert self._file is not None
         self._writer.close()
+        if isinstance(self._file, pa.BufferOutputStream):
+            with FileIO(os.fspath(self.path), "w") as file:
+                write_all(file, memoryview(self._file.getvalue()))
         self._file.close()
         fault_point("parquet.after_footer")
         return self.rows
@@ -93,11 +100,12 @@ class ParquetSink:
         self._held.append(piece)
         self._held_rows += piece.num_rows
 
-    def _flush(self) -> None:
+    def _flush(self, *, last: bool = False) -> None:
         # One chunk per column: where a chunk ends, the writer may end a page.
         table = pa.concat_tables(self._held).combine_chunks() if self._held else self.schema.empty_table()
         if self._writer is None:
-            self._file = pa.OSFile(os.fspath(self.path), mode="wb")  # given a path, pyarrow looks for a filesystem first
+            # what is small is written in one go; and given a path, pyarrow looks for a filesystem first
+            self._file = pa.BufferOutputStream() if last and table.nbytes <= _SMALL else pa.OSFile(os.fspath(self.path), mode="wb")
             self._writer = pq.ParquetWriter(self._file, self.schema, version="2.6", **_layout(table))
         fault_point("parquet.before_row_group")
         if table.num_rows:
@@ -206,6 +214,8 @@ def _plain_field(field: pa.Field) -> pa.Field:
 
 
 def _conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    if table.schema.equals(schema, check_metadata=True):
+        return table
     if table.schema.names != schema.names:
         raise SchemaMismatch(
             "A batch does not have the columns of the table.", expected=", ".join(schema.names), actual=", ".join(table.schema.names)

@@ -94,7 +94,7 @@ class Building:
         seconds = round(self._funnel.clock.monotonic() - self._started, 6)
         record = self._funnel.finished(self.record, rows, stat.size if stat else 0, columns, anchors, whole, now, seconds)
         body = self._funnel.attest(record, leaves, descriptor, environment, counts).encode()
-        commit_with(self._file, manifests.manifest_path(self.path), body, beside=self._funnel.catalog.database.syncing)
+        commit_with(self._file, manifests.manifest_path(self.path), body, beside=self._funnel.catalog.database.unsynced)
         fault_point("funnel:manifest-durable")
         record = _replaced(record, manifest_digest=manifests.digest(body))
         memo, named = self._funnel.results.memo, stat_of(self.path)

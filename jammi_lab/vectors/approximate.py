@@ -14,6 +14,8 @@ OVERSAMPLE = 2
 """Candidates for each hit."""
 _WIDER = 4
 """How many times more candidates are asked for when a filter left too few."""
+_FARTHER = 2
+"""How many times its width a graph is searched under a filter more than the share that passes says; less where more than half the rows pass."""
 _WORTH = 32
 """Reading so many vectors in a row costs about as much as one candidate more."""
 _TOGETHER = 8
@@ -79,7 +81,7 @@ def _search(
         return _all_read(matrix, queries, count, allow, without) if forced else None
     sure = max(count, NEIGHBOURS)  # as many were measured: of fewer candidates the nearest may be missing, as coarse as what is stored is
     kept = sure * oversample + (without is not None)
-    width = min(n, -(-kept * n // allowed))
+    width, expansion = _widened(kept, expansion, n, allowed)
     most = n if forced else max(_AT_LEAST, n // _WORTH)
     if not forced and max(width, expansion) > most:
         return None
@@ -116,6 +118,14 @@ def _search(
         alone = _exactly(matrix, queries[at], count, allow, None if without is None else int(without[at]))
         hits.rows[at], hits.similarities[at] = alone.rows[0], alone.similarities[0]
     return hits
+
+
+def _widened(kept: int, expansion: int, n: int, allowed: int) -> tuple[int, int]:
+    """How many candidates are asked for, and how widely the graph is searched, where `allowed` of `n` rows pass; with all of them as before.
+
+    The nearest that pass may lie beyond the group of rows that a query is in, where the graph is searched less surely than it was measured."""
+    times = (n + _FARTHER * min(allowed, n - allowed)) / allowed
+    return min(n, -(-kept * n // allowed)), min(n, int(expansion * times))
 
 
 def _all_read(matrix: Matrix, queries: Floats, count: int, allow: NDArray[np.bool_] | None, without: Places | None) -> Hits:

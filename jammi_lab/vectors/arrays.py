@@ -53,6 +53,11 @@ def array_of(numbers: NDArray[Any]) -> pa.Array:
     return pa.Array.from_buffers(pa.from_numpy_dtype(flat.dtype), len(flat), [None, pa.py_buffer(flat)])
 
 
+def found_of(places: pa.Array) -> NDArray[np.int64]:
+    """Places with −1 for each NULL. (`fill_null` of a number of Python's would import pandas.)"""
+    return numbers_of(places.fill_null(array_of(np.full(1, -1, np.int32))[0])).astype(np.int64)
+
+
 def flags_of(flag: bool, count: int) -> pa.Array:
     """So many times the same boolean."""
     return pa.Array.from_buffers(pa.bool_(), count, [None, pa.py_buffer((b"\xff" if flag else b"\0") * (-(-count // 8)))])
@@ -148,8 +153,25 @@ def as_key(value: Any, kind: pa.DataType) -> Any:
 
 def scalar_of(value: Any) -> pa.Scalar:
     """A value of Python whole: of a time of pandas pyarrow would leave the nanoseconds out. ArrowInvalid, OverflowError for what Arrow has not."""
-    found = pa.scalar(value)
+    found = pa.scalar(value) if (plain := _plainly(value)) is None else plain
     return pa.scalar(value, pa.timestamp("ns", found.type.tz)) if getattr(value, "nanosecond", 0) else found
+
+
+def scalar_as(value: Any, kind: pa.DataType) -> pa.Scalar | None:
+    """A whole number or a text as a value of a type of such; None for anything else. ArrowInvalid for a number that the type does not hold."""
+    given = _plainly(value)
+    same = given is not None and (pa.types.is_integer(kind) if pa.types.is_integer(given.type) else kind == given.type)
+    return given.cast(kind) if given is not None and same else None
+
+
+def _plainly(value: Any) -> pa.Scalar | None:
+    """A whole number or a text, which are most keys, as `pa.scalar` gives it, which would import pandas; None for anything else."""
+    if type(value) is int and -(2**63) <= value < 2**63:
+        return array_of(np.array([value], np.int64))[0]
+    if type(value) is str:
+        body = value.encode()
+        return pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(np.array([0, len(body)], np.int32)), pa.py_buffer(body)])[0]
+    return None
 
 
 def cut_off(given: pa.Scalar, made: pa.Scalar) -> bool:

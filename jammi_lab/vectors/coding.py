@@ -56,7 +56,7 @@ class Coding:
         if self.precision != "i8" or self.centre:
             return self._whole(self._centred(units), self.scale)
         # a product with any multiple of a query has the same order, so each uses the whole range
-        return self._whole(units, 127 / np.abs(units).max(1, keepdims=True))
+        return self._whole(units, np.divide(127, np.abs(units).max(1, keepdims=True)))
 
     def _centred(self, units: Floats) -> Floats:
         return units - np.frombuffer(self.centre, "<f4") if self.centre else units

@@ -15,7 +15,21 @@ from numpy.typing import ArrayLike, NDArray
 from jammi_lab.errors import SchemaMismatch, TableDamaged
 from jammi_lab.storage.files import Place, opened
 from jammi_lab.storage.plain_rows import PlainRows
-from jammi_lab.vectors.arrays import Floats, among, ascending, cut_off, flat_of, keys_of, matrix_of, numbers_of, places_of, scalar_of, width_of
+from jammi_lab.vectors.arrays import (
+    Floats,
+    among,
+    ascending,
+    cut_off,
+    flat_of,
+    found_of,
+    keys_of,
+    matrix_of,
+    numbers_of,
+    places_of,
+    scalar_as,
+    scalar_of,
+    width_of,
+)
 from jammi_lab.vectors.exact import Exact, Hits, Places, cosines
 from jammi_lab.vectors.streamed import Rows, Streamed
 
@@ -159,7 +173,7 @@ class Matrix:
         try:
             kind = _storage(self.keys).type
             stored = _stored(key, kind)
-            wanted = pa.scalar(stored, kind)
+            wanted = pa.scalar(stored, kind) if (plain := scalar_as(stored, kind)) is None else plain
             # a whole number is never cut, and may be too long for Arrow alone
             cut = not isinstance(stored, int) and cut_off(scalar_of(stored), wanted)
             at = -1 if cut else pc.index(_storage(self.keys), wanted).as_py()
@@ -180,7 +194,7 @@ class Matrix:
         if mine.type != theirs.type or self.dimensions != other.dimensions or not len(other):
             return np.full(len(self), -1, np.int64)
         found = pc.index_in(mine, value_set=theirs)
-        places: Places = numbers_of(found.fill_null(-1)).astype(np.int64)
+        places: Places = found_of(found)
         vectors, others = self.rows, other.rows
         for at in range(0, len(places), _ROWS):
             some = slice(at, at + _ROWS)

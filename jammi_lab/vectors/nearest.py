@@ -61,16 +61,21 @@ def in_blocks(count: int, step: int, work: Callable[[int, int], Hits], width: in
     """The hits of all rows from 0 to `count`, in blocks of `step` rows that `width` threads work on, in their order. Who closes it, or is
     interrupted, stops the threads."""
     pool = ThreadPoolExecutor(min(width, max(1, -(-count // step))), thread_name_prefix="jammi-pairs")
-    running: deque[tuple[int, Future[Hits]]] = deque()
     try:
-        for first in range(0, count, step):
-            running.append((first, pool.submit(work, first, min(first + step, count))))
-            if len(running) > width:
-                yield _first(running)
-        while running:
-            yield _first(running)
+        yield from _in_order(pool, count, step, work, width)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _in_order(pool: ThreadPoolExecutor, count: int, step: int, work: Callable[[int, int], Hits], width: int) -> Generator[Block]:
+    """Not loops inside `try`: CPython 3.13 takes an interrupt between two turns past the handlers (python/cpython#130279)."""
+    running: deque[tuple[int, Future[Hits]]] = deque()
+    for first in range(0, count, step):
+        running.append((first, pool.submit(work, first, min(first + step, count))))
+        if len(running) > width:
+            yield _first(running)
+    while running:
+        yield _first(running)
 
 
 def _first(running: "deque[tuple[int, Future[Hits]]]") -> Block:

@@ -13,6 +13,7 @@ from tests.browser.bare import Bare
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.leaves_behind("playwright keeps a loop and its pipes for the session")]
 NODES, WIDE = 400, 20
 UNWRITTEN = """() => [...document.querySelectorAll('.jammi-node')].filter((n) => !n.querySelector('.jammi-kind')).map((n) => n.dataset.id)"""
+PLACE = "() => { const m = new DOMMatrix(getComputedStyle(document.querySelector('.jammi-drawing')).transform); return [m.e, m.f, m.a]; }"
 SEEN_UNWRITTEN = """() => { const room = document.querySelector('.jammi-canvas').getBoundingClientRect();
   return [...document.querySelectorAll('.jammi-node')].filter((n) => !n.querySelector('.jammi-kind')).filter((n) => { const b = n.querySelector('.jammi-shape').getBoundingClientRect();
     return b.right > room.left + 2 && b.left < room.right - 2 && b.bottom > room.top + 2 && b.top < room.bottom - 2; }).map((n) => n.dataset.id) }"""
@@ -20,16 +21,16 @@ SEEN_UNWRITTEN = """() => { const room = document.querySelector('.jammi-canvas')
 
 @pytest.fixture
 def large(tmp_path, browser):
-    """Puts a panel over many tables on a page whose timers never fire when `held`."""
+    """Puts a panel over many tables on a page, whose timers never fire when `held`."""
     made = []
     with jl.open(tmp_path / "lab") as ws:
 
-        def put(held):
+        def put(held, **size):
             panel = LineageGraph(ws)
             nodes = [Node("sql", f"table_{i}", 1) for i in range(NODES)]
             edges = [Edge(f"table_{i}", f"table_{i + WIDE}", "result_digest") for i in range(NODES - WIDE)]
             panel._snapshot = Snapshot(nodes, edges, {n.name: Fresh() for n in nodes})
-            made.append(bare := Bare(browser, panel, "lineage"))
+            made.append(bare := Bare(browser, panel, "lineage", **size))
             if held:
                 bare.page.evaluate("window.setTimeout = () => 0")
             bare.shows("node-table_0")
@@ -86,3 +87,56 @@ def test_the_way_of_a_column_stands_in_nodes_that_were_written_after_it_was_lit(
     bare.part(f"node-{far}").dispatch_event("pointerover")
     assert bare.part(f"node-{far}").locator(".jammi-kind").inner_html() == "made of x"
     assert bare.part("node-table_0").locator(".jammi-kind").inner_html() == "x"
+
+
+def test_what_more_room_shows_of_a_picture_that_was_moved_is_written_at_once(large):
+    bare = large(held=True, wide=500)
+    bare.part("node-table_0").focus()
+    for key in "+-":
+        bare.page.keyboard.press(key)
+    before = len(bare.page.evaluate(UNWRITTEN))
+    bare.page.set_viewport_size({"width": 1400, "height": 700})
+    bare.expect(lambda: len(bare.page.evaluate(UNWRITTEN)) < before)
+    assert bare.page.evaluate(SEEN_UNWRITTEN) == []
+
+
+@pytest.mark.parametrize(("wide", "scale"), [(400, 0.85), (1000, 0.7)])
+def test_a_large_lineage_begins_so_that_it_can_be_read_and_larger_where_there_is_little_room(large, wide, scale):
+    bare = large(held=True, wide=wide)
+    assert bare.page.evaluate(PLACE)[2] == pytest.approx(scale)
+
+
+def test_fit_brings_all_of_a_large_lineage_into_view(large):
+    bare = large(held=False, wide=400)
+    bare.part("fit").click()
+    room = bare.page.locator(".jammi-canvas").bounding_box()
+    drawn = bare.page.evaluate(
+        "() => [...document.querySelectorAll('.jammi-shape')].map((e) => e.getBoundingClientRect()).map((b) => [b.left, b.top, b.right, b.bottom])"
+    )
+    assert len(drawn) == NODES and min(b[0] for b in drawn) >= room["x"] - 1 and min(b[1] for b in drawn) >= room["y"] - 1
+    assert max(b[2] for b in drawn) <= room["x"] + room["width"] + 1 and max(b[3] for b in drawn) <= room["y"] + room["height"] + 1
+
+
+def test_tab_comes_to_one_node_which_is_then_seen_and_fit_still_brings_all_into_view(large):
+    bare = large(held=True, wide=500)
+    away = """() => { const room = document.querySelector('.jammi-canvas').getBoundingClientRect(), b = document.activeElement.querySelector('.jammi-shape').getBoundingClientRect();
+      return Math.max(room.left - b.left, b.right - room.right, room.top - b.top, b.bottom - room.bottom); }"""
+    bare.page.evaluate("document.querySelector('.jammi-node[tabindex=\"0\"]').setAttribute('tabindex', -1)")
+    bare.part("node-table_399").evaluate("e => e.setAttribute('tabindex', 0)")
+    bare.part("refresh").focus()
+    bare.page.keyboard.press("Tab")
+    assert bare.page.evaluate("document.activeElement.dataset.id") == "table_399"
+    bare.expect(lambda: bare.page.evaluate("document.querySelector('.jammi-canvas').scrollTop") == 0 and bare.page.evaluate(away) <= 0)
+    assert bare.page.evaluate(SEEN_UNWRITTEN) == []
+    bare.part("fit").click()
+    room = bare.page.locator(".jammi-canvas").bounding_box()
+    assert room["y"] - 1 <= bare.part("node-table_0").locator(".jammi-shape").bounding_box()["y"] <= room["y"] + room["height"]
+
+
+def test_what_a_filter_finds_after_fit_can_be_read(large):
+    bare = large(held=False)
+    bare.part("fit").click()
+    small = bare.page.evaluate(PLACE)[2]
+    bare.panel.filter = "table_1"
+    bare.expect(lambda: "of 400" in bare.part("summary").inner_text())
+    assert small < 0.5 < 0.7 <= bare.page.evaluate(PLACE)[2]

@@ -144,7 +144,7 @@ def test_a_preview_and_a_column_of_the_catalog_stay_when_a_cell_has_changed_some
     bare.expect(lambda: bare.part("catalog-item-later").count() == 1 and bare.part("catalog-item-title").count() == 1)
     assert bare.part("preview").is_visible()
     bare.expect(lambda: focused(bare) == "catalog-item-title")
-    for key, there in (("ArrowLeft", "catalog-item-ml"), ("Home", "catalog-item-papers"), ("End", "catalog-item-vectors")):
+    for key, there in (("ArrowLeft", "catalog-item-ml"), ("Home", "catalog-item-papers"), ("End", "catalog-item-hashing::1")):
         press(key)
         assert focused(bare) == there
     ws.sources.add("more", ws.sql("SELECT 1 AS a").arrow())
@@ -207,3 +207,29 @@ def test_a_node_that_is_unfolded_or_looked_at_stays_where_it_is(long, shown):  #
     following.cell_ran()
     bare.expect(lambda: bare.part("node-later").count() == 1)
     assert bare.page.evaluate(PLACE, "side")[0] == before[0]
+
+
+def test_of_a_long_way_the_middle_is_folded_and_the_keyboard_still_comes_to_every_step(ws, shown):  # noqa: F811
+    near = shown(NeighborExplorer(ws, "vectors"), "note")
+    for at in range(20):
+        near.part("query-input").fill(f"text {at}")
+        near.part("query-input").press("Enter")
+        near.expect(
+            lambda at=at: (
+                f"text {at}" in near.page.locator(".jammi-trail [aria-current]").all_inner_texts()[-1:][0] if at else near.part("trail-0").count()
+            )
+        )
+    there = near.page.locator(".jammi-trail [data-testid]")
+    names = [f"trail-{at}" for at in (0, "between", 15, 16, 17, 18, 19)]
+    assert [each.get_attribute("data-testid") for each in there.all()] == names and near.part("trail-between").inner_text() == "… 14 steps …"
+    pressed(near, "trail-between")
+    near.expect(lambda: there.count() == 21)
+    assert focused(near) == "trail-between" and near.part("trail-between").get_attribute("aria-expanded") == "true"
+    near.page.keyboard.press("Tab")
+    assert focused(near) == "trail-1"
+    pressed(near, "trail-between")
+    near.expect(lambda: there.count() == 7)
+    pressed(near, "trail-between")
+    pressed(near, "trail-3")
+    near.expect(lambda: there.count() == 4)
+    assert focused(near) == "trail-3"

@@ -118,16 +118,26 @@ def test_an_empty_lineage_has_a_word_and_no_empty_frame(ws, shown):  # noqa: F81
     bare.expect(lambda: bare.part("node-first").is_visible())
 
 
+def fill_of(bare, name):
+    bare.page.mouse.move(0, 0)
+    return bare.part(name).evaluate("e => [getComputedStyle(e).backgroundColor, getComputedStyle(e).borderColor]")
+
+
 def test_chips_of_the_board_narrow_it_to_a_verdict_or_a_cause_and_back(ws, shown, papers):  # noqa: F811
     ws.materialize("dice", "SELECT random() AS r")
     stale(papers)
     bare = shown(StalenessBoard(ws), "row-dice")
     rows = bare.page.locator("tbody tr")
+    resting = fill_of(bare, "count-stale")
+    assert bare.part("count-stale").get_attribute("aria-pressed") == "false"
     bare.part("count-stale").click()
     bare.expect(lambda: sorted(r.get_attribute("data-name") for r in rows.all()) == ["ml", "vectors"])
     assert bare.panel.filter == "stale"
+    assert [bare.part(f"count-{word}").get_attribute("aria-pressed") for word in ("stale", "undecidable")] == ["true", "false"]
+    assert fill_of(bare, "count-stale") != resting == fill_of(bare, "count-undecidable")
     bare.part("count-stale").click()
     bare.expect(lambda: rows.count() == 5)
+    assert bare.part("count-stale").get_attribute("aria-pressed") == "false"
     bare.part("cause-papers changed").click()
     bare.expect(lambda: rows.count() == 4 and bare.part("row-dice").count() == 0)
     bare.part("cause-papers changed").click()
@@ -313,3 +323,33 @@ def test_groups_of_the_catalog_fold_a_click_says_the_name_and_a_preview_is_put_a
     bare.expect(lambda: bare.part("preview").is_visible())
     bare.part("preview-ml").click()
     assert not bare.part("preview").is_visible()
+
+
+def test_the_picture_steps_back_only_behind_a_way_that_is_seen(ws, shown):  # noqa: F811
+    bare = shown(LineageGraph(ws, columns=True), "column-of-ml-topic")
+    back = bare.page.locator(".jammi-drawing.jammi-tracing")
+
+    def traced():
+        bare.part("column-of-ml-topic").locator("rect").click()
+        bare.expect(lambda: back.count() == 1)
+
+    traced()
+    bare.part("node-vectors").focus()
+    bare.page.keyboard.press("Enter")
+    bare.expect(lambda: bare.panel.selection == ["vectors"])
+    bare.part("columns").click()  # then a way stands in the details of its node alone
+    bare.expect(lambda: bare.part("columns").get_attribute("aria-pressed") == "false")
+    assert back.count() == 0
+    bare.part("columns").click()
+    bare.shows("column-of-ml-topic")
+    traced()
+    bare.panel.selection = []
+    bare.panel.filter = "hashing"
+    bare.expect(lambda: bare.part("node-ml").count() == 0)
+    assert back.count() == 0
+    bare.panel.filter = ""
+    bare.shows("node-ml")
+    assert back.count() == 1
+    bare.part("node-ml").focus()
+    bare.page.keyboard.press("Escape")
+    assert back.count() == 0 and bare.page.locator(".jammi-traced").count() == 0

@@ -272,9 +272,8 @@ def test_closing_does_not_wait_for_an_instance_that_waits_for_a_server(tmp_path:
     monkeypatch.setattr(held, "main", Waiting())
     engine.close()
     answered.set()
-    for thread in threading.enumerate():
-        if thread.name == "jammi-engine-close":
-            thread.join()
+    while any(thread.name == "jammi-engine-close" for thread in threading.enumerate()):
+        time.sleep(0.01)
 
 
 # -- interrupts -----------------------------------------------------------------------------------------------------------------------------

@@ -2,12 +2,14 @@
 
 import _imp
 import importlib
+import signal
 import threading
+import time
 
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.engine.waiting import Begun, waited
+from jammi_lab.engine.waiting import Begun, await_event, waited
 
 
 def fail_in_an_import() -> None:
@@ -62,6 +64,31 @@ def test_work_that_nobody_waits_for_any_more_is_stopped_and_left_behind() -> Non
     begun.drop()
     assert said == ["interrupt", "stuck"]
     release.set()
+
+
+def test_an_interrupt_between_two_looks_stops_the_work() -> None:
+    """CPython 3.13 takes one that comes on the way back of a loop past a `try` around it."""
+
+    class Looked(threading.Event):
+        looks = 0
+
+        def wait(self, timeout: float | None = None) -> bool:
+            self.looks += 1
+            return self.is_set()
+
+    def interrupt(done: Looked) -> None:
+        while not done.looks:
+            time.sleep(0.005)
+        signal.raise_signal(signal.SIGINT)
+
+    for _ in range(10):
+        done = Looked()
+        knock = threading.Thread(target=interrupt, args=(done,))
+        knock.start()
+        with pytest.raises(KeyboardInterrupt):
+            await_event(done, done.set)
+        knock.join()
+        assert done.is_set()
 
 
 def test_work_that_is_over_is_not_stopped() -> None:

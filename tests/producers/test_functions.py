@@ -137,6 +137,38 @@ def test_the_definition_is_another_after_a_change_of(write, what):
     assert function_digest(code.module.step) != before
 
 
+OTHERWISE = """
+import dataclasses, enum, pathlib, types
+@dataclasses.dataclass(order=True)
+class Row:
+    id: int
+    tags: list = dataclasses.field(default_factory=list)
+class Kind(enum.Enum):
+    A = 1
+class Marks(enum.Flag):
+    A = 1
+Made = dataclasses.make_dataclass("Made", ["x"])
+width = 3
+"""
+IN_EVERY_RELEASE = {
+    "a dataclass": ("Row(1)", "0431f54cef53fab7"),
+    "a dataclass that a function of Python made": ("Made", "7934c40b9c68e792"),
+    "an enumeration": ("Kind.A", "73872c2c8e883fe6"),
+    "flags": ("Marks.A", "580a036415273230"),
+    "a class that Python keeps elsewhere": ("pathlib.Path, P", "576e44e4a0371142"),
+    "a text with values in it": ("f'{rows!r:>{width}} {{}} {width:.2f}' f'{width}'", "da70f69f8099a316"),
+    "a type of Python's own": ("F", "0f35c1c267e016ac"),
+}
+
+
+@pytest.mark.parametrize("what", IN_EVERY_RELEASE)
+def test_the_definition_is_the_same_in_every_release_of_python(write, what):
+    """Else all that was made under one would be stale under another."""
+    says, digest = IN_EVERY_RELEASE[what]
+    code = write(f"{OTHERWISE}\nfrom pathlib import Path as P\nF = types.FunctionType\ndef step(rows):\n    return {says}\n")
+    assert function_digest(code.module.step)[:16] == digest
+
+
 def test_two_loads_of_one_file_give_one_definition(write):
     code = write(TEXT)
     before = function_digest(code.module.step)

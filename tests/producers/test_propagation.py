@@ -293,9 +293,14 @@ def test_behind_propagated_vectors_stand_the_rows_whose_vectors_they_were(notes:
     assert notes.sql(f"SELECT key FROM neighbors('{table}', 1) WHERE source_missing").fetchall() == [(2,)]
 
 
-def test_propagated_vectors_have_no_encoder_of_their_own(notes: Any) -> None:
-    with pytest.raises(errors.ModelNotFound, match="no encoder"):
-        notes.search("p", "tomatoes")
+def test_propagated_vectors_have_no_encoder_of_their_own_and_where_a_text_can_be_searched_is_said(notes: Any) -> None:
+    notes.context_set("c", "p", members="SELECT 1 AS target, 2 AS member")
+    for table in ("p", "c"):
+        with pytest.raises(errors.ModelNotFound, match="no encoder") as of_search:
+            notes.search(table, "tomatoes")
+        with pytest.raises(errors.ModelNotFound, match="no encoder") as in_from:
+            notes.sql(f"SELECT * FROM search('{table}', 'tomatoes')")
+        assert all("A text can be searched in 'v'" in each.value.hint for each in (of_search, in_from))
 
 
 def test_when_the_first_vectors_are_gone_their_derived_ones_are_still_searched(notes: Any) -> None:

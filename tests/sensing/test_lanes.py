@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from jammi_lab.sensing import lanes
 from jammi_lab.sensing.lanes import Lanes, Task
+from jammi_lab.storage.beside import start
 from jammi_lab.values.records import Progress
 
 SOON = 20.0
@@ -217,6 +219,7 @@ def test_a_lane_that_swallows_one_interrupt_gets_another(monkeypatch):
 
 def test_a_lane_that_starts_threads_is_interrupted_and_not_the_thread_that_it_starts(monkeypatch):
     monkeypatch.setattr("jammi_lab.sensing.lanes._PATIENCE", 1.0)
+    monkeypatch.setattr("jammi_lab.sensing.lanes._AGAIN", 0.2)  # Python drops what is raised in it while a weak reference is cleared
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     lost = 0
@@ -245,6 +248,56 @@ def test_a_lane_that_starts_threads_is_interrupted_and_not_the_thread_that_it_st
     finally:
         sys.setswitchinterval(interval)
     assert lost == 0
+
+
+def test_a_thread_whose_start_was_interrupted_does_not_hold_up_the_end_for_ever(monkeypatch):
+    """`threading` says of it for ever that it is being started."""
+    monkeypatch.setitem(threading._limbo, (unborn := threading.Thread()), unborn)
+    begun, stopped = threading.Event(), threading.Event()
+
+    def work(_: object) -> None:
+        begun.set()
+        try:
+            for _ in busy():
+                pass
+        finally:
+            stopped.set()
+
+    def fail(_: object) -> None:
+        begun.wait(SOON)
+        raise ZeroDivisionError
+
+    began = time.monotonic()
+    with pytest.raises(ZeroDivisionError):
+        Lanes([Task(work), Task(fail)], 2, None).run()
+    assert stopped.is_set()
+    assert time.monotonic() - began < SOON / 4
+
+
+def test_a_lane_ends_although_python_dropped_what_it_raised_in_itself(monkeypatch):
+    """As it does while a weak reference is cleared."""
+    raise_in, dropped, begun = lanes._raise_in, [], threading.Event()
+
+    def dropping(identity: int, what: type[BaseException]) -> None:
+        if what is lanes._Last and not dropped:
+            dropped.append(threading.current_thread())
+        else:
+            raise_in(identity, what)
+
+    def work(_: object) -> None:
+        begun.set()
+        for _ in busy():
+            pass
+
+    def fail(_: object) -> None:
+        begun.wait(SOON)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(lanes, "_raise_in", dropping)
+    with pytest.raises(ZeroDivisionError):
+        Lanes([Task(work), Task(fail)], 2, None).run()
+    dropped[0].join(SOON / 4)
+    assert not dropped[0].is_alive()
 
 
 def test_an_interrupt_that_pythons_lock_makes_an_error_of_while_a_lane_is_started_is_one_all_the_same(interrupted_start):
@@ -285,7 +338,7 @@ def test_interrupts_at_any_moment_leave_no_thread_and_lose_no_lane():
         knock = threading.Timer(0.0005 * turn, signal.raise_signal, [signal.SIGINT])
         began = time.monotonic()
         try:
-            knock.start()
+            start(knock)
             Lanes(tasks, 2, None).run()
             knock.join()
             time.sleep(0.01)  # so that an interrupt that came too late arrives here

@@ -73,6 +73,26 @@ def test_a_number_without_precision_keeps_its_value(ws, sql, table):
     assert ws.sql(f"SELECT n FROM floats.{table}").fetchall() == [(pytest.approx(12345678901234567890.123456789),)]
 
 
+def test_who_takes_a_number_without_precision_for_a_number_is_told_of_the_option(ws, sql, table):
+    sql(f'CREATE TABLE {table} (id integer, n numeric, "a b" numeric, t text)', f"INSERT INTO {table} VALUES (1, 15e30, 2.5, 'x')")
+    for asked in ("sum(n)", "n > 1", "n + 1", "n BETWEEN 1 AND 2", "coalesce(n, 0)", "round(-n)", "n IN (1, 2)"):
+        with pytest.raises(SqlError) as told:
+            ws.sql(f"SELECT {asked} FROM crm.{table}").fetchall()
+        assert told.value.hint == (
+            f"The numbers of n in crm.{table} are text here: cast them, n::DOUBLE or, where they fit, ::DECIMAL(38, 9), "
+            "or add the source with options={'numeric': 'double'}."
+        )
+    for asked in ("n, sum(t)", "avg(n::DOUBLE) > 1, sum(t)"):
+        with pytest.raises(SqlError) as told:
+            ws.sql(f"SELECT {asked} FROM crm.{table}").fetchall()
+        assert "VARCHAR is text: cast it" in told.value.hint and "numeric" not in told.value.hint
+    with pytest.raises(SqlError, match="sum") as told:
+        ws.sql(f'SELECT sum("a b") FROM crm.{table}')
+    assert '"a b"::DOUBLE' in told.value.hint
+    ws.sources.add("crm", ws.sources["crm"].location, options={"numeric": "double"}, replace=True)
+    assert ws.sql(f"SELECT sum(n), max(n > 1) FROM crm.{table}").fetchall() == [(pytest.approx(15e30), True)]
+
+
 def test_types_of_its_own_come_as_text_and_zones_as_instants(ws, sql, table):
     sql(f"DROP TYPE IF EXISTS mood_{table}", f"CREATE TYPE mood_{table} AS ENUM ('sad', 'ok')")
     try:

@@ -54,11 +54,13 @@ def test_one_pass_gives_all_of_a_file(tmp_path):
     assert (found.whole, found.rows, found.bytes) == (sha256_file(tmp_path / "f"), 3, (tmp_path / "f").stat().st_size)
 
 
-def test_two_threads_and_one_and_a_stream_agree(tmp_path, monkeypatch):
+def test_two_threads_and_one_and_a_stream_and_bytes_in_memory_agree(tmp_path, monkeypatch):
     write(tmp_path / "f", a=list(range(999)), b=[str(i) for i in range(999)])
     one = digest_parquet(tmp_path / "f")
     with open(tmp_path / "f", "rb") as file:
         assert digest_parquet_stream(file, one.bytes) == one
+    monkeypatch.setattr(digests, "_SMALL", 0)
+    assert digest_parquet(tmp_path / "f") == one
     monkeypatch.setattr(digests, "_SPLIT", 0)
     assert digest_parquet(tmp_path / "f") == one
 

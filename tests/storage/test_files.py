@@ -1,4 +1,7 @@
+import contextlib
 import os
+import threading
+from io import FileIO
 from pathlib import Path
 
 import pytest
@@ -82,7 +85,7 @@ def test_a_failing_sync_is_raised_and_the_file_is_not_named(tmp_path, monkeypatc
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_of_two_files_that_are_named_together_neither_is_when_one_cannot_be_synced(tmp_path, monkeypatch, which, error):
     def sync(path):
-        if which in path.name:
+        if which in os.path.basename(path.name):
             raise error
 
     monkeypatch.setattr(files, "sync_file", sync)
@@ -99,7 +102,7 @@ def test_two_files_that_are_named_together_are_both_synced_before_either_has_its
 
     def sync(path):
         assert not (tmp_path / "made").exists() and not (tmp_path / "beside").exists()
-        synced.append(path.name.split(".")[1])
+        synced.append(os.path.basename(path.name).split(".")[1])
 
     monkeypatch.setattr(files, "sync_file", sync)
     file = AtomicFile(tmp_path / "made")
@@ -114,12 +117,12 @@ def test_what_is_synced_beside_two_files_is_durable_before_either_has_its_name(t
 
     def sync(path):
         assert not (tmp_path / "made").exists()
-        synced.append(path.name.lstrip(".").split(".")[0])
+        synced.append(os.path.basename(path.name).lstrip(".").split(".")[0])
 
     monkeypatch.setattr(files, "sync_file", sync)
     file = AtomicFile(tmp_path / "made")
     file.temp.write_bytes(b"rows")
-    files.commit_with(file, tmp_path / "beside", b"attested", beside=lambda: files.Syncing(log))
+    files.commit_with(file, tmp_path / "beside", b"attested", beside=lambda: FileIO(log))
     assert sorted(synced) == ["beside", "log", "made"] and (tmp_path / "made").exists()
 
 
@@ -127,23 +130,82 @@ def test_no_file_has_a_name_when_what_is_synced_beside_it_cannot_be(tmp_path):
     file = AtomicFile(tmp_path / "made")
     file.temp.write_bytes(b"rows")
     with pytest.raises(FileNotFoundError):
-        files.commit_with(file, tmp_path / "beside", b"attested", beside=lambda: files.Syncing(tmp_path / "gone"))
+        files.commit_with(file, tmp_path / "beside", b"attested", beside=lambda: FileIO(tmp_path / "gone"))
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("large", [True, False])
 def test_a_large_file_is_synced_once_and_from_when_it_is_finished(tmp_path, monkeypatch, large):
     synced = []
-    monkeypatch.setattr(files, "sync_file", lambda path: synced.append(path))
+    monkeypatch.setattr(files, "sync_file", lambda file: synced.append(os.fspath(file.name)))
     monkeypatch.setattr(files, "_LARGE", 4 if large else 5)
     file = AtomicFile(tmp_path / "made")
     file.temp.write_bytes(b"rows")
     file.finish()
     if file.syncing is not None:
         file.syncing.wait()
-    assert synced == ([file.temp] if large else [])
+    assert synced == ([str(file.temp)] if large else [])
     file.commit()
-    assert synced == [file.temp] and (tmp_path / "made").read_bytes() == b"rows"
+    assert synced == [str(file.temp)] and (tmp_path / "made").read_bytes() == b"rows"
+
+
+def test_bytes_of_which_the_system_takes_a_part_at_a_time_are_all_written(tmp_path):
+    class Slow(FileIO):
+        def write(self, data):
+            return super().write(bytes(data)[:3])
+
+    with Slow(tmp_path / "a", "w") as file:
+        files.write_all(file, b"all of them")
+    assert (tmp_path / "a").read_bytes() == b"all of them"
+
+
+def opened_below(folder: Path) -> list[str]:
+    """What this process has open in a folder."""
+    found = []
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            found.append(os.readlink(f"/proc/self/fd/{number}"))
+    return [path for path in found if path.startswith(f"{folder}/")]
+
+
+@pytest.mark.parametrize("point", [None, "file.before_write", "file.before_fsync", "file.before_rename"])
+def test_files_that_were_named_or_given_up_are_not_left_open(tmp_path, fault, point):
+    file = AtomicFile(tmp_path / "made")
+    file.temp.write_bytes(b"rows")
+    file.finish()
+    fault(point)
+    log = FileIO(tmp_path / "log", "w")
+    with contextlib.suppress(Crash):
+        files.commit_with(file, tmp_path / "beside", b"attested", beside=lambda: log)
+    if point in ("file.before_write", "file.before_fsync"):
+        log.close()  # nobody asked for it
+    if point:
+        file.abort()
+    assert not opened_below(tmp_path) and sorted(os.listdir(tmp_path)) == (["log"] if point else ["beside", "log", "made"])
+
+
+def test_both_files_are_synced_beside_the_caller_which_syncs_something_else_itself(tmp_path, monkeypatch):
+    who, both = {}, threading.Barrier(3)
+
+    def sync(file):
+        who[os.path.basename(file.name).lstrip(".").split(".")[0]] = threading.current_thread() is threading.main_thread()
+        both.wait(20)  # all three run at one time
+
+    monkeypatch.setattr(files, "sync_file", sync)
+    (tmp_path / "log").write_bytes(b"a row")
+    file = AtomicFile(tmp_path / "made")
+    file.temp.write_bytes(b"rows")
+    file.finish()
+    files.commit_with(file, tmp_path / "beside", b"attested", beside=lambda: FileIO(tmp_path / "log"))
+    assert who == {"made": False, "beside": False, "log": True}
+
+
+def test_the_sync_of_a_file_that_was_given_up_meanwhile_is_an_error_to_whom_it_matters_and_to_nobody_else(tmp_path):
+    file = FileIO(tmp_path / "a", "w")
+    file.close()
+    syncing = files.Syncing(file)
+    with pytest.raises(OSError, match="Input/output"):
+        syncing.wait()
 
 
 def test_temp_names_begin_with_a_dot_and_end_with_tmp_and_fit_for_the_longest_name(tmp_path):

@@ -2,6 +2,8 @@
 
 import threading
 
+import pytest
+
 import jammi_lab as jl
 from tests.store.lab import catalog, statuses
 
@@ -57,6 +59,33 @@ last = Last(ws)
 
 def test_a_workspace_that_is_asked_and_closed_when_the_interpreter_ends_does_not_wait_for_threads_that_run_no_more(run_python):
     assert run_python(ENDING).stdout.splitlines() == ["True", "the interpreter is ending", "closed"]
+
+
+AT_EXIT = """
+import atexit, sys
+import jammi_lab as jl
+from jammi_lab.storage import beside
+
+@atexit.register
+def close():  # as a kernel that ends does
+    if "alone" in sys.argv:
+        beside._idle.clear()  # so that every piece of work would need a thread of its own
+    ws.close()
+    print("closed", flush=True)
+
+ws = jl.open("lab")
+print(ws.recovery, flush=True)
+ws.materialize("one", "SELECT 1 AS x")
+"""
+
+
+@pytest.mark.parametrize("alone", ["", "alone"])
+def test_a_workspace_is_closed_when_the_interpreter_starts_no_thread_any_more(run_python, alone):
+    """Python 3.12 starts none for what runs at exit."""
+    for _ in range(2):
+        child = run_python(AT_EXIT, alone)
+        assert child.stdout.splitlines() == ["recovery: nothing to do", "closed"]
+        assert not child.stderr
 
 
 def closed_under(folder, statement):

@@ -79,6 +79,18 @@ def test_the_first_few_of_rows_that_are_nearly_equal_are_found_as_surely_as_ten_
         assert np.mean([len(set(a) & set(b)) / k for a, b in zip(kept, others, strict=True)]) >= 0.97
 
 
+@pytest.mark.parametrize("precision", ["bf16", "i8"])
+@pytest.mark.parametrize("share", [2, 3, 10])
+def test_what_passes_a_filter_that_leaves_too_few_of_a_tight_group_is_found_beyond_it(precision, share):
+    rng = np.random.default_rng(0)
+    vectors, twelve = rng.standard_normal((250, 64)), np.repeat(np.arange(250), 12)
+    matrix, index = indexed((vectors[twelve] + 0.1 * rng.standard_normal((3000, 64))).astype(np.float32), precision, oversample=2)
+    asked = np.arange(0, 3000, 31)
+    queries = (matrix.vectors[asked] + 0.05 * rng.standard_normal((len(asked), 64))).astype(np.float32)
+    some = np.arange(3000) % share == 0
+    assert recall(matrix, approximate.search(matrix, index, queries, 10, allow=some, forced=True), queries, allow=some) >= 0.995
+
+
 @given(st.integers(0, 2**32 - 1), st.sampled_from([1, 2, 7, 16, 33, 384]), st.integers(1, 40))
 def test_pairs_have_the_bits_that_exact_search_gives(seed, dimensions, rows):
     rng = np.random.default_rng(seed)

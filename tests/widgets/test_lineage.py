@@ -140,6 +140,20 @@ def test_choosing_a_stale_table_lights_the_way_from_its_root_cause(ws, told, edi
     assert lit == {("papers", "recent"), ("recent", "venues"), ("venues", "summary"), ("papers", "noted"), ("noted", "summary")}
 
 
+def test_what_one_folds_is_folded_though_it_is_on_the_way_to_what_is_chosen_until_that_is_chosen_again(ws, told, edited):
+    edited()
+    panel = LineageGraph(ws)
+    line = told(panel)
+    panel.selection = ["venues"]
+    body = line.ask("unfold", node="noted", side="up", open=False)["body"]
+    assert "recent" in names(body)
+    body = line.ask("unfold", node="venues", side="up", open=False)["body"]
+    assert "recent" not in names(body) and next(n for n in body["nodes"] if n["id"] == "venues")["above"] == 1
+    panel.selection = []
+    panel.selection = ["venues"]
+    assert "recent" in names(line.ask("open")["body"])
+
+
 def test_what_is_before_or_after_a_node_folds_and_unfolds(ws, told):
     line = told(LineageGraph(ws, "recent"))
     line.ask("show", node="recent", hops=1)

@@ -1,6 +1,8 @@
 """The map's kernel side."""
 
+import base64
 import datetime as dt
+import re
 import sys
 
 import numpy as np
@@ -117,6 +119,39 @@ def test_the_saved_form_is_a_picture_of_the_points_and_small(points):
     data, _ = EmbeddingMap(points, "points")._repr_mimebundle_()
     assert "60 rows of points along the two directions in which the vectors differ most" in data["text/plain"]
     assert 'src="data:image/svg+xml;base64,' in data["text/html"]
+
+
+def pictures(html):
+    return [base64.b64decode(body).decode() for body in re.findall(r'src="data:image/svg\+xml;base64,([^"]+)"', html)]
+
+
+def test_the_saved_form_has_the_colours_that_were_chosen_and_says_what_they_mean(points):
+    panel = EmbeddingMap(points, "points", color="group")
+    data, _ = panel._repr_mimebundle_()
+    [drawn] = pictures(data["text/html"])
+    assert "; coloured by group." in data["text/plain"] and drawn.count(f'stroke="{jammi_widgets.map.PALETTE[0]}"') == 2
+    assert all(f">{said}</text>" in drawn for said in ("g0 5", "g10 4", "3 other values 12")) and "no value" not in drawn
+    panel.color = ""
+    [plain] = pictures(panel._repr_mimebundle_()[0]["text/html"])
+    assert jammi_widgets.map.PALETTE[0] not in plain and "coloured" not in repr(panel)
+
+
+def test_the_saved_form_of_a_map_whose_colours_cannot_be_read_has_one(points, monkeypatch):
+    panel = EmbeddingMap(points, "points", color="group")
+
+    def unreadable(*_):
+        raise jl.SourceUnavailable("It is gone.")
+
+    monkeypatch.setattr(panel._beside, "whole", unreadable)
+    [drawn] = pictures(panel._repr_mimebundle_()[0]["text/html"])
+    assert "g0 5" not in drawn and "coloured" not in repr(panel)
+
+
+def test_points_without_a_value_have_a_colour_of_their_own_in_the_saved_form(points):
+    told_apart = pa.table({**{n: points.table("points").arrow()[n] for n in ("key", "vector")}, "kind": [None, "<b>", "c"] * 20})
+    points.import_embeddings("some", told_apart, key="key")
+    [drawn] = pictures(EmbeddingMap(points, "some", color="kind")._repr_mimebundle_()[0]["text/html"])
+    assert ">no value 20</text>" in drawn and ">&lt;b&gt; 20</text>" in drawn and drawn.count('stroke="#c3c9cf"') == 2
 
 
 def moved(ws, rows):

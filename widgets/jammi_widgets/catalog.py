@@ -9,6 +9,7 @@ import traitlets
 from jammi_lab.errors import InvalidArgument, TableNotFound
 from jammi_lab.forms import listing
 from jammi_lab.markup import Form, count, mark, size, visible
+from jammi_lab.model_encoders import COME_ALONG
 from jammi_lab.names import written
 from jammi_lab.observing.seen import LastSeen
 from jammi_lab.values.verdicts import word
@@ -168,6 +169,7 @@ def _top(ws: "Workspace", inside: dict[str, list[str]]) -> list[Part]:
             tables[recipe.name] = Part(recipe.name, f"{recipe.kind}, never computed", written("jammi", recipe.name), verdicts.get(recipe.name, ""))
     ordered = sorted(tables.values(), key=lambda p: p.name.casefold())
     models = [Part(m.key, f"{m.dimensions or '?'} dimensions", repr(m.name)) for m in ws.models.list()]
+    models += [Part(m.key, f"{m.dimensions} dimensions, comes with jammi_lab", repr(m.name)) for m in map(ws.models.get, COME_ALONG)]
     groups = [("Sources", sources), ("Result tables", ordered), *_live(ws), ("Models", models)]
     return [Part(name, "", "", all=tuple(parts)) for name, parts in groups]
 

@@ -33,6 +33,8 @@ class View:
     """Whether the columns stand in the nodes."""
     opened: set[tuple[str, str]] = field(default_factory=set)
     closed: set[tuple[str, str]] = field(default_factory=set)
+    hidden: set[str] = field(default_factory=set)
+    """Nodes that are chosen, and whose way from a root cause was folded since."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ class Snapshot:
                 kept -= self._behind(at, side, kept)
         for name in chosen:
             if (at := self.place.get(name)) is not None:
-                kept |= {at, *(p for pair in self.way(at) for p in pair)}
+                kept |= {at, *(() if name in view.hidden else (p for pair in self.way(at) for p in pair))}
         return sorted(kept)
 
     def inside(self, name: str) -> list[int]:

@@ -4,6 +4,7 @@ import contextlib
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
 import traitlets
@@ -147,6 +148,8 @@ class LineageGraph(Panel):
             return None if proposal["value"] is None else self._middle(proposal["value"])
 
     def _moved(self, change: dict[str, Any]) -> None:
+        if change["name"] == "selection":
+            self._view.hidden.clear()
         if change["name"] == "focus" and change["new"] != self._view.focus:
             direction = self._view.direction
             self._view = self._around(change["new"], HOPS if direction == "both" else None, direction)
@@ -175,6 +178,10 @@ class LineageGraph(Panel):
                 key = (self._known(node), side)
                 for kept, there in ((self._view.opened, opened), (self._view.closed, not opened)):
                     kept.add(key) if there else kept.discard(key)
+                if not opened:  # what one folds is folded, also where it is on the way to what is chosen
+                    place = self._snapshot.place
+                    ways = {each: {place[each], *chain.from_iterable(self._snapshot.way(place[each]))} for each in self.selection}
+                    self._view.hidden |= {each for each, way in ways.items() if place[key[0]] in way}
             case protocol.Columns(on=on):
                 self._view.columns = on
             case protocol.Details(node=node):
@@ -233,6 +240,7 @@ class LineageGraph(Panel):
             "focus": self._view.focus,
             "hops": self._view.hops,
             "direction": self._view.direction,
+            "filter": self.filter,
             "counts": _counted(snapshot),
         }
 

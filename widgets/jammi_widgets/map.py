@@ -7,7 +7,7 @@ import traitlets
 
 from jammi_lab.conditions import Conditions, of_the_rows
 from jammi_lab.errors import InvalidArgument, JammiError, RowNotFound, SchemaMismatch
-from jammi_lab.exploring import VectorMap
+from jammi_lab.exploring import Colouring, VectorMap
 from jammi_lab.handles import ResultTable
 from jammi_lab.hits import Behind
 from jammi_lab.markup import Form, as_text, stack, visible
@@ -281,13 +281,18 @@ class EmbeddingMap(Panel):
         if column not in self._columns:
             raise InvalidArgument(f"There is no column {column!r}.", near=near(column, self._columns))
         self.color = column
+        found = self._colouring(column)
+        return {"column": column, "legend": [list(each) for each in found.legend], "buffers": [found.places.data]}
+
+    def _colouring(self, column: str) -> Colouring:
+        """The most frequent values with a colour each, and the others together. Raises as reading does."""
         values = self._beside.whole(self._map.keys, column)
         codes, most, others = by_frequency(values, len(PALETTE))
-        shown = [[visible(name)[:60], colour, count] for (name, count), colour in zip(most, PALETTE, strict=False)]
+        shown = [(visible(name)[:60], colour, count) for (name, count), colour in zip(most, PALETTE, strict=False)]
         if others:
             of_most = sum(count for _, count in most)
-            shown.append([f"{others:,} other values", OTHERS, len(values) - values.null_count - of_most])
-        return {"column": column, "legend": shown, "buffers": [codes.data]}
+            shown.append((f"{others:,} other values", OTHERS, len(values) - values.null_count - of_most))
+        return Colouring(column, shown, codes, values.null_count)
 
     def _said(self, point: int) -> dict[str, Any]:
         if point >= len(self._points):
@@ -309,9 +314,12 @@ class EmbeddingMap(Panel):
         return {**self._marked(), "buffers": [self._flags()]}
 
     def _form(self) -> Form:
-        """The points as a picture."""
+        """The points as a picture, in their colours as far as these can be read."""
+        colouring = None
         with self._as_bound():
-            return stack(noted(self._ws, self._source.name, self._map.version), self._map._form())
+            with contextlib.suppress(JammiError):
+                colouring = self._colouring(self.color) if self.color else None
+            return stack(noted(self._ws, self._source.name, self._map.version), self._map._body(colouring))
 
 
 def _within(shown: VectorMap) -> "NDArray[np.float32]":

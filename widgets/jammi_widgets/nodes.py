@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from jammi_lab.errors import JammiError
 from jammi_lab.markup import visible
+from jammi_lab.model_encoders import COME_ALONG
 from jammi_lab.names import fold, written
 from jammi_lab.recipes import Recipe
 from jammi_lab.sensing.lineage import Node
@@ -83,7 +84,7 @@ def details(ws: "Workspace", snapshot: Snapshot, name: str) -> dict[str, Any]:
             _of_table(ws, node.name, known)
     elif node.kind == MODEL:
         known["actions"] = ["what-if"]
-        versions = [model for model in ws.models.list() if model.name == node.name]
+        versions = [model for model in ws.models.list() if model.name == node.name] or [ws.models.get(n) for n in COME_ALONG if n == node.name]
         known["facts"] = [[f"version {m.version}", f"{m.dimensions or '?'} dimensions, {short(m.digest)}"] for m in versions]
     else:
         _of_what_is_read(ws, node, relation, known)

@@ -120,7 +120,7 @@ def normal(_: Path) -> None:
 
 def unbegun(_: Path) -> None:
     """Nobody waits until the row of a table is durable before its files take their names."""
-    dialects.Sqlite.syncing = lambda _: None  # type: ignore[method-assign, assignment, return-value]
+    dialects.Sqlite.unsynced = lambda _: None  # type: ignore[method-assign, assignment, return-value]
 
 
 def early(folder: Path) -> None:
@@ -155,7 +155,7 @@ def in_place(_: Path) -> None:
 MUTANTS: dict[str, Callable[[Path], None]] = {each.__name__: each for each in (no_names, no_bytes, normal, unbegun, early, in_place)}
 
 
-def _replace_everywhere(name: str, other: Callable[[Path], None]) -> None:
+def _replace_everywhere(name: str, other: Callable[[Any], None]) -> None:
     old = getattr(files, name)
     for module in list(sys.modules.values()):
         if module.__name__.startswith("jammi_lab") and getattr(module, name, None) is old:

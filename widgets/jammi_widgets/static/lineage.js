@@ -1,7 +1,7 @@
 import { knob, outlined, strands, writing } from "./nodes.js";
 import { Line, button, choose, copy, cut, filterInput, fold, frame, grouped, h, peek, pill, progressLine, redrawn, s, seen, table } from "./kit.js";
 
-const LEAST = 0.15, READABLE = 0.7, MOST = 3;
+const LEAST = 0.05, MOST = 3;
 const AT_ONCE = 4, PAUSE = 20;                                         // ms of writing into nodes that nobody sees yet, and between
 function counted(n, word) {
   return `${grouped(n)} ${word}${n === 1 ? "" : "s"}`;
@@ -21,13 +21,14 @@ function render({ model, el, host }) {
   const inner = h("div", { class: "jammi-inner", hidden: true });
   let leave = new AbortController();
   let graph = { nodes: [], edges: [], lines: [], size: [0, 0], counts: {} };
-  let scale = 1, left = 0, top = 0, spots = new Map(), bare = new Set(), furnishing = 0, moved = false, whole = false, laid = 0, drawnFor = null, traced = null, tall = 0, family = "";
+  let scale = 1, left = 0, top = 0, spots = new Map(), bare = new Set(), furnishing = 0, moved = false, whole = false, laid = 0, drawnFor = null, traced = null, tall = 0, family = "", sought = "";
 
   const apply = () => { drawing.style.transform = `translate(${left}px, ${top}px) scale(${scale})`; furnishSeen(); };     // no node is drawn again by it
+  const readable = () => (panel.root.clientWidth > 640 ? 0.7 : 0.85);  // as in the sheet: what is narrow shows little at once, which may as well be read
   const extent = () => [picture.clientWidth || 800, picture.clientHeight || 420];
   /** As high as the graph needs at this width: a small one leaves no void, a filter moves nothing below. */
   const heighten = () => {
-    const [gw, gh] = graph.size, scale = Math.min(1.1, Math.max(READABLE, picture.clientWidth / Math.max(gw, 1) || 1));
+    const [gw, gh] = graph.size, scale = Math.min(1.1, Math.max(readable(), picture.clientWidth / Math.max(gw, 1) || 1));
     tall = Math.max(tall, Math.min(420, Math.max(160, Math.round(gh * scale) + 32)));
     picture.style.height = `${tall}px`;
   };
@@ -35,7 +36,7 @@ function render({ model, el, host }) {
   const fit = (room = extent(), stay = false) => {
     moved = false;
     const [w, high] = room, [gw, gh] = graph.size;
-    scale = Math.min(1.1, Math.max(whole ? LEAST : READABLE, Math.min(w / Math.max(gw, 1), high / Math.max(gh, 1))));
+    scale = Math.min(1.1, Math.max(whole ? LEAST : readable(), Math.min(w / Math.max(gw, 1), high / Math.max(gh, 1))));
     const middle = spots.get(model.get("selection")[0]) ?? spots.get(graph.focus) ?? [...spots.values()].find((v) => v.node.id.startsWith(`${graph.focus}.`));
     const [x, y, nw, nh] = whole || !middle ? [0, 0, 0, 0] : middle.node.box;
     const placed = (space, size, at, now) => (size <= space ? (space - size) / 2 : Math.min(0, Math.max(space - size, stay ? now : space / 2 - at)));
@@ -46,8 +47,7 @@ function render({ model, el, host }) {
   };
   const fitAll = () => { whole = true; fit(); };
   const zoom = (by, x, y) => {
-    moved = true;
-    whole = false;
+    [moved, whole] = [true, false];
     const [w, high] = extent(), to = Math.min(MOST, Math.max(LEAST, scale * by));
     x ??= w / 2; y ??= high / 2;
     left = x - ((x - left) * to) / scale;
@@ -136,12 +136,13 @@ function render({ model, el, host }) {
     const here = (spots.get(at) ?? [...spots.values()][0])?.element;   // Tab, and the focus, come back to where one was
     here?.setAttribute("tabindex", "0");
     if (inside) here?.focus({ preventScroll: true });
-    if (traced) light();
+    if (traced || drawing.classList.contains("jammi-tracing")) light();
     const words = Object.entries(next.counts).map(([word, n]) => `${grouped(n)} ${word}`).join(", ");
     const note = next.tooMany ? " · too many tables to show their columns: filter, or look around one" : next.grouped ? ` · ${grouped(next.shown)} nodes are too many to draw one by one: those alike are grouped; filter, or click a group` : "";
     summary.textContent = next.total ? `${next.shown < next.total ? `${grouped(next.shown)} of ` : ""}${grouped(next.total)} nodes · ${words}${note}` : "No tables yet: %%jammi -m NAME makes one.";
     hopButtons();
     columns.setAttribute("aria-pressed", String(next.columns));
+    [whole, sought] = [whole && sought === next.filter, next.filter];   // what was searched for is to be read
     if (first || key !== drawnFor) fit(room);
     else if (!moved) fit(room, true);
     drawnFor = key;
@@ -187,7 +188,7 @@ function render({ model, el, host }) {
 
   /** The way of a column: its edges are lit, the columns on it stand in their nodes, all else steps back. */
   function light() {
-    drawing.classList.toggle("jammi-tracing", traced !== null);
+    drawing.classList.toggle("jammi-tracing", traced !== null && [...spots.keys()].some((id) => traced.on.has(id)));   // else nothing is left to look at
     drawing.querySelectorAll(".jammi-traced").forEach((e) => e.remove());
     for (const spot of spots.values()) lightOne(spot);
     const first = [...spots.values()][0]?.element;
@@ -200,7 +201,7 @@ function render({ model, el, host }) {
       const edge = graph.edges.find((e) => graph.nodes[e.from].id === from && graph.nodes[e.to].id === to);
       if (edge) drawing.insertBefore(s("path", { class: `jammi-edge jammi-traced${direct ? "" : " jammi-by"}`, d: edge.path, "data-testid": `trace-${from}-${to}` }), first);
     }
-    for (const each of side.querySelectorAll("[data-column]")) each.setAttribute("aria-pressed", String(traced?.node === side.dataset.node && traced.column === each.dataset.column));
+    for (const each of side.querySelectorAll("[data-column]")) each.setAttribute("aria-pressed", String(traced !== null && traced.node === side.dataset.node && traced.column === each.dataset.column));
     const said = side.querySelector(".jammi-way");
     if (said) said.replaceChildren(...(traced ? [h("b", {}, `${traced.column}: `), traced.columns.length > 1 ? traced.columns.map(([node, names]) => `${node} (${names.join(", ")})`).join(" · ") : "nothing else rests on it, and it rests on nothing that is known"] : []));
   }
@@ -328,7 +329,7 @@ function render({ model, el, host }) {
   panel.body.append(progress.box, split, inner);
 
   for (const kind of ["pointerover", "focusin"]) {
-    drawing.addEventListener(kind, (event) => {
+    picture.addEventListener(kind, (event) => {                        // on the drawing itself a listener for the focus makes it a stop of Tab
       const known = spots.get(event.target.closest(".jammi-node")?.dataset.id);
       if (known) knobs(known.node, known.element);
     });
@@ -339,16 +340,19 @@ function render({ model, el, host }) {
     const at = picture.getBoundingClientRect();
     zoom(event.deltaY < 0 ? 1.12 : 0.89, event.clientX - at.left, event.clientY - at.top);
   }, { passive: false });
+  picture.addEventListener("scroll", () => {                           // Tab, and a search in the page, bring a node into view by scrolling what hides it
+    if (!picture.scrollLeft && !picture.scrollTop) return;
+    [left, top, moved] = [left - picture.scrollLeft, top - picture.scrollTop, true];
+    picture.scrollTo(0, 0);
+    apply();
+  });
   let held = null;
   picture.addEventListener("pointerdown", (event) => { if (event.button === 0) held = { x: event.clientX - left, y: event.clientY - top, id: event.pointerId, far: false }; });
   picture.addEventListener("pointermove", (event) => {
     if (!held) return;
     if (!held.far && Math.abs(event.clientX - left - held.x) + Math.abs(event.clientY - top - held.y) < 4) return;
     if (!held.far) { held.far = true; picture.setPointerCapture(held.id); }
-    left = event.clientX - held.x;
-    top = event.clientY - held.y;
-    moved = true;
-    whole = false;
+    [left, top, moved, whole] = [event.clientX - held.x, event.clientY - held.y, true, false];
     apply();
   });
   for (const end of ["pointerup", "pointercancel"]) picture.addEventListener(end, () => { held = null; });
@@ -367,7 +371,7 @@ function render({ model, el, host }) {
     const focused = picture.getRootNode().activeElement, here = [...spots.values()].find((v) => v.element === focused);
     if (!here) return;
     if (event.key === "Enter" || event.key === " ") { event.preventDefault(); pick(here.node); return; }
-    if (event.key === "Escape") { unfoldSide(false); choose(model, []); return; }
+    if (event.key === "Escape") { if (traced) { traced = null; light(); } unfoldSide(false); choose(model, []); return; }
     if (event.key === "+" || event.key === "-") { zoom(event.key === "+" ? 1.25 : 0.8); return; }
     if (!event.key.startsWith("Arrow")) return;
     event.preventDefault();
@@ -382,7 +386,7 @@ function render({ model, el, host }) {
   });
 
   const resized = new ResizeObserver(() => {
-    if (moved) return;
+    if (moved) { furnishSeen(); return; }
     fit(extent(), laid > 0);
     const there = spots.get(model.get("selection")[0]);
     if (there) reveal(there.node);

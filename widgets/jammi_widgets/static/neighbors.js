@@ -1,6 +1,7 @@
 import { Line, button, choose, cut, frame, grouped, h, pill, redrawn, s, table } from "./kit.js";
 
 const SHORT = 42, LONG = 120;
+const MOST_STEPS = 8, LAST_STEPS = 5;                                  // of a longer way the first step and so many of the last ones stand there
 
 function render({ model, el }) {
   const line = new Line(model);
@@ -14,7 +15,7 @@ function render({ model, el }) {
   const bars = h("div", { class: "jammi-bars" });
   const pinned = h("div", { class: "jammi-pins", "data-testid": "pins" });
   const steps = [];
-  let pins = [], last = null;
+  let pins = [], last = null, wholeWay = false;
 
   const ask = (what, step = true) => line.ask("near", { k: model.get("k"), ...what }).then((body) => {
     panel.say("");
@@ -82,11 +83,23 @@ function render({ model, el }) {
   function drawn(body) {
     last = body;
     head(body.about);
-    trail.replaceChildren(...steps.map((step, i) => h("span", {}, i ? " › " : "", button(step.text ? `“${cut(step.text, SHORT)}”` : cut(step.row, SHORT), () => ask(step), { class: "jammi-link", title: step.text || step.row, "data-testid": `trail-${i}`, "aria-current": i === steps.length - 1 ? "step" : null }))));
+    way();
     own.replaceChildren(...(body.own ? [h("div", { class: "jammi-dim", title: body.row }, `Neighbours of ${cut(body.row, LONG)}`), ...values(body.about.columns, body.own, body.about.text)] : []));
     list.replaceChildren(...body.hits.map((item, i) => hit(item, i + 1)));
     if (!body.hits.length) list.append(h("li", { class: "jammi-dim" }, steps.length ? "Nothing is near that satisfies the condition." : "Type a text and press Enter."));
     histogram(body.histogram);
+  }
+
+  /** The way here. The middle of a long one is folded behind a button that says how many steps stand there. */
+  function way() {
+    const folded = steps.length > MOST_STEPS ? steps.length - 1 - LAST_STEPS : 0;
+    wholeWay &&= folded > 0;
+    const entry = (step, i) => h("span", {}, i ? " › " : "", button(step.text ? `“${cut(step.text, SHORT)}”` : cut(step.row, SHORT), () => ask(step), { class: "jammi-link", title: step.text || step.row, "data-testid": `trail-${i}`, "aria-current": i === steps.length - 1 ? "step" : null }));
+    const turn = () => { wholeWay = !wholeWay; redrawn(trail, way, first); };
+    const word = `${wholeWay ? "Fold" : "Show"} the ${folded} steps between`;
+    const knob = folded ? h("span", {}, " › ", button(wholeWay ? "fold" : `… ${grouped(folded)} steps …`, turn, { class: "jammi-link", title: word, "aria-label": word, "aria-expanded": wholeWay, "data-testid": "trail-between" })) : "";
+    const parts = steps.map(entry);
+    trail.replaceChildren(...parts.slice(0, 1), knob, ...parts.slice(folded && !wholeWay ? 1 + folded : 1));
   }
 
   function histogram(how) {

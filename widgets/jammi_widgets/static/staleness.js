@@ -72,7 +72,7 @@ function render({ model, el }) {
     Object.assign(asked, { sort: next.sort || "verdict", descending: next.descending, group: next.group, offset: next.offset });
     heads();
     const at = body.getRootNode().activeElement, kept = body.contains(at) ? at.closest("tr")?.dataset.name : null;
-    counts.replaceChildren(...Object.entries(next.counts).map(([word, n]) => h("button", { type: "button", class: "jammi-count", "data-testid": `count-${word}`,
+    counts.replaceChildren(...Object.entries(next.counts).map(([word, n]) => h("button", { type: "button", class: "jammi-count", "aria-pressed": filter.input.value.trim().toLowerCase() === word, "data-testid": `count-${word}`,
       onclick: () => { filter.input.value = filter.input.value === word ? "" : word; filter.input.dispatchEvent(new Event("input")); } }, `${grouped(n)} `, pill(word))));
     causes.replaceChildren(...next.causes.map(([cause, n]) => h("button", { type: "button", class: "jammi-cause", "aria-pressed": asked.group === cause, "data-testid": `cause-${cause}`,
       onclick: () => { asked.group = asked.group === cause ? "" : cause; asked.offset = 0; load(); } }, `${grouped(n)} because ${cause}`)));
