@@ -148,7 +148,7 @@ def test_what_is_pressed_pinned_or_open_says_so(ws, shown, papers):  # noqa: F81
     board = shown(StalenessBoard(ws), "cause-papers changed")
     board.part("cause-papers changed").click()
     board.expect(lambda: board.part("cause-papers changed").get_attribute("aria-pressed") == "true")
-    assert shown(CatalogBrowser(ws), "catalog-item-ml").page.locator("button[aria-expanded=true]").count() == 2
+    assert shown(CatalogBrowser(ws), "catalog-item-ml").page.locator("button[aria-expanded=true]").count() == 3
 
 
 def test_a_map_without_points_says_so(ws, shown):  # noqa: F811

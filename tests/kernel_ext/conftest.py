@@ -101,7 +101,13 @@ class Kernel:
                     shown.ename, shown.error = content["ename"], [re.sub(r"\x1b\[[\d;]*m", "", line) for line in content["traceback"]]
                 case "status" if content["execution_state"] == "idle":
                     return shown
+        self._begin_anew()
         raise TimeoutError(code)
+
+    def _begin_anew(self) -> None:
+        """One cell that hangs is one test that fails: it would hold up those that follow, too."""
+        self.manager.restart_kernel(now=True)
+        self.client.wait_for_ready(timeout=60)
 
     def update_of(self, shown: Shown, timeout: float = 60) -> dict[str, str]:
         """The data with which a display of an earlier cell is filled in, which may come when no cell runs."""
