@@ -82,7 +82,7 @@ def panels(folder: Path, repeats: int) -> Iterator[Line]:
             ("hops", protocol.Show),
             ("a click", protocol.Details),
         ):
-            yield _promised(f"kernel: {what} in the lineage of {NODES:,} nodes", _kernel(graph, message, repeats), 0.020)
+            yield _promised(f"kernel: {what} in the lineage of {NODES:,} nodes", _kernel(graph, message, max(9, repeats)), 0.020)
         yield _promised(f"kernel: another order of {RECIPES:,} rows on the board", _ordered(ws, repeats), 0.020)
         yield _promised("kernel: what a cell waits for while a board is shown", _followed(ws, repeats), 0.020)
         plan = _map(ws)
