@@ -1,6 +1,7 @@
 """An S3 API on the loopback interface, in a process of its own, and an http server whose answers a test can shape."""
 
 import contextlib
+import functools
 import http.server
 import io
 import os
@@ -73,13 +74,19 @@ class Bucket:
         return f"s3://{self.name}/{key}"
 
 
-def bucket_of(endpoint: str) -> Bucket:
-    """A new bucket."""
+@functools.cache
+def _client(endpoint: str) -> Any:
+    """What asks a server; making one takes longer than most tests."""
     import botocore.session
 
-    client = botocore.session.Session().create_client(
+    return botocore.session.Session().create_client(
         "s3", region_name="us-east-1", endpoint_url=endpoint, aws_access_key_id=KEY, aws_secret_access_key=SECRET
     )
+
+
+def bucket_of(endpoint: str) -> Bucket:
+    """A new bucket."""
+    client = _client(endpoint)
     name = f"lab-{uuid.uuid4().hex[:12]}"
     client.create_bucket(Bucket=name)
     return Bucket(name, endpoint, client)

@@ -157,8 +157,11 @@ class TestGlob(ConnectorSuite):
 
 
 class TestRemote(ConnectorSuite):
-    @pytest.fixture(params=["file", "folder", "glob"])
-    def case(self, request, kind):
+    @pytest.fixture(
+        params=[*((kind, "file") for kind in sorted(WRITERS)), *((k, p) for k in ("parquet", "csv") for p in ("folder", "glob"))], ids=str
+    )
+    def case(self, request):
+        kind, place = request.param
         fs = fsspec.filesystem("memory")
         fs.store.clear()
         fs.pseudo_dirs[:] = [""]
@@ -168,7 +171,7 @@ class TestRemote(ConnectorSuite):
                 WRITERS[kind](file, rows)
 
         put_there(FIRST)
-        location = {"file": f"memory://d/it's [[]1].{kind}", "folder": "memory://d", "glob": f"memory://d/*.{kind}"}[request.param]
+        location = {"file": f"memory://d/it's [[]1].{kind}", "folder": "memory://d", "glob": f"memory://d/*.{kind}"}[place]
         yield Case(
             source(location),
             edit=lambda: put_there(EDITED),
