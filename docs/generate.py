@@ -143,7 +143,7 @@ SETTINGS = {
     "vectors.oversample": "How many candidates an index gives for each hit, to be compared exactly.",
     "look.timeout_seconds": "What has not answered a look by then is undecidable in it.",
     "look.racy_seconds": "A file changed less than this before it was seen is hashed again at the next look, whatever its stat says.",
-    "look.scan_rows": "How many rows of one input a badge or `status()` reads where they can be told before: tables of servers, second opinions.",
+    "look.scan_rows": "Rows of an input that a badge or `status()` reads, if known before: tables of servers and database files; second opinions.",
     "look.scan_bytes": "How many bytes of one input a badge or `status()` reads; beyond, it is undecidable there. Deep looks know no bound.",
     "mutable.versions_kept": "How many versions back `changes(since)` of a mutable table reaches.",
     "mutable.memory_bytes": "Memory for the rows of mutable tables, which are kept from one statement to the next; what does not fit is read again.",

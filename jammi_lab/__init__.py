@@ -55,10 +55,16 @@ if TYPE_CHECKING:
         WorkspaceReadOnly,
     )
     from jammi_lab.handles import ResultTable
+    from jammi_lab.live.events import Event
+    from jammi_lab.models import Model
+    from jammi_lab.registered import Column, Source
     from jammi_lab.result import Result
+    from jammi_lab.sensing.lineage import Lineage, Node
+    from jammi_lab.sensing.reports import Plan, RunReport, Status
     from jammi_lab.store.reports import CheckReport, RebuildReport
     from jammi_lab.values.anchors import Anchor, Input
-    from jammi_lab.values.records import Progress, RecoveryReport
+    from jammi_lab.values.models import Reference
+    from jammi_lab.values.records import Edge, Progress, RecoveryReport, RunStep, Step
     from jammi_lab.values.verdicts import (
         Cause,
         Damaged,
@@ -86,12 +92,15 @@ __all__ = [
     "CatalogTooNew",
     "Cause",
     "CheckReport",
+    "Column",
     "Damaged",
     "DefinitionChanged",
     "DependencyCycle",
     "Diff",
     "DuplicateKey",
     "DuplicateTable",
+    "Edge",
+    "Event",
     "ExtensionMissing",
     "ForkedWorkspace",
     "Fresh",
@@ -100,6 +109,7 @@ __all__ = [
     "InputVanished",
     "InvalidArgument",
     "JammiError",
+    "Lineage",
     "LostOwnership",
     "ManifestUnsupported",
     "Match",
@@ -107,31 +117,40 @@ __all__ = [
     "Mismatch",
     "MissingBytes",
     "MissingManifest",
+    "Model",
     "ModelNotFound",
     "ModelReferenced",
     "NameInvalid",
     "NameTooLong",
     "NoTenantBinding",
+    "Node",
     "NotRecomputable",
     "ParameterMissing",
     "PartialDeletionFailure",
+    "Plan",
     "PossiblyStale",
     "Progress",
     "RebuildReport",
     "RecoveryReport",
+    "Reference",
     "ResourceExhausted",
     "Result",
     "ResultTable",
     "RowNotFound",
+    "RunReport",
+    "RunStep",
     "SchemaMismatch",
     "SecretMissing",
     "SessionClosed",
+    "Source",
     "SourceExists",
     "SourceNotFound",
     "SourceUnavailable",
     "SqlError",
     "Stale",
     "StatementNotAllowed",
+    "Status",
+    "Step",
     "StepFailed",
     "TableDamaged",
     "TableNotFound",
@@ -152,12 +171,29 @@ __all__ = [
 _HOMES = ("errors", "values.verdicts", "values.anchors", "values.records", "store.reports", "versions", "result", "handles", "workspace")
 """Where the names live, light modules first."""
 
+_APART = {
+    "Column": "registered",
+    "Edge": "values.records",
+    "Event": "live.events",
+    "Lineage": "sensing.lineage",
+    "Model": "models",
+    "Node": "sensing.lineage",
+    "Plan": "sensing.reports",
+    "Reference": "values.models",
+    "RunReport": "sensing.reports",
+    "RunStep": "values.records",
+    "Source": "registered",
+    "Status": "sensing.reports",
+    "Step": "values.records",
+}
+"""Where the names of answers live: other modules use some of these words for something else."""
+
 
 def __getattr__(name: str) -> Any:
     if name == "widgets":
         return importlib.import_module("jammi_widgets")
     if name in __all__:
-        for home in _HOMES:
+        for home in (_APART[name],) if name in _APART else _HOMES:
             module = importlib.import_module(f"jammi_lab.{home}")
             if name in vars(module):
                 return vars(module)[name]

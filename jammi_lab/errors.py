@@ -199,14 +199,6 @@ class DuplicateTable(JammiError, ValueError):
         self.name = name
 
 
-class DuplicateKey(JammiError, ValueError):
-    """Rows share a key that must be unique, or lack one."""
-
-    def __init__(self, message: str, *, keys: Sequence[Any] = (), hint: str = "") -> None:
-        super().__init__(message, hint=hint)
-        self.keys = list(keys)
-
-
 class DependencyCycle(JammiError, ValueError):
     """A definition would derive from itself."""
 
@@ -239,6 +231,14 @@ class SchemaMismatch(JammiError, ValueError):
     ) -> None:
         super().__init__(message, hint=hint)
         self.table, self.column, self.expected, self.actual, self.key = table, column, expected, actual, key
+
+
+class DuplicateKey(SchemaMismatch):
+    """Rows share a key that must be unique, or lack one."""
+
+    def __init__(self, message: str, *, keys: Sequence[Any] = (), hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.keys = list(keys)
 
 
 class AmbiguousMatch(JammiError, ValueError):

@@ -1,5 +1,6 @@
 """One version of a recipe, as people hold it."""
 
+import contextlib
 import os
 import shutil
 from collections.abc import Callable
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from jammi_lab import forms
 from jammi_lab.engine.prepared import Prepared
-from jammi_lab.errors import InvalidArgument, SchemaMismatch
+from jammi_lab.errors import InvalidArgument, JammiError, SchemaMismatch
 from jammi_lab.framed import Framed
 from jammi_lab.markup import Form, Shown
 from jammi_lab.result import Result
@@ -18,7 +19,7 @@ from jammi_lab.storage.remote import RemotePath
 from jammi_lab.store.failures import copy_error
 from jammi_lab.values.anchors import Input
 from jammi_lab.values.manifest import Manifest
-from jammi_lab.values.records import Reuse, TableRecord, VersionRecord
+from jammi_lab.values.records import Reuse, TableKind, TableRecord, VersionRecord
 from jammi_lab.values.verdicts import Verdict, Verification
 from jammi_lab.versions import Versioned
 
@@ -52,8 +53,7 @@ class ResultTable(Versioned, Shown, Framed):
     def __init__(self, tables: Tables, version: VersionRecord, record: TableRecord, outcome: str = "computed", reuse: Reuse | None = None) -> None:
         self._tables, self._version, self._record = tables, version, record
         self.outcome = outcome
-        self.reuse = reuse
-        """New, changed, removed and unchanged rows; None for producers that reuse no rows and for tables that were not made by this call."""
+        self._reuse = reuse
 
     @property
     def name(self) -> str:
@@ -144,6 +144,15 @@ class ResultTable(Versioned, Shown, Framed):
     def inputs(self) -> list[Input]:
         """What it was made from, with the columns read."""
         return [a.input for a in self._record.anchors]
+
+    @property
+    def reuse(self) -> Reuse | None:
+        """New, changed, removed and unchanged rows, of this call or of when it was made; None for producers that reuse no rows, and where no
+        manifest tells."""
+        if self._reuse is None and self._record.kind is TableKind.EMBEDDING:
+            with contextlib.suppress(JammiError):
+                self._reuse = Reuse.told(manifest.counts) if (manifest := self.manifest) else None
+        return self._reuse
 
     @property
     def manifest(self) -> Manifest | None:
@@ -238,7 +247,7 @@ class ResultTable(Versioned, Shown, Framed):
             bytes=record.bytes,
             status=self.status,
             outcome=self.outcome,
-            note=str(self.reuse) if self.reuse else record.error or "",
+            note=str(self._reuse) if self._reuse else record.error or "",
         )
 
 

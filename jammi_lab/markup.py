@@ -194,7 +194,7 @@ def answer(sign: str, sentence: str, clauses: Sequence[str], name: str = "") -> 
 def picture(svg: str, alt: str) -> str:
     """An `<img>` with the drawing inside: it survives sanitising, and no script in it ever runs."""
     data = base64.b64encode(svg.encode("utf-8")).decode("ascii")
-    return f'<img alt="{escape(alt)}" style="max-width:100%" src="data:image/svg+xml;base64,{data}">'
+    return f'<img src="data:image/svg+xml;base64,{data}" alt="{escape(alt)}" style="max-width:100%">'
 
 
 def as_text(value: Any) -> str:

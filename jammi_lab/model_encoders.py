@@ -108,6 +108,12 @@ class ModelEncoders(Encoders):
         self.keep(record, encoder)
         return encoder
 
+    def meant(self, model: Any) -> tuple[Encoder, str | None]:
+        """As `resolve`, with the key of the model that a name found: it may be deleted before anybody could ask `key_of`."""
+        registered = self._registered(model) if isinstance(model, str) and fold(model) not in BUILT_IN else iter(())
+        record = next(registered, None)
+        return super().meant(model) if record is None else (self.of(record), record.key)
+
     def key_of(self, encoder: Encoder) -> str | None:
         """The key of the registered model whose encoder this is; None for any other. What `catalog.publish.begin` is to be given."""
         return next((key for key, (_, held) in list(self._by_key.items()) if held is encoder), None)

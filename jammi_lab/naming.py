@@ -187,11 +187,12 @@ class Naming:
         return sorted({link.derived for link in lineage.edges("down", name)}) if lineage.knows(name) else []
 
     def refuse_external(self, names: str | Iterable[str] | None, plan: Plan) -> None:
-        """NotRecomputable when a stale table that was asked for by name was made outside."""
-        wanted = {fold(n) for n in ([names] if isinstance(names, str) else names or ())}
-        for step in plan.blocked:
-            recipe = self._rooms.catalog.recipes.get(step.name)
-            if recipe is not None and recipe.kind in (TableKind.EXTERNAL, TableKind.IMPORTED) and fold(step.name) in wanted:
+        """NotRecomputable when a table that was asked for by name was made outside, and is stale or the only one that was asked for."""
+        wanted = {fold(n): n for n in ([names] if isinstance(names, str) else names or ())}
+        blocked = {fold(step.name) for step in plan.blocked}
+        for folded, name in wanted.items():
+            recipe = self._rooms.catalog.recipes.get(name) if folded in blocked or len(wanted) == 1 else None
+            if recipe is not None and recipe.kind in (TableKind.EXTERNAL, TableKind.IMPORTED):
                 self._rooms.producers.job(recipe.name, recipe.descriptor)
 
 

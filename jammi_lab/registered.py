@@ -19,7 +19,7 @@ from jammi_lab.observing.seen import LastSeen, Seen
 from jammi_lab.sources.base import Connector, Finder
 from jammi_lab.sources.entrance import entrance, place_options, taken_out
 from jammi_lab.sources.frames import is_frame
-from jammi_lab.sources.kinds import check_anchor, check_options
+from jammi_lab.sources.kinds import check_anchor, check_options, mapped
 from jammi_lab.sources.locations import refuse_own_location, scheme_of, shown, store_location
 from jammi_lab.sources.registry import infer_kind
 from jammi_lab.sources.secrets import TYPED, Given, Secret, check_secret
@@ -219,8 +219,8 @@ class Sources(Shown):
             raise WorkspaceReadOnly("This workspace is open read-only; no source can be added.", hint="Open it without read_only=True.")
         check_source_name(name)
         check_anchor(anchor)
-        frame = None if isinstance(location, str | Path) else _checked(location, anchor, options or {})
-        typed, options, taken = ("", dict(options or {}), {}) if frame is not None else taken_out(str(location), options or {})
+        frame = None if isinstance(location, str | Path) else _checked(location, anchor, mapped(options))
+        typed, options, taken = ("", mapped(options), {}) if frame is not None else taken_out(str(location), mapped(options))
         record = SourceRecord(
             name=name,
             kind="frame",

@@ -2,6 +2,7 @@
 
 import importlib
 import itertools
+import operator
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,13 @@ if TYPE_CHECKING:
 
 _KEPT_BYTES = 64 * 1024 * 1024
 _SHOWN = 20
+
+
+def _whole(number: object, least: int, what: str) -> int:
+    """A number of rows. InvalidArgument for what is none."""
+    if not hasattr(number, "__index__") or (whole := operator.index(number)) < least:
+        raise InvalidArgument(f"{what} has a whole number of rows{', at least 1' * least}, not {number!r}.")
+    return whole
 
 
 class Result(Badged, Framed):
@@ -95,7 +103,7 @@ class Result(Badged, Framed):
             return self._kept
         if self._lent is not None and (lent := self._lent()) is not None:
             return lent
-        table = pa.Table.from_batches(list(self.batches()), self._schema)
+        table = pa.Table.from_batches(list(self._each()), self._schema)
         if self._kept is not None:
             return self._kept
         self._lent = weakref.ref(table)
@@ -116,10 +124,16 @@ class Result(Badged, Framed):
                 hint="Cast it to a text, or take the rows as .arrow() or .polars().",
             ) from error
 
-    def batches(self, rows: int = 65536) -> Iterator["pa.RecordBatch"]:
-        """All rows, batch by batch of at most `rows`; read to the end, small ones are kept.
+    def batches(self, rows: int = 65536) -> "pa.RecordBatchReader":
+        """All rows, batch by batch of at most `rows`, as an Arrow reader; read to the end, small ones are kept.
 
-        SourceUnavailable when they are gone and cannot be read again unchanged."""
+        InvalidArgument when `rows` is no whole number above 0; SourceUnavailable, while it is read, when they are gone and cannot be read again
+        unchanged."""
+        import pyarrow as pa
+
+        return pa.RecordBatchReader.from_batches(self._schema, self._each(_whole(rows, 1, "A batch")))
+
+    def _each(self, rows: int = 65536) -> Iterator["pa.RecordBatch"]:
         import pyarrow as pa
 
         if self._kept is not None:
@@ -153,9 +167,10 @@ class Result(Badged, Framed):
             self._on_end()
 
     def preview(self, n: int = 1000) -> "pa.Table":
-        """The first `n` rows as an Arrow table; what lies beyond is not read."""
+        """The first `n` rows as an Arrow table; what lies beyond is not read. InvalidArgument when `n` is no whole number."""
         import pyarrow as pa
 
+        n = _whole(n, 0, "A preview")
         if self._kept is None and self._rest is None and (self._lent is None or self._lent() is None):
             self._run_again()
         if self._rest is None:
@@ -190,9 +205,7 @@ class Result(Badged, Framed):
         return list(dict.fromkeys(i.name for i in self.inputs if i.kind is InputKind.RESULT))
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
-        import pyarrow as pa
-
-        return pa.RecordBatchReader.from_batches(self._schema, self.batches()).__arrow_c_stream__(requested_schema)
+        return self.batches().__arrow_c_stream__(requested_schema)
 
     def _run_again(self) -> None:
         """Read the same versions once more; a file may have changed since, so it is refused."""

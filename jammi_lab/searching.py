@@ -104,7 +104,7 @@ class Searching(Making):
             return None
         table = self._make(name, job, cache, refresh, progress, wish)
         if table.outcome == "reused":
-            table.reuse = Reuse(new=0, changed=0, removed=0, unchanged=table.row_count or 0)
+            table._reuse = Reuse(new=0, changed=0, removed=0, unchanged=table.row_count or 0)
         return table
 
     def import_embeddings(
@@ -113,7 +113,7 @@ class Searching(Making):
         data: Any,
         *,
         key: str = "id",
-        vector: str = "vector",
+        vector: str = "vec",
         source: str | None = None,
         model_id: str = "external",
         precision: Precision = "bf16",
@@ -123,8 +123,8 @@ class Searching(Making):
         progress: OnProgress = None,
         define_only: Literal[False] = False,
     ) -> ResultTable:
-        """Take vectors that were computed elsewhere. `source`: whose rows they are, a source, table or SQL; without it the
-        other columns of `data` are kept beside them. `precision` and `index` as for `embed`.
+        """Take vectors that were computed elsewhere. `vector`: their column, which may be called `vector` where nothing is said. `source`: whose
+        rows they are, a source, table or SQL; without it the other columns of `data` are kept beside them. `precision` and `index` as for `embed`.
 
         Raises SchemaMismatch for a wrong width, values that are not finite or a vector of zeros; DuplicateKey; TableNotFound; InvalidArgument for
         `define_only`: without its rows there is nothing to define.

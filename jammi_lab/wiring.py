@@ -105,9 +105,13 @@ class Rooms:
                 last.callback(let_go)
             if clean:
                 last.callback(self._retire)
-            kitchen, live = (self.kitchen.flight.close, self.removal.settle), (self.topics.close, self.sessions.shut)
-            for let_go in (*kitchen, self.engine.close, *live, self.vectors.close):
+            kitchen, live = (self.kitchen.flight.close, self.removal.settle, self._ended), (self.topics.close, self.sessions.shut)
+            for let_go in (*kitchen, self.engine.close, *live, self.vectors.close, self.kitchen.flight.stop, self.kitchen.funnel.stop):
                 last.callback(let_go)
+
+    def _ended(self) -> None:
+        """What other threads were making has failed and is settled, while the catalog is still there."""
+        self.kitchen.funnel.ended(self.kitchen.flight.own())
 
     def _retire(self) -> None:
         """A writer that leaves something unsettled is left as a dead one, for the next open; so is one on a full disk, or whose catalog is gone."""

@@ -147,7 +147,7 @@ class Workspace(Evaluating, Exploring, Deriving, Upkept):
         return self._rooms.catalog.read_only
 
     def close(self) -> None:
-        """Let go of everything. In a forked child nothing is touched: locks and connections are the parent's."""
+        """Let go of everything; what other threads make ends in SessionClosed, its row failed (waits up to 10 s). A forked child touches nothing."""
         if not self._closed:
             self._closed = True
             _open.discard(self)

@@ -445,6 +445,21 @@ def test_tenants_references_keep_a_shared_model_and_are_a_number(held):
     assert "secret" not in str(caught.value)
 
 
+def test_a_model_deleted_while_an_embedding_is_prepared_leaves_no_table(held, monkeypatch):
+    held.models.register("mine", Letters())
+    producer = held._rooms.producers.embedding
+    as_it_is = producer.environment
+
+    def meanwhile():
+        held.models.delete("mine", if_exists=True)
+        return as_it_is()
+
+    monkeypatch.setattr(producer, "environment", meanwhile)
+    with pytest.raises(ModelNotFound, match="deleted meanwhile"):
+        held.embed("v", "SELECT 1 AS id, 'text' AS body", key="id", text="body", model="mine")
+    assert held.tables(status=None) == []
+
+
 def test_threads_that_register_delete_and_begin_agree_on_what_is_there(held):
     together, wrong = threading.Barrier(8), []
 

@@ -126,6 +126,34 @@ def test_rows_come_as_a_stream_and_are_not_fetched_for_a_preview(ws: Any) -> Non
     reader.close()
 
 
+def test_batches_are_an_arrow_reader_that_reads_no_further_than_it_is_asked(ws: Any) -> None:
+    import pyarrow as pa
+
+    result = ws.sql("SELECT i FROM range(10_000_000) t(i)")
+    with result.batches(1000) as reader:
+        assert isinstance(reader, pa.RecordBatchReader) and reader.schema == result.schema
+        assert next(reader).num_rows == 1000 and reader.read_next_batch()["i"][0].as_py() == 1000
+    small = ws.sql("SELECT i FROM range(10) t(i)")
+    assert [batch.num_rows for batch in small.batches(4)] == [batch.num_rows for batch in small.batches(4)] == [4, 4, 2]
+    assert small.batches().read_all().equals(small.arrow())
+    with pytest.raises(jl.SqlError, match="Boom"):
+        list(ws.sql("SELECT error('boom') FROM range(10)").batches())
+
+
+@pytest.mark.parametrize("read", [False, True])
+@pytest.mark.parametrize("rows", [-1, 1.5, "many", None])
+def test_a_number_of_rows_that_is_none_is_refused_before_anything_is_read(ws: Any, rows: Any, read: bool) -> None:
+    result = ws.sql("SELECT i FROM range(10) t(i)")
+    if read:
+        result.arrow()
+    for ask in (result.preview, result.batches):
+        with pytest.raises(jl.InvalidArgument, match="a whole number of rows"):
+            ask(rows)
+    with pytest.raises(jl.InvalidArgument, match="at least 1, not 0"):
+        result.batches(0)
+    assert result.preview(0).num_rows == 0 and len(result.arrow()) == 10
+
+
 @pytest.mark.parametrize("engine", ["polars", "duckdb", "pyarrow"])
 def test_a_scan_is_lazy_in_the_engine_that_is_named(ws: Any, engine: str) -> None:
     scanned = ws.materialize("towns", "SELECT id, town FROM (" + ROWS + ")", key="id").scan(engine)

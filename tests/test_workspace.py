@@ -46,6 +46,23 @@ def test_settings_read_as_text(papers: Any) -> None:
     assert "engine.timezone = 'UTC'" in str(papers.settings).splitlines()
 
 
+def test_the_classes_of_what_calls_return_are_names_of_the_package(papers: Any, tmp_path: Path) -> None:
+    papers.define("titles", "SELECT id FROM papers")
+    lineage, plan, status = papers.lineage(), papers.plan(), papers.status()
+    run = plan.apply()
+    papers.topics.register("seen", {"id": "int64"})
+    papers.topics.publish("seen", [{"id": 1}])
+    model = papers.models.register("mine", tmp_path / "papers.csv", dimensions=8)
+    papers.models.record_evaluation("mine", {"recall": 1.0})
+    with pytest.raises(jl.ModelReferenced) as kept:
+        papers.models.delete("mine")
+    source = papers.sources["papers"]
+    made = [source, source.columns()[0], status, lineage, lineage.nodes[0], lineage.edges[0], plan, plan.certain[0], run, run.steps[0]]
+    made += [*papers.topics.replay("seen"), model, kept.value.references[0]]
+    named = ["Source", "Column", "Status", "Lineage", "Node", "Edge", "Plan", "Step", "RunReport", "RunStep", "Event", "Model", "Reference"]
+    assert [type(each) for each in made] == [getattr(jl, name) for name in named]
+
+
 # -- opening ---------------------------------------------------------------------------------------------------------------------------------
 
 

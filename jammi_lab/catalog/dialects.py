@@ -78,7 +78,7 @@ class Dialect(Protocol):
         ...
 
     def ddl(self, statement: str) -> str:
-        """A statement of a migration as this database takes it."""
+        """A statement of a migration as this database takes it; nothing where it is for a catalog that other tools open as a file."""
         ...
 
     def reset(self, connection: sa.Connection) -> None:

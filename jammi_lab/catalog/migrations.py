@@ -98,6 +98,38 @@ _SESSIONS = (
 
 _NUMBERED = ("ALTER TABLE mutable_tables ADD COLUMN numbered BIGINT NOT NULL DEFAULT 0",)
 
+_BY_OTHERS = (  # other tools may enter an edge by the columns that they know, or change one: what we keep of it follows
+    """CREATE TABLE edges (tenant_id TEXT, input TEXT NOT NULL, derived TEXT NOT NULL, kind TEXT NOT NULL, input_kind TEXT NOT NULL DEFAULT 'result',
+       input_table TEXT NOT NULL DEFAULT '', input_physical BIGINT NOT NULL DEFAULT 0, node_fold TEXT NOT NULL DEFAULT '',
+       node_tenant TEXT NOT NULL DEFAULT '')""",
+    """INSERT INTO edges SELECT tenant_id, input, derived, kind, input_kind, input_table, input_physical, node_fold, node_tenant FROM lineage""",
+    "DROP TABLE lineage",
+    "ALTER TABLE edges RENAME TO lineage",
+    "CREATE UNIQUE INDEX lineage_up ON lineage (derived, input_kind, input, input_table)",
+    "CREATE INDEX lineage_down ON lineage (node_fold, input_kind, derived)",
+    """CREATE TRIGGER lineage_entered AFTER INSERT ON lineage WHEN EXISTS (SELECT 1 FROM manifests WHERE table_name = NEW.derived)
+       OR EXISTS (SELECT 1 FROM recipes WHERE name_fold = lower(NEW.derived))
+       BEGIN UPDATE lineage SET input = input WHERE rowid = NEW.rowid; END""",
+    """CREATE TRIGGER lineage_changed AFTER UPDATE OF input, derived ON lineage BEGIN
+       UPDATE lineage SET
+         derived = coalesce((SELECT v.table_name FROM versions v JOIN result_tables t ON t.table_name = v.table_name
+           WHERE v.recipe_fold = lower(NEW.derived) AND t.status = 'ready' ORDER BY v.version DESC LIMIT 1), NEW.derived),
+         input_physical = EXISTS (SELECT 1 FROM result_tables WHERE table_fold = lower(NEW.input)),
+         input_kind = CASE WHEN EXISTS (SELECT 1 FROM versions WHERE table_name = NEW.input OR recipe_fold = lower(NEW.input)) THEN 'result'
+           WHEN EXISTS (SELECT 1 FROM sources WHERE name_fold = lower(NEW.input)) THEN 'source' ELSE NEW.input_kind END,
+         node_fold = coalesce((SELECT recipe_fold FROM versions WHERE table_name = NEW.input), lower(NEW.input)),
+         node_tenant = coalesce((SELECT coalesce(tenant_id, '') FROM versions WHERE table_name = NEW.input OR recipe_fold = lower(NEW.input)
+           ORDER BY coalesce(tenant_id, '') = coalesce(NEW.tenant_id, '') DESC LIMIT 1), NEW.node_tenant)
+       WHERE rowid = NEW.rowid;
+       DELETE FROM newest_edges WHERE derived IN (OLD.derived, (SELECT derived FROM lineage WHERE rowid = NEW.rowid));
+       INSERT INTO newest_edges SELECT v.tenant_id, v.recipe, v.recipe_fold, e.derived, e.input, e.kind, e.input_kind, e.input_table,
+         e.input_physical, e.node_fold, e.node_tenant FROM versions v JOIN result_tables t ON t.table_name = v.table_name
+         JOIN lineage e ON e.derived = v.table_name
+         WHERE v.table_name IN (OLD.derived, (SELECT derived FROM lineage WHERE rowid = NEW.rowid)) AND t.status = 'ready'
+         AND NOT EXISTS (SELECT 1 FROM versions l JOIN result_tables u ON u.table_name = l.table_name WHERE l.recipe_fold = v.recipe_fold
+           AND coalesce(l.tenant_id, '') = coalesce(v.tenant_id, '') AND l.version > v.version AND u.status = 'ready'); END""",
+)
+
 MIGRATIONS: tuple[tuple[int, str, tuple[str, ...]], ...] = (
     (1, "the spine", _SPINE),
     (2, "models", _MODELS),
@@ -106,6 +138,7 @@ MIGRATIONS: tuple[tuple[int, str, tuple[str, ...]], ...] = (
     (5, "topics", _TOPICS),
     (6, "ephemeral sessions", _SESSIONS),
     (7, "keys that are whole numbers", _NUMBERED),
+    (8, "edges that others enter", _BY_OTHERS),
 )
 """(number, name, statements), rising; never edited once released."""
 
@@ -139,7 +172,8 @@ def migrate(database: Database, applied_at: str) -> None:
             if number <= done:
                 continue
             for statement in statements:
-                tx.exec_driver_sql(database.dialect.ddl(statement))
+                if told := database.dialect.ddl(statement):
+                    tx.exec_driver_sql(told)
             tx.execute(
                 sa.text("INSERT INTO migrations VALUES (:number, :name, :applied_at)"), {"number": number, "name": name, "applied_at": applied_at}
             )

@@ -91,6 +91,8 @@ class Postgres:
         return None
 
     def ddl(self, statement: str) -> str:
+        if statement.startswith("CREATE TRIGGER"):
+            return ""
         statement = re.sub(r"\bBLOB\b", "BYTEA", statement).removesuffix(" WITHOUT ROWID")
         statement = re.sub(r"\bINTEGER\b", "BIGINT", statement)  # which in SQLite is as wide as it needs
         return re.sub(r"\bTEXT\b", 'TEXT COLLATE "C"', statement)  # text sorts by its code points, as in SQLite, whatever the database's language

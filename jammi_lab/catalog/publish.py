@@ -148,9 +148,9 @@ class Publish:
         if sum(_FINISH.change(tx, _flip(record, status="ready")) for record, _, _ in finished) != len(finished):
             return False
         for record, body, edges in finished:
-            _KEEP_COPY.change(tx, _copied(record.table_name, record.tenant, body))
-            for row in edge_rows(tx, record, edges):
+            for row in edge_rows(tx, record, edges):  # before the copy: with one, an edge is taken for another tool's
                 _ENTER_EDGE.change(tx, row)
+            _KEEP_COPY.change(tx, _copied(record.table_name, record.tenant, body))
         newest.renew_of(tx, [record.table_name for record, _, _ in finished])
         return True
 

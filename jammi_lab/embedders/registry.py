@@ -77,6 +77,11 @@ class Encoders:
             return self.get(model, version)
         return self.hold(as_encoder(model, version=version))
 
+    def meant(self, model: Any) -> tuple[Encoder, str | None]:
+        """As `resolve`, with `key_of` the encoder."""
+        encoder = self.resolve(model)
+        return encoder, self.key_of(encoder)
+
     def key_of(self, encoder: Encoder) -> str | None:  # noqa: ARG002  # who knows registered models overrides it
         """The key of the registered model whose encoder this is; here none is registered."""
         return None

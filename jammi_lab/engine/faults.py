@@ -205,8 +205,8 @@ def _said(fault: Fault, place: Place) -> JammiError:
     if said := re.match(r'Ambiguous reference to table "(.*?)" \(duplicate alias', message):
         return _two_of(said[1])
     if said := re.match(r'Referenced table "(.*?)" not found!\s*(?:Candidate tables?: (.*))?', message, re.S):
-        aliases = re.findall(r'"((?:[^"]|"")*)"', said[2] or "")
-        return SqlError(f"Nothing in FROM is called {said[1]}.", near=[a for a in aliases if not a.startswith("__jammi")])
+        aliases = re.findall(r'"((?:[^"]|"")*)"', said[2] or "")  # with DuckDB's own of what has none, which nobody wrote
+        return SqlError(f"Nothing in FROM is called {said[1]}.", near=[a for a in aliases if not a.startswith(("__jammi", "unnamed_subquery"))])
     if said := re.match(r"No function matches the given name and argument types '(.*?)'\. ", message, re.S):
         name, _, types = said[1].replace("_LITERAL", "").partition("(")
         wrong = f"There is no function {name}({types}" if name.isidentifier() else f"The operator {name} does not take ({types}"

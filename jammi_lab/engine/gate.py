@@ -29,7 +29,7 @@ OUR_FUNCTIONS = ("jammi_version", "search", "neighbors", "read_parquet", "read_c
 """Those that are answered before a statement gets here; known here to be suggested."""
 _FILE_FUNCTIONS = re.compile(r"read_\w+|\w*_scan(_\w+)?|scan_\w+|glob|sniff_csv|parquet_\w+|st_read\w*|\w+_query|\w+_attach|from_substrait\w*")
 _INSTEAD = (
-    (re.compile(r"(?:postgres|pg)_\w+"), "crm", "'postgresql://user@host/database', secret='NAME_OF_A_VARIABLE'", ".customers"),
+    (re.compile(r"(?:postgres|pg)_\w+|\w+_secrets?"), "crm", "'postgresql://user@host/database', secret='NAME_OF_A_VARIABLE'", ".customers"),
     (re.compile(r"mysql_\w+"), "crm", "'mysql://user@host/database', secret='NAME_OF_A_VARIABLE'", ".customers"),
     (re.compile(r"sqlite_\w+"), "crm", "'sqlite:///crm.db'", ".customers"),
     (re.compile(r"duckdb_scan|duckdb_attach"), "crm", "'duckdb:///crm.duckdb'", ".customers"),

@@ -15,7 +15,7 @@ from jammi_lab.engine.calls import Call, Name, replaced
 from jammi_lab.engine.faults import Fault, Place, translate
 from jammi_lab.engine.gate import nodes
 from jammi_lab.engine.qualified import shortened
-from jammi_lab.errors import JammiError, SqlError, StatementNotAllowed
+from jammi_lab.errors import InvalidArgument, JammiError, SqlError, StatementNotAllowed
 from jammi_lab.names import is_text, literal
 from jammi_lab.sources.base import Relation
 
@@ -125,10 +125,13 @@ class Texts:
 
 
 def parse(parser: duckdb.DuckDBPyConnection, sql: str, *, changing: bool = False) -> list[Parsed]:
-    """All statements of a text, gated. SqlError for what does not parse, StatementNotAllowed for what a workspace does not run.
+    """All statements of a text, gated. SqlError for what does not parse, StatementNotAllowed for what a workspace does not run, InvalidArgument for
+    what is no text.
 
     `changing` says that INSERT, UPDATE and DELETE may be among them."""
-    if not isinstance(sql, str) or not sql.strip():
+    if not isinstance(sql, str):
+        raise InvalidArgument(f"A statement is a text, not a value of type {type(sql).__name__}.")
+    if not sql.strip():
         raise SqlError("There is no statement to run.")
     if not is_text(sql):
         raise SqlError("The statement holds a character that SQL text cannot hold.")

@@ -8,7 +8,7 @@ import pyarrow as pa
 from jammi_lab import forms
 from jammi_lab.catalog.scope import Scope
 from jammi_lab.engine.session import Engine
-from jammi_lab.errors import InvalidArgument, SessionClosed
+from jammi_lab.errors import InvalidArgument, JammiError, ParameterMissing, SessionClosed
 from jammi_lab.live.committing import Committing, delete_text, update_text
 from jammi_lab.live.mutable import MUTABLE, Tables, shape_of
 from jammi_lab.live.schemas import SchemaLike
@@ -73,15 +73,18 @@ class MutableTable(Shown):
         Raises SqlError, StatementNotAllowed (a column of the key), SchemaMismatch, TenantForbidden, WorkspaceReadOnly, VersionConflict.
         """
         text, params = update_text(self._record, set, where)
-        return self._change(text, params)
+        return self._change(text, params, where)
 
     def delete(self, where: str) -> int:
         """Remove every row for which a condition in SQL holds; how many. SqlError, TenantForbidden, WorkspaceReadOnly, VersionConflict."""
-        return self._change(delete_text(self._record, where), {})
+        return self._change(delete_text(self._record, where), {}, where)
 
-    def _change(self, text: str, params: Mapping[str, Any]) -> int:
+    def _change(self, text: str, params: Mapping[str, Any], where: str) -> int:
         self._tables.now(self._record)
-        [prepared] = self._engine.prepare(text, params, tenant=self._scope.tenant, changing=True)
+        try:
+            [prepared] = self._engine.prepare(text, params, tenant=self._scope.tenant, changing=True)
+        except JammiError as error:
+            raise _in_condition(error, text, where) from error.__cause__
         return self._committing.apply(prepared).rows
 
     def read(self) -> pa.Table:
@@ -159,3 +162,12 @@ class MutableTables(Shown):
         if not rows:
             return plain("No mutable tables yet: ws.mutable.create(name, schema, primary_key=[…]) makes one.")
         return forms.listing(["name", "version", "rows", "key", "tenant"], rows, aligned="lrrll", note=count(len(rows), "mutable table"))
+
+
+def _in_condition(error: JammiError, text: str, where: str) -> JammiError:
+    """The same error, marked in the condition, which is all of the statement that somebody wrote."""
+    begins = len(text) - len(where) - len("\n)")
+    at = error.position if error.statement == text and error.position is not None else -1
+    if isinstance(error, ParameterMissing):
+        error.hint = "Write the value itself, or bind it: ws.sql('UPDATE mutable.labels SET … WHERE id = $id', id=…)."
+    return error.at(where, at - begins if at >= begins else None)

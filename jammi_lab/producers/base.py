@@ -70,7 +70,7 @@ class Running:
     witnesses: Mapping[tuple[str, str, str], Observed] = field(default_factory=dict)
     """When all rows are read: the states of inputs, by identity, as the transaction that read them saw them."""
     counts: Mapping[str, int] = field(default_factory=dict)
-    """When all rows are read: what of the inputs has no part in them, and how many, for the manifest."""
+    """When all rows are read: what the manifest tells beside them (what of the inputs has no part in them, what was taken over), and how many."""
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,13 @@ from jammi_lab.engine.prepared import Prepared
 from jammi_lab.engine.resolve import Provider
 from jammi_lab.engine.session import Engine
 from jammi_lab.engine.tokens import all_tokens, one_expression
-from jammi_lab.errors import InvalidArgument, JammiError, SchemaMismatch
+from jammi_lab.errors import InvalidArgument, JammiError, SchemaMismatch, SqlError
 from jammi_lab.execution.executor import Executor
 from jammi_lab.names import fold, quote
 from jammi_lab.producers.addresses import address
 from jammi_lab.producers.base import Bound, Job, OnProgress, Running
 from jammi_lab.producers.encoding import Earlier, Embedding, Memory
+from jammi_lab.producers.inputs import column_of
 from jammi_lab.producers.sql import environment as sql_environment
 from jammi_lab.tenancy import TenantScope
 from jammi_lab.values.anchors import Unknown
@@ -51,20 +52,25 @@ class EmbeddingProducer:
     ) -> Job:
         """The texts of a source, table or SQL as a job for the recipe `name`; `afresh` takes no vector over from an earlier version.
 
-        Raises InvalidArgument, ModelNotFound, TableNotFound, and what binding a statement raises.
+        Raises InvalidArgument, ModelNotFound, TableNotFound, SchemaMismatch, and what binding a statement raises.
         """
         _check_columns(key, text)
-        encoder = self._encoders.resolve(model)
+        meant = self._encoders.meant(model)
         columns = ", ".join(map(quote, _columns(key, text)))
         condition = "" if where is None else f"\nWHERE (\n{one_expression(where)}\n)"
         # the order is said, since a plan that keeps the order of its input would not be sorted by the key
-        statement = f"SELECT {columns} FROM {self.address(asked, extra)}{condition}\nORDER BY {quote(key)}"
-        return self._bound(name, statement, asked, key, list(text), encoder, afresh, extra)
+        place = self.address(asked, extra)
+        statement = f"SELECT {columns} FROM {place}{condition}\nORDER BY {quote(key)}"
+        try:
+            return self._bound(name, statement, asked, key, list(text), meant, afresh, extra)
+        except SqlError as error:
+            raise self._lacking(asked, place, _columns(key, text), extra) or error from None
 
     def from_descriptor(self, name: str, descriptor: EmbeddingDescriptor, extra: Sequence[Provider] = ()) -> Job:
         """A recorded definition as a job over the inputs as they are now. ModelNotFound when the encoder is not in this kernel."""
         encoder = self._meant(descriptor.encoder)
-        return self._bound(name, descriptor.statement, descriptor.asked, descriptor.key, descriptor.text, encoder, False, extra)
+        meant = encoder, self._encoders.key_of(encoder)
+        return self._bound(name, descriptor.statement, descriptor.asked, descriptor.key, descriptor.text, meant, False, extra)
 
     def bound_today(self, descriptor: EmbeddingDescriptor, extra: Sequence[Provider] = ()) -> tuple[list[Bound], bool]:
         """What a recorded definition reads today, and whether its statement still says the same; needs no encoder. Raises as binding does."""
@@ -97,9 +103,30 @@ class EmbeddingProducer:
         """What else shapes the rows."""
         return {"revision": REVISION, "select": sql_environment(self._engine)}
 
+    def _lacking(self, asked: str, place: str, columns: Sequence[str], extra: Sequence[Provider]) -> SchemaMismatch | None:
+        """What is wrong when a table lacks a column that was named; binding would show a statement that nobody wrote."""
+        try:
+            [prepared] = self._engine.prepare(f"SELECT * FROM {place}", tenant=self._scope.current, extra=extra)
+            for column in columns:
+                column_of(asked, [name for name, _ in prepared.output], column)
+        except SchemaMismatch as error:
+            return error
+        except JammiError:  # the text itself is wrong, and that was said already
+            return None
+        return None
+
     def _bound(
-        self, name: str, statement: str, asked: str, key: str, text: list[str], encoder: Encoder, afresh: bool, extra: Sequence[Provider]
+        self,
+        name: str,
+        statement: str,
+        asked: str,
+        key: str,
+        text: list[str],
+        meant: tuple[Encoder, str | None],
+        afresh: bool,
+        extra: Sequence[Provider],
     ) -> Job:
+        encoder, model_key = meant
         [prepared] = self._engine.prepare(statement, tenant=self._scope.current, extra=extra)
         places = _places(prepared, key, text)
         descriptor = EmbeddingDescriptor(
@@ -114,7 +141,8 @@ class EmbeddingProducer:
             earlier = Earlier() if afresh else self._memory.earlier(name, descriptor.encoder)
             made = Embedding(prepared, places, encoder, earlier, checkpoint, name, key, self._executor)
             made.run(on_progress)
-            return Running(made, made.reuse, made.published, made.lost, made.witnesses)
+            counts = made.reuse.counts if made.reuse else {}
+            return Running(made, made.reuse, made.published, made.lost, made.witnesses, counts)
 
         return Job(
             kind=TableKind.EMBEDDING,
@@ -122,14 +150,14 @@ class EmbeddingProducer:
             environment=environment,
             inputs=[Bound(b.relation, b.columns) for b in prepared.inputs],
             rows=rows,
-            again=lambda: self._bound(name, statement, asked, key, text, encoder, afresh, extra),
+            again=lambda: self._bound(name, statement, asked, key, text, meant, afresh, extra),
             key=["key"],
             volatile=prepared.volatile,
             clock=prepared.clock,
             order_sensitive=prepared.order_sensitive,
             dimensions=encoder.dimensions,
             model_id=encoder.name,
-            model_key=self._encoders.key_of(encoder),
+            model_key=model_key,  # of the model as it was found: a delete since then is to be seen when the table begins
         )
 
     def address(self, asked: str, extra: Sequence[Provider] = ()) -> str:

@@ -47,6 +47,14 @@ class Flight:
         finally:
             _own.reset(token)
 
+    def stop(self) -> None:
+        """Let each build end with SessionClosed when it next says how far it is."""
+        self._pulse.stop()
+
+    def own(self) -> set[str]:
+        """The definitions that this very call is building."""
+        return {definition for flight, definition in _own.get() if flight == id(self)}
+
     def close(self) -> None:
         """End what runs beside the builds, when there are none any more."""
         self._pulse.close()

@@ -43,7 +43,7 @@ class ImportedProducer:
     def job(self, table: pa.Table, key: str, vector: str, source: str | None, model_id: str) -> Job:
         """The vectors as a job. SchemaMismatch for a missing column, a wrong width, values that are not finite, a vector of zeros; DuplicateKey for
         keys that are missing or not unique; TableNotFound for an unknown source."""
-        laid_out = _laid_out(table, _column(table, key), _column(table, vector))
+        laid_out = _laid_out(table, _column(table, key), _column(table, _called(table, vector)))
         digests = arrow_digests(laid_out)
         digest = digest_of([[name, str(laid_out.schema.field(name).type), digests[name]] for name in laid_out.schema.names])
         descriptor = ImportedDescriptor(model_id=_model_id(model_id), rows_digest=digest, key=key, vector=vector, source=source)
@@ -99,9 +99,15 @@ def _column(table: pa.Table, name: str) -> str:
     return found
 
 
+def _called(table: pa.Table, vector: str) -> str:
+    """`vec`, which is asked for where nothing is said, is `vector` in our own tables and in many others."""
+    names = {fold(str(n)) for n in table.schema.names}
+    return "vector" if fold(vector) == "vec" and "vec" not in names and "vector" in names else vector
+
+
 def _meant(name: str, names: list[str]) -> str:
     close = near(name, names)
-    return f"Did you mean {close[0]}?" if close else ""
+    return f"Did you mean {close[0]}?" if close else "Name the key with key=, the vectors with vector=."
 
 
 def _model_id(given: str) -> str:
@@ -124,7 +130,7 @@ def _laid_out(table: pa.Table, key: str, vector: str) -> pa.Table:
             actual="NULL",
             hint="Leave them out.",
         )
-    keys = keys_of(plain_column(table.column(key)), key)
+    keys = _texts_of_uuids(keys_of(plain_column(table.column(key)), key))
     place = ascending(keys, key)
     matrix = matrix_of(table.column(vector), name=vector)
     _check(matrix, keys, vector)
@@ -134,6 +140,13 @@ def _laid_out(table: pa.Table, key: str, vector: str) -> pa.Table:
         raise SchemaMismatch(f"A further column cannot be called {clash[0]!r}.", column=clash[0], hint="Rename it.")
     whole = pa.table({"key": keys, "vector": flat, **others})
     return whole if place is None else whole.take(pa.array(np.argsort(place)))
+
+
+def _texts_of_uuids(keys: pa.Array) -> pa.Array:
+    """UUIDs as text, which is what SQL hands over: as bytes they would meet no row of a source, a graph or a set (decision 047)."""
+    if not isinstance(keys.type, pa.UuidType):
+        return keys
+    return pa.array([str(key) for key in keys.to_pylist()], pa.string())
 
 
 def _check(matrix: NDArray[np.float32], keys: pa.Array, vector: str) -> None:

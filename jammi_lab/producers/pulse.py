@@ -12,6 +12,7 @@ import msgspec
 
 from jammi_lab.catalog.writers import Writers
 from jammi_lab.clock import Clock
+from jammi_lab.engine.faults import stopped
 from jammi_lab.values.base import Value
 from jammi_lab.values.records import Progress
 
@@ -53,6 +54,7 @@ class Pulse:
     def __init__(self, writers: Writers, clock: Clock) -> None:
         self._writers, self._clock = writers, clock
         self._guard, self._over = threading.Lock(), threading.Event()
+        self._stopping = False
         self._builds: dict[str, _Build] = {}
         self._thread: threading.Thread | None = None
 
@@ -65,8 +67,14 @@ class Pulse:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._beat, name="jammi-pulse", daemon=True)
                 self._thread.start()
+
+        def tell(progress: Progress) -> None:
+            if self._stopping:
+                raise stopped()
+            build.tell(progress)
+
         try:
-            yield build.tell
+            yield tell
         finally:
             with self._guard:
                 del self._builds[table_name]
@@ -82,6 +90,10 @@ class Pulse:
         except msgspec.DecodeError:
             progress = None  # torn, or a later release's
         return Beat(age, word, progress)
+
+    def stop(self) -> None:
+        """Raise SessionClosed in whoever next says how far it is."""
+        self._stopping = True
 
     def close(self) -> None:
         """End the thread. Nothing may be built any more."""

@@ -3,8 +3,10 @@
 import __future__
 
 import ast
+import contextlib
 import functools
 import linecache
+import threading
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +15,8 @@ from typing import Any
 _IGNORED = frozenset({"ctx", "kind", "type_comment", "type_ignores"})
 _FUTURES = functools.reduce(int.__or__, (getattr(__future__, name).compiler_flag for name in __future__.all_feature_names))
 Definition = ast.FunctionDef | ast.AsyncFunctionDef
+_TRIES = 20
+_parsing = threading.Lock()
 
 
 class NoSource(Exception):
@@ -71,7 +75,7 @@ def definition_in_file(function: types.FunctionType) -> Definition | None:
 def _definitions(text: str, flags: int) -> dict[str, list[tuple[Definition, types.CodeType]]]:
     """The functions of a text by name, each with what it compiles to."""
     try:
-        tree = ast.parse(text)
+        tree = _parsed(text)
         whole = compile(text, "<source>", "exec", flags=flags | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return {}
@@ -85,6 +89,16 @@ def _definitions(text: str, flags: int) -> dict[str, list[tuple[Definition, type
             if len(pairs) == 1:  # two on one line are not told apart
                 found.setdefault(node.name, []).append((node, pairs[0]))
     return found
+
+
+def _parsed(text: str) -> ast.Module:
+    """The tree of a text. CPython 3.11 counts for all threads at once how deep it is in a tree, and gives up with SystemError when one begins while
+    another is not done: so one of ours at a time, and again when it was somebody else's."""
+    with _parsing:
+        for _ in range(_TRIES):
+            with contextlib.suppress(SystemError):
+                return ast.parse(text)
+        return ast.parse(text)
 
 
 def _first_line(tree: Definition) -> int:

@@ -209,11 +209,12 @@ class Planner:
             return Sort.CERTAIN
 
     def _may_fit(self, node: Node, candidate: TableRecord) -> bool:
-        """Whether everything that the candidate read, other than result tables, is again as it was then. Once a result table that has other columns
-        now, or is gone, is as it was then, the statement reads the same of the others as it did then: so that is what counts."""
+        """Whether everything that the candidate read, other than result tables that will be made, is again as it was then. Once one of these that has
+        other columns now, or is gone, is as it was then, the statement reads the same of the others as it did then: so that is what counts."""
         now = self._sensed.facts(node, candidate).now
-        rebound = any(_columns_moved(a, now.get(a.input.identity)) for a in candidate.anchors if a.input.kind is InputKind.RESULT)
-        others = [a for a in candidate.anchors if a.input.kind is not InputKind.RESULT]
+        made = [a for a in candidate.anchors if a.input.kind is InputKind.RESULT and self._runs_on(node, a.input.name)]
+        rebound = any(_columns_moved(a, now.get(a.input.identity)) for a in made)
+        others = [a for a in candidate.anchors if a not in made]
         return all(_as_then(a, now.get(a.input.identity)) or (rebound and self._read_then(node, a)) for a in others)
 
     def _read_then(self, node: Node, recorded: Anchor) -> bool:

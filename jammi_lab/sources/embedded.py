@@ -114,6 +114,16 @@ class EmbeddedConnector(Located, ABC):
         """The tables and views that can be read, by name. SourceUnavailable."""
         return [each.label for each in self._survey() if not each.why]
 
+    def find(self, parts: Sequence[str]) -> str | None:
+        """The table that `table` or `schema.table` means, as it is listed; None when there is none. The default schema can be named, too."""
+        there = [each for each in self._survey() if not each.why]
+        for told in (str, fold):
+            wanted = tuple(map(told, parts))
+            by_schema = [each.label for each in there if (told(each.schema), told(each.name)) == wanted]
+            if meant := by_schema or [each.label for each in there if told(each.label) == ".".join(wanted)]:
+                return meant[0]
+        return None
+
     def check(self) -> None:
         """Nothing, when the file is a database that can be read. SourceUnavailable; ExtensionMissing; InvalidArgument for files of the workspace
         itself and for an anchor on a column that no table has."""
@@ -238,6 +248,9 @@ class EmbeddedConnector(Located, ABC):
             found = self._find(table)
         except TableNotFound:
             return Vanished()
+        # counting them would be reading them: so many as there were when it was last read
+        if looking.scan_rows is not None and kept is not None and (rows := kept.payload["rows"]) > looking.scan_rows:
+            return Unknown(f'would scan about {rows:,} rows; `ws.status(deep=True)` or `anchor="column:…"`')
         if found.why:
             return Unknown(f"{found.label} cannot be read: {found.why}")
         columns = looking.describe(self.relation(found.label))

@@ -47,6 +47,7 @@ _TYPES = frozenset(
 """What a column of a text can be said to be; `decimal` and `numeric` with precision and scale behind."""
 _SCALED = re.compile(r"(decimal|numeric) ?\( ?\d+ ?(, ?\d+ ?)?\)")
 _SAY_TYPES = "Name an SQL type for a column: options={'types': {'zip': 'VARCHAR'}}."
+_SAY_ANCHORS = 'Use "auto", "content", "none" or "column:<name>".'
 _ENCODINGS = ("utf-8", "utf-16", "latin-1")
 
 
@@ -68,6 +69,15 @@ def of_kind(kind: str, names: Iterable[str]) -> list[str]:
     every = list(names)
     said = [name for name in every if kind_of_name(name) == kind]
     return said or [name for name in every if kind_of_name(name) is None]
+
+
+def mapped(options: object) -> dict[str, Any]:
+    """The options as they were typed, none for None. InvalidArgument for what is no dict of values by name."""
+    if options is None:
+        return {}
+    if not isinstance(options, Mapping) or not all(isinstance(name, str) for name in options):
+        raise InvalidArgument(f"options is a dict of values by name, not {type(options).__name__}.", hint='Write options={"delimiter": ";"}.')
+    return dict(options)
 
 
 def check_options(kind: str, options: Mapping[str, Any], place: Mapping[str, tuple[type, ...]] | None = None) -> dict[str, Any]:
@@ -119,6 +129,8 @@ def _check_type(column: object, kind: object) -> None:
 
 def check_anchor(anchor: str) -> str:
     """The anchor strategy as given. InvalidArgument for none of auto, content, none, `column:<name>`."""
+    if not isinstance(anchor, str):
+        raise InvalidArgument(f"An anchor is a text, not a value of type {type(anchor).__name__}.", hint=_SAY_ANCHORS)
     if anchor in ("auto", "content", "none") or (anchor.startswith("column:") and len(anchor) > len("column:")):
         return anchor
-    raise InvalidArgument(f"There is no anchor {anchor!r}.", hint='Use "auto", "content", "none" or "column:<name>".')
+    raise InvalidArgument(f"There is no anchor {anchor!r}.", hint=_SAY_ANCHORS)

@@ -41,6 +41,8 @@ def infer_kind(location: str | os.PathLike[str], kind: str | None = None, access
     """
     typed = os.fspath(location)
     scheme = scheme_of(typed)
+    if isinstance(kind, str):
+        kind = addresses.kind_of(kind) or kind  # mariadb and postgres, as in an address
     if kind == "iceberg" and addresses.kind_of(scheme) == "postgresql":
         return kind  # the catalog of a lake
     if (server := addresses.kind_of(scheme)) is not None or kind in addresses.PORTS:

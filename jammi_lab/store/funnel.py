@@ -4,6 +4,8 @@ Parquet and manifest durable → one catalog transaction that compares and sets.
 """
 
 import contextlib
+import threading
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.catalog.publish import Building as BuiltElsewhere
 from jammi_lab.catalog.publish import ReadyMeanwhile
 from jammi_lab.clock import Clock, rfc3339
+from jammi_lab.engine.faults import stopped
 from jammi_lab.errors import DuplicateTable, JammiError, LostOwnership
 from jammi_lab.names import physical_name
 from jammi_lab.storage.digests import MemoEntry, column_digests, digest_parquet
@@ -28,6 +31,9 @@ from jammi_lab.values.manifest import Artifact, Column, Leaf, Manifest
 from jammi_lab.values.records import TableRecord, TableStatus, VersionRecord
 
 __all__ = ["Building", "BuiltElsewhere", "Funnel", "ReadyMeanwhile"]
+
+_PATIENCE, _STEP = 10.0, 0.02
+"""Seconds that closing waits for what is being made; what takes longer to notice, the next open settles."""
 
 
 class Building:
@@ -136,6 +142,9 @@ class Funnel:
         self.catalog, self.results, self.clock = catalog, results, clock
         self._writer_id, self._run_id, self._engine_version = writer_id, run_id, engine_version
         self._unsettled: dict[str, tuple[TableRecord, str]] = {}
+        self._running: dict[str, str] = {}
+        """Definitions that are being made, by table name."""
+        self._stopping = False
 
     @contextlib.contextmanager
     def begun(self, order: TableRecord, source_part: str, model_key: str | None = None, seen: Collection[str] | None = None) -> Iterator[TableRecord]:
@@ -143,10 +152,14 @@ class Funnel:
         exception or interrupt leaves a `failed` row and no files.
 
         `seen`: the ready tables of the definition that do not answer; None to build anyway. `BuiltElsewhere` when another build of the same
-        definition can be waited for, `ReadyMeanwhile` when one has just ended; ModelNotFound when the registered model of that key is gone."""
+        definition can be waited for, `ReadyMeanwhile` when one has just ended; ModelNotFound when the registered model of that key is gone;
+        SessionClosed when the workspace is being closed."""
+        if self._stopping:
+            raise stopped()
         record = self._named(order, source_part)
         self.tidy()
         self.catalog.writers.assure()
+        self._running[record.table_name] = record.definition_hash or ""
         try:
             begun = self.catalog.publish.begin(record, model_key, seen)
             fault_point("funnel:building")
@@ -159,6 +172,18 @@ class Funnel:
             if self._settled(record, why) and isinstance(error, KeyboardInterrupt):
                 error.add_note(f"{order.recipe!r} was not made; {left_by(error)}.")
             raise
+        finally:
+            self._running.pop(record.table_name, None)
+
+    def stop(self) -> None:
+        """Begin nothing any more."""
+        self._stopping = True
+
+    def ended(self, besides: Collection[str]) -> None:
+        """Wait until nothing is being made, besides some definitions, and what failed is settled; for a while."""
+        until, pause = time.monotonic() + _PATIENCE, threading.Event()
+        while any(each not in besides for each in list(self._running.values())) and time.monotonic() < until:
+            pause.wait(_STEP)
 
     def _why(self, record: TableRecord, error: BaseException) -> str:
         """What is kept of why a table failed. An error may quote a row: while its tenant has ephemeral sessions, of which nothing may stay, its kind

@@ -67,7 +67,12 @@ class Input(Value, frozen=True):
 
 
 class Anchor(Value, frozen=True):
-    """The state of one input at one moment. Two anchors of an input with equal `kind`, `method` and `value` are the same state."""
+    """The state of one input at one moment. Two anchors of an input with equal `kind`, `method` and `value` are the same state.
+
+    They compare by what they say of the input: the version is for people, and the cost is that of the look, which may know today what it had to
+    read yesterday."""
+
+    _untold = ("cost",)
 
     input: Input
     """What is anchored, with the columns read."""
@@ -96,6 +101,15 @@ class Anchor(Value, frozen=True):
     def columns(self) -> tuple[str, ...]:
         """The columns read."""
         return self.input.columns
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Anchor) and self._compared == other._compared
+
+    __hash__ = None  # type: ignore[assignment]  # it holds a list
+
+    @property
+    def _compared(self) -> tuple[object, ...]:
+        return tuple(getattr(self, name) for name in self.__struct_fields__ if name not in ("version", "cost"))
 
     def __repr__(self) -> str:
         told = self if self.pinned else replace(self, value="")  # which is an instant

@@ -101,7 +101,7 @@ class Manifest(Value, frozen=True, kw_only=True):
     seconds: float = 0.0
     """How long it took; not part of the definition."""
     counts: dict[str, int] = {}
-    """What of the inputs has no part in the rows, and how many: members without a vector, edges without an end."""
+    """What of the inputs has no part in the rows, and how many: members without a vector, edges without an end. Of an embedding its `Reuse`."""
     hash_scheme: str = HASH_SCHEME
     """Scheme of the definition hash."""
     writer: str = ""

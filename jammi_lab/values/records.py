@@ -1,7 +1,10 @@
 """Rows of the catalog and reports, as values."""
 
 import enum
+from collections.abc import Mapping
 from typing import Any
+
+import msgspec
 
 from jammi_lab.markup import Form, bullets, count, details, heading, plain, stack
 from jammi_lab.values.anchors import Anchor
@@ -209,6 +212,16 @@ class Reuse(Value, frozen=True):
     def __str__(self) -> str:
         counted = f"{self.new:,} new, {self.changed:,} changed, {self.removed:,} removed, {self.unchanged:,} unchanged"
         return counted + (f"; {count(self.encoded_before, 'text')} encoded before" if self.encoded_before else "")
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """As a manifest keeps it."""
+        return msgspec.structs.asdict(self)
+
+    @classmethod
+    def told(cls, counts: Mapping[str, int]) -> "Reuse | None":
+        """What a manifest kept; None when it kept nothing."""
+        return msgspec.convert(counts, cls) if "unchanged" in counts else None
 
 
 class Progress(Value, frozen=True):

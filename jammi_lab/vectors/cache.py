@@ -46,6 +46,10 @@ class Cache:
 
     def get(self, key: str, load: Callable[[], T]) -> T:
         """What that key names, loaded if it is not here; threads that ask for one at once load it once. Raises what `load` raises."""
+        return cast(T, self.get_if_there(key, load))
+
+    def get_if_there(self, key: str, load: Callable[[], T | None]) -> T | None:
+        """As `get`, where `load` may find nothing: then None, and who comes next looks again."""
         with self._lock:
             if (held := self._touched(key)) is not None:
                 return cast(T, held)
@@ -56,7 +60,8 @@ class Cache:
                     return cast(T, held)
             try:
                 loaded = load()
-                self.put(key, loaded)
+                if loaded is not None:
+                    self.put(key, loaded)
             finally:
                 with self._lock:
                     if self._loading.get(key) is turn:

@@ -119,9 +119,7 @@ class Indexes:
         vectors would be read one after the other is not loaded. KeyboardInterrupt."""
         if not record.row_count or (only_graphs and self._key(record) in self._flat):
             return None
-        if (held := _RESIDENT.find(self._key(record))) is not None:
-            return cast("Ann", held)
-        found = self._load(record, only_graphs=only_graphs)
+        found = _RESIDENT.get_if_there(self._key(record), lambda: self._load(record, only_graphs=only_graphs))
         if found is None and build:
             self._make(record, None)
             found = cast("Ann | None", _RESIDENT.find(self._key(record))) or self._load(record)

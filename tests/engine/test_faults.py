@@ -37,6 +37,7 @@ def raised(engine: Engine, sql: str, **params: Any) -> JammiError:
         ("SELECT v.nme FROM venues v", SqlError, "There is no column nme in venues.", "v.nme", ("name",)),
         ("SELECT q.name FROM venues v", SqlError, "Nothing in FROM is called q.", "q.name", ("v",)),
         ("SELECT vv.name FROM venues vw", SqlError, "Nothing in FROM is called vv.", "vv.name", ("vw",)),
+        ("SELECT q.name FROM (SELECT 1 AS name)", SqlError, "Nothing in FROM is called q.", "q.name", ()),
         ("SELECT * FROM papres", TableNotFound, "There is no table papres.", "papres", ("papers",)),
         ("SELECT * FROM jammi.tpo", TableNotFound, "There is no table jammi.tpo.", "jammi.tpo", ("jammi.top",)),
         ("SELECT uper('a')", SqlError, "There is no function uper().", "uper", ("upper", "power")),

@@ -194,6 +194,26 @@ def test_changes_are_known_as_far_back_as_the_setting_says_and_then_say_so(ws):
         made.changes(since=3)
 
 
+@pytest.mark.parametrize(
+    ("where", "kind", "line", "under"),
+    [
+        ("id = 1 AND nope", jl.SqlError, "id = 1 AND nope", "nope"),
+        ("id IN (\n SELECT id FROM nowhere)", jl.TableNotFound, " SELECT id FROM nowhere)", "nowhere"),
+        ("label = 'é' AND id = $x", jl.ParameterMissing, "label = 'é' AND id = $x", "$x"),
+    ],
+)
+@pytest.mark.parametrize("change", [lambda held, where: held.update({"label": "x"}, where), lambda held, where: held.delete(where)])
+def test_what_is_wrong_in_a_condition_is_marked_in_the_condition_alone(labels, change, where, kind, line, under):
+    with pytest.raises(kind) as caught:
+        change(labels, where)
+    shown, caret = caught.value.excerpt.split("\n")
+    assert shown == line and caret.index("^") == line.index(under) and "jammi_" not in str(caught.value)
+    assert kind is not jl.ParameterMissing or "ws.sql('UPDATE mutable.labels" in caught.value.hint
+    with pytest.raises(jl.StatementNotAllowed, match="a key does not change") as caught:
+        labels.update({"id": 5}, "true")
+    assert "jammi_" not in str(caught.value) and labels.read().num_rows == 2
+
+
 def test_what_was_changed_elsewhere_is_seen_by_the_next_read_in_the_order_of_the_keys(ws, tmp_path, labels):
     assert labels.read().num_rows == 2
     with jl.open(tmp_path / "lab") as other:

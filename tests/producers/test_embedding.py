@@ -162,9 +162,11 @@ def test_what_a_recorded_embedding_reads_can_be_told_from_its_statement(lab: Any
         ({"source": "papers.csv"}, errors.JammiError),
         ({"source": "SELECT 1; SELECT 2"}, errors.StatementNotAllowed),
         ({"source": "DROP TABLE papers"}, errors.StatementNotAllowed),
-        ({"key": "idd"}, errors.SqlError),
+        ({"key": "idd"}, errors.SchemaMismatch),
         ({"key": ["id", "year"]}, errors.InvalidArgument),
-        ({"text": "titel"}, errors.SqlError),
+        ({"text": "titel"}, errors.SchemaMismatch),
+        ({"where": "titel = 'x'"}, errors.SqlError),
+        ({"source": "SELECT idd AS id, title FROM papers"}, errors.SqlError),
         ({"text": []}, errors.InvalidArgument),
         ({"text": "year"}, errors.SchemaMismatch),
         ({"text": "id"}, errors.SchemaMismatch),
@@ -179,6 +181,15 @@ def test_bad_arguments_are_told_and_make_nothing(lab: Any, change: dict[str, Any
         lab.embed("v", asked.pop("source"), **asked)
     assert isinstance(error.value, errors.JammiError) and str(error.value)
     assert lab.tables(status=None) == []
+
+
+@pytest.mark.parametrize(("change", "missing", "near"), [({"key": "idd"}, "idd", "id"), ({"text": ["title", "titel"]}, "titel", "title")])
+@pytest.mark.parametrize("source", ["papers", "SELECT * FROM papers"])
+def test_a_misspelt_column_is_told_as_other_producers_tell_it(lab: Any, change: dict[str, Any], missing: str, near: str, source: str) -> None:
+    with pytest.raises(errors.SchemaMismatch) as error:
+        lab.embed("v", source, **({"key": "id", "text": "title", "model": Counting()} | change))
+    assert (error.value.table, error.value.column, error.value.message) == (source, missing, f"{source!r} has no column {missing!r}.")
+    assert error.value.hint == f"Did you mean {near}?" and error.value.statement is None
 
 
 def test_a_misspelt_source_is_told_the_near_name(lab: Any) -> None:
@@ -340,6 +351,20 @@ def test_recompute_takes_rows_over_too(lab: Any, tmp_path: Path, texts: dict[Any
     assert encoder.seen == ["another"] and lab.table("v").version == 2
     assert [step.reuse for step in report.steps] == [Reuse(new=0, changed=1, removed=0, unchanged=len(texts) - 1)]
     assert f"0 new, 1 changed, 0 removed, {len(texts) - 1} unchanged" in repr(report)
+
+
+def test_what_a_version_took_over_is_told_of_every_embedding_and_after_a_restart(lab: Any, tmp_path: Path, texts: dict[Any, str]) -> None:
+    lab.embed("v", "papers", key="id", text="title", model="hashing")
+    csv(tmp_path / "papers.csv", texts | {7: "another"})
+    lab.recompute("v")
+    lab.materialize("m", "SELECT 1 AS a")
+    first, second = Reuse(new=len(texts), changed=0, removed=0, unchanged=0), Reuse(new=0, changed=1, removed=0, unchanged=len(texts) - 1)
+    assert [lab.table("v", version=n).reuse for n in (1, 2)] == [first, second]
+    assert lab.embed("v", "papers", key="id", text="title", model="hashing").reuse == Reuse(new=0, changed=0, removed=0, unchanged=len(texts))
+    lab.close()
+    with jl.open(lab.path) as again:
+        assert [(t.name, t.reuse) for t in again.tables()] == [("m", None), ("v", second), ("v", first)]
+        assert "unchanged" not in repr(again.table("v"))  # it is no news there
 
 
 def test_bypass_takes_nothing_over_from_an_interrupted_run(lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,11 +1,14 @@
 """The definition of a Python function: what changes it, what does not, and what cannot be told."""
 
+import ast
 import functools
+import gc
+import threading
 
 import pytest
 
 from jammi_lab.producers.functions import function_digest, is_library
-from jammi_lab.producers.sourcetree import NoSource
+from jammi_lab.producers.sourcetree import NoSource, text_of
 from tests.producers.modules import write
 
 __all__ = ["write"]
@@ -417,3 +420,46 @@ def test_installed_packages_and_python_are_libraries_and_the_persons_code_is_not
     code = write("x = 1\n")
     assert all(is_library(m.__name__) for m in (numpy, polars, functools)) and is_library("builtins") and is_library("jammi_lab.result")
     assert not is_library(code.name) and not is_library("__main__")
+
+
+def test_a_source_is_parsed_again_when_another_thread_disturbed_the_parser(write, monkeypatch):
+    step, parse, disturbed = write("def step():\n    return 'disturbed'\n").module.step, ast.parse, []
+
+    def once(*args, **options):
+        if not disturbed:
+            disturbed.append(True)
+            raise SystemError("AST constructor recursion depth mismatch (before=39, after=34)")
+        return parse(*args, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ast, "parse", once)
+        told = text_of(step)
+    assert "disturbed" in told and disturbed
+
+
+def test_many_threads_read_long_sources_at_once(write):
+    """In CPython 3.11 two that parse at the same moment make each other fail, where something runs between them: here at each collection."""
+    steps = [write("\n\n".join(f"def step_{n}(x):\n    return [x + {i}, {n}]" for n in range(400))).module.step_0 for i in range(24)]
+    failed, told = [], []
+
+    def read(some, depth):
+        if depth:
+            return read(some, depth - 1)
+        try:
+            told.extend(text_of(step) for step in some)
+        except SystemError as error:
+            failed.append(error)
+
+    def between(*_):
+        sum(range(200))
+
+    gc.callbacks.append(between)
+    try:
+        threads = [threading.Thread(target=read, args=(steps[n::8], 3 * n)) for n in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        gc.callbacks.remove(between)
+    assert not failed and len(told) == 24 and all(told)

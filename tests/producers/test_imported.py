@@ -1,8 +1,10 @@
 """Vectors from outside: checked, put in key order, reused when they are the same."""
 
+import uuid
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pytest
 
@@ -31,6 +33,28 @@ def test_rows_come_in_key_order_with_key_and_vector_first_and_other_columns_besi
 def test_vectors_may_be_lists_of_any_numbers(ws: Any, kind: pa.DataType) -> None:
     ws.import_embeddings("v", pa.table({"id": [2, 1], "vector": pa.array([[1, 2, 3, 4], [5, 6, 7, 8]], kind)}))
     assert ws.vector("v", 1).tolist() == [5, 6, 7, 8]
+
+
+@pytest.mark.parametrize("called", ["vec", "Vec", "vector"])
+def test_vectors_are_found_under_their_usual_names(ws: Any, called: str) -> None:
+    given = data([1, 2])
+    ws.import_embeddings("v", given.rename_columns(["id", called]))
+    assert np.array_equal(ws.vector("v", 2), np.float32(given["vector"][1].as_py()))
+    with pytest.raises(errors.SchemaMismatch, match="vector="):
+        ws.import_embeddings("w", given.rename_columns(["id", "numbers"]))
+
+
+def test_uuids_are_the_texts_that_sql_hands_over(ws: Any) -> None:
+    ids = [uuid.UUID(int=n) for n in (2**127, 1, 2**100)]
+    column = pa.array([i.bytes for i in ids], pa.binary(16)).cast(pa.uuid())
+    ws.sources.add("s", pa.table({"id": column, "n": [10, 20, 30]}))
+    ws.import_embeddings("v", data(ids[:1] * 3).set_column(0, "id", column), source="s")
+    assert ws.table("v").read().arrow()["key"].to_pylist() == sorted(map(str, ids))
+    hits = ws.search("v", ws.vector("v", ids[0]), where="n < 30", select="n")
+    assert {(key, n) for key, _, _, n, _ in hits.fetchall()} == {(str(ids[0]), 10), (str(ids[1]), 20)}
+    assert hits.polars()["key"].dtype == pl.String
+    ws.neighbor_graph("g", "v", k=1)
+    assert ws.context_set("c", "v", members="SELECT src AS target, dst AS member FROM jammi.g").row_count == 3
 
 
 def test_chunks_do_not_matter(ws: Any) -> None:
@@ -64,7 +88,7 @@ def test_frames_are_taken_as_they_are(ws: Any, frame: str) -> None:
         (pa.table({"id": [1, None], "vector": [[1.0, 2.0], [1.0, 1.0]]}), errors.SchemaMismatch, "1 of 2 rows have no key"),
         (pa.table({"id": [1, 1], "vector": [[1.0, 2.0], [1.0, 1.0]]}), errors.DuplicateKey, "more than one row"),
         (pa.table({"id": [1], "vector": ["x"]}), errors.SchemaMismatch, "no list of numbers"),
-        (pa.table({"id": [1], "vec": [[1.0]]}), errors.SchemaMismatch, "no column 'vector'"),
+        (pa.table({"id": [1], "numbers": [[1.0]]}), errors.SchemaMismatch, "no column 'vec'"),
         (pa.table({"idd": [1], "vector": [[1.0]]}), errors.SchemaMismatch, "no column 'id'"),
         (pa.table({"id": [1], "vector": [[1.0]], "key": [2]}), errors.SchemaMismatch, "cannot be called 'key'"),
         (pa.table({"id": [{"a": 1}, {"a": 2}], "vector": [[1.0], [2.0]]}), errors.SchemaMismatch, "no order"),

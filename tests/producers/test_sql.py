@@ -364,3 +364,11 @@ def test_a_row_with_nan_is_found_in_a_table_as_in_its_statement(ws, condition):
     ws.materialize("t", rows)
     wanted = ws.sql(f"SELECT id FROM ({rows}) WHERE {condition} ORDER BY id").arrow()["id"].to_pylist()
     assert ws.sql(f"SELECT id FROM jammi.t WHERE {condition} ORDER BY id").arrow()["id"].to_pylist() == wanted and 2 in wanted
+
+
+@pytest.mark.parametrize("ask", [lambda ws, sql: ws.materialize("t", sql), lambda ws, sql: ws.define("t", sql), lambda ws, sql: ws.lookup(sql)])
+@pytest.mark.parametrize("sql", [5, None, b"SELECT 1 AS a", ["SELECT 1 AS a"]])
+def test_a_statement_that_is_no_text_is_a_bad_argument(ws, ask, sql):
+    with pytest.raises(InvalidArgument, match="A statement is a text, not a value of type"):
+        ask(ws, sql)
+    assert "t" not in ws

@@ -38,6 +38,19 @@ def test_an_edited_csv_makes_its_table_stale_with_method_and_both_anchors(papers
     assert "papers changed (digest of the bytes)" in str(verdict)
 
 
+def test_two_looks_at_one_edit_give_equal_verdicts_though_only_the_first_had_to_read(tmp_path: Path) -> None:
+    (tmp_path / "papers.csv").write_text("id\n1\n")
+    with jl.open(tmp_path / "lab", settings={"look.racy_seconds": 0.0}) as ws:
+        ws.sources.add("papers", tmp_path / "papers.csv")
+        ws.materialize("titles", "SELECT id FROM papers")
+        (tmp_path / "papers.csv").write_text("id\n2\n3\n")
+        first, second = ws.staleness("titles"), ws.staleness("titles")
+        assert isinstance(first, jl.Stale) and isinstance(second, jl.Stale)
+        assert [verdict.reasons[0].current.cost for verdict in (first, second)] == ["scan", "free"]  # type: ignore[union-attr]
+        [step] = ws.plan().certain
+        assert first == second == ws.status()["titles"].verdict and step.reasons == first.reasons and repr(first) == repr(second)
+
+
 def test_an_edited_csv_is_seen_by_another_kernel(papers: Lab) -> None:
     papers.csv("papers", "id,title,year", "1,Graphs,2020")
     assert said(papers.reopen().staleness("titles")) == ["advanced papers"]

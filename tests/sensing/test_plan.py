@@ -275,6 +275,23 @@ def test_a_source_that_moved_in_what_is_read_is_certain_whatever_is_made_first(l
     assert lab.ws.recompute().executed == ["parent", "child"]
 
 
+def test_a_table_made_anew_that_no_step_makes_again_makes_its_reader_certain_whatever_is_made_first(lab: Lab) -> None:
+    lab.csv("s", "id", "1")
+    lab.ws.materialize("base", "SELECT id FROM s")
+    lab.ws.materialize("beside", "SELECT id + 1 AS more FROM jammi.base")
+    lab.ws.materialize("both", "SELECT id, more FROM jammi.base, jammi.beside")
+    lab.csv("s", "id", "2")
+    lab.ws.recompute("base")
+    plan = lab.ws.plan()
+    assert parts(plan) == {"certain": ["beside", "both"]}
+    assert plan.apply().executed == ["beside", "both"]
+    lab.csv("s", "id", "1")  # and when it is again as it was, the table of then may answer
+    lab.ws.recompute("base")
+    plan = lab.ws.plan()
+    assert parts(plan) == {"reused": ["beside"], "possible": ["both"]}
+    assert outcomes(plan.apply()) == {"beside": "reused", "both": "reused"}
+
+
 def test_what_moved_below_a_blocked_step_is_made_over_that_as_it_is(chain: Lab) -> None:
     chain.csv("other", "id", "5")
     chain.ws.materialize("both", "SELECT o.id + t.id AS id FROM other o, jammi.titles t")
@@ -294,6 +311,9 @@ def test_an_external_table_is_blocked_and_its_readers_are_planned_against_it_as_
     lab.ws.register("features", pl.DataFrame({"id": [1]}), producer="nightly-job", inputs=["s"])
     lab.ws.materialize("child", "SELECT id FROM jammi.features")
     assert lab.verdict("features") == "fresh"
+    with pytest.raises(jl.NotRecomputable, match="nightly-job"):
+        lab.ws.recompute("features")
+    assert lab.ws.recompute(["features", "child"]).executed == []
     lab.csv("s", "id", "2")
     plan = lab.ws.plan()
     assert parts(plan) == {"blocked": ["features"]} and plan.blocked[0].waiting == ["child"]

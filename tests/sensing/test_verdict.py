@@ -11,9 +11,10 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from jammi_lab.sensing.verdict import MOST_CAUSES, Facts, State, judge
-from jammi_lab.values.anchors import Anchor, AnchorKind, Input, InputKind, Unknown, Vanished, unpinned
+from jammi_lab.values.anchors import Anchor, AnchorKind, Cost, Input, InputKind, Unknown, Vanished, unpinned
 from jammi_lab.values.verdicts import (
     Cause,
     Damaged,
@@ -45,6 +46,16 @@ def facts(*anchors: Anchor, now: dict[str, State] | None = None, **changes: obje
     seen: dict[tuple[str, str, str], State] = {a.input.identity: a for a in anchors}
     seen |= {source(name).identity: state for name, state in (now or {}).items()}
     return Facts(**{"recorded": "d1", "current": "d1", "anchors": anchors, "now": seen, "instant": NOW, **changes})  # type: ignore[arg-type]
+
+
+def test_anchors_compare_without_the_version_for_people_and_the_cost_of_the_look() -> None:
+    one = Anchor(input=source("a"), kind=AnchorKind.RESULT_DIGEST, value="one", method="digest", version=1, cost=Cost.SCAN)
+    assert (
+        one == replace(one, version=2, cost=Cost.FREE) and one != replace(one, value="two") and one != replace(one, types=("INTEGER",)) and one != 5
+    )
+    assert Stale([InputAdvanced(source("a"), one, one)]) == Stale([InputAdvanced(source("a"), one, replace(one, cost=Cost.FREE))])
+    with pytest.raises(TypeError):
+        hash(one)
 
 
 # -- a table on its own ----------------------------------------------------------------------------------------------------------------------

@@ -53,6 +53,10 @@ def test_bad_arguments_are_value_errors():
     assert {cls.__name__ for cls in CLASSES if issubclass(cls, ValueError)} == BAD_ARGUMENTS
 
 
+def test_whoever_expects_rows_that_do_not_fit_also_meets_those_that_share_a_key():
+    assert issubclass(errors.DuplicateKey, errors.SchemaMismatch)
+
+
 def test_the_drawn_tree_names_every_class():
     drawn = (errors.__doc__ or "").replace("·", " ").split()
     assert not [cls.__name__ for cls in CLASSES if cls.__name__ not in drawn]

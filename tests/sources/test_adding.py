@@ -31,6 +31,25 @@ def test_a_frame_takes_no_options(ws):
     assert "f" not in ws.sources
 
 
+@pytest.mark.parametrize("how", [{"options": ["delimiter"]}, {"options": "delimiter=;"}, {"options": {1: ";"}}, {"anchor": 5}, {"anchor": None}])
+@pytest.mark.parametrize("what", ["a file", "a frame"])
+def test_options_and_an_anchor_of_another_type_are_refused_with_a_sentence(ws, tmp_path, how, what):
+    import pyarrow as pa
+
+    (tmp_path / "papers.csv").write_text("id\n1\n")
+    with pytest.raises(InvalidArgument, match="options is a dict of values by name" if "options" in how else "An anchor is a text"):
+        ws.sources.add("papers", tmp_path / "papers.csv" if what == "a file" else pa.table({"a": [1]}), **how)
+    assert "papers" not in ws.sources
+
+
+@pytest.mark.parametrize(("scheme", "kind"), [("mysql", "mariadb"), ("mariadb", "mariadb"), ("mariadb", "mysql"), ("postgresql", "postgres")])
+def test_a_kind_of_server_may_be_said_as_in_an_address(ws, scheme, kind):
+    added = ws.sources.add("crm", f"{scheme}://someone@127.0.0.1:1/crm", kind=kind, check=False)
+    assert added.kind == {"mariadb": "mysql", "mysql": "mysql", "postgres": "postgresql"}[kind]
+    with pytest.raises(InvalidArgument, match="no address of kind"):
+        ws.sources.add("other", "papers.csv", kind=kind, check=False)
+
+
 @pytest.fixture
 def silent():
     """The port of a server that takes connections and says nothing, until the test is over."""

@@ -4,6 +4,7 @@ import concurrent.futures
 import contextlib
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 
@@ -266,3 +267,25 @@ def test_a_commit_is_seen_behind_a_link_whose_log_lies_beside_the_file_itself(fi
     assert (tmp_path / "x.duckdb.wal").stat().st_size
     after = connector.observe("t", look(memo, racy_seconds=0.0))
     assert isinstance(after, Snapshot) and not same_state(before, after)
+
+
+def test_the_default_schema_of_a_file_may_be_named_like_that_of_a_server(tmp_path):
+    write(tmp_path / "a.duckdb", "CREATE TABLE T AS SELECT 1 AS x", "CREATE SCHEMA s", "CREATE TABLE s.t AS SELECT 2 AS x")
+    with contextlib.closing(sqlite3.connect(tmp_path / "b.sqlite")) as owner:
+        owner.execute("CREATE TABLE T (x INTEGER)")
+        owner.execute("INSERT INTO T VALUES (3)")
+        owner.commit()
+    with jammi_lab.open(tmp_path / "ws") as ws:
+        for name, file, rows in (("a", "a.duckdb", [(1,)]), ("b", "b.sqlite", [(3,)])):
+            added = ws.sources.add(name, tmp_path / file)
+            for table in (f"{name}.main.t", f"{name}.t", f'{name}."MAIN"."T"'):
+                assert ws.sql(f"SELECT x FROM {table}").fetchall() == rows
+            assert added.columns("main.T") == added.columns("t") and added.anchor("main.t").value == added.anchor("T").value
+            ws.materialize("long", f"SELECT x FROM {name}.main.t")
+            ws.materialize("short", f"SELECT x FROM {name}.t")
+            assert ws.table("long").inputs == ws.table("short").inputs and ws.table("long").inputs[0].table == "T"
+            with pytest.raises(TableNotFound, match=f"There is no table main.nope in {name}"):
+                ws.sql(f"SELECT x FROM {name}.main.nope")
+            with pytest.raises(TableNotFound, match="is a database and no table"):
+                ws.sql(f"SELECT x FROM {name}")
+        assert ws.sql("SELECT x FROM a.s.t").fetchall() == [(2,)]

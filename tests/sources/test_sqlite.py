@@ -370,6 +370,17 @@ class TestCost:
             assert isinstance(verdict, Undecidable) and "ws.status(deep=True)" in str(verdict)
             assert isinstance(ws.status(deep=True)["t"].verdict, Stale)
 
+    def test_a_look_that_may_not_read_so_many_rows_says_how_many(self, file, tmp_path):
+        with jammi_lab.open(tmp_path / "ws", settings={"look.scan_rows": 1}) as ws:
+            ws.sources.add("s", file)
+            ws.materialize("t", "FROM s.t")
+            write(file, "UPDATE t SET name = 'x'")
+            verdict = ws.status()["t"].verdict
+            assert isinstance(verdict, Undecidable) and "would scan about" in str(verdict) and "ws.status(deep=True)" in str(verdict)
+            assert isinstance(ws.staleness("t"), Stale)
+            write(file, "DROP TABLE t")
+            assert isinstance(ws.status()["t"].verdict, Stale)
+
     def test_rows_swapped_between_columns_are_seen(self, file):
         write(file, "CREATE TABLE p(a INT, b INT)", "INSERT INTO p VALUES (1, 1), (2, 2)")
         before = seen(source(file), table="p")

@@ -108,6 +108,8 @@ def test_what_only_looks_like_a_password_is_no_reason(ws):
         ("iceberg_scan('x')", "kind='iceberg'), and read FROM lake"),
         ("read_xlsx('x.xlsx')", "'prices.xlsx'), and read FROM prices"),
         ("read_text('x')", "'papers.csv'), and read FROM papers"),
+        ("duckdb_secrets()", "ws.sources.add('crm', 'postgresql://user@host/database', secret='NAME_OF_A_VARIABLE')"),
+        ("which_secret('s3://x', 's3')", "ws.sources.add('crm', 'postgresql://user@host/database', secret='NAME_OF_A_VARIABLE')"),
     ],
 )
 def test_a_refused_reader_shows_how_to_add_and_name_its_source(ws, call, says):

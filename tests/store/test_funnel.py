@@ -10,6 +10,8 @@ import sys
 import threading
 import time
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 import jammi_lab as jl
@@ -357,3 +359,58 @@ def test_closing_while_a_build_runs_leaves_no_building_row_for_the_next_open(tmp
     with jl.open(folder) as again:
         assert list(statuses(folder).values()) == ["failed"] and files(folder) == []
         assert not again.recover()
+
+
+class Slow:
+    """An encoder that takes its time, and says when it began."""
+
+    name, version, dimensions = "slow", "1", 2
+
+    def __init__(self, started):
+        self.started = started
+
+    def encode(self, texts):
+        self.started.set()
+        time.sleep(0.2)
+        return np.ones((len(texts), 2), np.float32)
+
+
+@pytest.mark.parametrize("what", ["embed", "compute", "materialize"])
+def test_closing_while_another_thread_makes_a_table_waits_until_it_has_failed(tmp_path, folder, what):
+    ws = jl.open(folder)
+    ws.sources.add("notes", pa.table({"id": range(20000), "text": [f"text {i}" for i in range(20000)]}))
+    started, ended = threading.Event(), []
+
+    def step(notes):
+        started.set()
+        time.sleep(1)
+        return notes.arrow()
+
+    def build():
+        try:
+            if what == "embed":
+                ws.embed("slow", "notes", key="id", text="text", model=Slow(started))
+            elif what == "compute":
+                ws.compute("slow", step, inputs=["notes"], version="1")
+            else:
+                ws.materialize("slow", "SELECT sum(sqrt(i)) AS s FROM range(100000000000) t(i)", progress=lambda p: started.set())
+        except jl.SessionClosed as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=build)
+    thread.start()
+    assert started.wait(60)
+    ws.close()
+    assert list(statuses(folder).values()) == ["failed"] and files(folder) == []
+    thread.join(1)
+    assert not thread.is_alive() and len(ended) == 1
+    with jl.open(folder) as again:
+        assert not again.recovery
+
+
+def test_closing_from_inside_of_what_is_made_does_not_wait_for_itself(tmp_path, folder):
+    ws = jl.open(folder)
+    began = time.monotonic()
+    with pytest.raises(jl.SessionClosed):
+        ws.compute("own", lambda: ws.close() or [{"a": 1}], inputs=[], version="1")
+    assert time.monotonic() - began < 5

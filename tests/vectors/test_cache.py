@@ -93,3 +93,9 @@ def test_what_is_dropped_is_loaded_anew():
 def test_a_budget_below_nothing_is_refused():
     with pytest.raises(InvalidArgument):
         Cache(-1)
+
+
+def test_nothing_that_was_found_is_not_kept():
+    cache = Cache(10 * SIZE)
+    assert cache.get_if_there("a", lambda: None) is None and "a" not in cache
+    assert cache.get_if_there("a", make) is cache.get("a", never)

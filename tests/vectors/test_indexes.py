@@ -569,6 +569,21 @@ def test_searches_of_the_process_share_one_index(ws: Any, table: Any, tmp_path: 
         assert loaded(ws, table) is loaded(other, table) and ws._rooms.vectors.matrix(table._record) is other._rooms.vectors.matrix(table._record)
 
 
+def test_searches_that_begin_at_once_load_one_index_once(ws: Any, table: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, load = [], index_files.load
+
+    def slowly(*where: Any) -> Any:
+        calls.append(1)
+        time.sleep(0.05)
+        return load(*where)
+
+    monkeypatch.setattr(index_files, "load", slowly)
+    indexes._RESIDENT.drop([f"index:{table._record.digest}"])
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(lambda _: loaded(ws, table), range(6)))
+    assert len(calls) == 1 and len({id(each) for each in found}) == 1 and found[0] is not None
+
+
 def test_tenants_keep_their_precision_and_their_indexes(ws: Any) -> None:
     for tenant, precision in (("acme", "i8"), ("zeta", "f16")):
         with ws.tenant(tenant):

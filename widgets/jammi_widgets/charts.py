@@ -52,7 +52,7 @@ class Chart(altair.Chart):
             raise ExtensionMissing("vl-convert-python is not installed.", hint="pip install 'jammi-lab[charts]'") from None
         png = base64.b64encode(vl_convert.vegalite_to_png(_on_any(json.loads(self.to_json())), scale=_PNG_SCALE)).decode()
         text = _words(self)
-        html = f'<img alt="{escape(text)}" style="max-width:100%" src="data:image/png;base64,{png}">'
+        html = f'<img src="data:image/png;base64,{png}" alt="{escape(text)}" style="max-width:100%">'
         return {"text/plain": text, "text/html": html}
 
     def __repr__(self) -> str:
