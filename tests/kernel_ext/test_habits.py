@@ -52,4 +52,4 @@ def test_the_condition_of_embed_is_marked_and_not_a_statement_that_nobody_typed(
         "Did you mean year?",
     ]
     assert papers(f"{line} venue --where 'year >'").error[1:3] == ["year >", "      ^"]
-    assert papers(f"{line} tittle").error == ["SqlError: There is no column tittle in papers."]
+    assert papers(f"{line} tittle").error == ["SchemaMismatch: 'papers' has no column 'tittle'."]

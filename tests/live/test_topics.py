@@ -301,8 +301,8 @@ def test_another_handle_sees_an_event_within_a_second(events, other):
 def test_closing_the_workspace_ends_its_followers(tmp_path):
     ws = jl.open(tmp_path / "other")
     ws.topics.register("events", SCHEMA)
-    ended = []
-    thread = threading.Thread(target=lambda: ended.append(list(ws.topics.subscribe("events"))))
+    following, ended = ws.topics.subscribe("events"), []
+    thread = threading.Thread(target=lambda: ended.append(list(following)))
     thread.start()
     ws.close()
     thread.join(5)
