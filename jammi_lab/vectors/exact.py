@@ -8,12 +8,13 @@ overflows, a product outside its margin) every row is computed in float64.
 """
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from jammi_lab.embedders.blas import one_blas_thread
+from jammi_lab.embedders.blas import cores, one_blas_thread
 from jammi_lab.errors import InvalidArgument
 from jammi_lab.vectors.arrays import Floats, check_k, check_queries
 
@@ -22,6 +23,10 @@ Places = NDArray[np.int64]
 
 _BLOCK_BYTES = 64 << 20
 """Of approximate similarities that are held at a time."""
+_PART_BYTES = 16 << 20
+"""Of vectors that are worth a thread: their product with a query waits for memory, of which one core alone does not get all there is."""
+_FEW = 8
+"""Queries whose product waits for memory; that of more is arithmetic."""
 _RESCORE = 1 << 15
 """Numbers that are computed in float64 at a time: they stay in the cache."""
 _SMALLEST, _LARGEST = 2.0**-60, 2.0**60
@@ -131,8 +136,7 @@ class Exact:
         units = (wide / np.sqrt(np.square(wide).sum(1, keepdims=True))).astype(np.float32)
         step = max(1, _BLOCK_BYTES // (4 * len(vectors)))
         for at in range(0, len(queries), step):
-            with one_blas_thread():
-                near = units[at : at + step] @ vectors.T
+            near = _product(units[at : at + step], vectors)
             near *= inverse
             for query, row in zip(queries[at : at + step], near, strict=True):
                 if barred is not None:
@@ -158,6 +162,25 @@ class Exact:
         tie = places if self.order is None else self.order[places]
         order = np.lexsort((tie, -similarities))[:count]
         return places[order], similarities[order]
+
+
+def _product(units: Floats, vectors: Floats) -> Floats:
+    """(q, n): the dot products. BLAS keeps to one thread, since its own spin; large vectors are cut into as many parts as there are cores."""
+    parts = min(cores(), vectors.nbytes // _PART_BYTES) if len(units) <= _FEW else 1
+    if parts < 2:
+        return _part(units, vectors)
+    cuts = [len(vectors) * i // parts for i in range(parts + 1)]
+    first, *others = [vectors[cuts[i] : cuts[i + 1]] for i in range(parts)]
+    with ThreadPoolExecutor(parts - 1, "jammi-product") as pool:
+        rest = [pool.submit(_part, units, part) for part in others]
+        found = _part(units, first)
+    return np.concatenate([found, *(part.result() for part in rest)], axis=1)
+
+
+def _part(units: Floats, vectors: Floats) -> Floats:
+    with one_blas_thread():  # some libraries have a count for each thread
+        product: Floats = units @ vectors.T
+    return product
 
 
 def cosines(vectors: Floats, query: Floats) -> Floats:
