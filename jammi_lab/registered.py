@@ -219,8 +219,9 @@ class Sources(Shown):
             raise WorkspaceReadOnly("This workspace is open read-only; no source can be added.", hint="Open it without read_only=True.")
         check_source_name(name)
         check_anchor(anchor)
-        frame = None if isinstance(location, str | Path) else _checked(location, anchor, mapped(options))
-        typed, options, taken = ("", mapped(options), {}) if frame is not None else taken_out(str(location), mapped(options))
+        options = mapped(options)
+        frame = None if isinstance(location, str | Path) else _checked(location, anchor, options)
+        typed, options, taken = ("", options, {}) if frame is not None else taken_out(str(location), options)
         record = SourceRecord(
             name=name,
             kind="frame",

@@ -4,7 +4,6 @@ Parquet and manifest durable → one catalog transaction that compares and sets.
 """
 
 import contextlib
-import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
@@ -181,9 +180,9 @@ class Funnel:
 
     def ended(self, besides: Collection[str]) -> None:
         """Wait until nothing is being made, besides some definitions, and what failed is settled; for a while."""
-        until, pause = time.monotonic() + _PATIENCE, threading.Event()
+        until = time.monotonic() + _PATIENCE
         while any(each not in besides for each in list(self._running.values())) and time.monotonic() < until:
-            pause.wait(_STEP)
+            time.sleep(_STEP)
 
     def _why(self, record: TableRecord, error: BaseException) -> str:
         """What is kept of why a table failed. An error may quote a row: while its tenant has ephemeral sessions, of which nothing may stay, its kind
