@@ -19,12 +19,12 @@ from jammi_lab.clock import Clock, rfc3339
 from jammi_lab.engine.faults import stopped
 from jammi_lab.errors import DuplicateTable, JammiError, LostOwnership
 from jammi_lab.names import physical_name
-from jammi_lab.storage.digests import MemoEntry, column_digests, digest_parquet
-from jammi_lab.storage.files import AtomicFile, Stat, atomic_file, commit_with, fault_point, make_folder, stat_of
+from jammi_lab.storage.digests import column_digests, digest_parquet
+from jammi_lab.storage.files import AtomicFile, atomic_file, commit_with, fault_point, make_folder
 from jammi_lab.storage.parquet import WRITER, ParquetSink
 from jammi_lab.store import manifests
 from jammi_lab.store.failures import left_by, storage_error
-from jammi_lab.store.results import Results, clear, memo_key
+from jammi_lab.store.results import Results, clear
 from jammi_lab.values.anchors import Anchor, InputKind, schema_digest
 from jammi_lab.values.manifest import Artifact, Column, Leaf, Manifest
 from jammi_lab.values.records import TableRecord, TableStatus, VersionRecord
@@ -89,26 +89,20 @@ class Building:
         counts: dict[str, int],
         wanted: Callable[[], object],
     ) -> TableRecord:
-        rows, sealed = self.rows, self._file.temp
-        observed_at = self._funnel.clock.now_ns()
-        stat = stat_of(sealed)  # before the digest: a change in between then moves the stat
-        found = digest_parquet(sealed, self._sink.growing)
+        found = digest_parquet(self._file.temp, self._sink.growing)
         whole, leaves, digests = found.whole, found.leaves, column_digests(found.leaves)
         columns = [Column(name=name, type=type_, digest=digests.get(name, "")) for name, type_ in types.items()]
         now = rfc3339(self._funnel.clock.now_ns())
         seconds = round(self._funnel.clock.monotonic() - self._started, 6)
-        record = self._funnel.finished(self.record, rows, stat.size if stat else 0, columns, anchors, whole, now, seconds)
+        record = self._funnel.finished(self.record, self.rows, found.bytes, columns, anchors, whole, now, seconds)
         body = self._funnel.attest(record, leaves, descriptor, environment, counts).encode()
         commit_with(self._file, manifests.manifest_path(self.path), body, beside=self._funnel.catalog.database.unsynced)
         fault_point("funnel:manifest-durable")
         record = _replaced(record, manifest_digest=manifests.digest(body))
-        memo, named = self._funnel.results.memo, stat_of(self.path)
         with self._funnel.catalog.transaction():
             wanted()
             self._funnel.catalog.publish.ready(record, body, [(a.input.identity, a.kind) for a in anchors])
-            if stat is not None and named is not None and _same_bytes(stat, named):  # what a store has may be another's by now: a look reads it
-                memo.put(memo_key(record), MemoEntry(stat=named, observed_at_ns=observed_at, payload={"digest": whole}))
-            memo.save()
+            self._funnel.results.memo.save()  # of the inputs; a stat that is so young proves nothing of the table itself
         fault_point("funnel:ready")
         return record
 
@@ -313,11 +307,6 @@ class Funnel:
 
 def _clause(error: BaseException) -> str:
     return "interrupted" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}".split("\n")[0][:500]
-
-
-def _same_bytes(one: Stat, other: Stat) -> bool:
-    """Whether only the name can have changed between two stats."""
-    return (one.size, one.mtime_ns, one.inode) == (other.size, other.mtime_ns, other.inode)
 
 
 def _replaced(record: TableRecord, **changes: Any) -> TableRecord:
