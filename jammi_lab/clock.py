@@ -3,7 +3,9 @@
 import datetime
 import secrets
 import time
-from typing import Protocol
+from typing import Any, Protocol
+
+from jammi_lab.errors import InvalidArgument
 
 
 class Clock(Protocol):
@@ -44,3 +46,11 @@ def rfc3339(ns: int) -> str:
 def from_rfc3339(text: str) -> datetime.datetime:
     """The moment that such a text names, with its zone."""
     return datetime.datetime.fromisoformat(text)
+
+
+def in_seconds(length: Any, what: str, *, above: bool = False) -> float:
+    """A length of time that somebody gave in seconds or as a timedelta. InvalidArgument unless it is one from 0 on, or `above` 0."""
+    seconds = length.total_seconds() if isinstance(length, datetime.timedelta) else length
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not (seconds > 0 if above else seconds >= 0):
+        raise InvalidArgument(f"{what} is a number of seconds {'above' if above else 'from'} 0 or a timedelta, not {length!r}.")
+    return float(seconds)

@@ -3,7 +3,9 @@
 from collections.abc import Iterator, Sequence
 
 from jammi_lab import forms
+from jammi_lab.errors import TableNotFound
 from jammi_lab.markup import Form, Shown
+from jammi_lab.names import fold, near
 from jammi_lab.values.records import RecipeRecord, statement_of
 
 
@@ -45,7 +47,7 @@ class Recipe(Shown):
 
 
 class Recipes(Shown):
-    """All recipes, by name."""
+    """All recipes: iterable in the order of their names, `len()`, by name or place."""
 
     def __init__(self, recipes: Sequence[Recipe]) -> None:
         self._recipes = list(recipes)
@@ -56,8 +58,17 @@ class Recipes(Shown):
     def __len__(self) -> int:
         return len(self._recipes)
 
-    def __getitem__(self, at: int) -> Recipe:
-        return self._recipes[at]
+    def __contains__(self, what: object) -> bool:
+        return any(fold(each.name) == fold(what) for each in self._recipes) if isinstance(what, str) else what in self._recipes
+
+    def __getitem__(self, at: int | str) -> Recipe:
+        """One of them. TableNotFound, with near names; IndexError."""
+        if not isinstance(at, str):
+            return self._recipes[at]
+        for each in self._recipes:
+            if fold(each.name) == fold(at):
+                return each
+        raise TableNotFound(f"There is no recipe {at!r} here.", near=near(at, [each.name for each in self._recipes]))
 
     def _form(self) -> Form:
         return _listed(self._recipes)

@@ -3,7 +3,7 @@
 import contextlib
 import contextvars
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from jammi_lab.errors import NameInvalid
 
@@ -25,7 +25,8 @@ class TenantScope:
 
     def __init__(self, tenant: str | None = None) -> None:
         self._bound: contextvars.ContextVar[str | None] = contextvars.ContextVar("jammi_tenant", default=None)
-        self._blocks: contextvars.ContextVar[int] = contextvars.ContextVar("jammi_tenant_blocks", default=0)
+        self._outside: contextvars.ContextVar[tuple[str | None, ...]] = contextvars.ContextVar("jammi_tenant_outside", default=())
+        """What was bound before each open block of `use`, the innermost last."""
         self.on_bind: Callable[[str | None], None] | None = None
         """Told of every `bind`; a notebook remembers it, because a cell with a top-level `await` runs in a copy of the context."""
         self.bind(tenant)
@@ -43,16 +44,34 @@ class TenantScope:
 
     def resume(self, tenant: str | None) -> None:
         """Bind again what was bound in another context, unless a block of `use` is open in this one."""
-        if self._blocks.get() == 0:
+        if not self._outside.get():
             self._bound.set(tenant)
 
-    @contextlib.contextmanager
-    def use(self, tenant: str | None) -> Iterator[None]:
-        """Bind for one block; what was bound before comes back after it, also after an exception. NameInvalid."""
-        bound = self._bound.set(None if tenant is None else tenant_id(tenant))
-        block = self._blocks.set(self._blocks.get() + 1)
-        try:
-            yield
-        finally:
-            self._blocks.reset(block)
-            self._bound.reset(bound)
+    def use(self, tenant: str | None) -> "Bound":
+        """A block in which a tenant is bound; what was bound before comes back after it, also after an exception. It can be entered again, and inside
+        of itself. NameInvalid."""
+        return Bound(self, None if tenant is None else tenant_id(tenant))
+
+    def enter(self, tenant: str | None) -> None:
+        """Bind until `leave`."""
+        self._outside.set((*self._outside.get(), self._bound.get()))
+        self._bound.set(tenant)
+
+    def leave(self) -> None:
+        """Bind again what was bound before the `enter` that came last in this context."""
+        *outside, before = self._outside.get() or (self._bound.get(),)
+        self._outside.set(tuple(outside))
+        self._bound.set(before)
+
+
+class Bound(contextlib.ContextDecorator):
+    """Blocks in which one tenant is bound."""
+
+    def __init__(self, scope: TenantScope, tenant: str | None) -> None:
+        self._scope, self._tenant = scope, tenant
+
+    def __enter__(self) -> None:
+        self._scope.enter(self._tenant)
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        self._scope.leave()

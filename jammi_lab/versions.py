@@ -2,6 +2,7 @@
 `jl.rebuild`."""
 
 import contextlib
+import datetime
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, cast
 import msgspec
 
 from jammi_lab import forms
-from jammi_lab.clock import SystemClock
+from jammi_lab.clock import SystemClock, in_seconds
 from jammi_lab.config import load_settings
 from jammi_lab.errors import InvalidArgument, TableDamaged, TableNotFound, WorkspaceNotFound
 from jammi_lab.markup import Form, Shown, count, plain, stack
@@ -146,18 +147,20 @@ class Upkept:
         [recipe] = self._naming.known([name])
         return self._rooms.upkeep.expire(recipe, keep)
 
-    def check(self, repair: bool = False, deep: bool = False, grace: float = 3600, *, progress: OnProgress = None) -> CheckReport:
+    def check(
+        self, repair: bool = False, deep: bool = False, grace: float | datetime.timedelta = 3600, *, progress: OnProgress = None
+    ) -> CheckReport:
         """Catalog and files compared both ways; `deep` reads all bytes again and tells `progress` of each table. Without `repair` nothing is changed.
 
         With it lost manifests come back from the catalog's copy, what dead kernels left is settled, and files go that nothing accounts for and that
-        are older than `grace` seconds, as does what has lain in the quarantine for 30 days and a checkpoint for 7. It goes over the files of all
-        tenants, and tells a bound one of its own and the shared ones.
+        are older than `grace` seconds, as does what lay in the quarantine for 30 days and a checkpoint for 7. It goes over the files of all
+        tenants, and tells a bound one of its own and the shared ones. InvalidArgument.
         """
         if repair:
             self._writable()
-        if isinstance(grace, bool) or not isinstance(grace, int | float) or not grace >= 0:
-            raise InvalidArgument(f"grace is a number of seconds, not {grace!r}.")
-        report = self._rooms.check.run(repair=repair, deep=deep, grace=grace, on_progress=self._progress(progress) if deep else None)
+        report = self._rooms.check.run(
+            repair=repair, deep=deep, grace=in_seconds(grace, "grace"), on_progress=self._progress(progress) if deep else None
+        )
         self._rooms.memo.flush()
         return report
 

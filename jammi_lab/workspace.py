@@ -173,7 +173,7 @@ class Workspace(Evaluating, Exploring, Deriving, Upkept):
         return self._scope.current
 
     def tenant(self, name: str | None) -> AbstractContextManager[None]:
-        """A block in which a tenant is bound. NameInvalid."""
+        """A block in which a tenant is bound; it can be entered more than once. NameInvalid."""
         return self._scope.use(name)
 
     def bind_tenant(self, name: str | None) -> None:

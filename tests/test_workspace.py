@@ -582,6 +582,16 @@ def test_a_recipe_that_was_never_computed_says_what_makes_it(papers: Any, statem
     assert len(papers.sql(statement).fetchall()) == 2
 
 
+def test_lists_of_recipes_are_asked_by_name(papers: Any) -> None:
+    for listed in (papers.recipes(), papers.status()):
+        assert "Titles" in listed and "title" not in listed and None not in listed and listed["TITLES"] in listed
+        assert listed["titles"].name == "titles"
+        with pytest.raises(jl.TableNotFound) as caught:
+            listed["title"]
+        assert "titles" in caught.value.near
+    assert papers.recipes()[-1].name == "titles"
+
+
 @pytest.mark.parametrize(("given", "near"), [({"kind": "sqll"}, "sql"), ({"status": "raedy"}, "ready"), ({"kind": 3}, None)])
 def test_a_kind_or_status_that_there_is_not_is_refused(papers: Any, given: dict[str, Any], near: str | None) -> None:
     with pytest.raises(jl.InvalidArgument, match="is none of") as caught:

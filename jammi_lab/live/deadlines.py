@@ -4,8 +4,7 @@ import datetime
 import math
 from typing import Any
 
-from jammi_lab.clock import Clock
-from jammi_lab.errors import InvalidArgument
+from jammi_lab.clock import Clock, in_seconds
 
 GRACE_NS = 60 * 10**9
 _GAP = 2.0
@@ -14,11 +13,9 @@ _LAST_NS = int(datetime.datetime(9999, 12, 31, tzinfo=datetime.UTC).timestamp())
 """What lies behind it cannot be written as a date: it is never."""
 
 
-def after(moment_ns: int, seconds: Any, what: str) -> int | None:
+def after(moment_ns: int, length: Any, what: str) -> int | None:
     """The moment so many seconds later, None for one beyond the calendar. InvalidArgument unless it is a number above 0."""
-    seconds = seconds.total_seconds() if isinstance(seconds, datetime.timedelta) else seconds
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
-        raise InvalidArgument(f"{what} is a number of seconds above 0, not {seconds!r}.")
+    seconds = in_seconds(length, what, above=True)
     if math.isinf(seconds) or moment_ns + seconds * 1e9 >= _LAST_NS:
         return None
     return moment_ns + round(seconds * 1e9)

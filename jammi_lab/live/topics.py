@@ -11,7 +11,7 @@ import pyarrow as pa
 from jammi_lab import forms
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.catalog.topics import TopicRecord
-from jammi_lab.clock import Clock
+from jammi_lab.clock import Clock, in_seconds
 from jammi_lab.engine.session import Engine
 from jammi_lab.errors import DuplicateTable, InvalidArgument, NameInvalid, TopicNotFound
 from jammi_lab.live.events import Event, Reader, Subscription, Wake
@@ -145,18 +145,18 @@ class Topics(Shown):
         *,
         from_offset: int | None = None,
         where: str | None = None,
-        timeout: float | None = None,
+        timeout: float | datetime.timedelta | None = None,
         consumer: str | None = None,
     ) -> Subscription:
         """The events from an offset on and all that are still to come, whichever kernel publishes them; without `from_offset` only later ones.
 
-        `timeout`: after how many seconds without an event to deliver it ends; None is never. `consumer`: a name under which the place is kept, so
-        that the next subscription of that name goes on there (an event that was taken last, and not followed by a call for the next, comes again).
+        `timeout`: after how many seconds (or a timedelta) without an event to deliver it ends; None is never. `consumer`: a name under which the
+        place is kept, so that the next subscription of that name goes on there (an event that was taken last, and not followed by a call for the
+        next, comes again).
         The tenant is the one that is bound now. Raises as `replay`; WorkspaceReadOnly for a consumer.
         """
         record = self._current(name)
-        if timeout is not None and (not isinstance(timeout, int | float) or not timeout >= 0):
-            raise InvalidArgument(f"A timeout is a number of seconds from 0, not {timeout!r}.")
+        seconds = None if timeout is None else in_seconds(timeout, "A timeout")
         start = record.next_offset if from_offset is None else _offset(from_offset)
         seen = None
         if consumer is not None:
@@ -165,7 +165,7 @@ class Topics(Shown):
             start = self._log.consumers(record).get(consumer, start)
             self._log.seen(record, consumer, start)
             seen = lambda offset: self._log.seen(record, consumer, offset)  # noqa: E731  the place of this consumer
-        return Subscription(self._reader(record, where), start, wake=self._wake, clock=self._clock, timeout=timeout, seen=seen)
+        return Subscription(self._reader(record, where), start, wake=self._wake, clock=self._clock, timeout=seconds, seen=seen)
 
     def tail(self, name: str, n: int = 10) -> Events:
         """The last `n` events. TopicNotFound; InvalidArgument."""
@@ -301,9 +301,7 @@ def _offset(given: Any) -> int:
 
 
 def _seconds(retention: Any) -> float | None:
-    seconds = retention.total_seconds() if isinstance(retention, datetime.timedelta) else retention
-    if seconds is None:
-        return None
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
-        raise InvalidArgument(f"A retention is a number of seconds above 0 or a timedelta, not {retention!r}.")
-    return float(seconds)
+    seconds = None if retention is None else in_seconds(retention, "A retention", above=True)
+    if seconds == math.inf:
+        raise InvalidArgument("A retention has an end; leave it out to keep events for ever.")
+    return seconds

@@ -77,6 +77,9 @@ class Status(Shown, Framed):
     def __bool__(self) -> bool:
         return True
 
+    def __contains__(self, what: object) -> bool:
+        return any(fold(row.name) == fold(what) for row in self._rows) if isinstance(what, str) else what in self._rows
+
     def __getitem__(self, name: str) -> StatusRow:
         """The row of a recipe. TableNotFound, with near names."""
         for row in self._rows:

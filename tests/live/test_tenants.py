@@ -365,3 +365,27 @@ def test_a_lifecycle_topic_is_one_for_each_tenant(ws):
             assert {each["tenant_id"] for each in told} == {tenant}
             assert [each["event"] for each in told] == ["opened", "closed"]
     assert topic not in ws.topics
+
+
+def test_a_tenant_block_can_be_entered_again_inside_of_itself_and_in_other_threads(ws):
+    acme, nobody = ws.tenant("Acme"), ws.tenant(None)
+    seen = []
+
+    def elsewhere():
+        with acme:
+            seen.append(ws.current_tenant)
+        seen.append(ws.current_tenant)
+
+    for _ in range(2):
+        with acme, nobody, acme:
+            thread = threading.Thread(target=elsewhere)
+            thread.start()
+            thread.join()
+            seen.append(ws.current_tenant)
+            ws.bind_tenant("bolt")
+        seen.append(ws.current_tenant)
+    assert seen == ["acme", None, "acme", None] * 2
+    assert acme(lambda: ws.current_tenant)() == "acme"
+    with pytest.raises(ZeroDivisionError), acme:
+        1 / 0  # noqa: B018
+    assert ws.current_tenant is None

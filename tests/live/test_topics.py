@@ -590,3 +590,13 @@ def test_a_stream_that_was_opened_in_a_scope_stays_the_tenants(ws):
         ws.topics.publish("events", rows(2))
         assert ids(following) == [(0, [1])]
         assert ids(replay) == []
+
+
+def test_lengths_of_time_are_seconds_or_timedeltas(events):
+    assert list(events.subscribe("events", timeout=datetime.timedelta(milliseconds=10))) == []
+    for length in (True, "1", float("nan"), -1, datetime.timedelta(seconds=-1)):
+        with pytest.raises(InvalidArgument, match="a number of seconds from 0 or a timedelta"):
+            events.subscribe("events", timeout=length)
+    for length in (0, datetime.timedelta(0), float("inf")):
+        with pytest.raises(InvalidArgument, match="retention"):
+            events.register("events", {"id": "int64"}, retention=length)

@@ -1,5 +1,6 @@
 """Upkeep: which versions go, how catalog and files are compared and mended, and the copy of the catalog."""
 
+import datetime
 import os
 import sqlite3
 import threading
@@ -327,7 +328,7 @@ def test_a_repair_removes_orphans_older_than_the_grace_time(lab, folder):
     report = lab.check(repair=True)
     assert report.reclaimed == ["results/_global/old.parquet"] and report.bytes_reclaimed == len(b"not ours")
     assert report.orphans == ["results/_global/young.parquet"] and not old.exists() and young.exists()
-    assert lab.check(repair=True, grace=0).reclaimed == ["results/_global/young.parquet"] and len(files(folder)) == 2
+    assert lab.check(repair=True, grace=datetime.timedelta(0)).reclaimed == ["results/_global/young.parquet"] and len(files(folder)) == 2
 
 
 def test_a_clock_that_was_set_back_removes_nothing(lab, folder):
