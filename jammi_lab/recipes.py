@@ -3,9 +3,8 @@
 from collections.abc import Iterator, Sequence
 
 from jammi_lab import forms
-from jammi_lab.errors import TableNotFound
 from jammi_lab.markup import Form, Shown
-from jammi_lab.names import fold, near
+from jammi_lab.sensing.reports import called, is_among
 from jammi_lab.values.records import RecipeRecord, statement_of
 
 
@@ -59,16 +58,11 @@ class Recipes(Shown):
         return len(self._recipes)
 
     def __contains__(self, what: object) -> bool:
-        return any(fold(each.name) == fold(what) for each in self._recipes) if isinstance(what, str) else what in self._recipes
+        return is_among(what, self._recipes)
 
     def __getitem__(self, at: int | str) -> Recipe:
         """One of them. TableNotFound, with near names; IndexError."""
-        if not isinstance(at, str):
-            return self._recipes[at]
-        for each in self._recipes:
-            if fold(each.name) == fold(at):
-                return each
-        raise TableNotFound(f"There is no recipe {at!r} here.", near=near(at, [each.name for each in self._recipes]))
+        return called(at, self._recipes) if isinstance(at, str) else self._recipes[at]
 
     def _form(self) -> Form:
         return _listed(self._recipes)

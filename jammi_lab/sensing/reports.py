@@ -4,7 +4,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from jammi_lab import forms
 from jammi_lab.errors import InvalidArgument, TableNotFound
@@ -62,6 +62,27 @@ class StatusRow:
         return list(reasons_of(self.verdict))
 
 
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+_N = TypeVar("_N", bound=_Named)
+
+
+def called(name: str, rows: Sequence[_N]) -> _N:
+    """What is listed of a recipe. TableNotFound, with near names."""
+    for row in rows:
+        if fold(row.name) == fold(name):
+            return row
+    raise TableNotFound(f"There is no recipe {name!r} here.", near=near(name, [row.name for row in rows]))
+
+
+def is_among(what: object, rows: Sequence[_Named]) -> bool:
+    """Whether a recipe, or what is listed of it, is there."""
+    return any(fold(row.name) == fold(what) for row in rows) if isinstance(what, str) else what in rows
+
+
 class Status(Shown, Framed):
     """All recipes with their verdicts, from one look: `status["name"]`, iterable, `len()`."""
 
@@ -78,14 +99,11 @@ class Status(Shown, Framed):
         return True
 
     def __contains__(self, what: object) -> bool:
-        return any(fold(row.name) == fold(what) for row in self._rows) if isinstance(what, str) else what in self._rows
+        return is_among(what, self._rows)
 
     def __getitem__(self, name: str) -> StatusRow:
         """The row of a recipe. TableNotFound, with near names."""
-        for row in self._rows:
-            if fold(row.name) == fold(name):
-                return row
-        raise TableNotFound(f"There is no recipe {name!r} here.", near=near(name, [r.name for r in self._rows]))
+        return called(name, self._rows)
 
     def arrow(self) -> "pa.Table":
         """Columns name, version, verdict, reasons, rows, bytes, age_seconds, index."""
