@@ -1,6 +1,7 @@
 """Views that a source brings along: text of somebody else, which DuckDB would bind with our rights. It passes the gate, or is not run."""
 
-from jammi_lab.engine import duck, gate, statements, tokens
+from jammi_lab.engine import gate, statements, tokens
+from jammi_lab.engine.parser import parsing
 from jammi_lab.errors import JammiError
 from jammi_lab.names import ascii_lower
 from jammi_lab.sources.base import ViewReading
@@ -13,14 +14,10 @@ def view_reading(sql: str) -> ViewReading | None:
     if at is None:
         return None
     body = raw[at + 2 :].decode(errors="replace")
-    parser = duck.open_parser()
     try:
-        parsed = statements.parse(parser, body)
+        [one, *more] = parsing(lambda parser: statements.parse(parser, body))
     except JammiError:
         return None
-    finally:
-        parser.close()
-    [one, *more] = parsed
     reading = one.reading
     if more or one.form is not statements.Form.SELECT or one.calls or reading.volatile or reading.clock or reading.words:
         return None

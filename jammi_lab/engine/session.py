@@ -21,6 +21,7 @@ from jammi_lab.engine import duck, functions, spills, statements
 from jammi_lab.engine.attachments import Patience
 from jammi_lab.engine.faults import Place, closed, is_fatal, read_fault, stopped, translate
 from jammi_lab.engine.instances import Session
+from jammi_lab.engine.parser import parsing
 from jammi_lab.engine.prepared import Prepared, prepare
 from jammi_lab.engine.question import BESIDE_SECONDS, Beside, Question
 from jammi_lab.engine.resolve import Found, Provider, known_names, resolve
@@ -59,7 +60,6 @@ class Engine:
         self._providers: list[Provider] = []
         self._sessions: OrderedDict[str | None, Session] = OrderedDict()
         self._lock = threading.RLock()
-        self._parser: duckdb.DuckDBPyConnection | None = None
         self._budget: int | None = None
         self._closed = False
         self._texts = statements.Texts(lambda sql, changing: self._parsing(lambda parser: statements.parse(parser, sql, changing=changing)))
@@ -367,18 +367,11 @@ class Engine:
             sessions, self._sessions = list(self._sessions.values()), OrderedDict()
             for session in sessions:
                 session.close()
-            if self._parser is not None:
-                self._parser.close()
-                self._parser = None
 
     def _parsing(self, work: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
         """What `work` returns, in a worker, with the instance that only parses."""
-        with self._lock:
-            self._check_open()
-            if self._parser is None:
-                self._parser = waited(duck.open_parser, _nothing_to_stop)
-            parser = self._parser
-        return waited(lambda: work(parser), duck.interrupter(parser))
+        self._check_open()
+        return waited(lambda: parsing(work), _nothing_to_stop)
 
     def _share(self) -> None:
         """One memory budget for all instances."""
