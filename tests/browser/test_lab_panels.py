@@ -2,6 +2,7 @@
 
 `JAMMI_SHOTS=folder` keeps pictures."""
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -97,85 +98,84 @@ def again(context, address, token, root):
     page.close()
 
 
+LINKS = ["ipywidgets.jslink", "ipywidgets.link", "traitlets.link"]
 PAIR = """import ipywidgets, traitlets
 plan = jl.widgets.EmbeddingMap(ws, 'vectors')
 near = jl.widgets.NeighborExplorer(ws, 'vectors', '2')
 linked = {link}((plan, 'selection'), (near, 'selection'))
+def told(plan=plan, near=near): print('PYTHON', plan.selection == near.selection, sorted(plan.selection))
 display(plan, near)"""
-LINKED = [
-    """import jammi_lab as jl
+VECTORS = """import jammi_lab as jl
 ws = jl.open("lab")
 texts = ["graph neural networks", "a recipe for bread", "message passing on graphs", "baking sourdough", "how to cook rice", "deep networks"]
 with open("papers.csv", "w") as f: _ = f.write("id,title\\n" + "".join(f"{i},{t}\\n" for i, t in enumerate(texts)))
 ws.sources.add("papers", "papers.csv")
-_ = ws.embed("vectors", "SELECT id::VARCHAR AS id, title FROM papers", key="id", text="title", model="hashing")""",
-    "PAIR",
-    "print('READY', 6 * 7)",
-    "print('PYTHON', plan.selection == near.selection, sorted(plan.selection))",
-]
-
-
+_ = ws.embed("vectors", "SELECT id::VARCHAR AS id, title FROM papers", key="id", text="title", model="hashing")"""
 NAMED = """import ipywidgets, traitlets
 graph = jl.widgets.LineageGraph(ws)
 board = jl.widgets.StalenessBoard(ws)
 linked = {link}((graph, 'selection'), (board, 'selection'))
+def told(board=board): print('PYTHON', [name for name in board.selection if name not in ws])
 display(graph, board)"""
 
 
-@pytest.mark.parametrize("link", ["ipywidgets.jslink", "traitlets.link"])
-def test_a_node_that_is_no_recipe_is_chosen_beside_a_linked_board_and_breaks_nothing(browser, tmp_path, link):
+@contextlib.contextmanager
+def linked(browser, tmp_path, first, pair):
+    """A page, and for each way to link two panels the cell that shows such a pair and a cell that runs its `told()`."""
     root = tmp_path / "root"
     root.mkdir()
-    cells = [PAPERS, NAMED.format(link=link), "print('READY', 6 * 7)", "print('PYTHON', [name for name in board.selection if name not in ws])"]
-    written(root / "named.ipynb", cells)
-    size = {"width": 1280, "height": 1400}
-    with lab(root, tmp_path / "state", "JupyterLab Light") as (address, token), fenced(browser, address, viewport=size) as context:
-        page = opened(context, address, token, "named.ipynb")
-        page.get_by_text("READY 42").wait_for()
-        details = page.locator(".jammi-side h4")
-        page.get_by_test_id("node-ml").click()
-        page.locator("[data-testid=choose-ml]:checked").wait_for()
-        page.get_by_test_id("node-papers").click()
-        details.get_by_text("papers", exact=True).wait_for()
-        page.wait_for_timeout(500)
-        assert details.inner_text() == "papers"
-        cell = page.locator(".jp-Notebook .jp-CodeCell").nth(3)
-        cell.locator(".cm-content").click()
-        page.keyboard.press("Control+Enter")
-        cell.get_by_text("PYTHON []").wait_for()
-        page.get_by_test_id("node-counted").click()
-        page.locator("[data-testid=choose-counted]:checked").wait_for()
-        details.get_by_text("counted", exact=True).wait_for()
-        assert page.get_by_text("There is no recipe").count() == 0  # what was said of the other is gone
-
-
-@pytest.mark.parametrize("link", ["ipywidgets.jslink", "ipywidgets.link", "traitlets.link"])
-def test_what_is_chosen_in_one_panel_is_chosen_in_a_linked_one(browser, tmp_path, link):
-    root = tmp_path / "root"
-    root.mkdir()
-    written(root / "linked.ipynb", [PAIR.format(link=link) if cell == "PAIR" else cell for cell in LINKED])
+    pairs = [f"{pair.format(link=link)}\ntold_{number} = told" for number, link in enumerate(LINKS)]
+    written(root / "linked.ipynb", [first, *pairs, "print('READY', 6 * 7)", *(f"told_{number}()" for number in range(len(LINKS)))])
     size = {"width": 1280, "height": 1400}
     with lab(root, tmp_path / "state", "JupyterLab Light") as (address, token), fenced(browser, address, viewport=size) as context:
         page = opened(context, address, token, "linked.ipynb")
         page.get_by_text("READY 42").wait_for()
-        page.locator("[data-points='6']").wait_for()
-        hit = page.get_by_test_id("neighbor-0")
-        hit.click()
-        page.get_by_test_id("chosen").get_by_text("· 1 chosen", exact=True).wait_for()
-        canvas = page.get_by_test_id("map-canvas")
-        canvas.scroll_into_view_if_needed()
-        box = canvas.bounding_box()
-        page.get_by_test_id("lasso").click()
-        page.mouse.move(box["x"] + 3, box["y"] + 3)
-        page.mouse.down()
-        for x, y in ((box["width"] - 3, 3), (box["width"] - 3, box["height"] - 3), (3, box["height"] - 3)):
-            page.mouse.move(box["x"] + x, box["y"] + y, steps=4)
-        page.mouse.up()
-        page.get_by_test_id("chosen").get_by_text("· 6 chosen", exact=True).wait_for()
-        page.locator(".jammi-hits [aria-selected=true]").nth(4).wait_for()
-        if SHOTS:
-            page.screenshot(path=str(Path(SHOTS) / "linked.png"))
-        cell = page.locator(".jp-Notebook .jp-CodeCell").nth(3)
-        cell.locator(".cm-content").click()
-        page.keyboard.press("Control+Enter")
-        cell.get_by_text("PYTHON True ['0', '1', '2', '3', '4', '5']").wait_for(timeout=20_000)
+        cells = page.locator(".jp-Notebook .jp-CodeCell")
+        yield page, [(cells.nth(1 + number), cells.nth(2 + len(LINKS) + number)) for number in range(len(LINKS))]
+
+
+def asked(page, cell):
+    """The cell is run again."""
+    cell.locator(".cm-content").click()
+    page.keyboard.press("Control+Enter")
+
+
+def test_a_node_that_is_no_recipe_is_chosen_beside_a_linked_board_and_breaks_nothing(browser, tmp_path):
+    with linked(browser, tmp_path, PAPERS, NAMED) as (page, pairs):
+        for cell, told in pairs:
+            details = cell.locator(".jammi-side h4")
+            cell.get_by_test_id("node-ml").click()
+            cell.locator("[data-testid=choose-ml]:checked").wait_for()
+            cell.get_by_test_id("node-papers").click()
+            details.get_by_text("papers", exact=True).wait_for()
+            page.wait_for_timeout(500)
+            assert details.inner_text() == "papers"
+            asked(page, told)
+            told.get_by_text("PYTHON []").wait_for()
+            cell.get_by_test_id("node-counted").click()
+            cell.locator("[data-testid=choose-counted]:checked").wait_for()
+            details.get_by_text("counted", exact=True).wait_for()
+            assert page.get_by_text("There is no recipe").count() == 0  # what was said of the other is gone
+
+
+def test_what_is_chosen_in_one_panel_is_chosen_in_a_linked_one(browser, tmp_path):
+    with linked(browser, tmp_path, VECTORS, PAIR) as (page, pairs):
+        for cell, told in pairs:
+            cell.locator("[data-points='6']").wait_for()
+            cell.get_by_test_id("neighbor-0").click()
+            cell.get_by_test_id("chosen").get_by_text("· 1 chosen", exact=True).wait_for()
+            cell.get_by_test_id("lasso").click()
+            canvas = cell.get_by_test_id("map-canvas")
+            canvas.scroll_into_view_if_needed()
+            box = canvas.bounding_box()
+            page.mouse.move(box["x"] + 3, box["y"] + 3)
+            page.mouse.down()
+            for x, y in ((box["width"] - 3, 3), (box["width"] - 3, box["height"] - 3), (3, box["height"] - 3)):
+                page.mouse.move(box["x"] + x, box["y"] + y, steps=4)
+            page.mouse.up()
+            cell.get_by_test_id("chosen").get_by_text("· 6 chosen", exact=True).wait_for()
+            cell.locator(".jammi-hits [aria-selected=true]").nth(4).wait_for()
+            if SHOTS:
+                cell.screenshot(path=str(Path(SHOTS) / "linked.png"))
+            asked(page, told)
+            told.get_by_text("PYTHON True ['0', '1', '2', '3', '4', '5']").wait_for(timeout=20_000)
