@@ -28,6 +28,10 @@ FLAGS = [
     "--disable-sync",
     "--disable-dev-shm-usage",
 ]
+SHOTS = os.environ.get("JAMMI_SHOTS")
+"""Where pictures are kept, when they are wanted."""
+THEMES = ["JupyterLab Light", "JupyterLab Dark"] if SHOTS else ["JupyterLab Light"]
+"""Those in which whole stories are run: in another one nothing happens otherwise, and it is looked at in pictures."""
 # The panel of that path, its document, its session and its kernel are waited for; the promise resolves after the last cell.
 RUN_ALL = """async (name) => {
   const begun = Date.now(), nap = (ms) => new Promise((done) => setTimeout(done, ms));

@@ -1,11 +1,10 @@
 """The badge above a result in a real JupyterLab: late, then filled in where it stands, and opened on a click without a kernel."""
 
-import os
 from pathlib import Path
 
 import pytest
 
-from tests.browser.lab import fenced, lab, opened, written
+from tests.browser.lab import SHOTS, THEMES, fenced, lab, opened, written
 
 pytestmark = [
     pytest.mark.browser,
@@ -36,7 +35,7 @@ VENUES = "%%jammi -m venues\nSELECT venue, count(*) AS n FROM papers GROUP BY ve
 CELLS = [SETUP, VENUES, "%%jammi -m top\nSELECT * FROM jammi.venues", HANG, "%%jammi\nSELECT * FROM jammi.top ORDER BY n", "print('READY', 6 * 7)"]
 
 
-@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+@pytest.mark.parametrize("theme", THEMES)
 def test_a_late_badge_is_filled_in_where_it_stands_and_opens_on_its_reasons(browser, tmp_path, theme):
     root = tmp_path / "root"
     root.mkdir()
@@ -62,5 +61,5 @@ def test_a_late_badge_is_filled_in_where_it_stands_and_opens_on_its_reasons(brow
 
 def shot(page, theme, name):
     """A picture to look at, when somebody asks for it."""
-    if folder := os.environ.get("JAMMI_SHOTS"):
-        page.locator(".jp-Notebook .jp-CodeCell").nth(4).screenshot(path=str(Path(folder) / f"badge-{name}-{theme.rpartition(' ')[2].lower()}.png"))
+    if SHOTS:
+        page.locator(".jp-Notebook .jp-CodeCell").nth(4).screenshot(path=str(Path(SHOTS) / f"badge-{name}-{theme.rpartition(' ')[2].lower()}.png"))

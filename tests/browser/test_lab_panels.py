@@ -3,14 +3,13 @@
 `JAMMI_SHOTS=folder` keeps pictures."""
 
 import contextlib
-import os
 import shutil
 from pathlib import Path
 
 import nbformat
 import pytest
 
-from tests.browser.lab import PAPERS, fenced, lab, opened, written
+from tests.browser.lab import PAPERS, SHOTS, THEMES, fenced, lab, opened, written
 
 pytestmark = [
     pytest.mark.browser,
@@ -18,7 +17,6 @@ pytestmark = [
     pytest.mark.timeout(300),
     pytest.mark.leaves_behind("playwright keeps a loop and its pipes for the session"),
 ]
-SHOTS = os.environ.get("JAMMI_SHOTS")
 DOCSTRINGS = Path(__file__).parents[2] / "notebooks" / "data" / "docstrings.csv"
 SETUP = """import jammi_lab as jl
 ws = jl.open("lab")
@@ -42,7 +40,7 @@ CELLS = [
 ]
 
 
-@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+@pytest.mark.parametrize("theme", THEMES)
 def test_the_panels_live_in_a_real_lab(browser, tmp_path, theme):
     root = tmp_path / "root"
     root.mkdir()

@@ -1,6 +1,5 @@
 """The tour in a real JupyterLab. `JAMMI_SHOTS=folder` keeps pictures."""
 
-import os
 import shutil
 import sys
 from pathlib import Path
@@ -8,11 +7,10 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from tests.browser.lab import fenced, lab, opened
+from tests.browser.lab import SHOTS, THEMES, fenced, lab, opened
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(240)]
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
-SHOTS = os.environ.get("JAMMI_SHOTS")
 sys.path.insert(0, str(NOTEBOOKS))
 import run_tour  # noqa: E402  (a script beside the notebooks, in no package)
 
@@ -27,7 +25,7 @@ def picture(page, name: str, at: str, nth: int) -> None:
 
 
 @pytest.mark.leaves_behind("playwright keeps a loop and its pipes for the session")
-@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
+@pytest.mark.parametrize("theme", THEMES)
 def test_the_tour_runs_in_a_real_lab_and_asks_nothing_of_the_network(browser, tmp_path, theme):
     root = tmp_path / "root"
     root.mkdir()
