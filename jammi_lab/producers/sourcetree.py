@@ -52,8 +52,14 @@ def text_of(function: types.FunctionType, written: Written | None = None) -> str
         tree = definition_in_file(function)
     except NoSource:
         return ""
-    lines = linecache.getlines(function.__code__.co_filename, function.__globals__)
-    return "" if tree is None else "".join(lines[_first_line(tree) - 1 : tree.end_lineno])
+    return "" if tree is None else "".join(_lines_around(function)[_first_line(tree) - 1 : tree.end_lineno])
+
+
+def _lines_around(function: types.FunctionType) -> list[str]:
+    """The lines of the file or cell in which a function stands. None of what was executed as a text: all such texts have one name, under which
+    CPython 3.13 keeps that of `python -c` until somebody clears what it keeps."""
+    name = function.__code__.co_filename
+    return [] if name == "<string>" else linecache.getlines(name, function.__globals__)
 
 
 def definition_in_file(function: types.FunctionType) -> Definition | None:
@@ -62,7 +68,7 @@ def definition_in_file(function: types.FunctionType) -> Definition | None:
     if code.co_name == "<lambda>":
         raise NoSource("a lambda has no name to be found by")
     linecache.checkcache(code.co_filename)
-    text = "".join(linecache.getlines(code.co_filename, function.__globals__))
+    text = "".join(_lines_around(function))
     if not text:
         raise NoSource(f"the source of {function.__qualname__} is not at hand")
     found = _definitions(text, code.co_flags & _FUTURES).get(code.co_name, [])

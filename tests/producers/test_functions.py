@@ -3,6 +3,7 @@
 import ast
 import functools
 import gc
+import linecache
 import threading
 
 import pytest
@@ -396,6 +397,15 @@ REFUSED = {
     "text that was executed": ("exec('def step(p):\\n    return p')\n", "not at hand"),
     "objects of an array": ("import numpy as np\nA = np.array([object()])\ndef step(p):\n    return A\n", "ndarray A"),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("started_with", ["ws.compute(step)", "def step(p):\n    return p"])
+def test_the_text_that_python_was_started_with_is_no_source_of_what_was_executed(write, monkeypatch, started_with):
+    lines = [f"{line}\n" for line in started_with.split("\n")]
+    monkeypatch.setitem(linecache.cache, "<string>", (len(started_with), None, lines, "<string>"))
+    test_no_definition_can_be_told_of(write, "text that was executed")
+    for what in (each for each in IN_EVERY_RELEASE if "dataclass" in each):
+        test_the_definition_is_the_same_in_every_release_of_python(write, what)
 
 
 @pytest.mark.parametrize("what", REFUSED)
