@@ -109,11 +109,11 @@ texts = ["graph neural networks", "a recipe for bread", "message passing on grap
 with open("papers.csv", "w") as f: _ = f.write("id,title\\n" + "".join(f"{i},{t}\\n" for i, t in enumerate(texts)))
 ws.sources.add("papers", "papers.csv")
 _ = ws.embed("vectors", "SELECT id::VARCHAR AS id, title FROM papers", key="id", text="title", model="hashing")"""
-NAMED = """import ipywidgets, traitlets
+NAMED = """import ipywidgets, itertools, traitlets
 graph = jl.widgets.LineageGraph(ws)
 board = jl.widgets.StalenessBoard(ws)
 linked = {link}((graph, 'selection'), (board, 'selection'))
-def told(board=board): print('PYTHON', [name for name in board.selection if name not in ws])
+def told(board=board, turn=itertools.count()): print('PYTHON', next(turn), [name for name in board.selection if name not in ws])
 display(graph, board)"""
 
 
@@ -149,7 +149,7 @@ def test_a_node_that_is_no_recipe_is_chosen_beside_a_linked_board_and_breaks_not
             page.wait_for_timeout(500)
             assert details.inner_text() == "papers"
             asked(page, told)
-            told.get_by_text("PYTHON []").wait_for()
+            told.get_by_text("PYTHON 1 []").wait_for()
             cell.get_by_test_id("node-counted").click()
             cell.locator("[data-testid=choose-counted]:checked").wait_for()
             details.get_by_text("counted", exact=True).wait_for()

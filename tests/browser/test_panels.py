@@ -1,7 +1,6 @@
 """Every panel on a bare page: what a mouse, a keyboard and a hostile name do. `JAMMI_SHOTS=folder` keeps pictures."""
 
 import contextlib
-import os
 from pathlib import Path
 
 import polars as pl
@@ -12,10 +11,10 @@ import jammi_widgets
 from jammi_lab.values.verdicts import Fresh
 from jammi_widgets import CatalogBrowser, EmbeddingMap, LineageGraph, NeighborExplorer, StalenessBoard
 from tests.browser.bare import Bare
+from tests.browser.lab import SHOTS
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.leaves_behind("playwright keeps a loop and its pipes for the session")]
 EVIL = "<img src=x onerror=\"document.title='owned'\">"
-SHOTS = os.environ.get("JAMMI_SHOTS")
 TEXTS = ["graph neural networks", "a recipe for bread", "message passing on graphs", "baking sourdough", "how to cook rice", "convolutional networks"]
 
 
