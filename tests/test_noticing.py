@@ -1,7 +1,6 @@
 """Verdicts that are found out beside the result: one thread for one question, errors are said, closing lets go."""
 
 import threading
-import time
 
 import pytest
 
@@ -10,6 +9,7 @@ from jammi_lab.errors import JammiError
 from jammi_lab.noticing import Noticing
 from jammi_lab.observing.observers import Observers
 from jammi_lab.values.verdicts import Damaged, Fresh
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -36,13 +36,6 @@ def behind(gate, verdict=None):
 
 def badge_threads():
     return [t for t in threading.enumerate() if t.name == "jammi-badge"]
-
-
-def until(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.01)
-    return condition()
 
 
 def test_who_has_no_patience_is_told_later_and_once(gate):

@@ -5,10 +5,13 @@ Values are given as the driver takes them, and come back as it gives them: numbe
 """
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
+
+_FEW = 2
+"""From so many sets of values the driver goes over them itself."""
 
 
 def rows(tx: sa.Connection, text: str, given: Any = ()) -> list[Any]:
@@ -47,6 +50,12 @@ class Direct:
     def change(self, tx: sa.Connection, given: Mapping[str, Any]) -> int:
         """How many rows it changes. Raises as `tx.execute`."""
         return change(tx, *self._bound(tx, given))
+
+    def change_all(self, tx: sa.Connection, given: Sequence[Mapping[str, Any]]) -> int:
+        """How many rows it changes in all, when it is run for each of some sets of values. Raises as `tx.execute`."""
+        if len(given) < _FEW:
+            return sum(self.change(tx, each) for each in given)
+        return change(tx, self._bound(tx, given[0])[0], [self._bound(tx, each)[1] for each in given], many=True)
 
     def _bound(self, tx: sa.Connection, given: Mapping[str, Any]) -> tuple[str, Any]:
         found = self._compiled.get(tx.dialect.name)

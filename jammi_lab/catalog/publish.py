@@ -46,16 +46,18 @@ _NUMBERS = Direct(  # one statement for what five would ask
 _COUNT = Direct(scope.update_of(counters).where(counters.c.recipe_fold == sa.bindparam("fold")).values(last=sa.bindparam("number")))
 _ENTER, _ENTER_VERSION, _ENTER_COUNTER, _KEEP_COPY, _ENTER_EDGE = (Direct(sa.insert(table)) for table in (_t, _v, counters, manifests, lineage))
 _SETTLE = scope.update_all(_t).where(_t.c.table_name == sa.bindparam("name"), _status, _writer)
-_BUILDING = scope.everyones(_t.c.table_name, _t.c.writer_id).where(_status, _t.c.table_name.in_(sa.bindparam("names", expanding=True)))
-_COPIES = scope.everyones(manifests.c.table_name).where(manifests.c.table_name.in_(sa.bindparam("names", expanding=True)))
-_MANY = 500
-"""Names in one statement."""
-_FAIL_ALL = (
+_BUILDING = Direct(  # and, of each, whether the catalog keeps a manifest already
+    scope.everyones(_t.c.table_name, manifests.c.table_name)
+    .join_from(_t, manifests, manifests.c.table_name == _t.c.table_name, isouter=True)
+    .where(_status, _writer)
+)
+_FAIL = (
     scope.update_all(_t)
-    .where(_status, _writer, _t.c.table_name.not_in(sa.bindparam("names", expanding=True)))
-    .values(status="failed", error=sa.bindparam("why"), completed_at=sa.bindparam("now"))
+    .where(_status, _writer)
+    .values(status=sa.literal_column("'failed'"), error=sa.bindparam("why"), completed_at=sa.bindparam("now"))
     .returning(_t.c.table_name)
 )
+_FAIL_REST, _FAIL_EACH = _FAIL.where(_t.c.table_name.not_in(sa.bindparam("names", expanding=True))), Direct(_FAIL)
 _FLIP = scope.update_of(_t).where(_t.c.table_name == sa.bindparam("name"), _status)
 _FINISH = Direct(_SETTLE.values({_t.c[name]: sa.bindparam(bound) for bound, name in _LEARNT.items()} | {_t.c.error: sa.null()}))
 _NO_EDGES = scope.delete_of(lineage).where(lineage.c.derived == sa.bindparam("name"))
@@ -132,44 +134,32 @@ class Publish:
         if not finished:
             return set()
         with self._database.write() as tx:
-            mine = self._still_building(tx, [record for record, _, _ in finished])
-            kept = [each for each in finished if each[0].table_name in mine]
-            for record in self._were_ready(tx, [record for record, _, _ in kept]):
-                tx.execute(_NO_EDGES, _named(record))
-                tx.execute(_NO_COPY, _named(record))
+            mine = self._still_building(tx, {record.writer_id for record, _, _ in finished})
+            kept = [each for each in finished if (each[0].table_name, each[0].writer_id) in mine]
+            for record, _, _ in kept:
+                if mine[record.table_name, record.writer_id]:  # it was ready before, and was made building again by hand
+                    tx.execute(_NO_EDGES, _named(record))
+                    tx.execute(_NO_COPY, _named(record))
             if kept:
                 done = self._finish(tx, kept)
                 assert done, "the transaction keeps them building"
-        return mine
+        return {record.table_name for record, _, _ in kept}
 
     @staticmethod
     def _finish(tx: sa.Connection, finished: Sequence[tuple[TableRecord, bytes, Edges]]) -> bool:
         """Whether each was building for its record's writer and is ready now, with all that the catalog keeps of it, which was nothing before."""
-        if sum(_FINISH.change(tx, _flip(record, status="ready")) for record, _, _ in finished) != len(finished):
+        if _FINISH.change_all(tx, [_flip(record, status="ready") for record, _, _ in finished]) != len(finished):
             return False
-        for record, body, edges in finished:
-            for row in edge_rows(tx, record, edges):  # before the copy: with one, an edge is taken for another tool's
-                _ENTER_EDGE.change(tx, row)
-            _KEEP_COPY.change(tx, _copied(record.table_name, record.tenant, body))
+        # before the copies: with one, an edge is taken for another tool's
+        _ENTER_EDGE.change_all(tx, [row for record, _, edges in finished for row in edge_rows(tx, record, edges)])
+        _KEEP_COPY.change_all(tx, [_copied(record.table_name, record.tenant, body) for record, body, _ in finished])
         newest.renew_of(tx, [record.table_name for record, _, _ in finished])
         return True
 
     @staticmethod
-    def _still_building(tx: sa.Connection, records: Sequence[TableRecord]) -> set[str]:
-        """The names of those that are building for their record's writer; the transaction keeps it so."""
-        found: set[tuple[str, str]] = set()
-        for start in range(0, len(records), _MANY):
-            names = [r.table_name for r in records[start : start + _MANY]]
-            found |= {(row[0], row[1]) for row in tx.execute(_BUILDING, {"names": names, "was": "building"}).all()}
-        return {r.table_name for r in records if (r.table_name, r.writer_id) in found}
-
-    @staticmethod
-    def _were_ready(tx: sa.Connection, records: Sequence[TableRecord]) -> list[TableRecord]:
-        """Those that were ready before, and were made building again by hand: the catalog keeps things of them already."""
-        found: set[str] = set()
-        for start in range(0, len(records), _MANY):
-            found.update(tx.execute(_COPIES, {"names": [r.table_name for r in records[start : start + _MANY]]}).scalars())
-        return [r for r in records if r.table_name in found]
+    def _still_building(tx: sa.Connection, writers: Collection[str]) -> dict[tuple[str, str], bool]:
+        """What some writers are building, by name and writer: whether the catalog keeps a manifest of it already. The transaction keeps it so."""
+        return {(row[0], writer): row[1] is not None for writer in writers for row in _BUILDING.rows(tx, {"was": "building", "writer": writer})}
 
     def reuse(self, recipe: str, table_name: str) -> VersionRecord:
         """The version of this tenant's recipe that refers to a ready table: the newest one if it does already, else a new one. TableNotFound for any
@@ -197,8 +187,9 @@ class Publish:
     def failed_all(self, writer_id: str, error: str, but: Sequence[str] = ()) -> set[str]:
         """Whatever that writer was building, but for some tables, is failed now: the names. One transaction."""
         with self._database.write() as tx:
-            claim = {"names": list(but), "was": "building", "writer": writer_id, "why": error, "now": rfc3339(self._clock.now_ns())}
-            return {row[0] for row in tx.execute(_FAIL_ALL, claim).all()}
+            claim = {"was": "building", "writer": writer_id, "why": error, "now": rfc3339(self._clock.now_ns())}
+            failed = tx.execute(_FAIL_REST, {**claim, "names": list(but)}).all() if but else _FAIL_EACH.rows(tx, claim)
+            return {row[0] for row in failed}
 
     def condemn(self, table_name: str, error: str) -> bool:
         """Whether a ready table whose bytes cannot be trusted is now failed. TenantForbidden."""

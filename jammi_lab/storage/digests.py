@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from jammi_lab.canonical import digest_of
 from jammi_lab.storage.arrow import arrow_digests, table_digest
-from jammi_lab.storage.files import Place, Stat, opened, plain_stat, settled, stat_of
+from jammi_lab.storage.files import Place, Stat, opened, plain_bytes, plain_stat, settled, stat_of
 from jammi_lab.storage.growing import BLOCK, Growing
 from jammi_lab.storage.mapped import watch
 from jammi_lab.storage.pages import as_told
@@ -153,13 +153,16 @@ class Seen(NamedTuple):
 
 def seen(path: Place) -> Seen | None:
     """What a Parquet file is that may be torn; None when there is none. One that cannot be read counts as torn, a large one raises OSError."""
+    if isinstance(path, Path):
+        with contextlib.suppress(OSError):
+            found = plain_bytes(path, _SMALL, links=True)
+            if found is None:
+                return None
+            if found[1] is not None:
+                return Seen(rows_of(pa.BufferReader(found[1])), hashlib.sha256(found[1]).hexdigest(), found[0])
     stat = plain_stat(path)
     if stat is None:
         return None
-    if isinstance(path, Path) and stat.size <= _SMALL:
-        with contextlib.suppress(OSError), open(path, "rb", buffering=0) as file:
-            data = file.read()
-            return Seen(rows_of(pa.BufferReader(data)), hashlib.sha256(data).hexdigest(), len(data))
     rows = footer_rows(path)
     return Seen(rows, "" if rows is None else sha256_file(path), stat.size)
 

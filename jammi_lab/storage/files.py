@@ -18,6 +18,7 @@ from jammi_lab.values.base import Value
 
 Place = Path | RemotePath
 """A file of a folder, or an object of a store."""
+_BLOCK = 1 << 20
 _LARGE = 4 << 20
 """Bytes that take longer to write than the sync itself."""
 _hook: Callable[[str], None] | None = None
@@ -74,6 +75,29 @@ def _found(path: str | Path) -> os.stat_result | None:
 
 def _stat(found: os.stat_result) -> Stat:
     return Stat(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+
+
+def plain_bytes(path: str | Path, largest: int, *, links: bool) -> tuple[int, bytes | None] | None:
+    """The size and the bytes of a plain file, no bytes when they are more than `largest`; None when it is gone, is no plain file (a pipe is not
+    waited for), or is a link and `links` are not followed. OSError when it cannot be read."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if links else os.O_NOFOLLOW))
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO):
+            return None
+        raise
+    try:
+        found = os.fstat(descriptor)
+        if not S_ISREG(found.st_mode):
+            return None
+        if found.st_size > largest:
+            return found.st_size, None
+        data = os.read(descriptor, found.st_size + 1)
+        while len(data) != found.st_size and (more := os.read(descriptor, _BLOCK)):  # it grows, or the system gave a part of it only
+            data += more
+        return len(data), data
+    finally:
+        os.close(descriptor)
 
 
 def object_stat(said: Mapping[str, Any]) -> Stat:

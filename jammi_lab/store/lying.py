@@ -2,13 +2,16 @@
 
 import concurrent.futures
 import contextlib
+import errno
 import os
 import re
+import resource
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from jammi_lab.errors import JammiError
+from jammi_lab.storage.beside import begin
 from jammi_lab.storage.files import Place, fault_point, sync_folder
 from jammi_lab.store.manifests import SUFFIX
 from jammi_lab.store.results import Results, clear
@@ -20,8 +23,10 @@ _UNBEGUN = re.compile(r"\.([A-Za-z0-9_-]+)\.(?:parquet|materialization\.json)\.[
 
 _PARTS = (*reversed(SUFFIXES), SUFFIX, ".parquet")
 """What the names of a table's files end with, in the order in which they go."""
-_AT_ONCE, _MANY = 8, 64
-"""How many files are removed at once, when tables are many: each waits for the file system's journal, and they wait together."""
+_HELD = 4096
+"""The number of a descriptor from which no more removed files are held open."""
+_AT_ONCE = 8
+"""How many files are removed at once when not all can be held: each waits for the file system's journal, and they wait together."""
 
 
 class Filed(Protocol):
@@ -149,24 +154,65 @@ class Lying:
         return self._folders[location], name.removesuffix(".parquet")
 
 
+class _Held:
+    """Descriptors of files that are being removed. The file system frees the bytes when the last one goes, which takes ten times as long as
+    to take the name away; so that is done later, on another thread."""
+
+    def __init__(self) -> None:
+        self._descriptors: list[int] = []
+        may, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._below = _HELD if may == resource.RLIM_INFINITY else min(_HELD, may // 2)  # numbers are given from below: the upper half stays free
+        self.room = hasattr(os, "O_PATH")
+        """Whether another one can be held."""
+
+    def hold(self, path: str) -> None:
+        """Hold a file that is about to be removed, if it is there and there is room."""
+        try:
+            descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError as error:
+            self.room = error.errno == errno.ENOENT
+            return
+        self._descriptors.append(descriptor)
+        self.room = descriptor < self._below
+
+    def let_go(self) -> None:
+        """Close them all."""
+        if self._descriptors:
+            try:
+                begin(self._close, "jammi-clear")
+            except RuntimeError:  # there may be no more threads
+                self._close()
+
+    def _close(self) -> None:
+        for each in self._descriptors:
+            os.close(each)
+
+
 def _each(tables: list[_Going]) -> Iterator[tuple[_Going, bool | OSError]]:
     """Of each table whether anything of it was there and is gone, or why not."""
-    if len(tables) < _MANY:
-        yield from _removed(tables)
-        return
-    with concurrent.futures.ThreadPoolExecutor(_AT_ONCE, "jammi-clear") as helpers:
-        for done in helpers.map(_removed, [tables[k::_AT_ONCE] for k in range(_AT_ONCE)]):
-            yield from done
+    held = _Held()
+    left = iter(tables)
+    try:
+        while held.room and (going := next(left, None)) is not None:
+            yield going, _gone(going.paths, held)
+        if rest := list(left):
+            with concurrent.futures.ThreadPoolExecutor(_AT_ONCE, "jammi-clear") as helpers:
+                for done in helpers.map(_removed, [rest[k::_AT_ONCE] for k in range(_AT_ONCE)]):
+                    yield from done
+    finally:
+        held.let_go()
 
 
 def _removed(tables: list[_Going]) -> list[tuple[_Going, bool | OSError]]:
     return [(going, _gone(going.paths)) for going in tables]
 
 
-def _gone(paths: list[str]) -> bool | OSError:
+def _gone(paths: list[str], held: _Held | None = None) -> bool | OSError:
     """Whether any of the files was there and is gone, or why not; the folder is not synced yet. A link goes, not what it leads to."""
     gone = False
     for path in paths:
+        if held is not None and held.room:
+            held.hold(path)
         fault_point("file.before_unlink")
         try:
             os.unlink(path)

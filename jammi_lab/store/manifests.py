@@ -1,18 +1,16 @@
 """Manifest files: where they lie, how they are written, and what a reader may find in their place."""
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
-import stat
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
 from jammi_lab.errors import ManifestUnsupported
-from jammi_lab.storage.files import Place, write_atomic, write_once
+from jammi_lab.storage.files import Place, plain_bytes, write_atomic, write_once
 from jammi_lab.storage.remote import RemotePath
 from jammi_lab.values.manifest import MANIFEST_VERSION, Manifest
 
@@ -62,18 +60,8 @@ def read(parquet: Place) -> bytes | None:
     if isinstance(parquet, RemotePath):
         return manifest_path(parquet).read(_LARGEST)
     path = os.fspath(parquet).removesuffix(".parquet") + SUFFIX  # as `manifest_path` has it; a look reads thousands
-    try:  # a pipe in its place is not waited for, a link not followed
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO):
-            return None
-        raise
-    found = os.fstat(descriptor)
-    if not stat.S_ISREG(found.st_mode) or found.st_size > _LARGEST:
-        os.close(descriptor)
-        return None
-    with open(descriptor, "rb", buffering=0) as file:
-        return file.read()
+    found = plain_bytes(path, _LARGEST, links=False)
+    return found[1] if found else None
 
 
 def parse(body: bytes | None) -> Manifest | None:

@@ -1,8 +1,8 @@
 """The badge above a result in a real kernel: at once when it is known within a moment, filled in later when it is not, waited for where nobody looks on."""
 
-import time
-
 import pytest
+
+from tests.waiting import until
 
 READ = "%%jammi r\nSELECT venue, n FROM jammi.top"
 STALE = "top is possibly stale: papers changed (digest of the bytes), by way of venues — %jammi recompute top"
@@ -11,13 +11,6 @@ UNCHECKED = "top is not checked yet — %jammi why top"
 
 def threads(kernel, prefix):
     return kernel.value(f"sorted(t.name for t in __import__('threading').enumerate() if t.name.startswith({prefix!r}))")
-
-
-def wait_until(look, seconds=60):
-    until = time.monotonic() + seconds
-    while not look() and time.monotonic() < until:
-        time.sleep(0.05)
-    return look()
 
 
 def test_a_result_whose_badge_is_late_comes_at_once_says_not_checked_and_is_filled_in(gated):
@@ -53,7 +46,7 @@ def test_what_hangs_is_asked_once_and_is_let_go_when_the_workspace_is_closed(gat
     assert gated("%jammi close").text == "The workspace is closed."
     assert threads(gated, "jammi-badge") == "[]"
     gated("gate.set()")
-    assert wait_until(lambda: threads(gated, "jammi-look") == "[]")
+    assert until(lambda: threads(gated, "jammi-look") == "[]")
 
 
 def test_a_result_of_a_closed_workspace_keeps_its_rows_and_says_that_nothing_was_checked(gated):

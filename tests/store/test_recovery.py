@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import threading
 
 import msgspec
@@ -9,12 +10,13 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab.storage.files import install_fault_hook
-from jammi_lab.store import manifests
+from jammi_lab.store import lying, manifests
 from jammi_lab.store.manifests import manifest_path
 from jammi_lab.values.records import RecoveryReport
 from jammi_lab.values.verdicts import Damaged, Match, MissingBytes, MissingManifest
 from tests.store.conftest import VENUES
 from tests.store.lab import DEAD, catalog, everything, files, files_of, flip, row, statuses, unpublish
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -215,7 +217,15 @@ def test_what_a_living_kernel_writes_is_spared_when_another_finds_a_dead_writer(
     assert seen and made.verify() == Match()
 
 
-def test_many_tables_of_a_dead_writer_are_cleared_at_once_and_what_cannot_be_removed_is_named(again, lab, folder, table, path, monkeypatch):
+def held(folder):
+    """What this process has open of removed result files."""
+    links = [os.readlink(f"/proc/self/fd/{each}") for each in os.listdir("/proc/self/fd") if os.path.islink(f"/proc/self/fd/{each}")]
+    return [link for link in links if link.startswith(str(folder / "results")) and link.endswith(" (deleted)")]
+
+
+@pytest.mark.parametrize("room", [0, 120, 4096])
+def test_many_tables_of_a_dead_writer_are_cleared_at_once_and_what_cannot_be_removed_is_named(again, lab, folder, table, path, monkeypatch, room):
+    monkeypatch.setattr(lying, "_HELD", room)
     body = path.read_bytes()
     names = [f"crashed__sql__20261120T000000000000000_{number:08x}" for number in range(200)]
     with catalog(folder) as db:
@@ -242,6 +252,23 @@ def test_many_tables_of_a_dead_writer_are_cleared_at_once_and_what_cannot_be_rem
         report = lab.recover()
     assert sorted(report.failed) == names and [line.split(":")[0] for line in report.errors] == [stuck]
     assert [name for name in files(folder) if "crashed" in name] == [f"_global/{stuck}.parquet"]
+    assert until(lambda: not held(folder))  # the bytes are freed, too
+
+
+def test_removed_files_are_held_only_while_the_upper_half_of_the_descriptors_is_free(folder, table, path, monkeypatch):
+    there = [path.with_name(f"gone{number}.parquet") for number in range(40)]
+    for each in there:
+        each.write_bytes(b"rows")
+    os.close(next_one := os.dup(0))
+    monkeypatch.setattr(resource, "getrlimit", lambda of: (2 * (next_one + 10), resource.RLIM_INFINITY))
+    holding = lying._Held()
+    for each in there:
+        if holding.room:
+            holding.hold(str(each))
+        each.unlink()
+    assert 0 < len(held(folder)) <= 11
+    holding.let_go()
+    assert until(lambda: not held(folder))
 
 
 def test_a_failed_row_whose_writer_died_before_it_removed_the_files_is_cleared(again, folder, table):
