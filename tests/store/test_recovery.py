@@ -1,5 +1,6 @@
 """What recovery makes of each state that a crash, a disk or a person can leave. Each test arranges the state and runs recovery twice."""
 
+import contextlib
 import json
 import os
 import resource
@@ -219,7 +220,10 @@ def test_what_a_living_kernel_writes_is_spared_when_another_finds_a_dead_writer(
 
 def held(folder):
     """What this process has open of removed result files."""
-    links = [os.readlink(f"/proc/self/fd/{each}") for each in os.listdir("/proc/self/fd") if os.path.islink(f"/proc/self/fd/{each}")]
+    links = []
+    for each in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # another thread closed it just now
+            links.append(os.readlink(f"/proc/self/fd/{each}"))
     return [link for link in links if link.startswith(str(folder / "results")) and link.endswith(" (deleted)")]
 
 
