@@ -68,7 +68,7 @@ def test_writers_in_two_processes_share_one_order(lab, writer):
     for each in children:
         go(each)
     mine = [lab.topics.publish("events", [{"who": "me", "n": i}]) for i in range(20)]
-    theirs = [[int(line) for line in each.communicate(timeout=60)[0].split()] for each in children]
+    theirs = [[int(line) for line in each.communicate(timeout=180)[0].split()] for each in children]
     assert sorted([*mine, *theirs[0], *theirs[1]]) == list(range(60))
     events = list(lab.topics.replay("events"))
     assert [e.offset for e in events] == list(range(60))
@@ -136,7 +136,7 @@ def test_a_writer_that_dies_in_the_middle_of_anything_has_done_it_or_not(lab, pl
 def test_the_log_outlives_its_writer(lab, writer, place: tuple[Path, str]):
     child = writer("a", 2)
     go(child)
-    child.communicate(timeout=60)
+    child.communicate(timeout=180)
     with jl.open(place[0], catalog=place[1] or None) as again:
         assert [e.offset for e in again.topics.replay("events", where="who = 'a' AND n >= 1")] == [1]
         assert again.sql("SELECT count(*) FROM topics.events").fetchall() == [(6,)]
