@@ -8,7 +8,6 @@ What is PostgreSQL's is in `postgres.py`.
 import os
 import re
 import sqlite3
-import time
 import urllib.parse
 from collections.abc import Hashable
 from io import FileIO
@@ -19,6 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
 from jammi_lab.catalog.interrupts import HeldBack
+from jammi_lab.catalog.turns import Turn, is_busy, persist, primary_code
 from jammi_lab.errors import (
     InvalidArgument,
     JammiError,
@@ -31,6 +31,7 @@ from jammi_lab.errors import (
 )
 
 LOCK_SECONDS = 30
+_WRITE = "BEGIN IMMEDIATE"
 _NETWORK = re.compile(
     r"nfs\d?|cifs|smb\d?|smbfs|ncpfs|afs|9p|ceph|lustre|glusterfs|davfs"
     r"|fuse\.(sshfs|s3fs|gcsfuse|glusterfs|rclone|goofys|blobfuse2?|ceph.*|davfs2?|curlftpfs)"
@@ -119,6 +120,7 @@ class Sqlite:
     def __init__(self, path: Path, *, read_only: bool, create: bool) -> None:
         self.path = self.file = path
         self._log = Path(f"{path}-wal")
+        self._turn = Turn(path.parent)
         self.label = str(path)
         self.read_only = read_only
         self.existed = path.exists() and path.stat().st_size > 0
@@ -149,10 +151,18 @@ class Sqlite:
             self.reset(connection)
             raw = connection.connection.dbapi_connection
             assert isinstance(raw, sqlite3.Connection)
-            try:
-                raw.execute(connection.info["begin"])  # what SQLAlchemy does around a statement takes longer than all of a small transaction
+            begin = connection.info["begin"]
+            try:  # what SQLAlchemy does around a statement takes longer than all of a small transaction
+                if begin == _WRITE:
+                    self._turn.begin(raw, LOCK_SECONDS)
+                else:
+                    raw.execute(begin)
             except sqlite3.Error as error:
-                raise sa.exc.DBAPIError(connection.info["begin"], None, error) from None
+                raise sa.exc.DBAPIError(begin, None, error) from None
+
+        @sa.event.listens_for(engine, "engine_disposed")
+        def _closed(_: sa.Engine) -> None:
+            self._turn.close()
 
         @sa.event.listens_for(engine, "handle_error")
         def _kept(context: sa.engine.ExceptionContext) -> None:
@@ -171,7 +181,7 @@ class Sqlite:
             raw.rollback()
 
     def begin(self, *, writing: bool) -> str:
-        return "BEGIN IMMEDIATE" if writing else "BEGIN"
+        return _WRITE if writing else "BEGIN"
 
     def hurry(self, connection: sa.Connection, *, hasty: bool) -> None:
         raw = connection.connection.dbapi_connection
@@ -192,7 +202,7 @@ class Sqlite:
         try:
             [(busy, *_)] = raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         except sqlite3.OperationalError as error:
-            if _code(error) not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            if not is_busy(error):
                 raise sa.exc.OperationalError("PRAGMA wal_checkpoint", {}, error) from None
             busy = 1
         finally:
@@ -225,7 +235,7 @@ class Sqlite:
                 return self._open("ro")
             except sqlite3.OperationalError as error:
                 # in a folder that cannot be written to, the log's index cannot be made; without a log the file alone is the whole truth
-                if _code(error) not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY) or _has_content(self._log):
+                if primary_code(error) not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY) or _has_content(self._log):
                     raise
                 self._immutable = True
         return self._open("ro&immutable=1")
@@ -243,7 +253,7 @@ class Sqlite:
         return connection
 
     def explain(self, error: sa.exc.DBAPIError) -> JammiError | None:
-        code = _code(error.orig)
+        code = primary_code(error.orig)
         match code:
             case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
                 return VersionConflict(
@@ -295,21 +305,11 @@ def damaged(label: str) -> TableDamaged:
 
 def _wal(connection: sqlite3.Connection) -> None:
     """Have writes go to a log. Where there is none yet, SQLite does not wait for whoever is writing: another kernel that makes the file too."""
-    until = time.monotonic() + LOCK_SECONDS
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            return
-        except sqlite3.OperationalError as error:
-            if _code(error) not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) or time.monotonic() > until:
-                connection.close()
-                raise
-        time.sleep(0.005)
-
-
-def _code(error: BaseException | None) -> int:
-    """The primary result code; sqlite3 gives the extended one."""
-    return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+    try:
+        persist(lambda: connection.execute("PRAGMA journal_mode=WAL"), LOCK_SECONDS)
+    except BaseException:
+        connection.close()
+        raise
 
 
 def _has_content(path: Path) -> bool:

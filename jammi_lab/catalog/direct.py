@@ -10,9 +10,6 @@ from typing import Any
 
 import sqlalchemy as sa
 
-_FEW = 2
-"""From so many sets of values the driver goes over them itself."""
-
 
 def rows(tx: sa.Connection, text: str, given: Any = ()) -> list[Any]:
     """What a statement reads. Raises as `tx.execute`."""
@@ -53,9 +50,10 @@ class Direct:
 
     def change_all(self, tx: sa.Connection, given: Sequence[Mapping[str, Any]]) -> int:
         """How many rows it changes in all, when it is run for each of some sets of values. Raises as `tx.execute`."""
-        if len(given) < _FEW:
-            return sum(self.change(tx, each) for each in given)
-        return change(tx, self._bound(tx, given[0])[0], [self._bound(tx, each)[1] for each in given], many=True)
+        if not given:
+            return 0
+        bound = [self._bound(tx, each) for each in given]
+        return change(tx, bound[0][0], [values for _, values in bound], many=True)
 
     def _bound(self, tx: sa.Connection, given: Mapping[str, Any]) -> tuple[str, Any]:
         found = self._compiled.get(tx.dialect.name)
