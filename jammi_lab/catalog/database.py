@@ -247,16 +247,16 @@ class Database:
 
     def _opened(self, thread: threading.Thread) -> _Handle:
         """A new connection, until that thread ends or all is closed."""
-        with self._explained:
+        with HeldBack(), self._explained:
             handle = _Handle(self._engine.connect(), thread)
-        with self._guard:
-            if self._closed:
-                handle.connection.close()
-                raise self._over()
-            ended = [h for h in self._handles if not h.thread.is_alive()]
-            self._handles = [h for h in self._handles if h.thread.is_alive()] + [handle]
-        for old in ended:
-            old.connection.close()
+            with self._guard:
+                if self._closed:
+                    handle.connection.close()
+                    raise self._over()
+                ended = [h for h in self._handles if not h.thread.is_alive()]
+                self._handles = [h for h in self._handles if h.thread.is_alive()] + [handle]
+            for old in ended:
+                old.connection.close()
         return handle
 
     def _over(self) -> SessionClosed:

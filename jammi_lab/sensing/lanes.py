@@ -2,12 +2,12 @@
 
 The caller's thread hands out, listens and passes on. What must not leave it (an encoder, a function of the notebook) it runs itself, and so it does
 with a task that nothing could run beside. An interrupt, or whatever else is raised in the caller's thread, is raised in every busy lane as
-KeyboardInterrupt, at the next bytecode: to a task it is what ^C is to a call in the main thread. Why so: docs/decisions/011-steps-side-by-side.md
+KeyboardInterrupt, at the next bytecode, but not within a transaction of the catalog: to a task it is what ^C is to a call in the main thread. Why so:
+docs/decisions/011-steps-side-by-side.md
 """
 
 import contextlib
 import contextvars
-import ctypes
 import queue
 import sys
 import threading
@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from jammi_lab.catalog.interrupts import raise_in
 from jammi_lab.errors import brief
 from jammi_lab.storage.beside import start
 from jammi_lab.values.records import Progress
@@ -275,7 +276,7 @@ def _raise_in(identity: int, what: type[BaseException]) -> None:
     while True:
         with getattr(threading, "_active_limbo_lock", _none):
             if not _starting():
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(identity), ctypes.py_object(what))
+                raise_in(identity, what)
                 return
         time.sleep(0)
 

@@ -1,0 +1,111 @@
+"""An interrupt that is raised in a thread, as in the lanes of a plan, leaves no transaction open: no other kernel would get the lock."""
+
+import random
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+
+import pytest
+import sqlalchemy as sa
+
+from jammi_lab.catalog.interrupts import HeldBack, raise_in
+from jammi_lab.sensing.lanes import Lanes, Task
+from tests.catalog.conftest import Lab, sqlite_only
+from tests.waiting import until
+
+
+def threaded(work: Callable[[], None]) -> tuple[threading.Thread, list[BaseException]]:
+    """A running thread, and what it raised."""
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread, raised
+
+
+@sqlite_only
+@pytest.mark.parametrize("then", ["another statement", "nothing"])
+def test_it_comes_between_two_statements_or_behind_the_commit(lab: Lab, then: str) -> None:
+    inside, go_on = threading.Event(), threading.Event()
+
+    def work() -> None:
+        with lab.catalog.transaction():
+            lab.catalog.meta.set("n", "1")
+            inside.set()
+            go_on.wait(60)
+            sum(range(1000))
+            if then == "another statement":
+                with lab.catalog.database.write() as tx:
+                    tx.execute(sa.text("SELECT 1"))
+
+    thread, raised = threaded(work)
+    assert inside.wait(60)
+    raise_in(thread.ident or 0, KeyboardInterrupt)
+    go_on.set()
+    thread.join()
+    assert [type(each) for each in raised] == [KeyboardInterrupt]
+    assert lab.catalog.meta.get("n") == (None if then == "another statement" else "1")
+
+
+def test_one_that_was_raised_before_a_block_comes_before_it(lab: Lab) -> None:
+    entered = []
+
+    def work() -> None:
+        raise_in(threading.get_ident(), KeyboardInterrupt)
+        with HeldBack():
+            entered.append(True)
+
+    thread, raised = threaded(work)
+    thread.join()
+    assert not entered and [type(each) for each in raised] == [KeyboardInterrupt]
+
+
+def test_a_thread_is_interrupted_as_ever_outside_of_a_transaction(lab: Lab) -> None:
+    begun = threading.Event()
+
+    def work() -> None:
+        with lab.catalog.transaction():
+            lab.catalog.meta.set("n", "1")
+        begun.set()
+        while True:
+            time.sleep(0.001)
+
+    thread, raised = threaded(work)
+    assert begun.wait(60)
+    raise_in(thread.ident or 0, KeyboardInterrupt)
+    thread.join(60)
+    assert [type(each) for each in raised] == [KeyboardInterrupt]
+
+
+@sqlite_only
+def test_lanes_that_commit_and_are_interrupted_at_any_moment_keep_no_lock(lab: Lab) -> None:
+    chance = random.Random(1)
+    running = threading.Event()
+
+    def work(_: object) -> None:
+        while True:
+            with lab.catalog.transaction():
+                lab.catalog.meta.set("n", "1")
+            running.set()
+
+    def fail(_: object) -> None:
+        assert running.wait(60)
+        time.sleep(chance.uniform(0, 0.01))
+        raise ZeroDivisionError
+
+    for _ in range(20):
+        running.clear()
+        with pytest.raises(ZeroDivisionError):
+            Lanes([Task(work), Task(work), Task(fail)], 3, None).run()
+        assert until(lambda: not any(t.name == "jammi-step" for t in threading.enumerate()))
+        with closing(sqlite3.connect(lab.path, timeout=0, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            other.execute("ROLLBACK")
