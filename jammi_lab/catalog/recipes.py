@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from jammi_lab.catalog import newest, scope
 from jammi_lab.catalog.database import Database
 from jammi_lab.catalog.rows import RECIPE, inputs_of, recipe_record, recipe_row
-from jammi_lab.catalog.schema import counters, lineage, recipes, versions
+from jammi_lab.catalog.schema import counters, lineage, recipes, result_tables, versions
 from jammi_lab.catalog.scope import Scope
 from jammi_lab.clock import Clock, rfc3339
 from jammi_lab.errors import DependencyCycle, DuplicateTable, TableNotFound
@@ -28,6 +28,12 @@ _UPDATE = scope.update_of(recipes).where(recipes.c.name_fold == _fold)
 _DELETE = scope.delete_of(recipes).where(recipes.c.name_fold == _fold)
 _DELETE_COUNTER = scope.delete_of(counters).where(counters.c.recipe_fold == _fold)
 _USED = scope.select_of(sa.literal_column("1"), seen=versions).where(versions.c.recipe_fold == _fold).limit(1)
+_MADE = (
+    scope.select_of(sa.literal_column("1"), seen=versions)
+    .join(result_tables, result_tables.c.table_name == versions.c.table_name)
+    .where(versions.c.recipe_fold == _fold, result_tables.c.status.in_(["building", "ready"]))
+    .limit(1)
+)
 _COUNTED = scope.select_of(sa.literal_column("1"), seen=counters).where(counters.c.recipe_fold == _fold).limit(1)
 
 
@@ -129,6 +135,15 @@ class Recipes:
             if tx.execute(_USED, key).first() is None:
                 tx.execute(_DELETE_COUNTER, key)  # a recipe that comes later under this name counts from 1
         return True
+
+    def remove_unmade(self, name: str, definition: str) -> bool:
+        """Whether the own recipe was there with that definition, and is gone: not one that has a ready version or one that is being built."""
+        with self._database.write() as tx:
+            key = {"owner": self._scope.tenant or "", "fold": fold(name)}
+            row = tx.execute(_GET_OF, key).first()
+            if row is None or recipe_record(row).definition_hash != definition or tx.execute(_MADE, key).first() is not None:
+                return False
+            return self.remove(name)
 
     def rename(self, old: str, new: str) -> None:
         """Give an own recipe, with all its versions, another name (or another spelling). TableNotFound, DuplicateTable, TenantForbidden."""

@@ -1,6 +1,5 @@
 """What every producer brings, and the one way in which a job becomes a ready table: look → reuse or build → look again → publish."""
 
-import contextlib
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,9 +12,10 @@ from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.clock import Clock, rfc3339
 from jammi_lab.config import Settings
 from jammi_lab.engine.session import Engine
-from jammi_lab.errors import JammiError, LostOwnership, TableNotFound
+from jammi_lab.errors import LostOwnership, TableNotFound
 from jammi_lab.observing.look import Look, Pinned
 from jammi_lab.observing.observers import CURRENT_DATE
+from jammi_lab.producers.claim import Claim
 from jammi_lab.producers.flight import Flight, InputMoved
 from jammi_lab.producers.keys import check_key
 from jammi_lab.sources.base import Relation
@@ -200,10 +200,6 @@ def find_reusable(
     return next((c for c in candidates if same_set(c.anchors, anchors) and kitchen.results.intact(c)), None)
 
 
-class Redefined(Exception):
-    """The recipe has another definition by now, or is gone; `produce` raises it only when it was told which definition it is about."""
-
-
 def produce(kitchen: Kitchen, name: str, job: Job, *, bypass: bool, on_progress: OnProgress | None, instead_of: str | None = None) -> Made:
     """Make the job's table ready as the next version of the recipe, or answer with a ready table that is the same.
 
@@ -211,48 +207,18 @@ def produce(kitchen: Kitchen, name: str, job: Job, *, bypass: bool, on_progress:
     Raises what the producer raises; LostOwnership; DependencyCycle; KeyboardInterrupt. Whatever is raised leaves no files, no half-made table, and no
     recipe where there was none.
     """
-    before = kitchen.catalog.recipes.get(name)
+    claim = Claim(kitchen.catalog, name, instead_of)
     try:
-        return _produce(kitchen, _Claim(kitchen, name, instead_of), job, bypass=bypass, on_progress=on_progress)
+        return _produce(kitchen, claim, job, bypass=bypass, on_progress=on_progress)
     except BaseException:
-        if before is None or before.tenant != kitchen.scope.current:
-            _forget_new(kitchen, name)
+        claim.forget()
         raise
 
 
-def _forget_new(kitchen: Kitchen, name: str) -> None:
-    """Take away the recipe that a first run made and did not finish, unless another call has given it a version meanwhile."""
-    made = kitchen.catalog.recipes.get(name)
-    if made is not None and made.tenant == kitchen.scope.current and kitchen.catalog.tables.newest_of(made.tenant, name) is None:
-        with contextlib.suppress(JammiError):
-            kitchen.catalog.recipes.remove(name)
-
-
-class _Claim:
-    """A recipe's name for one call: the definition is this call's until another call gives it another one, and then stays that one's."""
-
-    def __init__(self, kitchen: Kitchen, name: str, instead_of: str | None) -> None:
-        self._kitchen, self.name, self.tenant = kitchen, name, kitchen.scope.current
-        self._stands, self._strict, self._ours = instead_of, instead_of is not None, True
-
-    def put(self, job: Job) -> None:
-        """Make the job the recipe's definition. DependencyCycle; Redefined."""
-        if not self._ours:
-            return
-        record = job.recipe(self.name, self.tenant, rfc3339(self._kitchen.clock.now_ns()))
-        kept = self._kitchen.catalog.recipes.define(record, instead_of=self._stands, anew=not self._strict)
-        if kept is not None:
-            self._stands = kept.definition_hash
-        elif self._strict:
-            raise Redefined(self.name)
-        else:
-            self._ours = False  # the call that began last has the name; this one still makes what it was asked for
-
-
-def _produce(kitchen: Kitchen, claim: _Claim, job: Job, *, bypass: bool, on_progress: OnProgress | None) -> Made:
+def _produce(kitchen: Kitchen, claim: Claim, job: Job, *, bypass: bool, on_progress: OnProgress | None) -> Made:
     name, may_wait, tries = claim.name, not bypass, 0
     while True:
-        claim.put(job)
+        claim.put(_recipe(kitchen, claim, job))
         job, before = _bind_between(kitchen, claim, job)
         ready = kitchen.catalog.tables.by_definition(job.definition)
         if not bypass and (found := find_reusable(kitchen, job.definition, before.anchors, ready)) is not None:
@@ -266,6 +232,7 @@ def _produce(kitchen: Kitchen, claim: _Claim, job: Job, *, bypass: bool, on_prog
                 kitchen.funnel.begun(_order(name, job, flight=may_wait), _source_of(job) or name, job.model_key, seen) as begun,
                 kitchen.flight.mine(begun, on_progress) as tell,
             ):
+                claim.hold(_recipe(kitchen, claim, job))
                 tries += 1
                 return _build(kitchen, begun, job, before, tell, last=tries == _TRIES, closely=on_progress is not None)
         except BuiltElsewhere as other:
@@ -275,7 +242,11 @@ def _produce(kitchen: Kitchen, claim: _Claim, job: Job, *, bypass: bool, on_prog
                 kitchen.flight.rest()
 
 
-def _bind_between(kitchen: Kitchen, claim: _Claim, job: Job) -> tuple[Job, Sighting]:
+def _recipe(kitchen: Kitchen, claim: Claim, job: Job) -> RecipeRecord:
+    return job.recipe(claim.name, claim.tenant, rfc3339(kitchen.clock.now_ns()))
+
+
+def _bind_between(kitchen: Kitchen, claim: Claim, job: Job) -> tuple[Job, Sighting]:
     """The job bound *after* its inputs were observed, with that observation: what is read is no older than what is recorded. When what it reads
     changes with every try, what was not observed before the last binding is recorded as unpinned."""
     tried = 0
@@ -290,9 +261,9 @@ def _bind_between(kitchen: Kitchen, claim: _Claim, job: Job) -> tuple[Job, Sight
         if (fresh.reads == job.reads and fresh.definition == job.definition) or tried == _TRIES:
             break
         job, tried = fresh, tried + 1
-        claim.put(job)
+        claim.put(_recipe(kitchen, claim, job))
     if fresh.definition != job.definition:
-        claim.put(fresh)
+        claim.put(_recipe(kitchen, claim, fresh))
     sighting = _sight(fresh, look, claim.tenant)
     look.close()
     late = {b.relation.input.identity for b in fresh.inputs if not isinstance(b.relation.token, Pinned)} - observed

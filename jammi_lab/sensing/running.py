@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 from jammi_lab.clock import Clock
 from jammi_lab.errors import JammiError, SessionClosed, TableNotFound
-from jammi_lab.producers.base import OnProgress, Redefined, produce
+from jammi_lab.producers.base import OnProgress, produce
+from jammi_lab.producers.claim import Redefined
 from jammi_lab.sensing.graph import Node, Place, Sensed, otherwise_said
 from jammi_lab.sensing.lanes import MOST, Lanes, Task
 from jammi_lab.sensing.plan import Planned, Sensor, Sort

@@ -17,6 +17,7 @@ from jammi_lab.store.removal import Removal
 from tests.conftest import PACKAGE_ROOTS
 from tests.producers.conftest import VENUES
 from tests.store.lab import DEAD, catalog, files, files_of, flip, statuses, unpublish
+from tests.waiting import until
 
 SLOW = "SELECT venue, count(*) AS n, (SELECT sum(sqrt(i)) FROM range(20000000) t(i)) AS s FROM papers GROUP BY venue"
 
@@ -384,6 +385,63 @@ def replaced(path, text):
     new = path.with_suffix(".new")
     new.write_text(text)
     os.replace(new, path)
+
+
+def test_a_first_call_that_fails_leaves_the_name_to_another_that_is_building_for_it(lab):
+    building, failed = threading.Event(), threading.Event()
+
+    def fail(progress):
+        if progress.stage.startswith("materialize"):
+            assert building.wait(60)
+            raise RuntimeError("the first one fails")
+
+    def second(progress):
+        building.set()
+        assert failed.wait(60)
+
+    def first_call():
+        try:
+            lab.materialize("venues", VENUES, progress=fail)
+        finally:
+            failed.set()
+
+    def second_call():
+        until(lambda: "venues" in [each.name for each in lab.recipes()])
+        return lab.materialize("venues", "SELECT id FROM papers", progress=second)
+
+    error, made = at_once([first_call, second_call])
+    assert isinstance(error, RuntimeError), error
+    assert made.outcome == "computed" and lab.table("venues").table_name == made.table_name
+    assert str(lab.staleness("venues")) == "fresh"
+
+
+def test_a_first_call_that_fails_between_anothers_claim_and_its_build_takes_nothing_from_it(lab, monkeypatch):
+    begun = funnel.Funnel.begun
+
+    def late(self, order, *args, **kwargs):
+        self.catalog.recipes.remove_unmade(order.recipe, order.definition_hash)
+        return begun(self, order, *args, **kwargs)
+
+    monkeypatch.setattr(funnel.Funnel, "begun", late)
+    lab.materialize("venues", VENUES)
+    assert str(lab.staleness("venues")) == "fresh"
+
+
+def test_a_first_call_that_fails_leaves_no_recipe_but_one_that_was_defined_meanwhile(lab):
+    def fail(_):
+        raise RuntimeError("it fails")
+
+    with pytest.raises(RuntimeError):
+        lab.materialize("venues", VENUES, progress=fail)
+    assert "venues" not in lab
+
+    def defined(_):
+        lab.define("venues", "SELECT id FROM papers")
+        raise RuntimeError("it fails")
+
+    with pytest.raises(RuntimeError):
+        lab.materialize("venues", VENUES, progress=defined)
+    assert [each.name for each in lab.recipes()] == ["venues"]
 
 
 def test_an_input_that_is_changed_and_changed_back_while_it_is_read_is_read_again(lab, papers):
