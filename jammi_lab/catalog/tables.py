@@ -126,6 +126,11 @@ _NEWEST_NUMBERS = Direct(
     .where(result_tables.c.status == _READY)
     .group_by(versions.c.tenant_id, versions.c.recipe_fold)
 )
+_BUILT_FOR = Direct(
+    scope.select(versions.c.table_name, versions.c.tenant_id, versions.c.recipe_fold, seen=(versions, result_tables))
+    .select_from(_joined)
+    .where(result_tables.c.status == sa.literal_column("'building'"), result_tables.c.writer_id == sa.bindparam("writer_id"))
+)
 _NAMES = Direct(scope.select(versions.c.recipe, seen=versions).distinct())
 
 
@@ -225,6 +230,10 @@ class Tables:
     def newest_numbers(self) -> dict[tuple[str | None, str], int]:
         """The number of the newest ready version by owner and recipe, folded; one query."""
         return {(row[0], row[1]): row[2] for row in self._rows(_NEWEST_NUMBERS)}
+
+    def built_for(self, writer_id: str) -> dict[str, tuple[str | None, str]]:
+        """The owner and the recipe, folded, as it is called now, that each table which a writer is building will be a version of."""
+        return {row[0]: (row[1], row[2]) for row in self._rows(_BUILT_FOR, writer_id=writer_id)}
 
     def _one(self, statement: Direct, **values: Any) -> Version | None:
         rows = self._rows(statement, **values)

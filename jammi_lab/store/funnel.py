@@ -162,8 +162,11 @@ class Funnel:
         except BaseException as error:
             why = self._why(record, error)
             self._unsettled[record.table_name] = (record, why)  # noted first: what interrupts the settling is made up for by `tidy`
+            lost = self._lost_meanwhile(record, error)
             if self._settled(record, why) and isinstance(error, KeyboardInterrupt):
                 error.add_note(f"{order.recipe!r} was not made; {left_by(error)}.")
+            if lost is not None:  # who settled it took the files away, and what fails for want of them is not the matter
+                raise lost from error
             raise
         finally:
             self._running.pop(record.table_name, None)
@@ -236,6 +239,13 @@ class Funnel:
             f"The table {record.table_name!r} was settled by another kernel while it was being built; nothing was published.",
             hint="Run it again; the other kernel's table is reused if it is the same.",
         )
+
+    def _lost_meanwhile(self, record: TableRecord, error: BaseException) -> LostOwnership | None:
+        """As `lost`, for an error of ours or of the disk that says less; None where that cannot be asked."""
+        if isinstance(error, (JammiError, OSError)) and not isinstance(error, LostOwnership):
+            with contextlib.suppress(JammiError):
+                return self.lost(record)
+        return None
 
     def _settled(self, record: TableRecord, why: str) -> bool:
         """Whether the table is failed and gone now. The row first: files of a row that became ready, or that another writer settles, stay."""

@@ -5,7 +5,7 @@ import functools
 import json
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -14,7 +14,6 @@ from jammi_lab.catalog.publish import Edges
 from jammi_lab.catalog.tables import Unsettled
 from jammi_lab.clock import Clock, rfc3339
 from jammi_lab.errors import JammiError
-from jammi_lab.names import fold
 from jammi_lab.storage.digests import seen, sha256_file
 from jammi_lab.storage.files import Place, fault_point, make_folder, move, plain_stat, remove, write_atomic
 from jammi_lab.storage.remote import RemotePath
@@ -77,7 +76,7 @@ class Recovery:
         lying = Lying(self._results)
         failed = self._of(writer_id, TableStatus.FAILED)  # it may have died between failing a row and removing the files
         if self._fail_unattested(writer_id, lying):
-            self._promote(self._catalog.tables.with_status(TableStatus.BUILDING, writer_id))
+            self._promote(self._catalog.tables.with_status(TableStatus.BUILDING, writer_id), self._catalog.tables.built_for(writer_id))
         self._reap(self._of(writer_id, TableStatus.DELETING), lying)
         self._clear(failed, lying)
 
@@ -102,13 +101,14 @@ class Recovery:
             self._clear(gone, lying)
         return bool(attested)
 
-    def _promote(self, attested: Sequence[TableRecord]) -> None:
-        """Settle what a dead writer was building and has a manifest: what can be ready turns so all at once, after all bytes were looked at."""
+    def _promote(self, attested: Sequence[TableRecord], recipes: Mapping[str, tuple[str | None, str]]) -> None:
+        """Settle what a dead writer was building and has a manifest: what can be ready turns so all at once, after all bytes were looked at.
+        `recipes`: by physical name what the recipe is called now; the row has the name that it had."""
         finished: list[tuple[TableRecord, bytes, Edges]] = []
-        newest = self._catalog.tables.newest_numbers() if attested else {}
+        newest, nameless = self._catalog.tables.newest_numbers() if attested else {}, (None, "")
 
         def settle(record: TableRecord) -> None:
-            if (found := self._settle_building(record, newest.get((record.tenant, fold(record.recipe)), 0))) is not None:
+            if (found := self._settle_building(record, newest.get(recipes.get(record.table_name, nameless), 0))) is not None:
                 finished.append(found)
 
         for record in attested:

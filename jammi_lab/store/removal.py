@@ -9,7 +9,7 @@ from jammi_lab.storage.files import fault_point
 from jammi_lab.store import readers
 from jammi_lab.store.failures import explained, removal_error
 from jammi_lab.store.results import Results, clear
-from jammi_lab.values.records import TableRecord, VersionRecord
+from jammi_lab.values.records import TableRecord, TableStatus, VersionRecord
 
 
 class Removal:
@@ -34,11 +34,15 @@ class Removal:
         return dropped
 
     def recipe(self, name: str) -> None:
-        """Remove a recipe with all its versions: for everybody at once, or not at all. Raises as `version`."""
+        """Remove a recipe with all its versions: for everybody at once, or not at all. What is being built for it fails, so that neither its writer
+        publishes it nor, when that dies, recovery. Raises as `version`."""
         with self._catalog.transaction():
-            versions = [v for v, _ in self._catalog.tables.versions(name)]
+            found = self._catalog.tables.versions(name)
             self._catalog.recipes.remove(name)
-            dropped = [each for v in versions if (each := self._tombstone(v)) is not None]
+            for _, record in found:
+                if record.status is TableStatus.BUILDING:
+                    self._catalog.publish.failed(record.table_name, record.writer_id, "its recipe was dropped while it was built")
+            dropped = [each for v, _ in found if (each := self._tombstone(v)) is not None]
         self._bury(dropped)
 
     def _tombstone(self, version: VersionRecord) -> tuple[str, bool] | None:

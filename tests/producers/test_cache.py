@@ -12,6 +12,7 @@ import pytest
 import jammi_lab as jl
 from jammi_lab.errors import DependencyCycle, LostOwnership
 from jammi_lab.producers import base
+from jammi_lab.storage.files import install_fault_hook
 from jammi_lab.store import funnel
 from jammi_lab.store.removal import Removal
 from tests.conftest import PACKAGE_ROOTS
@@ -347,6 +348,26 @@ def test_a_recipe_dropped_while_it_is_built_publishes_nothing(lab, folder):
         lab.materialize("late", VENUES, progress=drop)
     assert "late" not in lab
     assert files(folder) == []
+
+
+@pytest.mark.parametrize("point", ["funnel:building", "funnel:sealed", "funnel:manifest-durable"])
+def test_a_recipe_dropped_at_any_point_of_a_build_ends_it_as_lost(lab, folder, point):
+    lab.materialize("late", "SELECT id FROM papers")
+    lost = threading.Event()
+
+    def drop(name):
+        if name == point and not lost.is_set():
+            lost.set()
+            lab.drop("late")
+            lab.define("late", "SELECT year FROM papers")  # the name is there, and means something else
+
+    install_fault_hook(drop)
+    try:
+        with pytest.raises(LostOwnership):
+            lab.materialize("late", VENUES)
+    finally:
+        install_fault_hook(None)
+    assert lab.tables() == [] and files(folder) == [] and str(lab.staleness("late")) == "stale: defined, never computed"
 
 
 @pytest.mark.parametrize("gone", ["drop", "rename"])

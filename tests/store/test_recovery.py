@@ -67,6 +67,21 @@ def test_building_with_manifest_but_no_bytes_becomes_failed_and_the_manifest_goe
     assert told(report) == RecoveryReport(failed=[table.table_name]) and files(folder) == []
 
 
+def test_what_was_built_for_a_recipe_that_was_dropped_meanwhile_does_not_come_back(again, folder, lab, table):
+    unpublish(folder, table.table_name, writer=lab._rooms.writer_id)  # it is being built
+    lab.drop("venues")
+    opened, report = again()
+    assert (report.promoted, "venues" in opened, opened.tables(), files(folder)) == ([], False, [], [])
+
+
+def test_an_older_build_is_not_promoted_although_its_recipe_was_renamed_meanwhile(again, folder, lab, table):
+    newer = lab.materialize("venues", "SELECT id FROM papers")
+    lab.rename("venues", "places")
+    unpublish(folder, table.table_name)
+    opened, report = again()
+    assert told(report) == RecoveryReport(failed=[table.table_name]) and opened.table("places").table_name == newer.table_name
+
+
 @pytest.mark.parametrize("manifest", [True, False])
 def test_building_with_torn_bytes_becomes_failed_and_the_bytes_go(again, folder, table, path, manifest):
     unpublish(folder, table.table_name)
