@@ -113,7 +113,7 @@ class Sqlite:
     """A catalog in one SQLite file on a local disk.
 
     Raises WorkspaceNotFound when it is not there and not to be made, InvalidArgument on a network filesystem, whose locks SQLite's log cannot rely
-    on."""
+    on; and when it is opened, WorkspaceNotFound for a file of something else."""
 
     groundwork = ()
 
@@ -246,11 +246,20 @@ class Sqlite:
         try:
             for pragma in (f"busy_timeout={int(LOCK_SECONDS * 1000)}", *_PRAGMAS):
                 connection.execute("PRAGMA " + pragma)
-            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # only a read shows whether it can be read
+            self._refuse_foreign(connection)  # also because only a read shows whether it can be read
         except BaseException:
             connection.close()
             raise
         return connection
+
+    def _refuse_foreign(self, connection: sqlite3.Connection) -> None:
+        """WorkspaceNotFound for a file with tables that was never a catalog: the workspace would seem to be empty."""
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if tables and "migrations" not in tables:
+            raise WorkspaceNotFound(
+                f"{self.label} is a database of something else, and no catalog; nothing was changed.",
+                hint="jammi_lab.rebuild(path) makes a catalog from the manifests and keeps that file aside.",
+            )
 
     def explain(self, error: sa.exc.DBAPIError) -> JammiError | None:
         code = primary_code(error.orig)

@@ -30,7 +30,8 @@ class Check:
 
     def run(self, *, repair: bool, deep: bool, grace: float, on_progress: Callable[[Progress], None] | None = None) -> CheckReport:
         """Compare; `deep` reads all bytes again. With `repair` lost manifests come back from the catalog's copy, dead writers' rows are settled, and
-        orphans older than `grace` seconds that no living writer owns, old quarantine and old checkpoints go. Without it nothing is changed.
+        orphans older than `grace` seconds that no living writer owns, old quarantine and old checkpoints go; but no whole table with its manifest,
+        which a catalog that is lost or another one's would make an orphan of. Without it nothing is changed.
         The report tells a bound tenant of its own and the shared tables."""
         self._found = {field: [] for field, value in CheckReport().to_dict().items() if isinstance(value, list)}
         with self._catalog.everyone():
@@ -45,7 +46,7 @@ class Check:
             orphans = self._orphans([path for path in here if path.startswith("results/")])
             aside = [path for path in here if path.startswith("quarantine/")]
             if repair:
-                orphans -= self._reclaim(here, sorted(orphans), grace)
+                orphans -= self._reclaim(here, sorted(orphans - self._attested(orphans)), grace)
                 aside = sorted(set(aside) - self._reclaim(here, aside, QUARANTINE_SECONDS))
                 self._reclaim(here, [path for path in here if path.startswith("checkpoints/")], CHECKPOINT_SECONDS)
         self._found["orphans"], self._found["quarantined"] = sorted(orphans), aside
@@ -128,6 +129,22 @@ class Check:
         alone = {path for path in files if path not in claimed and _stem(path) not in unsettled}
         alone -= {path for path in alone if _unfinished(path) and (maker := made.get(_stem(path))) is not None and alive(maker)}
         return {path for path in alone if stat_of(self._results.root / path) is not None}  # what got its name or was dropped since is no orphan
+
+    def _attested(self, orphans: set[str]) -> set[str]:
+        """The files of whole tables that the catalog has never heard of, which is told: it lost them, or is another workspace's."""
+        kept: set[str] = set()
+        for path in sorted(orphans):
+            parquet = _stem(path) + ".parquet"
+            name = parquet.rpartition("/")[2].removesuffix(".parquet")
+            if not path.endswith(manifests.SUFFIX) or parquet not in orphans or self._catalog.tables.get(name) is not None:
+                continue
+            body = manifests.read(self._results.root / parquet)
+            if body is not None and self._says(body):
+                kept |= {each for each in orphans if _stem(each) == _stem(path)}
+                self._found["errors"].append(
+                    f"{parquet}: a whole table that this catalog does not know, and so it was kept; jl.rebuild makes a catalog of what lies here"
+                )
+        return kept
 
     def _reclaim(self, here: Mapping[str, Found], paths: list[str], seconds: float) -> set[str]:
         """Remove what has lain there for so long, and give that. What was put aside is as old as the note beside it, not as the bytes."""

@@ -66,7 +66,7 @@ def test_two_processes_that_make_and_change_one_catalog_lose_nothing(
 def test_a_kernel_that_makes_the_catalog_waits_for_another_that_is_about_to(tmp_path: Path, open_catalog: Callable) -> None:
     place = tmp_path / "catalog.sqlite3"
     with contextlib.closing(sqlite3.connect(place, isolation_level=None, check_same_thread=False)) as other:
-        other.execute("CREATE TABLE theirs(x)")
+        other.execute("PRAGMA user_version=1")
         other.execute("BEGIN IMMEDIATE")
         done = threading.Timer(0.3, other.execute, ["COMMIT"])
         done.start()
@@ -81,7 +81,7 @@ def test_a_lock_on_a_catalog_without_a_log_is_not_waited_for_without_end(
     monkeypatch.setattr(dialects, "LOCK_SECONDS", 0.05)
     place = tmp_path / "catalog.sqlite3"
     with contextlib.closing(sqlite3.connect(place, isolation_level=None)) as other:
-        other.execute("CREATE TABLE theirs(x)")
+        other.execute("PRAGMA user_version=1")
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(VersionConflict, match="locked"):
             open_catalog(place)

@@ -1,5 +1,7 @@
 """A catalog knows its format, and is never opened by a release that does not."""
 
+import contextlib
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,8 +10,8 @@ import sqlalchemy as sa
 
 from jammi_lab.catalog import Catalog, migrations
 from jammi_lab.catalog.schema import metadata
-from jammi_lab.errors import CatalogTooNew, WorkspaceReadOnly
-from tests.catalog.conftest import Lab
+from jammi_lab.errors import CatalogTooNew, WorkspaceNotFound, WorkspaceReadOnly
+from tests.catalog.conftest import Lab, sqlite_only
 
 NEXT = migrations.newest() + 1
 
@@ -90,3 +92,15 @@ def test_opening_does_the_same_few_statements_whatever_the_catalog_holds(
         lab.ready(f"t{i}", "source:papers")
     assert statements_of_an_open(lab.place, open_catalog, monkeypatch) == empty
     assert len(empty) <= 6
+
+
+@sqlite_only
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_database_of_something_else_is_no_catalog(tmp_path: Path, open_catalog: Callable, read_only: bool) -> None:
+    place = tmp_path / "catalog.sqlite3"
+    with contextlib.closing(sqlite3.connect(place)) as theirs:
+        theirs.execute("CREATE TABLE dear(x)")
+    before = place.read_bytes()
+    with pytest.raises(WorkspaceNotFound, match="something else"):
+        open_catalog(place, read_only=read_only)
+    assert place.read_bytes() == before

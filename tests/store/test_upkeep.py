@@ -331,6 +331,19 @@ def test_a_repair_removes_orphans_older_than_the_grace_time(lab, folder):
     assert lab.check(repair=True, grace=datetime.timedelta(0)).reclaimed == ["results/_global/young.parquet"] and len(files(folder)) == 2
 
 
+def test_a_whole_table_that_the_catalog_has_lost_is_kept_and_told_of(lab, folder, reopen):
+    table = lab.materialize("venues", VENUES)
+    with catalog(folder) as db:  # as after an older copy of it was put back
+        for rows in ("result_tables", "versions", "manifests", "recipes"):
+            db.execute(f"DELETE FROM {rows}")
+    there = files(folder)
+    report = lab.check(repair=True, grace=0)
+    assert report.reclaimed == [] and files(folder) == there and len(report.orphans) == 2
+    assert [each.partition(":")[0] for each in report.errors] == [table._record.path] and "jl.rebuild" in report.errors[0]
+    table.path.unlink()  # what is left vouches for nothing
+    assert lab.check(repair=True, grace=0).reclaimed == [table._record.path.replace(".parquet", ".materialization.json")]
+
+
 def test_a_clock_that_was_set_back_removes_nothing(lab, folder):
     path = stray(folder, age=-DAY)
     assert lab.check(repair=True).reclaimed == [] and path.exists()
