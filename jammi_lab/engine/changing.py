@@ -16,6 +16,7 @@ from jammi_lab.engine.dml import Cut
 from jammi_lab.engine.readset import Bound, Schemas, address, bound_on, twin
 from jammi_lab.engine.resolve import Found, placed
 from jammi_lab.engine.statements import Parsed
+from jammi_lab.engine.typed import declared
 from jammi_lab.errors import JammiError, SqlError, StatementNotAllowed
 from jammi_lab.names import ascii_lower
 from jammi_lab.sources.attaching import in_transaction
@@ -148,10 +149,9 @@ def _times(tables: Any, target: tuple[str, ...]) -> int:
 def _copy(cursor: duckdb.DuckDBPyConnection, parts: tuple[str, ...], target: Relation, key: Sequence[str], *, keyed: bool, empty: bool) -> None:
     """The target as a table in the scratch database, under the name that the statement gives it; without rows where none of them can matter."""
     schema, table = map(names.quote, address(parts))
-    columns = ", ".join(f"{names.quote(column)} {kind}" for column, kind in (target.columns or {}).items())
     primary = f", PRIMARY KEY ({', '.join(map(names.quote, key))})" if keyed else ""
     cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
-    cursor.execute(f"CREATE TABLE {schema}.{table} ({columns}{primary})")
+    cursor.execute(f"CREATE TABLE {schema}.{table} ({declared(target.columns or {})}{primary})")
     if not empty:
         cursor.register("__jammi_target", target.frame)
         cursor.execute(f"INSERT INTO {schema}.{table} SELECT * FROM temp.main.__jammi_target")

@@ -17,6 +17,7 @@ from jammi_lab.engine.faults import translate
 from jammi_lab.engine.gate import TABLE_FUNCTIONS
 from jammi_lab.engine.resolve import Found
 from jammi_lab.engine.statements import Form, Parsed
+from jammi_lab.engine.typed import declared
 from jammi_lab.errors import StatementNotAllowed
 from jammi_lab.names import ascii_lower
 
@@ -96,8 +97,9 @@ def twin(cursor: duckdb.DuckDBPyConnection, database: str, number: int, parts: t
     table = f"{database}.main.{_TWIN}{number}"
     if len(parts) > 1:
         cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {database}.{names.quote(schema)}")
-    body = ", ".join(f"{names.quote(column)} {kind}" for column, kind in columns.items())
-    cursor.execute(f"CREATE TABLE {table} ({body}); CREATE VIEW {database}.{names.quote(schema)}.{names.quote(view)} AS SELECT * FROM {table}")
+    cursor.execute(
+        f"CREATE TABLE {table} ({declared(columns)}); CREATE VIEW {database}.{names.quote(schema)}.{names.quote(view)} AS SELECT * FROM {table}"
+    )
     return table
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from jammi_lab.clock import Clock
+from jammi_lab.engine.typed import sql_type
 from jammi_lab.errors import TableDamaged
 from jammi_lab.names import literal
 from jammi_lab.sources.mounted import Mounted
@@ -18,6 +19,7 @@ from jammi_lab.store.failures import storage_error
 from jammi_lab.store.manifests import manifest_path
 from jammi_lab.store.sidecars import Sidecars
 from jammi_lab.values.anchors import AnchorKind, Snapshot
+from jammi_lab.values.manifest import Column, Manifest
 from jammi_lab.values.records import TableRecord
 from jammi_lab.values.verdicts import Damaged
 from jammi_lab.vectors.index_files import SUFFIXES, beside
@@ -131,14 +133,21 @@ class Results:
         self.memo.put(key, MemoEntry(stat=stat, observed_at_ns=observed_at, payload={}))
 
     def intact(self, record: TableRecord) -> bool:
-        """Whether the bytes are there, can be read, and are the published ones."""
+        """Whether the bytes are there, can be read, and are the published ones, with columns that can be."""
         try:
-            return self.damage(record) is None
+            return self.damage(record) is None and untyped(record) is None
         except (TableDamaged, OSError):
             return False
 
     def require(self, record: TableRecord) -> Place:
-        """The Parquet file, fit to be read. TableDamaged when its bytes are gone, cannot be read or are not the published ones."""
+        """The Parquet file, fit to be read. TableDamaged when its bytes are gone, cannot be read or are not the published ones, or when a column is
+        said to be what is no type."""
+        if (column := untyped(record)) is not None:
+            raise TableDamaged(
+                f"Column {column.name!r} of {record.recipe!r} version {record.version} is said to be {column.type[:100]!r}, which is no SQL type.",
+                table=record.table_name,
+                hint="Materialize it again: the catalog says of this version what nothing here wrote.",
+            )
         try:
             found = self.damage(record)
         except OSError as error:
@@ -154,6 +163,11 @@ class Results:
             table=record.table_name,
             hint=f"ws.recompute({record.recipe!r}) makes it again; ws.verify({record.recipe!r}) says more.",
         )
+
+
+def untyped(record: TableRecord | Manifest) -> Column | None:
+    """A column whose type is none, if there is one. A type goes into statements, and a results folder may come from anywhere."""
+    return next((column for column in record.columns if sql_type(column.type) != column.type), None)
 
 
 def clear(parquet: Place) -> None:

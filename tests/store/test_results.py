@@ -1,5 +1,6 @@
 """When a stat may stand for the bytes of a result table."""
 
+import json
 import os
 
 import msgspec
@@ -13,6 +14,8 @@ from jammi_lab.store.manifests import manifest_path
 from jammi_lab.store.results import Results, memo_key
 from jammi_lab.values.records import TableKind, TableRecord, TableStatus
 from jammi_lab.values.verdicts import Damaged
+from tests.store.conftest import VENUES
+from tests.store.lab import catalog
 
 SECOND = 10**9
 GOOD = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae"  # of b"foo"
@@ -146,3 +149,18 @@ def test_a_manifest_seen_within_the_clocks_grain_of_its_last_change_is_read_agai
         later(results, manifest_path(path), seconds)
         results.readable(record)
         assert len(read) == times
+
+
+@pytest.mark.parametrize("kind", ["VARCHAR); COPY (SELECT 42) TO 'taken.csv'; CREATE TABLE z(a INT", "VARCHAR, n BIGINT", "VARCHAR DEFAULT (1)", ""])
+def test_a_column_of_a_type_that_is_none_makes_its_table_a_damaged_one_which_is_made_again(lab, folder, kind, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    table = lab.materialize("venues", VENUES)
+    with catalog(folder) as db:
+        columns = [{"name": "venue", "type": kind, "digest": ""}, {"name": "n", "type": "BIGINT", "digest": ""}]
+        db.execute("UPDATE result_tables SET columns = ? WHERE table_name = ?", [json.dumps(columns), table.table_name])
+    for ask in (lambda: lab.sql("SELECT * FROM jammi.venues"), lambda: lab.table("venues").read()):
+        with pytest.raises(TableDamaged, match="no SQL type") as caught:
+            ask()
+        assert caught.value.table == table.table_name
+    assert not (tmp_path / "taken.csv").exists()
+    assert lab.materialize("venues", VENUES).outcome == "computed" and lab.sql("SELECT * FROM jammi.venues").arrow().num_rows == 2
