@@ -21,10 +21,15 @@ _CONFIG: dict[str, Any] = {
 }
 
 
+def opened_bare() -> duckdb.DuckDBPyConnection:
+    """A DuckDB that holds nothing and asks nobody for extensions."""
+    return duckdb.connect(config=_CONFIG)
+
+
 @contextlib.contextmanager
 def scratch(relation: Relation) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection in which the relation is the view `it`, with what its body needs. duckdb.Error when it does not bind; ExtensionMissing."""
-    with duckdb.connect(config=_CONFIG) as connection:
+    with opened_bare() as connection:
         connection.execute("SET TimeZone='UTC'")
         extensions.load(connection, relation.extensions)
         if relation.attachment is not None:
@@ -60,7 +65,7 @@ def ask(relation: Relation, select: str) -> list[tuple[Any, ...]]:
 
 @functools.lru_cache(maxsize=256)
 def _type_of(kind: pa.DataType) -> str | None:
-    with duckdb.connect(config=_CONFIG) as connection:
+    with opened_bare() as connection:
         try:
             connection.register("it", pa.schema([pa.field("x", kind)]).empty_table())
             row = connection.execute("DESCRIBE it").fetchone()

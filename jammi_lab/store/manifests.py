@@ -17,7 +17,11 @@ from jammi_lab.values.manifest import MANIFEST_VERSION, Manifest
 PlaceT = TypeVar("PlaceT", Path, RemotePath, Place)
 SUFFIX = ".materialization.json"
 _LARGEST = 16 * 1024 * 1024
+_TOO_DEEP = b"\n" + b" " * 100
+"""What stands in the text of a manifest that is nested deeper than anything here writes: hashing one, and showing it, would not come to an end."""
 _decoder = msgspec.json.Decoder(Manifest)
+_NONE = (msgspec.MsgspecError, ValueError, RecursionError, OverflowError)
+"""What reading bytes that are no manifest raises; the last one is for numbers that could not be written again."""
 
 
 def manifest_path(parquet: PlaceT) -> PlaceT:
@@ -68,10 +72,12 @@ def parse(body: bytes | None) -> Manifest | None:
     """The manifest that the bytes hold; None when they hold none, which counts as lost. ManifestUnsupported for a version not known here."""
     if body is None:
         return None
-    with contextlib.suppress(msgspec.MsgspecError, ValueError, RecursionError):
+    with contextlib.suppress(*_NONE):
         manifest = _decoder.decode(body)
         if manifest.manifest_version == MANIFEST_VERSION and manifest.encode() == body:
-            return manifest  # byte for byte what this release writes: there is nothing in it that the checks below are for
+            return (
+                None if _TOO_DEEP in body else manifest
+            )  # byte for byte what this release writes: there is nothing in it that the checks below are for
     try:
         plain = json.loads(body.decode("utf-8"), object_pairs_hook=_once, parse_constant=_refuse)
     except (ValueError, RecursionError):
@@ -84,8 +90,9 @@ def parse(body: bytes | None) -> Manifest | None:
             hint="Open the workspace with the release that wrote it, or a later one.",
         )
     try:
-        return _decoder.decode(body)  # from the bytes: it also refuses lone surrogates and numbers beyond a double
-    except (msgspec.DecodeError, ValueError, RecursionError):
+        manifest = _decoder.decode(body)  # from the bytes: it also refuses lone surrogates and numbers beyond a double
+        return None if _TOO_DEEP in manifest.encode() else manifest
+    except _NONE:
         return None
 
 

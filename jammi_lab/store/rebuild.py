@@ -15,15 +15,15 @@ from jammi_lab.catalog.locks import forget_dead
 from jammi_lab.catalog.replacing import replacing
 from jammi_lab.clock import Clock
 from jammi_lab.errors import CatalogTooNew, InvalidArgument, JammiError, NameInvalid, WorkspaceNotFound
-from jammi_lab.names import check_name, fold
+from jammi_lab.names import fold
 from jammi_lab.storage.files import Place, fault_point, plain_stat, sync_folder
 from jammi_lab.store import manifests
+from jammi_lab.store.attested import Footers, check_manifest
 from jammi_lab.store.claim import adopt
 from jammi_lab.store.reports import RebuildReport
 from jammi_lab.store.results import SHARED_FOLDER
 from jammi_lab.tenancy import TenantScope, tenant_id
 from jammi_lab.values.anchors import Input, InputKind
-from jammi_lab.values.descriptors import parse_descriptor
 from jammi_lab.values.manifest import Manifest
 from jammi_lab.values.records import Progress, RecipeRecord, TableKind, TableRecord, TableStatus
 
@@ -46,6 +46,12 @@ class _Found:
     manifest: Manifest
     body: bytes
     record: TableRecord
+
+
+_Recipe = tuple[str | None, str]
+"""Whose it is, and the fold of its name."""
+
+_ByRecipe = dict[_Recipe, list[_Found]]
 
 
 def rebuild(folder: Place, clock: Clock, url: str = "", on_progress: Callable[[Progress], None] | None = None) -> RebuildReport:
@@ -132,29 +138,32 @@ def _in_folder(folder: Path, found: Sequence[_Found], clock: Clock) -> str | Non
 
 def _read(folder: Place, on_progress: Callable[[Progress], None] | None) -> tuple[list[_Found], list[str]]:
     """The manifests that can be taken over, oldest version first in each recipe, and the others with the reason."""
-    found, unreadable = [], []
+    found: list[_Found] = []
+    unreadable: list[str] = []
     names: set[str] = set()
     lying = manifests.found_below(folder)
-    for done, (place, path) in enumerate(lying):
-        if on_progress is not None:
-            on_progress(Progress(stage="rebuild", done=done, total=len(lying), unit="manifests"))
-        parquet = path.with_name(path.name.removesuffix(manifests.SUFFIX) + ".parquet")
-        try:
-            body = manifests.read(parquet)
-            manifest = manifests.parse(body)
-            if manifest is None or body is None:
-                unreadable.append(f"{place}: it holds no manifest")
-            elif fold(manifest.table_name) in names:
-                unreadable.append(f"{place}: there is another table of that name")
-            else:
-                found.append(_Found(manifest, body, _record(manifest, body, parquet, place)))
-                names.add(fold(manifest.table_name))
-        except (JammiError, OSError, ValueError, msgspec.MsgspecError) as error:
-            unreadable.append(f"{place}: {error.message if isinstance(error, JammiError) else error}")
-    by_recipe = defaultdict(list)
+    with Footers() as footers:
+        for done, (place, path) in enumerate(lying):
+            if on_progress is not None:
+                on_progress(Progress(stage="rebuild", done=done, total=len(lying), unit="manifests"))
+            parquet = path.with_name(path.name.removesuffix(manifests.SUFFIX) + ".parquet")
+            try:
+                body = manifests.read(parquet)
+                manifest = manifests.parse(body)
+                if manifest is None or body is None:
+                    unreadable.append(f"{place}: it holds no manifest")
+                elif fold(manifest.table_name) in names:
+                    unreadable.append(f"{place}: there is another table of that name")
+                else:
+                    found.append(_Found(manifest, body, _record(manifest, body, parquet, place, footers)))
+                    names.add(fold(manifest.table_name))
+            except (JammiError, OSError, ValueError, msgspec.MsgspecError) as error:
+                unreadable.append(f"{place}: {error.message if isinstance(error, JammiError) else error}")
+    by_recipe: _ByRecipe = defaultdict(list)
     for each in found:
         by_recipe[each.record.tenant, fold(each.record.recipe)].append(each)
-    return [each for group in by_recipe.values() for each in _numbered(group)], unreadable
+    by_recipe = {place: list(_numbered(group)) for place, group in by_recipe.items()}
+    return [each for group in by_recipe.values() for each in group], unreadable
 
 
 def _numbered(group: Sequence[_Found]) -> Iterable[_Found]:
@@ -165,17 +174,16 @@ def _numbered(group: Sequence[_Found]) -> Iterable[_Found]:
     return [_Found(each.manifest, each.body, msgspec.structs.replace(each.record, version=at)) for at, each in enumerate(again, 1)]
 
 
-def _record(manifest: Manifest, body: bytes, parquet: Place, place: str) -> TableRecord:
-    """The row that the table had. ValueError, NameInvalid when the manifest says things that cannot be, or is not in its place."""
+def _record(manifest: Manifest, body: bytes, parquet: Place, place: str, footers: Footers) -> TableRecord:
+    """The row that the table had. ValueError, NameInvalid, msgspec.ValidationError when the manifest says things that cannot be, or is not in its
+    place."""
     tenant = manifest.tenant
     if tenant is not None and tenant_id(tenant) != tenant:
         raise NameInvalid(f"{tenant!r} cannot be a tenant.", name=tenant)
     if (tenant or SHARED_FOLDER, manifest.table_name) != (parquet.parent.name, parquet.stem):
         raise ValueError(f"it is the manifest of {manifest.table_name!r} of {tenant or 'the shared scope'}, which is not here")
-    check_name(manifest.recipe, "recipe")
-    if manifest.version < 1:
-        raise ValueError(f"its version is {manifest.version}")
-    parse_descriptor(manifest.descriptor)
+    check_manifest(manifest)
+    footers.check(manifest, parquet)
     stat = plain_stat(parquet)
     return TableRecord(
         table_name=manifest.table_name,

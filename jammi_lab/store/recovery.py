@@ -18,6 +18,7 @@ from jammi_lab.storage.digests import seen, sha256_file
 from jammi_lab.storage.files import Place, fault_point, make_folder, move, plain_stat, remove, write_atomic
 from jammi_lab.storage.remote import RemotePath
 from jammi_lab.store import manifests
+from jammi_lab.store.attested import Footers, check_manifest
 from jammi_lab.store.lying import Filed, Lying
 from jammi_lab.store.results import Results, clear, clear_temporary
 from jammi_lab.values.anchors import AnchorKind
@@ -108,11 +109,12 @@ class Recovery:
         newest, nameless = self._catalog.tables.newest_numbers() if attested else {}, (None, "")
 
         def settle(record: TableRecord) -> None:
-            if (found := self._settle_building(record, newest.get(recipes.get(record.table_name, nameless), 0))) is not None:
+            if (found := self._settle_building(record, newest.get(recipes.get(record.table_name, nameless), 0), footers)) is not None:
                 finished.append(found)
 
-        for record in attested:
-            self._guarded(record, settle)
+        with Footers() as footers:
+            for record in attested:
+                self._guarded(record, settle)
         promoted = self._catalog.publish.ready_all(finished)
         self._found["promoted"] += [record.table_name for record, _, _ in finished if record.table_name in promoted]
 
@@ -166,12 +168,12 @@ class Recovery:
             self._found["spared"] += [r.table_name for r in spared]
             self._recipes |= {r.table_name: r.recipe for r in spared}
 
-    def _settle_building(self, record: TableRecord, newest: int) -> tuple[TableRecord, bytes, Edges] | None:
+    def _settle_building(self, record: TableRecord, newest: int, footers: Footers) -> tuple[TableRecord, bytes, Edges] | None:
         """A dead writer's unfinished table as it is to be published, when a manifest vouches for whole bytes and no later version than it is ready;
         else it is failed and gone. `newest`: the newest ready version of its recipe."""
         path = self._results.parquet(record)
         manifest = manifests.parse(body := manifests.read(path))
-        if manifest is None or body is None or (manifest.table_name, manifest.definition_hash) != (record.table_name, record.definition_hash):
+        if manifest is None or body is None or not _is_of(manifest, record):
             self._fail(record, "its writer died before it was finished")
         elif (there := seen(path)) is None:
             self._fail(record, "its writer died, and its bytes are gone")
@@ -181,6 +183,8 @@ class Recovery:
             self._quarantine(record, path, "the bytes are whole, but not the ones that the manifest attests")
         elif newest > record.version:
             self._fail(record, "a version begun later was ready already")
+        elif wrong := _wrong(manifest, path, footers):
+            self._fail(record, f"its writer died, and of its manifest this cannot be: {wrong}")
         else:
             return _from_manifest(record, manifest, body, there.rows, there.size), body, _edges(manifest)
         return None
@@ -279,6 +283,22 @@ class Recovery:
                 return {e.name: e.stat(follow_symlinks=False).st_mtime_ns for e in entries if e.is_dir(follow_symlinks=False)}
         except FileNotFoundError:
             return {}
+
+
+def _is_of(manifest: Manifest, record: TableRecord) -> bool:
+    """Whether a manifest says of itself what the catalog says of the table; a rename moves versions, not the name a table was first made for."""
+    told = (manifest.table_name, manifest.definition_hash, manifest.tenant, fold(manifest.recipe), manifest.kind, manifest.version)
+    return told == (record.table_name, record.definition_hash, record.tenant, fold(record.recipe), record.kind.value, record.version)
+
+
+def _wrong(manifest: Manifest, path: Place, footers: Footers) -> str:
+    """What a manifest says that cannot be taken over, in a clause; empty when all can."""
+    try:
+        check_manifest(manifest)
+        footers.check(manifest, path)
+    except (ValueError, msgspec.MsgspecError) as error:
+        return error.message if isinstance(error, JammiError) else str(error)
+    return ""
 
 
 def _from_manifest(record: TableRecord, manifest: Manifest, body: bytes, rows: int, size: int) -> TableRecord:

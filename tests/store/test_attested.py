@@ -1,0 +1,107 @@
+"""What a manifest may say: one that lies promotes nothing, is left alone by a rebuild, and stops no other table."""
+
+import json
+import os
+import shutil
+
+import pytest
+
+import jammi_lab as jl
+from jammi_lab.storage.digests import sha256_file
+from jammi_lab.store import manifests
+from jammi_lab.store.manifests import manifest_path
+from jammi_lab.values.verdicts import Match, MissingManifest
+from tests.store.conftest import VENUES
+from tests.store.lab import statuses, unpublish
+
+HUGE = 2**63
+LIES = {
+    "junk time": {"produced_at": "<script>alert(1)</script>"},
+    "year 0": {"produced_at": "0000-01-01T00:00:00.000000Z"},
+    "far future": {"produced_at": "99999-12-31T23:59:59Z"},
+    "no zone": {"produced_at": "2026-01-01T00:00:00.000000"},
+    "no columns": {"columns": []},
+    "a type that is none": {"columns": [{"name": "venue", "type": "VARCHAR); DROP"}, {"name": "n", "type": "BIGINT"}]},
+    "another type": {"columns": [{"name": "venue", "type": "INTEGER"}, {"name": "n", "type": "BIGINT"}]},
+    "another column": {"columns": [{"name": "venue", "type": "VARCHAR"}, {"name": "zzz", "type": "BIGINT"}]},
+    "columns twice": {"columns": [{"name": "venue", "type": "VARCHAR"}] * 2},
+    "fewer rows than none": {"row_count": -5},
+    "too many rows": {"row_count": HUGE},
+    "too late a version": {"version": HUGE},
+    "dimensions": {"dimensions": 7},
+    "too many dimensions": {"dimensions": HUGE},
+    "less than no time": {"seconds": -1.0},
+    "counts": {"counts": {"x": HUGE}},
+    "a number beyond all": {"row_count": 2**70},
+    "kind": {"kind": "nonsense"},
+    "key": {"key": ["nope"]},
+    "NUL": {"derived_from": "a\0b"},
+    "descriptor": {"descriptor": {"x": 1}},
+}
+
+
+def tell(path, lies):
+    """Let a manifest say something else."""
+    place = manifest_path(path)
+    place.write_text(json.dumps(json.loads(place.read_text()) | lies))
+
+
+@pytest.fixture
+def table(lab):
+    return lab.materialize("venues", VENUES)
+
+
+@pytest.mark.skipif("JAMMI_CATALOG__URL" in os.environ, reason="it loses the file of the catalog")
+def test_a_manifest_that_says_what_cannot_be_is_named_by_a_rebuild_and_the_others_come_back(lab, folder, table, tmp_path, subtests):
+    path = table.path
+    lab.materialize("other", "SELECT 1 AS x")
+    lab.close()
+    for name, lies in LIES.items():
+        with subtests.test(name):
+            spoilt = tmp_path / name
+            shutil.copytree(folder / "results", spoilt / "results")
+            tell(spoilt / path.relative_to(folder), lies)
+            report = jl.rebuild(spoilt)
+            assert report.recipes == ["other"] and len(report.unreadable) == 1 and manifest_path(path).name in report.unreadable[0]
+    with jl.open(spoilt) as ws:
+        assert [r.name for r in ws.status()] == ["other"]
+
+
+@pytest.mark.parametrize(
+    "lies", [*LIES.values(), {"tenant": "acme"}, {"recipe": "another"}, {"version": 2}], ids=[*LIES, "tenant", "recipe", "version"]
+)
+def test_a_manifest_that_says_what_cannot_be_or_is_not_the_rows_promotes_nothing(lab, folder, table, reopen, lies):
+    tell(table.path, lies)
+    unpublish(folder, table.table_name)
+    ws = reopen()
+    assert statuses(folder) == {table.table_name: "failed"} and ws.recovery.failed == [table.table_name] and ws.recovery.errors == []
+    assert [r.name for r in ws.status()] == ["venues"]
+
+
+def test_a_table_of_a_recipe_that_was_renamed_meanwhile_is_promoted_under_the_new_name(lab, folder, table, reopen):
+    lab.rename("venues", "places")
+    unpublish(folder, table.table_name)
+    ws = reopen()
+    assert ws.recovery.promoted == [table.table_name] and ws.table("places").verify() == Match()
+
+
+def test_bytes_that_are_not_those_of_the_manifest_are_for_a_look_to_tell(lab, folder, table, papers):
+    path = table.path
+    lab.close()
+    (folder / "catalog.sqlite3").unlink(missing_ok=True)
+    other = folder.parent / "other.parquet"
+    with jl.open(folder.parent / "second") as second:
+        shutil.copy(second.materialize("b", "SELECT 1 AS b").path, other)
+    shutil.copy(other, path)
+    assert sha256_file(path) == sha256_file(other) and jl.rebuild(folder).unreadable == []
+
+
+def test_a_manifest_that_is_nested_without_end_counts_as_none(lab, table):
+    plain = json.loads(manifest_path(table.path).read_text())
+    for depth, sound in ((50, True), (500, False), (5000, False)):
+        body = json.dumps(plain).replace('"descriptor": {', '"descriptor": {"zzz": ' + '{"a": ' * depth + "1" + "}" * depth + ", ", 1).encode()
+        parsed = manifests.parse(body)
+        assert (parsed is not None) == sound
+        assert parsed is None or manifests.parse(parsed.encode()) == parsed
+    manifest_path(table.path).write_bytes(body)
+    assert isinstance(lab.verify("venues"), MissingManifest)
