@@ -2,7 +2,7 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -163,7 +163,45 @@ def _read(folder: Place, on_progress: Callable[[Progress], None] | None) -> tupl
     for each in found:
         by_recipe[each.record.tenant, fold(each.record.recipe)].append(each)
     by_recipe = {place: list(_numbered(group)) for place, group in by_recipe.items()}
+    unreadable += _without_circles(by_recipe)
     return [each for group in by_recipe.values() for each in group], unreadable
+
+
+def _without_circles(by_recipe: _ByRecipe) -> list[str]:
+    """Take out what would make recipes derive from themselves, and name it: of each circle the table that was made last, which closed it."""
+    left_out = []
+    while circle := _circle({place: group[-1] for place, group in by_recipe.items() if group}):
+        last = max(circle, key=lambda place: (by_recipe[place][-1].manifest.produced_at, by_recipe[place][-1].record.table_name))
+        closing = by_recipe[last].pop()
+        left_out.append(
+            f"{closing.record.path.removesuffix('.parquet')}{manifests.SUFFIX}: by what it was made from, {closing.record.recipe!r} "
+            "would derive from itself"
+        )
+    return left_out
+
+
+def _circle(newest: Mapping[_Recipe, _Found]) -> list[_Recipe]:
+    """Recipes each of which the one before reads, and the first one the last; none when there is no such circle. Own ones hide shared ones."""
+
+    def read(place: _Recipe) -> Iterator[_Recipe]:
+        for anchor in newest[place].manifest.anchors:
+            if anchor.input.kind is InputKind.RESULT:
+                folded = fold(anchor.input.name)
+                yield from [each for each in ((place[0], folded), (None, folded)) if each in newest][:1]
+
+    done: set[_Recipe] = set()
+    for start in newest:
+        path, waiting = [start], [read(start)]
+        while path and start not in done:
+            if (parent := next(waiting[-1], None)) is None:
+                done.add(path.pop())
+                waiting.pop()
+            elif parent in path:
+                return path[path.index(parent) :]
+            elif parent not in done:
+                path.append(parent)
+                waiting.append(read(parent))
+    return []
 
 
 def _numbered(group: Sequence[_Found]) -> Iterable[_Found]:

@@ -12,7 +12,7 @@ from jammi_lab.store import manifests
 from jammi_lab.store.manifests import manifest_path
 from jammi_lab.values.verdicts import Match, MissingManifest
 from tests.store.conftest import VENUES
-from tests.store.lab import statuses, unpublish
+from tests.store.lab import catalog, row, statuses, unpublish
 
 HUGE = 2**63
 LIES = {
@@ -105,3 +105,28 @@ def test_a_manifest_that_is_nested_without_end_counts_as_none(lab, table):
         assert parsed is None or manifests.parse(parsed.encode()) == parsed
     manifest_path(table.path).write_bytes(body)
     assert isinstance(lab.verify("venues"), MissingManifest)
+
+
+def anchored_on(table, name):
+    """What its manifest would say had it been made from a recipe."""
+    [anchor] = json.loads(manifest_path(table.path).read_text())["anchors"]
+    return {"anchors": [anchor | {"kind": "result_digest", "input": anchor["input"] | {"kind": "result", "name": name}}]}
+
+
+@pytest.mark.skipif("JAMMI_CATALOG__URL" in os.environ, reason="it loses the file of the catalog")
+@pytest.mark.parametrize("through", ["venues", "VENUES", "top"])
+def test_a_manifest_that_closes_a_circle_is_named_by_a_rebuild_and_the_version_before_it_stays(lab, folder, table, through):
+    second = lab.materialize("venues", VENUES, cache="bypass")
+    lab.materialize("top", "SELECT * FROM jammi.venues")
+    lab.materialize("apart", "SELECT 1 AS x")
+    third = lab.materialize("venues", VENUES, cache="bypass")
+    tell(third.path, anchored_on(third, through))
+    lab.close()
+    for path in folder.glob("catalog.sqlite3*"):
+        path.unlink()
+    report = jl.rebuild(folder)
+    assert [each.split(": ")[0] for each in report.unreadable] == [f"results/_global/{manifest_path(third.path).name}"]
+    assert "derive from itself" in report.unreadable[0]
+    with jl.open(folder) as ws:
+        assert sorted(r.name for r in ws.status()) == ["apart", "top", "venues"] and ws.plan() is not None
+        assert ws.table("venues").table_name == second.table_name
