@@ -48,6 +48,14 @@ def from_rfc3339(text: str) -> datetime.datetime:
     return datetime.datetime.fromisoformat(text)
 
 
+def seconds_since(text: str, now: float) -> float | None:
+    """Seconds from the moment that such a text names until `now`, since the epoch, at least 0; None for a text that names none."""
+    try:
+        return max(0.0, now - from_rfc3339(text).timestamp())
+    except (ValueError, OverflowError):
+        return None
+
+
 def in_seconds(length: Any, what: str, *, above: bool = False) -> float:
     """A length of time that somebody gave in seconds or as a timedelta. InvalidArgument unless it is one from 0 on, or `above` 0."""
     seconds = length.total_seconds() if isinstance(length, datetime.timedelta) else length

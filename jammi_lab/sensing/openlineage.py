@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from jammi_lab.catalog.catalog import Catalog
-from jammi_lab.errors import ExtensionMissing, InvalidArgument, SourceUnavailable
+from jammi_lab.clock import seconds_since
+from jammi_lab.errors import ExtensionMissing, InvalidArgument, SourceUnavailable, TableDamaged
 from jammi_lab.sensing.columns import ColumnEdge, ColumnLineage
 from jammi_lab.sensing.models import MODEL
 from jammi_lab.sources.locations import full_location, scheme_of, shown, without_credentials
@@ -64,6 +65,10 @@ class Events:
     def _run(self, name: str, record: TableRecord) -> "list[RunEvent]":
         from openlineage.client.event_v2 import OutputDataset, Run, RunEvent, RunState
 
+        times = (record.created_at, record.completed_at)
+        if (wrong := next((at for at in times if at is not None and seconds_since(at, 0) is None), None)) is not None:
+            said = f"The catalog says of {name!r} version {record.version} that it was made at {wrong[:50]!r}, which is no time."
+            raise TableDamaged(said, table=record.table_name, hint=f"Drop that version, or make {name!r} again.")
         ready = record.status is TableStatus.READY
         manifest = manifests.parse(self._catalog.tables.manifest(record.table_name)) if ready else None
         producer = f"urn:jammi-lab:{manifest.engine_version if manifest else 'unknown'}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.catalog.lineage import Link
-from jammi_lab.clock import Clock, from_rfc3339
+from jammi_lab.clock import Clock, seconds_since
 from jammi_lab.errors import DependencyCycle, InvalidArgument, JammiError
 from jammi_lab.markup import visible
 from jammi_lab.names import fold
@@ -105,7 +105,7 @@ class Questions:
         rows = []
         for node in sensed.graph.visible():
             record, verdict = node.record, sensed.verdicts[node.place]
-            age = max(0.0, now - from_rfc3339(record.completed_at).timestamp()) if record and record.completed_at else None
+            age = seconds_since(record.completed_at, now) if record and record.completed_at else None
             version = node.version.version if node.version else None
             index = self._sensor.kitchen.results.sidecars.told(record) if record else None
             rows.append(StatusRow(node.name, version, verdict, record.row_count if record else None, record.bytes if record else None, age, index))

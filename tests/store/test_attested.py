@@ -130,3 +130,16 @@ def test_a_manifest_that_closes_a_circle_is_named_by_a_rebuild_and_the_version_b
     with jl.open(folder) as ws:
         assert sorted(r.name for r in ws.status()) == ["apart", "top", "venues"] and ws.plan() is not None
         assert ws.table("venues").table_name == second.table_name
+
+
+def test_a_time_in_the_catalog_that_is_none_gives_no_age_and_stops_no_other_table(lab, folder, table):
+    lab.materialize("other", "SELECT 1 AS x")
+    with catalog(folder) as db:
+        db.execute("UPDATE result_tables SET completed_at = ? WHERE table_name = ?", ["<b>then</b>", table.table_name])
+    assert row(folder, table.table_name)["completed_at"] == "<b>then</b>"
+    ages = {each.name: each.age for each in lab.status()}
+    assert ages["venues"] is None and ages["other"] >= 0
+    assert lab.sql("SELECT name FROM jammi_catalog.status ORDER BY age_seconds").arrow().num_rows == 2
+    with pytest.raises(jl.errors.TableDamaged, match="no time") as caught:
+        lab.export_openlineage(str(folder / "events.ndjson"))
+    assert caught.value.table == table.table_name
