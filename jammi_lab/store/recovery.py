@@ -14,6 +14,7 @@ from jammi_lab.catalog.publish import Edges
 from jammi_lab.catalog.tables import Unsettled
 from jammi_lab.clock import Clock, rfc3339
 from jammi_lab.errors import JammiError
+from jammi_lab.names import fold
 from jammi_lab.storage.digests import seen, sha256_file
 from jammi_lab.storage.files import Place, fault_point, make_folder, move, plain_stat, remove, write_atomic
 from jammi_lab.storage.remote import RemotePath
