@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from jammi_lab.catalog.tables import Version
 from jammi_lab.clock import rfc3339
 from jammi_lab.errors import InvalidArgument, TableNotFound
 from jammi_lab.handles import ResultTable
@@ -90,6 +91,21 @@ class Naming:
         table = self.table(name)
         self._still(table._record)
         return table.name, table._record
+
+    def beside(self, version: VersionRecord) -> list[Version]:
+        """The ready versions of the recipe that a version is of, newest first; of its own tenant's, whatever the bound one means by the name."""
+        with self._rooms.scope.use(version.tenant):
+            return [each for each in self._rooms.catalog.tables.versions(version.recipe) if each[1].status is TableStatus.READY]
+
+    def other(self, version: VersionRecord, number: int | None) -> ResultTable:
+        """The version of the same recipe that a version is compared with: that of a number, else the ready one before it. TableNotFound."""
+        with self._rooms.scope.use(version.tenant):
+            if number is None:
+                before = self._rooms.upkeep.before(version)
+                if before is None:
+                    raise TableNotFound(f"{version.recipe!r} has no ready version before version {version.version} to compare with.")
+                number = before[0].version
+            return self._workspace.table(version.recipe, number)
 
     def _still(self, record: TableRecord) -> None:
         if self._rooms.catalog.tables.get(record.table_name) is None:

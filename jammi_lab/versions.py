@@ -174,11 +174,8 @@ class Upkept:
         self._rooms.catalog.backup(target)
         return target
 
-    def _before(self, version: VersionRecord) -> int:
-        found = self._rooms.upkeep.before(version)
-        if found is None:
-            raise TableNotFound(f"{version.recipe!r} has no ready version before version {version.version} to compare with.")
-        return found[0].version
+    def _other(self, version: VersionRecord, number: int | None) -> "ResultTable":
+        return self._naming.other(version, number)
 
     def _pin(self, version: VersionRecord, note: str | None) -> None:
         from jammi_lab.engine import passwords
@@ -222,10 +219,9 @@ class Upkept:
 class Asked(Protocol):
     """What a version asks of its workspace."""
 
-    def table(self, name: "str | ResultTable", version: int | None = None) -> "ResultTable": ...
-    def _history(self, recipe: str) -> "list[ResultTable]": ...
+    def _history(self, version: VersionRecord) -> "list[ResultTable]": ...
     def _drop_version(self, version: VersionRecord) -> None: ...
-    def _before(self, version: VersionRecord) -> int: ...
+    def _other(self, version: VersionRecord, number: int | None) -> "ResultTable": ...
     def _pin(self, version: VersionRecord, note: str | None) -> None: ...
     def _unpin(self, version: VersionRecord) -> None: ...
     def _restore(self, version: VersionRecord) -> tuple[VersionRecord, TableRecord]: ...
@@ -259,7 +255,7 @@ class Versioned:
 
     def history(self) -> "list[ResultTable]":
         """All ready versions of its recipe, newest first. TableNotFound while another tenant than its own is bound."""
-        return self._asked._history(self._version.recipe)
+        return self._asked._history(self._version)
 
     def drop(self) -> None:
         """Remove this version; its bytes go with the last version that refers to them. TableNotFound as for `history`; TenantForbidden."""
@@ -289,8 +285,7 @@ class Versioned:
         By key when both have the same one, else as bags of rows. Raises TableNotFound, TableDamaged.
         """
         asked = self._asked
-        other = asked.table(self._version.recipe, asked._before(self._version) if version is None else version)
-        return _diff(asked, self, other)
+        return _diff(asked, self, asked._other(self._version, version))
 
 
 class Diff(Shown):

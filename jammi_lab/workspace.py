@@ -391,8 +391,8 @@ class Workspace(Evaluating, Exploring, Deriving, Upkept):
         own = manifests.parse(manifests.read(self._rooms.results.parquet(record)))
         return own or manifests.parse(self._rooms.catalog.tables.manifest(record.table_name))
 
-    def _history(self, recipe: str) -> list[ResultTable]:
-        return ResultTables(ResultTable(self, v, r) for v, r in self._rooms.catalog.tables.versions(recipe) if r.status.value == "ready")
+    def _history(self, version: VersionRecord) -> list[ResultTable]:
+        return ResultTables(ResultTable(self, v, r) for v, r in self._naming.beside(version))
 
     def _drop_version(self, version: VersionRecord) -> None:
         self._writable()

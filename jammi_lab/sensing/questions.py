@@ -64,9 +64,8 @@ class Questions:
             node = sensed.graph.find(name, self._scope.current)
             assert node is not None, "the name was looked up just now"
             return sensed.verdicts[node.place]
-        graph = Graph(self._catalog, self._scope)
-        node = graph.find(name, self._scope.current) or Node(name, record.tenant, None)
-        return Sensed(self._catalog, self._scope, self._sensor.producers, look, graph).judge_version(node, record)
+        sensed, node = self._around_table(name, record, look)
+        return sensed.judge_version(node, record)
 
     def why(self, name: str, record: TableRecord | None, on_progress: OnProgress | None = None) -> Why:
         """The same with the tree of its reasons."""
@@ -76,10 +75,14 @@ class Questions:
             node = sensed.graph.find(name, self._scope.current)
             assert node is not None, "the name was looked up just now"
             return why_now(sensed, node, node.name)
-        graph = Graph(self._catalog, self._scope)
-        node = graph.find(name, self._scope.current) or Node(name, record.tenant, None)
-        sensed = Sensed(self._catalog, self._scope, self._sensor.producers, look, graph)
+        sensed, node = self._around_table(name, record, look)
         return why_version(sensed, node, record, sensed.judge_version(node, record))
+
+    def _around_table(self, name: str, record: TableRecord, look: Look) -> tuple[Sensed, Node]:
+        """What one table is judged by, and its recipe: that of its own tenant, though the bound one may mean another by the name."""
+        graph = Graph(self._catalog, self._scope)
+        node = graph.nodes.get((record.tenant, fold(name))) or Node(name, record.tenant, None)
+        return Sensed(self._catalog, self._scope, self._sensor.producers, look, graph), node
 
     def verdicts_now(self, names: Sequence[str], stopped: threading.Event | None = None) -> Mapping[str, Verdict]:
         """The verdicts on some recipes, from a shallow look, which gives up when `stopped` is set. Exact tables that were named are left out:

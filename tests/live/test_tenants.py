@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from jammi_lab.errors import JammiError, TableNotFound, TenantForbidden
+from jammi_lab.values.verdicts import DefinitionChanged, Fresh, Stale
 from tests.live.loops import in_a_loop
 
 HERS, NOBODYS = "qzokka", "qxokka"
@@ -245,6 +246,51 @@ def test_what_is_shared_is_read_and_not_changed_under_a_tenant(ws):
             with pytest.raises(TenantForbidden):
                 change()
     assert ws.table("shared").read().fetchall() == [(1,)]
+
+
+@pytest.fixture
+def hidden(ws, tmp_path):
+    """Two versions of the shared recipe `a`, whose name a recipe of acme's hides; both read a source that acme's own one hides."""
+    (tmp_path / "shared.csv").write_text("id\n1\n")
+    (tmp_path / "own.csv").write_text("id\n7\n8\n")
+    ws.sources.add("papers", tmp_path / "shared.csv")
+    made = [ws.materialize("a", f"SELECT id + {n} AS id FROM papers") for n in range(2)]
+    with ws.tenant("acme"):
+        ws.sources.add("papers", tmp_path / "own.csv")
+        ws.materialize("a", "SELECT max(id) AS m FROM papers")
+    return made
+
+
+@pytest.mark.parametrize("by", [lambda table: table, lambda table: table.table_name])
+def test_a_shared_table_whose_name_is_hidden_is_judged_by_the_shared_recipe(ws, hidden, tmp_path, by):
+    first, last = hidden
+    with ws.tenant("acme"):
+        assert (ws.staleness(by(last)), ws.why(by(last)).verdict) == (Fresh(), Fresh())
+        assert ws.staleness(by(first)) == ws.why(by(first)).verdict == Stale([DefinitionChanged(first.definition_hash, last.definition_hash)])
+        (tmp_path / "own.csv").write_text("id\n9\n")
+        assert ws.staleness(by(last)) == Fresh() != ws.staleness("a")
+        (tmp_path / "shared.csv").write_text("id\n2\n")
+        assert isinstance(ws.staleness(by(last)), Stale) and "papers" in str(ws.why(by(last)))
+
+
+def test_a_shared_table_whose_name_is_hidden_is_compared_with_its_own_versions(ws, hidden):
+    first, last = hidden
+    with ws.tenant("acme"):
+        assert [(t.version, t.tenant, t.table_name) for t in last.history()] == [(2, None, last.table_name), (1, None, first.table_name)]
+        for diff in (last.diff(), last.diff(1)):
+            assert (diff.added.to_pylist(), diff.removed.to_pylist(), diff.columns_added) == ([{"id": 2}], [{"id": 1}], [])
+        with pytest.raises(TableNotFound, match="before version 1"):
+            first.diff()
+        assert ws.current_tenant == "acme"
+        own = ws.table("a")
+        assert [(t.version, t.tenant) for t in own.history()] == [(1, "acme")]
+        with pytest.raises(TableNotFound, match="no ready version 2"):
+            own.diff(2)
+        with pytest.raises(TenantForbidden):
+            last.pin()
+    for ask in (own.history, own.diff, own.staleness, lambda: ws.why(own), lambda: ws.lineage(own)):
+        with pytest.raises(TableNotFound, match="is not there any more"):
+            ask()
 
 
 # -- scopes --------------------------------------------------------------------------------------------------------------------------------------
