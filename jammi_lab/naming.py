@@ -90,15 +90,26 @@ class Naming:
                 return recipe.name, None
         table = self.table(name)
         self._still(table._record)
-        return table.name, table._record
+        return self._called(table._version).recipe, table._record
 
-    def beside(self, version: VersionRecord) -> list[Version]:
+    def _called(self, held: VersionRecord) -> VersionRecord:
+        """A version that was fetched some time ago as it is called now: its recipe may have been renamed since, and another one have the name. As it
+        was, when no version refers to its table any more."""
+
+        def likeness(there: VersionRecord) -> tuple[bool, bool]:
+            return (there.version, there.created_at) == (held.version, held.created_at), fold(there.recipe) == fold(held.recipe)
+
+        return max(reversed(self._rooms.catalog.tables.referring(held.table_name)), key=likeness, default=held)
+
+    def beside(self, held: VersionRecord) -> list[Version]:
         """The ready versions of the recipe that a version is of, newest first; of its own tenant's, whatever the bound one means by the name."""
-        with self._rooms.scope.use(version.tenant):
-            return [each for each in self._rooms.catalog.tables.versions(version.recipe) if each[1].status is TableStatus.READY]
+        recipe = self._called(held).recipe
+        with self._rooms.scope.use(held.tenant):
+            return [each for each in self._rooms.catalog.tables.versions(recipe) if each[1].status is TableStatus.READY]
 
-    def other(self, version: VersionRecord, number: int | None) -> ResultTable:
+    def other(self, held: VersionRecord, number: int | None) -> ResultTable:
         """The version of the same recipe that a version is compared with: that of a number, else the ready one before it. TableNotFound."""
+        version = self._called(held)
         with self._rooms.scope.use(version.tenant):
             if number is None:
                 before = self._rooms.upkeep.before(version)
@@ -124,8 +135,9 @@ class Naming:
             return None
         if isinstance(name, ResultTable):
             self._workspace._require_seen(name._record)
-            newest = self._rooms.catalog.tables.newest(name.name)
-            return name.name if newest and newest[1].table_name == name.table_name else name.table_name
+            recipe = self._called(name._version).recipe
+            newest = self._rooms.catalog.tables.newest(recipe)
+            return recipe if newest and newest[1].table_name == name.table_name else name.table_name
         if not isinstance(name, str):
             raise _no_name(name)
         family, _, rest = name.partition(".")

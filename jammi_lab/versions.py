@@ -258,7 +258,8 @@ class Versioned:
         return self._asked._history(self._version)
 
     def drop(self) -> None:
-        """Remove this version; its bytes go with the last version that refers to them. TableNotFound as for `history`; TenantForbidden."""
+        """Remove this version; its bytes go with the last version that refers to them. TableNotFound as for `history` and once its recipe is
+        renamed; TenantForbidden."""
         self._asked._drop_version(self._version)
 
     def pin(self, note: str | None = None) -> None:
@@ -349,7 +350,7 @@ def _diff(asked: Asked, new: Versioned, old: "ResultTable") -> Diff:
     keyed = bool(later.key) and later.key == former.key and set(later.key) <= set(common)
     statements = _by_key(later.key, [c for c in common if c not in later.key], {*types, *were}) if keyed else _as_bags(common)
     added, removed, changed, before = (asked._rows_of(statement, later, former) for statement in statements)
-    diff = Diff(f"{new._version.recipe}, version {old.version} → {new._version.version}", added, removed, changed, before)
+    diff = Diff(f"{old.name}, version {old.version} → {new._version.version}", added, removed, changed, before)
     diff.columns_added = [c for c in types if c not in common]
     diff.columns_removed = [c for c in were if c not in common]
     return diff

@@ -73,7 +73,35 @@ def test_a_handle_from_before_a_rename_touches_no_other_recipe(lab, two):
         two[1].restore()
     with pytest.raises(TableNotFound):
         two[0].pin()
+    for held in two:
+        with pytest.raises(TableNotFound, match="any more"):
+            held.drop()
     assert not lab.table("venues").pinned and [t.version for t in lab.table("venues").history()] == [1]
+    assert [t.version for t in lab.table("places").history()] == [2, 1]
+
+
+@pytest.mark.parametrize("taken", [None, "SELECT 1 AS one", VENUES])
+def test_a_handle_from_before_a_rename_is_judged_and_compared_by_its_recipe(lab, two, taken):
+    lab.materialize("others", VENUES)  # refers to the bytes of the last one, too
+    lab.rename("venues", "places")
+    if taken is not None:
+        lab.materialize("venues", taken)
+    first, last = two
+    assert [(t.name, t.version) for t in last.history()] == [(t.name, t.version) for t in first.history()] == [("places", 2), ("places", 1)]
+    assert str(last.staleness()) == str(lab.staleness(last.table_name)) == "fresh" and lab.why(last).lines[0] == "places, version 2: fresh"
+    assert str(first.staleness()) == str(lab.staleness(first.table_name)) == "stale: papers changed (digest of the bytes)"
+    assert str(last.diff()).startswith("places, version 1 → 2: 1 row added") and last.diff(1).removed.to_pylist() == [{"venue": "b", "n": 1}]
+    assert [(e.input, e.derived) for e in last.lineage().edges] == [("papers", "places")]
+
+
+def test_a_handle_whose_version_is_gone_goes_with_another_one_of_its_bytes(lab, two):
+    again = two[0].restore()
+    two[0].drop()
+    two[0].drop()
+    assert [t.version for t in two[0].history()] == [3, 2] and two[0].table_name == again.table_name
+    lab.rename("venues", "places")
+    assert [(t.name, t.version) for t in two[0].history()] == [("places", 3), ("places", 2)]
+    assert str(two[0].staleness()) == "stale: papers changed (digest of the bytes)"
 
 
 # -- diff -----------------------------------------------------------------------------------------------------------------------------------

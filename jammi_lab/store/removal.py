@@ -4,12 +4,17 @@ import contextlib
 from collections.abc import Callable, Iterable, Sequence
 
 from jammi_lab.catalog.catalog import Catalog
-from jammi_lab.errors import JammiError
+from jammi_lab.errors import JammiError, TableNotFound
 from jammi_lab.storage.files import fault_point
 from jammi_lab.store import readers
 from jammi_lab.store.failures import explained, removal_error
 from jammi_lab.store.results import Results, clear
 from jammi_lab.values.records import TableRecord, TableStatus, VersionRecord
+
+
+def no_longer(version: VersionRecord) -> TableNotFound:
+    """The error of a version that is not there any more under the name that it had when it was fetched."""
+    return TableNotFound(f"{version.recipe!r} has no version {version.version} any more.", hint="ws.tables() lists what there is.")
 
 
 class Removal:
@@ -22,8 +27,19 @@ class Removal:
     def version(self, version: VersionRecord) -> bool:
         """Whether the version was there; the table's bytes go with the last version that refers to it.
 
-        TenantForbidden; ResourceExhausted, WorkspaceReadOnly when the files do not go, which recovery then removes."""
-        return bool(self.versions(lambda: [version]))
+        TenantForbidden; TableNotFound when its recipe has another name by now; ResourceExhausted, WorkspaceReadOnly when the files do not go, which
+        recovery then removes."""
+        return bool(self.versions(lambda: self._found(version)))
+
+    def _found(self, version: VersionRecord) -> list[VersionRecord]:
+        """The version, while it is there under its name, which another recipe may have taken after a rename."""
+        self._catalog.scope.check_owner(version.tenant, f"The recipe {version.recipe!r}")
+        there = self._catalog.tables.version(version.recipe, version.version)
+        if there is not None and there[0].table_name == version.table_name:
+            return [version]
+        if any((v.version, v.created_at) == (version.version, version.created_at) for v in self._catalog.tables.referring(version.table_name)):
+            raise no_longer(version)
+        return []
 
     def versions(self, chosen: Callable[[], Iterable[VersionRecord]]) -> list[tuple[str, bool]]:
         """Remove the versions that are chosen inside the transaction, for everybody at once or not at all: the physical table of each, and whether it

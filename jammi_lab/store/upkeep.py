@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.catalog.tables import Version
-from jammi_lab.errors import InvalidArgument, TableNotFound
+from jammi_lab.errors import InvalidArgument
 from jammi_lab.names import fold
-from jammi_lab.store.removal import Removal
+from jammi_lab.store.removal import Removal, no_longer
 from jammi_lab.store.results import Results, snapshot_of
 from jammi_lab.tenancy import TenantScope
 from jammi_lab.values.anchors import Anchor, Input, InputKind
@@ -99,7 +99,7 @@ class Upkeep:
         self._catalog.scope.check_owner(version.tenant, f"The recipe {version.recipe!r}")
         found = self._catalog.tables.version(version.recipe, version.version)
         if found is None or found[0].table_name != version.table_name or found[1].status is not TableStatus.READY:
-            raise TableNotFound(f"{version.recipe!r} has no version {version.version} any more.", hint="ws.tables() lists what there is.")
+            raise no_longer(version)
         return found[1]
 
 
