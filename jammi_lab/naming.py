@@ -1,13 +1,14 @@
 """From the names that people give to recipes and tables, and what may be done under a name."""
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from jammi_lab.catalog.tables import Version
 from jammi_lab.clock import rfc3339
 from jammi_lab.errors import InvalidArgument, TableNotFound
 from jammi_lab.handles import ResultTable
+from jammi_lab.markup import count
 from jammi_lab.names import check_recipe_name, fold, near
 from jammi_lab.producers.base import Job, anchors_of, find_reusable
 from jammi_lab.sensing import models
@@ -185,14 +186,16 @@ class Naming:
     def drop(self, name: str, *, if_exists: bool, force: bool) -> None:
         """Remove a recipe and its versions. TableNotFound; InvalidArgument while ready tables derive from it; TenantForbidden."""
         catalog = self._rooms.catalog
-        if catalog.recipes.get(name) is None and not catalog.tables.versions(name):
+        there = catalog.recipes.get(name) or next((version for version, _ in catalog.tables.versions(name)), None)
+        if there is None:
             if if_exists:
                 return
             raise self._missing(name)
-        readers = self._readers(name)
+        catalog.scope.check_owner(there.tenant, f"The recipe {name!r}")  # first: how many derive from it is told to its owner alone
+        readers = catalog.lineage.readers(name, there.tenant)
         if readers and not force:
             raise InvalidArgument(
-                f"{name!r} cannot be dropped while {', '.join(readers)} derive{'s' if len(readers) == 1 else ''} from it.",
+                f"{name!r} cannot be dropped while {self._told(readers)} derive{'s' if len(readers) == 1 else ''} from it.",
                 hint="Drop those first, or pass force=True: they are then stale, because their input is gone.",
             )
         self._rooms.removal.recipe(name)
@@ -204,15 +207,18 @@ class Naming:
         recipe = self._rooms.catalog.recipes.get(old)
         if recipe is None:
             raise self._missing(old)
-        before = set(self._readers(old))
+        lineage = self._rooms.catalog.lineage
+        before = lineage.readers(old, recipe.tenant)
         self._rooms.catalog.recipes.rename(old, new)
-        if readers := sorted(before - set(self._readers(new))):  # who names the very table goes with it
-            told = f"{', '.join(readers)} still read{'s' if len(readers) == 1 else ''} {recipe.name!r}, which is gone: define"
+        if readers := before - lineage.readers(new, recipe.tenant):  # who names the very table goes with it
+            told = f"{self._told(readers)} still read{'s' if len(readers) == 1 else ''} {recipe.name!r}, which is gone: define"
             warnings.warn(f"{told} {'it' if len(readers) == 1 else 'them'} anew over {new!r}.", RuntimeWarning, stacklevel=3)
 
-    def _readers(self, name: str) -> list[str]:
-        lineage = self._rooms.catalog.lineage
-        return sorted({link.derived for link in lineage.edges("down", name)}) if lineage.knows(name) else []
+    def _told(self, readers: Collection[tuple[str | None, str]]) -> str:
+        """Who reads a recipe: by name in the bound scope, of other tenants how many."""
+        names = sorted(recipe for tenant, recipe in readers if tenant == self._rooms.scope.current)
+        others = len(readers) - len(names)
+        return ", ".join([*names, *([f"{count(others, 'table')} of other tenants"] if others else [])])
 
     def refuse_external(self, names: str | Iterable[str] | None, plan: Plan) -> None:
         """NotRecomputable when a table that was asked for by name was made outside, and is stale or the only one that was asked for."""

@@ -287,7 +287,7 @@ class Workspace(Evaluating, Exploring, Deriving, Upkept):
         return isinstance(name, str) and self._rooms.catalog.tables.newest(name) is not None
 
     def drop(self, name: str, *, if_exists: bool = False, force: bool = False) -> None:
-        """Remove a recipe and all its versions. Refused, naming them, while ready tables derive from it, unless `force`.
+        """Remove a recipe and all its versions. Refused, naming them (other tenants' as a number), while ready tables derive from it, unless `force`.
 
         Raises TableNotFound, InvalidArgument, TenantForbidden.
         """
@@ -295,8 +295,8 @@ class Workspace(Evaluating, Exploring, Deriving, Upkept):
         self._naming.drop(name, if_exists=if_exists, force=force)
 
     def rename(self, old: str, new: str) -> None:
-        """Give a recipe another name. Who reads the old name reads one that is gone; a RuntimeWarning names them. TableNotFound, DuplicateTable,
-        NameInvalid, TenantForbidden."""
+        """Give a recipe another name. Who reads the old name reads one that is gone; a RuntimeWarning names them (other tenants' as a number).
+        TableNotFound, DuplicateTable, NameInvalid, TenantForbidden."""
         self._writable()
         self._naming.rename(old, new)
 

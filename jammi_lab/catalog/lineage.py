@@ -73,6 +73,7 @@ _KINDS = Words(InputKind)
 _ANCHORS = Words(AnchorKind)
 _fold: sa.BindParameter[str] = sa.bindparam("fold")
 _one: sa.ColumnElement[int] = sa.literal_column("1")
+_RESULT, _SOURCE, _TABLE, _NO = (sa.literal_column(f"'{text}'", sa.Text) for text in ("result", "source", "table", ""))
 _ALL = (
     all_edges()
     .where(not_hidden(newest_edges, newest_edges.c.recipe_fold))
@@ -110,6 +111,12 @@ _USES = (
     .order_by(versions.c.recipe_fold)
 )
 _USES_SHOWN = _USES.where(not_hidden(versions, versions.c.recipe_fold))
+_READERS = (
+    scope.select_reaching(newest_edges.c.tenant_id, newest_edges.c.recipe, seen=newest_edges)
+    .where(newest_edges.c.node_fold == _fold, newest_edges.c.node_tenant == sa.bindparam("owner"), newest_edges.c.input_kind == _RESULT)
+    .where(sa.or_(newest_edges.c.recipe_fold != _fold, owner(newest_edges) != sa.bindparam("owner")))
+    .distinct()
+)
 _PHYSICAL = scope.select(result_tables.c.table_name, result_tables.c.recipe, owner(result_tables), seen=result_tables).where(
     result_tables.c.table_fold == _fold
 )
@@ -119,7 +126,6 @@ _NEWEST_OF = (
     .join(result_tables, result_tables.c.table_name == versions.c.table_name)
     .where(result_tables.c.status == sa.literal_column("'ready'"), is_newest(versions))
 )
-_RESULT, _SOURCE, _TABLE, _NO = (sa.literal_column(f"'{text}'", sa.Text) for text in ("result", "source", "table", ""))
 _read = scope.select(lineage.c.input_kind, lineage.c.input_table, _NO, lineage.c.node_tenant, seen=lineage).where(lineage.c.node_fold == _fold)
 _READ_AS = _read.distinct()
 _CALLED = sa.union_all(  # in one statement, because a walk of many hops takes hardly longer than each of these
@@ -205,6 +211,14 @@ class Lineage:
         """Whether anything visible is called that, or was read under that name."""
         with self._database.read() as tx:
             return bool(self._starts(tx, name, None)[0])
+
+    def readers(self, name: str, tenant: str | None) -> set[tuple[str | None, str]]:
+        """Whose the other recipes are, and their names, that read a tenant's recipe in their newest version, by its name or an exact table of it.
+
+        Those of a shared one are everybody's, whoever is bound: other tenants' names are not to be shown.
+        """
+        with self._database.read() as tx:
+            return {(of, recipe) for of, recipe in tx.execute(_READERS, {"fold": fold(name), "owner": tenant or ""}).all()}
 
     def closure(self, name: str, direction: Direction, depth: int | None = None, kind: InputKind | None = None) -> list[Link]:
         """Every edge on a way from `name`, once each, nearest first; `depth` bounds the hops.

@@ -5,12 +5,13 @@ import json
 import os
 import random
 import threading
+import warnings
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from jammi_lab.errors import JammiError, TableNotFound, TenantForbidden
+from jammi_lab.errors import InvalidArgument, JammiError, TableNotFound, TenantForbidden
 from jammi_lab.values.verdicts import DefinitionChanged, Fresh, Stale
 from tests.live.loops import in_a_loop
 
@@ -291,6 +292,72 @@ def test_a_shared_table_whose_name_is_hidden_is_compared_with_its_own_versions(w
     for ask in (own.history, own.diff, own.staleness, lambda: ws.why(own), lambda: ws.lineage(own)):
         with pytest.raises(TableNotFound, match="is not there any more"):
             ask()
+
+
+@pytest.fixture
+def derived(ws):
+    """The shared recipe `base`, from which one shared table derives, one of bolt's, and two of acme's, one by the physical name."""
+    ws.sources.add("papers", pa.table({"id": [1]}))
+    base = ws.materialize("base", "SELECT id FROM papers")
+    ws.materialize("top", "SELECT id FROM jammi.base")
+    with ws.tenant("bolt"):
+        ws.materialize("qz_bolts", "SELECT id FROM jammi.base")
+    with ws.tenant("acme"):
+        ws.materialize("qz_mine", "SELECT sum(id) AS s FROM jammi.base")
+        ws.materialize("qz_exact", f'SELECT id FROM jammi."{base.table_name}"')
+    return base
+
+
+def test_a_shared_recipe_is_not_dropped_while_a_table_of_a_tenant_derives_from_it(ws, derived):
+    with pytest.raises(InvalidArgument, match=r"^'base' cannot be dropped while top, 3 tables of other tenants derive from it\.") as caught:
+        ws.drop("base")
+    assert "qz" not in str(caught.value)
+    ws.drop("top")
+    with ws.tenant("acme"):
+        with pytest.raises(TenantForbidden):
+            ws.drop("base")
+        assert ws.staleness("qz_mine") == Fresh()
+        ws.drop("qz_exact")
+        ws.drop("qz_mine")
+    with pytest.raises(InvalidArgument, match=r"^'base' cannot be dropped while 1 table of other tenants derives from it\."):
+        ws.drop("base")
+    ws.drop("base", force=True)
+    with ws.tenant("bolt"):
+        assert str(ws.staleness("qz_bolts")) == "stale: base is gone"
+
+
+def test_a_table_of_a_tenants_own_recipe_of_the_name_does_not_keep_the_shared_one(ws):
+    ws.materialize("base", "SELECT 1 AS id")
+    with ws.tenant("acme"):
+        ws.materialize("base", "SELECT 2 AS id")
+        ws.materialize("mine", "SELECT id FROM jammi.base")
+    ws.drop("base")
+    with ws.tenant("acme"):
+        assert ws.staleness("mine") == Fresh()
+        with pytest.raises(InvalidArgument, match="while mine derives from it"):
+            ws.drop("base")
+
+
+def test_the_rename_of_a_shared_recipe_warns_of_the_number_of_tenants_tables_that_read_it(ws, derived):
+    told = "^top, 2 tables of other tenants still read 'base', which is gone: define them anew over 'found'\\.$"  # the physical name goes with it
+    with pytest.warns(RuntimeWarning, match=told):
+        ws.rename("base", "found")
+    ws.drop("top")
+    with pytest.raises(InvalidArgument, match="while 1 table of other tenants derives from it"):
+        ws.drop("found")
+    ws.rename("found", "base")
+    with pytest.warns(RuntimeWarning, match=r"^2 tables of other tenants still read 'base', which is gone: define them anew over 'found'\.$"):
+        ws.rename("base", "found")
+
+
+def test_a_table_that_was_made_from_its_own_former_version_does_not_keep_itself(ws):
+    former = ws.materialize("a", "SELECT 1 AS n")
+    ws.materialize("a", f'SELECT n + 1 AS n FROM jammi."{former.table_name}"')
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ws.rename("a", "b")
+    ws.drop("b")
+    assert not ws.recipes()
 
 
 # -- scopes --------------------------------------------------------------------------------------------------------------------------------------
