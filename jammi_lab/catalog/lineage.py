@@ -203,10 +203,6 @@ class Lineage:
         with self._database.read() as tx:
             return [_link(row, _origin(row), _reader(row, "table")) for row in _plain(tx, _OF_TABLE, self._scope.params(table_name=table_name))]
 
-    def edges(self, direction: Direction, name: str) -> list[Link]:
-        """One hop: what `name` reads (up) or what reads it (down). A name that nothing knows has no edges; see `knows`."""
-        return self.closure(name, direction, depth=1)
-
     def knows(self, name: str) -> bool:
         """Whether anything visible is called that, or was read under that name."""
         with self._database.read() as tx:

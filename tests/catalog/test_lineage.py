@@ -17,8 +17,8 @@ def test_edges_of_a_recipe_are_those_of_its_newest_ready_version(lab: Lab) -> No
     lab.ready("b", "source:papers")
     lab.begin("b")
     assert pairs(lab.catalog.lineage.all()) == [("papers", "b")]
-    assert lab.catalog.lineage.edges("up", "b")[0].edge == Edge(input="papers", derived="b", kind="source_version")
-    assert lab.catalog.lineage.edges("down", "old") == []
+    assert lab.catalog.lineage.closure("b", "up", 1)[0].edge == Edge(input="papers", derived="b", kind="source_version")
+    assert lab.catalog.lineage.closure("old", "down", 1) == []
 
 
 def test_a_diamond_is_walked_once_and_nearest_first(lab: Lab) -> None:
@@ -113,14 +113,14 @@ def test_a_walk_from_an_older_version_begins_with_its_own_edges(lab: Lab) -> Non
 def test_a_table_that_two_recipes_refer_to_has_edges_under_both(lab: Lab) -> None:
     table = lab.ready("a", "source:papers")
     lab.catalog.publish.reuse("alias", table.table_name)
-    assert pairs(lab.catalog.lineage.edges("down", "papers")) == [("papers", "a"), ("papers", "alias")]
+    assert pairs(lab.catalog.lineage.closure("papers", "down", 1)) == [("papers", "a"), ("papers", "alias")]
 
 
 def test_a_table_inside_a_source_is_a_node_of_its_own(lab: Lab) -> None:
     lab.ready("t", Input(kind=InputKind.SOURCE, name="crm", table="customers"))
     lab.ready("u", Input(kind=InputKind.SOURCE, name="crm", table="orders"))
-    assert pairs(lab.catalog.lineage.edges("down", "crm")) == [("crm.customers", "t"), ("crm.orders", "u")]
-    assert pairs(lab.catalog.lineage.edges("down", "crm.orders")) == [("crm.orders", "u")]
+    assert pairs(lab.catalog.lineage.closure("crm", "down", 1)) == [("crm.customers", "t"), ("crm.orders", "u")]
+    assert pairs(lab.catalog.lineage.closure("crm.orders", "down", 1)) == [("crm.orders", "u")]
 
 
 def test_a_recipe_and_a_source_of_one_name_are_told_apart_by_kind(lab: Lab) -> None:
@@ -143,9 +143,9 @@ def test_a_rename_leaves_readers_of_the_old_name_and_takes_exact_tables_along(la
     lab.ready("by_name", "a")
     lab.ready("exact", table.table_name)
     lab.catalog.recipes.rename("a", "z")
-    assert pairs(lab.catalog.lineage.edges("down", "z")) == [(table.table_name, "exact")]
-    assert pairs(lab.catalog.lineage.edges("down", "a")) == [("a", "by_name")]
-    assert pairs(lab.catalog.lineage.edges("up", "z")) == [("papers", "z")]
+    assert pairs(lab.catalog.lineage.closure("z", "down", 1)) == [(table.table_name, "exact")]
+    assert pairs(lab.catalog.lineage.closure("a", "down", 1)) == [("a", "by_name")]
+    assert pairs(lab.catalog.lineage.closure("z", "up", 1)) == [("papers", "z")]
 
 
 def test_a_tenants_edges_are_its_own_and_the_shared_ones(lab: Lab) -> None:
@@ -164,5 +164,5 @@ def test_readers_of_a_shared_name_are_not_readers_of_an_own_one(lab: Lab) -> Non
     with lab.scope.use("acme"):
         lab.ready("top", "source:other")
         lab.ready("own_reader", "top")
-        assert pairs(lab.catalog.lineage.edges("down", "top")) == [("top", "own_reader")]
+        assert pairs(lab.catalog.lineage.closure("top", "down", 1)) == [("top", "own_reader")]
         assert pairs(lab.catalog.lineage.closure("own_reader", "up")) == [("top", "own_reader"), ("other", "top")]
