@@ -280,16 +280,22 @@ def _waiting(steps: Iterable[Step | RunStep]) -> Form | None:
     return dim("; ".join(said)) if said else None
 
 
+def outcome(step: RunStep) -> str:
+    """How a step went, in words."""
+    if step.outcome != "cut_off":
+        return step.outcome
+    return "not needed: it was true by then" if step.meanwhile else "not needed: inputs came out equal"
+
+
 def run_report(steps: Sequence[RunStep], deviations: Sequence[object] = (), *, left_out: Sequence[str] = ()) -> Form:
     """How a plan went, one line per step; then what moved meanwhile; `left_out` are undecidable tables that nobody named."""
     out = dim(_left_out(left_out)) if left_out else None
     if not steps:
         return stack(mark("fresh", "Nothing had to be done."), out)
     sign = {"computed": "fresh", "reused": "fresh", "cut_off": "fresh", "failed": "damaged", "blocked": "undecidable", "skipped": "missing manifest"}
-    said = {"cut_off": "not needed: inputs came out equal"}
     parts: dict[str, list[Any]] = {
         "name": [s.name for s in steps],
-        "outcome": [mark(sign.get(s.outcome, ""), said.get(s.outcome, s.outcome)) for s in steps],
+        "outcome": [mark(sign.get(s.outcome, ""), outcome(s)) for s in steps],
         "rows": [_rows(s.rows) for s in steps],
         "of them": [None if s.reuse is None else str(s.reuse) for s in steps],
         "error": [s.error for s in steps],

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 from jammi_lab.clock import Clock
 from jammi_lab.errors import JammiError, SessionClosed, TableNotFound
-from jammi_lab.producers.base import OnProgress, produce
+from jammi_lab.names import fold
+from jammi_lab.producers.base import Made, OnProgress, produce
 from jammi_lab.producers.claim import Redefined
 from jammi_lab.sensing.graph import Node, Place, Sensed, otherwise_said
 from jammi_lab.sensing.lanes import MOST, Lanes, Task
@@ -17,6 +18,8 @@ from jammi_lab.values.verdicts import Fresh
 
 _MOVABLE = frozenset({TableKind.SQL})
 """What may run in a thread of its own: kinds whose work is the engine's. Encoders and functions of the notebook stay in the caller's thread."""
+
+_UNANSWERED = "no ready table answered {} any more"
 
 
 class Runner:
@@ -77,6 +80,8 @@ class Runner:
             raise
         except JammiError as error:
             self._stopped.add(planned.node.place)
+            if planned.sort is Sort.REUSED:
+                moved.append(_UNANSWERED.format(name))
             said = _absent_frame(planned.node, error) or str(error).split("\n")[0]
             return RunStep(name=name, outcome="failed", seconds=self._clock.monotonic() - started, error=said)
 
@@ -96,6 +101,7 @@ class Runner:
             return _cut_off(planned, node, moved)
         job = producers.job(node.name, node.recipe.descriptor)
         made = produce(kitchen, node.name, job, bypass=False, on_progress=on_progress, instead_of=node.recipe.definition_hash)
+        _answered_otherwise(planned, made, moved)
         kitchen.results.sidecars.follow(made.record, Wish(), on_progress)
         return RunStep(
             name=name,
@@ -107,12 +113,26 @@ class Runner:
         )
 
 
+def _answered_otherwise(planned: Planned, made: Made, moved: list[str]) -> None:
+    """Note that a step ran which a table was to answer, or the other way round: the plan's bounds do not hold then."""
+    name = planned.node.name
+    if planned.sort is Sort.CERTAIN and made.outcome == "reused":
+        whose = "" if fold(made.record.recipe) == fold(name) else f" of {made.record.recipe}"
+        moved.append(f"{name} was answered by a table{whose} that was ready by then")
+    if planned.sort is Sort.REUSED and made.outcome == "computed":
+        moved.append(_UNANSWERED.format(name))
+
+
 def _cut_off(planned: Planned, node: Node, moved: list[str]) -> RunStep:
-    if planned.sort is Sort.CERTAIN:
+    """A step that is true. What this plan has made can only leave a table true that it already was: any other one is another's doing."""
+    before, now = planned.node.record, node.record
+    meanwhile = planned.sort is not Sort.POSSIBLE or (before and before.table_name) != (now and now.table_name)
+    if meanwhile:
         moved.append(f"{node.name} was made true meanwhile")
     return RunStep(
         name=node.name,
         outcome="cut_off",
+        meanwhile=meanwhile,
         rows=node.record.row_count if node.record else None,
         table_name=node.record.table_name if node.record else None,
     )

@@ -270,3 +270,5 @@ class RunStep(Value, frozen=True):
     """Of a blocked step: the tables that stay possibly stale because of it."""
     reuse: Reuse | None = None
     """New, changed, removed and unchanged rows of a step that took rows over; None for producers that take none over."""
+    meanwhile: bool = False
+    """Of a cut-off step: whether it was true by then for another reason than that its inputs came out equal."""

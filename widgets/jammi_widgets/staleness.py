@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import msgspec
 import traitlets
 
+from jammi_lab import forms
 from jammi_lab.errors import TableNotFound
 from jammi_lab.markup import Form, seconds, size, visible
 from jammi_lab.names import near
@@ -179,5 +180,4 @@ def _planned(plan: Plan) -> dict[str, Any]:
 
 
 def _ran(step: RunStep) -> str:
-    said = {"cut_off": "not needed, its inputs came out equal"}.get(step.outcome, step.outcome)
-    return f"{step.name}: {said}" + (f", {visible(step.error)}" if step.error else "")
+    return f"{step.name}: {forms.outcome(step).replace(': ', ', ')}" + (f", {visible(step.error)}" if step.error else "")
