@@ -63,6 +63,8 @@ class Planned:
     states: dict[tuple[str, str, str], object] = field(default_factory=dict)
     after: frozenset[Place] = frozenset()
     """The nearest steps above it; what is further up comes before those."""
+    reads: tuple[Node, ...] = ()
+    """The recipes that computing it reads, as they were when it was planned."""
 
 
 class Planner:
@@ -85,12 +87,13 @@ class Planner:
         nearest: dict[Place, frozenset[Place]] = {}
         for node in self._order:
             verdict = self._sensed.verdicts[node.place]
-            nearest[node.place] = above = frozenset[Place]().union(*(nearest[p.place] for p in self._sensed.graph.needs(node)))
+            reads = tuple(self._sensed.graph.needs(node))
+            nearest[node.place] = above = frozenset[Place]().union(*(nearest[p.place] for p in reads))
             if (found := self._sort(node, verdict)) is not None:
                 sort, reasons = found[0], [*found[1], *(self._hindrances(node, found[1]) if found[0] is Sort.BLOCKED else ())]
                 action = {Sort.BLOCKED: "blocked", Sort.REUSED: "reuse"}.get(sort, "recompute")
                 step = Step(name=node.name, action=action, reasons=reasons, seconds=node.record.seconds if node.record else None)
-                self.planned[node.place] = Planned(node, sort, step, dict(self._sensed.states[node.place]), above)
+                self.planned[node.place] = Planned(node, sort, step, dict(self._sensed.states[node.place]), above, reads)
                 nearest[node.place] = frozenset({node.place})
             elif isinstance(verdict, Undecidable):
                 self.left_out.append(node.name)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from jammi_lab.clock import Clock
 from jammi_lab.errors import JammiError, SessionClosed, TableNotFound
@@ -19,6 +20,7 @@ from jammi_lab.values.verdicts import Fresh
 _MOVABLE = frozenset({TableKind.SQL})
 """What may run in a thread of its own: kinds whose work is the engine's. Encoders and functions of the notebook stay in the caller's thread."""
 
+_GONE = "{} was renamed or dropped after the plan was made"
 _UNANSWERED = "no ready table answered {} any more"
 
 
@@ -30,6 +32,8 @@ class Runner:
         self._done: dict[int, RunStep] = {}
         self._moved: dict[int, list[str]] = {}
         self._stopped: set[Place] = set()
+        self._left: dict[Place, _State] = {}
+        """What this run has left of the recipes that it went through."""
 
     @property
     def done(self) -> list[RunStep]:
@@ -91,16 +95,19 @@ class Runner:
         sensed = self._sensor.sense([name])
         node = sensed.graph.find(name, planned.node.tenant)
         if node is None or node.recipe is None:
-            moved.append(f"{name} was dropped")
+            moved.append(_GONE.format(name))
             return RunStep(name=name, outcome="skipped", error="the recipe is gone")
         if any(p.place in self._stopped for p in sensed.graph.needs(node)):
             self._stopped.add(node.place)
             return RunStep(name=name, outcome="skipped", error="a table it reads could not be made")
         _compare(planned, sensed, node, moved)
+        self._compare_tables(planned, sensed, moved)
         if isinstance(sensed.own[node.place], Fresh):
+            self._left[node.place] = _state(node)
             return _cut_off(planned, node, moved)
         job = producers.job(node.name, node.recipe.descriptor)
         made = produce(kitchen, node.name, job, bypass=False, on_progress=on_progress, instead_of=node.recipe.definition_hash)
+        self._left[node.place] = _State(made.record.definition_hash, made.record.digest)
         _answered_otherwise(planned, made, moved)
         kitchen.results.sidecars.follow(made.record, Wish(), on_progress)
         return RunStep(
@@ -111,6 +118,29 @@ class Runner:
             table_name=made.record.table_name,
             reuse=made.reuse,
         )
+
+    def _compare_tables(self, planned: Planned, sensed: Sensed, moved: list[str]) -> None:
+        """Note which of the recipes that a step reads are not what they were when the plan was made, or what this run has left of them."""
+        for parent in planned.reads:
+            now, before = sensed.graph.find(parent.name, planned.node.tenant), self._left.get(parent.place) or _state(parent)
+            if now is None or (now.recipe is None and parent.recipe is not None):
+                moved.append(_GONE.format(parent.name))
+            elif now.place != parent.place or _state(now).definition != before.definition:
+                moved.append(f"{parent.name} was redefined after the plan was made")
+            elif _state(now).digest != before.digest:
+                moved.append(f"{parent.name} was made anew by another call after the plan was made")
+
+
+@dataclass(frozen=True)
+class _State:
+    """What a recipe said and held at one moment."""
+
+    definition: str | None
+    digest: str | None
+
+
+def _state(node: Node) -> _State:
+    return _State(node.recipe.definition_hash if node.recipe else None, node.record.digest if node.record else None)
 
 
 def _answered_otherwise(planned: Planned, made: Made, moved: list[str]) -> None:
@@ -145,11 +175,18 @@ def _compare(planned: Planned, sensed: Sensed, node: Node, moved: list[str]) -> 
         moved.append(f"{node.name} was redefined after the plan was made")
     for identity, before in planned.states.items():
         after = sensed.states[node.place].get(identity)
-        if identity[0] == InputKind.RESULT or after is None:
+        if after is None or _is_recipe(identity, planned, sensed):
             continue
         same = _unmoved(before, after, sensed, node) if isinstance(before, Anchor) and isinstance(after, Anchor) else type(before) is type(after)
         if not same:
-            moved.append(f"{identity[1]} changed after the plan was made")
+            moved.append(_GONE.format(identity[1]) if identity[0] == InputKind.RESULT else f"{identity[1]} changed after the plan was made")
+
+
+def _is_recipe(identity: tuple[str, str, str], planned: Planned, sensed: Sensed) -> bool:
+    """Whether an input is a recipe, now or when the plan was made, and no exact table: what the plan itself makes of it is no move."""
+    kind, name, _ = identity
+    known = {fold(parent.name) for parent in planned.reads}
+    return kind == InputKind.RESULT and (fold(name) in known or sensed.graph.find(name, planned.node.tenant) is not None)
 
 
 def _unmoved(before: Anchor, after: Anchor, sensed: Sensed, node: Node) -> bool:

@@ -87,3 +87,103 @@ def test_a_step_that_was_true_by_then_is_not_said_to_have_equal_inputs(lab: Lab,
     assert outcomes(again) == {"b": "cut_off", "c": "cut_off"}
     assert again.deviations == ["b was made true meanwhile", "c was made true meanwhile"]
     assert repr(again).count("not needed: it was true by then") == 2 and "came out equal" not in repr(again)
+
+
+@pytest.fixture
+def read(lab: Lab, other: Workspace) -> Lab:
+    """`c` reads the source `s`, which has moved, and the fresh table `a` of another source."""
+    lab.csv("e", "id,x", "1,5")
+    lab.ws.materialize("a", "SELECT id, x FROM e")
+    lab.ws.materialize("c", "SELECT sum(a.x + s.x) AS x FROM jammi.a AS a JOIN s USING (id)")
+    edit(lab)
+    return lab
+
+
+def test_a_table_that_is_read_and_was_made_anew_elsewhere_is_a_deviation(read: Lab, other: Workspace) -> None:
+    plan = read.ws.plan("c")
+    read.csv("e", "id,x", "1,6")
+    other.recompute("a")
+    report = plan.apply()
+    assert (certain(plan), outcomes(report), read.rows("c")) == (["c"], {"c": "computed"}, [(17,)])
+    assert report.deviations == ["a was made anew by another call after the plan was made"]
+
+
+def test_a_table_that_is_read_and_was_made_anew_with_equal_rows_is_none(read: Lab, other: Workspace) -> None:
+    plan = read.ws.plan("c")
+    other.materialize("a", "SELECT id, x FROM e", cache="bypass")
+    assert plan.apply().deviations == [] and read.ws.table("a").version == 2
+
+
+@pytest.mark.parametrize("made", [True, False])
+def test_a_table_that_is_read_and_was_redefined_elsewhere_is_a_deviation(read: Lab, other: Workspace, made: bool) -> None:
+    plan = read.ws.plan("c")
+    (other.materialize if made else other.define)("a", "SELECT id, x + 100 AS x FROM e")
+    assert plan.apply().deviations == ["a was redefined after the plan was made"]
+    assert read.rows("c") == [(116 if made else 16,)]
+
+
+@pytest.mark.parametrize("how", ["drop", "rename"])
+def test_a_table_that_is_read_and_is_gone_is_a_deviation(read: Lab, other: Workspace, how: str) -> None:
+    plan = read.ws.plan("c")
+    if how == "drop":
+        other.drop("a", force=True)
+    else:
+        with pytest.warns(RuntimeWarning, match="still reads 'a'"):
+            other.rename("a", "a2")
+    report = plan.apply()
+    assert outcomes(report) == {"c": "failed"}
+    assert report.deviations == ["a was renamed or dropped after the plan was made"]
+
+
+def test_a_step_that_was_renamed_is_not_said_to_be_dropped(read: Lab, other: Workspace) -> None:
+    plan = read.ws.plan("c")
+    other.rename("c", "c2")
+    report = plan.apply()
+    assert outcomes(report) == {"c": "skipped"}
+    assert report.deviations == ["c was renamed or dropped after the plan was made"]
+
+
+def test_an_exact_table_that_is_gone_is_a_deviation(read: Lab, other: Workspace) -> None:
+    exact = read.ws.table("a").table_name
+    read.ws.materialize("f", f'SELECT sum(a.x + s.x) AS x FROM jammi."{exact}" AS a JOIN s USING (id)')
+    edit(read, 12)
+    plan = read.ws.plan("f")
+    other.drop("a", force=True)
+    assert plan.apply().deviations == [f"{exact} was renamed or dropped after the plan was made"]
+
+
+def test_a_table_that_was_never_made_notes_what_became_of_its_inputs(read: Lab, other: Workspace) -> None:
+    read.ws.define("n", "SELECT max(x) AS x FROM jammi.a")
+    plan = read.ws.plan("n")
+    read.csv("e", "id,x", "1,6")
+    other.recompute("a")
+    report = plan.apply()
+    assert (outcomes(report), report.deviations) == ({"n": "computed"}, ["a was made anew by another call after the plan was made"])
+
+
+@pytest.mark.parametrize("meddle", ["made anew by another call", "redefined"])
+def test_a_step_of_the_plan_that_another_call_changes_before_it_is_read_is_a_deviation(lab: Lab, other: Workspace, meddle: str) -> None:
+    lab.ws.materialize("b", "SELECT id, x FROM s")
+    lab.ws.materialize("c", "SELECT sum(x) AS x FROM jammi.b")
+    edit(lab)
+
+    def between(progress: Progress) -> None:
+        if progress.stage == "recompute c" and meddle == "redefined":
+            other.define("b", "SELECT id, x + 1 AS x FROM s")
+        elif progress.stage == "recompute c":
+            edit(lab, 12)
+            other.recompute("b")
+
+    report = lab.ws.plan().apply(between)
+    assert outcomes(report) == {"b": "computed", "c": "computed"}
+    assert report.deviations == [f"b was {meddle} after the plan was made"]
+
+
+def test_what_the_plan_itself_makes_of_redefined_steps_is_none(lab: Lab, other: Workspace) -> None:
+    lab.ws.materialize("b", "SELECT id, x FROM s")
+    lab.ws.materialize("c", "SELECT * FROM jammi.b")
+    lab.ws.materialize("d", "SELECT count(*) AS n FROM jammi.c JOIN jammi.b USING (id)")
+    edit(lab)
+    lab.ws.define("b", "SELECT id, x, x + 1 AS y FROM s UNION ALL SELECT 3, 3, 3")
+    report = lab.ws.recompute()
+    assert set(outcomes(report).values()) == {"computed"} and report.deviations == []

@@ -444,7 +444,7 @@ def test_a_recipe_that_was_redefined_or_dropped_meanwhile_is_a_deviation(chain: 
     chain.ws.define("years", "SELECT max(year) AS year FROM papers")
     chain.ws.drop("last")
     report = plan.apply()
-    assert set(report.deviations) == {"years was redefined after the plan was made", "last was dropped"}
+    assert set(report.deviations) == {"years was redefined after the plan was made", "last was renamed or dropped after the plan was made"}
 
 
 def test_refresh_makes_the_inputs_true_first(chain: Lab) -> None:
