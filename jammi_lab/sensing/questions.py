@@ -1,5 +1,6 @@
 """The sensing verbs of a workspace, each over one look."""
 
+import functools
 import os
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -118,7 +119,15 @@ class Questions:
         """The steps for some recipes and what they need, or for everything."""
         sensed = self._sensor.sense(names, self._looking(True, on_progress))
         planner = Planner(self._sensor, sensed, names)
-        return Plan(planner.steps(), sorted(planner.left_out, key=fold), apply)
+        run = functools.partial(self._bound, sensed.graph.tenant, apply)
+        return Plan(planner.steps(), sorted(planner.left_out, key=fold), run)
+
+    def _bound(self, tenant: str | None, apply: Apply, planned: Sequence[Planned], progress: reports.OnProgress) -> RunReport:
+        """Carry a plan out for the tenant that it was made for, whoever is bound by now: the names mean other recipes to others. Who listens is told
+        under the tenant that is bound outside."""
+        told = self._scope.use(self._scope.current)(progress) if callable(progress) else progress
+        with self._scope.use(tenant):
+            return apply(planned, told)
 
     def apply(self, planned: Sequence[Planned], on_progress: OnProgress | None) -> RunReport:
         """Carry planned steps out."""

@@ -186,7 +186,7 @@ class Plan(Shown):
         return self.seconds_at_least + sum(s.seconds or 0.0 for s in self.possible)
 
     def apply(self, progress: OnProgress = None) -> RunReport:
-        """Carry the plan out. Interrupted, finished steps stay ready and the rest is as it was."""
+        """Carry the plan out, for the tenant that it was made for. Interrupted, finished steps stay ready and the rest is as it was."""
         report = self._run(self._planned, progress)
         report.left_out = self.left_out
         return report

@@ -187,3 +187,89 @@ def test_what_the_plan_itself_makes_of_redefined_steps_is_none(lab: Lab, other: 
     lab.ws.define("b", "SELECT id, x, x + 1 AS y FROM s UNION ALL SELECT 3, 3, 3")
     report = lab.ws.recompute()
     assert set(outcomes(report).values()) == {"computed"} and report.deviations == []
+
+
+@pytest.fixture
+def tenants(lab: Lab) -> Lab:
+    """`b` and `c` of acme, of beta and of nobody, over a source that has moved."""
+    lab.csv("s", "id,x", "1,10", "2,20")
+    for number, tenant in enumerate(("acme", "beta", None)):
+        with lab.ws.tenant(tenant):
+            lab.ws.materialize("b", f"SELECT id, x + {number} AS x FROM s")
+            lab.ws.materialize("c", "SELECT sum(x) AS x FROM jammi.b")
+    edit(lab)
+    return lab
+
+
+def made(lab: Lab) -> dict[str | None, list[int]]:
+    """The newest versions of `b` and `c`, by tenant."""
+    found = {}
+    for tenant in ("acme", "beta", None):
+        with lab.ws.tenant(tenant):
+            found[tenant] = [lab.ws.table(name).version for name in ("b", "c")]
+    return found
+
+
+@pytest.mark.parametrize(("planned", "bound"), [("acme", None), ("acme", "beta"), (None, "acme"), ("acme", "acme")])
+def test_a_plan_is_carried_out_for_the_tenant_that_it_was_made_for(tenants: Lab, planned: str | None, bound: str | None) -> None:
+    with tenants.ws.tenant(planned):
+        plan = tenants.ws.plan()
+    with tenants.ws.tenant(bound):
+        report = plan.apply()
+        assert tenants.ws._rooms.scope.current == bound
+    assert (outcomes(report), report.deviations) == ({"b": "computed", "c": "computed"}, [])
+    assert made(tenants) == {"acme": [1, 1], "beta": [1, 1], None: [1, 1]} | {planned: [2, 2]}
+
+
+@pytest.mark.parametrize("planned", ["acme", None])
+def test_a_plan_is_carried_out_for_its_tenant_by_a_thread_too(tenants: Lab, planned: str | None) -> None:
+    with tenants.ws.tenant(planned):
+        plan = tenants.ws.plan()
+    reports: list[RunReport] = []
+    thread = threading.Thread(target=lambda: reports.append(plan.apply()))
+    with tenants.ws.tenant("beta"):
+        thread.start()
+        thread.join()
+    assert (outcomes(reports[0]), reports[0].deviations) == ({"b": "computed", "c": "computed"}, [])
+    assert made(tenants) == {"acme": [1, 1], "beta": [1, 1], None: [1, 1]} | {planned: [2, 2]}
+
+
+def test_who_listens_to_a_plan_of_another_tenant_hears_it_under_its_own(tenants: Lab) -> None:
+    heard = set[str | None]()
+    with tenants.ws.tenant("acme"):
+        plan = tenants.ws.plan()
+    with tenants.ws.tenant("beta"):
+        report = plan.apply(lambda progress: heard.add(tenants.ws._rooms.scope.current))
+    assert (heard, outcomes(report)) == ({"beta"}, {"b": "computed", "c": "computed"})
+
+
+def test_each_tenants_rows_of_a_shared_source_stay_its_own(lab: Lab) -> None:
+    lab.path("o.csv").write_text("owner,x\n" + "acme,1\nbeta,2\n" * 5000)
+    lab.ws.sources.add("o", str(lab.path("o.csv")), tenant_column="owner")
+    with lab.ws.tenant("acme"):
+        lab.ws.materialize("n", "SELECT sum(x) AS x FROM o")
+    lab.path("o.csv").write_text("owner,x\n" + "acme,10\nbeta,20\n" * 5000)
+    with lab.ws.tenant("acme"):
+        plan = lab.ws.plan()
+    with lab.ws.tenant("beta"):
+        stream = lab.ws.sql("SELECT x FROM o").batches(100)
+        read = [stream.read_next_batch()]
+        report = plan.apply()
+        read += stream
+    assert outcomes(report) == {"n": "computed"}
+    assert {x for batch in read for x in batch.column("x").to_pylist()} == {20} and sum(map(len, read)) == 5000
+    with lab.ws.tenant("acme"):
+        assert lab.rows("n") == [(50000,)]
+
+
+def test_a_plan_that_fails_leaves_the_tenant_bound_that_was_bound(tenants: Lab) -> None:
+    def stop(progress: Progress) -> None:
+        raise KeyboardInterrupt
+
+    with tenants.ws.tenant("acme"):
+        plan = tenants.ws.plan()
+    with tenants.ws.tenant("beta"):
+        with pytest.raises(KeyboardInterrupt):
+            plan.apply(stop)
+        assert tenants.ws._rooms.scope.current == "beta"
+    assert tenants.ws._rooms.scope.current is None
