@@ -94,7 +94,7 @@ class Runner:
         name, kitchen, producers = planned.node.name, self._sensor.kitchen, self._sensor.producers
         sensed = self._sensor.sense([name])
         node = sensed.graph.find(name, planned.node.tenant)
-        if node is None or node.recipe is None:
+        if node is None or node.recipe is None or node.place != planned.node.place:  # a shared one of that name is another recipe
             moved.append(_GONE.format(name))
             return RunStep(name=name, outcome="skipped", error="the recipe is gone")
         if any(p.place in self._stopped for p in sensed.graph.needs(node)):

@@ -273,3 +273,14 @@ def test_a_plan_that_fails_leaves_the_tenant_bound_that_was_bound(tenants: Lab) 
             plan.apply(stop)
         assert tenants.ws._rooms.scope.current == "beta"
     assert tenants.ws._rooms.scope.current is None
+
+
+def test_a_step_that_was_dropped_is_not_taken_for_the_shared_one_of_its_name(tenants: Lab) -> None:
+    with tenants.ws.tenant("acme"):
+        tenants.ws.materialize("b", "SELECT id, x + 2 AS x FROM s", cache="bypass")  # what nobody's `b` says
+        edit(tenants, 12)
+        plan = tenants.ws.plan("b")
+        tenants.ws.drop("b", force=True)
+    tenants.ws.recompute("b")
+    report = plan.apply()
+    assert (outcomes(report), report.deviations) == ({"b": "skipped"}, ["b was renamed or dropped after the plan was made"])
