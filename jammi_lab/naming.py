@@ -45,7 +45,7 @@ class Naming:
             raise _no_name(name)
         tables = self._rooms.catalog.tables
         if version is not None:
-            if not isinstance(version, int):
+            if not isinstance(version, int) or isinstance(version, bool):
                 raise InvalidArgument(
                     f"A version is a whole number, not of type {type(version).__name__}.", hint="ResultTable.version is that of a table."
                 )

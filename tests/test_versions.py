@@ -197,6 +197,36 @@ def test_a_diff_with_a_version_that_was_dropped_says_so_and_calls_it_not_damaged
         two[0].diff(version=2)
 
 
+@pytest.mark.parametrize("number", [10**30, -(10**30), 2**63, 2**63 - 1, 0, -1])
+def test_a_number_that_no_version_can_have_is_that_of_none(lab, two, number):
+    asked: list[Callable[[], Any]] = [
+        lambda: lab.table("venues", version=number),
+        lambda: two[1].diff(number),
+        lambda: lab.sql(f"SELECT * FROM jammi_version('venues', {number})"),
+    ]
+    for ask in asked:
+        with pytest.raises(TableNotFound, match=f"'venues' has no ready version {number}; it has 2, 1"):
+            ask()
+
+
+@pytest.mark.parametrize("given", [True, False, 1.0, "1"])
+def test_a_version_is_asked_for_by_a_whole_number_and_nothing_else(lab, two, given):
+    asked: list[Callable[[], Any]] = [lambda: lab.table("venues", version=given), lambda: two[1].diff(given)]
+    for ask in asked:
+        with pytest.raises(InvalidArgument, match=f"A version is a whole number, not of type {type(given).__name__}"):
+            ask()
+
+
+def test_a_version_of_a_recipe_that_is_not_there_says_what_there_is(lab, two):
+    with pytest.raises(TableNotFound, match="There is no recipe 'venus' with a ready version") as caught:
+        lab.sql("SELECT * FROM jammi_version('venus', 1)")
+    assert caught.value.near == ("venues",) and "ws.recipes()" in caught.value.hint
+    lab.define("later", VENUES)
+    with pytest.raises(TableNotFound, match="The recipe 'later' has no ready version yet") as caught:
+        lab.sql("SELECT * FROM jammi_version('later', 1)")
+    assert "ws.recompute('later')" in caught.value.hint
+
+
 def test_a_diff_during_which_a_version_is_dropped_names_that_version(lab, two, monkeypatch):
     asked = lab.table
 

@@ -156,6 +156,8 @@ class Tables:
 
     def version(self, recipe: str, number: int) -> Version | None:
         """One version of a recipe, whatever its status."""
+        if not 0 < number < 1 << 63:  # no version has such a number, and a database cannot be asked for a larger one
+            return None
         return self._one(_VERSION, fold=fold(recipe), number=number)
 
     def versions(self, recipe: str) -> Versions:

@@ -190,9 +190,12 @@ class ResultProvider:
         while (found := self._meant(parts[1])) is not None:
             if (relation := self._held(*found)) is not None:
                 return relation
-        if (recipe := self._catalog.recipes.get(parts[1])) is not None:
-            raise TableNotFound(f"The recipe {recipe.name!r} has no ready version yet.", hint=f"ws.recompute({recipe.name!r}) makes one.")
+        self._refuse_unmade(parts[1])
         return None
+
+    def _refuse_unmade(self, name: str) -> None:
+        if (recipe := self._catalog.recipes.get(name)) is not None:
+            raise TableNotFound(f"The recipe {recipe.name!r} has no ready version yet.", hint=f"ws.recompute({recipe.name!r}) makes one.")
 
     def _meant(self, name: str) -> tuple[TableRecord, str, int] | None:
         """The table that a name means now, the name by which it is anchored, and the version."""
@@ -232,8 +235,11 @@ class ResultProvider:
         there = [v.version for v, r in self._catalog.tables.versions(recipe) if r.status is TableStatus.READY]
         if there:
             raise TableNotFound(f"{recipe!r} has no ready version {number}; it has {', '.join(map(str, there))}.")
+        self._refuse_unmade(recipe)
         known = [v.recipe for v, _ in self._catalog.tables.current()]
-        raise TableNotFound(f"There is no recipe {recipe!r} with a ready version.", near=near(recipe, known))
+        raise TableNotFound(
+            f"There is no recipe {recipe!r} with a ready version.", near=near(recipe, known), hint="ws.recipes() lists what there is."
+        )
 
     def relation(self, record: TableRecord, name: str, version: int, reading: readers.Reading | None = None) -> Relation:
         """The relation of one table under the name by which it was reached; `reading` holds its bytes already. TableDamaged."""
