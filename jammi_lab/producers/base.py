@@ -216,7 +216,7 @@ def produce(kitchen: Kitchen, name: str, job: Job, *, bypass: bool, on_progress:
 
 
 def _produce(kitchen: Kitchen, claim: Claim, job: Job, *, bypass: bool, on_progress: OnProgress | None) -> Made:
-    name, may_wait, tries = claim.name, not bypass, 0
+    name, may_wait, tries, give_up = claim.name, not bypass, 0, None
     while True:
         claim.put(_recipe(kitchen, claim, job))
         job, before = _bind_between(kitchen, claim, job)
@@ -236,7 +236,8 @@ def _produce(kitchen: Kitchen, claim: Claim, job: Job, *, bypass: bool, on_progr
                 tries += 1
                 return _build(kitchen, begun, job, before, tell, last=tries == _TRIES, closely=on_progress is not None)
         except BuiltElsewhere as other:
-            may_wait = kitchen.flight.wait(other.record, on_progress)
+            give_up = kitchen.flight.patience() if give_up is None else give_up  # one for all that this call waits for
+            may_wait = kitchen.flight.wait(other.record, give_up, on_progress)
         except (InputMoved, ReadyMeanwhile) as moved:
             if moved.args[1:] == (True,) and tries == _TRIES - 1:
                 kitchen.flight.rest()

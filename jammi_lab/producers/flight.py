@@ -59,15 +59,18 @@ class Flight:
         """End what runs beside the builds, when there are none any more."""
         self._pulse.close()
 
-    def wait(self, other: TableRecord, on_progress: Callable[[Progress], None] | None) -> bool:
-        """Wait until the other build is over: True; False when the caller should build on its own, because its patience ran out, the other's kernel
-        has given no sign of life for a minute, or its writer is dead and its row cannot be settled.
+    def patience(self) -> float:
+        """The moment, on the clock that is never set, at which a call that begins to wait now waits for nobody any more."""
+        return self._clock.monotonic() + self._wait_seconds()
+
+    def wait(self, other: TableRecord, give_up: float, on_progress: Callable[[Progress], None] | None) -> bool:
+        """Wait until the other build is over: True; False when the caller should build on its own, because its patience ran out (`give_up`), the
+        other's kernel has given no sign of life for a minute, or its writer is dead and its row cannot be settled.
 
         A build whose writer has died is settled at once. DependencyCycle for what this very call is building; KeyboardInterrupt passes through.
         """
         if (id(self), other.definition_hash) in _own.get():
             raise DependencyCycle(f"{other.recipe!r} is being built by the call that asks for it.", path=[other.recipe, other.recipe])
-        give_up = self._clock.monotonic() + self._wait_seconds()
         pause, ear, stage = threading.Event(), _Ear(self._pulse, self._clock, other), self._stage(other)
         while self._clock.monotonic() < give_up:
             row = self._catalog.tables.get(other.table_name)

@@ -264,6 +264,53 @@ def test_a_waiter_whose_patience_runs_out_builds_beside(lab, folder):
     assert lab.table("venues").table_name == other.table_name  # the one begun later
 
 
+class Slept:
+    """A clock that is as late as a test wants it to be."""
+
+    def __init__(self, clock):
+        self._clock, self.late = clock, 0.0
+
+    def __getattr__(self, name):
+        return getattr(self._clock, name)
+
+    def monotonic(self):
+        return self._clock.monotonic() + self.late
+
+
+def test_the_patience_of_a_call_is_one_for_all_builds_that_it_waits_for(lab, papers, monkeypatch):
+    flight = lab._rooms.kitchen.flight
+    clock = Slept(flight._clock)
+    monkeypatch.setattr(flight, "_clock", clock)
+    monkeypatch.setattr(flight, "_wait_seconds", lambda: 30.0)
+    monkeypatch.setattr("jammi_lab.producers.flight._STEP", 0.3)  # who starts over is back before the waiter looks again
+    begun, alone, tries, waited, held = threading.Event(), threading.Event(), [], [], []
+
+    def starts_over(read):
+        tries.append(None)
+        before = len(waited)
+        begun.set()
+        if len(tries) <= 2:
+            assert until(lambda: len(waited) > before + 2), "nobody waits"  # one may still have been about the build before
+            clock.late += 16
+            papers.write_text(papers.read_text() + f"{9 + len(tries)},z,2024\n")
+        if len(tries) == 2:
+            held.append(alone.wait(5))
+        return read.arrow()
+
+    def waiter():
+        begun.wait(60)
+        return lab.compute("copied", beside, inputs="papers", version="1", progress=lambda p: waited.append(p.stage)).outcome
+
+    def beside(read):
+        alone.set()
+        return read.arrow()
+
+    def first():
+        return lab.compute("copied", starts_over, inputs="papers", version="1").outcome
+
+    assert at_once([first, waiter])[1] == "computed" and held == [True]  # in the second try the waiter had lost its patience
+
+
 def test_bypass_never_waits(lab, folder):
     inner = []
 
