@@ -1,7 +1,7 @@
 """The catalog as the rooms above hold it: one object whose parts share one database and one scope."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from pathlib import Path
 from typing import Self
 
@@ -75,6 +75,11 @@ class Catalog:
     def label(self) -> str:
         """What people call it: a path, or a URL without credentials."""
         return self.database.label
+
+    @property
+    def identity(self) -> Hashable:
+        """The same for every handle of this catalog, by whatever path each was opened."""
+        return self.database.dialect.identity
 
     @contextlib.contextmanager
     def everyone(self) -> Iterator[None]:

@@ -63,6 +63,11 @@ class Dialect(Protocol):
         ...
 
     @property
+    def identity(self) -> Hashable:
+        """What all who have this database open have in common; once it has been connected to."""
+        ...
+
+    @property
     def groundwork(self) -> tuple[str, ...]:
         """Statements that come before the first migration."""
         ...
@@ -135,6 +140,10 @@ class Sqlite:
             )
         self._immutable, self._made = False, self.existed
         self._identity: tuple[int, int] | None = None
+
+    @property
+    def identity(self) -> Hashable:
+        return self._identity or self.label  # the file itself: a path may lead over a link
 
     def assure(self) -> None:
         if self._identity is not None and _identity(self.path) != self._identity:  # what is written to a file without a name is lost

@@ -60,6 +60,10 @@ class Postgres:
             probe.close()
             raise InvalidArgument(f"The database of {self.label} keeps text as {encoding}; a catalog needs one in UTF8.")
 
+    @property
+    def identity(self) -> str:
+        return self.label
+
     def assure(self) -> None:
         pass
 

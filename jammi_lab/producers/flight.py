@@ -3,7 +3,8 @@
 import contextlib
 import contextvars
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
+from typing import NamedTuple
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.clock import Clock, from_rfc3339
@@ -19,8 +20,20 @@ _SILENT = 60.0
 """Seconds without a sign of life after which nobody waits for a build any more."""
 _SURE = 3.0
 """Seconds in which a kernel that works says something; silence is not believed on the word of a clock alone, which may have been set."""
-_own: contextvars.ContextVar[frozenset[tuple[int, str]]] = contextvars.ContextVar("building", default=frozenset())
-"""What the call that runs in this context is building: the Flight, and the definition."""
+
+
+class _Build(NamedTuple):
+    """One build of the call that runs in this context."""
+
+    flight: int
+    """By which handle."""
+    catalog: Hashable
+    """In which catalog, which other handles may have open too."""
+    definition: str
+
+
+_own: contextvars.ContextVar[frozenset[_Build]] = contextvars.ContextVar("building", default=frozenset())
+"""What the call that runs in this context is building."""
 
 
 class InputMoved(Exception):
@@ -40,7 +53,7 @@ class Flight:
     @contextlib.contextmanager
     def mine(self, begun: TableRecord, on_progress: Callable[[Progress], None] | None) -> Iterator[Callable[[Progress], None]]:
         """A block in which this call builds a table; what is told to the function that it gives, `on_progress` and those who wait for it learn."""
-        token = _own.set(_own.get() | {(id(self), begun.definition_hash or "")})
+        token = _own.set(_own.get() | {_Build(id(self), self._catalog.identity, begun.definition_hash or "")})
         try:
             with self._pulse.building(begun.table_name, on_progress) as tell:
                 yield tell
@@ -52,8 +65,8 @@ class Flight:
         self._pulse.stop()
 
     def own(self) -> set[str]:
-        """The definitions that this very call is building."""
-        return {definition for flight, definition in _own.get() if flight == id(self)}
+        """The definitions that this very call is building by this handle."""
+        return {build.definition for build in _own.get() if build.flight == id(self)}
 
     def close(self) -> None:
         """End what runs beside the builds, when there are none any more."""
@@ -67,9 +80,10 @@ class Flight:
         """Wait until the other build is over: True; False when the caller should build on its own, because its patience ran out (`give_up`), the
         other's kernel has given no sign of life for a minute, or its writer is dead and its row cannot be settled.
 
-        A build whose writer has died is settled at once. DependencyCycle for what this very call is building; KeyboardInterrupt passes through.
+        A build whose writer has died is settled at once. DependencyCycle for what this very call is building, by whichever handle of the catalog;
+        KeyboardInterrupt passes through.
         """
-        if (id(self), other.definition_hash) in _own.get():
+        if any((build.catalog, build.definition) == (self._catalog.identity, other.definition_hash) for build in _own.get()):
             raise DependencyCycle(f"{other.recipe!r} is being built by the call that asks for it.", path=[other.recipe, other.recipe])
         pause, ear, stage = threading.Event(), _Ear(self._pulse, self._clock, other), self._stage(other)
         while self._clock.monotonic() < give_up:

@@ -379,6 +379,19 @@ def test_a_step_that_asks_for_itself_while_it_runs_is_a_circle(lab):
         lab.compute("t", step, inputs="papers", version="1")
 
 
+@pytest.mark.parametrize("through", ["lab", "link"])
+def test_a_step_that_asks_another_handle_for_itself_is_a_circle(lab, folder, through):
+    (folder.parent / "link").symlink_to(folder)
+
+    def step(papers):
+        with jl.open(folder.parent / through, settings={"flight.wait_seconds": 1}) as other:
+            return other.compute("t", same, inputs="papers", version="1").read().arrow()
+
+    with pytest.raises(DependencyCycle):
+        lab.compute("t", step, inputs="papers", version="1")
+    assert list(statuses(folder).values()) == ["failed"]
+
+
 # -- the cache ---------------------------------------------------------------------------------------------------------------------
 
 
