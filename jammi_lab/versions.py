@@ -19,7 +19,7 @@ from jammi_lab.names import fold, is_text, quote
 from jammi_lab.people import for_people
 from jammi_lab.sensing.reports import OnProgress, teller
 from jammi_lab.sources.base import Relation
-from jammi_lab.sources.locations import scheme_of
+from jammi_lab.sources.locations import place_to_write, scheme_of
 from jammi_lab.storage.files import Place
 from jammi_lab.storage.remote import remote_place
 from jammi_lab.store.reports import CheckReport, RebuildReport
@@ -167,9 +167,9 @@ class Upkept:
     def backup(self, path: str | os.PathLike[str]) -> Path:
         """A copy of the catalog, without tables of sessions, as one SQLite file, taken at one moment while others may write; result files stay.
 
-        An earlier backup under that name is replaced. Raises InvalidArgument, ResourceExhausted; TenantForbidden while a tenant is bound.
+        An earlier backup under that name is replaced, and no other file. InvalidArgument, ResourceExhausted; TenantForbidden while a tenant is bound.
         """
-        target = Path(path).expanduser().absolute()
+        target = place_to_write(path, self._rooms.results.root)
         self._rooms.memo.flush()
         self._rooms.catalog.backup(target)
         return target

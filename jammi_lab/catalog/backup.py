@@ -7,30 +7,34 @@ let go of the locks that this process holds on it. That of a server's is written
 import contextlib
 import os
 import sqlite3
+import urllib.parse
 from pathlib import Path
 
 import sqlalchemy as sa
 
 from jammi_lab.catalog import scope
 from jammi_lab.catalog.database import Database
-from jammi_lab.catalog.dialects import Sqlite
-from jammi_lab.catalog.migrations import migrate
+from jammi_lab.catalog.dialects import Sqlite, has_content
+from jammi_lab.catalog.migrations import MIGRATIONS, migrate
 from jammi_lab.catalog.mutable_rows import physical
 from jammi_lab.catalog.schema import ledger, metadata, mutables
 from jammi_lab.errors import InvalidArgument, ResourceExhausted, TableDamaged
+from jammi_lab.sources.locations import is_catalog
 from jammi_lab.storage.files import AtomicFile
 
-_MAGIC = b"SQLite format 3\0"
 _ROWS = 1000
 
 
 def backup(database: Database, target: Path, at: str) -> None:
-    """Leave a whole copy under `target`, in place of an earlier one, or what was there; without the tables of ephemeral sessions.
+    """Leave a whole copy under `target`, in place of an earlier one, or what was there when it fails; without the tables of ephemeral sessions.
 
     InvalidArgument for a place where no copy may lie, ResourceExhausted when it cannot be written, TableDamaged when the catalog cannot be read.
     """
     own = database.dialect.file
-    _check(own, target)
+    try:
+        _check(own, target)
+    except OSError as error:
+        raise InvalidArgument(f"No copy can lie at {target}: {error.strerror or error}.", hint="Choose another place or name.") from None
     file = AtomicFile(target)
     try:
         if own is None:
@@ -97,12 +101,25 @@ def _forget_sessions(copy: sqlite3.Connection) -> None:
 
 def _check(own: Path | None, target: Path) -> None:
     if not target.parent.is_dir():
-        raise InvalidArgument(f"There is no folder {target.parent} for the copy.")
+        raise InvalidArgument(f"There is no folder {target.parent} for the copy.", hint="Make it first.")
     if target.is_dir():
         raise InvalidArgument(f"{target} is a folder; a backup is one file.", hint=f"Say how it is to be called: {target / 'backup.sqlite3'}")
     if own is not None and target.exists() and os.path.samefile(own, target):
         raise InvalidArgument("The catalog cannot be copied onto itself.", hint="Choose another place.")
-    if target.exists() and target.stat().st_size:
-        with target.open("rb") as there:
-            if there.read(len(_MAGIC)) != _MAGIC:
-                raise InvalidArgument(f"{target} is something else than an earlier backup; it was left alone.", hint="Choose another name.")
+    if is_catalog(target):
+        raise InvalidArgument(f"{target} is the catalog of a workspace, and no copy of one; it was left alone.", hint="Choose another name.")
+    if any(has_content(Path(f"{target}{log}")) for log in ("-wal", "-journal")):  # which SQLite would play into the copy
+        raise InvalidArgument(f"A log of SQLite lies beside {target}: somebody has it open, or did not close it.", hint="Choose another name.")
+    if target.exists() and not (target.is_file() and (target.stat().st_size == 0 or _is_copy(target))):
+        raise InvalidArgument(f"{target} is something else than an earlier backup; it was left alone.", hint="Choose another name.")
+
+
+def _is_copy(path: Path) -> bool:
+    """Whether a file holds a catalog of ours, by how its ledger begins: other tools call tables so, too. Nothing is made beside it to read it."""
+    uri = f"file:{urllib.parse.quote(os.fsencode(path))}?mode=ro&immutable=1"
+    try:
+        with contextlib.closing(sqlite3.connect(uri, uri=True)) as there:
+            first = there.execute(f"SELECT number, name FROM {ledger.name} ORDER BY number LIMIT 1").fetchone()
+    except sqlite3.Error:
+        return False
+    return bool(first == MIGRATIONS[0][:2])

@@ -244,7 +244,7 @@ class Sqlite:
                 return self._open("ro")
             except sqlite3.OperationalError as error:
                 # in a folder that cannot be written to, the log's index cannot be made; without a log the file alone is the whole truth
-                if primary_code(error) not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY) or _has_content(self._log):
+                if primary_code(error) not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY) or has_content(self._log):
                     raise
                 self._immutable = True
         return self._open("ro&immutable=1")
@@ -330,7 +330,8 @@ def _wal(connection: sqlite3.Connection) -> None:
         raise
 
 
-def _has_content(path: Path) -> bool:
+def has_content(path: Path) -> bool:
+    """Whether a file is there and not empty. OSError."""
     try:
         return path.stat().st_size > 0
     except FileNotFoundError:

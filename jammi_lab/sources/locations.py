@@ -13,6 +13,7 @@ from urllib.parse import unquote
 from jammi_lab.errors import InvalidArgument
 from jammi_lab.names import is_text
 from jammi_lab.sources import addresses
+from jammi_lab.storage.files import Place
 from jammi_lab.values.records import SourceRecord
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
@@ -27,6 +28,8 @@ _NAMED_BY_KEY = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss")
 OWN_FOLDERS = ("results", "quarantine", "checkpoints", "models", "writers")
 """Folders of a workspace that hold every tenant's rows, or its own state."""
 _CATALOG = "catalog.sqlite3"
+_OPENED_BY = ("jammi.toml", "workspace.id")
+"""Files of a workspace's folder that say how it is opened. They hold no rows, and may be read."""
 
 
 class Unreachable(OSError):
@@ -194,7 +197,7 @@ def refuse_own(path: str, folder: Path | None) -> None:
 
 def refuse_to_write(path: str, folder: Path | None) -> None:
     """InvalidArgument when a path to write to is the workspace's own."""
-    if folder is not None and _is_own(path, folder):
+    if folder is not None and (_is_own(path, folder) or _inside(path, folder) in _OPENED_BY):
         raise InvalidArgument(
             f"{os.path.basename(path)!r} lies where the workspace keeps its own files, which nothing else may write.",
             hint="Choose a place outside of it.",
@@ -203,9 +206,29 @@ def refuse_to_write(path: str, folder: Path | None) -> None:
 
 def _is_own(path: str, folder: Path) -> bool:
     """Whether a path leads into the workspace's own folders or to its catalog, by whatever name or link."""
-    real, root = os.path.realpath(path), os.path.realpath(folder)
-    inside = os.path.relpath(real, root).split(os.sep)[0]
-    return inside in OWN_FOLDERS or inside.startswith(_CATALOG) or _is_link_to_own(real, root)
+    inside = _inside(path, folder)
+    return inside in OWN_FOLDERS or inside.startswith(_CATALOG) or _is_link_to_own(os.path.realpath(path), os.path.realpath(folder))
+
+
+def _inside(path: str, folder: Path) -> str:
+    """What of a folder a path leads into, by whatever link; `..` when it leads out of it."""
+    return os.path.relpath(os.path.realpath(path), os.path.realpath(folder)).split(os.sep)[0]
+
+
+def is_catalog(path: Path) -> bool:
+    """Whether a path leads to the catalog of a workspace, and not to a copy of one: beside it lies what a workspace keeps."""
+    real = Path(os.path.realpath(path))
+    return real.name == _CATALOG and real.exists() and any((real.parent / own).is_dir() for own in OWN_FOLDERS)
+
+
+def place_to_write(path: object, folder: Place) -> Path:
+    """Where a file is to lie that somebody named: on this machine, and not where the workspace keeps its own. InvalidArgument."""
+    typed = os.fspath(path) if isinstance(path, str | os.PathLike) else ""
+    if not isinstance(typed, str) or not typed or "\0" in typed or scheme_of(typed) is not None:
+        raise InvalidArgument(f"A file to write is named by a path on this machine, not by {path!r}.", hint='Write it like "lab-backup.sqlite3".')
+    target = Path(_local(typed)).absolute()
+    refuse_to_write(str(target), folder if isinstance(folder, Path) else None)
+    return target
 
 
 def refuse_own_location(stored: str, folder: Path | None) -> None:

@@ -1,7 +1,9 @@
 """Upkeep: which versions go, how catalog and files are compared and mended, and the copy of the catalog."""
 
+import contextlib
 import datetime
 import os
+import shutil
 import sqlite3
 import threading
 import time
@@ -543,6 +545,87 @@ def test_a_backup_takes_the_place_of_an_earlier_one_and_of_nothing_else(lab, fol
         with pytest.raises(InvalidArgument):
             lab.backup(target)
     assert (tmp_path / "data.csv").read_text() == "a,b\n" and "papers" in lab.sources
+
+
+@pytest.mark.parametrize("made", ["CREATE TABLE t (a)", "CREATE TABLE migrations (id, migration, batch)", "CREATE TABLE migrations (number, name)"])
+@pytest.mark.parametrize("mode", ["DELETE", "WAL"])
+def test_a_backup_leaves_a_database_that_is_none_of_ours_alone(lab, tmp_path, made, mode):
+    place = tmp_path / "precious.db"
+    with contextlib.closing(sqlite3.connect(place)) as db:
+        db.execute(f"PRAGMA journal_mode={mode}")
+        db.execute(made)
+    before = place.read_bytes()
+    with pytest.raises(InvalidArgument, match="something else than an earlier backup") as refused:
+        lab.backup(place)
+    assert refused.value.hint and place.read_bytes() == before and [p.name for p in tmp_path.glob("*precious*")] == ["precious.db"]
+
+
+def test_a_backup_does_not_take_the_place_of_another_workspaces_catalog(lab, tmp_path, run_python):
+    other = tmp_path / "other"
+    with jl.open(other) as ws:
+        ws.materialize("mine", "SELECT 42 AS a")
+        (tmp_path / "link").symlink_to(other / "catalog.sqlite3")
+        for target in (other / "catalog.sqlite3", tmp_path / "link"):
+            with pytest.raises(InvalidArgument, match="is the catalog of a workspace"):
+                lab.backup(target)
+        with ws._rooms.catalog.transaction():  # to look at a file is not to let go of the locks that are held on it
+            with pytest.raises(InvalidArgument):
+                lab.backup(other / "catalog.sqlite3")
+            done = run_python(
+                "import sqlite3; db = sqlite3.connect('other/catalog.sqlite3', timeout=0)\n"
+                "try: db.execute('BEGIN IMMEDIATE'); print('free')\nexcept sqlite3.OperationalError: print('locked')"
+            )
+        assert done.stdout.strip() == "locked"
+    with pytest.raises(InvalidArgument, match="is the catalog of a workspace"):
+        lab.backup(other / "catalog.sqlite3")
+    with jl.open(other) as ws:
+        assert "mine" in ws
+
+
+def test_a_backup_takes_the_place_of_a_catalog_that_was_copied(lab, folder, tmp_path):
+    lab.materialize("venues", VENUES)
+    lab.close()
+    place = tmp_path / "copied.sqlite3"
+    shutil.copy(folder / "catalog.sqlite3", place)  # its header says that it has a log
+    before = place.read_bytes()
+    with jl.open(folder) as ws:
+        assert ws.backup(place) == place and place.read_bytes() != before
+    assert [p.name for p in tmp_path.glob("*copied*")] == ["copied.sqlite3"]
+
+
+def test_a_backup_is_not_put_beside_the_log_of_another_file(lab, tmp_path):
+    place = lab.backup(tmp_path / "copy.sqlite3")
+    before = place.read_bytes()
+    with contextlib.closing(sqlite3.connect(place)) as db:
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("CREATE TABLE more (a)")
+        with pytest.raises(InvalidArgument, match="A log of SQLite lies beside"):
+            lab.backup(place)
+        assert db.execute("SELECT count(*) FROM more").fetchone() == (0,)
+    assert lab.backup(place).read_bytes()[:16] == before[:16]
+
+
+@pytest.mark.parametrize("name", ["jammi.toml", "workspace.id", "results/_global/copy.sqlite3", "catalog.sqlite3-wal", "writers/copy"])
+def test_a_backup_does_not_lie_where_the_workspace_keeps_its_own(lab, folder, name):
+    lab.materialize("venues", VENUES)
+    before = {p: p.stat().st_mtime_ns for p in folder.rglob("*")}
+    with pytest.raises(InvalidArgument, match="where the workspace keeps its own"):
+        lab.backup(folder / name)
+    assert {p: p.stat().st_mtime_ns for p in folder.rglob("*")} == before
+
+
+@pytest.mark.parametrize("path", [None, 3, "", b"copy.sqlite3", "a\0b", "s3://bucket/copy.sqlite3", "c" * 300, "c" * 300 + "/copy"])
+def test_what_is_no_place_for_a_backup_is_refused_in_a_sentence(lab, path):
+    with pytest.raises(InvalidArgument) as refused:
+        lab.backup(path)
+    assert refused.value.hint
+
+
+def test_a_backup_does_not_take_the_place_of_a_pipe(lab, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InvalidArgument, match="something else than an earlier backup"):
+        lab.backup(tmp_path / "pipe")
+    assert (tmp_path / "pipe").is_fifo()
 
 
 def test_a_backup_leaves_the_locks_of_the_catalog_alone(lab, tmp_path, run_python):
