@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.errors import InvalidArgument, SourceUnavailable, WorkspaceNotFound, WorkspaceReadOnly
+from jammi_lab.errors import DependencyCycle, InvalidArgument, SourceUnavailable, WorkspaceNotFound, WorkspaceReadOnly
 from jammi_lab.values.verdicts import Fresh, Match, code
 from tests.conftest import PACKAGE_ROOTS, ROOT
 from tests.services.servers import run_postgres
@@ -221,6 +221,15 @@ def test_a_kernel_whose_lock_the_server_let_go_has_it_again_before_it_builds(lab
                 assert not other.recover()
 
         assert lab.materialize("venues", VENUES, progress=meanwhile).outcome == "computed"
+
+
+def test_a_step_that_asks_another_handle_for_itself_is_a_circle(lab: Any, tmp_path: Path, url: str) -> None:
+    def step(papers: Any) -> Any:
+        with jl.open(tmp_path / "lab", catalog=url, settings={"flight.wait_seconds": 1}) as other:
+            return other.compute("t", lambda read: read.arrow(), inputs="papers", version="1").read().arrow()
+
+    with pytest.raises(DependencyCycle):
+        lab.compute("t", step, inputs="papers", version="1")
 
 
 def test_a_backup_opens_as_the_catalog_of_the_folder(lab: Any, tmp_path: Path) -> None:
