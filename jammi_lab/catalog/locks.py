@@ -20,7 +20,8 @@ from typing import Any, Protocol
 
 from jammi_lab.catalog.postgres import Postgres
 from jammi_lab.errors import InvalidArgument, SourceUnavailable
-from jammi_lab.storage.files import fault_point, make_folder
+from jammi_lab.storage.files import fault_point, make_folder, opened
+from jammi_lab.storage.plain import open_plain
 
 
 class Lock(Protocol):
@@ -103,8 +104,8 @@ class _FileLock:
 
     @classmethod
     def take(cls, path: Path, flags: int = os.O_RDONLY) -> "_FileLock | None":
-        """The lock of a file that is there, or None when somebody has it. FileNotFoundError when the file is gone, also when it goes meanwhile."""
-        descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
+        """The lock of a plain file, or None when somebody has it. FileNotFoundError when there is none, also when it goes meanwhile."""
+        descriptor = open_plain(path, flags)
         try:
             _lock(descriptor)
             if not _is_at(descriptor, path):
@@ -184,7 +185,7 @@ class FileLocks:
 
     def held(self, writer_id: str) -> bool:
         try:
-            descriptor = os.open(self._path(writer_id), os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = open_plain(self._path(writer_id), os.O_RDONLY)
         except FileNotFoundError:
             return False
         try:
@@ -200,16 +201,17 @@ class FileLocks:
         make_folder(self._folder)
         path = self._path(name)
         while True:
-            with contextlib.suppress(FileNotFoundError):  # it is removed whenever somebody is done
+            try:
                 return _FileLock.take(path, os.O_RDWR | os.O_CREAT)
+            except FileNotFoundError as error:
+                if error.errno is not None:  # what has the name is no plain file, and stays; else somebody was done and removed it just now
+                    raise
 
     def heard(self, writer_id: str) -> tuple[float, str] | None:
-        try:
-            with self._path(writer_id).open("rb") as file:
-                left, word = os.fstat(file.fileno()).st_mtime, file.read(_LONG)
-        except FileNotFoundError:
-            return None
-        return (time.time() - left, word.decode(errors="replace")) if word else None
+        with contextlib.suppress(FileNotFoundError), opened(self._path(writer_id)) as file:
+            left, word = os.fstat(file.fileno()).st_mtime, file.read(_LONG)
+            return (time.time() - left, word.decode(errors="replace")) if word else None
+        return None
 
     def left(self) -> set[str]:
         with contextlib.suppress(FileNotFoundError):

@@ -16,11 +16,12 @@ import pyarrow.parquet as pq
 
 from jammi_lab.canonical import digest_of
 from jammi_lab.storage.arrow import arrow_digests, table_digest
-from jammi_lab.storage.files import Place, Stat, opened, plain_bytes, plain_stat, settled, stat_of
+from jammi_lab.storage.files import Place, Stat, opened, plain_stat, settled, stat_of
 from jammi_lab.storage.growing import BLOCK, Growing
 from jammi_lab.storage.mapped import watch
 from jammi_lab.storage.pages import as_told
 from jammi_lab.storage.parquet import footer_rows, rows_of, split_leaves
+from jammi_lab.storage.plain import plain_bytes
 from jammi_lab.values.anchors import Cost
 from jammi_lab.values.base import Value
 from jammi_lab.values.manifest import Leaf

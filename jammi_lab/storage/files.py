@@ -13,12 +13,12 @@ from typing import Any, BinaryIO
 
 from jammi_lab.errors import TableDamaged
 from jammi_lab.storage.beside import begin
+from jammi_lab.storage.plain import open_plain
 from jammi_lab.storage.remote import RemoteFile, RemotePath, state_of
 from jammi_lab.values.base import Value
 
 Place = Path | RemotePath
 """A file of a folder, or an object of a store."""
-_BLOCK = 1 << 20
 _LARGE = 4 << 20
 """Bytes that take longer to write than the sync itself."""
 _hook: Callable[[str], None] | None = None
@@ -59,10 +59,15 @@ def stat_of(path: str | Place) -> Stat | None:
 
 
 def plain_stat(path: Place) -> Stat | None:
-    """The same of a plain file; None also for a folder, a device, or a pipe, to open which is to wait."""
+    """The same of a plain file; None also for a folder, a device, a link that leads nowhere, or a pipe, to open which is to wait."""
     if isinstance(path, RemotePath):
         return stat_of(path)
-    found = _found(path)
+    try:
+        found = _found(path)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        return None
     return _stat(found) if found is not None and S_ISREG(found.st_mode) else None
 
 
@@ -77,27 +82,9 @@ def _stat(found: os.stat_result) -> Stat:
     return Stat(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
 
 
-def plain_bytes(path: str | Path, largest: int, *, links: bool) -> tuple[int, bytes | None] | None:
-    """The size and the bytes of a plain file, no bytes when they are more than `largest`; None when it is gone, is no plain file (a pipe is not
-    waited for), or is a link and `links` are not followed. OSError when it cannot be read."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if links else os.O_NOFOLLOW))
-    except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO):
-            return None
-        raise
-    try:
-        found = os.fstat(descriptor)
-        if not S_ISREG(found.st_mode):
-            return None
-        if found.st_size > largest:
-            return found.st_size, None
-        data = os.read(descriptor, found.st_size + 1)
-        while len(data) != found.st_size and (more := os.read(descriptor, _BLOCK)):  # it grows, or the system gave a part of it only
-            data += more
-        return len(data), data
-    finally:
-        os.close(descriptor)
+def is_there(path: Place) -> bool:
+    """Whether something has that name, be it a link that leads nowhere."""
+    return os.path.lexists(path) if isinstance(path, Path) else path.info() is not None
 
 
 def object_stat(said: Mapping[str, Any]) -> Stat:
@@ -107,8 +94,8 @@ def object_stat(said: Mapping[str, Any]) -> Stat:
 
 
 def opened(path: Place) -> BinaryIO:
-    """The bytes of a file. OSError."""
-    return path.open() if isinstance(path, RemotePath) else open(path, "rb")
+    """The bytes of a plain file; FileNotFoundError also for what is none. OSError."""
+    return path.open() if isinstance(path, RemotePath) else open(path, "rb", opener=open_plain)
 
 
 def settled(stat: Stat, observed_at_ns: int, racy_seconds: float) -> bool:

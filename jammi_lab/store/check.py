@@ -8,7 +8,7 @@ from jammi_lab.clock import Clock
 from jammi_lab.errors import JammiError, ManifestUnsupported
 from jammi_lab.storage.below import Found, files_below
 from jammi_lab.storage.digests import MemoEntry, sha256_file
-from jammi_lab.storage.files import Place, fault_point, plain_stat, remove, stat_of
+from jammi_lab.storage.files import Place, fault_point, is_there, plain_stat, remove
 from jammi_lab.store import manifests
 from jammi_lab.store.recovery import Recovery
 from jammi_lab.store.reports import CheckReport
@@ -128,7 +128,7 @@ class Check:
                     unsettled.add(stem)
         alone = {path for path in files if path not in claimed and _stem(path) not in unsettled}
         alone -= {path for path in alone if _unfinished(path) and (maker := made.get(_stem(path))) is not None and alive(maker)}
-        return {path for path in alone if stat_of(self._results.root / path) is not None}  # what got its name or was dropped since is no orphan
+        return {path for path in alone if is_there(self._results.root / path)}  # what got its name or was dropped since is no orphan
 
     def _attested(self, orphans: set[str]) -> set[str]:
         """The files of whole tables that the catalog has never heard of, which is told: it lost them, or is another workspace's."""

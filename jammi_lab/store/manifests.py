@@ -10,7 +10,8 @@ from typing import Any, NoReturn, TypeVar
 import msgspec
 
 from jammi_lab.errors import ManifestUnsupported
-from jammi_lab.storage.files import Place, plain_bytes, write_atomic, write_once
+from jammi_lab.storage.files import Place, write_atomic, write_once
+from jammi_lab.storage.plain import plain_bytes
 from jammi_lab.storage.remote import RemotePath
 from jammi_lab.values.manifest import MANIFEST_VERSION, Manifest
 

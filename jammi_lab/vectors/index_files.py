@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from jammi_lab.storage.files import AtomicFile, Place, atomic_file, commit_together, fault_point, opened, remove, stat_of
+from jammi_lab.storage.files import AtomicFile, Place, atomic_file, commit_together, fault_point, is_there, opened, plain_stat, remove
 from jammi_lab.storage.remote import RemoteFile, RemotePath
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def read(parquet: Place) -> IndexManifest | None:
 def why_not(parquet: Place) -> str:
     """Why `read` gives none: it is missing, outdated (another release wrote it) or damaged. OSError."""
     try:
-        if stat_of(beside(parquet, MANIFEST)) is None:
+        if not is_there(beside(parquet, MANIFEST)):
             return "missing"
         said = _said(beside(parquet, MANIFEST))
         written = FORMAT if said is None else msgspec.json.decode(said, type=_Written).format_version
@@ -179,7 +179,7 @@ def _said(path: Place) -> msgspec.Raw | None:
     """What a manifest says, if its digest is the recorded one. OSError; what msgspec raises."""
     try:
         body = _bytes(path, _MANIFEST_BYTES)
-    except (FileNotFoundError, IsADirectoryError):
+    except FileNotFoundError:
         return None
     if body is None:
         return None
@@ -225,10 +225,10 @@ def shape_of(manifest: IndexManifest) -> "Shape":
 
 
 def checked(path: Place, file: File) -> bytes | None:
-    """The bytes of a file, when they are the recorded ones. OSError, but for a file that is gone."""
+    """The bytes of a file, when they are the recorded ones. OSError, but for a file that is gone or something else by now."""
     try:
         body = _bytes(path, file.size)
-    except (FileNotFoundError, IsADirectoryError):
+    except FileNotFoundError:
         return None
     return body if body is not None and len(body) == file.size and hashlib.sha256(body).hexdigest() == file.digest else None
 
@@ -245,7 +245,7 @@ def _bytes(path: Place, at_most: int) -> bytes | None:
 def complete(parquet: Place, manifest: IndexManifest) -> bool:
     """Whether the files of an index are there with the recorded sizes. OSError."""
     parts = [(BODY, manifest.body), *([(ROWS, manifest.rows)] if manifest.rows is not None else [])]
-    return all((stat := stat_of(beside(parquet, suffix))) is not None and stat.size == file.size for suffix, file in parts)
+    return all((stat := plain_stat(beside(parquet, suffix))) is not None and stat.size == file.size for suffix, file in parts)
 
 
 def clear(parquet: Place) -> None:

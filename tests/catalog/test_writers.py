@@ -292,6 +292,25 @@ def test_lock_files_of_nobody_go_and_those_of_the_living_and_of_the_unsettled_st
 
 
 @sqlite_only
+@pytest.mark.timeout(60)
+def test_what_is_no_plain_file_among_the_locks_is_nobodys_and_stays_and_is_not_waited_for(lab: Lab) -> None:
+    folder = lab.path.parent / "writers"
+    (folder / "afolder.lock").mkdir()
+    os.mkfifo(folder / "apipe.lock")
+    (folder / "loop.lock").symlink_to("loop.lock")
+    (folder / "wleft.lock").write_text("")
+    before = {path.name for path in folder.iterdir()}
+    lab.catalog.writers.forget_left()
+    assert {path.name for path in folder.iterdir()} == before - {"wleft.lock"}
+    for name in ("afolder", "apipe", "loop"):
+        assert not lab.catalog.writers.is_alive(name) and lab.catalog.writers.heard(name) is None
+        with lab.catalog.writers.settling(name) as dead:
+            assert not dead  # no row knows it
+        with pytest.raises(OSError, match="No such file"):
+            lab.catalog.writers.turn(name)
+
+
+@sqlite_only
 def test_a_writer_whose_lock_file_is_taken_for_one_that_was_left_begins_with_another(lab: Lab, open_catalog: Callable) -> None:
     """At the worst moment: the file is made, and not locked yet."""
     other, moments = open_catalog(), []

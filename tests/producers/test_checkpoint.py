@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jammi_lab.producers.checkpoint import Checkpoint
+from jammi_lab.producers.checkpoint import Checkpoint, forget_reading
 
 VECTORS = np.random.default_rng(3).normal(size=(20_000, 4)).astype(np.float32)
 DIGESTS = [i.to_bytes(16, "big") for i in range(len(VECTORS))]
@@ -106,3 +106,15 @@ def test_what_cannot_be_saved_is_left(tmp_path: Path) -> None:
     checkpoint = Checkpoint(tmp_path / "checkpoints" / "abc.parquet")
     save(checkpoint, [1])
     assert loaded(checkpoint) == {}
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("what", ["pipe", "device", "loop"])
+def test_what_is_no_plain_file_counts_as_none_and_is_not_waited_for_and_is_saved_over(checkpoint: Checkpoint, tmp_path: Path, what: str) -> None:
+    path = tmp_path / "checkpoints" / "abc.parquet"
+    path.parent.mkdir()
+    os.mkfifo(path) if what == "pipe" else path.symlink_to("/dev/zero" if what == "device" else path.name)
+    assert loaded(checkpoint) == {}
+    forget_reading(tmp_path, 7)
+    save(checkpoint, [1])
+    assert loaded(checkpoint) == {DIGESTS[1]: VECTORS[1].tolist()}

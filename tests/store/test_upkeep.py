@@ -460,6 +460,15 @@ def test_a_link_among_the_results_is_not_followed(lab, folder, tmp_path):
     assert (outside / "precious.txt").read_text() == "mine"
 
 
+def test_a_link_to_itself_among_the_results_is_an_orphan_as_any(lab, folder):
+    lab.materialize("venues", VENUES)
+    loop = folder / "results" / "_global" / "loop"
+    loop.symlink_to("loop")
+    assert lab.check().orphans == ["results/_global/loop"]
+    os.utime(loop, (0, 0), follow_symlinks=False)
+    assert lab.check(repair=True).reclaimed == ["results/_global/loop"] and not lab.check()
+
+
 def test_one_table_that_cannot_be_compared_stops_nothing_else(lab, folder):
     first, second = versions(lab, "venues", 2)
     second.path.unlink()

@@ -1,6 +1,7 @@
 """The files of an index: nothing that was not written as it stands reaches the index's loader."""
 
 import json
+import os
 import random
 from pathlib import Path
 
@@ -175,6 +176,23 @@ def test_a_file_that_is_gone_or_a_folder_makes_no_index(parquet, written, suffix
             path.mkdir()
         found = index_files.read(parquet)
         assert found is None or (index_files.load(parquet, found) is None and (folder or not index_files.complete(parquet, found)))
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("what", ["pipe", "device", "loop"])
+def test_what_is_no_plain_file_is_a_damaged_one_that_nobody_waits_for_and_is_written_over(parquet, moved, suffix, what):
+    index_files.write(parquet, "d" * 64, ann.restored(bytes_of(moved[0]), moved[0].shape, moved[0].numbers))
+    path = beside(parquet, suffix)
+    path.unlink()
+    os.mkfifo(path) if what == "pipe" else path.symlink_to("/dev/zero" if what == "device" else path.name)
+    found = index_files.read(parquet)
+    if suffix == MANIFEST:
+        assert found is None and index_files.why_not(parquet) == "damaged"
+    else:
+        assert index_files.load(parquet, found) is None and not index_files.complete(parquet, found)
+    manifest = put(parquet, moved[0])
+    assert index_files.read(parquet) == manifest and index_files.load(parquet, manifest) is not None and not path.is_symlink()
 
 
 @pytest.mark.parametrize("point", ["index.before_write", "file.before_fsync", "file.before_rename"])
