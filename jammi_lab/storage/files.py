@@ -343,7 +343,7 @@ def move(path: Place, folder: Place) -> None:
 
 
 def make_folder(path: Place) -> None:
-    """Make a folder and those above it, durably; a store needs none. OSError (FileExistsError when a file stands there)."""
+    """Make a folder and those above it, durably; a store needs none. OSError (NotADirectoryError when a file stands there)."""
     if isinstance(path, RemotePath):
         return
     missing = []
@@ -352,7 +352,10 @@ def make_folder(path: Place) -> None:
         missing.append(above)
         above = above.parent
     for folder in reversed(missing):
-        folder.mkdir(exist_ok=True)
+        try:
+            folder.mkdir(exist_ok=True)
+        except FileExistsError:
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), os.fspath(folder)) from None
         sync_folder(folder.parent)
 
 

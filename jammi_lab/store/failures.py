@@ -27,6 +27,9 @@ def storage_error(error: OSError, table: str) -> JammiError:
         return SourceUnavailable(f"The store of the files of {table!r} cannot be used: {reason}.", hint="Try again when it answers.")
     if error.errno in _FORBIDDEN:
         return WorkspaceReadOnly(f"The files of {table!r} cannot be written: {reason}.", hint="See who may write to the workspace's folder.")
+    if isinstance(error, NotADirectoryError) and error.filename:
+        said = f"{os.fsdecode(error.filename)!r} is no folder, and is where the files of {table!r} belong."
+        return WorkspaceReadOnly(said, hint="Move what is there elsewhere and try again; tables that are missing then can be recomputed.")
     if error.errno in _FULL:
         return ResourceExhausted(f"There is no space for the files of {table!r}: {reason}.", hint="Make room and run it again.")
     return ResourceExhausted(f"The disk failed at the files of {table!r}: {reason}.", hint="See to the disk and run it again.")

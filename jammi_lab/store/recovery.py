@@ -20,6 +20,7 @@ from jammi_lab.storage.files import Place, fault_point, make_folder, move, plain
 from jammi_lab.storage.remote import RemotePath
 from jammi_lab.store import manifests
 from jammi_lab.store.attested import Footers, check_manifest
+from jammi_lab.store.failures import explained
 from jammi_lab.store.lying import Filed, Lying
 from jammi_lab.store.results import Results, clear, clear_temporary
 from jammi_lab.values.anchors import AnchorKind
@@ -71,7 +72,11 @@ class Recovery:
 
     def stamp(self) -> None:
         """Note how the results folders are left, so that the next open knows whether anything moved; where an index is missing, so that it looks."""
-        self._catalog.meta.set(_STAMPS, json.dumps({} if self._results.sidecars.left_lacking() else self._stamps(), sort_keys=True))
+        stamps: dict[str, int] = {}
+        if not self._results.sidecars.left_lacking():
+            with contextlib.suppress(JammiError):  # what is in the way is told when the workspace is opened, which looks then
+                stamps = self._stamps()
+        self._catalog.meta.set(_STAMPS, json.dumps(stamps, sort_keys=True))
 
     def _settle_writer(self, writer_id: str) -> None:
         """Settle the rows of one dead writer, whose lock is held meanwhile."""
@@ -272,18 +277,19 @@ class Recovery:
 
     def _folders_moved(self) -> bool:
         known = self._catalog.meta.get(_STAMPS)
-        return known is not None and json.loads(known) != self._stamps()
+        try:
+            return known is not None and json.loads(known) != self._stamps()
+        except (ValueError, RecursionError):  # a note that says nothing: they may have moved
+            return True
 
     def _stamps(self) -> dict[str, int]:
-        """When each results folder last gained or lost a name; a store has no folders."""
+        """When each results folder last gained or lost a name; a store has no folders. WorkspaceReadOnly, ResourceExhausted."""
         root = self._results.root / "results"
         if isinstance(root, RemotePath):
             return {}
-        try:
-            with os.scandir(root) as entries:
-                return {e.name: e.stat(follow_symlinks=False).st_mtime_ns for e in entries if e.is_dir(follow_symlinks=False)}
-        except FileNotFoundError:
-            return {}
+        with explained(os.fspath(self._results.root)), contextlib.suppress(FileNotFoundError), os.scandir(root) as entries:
+            return {e.name: e.stat(follow_symlinks=False).st_mtime_ns for e in entries if e.is_dir(follow_symlinks=False)}
+        return {}
 
 
 def _is_of(manifest: Manifest, record: TableRecord) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from jammi_lab.errors import TableDamaged
 from jammi_lab.storage.digests import sha256_file
 from jammi_lab.store import manifests
+from jammi_lab.store.failures import reason_of
 from jammi_lab.store.results import Results
 from jammi_lab.values.records import Progress, TableRecord
 from jammi_lab.values.verdicts import Match, MatchWithUnpinnedInputs, Mismatch, MissingBytes, MissingManifest, Verification
@@ -14,7 +15,7 @@ def verify(results: Results, record: TableRecord, expected: str | None, on_progr
     """Looks for the manifest, the bytes, their digest, the definition and unpinned inputs, in that order; the first finding wins.
 
     `expected` is a definition hash; `on_progress` is told of the bytes that are read. The data is attested, never the index.
-    ManifestUnsupported for a manifest of a later release; TableDamaged when the bytes cannot be read.
+    ManifestUnsupported for a manifest of a later release; TableDamaged when the bytes or the manifest cannot be read.
     """
     path = results.parquet(record)
 
@@ -24,7 +25,13 @@ def verify(results: Results, record: TableRecord, expected: str | None, on_progr
 
     if record.definition_hash is None:
         return MissingManifest()
-    body = manifests.read(path)
+    try:
+        body = manifests.read(path)
+    except OSError as error:
+        hint = "See who may read the workspace's folder."
+        raise TableDamaged(
+            f"The manifest of {record.table_name!r} cannot be read: {reason_of(error)}.", table=record.table_name, hint=hint
+        ) from error
     manifest = manifests.parse(body)
     if manifest is None or body is None:
         return MissingManifest()

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 import jammi_lab as jl
+from jammi_lab.errors import WorkspaceReadOnly
 from jammi_lab.storage.files import install_fault_hook
 from jammi_lab.store import lying, manifests
 from jammi_lab.store.manifests import manifest_path
@@ -486,6 +487,44 @@ def test_a_building_row_of_a_living_writer_is_spared_and_said_so(lab, folder, ta
         report = other.recover()
         assert told(report) == RecoveryReport(spared=[table.table_name]) and not report
         assert statuses(folder) == {table.table_name: "building"}
+
+
+@pytest.mark.parametrize("which", ["results", "writers"])
+def test_a_file_where_a_folder_of_the_workspace_should_be_is_named_with_what_to_do(lab, folder, table, which):
+    lab.close()
+    (folder / which).rename(folder / "aside")
+    (folder / which).write_text("mine")
+    with pytest.raises(WorkspaceReadOnly, match=f"{which}' is no folder") as raised:
+        jl.open(folder)
+    assert "Move what is there elsewhere" in raised.value.hint and (folder / which).read_text() == "mine"
+    (folder / which).unlink()
+    (folder / "aside").rename(folder / which)
+    with jl.open(folder) as ws:
+        assert not ws.recovery and ws.verify("venues") == Match()
+
+
+def test_a_file_that_takes_the_place_of_the_results_meanwhile_lets_the_workspace_be_closed_and_is_told_by_the_next_open(lab, folder, table):
+    (folder / "results").rename(folder / "aside")
+    (folder / "results").write_text("mine")
+    lab.close()
+    with pytest.raises(WorkspaceReadOnly, match="results' is no folder"):
+        jl.open(folder)
+    (folder / "results").unlink()
+    with jl.open(folder) as ws:
+        assert ws.recovery.missing == [table.table_name]
+
+
+@pytest.mark.parametrize("note", ["{not json", "", "[" * 100_000, "[1]", "null"])
+def test_a_note_of_the_results_folders_that_says_nothing_has_the_tables_looked_at(again, lab, folder, table, path, note):
+    lab.close()
+    with catalog(folder) as db:
+        db.execute("UPDATE meta SET value = ? WHERE key = 'results-stamps'", [note])
+    manifest_path(path).unlink()
+    ws, report = again()
+    assert told(report) == RecoveryReport(healed=[table.table_name])
+    ws.close()
+    with jl.open(folder) as ws:
+        assert not ws._rooms.recovery._folders_moved()  # a closed workspace has noted it anew
 
 
 def test_a_manifest_of_a_later_release_is_left_alone_and_stops_nothing_else(again, lab, folder, table, path):

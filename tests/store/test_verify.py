@@ -1,5 +1,6 @@
 """What `verify`, the verdict and a read say of bytes and manifests that are not as published."""
 
+import errno
 import os
 
 import pytest
@@ -79,6 +80,16 @@ def test_what_is_no_file_in_a_files_place_is_missing_bytes_and_nobody_waits_for_
     assert [step.name for step in lab.plan().certain] == ["venues"] and lab.lookup(VENUES) is None
     for report in (lab.check(), lab.check(deep=True), lab.recover()):
         assert report.missing == [table.table_name] and not report.errors
+
+
+def test_a_manifest_that_may_not_be_read_is_said_in_words(lab, table, monkeypatch):
+    def refused(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(manifests, "plain_bytes", refused)
+    with pytest.raises(TableDamaged, match=r"The manifest of 'papers__.*' cannot be read: Permission denied") as raised:
+        lab.verify("venues")
+    assert raised.value.table == table.table_name and "who may read" in raised.value.hint
 
 
 def test_a_deleted_manifest_is_missing_while_the_verdict_stays_and_the_catalog_still_has_it(lab, table):
