@@ -10,6 +10,7 @@ from jammi_lab.storage.below import Found, files_below
 from jammi_lab.storage.digests import MemoEntry, sha256_file
 from jammi_lab.storage.files import Place, fault_point, is_there, plain_stat, remove
 from jammi_lab.store import manifests
+from jammi_lab.store.failures import reason_of, told_of
 from jammi_lab.store.recovery import Recovery
 from jammi_lab.store.reports import CheckReport
 from jammi_lab.store.results import CHECKPOINT_SECONDS, Results, memo_key
@@ -65,7 +66,7 @@ class Check:
         try:
             self._compare(record, repair=repair, deep=deep)
         except (JammiError, OSError) as error:
-            self._found["errors"].append(f"{record.table_name}: {error.message if isinstance(error, JammiError) else error}")
+            self._found["errors"].append(told_of(record.table_name, error))
 
     def _compare(self, record: TableRecord, *, repair: bool, deep: bool) -> None:
         """A ready table: its bytes, its manifest, and the catalog's copy of that."""
@@ -158,7 +159,7 @@ class Check:
             try:
                 there = remove(self._results.root / path)
             except OSError as error:
-                self._found["errors"].append(f"{path}: {error.strerror or error}")
+                self._found["errors"].append(f"{path}: it cannot be removed: {reason_of(error)}. See who may write to the workspace's folder.")
                 continue
             gone.add(path)
             if there:  # else another kernel was first

@@ -10,6 +10,7 @@ from jammi_lab.errors import InvalidArgument, JammiError, ResourceExhausted, Sou
 from jammi_lab.storage.remote import UNREACHABLE
 
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+_NO_FILE = {errno.EISDIR, errno.ELOOP, errno.ENOTDIR, errno.ENXIO}
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -40,6 +41,18 @@ def removal_error(error: OSError, table: str) -> JammiError:
     hint = "See who may write to the workspace's folder; they go with the next table that is dropped, or when the workspace is opened again."
     kind = WorkspaceReadOnly if error.errno in _FORBIDDEN else SourceUnavailable if error.errno == UNREACHABLE else ResourceExhausted
     return kind(f"{table!r} is dropped, but its files cannot be removed: {reason_of(error)}.", hint=hint)
+
+
+def told_of(table: str, error: JammiError | OSError) -> str:
+    """A line of a report about a table that was not settled or compared, with the table's name first; a failed file operation says what to do."""
+    if isinstance(error, JammiError):
+        return f"{table}: {error.message}"
+    if error.errno in _FORBIDDEN:
+        return f"{table}: its files may not be read or changed: {reason_of(error)}. See who may use the workspace's folder."
+    if error.errno in _NO_FILE:
+        return f"{table}: what has the name of one of its files is none: {reason_of(error)}. Move it elsewhere, and run ws.check(repair=True)."
+    typed = storage_error(error, table)
+    return f"{table}: {typed.message} {typed.hint}"
 
 
 def copy_error(error: OSError, target: Path) -> JammiError:

@@ -20,7 +20,7 @@ from jammi_lab.storage.files import Place, fault_point, make_folder, move, plain
 from jammi_lab.storage.remote import RemotePath
 from jammi_lab.store import manifests
 from jammi_lab.store.attested import Footers, check_manifest
-from jammi_lab.store.failures import explained
+from jammi_lab.store.failures import explained, told_of
 from jammi_lab.store.lying import Filed, Lying
 from jammi_lab.store.results import Results, clear, clear_temporary
 from jammi_lab.values.anchors import AnchorKind
@@ -151,7 +151,7 @@ class Recovery:
             self._found["reaped"] += gone
 
     def _report(self, table_name: str, error: JammiError | OSError) -> None:
-        self._found["errors"].append(f"{table_name}: {error.message if isinstance(error, JammiError) else error}")
+        self._found["errors"].append(told_of(table_name, error))
 
     def _guarded(self, record: TableRecord, settle: Callable[[TableRecord], None]) -> None:
         self._recipes[record.table_name] = record.recipe

@@ -1,6 +1,7 @@
 """What recovery makes of each state that a crash, a disk or a person can leave. Each test arranges the state and runs recovery twice."""
 
 import contextlib
+import errno
 import json
 import os
 import resource
@@ -487,6 +488,30 @@ def test_a_building_row_of_a_living_writer_is_spared_and_said_so(lab, folder, ta
         report = other.recover()
         assert told(report) == RecoveryReport(spared=[table.table_name]) and not report
         assert statuses(folder) == {table.table_name: "building"}
+
+
+@pytest.mark.parametrize("status", ["building", "deleting"])
+@pytest.mark.parametrize("what", ["link", "folder", "forbidden"])
+def test_what_a_dead_writer_left_and_cannot_be_settled_is_told_in_words(lab, folder, table, path, tmp_path, monkeypatch, status, what):
+    unpublish(folder, table.table_name)
+    with catalog(folder) as db:
+        db.execute("UPDATE result_tables SET status = ?", [status])
+    if what == "forbidden":
+
+        def refused(*_, **__):
+            raise PermissionError(errno.EACCES, "Permission denied", f"{path.parent}/.{path.name}.x.tmp")
+
+        monkeypatch.setattr(lying.os if status == "deleting" else manifests, "unlink" if status == "deleting" else "plain_bytes", refused)
+    else:
+        path.rename(tmp_path / "elsewhere")
+        path.mkdir() if what == "folder" else path.symlink_to(tmp_path / "elsewhere")
+    report = lab.recover()
+    if what == "link" and status == "deleting":  # the link goes, and what it leads to stays
+        assert report.reaped == [table.table_name] and (tmp_path / "elsewhere").exists() and not report.errors
+        return
+    said = {"link": "leaves its folder", "folder": "is none: Is a directory. Move it", "forbidden": "Permission denied. See who may use"}[what]
+    [line] = report.errors
+    assert line.startswith(f"{table.table_name}: ") and said in line and "[Errno" not in line
 
 
 @pytest.mark.parametrize("which", ["results", "writers"])

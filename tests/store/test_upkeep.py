@@ -469,6 +469,18 @@ def test_a_link_to_itself_among_the_results_is_an_orphan_as_any(lab, folder):
     assert lab.check(repair=True).reclaimed == ["results/_global/loop"] and not lab.check()
 
 
+def test_what_may_not_be_read_is_told_in_words_with_what_to_do(lab, monkeypatch):
+    from jammi_lab.store import manifests
+
+    def refused(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    table = lab.materialize("venues", VENUES)
+    monkeypatch.setattr(manifests, "plain_bytes", refused)
+    told = f"{table.table_name}: its files may not be read or changed: Permission denied. See who may use the workspace's folder."
+    assert lab.check().errors == lab.recover().errors == [told]
+
+
 def test_one_table_that_cannot_be_compared_stops_nothing_else(lab, folder):
     first, second = versions(lab, "venues", 2)
     second.path.unlink()
