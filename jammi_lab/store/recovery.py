@@ -168,9 +168,10 @@ class Recovery:
                     return
 
     def _spare(self) -> None:
-        """Name the rows that a living writer is building or removing."""
+        """Name the rows that a living writer is building or removing; why those of a dead one are there still, the errors say."""
+        alive = functools.cache(self._catalog.writers.is_alive)
         for status in (TableStatus.BUILDING, TableStatus.DELETING):
-            spared = self._catalog.tables.with_status(status)
+            spared = [record for record in self._catalog.tables.with_status(status) if alive(record.writer_id)]
             self._found["spared"] += [r.table_name for r in spared]
             self._recipes |= {r.table_name: r.recipe for r in spared}
 

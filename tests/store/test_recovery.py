@@ -492,7 +492,9 @@ def test_a_building_row_of_a_living_writer_is_spared_and_said_so(lab, folder, ta
 
 @pytest.mark.parametrize("status", ["building", "deleting"])
 @pytest.mark.parametrize("what", ["link", "folder", "forbidden"])
-def test_what_a_dead_writer_left_and_cannot_be_settled_is_told_in_words(lab, folder, table, path, tmp_path, monkeypatch, status, what):
+def test_what_a_dead_writer_left_and_cannot_be_settled_is_told_in_words_and_not_said_to_be_in_the_making(
+    lab, folder, table, path, tmp_path, monkeypatch, status, what
+):
     unpublish(folder, table.table_name)
     with catalog(folder) as db:
         db.execute("UPDATE result_tables SET status = ?", [status])
@@ -506,6 +508,7 @@ def test_what_a_dead_writer_left_and_cannot_be_settled_is_told_in_words(lab, fol
         path.rename(tmp_path / "elsewhere")
         path.mkdir() if what == "folder" else path.symlink_to(tmp_path / "elsewhere")
     report = lab.recover()
+    assert report.spared == [] and "living" not in report._form().text
     if what == "link" and status == "deleting":  # the link goes, and what it leads to stays
         assert report.reaped == [table.table_name] and (tmp_path / "elsewhere").exists() and not report.errors
         return
