@@ -189,9 +189,8 @@ class Tables:
             reads = scope.select(lineage.c.derived, seen=lineage).where(lineage.c.node_fold == sa.bindparam("source_fold"))
             statement = statement.where(result_tables.c.table_name.in_(reads))
             values["source_fold"] = fold(source)
-        ordered = statement.order_by(versions.c.created_at.desc(), versions.c.version.desc(), versions.c.recipe_fold)
         with self._database.read() as tx:  # of many combinations each is compiled when it is asked for
-            return [_pair(row) for row in tx.execute(ordered, self._scope.params(**values)).all()]
+            return _newest_first([_pair(row) for row in tx.execute(statement, self._scope.params(**values)).all()])
 
     def by_definition(self, definition_hash: str) -> Records:
         """Ready tables of this tenant (never shared ones beside them) with that definition, newest first."""
@@ -249,3 +248,15 @@ class Tables:
 def _pair(row: Any) -> Version:
     fields = tuple(row)
     return version_record(fields[:7]), table_record(fields[7:])
+
+
+def _newest_first(found: Versions) -> Versions:
+    """By the time when each was made, but no version before a later one of its recipe: the clock may have gone back between them."""
+    made: dict[tuple[str | None, str], str] = {}
+    placed: list[tuple[str, int, str, Version]] = []
+    for version, record in sorted(found, key=lambda each: each[0].version):
+        name = fold(version.recipe)
+        at = made[version.tenant, name] = max(made.get((version.tenant, name), ""), version.created_at)
+        placed.append((at, version.version, name, (version, record)))
+    placed.sort(key=lambda each: each[2])
+    return [each[3] for each in sorted(placed, key=lambda each: each[:2], reverse=True)]
