@@ -20,7 +20,7 @@ from jammi_lab.storage.files import Place, Stat, opened, plain_stat, settled, st
 from jammi_lab.storage.growing import BLOCK, Growing
 from jammi_lab.storage.mapped import watch
 from jammi_lab.storage.pages import as_told
-from jammi_lab.storage.parquet import footer_rows, rows_of, split_leaves
+from jammi_lab.storage.parquet import footer_of, split_leaves
 from jammi_lab.storage.plain import plain_bytes
 from jammi_lab.values.anchors import Cost
 from jammi_lab.values.base import Value
@@ -144,8 +144,8 @@ def sha256_stream(file: BinaryIO, told: Callable[[int], None] | None = None) -> 
 class Seen(NamedTuple):
     """What a file is, as far as one reading tells."""
 
-    rows: int | None
-    """By the footer, which proves nothing about the data; None when the file is no closed Parquet."""
+    footer: pq.FileMetaData | None
+    """It proves nothing about the data; None when the file is no closed Parquet."""
     digest: str
     """SHA-256 of all bytes."""
     size: int
@@ -160,12 +160,16 @@ def seen(path: Place) -> Seen | None:
             if found is None:
                 return None
             if found[1] is not None:
-                return Seen(rows_of(pa.BufferReader(found[1])), hashlib.sha256(found[1]).hexdigest(), found[0])
+                return Seen(footer_of(pa.BufferReader(found[1])), hashlib.sha256(found[1]).hexdigest(), found[0])
     stat = plain_stat(path)
     if stat is None:
         return None
-    rows = footer_rows(path)
-    return Seen(rows, "" if rows is None else sha256_file(path), stat.size)
+    try:
+        with opened(path) as file:
+            footer = footer_of(file)
+    except OSError:
+        footer = None
+    return Seen(footer, "" if footer is None else sha256_file(path), stat.size)
 
 
 def parquet_leaves(path: Path) -> list[Leaf]:

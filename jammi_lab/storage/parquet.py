@@ -322,14 +322,15 @@ def footer_rows(path: Place) -> int | None:
     """The rows that the footer tells; None when the file is not there or is no closed Parquet. A footer proves nothing about the data."""
     try:
         with opened(path) as file:
-            return rows_of(file)
+            footer = footer_of(file)
     except OSError:
         return None
+    return None if footer is None else int(footer.num_rows)
 
 
-def rows_of(file: Any) -> int | None:
-    """The same of an open file or of bytes in memory. OSError when it cannot be read."""
+def footer_of(file: Any) -> pq.FileMetaData | None:
+    """The footer of an open file or of bytes in memory; None when it is no closed Parquet. OSError when it cannot be read."""
     try:
-        return int(pq.read_metadata(file).num_rows)
+        return pq.read_metadata(file)
     except pa.ArrowInvalid:
         return None

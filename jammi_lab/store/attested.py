@@ -79,6 +79,7 @@ class Footers:
     def __init__(self) -> None:
         self._undo = contextlib.ExitStack()
         self._connection: duckdb.DuckDBPyConnection | None = None
+        self._types: dict[tuple[str, int | None], list[tuple[str, str]]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -86,18 +87,21 @@ class Footers:
     def __exit__(self, *error: object) -> None:
         self._undo.close()
 
-    def check(self, manifest: Manifest, parquet: Place) -> None:
-        """ValueError when the very file that a manifest attests has other columns. Nothing of one that is gone, torn or another: looks tell."""
+    def check(self, manifest: Manifest, parquet: Place, footer: pq.FileMetaData | None = None) -> None:
+        """ValueError when the very file that a manifest attests has other columns. Nothing of one that is gone, torn or another: looks tell.
+        `footer`: that of the file, if it was read."""
         try:
-            wrong = self._differs(manifest, parquet)
+            wrong = self._differs(manifest, parquet, footer)
             if wrong and sha256_file(parquet) == manifest.artifact.digest:
                 raise ValueError(wrong)
         except (OSError, pa.ArrowException, duckdb.Error):
             return
 
-    def _differs(self, manifest: Manifest, parquet: Place) -> str:
-        with opened(parquet) as file:
-            schema = pq.read_schema(file)
+    def _differs(self, manifest: Manifest, parquet: Place, footer: pq.FileMetaData | None) -> str:
+        if footer is None:
+            with opened(parquet) as file:
+                footer = pq.read_metadata(file)
+        schema = footer.schema.to_arrow_schema()
         told = [(column.name, column.type) for column in manifest.columns]
         if [name for name, _ in told] != schema.names:
             return "its columns are not those of its file"
@@ -105,12 +109,15 @@ class Footers:
             vector = schema.field("vector").type if "vector" in schema.names else None
             if getattr(vector, "list_size", None) != manifest.dimensions:
                 return f"its file holds no vectors of {manifest.dimensions} dimensions"
-        if isinstance(parquet, Path) and told != self._described(parquet, manifest.dimensions):
+        if isinstance(parquet, Path) and told != self._described(parquet, footer, manifest.dimensions):
             return "its columns have other types than those of its file"
         return ""
 
-    def _described(self, parquet: Path, dimensions: int | None) -> list[tuple[str, str]]:
-        """As the types were found that the manifest tells; in a store this would be a reader of its own for each table."""
-        if self._connection is None:
-            self._connection = self._undo.enter_context(opened_bare())
-        return [(row[0], row[1]) for row in self._connection.execute(f"DESCRIBE {body_of(parquet, dimensions)}").fetchall()]
+    def _described(self, parquet: Path, footer: pq.FileMetaData, dimensions: int | None) -> list[tuple[str, str]]:
+        """As the types were found that the manifest tells, once for all files of one schema; in a store each would have a reader of its own."""
+        kind = (str(footer.schema).partition("\n")[2], dimensions)  # its first line tells where the object lies
+        if kind not in self._types:
+            if self._connection is None:
+                self._connection = self._undo.enter_context(opened_bare())
+            self._types[kind] = [(row[0], row[1]) for row in self._connection.execute(f"DESCRIBE {body_of(parquet, dimensions)}").fetchall()]
+        return self._types[kind]

@@ -76,9 +76,8 @@ def parse(body: bytes | None) -> Manifest | None:
     with contextlib.suppress(*_NONE):
         manifest = _decoder.decode(body)
         if manifest.manifest_version == MANIFEST_VERSION and manifest.encode() == body:
-            return (
-                None if _TOO_DEEP in body else manifest
-            )  # byte for byte what this release writes: there is nothing in it that the checks below are for
+            # byte for byte what this release writes: there is nothing in it that the checks below are for
+            return None if _TOO_DEEP in body else manifest
     try:
         plain = json.loads(body.decode("utf-8"), object_pairs_hook=_once, parse_constant=_refuse)
     except (ValueError, RecursionError):

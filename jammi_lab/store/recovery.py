@@ -6,6 +6,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -26,6 +27,9 @@ from jammi_lab.store.results import Results, clear, clear_temporary
 from jammi_lab.values.anchors import AnchorKind
 from jammi_lab.values.manifest import Manifest
 from jammi_lab.values.records import Progress, RecoveryReport, TableRecord, TableStatus
+
+if TYPE_CHECKING:
+    from pyarrow.parquet import FileMetaData
 
 _STAMPS = "results-stamps"
 _TRIES = 5
@@ -184,16 +188,16 @@ class Recovery:
             self._fail(record, "its writer died before it was finished")
         elif (there := seen(path)) is None:
             self._fail(record, "its writer died, and its bytes are gone")
-        elif there.rows is None:
+        elif there.footer is None:
             self._fail(record, "its writer died, and its bytes are torn")
         elif there.digest != manifest.artifact.digest:
             self._quarantine(record, path, "the bytes are whole, but not the ones that the manifest attests")
         elif newest > record.version:
             self._fail(record, "a version begun later was ready already")
-        elif wrong := _wrong(manifest, path, footers):
+        elif wrong := _wrong(manifest, path, there.footer, footers):
             self._fail(record, f"its writer died, and of its manifest this cannot be: {wrong}")
         else:
-            return _from_manifest(record, manifest, body, there.rows, there.size), body, _edges(manifest)
+            return _from_manifest(record, manifest, body, there.footer.num_rows, there.size), body, _edges(manifest)
         return None
 
     def _fail(self, record: TableRecord, why: str) -> None:
@@ -299,11 +303,11 @@ def _is_of(manifest: Manifest, record: TableRecord) -> bool:
     return told == (record.table_name, record.definition_hash, record.tenant, fold(record.recipe), record.kind.value, record.version)
 
 
-def _wrong(manifest: Manifest, path: Place, footers: Footers) -> str:
+def _wrong(manifest: Manifest, path: Place, footer: "FileMetaData", footers: Footers) -> str:
     """What a manifest says that cannot be taken over, in a clause; empty when all can."""
     try:
         check_manifest(manifest)
-        footers.check(manifest, path)
+        footers.check(manifest, path, footer)
     except (ValueError, msgspec.MsgspecError) as error:
         return error.message if isinstance(error, JammiError) else str(error)
     return ""
