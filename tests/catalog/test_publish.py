@@ -161,7 +161,7 @@ def test_a_tombstone_takes_every_name_away_and_forgetting_takes_the_rest(lab: La
     assert lab.catalog.publish.tombstone(table.table_name, lab.writer)
     assert not lab.catalog.publish.tombstone(table.table_name)
     assert lab.catalog.tables.newest("top") is None
-    assert lab.catalog.lineage.edges("down", "papers") == []
+    assert lab.catalog.lineage.closure("papers", "down") == []
     assert [t.table_name for t in lab.catalog.tables.with_status(TableStatus.DELETING, lab.writer)] == [table.table_name]
     assert lab.catalog.publish.forget(table.table_name)
     assert lab.catalog.tables.get(table.table_name) is None

@@ -96,13 +96,14 @@ def test_a_torn_parquet_is_said_so(tmp_path):
 
 
 @pytest.mark.parametrize("small", [0, 1 << 20])
-def test_a_look_at_a_file_that_may_be_torn_tells_rows_digest_and_size(tmp_path, monkeypatch, small):
+def test_a_look_at_a_file_that_may_be_torn_tells_footer_digest_and_size(tmp_path, monkeypatch, small):
     monkeypatch.setattr(digests, "_SMALL", small)
     write(tmp_path / "f", a=[1, 2, 3])
     whole = (tmp_path / "f").read_bytes()
     (tmp_path / "torn").write_bytes(whole[:-7])
-    assert digests.seen(tmp_path / "f") == (3, hashlib.sha256(whole).hexdigest(), len(whole))
-    assert digests.seen(tmp_path / "torn").rows is None and digests.seen(tmp_path) is None
+    found = digests.seen(tmp_path / "f")
+    assert (found.footer.num_rows, found.digest, found.size) == (3, hashlib.sha256(whole).hexdigest(), len(whole))
+    assert digests.seen(tmp_path / "torn").footer is None and digests.seen(tmp_path) is None
     assert digests.seen(tmp_path / "absent") is None
 
 
