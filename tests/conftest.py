@@ -142,6 +142,19 @@ def run_python(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]
     return run
 
 
+@pytest.fixture(scope="session")
+def tell(pytestconfig: pytest.Config) -> Callable[[str], None]:
+    """Prints what a test found out, also when it passes: `tell(text)`."""
+    capturing = pytestconfig.pluginmanager.getplugin("capturemanager")
+    assert capturing is not None
+
+    def say(text: str) -> None:
+        with capturing.global_and_fixture_disabled():
+            print(text, file=sys.stderr, flush=True)
+
+    return say
+
+
 @pytest.fixture(autouse=True)
 def _credentials_of_one_test() -> Iterator[None]:
     """What a test used as a credential is struck out of no later test's messages: it may be any word."""

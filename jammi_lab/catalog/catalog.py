@@ -7,7 +7,7 @@ from typing import Self
 
 from jammi_lab.catalog.backup import backup
 from jammi_lab.catalog.database import Database, Transaction
-from jammi_lab.catalog.dialects import Dialect, Sqlite
+from jammi_lab.catalog.dialects import Dialect, Sqlite, damaged
 from jammi_lab.catalog.lineage import Lineage
 from jammi_lab.catalog.locks import FileLocks, Locks, ServerLocks
 from jammi_lab.catalog.memo import Memo, Meta
@@ -96,6 +96,14 @@ class Catalog:
         tenant is bound, as the copy holds what is every tenant's."""
         self.scope.check_whole("A copy of the catalog")
         backup(self.database, target, rfc3339(self._clock.now_ns()))
+
+    def require_sound(self) -> None:
+        """Nothing, unless pages of a file are damaged, also those that nothing has asked for yet: TableDamaged. Reads all of it; a server sees to its
+        own."""
+        if self.database.dialect.file is not None:
+            with self.database.read() as tx:
+                if tx.exec_driver_sql("PRAGMA quick_check(1)").scalar() != "ok":
+                    raise damaged(self.label)
 
     def purge(self) -> None:
         """See that no value of what was dropped is left in the database's log, unless somebody reads an older state just now."""

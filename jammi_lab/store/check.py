@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.clock import Clock
-from jammi_lab.errors import JammiError, ManifestUnsupported
+from jammi_lab.errors import JammiError, ManifestUnsupported, TableDamaged
 from jammi_lab.storage.below import Found, files_below
 from jammi_lab.storage.digests import MemoEntry, sha256_file
 from jammi_lab.storage.files import Place, fault_point, is_there, plain_stat, remove
@@ -36,6 +36,8 @@ class Check:
         The report tells a bound tenant of its own and the shared tables."""
         self._found = {field: [] for field, value in CheckReport().to_dict().items() if isinstance(value, list)}
         with self._catalog.everyone():
+            if deep:
+                self._read_catalog()
             if repair:
                 self._settle()
             here = {path: found for folder in ("results", "quarantine", "checkpoints") for path, found in files_below(self._results.root, folder)}
@@ -55,6 +57,12 @@ class Check:
         told = {field: [entry for entry in entries if seen(entry)] for field, entries in self._found.items()}
         reclaimed, quarantined = (sum(here[path].size for path in told[field]) for field in ("reclaimed", "quarantined"))
         return CheckReport(**told, bytes_reclaimed=reclaimed, bytes_quarantined=quarantined)
+
+    def _read_catalog(self) -> None:
+        try:
+            self._catalog.require_sound()
+        except TableDamaged as error:
+            self._found["errors"].append(f"catalog: {error.message} {error.hint}")
 
     def _settle(self) -> None:
         report = self._recovery.run(ready_too=True)

@@ -10,7 +10,6 @@ import msgspec
 import sqlalchemy as sa
 
 from jammi_lab.catalog.catalog import Catalog
-from jammi_lab.catalog.dialects import damaged
 from jammi_lab.catalog.locks import forget_dead
 from jammi_lab.catalog.replacing import replacing
 from jammi_lab.clock import Clock
@@ -92,10 +91,7 @@ def _refuse_later(old: Path | str, clock: Clock) -> None:
 
 def held_only_in(catalog: Catalog) -> dict[str, list[str]]:
     """What a catalog holds of all tenants that no manifest does, by kind, in words. TableDamaged when it is not sound."""
-    database = catalog.database
-    with database.read() as tx:
-        if database.dialect.file is not None and tx.exec_driver_sql("PRAGMA quick_check(1)").scalar() != "ok":
-            raise damaged(database.label)
+    catalog.require_sound()
     with catalog.everyone():
         return {
             "mutable tables": [table.name for table in catalog.mutables.list()],

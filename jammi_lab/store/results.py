@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 from jammi_lab.clock import Clock
 from jammi_lab.engine.typed import sql_type
-from jammi_lab.errors import TableDamaged
+from jammi_lab.errors import InvalidArgument, TableDamaged
 from jammi_lab.names import literal
 from jammi_lab.sources.mounted import Mounted
 from jammi_lab.storage.digests import KeptMemo, MemoEntry, sha256_file
@@ -31,9 +31,16 @@ CHECKPOINT_SECONDS = 7 * 86_400
 
 
 class Results:
-    """The results folder of a workspace: paths of tables, and the check of their bytes against what was published."""
+    """The results folder of a workspace: paths of tables, and the check of their bytes against what was published.
+
+    InvalidArgument when that folder is a link: a path that leads through one leaves the workspace, wherever it comes from."""
 
     def __init__(self, root: Place, memo: KeptMemo, clock: Clock, racy_seconds: float) -> None:
+        if isinstance(root, Path) and (root / "results").is_symlink():
+            raise InvalidArgument(
+                f"The folder {root / 'results'} is a link; a workspace keeps its tables in its own folder.",
+                hint="Move the whole workspace to where there is room: its own path may be a link. Or mount a disk there.",
+            )
         self.root, self.memo, self.clock, self.racy_seconds = root, memo, clock, racy_seconds
         self.filesystem = Mounted(self._opened) if isinstance(root, RemotePath) else None
         """What DuckDB reads result tables through, when they lie in a store."""
@@ -101,7 +108,10 @@ class Results:
 
     def damage(self, record: TableRecord) -> Damaged | None:
         """What is wrong with the bytes; None when they are the published ones. Hashes only when the stat has moved since the last check."""
-        path = self.parquet(record)
+        try:
+            path = self.parquet(record)
+        except TableDamaged:  # a link stands in its place, or the row leads elsewhere: whatever is there is not the table
+            return Damaged(found=None)
         stat = self.stat(path)
         if stat is None:
             return Damaged(found=None)

@@ -11,7 +11,6 @@ import contextlib
 import functools
 import os
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -168,16 +167,15 @@ said: collections.Counter[str] = collections.Counter()
 
 
 @pytest.fixture(scope="module", autouse=True)
-def alarms() -> Iterator[None]:
+def alarms(tell: Callable[[str], None]) -> Iterator[None]:
     """Every false alarm is of a kind that docs/verdicts.md names, and fewer than one verdict in a hundred is one."""
     said.clear()
     yield
     whole = {kind: said[kind] for kind in (MORE_OR_LESS, UNREAD) if said[kind]}
     false = {kind: n for kind, n in said.items() if kind not in ("steps", "verdicts", "not fresh", *whole)}
-    print(
+    tell(
         f"histories: {said['steps']} steps, {said['verdicts']} verdicts, {said['not fresh']} of them not fresh, false alarms: {false or 'none'}; "
-        f"advances by what nobody reads: {whole or 'none'}",
-        file=sys.stderr,
+        f"advances by what nobody reads: {whole or 'none'}"
     )
     assert set(false) <= {IN_ORDER, VERSION_GONE}, false
     assert sum(false.values()) * 100 <= said["verdicts"], false

@@ -6,7 +6,8 @@ import os
 import msgspec
 import pytest
 
-from jammi_lab.errors import TableDamaged
+import jammi_lab as jl
+from jammi_lab.errors import InvalidArgument, TableDamaged
 from jammi_lab.storage.digests import MemoEntry
 from jammi_lab.storage.files import stat_of
 from jammi_lab.store import results as module
@@ -164,3 +165,31 @@ def test_a_column_of_a_type_that_is_none_makes_its_table_a_damaged_one_which_is_
         assert caught.value.table == table.table_name
     assert not (tmp_path / "taken.csv").exists()
     assert lab.materialize("venues", VENUES).outcome == "computed" and lab.sql("SELECT * FROM jammi.venues").arrow().num_rows == 2
+
+
+def test_a_link_in_a_tables_place_is_damage_by_every_surface(lab, folder, tmp_path):
+    table = lab.materialize("venues", VENUES)
+    lab.materialize("top", "SELECT venue FROM jammi.venues")
+    path = table.path
+    os.rename(path, tmp_path / "elsewhere.parquet")
+    path.symlink_to(tmp_path / "elsewhere.parquet")
+    assert lab.staleness("venues") == Damaged(found=None) and lab.plan().certain == ["venues"]
+    with pytest.raises(TableDamaged):
+        table.read().fetchall()
+    lab.recompute("venues")
+    assert lab.sql("SELECT count(*) FROM jammi.venues").fetchall() == [(2,)] and str(lab.staleness("top")) == "fresh"
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_results_folder_that_is_a_link_is_said_when_the_workspace_is_opened(lab, folder, tmp_path, read_only):
+    lab.materialize("venues", VENUES)
+    lab.close()
+    os.rename(folder / "results", tmp_path / "large disk")
+    (folder / "results").symlink_to(tmp_path / "large disk")
+    with pytest.raises(InvalidArgument, match="is a link"):
+        jl.open(folder, read_only=read_only)
+    (tmp_path / "by a link").symlink_to(folder)
+    (folder / "results").unlink()
+    os.rename(tmp_path / "large disk", folder / "results")
+    with jl.open(tmp_path / "by a link", read_only=read_only) as again:
+        assert again.table("venues").read().fetchall()

@@ -346,6 +346,22 @@ def test_a_whole_table_that_the_catalog_has_lost_is_kept_and_told_of(lab, folder
     assert lab.check(repair=True, grace=0).reclaimed == [table._record.path.replace(".parquet", ".materialization.json")]
 
 
+@pytest.mark.skipif("JAMMI_CATALOG__URL" in os.environ, reason="it damages the file of the catalog")
+def test_a_deep_check_finds_damage_in_the_catalog_that_nothing_has_met(lab, folder):
+    for n in range(4):
+        lab.materialize(f"t{n}", f"SELECT {n} AS n")
+    lab.close()
+    with catalog(folder) as db:
+        [page] = db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'model_training'").fetchone()
+        size = db.execute("PRAGMA page_size").fetchone()[0]
+    with (folder / "catalog.sqlite3").open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xff" * 100)
+    with jl.open(folder) as again:
+        assert not again.check()
+        assert ["damaged" in each for each in again.check(deep=True).errors] == [True]
+
+
 def test_a_clock_that_was_set_back_removes_nothing(lab, folder):
     path = stray(folder, age=-DAY)
     assert lab.check(repair=True).reclaimed == [] and path.exists()

@@ -6,7 +6,6 @@
 import hashlib
 import random
 import shutil
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -123,38 +122,35 @@ def test_the_recorded_steps_lead_to_the_bytes_on_the_disk(sound):
     assert disk.image("kill") == lying(run.world)
 
 
-def test_no_crash_at_any_moment_breaks_a_promise_or_leaves_anything_half_done(sound, memory, capfd):
+def test_no_crash_at_any_moment_breaks_a_promise_or_leaves_anything_half_done(sound, memory, tell):
     _, steps = sound
     every = states(steps)
     looked = chosen(every, asked(120))
     found = list(wrongs(images(steps, looked), memory / "crashed"))
-    with capfd.disabled():
-        print(f"crash explorer: {len(steps.steps)} steps, {len(every)} states, {len(looked)} looked at, {len(found)} violations", file=sys.stderr)
+    tell(f"crash explorer: {len(steps.steps)} steps, {len(every)} states, {len(looked)} looked at, {len(found)} violations")
     assert not found, "\n".join(found)
 
 
 @pytest.mark.timeout(3600 if asked(0) else 900)
-def test_no_crash_while_tables_of_vectors_and_their_indexes_are_made_changes_what_is_found(sound_indexes, memory, capfd):
+def test_no_crash_while_tables_of_vectors_and_their_indexes_are_made_changes_what_is_found(sound_indexes, memory, tell):
     _, steps = sound_indexes
     begun = next(n for n, step in enumerate(steps.steps) if isinstance(step, Said) and "TRY materialize" in step.text)
     every, seen = [state for state in states(steps) if state.steps > begun], set()
     looked = chosen(every, asked(20))
     found = list(wrongs(noting(images(steps, looked), seen), memory / "crashed", rows_that_are_found))
-    with capfd.disabled():
-        print(f"crash explorer, indexes: {len(every)} states, {len(looked)} looked at, {len(found)} violations", file=sys.stderr)
+    tell(f"crash explorer, indexes: {len(every)} states, {len(looked)} looked at, {len(found)} violations")
     assert not found, "\n".join(found)
     assert seen == {"whole", "missing", "unfinished"}  # none is torn: an index that is written over is gone before
 
 
 @pytest.mark.parametrize("mutant", MUTANTS)
-def test_a_wrong_order_of_things_is_found(mutant, server, memory, capfd):
+def test_a_wrong_order_of_things_is_found(mutant, server, memory, tell):
     record.needs_strace()
     _, steps = recorded(server, memory / mutant, "tables", mutant)
     looked = states(steps)
     found = wrongs(images(steps, looked), memory / "crashed") if asked(0) else first(steps, looked, memory / "crashed")
     count = sum(1 for _ in found)
-    with capfd.disabled():
-        print(f"crash explorer: {mutant}: {f'{count} violations in {len(looked)} states' if asked(0) else 'found'}", file=sys.stderr)
+    tell(f"crash explorer: {mutant}: {f'{count} violations in {len(looked)} states' if asked(0) else 'found'}")
     assert count
 
 
