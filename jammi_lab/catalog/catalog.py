@@ -8,8 +8,9 @@ from typing import Self
 from jammi_lab.catalog.backup import backup
 from jammi_lab.catalog.database import Database, Transaction
 from jammi_lab.catalog.dialects import Dialect, Sqlite, damaged
+from jammi_lab.catalog.file_locks import FileLocks
 from jammi_lab.catalog.lineage import Lineage
-from jammi_lab.catalog.locks import FileLocks, Locks, ServerLocks
+from jammi_lab.catalog.locks import Locks, ServerLocks
 from jammi_lab.catalog.memo import Memo, Meta
 from jammi_lab.catalog.migrations import migrate
 from jammi_lab.catalog.models import Models

@@ -10,7 +10,7 @@ import msgspec
 import sqlalchemy as sa
 
 from jammi_lab.catalog.catalog import Catalog
-from jammi_lab.catalog.locks import forget_dead
+from jammi_lab.catalog.file_locks import forget_dead
 from jammi_lab.catalog.replacing import replacing
 from jammi_lab.clock import Clock
 from jammi_lab.errors import CatalogTooNew, InvalidArgument, JammiError, NameInvalid, WorkspaceNotFound

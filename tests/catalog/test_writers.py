@@ -398,3 +398,17 @@ def test_many_threads_have_a_turn_one_after_the_other(lab: Lab, open_catalog: Ca
     for thread in threads:
         thread.join()
     assert most == [1] * 100
+
+
+@sqlite_only
+@pytest.mark.parametrize("gone", ["file", "folder"])
+def test_a_writer_whose_lock_file_was_removed_makes_it_again_before_it_builds(lab: Lab, open_catalog: Callable, gone: str) -> None:
+    other = open_catalog()
+    locks = lab.path.parent / "writers"
+    shutil.rmtree(locks) if gone == "folder" else (locks / f"{lab.writer}.lock").unlink()
+    assert list(other.writers.dead_writers()) == [lab.writer]
+    lab.catalog.writers.assure()
+    assert other.writers.is_alive(lab.writer) and list(other.writers.dead_writers()) == []
+    lab.catalog.writers.assure()
+    lab.catalog.writers.retire(lab.writer)
+    assert not list(locks.glob("*.lock"))

@@ -256,3 +256,18 @@ def test_a_clock_that_jumped_does_not_make_a_working_kernel_silent(lab, later, m
     monkeypatch.setattr(writers, "heard", lambda writer: (found := hear(writer)) and (found[0] + 3600, found[1]))
     made, _ = waits(lab, later, monkeypatch, heard=lambda progress: heard.append(1) or len(heard) > 15)
     assert made.outcome == "reused"
+
+
+@pytest.mark.skipif("JAMMI_CATALOG__URL" in os.environ, reason="a server's locks are no files")
+def test_a_kernel_whose_lock_files_were_removed_goes_on_building_beside_others(lab, folder):
+    lab.materialize("venues", VENUES)
+    for path in (folder / "writers").glob("*.lock"):
+        path.unlink()
+
+    def others_open(progress):
+        with jl.open(folder) as ws:
+            opened.append(ws.recovery)
+
+    opened = []
+    table = lab.materialize("late", "SELECT id FROM papers", progress=others_open)
+    assert table.verify() == jl.Match() and opened and not any(each.failed for each in opened)
