@@ -189,7 +189,8 @@ class Database:
                 return
             if handle.connection.closed:
                 raise self._over()
-            with HeldBack() if writing else contextlib.nullcontext(), self._explained:
+            beside = threading.current_thread() is not threading.main_thread()  # nobody may use its connection again, and end what it had begun
+            with HeldBack() if writing or beside else contextlib.nullcontext(), self._explained:
                 transaction = self._begun(handle, writing=writing, hasty=hasty)
                 connection = handle.connection
                 handle.writing = writing

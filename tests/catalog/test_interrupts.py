@@ -86,6 +86,26 @@ def test_a_thread_is_interrupted_as_ever_outside_of_a_transaction(lab: Lab) -> N
 
 
 @sqlite_only
+def test_a_thread_that_is_interrupted_while_it_reads_keeps_no_snapshot(lab: Lab) -> None:
+    for _ in range(100):
+        reading = threading.Event()
+
+        def work(reading: threading.Event = reading) -> None:
+            while True:
+                with lab.catalog.database.read() as tx:
+                    tx.execute(sa.text("SELECT count(*) FROM meta")).all()
+                reading.set()
+
+        thread, raised = threaded(work)
+        assert reading.wait(60)
+        raise_in(thread.ident or 0, KeyboardInterrupt)
+        thread.join(60)
+        assert [type(each) for each in raised] == [KeyboardInterrupt]
+        [handle] = [each for each in lab.catalog.database._handles if each.thread is thread]
+        assert not handle.connection.connection.dbapi_connection.in_transaction
+
+
+@sqlite_only
 def test_lanes_that_commit_and_are_interrupted_at_any_moment_keep_no_lock(lab: Lab) -> None:
     chance = random.Random(1)
     running = threading.Event()
