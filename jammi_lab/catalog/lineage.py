@@ -72,6 +72,8 @@ class Use(Value, frozen=True):
 _KINDS = Words(InputKind)
 _ANCHORS = Words(AnchorKind)
 _fold: sa.BindParameter[str] = sa.bindparam("fold")
+_FAR = 1 << 62
+"""Hops that no way has: a database cannot count much further."""
 _one: sa.ColumnElement[int] = sa.literal_column("1")
 _RESULT, _SOURCE, _TABLE, _NO = (sa.literal_column(f"'{text}'", sa.Text) for text in ("result", "source", "table", ""))
 _ALL = (
@@ -224,6 +226,8 @@ class Lineage:
         """
         if depth is not None and depth < 1:
             return []
+        if depth is not None and depth >= _FAR:
+            depth = None
         with self._database.read() as tx:
             starts, exact = self._starts(tx, name, kind)
             if exact is None or direction == "down":

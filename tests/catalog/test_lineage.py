@@ -48,6 +48,7 @@ def test_depth_bounds_the_hops(lab: Lab, direction: str) -> None:
     start = "t5" if direction == "up" else "t0"
     for depth in range(7):
         assert len(lab.catalog.lineage.closure(start, direction, depth)) == min(depth, 5)
+    assert len(lab.catalog.lineage.closure(start, direction, 10**30)) == 5
 
 
 def test_a_bounded_walk_reaches_what_a_shorter_way_reaches(lab: Lab) -> None:
