@@ -1,5 +1,6 @@
 """Rebuild: a new catalog from the manifests, when the old one is lost or damaged."""
 
+import graphlib
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -177,7 +178,7 @@ def _without_circles(by_recipe: _ByRecipe) -> list[str]:
 
 
 def _circle(newest: Mapping[_Recipe, _Found]) -> list[_Recipe]:
-    """Recipes each of which the one before reads, and the first one the last; none when there is no such circle. Own ones hide shared ones."""
+    """Recipes each of which reads another of them; none when there is no such circle. Own ones hide shared ones."""
 
     def read(place: _Recipe) -> Iterator[_Recipe]:
         for anchor in newest[place].manifest.anchors:
@@ -185,18 +186,10 @@ def _circle(newest: Mapping[_Recipe, _Found]) -> list[_Recipe]:
                 folded = fold(anchor.input.name)
                 yield from [each for each in ((place[0], folded), (None, folded)) if each in newest][:1]
 
-    done: set[_Recipe] = set()
-    for start in newest:
-        path, waiting = [start], [read(start)]
-        while path and start not in done:
-            if (parent := next(waiting[-1], None)) is None:
-                done.add(path.pop())
-                waiting.pop()
-            elif parent in path:
-                return path[path.index(parent) :]
-            elif parent not in done:
-                path.append(parent)
-                waiting.append(read(parent))
+    try:
+        graphlib.TopologicalSorter({place: set(read(place)) for place in newest}).prepare()
+    except graphlib.CycleError as error:
+        return list(error.args[1])
     return []
 
 
