@@ -153,6 +153,7 @@ class Funnel:
         self.tidy()
         self.catalog.writers.assure()
         self._running[record.table_name] = record.definition_hash or ""
+        begun = None
         try:
             begun = self.catalog.publish.begin(record, model_key, seen)
             fault_point("funnel:building")
@@ -162,7 +163,7 @@ class Funnel:
         except BaseException as error:
             why = self._why(record, error)
             self._unsettled[record.table_name] = (record, why)  # noted first: what interrupts the settling is made up for by `tidy`
-            lost = self._lost_meanwhile(record, error)
+            lost = None if begun is None else self._lost_meanwhile(record, error)
             if self._settled(record, why) and isinstance(error, KeyboardInterrupt):
                 error.add_note(f"{order.recipe!r} was not made; {left_by(error)}.")
             if lost is not None:  # who settled it took the files away, and what fails for want of them is not the matter
