@@ -1,7 +1,6 @@
 """What a manifest may say: one that lies promotes nothing, is left alone by a rebuild, and stops no other table."""
 
 import json
-import os
 import shutil
 
 import pytest
@@ -51,7 +50,6 @@ def table(lab):
     return lab.materialize("venues", VENUES)
 
 
-@pytest.mark.skipif("JAMMI_CATALOG__URL" in os.environ, reason="it loses the file of the catalog")
 def test_a_manifest_that_says_what_cannot_be_is_named_by_a_rebuild_and_the_others_come_back(lab, folder, table, tmp_path, subtests):
     path = table.path
     lab.materialize("other", "SELECT 1 AS x")
@@ -113,7 +111,6 @@ def anchored_on(table, name):
     return {"anchors": [anchor | {"kind": "result_digest", "input": anchor["input"] | {"kind": "result", "name": name}}]}
 
 
-@pytest.mark.skipif("JAMMI_CATALOG__URL" in os.environ, reason="it loses the file of the catalog")
 @pytest.mark.parametrize("through", ["venues", "VENUES", "top"])
 def test_a_manifest_that_closes_a_circle_is_named_by_a_rebuild_and_the_version_before_it_stays(lab, folder, table, through):
     second = lab.materialize("venues", VENUES, cache="bypass")

@@ -258,7 +258,6 @@ def test_a_clock_that_jumped_does_not_make_a_working_kernel_silent(lab, later, m
     assert made.outcome == "reused"
 
 
-@pytest.mark.skipif("JAMMI_CATALOG__URL" in os.environ, reason="a server's locks are no files")
 def test_a_kernel_whose_lock_files_were_removed_goes_on_building_beside_others(lab, folder):
     lab.materialize("venues", VENUES)
     for path in (folder / "writers").glob("*.lock"):

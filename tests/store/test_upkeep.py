@@ -346,7 +346,6 @@ def test_a_whole_table_that_the_catalog_has_lost_is_kept_and_told_of(lab, folder
     assert lab.check(repair=True, grace=0).reclaimed == [table._record.path.replace(".parquet", ".materialization.json")]
 
 
-@pytest.mark.skipif("JAMMI_CATALOG__URL" in os.environ, reason="it damages the file of the catalog")
 def test_a_deep_check_finds_damage_in_the_catalog_that_nothing_has_met(lab, folder):
     for n in range(4):
         lab.materialize(f"t{n}", f"SELECT {n} AS n")
