@@ -11,11 +11,15 @@ from jammi_lab.names import quote
 
 _NONE = (duckdb.InvalidInputException, duckdb.CatalogException, duckdb.BinderException, duckdb.ParserException)
 """What DuckDB raises for a text that is no type."""
+_COMMON = frozenset({"BOOLEAN", "INTEGER", "BIGINT", "FLOAT", "DOUBLE", "VARCHAR", "DATE", "TIMESTAMP"})
+"""Types for which nobody need be asked."""
 
 
 @functools.lru_cache(maxsize=4096)
 def sql_type(text: str) -> str | None:
     """The type that a text begins with, as DuckDB writes it: the very text, when it is a type as `DESCRIBE` tells it. None when it names none."""
+    if text in _COMMON:
+        return text
 
     def read(instance: duckdb.DuckDBPyConnection) -> str:
         with instance.cursor() as cursor:

@@ -21,6 +21,17 @@ from jammi_lab.values.records import TableKind
 _MOST = 1 << 62
 """What a catalog can hold as a number, and count on from."""
 
+_PLAIN = {
+    ("BOOLEAN", "None"): "BOOLEAN",
+    ("INT32", "None"): "INTEGER",
+    ("INT64", "None"): "BIGINT",
+    ("FLOAT", "None"): "FLOAT",
+    ("DOUBLE", "None"): "DOUBLE",
+    ("BYTE_ARRAY", "String"): "VARCHAR",
+    ("INT32", "Date"): "DATE",
+}
+"""SQL types, by what Parquet calls them."""
+
 
 def check_manifest(manifest: Manifest) -> None:
     """Nothing, when all that a catalog would take over can be. ValueError, NameInvalid, msgspec.ValidationError for the first thing that cannot."""
@@ -73,6 +84,18 @@ def _check_columns(manifest: Manifest) -> None:
         raise ValueError(f"its key {key[:50]!r} is none of its columns")
 
 
+def _plainly(schema: pq.ParquetSchema) -> list[tuple[str, str]] | None:
+    """Names and types of columns where the physical ones leave no doubt, for which DuckDB need not be asked; None where one does."""
+    found = []
+    for at in range(len(schema)):
+        column = schema.column(at)
+        known = _PLAIN.get((column.physical_type, str(column.logical_type)))
+        if known is None or column.path != column.name:
+            return None
+        found.append((column.name, known))
+    return found
+
+
 class Footers:
     """A block in which manifests are compared with what their Parquet files hold; one DuckDB for all of them, opened for the first."""
 
@@ -80,6 +103,7 @@ class Footers:
         self._undo = contextlib.ExitStack()
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._types: dict[tuple[str, int | None], list[tuple[str, str]]] = {}
+        self._last: tuple[pq.ParquetSchema, list[tuple[str, str]] | None] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -101,8 +125,12 @@ class Footers:
         if footer is None:
             with opened(parquet) as file:
                 footer = pq.read_metadata(file)
-        schema = footer.schema.to_arrow_schema()
         told = [(column.name, column.type) for column in manifest.columns]
+        if self._last is None or not self._last[0].equals(footer.schema):
+            self._last = footer.schema, _plainly(footer.schema)
+        if manifest.dimensions is None and self._last[1] == told:
+            return ""
+        schema = footer.schema.to_arrow_schema()
         if [name for name, _ in told] != schema.names:
             return "its columns are not those of its file"
         if manifest.dimensions is not None:
