@@ -20,7 +20,7 @@ from jammi_lab.storage.files import Place, Stat, opened, plain_stat, settled, st
 from jammi_lab.storage.growing import BLOCK, Growing
 from jammi_lab.storage.mapped import watch
 from jammi_lab.storage.pages import as_told
-from jammi_lab.storage.parquet import footer_of, split_leaves
+from jammi_lab.storage.parquet import footer_at, footer_of, split_leaves
 from jammi_lab.storage.plain import plain_bytes
 from jammi_lab.values.anchors import Cost
 from jammi_lab.values.base import Value
@@ -164,11 +164,7 @@ def seen(path: Place) -> Seen | None:
     stat = plain_stat(path)
     if stat is None:
         return None
-    try:
-        with opened(path) as file:
-            footer = footer_of(file)
-    except OSError:
-        footer = None
+    footer = footer_at(path)
     return Seen(footer, "" if footer is None else sha256_file(path), stat.size)
 
 

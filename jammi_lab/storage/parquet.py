@@ -318,14 +318,13 @@ def _leaf_count(kind: pa.DataType) -> int:
     return sum(_leaf_count(kind.field(i).type) for i in range(kind.num_fields)) if kind.num_fields else 1
 
 
-def footer_rows(path: Place) -> int | None:
-    """The rows that the footer tells; None when the file is not there or is no closed Parquet. A footer proves nothing about the data."""
+def footer_at(path: Place) -> pq.FileMetaData | None:
+    """The footer of a file; None when it is not there or is no closed Parquet. A footer proves nothing about the data."""
     try:
         with opened(path) as file:
-            footer = footer_of(file)
+            return footer_of(file)
     except OSError:
         return None
-    return None if footer is None else int(footer.num_rows)
 
 
 def footer_of(file: Any) -> pq.FileMetaData | None:

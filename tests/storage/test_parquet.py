@@ -15,7 +15,7 @@ from jammi_lab.errors import SchemaMismatch
 from jammi_lab.storage import parquet
 from jammi_lab.storage.digests import digest_parquet
 from jammi_lab.storage.files import install_fault_hook
-from jammi_lab.storage.parquet import ROW_GROUP, ParquetSink, footer_rows, group_rows, leaf_paths, stored_schema
+from jammi_lab.storage.parquet import ROW_GROUP, ParquetSink, footer_at, group_rows, leaf_paths, stored_schema
 
 
 def table(rows: int) -> pa.Table:
@@ -159,7 +159,7 @@ def test_texts_that_repeat_get_a_dictionary_and_others_none(tmp_path):
 def test_an_empty_result_is_a_file_with_columns_and_no_rows(tmp_path):
     sink = ParquetSink(tmp_path / "f", table(0).schema)
     assert sink.close() == 0
-    assert footer_rows(tmp_path / "f") == 0 and pq.read_schema(tmp_path / "f").names == table(0).column_names
+    assert footer_at(tmp_path / "f").num_rows == 0 and pq.read_schema(tmp_path / "f").names == table(0).column_names
 
 
 def test_an_aborted_sink_leaves_no_file(tmp_path, small_groups):
@@ -225,8 +225,8 @@ def test_a_footer_tells_rows_and_anything_else_is_none(tmp_path):
     written(tmp_path / "f", [rows], rows.schema)
     (tmp_path / "torn").write_bytes((tmp_path / "f").read_bytes()[:-3])
     (tmp_path / "empty").touch()
-    assert footer_rows(tmp_path / "f") == 9
-    assert [footer_rows(tmp_path / name) for name in ("torn", "empty", "absent")] == [None, None, None]
+    assert footer_at(tmp_path / "f").num_rows == 9
+    assert [footer_at(tmp_path / name) for name in ("torn", "empty", "absent")] == [None, None, None]
 
 
 def test_leaves_are_told_apart_though_names_hold_dots():

@@ -16,7 +16,7 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab.errors import JammiError, LostOwnership, ResourceExhausted, SchemaMismatch, SqlError, WorkspaceReadOnly
-from jammi_lab.storage.parquet import footer_rows
+from jammi_lab.storage.parquet import footer_at
 from jammi_lab.store import manifests
 from jammi_lab.values.verdicts import Match
 from tests.conftest import PACKAGE_ROOTS
@@ -76,7 +76,7 @@ def test_a_ready_row_agrees_with_its_manifest_field_by_field(lab, folder):
 
 def test_ready_sets_completion_row_count_hash_and_anchors(lab, folder):
     table = lab.materialize("venues", VENUES)
-    assert table.row_count == footer_rows(table.path) == 2
+    assert table.row_count == footer_at(table.path).num_rows == 2
     assert table.bytes == table.path.stat().st_size
     assert table.created_at <= table.completed_at
     assert table.definition_hash == table.manifest.definition_hash == table.manifest.recomputed_hash()

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jammi_lab.handles import ResultTable
-from jammi_lab.storage.parquet import footer_rows
+from jammi_lab.storage.parquet import footer_at
 from jammi_lab.vectors.index_files import BODY, MANIFEST
 from tests.crash.check import Promises, Server, asked, hold_true
 from tests.crash.explorer import record
@@ -72,8 +72,9 @@ def chosen(every: list[State], others: int) -> list[State]:
 
 
 def rows_by_footer(table: ResultTable) -> int | None:
-    """How many rows a table has, as its file says."""
-    return footer_rows(table.path)
+    """How many rows a table has, as its file says; None when it is torn."""
+    footer = footer_at(table.path)
+    return None if footer is None else int(footer.num_rows)
 
 
 def rows_that_are_found(table: ResultTable) -> int | None:
@@ -89,7 +90,7 @@ def rows_that_are_found(table: ResultTable) -> int | None:
     assert found[None] == found[True] == best
     assert len(found[False]) == len(best) and len({*found[False]} & {*best}) >= 8, found[False]
     assert ws._rooms.vectors.lacking(table._record, deep=True) is None, "a damaged index was left"
-    return footer_rows(table.path)
+    return int(rows.num_rows)
 
 
 def noting(looks: Iterable[tuple[State, str, Image]], seen: set[str]) -> Iterator[tuple[State, str, Image]]:
