@@ -144,12 +144,18 @@ def sha256_stream(file: BinaryIO, told: Callable[[int], None] | None = None) -> 
 class Seen(NamedTuple):
     """What a file is, as far as one reading tells."""
 
-    footer: pq.FileMetaData | None
-    """It proves nothing about the data; None when the file is no closed Parquet."""
+    path: Place
+    """Where it lies."""
+    data: bytes | None
+    """All of it, when it is small."""
     digest: str
-    """SHA-256 of all bytes."""
+    """SHA-256 of all bytes; empty when it is large and no closed Parquet."""
     size: int
     """Bytes."""
+
+    def footer(self) -> pq.FileMetaData | None:
+        """Its footer, which proves nothing about the data; None when the file is no closed Parquet. OSError when it cannot be read."""
+        return footer_at(self.path) if self.data is None else footer_of(pa.BufferReader(self.data))
 
 
 def seen(path: Place) -> Seen | None:
@@ -159,13 +165,12 @@ def seen(path: Place) -> Seen | None:
             found = plain_bytes(path, _SMALL, links=True)
             if found is None:
                 return None
-            if found[1] is not None:
-                return Seen(footer_of(pa.BufferReader(found[1])), hashlib.sha256(found[1]).hexdigest(), found[0])
+            if (data := found[1]) is not None:
+                return Seen(path, data, hashlib.sha256(data).hexdigest(), found[0])
     stat = plain_stat(path)
     if stat is None:
         return None
-    footer = footer_at(path)
-    return Seen(footer, "" if footer is None else sha256_file(path), stat.size)
+    return Seen(path, None, "" if footer_at(path) is None else sha256_file(path), stat.size)
 
 
 def parquet_leaves(path: Path) -> list[Leaf]:

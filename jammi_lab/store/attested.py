@@ -111,20 +111,21 @@ class Footers:
     def __exit__(self, *error: object) -> None:
         self._undo.close()
 
-    def check(self, manifest: Manifest, parquet: Place, footer: pq.FileMetaData | None = None) -> None:
-        """ValueError when the very file that a manifest attests has other columns. Nothing of one that is gone, torn or another: looks tell.
-        `footer`: that of the file, if it was read."""
-        try:
+    def check(self, manifest: Manifest, parquet: Place, footer: pq.FileMetaData | None = None) -> int:
+        """The rows of the very file that a manifest attests, by its footer; what the manifest says of one that is gone, torn or another: looks tell.
+        ValueError when that file has other columns. `footer`: that of the file, if it was read."""
+        with contextlib.suppress(OSError, pa.ArrowException, duckdb.Error):
+            if footer is None:
+                with opened(parquet) as file:
+                    footer = pq.read_metadata(file)
             wrong = self._differs(manifest, parquet, footer)
-            if wrong and sha256_file(parquet) == manifest.artifact.digest:
-                raise ValueError(wrong)
-        except (OSError, pa.ArrowException, duckdb.Error):
-            return
+            if (wrong or manifest.row_count != footer.num_rows) and sha256_file(parquet) == manifest.artifact.digest:
+                if wrong:
+                    raise ValueError(wrong)
+                return int(footer.num_rows)
+        return manifest.row_count
 
-    def _differs(self, manifest: Manifest, parquet: Place, footer: pq.FileMetaData | None) -> str:
-        if footer is None:
-            with opened(parquet) as file:
-                footer = pq.read_metadata(file)
+    def _differs(self, manifest: Manifest, parquet: Place, footer: pq.FileMetaData) -> str:
         told = [(column.name, column.type) for column in manifest.columns]
         if self._last is None or not self._last[0].equals(footer.schema):
             self._last = footer.schema, _plainly(footer.schema)

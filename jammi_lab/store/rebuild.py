@@ -24,7 +24,7 @@ from jammi_lab.store.reports import RebuildReport
 from jammi_lab.store.results import SHARED_FOLDER
 from jammi_lab.tenancy import TenantScope, tenant_id
 from jammi_lab.values.anchors import Input, InputKind
-from jammi_lab.values.manifest import Manifest
+from jammi_lab.values.manifest import Manifest, is_altered
 from jammi_lab.values.records import Progress, RecipeRecord, TableKind, TableRecord, TableStatus
 
 CATALOG = "catalog.sqlite3"
@@ -73,6 +73,7 @@ def rebuild(folder: Place, clock: Clock, url: str = "", on_progress: Callable[[P
         recipes=sorted(recipes.values()),
         tables=[f.record.table_name for f in found],
         missing=[f.record.table_name for f in found if plain_stat(folder / f.record.path) is None],
+        altered=[f"{f.record.path.removesuffix('.parquet')}{manifests.SUFFIX}" for f in found if is_altered(f.body)],
         unreadable=unreadable,
         sources=sorted({a.input.name for f in found for a in f.manifest.anchors if a.input.kind is InputKind.SOURCE}),
         kept=kept,
@@ -210,7 +211,7 @@ def _record(manifest: Manifest, body: bytes, parquet: Place, place: str, footers
     if (tenant or SHARED_FOLDER, manifest.table_name) != (parquet.parent.name, parquet.stem):
         raise ValueError(f"it is the manifest of {manifest.table_name!r} of {tenant or 'the shared scope'}, which is not here")
     check_manifest(manifest)
-    footers.check(manifest, parquet)
+    rows = footers.check(manifest, parquet)
     stat = plain_stat(parquet)
     return TableRecord(
         table_name=manifest.table_name,
@@ -227,7 +228,7 @@ def _record(manifest: Manifest, body: bytes, parquet: Place, place: str, footers
         derived_from=manifest.derived_from,
         key=manifest.key,
         dimensions=manifest.dimensions,
-        row_count=manifest.row_count,
+        row_count=rows,
         bytes=stat.size if stat else None,
         created_at=manifest.produced_at,
         completed_at=manifest.produced_at,

@@ -6,7 +6,6 @@ import json
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -16,7 +15,7 @@ from jammi_lab.catalog.tables import Unsettled
 from jammi_lab.clock import Clock, rfc3339
 from jammi_lab.errors import JammiError
 from jammi_lab.names import fold
-from jammi_lab.storage.digests import seen, sha256_file
+from jammi_lab.storage.digests import Seen, seen, sha256_file
 from jammi_lab.storage.files import Place, fault_point, make_folder, move, plain_stat, remove, write_atomic
 from jammi_lab.storage.remote import RemotePath
 from jammi_lab.store import manifests
@@ -25,11 +24,8 @@ from jammi_lab.store.failures import explained, told_of
 from jammi_lab.store.lying import Filed, Lying
 from jammi_lab.store.results import Results, clear, clear_temporary
 from jammi_lab.values.anchors import AnchorKind
-from jammi_lab.values.manifest import Manifest
+from jammi_lab.values.manifest import Manifest, is_sealed
 from jammi_lab.values.records import Progress, RecoveryReport, TableRecord, TableStatus
-
-if TYPE_CHECKING:
-    from pyarrow.parquet import FileMetaData
 
 _STAMPS = "results-stamps"
 _TRIES = 5
@@ -188,16 +184,21 @@ class Recovery:
             self._fail(record, "its writer died before it was finished")
         elif (there := seen(path)) is None:
             self._fail(record, "its writer died, and its bytes are gone")
-        elif there.footer is None:
+        elif there.digest != manifest.artifact.digest and there.footer() is None:
             self._fail(record, "its writer died, and its bytes are torn")
         elif there.digest != manifest.artifact.digest:
             self._quarantine(record, path, "the bytes are whole, but not the ones that the manifest attests")
         elif newest > record.version:
             self._fail(record, "a version begun later was ready already")
-        elif wrong := _wrong(manifest, path, there.footer, footers):
-            self._fail(record, f"its writer died, and of its manifest this cannot be: {wrong}")
+        elif is_sealed(body):
+            return _from_manifest(record, manifest, body, manifest.row_count, there.size), body, _edges(manifest)
         else:
-            return _from_manifest(record, manifest, body, there.footer.num_rows, there.size), body, _edges(manifest)
+            try:
+                rows = _checked(manifest, there, footers)
+                return _from_manifest(record, manifest, body, rows, there.size), body, _edges(manifest)
+            except (ValueError, msgspec.MsgspecError) as error:
+                wrong = error.message if isinstance(error, JammiError) else str(error)
+                self._fail(record, f"its writer died, and of its manifest, which was altered, this cannot be: {wrong}")
         return None
 
     def _fail(self, record: TableRecord, why: str) -> None:
@@ -303,14 +304,12 @@ def _is_of(manifest: Manifest, record: TableRecord) -> bool:
     return told == (record.table_name, record.definition_hash, record.tenant, fold(record.recipe), record.kind.value, record.version)
 
 
-def _wrong(manifest: Manifest, path: Place, footer: "FileMetaData", footers: Footers) -> str:
-    """What a manifest says that cannot be taken over, in a clause; empty when all can."""
-    try:
-        check_manifest(manifest)
-        footers.check(manifest, path, footer)
-    except (ValueError, msgspec.MsgspecError) as error:
-        return error.message if isinstance(error, JammiError) else str(error)
-    return ""
+def _checked(manifest: Manifest, there: Seen, footers: Footers) -> int:
+    """The rows of a table whose manifest was altered and says nothing that cannot be taken over. ValueError, NameInvalid, msgspec.ValidationError."""
+    check_manifest(manifest)
+    if (footer := there.footer()) is None:
+        raise ValueError("its file is no Parquet")
+    return footers.check(manifest, there.path, footer)
 
 
 def _from_manifest(record: TableRecord, manifest: Manifest, body: bytes, rows: int, size: int) -> TableRecord:

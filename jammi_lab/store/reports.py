@@ -69,6 +69,8 @@ class RebuildReport(_Report, frozen=True):
     """Result tables that are in the catalog again."""
     missing: list[str] = []
     """Those of them whose bytes are gone."""
+    altered: list[str] = []
+    """Manifests that somebody, or the disk, has changed since they were written; what they say was checked and taken over."""
     unreadable: list[str] = []
     """Manifests that could not be taken over, and why; their files were left alone."""
     sources: list[str] = []
@@ -85,6 +87,7 @@ class RebuildReport(_Report, frozen=True):
         return [
             f"{count(len(self.recipes), 'recipe')} with {count(len(self.tables), 'result table')} are back",
             *([f"without bytes: {', '.join(self.missing)}"] if self.missing else []),
+            *(f"taken over, though it is not as it was written: {each}" for each in self.altered),
             *([f"add again, under the same names: {', '.join(self.sources)}"] if self.sources else []),
             *(f"not taken over: {each}" for each in self.unreadable),
             *([f"the former catalog is kept as {self.kept}"] if self.kept else []),

@@ -1,5 +1,6 @@
 """The manifest: the attestation beside each Parquet file."""
 
+import hashlib
 from typing import Any
 
 import msgspec
@@ -10,6 +11,9 @@ from jammi_lab.values.base import Value
 from jammi_lab.values.descriptors import HASH_SCHEME, hashed
 
 MANIFEST_VERSION = 1
+_CLOSED = b"\n}"
+_SEALED, _SEAL, _END = b',\n "seal": "', 64, b'"\n}\n'
+"""What stands before the seal, its length, and what stands behind it."""
 
 
 class Artifact(Value, frozen=True):
@@ -110,9 +114,29 @@ class Manifest(Value, frozen=True, kw_only=True):
     """Version of this layout."""
 
     def encode(self) -> bytes:
-        """The JSON that is stored, the same bytes for the same manifest."""
-        return msgspec.json.format(msgspec.json.encode(self, order="sorted"), indent=1) + b"\n"
+        """The JSON that is stored, the same bytes for the same manifest; its last key, `seal`, is the SHA-256 of all that stands before it."""
+        said = msgspec.json.format(msgspec.json.encode(self, order="sorted"), indent=1).removesuffix(_CLOSED)
+        return said + _SEALED + _seal(said) + _END
 
     def recomputed_hash(self) -> str:
         """The definition hash that descriptor and environment, as they are written here, amount to."""
         return digest_of({"scheme": self.hash_scheme, "descriptor": hashed(self.descriptor), "environment": self.environment})
+
+
+def _seal(said: bytes) -> bytes:
+    return hashlib.sha256(said).hexdigest().encode()
+
+
+class _Told(msgspec.Struct):
+    seal: Any = None
+
+
+def is_sealed(body: bytes) -> bool:
+    """Whether the bytes of a manifest are those that were written: nothing in them has changed since, except by someone who sealed it again."""
+    said, behind = body[: -len(_SEALED) - _SEAL - len(_END)], body[-len(_SEALED) - _SEAL - len(_END) :]
+    return behind == _SEALED + _seal(said) + _END
+
+
+def is_altered(body: bytes) -> bool:
+    """Whether the bytes of a manifest have a seal, which is not theirs. msgspec.MsgspecError for what is no JSON."""
+    return not is_sealed(body) and msgspec.json.decode(body, type=_Told).seal is not None

@@ -102,8 +102,8 @@ def test_a_look_at_a_file_that_may_be_torn_tells_footer_digest_and_size(tmp_path
     whole = (tmp_path / "f").read_bytes()
     (tmp_path / "torn").write_bytes(whole[:-7])
     found = digests.seen(tmp_path / "f")
-    assert (found.footer.num_rows, found.digest, found.size) == (3, hashlib.sha256(whole).hexdigest(), len(whole))
-    assert digests.seen(tmp_path / "torn").footer is None and digests.seen(tmp_path) is None
+    assert (found.footer().num_rows, found.digest, found.size) == (3, hashlib.sha256(whole).hexdigest(), len(whole))
+    assert digests.seen(tmp_path / "torn").footer() is None and digests.seen(tmp_path) is None
     assert digests.seen(tmp_path / "absent") is None
 
 

@@ -1,5 +1,6 @@
 """What a manifest may say: one that lies promotes nothing, is left alone by a rebuild, and stops no other table."""
 
+import hashlib
 import json
 import shutil
 
@@ -9,6 +10,7 @@ import jammi_lab as jl
 from jammi_lab.storage.digests import sha256_file
 from jammi_lab.store import manifests
 from jammi_lab.store.manifests import manifest_path
+from jammi_lab.values.manifest import is_altered, is_sealed
 from jammi_lab.values.verdicts import Match, MissingManifest
 from tests.store.conftest import VENUES
 from tests.store.lab import catalog, row, statuses, unpublish
@@ -39,10 +41,20 @@ LIES = {
 }
 
 
-def tell(path, lies):
+def tell(path, lies, *, sealed=False):
     """Let a manifest say something else."""
     place = manifest_path(path)
-    place.write_text(json.dumps(json.loads(place.read_text()) | lies))
+    said = json.dumps(json.loads(place.read_text()) | lies)
+    place.write_bytes(resealed(said) if sealed else said.encode())
+
+
+def resealed(said):
+    """A manifest that somebody has sealed again."""
+    plain = {name: value for name, value in json.loads(said).items() if name != "seal"}
+    text = json.dumps(plain, indent=1, sort_keys=True).removesuffix("\n}").encode()
+    body = text + b',\n "seal": "' + hashlib.sha256(text).hexdigest().encode() + b'"\n}\n'
+    assert is_sealed(body)
+    return body
 
 
 @pytest.fixture
@@ -54,11 +66,11 @@ def test_a_manifest_that_says_what_cannot_be_is_named_by_a_rebuild_and_the_other
     path = table.path
     lab.materialize("other", "SELECT 1 AS x")
     lab.close()
-    for name, lies in LIES.items():
-        with subtests.test(name):
-            spoilt = tmp_path / name
+    for name, lies, sealed in [(name, lies, sealed) for name, lies in LIES.items() for sealed in (False, True)]:
+        with subtests.test(name, sealed=sealed):
+            spoilt = tmp_path / f"{name} {sealed}"
             shutil.copytree(folder / "results", spoilt / "results")
-            tell(spoilt / path.relative_to(folder), lies)
+            tell(spoilt / path.relative_to(folder), lies, sealed=sealed)
             report = jl.rebuild(spoilt)
             assert report.recipes == ["other"] and len(report.unreadable) == 1 and manifest_path(path).name in report.unreadable[0]
     with jl.open(spoilt) as ws:
@@ -74,6 +86,50 @@ def test_a_manifest_that_says_what_cannot_be_or_is_not_the_rows_promotes_nothing
     ws = reopen()
     assert statuses(folder) == {table.table_name: "failed"} and ws.recovery.failed == [table.table_name] and ws.recovery.errors == []
     assert [r.name for r in ws.status()] == ["venues"]
+
+
+def test_a_manifest_that_was_written_anew_and_lies_about_nothing_promotes_its_table(lab, folder, table, reopen):
+    tell(table.path, {})
+    body = manifests.read(table.path)
+    assert is_altered(body) and not is_sealed(body)
+    unpublish(folder, table.table_name)
+    ws = reopen()
+    assert ws.recovery.promoted == [table.table_name] and ws.table("venues").row_count == 2 and ws.verify("venues") == Match()
+
+
+def test_a_manifest_that_attests_what_is_no_parquet_promotes_nothing(lab, folder, table, reopen):
+    path = table.path
+    path.write_bytes(b"no parquet")
+    tell(path, {"artifact": {"digest": sha256_file(path)}})
+    unpublish(folder, table.table_name)
+    assert reopen().recovery.failed == [table.table_name]
+
+
+def test_a_manifest_is_sealed_until_a_bit_of_it_flips(table):
+    body = bytearray(manifests.read(table.path))
+    assert is_sealed(bytes(body)) and not is_altered(bytes(body)) and manifests.parse(bytes(body)).encode() == body
+    for at in range(len(body)):
+        body[at] ^= 1
+        assert not is_sealed(bytes(body)), body[max(at - 20, 0) : at + 20]
+        body[at] ^= 1
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_a_rebuilt_row_has_the_footers_count(lab, folder, table, sealed):
+    tell(table.path, {"row_count": 77}, sealed=sealed)
+    lab.close()
+    jl.rebuild(folder)
+    assert row(folder, table.table_name)["row_count"] == 2
+
+
+def test_a_rebuild_names_the_manifests_that_were_altered(lab, folder, table):
+    lab.materialize("other", "SELECT 1 AS x")
+    tell(table.path, {"derived_from": "another"})
+    lab.close()
+    report = jl.rebuild(folder)
+    place = f"results/_global/{manifest_path(table.path).name}"
+    assert (report.altered, report.recipes, report.unreadable) == ([place], ["other", "venues"], [])
+    assert "not as it was written" in report._repr_html_() and place in report._repr_html_()
 
 
 def test_a_table_of_a_recipe_that_was_renamed_meanwhile_is_promoted_under_the_new_name(lab, folder, table, reopen):
