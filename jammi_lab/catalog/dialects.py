@@ -128,6 +128,11 @@ class Sqlite:
         self._turn = Turn(path.parent)
         self.label = str(path)
         self.read_only = read_only
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise WorkspaceNotFound(
+                f"What lies at {path} is no file, and so no catalog; nothing was changed.",
+                hint="jammi_lab.rebuild(path) makes a catalog from the manifests and keeps that aside.",
+            )
         self.existed = path.exists() and path.stat().st_size > 0
         if not self.existed and (read_only or not create):
             raise WorkspaceNotFound(

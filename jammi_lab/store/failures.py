@@ -38,7 +38,11 @@ def storage_error(error: OSError, table: str) -> JammiError:
 
 def removal_error(error: OSError, table: str) -> JammiError:
     """The same for the files of a table that is dropped."""
-    hint = "See who may write to the workspace's folder; they go with the next table that is dropped, or when the workspace is opened again."
+    later = "with the next table that is dropped, or when the workspace is opened again"
+    if error.errno in _NO_FILE:
+        said = f"{table!r} is dropped, but what has the name of one of its files is none: {reason_of(error)}."
+        return WorkspaceReadOnly(said, hint=f"Move it elsewhere; the rest goes {later}.")
+    hint = f"See who may write to the workspace's folder; they go {later}."
     kind = WorkspaceReadOnly if error.errno in _FORBIDDEN else SourceUnavailable if error.errno == UNREACHABLE else ResourceExhausted
     return kind(f"{table!r} is dropped, but its files cannot be removed: {reason_of(error)}.", hint=hint)
 
@@ -59,6 +63,8 @@ def copy_error(error: OSError, target: Path) -> JammiError:
     """The same for a file that somebody wanted to have written elsewhere."""
     if error.errno in _FORBIDDEN:
         return InvalidArgument(f"{str(target)!r} cannot be written: {reason_of(error)}.", hint="Choose a file in a folder that you may write to.")
+    if error.errno == errno.ENAMETOOLONG:
+        return InvalidArgument(f"{str(target)!r} cannot be written: {reason_of(error)}.", hint="Choose a shorter name.")
     return ResourceExhausted(f"The copy {target} could not be written: {reason_of(error)}.", hint="See whether there is room.")
 
 

@@ -1,6 +1,7 @@
 """A catalog knows its format, and is never opened by a release that does not."""
 
 import contextlib
+import os
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -104,3 +105,14 @@ def test_a_database_of_something_else_is_no_catalog(tmp_path: Path, open_catalog
     with pytest.raises(WorkspaceNotFound, match="something else"):
         open_catalog(place, read_only=read_only)
     assert place.read_bytes() == before
+
+
+@sqlite_only
+@pytest.mark.parametrize("read_only", [False, True])
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_what_is_no_file_is_no_catalog(tmp_path: Path, open_catalog: Callable, make: Callable, read_only: bool) -> None:
+    place = tmp_path / "catalog.sqlite3"
+    make(place)
+    with pytest.raises(WorkspaceNotFound, match="is no file") as caught:
+        open_catalog(place, read_only=read_only)
+    assert "rebuild" in caught.value.hint and place.exists()

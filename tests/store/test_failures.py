@@ -35,6 +35,28 @@ def test_a_table_whose_files_cannot_be_removed_is_dropped_and_its_files_go_with_
         assert not file.exists()
 
 
+def test_a_folder_in_the_place_of_a_table_s_file_is_named_when_the_table_is_dropped_and_the_rest_goes_when_it_is_moved(tmp_path):
+    with jl.open(tmp_path / "ws") as ws:
+        file = ws.materialize("one", "SELECT 1 AS a").path
+        ws.materialize("two", "SELECT 2 AS a")
+        file.unlink()
+        file.mkdir()
+        with pytest.raises(WorkspaceReadOnly, match="what has the name of one of its files is none: Is a directory") as caught:
+            ws.drop("one")
+        assert "Move it elsewhere" in caught.value.hint and "one" not in ws
+        file.rmdir()
+        ws.drop("two")
+        assert not any(file.parent.iterdir())
+
+
+def test_an_export_under_a_name_that_is_too_long_asks_for_a_shorter_one(tmp_path):
+    with jl.open(tmp_path / "ws") as ws:
+        table = ws.materialize("t", "SELECT 1 AS a")
+        with pytest.raises(jl.InvalidArgument, match="File name too long") as caught:
+            table.export(tmp_path / f"{'x' * 300}.parquet")
+    assert caught.value.hint == "Choose a shorter name."
+
+
 def denied(*_):
     raise PermissionError(errno.EACCES, "Permission denied")
 
