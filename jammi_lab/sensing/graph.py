@@ -185,9 +185,9 @@ class Sensed:
         recipes = [(p.name, self.verdicts[p.place]) for p in self.graph.parents(node)]
         anchors = node.record.anchors if node.record is not None else []
         exact = [a.input.name for a in anchors if a.input.kind is InputKind.RESULT and self.graph.find(a.input.name, node.tenant) is None]
-        return recipes + [(name, verdict) for name in exact if (verdict := self._exact(name, node.tenant)) is not None]
+        return recipes + [(name, verdict) for name in exact if (verdict := self.exact(name, node.tenant)) is not None]
 
-    def _exact(self, name: str, tenant: str | None) -> Verdict | None:
+    def exact(self, name: str, tenant: str | None) -> Verdict | None:
         """The verdict on the bytes of one physical table; None when it is gone."""
         with self._scope.use(tenant):
             record = self._catalog.tables.get(name)

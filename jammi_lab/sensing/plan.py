@@ -158,11 +158,11 @@ class Planner:
         return planned is not None and planned.sort is not Sort.BLOCKED
 
     def _hindrances(self, node: Node, told: Sequence[Reason | Cause | Damaged]) -> list[str]:
-        """Why a step is blocked, as clauses: what it lacks, and which inputs are gone that no reason names."""
+        """Why a step is blocked, as clauses: what it lacks, and which inputs are gone or damaged that no reason names."""
         named = {reason.input.identity for reason in told if isinstance(reason, InputVanished)}
         recorded = node.recipe.inputs if node.recipe is not None else []
-        gone = [Input(InputKind(i[0]), i[1], i[2] or None) for i in recorded if i not in named and self._gone(node, i)]
-        return [*self._lacks(node), *(f"{each.label} is gone" for each in gone)]
+        lost = [(Input(InputKind(i[0]), i[1], i[2] or None), how) for i in recorded if i not in named and (how := self._lost(node, i))]
+        return [*self._lacks(node), *(f"{each.label} is {how}" for each, how in lost)]
 
     def _lacks(self, node: Node) -> list[str]:
         """Who alone makes a step's rows, or what this kernel lacks to make them, as a clause; none when that is not why it is blocked."""
@@ -178,17 +178,22 @@ class Planner:
 
     def _cannot_run(self, node: Node) -> bool:
         """Rows from outside, a shared table under a bound tenant, a lost definition, an encoder that is not here, or an
-        input that is gone and will not come back."""
+        input that is gone or damaged and will not come back."""
         if node.recipe is None or node.tenant != self._sensed.graph.tenant or self._lacks(node):
             return True
-        return any(self._gone(node, identity) for identity in node.recipe.inputs)
+        return any(self._lost(node, identity) for identity in node.recipe.inputs)
 
-    def _gone(self, node: Node, identity: tuple[str, str, str]) -> bool:
+    def _lost(self, node: Node, identity: tuple[str, str, str]) -> str | None:
+        """Why an input cannot be read and no step before makes it again: gone, or damaged; None when neither is so."""
         kind, name, table = identity
+        if kind == InputKind.RESULT and self._runs_on(node, name):
+            return None
         parent = self._sensed.graph.find(name, node.tenant) if kind == InputKind.RESULT else None
         if parent is not None:
-            return parent.record is None and not self._runs_on(node, name)
-        return isinstance(self._sensed.look.observe(Input(InputKind(kind), name, table or None), node.tenant), Vanished)
+            return "gone" if parent.record is None else "damaged" if isinstance(self._sensed.own[parent.place], Damaged) else None
+        if isinstance(self._sensed.look.observe(Input(InputKind(kind), name, table or None), node.tenant), Vanished):
+            return "gone"
+        return "damaged" if kind == InputKind.RESULT and isinstance(self._sensed.exact(name, node.tenant), Damaged) else None
 
     def _answered(self, node: Node) -> Sort:
         """Whether a ready table will answer a step that must run. It is known when nothing above runs; else a table that would fit if what is above

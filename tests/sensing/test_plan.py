@@ -508,3 +508,25 @@ def test_a_blocked_step_names_the_input_that_is_gone(lab: Lab) -> None:
     assert {step.name: list(map(str, step.reasons))[-1] for step in plan.blocked} == {"n": "a is gone", "b": "c is gone"}
     errors = {step.name: step.error for step in plan.apply().steps}
     assert "a is gone" in errors["n"] and "c is gone" in errors["b"]
+
+
+def test_what_would_read_a_damaged_table_that_nothing_makes_again_is_blocked(lab: Lab) -> None:
+    import polars as pl
+
+    lab.csv("c", "x", "1")
+    given = lab.ws.register("given", pl.DataFrame({"x": [1]}), producer="nightly-job")
+    lab.ws.define("over", "SELECT x FROM c UNION ALL SELECT x FROM jammi.given")
+    given.path.unlink()
+    exact = lab.ws.materialize("old", "SELECT x FROM c")
+    lab.ws.materialize("old", "SELECT x + 1 AS x FROM c")
+    lab.ws.materialize("beyond", "SELECT c.x FROM jammi_version('old', 1) JOIN c USING (x)")
+    exact.path.write_bytes(b"not parquet")
+    assert "beyond" not in str(lab.ws.plan()), "its own bytes are there, and nothing that it reads moved"
+    lab.csv("c", "x", "1", "2")
+    plan = lab.ws.plan()
+    assert parts(plan) == {"certain": ["old"], "blocked": ["beyond", "given", "over"]}
+    assert {s.name: str(s.reasons[-1]) for s in plan.blocked if s.name != "given"} == {
+        "beyond": f"{exact.table_name} is damaged",
+        "over": "given is damaged",
+    }
+    assert outcomes(plan.apply()) == {"old": "computed", "beyond": "blocked", "given": "blocked", "over": "blocked"}
