@@ -202,10 +202,11 @@ class Database:
                         fault_point("catalog:after-commit")
                 finally:
                     handle.writing = None
-                    if connection.in_transaction():
-                        connection.rollback()
-                    if not connection.invalidated:
-                        self.dialect.reset(connection)
+                    with HeldBack():  # an interrupt within a rollback, that of a read too, comes out as an error of SQLAlchemy
+                        if connection.in_transaction():
+                            connection.rollback()
+                        if not connection.invalidated:
+                            self.dialect.reset(connection)
 
     def _begun(self, handle: _Handle, *, writing: bool, hasty: bool) -> sa.RootTransaction:
         """A transaction of a thread's connection, on a new one when a server has closed it since it was last used."""
@@ -213,7 +214,8 @@ class Database:
             connection = handle.connection
             try:
                 if (left := connection.get_transaction()) is not None:
-                    left.close()  # its BEGIN failed, or an interrupt fell before the transaction was known to the handle
+                    with HeldBack():
+                        left.close()  # its BEGIN failed, or an interrupt fell before the transaction was known to the handle
                 if writing and handle.hasty != hasty:
                     self.dialect.reset(connection)
                     handle.hasty = True

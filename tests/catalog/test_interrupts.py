@@ -1,6 +1,7 @@
 """An interrupt that is raised in a thread, as in the lanes of a plan, leaves no transaction open: no other kernel would get the lock."""
 
 import random
+import signal
 import sqlite3
 import threading
 import time
@@ -53,6 +54,21 @@ def test_it_comes_between_two_statements_or_behind_the_commit(lab: Lab, then: st
     thread.join()
     assert [type(each) for each in raised] == [KeyboardInterrupt]
     assert lab.catalog.meta.get("n") == (None if then == "another statement" else "1")
+
+
+def test_one_that_comes_while_a_read_ends_is_told_as_what_it_is(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    ending = sa.engine.base.RootTransaction._deactivate_from_connection
+
+    def interrupted(transaction: sa.engine.base.RootTransaction) -> None:
+        monkeypatch.undo()
+        signal.raise_signal(signal.SIGINT)
+        ending(transaction)
+
+    monkeypatch.setattr(sa.engine.base.RootTransaction, "_deactivate_from_connection", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        lab.catalog.meta.get("n")
+    lab.catalog.meta.set("n", "1")
+    assert lab.catalog.meta.get("n") == "1"
 
 
 def test_one_that_was_raised_before_a_block_comes_before_it(lab: Lab) -> None:
