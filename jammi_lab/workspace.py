@@ -4,7 +4,7 @@ import datetime
 import os
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -115,26 +115,25 @@ class Workspace(Evaluating, Exploring, Deriving, Upkept):
         create: bool,
         executor: Any = None,
     ) -> None:
-        self.path = shown
         local = folder if isinstance(folder, Path) else None
-        self._folder, self._scope, self.settings = folder, scope, settings
+        self.path, self._folder, self._scope, self.settings = shown, folder, scope, settings
         self._rooms: Rooms = connect(folder, scope=scope, settings=settings, clock=clock, read_only=read_only, create=create, executor=executor)
         self._closed, self._pid = False, os.getpid()
         try:
             self._recovered = RecoveryReport() if read_only else self._rooms.recover(ready_too=False)
+            self.sources = Sources(self._rooms, local)
+            self.models = Models(self._rooms, local or Path("/"))  # model files stay where they are, on this machine
+            self.topics = self._rooms.topics
+            self.mutable = MutableTables(self._rooms.mutable, self._rooms.engine, self._rooms.catalog.scope, self._rooms.committing)
+            self._naming = Naming(self._rooms, self)
+            self._rooms.engine.register(VectorCalls(self))
+            self._questions = Questions(self._rooms.sensor, self._rooms.catalog, self._rooms.look, scope, clock, self._rooms.column_lineage, local)
+            self._noticing = Noticing(self._questions.verdicts_now, lambda: scope.current)
+            self._rooms.engine.register(CatalogRelations(self._rooms.catalog, scope, self.status, self._rooms.column_lineage))
+            self._rooms.producers.python.opened = self._input
         except BaseException:
             self._rooms.close(clean=False)
             raise
-        self.sources = Sources(self._rooms, local)
-        self.models = Models(self._rooms, local or Path("/"))  # model files stay where they are, on this machine
-        self.topics = self._rooms.topics
-        self.mutable = MutableTables(self._rooms.mutable, self._rooms.engine, self._rooms.catalog.scope, self._rooms.committing)
-        self._naming = Naming(self._rooms, self)
-        self._rooms.engine.register(VectorCalls(self))
-        self._questions = Questions(self._rooms.sensor, self._rooms.catalog, self._rooms.look, scope, clock, self._rooms.column_lineage, local)
-        self._noticing = Noticing(self._questions.verdicts_now, lambda: scope.current)
-        self._rooms.engine.register(CatalogRelations(self._rooms.catalog, scope, self.status, self._rooms.column_lineage))
-        self._rooms.producers.python.opened = self._input
         self.default_progress: Callable[[Progress], None] | None = None
         """Where progress goes when a call does not say; the notebook puts its own here."""
         _open.add(self)
@@ -152,8 +151,9 @@ class Workspace(Evaluating, Exploring, Deriving, Upkept):
             self._closed = True
             _open.discard(self)
             if os.getpid() == self._pid:
-                self._noticing.close()
-                self._rooms.close(clean=not self.read_only)
+                with ExitStack() as last:  # also when the rest is interrupted: closed twice is closed once
+                    last.callback(self._rooms.close, clean=not self.read_only)
+                    self._noticing.close()
 
     def __enter__(self) -> Self:
         return self

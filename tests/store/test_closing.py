@@ -116,3 +116,19 @@ def test_a_build_that_closing_stopped_says_that_the_workspace_was_closed(tmp_pat
         assert isinstance(raised, jl.SessionClosed) and "closed" in raised.message, raised
         assert "closed" in error or "writer died" in error, error
         assert "Interrupt" not in error and list(statuses(folder).values()) == ["failed"]
+
+
+@pytest.mark.parametrize("when", ["opening", "closing"])
+def test_an_interrupt_while_a_workspace_is_opened_or_closed_leaves_no_writer_and_no_file_open(tmp_path, monkeypatch, when):
+    from jammi_lab import workspace
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    ws = jl.open(tmp_path / "lab") if when == "closing" else None
+    monkeypatch.setattr(*(workspace.Noticing, "close") if ws else (workspace, "Noticing"), interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ws.close() if ws else jl.open(tmp_path / "lab")
+    monkeypatch.undo()
+    with jl.open(tmp_path / "lab") as again:
+        assert [row[0] for row in again.sql("SELECT alive FROM jammi_catalog.writers WHERE alive").fetchall()] == [True]
