@@ -81,6 +81,8 @@ class Planner:
         """Undecidable tables that nobody named, parents before children."""
         self._never_answered: set[Place] = set()
         """Steps with an input that cannot be pinned: no table ever answers them."""
+        self._definitions: dict[Place, str] = {}
+        """What steps on which nothing runs are defined as once they are bound to their inputs as these are: `*` may mean other columns by now."""
 
     def steps(self) -> list[Planned]:
         """All steps, parents before children."""
@@ -106,7 +108,8 @@ class Planner:
         alike: dict[str | Unknown, list[Planned]] = {}
         for each in steps:
             if each.sort in (Sort.CERTAIN, Sort.POSSIBLE) and each.node.recipe is not None and each.node.place not in self._never_answered:
-                alike.setdefault(self._sensor.producers.definition_today(each.node.recipe), []).append(each)
+                bound = self._definitions.get(each.node.place) or self._sensor.producers.definition_today(each.node.recipe)
+                alike.setdefault(bound, []).append(each)
         for definition, twins in alike.items():
             first = next((each for each in twins if each.sort is Sort.CERTAIN), None)
             if isinstance(definition, Unknown) or first is None or len(twins) == 1:
@@ -205,6 +208,7 @@ class Planner:
             with kitchen.scope.use(node.tenant):
                 if not running:
                     job = self._sensor.producers.job(node.name, node.recipe.descriptor)
+                    self._definitions[node.place] = job.definition
                     anchors = anchors_of(job, look, node.tenant)
                     if not all(anchor.pinned for anchor in anchors):
                         self._never_answered.add(node.place)

@@ -121,6 +121,26 @@ def test_of_two_recipes_of_one_definition_only_the_first_is_certain(chain: Lab) 
     assert (chain.verdict("years"), chain.verdict("again")) == ("fresh", "fresh")
 
 
+def as_they_are(rows):
+    return rows.arrow()
+
+
+@pytest.mark.parametrize("by", ["a statement", "a function"])
+def test_recipes_that_turn_out_to_be_one_definition_since_an_input_has_other_columns_are_made_once(lab: Lab, by: str) -> None:
+    def define(name: str) -> None:
+        lab.ws.define(name, "SELECT * FROM c") if by == "a statement" else lab.ws.compute(name, as_they_are, inputs="c", define_only=True)
+
+    lab.csv("c", "x,y", "1,2")
+    define("a")
+    lab.ws.recompute("a")
+    lab.csv("c", "y,x,z", "1,2,3")
+    define("b")
+    plan = lab.ws.plan()
+    assert parts(plan) == {"certain": ["a"], "possible": ["b"]}
+    report = plan.apply()
+    assert outcomes(report) == {"a": "computed", "b": "reused"} and report.deviations == []
+
+
 def test_recipes_of_one_definition_are_made_once_wherever_in_a_plan_they_are(chain: Lab) -> None:
     for name in ("a_copy", "z_copy"):
         chain.ws.materialize(name, "SELECT DISTINCT year FROM papers")
