@@ -193,8 +193,11 @@ def __getattr__(name: str) -> Any:
     if name == "widgets":
         return importlib.import_module("jammi_widgets")
     if name in __all__:
+        from jammi_lab.interrupts import HeldBack
+
         for home in (_APART[name],) if name in _APART else _HOMES:
-            module = importlib.import_module(f"jammi_lab.{home}")
+            with HeldBack():  # a library that an interrupt leaves half loaded cannot be loaded again in this process
+                module = importlib.import_module(f"jammi_lab.{home}")
             if name in vars(module):
                 return vars(module)[name]
     raise AttributeError(f"module 'jammi_lab' has no attribute {name!r}")

@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from jammi_lab.catalog.dialects import Dialect, damaged
-from jammi_lab.catalog.interrupts import HeldBack
 from jammi_lab.errors import ForkedWorkspace, SessionClosed, WorkspaceReadOnly
+from jammi_lab.interrupts import HeldBack
 from jammi_lab.storage.files import fault_point
 
 T = TypeVar("T")

@@ -17,7 +17,6 @@ from typing import Any, Protocol
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
-from jammi_lab.catalog.interrupts import HeldBack
 from jammi_lab.catalog.turns import Turn, is_busy, persist, primary_code
 from jammi_lab.errors import (
     InvalidArgument,
@@ -29,6 +28,7 @@ from jammi_lab.errors import (
     WorkspaceNotFound,
     WorkspaceReadOnly,
 )
+from jammi_lab.interrupts import HeldBack
 
 LOCK_SECONDS = 30
 _WRITE = "BEGIN IMMEDIATE"

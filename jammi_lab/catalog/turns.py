@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from jammi_lab.catalog.interrupts import HeldBack
+from jammi_lab.interrupts import HeldBack
 
 PATIENCE = 2.0
 """Seconds that a kernel waits for its turn. Who has it may have been stopped, and is not waited for again until it has gone on."""

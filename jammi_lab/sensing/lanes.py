@@ -15,8 +15,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from jammi_lab.catalog.interrupts import raise_in
 from jammi_lab.errors import brief
+from jammi_lab.interrupts import raise_in
 from jammi_lab.storage.beside import start
 from jammi_lab.values.records import Progress
 

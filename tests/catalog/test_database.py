@@ -142,7 +142,7 @@ def test_an_interrupt_just_before_a_transaction_begins_leaves_the_next_one_undis
     def came_before(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("jammi_lab.catalog.interrupts._handle", came_before)
+    monkeypatch.setattr("jammi_lab.interrupts._handle", came_before)
     with pytest.raises(KeyboardInterrupt), lab.catalog.database.write():
         pass
     monkeypatch.undo()

@@ -11,7 +11,7 @@ from contextlib import closing
 import pytest
 import sqlalchemy as sa
 
-from jammi_lab.catalog.interrupts import HeldBack, raise_in
+from jammi_lab.interrupts import HeldBack, raise_in
 from jammi_lab.sensing.lanes import Lanes, Task
 from tests.catalog.conftest import Lab, sqlite_only
 from tests.waiting import until

@@ -51,3 +51,28 @@ with jl.open(here / "lab") as ws:
 
 def test_the_first_query_and_the_first_table_load_no_library_of_frames(run_python):
     assert not loaded(run_python, FIRST_STEPS).intersection(["pandas", "polars"])
+
+
+INTERRUPTED = """
+import os, signal, sys
+import jammi_lab as jl
+
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name == sys.argv[1]:
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupt())
+try:
+    jl.open("lab")
+    print("not interrupted")
+except KeyboardInterrupt:
+    jl.open("lab").close()
+    print("opened")
+"""
+
+
+@pytest.mark.parametrize("library", ["sqlalchemy.sql", "asyncio.events", "pyarrow.lib"])
+def test_an_interrupt_while_the_engine_is_loaded_leaves_no_library_half_loaded(run_python, library):
+    assert run_python(INTERRUPTED, library).stdout.split() == ["opened"]

@@ -1,6 +1,6 @@
 """An interrupt and the catalog: one that falls between BEGIN and COMMIT, or into a call of the driver, could leave the write lock with a connection
 that nobody knows to be in a transaction. So it is held back while one runs, which takes milliseconds, and comes between two statements or at the end.
-In the main thread it is a signal; in others it is what `raise_in` raises there.
+In the main thread it is a signal; in others it is what `raise_in` raises there. Libraries that are being loaded are kept from it, too.
 """
 
 import _signal  # type: ignore[import-not-found]  # what `signal` wraps
