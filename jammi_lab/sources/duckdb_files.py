@@ -8,7 +8,6 @@ import contextlib
 import os
 import re
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -18,17 +17,11 @@ from jammi_lab.errors import JammiError, SourceUnavailable
 from jammi_lab.names import fold, literal, quote
 from jammi_lab.sources.base import Attachment, Looking, Relation, ViewReading, key_of
 from jammi_lab.sources.embedded import Content, EmbeddedConnector, Failed, Inside
+from jammi_lab.sources.scratch import opened_bare
 from jammi_lab.storage.arrow import reader_digests
 from jammi_lab.values.anchors import Input, InputKind
 
 _NOBODY = Input(InputKind.SOURCE, "")
-_CONFIG: dict[str, Any] = {
-    "threads": "1",
-    "allow_persistent_secrets": "false",
-    "autoinstall_known_extensions": "false",
-    "autoload_known_extensions": "false",
-    "python_enable_replacements": "false",
-}
 _HOLDER = re.compile(r"\(PID (\d+)\)")
 _VERSION = re.compile(r"database file with version number (\d+)")
 _LOSSY = ("HUGEINT", "BIT", "INTERVAL", "TIME WITH TIME ZONE", "BIGNUM", "VARINT", "GEOMETRY", "JSON", "UUID", "TIME_NS")
@@ -162,7 +155,7 @@ class DuckdbConnector(EmbeddedConnector):
     def _opened(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """An instance that can read this file and open nothing else. Failed."""
         paths = [self.path, os.path.realpath(self.path), *self.logs]
-        with duckdb.connect(config=_CONFIG) as connection:
+        with opened_bare() as connection:
             try:
                 connection.execute(
                     f"SET TimeZone = 'UTC'; SET allowed_paths = [{', '.join(map(literal, paths))}]; SET enable_external_access = false"

@@ -21,9 +21,16 @@ _CONFIG: dict[str, Any] = {
 }
 
 
-def opened_bare() -> duckdb.DuckDBPyConnection:
-    """A DuckDB that holds nothing and asks nobody for extensions."""
-    return duckdb.connect(config=_CONFIG)
+@contextlib.contextmanager
+def opened_bare() -> Iterator[duckdb.DuckDBPyConnection]:
+    """A DuckDB that holds nothing and asks nobody for extensions. An interrupt is raised as itself."""
+    try:
+        with duckdb.connect(config=_CONFIG) as connection:
+            yield connection
+    except RuntimeError as error:  # "Query interrupted", which is no duckdb.Error
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            raise error.__cause__ from None
+        raise
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 import contextlib
 from pathlib import Path
+from types import TracebackType
 from typing import Self
 
 import duckdb
@@ -108,8 +109,8 @@ class Footers:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self._undo.close()
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._undo.__exit__(kind, error, trace)
 
     def check(self, manifest: Manifest, parquet: Place, footer: pq.FileMetaData | None = None) -> int:
         """The rows of the very file that a manifest attests, by its footer; what the manifest says of one that is gone, torn or another: looks tell.

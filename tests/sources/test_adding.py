@@ -1,6 +1,8 @@
 """Adding a source: once more under another spelling, and from a server that says nothing."""
 
 import contextlib
+import os
+import signal
 import socket
 import threading
 
@@ -8,6 +10,9 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab.errors import InvalidArgument, SourceExists, SourceUnavailable
+from jammi_lab.sources.base import Relation
+from jammi_lab.sources.scratch import preview
+from jammi_lab.values.anchors import Input, InputKind
 from tests.conftest import settled
 from tests.services.stores import without_aws
 
@@ -21,6 +26,15 @@ def test_the_very_same_source_under_another_spelling_keeps_the_first_one(ws, tmp
     with pytest.raises(SourceExists, match="'papers' already"):
         ws.sources.add("Papers", tmp_path / "other.csv")
     assert ws.sources.add("Papers", tmp_path / "other.csv", replace=True).name == "Papers"
+
+
+def test_an_interrupt_while_a_source_is_looked_at_is_an_interrupt(ws):
+    relation = Relation(Input(InputKind.SOURCE, "endless"), body="SELECT count(*) AS n FROM range(1000000000000)")
+    timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        preview(relation, 1)
+    timer.join()
 
 
 def test_a_frame_takes_no_options(ws):
