@@ -1,7 +1,7 @@
 """Check: catalog and files compared both ways, and what can be repaired without computing anything."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.clock import Clock
@@ -40,7 +40,7 @@ class Check:
                 self._read_catalog()
             if repair:
                 self._settle()
-            here = {path: found for folder in ("results", "quarantine", "checkpoints") for path, found in files_below(self._results.root, folder)}
+            here = {path: found for folder in ("results", "quarantine", "checkpoints") for path, found in self._below(folder)}
             ready = self._catalog.tables.with_status(TableStatus.READY)
             for done, record in enumerate(ready, 1):
                 self._guarded(record, repair=repair, deep=deep)
@@ -57,6 +57,12 @@ class Check:
         told = {field: [entry for entry in entries if seen(entry)] for field, entries in self._found.items()}
         reclaimed, quarantined = (sum(here[path].size for path in told[field]) for field in ("reclaimed", "quarantined"))
         return CheckReport(**told, bytes_reclaimed=reclaimed, bytes_quarantined=quarantined)
+
+    def _below(self, folder: str) -> Iterator[tuple[str, Found]]:
+        def unread(path: str, error: OSError) -> None:
+            self._found["errors"].append(told_of(f"{path}/", error))
+
+        return files_below(self._results.root, folder, unread)
 
     def _read_catalog(self) -> None:
         try:

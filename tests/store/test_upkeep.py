@@ -388,8 +388,8 @@ def test_files_that_got_their_name_or_went_while_they_were_compared_are_no_orpha
     with jl.open(folder) as other:
         listed = check.files_below
 
-        def meanwhile(root, below):
-            found = list(listed(root, below))
+        def meanwhile(root, below, *unread):
+            found = list(listed(root, below, *unread))
             if below == "results":
                 lab.table("venues", version=1).drop()
                 for path in (folder / "results" / "_global").glob(".*.tmp"):
@@ -482,6 +482,22 @@ def test_a_link_to_itself_among_the_results_is_an_orphan_as_any(lab, folder):
     assert lab.check().orphans == ["results/_global/loop"]
     os.utime(loop, (0, 0), follow_symlinks=False)
     assert lab.check(repair=True).reclaimed == ["results/_global/loop"] and not lab.check()
+
+
+def test_a_folder_that_may_not_be_listed_is_told_and_the_others_are_compared(lab, folder, monkeypatch):
+    lab.materialize("venues", VENUES)
+    (folder / "results" / "acme").mkdir()
+    found, scandir = stray(folder), os.scandir
+
+    def refused(path):
+        if str(path).endswith("acme"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    report = lab.check()
+    assert report.errors == ["results/acme/: its files may not be read or changed: Permission denied. See who may use the workspace's folder."]
+    assert report.orphans == [found.relative_to(folder).as_posix()]
 
 
 def test_what_may_not_be_read_is_told_in_words_with_what_to_do(lab, monkeypatch):
