@@ -5,6 +5,7 @@ In the main thread it is a signal; in others it is what `raise_in` raises there.
 
 import _signal  # type: ignore[import-not-found]  # what `signal` wraps
 import ctypes
+import os
 import signal
 import threading
 from collections.abc import Callable
@@ -28,6 +29,7 @@ class HeldBack:
         self._handler: _Handler | None = None
         self._came: tuple[int, FrameType | None] | None = None
         self._thread: int | None = None
+        self.owner = threading.get_ident()
 
     def __enter__(self) -> Self:
         if threading.current_thread() is not threading.main_thread():
@@ -73,6 +75,11 @@ class HeldBack:
         if (running := HeldBack._running) is not None and threading.current_thread() is threading.main_thread():
             running._deliver()
 
+    def forget(self) -> None:
+        """End it from outside, with what waits: the thread that is in it is gone."""
+        HeldBack._running = None
+        _handle(signal.SIGINT, self._handler)
+
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._came = number, frame
 
@@ -93,3 +100,17 @@ def raise_in(identity: int, what: type[BaseException]) -> None:
 
 def _pass() -> None:
     """Nothing; whoever calls a function looks for what was raised in its thread."""
+
+
+def _after_fork() -> None:
+    """In the child there is only the thread that forked: the blocks of others do not end, and would keep its interrupts and its lock for ever."""
+    global _guard
+    _guard = threading.Lock()
+    mine = threading.get_ident()
+    for thread in [each for each in _inside if each != mine]:
+        del _inside[thread]
+    if (running := HeldBack._running) is not None and running.owner != mine:
+        running.forget()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,5 +1,6 @@
 """An interrupt that is raised in a thread, as in the lanes of a plan, leaves no transaction open: no other kernel would get the lock."""
 
+import os
 import random
 import signal
 import sqlite3
@@ -145,3 +146,28 @@ def test_lanes_that_commit_and_are_interrupted_at_any_moment_keep_no_lock(lab: L
         with closing(sqlite3.connect(lab.path, timeout=0, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             other.execute("ROLLBACK")
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_process_that_another_thread_forks_off_meanwhile_hears_its_interrupts():
+    ended = []
+
+    def fork() -> None:
+        child = os.fork()
+        if child == 0:
+            try:
+                with HeldBack():
+                    pass
+                signal.raise_signal(signal.SIGINT)
+                os._exit(1)
+            except KeyboardInterrupt:
+                os._exit(0)
+            finally:
+                os._exit(2)
+        ended.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+    with HeldBack():
+        thread = threading.Thread(target=fork)
+        thread.start()
+        thread.join()
+    assert ended == [0]
