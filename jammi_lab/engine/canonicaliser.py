@@ -20,6 +20,7 @@ from jammi_lab.canonical import digest_of
 from jammi_lab.engine.gate import nodes
 from jammi_lab.engine.resolve import Found
 from jammi_lab.engine.statements import Form, Parsed
+from jammi_lab.interrupts import HeldBack
 from jammi_lab.names import ascii_lower
 from jammi_lab.sources.base import Relation
 from jammi_lab.values.descriptors import Canonical
@@ -263,10 +264,11 @@ def _printed(engine: "Engine", addressed: Node, found: Found, schemas: Schemas) 
     plain = engine.deparse(addressed)
     if plain is None or len(plain) > _LONG:
         return None
-    import sqlglot
-    from sqlglot import exp
-    from sqlglot.optimizer.qualify import qualify
-    from sqlglot.schema import MappingSchema
+    with HeldBack():  # a thread that is interrupted while it imports can leave the module locked, and all others would wait for it
+        import sqlglot
+        from sqlglot import exp
+        from sqlglot.optimizer.qualify import qualify
+        from sqlglot.schema import MappingSchema
 
     schema = MappingSchema(dialect="duckdb")
     for relation in found.values():
