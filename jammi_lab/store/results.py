@@ -20,7 +20,7 @@ from jammi_lab.store.manifests import manifest_path
 from jammi_lab.store.sidecars import Sidecars
 from jammi_lab.values.anchors import AnchorKind, Snapshot
 from jammi_lab.values.manifest import Column, Manifest
-from jammi_lab.values.records import TableRecord
+from jammi_lab.values.records import TableKind, TableRecord
 from jammi_lab.values.verdicts import Damaged
 from jammi_lab.vectors.index_files import SUFFIXES, beside
 
@@ -171,8 +171,16 @@ class Results:
         raise TableDamaged(
             f"The Parquet file of {record.recipe!r} version {record.version} {what}.",
             table=record.table_name,
-            hint=f"ws.recompute({record.recipe!r}) makes it again; ws.verify({record.recipe!r}) says more.",
+            hint=f"{_AGAIN.get(record.kind, _AGAIN_HERE).format(record.recipe)}; ws.verify({record.recipe!r}) says more.",
         )
+
+
+_AGAIN_HERE = "ws.recompute({0!r}) makes its newest version again"
+_AGAIN = {
+    TableKind.EXTERNAL: "Its rows came from outside: hand them in again by ws.register({0!r}, frame, …)",
+    TableKind.IMPORTED: "Its vectors came from outside: hand them in again by ws.import_embeddings({0!r}, data, …)",
+}
+"""What brings the rows of a damaged table back."""
 
 
 def untyped(record: TableRecord | Manifest) -> Column | None:

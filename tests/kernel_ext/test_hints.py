@@ -15,7 +15,10 @@ from tests.kernel_ext.conftest import ROOT, Kernel
     ("python", "cell"),
     [
         ("ws.recompute('top') makes one.", "%jammi recompute top makes one."),
-        ("ws.recompute('top') makes it again; ws.verify('top') says more.", "%jammi recompute top makes it again; %jammi verify top says more."),
+        (
+            "ws.recompute('top') makes its newest version again; ws.verify('top') says more.",
+            "%jammi recompute top makes its newest version again; %jammi verify top says more.",
+        ),
         (
             "ws.sources.list() shows what there is; ws.sources.add(name, location) adds one.",
             "%jammi sources shows what there is; %jammi add NAME LOCATION adds one.",

@@ -193,3 +193,17 @@ def test_a_results_folder_that_is_a_link_is_said_when_the_workspace_is_opened(la
     os.rename(tmp_path / "large disk", folder / "results")
     with jl.open(tmp_path / "by a link", read_only=read_only) as again:
         assert again.table("venues").read().fetchall()
+
+
+def test_damaged_rows_from_outside_are_to_be_handed_in_again(lab):
+    import pandas as pd
+
+    lab.register("given", pd.DataFrame({"x": [1]}), producer="nightly").path.unlink()
+    lab.materialize("made", "SELECT 1 AS x").path.unlink()
+    hints = {}
+    for name in ("given", "made"):
+        with pytest.raises(TableDamaged) as caught:
+            lab.table(name).read()
+        hints[name] = caught.value.hint
+    assert hints["given"].startswith("Its rows came from outside: hand them in again by ws.register('given', frame, …); ")
+    assert hints["made"].startswith("ws.recompute('made') makes its newest version again; ")
