@@ -67,7 +67,7 @@ def descriptors_under(folder: Path) -> list[str]:
 def writers_under(folder: Path) -> list[str]:
     """Writers of this very process that still stand in a catalog below the folder, or whose lock file does."""
     left = []
-    for catalog in folder.glob("**/catalog.sqlite3"):
+    for catalog in filter(Path.is_file, folder.glob("**/catalog.sqlite3")):
         with sqlite3.connect(f"file:{catalog}?mode=ro", uri=True) as db:
             try:
                 rows = db.execute("SELECT writer_id, retired_at FROM writers WHERE pid = ?", (os.getpid(),)).fetchall()
