@@ -46,13 +46,17 @@ class Recovery:
         """Settle building and deleting rows of dead writers, then, when one died or `ready_too`, sweep the ready rows and tell of each."""
         with self._lock, self._catalog.everyone():
             self._found, self._recipes = {field: [] for field, value in RecoveryReport().to_dict().items() if isinstance(value, list)}, {}
-            died, opening, self._opening = False, self._opening, False
-            for writer_id in self._catalog.writers.dead_writers():
-                self._settle_writer(writer_id)
-                died = True
+            settled: set[str] = set()
+            opening, self._opening = self._opening, False
+            for _ in range(2):
+                for writer_id in self._catalog.writers.dead_writers():
+                    self._settle_writer(writer_id)
+                    settled.add(writer_id)
+                if self._spare() <= settled:
+                    break  # else one died since its lock was tried
+            died = bool(settled)
             with contextlib.suppress(OSError):
                 self._catalog.writers.forget_left()
-            self._spare()
             if died:
                 self._clear_unbegun()
             if died or ready_too or self._folders_moved():
@@ -167,13 +171,14 @@ class Recovery:
                     self._report(record.table_name, error)
                     return
 
-    def _spare(self) -> None:
-        """Name the rows that a living writer is building or removing; why those of a dead one are there still, the errors say."""
+    def _spare(self) -> set[str]:
+        """Name the rows that a living writer is building or removing, and return the dead ones that still have some; why, the errors say."""
         alive = functools.cache(self._catalog.writers.is_alive)
-        for status in (TableStatus.BUILDING, TableStatus.DELETING):
-            spared = [record for record in self._catalog.tables.with_status(status) if alive(record.writer_id)]
-            self._found["spared"] += [r.table_name for r in spared]
-            self._recipes |= {r.table_name: r.recipe for r in spared}
+        begun = [record for status in (TableStatus.BUILDING, TableStatus.DELETING) for record in self._catalog.tables.with_status(status)]
+        spared = [record for record in begun if alive(record.writer_id)]
+        self._found["spared"] = [r.table_name for r in spared]
+        self._recipes |= {r.table_name: r.recipe for r in spared}
+        return {record.writer_id for record in begun if not alive(record.writer_id)}
 
     def _settle_building(self, record: TableRecord, newest: int, footers: Footers) -> tuple[TableRecord, bytes, Edges] | None:
         """A dead writer's unfinished table as it is to be published, when a manifest vouches for whole bytes and no later version than it is ready;

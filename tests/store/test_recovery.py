@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 import jammi_lab as jl
+from jammi_lab.catalog.writers import Writers
 from jammi_lab.errors import WorkspaceReadOnly
 from jammi_lab.storage.files import install_fault_hook
 from jammi_lab.store import lying, manifests
@@ -478,6 +479,13 @@ def test_rows_of_every_tenant_are_settled_and_stay_with_their_tenant(again, lab,
         with ws.tenant(tenant):
             assert ws.table("venues").table_name == each.table_name
     assert files(folder) == sorted(f for t in tables.values() for f in files_of(t))
+
+
+def test_a_writer_that_dies_after_its_lock_was_tried_is_settled_all_the_same(reopen, folder, table, path, monkeypatch):
+    unpublish(folder, table.table_name)
+    dead = [Writers.dead_writers, lambda _: iter(())]
+    monkeypatch.setattr(Writers, "dead_writers", lambda writers: dead.pop()(writers))
+    assert told(reopen().recovery) == RecoveryReport(promoted=[table.table_name]) and dead == []
 
 
 def test_a_building_row_of_a_living_writer_is_spared_and_said_so(lab, folder, table):
