@@ -95,7 +95,7 @@ class Building:
         now = rfc3339(self._funnel.clock.now_ns())
         seconds = round(self._funnel.clock.monotonic() - self._started, 6)
         record = self._funnel.finished(self.record, self.rows, found.bytes, columns, anchors, whole, now, seconds)
-        body = self._funnel.attest(record, leaves, descriptor, environment, counts).encode()
+        body = self._funnel.attest(record, leaves, descriptor, environment, counts).sealed().encode()
         commit_with(self._file, manifests.manifest_path(self.path), body, beside=self._funnel.catalog.database.unsynced)
         fault_point("funnel:manifest-durable")
         record = _replaced(record, manifest_digest=manifests.digest(body))

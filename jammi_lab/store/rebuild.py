@@ -24,7 +24,7 @@ from jammi_lab.store.reports import RebuildReport
 from jammi_lab.store.results import SHARED_FOLDER
 from jammi_lab.tenancy import TenantScope, tenant_id
 from jammi_lab.values.anchors import Input, InputKind
-from jammi_lab.values.manifest import Manifest, is_altered
+from jammi_lab.values.manifest import Manifest, is_sealed
 from jammi_lab.values.records import Progress, RecipeRecord, TableKind, TableRecord, TableStatus
 
 CATALOG = "catalog.sqlite3"
@@ -73,7 +73,7 @@ def rebuild(folder: Place, clock: Clock, url: str = "", on_progress: Callable[[P
         recipes=sorted(recipes.values()),
         tables=[f.record.table_name for f in found],
         missing=[f.record.table_name for f in found if plain_stat(folder / f.record.path) is None],
-        altered=[f"{f.record.path.removesuffix('.parquet')}{manifests.SUFFIX}" for f in found if is_altered(f.body)],
+        altered=[f"{f.record.path.removesuffix('.parquet')}{manifests.SUFFIX}" for f in found if f.manifest.seal and not is_sealed(f.body)],
         unreadable=unreadable,
         sources=sorted({a.input.name for f in found for a in f.manifest.anchors if a.input.kind is InputKind.SOURCE}),
         kept=kept,

@@ -1,7 +1,8 @@
 """The manifest: the attestation beside each Parquet file."""
 
 import hashlib
-from typing import Any
+import re
+from typing import Any, Self
 
 import msgspec
 
@@ -11,9 +12,8 @@ from jammi_lab.values.base import Value
 from jammi_lab.values.descriptors import HASH_SCHEME, hashed
 
 MANIFEST_VERSION = 1
-_CLOSED = b"\n}"
-_SEALED, _SEAL, _END = b',\n "seal": "', 64, b'"\n}\n'
-"""What stands before the seal, its length, and what stands behind it."""
+_SEAL = re.compile(rb'\n "seal": "([0-9a-f]{64})"')
+"""The seal as it stands in a manifest's text: no other line is indented so little, and no text in JSON has a line of its own."""
 
 
 class Artifact(Value, frozen=True):
@@ -54,7 +54,7 @@ class Column(Value, frozen=True):
 class Manifest(Value, frozen=True, kw_only=True):
     """What a result table is, what it was made from, by whom and when."""
 
-    _untold = ("produced_by", "produced_at", "table_name", "seconds")
+    _untold = ("produced_by", "produced_at", "table_name", "seconds", "seal")
 
     artifact: Artifact
     """The whole file."""
@@ -112,31 +112,23 @@ class Manifest(Value, frozen=True, kw_only=True):
     """What wrote the Parquet file; column digests compare within one writer."""
     manifest_version: int = MANIFEST_VERSION
     """Version of this layout."""
+    seal: str = ""
+    """SHA-256 of the manifest's text as it is with an empty one; the first release wrote none."""
 
     def encode(self) -> bytes:
-        """The JSON that is stored, the same bytes for the same manifest; its last key, `seal`, is the SHA-256 of all that stands before it."""
-        said = msgspec.json.format(msgspec.json.encode(self, order="sorted"), indent=1).removesuffix(_CLOSED)
-        return said + _SEALED + _seal(said) + _END
+        """The JSON that is stored, the same bytes for the same manifest."""
+        return msgspec.json.format(msgspec.json.encode(self, order="sorted"), indent=1) + b"\n"
+
+    def sealed(self) -> Self:
+        """The same with its seal."""
+        return msgspec.structs.replace(self, seal=hashlib.sha256(msgspec.structs.replace(self, seal="").encode()).hexdigest())
 
     def recomputed_hash(self) -> str:
         """The definition hash that descriptor and environment, as they are written here, amount to."""
         return digest_of({"scheme": self.hash_scheme, "descriptor": hashed(self.descriptor), "environment": self.environment})
 
 
-def _seal(said: bytes) -> bytes:
-    return hashlib.sha256(said).hexdigest().encode()
-
-
-class _Told(msgspec.Struct):
-    seal: Any = None
-
-
 def is_sealed(body: bytes) -> bool:
     """Whether the bytes of a manifest are those that were written: nothing in them has changed since, except by someone who sealed it again."""
-    said, behind = body[: -len(_SEALED) - _SEAL - len(_END)], body[-len(_SEALED) - _SEAL - len(_END) :]
-    return behind == _SEALED + _seal(said) + _END
-
-
-def is_altered(body: bytes) -> bool:
-    """Whether the bytes of a manifest have a seal, which is not theirs. msgspec.MsgspecError for what is no JSON."""
-    return not is_sealed(body) and msgspec.json.decode(body, type=_Told).seal is not None
+    found = _SEAL.search(body)
+    return found is not None and hashlib.sha256(body[: found.start(1)] + body[found.end(1) :]).hexdigest().encode() == found[1]
