@@ -189,17 +189,16 @@ class Recovery:
             self._fail(record, "its writer died before it was finished")
         elif (there := seen(path)) is None:
             self._fail(record, "its writer died, and its bytes are gone")
-        elif there.digest != manifest.artifact.digest and there.footer() is None:
-            self._fail(record, "its writer died, and its bytes are torn")
         elif there.digest != manifest.artifact.digest:
-            self._quarantine(record, path, "the bytes are whole, but not the ones that the manifest attests")
+            if there.footer() is None:
+                self._fail(record, "its writer died, and its bytes are torn")
+            else:
+                self._quarantine(record, path, "the bytes are whole, but not the ones that the manifest attests")
         elif newest > record.version:
             self._fail(record, "a version begun later was ready already")
-        elif is_sealed(body):
-            return _from_manifest(record, manifest, body, manifest.row_count, there.size), body, _edges(manifest)
         else:
             try:
-                rows = _checked(manifest, there, footers)
+                rows = manifest.row_count if is_sealed(body) else _checked(manifest, there, footers)
                 return _from_manifest(record, manifest, body, rows, there.size), body, _edges(manifest)
             except (ValueError, msgspec.MsgspecError) as error:
                 wrong = error.message if isinstance(error, JammiError) else str(error)

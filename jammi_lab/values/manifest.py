@@ -13,7 +13,7 @@ from jammi_lab.values.descriptors import HASH_SCHEME, hashed
 
 MANIFEST_VERSION = 1
 _SEAL = re.compile(rb'\n "seal": "([0-9a-f]{64})"')
-"""The seal as it stands in a manifest's text: no other line is indented so little, and no text in JSON has a line of its own."""
+"""The seal as it stands in a manifest's text: only keys of the manifest itself are indented by one, and no text in JSON begins a line."""
 
 
 class Artifact(Value, frozen=True):
