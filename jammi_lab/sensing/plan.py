@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from jammi_lab.canonical import digest_of
 from jammi_lab.errors import JammiError
 from jammi_lab.observing.look import Look
 from jammi_lab.producers.base import Kitchen, anchors_of, find_reusable
@@ -13,7 +14,7 @@ from jammi_lab.producers.registry import Producers
 from jammi_lab.sensing.graph import Graph, Node, Place, Sensed
 from jammi_lab.sensing.verdict import State
 from jammi_lab.values.anchors import Anchor, Input, InputKind, Snapshot, Unknown, Vanished
-from jammi_lab.values.records import Step, TableKind, TableRecord
+from jammi_lab.values.records import RecipeRecord, Step, TableKind, TableRecord
 from jammi_lab.values.verdicts import (
     Cause,
     Damaged,
@@ -82,7 +83,7 @@ class Planner:
         self._never_answered: set[Place] = set()
         """Steps with an input that cannot be pinned: no table ever answers them."""
         self._definitions: dict[Place, str] = {}
-        """What steps on which nothing runs are defined as once they are bound to their inputs as these are: `*` may mean other columns by now."""
+        """What steps are defined as once they are bound to their inputs as these are: `*` may mean other columns by now."""
 
     def steps(self) -> list[Planned]:
         """All steps, parents before children."""
@@ -206,19 +207,28 @@ class Planner:
         running = {p.name for p in self._sensed.graph.needs(node) if p.place in self.planned and self.planned[p.place].sort is not Sort.BLOCKED}
         try:
             with kitchen.scope.use(node.tenant):
-                if not running:
-                    job = self._sensor.producers.job(node.name, node.recipe.descriptor)
-                    self._definitions[node.place] = job.definition
-                    anchors = anchors_of(job, look, node.tenant)
-                    if not all(anchor.pinned for anchor in anchors):
-                        self._never_answered.add(node.place)
-                    return Sort.REUSED if find_reusable(kitchen, job.definition, anchors) else Sort.CERTAIN
-                definition = self._sensor.producers.definition_today(node.recipe)
-                known = kitchen.catalog.tables.by_definition(definition) if isinstance(definition, str) else []
-                fits = [c for c in known if self._may_fit(node, c)]
-                return Sort.POSSIBLE if fits else Sort.CERTAIN
+                if running:
+                    self._definitions[node.place] = self._bound_as_it_is(node.recipe)
+                    definition = self._sensor.producers.definition_today(node.recipe)
+                    known = kitchen.catalog.tables.by_definition(definition) if isinstance(definition, str) else []
+                    fits = [c for c in known if self._may_fit(node, c)]
+                    return Sort.POSSIBLE if fits else Sort.CERTAIN
+                job = self._sensor.producers.job(node.name, node.recipe.descriptor)
+                self._definitions[node.place] = job.definition
+                anchors = anchors_of(job, look, node.tenant)
+                if not all(anchor.pinned for anchor in anchors):
+                    self._never_answered.add(node.place)
+                return Sort.REUSED if find_reusable(kitchen, job.definition, anchors) else Sort.CERTAIN
         except JammiError:
             return Sort.CERTAIN
+
+    def _bound_as_it_is(self, recipe: RecipeRecord) -> str:
+        """What a step is defined as over the columns of today. What runs before may change them, and does so alike for steps that say the same; one
+        that cannot be bound until then is known by what was written."""
+        try:
+            return self._sensor.producers.job(recipe.name, recipe.descriptor).definition
+        except JammiError:
+            return digest_of({key: value for key, value in recipe.descriptor.items() if key != "canonical"})
 
     def _may_fit(self, node: Node, candidate: TableRecord) -> bool:
         """Whether everything that the candidate read, other than result tables that will be made, is again as it was then. Once one of these that has

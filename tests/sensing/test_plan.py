@@ -125,6 +125,10 @@ def as_they_are(rows):
     return rows.arrow()
 
 
+def first_of_two(rows, others):
+    return rows.arrow()
+
+
 @pytest.mark.parametrize("by", ["a statement", "a function"])
 def test_recipes_that_turn_out_to_be_one_definition_since_an_input_has_other_columns_are_made_once(lab: Lab, by: str) -> None:
     def define(name: str) -> None:
@@ -139,6 +143,32 @@ def test_recipes_that_turn_out_to_be_one_definition_since_an_input_has_other_col
     assert parts(plan) == {"certain": ["a"], "possible": ["b"]}
     report = plan.apply()
     assert outcomes(report) == {"a": "computed", "b": "reused"} and report.deviations == []
+
+
+@pytest.mark.parametrize("by", ["a statement", "a function", "a statement that cannot be bound before"])
+def test_recipes_that_turn_out_to_be_one_definition_when_what_they_read_was_made_are_made_once(lab: Lab, by: str) -> None:
+    def read(columns: str, values: str) -> None:
+        lab.csv("s", columns, values)
+        lab.ws.materialize("p", "SELECT * FROM s")
+
+    def define(name: str) -> None:
+        if by == "a function":
+            lab.ws.compute(name, first_of_two, inputs=["jammi.p", "t"], define_only=True)
+        else:
+            also = ", z + 1 AS more" if by.endswith("before") else ""
+            lab.ws.define(name, f"SELECT p.*, v{also} FROM jammi.p CROSS JOIN t")
+
+    lab.csv("t", "v", "1")
+    read("x,z", "1,2")
+    define("a")
+    read("w,z", "1,2")
+    define("b")
+    read("x", "1")
+    lab.csv("s", "x,z", "3,4")
+    plan = lab.ws.plan()
+    assert parts(plan) == {"certain": ["p", "a"], "possible": ["b"]}
+    report = plan.apply()
+    assert outcomes(report) == {"p": "computed", "a": "computed", "b": "reused"} and report.deviations == []
 
 
 def test_recipes_of_one_definition_are_made_once_wherever_in_a_plan_they_are(chain: Lab) -> None:
