@@ -13,6 +13,7 @@ import os
 import shutil
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -440,6 +441,53 @@ class Histories(RuleBasedStateMachine):
             self.ws.table(name).pin()
             self.pinned.add((name, self.ws.table(name).table_name))
             self.ws.expire(name)
+
+    @rule(old=recipes, new=recipes)
+    def rename(self, old: str, new: str) -> None:
+        """Whoever reads the old name goes on reading it, and whoever read the new one once reads this from now on."""
+        if old == new or old not in self.definitions:
+            return
+        moved = {new if name == old else name: made for name, made in self.definitions.items()}
+        before, self.definitions = self.definitions, moved
+        circle = any(self.derives(n, new) for n in moved[new].reads)
+        self.definitions = before
+        with warnings.catch_warnings(action="ignore", category=RuntimeWarning):
+            try:
+                self.ws.rename(old, new)
+            except jl.DuplicateTable:
+                assert new in before
+                return
+            except jl.DependencyCycle:
+                assert circle
+                return
+        assert not circle and new not in before
+        self.definitions = moved
+        self.pinned = {(new if name == old else name, table) for name, table in self.pinned}
+
+    @rule(name=recipes, at=values)
+    def restore(self, name: str, at: int) -> None:
+        """The bytes of one of its versions become its newest version; what the recipe says stays."""
+        versions = [t.version for t in self.ws.table(name).history()] if name in self.ws else []
+        if versions:
+            old = self.ws.table(name, version=versions[at % len(versions)])
+            assert old.restore().table_name == self.ws.table(name).table_name == old.table_name
+
+    @rule(name=recipes, at=values, size_kept=st.booleans())
+    def damage_a_table(self, name: str, at: int, size_kept: bool) -> None:
+        """Its bytes are changed by hand; it is made anew, and where that cannot be, or others still have them, they are put back."""
+        if name not in self.ws:
+            return
+        path = self.ws.table(name).path
+        whole = path.read_bytes()
+        hurt = bytearray(whole if size_kept else whole[:-1])
+        hurt[at * 7 % len(hurt)] ^= 1
+        path.write_bytes(hurt)
+        assert code(self.ws.staleness(name)) == "damaged"
+        self.apply([name])
+        healed = path.exists() and path.read_bytes() != hurt
+        assert healed or name in self.broken() or self.ws.table(name).path != path
+        if path.exists() and not healed:
+            path.write_bytes(whole)
 
     @rule(name=recipes, with_manifest=st.booleans())
     def die_before_the_end(self, name: str, with_manifest: bool) -> None:
