@@ -12,11 +12,12 @@ from jammi_lab.storage.remote import UNREACHABLE
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 _NO_FILE = {errno.EISDIR, errno.ELOOP, errno.ENOTDIR, errno.ENXIO}
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NO_MORE_OPEN = {errno.EMFILE, errno.ENFILE}
 
 
 def reason_of(error: OSError) -> str:
     """Why a file operation failed, in the system's words: Arrow's are about a temporary file, of which nobody knows."""
-    if error.errno in _FORBIDDEN | _FULL:
+    if error.errno in _FORBIDDEN | _FULL | _NO_MORE_OPEN:
         return os.strerror(error.errno)
     return error.strerror or str(error) or type(error).__name__
 
@@ -33,6 +34,9 @@ def storage_error(error: OSError, table: str) -> JammiError:
         return WorkspaceReadOnly(said, hint="Move what is there elsewhere and try again; tables that are missing then can be recomputed.")
     if error.errno in _FULL:
         return ResourceExhausted(f"There is no space for the files of {table!r}: {reason}.", hint="Make room and run it again.")
+    if error.errno in _NO_MORE_OPEN:
+        hint = "Close files that this kernel holds open, or let it have more (ulimit -n), and run it again."
+        return ResourceExhausted(f"The files of {table!r} cannot be opened: {reason}.", hint=hint)
     return ResourceExhausted(f"The disk failed at the files of {table!r}: {reason}.", hint="See to the disk and run it again.")
 
 

@@ -15,6 +15,7 @@ from jammi_lab.store.failures import storage_error
         (errno.EACCES, WorkspaceReadOnly, "The files of 't' cannot be written: Permission denied."),
         (errno.EROFS, WorkspaceReadOnly, "The files of 't' cannot be written: Read-only file system."),
         (errno.ENOSPC, ResourceExhausted, "There is no space for the files of 't': No space left on device."),
+        (errno.EMFILE, ResourceExhausted, "The files of 't' cannot be opened: Too many open files."),
     ],
 )
 def test_a_failure_is_said_in_the_system_s_words_and_names_no_temporary_file(number, kind, said):
