@@ -8,12 +8,13 @@ import msgspec
 
 from jammi_lab.canonical import digest_of
 from jammi_lab.errors import JammiError
+from jammi_lab.names import fold
 from jammi_lab.observing.look import Look
 from jammi_lab.producers.base import Kitchen, anchors_of, find_reusable
 from jammi_lab.producers.registry import Producers
 from jammi_lab.sensing.graph import Graph, Node, Place, Sensed
 from jammi_lab.sensing.verdict import State
-from jammi_lab.values.anchors import Anchor, Input, InputKind, Snapshot, Unknown, Vanished
+from jammi_lab.values.anchors import Anchor, Input, InputKind, Snapshot, Vanished
 from jammi_lab.values.records import RecipeRecord, Step, TableKind, TableRecord
 from jammi_lab.values.verdicts import (
     Cause,
@@ -83,7 +84,7 @@ class Planner:
         self._never_answered: set[Place] = set()
         """Steps with an input that cannot be pinned: no table ever answers them."""
         self._definitions: dict[Place, str] = {}
-        """What steps are defined as once they are bound to their inputs as these are: `*` may mean other columns by now."""
+        """What steps on which nothing runs are defined as, bound to their inputs as these are."""
 
     def steps(self) -> list[Planned]:
         """All steps, parents before children."""
@@ -106,14 +107,9 @@ class Planner:
 
     def _twins_in_turn(self, steps: list[Planned]) -> list[Planned]:
         """The steps, with recipes of one definition one after the other: what a certain one makes answers the others, so these are possible only."""
-        alike: dict[str | Unknown, list[Planned]] = {}
-        for each in steps:
-            if each.sort in (Sort.CERTAIN, Sort.POSSIBLE) and each.node.recipe is not None and each.node.place not in self._never_answered:
-                bound = self._definitions.get(each.node.place) or self._sensor.producers.definition_today(each.node.recipe)
-                alike.setdefault(bound, []).append(each)
-        for definition, twins in alike.items():
+        for twins in self._alike(steps):
             first = next((each for each in twins if each.sort is Sort.CERTAIN), None)
-            if isinstance(definition, Unknown) or first is None or len(twins) == 1:
+            if first is None:
                 continue
             for each in twins:
                 if each is not first:
@@ -121,6 +117,31 @@ class Planner:
                     each.step = msgspec.structs.replace(each.step, reasons=[said, *each.step.reasons])
                     each.sort, each.after = Sort.POSSIBLE, each.after | {first.node.place}
         return steps
+
+    def _alike(self, steps: list[Planned]) -> list[list[Planned]]:
+        """The steps that run and have one definition, if a table of it may answer them. Those that have in common what no column changes are bound to
+        see."""
+        near: dict[str, list[tuple[Planned, RecipeRecord]]] = {}
+        for each in steps:
+            recipe = each.node.recipe
+            if each.sort in (Sort.CERTAIN, Sort.POSSIBLE) and recipe is not None and each.node.place not in self._never_answered:
+                near.setdefault(_whatever_the_columns(recipe), []).append((each, recipe))
+        alike: dict[str, list[Planned]] = {}
+        for group in near.values():
+            for each, recipe in group if len(group) > 1 else ():
+                alike.setdefault(self._bound_as_it_is(each.node, recipe), []).append(each)
+        return [*alike.values()]
+
+    def _bound_as_it_is(self, node: Node, recipe: RecipeRecord) -> str:
+        """What a step is defined as over the columns of today: `*` may mean others than it did. What runs before may change them, and does so alike
+        for steps that say the same; one that cannot be bound until then is known by what was written."""
+        if (known := self._definitions.get(node.place)) is not None:
+            return known
+        try:
+            with self._sensor.kitchen.scope.use(node.tenant):
+                return self._sensor.producers.job(recipe.name, recipe.descriptor).definition
+        except JammiError:
+            return digest_of({key: value for key, value in recipe.descriptor.items() if key != "canonical"})
 
     def _wait(self, node: Node, verdict: PossiblyStale) -> None:
         """Note at each blocked step above it that the node waits for it."""
@@ -207,28 +228,19 @@ class Planner:
         running = {p.name for p in self._sensed.graph.needs(node) if p.place in self.planned and self.planned[p.place].sort is not Sort.BLOCKED}
         try:
             with kitchen.scope.use(node.tenant):
-                if running:
-                    self._definitions[node.place] = self._bound_as_it_is(node.recipe)
-                    definition = self._sensor.producers.definition_today(node.recipe)
-                    known = kitchen.catalog.tables.by_definition(definition) if isinstance(definition, str) else []
-                    fits = [c for c in known if self._may_fit(node, c)]
-                    return Sort.POSSIBLE if fits else Sort.CERTAIN
-                job = self._sensor.producers.job(node.name, node.recipe.descriptor)
-                self._definitions[node.place] = job.definition
-                anchors = anchors_of(job, look, node.tenant)
-                if not all(anchor.pinned for anchor in anchors):
-                    self._never_answered.add(node.place)
-                return Sort.REUSED if find_reusable(kitchen, job.definition, anchors) else Sort.CERTAIN
+                if not running:
+                    job = self._sensor.producers.job(node.name, node.recipe.descriptor)
+                    self._definitions[node.place] = job.definition
+                    anchors = anchors_of(job, look, node.tenant)
+                    if not all(anchor.pinned for anchor in anchors):
+                        self._never_answered.add(node.place)
+                    return Sort.REUSED if find_reusable(kitchen, job.definition, anchors) else Sort.CERTAIN
+                definition = self._sensor.producers.definition_today(node.recipe)
+                known = kitchen.catalog.tables.by_definition(definition) if isinstance(definition, str) else []
+                fits = [c for c in known if self._may_fit(node, c)]
+                return Sort.POSSIBLE if fits else Sort.CERTAIN
         except JammiError:
             return Sort.CERTAIN
-
-    def _bound_as_it_is(self, recipe: RecipeRecord) -> str:
-        """What a step is defined as over the columns of today. What runs before may change them, and does so alike for steps that say the same; one
-        that cannot be bound until then is known by what was written."""
-        try:
-            return self._sensor.producers.job(recipe.name, recipe.descriptor).definition
-        except JammiError:
-            return digest_of({key: value for key, value in recipe.descriptor.items() if key != "canonical"})
 
     def _may_fit(self, node: Node, candidate: TableRecord) -> bool:
         """Whether everything that the candidate read, other than result tables that will be made, is again as it was then. Once one of these that has
@@ -243,6 +255,13 @@ class Planner:
         """Whether the very columns that were read of an input hold what they held."""
         seen = self._sensed.look.observe(recorded.input, node.tenant)
         return isinstance(seen, Snapshot) and seen.knows(recorded.columns) and recorded.same_state(seen.anchor(recorded.input, recorded.columns))
+
+
+def _whatever_the_columns(recipe: RecipeRecord) -> str:
+    """A digest of what recipes of one definition share, whichever columns their inputs have or had: the names of these, values and literals."""
+    said = recipe.descriptor
+    literals = [each for each in said.get("canonical", {}).get("constants", ()) if "shape" not in each]
+    return digest_of([recipe.kind, sorted({fold(name) for _, name, _ in recipe.inputs}), said.get("params"), said.get("key"), literals])
 
 
 def _as_then(recorded: Anchor, state: State | None) -> bool:
