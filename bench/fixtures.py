@@ -90,7 +90,7 @@ def workspace_of_crashes(folder: Path, tables: int, *, whole: bool) -> Path:
                 (parent / f"{name}.parquet").write_bytes(body if whole else body[: len(body) // 2])
                 if whole:
                     own = msgspec.structs.replace(manifest, table_name=name, recipe=f"t{number}", version=1)
-                    (parent / f"{name}.materialization.json").write_bytes(own.sealed().encode())
+                    (parent / f"{name}.materialization.json").write_bytes(own.sealed())
     return folder  # the writer was never retired, and its lock went with the catalog: it counts as dead
 
 
@@ -129,7 +129,7 @@ def workspace_of_copies(folder: Path, tables: int, per_file: int = 200) -> Path:
                         record, table_name=name, recipe=called, version=0, path=path, writer_id=writer, status=TableStatus.BUILDING, flight=False
                     )
                     begun = catalog.publish.begin(own)
-                    said = msgspec.structs.replace(manifest, table_name=name, recipe=called, version=1).sealed().encode()
+                    said = msgspec.structs.replace(manifest, table_name=name, recipe=called, version=1).sealed()
                     (folder / path).write_bytes(rows)
                     manifest_path(folder / path).write_bytes(said)
                     catalog.publish.ready(msgspec.structs.replace(begun, manifest_digest=digest(said)), said)

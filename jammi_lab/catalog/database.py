@@ -8,7 +8,6 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Hashable, Iterator
-from io import FileIO
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -17,6 +16,7 @@ from jammi_lab.catalog.dialects import Dialect, damaged
 from jammi_lab.errors import ForkedWorkspace, SessionClosed, WorkspaceReadOnly
 from jammi_lab.interrupts import HeldBack
 from jammi_lab.storage.files import fault_point
+from jammi_lab.storage.syncing import Syncing, sync_data
 
 T = TypeVar("T")
 Transaction = contextlib.AbstractContextManager[sa.Connection]
@@ -128,12 +128,20 @@ class Database:
 
     def hasty(self) -> Transaction:
         """A `write` that does not wait for the disk. Commits reach it in their order: a power failure may take this one, and then nothing later is
-        left either; the death of a process takes none. For what is worth nothing after a power failure, or is made durable by syncing `unsynced`."""
+        left either; the death of a process takes none. For what is worth nothing after a power failure, or is made durable by `syncing`."""
         return self._transaction(writing=True, hasty=True)
 
-    def unsynced(self) -> FileIO | None:
-        """The file, open, of which a sync makes all durable that was committed until now; None when it is. OSError."""
-        return self.dialect.unsynced()
+    def syncing(self) -> Syncing | None:
+        """What makes all durable, beside the caller, that was committed until now; None when it is. OSError."""
+        log = self.dialect.unsynced()
+        if log is None:
+            return None
+
+        def sync() -> None:
+            with log:
+                sync_data(log)
+
+        return Syncing(sync)
 
     @contextlib.contextmanager
     def attempt(self) -> Iterator[None]:

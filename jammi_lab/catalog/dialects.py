@@ -44,7 +44,8 @@ _PRAGMAS = (
     "foreign_keys=ON",
     "trusted_schema=OFF",
     "cell_size_check=ON",
-    "wal_autocheckpoint=4000",  # pages: with SQLite's own 1000 a commit of a thousand tables also waits until all of them are in the file
+    # pages: with SQLite's own 1000 a commit of a thousand tables also waits until all of them are in the file; a log that is written over is synced
+    "wal_autocheckpoint=2000",  # in less time than one that grows
     "cache_size=-65536",  # a look reads every newest row; with SQLite's own 2 MB it reads them from the file again
 )
 

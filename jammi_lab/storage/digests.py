@@ -178,8 +178,9 @@ def parquet_leaves(path: Path) -> list[Leaf]:
     return digest_parquet(path).leaves
 
 
-def digest_parquet(path: Path, growing: Growing | None = None) -> ParquetDigests:
-    """Whole digest, leaves, rows and bytes of a local Parquet file. pyarrow.ArrowInvalid when it is no whole Parquet file, OSError.
+def digest_parquet(path: Path, growing: Growing | None = None, footer: pq.FileMetaData | None = None) -> ParquetDigests:
+    """Whole digest, leaves, rows and bytes of a local Parquet file, whose `footer` whoever has just written it knows. pyarrow.ArrowInvalid when it is
+    no whole Parquet file, OSError.
 
     A large file is hashed on two threads, which costs the time of one SHA-256 over it; half of that when `growing` took most of the whole in while
     the file was written.
@@ -187,8 +188,8 @@ def digest_parquet(path: Path, growing: Growing | None = None) -> ParquetDigests
     with FileIO(os.fspath(path)) as file:
         size = os.fstat(file.fileno()).st_size
         if size <= _SMALL:
-            return _digest_bytes(file.readall())
-        footer = pq.read_metadata(file)
+            return _digest_bytes(file.readall(), footer)
+        footer = footer or pq.read_metadata(file)
         if size < _SPLIT:
             return _one_pass(file, footer, size)
     extents = _extents(footer, size)
@@ -221,8 +222,8 @@ def digest_parquet_stream(file: BinaryIO, size: int) -> ParquetDigests:
     return _one_pass(file, pq.read_metadata(file), size)
 
 
-def _digest_bytes(data: bytes) -> ParquetDigests:
-    footer, view = pq.read_metadata(pa.BufferReader(data)), memoryview(data)
+def _digest_bytes(data: bytes, footer: pq.FileMetaData | None) -> ParquetDigests:
+    footer, view = footer or pq.read_metadata(pa.BufferReader(data)), memoryview(data)
     extents = _extents(footer, len(data))
     found = [hashlib.sha256(view[one.offset : one.offset + one.length]).hexdigest() for one in extents]
     return ParquetDigests(hashlib.sha256(data).hexdigest(), _leaves(extents, found), footer.num_rows, len(data), footer)
@@ -278,8 +279,7 @@ def _range_digest(file: BinaryIO, offset: int, length: int) -> str:
 def _owners(footer: pq.FileMetaData) -> list[str]:
     """For each leaf, the top-level column that it belongs to. pyarrow.ArrowInvalid when that cannot be told."""
     try:
-        names = [field.name for field in footer.schema.to_arrow_schema()]
-        return [name for name, leaves in zip(names, split_leaves(footer), strict=True) for _ in leaves]
+        return [name for name, leaves in split_leaves(footer) for _ in leaves]
     except (ValueError, pa.ArrowNotImplementedError) as error:
         raise pa.ArrowInvalid(str(error)) from None
 

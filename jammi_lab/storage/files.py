@@ -1,26 +1,28 @@
 """Files that are whole or not there: atomic writes, stats that may stand for bytes, locations that cannot leave their folder."""
 
-import _thread
 import contextlib
 import errno
 import os
 import secrets
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from io import FileIO
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any, BinaryIO
 
 from jammi_lab.errors import TableDamaged
-from jammi_lab.storage.beside import begin
 from jammi_lab.storage.plain import open_plain
 from jammi_lab.storage.remote import RemoteFile, RemotePath, state_of
+from jammi_lab.storage.syncing import Syncing, sync_file, sync_folder
 from jammi_lab.values.base import Value
 
 Place = Path | RemotePath
 """A file of a folder, or an object of a store."""
 _LARGE = 4 << 20
 """Bytes that take longer to write than the sync itself."""
+_QUICK = 0.001
+"""Seconds that files take to be synced on a disk that is quick."""
 _hook: Callable[[str], None] | None = None
 
 
@@ -110,64 +112,6 @@ def write_all(file: FileIO, data: bytes | memoryview) -> None:
         left = left[file.write(left) :]
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable. OSError."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network mounts cannot sync a folder; they write names through
-            raise
-    finally:
-        os.close(descriptor)
-
-
-def sync_file(file: Path | FileIO) -> None:
-    """Make the bytes of a finished file durable. OSError."""
-    if isinstance(file, FileIO):
-        os.fsync(file.fileno())
-        return
-    descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-class Syncing:
-    """A file whose bytes become durable while something else is done: from now on, and for certain once `wait` has returned.
-
-    A file system with a journal writes that once for all files that are synced at the same time, so what is small is begun together.
-    """
-
-    def __init__(self, file: Path | FileIO) -> None:
-        self._file, self._over = file, False
-        self._wrong: OSError | None = None
-        self._done = _thread.allocate_lock()
-        self._done.acquire()
-        try:
-            begin(self._sync)
-        except RuntimeError:  # there may be no more threads
-            self._sync()
-
-    def _sync(self) -> None:
-        try:
-            sync_file(self._file)
-            self._over = True
-        except OSError as error:
-            self._wrong = error
-        except ValueError:  # it was closed: who wanted it durable has given it up
-            pass
-        finally:
-            self._done.release()
-
-    def wait(self) -> None:
-        """Wait until it is durable; any number of times. OSError."""
-        with self._done:
-            if not self._over:
-                raise self._wrong or OSError(errno.EIO, os.strerror(errno.EIO), self._file.name)
-
-
 class AtomicFile:
     """A file that takes its name only when it is whole and durable: write to `.temp`, then `commit()` or `abort()`.
 
@@ -196,7 +140,7 @@ class AtomicFile:
         """All bytes are there. Those of a large file become durable while something else is done, before `commit`."""
         self._open = file = FileIO(os.fspath(self.temp))
         if os.fstat(file.fileno()).st_size >= _LARGE:
-            self.syncing = Syncing(file)
+            self.syncing = syncing_file(file)
 
     def commit(self) -> None:
         """Sync the temp file, give it its name, sync the folder. On failure the temp file is removed and OSError passes."""
@@ -214,24 +158,29 @@ class AtomicFile:
             self.temp.unlink()
 
 
-def commit_together(*files: AtomicFile, beside: Callable[[], FileIO | None] = lambda: None) -> None:
-    """Give finished files of one folder their names, one after the other, when all their bytes are durable, and those of the file that `beside`
-    opens; the names are so when this returns. On failure their temp files are removed and OSError passes.
+def commit_together(*files: AtomicFile) -> None:
+    """Give finished files of one folder their names, one after the other, when all their bytes are durable; the names are so when this returns. On
+    failure their temp files are removed and OSError passes."""
+    _name_together(files)
+    fault_point("file.before_folder_fsync")
+    sync_folder(files[0].path.parent)
+    fault_point("file.after_folder_fsync")
+
+
+def _name_together(files: Sequence[AtomicFile], first: Syncing | None = None) -> None:
+    """The same without the folder; no file has its name before `first` is durable.
 
     A sync that failed is never repeated on the same file: the kernel may have dropped the pages and call them clean.
     """
-    more = None
     try:
         fault_point("file.before_fsync")
-        more = beside()  # before a thread is woken: it would take Python's lock while this one opens a file
-        first = files[0] if more is None and files[0].syncing is None else None
-        begun = [each.syncing or Syncing(each.whole) for each in files if each is not first]
-        if more is not None:
-            sync_file(more)
-        elif first is not None:
-            sync_file(first.whole)
-        for syncing in begun:
-            syncing.wait()
+        mine = files[-1] if files[-1].syncing is None else None
+        begun = [each.syncing or syncing_file(each.whole) for each in files if each is not mine]
+        if mine is not None:
+            sync_file(mine.whole)
+        for syncing in (*begun, first):
+            if syncing is not None:
+                syncing.wait()
         for each in files:
             fault_point("file.before_rename")
             each.close()
@@ -240,27 +189,29 @@ def commit_together(*files: AtomicFile, beside: Callable[[], FileIO | None] = la
         for each in files:
             each.abort()
         raise
-    finally:
-        if more is not None:
-            more.close()
-    fault_point("file.before_folder_fsync")
-    sync_folder(files[0].path.parent)
-    fault_point("file.after_folder_fsync")
 
 
-def commit_with(file: AtomicFile | RemoteFile, path: Place, data: bytes, beside: Callable[[], FileIO | None] = lambda: None) -> None:
+def syncing_file(file: Path | FileIO) -> Syncing:
+    """What makes the bytes of a finished file durable, from now on."""
+    return Syncing(lambda: sync_file(file))
+
+
+def commit_with(file: AtomicFile | RemoteFile, path: Place, data: bytes, first: Syncing | None = None) -> Callable[[], None]:
     """Give a finished file its name, and after it put `data` under `path`, in the same folder, where it says that the first is whole; neither name is
-    there before the file that `beside` opens is durable. OSError."""
+    there before `first` is durable. OSError.
+
+    The names are durable when what this returns has been called, which raises OSError, too. On a disk that is quick they become so meanwhile, and the
+    caller may hold a lock; they are durable already where it would be held up for long.
+    """
     if isinstance(file, RemoteFile) or isinstance(path, RemotePath):
-        if (more := beside()) is not None:
-            with more:
-                sync_file(more)
+        if first is not None:
+            first.wait()
         file.commit()
         fault_point("file.after_put")
         if not write_once(path, data):
             raise FileExistsError(errno.EEXIST, "something is there already", str(path))
         file.abort()  # what was written here before it was put
-        return
+        return lambda: None
     other = AtomicFile(path)
     try:
         fault_point("file.before_write")
@@ -268,7 +219,18 @@ def commit_with(file: AtomicFile | RemoteFile, path: Place, data: bytes, beside:
     except BaseException:
         other.abort()
         raise
-    commit_together(file, other, beside=beside)
+    began = time.monotonic()
+    _name_together((file, other), first)
+    fault_point("file.before_folder_fsync")
+    names = Syncing(lambda: sync_folder(path.parent))
+    if time.monotonic() - began > _QUICK:
+        names.wait()
+
+    def named() -> None:
+        names.wait()
+        fault_point("file.after_folder_fsync")
+
+    return named
 
 
 def atomic_file(path: Place, *, create: bool = False) -> AtomicFile | RemoteFile:

@@ -54,6 +54,7 @@ class ParquetSink:
         self._held_rows = 0
         self._writer: pq.ParquetWriter | None = None
         self._file: pa.OSFile | pa.BufferOutputStream | None = None
+        self._footers: list[pq.FileMetaData] = []
         self.growing = Growing(path)
         """What has taken in of the file, for its digest, while it was written."""
 
@@ -85,6 +86,11 @@ class ParquetSink:
         fault_point("parquet.after_footer")
         return self.rows
 
+    @property
+    def footer(self) -> pq.FileMetaData:
+        """What the footer of the closed file says."""
+        return self._footers[0]
+
     def abort(self) -> None:
         """Leave no file. Fine at any moment, more than once, after `close` too."""
         self._held, self._held_rows = [], 0
@@ -106,7 +112,7 @@ class ParquetSink:
         if self._writer is None:
             # what is small is written in one go; and given a path, pyarrow looks for a filesystem first
             self._file = pa.BufferOutputStream() if last and table.nbytes <= _SMALL else pa.OSFile(os.fspath(self.path), mode="wb")
-            self._writer = pq.ParquetWriter(self._file, self.schema, version="2.6", **_layout(table))
+            self._writer = pq.ParquetWriter(self._file, self.schema, version="2.6", metadata_collector=self._footers, **_layout(table))
         fault_point("parquet.before_row_group")
         if table.num_rows:
             self._writer.write_table(table, row_group_size=self._group)
@@ -287,23 +293,26 @@ def leaf_paths(schema: pa.Schema) -> list[list[str]]:
         return [[name] for name in schema.names]
     buffer = pa.BufferOutputStream()
     pq.ParquetWriter(buffer, schema).close()
-    return split_leaves(pq.read_metadata(pa.BufferReader(buffer.getvalue())))
+    return [leaves for _, leaves in split_leaves(pq.read_metadata(pa.BufferReader(buffer.getvalue())))]
 
 
-def split_leaves(footer: pq.FileMetaData) -> list[list[str]]:
-    """For each top-level column of a file, the paths of its leaves; found by counting, since a name may itself hold dots.
+def split_leaves(footer: pq.FileMetaData) -> list[tuple[str, list[str]]]:
+    """Each top-level column of a file, and the paths of its leaves; found by counting, since a name may itself hold dots.
 
     ValueError when names and leaves do not fit together.
     """
     schema = footer.schema
+    arrow = schema.to_arrow_schema()
+    if schema.names == (names := arrow.names) and not any(kind.num_fields for kind in arrow.types):
+        return [(name, [name]) for name in names]
     paths = [schema.column(i).path for i in range(footer.num_columns)]
     split, at = [], 0
-    for field in schema.to_arrow_schema():
+    for field in arrow:
         count = _leaf_count(field.type)
         leaves = paths[at : at + count]
         if len(leaves) != count or not all(p == field.name or p.startswith(field.name + ".") for p in leaves):
             raise ValueError(f"the leaves of column {field.name!r} cannot be told apart")
-        split.append(leaves)
+        split.append((field.name, leaves))
         at += count
     if at != len(paths):
         raise ValueError("the footer has more leaves than columns account for")

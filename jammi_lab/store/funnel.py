@@ -22,6 +22,7 @@ from jammi_lab.names import physical_name
 from jammi_lab.storage.digests import column_digests, digest_parquet
 from jammi_lab.storage.files import AtomicFile, atomic_file, commit_with, fault_point, make_folder
 from jammi_lab.storage.parquet import WRITER, ParquetSink
+from jammi_lab.storage.syncing import Syncing
 from jammi_lab.store import manifests
 from jammi_lab.store.failures import left_by, storage_error
 from jammi_lab.store.results import Results, clear
@@ -89,20 +90,21 @@ class Building:
         counts: dict[str, int],
         wanted: Callable[[], object],
     ) -> TableRecord:
-        found = digest_parquet(self._file.temp, self._sink.growing)
+        found = digest_parquet(self._file.temp, self._sink.growing, self._sink.footer)
         whole, leaves, digests = found.whole, found.leaves, column_digests(found.leaves)
         columns = [Column(name=name, type=type_, digest=digests.get(name, "")) for name, type_ in types.items()]
         now = rfc3339(self._funnel.clock.now_ns())
         seconds = round(self._funnel.clock.monotonic() - self._started, 6)
         record = self._funnel.finished(self.record, self.rows, found.bytes, columns, anchors, whole, now, seconds)
-        body = self._funnel.attest(record, leaves, descriptor, environment, counts).sealed().encode()
-        commit_with(self._file, manifests.manifest_path(self.path), body, beside=self._funnel.catalog.database.unsynced)
+        body = self._funnel.attest(record, leaves, descriptor, environment, counts).sealed()
+        named = commit_with(self._file, manifests.manifest_path(self.path), body, self._funnel.entering(self.record))
         fault_point("funnel:manifest-durable")
         record = _replaced(record, manifest_digest=manifests.digest(body))
         with self._funnel.catalog.transaction():
             wanted()
             self._funnel.catalog.publish.ready(record, body, [(a.input.identity, a.kind) for a in anchors])
             self._funnel.results.memo.save()  # of the inputs; a stat that is so young proves nothing of the table itself
+            named()
         fault_point("funnel:ready")
         return record
 
@@ -137,6 +139,8 @@ class Funnel:
         self._unsettled: dict[str, tuple[TableRecord, str]] = {}
         self._running: dict[str, str] = {}
         """Definitions that are being made, by table name."""
+        self._entering: dict[str, Syncing | None] = {}
+        """What makes the row durable of each table that is being made, by its name."""
         self._stopping = False
 
     @contextlib.contextmanager
@@ -156,6 +160,8 @@ class Funnel:
         begun = None
         try:
             begun = self.catalog.publish.begin(record, model_key, seen)
+            with _Explained(self, record):
+                self._entering[record.table_name] = self.catalog.database.syncing()  # while the rows are being made
             fault_point("funnel:building")
             yield begun
         except (BuiltElsewhere, ReadyMeanwhile, DuplicateTable):
@@ -171,6 +177,11 @@ class Funnel:
             raise
         finally:
             self._running.pop(record.table_name, None)
+            self._entering.pop(record.table_name, None)
+
+    def entering(self, record: TableRecord) -> Syncing | None:
+        """What makes the row of a begun table durable, before which no file may have its name; None when it is."""
+        return self._entering.get(record.table_name)
 
     def stop(self) -> None:
         """Begin nothing any more."""

@@ -12,7 +12,8 @@ from typing import NamedTuple, Protocol
 
 from jammi_lab.errors import JammiError
 from jammi_lab.storage.beside import begin
-from jammi_lab.storage.files import Place, fault_point, sync_folder
+from jammi_lab.storage.files import Place, fault_point
+from jammi_lab.storage.syncing import sync_folder
 from jammi_lab.store.manifests import SUFFIX
 from jammi_lab.store.results import Results, clear
 from jammi_lab.vectors.index_files import SUFFIXES

@@ -16,7 +16,8 @@ from jammi_lab.catalog.replacing import replacing
 from jammi_lab.clock import Clock
 from jammi_lab.errors import CatalogTooNew, InvalidArgument, JammiError, NameInvalid, WorkspaceNotFound
 from jammi_lab.names import fold
-from jammi_lab.storage.files import Place, fault_point, plain_stat, sync_folder
+from jammi_lab.storage.files import Place, fault_point, plain_stat
+from jammi_lab.storage.syncing import sync_folder
 from jammi_lab.store import manifests
 from jammi_lab.store.attested import Footers, check_manifest
 from jammi_lab.store.claim import adopt

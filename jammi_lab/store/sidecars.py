@@ -47,7 +47,7 @@ class Sidecars:
 
     def __init__(self) -> None:
         self._builders: list[Builder] = []
-        self._followed: dict[str, TableRecord] = {}  # those that lacked something all the same
+        self._lacking: dict[str, TableRecord] = {}  # those that lacked something after it was to be made
 
     def register(self, builder: Builder) -> None:
         """Ask this one too from now on."""
@@ -58,11 +58,11 @@ class Sidecars:
         for builder in self._builders:
             builder.follow(record, wish, on_progress)
         if not wish.later and self._lacks(record):
-            self._followed[record.table_name] = record
+            self._lacking[record.table_name] = record
 
     def left_lacking(self) -> bool:
-        """Whether a table that was made here still lacks what should have followed at once and could not be written."""
-        return any(self._lacks(record) for record in self._followed.values())
+        """Whether a table still lacks what should have been made here and could not be written."""
+        return any(self._lacks(record) for record in self._lacking.values())
 
     def _lacks(self, record: TableRecord) -> bool:
         try:
@@ -77,6 +77,8 @@ class Sidecars:
     def restored(self, record: TableRecord, *, at_once: bool) -> bool:
         """Whether something that a ready table lacked is there again."""
         found = [builder.restored(record, at_once=at_once) for builder in self._builders]
+        if not any(found) and self._lacks(record):
+            self._lacking[record.table_name] = record
         return any(found)
 
     def told(self, record: TableRecord) -> str | None:
@@ -85,6 +87,6 @@ class Sidecars:
 
     def gone(self, record: TableRecord) -> None:
         """The table is about to be removed."""
-        self._followed.pop(record.table_name, None)
+        self._lacking.pop(record.table_name, None)
         for builder in self._builders:
             builder.gone(record)

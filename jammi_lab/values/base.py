@@ -26,10 +26,13 @@ class Value(msgspec.Struct, frozen=True, gc=False):
         return plain
 
 
+_HOLDING = (dict, list, tuple)
+
+
 def _listed(value: Any) -> Any:
     """The same with lists in the place of tuples, as it would come back from JSON."""
     if isinstance(value, dict):
-        return {key: _listed(each) for key, each in value.items()}
+        return {key: _listed(each) if isinstance(each, _HOLDING) else each for key, each in value.items()}
     return [_listed(each) for each in value] if isinstance(value, list | tuple) else value
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from typing import Any, Self
+from typing import Any
 
 import msgspec
 
@@ -13,6 +13,7 @@ from jammi_lab.values.descriptors import HASH_SCHEME, hashed
 
 MANIFEST_VERSION = 1
 _SEAL = re.compile(rb'\n "seal": "([0-9a-f]{64})"')
+_UNSEALED = b'\n "seal": ""'
 """The seal as it stands in a manifest's text: only keys of the manifest itself are indented by one, and no text in JSON begins a line."""
 
 
@@ -119,9 +120,10 @@ class Manifest(Value, frozen=True, kw_only=True):
         """The JSON that is stored, the same bytes for the same manifest."""
         return msgspec.json.format(msgspec.json.encode(self, order="sorted"), indent=1) + b"\n"
 
-    def sealed(self) -> Self:
-        """The same with its seal."""
-        return msgspec.structs.replace(self, seal=hashlib.sha256(msgspec.structs.replace(self, seal="").encode()).hexdigest())
+    def sealed(self) -> bytes:
+        """The JSON that is stored, with its seal."""
+        text = (msgspec.structs.replace(self, seal="") if self.seal else self).encode()
+        return text.replace(_UNSEALED, _UNSEALED[:-1] + hashlib.sha256(text).hexdigest().encode() + b'"', 1)
 
     def recomputed_hash(self) -> str:
         """The definition hash that descriptor and environment, as they are written here, amount to."""

@@ -132,7 +132,7 @@ def test_a_file_is_synced_also_where_there_may_be_no_more_threads(tmp_path, monk
     synced = []
     monkeypatch.setattr(beside._Helper, "start", none)
     monkeypatch.setattr(files, "sync_file", synced.append)
-    files.Syncing(tmp_path / "log").wait()
+    files.syncing_file(tmp_path / "log").wait()
     assert synced == [tmp_path / "log"]
 
 

@@ -23,6 +23,7 @@ from jammi_lab.storage.files import (
     write_atomic,
     write_once,
 )
+from jammi_lab.storage.syncing import Syncing
 
 
 class Crash(Exception):
@@ -111,27 +112,60 @@ def test_two_files_that_are_named_together_are_both_synced_before_either_has_its
     assert sorted(synced) == ["beside", "made"] and (tmp_path / "beside").read_bytes() == b"attested"
 
 
-def test_what_is_synced_beside_two_files_is_durable_before_either_has_its_name(tmp_path, monkeypatch):
-    log, synced = tmp_path / "log", []
-    log.write_bytes(b"a row")
+def test_what_became_durable_beside_is_so_before_either_of_two_files_has_its_name(tmp_path):
+    def sync():
+        assert may_end.wait(20)
+        assert not (tmp_path / "made").exists() and not (tmp_path / "beside").exists()
+        order.append("row")
 
-    def sync(path):
-        assert not (tmp_path / "made").exists()
-        synced.append(os.path.basename(path.name).lstrip(".").split(".")[0])
-
-    monkeypatch.setattr(files, "sync_file", sync)
+    order, may_end = [], threading.Event()
     file = AtomicFile(tmp_path / "made")
     file.temp.write_bytes(b"rows")
-    files.commit_with(file, tmp_path / "beside", b"attested", beside=lambda: FileIO(log))
-    assert sorted(synced) == ["beside", "log", "made"] and (tmp_path / "made").exists()
+    threading.Timer(0.05, may_end.set).start()
+    files.commit_with(file, tmp_path / "beside", b"attested", Syncing(sync))()
+    assert order == ["row"] and (tmp_path / "made").exists()
 
 
-def test_no_file_has_a_name_when_what_is_synced_beside_it_cannot_be(tmp_path):
+def test_no_file_has_a_name_when_what_was_to_be_durable_before_it_is_not(tmp_path):
+    def fail():
+        raise OSError(5, "the disk is gone")
+
     file = AtomicFile(tmp_path / "made")
     file.temp.write_bytes(b"rows")
-    with pytest.raises(FileNotFoundError):
-        files.commit_with(file, tmp_path / "beside", b"attested", beside=lambda: FileIO(tmp_path / "gone"))
+    with pytest.raises(OSError, match="the disk is gone"):
+        files.commit_with(file, tmp_path / "beside", b"attested", Syncing(fail))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_the_names_of_two_files_are_durable_when_that_was_waited_for_and_before_on_a_slow_disk(tmp_path, monkeypatch, quick):
+    def sync(folder):
+        assert may_end.wait(0.5) or not quick
+        synced.append(folder)
+
+    synced, may_end = [], threading.Event()
+    monkeypatch.setattr(files, "sync_folder", sync)
+    monkeypatch.setattr(files, "_QUICK", 60.0 if quick else 0.0)
+    file = AtomicFile(tmp_path / "made")
+    file.temp.write_bytes(b"rows")
+    durable = files.commit_with(file, tmp_path / "beside", b"attested")
+    assert (tmp_path / "made").exists() and (tmp_path / "beside").exists() and synced == ([] if quick else [tmp_path])
+    may_end.set()
+    durable()
+    assert synced == [tmp_path]
+
+
+def test_a_folder_whose_names_cannot_be_made_durable_is_told_to_who_waits_for_them(tmp_path, monkeypatch):
+    def fail(_):
+        raise OSError(5, "the disk is gone")
+
+    monkeypatch.setattr(files, "sync_folder", fail)
+    monkeypatch.setattr(files, "_QUICK", 60.0)
+    file = AtomicFile(tmp_path / "made")
+    file.temp.write_bytes(b"rows")
+    durable = files.commit_with(file, tmp_path / "beside", b"attested")
+    with pytest.raises(OSError, match="the disk is gone"):
+        durable()
 
 
 @pytest.mark.parametrize("large", [True, False])
@@ -174,36 +208,32 @@ def test_files_that_were_named_or_given_up_are_not_left_open(tmp_path, fault, po
     file.temp.write_bytes(b"rows")
     file.finish()
     fault(point)
-    log = FileIO(tmp_path / "log", "w")
     with contextlib.suppress(Crash):
-        files.commit_with(file, tmp_path / "beside", b"attested", beside=lambda: log)
-    if point in ("file.before_write", "file.before_fsync"):
-        log.close()  # nobody asked for it
+        files.commit_with(file, tmp_path / "beside", b"attested")()
     if point:
         file.abort()
-    assert not opened_below(tmp_path) and sorted(os.listdir(tmp_path)) == (["log"] if point else ["beside", "log", "made"])
+    assert not opened_below(tmp_path) and sorted(os.listdir(tmp_path)) == ([] if point else ["beside", "made"])
 
 
-def test_both_files_are_synced_beside_the_caller_which_syncs_something_else_itself(tmp_path, monkeypatch):
-    who, both = {}, threading.Barrier(3)
+def test_of_two_files_one_is_synced_by_the_caller_while_the_other_is(tmp_path, monkeypatch):
+    who, both = {}, threading.Barrier(2)
 
     def sync(file):
         who[os.path.basename(file.name).lstrip(".").split(".")[0]] = threading.current_thread() is threading.main_thread()
-        both.wait(20)  # all three run at one time
+        both.wait(20)  # both run at one time
 
     monkeypatch.setattr(files, "sync_file", sync)
-    (tmp_path / "log").write_bytes(b"a row")
     file = AtomicFile(tmp_path / "made")
     file.temp.write_bytes(b"rows")
     file.finish()
-    files.commit_with(file, tmp_path / "beside", b"attested", beside=lambda: FileIO(tmp_path / "log"))
-    assert who == {"made": False, "beside": False, "log": True}
+    files.commit_with(file, tmp_path / "beside", b"attested")()
+    assert who == {"made": False, "beside": True}
 
 
 def test_the_sync_of_a_file_that_was_given_up_meanwhile_is_an_error_to_whom_it_matters_and_to_nobody_else(tmp_path):
     file = FileIO(tmp_path / "a", "w")
     file.close()
-    syncing = files.Syncing(file)
+    syncing = files.syncing_file(file)
     with pytest.raises(OSError, match="Input/output"):
         syncing.wait()
 

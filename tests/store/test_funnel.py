@@ -15,7 +15,9 @@ import pyarrow as pa
 import pytest
 
 import jammi_lab as jl
+from jammi_lab.catalog import database, dialects
 from jammi_lab.errors import JammiError, LostOwnership, ResourceExhausted, SchemaMismatch, SqlError, WorkspaceReadOnly
+from jammi_lab.storage import files as storage
 from jammi_lab.storage.parquet import footer_at
 from jammi_lab.store import manifests
 from jammi_lab.values.verdicts import Match
@@ -147,6 +149,27 @@ def test_an_interrupt_at_any_point_leaves_failed_and_no_files(lab, folder, fault
         lab.materialize("venues", VENUES)
     assert list(statuses(folder).values()) == ["failed"] and files(folder) == []
     assert "nothing was left behind" in " ".join(caught.value.__notes__)
+
+
+@pytest.mark.parametrize("what", ["the log cannot be opened", "the row does not reach the disk", "the names do not"])
+def test_a_disk_that_fails_beside_what_is_done_is_told_before_anything_is_published(lab, folder, monkeypatch, what):
+    def fail(*_):
+        assert files(folder) == [] or what == "the names do not"
+        raise OSError(5, "Input/output error")
+
+    sync = storage.sync_folder
+    with monkeypatch.context() as broken:
+        if what == "the log cannot be opened":
+            broken.setattr(dialects.Sqlite, "unsynced", fail)
+        elif what == "the row does not reach the disk":
+            broken.setattr(database, "sync_data", fail)
+        else:
+            broken.setattr(storage, "_QUICK", 60.0)
+            broken.setattr(storage, "sync_folder", lambda path: sync(path) if threading.current_thread() is threading.main_thread() else fail())
+        with pytest.raises(ResourceExhausted, match="papers__sql__"):
+            lab.materialize("venues", VENUES)
+    assert statuses(folder) == dict.fromkeys(statuses(folder), "failed") and files(folder) == []
+    assert lab.materialize("venues", VENUES).row_count == 2
 
 
 def test_a_folder_that_may_not_be_written_is_read_only(lab, fault):

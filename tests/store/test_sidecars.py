@@ -18,6 +18,7 @@ def test_an_index_that_could_not_be_written_is_made_when_the_workspace_is_next_o
     with monkeypatch.context() as broken:
         broken.setattr(index_files, "write", full)
         table = lab.import_embeddings("points", rows)
+        assert not reopen().recovery  # which tries, and cannot either
     assert reopen().recovery.healed == [table.table_name]
     assert not reopen().recovery
 

@@ -9,6 +9,8 @@ import ctypes
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ import jammi_lab as jl
 from jammi_lab.catalog import dialects
 from jammi_lab.catalog.publish import Publish
 from jammi_lab.errors import JammiError
-from jammi_lab.storage import files
+from jammi_lab.storage import files, syncing
 from tests.crash.child import say
 
 _PR_SET_PTRACER, _ANYBODY = 0x59616D61, 2**64 - 1  # where only parents may trace, say that others may too
@@ -149,10 +151,26 @@ def in_place(_: Path) -> None:
         self.path = self.temp = path
 
     files.AtomicFile.__init__ = begin  # type: ignore[method-assign, assignment]
-    files.commit_together = lambda *those, beside=None: files.sync_folder(those[0].path.parent)  # type: ignore[assignment]
+    files._name_together = lambda those, first=None: None
 
 
-MUTANTS: dict[str, Callable[[Path], None]] = {each.__name__: each for each in (no_names, no_bytes, normal, unbegun, early, in_place)}
+def unwaited(_: Path) -> None:
+    """Nobody waits for what is synced beside."""
+    for name in ("sync_file", "sync_folder"):
+        _replace_everywhere(name, _late(getattr(files, name)))
+    syncing.Syncing.wait = lambda _: None  # type: ignore[method-assign]
+
+
+def _late(sync: Callable[[Any], None]) -> Callable[[Any], None]:
+    def later(what: Any) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            time.sleep(0.05)
+        sync(what)
+
+    return later
+
+
+MUTANTS: dict[str, Callable[[Path], None]] = {each.__name__: each for each in (no_names, no_bytes, normal, unbegun, unwaited, early, in_place)}
 
 
 def _replace_everywhere(name: str, other: Callable[[Any], None]) -> None:
