@@ -13,8 +13,8 @@ from jammi_lab.values.descriptors import HASH_SCHEME, hashed
 
 MANIFEST_VERSION = 1
 _SEAL = re.compile(rb'\n "seal": "([0-9a-f]{64})"')
-_UNSEALED = b'\n "seal": ""'
 """The seal as it stands in a manifest's text: only keys of the manifest itself are indented by one, and no text in JSON begins a line."""
+_UNSEALED = b'\n "seal": ""'
 
 
 class Artifact(Value, frozen=True):

@@ -151,24 +151,34 @@ def test_an_interrupt_at_any_point_leaves_failed_and_no_files(lab, folder, fault
     assert "nothing was left behind" in " ".join(caught.value.__notes__)
 
 
-@pytest.mark.parametrize("what", ["the log cannot be opened", "the row does not reach the disk", "the names do not"])
-def test_a_disk_that_fails_beside_what_is_done_is_told_before_anything_is_published(lab, folder, monkeypatch, what):
+@pytest.mark.parametrize("what", ["cannot be opened", "does not reach the disk"])
+def test_a_log_that_fails_while_rows_are_made_is_told_before_any_file_has_its_name(lab, folder, monkeypatch, what):
     def fail(*_):
-        assert files(folder) == [] or what == "the names do not"
-        raise OSError(5, "Input/output error")
+        assert files(folder) == []
+        raise OSError(errno.EIO, "Input/output error")
 
-    sync = storage.sync_folder
     with monkeypatch.context() as broken:
-        if what == "the log cannot be opened":
-            broken.setattr(dialects.Sqlite, "unsynced", fail)
-        elif what == "the row does not reach the disk":
-            broken.setattr(database, "sync_data", fail)
-        else:
-            broken.setattr(storage, "_QUICK", 60.0)
-            broken.setattr(storage, "sync_folder", lambda path: sync(path) if threading.current_thread() is threading.main_thread() else fail())
+        broken.setattr(*((dialects.Sqlite, "unsynced") if what == "cannot be opened" else (database, "sync_data")), fail)
         with pytest.raises(ResourceExhausted, match="papers__sql__"):
             lab.materialize("venues", VENUES)
-    assert statuses(folder) == dict.fromkeys(statuses(folder), "failed") and files(folder) == []
+    assert list(statuses(folder).values()) == ["failed"] and files(folder) == []
+    assert lab.materialize("venues", VENUES).row_count == 2
+
+
+def test_names_that_do_not_reach_the_disk_are_told_before_anything_is_published(lab, folder, monkeypatch):
+    sync, main = storage.sync_folder, threading.main_thread()
+
+    def fail_beside(path):
+        if threading.current_thread() is not main:
+            raise OSError(errno.EIO, "Input/output error")
+        sync(path)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(storage, "_QUICK", 60.0)
+        broken.setattr(storage, "sync_folder", fail_beside)
+        with pytest.raises(ResourceExhausted, match="papers__sql__"):
+            lab.materialize("venues", VENUES)
+    assert list(statuses(folder).values()) == ["failed"] and files(folder) == []
     assert lab.materialize("venues", VENUES).row_count == 2
 
 
