@@ -6,6 +6,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import msgspec
 
@@ -18,6 +19,7 @@ from jammi_lab.names import fold
 from jammi_lab.storage.digests import Seen, seen, sha256_file
 from jammi_lab.storage.files import Place, fault_point, make_folder, move, plain_stat, remove, write_atomic
 from jammi_lab.storage.remote import RemotePath
+from jammi_lab.storage.syncing import sync_folder
 from jammi_lab.store import manifests
 from jammi_lab.store.attested import Footers, check_manifest
 from jammi_lab.store.failures import explained, told_of
@@ -39,6 +41,7 @@ class Recovery:
         self._catalog, self._results, self._clock = catalog, results, clock
         self._found: dict[str, list[str]] = {}
         self._recipes: dict[str, str] = {}
+        self._synced: set[Path] = set()
         self._opening = True  # until the first run: nothing is being made by this kernel
         self._lock = threading.Lock()  # several threads of a kernel may find the same writer dead
 
@@ -117,6 +120,7 @@ class Recovery:
         `recipes`: by physical name what the recipe is called now; the row has the name that it had."""
         finished: list[tuple[TableRecord, bytes, Edges]] = []
         newest, nameless = self._catalog.tables.newest_numbers() if attested else {}, (None, "")
+        self._synced = set()
 
         def settle(record: TableRecord) -> None:
             if (found := self._settle_building(record, newest.get(recipes.get(record.table_name, nameless), 0), footers)) is not None:
@@ -125,8 +129,21 @@ class Recovery:
         with Footers() as footers:
             for record in attested:
                 self._guarded(record, settle)
-        promoted = self._catalog.publish.ready_all(finished)
-        self._found["promoted"] += [record.table_name for record, _, _ in finished if record.table_name in promoted]
+        named = [each for each in finished if self._named(each[0])]
+        promoted = self._catalog.publish.ready_all(named)
+        self._found["promoted"] += [record.table_name for record, _, _ in named if record.table_name in promoted]
+
+    def _named(self, record: TableRecord) -> bool:
+        """Whether the names of a table's files are durable, as its bytes are that have one: its writer may have died before it saw to that."""
+        folder = self._results.parquet(record).parent
+        try:
+            if isinstance(folder, Path) and folder not in self._synced:
+                sync_folder(folder)
+                self._synced.add(folder)
+        except OSError as error:
+            self._report(record.table_name, error)
+            return False
+        return True
 
     def _clear(self, tables: Sequence[Unsettled], lying: Lying) -> set[str]:
         """Remove the files of tables; the names of those for which that was not done, which is reported."""

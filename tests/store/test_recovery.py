@@ -14,7 +14,7 @@ import jammi_lab as jl
 from jammi_lab.catalog.writers import Writers
 from jammi_lab.errors import WorkspaceReadOnly
 from jammi_lab.storage.files import install_fault_hook
-from jammi_lab.store import lying, manifests
+from jammi_lab.store import lying, manifests, recovery
 from jammi_lab.store.manifests import manifest_path
 from jammi_lab.values.records import RecoveryReport
 from jammi_lab.values.verdicts import Damaged, Match, MissingBytes, MissingManifest
@@ -106,6 +106,25 @@ def test_building_with_whole_bytes_and_manifest_becomes_ready_as_if_nothing_had_
     assert everything(folder)["lineage"] == edges
     assert ws.verify("venues") == Match() and ws.table("venues").read().arrow().num_rows == 2
     assert str(ws.staleness("venues")) == "fresh"
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_names_of_a_table_are_durable_before_it_becomes_ready(again, folder, table, monkeypatch, fails):
+    def sync(path):
+        synced.append((path, statuses(folder)[table.table_name]))
+        if fails:
+            raise OSError(errno.EIO, "Input/output error")
+
+    synced = []
+    unpublish(folder, table.table_name)
+    with monkeypatch.context() as watched:
+        watched.setattr(recovery, "sync_folder", sync)
+        with jl.open(folder) as ws:
+            report = ws.recovery
+    assert synced == [(table.path.parent, "building")]
+    assert report.promoted == ([] if fails else [table.table_name]) and len(report.errors) == fails
+    assert not fails or table.table_name in report.errors[0]
+    assert told(again()[1]) == (RecoveryReport(promoted=[table.table_name]) if fails else RecoveryReport())
 
 
 def test_a_ready_table_whose_row_was_made_building_by_hand_is_ready_again(again, folder, table):
