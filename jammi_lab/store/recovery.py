@@ -41,7 +41,7 @@ class Recovery:
         self._catalog, self._results, self._clock = catalog, results, clock
         self._found: dict[str, list[str]] = {}
         self._recipes: dict[str, str] = {}
-        self._synced: set[Path] = set()
+        self._synced: dict[Path, OSError | None] = {}
         self._opening = True  # until the first run: nothing is being made by this kernel
         self._lock = threading.Lock()  # several threads of a kernel may find the same writer dead
 
@@ -120,7 +120,7 @@ class Recovery:
         `recipes`: by physical name what the recipe is called now; the row has the name that it had."""
         finished: list[tuple[TableRecord, bytes, Edges]] = []
         newest, nameless = self._catalog.tables.newest_numbers() if attested else {}, (None, "")
-        self._synced = set()
+        self._synced = {}
 
         def settle(record: TableRecord) -> None:
             if (found := self._settle_building(record, newest.get(recipes.get(record.table_name, nameless), 0), footers)) is not None:
@@ -134,16 +134,20 @@ class Recovery:
         self._found["promoted"] += [record.table_name for record, _, _ in named if record.table_name in promoted]
 
     def _named(self, record: TableRecord) -> bool:
-        """Whether the names of a table's files are durable, as its bytes are that have one: its writer may have died before it saw to that."""
+        """Whether the names of a table's files are durable, as its bytes are that have one: its writer may have died before it saw to that. A folder
+        whose sync failed is not synced again: the kernel may call it clean."""
         folder = self._results.parquet(record).parent
-        try:
-            if isinstance(folder, Path) and folder not in self._synced:
+        if not isinstance(folder, Path):
+            return True
+        if folder not in self._synced:
+            self._synced[folder] = None
+            try:
                 sync_folder(folder)
-                self._synced.add(folder)
-        except OSError as error:
-            self._report(record.table_name, error)
-            return False
-        return True
+            except OSError as error:
+                self._synced[folder] = error
+        if (wrong := self._synced[folder]) is not None:
+            self._report(record.table_name, wrong)
+        return wrong is None
 
     def _clear(self, tables: Sequence[Unsettled], lying: Lying) -> set[str]:
         """Remove the files of tables; the names of those for which that was not done, which is reported."""
