@@ -1,12 +1,14 @@
 """Run as a program of its own, with the standard library alone: reads database files for `outside_process.py`.
 
-It takes one JSON object on its input and writes one to its output: the answer, or `failed` (notadb, busy, unfinished, gone, denied, other) and
-`said`.
+For each JSON object, a line of its input, it writes one to its output: the answer, or `failed` (notadb, busy, unfinished, gone, denied, other) and
+`said`. It ends when its input does, and has no file open between two requests.
 """
 
+import contextlib
 import hashlib
 import json
 import re
+import signal
 import sqlite3
 import sys
 import urllib.parse
@@ -26,16 +28,23 @@ _ALLOWED = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, getattr(sqlite3, "SQLITE
 
 
 def main() -> None:
-    """Answer one request."""
-    request = json.load(sys.stdin)
+    """Answer one request after the other."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who interrupts a kernel means the kernel, which ends this process when it waits for it
+    for line in sys.stdin.buffer:
+        sys.stdout.buffer.write(json.dumps(_answer(json.loads(line))).encode() + b"\n")
+        sys.stdout.buffer.flush()
+
+
+def _answer(request: dict[str, Any]) -> dict[str, Any]:
     try:
-        answer = _DO[request["do"]](request)
+        return _DO[request["do"]](request)
     except sqlite3.Error as error:
-        answer = {"failed": _kind(error), "said": str(error)}
+        return {"failed": _kind(error), "said": str(error)}
     except OSError as error:
         kind = "gone" if isinstance(error, FileNotFoundError) else "denied" if isinstance(error, PermissionError) else "other"
-        answer = {"failed": kind, "said": error.strerror or str(error)}
-    json.dump(answer, sys.stdout)
+        return {"failed": kind, "said": error.strerror or str(error)}
+    except Exception as error:  # noqa: BLE001  whatever it is, the next request is another
+        return {"failed": "other", "said": str(error) or type(error).__name__}
 
 
 def _kind(error: sqlite3.Error) -> str:
@@ -69,13 +78,15 @@ def _head(request: dict[str, Any]) -> dict[str, Any]:
         return {"head": file.read(32).hex()}
 
 
-def _opened(path: str) -> sqlite3.Connection:
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[sqlite3.Connection]:
     with open(path, "rb"):  # says better than SQLite what is wrong
         pass
     connection = sqlite3.connect(f"file:{urllib.parse.quote(path)}?mode=ro", uri=True, timeout=_WAIT_SECONDS, isolation_level=None)
-    connection.execute("BEGIN")
-    connection.execute("SELECT count(*) FROM sqlite_master")
-    return connection
+    with contextlib.closing(connection):
+        connection.execute("BEGIN")
+        connection.execute("SELECT count(*) FROM sqlite_master")
+        yield connection
 
 
 def _quote(name: str) -> str:
@@ -84,24 +95,18 @@ def _quote(name: str) -> str:
 
 def _tables(request: dict[str, Any]) -> dict[str, Any]:
     """Every table and view: name, whether it is a view, [name, declared type] of its columns, and why it cannot be read, if so."""
-    connection = _opened(request["path"])
-    named = connection.execute("SELECT type, name, coalesce(sql, '') FROM sqlite_master WHERE type IN ('table', 'view') ORDER BY name").fetchall()
-    virtual = _virtual(connection, named)
-    found = []
-    for kind, name, _ in named:
-        if name.lower().startswith("sqlite_"):
-            continue
-        columns: list[list[str]] = []
-        why = ""
-        if kind == "table":
-            if name in virtual:
-                why = "it is a virtual table, or belongs to one"
-        else:
-            why = _wrong_with_view(connection, name)
-        if not why:
-            columns = [[row[1], row[2]] for row in connection.execute(f"PRAGMA table_info({_quote(name)})")]
-        found.append({"name": name, "view": kind == "view", "columns": columns, "why": why})
-    return {"tables": found}
+    with _opened(request["path"]) as connection:
+        named = connection.execute("SELECT type, name, coalesce(sql, '') FROM sqlite_master WHERE type IN ('table', 'view') ORDER BY name").fetchall()
+        virtual = _virtual(connection, named)
+        return {"tables": [_table(connection, kind, name, virtual) for kind, name, _ in named if not name.lower().startswith("sqlite_")]}
+
+
+def _table(connection: sqlite3.Connection, kind: str, name: str, virtual: set[str]) -> dict[str, Any]:
+    why = "it is a virtual table, or belongs to one" if name in virtual else ""
+    if kind == "view":
+        why = _wrong_with_view(connection, name)
+    columns = [] if why else [[row[1], row[2]] for row in connection.execute(f"PRAGMA table_info({_quote(name)})")]
+    return {"name": name, "view": kind == "view", "columns": columns, "why": why}
 
 
 def _virtual(connection: sqlite3.Connection, named: list[tuple[str, str, str]]) -> set[str]:
@@ -137,16 +142,16 @@ def _wrong_with_view(connection: sqlite3.Connection, name: str) -> str:
 
 def _content(request: dict[str, Any]) -> dict[str, Any]:
     """A digest for each column over its values in the order of the rows, and the number of rows, in one read transaction."""
-    connection = _opened(request["path"])
     source = _quote(request["table"]) + ("" if request["view"] else " NOT INDEXED")
     select = f"SELECT {', '.join(map(_quote, request['columns']))} FROM {source}"
-    try:
-        return _hashed(connection.execute(select), len(request["columns"]))
-    except sqlite3.OperationalError as error:
-        if "UTF-8" not in str(error):
-            raise
-        connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
-        return _hashed(connection.execute(select), len(request["columns"]))
+    with _opened(request["path"]) as connection:
+        try:
+            return _hashed(connection.execute(select), len(request["columns"]))
+        except sqlite3.OperationalError as error:
+            if "UTF-8" not in str(error):
+                raise
+            connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
+            return _hashed(connection.execute(select), len(request["columns"]))
 
 
 def _hashed(cursor: sqlite3.Cursor, width: int) -> dict[str, Any]:
@@ -170,27 +175,26 @@ def _bytes(value: bytes) -> dict[str, str]:
 
 
 def _largest(request: dict[str, Any]) -> dict[str, Any]:
-    connection = _opened(request["path"])
     column, table = _quote(request["column"]), _quote(request["table"])
-    largest, rows = connection.execute(f"SELECT CAST(max({column}) AS TEXT), count(*) FROM {table}").fetchone()
+    with _opened(request["path"]) as connection:
+        largest, rows = connection.execute(f"SELECT CAST(max({column}) AS TEXT), count(*) FROM {table}").fetchone()
     return {"largest": largest, "rows": rows}
 
 
 def _catalog(request: dict[str, Any]) -> dict[str, Any]:
     """Where the metadata of an Iceberg table is, for each catalog in the file that knows it."""
-    connection = _opened(request["path"])
     select = "SELECT catalog_name, metadata_location FROM iceberg_tables WHERE table_namespace = ? AND table_name = ? ORDER BY 1"
-    return {"found": connection.execute(select, [request["namespace"], request["table"]]).fetchall()}
+    with _opened(request["path"]) as connection:
+        return {"found": connection.execute(select, [request["namespace"], request["table"]]).fetchall()}
 
 
 def _copy(request: dict[str, Any]) -> dict[str, Any]:
     """A copy of the file as it is now, its log included."""
-    connection = _opened(request["path"])
-    connection.execute("COMMIT")
-    with sqlite3.connect(request["to"]) as target:
-        connection.backup(target)
-        target.execute("PRAGMA journal_mode = DELETE")
-    target.close()
+    with _opened(request["path"]) as connection:
+        connection.execute("COMMIT")
+        with contextlib.closing(sqlite3.connect(request["to"])) as target:
+            connection.backup(target)
+            target.execute("PRAGMA journal_mode = DELETE")
     return {}
 
 

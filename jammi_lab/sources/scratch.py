@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import duckdb
@@ -22,10 +22,12 @@ _CONFIG: dict[str, Any] = {
 
 
 @contextlib.contextmanager
-def opened_bare() -> Iterator[duckdb.DuckDBPyConnection]:
-    """A DuckDB that holds nothing and asks nobody for extensions. An interrupt is raised as itself."""
+def opened_bare(needed: Sequence[str] = ()) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A DuckDB that holds nothing but the extensions that are needed. An interrupt is raised as itself. ExtensionMissing."""
+    checked = bool(needed) and extensions.are_checked(needed)
     try:
-        with duckdb.connect(config=_CONFIG) as connection:
+        with duckdb.connect(config=_CONFIG | extensions.UNSIGNED if checked else _CONFIG) as connection:
+            extensions.load(connection, needed, checked=checked)
             yield connection
     except RuntimeError as error:  # "Query interrupted", which is no duckdb.Error
         if isinstance(error.__cause__, KeyboardInterrupt):
@@ -36,9 +38,8 @@ def opened_bare() -> Iterator[duckdb.DuckDBPyConnection]:
 @contextlib.contextmanager
 def scratch(relation: Relation) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection in which the relation is the view `it`, with what its body needs. duckdb.Error when it does not bind; ExtensionMissing."""
-    with opened_bare() as connection:
+    with opened_bare(relation.extensions) as connection:
         connection.execute("SET TimeZone='UTC'")
-        extensions.load(connection, relation.extensions)
         if relation.attachment is not None:
             attaching.attach(connection, relation.attachment)
         if relation.scoped is not None:

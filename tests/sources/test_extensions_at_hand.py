@@ -1,11 +1,16 @@
 """DuckDB's extensions come from what is installed: no network is asked, and no home directory is written."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import duckdb
+import pytest
+
 from jammi_lab.sources import extensions
+from jammi_lab.sources.scratch import opened_bare
 
 ROOT = Path(__file__).resolve().parents[2]
 CHILD = """
@@ -33,3 +38,41 @@ def test_every_extension_is_loaded_without_a_home_directory_and_without_a_networ
     run = subprocess.run([sys.executable, "-c", CHILD, *wanted], cwd=ROOT, env=surroundings, capture_output=True, text=True, timeout=120, check=False)
     assert (run.returncode, run.stdout.strip()) == (0, "[] []"), run.stderr
     assert not home.exists()
+
+
+@pytest.fixture
+def copied(tmp_path, monkeypatch):
+    """A copy of the file of an extension, which is the one that is loaded."""
+    path = tmp_path / "avro.duckdb_extension"
+    shutil.copyfile(extensions.path_of("avro"), path)
+    monkeypatch.setattr(extensions, "path_of", lambda _: path)
+    return path
+
+
+def loaded():
+    """Whether DuckDB would load what nobody signed, in an instance that has just loaded the extension."""
+    with opened_bare(("avro",)) as connection:
+        assert connection.execute("SELECT loaded FROM duckdb_extensions() WHERE extension_name = 'avro'").fetchall() == [(True,)]
+        with pytest.raises(duckdb.Error, match="Cannot change allow_unsigned_extensions"):
+            connection.execute("SET GLOBAL allow_unsigned_extensions = true")
+        return connection.execute("SELECT current_setting('allow_unsigned_extensions')").fetchall()
+
+
+def test_a_signature_is_checked_once_and_nothing_unsigned_may_follow(copied):
+    assert not extensions.are_checked(["avro"])
+    assert loaded() == [(False,)] and extensions.are_checked(["avro"])
+    assert loaded() == [(False,)]
+
+
+def test_a_file_that_changed_since_is_checked_again(copied):
+    loaded()
+    times = copied.stat()
+    with open(copied, "r+b") as file:
+        file.seek(-1, os.SEEK_END)  # the signature stands at the end
+        last = file.read(1)[0]
+        file.seek(-1, os.SEEK_END)
+        file.write(bytes([last ^ 1]))
+    os.utime(copied, ns=(times.st_atime_ns, times.st_mtime_ns))
+    with pytest.raises(duckdb.Error, match="signature"):
+        loaded()
+    assert not extensions.are_checked(["avro"])
