@@ -1,5 +1,6 @@
 """What every test has: a workspace, a child process, and the proof that nothing is left behind."""
 
+import gc
 import os
 import signal
 import sqlite3
@@ -223,6 +224,12 @@ def is_slow(path: Path) -> bool:
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Where slow tests are not asked for, their files need not be imported: that took each worker longer than any test."""
     return True if config.option.markexpr.startswith("not slow") and is_slow(collection_path) else None
+
+
+def pytest_collection_finish() -> None:
+    """What was collected stays to the end: thousands of tests, which each full garbage collection would walk through again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

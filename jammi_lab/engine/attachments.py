@@ -68,6 +68,8 @@ class Attachments:
         try:
             with entry.lock:
                 if not entry.attached:
+                    if attachment.extension is not None:
+                        self._load(cursor, (attachment.extension,))
                     attaching.attach(cursor, attachment)
                     entry.attached = True
         except BaseException as error:
@@ -120,6 +122,7 @@ class Attachments:
         """Make a scoped credential; it goes with its last user."""
         with self._lock:
             if not self._told_to.get(secret.name):
+                self._load(cursor, (secret.extension,))
                 attaching.tell(cursor, secret)
             self._told_to[secret.name] = self._told_to.get(secret.name, 0) + 1
 

@@ -1,8 +1,6 @@
 """The DuckDB instance that only reads text: one in a process, for all workspaces. It holds nothing, and opening one for each was a quarter of what
 the first statement took."""
 
-import os
-import threading
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -10,40 +8,19 @@ import duckdb
 
 from jammi_lab.engine import duck
 from jammi_lab.engine.faults import is_fatal
+from jammi_lab.sources.kept_instance import KeptInstance
 
 T = TypeVar("T")
 
 
-class _Kept:
-    """The instance, once there is one."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.instance: duckdb.DuckDBPyConnection | None = None
+def _is_spoilt(error: BaseException) -> bool:
+    return is_fatal(error) or (error.__context__ is not None and is_fatal(error.__context__))  # what is raised may be our word for it
 
 
-_kept = _Kept()
-_LEFT: list[_Kept] = []
-"""Of parents that this process was forked from: to let go of one could wait for a lock that nobody holds here."""
+_parser = KeptInstance(duck.open_parser, _is_spoilt)
 
 
 def parsing(work: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
     """What `work` returns, given the instance. Not to be called where an interrupt may fall into it: DuckDB would make an error of its own of it."""
-    with _kept.lock:
-        instance = _kept.instance = _kept.instance or duck.open_parser()
-    try:
+    with _parser.lent() as instance:
         return work(instance)
-    except Exception as error:
-        if is_fatal(error) or (error.__context__ is not None and is_fatal(error.__context__)):  # what is raised may be our word for it
-            with _kept.lock:
-                _kept.instance = None if _kept.instance is instance else _kept.instance
-        raise
-
-
-def _forked() -> None:
-    global _kept
-    _LEFT.append(_kept)
-    _kept = _Kept()
-
-
-os.register_at_fork(after_in_child=_forked)

@@ -10,7 +10,6 @@ import duckdb
 from jammi_lab.errors import InvalidArgument, SourceUnavailable
 from jammi_lab.names import literal, quote
 from jammi_lab.sources.base import Asking, Attachment, Relation, ScopedSecret
-from jammi_lab.sources.extensions import load
 
 T = TypeVar("T")
 CONNECT_SECONDS = 10
@@ -21,9 +20,7 @@ _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def attach(connection: duckdb.DuckDBPyConnection, attachment: Attachment) -> None:
-    """Make a database known to an instance as `attachment.alias`. ExtensionMissing; duckdb.Error, after which nothing is left."""
-    if attachment.extension is not None:
-        load(connection, [attachment.extension])
+    """Make a database known to an instance, which has its extension, as `attachment.alias`. duckdb.Error, after which nothing is left."""
     if attachment.server is not None:
         _reached(*attachment.server)
     for setting, value in attachment.settings.items():
@@ -129,8 +126,7 @@ def _take_away(connection: duckdb.DuckDBPyConnection, statement: str) -> None:
 
 
 def tell(connection: duckdb.DuckDBPyConnection, secret: ScopedSecret) -> None:
-    """Let DuckDB's reader of an object store know a credential. ExtensionMissing, duckdb.Error."""
-    load(connection, [secret.extension])
+    """Let DuckDB's reader of an object store, whose extension is loaded, know a credential. duckdb.Error."""
     values = "".join(f", {_word(name)} {literal(value)}" for name, value in secret.values.items())
     said = f"TYPE {_word(secret.type)}{values}, SCOPE {literal(secret.scope)}"
     connection.execute(f"CREATE OR REPLACE TEMPORARY SECRET {quote(secret.name)} ({said})")

@@ -11,6 +11,7 @@ import pyarrow as pa
 from jammi_lab.errors import SchemaMismatch
 from jammi_lab.sources import attaching, extensions
 from jammi_lab.sources.base import Relation
+from jammi_lab.sources.kept_instance import KeptInstance
 
 _CONFIG: dict[str, Any] = {
     "allow_persistent_secrets": "false",
@@ -21,14 +22,19 @@ _CONFIG: dict[str, Any] = {
 }
 
 
+def _open_kept() -> duckdb.DuckDBPyConnection:
+    # it would give the former bytes of a file that was rewritten just now (engine/duck.py)
+    return duckdb.connect(config=_CONFIG | {"enable_external_file_cache": "false"})
+
+
+_kept = KeptInstance(_open_kept, lambda _: True)
+
+
 @contextlib.contextmanager
-def opened_bare(needed: Sequence[str] = ()) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A DuckDB that holds nothing but the extensions that are needed. An interrupt is raised as itself. ExtensionMissing."""
-    checked = bool(needed) and extensions.are_checked(needed)
+def _interruptible() -> Iterator[None]:
+    """An interrupt is raised as itself."""
     try:
-        with duckdb.connect(config=_CONFIG | extensions.UNSIGNED if checked else _CONFIG) as connection:
-            extensions.load(connection, needed, checked=checked)
-            yield connection
+        yield
     except RuntimeError as error:  # "Query interrupted", which is no duckdb.Error
         if isinstance(error.__cause__, KeyboardInterrupt):
             raise error.__cause__ from None
@@ -36,9 +42,33 @@ def opened_bare(needed: Sequence[str] = ()) -> Iterator[duckdb.DuckDBPyConnectio
 
 
 @contextlib.contextmanager
+def opened_bare(needed: Sequence[str] = ()) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A DuckDB of its own that holds nothing but the extensions that are needed. An interrupt is raised as itself. ExtensionMissing."""
+    checked = bool(needed) and extensions.are_checked(needed)
+    with _interruptible(), duckdb.connect(config=_CONFIG | extensions.UNSIGNED if checked else _CONFIG) as connection:
+        extensions.load(connection, needed, checked=checked)
+        yield connection
+
+
+@contextlib.contextmanager
+def lent_bare() -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection for what needs no instance of its own: nothing but what is temporary may be made in it. An interrupt is raised as itself."""
+    with _interruptible(), _kept.lent() as instance, instance.cursor() as connection:
+        yield connection
+
+
+def _opened_for(relation: Relation) -> contextlib.AbstractContextManager[duckdb.DuckDBPyConnection]:
+    beside = (relation.attachment and relation.attachment.extension, relation.scoped and relation.scoped.extension)
+    needed = (*relation.extensions, *(name for name in beside if name))
+    if needed or relation.attachment is not None or relation.filesystem is not None:
+        return opened_bare(needed)
+    return lent_bare()
+
+
+@contextlib.contextmanager
 def scratch(relation: Relation) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection in which the relation is the view `it`, with what its body needs. duckdb.Error when it does not bind; ExtensionMissing."""
-    with opened_bare(relation.extensions) as connection:
+    with _opened_for(relation) as connection:
         connection.execute("SET TimeZone='UTC'")
         if relation.attachment is not None:
             attaching.attach(connection, relation.attachment)
@@ -49,7 +79,7 @@ def scratch(relation: Relation) -> Iterator[duckdb.DuckDBPyConnection]:
         if relation.frame is not None:
             connection.register("it", relation.frame)
         else:
-            connection.execute(f"CREATE VIEW it AS {relation.body}")
+            connection.execute(f"CREATE TEMP VIEW it AS {relation.body}")
         yield connection
 
 
@@ -73,7 +103,7 @@ def ask(relation: Relation, select: str) -> list[tuple[Any, ...]]:
 
 @functools.lru_cache(maxsize=256)
 def _type_of(kind: pa.DataType) -> str | None:
-    with opened_bare() as connection:
+    with lent_bare() as connection:
         try:
             connection.register("it", pa.schema([pa.field("x", kind)]).empty_table())
             row = connection.execute("DESCRIBE it").fetchone()

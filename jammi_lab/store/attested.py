@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from jammi_lab.clock import from_rfc3339
 from jammi_lab.names import check_name, fold, is_text
-from jammi_lab.sources.scratch import opened_bare
+from jammi_lab.sources.scratch import lent_bare
 from jammi_lab.storage.digests import sha256_file
 from jammi_lab.storage.files import Place, opened
 from jammi_lab.store.results import body_of, untyped
@@ -148,6 +148,6 @@ class Footers:
         kind = (str(footer.schema).partition("\n")[2], dimensions)  # its first line tells where the object lies
         if kind not in self._types:
             if self._connection is None:
-                self._connection = self._undo.enter_context(opened_bare())
+                self._connection = self._undo.enter_context(lent_bare())
             self._types[kind] = [(row[0], row[1]) for row in self._connection.execute(f"DESCRIBE {body_of(parquet, dimensions)}").fetchall()]
         return self._types[kind]

@@ -10,6 +10,7 @@ import pytest
 import jammi_lab as jl
 from jammi_lab.engine import duck, parser, statements
 from jammi_lab.errors import SqlError
+from jammi_lab.sources.kept_instance import KeptInstance
 
 
 @pytest.fixture
@@ -21,8 +22,7 @@ def opened(monkeypatch):
         made.append(open_one())
         return made[-1]
 
-    monkeypatch.setattr(duck, "open_parser", open_parser)
-    monkeypatch.setattr(parser, "_kept", parser._Kept())
+    monkeypatch.setattr(parser, "_parser", KeptInstance(open_parser, parser._is_spoilt))
     yield made
     for one in made:
         one.close()
@@ -71,7 +71,7 @@ def test_what_is_wrong_in_a_text_costs_nobody_the_parser(opened):
 
 def test_a_forked_child_opens_its_own_while_another_thread_of_the_parent_reads(opened):
     assert asked() == [(1,)]
-    with parser._kept.lock:  # as a thread would hold it at that moment
+    with parser._parser._lock:  # as a thread would hold it at that moment
         child = os.fork()
         if child == 0:
             signal.alarm(30)
