@@ -54,8 +54,8 @@ class _Reader:
         until = None if seconds is None else time.monotonic() + seconds
         said = bytearray()
         try:
-            self._channel.settimeout(seconds)
-            self._channel.sendall(json.dumps(request).encode() + b"\n")
+            self._channel.settimeout(None)
+            self._channel.sendall(json.dumps(request).encode() + b"\n")  # which it waits for
             while not said.endswith(b"\n"):
                 if until is not None:
                     self._channel.settimeout(max(until - time.monotonic(), 1e-6))
