@@ -93,6 +93,10 @@ def _reader() -> _Reader:
         if reader.owner == os.getpid():
             return reader
         reader.end()  # that of the process that forked this one
+    return _started()
+
+
+def _started() -> _Reader:
     try:
         return _Reader()
     except OSError as error:
@@ -104,8 +108,8 @@ def ask(request: dict[str, Any], seconds: float | None = None) -> dict[str, Any]
     try:
         try:
             answer = _asked(_reader(), request, seconds)
-        except _Gone:  # it may have died long ago
-            answer = _asked(_reader(), request, seconds)
+        except _Gone:  # it may have died long ago, and others with it
+            answer = _asked(_started(), request, seconds)
     except _Gone:
         raise ChildFailed("other", "the reader died") from None
     except TimeoutError:

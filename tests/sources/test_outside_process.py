@@ -86,6 +86,15 @@ def test_a_child_that_died_meanwhile_is_replaced(file):
     assert outside_process.digest([file]) == digest_of(file) and readers() != [child]
 
 
+def test_children_that_died_together_are_no_failure(file):
+    kept = [outside_process._Reader() for _ in range(2)]
+    outside_process._idle.extend(kept)
+    for child in readers():
+        os.kill(child, signal.SIGKILL)
+        assert settled(lambda child=child: running(child)) is False
+    assert outside_process.digest([file]) == digest_of(file)
+
+
 def test_a_file_that_kills_each_child_is_told_as_such(file, monkeypatch):
     monkeypatch.setattr(outside_process, "_CHILD", os.devnull)
     with pytest.raises(ChildFailed, match="the reader died"):
