@@ -10,11 +10,13 @@ INSTALL = $(if $(UV),$(UV) pip install -q --python $(BIN)/python,$(BIN)/python -
 # Workers for the tests; N=0 runs them in one process.
 N ?= auto
 PYTEST = $(BIN)/python -m pytest -q -n $(N) --dist worksteal
+# Types are checked beside the tests, which wait more than they compute.
+JOBS ?= 2
 
 export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo outputs test again check lab bench pictures requirements clean format
+.PHONY: help install demo outputs test soak durations again check lint types quick lab bench pictures requirements clean format
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,17 +38,30 @@ demo: $(STAMP) ## the tour: runs notebooks/01_tour.ipynb and writes a report
 outputs: $(STAMP) ## run the notebooks and store their outputs in them, for the tests to compare with
 	@for notebook in notebooks/*.ipynb; do $(BIN)/python notebooks/run_tour.py $$notebook --store || exit 1; done
 
-test: $(STAMP) ## every test there is
+test: $(STAMP) ## every test, what is generated at its short size
 	$(PYTEST)
+
+soak: $(STAMP) ## the generated tests at their long sizes: properties, machines, kills, crashes, products
+	JAMMI_SOAK=1 $(PYTEST) -m soak
+
+durations: $(STAMP) ## run every test and store what is slow, for make check
+	$(PYTEST) --store-durations
 
 again: $(STAMP) ## the tests that failed last time, one after the other
 	$(BIN)/python -m pytest -q -n 0 --last-failed --last-failed-no-failures none
 
 check: $(STAMP) ## format, lint, types, import contract, quick tests
+	@$(MAKE) -j$(JOBS) --no-print-directory lint types quick
+
+lint: $(STAMP) ## of check: format, lint, import contract
 	$(BIN)/ruff format --check -q .
 	$(BIN)/ruff check -q .
-	$(BIN)/mypy
 	PYTHONPATH=.:kernel_ext:widgets $(BIN)/lint-imports --no-logo
+
+types: $(STAMP) ## of check: mypy
+	$(BIN)/mypy
+
+quick: $(STAMP) ## of check: the tests that are quick by their measured durations
 	$(PYTEST) -m "not slow and not services and not browser"
 
 lab: $(STAMP) ## JupyterLab on the notebooks

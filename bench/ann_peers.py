@@ -1,6 +1,7 @@
-"""Other libraries that search vectors, as the other side of a comparison. They live in an environment of their own, whose interpreter is named by
-JAMMI_ANN_PYTHON (`python3 -m venv DIR; DIR/bin/pip install faiss-cpu lancedb usearch numpy pyarrow`); this file never imports them, and each runs in
-a process of its own: faiss beside usearch ends the process."""
+"""Other libraries that search vectors, as the other side of a comparison. They live in an
+environment of their own, whose interpreter is named by JAMMI_ANN_PYTHON (`python3 -m venv DIR;
+DIR/bin/pip install faiss-cpu lancedb usearch numpy pyarrow`); this file never imports them, and
+each runs in a process of its own: faiss beside usearch ends the process."""
 
 import os
 import subprocess
@@ -63,28 +64,36 @@ tell(took, lambda query: table.search(query).metric("cosine").nprobes(20).refine
 
 
 class Peer(NamedTuple):
-    """What one library did."""
+    """The results of one library."""
 
     name: str
     built: float
-    """Seconds until its index was there; NaN for one without."""
+    """Seconds to build its index; NaN for a library without one."""
     searched: float
     """Seconds of the median search."""
     recall: float
-    """The share of the nearest that was found."""
+    """The share of the true nearest neighbours that it found."""
 
 
 def interpreter() -> str | None:
-    """The interpreter that has them; None when nobody said."""
+    """The interpreter with the libraries; None if not configured."""
     return os.environ.get(VARIABLE) or None
 
 
-def measured(python: str, folder: Path, vectors: NDArray[np.float32], queries: NDArray[np.float32], truth: NDArray[np.int64]) -> Iterator[Peer]:
-    """Each library that is installed there."""
+def measure_peers(
+    python: str,
+    folder: Path,
+    vectors: NDArray[np.float32],
+    queries: NDArray[np.float32],
+    truth: NDArray[np.int64],
+) -> Iterator[Peer]:
+    """Measure each library that is installed in that environment."""
     for name, array in (("vectors", vectors), ("queries", queries), ("truth", truth)):
         np.save(folder / f"{name}.npy", array)
     for name, code in _PEERS.items():
-        done = subprocess.run([python, "-c", _BEGIN + code, str(folder)], check=False, capture_output=True, text=True)
+        done = subprocess.run(
+            [python, "-c", _BEGIN + code, str(folder)], check=False, capture_output=True, text=True
+        )
         if done.returncode == 0:
             yield Peer(name, *map(float, done.stdout.split()[-3:]))
         elif "ModuleNotFoundError" not in done.stderr:

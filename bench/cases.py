@@ -1,4 +1,4 @@
-"""What is measured. Each case takes an empty folder and how often to repeat, and gives lines of the table."""
+"""The cases. Each takes an empty folder and a number of repeats, and yields lines of the table."""
 
 import os
 import resource
@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 import jammi_lab as jl
 from bench import cells, fixtures, graphs, healing, indexes, live, panels, sensing, sources, vectors
-from bench.harness import Line, Timed, pair, timed
-from jammi_lab.embedders.blas import one_blas_thread
-from jammi_lab.embedders.minilm import MiniLM
+from bench.harness import Line, Timer, measure_pair, wall_timer
 from jammi_lab.storage.digests import sha256_file
+from jammi_lab.vectors.encoders.blas_threads import one_blas_thread
+from jammi_lab.vectors.encoders.minilm import MiniLM
 
 Case = Callable[[Path, int], Iterator[Line]]
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,15 +28,21 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def opening(folder: Path, repeats: int) -> Iterator[Line]:
     """A full workspace opens as fast as an empty one: there is no work per table."""
-    empty = timed(partial(open_and_close, fixtures.workspace_with_rows(folder / "empty", 0)))
+    empty = wall_timer(partial(open_and_close, fixtures.workspace_with_rows(folder / "empty", 0)))
     for tables in (1_000, 10_000):
         full = fixtures.workspace_with_rows(folder / f"full{tables}", tables)
-        ours = timed(partial(open_and_close, full))
-        yield pair(f"open and close: {tables:,} tables against none", ours, empty, repeats=repeats, limit=1.5)
+        ours = wall_timer(partial(open_and_close, full))
+        yield measure_pair(
+            f"open and close: {tables:,} tables against none",
+            ours,
+            empty,
+            repeats=repeats,
+            limit=1.5,
+        )
 
 
 def open_and_close(folder: Path) -> None:
-    """What a notebook does first and last."""
+    """Open a workspace and close it."""
     jl.open(folder).close()
 
 
@@ -45,103 +51,170 @@ def status(folder: Path, repeats: int) -> Iterator[Line]:
     few = fixtures.workspace_of_files(folder / "few", 100)
     many = fixtures.workspace_of_files(folder / "many", 1_000)
     with jl.open(few) as small, jl.open(many) as large:
-        yield pair("status: 1,000 tables against ten times 100", timed(large.status), timed(small.status), repeats=repeats, limit=1.5, scale=10)
+        yield measure_pair(
+            "status: 1,000 tables against ten times 100",
+            wall_timer(large.status),
+            wall_timer(small.status),
+            repeats=repeats,
+            limit=1.5,
+            scale=10,
+        )
 
 
-def unchanged(folder: Path, repeats: int) -> Iterator[Line]:
-    """A large file that did not move is not read again."""
+def unchanged_file_status(folder: Path, repeats: int) -> Iterator[Line]:
+    """The status over a large unchanged file, which is not read again."""
     data = fixtures.csv_of_rows(folder / "rows.csv", 1_000_000)
     with jl.open(folder / "lab", settings={"look.racy_seconds": 0}) as ws:
         ws.sources.add("rows", str(data))
         ws.materialize("groups", "SELECT grp, count(*) AS n FROM rows GROUP BY grp")
-        reading = timed(partial(sha256_file, data))
-        yield pair("status: over an unchanged CSV of 1 M rows, against hashing it", timed(ws.status), reading, repeats=repeats, limit=0.5)
+        reading = wall_timer(partial(sha256_file, data))
+        yield measure_pair(
+            "status: over an unchanged CSV of 1 M rows, against hashing it",
+            wall_timer(ws.status),
+            reading,
+            repeats=repeats,
+            limit=0.5,
+        )
 
 
 def materialising(folder: Path, repeats: int) -> Iterator[Line]:
-    """Writing, digesting and publishing a million rows against DuckDB writing the same Parquet file."""
+    """Writing, digesting and publishing a million rows against DuckDB writing the same Parquet
+    file."""
     rows = fixtures.parquet_of_rows(folder / "rows.parquet", 1_000_000)
     in_order = "SELECT id, grp, x * 2 AS y, label FROM {} WHERE x >= 0"
     grouped = "SELECT id, grp, count(*) AS n, sum(x) AS total FROM {} GROUP BY id, grp"
     with jl.open(folder / "lab") as ws, duckdb.connect() as con:
         ws.sources.add("rows", str(rows))
-        for what, statement, order in (("as they come", in_order, ""), ("sorted", grouped, " ORDER BY id, grp")):
-            ours = timed(partial(ws.materialize, "bench", statement.format("rows"), cache="bypass"))
-            other = timed(partial(copy, con, statement.format(f"'{rows}'") + order, folder / "copy.parquet"))
-            yield pair(f"materialise 1 M rows, {what}, against DuckDB COPY", ours, other, repeats=repeats, limit=2.0)
+        for what, statement, order in (
+            ("as they come", in_order, ""),
+            ("sorted", grouped, " ORDER BY id, grp"),
+        ):
+            ours = wall_timer(
+                partial(ws.materialize, "bench", statement.format("rows"), cache="bypass")
+            )
+            other = wall_timer(
+                partial(copy, con, statement.format(f"'{rows}'") + order, folder / "copy.parquet")
+            )
+            yield measure_pair(
+                f"materialise 1 M rows, {what}, against DuckDB COPY",
+                ours,
+                other,
+                repeats=repeats,
+                limit=2.0,
+            )
 
 
 def copy(con: duckdb.DuckDBPyConnection, statement: str, path: Path) -> None:
-    """What DuckDB alone does: the same rows in the same row groups, on the disk."""
-    con.execute(f"COPY ({statement}) TO '{path}' (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 122880)")
+    """Write the same rows in the same row groups with DuckDB, and fsync."""
+    con.execute(
+        f"COPY ({statement}) TO '{path}' (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 122880)"
+    )
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
 
 def extension(folder: Path, repeats: int) -> Iterator[Line]:
     """`%load_ext jammi_lab` in a fresh shell against the bare shell, in processor time."""
-    shell = "from IPython.core.interactiveshell import InteractiveShell\nip = InteractiveShell.instance()\n"
-    ours, other = child(folder, shell + "ip.run_line_magic('load_ext', 'jammi_lab')"), child(folder, shell)
-    yield pair("a shell with %load_ext against bare IPython (processor)", ours, other, repeats=2 * repeats, limit=1.25)
+    shell = (
+        "from IPython.core.interactiveshell import InteractiveShell\nip = "
+        "InteractiveShell.instance()\n"
+    )
+    ours = child_timer(folder, shell + "ip.run_line_magic('load_ext', 'jammi_lab')")
+    other = child_timer(folder, shell)
+    yield measure_pair(
+        "a shell with %load_ext against bare IPython (processor)",
+        ours,
+        other,
+        repeats=2 * repeats,
+        limit=1.25,
+    )
 
 
-def child(folder: Path, code: str) -> Timed:
-    """The processor time of a Python process that runs `code`."""
+def child_timer(folder: Path, code: str) -> Timer:
+    """A timer of the processor time of a Python process that runs `code`."""
     path = os.pathsep.join(str(ROOT / part) for part in ("", "kernel_ext", "widgets"))
     environment = {**os.environ, "PYTHONPATH": path, "IPYTHONDIR": str(folder / "ipython")}
 
-    def once() -> float:
+    def run() -> float:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True, cwd=folder)
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env=environment,
+            check=True,
+            capture_output=True,
+            cwd=folder,
+        )
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    return once
+    return run
 
 
 def embedding(folder: Path, repeats: int) -> Iterator[Line]:
-    """After one text in a hundred was edited, about one in a hundred is encoded by the sentence model, and little else is done."""
+    """After one text in a hundred was edited, about one in a hundred is encoded by the sentence
+    model, and little else is done."""
     rows, edited = 1_000, 10
     with jl.open(folder / "lab") as ws:
         ws.sources.add("texts", str(fixtures.parquet_of_texts(folder / "texts.parquet", rows)))
-        encoder = Counting()
-        anew = timed(partial(ws.embed, "vectors", "texts", key="id", text="text", model=encoder, cache="bypass"))
-        anew()
+        encoder = CountingEncoder()
+        embed_all = wall_timer(
+            partial(
+                ws.embed, "vectors", "texts", key="id", text="text", model=encoder, cache="bypass"
+            )
+        )
+        embed_all()
         calls: list[float] = []
 
-        def again() -> float:
-            fixtures.parquet_of_texts(folder / "texts.parquet", rows, edited=edited * (1 + len(calls)))
+        def embed_again() -> float:
+            fixtures.parquet_of_texts(
+                folder / "texts.parquet", rows, edited=edited * (1 + len(calls))
+            )
             encoder.texts = 0
-            took = timed(partial(ws.embed, "vectors", "texts", key="id", text="text", model=encoder))()
+            took = wall_timer(
+                partial(ws.embed, "vectors", "texts", key="id", text="text", model=encoder)
+            )()
             calls.append(encoder.texts / rows)
             return took
 
-        yield pair("embed again: 1 % of 1,000 texts edited, against all of them", again, anew, repeats=repeats, limit=0.10)
-        yield Line("embed again: share of texts that are encoded, against all", max(calls), 1.0, max(calls), 0.02)
+        yield measure_pair(
+            "embed again: 1 % of 1,000 texts edited, against all of them",
+            embed_again,
+            embed_all,
+            repeats=repeats,
+            limit=0.10,
+        )
+        yield Line(
+            "embed again: share of texts that are encoded, against all",
+            max(calls),
+            1.0,
+            max(calls),
+            0.02,
+        )
 
 
-class Counting(MiniLM):
-    """The sentence model, with a count of the texts that it got."""
+class CountingEncoder(MiniLM):
+    """The sentence model, counting the texts that it encodes."""
 
     name = "counting"
     identity = msgspec.structs.replace(MiniLM.identity, name=name)
     texts = 0
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """What the sentence model gives."""
+        """Encode with the sentence model, and count the texts."""
         self.texts += len(texts)
         return super().encode(texts)
 
 
 def searching(folder: Path, repeats: int) -> Iterator[Line]:
-    """Exact search over 100,000 vectors against a matrix product with a partial sort, as numpy does it, all processors each."""
+    """Exact search over 100,000 vectors against a matrix product with a partial sort, as numpy does
+    it, all processors each."""
     vectors = fixtures.vectors(100_000)
     query = vectors[7] + vectors[8]
     column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
     with jl.open(folder / "lab") as ws:
         ws.import_embeddings("vectors", pa.table({"id": np.arange(len(vectors)), "vector": column}))
 
-        def ours() -> None:
+        def search_exactly() -> None:
             for _ in range(10):
                 ws.search("vectors", query, k=10, exact=True)
 
@@ -151,38 +224,58 @@ def searching(folder: Path, repeats: int) -> Iterator[Line]:
                 best = np.argpartition(-near, 10)[:10]
                 best[np.argsort(-near[best])].tolist()
 
-        yield pair("search: 10 of 100,000 × 384, exact, against a matrix product", timed(ours), timed(product), repeats=2 * repeats, limit=1.3)
+        yield measure_pair(
+            "search: 10 of 100,000 × 384, exact, against a matrix product",
+            wall_timer(search_exactly),
+            wall_timer(product),
+            repeats=2 * repeats,
+            limit=1.3,
+        )
 
 
 def importing(folder: Path, repeats: int) -> Iterator[Line]:
-    """From vectors in a Parquet file to the first exact answer, against what cannot be left out: read, write the file, sync it, one product."""
+    """From vectors in a Parquet file to the first exact answer, against what cannot be left out:
+    read, write the file, sync it, one product."""
     vectors = fixtures.vectors(100_000)
     column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
     data = folder / "vectors.parquet"
-    pq.write_table(pa.table({"id": [f"k{i:06d}" for i in range(len(vectors))], "vector": column}), data, use_dictionary=False, compression="none")
+    pq.write_table(
+        pa.table({"id": [f"k{i:06d}" for i in range(len(vectors))], "vector": column}),
+        data,
+        use_dictionary=False,
+        compression="none",
+    )
     query = vectors[7].tolist()
     counter = iter(range(1_000_000))
 
-    def ours() -> None:
+    def import_and_search() -> None:
         with jl.open(folder / f"lab{next(counter)}") as ws:
             ws.import_embeddings("vectors", pq.read_table(data), index="later")
             ws.search("vectors", query, k=10, exact=True)
 
-    def plain() -> None:
+    def write_and_multiply() -> None:
         table = pq.read_table(data)
         pq.write_table(table, folder / "copy.parquet", use_dictionary=False, compression="none")
         with (folder / "copy.parquet").open("rb") as file:
             os.fsync(file.fileno())
         with one_blas_thread():
-            table["vector"].combine_chunks().flatten().to_numpy().reshape(len(table), -1) @ vectors[7]
+            table["vector"].combine_chunks().flatten().to_numpy().reshape(len(table), -1) @ vectors[
+                7
+            ]
 
-    yield pair("import 100,000 × 384 and search, against writing them and a product", timed(ours), timed(plain), repeats=repeats, limit=4.0)
+    yield measure_pair(
+        "import 100,000 × 384 and search, against writing them and a product",
+        wall_timer(import_and_search),
+        wall_timer(write_and_multiply),
+        repeats=repeats,
+        limit=4.0,
+    )
 
 
 CASES: dict[str, Case] = {
     "opening": opening,
     "status": status,
-    "unchanged": unchanged,
+    "unchanged": unchanged_file_status,
     "materialising": materialising,
     "extension": extension,
     "embedding": embedding,

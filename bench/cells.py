@@ -1,10 +1,13 @@
-"""What cells cost: loading the extension, the first query of a kernel, a cell more than DuckDB alone, the first rows of many, Tab among many tables.
+"""What cells cost: loading the extension, the first query of a kernel, a cell more than DuckDB
+alone, the first rows of many, Tab among many tables.
 
-JupySQL and magic_duckdb are the other side where JAMMI_JUPYSQL_PYTHON and JAMMI_MAGIC_DUCKDB_PYTHON name interpreters that have them
-(`python3 -m venv DIR; DIR/bin/pip install jupysql duckdb-engine ipykernel pandas`, and `magic_duckdb duckdb ipykernel pandas pyarrow` in another
-one). This file imports neither: each runs in a process of its own, in a plain IPython shell, by the same script, and in kernels of its own, asked as
-a front end asks. Where it says so the processor's time counts; of a cell, and of what is waited for, the least of many: whatever else a machine does
-adds to the others.
+JupySQL and magic_duckdb are the other side where JAMMI_JUPYSQL_PYTHON and JAMMI_MAGIC_DUCKDB_PYTHON
+name interpreters that have them (`python3 -m venv DIR; DIR/bin/pip install jupysql duckdb-engine
+ipykernel pandas`, and `magic_duckdb duckdb ipykernel pandas pyarrow` in another one). This file
+imports neither: each runs in a process of its own, in a plain IPython shell, by the same script,
+and in kernels of its own, asked as a front end asks. Where it says so the processor's time counts;
+of a cell, and of what is waited for, the least of many: whatever else a machine does adds to the
+others.
 """
 
 import json
@@ -23,12 +26,17 @@ from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import KernelManager
 
 from bench.fixtures import workspace_with_rows
-from bench.harness import Line, unmeasured
+from bench.harness import Line, unmeasured_line
 
 ROOT = Path(__file__).resolve().parent.parent
 ROWS, TURNS, TABLES = 10_000_000, 60, 10_000
-LOAD_SECONDS, FIRST_SECONDS, CELL_SECONDS, PREVIEW_SECONDS, PREVIEW_MB, TAB_SECONDS = 0.100, 1.0, 0.005, 0.100, 50.0, 0.050
-"""What was promised."""
+LOAD_SECONDS = 0.100
+FIRST_SECONDS = 1.0
+CELL_SECONDS = 0.005
+PREVIEW_SECONDS = 0.100
+PREVIEW_MB = 50.0
+TAB_SECONDS = 0.050
+"""Upper limits."""
 
 _SHELL = """
 import gc, json, os, sys, time
@@ -73,14 +81,14 @@ print(json.dumps(told), file=out)
 
 
 class Side(NamedTuple):
-    """Whose cells are measured."""
+    """One extension whose cells are measured."""
 
     name: str
     variable: str
-    """Of the environment, with the interpreter that has them; empty for ours."""
+    """The environment variable that names its interpreter; empty for jammi_lab."""
     load: str
     ready: tuple[str, ...]
-    """What must be run before the first query can be."""
+    """The code to run before the first query."""
     magic: str
 
 
@@ -94,29 +102,55 @@ OTHERS = (
 def cells(folder: Path, repeats: int) -> Iterator[Line]:
     """Ours against what was promised, and then against each other that is there."""
     file, million = folder / "rows.parquet", ROWS // 1_000_000
-    duckdb.sql(f"COPY (SELECT i AS id, i % 1000 AS grp, i * 0.5 AS x, 'row ' || i AS label FROM range({ROWS}) r(i)) TO '{file}'")
-    ours = measured(OURS, sys.executable, folder, file, repeats)
-    yield _promised("cells: %load_ext in a bare shell (processor)", ours["load"], LOAD_SECONDS)
-    yield _promised("cells: the first query, with the engine and a new workspace (processor)", ours["first"], FIRST_SECONDS)
-    yield _promised("cells: a cell over the same statement by DuckDB alone", ours["over"], CELL_SECONDS)
-    yield _promised(
-        "cells: the first query of a kernel, from %load_ext on, as it is waited for",
-        first_waited(OURS, sys.executable, folder, repeats),
+    duckdb.sql(
+        "COPY (SELECT i AS id, i % 1000 AS grp, i * 0.5 AS x, 'row ' || i AS label FROM "
+        f"range({ROWS}) r(i)) TO '{file}'"
+    )
+    ours = measure_shells(OURS, sys.executable, folder, file, repeats)
+    yield _promise_line("cells: %load_ext in a bare shell (processor)", ours["load"], LOAD_SECONDS)
+    yield _promise_line(
+        "cells: the first query, with the engine and a new workspace (processor)",
+        ours["first"],
         FIRST_SECONDS,
     )
-    yield _promised(f"cells: the first rows of {million} M (processor)", ours["preview"], PREVIEW_SECONDS)
-    yield _promised(f"cells: the first rows of {million} M, as they are waited for", ours["preview_waited"], PREVIEW_SECONDS)
-    yield _promised("cells: memory of these, in GB", ours["grown"] / 1e3, PREVIEW_MB / 1e3)
-    yield _promised(f"cells: Tab after FROM among {TABLES:,} tables", tab(folder, repeats), TAB_SECONDS)
+    yield _promise_line(
+        "cells: a cell over the same statement by DuckDB alone", ours["over"], CELL_SECONDS
+    )
+    yield _promise_line(
+        "cells: the first query of a kernel, from %load_ext on, as it is waited for",
+        first_answer_seconds(OURS, sys.executable, folder, repeats),
+        FIRST_SECONDS,
+    )
+    yield _promise_line(
+        f"cells: the first rows of {million} M (processor)", ours["preview"], PREVIEW_SECONDS
+    )
+    yield _promise_line(
+        f"cells: the first rows of {million} M, as they are waited for",
+        ours["preview_waited"],
+        PREVIEW_SECONDS,
+    )
+    yield _promise_line("cells: memory of these, in GB", ours["grown"] / 1e3, PREVIEW_MB / 1e3)
+    yield _promise_line(
+        f"cells: Tab after FROM among {TABLES:,} tables", tab_seconds(folder, repeats), TAB_SECONDS
+    )
     for side in OTHERS:
         python = os.environ.get(side.variable)
         if not python:
-            yield unmeasured(f"cells beside {side.name}", f"{side.variable} names no interpreter")
+            yield unmeasured_line(
+                f"cells beside {side.name}", f"{side.variable} names no interpreter"
+            )
             continue
-        other = measured(side, python, folder, file, max(1, repeats // 2))
-        kernels = [first_waited(each, where, folder, max(1, repeats // 2)) for each, where in ((OURS, sys.executable), (side, python))]
+        other = measure_shells(side, python, folder, file, max(1, repeats // 2))
+        kernels = [
+            first_answer_seconds(each, where, folder, max(1, repeats // 2))
+            for each, where in ((OURS, sys.executable), (side, python))
+        ]
         yield Line(
-            f"cells beside {side.name}: the first query of a kernel, as it is waited for", kernels[0], kernels[1], kernels[0] / kernels[1], None
+            f"cells beside {side.name}: the first query of a kernel, as it is waited for",
+            kernels[0],
+            kernels[1],
+            kernels[0] / kernels[1],
+            None,
         )
         for what, key in (
             ("%load_ext (processor)", "load"),
@@ -127,37 +161,58 @@ def cells(folder: Path, repeats: int) -> Iterator[Line]:
             ("memory of these, in GB", "grown"),
         ):
             scale = 1e3 if key == "grown" else 1.0
-            yield Line(f"cells beside {side.name}: {what}", ours[key] / scale, other[key] / scale, ours[key] / max(other[key], 1e-6), None)
+            yield Line(
+                f"cells beside {side.name}: {what}",
+                ours[key] / scale,
+                other[key] / scale,
+                ours[key] / max(other[key], 1e-6),
+                None,
+            )
 
 
-def _promised(what: str, found: float, limit: float) -> Line:
-    return Line(what, found, limit, found / limit, 1.0)
+def _promise_line(what: str, measured_value: float, limit: float) -> Line:
+    return Line(what, measured_value, limit, measured_value / limit, 1.0)
 
 
 def _environment(side: Side, folder: Path) -> dict[str, str]:
     """Compiled modules are kept, as where it is installed."""
     paths = os.pathsep.join(str(ROOT / part) for part in ("", "kernel_ext", "widgets"))
-    environment = {**os.environ, "IPYTHONDIR": str(folder / "ipython"), "PYTHONPYCACHEPREFIX": str(folder / "compiled"), "PYTHONPATH": ""}
-    return environment | {"PYTHONDONTWRITEBYTECODE": "", **({"PYTHONPATH": paths} if side is OURS else {})}
+    environment = {
+        **os.environ,
+        "IPYTHONDIR": str(folder / "ipython"),
+        "PYTHONPYCACHEPREFIX": str(folder / "compiled"),
+        "PYTHONPATH": "",
+    }
+    return environment | {
+        "PYTHONDONTWRITEBYTECODE": "",
+        **({"PYTHONPATH": paths} if side is OURS else {}),
+    }
 
 
-def first_waited(side: Side, python: str, folder: Path, repeats: int) -> float:
-    """The least time from asking a fresh kernel for the extension until the answer of its first query is there; one kernel to warm up."""
-    spec = KernelSpec(argv=[python, "-m", "ipykernel_launcher", "-f", "{connection_file}"], display_name=side.name, language="python")
+def first_answer_seconds(side: Side, python: str, folder: Path, repeats: int) -> float:
+    """The minimum time from loading the extension in a fresh kernel to the answer of its first
+    query; the first kernel is a warm-up."""
+    spec = KernelSpec(
+        argv=[python, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+        display_name=side.name,
+        language="python",
+    )
     found = []
     for _ in range(repeats + 1):
         with tempfile.TemporaryDirectory(dir=folder) as place:
             manager = KernelManager()
             manager._kernel_spec = spec
-            manager.start_kernel(cwd=place, env=_environment(side, folder), stderr=subprocess.DEVNULL)
+            manager.start_kernel(
+                cwd=place, env=_environment(side, folder), stderr=subprocess.DEVNULL
+            )
             client = manager.client()
             client.start_channels()
             try:
                 client.wait_for_ready(timeout=60)
-                _asked(client, "1")
+                _execute(client, "1")
                 began = time.perf_counter()
                 for code in (side.load, *side.ready, side.magic + "\nSELECT 42 AS answer"):
-                    _asked(client, code)
+                    _execute(client, code)
                 found.append(time.perf_counter() - began)
             finally:
                 client.stop_channels()
@@ -165,13 +220,18 @@ def first_waited(side: Side, python: str, folder: Path, repeats: int) -> float:
     return min(found[1:])
 
 
-def _asked(client: Any, code: str) -> None:
-    if client.execute_interactive(code, timeout=120, output_hook=lambda _: None)["content"]["status"] != "ok":
+def _execute(client: Any, code: str) -> None:
+    if (
+        client.execute_interactive(code, timeout=120, output_hook=lambda _: None)["content"][
+            "status"
+        ]
+        != "ok"
+    ):
         raise RuntimeError(code)
 
 
-def tab(folder: Path, repeats: int) -> float:
-    """The least time that Tab takes behind `FROM jammi.` in a workspace of many tables."""
+def tab_seconds(folder: Path, repeats: int) -> float:
+    """The minimum time of a completion after `FROM jammi.` in a workspace of many tables."""
     from types import SimpleNamespace
     from typing import cast
 
@@ -181,24 +241,36 @@ def tab(folder: Path, repeats: int) -> float:
 
     code, took = "SELECT * FROM jammi.", []
     with jl.open(workspace_with_rows(folder / "many", TABLES)) as ws:
-        completion = Completion(cast(Notebook, SimpleNamespace(current=ws, namespace={}, shell=None)))
+        completion = Completion(
+            cast(Notebook, SimpleNamespace(current=ws, namespace={}, shell=None))
+        )
         for _ in range(3 * repeats):
             began = time.perf_counter()
-            offered = completion.offered(f"%%jammi\n{code}", 1, len(code))
+            offered = completion.candidates_at(f"%%jammi\n{code}", 1, len(code))
             took.append(time.perf_counter() - began)
             if offered is None or len(offered[0]) < TABLES:
                 raise RuntimeError("not all of them were offered")
     return min(took)
 
 
-def measured(side: Side, python: str, folder: Path, file: Path, repeats: int) -> dict[str, float]:
-    """The median of so many shells for each measure (the least of what is waited for), after one to warm up: seconds, and for `grown` MB."""
+def measure_shells(
+    side: Side, python: str, folder: Path, file: Path, repeats: int
+) -> dict[str, float]:
+    """The median over `repeats` shells for each measure (the minimum for waiting times), after one
+    to warm up: seconds, MB for `grown`."""
     found: list[dict[str, float]] = []
     for _ in range(repeats + 1):
-        given = json.dumps([side.load, side.ready, side.magic, f"'{file}'", TURNS, 10 if side is OURS else 2])
+        given = json.dumps(
+            [side.load, side.ready, side.magic, f"'{file}'", TURNS, 10 if side is OURS else 2]
+        )
         with tempfile.TemporaryDirectory(dir=folder) as place:
             done = subprocess.run(
-                [python, "-c", _SHELL, given], check=False, capture_output=True, text=True, cwd=place, env=_environment(side, folder)
+                [python, "-c", _SHELL, given],
+                check=False,
+                capture_output=True,
+                text=True,
+                cwd=place,
+                env=_environment(side, folder),
             )
         if done.returncode:
             raise RuntimeError(f"{side.name}: {done.stderr[-2000:]}")

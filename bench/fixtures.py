@@ -8,20 +8,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 import jammi_lab as jl
-from jammi_lab.canonical import digest_of
 from jammi_lab.catalog import Catalog
-from jammi_lab.clock import SystemClock
-from jammi_lab.names import physical_name
+from jammi_lab.core.anchors import Anchor, AnchorKind, Input, InputKind
+from jammi_lab.core.canonical_json import digest_of
+from jammi_lab.core.clock import SystemClock
+from jammi_lab.core.identifiers import physical_name
+from jammi_lab.core.records import RecipeRecord, TableKind, TableRecord, TableStatus
+from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.store.manifests import digest, manifest_path, parse
-from jammi_lab.tenancy import TenantScope
-from jammi_lab.values.anchors import Anchor, AnchorKind, Input, InputKind
-from jammi_lab.values.records import RecipeRecord, TableKind, TableRecord, TableStatus
 
-ROWS = "SELECT i AS id, (i * 7919) % 1000 AS grp, random() AS x, 'row ' || (i % 5000) AS label FROM range($n) AS t(i)"
+ROWS = (
+    "SELECT i AS id, (i * 7919) % 1000 AS grp, random() AS x, 'row ' || (i % 5000) AS label "
+    "FROM range($n) AS t(i)"
+)
 
 
 def workspace_with_rows(folder: Path, tables: int) -> Path:
-    """A workspace whose catalog holds that many ready tables in chains of ten, without files: what opening has to do with them is nothing."""
+    """A workspace whose catalog holds that many ready tables in chains of ten, without files: what
+    opening has to do with them is nothing."""
     jl.open(folder).close()
     clock = SystemClock()
     with Catalog(folder / "catalog.sqlite3", scope=TenantScope(), clock=clock) as catalog:
@@ -34,18 +38,31 @@ def workspace_with_rows(folder: Path, tables: int) -> Path:
 
 
 def _publish(catalog: Catalog, clock: SystemClock, writer: str, number: int) -> None:
-    parent = Input(InputKind.RESULT, f"t{number - 1}", columns=("a",)) if number % 10 else Input(InputKind.SOURCE, "papers", columns=("a",))
+    parent = (
+        Input(InputKind.RESULT, f"t{number - 1}", columns=("a",))
+        if number % 10
+        else Input(InputKind.SOURCE, "papers", columns=("a",))
+    )
     kind = AnchorKind.RESULT_DIGEST if number % 10 else AnchorKind.SOURCE_VERSION
     anchor = Anchor(parent, kind, digest_of({"state": number}), "made for measuring")
-    descriptor = {"producer": "sql", "statement": f"SELECT a + {number} AS a FROM {parent.label}", "revision": 1}
+    descriptor = {
+        "producer": "sql",
+        "statement": f"SELECT a + {number} AS a FROM {parent.label}",
+        "revision": 1,
+    }
     definition = digest_of(descriptor)
     name = physical_name(parent.label, "sql", None, clock)
     catalog.recipes.put(
         RecipeRecord(
-            name=f"t{number}", kind=TableKind.SQL, descriptor=descriptor, environment={}, definition_hash=definition, inputs=[parent.identity]
+            name=f"t{number}",
+            kind=TableKind.SQL,
+            descriptor=descriptor,
+            environment={},
+            definition_hash=definition,
+            inputs=[parent.identity],
         )
     )
-    begun = catalog.publish.begin(
+    begun = catalog.table_status.begin(
         TableRecord(
             table_name=name,
             kind=TableKind.SQL,
@@ -59,11 +76,12 @@ def _publish(catalog: Catalog, clock: SystemClock, writer: str, number: int) -> 
             anchors=[anchor],
         )
     )
-    catalog.publish.ready(begun, b"{}")
+    catalog.table_status.publish(begun, b"{}")
 
 
 def workspace_of_crashes(folder: Path, tables: int, *, whole: bool) -> Path:
-    """A workspace in which so many builds of one dead writer were stopped: with torn bytes, or one step before they were ready."""
+    """A workspace in which so many builds of one dead writer were stopped: with torn bytes, or one
+    step before they were ready."""
     with jl.open(folder) as ws:
         made = ws.materialize("seen", "SELECT i, i * i AS s FROM range(100) t(i)")
         manifest, path = made.manifest, Path(made.path)
@@ -86,53 +104,73 @@ def workspace_of_crashes(folder: Path, tables: int, *, whole: bool) -> Path:
                     path=f"results/_global/{name}.parquet",
                     flight=False,
                 )
-                catalog.publish.begin(begun)
+                catalog.table_status.begin(begun)
                 (parent / f"{name}.parquet").write_bytes(body if whole else body[: len(body) // 2])
                 if whole:
-                    own = msgspec.structs.replace(manifest, table_name=name, recipe=f"t{number}", version=1)
-                    (parent / f"{name}.materialization.json").write_bytes(own.sealed())
-    return folder  # the writer was never retired, and its lock went with the catalog: it counts as dead
+                    own = msgspec.structs.replace(
+                        manifest, table_name=name, recipe=f"t{number}", version=1
+                    )
+                    (parent / f"{name}.materialization.json").write_bytes(own.encode_sealed())
+    # the writer was never retired, and its lock went with the catalog: it counts as dead
+    return folder
 
 
 def workspace_of_files(folder: Path, tables: int, per_file: int = 20) -> Path:
-    """A workspace of that many small result tables, really made, from CSV files that `per_file` of them share."""
+    """A workspace of that many small result tables, really made, from CSV files that `per_file` of
+    them share."""
     data = folder.with_name(folder.name + "-data")
     data.mkdir(parents=True)
     with jl.open(folder) as ws:
         for number in range(tables):
             source = f"s{number // per_file}"
             if number % per_file == 0:
-                (data / f"{source}.csv").write_text("a,b\n" + "".join(f"{i},{i * number}\n" for i in range(50)))
+                (data / f"{source}.csv").write_text(
+                    "a,b\n" + "".join(f"{i},{i * number}\n" for i in range(50))
+                )
                 ws.sources.add(source, str(data / f"{source}.csv"))
             ws.materialize(f"t{number}", f"SELECT a, b + {number} AS b FROM {source} WHERE a < 10")
     return folder
 
 
 def workspace_of_copies(folder: Path, tables: int, per_file: int = 200) -> Path:
-    """The same with one of the tables of each file really made, and the others copied from it, under names and with manifests of their own: what a
-    look has to do with them is the same, and a hundred times as many are made in the time."""
+    """The same with one of the tables of each file really made, and the others copied from it,
+    under names and with manifests of their own: what a look has to do with them is the same, and a
+    hundred times as many are made in the time."""
     workspace_of_files(folder, tables // per_file, 1)
     clock = SystemClock()
     with Catalog(folder / "catalog.sqlite3", scope=TenantScope(), clock=clock) as catalog:
         writer = catalog.writers.register()
         with catalog.transaction():
-            for version, record in catalog.tables.current():
-                recipe, manifest = catalog.recipes.get(version.recipe), parse(catalog.tables.manifest(record.table_name))
+            for version, record in catalog.result_tables.current():
+                recipe = catalog.recipes.get(version.recipe)
+                manifest = parse(catalog.result_tables.manifest(record.table_name))
                 assert recipe is not None
                 assert manifest is not None
                 rows = (folder / record.path).read_bytes()
                 for number in range(per_file - 1):
-                    name, called = physical_name("copied", "sql", None, clock), f"{version.recipe}_{number}"
+                    name = physical_name("copied", "sql", None, clock)
+                    called = f"{version.recipe}_{number}"
                     path = f"{Path(record.path).parent}/{name}.parquet"
                     catalog.recipes.put(msgspec.structs.replace(recipe, name=called))
                     own = msgspec.structs.replace(
-                        record, table_name=name, recipe=called, version=0, path=path, writer_id=writer, status=TableStatus.BUILDING, flight=False
+                        record,
+                        table_name=name,
+                        recipe=called,
+                        version=0,
+                        path=path,
+                        writer_id=writer,
+                        status=TableStatus.BUILDING,
+                        flight=False,
                     )
-                    begun = catalog.publish.begin(own)
-                    said = msgspec.structs.replace(manifest, table_name=name, recipe=called, version=1).sealed()
+                    begun = catalog.table_status.begin(own)
+                    said = msgspec.structs.replace(
+                        manifest, table_name=name, recipe=called, version=1
+                    ).encode_sealed()
                     (folder / path).write_bytes(rows)
                     manifest_path(folder / path).write_bytes(said)
-                    catalog.publish.ready(msgspec.structs.replace(begun, manifest_digest=digest(said)), said)
+                    catalog.table_status.publish(
+                        msgspec.structs.replace(begun, manifest_digest=digest(said)), said
+                    )
         catalog.writers.retire(writer)
     return folder
 
@@ -154,10 +192,18 @@ def _write(path: Path, rows: int, form: str) -> Path:
 
 
 def parquet_of_texts(path: Path, rows: int, edited: int = 0) -> Path:
-    """A Parquet file with an id and a short text per row, all different; the first `edited` ones say something else."""
-    text = "CASE WHEN i < $edited THEN 'edited ' ELSE '' END || 'note ' || i || ' on topic ' || (i * 7919) % 1000 || ' and its neighbours'"
+    """A Parquet file with an id and a short text per row, all different; the first `edited` ones
+    say something else."""
+    text = (
+        "CASE WHEN i < $edited THEN 'edited ' ELSE '' END || 'note ' || i || ' on topic ' || (i "
+        "* 7919) % 1000 || ' and its neighbours'"
+    )
     with duckdb.connect() as con:
-        con.execute(f"COPY (SELECT i AS id, {text} AS text FROM range($n) AS t(i)) TO '{path}' (FORMAT parquet)", {"n": rows, "edited": edited})
+        con.execute(
+            f"COPY (SELECT i AS id, {text} AS text FROM range($n) AS t(i)) TO '{path}' "
+            "(FORMAT parquet)",
+            {"n": rows, "edited": edited},
+        )
     return path
 
 
@@ -168,22 +214,28 @@ def vectors(rows: int, dimensions: int = 384) -> NDArray[np.float32]:
     return made
 
 
-def clustered(rows: int, dimensions: int = 384, seed: int = 0) -> NDArray[np.float32]:
-    """Directions in groups, as texts make them: of unit length, a thousand groups, whatever the seed the same ones."""
+def clustered_vectors(rows: int, dimensions: int = 384, seed: int = 0) -> NDArray[np.float32]:
+    """Clustered unit vectors, like embeddings of texts: a thousand clusters, the same for every
+    seed."""
     centres = np.random.default_rng(99).standard_normal((1_000, dimensions), np.float32)
     draw = np.random.default_rng(seed)
-    made = centres[draw.integers(len(centres), size=rows)] + 0.6 * draw.standard_normal((rows, dimensions), np.float32)
+    made = centres[draw.integers(len(centres), size=rows)] + 0.6 * draw.standard_normal(
+        (rows, dimensions), np.float32
+    )
     made /= np.linalg.norm(made, axis=1, keepdims=True)
     found: NDArray[np.float32] = made
     return found
 
 
-def one_way(rows: int, dimensions: int = 384, seed: int = 0, alike: float = 0.9) -> NDArray[np.float32]:
-    """The same with what all have in common, as vectors of many models do: any two are so similar on average. Half of it lies in one component."""
+def aligned_vectors(
+    rows: int, dimensions: int = 384, seed: int = 0, alike: float = 0.9
+) -> NDArray[np.float32]:
+    """Clustered vectors with a common component, as many models produce: any two are similar. Half
+    of the common part lies in one dimension."""
     common = np.random.default_rng(98).standard_normal(dimensions, np.float32)
     common /= np.linalg.norm(common)
     common[0] += 1
     common *= np.sqrt(alike) / np.linalg.norm(common)
-    made = clustered(rows, dimensions, seed) * np.float32(np.sqrt(1 - alike)) + common
+    made = clustered_vectors(rows, dimensions, seed) * np.float32(np.sqrt(1 - alike)) + common
     found: NDArray[np.float32] = made / np.linalg.norm(made, axis=1, keepdims=True)
     return found

@@ -1,4 +1,5 @@
-"""Paired measurement: both sides run in turn, so what slows the machine down slows both; the middle run of each counts."""
+"""Paired measurement: both sides run alternately, so that load on the machine slows both. The
+median run of each counts."""
 
 import dataclasses
 import gc
@@ -7,8 +8,8 @@ import statistics
 import time
 from collections.abc import Callable
 
-Timed = Callable[[], float]
-"""Does a piece of work once and gives the seconds that count."""
+Timer = Callable[[], float]
+"""Runs a piece of work once and returns the seconds that count."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -24,28 +25,31 @@ class Line:
     ratio: float
     """The median of the pairs' ratios."""
     limit: float | None
-    """The ratio that may not be exceeded; None is for information."""
+    """The maximum ratio; None for information only."""
 
     @property
-    def kept(self) -> bool:
-        """Whether the limit holds."""
+    def within_limit(self) -> bool:
+        """Whether the ratio is within the limit."""
         return self.limit is None or self.ratio <= self.limit
 
 
-def timed(work: Callable[[], object]) -> Timed:
-    """The wall time of one call."""
+def wall_timer(work: Callable[[], object]) -> Timer:
+    """A timer of the wall time of one call."""
 
-    def once() -> float:
+    def run() -> float:
         gc.collect()
         began = time.perf_counter()
         work()
         return time.perf_counter() - began
 
-    return once
+    return run
 
 
-def pair(what: str, ours: Timed, other: Timed, *, repeats: int, limit: float | None, scale: float = 1.0) -> Line:
-    """Both sides once to warm up, then `repeats` times in turn, changing who goes first. `scale` multiplies the other side's seconds."""
+def measure_pair(
+    what: str, ours: Timer, other: Timer, *, repeats: int, limit: float | None, scale: float = 1.0
+) -> Line:
+    """Measure a pair: both sides once to warm up, then `repeats` times, alternating which goes
+    first. `scale` multiplies the other side's seconds."""
     ours(), other()
     pairs = []
     for turn in range(repeats):
@@ -55,37 +59,51 @@ def pair(what: str, ours: Timed, other: Timed, *, repeats: int, limit: float | N
             first, second = ours(), other()
         pairs.append((first, second * scale))
     mine, theirs = zip(*pairs, strict=True)
-    return Line(what, statistics.median(mine), statistics.median(theirs), statistics.median(a / b for a, b in pairs), limit)
+    return Line(
+        what,
+        statistics.median(mine),
+        statistics.median(theirs),
+        statistics.median(a / b for a, b in pairs),
+        limit,
+    )
 
 
-def unmeasured(what: str, why: str) -> Line:
-    """A line that could not be measured here, and why; its limit is not held against it."""
+def unmeasured_line(what: str, why: str) -> Line:
+    """A line for a measurement that was skipped, with the reason. It never counts as a missed
+    limit."""
     return Line(f"{what}: {why}", math.nan, math.nan, math.nan, None)
 
 
-def table(lines: list[Line]) -> str:
-    """The lines as text, aligned."""
+def format_table(lines: list[Line]) -> str:
+    """Format the lines as an aligned text table."""
     head = ("", "ours", "other", "ratio", "limit", "")
     rows = [
         (
             line.what,
-            seconds(line.ours),
-            seconds(line.other),
-            "" if math.isnan(line.ratio) else f"{line.ratio:.2f}" if line.ratio >= 0.1 else f"{line.ratio:.3f}",
+            format_seconds(line.ours),
+            format_seconds(line.other),
+            ""
+            if math.isnan(line.ratio)
+            else f"{line.ratio:.2f}"
+            if line.ratio >= 0.1
+            else f"{line.ratio:.3f}",
             "" if line.limit is None else f"≤ {line.limit:g}",
-            "" if line.kept else "MISSED",
+            "" if line.within_limit else "MISSED",
         )
         for line in lines
     ]
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
     return "\n".join(
-        "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))).rstrip()
+        "  ".join(
+            cell.ljust(w) if i == 0 else cell.rjust(w)
+            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
         for row in [head, *rows]
     )
 
 
-def seconds(value: float) -> str:
-    """A time with a unit that suits it; nothing for what was not measured."""
+def format_seconds(value: float) -> str:
+    """Format seconds with a suitable unit; empty for NaN."""
     if math.isnan(value):
         return ""
     return f"{value:.2f} s" if value >= 1 else f"{value * 1e3:.1f} ms"

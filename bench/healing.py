@@ -1,4 +1,4 @@
-"""Measures of a shared workspace: recovery, publishing, and equal questions at once."""
+"""Measures of a shared workspace: recovery, publishing, and equal statements run concurrently."""
 
 import gc
 import os
@@ -14,8 +14,8 @@ import pyarrow as pa
 
 import jammi_lab as jl
 from bench import fixtures, rival
-from bench.harness import Line, Timed, pair, timed, unmeasured
-from jammi_lab.values.records import TableRecord, TableStatus
+from bench.harness import Line, Timer, measure_pair, unmeasured_line, wall_timer
+from jammi_lab.core.records import TableRecord, TableStatus
 
 ROOT = Path(__file__).resolve().parent.parent
 _ASK = """
@@ -45,7 +45,7 @@ with jl.open(folder) as ws:
 """
 
 SLOWER = 0.0028
-"""Seconds that a durable commit takes on a disk that waits for its platter or its network."""
+"""The time of a durable commit on a disk with slow syncs, in seconds."""
 _SLOWLY = """
 import sys
 from pathlib import Path
@@ -58,49 +58,73 @@ for line in healing.published(Path(sys.argv[1]), int(sys.argv[2])):
 
 
 def recovering(folder: Path, repeats: int) -> Iterator[Line]:
-    """A thousand tables whose writer died, settled while the workspace is opened: made ready when all of them was there but the last step, failed and
-    removed when their bytes are torn."""
+    """A thousand tables whose writer died, settled while the workspace is opened: made ready when
+    all of them was there but the last step, failed and removed when their bytes are torn."""
     tables = 1_000
     for how, limit in (("whole", 1 / 20), ("torn", 1 / 20)):
         what = f"open after {tables:,} builds crashed, {how}, against jammi-ai"
         if (python := rival.interpreter()) is None:
-            yield unmeasured(what, f"not installed ({rival.VARIABLE})")
+            yield unmeasured_line(what, f"not installed ({rival.VARIABLE})")
             continue
-        ours, other = _recovered(folder / how, tables, how), rival.recovering(python, folder / how, tables, how)
-        yield pair(what, ours, other, repeats=repeats, limit=limit)
+        ours = _recovery_timer(folder / how, tables, how)
+        other = rival.recovering(python, folder / how, tables, how)
+        yield measure_pair(what, ours, other, repeats=repeats, limit=limit)
 
 
-def _recovered(folder: Path, tables: int, how: str) -> Timed:
+def _recovery_timer(folder: Path, tables: int, how: str) -> Timer:
     turns = iter(range(1_000_000))
 
-    def once() -> float:
-        crashed = fixtures.workspace_of_crashes(folder / f"ours{next(turns)}", tables, whole=how == "whole")
-        os.sync()  # thousands of new files are the fixture's, and would be written by the first commit
+    def run() -> float:
+        crashed = fixtures.workspace_of_crashes(
+            folder / f"ours{next(turns)}", tables, whole=how == "whole"
+        )
+        # flush the fixture's thousands of files now, or the first commit would write them
+        os.sync()
         began = time.perf_counter()
         with jl.open(crashed) as ws:
             took = time.perf_counter() - began
-            assert len(ws.recovery.promoted if how == "whole" else ws.recovery.failed) == tables, ws.recovery
+            assert len(ws.recovery.promoted if how == "whole" else ws.recovery.failed) == tables, (
+                ws.recovery
+            )
         shutil.rmtree(crashed)
         return took
 
-    return once
+    return run
 
 
 def publishing(folder: Path, repeats: int) -> Iterator[Line]:
-    """What it takes until a small table is ready, durably, against what any store must do for it: a file that is written, synced and renamed into a
-    synced folder, and one durable commit of SQLite. On the disk that is here, and where each sync takes longer: there are disks that sync in 0.1 ms,
-    and those for which a commit takes 3 ms."""
+    """The time to publish a small table durably, relative to the minimum for any store: a file that
+    is written, synced and renamed into a synced folder, and one durable SQLite commit. Measured on
+    the local disk and with delayed syncs: disks sync in 0.1 to 3 ms."""
     here = published(folder, repeats)
     yield from here
     slowly = [f"{line.what} where each sync takes {SLOWER * 1e3:g} ms longer" for line in here]
     if (strace := shutil.which("strace")) is None:
-        yield from (unmeasured(what, "strace is not there") for what in slowly)
+        yield from (unmeasured_line(what, "strace is not there") for what in slowly)
         return
-    delayed = [f"--inject=fsync,fdatasync:delay_exit={SLOWER * 1e6:.0f}", "--trace=fsync,fdatasync", "--seccomp-bpf"]
-    child = [strace, "-f", "-o", os.devnull, *delayed, sys.executable, "-c", _SLOWLY, str(folder / "slowly"), str(repeats)]
+    delayed = [
+        f"--inject=fsync,fdatasync:delay_exit={SLOWER * 1e6:.0f}",
+        "--trace=fsync,fdatasync",
+        "--seccomp-bpf",
+    ]
+    child = [
+        strace,
+        "-f",
+        "-o",
+        os.devnull,
+        *delayed,
+        sys.executable,
+        "-c",
+        _SLOWLY,
+        str(folder / "slowly"),
+        str(repeats),
+    ]
     done = subprocess.run(child, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
-        yield from (unmeasured(what, f"strace may not trace ({done.stderr.strip()[-200:]})") for what in slowly)
+        yield from (
+            unmeasured_line(what, f"strace may not trace ({done.stderr.strip()[-200:]})")
+            for what in slowly
+        )
         return
     for line, what, figures in zip(here, slowly, done.stdout.splitlines(), strict=True):
         ours, other, ratio = map(float, figures.split())
@@ -108,12 +132,13 @@ def publishing(folder: Path, repeats: int) -> Iterator[Line]:
 
 
 def published(folder: Path, repeats: int) -> list[Line]:
-    """Ten small tables on the disk as it is: what `publish` takes of each, which is all that waits for the disk, and then with what comes before it,
-    the row of the build and the file's writing."""
+    """Publish ten small tables on the local disk: first `publish` alone, the only step that waits
+    for the disk; then the whole build, with the catalog row and the file's writing."""
     folder.mkdir(exist_ok=True)
-    bare = Bare(folder / "bare")
+    bare = DurableFileStore(folder / "bare")
     with jl.open(folder / "lab") as ws:
-        kitchen, job = ws._rooms.kitchen, ws._rooms.producers.sql.job("SELECT 1 AS x", {})
+        kitchen = ws._services.producer_context
+        job = ws._services.producers.sql.job("SELECT 1 AS x", {})
         order = TableRecord(
             table_name="",
             kind=job.kind,
@@ -125,37 +150,54 @@ def published(folder: Path, repeats: int) -> list[Line]:
         )
         batch = pa.record_batch({"x": pa.array([1], pa.int32())})
 
-        def one() -> float:
-            with kitchen.funnel.begun(order, "small") as begun, kitchen.funnel.build(begun, batch.schema) as building:
+        def publish_one() -> float:
+            with (
+                kitchen.publisher.build_row(order, "small") as begun,
+                kitchen.publisher.open_writer(begun, batch.schema) as building,
+            ):
                 building.write(batch)
                 building.seal()
                 sealed = time.perf_counter()
-                building.publish({"x": "INTEGER"}, job.descriptor.to_dict(), dict(job.environment), [])
+                building.publish(
+                    {"x": "INTEGER"}, job.descriptor.to_dict(), dict(job.environment), []
+                )
                 return time.perf_counter() - sealed
 
-        def ours() -> float:
+        def publish_seconds() -> float:
             gc.collect()
-            return sum(one() for _ in range(10))
+            return sum(publish_one() for _ in range(10))
 
-        def whole() -> None:
+        def build_and_publish() -> None:
             for _ in range(10):
-                one()
+                publish_one()
 
-        def plain() -> None:
+        def publish_bare() -> None:
             for _ in range(10):
                 bare.publish(b"x" * 500)
 
         against, turns = "of one row, against a file and a commit each", 4 * repeats
         lines = [
-            pair(f"publish 10 sealed tables {against}", ours, timed(plain), repeats=turns, limit=2.0),
-            pair(f"begin, write and publish 10 tables {against}", timed(whole), timed(plain), repeats=turns, limit=2.0),
+            measure_pair(
+                f"publish 10 sealed tables {against}",
+                publish_seconds,
+                wall_timer(publish_bare),
+                repeats=turns,
+                limit=2.0,
+            ),
+            measure_pair(
+                f"begin, write and publish 10 tables {against}",
+                wall_timer(build_and_publish),
+                wall_timer(publish_bare),
+                repeats=turns,
+                limit=2.0,
+            ),
         ]
     bare.close()
     return lines
 
 
-class Bare:
-    """The least that makes a file and a row durable."""
+class DurableFileStore:
+    """The minimal store that makes a file and a row durable."""
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._count = folder, 0
@@ -166,7 +208,7 @@ class Bare:
         self._db.execute("CREATE TABLE t(name TEXT PRIMARY KEY, status TEXT)")
 
     def publish(self, body: bytes) -> None:
-        """One file and one row."""
+        """Write one file and one row durably."""
         self._count += 1
         temp, path = self._folder / ".temp", self._folder / f"{self._count}.parquet"
         with temp.open("wb") as file:
@@ -182,38 +224,58 @@ class Bare:
         self._db.execute("COMMIT")
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Close the database."""
         self._db.close()
 
 
 def asking(folder: Path, repeats: int) -> Iterator[Line]:
-    """Eight equal questions at once, four in each of two processes whose engines are open, against one: how many are computed, and the time until all
-    are answered."""
+    """Eight equal questions at once, four in each of two processes whose engines are open, against
+    one: how many are computed, and the time until all are answered."""
     computed, turns = [], iter(range(1_000_000))
     question = "SELECT sum(sqrt(i)) AS s, {} AS turn FROM range(100_000_000) t(i)"
     with jl.open(folder / "alone") as ws, jl.open(folder / "shared") as shared:
 
-        def begun() -> int:
+        def count_builds() -> int:
             return len({t.table_name for t in shared.tables(status=None) if t.name == "asked"})
 
-        def eight() -> float:
-            before = begun()
-            took, outcomes = _asked(folder / "shared", question.format(next(turns)))
+        def ask_eight() -> float:
+            before = count_builds()
+            took, outcomes = _ask_from_two_processes(
+                folder / "shared", question.format(next(turns))
+            )
             assert len(outcomes) == 8, outcomes
-            computed.append(max(outcomes.count("computed"), begun() - before))
+            computed.append(max(outcomes.count("computed"), count_builds() - before))
             return took
 
-        one = timed(lambda: ws.materialize("asked", question.format(next(turns))))
-        yield pair("8 equal questions from two processes, against one", eight, one, repeats=repeats, limit=1.5)
-    yield Line("8 equal questions from two processes: computations, against one", max(computed), 1.0, max(computed), 1.0)
+        one = wall_timer(lambda: ws.materialize("asked", question.format(next(turns))))
+        yield measure_pair(
+            "8 equal questions from two processes, against one",
+            ask_eight,
+            one,
+            repeats=repeats,
+            limit=1.5,
+        )
+    yield Line(
+        "8 equal questions from two processes: computations, against one",
+        max(computed),
+        1.0,
+        max(computed),
+        1.0,
+    )
 
 
-def _asked(folder: Path, statement: str) -> tuple[float, list[str]]:
-    """Four threads in each of two processes ask; the seconds until all have their answer, and what each was told."""
+def _ask_from_two_processes(folder: Path, statement: str) -> tuple[float, list[str]]:
+    """Run a statement in four threads of each of two processes. Returns the seconds until all have
+    their result, and the outcomes."""
     path = os.pathsep.join(str(ROOT / part) for part in ("", "kernel_ext", "widgets"))
     environment = {**os.environ, "PYTHONPATH": path}
     command = [sys.executable, "-c", _ASK, str(folder), statement, "4"]
-    children = [subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    children = [
+        subprocess.Popen(
+            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
     for each in children:
         assert each.stdout is not None
         assert each.stdout.readline() == "READY\n"
@@ -222,7 +284,12 @@ def _asked(folder: Path, statement: str) -> tuple[float, list[str]]:
         assert each.stdin is not None
         each.stdin.write("\n")
         each.stdin.flush()
-    outcomes = [word for each in children if each.stdout is not None for word in each.stdout.readline().split()]
+    outcomes = [
+        word
+        for each in children
+        if each.stdout is not None
+        for word in each.stdout.readline().split()
+    ]
     took = time.perf_counter() - began
     for each in children:
         each.communicate()

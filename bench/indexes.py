@@ -1,4 +1,5 @@
-"""Measures of the index: what it finds, how fast it is searched beside its bare parts and beside other libraries, how long it takes to make."""
+"""Measures of the index: what it finds, how fast it is searched beside its bare parts and beside
+other libraries, how long it takes to make."""
 
 import contextlib
 import itertools
@@ -17,7 +18,8 @@ from numpy.typing import NDArray
 
 import jammi_lab as jl
 from bench import ann_peers, fixtures
-from bench.harness import Line, Timed, pair, unmeasured
+from bench.harness import Line, Timer, measure_pair, unmeasured_line
+from jammi_lab.search.column_cache import ColumnCache
 
 _ROWS, _WIDTH, _K = 100_000, 384, 10
 _QUERIES, _AT_ONCE = 200, 50
@@ -28,51 +30,88 @@ Vectors = NDArray[np.float32]
 
 
 def searching(folder: Path, repeats: int) -> Iterator[Line]:
-    """One query after the other through the index, as Arrow, beside the calls that cannot be left out: what the name means and whether the file has
-    moved, usearch, the exact similarities of what it gives, and a table of it."""
-    vectors, queries = fixtures.clustered(_ROWS, _WIDTH), fixtures.clustered(_QUERIES, _WIDTH, seed=1)
-    with jl.open(folder / "lab") as ws, contextlib.closing(sqlite3.connect(folder / "lab" / "catalog.sqlite3")) as catalog:
+    """One query after the other through the index, as Arrow, beside the calls that cannot be left
+    out: what the name means and whether the file has moved, usearch, the exact similarities of what
+    it gives, and a table of it."""
+    vectors = fixtures.clustered_vectors(_ROWS, _WIDTH)
+    queries = fixtures.clustered_vectors(_QUERIES, _WIDTH, seed=1)
+    with (
+        jl.open(folder / "lab") as ws,
+        contextlib.closing(sqlite3.connect(folder / "lab" / "catalog.sqlite3")) as catalog,
+    ):
         began = time.process_time()
-        table = ws.import_embeddings("vectors", given(vectors))
+        table = ws.import_embeddings("vectors", keyed_table(vectors))
         made = time.process_time() - began
-        index, matrix = ws._rooms.vectors.index(table._record), ws._rooms.vectors.matrix(table._record)
+        index = ws._services.vectors.index(table._record)
+        matrix = ws._services.vectors.matrix(table._record)
         assert index is not None
         keys, expansion, path = matrix.keys, index.expansion, table.path
 
-        def ours(query: Vectors) -> None:
+        def search_index(query: Vectors) -> None:
             ws.search("vectors", query, k=_K).arrow()
 
-        def bare(query: Vectors) -> None:
+        def search_parts(query: Vectors) -> None:
             catalog.execute(_NEWEST, ("vectors",)).fetchone()
             os.stat(path)
             found = index._index.search(query, 2 * _K, threads=1).keys.astype(np.int64)
             near = vectors[found].astype(np.float64) @ query.astype(np.float64)
             best = np.argsort(-near)[:_K]
             rank = pa.array(np.arange(1, _K + 1, dtype=np.int32))
-            pa.table({"key": keys.take(pa.array(found[best])), "rank": rank, "similarity": pa.array(near[best].astype(np.float32))})
+            pa.table(
+                {
+                    "key": keys.take(pa.array(found[best])),
+                    "rank": rank,
+                    "similarity": pa.array(near[best].astype(np.float32)),
+                }
+            )
 
         what = "search: 10 of 100,000 × 384 through the index, one query, against "
-        line = pair(what + "its bare parts", median_of(ours, queries), median_of(bare, queries), repeats=4 * repeats, limit=2.0)
+        line = measure_pair(
+            what + "its bare parts",
+            median_timer(search_index, queries),
+            median_timer(search_parts, queries),
+            repeats=4 * repeats,
+            limit=2.0,
+        )
         yield line
         yield Line(what + "a millisecond", line.ours, _MILLISECOND, line.ours / _MILLISECOND, 1.0)
         found = ws.search("vectors", queries, k=_K).arrow()["key"].to_numpy().reshape(-1, _K)
-        yield at_least(f"recall@10: 100,000 × 384 in groups, bf16, expansion {expansion}", recall_of(vectors, queries, found))
-        yield Line("import 100,000 × 384 with its index (processor)", made, float("nan"), float("nan"), None)
+        yield recall_line(
+            f"recall@10: 100,000 × 384 in groups, bf16, expansion {expansion}",
+            recall_of(vectors, queries, found),
+        )
+        yield Line(
+            "import 100,000 × 384 with its index (processor)",
+            made,
+            float("nan"),
+            float("nan"),
+            None,
+        )
 
 
 def selecting(folder: Path, repeats: int) -> Iterator[Line]:
-    """Searches that give a column of the source, and those for the neighbours of a row, against searches that give none; and what the first ones
-    take, which read the source, against the statement that reads the column of ten rows."""
-    vectors, queries = fixtures.clustered(_ROWS, _WIDTH), fixtures.clustered(_QUERIES, _WIDTH, seed=1)
-    rows = pa.table({"id": np.arange(_ROWS), "title": [f"title {i}" for i in range(_ROWS)], "year": np.arange(_ROWS) % 50})
+    """Searches that give a column of the source, and those for the neighbours of a row, against
+    searches that give none; and what the first ones take, which read the source, against the
+    statement that reads the column of ten rows."""
+    vectors = fixtures.clustered_vectors(_ROWS, _WIDTH)
+    queries = fixtures.clustered_vectors(_QUERIES, _WIDTH, seed=1)
+    rows = pa.table(
+        {
+            "id": np.arange(_ROWS),
+            "title": [f"title {i}" for i in range(_ROWS)],
+            "year": np.arange(_ROWS) % 50,
+        }
+    )
     pq.write_table(rows, folder / "rows.parquet")
     pc.write_csv(rows, folder / "rows.csv")
     with jl.open(folder / "lab") as ws:
         for kind in ("parquet", "csv"):
             ws.sources.add(kind, str(folder / f"rows.{kind}"))
-            ws.import_embeddings(f"of_{kind}", given(vectors), source=kind)
+            ws.import_embeddings(f"of_{kind}", keyed_table(vectors), source=kind)
 
-            def search(query: Vectors, table: str = f"of_{kind}", select: str | None = None) -> None:
+            def search(
+                query: Vectors, table: str = f"of_{kind}", select: str | None = None
+            ) -> None:
                 ws.search(table, query, k=_K, select=select).arrow()
 
             def with_column(query: Vectors, search: Callable[..., None] = search) -> None:
@@ -81,53 +120,95 @@ def selecting(folder: Path, repeats: int) -> Iterator[Line]:
             def of_row(query: Vectors, table: str = f"of_{kind}") -> None:
                 ws.search(table, row=int(abs(query[0]) * 1e6) % _ROWS, k=_K).arrow()
 
-            def reading(query: Vectors, search: Callable[..., None] = search) -> None:
-                vars(ws).pop("_selections", None)  # as if nothing had been asked for yet
+            def search_reading_source(query: Vectors, search: Callable[..., None] = search) -> None:
+                ws._services.search.context.columns = ColumnCache()  # as before the first query
                 search(query, select="title")
 
             def statement(query: Vectors, kind: str = kind) -> None:
                 first = int(abs(query[0]) * 1e6) % (_ROWS - _K)
-                ws.sql(f"SELECT title FROM {kind} WHERE id BETWEEN $first AND $last", first=first, last=first + _K - 1).arrow()
+                ws.sql(
+                    f"SELECT title FROM {kind} WHERE id BETWEEN $first AND $last",
+                    first=first,
+                    last=first + _K - 1,
+                ).arrow()
 
-            plain, what = median_of(search, queries), f"search: 10 of 100,000 × 384, rows in {kind}, "
-            yield pair(what + "with a column of theirs, against without", median_of(with_column, queries), plain, repeats=2 * repeats, limit=2.0)
-            yield pair(what + "of a row, against a query", median_of(of_row, queries), plain, repeats=2 * repeats, limit=2.5)
+            plain = median_timer(search, queries)
+            what = f"search: 10 of 100,000 × 384, rows in {kind}, "
+            yield measure_pair(
+                what + "with a column of theirs, against without",
+                median_timer(with_column, queries),
+                plain,
+                repeats=2 * repeats,
+                limit=2.0,
+            )
+            yield measure_pair(
+                what + "of a row, against a query",
+                median_timer(of_row, queries),
+                plain,
+                repeats=2 * repeats,
+                limit=2.5,
+            )
             few = queries[:3]
-            yield pair(
-                what + "column read, against reading it in SQL", median_of(reading, few), median_of(statement, few), repeats=repeats, limit=None
+            yield measure_pair(
+                what + "column read, against reading it in SQL",
+                median_timer(search_reading_source, few),
+                median_timer(statement, few),
+                repeats=repeats,
+                limit=None,
             )
 
 
 def recall(folder: Path, repeats: int) -> Iterator[Line]:  # noqa: ARG001  # what is found is the same each time
-    """What is found of the ten nearest, for each precision, on vectors in groups, in groups that all point nearly one way, and without any structure,
-    through the index alone."""
-    for kind, make in (("in groups", fixtures.clustered), ("all nearly one way", fixtures.one_way), ("uniform", fixtures.vectors)):
+    """What is found of the ten nearest, for each precision, on vectors in groups, in groups that
+    all point nearly one way, and without any structure, through the index alone."""
+    for kind, make in (
+        ("in groups", fixtures.clustered_vectors),
+        ("all nearly one way", fixtures.aligned_vectors),
+        ("uniform", fixtures.vectors),
+    ):
         vectors = make(20_000 + _QUERIES, _WIDTH)
         queries, vectors = vectors[20_000:], np.ascontiguousarray(vectors[:20_000])
         for precision in ("bf16", "f16", "i8", "f32"):
             with jl.open(folder / f"{precision} {kind}") as ws:
-                table = ws.import_embeddings("vectors", given(vectors), precision=precision)
+                table = ws.import_embeddings("vectors", keyed_table(vectors), precision=precision)
                 began = time.perf_counter()
-                found = ws.search("vectors", queries, k=_K, exact=False).arrow()["key"].to_numpy().reshape(-1, _K)
+                found = (
+                    ws.search("vectors", queries, k=_K, exact=False)
+                    .arrow()["key"]
+                    .to_numpy()
+                    .reshape(-1, _K)
+                )
                 took = time.perf_counter() - began
-                index = ws._rooms.vectors.index(table._record)
-                how = "read one after the other" if index is None or index.expansion == 0 else f"expansion {index.expansion}"
-                line = at_least(f"recall@10: 20,000 × 384 {kind}, {precision}, {how}", recall_of(vectors, queries, found))
+                index = ws._services.vectors.index(table._record)
+                how = (
+                    "read one after the other"
+                    if index is None or index.expansion == 0
+                    else f"expansion {index.expansion}"
+                )
+                line = recall_line(
+                    f"recall@10: 20,000 × 384 {kind}, {precision}, {how}",
+                    recall_of(vectors, queries, found),
+                )
                 yield Line(line.what, took / _QUERIES, line.other, line.ratio, line.limit)
 
 
 def beside_peers(folder: Path, repeats: int) -> Iterator[Line]:  # noqa: ARG001  # an index is made once
-    """The same vectors in other libraries, in an environment of their own: how long the index takes to make, and a search at which recall."""
+    """The same vectors in other libraries, in an environment of their own: how long the index takes
+    to make, and a search at which recall."""
     what = "100,000 × 384 in groups"
     python = ann_peers.interpreter()
     if python is None:
-        yield unmeasured(f"search of {what} in other libraries", f"not installed ({ann_peers.VARIABLE} names the interpreter that has them)")
+        yield unmeasured_line(
+            f"search of {what} in other libraries",
+            f"not installed ({ann_peers.VARIABLE} names the interpreter that has them)",
+        )
         return
-    vectors, queries = fixtures.clustered(_ROWS, _WIDTH), fixtures.clustered(_QUERIES, _WIDTH, seed=1)
+    vectors = fixtures.clustered_vectors(_ROWS, _WIDTH)
+    queries = fixtures.clustered_vectors(_QUERIES, _WIDTH, seed=1)
     truth = np.argsort(-(queries @ vectors.T), axis=1)[:, :_K]
     with jl.open(folder / "lab") as ws:
         began = time.perf_counter()
-        ws.import_embeddings("vectors", given(vectors))
+        ws.import_embeddings("vectors", keyed_table(vectors))
         made = time.perf_counter() - began
         took = []
         for query in queries:
@@ -135,16 +216,29 @@ def beside_peers(folder: Path, repeats: int) -> Iterator[Line]:  # noqa: ARG001 
             ws.search("vectors", query, k=_K).arrow()
             took.append(time.perf_counter() - began)
         mine = statistics.median(took[1:])
-    for peer in ann_peers.measured(python, folder, vectors, queries, truth):
-        yield Line(f"import with index: {what}, against {peer.name}", made, peer.built, made / peer.built, None)
-        yield Line(f"search → Arrow: {what}, against {peer.name} at recall {peer.recall:.3f}", mine, peer.searched, mine / peer.searched, None)
+    for peer in ann_peers.measure_peers(python, folder, vectors, queries, truth):
+        yield Line(
+            f"import with index: {what}, against {peer.name}",
+            made,
+            peer.built,
+            made / peer.built,
+            None,
+        )
+        yield Line(
+            f"search → Arrow: {what}, against {peer.name} at recall {peer.recall:.3f}",
+            mine,
+            peer.searched,
+            mine / peer.searched,
+            None,
+        )
 
 
-def median_of(search: Callable[[Vectors], None], queries: Vectors) -> Timed:
-    """The wall time of the middle one of some searches, each for a query of its own; those that another process interrupts are not the middle one."""
+def median_timer(search: Callable[[Vectors], None], queries: Vectors) -> Timer:
+    """A timer of the median wall time of several searches, each with another query. The median
+    ignores searches that another process interrupts."""
     turns = itertools.cycle(queries)
 
-    def once() -> float:
+    def run() -> float:
         took = []
         for query in itertools.islice(turns, _AT_ONCE):
             began = time.perf_counter()
@@ -152,22 +246,35 @@ def median_of(search: Callable[[Vectors], None], queries: Vectors) -> Timed:
             took.append(time.perf_counter() - began)
         return statistics.median(took)
 
-    return once
+    return run
 
 
-def given(vectors: Vectors) -> pa.Table:
-    """Vectors under their numbers as keys."""
+def keyed_table(vectors: Vectors) -> pa.Table:
+    """A table of vectors with their row numbers as keys."""
     column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
     return pa.table({"id": np.arange(len(vectors)), "vector": column})
 
 
-def recall_of(vectors: Vectors, queries: Vectors, found: NDArray[np.int64]) -> float:
+def recall_of(vectors: Vectors, queries: Vectors, neighbors: NDArray[np.int64]) -> float:
     """The share of the nearest that was found."""
     truth = np.argpartition(-(queries @ vectors.T), _K, axis=1)[:, :_K]
-    return float(np.mean([len(set(a) & set(b)) / _K for a, b in zip(found.tolist(), truth.tolist(), strict=True)]))
+    return float(
+        np.mean(
+            [
+                len(set(a) & set(b)) / _K
+                for a, b in zip(neighbors.tolist(), truth.tolist(), strict=True)
+            ]
+        )
+    )
 
 
-def at_least(what: str, found: float, wanted: float = 0.99) -> Line:
-    """A line that is kept when enough was found: its ratio is what was missed against what may be."""
+def recall_line(what: str, measured_recall: float, minimum: float = 0.99) -> Line:
+    """A line for a minimum recall: its ratio is the missed share relative to the allowed one."""
     nothing = float("nan")
-    return Line(f"{what}: {found:.4f}", nothing, nothing, (1 - found) / (1 - wanted), 1.0)
+    return Line(
+        f"{what}: {measured_recall:.4f}",
+        nothing,
+        nothing,
+        (1 - measured_recall) / (1 - minimum),
+        1.0,
+    )

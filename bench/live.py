@@ -1,5 +1,5 @@
-"""What tables that change cost: inserts from many threads beside bare sqlite3 with the same durability, an update by join, look-ups; ephemeral
-sessions and topics beside jammi-ai."""
+"""What tables that change cost: inserts from many threads beside bare sqlite3 with the same
+durability, an update by join, look-ups; ephemeral sessions and topics beside jammi-ai."""
 
 import contextlib
 import sqlite3
@@ -14,8 +14,8 @@ import pyarrow as pa
 
 import jammi_lab as jl
 from bench import rival
-from bench.harness import Line, Timed, pair, timed, unmeasured
-from jammi_lab.live.held import MutableTable
+from bench.harness import Line, Timer, measure_pair, unmeasured_line, wall_timer
+from jammi_lab.live.mutable_handles import MutableTable
 
 THREADS = 8
 ROWS = 10_000
@@ -25,57 +25,102 @@ Insert = Callable[[int, int], object]
 
 
 def inserting(folder: Path, repeats: int) -> Iterator[Line]:
-    """Eight threads insert small rows, in batches and one by one; every call returns when its rows are on the disk."""
-    with jl.open(folder / "lab") as ws, Bare(folder / "bare.sqlite3") as bare:
-        table = ws.mutable.create("notes", {"id": "int64", "note": "string", "score": "float64"}, primary_key=["id"])
-        with Numbers(partial(_insert, table)) as ours, Numbers(bare.insert) as other:
+    """Eight threads insert small rows, in batches and one by one; every call returns when its rows
+    are on the disk."""
+    with jl.open(folder / "lab") as ws, PlainSqliteTable(folder / "bare.sqlite3") as bare:
+        table = ws.mutable.create(
+            "notes", {"id": "int64", "note": "string", "score": "float64"}, primary_key=["id"]
+        )
+        with (
+            NumberAllocator(partial(_insert, table)) as ours,
+            NumberAllocator(bare.insert) as other,
+        ):
             for batch in (500, 100, 1):
-                what = f"insert {ROWS:,} rows from {THREADS} threads, {batch} at a time, against bare sqlite3"
-                yield pair(what, timed(partial(ours.spread, ROWS, batch)), timed(partial(other.spread, ROWS, batch)), repeats=repeats, limit=1.5)
+                what = (
+                    f"insert {ROWS:,} rows from {THREADS} threads, {batch} at a time, against "
+                    "bare sqlite3"
+                )
+                yield measure_pair(
+                    what,
+                    wall_timer(partial(ours.spread, ROWS, batch)),
+                    wall_timer(partial(other.spread, ROWS, batch)),
+                    repeats=repeats,
+                    limit=1.5,
+                )
 
 
 def changing(folder: Path, repeats: int) -> Iterator[Line]:
-    """An update of 100,000 rows by a join, evaluated by DuckDB and committed row by row, against sqlite3 doing both."""
+    """An update of 100,000 rows by a join, evaluated by DuckDB and committed row by row, against
+    sqlite3 doing both."""
     values = pa.table({"id": range(ROWS * 10), "score": [float(n) for n in range(ROWS * 10)]})
-    with jl.open(folder / "lab") as ws, Bare(folder / "bare.sqlite3") as bare:
-        table = ws.mutable.create("notes", {"id": "int64", "note": "string", "score": "float64"}, primary_key=["id"])
+    with jl.open(folder / "lab") as ws, PlainSqliteTable(folder / "bare.sqlite3") as bare:
+        table = ws.mutable.create(
+            "notes", {"id": "int64", "note": "string", "score": "float64"}, primary_key=["id"]
+        )
         _insert(table, 0, ROWS * 10)
         bare.insert(0, ROWS * 10)
         ws.sources.add("scores", values)
         bare.scores(values.num_rows)
         step = count(1)
 
-        def ours() -> None:
-            ws.sql("UPDATE mutable.notes SET score = s.score + $n FROM scores s WHERE s.id = notes.id", n=next(step))
+        def update_rows() -> None:
+            ws.sql(
+                "UPDATE mutable.notes SET score = s.score + $n FROM scores s WHERE s.id = notes.id",
+                n=next(step),
+            )
 
-        yield pair(
-            f"update {ROWS * 10:,} rows by a join, against bare sqlite3", timed(ours), timed(partial(bare.update, step)), repeats=repeats, limit=None
+        yield measure_pair(
+            f"update {ROWS * 10:,} rows by a join, against bare sqlite3",
+            wall_timer(update_rows),
+            wall_timer(partial(bare.update, step)),
+            repeats=repeats,
+            limit=None,
         )
 
 
 def looking_up(folder: Path, repeats: int) -> Iterator[Line]:
-    """Rows of a table of a million by a column that is not the key, against one twentieth of a second for each."""
+    """Rows of a table of a million by a column that is not the key, against one twentieth of a
+    second for each."""
     rows = ROWS * 100
     with jl.open(folder / "lab") as ws:
-        table = ws.mutable.create("notes", {"id": "int64", "note": "string", "score": "float64"}, primary_key=["id"])
+        table = ws.mutable.create(
+            "notes", {"id": "int64", "note": "string", "score": "float64"}, primary_key=["id"]
+        )
         _insert(table, 0, rows)
         ws.sql("SELECT count(*) FROM mutable.notes").fetchall()
 
-        def ours() -> None:
+        def look_up_rows() -> None:
             for number in range(10):
-                assert ws.sql("SELECT id FROM mutable.notes WHERE note = $n", n=f"note {number}").fetchall() == [(number,)]
+                assert ws.sql(
+                    "SELECT id FROM mutable.notes WHERE note = $n", n=f"note {number}"
+                ).fetchall() == [(number,)]
 
-        yield pair(f"10 look-ups by a column that is no key among {rows:,} rows, against 0.5 s", timed(ours), lambda: 0.5, repeats=repeats, limit=1.0)
+        yield measure_pair(
+            f"10 look-ups by a column that is no key among {rows:,} rows, against 0.5 s",
+            wall_timer(look_up_rows),
+            lambda: 0.5,
+            repeats=repeats,
+            limit=1.0,
+        )
 
 
 def _insert(table: MutableTable, start: int, end: int) -> None:
     numbers = range(start, end)
-    rows = {"id": numbers, "note": [f"note {n}" for n in numbers], "score": [n / 2 for n in numbers]}
-    table.insert(pa.table({name: pa.array(values, table.schema.field(name).type) for name, values in rows.items()}))
+    rows = {
+        "id": numbers,
+        "note": [f"note {n}" for n in numbers],
+        "score": [n / 2 for n in numbers],
+    }
+    table.insert(
+        pa.table(
+            {name: pa.array(values, table.schema.field(name).type) for name, values in rows.items()}
+        )
+    )
 
 
-class Numbers(contextlib.AbstractContextManager["Numbers"]):
-    """Hands out numbers that no row has yet, to threads that are there before anything is timed, as those of a server are."""
+class NumberAllocator(contextlib.AbstractContextManager["NumberAllocator"]):
+    """Allocates unused row numbers to a thread pool. Its threads are started before the
+    measurement, like those of a server."""
 
     def __init__(self, insert: Insert) -> None:
         self._insert, self._next, self._threads = insert, 0, ThreadPoolExecutor(THREADS)
@@ -84,7 +129,7 @@ class Numbers(contextlib.AbstractContextManager["Numbers"]):
         self._threads.shutdown()
 
     def spread(self, rows: int, batch: int) -> None:
-        """Insert so many new rows from all threads, in batches."""
+        """Insert `rows` new rows from all threads, in batches."""
         first, self._next = self._next, self._next + rows
         starts, lock = iter(range(first, first + rows, batch)), threading.Lock()
 
@@ -100,16 +145,24 @@ class Numbers(contextlib.AbstractContextManager["Numbers"]):
             each.result()
 
 
-class Bare(contextlib.AbstractContextManager["Bare"]):
-    """A table in an SQLite file of its own: a connection for each thread, an acknowledged commit is on the disk, threads wait for one lock."""
+class PlainSqliteTable(contextlib.AbstractContextManager["PlainSqliteTable"]):
+    """A table in a plain SQLite file: one connection per thread, durable commits, writers
+    serialised by a lock."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._mine, self._turn, self._all = path, threading.local(), threading.Lock(), list[sqlite3.Connection]()
-        self._connection().execute("CREATE TABLE notes (id INTEGER PRIMARY KEY, note TEXT, score REAL)")
+        self._path = path
+        self._mine = threading.local()
+        self._turn = threading.Lock()
+        self._all = list[sqlite3.Connection]()
+        self._connection().execute(
+            "CREATE TABLE notes (id INTEGER PRIMARY KEY, note TEXT, score REAL)"
+        )
 
     def _connection(self) -> sqlite3.Connection:
         if not hasattr(self._mine, "connection"):
-            self._mine.connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+            self._mine.connection = sqlite3.connect(
+                self._path, isolation_level=None, check_same_thread=False
+            )
             self._all.append(self._mine.connection)
             for pragma in _SQLITE:
                 self._mine.connection.execute(f"PRAGMA {pragma}")
@@ -117,26 +170,33 @@ class Bare(contextlib.AbstractContextManager["Bare"]):
         return kept
 
     def insert(self, start: int, end: int) -> None:
-        """In one transaction."""
+        """Insert rows in one transaction."""
         connection = self._connection()
         with self._turn:
             connection.execute("BEGIN IMMEDIATE")
-            connection.executemany("INSERT INTO notes VALUES (?, ?, ?)", [(n, f"note {n}", n / 2) for n in range(start, end)])
+            connection.executemany(
+                "INSERT INTO notes VALUES (?, ?, ?)",
+                [(n, f"note {n}", n / 2) for n in range(start, end)],
+            )
             connection.execute("COMMIT")
 
     def scores(self, rows: int) -> None:
-        """The other side of the join."""
+        """Create the second table of the join."""
         connection = self._connection()
         connection.execute("CREATE TABLE scores (id INTEGER PRIMARY KEY, score REAL)")
         connection.execute("BEGIN IMMEDIATE")
-        connection.executemany("INSERT INTO scores VALUES (?, ?)", [(n, float(n)) for n in range(rows)])
+        connection.executemany(
+            "INSERT INTO scores VALUES (?, ?)", [(n, float(n)) for n in range(rows)]
+        )
         connection.execute("COMMIT")
 
     def update(self, step: Iterator[int]) -> None:
-        """By a join, in one transaction."""
+        """Update by a join in one transaction."""
         connection = self._connection()
         connection.execute("BEGIN IMMEDIATE")
-        connection.execute("UPDATE notes SET score = s.score + ? FROM scores s WHERE s.id = notes.id", [next(step)])
+        connection.execute(
+            "UPDATE notes SET score = s.score + ? FROM scores s WHERE s.id = notes.id", [next(step)]
+        )
         connection.execute("COMMIT")
 
     def __exit__(self, *_: object) -> None:
@@ -145,21 +205,31 @@ class Bare(contextlib.AbstractContextManager["Bare"]):
 
 
 def sessions(folder: Path, repeats: int) -> Iterator[Line]:
-    """An ephemeral session is opened, gets a table and 100 rows, and is closed: durable, and with no value left when it is over."""
+    """An ephemeral session is opened, gets a table and 100 rows, and is closed: durable, and with
+    no value left when it is over."""
     rows = pa.table({"id": range(100), "word": ["word"] * 100})
     with jl.open(folder / "lab", tenant="acme") as ws:
 
-        def ours() -> None:
+        def run_sessions() -> None:
             for _ in range(SESSIONS):
                 with ws.ephemeral() as session:
                     session.create("scratch", rows.schema, primary_key=["id"])
                     session.insert("scratch", rows)
 
-        yield _beside(f"{SESSIONS} sessions: open, create, insert 100 rows, close", timed(ours), folder, "sessions", SESSIONS, repeats, limit=2)
+        yield _compare_with_rival(
+            f"{SESSIONS} sessions: open, create, insert 100 rows, close",
+            wall_timer(run_sessions),
+            folder,
+            "sessions",
+            SESSIONS,
+            repeats,
+            limit=2,
+        )
 
 
 def logging(folder: Path, repeats: int) -> Iterator[Line]:
-    """Events of 100 rows are published to a topic, each durable when the call returns, and read again."""
+    """Events of 100 rows are published to a topic, each durable when the call returns, and read
+    again."""
     rows = pa.table({"id": range(100), "word": ["word"] * 100})
     with jl.open(folder / "lab") as ws:
         for name in ("written", "read", "many"):
@@ -169,25 +239,67 @@ def logging(folder: Path, repeats: int) -> Iterator[Line]:
             for _ in range(events):
                 ws.topics.publish(name, rows)
 
-        yield _beside(f"publish {EVENTS} events", timed(partial(publish, "written", EVENTS)), folder, "publish", EVENTS, repeats)
+        yield _compare_with_rival(
+            f"publish {EVENTS} events",
+            wall_timer(partial(publish, "written", EVENTS)),
+            folder,
+            "publish",
+            EVENTS,
+            repeats,
+        )
         publish("read", EVENTS)
-        yield _beside(f"replay {EVENTS} events", timed(lambda: list(ws.topics.replay("read"))), folder, "replay", EVENTS, repeats)
-        with ws._rooms.catalog.transaction():
+        yield _compare_with_rival(
+            f"replay {EVENTS} events",
+            wall_timer(lambda: list(ws.topics.replay("read"))),
+            folder,
+            "replay",
+            EVENTS,
+            repeats,
+        )
+        with ws._services.catalog.transaction():
             publish("many", MANY)
-        every = timed(lambda: list(ws.topics.replay("many")))
-        some = timed(lambda: list(ws.topics.replay("many", where="id < 1 AND starts_with(word, 'w')")))
-        yield pair(f"replay {MANY:,} events with a condition, against all of them", some, every, repeats=repeats, limit=None)
+        every = wall_timer(lambda: list(ws.topics.replay("many")))
+        some = wall_timer(
+            lambda: list(ws.topics.replay("many", where="id < 1 AND starts_with(word, 'w')"))
+        )
+        yield measure_pair(
+            f"replay {MANY:,} events with a condition, against all of them",
+            some,
+            every,
+            repeats=repeats,
+            limit=None,
+        )
 
 
 SESSIONS, EVENTS, MANY = 20, 200, 10_000
 
 
-def _beside(what: str, ours: Timed, folder: Path, theirs: str, number: int, repeats: int, limit: float | None = None) -> Line:
-    """A line beside jammi-ai, where its interpreter is named."""
+def _compare_with_rival(
+    what: str,
+    ours: Timer,
+    folder: Path,
+    theirs: str,
+    number: int,
+    repeats: int,
+    limit: float | None = None,
+) -> Line:
+    """A line relative to jammi-ai; unmeasured without its interpreter."""
     python = rival.interpreter()
     if python is None:
-        return unmeasured(what, f"{rival.VARIABLE} names no interpreter that has jammi-ai")
-    return pair(f"{what}, against jammi-ai", ours, rival.living(python, folder / theirs, theirs, number), repeats=repeats, limit=limit)
+        return unmeasured_line(what, f"{rival.VARIABLE} names no interpreter that has jammi-ai")
+    return measure_pair(
+        f"{what}, against jammi-ai",
+        ours,
+        rival.living(python, folder / theirs, theirs, number),
+        repeats=repeats,
+        limit=limit,
+    )
 
 
-CASES = {"inserting": inserting, "changing": changing, "looking_up": looking_up, "sessions": sessions, "logging": logging}
+CASES = {
+    "inserting": inserting,
+    "changing": changing,
+    "looking_up": looking_up,
+    "sessions": sessions,
+    "logging": logging,
+}

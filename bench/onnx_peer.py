@@ -1,5 +1,6 @@
-"""The sentence model's weights in onnxruntime as the other side of a comparison. It lives in an environment of its own, whose interpreter is named by
-JAMMI_ONNX_PYTHON (`python3 -m venv DIR; DIR/bin/pip install onnxruntime onnx tokenizers`); this file never imports it."""
+"""The sentence model's weights in onnxruntime as the other side of a comparison. It lives in an
+environment of its own, whose interpreter is named by JAMMI_ONNX_PYTHON (`python3 -m venv DIR;
+DIR/bin/pip install onnxruntime onnx tokenizers`); this file never imports it."""
 
 import contextlib
 import importlib.util
@@ -10,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from jammi_lab.embedders.minilm import PACKAGE
+from jammi_lab.vectors.encoders.minilm import PACKAGE
 
 VARIABLE = "JAMMI_ONNX_PYTHON"
 ROOT = Path(__file__).resolve().parent.parent
@@ -24,8 +25,12 @@ for line in sys.stdin:
     encode(texts)
     print(time.process_time() - began, flush=True)
 """
-_OURS = "import json, sys, time\nfrom jammi_lab.embedders.minilm import MiniLM\nencode = MiniLM().encode\n" + _SERVE
-# The graph as it is exported from the model's usual code; onnxruntime itself puts together what it can (layers, attention, GELU).
+_OURS = (
+    "import json, sys, time\nfrom jammi_lab.vectors.encoders.minilm import MiniLM\nencode = "
+    "MiniLM().encode\n" + _SERVE
+)
+# The graph as it is exported from the model's usual code; onnxruntime itself puts together what it
+# can (layers, attention, GELU).
 _OTHER = (
     """
 import itertools, json, struct, sys, time
@@ -121,7 +126,8 @@ def interpreter() -> str | None:
 def sides(python: str, folder: Path) -> Iterator[tuple[Side, Side]]:
     """Both sides, each in a process of its own on one core.
 
-    Both may use every instruction that the processor has: what the environment says to OpenBLAS alone is left out.
+    Both may use every instruction that the processor has: what the environment says to OpenBLAS
+    alone is left out.
     """
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or spec.origin is None:
@@ -139,7 +145,11 @@ def sides(python: str, folder: Path) -> Iterator[tuple[Side, Side]]:
 
 
 def _side(stack: contextlib.ExitStack, command: Sequence[str], environment: dict[str, str]) -> Side:
-    child = stack.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment))
+    child = stack.enter_context(
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+    )
     assert child.stdin is not None
     assert child.stdout is not None
     if hasattr(os, "sched_setaffinity"):

@@ -1,4 +1,5 @@
-"""What the panels take: on the page in a real browser, and in the kernel for each thing that somebody does. The other side is what was promised."""
+"""What the panels take: on the page in a real browser, and in the kernel for each thing that
+somebody does. The other side is what was promised."""
 
 import base64
 import json
@@ -13,14 +14,13 @@ import pyarrow as pa
 
 import jammi_lab as jl
 from bench.harness import Line
-from jammi_lab.sensing.lineage import Node
-from jammi_lab.sensing.reports import StatusRow
-from jammi_lab.values.records import Edge
-from jammi_lab.values.verdicts import Fresh
-from jammi_widgets import assets, following, protocol
-from jammi_widgets import lines as on_board
+from jammi_lab.core.records import Edge
+from jammi_lab.core.verdicts import Fresh
+from jammi_lab.freshness.lineage import Node
+from jammi_lab.freshness.reports import StatusRow
+from jammi_widgets import assets, auto_refresh, board_rows, protocol
 from jammi_widgets.catalog import CatalogBrowser
-from jammi_widgets.graph import Snapshot
+from jammi_widgets.graph_view import LineageSnapshot
 from jammi_widgets.lineage import LineageGraph
 from jammi_widgets.map import EmbeddingMap
 from jammi_widgets.neighbors import NeighborExplorer
@@ -82,47 +82,69 @@ def panels(folder: Path, repeats: int) -> Iterator[Line]:
             ("hops", protocol.Show),
             ("a click", protocol.Details),
         ):
-            yield _promised(f"kernel: {what} in the lineage of {NODES:,} nodes", _kernel(graph, message, max(9, repeats)), 0.020)
-        yield _promised(f"kernel: another order of {RECIPES:,} rows on the board", _ordered(ws, repeats), 0.020)
-        yield _promised("kernel: what a cell waits for while a board is shown", _followed(ws, repeats), 0.020)
+            yield _promise_line(
+                f"kernel: {what} in the lineage of {NODES:,} nodes",
+                _message_seconds(graph, message, max(9, repeats)),
+                0.020,
+            )
+        yield _promise_line(
+            f"kernel: another order of {RECIPES:,} rows on the board",
+            _sort_seconds(ws, repeats),
+            0.020,
+        )
+        yield _promise_line(
+            "kernel: what a cell waits for while a board is shown",
+            _follow_seconds(ws, repeats),
+            0.020,
+        )
         plan = _map(ws)
-        yield _promised(f"kernel: a lasso of 60 corners over {POINTS:,} points", _lasso(plan, repeats), 0.020)
-        yield from _refreshed(folder / "many", repeats)
-        yield from _behind(ws, folder / "behind.csv", repeats)
+        yield _promise_line(
+            f"kernel: a lasso of 60 corners over {POINTS:,} points",
+            _lasso_seconds(plan, repeats),
+            0.020,
+        )
+        yield from _refresh_lines(folder / "many", repeats)
+        yield from _source_column_lines(ws, folder / "behind.csv", repeats)
         try:
             yield from _pages(graph, plan, repeats)
         except ImportError:
             print("the browser's part was left out: playwright is not installed")
 
 
-def _promised(what: str, seconds: float, limit: float) -> Line:
+def _promise_line(what: str, seconds: float, limit: float) -> Line:
     return Line(what, seconds, limit, seconds / limit, 1.0)
 
 
 def _sizes() -> Iterator[Line]:
     for name in ("lineage", "staleness", "neighbors", "map", "catalog"):
         size = len(assets.module(name).encode()) + len(assets.style().encode())
-        yield Line(f"module and style of {name}, in MB against 0.1", size / 1e6, 0.1, size / 1e5, 1.0)
+        yield Line(
+            f"module and style of {name}, in MB against 0.1", size / 1e6, 0.1, size / 1e5, 1.0
+        )
 
 
 def _graph(ws: Any) -> LineageGraph:
     """A panel over a lineage of a thousand tables in twenty columns."""
     wide = NODES // 20
     nodes = [Node("sql", f"table_{i}", 1) for i in range(NODES)]
-    edges = [Edge(f"table_{i}", f"table_{i + wide + d}", "result_digest") for i in range(NODES - wide - 1) for d in (0, 1)]
+    edges = [
+        Edge(f"table_{i}", f"table_{i + wide + d}", "result_digest")
+        for i in range(NODES - wide - 1)
+        for d in (0, 1)
+    ]
     panel = LineageGraph(ws)
-    panel._snapshot = Snapshot(nodes, edges, {n.name: Fresh() for n in nodes})
+    panel._snapshot = LineageSnapshot(nodes, edges, {n.name: Fresh() for n in nodes})
     panel.send = lambda *_: None
     return panel
 
 
-def _kernel(panel: LineageGraph, kind: Any, repeats: int) -> float:
+def _message_seconds(panel: LineageGraph, kind: Any, repeats: int) -> float:
     took = []
     for at in range(repeats + 1):
         name = f"table_{400 + at}"
         if kind is protocol.Open:
-            panel._drawing = None
-            panel._drawings.clear()
+            panel._cached_layout = None
+            panel._cached_layouts.clear()
             began = time.perf_counter()
             panel._graph()
         elif kind is protocol.Refresh:
@@ -146,16 +168,26 @@ def _kernel(panel: LineageGraph, kind: Any, repeats: int) -> float:
     return sorted(took[1:])[len(took[1:]) // 2]
 
 
-def _ordered(ws: Any, repeats: int) -> float:
-    """The first page of a board in an order in which nobody has asked for it."""
+def _sort_seconds(ws: Any, repeats: int) -> float:
+    """The time of the first page of a board in a new sort order."""
     panel = StalenessBoard(ws)
     panel.send = lambda *_: None
     verdict = Fresh()
-    rows = [StatusRow(name=f"table_{at}", version=1, verdict=verdict, rows=at % 977, bytes=at % 4_001, age=float(at % 89)) for at in range(RECIPES)]
-    lines = [on_board.Line(row, "fresh", [], [], None) for row in rows]
+    rows = [
+        StatusRow(
+            name=f"table_{at}",
+            version=1,
+            verdict=verdict,
+            rows=at % 977,
+            bytes=at % 4_001,
+            age=float(at % 89),
+        )
+        for at in range(RECIPES)
+    ]
+    lines = [board_rows.RecipeRow(row, "fresh", [], [], None) for row in rows]
     took = []
     for _ in range(repeats + 1):
-        panel._lines = on_board.Lines(lines)
+        panel._rows = board_rows.RecipeRows(lines)
         panel._answer(protocol.Rows(v=1, ask=1, sort="name"))
         began = time.perf_counter()
         panel._answer(protocol.Rows(v=1, ask=1, sort="rows"))
@@ -163,54 +195,79 @@ def _ordered(ws: Any, repeats: int) -> float:
     return sorted(took[1:])[len(took[1:]) // 2]
 
 
-def _followed(ws: Any, repeats: int) -> float:
-    """The time between the end of a cell and what comes next: the look itself is taken beside it."""
+def _follow_seconds(ws: Any, repeats: int) -> float:
+    """The time from the end of a cell to the next one; the observation itself runs in the
+    background."""
     panel = StalenessBoard(ws)
     panel.send = lambda *_: None
-    panel._given(protocol.Here(v=1, ask=1, view=1))
+    panel._dispatch(protocol.ViewOpened(v=1, ask=1, view=1))
     took = []
     for _ in range(repeats + 1):
         began = time.perf_counter()
-        following.cell_ran()
+        auto_refresh.schedule_refresh()
         took.append(time.perf_counter() - began)
-        if following._thread is not None:
-            following._thread.join()
+        if auto_refresh._thread is not None:
+            auto_refresh._thread.join()
     panel.close()
     return sorted(took[1:])[len(took[1:]) // 2]
 
 
-def _refreshed(folder: Path, repeats: int) -> Iterator[Line]:
-    """A refresh that finds nothing changed: for how long the kernel does nothing else, and what is done beside it, in processor time."""
+def _refresh_lines(folder: Path, repeats: int) -> Iterator[Line]:
+    """A refresh without changes: how long it blocks the kernel, and the processor time of its
+    background work."""
     with jl.open(folder) as ws:
         for at in range(TABLES):
-            ws.materialize(f"table_{at}", f"SELECT {at} AS n" if at < TABLES // 3 else f"SELECT * FROM jammi.table_{at - TABLES // 3}")
-        for name, panel in (("lineage", LineageGraph(ws)), ("board", StalenessBoard(ws)), ("catalog browser", CatalogBrowser(ws))):
+            ws.materialize(
+                f"table_{at}",
+                f"SELECT {at} AS n"
+                if at < TABLES // 3
+                else f"SELECT * FROM jammi.table_{at - TABLES // 3}",
+            )
+        for name, panel in (
+            ("lineage", LineageGraph(ws)),
+            ("board", StalenessBoard(ws)),
+            ("catalog browser", CatalogBrowser(ws)),
+        ):
             panel.send = lambda *_: None
-            panel._given(protocol.Here(v=1, ask=1, view=1))
+            panel._dispatch(protocol.ViewOpened(v=1, ask=1, view=1))
             waited, worked = [], []
             for _ in range(repeats + 1):
                 began, spent = time.perf_counter(), time.process_time()
-                panel._heard(panel, {"v": 1, "ask": 1, "kind": "refresh"}, [])
+                panel._on_message(panel, {"v": 1, "ask": 1, "kind": "refresh"}, [])
                 waited.append(time.perf_counter() - began)
-                panel._later.wait()
+                panel._reply_queue.wait()
                 worked.append(time.process_time() - spent)
             panel.close()
-            for what, took, limit in (("", waited, 0.020), (", and what a thread does for it (processor)", worked, 0.200)):
-                yield _promised(f"kernel: a refresh of the {name} over {TABLES} tables{what}", sorted(took[1:])[len(took[1:]) // 2], limit)
+            for what, took, limit in (
+                ("", waited, 0.020),
+                (", and what a thread does for it (processor)", worked, 0.200),
+            ):
+                yield _promise_line(
+                    f"kernel: a refresh of the {name} over {TABLES} tables{what}",
+                    sorted(took[1:])[len(took[1:]) // 2],
+                    limit,
+                )
 
 
 def _map(ws: Any) -> EmbeddingMap:
     rng = np.random.default_rng(7)
     vectors = rng.normal(size=(POINTS, 8)).astype(np.float32)
-    frame = pa.table({"id": pa.array(range(POINTS)), "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), 8)})
+    frame = pa.table(
+        {
+            "id": pa.array(range(POINTS)),
+            "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), 8),
+        }
+    )
     ws.import_embeddings("points", frame, key="id", index="later")
     panel = EmbeddingMap(ws, "points")
     panel.send = lambda *_: None
     return panel
 
 
-def _lasso(panel: EmbeddingMap, repeats: int) -> float:
-    around = [(0.4 * float(np.cos(a)), 0.4 * float(np.sin(a))) for a in np.linspace(0, 2 * np.pi, 60)]
+def _lasso_seconds(panel: EmbeddingMap, repeats: int) -> float:
+    around = [
+        (0.4 * float(np.cos(a)), 0.4 * float(np.sin(a))) for a in np.linspace(0, 2 * np.pi, 60)
+    ]
     took = []
     for _ in range(repeats + 1):
         began = time.perf_counter()
@@ -219,22 +276,40 @@ def _lasso(panel: EmbeddingMap, repeats: int) -> float:
     return sorted(took[1:])[len(took[1:]) // 2]
 
 
-def _behind(ws: Any, path: Path, repeats: int) -> Iterator[Line]:
-    """Steps that show columns of a CSV file; the first two of a state read it, and are not counted."""
+def _source_column_lines(ws: Any, path: Path, repeats: int) -> Iterator[Line]:
+    """Panel updates with columns of a CSV file. The first two per state of the file read it and are
+    not counted."""
     rng = np.random.default_rng(8)
     with path.open("w", encoding="utf-8") as file:
         file.write("id,title,venue,year\n")
-        file.writelines(f"{at},the title of {at},venue {venue},{1980 + at % 40}\n" for at, venue in enumerate(rng.integers(0, 60, POINTS)))
+        file.writelines(
+            f"{at},the title of {at},venue {venue},{1980 + at % 40}\n"
+            for at, venue in enumerate(rng.integers(0, 60, POINTS))
+        )
     ws.sources.add("behind", str(path))
     drawn = rng.normal(size=(POINTS, 8)).astype(np.float32)
     vectors = pa.FixedSizeListArray.from_arrays(pa.array(drawn.ravel()), 8)
-    ws.import_embeddings("beside", pa.table({"id": pa.array(range(POINTS)), "vector": vectors}), source="behind")
+    ws.import_embeddings(
+        "beside", pa.table({"id": pa.array(range(POINTS)), "vector": vectors}), source="behind"
+    )
     plan, explorer = EmbeddingMap(ws, "beside"), NeighborExplorer(ws, "beside")
     steps: tuple[tuple[str, Any, Callable[[int], Any]], ...] = (
         ("a row of the map is pointed at", plan, lambda at: protocol.Hover(v=1, ask=1, point=at)),
-        ("the map has a colour", plan, lambda at: protocol.Colour(v=1, ask=1, column=("title", "venue", "year")[at % 3])),
-        ("a step of the explorer", explorer, lambda at: protocol.Near(v=1, ask=1, row=str(at), k=10)),
-        ("two rows are compared", explorer, lambda at: protocol.Compare(v=1, ask=1, rows=[str(at), str(at + 1)])),
+        (
+            "the map has a colour",
+            plan,
+            lambda at: protocol.Colour(v=1, ask=1, column=("title", "venue", "year")[at % 3]),
+        ),
+        (
+            "a step of the explorer",
+            explorer,
+            lambda at: protocol.FindNeighbors(v=1, ask=1, row=str(at), k=10),
+        ),
+        (
+            "two rows are compared",
+            explorer,
+            lambda at: protocol.Compare(v=1, ask=1, rows=[str(at), str(at + 1)]),
+        ),
     )
     for what, panel, message in steps:
         panel.send = lambda *_: None
@@ -243,20 +318,36 @@ def _behind(ws: Any, path: Path, repeats: int) -> Iterator[Line]:
             began = time.perf_counter()
             panel._answer(message(at))
             took.append(time.perf_counter() - began)
-        yield _promised(f"kernel: {what}, over a CSV file of {POINTS:,} rows", sorted(took[2:])[len(took[2:]) // 2], 0.020)
+        yield _promise_line(
+            f"kernel: {what}, over a CSV file of {POINTS:,} rows",
+            sorted(took[2:])[len(took[2:]) // 2],
+            0.020,
+        )
     shown = (("map", plan), ("explorer", explorer))
     for what, panel in shown:
-        yield _promised(f"kernel: a condition for the {what}, over a CSV file of {POINTS:,} rows", _condition(panel, repeats), 0.020)
+        yield _promise_line(
+            f"kernel: a condition for the {what}, over a CSV file of {POINTS:,} rows",
+            _condition_seconds(panel, repeats),
+            0.020,
+        )
     for what, panel in shown:
-        for step, asked in (("a step of", steps[0][2] if panel is plan else steps[2][2]), ("a condition for", None)):
-            held = _after_a_change(panel, path, asked, repeats)
-            yield _promised(f"kernel: {step} the {what} when the CSV file has just changed, which is read beside it", held, 0.020)
+        for step, asked in (
+            ("a step of", steps[0][2] if panel is plan else steps[2][2]),
+            ("a condition for", None),
+        ):
+            held = _seconds_after_change(panel, path, asked, repeats)
+            yield _promise_line(
+                f"kernel: {step} the {what} when the CSV file has just changed, which is "
+                "read beside it",
+                held,
+                0.020,
+            )
 
 
-def _condition(panel: Any, repeats: int) -> float:
-    """Conditions that nobody has asked for, when a look has read the source for an earlier one."""
+def _condition_seconds(panel: Any, repeats: int) -> float:
+    """The time of a new filter condition when the source was read for an earlier one."""
     took = []
-    panel._conditions().lay("true")
+    panel._row_filter().load("true")
     for at in range(repeats + 1):
         began = time.perf_counter()
         panel.filter = f"year > {1990 + at} AND title LIKE '%{at}%' AND venue <> 'venue {at}'"
@@ -265,10 +356,12 @@ def _condition(panel: Any, repeats: int) -> float:
     return sorted(took[1:])[len(took[1:]) // 2]
 
 
-def _after_a_change(panel: Any, path: Path, message: Callable[[int], Any] | None, repeats: int) -> float:
-    """The time for which the kernel does nothing else, where a page asks before anything has looked at what the file holds now: the rest is done
-    beside it, in a thread."""
-    panel._given(protocol.Here(v=1, ask=1, view=1))
+def _seconds_after_change(
+    panel: Any, path: Path, message: Callable[[int], Any] | None, repeats: int
+) -> float:
+    """How long a request blocks the kernel when the file has changed since the last observation; a
+    thread does the rest."""
+    panel._dispatch(protocol.ViewOpened(v=1, ask=1, view=1))
     took = []
     for at in range(repeats + 1):
         with path.open("a", encoding="utf-8") as file:
@@ -277,10 +370,10 @@ def _after_a_change(panel: Any, path: Path, message: Callable[[int], Any] | None
         if message is None:
             panel.filter = f"year < {2000 + at}"
         else:
-            panel._heard(panel, msgspec.to_builtins(message(at)), [])
+            panel._on_message(panel, msgspec.to_builtins(message(at)), [])
         took.append(time.perf_counter() - began)
-        panel._later.wait()
-    panel._given(protocol.Gone(v=1, ask=1, view=1))
+        panel._reply_queue.wait()
+    panel._dispatch(protocol.ViewClosed(v=1, ask=1, view=1))
     panel.filter = ""
     return sorted(took[1:])[len(took[1:]) // 2]
 
@@ -291,39 +384,71 @@ def _pages(graph: LineageGraph, plan: EmbeddingMap, repeats: int) -> Iterator[Li
 
     from playwright.sync_api import sync_playwright
 
-    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    chromium = (
+        os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    )
     if chromium is None:
         print("the browser's part was left out: there is no chromium")
         return
     with sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"])
+        browser = started.chromium.launch(
+            executable_path=chromium,
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+        )
         page = browser.new_page(viewport={"width": 1200, "height": 800})
         drawn = {"body": graph._answer(protocol.Open(v=1, ask=1))}
         _load(page, "lineage", {"open": drawn, "details": drawn}, ".jammi-node")
         paint = _median(page, "window.paint({selection: [], filter: '', focus: null})", repeats)
-        yield _promised(f"page: first paint of {len(drawn['body']['nodes']):,} nodes after the data arrived", paint / 1e3, 0.300)
+        yield _promise_line(
+            f"page: first paint of {len(drawn['body']['nodes']):,} nodes after the data arrived",
+            paint / 1e3,
+            0.300,
+        )
         whole = _median(page, "window.written({selection: [], filter: '', focus: null})", repeats)
-        yield _promised("page: until all of them are written, also those that are not seen", whole / 1e3, 1.0)
-        yield _promised("page: a frame while the picture is moved, against 60 a second", page.evaluate("window.pan(30)") / 1e3, 1 / 60 * 1.1)
+        yield _promise_line(
+            "page: until all of them are written, also those that are not seen", whole / 1e3, 1.0
+        )
+        yield _promise_line(
+            "page: a frame while the picture is moved, against 60 a second",
+            page.evaluate("window.pan(30)") / 1e3,
+            1 / 60 * 1.1,
+        )
         points = plan._answer(protocol.Points(v=1, ask=1))
         packed = [base64.b64encode(bytes(b)).decode() for b in points.pop("buffers")]
         _load(
-            page, "map", {"open": {"body": plan._answer(protocol.Open(v=1, ask=1))}, "points": {"body": points, "buffers": packed}}, "[data-points]"
+            page,
+            "map",
+            {
+                "open": {"body": plan._answer(protocol.Open(v=1, ask=1))},
+                "points": {"body": points, "buffers": packed},
+            },
+            "[data-points]",
         )
         paint = _median(page, "window.paint({selection: [], filter: '', color: ''})", repeats)
-        yield _promised(f"page: {POINTS:,} points on the screen", paint / 1e3, 1.0)
+        yield _promise_line(f"page: {POINTS:,} points on the screen", paint / 1e3, 1.0)
         browser.close()
 
 
 def _load(page: Any, name: str, answers: dict[str, Any], part: str) -> None:
-    files = {"/": (PAGE.format(answers=json.dumps(answers), part=part), "text/html"), "/module.js": (assets.module(name), "text/javascript")}
+    files = {
+        "/": (PAGE.format(answers=json.dumps(answers), part=part), "text/html"),
+        "/module.js": (assets.module(name), "text/javascript"),
+    }
     page.unroute_all()
     page.route(
-        "**/*", lambda route: route.fulfill(body=files[(at := route.request.url.removeprefix("http://panel.test"))][0], content_type=files[at][1])
+        "**/*",
+        lambda route: route.fulfill(
+            body=files[(at := route.request.url.removeprefix("http://panel.test"))][0],
+            content_type=files[at][1],
+        ),
     )
     page.goto("http://panel.test/")
     page.wait_for_function("window.ready")
-    page.evaluate("css => { const s = document.createElement('style'); s.textContent = css; document.head.append(s) }", assets.style())
+    page.evaluate(
+        "css => { const s = document.createElement('style'); s.textContent = css; "
+        "document.head.append(s) }",
+        assets.style(),
+    )
 
 
 def _median(page: Any, what: str, repeats: int) -> float:

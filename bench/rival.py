@@ -1,5 +1,6 @@
-"""The package `jammi-ai[embedded]` as the other side of a comparison. It lives in an environment of its own, whose interpreter is named by
-JAMMI_RIVAL_PYTHON (`python3 -m venv DIR; DIR/bin/pip install 'jammi-ai[embedded]'`); this file never imports it."""
+"""The package `jammi-ai[embedded]` as the other side of a comparison. It lives in an environment of
+its own, whose interpreter is named by JAMMI_RIVAL_PYTHON (`python3 -m venv DIR; DIR/bin/pip install
+'jammi-ai[embedded]'`); this file never imports it."""
 
 import os
 import subprocess
@@ -53,21 +54,26 @@ print(took)
 
 
 def interpreter() -> str | None:
-    """The interpreter that has it; None when nobody said."""
+    """The interpreter with the package; None if not configured."""
     return os.environ.get(VARIABLE) or None
 
 
 def recovering(python: str, folder: Path, tables: int, how: str) -> Callable[[], float]:
-    """The seconds that opening a workspace takes in which so many builds crashed, `torn` or `whole`; a new workspace each time."""
+    """A timer of opening a new workspace with crashed builds, `torn` or `whole`."""
     turns = iter(range(1_000_000))
 
-    def once() -> float:
+    def run() -> float:
         place = folder / f"rival{next(turns)}"
         place.mkdir(parents=True)
-        done = subprocess.run([python, "-c", CRASHED, str(place), str(tables), how], check=True, capture_output=True, text=True)
+        done = subprocess.run(
+            [python, "-c", CRASHED, str(place), str(tables), how],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
         return float(done.stdout.split()[-1])
 
-    return once
+    return run
 
 
 LIVING = """
@@ -108,13 +114,19 @@ db.close()
 
 
 def living(python: str, folder: Path, what: str, count: int) -> Callable[[], float]:
-    """The seconds that so many `sessions`, events to `publish`, or the `replay` of so many events take."""
+    """A timer of `count` `sessions`, of `count` events to `publish`, or of the `replay` of `count`
+    events."""
     turns = iter(range(1_000_000))
 
-    def once() -> float:
+    def run() -> float:
         place = folder / f"rival{next(turns)}"
         place.mkdir(parents=True)
-        done = subprocess.run([python, "-c", LIVING, str(place), what, str(count)], check=True, capture_output=True, text=True)
+        done = subprocess.run(
+            [python, "-c", LIVING, str(place), what, str(count)],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
         return float(done.stdout.split()[-1])
 
-    return once
+    return run

@@ -1,4 +1,5 @@
-"""Runs the cases and prints a table of ratios: `python -m bench.run [CASE …] [--repeats 5] [--json FILE] [--fail]`."""
+"""Runs the cases and prints a table of ratios: `python -m bench.run [CASE …] [--repeats 5] [--json
+FILE] [--fail]`."""
 
 import argparse
 import dataclasses
@@ -9,13 +10,15 @@ import time
 from pathlib import Path
 
 from bench.cases import CASES
-from bench.harness import Line, table
+from bench.harness import Line, format_table
 
 
 def main() -> int:
-    """Reads the command line; 1 when `--fail` is given and a limit was missed."""
+    """Run the cases of the command line. Returns 1 when `--fail` is given and a limit was missed."""
     parser = argparse.ArgumentParser(description="How fast, as ratios.")
-    parser.add_argument("case", nargs="*", help=f"some of {', '.join(CASES)}; all when none is named")
+    parser.add_argument(
+        "case", nargs="*", help=f"some of {', '.join(CASES)}; all when none is named"
+    )
     parser.add_argument("--repeats", type=int, default=5, help="pairs per line")
     parser.add_argument("--json", type=Path, help="also write the lines to this file")
     parser.add_argument("--fail", action="store_true", help="exit with 1 when a limit is missed")
@@ -29,10 +32,13 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix="jammi-bench-") as folder:
             lines += CASES[name](Path(folder), given.repeats)
         print(f"{time.monotonic() - began:.0f} s", file=sys.stderr)
-    print(table(lines))
+    print(format_table(lines))
     if given.json:
-        given.json.write_text(json.dumps([dataclasses.asdict(line) for line in lines], indent=1) + "\n", encoding="utf-8")
-    return int(given.fail and not all(line.kept for line in lines))
+        given.json.write_text(
+            json.dumps([dataclasses.asdict(line) for line in lines], indent=1) + "\n",
+            encoding="utf-8",
+        )
+    return int(given.fail and not all(line.within_limit for line in lines))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""What sensing costs: verdicts beside their observations, closures, column digests, the status of many tables."""
+"""What sensing costs: verdicts beside their observations, closures, column digests, the status of
+many tables."""
 
 import gc
 import random
@@ -13,40 +14,46 @@ import pyarrow.parquet as pq
 
 import jammi_lab as jl
 from bench import fixtures
-from bench.harness import Line, pair, timed
+from bench.harness import Line, measure_pair, wall_timer
 from jammi_lab.catalog import Catalog
-from jammi_lab.catalog.closure import Direction
-from jammi_lab.clock import SystemClock
-from jammi_lab.sensing.verdict import Facts, judge
+from jammi_lab.catalog.lineage_queries import Direction
+from jammi_lab.core.anchors import Anchor, AnchorKind, Input, InputKind
+from jammi_lab.core.clock import SystemClock
+from jammi_lab.core.tenancy import TenantScope
+from jammi_lab.core.verdicts import Verdict
+from jammi_lab.freshness.judge import Evidence, evaluate_table
 from jammi_lab.storage.digests import digest_parquet
-from jammi_lab.storage.growing import Growing
 from jammi_lab.storage.parquet import ParquetSink
-from jammi_lab.tenancy import TenantScope
-from jammi_lab.values.anchors import Anchor, AnchorKind, Input, InputKind
-from jammi_lab.values.verdicts import Verdict
+from jammi_lab.storage.write_digest import StreamingDigest
 
-Judged = list[tuple[str, Facts, list[int]]]
+Judged = list[tuple[str, Evidence, list[int]]]
 _WALKS = 10
-"""Chains that are walked in one measurement."""
+"""The number of chains walked in one measurement."""
 
 
-def within(what: str, work: Callable[[], object], seconds: float, *, repeats: int) -> Line:
-    """A line in processor time whose other side is a number of seconds that may not be exceeded."""
+def within_seconds(what: str, work: Callable[[], object], seconds: float, *, repeats: int) -> Line:
+    """A line of processor time relative to a maximum number of seconds."""
 
-    def once() -> float:
+    def run() -> float:
         gc.collect()
         began = time.process_time()
         work()
         return time.process_time() - began
 
-    return pair(f"{what} (processor)", once, lambda: seconds, repeats=repeats, limit=1.0)
+    return measure_pair(f"{what} (processor)", run, lambda: seconds, repeats=repeats, limit=1.0)
 
 
 def verdicts(_: Path, repeats: int) -> Iterator[Line]:
-    """Recorded × observed → verdict, over graphs of a hundred tables with up to three inputs each, of which one in a thousand moved."""
+    """Recorded × observed → verdict, over graphs of a hundred tables with up to three inputs each,
+    of which one in a thousand moved."""
     for tables in (1_000, 10_000, 100_000):
         facts = _facts(tables)
-        yield within(f"verdicts of {tables:,} tables against 50 ms for 10,000", partial(_judge, facts), 0.05 * tables / 10_000, repeats=repeats)
+        yield within_seconds(
+            f"verdicts of {tables:,} tables against 50 ms for 10,000",
+            partial(_judge, facts),
+            0.05 * tables / 10_000,
+            repeats=repeats,
+        )
 
 
 def _facts(tables: int) -> Judged:
@@ -54,39 +61,72 @@ def _facts(tables: int) -> Judged:
     for number in range(tables):
         first = number - number % 100
         above = sorted(chance.sample(range(first, number), min(number - first, 3)))
-        anchors = [_anchor(Input(InputKind.RESULT, f"t{p}", columns=("a", "b")), AnchorKind.RESULT_DIGEST) for p in above]
-        anchors = anchors or [_anchor(Input(InputKind.SOURCE, "papers", columns=("a",)), AnchorKind.SOURCE_VERSION)]
-        now = {a.input.identity: a if chance.random() > 0.001 else Anchor(a.input, a.kind, "moved", a.method, a.types) for a in anchors}
-        made.append((f"t{number}", Facts("d" * 64, "d" * 64, tuple(anchors), now, None, "2026-01-01T00:00:00Z"), above))
+        anchors = [
+            _anchor(Input(InputKind.RESULT, f"t{p}", columns=("a", "b")), AnchorKind.RESULT_DIGEST)
+            for p in above
+        ]
+        anchors = anchors or [
+            _anchor(Input(InputKind.SOURCE, "papers", columns=("a",)), AnchorKind.SOURCE_VERSION)
+        ]
+        now = {
+            a.input.identity: a
+            if chance.random() > 0.001
+            else Anchor(a.input, a.kind, "moved", a.method, a.types)
+            for a in anchors
+        }
+        made.append(
+            (
+                f"t{number}",
+                Evidence("d" * 64, "d" * 64, tuple(anchors), now, None, "2026-01-01T00:00:00Z"),
+                above,
+            )
+        )
     return made
 
 
 def _anchor(input: Input, kind: AnchorKind) -> Anchor:
-    return Anchor(input, kind, input.name.ljust(64, "0"), "digest of the columns read", ("BIGINT",) * len(input.columns), row_count=5, version=1)
+    return Anchor(
+        input,
+        kind,
+        input.name.ljust(64, "0"),
+        "digest of the columns read",
+        ("BIGINT",) * len(input.columns),
+        row_count=5,
+        version=1,
+    )
 
 
 def _judge(facts: Judged) -> list[Verdict]:
     verdicts: list[Verdict] = []
     for _, each, above in facts:
-        verdicts.append(judge(each, [(facts[p][0], verdicts[p]) for p in above]))
+        verdicts.append(evaluate_table(each, [(facts[p][0], verdicts[p]) for p in above]))
     return verdicts
 
 
 def closures(folder: Path, repeats: int) -> Iterator[Line]:
     """Everything above and below a table, a thousand tables, among more and more edges of others.
 
-    Ten different walks at a time: the collection of garbage before each measurement goes over all objects of this process, and a walk right after
-    it spends a third of its time on getting the processor's caches back.
+    Ten different walks at a time: the collection of garbage before each measurement goes over all
+    objects of this process, and a walk right after it spends a third of its time on getting the
+    processor's caches back.
     """
     for edges in (10_000, 100_000, 1_000_000):
         place = _chains(folder / f"edges{edges}", edges)
         begins = range(0, edges, edges // _WALKS)
-        with Catalog(place / "catalog.sqlite3", scope=TenantScope(), clock=SystemClock()) as catalog:
-            begun: dict[Direction, list[str]] = {"up": [f"t{at + 999}" for at in begins], "down": [f"t{at}" for at in begins]}
+        with Catalog(
+            place / "catalog.sqlite3", scope=TenantScope(), clock=SystemClock()
+        ) as catalog:
+            begun: dict[Direction, list[str]] = {
+                "up": [f"t{at + 999}" for at in begins],
+                "down": [f"t{at}" for at in begins],
+            }
             for way, starts in begun.items():
                 work = partial(_walk, catalog, starts, way)
-                said = f"{_WALKS} closures of 1,000 tables {way}, among {edges:,} edges, against {_WALKS} × 5 ms"
-                yield within(said, work, _WALKS * 0.005, repeats=repeats)
+                said = (
+                    f"{_WALKS} closures of 1,000 tables {way}, among {edges:,} edges, against "
+                    f"{_WALKS} × 5 ms"
+                )
+                yield within_seconds(said, work, _WALKS * 0.005, repeats=repeats)
 
 
 def _walk(catalog: Catalog, starts: Sequence[str], way: Direction) -> None:
@@ -100,22 +140,28 @@ def _chains(folder: Path, edges: int) -> Path:
     with sqlite3.connect(folder / "catalog.sqlite3") as db:
         numbers = range(edges)
         db.executemany(
-            "INSERT INTO versions(recipe, recipe_fold, version, table_name, created_at, pinned) VALUES (?, ?, 1, ?, '', 0)",
+            "INSERT INTO versions(recipe, recipe_fold, version, table_name, created_at, "
+            "pinned) VALUES (?, ?, 1, ?, '', 0)",
             ((f"t{i}", f"t{i}", f"p{i}") for i in numbers),
         )
         db.executemany(
-            "INSERT INTO result_tables(table_name, table_fold, kind, status, writer_id, recipe, version, path, key_columns, created_at, columns,"
-            " anchors, order_sensitive, flight) VALUES (?, ?, 'sql', 'ready', '', ?, 1, '', '[]', '', '[]', '[]', 0, 0)",
+            "INSERT INTO result_tables(table_name, table_fold, kind, status, writer_id, "
+            "recipe, version, path, key_columns, created_at, columns,"
+            " anchors, order_sensitive, flight) VALUES (?, ?, 'sql', 'ready', '', ?, 1, '', "
+            "'[]', '', '[]', '[]', 0, 0)",
             ((f"p{i}", f"p{i}", f"t{i}") for i in numbers),
         )
         db.executemany(
-            "INSERT INTO lineage(input, derived, kind, input_kind, input_table, input_physical, node_fold, node_tenant)"
+            "INSERT INTO lineage(input, derived, kind, input_kind, input_table, "
+            "input_physical, node_fold, node_tenant)"
             " VALUES (?, ?, ?, ?, '', 0, ?, '')",
             (_edge(i) for i in numbers),
         )
         db.execute(
-            "INSERT INTO newest_edges SELECT NULL, v.recipe, v.recipe_fold, e.derived, e.input, e.kind, e.input_kind, e.input_table,"
-            " e.input_physical, e.node_fold, e.node_tenant FROM lineage e JOIN versions v ON v.table_name = e.derived"
+            "INSERT INTO newest_edges SELECT NULL, v.recipe, v.recipe_fold, e.derived, "
+            "e.input, e.kind, e.input_kind, e.input_table,"
+            " e.input_physical, e.node_fold, e.node_tenant FROM lineage e JOIN versions v "
+            "ON v.table_name = e.derived"
         )
     db.close()
     return folder
@@ -128,36 +174,59 @@ def _edge(number: int) -> tuple[str, str, str, str, str]:
 
 
 def digests(folder: Path, repeats: int) -> Iterator[Line]:
-    """What the digests of the whole and of all column chunks add to writing a file, as the store does both."""
+    """What the digests of the whole and of all column chunks add to writing a file, as the store
+    does both."""
     every = pq.read_table(fixtures.parquet_of_rows(folder / "rows.parquet", 10_000_000))
-    for count, limit in ((100_000, None), (1_000_000, 1.10), (10_000_000, 1.10)):  # of a small file the parts that do not grow are most
+    for count, limit in (
+        (100_000, None),
+        (1_000_000, 1.10),
+        (10_000_000, 1.10),
+    ):  # of a small file the parts that do not grow are most
         rows = every.slice(0, count)
-        both, write = (timed(partial(_write, rows, folder / f"written{digested}.parquet", digested=digested)) for digested in (True, False))
-        yield pair(f"write {count:,} rows with a digest per column chunk, against writing them", both, write, repeats=repeats, limit=limit)
+        both, write = (
+            wall_timer(
+                partial(_write, rows, folder / f"written{digested}.parquet", digested=digested)
+            )
+            for digested in (True, False)
+        )
+        yield measure_pair(
+            f"write {count:,} rows with a digest per column chunk, against writing them",
+            both,
+            write,
+            repeats=repeats,
+            limit=limit,
+        )
 
 
 def _write(rows: pa.Table, target: Path, *, digested: bool) -> None:
     sink = ParquetSink(target, rows.schema)
-    sink.growing = sink.growing if digested else _NoDigest(target)
+    sink.streaming_digest = sink.streaming_digest if digested else _NoDigest(target)
     sink.write(rows)
     sink.close()
     if digested:
-        digest_parquet(target, sink.growing)
+        digest_parquet(target, sink.streaming_digest)
 
 
-class _NoDigest(Growing):
-    def grew(self) -> None:
+class _NoDigest(StreamingDigest):
+    def hash_in_background(self) -> None:
         pass
 
 
 def board(folder: Path, repeats: int) -> Iterator[Line]:
-    """The status of many tables over files that did not change, as a kernel that has looked before sees it."""
+    """The status of many tables over files that did not change, as a kernel that has looked before
+    sees it."""
     for tables in (100, 1_000, 10_000, 100_000):
         make = fixtures.workspace_of_files if tables <= 1_000 else fixtures.workspace_of_copies
         with jl.open(make(folder / f"of{tables}", tables)) as ws:
             assert {type(row.verdict) for row in ws.status()} == {jl.Fresh}
-            what, often = f"status of {tables:,} tables, warm, against 0.5 s for 1,000", repeats if tables < 100_000 else 1
-            yield within(what, ws.status, 0.5 * tables / 1_000, repeats=often)
+            what = f"status of {tables:,} tables, warm, against 0.5 s for 1,000"
+            often = repeats if tables < 100_000 else 1
+            yield within_seconds(what, ws.status, 0.5 * tables / 1_000, repeats=often)
 
 
-CASES: dict[str, Callable[[Path, int], Iterator[Line]]] = {"verdicts": verdicts, "closures": closures, "digests": digests, "board": board}
+CASES: dict[str, Callable[[Path, int], Iterator[Line]]] = {
+    "verdicts": verdicts,
+    "closures": closures,
+    "digests": digests,
+    "board": board,
+}

@@ -1,4 +1,5 @@
-"""What sources cost: a join over three of them, the state of a million rows, and how often a board asks."""
+"""What sources cost: a join over three of them, the state of a million rows, and how often a board
+asks."""
 
 import contextlib
 import os
@@ -13,106 +14,158 @@ import duckdb
 
 import jammi_lab as jl
 from bench import fixtures
-from bench.anchors import ROWS, measured
-from bench.harness import Line, pair, timed, unmeasured
-from jammi_lab.names import literal
-from jammi_lab.sources import addresses
-from jammi_lab.sources.attaching import attach
+from bench.anchors import ROWS, measure_kinds
+from bench.harness import Line, measure_pair, unmeasured_line, wall_timer
+from jammi_lab.core.identifiers import sql_literal
+from jammi_lab.sources import attach, database_urls, duckdb_extensions
 from jammi_lab.sources.base import Attachment
-from jammi_lab.sources.files import FileConnector
-from jammi_lab.sources.servers import Connector as ServerConnector
+from jammi_lab.sources.databases.server import ServerConnector
+from jammi_lab.sources.files.connector import FileConnector
 
 _SERVERS = {
     "postgresql": ("JAMMI_TEST_POSTGRES", "postgresql://postgres@127.0.0.1:5432/postgres"),
     "mysql": ("JAMMI_TEST_MYSQL", "mysql://root@127.0.0.1:3306/mysql"),
 }
 _ROWS = {
-    "postgresql": "CREATE TABLE {name} AS SELECT i AS id, (i::bigint * 7919) % 1000 AS grp, i * 0.5::float8 AS x, 'row ' || (i % 5000) AS label "
+    "postgresql": "CREATE TABLE {name} AS SELECT i AS id, (i::bigint * 7919) % 1000 AS grp, i * "
+    "0.5::float8 AS x, 'row ' || (i % 5000) AS label "
     "FROM generate_series(0, {rows} - 1) i",
-    "mysql": "CREATE TABLE {name} AS SELECT seq AS id, (seq * 7919) % 1000 AS grp, seq * 0.5e0 AS x, CONCAT('row ', seq % 5000) AS label "
+    "mysql": "CREATE TABLE {name} AS SELECT seq AS id, (seq * 7919) % 1000 AS grp, seq * 0.5e0 AS x, "
+    "CONCAT('row ', seq % 5000) AS label "
     "FROM seq_0_to_{rows} WHERE seq < {rows}",
 }
 
 
-def plain(kind: str, url: str) -> Attachment:
-    """A server as one would attach it by hand, and with the right to write."""
-    address, password = addresses.read(url)
+def plain_attachment(kind: str, url: str) -> Attachment:
+    """A plain read-write attachment of a server, as written by hand."""
+    address, password = database_urls.parse_url(url)
     word = "postgres" if kind == "postgresql" else "mysql"
-    return Attachment(f"bench {kind}", word, extension=f"{word}_scanner", secret=addresses.parameters(address, password))
+    return Attachment(
+        f"bench {kind}",
+        word,
+        extension=f"{word}_scanner",
+        secret=database_urls.secret_parameters(address, password),
+    )
+
+
+def attach_by_hand(connection: duckdb.DuckDBPyConnection, attachment: Attachment) -> None:
+    """Load the extension of an attachment and attach it."""
+    duckdb_extensions.load(connection, [attachment.extension or ""])
+    attach.attach(connection, attachment)
 
 
 @contextlib.contextmanager
 def database(kind: str) -> Iterator[tuple[str, Callable[[str], object]]]:
-    """The address of a database of this run alone, and what runs a statement there. duckdb.Error when there is no such server."""
+    """The address of a database of this run alone, and what runs a statement there. duckdb.Error
+    when there is no such server."""
     variable, usual = _SERVERS[kind]
     server, name = os.environ.get(variable, usual), f"jammi_bench_{secrets.token_hex(4)}"
     with duckdb.connect() as con:
-        said = plain(kind, server)
-        attach(con, said)
-        con.execute(f"DETACH {said.alias}; ATTACH '' AS server (TYPE {said.type}, SECRET {said.alias})")
+        said = plain_attachment(kind, server)
+        attach_by_hand(con, said)
+        con.execute(
+            f"DETACH {said.alias}; ATTACH '' AS server (TYPE {said.type}, SECRET {said.alias})"
+        )
 
         def run(statement: str) -> None:
-            con.execute(f"CALL {said.type}_execute('server', {literal(statement)}{', use_transaction=false' if said.type == 'postgres' else ''})")
+            con.execute(
+                f"CALL {said.type}_execute('server', "
+                f"{sql_literal(statement)}{', use_transaction=false' if said.type == 'postgres' else ''})"
+            )
 
         run(f"CREATE DATABASE {name}")
         try:
             url = urlunsplit(urlsplit(server)._replace(path=f"/{name}"))
             with duckdb.connect() as inside:
-                attach(inside, plain(kind, url))
-                alias = plain(kind, url).alias
-                inside.execute(f"DETACH {alias}; ATTACH '' AS it (TYPE {said.type}, SECRET {alias})")
-                yield url, lambda statement: inside.execute(f"CALL {said.type}_execute('it', {literal(statement)})")
+                attach_by_hand(inside, plain_attachment(kind, url))
+                alias = plain_attachment(kind, url).alias
+                inside.execute(
+                    f"DETACH {alias}; ATTACH '' AS it (TYPE {said.type}, SECRET {alias})"
+                )
+                yield (
+                    url,
+                    lambda statement: inside.execute(
+                        f"CALL {said.type}_execute('it', {sql_literal(statement)})"
+                    ),
+                )
         finally:
             run(f"DROP DATABASE {name}{' WITH (FORCE)' if kind == 'postgresql' else ''}")
 
 
 def joining(folder: Path, repeats: int) -> Iterator[Line]:
-    """Three sources of 200,000 rows each, joined and grouped, against the same statement over attachments made by hand."""
+    """Three sources of 200,000 rows each, joined and grouped, against the same statement over
+    attachments made by hand."""
     what = "join PostgreSQL, MySQL and Parquet, 200,000 rows each, against hand-written DuckDB"
     rows = 200_000
     file = fixtures.parquet_of_rows(folder / "rows.parquet", rows)
     text = (
         "SELECT f.grp, count(*) AS n, sum(p.x + m.x + f.x) AS total, max(m.label) AS last "
-        "FROM {p} p JOIN {m} m ON m.id = p.id JOIN {f} f ON f.id = p.id WHERE p.grp < 900 GROUP BY f.grp ORDER BY f.grp"
+        "FROM {p} p JOIN {m} m ON m.id = p.id JOIN {f} f ON f.id = p.id WHERE p.grp < 900 "
+        "GROUP BY f.grp ORDER BY f.grp"
     )
     try:
-        with database("postgresql") as (pg, in_pg), database("mysql") as (my, in_my), duckdb.connect() as con, jl.open(folder / "lab") as ws:
+        with (
+            database("postgresql") as (pg, in_pg),
+            database("mysql") as (my, in_my),
+            duckdb.connect() as con,
+            jl.open(folder / "lab") as ws,
+        ):
             in_pg(_ROWS["postgresql"].format(name="t", rows=rows))
             in_my(_ROWS["mysql"].format(name="t", rows=rows))
             for kind, url in (("postgresql", pg), ("mysql", my)):
-                attach(con, plain(kind, url))
+                attach_by_hand(con, plain_attachment(kind, url))
             ws.sources.add("pg", pg)
             ws.sources.add("my", my)
             ws.sources.add("f", str(file))
             by_hand = text.format(
-                p=f"{plain('postgresql', pg).alias}.public.t", m=f"{plain('mysql', my).alias}.{urlsplit(my).path[1:]}.t", f=f"'{file}'"
+                p=f"{plain_attachment('postgresql', pg).alias}.public.t",
+                m=f"{plain_attachment('mysql', my).alias}.{urlsplit(my).path[1:]}.t",
+                f=f"'{file}'",
             )
-            ours = timed(lambda: ws.sql(text.format(p="pg.t", m="my.t", f="f")).arrow())
-            other = timed(lambda: con.execute(by_hand).to_arrow_table())
-            yield pair(what, ours, other, repeats=repeats, limit=1.1)
+            ours = wall_timer(lambda: ws.sql(text.format(p="pg.t", m="my.t", f="f")).arrow())
+            other = wall_timer(lambda: con.execute(by_hand).to_arrow_table())
+            yield measure_pair(what, ours, other, repeats=repeats, limit=1.1)
     except duckdb.Error as error:
-        yield unmeasured(what, f"no server ({type(error).__name__})")
+        yield unmeasured_line(what, f"no server ({type(error).__name__})")
 
 
 def anchors(folder: Path, repeats: int) -> Iterator[Line]:
-    """What the state of a million rows costs by kind, against reading them all; and again, while the server's log stands still."""
+    """What the state of a million rows costs by kind, against reading them all; and again, while
+    the server's log stands still."""
     rows = ROWS
     for kind in _SERVERS:
         what = f"anchor of 1 M rows in {kind}"
         try:
-            with database(kind) as (url, run), jl.open(folder / kind, settings={"look.racy_seconds": 0}) as ws:
+            with (
+                database(kind) as (url, run),
+                jl.open(folder / kind, settings={"look.racy_seconds": 0}) as ws,
+            ):
                 run(_ROWS[kind].format(name="t", rows=rows))
-                always, gated = ws.sources.add("always", url, anchor="content"), ws.sources.add("gated", url)
-                reading = timed(partial(_read, ws, "always.t"))
+                always = ws.sources.add("always", url, anchor="content")
+                gated = ws.sources.add("gated", url)
+                reading = wall_timer(partial(_read, ws, "always.t"))
                 for columns in (["id", "x"], None):
-                    said = f"{what}, {'two columns' if columns else 'all columns'}, against reading them"
-                    yield pair(said, timed(partial(always.anchor, "t", columns)), reading, repeats=repeats, limit=None)
-                yield pair(
-                    f"{what}, the log stands still, against reading them", timed(partial(gated.anchor, "t")), reading, repeats=repeats, limit=0.5
+                    said = (
+                        f"{what}, {'two columns' if columns else 'all columns'}, against "
+                        "reading them"
+                    )
+                    yield measure_pair(
+                        said,
+                        wall_timer(partial(always.anchor, "t", columns)),
+                        reading,
+                        repeats=repeats,
+                        limit=None,
+                    )
+                yield measure_pair(
+                    f"{what}, the log stands still, against reading them",
+                    wall_timer(partial(gated.anchor, "t")),
+                    reading,
+                    repeats=repeats,
+                    limit=0.5,
                 )
         except duckdb.Error as error:
-            yield unmeasured(what, f"no server ({type(error).__name__})")
-    yield from measured(folder, repeats)
+            yield unmeasured_line(what, f"no server ({type(error).__name__})")
+    yield from measure_kinds(folder, repeats)
 
 
 def _read(ws: jl.Workspace, name: str) -> None:
@@ -122,23 +175,43 @@ def _read(ws: jl.Workspace, name: str) -> None:
 def asking(folder: Path, _repeats: int) -> Iterator[Line]:
     """A look at 200 tables over 20 sources asks each source once."""
     sources, tables = 20, 200
-    with jl.open(fixtures.workspace_of_files(folder / "files", tables, per_file=tables // sources)) as ws:
-        yield _asked(ws, FileConnector, f"status: {tables} tables over {sources} files, observations against one each", sources)
-    what = f"status: {tables} tables over {sources} tables of a server, observations against one each"
+    with jl.open(
+        fixtures.workspace_of_files(folder / "files", tables, per_file=tables // sources)
+    ) as ws:
+        yield _count_observations(
+            ws,
+            FileConnector,
+            f"status: {tables} tables over {sources} files, observations against one each",
+            sources,
+        )
+    what = (
+        f"status: {tables} tables over {sources} tables of a server, observations against one each"
+    )
     try:
         with database("postgresql") as (url, run), jl.open(folder / "server") as ws:
             ws.sources.add("s", url)
             for number in range(sources):
-                run(f"CREATE TABLE t{number} AS SELECT i AS a, i * 2 AS b FROM generate_series(1, 50) i")
+                run(
+                    f"CREATE TABLE t{number} AS SELECT i AS a, i * 2 AS b FROM "
+                    "generate_series(1, 50) i"
+                )
             for number in range(tables):
-                ws.materialize(f"m{number}", f"SELECT {'a' if number % 3 else 'b'}, {number} AS n FROM s.t{number % sources}")
-            yield _asked(ws, ServerConnector, what, sources)
+                ws.materialize(
+                    f"m{number}",
+                    f"SELECT {'a' if number % 3 else 'b'}, {number} AS n FROM "
+                    f"s.t{number % sources}",
+                )
+            yield _count_observations(ws, ServerConnector, what, sources)
     except duckdb.Error as error:
-        yield unmeasured(what, f"no server ({type(error).__name__})")
+        yield unmeasured_line(what, f"no server ({type(error).__name__})")
 
 
-def _asked(ws: jl.Workspace, connector: type[FileConnector | ServerConnector], what: str, sources: int) -> Line:
-    with mock.patch.object(connector, "observe", autospec=True, side_effect=connector.observe) as observe:
+def _count_observations(
+    ws: jl.Workspace, connector: type[FileConnector | ServerConnector], what: str, sources: int
+) -> Line:
+    with mock.patch.object(
+        connector, "observe", autospec=True, side_effect=connector.observe
+    ) as observe:
         ws.status()
     return Line(what, observe.call_count, sources, observe.call_count / sources, 1.0)
 

@@ -1,4 +1,5 @@
-"""Measures of vectors: import and search beside jammi-ai, the sentence model beside onnxruntime, and the memory that a search takes."""
+"""Measures of vectors: import and search beside jammi-ai, the sentence model beside onnxruntime,
+and the memory that a search takes."""
 
 import os
 import re
@@ -15,7 +16,7 @@ import pyarrow.parquet as pq
 
 import jammi_lab as jl
 from bench import fixtures, onnx_peer, rival
-from bench.harness import Line, timed, unmeasured
+from bench.harness import Line, unmeasured_line, wall_timer
 
 ROOT = Path(__file__).resolve().parent.parent
 _ROWS, _WIDTH = 100_000, 384
@@ -96,42 +97,52 @@ with jl.open(sys.argv[1]) as ws:
 
 def data(folder: Path) -> Path:
     """The vectors with their keys as a Parquet file."""
-    vectors = fixtures.clustered(_ROWS, _WIDTH)
+    vectors = fixtures.clustered_vectors(_ROWS, _WIDTH)
     column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), _WIDTH)
     path = folder / "vectors.parquet"
-    pq.write_table(pa.table({"id": [f"k{i:06d}" for i in range(_ROWS)], "vector": column}), path, use_dictionary=False, compression="none")
+    pq.write_table(
+        pa.table({"id": [f"k{i:06d}" for i in range(_ROWS)], "vector": column}),
+        path,
+        use_dictionary=False,
+        compression="none",
+    )
     return path
 
 
 def beside_rival(folder: Path, repeats: int) -> Iterator[Line]:
-    """Import until an exact search has answered and until the index is there, and search, against jammi-ai: once in a process of its own, as its
-    import takes most of a minute."""
+    """Import until an exact search has answered and until the index is there, and search, against
+    jammi-ai: once in a process of its own, as its import takes most of a minute."""
     python = rival.interpreter()
     what = f"{_ROWS:,} × {_WIDTH} against jammi-ai"
     if python is None:
-        yield unmeasured(f"import and search of {what}", f"not installed ({rival.VARIABLE} names the interpreter that has it)")
+        yield unmeasured_line(
+            f"import and search of {what}",
+            f"not installed ({rival.VARIABLE} names the interpreter that has it)",
+        )
         return
     given = data(folder)
     query = pq.read_table(given, columns=["vector"])["vector"][7].as_py()
     turns = iter(range(1_000_000))
 
-    def imported() -> None:
+    def import_vectors() -> None:
         with jl.open(folder / f"lab{next(turns)}") as ws:
             ws.import_embeddings("vectors", pq.read_table(given), index="later")
             ws.search("vectors", query, k=10, exact=True)
 
-    def indexed() -> None:
+    def import_and_index() -> None:
         with jl.open(folder / f"indexed{next(turns)}") as ws:
             ws.import_embeddings("vectors", pq.read_table(given))
 
-    ours = [timed(imported)() for _ in range(max(2, repeats))]
-    whole = [timed(indexed)()]
+    ours = [wall_timer(import_vectors)() for _ in range(max(2, repeats))]
+    whole = [wall_timer(import_and_index)()]
     place = folder / "rival"
     place.mkdir()
-    done = subprocess.run([python, "-c", _RIVAL, str(place), str(given)], check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        [python, "-c", _RIVAL, str(place), str(given)], check=True, capture_output=True, text=True
+    )
     its_import, its_search, its_exact, its_column = map(float, done.stdout.split()[-4:])
-    ours += [timed(imported)() for _ in range(max(2, repeats))]
-    whole += [timed(indexed)()]
+    ours += [wall_timer(import_vectors)() for _ in range(max(2, repeats))]
+    whole += [wall_timer(import_and_index)()]
     made = next(folder.glob("indexed*"))
     os.sync()  # gigabytes were just imported, and would be written meanwhile
     with jl.open(made) as ws:
@@ -140,15 +151,42 @@ def beside_rival(folder: Path, repeats: int) -> Iterator[Line]:
         ws.import_embeddings("of_texts", pq.read_table(given), source="texts")
         column = _median(ws, query, repeats, None, table="of_texts", select="text")
     took, index = statistics.median(ours[1:]), statistics.median(whole)
-    yield Line(f"import until exactly searchable: {what}", took, its_import, took / its_import, 0.05)
-    yield Line(f"import until the index is there: {what}", index, its_import, index / its_import, 1 / 3)
-    yield Line(f"search through the index: {what}, its exact search", searched, its_exact, searched / its_exact, 0.01)
-    yield Line(f"search through the index: {what}, its index", searched, its_search, searched / its_search, 0.1)  # decision 049: why not 0.01
-    yield Line(f"search with a column of the source: {what}", column, its_column, column / its_column, 0.2)
-    yield Line(f"search, exact: {what}, its exact search", exactly, its_exact, exactly / its_exact, 0.05)
+    yield Line(
+        f"import until exactly searchable: {what}", took, its_import, took / its_import, 0.05
+    )
+    yield Line(
+        f"import until the index is there: {what}", index, its_import, index / its_import, 1 / 3
+    )
+    yield Line(
+        f"search through the index: {what}, its exact search",
+        searched,
+        its_exact,
+        searched / its_exact,
+        0.01,
+    )
+    yield Line(
+        f"search through the index: {what}, its index",
+        searched,
+        its_search,
+        searched / its_search,
+        0.1,
+    )  # decision 049: why not 0.01
+    yield Line(
+        f"search with a column of the source: {what}", column, its_column, column / its_column, 0.2
+    )
+    yield Line(
+        f"search, exact: {what}, its exact search", exactly, its_exact, exactly / its_exact, 0.05
+    )
 
 
-def _median(ws: jl.Workspace, query: list[float], repeats: int, exact: bool | None, table: str = "vectors", select: str | None = None) -> float:
+def _median(
+    ws: jl.Workspace,
+    query: list[float],
+    repeats: int,
+    exact: bool | None,
+    table: str = "vectors",
+    select: str | None = None,
+) -> float:
     """The median of calls that follow each other, as those of the other side do."""
     took = []
     for _ in range(20 * repeats):
@@ -159,43 +197,83 @@ def _median(ws: jl.Workspace, query: list[float], repeats: int, exact: bool | No
 
 
 def sentences(folder: Path, repeats: int) -> Iterator[Line]:
-    """The sentence model against the same weights in onnxruntime, in processor time on one core each; texts of one length are not padded."""
+    """The sentence model against the same weights in onnxruntime, in processor time on one core
+    each; texts of one length are not padded."""
     python = onnx_peer.interpreter()
     what = "embed 128 texts of {} words against onnxruntime (processor, one core)"
     if python is None:
-        yield unmeasured(what.format(32), f"not installed ({onnx_peer.VARIABLE} names the interpreter that has onnxruntime and onnx)")
+        yield unmeasured_line(
+            what.format(32),
+            f"not installed ({onnx_peer.VARIABLE} names the interpreter that has "
+            "onnxruntime and onnx)",
+        )
         return
     words = re.findall(r"[a-z]+", (ROOT / "README.md").read_text(encoding="utf-8"))
     draw = np.random.default_rng(0)
     with onnx_peer.sides(python, folder) as (ours, other):
         for length in (8, 32, 100):
-            texts = [" ".join(words[i] for i in draw.integers(len(words), size=length)) for _ in range(128)]
+            texts = [
+                " ".join(words[i] for i in draw.integers(len(words), size=length))
+                for _ in range(128)
+            ]
             pairs = [(ours(texts), other(texts)) for _ in range(repeats + 1)][1:]
             mine, theirs = map(statistics.median, zip(*pairs, strict=True))
-            yield Line(what.format(length), mine, theirs, statistics.median(a / b for a, b in pairs), 1 / 0.9 if length == 32 else None)
+            yield Line(
+                what.format(length),
+                mine,
+                theirs,
+                statistics.median(a / b for a, b in pairs),
+                1 / 0.9 if length == 32 else None,
+            )
 
 
 def memory(folder: Path, repeats: int) -> Iterator[Line]:  # noqa: ARG001  # a process that has run once has its peak behind it
-    """What the first search over a table takes of memory at most, and what making one with its index takes, against the size of its vectors."""
+    """What the first search over a table takes of memory at most, and what making one with its
+    index takes, against the size of its vectors."""
     what, nothing = "search{}: memory over 100,000 × 384, against the vectors", float("nan")
     if not Path("/proc/self/status").exists():
-        yield unmeasured(what.format(""), "only Linux tells")
+        yield unmeasured_line(what.format(""), "only Linux tells")
         return
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(str(ROOT / part) for part in ("", "kernel_ext", "widgets"))}
-    indexed = (" through the index", fixtures.clustered(_ROWS, _WIDTH), True)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(str(ROOT / part) for part in ("", "kernel_ext", "widgets")),
+    }
+    indexed = (" through the index", fixtures.clustered_vectors(_ROWS, _WIDTH), True)
     for how, vectors, through in ((", exact", fixtures.vectors(_ROWS, _WIDTH), False), indexed):
         column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), _WIDTH)
         with jl.open(folder / how) as ws:
             for name, rows in (("few", 100), ("many", _ROWS)):
-                ws.import_embeddings(name, pa.table({"id": np.arange(rows), "vector": column.slice(0, rows)}), index="now" if through else "later")
+                ws.import_embeddings(
+                    name,
+                    pa.table({"id": np.arange(rows), "vector": column.slice(0, rows)}),
+                    index="now" if through else "later",
+                )
         environment["JAMMI_VECTORS__EXACT_MAX_ROWS"] = str(20_000 if through else _ROWS)
-        yield Line(what.format(how), nothing, nothing, _told(_MEMORY, folder / how, environment), 1.5)
+        yield Line(
+            what.format(how),
+            nothing,
+            nothing,
+            _last_number(_MEMORY, folder / how, environment),
+            1.5,
+        )
     what = "embed 100,000 × 384 with its index: memory, against the vectors"
-    np.save(folder / "vectors.npy", fixtures.clustered(_ROWS, _WIDTH))
-    yield Line(what, nothing, nothing, _told(_MAKING, folder / "made", environment, folder / "vectors.npy"), 1.5)
+    np.save(folder / "vectors.npy", fixtures.clustered_vectors(_ROWS, _WIDTH))
+    yield Line(
+        what,
+        nothing,
+        nothing,
+        _last_number(_MAKING, folder / "made", environment, folder / "vectors.npy"),
+        1.5,
+    )
 
 
-def _told(code: str, folder: Path, environment: dict[str, str], *more: Path) -> float:
-    """The last number that a process of its own prints."""
-    done = subprocess.run([sys.executable, "-c", code, str(folder), *map(str, more)], env=environment, check=True, capture_output=True, text=True)
+def _last_number(code: str, folder: Path, environment: dict[str, str], *more: Path) -> float:
+    """The last number that a separate process prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder), *map(str, more)],
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     return float(done.stdout.split()[-1])

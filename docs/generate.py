@@ -1,6 +1,8 @@
-"""Writes the parts of the pages that come from the code: `python docs/generate.py`, or `--check` to fail when a page is behind.
+"""Writes the parts of the pages that come from the code: `python docs/generate.py`, or `--check` to
+fail when a page is behind.
 
-A part stands between `<!-- generated: WHAT … -->` and `<!-- end -->`; what is outside is written by hand and stays as it is.
+A part stands between `<!-- generated: WHAT … -->` and `<!-- end -->`; what is outside is written by
+hand and stays as it is.
 """
 
 import ast
@@ -18,47 +20,52 @@ WIDTH = 120
 _PART = re.compile(r"(<!-- generated: ([^>]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 HOMES = {
-    "Workspace": "jammi_lab/workspace.py",
-    "jl": "jammi_lab/workspace.py",
-    "Sources": "jammi_lab/registered.py",
-    "Source": "jammi_lab/registered.py",
-    "Column": "jammi_lab/registered.py",
-    "Result": "jammi_lab/result.py",
-    "ResultTable": "jammi_lab/handles.py",
-    "Recipes": "jammi_lab/recipes.py",
-    "Recipe": "jammi_lab/recipes.py",
-    "CheckReport": "jammi_lab/store/reports.py",
+    "Workspace": "jammi_lab/workspace/workspace.py",
+    "jl": "jammi_lab/workspace/opening.py",
+    "Sources": "jammi_lab/workspace/sources.py",
+    "Source": "jammi_lab/workspace/sources.py",
+    "Column": "jammi_lab/workspace/sources.py",
+    "Result": "jammi_lab/workspace/result.py",
+    "ResultTable": "jammi_lab/workspace/result_table.py",
+    "Recipes": "jammi_lab/workspace/recipes.py",
+    "Recipe": "jammi_lab/workspace/recipes.py",
+    "Checks": "jammi_lab/workspace/checks.py",
+    "Check": "jammi_lab/workspace/checks.py",
+    "CheckResults": "jammi_lab/workspace/check_results.py",
+    "CheckRow": "jammi_lab/workspace/check_results.py",
+    "FsckReport": "jammi_lab/store/reports.py",
     "RebuildReport": "jammi_lab/store/reports.py",
-    "Diff": "jammi_lab/versions.py",
-    "Status": "jammi_lab/sensing/reports.py",
-    "StatusRow": "jammi_lab/sensing/reports.py",
-    "Plan": "jammi_lab/sensing/reports.py",
-    "RunReport": "jammi_lab/sensing/reports.py",
-    "Lineage": "jammi_lab/sensing/lineage.py",
-    "Why": "jammi_lab/sensing/why.py",
-    "Node": "jammi_lab/sensing/lineage.py",
-    "ColumnEdge": "jammi_lab/sensing/columns.py",
-    "Settings": "jammi_lab/config.py",
-    "MutableTables": "jammi_lab/live/held.py",
-    "MutableTable": "jammi_lab/live/held.py",
+    "Diff": "jammi_lab/workspace/diff.py",
+    "Status": "jammi_lab/freshness/reports.py",
+    "StatusRow": "jammi_lab/freshness/reports.py",
+    "Plan": "jammi_lab/freshness/reports.py",
+    "RunReport": "jammi_lab/freshness/reports.py",
+    "Lineage": "jammi_lab/freshness/lineage.py",
+    "Why": "jammi_lab/freshness/explain.py",
+    "Node": "jammi_lab/freshness/lineage.py",
+    "ColumnEdge": "jammi_lab/freshness/table_column_lineage.py",
+    "Settings": "jammi_lab/core/settings.py",
+    "MutableTables": "jammi_lab/live/mutable_handles.py",
+    "MutableTable": "jammi_lab/live/mutable_handles.py",
     "Topics": "jammi_lab/live/topics.py",
     "Topic": "jammi_lab/live/topics.py",
-    "Event": "jammi_lab/live/events.py",
+    "Event": "jammi_lab/live/subscriptions.py",
     "EphemeralSession": "jammi_lab/live/ephemeral.py",
-    "Step": "jammi_lab/values/records.py",
-    "RunStep": "jammi_lab/values/records.py",
-    "Edge": "jammi_lab/values/records.py",
-    "Progress": "jammi_lab/values/records.py",
-    "RecoveryReport": "jammi_lab/values/records.py",
-    "Input": "jammi_lab/values/anchors.py",
-    "Anchor": "jammi_lab/values/anchors.py",
-    "Manifest": "jammi_lab/values/manifest.py",
-    "Artifact": "jammi_lab/values/manifest.py",
-    "Leaf": "jammi_lab/values/manifest.py",
+    "Step": "jammi_lab/core/records.py",
+    "RunStep": "jammi_lab/core/records.py",
+    "Edge": "jammi_lab/core/records.py",
+    "Progress": "jammi_lab/core/records.py",
+    "RecoveryReport": "jammi_lab/core/records.py",
+    "Input": "jammi_lab/core/anchors.py",
+    "Anchor": "jammi_lab/core/anchors.py",
+    "Manifest": "jammi_lab/core/manifest.py",
+    "Artifact": "jammi_lab/core/manifest.py",
+    "Leaf": "jammi_lab/core/manifest.py",
     **dict.fromkeys(
-        "Fresh PossiblyStale Stale Undecidable MissingManifest Damaged DefinitionChanged InputAdvanced InputVanished Cause"
+        "Fresh PossiblyStale Stale Undecidable MissingManifest Damaged DefinitionChanged "
+        "InputAdvanced InputVanished Cause"
         " Match Mismatch MatchWithUnpinnedInputs MissingBytes".split(),
-        "jammi_lab/values/verdicts.py",
+        "jammi_lab/core/verdicts.py",
     ),
 }
 """Where the classes of the pages live."""
@@ -71,8 +78,14 @@ SAID: dict[str, dict[str, str]] = {
         "edges": "what derives from what",
         "column_edges": "which column rests on which; empty unless columns were asked for",
     },
-    "Why": {"name": "the recipe, with the version when an older one was asked about", "verdict": "the verdict"},
-    "RunReport": {"steps": "each step as it went", "deviations": "what moved meanwhile, as sentences"},
+    "Why": {
+        "name": "the recipe, with the version when an older one was asked about",
+        "verdict": "the verdict",
+    },
+    "RunReport": {
+        "steps": "each step as it went",
+        "deviations": "what moved meanwhile, as sentences",
+    },
     "Workspace": {
         "path": "the folder, as it was given",
         "settings": "its settings",
@@ -81,7 +94,12 @@ SAID: dict[str, dict[str, str]] = {
         "mutable": "its mutable tables",
         "topics": "its topics",
     },
-    "StatusRow": {"name": "the recipe", "verdict": "its verdict", "rows": "rows of that version", "bytes": "size of its file"},
+    "StatusRow": {
+        "name": "the recipe",
+        "verdict": "its verdict",
+        "rows": "rows of that version",
+        "bytes": "size of its file",
+    },
     "Step": {"name": "the recipe"},
     "RunStep": {
         "name": "the recipe",
@@ -90,15 +108,19 @@ SAID: dict[str, dict[str, str]] = {
         "table_name": "its physical name",
         "error": "why it was not computed",
     },
-    "Edge": {"input": "what was read", "derived": "what was made from it", "kind": "by what the input's state is named"},
+    "Edge": {
+        "input": "the input",
+        "derived": "the table derived from it",
+        "kind": "how the state of the input is identified",
+    },
     "RecoveryReport": {
-        "promoted": "whole tables of a dead kernel, made ready",
+        "promoted": "complete tables of a dead kernel, now ready",
         "failed": "unfinished tables of a dead kernel, removed",
-        "healed": "tables that got a lost manifest back",
-        "quarantined": "tables whose bytes nothing vouches for, put aside",
+        "healed": "tables whose lost manifest or index was restored",
+        "quarantined": "tables whose bytes no manifest attests, moved to quarantine",
         "reaped": "removals of a dead kernel, completed",
-        "spared": "tables that a living kernel is building or removing",
-        "missing": "ready tables whose bytes are gone",
+        "spared": "tables that a live kernel is building or removing",
+        "missing": "ready tables whose file is missing",
     },
 }
 """What the code says of an attribute only by its name."""
@@ -131,30 +153,46 @@ TYPES = {
 """Types that the code leaves to be inferred."""
 
 SETTINGS = {
-    "catalog.url": "The PostgreSQL database that holds the catalog, as `postgresql+psycopg://user@host/database`; empty: a file of the folder.",
+    "catalog.url": "The PostgreSQL database that holds the catalog, as "
+    "`postgresql+psycopg://user@host/database`; empty: a file of the folder.",
     "engine.threads": "Threads of a statement; 0: as many as there are cores.",
-    "engine.memory_limit": "Memory of all statements together, as `4GB` or `80%`; empty: the engine's own choice, 80 % of the machine.",
-    "engine.temp_quota": "Disk space for what does not fit into memory, as `20GB`; empty: the engine's own choice.",
-    "engine.timezone": "The zone of timestamps with time zone and of `current_date`. Part of every SQL definition.",
-    "vectors.exact_max_rows": "Tables of up to so many rows are searched by reading all vectors, which is as fast as an index there.",
+    "engine.memory_limit": "Memory of all statements together, as `4GB` or `80%`; empty: engine "
+    "default, 80 % of the machine.",
+    "engine.temp_quota": "Disk space for what does not fit into memory, as `20GB`; empty: engine "
+    "default.",
+    "engine.timezone": "The zone of timestamps with time zone and of `current_date`. Part of every "
+    "SQL definition.",
+    "vectors.exact_max_rows": "Tables of up to so many rows are searched by reading all vectors, "
+    "which is as fast as an index there.",
     "vectors.connectivity": "Edges of a vector in the graph of an index.",
-    "vectors.build_expansion": "How widely the place of a new vector is searched for; twice as widely above 200 000 rows.",
-    "vectors.search_expansion": "How widely an index is searched; 0: as widely as was measured when it was made.",
-    "vectors.oversample": "How many candidates an index gives for each hit, to be compared exactly.",
+    "vectors.build_expansion": "How widely the place of a new vector is searched for; twice as "
+    "widely above 200 000 rows.",
+    "vectors.search_expansion": "How widely an index is searched; 0: as widely as was measured "
+    "when it was made.",
+    "vectors.oversample": "How many candidates an index gives for each hit, to be compared "
+    "exactly.",
     "look.timeout_seconds": "What has not answered a look by then is undecidable in it.",
-    "look.racy_seconds": "A file changed less than this before it was seen is hashed again at the next look, whatever its stat says.",
-    "look.scan_rows": "Rows of an input that a badge or `status()` reads, if known before: tables of servers and database files; second opinions.",
-    "look.scan_bytes": "How many bytes of one input a badge or `status()` reads; beyond, it is undecidable there. Deep looks know no bound.",
+    "look.racy_seconds": "A file changed less than this before it was seen is hashed again at the "
+    "next look, whatever its stat says.",
+    "look.scan_rows": "Rows of an input that a badge or `status()` reads, if known before: tables "
+    "of servers and database files; second opinions.",
+    "look.scan_bytes": "How many bytes of one input a badge or `status()` reads; beyond, it is "
+    "undecidable there. Deep looks know no bound.",
     "mutable.versions_kept": "How many versions back `changes(since)` of a mutable table reaches.",
-    "mutable.memory_bytes": "Memory for the rows of mutable tables, which are kept from one statement to the next; what does not fit is read again.",
-    "flight.wait_seconds": "How long to wait for another kernel that computes the same, before computing it here too.",
-    "cells.traceback": "`short`: an error in a cell is at most five lines, and `%tb` shows the stack; `full`: the stack at once.",
-    "cells.limit": "Rows that a cell shows.",
-    "cells.badge": "`auto`: where somebody looks on, a badge that is late is filled in; `wait`: a result waits for its badge.",
+    "mutable.memory_bytes": "Memory for the rows of mutable tables, which are kept from one "
+    "statement to the next; what does not fit is read again.",
+    "flight.wait_seconds": "How long to wait for another kernel that computes the same, before "
+    "computing it here too.",
+    "cells.traceback": "`short`: an error in a cell is at most five lines, and `%tb` shows the "
+    "stack; `full`: the stack at once.",
+    "cells.limit": "Number of rows shown below a cell.",
+    "cells.badge": "`auto`: where somebody looks on, a badge that is late is filled in; `wait`: a "
+    "result waits for its badge.",
 }
 
 
-# -- reading the code ----------------------------------------------------------------------------------------------------------------------
+# -- reading the code
+# --------------------------------------------------------------------------------------------------
 
 
 @functools.cache
@@ -164,14 +202,26 @@ def _module(path: str) -> ast.Module:
 
 @functools.cache
 def _class(name: str) -> ast.ClassDef:
-    return next(node for node in ast.walk(_module(HOMES[name])) if isinstance(node, ast.ClassDef) and node.name == name)
+    return next(
+        node
+        for node in ast.walk(_module(HOMES[name]))
+        if isinstance(node, ast.ClassDef) and node.name == name
+    )
 
 
 def members(name: str) -> dict[str, ast.AST]:
-    """The public methods and attributes of a class, in the order of the code; of `jl` the functions of the package."""
+    """The public methods and attributes of a class, in the order of the code; of `jl` the functions
+    of the package."""
     if name == "jl":
-        tops = [*_module("jammi_lab/workspace.py").body, *_module("jammi_lab/__init__.py").body]
-        return {n.name: n for n in tops if isinstance(n, ast.FunctionDef) and n.name in ("open", "get_workspace")}
+        tops = [
+            *_module("jammi_lab/workspace/workspace.py").body,
+            *_module("jammi_lab/__init__.py").body,
+        ]
+        return {
+            n.name: n
+            for n in tops
+            if isinstance(n, ast.FunctionDef) and n.name in ("open", "get_workspace")
+        }
     found: dict[str, ast.AST] = {}
     for base in _bases(_class(name)):
         found |= _own(base)
@@ -181,8 +231,20 @@ def members(name: str) -> dict[str, ast.AST]:
 def _bases(node: ast.ClassDef) -> list[ast.ClassDef]:
     """The classes of the top that a class is built on; protocols only repeat what it has."""
     names = [b.id for b in node.bases if isinstance(b, ast.Name)]
-    tops = [c for file in sorted((ROOT / "jammi_lab").glob("*.py")) for c in _module(f"jammi_lab/{file.name}").body if isinstance(c, ast.ClassDef)]
-    found = [c for c in tops if c.name in names and not any(isinstance(b, ast.Name) and b.id == "Protocol" for b in c.bases)]
+    homes = ("workspace/*.py", "search/search.py", "core/html.py", "core/dataframes.py")
+    files = [file for pattern in homes for file in sorted((ROOT / "jammi_lab").glob(pattern))]
+    tops = [
+        c
+        for file in files
+        for c in _module(str(file.relative_to(ROOT))).body
+        if isinstance(c, ast.ClassDef)
+    ]
+    found = [
+        c
+        for c in tops
+        if c.name in names
+        and not any(isinstance(b, ast.Name) and b.id == "Protocol" for b in c.bases)
+    ]
     return [each for c in found for each in (*_bases(c), c)]
 
 
@@ -191,9 +253,15 @@ def _own(described: ast.ClassDef) -> dict[str, ast.AST]:
     for node in described.body:
         if isinstance(node, ast.FunctionDef) and node.name == "__init__":
             found.update(_assigned(node))
-        elif isinstance(node, ast.FunctionDef) and (not node.name.startswith("_") or node.name in DUNDERS):
+        elif isinstance(node, ast.FunctionDef) and (
+            not node.name.startswith("_") or node.name in DUNDERS
+        ):
             found[node.name] = node
-        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and not node.target.id.startswith("_"):
+        elif (
+            isinstance(node, ast.AnnAssign)
+            and isinstance(node.target, ast.Name)
+            and not node.target.id.startswith("_")
+        ):
             found[node.target.id] = node
     return found
 
@@ -204,10 +272,20 @@ DUNDERS = {"__getitem__": "[…]", "__contains__": "in", "__iter__": "iter", "__
 
 def _assigned(init: ast.FunctionDef) -> Iterator[tuple[str, ast.AST]]:
     for statement in ast.walk(init):
-        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target] if isinstance(statement, ast.AnnAssign) else []
+        targets = (
+            statement.targets
+            if isinstance(statement, ast.Assign)
+            else [statement.target]
+            if isinstance(statement, ast.AnnAssign)
+            else []
+        )
         for target in targets:
             for each in target.elts if isinstance(target, ast.Tuple) else [target]:
-                if isinstance(each, ast.Attribute) and isinstance(each.value, ast.Name) and not each.attr.startswith("_"):
+                if (
+                    isinstance(each, ast.Attribute)
+                    and isinstance(each.value, ast.Name)
+                    and not each.attr.startswith("_")
+                ):
                     yield each.attr, statement
 
 
@@ -215,10 +293,16 @@ def _told(owner: str, name: str, node: ast.AST) -> str:
     """What the code says of a member: its docstring, or the string under it."""
     if isinstance(node, ast.FunctionDef) and (said := ast.get_docstring(node)):
         return said
-    for body in (n.body for n in ast.walk(_class(owner)) if isinstance(n, ast.ClassDef | ast.FunctionDef)):
+    for body in (
+        n.body for n in ast.walk(_class(owner)) if isinstance(n, ast.ClassDef | ast.FunctionDef)
+    ):
         for at, statement in enumerate(body[:-1]):
             under = body[at + 1]
-            if statement is node and isinstance(under, ast.Expr) and isinstance(under.value, ast.Constant):
+            if (
+                statement is node
+                and isinstance(under, ast.Expr)
+                and isinstance(under.value, ast.Constant)
+            ):
                 return str(under.value.value)
     return SAID[owner][name] if name in SAID.get(owner, {}) else ""
 
@@ -241,9 +325,16 @@ def _arguments(given: ast.arguments) -> list[str]:
     """Each argument as it is written, `*` among them, without `self`."""
     placed = [*given.posonlyargs, *given.args]
     defaults = [None] * (len(placed) - len(given.defaults)) + list(given.defaults)
-    said = [_argument(arg, default) for arg, default in zip(placed, defaults, strict=True) if arg.arg != "self"]
+    said = [
+        _argument(arg, default)
+        for arg, default in zip(placed, defaults, strict=True)
+        if arg.arg != "self"
+    ]
     said += ["*"] if given.kwonlyargs else []
-    said += [_argument(arg, default) for arg, default in zip(given.kwonlyargs, given.kw_defaults, strict=True)]
+    said += [
+        _argument(arg, default)
+        for arg, default in zip(given.kwonlyargs, given.kw_defaults, strict=True)
+    ]
     return said + ([f"**{_argument(given.kwarg, None)}"] if given.kwarg else [])
 
 
@@ -253,7 +344,8 @@ def _argument(arg: ast.arg, default: ast.expr | None) -> str:
 
 
 def _type_text(node: ast.expr) -> str:
-    """A type as people write it; one that stands in quotation marks for the code's own reasons loses them."""
+    """A type as people write it; one that stands in quotation marks for the code's own reasons
+    loses them."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return node.value
     return re.sub(r'"((?:pa|pl|pd)\.\w+|[A-Z]\w*)"', r"\1", ast.unparse(node).replace("'", '"'))
@@ -261,73 +353,120 @@ def _type_text(node: ast.expr) -> str:
 
 def is_attribute(node: ast.AST) -> bool:
     """Whether a member is read, not called."""
-    return not isinstance(node, ast.FunctionDef) or any(isinstance(d, ast.Name) and d.id == "property" for d in node.decorator_list)
+    return not isinstance(node, ast.FunctionDef) or any(
+        isinstance(d, ast.Name) and d.id == "property" for d in node.decorator_list
+    )
 
 
-# -- the parts -----------------------------------------------------------------------------------------------------------------------------
+# -- the parts
+# --------------------------------------------------------------------------------------------------
 
 
 def part_members(owner: str, *names: str) -> str:
     """Methods with signature and what they give, then attributes in a table."""
     every = members(owner)
     chosen = {name: every[name] for name in names} if names else every
-    methods = [node for node in chosen.values() if isinstance(node, ast.FunctionDef) and not is_attribute(node) and node.name not in DUNDERS]
-    said = [f"```text\n{signature(node)}\n```\n\n{_paragraphs(_told(owner, node.name, node))}" for node in methods]
+    methods = [
+        node
+        for node in chosen.values()
+        if isinstance(node, ast.FunctionDef) and not is_attribute(node) and node.name not in DUNDERS
+    ]
+    said = [
+        f"```text\n{signature(node)}\n```\n\n{_paragraphs(_told(owner, node.name, node))}"
+        for node in methods
+    ]
     attributes = [(name, node) for name, node in chosen.items() if is_attribute(node)]
     if attributes:
-        rows = [f"| `{name}` | {_type(owner, name, node)} | {_line(_told(owner, name, node))} |" for name, node in attributes]
+        rows = [
+            f"| `{name}` | {_type(owner, name, node)} | {_line(_told(owner, name, node))} |"
+            for name, node in attributes
+        ]
         said.append("\n".join(["| attribute | type | what it is |", "|---|---|---|", *rows]))
     return "\n\n".join(said)
 
 
 def _type(owner: str, name: str, node: ast.AST) -> str:
-    kind = node.returns if isinstance(node, ast.FunctionDef) else node.annotation if isinstance(node, ast.AnnAssign) else None
+    kind = (
+        node.returns
+        if isinstance(node, ast.FunctionDef)
+        else node.annotation
+        if isinstance(node, ast.AnnAssign)
+        else None
+    )
     text = _type_text(kind) if kind is not None else TYPES.get(f"{owner}.{name}", "")
     return f"`{_cell(text)}`" if text else ""
 
 
 def _line(text: str) -> str:
     said = " ".join(text.split()).replace("|", r"\|")
-    return said[:1].lower() + said[1:].removesuffix(".") if not re.match(r"[A-Z]{2}", said) else said.removesuffix(".")
+    return (
+        said[:1].lower() + said[1:].removesuffix(".")
+        if not re.match(r"[A-Z]{2}", said)
+        else said.removesuffix(".")
+    )
 
 
 def _paragraphs(text: str) -> str:
     parts = [" ".join(part.split()) for part in text.split("\n\n")]
-    return "\n\n".join("\n".join(textwrap.wrap(part, WIDTH, break_long_words=False, break_on_hyphens=False)) for part in parts)
+    return "\n\n".join(
+        "\n".join(textwrap.wrap(part, WIDTH, break_long_words=False, break_on_hyphens=False))
+        for part in parts
+    )
 
 
 def part_values(*names: str) -> str:
     """Values with their fields: class, docstring, fields."""
     rows = ["| value | says | fields |", "|---|---|---|"]
     for name in names:
-        fields = [f"`{field}`: {_line(_told(name, field, node))}" for field, node in members(name).items()]
+        fields = [
+            f"`{field}`: {_line(_told(name, field, node))}" for field, node in members(name).items()
+        ]
         rows.append(f"| `jl.{name}` | {ast.get_docstring(_class(name))} | {'<br>'.join(fields)} |")
     return "\n".join(rows)
 
 
 def part_keys(name: str) -> str:
     """The fields of a stored value, one a line."""
-    return "\n".join(["| key | what it is |", "|---|---|", *(f"| `{k}` | {_line(_told(name, k, node))} |" for k, node in members(name).items())])
+    return "\n".join(
+        [
+            "| key | what it is |",
+            "|---|---|",
+            *(f"| `{k}` | {_line(_told(name, k, node))} |" for k, node in members(name).items()),
+        ]
+    )
 
 
 def part_lines() -> str:
     """All `%jammi` lines."""
     from jammi_kernel_ext.arguments import VERBS
 
-    return "\n".join(["| line | does |", "|---|---|", *(f"| `{_cell(verb.usage)}` | {verb.help} |" for verb in VERBS)])
+    return "\n".join(
+        [
+            "| line | does |",
+            "|---|---|",
+            *(f"| `{_cell(verb.usage)}` | {verb.help} |" for verb in VERBS),
+        ]
+    )
 
 
 def part_flags(verb: str) -> str:
     """The usage and flags of one `%jammi` line, or of a cell."""
     from jammi_kernel_ext.arguments import CELL, STEP, VERBS
 
-    found = {"%%jammi": CELL, "%%jammi_py": STEP}.get(verb) or next(v for v in VERBS if v.name == verb)
-    usage = "\n".join(textwrap.wrap(found.usage, WIDTH, subsequent_indent=" " * 8, break_on_hyphens=False))
+    found = {"%%jammi": CELL, "%%jammi_py": STEP}.get(verb) or next(
+        v for v in VERBS if v.name == verb
+    )
+    usage = "\n".join(
+        textwrap.wrap(found.usage, WIDTH, subsequent_indent=" " * 8, break_on_hyphens=False)
+    )
     rows = []
     for flag in found.flags:
-        takes = "|".join(flag.choices) or flag.takes
-        rows.append(f"| `{_cell(', '.join(flag.spelled) + (f' {takes}' if takes else '') + (' …' if flag.many else ''))}` | {flag.help} |")
-    return f"{found.help}\n\n```text\n{usage}\n```" + ("\n\n" + "\n".join(["| flag | does |", "|---|---|", *rows]) if rows else "")
+        takes = "|".join(flag.choices) or flag.value_name
+        suffix = (f" {takes}" if takes else "") + (" …" if flag.repeated else "")
+        rows.append(f"| `{_cell(', '.join(flag.spellings) + suffix)}` | {flag.help} |")
+    return f"{found.help}\n\n```text\n{usage}\n```" + (
+        "\n\n" + "\n".join(["| flag | does |", "|---|---|", *rows]) if rows else ""
+    )
 
 
 def _cell(text: str) -> str:
@@ -336,17 +475,25 @@ def _cell(text: str) -> str:
 
 def part_error(*names: str) -> str:
     """What an error says of itself: when it is raised, what else it is, what it carries."""
-    from jammi_lab import errors
+    from jammi_lab.core import errors
 
     said = []
     for name in names:
         cls = getattr(errors, name)
         also = [b.__name__ for b in cls.__mro__ if b in (KeyError, ValueError)]
-        of = [b.__name__ for b in cls.__bases__ if b is not errors.JammiError and issubclass(b, errors.JammiError)]
-        carries = [p for p in inspect.signature(cls).parameters if p not in ("message", "hint", "near")]
-        facts = ([f"Is also a {' and a '.join(f'`{each}`' for each in [*of, *also])}."] if of or also else []) + (
-            [f"Carries {', '.join(f'`{c}`' for c in carries)}."] if carries else []
-        )
+        of = [
+            b.__name__
+            for b in cls.__bases__
+            if b is not errors.JammiError and issubclass(b, errors.JammiError)
+        ]
+        carries = [
+            p for p in inspect.signature(cls).parameters if p not in ("message", "hint", "near")
+        ]
+        facts = (
+            [f"Is also a {' and a '.join(f'`{each}`' for each in [*of, *also])}."]
+            if of or also
+            else []
+        ) + ([f"Carries {', '.join(f'`{c}`' for c in carries)}."] if carries else [])
         told = " ".join([cls.__doc__, *facts])
         said.append(f"- `{name}`: {told}" if len(names) > 1 else told)
     return "\n".join(said)
@@ -354,20 +501,30 @@ def part_error(*names: str) -> str:
 
 def part_tree() -> str:
     """The tree of errors as the code draws it."""
-    from jammi_lab import errors
+    from jammi_lab.core import errors
 
-    drawn = re.search(r"^    JammiError\n.*?(?=\n\n)", errors.__doc__ or "", re.MULTILINE | re.DOTALL)
+    drawn = re.search(
+        r"^    JammiError\n.*?(?=\n\n)", errors.__doc__ or "", re.MULTILINE | re.DOTALL
+    )
     return f"```text\n{textwrap.dedent(drawn[0] if drawn else '')}\n```"
 
 
 def part_settings() -> str:
     """Every setting with its default, its variable of the environment, and what it means."""
-    from jammi_lab.config import DEFAULTS
+    from jammi_lab.core.settings import DEFAULTS
 
     rows = ["| setting | default | in the environment | meaning |", "|---|---|---|---|"]
     for key, default in DEFAULTS.items():
-        shown = f"`{default:_}`".replace("_", " ") if isinstance(default, int) else f"`{default}`" if default != "" else "empty"
-        rows.append(f"| `{key}` | {shown} | `JAMMI_{key.upper().replace('.', '__')}` | {SETTINGS[key]} |")
+        shown = (
+            f"`{default:_}`".replace("_", " ")
+            if isinstance(default, int)
+            else f"`{default}`"
+            if default != ""
+            else "empty"
+        )
+        rows.append(
+            f"| `{key}` | {shown} | `JAMMI_{key.upper().replace('.', '__')}` | {SETTINGS[key]} |"
+        )
     return "\n".join(rows)
 
 
@@ -405,7 +562,10 @@ def main(arguments: list[str]) -> int:
             if "--check" not in arguments:
                 page.write_text(new, encoding="utf-8")
     for page in behind:
-        sys.stdout.write(f"{page.relative_to(ROOT)} {'is behind the code' if '--check' in arguments else 'written'}\n")
+        sys.stdout.write(
+            f"{page.relative_to(ROOT)} "
+            f"{'is behind the code' if '--check' in arguments else 'written'}\n"
+        )
     return int(bool(behind) and "--check" in arguments)
 
 

@@ -1,4 +1,5 @@
-"""jammi_lab: derived tables that know what they were made from, whether it is still true, and how to become true again.
+"""jammi_lab: derived tables that record what they were built from and whether they are up to date,
+and that are recomputed with the least work.
 
     import jammi_lab as jl
 
@@ -7,16 +8,21 @@
     ws.materialize("venues", "SELECT venue, count(*) AS n FROM papers GROUP BY venue")
     ws.status()
 
-Importing this loads nothing heavy; the engine comes with the first `open`.
+Importing the package loads no heavy library; the engine is loaded by the first `open`.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from jammi_lab.core.version import __version__ as __version__
+
 if TYPE_CHECKING:
-    from jammi_lab.errors import (
+    from jammi_lab.core.anchors import Anchor, Input
+    from jammi_lab.core.errors import (
         AmbiguousMatch,
         CatalogTooNew,
+        CheckFailed,
+        CheckNotFound,
         DependencyCycle,
         DuplicateKey,
         DuplicateTable,
@@ -54,18 +60,9 @@ if TYPE_CHECKING:
         WorkspaceNotFound,
         WorkspaceReadOnly,
     )
-    from jammi_lab.handles import ResultTable
-    from jammi_lab.live.events import Event
-    from jammi_lab.models import Model
-    from jammi_lab.registered import Column, Source
-    from jammi_lab.result import Result
-    from jammi_lab.sensing.lineage import Lineage, Node
-    from jammi_lab.sensing.reports import Plan, RunReport, Status
-    from jammi_lab.store.reports import CheckReport, RebuildReport
-    from jammi_lab.values.anchors import Anchor, Input
-    from jammi_lab.values.models import Reference
-    from jammi_lab.values.records import Edge, Progress, RecoveryReport, RunStep, Step
-    from jammi_lab.values.verdicts import (
+    from jammi_lab.core.model_records import Reference
+    from jammi_lab.core.records import Edge, Progress, RecoveryReport, RunStep, Step
+    from jammi_lab.core.verdicts import (
         Cause,
         Damaged,
         DefinitionChanged,
@@ -81,18 +78,44 @@ if TYPE_CHECKING:
         Stale,
         Undecidable,
     )
-    from jammi_lab.versions import Diff, rebuild
-    from jammi_lab.workspace import Workspace, open  # noqa: A004  the field's name for it
-
-__version__ = "0.1.0"
+    from jammi_lab.freshness.lineage import Lineage, Node
+    from jammi_lab.freshness.reports import Plan, RunReport, Status
+    from jammi_lab.live.subscriptions import Event
+    from jammi_lab.store.reports import FsckReport, RebuildReport
+    from jammi_lab.workspace.check_results import CheckResults
+    from jammi_lab.workspace.checks import Check
+    from jammi_lab.workspace.diff import Diff
+    from jammi_lab.workspace.models import Model
+    from jammi_lab.workspace.opening import open, rebuild  # noqa: A004  the field's name for it
+    from jammi_lab.workspace.recipe_values import (
+        AsofJoin,
+        ContextSet,
+        Embedding,
+        Lexical,
+        NeighborGraph,
+        Projection,
+        Propagation,
+        PythonStep,
+        Sql,
+    )
+    from jammi_lab.workspace.recipes import Recipe
+    from jammi_lab.workspace.result import Result
+    from jammi_lab.workspace.result_table import ResultTable
+    from jammi_lab.workspace.sources import Column, Source
+    from jammi_lab.workspace.workspace import Workspace
 
 __all__ = [
     "AmbiguousMatch",
     "Anchor",
+    "AsofJoin",
     "CatalogTooNew",
     "Cause",
-    "CheckReport",
+    "Check",
+    "CheckFailed",
+    "CheckNotFound",
+    "CheckResults",
     "Column",
+    "ContextSet",
     "Damaged",
     "DefinitionChanged",
     "DependencyCycle",
@@ -100,15 +123,18 @@ __all__ = [
     "DuplicateKey",
     "DuplicateTable",
     "Edge",
+    "Embedding",
     "Event",
     "ExtensionMissing",
     "ForkedWorkspace",
     "Fresh",
+    "FsckReport",
     "Input",
     "InputAdvanced",
     "InputVanished",
     "InvalidArgument",
     "JammiError",
+    "Lexical",
     "Lineage",
     "LostOwnership",
     "ManifestUnsupported",
@@ -122,6 +148,7 @@ __all__ = [
     "ModelReferenced",
     "NameInvalid",
     "NameTooLong",
+    "NeighborGraph",
     "NoTenantBinding",
     "Node",
     "NotRecomputable",
@@ -130,7 +157,11 @@ __all__ = [
     "Plan",
     "PossiblyStale",
     "Progress",
+    "Projection",
+    "Propagation",
+    "PythonStep",
     "RebuildReport",
+    "Recipe",
     "RecoveryReport",
     "Reference",
     "ResourceExhausted",
@@ -146,6 +177,7 @@ __all__ = [
     "SourceExists",
     "SourceNotFound",
     "SourceUnavailable",
+    "Sql",
     "SqlError",
     "Stale",
     "StatementNotAllowed",
@@ -162,41 +194,60 @@ __all__ = [
     "Workspace",
     "WorkspaceNotFound",
     "WorkspaceReadOnly",
+    "checks",
     "get_workspace",
     "open",
     "rebuild",
     "widgets",
 ]
 
-_HOMES = ("errors", "values.verdicts", "values.anchors", "values.records", "store.reports", "versions", "result", "handles", "workspace")
-"""Where the names live, light modules first."""
+_HOME_MODULES = (
+    "core.errors",
+    "core.verdicts",
+    "core.anchors",
+    "core.records",
+    "store.reports",
+    "workspace.recipe_values",
+    "workspace.diff",
+    "workspace.result",
+    "workspace.result_table",
+    "workspace.workspace",
+    "workspace.opening",
+)
+"""Modules of the public names, light modules first."""
 
-_APART = {
-    "Column": "registered",
-    "Edge": "values.records",
-    "Event": "live.events",
-    "Lineage": "sensing.lineage",
-    "Model": "models",
-    "Node": "sensing.lineage",
-    "Plan": "sensing.reports",
-    "Reference": "values.models",
-    "RunReport": "sensing.reports",
-    "RunStep": "values.records",
-    "Source": "registered",
-    "Status": "sensing.reports",
-    "Step": "values.records",
+_EXPLICIT_HOMES = {
+    "Check": "workspace.checks",
+    "CheckResults": "workspace.check_results",
+    "Column": "workspace.sources",
+    "Edge": "core.records",
+    "Event": "live.subscriptions",
+    "Lineage": "freshness.lineage",
+    "Model": "workspace.models",
+    "Node": "freshness.lineage",
+    "Plan": "freshness.reports",
+    "Recipe": "workspace.recipes",
+    "Reference": "core.model_records",
+    "RunReport": "freshness.reports",
+    "RunStep": "core.records",
+    "Source": "workspace.sources",
+    "Status": "freshness.reports",
+    "Step": "core.records",
 }
-"""Where the names of answers live: other modules use some of these words for something else."""
+"""Modules of public names that other modules use for something else."""
 
 
 def __getattr__(name: str) -> Any:
     if name == "widgets":
-        return importlib.import_module("jammi_widgets")
+        return _notebook_surface("widgets")
+    if name in ("checks", "errors"):
+        return importlib.import_module(f"jammi_lab.{name}")
     if name in __all__:
-        from jammi_lab.interrupts import HeldBack
+        from jammi_lab.core.interrupts import DeferInterrupts
 
-        for home in (_APART[name],) if name in _APART else _HOMES:
-            with HeldBack():  # a library that an interrupt leaves half loaded cannot be loaded again in this process
+        for home in (_EXPLICIT_HOMES[name],) if name in _EXPLICIT_HOMES else _HOME_MODULES:
+            # A library whose import was interrupted cannot be imported again in this process.
+            with DeferInterrupts():
                 module = importlib.import_module(f"jammi_lab.{home}")
             if name in vars(module):
                 return vars(module)[name]
@@ -207,22 +258,23 @@ def __dir__() -> list[str]:
     return [*__all__, "__version__"]
 
 
-def _surface() -> Any:
-    """The notebook surface, reached by name: a written import would let the engine see Jupyter."""
-    return importlib.import_module("jammi_kernel_ext")
+def _notebook_surface(name: str) -> Any:
+    from jammi_lab.core.surfaces import load_surface
+
+    return load_surface(name)
 
 
 def load_ipython_extension(ip: Any) -> None:
     """`%load_ext jammi_lab`."""
-    _surface().load_ipython_extension(ip)
+    _notebook_surface("kernel").load_ipython_extension(ip)
 
 
 def unload_ipython_extension(ip: Any) -> None:
     """`%unload_ext jammi_lab`."""
-    _surface().unload_ipython_extension(ip)
+    _notebook_surface("kernel").unload_ipython_extension(ip)
 
 
 def get_workspace() -> "Workspace":
-    """The workspace that the cells of this notebook use; opened on first use."""
-    workspace: Workspace = _surface().get_workspace()
+    """The workspace of this notebook's cells; opened on first use."""
+    workspace: Workspace = _notebook_surface("kernel").get_workspace()
     return workspace

@@ -1,7 +1,9 @@
-"""Runs a notebook from top to bottom without a browser and leaves a report: `python notebooks/run_tour.py notebooks/01_tour.ipynb`.
+"""Runs a notebook from top to bottom without a browser and leaves a report: `python
+notebooks/run_tour.py notebooks/01_tour.ipynb`.
 
-The notebook works in a temporary copy of its folder (itself and `data/`), so nothing in the repository changes. Each code cell gets a line when
-it starts and its seconds when it is done. The report is one HTML file that loads nothing. A failing cell is shown and makes the exit code 1.
+The notebook works in a temporary copy of its folder (itself and `data/`), so nothing in the
+repository changes. Each code cell gets a line when it starts and its seconds when it is done. The
+report is one HTML file that loads nothing. A failing cell is shown and makes the exit code 1.
 """
 
 import argparse
@@ -23,26 +25,35 @@ from nbconvert import HTMLExporter
 from nbconvert.filters import strip_ansi
 
 ROOT = Path(__file__).resolve().parent.parent
-# The lab template without the parts that fetch require.js, MathJax, mermaid and the widget manager from elsewhere.
+# The lab template without the parts that fetch require.js, MathJax, mermaid and the widget manager
+# from elsewhere.
 TEMPLATE = (
-    "{% extends 'lab/index.html.j2' %}{% block html_head_js %}{% endblock %}{% block jupyter_widgets %}{% endblock %}"
+    "{% extends 'lab/index.html.j2' %}{% block html_head_js %}{% endblock %}{% block "
+    "jupyter_widgets %}{% endblock %}"
     "{% block html_head_js_mathjax %}{% endblock %}{% block html_head_js_mermaidjs %}{% endblock %}"
-    "{% block html_head_css %}{{ resources.include_css('static/theme-dark.css') | replace('<style', '<style media=\"' ~ resources.dark ~ '\"') }}"
+    "{% block html_head_css %}{{ resources.include_css('static/theme-dark.css') | "
+    "replace('<style', '<style media=\"' ~ resources.dark ~ '\"') }}"
     "<style>{{ resources.style }}</style>{% endblock %}"
 )
 DARK = "screen and (prefers-color-scheme: dark)"
-# The template knows one theme at a time, lets displays without a number stand further left than others, cuts long code and breaks words of outputs.
+# The template knows one theme at a time, lets displays without a number stand further left than
+# others, cuts long code and breaks words of outputs.
 STYLE = (
     ":root { color-scheme: light dark } "
-    ".jp-OutputArea-prompt:empty { padding: 0 var(--jp-code-padding); border: solid transparent; border-width: 0 var(--jp-border-width) } "
-    ".jp-InputArea-editor { overflow-x: auto } .jp-OutputArea-output pre { word-break: normal; overflow-wrap: anywhere }"
+    ".jp-OutputArea-prompt:empty { padding: 0 var(--jp-code-padding); border: solid "
+    "transparent; border-width: 0 var(--jp-border-width) } "
+    ".jp-InputArea-editor { overflow-x: auto } .jp-OutputArea-output pre { word-break: "
+    "normal; overflow-wrap: anywhere }"
 )
 _REMOTE = re.compile(r"\s*(?:https?:)?//", re.IGNORECASE)
-_REMOTE_CSS = re.compile(r"(?:url\(\s*['\"]?|@import\s+['\"])((?:https?:)?//[^)'\"\s]+)", re.IGNORECASE)
+_REMOTE_CSS = re.compile(
+    r"(?:url\(\s*['\"]?|@import\s+['\"])((?:https?:)?//[^)'\"\s]+)", re.IGNORECASE
+)
 
 
 class Loads(HTMLParser):
-    """Collects in `found` the addresses that a browser would fetch on opening the page. A link to click on is none."""
+    """Collects in `found` the addresses that a browser would fetch on opening the page. A link to
+    click on is none."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -54,7 +65,9 @@ class Loads(HTMLParser):
         """One opening tag."""
         self._in_style = tag == "style"
         for name, value in attrs:
-            fetched = name in {"src", "srcset", "poster", "data", "xlink:href"} or (name == "href" and tag in {"link", "image", "use", "base"})
+            fetched = name in {"src", "srcset", "poster", "data", "xlink:href"} or (
+                name == "href" and tag in {"link", "image", "use", "base"}
+            )
             if value and fetched and _REMOTE.match(value):
                 self.found.append(value)
             if value and name == "style":
@@ -74,7 +87,10 @@ class Ticker:
     """Says on the terminal which cell runs and how long it took."""
 
     def __init__(self, cells: list[Any]) -> None:
-        self._numbers = {index: number for number, index in enumerate((i for i, cell in enumerate(cells) if runs(cell)), 1)}
+        self._numbers = {
+            index: number
+            for number, index in enumerate((i for i, cell in enumerate(cells) if runs(cell)), 1)
+        }
         self._since = 0.0
         self.current = 0
 
@@ -113,7 +129,10 @@ def execute(notebook: Any, folder: Path, timeout: int) -> str | None:
     try:
         asyncio.run(client.async_execute())
     except CellExecutionError as error:
-        return f"cell {ticker.current} failed\n\n{error if sys.stderr.isatty() else strip_ansi(str(error))}"
+        return (
+            f"cell {ticker.current} "
+            f"failed\n\n{error if sys.stderr.isatty() else strip_ansi(str(error))}"
+        )
     except CellTimeoutError:
         return f"cell {ticker.current} took longer than {timeout} s"
     except DeadKernelError:
@@ -122,17 +141,23 @@ def execute(notebook: Any, folder: Path, timeout: int) -> str | None:
 
 
 def report(notebook: Any, title: str, path: Path) -> None:
-    """Writes the executed notebook as one HTML file that loads nothing; exits when an output of it would."""
+    """Writes the executed notebook as one HTML file that loads nothing; exits when an output of it
+    would."""
     exporter = HTMLExporter(template_name="lab", raw_template=TEMPLATE, embed_images=True)
-    html, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": title}, "dark": DARK, "style": STYLE})
+    html, _ = exporter.from_notebook_node(
+        notebook, resources={"metadata": {"name": title}, "dark": DARK, "style": STYLE}
+    )
     if loads := Loads(html).found:
-        sys.exit(f"the report would load {loads[0]} from outside; an output of the notebook asks for it")
+        sys.exit(
+            f"the report would load {loads[0]} from outside; an output of the notebook asks for it"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(html, encoding="utf-8")
 
 
 def isolate(folder: Path) -> None:
-    """Keeps a person's own Jupyter and IPython settings out of the run, and the run out of theirs."""
+    """Keeps a person's own Jupyter and IPython settings out of the run, and the run out of
+    theirs."""
     for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR"):
         place = folder / name.lower()
         place.mkdir()
@@ -142,20 +167,27 @@ def isolate(folder: Path) -> None:
 
 
 def tidy(notebook: Any) -> None:
-    """Takes out displays that were emptied again: the progress of a cell that happened to take long."""
+    """Takes out displays that were emptied again: the progress of a cell that happened to take
+    long."""
     for cell in notebook.cells:
         if runs(cell):
-            cell.outputs = [output for output in cell.outputs if output.output_type != "display_data" or output.data]
+            cell.outputs = [
+                output
+                for output in cell.outputs
+                if output.output_type != "display_data" or output.data
+            ]
 
 
 def store(notebook: Any, path: Path) -> None:
-    """Writes the executed notebook in place of the one that was read, without what differs from machine to machine."""
+    """Writes the executed notebook in place of the one that was read, without what differs from
+    machine to machine."""
     notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
     nbformat.write(notebook, path)
 
 
 def run(path: Path, out: Path, timeout: int, keep: bool) -> int:
-    """Executes and reports one notebook, and stores its outputs in it when they are to be kept; the exit code."""
+    """Executes and reports one notebook, and stores its outputs in it when they are to be kept; the
+    exit code."""
     notebook = nbformat.read(path, as_version=4)
     with tempfile.TemporaryDirectory(prefix="jammi-tour-") as temporary:
         folder = Path(temporary) / "notebooks"
@@ -181,11 +213,19 @@ def run(path: Path, out: Path, timeout: int, keep: bool) -> int:
 
 def main() -> int:
     """Reads the command line."""
-    parser = argparse.ArgumentParser(description="Run a notebook without a browser and write a report.")
+    parser = argparse.ArgumentParser(
+        description="Run a notebook without a browser and write a report."
+    )
     parser.add_argument("notebook", type=Path)
-    parser.add_argument("--report", type=Path, help="the HTML file to write; build/<notebook>.html when not given")
+    parser.add_argument(
+        "--report", type=Path, help="the HTML file to write; build/<notebook>.html when not given"
+    )
     parser.add_argument("--timeout", type=int, default=600, help="seconds that a cell may take")
-    parser.add_argument("--store", action="store_true", help="store the outputs in the notebook, which the tests then compare with")
+    parser.add_argument(
+        "--store",
+        action="store_true",
+        help="store the outputs in the notebook, which the tests then compare with",
+    )
     given = parser.parse_args()
     if not given.notebook.is_file():
         parser.error(f"there is no notebook {given.notebook}")

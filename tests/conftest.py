@@ -8,14 +8,22 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.services.servers import fresh_postgres_url, mysql_server, mysql_url, postgres_server, postgres_url, strict_postgres_url
+from tests import durations, sizes, templates
+from tests.services.servers import (
+    fresh_postgres_url,
+    mysql_server,
+    mysql_url,
+    postgres_server,
+    postgres_url,
+    strict_postgres_url,
+)
 from tests.services.stores import bucket, endpoint
 
 __all__ = [
@@ -32,23 +40,42 @@ __all__ = [
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE_ROOTS = (ROOT, ROOT / "kernel_ext", ROOT / "widgets")
 # Threads that libraries keep for the life of a process, by the beginning of their name.
-LASTING_THREADS = ("IPythonHistorySavingThread", "pytest_timeout", "ThreadPoolExecutor-jupyter", "raylet", "fsspecIO", "asyncio_", "jammi-idle")
+LASTING_THREADS = (
+    "IPythonHistorySavingThread",
+    "pytest_timeout",
+    "ThreadPoolExecutor-jupyter",
+    "raylet",
+    "fsspecIO",
+    "asyncio_",
+    "jammi-idle",
+)
 
-settings.register_profile("dev", max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
-settings.register_profile("ci", parent=settings.get_profile("dev"), max_examples=150, derandomize=True, print_blob=True)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
+settings.register_profile(
+    "short",
+    max_examples=25,
+    deadline=None,
+    derandomize=bool(os.environ.get("CI")),
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.register_profile("long", parent=settings.get_profile("short"), max_examples=150)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", sizes.sized("short", "long")))
 
 
 def open_workspaces() -> list[Any]:
     """The workspaces that this process holds open, without importing anything."""
-    module = sys.modules.get("jammi_lab.workspace")
+    module = sys.modules.get("jammi_lab.workspace.workspace")
     return list(getattr(module, "_open", ()))
 
 
 def running_threads() -> set[threading.Thread]:
     """The Python threads of this process that a test could have started."""
-    started = (t for t in threading.enumerate() if t.is_alive() and not t.name.startswith(LASTING_THREADS))
-    return {t for t in started if not t.name.endswith(" - runner")}  # jupyter_core keeps one loop thread for each thread that drives a kernel
+    started = (
+        t for t in threading.enumerate() if t.is_alive() and not t.name.startswith(LASTING_THREADS)
+    )
+    return {
+        t for t in started if not t.name.endswith(" - runner")
+    }  # jupyter_core keeps one loop thread for each thread that drives a kernel
 
 
 def descriptors_under(folder: Path) -> list[str]:
@@ -71,12 +98,18 @@ def writers_under(folder: Path) -> list[str]:
     for catalog in filter(Path.is_file, folder.glob("**/catalog.sqlite3")):
         with sqlite3.connect(f"file:{catalog}?mode=ro", uri=True) as db:
             try:
-                rows = db.execute("SELECT writer_id, retired_at FROM writers WHERE pid = ?", (os.getpid(),)).fetchall()
+                rows = db.execute(
+                    "SELECT writer_id, retired_at FROM writers WHERE pid = ?", (os.getpid(),)
+                ).fetchall()
             except sqlite3.DatabaseError:  # a catalog that the test damaged
                 rows = []
         db.close()
         left += [f"writer {name} in {catalog.parent}" for name, retired in rows if retired is None]
-        left += [f"lock file of {name} in {catalog.parent}" for name, _ in rows if (catalog.parent / "writers" / f"{name}.lock").exists()]
+        left += [
+            f"lock file of {name} in {catalog.parent}"
+            for name, _ in rows
+            if (catalog.parent / "writers" / f"{name}.lock").exists()
+        ]
     return left
 
 
@@ -84,7 +117,7 @@ def settled(look: Callable[[], Any], seconds: float = 3.0) -> Any:
     """What `look` still finds when it has had a moment to become empty."""
     until = time.monotonic() + seconds
     while (found := look()) and time.monotonic() < until:
-        time.sleep(0.02)
+        time.sleep(0.002)
     return found
 
 
@@ -96,14 +129,22 @@ def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     """
     folder = request.getfixturevalue("tmp_path") if "tmp_path" in request.fixturenames else None
     before = running_threads()
+    templates.install()
+    templates.enabled = request.node.get_closest_marker("migrates") is None
     yield
     for workspace in open_workspaces():
         workspace.close()
-    if "jammi_lab.workspace" not in sys.modules or request.node.get_closest_marker("leaves_behind"):
+    if "jammi_lab.workspace.workspace" not in sys.modules or request.node.get_closest_marker(
+        "leaves_behind"
+    ):
         return
-    assert not settled(lambda: running_threads() - before), "a thread outlives the workspace that started it"
+    assert not settled(lambda: running_threads() - before), (
+        "a thread outlives the workspace that started it"
+    )
     if folder is not None:
-        assert not settled(lambda: descriptors_under(folder)), "a file is still open after its workspace was closed"
+        assert not settled(lambda: descriptors_under(folder)), (
+            "a file is still open after its workspace was closed"
+        )
         assert not writers_under(folder), "a closed workspace still counts as a writer"
 
 
@@ -124,20 +165,32 @@ def run_python(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]
     """
 
     def run(
-        code: str, *argv: str, env: Mapping[str, str] | None = None, timeout: float = 120, check: bool = True
+        code: str,
+        *argv: str,
+        env: Mapping[str, str] | None = None,
+        timeout: float = 120,
+        check: bool = True,
     ) -> subprocess.CompletedProcess[str]:
         path = os.pathsep.join(map(str, PACKAGE_ROOTS))
         done = subprocess.run(
             [sys.executable, "-c", code, *argv],
             cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": path, "IPYTHONDIR": str(tmp_path / ".ipython"), **(env or {})},
+            env={
+                **os.environ,
+                "PYTHONPATH": path,
+                "IPYTHONDIR": str(tmp_path / ".ipython"),
+                **(env or {}),
+            },
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=timeout,
         )
         if check and done.returncode:
-            pytest.fail(f"the child process ended with {done.returncode}\n{done.stdout}\n{done.stderr}", pytrace=False)
+            pytest.fail(
+                f"the child process ended with {done.returncode}\n{done.stdout}\n{done.stderr}",
+                pytrace=False,
+            )
         return done
 
     return run
@@ -159,15 +212,15 @@ def tell(pytestconfig: pytest.Config) -> Callable[[str], None]:
 @pytest.fixture(autouse=True)
 def _credentials_of_one_test() -> Iterator[None]:
     """What a test used as a credential is struck out of no later test's messages: it may be any word."""
-    scrubbing = sys.modules.get("jammi_lab.scrubbing")
-    before = [] if scrubbing is None else list(scrubbing._known)
+    redaction = sys.modules.get("jammi_lab.core.redaction")
+    before = [] if redaction is None else list(redaction._credentials)
     yield
-    scrubbing = sys.modules.get("jammi_lab.scrubbing")
-    if scrubbing is not None and list(scrubbing._known) != before:
-        with scrubbing._lock:
-            scrubbing._known.clear()
-            scrubbing._known.update(dict.fromkeys(before))
-            scrubbing._pattern.cache_clear()
+    redaction = sys.modules.get("jammi_lab.core.redaction")
+    if redaction is not None and list(redaction._credentials) != before:
+        with redaction._lock:
+            redaction._credentials.clear()
+            redaction._credentials.update(dict.fromkeys(before))
+            redaction._credential_pattern.cache_clear()
 
 
 @pytest.fixture
@@ -191,39 +244,21 @@ def interruptible() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
-SLOW = (
-    "browser catalog/test_database.py catalog/test_models.py catalog/test_mutables.py catalog/test_newest.py catalog/test_writers.py crash "
-    "docs/test_pages.py embedders/test_blas.py embedders/test_minilm.py engine/test_attachments.py engine/test_canonicaliser.py "
-    "engine/test_faults.py engine/test_gate.py engine/test_order.py engine/test_readset.py engine/test_session.py execution kernel_ext "
-    "live/test_ephemeral live/test_mutable live/test_te live/test_topics notebooks observing/test_paths.py observing/test_seen.py "
-    "producers/test_asof.py producers/test_cache.py producers/test_context.py producers/test_embedding.py producers/test_external.py "
-    "producers/test_imported.py producers/test_key_types.py producers/test_neighbors.py producers/test_projection.py "
-    "producers/test_propagation.py producers/test_python.py producers/test_sql.py sensing/test_columns.py sensing/test_every_producer.py "
-    "sensing/test_frames_made_again.py sensing/test_freshness.py sensing/test_lineage.py sensing/test_models_in_lineage.py "
-    "sensing/test_openlineage.py sensing/test_plan sensing/test_python_steps.py sensing/test_relations.py sensing/test_rewritten_files.py "
-    "sensing/test_second_opinion.py sensing/test_undecidable.py sensing/test_what_if.py sensing/test_why.py services sources/test_adding.py "
-    "sources/test_delta.py sources/test_duckdb_files.py sources/test_files.py sources/test_frames.py sources/test_iceberg.py "
-    "sources/test_lakes.py sources/test_objects.py sources/test_rows_deleted_beside.py sources/test_sqlite.py sources/test_statements.py sources/test_supposed.py "
-    "sources/test_table_formats.py sources/test_tenants.py sources/test_tenants_in_errors.py sources/test_tenants_of_databases.py "
-    "sources/test_web.py sources/test_xlsx.py stateful storage/test_plain_rows.py store/test_clock.py store/test_closing.py store/test_funnel.py "
-    "store/test_manifests.py store/test_memory.py store/test_rebuild.py store/test_recovery.py store/test_removal.py store/test_two_kernels.py "
-    "store/test_upkeep.py store/test_verify.py test_cli.py test_conditions.py test_credentials.py test_evaluating.py test_exploring.py test_models.py "
-    "test_searching.py test_selecting.py test_taken_as_they_are.py test_vector_calls.py test_versions.py vectors/test_ann.py "
-    "vectors/test_index_files.py vectors/test_indexes.py widgets/test_charts.py widgets/test_following.py widgets/test_lineage.py "
-    "widgets/test_map.py widgets/test_neighbors.py widgets/test_results.py widgets/test_staleness.py"
-).split()
-"""Folders and files that take most of the time: `make test` runs them. `make check` keeps a test of every room and is done in about a minute."""
-
-
-def is_slow(path: Path) -> bool:
-    """Whether all tests below a path are slow ones."""
-    here = Path(__file__).parent
-    return path.is_relative_to(here) and path.relative_to(here).as_posix().startswith(tuple(SLOW))
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--store-durations",
+        action="store_true",
+        help="write what tests took to tests/durations.json",
+    )
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Where slow tests are not asked for, their files need not be imported: that took each worker longer than any test."""
-    return True if config.option.markexpr.startswith("not slow") and is_slow(collection_path) else None
+    return (
+        True
+        if config.option.markexpr.startswith("not slow") and durations.file_is_slow(collection_path)
+        else None
+    )
 
 
 def pytest_collection_finish() -> None:
@@ -232,7 +267,79 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Marks by measured durations and by kind, and, unless it is a soak, thins out products of parameters."""
     for item in items:
-        if is_slow(item.path):
+        if durations.is_slow(item.nodeid):
             item.add_marker(pytest.mark.slow)
+        thinned = hasattr(item, "callspec") and any(
+            map(item.get_closest_marker, ("product", "contract"))
+        )
+        if thinned or item.get_closest_marker("hypothesis"):
+            item.add_marker(pytest.mark.soak)
+    if not sizes.SOAK and (left := _cells_left_to_a_soak(items)):
+        config.hook.pytest_deselected(items=[item for item in items if item in left])
+        items[:] = [item for item in items if item not in left]
+
+
+def _cells_left_to_a_soak(items: list[pytest.Item]) -> set[pytest.Item]:
+    products: dict[str, list[pytest.Item]] = {}
+    suites: dict[str, dict[str, list[pytest.Item]]] = {}
+    for item in items:
+        function = item.nodeid.split("[")[0]
+        if not hasattr(item, "callspec"):
+            continue
+        if item.get_closest_marker("product"):
+            products.setdefault(function, []).append(item)
+        elif item.get_closest_marker("contract"):
+            suite = suites.setdefault(function.rpartition("::")[0], {})
+            suite.setdefault(function, []).append(item)
+    left = set()
+    for cells in products.values():
+        chosen = sizes.covering([_cell(item, item.callspec.params) for item in cells])
+        left |= {item for n, item in enumerate(cells) if n not in chosen}
+    for suite in suites.values():
+        for row, cells in enumerate(suite.values()):
+            left |= {item for n, item in enumerate(cells) if not sizes.rotated(row, n, len(cells))}
+    return left
+
+
+def _cell(item: pytest.Item, params: Mapping[str, object]) -> tuple[Any, ...]:
+    """One value for each list of parameters; the values of a list are the same objects in all of its cells."""
+    together = [
+        [n.strip() for n in names.split(",")] if isinstance(names := mark.args[0], str) else names
+        for mark in item.iter_markers("parametrize")
+    ]
+    alone = [[n] for n in sorted(params) if not any(n in names for names in together)]
+    return tuple(tuple(id(params[n]) for n in names) for names in together + alone)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Measures a test; the last of its reports carries the seconds to the process that writes them."""
+    item.stash[_WATCH] = durations.Stopwatch()
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    report = yield
+    if call.when == "teardown" and _WATCH in item.stash:
+        report.user_properties.append(("seconds", item.stash[_WATCH].seconds()))
+    return report
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    for name, value in report.user_properties:
+        if name == "seconds" and report.when == "teardown":
+            _took[report.nodeid] = float(value)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if session.config.getoption("--store-durations") and not hasattr(session.config, "workerinput"):
+        durations.store(_took, durations.measured())
+
+
+_WATCH = pytest.StashKey[durations.Stopwatch]()
+_took: dict[str, float] = {}

@@ -44,14 +44,19 @@ def value(answer):
 def test_status_says_every_verdict_and_fails_a_build_when_asked(lab, run, papers):
     assert "2 recipes: 2 fresh" in run("status", lab, "--fail").stdout
     papers.write_text("id,year\n1,2020\n2,2021\n3,2022\n")
-    assert {r["name"]: r["verdict"] for r in value(run("status", lab, "--json"))} == {"recent": "stale", "counted": "possibly_stale"}
+    assert {r["name"]: r["verdict"] for r in value(run("status", lab, "--json"))} == {
+        "recent": "stale",
+        "counted": "possibly_stale",
+    }
     run("status", lab, "--fail", code=1)
 
 
 def test_plan_and_recompute_make_it_true_again(lab, run, papers):
     papers.write_text("id,year\n1,2020\n2,2021\n3,2022\n")
     planned = value(run("plan", lab, "--json"))
-    assert [s["name"] for s in planned["certain"]] == ["recent"] and [s["name"] for s in planned["possible"]] == ["counted"]
+    assert [s["name"] for s in planned["certain"]] == ["recent"] and [
+        s["name"] for s in planned["possible"]
+    ] == ["counted"]
     run("plan", lab, "--fail", code=1)
     steps = value(run("recompute", lab, "--json", "--fail"))["steps"]
     assert {s["name"]: s["outcome"] for s in steps} == {"recent": "computed", "counted": "computed"}
@@ -65,15 +70,25 @@ def test_why_draws_the_tree_that_python_draws_and_fails_a_build_when_asked(lab, 
     told = value(run("why", lab, "counted", "--json", "--fail", code=1))
     with jl.open(lab, read_only=True) as ws:
         found = ws.why("counted")
-    assert told["name"] == "counted" and told["verdict"] == found.verdict.to_dict() and told["verdict"]["kind"] == "possibly_stale"
+    assert (
+        told["name"] == "counted"
+        and told["verdict"] == found.verdict.to_dict()
+        and told["verdict"]["kind"] == "possibly_stale"
+    )
     shown = run("why", lab, "counted").stdout.splitlines()
-    assert [line.partition("seen")[0] for line in shown] == [line.partition("seen")[0] for line in found.lines] and len(told["lines"]) == len(shown)
+    assert [line.partition("seen")[0] for line in shown] == [
+        line.partition("seen")[0] for line in found.lines
+    ] and len(told["lines"]) == len(shown)
     assert "TableNotFound" in run("why", lab, "nothing", code=3).stderr
 
 
-def test_a_step_that_fails_is_an_exit_code_whether_asked_or_not_and_one_that_cannot_be_tried_only_when_asked(lab, run, papers):
+def test_a_step_that_fails_is_an_exit_code_whether_asked_or_not_and_one_that_cannot_be_tried_only_when_asked(
+    lab, run, papers
+):
     papers.write_text("id,year\n1,2020\nx,no year\n")
-    steps = {s["name"]: s["outcome"] for s in value(run("recompute", lab, "--json", code=1))["steps"]}
+    steps = {
+        s["name"]: s["outcome"] for s in value(run("recompute", lab, "--json", code=1))["steps"]
+    }
     assert steps["recent"] == "failed"
     papers.unlink()
     steps = {s["name"]: s["outcome"] for s in value(run("recompute", lab, "--json"))["steps"]}
@@ -87,20 +102,42 @@ def test_verify_and_check_find_damage(lab, run):
         path = ws.table("recent").path
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     assert value(run("verify", lab, "--json", "--fail", code=1))["recent"]["kind"] == "mismatch"
-    assert value(run("check", lab, "--deep", "--json", "--fail", code=1))["damaged"]
+    assert value(run("fsck", lab, "--deep", "--json", "--fail", code=1))["damaged"]
+
+
+def test_check_runs_checks_and_fails_when_one_does_not_pass(lab, run):
+    with jl.open(lab) as ws:
+        ws.checks.add("many", jl.checks.row_count(1), on="recent")
+    run("check", lab, "--fail")
+    with jl.open(lab) as ws:
+        ws.checks.add("few", jl.checks.row_count(max=0), on="recent")
+    assert run("check", lab).exit_code == 0
+    rows = {row["check"]: row for row in value(run("check", lab, "--json", "--fail", code=1))}
+    assert (rows["many"]["outcome"], rows["few"]["outcome"]) == ("pass", "fail")
+    run("check", lab, "many", "--fail")
 
 
 def test_lineage_sources_and_tables_are_listed(lab, run):
     graph = value(run("lineage", lab, "recent", "--json"))
     assert {n["name"] for n in graph["nodes"]} == {"papers", "recent", "counted"}
-    assert {n["name"] for n in value(run("lineage", lab, "recent", "--up", "--json"))["nodes"]} == {"papers", "recent"}
+    assert {n["name"] for n in value(run("lineage", lab, "recent", "--up", "--json"))["nodes"]} == {
+        "papers",
+        "recent",
+    }
     assert value(run("lineage", lab, "--columns", "--json"))["column_edges"]
-    assert [s["name"] for s in value(run("sources", lab, "--json"))] == ["papers"] and "papers" in run("sources", lab).stdout
-    assert [(t["name"], t["version"]) for t in value(run("tables", lab, "--json"))] == [("counted", 1), ("recent", 1)]
+    assert [s["name"] for s in value(run("sources", lab, "--json"))] == [
+        "papers"
+    ] and "papers" in run("sources", lab).stdout
+    assert [(t["name"], t["version"]) for t in value(run("tables", lab, "--json"))] == [
+        ("counted", 1),
+        ("recent", 1),
+    ]
 
 
 def test_sql_gives_rows_as_a_table_or_as_objects(lab, run):
-    assert value(run("sql", lab, "SELECT * FROM jammi.recent", "--json")) == [{"id": 2, "year": 2021}]
+    assert value(run("sql", lab, "SELECT * FROM jammi.recent", "--json")) == [
+        {"id": 2, "year": 2021}
+    ]
     assert "2021" in run("sql", lab, "-", input="SELECT * FROM jammi.recent").stdout
     assert "first 3 rows" in run("sql", lab, "SELECT * FROM range(10)", "-n", "3").stdout
     run("sql", lab, "SELECT 1 AS a, 2 AS a", "--json", code=2)
@@ -109,7 +146,11 @@ def test_sql_gives_rows_as_a_table_or_as_objects(lab, run):
 def test_a_backup_and_a_copy_are_whole(lab, run, tmp_path):
     run("backup", lab, str(tmp_path / "kept.sqlite3"))
     assert (tmp_path / "kept.sqlite3").exists()
-    assert value(run("copy", lab, str(tmp_path / "other"), "--json")) == {"target": str(tmp_path / "other"), "tables": 2, "missing": []}
+    assert value(run("copy", lab, str(tmp_path / "other"), "--json")) == {
+        "target": str(tmp_path / "other"),
+        "tables": 2,
+        "missing": [],
+    }
     with jl.open(tmp_path / "other") as ws:
         assert [str(r.verdict) for r in ws.status()] == ["fresh", "fresh"]
         assert isinstance(ws.verify("counted"), jl.Match) and not ws.recovery
@@ -136,7 +177,11 @@ def test_rebuild_makes_a_catalog_from_manifests(lab, run, tmp_path):
 
 def test_what_cannot_be_done_is_said_on_standard_error_without_a_trace(lab, run, tmp_path):
     answer = run("status", str(tmp_path / "nothing"), code=3)
-    assert answer.stderr.startswith("WorkspaceNotFound: ") and answer.stdout == "" and not (tmp_path / "nothing").exists()
+    assert (
+        answer.stderr.startswith("WorkspaceNotFound: ")
+        and answer.stdout == ""
+        and not (tmp_path / "nothing").exists()
+    )
     assert "recnt" in run("verify", lab, "recnt", code=3).stderr
     assert "near" not in run("sql", lab, "SELEC 1", code=3).stdout
     run("status", code=2)
@@ -152,10 +197,15 @@ def test_a_tenant_sees_its_own(lab, run):
 
 def test_the_command_is_installed_and_help_loads_nothing_heavy(tmp_path):
     code = "import sys, jammi_lab.cli as c; c.main(['--help'], standalone_mode=False); print([m for m in ('duckdb', 'pyarrow', 'polars', 'sqlalchemy') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.endswith("[]\n")
+    assert subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.endswith("[]\n")
     from importlib.metadata import entry_points
 
-    assert [e.value for e in entry_points(group="console_scripts", name="jammi-lab")] in ([], ["jammi_lab.cli:main"])
+    assert [e.value for e in entry_points(group="console_scripts", name="jammi-lab")] in (
+        [],
+        ["jammi_lab.cli:main"],
+    )
 
 
 @pytest.fixture
@@ -172,39 +222,65 @@ def test_a_rebuild_of_a_sound_workspace_is_refused_and_names_what_would_be_gone(
     assert value(run("sql", live, "SELECT * FROM mutable.labels", "--json")) == [{"id": 1}]
 
 
-def test_a_forced_rebuild_says_what_is_gone_what_to_add_again_and_where_the_former_catalog_is(live, run, tmp_path):
+def test_a_forced_rebuild_says_what_is_gone_what_to_add_again_and_where_the_former_catalog_is(
+    live, run, tmp_path
+):
     said = run("rebuild", live, "--force").stdout
-    [kept] = (p for p in tmp_path.glob("lab/catalog.sqlite3.before-*") if not p.name.endswith(("-wal", "-shm")))
-    assert "gone with the former catalog: mutable tables labels; topics events; sources papers" in said
-    assert "add again, under the same names: papers" in said and f"kept as {kept.name}" in said
-    assert value(run("rebuild", live, "--force", "--json"))["gone"] == {"mutable tables": [], "topics": [], "sources": [], "models": []}
+    [kept] = (
+        p
+        for p in tmp_path.glob("lab/catalog.sqlite3.before-*")
+        if not p.name.endswith(("-wal", "-shm"))
+    )
+    assert "lost with the old catalog: mutable tables labels; topics events; sources papers" in said
+    assert "add again under the same names: papers" in said and f"kept as {kept.name}" in said
+    assert value(run("rebuild", live, "--force", "--json"))["gone"] == {
+        "mutable tables": [],
+        "topics": [],
+        "sources": [],
+        "models": [],
+    }
 
 
 def test_a_damaged_catalog_is_rebuilt_without_force(live, run, tmp_path):
     catalog = tmp_path / "lab" / "catalog.sqlite3"
-    with catalog.open("r+b") as file:  # the header stays: it opens, and its pages are not what they were
+    with catalog.open(
+        "r+b"
+    ) as file:  # the header stays: it opens, and its pages are not what they were
         file.seek(4096)
         file.write(b"\xff" * (catalog.stat().st_size - 4096))
     assert value(run("rebuild", live, "--json"))["recipes"] == ["counted", "recent"]
 
 
 def test_numbers_that_json_has_no_form_for_are_null(lab, run):
-    told = run("sql", lab, "SELECT 'NaN'::double AS n, [1.5, '-inf'::double] AS i, {'a': 'inf'::float} AS s", "--json").stdout
+    told = run(
+        "sql",
+        lab,
+        "SELECT 'NaN'::double AS n, [1.5, '-inf'::double] AS i, {'a': 'inf'::float} AS s",
+        "--json",
+    ).stdout
 
     def refused(word):
         raise AssertionError(f"{word} is no JSON")
 
-    assert json.loads(told, parse_constant=refused) == [{"n": None, "i": [1.5, None], "s": {"a": None}}]
+    assert json.loads(told, parse_constant=refused) == [
+        {"n": None, "i": [1.5, None], "s": {"a": None}}
+    ]
 
 
 def test_what_a_cell_would_type_is_said_as_it_is_typed_in_a_shell(lab, run, papers, tmp_path):
     papers.write_text("id,year\n1,2020\n2,2021\n3,2022\n")
-    assert f"jammi-lab plan {lab} shows what would be done, jammi-lab recompute {lab} does it" in run("status", lab).stdout
-    assert f"Nothing was run: jammi-lab recompute {lab} does it." in run("plan", lab).stdout
+    assert (
+        f"Run jammi-lab plan {lab} to preview, jammi-lab recompute {lab} to update"
+        in run("status", lab).stdout
+    )
+    assert f"Dry run; use jammi-lab recompute {lab} to execute." in run("plan", lab).stdout
     with jl.open(tmp_path / "one") as ws:
         ws.sources.add("papers", str(papers))
         ws.materialize("my recent", "SELECT *, random() AS drawn FROM papers WHERE year > 2020")
-    assert f"jammi-lab why {tmp_path / 'one'} 'my recent' says more" in run("status", str(tmp_path / "one")).stdout
+    assert (
+        f"jammi-lab why {tmp_path / 'one'} 'my recent' shows details"
+        in run("status", str(tmp_path / "one")).stdout
+    )
     with jl.open(tmp_path / "empty"):
         pass
     for verb in ("status", "sources", "tables"):
@@ -212,18 +288,32 @@ def test_what_a_cell_would_type_is_said_as_it_is_typed_in_a_shell(lab, run, pape
 
 
 def test_what_python_is_told_to_type_is_said_as_it_is_typed_in_a_shell(lab, run, papers, tmp_path):
-    assert "In Python, jl.open(path) makes one." in run("status", str(tmp_path / "nothing"), code=3).stderr
-    assert f"jammi-lab sources {lab} shows one." in run("verify", lab, "papers", code=3).stderr
-    assert "Make a table with ws.materialize('name', 'SELECT …') in Python." in run("sql", lab, "CREATE TABLE x AS SELECT 1", code=3).stderr
-    assert "Only Python passes values: ws.sql(statement, x=…)." in run("sql", lab, "SELECT $x", code=3).stderr
+    assert (
+        "In Python, jl.open(path) creates one."
+        in run("status", str(tmp_path / "nothing"), code=3).stderr
+    )
+    assert f"jammi-lab sources {lab} shows a source." in run("verify", lab, "papers", code=3).stderr
+    assert (
+        "Create a table with ws.materialize('name', 'SELECT …') in Python."
+        in run("sql", lab, "CREATE TABLE x AS SELECT 1", code=3).stderr
+    )
+    assert (
+        "Only Python passes values: ws.sql(statement, x=…)."
+        in run("sql", lab, "SELECT $x", code=3).stderr
+    )
     papers.write_text("id,year\n1,2020\n2,2021\n3,2022\n")
     shown = run("sql", lab, "SELECT n, '%jammi plan' AS t FROM jammi.counted").stdout.split("\n")
-    assert shown[0].startswith("counted is possibly stale: papers changed") and shown[0].endswith(f"— jammi-lab recompute {lab} counted")
+    assert shown[0].startswith("counted is possibly stale: papers changed") and shown[0].endswith(
+        f"— jammi-lab recompute {lab} counted"
+    )
     assert shown[4].split()[1:] == ["%jammi", "plan"]
 
 
 def test_a_change_by_sql_says_what_it_did(live, run):
-    assert run("sql", live, "INSERT INTO mutable.labels VALUES (2), (3)").stdout == "2 rows inserted into mutable.labels, version 2\n"
+    assert (
+        run("sql", live, "INSERT INTO mutable.labels VALUES (2), (3)").stdout
+        == "2 rows inserted into mutable.labels, version 2\n"
+    )
 
 
 def test_help_of_every_verb_fits_its_line(run):
@@ -231,4 +321,6 @@ def test_help_of_every_verb_fits_its_line(run):
 
 
 def test_rows_as_json_hold_dates_that_python_has_not(lab, run):
-    assert value(run("sql", lab, "SELECT DATE 'infinity' AS d, 1 AS n", "--json")) == [{"d": "infinity", "n": 1}]
+    assert value(run("sql", lab, "SELECT DATE 'infinity' AS d, 1 AS n", "--json")) == [
+        {"d": "infinity", "n": 1}
+    ]

@@ -1,7 +1,8 @@
-"""One database, one kept connection per thread, one way to run a transaction.
+"""Connections and transactions: one cached connection per thread, one transaction helper.
 
-`write()` takes the write lock at once and commits durably at the end of its block; `read()` sees one snapshot. Both may be nested in one thread: the
-inner block joins the outer transaction. A process that got here by a fork is refused.
+`write()` takes the write lock at once and commits durably at the end of its block; `read()` sees
+one snapshot. Both may be nested in one thread: the inner block joins the outer transaction. A
+forked child process is refused.
 """
 
 import contextlib
@@ -12,32 +13,33 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from jammi_lab.catalog.dialects import Dialect, damaged
-from jammi_lab.errors import ForkedWorkspace, SessionClosed, WorkspaceReadOnly
-from jammi_lab.interrupts import HeldBack
+from jammi_lab.catalog.sqlite import Dialect, damaged_error
+from jammi_lab.core.errors import SessionClosed, WorkspaceReadOnly, check_not_forked
+from jammi_lab.core.interrupts import DeferInterrupts
 from jammi_lab.storage.files import fault_point
-from jammi_lab.storage.syncing import Syncing, sync_data
+from jammi_lab.storage.fsync import BackgroundFsync, sync_data
 
 T = TypeVar("T")
 Transaction = contextlib.AbstractContextManager[sa.Connection]
-_KEPT = 256
-"""Answers that a thread keeps between two commits."""
+_MAX_CACHED_RESULTS = 256
+"""Cached results per thread between two commits."""
 
 
 class _Handle:
-    """The connection of one thread, or of several that use it one after the other."""
+    """The connection of one thread, or of several threads that use it in turn."""
 
     def __init__(self, connection: sa.Connection, thread: threading.Thread) -> None:
         self.connection, self.thread = connection, thread
         self.lock = threading.RLock()
-        self.writing: bool | None = None  # of the running transaction; None when there is none
-        self.hasty = False  # whether commits of the connection do not wait for the disk; True where an interrupt left that open
-        self.state: Hashable = None  # of the database, when what is kept was read
-        self.kept: dict[Hashable, Any] = {}
+        self.writing: bool | None = None  # None outside of a transaction
+        # whether commits skip fsync; stays True when an interrupt left that undecided
+        self.no_fsync = False
+        self.state: Hashable = None  # the database state to which the cached results belong
+        self.cached: dict[Hashable, Any] = {}
 
 
-class _Explained:
-    """A block in which the driver's errors are raised as ours."""
+class _TranslateErrors:
+    """A block in which the driver's errors are raised as jammi_lab's errors."""
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
@@ -47,93 +49,110 @@ class _Explained:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, sa.exc.DBAPIError):
-            if (typed := self._dialect.explain(error)) is not None:
+            if (typed := self._dialect.to_jammi_error(error)) is not None:
                 raise typed from None
         elif isinstance(error, UnicodeDecodeError):
-            raise damaged(self._dialect.label) from None
+            raise damaged_error(self._dialect.label) from None
 
 
 class Database:
-    """Transactions on one catalog. Close it; nothing else ends its connections for certain."""
+    """Transactions on one catalog. Close it explicitly: nothing else is certain to end its
+    connections."""
 
     def __init__(self, dialect: Dialect, *, read_only: bool = False) -> None:
         self.dialect = dialect
         self.read_only = read_only
         self._engine = dialect.engine()
         self._pid = os.getpid()
-        self._mine = threading.local()
+        self._local = threading.local()
         self._handles: list[_Handle] = []
-        self._common: _Handle | None = None
+        self._shared_handle: _Handle | None = None
         self._guard = threading.Lock()
         self._closed = False
-        self._explained = _Explained(dialect)
+        self._translate_errors = _TranslateErrors(dialect)
 
     @property
     def label(self) -> str:
-        """What people call this catalog."""
+        """The display name of the catalog."""
         return self.dialect.label
 
     @property
     def existed(self) -> bool:
-        """Whether it was there before it was opened."""
+        """Whether the catalog existed before it was opened."""
         return self.dialect.existed
 
     def write(self) -> Transaction:
-        """A transaction that holds the write lock from its start and is durable when the block ends; an exception takes it back.
+        """A transaction that holds the write lock from its start, is durable when the block ends,
+        and rolls back on an exception.
 
-        Raises WorkspaceReadOnly, VersionConflict (locked too long), ResourceExhausted (disk full), TableDamaged, ForkedWorkspace, SessionClosed.
+        Raises WorkspaceReadOnly, VersionConflict (lock timeout), ResourceExhausted (disk full),
+        TableDamaged, ForkedWorkspace, SessionClosed.
         """
         return self._transaction(writing=True)
 
     def read(self) -> Transaction:
-        """A transaction that sees one state of the catalog, also of what this thread's open `write` has done. Same errors."""
+        """A read transaction over one snapshot, which includes the changes of this thread's open
+        `write`. Same errors."""
         return self._transaction(writing=False)
 
-    def kept(self, what: Hashable, read: Callable[[], T]) -> T:
-        """What `read` gives, or gave to this thread since when nothing was committed by anybody: asked anew inside a transaction, and where the
-        database cannot tell that for less than `read` takes. What it gives is shared, so it must be immutable. Raises as `read`."""
+    def cached(self, key: Hashable, read: Callable[[], T]) -> T:
+        """The result of `read`, cached per thread until anybody commits.
+
+        It is called anew inside a transaction, and where detecting a commit would cost as much as
+        `read` itself. The result is shared, so it must be immutable. Raises as `read`.
+        """
         handle = self._handle()
         with handle.lock:
-            alone = handle.writing is None and not handle.connection.closed
-            state = self.dialect.state(handle.connection) if alone else None
+            outside_transaction = handle.writing is None and not handle.connection.closed
+            state = self.dialect.change_token(handle.connection) if outside_transaction else None
             if state is None:
                 return read()
-            if state != handle.state or len(handle.kept) >= _KEPT:
-                handle.state, handle.kept = state, {}
-            if what not in handle.kept:
-                # what is committed meanwhile may be in the answer already, and gives another state: then it is read again
-                handle.kept[what] = read()
-            found: T = handle.kept[what]
-            return found
+            if state != handle.state or len(handle.cached) >= _MAX_CACHED_RESULTS:
+                handle.state, handle.cached = state, {}
+            if key not in handle.cached:
+                # a commit between the state and this read may be in the result already; it also
+                # changes the state, so the next call reads again
+                handle.cached[key] = read()
+            result: T = handle.cached[key]
+            return result
 
     @property
     def writing(self) -> bool:
-        """Whether this thread is inside of a `write`. ForkedWorkspace, SessionClosed."""
-        self._check()
-        handle: _Handle | None = getattr(self._mine, "handle", None)
+        """Whether this thread is inside a `write`. Raises ForkedWorkspace, SessionClosed."""
+        self._check_usable()
+        handle: _Handle | None = getattr(self._local, "handle", None)
         return handle is not None and bool(handle.writing)
 
     @contextlib.contextmanager
-    def in_common(self) -> Iterator[None]:
-        """A block in which this thread uses a connection that is for such blocks alone, for what threads do one after the other: none has to open one
-        for it, and what was read and prepared for one of them is not read and prepared again for the next."""
-        self._check()
-        if self._common is None:
-            self._common = self._opened(threading.main_thread())
-        own, self._mine.handle = getattr(self._mine, "handle", None), self._common
+    def shared_connection(self) -> Iterator[None]:
+        """A block in which this thread uses one shared connection, for work that threads do in
+        turn.
+
+        No thread has to open a connection for it, and the pages and statements that one has cached
+        serve the next.
+        """
+        self._check_usable()
+        if self._shared_handle is None:
+            self._shared_handle = self._open_handle(threading.main_thread())
+        previous, self._local.handle = getattr(self._local, "handle", None), self._shared_handle
         try:
             yield
         finally:
-            self._mine.handle = own
+            self._local.handle = previous
 
-    def hasty(self) -> Transaction:
-        """A `write` that does not wait for the disk. Commits reach it in their order: a power failure may take this one, and then nothing later is
-        left either; the death of a process takes none. For what is worth nothing after a power failure, or is made durable by `syncing`."""
-        return self._transaction(writing=True, hasty=True)
+    def write_without_fsync(self) -> Transaction:
+        """A `write` without fsync. Commits reach the disk in order, so a power failure may lose
+        this one and every later one; the death of a process loses none.
 
-    def syncing(self) -> Syncing | None:
-        """What makes all durable, beside the caller, that was committed until now; None when it is. OSError."""
-        log = self.dialect.unsynced()
+        For rows that are worthless after a power failure, and for those that `syncing` makes
+        durable.
+        """
+        return self._transaction(writing=True, no_fsync=True)
+
+    def start_sync(self) -> BackgroundFsync | None:
+        """Start an fsync in the background that makes every commit so far durable; None when they
+        are. Raises OSError."""
+        log = self.dialect.open_unsynced_log()
         if log is None:
             return None
 
@@ -141,37 +160,40 @@ class Database:
             with log:
                 sync_data(log)
 
-        return Syncing(sync)
+        return BackgroundFsync(sync)
 
     @contextlib.contextmanager
-    def attempt(self) -> Iterator[None]:
-        """A part of a `write` that an exception takes back alone; what was written before it stays with the transaction."""
-        with self.write() as tx, self._explained, tx.begin_nested():
+    def savepoint(self) -> Iterator[None]:
+        """A savepoint: an exception rolls back this block alone and leaves earlier changes in the
+        transaction."""
+        with self.write() as tx, self._translate_errors, tx.begin_nested():
             yield
 
-    def purge(self, patience: float = 0.0) -> bool:
-        """Whether what was deleted is out of the database's own log, too. False while another kernel still reads a state that had it: ask again.
+    def purge(self, timeout: float = 0.0) -> bool:
+        """Truncate the database's log, so that deleted values are gone from it. Return False while
+        another kernel reads a snapshot that includes them; call again later.
 
-        `patience`: how many seconds to wait for that. Not inside a transaction.
+        `patience`: how many seconds to wait for such readers. Not inside a transaction.
         """
         if self.read_only:
             return True
         handle = self._handle()
-        with handle.lock, HeldBack(), self._explained:
+        with handle.lock, DeferInterrupts(), self._translate_errors:
             if handle.writing is not None:
                 raise RuntimeError("the log cannot be emptied inside a transaction")
             if handle.connection.closed:
                 return True
             self.dialect.reset(handle.connection)
-            return self.dialect.purge(handle.connection, patience)
+            return self.dialect.purge(handle.connection, timeout)
 
     def has_table(self, name: str) -> bool:
-        """Whether the database holds a table of that name."""
+        """Whether the database has a table of that name."""
         with self.read() as tx:
             return sa.inspect(tx).has_table(name)
 
     def close(self) -> None:
-        """Close every connection, after the transactions that run; closing twice is fine. In a forked child nothing is touched."""
+        """Close every connection after its running transaction. Idempotent; does nothing in a
+        forked child."""
         if os.getpid() != self._pid:
             return
         with self._guard:
@@ -183,10 +205,11 @@ class Database:
         self._engine.dispose()
 
     @contextlib.contextmanager
-    def _transaction(self, *, writing: bool, hasty: bool = False) -> Iterator[sa.Connection]:
+    def _transaction(self, *, writing: bool, no_fsync: bool = False) -> Iterator[sa.Connection]:
         if writing and self.read_only:
             raise WorkspaceReadOnly(
-                "The workspace was opened with read_only=True; nothing was changed.", hint="Open it without read_only to change it."
+                "The workspace was opened with read_only=True; nothing was changed.",
+                hint="Open it without read_only to change it.",
             )
         handle = self._handle()
         with handle.lock:
@@ -196,10 +219,15 @@ class Database:
                 yield handle.connection
                 return
             if handle.connection.closed:
-                raise self._over()
-            beside = threading.current_thread() is not threading.main_thread()  # nobody may use its connection again, and end what it had begun
-            with HeldBack() if writing or beside else contextlib.nullcontext(), self._explained:
-                transaction = self._begun(handle, writing=writing, hasty=hasty)
+                raise self._closed_error()
+            # outside of the main thread, the connection may never be used again, and then nothing
+            # would end a transaction that an interrupt left open
+            worker_thread = threading.current_thread() is not threading.main_thread()
+            with (
+                DeferInterrupts() if writing or worker_thread else contextlib.nullcontext(),
+                self._translate_errors,
+            ):
+                transaction = self._begin(handle, writing=writing, no_fsync=no_fsync)
                 connection = handle.connection
                 handle.writing = writing
                 try:
@@ -210,65 +238,67 @@ class Database:
                         fault_point("catalog:after-commit")
                 finally:
                     handle.writing = None
-                    with HeldBack():  # an interrupt within a rollback, that of a read too, comes out as an error of SQLAlchemy
+                    # an interrupt during a rollback, even of a read, surfaces as a SQLAlchemy error
+                    with DeferInterrupts():
                         if connection.in_transaction():
                             connection.rollback()
                         if not connection.invalidated:
                             self.dialect.reset(connection)
 
-    def _begun(self, handle: _Handle, *, writing: bool, hasty: bool) -> sa.RootTransaction:
-        """A transaction of a thread's connection, on a new one when a server has closed it since it was last used."""
-        for last in (False, True):
+    def _begin(self, handle: _Handle, *, writing: bool, no_fsync: bool) -> sa.RootTransaction:
+        """Begin a transaction on a thread's connection, or on a new one when the server has closed
+        it since its last use."""
+        for retried in (False, True):
             connection = handle.connection
             try:
-                if (left := connection.get_transaction()) is not None:
-                    with HeldBack():
-                        left.close()  # its BEGIN failed, or an interrupt fell before the transaction was known to the handle
-                if writing and handle.hasty != hasty:
+                if (unfinished := connection.get_transaction()) is not None:
+                    with DeferInterrupts():
+                        # its BEGIN failed, or an interrupt came before the handle recorded it
+                        unfinished.close()
+                if writing and handle.no_fsync != no_fsync:
                     self.dialect.reset(connection)
-                    handle.hasty = True
-                    self.dialect.hurry(connection, hasty=hasty)
-                    handle.hasty = hasty
+                    handle.no_fsync = True
+                    self.dialect.set_durability(connection, no_fsync=no_fsync)
+                    handle.no_fsync = no_fsync
                 connection.info["begin"] = self.dialect.begin(writing=writing)
                 return connection.begin()
             except sa.exc.DBAPIError as error:
-                if last or not error.connection_invalidated:
+                if retried or not error.connection_invalidated:
                     raise
             handle.connection = self._engine.connect()
             connection.close()
         raise AssertionError
 
-    def _check(self, *, assured: bool = False) -> None:
-        if os.getpid() != self._pid:
-            raise ForkedWorkspace(
-                "This workspace was opened before the process forked and cannot be used in the child.",
-                hint="Open it again in the child: jammi_lab.open(path).",
-            )
+    def _check_usable(self, *, file_checked: bool = False) -> None:
+        check_not_forked(self._pid)
         if self._closed:
-            raise self._over()
-        if not assured:
-            self.dialect.assure()
+            raise self._closed_error()
+        if not file_checked:
+            self.dialect.check_unchanged()
 
     def _handle(self) -> _Handle:
-        handle: _Handle | None = getattr(self._mine, "handle", None)
-        self._check(assured=handle is not None and handle.writing is not None)  # the outer transaction was
+        handle: _Handle | None = getattr(self._local, "handle", None)
+        # inside a transaction the outer one has checked the file already
+        self._check_usable(file_checked=handle is not None and handle.writing is not None)
         if handle is None:
-            handle = self._mine.handle = self._opened(threading.current_thread())
+            handle = self._local.handle = self._open_handle(threading.current_thread())
         return handle
 
-    def _opened(self, thread: threading.Thread) -> _Handle:
-        """A new connection, until that thread ends or all is closed."""
-        with HeldBack(), self._explained:
+    def _open_handle(self, thread: threading.Thread) -> _Handle:
+        """Open a connection that lives until its thread ends or the database is closed."""
+        with DeferInterrupts(), self._translate_errors:
             handle = _Handle(self._engine.connect(), thread)
             with self._guard:
                 if self._closed:
                     handle.connection.close()
-                    raise self._over()
+                    raise self._closed_error()
                 ended = [h for h in self._handles if not h.thread.is_alive()]
                 self._handles = [h for h in self._handles if h.thread.is_alive()] + [handle]
             for old in ended:
                 old.connection.close()
         return handle
 
-    def _over(self) -> SessionClosed:
-        return SessionClosed("The workspace is closed.", hint="Open it again: jammi_lab.open(path).")
+    def _closed_error(self) -> SessionClosed:
+        return SessionClosed(
+            "The workspace is closed.", hint="Open it again: jammi_lab.open(path)."
+        )

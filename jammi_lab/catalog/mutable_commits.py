@@ -1,11 +1,14 @@
-"""Commits to mutable tables: durable when the call returns, each with a version of its own, and those that come at once in one transaction.
+"""Group commit for mutable tables: every commit is durable when the call returns and has a version
+of its own; concurrent ones share a transaction.
 
-A commit waits for the disk. While one thread does, others queue up; whoever is next takes the whole queue with it, and before that lets those come
-who are about to: threads that have just been served mostly come again, and a transaction for all of them takes hardly longer than one for the first.
-Each change is judged on what those before it left, before anything of it is written, so that one that is refused takes nothing from the others.
+A commit waits for the disk. While one thread does, others queue up; the next leader commits the
+whole queue, after a short wait for threads that are about to join: those just served mostly return
+at once, and a shared transaction takes hardly longer than a single one. Each change is checked
+against the result of those before it, before anything of it is written, so that a rejected change
+does not affect the others.
 
-Rows that are to be new are written without looking for them first: the database finds the one that is there already, and all is made again with a
-look. Most never are.
+New rows are inserted without looking for existing ones first; the database reports a conflict, and
+the transaction is then repeated with a lookup. Conflicts are rare.
 """
 
 import contextlib
@@ -18,41 +21,52 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from jammi_lab.catalog import scope
+from jammi_lab.catalog import tenant_scope as scope
+from jammi_lab.catalog.compiled_sql import CompiledStatement
 from jammi_lab.catalog.database import Database
-from jammi_lab.catalog.direct import Direct
-from jammi_lab.catalog.mutable_rows import Body, Key, physical
+from jammi_lab.catalog.mutable_storage import Body, Key, physical_tables
 from jammi_lab.catalog.schema import mutables
-from jammi_lab.catalog.scope import Scope
-from jammi_lab.errors import JammiError, TableNotFound, TenantForbidden
-from jammi_lab.values.mutables import Committed, MutableRecord
+from jammi_lab.catalog.tenant_scope import Scope
+from jammi_lab.core.errors import JammiError, TableNotFound, TenantForbidden
+from jammi_lab.core.records import Committed, MutableRecord
 
-MOST = 64
-"""Changes that one transaction takes."""
-_ROWS = 1024
-"""Rows after which it takes no further change: the rest of a transaction is little beside them, and meanwhile others can prepare theirs."""
-_TRIM_EVERY = 16
-_PATIENCE = 0.1
-"""Seconds after which one that waits sees for itself: whoever was to wake it may have been interrupted."""
-_FEW = 500
-"""Rows of one change that are enough to begin with: what others prepare beside so large a write is worth more than a write less."""
-_GATHER = 0.01
-"""Seconds that are waited for others at most."""
-_TIMES = 4
-"""And never longer than so many times what the last transaction took: threads that were just served need about as long as that to come again."""
-_STATE = (mutables.c.tenant_id, mutables.c.version, mutables.c.first_kept, mutables.c.row_count)
-_this = mutables.c.table_id == sa.bindparam("of_table", type_=sa.BigInteger)
-_NOW = Direct(scope.select(*_STATE, seen=mutables).where(_this))
-_VERSION = Direct(scope.select(mutables.c.version, seen=mutables).where(_this))
-_ADVANCE = Direct(scope.update_of(mutables).where(_this))
+MAX_CHANGES = 64
+"""Changes per transaction."""
+_BATCH_ROWS = 1024
+"""Rows after which a transaction takes no further change: the fixed cost is small by then, and
+meanwhile others can prepare theirs."""
+_MAX_UNTRIMMED_VERSIONS = 16
+"""Versions by which the history may exceed its limit before it is trimmed."""
+_POLL_SECONDS = 0.1
+"""Interval at which a waiting thread checks for itself: the one that should wake it may have been
+interrupted."""
+_LARGE_CHANGE_ROWS = 500
+"""A change of that many rows does not wait for others: what they prepare meanwhile is worth more
+than one write less."""
+_MAX_GATHER_SECONDS = 0.01
+"""The longest wait for others."""
+_MAX_GATHER_FACTOR = 4
+"""The wait for others is at most this multiple of the last transaction's duration: threads just
+served need about that long to return."""
+_STATE_COLUMNS = (
+    mutables.c.tenant_id,
+    mutables.c.version,
+    mutables.c.first_kept,
+    mutables.c.row_count,
+)
+_table_is = mutables.c.table_id == sa.bindparam("of_table", type_=sa.BigInteger)
+_GET_STATE = CompiledStatement(scope.select(*_STATE_COLUMNS, tables=mutables).where(_table_is))
+_GET_VERSION = CompiledStatement(scope.select(mutables.c.version, tables=mutables).where(_table_is))
+_ADVANCE = CompiledStatement(scope.update_owned_by(mutables).where(_table_is))
 
 
-class Moved(Exception):
-    """A table that the change rests on has another version than the one that was read; nothing was changed. Internal."""
+class VersionMoved(Exception):
+    """A table on which the change depends has another version than the one that was read; nothing
+    was changed. Internal."""
 
 
-class Present(Exception):
-    """Keys that were to be new are there already; nothing was changed. Internal."""
+class ExistingRow(Exception):
+    """Keys that had to be new exist already; nothing was changed. Internal."""
 
     def __init__(self, bodies: Sequence[bytes]) -> None:
         super().__init__("present")
@@ -61,279 +75,356 @@ class Present(Exception):
 
 @dataclass(frozen=True)
 class Change:
-    """What is to become of the rows with some keys."""
+    """A change of the rows with some keys."""
 
     put: Mapping[Key, bytes] = field(default_factory=dict)
-    """The bodies of rows that are to be there."""
+    """The rows to insert or replace: key to body."""
     remove: Sequence[Key] = ()
-    """The keys of rows that are to be gone."""
-    anew: bool = False
-    """Whether none of `put` may be there already."""
-    rests_on: Mapping[int, int] = field(default_factory=dict)
-    """Versions, by table, on which it was computed; it holds only while they are the newest."""
+    """The keys of the rows to delete."""
+    must_be_new: bool = False
+    """Whether every key of `put` must be new."""
+    read_versions: Mapping[int, int] = field(default_factory=dict)
+    """The table versions from which the change was computed; it is valid only while they are the
+    newest."""
 
 
 @dataclass(eq=False, slots=True)
-class _Asked:
+class _Request:
     """One change that waits for its commit."""
 
     record: MutableRecord
     change: Change
     keep: int
     params: Mapping[str, Any]
-    """The tenant predicate as it was where it was asked for."""
+    """The parameters of the tenant predicate in the requesting context."""
     forbidden: JammiError | None
     outcome: Committed | Exception | None = None
     done: bool = False
-    bell: threading.Lock = field(default_factory=threading.Lock)
-    """Taken by the one that waits, and released when it is done or its turn has come."""
-    following: "_Asked | None" = None
-    """One of the same transaction, whom this one wakes."""
+    wakeup: threading.Lock = field(default_factory=threading.Lock)
+    """Acquired by the waiting thread; released when its change is done or its turn has come."""
+    next_request: "_Request | None" = None
+    """The next request of the same transaction, which this one wakes."""
     rows: int = field(init=False)
-    """How many it is about."""
+    """How many rows it touches."""
 
     def __post_init__(self) -> None:
         self.rows = len(self.change.put) + len(self.change.remove)
 
-    def ring(self) -> None:
-        """Wake the one that waits."""
-        try:  # noqa: SIM105  a context manager takes longer than what it is for
-            self.bell.release()
-        except RuntimeError:  # it rings already
+    def wake(self) -> None:
+        """Wake the waiting thread."""
+        try:  # noqa: SIM105  a context manager would take longer than the release
+            self.wakeup.release()
+        except RuntimeError:  # released already
             pass
 
 
-class _Met(Exception):
-    """A row that was to be new, and was not looked for, is there. Internal."""
+class _UncheckedConflict(Exception):
+    """A row inserted without a lookup exists already. Internal."""
 
 
-class _State:
-    """A table within one transaction: as it was, and as it is after the changes so far."""
+class _Batch:
+    """A table within one transaction: its state before, and after the changes so far."""
 
-    def __init__(self, asked: _Asked, row: Sequence[Any]) -> None:
+    def __init__(self, request: _Request, row: Sequence[Any]) -> None:
         self.tenant, self.version, self.first_kept, self.rows = row
-        self.kept, self.keep, self.seen_by = physical(asked.record.table_id, asked.record.numbered), asked.keep, [asked.params]
-        self.unseen = True
-        self.was: dict[Key, bytes] = {}
-        self.now: dict[Key, Body] = {}
+        self.storage = physical_tables(request.record.table_id, request.record.numbered)
+        self.keep = request.keep
+        self.checked_params = [request.params]
+        self.unread = True
+        self.rows_before: dict[Key, bytes] = {}
+        self.rows_after: dict[Key, Body] = {}
         self.log: dict[int, list[tuple[Key, Body]]] = {}
 
-    def look(self, tx: sa.Connection, changes: Sequence[Change]) -> None:
-        """See what the rows are that these changes are about."""
-        self.unseen = False
-        self.was = self.kept.bodies(tx, list(dict.fromkeys(key for change in changes for key in (*change.put, *change.remove))))
-        self.now = dict(self.was)
+    def read_rows(self, tx: sa.Connection, changes: Sequence[Change]) -> None:
+        """Read the rows that these changes touch."""
+        self.unread = False
+        self.rows_before = self.storage.bodies(
+            tx,
+            list(dict.fromkeys(key for change in changes for key in (*change.put, *change.remove))),
+        )
+        self.rows_after = dict(self.rows_before)
 
-    def take(self, change: Change) -> Committed:
-        """Make one change. Present."""
-        now, put = self.now, change.put
-        there = {key for key in put if now.get(key) is not None} if now and not now.keys().isdisjoint(put) else ()
-        if change.anew and there:
-            raise Present([body for key in put if key in there and (body := now[key]) is not None])
-        new = [key for key in put if key not in there] if there else list(put)
-        other = [key for key in put if key in there and now[key] != put[key]] if there else []
-        gone = [key for key in change.remove if now.get(key) is not None]
-        if new or other or gone:
+    def apply(self, change: Change) -> Committed:
+        """Apply one change. Raises ExistingRow."""
+        current, put = self.rows_after, change.put
+        existing = (
+            {key for key in put if current.get(key) is not None}
+            if current and not current.keys().isdisjoint(put)
+            else ()
+        )
+        if change.must_be_new and existing:
+            raise ExistingRow(
+                [body for key in put if key in existing and (body := current[key]) is not None]
+            )
+        new = [key for key in put if key not in existing] if existing else list(put)
+        replaced = (
+            [key for key in put if key in existing and current[key] != put[key]] if existing else []
+        )
+        removed = [key for key in change.remove if current.get(key) is not None]
+        if new or replaced or removed:
             self.version += 1
-            self.rows += len(new) - len(gone)
-            self.log[self.version] = [*zip(new, itertools.repeat(None)), *((key, now[key]) for key in (*other, *gone))]
-            if now:
-                now.update(put)
+            self.rows += len(new) - len(removed)
+            self.log[self.version] = [
+                *zip(new, itertools.repeat(None)),
+                *((key, current[key]) for key in (*replaced, *removed)),
+            ]
+            if current:
+                current.update(put)
             else:
-                self.now = now = dict(put)
-            now.update(dict.fromkeys(gone))
-        return Committed(self.version, len(new), len(other), len(gone), len(put) + len(gone))
+                self.rows_after = current = dict(put)
+            current.update(dict.fromkeys(removed))
+        return Committed(
+            self.version, len(new), len(replaced), len(removed), len(put) + len(removed)
+        )
 
-    def there(self, tx: sa.Connection) -> bool:
-        """Whether what came of it is in the database: the commits with their versions, and the rows."""
-        logged = dict(self.kept.since(tx, self.version - len(self.log)))
-        rows = self.kept.bodies(tx, list(self.now))
-        return all(logged.get(version) == touched for version, touched in self.log.items()) and all(rows.get(k) == b for k, b in self.now.items())
+    def is_committed(self, tx: sa.Connection) -> bool:
+        """Whether the result is in the database: the commits with their versions, and the rows."""
+        logged = dict(self.storage.since(tx, self.version - len(self.log)))
+        rows = self.storage.bodies(tx, list(self.rows_after))
+        return all(logged.get(version) == touched for version, touched in self.log.items()) and all(
+            rows.get(k) == b for k, b in self.rows_after.items()
+        )
 
     def flush(self, tx: sa.Connection, table_id: int) -> None:
-        """Write what came of it. _Met."""
+        """Write the result. Raises _UncheckedConflict."""
         if not self.log:
             return
-        if self.unseen:
-            if not self.kept.add(tx, self.now):
-                raise _Met
+        if self.unread:
+            if not self.storage.insert_new(tx, self.rows_after):
+                raise _UncheckedConflict
         else:
-            put = {key: body for key, body in self.now.items() if body is not None and self.was.get(key) != body}
-            self.kept.write(tx, put, [key for key in self.was if self.now[key] is None])
-        self.kept.log(tx, self.log)
+            put = {
+                key: body
+                for key, body in self.rows_after.items()
+                if body is not None and self.rows_before.get(key) != body
+            }
+            self.storage.write(
+                tx, put, [key for key in self.rows_before if self.rows_after[key] is None]
+            )
+        self.storage.log(tx, self.log)
         oldest = self.version - max(self.keep, 1)
-        if oldest > self.first_kept and (oldest - self.first_kept >= _TRIM_EVERY or self.keep <= _TRIM_EVERY):
-            self.kept.trim(tx, oldest)
+        if oldest > self.first_kept and (
+            oldest - self.first_kept >= _MAX_UNTRIMMED_VERSIONS
+            or self.keep <= _MAX_UNTRIMMED_VERSIONS
+        ):
+            self.storage.trim(tx, oldest)
             self.first_kept = oldest
         advanced = {"version": self.version, "first_kept": self.first_kept, "row_count": self.rows}
-        _ADVANCE.change(tx, {"of_table": table_id, "owner": self.tenant or "", **advanced})
+        _ADVANCE.execute(tx, {"of_table": table_id, "owner": self.tenant or "", **advanced})
 
 
-def _first_of(own: _Asked, waiting: list[_Asked]) -> tuple[list[_Asked], list[_Asked]]:
-    """Who is served with this one, and who is left."""
-    group, rows, rest = [own], own.rows, [each for each in waiting if each is not own]
-    while rest[len(group) - 1 :] and len(group) < MOST and rows < _ROWS:
+def _split_batch(
+    leader: _Request, waiting: list[_Request]
+) -> tuple[list[_Request], list[_Request]]:
+    """The requests that share this one's transaction, and those that remain."""
+    group, rows, rest = [leader], leader.rows, [each for each in waiting if each is not leader]
+    while rest[len(group) - 1 :] and len(group) < MAX_CHANGES and rows < _BATCH_ROWS:
         group.append(rest[len(group) - 1])
         rows += group[-1].rows
     return group, rest[len(group) - 1 :]
 
 
-class Commits:
+class GroupCommit:
     """Makes changes of mutable tables durable."""
 
-    def __init__(self, database: Database, bound: Scope) -> None:
-        self._database, self._scope = database, bound
-        self._turn, self._guard, self._gathered = threading.Lock(), threading.Lock(), threading.Event()
-        self._waiting: list[_Asked] = []
+    def __init__(self, database: Database, active_scope: Scope) -> None:
+        self._database, self._scope = database, active_scope
+        self._leader_lock = threading.Lock()
+        self._guard = threading.Lock()
+        self._enough_waiting = threading.Event()
+        self._waiting: list[_Request] = []
         self._expected = 1
-        """How many asked lately: those of the last transaction, and those that came meanwhile."""
-        self._took = 0.0
-        """Seconds that the last transaction took."""
+        """Recent demand: requests of the last transaction and those that arrived meanwhile."""
+        self._last_duration = 0.0
+        """Duration of the last transaction in seconds."""
 
-    def commit(self, record: MutableRecord, change: Change, keep: int) -> Committed:
-        """Make a change durable as the next version; a change after which nothing differs takes none. `keep`: how many versions back the changes
-        stay known. Inside of a transaction it is part of that. Present; Moved; TableNotFound; TenantForbidden."""
-        asked = _Asked(record, change, keep, self._scope.params(), self._forbidden(record))
-        if self._database.writing:  # what is part of a transaction cannot be taken back alone
-            self._transact([asked], {}, look=True)
+    def commit(self, record: MutableRecord, change: Change, kept_versions: int) -> Committed:
+        """Commit a change durably as the next version; a change without effect takes no version.
+        `keep`: how many versions of history remain readable. Inside a transaction it becomes part
+        of that.
+
+        Raises ExistingRow; VersionMoved; TableNotFound; TenantForbidden.
+        """
+        request = _Request(
+            record, change, kept_versions, self._scope.parameters(), self._tenant_error(record)
+        )
+        # part of the caller's transaction, which cannot be rolled back partly, so with a lookup
+        if self._database.writing:
+            self._transact([request], {}, read_first=True)
         else:
-            self._in_turn(asked)
-        if isinstance(asked.outcome, Exception):
-            raise asked.outcome
-        assert asked.outcome is not None, "a change is done when its turn is over"
-        return asked.outcome
+            self._wait_and_commit(request)
+        if isinstance(request.outcome, Exception):
+            raise request.outcome
+        assert request.outcome is not None, "a request is done when its turn is over"
+        return request.outcome
 
-    def _forbidden(self, record: MutableRecord) -> JammiError | None:
+    def _tenant_error(self, record: MutableRecord) -> JammiError | None:
         try:
             self._scope.check_owner(record.tenant, f"The mutable table {record.name!r}")
         except TenantForbidden as error:
             return error
         return None
 
-    def _in_turn(self, asked: _Asked) -> None:
-        """Wait for the turn, and take along whoever waits, too."""
-        asked.bell.acquire()
+    def _wait_and_commit(self, request: _Request) -> None:
+        """Wait for the turn, and commit whatever else waits with it."""
+        request.wakeup.acquire()
         with self._guard:
-            self._waiting.append(asked)
-            if self._enough():
-                self._gathered.set()
+            self._waiting.append(request)
+            if self._has_enough():
+                self._enough_waiting.set()
         try:
-            self._until_done(asked)
+            self._wait_until_done(request)
         finally:
-            if asked.following is not None:
-                asked.following.ring()
-            if not asked.done:
+            if request.next_request is not None:
+                request.next_request.wake()
+            if not request.done:
                 with self._guard:
-                    if asked in self._waiting:  # an interrupt: nobody commits what nobody waits for
-                        self._waiting.remove(asked)
+                    if request in self._waiting:  # interrupted: nobody waits for it any more
+                        self._waiting.remove(request)
 
-    def _until_done(self, asked: _Asked) -> None:
-        """Not a loop inside `try`: CPython 3.13 takes an interrupt between two turns past the handlers (python/cpython#130279)."""
-        while not asked.done:
-            if self._turn.locked():  # those that are done do not queue up before those that are not
-                asked.bell.acquire(timeout=_PATIENCE)
-            if not asked.done:
-                with self._turn:
-                    if not asked.done:
-                        self._lead(asked)
-                self._ring_next()
+    def _wait_until_done(self, request: _Request) -> None:
+        """Wait until a request is done, leading a transaction if nobody else does.
 
-    def _ring_next(self) -> None:
+        A function of its own: CPython 3.13 lets an interrupt between two iterations of a loop
+        inside `try` escape its handlers (python/cpython#130279).
+        """
+        while not request.done:
+            # sleep instead of queueing on the lock, which finished threads would delay
+            if self._leader_lock.locked():
+                request.wakeup.acquire(timeout=_POLL_SECONDS)
+            if not request.done:
+                with self._leader_lock:
+                    if not request.done:
+                        self._lead(request)
+                self._wake_next()
+
+    def _wake_next(self) -> None:
         with self._guard:
-            for each in self._waiting[:1]:
-                each.ring()
+            for request in self._waiting[:1]:
+                request.wake()
 
     def _gather(self) -> None:
-        """Let those come who asked lately. Who comes alone, or in vain, is not kept waiting again."""
+        """Wait briefly for the threads that committed recently. A thread that comes alone, or
+        waited in vain, does not wait the next time."""
         with self._guard:
-            if self._enough():
+            if self._has_enough():
                 return
-            self._gathered.clear()
-        self._gathered.wait(min(_TIMES * self._took, _GATHER))
+            self._enough_waiting.clear()
+        self._enough_waiting.wait(
+            min(_MAX_GATHER_FACTOR * self._last_duration, _MAX_GATHER_SECONDS)
+        )
 
-    def _enough(self) -> bool:
+    def _has_enough(self) -> bool:
         rows = [each.rows for each in self._waiting]
-        return len(rows) >= self._expected or max(rows, default=0) >= _FEW or sum(rows) >= _ROWS
+        return (
+            len(rows) >= self._expected
+            or max(rows, default=0) >= _LARGE_CHANGE_ROWS
+            or sum(rows) >= _BATCH_ROWS
+        )
 
-    def _taken(self, own: _Asked) -> list[_Asked]:
-        """What the next transaction is for: this one and those that wait, first come first served."""
+    def _take_batch(self, leader: _Request) -> list[_Request]:
+        """The requests of the next transaction: this one and those that wait, first come first
+        served."""
         with self._guard:
-            group, self._waiting = _first_of(own, self._waiting)
+            group, self._waiting = _split_batch(leader, self._waiting)
         return group
 
-    def _lead(self, own: _Asked) -> None:
+    def _lead(self, leader: _Request) -> None:
         self._gather()
-        began = time.monotonic()
-        group = self._taken(own)
-        states: dict[int, _State] = {}
+        started_at = time.monotonic()
+        group = self._take_batch(leader)
+        states: dict[int, _Batch] = {}
         try:
-            self._together(group, states)
-            self._took, self._expected = time.monotonic() - began, len(group) + len(self._waiting)
+            self._commit_batch(group, states)
+            self._last_duration = time.monotonic() - started_at
+            self._expected = len(group) + len(self._waiting)
             self._finish(group)
         except BaseException as error:
-            if happened := self._happened(states):
+            if committed := self._was_committed(states):
                 self._finish(group)
             else:
                 with self._guard:
-                    self._waiting = [each for each in group if each is not own] + self._waiting
-            if not isinstance(error, Exception) or (len(group) == 1 and not happened):
+                    self._waiting = [each for each in group if each is not leader] + self._waiting
+            if not isinstance(error, Exception) or (len(group) == 1 and not committed):
                 raise
-            if not happened:
-                self._together([own], {})  # what failed may have been another's
-                self._finish([own])
+            if not committed:
+                # another request of the group may have failed; try this one alone
+                self._commit_batch([leader], {})
+                self._finish([leader])
 
-    def _happened(self, states: Mapping[int, _State]) -> bool:
-        """Whether a transaction that failed is committed all the same: an interrupt may come behind the commit, and a server be lost."""
+    def _was_committed(self, states: Mapping[int, _Batch]) -> bool:
+        """Whether a transaction that raised was committed all the same: an interrupt may come after
+        the commit, or the server connection be lost."""
         with contextlib.suppress(JammiError), self._database.read() as tx:
-            return any(state.log for state in states.values()) and all(state.there(tx) for state in states.values())
+            return any(state.log for state in states.values()) and all(
+                state.is_committed(tx) for state in states.values()
+            )
         return False
 
-    def _together(self, group: Sequence[_Asked], states: dict[int, _State]) -> None:
-        """One transaction for all of them; `states` is what it made of each table."""
-        with self._database.in_common():
-            with contextlib.suppress(_Met):
-                return self._transact(group, states, look=False)
-            return self._transact(group, states, look=True)
+    def _commit_batch(self, group: Sequence[_Request], states: dict[int, _Batch]) -> None:
+        """Commit all of them in one transaction; `states` receives the state of each table."""
+        with self._database.shared_connection():
+            with contextlib.suppress(_UncheckedConflict):
+                return self._transact(group, states, read_first=False)
+            return self._transact(group, states, read_first=True)
 
-    def _transact(self, group: Sequence[_Asked], states: dict[int, _State], *, look: bool) -> None:
+    def _transact(
+        self, group: Sequence[_Request], states: dict[int, _Batch], *, read_first: bool
+    ) -> None:
         states.clear()
         with self._database.write() as tx:
-            for asked in group:
-                asked.outcome = self._one(tx, asked, group, states, look)
+            for request in group:
+                request.outcome = self._apply_request(tx, request, group, states, read_first)
             for table_id, state in states.items():
                 state.flush(tx, table_id)
 
     @staticmethod
-    def _finish(group: Sequence[_Asked]) -> None:
-        """Tell all of them, the first of whom is awake. Each wakes the next: awake all at once, they would only wait for the interpreter."""
-        for asked, following in zip(group, [*group[1:], None], strict=True):
-            asked.following = following
-            asked.done = True
+    def _finish(group: Sequence[_Request]) -> None:
+        """Mark all requests as done. Only the first thread is awake; each wakes the next, because
+        all at once they would only contend for the interpreter lock."""
+        for request, next_request in zip(group, [*group[1:], None], strict=True):
+            request.next_request = next_request
+            request.done = True
 
     @staticmethod
-    def _one(tx: sa.Connection, asked: _Asked, group: Sequence[_Asked], states: dict[int, _State], look: bool) -> Committed | Exception:
-        table_id = asked.record.table_id
+    def _apply_request(
+        tx: sa.Connection,
+        request: _Request,
+        group: Sequence[_Request],
+        states: dict[int, _Batch],
+        read_first: bool,
+    ) -> Committed | Exception:
+        table_id = request.record.table_id
         state = states.get(table_id)
-        if state is None or asked.params not in state.seen_by:
-            found = _NOW.rows(tx, {**asked.params, "of_table": table_id})
-            if not found:
-                return TableNotFound(f"The mutable table {asked.record.name!r} is not there any more.", hint="ws.mutable.list() shows what there is.")
-            if asked.forbidden is not None:
-                return asked.forbidden
+        if state is None or request.params not in state.checked_params:
+            rows = _GET_STATE.fetch(tx, {**request.params, "of_table": table_id})
+            if not rows:
+                return TableNotFound(
+                    f"The mutable table {request.record.name!r} no longer exists.",
+                    hint="ws.mutable.list() lists the mutable tables.",
+                )
+            if request.forbidden is not None:
+                return request.forbidden
             if state is None:
-                state = states[table_id] = _State(asked, found[0])
-                same = [each.change for each in group if each.record.table_id == table_id]
-                if look or any(change.remove or not change.anew for change in same):
-                    state.look(tx, same)
-            state.seen_by.append(asked.params)
-        if asked.forbidden is not None:
-            return asked.forbidden
-        for table, version in asked.change.rests_on.items():
-            there = states.get(table)
-            newest = [(there.version,)] if there is not None else _VERSION.rows(tx, {**asked.params, "of_table": table})
+                state = states[table_id] = _Batch(request, rows[0])
+                same_table = [each.change for each in group if each.record.table_id == table_id]
+                if read_first or any(
+                    change.remove or not change.must_be_new for change in same_table
+                ):
+                    state.read_rows(tx, same_table)
+            state.checked_params.append(request.params)
+        if request.forbidden is not None:
+            return request.forbidden
+        for table, version in request.change.read_versions.items():
+            other_batch = states.get(table)
+            newest = (
+                [(other_batch.version,)]
+                if other_batch is not None
+                else _GET_VERSION.fetch(tx, {**request.params, "of_table": table})
+            )
             if not newest or newest[0][0] != version:
-                return Moved()
+                return VersionMoved()
         try:
-            return state.take(asked.change)
-        except Present as error:
+            return state.apply(request.change)
+        except ExistingRow as error:
             return error

@@ -1,8 +1,10 @@
-"""The tables of the catalog, as SQLAlchemy Core sees them.
+"""The tables of the catalog as SQLAlchemy Core objects.
 
-`migrations.py` holds the DDL that makes them; a test compares the two. `tenant_id` NULL means shared by all. Uniqueness "per tenant" is an index over
-`coalesce(tenant_id, '')`, because NULLs never collide; it reads the same on SQLite and PostgreSQL. `…_fold` columns hold `names.fold` of the name
-beside them, and every look-up by a person's spelling goes by the fold."""
+`migrations.py` holds the DDL that creates them; a test compares the two. `tenant_id` NULL means
+shared. Uniqueness per tenant is an index over `coalesce(tenant_id, '')`, because NULLs never
+collide; it means the same on SQLite and PostgreSQL. A `…_fold` column holds the folded form
+(`identifiers.fold`) of the name next to it, and every lookup by a user's spelling compares folds.
+"""
 
 from typing import Any
 
@@ -10,11 +12,12 @@ import sqlalchemy as sa
 
 metadata = sa.MetaData()
 ORDERED = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
-"""Text as the columns hold it: it sorts by its code points."""
+"""Text that sorts by code points, as in the columns."""
 
 
 class Bytes(sa.types.UserDefinedType[bytes]):
-    """Bytes that are handed to the driver as they are: SQLAlchemy's own type wraps each value, which for many small ones costs more than the rest."""
+    """Bytes that are passed to the driver unchanged: SQLAlchemy's own type wraps each value, which
+    for many small ones costs more than the rest."""
 
     cache_ok = True
     _type_affinity = sa.LargeBinary()._type_affinity
@@ -27,15 +30,21 @@ def _text(name: str, *, null: bool = True) -> sa.Column[str]:
     return sa.Column(name, sa.Text, nullable=null)
 
 
-def _number(name: str, *, null: bool = True) -> sa.Column[int]:
+def _integer(name: str, *, null: bool = True) -> sa.Column[int]:
     return sa.Column(name, sa.BigInteger, nullable=null)
 
 
-ledger = sa.Table(
-    "migrations", metadata, sa.Column("number", sa.BigInteger, primary_key=True), _text("name", null=False), _text("applied_at", null=False)
+migrations_table = sa.Table(
+    "migrations",
+    metadata,
+    sa.Column("number", sa.BigInteger, primary_key=True),
+    _text("name", null=False),
+    _text("applied_at", null=False),
 )
 
-meta = sa.Table("meta", metadata, sa.Column("key", sa.Text, primary_key=True), _text("value", null=False))
+metadata_table = sa.Table(
+    "meta", metadata, sa.Column("key", sa.Text, primary_key=True), _text("value", null=False)
+)
 
 writers = sa.Table(
     "writers",
@@ -43,12 +52,14 @@ writers = sa.Table(
     sa.Column("writer_id", sa.Text, primary_key=True),
     _text("host", null=False),
     _text("boot_id", null=False),
-    _number("pid", null=False),
+    _integer("pid", null=False),
     _text("started_at", null=False),
     _text("retired_at"),
 )
 
-observations = sa.Table("observations", metadata, sa.Column("key", sa.Text, primary_key=True), _text("body", null=False))
+observations = sa.Table(
+    "observations", metadata, sa.Column("key", sa.Text, primary_key=True), _text("body", null=False)
+)
 
 sources = sa.Table(
     "sources",
@@ -86,9 +97,9 @@ counters = sa.Table(
     _text("tenant_id"),
     _text("recipe", null=False),
     _text("recipe_fold", null=False),
-    _number("last", null=False),
+    _integer("last", null=False),
 )
-"""The highest version number ever given: a number is not given twice, whatever was dropped since."""
+"""The highest version number ever assigned: numbers are never reused, even after a drop."""
 
 versions = sa.Table(
     "versions",
@@ -96,10 +107,10 @@ versions = sa.Table(
     _text("tenant_id"),
     _text("recipe", null=False),
     _text("recipe_fold", null=False),
-    _number("version", null=False),
+    _integer("version", null=False),
     _text("table_name", null=False),
     _text("created_at", null=False),
-    _number("pinned", null=False),
+    _integer("pinned", null=False),
     _text("note"),
 )
 
@@ -113,16 +124,16 @@ result_tables = sa.Table(
     _text("status", null=False),
     _text("writer_id", null=False),
     _text("definition_hash"),
-    _number("row_count"),
+    _integer("row_count"),
     _text("recipe", null=False),
-    _number("version", null=False),
+    _integer("version", null=False),
     _text("path", null=False),
     _text("source_id"),
     _text("model_id"),
     _text("derived_from"),
     _text("key_columns", null=False),
-    _number("dimensions"),
-    _number("bytes"),
+    _integer("dimensions"),
+    _integer("bytes"),
     _text("created_at", null=False),
     _text("completed_at"),
     sa.Column("seconds", sa.Double),
@@ -130,12 +141,18 @@ result_tables = sa.Table(
     _text("anchors", null=False),
     _text("digest"),
     _text("manifest_digest"),
-    _number("order_sensitive", null=False),
-    _number("flight", null=False),
+    _integer("order_sensitive", null=False),
+    _integer("flight", null=False),
     _text("error"),
 )
 
-manifests = sa.Table("manifests", metadata, sa.Column("table_name", sa.Text, primary_key=True), _text("tenant_id"), _text("body", null=False))
+manifests = sa.Table(
+    "manifests",
+    metadata,
+    sa.Column("table_name", sa.Text, primary_key=True),
+    _text("tenant_id"),
+    _text("body", null=False),
+)
 
 lineage = sa.Table(
     "lineage",
@@ -146,12 +163,14 @@ lineage = sa.Table(
     _text("kind", null=False),
     _text("input_kind", null=False),
     _text("input_table", null=False),
-    _number("input_physical", null=False),
+    _integer("input_physical", null=False),
     _text("node_fold", null=False),
     _text("node_tenant", null=False),
 )
-"""`derived` (a physical table) was anchored on `input` (as it was named). `node_fold` and `node_tenant` say which node that is: the fold of the
-recipe that a physical name (`input_physical` = 1) belongs to, else of the name, and whose it was when the table was made."""
+"""An edge: `derived` (a physical table) has an anchor on `input` (as it was named). `node_fold`
+and `node_tenant` identify the node: the folded name of the recipe to which a physical name
+(`input_physical` = 1) belongs, else of the name itself, and its owner when the table was
+computed."""
 
 newest_edges = sa.Table(
     "newest_edges",
@@ -164,12 +183,13 @@ newest_edges = sa.Table(
     _text("kind", null=False),
     _text("input_kind", null=False),
     _text("input_table", null=False),
-    _number("input_physical", null=False),
+    _integer("input_physical", null=False),
     _text("node_fold", null=False),
     _text("node_tenant", null=False),
 )
-"""The rows of `lineage` of the newest ready version of every recipe, with the recipe; whose they are is whose the recipe is. Derived from `lineage`,
-`versions` and `result_tables`, and kept so by `newest.py`."""
+"""The rows of `lineage` for the newest ready version of every recipe, with the recipe and its
+owner. Derived from `lineage`, `versions` and `result_tables`, and maintained by
+`newest_edges.py`."""
 
 models = sa.Table(
     "models",
@@ -178,11 +198,11 @@ models = sa.Table(
     _text("tenant_id"),
     _text("name", null=False),
     _text("name_fold", null=False),
-    _number("version", null=False),
+    _integer("version", null=False),
     _text("type", null=False),
     _text("backend", null=False),
     _text("task", null=False),
-    _number("dimensions"),
+    _integer("dimensions"),
     _text("digest"),
     _text("artifact"),
     _text("artifact_digest"),
@@ -216,6 +236,43 @@ evaluations = sa.Table(
 """`model` is a model's key."""
 
 
+checks = sa.Table(
+    "checks",
+    metadata,
+    _text("tenant_id"),
+    _text("name", null=False),
+    _text("name_fold", null=False),
+    _text("recipe", null=False),
+    _text("recipe_fold", null=False),
+    _text("subject", null=False),
+    _text("severity", null=False),
+    _text("rule", null=False),
+    _text("statement", null=False),
+    _text("params", null=False),
+    _text("created_at", null=False),
+    _text("updated_at", null=False),
+)
+"""`recipe` follows renames; `subject` is the name in the statement, which does not."""
+
+check_results = sa.Table(
+    "check_results",
+    metadata,
+    _text("tenant_id"),
+    _text("check_name", null=False),
+    _text("check_fold", null=False),
+    _text("table_name", null=False),
+    _text("definition_hash", null=False),
+    _text("anchors_digest", null=False),
+    _text("anchors", null=False),
+    _text("severity", null=False),
+    _text("outcome", null=False),
+    _integer("failing"),
+    _text("error"),
+    _text("checked_at", null=False),
+    sa.Column("seconds", sa.Double, nullable=False),
+)
+"""One row for each check, physical table, definition of the check, and state of what it read."""
+
 mutables = sa.Table(
     "mutable_tables",
     metadata,
@@ -224,15 +281,16 @@ mutables = sa.Table(
     _text("name", null=False),
     sa.Column("arrow_schema", sa.LargeBinary, nullable=False),
     _text("key_columns", null=False),
-    _number("version", null=False),
-    _number("first_kept", null=False),
-    _number("row_count", null=False),
+    _integer("version", null=False),
+    _integer("first_kept", null=False),
+    _integer("row_count", null=False),
     _text("session_id"),
     _text("created_at", null=False),
-    _number("numbered", null=False),
+    _integer("numbered", null=False),
 )
-"""`version` counts commits; what each of them changed is known back to `first_kept`. `numbered` is 1 where keys lie as whole numbers. The rows, and
-those changes, are in tables of their own, which are made and dropped with the record: `mutables.py`."""
+"""`version` counts commits; the history reaches back to `first_kept`. `numbered` is 1 where keys
+are stored as integers. The rows and the history are in tables of their own, created and dropped
+with the record: `mutable_storage.py`."""
 
 topics = sa.Table(
     "topics",
@@ -242,12 +300,13 @@ topics = sa.Table(
     _text("name", null=False),
     _text("name_fold", null=False),
     sa.Column("columns", sa.LargeBinary, nullable=False),
-    _number("first_offset", null=False),
-    _number("next_offset", null=False),
+    _integer("first_offset", null=False),
+    _integer("next_offset", null=False),
     sa.Column("retention", sa.Double),
     _text("created_at", null=False),
 )
-"""`topic_id` is never given twice: a topic that is registered again under its name is another one. `columns` is an Arrow schema."""
+"""`topic_id` is never reused: a topic registered again under its name is another one. `columns` is
+an Arrow schema."""
 
 topic_events = sa.Table(
     "topic_events",
@@ -256,11 +315,12 @@ topic_events = sa.Table(
     sa.Column("event_offset", sa.BigInteger, primary_key=True),
     _text("tenant_id"),
     _text("produced_at", null=False),
-    _number("row_count", null=False),
+    _integer("row_count", null=False),
     _text("digest", null=False),
     sa.Column("body", sa.LargeBinary, nullable=False),
 )
-"""`body` is one Arrow record batch of the topic's schema, `digest` its SHA-256: no byte is read as Arrow before it matched."""
+"""`body` is one Arrow record batch of the topic's schema, `digest` its SHA-256, which is checked
+before any byte is parsed as Arrow."""
 
 topic_consumers = sa.Table(
     "topic_consumers",
@@ -268,7 +328,7 @@ topic_consumers = sa.Table(
     sa.Column("topic_id", sa.Text, primary_key=True),
     sa.Column("consumer", sa.Text, primary_key=True),
     _text("tenant_id"),
-    _number("next_offset", null=False),
+    _integer("next_offset", null=False),
     _text("updated_at", null=False),
 )
 
@@ -282,10 +342,11 @@ sessions = sa.Table(
     _text("created_at", null=False),
     _text("deadline"),
 )
-"""`state` is `open`; `ended` while what was deleted may still be in the database's log; `partial` when some tables could not be dropped. The row of a
-session that left nothing is removed."""
+"""`state` is `open`; `ended` while deleted values may still be in the database's log; `partial`
+when some tables could not be dropped. The row is deleted when nothing else is left."""
 
 
 def owner(table: Any) -> sa.ColumnElement[str]:
-    """Whose a row is as a text that compares: '' is shared. The expression that the unique indexes are built on."""
+    """The owner of a row as a comparable text: '' is shared. The unique indexes use the same
+    expression."""
     return sa.func.coalesce(table.c.tenant_id, sa.literal_column("''"), type_=sa.Text)

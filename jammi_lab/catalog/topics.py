@@ -1,7 +1,8 @@
-"""Topics: logs of record batches, each event with its offset, in the same database as everything else.
+"""Topics: logs of record batches, each event with its offset, in the catalog's database.
 
-An offset is given in the transaction that writes its event, and writers come one after the other: offsets have no gap, and an event that is seen is
-never followed by one with a smaller offset. Nothing here knows what is in a batch.
+The transaction that stores an event assigns its offset, and writes are serialised: offsets have no
+gaps, and after an event is visible no event with a smaller offset appears. This module does not
+interpret the batches.
 """
 
 from collections.abc import Sequence
@@ -10,37 +11,37 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from jammi_lab.catalog import scope
+from jammi_lab.catalog import tenant_scope as scope
+from jammi_lab.catalog.compiled_sql import CompiledStatement
 from jammi_lab.catalog.database import Database
-from jammi_lab.catalog.direct import Direct
 from jammi_lab.catalog.schema import topic_consumers, topic_events, topics
-from jammi_lab.catalog.scope import Scope
-from jammi_lab.clock import Clock, rfc3339
-from jammi_lab.errors import TopicNotFound
-from jammi_lab.names import fold
-from jammi_lab.values.base import Value
+from jammi_lab.catalog.tenant_scope import Scope
+from jammi_lab.core.clock import Clock, rfc3339
+from jammi_lab.core.errors import TopicNotFound
+from jammi_lab.core.identifiers import fold
+from jammi_lab.core.value import Value
 
 
 class TopicRecord(Value, frozen=True, kw_only=True):
     """A registered topic."""
 
     topic_id: str
-    """Tells it from every other topic that was ever called so."""
+    """Distinguishes it from every other topic that ever had its name."""
     name: str
     tenant: str | None = None
     columns: bytes
     """Its Arrow schema, serialized."""
     first_offset: int = 0
-    """The oldest event that is kept; `next_offset` when none is."""
+    """The offset of the oldest stored event; `next_offset` when there is none."""
     next_offset: int = 0
     """The offset of the next event."""
     retention: float | None = None
-    """How many seconds an event is kept; None is for ever."""
+    """How many seconds an event is kept; None is forever."""
     created_at: str = ""
 
     @property
     def owner(self) -> str:
-        """Whose it is, as the catalog compares it."""
+        """The tenant as the catalog compares it: '' is shared."""
         return self.tenant or ""
 
 
@@ -54,142 +55,209 @@ class StoredEvent(Value, frozen=True):
 
 
 _t, _e, _c = topics, topic_events, topic_consumers
-_RECORD = (_t.c.topic_id, _t.c.name, _t.c.tenant_id, _t.c.columns, _t.c.first_offset, _t.c.next_offset, _t.c.retention, _t.c.created_at)
+_RECORD = (
+    _t.c.topic_id,
+    _t.c.name,
+    _t.c.tenant_id,
+    _t.c.columns,
+    _t.c.first_offset,
+    _t.c.next_offset,
+    _t.c.retention,
+    _t.c.created_at,
+)
 _fold: sa.BindParameter[str] = sa.bindparam("fold")
 _id: sa.BindParameter[str] = sa.bindparam("id")
-_GET = Direct(scope.select(*_RECORD, seen=_t).where(_t.c.name_fold == _fold).order_by(scope.own_first(_t)).limit(1))
-_OF = Direct(scope.select_of(*_RECORD, seen=_t).where(_t.c.name_fold == _fold))
-_BY_ID = Direct(scope.select_of(*_RECORD, seen=_t).where(_t.c.topic_id == _id))
-_LIST = scope.select(*_RECORD, seen=_t).order_by(_t.c.name_fold, scope.own_first(_t))
-_CHANGE = scope.update_of(_t).where(_t.c.topic_id == _id)
-_ADVANCE = Direct(_CHANGE.values(next_offset=sa.bindparam("following", type_=sa.BigInteger)))
-_APPEND = Direct(sa.insert(_e))
-_DROP = tuple(scope.delete_of(each).where(each.c.topic_id == _id) for each in (_e, _c, _t))
-_from, _until = sa.bindparam("start", type_=sa.BigInteger), sa.bindparam("stop", type_=sa.BigInteger)
-_of_topic = (_e.c.topic_id == _id, _e.c.event_offset >= _from, _e.c.event_offset < _until)
-_SIZES = scope.select_of(_e.c.event_offset, sa.func.length(_e.c.body), seen=_e).where(*_of_topic).order_by(_e.c.event_offset)
-_EVENTS = scope.select_of(_e.c.event_offset, _e.c.produced_at, _e.c.digest, _e.c.body, seen=_e).where(*_of_topic).order_by(_e.c.event_offset)
-_ROWS = scope.select_of(sa.func.coalesce(sa.func.sum(_e.c.row_count), 0), seen=_e).where(*_of_topic)
-_OLDEST = scope.select_of(_e.c.produced_at, seen=_e).where(_e.c.topic_id == _id).order_by(_e.c.event_offset).limit(1)
-_KEPT = scope.select_of(sa.func.min(_e.c.event_offset), seen=_e).where(_e.c.topic_id == _id, _e.c.produced_at >= sa.bindparam("since"))
-_FORGET = scope.delete_of(_e).where(_e.c.topic_id == _id, _e.c.event_offset < _until)
-_CONSUMERS = scope.select_of(_c.c.consumer, _c.c.next_offset, seen=_c).where(_c.c.topic_id == _id).order_by(_c.c.consumer)
-_NOT_CONSUMER = scope.delete_of(_c).where(_c.c.topic_id == _id, _c.c.consumer == sa.bindparam("called"))
+_GET = CompiledStatement(
+    scope.select(*_RECORD, tables=_t)
+    .where(_t.c.name_fold == _fold)
+    .order_by(scope.own_first(_t))
+    .limit(1)
+)
+_GET_OF_OWNER = CompiledStatement(
+    scope.select_owned_by(*_RECORD, tables=_t).where(_t.c.name_fold == _fold)
+)
+_BY_ID = CompiledStatement(scope.select_owned_by(*_RECORD, tables=_t).where(_t.c.topic_id == _id))
+_LIST = scope.select(*_RECORD, tables=_t).order_by(_t.c.name_fold, scope.own_first(_t))
+_UPDATE = scope.update_owned_by(_t).where(_t.c.topic_id == _id)
+_ADVANCE = CompiledStatement(
+    _UPDATE.values(next_offset=sa.bindparam("following", type_=sa.BigInteger))
+)
+_APPEND = CompiledStatement(sa.insert(_e))
+_DROP = tuple(scope.delete_owned_by(each).where(each.c.topic_id == _id) for each in (_e, _c, _t))
+_start = sa.bindparam("start", type_=sa.BigInteger)
+_stop = sa.bindparam("stop", type_=sa.BigInteger)
+_in_range = (_e.c.topic_id == _id, _e.c.event_offset >= _start, _e.c.event_offset < _stop)
+_SIZES = (
+    scope.select_owned_by(_e.c.event_offset, sa.func.length(_e.c.body), tables=_e)
+    .where(*_in_range)
+    .order_by(_e.c.event_offset)
+)
+_EVENTS = (
+    scope.select_owned_by(_e.c.event_offset, _e.c.produced_at, _e.c.digest, _e.c.body, tables=_e)
+    .where(*_in_range)
+    .order_by(_e.c.event_offset)
+)
+_ROWS = scope.select_owned_by(sa.func.coalesce(sa.func.sum(_e.c.row_count), 0), tables=_e).where(
+    *_in_range
+)
+_OLDEST = (
+    scope.select_owned_by(_e.c.produced_at, tables=_e)
+    .where(_e.c.topic_id == _id)
+    .order_by(_e.c.event_offset)
+    .limit(1)
+)
+_FIRST_SINCE = scope.select_owned_by(sa.func.min(_e.c.event_offset), tables=_e).where(
+    _e.c.topic_id == _id, _e.c.produced_at >= sa.bindparam("since")
+)
+_DELETE_BEFORE = scope.delete_owned_by(_e).where(_e.c.topic_id == _id, _e.c.event_offset < _stop)
+_CONSUMERS = (
+    scope.select_owned_by(_c.c.consumer, _c.c.next_offset, tables=_c)
+    .where(_c.c.topic_id == _id)
+    .order_by(_c.c.consumer)
+)
+_DELETE_CONSUMER = scope.delete_owned_by(_c).where(
+    _c.c.topic_id == _id, _c.c.consumer == sa.bindparam("called")
+)
 
 
-class Topics:
+class TopicRepository:
     """The topics of the bound scope."""
 
-    def __init__(self, database: Database, bound: Scope, clock: Clock) -> None:
-        self._database, self._scope, self._clock = database, bound, clock
+    def __init__(self, database: Database, active_scope: Scope, clock: Clock) -> None:
+        self._database, self._scope, self._clock = database, active_scope, clock
 
     def register(self, record: TopicRecord) -> TopicRecord:
-        """The topic of that owner and name: this one, or the one that is there already. TenantForbidden."""
+        """Return the topic of that owner and name, creating it when it does not exist. Raises
+        TenantForbidden."""
         self._scope.check_owner(record.tenant, f"The topic {record.name!r}")
         with self._database.write() as tx:
-            for row in _OF.rows(tx, {"owner": record.owner, "fold": fold(record.name)}):
+            for row in _GET_OF_OWNER.fetch(tx, {"owner": record.owner, "fold": fold(record.name)}):
                 return _record(row)
-            kept = msgspec.structs.replace(record, created_at=rfc3339(self._clock.now_ns()))
-            tx.execute(sa.insert(_t), _row(kept))
-        return kept
+            new_record = msgspec.structs.replace(record, created_at=rfc3339(self._clock.now_ns()))
+            tx.execute(sa.insert(_t), _row(new_record))
+        return new_record
 
     def get(self, name: str) -> TopicRecord | None:
         """The topic of that name, own before shared."""
         with self._database.read() as tx:
-            found = _GET.rows(tx, self._scope.params(fold=fold(name)))
-        return _record(found[0]) if found else None
+            rows = _GET.fetch(tx, self._scope.parameters(fold=fold(name)))
+        return _record(rows[0]) if rows else None
 
-    def again(self, record: TopicRecord) -> TopicRecord | None:
-        """The same topic as it is now, whoever is bound; None when it was dropped."""
+    def refresh(self, record: TopicRecord) -> TopicRecord | None:
+        """The current record of a topic, whoever is bound; None when it was dropped."""
         with self._database.read() as tx:
-            found = _BY_ID.rows(tx, _key(record))
-        return _record(found[0]) if found else None
+            rows = _BY_ID.fetch(tx, _key(record))
+        return _record(rows[0]) if rows else None
 
     def list(self) -> list[TopicRecord]:
-        """Every topic, by name; a shared one that an own one hides is left out."""
+        """Every topic, by name, without shared ones that own ones hide."""
         with self._database.read() as tx:
-            found = [_record(row) for row in tx.execute(_LIST, self._scope.params()).all()]
-        if self._scope.lifted:
-            return found
-        own = {fold(t.name) for t in found if t.tenant is not None}
-        return [t for t in found if t.tenant is not None or fold(t.name) not in own]
+            records = [_record(row) for row in tx.execute(_LIST, self._scope.parameters()).all()]
+        if self._scope.is_unrestricted:
+            return records
+        own = {fold(t.name) for t in records if t.tenant is not None}
+        return [t for t in records if t.tenant is not None or fold(t.name) not in own]
 
-    def append(self, record: TopicRecord, body: bytes, digest: str, rows: int) -> int:
-        """The offset of a new event; whoever may write to it has been seen to. TopicNotFound when it was dropped meanwhile."""
+    def append(self, record: TopicRecord, body: bytes, digest: str, row_count: int) -> int:
+        """Store an event and return its offset. The caller has checked the permission. Raises
+        TopicNotFound when the topic was dropped meanwhile."""
         now = self._clock.now_ns()
         with self._database.write() as tx:
-            current = self.again(record)
+            current = self.refresh(record)
             if current is None:
-                raise TopicNotFound(f"The topic {record.name!r} was dropped meanwhile; nothing was published.")
-            event = {"topic_id": record.topic_id, "tenant_id": record.tenant, "event_offset": current.next_offset, "produced_at": rfc3339(now)}
-            _APPEND.change(tx, event | {"row_count": rows, "digest": digest, "body": body})
-            _ADVANCE.change(tx, _key(record, following=current.next_offset + 1))
+                raise TopicNotFound(
+                    f"The topic {record.name!r} was dropped meanwhile; nothing was published."
+                )
+            event = {
+                "topic_id": record.topic_id,
+                "tenant_id": record.tenant,
+                "event_offset": current.next_offset,
+                "produced_at": rfc3339(now),
+            }
+            _APPEND.execute(tx, event | {"row_count": row_count, "digest": digest, "body": body})
+            _ADVANCE.execute(tx, _key(record, following=current.next_offset + 1))
             self.trim(current)
         return current.next_offset
 
-    def sizes(self, record: TopicRecord, start: int, stop: int, most: int) -> Sequence[tuple[int, int]]:
-        """Offsets and bytes of at most `most` events from `start`, before `stop`."""
+    def sizes(
+        self, record: TopicRecord, start: int, stop: int, max_events: int
+    ) -> Sequence[tuple[int, int]]:
+        """Offset and bytes of at most `most` events from `start`, before `stop`."""
         with self._database.read() as tx:
-            rows = tx.execute(_SIZES.limit(most), _key(record, start=start, stop=stop)).all()
+            rows = tx.execute(_SIZES.limit(max_events), _key(record, start=start, stop=stop)).all()
         return [(row[0], row[1]) for row in rows]
 
     def events(self, record: TopicRecord, start: int, stop: int) -> Sequence[StoredEvent]:
-        """The events from `start` up to and without `stop`, in their order."""
+        """The events from `start` up to, but not including, `stop`, in order."""
         with self._database.read() as tx:
-            return [StoredEvent(row[0], row[1], row[2], row[3]) for row in tx.execute(_EVENTS, _key(record, start=start, stop=stop)).all()]
+            return [
+                StoredEvent(row[0], row[1], row[2], row[3])
+                for row in tx.execute(_EVENTS, _key(record, start=start, stop=stop)).all()
+            ]
 
     def row_count(self, record: TopicRecord) -> int:
-        """How many rows the events between its first and its next offset have."""
+        """The number of rows in all stored events."""
         with self._database.read() as tx:
-            return int(tx.execute(_ROWS, _key(record, start=record.first_offset, stop=record.next_offset)).scalar_one())
+            return int(
+                tx.execute(
+                    _ROWS, _key(record, start=record.first_offset, stop=record.next_offset)
+                ).scalar_one()
+            )
 
-    def overdue(self, record: TopicRecord) -> bool:
-        """Whether the oldest event is kept longer than the topic says."""
+    def is_overdue(self, record: TopicRecord) -> bool:
+        """Whether the oldest event exceeds the topic's retention."""
         if record.retention is None or self._database.read_only:
             return False
         with self._database.read() as tx:
             oldest = tx.execute(_OLDEST, _key(record)).scalar()
-        return oldest is not None and oldest < self._since(record.retention)
+        return oldest is not None and oldest < self._retention_start(record.retention)
 
     def trim(self, record: TopicRecord) -> None:
-        """Remove the events that are kept longer than the topic says."""
-        if not self.overdue(record) or record.retention is None:
+        """Delete the events that exceed the topic's retention."""
+        if not self.is_overdue(record) or record.retention is None:
             return
         with self._database.write() as tx:
-            first = tx.execute(_KEPT, _key(record, since=self._since(record.retention))).scalar()
-            current = self.again(record)
+            first = tx.execute(
+                _FIRST_SINCE, _key(record, since=self._retention_start(record.retention))
+            ).scalar()
+            current = self.refresh(record)
             if current is not None:
                 first = current.next_offset if first is None else first
-                tx.execute(_FORGET, _key(record, stop=first))
-                tx.execute(_CHANGE.values(first_offset=first), _key(record))
+                tx.execute(_DELETE_BEFORE, _key(record, stop=first))
+                tx.execute(_UPDATE.values(first_offset=first), _key(record))
 
-    def keep(self, record: TopicRecord, retention: float | None) -> None:
-        """Say anew how long events are kept. TenantForbidden."""
+    def set_retention(self, record: TopicRecord, retention: float | None) -> None:
+        """Change the retention. Raises TenantForbidden."""
         self._scope.check_owner(record.tenant, f"The topic {record.name!r}")
         with self._database.write() as tx:
-            tx.execute(_CHANGE.values(retention=retention), _key(record))
+            tx.execute(_UPDATE.values(retention=retention), _key(record))
 
     def drop(self, record: TopicRecord) -> bool:
-        """Whether the topic was there and is gone with its events. TenantForbidden."""
+        """Delete a topic with its events; return whether it existed. Raises TenantForbidden."""
         self._scope.check_owner(record.tenant, f"The topic {record.name!r}")
         with self._database.write() as tx:
             return [tx.execute(each, _key(record)).rowcount for each in _DROP][-1] == 1
 
     def consumers(self, record: TopicRecord) -> dict[str, int]:
-        """Where each named consumer goes on."""
+        """The next offset of each named consumer."""
         with self._database.read() as tx:
             return {row[0]: row[1] for row in tx.execute(_CONSUMERS, _key(record)).all()}
 
-    def seen(self, record: TopicRecord, consumer: str, next_offset: int) -> None:
-        """Keep where a consumer goes on; nothing when the topic was dropped."""
+    def store_offset(self, record: TopicRecord, consumer: str, next_offset: int) -> None:
+        """Store the next offset of a consumer; does nothing when the topic was dropped."""
         with self._database.write() as tx:
-            if self.again(record) is None:
+            if self.refresh(record) is None:
                 return
-            tx.execute(_NOT_CONSUMER, _key(record, called=consumer))
-            row = {"topic_id": record.topic_id, "consumer": consumer, "tenant_id": record.tenant, "next_offset": next_offset}
+            tx.execute(_DELETE_CONSUMER, _key(record, called=consumer))
+            row = {
+                "topic_id": record.topic_id,
+                "consumer": consumer,
+                "tenant_id": record.tenant,
+                "next_offset": next_offset,
+            }
             tx.execute(sa.insert(_c), row | {"updated_at": rfc3339(self._clock.now_ns())})
 
-    def _since(self, retention: float) -> str:
+    def _retention_start(self, retention: float) -> str:
         return rfc3339(max(0, self._clock.now_ns() - int(retention * 1e9)))
 
 
@@ -212,5 +280,7 @@ def _record(row: Any) -> TopicRecord:
 
 
 def _row(record: TopicRecord) -> dict[str, Any]:
-    row = {name: getattr(record, name) for name in TopicRecord.__struct_fields__ if name != "tenant"}
+    row = {
+        name: getattr(record, name) for name in TopicRecord.__struct_fields__ if name != "tenant"
+    }
     return row | {"tenant_id": record.tenant, "name_fold": fold(record.name)}

@@ -1,13 +1,15 @@
-"""Who has the workspace open, and who of them is alive.
+"""The open handles of a workspace ("writers"), and which of them are alive.
 
-Each open handle of a workspace holds a lock (`locks.py`) that its death lets go: a stopped or suspended process is alive, there are no time-outs.
-What the lock is for is liveness only; that nobody publishes another's row is the compare-and-set's job.
+Each open handle holds a lock (`writer_locks.py`) that its death releases. A stopped or suspended
+process counts as alive, so there are no timeouts. The lock only shows liveness; the compare-and-set
+of `table_status.py` prevents publishing another writer's row.
 """
 
 import contextlib
 import functools
 import os
 import platform
+import re
 import socket
 import uuid
 from collections.abc import Iterator, Sequence
@@ -15,13 +17,17 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from jammi_lab.catalog import scope
+from jammi_lab.catalog import tenant_scope as scope
+from jammi_lab.catalog.compiled_sql import CompiledStatement
 from jammi_lab.catalog.database import Database
-from jammi_lab.catalog.direct import Direct
-from jammi_lab.catalog.locks import Lock, Locks
 from jammi_lab.catalog.schema import result_tables, writers
-from jammi_lab.clock import Clock, rfc3339
-from jammi_lab.values.base import Value
+from jammi_lab.catalog.writer_locks import Lock, Locks
+from jammi_lab.core.clock import Clock, rfc3339
+from jammi_lab.core.value import Value
+
+_REGISTERED_NOTE = " "
+"""What the lock file of a writer holds once its row is committed, until its first note."""
+_WRITER_ID = re.compile("w[0-9a-f]{16}")
 
 
 class WriterRecord(Value, frozen=True, kw_only=True):
@@ -30,7 +36,7 @@ class WriterRecord(Value, frozen=True, kw_only=True):
     writer_id: str
     host: str
     boot_id: str
-    """Tells one start of a machine from the next."""
+    """Identifies one boot of a machine."""
     pid: int
     started_at: str
     retired_at: str | None = None
@@ -38,83 +44,110 @@ class WriterRecord(Value, frozen=True, kw_only=True):
 
 
 _COLUMNS = tuple(writers.c[name] for name in WriterRecord.__struct_fields__)
-_LIST = scope.untenanted(writers, *_COLUMNS).order_by(writers.c.started_at, writers.c.writer_id)
-_GET = scope.untenanted(writers, *_COLUMNS).where(writers.c.writer_id == sa.bindparam("id"))
-_UNRETIRED = Direct(scope.untenanted(writers, writers.c.writer_id).where(writers.c.retired_at.is_(None)))
-_UNSETTLED = Direct(
-    scope.everyones(result_tables.c.writer_id)
+_LIST = scope.select_untenanted(writers, *_COLUMNS).order_by(
+    writers.c.started_at, writers.c.writer_id
+)
+_GET = scope.select_untenanted(writers, *_COLUMNS).where(writers.c.writer_id == sa.bindparam("id"))
+_UNRETIRED = CompiledStatement(
+    scope.select_untenanted(writers, writers.c.writer_id).where(writers.c.retired_at.is_(None))
+)
+_UNSETTLED = CompiledStatement(
+    scope.select_all_tenants(result_tables.c.writer_id)
     .distinct()
-    .where(result_tables.c.status.in_([sa.literal_column("'building'"), sa.literal_column("'deleting'")]))
+    .where(
+        result_tables.c.status.in_(
+            [sa.literal_column("'building'"), sa.literal_column("'deleting'")]
+        )
+    )
 )
-_REVIVE = sa.update(writers).where(writers.c.writer_id == sa.bindparam("id")).values(retired_at=None)
-_RETIRE = Direct(
-    sa.update(writers).where(writers.c.writer_id == sa.bindparam("id"), writers.c.retired_at.is_(None)).values(retired_at=sa.bindparam("now"))
+_REVIVE = (
+    sa.update(writers).where(writers.c.writer_id == sa.bindparam("id")).values(retired_at=None)
 )
-_REGISTER = Direct(sa.insert(writers))
+_RETIRE = CompiledStatement(
+    sa.update(writers)
+    .where(writers.c.writer_id == sa.bindparam("id"), writers.c.retired_at.is_(None))
+    .values(retired_at=sa.bindparam("now"))
+)
+_REGISTER = CompiledStatement(sa.insert(writers))
 
 
 class Writers:
-    """The writers of a workspace; the locks that this object holds end with `close()` or with the process."""
+    """The writers of a workspace. The locks that this object holds end with `close()` or with the
+    process."""
 
-    def __init__(self, database: Database, kept: Locks, clock: Clock) -> None:
-        self._database, self._kept, self._clock = database, kept, clock
-        self._locks: dict[str, Lock] = {}
+    def __init__(self, database: Database, locks: Locks, clock: Clock) -> None:
+        self._database, self._lock_store, self._clock = database, locks, clock
+        self._held_locks: dict[str, Lock] = {}
 
     def register(self) -> str:
-        """A new writer's id; its lock is held from before anybody can see it until `retire`."""
-        writer_id, lock = self._begun()
+        """Register a new writer and return its id. Its lock is held from before anybody can see it
+        until `retire`."""
+        writer_id, lock = self._create_lock()
         row = WriterRecord(
-            writer_id=writer_id, host=socket.gethostname(), boot_id=boot_id(), pid=os.getpid(), started_at=rfc3339(self._clock.now_ns())
+            writer_id=writer_id,
+            host=socket.gethostname(),
+            boot_id=boot_id(),
+            pid=os.getpid(),
+            started_at=rfc3339(self._clock.now_ns()),
         ).to_dict()
         try:
             with self._database.write() as tx:
-                _REGISTER.change(tx, row)
+                _REGISTER.execute(tx, row)
         except BaseException:
-            lock.release(forget=True)
+            lock.release(remove=True)
             raise
-        self._locks[writer_id] = lock
+        self._held_locks[writer_id] = lock
+        if self._database.dialect.file is not None:
+            with contextlib.suppress(OSError):  # of a full disk: then its loss goes unnoticed
+                lock.write_note(_REGISTERED_NOTE)
         return writer_id
 
-    def _begun(self) -> tuple[str, Lock]:
+    def _create_lock(self) -> tuple[str, Lock]:
         while True:
             writer_id = f"w{self._clock.token(16)}"
             with contextlib.suppress(BlockingIOError):
-                return writer_id, self._kept.make(writer_id)
+                return writer_id, self._lock_store.create(writer_id)
 
     def retire(self, writer_id: str) -> None:
-        """End a writer of ours: the row says so, then the lock goes, its file first."""
-        self._retire(writer_id)
-        if (lock := self._locks.pop(writer_id, None)) is not None:
-            lock.release(forget=True)
+        """End a writer of this process: mark its row, then remove and release its lock."""
+        self._mark_retired(writer_id)
+        if (lock := self._held_locks.pop(writer_id, None)) is not None:
+            lock.release(remove=True)
 
-    def assure(self) -> None:
-        """Nothing, unless the locks held here were lost without a death: they are held again then, and their writers are no longer retired.
+    def reacquire_lost(self) -> None:
+        """Acquire again locks that were lost without a death, and mark their writers as active.
+        Does nothing otherwise.
 
-        Whatever these were building meanwhile may have been settled by another kernel. SourceUnavailable."""
-        if self._kept.renewed():
+        Another kernel may have cleaned up what these writers were building meanwhile. Raises
+        SourceUnavailable.
+        """
+        if self._lock_store.reacquire_lost():
             with self._database.write() as tx:
-                tx.execute(_REVIVE, [{"id": writer_id} for writer_id in self._locks])
+                tx.execute(_REVIVE, [{"id": writer_id} for writer_id in self._held_locks])
 
-    def say(self, word: str) -> None:
-        """Leave word for other kernels, in place of the last; it may be lost. Whatever a full disk or a server raises is swallowed."""
-        for lock in list(self._locks.values()):
+    def write_note(self, note: str) -> None:
+        """Attach a note to the locks held here, replacing the last; it may be lost. Errors of a
+        full disk or a server are ignored."""
+        for lock in list(self._held_locks.values()):
             with contextlib.suppress(Exception):
-                lock.say(word)
+                lock.write_note(note)
 
-    def heard(self, writer_id: str) -> tuple[float, str] | None:
-        """The last word of a writer, or of who has a turn, and how many seconds ago it was left; None when there is none or it cannot be told."""
+    def read_note(self, writer_id: str) -> tuple[float, str] | None:
+        """The age in seconds and the text of the last note of a writer or of the holder of a named
+        lock; None when there is none or it cannot be read."""
         with contextlib.suppress(Exception):
-            return self._kept.heard(writer_id)
+            return self._lock_store.read_note(writer_id)
         return None
 
-    def turn(self, name: str) -> Lock | None:
-        """The lock of that name, held by whoever does this work just now, or None when somebody has it; `name` is of letters and digits. OSError,
-        SourceUnavailable."""
-        return self._kept.turn(name)
+    def try_acquire_named(self, name: str) -> Lock | None:
+        """Acquire the named lock for one piece of work; None when somebody else holds it. `name`
+        consists of letters and digits. Raises OSError, SourceUnavailable."""
+        return self._lock_store.try_acquire_named(name)
 
     def is_alive(self, writer_id: str) -> bool:
-        """Whether the writer's lock is held by anybody, this process included. A stopped process is alive; a lock file that is gone is nobody's."""
-        return writer_id in self._locks or self._kept.held(writer_id)
+        """Whether anybody, this process included, holds the writer's lock. A stopped process is
+        alive; a missing lock file means dead."""
+        return writer_id in self._held_locks or self._lock_store.is_held(writer_id)
 
     def get(self, writer_id: str) -> WriterRecord | None:
         """The writer of that id, retired or not."""
@@ -123,70 +156,90 @@ class Writers:
         return None if row is None else _record(row)
 
     def list(self) -> list[WriterRecord]:
-        """Every writer there was, oldest first."""
+        """Every writer, oldest first."""
         with self._database.read() as tx:
             return [_record(row) for row in tx.execute(_LIST).all()]
 
     def suspects(self) -> Sequence[str]:
-        """Writers, other than ours, that are not retired or have building or deleting rows: the only ones whose locks are worth trying."""
+        """Writers, other than those of this process, that are not retired or have building or
+        deleting rows. Only their locks are worth testing."""
         with self._database.read() as tx:
-            ids = {row[0] for row in _UNRETIRED.rows(tx, {})} | {row[0] for row in _UNSETTLED.rows(tx, {})}
-        return sorted(ids - set(self._locks) - {""})
+            ids = {row[0] for row in _UNRETIRED.fetch(tx, {})} | {
+                row[0] for row in _UNSETTLED.fetch(tx, {})
+            }
+        return sorted(ids - set(self._held_locks) - {""})
 
     def dead_writers(self) -> Iterator[str]:
-        """Each dead writer in turn, whose lock is held while the caller settles its rows; when the loop goes on, it is retired and its lock file
-        removed.
+        """Iterate over the dead writers. Each one's lock is held while the caller cleans up its
+        rows; at the next step it is retired and its lock file removed.
 
-        A writer that the caller leaves the loop at (an exception, a break) is let go as it was, and is found again.
+        A writer at which the caller leaves the loop (exception, break) is released unchanged, and
+        is found again.
         """
         for writer_id in self.suspects():
-            with self.settling(writer_id) as dead:
+            with self.hold_dead(writer_id) as dead:
                 if dead:
                     yield writer_id
 
-    def forget_left(self) -> None:
-        """Remove the locks that nobody has and nobody will ask for: of writers that died before they were entered or after they retired, of turns.
+    def remove_leftover_locks(self) -> bool:
+        """Remove lock files that nobody holds and nobody will ask for: of writers that died before
+        they were registered or after they retired, and of named locks.
 
-        They are listed before the catalog is asked: who is entered meanwhile has the lock, or is found here when it died. OSError."""
-        if self._database.read_only or not (left := self._kept.left() - set(self._locks)):
-            return
-        for writer_id in sorted(left.difference(self.suspects())):
+        The files are listed before the catalog is queried: a writer registered meanwhile holds its
+        lock, or is a suspect if it died. Returns whether a writer that had registered is unknown:
+        the catalog has lost commits. Raises OSError.
+        """
+        if self._database.read_only or not (
+            leftover := self._lock_store.leftover_ids() - set(self._held_locks)
+        ):
+            return False
+        has_lost = False
+        for writer_id in sorted(leftover.difference(self.suspects())):
             with contextlib.suppress(FileNotFoundError):
-                if (lock := self._kept.take(writer_id)) is not None:
-                    lock.release(forget=writer_id not in self.suspects())
+                if (lock := self._lock_store.try_acquire(writer_id)) is not None:
+                    has_lost |= (
+                        _WRITER_ID.fullmatch(writer_id) is not None
+                        and self._lock_store.was_registered(writer_id)
+                        and self.get(writer_id) is None
+                    )
+                    lock.release(remove=writer_id not in self.suspects())
+        return has_lost
 
     @contextlib.contextmanager
-    def settling(self, writer_id: str) -> Iterator[bool]:
-        """Whether that writer is dead, and if so its lock for one block; then it is retired, unless the block raises or all is read-only."""
+    def hold_dead(self, writer_id: str) -> Iterator[bool]:
+        """Yield whether that writer is dead, holding its lock for the block if so; then retire it,
+        unless the block raises or the catalog is read-only."""
         try:
-            lock, dead = self._kept.take(writer_id), False
+            lock, dead = self._lock_store.try_acquire(writer_id), False
         except FileNotFoundError:
             lock, dead = None, True
         if lock is None and not dead:
-            yield False  # somebody holds it: the writer itself, or another kernel that settles it
+            yield False  # held by the writer itself, or by another kernel that cleans up
             return
-        settled = False
+        finished = False
         try:
             if writer_id not in self.suspects():  # it retired between the list and the lock
                 yield False
                 return
             yield True
             if not self._database.read_only:
-                self._retire(writer_id)
-                settled = True
+                self._mark_retired(writer_id)
+                finished = True
         finally:
             if lock is not None:
-                lock.release(forget=settled)
+                lock.release(remove=finished)
 
     def close(self) -> None:
-        """Let go of every lock that is held; writers that were not retired look dead from now on. Twice is fine."""
-        while self._locks:
-            self._locks.popitem()[1].release(forget=False)
-        self._kept.close()
+        """Release every lock that is held; writers that were not retired look dead from now on.
+        Idempotent."""
+        while self._held_locks:
+            self._held_locks.popitem()[1].release(remove=False)
+        self._lock_store.close()
 
-    def _retire(self, writer_id: str) -> None:
-        with self._database.hasty(), self._database.write() as tx:  # after a power failure it is found dead once more, with nothing left to settle
-            _RETIRE.change(tx, {"id": writer_id, "now": rfc3339(self._clock.now_ns())})
+    def _mark_retired(self, writer_id: str) -> None:
+        # without fsync: after a power failure it is found dead again, with nothing to clean up
+        with self._database.write_without_fsync(), self._database.write() as tx:
+            _RETIRE.execute(tx, {"id": writer_id, "now": rfc3339(self._clock.now_ns())})
 
 
 def _record(row: sa.Row[tuple[str, ...]]) -> WriterRecord:
@@ -195,7 +248,8 @@ def _record(row: sa.Row[tuple[str, ...]]) -> WriterRecord:
 
 @functools.cache
 def boot_id() -> str:
-    """What tells this start of this machine from every other, where the system says so; else the machine's name and address."""
+    """An identifier of this boot of this machine, from the operating system where possible, else
+    from the host's name and network address."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:

@@ -1,8 +1,10 @@
-"""What the instance of one tenant has loaded and attached for the bodies of relations.
+"""Extensions, attached databases and scoped secrets of one tenant's DuckDB instance.
 
-Nothing of it is done before a relation that needs it is described, queried or run: `Relation.extensions` are loaded, `Relation.attachment` is
-attached under its alias. A lasting attachment (a server) stays until its key is forgotten, another one of its key comes, or the instance closes; any
-other (a file) is detached as soon as the last statement that uses it is over, so that its owner can write.
+They are loaded on first use, when a relation that needs them is described, queried or run:
+`Requirements.extensions` are loaded, `Requirements.attachment` is attached under its alias. A
+lasting attachment (a server) stays until its key is forgotten, another attachment of the same key
+replaces it, or the instance closes. Any other (a file) is detached when its last statement ends, so
+that its owner can write again.
 """
 
 import threading
@@ -14,15 +16,17 @@ from typing import Any
 
 import duckdb
 
-from jammi_lab.engine.faults import read_fault
-from jammi_lab.errors import JammiError, SourceUnavailable
-from jammi_lab.sources import attaching, extensions
+from jammi_lab.core.errors import JammiError, SourceUnavailable
+from jammi_lab.engine.duckdb_errors import parse_error
+from jammi_lab.sources import attach, duckdb_extensions
 from jammi_lab.sources.base import Attachment, Relation, ScopedSecret
 
-GRACE = 0.5
-"""How many seconds a question waits for the answers to earlier ones that were given up, before the server is taken for stopped."""
-MOST_SILENT = 4
-"""With so many questions given up and still without an answer, a server is asked nothing more, even if it takes connections."""
+UNANSWERED_GRACE_SECONDS = 0.5
+"""How long a new query waits for abandoned earlier ones to answer before it assumes that the server
+has stopped."""
+MAX_UNANSWERED_QUERIES = 4
+"""With this many abandoned queries unanswered, a server gets no further query, even if it accepts
+connections."""
 
 
 @dataclass(eq=False)
@@ -31,192 +35,224 @@ class _Entry:
     lock: threading.Lock = field(default_factory=threading.Lock)
     attached: bool = False
     users: int = 0
-    unwanted: bool = False
-    """Whether it goes when its last user is gone, although it is a lasting one."""
-    silent: int = 0
-    """How many questions to it were given up and are still without an answer."""
+    detach_when_unused: bool = False
+    """Whether to detach it after its last user, although it is lasting."""
+    unanswered: int = 0
+    """The number of abandoned queries that the server has not answered yet."""
 
 
 class Attachments:
-    """The extensions and attachments of one DuckDB instance. Safe from several threads, each with a cursor of its own."""
+    """The extensions and attachments of one DuckDB instance. Thread-safe; each thread passes its
+    own cursor."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._answered = threading.Condition(self._lock)
         self._loaded: set[str] = set()
         self._entries: dict[str, _Entry] = {}
-        self._told_to: dict[str, int] = {}
-        self.memory: dict[str, Any] = {}
-        """`Asking.memory`."""
+        self._secret_users: dict[str, int] = {}
+        self.connector_state: dict[str, Any] = {}
+        """The instance's store for connectors, exposed as `Query.connector_state`."""
 
     @property
     def aliases(self) -> list[str]:
-        """What is attached now."""
+        """The aliases of what is attached now."""
         return [alias for alias, entry in self._entries.items() if entry.attached]
 
-    def use(self, cursor: duckdb.DuckDBPyConnection, needs: Relation | Attachment) -> Callable[[], None]:
-        """Load and attach what is needed, on that cursor; what is returned says that this use is over. ExtensionMissing, SourceUnavailable,
-        duckdb.Error; what `Relation.explain` makes of DuckDB's words."""
-        attachment = needs if isinstance(needs, Attachment) else needs.attachment
-        if isinstance(needs, Relation):
-            self._load(cursor, needs.extensions)
-            if needs.scoped is not None:
-                return self._told(cursor, needs.scoped)
+    def use(
+        self, cursor: duckdb.DuckDBPyConnection, requirement: Relation | Attachment
+    ) -> Callable[[], None]:
+        """Load and attach what a relation needs, on that cursor. Returns the function that ends
+        this use.
+
+        Raises ExtensionMissing, SourceUnavailable, duckdb.Error, and the errors that
+        `Relation.explain` makes of DuckDB's messages.
+        """
+        attachment = (
+            requirement
+            if isinstance(requirement, Attachment)
+            else requirement.requirements.attachment
+        )
+        if isinstance(requirement, Relation):
+            self._load(cursor, requirement.requirements.extensions)
+            if requirement.requirements.scoped_secret is not None:
+                return self._use_secret(cursor, requirement.requirements.scoped_secret)
         if attachment is None:
             return lambda: None
-        entry = self._taken(cursor, attachment)
+        entry = self._add_user(cursor, attachment)
         try:
             with entry.lock:
                 if not entry.attached:
                     if attachment.extension is not None:
                         self._load(cursor, (attachment.extension,))
-                    attaching.attach(cursor, attachment)
+                    attach.attach(cursor, attachment)
                     entry.attached = True
         except BaseException as error:
-            self._left(cursor, entry)
+            self._remove_user(cursor, entry)
             if (
                 isinstance(error, duckdb.Error)
-                and isinstance(needs, Relation)
-                and needs.explain
-                and (said := needs.explain(read_fault(error).message))
+                and isinstance(requirement, Relation)
+                and requirement.explain
+                and (explained := requirement.explain(parse_error(error).message))
             ):
-                raise said from None
+                raise explained from None
             raise
-        return lambda: self._left(cursor, entry)
+        return lambda: self._remove_user(cursor, entry)
 
     @contextmanager
-    def using(self, cursor: duckdb.DuckDBPyConnection, needs: Relation | Attachment | None) -> Iterator[None]:
-        """The same for one block."""
-        left = None if needs is None else self.use(cursor, needs)
+    def using(
+        self, cursor: duckdb.DuckDBPyConnection, requirement: Relation | Attachment | None
+    ) -> Iterator[None]:
+        """`use` as a context manager; None needs nothing."""
+        end_use = None if requirement is None else self.use(cursor, requirement)
         try:
             yield
         finally:
-            if left is not None:
-                left()
+            if end_use is not None:
+                end_use()
 
-    def silent(self, attachment: Attachment) -> Callable[[], None]:
-        """Note that a question to it was given up; until what is returned is called, nobody else waits for it longer than `GRACE`."""
+    def record_unanswered(self, attachment: Attachment) -> Callable[[], None]:
+        """Record that a query to the server was abandoned. Until the returned function is called,
+        other queries wait for the server at most `UNANSWERED_GRACE_SECONDS`."""
         with self._lock:
             entry = self._entries.get(attachment.alias)
             if entry is None:
                 return lambda: None
-            entry.silent += 1
+            entry.unanswered += 1
 
-        def answered() -> None:
+        def record_answer() -> None:
             with self._lock:
-                entry.silent -= 1
+                entry.unanswered -= 1
                 self._answered.notify_all()
 
-        return answered
+        return record_answer
 
-    def forget(self, cursor: duckdb.DuckDBPyConnection, key: str, but: str = "") -> None:
-        """Detach what is attached under a key (but for one alias): at once, or when its last user is gone."""
+    def detach(self, cursor: duckdb.DuckDBPyConnection, key: str, except_alias: str = "") -> None:
+        """Detach every attachment of a key except the alias `but`: now, or after its last user."""
         with self._lock:
-            entries = [entry for alias, entry in self._entries.items() if entry.attachment.key == key and alias != but]
+            entries = [
+                entry
+                for alias, entry in self._entries.items()
+                if entry.attachment.key == key and alias != except_alias
+            ]
             for entry in entries:
-                entry.unwanted = True
+                entry.detach_when_unused = True
         for entry in entries:
-            self._leave(cursor, entry)
+            self._detach_if_unused(cursor, entry)
 
-    def _told(self, cursor: duckdb.DuckDBPyConnection, secret: ScopedSecret) -> Callable[[], None]:
-        """Make a scoped credential; it goes with its last user."""
+    def _use_secret(
+        self, cursor: duckdb.DuckDBPyConnection, secret: ScopedSecret
+    ) -> Callable[[], None]:
+        """Create a scoped secret in DuckDB; it is dropped after its last user."""
         with self._lock:
-            if not self._told_to.get(secret.name):
+            if not self._secret_users.get(secret.name):
                 self._load(cursor, (secret.extension,))
-                attaching.tell(cursor, secret)
-            self._told_to[secret.name] = self._told_to.get(secret.name, 0) + 1
+                attach.create_secret(cursor, secret)
+            self._secret_users[secret.name] = self._secret_users.get(secret.name, 0) + 1
 
-        def left() -> None:
+        def drop_use() -> None:
             with self._lock:
-                self._told_to[secret.name] -= 1
-                if not self._told_to[secret.name]:
-                    del self._told_to[secret.name]
-                    attaching.untell(cursor, secret)
+                self._secret_users[secret.name] -= 1
+                if not self._secret_users[secret.name]:
+                    del self._secret_users[secret.name]
+                    attach.drop_secret(cursor, secret)
 
-        return left
+        return drop_use
 
-    def _load(self, cursor: duckdb.DuckDBPyConnection, names: tuple[str, ...]) -> None:
-        if missing := [name for name in names if name not in self._loaded]:
-            extensions.load(cursor, missing)
+    def _load(self, cursor: duckdb.DuckDBPyConnection, extensions: tuple[str, ...]) -> None:
+        if missing := [name for name in extensions if name not in self._loaded]:
+            duckdb_extensions.load(cursor, missing)
             self._loaded.update(missing)
 
-    def _taken(self, cursor: duckdb.DuckDBPyConnection, attachment: Attachment) -> _Entry:
-        self.forget(cursor, attachment.key, but=attachment.alias)
+    def _add_user(self, cursor: duckdb.DuckDBPyConnection, attachment: Attachment) -> _Entry:
+        self.detach(cursor, attachment.key, except_alias=attachment.alias)
         with self._lock:
-            self._answered.wait_for(lambda: not self._silent(attachment.alias), GRACE)  # a server that is back answers those first
-            silent = self._silent(attachment.alias)
-        if silent >= MOST_SILENT or (silent and not attaching.answers(attachment)):
-            raise does_not_answer()
+            self._answered.wait_for(
+                lambda: not self._unanswered_queries(attachment.alias), UNANSWERED_GRACE_SECONDS
+            )  # a server that has recovered answers those first
+            unanswered = self._unanswered_queries(attachment.alias)
+        if unanswered >= MAX_UNANSWERED_QUERIES or (unanswered and not attach.responds(attachment)):
+            raise unresponsive_error()
         with self._lock:
             entry = self._entries.setdefault(attachment.alias, _Entry(attachment))
             entry.users += 1
-            entry.unwanted = False
+            entry.detach_when_unused = False
             return entry
 
-    def _silent(self, alias: str) -> int:
-        """How many earlier questions to it are without an answer."""
+    def _unanswered_queries(self, alias: str) -> int:
+        """The number of abandoned queries to it without an answer."""
         entry = self._entries.get(alias)
-        return 0 if entry is None else entry.silent
+        return 0 if entry is None else entry.unanswered
 
-    def _left(self, cursor: duckdb.DuckDBPyConnection, entry: _Entry) -> None:
+    def _remove_user(self, cursor: duckdb.DuckDBPyConnection, entry: _Entry) -> None:
         with self._lock:
             entry.users -= 1
-        self._leave(cursor, entry)
+        self._detach_if_unused(cursor, entry)
 
-    def _leave(self, cursor: duckdb.DuckDBPyConnection, entry: _Entry) -> None:
+    def _detach_if_unused(self, cursor: duckdb.DuckDBPyConnection, entry: _Entry) -> None:
         with self._lock:
-            if entry.users:  # the last of them comes here; until then one whose server never answers may hold the lock of the entry
+            # Only the last user goes on: an earlier one whose server never answers may still hold
+            # the entry's lock.
+            if entry.users:
                 return
-        with entry.lock:  # whoever comes meanwhile waits here, and then attaches it again
+        with entry.lock:  # a new user that arrives meanwhile waits for this lock, then re-attaches
             with self._lock:
-                wanted = entry.users or (entry.attached and entry.attachment.lasting and not entry.unwanted)
-            if wanted:
+                still_needed = entry.users or (
+                    entry.attached and entry.attachment.persistent and not entry.detach_when_unused
+                )
+            if still_needed:
                 return
             if entry.attached:
-                attaching.detach(cursor, entry.attachment)
+                attach.detach(cursor, entry.attachment)
                 entry.attached = False
             with self._lock:
                 if not entry.users and self._entries.get(entry.attachment.alias) is entry:
                     del self._entries[entry.attachment.alias]
 
 
-class Patience:
-    """How long one question to a server is waited for. A server that gives no answer costs its own source, not the tenant's instance."""
+class QueryTimeout:
+    """The timeout of one query to a server. A server that does not answer makes its own source
+    unavailable, not the tenant's instance."""
 
-    def __init__(self, attachments: Attachments, attachment: Attachment | None, seconds: float | None) -> None:
+    def __init__(
+        self, attachments: Attachments, attachment: Attachment | None, seconds: float | None
+    ) -> None:
         self._attachments, self._attachment, self._seconds = attachments, attachment, seconds
-        self._until = None if seconds is None else time.monotonic() + seconds
-        self._given_up: list[Callable[[], None]] = []
-        self._over = False
+        self._deadline = None if seconds is None else time.monotonic() + seconds
+        self._unanswered: list[Callable[[], None]] = []
+        self._worker_ended = False
 
     def __enter__(self) -> None:
-        """The worker begins."""
+        """Called in the worker when it starts."""
 
     def __exit__(self, *_: object) -> None:
-        """The worker is over, whoever still waits for it."""
-        self._over = True
-        self._settle()
+        """Called in the worker when it ends, whether or not anybody still waits."""
+        self._worker_ended = True
+        self._record_answers()
 
-    def tick(self) -> None:
-        """SourceUnavailable when the time is up."""
-        if self._until is not None and time.monotonic() > self._until:
-            raise does_not_answer(self._seconds)
+    def check_timeout(self) -> None:
+        """Raise SourceUnavailable when the time is up."""
+        if self._deadline is not None and time.monotonic() > self._deadline:
+            raise unresponsive_error(self._seconds)
 
-    def give_up(self) -> bool:
-        """Leave the worker behind; whether that is all there is to do."""
+    def abandon(self) -> bool:
+        """Abandon the worker. False when there is no attachment to charge it to, so that the whole
+        instance must be retired."""
         if self._attachment is None:
             return False
-        self._given_up.append(self._attachments.silent(self._attachment))
-        if self._over:
-            self._settle()
+        self._unanswered.append(self._attachments.record_unanswered(self._attachment))
+        if self._worker_ended:
+            self._record_answers()
         return True
 
-    def _settle(self) -> None:
-        while self._given_up:
-            self._given_up.pop()()
+    def _record_answers(self) -> None:
+        while self._unanswered:
+            self._unanswered.pop()()
 
 
-def does_not_answer(seconds: float | None = None) -> JammiError:
-    """The error for a server that is there and gives no answer."""
+def unresponsive_error(seconds: float | None = None) -> JammiError:
+    """The error for a server that accepts connections but does not answer."""
     within = "" if seconds is None else f" within {seconds:g} s"
-    return SourceUnavailable(f"The server does not answer{within}.", hint="Look whether it is overloaded, or stopped.")
+    return SourceUnavailable(
+        f"The server does not answer{within}.", hint="Check whether it is overloaded or stopped."
+    )

@@ -1,4 +1,5 @@
-"""A running statement: a worker executes it and reads ahead, the caller takes batches and can always be interrupted."""
+"""A running statement: a worker executes it and reads ahead; the caller takes batches and can be
+interrupted at any time."""
 
 import queue
 import threading
@@ -10,40 +11,53 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from jammi_lab.engine.faults import closed
-from jammi_lab.engine.overflow import Overflow
-from jammi_lab.engine.waiting import STEP, await_event, go_on_stopping, let_go_of_imports, settle
-from jammi_lab.errors import JammiError
-from jammi_lab.sources.attaching import in_transaction
-from jammi_lab.sources.base import Asking
-from jammi_lab.storage.beside import begin
+from jammi_lab.core.errors import JammiError
+from jammi_lab.core.thread_pool import submit
+from jammi_lab.engine.cancellable import (
+    POLL_SECONDS,
+    keep_interrupting,
+    release_import_lock,
+    stop,
+    wait,
+)
+from jammi_lab.engine.duckdb_errors import closed_error
+from jammi_lab.engine.spill_queue import SpillQueue
+from jammi_lab.sources.attach import in_transaction
+from jammi_lab.sources.base import Query
 
-BATCH = 65_536
-AHEAD = 4
-"""How many batches may lie ready; with them a consumer that writes files and DuckDB work at once."""
+BATCH_ROWS = 65_536
+MAX_QUEUED_BATCHES = 4
+"""The number of batches read ahead, so that DuckDB and a consumer that writes files overlap."""
 
-_BUFFER = "SET streaming_buffer_size = '4MB'"
-"""What DuckDB fills before the first row comes: with 16 MB the first rows of a large table take three times as long, and all of them no less."""
-_PROGRESS = ("SET enable_progress_bar = true", "SET enable_progress_bar_print = false", "SET progress_bar_time = 0")
-"""All of these belong to one cursor."""
+_BUFFER_SETTING = "SET streaming_buffer_size = '4MB'"
+"""DuckDB fills this buffer before it returns the first row. With 16 MB the first rows of a large
+table take three times as long, and the total time is no shorter."""
+_PROGRESS_SETTINGS = (
+    "SET enable_progress_bar = true",
+    "SET enable_progress_bar_print = false",
+    "SET progress_bar_time = 0",
+)
+"""These settings are local to one cursor."""
 
 Setup = Callable[[duckdb.DuckDBPyConnection], Callable[[], None]]
-"""Makes what a statement needs on its cursor, and returns what takes it away again."""
+"""Creates a statement's scratch database on its cursor; returns the function that removes it."""
 
 
 class _End:
-    """The mark after the last batch, or the error instead of it."""
+    """The end of the queue, with the statement's error if it failed."""
 
     def __init__(self, error: BaseException | None) -> None:
         self.error = error
 
 
-class Pump:
-    """The worker's side. It knows nothing of the Stream, so that a forgotten Stream can be collected and stops it.
+class StreamWorker:
+    """The worker of a Stream. It has no reference to the Stream, so that an abandoned Stream can be
+    garbage-collected and stops the worker.
 
-    With `drained` it does not wait for whoever takes the rows: it reads to the end at once, because what it reads from must be let go. What is more
-    than memory should hold waits in a file in the folder `spill`.
-    With `witness` the rows are read in a transaction, and at its end that is called with what asks further questions in it.
+    With `drained` it reads to the end without waiting for the consumer, so that the source can be
+    released; rows beyond the memory limit are spilled to a file in the folder `spill`.
+    With `witness` the rows are read in a transaction; at its end `witness` is called with a query
+    function of the same transaction.
     """
 
     def __init__(
@@ -53,43 +67,55 @@ class Pump:
         params: Mapping[str, Any],
         setup: Setup,
         *,
-        drained: bool = False,
-        witness: Callable[[Asking], None] | None = None,
-        memory: dict[str, Any] | None = None,
-        spill: Path | None = None,
+        read_ahead_fully: bool = False,
+        after_read: Callable[[Query], None] | None = None,
+        connector_state: dict[str, Any] | None = None,
+        spill_folder: Path | None = None,
     ) -> None:
-        self.cursor, self._sql, self._params, self._setup, self.drained, self._witness = cursor, sql, dict(params), setup, drained, witness
-        self._memory: dict[str, Any] = {} if memory is None else memory
-        self.ready, self.done, self.stopped = threading.Event(), threading.Event(), threading.Event()
+        self.cursor = cursor
+        self._sql = sql
+        self._params = dict(params)
+        self._setup = setup
+        self.read_ahead_fully = read_ahead_fully
+        self._after_read = after_read
+        self._connector_state: dict[str, Any] = {} if connector_state is None else connector_state
+        self.ready = threading.Event()
+        self.finished = threading.Event()
+        self.stop_requested = threading.Event()
         self.schema: pa.Schema | None = None
-        self.batches: queue.Queue[pa.RecordBatch | _End] | Overflow[_End] = Overflow(spill) if drained else queue.Queue(AHEAD)
+        self.batches: queue.Queue[pa.RecordBatch | _End] | SpillQueue[_End] = (
+            SpillQueue(spill_folder) if read_ahead_fully else queue.Queue(MAX_QUEUED_BATCHES)
+        )
         self.error: BaseException | None = None
         self._settings: tuple[str, ...] = ()
-        self._lock, self._tidying = threading.Lock(), False
-        self._taken = threading.Lock()  # by the thread that works, or by who stops it before there is one
+        self._lock, self._cleaning_up = threading.Lock(), False
+        # Acquired by the worker thread when it starts, or by `stop` if that comes first.
+        self._started_lock = threading.Lock()
 
     def start(self, with_progress: bool) -> None:
-        """Begin, in another thread."""
-        self._settings = (_BUFFER, *_PROGRESS) if with_progress else (_BUFFER,)
-        begin(self._work, "jammi-statement")
+        """Start the worker thread."""
+        self._settings = (
+            (_BUFFER_SETTING, *_PROGRESS_SETTINGS) if with_progress else (_BUFFER_SETTING,)
+        )
+        submit(self._run, "jammi-statement")
 
-    def _work(self) -> None:
-        if not self._taken.acquire(blocking=False):
+    def _run(self) -> None:
+        if not self._started_lock.acquire(blocking=False):
             return
         undo: Callable[[], None] | None = None
         try:
             for setting in self._settings:
                 self.cursor.execute(setting)
             undo = self._setup(self.cursor)
-            if self._witness is None:
-                self._pump()
+            if self._after_read is None:
+                self._read_batches()
             else:
-                in_transaction(self.cursor, self._memory, self._witnessed)
-        except BaseException as error:  # noqa: BLE001 — carried to the caller's thread, which raises it as ours
+                in_transaction(self.cursor, self._connector_state, self._read_and_check)
+        except BaseException as error:  # noqa: BLE001  raised, translated, in the caller's thread
             self.error = error
         finally:
             with self._lock:
-                self._tidying = True
+                self._cleaning_up = True
             try:
                 if undo is not None:
                     undo()
@@ -97,21 +123,22 @@ class Pump:
             except duckdb.Error as error:
                 self.error = self.error or error
             finally:
-                let_go_of_imports()
+                release_import_lock()
                 self.ready.set()
                 self._put(_End(self.error))
-                self.done.set()
+                self.finished.set()
 
-    def _witnessed(self, query: Asking) -> None:
-        self._pump()
-        if self._witness is not None and not self.stopped.is_set():
-            self._witness(query)
+    def _read_and_check(self, query: Query) -> None:
+        self._read_batches()
+        if self._after_read is not None and not self.stop_requested.is_set():
+            self._after_read(query)
 
-    def _pump(self) -> None:
-        """A function of its own: when it returns, nothing holds the reader, and what it read from is let go."""
-        if self.stopped.is_set():
+    def _read_batches(self) -> None:
+        """Read the batches into the queue. A separate function, so that its return drops the last
+        reference to the reader, which releases the source."""
+        if self.stop_requested.is_set():
             return
-        reader = self.cursor.execute(self._sql, self._params or None).to_arrow_reader(BATCH)
+        reader = self.cursor.execute(self._sql, self._params or None).to_arrow_reader(BATCH_ROWS)
         self.schema = reader.schema
         self.ready.set()
         for batch in reader:
@@ -119,88 +146,106 @@ class Pump:
                 return
 
     def _put(self, item: "pa.RecordBatch | _End") -> bool:
-        while not self.stopped.is_set():
+        while not self.stop_requested.is_set():
             try:
-                self.batches.put(item, timeout=STEP)
+                self.batches.put(item, timeout=POLL_SECONDS)
                 return True
             except queue.Full:
                 continue
         return False
 
     def interrupt(self) -> None:
-        """Stop what runs."""
-        self.stopped.set()
-        with self._lock:  # an interrupt must not hit the statements that tidy up
-            if not self._tidying:
+        """Interrupt the statement."""
+        self.stop_requested.set()
+        with self._lock:  # an interrupt must not hit the clean-up statements
+            if not self._cleaning_up:
                 self.cursor.interrupt()
 
     def percent(self) -> float:
-        """How much is done, as DuckDB sees it; negative when it cannot tell."""
+        """DuckDB's progress in percent; negative when unknown."""
         with self._lock:
-            return -1.0 if self._tidying else float(self.cursor.query_progress())
+            return -1.0 if self._cleaning_up else float(self.cursor.query_progress())
 
     def stop(self) -> bool:
-        """Stop and wait a little; whether it ended. Else it is stopped as soon as it can be."""
-        self.stopped.set()
-        if self._taken.acquire(blocking=False):  # it never began: an interrupt came first, or there may be no more threads
+        """Stop the worker and wait briefly; returns whether it ended. If it did not, it is
+        interrupted in the background until it does."""
+        self.stop_requested.set()
+        # The worker never started: an interrupt came first, or no thread could be created.
+        if self._started_lock.acquire(blocking=False):
             self.cursor.close()
             self.ready.set()
-            self.done.set()
-        ended = settle(self.done, self.interrupt)
-        if not ended:
-            go_on_stopping(self.done, self.interrupt)
-        return ended
+            self.finished.set()
+        has_ended = stop(self.finished, self.interrupt)
+        if not has_ended:
+            keep_interrupting(self.finished, self.interrupt)
+        return has_ended
 
 
 class Stream:
-    """The rows of one run of one statement, once. Nothing of it is left when it is drained, closed or forgotten."""
+    """The rows of one run of a statement; they can be read once. Its resources are released when it
+    is drained, closed or garbage-collected."""
 
     def __init__(
-        self, pump: Pump, failed: Callable[[BaseException], JammiError], stuck: Callable[[], None], on_progress: Callable[[float], None] | None = None
+        self,
+        worker: StreamWorker,
+        translate_error: Callable[[BaseException], JammiError],
+        on_stuck: Callable[[], None],
+        on_progress: Callable[[float], None] | None = None,
     ) -> None:
-        self._pump, self._failed, self._stuck, self._on_progress = pump, failed, stuck, on_progress
-        self._ended = False
-        self._finalizer = weakref.finalize(self, pump.stop)
+        self._worker = worker
+        self._translate_error = translate_error
+        self._on_stuck = on_stuck
+        self._on_progress = on_progress
+        self._is_ended = False
+        self._finalizer = weakref.finalize(self, worker.stop)
 
     @property
     def schema(self) -> pa.Schema:
-        """Names and Arrow types."""
-        if self._pump.schema is None:
-            raise closed()
-        return self._pump.schema
+        """The Arrow schema."""
+        if self._worker.schema is None:
+            raise closed_error()
+        return self._worker.schema
 
-    def begin(self) -> None:
-        """Start, and wait until the schema is known. The statement's error, when it fails before that."""
+    def start(self) -> None:
+        """Start the statement and wait for its schema. Raises the statement's error if it fails
+        before that."""
         try:
-            self._pump.start(self._on_progress is not None)
-            await_event(self._pump.done if self._pump.drained else self._pump.ready, self._pump.interrupt, tick=self._tick)
+            self._worker.start(self._on_progress is not None)
+            wait(
+                self._worker.finished if self._worker.read_ahead_fully else self._worker.ready,
+                self._worker.interrupt,
+                tick=self._report_progress,
+            )
         except BaseException:
             self.close()
             raise
-        if self._pump.schema is None or (self._pump.drained and self._pump.error is not None):
-            self._end(self._pump.error)
+        if self._worker.schema is None or (
+            self._worker.read_ahead_fully and self._worker.error is not None
+        ):
+            self._finish(self._worker.error)
 
-    def batches(self, rows: int = BATCH) -> Iterator[pa.RecordBatch]:
-        """The rows that were not taken yet, at most `rows` of them at a time; empty batches are left out.
+    def batches(self, rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
+        """The remaining rows, in non-empty batches of at most `rows`.
 
-        Raises what the statement raised: SqlError, SourceUnavailable, ResourceExhausted …; InvalidArgument when the stream was closed.
+        Raises the statement's errors (SqlError, SourceUnavailable, ResourceExhausted …), and
+        SessionClosed when the stream was closed.
         """
-        while (batch := self._next()) is not None:
+        while (batch := self._next_batch()) is not None:
             for start in range(0, batch.num_rows, max(rows, 1)):
                 yield batch.slice(start, max(rows, 1)) if batch.num_rows > rows else batch
 
     def table(self) -> pa.Table:
-        """All rows that were not taken yet."""
+        """The remaining rows as one table."""
         schema = self.schema
         return pa.Table.from_batches(list(self.batches()), schema)
 
     def close(self) -> None:
-        """Stop, and let go of everything. Closing twice is fine."""
-        if not self._ended:
-            self._ended = True
+        """Stop the statement and release its resources. May be called twice."""
+        if not self._is_ended:
+            self._is_ended = True
             self._finalizer.detach()
-            if not self._pump.stop():
-                self._stuck()
+            if not self._worker.stop():
+                self._on_stuck()
 
     def __enter__(self) -> "Stream":
         return self
@@ -208,37 +253,37 @@ class Stream:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _next(self) -> pa.RecordBatch | None:
-        if self._ended:
-            if self._pump.stopped.is_set():
-                raise closed()
+    def _next_batch(self) -> pa.RecordBatch | None:
+        if self._is_ended:
+            if self._worker.stop_requested.is_set():
+                raise closed_error()
             return None
         try:
-            item = self._awaited()
+            item = self._next_item()
         except BaseException:
             self.close()
             raise
         if isinstance(item, _End):
-            self._end(item.error)
+            self._finish(item.error)
             return None
         return item
 
-    def _awaited(self) -> "pa.RecordBatch | _End":
+    def _next_item(self) -> "pa.RecordBatch | _End":
         while True:
             try:
-                return self._pump.batches.get(timeout=STEP)
+                return self._worker.batches.get(timeout=POLL_SECONDS)
             except queue.Empty:
-                self._tick()
-                if self._pump.done.is_set() and self._pump.batches.empty():
-                    raise closed() from None
+                self._report_progress()
+                if self._worker.finished.is_set() and self._worker.batches.empty():
+                    raise closed_error() from None
 
-    def _tick(self) -> None:
-        if self._on_progress is not None and (percent := self._pump.percent()) <= 100:
-            self._on_progress(max(percent, 0.0))  # where DuckDB cannot tell: that it runs
+    def _report_progress(self) -> None:
+        if self._on_progress is not None and (percent := self._worker.percent()) <= 100:
+            self._on_progress(max(percent, 0.0))  # unknown progress is reported as 0
 
-    def _end(self, error: BaseException | None) -> None:
-        self._ended = True
+    def _finish(self, error: BaseException | None) -> None:
+        self._is_ended = True
         self._finalizer.detach()
-        settle(self._pump.done, lambda: None)
+        stop(self._worker.finished, lambda: None)
         if error is not None:
-            raise self._failed(error) from None
+            raise self._translate_error(error) from None

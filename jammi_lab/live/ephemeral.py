@@ -1,7 +1,8 @@
-"""An ephemeral session as a person holds it: tables for a while, which leave nothing behind.
+"""`EphemeralSession`, the handle of an ephemeral session: temporary tables whose values are removed
+completely.
 
-Names, limits and rules are those of jammi-db's ephemeral sessions. Beyond them a session is durable, so that the next kernel ends what a dead one
-left.
+Names, limits and rules are those of jammi-db's ephemeral sessions. In addition a session is
+durable, so that the next kernel ends the sessions of a dead one.
 """
 
 import datetime
@@ -11,134 +12,171 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
-from jammi_lab import forms
 from jammi_lab.catalog.sessions import SessionRecord
-from jammi_lab.clock import from_rfc3339
-from jammi_lab.engine.tokens import all_tokens
-from jammi_lab.errors import DuplicateTable, InvalidArgument, NameInvalid, NameTooLong, SessionClosed, UnknownTable
-from jammi_lab.live.schemas import SchemaLike
-from jammi_lab.live.sessions import Held, Sessions
-from jammi_lab.markup import Form, Shown, count, facts, plain
-from jammi_lab.names import near, quote
-from jammi_lab.values.mutables import MutableRecord
+from jammi_lab.core import reprs
+from jammi_lab.core.clock import parse_rfc3339
+from jammi_lab.core.errors import (
+    DuplicateTable,
+    InvalidArgument,
+    NameInvalid,
+    NameTooLong,
+    SessionClosed,
+    UnknownTable,
+)
+from jammi_lab.core.html import Rendered, ReprMixin, count_noun, definition_list, plain_text
+from jammi_lab.core.identifiers import near_names, quote_identifier
+from jammi_lab.core.records import MutableRecord
+from jammi_lab.engine.sql.tokens import all_tokens
+from jammi_lab.live.row_input import SchemaLike
+from jammi_lab.live.session_lifetimes import EphemeralSessions, OpenSession
 
 PREFIX = "__eph_"
-MAX_NAME = 63
-MAX_LOGICAL = MAX_NAME - len(PREFIX) - 32 - 1
+MAX_NAME_LENGTH = 63
+MAX_LOGICAL_NAME_LENGTH = MAX_NAME_LENGTH - len(PREFIX) - 32 - 1
 PLACEHOLDER = b"{table}"
-STILL_READ = "Their values may be in the catalog's log until whoever reads an older state of the catalog is done; then it is emptied."
+LOG_WARNING = (
+    "Their values may remain in the catalog's log until readers of an older snapshot of the "
+    "catalog finish; the log is emptied then."
+)
 _LOGICAL = re.compile(r"[a-z0-9_]+")
 
-Read = Callable[[str, Mapping[str, Any]], Any]
-"""Runs statements that read, in the bound tenant's scope, and gives the Result of the last one."""
+ReadStatement = Callable[[str, Mapping[str, Any]], Any]
+"""Runs read-only statements in the scope of the bound tenant and returns the Result of the last
+one."""
 
 
-class EphemeralSession(Shown):
-    """Tables of one tenant that are gone when the session is closed, or at its deadline; also a context manager.
+class EphemeralSession(ReprMixin):
+    """Temporary tables of one tenant, removed when the session is closed or at its deadline; also a
+    context manager.
 
-    It keeps the tenant that was bound when it was opened. Whatever is asked of it when it is over is SessionClosed, but `close`.
+    The session belongs to the tenant that was bound when it was opened. After its end every method
+    except `close` raises SessionClosed.
     """
 
-    def __init__(self, sessions: Sessions, held: Held, read: Read) -> None:
-        self._sessions, self._held, self._read = sessions, held, read
-        self._finalizer = weakref.finalize(self, sessions.forget, held.record.session_id)
-        self._finalizer.atexit = False  # the next open sweeps what a process leaves
+    def __init__(
+        self, sessions: EphemeralSessions, session: OpenSession, read: ReadStatement
+    ) -> None:
+        self._sessions, self._session, self._read = sessions, session, read
+        self._finalizer = weakref.finalize(self, sessions.close_later, session.record.session_id)
+        self._finalizer.atexit = False  # the next open ends the sessions of an exited process
 
     @property
     def id(self) -> str:
         """32 hex digits."""
-        return self._held.record.session_id
+        return self._session.record.session_id
 
     @property
     def tenant(self) -> str:
-        """Whose it is."""
-        return self._held.record.tenant
+        """The tenant that it belongs to."""
+        return self._session.record.tenant
 
     @property
     def created_at(self) -> datetime.datetime:
         """When it was opened, UTC."""
-        return from_rfc3339(self._held.record.created_at)
+        return parse_rfc3339(self._session.record.created_at)
 
     @property
     def deadline(self) -> datetime.datetime | None:
         """When it ends by itself, UTC; None is never."""
-        return self._held.deadline
+        return self._session.deadline
 
     @property
     def timeout(self) -> float | None:
-        """After how many seconds it was to end when it was opened; None is never."""
-        return self._held.timeout
+        """The timeout in seconds with which it was opened; None is never."""
+        return self._session.timeout
 
     @property
     def expired(self) -> bool:
-        """Whether its deadline is past."""
-        return self._sessions.expired(self._held)
+        """Whether its deadline has passed."""
+        return self._sessions.is_expired(self._session)
 
     @property
     def tables(self) -> dict[str, str]:
-        """Logical → physical name of each table, in the order in which they were made."""
-        return dict(self._held.tables)
+        """Logical → physical name of each table, in order of creation."""
+        return dict(self._session.tables)
 
     def create(self, name: str, schema: SchemaLike, *, primary_key: str | Sequence[str]) -> None:
-        """A table that lives as long as the session.
+        """Create a table that lives as long as the session.
 
-        Raises DuplicateTable, NameTooLong (more than 24 characters), NameInvalid (others than a-z, 0-9, _), SchemaMismatch and InvalidArgument for
-        the schema and the key, SessionClosed.
+        Raises DuplicateTable, NameTooLong (more than 24 characters), NameInvalid (characters other
+        than a-z, 0-9, _), SchemaMismatch and InvalidArgument for the schema and the key,
+        SessionClosed.
         """
-        with self._sessions.using(self._held):
-            if name in self._held.tables:
-                raise DuplicateTable(f"The session has a table {name!r} already.", name=name, hint="Choose another name.")
-            physical = self._physical(name)
-            self._sessions.create_table(self._held, physical, schema, primary_key)
-            self._held.tables[name] = physical
+        with self._sessions.use(self._session):
+            if name in self._session.tables:
+                raise DuplicateTable(
+                    f"The session already has a table {name!r}.",
+                    name=name,
+                    hint="Choose another name.",
+                )
+            physical = self._new_physical_name(name)
+            self._sessions.create_table(self._session, physical, schema, primary_key)
+            self._session.tables[name] = physical
 
     def insert(self, name: str, rows: Any) -> int:
-        """How many rows were inserted: a RecordBatch, a Table, a frame or a list of dicts; all of them or none.
+        """Insert rows (a RecordBatch, a Table, a frame or a list of dicts), all or none; return how
+        many.
 
         Raises UnknownTable, SchemaMismatch, DuplicateKey, InvalidArgument, SessionClosed.
         """
-        with self._sessions.using(self._held):
+        with self._sessions.use(self._session):
             return self._sessions.insert(self._record(name), rows)
 
-    def sql(self, name: str, text: str, params: Mapping[str, Any] | None = None, **named: Any) -> Any:
-        """The rows of statements that read, with `{table}` standing for a table of the session; within texts, comments and quoted names it is left.
+    def sql(
+        self, name: str, text: str, params: Mapping[str, Any] | None = None, **named: Any
+    ) -> Any:
+        """Run read-only statements and return the rows of the last. `{table}` stands for a table of
+        the session; within strings, comments and quoted names it is not replaced.
 
-        Whoever is bound, they run in the scope of the session's tenant. Raises UnknownTable, SessionClosed, InvalidArgument, StatementNotAllowed for
-        a change, and as `ws.sql` does.
+        The statements run in the scope of the session's tenant, whoever is bound. Raises
+        UnknownTable, SessionClosed, InvalidArgument, StatementNotAllowed for a change, and as
+        `ws.sql` does.
         """
         if not isinstance(text, str):
-            raise InvalidArgument(f"A statement is a text, not a value of type {type(text).__name__}.")
-        with self._sessions.using(self._held):
-            result = self._read(filled(text, self._reference(name)), {**(params or {}), **named})
-            result.arrow()  # the statement is over when this returns; a deadline waits for it, and it for nobody
+            raise InvalidArgument(f"sql must be a string, got {type(text).__name__}.")
+        with self._sessions.use(self._session):
+            result = self._read(
+                fill_placeholder(text, self._sql_name(name)), {**(params or {}), **named}
+            )
+            # fetched at once: a deadline waits for running statements, but not for open results
+            result.arrow()
             return result
 
     def count_rows(self, name: str) -> int:
-        """How many rows a table has. UnknownTable; SessionClosed."""
-        with self._sessions.using(self._held):
+        """The number of rows of a table. Raises UnknownTable, SessionClosed."""
+        with self._sessions.use(self._session):
             return self._record(name).row_count
 
     def table_ref(self, name: str) -> str:
-        """What SQL calls a table, for statements of the session's tenant. UnknownTable; SessionClosed."""
-        with self._sessions.using(self._held):
-            return self._reference(name)
+        """The SQL name of a table, for statements of the session's tenant. Raises UnknownTable,
+        SessionClosed."""
+        with self._sessions.use(self._session):
+            return self._sql_name(name)
 
     def extend(self, seconds: float) -> None:
-        """Move the deadline by so many seconds. InvalidArgument; SessionClosed."""
-        self._sessions.extend(self._held, seconds)
+        """Move the deadline by that many seconds. Raises InvalidArgument, SessionClosed."""
+        self._sessions.extend(self._session, seconds)
 
     def close(self) -> None:
-        """Remove its tables, and tell it on the topic `jammi.audit.session_lifecycle.v1`. When this returns, no value of it is in any file of the
-        workspace; but while somebody reads an older state of the catalog, the log keeps what they may need: after five seconds it returns with a
-        RuntimeWarning, and the log is emptied when they are done. Closing twice, or what the deadline has closed, is fine, and waits for that again.
-        PartialDeletionFailure names the tables that would not go."""
+        """Drop the tables and publish the end on the topic `jammi.audit.session_lifecycle.v1`.
+
+        After this no value of the session is in any file of the workspace. While somebody reads an
+        older snapshot of the catalog, its log still contains them: then close returns after five
+        seconds with a RuntimeWarning, and the log is emptied when the readers finish. Closing
+        again, also after the deadline, is safe and waits for that again. Raises
+        PartialDeletionFailure with the tables that could not be dropped.
+        """
         if not self._end():
-            warnings.warn(f"The session is over, and its tables are gone. {STILL_READ}", RuntimeWarning, stacklevel=2)
+            warnings.warn(
+                f"The session has ended and its tables are dropped. {LOG_WARNING}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
 
     def _end(self) -> bool:
-        """Close it; whether nothing of it is left. PartialDeletionFailure."""
+        """Close it; return whether nothing of it is left. Raises PartialDeletionFailure."""
         self._finalizer.detach()
-        return self._sessions.close(self._held)
+        return self._sessions.close(self._session)
 
     def __enter__(self) -> Self:
         return self
@@ -146,59 +184,82 @@ class EphemeralSession(Shown):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _physical(self, name: str) -> str:
+    def _new_physical_name(self, name: str) -> str:
         if not isinstance(name, str) or not name:
             raise NameInvalid("A table of a session needs a name.", name=str(name))
-        if len(name) > MAX_LOGICAL:
-            raise NameTooLong(name, MAX_LOGICAL)
+        if len(name) > MAX_LOGICAL_NAME_LENGTH:
+            raise NameTooLong(name, MAX_LOGICAL_NAME_LENGTH)
         if not _LOGICAL.fullmatch(name):
-            raise NameInvalid(f"A table of a session cannot be called {name!r}: use a-z, 0-9 and _.", name=name)
+            raise NameInvalid(f"Invalid table name {name!r}: use a-z, 0-9 and _.", name=name)
         return f"{PREFIX}{self.id}_{name}"
 
     def _record(self, name: str) -> MutableRecord:
-        physical = self._known(name)
-        record = self._sessions.record(physical)
+        physical = self._physical_name(name)
+        record = self._sessions.find_table(physical)
         if record is None:
-            raise SessionClosed("The session is over: its tables are gone.", hint="Open another one: ws.ephemeral().")
+            raise SessionClosed(
+                "The session has ended and its tables are dropped.",
+                hint="Open a new session: ws.ephemeral().",
+            )
         return record
 
-    def _known(self, name: str) -> str:
-        physical = self._held.tables.get(name) if isinstance(name, str) else None
+    def _physical_name(self, name: str) -> str:
+        physical = self._session.tables.get(name) if isinstance(name, str) else None
         if physical is None:
-            like = near(str(name), self._held.tables)
-            hint = f"It has {', '.join(self._held.tables)}." if self._held.tables else _FIRST
-            raise UnknownTable(f"The session has no table {name!r}.", name=str(name), near=like, hint="" if like else hint)
+            suggestions = near_names(str(name), self._session.tables)
+            hint = (
+                f"It has {', '.join(self._session.tables)}."
+                if self._session.tables
+                else _CREATE_HINT
+            )
+            raise UnknownTable(
+                f"The session has no table {name!r}.",
+                name=str(name),
+                near=suggestions,
+                hint="" if suggestions else hint,
+            )
         return physical
 
-    def _reference(self, name: str) -> str:
-        return f"mutable.{quote(self._known(name))}"
+    def _sql_name(self, name: str) -> str:
+        return f"mutable.{quote_identifier(self._physical_name(name))}"
 
-    def _form(self) -> Form:
-        state = "over" if self._held.ended else "open"
-        return facts(f"Ephemeral session of {self.tenant}: {state}", [("tables", ", ".join(self._held.tables))])
+    def _rendered(self) -> Rendered:
+        state = "over" if self._session.ended else "open"
+        return definition_list(
+            f"Ephemeral session of {self.tenant}: {state}",
+            [("tables", ", ".join(self._session.tables))],
+        )
 
 
-_FIRST = "Make one first: s.create(name, schema, primary_key=[…])."
+_CREATE_HINT = "Create one first: s.create(name, schema, primary_key=[…])."
 
 
-class SessionList(list["SessionInfo"], Shown):
+class SessionList(list["SessionInfo"], ReprMixin):
     """Open ephemeral sessions, oldest first."""
 
-    __repr__ = Shown.__repr__
+    __repr__ = ReprMixin.__repr__
 
-    def _form(self) -> Form:
+    def _rendered(self) -> Rendered:
         if not self:
-            return plain("No ephemeral session is open.")
-        lines = [(each.tenant, ", ".join(each.tables), "no" if each.deadline is None else "yes") for each in self]
-        return forms.listing(["tenant", "tables", "ends by itself"], lines, aligned="lll", note=count(len(lines), "open session"))
+            return plain_text("No ephemeral session is open.")
+        lines = [
+            (each.tenant, ", ".join(each.tables), "no" if each.deadline is None else "yes")
+            for each in self
+        ]
+        return reprs.listing_table(
+            ["tenant", "tables", "ends by itself"],
+            lines,
+            aligned="lll",
+            note=count_noun(len(lines), "open session"),
+        )
 
 
-class SessionInfo(Shown):
-    """An open ephemeral session, of whichever kernel."""
+class SessionInfo(ReprMixin):
+    """An open ephemeral session of any kernel."""
 
-    def __init__(self, record: SessionRecord, physical: Sequence[str]) -> None:
+    def __init__(self, record: SessionRecord, physical_names: Sequence[str]) -> None:
         self._record = record
-        self.tables = {name[len(PREFIX) + 33 :]: name for name in physical}
+        self.tables = {name[len(PREFIX) + 33 :]: name for name in physical_names}
         """Logical → physical name of each table."""
 
     @property
@@ -208,31 +269,32 @@ class SessionInfo(Shown):
 
     @property
     def tenant(self) -> str:
-        """Whose it is."""
+        """The tenant that it belongs to."""
         return self._record.tenant
 
     @property
     def created_at(self) -> datetime.datetime:
         """When it was opened, UTC."""
-        return from_rfc3339(self._record.created_at)
+        return parse_rfc3339(self._record.created_at)
 
     @property
     def deadline(self) -> datetime.datetime | None:
         """When it ends by itself, UTC; None is never."""
-        return None if self._record.deadline is None else from_rfc3339(self._record.deadline)
+        return None if self._record.deadline is None else parse_rfc3339(self._record.deadline)
 
-    def _form(self) -> Form:
-        return SessionList([self])._form()
+    def _rendered(self) -> Rendered:
+        return SessionList([self])._rendered()
 
 
-def filled(text: str, reference: str) -> str:
-    """The text with `{table}` replaced where it is a word of the statement: not in texts, comments, or quoted names."""
-    tokens = {at for at, _ in all_tokens(text)}
-    raw = text.encode("utf-8", "replace")
+def fill_placeholder(text: str, reference: str) -> str:
+    """The text with `{table}` replaced where it is a token of the statement: not in strings,
+    comments or quoted names."""
+    tokens = {position for position, _ in all_tokens(text)}
+    encoded = text.encode("utf-8", "replace")
     parts, start = [], 0
-    for found in re.finditer(re.escape(PLACEHOLDER), raw):
-        at = found.start()
-        if {at, at + 1, at + len(PLACEHOLDER) - 1} <= tokens:
-            parts += [raw[start:at], reference.encode()]
-            start = found.end()
-    return b"".join([*parts, raw[start:]]).decode("utf-8", "replace")
+    for match in re.finditer(re.escape(PLACEHOLDER), encoded):
+        position = match.start()
+        if {position, position + 1, position + len(PLACEHOLDER) - 1} <= tokens:
+            parts += [encoded[start:position], reference.encode()]
+            start = match.end()
+    return b"".join([*parts, encoded[start:]]).decode("utf-8", "replace")

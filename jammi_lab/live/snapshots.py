@@ -1,4 +1,5 @@
-"""The rows of mutable tables as Arrow, one version of each kept in memory, brought up to date by what changed since."""
+"""Arrow snapshots of mutable tables: one version of each in memory, updated incrementally from the
+history."""
 
 import bisect
 import contextlib
@@ -11,84 +12,102 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jammi_lab.catalog.mutables import History, Mutables, Trimmed
-from jammi_lab.live.rows import Layout, layout
-from jammi_lab.values.mutables import MutableRecord
+from jammi_lab.catalog.mutable_tables import History, HistoryTrimmed, MutableTableRepository
+from jammi_lab.core.records import MutableRecord
+from jammi_lab.live.row_codec import Layout, cached_layout
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class MutableSnapshot:
     """One version of a table."""
 
     record: MutableRecord
-    """The table as it was when it had this version."""
+    """The record of the table at this version."""
     rows: pa.Table
-    """Its rows in the order of their keys."""
+    """Its rows, ordered by key."""
     keys: pa.Array
     """Their keys."""
 
     @property
     def bytes(self) -> int:
-        """What it takes in memory."""
+        """Its memory size."""
         return int(self.rows.nbytes + self.keys.nbytes)
 
 
-class Snapshots:
-    """The newest version seen of each table, those that were not asked for longest are let go of beyond `most` bytes."""
+class SnapshotCache:
+    """A cache of the newest snapshot of each table; beyond `most` bytes the least recently used are
+    evicted."""
 
-    def __init__(self, mutables: Mutables, most: Callable[[], int]) -> None:
-        self._mutables, self._most = mutables, most
-        self._kept: OrderedDict[int, Snapshot] = OrderedDict()
+    def __init__(self, mutables: MutableTableRepository, max_bytes: Callable[[], int]) -> None:
+        self._mutables, self._max_bytes = mutables, max_bytes
+        self._cached: OrderedDict[int, MutableSnapshot] = OrderedDict()
         self._lock = threading.Lock()
 
-    def newest(self, record: MutableRecord) -> Snapshot:
-        """The version that the record says, or a later one. TableNotFound when the table is gone."""
+    def newest(self, record: MutableRecord) -> MutableSnapshot:
+        """A snapshot at the record's version or a later one. Raises TableNotFound when the table
+        was dropped."""
         with self._lock:
-            kept = self._kept.get(record.table_id)
-        if kept is not None and kept.record.version >= record.version:
-            return self._keep(kept)
-        if kept is not None:
-            most = 1000 + len(kept.keys) // 4  # beyond that, reading all of it is as fast
-            with contextlib.suppress(Trimmed):
-                return self._keep(_caught_up(kept, self._mutables.history(record.table_id, kept.record.version, most)))
-        return self._keep(self._loaded(record.table_id))
+            cached = self._cached.get(record.table_id)
+        if cached is not None and cached.record.version >= record.version:
+            return self._store(cached)
+        if cached is not None:
+            max_rows = 1000 + len(cached.keys) // 4  # beyond that a full read is as fast
+            with contextlib.suppress(HistoryTrimmed):
+                return self._store(
+                    _apply_history(
+                        cached,
+                        self._mutables.history(record.table_id, cached.record.version, max_rows),
+                    )
+                )
+        return self._store(self._load(record.table_id))
 
-    def forget(self, table_id: int) -> None:
-        """Let go of a table that is gone."""
+    def evict(self, table_id: int) -> None:
+        """Evict a dropped table."""
         with self._lock:
-            self._kept.pop(table_id, None)
+            self._cached.pop(table_id, None)
 
-    def _loaded(self, table_id: int) -> Snapshot:
+    def _load(self, table_id: int) -> MutableSnapshot:
         record, keys, bodies = self._mutables.rows(table_id)
-        rows = layout(record.schema, tuple(record.key)).table(bodies)
-        return Snapshot(record, rows, pa.array(keys, pa.int64() if record.numbered else pa.binary()))
+        rows = cached_layout(record.schema, tuple(record.key)).table(bodies)
+        return MutableSnapshot(
+            record, rows, pa.array(keys, pa.int64() if record.numbered else pa.binary())
+        )
 
-    def _keep(self, snapshot: Snapshot) -> Snapshot:
+    def _store(self, snapshot: MutableSnapshot) -> MutableSnapshot:
         table_id = snapshot.record.table_id
         with self._lock:
-            there = self._kept.get(table_id)
-            if there is None or there.record.version <= snapshot.record.version:
-                self._kept[table_id] = snapshot
-            self._kept.move_to_end(table_id)
-            held = sum(each.bytes for each in self._kept.values())
-            while held > self._most():
-                held -= self._kept.popitem(last=False)[1].bytes
+            current = self._cached.get(table_id)
+            if current is None or current.record.version <= snapshot.record.version:
+                self._cached[table_id] = snapshot
+            self._cached.move_to_end(table_id)
+            total = sum(each.bytes for each in self._cached.values())
+            while total > self._max_bytes():
+                total -= self._cached.popitem(last=False)[1].bytes
         return snapshot
 
 
-def _caught_up(old: Snapshot, history: History) -> Snapshot:
-    """The table as it is now: what is left of the old rows, with the new ones in their places."""
+def _apply_history(snapshot: MutableSnapshot, history: History) -> MutableSnapshot:
+    """Apply the history to a snapshot: remove the rows of touched keys, and insert their current
+    rows in key order."""
     if not history.now:
-        return Snapshot(history.record, old.rows, old.keys)
-    shape: Layout = layout(history.record.schema, tuple(history.record.key))
-    touched = pa.array(history.now, old.keys.type)
-    left = pc.invert(pc.is_in(old.keys, value_set=touched))
-    keys, rows = old.keys.filter(left), old.rows.filter(left)
-    there = sorted((key, body) for key, body in history.now.items() if body is not None)
-    if there:
-        new_keys, new_rows = pa.array([key for key, _ in there], old.keys.type), shape.table([body for _, body in there])
-        places = [bisect.bisect_left(range(len(keys)), key, key=lambda at: keys[at].as_py()) for key, _ in there]
-        order = pa.array(np.insert(np.arange(len(keys)), places, np.arange(len(keys), len(keys) + len(there))))
+        return MutableSnapshot(history.record, snapshot.rows, snapshot.keys)
+    shape: Layout = cached_layout(history.record.schema, tuple(history.record.key))
+    touched = pa.array(history.now, snapshot.keys.type)
+    untouched = pc.invert(pc.is_in(snapshot.keys, value_set=touched))
+    keys, rows = snapshot.keys.filter(untouched), snapshot.rows.filter(untouched)
+    current = sorted((key, body) for key, body in history.now.items() if body is not None)
+    if current:
+        new_keys = pa.array([key for key, _ in current], snapshot.keys.type)
+        new_rows = shape.table([body for _, body in current])
+        positions = [
+            bisect.bisect_left(range(len(keys)), key, key=lambda i: keys[i].as_py())
+            for key, _ in current
+        ]
+        order = pa.array(
+            np.insert(
+                np.arange(len(keys)), positions, np.arange(len(keys), len(keys) + len(current))
+            )
+        )
         keys = pa.concat_arrays([keys, new_keys]).take(order)
         rows = pa.concat_tables([rows, new_rows]).combine_chunks().take(order)
-    return Snapshot(history.record, rows, keys)
+    return MutableSnapshot(history.record, rows, keys)

@@ -1,4 +1,5 @@
-"""The one file that an interrupted embedding leaves: vectors by the digest of their text, under a digest of their own."""
+"""Checkpoint of an interrupted embedding: one Parquet file with vectors by text digest, protected
+by a digest of its own."""
 
 import contextlib
 import hashlib
@@ -10,59 +11,78 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from jammi_lab.storage.below import files_below
-from jammi_lab.storage.files import Place, atomic_file, make_folder, opened, remove
-from jammi_lab.store.results import clear_temporary
-from jammi_lab.vectors.arrays import array_of, numbers_of
+from jammi_lab.storage.files import (
+    StoragePath,
+    atomic_file,
+    make_folder,
+    open_for_reading,
+    remove_file,
+)
+from jammi_lab.storage.listing import list_files
+from jammi_lab.store.result_files import remove_temporary_files
+from jammi_lab.vectors.arrays import to_arrow, to_numpy
 
 Digests = NDArray[np.void]
-"""Of texts: 16 bytes each."""
+"""Text digests, 16 bytes each."""
 DIGEST_BYTES = 16
-_MARK = b"jammi_digest"
-_TABLES = b"jammi_tables"
-_ROWS = 1024
-"""Rows that are held at a time, so that saving and loading need little beside the vectors."""
-_TOGETHER = 8192
-"""The digest goes over the text digests of so many rows, then over their vectors, and so on."""
+_DIGEST_METADATA = b"jammi_digest"
+_TABLES_METADATA = b"jammi_tables"
+_BATCH_ROWS = 1024
+"""Rows per batch, so that saving and loading need little memory besides the vectors."""
+_DIGEST_BLOCK_ROWS = 8192
+"""The file digest covers the text digests of this many rows, then their vectors, and so on."""
 
 
-def digests_in(column: pa.Array) -> Digests:
-    """A column of text digests, in its own memory."""
-    return np.frombuffer(column.buffers()[1] or b"", f"V{DIGEST_BYTES}", len(column), column.offset * DIGEST_BYTES)
+def to_digests(column: pa.Array) -> Digests:
+    """A column of text digests as numpy, without a copy."""
+    return np.frombuffer(
+        column.buffers()[1] or b"", f"V{DIGEST_BYTES}", len(column), column.offset * DIGEST_BYTES
+    )
 
 
-def as_column(digests: Digests) -> pa.Array:
-    """The other way round."""
-    return pa.Array.from_buffers(pa.binary(DIGEST_BYTES), len(digests), [None, pa.py_buffer(np.ascontiguousarray(digests))])
+def to_column(digests: Digests) -> pa.Array:
+    """Text digests as an Arrow column."""
+    return pa.Array.from_buffers(
+        pa.binary(DIGEST_BYTES), len(digests), [None, pa.py_buffer(np.ascontiguousarray(digests))]
+    )
 
 
-def no_digests() -> Digests:
-    """None at all."""
+def empty_digests() -> Digests:
+    """An empty array of digests."""
     return np.empty(0, f"V{DIGEST_BYTES}")
 
 
 class Checkpoint:
-    """Saves and loads what was done; a file that is torn or not its own counts as none. One without a path keeps nothing."""
+    """Saves and loads the vectors of an interrupted run. A truncated or foreign file counts as
+    none. Without a path nothing is saved."""
 
-    def __init__(self, path: Place | None, tables: Sequence[int] = (), still: Callable[[], bool] = lambda: True) -> None:
-        """`tables`: the ids of the mutable tables that are read; `still`: whether they are there."""
-        self._path, self._tables, self._still = path, tables, still
+    def __init__(
+        self,
+        path: StoragePath | None,
+        tables: Sequence[int] = (),
+        tables_exist: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """`tables`: ids of the mutable tables that the run reads; `still`: whether they all still
+        exist."""
+        self._path, self._tables, self._tables_exist = path, tables, tables_exist
 
     def load(self, dimensions: int) -> Iterator[tuple[list[bytes], NDArray[np.float32]]]:
-        """Text digests with their vectors, some rows at a time; nothing when there is no sound checkpoint of that width."""
+        """Yield text digests with their vectors, batch by batch; nothing when there is no intact
+        checkpoint of that width."""
         if self._path is None:
             return
         try:
-            if _sound(self._path, dimensions):
-                with opened(self._path) as raw, pq.ParquetFile(raw) as file:
-                    for batch in file.iter_batches(_ROWS):
-                        yield batch.column(0).to_pylist(), _matrix(batch)
+            if _is_intact(self._path, dimensions):
+                with open_for_reading(self._path) as raw, pq.ParquetFile(raw) as file:
+                    for batch in file.iter_batches(_BATCH_ROWS):
+                        yield batch.column(0).to_pylist(), _to_matrix(batch)
         except (OSError, pa.ArrowException):
             return
 
     def save(self, digests: Digests, vectors: NDArray[np.float32], rows: NDArray[np.int64]) -> bool:
-        """Put down these rows, whole or not at all; whether they are. What cannot be put down is encoded again next time."""
-        if self._path is None or not self._still():
+        """Write these rows atomically. Returns whether they were written; on failure they will
+        simply be encoded again."""
+        if self._path is None or not self._tables_exist():
             return False
         try:
             make_folder(self._path.parent)
@@ -78,63 +98,79 @@ class Checkpoint:
             file.abort()  # nothing is left of a file that has its name
         return True
 
-    def _write(self, path: Path, named: Digests, vectors: NDArray[np.float32], rows: NDArray[np.int64]) -> None:
+    def _write(
+        self, path: Path, digests: Digests, vectors: NDArray[np.float32], rows: NDArray[np.int64]
+    ) -> None:
         schema = _schema(vectors.shape[1])
-        with pq.ParquetWriter(path, schema, use_dictionary=False, compression="none", write_statistics=False) as writer:
+        with pq.ParquetWriter(
+            path, schema, use_dictionary=False, compression="none", write_statistics=False
+        ) as writer:
 
-            def written() -> Iterator[NDArray[np.float32]]:
-                for start in range(0, len(rows), _ROWS):
-                    some = slice(start, start + _ROWS)
-                    block = vectors[rows[some]]
-                    column = pa.FixedSizeListArray.from_arrays(array_of(block), vectors.shape[1])
-                    writer.write_table(pa.table([as_column(named[some]), column], schema=schema))
+            def write_blocks() -> Iterator[NDArray[np.float32]]:
+                for start in range(0, len(rows), _BATCH_ROWS):
+                    batch = slice(start, start + _BATCH_ROWS)
+                    block = vectors[rows[batch]]
+                    column = pa.FixedSizeListArray.from_arrays(to_arrow(block), vectors.shape[1])
+                    writer.write_table(pa.table([to_column(digests[batch]), column], schema=schema))
                     yield block
 
-            writer.add_key_value_metadata({_MARK.decode(): _digest(named, written()), _TABLES.decode(): " ".join(map(str, self._tables))})
+            writer.add_key_value_metadata(
+                {
+                    _DIGEST_METADATA.decode(): _content_digest(digests, write_blocks()),
+                    _TABLES_METADATA.decode(): " ".join(map(str, self._tables)),
+                }
+            )
 
     def remove(self) -> None:
-        """Forget it, and what a writer that died over it left; its rows are published."""
+        """Delete the checkpoint and temporary files of writers that crashed."""
         if self._path is not None:
             with contextlib.suppress(OSError):
-                clear_temporary(self._path)
-                remove(self._path)
+                remove_temporary_files(self._path)
+                remove_file(self._path)
 
 
-def forget_reading(root: Place, table_id: int) -> None:
-    """Remove the checkpoints of a workspace that rest on a mutable table."""
-    for path, _ in files_below(root, "checkpoints"):
+def remove_checkpoints_of_table(root: StoragePath, table_id: int) -> None:
+    """Delete the checkpoints of a workspace that contain values of a mutable table."""
+    for path, _ in list_files(root, "checkpoints"):
         with contextlib.suppress(OSError, pa.ArrowException):
-            with opened(root / path) as raw, pq.ParquetFile(raw) as file:
-                said = (file.metadata.metadata or {}).get(_TABLES, b"")
-            if str(table_id).encode() in said.split():
-                remove(root / path)
+            with open_for_reading(root / path) as raw, pq.ParquetFile(raw) as file:
+                table_ids = (file.metadata.metadata or {}).get(_TABLES_METADATA, b"")
+            if str(table_id).encode() in table_ids.split():
+                remove_file(root / path)
 
 
-def _sound(path: Place, dimensions: int) -> bool:
-    """Whether all of a checkpoint is as it was saved."""
-    with opened(path) as raw, pq.ParquetFile(raw) as file:
-        mark = (file.metadata.metadata or {}).get(_MARK)
-        if mark is None or file.schema_arrow.remove_metadata() != _schema(dimensions):
+def _is_intact(path: StoragePath, dimensions: int) -> bool:
+    """Whether the bytes of a checkpoint are as they were written."""
+    with open_for_reading(path) as raw, pq.ParquetFile(raw) as file:
+        recorded_digest = (file.metadata.metadata or {}).get(_DIGEST_METADATA)
+        if recorded_digest is None or file.schema_arrow.remove_metadata() != _schema(dimensions):
             return False
-        named = pa.concat_arrays(file.read(["text_digest"]).column(0).chunks or [pa.array([], pa.binary(DIGEST_BYTES))])
-        found = _digest(digests_in(named), (_matrix(batch) for batch in file.iter_batches(_ROWS, columns=["vector"])))
-    return found.encode() == bytes(mark)
+        text_digests = pa.concat_arrays(
+            file.read(["text_digest"]).column(0).chunks or [pa.array([], pa.binary(DIGEST_BYTES))]
+        )
+        actual_digest = _content_digest(
+            to_digests(text_digests),
+            (_to_matrix(batch) for batch in file.iter_batches(_BATCH_ROWS, columns=["vector"])),
+        )
+    return actual_digest.encode() == bytes(recorded_digest)
 
 
 def _schema(dimensions: int) -> pa.Schema:
-    return pa.schema([("text_digest", pa.binary(DIGEST_BYTES)), ("vector", pa.list_(pa.float32(), dimensions))])
+    return pa.schema(
+        [("text_digest", pa.binary(DIGEST_BYTES)), ("vector", pa.list_(pa.float32(), dimensions))]
+    )
 
 
-def _matrix(batch: pa.RecordBatch) -> NDArray[np.float32]:
-    return numbers_of(batch.column("vector").flatten()).reshape(batch.num_rows, -1)
+def _to_matrix(batch: pa.RecordBatch) -> NDArray[np.float32]:
+    return to_numpy(batch.column("vector").flatten()).reshape(batch.num_rows, -1)
 
 
-def _digest(named: Digests, blocks: Iterable[NDArray[np.float32]]) -> str:
-    """Over all text digests and vectors; the blocks but the last have `_ROWS` rows."""
-    running, at = hashlib.sha256(), 0
+def _content_digest(digests: Digests, blocks: Iterable[NDArray[np.float32]]) -> str:
+    """The digest of all text digests and vectors. All blocks but the last have `_ROWS` rows."""
+    hasher, first_row = hashlib.sha256(), 0
     for block in blocks:
-        if at % _TOGETHER == 0:
-            running.update(named[at : at + _TOGETHER].tobytes())
-        running.update(np.ascontiguousarray(block).data)
-        at += len(block)
-    return running.hexdigest()
+        if first_row % _DIGEST_BLOCK_ROWS == 0:
+            hasher.update(digests[first_row : first_row + _DIGEST_BLOCK_ROWS].tobytes())
+        hasher.update(np.ascontiguousarray(block).data)
+        first_row += len(block)
+    return hasher.hexdigest()

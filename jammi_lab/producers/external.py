@@ -1,93 +1,116 @@
-"""The producer `external`: rows that were computed elsewhere and are handed in."""
+"""The producer `external`: rows that were computed outside the workspace and registered."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
-from jammi_lab.canonical import digest_of
-from jammi_lab.engine import passwords
-from jammi_lab.engine.session import Engine
-from jammi_lab.errors import NotRecomputable, TableNotFound
-from jammi_lab.names import near, quote
-from jammi_lab.producers.base import Bound, Job, OnProgress, Running
-from jammi_lab.producers.keys import key_columns
+from jammi_lab.core.canonical_json import digest_of
+from jammi_lab.core.definitions import ExternalDescriptor, encode_param
+from jammi_lab.core.errors import NotRecomputable, TableNotFound
+from jammi_lab.core.identifiers import near_names, quote_identifier
+from jammi_lab.core.records import OnProgress, TableKind
+from jammi_lab.core.tenancy import TenantScope
+from jammi_lab.engine.engine import Engine
+from jammi_lab.engine.sql import credential_check
+from jammi_lab.producers.key_check import key_columns
+from jammi_lab.producers.run import BoundInput, Job, RunningJob
 from jammi_lab.storage.digests import arrow_digests
-from jammi_lab.tenancy import TenantScope
-from jammi_lab.values.descriptors import ExternalDescriptor, encode_param
-from jammi_lab.values.records import TableKind
 
-REVISION = 1
+OUTPUT_VERSION = 1
+"""Increment when equal rows would be stored otherwise than before."""
 
 
 def environment() -> dict[str, Any]:
-    """What else shapes the rows: nothing but how they are stored."""
-    return {"revision": REVISION}
+    """Everything besides the descriptor that shapes the rows: only how they are stored."""
+    return {"revision": OUTPUT_VERSION}
 
 
-class Given:
-    """Rows that are there already."""
+class ExternalRows:
+    """Output rows that are in memory already."""
 
     def __init__(self, table: pa.Table) -> None:
         self._table, self.schema = table, table.schema
 
     def batches(self, rows: int = 65536) -> Iterator[pa.RecordBatch]:
-        """The rows, as given."""
+        """Yield the rows, in the order given."""
         yield from self._table.to_batches(max_chunksize=rows)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing."""
 
 
 class ExternalProducer:
-    """Takes rows and the names of what they were made from."""
+    """Registers rows together with the names of their inputs."""
 
     def __init__(self, engine: Engine, scope: TenantScope) -> None:
         self._engine, self._scope = engine, scope
 
-    def job(self, table: pa.Table, producer_id: str, params: Mapping[str, Any], inputs: Sequence[str], key: Sequence[str]) -> Job:
-        """The rows as a job. TableNotFound, with near names, when an input is neither a source nor a recipe; SchemaMismatch when a key column
-        is missing; StatementNotAllowed for a password in what is kept of it."""
-        passwords.refuse_text("The name of the producer", producer_id)
-        for each, value in params.items():
-            passwords.refuse_text(f"The value of {each!r}", value)
+    def job(
+        self,
+        table: pa.Table,
+        producer_id: str,
+        params: Mapping[str, Any],
+        inputs: Sequence[str],
+        key: Sequence[str],
+    ) -> Job:
+        """The job of registering rows.
+
+        Raises TableNotFound with near names when an input is neither a source nor a recipe,
+        SchemaMismatch when a key column is missing, StatementNotAllowed when a recorded text
+        contains a password."""
+        credential_check.check_text("The name of the producer", producer_id)
+        for param_name, value in params.items():
+            credential_check.check_text(f"The value of {param_name!r}", value)
         names = [str(c) for c in table.schema.names]
         key = key_columns(names, key)
         table = table.replace_schema_metadata(None)
         descriptor = ExternalDescriptor(
             producer_id=producer_id,
             params={n: encode_param(v) for n, v in sorted(params.items())},
-            rows_digest=digest_of([[n, str(table.schema.field(n).type), d] for n, d in zip(names, arrow_digests(table).values(), strict=True)]),
+            rows_digest=digest_of(
+                [
+                    [n, str(table.schema.field(n).type), d]
+                    for n, d in zip(names, arrow_digests(table).values(), strict=True)
+                ]
+            ),
             key=key,
         )
 
-        def rows(_: OnProgress | None) -> Running:
-            return Running(Given(table))
+        def rows(_: OnProgress | None) -> RunningJob:
+            return RunningJob(ExternalRows(table))
 
         return Job(
             kind=TableKind.EXTERNAL,
             descriptor=descriptor,
             environment=environment(),
             inputs=[self.bind(name) for name in inputs],
-            rows=rows,
-            again=lambda: self.job(table, producer_id, params, inputs, key),
+            start=rows,
+            rebind=lambda: self.job(table, producer_id, params, inputs, key),
             key=key,
         )
 
-    def bind(self, name: str) -> Bound:
-        """Everything of a source or recipe. TableNotFound."""
+    def bind(self, name: str) -> BoundInput:
+        """A source or recipe with all its columns. Raises TableNotFound."""
         for parts in ((name,), tuple(name.split(".")), ("jammi", name)):
             try:
-                [prepared] = self._engine.prepare("SELECT * FROM " + ".".join(map(quote, parts)), tenant=self._scope.current)
+                [prepared] = self._engine.prepare(
+                    "SELECT * FROM " + ".".join(map(quote_identifier, parts)),
+                    tenant=self._scope.current,
+                )
             except TableNotFound:
                 continue
             [bound] = prepared.inputs
-            return Bound(bound.relation, bound.columns)
-        raise TableNotFound(f"There is no source or recipe {name!r} that the table could have been made from.", near=near(name, self._engine.names()))
+            return BoundInput(bound.relation, bound.columns)
+        raise TableNotFound(
+            f"There is no source or recipe {name!r} to record as an input of the table.",
+            near=near_names(name, self._engine.known_names()),
+        )
 
     def from_descriptor(self, name: str, descriptor: ExternalDescriptor) -> Job:
-        """Never: the rows come from outside. NotRecomputable names who made them."""
+        """Raise NotRecomputable: rows from outside cannot be computed here."""
         raise NotRecomputable(
-            f"{name!r} was made outside the workspace, by {descriptor.producer_id!r}; it cannot be made again from here.",
+            f"{name!r} was computed outside the workspace, by {descriptor.producer_id!r}; it "
+            "cannot be recomputed here.",
             hint=f"Run {descriptor.producer_id} again and call ws.register({name!r}, frame, …).",
         )

@@ -1,26 +1,21 @@
-"""The one registry of producers: from a recipe to today's definition, to a job, and to what its statement reads today."""
+"""Registry of producers. For a recorded recipe it gives the current definition hash, a job bound to
+the current inputs, and the inputs that the recipe reads."""
 
 import functools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jammi_lab.catalog.catalog import Catalog
-from jammi_lab.config import Settings
-from jammi_lab.engine.resolve import Provider
-from jammi_lab.engine.session import Engine
-from jammi_lab.execution.executor import Executor
-from jammi_lab.producers import external, python, sql
-from jammi_lab.producers.base import Bound, Job
-from jammi_lab.store.results import Results
-from jammi_lab.tenancy import TenantScope
-from jammi_lab.values.anchors import Unknown
-from jammi_lab.values.descriptors import (
+from jammi_lab.core.anchors import Unknown
+from jammi_lab.core.definitions import (
     AsofJoinDescriptor,
+    CanonicalStatement,
     ContextSetDescriptor,
     EmbeddingDescriptor,
     ExternalDescriptor,
     GraphPropagationDescriptor,
     ImportedDescriptor,
+    LexicalDescriptor,
     NeighborGraphDescriptor,
     ProjectionDescriptor,
     PythonDescriptor,
@@ -29,107 +24,136 @@ from jammi_lab.values.descriptors import (
     definition_hash,
     parse_descriptor,
 )
-from jammi_lab.values.records import RecipeRecord
-from jammi_lab.vectors.indexes import Indexes
+from jammi_lab.core.records import RecipeRecord
+from jammi_lab.core.settings import Settings
+from jammi_lab.core.tenancy import TenantScope
+from jammi_lab.engine.engine import Engine
+from jammi_lab.engine.name_resolution import NameResolver
+from jammi_lab.producers import external, python, sql
+from jammi_lab.producers.run import BoundInput, Job
+from jammi_lab.store.result_files import ResultFiles
+from jammi_lab.vectors.encoders.executor import Executor
+from jammi_lab.vectors.index.indexes import Indexes
 
 if TYPE_CHECKING:
-    from jammi_lab.embedders.registry import Encoders
-    from jammi_lab.producers.asof import AsofProducer
-    from jammi_lab.producers.context import ContextProducer
+    from jammi_lab.producers.asof_join import AsofProducer
+    from jammi_lab.producers.context_set import ContextProducer
     from jammi_lab.producers.embedding import EmbeddingProducer
     from jammi_lab.producers.imported import ImportedProducer
-    from jammi_lab.producers.inputs import Inputs
-    from jammi_lab.producers.neighbors import NeighborsProducer
+    from jammi_lab.producers.input_tables import InputLoader
+    from jammi_lab.producers.lexical import LexicalProducer
+    from jammi_lab.producers.neighbor_graph import NeighborsProducer
     from jammi_lab.producers.projection import ProjectionProducer
     from jammi_lab.producers.propagation import PropagationProducer
+    from jammi_lab.vectors.encoders.registry import EncoderRegistry
 
 
 class Producers:
-    """All producers of a workspace."""
+    """All producers of one workspace."""
 
     def __init__(
         self,
         engine: Engine,
         scope: TenantScope,
-        extra: Sequence[Provider],
+        resolvers: Sequence[NameResolver],
         catalog: Catalog,
-        results: Results,
+        results: ResultFiles,
         executor: Executor,
         settings: Settings,
-        vectors: Indexes,
+        indexes: Indexes,
     ) -> None:
-        self._executor, self._settings, self._vectors = executor, settings, vectors
+        self._executor, self._settings, self._indexes = executor, settings, indexes
         self.sql = sql.SqlProducer(engine, scope)
         self.external = external.ExternalProducer(engine, scope)
         self.python = python.PythonProducer(engine, scope)
-        self._engine, self._scope, self._extra, self._catalog, self._results = engine, scope, extra, catalog, results
+        self._engine = engine
+        self._scope = scope
+        self._resolvers = resolvers
+        self._catalog = catalog
+        self._results = results
 
     @functools.cached_property
-    def encoders(self) -> "Encoders":
-        """The encoders of this process; loaded on first use, as numpy is heavy."""
-        from jammi_lab.embedders.registry import Encoders
+    def encoders(self) -> "EncoderRegistry":
+        """The encoders of this process; created on first use, because importing numpy is slow."""
+        from jammi_lab.vectors.encoders.registry import EncoderRegistry
 
-        return Encoders()
+        return EncoderRegistry()
 
     @functools.cached_property
     def embedding(self) -> "EmbeddingProducer":
-        """Texts into vectors; loaded on first use."""
+        """The producer `embedding`; created on first use."""
         from jammi_lab.producers.embedding import EmbeddingProducer
-        from jammi_lab.producers.encoding import Memory
+        from jammi_lab.producers.embedding_run import KnownVectors
 
-        return EmbeddingProducer(self._engine, self._scope, self.encoders, Memory(self._catalog, self._results), self._executor)
+        return EmbeddingProducer(
+            self._engine,
+            self._scope,
+            self.encoders,
+            KnownVectors(self._catalog, self._results),
+            self._executor,
+        )
+
+    @functools.cached_property
+    def lexical(self) -> "LexicalProducer":
+        """The producer `lexical`; created on first use."""
+        from jammi_lab.producers.lexical import LexicalProducer
+
+        return LexicalProducer(self._engine, self._scope, self._catalog, self._results)
 
     @functools.cached_property
     def imported(self) -> "ImportedProducer":
-        """Vectors from outside; loaded on first use."""
+        """The producer `imported`; created on first use."""
         from jammi_lab.producers.imported import ImportedProducer
 
         return ImportedProducer(self._engine, self._scope)
 
     @functools.cached_property
-    def inputs(self) -> "Inputs":
-        """What the producers over several tables read; loaded on first use."""
-        from jammi_lab.producers.inputs import Inputs
+    def inputs(self) -> "InputLoader":
+        """Input binding for producers that read several tables; created on first use."""
+        from jammi_lab.producers.input_tables import InputLoader
 
-        return Inputs(self._engine, self._scope, self._vectors)
+        return InputLoader(self._engine, self._scope, self._indexes)
 
     @functools.cached_property
     def neighbors(self) -> "NeighborsProducer":
-        """Rows with those most similar to them; loaded on first use."""
-        from jammi_lab.producers.neighbors import NeighborsProducer
+        """The producer `neighbor_graph`; created on first use."""
+        from jammi_lab.producers.neighbor_graph import NeighborsProducer
 
         return NeighborsProducer(self.inputs, self._settings)
 
     @functools.cached_property
     def propagation(self) -> "PropagationProducer":
-        """Vectors mixed with those of their neighbours; loaded on first use."""
+        """The producer `graph_propagation`; created on first use."""
         from jammi_lab.producers.propagation import PropagationProducer
 
         return PropagationProducer(self.inputs, self._engine)
 
     @functools.cached_property
     def context(self) -> "ContextProducer":
-        """Vectors of members, pooled; loaded on first use."""
-        from jammi_lab.producers.context import ContextProducer
+        """The producer `context_set`; created on first use."""
+        from jammi_lab.producers.context_set import ContextProducer
 
         return ContextProducer(self.inputs, self._engine)
 
     @functools.cached_property
     def projection(self) -> "ProjectionProducer":
-        """Vectors as points of a plane; loaded on first use."""
+        """The producer `projection`; created on first use."""
         from jammi_lab.producers.projection import ProjectionProducer
 
         return ProjectionProducer(self.inputs)
 
     @functools.cached_property
     def asof(self) -> "AsofProducer":
-        """Rows with the fact known at their time; loaded on first use."""
-        from jammi_lab.producers.asof import AsofProducer
+        """The producer `asof_join`; created on first use."""
+        from jammi_lab.producers.asof_join import AsofProducer
 
         return AsofProducer(self.inputs, self._engine)
 
-    def environment(self, descriptor: Mapping[str, Any], recorded: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """What else shapes the output of such a descriptor, today; as `recorded` what is not in this kernel."""
+    def environment(
+        self, descriptor: Mapping[str, Any], recorded: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Everything besides the descriptor that shapes the output today (revisions, engine and
+        library versions). `recorded` fills in for libraries that this kernel lacks."""
         match descriptor.get("producer"):
             case "sql":
                 return sql.environment(self._engine)
@@ -137,6 +161,8 @@ class Producers:
                 return external.environment()
             case "embedding":
                 return self.embedding.environment()
+            case "lexical":
+                return self.lexical.environment()
             case "imported":
                 return self.imported.environment()
             case "python":
@@ -153,17 +179,28 @@ class Producers:
                 return self.asof.environment()
         raise ValueError(f"no producer {descriptor.get('producer')!r}")
 
-    def definition_today(self, recipe: RecipeRecord, *, deep: bool = True) -> str | Unknown:
-        """The definition hash of a recipe as it stands, with today's environment; Unknown for a Python step whose function is not here, for which
-        a deep look imports its module, and for a model that was replaced and is not here."""
-        environment, descriptor = self.environment(recipe.descriptor, recipe.environment), recipe.descriptor
-        if descriptor.get("producer") == "embedding":
-            encoder = self.embedding.identity_today(descriptor["encoder"])
+    def current_definition(
+        self, recipe: RecipeRecord, *, import_modules: bool = True
+    ) -> str | Unknown:
+        """The definition hash of a recipe in today's environment.
+
+        Unknown for a Python step whose function is not loaded (with `deep`, its module is
+        imported), and for a model that was registered again and is not in this kernel."""
+        environment, descriptor = (
+            self.environment(recipe.descriptor, recipe.environment),
+            recipe.descriptor,
+        )
+        if descriptor.get("producer") == "embedding" and isinstance(
+            texts := parse_descriptor(descriptor), EmbeddingDescriptor
+        ):
+            encoder = self.embedding.current_identity(texts)
             if isinstance(encoder, Unknown):
                 return encoder
             descriptor = {**descriptor, "encoder": encoder}
-        if descriptor.get("producer") == "python" and isinstance(step := parse_descriptor(descriptor), PythonDescriptor):
-            digest = self.python.digest_today(step, importing=deep)
+        if descriptor.get("producer") == "python" and isinstance(
+            step := parse_descriptor(descriptor), PythonDescriptor
+        ):
+            digest = self.python.current_digest(step, import_module=import_modules)
             if isinstance(digest, Unknown):
                 return digest
             descriptor = {**descriptor, "digest": digest}
@@ -171,73 +208,106 @@ class Producers:
             return recipe.definition_hash
         return definition_hash(parse_descriptor(descriptor), environment)
 
-    def hindrance(self, descriptor: Mapping[str, Any]) -> str | None:
-        """What this kernel lacks to make such a recipe's tables, one sentence; None when it lacks nothing."""
+    def missing_requirement(self, descriptor: Mapping[str, Any]) -> str | None:
+        """What this kernel lacks to run such a recipe, as one sentence; None when nothing is
+        missing."""
         if descriptor.get("producer") not in ("embedding", "python", "projection"):
             return None
         match parse_descriptor(descriptor):
             case EmbeddingDescriptor() as texts:
-                return self.embedding.hindrance(texts.encoder)
+                return self.embedding.missing_requirement(texts)
             case PythonDescriptor() as step:
-                return self.python.hindrance(step)
+                return self.python.missing_requirement(step)
             case ProjectionDescriptor() as points:
-                return self.projection.hindrance(points)
+                return self.projection.missing_requirement(points)
             case _:
                 return None
 
-    def grounds(self, descriptor: Mapping[str, Any]) -> str:
-        """What a verdict on such a recipe rests on, when that is less than a comparison of all that shapes its rows; else empty."""
+    def verdict_grounds(self, descriptor: Mapping[str, Any]) -> list[str]:
+        """What a fresh verdict on such a recipe relies on when not everything that shapes its rows
+        is compared."""
         if descriptor.get("producer") != "python":
-            return ""
-        return python.ON_SOURCE if descriptor["version"] is None else f"on its version {descriptor['version']}"
+            return []
+        if descriptor["version"] is not None:
+            return [f"on its version {descriptor['version']}"]
+        return [python.SOURCE_BASIS, *python.unwatched_files(descriptor["source"])]
 
     def job(self, name: str, descriptor: Mapping[str, Any]) -> Job:
-        """A recorded definition, bound to its inputs as they are now. Raises as the producer's binding does; NotRecomputable for external rows."""
+        """The job of a recorded definition, bound to the current inputs. Raises what binding
+        raises, and NotRecomputable for external and imported rows."""
         match parse_descriptor(descriptor):
             case SqlDescriptor() as statement:
-                return self.sql.from_descriptor(statement, self._extra)
-            case ExternalDescriptor() as given:
-                return self.external.from_descriptor(name, given)
+                return self.sql.from_descriptor(statement, self._resolvers)
+            case ExternalDescriptor() as rows:
+                return self.external.from_descriptor(name, rows)
             case EmbeddingDescriptor() as texts:
-                return self.embedding.from_descriptor(name, texts, self._extra)
+                return self.embedding.from_descriptor(name, texts, self._resolvers)
+            case LexicalDescriptor() as words:
+                return self.lexical.from_descriptor(name, words, self._resolvers)
             case ImportedDescriptor() as vectors:
                 return self.imported.from_descriptor(name, vectors)
             case PythonDescriptor() as step:
-                return self.python.from_descriptor(name, step, self._extra)
+                return self.python.from_descriptor(name, step, self._resolvers)
             case NeighborGraphDescriptor() as graph:
                 return self.neighbors.from_descriptor(name, graph)
-            case GraphPropagationDescriptor() as mixed:
-                return self.propagation.from_descriptor(name, mixed, self._extra)
+            case GraphPropagationDescriptor() as propagation:
+                return self.propagation.from_descriptor(name, propagation, self._resolvers)
             case ContextSetDescriptor() as pooled:
-                return self.context.from_descriptor(name, pooled, self._extra)
+                return self.context.from_descriptor(name, pooled, self._resolvers)
             case ProjectionDescriptor() as points:
                 return self.projection.from_descriptor(name, points)
             case AsofJoinDescriptor() as joined:
-                return self.asof.from_descriptor(name, joined, self._extra)
+                return self.asof.from_descriptor(name, joined, self._resolvers)
 
-    def redefined(self, descriptor: Mapping[str, Any], statement: str) -> Job:
-        """Another statement in the place of a recorded one, with its key and those of its bound values that the new one names. Raises as binding."""
-        made = parse_descriptor(descriptor)
-        assert isinstance(made, SqlDescriptor), "only a statement can be put in the place of one"
-        named = self._engine.parameters(statement)
-        return self.sql.job(statement, {n: decode_param(v) for n, v in made.params.items() if n in named}, made.key, self._extra)
+    def job_with_statement(self, descriptor: Mapping[str, Any], statement: str) -> Job:
+        """The job of a recorded SQL definition with another statement. It keeps the key and those
+        bound values that the new statement names. Raises what binding raises."""
+        recorded = parse_descriptor(descriptor)
+        assert isinstance(recorded, SqlDescriptor), (
+            "only a statement can be put in the place of one"
+        )
+        parameter_names = self._engine.parameters(statement)
+        return self.sql.job(
+            statement,
+            {n: decode_param(v) for n, v in recorded.params.items() if n in parameter_names},
+            recorded.key,
+            self._resolvers,
+        )
 
-    def bound_today(self, descriptor: Mapping[str, Any]) -> tuple[list[Bound], bool] | None:
-        """What a statement reads, bound to its inputs' columns as they are now, and whether it still says what it said: the same output, by the same
-        meaning. None when the producer reads whole inputs. Raises as binding does."""
+    def current_inputs(self, descriptor: Mapping[str, Any]) -> tuple[list[BoundInput], bool] | None:
+        """The inputs of a recorded definition with the columns read today, and whether its
+        statements still mean the same; None when the producer reads whole inputs. Raises what
+        binding raises."""
         match parse_descriptor(descriptor):
             case SqlDescriptor() as statement:
-                job = self.sql.from_descriptor(statement, self._extra)
+                job = self.sql.from_descriptor(statement, self._resolvers)
                 return list(job.inputs), job.descriptor.identity() == statement.identity()
-            case EmbeddingDescriptor() as texts:
-                return self.embedding.bound_today(texts, self._extra)
+            case (
+                EmbeddingDescriptor(statement=select, canonical=canonical)
+                | LexicalDescriptor(statement=select, canonical=canonical)
+            ):
+                return self._statement_inputs(select, canonical)
             case PythonDescriptor() as step:
-                return self.python.bound_today(step, self._extra)
+                return self.python.current_inputs(step, self._resolvers)
             case NeighborGraphDescriptor(vectors=vectors) | ProjectionDescriptor(vectors=vectors):
-                return self.inputs.taken_today([vectors], self._extra)
-            case GraphPropagationDescriptor(vectors=vectors, edges=second) | ContextSetDescriptor(vectors=vectors, members=second):
-                return self.inputs.taken_today([vectors, second], self._extra)
+                return self.inputs.current_inputs([vectors], self._resolvers)
+            case (
+                GraphPropagationDescriptor(vectors=vectors, edges=second)
+                | ContextSetDescriptor(vectors=vectors, members=second)
+            ):
+                return self.inputs.current_inputs([vectors, second], self._resolvers)
             case AsofJoinDescriptor(spine=spine, facts=facts):
-                return self.inputs.taken_today([spine, facts], self._extra)
+                return self.inputs.current_inputs([spine, facts], self._resolvers)
             case ExternalDescriptor() | ImportedDescriptor():
                 return None
+
+    def _statement_inputs(
+        self, statement: str, canonical: CanonicalStatement
+    ) -> tuple[list[BoundInput], bool]:
+        """The inputs of a recorded SELECT, and whether it still means the same. Needs neither the
+        encoder nor the analyzer of the definition."""
+        [prepared] = self._engine.prepare(
+            statement, tenant=self._scope.current, extra_resolvers=self._resolvers
+        )
+        inputs = [BoundInput(b.relation, b.columns) for b in prepared.inputs]
+        return inputs, prepared.canonical() == canonical

@@ -1,1 +1,6 @@
-"""What exists outside: one connector per kind of source. A connector checks, lists tables, gives what SQL reads, and says which state it is in."""
+"""Data outside the workspace: one connector per kind of source.
+
+A connector checks its source, lists the tables, gives DuckDB a relation to read and observes the
+state. Begin with `base.py`. `registry.py` alone knows all connectors; `files`, `databases` and
+`lakehouse` know `base.py`. Imports `core`, `storage`.
+"""

@@ -1,244 +1,270 @@
-"""What every connector offers, and what the engine gets from one."""
+"""Interfaces of connectors, and the relations that they hand to the engine."""
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
-from jammi_lab.canonical import digest_of
-from jammi_lab.errors import JammiError
-from jammi_lab.storage.digests import Memo
-from jammi_lab.values.anchors import Anchor, Input, InputKind, Observed, Snapshot, Unknown
+from jammi_lab.core.anchors import Anchor, Input, InputKind, Observed, Snapshot, Unknown
+from jammi_lab.core.canonical_json import digest_of
+from jammi_lab.core.errors import JammiError
+from jammi_lab.sources.scan_conditions import ConditionsOfScan
+from jammi_lab.storage.digests import DigestCache
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from jammi_lab.sources.computed import Computed
 
 T = TypeVar("T")
 
-Query = Callable[[str], list[tuple[Any, ...]]]
-"""A SELECT that we wrote → all its rows."""
+RunSelect = Callable[[str], list[tuple[Any, ...]]]
+"""Runs an internal SELECT and returns all its rows."""
 
 Explain = Callable[[str], JammiError | None]
-"""What DuckDB said while it read a source → the error to raise, or None when it is not about the source."""
+"""Maps a DuckDB message to the error to raise; None if the message is not about the source."""
 
-Given = Callable[[], tuple[Mapping[str, str], str | None]]
-"""Credentials, when they are needed: those that were typed in this kernel, by name, and the text that `secret=` leads to. SecretMissing."""
+ReadCredentials = Callable[[], tuple[Mapping[str, str], str | None]]
+"""Returns the credentials of a source when they are needed: those typed in this kernel, by name,
+and the text of its `secret=`. Raises SecretMissing."""
 
 
-def nothing_given() -> tuple[Mapping[str, str], str | None]:
+def no_credentials() -> tuple[Mapping[str, str], str | None]:
     """No credentials."""
     return {}, None
 
 
-_RUN = secrets.token_hex(16)
-"""Keeps what an alias is made from unknown to whoever sees one."""
+_ALIAS_SALT = secrets.token_hex(16)
+"""Salt of aliases, so that an alias reveals nothing about the credentials in its digest."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A database that is attached read-only to the DuckDB instance of the tenant that may see the source, before a body that reads it is run.
+    """A database to attach read-only to the tenant's DuckDB instance before a body reads it.
 
-    A body names its tables under `alias`, which no statement of a person can name: `SELECT * FROM {attachment.alias}."main"."t"`. The engine
-    attaches on first use; credentials go in as a DuckDB secret that is made with it and dropped with it, so `ATTACH` never holds one.
+    A body names its tables under `alias`, which no user statement can name: `SELECT * FROM
+    {attachment.alias}."main"."t"`. The engine attaches on first use. Credentials are passed as a
+    DuckDB secret that is created and dropped with the attachment, so `ATTACH` never contains one.
     """
 
     key: str
-    """Whose it is: one source has one key whatever its state (`key_of`). Another attachment of the same key takes the place of this one."""
+    """The source that it belongs to (`key_of`). An attachment replaces an earlier one with the same
+    key."""
     type: str
-    """DuckDB's word behind `TYPE`: postgres, mysql, sqlite, duckdb."""
+    """DuckDB's `TYPE`: postgres, mysql, sqlite, duckdb."""
     extension: str | None = None
-    """The extension that it needs."""
+    """The required extension."""
     path: str = ""
-    """What is attached: a file, or for a server options that are no credentials."""
+    """A file path, or a server's connection string without credentials."""
     secret: Mapping[str, str] | None = field(default=None, repr=False)
     """The parameters of a secret of type `type`, for example HOST, USER and PASSWORD."""
     settings: Mapping[str, str | bool] = field(default_factory=dict)
-    """Settings of the extension, made for the whole instance before it is attached."""
+    """Settings of the extension, applied to the whole instance before ATTACH."""
     server: tuple[str, int] | None = None
-    """Host and port that must take a connection before it is attached, where the extension has no time limit of its own for that."""
-    lasting: bool = True
-    """Whether it stays attached while the workspace is open (servers), or only while a statement uses it (files, so that their owner can write)."""
+    """Host and port to probe before ATTACH, for an extension without a connection timeout."""
+    persistent: bool = True
+    """Whether it stays attached until the workspace closes (servers), or only during a statement
+    (files, so that their owner can write)."""
 
     @property
     def alias(self) -> str:
-        """The name under which it is attached: another one for every other content."""
-        said = [_RUN, self.key, self.type, self.path, dict(self.secret or {}), dict(self.settings), self.lasting]
-        return f"__jammi_{self.type}_{digest_of(said)[:20]}"
+        """The name of the attached database, unique per content."""
+        content = [
+            _ALIAS_SALT,
+            self.key,
+            self.type,
+            self.path,
+            dict(self.secret or {}),
+            dict(self.settings),
+            self.persistent,
+        ]
+        return f"__jammi_{self.type}_{digest_of(content)[:20]}"
 
 
 @dataclass(frozen=True, slots=True)
 class ScopedSecret:
-    """A credential for DuckDB's own reader of an object store: it is there while a body runs, and holds for one prefix only."""
+    """A DuckDB secret for an object store, valid for one prefix and only while a body runs."""
 
     type: str
-    """DuckDB's word behind `TYPE`: s3."""
+    """DuckDB's `TYPE`: s3."""
     scope: str
-    """The beginning of every address that it is for."""
+    """The URL prefix for which it is valid."""
     values: Mapping[str, str] = field(repr=False)
-    """Its parameters, for example KEY_ID, SECRET, ENDPOINT."""
+    """The parameters, for example KEY_ID, SECRET, ENDPOINT."""
     extension: str
-    """The extension whose reader takes it."""
-    held: object | None = field(default=None, repr=False, compare=False)
-    """Kept as long as it is in use, so that no other credential is told for an overlapping prefix."""
+    """The extension that uses it."""
+    reservation: object | None = field(default=None, repr=False, compare=False)
+    """Keeps the prefix reserved while this object lives, so that no overlapping prefix gets another
+    credential."""
 
     @property
     def name(self) -> str:
-        """Its name in DuckDB: another one for every other scope or content."""
-        return f"__jammi_{self.type}_{digest_of([_RUN, self.scope, dict(self.values)])[:20]}"
+        """The name in DuckDB, unique per scope and content."""
+        return f"__jammi_{self.type}_{digest_of([_ALIAS_SALT, self.scope, dict(self.values)])[:20]}"
 
 
-def key_of(tenant: str | None, folded_name: str) -> str:
+def attachment_key(tenant: str | None, folded_name: str) -> str:
     """The `Attachment.key` of a registered source."""
     return f"{tenant or ''}:{folded_name}"
 
 
 @dataclass(frozen=True, slots=True)
-class Relation:
-    """What SQL reads under one name: a body for a view, or a frame. Exactly one of `body` and `frame` is there.
+class ReadPlan:
+    """How the rows of a relation are read: one of `body`, `frame` and `computed` is set, and none
+    in a relation that only names an input."""
 
-    What a body needs before it can be bound is said beside it: `extensions` to load, an `attachment` to make, a `filesystem` to know.
-    """
-
-    input: Input
-    """Which input it is; its `columns` are empty."""
     body: str | None = None
-    """A SELECT that reads it."""
+    """A SELECT of all rows."""
     frame: pa.Table | None = None
-    """The rows themselves."""
-    columns: Mapping[str, str] | None = None
-    """SQL type by column, in order; None when the engine must describe it."""
-    filesystem: object | None = None
-    """An fsspec filesystem that DuckDB must know before the body runs."""
-    token: object | None = None
-    """Whatever its maker wants back with it; nobody else looks."""
-    hold: Callable[[], Callable[[], None]] | None = None
-    """Called when a run that reads it begins; what it gives is called when the run is over."""
-    extensions: tuple[str, ...] = ()
-    """Extensions that its body needs, beside that of its attachment."""
-    attachment: Attachment | None = None
-    """The database that its body reads; a statement over it is read to its end before its call returns."""
-    scoped: ScopedSecret | None = None
-    """The credential that its body's reader needs."""
-    explain: Explain | None = None
-    """Says in our words what DuckDB said when it failed to read it; None leaves that to the engine."""
-    discreet: bool = False
-    """Whether its `explain` is asked before those of others, since it leaves out values that are not to be told."""
-    unordered: bool = False
-    """Whether its state says nothing of the order of its rows: a statement that depends on one gets them sorted."""
-    narrow: Callable[[frozenset[str]], str] | None = None
-    """The body to run when just these columns are read; it has the columns of `body`, and may hold NULL in those that are not read."""
-    guard: Callable[[Asking], None] | None = None
-    """Called in the transaction that has just read the rows: raises when what was read is not what the statement was bound to."""
-    definition: str = ""
-    """What moves with the definition that its `columns` are of, where there is a `guard`."""
-    supposed: bool = False
-    """Whether that is the definition of a moment ago, and nobody asked whether it still holds; its `guard` does."""
-    apart: bool = False
-    """Whether the answers to `guard` come from outside that transaction anyway, so that it can be asked beside other guards."""
-    witness: Callable[[Asking, tuple[str, ...]], Observed | None] | None = None
-    """Called there with the columns read: the state that was read; None when that transaction was no snapshot. No witness: it has no transactions."""
+    """The rows as an Arrow table."""
     computed: Computed | None = None
-    """Computes the rows when a statement is run, in the place of `body` and `frame`; `columns` is there then."""
-    worded: tuple[tuple[str, str], ...] = ()
-    """Columns of numbers that are text here, and by what option of the source they would be numbers."""
-    changing: Changing | None = None
-    """How it takes INSERT, UPDATE and DELETE; None when it does not change."""
+    """Computes the rows when a statement runs; requires `Relation.columns`."""
+    projected_body: Callable[[frozenset[str], ConditionsOfScan], str] | None = None
+    """Returns the body to run when only these columns, and of the rows only those that satisfy
+    these conditions, are read. It has the columns of `body`; those that are not read may be
+    NULL."""
 
 
 @dataclass(frozen=True, slots=True)
-class Changing:
-    """What a relation that can be changed says of itself; its rows are in `frame`."""
+class Requirements:
+    """What must be loaded, attached and registered before DuckDB can bind a body."""
+
+    extensions: tuple[str, ...] = ()
+    """The required extensions, apart from that of the attachment."""
+    attachment: Attachment | None = None
+    """The database that the body reads. A statement over it is fully fetched before it returns."""
+    filesystem: object | None = None
+    """An fsspec filesystem to register with DuckDB before the body runs."""
+    scoped_secret: ScopedSecret | None = None
+    """The object-store secret that the body needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Consistency:
+    """What proves which state of a source a statement has read."""
+
+    guard: Callable[[Query], None] | None = None
+    """Called in the transaction that has just read the rows; raises if their definition is not the
+    one that the statement was bound to."""
+    witness: Callable[[Query, tuple[str, ...]], Observed | None] | None = None
+    """Called in the same transaction with the columns read; returns the state that was read, or
+    None if the transaction saw no snapshot. None for a source without transactions."""
+    unordered: bool = False
+    """Whether the state does not cover the row order; a statement that depends on the order gets
+    the rows sorted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """What SQL reads under one name."""
+
+    input: Input
+    """The input, without columns."""
+    read: ReadPlan = ReadPlan()
+    """How its rows are read."""
+    columns: Mapping[str, str] | None = None
+    """SQL type by column, in order; None if the engine has to describe the body."""
+    requirements: Requirements = Requirements()
+    """What the body needs in DuckDB."""
+    consistency: Consistency = Consistency()
+    """How the state that was read is proved."""
+    token: object | None = None
+    """Opaque data of the code that created the relation."""
+    acquire: Callable[[], Callable[[], None]] | None = None
+    """Called when a run that reads it starts; returns the function to call when the run ends."""
+    explain: Explain | None = None
+    """Maps DuckDB's messages about this relation to errors; None leaves that to the engine."""
+    redact_first: bool = False
+    """Whether its `explain` goes before those of other relations, because it removes values that
+    the reader may not see."""
+    numeric_text_columns: tuple[tuple[str, str], ...] = ()
+    """Numeric columns that are read as text, each with the source option that reads it as a
+    number."""
+    mutable: MutableState | None = None
+    """Support for INSERT, UPDATE and DELETE; None for a read-only relation."""
+
+
+@dataclass(frozen=True, slots=True)
+class MutableState:
+    """What DML needs of a mutable relation; its rows are in `ReadPlan.frame`."""
 
     key: tuple[str, ...]
-    """The columns that identify a row."""
-    renewed: Callable[[], Relation]
-    """The relation as it is now. TableNotFound when it is gone."""
+    """The primary key."""
+    refreshed: Callable[[], Relation]
+    """Returns the current relation. Raises TableNotFound."""
     state: object
-    """Which version of what this is; its maker knows."""
+    """The table and version, opaque to the engine."""
 
 
 Describe = Callable[[str | Relation], dict[str, str]]
-"""The body of a SELECT, or a relation with what its body needs → its columns and their DuckDB types, in order. SourceUnavailable."""
+"""Returns the columns and DuckDB types of a SELECT, or of a relation, in order. Raises
+SourceUnavailable."""
 
 
-class Asking(Protocol):
-    """Runs a SELECT of ours, in the transaction that it stands for."""
+class Query(Protocol):
+    """Runs internal SELECTs in one transaction."""
 
-    memory: dict[str, Any]
-    """What connectors keep about one DuckDB instance, as long as it lives: what was seen there, and has to be forgotten there."""
+    connector_state: dict[str, Any]
+    """The connectors' cache for the DuckDB instance; it lives as long as the instance."""
 
     def __call__(self, sql: str) -> list[tuple[Any, ...]]:
-        """All its rows. duckdb.Error."""
+        """All rows of a SELECT. Raises duckdb.Error."""
         ...
 
 
-T_co = TypeVar("T_co", covariant=True)
+class SourceAccess(Protocol):
+    """Runs internal queries on a source in the DuckDB instance of the bound tenant."""
 
+    def __call__(
+        self,
+        requirement: Relation | Attachment,
+        work: Callable[[Query], T],
+        *,
+        seconds: float | None = None,
+    ) -> T:
+        """The result of `work`, whose queries run in one transaction with the
+        `requirement` loaded and attached.
 
-class Begun(Protocol[T_co]):
-    """A question that was put and is not answered yet."""
-
-    def result(self) -> T_co:
-        """The answer, once. Raises as `Reach` does."""
-        ...
-
-    def drop(self) -> None:
-        """Nobody will ask for the answer."""
-        ...
-
-
-class Reach(Protocol):
-    """Questions of our own to a source, in the DuckDB instance of the bound tenant."""
-
-    def __call__(self, needs: Relation | Attachment, work: Callable[[Asking], T], *, seconds: float | None = None) -> T:
-        """What `work` returns; all that it asks is one transaction, with what `needs` needs loaded and attached.
-
-        Raises SourceUnavailable, also after `seconds` without an end; ExtensionMissing; what `Relation.explain` says; and what `work` raises.
+        Raises SourceUnavailable, also after `seconds`; ExtensionMissing; the error of
+        `Relation.explain`; and what `work` raises.
         """
         ...
 
-    def begin(self, needs: Relation | Attachment, work: Callable[[Asking], T], *, seconds: float | None = None) -> Begun[T]:
-        """The same, begun and not waited for, so that several servers can be asked at once."""
-        ...
-
-    def forget(self, key: str) -> None:
-        """Detach whatever is attached under a key: the source was removed, replaced, or has another secret."""
+    def detach(self, key: str) -> None:
+        """Detach what is attached under a key, because the source was removed or replaced or has
+        another secret."""
         ...
 
     @property
-    def memory(self) -> dict[str, Any]:
-        """`Asking.memory` of that instance."""
+    def connector_state(self) -> dict[str, Any]:
+        """The connectors' cache of that instance."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Looking:
-    """What one look lends to the connectors it asks."""
+class ObservationContext:
+    """Limits and services of one observation."""
 
-    memo: Memo
-    """What earlier looks saw."""
+    cache: DigestCache
+    """Results of earlier observations."""
     describe: Describe
-    """Names and types of what a body or relation selects."""
+    """Describes a body or relation."""
     now_ns: int
-    """When the look began, in nanoseconds since the epoch."""
+    """When the observation began, in nanoseconds since the epoch."""
     racy_seconds: float
-    """A stat younger than this when it was seen does not prove that the bytes are the same."""
+    """A file modified less than this before its stat may change again without a new stat."""
     scan_bytes: int | None = None
-    """How many bytes may be read for one input; None in a deep look."""
+    """How many bytes may be read per input; None in a deep observation."""
     scan_rows: int | None = None
-    """How many rows may be read for one input; None in a deep look."""
-    query: Query | None = None
-    """Runs a small SELECT of ours; `anchor="column:…"` needs it."""
-    reach: Reach | None = None
-    """Asks what needs an extension or an attachment; None where there is no engine."""
+    """How many rows may be read per input; None in a deep observation."""
+    query: RunSelect | None = None
+    """Runs a small internal SELECT; required for `anchor="column:…"`."""
     timeout_seconds: float | None = None
-    """How long one answer may take."""
+    """The time limit of one query."""
     read_sets: frozenset[tuple[str, ...] | None] = frozenset({None})
-    """The sets of columns over which anchors are wanted; None is the set of all. Only where an answer cannot be had for every set at once."""
+    """The column sets that need an anchor; None stands for all columns. For connectors whose
+    digests cover one column set each."""
 
 
 class Connector(Protocol):
@@ -246,80 +272,91 @@ class Connector(Protocol):
 
     @property
     def kind(self) -> str:
-        """Which sort of source: parquet, csv, frame …"""
+        """The kind of source: parquet, csv, frame …"""
         ...
 
     @property
     def location(self) -> str:
-        """Where it is, for people; without credentials."""
+        """The location for display, without credentials."""
         ...
 
     def check(self) -> None:
-        """Nothing, when the source can be read. SourceUnavailable, in one sentence, when not."""
+        """Check that the source can be read. Raises SourceUnavailable with one sentence."""
         ...
 
     def tables(self) -> list[str]:
-        """The tables inside it; empty when the source is itself one table."""
+        """The tables in the source; empty if the source is one table."""
         ...
 
     def relation(self, table: str | None) -> Relation:
-        """What SQL reads. SourceUnavailable, TableNotFound."""
+        """The relation of a table. Raises SourceUnavailable, TableNotFound."""
         ...
 
-    def observe(self, table: str | None, looking: Looking) -> Observed:
-        """Its state now: a Snapshot, Vanished or Unknown. Never raises for what the outside does."""
+    def observe(self, table: str | None, ctx: ObservationContext) -> Observed:
+        """The current state: a Snapshot, Vanished or Unknown. Failures of the source are Unknown,
+        not exceptions."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class ViewReading:
-    """What a view that lies in a file may do when it is run here."""
+class ViewReferences:
+    """The tables and functions that a view in a file uses."""
 
     tables: frozenset[tuple[str, ...]]
-    """The names that it reads, as typed."""
+    """The table names that it reads, as written."""
     functions: frozenset[str]
-    """The functions that it calls, ASCII-lower."""
+    """The functions that it calls, in lower case."""
 
 
 @runtime_checkable
-class Comparing(Protocol):
-    """A connector that can tell, by reading, whether rows are the same although their anchor moved."""
+class SupportsRowComparison(Protocol):
+    """A connector that can compare rows when an anchor has changed."""
 
-    def same_rows(self, recorded: Anchor, looking: Looking) -> bool | Unknown:
-        """Whether the columns of a recorded anchor hold the same bag of rows now; False when that cannot be told, Unknown when it costs more than
-        the look allows."""
+    def same_rows(self, recorded: Anchor, ctx: ObservationContext) -> bool | Unknown:
+        """Whether the columns of a recorded anchor contain the same multiset of rows now. False if
+        that cannot be determined, Unknown if it exceeds the limits of the observation."""
         ...
 
 
 @runtime_checkable
-class Finder(Connector, Protocol):
-    """A source whose tables lie in schemas."""
+class MultiTableConnector(Connector, Protocol):
+    """A source with several tables, in schemas."""
 
     def find(self, parts: Sequence[str]) -> str | None:
-        """The table that `table` or `schema.table` means, as `tables` spells it; None when none or several may be meant."""
-        ...
-
-
-@runtime_checkable
-class Foreseeing(Finder, Protocol):
-    """A source that can be asked for several names at once, while others are asked."""
-
-    def foresee(self, names: Sequence[Sequence[str]], supposing: bool = False) -> None:
-        """Begin to look for tables; `find` waits for the answer. With `supposing`, of those that were seen a moment ago that is supposed to be still
-        so (`Relation.supposed`). SecretMissing."""
-        ...
-
-    def forgo(self) -> None:
-        """Whatever of it `find` did not ask for is not wanted."""
+        """The name in `tables` for `table` or `schema.table`; None if none or several match."""
         ...
 
 
 def same_state(before: Observed, after: Observed, columns: tuple[str, ...] | None = None) -> bool:
-    """Whether two observations of one input prove that it did not move between them, on the given columns (None: on all).
-
-    Only two snapshots can: what has vanished or is unknown proves nothing.
-    """
+    """Whether two observations of an input prove that it did not change in between, on the given
+    columns (None: all). Only two snapshots can."""
     if not isinstance(before, Snapshot) or not isinstance(after, Snapshot):
         return False
-    nothing = Input(InputKind.SOURCE, "")
-    return before.anchor(nothing, columns).same_state(after.anchor(nothing, columns))
+    any_input = Input(InputKind.SOURCE, "")
+    return before.anchor(any_input, columns).same_state(after.anchor(any_input, columns))
+
+
+@dataclass(frozen=True, slots=True)
+class InputRead:
+    """One input of a statement or a computation."""
+
+    relation: Relation
+    """The relation; for a computation only its input and token are used."""
+    columns: tuple[str, ...]
+    """The columns read, sorted; empty if only the row count matters."""
+    schema: Mapping[str, str]
+    """All columns and SQL types at binding time, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """How to compute the rows of a relation. Both functions take the columns that the statement
+    reads."""
+
+    definition: str
+    """What determines the rows besides the inputs; part of the definition of every statement that
+    reads them."""
+    inputs: Callable[[Collection[str]], Sequence[InputRead]]
+    """Returns the inputs, the relation's own first."""
+    rows: Callable[[Collection[str]], pa.Table]
+    """Returns all rows with all columns; called in the statement's thread at every run."""

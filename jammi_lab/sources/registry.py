@@ -1,4 +1,4 @@
-"""From what a person typed to a connector: which kind it is, whether its options are known, and who reads it."""
+"""Registry of connectors: infers the kind of a location and creates the connector of a record."""
 
 from __future__ import annotations
 
@@ -7,119 +7,187 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from jammi_lab.errors import InvalidArgument
-from jammi_lab.names import near
-from jammi_lab.sources import addresses, failures, table_formats
-from jammi_lab.sources.base import Connector, Given, Reach, nothing_given
-from jammi_lab.sources.entrance import WEB
-from jammi_lab.sources.files import FileConnector
+from jammi_lab.core.errors import InvalidArgument
+from jammi_lab.core.identifiers import near_names
+from jammi_lab.core.records import SourceRecord
+from jammi_lab.sources import container_formats, database_urls, read_errors
+from jammi_lab.sources.base import Connector, ReadCredentials, SourceAccess, no_credentials
+from jammi_lab.sources.credentials import HTTP_SCHEMES
+from jammi_lab.sources.files.connector import FileConnector
+from jammi_lab.sources.files.formats import FILE_KINDS, check_anchor, check_options, kind_of_name
+from jammi_lab.sources.files.object_stores import STORES, StoreAccess
+from jammi_lab.sources.files.remote_files import file_set_for
 from jammi_lab.sources.frames import FrameConnector
-from jammi_lab.sources.kinds import FILE_KINDS, check_anchor, check_options, kind_of_name
-from jammi_lab.sources.locations import full_location, literal_path, scheme_of, shown, store_location
-from jammi_lab.sources.objects import STORES, Access
-from jammi_lab.sources.remote import place_of
-from jammi_lab.values.records import SourceRecord
+from jammi_lab.sources.locations import (
+    display_location,
+    full_location,
+    literal_path,
+    scheme_of,
+    store_location,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from jammi_lab.sources.web import Door
+    from jammi_lab.sources.base import MultiTableConnector, SupportsRowComparison
+    from jammi_lab.sources.databases.duckdb import DuckdbConnector
+    from jammi_lab.sources.databases.mysql import MysqlConnector
+    from jammi_lab.sources.databases.postgres import PostgresConnector
+    from jammi_lab.sources.databases.sqlite import SqliteConnector
+    from jammi_lab.sources.files.http import HttpCredentials
+    from jammi_lab.sources.lakehouse.connector import LakehouseConnector
+    from jammi_lab.sources.row_security import TenantFilteredTables
 
-    Entrance = Callable[[], Access | Door | None]
+    Entrance = Callable[[], StoreAccess | HttpCredentials | None]
+
+    # `isinstance` asks for these protocols. A method that was renamed in the protocol or in a class
+    # would turn the feature off without an error; here it is an error of types.
+    _MULTI_TABLE_CONNECTORS: tuple[type[MultiTableConnector], ...] = (
+        DuckdbConnector,
+        MysqlConnector,
+        PostgresConnector,
+        SqliteConnector,
+        TenantFilteredTables,
+    )
+    _ROW_COMPARING_CONNECTORS: tuple[type[SupportsRowComparison], ...] = (LakehouseConnector,)
 
 __all__ = ["check_anchor", "check_options", "connector_for", "infer_kind"]
 
-_ALL_KINDS = (*FILE_KINDS, *table_formats.KINDS, *addresses.PORTS)
+_ALL_KINDS = (*FILE_KINDS, *container_formats.KINDS, *database_urls.PORTS)
 _MAGIC = {b"PAR1": "parquet", b"ARRO": "arrow", b"FEA1": "arrow"}
 
 
-def infer_kind(location: str | os.PathLike[str], kind: str | None = None, access: Entrance = lambda: None) -> str:
-    """The kind of source at a location as it was typed, or `kind` when that is a kind. `access` gives how a remote one is asked.
+def infer_kind(
+    location: str | os.PathLike[str], kind: str | None = None, read_access: Entrance = lambda: None
+) -> str:
+    """The kind of source at a location as typed, or `kind` if that is valid. `access` returns the
+    credentials of a remote location.
 
-    SourceUnavailable when nothing is there; InvalidArgument when the kind cannot be told, when files of several kinds are mixed, and for addresses
-    that nothing here reads.
+    Raises SourceUnavailable when nothing is there; InvalidArgument when the kind cannot be inferred
+    or files of several kinds are mixed, and for unsupported URLs.
     """
-    typed = os.fspath(location)
-    scheme = scheme_of(typed)
+    user_input = os.fspath(location)
+    scheme = scheme_of(user_input)
     if isinstance(kind, str):
-        kind = addresses.kind_of(kind) or kind  # mariadb and postgres, as in an address
-    if kind == "iceberg" and addresses.kind_of(scheme) == "postgresql":
+        kind = database_urls.kind_of(kind) or kind  # mariadb and postgres, as in a URL
+    if kind == "iceberg" and database_urls.kind_of(scheme) == "postgresql":
         return kind  # the catalog of a lake
-    if (server := addresses.kind_of(scheme)) is not None or kind in addresses.PORTS:
+    if (server := database_urls.kind_of(scheme)) is not None or kind in database_urls.PORTS:
         if server is None or kind not in (None, server):
-            raise InvalidArgument(f"{shown(typed)!r} is no address of kind {kind}.", hint="Write postgresql://user@host/database or mysql://….")
+            raise InvalidArgument(
+                f"{display_location(user_input)!r} is not a URL of kind {kind}.",
+                hint="Write postgresql://user@host/database or mysql://….",
+            )
         return server
-    if (told := table_formats.infer(typed) if kind is None else kind if kind in table_formats.KINDS else None) is not None:
-        return told
-    if scheme is not None and scheme not in ("memory", *STORES, *WEB):
-        hint = "Give a path, an address of http, s3, gs or az, a database, or a frame."
-        raise InvalidArgument(f"Sources cannot be read from {scheme}:// addresses.", hint=hint)
+    if (
+        container_kind := container_formats.infer(user_input)
+        if kind is None
+        else kind
+        if kind in container_formats.KINDS
+        else None
+    ) is not None:
+        return container_kind
+    if scheme is not None and scheme not in ("memory", *STORES, *HTTP_SCHEMES):
+        hint = "Use a path, a URL of http, s3, gs or az, a database URL, or a frame."
+        raise InvalidArgument(f"{scheme}:// URLs are not supported.", hint=hint)
     if kind is not None:
         if kind not in FILE_KINDS:
             raise InvalidArgument(
-                f"There is no kind of file called {kind!r}.", near=near(kind, _ALL_KINDS), hint=f"Kinds are {', '.join(_ALL_KINDS)}."
+                f"Unknown kind of source: {kind!r}.",
+                near=near_names(kind, _ALL_KINDS),
+                hint=f"Kinds are {', '.join(_ALL_KINDS)}.",
             )
         return kind
-    kinds = _kinds_there(typed, access)
+    kinds = _kinds_by_content(user_input, read_access)
     if len(kinds) > 1:
         raise InvalidArgument(
-            f"{shown(typed)!r} holds files of several kinds ({', '.join(sorted(kinds))}).", hint='Say which with kind="…", or use a glob.'
+            f"{display_location(user_input)!r} contains files of several kinds "
+            f"({', '.join(sorted(kinds))}).",
+            hint='Set kind="…", or use a glob.',
         )
     if not kinds:
-        raise InvalidArgument(f"The kind of {shown(typed)!r} cannot be told from its name.", hint=f'Say kind="…": {", ".join(_ALL_KINDS)}.')
+        raise InvalidArgument(
+            f"The kind of {display_location(user_input)!r} cannot be inferred from its name.",
+            hint=f'Set kind="…": {", ".join(_ALL_KINDS)}.',
+        )
     return kinds.pop()
 
 
-def _kinds_there(typed: str, access: Entrance) -> set[str]:
-    """What the one file's name tells, or the names of the files that are there, or at last the first bytes of the one file."""
-    pattern = full_location(store_location(typed, None), None)
+def _kinds_by_content(user_input: str, read_access: Entrance) -> set[str]:
+    """The kinds by the location's own name, or by the names of its files, or else by the first
+    bytes of a single file."""
+    pattern = full_location(store_location(user_input, None), None)
     path = literal_path(pattern)
-    name = urlsplit(pattern).path if scheme_of(pattern) in WEB else path or pattern
-    if (path is None or not os.path.isdir(path)) and (told := kind_of_name(name)) is not None:
-        return {told}
+    name = urlsplit(pattern).path if scheme_of(pattern) in HTTP_SCHEMES else path or pattern
+    if (path is None or not os.path.isdir(path)) and (named_kind := kind_of_name(name)) is not None:
+        return {named_kind}
     try:
-        names = place_of(pattern, access()).names()
+        names = file_set_for(pattern, read_access()).names()
     except OSError as error:
-        raise failures.unreadable(shown(pattern), error) from None
+        raise read_errors.unreadable_error(display_location(pattern), error) from None
     if not names:
-        raise failures.missing(pattern)
-    if path is not None and scheme_of(pattern) in STORES and (lake := _of_lake(names)) is not None:
-        return {lake}
-    if scheme_of(pattern) not in WEB and (kinds := {kind for name in names if (kind := kind_of_name(name)) is not None}):
+        raise read_errors.missing_error(pattern)
+    if (
+        path is not None
+        and scheme_of(pattern) in STORES
+        and (lakehouse_kind := _lakehouse_kind(names)) is not None
+    ):
+        return {lakehouse_kind}
+    if scheme_of(pattern) not in HTTP_SCHEMES and (
+        kinds := {kind for name in names if (kind := kind_of_name(name)) is not None}
+    ):
         return kinds
     if len(names) == 1 and scheme_of(pattern) is None:
         try:
             with open(names[0], "rb") as file:
                 return {kind} if (kind := _MAGIC.get(file.read(4))) else set()
         except OSError as error:
-            raise failures.unreadable(names[0], error) from None
+            raise read_errors.unreadable_error(names[0], error) from None
     return set()
 
 
-def _of_lake(names: list[str]) -> str | None:
-    """What a prefix is that holds the log of a Delta table, or the metadata of an Iceberg table: its data files alone say nothing."""
+def _lakehouse_kind(names: list[str]) -> str | None:
+    """The kind of a prefix that contains a Delta log or Iceberg metadata. Its data files alone
+    would look like Parquet files."""
     if any("/_delta_log/" in name for name in names):
         return "delta"
-    return "iceberg" if any(name.endswith(".metadata.json") and name.split("/")[-2:-1] == ["metadata"] for name in names) else None
+    return (
+        "iceberg"
+        if any(
+            name.endswith(".metadata.json") and name.split("/")[-2:-1] == ["metadata"]
+            for name in names
+        )
+        else None
+    )
 
 
 def connector_for(
-    record: SourceRecord, frame: object | None, folder: Path | None, given: Given = nothing_given, reach: Reach | None = None
+    record: SourceRecord,
+    frame: object | None,
+    folder: Path | None,
+    credentials: ReadCredentials = no_credentials,
+    source_access: SourceAccess | None = None,
 ) -> Connector:
-    """Who reads a registered source: `frame` is the object when the record is of a frame (None: it is gone), `folder` the workspace's, `given`
-    its credentials, `reach` asks servers in the engine's instance.
+    """The connector of a registered source.
 
-    InvalidArgument for a kind that this release does not read.
+    `frame` is the object of a frame source (None if it no longer exists), `folder` the workspace's
+    folder; `given` returns the credentials and `reach` runs queries in the engine's instance.
+    Raises InvalidArgument for a kind that this release does not support.
     """
     if record.kind == "frame":
         return FrameConnector(record.name, frame)
-    if record.kind in table_formats.KINDS:
-        return table_formats.connector(record, folder, given, reach)
-    if record.kind in addresses.PORTS:
-        from jammi_lab.sources.mysql import MysqlConnector
-        from jammi_lab.sources.postgres import PostgresConnector
+    if record.kind in container_formats.KINDS:
+        return container_formats.create_connector(record, folder, credentials, source_access)
+    if record.kind in database_urls.PORTS:
+        from jammi_lab.sources.databases.mysql import MysqlConnector
+        from jammi_lab.sources.databases.postgres import PostgresConnector
 
-        return (PostgresConnector if record.kind == "postgresql" else MysqlConnector)(record, given, reach)
+        return (PostgresConnector if record.kind == "postgresql" else MysqlConnector)(
+            record, credentials, source_access
+        )
     if record.kind not in FILE_KINDS:
-        raise InvalidArgument(f"Nothing here reads sources of kind {record.kind!r}.", hint="A later version of jammi-lab may have registered it.")
-    return FileConnector(record, folder, given)
+        raise InvalidArgument(
+            f"Sources of kind {record.kind!r} are not supported.",
+            hint="A newer version of jammi-lab may have registered it.",
+        )
+    return FileConnector(record, folder, credentials)

@@ -1,11 +1,13 @@
-"""Credentials of sources: where `secret=` leads to, and what this kernel holds in memory until a source is removed or the workspace closes.
+"""Credentials of sources: resolving `secret=`, and credentials kept in memory until the source is
+removed or the workspace closes.
 
-`SourceRecord.secret` says where the credential is, and is stored; the credential itself never is:
+`SourceRecord.secret` is stored and names the place of the credential; the credential itself is
+never stored:
 
-    MY_PASSWORD            the environment variable of that name, read when it is needed
-    keyring:service/user   the system's keyring, read when it is needed
-    callable:              a function that this kernel was given; after a restart SecretMissing
-    (the empty text)       it was typed with the location or the options; after a restart SecretMissing
+    MY_PASSWORD            an environment variable, read when needed
+    keyring:service/user   an entry of the system's keyring, read when needed
+    callable:              a function passed in this kernel; SecretMissing after a restart
+    (empty)                typed in the location or the options; SecretMissing after a restart
 """
 
 import os
@@ -13,161 +15,205 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 
-from jammi_lab import scrubbing
-from jammi_lab.errors import ExtensionMissing, InvalidArgument, SecretMissing
-from jammi_lab.names import fold
-from jammi_lab.sources.locations import scheme_of, shown
-from jammi_lab.sources.objects import STORES
-from jammi_lab.values.records import SourceRecord
+from jammi_lab.core import redaction
+from jammi_lab.core.errors import ExtensionMissing, InvalidArgument, SecretMissing
+from jammi_lab.core.identifiers import fold
+from jammi_lab.core.records import SourceRecord
+from jammi_lab.sources.files.object_stores import STORES
+from jammi_lab.sources.locations import display_location, scheme_of
 
 Secret = str | Callable[[], str]
-"""What `secret=` takes."""
-TYPED = ""
+"""The forms of `secret=`."""
+USER_INPUT = ""
 CALLABLE = "callable:"
 KEYRING = "keyring:"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_USUAL = re.compile(r"[A-Z_][A-Z0-9_]*")
-"""How variables are named; of another name it is asked that there be one, since a password looks like that."""
-_OPEN = ("user", "endpoint_url", "region")
-"""Parts of what was typed that are no secret by themselves."""
+_CONVENTIONAL_VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
+"""Conventional variable names. A variable with another name must exist, because a password could
+look like such a name."""
+_NOT_SECRET = ("user", "endpoint_url", "region")
+"""Typed values that are not secret."""
 
 
 def check_secret(secret: object) -> str | None:
-    """What to store of a `secret=`. InvalidArgument for what is none of its forms, without telling it: it may be the password itself."""
-    if secret is None or secret == TYPED:
-        return None if secret is None else TYPED
+    """The stored form of a `secret=`. Raises InvalidArgument for any other text, without repeating
+    it, because it may be the password itself."""
+    if secret is None or secret == USER_INPUT:
+        return None if secret is None else USER_INPUT
     if callable(secret):
         return CALLABLE
     if isinstance(secret, str):
         service, _, user = secret.removeprefix(KEYRING).partition("/")
-        named = _USUAL.fullmatch(secret) or (_VARIABLE.fullmatch(secret) and secret in os.environ)
-        if named or secret == CALLABLE or (secret.startswith(KEYRING) and service and user):
+        is_variable = _CONVENTIONAL_VARIABLE.fullmatch(secret) or (
+            _VARIABLE.fullmatch(secret) and secret in os.environ
+        )
+        if is_variable or secret == CALLABLE or (secret.startswith(KEYRING) and service and user):
             return secret
-        scrubbing.remember(secret)
+        redaction.remember_credential(secret)
     raise InvalidArgument(
-        'secret= takes the name of an environment variable (in capitals, or one that is set), "keyring:service/user" or a function that returns it.',
-        hint="Put the password into an environment variable and give that variable's name.",
+        "secret= takes the name of an environment variable (in capitals, or one that is set), "
+        '"keyring:service/user" or a function that returns the secret.',
+        hint="Set an environment variable to the password and pass its name.",
     )
 
 
-class Vault:
-    """What this kernel holds of credentials, by owner and name of the source."""
+class CredentialStore:
+    """The credentials in this kernel's memory, by tenant and source name."""
 
     def __init__(self) -> None:
-        self._typed: dict[tuple[str | None, str], dict[str, str]] = {}
+        self._user_input: dict[tuple[str | None, str], dict[str, str]] = {}
         self._functions: dict[tuple[str | None, str], Callable[[], str]] = {}
-        self._answers: dict[tuple[str | None, str], tuple[Callable[[], str], str]] = {}
+        self._results: dict[tuple[str | None, str], tuple[Callable[[], str], str]] = {}
         self._lock = threading.RLock()
 
-    def keep(self, record: SourceRecord, typed: Mapping[str, str] | None = None, function: Callable[[], str] | None = None) -> None:
-        """Hold what was typed with a source, or the function that gives its secret, in the place of what was held."""
-        at = _at(record)
+    def store(
+        self,
+        record: SourceRecord,
+        user_input: Mapping[str, str] | None = None,
+        function: Callable[[], str] | None = None,
+    ) -> None:
+        """Store a source's typed credentials or its secret function, replacing earlier ones."""
+        key = _key(record)
         with self._lock:
-            answer = self._answers.get(at)
+            cached = self._results.get(key)
             self.release(record)
-            if answer is not None and answer[0] is function:
-                self._answers[at] = answer
-            if typed:
-                self._typed[at] = dict(typed)
-                _remember(typed)
+            if cached is not None and cached[0] is function:
+                self._results[key] = cached
+            if user_input:
+                self._user_input[key] = dict(user_input)
+                _redact_values(user_input)
             if function is not None:
-                self._functions[at] = function
+                self._functions[key] = function
 
     def release(self, record: SourceRecord) -> None:
-        """Hold nothing of it any more."""
+        """Remove all credentials of a source."""
         with self._lock:
-            for held in (self._typed, self._functions, self._answers):
-                held.pop(_at(record), None)
+            for values in (self._user_input, self._functions, self._results):
+                values.pop(_key(record), None)
 
-    def refused(self, record: SourceRecord) -> None:
-        """The source did not take the credential: a function is asked again next time."""
+    def reject(self, record: SourceRecord) -> None:
+        """Drop the cached result of a secret function, because the source rejected it."""
         with self._lock:
-            self._answers.pop(_at(record), None)
+            self._results.pop(_key(record), None)
 
-    def given(self, record: SourceRecord, typed: Mapping[str, str] | None = None, function: Callable[[], str] | None = None) -> "Given":
-        """The credentials of a record, to be had when they are needed; `typed` and `function` are those of a source that is being added."""
-        return Given(self, record, typed, function)
+    def credentials_for(
+        self,
+        record: SourceRecord,
+        user_input: Mapping[str, str] | None = None,
+        function: Callable[[], str] | None = None,
+    ) -> "Credentials":
+        """A lazy handle to the credentials of a record. `typed` and `function` override the stored
+        ones for a source that is being added."""
+        return Credentials(self, record, user_input, function)
 
-    def _find(self, given: "Given") -> tuple[Mapping[str, str], str | None]:
-        record, at = given.record, _at(given.record)
+    def _resolve(self, credentials: "Credentials") -> tuple[Mapping[str, str], str | None]:
+        record, key = credentials.record, _key(credentials.record)
         with self._lock:
-            typed = self._typed.get(at, {}) if given.typed is None else given.typed
-            function = self._functions.get(at) if given.function is None else given.function
-        _remember(typed)
-        if record.secret is None or record.secret == TYPED:
-            if record.secret == TYPED and not typed:
-                raise _missing(record, "was added with a credential, which is not kept")
-            return typed, None
-        secret = self._called(record, function) if record.secret == CALLABLE else _looked_up(record)
-        scrubbing.remember(secret)
-        return typed, secret
+            user_input = (
+                self._user_input.get(key, {})
+                if credentials.user_input is None
+                else credentials.user_input
+            )
+            function = (
+                self._functions.get(key) if credentials.function is None else credentials.function
+            )
+        _redact_values(user_input)
+        if record.secret is None or record.secret == USER_INPUT:
+            if record.secret == USER_INPUT and not user_input:
+                raise _missing_error(record, "was added with a credential, which is not stored")
+            return user_input, None
+        secret = (
+            self._call_function(record, function) if record.secret == CALLABLE else _look_up(record)
+        )
+        redaction.remember_credential(secret)
+        return user_input, secret
 
-    def _called(self, record: SourceRecord, function: Callable[[], str] | None) -> str:
-        """A function's answer; asked once, because it may prompt, and again when the answer was refused."""
-        at = _at(record)
-        with self._lock:  # two threads that need it prompt once
+    def _call_function(self, record: SourceRecord, function: Callable[[], str] | None) -> str:
+        """The result of the secret function, cached because it may prompt, until it is rejected."""
+        key = _key(record)
+        with self._lock:  # two threads prompt only once
             if function is None:
-                raise _missing(record, "takes its secret from a function, and this kernel was not given it")
-            if at in self._answers and self._answers[at][0] is function:
-                return self._answers[at][1]
-            answer, failed = "", ""
+                raise _missing_error(
+                    record, "takes its secret from a function that this kernel does not have"
+                )
+            if key in self._results and self._results[key][0] is function:
+                return self._results[key][1]
+            secret, error_name = "", ""
             try:
-                answer = function()
-            except Exception as error:  # noqa: BLE001 — a person's own code; its text may hold the secret
-                failed = type(error).__name__
-            if failed:  # raised out here, the error carries the other one along in no way
-                raise SecretMissing(f"The function for the secret of {record.name!r} failed with {failed}.")
-            if not isinstance(answer, str) or not answer:
-                raise SecretMissing(f"The function for the secret of {record.name!r} returned no text.")
-            self._answers[at] = (function, answer)
-            return answer
+                secret = function()
+            except Exception as error:  # noqa: BLE001 — user code; its message may contain the secret
+                error_name = type(error).__name__
+            if error_name:  # raised outside the handler, so that the error has no context
+                raise SecretMissing(
+                    f"The function for the secret of {record.name!r} failed with {error_name}."
+                )
+            if not isinstance(secret, str) or not secret:
+                raise SecretMissing(
+                    f"The function for the secret of {record.name!r} must return a non-empty "
+                    "string."
+                )
+            self._results[key] = (function, secret)
+            return secret
 
 
-class Given:
-    """Called when the credentials of one source are needed: what was typed, by name, and the text that `secret=` leads to. SecretMissing."""
+class Credentials:
+    """Lazy handle to the credentials of one source; calling it resolves them."""
 
-    def __init__(self, vault: Vault, record: SourceRecord, typed: Mapping[str, str] | None, function: Callable[[], str] | None) -> None:
-        self.record, self.typed, self.function = record, typed, function
-        self._vault = vault
+    def __init__(
+        self,
+        store: CredentialStore,
+        record: SourceRecord,
+        user_input: Mapping[str, str] | None,
+        function: Callable[[], str] | None,
+    ) -> None:
+        self.record, self.user_input, self.function = record, user_input, function
+        self._store = store
 
     def __call__(self) -> tuple[Mapping[str, str], str | None]:
-        """(what was typed, the secret's text). SecretMissing, ExtensionMissing."""
-        return self._vault._find(self)
+        """(typed credentials by name, text of `secret=`). Raises SecretMissing,
+        ExtensionMissing."""
+        return self._store._resolve(self)
 
-    def refused(self) -> None:
-        """The source did not take them."""
-        self._vault.refused(self.record)
+    def reject(self) -> None:
+        """Report that the source rejected the credentials."""
+        self._store.reject(self.record)
 
     @property
     def remedy(self) -> str:
-        """What to do when the source did not take them."""
-        secret = self.record.secret or TYPED
+        """The hint for rejected credentials."""
+        secret = self.record.secret or USER_INPUT
         if secret == CALLABLE:
-            return "The function for its secret is asked again at the next use."
+            return "The function for its secret is called again on the next use."
         if secret.startswith(KEYRING):
-            return f"Put the right password into the keyring for {secret.removeprefix(KEYRING)}."
-        return f"Set the environment variable {secret} to the right password." if secret else f"Give the right password: {_again(self.record)}."
+            return f"Store the correct password in the keyring: {secret.removeprefix(KEYRING)}."
+        return (
+            f"Set the environment variable {secret} to the correct password."
+            if secret
+            else f"Pass the correct password: {_add_call(self.record)}."
+        )
 
 
-def _at(record: SourceRecord) -> tuple[str | None, str]:
+def _key(record: SourceRecord) -> tuple[str | None, str]:
     return (record.tenant, fold(record.name))
 
 
-def _remember(typed: Mapping[str, str]) -> None:
-    for name, value in typed.items():
-        if name not in _OPEN:
-            scrubbing.remember(value)
+def _redact_values(user_input: Mapping[str, str]) -> None:
+    for name, value in user_input.items():
+        if name not in _NOT_SECRET:
+            redaction.remember_credential(value)
 
 
-def _missing(record: SourceRecord, why: str) -> SecretMissing:
-    held = _held(record) if record.secret != CALLABLE else ""
+def _missing_error(record: SourceRecord, reason: str) -> SecretMissing:
+    secret_format = _secret_format(record) if record.secret != CALLABLE else ""
     return SecretMissing(
-        f"The source {record.name!r} {why}.", hint=f"Add it again: {_again(record)}.{f' The variable holds {held}.' if held else ''}"
+        f"The source {record.name!r} {reason}.",
+        hint=f"Add it again: {_add_call(record)}."
+        f"{f' The variable must contain {secret_format}.' if secret_format else ''}",
     )
 
 
-def _held(record: SourceRecord) -> str:
-    """What a secret's text is, where it is more than a password; in words."""
+def _secret_format(record: SourceRecord) -> str:
+    """The format of a secret's text for display; empty if it is just a password."""
     match STORES.get(scheme_of(record.location) or ""):
         case "s3":
             return "key:secret, or key:secret:token"
@@ -175,40 +221,61 @@ def _held(record: SourceRecord) -> str:
             return "account:key"
         case "gs":
             return "a token"
-    return "user:password, a token, or ?query" if scheme_of(record.location) in ("http", "https") else ""
+    return (
+        "user:password, a token, or ?query"
+        if scheme_of(record.location) in ("http", "https")
+        else ""
+    )
 
 
-def _again(record: SourceRecord) -> str:
-    """The call that gives a source its credential again and leaves all else as it is."""
+def _add_call(record: SourceRecord) -> str:
+    """The call that adds a source again with a credential and otherwise the same arguments."""
     secret = "your_function" if record.secret == CALLABLE else "'NAME_OF_A_VARIABLE'"
-    kept = {"anchor": record.anchor if record.anchor != "auto" else None, "tenant_column": record.tenant_column, "options": record.options or None}
-    said = "".join(f", {name}={value!r}" for name, value in kept.items() if value is not None)
-    return f"ws.sources.add({record.name!r}, {shown(record.location)!r}, secret={secret}{said}, replace=True)"
+    arguments = {
+        "anchor": record.anchor if record.anchor != "auto" else None,
+        "tenant_column": record.tenant_column,
+        "options": record.options or None,
+    }
+    argument_text = "".join(
+        f", {name}={value!r}" for name, value in arguments.items() if value is not None
+    )
+    return (
+        f"ws.sources.add({record.name!r}, {display_location(record.location)!r}, "
+        f"secret={secret}{argument_text}, replace=True)"
+    )
 
 
-def _looked_up(record: SourceRecord) -> str:
-    """What the environment or the keyring holds."""
+def _look_up(record: SourceRecord) -> str:
+    """The secret from the environment or the keyring. Raises SecretMissing, ExtensionMissing."""
     secret = record.secret or ""
     if not secret.startswith(KEYRING):
         if value := os.environ.get(secret):
             return value
         raise SecretMissing(
-            f"The environment variable {secret}, which the source {record.name!r} takes its secret from, is not set.",
-            hint=f"Set it to {_held(record) or 'the password'}, for example by os.environ[{secret!r}] = getpass.getpass().",
+            f"The environment variable {secret}, which the source {record.name!r} takes its "
+            "secret from, is not set.",
+            hint=f"Set it to {_secret_format(record) or 'the password'}, for example by "
+            f"os.environ[{secret!r}] = getpass.getpass().",
         )
     try:
         import keyring
         from keyring.errors import KeyringError
     except ImportError:
-        raise ExtensionMissing("The package keyring is not installed.", hint='Run: pip install "jammi-lab[keyring]".') from None
+        raise ExtensionMissing(
+            "The package keyring is not installed.", hint='Run: pip install "jammi-lab[keyring]".'
+        ) from None
     service, _, user = secret.removeprefix(KEYRING).partition("/")
     try:
-        found = keyring.get_password(service, user)
+        password = keyring.get_password(service, user)
     except KeyringError as error:
-        raise SecretMissing(f"The keyring cannot be read: {type(error).__name__}.", hint="Unlock it, or give secret= another way.") from None
-    if not found:
         raise SecretMissing(
-            f"The keyring holds nothing for {service}/{user}, which the source {record.name!r} takes its secret from.",
-            hint=f"Put {_held(record) or 'the password'} there: keyring set {service} {user}.",
+            f"The keyring cannot be read: {type(error).__name__}.",
+            hint="Unlock it, or use another form of secret=.",
+        ) from None
+    if not password:
+        raise SecretMissing(
+            f"The keyring has no entry {service}/{user}, which the source {record.name!r} takes "
+            "its secret from.",
+            hint=f"Store {_secret_format(record) or 'the password'}: keyring set {service} {user}.",
         )
-    return found
+    return password

@@ -1,7 +1,6 @@
-"""Digests of files and of their column chunks, and when a stat may stand for them."""
+"""Digests of files and of their column chunks, and when an unchanged stat may replace hashing."""
 
 import collections
-import concurrent.futures
 import contextlib
 import errno
 import hashlib
@@ -14,78 +13,98 @@ from typing import Any, BinaryIO, NamedTuple, Protocol, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jammi_lab.canonical import digest_of
-from jammi_lab.storage.arrow import arrow_digests, table_digest
-from jammi_lab.storage.files import Place, Stat, opened, plain_stat, settled, stat_of
-from jammi_lab.storage.growing import BLOCK, Growing
-from jammi_lab.storage.mapped import watch
-from jammi_lab.storage.pages import as_told
-from jammi_lab.storage.parquet import footer_at, footer_of, split_leaves
-from jammi_lab.storage.plain import plain_bytes
-from jammi_lab.values.anchors import Cost
-from jammi_lab.values.base import Value
-from jammi_lab.values.manifest import Leaf
+from jammi_lab.core.anchors import Cost
+from jammi_lab.core.canonical_json import digest_of
+from jammi_lab.core.executor import ThreadPool
+from jammi_lab.core.manifest import Leaf
+from jammi_lab.core.value import Value
+from jammi_lab.storage.arrow_digests import arrow_digests, table_digest
+from jammi_lab.storage.files import (
+    Stat,
+    StoragePath,
+    is_settled,
+    open_for_reading,
+    regular_stat,
+    stat_of,
+)
+from jammi_lab.storage.mmap_watch import force_mtime_update
+from jammi_lab.storage.parquet import parse_footer, read_footer, split_leaves
+from jammi_lab.storage.parquet_pages import pages_match_footer
+from jammi_lab.storage.regular_files import read_regular
+from jammi_lab.storage.write_digest import BLOCK_BYTES, StreamingDigest
 
 __all__ = [
-    "BLOCK",
+    "BLOCK_BYTES",
+    "CacheEntry",
+    "DigestCache",
     "Fingerprint",
-    "KeptMemo",
-    "Memo",
-    "MemoEntry",
     "ParquetDigests",
+    "PersistentDigestCache",
     "arrow_digests",
-    "at_rest",
+    "cache_key",
     "column_digests",
     "digest_parquet",
     "digest_parquet_stream",
     "fingerprint",
-    "memo_key",
+    "is_current",
     "parquet_leaves",
     "parquet_payload",
     "read_fingerprint",
-    "seen",
+    "read_once",
+    "read_stable",
     "sha256_file",
     "sha256_stream",
     "table_digest",
-    "trusted",
 ]
 
-_SMALL = 1 << 20
-"""Up to this size, a file is read once and kept while it is hashed."""
-_SPLIT = 2 << 20
+_SMALL_FILE_BYTES = 1 << 20
+"""Up to this size, a file is read into memory once and hashed there."""
+_PARALLEL_HASH_BYTES = 2 << 20
 """From this size on, a file is hashed on two threads."""
-_TRIES = 3
+_MAX_ATTEMPTS = 3
 T = TypeVar("T")
 
 
-class MemoEntry(Value, frozen=True):
-    """What an earlier look found in one file."""
+NO_STAT = Stat(0, 0, 0, 0)
+"""The stat in an observation of something other than one file."""
+
+
+class CacheEntry(Value, frozen=True):
+    """The result of an earlier observation, for example of one file."""
 
     stat: Stat
-    """The file's stat then."""
+    """The file's stat at that time, or `NO_STAT`."""
     observed_at_ns: int
-    """When the look took that stat."""
+    """When that stat was taken."""
     payload: dict[str, Any]
-    """What it found: digests, rows, columns; plain JSON."""
+    """The digests, rows and columns, as plain JSON."""
 
 
-class Memo(Protocol):
-    """What earlier looks found, by key. Losing it costs time, never truth."""
+class DigestCache(Protocol):
+    """Cache of earlier observations by key. Losing it costs time, never correctness."""
 
-    def get(self, key: str) -> MemoEntry | None:
-        """The entry, or None."""
+    def get(self, key: str) -> CacheEntry | None:
+        """The entry of a key, or None."""
         ...
 
-    def put(self, key: str, entry: MemoEntry) -> None:
-        """Keep an entry instead of an earlier one."""
+    def put(self, key: str, entry: CacheEntry) -> None:
+        """Store an entry, replacing an earlier one."""
         ...
 
 
-class KeptMemo(Memo, Protocol):
-    """A memo that outlives the process."""
+def observation_key(kind: str, *subject: str) -> str:
+    """The cache key of one kind of observation (`rows`, `columns`, `parquet` …) of one subject.
+
+    Catalogs store these keys: another form of key loses what was observed before.
+    """
+    return ":".join((kind, *subject))
+
+
+class PersistentDigestCache(DigestCache, Protocol):
+    """A cache that outlives the process."""
 
     def save(self) -> None:
-        """Store what is new, in the catalog's transaction that runs if one does."""
+        """Store new entries, within the current catalog transaction if there is one."""
         ...
 
 
@@ -95,149 +114,178 @@ class Fingerprint(Value, frozen=True):
     whole: str
     """SHA-256 of all bytes."""
     by_column: dict[str, str] | None
-    """For Parquet: a digest per top-level column; None when columns cannot be told apart."""
+    """For Parquet: a digest per top-level column; None when columns cannot be digested separately.
+    """
     row_count: int | None
-    """Rows, for Parquet."""
+    """Number of rows, for Parquet."""
     cost: Cost
-    """What finding it took: FREE when a stat sufficed, else SCAN."""
+    """What it cost: FREE when a stat sufficed, else SCAN."""
 
 
 class ParquetDigests(Value, frozen=True):
-    """All that one pass over a Parquet file gives."""
+    """The results of one pass over a Parquet file."""
 
-    _untold = ("footer",)
+    _volatile_fields = ("footer",)
 
     whole: str
     """SHA-256 of all bytes."""
     leaves: list[Leaf]
-    """Its column chunks, row group by row group."""
+    """The digests of its column chunks, by row group."""
     rows: int
-    """Rows, by the footer."""
+    """Number of rows, from the footer."""
     bytes: int
-    """Size of the file."""
+    """Size of the file in bytes."""
     footer: pq.FileMetaData
-    """What its footer says."""
+    """Its footer."""
 
     @property
     def signature(self) -> dict[str, str]:
-        """Per top-level column a digest of how the footer says its bytes are to be read; found when it is asked for."""
+        """For each top-level column a digest over how the footer says its bytes are decoded.
+        Computed on each access."""
         return _signatures(self.footer)
 
 
-def sha256_file(path: Place, told: Callable[[int], None] | None = None) -> str:
-    """SHA-256 of a file, read in blocks; `told` hears after each how many bytes were read. OSError."""
-    with opened(path) as file:
-        return sha256_stream(file, told)
+def sha256_file(path: StoragePath, on_bytes: Callable[[int], None] | None = None) -> str:
+    """SHA-256 of a file, read in blocks. `on_bytes` is called after each block with the number
+    of bytes read so far. Raises OSError."""
+    with open_for_reading(path) as file:
+        return sha256_stream(file, on_bytes)
 
 
-def sha256_stream(file: BinaryIO, told: Callable[[int], None] | None = None) -> str:
-    """SHA-256 of what an open binary file still holds; `told` hears after each block how many bytes were read. OSError."""
-    whole, done = hashlib.sha256(), 0
-    while block := file.read(BLOCK):
-        whole.update(block)
-        done += len(block)
-        if told is not None:
-            told(done)
-    return whole.hexdigest()
+def sha256_stream(file: BinaryIO, on_bytes: Callable[[int], None] | None = None) -> str:
+    """SHA-256 of the rest of an open binary file. `on_bytes` is called after each block with the
+    number of bytes read so far. Raises OSError."""
+    digest, bytes_read = hashlib.sha256(), 0
+    while block := file.read(BLOCK_BYTES):
+        digest.update(block)
+        bytes_read += len(block)
+        if on_bytes is not None:
+            on_bytes(bytes_read)
+    return digest.hexdigest()
 
 
-class Seen(NamedTuple):
-    """What a file is, as far as one reading tells."""
+class FileRead(NamedTuple):
+    """A file as one read finds it."""
 
-    path: Place
-    """Where it lies."""
+    path: StoragePath
+    """Its location."""
     data: bytes | None
-    """All of it, when it is small."""
+    """Its content, when it is small."""
     digest: str
-    """SHA-256 of all bytes; empty when it is large and no closed Parquet."""
+    """SHA-256 of all bytes; empty for a large file that is not a complete Parquet file."""
     size: int
-    """Bytes."""
+    """Size in bytes."""
 
     def footer(self) -> pq.FileMetaData | None:
-        """Its footer, which proves nothing about the data; None when the file is no closed Parquet. OSError when it cannot be read."""
-        return footer_at(self.path) if self.data is None else footer_of(pa.BufferReader(self.data))
+        """Its footer, which proves nothing about the data; None when the file is not a complete
+        Parquet file. Raises OSError."""
+        return (
+            read_footer(self.path)
+            if self.data is None
+            else parse_footer(pa.BufferReader(self.data))
+        )
 
 
-def seen(path: Place) -> Seen | None:
-    """What a Parquet file is that may be torn; None when there is none. One that cannot be read counts as torn, a large one raises OSError."""
+def read_once(path: StoragePath) -> FileRead | None:
+    """Read a Parquet file that may be incomplete; None when it does not exist. A small file that
+    cannot be read counts as incomplete, a large one raises OSError."""
     if isinstance(path, Path):
         with contextlib.suppress(OSError):
-            found = plain_bytes(path, _SMALL, links=True)
-            if found is None:
+            content = read_regular(path, _SMALL_FILE_BYTES, follow_links=True)
+            if content is None:
                 return None
-            if (data := found[1]) is not None:
-                return Seen(path, data, hashlib.sha256(data).hexdigest(), found[0])
-    stat = plain_stat(path)
+            if (data := content[1]) is not None:
+                return FileRead(path, data, hashlib.sha256(data).hexdigest(), content[0])
+    stat = regular_stat(path)
     if stat is None:
         return None
-    return Seen(path, None, "" if footer_at(path) is None else sha256_file(path), stat.size)
+    return FileRead(path, None, "" if read_footer(path) is None else sha256_file(path), stat.size)
 
 
 def parquet_leaves(path: Path) -> list[Leaf]:
-    """The digests of a Parquet file's column chunks. pyarrow.ArrowInvalid when it is no whole Parquet file, OSError."""
+    """The digests of a Parquet file's column chunks. Raises pyarrow.ArrowInvalid when it is not a
+    complete Parquet file, OSError."""
     return digest_parquet(path).leaves
 
 
-def digest_parquet(path: Path, growing: Growing | None = None, footer: pq.FileMetaData | None = None) -> ParquetDigests:
-    """Whole digest, leaves, rows and bytes of a local Parquet file, whose `footer` whoever has just written it knows. pyarrow.ArrowInvalid when it is
-    no whole Parquet file, OSError.
+def digest_parquet(
+    path: Path, streaming: StreamingDigest | None = None, footer: pq.FileMetaData | None = None
+) -> ParquetDigests:
+    """Digests, rows and size of a local Parquet file. A caller that has just written it can pass
+    its `footer`. Raises pyarrow.ArrowInvalid when it is not a complete Parquet file, OSError.
 
-    A large file is hashed on two threads, which costs the time of one SHA-256 over it; half of that when `growing` took most of the whole in while
-    the file was written.
+    A large file is hashed on two threads, which takes the time of one SHA-256 over it, or half of
+    that when `streaming` has hashed most of the file while it was written.
     """
     with FileIO(os.fspath(path)) as file:
         size = os.fstat(file.fileno()).st_size
-        if size <= _SMALL:
+        if size <= _SMALL_FILE_BYTES:
             return _digest_bytes(file.readall(), footer)
         footer = footer or pq.read_metadata(file)
-        if size < _SPLIT:
-            return _one_pass(file, footer, size)
+        if size < _PARALLEL_HASH_BYTES:
+            return _digest_file(file, footer, size)
     extents = _extents(footer, size)
-    left, found = collections.deque(enumerate(extents)), [""] * len(extents)
+    pending, digests = collections.deque(enumerate(extents)), [""] * len(extents)
 
-    def first_the_whole() -> str:
-        whole = growing.ended() if growing else sha256_file(path)
-        _drain(path, left, found)
-        return whole
+    def digest_file_first() -> str:
+        digest = streaming.finish() if streaming else sha256_file(path)
+        _digest_pending(path, pending, digests)
+        return digest
 
-    with concurrent.futures.ThreadPoolExecutor(1, "jammi-digest") as helper:
-        whole = helper.submit(first_the_whole)
+    # Both threads digest column chunks from one queue; the second one hashes the file first.
+    with ThreadPool(1, "jammi-digest") as pool:
+        file_digest = pool.submit(digest_file_first)
         try:
-            _drain(path, left, found)
+            _digest_pending(path, pending, digests)
         finally:
-            left.clear()  # whoever fails, the other one ends
-        return ParquetDigests(whole.result(), _leaves(extents, found), footer.num_rows, size, footer)
+            pending.clear()  # if one thread fails, the other one stops as well
+        return ParquetDigests(
+            file_digest.result(), _to_leaves(extents, digests), footer.num_rows, size, footer
+        )
 
 
-def _drain(path: Path, left: "collections.deque[tuple[int, _Extent]]", found: list[str]) -> None:
-    """Digest ranges of a file until none is left, beside others who do the same."""
+def _digest_pending(
+    path: Path, pending: "collections.deque[tuple[int, _Extent]]", digests: list[str]
+) -> None:
+    """Digest ranges of a file until the queue is empty. Several threads may share the queue."""
     with open(path, "rb", buffering=0) as file, contextlib.suppress(IndexError):
         while True:
-            place, extent = left.popleft()
-            found[place] = _range_digest(file, extent.offset, extent.length)
+            index, extent = pending.popleft()
+            digests[index] = _range_digest(file, extent.offset, extent.length)
 
 
 def digest_parquet_stream(file: BinaryIO, size: int) -> ParquetDigests:
-    """The same for an open, seekable binary file, such as fsspec opens. Errors likewise."""
-    return _one_pass(file, pq.read_metadata(file), size)
+    """Like `digest_parquet`, for an open, seekable binary file such as fsspec opens."""
+    return _digest_file(file, pq.read_metadata(file), size)
 
 
 def _digest_bytes(data: bytes, footer: pq.FileMetaData | None) -> ParquetDigests:
     footer, view = footer or pq.read_metadata(pa.BufferReader(data)), memoryview(data)
     extents = _extents(footer, len(data))
-    found = [hashlib.sha256(view[one.offset : one.offset + one.length]).hexdigest() for one in extents]
-    return ParquetDigests(hashlib.sha256(data).hexdigest(), _leaves(extents, found), footer.num_rows, len(data), footer)
+    digests = [
+        hashlib.sha256(view[extent.offset : extent.offset + extent.length]).hexdigest()
+        for extent in extents
+    ]
+    return ParquetDigests(
+        hashlib.sha256(data).hexdigest(),
+        _to_leaves(extents, digests),
+        footer.num_rows,
+        len(data),
+        footer,
+    )
 
 
-def _one_pass(file: BinaryIO, footer: pq.FileMetaData, size: int) -> ParquetDigests:
+def _digest_file(file: BinaryIO, footer: pq.FileMetaData, size: int) -> ParquetDigests:
     file.seek(0)
-    whole, extents = sha256_stream(file), _extents(footer, size)
-    leaves = _leaves(extents, [_range_digest(file, extent.offset, extent.length) for extent in extents])
-    return ParquetDigests(whole, leaves, footer.num_rows, size, footer)
+    digest, extents = sha256_stream(file), _extents(footer, size)
+    leaves = _to_leaves(
+        extents, [_range_digest(file, extent.offset, extent.length) for extent in extents]
+    )
+    return ParquetDigests(digest, leaves, footer.num_rows, size, footer)
 
 
 class _Extent(NamedTuple):
-    """Where a column chunk lies."""
+    """The byte range of a column chunk."""
 
     column: str
     row_group: int
@@ -246,21 +294,32 @@ class _Extent(NamedTuple):
 
 
 def _extents(footer: pq.FileMetaData, size: int) -> list[_Extent]:
-    """The column chunks, row group by row group. pyarrow.ArrowInvalid."""
-    owner, extents = _owners(footer), list[_Extent]()
+    """The column chunks by row group. Raises pyarrow.ArrowInvalid when one lies outside the
+    file."""
+    columns, extents = _leaf_columns(footer), list[_Extent]()
     for group in range(footer.num_row_groups):
         chunks = footer.row_group(group)
         for j in range(footer.num_columns):
             chunk = chunks.column(j)
-            offset = min((at for at in (chunk.dictionary_page_offset, chunk.data_page_offset) if at), default=0)
-            extent = _Extent(owner[j], group, offset, chunk.total_compressed_size)
+            offset = min(
+                (
+                    page_offset
+                    for page_offset in (chunk.dictionary_page_offset, chunk.data_page_offset)
+                    if page_offset
+                ),
+                default=0,
+            )
+            extent = _Extent(columns[j], group, offset, chunk.total_compressed_size)
+            # A file begins with the four bytes `PAR1`.
             if extent.offset < 4 or extent.length < 0 or extent.offset + extent.length > size:
-                raise pa.ArrowInvalid(f"column chunk {j} of row group {group} lies outside the file")
+                raise pa.ArrowInvalid(
+                    f"column chunk {j} of row group {group} lies outside the file"
+                )
             extents.append(extent)
     return extents
 
 
-def _leaves(extents: Sequence[_Extent], digests: Sequence[str]) -> list[Leaf]:
+def _to_leaves(extents: Sequence[_Extent], digests: Sequence[str]) -> list[Leaf]:
     return [Leaf(*extent, digest) for extent, digest in zip(extents, digests, strict=True)]
 
 
@@ -268,7 +327,7 @@ def _range_digest(file: BinaryIO, offset: int, length: int) -> str:
     part = hashlib.sha256()
     file.seek(offset)
     while length > 0:
-        block = file.read(min(BLOCK, length))
+        block = file.read(min(BLOCK_BYTES, length))
         if not block:
             raise pa.ArrowInvalid("the file ends inside a column chunk")
         part.update(block)
@@ -276,8 +335,9 @@ def _range_digest(file: BinaryIO, offset: int, length: int) -> str:
     return part.hexdigest()
 
 
-def _owners(footer: pq.FileMetaData) -> list[str]:
-    """For each leaf, the top-level column that it belongs to. pyarrow.ArrowInvalid when that cannot be told."""
+def _leaf_columns(footer: pq.FileMetaData) -> list[str]:
+    """The top-level column of each leaf. Raises pyarrow.ArrowInvalid when it cannot be
+    determined."""
     try:
         return [name for name, leaves in split_leaves(footer) for _ in leaves]
     except (ValueError, pa.ArrowNotImplementedError) as error:
@@ -285,70 +345,94 @@ def _owners(footer: pq.FileMetaData) -> list[str]:
 
 
 def _signatures(footer: pq.FileMetaData) -> dict[str, str]:
-    """Equal bytes are equal values only if the footer has them read in the same way: types, levels, codec, encodings, values per chunk."""
-    said: dict[str, list[Any]] = {}
-    for j, name in enumerate(_owners(footer)):
+    """How the footer says each column is decoded: types, levels, codec, encodings, values per
+    chunk. Equal bytes are equal values only if these are equal, too."""
+    signatures: dict[str, list[Any]] = {}
+    for j, name in enumerate(_leaf_columns(footer)):
         leaf = footer.schema.column(j)
         logical = leaf.logical_type.to_json() if leaf.logical_type is not None else ""
-        kind = [leaf.path, leaf.physical_type, logical, leaf.max_definition_level, leaf.max_repetition_level, leaf.length]
+        kind = [
+            leaf.path,
+            leaf.physical_type,
+            logical,
+            leaf.max_definition_level,
+            leaf.max_repetition_level,
+            leaf.length,
+        ]
         chunks = [footer.row_group(group).column(j) for group in range(footer.num_row_groups)]
-        said.setdefault(name, []).append([kind, [[c.compression, list(c.encodings), c.num_values] for c in chunks]])
-    return {name: digest_of(parts) for name, parts in said.items()}
+        signatures.setdefault(name, []).append(
+            [kind, [[c.compression, list(c.encodings), c.num_values] for c in chunks]]
+        )
+    return {name: digest_of(parts) for name, parts in signatures.items()}
 
 
 def column_digests(leaves: Sequence[Leaf]) -> dict[str, str]:
-    """A digest for each column over its leaves, in row-group order; columns in the order of the file."""
+    """A digest for each column over its leaves, by row group; columns in file order."""
     parts: dict[str, list[str]] = {}
-    for leaf in sorted(leaves, key=lambda one: one.row_group):  # stable: leaves of one row group keep their order
+    # The sort is stable: leaves of one row group keep their order.
+    for leaf in sorted(leaves, key=lambda leaf: leaf.row_group):
         parts.setdefault(leaf.column, []).append(leaf.digest)
-    return {column: hashlib.sha256(bytes.fromhex("".join(digests))).hexdigest() for column, digests in parts.items()}
+    return {
+        column: hashlib.sha256(bytes.fromhex("".join(digests))).hexdigest()
+        for column, digests in parts.items()
+    }
 
 
-def trusted(entry: MemoEntry | None, stat: Stat, racy_seconds: float) -> bool:
-    """Whether what the memo holds is still so: the same stat, and old enough when it was seen that no later edit can share it."""
-    return entry is not None and entry.stat == stat and settled(entry.stat, entry.observed_at_ns, racy_seconds)
+def is_current(entry: CacheEntry | None, stat: Stat, racy_seconds: float) -> bool:
+    """Whether a cached observation is still valid: the stat is the same, and was old enough when it
+    was taken that no later edit can have the same one."""
+    return (
+        entry is not None
+        and entry.stat == stat
+        and is_settled(entry.stat, entry.observed_at_ns, racy_seconds)
+    )
 
 
-def memo_key(path: Path, parquet: bool) -> str:
-    """Under which key `fingerprint` keeps what it found."""
-    return f"{'parquet' if parquet else 'bytes'}:{path}"
+def cache_key(path: Path, parquet: bool) -> str:
+    """The cache key that `fingerprint` uses."""
+    return observation_key("parquet" if parquet else "bytes", str(path))
 
 
-def fingerprint(path: Path, memo: Memo, *, parquet: bool, now_ns: int, racy_seconds: float) -> Fingerprint:
-    """The digests of a local file: from the memo when the stat proves them, else from its bytes.
+def fingerprint(
+    path: Path, cache: DigestCache, *, parquet: bool, now_ns: int, racy_seconds: float
+) -> Fingerprint:
+    """The digests of a local file: from the cache when the stat proves them, else from its bytes.
 
-    FileNotFoundError when it is not there, other OSError when it cannot be read or does not hold still, pyarrow.ArrowInvalid
-    when `parquet` is said and it is none.
+    Raises FileNotFoundError; another OSError when the file cannot be read or keeps changing;
+    pyarrow.ArrowInvalid when `parquet` is set and it is not a Parquet file.
     """
     stat = stat_of(path)
-    key = memo_key(path, parquet)
-    entry = memo.get(key)
-    if entry is not None and stat is not None and trusted(entry, stat, racy_seconds):
+    key = cache_key(path, parquet)
+    entry = cache.get(key)
+    if entry is not None and stat is not None and is_current(entry, stat, racy_seconds):
         return _from_payload(entry.payload, Cost.FREE)
-    return read_fingerprint(path, memo, parquet=parquet, now_ns=now_ns)
+    return read_fingerprint(path, cache, parquet=parquet, now_ns=now_ns)
 
 
-def read_fingerprint(path: Path, memo: Memo, *, parquet: bool, now_ns: int) -> Fingerprint:
-    """The same, always from the bytes; the memo learns them. Errors likewise."""
-    stat, payload = at_rest(path, lambda: _payload(path, parquet))
-    memo.put(memo_key(path, parquet), MemoEntry(stat, now_ns, payload))
+def read_fingerprint(path: Path, cache: DigestCache, *, parquet: bool, now_ns: int) -> Fingerprint:
+    """Like `fingerprint`, but always from the bytes. The result is cached."""
+    stat, payload = read_stable(path, lambda: _payload(path, parquet))
+    cache.put(cache_key(path, parquet), CacheEntry(stat, now_ns, payload))
     return _from_payload(payload, Cost.SCAN)
 
 
-def at_rest(path: Path, read: Callable[[], T]) -> tuple[Stat, T]:
-    """What `read` gives, with the stat that the file had both before and after it; read again when they differ.
+def read_stable(path: Path, read: Callable[[], T]) -> tuple[Stat, T]:
+    """The result of `read`, with the stat that the file had before and after it. Reads again when
+    the stats differ.
 
-    From the first stat on, writes through a mapping move it, too. FileNotFoundError when the file is not there, OSError when it changes each time.
+    From the first stat on, writes through a memory mapping change the stat, too. Raises
+    FileNotFoundError, or OSError when the file changes every time.
     """
-    for _ in range(_TRIES):
-        before = stat_of(path)
-        if before is None:
+    for _ in range(_MAX_ATTEMPTS):
+        stat = stat_of(path)
+        if stat is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
-        watch(path, before)
-        found = read()
-        if stat_of(path) == before:
-            return before, found
-    raise OSError(errno.EBUSY, "it changes while it is read", str(path))
+        # Before the read, so that a write during it is seen in the second stat.
+        force_mtime_update(path, stat)
+        result = read()
+        if stat_of(path) == stat:
+            return stat, result
+    raise OSError(errno.EBUSY, "it changes while being read", str(path))
 
 
 def _payload(path: Path, parquet: bool) -> dict[str, Any]:
@@ -358,16 +442,20 @@ def _payload(path: Path, parquet: bool) -> dict[str, Any]:
         return parquet_payload(digest_parquet(path), file)
 
 
-def parquet_payload(found: ParquetDigests, file: BinaryIO) -> dict[str, Any]:
-    """What the memo keeps of a Parquet file, which is open: digests of columns cover their bytes and how these are read. None of columns when a
-    reader would find their values in other bytes than those that the footer says. OSError."""
-    if not as_told(file, found.footer):
-        return {"whole": found.whole, "by_column": None, "rows": found.rows}
-    said = found.signature
-    columns = {name: digest_of([digest, said[name]]) for name, digest in column_digests(found.leaves).items()}
-    for name, signature in said.items():  # a file without row groups has columns too
+def parquet_payload(digests: ParquetDigests, file: BinaryIO) -> dict[str, Any]:
+    """The cached form of a Parquet file's digests, given the open file. Column digests cover the
+    bytes and how they are decoded. They are left out when a reader would find values in other bytes
+    than the footer says. Raises OSError."""
+    if not pages_match_footer(file, digests.footer):
+        return {"whole": digests.whole, "by_column": None, "rows": digests.rows}
+    signatures = digests.signature
+    columns = {
+        name: digest_of([digest, signatures[name]])
+        for name, digest in column_digests(digests.leaves).items()
+    }
+    for name, signature in signatures.items():  # a file without row groups has columns, too
         columns.setdefault(name, digest_of(["", signature]))
-    return {"whole": found.whole, "by_column": columns, "rows": found.rows}
+    return {"whole": digests.whole, "by_column": columns, "rows": digests.rows}
 
 
 def _from_payload(payload: Mapping[str, Any], cost: Cost) -> Fingerprint:

@@ -1,4 +1,5 @@
-"""Files that are whole or not there: atomic writes, stats that may stand for bytes, locations that cannot leave their folder."""
+"""Atomic file writes, stats that may replace hashing, and stored locations that cannot leave their
+folder."""
 
 import contextlib
 import errno
@@ -11,235 +12,265 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Any, BinaryIO
 
-from jammi_lab.errors import TableDamaged
-from jammi_lab.storage.plain import open_plain
-from jammi_lab.storage.remote import RemoteFile, RemotePath, state_of
-from jammi_lab.storage.syncing import Syncing, sync_file, sync_folder
-from jammi_lab.values.base import Value
+from jammi_lab.core.errors import TableDamaged
+from jammi_lab.core.value import Value
+from jammi_lab.storage.fsync import BackgroundFsync, sync_file, sync_folder
+from jammi_lab.storage.object_store import RemoteFile, RemotePath, object_state
+from jammi_lab.storage.regular_files import open_regular
 
-Place = Path | RemotePath
-"""A file of a folder, or an object of a store."""
-_LARGE = 4 << 20
-"""Bytes that take longer to write than the sync itself."""
-_QUICK = 0.001
-"""Seconds that files take to be synced on a disk that is quick."""
-_hook: Callable[[str], None] | None = None
+StoragePath = Path | RemotePath
+"""A local file or an object of a store."""
+_BACKGROUND_SYNC_BYTES = 4 << 20
+"""Writing this many bytes takes longer than an fsync."""
+_FAST_SYNC_SECONDS = 0.001
+"""Duration of syncing files on a fast disk."""
+_fault_hook: Callable[[str], None] | None = None
 
 
 def install_fault_hook(hook: Callable[[str], None] | None) -> None:
-    """Call `hook` with the name of each fault point that is passed, until another or None is installed. It may raise or end the process."""
-    global _hook
-    _hook = hook
+    """Call `hook` with the name of each fault point passed, until another hook or None is
+    installed. It may raise or end the process."""
+    global _fault_hook
+    _fault_hook = hook
 
 
 def fault_point(name: str) -> None:
-    """A place at which a test may let the process fail; otherwise nothing."""
-    if _hook is not None:
-        _hook(name)
+    """A point at which a test may make the process fail. Does nothing otherwise."""
+    if _fault_hook is not None:
+        _fault_hook(name)
 
 
 class Stat(Value, frozen=True):
-    """What the file system says of a file without opening it."""
+    """The file system's metadata of a file."""
 
     size: int
-    """Bytes."""
+    """Size in bytes."""
     mtime_ns: int
-    """Last change of the bytes, as far as anybody says; can be set at will."""
+    """Last modification; can be set by any program."""
     ctime_ns: int
     """Last change of bytes or attributes; cannot be set."""
     inode: int
-    """Which file stands under the name."""
+    """The file that the name refers to, on its device."""
+    device: int = 0
+    """The device; 0 where unknown."""
 
 
-def stat_of(path: str | Place) -> Stat | None:
-    """The stat of what the path leads to; None when nothing is there. OSError (permission, I/O) passes."""
+def stat_of(path: str | StoragePath) -> Stat | None:
+    """The stat of a path, following links; None when nothing exists there. Raises OSError
+    (permission, I/O)."""
     if isinstance(path, RemotePath):
-        said = path.info()
-        return None if said is None else object_stat(said)
-    found = _found(path)
-    return None if found is None else _stat(found)
+        info = path.info()
+        return None if info is None else object_stat(info)
+    result = _os_stat(path)
+    return None if result is None else to_stat(result)
 
 
-def plain_stat(path: Place) -> Stat | None:
-    """The same of a plain file; None also for a folder, a device, a link that leads nowhere, or a pipe, to open which is to wait."""
+def regular_stat(path: StoragePath) -> Stat | None:
+    """Like `stat_of`, for regular files only: None also for a folder, a device, a dangling link, or
+    a pipe, which would block on opening."""
     if isinstance(path, RemotePath):
         return stat_of(path)
     try:
-        found = _found(path)
+        result = _os_stat(path)
     except OSError as error:
         if error.errno != errno.ELOOP:
             raise
         return None
-    return _stat(found) if found is not None and S_ISREG(found.st_mode) else None
+    return to_stat(result) if result is not None and S_ISREG(result.st_mode) else None
 
 
-def _found(path: str | Path) -> os.stat_result | None:
+def _os_stat(path: str | Path) -> os.stat_result | None:
     try:
         return os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
 
 
-def _stat(found: os.stat_result) -> Stat:
-    return Stat(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+def to_stat(result: os.stat_result) -> Stat:
+    """The stat of a local file in the form that is compared."""
+    return Stat(
+        result.st_size, result.st_mtime_ns, result.st_ctime_ns, result.st_ino, result.st_dev
+    )
 
 
-def is_there(path: Place) -> bool:
-    """Whether something has that name, be it a link that leads nowhere."""
+def exists(path: StoragePath) -> bool:
+    """Whether the name exists, even as a dangling link."""
     return os.path.lexists(path) if isinstance(path, Path) else path.info() is not None
 
 
-def object_stat(said: Mapping[str, Any]) -> Stat:
-    """What stands for the stat of an object: its size and its ETag, which moves with the bytes and needs no clock."""
-    size, when, tag = state_of(said)
-    return Stat(size, when, when, tag)
+def object_stat(info: Mapping[str, Any]) -> Stat:
+    """A stat for an object: its size and its ETag, which changes with the bytes and needs no
+    clock."""
+    size, modified_ns, tag = object_state(info)
+    return Stat(size, modified_ns, modified_ns, tag)
 
 
-def opened(path: Place) -> BinaryIO:
-    """The bytes of a plain file; FileNotFoundError also for what is none. OSError."""
-    return path.open() if isinstance(path, RemotePath) else open(path, "rb", opener=open_plain)
+def open_for_reading(path: StoragePath) -> BinaryIO:
+    """Open a regular file for reading. Raises FileNotFoundError also for anything else; OSError."""
+    return path.open() if isinstance(path, RemotePath) else open(path, "rb", opener=open_regular)
 
 
-def settled(stat: Stat, observed_at_ns: int, racy_seconds: float) -> bool:
-    """Whether an equal stat later proves equal bytes: its times were older than the observation by more than the clock's grain."""
+def is_settled(stat: Stat, observed_at_ns: int, racy_seconds: float) -> bool:
+    """Whether an equal stat later proves equal bytes: the file's times are older than the
+    observation by more than the resolution of the clock."""
     return max(stat.mtime_ns, stat.ctime_ns) < observed_at_ns - int(racy_seconds * 1e9)
 
 
 def write_all(file: FileIO, data: bytes | memoryview) -> None:
-    """Write all of some bytes: the system may take a part of them only. OSError."""
-    left = memoryview(data)
-    while left:
-        left = left[file.write(left) :]
+    """Write all of the bytes, since the system may accept only a part at a time. Raises OSError."""
+    remaining = memoryview(data)
+    while remaining:
+        remaining = remaining[file.write(remaining) :]
 
 
 class AtomicFile:
-    """A file that takes its name only when it is whole and durable: write to `.temp`, then `commit()` or `abort()`.
+    """A file that gets its name only when it is complete and durable: write to `.temp`, then call
+    `commit()` or `abort()`.
 
-    The temp file lies in the same folder, its name starts with `.` and ends with `.tmp`.
+    The temporary file is in the same folder. Its name begins with `.` and ends with `.tmp`.
     """
 
-    syncing: Syncing | None = None
-    """Of a file that is finished and has no name yet: what makes its bytes durable."""
-    _open: FileIO | None = None
+    background_sync: BackgroundFsync | None = None
+    """The background sync of a complete file that has no name yet."""
+    _file: FileIO | None = None
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        # Truncated, so that the name with its suffix fits into the 255 bytes of a file name.
         self.temp = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.tmp")
 
     @property
-    def whole(self) -> Path | FileIO:
-        """What is to be synced: the file itself once it is finished, for which no thread has to find it by its name."""
-        return self._open or self.temp
+    def sync_target(self) -> Path | FileIO:
+        """What to sync: the open file once it is complete, which needs no look-up by name, else its
+        path."""
+        return self._file or self.temp
 
-    def put(self, data: bytes) -> None:
-        """Write all the bytes that there are. OSError."""
-        self._open = FileIO(os.fspath(self.temp), "w")
-        write_all(self._open, data)
+    def write(self, data: bytes) -> None:
+        """Write these bytes as the whole content. Raises OSError."""
+        self._file = FileIO(os.fspath(self.temp), "w")
+        write_all(self._file, data)
 
     def finish(self) -> None:
-        """All bytes are there. Those of a large file become durable while something else is done, before `commit`."""
-        self._open = file = FileIO(os.fspath(self.temp))
-        if os.fstat(file.fileno()).st_size >= _LARGE:
-            self.syncing = syncing_file(file)
+        """Mark the content as complete. A large file is synced in the background until `commit`."""
+        self._file = file = FileIO(os.fspath(self.temp))
+        if os.fstat(file.fileno()).st_size >= _BACKGROUND_SYNC_BYTES:
+            self.background_sync = sync_in_background(file)
 
     def commit(self) -> None:
-        """Sync the temp file, give it its name, sync the folder. On failure the temp file is removed and OSError passes."""
-        commit_together(self)
+        """Sync the temporary file, rename it, sync the folder. On failure the temporary file is
+        removed and OSError is raised."""
+        publish_files(self)
 
     def close(self) -> None:
-        """Let go of it, at any moment and more than once."""
-        if self._open is not None:
-            self._open.close()
+        """Close the descriptor. May be called at any time and repeatedly."""
+        if self._file is not None:
+            self._file.close()
 
     def abort(self) -> None:
-        """Remove the temp file, if it is there."""
+        """Remove the temporary file, if it exists."""
         self.close()
         with contextlib.suppress(FileNotFoundError):
             self.temp.unlink()
 
 
-def commit_together(*files: AtomicFile) -> None:
-    """Give finished files of one folder their names, one after the other, when all their bytes are durable; the names are so when this returns. On
-    failure their temp files are removed and OSError passes."""
-    _name_together(files)
+def publish_files(*files: AtomicFile) -> None:
+    """Rename complete files of one folder, in order, once all their bytes are durable. The names
+    are durable on return. On failure the temporary files are removed and OSError is raised."""
+    _rename_when_durable(files)
     fault_point("file.before_folder_fsync")
     sync_folder(files[0].path.parent)
     fault_point("file.after_folder_fsync")
 
 
-def _name_together(files: Sequence[AtomicFile], first: Syncing | None = None) -> None:
-    """The same without the folder; no file has its name before `first` is durable.
+def _rename_when_durable(
+    files: Sequence[AtomicFile], prerequisite: BackgroundFsync | None = None
+) -> None:
+    """Like `publish_files`, without syncing the folder. No file is renamed before
+    `prerequisite` is durable.
 
-    A sync that failed is never repeated on the same file: the kernel may have dropped the pages and call them clean.
+    A failed sync is never repeated on the same file: the kernel may have dropped the dirty pages
+    and marked them clean.
     """
     try:
         fault_point("file.before_fsync")
-        mine = files[-1] if files[-1].syncing is None else None
-        begun = [each.syncing or syncing_file(each.whole) for each in files if each is not mine]
-        if mine is not None:
-            sync_file(mine.whole)
-        for syncing in (*begun, first):
+        # One file is synced on this thread while the others are synced in the background.
+        foreground = files[-1] if files[-1].background_sync is None else None
+        background_syncs = [
+            file.background_sync or sync_in_background(file.sync_target)
+            for file in files
+            if file is not foreground
+        ]
+        if foreground is not None:
+            sync_file(foreground.sync_target)
+        for syncing in (*background_syncs, prerequisite):
             if syncing is not None:
                 syncing.wait()
-        for each in files:
+        for file in files:
             fault_point("file.before_rename")
-            each.close()
-            os.replace(each.temp, each.path)
+            file.close()
+            os.replace(file.temp, file.path)
     except BaseException:
-        for each in files:
-            each.abort()
+        for file in files:
+            file.abort()
         raise
 
 
-def syncing_file(file: Path | FileIO) -> Syncing:
-    """What makes the bytes of a finished file durable, from now on."""
-    return Syncing(lambda: sync_file(file))
+def sync_in_background(file: Path | FileIO) -> BackgroundFsync:
+    """Start syncing a complete file in the background."""
+    return BackgroundFsync(lambda: sync_file(file))
 
 
-def commit_with(file: AtomicFile | RemoteFile, path: Place, data: bytes, first: Syncing | None = None) -> Callable[[], None]:
-    """Give a finished file its name, and after it put `data` under `path`, in the same folder, where it says that the first is whole; neither name is
-    there before `first` is durable. OSError.
+def commit_with(
+    file: AtomicFile | RemoteFile,
+    path: StoragePath,
+    data: bytes,
+    prerequisite: BackgroundFsync | None = None,
+) -> Callable[[], None]:
+    """Rename a complete file, then write `data` to `path` in the same folder, as the record that
+    the first is complete. Neither name exists before `prerequisite` is durable. Raises OSError.
 
-    The names are durable when what this returns has been called, which raises OSError, too. On a disk that is quick they become so meanwhile, and the
-    caller may hold a lock; they are durable already where it would be held up for long.
+    The returned function waits until the names are durable and raises OSError, too. On a fast disk
+    the folder is synced in the background, so that the caller may hold a lock meanwhile. On a slow
+    one the names are already durable on return.
     """
     if isinstance(file, RemoteFile) or isinstance(path, RemotePath):
-        if first is not None:
-            first.wait()
+        if prerequisite is not None:
+            prerequisite.wait()
         file.commit()
         fault_point("file.after_put")
         if not write_once(path, data):
-            raise FileExistsError(errno.EEXIST, "something is there already", str(path))
-        file.abort()  # what was written here before it was put
+            raise FileExistsError(errno.EEXIST, "it already exists", str(path))
+        file.abort()  # remove the local copy
         return lambda: None
-    other = AtomicFile(path)
+    second = AtomicFile(path)
     try:
         fault_point("file.before_write")
-        other.put(data)
+        second.write(data)
     except BaseException:
-        other.abort()
+        second.abort()
         raise
-    began = time.monotonic()
-    _name_together((file, other), first)
+    started_at = time.monotonic()
+    _rename_when_durable((file, second), prerequisite)
     fault_point("file.before_folder_fsync")
-    names = Syncing(lambda: sync_folder(path.parent))
-    if time.monotonic() - began > _QUICK:
-        names.wait()
+    folder_sync = BackgroundFsync(lambda: sync_folder(path.parent))
+    if time.monotonic() - started_at > _FAST_SYNC_SECONDS:
+        folder_sync.wait()
 
-    def named() -> None:
-        names.wait()
+    def wait_until_durable() -> None:
+        folder_sync.wait()
         fault_point("file.after_folder_fsync")
 
-    return named
+    return wait_until_durable
 
 
-def atomic_file(path: Place, *, create: bool = False) -> AtomicFile | RemoteFile:
-    """A file that takes its name when it is whole; with `create` one in a store only when nothing has that name."""
+def atomic_file(path: StoragePath, *, create: bool = False) -> AtomicFile | RemoteFile:
+    """An atomic file at this path. With `create`, the commit to an object store fails when the name
+    exists."""
     return RemoteFile(path, create=create) if isinstance(path, RemotePath) else AtomicFile(path)
 
 
-def write_atomic(path: Place, data: bytes) -> None:
-    """Put `data` under `path`, whole and durable, or leave what was there. OSError."""
+def write_atomic(path: StoragePath, data: bytes) -> None:
+    """Write `data` to `path`, completely and durably, or leave the old content. Raises OSError."""
     if isinstance(path, RemotePath):
         fault_point("file.before_write")
         path.put(data, create=False)
@@ -248,15 +279,16 @@ def write_atomic(path: Place, data: bytes) -> None:
     file = AtomicFile(path)
     try:
         fault_point("file.before_write")
-        file.put(data)
+        file.write(data)
     except BaseException:
         file.abort()
         raise
     file.commit()
 
 
-def write_once(path: Place, data: bytes) -> bool:
-    """Put `data` under `path`, whole and durable, unless something is there; whether nothing was. OSError."""
+def write_once(path: StoragePath, data: bytes) -> bool:
+    """Write `data` to `path`, completely and durably, unless it exists. Returns whether it was
+    written. Raises OSError."""
     if isinstance(path, RemotePath):
         fault_point("file.before_write")
         try:
@@ -267,9 +299,9 @@ def write_once(path: Place, data: bytes) -> bool:
         return True
     file = AtomicFile(path)
     try:
-        file.put(data)
-        sync_file(file.whole)
-        os.link(file.temp, path)
+        file.write(data)
+        sync_file(file.sync_target)
+        os.link(file.temp, path)  # fails if the name exists, which a rename would replace
     except FileExistsError:
         return False
     finally:
@@ -278,13 +310,13 @@ def write_once(path: Place, data: bytes) -> bool:
     return True
 
 
-def remove(path: Place) -> bool:
-    """Whether a file was there to be removed; its name is durably gone. OSError."""
+def remove_file(path: StoragePath) -> bool:
+    """Remove a file durably. Returns whether it existed. Raises OSError."""
     fault_point("file.before_unlink")
     if isinstance(path, RemotePath):
-        there = path.unlink()
+        existed = path.unlink()
         fault_point("file.after_unlink")
-        return there
+        return existed
     try:
         path.unlink()
     except FileNotFoundError:
@@ -294,8 +326,9 @@ def remove(path: Place) -> bool:
     return True
 
 
-def move(path: Place, folder: Place) -> None:
-    """Put a file into a folder, where it takes the place of one of its name. FileNotFoundError, OSError."""
+def move_file(path: StoragePath, folder: StoragePath) -> None:
+    """Move a file into a folder, replacing one of the same name. Raises FileNotFoundError,
+    OSError."""
     if isinstance(path, RemotePath) and isinstance(folder, RemotePath):
         path.move(folder / path.name)
     elif isinstance(path, Path) and isinstance(folder, Path):
@@ -304,44 +337,55 @@ def move(path: Place, folder: Place) -> None:
         sync_folder(path.parent)
 
 
-def make_folder(path: Place) -> None:
-    """Make a folder and those above it, durably; a store needs none. OSError (NotADirectoryError when a file stands there)."""
+def make_folder(path: StoragePath) -> None:
+    """Create a folder and its parents durably. An object store needs none. Raises OSError
+    (NotADirectoryError when a file is in the way)."""
     if isinstance(path, RemotePath):
         return
     missing = []
-    above = path
-    while not os.path.isdir(above):
-        missing.append(above)
-        above = above.parent
+    ancestor = path
+    while not os.path.isdir(ancestor):
+        missing.append(ancestor)
+        ancestor = ancestor.parent
     for folder in reversed(missing):
         try:
             folder.mkdir(exist_ok=True)
         except FileExistsError:
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), os.fspath(folder)) from None
-        sync_folder(folder.parent)
+            raise NotADirectoryError(
+                errno.ENOTDIR, os.strerror(errno.ENOTDIR), os.fspath(folder)
+            ) from None
+        sync_folder(folder.parent)  # else a crash could lose the folder with synced files in it
 
 
-def inside(root: Place, relative: str) -> Place:
-    """The file that a stored location means. TableDamaged when it would leave `root`, through `..`, an absolute path or a symbolic link."""
-    wanted = Path(relative)
+def resolve_inside(root: StoragePath, relative: str) -> StoragePath:
+    """The file at a stored location below `root`. Raises TableDamaged when the location leaves
+    `root` through `..`, an absolute path or a symbolic link."""
+    requested = Path(relative)
     if isinstance(root, RemotePath):
-        if not relative or "\0" in relative or wanted.is_absolute() or ".." in wanted.parts or wanted.as_posix() != relative:
-            raise _leaves(relative)
+        if (
+            not relative
+            or "\0" in relative
+            or requested.is_absolute()
+            or ".." in requested.parts
+            or requested.as_posix() != relative
+        ):
+            raise _outside_error(relative)
         return root / relative
     base = Path(os.path.realpath(root))
-    plain = base / wanted
-    if not relative or "\0" in relative or wanted.is_absolute() or ".." in wanted.parts or Path(os.path.realpath(plain)) != plain:
-        raise _leaves(relative)
-    return plain
+    resolved = base / requested
+    if (
+        not relative
+        or "\0" in relative
+        or requested.is_absolute()
+        or ".." in requested.parts
+        or Path(os.path.realpath(resolved)) != resolved  # a symbolic link anywhere on the path
+    ):
+        raise _outside_error(relative)
+    return resolved
 
 
-def _leaves(relative: str) -> TableDamaged:
-    return TableDamaged(f"The stored location {relative[:200]!r} leaves its folder.", hint="Run ws.check() to compare catalog and files.")
-
-
-def relative_to(root: Path, path: Path) -> str:
-    """The location to store for a file under `root`, with `/`. TableDamaged when it is not under it."""
-    try:
-        return Path(os.path.realpath(path)).relative_to(os.path.realpath(root)).as_posix()
-    except ValueError:
-        raise TableDamaged(f"{path.name!r} does not lie in the folder it should.", hint="Run ws.check() to compare catalog and files.") from None
+def _outside_error(relative: str) -> TableDamaged:
+    return TableDamaged(
+        f"The stored location {relative[:200]!r} is outside its folder.",
+        hint="Run ws.fsck() to compare catalog and files.",
+    )

@@ -1,4 +1,4 @@
-"""Parquet files whose bytes depend on nothing but the rows and their order."""
+"""Deterministic Parquet files: the bytes depend only on the rows and their order."""
 
 import contextlib
 import os
@@ -10,70 +10,96 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from jammi_lab.errors import SchemaMismatch
-from jammi_lab.names import fold
-from jammi_lab.storage.files import Place, fault_point, opened, write_all
-from jammi_lab.storage.growing import Growing
+from jammi_lab.core.errors import SchemaMismatch
+from jammi_lab.core.identifiers import fold
+from jammi_lab.storage.files import StoragePath, fault_point, open_for_reading, write_all
+from jammi_lab.storage.write_digest import StreamingDigest
 
-ROW_GROUP = 122_880
-"""Rows of each row group but the last: what DuckDB reads best."""
-_GROUP_BYTES = 16 << 20
-"""Of vectors in a row group: writing and reading one takes twice that."""
+ROW_GROUP_ROWS = 122_880
+"""Rows per row group except the last: what DuckDB reads best."""
+_ROW_GROUP_BYTES = 16 << 20
+"""Size of the vectors in a row group. Writing and reading one takes twice as much memory."""
 WRITER = f"pyarrow {pa.__version__}, layout 2"
-"""What wrote a file; column digests compare within one writer only."""
+"""The writer of a file. Column digests are comparable only within one writer."""
 
-_SMALL = 1 << 20
-"""Bytes in memory of a table whose file is made there, too."""
+_SMALL_TABLE_BYTES = 1 << 20
+"""Files of tables up to this size are built in memory."""
 
-_AS_THEY_ARE = frozenset(
+_UNCHANGED_TYPES = frozenset(
     kind.id
     for kind in (
-        *(pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64(), pa.float32(), pa.float64(), pa.bool_()),
-        *(pa.string(), pa.large_string(), pa.binary(), pa.large_binary(), pa.date32(), pa.timestamp("us")),
+        *(
+            pa.int8(),
+            pa.int16(),
+            pa.int32(),
+            pa.int64(),
+            pa.uint8(),
+            pa.uint16(),
+            pa.uint32(),
+            pa.uint64(),
+            pa.float32(),
+            pa.float64(),
+            pa.bool_(),
+        ),
+        *(
+            pa.string(),
+            pa.large_string(),
+            pa.binary(),
+            pa.large_binary(),
+            pa.date32(),
+            pa.timestamp("us"),
+        ),
     )
 )
-"""Types that are stored as they are, whatever their parameters: most columns have one, and need not be asked about all others."""
+"""Types that are stored unchanged, whatever their parameters. Most columns have one, which saves
+all other checks."""
 
-_FEW = 16
-"""A text column gets a dictionary when its first row group has at least this many rows for each distinct text."""
+_MIN_DICTIONARY_FACTOR = 16
+"""A text column gets a dictionary when its first row group has at least this many rows per distinct
+text."""
 
 
 class ParquetSink:
-    """A Parquet file that is being written, row group by row group, from batches of any size.
+    """Writer of one Parquet file, row group by row group, from batches of any size.
 
-    Equal rows in equal order make equal bytes, however they were cut into batches; no more than about one row group is held.
-    SchemaMismatch for columns that share a name, and for types that Parquet or SQL would not give back (INTERVAL, UNION).
+    Equal rows in equal order give equal bytes, whatever the batch boundaries. About one row group
+    is held in memory. Raises SchemaMismatch for columns that share a name, and for types that do
+    not survive Parquet or SQL (INTERVAL, UNION).
     """
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self.path = path
         self.schema = stored_schema(schema)
         self.rows = 0
-        self._group = group_rows(self.schema)
-        self._held: list[pa.Table] = []
-        self._held_rows = 0
+        self._rows_per_group = row_group_rows(self.schema)
+        self._pending: list[pa.Table] = []
+        self._pending_rows = 0
         self._writer: pq.ParquetWriter | None = None
         self._file: pa.OSFile | pa.BufferOutputStream | None = None
         self._footers: list[pq.FileMetaData] = []
-        self.growing = Growing(path)
-        """What has taken in of the file, for its digest, while it was written."""
+        self.streaming_digest = StreamingDigest(path)
+        """The digest of the file, computed in the background while it is written."""
 
     def write(self, batch: pa.RecordBatch | pa.Table) -> None:
-        """Take rows. SchemaMismatch when they are not of the sink's schema; OSError when the disk does not take them."""
-        table = _conform(batch if isinstance(batch, pa.Table) else pa.Table.from_batches([batch]), self.schema)
+        """Add rows. Raises SchemaMismatch when they do not have the schema of the file; OSError
+        when the disk fails."""
+        table = _conform(
+            batch if isinstance(batch, pa.Table) else pa.Table.from_batches([batch]), self.schema
+        )
         start = 0
-        while table.num_rows - start >= self._group - self._held_rows:
-            taken = self._group - self._held_rows
-            self._hold(table.slice(start, taken))
+        while table.num_rows - start >= self._rows_per_group - self._pending_rows:
+            row_count = self._rows_per_group - self._pending_rows
+            self._buffer(table.slice(start, row_count))
             self._flush()
-            self.growing.grew()
-            start += taken
+            self.streaming_digest.hash_in_background()
+            start += row_count
         if start < table.num_rows:
-            self._hold(table.slice(start))
+            self._buffer(table.slice(start))
 
     def close(self) -> int:
-        """Write what is left and the footer, and give the number of rows. OSError."""
-        if self._held_rows or self._writer is None:
+        """Write the remaining rows and the footer, and return the number of rows. Raises
+        OSError."""
+        if self._pending_rows or self._writer is None:
             self._flush(last=True)
         fault_point("parquet.before_footer")
         assert self._writer is not None
@@ -88,135 +114,201 @@ class ParquetSink:
 
     @property
     def footer(self) -> pq.FileMetaData:
-        """What the footer of the closed file says."""
+        """The footer of the closed file."""
         return self._footers[0]
 
     def abort(self) -> None:
-        """Leave no file. Fine at any moment, more than once, after `close` too."""
-        self._held, self._held_rows = [], 0
-        for each in (self._writer, self._file):
-            if each is not None:
-                with contextlib.suppress(OSError, pa.ArrowException, ValueError):  # only the descriptor matters: the file goes next
-                    each.close()
-        self.growing.abort()
+        """Remove the file. May be called at any time, repeatedly, also after `close`."""
+        self._pending, self._pending_rows = [], 0
+        for resource in (self._writer, self._file):
+            if resource is not None:
+                # Only the descriptor matters, since the file is removed next. A writer that failed
+                # raises RuntimeError here: it has no footer.
+                with contextlib.suppress(OSError, pa.ArrowException, ValueError, RuntimeError):
+                    resource.close()
+        self.streaming_digest.abort()
         with contextlib.suppress(FileNotFoundError):
             self.path.unlink()
 
-    def _hold(self, piece: pa.Table) -> None:
-        self._held.append(piece)
-        self._held_rows += piece.num_rows
+    def _buffer(self, piece: pa.Table) -> None:
+        self._pending.append(piece)
+        self._pending_rows += piece.num_rows
 
     def _flush(self, *, last: bool = False) -> None:
-        # One chunk per column: where a chunk ends, the writer may end a page.
-        table = pa.concat_tables(self._held).combine_chunks() if self._held else self.schema.empty_table()
+        # One chunk per column: the writer may end a page where a chunk ends, and batch boundaries
+        # must not influence the bytes.
+        table = (
+            pa.concat_tables(self._pending).combine_chunks()
+            if self._pending
+            else self.schema.empty_table()
+        )
         if self._writer is None:
-            # what is small is written in one go; and given a path, pyarrow looks for a filesystem first
-            self._file = pa.BufferOutputStream() if last and table.nbytes <= _SMALL else pa.OSFile(os.fspath(self.path), mode="wb")
-            self._writer = pq.ParquetWriter(self._file, self.schema, version="2.6", metadata_collector=self._footers, **_layout(table))
+            # A small file is written at once from memory. A file object instead of a path saves
+            # pyarrow's look-up of a filesystem.
+            self._file = (
+                pa.BufferOutputStream()
+                if last and table.nbytes <= _SMALL_TABLE_BYTES
+                else pa.OSFile(os.fspath(self.path), mode="wb")
+            )
+            self._writer = pq.ParquetWriter(
+                self._file,
+                self.schema,
+                version="2.6",
+                metadata_collector=self._footers,
+                **_layout(table),
+            )
         fault_point("parquet.before_row_group")
         if table.num_rows:
-            self._writer.write_table(table, row_group_size=self._group)
+            self._writer.write_table(table, row_group_size=self._rows_per_group)
         self.rows += table.num_rows
-        self._held, self._held_rows = [], 0
+        self._pending, self._pending_rows = [], 0
 
 
-def group_rows(schema: pa.Schema) -> int:
-    """Rows of a row group, by the types alone: fewer where there are vectors, whose rows are wide."""
-    width = sum(f.type.list_size * f.type.value_type.bit_width // 8 for f in schema if _is_vector(f.type))
-    return ROW_GROUP if not width else min(ROW_GROUP, max(1024, _GROUP_BYTES // width // 1024 * 1024))
+def row_group_rows(schema: pa.Schema) -> int:
+    """Rows per row group, by the types alone: fewer for vectors, whose rows are wide."""
+    width = sum(
+        f.type.list_size * f.type.value_type.bit_width // 8 for f in schema if _is_vector(f.type)
+    )
+    return (
+        ROW_GROUP_ROWS
+        if not width
+        else min(ROW_GROUP_ROWS, max(1024, _ROW_GROUP_BYTES // width // 1024 * 1024))
+    )
 
 
 def stored_schema(schema: pa.Schema) -> pa.Schema:
-    """The schema as it is written: names and plain types, nothing that varies. SchemaMismatch."""
+    """The schema as stored: names and plain types, without anything that varies. Raises
+    SchemaMismatch."""
     if not len(schema):
-        raise SchemaMismatch("A result without columns cannot be stored.", hint="Select at least one column.")
-    seen: dict[str, str] = {}
-    for name in schema.names:  # pyarrow makes the list anew each time that it is asked for
-        other = seen.get(fold(name))
-        seen[fold(name)] = name
-        if other is not None:
-            both = f"Two columns are called {name!r}" if other == name else f"Columns {other!r} and {name!r} differ only in case"
-            raise SchemaMismatch(f"{both}; a stored table needs one name for each.", column=name, hint="Name one of them differently with AS.")
+        raise SchemaMismatch(
+            "A result without columns cannot be stored.", hint="Select at least one column."
+        )
+    names: dict[str, str] = {}
+    for name in schema.names:  # evaluated once: pyarrow builds a new list on each access
+        earlier = names.get(fold(name))
+        names[fold(name)] = name
+        if earlier is not None:
+            problem = (
+                f"Two columns are named {name!r}"
+                if earlier == name
+                else f"Columns {earlier!r} and {name!r} differ only in case"
+            )
+            raise SchemaMismatch(
+                f"{problem}; column names of a stored table must be unique.",
+                column=name,
+                hint="Rename one of them with AS.",
+            )
     return pa.schema([pa.field(f.name, _stored_type(f.type, f.name)) for f in schema])
 
 
 def _stored_type(kind: pa.DataType, column: str) -> pa.DataType:
-    if kind.id in _AS_THEY_ARE:
+    if kind.id in _UNCHANGED_TYPES:
         return kind
-    if kind == _FINE:
-        return _COARSE
-    plain = plain_type(kind)
-    for part in parts_of(plain):
-        if part == _FINE:
-            raise _too_fine(column, kind)
-        if pa.types.is_decimal(part) and (part.precision > MOST_DIGITS or part.scale < 0):
-            found = f"decimals of {part.precision} digits, {part.scale} behind the point"
+    if kind == _TIME64_NS:  # of a column itself; each value is checked to fit when it is written
+        return _TIME64_US
+    plain = decoded_type(kind)
+    for part in nested_types(plain):
+        if part == _TIME64_NS:
+            raise _nanoseconds_error(column, kind)
+        if pa.types.is_decimal(part) and (part.precision > MAX_DECIMAL_DIGITS or part.scale < 0):
+            description = f"decimals of {part.precision} digits with scale {part.scale}"
             raise SchemaMismatch(
-                f"Column {column!r} holds {found}, which DuckDB would not read back as they are.",
+                f"Column {column!r} holds {description}, which DuckDB cannot read back exactly.",
                 column=column,
-                expected=f"at most {MOST_DIGITS} digits, from 0 on behind the point",
+                expected=f"at most {MAX_DECIMAL_DIGITS} digits and a scale of at least 0",
                 actual=str(kind),
                 hint="CAST it to text or to another DECIMAL.",
             )
         if pa.types.is_interval(part) or pa.types.is_duration(part) or pa.types.is_union(part):
-            word = "a UNION" if pa.types.is_union(part) else "an INTERVAL"
-            said = f"Column {column!r} holds {word}, which Parquet cannot give back."
-            raise SchemaMismatch(said, column=column, actual=str(kind), hint="CAST it to text or a number.")
-        if pa.types.is_list_view(part) or pa.types.is_large_list_view(part):  # pyarrow 26 loses rows when it casts one to a list
-            raise SchemaMismatch(f"Column {column!r} holds a list view; a plain list is needed.", column=column, actual=str(kind))
+            type_name = "a UNION" if pa.types.is_union(part) else "an INTERVAL"
+            message = (
+                f"Column {column!r} holds {type_name}, which cannot be read back from Parquet."
+            )
+            raise SchemaMismatch(
+                message, column=column, actual=str(kind), hint="CAST it to text or a number."
+            )
+        # pyarrow 26 loses rows when it casts a list view to a list.
+        if pa.types.is_list_view(part) or pa.types.is_large_list_view(part):
+            raise SchemaMismatch(
+                f"Column {column!r} holds a list view; a plain list is required.",
+                column=column,
+                actual=str(kind),
+            )
         if pa.types.is_struct(part) and not part.num_fields:
-            raise SchemaMismatch(f"Column {column!r} holds a struct without fields, which Parquet cannot hold.", column=column, actual=str(kind))
+            raise SchemaMismatch(
+                f"Column {column!r} holds a struct without fields, which Parquet cannot store.",
+                column=column,
+                actual=str(kind),
+            )
     return plain
 
 
-MOST_DIGITS = 38
-"""Of a decimal, the most that DuckDB has; of a longer one in Parquet it makes floating-point numbers, and wrong ones."""
-_FINE, _COARSE = pa.time64("ns"), pa.time64("us")
-"""DuckDB reads times of day from Parquet in whole microseconds, and would drop the rest without a word."""
+MAX_DECIMAL_DIGITS = 38
+"""DuckDB's maximum decimal precision. It reads longer Parquet decimals as floating-point numbers,
+and wrong ones."""
+_TIME64_NS, _TIME64_US = pa.time64("ns"), pa.time64("us")
+"""DuckDB reads times of day from Parquet in whole microseconds, and would silently drop the rest.
+"""
 
 
-def _too_fine(column: str, kind: pa.DataType) -> SchemaMismatch:
-    said = f"Column {column!r} holds times of day in nanoseconds, which DuckDB would read back in microseconds."
-    return SchemaMismatch(said, column=column, expected=str(_COARSE), actual=str(kind), hint="CAST it to TIME, or to a number.")
+def _nanoseconds_error(column: str, kind: pa.DataType) -> SchemaMismatch:
+    message = (
+        f"Column {column!r} holds times of day in nanoseconds, which DuckDB reads back in "
+        "microseconds."
+    )
+    return SchemaMismatch(
+        message,
+        column=column,
+        expected=str(_TIME64_US),
+        actual=str(kind),
+        hint="CAST it to TIME, or to a number.",
+    )
 
 
-def _coarse(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+def _to_microseconds(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
     try:
-        return column.cast(_COARSE)
+        return column.cast(_TIME64_US)
     except pa.ArrowInvalid:
-        raise _too_fine(name, column.type) from None
+        raise _nanoseconds_error(name, column.type) from None
 
 
-def parts_of(kind: pa.DataType) -> list[pa.DataType]:
-    """The type and all types inside it."""
+def nested_types(kind: pa.DataType) -> list[pa.DataType]:
+    """The type and all types nested in it."""
     if isinstance(kind, pa.BaseExtensionType):
-        return parts_of(kind.storage_type)
-    return [kind] + [part for i in range(kind.num_fields) for part in parts_of(kind.field(i).type)]
+        return nested_types(kind.storage_type)
+    return [kind] + [
+        part for i in range(kind.num_fields) for part in nested_types(kind.field(i).type)
+    ]
 
 
-def plain_type(kind: pa.DataType) -> pa.DataType:
-    """The type with dictionaries, views and run lengths resolved and field metadata dropped, at every depth."""
+def decoded_type(kind: pa.DataType) -> pa.DataType:
+    """The type with dictionaries, views and run-length encoding resolved and field metadata
+    dropped, at every depth."""
     if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
-        return plain_type(kind.value_type)
+        return decoded_type(kind.value_type)
     if kind == pa.string_view():
         return pa.large_string()
     if kind == pa.binary_view():
         return pa.large_binary()
     if pa.types.is_map(kind):
-        return pa.map_(plain_type(kind.key_type), _plain_field(kind.item_field), keys_sorted=kind.keys_sorted)
+        return pa.map_(
+            decoded_type(kind.key_type),
+            _decoded_field(kind.item_field),
+            keys_sorted=kind.keys_sorted,
+        )
     if pa.types.is_struct(kind):
-        return pa.struct([_plain_field(kind.field(i)) for i in range(kind.num_fields)])
+        return pa.struct([_decoded_field(kind.field(i)) for i in range(kind.num_fields)])
     if pa.types.is_fixed_size_list(kind):
-        return pa.list_(_plain_field(kind.value_field), kind.list_size)
+        return pa.list_(_decoded_field(kind.value_field), kind.list_size)
     if pa.types.is_large_list(kind):
-        return pa.large_list(_plain_field(kind.value_field))
+        return pa.large_list(_decoded_field(kind.value_field))
     if pa.types.is_list(kind):
-        return pa.list_(_plain_field(kind.value_field))
+        return pa.list_(_decoded_field(kind.value_field))
     return kind
 
 
-def _plain_field(field: pa.Field) -> pa.Field:
-    return pa.field(field.name, plain_type(field.type), field.nullable)
+def _decoded_field(field: pa.Field) -> pa.Field:
+    return pa.field(field.name, decoded_type(field.type), field.nullable)
 
 
 def _conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
@@ -224,54 +316,90 @@ def _conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
         return table
     if table.schema.names != schema.names:
         raise SchemaMismatch(
-            "A batch does not have the columns of the table.", expected=", ".join(schema.names), actual=", ".join(table.schema.names)
+            "The columns of a batch differ from those of the table.",
+            expected=", ".join(schema.names),
+            actual=", ".join(table.schema.names),
         )
     columns = []
-    for name, found, wanted in zip(schema.names, table.columns, schema.types, strict=True):
-        if found.type == _FINE and wanted == _COARSE:
-            columns.append(_coarse(found, name))
+    for name, column, target_type in zip(schema.names, table.columns, schema.types, strict=True):
+        if column.type == _TIME64_NS and target_type == _TIME64_US:
+            columns.append(_to_microseconds(column, name))
             continue
-        if found.type != wanted and plain_type(found.type) != wanted:
+        if column.type != target_type and decoded_type(column.type) != target_type:
             raise SchemaMismatch(
-                f"Column {name!r} of a batch is {found.type}, not {wanted}.", column=name, expected=str(wanted), actual=str(found.type)
+                f"Column {name!r} of a batch is {column.type}, not {target_type}.",
+                column=name,
+                expected=str(target_type),
+                actual=str(column.type),
             )
-        columns.append(found if found.type == wanted else plain_column(found))
+        columns.append(column if column.type == target_type else decoded_column(column))
     return pa.table(columns, schema=schema)
 
 
-def plain_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The column with dictionaries, views and run lengths resolved, as `plain_type` says."""
-    wanted = plain_type(column.type)
+def decoded_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The column with dictionaries, views and run-length encoding resolved, as in
+    `decoded_type`."""
+    target_type = decoded_type(column.type)
     if pa.types.is_dictionary(column.type):
-        return pa.chunked_array([chunk.dictionary_decode() for chunk in column.chunks], column.type.value_type).cast(wanted)
+        return pa.chunked_array(
+            [chunk.dictionary_decode() for chunk in column.chunks], column.type.value_type
+        ).cast(target_type)
     if pa.types.is_run_end_encoded(column.type):
-        return pa.chunked_array([pc.run_end_decode(chunk) for chunk in column.chunks], column.type.value_type).cast(wanted)
-    return column if column.type == wanted else column.cast(wanted)
+        return pa.chunked_array(
+            [pc.run_end_decode(chunk) for chunk in column.chunks], column.type.value_type
+        ).cast(target_type)
+    return column if column.type == target_type else column.cast(target_type)
 
 
-def _layout(first: pa.Table) -> dict[str, Any]:
-    """How the columns are written, by what their first row group looks like.
+def _layout(first_group: pa.Table) -> dict[str, Any]:
+    """Encodings, compression and statistics of the columns, by their first row group.
 
-    Measured, 1 M rows: text without a dictionary halves the write; whole numbers and times as deltas are smaller and faster to
-    write and to read than plain or dictionary pages; vectors gain nothing from anything. Floating-point numbers have no least and
-    greatest: pyarrow leaves NaN out of them, and DuckDB, for which NaN is greater than all numbers, would pass over its row.
+    Measured with 1 M rows: text without a dictionary halves the writing time; integers and times as
+    deltas are smaller and faster to write and read than plain or dictionary pages; vectors gain
+    from no encoding. Floating-point columns have no minimum and maximum: pyarrow leaves NaN out of
+    them, and DuckDB, for which NaN is greater than all numbers, would skip its row.
     """
-    paths = leaf_paths(first.schema)
-    flat = {f.name: leaves[0] for f, leaves in zip(first.schema, paths, strict=True) if leaves == [f.name]}
-    vectors = {leaf for f, leaves in zip(first.schema, paths, strict=True) for leaf in leaves if _is_vector(f.type)}
-    every = [leaf for leaves in paths for leaf in leaves]
-    dictionary = [leaf for name, leaf in flat.items() if _repeats(first[name])]
+    paths = leaf_paths(first_group.schema)
+    flat = {
+        f.name: leaves[0]
+        for f, leaves in zip(first_group.schema, paths, strict=True)
+        if leaves == [f.name]
+    }
+    vectors = {
+        leaf
+        for f, leaves in zip(first_group.schema, paths, strict=True)
+        for leaf in leaves
+        if _is_vector(f.type)
+    }
+    all_leaves = [leaf for leaves in paths for leaf in leaves]
+    dictionary = [leaf for name, leaf in flat.items() if _is_repetitive(first_group[name])]
     return {
         "use_dictionary": dictionary or False,
-        "column_encoding": {leaf: "DELTA_BINARY_PACKED" for name, leaf in flat.items() if _is_counted(first.schema.field(name).type)} or None,
-        "compression": {leaf: "none" if leaf in vectors else "zstd" for leaf in every},
-        "compression_level": {leaf: 1 for leaf in every if leaf not in vectors} or None,
-        "write_statistics": [leaf for f, leaves in zip(first.schema, paths, strict=True) if not _has_floats(f.type) for leaf in leaves] or False,
+        "column_encoding": {
+            leaf: "DELTA_BINARY_PACKED"
+            for name, leaf in flat.items()
+            if _is_delta_encodable(first_group.schema.field(name).type)
+        }
+        or None,
+        "compression": {leaf: "none" if leaf in vectors else "zstd" for leaf in all_leaves},
+        "compression_level": {leaf: 1 for leaf in all_leaves if leaf not in vectors} or None,
+        "write_statistics": [
+            leaf
+            for f, leaves in zip(first_group.schema, paths, strict=True)
+            if not _has_floats(f.type)
+            for leaf in leaves
+        ]
+        or False,
     }
 
 
-def _is_counted(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_date(kind) or pa.types.is_time(kind) or pa.types.is_timestamp(kind))
+def _is_delta_encodable(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_integer(kind)
+        or pa.types.is_date(kind)
+        or pa.types.is_time(kind)
+        or pa.types.is_timestamp(kind)
+    )
 
 
 def _is_vector(kind: pa.DataType) -> bool:
@@ -279,42 +407,57 @@ def _is_vector(kind: pa.DataType) -> bool:
 
 
 def _has_floats(kind: pa.DataType) -> bool:
-    return any(pa.types.is_floating(part) for part in parts_of(kind))
+    return any(pa.types.is_floating(part) for part in nested_types(kind))
 
 
-def _repeats(column: pa.ChunkedArray) -> bool:
+def _is_repetitive(column: pa.ChunkedArray) -> bool:
     textual = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
-    return textual and len(column) > 0 and pc.count_distinct(column).as_py() * _FEW <= len(column)
+    return (
+        textual
+        and len(column) > 0
+        and pc.count_distinct(column).as_py() * _MIN_DICTIONARY_FACTOR <= len(column)
+    )
 
 
 def leaf_paths(schema: pa.Schema) -> list[list[str]]:
-    """For each column of the schema, the paths of its leaves as Parquet names them."""
-    if all(_leaf_count(kind) == 1 and not kind.num_fields and not isinstance(kind, pa.BaseExtensionType) for kind in schema.types):
+    """For each column of the schema, the paths of its leaves in Parquet."""
+    if all(
+        _leaf_count(kind) == 1
+        and not kind.num_fields
+        and not isinstance(kind, pa.BaseExtensionType)
+        for kind in schema.types
+    ):
         return [[name] for name in schema.names]
+    # An empty file tells how Parquet names the leaves of nested types.
     buffer = pa.BufferOutputStream()
     pq.ParquetWriter(buffer, schema).close()
-    return [leaves for _, leaves in split_leaves(pq.read_metadata(pa.BufferReader(buffer.getvalue())))]
+    return [
+        leaves for _, leaves in split_leaves(pq.read_metadata(pa.BufferReader(buffer.getvalue())))
+    ]
 
 
 def split_leaves(footer: pq.FileMetaData) -> list[tuple[str, list[str]]]:
-    """Each top-level column of a file, and the paths of its leaves; found by counting, since a name may itself hold dots.
+    """Each top-level column of a file with the paths of its leaves, assigned by counting, since a
+    name may contain dots.
 
-    ValueError when names and leaves do not fit together.
+    Raises ValueError when names and leaves do not match.
     """
     schema = footer.schema
     arrow = schema.to_arrow_schema()
     if schema.names == (names := arrow.names) and not any(kind.num_fields for kind in arrow.types):
         return [(name, [name]) for name in names]
     paths = [schema.column(i).path for i in range(footer.num_columns)]
-    split, at = [], 0
+    split, position = [], 0
     for field in arrow:
         count = _leaf_count(field.type)
-        leaves = paths[at : at + count]
-        if len(leaves) != count or not all(p == field.name or p.startswith(field.name + ".") for p in leaves):
-            raise ValueError(f"the leaves of column {field.name!r} cannot be told apart")
+        leaves = paths[position : position + count]
+        if len(leaves) != count or not all(
+            p == field.name or p.startswith(field.name + ".") for p in leaves
+        ):
+            raise ValueError(f"the leaves of column {field.name!r} cannot be determined")
         split.append((field.name, leaves))
-        at += count
-    if at != len(paths):
+        position += count
+    if position != len(paths):
         raise ValueError("the footer has more leaves than columns account for")
     return split
 
@@ -324,20 +467,26 @@ def _leaf_count(kind: pa.DataType) -> int:
         return _leaf_count(kind.storage_type)
     if pa.types.is_dictionary(kind):
         return _leaf_count(kind.value_type)
-    return sum(_leaf_count(kind.field(i).type) for i in range(kind.num_fields)) if kind.num_fields else 1
+    return (
+        sum(_leaf_count(kind.field(i).type) for i in range(kind.num_fields))
+        if kind.num_fields
+        else 1
+    )
 
 
-def footer_at(path: Place) -> pq.FileMetaData | None:
-    """The footer of a file; None when it is not there or is no closed Parquet. A footer proves nothing about the data."""
+def read_footer(path: StoragePath) -> pq.FileMetaData | None:
+    """The footer of a file; None when it does not exist or is not a complete Parquet file. A footer
+    proves nothing about the data."""
     try:
-        with opened(path) as file:
-            return footer_of(file)
+        with open_for_reading(path) as file:
+            return parse_footer(file)
     except OSError:
         return None
 
 
-def footer_of(file: Any) -> pq.FileMetaData | None:
-    """The footer of an open file or of bytes in memory; None when it is no closed Parquet. OSError when it cannot be read."""
+def parse_footer(file: Any) -> pq.FileMetaData | None:
+    """The footer of an open file or of bytes in memory; None when it is not a complete Parquet
+    file. Raises OSError when it cannot be read."""
     try:
         return pq.read_metadata(file)
     except pa.ArrowInvalid:

@@ -1,4 +1,4 @@
-"""Manifest files: where they lie, how they are written, and what a reader may find in their place."""
+"""Manifest files: where they are, how they are written, and how damaged ones are recognised."""
 
 import contextlib
 import hashlib
@@ -9,42 +9,48 @@ from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
-from jammi_lab.errors import ManifestUnsupported
-from jammi_lab.storage.files import Place, write_atomic, write_once
-from jammi_lab.storage.plain import plain_bytes
-from jammi_lab.storage.remote import RemotePath
-from jammi_lab.values.manifest import MANIFEST_VERSION, Manifest
+from jammi_lab.core.errors import ManifestUnsupported
+from jammi_lab.core.manifest import MANIFEST_VERSION, Manifest
+from jammi_lab.storage.files import StoragePath, write_atomic, write_once
+from jammi_lab.storage.object_store import RemotePath
+from jammi_lab.storage.regular_files import read_regular
 
-PlaceT = TypeVar("PlaceT", Path, RemotePath, Place)
+PathT = TypeVar("PathT", Path, RemotePath, StoragePath)
 SUFFIX = ".materialization.json"
-_LARGEST = 16 * 1024 * 1024
+_MAX_MANIFEST_BYTES = 16 * 1024 * 1024
 _TOO_DEEP = b"\n" + b" " * 100
-"""What stands in the text of a manifest that is nested deeper than anything here writes: hashing one, and showing it, would not come to an end."""
+"""Occurs in a manifest nested deeper than any that we write. Hashing or showing one could exhaust
+the stack."""
 _decoder = msgspec.json.Decoder(Manifest)
-_NONE = (msgspec.MsgspecError, ValueError, RecursionError, OverflowError)
-"""What reading bytes that are no manifest raises; the last one is for numbers that could not be written again."""
+_DECODE_ERRORS = (msgspec.MsgspecError, ValueError, RecursionError, OverflowError)
+"""Raised for bytes that are not a manifest. OverflowError stands for numbers that could not be
+written again."""
 
 
-def manifest_path(parquet: PlaceT) -> PlaceT:
-    """The manifest's place beside a Parquet file."""
+def manifest_path(parquet: PathT) -> PathT:
+    """The path of the manifest beside a Parquet file."""
     return parquet.with_name(parquet.name.removesuffix(".parquet") + SUFFIX)
 
 
-def found_below(folder: Place) -> list[tuple[str, Place]]:
-    """The manifests in a workspace's folder, by their path in it, whatever the catalog says."""
+def list_manifests(folder: StoragePath) -> list[tuple[str, StoragePath]]:
+    """All manifests in a workspace's folder, as (relative path, path), whatever the catalog
+    says."""
     if isinstance(folder, RemotePath):
         return [
             (f"results/{name}", folder / f"results/{name}")
-            for name in (folder / "results").listed()
+            for name in (folder / "results").list_objects()
             if name.endswith(SUFFIX) and name.count("/") == 1
         ]
-    return [(path.relative_to(folder).as_posix(), path) for path in sorted((folder / "results").glob(f"*/*{SUFFIX}"))]
+    return [
+        (path.relative_to(folder).as_posix(), path)
+        for path in sorted((folder / "results").glob(f"*/*{SUFFIX}"))
+    ]
 
 
-def any_below(folder: Place) -> bool:
-    """Whether there are result tables in a workspace's folder, whatever the catalog says."""
+def has_manifests(folder: StoragePath) -> bool:
+    """Whether a workspace's folder contains result tables, whatever the catalog says."""
     if isinstance(folder, RemotePath):
-        return bool(found_below(folder))
+        return bool(list_manifests(folder))
     return next((folder / "results").glob(f"*/*{SUFFIX}"), None) is not None
 
 
@@ -53,55 +59,66 @@ def digest(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
 
 
-def write(parquet: Place, body: bytes) -> None:
-    """Put the manifest beside its Parquet file, durably, whole or not at all."""
+def write(parquet: StoragePath, body: bytes) -> None:
+    """Write the manifest beside its Parquet file, atomically and durably."""
     path = manifest_path(parquet)
-    if isinstance(path, Path) or not write_once(path, body):  # in a store a new one is a conditional put; what is there is one that cannot be read
+    # In a store, try a conditional put first. An existing object is an unreadable manifest.
+    if isinstance(path, Path) or not write_once(path, body):
         write_atomic(path, body)
 
 
-def read(parquet: Place) -> bytes | None:
-    """The manifest's bytes; None when it is gone, is no plain file, or is larger than any manifest. OSError when it cannot be read."""
+def read(parquet: StoragePath) -> bytes | None:
+    """The manifest's bytes; None when it does not exist, is not a regular file, or is larger than
+    any manifest. Raises OSError when it cannot be read."""
     if isinstance(parquet, RemotePath):
-        return manifest_path(parquet).read(_LARGEST)
-    path = os.fspath(parquet).removesuffix(".parquet") + SUFFIX  # as `manifest_path` has it; a look reads thousands
-    found = plain_bytes(path, _LARGEST, links=False)
-    return found[1] if found else None
+        return manifest_path(parquet).read(_MAX_MANIFEST_BYTES)
+    # As `manifest_path`, but on strings: an observation reads thousands of manifests.
+    path = os.fspath(parquet).removesuffix(".parquet") + SUFFIX
+    content = read_regular(path, _MAX_MANIFEST_BYTES, follow_links=False)
+    return content[1] if content else None
 
 
 def parse(body: bytes | None) -> Manifest | None:
-    """The manifest that the bytes hold; None when they hold none, which counts as lost. ManifestUnsupported for a version not known here."""
+    """The manifest in these bytes; None when there is none, which counts as lost. Raises
+    ManifestUnsupported for a version unknown to this release."""
     if body is None:
         return None
-    with contextlib.suppress(*_NONE):
+    with contextlib.suppress(*_DECODE_ERRORS):
         manifest = _decoder.decode(body)
         if manifest.manifest_version == MANIFEST_VERSION and manifest.encode() == body:
-            # byte for byte what this release writes: there is nothing in it that the checks below are for
+            # Byte for byte what this release writes, so the checks below would find nothing.
             return None if _TOO_DEEP in body else manifest
     try:
-        plain = json.loads(body.decode("utf-8"), object_pairs_hook=_once, parse_constant=_refuse)
+        fields = json.loads(
+            body.decode("utf-8"),
+            object_pairs_hook=_reject_duplicate_keys,
+            parse_constant=_reject_constant,
+        )
     except (ValueError, RecursionError):
         return None
-    if not isinstance(plain, dict) or "manifest_version" not in plain:
+    if not isinstance(fields, dict) or "manifest_version" not in fields:
         return None
-    if plain["manifest_version"] != MANIFEST_VERSION:
+    if fields["manifest_version"] != MANIFEST_VERSION:
         raise ManifestUnsupported(
-            f"The manifest has version {plain['manifest_version']!r}; this release reads version {MANIFEST_VERSION}.",
+            f"The manifest has version {fields['manifest_version']!r}; this release reads "
+            f"version {MANIFEST_VERSION}.",
             hint="Open the workspace with the release that wrote it, or a later one.",
         )
     try:
-        manifest = _decoder.decode(body)  # from the bytes: it also refuses lone surrogates and numbers beyond a double
+        # Decoded from the bytes again, because msgspec also rejects lone surrogates and numbers
+        # out of the range of a double.
+        manifest = _decoder.decode(body)
         return None if _TOO_DEEP in manifest.encode() else manifest
-    except _NONE:
+    except _DECODE_ERRORS:
         return None
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key stands twice")
-    return found
+def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise ValueError("a key occurs twice")
+    return fields
 
 
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON")
+def _reject_constant(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not valid JSON")

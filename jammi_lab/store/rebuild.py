@@ -1,89 +1,127 @@
-"""Rebuild: a new catalog from the manifests, when the old one is lost or damaged."""
+"""Rebuild: create a new catalog from the manifests, when the old one is lost or damaged."""
 
+import contextlib
 import graphlib
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 
 from jammi_lab.catalog.catalog import Catalog
-from jammi_lab.catalog.file_locks import forget_dead
-from jammi_lab.catalog.replacing import replacing
-from jammi_lab.clock import Clock
-from jammi_lab.errors import CatalogTooNew, InvalidArgument, JammiError, NameInvalid, WorkspaceNotFound
-from jammi_lab.names import fold
-from jammi_lab.storage.files import Place, fault_point, plain_stat
-from jammi_lab.storage.syncing import sync_folder
+from jammi_lab.catalog.file_locks import remove_dead_locks
+from jammi_lab.catalog.postgres import Postgres
+from jammi_lab.core.anchors import Input, InputKind
+from jammi_lab.core.clock import Clock
+from jammi_lab.core.errors import (
+    CatalogTooNew,
+    InvalidArgument,
+    JammiError,
+    NameInvalid,
+    WorkspaceNotFound,
+)
+from jammi_lab.core.identifiers import fold
+from jammi_lab.core.manifest import Manifest, is_sealed
+from jammi_lab.core.records import Progress, RecipeRecord, TableKind, TableRecord, TableStatus
+from jammi_lab.core.tenancy import TenantScope, tenant_id
+from jammi_lab.storage.files import StoragePath, fault_point, regular_stat
+from jammi_lab.storage.fsync import sync_folder
 from jammi_lab.store import manifests
-from jammi_lab.store.attested import Footers, check_manifest
-from jammi_lab.store.claim import adopt
+from jammi_lab.store.manifest_check import FooterChecker, check_manifest
 from jammi_lab.store.reports import RebuildReport
-from jammi_lab.store.results import SHARED_FOLDER
-from jammi_lab.tenancy import TenantScope, tenant_id
-from jammi_lab.values.anchors import Input, InputKind
-from jammi_lab.values.manifest import Manifest, is_sealed
-from jammi_lab.values.records import Progress, RecipeRecord, TableKind, TableRecord, TableStatus
+from jammi_lab.store.result_files import SHARED_FOLDER
+from jammi_lab.store.workspace_identity import rebind
 
-CATALOG = "catalog.sqlite3"
-WRITER = "rebuild"
-LOST = (
-    "sources: they have to be added again, under the same names",
-    "definitions that were changed and not run since, and recipes that never had a ready version",
-    "new names that recipes were given after a table was made",
-    "versions that referred to the bytes of another one, pins and their notes",
-    "failed attempts, and what earlier looks saw of the inputs",
+CATALOG_FILE = "catalog.sqlite3"
+WRITER_ID = "rebuild"
+NOT_REBUILT = (
+    "sources: add them again under the same names",
+    "definitions changed but not run since, and recipes that never had a ready version",
+    "recipe names changed after a table was built",
+    "versions that referred to the bytes of another version; pins and their notes",
+    "checks with their results, and rejected versions",
+    "failed runs, and cached observations of inputs",
     "mutable tables, topics and models' records",
 )
+"""What manifests do not contain, as listed in a `RebuildReport`."""
 
 
 @dataclass(frozen=True)
-class _Found:
-    """One manifest in its place."""
+class _ManifestFile:
+    """A manifest found in the results folder, with its catalog row."""
 
     manifest: Manifest
     body: bytes
     record: TableRecord
 
 
-_Recipe = tuple[str | None, str]
-"""Whose it is, and the fold of its name."""
+_RecipeKey = tuple[str | None, str]
+"""The owning tenant and the folded name of a recipe."""
 
-_ByRecipe = dict[_Recipe, list[_Found]]
+_FilesByRecipe = dict[_RecipeKey, list[_ManifestFile]]
 
 
-def rebuild(folder: Place, clock: Clock, url: str = "", on_progress: Callable[[Progress], None] | None = None) -> RebuildReport:
-    """Make a new catalog from the manifests under `results/`, put it in place of the old one, which is kept aside, and say what it lacks. `url`: that
-    of the catalog, when it is on a server.
+def rebuild(
+    folder: StoragePath,
+    clock: Clock,
+    url: str = "",
+    on_progress: Callable[[Progress], None] | None = None,
+) -> RebuildReport:
+    """Create a new catalog from the manifests under `results/`, replace the old one, which is kept
+    under another name, and report what it lacks. `url` is that of a catalog on a server.
 
-    Versions keep their numbers where these tell them apart, else they are numbered by the time they were made. No table's file is touched.
-    Raises WorkspaceNotFound when there is neither a catalog nor a manifest, InvalidArgument while a kernel has the workspace open, CatalogTooNew
-    when a later release wrote the old catalog.
+    Versions keep their numbers when these are unique; otherwise they are numbered by creation time.
+    No table's files are changed. Raises WorkspaceNotFound when there is neither a catalog nor a
+    manifest, InvalidArgument while a kernel has the workspace open, CatalogTooNew when a later
+    release wrote the old catalog.
     """
-    if not manifests.any_below(folder) and not (isinstance(folder, Path) and (folder / CATALOG).exists()):
-        raise WorkspaceNotFound(f"There is no workspace in {str(folder)!r}, and no manifest to make a catalog from.")
-    if old := url or (folder / CATALOG if isinstance(folder, Path) else ""):
-        _refuse_later(old, clock)
-    found, unreadable = _read(folder, on_progress)
-    kept = _in_folder(folder, found, clock) if isinstance(folder, Path) and not url else _on_server(folder, url, found, clock)
-    recipes = {(f.record.tenant, fold(f.record.recipe)): f.record.recipe for f in found}
+    if not manifests.has_manifests(folder) and not (
+        isinstance(folder, Path) and (folder / CATALOG_FILE).exists()
+    ):
+        raise WorkspaceNotFound(
+            f"There is no workspace in {str(folder)!r}, and no manifest to rebuild a catalog from."
+        )
+    if old_catalog := url or (folder / CATALOG_FILE if isinstance(folder, Path) else ""):
+        _check_not_newer(old_catalog, clock)
+    files, unreadable = _read_manifests(folder, on_progress)
+    old_name = (
+        _rebuild_in_folder(folder, files, clock)
+        if isinstance(folder, Path) and not url
+        else _rebuild_on_server(folder, url, files, clock)
+    )
+    recipes = {(f.record.tenant, fold(f.record.recipe)): f.record.recipe for f in files}
     return RebuildReport(
         recipes=sorted(recipes.values()),
-        tables=[f.record.table_name for f in found],
-        missing=[f.record.table_name for f in found if plain_stat(folder / f.record.path) is None],
-        altered=[f"{f.record.path.removesuffix('.parquet')}{manifests.SUFFIX}" for f in found if f.manifest.seal and not is_sealed(f.body)],
+        tables=[f.record.table_name for f in files],
+        missing=[
+            f.record.table_name for f in files if regular_stat(folder / f.record.path) is None
+        ],
+        altered=[
+            f"{f.record.path.removesuffix('.parquet')}{manifests.SUFFIX}"
+            for f in files
+            if f.manifest.seal and not is_sealed(f.body)
+        ],
         unreadable=unreadable,
-        sources=sorted({a.input.name for f in found for a in f.manifest.anchors if a.input.kind is InputKind.SOURCE}),
-        kept=kept,
-        lost=list(LOST),
+        sources=sorted(
+            {
+                a.input.name
+                for f in files
+                for a in f.manifest.anchors
+                if a.input.kind is InputKind.SOURCE
+            }
+        ),
+        kept=old_name,
+        lost=list(NOT_REBUILT),
     )
 
 
-def _refuse_later(old: Path | str, clock: Clock) -> None:
-    """CatalogTooNew for a catalog that is neither lost nor damaged, but a later release's; whatever else keeps it from being read is no hindrance."""
+def _check_not_newer(old: Path | str, clock: Clock) -> None:
+    """Raise CatalogTooNew for an intact catalog of a later release. Any other reason why it cannot
+    be read is ignored."""
     try:
         Catalog(old, scope=TenantScope(), clock=clock, read_only=True, create=False).close()
     except CatalogTooNew:
@@ -92,128 +130,173 @@ def _refuse_later(old: Path | str, clock: Clock) -> None:
         return
 
 
-def held_only_in(catalog: Catalog) -> dict[str, list[str]]:
-    """What a catalog holds of all tenants that no manifest does, by kind, in words. TableDamaged when it is not sound."""
-    catalog.require_sound()
-    with catalog.everyone():
+def catalog_only_contents(catalog: Catalog) -> dict[str, list[str]]:
+    """What a catalog contains, over all tenants, that no manifest does: names by kind of object.
+    Raises TableDamaged when it is not intact."""
+    catalog.check_integrity()
+    with catalog.all_tenants():
         return {
-            "mutable tables": [table.name for table in catalog.mutables.list()],
+            "mutable tables": [table.name for table in catalog.mutable_tables.list()],
             "topics": [topic.name for topic in catalog.topics.list()],
             "sources": [source.name for source in catalog.sources.list()],
             "models": list(dict.fromkeys(model.name for model in catalog.models.list())),
         }
 
 
-def _on_server(folder: Place, url: str, found: Sequence[_Found], clock: Clock) -> str | None:
-    """The schema that the old catalog is kept in."""
-    with replacing(url, clock.token(8)) as (place, put):
-        with Catalog(place, scope=TenantScope(), clock=clock) as catalog, catalog.everyone(), catalog.transaction():
-            _fill(catalog, found)
-            adopt(catalog, folder, str(folder), clock.token(16))
-        kept = put()
+def _rebuild_on_server(
+    folder: StoragePath, url: str, files: Sequence[_ManifestFile], clock: Clock
+) -> str | None:
+    """Rebuild on a server. Returns the schema that keeps the old catalog."""
+    with replace_schema(url, clock.token(8)) as (location, replace):
+        with (
+            Catalog(location, scope=TenantScope(), clock=clock) as catalog,
+            catalog.all_tenants(),
+            catalog.transaction(),
+        ):
+            _fill_catalog(catalog, files)
+            rebind(catalog, folder, str(folder), clock.token(16))
+        old_schema = replace()
         fault_point("rebuild:done")
-    return kept
+    return old_schema
 
 
-def _in_folder(folder: Path, found: Sequence[_Found], clock: Clock) -> str | None:
-    """The name under which the old catalog is kept."""
-    if alive := forget_dead(folder / "writers"):
+def _rebuild_in_folder(folder: Path, files: Sequence[_ManifestFile], clock: Clock) -> str | None:
+    """Rebuild in a folder. Returns the file name that keeps the old catalog."""
+    if session_count := remove_dead_locks(folder / "writers"):
         raise InvalidArgument(
-            f"The workspace is open in {alive} place{'s' if alive > 1 else ''}; a catalog in use cannot be replaced.",
+            f"The workspace is open in {session_count} other "
+            f"session{'s' if session_count > 1 else ''}; a catalog in use cannot be replaced.",
             hint="Close it there first: ws.close(), %jammi close, or end the kernel.",
         )
-    for left in folder.glob(f".{CATALOG}.*.tmp*"):
-        left.unlink()
-    made = folder / f".{CATALOG}.{clock.token(8)}.tmp"
+    for leftover in folder.glob(f".{CATALOG_FILE}.*.tmp*"):
+        leftover.unlink()
+    new_catalog = folder / f".{CATALOG_FILE}.{clock.token(8)}.tmp"
     try:
-        with Catalog(made, scope=TenantScope(), clock=clock) as catalog, catalog.everyone(), catalog.transaction():
-            _fill(catalog, found)
-        return _put(folder, made, clock)
+        with (
+            Catalog(new_catalog, scope=TenantScope(), clock=clock) as catalog,
+            catalog.all_tenants(),
+            catalog.transaction(),
+        ):
+            _fill_catalog(catalog, files)
+        return _install_catalog(folder, new_catalog, clock)
     except BaseException:
-        for each in (made, *(Path(f"{made}{suffix}") for suffix in ("-wal", "-shm"))):
-            each.unlink(missing_ok=True)
+        for file in (new_catalog, *(Path(f"{new_catalog}{suffix}") for suffix in ("-wal", "-shm"))):
+            file.unlink(missing_ok=True)
         raise
 
 
-def _read(folder: Place, on_progress: Callable[[Progress], None] | None) -> tuple[list[_Found], list[str]]:
-    """The manifests that can be taken over, oldest version first in each recipe, and the others with the reason."""
-    found: list[_Found] = []
+def _read_manifests(
+    folder: StoragePath, on_progress: Callable[[Progress], None] | None
+) -> tuple[list[_ManifestFile], list[str]]:
+    """The usable manifests, oldest version of each recipe first, and the others with the reason."""
+    files: list[_ManifestFile] = []
     unreadable: list[str] = []
     names: set[str] = set()
-    lying = manifests.found_below(folder)
-    with Footers() as footers:
-        for done, (place, path) in enumerate(lying):
+    paths = manifests.list_manifests(folder)
+    with FooterChecker() as footers:
+        for done_count, (location, path) in enumerate(paths):
             if on_progress is not None:
-                on_progress(Progress(stage="rebuild", done=done, total=len(lying), unit="manifests"))
+                on_progress(
+                    Progress(stage="rebuild", done=done_count, total=len(paths), unit="manifests")
+                )
             parquet = path.with_name(path.name.removesuffix(manifests.SUFFIX) + ".parquet")
             try:
                 body = manifests.read(parquet)
                 manifest = manifests.parse(body)
                 if manifest is None or body is None:
-                    unreadable.append(f"{place}: it holds no manifest")
+                    unreadable.append(f"{location}: it is not a manifest")
                 elif fold(manifest.table_name) in names:
-                    unreadable.append(f"{place}: there is another table of that name")
+                    unreadable.append(f"{location}: there is another table with that name")
                 else:
-                    found.append(_Found(manifest, body, _record(manifest, body, parquet, place, footers)))
+                    files.append(
+                        _ManifestFile(
+                            manifest, body, _to_record(manifest, body, parquet, location, footers)
+                        )
+                    )
                     names.add(fold(manifest.table_name))
             except (JammiError, OSError, ValueError, msgspec.MsgspecError) as error:
-                unreadable.append(f"{place}: {error.message if isinstance(error, JammiError) else error}")
-    by_recipe: _ByRecipe = defaultdict(list)
-    for each in found:
-        by_recipe[each.record.tenant, fold(each.record.recipe)].append(each)
-    by_recipe = {place: list(_numbered(group)) for place, group in by_recipe.items()}
-    unreadable += _without_circles(by_recipe)
-    return [each for group in by_recipe.values() for each in group], unreadable
+                unreadable.append(
+                    f"{location}: {error.message if isinstance(error, JammiError) else error}"
+                )
+    by_recipe: _FilesByRecipe = defaultdict(list)
+    for file in files:
+        by_recipe[file.record.tenant, fold(file.record.recipe)].append(file)
+    by_recipe = {location: list(_number_versions(group)) for location, group in by_recipe.items()}
+    unreadable += _drop_cycles(by_recipe)
+    return [file for group in by_recipe.values() for file in group], unreadable
 
 
-def _without_circles(by_recipe: _ByRecipe) -> list[str]:
-    """Take out what would make recipes derive from themselves, and name it: of each circle the table that was made last, which closed it."""
-    left_out = []
-    while circle := _circle({place: group[-1] for place, group in by_recipe.items() if group}):
-        last = max(circle, key=lambda place: (by_recipe[place][-1].manifest.produced_at, by_recipe[place][-1].record.table_name))
-        closing = by_recipe[last].pop()
-        left_out.append(
-            f"{closing.record.path.removesuffix('.parquet')}{manifests.SUFFIX}: by what it was made from, {closing.record.recipe!r} "
-            "would derive from itself"
+def _drop_cycles(by_recipe: _FilesByRecipe) -> list[str]:
+    """Remove tables that would make recipes derive from themselves, and report them. In each cycle
+    this is the newest table, which closed it."""
+    dropped = []
+    while cycle := _find_cycle({recipe: group[-1] for recipe, group in by_recipe.items() if group}):
+        newest = max(
+            cycle,
+            key=lambda recipe: (
+                by_recipe[recipe][-1].manifest.produced_at,
+                by_recipe[recipe][-1].record.table_name,
+            ),
         )
-    return left_out
+        file = by_recipe[newest].pop()
+        dropped.append(
+            f"{file.record.path.removesuffix('.parquet')}{manifests.SUFFIX}: with its inputs, "
+            f"{file.record.recipe!r} would derive from itself"
+        )
+    return dropped
 
 
-def _circle(newest: Mapping[_Recipe, _Found]) -> list[_Recipe]:
-    """Recipes each of which reads another of them; none when there is no such circle. Own ones hide shared ones."""
+def _find_cycle(newest: Mapping[_RecipeKey, _ManifestFile]) -> list[_RecipeKey]:
+    """Recipes that read each other in a cycle; empty when there is none. A tenant's recipe hides a
+    shared one of the same name."""
 
-    def read(place: _Recipe) -> Iterator[_Recipe]:
-        for anchor in newest[place].manifest.anchors:
+    def inputs_of(recipe: _RecipeKey) -> Iterator[_RecipeKey]:
+        for anchor in newest[recipe].manifest.anchors:
             if anchor.input.kind is InputKind.RESULT:
                 folded = fold(anchor.input.name)
-                yield from [each for each in ((place[0], folded), (None, folded)) if each in newest][:1]
+                yield from [
+                    candidate
+                    for candidate in ((recipe[0], folded), (None, folded))
+                    if candidate in newest
+                ][:1]
 
     try:
-        graphlib.TopologicalSorter({place: set(read(place)) for place in newest}).prepare()
+        graphlib.TopologicalSorter({recipe: set(inputs_of(recipe)) for recipe in newest}).prepare()
     except graphlib.CycleError as error:
         return list(error.args[1])
     return []
 
 
-def _numbered(group: Sequence[_Found]) -> Iterable[_Found]:
-    """The tables of one recipe in the order of their making: by number, unless a renamed recipe left two of one number, then by time."""
-    if len({each.record.version for each in group}) == len(group):
-        return sorted(group, key=lambda each: each.record.version)
-    again = sorted(group, key=lambda each: (each.manifest.produced_at, each.record.version))
-    return [_Found(each.manifest, each.body, msgspec.structs.replace(each.record, version=at)) for at, each in enumerate(again, 1)]
+def _number_versions(group: Sequence[_ManifestFile]) -> Iterable[_ManifestFile]:
+    """The tables of one recipe in order of creation: by version, or by time when a rename left two
+    with the same number."""
+    if len({file.record.version for file in group}) == len(group):
+        return sorted(group, key=lambda file: file.record.version)
+    by_time = sorted(group, key=lambda file: (file.manifest.produced_at, file.record.version))
+    return [
+        _ManifestFile(
+            file.manifest, file.body, msgspec.structs.replace(file.record, version=version)
+        )
+        for version, file in enumerate(by_time, 1)
+    ]
 
 
-def _record(manifest: Manifest, body: bytes, parquet: Place, place: str, footers: Footers) -> TableRecord:
-    """The row that the table had. ValueError, NameInvalid, msgspec.ValidationError when the manifest says things that cannot be, or is not in its
-    place."""
+def _to_record(
+    manifest: Manifest, body: bytes, parquet: StoragePath, location: str, footers: FooterChecker
+) -> TableRecord:
+    """The catalog row of the table. Raises ValueError, NameInvalid or msgspec.ValidationError when
+    the manifest has impossible values or belongs elsewhere."""
     tenant = manifest.tenant
     if tenant is not None and tenant_id(tenant) != tenant:
-        raise NameInvalid(f"{tenant!r} cannot be a tenant.", name=tenant)
+        raise NameInvalid(f"{tenant!r} is not a valid tenant.", name=tenant)
     if (tenant or SHARED_FOLDER, manifest.table_name) != (parquet.parent.name, parquet.stem):
-        raise ValueError(f"it is the manifest of {manifest.table_name!r} of {tenant or 'the shared scope'}, which is not here")
+        raise ValueError(
+            f"it is the manifest of {manifest.table_name!r} of "
+            f"{tenant or 'the shared scope'}, which belongs elsewhere"
+        )
     check_manifest(manifest)
     rows = footers.check(manifest, parquet)
-    stat = plain_stat(parquet)
+    stat = regular_stat(parquet)
     return TableRecord(
         table_name=manifest.table_name,
         kind=TableKind(manifest.kind),
@@ -221,9 +304,9 @@ def _record(manifest: Manifest, body: bytes, parquet: Place, place: str, footers
         recipe=manifest.recipe,
         version=manifest.version,
         tenant=tenant,
-        writer_id=WRITER,
+        writer_id=WRITER_ID,
         definition_hash=manifest.definition_hash,
-        path=place.removesuffix(manifests.SUFFIX) + ".parquet",
+        path=location.removesuffix(manifests.SUFFIX) + ".parquet",
         source_id=manifest.source_id,
         model_id=manifest.model_id,
         derived_from=manifest.derived_from,
@@ -243,18 +326,20 @@ def _record(manifest: Manifest, body: bytes, parquet: Place, place: str, footers
     )
 
 
-def _fill(catalog: Catalog, found: Sequence[_Found]) -> None:
-    """Write recipes, versions, tables and lineage; every name is there before the first edge is resolved."""
-    newest = {(f.record.tenant, fold(f.record.recipe)): f for f in found}
-    for each in newest.values():
-        catalog.recipes.put(_recipe(each.manifest))
-    begun = [(catalog.publish.begin(f.record), f.body) for f in found]
-    for record, body in begun:
-        catalog.publish.ready(record, body)
+def _fill_catalog(catalog: Catalog, files: Sequence[_ManifestFile]) -> None:
+    """Write recipes, versions, tables and lineage. All names are written before the first edge is
+    resolved."""
+    newest = {(f.record.tenant, fold(f.record.recipe)): f for f in files}
+    for file in newest.values():
+        catalog.recipes.put(_to_recipe(file.manifest))
+    # All rows are begun before any is ready, so that edges between tables resolve in any order.
+    rows = [(catalog.table_status.begin(f.record), f.body) for f in files]
+    for record, body in rows:
+        catalog.table_status.publish(record, body)
 
 
-def _recipe(manifest: Manifest) -> RecipeRecord:
-    read: list[Input] = [a.input for a in manifest.anchors if a.input.kind is not InputKind.CLOCK]
+def _to_recipe(manifest: Manifest) -> RecipeRecord:
+    inputs: list[Input] = [a.input for a in manifest.anchors if a.input.kind is not InputKind.CLOCK]
     return RecipeRecord(
         name=manifest.recipe,
         kind=TableKind(manifest.kind),
@@ -262,24 +347,91 @@ def _recipe(manifest: Manifest) -> RecipeRecord:
         environment=manifest.environment,
         definition_hash=manifest.definition_hash,
         tenant=manifest.tenant,
-        inputs=[each.identity for each in read],
+        inputs=[input_.identity for input_ in inputs],
         created_at=manifest.produced_at,
         updated_at=manifest.produced_at,
     )
 
 
-def _put(folder: Path, made: Path, clock: Clock) -> str | None:
-    """Put the new catalog in the old one's place; the name under which the old one is kept.
+def _install_catalog(folder: Path, new_catalog: Path, clock: Clock) -> str | None:
+    """Replace the old catalog with the new one. Returns the name that keeps the old one.
 
-    Without a catalog nothing opens the workspace, so a crash in between leaves what can be rebuilt again."""
-    kept = None
-    aside = f"{CATALOG}.before-{clock.token(8)}"
-    for suffix in ("", "-wal", "-shm"):  # the log goes with its file: under the new one's name it would be replayed into it
-        if (old := folder / f"{CATALOG}{suffix}").exists():
-            os.replace(old, folder / f"{aside}{suffix}")
-            kept = aside
+    Without a catalog the workspace cannot be opened, so a crash in between leaves a state that can
+    be rebuilt again.
+    """
+    old_name = None
+    backup_name = f"{CATALOG_FILE}.before-{clock.token(8)}"
+    # The log moves with its database: beside the new one it would be replayed into it.
+    for suffix in ("", "-wal", "-shm"):
+        if (file := folder / f"{CATALOG_FILE}{suffix}").exists():
+            os.replace(file, folder / f"{backup_name}{suffix}")
+            old_name = backup_name
             fault_point("rebuild:aside")
-    os.replace(made, folder / CATALOG)
+    os.replace(new_catalog, folder / CATALOG_FILE)
     sync_folder(folder)
     fault_point("rebuild:done")
-    return kept
+    return old_name
+
+
+@contextlib.contextmanager
+def replace_schema(url: str, token: str) -> Iterator[tuple[str, Callable[[], str | None]]]:
+    """Yield a URL for building the new catalog, and a function that swaps it in atomically and
+    returns the schema name under which the old one is kept, if there was one. A new catalog that
+    was not swapped in is removed.
+
+    Nobody can open the catalog until the block ends. Raises InvalidArgument while somebody has it
+    open, and whatever opening it raises.
+    """
+    server = Postgres(url, read_only=False, create=True)
+    new_schema, old_schema = f"{server.schema}_new_{token}", f"{server.schema}_before_{token}"
+    connection: Any = server.next_connection()
+    with contextlib.closing(connection), _translate_errors(server):
+        [acquired] = connection.execute(
+            f"SELECT pg_try_advisory_lock({server.lock_key('use')})"
+        ).fetchone()
+        if not acquired:
+            raise InvalidArgument(
+                f"The catalog {server.label} is open elsewhere; a catalog in use cannot be "
+                "replaced.",
+                hint="Close it there first: ws.close(), %jammi close, or end the kernel.",
+            )
+        _remove_new_schemas(connection, server.schema)  # left by a rebuild that died
+
+        def swap() -> str | None:
+            exists = connection.execute(
+                "SELECT to_regnamespace(%s) IS NOT NULL", [server.schema]
+            ).fetchone() == (True,)
+            with connection.transaction():
+                if exists:
+                    connection.execute(f"ALTER SCHEMA {server.schema} RENAME TO {old_schema}")
+                connection.execute(f"ALTER SCHEMA {new_schema} RENAME TO {server.schema}")
+            return old_schema if exists else None
+
+        try:
+            yield (
+                sa.make_url(url)
+                .update_query_dict({"schema": new_schema})
+                .render_as_string(hide_password=False),
+                swap,
+            )
+        finally:
+            _remove_new_schemas(connection, server.schema)
+
+
+def _remove_new_schemas(connection: Any, schema: str) -> None:
+    for (leftover,) in connection.execute(
+        "SELECT nspname FROM pg_namespace WHERE starts_with(nspname, %s)", [f"{schema}_new_"]
+    ).fetchall():
+        connection.execute(f'DROP SCHEMA "{leftover}" CASCADE')
+
+
+@contextlib.contextmanager
+def _translate_errors(server: Postgres) -> Iterator[None]:
+    try:
+        yield
+    except JammiError:
+        raise
+    except Exception as error:
+        if hasattr(error, "sqlstate") and (translated := server.translate_error(error)) is not None:
+            raise translated from None
+        raise

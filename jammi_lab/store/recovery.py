@@ -1,4 +1,5 @@
-"""Recovery: settle what dead writers left, and look after ready tables whose files moved without us. Running it twice changes nothing."""
+"""Recovery: settle what dead writers left, and inspect ready tables whose files changed without us.
+Running it twice changes nothing more."""
 
 import contextlib
 import functools
@@ -11,131 +12,219 @@ from pathlib import Path
 import msgspec
 
 from jammi_lab.catalog.catalog import Catalog
-from jammi_lab.catalog.publish import Edges
-from jammi_lab.catalog.tables import Unsettled
-from jammi_lab.clock import Clock, rfc3339
-from jammi_lab.errors import JammiError
-from jammi_lab.names import fold
-from jammi_lab.storage.digests import Seen, seen, sha256_file
-from jammi_lab.storage.files import Place, fault_point, make_folder, move, plain_stat, remove, write_atomic
-from jammi_lab.storage.remote import RemotePath
-from jammi_lab.storage.syncing import sync_folder
+from jammi_lab.catalog.result_tables import TableSummary
+from jammi_lab.catalog.table_status import Edges
+from jammi_lab.core.anchors import AnchorKind
+from jammi_lab.core.clock import Clock, rfc3339
+from jammi_lab.core.errors import JammiError
+from jammi_lab.core.identifiers import fold
+from jammi_lab.core.manifest import Manifest, is_sealed
+from jammi_lab.core.records import Progress, RecoveryReport, TableRecord, TableStatus
+from jammi_lab.storage.digests import FileRead, read_once, sha256_file
+from jammi_lab.storage.files import (
+    StoragePath,
+    fault_point,
+    make_folder,
+    move_file,
+    regular_stat,
+    remove_file,
+    write_atomic,
+)
+from jammi_lab.storage.fsync import sync_folder
+from jammi_lab.storage.object_store import RemotePath
 from jammi_lab.store import manifests
-from jammi_lab.store.attested import Footers, check_manifest
-from jammi_lab.store.failures import explained, told_of
-from jammi_lab.store.lying import Filed, Lying
-from jammi_lab.store.results import Results, clear, clear_temporary
-from jammi_lab.values.anchors import AnchorKind
-from jammi_lab.values.manifest import Manifest, is_sealed
-from jammi_lab.values.records import Progress, RecoveryReport, TableRecord, TableStatus
+from jammi_lab.store.folder_listing import FolderListing, StoredTable
+from jammi_lab.store.manifest_check import FooterChecker, check_manifest
+from jammi_lab.store.result_files import ResultFiles, remove_table_files, remove_temporary_files
+from jammi_lab.store.storage_errors import report_line, translate_storage_errors
 
-_STAMPS = "results-stamps"
-_TRIES = 5
-_UNVOUCHED = "the manifest is lost, and the catalog's copy does not vouch for these bytes"
+_FOLDER_TIMES_KEY = "results-stamps"
+_MAX_ATTEMPTS = 5
+_UNATTESTED = "the manifest is lost, and the catalog's copy does not vouch for these bytes"
+
+_LOST_COMMITS = (
+    "The write-ahead log of the catalog is damaged or missing: commits of a kernel that died are "
+    "lost (tables, sources, rows or events). Restore catalog.sqlite3 and catalog.sqlite3-wal from "
+    "one backup, or run again what is missing."
+)
 
 
 class Recovery:
-    """Settles the rows of a workspace, over all tenants. What cannot be settled for one row is reported and stops nothing else."""
+    """Settles the rows of a workspace, over all tenants. A row that cannot be settled is reported
+    and does not stop the others."""
 
-    def __init__(self, catalog: Catalog, results: Results, clock: Clock) -> None:
+    def __init__(self, catalog: Catalog, results: ResultFiles, clock: Clock) -> None:
         self._catalog, self._results, self._clock = catalog, results, clock
-        self._found: dict[str, list[str]] = {}
+        self._findings: dict[str, list[str]] = {}
         self._recipes: dict[str, str] = {}
         self._synced: dict[Path, OSError | None] = {}
-        self._opening = True  # until the first run: nothing is being made by this kernel
-        self._lock = threading.Lock()  # several threads of a kernel may find the same writer dead
+        self._is_first_run = True  # until the first run, this kernel builds nothing
+        self._lock = threading.Lock()  # several threads may detect the same dead writer
 
-    def run(self, *, ready_too: bool, on_progress: Callable[[Progress], None] | None = None) -> RecoveryReport:
-        """Settle building and deleting rows of dead writers, then, when one died or `ready_too`, sweep the ready rows and tell of each."""
-        with self._lock, self._catalog.everyone():
-            self._found, self._recipes = {field: [] for field, value in RecoveryReport().to_dict().items() if isinstance(value, list)}, {}
-            settled: set[str] = set()
-            opening, self._opening = self._opening, False
+    def run(
+        self, *, ready_too: bool, on_progress: Callable[[Progress], None] | None = None
+    ) -> RecoveryReport:
+        """Settle building and deleting rows of dead writers. Then, if one died or `ready_too` is
+        set, inspect the ready rows and report on each."""
+        with self._lock, self._catalog.all_tenants():
+            self._findings = {
+                field: []
+                for field, value in RecoveryReport().to_dict().items()
+                if isinstance(value, list)
+            }
+            self._recipes = {}
+            self._synced = {}
+            settled_writers: set[str] = set()
+            is_first_run, self._is_first_run = self._is_first_run, False
             for _ in range(2):
                 for writer_id in self._catalog.writers.dead_writers():
                     self._settle_writer(writer_id)
-                    settled.add(writer_id)
-                if self._spare() <= settled:
-                    break  # else one died since its lock was tried
-            died = bool(settled)
-            with contextlib.suppress(OSError):
-                self._catalog.writers.forget_left()
-            if died:
-                self._clear_unbegun()
-            if died or ready_too or self._folders_moved():
-                lying = Lying(self._results)
-                sweep = self._to_sweep(lying, everything=ready_too)
-                for done, record in enumerate(sweep, 1):
-                    if ready_too or not self._whole(record, lying):
-                        self._guarded(record, self._sweep)
-                    self._guarded(record, functools.partial(self._restore, at_once=ready_too))
+                    settled_writers.add(writer_id)
+                if self._report_live_builds() <= settled_writers:
+                    break  # otherwise a writer died after its lock was tried
+            any_died = bool(settled_writers)
+            log_is_damaged = self._report_lost_commits(is_first_run=is_first_run)
+            if any_died:
+                self._remove_unaccounted_files()
+            if any_died or log_is_damaged or ready_too or self._have_folders_changed():
+                listing = FolderListing(self._results)
+                self._report_unknown_tables(listing)
+                sweep = self._tables_to_inspect(listing, include_all=ready_too)
+                for done_count, record in enumerate(sweep, 1):
+                    if ready_too or not self._has_both_files(record, listing):
+                        self._settle_or_report(record, self._inspect)
+                    self._settle_or_report(
+                        record, functools.partial(self._restore_sidecars, wait=ready_too)
+                    )
                     if on_progress is not None:
-                        on_progress(Progress(stage="recover", done=done, total=len(sweep), unit="tables"))
-                if died and opening and not self._catalog.writers.suspects():  # asked after the listing: whoever came since is not in that
+                        on_progress(
+                            Progress(
+                                stage="recover", done=done_count, total=len(sweep), unit="tables"
+                            )
+                        )
+                # Checked after the listing, which has no files of writers that started since.
+                if any_died and is_first_run and not self._catalog.writers.suspects():
                     with contextlib.suppress(OSError):
-                        lying.clear_unfinished()
-            named = {name for names in self._found.values() for name in names}
-            return RecoveryReport(**self._found, recipes={name: recipe for name, recipe in self._recipes.items() if name in named})
+                        listing.remove_temporary_files()
+            reported = {name for names in self._findings.values() for name in names}
+            return RecoveryReport(
+                **self._findings,
+                recipes={
+                    name: recipe for name, recipe in self._recipes.items() if name in reported
+                },
+            )
 
-    def stamp(self) -> None:
-        """Note how the results folders are left, so that the next open knows whether anything moved; where an index is missing, so that it looks."""
-        stamps: dict[str, int] = {}
-        if not self._results.sidecars.left_lacking():
-            with contextlib.suppress(JammiError):  # what is in the way is told when the workspace is opened, which looks then
-                stamps = self._stamps()
-        self._catalog.meta.set(_STAMPS, json.dumps(stamps, sort_keys=True))
+    def _report_lost_commits(self, *, is_first_run: bool) -> bool:
+        """Remove leftover locks; report and return whether the catalog has lost commits."""
+        log_is_damaged = is_first_run and self._catalog.database.dialect.log_is_damaged
+        with contextlib.suppress(OSError):
+            log_is_damaged |= self._catalog.writers.remove_leftover_locks()
+        if log_is_damaged:
+            self._findings["damaged_log"].append(_LOST_COMMITS)
+        return log_is_damaged
+
+    def _report_unknown_tables(self, listing: FolderListing) -> None:
+        """Report complete tables without a row."""
+        tables = self._catalog.result_tables
+        with contextlib.suppress(OSError):
+            # Listed before the catalog is read: a writer creates its row first.
+            sealed = listing.sealed_tables()
+            ready = {table.table_name for table in tables.ready_tables()}
+            unknown = [name for name in sorted(sealed - ready) if tables.get(name) is None]
+            if unknown:  # unless another kernel dropped them since the listing: bytes go first
+                sealed_still = FolderListing(self._results).sealed_tables()
+                self._findings["unknown"] += [name for name in unknown if name in sealed_still]
+
+    def record_folder_times(self) -> None:
+        """Record the modification times of the results folders, so that the next open knows whether
+        anything changed. When an index is missing none are recorded, so that it inspects all."""
+        times: dict[str, int] = {}
+        if not self._results.sidecars.has_incomplete():
+            # An obstacle is reported by the next open, which inspects the folders then.
+            with contextlib.suppress(JammiError):
+                times = self._folder_times()
+        self._catalog.metadata.set(_FOLDER_TIMES_KEY, json.dumps(times, sort_keys=True))
 
     def _settle_writer(self, writer_id: str) -> None:
         """Settle the rows of one dead writer, whose lock is held meanwhile."""
-        lying = Lying(self._results)
-        failed = self._of(writer_id, TableStatus.FAILED)  # it may have died between failing a row and removing the files
-        if self._fail_unattested(writer_id, lying):
-            self._promote(self._catalog.tables.with_status(TableStatus.BUILDING, writer_id), self._catalog.tables.built_for(writer_id))
-        self._reap(self._of(writer_id, TableStatus.DELETING), lying)
-        self._clear(failed, lying)
+        listing = FolderListing(self._results)
+        # It may have died between failing a row and removing the files.
+        failed = self._unsettled_tables(writer_id, TableStatus.FAILED)
+        if self._fail_unattested(writer_id, listing):
+            self._promote(
+                self._catalog.result_tables.with_status(TableStatus.BUILDING, writer_id),
+                self._catalog.result_tables.recipes_being_built(writer_id),
+            )
+        self._reap(self._unsettled_tables(writer_id, TableStatus.DELETING), listing)
+        self._remove_files(failed, listing)
 
-    def _of(self, writer_id: str, status: TableStatus) -> Sequence[Unsettled]:
-        found = self._catalog.tables.unsettled(status, writer_id)
-        self._recipes |= {each.table_name: each.recipe for each in found}
-        return found
+    def _unsettled_tables(self, writer_id: str, status: TableStatus) -> Sequence[TableSummary]:
+        tables = self._catalog.result_tables.unsettled(status, writer_id)
+        self._recipes |= {table.table_name: table.recipe for table in tables}
+        return tables
 
-    def _fail_unattested(self, writer_id: str, lying: Lying) -> bool:
-        """Fail what a dead writer was building and has no manifest, all at once, and remove the files; whether anything has one."""
-        begun: list[Unsettled] = []
-        attested: list[Unsettled] = []
-        for each in self._of(writer_id, TableStatus.BUILDING):
+    def _fail_unattested(self, writer_id: str, listing: FolderListing) -> bool:
+        """Fail all builds of a dead writer that have no manifest, in one transaction, and remove
+        their files. Returns whether any build has a manifest."""
+        unattested: list[TableSummary] = []
+        with_manifest: list[TableSummary] = []
+        for table in self._unsettled_tables(writer_id, TableStatus.BUILDING):
             try:
-                (attested if lying.manifest(each) else begun).append(each)
+                (with_manifest if listing.has_manifest(table) else unattested).append(table)
             except (JammiError, OSError):
-                attested.append(each)  # what is wrong is told when it is settled by itself
-        if begun:
-            failed = self._catalog.publish.failed_all(writer_id, "its writer died before it was finished", [each.table_name for each in attested])
-            gone = [each for each in begun if each.table_name in failed]  # else it is settled, and the files are not ours to remove
-            self._found["failed"] += [each.table_name for each in gone]
-            self._clear(gone, lying)
-        return bool(attested)
+                with_manifest.append(table)  # settled on its own, which reports the error
+        if unattested:
+            failed = self._catalog.table_status.mark_all_failed(
+                writer_id,
+                "its writer died before it was finished",
+                [table.table_name for table in with_manifest],
+            )
+            # Rows settled by others meanwhile are left out: their files are not ours to remove.
+            owned = [table for table in unattested if table.table_name in failed]
+            self._findings["failed"] += [table.table_name for table in owned]
+            self._remove_files(owned, listing)
+        return bool(with_manifest)
 
-    def _promote(self, attested: Sequence[TableRecord], recipes: Mapping[str, tuple[str | None, str]]) -> None:
-        """Settle what a dead writer was building and has a manifest: what can be ready turns so all at once, after all bytes were looked at.
-        `recipes`: by physical name what the recipe is called now; the row has the name that it had."""
-        finished: list[tuple[TableRecord, bytes, Edges]] = []
-        newest, nameless = self._catalog.tables.newest_numbers() if attested else {}, (None, "")
-        self._synced = {}
+    def _promote(
+        self, records: Sequence[TableRecord], recipes: Mapping[str, tuple[str | None, str]]
+    ) -> None:
+        """Settle the builds of a dead writer that have a manifest. Those that can be ready become
+        so in one transaction, after all bytes were checked.
+
+        `recipes` has the current recipe name by physical name, since a row keeps the name that it
+        was built for.
+        """
+        completed: list[tuple[TableRecord, bytes, Edges]] = []
+        newest = self._catalog.result_tables.newest_numbers() if records else {}
+        unknown = (None, "")
+        # This writer may have renamed files after an earlier sync; only failures are remembered.
+        self._synced = {
+            folder: error for folder, error in self._synced.items() if error is not None
+        }
 
         def settle(record: TableRecord) -> None:
-            if (found := self._settle_building(record, newest.get(recipes.get(record.table_name, nameless), 0), footers)) is not None:
-                finished.append(found)
+            if (
+                publication := self._settle_building(
+                    record, newest.get(recipes.get(record.table_name, unknown), 0), footers
+                )
+            ) is not None:
+                completed.append(publication)
 
-        with Footers() as footers:
-            for record in attested:
-                self._guarded(record, settle)
-        named = [each for each in finished if self._named(each[0])]
-        promoted = self._catalog.publish.ready_all(named)
-        self._found["promoted"] += [record.table_name for record, _, _ in named if record.table_name in promoted]
+        with FooterChecker() as footers:
+            for record in records:
+                self._settle_or_report(record, settle)
+        durable = [
+            publication for publication in completed if self._make_names_durable(publication[0])
+        ]
+        promoted = self._catalog.table_status.publish_all(durable)
+        self._findings["promoted"] += [
+            record.table_name for record, _, _ in durable if record.table_name in promoted
+        ]
 
-    def _named(self, record: TableRecord) -> bool:
-        """Whether the names of a table's files are durable, as its bytes are that have one: its writer may have died before it saw to that. A folder
-        whose sync failed is not synced again: the kernel may call it clean."""
+    def _make_names_durable(self, record: TableRecord) -> bool:
+        """Make the names of a table's files durable, as its bytes are, since its writer may have
+        died before. Returns whether it succeeded. A folder whose sync failed is not synced again,
+        because the kernel may call it clean."""
         folder = self._results.parquet(record).parent
         if not isinstance(folder, Path):
             return True
@@ -145,199 +234,285 @@ class Recovery:
                 sync_folder(folder)
             except OSError as error:
                 self._synced[folder] = error
-        if (wrong := self._synced[folder]) is not None:
-            self._report(record.table_name, wrong)
-        return wrong is None
+        if (failure := self._synced[folder]) is not None:
+            self._report(record.table_name, failure)
+        return failure is None
 
-    def _clear(self, tables: Sequence[Unsettled], lying: Lying) -> set[str]:
-        """Remove the files of tables; the names of those for which that was not done, which is reported."""
-        wrong = lying.clear(tables)
-        for name, error in wrong.items():
+    def _remove_files(self, tables: Sequence[TableSummary], listing: FolderListing) -> set[str]:
+        """Remove the files of tables. Returns the names of those that failed, which are
+        reported."""
+        errors = listing.remove_tables(tables)
+        for name, error in errors.items():
             self._report(name, error)
-        return set(wrong)
+        return set(errors)
 
-    def _clear_unbegun(self) -> None:
-        """Remove unfinished files that no row accounts for. Whoever writes one has entered its row before, for all to see, but that may not be on the
-        disk yet: a power failure can leave the file alone. The files are listed before the catalog is asked."""
-        with contextlib.suppress(OSError):  # nobody was promised anything; the next recovery tries again
-            for table_name, path in Lying(self._results).unbegun():
-                if self._catalog.tables.get(table_name) is None:
-                    remove(path)
+    def _remove_unaccounted_files(self) -> None:
+        """Remove temporary files without a row. A writer creates its row first, but after a power
+        failure the file may exist without it. The files are listed before the catalog is read."""
+        with contextlib.suppress(OSError):  # harmless; the next recovery tries again
+            for table_name, path in FolderListing(self._results).temporary_files():
+                if self._catalog.result_tables.get(table_name) is None:
+                    remove_file(path)
 
-    def _reap(self, tables: Sequence[Unsettled], lying: Lying) -> None:
+    def _reap(self, tables: Sequence[TableSummary], listing: FolderListing) -> None:
         """Remove the bytes of tombstoned tables, then their rows."""
-        stuck = self._clear(tables, lying)
-        gone = [each.table_name for each in tables if each.table_name not in stuck]
-        if gone:
+        failed = self._remove_files(tables, listing)
+        removed = [table.table_name for table in tables if table.table_name not in failed]
+        if removed:
             fault_point("removal:bytes-gone")
             with self._catalog.transaction():
-                for name in gone:
-                    self._catalog.publish.forget(name)
-            self._found["reaped"] += gone
+                for name in removed:
+                    self._catalog.table_status.remove(name)
+            self._findings["reaped"] += removed
 
     def _report(self, table_name: str, error: JammiError | OSError) -> None:
-        self._found["errors"].append(told_of(table_name, error))
+        self._findings["errors"].append(report_line(table_name, error))
 
-    def _guarded(self, record: TableRecord, settle: Callable[[TableRecord], None]) -> None:
+    def _settle_or_report(self, record: TableRecord, settle: Callable[[TableRecord], None]) -> None:
         self._recipes[record.table_name] = record.recipe
-        for left in reversed(range(_TRIES)):
+        for attempts_left in reversed(range(_MAX_ATTEMPTS)):
             try:
                 settle(record)
                 return
             except (JammiError, OSError) as error:
                 ready = record.status is TableStatus.READY
-                if ready and not self._is_still(record):
+                if ready and not self._has_same_status(record):
                     return
-                if not (ready and left and isinstance(error, FileNotFoundError)):  # else another kernel mends the same table just now
+                # A file that vanishes from a ready table means that another kernel repairs the same
+                # table right now: try again.
+                if not (ready and attempts_left and isinstance(error, FileNotFoundError)):
                     self._report(record.table_name, error)
                     return
 
-    def _spare(self) -> set[str]:
-        """Name the rows that a living writer is building or removing, and return the dead ones that still have some; why, the errors say."""
-        alive = functools.cache(self._catalog.writers.is_alive)
-        begun = [record for status in (TableStatus.BUILDING, TableStatus.DELETING) for record in self._catalog.tables.with_status(status)]
-        spared = [record for record in begun if alive(record.writer_id)]
-        self._found["spared"] = [r.table_name for r in spared]
+    def _report_live_builds(self) -> set[str]:
+        """Report the rows that live writers are building or removing. Returns the dead writers that
+        still have such rows."""
+        is_alive = functools.cache(self._catalog.writers.is_alive)
+        unfinished = [
+            record
+            for status in (TableStatus.BUILDING, TableStatus.DELETING)
+            for record in self._catalog.result_tables.with_status(status)
+        ]
+        spared = [record for record in unfinished if is_alive(record.writer_id)]
+        self._findings["spared"] = [r.table_name for r in spared]
         self._recipes |= {r.table_name: r.recipe for r in spared}
-        return {record.writer_id for record in begun if not alive(record.writer_id)}
+        return {record.writer_id for record in unfinished if not is_alive(record.writer_id)}
 
-    def _settle_building(self, record: TableRecord, newest: int, footers: Footers) -> tuple[TableRecord, bytes, Edges] | None:
-        """A dead writer's unfinished table as it is to be published, when a manifest vouches for whole bytes and no later version than it is ready;
-        else it is failed and gone. `newest`: the newest ready version of its recipe."""
+    def _settle_building(
+        self, record: TableRecord, newest: int, footers: FooterChecker
+    ) -> tuple[TableRecord, bytes, Edges] | None:
+        """A dead writer's build in its published form, if a manifest attests complete bytes and no
+        later version is ready. Otherwise it is failed and removed. `newest` is the newest ready
+        version of its recipe."""
         path = self._results.parquet(record)
         manifest = manifests.parse(body := manifests.read(path))
-        if manifest is None or body is None or not _is_of(manifest, record):
+        if manifest is None or body is None or not _matches_record(manifest, record):
             self._fail(record, "its writer died before it was finished")
-        elif (there := seen(path)) is None:
+        elif (file := read_once(path)) is None:
             self._fail(record, "its writer died, and its bytes are gone")
-        elif there.digest != manifest.artifact.digest:
-            if there.footer() is None:
+        elif file.digest != manifest.artifact.digest:
+            if file.footer() is None:
                 self._fail(record, "its writer died, and its bytes are torn")
             else:
-                self._quarantine(record, path, "the bytes are whole, but not the ones that the manifest attests")
+                self._quarantine(
+                    record, path, "the bytes are whole, but not the ones that the manifest attests"
+                )
         elif newest > record.version:
             self._fail(record, "a version begun later was ready already")
         else:
             try:
-                rows = manifest.row_count if is_sealed(body) else _checked(manifest, there, footers)
-                return _from_manifest(record, manifest, body, rows, there.size), body, _edges(manifest)
+                rows = (
+                    manifest.row_count
+                    if is_sealed(body)
+                    else _checked_row_count(manifest, file, footers)
+                )
+                return (
+                    _completed_record(record, manifest, body, rows, file.size),
+                    body,
+                    _lineage_edges(manifest),
+                )
             except (ValueError, msgspec.MsgspecError) as error:
-                wrong = error.message if isinstance(error, JammiError) else str(error)
-                self._fail(record, f"its writer died, and of its manifest, which was altered, this cannot be: {wrong}")
+                problem = error.message if isinstance(error, JammiError) else str(error)
+                self._fail(
+                    record,
+                    "its writer died, and of its manifest, which was altered, this cannot "
+                    f"be: {problem}",
+                )
         return None
 
-    def _fail(self, record: TableRecord, why: str) -> None:
-        if self._catalog.publish.failed(record.table_name, record.writer_id, why):  # else it is settled, and the files are not ours to remove
-            self._found["failed"].append(record.table_name)
-            clear(self._results.parquet(record))
+    def _fail(self, record: TableRecord, reason: str) -> None:
+        # If another kernel settled the row, the files are not ours to remove.
+        if self._catalog.table_status.mark_failed(record.table_name, record.writer_id, reason):
+            self._findings["failed"].append(record.table_name)
+            remove_table_files(self._results.parquet(record))
 
-    def _sweep(self, record: TableRecord) -> None:
-        """A ready table: say so when its bytes are gone; heal a lost manifest from the catalog's copy when the bytes match it, else quarantine."""
+    def _inspect(self, record: TableRecord) -> None:
+        """Inspect a ready table. Missing bytes are reported. A lost manifest is restored from the
+        catalog's copy when the bytes match it; otherwise the table is quarantined."""
         path = self._results.parquet(record)
-        if plain_stat(path) is None:
-            if plain_stat(self._aside / path.name) is not None:  # a recovery died between putting the bytes aside and failing the row
-                self._quarantine(record, path, _UNVOUCHED)
-            elif self._is_still(record):
-                self._found["missing"].append(record.table_name)
+        if regular_stat(path) is None:
+            if regular_stat(self._quarantine_folder / path.name) is not None:
+                # A recovery died between moving the bytes and failing the row.
+                self._quarantine(record, path, _UNATTESTED)
+            elif self._has_same_status(record):
+                self._findings["missing"].append(record.table_name)
             return
         body = manifests.read(path)
-        attested = body is not None and manifests.digest(body) == record.manifest_digest
-        if record.definition_hash is None or attested or manifests.parse(body) is not None:
+        is_attested = body is not None and manifests.digest(body) == record.manifest_digest
+        if record.definition_hash is None or is_attested or manifests.parse(body) is not None:
             return
-        copy = self._catalog.tables.manifest(record.table_name)
+        copy = self._catalog.result_tables.manifest(record.table_name)
         manifest = manifests.parse(copy)
-        found = sha256_file(path)
-        if not self._is_still(record):
+        digest = sha256_file(path)
+        if not self._has_same_status(record):
             return
-        if copy is None or manifest is None or found != manifest.artifact.digest:
-            self._quarantine(record, path, _UNVOUCHED)
+        if copy is None or manifest is None or digest != manifest.artifact.digest:
+            self._quarantine(record, path, _UNATTESTED)
             return
         manifests.write(path, copy)
-        clear_temporary(manifests.manifest_path(path))  # of a recovery that died here; when ours is there, else two would take each other's away
-        if self._is_still(record):
-            self._found["healed"].append(record.table_name)
+        # Temporary files of a recovery that died here. Only now that ours is in place: two
+        # concurrent recoveries would otherwise remove each other's.
+        remove_temporary_files(manifests.manifest_path(path))
+        if self._has_same_status(record):
+            self._findings["healed"].append(record.table_name)
         else:
-            remove(manifests.manifest_path(path))  # it was dropped meanwhile, before there was a manifest to remove
+            # The table was dropped meanwhile, before there was a manifest to remove.
+            remove_file(manifests.manifest_path(path))
 
-    def _restore(self, record: TableRecord, *, at_once: bool) -> None:
-        """Give a ready table back what is derived from it; when a workspace is opened, nobody waits for what takes long."""
-        if self._results.sidecars.restored(record, at_once=at_once) and record.table_name not in self._found["healed"]:
-            self._found["healed"].append(record.table_name)
+    def _restore_sidecars(self, record: TableRecord, *, wait: bool) -> None:
+        """Rebuild what is derived from a ready table. When a workspace is opened, slow builds are
+        only started."""
+        if (
+            self._results.sidecars.restore(record, wait=wait)
+            and record.table_name not in self._findings["healed"]
+        ):
+            self._findings["healed"].append(record.table_name)
 
-    def _to_sweep(self, lying: Lying, *, everything: bool) -> Sequence[TableRecord]:
-        """The ready tables that are looked at one by one: all, or those of which a file is not there and those that have more than two."""
-        if everything:
-            return self._catalog.tables.with_status(TableStatus.READY)
-        names = {each.table_name for each in self._catalog.tables.ready_in_short() if not (each.plain and self._whole(each, lying))}
-        return [record for record in self._catalog.tables.with_status(TableStatus.READY) if record.table_name in names] if names else ()
+    def _tables_to_inspect(
+        self, listing: FolderListing, *, include_all: bool
+    ) -> Sequence[TableRecord]:
+        """The ready tables to inspect individually: all, or those with a missing file and those
+        with more than two files."""
+        if include_all:
+            return self._catalog.result_tables.with_status(TableStatus.READY)
+        names = {
+            table.table_name
+            for table in self._catalog.result_tables.ready_tables()
+            if not (table.has_two_files and self._has_both_files(table, listing))
+        }
+        return (
+            [
+                record
+                for record in self._catalog.result_tables.with_status(TableStatus.READY)
+                if record.table_name in names
+            ]
+            if names
+            else ()
+        )
 
     @staticmethod
-    def _whole(table: Filed, lying: Lying) -> bool:
-        """Whether both files of a ready table are there; in a store each table is asked after."""
+    def _has_both_files(table: StoredTable, listing: FolderListing) -> bool:
+        """Whether both files of a ready table exist. False in an object store, where each table is
+        inspected."""
         try:
-            return lying.whole(table)
+            return listing.has_both_files(table)
         except (JammiError, OSError):
             return False
 
-    def _is_still(self, record: TableRecord) -> bool:
-        """Whether the row has the status that it had when the sweep began: a living writer may be dropping it."""
-        now = self._catalog.tables.get(record.table_name)
-        return now is not None and now.status is record.status
+    def _has_same_status(self, record: TableRecord) -> bool:
+        """Whether the row has the status that it had at the beginning: a live writer may be
+        dropping the table."""
+        current = self._catalog.result_tables.get(record.table_name)
+        return current is not None and current.status is record.status
 
     @property
-    def _aside(self) -> Place:
+    def _quarantine_folder(self) -> StoragePath:
         return self._results.root / "quarantine"
 
-    def _quarantine(self, record: TableRecord, path: Place, why: str) -> None:
-        """Put the files aside with a note why, then fail the row. Doing it again after dying in the middle ends the same."""
-        folder = self._aside
+    def _quarantine(self, record: TableRecord, path: StoragePath, reason: str) -> None:
+        """Move the files to quarantine with a note of the reason, then fail the row. Repeating it
+        after a crash ends the same."""
+        folder = self._quarantine_folder
         make_folder(folder)
-        note = {"table": record.table_name, "recipe": record.recipe, "tenant": record.tenant, "why": why, "at": rfc3339(self._clock.now_ns())}
-        told = folder / f"{record.table_name}.why.json"
-        write_atomic(told, json.dumps(note, indent=1).encode())
-        clear_temporary(told)
-        for each in (path, manifests.manifest_path(path)):
+        note = {
+            "table": record.table_name,
+            "recipe": record.recipe,
+            "tenant": record.tenant,
+            "why": reason,
+            "at": rfc3339(self._clock.now_ns()),
+        }
+        note_path = folder / f"{record.table_name}.why.json"
+        write_atomic(note_path, json.dumps(note, indent=1).encode())
+        remove_temporary_files(note_path)
+        for file in (path, manifests.manifest_path(path)):
             with contextlib.suppress(FileNotFoundError):
-                move(each, folder)
+                move_file(file, folder)
         fault_point("recovery:aside")
         if record.status is TableStatus.READY:
-            self._catalog.publish.condemn(record.table_name, why)
+            self._catalog.table_status.mark_damaged(record.table_name, reason)
         else:
-            self._catalog.publish.failed(record.table_name, record.writer_id, why)
-        self._found["quarantined"].append(record.table_name)
+            self._catalog.table_status.mark_failed(record.table_name, record.writer_id, reason)
+        self._findings["quarantined"].append(record.table_name)
 
-    def _folders_moved(self) -> bool:
-        known = self._catalog.meta.get(_STAMPS)
+    def _have_folders_changed(self) -> bool:
+        recorded = self._catalog.metadata.get(_FOLDER_TIMES_KEY)
         try:
-            return known is not None and json.loads(known) != self._stamps()
-        except (ValueError, RecursionError):  # a note that says nothing: they may have moved
+            return recorded is not None and json.loads(recorded) != self._folder_times()
+        except (ValueError, RecursionError):  # an unreadable record: assume a change
             return True
 
-    def _stamps(self) -> dict[str, int]:
-        """When each results folder last gained or lost a name; a store has no folders. WorkspaceReadOnly, ResourceExhausted."""
+    def _folder_times(self) -> dict[str, int]:
+        """The modification time of each results folder; empty in an object store, which has no
+        folders. Raises WorkspaceReadOnly, ResourceExhausted."""
         root = self._results.root / "results"
         if isinstance(root, RemotePath):
             return {}
-        with explained(os.fspath(self._results.root)), contextlib.suppress(FileNotFoundError), os.scandir(root) as entries:
-            return {e.name: e.stat(follow_symlinks=False).st_mtime_ns for e in entries if e.is_dir(follow_symlinks=False)}
+        with (
+            translate_storage_errors(os.fspath(self._results.root)),
+            contextlib.suppress(FileNotFoundError),
+            os.scandir(root) as entries,
+        ):
+            return {
+                e.name: e.stat(follow_symlinks=False).st_mtime_ns
+                for e in entries
+                if e.is_dir(follow_symlinks=False)
+            }
         return {}
 
 
-def _is_of(manifest: Manifest, record: TableRecord) -> bool:
-    """Whether a manifest says of itself what the catalog says of the table; a rename moves versions, not the name a table was first made for."""
-    told = (manifest.table_name, manifest.definition_hash, manifest.tenant, fold(manifest.recipe), manifest.kind, manifest.version)
-    return told == (record.table_name, record.definition_hash, record.tenant, fold(record.recipe), record.kind.value, record.version)
+def _matches_record(manifest: Manifest, record: TableRecord) -> bool:
+    """Whether a manifest describes the table of the catalog row. A rename moves versions, but keeps
+    the name that a table was built for."""
+    identity = (
+        manifest.table_name,
+        manifest.definition_hash,
+        manifest.tenant,
+        fold(manifest.recipe),
+        manifest.kind,
+        manifest.version,
+    )
+    return identity == (
+        record.table_name,
+        record.definition_hash,
+        record.tenant,
+        fold(record.recipe),
+        record.kind.value,
+        record.version,
+    )
 
 
-def _checked(manifest: Manifest, there: Seen, footers: Footers) -> int:
-    """The rows of a table whose manifest was altered and says nothing that cannot be taken over. ValueError, NameInvalid, msgspec.ValidationError."""
+def _checked_row_count(manifest: Manifest, file: FileRead, footers: FooterChecker) -> int:
+    """Row count of a table whose altered manifest contains only acceptable values. Raises
+    ValueError, NameInvalid, msgspec.ValidationError."""
     check_manifest(manifest)
-    if (footer := there.footer()) is None:
-        raise ValueError("its file is no Parquet")
-    return footers.check(manifest, there.path, footer)
+    if (footer := file.footer()) is None:
+        raise ValueError("its file is not a Parquet file")
+    return footers.check(manifest, file.path, footer)
 
 
-def _from_manifest(record: TableRecord, manifest: Manifest, body: bytes, rows: int, size: int) -> TableRecord:
+def _completed_record(
+    record: TableRecord, manifest: Manifest, body: bytes, rows: int, size: int
+) -> TableRecord:
     return msgspec.structs.replace(
         record,
         row_count=rows,
@@ -353,5 +528,5 @@ def _from_manifest(record: TableRecord, manifest: Manifest, body: bytes, rows: i
     )
 
 
-def _edges(manifest: Manifest) -> list[tuple[tuple[str, str, str], AnchorKind]]:
+def _lineage_edges(manifest: Manifest) -> list[tuple[tuple[str, str, str], AnchorKind]]:
     return [(a.input.identity, a.kind) for a in manifest.anchors]

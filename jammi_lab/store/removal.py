@@ -1,109 +1,135 @@
-"""The one way out: tombstone → bytes → row."""
+"""Removal of result tables, the only way out: tombstone, then bytes, then row."""
 
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
 
 from jammi_lab.catalog.catalog import Catalog
-from jammi_lab.errors import JammiError, TableNotFound
+from jammi_lab.core.errors import JammiError, TableNotFound
+from jammi_lab.core.records import TableRecord, TableStatus, VersionRecord
 from jammi_lab.storage.files import fault_point
-from jammi_lab.store import readers
-from jammi_lab.store.failures import explained, removal_error
-from jammi_lab.store.results import Results, clear
-from jammi_lab.values.records import TableRecord, TableStatus, VersionRecord
+from jammi_lab.store import read_leases
+from jammi_lab.store.result_files import ResultFiles, remove_table_files
+from jammi_lab.store.storage_errors import removal_error, translate_storage_errors
 
 
-def no_longer(version: VersionRecord) -> TableNotFound:
-    """The error of a version that is not there any more under the name that it had when it was fetched."""
-    return TableNotFound(f"{version.recipe!r} has no version {version.version} any more.", hint="ws.tables() lists what there is.")
+def missing_version_error(version: VersionRecord) -> TableNotFound:
+    """The error for a version that no longer exists under the name that it was fetched by."""
+    return TableNotFound(
+        f"{version.recipe!r} no longer has a version {version.version}.",
+        hint="ws.tables() lists all tables.",
+    )
 
 
 class Removal:
-    """Removes versions and tables for one writer, which recovery completes when this one dies in between."""
+    """Removes versions and tables for one writer. Recovery completes what a crash interrupts."""
 
-    def __init__(self, catalog: Catalog, results: Results, writer_id: str) -> None:
+    def __init__(self, catalog: Catalog, results: ResultFiles, writer_id: str) -> None:
         self._catalog, self._results, self._writer_id = catalog, results, writer_id
-        self._waiting: dict[str, TableRecord] = {}  # tombstoned tables whose bytes are still there
+        self._pending: dict[str, TableRecord] = {}
+        """Tombstoned tables whose bytes still exist."""
 
-    def version(self, version: VersionRecord) -> bool:
-        """Whether the version was there; the table's bytes go with the last version that refers to it.
+    def remove_version(self, version: VersionRecord) -> bool:
+        """Remove a version, and return whether it existed. The bytes are removed with the last
+        version that refers to them.
 
-        TenantForbidden; TableNotFound when its recipe has another name by now; ResourceExhausted, WorkspaceReadOnly when the files do not go, which
-        recovery then removes."""
-        return bool(self.versions(lambda: self._found(version)))
+        Raises TenantForbidden; TableNotFound when its recipe was renamed; ResourceExhausted or
+        WorkspaceReadOnly when the files cannot be removed, which recovery then does.
+        """
+        return bool(self.remove_versions(lambda: self._current_version(version)))
 
-    def _found(self, version: VersionRecord) -> list[VersionRecord]:
-        """The version, while it is there under its name, which another recipe may have taken after a rename."""
+    def _current_version(self, version: VersionRecord) -> list[VersionRecord]:
+        """The version in a list if it still exists under its name, which another recipe may have
+        taken after a rename."""
         self._catalog.scope.check_owner(version.tenant, f"The recipe {version.recipe!r}")
-        there = self._catalog.tables.version(version.recipe, version.version)
-        if there is not None and there[0].table_name == version.table_name:
+        existing = self._catalog.result_tables.version(version.recipe, version.version)
+        if existing is not None and existing[0].table_name == version.table_name:
             return [version]
-        if any((v.version, v.created_at) == (version.version, version.created_at) for v in self._catalog.tables.referring(version.table_name)):
-            raise no_longer(version)
+        if any(
+            (v.version, v.created_at) == (version.version, version.created_at)
+            for v in self._catalog.result_tables.versions_of_table(version.table_name)
+        ):
+            raise missing_version_error(version)
         return []
 
-    def versions(self, chosen: Callable[[], Iterable[VersionRecord]]) -> list[tuple[str, bool]]:
-        """Remove the versions that are chosen inside the transaction, for everybody at once or not at all: the physical table of each, and whether it
-        goes too. Raises as `version`."""
+    def remove_versions(
+        self, select: Callable[[], Iterable[VersionRecord]]
+    ) -> list[tuple[str, bool]]:
+        """Remove the versions that `select` selects inside the transaction, atomically. Returns the
+        physical table of each, and whether it is removed, too. Raises as `remove_version`."""
         with self._catalog.transaction():
-            dropped = [each for v in chosen() if (each := self._tombstone(v)) is not None]
-        self._bury(dropped)
+            dropped = [table for v in select() if (table := self._tombstone(v)) is not None]
+        self._remove_unreferenced(dropped)
         return dropped
 
-    def recipe(self, name: str) -> None:
-        """Remove a recipe with all its versions: for everybody at once, or not at all. What is being built for it fails, so that neither its writer
-        publishes it nor, when that dies, recovery. Raises as `version`."""
+    def remove_recipe(self, name: str) -> None:
+        """Remove a recipe with all its versions, atomically. A running build of it fails, so that
+        neither its writer nor, after a crash, recovery publishes it. Raises as `remove_version`."""
         with self._catalog.transaction():
-            found = self._catalog.tables.versions(name)
+            versions = self._catalog.result_tables.versions(name)
             self._catalog.recipes.remove(name)
-            for _, record in found:
+            for _, record in versions:
                 if record.status is TableStatus.BUILDING:
-                    self._catalog.publish.failed(record.table_name, record.writer_id, "its recipe was dropped while it was built")
-            dropped = [each for v, _ in found if (each := self._tombstone(v)) is not None]
-        self._bury(dropped)
+                    self._catalog.table_status.mark_failed(
+                        record.table_name,
+                        record.writer_id,
+                        "its recipe was dropped while it was built",
+                    )
+            dropped = [table for v, _ in versions if (table := self._tombstone(v)) is not None]
+        self._remove_unreferenced(dropped)
 
     def _tombstone(self, version: VersionRecord) -> tuple[str, bool] | None:
-        self._catalog.scope.check_owner(version.tenant, f"The recipe {version.recipe!r}")  # a name may mean another's version here
-        return self._catalog.publish.drop_version(version.recipe, version.version, self._writer_id)
+        # In this scope, the name may refer to a version of another owner.
+        self._catalog.scope.check_owner(version.tenant, f"The recipe {version.recipe!r}")
+        return self._catalog.table_status.drop_version(
+            version.recipe, version.version, self._writer_id
+        )
 
-    def _bury(self, dropped: Sequence[tuple[str, bool]]) -> None:
-        for table_name, last in dropped:
-            if last and (record := self._catalog.tables.get(table_name)) is not None:
-                self._waiting[table_name] = record
-        if self._waiting:
+    def _remove_unreferenced(self, dropped: Sequence[tuple[str, bool]]) -> None:
+        for table_name, is_last in dropped:
+            if is_last and (record := self._catalog.result_tables.get(table_name)) is not None:
+                self._pending[table_name] = record
+        if self._pending:
             fault_point("removal:tombstone")
-            self.finish()
+            self.remove_pending()
 
-    def finish(self) -> None:
-        """Remove the bytes of tombstoned tables, and their rows, but for those that a statement of this process still reads. What does not go now is
-        tried again by the next removal, by `settle`, and in the end by recovery. Raises as `version`, when all were tried."""
-        wrong: list[BaseException] = []
-        with self._catalog.everyone():
-            for name, record in list(self._waiting.items()):
-                path = self._results.owned(record)
-                if (path is not None and readers.held(path)) or self._waiting.pop(name, None) is None:
+    def remove_pending(self) -> None:
+        """Remove the bytes and rows of tombstoned tables, except those that a statement of this
+        process still reads. Failed ones are tried again by the next removal, by
+        `try_remove_pending`, and in the end by recovery. Raises as `remove_version`, after all
+        were tried."""
+        errors: list[BaseException] = []
+        with self._catalog.all_tenants():
+            for name, record in list(self._pending.items()):
+                path = self._results.removable_file(record)
+                # `pop` claims the table, because several threads may run this at once.
+                if (path is not None and read_leases.is_leased(path)) or self._pending.pop(
+                    name, None
+                ) is None:
                     continue
                 try:
-                    self.bury(record)
+                    self.remove_table(record)
                 except JammiError as error:
-                    self._waiting[name] = record
-                    wrong.append(error)
+                    self._pending[name] = record
+                    errors.append(error)
                 except BaseException:
-                    self._waiting[name] = record
+                    self._pending[name] = record
                     raise
-        if wrong:
-            raise wrong[0]
+        if errors:
+            raise errors[0]
 
-    def settle(self) -> None:
-        """Like `finish`, when something else is being done: what does not go now is recovery's."""
+    def try_remove_pending(self) -> None:
+        """Like `remove_pending`, as part of another operation: errors are ignored, since
+        recovery removes the rest."""
         with contextlib.suppress(JammiError):
-            self.finish()
+            self.remove_pending()
 
-    def bury(self, record: TableRecord) -> None:
-        """Remove the bytes of a tombstoned table, then its row. Doing it again changes nothing. Raises as `version`."""
-        if (path := self._results.owned(record)) is not None:
-            with explained(record.table_name, removal_error):
-                self._results.sidecars.gone(record)
-                clear(path)
+    def remove_table(self, record: TableRecord) -> None:
+        """Remove the bytes of a tombstoned table, then its row. Idempotent. Raises as
+        `remove_version`."""
+        if (path := self._results.removable_file(record)) is not None:
+            with translate_storage_errors(record.table_name, removal_error):
+                self._results.sidecars.on_removal(record)
+                remove_table_files(path)
         fault_point("removal:bytes-gone")
-        self._catalog.publish.forget(record.table_name)
+        self._catalog.table_status.remove(record.table_name)
         fault_point("removal:forgotten")

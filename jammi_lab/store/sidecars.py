@@ -1,92 +1,123 @@
-"""Files that belong to a ready table and are derived from it, as an index: the store asks for them through what the rooms beside it register."""
+"""Sidecars: files derived from a ready table, such as an index. Higher rooms register builders,
+through which the store requests them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from jammi_lab.errors import JammiError
-from jammi_lab.values.records import Progress, TableRecord
+from jammi_lab.core.errors import JammiError
+from jammi_lab.core.records import Progress, TableRecord
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What whoever makes a table asks of what follows it."""
+class SidecarRequest:
+    """Options for the sidecars of a new table."""
 
     precision: str | None = None
-    """How precisely an index stores the vectors; None is as the version before."""
-    later: bool = False
-    """Whether it may come after the call has returned."""
+    """Storage precision of the index; None means that of the previous version."""
+    in_background: bool = False
+    """Whether they may be built after the call has returned."""
 
 
-class Builder(Protocol):
-    """Makes the files of one kind. A table without them is ready all the same, so nothing here raises because they cannot be made."""
+class SidecarBuilder(Protocol):
+    """Builds one kind of sidecar. A table without it is ready nevertheless, so a failed build
+    raises nothing."""
 
-    def follow(self, record: TableRecord, wish: Wish, on_progress: Callable[[Progress], None] | None) -> None:
-        """Make what a table that is ready now lacks. KeyboardInterrupt."""
+    def build(
+        self,
+        record: TableRecord,
+        request: SidecarRequest,
+        on_progress: Callable[[Progress], None] | None,
+    ) -> None:
+        """Build what a newly ready table lacks. Raises KeyboardInterrupt."""
         ...
 
-    def lacking(self, record: TableRecord, *, deep: bool) -> str | None:
-        """What is wrong with the files of a ready table, in words; None when nothing is. `deep` reads their bytes. OSError, JammiError."""
+    def find_defect(self, record: TableRecord, *, deep: bool) -> str | None:
+        """What is wrong with the sidecar of a ready table, as text; None when it is sound. `deep`
+        reads its bytes. Raises OSError, JammiError."""
         ...
 
-    def restored(self, record: TableRecord, *, at_once: bool) -> bool:
-        """Whether what a ready table lacked is there again; unless `at_once`, what takes long is only begun."""
+    def restore(self, record: TableRecord, *, wait: bool) -> bool:
+        """Rebuild a lost sidecar, and return whether it exists again. Unless `wait`, a slow
+        build is only started."""
         ...
 
-    def told(self, record: TableRecord) -> str | None:
-        """What a board says of the files of a ready table; None for a table that has none."""
+    def describe(self, record: TableRecord) -> str | None:
+        """The sidecar's description on the status board; None when the table has none."""
         ...
 
-    def gone(self, record: TableRecord) -> None:
-        """The table is about to be removed."""
+    def on_removal(self, record: TableRecord) -> None:
+        """Called when a table is about to be removed."""
         ...
 
 
 class Sidecars:
-    """The builders that were registered."""
+    """The registered builders."""
 
     def __init__(self) -> None:
-        self._builders: list[Builder] = []
-        self._lacking: dict[str, TableRecord] = {}  # those that lacked something after it was to be made
+        self._builders: list[SidecarBuilder] = []
+        self._incomplete: dict[str, TableRecord] = {}
+        """Tables whose sidecar was missing after its build."""
 
-    def register(self, builder: Builder) -> None:
-        """Ask this one too from now on."""
+    def register(self, builder: SidecarBuilder) -> None:
+        """Add a builder."""
         self._builders.append(builder)
 
-    def follow(self, record: TableRecord, wish: Wish, on_progress: Callable[[Progress], None] | None = None) -> None:
-        """Make what a table that is ready now lacks. KeyboardInterrupt."""
+    def build(
+        self,
+        record: TableRecord,
+        request: SidecarRequest,
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> None:
+        """Build what a newly ready table lacks. Raises KeyboardInterrupt."""
         for builder in self._builders:
-            builder.follow(record, wish, on_progress)
-        if not wish.later and self._lacks(record):
-            self._lacking[record.table_name] = record
+            builder.build(record, request, on_progress)
+        if not request.in_background and self._is_incomplete(record):
+            self._incomplete[record.table_name] = record
 
-    def left_lacking(self) -> bool:
-        """Whether a table still lacks what should have been made here and could not be written."""
-        return any(self._lacks(record) for record in self._lacking.values())
+    def has_incomplete(self) -> bool:
+        """Whether a table still lacks a sidecar that should have been built here but could not be
+        written."""
+        return any(self._is_incomplete(record) for record in self._incomplete.values())
 
-    def _lacks(self, record: TableRecord) -> bool:
+    def _is_incomplete(self, record: TableRecord) -> bool:
         try:
-            return self.lacking(record, deep=False) is not None
+            return self.find_defect(record, deep=False) is not None
         except (JammiError, OSError):
             return True
 
-    def lacking(self, record: TableRecord, *, deep: bool) -> str | None:
-        """What is wrong with the files of a ready table, in words; None when nothing is. OSError, JammiError."""
-        return next((said for builder in self._builders if (said := builder.lacking(record, deep=deep)) is not None), None)
+    def find_defect(self, record: TableRecord, *, deep: bool) -> str | None:
+        """What is wrong with the sidecars of a ready table, as text; None when they are sound.
+        Raises OSError, JammiError."""
+        return next(
+            (
+                defect
+                for builder in self._builders
+                if (defect := builder.find_defect(record, deep=deep)) is not None
+            ),
+            None,
+        )
 
-    def restored(self, record: TableRecord, *, at_once: bool) -> bool:
-        """Whether something that a ready table lacked is there again."""
-        found = [builder.restored(record, at_once=at_once) for builder in self._builders]
-        if not any(found) and self._lacks(record):
-            self._lacking[record.table_name] = record
-        return any(found)
+    def restore(self, record: TableRecord, *, wait: bool) -> bool:
+        """Rebuild lost sidecars of a ready table, and return whether any exists again."""
+        results = [builder.restore(record, wait=wait) for builder in self._builders]
+        if not any(results) and self._is_incomplete(record):
+            self._incomplete[record.table_name] = record
+        return any(results)
 
-    def told(self, record: TableRecord) -> str | None:
-        """What a board says of a ready table; None for nothing."""
-        return next((said for builder in self._builders if (said := builder.told(record)) is not None), None)
+    def describe(self, record: TableRecord) -> str | None:
+        """The description of a ready table's sidecar on the status board, if any."""
+        return next(
+            (
+                description
+                for builder in self._builders
+                if (description := builder.describe(record)) is not None
+            ),
+            None,
+        )
 
-    def gone(self, record: TableRecord) -> None:
-        """The table is about to be removed."""
-        self._lacking.pop(record.table_name, None)
+    def on_removal(self, record: TableRecord) -> None:
+        """Called when a table is about to be removed."""
+        self._incomplete.pop(record.table_name, None)
         for builder in self._builders:
-            builder.gone(record)
+            builder.on_removal(record)

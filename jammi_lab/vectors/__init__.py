@@ -1,1 +1,4 @@
-"""Vectors that are searched: the resident matrix, exact search, and what keeps matrices in memory."""
+"""Vectors: exact and approximate search over a matrix (numpy, usearch), index files, and encoders.
+Knows no SQL and no catalog. Imports `core`, `storage`. Begin with `exact_search.py` and
+`matrix.py`.
+"""

@@ -1,4 +1,5 @@
-"""Vectors and keys out of Arrow columns, checked: one float32 matrix, one array of keys in their own type and order."""
+"""Validated conversion between Arrow columns and numpy: vectors as one float32 matrix, keys as one
+array of their own type."""
 
 import uuid
 from collections.abc import Iterable, Mapping
@@ -9,17 +10,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from jammi_lab.errors import DuplicateKey, InvalidArgument, SchemaMismatch
+from jammi_lab.core.errors import DuplicateKey, InvalidArgument, SchemaMismatch
 
 Floats = NDArray[np.float32]
-_CLOSE = 8
-"""Flags for each number that `among` makes at most."""
+_MAX_FLAGS_PER_NUMBER = 8
+"""`among` uses a table of at most this many flags per number."""
 
 
-def numbers_of(values: pa.Array) -> NDArray[Any]:
-    """Numbers or booleans without NULL as numpy, in their own memory. (pyarrow's `to_numpy` would import pandas, which takes a second.)"""
+def to_numpy(values: pa.Array) -> NDArray[Any]:
+    """Numbers or booleans without NULL as numpy, without a copy. (pyarrow's `to_numpy` would import
+    pandas, which takes a second.)"""
     if pa.types.is_boolean(values.type):
-        return numbers_of(values.cast(pa.uint8())).view(np.bool_)
+        return to_numpy(values.cast(pa.uint8())).view(np.bool_)
     dtype = np.dtype(values.type.to_pandas_dtype())
     data = values.buffers()[1]
     if data is None or not len(values):
@@ -27,232 +29,334 @@ def numbers_of(values: pa.Array) -> NDArray[Any]:
     return np.frombuffer(data, dtype, len(values), values.offset * dtype.itemsize)
 
 
-def among(numbers: NDArray[Any], found: NDArray[Any]) -> NDArray[np.bool_] | None:
-    """Which whole numbers are among others of their type, where they lie close enough together for a table of flags, which takes a sixth of what
-    hashing takes; else None."""
+def membership_mask(numbers: NDArray[Any], members: NDArray[Any]) -> NDArray[np.bool_] | None:
+    """A mask of the integers that occur in another array of their type, by a table of flags, which
+    takes a sixth of the time of hashing. None where the integers are too far apart for a table."""
     if not len(numbers):
         return None
     low, high = numbers.min(), numbers.max()
-    if int(high) - int(low) > _CLOSE * len(numbers):
+    if int(high) - int(low) > _MAX_FLAGS_PER_NUMBER * len(numbers):
         return None
     start = low.astype(np.int64)
-    there = np.zeros(int(high) - int(low) + 1, np.bool_)
-    there[found[(found >= low) & (found <= high)].astype(np.int64) - start] = True
-    mask: NDArray[np.bool_] = there[numbers.astype(np.int64) - start]
+    flags = np.zeros(int(high) - int(low) + 1, np.bool_)
+    flags[members[(members >= low) & (members <= high)].astype(np.int64) - start] = True
+    mask: NDArray[np.bool_] = flags[numbers.astype(np.int64) - start]
     return mask
 
 
-def places_of(rows: NDArray[np.int64]) -> pa.Array:
-    """Numbers of rows for Arrow's `take`, in their own memory."""
-    return array_of(rows.astype(np.int64, copy=False))
+def to_arrow_rows(rows: NDArray[np.int64]) -> pa.Array:
+    """Row numbers as Arrow, for `take`, without a copy."""
+    return to_arrow(rows.astype(np.int64, copy=False))
 
 
-def array_of(numbers: NDArray[Any]) -> pa.Array:
-    """Numbers, flattened, in their own memory. (`pa.array` of numpy would import pandas.)"""
+def to_arrow(numbers: NDArray[Any]) -> pa.Array:
+    """Numbers as a flat Arrow array, without a copy. (`pa.array` of numpy would import pandas.)"""
     flat = np.ascontiguousarray(numbers.reshape(-1))
-    return pa.Array.from_buffers(pa.from_numpy_dtype(flat.dtype), len(flat), [None, pa.py_buffer(flat)])
+    return pa.Array.from_buffers(
+        pa.from_numpy_dtype(flat.dtype), len(flat), [None, pa.py_buffer(flat)]
+    )
 
 
-def found_of(places: pa.Array) -> NDArray[np.int64]:
-    """Places with −1 for each NULL. (`fill_null` of a number of Python's would import pandas.)"""
-    return numbers_of(places.fill_null(array_of(np.full(1, -1, np.int32))[0])).astype(np.int64)
+def to_row_numbers(positions: pa.Array) -> NDArray[np.int64]:
+    """Row numbers as numpy, −1 for each NULL. (`fill_null` with a Python number would import
+    pandas.)"""
+    return to_numpy(positions.fill_null(to_arrow(np.full(1, -1, np.int32))[0])).astype(np.int64)
 
 
-def flags_of(flag: bool, count: int) -> pa.Array:
-    """So many times the same boolean."""
-    return pa.Array.from_buffers(pa.bool_(), count, [None, pa.py_buffer((b"\xff" if flag else b"\0") * (-(-count // 8)))])
+def boolean_array(flag: bool, count: int) -> pa.Array:
+    """An array of `count` equal booleans."""
+    return pa.Array.from_buffers(
+        pa.bool_(), count, [None, pa.py_buffer((b"\xff" if flag else b"\0") * (-(-count // 8)))]
+    )
 
 
-def width_of(kind: pa.DataType, column: str = "vector") -> int | None:
-    """The width that a type of vectors fixes; None for lists of any length. SchemaMismatch for what is no list of numbers."""
-    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)) or not (
-        pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)
-    ):
-        raise SchemaMismatch(f"Column {column!r} holds {kind}, which is no list of numbers.", column=column, expected="FLOAT[n]", actual=str(kind))
+def vector_width(kind: pa.DataType, column: str = "vector") -> int | None:
+    """The vector width that a type fixes; None for lists of any length. Raises SchemaMismatch for a
+    type other than a list of numbers."""
+    if not (
+        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    ) or not (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)):
+        raise SchemaMismatch(
+            f"Column {column!r} holds {kind}, not lists of numbers.",
+            column=column,
+            expected="FLOAT[n]",
+            actual=str(kind),
+        )
     return kind.list_size if pa.types.is_fixed_size_list(kind) else None
 
 
-def matrix_of(column: pa.Array | pa.ChunkedArray, *, dimensions: int | None = None, name: str = "vector") -> Floats:
-    """(rows, width) float32, C-contiguous; the column's own memory when it is one chunk of fixed-size float32 lists.
+def to_matrix(
+    column: pa.Array | pa.ChunkedArray, *, dimensions: int | None = None, name: str = "vector"
+) -> Floats:
+    """(rows, width) float32, C-contiguous; without a copy when the column is one chunk of
+    fixed-size float32 lists.
 
-    SchemaMismatch names the first row that is null, holds a null, has another width, is not finite or all zeros, and a column of another
-    width than `dimensions`, or of none.
+    Raises SchemaMismatch, with the first bad row, for a vector that is NULL, contains NULL, has
+    another width, is not finite or all zeros; and for a column of another width than `dimensions`,
+    or of none.
     """
-    width = dimensions or width_of(column.type, name)
-    chunks = [c for c in (column.chunks if isinstance(column, pa.ChunkedArray) else [column]) if len(c)]
+    width = dimensions or vector_width(column.type, name)
+    chunks = [
+        c for c in (column.chunks if isinstance(column, pa.ChunkedArray) else [column]) if len(c)
+    ]
     if width is None and not chunks:
-        raise SchemaMismatch(f"Column {name!r} has no rows and no fixed width.", column=name, expected="FLOAT[n]", actual=str(column.type))
-    parts, at = [], 0
+        raise SchemaMismatch(
+            f"Column {name!r} has no rows and no fixed width.",
+            column=name,
+            expected="FLOAT[n]",
+            actual=str(column.type),
+        )
+    parts, first_row = [], 0
     for chunk in chunks:
-        parts.append(flat_of(chunk, width, name, at))
+        parts.append(chunk_matrix(chunk, width, name, first_row))
         width = parts[-1].shape[1]
-        at += len(chunk)
+        first_row += len(chunk)
     if len(parts) == 1:
         return parts[0]
     return np.concatenate(parts) if parts else np.empty((0, width or 0), np.float32)
 
 
-def flat_of(chunk: pa.Array, width: int | None, name: str, first: int) -> Floats:
-    """One chunk as (rows, width) float32; `first` is the number of its first row in errors."""
-    fixed = width_of(chunk.type, name)
+def chunk_matrix(chunk: pa.Array, width: int | None, name: str, first: int) -> Floats:
+    """One chunk as (rows, width) float32; `first`: the number of its first row, for errors."""
+    fixed_width = vector_width(chunk.type, name)
     if chunk.null_count:
-        at = int(np.argmin(numbers_of(chunk.is_valid())))
-        raise SchemaMismatch(f"Row {first + at} of column {name!r} has no vector.", column=name, expected="a vector", actual="NULL")
-    lengths = [fixed] if fixed is not None else numbers_of(pc.list_value_length(chunk))
-    wanted = width or int(lengths[0])
-    if len(wrong := np.flatnonzero(np.asarray(lengths) != wanted)):
-        actual = int(lengths[wrong[0]])
+        bad_row = int(np.argmin(to_numpy(chunk.is_valid())))
         raise SchemaMismatch(
-            f"Row {first + int(wrong[0])} of column {name!r} has a vector of width {actual}, not {wanted}.",
+            f"Row {first + bad_row} of column {name!r} has a NULL vector.",
             column=name,
-            expected=str(wanted),
+            expected="a vector",
+            actual="NULL",
+        )
+    lengths = [fixed_width] if fixed_width is not None else to_numpy(pc.list_value_length(chunk))
+    expected = width or int(lengths[0])
+    if len(mismatched := np.flatnonzero(np.asarray(lengths) != expected)):
+        actual = int(lengths[mismatched[0]])
+        raise SchemaMismatch(
+            f"Row {first + int(mismatched[0])} of column {name!r} has a vector of width "
+            f"{actual}, not {expected}.",
+            column=name,
+            expected=str(expected),
             actual=str(actual),
         )
-    if wanted < 1:
-        raise SchemaMismatch(f"Column {name!r} holds vectors of no width.", column=name, expected="FLOAT[n]", actual=str(chunk.type))
+    if expected < 1:
+        raise SchemaMismatch(
+            f"Column {name!r} contains vectors of width 0.",
+            column=name,
+            expected="FLOAT[n]",
+            actual=str(chunk.type),
+        )
     values = chunk.flatten()
     if values.null_count:
-        at = int(np.argmin(numbers_of(values.is_valid()))) // wanted
-        raise SchemaMismatch(f"Row {first + at} of column {name!r} has a vector with a NULL in it.", column=name, expected="numbers", actual="NULL")
+        bad_row = int(np.argmin(to_numpy(values.is_valid()))) // expected
+        raise SchemaMismatch(
+            f"Row {first + bad_row} of column {name!r} has a vector that contains NULL.",
+            column=name,
+            expected="numbers",
+            actual="NULL",
+        )
     with np.errstate(over="ignore"):
-        return np.ascontiguousarray(numbers_of(values), np.float32).reshape(-1, wanted)
+        return np.ascontiguousarray(to_numpy(values), np.float32).reshape(-1, expected)
 
 
-def keys_of(column: pa.Array | pa.ChunkedArray, name: str = "key") -> pa.Array:
-    """The keys as one array of their own type. SchemaMismatch for a NULL among them or a type without an order."""
+def to_keys(column: pa.Array | pa.ChunkedArray, name: str = "key") -> pa.Array:
+    """The keys as one array of their own type. Raises SchemaMismatch for NULL, NaN and values that
+    the type cannot hold."""
     if isinstance(column, pa.ChunkedArray):
-        # pyarrow gives an array or, of no chunk at all, a chunked one
+        # pyarrow combines no chunk at all into a chunked array
         column = column.combine_chunks() if column.num_chunks else pa.array([], column.type)
         if isinstance(column, pa.ChunkedArray):
             column = column.chunk(0)
     if column.null_count:
-        at = int(np.argmin(numbers_of(column.is_valid())))
-        raise SchemaMismatch(f"Row {at} has no key.", column=name, expected="a key in every row", actual="NULL")
+        bad_row = int(np.argmin(to_numpy(column.is_valid())))
+        raise SchemaMismatch(
+            f"Row {bad_row} has no key.", column=name, expected="a key in every row", actual="NULL"
+        )
     if pa.types.is_floating(column.type) and pc.any(pc.is_nan(column)).as_py():
-        raise SchemaMismatch("A key is NaN, which equals nothing and could never be looked up.", column=name, expected="a number", actual="NaN")
+        raise SchemaMismatch(
+            "A key is NaN, which equals nothing and cannot be looked up.",
+            column=name,
+            expected="a number",
+            actual="NaN",
+        )
     if pa.types.is_decimal(column.type):
         try:
             column.validate(full=True)
-        except pa.ArrowInvalid as error:  # a HUGEINT of 39 digits, which nothing could look up
-            raise SchemaMismatch(f"A key has more digits than a {column.type} holds.", column=name, expected=str(column.type)) from error
+        except pa.ArrowInvalid as error:  # a HUGEINT of 39 digits, which no key can look up
+            raise SchemaMismatch(
+                f"A key has more digits than a {column.type} holds.",
+                column=name,
+                expected=str(column.type),
+            ) from error
     return column
 
 
-def as_key(value: Any, kind: pa.DataType) -> Any:
-    """A literal as a key of that type: '17' as 17, '2020-01-31' as a date, a UUID from its text. None when it cannot be one."""
+def to_key(value: Any, kind: pa.DataType) -> Any:
+    """A literal converted to the type of a key: '17' to 17, '2020-01-31' to a date, text to a UUID.
+    None when the conversion is impossible or loses a part."""
     try:
         if isinstance(kind, pa.ExtensionType) and kind.extension_name == "arrow.uuid":
             return uuid.UUID(value) if isinstance(value, str) else None
-        plain = kind.storage_type if isinstance(kind, pa.ExtensionType) else kind
-        given = scalar_of(value)
-        made = given.cast(plain)
-        return None if isinstance(value, bool) or cut_off(given, made) else made.as_py()
+        storage_type = kind.storage_type if isinstance(kind, pa.ExtensionType) else kind
+        scalar = to_scalar(value)
+        converted = scalar.cast(storage_type)
+        return (
+            None
+            if isinstance(value, bool) or lost_in_cast(scalar, converted)
+            else converted.as_py()
+        )
     except (pa.ArrowException, ValueError, OverflowError):
         return None
 
 
-def scalar_of(value: Any) -> pa.Scalar:
-    """A value of Python whole: of a time of pandas pyarrow would leave the nanoseconds out. ArrowInvalid, OverflowError for what Arrow has not."""
-    found = pa.scalar(value) if (plain := _plainly(value)) is None else plain
-    return pa.scalar(value, pa.timestamp("ns", found.type.tz)) if getattr(value, "nanosecond", 0) else found
+def to_scalar(value: Any) -> pa.Scalar:
+    """A Python value as an Arrow scalar, with the nanoseconds of pandas timestamps, which pyarrow
+    drops. Raises ArrowInvalid and OverflowError for values that Arrow cannot hold."""
+    scalar = pa.scalar(value) if (simple := _simple_scalar(value)) is None else simple
+    return (
+        pa.scalar(value, pa.timestamp("ns", scalar.type.tz))
+        if getattr(value, "nanosecond", 0)
+        else scalar
+    )
 
 
-def scalar_as(value: Any, kind: pa.DataType) -> pa.Scalar | None:
-    """A whole number or a text as a value of a type of such; None for anything else. ArrowInvalid for a number that the type does not hold."""
-    given = _plainly(value)
-    same = given is not None and (pa.types.is_integer(kind) if pa.types.is_integer(given.type) else kind == given.type)
-    return given.cast(kind) if given is not None and same else None
+def to_scalar_of_type(value: Any, kind: pa.DataType) -> pa.Scalar | None:
+    """An integer or string as a scalar of a key type of its kind; None for anything else. Raises
+    ArrowInvalid for a number that the type cannot hold."""
+    scalar = _simple_scalar(value)
+    same_kind = scalar is not None and (
+        pa.types.is_integer(kind) if pa.types.is_integer(scalar.type) else kind == scalar.type
+    )
+    return scalar.cast(kind) if scalar is not None and same_kind else None
 
 
-def _plainly(value: Any) -> pa.Scalar | None:
-    """A whole number or a text, which are most keys, as `pa.scalar` gives it, which would import pandas; None for anything else."""
+def _simple_scalar(value: Any) -> pa.Scalar | None:
+    """An integer or string, the usual keys, as a scalar; None for anything else. (`pa.scalar` would
+    import pandas.)"""
     if type(value) is int and -(2**63) <= value < 2**63:
-        return array_of(np.array([value], np.int64))[0]
+        return to_arrow(np.array([value], np.int64))[0]
     if type(value) is str:
-        body = value.encode()
-        return pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(np.array([0, len(body)], np.int32)), pa.py_buffer(body)])[0]
+        encoded = value.encode()
+        return pa.Array.from_buffers(
+            pa.string(),
+            1,
+            [None, pa.py_buffer(np.array([0, len(encoded)], np.int32)), pa.py_buffer(encoded)],
+        )[0]
     return None
 
 
-def cut_off(given: pa.Scalar, made: pa.Scalar) -> bool:
-    """Whether a part of a key was lost when it was given another type: pyarrow makes 17 of 17.5, and a date of a time on that day."""
-    was, now = given.type, made.type
-    if pa.types.is_temporal(was) and pa.types.is_temporal(now):
-        return bool(made.cast(was) != given)
-    if pa.types.is_floating(was) and pa.types.is_decimal(now):
-        return bool(float(made.as_py()) != given.as_py())
-    return bool((pa.types.is_floating(was) or pa.types.is_decimal(was)) and pa.types.is_integer(now) and made.as_py() != given.as_py())
+def lost_in_cast(original: pa.Scalar, converted: pa.Scalar) -> bool:
+    """Whether a cast lost a part of a key: pyarrow casts 17.5 to 17, and a timestamp to its
+    date."""
+    original_type, converted_type = original.type, converted.type
+    if pa.types.is_temporal(original_type) and pa.types.is_temporal(converted_type):
+        return bool(converted.cast(original_type) != original)
+    if pa.types.is_floating(original_type) and pa.types.is_decimal(converted_type):
+        return bool(float(converted.as_py()) != original.as_py())
+    return bool(
+        (pa.types.is_floating(original_type) or pa.types.is_decimal(original_type))
+        and pa.types.is_integer(converted_type)
+        and converted.as_py() != original.as_py()
+    )
 
 
-def ascending(keys: pa.Array, name: str = "key") -> NDArray[np.int64] | None:
-    """For each row its place in ascending order of the keys; None when rows stand in that order. DuplicateKey, SchemaMismatch."""
-    plain = keys.storage if isinstance(keys, pa.ExtensionArray) else keys
+def key_ranks(keys: pa.Array, name: str = "key") -> NDArray[np.int64] | None:
+    """The rank of each row in ascending key order; None when the rows are in that order. Raises
+    DuplicateKey, SchemaMismatch."""
+    storage = keys.storage if isinstance(keys, pa.ExtensionArray) else keys
     try:
-        if len(plain) < 2 or pc.all(pc.less(plain[:-1], plain[1:])).as_py():
+        if len(storage) < 2 or pc.all(pc.less(storage[:-1], storage[1:])).as_py():
             return None
-        order = numbers_of(pc.sort_indices(plain)).astype(np.int64)
-        equal = pc.equal(plain.take(places_of(order[:-1])), plain.take(places_of(order[1:])))
+        order = to_numpy(pc.sort_indices(storage)).astype(np.int64)
+        equals_next = pc.equal(
+            storage.take(to_arrow_rows(order[:-1])), storage.take(to_arrow_rows(order[1:]))
+        )
     except (pa.ArrowNotImplementedError, pa.ArrowTypeError, pa.ArrowInvalid) as error:
-        raise SchemaMismatch(f"Keys of type {keys.type} have no order.", column=name, actual=str(keys.type)) from error
-    same = np.flatnonzero(numbers_of(equal))
-    if len(same):
-        twice = [keys[int(order[i])].as_py() for i in same[:5]]
-        raise DuplicateKey(f"Key {twice[0]!r} stands in more than one row.", keys=twice, hint="Every row needs a key of its own.")
-    place = np.empty(len(order), np.int64)
-    place[order] = np.arange(len(order))
-    return place
+        raise SchemaMismatch(
+            f"Keys of type {keys.type} have no order.", column=name, actual=str(keys.type)
+        ) from error
+    duplicates = np.flatnonzero(to_numpy(equals_next))
+    if len(duplicates):
+        duplicate_keys = [keys[int(order[i])].as_py() for i in duplicates[:5]]
+        raise DuplicateKey(
+            f"Key {duplicate_keys[0]!r} occurs in more than one row.",
+            keys=duplicate_keys,
+            hint="Every row needs a unique key.",
+        )
+    ranks = np.empty(len(order), np.int64)
+    ranks[order] = np.arange(len(order))
+    return ranks
 
 
 def check_queries(queries: Any, dimensions: int) -> Floats:
-    """One vector or several as (queries, dimensions) float32. SchemaMismatch for another width, numbers that are not finite, all zeros."""
-    return queries_of(queries, dimensions)[0]
+    """One or several queries as (queries, dimensions) float32. Raises SchemaMismatch for another
+    width, numbers that are not finite, and all zeros."""
+    return parse_queries(queries, dimensions)[0]
 
 
-def queries_of(queries: Any, dimensions: int) -> tuple[Floats, bool]:
-    """The same, and whether it was several."""
+def parse_queries(queries: Any, dimensions: int) -> tuple[Floats, bool]:
+    """As `check_queries`; also returns whether there were several queries."""
     try:
         with np.errstate(over="ignore"):
-            given = np.asarray(_plain(queries))
-            if given.dtype.kind == "O":  # a Series of vectors
-                given = np.asarray(given.tolist())
-            if given.dtype.kind not in "fiubO":  # numpy would take the real part of a complex number, and a number out of a text
-                raise TypeError(given.dtype)
-            array = np.ascontiguousarray(given, np.float32)
+            raw = np.asarray(_to_list(queries))
+            if raw.dtype.kind == "O":  # a Series of vectors
+                raw = np.asarray(raw.tolist())
+            # numpy would drop imaginary parts and parse strings
+            if raw.dtype.kind not in "fiubO":
+                raise TypeError(raw.dtype)
+            array = np.ascontiguousarray(raw, np.float32)
     except (TypeError, ValueError, OverflowError) as error:
-        raise SchemaMismatch("A query is a vector of numbers, or several of one width.", expected=f"{dimensions} numbers") from error
-    several = array.ndim > 1
-    array = array if several else array.reshape(1, -1)
+        raise SchemaMismatch(
+            "A query must be a vector of numbers, or several vectors of one width.",
+            expected=f"{dimensions} numbers",
+        ) from error
+    is_batch = array.ndim > 1
+    array = array if is_batch else array.reshape(1, -1)
     if array.ndim != 2 or array.shape[1] != dimensions:
         raise SchemaMismatch(
-            f"The query has the shape {array.shape} and the vectors have {dimensions} dimensions.", expected=str(dimensions), actual=str(array.shape)
+            f"The query has the shape {array.shape} and the vectors have {dimensions} dimensions.",
+            expected=str(dimensions),
+            actual=str(array.shape),
         )
     if np.isfinite(array).all() and array.any(1).all():
-        return array, several
-    for bad, what in ((~np.isfinite(array).all(1), "holds a number that is not finite"), (~array.any(1), "is all zeros")):
-        if bad.any():
-            raise SchemaMismatch(f"Query {int(bad.argmax())} {what}.", expected="finite numbers that are not all zero", actual=what)
-    return array, several
+        return array, is_batch
+    for invalid, problem in (
+        (~np.isfinite(array).all(1), "holds a number that is not finite"),
+        (~array.any(1), "is all zeros"),
+    ):
+        if invalid.any():
+            raise SchemaMismatch(
+                f"Query {int(invalid.argmax())} {problem}.",
+                expected="finite numbers that are not all zero",
+                actual=problem,
+            )
+    return array, is_batch
 
 
-def _plain(queries: Any) -> Any:
+def _to_list(queries: Any) -> Any:
     if isinstance(queries, pa.Array | pa.ChunkedArray):
         return queries.to_pylist()
-    if isinstance(queries, bytes | bytearray | set | frozenset | Mapping):  # of these, too, Python makes lists of numbers
+    # Python would make lists of numbers from these, too
+    if isinstance(queries, bytes | bytearray | set | frozenset | Mapping):
         raise TypeError(type(queries))
-    if isinstance(queries, Iterable) and not hasattr(queries, "__array__") and not isinstance(queries, list | tuple):
+    if (
+        isinstance(queries, Iterable)
+        and not hasattr(queries, "__array__")
+        and not isinstance(queries, list | tuple)
+    ):
         return list(queries)
     return queries
 
 
 def check_k(k: Any) -> int:
-    """The number of hits wanted. InvalidArgument for what is no whole number from 0 on."""
+    """A validated number of hits. Raises InvalidArgument unless it is an integer of at least 0."""
     if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 0:
-        raise InvalidArgument(f"k is a whole number from 0 on, not {k!r}.")
+        raise InvalidArgument(f"k must be an integer of at least 0, got {k!r}.")
     return int(k)
 
 
 def check_exact(exact: Any) -> bool | None:
-    """Whether all vectors are compared, in Python's own words. InvalidArgument for what is not None, True or False: 0 and 1 would be two more."""
+    """A validated `exact` option as None or a Python bool. Raises InvalidArgument for other values,
+    including 0 and 1."""
     if exact is None or isinstance(exact, bool | np.bool_):
         return None if exact is None else bool(exact)
-    raise InvalidArgument(f"exact is None, True or False, not {exact!r}.")
+    raise InvalidArgument(f"exact must be None, True or False, got {exact!r}.")

@@ -1,98 +1,101 @@
-"""What stays in memory between searches: matrices and indexes, by digests that name one content for ever; the least recently used go first."""
+"""An LRU cache of matrices and indexes. Keys contain content digests, so entries never become
+stale."""
 
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Protocol, TypeVar, cast
 
-from jammi_lab.errors import InvalidArgument
+from jammi_lab.core.errors import InvalidArgument
 
 
-class Sized(Protocol):
-    """Something that knows its size."""
+class SizedObject(Protocol):
+    """An object with a known size."""
 
     @property
     def nbytes(self) -> int:
-        """Bytes held in memory."""
+        """Bytes in memory."""
         ...
 
 
-T = TypeVar("T", bound=Sized)
+T = TypeVar("T", bound=SizedObject)
 
 
-class Cache:
-    """At most `max_bytes` of matrices and indexes. A key names one content for ever, so nothing in here can be out of date.
+class ObjectCache:
+    """At most `max_bytes` of matrices and indexes; thread-safe.
 
-    Who holds one keeps it, evicted or not. One that is larger than the whole budget is handed out and not kept.
+    Evicted objects live on as long as a caller uses them. An object larger than `max_bytes` is
+    returned but not cached.
     """
 
     def __init__(self, max_bytes: int) -> None:
         if max_bytes < 0:
-            raise InvalidArgument(f"A cache holds from 0 bytes on, not {max_bytes}.")
-        self._max = max_bytes
+            raise InvalidArgument(f"max_bytes must be at least 0, got {max_bytes}.")
+        self._max_bytes = max_bytes
         self._lock = threading.Lock()
-        self._held: OrderedDict[str, Sized] = OrderedDict()
-        self._loading: dict[str, threading.Lock] = {}
+        self._entries: OrderedDict[str, SizedObject] = OrderedDict()
+        self._loading_locks: dict[str, threading.Lock] = {}
 
     @property
     def nbytes(self) -> int:
-        """Bytes of what is held."""
+        """Bytes of all entries."""
         with self._lock:
-            return sum(each.nbytes for each in self._held.values())
+            return sum(entry.nbytes for entry in self._entries.values())
 
     def __contains__(self, key: str) -> bool:
         with self._lock:
-            return key in self._held
+            return key in self._entries
 
     def get(self, key: str, load: Callable[[], T]) -> T:
-        """What that key names, loaded if it is not here; threads that ask for one at once load it once. Raises what `load` raises."""
-        return cast(T, self.get_if_there(key, load))
+        """The object of a key; calls `load` if it is not cached. Concurrent calls load it once.
+        Raises what `load` raises."""
+        return cast(T, self.get_optional(key, load))
 
-    def get_if_there(self, key: str, load: Callable[[], T | None]) -> T | None:
-        """As `get`, where `load` may find nothing: then None, and who comes next looks again."""
+    def get_optional(self, key: str, load: Callable[[], T | None]) -> T | None:
+        """As `get`, for a `load` that may return None, which is not cached."""
         with self._lock:
-            if (held := self._touched(key)) is not None:
-                return cast(T, held)
-            turn = self._loading.setdefault(key, threading.Lock())
-        with turn:
+            if (cached := self._lookup(key)) is not None:
+                return cast(T, cached)
+            loading_lock = self._loading_locks.setdefault(key, threading.Lock())
+        with loading_lock:
             with self._lock:
-                if (held := self._touched(key)) is not None:
-                    return cast(T, held)
+                if (cached := self._lookup(key)) is not None:
+                    return cast(T, cached)
             try:
                 loaded = load()
                 if loaded is not None:
-                    self.put(key, loaded)
+                    self.store(key, loaded)
             finally:
                 with self._lock:
-                    if self._loading.get(key) is turn:
-                        del self._loading[key]
+                    if self._loading_locks.get(key) is loading_lock:
+                        del self._loading_locks[key]
             return loaded
 
-    def find(self, key: str) -> Sized | None:
-        """What that key names, if it is here."""
+    def find(self, key: str) -> SizedObject | None:
+        """The object of a key if it is cached; else None."""
         with self._lock:
-            return self._touched(key)
+            return self._lookup(key)
 
-    def put(self, key: str, value: Sized) -> None:
-        """Keep something, in the place of what had its key; what was used least recently makes room."""
-        if value.nbytes > self._max:
+    def store(self, key: str, value: SizedObject) -> None:
+        """Store an object under a key; evicts the least recently used ones to make room."""
+        if value.nbytes > self._max_bytes:
             return
         with self._lock:
-            self._held[key] = value
-            self._held.move_to_end(key)
-            total = sum(each.nbytes for each in self._held.values())
-            while total > self._max:
-                _, gone = self._held.popitem(last=False)
-                total -= gone.nbytes
+            self._entries[key] = value
+            self._entries.move_to_end(key)
+            total = sum(entry.nbytes for entry in self._entries.values())
+            while total > self._max_bytes:
+                _, evicted = self._entries.popitem(last=False)
+                total -= evicted.nbytes
 
-    def drop(self, keys: Iterable[str]) -> None:
-        """Lets go of some, as far as they are here."""
+    def evict(self, keys: Iterable[str]) -> None:
+        """Remove some keys; missing ones are ignored."""
         with self._lock:
             for key in keys:
-                self._held.pop(key, None)
+                self._entries.pop(key, None)
 
-    def _touched(self, key: str) -> Sized | None:
-        held = self._held.get(key)
-        if held is not None:
-            self._held.move_to_end(key)
-        return held
+    def _lookup(self, key: str) -> SizedObject | None:
+        entry = self._entries.get(key)
+        if entry is not None:
+            self._entries.move_to_end(key)
+        return entry

@@ -1,7 +1,9 @@
-"""Vectors as points of a plane by t-SNE: rows that are alike stand together, which two directions of the vectors cannot show. scikit-learn does it.
+"""t-SNE projection of vectors to a plane through scikit-learn: similar rows form clusters, which
+two principal components cannot show.
 
-What goes in is ours, so that equal vectors give equal points: the exact neighbours, and the plane of the principal components to begin with. One
-thread adds up the forces, because several add them up in another order each time.
+The input is our own, so that equal vectors give equal points: the exact neighbours, and the
+principal-component projection as initial positions. The forces are summed in one thread, because
+several threads would sum them in another order each time.
 """
 
 import importlib
@@ -11,106 +13,131 @@ from typing import Any, Self
 
 import numpy as np
 
-from jammi_lab.errors import ExtensionMissing
+from jammi_lab.core.errors import ExtensionMissing
+from jammi_lab.vectors.all_pairs import nearest_others
 from jammi_lab.vectors.arrays import Floats
-from jammi_lab.vectors.exact import Exact
-from jammi_lab.vectors.nearest import nearest_others
-from jammi_lab.vectors.projection import plane
+from jammi_lab.vectors.exact_search import ExactSearch
+from jammi_lab.vectors.pca import project_to_plane
 
-ITERATIONS = 1000
-"""How often the points move."""
-_FEWEST = 5
-"""Rows that have neighbourhoods at all."""
-_SPREAD, _JITTER = 1e-4, 1e-6
-"""How far apart points are at first along the first component, and how far from where it puts them: else those of a line would stay on it."""
+MAX_ITERATIONS = 1000
+"""Optimisation steps."""
+_MIN_EMBEDDABLE_ROWS = 5
+"""Least number of rows for which neighbourhoods make sense."""
+_INITIAL_SPREAD_RATIO, _INITIAL_JITTER_RATIO = 1e-4, 1e-6
+"""Initial spread of the points along the first component, and a random displacement; without it,
+points on a line would stay on the line."""
 
-Told = Callable[[str, int, int], None]
-"""Hears what is done, how much of it, and of how much; what it raises ends the work."""
+ProgressCallback = Callable[[str, int, int], None]
+"""Progress callback (unit, done, total). An exception that it raises stops the work."""
 
 
-def installed() -> str | None:
-    """The version of scikit-learn; None without it."""
+def installed_version() -> str | None:
+    """The version of scikit-learn; None when it is not installed."""
     try:
         return importlib.metadata.version("scikit-learn")
     except importlib.metadata.PackageNotFoundError:
         return None
 
 
-def tsne(exact: Exact, perplexity: float, seed: int, told: Told) -> Floats:
-    """(n, 2) float32. Rows must stand in the order of their keys.
+def tsne(
+    exact: ExactSearch, perplexity: float, seed: int, report_progress: ProgressCallback
+) -> Floats:
+    """(n, 2) float32. The rows must be in key order.
 
-    A row is held near to about `perplexity` others, at most a third of all the others. Fewer than five rows, and rows that do not differ, are
-    placed by their principal components. ExtensionMissing without scikit-learn.
+    `perplexity`: about how many neighbours each row attracts, at most a third of the other rows.
+    Fewer than five rows, and rows that are all equal, get their principal-component projection.
+    Raises ExtensionMissing without scikit-learn.
     """
-    sklearn = manifold()
-    points, (first, _) = plane(exact.vectors)
+    sklearn = import_manifold()
+    points, (first, _) = project_to_plane(exact.vectors)
     n = len(points)
-    if n < _FEWEST or not first:
+    if n < _MIN_EMBEDDABLE_ROWS or not first:
         return points
-    perplexity = at_most(perplexity, n)
-    distances = _distances(exact, int(3 * perplexity + 1), told)
-    drawn = np.random.RandomState(seed).standard_normal((n, 2))  # its numbers are the same in every release
-    begin = points / np.std(points[:, 0]) * _SPREAD + drawn * _JITTER
-    begun = _Moving.of(begin.astype(np.float32), lambda moves: told("iterations", min(moves, ITERATIONS), ITERATIONS))
-    with _one_thread():
-        fit = sklearn.TSNE(metric="precomputed", init=begun, perplexity=perplexity, max_iter=ITERATIONS, random_state=seed)
-        return np.array(fit.fit_transform(distances), np.float32, subok=False)
+    perplexity = limit_perplexity(perplexity, n)
+    distances = _neighbor_distances(exact, int(3 * perplexity + 1), report_progress)
+    # RandomState, because its numbers are the same in every release of numpy
+    noise = np.random.RandomState(seed).standard_normal((n, 2))
+    initial = points / np.std(points[:, 0]) * _INITIAL_SPREAD_RATIO + noise * _INITIAL_JITTER_RATIO
+    reporting_points = _ReportingPoints.wrap(
+        initial.astype(np.float32),
+        lambda moves: report_progress("iterations", min(moves, MAX_ITERATIONS), MAX_ITERATIONS),
+    )
+    with _single_openmp_thread():
+        estimator = sklearn.TSNE(
+            metric="precomputed",
+            init=reporting_points,
+            perplexity=perplexity,
+            max_iter=MAX_ITERATIONS,
+            random_state=seed,
+        )
+        return np.array(estimator.fit_transform(distances), np.float32, subok=False)
 
 
-def at_most(perplexity: float, n: int) -> float:
-    """The perplexity that so many rows can have."""
+def limit_perplexity(perplexity: float, n: int) -> float:
+    """The perplexity limited to what so many rows allow."""
     return min(perplexity, (n - 1) / 3)
 
 
-def manifold() -> Any:
-    """The module of scikit-learn. ExtensionMissing without it."""
+def import_manifold() -> Any:
+    """The module `sklearn.manifold`. Raises ExtensionMissing without scikit-learn."""
     try:
         return importlib.import_module("sklearn.manifold")
     except ImportError:
-        raise ExtensionMissing("t-SNE needs scikit-learn, which is not installed.", hint='Run: pip install "jammi-lab[maps]".') from None
+        raise ExtensionMissing(
+            "t-SNE needs scikit-learn, which is not installed.",
+            hint='Run: pip install "jammi-lab[maps]".',
+        ) from None
 
 
-def _one_thread() -> Any:
-    """A count of threads that is the caller's own."""
+def _single_openmp_thread() -> Any:
+    """A context with one OpenMP thread."""
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController().limit(limits=1, user_api="openmp")
 
 
-def _distances(exact: Exact, k: int, told: Told) -> Any:
-    """(n, n) sparse: of each row the `k` nearest others and itself, with the distances of the vectors at unit length, nearest first."""
+def _neighbor_distances(exact: ExactSearch, k: int, report_progress: ProgressCallback) -> Any:
+    """A sparse (n, n) matrix: for each row itself and its `k` nearest other rows, with the
+    distances of the unit vectors, nearest first."""
     n = len(exact.vectors)
     k = min(k, n - 1)
-    places, distances = np.empty((n, k + 1), np.int32), np.zeros((n, k + 1), np.float64)
-    places[:, 0] = np.arange(n)
-    told("rows", 0, n)
-    for first, (rows, similarities) in nearest_others(exact, k, on_rows=lambda done: told("rows", done, n)):
-        some = slice(first, first + len(rows))
-        places[some, 1:] = rows
-        distances[some, 1:] = np.sqrt(np.maximum(2 - 2 * similarities.astype(np.float64), 0))
+    columns, distances = np.empty((n, k + 1), np.int32), np.zeros((n, k + 1), np.float64)
+    columns[:, 0] = np.arange(n)
+    report_progress("rows", 0, n)
+    for first, (rows, similarities) in nearest_others(
+        exact, k, on_rows=lambda done: report_progress("rows", done, n)
+    ):
+        block = slice(first, first + len(rows))
+        columns[block, 1:] = rows
+        distances[block, 1:] = np.sqrt(np.maximum(2 - 2 * similarities.astype(np.float64), 0))
     ends = np.arange(0, n * (k + 1) + 1, k + 1)
-    return importlib.import_module("scipy.sparse").csr_array((distances.ravel(), places.ravel(), ends), shape=(n, n))
+    return importlib.import_module("scipy.sparse").csr_array(
+        (distances.ravel(), columns.ravel(), ends), shape=(n, n)
+    )
 
 
-class _Moving(np.ndarray[tuple[int, ...], np.dtype[np.float32]]):
-    """Points that tell each time when they move: the only sign of life that scikit-learn's loop gives."""
+class _ReportingPoints(np.ndarray[tuple[int, ...], np.dtype[np.float32]]):
+    """Points that report each update in place. scikit-learn's loop offers no other progress
+    hook."""
 
-    _told: Callable[[int], None] | None = None
+    _report_moves: Callable[[int], None] | None = None
     _moves = 0
 
     @classmethod
-    def of(cls, points: Floats, told: Callable[[int], None]) -> Self:
-        """The points, as such."""
-        made = points.view(cls)
-        made._told = told
-        return made
+    def wrap(cls, points: Floats, report_moves: Callable[[int], None]) -> Self:
+        """A view of the points with a callback, which gets the number of updates."""
+        wrapped = points.view(cls)
+        wrapped._report_moves = report_moves
+        return wrapped
 
     def __array_finalize__(self, other: Any) -> None:
-        self._told, self._moves = getattr(other, "_told", None), getattr(other, "_moves", 0)
+        self._report_moves = getattr(other, "_report_moves", None)
+        self._moves = getattr(other, "_moves", 0)
 
     def __iadd__(self, by: Any) -> Self:  # type: ignore[override,misc]
         np.add(self.view(np.ndarray), by, out=self.view(np.ndarray))
-        if self._told is not None and isinstance(by, np.ndarray):  # what the loop makes like the points adds plain numbers
+        # only updates by arrays move the points; other copies of this array add plain numbers
+        if self._report_moves is not None and isinstance(by, np.ndarray):
             self._moves += 1
-            self._told(self._moves)
+            self._report_moves(self._moves)
         return self

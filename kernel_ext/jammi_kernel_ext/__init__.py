@@ -1,6 +1,6 @@
-"""The cells of jammi_lab: `%load_ext jammi_lab` brings `%jammi`, `%%jammi` and `%%jammi_py`. Loading it loads none of the engine."""
+"""The IPython extension of jammi_lab: `%load_ext jammi_lab` registers `%jammi`, `%%jammi` and
+`%%jammi_py`. Loading it imports no part of the engine."""
 
-import importlib
 import re
 import sys
 from collections.abc import Callable
@@ -11,16 +11,16 @@ from jammi_kernel_ext.notebook import Notebook
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-    from jammi_lab.workspace import Workspace
+    from jammi_lab.workspace.workspace import Workspace
 
 _CELL = re.compile(r"%%jammi(_py)?\s")
-_WORKSPACE = ("jammi_lab.workspace", "Workspace")
+_WORKSPACE = ("jammi_lab.workspace.workspace", "Workspace")
 _notebook: Notebook | None = None
 _restore: Callable[[], None] | None = None
-"""Puts back what was there before; None while the magics are not loaded."""
+"""Undoes `load_ipython_extension`; None while the extension is not loaded."""
 
 
-def _current(shell: "InteractiveShell | None") -> Notebook:
+def _get_notebook(shell: "InteractiveShell | None") -> Notebook:
     global _notebook
     if _notebook is None:
         _notebook = Notebook(shell)
@@ -29,154 +29,191 @@ def _current(shell: "InteractiveShell | None") -> Notebook:
     return _notebook
 
 
-def _verbatim(magic: Callable[..., Any]) -> Callable[..., Any]:
-    """What IPython's own decorator `no_var_expand` does, without loading it: `{x}` and `$x` are SQL here."""
-    setattr(magic, "_ipython_magic_no_var_expand", True)  # noqa: B010  a function has no such attribute for type checkers
+def _disable_var_expand(magic: Callable[..., Any]) -> Callable[..., Any]:
+    """Turn off IPython's variable expansion for a magic: `{x}` and `$x` are SQL here. Same effect
+    as IPython's decorator `no_var_expand`, without importing it."""
+    setattr(magic, "_ipython_magic_no_var_expand", True)  # noqa: B010  type checkers know no such attribute of a function
     return magic
 
 
 def _matcher(complete: Callable[[Any], dict[str, Any]]) -> Callable[[Any], dict[str, Any]]:
-    """What IPython's own decorator `context_matcher` does, without loading it."""
+    """Wrap a completer as a matcher for IPython. Same effect as IPython's decorator
+    `context_matcher`, without importing it."""
 
-    def ours(context: Any) -> dict[str, Any]:
+    def matcher(context: Any) -> dict[str, Any]:
         return complete(context)
 
-    for name, value in (("matcher_api_version", 2), ("matcher_priority", 200), ("matcher_identifier", "jammi.sql")):
-        setattr(ours, name, value)
-    return ours
+    for name, value in (
+        ("matcher_api_version", 2),
+        ("matcher_priority", 200),
+        ("matcher_identifier", "jammi.sql"),
+    ):
+        setattr(matcher, name, value)
+    return matcher
 
 
-def _with_a_body(lines: list[str]) -> list[str]:
-    """A cell of ours of one line, with an empty one below: IPython refuses a cell magic without it, and `--help` needs none."""
+def _ensure_cell_body(lines: list[str]) -> list[str]:
+    """Append an empty line to a one-line `%%jammi` cell: IPython rejects a cell magic without a
+    body, and `--help` needs none."""
     return [*lines, "\n"] if len(lines) == 1 and _CELL.match(lines[0]) else lines
 
 
-setattr(_with_a_body, "has_side_effects", True)  # noqa: B010  a terminal asks for the lines below all the same
+setattr(_ensure_cell_body, "has_side_effects", True)  # noqa: B010  lets a terminal still prompt for the lines of the body
 
 
-class _Later:
-    """The magics and forms of a notebook, loaded when the first of them is used."""
+class _LazyMagics:
+    """The magics, completion, inspection and reprs of a notebook, imported on first use."""
 
     def __init__(self, notebook: Notebook) -> None:
         self._notebook = notebook
         self._magics: Any = None
         self._completion: Any = None
-        self._own_inspect: Any = None
+        self._default_inspect: Any = None
 
-    @_verbatim
+    @_disable_var_expand
     def line(self, line: str) -> Any:
-        """Sources, tables, verdicts and recompute of the notebook's workspace. `%jammi help` lists what can be typed."""
-        return self._loaded().line(line)
+        """Sources, tables, verdicts and recompute of the notebook's workspace. `%jammi help` lists
+        what can be typed."""
+        return self._load_magics().line(line)
 
-    @_verbatim
+    @_disable_var_expand
     def cell(self, line: str, cell: str) -> Any:
         """Run SQL on the notebook's workspace. `%jammi help jammi` shows the flags."""
-        return self._loaded().cell(line, cell)
+        return self._load_magics().cell(line, cell)
 
-    @_verbatim
+    @_disable_var_expand
     def step(self, line: str, cell: str) -> Any:
-        """Run Python as a step of the notebook's workspace. `%jammi help jammi_py` shows the flags."""
-        return self._loaded().step(line, cell)
+        """Run Python as a step of the notebook's workspace. `%jammi help jammi_py` shows the
+        flags."""
+        return self._load_magics().step(line, cell)
 
-    def _loaded(self) -> Any:
+    def _load_magics(self) -> Any:
         if self._magics is None:
-            self._magics = importlib.import_module("jammi_kernel_ext.magics").Magics(self._notebook)
+            from jammi_kernel_ext.magics import Magics
+
+            self._magics = Magics(self._notebook)
         return self._magics
 
     def complete(self, context: Any) -> dict[str, Any]:
-        """What IPython's completer asks in every cell: nothing is loaded for those that are not ours."""
+        """Answer IPython's completer, which calls this in every cell. Imports nothing unless the
+        cell mentions jammi."""
         if "jammi" not in context.full_text[:200]:
             return {"completions": []}
         if self._completion is None:
-            self._completion = importlib.import_module("jammi_kernel_ext.completion").Completion(self._notebook)
-        answer: dict[str, Any] = self._completion(context)
-        return answer
+            from jammi_kernel_ext.completion import Completion
 
-    def inspect(self, code: str, cursor_pos: int, *more: Any, **named: Any) -> Any:
-        """What Shift+Tab asks of the kernel."""
-        found = (
-            importlib.import_module("jammi_kernel_ext.inspecting").answer(self._notebook.current, code, cursor_pos) if "jammi" in code[:200] else None
-        )
-        return self._own_inspect(code, cursor_pos, *more, **named) if found is None else found
+            self._completion = Completion(self._notebook)
+        reply: dict[str, Any] = self._completion(context)
+        return reply
 
-    def stand_in(self, shell: "InteractiveShell") -> Callable[[], None]:
-        """Answer Tab and Shift+Tab, and take cells of one line, from now on; what is returned puts back what was there."""
+    def inspect(self, code: str, cursor_pos: int, *args: Any, **kwargs: Any) -> Any:
+        """Answer an inspect_request (Shift+Tab); falls back to the kernel's own inspection."""
+        reply = None
+        if "jammi" in code[:200]:
+            from jammi_kernel_ext.inspection import inspect_reply
+
+            reply = inspect_reply(self._notebook.current, code, cursor_pos)
+        return self._default_inspect(code, cursor_pos, *args, **kwargs) if reply is None else reply
+
+    def install_hooks(self, shell: "InteractiveShell") -> Callable[[], None]:
+        """Install the hooks for completion, inspection and one-line cells. Returns a function that
+        removes them."""
         complete = _matcher(self.complete)
         matchers = getattr(getattr(shell, "Completer", None), "custom_matchers", None)
         if matchers is not None:
             matchers.append(complete)
-        shell.input_transformers_cleanup.append(_with_a_body)
+        shell.input_transformers_cleanup.append(_ensure_cell_body)
         kernel: Any = getattr(shell, "kernel", None)
         if kernel is not None:
-            self._own_inspect, kernel.do_inspect = kernel.do_inspect, self.inspect
+            self._default_inspect, kernel.do_inspect = kernel.do_inspect, self.inspect
 
-        def back() -> None:
+        def remove_hooks() -> None:
             if matchers is not None and complete in matchers:
                 matchers.remove(complete)
-            if _with_a_body in shell.input_transformers_cleanup:
-                shell.input_transformers_cleanup.remove(_with_a_body)
+            if _ensure_cell_body in shell.input_transformers_cleanup:
+                shell.input_transformers_cleanup.remove(_ensure_cell_body)
             if kernel is not None:
                 vars(kernel).pop("do_inspect", None)
 
-        return back
+        return remove_hooks
 
     @staticmethod
     def html(workspace: "Workspace") -> str:
-        """For the formatter of text/html."""
-        return str(importlib.import_module("jammi_kernel_ext.display").where(workspace, "html"))
+        """Formatter for text/html."""
+        from jammi_kernel_ext.display import workspace_form
+
+        return str(workspace_form(workspace, "html"))
 
     @staticmethod
     def text(workspace: "Workspace", printer: Any, _cycle: bool) -> None:
-        """For the formatter of text/plain."""
-        printer.text(importlib.import_module("jammi_kernel_ext.display").where(workspace, "text"))
+        """Formatter for text/plain."""
+        from jammi_kernel_ext.display import workspace_form
+
+        printer.text(workspace_form(workspace, "text"))
 
 
-def _configured(notebook: Notebook, shell: "InteractiveShell") -> Callable[[], None]:
-    """Let `%config JammiMagics` and IPython's configuration files give the settings of cells; what is returned takes that back."""
-    if notebook.configured is None:
-        notebook.configured = importlib.import_module("jammi_kernel_ext.configuring").JammiMagics(parent=shell, changed=notebook.configure)
-    ours, configurables = notebook.configured, cast("list[Any]", shell.configurables)
-    configurables.append(ours)
+def _register_settings(notebook: Notebook, shell: "InteractiveShell") -> Callable[[], None]:
+    """Register the cell settings with `%config JammiMagics` and IPython's configuration files.
+    Returns a function that unregisters them."""
+    if notebook.ipython_settings is None:
+        from jammi_kernel_ext.ipython_config import JammiMagics
+
+        notebook.ipython_settings = JammiMagics(parent=shell, on_change=notebook.configure)
+    settings, configurables = notebook.ipython_settings, cast("list[Any]", shell.configurables)
+    configurables.append(settings)
     notebook.apply_settings()
 
-    def back() -> None:
-        if ours in configurables:
-            configurables.remove(ours)
+    def unregister() -> None:
+        if settings in configurables:
+            configurables.remove(settings)
 
-    return back
+    return unregister
 
 
 def load_ipython_extension(shell: "InteractiveShell") -> None:
-    """Register the magics; twice is once."""
+    """Register the magics. Idempotent."""
     global _restore
     if _restore is not None:
         return
-    notebook, magics = _current(shell), shell.magics_manager.magics
-    configured_no_more = _configured(notebook, shell)  # first: a wrong value there refuses to load, and nothing is brought
-    ours = _Later(notebook)
-    brought: dict[tuple[str, str], Callable[..., Any]] = {("line", "jammi"): ours.line, ("cell", "jammi"): ours.cell, ("cell", "jammi_py"): ours.step}
-    before = {(kind, name): magics[kind].get(name) for kind, name in brought}
-    for (kind, name), magic in brought.items():
+    notebook, magics = _get_notebook(shell), shell.magics_manager.magics
+    unregister_settings = _register_settings(
+        notebook, shell
+    )  # first: an invalid value raises before anything is registered
+    lazy_magics = _LazyMagics(notebook)
+    new_magics: dict[tuple[str, str], Callable[..., Any]] = {
+        ("line", "jammi"): lazy_magics.line,
+        ("cell", "jammi"): lazy_magics.cell,
+        ("cell", "jammi_py"): lazy_magics.step,
+    }
+    previous_magics = {(kind, name): magics[kind].get(name) for kind, name in new_magics}
+    for (kind, name), magic in new_magics.items():
         shell.magics_manager.register_function(magic, kind, name)
     events = {"pre_run_cell": notebook.cell_begins, "post_run_cell": notebook.cell_ends}
     for name, call in events.items():
         shell.events.register(name, call)
-    formats: dict[str, Callable[..., Any]] = {"text/plain": ours.text, "text/html": ours.html}
+    formats: dict[str, Callable[..., Any]] = {
+        "text/plain": lazy_magics.text,
+        "text/html": lazy_magics.html,
+    }
     formatters = shell.display_formatter.formatters if shell.display_formatter is not None else {}
-    earlier = {kind: formatters[kind].for_type_by_name(*_WORKSPACE, form) for kind, form in formats.items() if kind in formatters}
+    previous_formatters = {
+        kind: formatters[kind].for_type_by_name(*_WORKSPACE, form)
+        for kind, form in formats.items()
+        if kind in formatters
+    }
 
-    answers_no_more = ours.stand_in(shell)
+    remove_hooks = lazy_magics.install_hooks(shell)
 
     def restore() -> None:
-        answers_no_more()
-        configured_no_more()
-        for (kind, name), magic in before.items():
+        remove_hooks()
+        unregister_settings()
+        for (kind, name), magic in previous_magics.items():
             magics[kind].pop(name, None)
             if magic is not None:
                 magics[kind][name] = magic
         for name, call in events.items():
             shell.events.unregister(name, call)
-        for kind, form in earlier.items():
+        for kind, form in previous_formatters.items():
             formatters[kind].pop(".".join(_WORKSPACE), None)
             if form is not None:
                 formatters[kind].for_type_by_name(*_WORKSPACE, form)
@@ -186,20 +223,22 @@ def load_ipython_extension(shell: "InteractiveShell") -> None:
 
 
 def unload_ipython_extension(shell: "InteractiveShell") -> None:
-    """Put back what was there before. The workspace stays open for the variables that hold it, until the kernel ends."""
+    """Restore the previous magics and formatters. The workspace stays open until the kernel ends,
+    because variables may still use it."""
     global _restore
     if _restore is not None:
         _restore()
         _restore = None
-        notebook = _current(shell)
+        notebook = _get_notebook(shell)
         notebook.loaded = False
         notebook.cell_begins()
 
 
 def get_workspace() -> "Workspace":
-    """The notebook's workspace, the one that `%jammi` uses; opened (`./.jammi`) if it is not yet."""
+    """The notebook's workspace, the one that `%jammi` uses; opened (`./.jammi`) if it is not
+    yet."""
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    return _current(shell).workspace
+    return _get_notebook(shell).workspace
 
 
 __all__ = ["get_workspace", "load_ipython_extension", "unload_ipython_extension"]

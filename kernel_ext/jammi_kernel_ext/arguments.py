@@ -1,4 +1,5 @@
-"""The one table of verbs and flags of `%jammi`, `%%jammi` and `%%jammi_py`: parsing, help and suggestions all come from it."""
+"""The table of verbs and flags of `%jammi`, `%%jammi` and `%%jammi_py`. Parsing, help and
+suggestions are all derived from it."""
 
 import dataclasses
 import itertools
@@ -8,386 +9,634 @@ import shlex
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from jammi_kernel_ext.misplaced import no_verb, on_the_first_line
-from jammi_kernel_ext.words import natural, number, pair, whole
-from jammi_lab.errors import InvalidArgument
-from jammi_lab.names import near
+from jammi_kernel_ext.hints import first_line_error, unknown_verb_error
+from jammi_lab.core.errors import InvalidArgument
+from jammi_lab.core.identifiers import near_names
+
+
+def positive_integer(word: str) -> int:
+    """Parse an integer of at least 1."""
+    if not word.isascii() or not word.isdigit() or int(word) < 1:
+        raise ValueError("a positive integer")
+    return int(word)
+
+
+def non_negative_integer(word: str) -> int:
+    """Parse an integer of at least 0."""
+    if not word.isascii() or not word.isdigit():
+        raise ValueError("a non-negative integer")
+    return int(word)
+
+
+def number(word: str) -> float:
+    """Parse a float."""
+    try:
+        return float(word)
+    except ValueError:
+        raise ValueError("a number") from None
+
+
+def key_value_pair(word: str) -> tuple[str, str]:
+    """Parse `key=value`."""
+    key, separator, value = word.partition("=")
+    if not separator or not key:
+        raise ValueError("key=value")
+    return key, value
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Argument:
-    """A word by its place."""
+    """A positional argument."""
 
     name: str
-    """What help calls it; the key of its value."""
+    """Its name in help, and the key of its value."""
     required: bool = True
     """Whether the verb needs it."""
-    many: bool = False
-    """Whether all further words belong to it; its value is then a list."""
-    dashes: bool = False
-    """Whether it may begin with a dash (a word to look up)."""
+    repeated: bool = False
+    """Whether it takes all remaining words; its value is then a list."""
+    allows_dash: bool = False
+    """Whether its value may begin with a dash (for example a flag to look up in help)."""
 
     @property
-    def said(self) -> str:
-        """What it is, in a sentence."""
+    def description(self) -> str:
+        """A noun phrase for error messages: `a NAME`, `open, close or list`."""
         *others, last = self.name.split("|")
         return f"{', '.join(others)} or {last}" if others else f"a {last}"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Flag:
-    """A word that begins with a dash, and what it takes."""
+    """A flag and its value."""
 
-    spelled: tuple[str, ...]
-    """Its spellings, the long one last; without dashes that is the key of its value."""
+    spellings: tuple[str, ...]
+    """Its spellings, the long one last. The last one without dashes is the key of its value."""
     help: str
-    """What it does, one clause."""
-    takes: str = ""
-    """What help calls its value; empty for a switch."""
-    many: bool = False
-    """Whether it takes one word or more; its value is then a list."""
+    """What it does, in one clause."""
+    value_name: str = ""
+    """The name of its value in help; empty for a switch."""
+    repeated: bool = False
+    """Whether it takes several words; its value is then a list."""
     convert: Callable[[str], Any] = str
-    """From the word to the value; ValueError when it does not fit."""
+    """Converts the word to the value. ValueError names what was expected."""
     choices: tuple[str, ...] = ()
-    """The words allowed; empty for any."""
+    """The allowed values; empty for any."""
     required: bool = False
     """Whether the verb needs it."""
 
     @property
     def key(self) -> str:
         """The key of its value."""
-        return self.spelled[-1].lstrip("-").replace("-", "_")
+        return self.spellings[-1].lstrip("-").replace("-", "_")
 
     def usage(self) -> str:
-        """How it is written in a line of usage."""
-        value = "|".join(self.choices) or self.takes
-        written = f"{'|'.join(self.spelled)}{' ' + value if value else ''}{' …' if self.many else ''}"
-        return written if self.required else f"[{written}]"
+        """Its syntax in a usage line; brackets mark an optional flag."""
+        value = "|".join(self.choices) or self.value_name
+        text = "|".join(self.spellings) + (f" {value}" if value else "")
+        text += " …" if self.repeated else ""
+        return text if self.required else f"[{text}]"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Verb:
-    """A verb of `%jammi`, or (with the empty name) a magic itself."""
+    """A verb of `%jammi`; an empty name stands for a magic itself."""
 
     name: str
-    """The word."""
+    """The verb as typed."""
     help: str
-    """What it does, one sentence."""
+    """What it does, in one sentence."""
     arguments: tuple[Argument, ...] = ()
-    """Words by place."""
+    """Positional arguments."""
     flags: tuple[Flag, ...] = ()
-    """Words with a dash."""
+    """Flags."""
     magic: str = "%jammi"
-    """Behind which magic it is written."""
+    """The magic that it belongs to."""
 
     @property
     def usage(self) -> str:
-        """How it is written."""
-        words = [f"{a.name}{' …' if a.many else ''}" if a.required else f"[{a.name}{' …' if a.many else ''}]" for a in self.arguments]
-        return " ".join([*self._called(), *words, *(f.usage() for f in self.flags)])
+        """Its usage line."""
+        words = [
+            f"{a.name}{' …' if a.repeated else ''}"
+            if a.required
+            else f"[{a.name}{' …' if a.repeated else ''}]"
+            for a in self.arguments
+        ]
+        return " ".join([*self._command(), *words, *(f.usage() for f in self.flags)])
 
-    def _called(self) -> list[str]:
+    def _command(self) -> list[str]:
         return [self.magic, self.name] if self.name else [self.magic]
 
 
-_NAME, _NAMES = Argument("NAME"), Argument("NAME", required=False, many=True)
-_MAYBE = Argument("NAME", required=False)
+_NAME, _NAMES = Argument("NAME"), Argument("NAME", required=False, repeated=True)
+_OPTIONAL_NAME = Argument("NAME", required=False)
 
 VERBS: tuple[Verb, ...] = (
-    Verb("", "Where am I, and what is here."),
+    Verb("", "Show the open workspace and its contents."),
     Verb(
         "open",
-        "Open a workspace (a folder; made if it is not there) instead of ./.jammi.",
+        "Open a workspace folder (created if missing) instead of ./.jammi.",
         (Argument("PATH", required=False),),
         (
-            Flag(("--catalog",), "the PostgreSQL database that holds its catalog, as a URL", "URL"),
-            Flag(("--read-only",), "look only, change nothing"),
-            Flag(("--tenant",), "bind a tenant", "NAME"),
+            Flag(
+                ("--catalog",), "the URL of the PostgreSQL database that stores its catalog", "URL"
+            ),
+            Flag(("--read-only",), "open it read-only"),
+            Flag(("--tenant",), "bind this tenant", "NAME"),
         ),
     ),
-    Verb("close", "Close the workspace; the next use opens ./.jammi."),
-    Verb("help", "What can be typed; with a word, that verb or flag.", (Argument("WORD", required=False, dashes=True),)),
-    Verb("config", "Show the settings, show one, or set it.", (Argument("KEY", required=False), Argument("VALUE", required=False))),
+    Verb("close", "Close the workspace; the next command opens ./.jammi."),
+    Verb(
+        "help",
+        "List all commands; with a word, explain that command or flag.",
+        (Argument("WORD", required=False, allows_dash=True),),
+    ),
+    Verb(
+        "config",
+        "Show all settings, show one, or set one.",
+        (Argument("KEY", required=False), Argument("VALUE", required=False)),
+    ),
     Verb(
         "add",
-        "Register a source: files here, on an object store or behind http, a database or lakehouse table, under a name for SQL.",
+        "Register a source under a name for SQL: files (local, object store, http), a database or "
+        "a lakehouse table.",
         (_NAME, Argument("LOCATION")),
         (
-            Flag(("--kind",), "what it is, when its name does not say", "KIND"),
-            Flag(("--anchor",), "how its state is told: auto, content, column:NAME or none", "ANCHOR"),
-            Flag(("--secret",), "the environment variable that holds its credential", "NAME"),
-            Flag(("--option",), "options of its kind", "KEY=VALUE", many=True, convert=pair),
-            Flag(("--tenant-column",), "the column that says whose a row is: each tenant sees its own", "COLUMN"),
-            Flag(("--replace",), "take the place of a source of that name"),
+            Flag(("--kind",), "the kind of source, if the location does not show it", "KIND"),
+            Flag(
+                ("--anchor",),
+                "how changes are detected: auto, content, column:NAME or none",
+                "ANCHOR",
+            ),
+            Flag(("--secret",), "the environment variable that contains its credential", "NAME"),
+            Flag(
+                ("--option",),
+                "options for this kind of source",
+                "KEY=VALUE",
+                repeated=True,
+                convert=key_value_pair,
+            ),
+            Flag(
+                ("--tenant-column",),
+                "the column with each row's tenant: tenants see their own rows and those without a "
+                "tenant",
+                "COLUMN",
+            ),
+            Flag(("--replace",), "replace the source of that name"),
         ),
     ),
-    Verb("remove", "Forget a source; tables made from it stay.", (_NAME,), (Flag(("--tables",), "remove the tables that read it, too"),)),
-    Verb("catalog", "Everything that is here, down to columns, to look through."),
-    Verb("sources", "The registered sources."),
-    Verb("tables", "The result tables, newest first.", (), (Flag(("--all",), "also those that failed or are being built"),)),
-    Verb("models", "The registered models and the encoders that come along, with what runs them."),
-    Verb("schema", "The columns of a source or result table and their types.", (_NAME,)),
-    Verb("preview", "The first rows of a source or result table.", (_NAME,), (Flag(("-n", "--limit"), "how many rows", "N", convert=natural),)),
-    Verb("view", "The rows of a result, a source or a table as a panel to look through; without a name, of the last result.", (_MAYBE,)),
+    Verb(
+        "remove",
+        "Remove a source; tables computed from it stay.",
+        (_NAME,),
+        (Flag(("--tables",), "also remove the tables that read it"),),
+    ),
+    Verb("catalog", "Browse sources, tables and models, down to their columns."),
+    Verb("sources", "List the registered sources."),
+    Verb(
+        "tables",
+        "List the result tables, newest first.",
+        (),
+        (Flag(("--all",), "include failed and unfinished tables"),),
+    ),
+    Verb(
+        "models",
+        "List the registered models and the built-in encoders, and whether they can run here.",
+    ),
+    Verb("schema", "Show the columns of a source or result table and their types.", (_NAME,)),
+    Verb(
+        "preview",
+        "Show the first rows of a source or result table.",
+        (_NAME,),
+        (Flag(("-n", "--limit"), "number of rows", "N", convert=positive_integer),),
+    ),
+    Verb(
+        "view",
+        "Browse the rows of a result, source or table in a panel; without a name, of the last "
+        "result.",
+        (_OPTIONAL_NAME,),
+    ),
     Verb(
         "embed",
-        "Turn the texts of a source or table into vectors; asked again, only new and changed texts are encoded.",
+        "Embed the texts of a source or table as vectors; a second run encodes only new and "
+        "changed texts.",
         (_NAME, Argument("SOURCE")),
         (
             Flag(("--key",), "the column that identifies a row", "K", required=True),
-            Flag(("--text",), "the columns whose texts are joined", "C", many=True, required=True),
-            Flag(("--model",), "the encoder; minilm when none is named", "M"),
-            Flag(("--where",), "a condition that leaves rows out", "SQL"),
-            Flag(("--bypass",), "encode even what was encoded before"),
+            Flag(
+                ("--text",),
+                "the columns whose texts are joined and encoded",
+                "C",
+                repeated=True,
+                required=True,
+            ),
+            Flag(("--model",), "the encoder (minilm)", "M"),
+            Flag(("--where",), "encode only rows that satisfy this condition", "SQL"),
+            Flag(("--bypass",), "encode all texts again"),
         ),
     ),
     Verb(
         "search",
-        "The rows of an embedding table most similar to a text.",
-        (Argument("TABLE"), Argument("TEXT", many=True)),
+        "Find the rows of an embedding table that are most similar to a text.",
+        (Argument("TABLE"), Argument("TEXT", repeated=True)),
         (
-            Flag(("-k",), "how many", "K", convert=whole),
-            Flag(("--where",), "a condition on the rows of the source", "SQL"),
-            Flag(("--select",), "columns of the source to show", "C", many=True),
+            Flag(("-k",), "number of hits (10)", "K", convert=non_negative_integer),
+            Flag(("--where",), "a condition on the source's rows", "SQL"),
+            Flag(("--select",), "columns of the source to show", "C", repeated=True),
         ),
     ),
     Verb(
         "graph",
-        "Join each row of an embedding table with the rows most similar to it.",
+        "Compute a neighbour graph: for each row of an embedding table, the rows most similar to "
+        "it.",
         (_NAME, Argument("TABLE")),
         (
-            Flag(("-k",), "how many of them (10)", "K", convert=whole),
-            Flag(("--min-similarity",), "leave out what is less similar than this", "S", convert=number),
-            Flag(("--mutual",), "keep only pairs of which each is among the nearest of the other"),
-            Flag(("--bypass",), "compute even if the same was computed before"),
+            Flag(("-k",), "neighbours per row (10)", "K", convert=non_negative_integer),
+            Flag(
+                ("--min-similarity",),
+                "omit pairs less similar than this",
+                "S",
+                convert=number,
+            ),
+            Flag(("--mutual",), "keep only pairs in which each row is among the other's nearest"),
+            Flag(("--bypass",), "compute again even if the same result exists"),
         ),
     ),
     Verb(
         "neighbors",
-        "The rows most similar to one row of an embedding table; without a key, to its first.",
+        "Find the rows most similar to one row of an embedding table; without a key, to its first "
+        "row.",
         (Argument("TABLE"), Argument("KEY", required=False)),
-        (Flag(("-k",), "how many (10)", "K", convert=whole), Flag(("--select",), "columns of the source to show", "C", many=True)),
+        (
+            Flag(("-k",), "number of rows (10)", "K", convert=non_negative_integer),
+            Flag(("--select",), "columns of the source to show", "C", repeated=True),
+        ),
     ),
     Verb(
         "map",
-        "An embedding table as a map: rows that are alike lie near each other.",
+        "Draw an embedding table as a 2-D map: similar rows lie near each other.",
         (Argument("TABLE"),),
-        (Flag(("--method",), "keep the map as the table TABLE_pca or TABLE_tsne, placed so", "METHOD", choices=("pca", "tsne")),),
-    ),
-    Verb("status", "Every recipe with its verdict and why.", (), (Flag(("--deep",), "read whatever must be read to be sure"),)),
-    Verb("stale", "Only the recipes that are not fresh."),
-    Verb("why", "The verdict on one table as a tree: a line for each cause, with old and new state.", (_NAME,)),
-    Verb("verify", "Whether a table's bytes are those that were published; without a name, every table's.", (_MAYBE,)),
-    Verb(
-        "lineage",
-        "What a table was made from and what is made from it, as a picture; without a name, everything.",
-        (_MAYBE,),
         (
-            Flag(("--up",), "only what it was made from"),
-            Flag(("--down",), "only what is made from it"),
-            Flag(("--columns",), "by column: which column was made from which"),
+            Flag(
+                ("--method",),
+                "compute the map with this method and store it as the table TABLE_pca or "
+                "TABLE_tsne",
+                "METHOD",
+                choices=("pca", "tsne"),
+            ),
         ),
     ),
-    Verb("plan", "What would be computed to make these tables (or all) fresh, and why; runs nothing.", (_NAMES,)),
-    Verb("recompute", "Make these tables (or all) fresh with the least work.", (_NAMES,), (Flag(("--dry-run",), "only show the plan"),)),
-    Verb("what-if", "The status as it would be if these sources or tables changed; changes nothing.", (Argument("NAME", many=True),)),
+    Verb(
+        "status",
+        "Show the verdict of every recipe and its reasons.",
+        (),
+        (Flag(("--deep",), "check without limits: also scan large inputs"),),
+    ),
+    Verb("stale", "Show only the recipes that are not fresh."),
+    Verb(
+        "why",
+        "Explain the verdict on one table as a tree: a line for each cause, with old and new "
+        "state.",
+        (_NAME,),
+    ),
+    Verb(
+        "verify",
+        "Check a table's files against its manifest; without a name, check every table.",
+        (_OPTIONAL_NAME,),
+    ),
+    Verb(
+        "lineage",
+        "Draw the lineage of one table or, without a name, of the whole workspace.",
+        (_OPTIONAL_NAME,),
+        (
+            Flag(("--up",), "only upstream: what it was computed from"),
+            Flag(("--down",), "only downstream: what is computed from it"),
+            Flag(("--columns",), "column lineage: which columns each column was computed from"),
+        ),
+    ),
+    Verb(
+        "plan",
+        "Preview what recompute would do for these tables (or all), and why (dry run).",
+        (_NAMES,),
+    ),
+    Verb(
+        "recompute",
+        "Bring these tables (or all) up to date, recomputing only what changed.",
+        (_NAMES,),
+        (Flag(("--dry-run",), "only show the plan"),),
+    ),
+    Verb(
+        "what-if",
+        "Show the status as it would be if these sources or tables changed (hypothetical).",
+        (Argument("NAME", repeated=True),),
+    ),
     Verb(
         "expire",
-        "Remove old versions of a table, but pinned ones and those that others were made from.",
+        "Remove old versions of a table, except pinned ones and those that other tables were "
+        "computed from.",
         (_NAME,),
-        (Flag(("--keep",), "how many of the newest stay (1)", "N", convert=natural),),
+        (
+            Flag(
+                ("--keep",), "number of newest versions to keep (1)", "N", convert=positive_integer
+            ),
+        ),
     ),
     Verb(
         "check",
-        "Compare the catalog with the files.",
-        (),
-        (Flag(("--repair",), "mend what can be mended, remove what nothing accounts for"), Flag(("--deep",), "read all bytes again")),
+        "Run the checks that are due, of the named tables or all.",
+        (_NAMES,),
     ),
-    Verb("recover", "Settle what kernels that died left behind, and look after every table's files."),
-    Verb("topics", "The registered topics."),
-    Verb("tail", "The last events of a topic.", (Argument("TOPIC"),), (Flag(("-n", "--events"), "how many events (10)", "N", convert=natural),)),
+    Verb(
+        "fsck",
+        "Check that the catalog matches the files.",
+        (),
+        (
+            Flag(
+                ("--repair",),
+                "repair what can be repaired and remove files without a catalog entry",
+            ),
+            Flag(("--deep",), "also verify the bytes of every file"),
+        ),
+    ),
+    Verb("recover", "Clean up after crashed kernels, and check every table's files."),
+    Verb("topics", "List the topics."),
+    Verb(
+        "tail",
+        "Show the last events of a topic.",
+        (Argument("TOPIC"),),
+        (Flag(("-n", "--events"), "number of events (10)", "N", convert=positive_integer),),
+    ),
     Verb(
         "ephemeral",
-        "Open an ephemeral session of the bound tenant, close those opened here, or list the open ones.",
+        "Open an ephemeral session for the bound tenant, close the sessions opened here, or list "
+        "the open ones.",
         (Argument("open|close|list"),),
-        (Flag(("--timeout",), "after how many seconds it ends by itself (600)", "S", convert=natural),),
+        (
+            Flag(
+                ("--timeout",),
+                "seconds until it closes by itself (600)",
+                "S",
+                convert=positive_integer,
+            ),
+        ),
     ),
-    Verb("tenant", "Show whose rows are seen, or bind a tenant.", (_MAYBE,), (Flag(("--none",), "back to what is shared by all"),)),
+    Verb(
+        "tenant",
+        "Show the bound tenant, or bind one.",
+        (_OPTIONAL_NAME,),
+        (Flag(("--none",), "unbind the tenant; only shared tables are visible then"),),
+    ),
 )
-NAMES = tuple(verb.name for verb in VERBS if verb.name)
+VERB_NAMES = tuple(verb.name for verb in VERBS if verb.name)
 
 CELL = Verb(
     "",
-    "Run SQL. NAME becomes a Python variable with the result; $variable in the statement is bound from Python.",
-    (_MAYBE,),
+    "Run SQL. The Python variable NAME gets the result; $variable in the statement takes its value "
+    "from Python.",
+    (_OPTIONAL_NAME,),
     (
-        Flag(("-m", "--materialize"), "keep the rows as a result table of this recipe", "RECIPE"),
-        Flag(("--key",), "the columns that identify a row (with -m)", "COL", many=True),
-        Flag(("-t", "--as"), "give a frame instead of the result", choices=("arrow", "polars", "pandas"), takes="FRAME"),
-        Flag(("-n", "--limit"), "how many rows are shown; the result is whole", "N", convert=natural),
-        Flag(("--bypass",), "compute even if the same was computed before (with -m)"),
+        Flag(
+            ("-m", "--materialize"),
+            "store the rows as a result table under this recipe name",
+            "RECIPE",
+        ),
+        Flag(("--key",), "the columns that identify a row (with -m)", "COL", repeated=True),
+        Flag(
+            ("-t", "--as"),
+            "return a frame instead of a Result",
+            choices=("arrow", "polars", "pandas"),
+            value_name="FRAME",
+        ),
+        Flag(
+            ("-n", "--limit"),
+            "number of rows to show; the result contains all rows",
+            "N",
+            convert=positive_integer,
+        ),
+        Flag(("--bypass",), "compute again even if the same result exists (with -m)"),
+        Flag(
+            ("--check",),
+            "keep the statement, which selects the failing rows, as a check (with --on)",
+            "CHECK",
+        ),
+        Flag(("--on",), "the table whose versions are checked (with --check)", "TABLE"),
+        Flag(("--warn",), "report failing rows but publish the version (with --check)"),
         Flag(("-q", "--quiet"), "show nothing"),
-        Flag(("-v", "--view"), "show the rows as a panel to look through"),
-        Flag(("-e", "--explain"), "show how the statement would run instead of running it"),
-        Flag(("--analyze",), "with -e: run it, and show real rows and times"),
-        Flag(("--plot",), "show a chart: bar, line, point, area, box or hist, then the columns for x, y and colour", "KIND", many=True),
+        Flag(("-v", "--view"), "browse the rows in a panel"),
+        Flag(("-e", "--explain"), "show the query plan instead of running the statement"),
+        Flag(("--analyze",), "with -e: run the statement and show actual row counts and times"),
+        Flag(
+            ("--plot",),
+            "show a chart: its kind (bar, line, point, area, box, hist), then the columns for x, y "
+            "and colour",
+            "KIND",
+            repeated=True,
+        ),
     ),
     magic="%%jammi",
 )
 
 STEP = Verb(
     "",
-    "Run Python as a step: the inputs are Results under their names, the last expression is the frame, which becomes a table of the recipe NAME.",
+    "Run Python as a step: inputs are Results under their names, and the frame in the last "
+    "expression becomes a table of the recipe NAME.",
     (_NAME,),
     (
-        Flag(("--inputs",), "sources, tables or name=ADDRESS that the cell reads", "INPUT", many=True),
-        Flag(("--key",), "the columns that identify a row", "COL", many=True),
-        Flag(("--version",), "what the definition is, in place of the cell's text", "V"),
-        Flag(("--bypass",), "compute even if the same was computed before"),
+        Flag(
+            ("--inputs",),
+            "sources, tables or name=ADDRESS that the cell reads",
+            "INPUT",
+            repeated=True,
+        ),
+        Flag(("--key",), "the columns that identify a row", "COL", repeated=True),
+        Flag(
+            ("--version",),
+            "a version that identifies the definition, instead of the cell's text",
+            "V",
+        ),
+        Flag(("--bypass",), "compute again even if the same result exists"),
         Flag(("-q", "--quiet"), "show nothing"),
     ),
     magic="%%jammi_py",
 )
 
 
-HELP = ("--help", "-h", "-?")
-"""What asks for help, behind any verb."""
-_HELP = next(verb for verb in VERBS if verb.name == "help")
+HELP_FLAGS = ("--help", "-h", "-?")
+"""The flags that request help after any verb."""
+_HELP_VERB = next(verb for verb in VERBS if verb.name == "help")
 
 
 def parse_line(line: str) -> tuple[Verb, dict[str, Any]]:
-    """The verb of a `%jammi` line and its values by key. InvalidArgument with the usage and near words."""
-    words = _split(line)
+    """Parse a `%jammi` line into its verb and the values by key. InvalidArgument carries the usage
+    and near matches."""
+    words = _split_words(line)
     name = words[0] if words else ""
-    if name in HELP:
-        return _HELP, {"WORD": None}
+    if name in HELP_FLAGS:
+        return _HELP_VERB, {"WORD": None}
     for verb in VERBS:
         if verb.name == name:
-            return (_HELP, {"WORD": name}) if wants_help(words[1:]) else (verb, _parse(verb, words[1:]))
-    raise no_verb(words, NAMES)
+            return (
+                (_HELP_VERB, {"WORD": name})
+                if wants_help(words[1:])
+                else (verb, _parse_words(verb, words[1:]))
+            )
+    raise unknown_verb_error(words, VERB_NAMES)
 
 
 def wants_help(words: Sequence[str]) -> bool:
-    """Whether somebody asks what can be typed here."""
-    return any(w in HELP for w in itertools.takewhile(lambda w: w != "--", words))
+    """Whether the words contain a help flag before `--`."""
+    return any(w in HELP_FLAGS for w in itertools.takewhile(lambda w: w != "--", words))
 
 
 def cell_wants_help(line: str) -> bool:
-    """The same of the first line of a cell."""
-    return wants_help(_split(line))
+    """Whether the first line of a cell contains a help flag."""
+    return wants_help(_split_words(line))
 
 
 def parse_cell(line: str) -> dict[str, Any]:
-    """The values of the first line of a `%%jammi` cell by key. InvalidArgument with the usage and near words."""
-    words = _split(line)
+    """Parse the first line of a `%%jammi` cell into values by key. InvalidArgument carries the
+    usage and near matches."""
+    words = _split_words(line)
     try:
-        values = _parse(CELL, words)
+        values = _parse_words(CELL, words)
     except InvalidArgument as error:
-        raise on_the_first_line(words, NAMES) or error from None
+        raise first_line_error(words, VERB_NAMES) or error from None
     name = values["NAME"]
     if name is not None and (not name.isidentifier() or keyword.iskeyword(name)):
-        raise InvalidArgument(f"{name!r} cannot be a Python variable, so the result cannot be bound to it.", hint=f"Usage: {CELL.usage}")
+        raise InvalidArgument(
+            f"{name!r} is not a valid name for a Python variable.",
+            hint=f"Usage: {CELL.usage}",
+        )
     return values
 
 
 def parse_step(line: str) -> dict[str, Any]:
-    """The values of the first line of a `%%jammi_py` cell by key, `inputs` as a dict of variable → address. InvalidArgument with the usage."""
-    values = _parse(STEP, _split(line))
+    """Parse the first line of a `%%jammi_py` cell into values by key; `inputs` is a dict of
+    variable to address. InvalidArgument carries the usage."""
+    values = _parse_words(STEP, _split_words(line))
     inputs: dict[str, str] = {}
     for word in values["inputs"]:
-        name, sign, address = word.partition("=")
-        if not sign or not name.isidentifier():
+        name, separator, address = word.partition("=")
+        if not separator or not name.isidentifier():
             name, address = word.rpartition(".")[2], word
         if not name.isidentifier() or keyword.iskeyword(name):
             raise InvalidArgument(
-                f"{word!r} cannot be a Python variable in the cell.", hint=f"Give it a name: --inputs {shlex.quote(f'rows={word}')}"
+                f"{word!r} is not a valid name for a Python variable.",
+                hint=f"Give it a name: --inputs {shlex.quote(f'rows={word}')}",
             )
         if name in inputs:
-            raise InvalidArgument(f"Two inputs are called {name}.", hint=f"Give one another name: --inputs {shlex.quote(f'other={address}')}")
+            raise InvalidArgument(
+                f"Two inputs are named {name}.",
+                hint=f"Rename one: --inputs {shlex.quote(f'other={address}')}",
+            )
         inputs[name] = address
     return {**values, "inputs": inputs}
 
 
-def _split(line: str) -> list[str]:
+def _split_words(line: str) -> list[str]:
     try:
         return shlex.split(line)
     except ValueError:
-        raise InvalidArgument("A quotation in the line is not closed.", hint="Words with spaces stand between two equal quotation marks.") from None
+        raise InvalidArgument(
+            "A quotation mark is not closed.",
+            hint="Put words with spaces between two equal quotation marks.",
+        ) from None
 
 
-def _parse(verb: Verb, words: Sequence[str]) -> dict[str, Any]:
-    values: dict[str, Any] = {a.name: [] if a.many else None for a in verb.arguments}
-    values |= {f.key: [] if f.many else None if f.takes else False for f in verb.flags}
-    placed, rest, only_words = [], _Peekable(words), False
-    for word in rest:
-        if word == "--" and not only_words:
-            only_words = True
-        elif _is_flag(word) and not only_words and not any(a.dashes for a in verb.arguments):
-            _flag(verb, word, rest, values)
+def _parse_words(verb: Verb, words: Sequence[str]) -> dict[str, Any]:
+    values: dict[str, Any] = {a.name: [] if a.repeated else None for a in verb.arguments}
+    values |= {f.key: [] if f.repeated else None if f.value_name else False for f in verb.flags}
+    positional, remaining, flags_ended = [], _WordIterator(words), False
+    for word in remaining:
+        if word == "--" and not flags_ended:
+            flags_ended = True
+        elif _is_flag(word) and not flags_ended and not any(a.allows_dash for a in verb.arguments):
+            _parse_flag(verb, word, remaining, values)
         else:
-            placed.append(word)
+            positional.append(word)
     for argument in verb.arguments:
-        if argument.many:
-            values[argument.name], placed = placed, []
-        elif placed:
-            values[argument.name] = placed.pop(0)
+        if argument.repeated:
+            values[argument.name], positional = positional, []
+        elif positional:
+            values[argument.name] = positional.pop(0)
         if argument.required and not values[argument.name]:
-            raise InvalidArgument(f"{' '.join(verb._called())} needs {argument.said}.", hint=f"Usage: {verb.usage}")
+            raise InvalidArgument(
+                f"{' '.join(verb._command())} needs {argument.description}.",
+                hint=f"Usage: {verb.usage}",
+            )
     for flag in verb.flags:
         if flag.required and not values[flag.key]:
-            raise InvalidArgument(f"{' '.join(verb._called())} needs {flag.spelled[-1]}, {flag.help}.", hint=f"Usage: {verb.usage}")
-    if placed:
-        raise InvalidArgument(f"{' '.join(verb._called())} does not know what to do with {placed[0]!r}.", hint=f"Usage: {verb.usage}")
+            raise InvalidArgument(
+                f"{' '.join(verb._command())} needs {flag.spellings[-1]}, {flag.help}.",
+                hint=f"Usage: {verb.usage}",
+            )
+    if positional:
+        raise InvalidArgument(
+            f"{' '.join(verb._command())} got an unexpected argument: {positional[0]!r}.",
+            hint=f"Usage: {verb.usage}",
+        )
     return values
 
 
-class _Peekable(Iterator[str]):
-    """The words one after the other, with a look at the next one."""
+class _WordIterator(Iterator[str]):
+    """An iterator over words that can look at the next one."""
 
     def __init__(self, words: Sequence[str]) -> None:
-        self._words, self._at = words, 0
+        self._words, self._position = words, 0
 
     def __next__(self) -> str:
-        if self._at >= len(self._words):
+        if self._position >= len(self._words):
             raise StopIteration
-        self._at += 1
-        return self._words[self._at - 1]
+        self._position += 1
+        return self._words[self._position - 1]
 
     def value_follows(self) -> bool:
-        """Whether the next word can be a flag's value."""
-        return self._at < len(self._words) and not _is_flag(self._words[self._at])
+        """Whether the next word exists and is not a flag."""
+        return self._position < len(self._words) and not _is_flag(self._words[self._position])
 
 
 def _is_flag(word: str) -> bool:
-    """Whether a word begins a flag: `-k` does, `-` and the number `-0.2` do not."""
+    """Whether a word is a flag: `-k` is; `-` and the number `-0.2` are not."""
     return word.startswith("-") and not re.match(r"-(\.?\d|$)", word)
 
 
-def _flag(verb: Verb, word: str, rest: _Peekable, values: dict[str, Any]) -> None:
-    spelled, sign, joined = word.partition("=")
-    flag = next((f for f in verb.flags if spelled in f.spelled), None)
-    called = " ".join(verb._called())
+def _parse_flag(verb: Verb, word: str, remaining: _WordIterator, values: dict[str, Any]) -> None:
+    spelling, separator, inline_value = word.partition("=")
+    flag = next((f for f in verb.flags if spelling in f.spellings), None)
+    command = " ".join(verb._command())
     if flag is None:
-        known = [s for f in verb.flags for s in f.spelled]
-        raise InvalidArgument(f"{called} has no flag {spelled}.", near=near(spelled, known), hint=f"Usage: {verb.usage}")
-    if not flag.takes:
-        if sign:
-            raise InvalidArgument(f"{spelled} of {called} takes no value.", hint=f"Usage: {verb.usage}")
+        known = [s for f in verb.flags for s in f.spellings]
+        raise InvalidArgument(
+            f"{command} has no flag {spelling}.",
+            near=near_names(spelling, known),
+            hint=f"Usage: {verb.usage}",
+        )
+    if not flag.value_name:
+        if separator:
+            raise InvalidArgument(
+                f"{spelling} of {command} takes no value.", hint=f"Usage: {verb.usage}"
+            )
         values[flag.key] = True
         return
-    given = [joined] if sign else []
-    while (rest.value_follows() and (flag.many or not given)) and not (sign and not flag.many):
-        given.append(next(rest))
-    if not given or "" in given:
-        raise InvalidArgument(f"{spelled} of {called} needs a value: {'|'.join(flag.choices) or flag.takes}.", hint=f"Usage: {verb.usage}")
-    converted = [_converted(flag, spelled, called, g) for g in given]
-    values[flag.key] = values[flag.key] + converted if flag.many else converted[-1]
+    words = [inline_value] if separator else []
+    while (remaining.value_follows() and (flag.repeated or not words)) and not (
+        separator and not flag.repeated
+    ):
+        words.append(next(remaining))
+    if not words or "" in words:
+        raise InvalidArgument(
+            f"{spelling} of {command} needs a value: {'|'.join(flag.choices) or flag.value_name}.",
+            hint=f"Usage: {verb.usage}",
+        )
+    converted = [_convert_word(flag, spelling, command, g) for g in words]
+    values[flag.key] = values[flag.key] + converted if flag.repeated else converted[-1]
 
 
-def _converted(flag: Flag, spelled: str, called: str, word: str) -> Any:
+def _convert_word(flag: Flag, spelling: str, command: str, word: str) -> Any:
     if flag.choices and word not in flag.choices:
-        raise InvalidArgument(f"{spelled} of {called} takes {' or '.join(flag.choices)}, not {word!r}.", near=near(word, flag.choices))
+        raise InvalidArgument(
+            f"{spelling} of {command} takes {' or '.join(flag.choices)}, not {word!r}.",
+            near=near_names(word, flag.choices),
+        )
     try:
         return flag.convert(word)
     except ValueError as expected:
-        raise InvalidArgument(f"{spelled} of {called} takes {expected}, not {word!r}.") from None
+        raise InvalidArgument(f"{spelling} of {command} takes {expected}, not {word!r}.") from None

@@ -1,89 +1,96 @@
-"""How the badge above a result reaches a front end: at once when it is known within a moment, else filled in when it is.
-
-Only where somebody looks on is anything shown that changes later. Who runs a notebook without a person (nbclient, nbval, `jupyter execute`,
-papermill) tells the kernel that nobody can be asked for input; there, and in scripts, a result waits for its badge, and two runs show the same.
-"""
+"""Freshness badges in front ends: shown at once when the verdict is known within 50 ms, else filled
+in later. Outputs change later only in an interactive session. Tools that run notebooks unattended
+(nbclient, nbval, `jupyter execute`, papermill) tell the kernel that it cannot request input; there,
+and in scripts, a result waits for its badge, so that two runs produce the same output."""
 
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from jammi_lab.markup import Form, plain, stack
-from jammi_lab.values.anchors import InputKind
+from jammi_lab.core.anchors import InputKind
+from jammi_lab.core.html import Rendered, plain_text, vstack
 
 if TYPE_CHECKING:
     from jammi_kernel_ext.notebook import Notebook
-    from jammi_lab.handles import ResultTable
-    from jammi_lab.noticing import Later, Notice
-    from jammi_lab.result import Result
+    from jammi_lab.workspace.badge import PendingBadge, UpdateDisplay
+    from jammi_lab.workspace.result import Result
+    from jammi_lab.workspace.result_table import ResultTable
 
 MOMENT_SECONDS = 0.05
-"""How long a result waits for its badge where somebody looks on."""
+"""How long a result waits for its badge in an interactive session."""
 
 
 class Badges:
-    """Knows who looks on."""
+    """How long results wait for badges, and how late badges are displayed."""
 
     def __init__(self, notebook: "Notebook") -> None:
         self._notebook = notebook
 
-    def patience(self) -> float | None:
-        """For how many seconds a result waits for its badge; None is until it is known."""
+    def timeout(self) -> float | None:
+        """How many seconds a result waits for its badge; None waits until it is known."""
         if self._notebook.setting("cells.badge") == "wait":
             return None
-        return MOMENT_SECONDS if self._looked_on() or self._in_a_terminal() else None
+        return MOMENT_SECONDS if self._is_interactive() or self._is_terminal() else None
 
-    def later(self) -> "Later | None":
-        """How a late badge is filled in; a terminal cannot change what it has shown."""
-        return _filled_in if self._looked_on() else None
+    def update_display(self) -> "UpdateDisplay | None":
+        """The function that fills in a late badge; None where outputs cannot be updated, as in a
+        terminal."""
+        return _display_and_update if self._is_interactive() else None
 
-    def _looked_on(self) -> bool:
+    def _is_interactive(self) -> bool:
         kernel = getattr(self._notebook.shell, "kernel", None)
         return self._notebook.loaded and kernel is not None and bool(kernel._allow_stdin)
 
-    def _in_a_terminal(self) -> bool:
-        return self._notebook.loaded and hasattr(self._notebook.shell, "pt_app") and sys.stdin.isatty() and sys.stdout.isatty()
+    def _is_terminal(self) -> bool:
+        return (
+            self._notebook.loaded
+            and hasattr(self._notebook.shell, "pt_app")
+            and sys.stdin.isatty()
+            and sys.stdout.isatty()
+        )
 
 
-def above(notebook: "Notebook", result: "Result") -> None:
-    """Say the badge of rows that show themselves: a frame, a chart."""
-    _say(result._notice(), notebook.badges.later())
+def show_badge(notebook: "Notebook", result: "Result") -> None:
+    """Display the badge above rows that display themselves: a frame or a chart."""
+    _show_pending(result._badge(), notebook.badges.update_display())
 
 
-def above_made(notebook: "Notebook", table: "ResultTable") -> "ResultTable":
-    """The table, above which is said which of the tables that it was made from are not fresh."""
+def show_inputs_badge(notebook: "Notebook", table: "ResultTable") -> "ResultTable":
+    """Display which inputs of a table are not fresh, and return the table."""
     names = list(dict.fromkeys(each.name for each in table.inputs if each.kind is InputKind.RESULT))
     if names:
-        _say(notebook.workspace._noticing.notice(names), notebook.badges.later())
+        _show_pending(
+            notebook.workspace._services.badges.request(names), notebook.badges.update_display()
+        )
     return table
 
 
-def above_reused(table: "ResultTable") -> None:
-    """Say that a table was there already, above the frame that it is shown as."""
-    _display()(_bundle(plain(f"{table.name}, version {table.version}: reused")), raw=True)
+def show_reused_note(table: "ResultTable") -> None:
+    """Display that a table was reused, above the frame that shows its rows."""
+    _display()(_mime_bundle(plain_text(f"{table.name}, version {table.version}: reused")), raw=True)
 
 
-def _say(notice: "Notice | None", later: "Later | None") -> None:
-    if notice is None:
+def _show_pending(pending: "PendingBadge | None", update_display: "UpdateDisplay | None") -> None:
+    if pending is None:
         return
-    if later is not None and not notice.settled():
-        later(None, notice)
-    elif (form := notice.form()) is not None:
-        _display()(_bundle(form), raw=True)
+    if update_display is not None and not pending.wait():
+        update_display(None, pending)
+    elif (form := pending.form()) is not None:
+        _display()(_mime_bundle(form), raw=True)
 
 
-def _filled_in(body: Form | None, notice: "Notice") -> None:
-    """Show rows with the word that they were not checked, and again when they were."""
+def _display_and_update(body: Rendered | None, pending: "PendingBadge") -> None:
+    """Display rows with a provisional badge, and update the output when the badge is known."""
 
-    def whole() -> dict[str, str]:
-        badge = notice.form()
-        return _bundle(stack(badge, body)) if badge is not None or body is not None else {}
+    def current_bundle() -> dict[str, str]:
+        badge = pending.form()
+        return _mime_bundle(vstack(badge, body)) if badge is not None or body is not None else {}
 
-    handle = _display()(whole(), raw=True, display_id=True)
-    notice.then(lambda: handle.update(whole(), raw=True))
+    handle = _display()(current_bundle(), raw=True, display_id=True)
+    pending.add_done_callback(lambda: handle.update(current_bundle(), raw=True))
 
 
-def _bundle(form: Form) -> dict[str, str]:
+def _mime_bundle(form: Rendered) -> dict[str, str]:
     return {"text/plain": form.text, "text/html": form.html}
 
 

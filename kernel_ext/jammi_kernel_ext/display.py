@@ -1,215 +1,279 @@
-"""Forms of what the magics return and nothing else shows: lists, settings, help, a note."""
+"""Displayable return values of the magics that no other module renders: lists, settings, help,
+notes."""
 
-import importlib
 import time
 import weakref
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from jammi_kernel_ext.arguments import CELL, STEP, VERBS, Flag, Verb
-from jammi_lab import forms
-from jammi_lab.errors import InvalidArgument, JammiError
-from jammi_lab.glance import at_a_glance
-from jammi_lab.markup import Form, Shown, code, count, dim, facts, mark, plain, stack
-from jammi_lab.names import near
+from jammi_lab.core import reprs
+from jammi_lab.core.errors import InvalidArgument, JammiError
+from jammi_lab.core.html import (
+    Rendered,
+    ReprMixin,
+    count_noun,
+    definition_list,
+    dim_text,
+    inline_code,
+    plain_text,
+    verdict_icon,
+    vstack,
+)
+from jammi_lab.core.identifiers import near_names
+from jammi_lab.core.surfaces import load_surface
 
 
-class Note(Shown):
-    """One sentence about what was done."""
+class Note(ReprMixin):
+    """A one-sentence report of what was done."""
 
     __slots__ = ("text",)
 
     def __init__(self, text: str) -> None:
         self.text = text
 
-    def _form(self) -> Form:
-        return plain(self.text)
+    def _rendered(self) -> Rendered:
+        return plain_text(self.text)
 
 
-class Columns(dict[str, str], Shown):
-    """Columns and their SQL types."""
+class ColumnListing(dict[str, str], ReprMixin):
+    """The columns of a relation and their SQL types."""
 
-    __repr__ = Shown.__repr__
+    __repr__ = ReprMixin.__repr__
 
     def __init__(self, name: str, columns: Mapping[str, str]) -> None:
         super().__init__(columns)
         self.name = name
 
-    def _form(self) -> Form:
-        return forms.columns(self.name, self.items())
+    def _rendered(self) -> Rendered:
+        return reprs.columns(self.name, self.items())
 
 
-class Inside(list[str], Shown):
-    """The tables inside a source."""
+class SourceTableNames(list[str], ReprMixin):
+    """The table names of a source."""
 
-    __repr__ = Shown.__repr__
+    __repr__ = ReprMixin.__repr__
 
     def __init__(self, name: str, tables: Iterable[str]) -> None:
         super().__init__(tables)
         self.name = name
 
-    def _form(self) -> Form:
-        return forms.inside(self.name, self)
+    def _rendered(self) -> Rendered:
+        return reprs.source_tables(self.name, self)
 
 
-class Doubtful(list[Any], Shown):
-    """The rows of the board that are not fresh."""
+class NotFreshRecipes(list[Any], ReprMixin):
+    """The rows of the staleness board that are not fresh."""
 
-    __repr__ = Shown.__repr__
+    __repr__ = ReprMixin.__repr__
 
-    def __init__(self, rows: Iterable[Any], among: int) -> None:
+    def __init__(self, rows: Iterable[Any], total: int) -> None:
         super().__init__(rows)
-        self.among = among
+        self.total = total
 
-    def _form(self) -> Form:
+    def _rendered(self) -> Rendered:
         if self:
-            return forms.status(self)
-        return mark("fresh", f"Nothing is stale: {self.among} of {self.among} recipes are fresh.") if self.among else plain("No recipes yet.")
+            return reprs.status(self)
+        return (
+            verdict_icon(
+                "fresh", f"Nothing is stale: {self.total} of {self.total} recipes are fresh."
+            )
+            if self.total
+            else plain_text("No recipes yet.")
+        )
 
 
-class Verified(dict[str, Any], Shown):
-    """What `verify` found, by recipe."""
+class VerifyResults(dict[str, Any], ReprMixin):
+    """The results of `verify` by recipe."""
 
-    __repr__ = Shown.__repr__
+    __repr__ = ReprMixin.__repr__
 
-    def _form(self) -> Form:
+    def _rendered(self) -> Rendered:
         if not self:
-            return plain("No result tables yet.")
-        return forms.listing(["name", "found"], [(n, forms.verdict(v)) for n, v in self.items()], aligned="ll")
+            return plain_text("No result tables yet.")
+        return reprs.listing_table(
+            ["name", "result"], [(n, reprs.verdict(v)) for n, v in self.items()], aligned="ll"
+        )
 
 
-class Expired(list[str], Shown):
-    """The physical names of the tables that were removed."""
+class ExpiredTables(list[str], ReprMixin):
+    """The physical names of the removed tables."""
 
-    __repr__ = Shown.__repr__
+    __repr__ = ReprMixin.__repr__
 
-    def __init__(self, recipe: str, gone: Iterable[str]) -> None:
-        super().__init__(gone)
+    def __init__(self, recipe: str, tables: Iterable[str]) -> None:
+        super().__init__(tables)
         self.recipe = recipe
 
-    def _form(self) -> Form:
-        return plain(f"{self.recipe}: {count(len(self), 'table')} removed." if self else f"{self.recipe}: no version had to go.")
+    def _rendered(self) -> Rendered:
+        return plain_text(
+            f"{self.recipe}: {count_noun(len(self), 'table')} removed."
+            if self
+            else f"{self.recipe}: there are no versions to remove."
+        )
 
 
-class Config(dict[str, Any], Shown):
+class Config(dict[str, Any], ReprMixin):
     """Settings and their values."""
 
-    __repr__ = Shown.__repr__
+    __repr__ = ReprMixin.__repr__
 
-    def _form(self) -> Form:
-        rows = [(k, v if v not in ("", 0) else dim("the engine's own choice" if k.startswith("engine.") else v)) for k, v in self.items()]
-        return forms.listing(["setting", "value"], rows, aligned="ll")
+    def _rendered(self) -> Rendered:
+        rows = [
+            (
+                k,
+                v
+                if v not in ("", 0)
+                else dim_text("engine default" if k.startswith("engine.") else v),
+            )
+            for k, v in self.items()
+        ]
+        return reprs.listing_table(["setting", "value"], rows, aligned="ll")
 
 
-class Help(Shown):
-    """What can be typed: everything, or about one word."""
+class Help(ReprMixin):
+    """Help for all verbs or for one verb or flag. InvalidArgument when the word is unknown."""
 
     __slots__ = ("_word",)
 
     def __init__(self, word: str | None) -> None:
         self._word = word.lstrip("%") if word else None
-        known = ["jammi", "jammi_py", *(v.name for v in VERBS if v.name), *(s for f in (*CELL.flags, *STEP.flags) for s in f.spelled)]
+        known = [
+            "jammi",
+            "jammi_py",
+            *(v.name for v in VERBS if v.name),
+            *(s for f in (*CELL.flags, *STEP.flags) for s in f.spellings),
+        ]
         if self._word and self._word not in known:
-            raise InvalidArgument(f"There is no help about {word!r}.", near=near(self._word, known), hint="%jammi help lists what there is.")
+            raise InvalidArgument(
+                f"No help is available for {word!r}.",
+                near=near_names(self._word, known),
+                hint="%jammi help lists all commands.",
+            )
 
-    def _form(self) -> Form:
+    def _rendered(self) -> Rendered:
         if self._word is None:
-            return stack(_verbs(), _about(CELL), _about(STEP))
+            return vstack(_verb_table(), _verb_help(CELL), _verb_help(STEP))
         if self._word in ("jammi", "jammi_py"):
-            return _about(CELL if self._word == "jammi" else STEP)
+            return _verb_help(CELL if self._word == "jammi" else STEP)
         for verb in VERBS:
             if verb.name == self._word:
-                return _about(verb)
-        with_it = [(magic, flag) for magic in (CELL, STEP) for flag in magic.flags if self._word in flag.spelled]
-        return stack(*(facts(code(magic.usage), [(_spelled(flag), flag.help)]) for magic, flag in with_it))
+                return _verb_help(verb)
+        matching_flags = [
+            (magic, flag)
+            for magic in (CELL, STEP)
+            for flag in magic.flags
+            if self._word in flag.spellings
+        ]
+        return vstack(
+            *(
+                definition_list(inline_code(magic.usage), [(_flag_usage(flag), flag.help)])
+                for magic, flag in matching_flags
+            )
+        )
 
 
 _CHAPTERS = {
-    "": "Where one is",
-    "add": "What there is",
+    "": "Workspace",
+    "add": "Sources and tables",
     "embed": "Vectors",
-    "status": "Whether it still holds",
-    "plan": "Making it true again, and upkeep",
-    "topics": "What changes, and whose it is",
+    "status": "Freshness and lineage",
+    "plan": "Updates and maintenance",
+    "topics": "Topics, sessions and tenants",
 }
-"""What lines are about, under the first line of each chapter."""
+"""Chapter titles of the help table, keyed by the first verb of each chapter."""
 
 
-def _verbs() -> Form:
-    rows: list[tuple[Form, Any]] = []
+def _verb_table() -> Rendered:
+    rows: list[tuple[Rendered, Any]] = []
     for verb in VERBS:
         if verb.name in _CHAPTERS:
             title = _CHAPTERS[verb.name]
-            rows.append((Form(f"<b>{title}</b>", f"· {title}"), plain("")))
+            rows.append((Rendered(f"<b>{title}</b>", f"· {title}"), plain_text("")))
         words = [a.name if a.required else f"[{a.name}]" for a in verb.arguments]
-        rows.append((code(" ".join(["%jammi", verb.name, *words]).strip()), verb.help))
-    note = "--help behind any of them shows its flags; Tab completes, Shift+Tab tells about a name."
-    return forms.listing(
-        ["line", "does"], rows, aligned="ll", caption="SQL stands in cells that begin with %%jammi; beside them are these lines.", note=note
+        rows.append((inline_code(" ".join(["%jammi", verb.name, *words]).strip()), verb.help))
+    note = "--help after a command shows its flags; Tab completes names, Shift+Tab describes them."
+    return reprs.listing_table(
+        ["command", "description"],
+        rows,
+        aligned="ll",
+        caption="To run SQL, start a cell with %%jammi. The other commands:",
+        note=note,
     )
 
 
-def _about(verb: Verb) -> Form:
-    return facts(code(verb.usage), [(_spelled(f), f.help) for f in verb.flags], note=verb.help)
+def _verb_help(verb: Verb) -> Rendered:
+    return definition_list(
+        inline_code(verb.usage), [(_flag_usage(f), f.help) for f in verb.flags], note=verb.help
+    )
 
 
-def _spelled(flag: Flag) -> str:
-    return ", ".join(flag.spelled) + (f" {'|'.join(flag.choices) or flag.takes}" if flag.takes else "")
+def _flag_usage(flag: Flag) -> str:
+    return ", ".join(flag.spellings) + (
+        f" {'|'.join(flag.choices) or flag.value_name}" if flag.value_name else ""
+    )
 
 
-class Catalog(Shown):
-    """Sources and tables, where no panel can be shown."""
+class CatalogListing(ReprMixin):
+    """The sources and tables of a workspace, for front ends without widgets."""
 
     def __init__(self, ws: Any) -> None:
         self._ws = ws
 
-    def _form(self) -> Form:
-        return stack(self._ws.sources._form(), self._ws.tables()._form())
+    def _rendered(self) -> Rendered:
+        return vstack(self._ws.sources._rendered(), self._ws.tables()._rendered())
 
 
-def with_panel(shell: Any, value: Any, panel: str, *given: Any, **named: Any) -> Any:
-    """The value as it is, but that displaying it shows a panel: in a kernel, where front ends have widgets, and not in a terminal.
+def with_panel(shell: Any, value: Any, panel: str, *args: Any, **kwargs: Any) -> Any:
+    """Return the value so that displaying it in a kernel shows a widget; a terminal shows the value
+    itself.
 
-    What is saved with the notebook is the value's own form.
+    The saved notebook contains the value's own repr.
     """
     if not hasattr(shell, "kernel"):
         return value
     try:
-        made = getattr(importlib.import_module("jammi_widgets"), panel)(*given, **named)
-    except (ImportError, JammiError):  # what cannot be a panel is a table
+        widget = getattr(load_surface("widgets"), panel)(*args, **kwargs)
+    except (
+        ImportError,
+        JammiError,
+    ):  # without widgets, or for data a panel cannot show, display the value itself
         return value
-    made.saved_as = value._form
-    value._ipython_display_ = made._ipython_display_
+    widget.saved_as = value._rendered
+    value._ipython_display_ = widget._ipython_display_
     return value
 
 
 def has_rows(value: Any) -> bool:
     """Whether it is a Result or ResultTable."""
-    from jammi_lab.handles import ResultTable
-    from jammi_lab.result import Result
+    from jammi_lab.workspace.result import Result
+    from jammi_lab.workspace.result_table import ResultTable
 
     return isinstance(value, Result | ResultTable)
 
 
 def view(shell: Any, ws: Any, rows: Any) -> Any:
-    """The rows as a panel to look through; in a terminal as a Result."""
+    """The rows as a ResultView widget; in a terminal as a Result."""
     result = rows.read() if hasattr(rows, "read") else rows
     if not hasattr(shell, "kernel"):
         return result
     try:
-        return importlib.import_module("jammi_widgets").ResultView(ws, result)
+        return load_surface("widgets").ResultView(ws, result)
     except ImportError:
         return result
 
 
-_ONE_DISPLAY = 1.0
-_halves: weakref.WeakKeyDictionary[Any, tuple[float, str, Form]] = weakref.WeakKeyDictionary()
+_DISPLAY_SECONDS = 1.0
+_pending_forms: weakref.WeakKeyDictionary[Any, tuple[float, str, Rendered]] = (
+    weakref.WeakKeyDictionary()
+)
 
 
-def where(ws: Any, kind: str) -> str:
-    """Half of the form of a workspace, `html` or `text`: a display asks for both, and one look serves them."""
-    made, other, form = _halves.pop(ws, (0.0, "", plain("")))
-    if other != kind or time.monotonic() - made > _ONE_DISPLAY:
-        form = at_a_glance(ws)
-        _halves[ws] = (time.monotonic(), "text" if kind == "html" else "html", form)
+def workspace_form(ws: Any, kind: str) -> str:
+    """One format of a workspace's repr, `html` or `text`. IPython requests both in a row, so the
+    second request reuses the rendering of the first."""
+    rendered_at, pending_kind, form = _pending_forms.pop(ws, (0.0, "", plain_text("")))
+    if pending_kind != kind or time.monotonic() - rendered_at > _DISPLAY_SECONDS:
+        form = ws._form()
+        _pending_forms[ws] = (time.monotonic(), "text" if kind == "html" else "html", form)
     return str(getattr(form, kind))

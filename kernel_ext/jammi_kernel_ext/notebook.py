@@ -1,47 +1,49 @@
-"""The notebook's one workspace: opened on first use, closed with the kernel, and what a notebook means for it (frames by variable name, tenant)."""
+"""The notebook's workspace, opened on first use and closed with the kernel, and its bindings to the
+notebook: frames by variable name, tenant, settings."""
 
 import atexit
 import functools
-import importlib
 import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jammi_kernel_ext.running import ProgressLine
-from jammi_lab.config import DEFAULTS, Settings
-from jammi_lab.errors import JammiError, WorkspaceNotFound
+from jammi_kernel_ext.interruptible import ProgressLine
+from jammi_lab.core.errors import JammiError, WorkspaceNotFound
+from jammi_lab.core.interrupts import DeferInterrupts
+from jammi_lab.core.settings import DEFAULTS, Settings
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from jammi_kernel_ext.badges import Badges
-    from jammi_kernel_ext.configuring import JammiMagics
-    from jammi_lab.values.records import Progress
-    from jammi_lab.workspace import Workspace
+    from jammi_kernel_ext.ipython_config import JammiMagics
+    from jammi_lab.core.records import Progress
+    from jammi_lab.workspace.workspace import Workspace
 
-DEFAULT = ".jammi"
-"""The folder that the first use opens."""
+DEFAULT_FOLDER = ".jammi"
+"""The folder that is opened on first use."""
 
 
 class Notebook:
-    """What one kernel holds. It outlives `%unload_ext`, so that loading again finds the workspace and its frames."""
+    """The state of one kernel. It outlives `%unload_ext`, so that reloading finds the workspace and
+    its frames."""
 
     def __init__(self, shell: "InteractiveShell | None") -> None:
         self.shell = shell
         self.loaded = False
-        """Whether the extension is loaded, so that the notebook is told when cells begin and end."""
+        """Whether the extension is loaded, and so `cell_begins` and `cell_ends` are called."""
         self.line = ProgressLine(live=False)
-        """Where work of the running cell says how far it has come."""
-        self.configured: JammiMagics | None = None
-        """The settings that IPython's configuration gives, once the extension was loaded."""
+        """The progress line of the running cell."""
+        self.ipython_settings: JammiMagics | None = None
+        """The settings from IPython's configuration; None until the extension is loaded."""
         self._workspace: Workspace | None = None
-        self._opened: tuple[Path, str | None, bool] | None = None
-        self._found: tuple[int, int] | None = None
+        self._open_arguments: tuple[Path, str | None, bool] | None = None
+        self._opened_identity: tuple[int, int] | None = None
         self._tenant: str | None = None
-        self._wished: dict[str, Any] = {}
-        """Settings of the workspace that is opened next: some cannot be changed while one is open."""
+        self._pending_settings: dict[str, Any] = {}
+        """Settings for the next workspace: some cannot be changed while one is open."""
         self._cell: tuple[int, Any] = (threading.get_ident(), None)
         atexit.register(self.close)
 
@@ -52,51 +54,75 @@ class Notebook:
 
     @property
     def current(self) -> "Workspace | None":
-        """The workspace that is open, if one is."""
+        """The open workspace; None if there is none."""
         return None if self._workspace is None or self._workspace._closed else self._workspace
 
     @property
     def workspace(self) -> "Workspace":
-        """The workspace; `./.jammi` when none is open yet, and then the cell says what opening it settled. WorkspaceNotFound when its files are gone:
-        what would be written into them now, nobody could read again."""
+        """The workspace. Opens `./.jammi` if none is open, and displays its recovery report.
+        WorkspaceNotFound when its files were removed or replaced: nothing could read what is
+        written to them."""
         if self.current is None:
-            opened = self.open(DEFAULT)
+            opened = self.open(DEFAULT_FOLDER)
             if opened.recovery and self.loaded:
-                importlib.import_module("IPython.display").display(opened.recovery)
+                from IPython.display import display
+
+                display(opened.recovery)
             return opened
-        if self._vanished():
+        if self._files_replaced():
             raise WorkspaceNotFound(
-                f"The workspace {self.current.path!r} was removed, moved or replaced while it was open.",
+                f"The workspace {self.current.path!r} was removed, moved or replaced while "
+                "it was open.",
                 hint="%jammi open PATH opens what is there now.",
             )
         return self.current
 
-    def _vanished(self) -> bool:
-        return self._workspace is not None and _mark(self._workspace) != self._found
+    def _files_replaced(self) -> bool:
+        return (
+            self._workspace is not None and _file_identity(self._workspace) != self._opened_identity
+        )
 
-    def open(self, path: str, *, catalog: str | None = None, read_only: bool = False, tenant: str | None = None) -> "Workspace":
-        """Open a workspace in place of the one that is open; the same folder again is the same workspace, with its frames."""
-        wanted = (Path(path).expanduser().absolute(), catalog, read_only)
-        now = self._workspace
-        if self._vanished():
+    def open(
+        self,
+        path: str,
+        *,
+        catalog: str | None = None,
+        read_only: bool = False,
+        tenant: str | None = None,
+    ) -> "Workspace":
+        """Open a workspace in place of the current one. The same location and options return the
+        current one, with its frames."""
+        arguments = (Path(path).expanduser().absolute(), catalog, read_only)
+        current = self._workspace
+        if self._files_replaced():
             self.close()
-        elif now is not None and not now._closed and wanted == self._opened:
+        elif current is not None and not current._closed and arguments == self._open_arguments:
             if tenant is not None:
-                now.bind_tenant(tenant)
-            return now
-        opened: Workspace = importlib.import_module("jammi_lab").open(
-            path, catalog=catalog, read_only=read_only, tenant=tenant, settings=self._wished
+                current.bind_tenant(tenant)
+            return current
+        # An extension module whose import was interrupted cannot be imported again in this process.
+        with DeferInterrupts():
+            from jammi_lab.workspace import opening
+        opened = opening.open(
+            path,
+            catalog=catalog,
+            read_only=read_only,
+            tenant=tenant,
+            settings=self._pending_settings,
         )
         self.close()
-        self._wished = {}
-        self._workspace, self._opened, self._tenant = opened, wanted, opened.current_tenant
-        self._found = _mark(opened)
+        self._pending_settings = {}
+        self._workspace = opened
+        self._open_arguments = arguments
+        self._tenant = opened.current_tenant
+        self._opened_identity = _file_identity(opened)
         opened.frames_from(lambda: self.namespace)
         opened.default_progress = self._report
-        opened._scope.on_bind = self._bound
-        opened._noticing.patience, opened._noticing.later = self.badges.patience, self.badges.later
-        if self.configured is not None:
-            self.configured.hand_over(opened.settings)
+        opened._services.scope.on_bind = self._remember_tenant
+        service = opened._services.badges
+        service.timeout, service.update_display = self.badges.timeout, self.badges.update_display
+        if self.ipython_settings is not None:
+            self.ipython_settings.apply_to(opened.settings)
         self.apply_settings()
         return opened
 
@@ -104,84 +130,94 @@ class Notebook:
         self.line(progress)
 
     def close(self) -> bool:
-        """Close the workspace if there is one; whether there was."""
-        was, self._workspace = self._workspace, None
-        if was is None or was._closed:
+        """Close the workspace. Returns whether one was open."""
+        workspace, self._workspace = self._workspace, None
+        if workspace is None or workspace._closed:
             return False
-        gone = _mark(was) != self._found
+        files_replaced = _file_identity(workspace) != self._opened_identity
         try:
-            was.close()
+            workspace.close()
         except (JammiError, OSError):
-            if not gone:
+            if not files_replaced:
                 raise
         self.apply_settings()
         return True
 
     @functools.cached_property
     def badges(self) -> "Badges":
-        """Who looks on, and how badges reach them."""
-        made: Badges = importlib.import_module("jammi_kernel_ext.badges").Badges(self)
-        return made
+        """The display of freshness badges."""
+        from jammi_kernel_ext.badges import Badges
+
+        return Badges(self)
 
     def setting(self, key: str) -> Any:
-        """A setting of cells: the open workspace's, else that of the kernel."""
+        """A cell setting: the open workspace's, else the kernel's."""
         if self._workspace is not None:
             return self._workspace.settings[key]
-        return DEFAULTS[key] if self.configured is None else self.configured.value(key)
+        return DEFAULTS[key] if self.ipython_settings is None else self.ipython_settings.value(key)
 
     def apply_settings(self) -> None:
-        """Let the settings of cells take effect, and `%config` show them."""
-        if self.configured is not None:
-            self.configured.show(None if self._workspace is None else self._workspace.settings)
+        """Apply the cell settings, and show them in `%config`."""
+        if self.ipython_settings is not None:
+            self.ipython_settings.show_settings(
+                None if self._workspace is None else self._workspace.settings
+            )
         JammiError.full_traceback = self.setting("cells.traceback") == "full"
 
-    def wish(self, key: str, value: str) -> Any:
-        """Keep a setting for the workspace that is opened next, and give what it will be. InvalidArgument."""
-        wished = Settings({**self._wished, key: value})
-        self._wished[key] = wished[key]
-        return wished[key]
+    def queue_setting(self, key: str, value: str) -> Any:
+        """Store a setting for the next workspace, and return its parsed value. InvalidArgument."""
+        settings = Settings({**self._pending_settings, key: value})
+        self._pending_settings[key] = settings[key]
+        return settings[key]
 
     def configure(self, key: str, value: Any) -> None:
-        """What `%config` gave holds for the workspace that is open, too."""
+        """Apply a setting typed with `%config` to the open workspace, too."""
         if self.current is not None:
             self.current.settings.set(key, value)
         self.apply_settings()
 
-    # A cell with a top-level `await` runs in a context of its own, and what it binds would be gone with it: the notebook remembers.
+    # A cell with a top-level `await` runs in its own context, and context variables that it sets
+    # are lost with it. The notebook remembers the tenant for the next cell.
 
     def cell_begins(self, *_: Any) -> None:
-        """On `pre_run_cell`, inside the cell's own context: bind what was bound last."""
-        self._cell = (threading.get_ident(), _task())
+        """On `pre_run_cell`, in the cell's context: restore the tenant binding and start a progress
+        line."""
+        self._cell = (threading.get_ident(), _current_task())
         self.line.clear()
-        sat_at = hasattr(self.shell, "pt_app") and sys.stderr.isatty()
-        self.line = ProgressLine(live=self.loaded and hasattr(self.shell, "kernel"), terminal=self.loaded and sat_at)
+        is_terminal = hasattr(self.shell, "pt_app") and sys.stderr.isatty()
+        self.line = ProgressLine(
+            live=self.loaded and hasattr(self.shell, "kernel"), terminal=self.loaded and is_terminal
+        )
         if self._workspace is not None and not self._workspace._closed:
-            self._workspace._scope.resume(self._tenant)
+            self._workspace._services.scope.resume(self._tenant)
 
     def cell_ends(self, *_: Any) -> None:
-        """On `post_run_cell`: nothing of the progress stays."""
+        """On `post_run_cell`: clear the progress line."""
         self.line.clear()
 
-    def _bound(self, tenant: str | None) -> None:
-        """Remember a binding made by a cell; a thread or a background task that binds for itself does not count."""
-        if self._cell == (threading.get_ident(), _task()):
+    def _remember_tenant(self, tenant: str | None) -> None:
+        """Remember a tenant binding made by the running cell. Bindings in other threads or
+        background tasks are ignored."""
+        if self._cell == (threading.get_ident(), _current_task()):
             self._tenant = tenant
 
 
-def _mark(ws: "Workspace") -> tuple[int, int] | None:
-    """Which files a workspace on this machine has: those that were opened, or others by now. None when there are none, and for one at a URL."""
-    if not isinstance(ws._folder, Path):
+def _file_identity(ws: "Workspace") -> tuple[int, int] | None:
+    """The device and inode of a local workspace's catalog (of its folder when the catalog is a
+    server), which change when it is replaced. None when the files are missing or remote."""
+    folder = ws._services.folder
+    if not isinstance(folder, Path):
         return None
     try:
-        found = (ws._folder if ws.settings["catalog.url"] else ws._folder / "catalog.sqlite3").stat()
+        status = (folder if ws.settings["catalog.url"] else folder / "catalog.sqlite3").stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
 
 
-def _task() -> Any:
-    asyncio = sys.modules.get("asyncio")  # where nothing has loaded it, no task runs
+def _current_task() -> Any:
+    asyncio = sys.modules.get("asyncio")  # not imported: no task can be running
     try:
         return None if asyncio is None else asyncio.current_task()
-    except RuntimeError:  # no loop runs here: a plain terminal
+    except RuntimeError:  # no running loop, as in a plain terminal
         return None

@@ -1,4 +1,5 @@
-"""Makes `docstrings.csv` beside this script again: what Python's standard library says of its own functions and classes.
+"""Makes `docstrings.csv` beside this script again: what Python's standard library says of its own
+functions and classes.
 
     python3.11 notebooks/data/make_texts.py
 
@@ -14,11 +15,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 MODULES = (
-    "argparse asyncio.events asyncio.queues asyncio.tasks base64 bisect calendar collections collections.abc concurrent.futures._base"
-    " configparser contextlib copy csv datetime decimal difflib enum fileinput fnmatch fractions functools glob graphlib gzip hashlib heapq html"
-    " html.parser http.client ipaddress json json.decoder json.encoder locale logging mimetypes multiprocessing.pool operator os pathlib pickle"
-    " platform posixpath pprint pstats queue random reprlib sched secrets selectors shelve shlex shutil socket statistics string subprocess"
-    " tarfile tempfile textwrap threading timeit traceback types unittest.case urllib.parse urllib.request urllib.robotparser uuid warnings"
+    "argparse asyncio.events asyncio.queues asyncio.tasks base64 bisect calendar "
+    "collections collections.abc concurrent.futures._base"
+    " configparser contextlib copy csv datetime decimal difflib enum fileinput fnmatch "
+    "fractions functools glob graphlib gzip hashlib heapq html"
+    " html.parser http.client ipaddress json json.decoder json.encoder locale logging "
+    "mimetypes multiprocessing.pool operator os pathlib pickle"
+    " platform posixpath pprint pstats queue random reprlib sched secrets selectors shelve "
+    "shlex shutil socket statistics string subprocess"
+    " tarfile tempfile textwrap threading timeit traceback types unittest.case urllib.parse "
+    "urllib.request urllib.robotparser uuid warnings"
     " weakref webbrowser xml.etree.ElementTree zipfile zoneinfo._zoneinfo"
 ).split()
 LIBRARY = Path(sysconfig.get_path("stdlib"))
@@ -27,14 +33,24 @@ LEAST, MOST = 30, 400
 
 
 def documented(body: list[ast.stmt], path: str) -> Iterator[tuple[str, str, str]]:
-    """Name, kind and first paragraph of what stands in a module or class, in the order of the file."""
+    """Name, kind and first paragraph of what stands in a module or class, in the order of the
+    file."""
     for node in body:
-        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) or node.name.startswith("_"):
+        if not isinstance(
+            node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+        ) or node.name.startswith("_"):
             continue
-        name, kind = f"{path}.{node.name}", "class" if isinstance(node, ast.ClassDef) else "function"
+        name, kind = (
+            f"{path}.{node.name}",
+            "class" if isinstance(node, ast.ClassDef) else "function",
+        )
         paragraph = " ".join((ast.get_docstring(node) or "").split("\n\n")[0].split())
         if len(paragraph) >= LEAST:
-            yield name, kind, paragraph if len(paragraph) <= MOST else paragraph[:MOST].rsplit(" ", 1)[0] + " …"
+            yield (
+                name,
+                kind,
+                paragraph if len(paragraph) <= MOST else paragraph[:MOST].rsplit(" ", 1)[0] + " …",
+            )
         if isinstance(node, ast.ClassDef):
             yield from documented(node.body, name)
 
@@ -57,7 +73,10 @@ def main() -> int:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["name", "module", "kind", "text"])
         writer.writerows(rows[name] for name in sorted(rows))
-    print(f"{given.out.name}: {len(rows):,} texts, {given.out.stat().st_size:,} bytes, by Python {sys.version.split()[0]}")
+    print(
+        f"{given.out.name}: {len(rows):,} texts, {given.out.stat().st_size:,} bytes, by "
+        f"Python {sys.version.split()[0]}"
+    )
     return 0
 
 

@@ -1,6 +1,8 @@
-"""Puts the tables of the notebook on federated SQL where they live there, edits them as their owners would, and takes them away again.
+"""Puts the tables of the notebook on federated SQL where they live there, edits them as their
+owners would, and takes them away again.
 
-A server that does not answer is said, and its table goes into a DuckDB file instead: the notebook goes on with what there is.
+A server that does not answer is said, and its table goes into a DuckDB file instead: the notebook
+goes on with what there is.
 """
 
 import atexit
@@ -14,11 +16,14 @@ from urllib.parse import unquote, urlsplit
 
 import duckdb
 
-from jammi_lab.sources import extensions
+from jammi_lab.sources import duckdb_extensions as extensions
 
 DATA = Path(__file__).parent
 NAME = f"jammi_notebook_{os.getpid()}"
-USUAL = {"postgres": "postgresql://postgres@127.0.0.1:5432/postgres", "mysql": "mysql://root@127.0.0.1:3306/mysql"}
+USUAL = {
+    "postgres": "postgresql://postgres@127.0.0.1:5432/postgres",
+    "mysql": "mysql://root@127.0.0.1:3306/mysql",
+}
 CALLED = {"postgres": "PostgreSQL", "mysql": "MariaDB or MySQL"}
 _FIRST_DATABASE = {"postgres": "postgres", "mysql": "mysql"}
 
@@ -37,8 +42,14 @@ class Server:
             atexit.register(self.drop)  # also when the notebook is not run to its end
         except Exception as error:  # noqa: BLE001  whatever is missing, the extension or the server: it is said, and the file takes its place
             where = urlsplit(self._url)
-            print(f"No {CALLED[kind]} server answers at {where.hostname}:{where.port} ({type(error).__name__}).")
-            print(f"Its table goes into a DuckDB file. JAMMI_NOTEBOOK_{kind.upper()} can name another server.")
+            print(
+                f"No {CALLED[kind]} server answers at {where.hostname}:{where.port} "
+                f"({type(error).__name__})."
+            )
+            print(
+                f"Its table goes into a DuckDB file. JAMMI_NOTEBOOK_{kind.upper()} can name "
+                "another server."
+            )
 
     @property
     def location(self) -> str:
@@ -48,9 +59,16 @@ class Server:
     def load(self, table: str) -> None:
         """Make a table of one of the CSV files beside this one."""
         with self._connected() as (connection, where):
-            connection.execute(f"CREATE OR REPLACE TABLE {where}{table} AS SELECT * FROM read_csv('{DATA}/{table}.csv', nullstr='NA')")
+            connection.execute(
+                f"CREATE OR REPLACE TABLE {where}{table} AS SELECT * FROM "
+                f"read_csv('{DATA}/{table}.csv', nullstr='NA')"
+            )
         if self.here and self.kind == "mysql":
-            time.sleep(2.1)  # it tells in whole seconds when a table was made: of one that has just been, nobody knows whether it stays as it was
+            time.sleep(
+                2.1
+                # it tells in whole seconds when a table was made: of one that has just been, nobody
+                # knows whether it stays as it was
+            )
 
     def run(self, statement: str) -> None:
         """Change something, as the owner of the database would."""
@@ -64,7 +82,10 @@ class Server:
         """Take the database away."""
         if self.here:
             with self._attached(_FIRST_DATABASE[self.kind]) as connection:
-                self._call(connection, f"DROP DATABASE {NAME}" + (" WITH (FORCE)" if self.kind == "postgres" else ""))
+                self._call(
+                    connection,
+                    f"DROP DATABASE {NAME}" + (" WITH (FORCE)" if self.kind == "postgres" else ""),
+                )
             self.here = False
         self._file.unlink(missing_ok=True)
 
@@ -80,7 +101,12 @@ class Server:
     @contextlib.contextmanager
     def _attached(self, database: str) -> Iterator[duckdb.DuckDBPyConnection]:
         at = urlsplit(self._url)
-        parts = {"HOST": at.hostname, "PORT": str(at.port or ""), "USER": unquote(at.username or ""), "PASSWORD": unquote(at.password or "")}
+        parts = {
+            "HOST": at.hostname,
+            "PORT": str(at.port or ""),
+            "USER": unquote(at.username or ""),
+            "PASSWORD": unquote(at.password or ""),
+        }
         with duckdb.connect() as connection:
             extensions.load(connection, [f"{self.kind}_scanner"])
             said = ", ".join(f"{key} '{value}'" for key, value in parts.items() if value)
@@ -90,7 +116,9 @@ class Server:
 
     def _call(self, connection: duckdb.DuckDBPyConnection, statement: str) -> None:
         quoted = statement.replace("'", "''")
-        if self.kind == "postgres" and "DATABASE" in statement:  # DuckDB would put it into a transaction, which PostgreSQL does not allow
+        if (
+            self.kind == "postgres" and "DATABASE" in statement
+        ):  # DuckDB would put it into a transaction, which PostgreSQL does not allow
             import psycopg
 
             with psycopg.connect(self._url, autocommit=True, connect_timeout=5) as own:

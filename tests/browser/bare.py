@@ -39,42 +39,72 @@ window.leave = (view) => cleanups[view]();
 window.restart = () => models.forEach((model) => model.emit("comm_live_update"));
 window.ready = true;
 </script></body></html>"""
-DARK = {"--jp-layout-color1": "#111418", "--jp-layout-color2": "#22272d", "--jp-border-color2": "#3a424a", "--jp-content-font-color1": "#e8ebee"}
+DARK = {
+    "--jp-layout-color1": "#111418",
+    "--jp-layout-color2": "#22272d",
+    "--jp-border-color2": "#3a424a",
+    "--jp-content-font-color1": "#e8ebee",
+}
 DARK |= {"--jp-content-font-color2": "#a9b2bb", "--jp-brand-color1": "#64b5f6"}
 
 
 class Bare:
     """One panel on one page, or others of its kind beside it. `until` carries messages both ways while it waits."""
 
-    def __init__(self, browser: Any, panel: Any, name: str, *, wide: int = 1000, high: int = 700, dark: bool = False, calm: bool = False) -> None:
+    def __init__(
+        self,
+        browser: Any,
+        panel: Any,
+        name: str,
+        *,
+        wide: int = 1000,
+        high: int = 700,
+        dark: bool = False,
+        calm: bool = False,
+    ) -> None:
         self.panel = panel
         self._panels: list[Any] = []
         self._queue: queue.Queue[dict[str, Any]] = queue.Queue()
-        self.refused: list[str] = []
+        self.reject: list[str] = []
         self.broken: list[str] = []
-        self._context = browser.new_context(viewport={"width": wide, "height": high}, reduced_motion="reduce" if calm else "no-preference")
+        self._context = browser.new_context(
+            viewport={"width": wide, "height": high},
+            reduced_motion="reduce" if calm else "no-preference",
+        )
         self.page = self._context.new_page()
         self.page.on("pageerror", lambda error: self.broken.append(str(error)))
-        self._files = {
+        self._visible_files = {
             "/": (PAGE, "text/html"),
-            **{f"/{each}.js": (assets.module(of), "text/javascript") for each, of in (("module", name), ("kit", "kit"))},
+            **{
+                f"/{each}.js": (assets.module(of), "text/javascript")
+                for each, of in (("module", name), ("kit", "kit"))
+            },
         }
         self._context.route("**/*", self._gate)
         self.page.expose_function("toKernel", self._from_page)
         self._from: dict[tuple[int, str], Any] = {}
         self.page.goto(ADDRESS + "/")
         self.page.wait_for_function("window.ready")
-        self.page.evaluate("css => { document.getElementById('css').textContent = css }", assets.style())
+        self.page.evaluate(
+            "css => { document.getElementById('css').textContent = css }", assets.style()
+        )
         if dark:
-            self.page.evaluate("all => Object.entries(all).forEach(([k, v]) => document.documentElement.style.setProperty(k, v))", DARK)
-        self.beside(panel)
+            self.page.evaluate(
+                "all => Object.entries(all).forEach(([k, v]) => document.documentElement.style.setProperty(k, v))",
+                DARK,
+            )
+        self.log_suffixes(panel)
 
-    def beside(self, panel: Any) -> Any:
+    def log_suffixes(self, panel: Any) -> Any:
         """Another panel of this kind on the page; the part of the page that it is in."""
         place = len(self._panels)
         self._panels.append(panel)
         panel.send = lambda content, buffers=None: self._send(place, content, buffers)
-        synced = [t for t in panel.traits(sync=True) if not t.startswith("_") and t not in ("layout", "comm", "keys", "tabbable", "tooltip")]
+        synced = [
+            t
+            for t in panel.traits(sync=True)
+            if not t.startswith("_") and t not in ("layout", "comm", "keys", "tabbable", "tooltip")
+        ]
         panel.observe(lambda change: self._changed(place, change), names=synced)
         self.page.evaluate("state => window.mount(state)", {t: getattr(panel, t) for t in synced})
         return self._last()
@@ -89,13 +119,13 @@ class Bare:
 
     def _gate(self, route: Any) -> None:
         path = route.request.url.removeprefix(ADDRESS)
-        if path in self._files:
-            body, kind = self._files[path]
+        if path in self._visible_files:
+            body, kind = self._visible_files[path]
             route.fulfill(body=body, content_type=kind)
         elif route.request.url.startswith(("data:", "blob:")):
             route.continue_()
         else:
-            self.refused.append(route.request.url)
+            self.reject.append(route.request.url)
             route.abort()
 
     def _from_page(self, place: int, kind: str, value: Any) -> None:
@@ -106,19 +136,28 @@ class Bare:
                 setattr(panel, name, each)
             self._from.clear()
         else:
-            panel._heard(panel, value, [])
+            panel._on_message(panel, value, [])
 
     def _changed(self, place: int, change: Any) -> None:
         if self._from.get((place, change["name"]), ...) != change["new"]:
-            self._queue.put({"place": place, "kind": "trait", "name": change["name"], "value": change["new"]})
+            self._queue.put(
+                {"place": place, "kind": "trait", "name": change["name"], "value": change["new"]}
+            )
 
     def _send(self, place: int, content: Any, buffers: Any = None) -> None:
         import base64
 
         packed = [base64.b64encode(bytes(b)).decode() for b in buffers or ()]
-        self._queue.put({"place": place, "kind": "message", "value": json.loads(json.dumps(content)), "buffers": packed})
+        self._queue.put(
+            {
+                "place": place,
+                "kind": "message",
+                "value": json.loads(json.dumps(content)),
+                "buffers": packed,
+            }
+        )
 
-    def pump(self) -> None:
+    def create_worker(self) -> None:
         """Carry what waits to the page."""
         while True:
             try:
@@ -131,10 +170,12 @@ class Bare:
         """Carry messages until `holds()`; AssertionError after so many seconds."""
         end = time.monotonic() + seconds
         while True:
-            self.pump()
+            self.create_worker()
             if holds():
                 return
-            assert time.monotonic() < end, f"not within {seconds} s; the page has: {self.page.locator('#el').inner_text()[:2000]}"
+            assert time.monotonic() < end, (
+                f"not within {seconds} s; the page has: {self.page.locator('#el').inner_text()[:2000]}"
+            )
             self.page.wait_for_timeout(20)
 
     def part(self, name: str) -> Any:
@@ -148,4 +189,4 @@ class Bare:
     def close(self) -> None:
         """Nothing broke, and nothing was asked of the network."""
         self._context.close()
-        assert (self.refused, self.broken) == ([], [])
+        assert (self.reject, self.broken) == ([], [])

@@ -17,7 +17,9 @@ from typing import Any
 
 import nbformat
 
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+CHROMIUM = (
+    os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+)
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -61,7 +63,11 @@ _ = ws.embed("vectors", "SELECT id::VARCHAR AS id, title FROM papers", key="id",
 def settings(theme: str) -> dict[str, dict[str, object]]:
     """No news, no autosave, that theme, and every cell in the page, also those out of sight."""
     return {
-        "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True},
+        "@jupyterlab/apputils-extension:notification": {
+            "fetchNews": "false",
+            "checkForUpdates": False,
+            "doNotDisturbMode": True,
+        },
         "@jupyterlab/docmanager-extension:plugin": {"autosave": False},
         "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"},
         "@jupyterlab/apputils-extension:themes": {"theme": theme, "adaptive-theme": False},
@@ -72,26 +78,56 @@ def settings(theme: str) -> dict[str, dict[str, object]]:
 def lab(root: Path, state: Path, theme: str) -> Iterator[tuple[str, str]]:
     """A server over `root`, isolated from the user's settings: its address and token."""
     (state / "cfg" / "labconfig").mkdir(parents=True)
-    (state / "cfg" / "labconfig" / "default_setting_overrides.json").write_text(json.dumps(settings(theme)))
-    places = {"JUPYTER_CONFIG_DIR": "cfg", "JUPYTER_DATA_DIR": "data", "JUPYTER_RUNTIME_DIR": "run", "IPYTHONDIR": "ipython"}
+    (state / "cfg" / "labconfig" / "default_setting_overrides.json").write_text(
+        json.dumps(settings(theme))
+    )
+    places = {
+        "JUPYTER_CONFIG_DIR": "cfg",
+        "JUPYTER_DATA_DIR": "data",
+        "JUPYTER_RUNTIME_DIR": "run",
+        "IPYTHONDIR": "ipython",
+    }
     places |= {"JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces"}
-    env = os.environ | {name: str(state / folder) for name, folder in places.items()} | {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    env = (
+        os.environ
+        | {name: str(state / folder) for name, folder in places.items()}
+        | {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    )
     env.pop("JUPYTER_NO_CONFIG", None)  # any value makes jupyter ignore the overrides above
     with contextlib.closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     token, address = secrets.token_hex(16), f"http://127.0.0.1:{port}"
     log = state / "lab.log"
-    flags = ["--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}"]
-    flags += [f"--ServerApp.root_dir={root}", "--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+    flags = [
+        "--no-browser",
+        "--allow-root",
+        "--ip=127.0.0.1",
+        f"--port={port}",
+        "--ServerApp.port_retries=0",
+        f"--IdentityProvider.token={token}",
+    ]
+    flags += [
+        f"--ServerApp.root_dir={root}",
+        "--LabApp.news_url=None",
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+    ]
     flags += ["--LabApp.extension_manager=readonly", "--LabApp.expose_app_in_browser=True"]
     with log.open("wb") as out:
-        server = subprocess.Popen([sys.executable, "-m", "jupyterlab", *flags], env=env, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
+        server = subprocess.Popen(
+            [sys.executable, "-m", "jupyterlab", *flags],
+            env=env,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
     try:
         _await(address, token, server, log)
         yield address, token
     finally:
-        os.killpg(server.pid, signal.SIGTERM)  # the server's own process group: its kernels end with it
+        os.killpg(
+            server.pid, signal.SIGTERM
+        )  # the server's own process group: its kernels end with it
         try:
             server.wait(60)
         except subprocess.TimeoutExpired:  # a busy machine: what is tested is over
@@ -131,8 +167,17 @@ def opened(context: Any, address: str, token: str, name: str, *, run: bool = Tru
 
 def written(path: Path, cells: Sequence[str], tags: Sequence[str] = ()) -> None:
     """A notebook of these cells."""
-    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c, metadata={"tags": list(tags)} if tags else {}) for c in cells])
-    book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    book = nbformat.v4.new_notebook(
+        cells=[
+            nbformat.v4.new_code_cell(c, metadata={"tags": list(tags)} if tags else {})
+            for c in cells
+        ]
+    )
+    book.metadata["kernelspec"] = {
+        "name": "python3",
+        "display_name": "Python 3",
+        "language": "python",
+    }
     nbformat.write(book, path)
 
 
@@ -140,7 +185,10 @@ def _await(address: str, token: str, server: "subprocess.Popen[bytes]", log: Pat
     for _ in range(600):
         if server.poll() is not None:
             raise RuntimeError(log.read_text())
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}/api/status?token={token}", timeout=1) as answer:
+        with (
+            contextlib.suppress(OSError),
+            urllib.request.urlopen(f"{address}/api/status?token={token}", timeout=1) as answer,
+        ):
             answer.read()
             return
         time.sleep(0.1)

@@ -22,21 +22,30 @@ Path("papers.csv").write_text("id,venue\\n1,A\\n2,B\\n3,A\\n")
 HANG = """
 Path("papers.csv").write_text("id,venue\\n1,A\\n2,B\\n3,A\\n4,\\n")
 %jammi close
-from jammi_lab.observing.observers import Observers
-source = Observers.source
+from jammi_lab.inputs.observers import Observers
+source = Observers.observe_source
 def hanging(self, input, look):
     while not Path("answered").exists():
         time.sleep(0.02)
     return source(self, input, look)
-Observers.source = hanging
+Observers.observe_source = hanging
 _ = %jammi open
 """
 VENUES = "%%jammi -m venues\nSELECT venue, count(*) AS n FROM papers GROUP BY venue"
-CELLS = [SETUP, VENUES, "%%jammi -m top\nSELECT * FROM jammi.venues", HANG, "%%jammi\nSELECT * FROM jammi.top ORDER BY n", "print('READY', 6 * 7)"]
+CELLS = [
+    SETUP,
+    VENUES,
+    "%%jammi -m top\nSELECT * FROM jammi.venues",
+    HANG,
+    "%%jammi\nSELECT * FROM jammi.top ORDER BY n",
+    "print('READY', 6 * 7)",
+]
 
 
 @pytest.mark.parametrize("theme", THEMES)
-def test_a_late_badge_is_filled_in_where_it_stands_and_opens_on_its_reasons(browser, tmp_path, theme):
+def test_a_late_badge_is_filled_in_where_it_stands_and_opens_on_its_reasons(
+    browser, tmp_path, theme
+):
     root = tmp_path / "root"
     root.mkdir()
     written(root / "badge.ipynb", CELLS)
@@ -52,14 +61,20 @@ def test_a_late_badge_is_filled_in_where_it_stands_and_opens_on_its_reasons(brow
         shot(page, theme, "late")
         (root / "answered").touch()
         output.get_by_text("possibly stale").wait_for()
-        assert output.count() == 1 and output.locator("td").count() == 4 and "not checked" not in output.inner_text()
-        assert not output.get_by_text("says more").is_visible()
+        assert (
+            output.count() == 1
+            and output.locator("td").count() == 4
+            and "not checked" not in output.inner_text()
+        )
+        assert not output.get_by_text("shows details").is_visible()
         output.locator("summary").click()
-        output.get_by_text("says more").wait_for()
+        output.get_by_text("shows details").wait_for()
         shot(page, theme, "filled")
 
 
 def shot(page, theme, name):
     """A picture to look at, when somebody asks for it."""
     if SHOTS:
-        page.locator(".jp-Notebook .jp-CodeCell").nth(4).screenshot(path=str(Path(SHOTS) / f"badge-{name}-{theme.rpartition(' ')[2].lower()}.png"))
+        page.locator(".jp-Notebook .jp-CodeCell").nth(4).screenshot(
+            path=str(Path(SHOTS) / f"badge-{name}-{theme.rpartition(' ')[2].lower()}.png")
+        )

@@ -36,7 +36,10 @@ def test_hostile_names_and_values_are_text_in_every_panel_live_and_saved(browser
     root.mkdir()
     written(root / "hostile.ipynb", CELLS)
     size = {"width": 1280, "height": 1600}
-    with lab(root, tmp_path / "state", "JupyterLab Light") as (address, token), fenced(browser, address, viewport=size) as context:
+    with (
+        lab(root, tmp_path / "state", "JupyterLab Light") as (address, token),
+        fenced(browser, address, viewport=size) as context,
+    ):
         page = opened(context, address, token, "hostile.ipynb")
         page.get_by_text("READY 42").wait_for()
         page.locator("[data-points='3']").wait_for()

@@ -28,14 +28,21 @@ def test_panels_are_worked_by_keys_that_mean_other_things_in_a_notebook(browser,
     root.mkdir()
     written(root / "keys.ipynb", CELLS)
     size = {"width": 1280, "height": 1600}
-    with lab(root, tmp_path / "state", "JupyterLab Light") as (address, token), fenced(browser, address, viewport=size) as context:
+    with (
+        lab(root, tmp_path / "state", "JupyterLab Light") as (address, token),
+        fenced(browser, address, viewport=size) as context,
+    ):
         page = opened(context, address, token, "keys.ipynb")
         page.get_by_text("READY 42").wait_for()
         page.locator("[data-points='3']").wait_for()
         press = page.keyboard.press
 
         page.get_by_test_id("node-papers").focus()
-        for key, there in (("ArrowRight", "node-ml"), ("ArrowRight", "node-counted"), ("ArrowLeft", "node-ml")):
+        for key, there in (
+            ("ArrowRight", "node-ml"),
+            ("ArrowRight", "node-counted"),
+            ("ArrowLeft", "node-ml"),
+        ):
             press(key)
             page.wait_for_function(FOCUSED, arg=there)
         press("Enter")
@@ -54,7 +61,9 @@ def test_panels_are_worked_by_keys_that_mean_other_things_in_a_notebook(browser,
         page.locator(".jammi-hit:nth-child(2)[aria-selected=true]").wait_for()
 
         page.get_by_test_id("map-canvas").click(position={"x": 4, "y": 4})
-        assert page.evaluate("window.jupyterapp.shell.currentWidget.content.mode") == "command"  # in which A inserts a cell
+        assert (
+            page.evaluate("window.jupyterapp.shell.currentWidget.content.mode") == "command"
+        )  # in which A inserts a cell
         press("a")
         page.get_by_test_id("chosen").get_by_text("· 3 chosen", exact=True).wait_for()
 
@@ -70,7 +79,11 @@ def test_panels_are_worked_by_keys_that_mean_other_things_in_a_notebook(browser,
         assert cells.count() == len(CELLS)
         second = hits.nth(1).get_attribute("data-key")
         press("Control+s")  # and what the notebook does with Ctrl it does here, too
-        page.wait_for_function("async () => { const [panel] = window.jupyterapp.shell.widgets('main'); return !panel.context.model.dirty; }")
+        page.wait_for_function(
+            "async () => { const [panel] = window.jupyterapp.shell.widgets('main'); return !panel.context.model.dirty; }"
+        )
         cells.nth(7).locator(".cm-content").click()
         press("Control+Enter")
-        cells.nth(7).get_by_text(f"PYTHON ['ml'] ['ml'] ['{second}'] ['1', '2', '3'] ['jammi.ml']").wait_for()
+        cells.nth(7).get_by_text(
+            f"PYTHON ['ml'] ['ml'] ['{second}'] ['1', '2', '3'] ['jammi.ml']"
+        ).wait_for()

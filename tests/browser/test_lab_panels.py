@@ -46,7 +46,10 @@ def test_the_panels_live_in_a_real_lab(browser, tmp_path, theme):
     root.mkdir()
     written(root / "panels.ipynb", CELLS)
     shutil.copy(DOCSTRINGS, root)
-    with lab(root, tmp_path / "state", theme) as (address, token), fenced(browser, address, viewport={"width": 1280, "height": 1000}) as context:
+    with (
+        lab(root, tmp_path / "state", theme) as (address, token),
+        fenced(browser, address, viewport={"width": 1280, "height": 1000}) as context,
+    ):
         page = opened(context, address, token, "panels.ipynb")
         page.get_by_text("READY 42").wait_for()
         page.get_by_test_id("node-picture").click()
@@ -54,7 +57,9 @@ def test_the_panels_live_in_a_real_lab(browser, tmp_path, theme):
         page.get_by_test_id("recompute-functions").last.click()
         board = page.get_by_test_id("jammi-staleness")
         board.get_by_test_id("verdict-functions").get_by_text("fresh").wait_for()
-        page.get_by_test_id("jammi-lineage").get_by_test_id("verdict-functions").get_by_text("fresh").wait_for()  # no cell has run
+        page.get_by_test_id("jammi-lineage").get_by_test_id("verdict-functions").get_by_text(
+            "fresh"
+        ).wait_for()  # no cell has run
         page.get_by_test_id("neighbor-json.load").click()
         page.get_by_test_id("catalog-item-modules").get_by_text("modules", exact=True).first.click()
         page.locator("[data-points]").wait_for()
@@ -70,7 +75,9 @@ def test_the_panels_live_in_a_real_lab(browser, tmp_path, theme):
         cells = page.locator(".jp-Notebook .jp-CodeCell")
         cells.nth(7).locator(".cm-content").click()
         page.keyboard.press("Control+Enter")
-        cells.nth(7).get_by_text("PYTHON ['picture'] ['json.load'] ['jammi.modules'] fresh").wait_for(timeout=20_000)
+        cells.nth(7).get_by_text(
+            "PYTHON ['picture'] ['json.load'] ['jammi.modules'] fresh"
+        ).wait_for(timeout=20_000)
         if theme.endswith("Light"):
             page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
             page.close()
@@ -79,14 +86,20 @@ def test_the_panels_live_in_a_real_lab(browser, tmp_path, theme):
 
 def shot(page, name, theme, kept=None):
     """A picture of a panel; the light ones are those of the documents."""
-    page.get_by_test_id(f"jammi-{name}").screenshot(path=str(Path(SHOTS) / f"{kept or name}-{theme.split()[-1].lower()}.png"))
+    page.get_by_test_id(f"jammi-{name}").screenshot(
+        path=str(Path(SHOTS) / f"{kept or name}-{theme.split()[-1].lower()}.png")
+    )
 
 
 def again(context, address, token, root):
     """Opened anew with a fresh kernel, as by somebody who trusts it and by somebody who does not."""
     book = nbformat.read(root / "panels.ipynb", 4)
     kinds = [set(o["data"]) for o in book.cells[1].outputs if "data" in o]
-    assert kinds[0] >= {"text/plain", "text/html", "application/vnd.jupyter.widget-view+json"} and kinds[1] == {"text/html"}
+    assert kinds[0] >= {
+        "text/plain",
+        "text/html",
+        "application/vnd.jupyter.widget-view+json",
+    } and kinds[1] == {"text/html"}
     shutil.copy(root / "panels.ipynb", root / "copied.ipynb")
     page = opened(context, address, token, "copied.ipynb", run=False)
     page.locator("img[alt^='Lineage:']").first.wait_for()
@@ -123,13 +136,30 @@ def linked(browser, tmp_path, first, pair):
     root = tmp_path / "root"
     root.mkdir()
     pairs = [f"{pair.format(link=link)}\ntold_{number} = told" for number, link in enumerate(LINKS)]
-    written(root / "linked.ipynb", [first, *pairs, "print('READY', 6 * 7)", *(f"told_{number}()" for number in range(len(LINKS)))])
+    written(
+        root / "linked.ipynb",
+        [
+            first,
+            *pairs,
+            "print('READY', 6 * 7)",
+            *(f"told_{number}()" for number in range(len(LINKS))),
+        ],
+    )
     size = {"width": 1280, "height": 1400}
-    with lab(root, tmp_path / "state", "JupyterLab Light") as (address, token), fenced(browser, address, viewport=size) as context:
+    with (
+        lab(root, tmp_path / "state", "JupyterLab Light") as (address, token),
+        fenced(browser, address, viewport=size) as context,
+    ):
         page = opened(context, address, token, "linked.ipynb")
         page.get_by_text("READY 42").wait_for()
         cells = page.locator(".jp-Notebook .jp-CodeCell")
-        yield page, [(cells.nth(1 + number), cells.nth(2 + len(LINKS) + number)) for number in range(len(LINKS))]
+        yield (
+            page,
+            [
+                (cells.nth(1 + number), cells.nth(2 + len(LINKS) + number))
+                for number in range(len(LINKS))
+            ],
+        )
 
 
 def asked(page, cell):
@@ -138,7 +168,9 @@ def asked(page, cell):
     page.keyboard.press("Control+Enter")
 
 
-def test_a_node_that_is_no_recipe_is_chosen_beside_a_linked_board_and_breaks_nothing(browser, tmp_path):
+def test_a_node_that_is_no_recipe_is_chosen_beside_a_linked_board_and_breaks_nothing(
+    browser, tmp_path
+):
     with linked(browser, tmp_path, PAPERS, NAMED) as (page, pairs):
         for cell, told in pairs:
             details = cell.locator(".jammi-side h4")
@@ -153,7 +185,9 @@ def test_a_node_that_is_no_recipe_is_chosen_beside_a_linked_board_and_breaks_not
             cell.get_by_test_id("node-counted").click()
             cell.locator("[data-testid=choose-counted]:checked").wait_for()
             details.get_by_text("counted", exact=True).wait_for()
-            assert page.get_by_text("There is no recipe").count() == 0  # what was said of the other is gone
+            assert (
+                page.get_by_text("There is no recipe").count() == 0
+            )  # what was said of the other is gone
 
 
 def test_what_is_chosen_in_one_panel_is_chosen_in_a_linked_one(browser, tmp_path):
@@ -168,7 +202,11 @@ def test_what_is_chosen_in_one_panel_is_chosen_in_a_linked_one(browser, tmp_path
             box = canvas.bounding_box()
             page.mouse.move(box["x"] + 3, box["y"] + 3)
             page.mouse.down()
-            for x, y in ((box["width"] - 3, 3), (box["width"] - 3, box["height"] - 3), (3, box["height"] - 3)):
+            for x, y in (
+                (box["width"] - 3, 3),
+                (box["width"] - 3, box["height"] - 3),
+                (3, box["height"] - 3),
+            ):
                 page.mouse.move(box["x"] + x, box["y"] + y, steps=4)
             page.mouse.up()
             cell.get_by_test_id("chosen").get_by_text("· 6 chosen", exact=True).wait_for()

@@ -17,17 +17,27 @@ PANELS = {
     "map": ("jl.widgets.EmbeddingMap(ws, 'vectors')", "map-canvas"),
     "catalog": ("jl.widgets.CatalogBrowser(ws)", "catalog-item-ml"),
 }
-CELLS = [PAPERS, *(made for made, _ in PANELS.values()), "print('READY', 6 * 7)", "ws.close()\nprint('CLOSED', 6 * 7)"]
+CELLS = [
+    PAPERS,
+    *(made for made, _ in PANELS.values()),
+    "print('READY', 6 * 7)",
+    "ws.close()\nprint('CLOSED', 6 * 7)",
+]
 RESTART = "async () => { const [panel] = window.jupyterapp.shell.widgets('main'); await panel.sessionContext.session.kernel.restart(); }"
-STANDS_STILL = "The kernel was restarted, and this panel stands still: run this cell again."
+STANDS_STILL = "The kernel was restarted and this panel is disconnected. Run this cell again."
 
 
-def test_every_panel_says_that_its_workspace_is_closed_and_that_its_kernel_restarted_and_lives_again(browser, tmp_path):
+def test_every_panel_says_that_its_workspace_is_closed_and_that_its_kernel_restarted_and_lives_again(
+    browser, tmp_path
+):
     root = tmp_path / "root"
     root.mkdir()
     written(root / "restarted.ipynb", CELLS)
     size = {"width": 1280, "height": 1600}
-    with lab(root, tmp_path / "state", "JupyterLab Light") as (address, token), fenced(browser, address, viewport=size) as context:
+    with (
+        lab(root, tmp_path / "state", "JupyterLab Light") as (address, token),
+        fenced(browser, address, viewport=size) as context,
+    ):
         page = opened(context, address, token, "restarted.ipynb")
 
         def panel(name):
@@ -47,8 +57,12 @@ def test_every_panel_says_that_its_workspace_is_closed_and_that_its_kernel_resta
                 panel(name).get_by_test_id("refresh").click()
                 assert STANDS_STILL in panel(name).inner_text()
             if not again:
-                page.evaluate("() => window.jupyterapp.commands.execute('notebook:clear-all-cell-outputs')")
-                page.locator(".jp-Notebook .jp-CodeCell").nth(len(CELLS) - 1).locator(".cm-content").click()
+                page.evaluate(
+                    "() => window.jupyterapp.commands.execute('notebook:clear-all-cell-outputs')"
+                )
+                page.locator(".jp-Notebook .jp-CodeCell").nth(len(CELLS) - 1).locator(
+                    ".cm-content"
+                ).click()
                 page.keyboard.press("Control+a")
                 page.keyboard.type("print('ALIVE', 6 * 7)")
                 assert page.evaluate(RUN_ALL, "restarted.ipynb") == "ran"
@@ -58,4 +72,7 @@ def test_every_panel_says_that_its_workspace_is_closed_and_that_its_kernel_resta
                     panel(name).get_by_test_id("refresh").click()
                 page.locator("[data-points='3']").wait_for()
                 page.wait_for_timeout(300)
-                assert page.get_by_text(STANDS_STILL).count() == 0 and page.get_by_text("is closed").count() == 0
+                assert (
+                    page.get_by_text(STANDS_STILL).count() == 0
+                    and page.get_by_text("is closed").count() == 0
+                )

@@ -66,15 +66,21 @@ def test_panels_are_shown_twice_follow_cells_and_give_names_to_them(browser, tmp
 
         names = page.get_by_test_id("jammi-catalog")
         names.get_by_test_id("catalog-item-later").wait_for()
-        names.get_by_test_id("catalog-item-later").locator(".jammi-entry").drag_to(cell(page, 6).locator(".cm-content"))
-        page.wait_for_function("() => document.querySelectorAll('.jp-CodeCell')[6].querySelector('.cm-content').innerText.trim() === 'jammi.later'")
+        names.get_by_test_id("catalog-item-later").locator(".jammi-entry").drag_to(
+            cell(page, 6).locator(".cm-content")
+        )
+        page.wait_for_function(
+            "() => document.querySelectorAll('.jp-CodeCell')[6].querySelector('.cm-content').innerText.trim() === 'jammi.later'"
+        )
         names.get_by_test_id("catalog-item-ml").locator(".jammi-entry").click()
         names.get_by_text("Copied: jammi.ml").wait_for()
         cell(page, 6).locator(".cm-content").click()
         page.keyboard.press("End")
         page.keyboard.type(", ")
         page.keyboard.press("Control+v")
-        page.wait_for_function("() => document.querySelectorAll('.jp-CodeCell')[6].innerText.includes('jammi.later, jammi.ml')")
+        page.wait_for_function(
+            "() => document.querySelectorAll('.jp-CodeCell')[6].innerText.includes('jammi.later, jammi.ml')"
+        )
 
         graph = page.get_by_test_id("jammi-lineage")
         graph.get_by_test_id("node-vectors").click()
@@ -89,4 +95,6 @@ def test_panels_are_shown_twice_follow_cells_and_give_names_to_them(browser, tmp
         page.evaluate(RESTART)
         for name in ("lineage", "catalog"):
             page.get_by_test_id(f"jammi-{name}").get_by_text("The kernel was restarted").wait_for()
-        assert page.get_by_text("The kernel was restarted, and this panel stands still").count() == 5
+        assert (
+            page.get_by_text("The kernel was restarted and this panel is disconnected").count() == 5
+        )

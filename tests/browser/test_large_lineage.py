@@ -3,14 +3,18 @@
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.sensing.lineage import Node
-from jammi_lab.values.records import Edge
-from jammi_lab.values.verdicts import Fresh
+from jammi_lab.core.records import Edge
+from jammi_lab.core.verdicts import Fresh
+from jammi_lab.freshness.lineage import Node
 from jammi_widgets import LineageGraph, protocol
-from jammi_widgets.graph import Snapshot
+from jammi_widgets.graph_view import LineageSnapshot
 from tests.browser.bare import Bare
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.leaves_behind("playwright keeps a loop and its pipes for the session")]
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.slow,
+    pytest.mark.leaves_behind("playwright keeps a loop and its pipes for the session"),
+]
 NODES, WIDE = 400, 20
 UNWRITTEN = """() => [...document.querySelectorAll('.jammi-node')].filter((n) => !n.querySelector('.jammi-kind')).map((n) => n.dataset.id)"""
 PLACE = "() => { const m = new DOMMatrix(getComputedStyle(document.querySelector('.jammi-drawing')).transform); return [m.e, m.f, m.a]; }"
@@ -28,8 +32,11 @@ def large(tmp_path, browser):
         def put(held, **size):
             panel = LineageGraph(ws)
             nodes = [Node("sql", f"table_{i}", 1) for i in range(NODES)]
-            edges = [Edge(f"table_{i}", f"table_{i + WIDE}", "result_digest") for i in range(NODES - WIDE)]
-            panel._snapshot = Snapshot(nodes, edges, {n.name: Fresh() for n in nodes})
+            edges = [
+                Edge(f"table_{i}", f"table_{i + WIDE}", "result_digest")
+                for i in range(NODES - WIDE)
+            ]
+            panel._snapshot = LineageSnapshot(nodes, edges, {n.name: Fresh() for n in nodes})
             made.append(bare := Bare(browser, panel, "lineage", **size))
             if held:
                 bare.page.evaluate("window.setTimeout = () => 0")
@@ -55,7 +62,12 @@ def test_a_node_that_the_mouse_or_the_keyboard_comes_to_is_written(large):
     bare.part("node-table_0").focus()
     for _ in range(12):
         bare.page.keyboard.press("ArrowRight")
-        assert bare.page.evaluate("() => document.activeElement.querySelectorAll('.jammi-kind').length") == 1
+        assert (
+            bare.page.evaluate(
+                "() => document.activeElement.querySelectorAll('.jammi-kind').length"
+            )
+            == 1
+        )
         assert bare.page.evaluate(SEEN_UNWRITTEN) == []
     far = bare.page.evaluate(UNWRITTEN)[-1]
     bare.part(f"node-{far}").dispatch_event("pointerover")
@@ -66,18 +78,40 @@ def test_a_node_that_the_mouse_or_the_keyboard_comes_to_is_written(large):
 def test_all_nodes_are_written_once_soon_after(large):
     bare = large(held=False)
     bare.expect(lambda: bare.page.evaluate(UNWRITTEN) == [])
-    assert bare.page.locator(".jammi-kind").count() == bare.page.locator(".jammi-word").count() == NODES
+    assert (
+        bare.page.locator(".jammi-kind").count()
+        == bare.page.locator(".jammi-word").count()
+        == NODES
+    )
 
 
 def test_the_way_of_a_column_stands_in_nodes_that_were_written_after_it_was_lit(large):
     bare = large(held=True)
     far = bare.page.evaluate(UNWRITTEN)[-1]
     answer = bare.panel._answer
-    known = {"id": "table_0", "name": "table_0", "said": "SQL", "verdict": "", "reasons": [], "actions": [], "facts": [], "reads": [], "readBy": []}
+    known = {
+        "id": "table_0",
+        "name": "table_0",
+        "said": "SQL",
+        "verdict": "",
+        "reasons": [],
+        "actions": [],
+        "facts": [],
+        "reads": [],
+        "readBy": [],
+    }
     known |= {"columns": [["x", "INTEGER"]], "anchors": [], "definition": ""}
-    way = {"node": "table_0", "column": "x", "columns": [["table_0", ["x"]], [far, ["made of x"]]], "lines": [], "edges": []}
-    answers = {protocol.Details: known, protocol.Column: way}
-    bare.panel._answer = lambda message: answers[type(message)] if type(message) in answers else answer(message)
+    way = {
+        "node": "table_0",
+        "column": "x",
+        "columns": [["table_0", ["x"]], [far, ["made of x"]]],
+        "lines": [],
+        "edges": [],
+    }
+    answers = {protocol.Details: known, protocol.TraceColumn: way}
+    bare.panel._answer = lambda message: (
+        answers[type(message)] if type(message) in answers else answer(message)
+    )
     bare.part("node-table_0").click()
     bare.shows("fold-columns")
     bare.part("fold-columns").click()
@@ -101,7 +135,9 @@ def test_what_more_room_shows_of_a_picture_that_was_moved_is_written_at_once(lar
 
 
 @pytest.mark.parametrize(("wide", "scale"), [(400, 0.85), (1000, 0.7)])
-def test_a_large_lineage_begins_so_that_it_can_be_read_and_larger_where_there_is_little_room(large, wide, scale):
+def test_a_large_lineage_begins_so_that_it_can_be_read_and_larger_where_there_is_little_room(
+    large, wide, scale
+):
     bare = large(held=True, wide=wide)
     assert bare.page.evaluate(PLACE)[2] == pytest.approx(scale)
 
@@ -113,24 +149,42 @@ def test_fit_brings_all_of_a_large_lineage_into_view(large):
     drawn = bare.page.evaluate(
         "() => [...document.querySelectorAll('.jammi-shape')].map((e) => e.getBoundingClientRect()).map((b) => [b.left, b.top, b.right, b.bottom])"
     )
-    assert len(drawn) == NODES and min(b[0] for b in drawn) >= room["x"] - 1 and min(b[1] for b in drawn) >= room["y"] - 1
-    assert max(b[2] for b in drawn) <= room["x"] + room["width"] + 1 and max(b[3] for b in drawn) <= room["y"] + room["height"] + 1
+    assert (
+        len(drawn) == NODES
+        and min(b[0] for b in drawn) >= room["x"] - 1
+        and min(b[1] for b in drawn) >= room["y"] - 1
+    )
+    assert (
+        max(b[2] for b in drawn) <= room["x"] + room["width"] + 1
+        and max(b[3] for b in drawn) <= room["y"] + room["height"] + 1
+    )
 
 
 def test_tab_comes_to_one_node_which_is_then_seen_and_fit_still_brings_all_into_view(large):
     bare = large(held=True, wide=500)
     away = """() => { const room = document.querySelector('.jammi-canvas').getBoundingClientRect(), b = document.activeElement.querySelector('.jammi-shape').getBoundingClientRect();
       return Math.max(room.left - b.left, b.right - room.right, room.top - b.top, b.bottom - room.bottom); }"""
-    bare.page.evaluate("document.querySelector('.jammi-node[tabindex=\"0\"]').setAttribute('tabindex', -1)")
+    bare.page.evaluate(
+        "document.querySelector('.jammi-node[tabindex=\"0\"]').setAttribute('tabindex', -1)"
+    )
     bare.part("node-table_399").evaluate("e => e.setAttribute('tabindex', 0)")
     bare.part("refresh").focus()
     bare.page.keyboard.press("Tab")
     assert bare.page.evaluate("document.activeElement.dataset.id") == "table_399"
-    bare.expect(lambda: bare.page.evaluate("document.querySelector('.jammi-canvas').scrollTop") == 0 and bare.page.evaluate(away) <= 0)
+    bare.expect(
+        lambda: (
+            bare.page.evaluate("document.querySelector('.jammi-canvas').scrollTop") == 0
+            and bare.page.evaluate(away) <= 0
+        )
+    )
     assert bare.page.evaluate(SEEN_UNWRITTEN) == []
     bare.part("fit").click()
     room = bare.page.locator(".jammi-canvas").bounding_box()
-    assert room["y"] - 1 <= bare.part("node-table_0").locator(".jammi-shape").bounding_box()["y"] <= room["y"] + room["height"]
+    assert (
+        room["y"] - 1
+        <= bare.part("node-table_0").locator(".jammi-shape").bounding_box()["y"]
+        <= room["y"] + room["height"]
+    )
 
 
 def test_what_a_filter_finds_after_fit_can_be_read(large):

@@ -4,13 +4,24 @@ import threading
 
 import pytest
 
-from jammi_lab.values.records import Edge, Progress
-from jammi_widgets import CatalogBrowser, EmbeddingMap, LineageGraph, NeighborExplorer, StalenessBoard, lineage
-from jammi_widgets.graph import Snapshot
-from jammi_widgets.lines import Line, Lines
+from jammi_lab.core.records import Edge, Progress
+from jammi_widgets import (
+    CatalogBrowser,
+    EmbeddingMap,
+    LineageGraph,
+    NeighborExplorer,
+    StalenessBoard,
+    lineage,
+)
+from jammi_widgets.board_rows import RecipeRow, RecipeRows
+from jammi_widgets.graph_view import LineageSnapshot
 from tests.browser.test_panels import EVIL, on_page, papers, shown, spot, stale, ws  # noqa: F401  the fixtures
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.leaves_behind("playwright keeps a loop and its pipes for the session")]
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.slow,
+    pytest.mark.leaves_behind("playwright keeps a loop and its pipes for the session"),
+]
 PLACE = "() => { const m = new DOMMatrix(getComputedStyle(document.querySelector('.jammi-drawing')).transform); return [m.e, m.f, m.a]; }"
 KINDS = ("source", "frame", "mutable", "topic", "model", "clock", "sql", "group")
 
@@ -35,7 +46,7 @@ def wheeled(bare, at, by):
     bare.page.keyboard.up("Control")
 
 
-def test_the_lineage_is_dragged_wheeled_and_zoomed_and_fit_brings_it_back(ws, shown):  # noqa: F811
+def test_the_lineage_is_dragged_wheeled_and_zoomed_and_fit_brings_it_back(ws, shown):
     bare = shown(LineageGraph(ws), "node-ml")
     at = bare.page.evaluate(PLACE)
     canvas = bare.page.locator(".jammi-canvas").bounding_box()
@@ -43,11 +54,15 @@ def test_the_lineage_is_dragged_wheeled_and_zoomed_and_fit_brings_it_back(ws, sh
     assert bare.page.evaluate(PLACE) == pytest.approx([at[0] + 70, at[1] + 40, at[2]], abs=1)
     assert bare.panel.selection == []  # a drag is no click
     bare.page.mouse.wheel(0, -100)
-    assert bare.page.evaluate(PLACE)[2] == pytest.approx(at[2])  # the page scrolls, unless zooming is meant
+    assert bare.page.evaluate(PLACE)[2] == pytest.approx(
+        at[2]
+    )  # the page scrolls, unless zooming is meant
     held = bare.part("node-ml").bounding_box()
     wheeled(bare, (held["x"], held["y"]), -100)
     bare.expect(lambda: bare.page.evaluate(PLACE)[2] > at[2] * 1.1)
-    assert bare.part("node-ml").bounding_box()["x"] == pytest.approx(held["x"], abs=3)  # what is below the mouse stays there
+    assert bare.part("node-ml").bounding_box()["x"] == pytest.approx(
+        held["x"], abs=3
+    )  # what is below the mouse stays there
     wheeled(bare, (held["x"], held["y"]), 100)
     bare.expect(lambda: bare.page.evaluate(PLACE)[2] < at[2] * 1.05)
     bare.page.get_by_role("button", name="Zoom in").click()
@@ -63,7 +78,7 @@ def test_the_lineage_is_dragged_wheeled_and_zoomed_and_fit_brings_it_back(ws, sh
     assert bare.page.evaluate(PLACE)[2] == pytest.approx(at[2], abs=0.01)
 
 
-def test_shift_and_an_arrow_folds_and_unfolds_and_space_chooses(ws, shown):  # noqa: F811
+def test_shift_and_an_arrow_folds_and_unfolds_and_space_chooses(ws, shown):
     bare = shown(LineageGraph(ws), "node-topics")
     bare.part("node-ml").focus()
     bare.page.keyboard.press("Shift+ArrowRight")
@@ -74,20 +89,25 @@ def test_shift_and_an_arrow_folds_and_unfolds_and_space_chooses(ws, shown):  # n
     bare.page.keyboard.press("Space")
     bare.shows("preview-ml")
     side = bare.page.get_by_role("complementary", name="Details")
-    assert side.get_by_role("button", name="topics").count() == 1 and f"Goes into {EVIL}, topics" in side.inner_text()
+    assert (
+        side.get_by_role("button", name="topics").count() == 1
+        and f"Used by {EVIL}, topics" in side.inner_text()
+    )
     side.get_by_role("button", name="papers").click()
     bare.expect(lambda: bare.panel.selection == ["papers"])
 
 
-def test_a_group_says_that_it_is_one_lists_its_members_and_leads_to_one(ws, shown, monkeypatch):  # noqa: F811
-    monkeypatch.setattr("jammi_widgets.graph.MOST_DRAWN", 20)
+def test_a_group_says_that_it_is_one_lists_its_members_and_leads_to_one(ws, shown, monkeypatch):
+    monkeypatch.setattr("jammi_widgets.graph_view.MAX_DRAWN_NODES", 20)
     panel = LineageGraph(ws)
     made = [lineage.Node("sql", f"t{at}", 1) for at in range(30)]
     made += panel._snapshot.nodes
     edges = [*panel._snapshot.edges, *(Edge("ml", f"t{at}", "result_digest") for at in range(30))]
-    panel._snapshot = Snapshot(made, edges, panel._snapshot.verdicts)
+    panel._snapshot = LineageSnapshot(made, edges, panel._snapshot.verdicts)
     bare = shown(panel, "summary")
-    bare.expect(lambda: "too many to draw one by one: those alike are grouped" in bare.part("summary").inner_text())
+    bare.expect(
+        lambda: "too many to draw: similar ones are grouped" in bare.part("summary").inner_text()
+    )
     bare.page.get_by_role("treeitem", name="30 × sql table").click()
     members = bare.page.locator(".jammi-list li")
     assert members.count() == 30 and bare.panel.selection == []
@@ -96,9 +116,11 @@ def test_a_group_says_that_it_is_one_lists_its_members_and_leads_to_one(ws, show
     assert bare.panel.focus == "t7" and bare.part("node-ml").count() == 1
 
 
-def test_a_chosen_node_at_the_end_of_a_narrow_page_leaves_no_void_beside_it(ws, shown):  # noqa: F811
+def test_a_chosen_node_at_the_end_of_a_narrow_page_leaves_no_void_beside_it(ws, shown):
     for at in range(4):
-        ws.materialize(f"further{at}", f"SELECT * FROM jammi.{'topics' if at == 0 else f'further{at - 1}'}")
+        ws.materialize(
+            f"further{at}", f"SELECT * FROM jammi.{'topics' if at == 0 else f'further{at - 1}'}"
+        )
     bare = shown(LineageGraph(ws), "node-further3", wide=400)
     bare.panel.selection = ["further3"]
     bare.shows("preview-further3")
@@ -107,7 +129,7 @@ def test_a_chosen_node_at_the_end_of_a_narrow_page_leaves_no_void_beside_it(ws, 
     bare.expect(lambda: 0 <= bare.page.evaluate(void) < 40)
 
 
-def test_an_empty_lineage_has_a_word_and_no_empty_frame(ws, shown):  # noqa: F811
+def test_an_empty_lineage_has_a_word_and_no_empty_frame(ws, shown):
     for name in ("topics", EVIL, "ml", "vectors"):
         ws.drop(name)
     bare = shown(LineageGraph(ws), "summary")
@@ -120,10 +142,12 @@ def test_an_empty_lineage_has_a_word_and_no_empty_frame(ws, shown):  # noqa: F81
 
 def fill_of(bare, name):
     bare.page.mouse.move(0, 0)
-    return bare.part(name).evaluate("e => [getComputedStyle(e).backgroundColor, getComputedStyle(e).borderColor]")
+    return bare.part(name).evaluate(
+        "e => [getComputedStyle(e).backgroundColor, getComputedStyle(e).borderColor]"
+    )
 
 
-def test_chips_of_the_board_narrow_it_to_a_verdict_or_a_cause_and_back(ws, shown, papers):  # noqa: F811
+def test_chips_of_the_board_narrow_it_to_a_verdict_or_a_cause_and_back(ws, shown, papers):
     ws.materialize("dice", "SELECT random() AS r")
     stale(papers)
     bare = shown(StalenessBoard(ws), "row-dice")
@@ -131,9 +155,14 @@ def test_chips_of_the_board_narrow_it_to_a_verdict_or_a_cause_and_back(ws, shown
     resting = fill_of(bare, "count-stale")
     assert bare.part("count-stale").get_attribute("aria-pressed") == "false"
     bare.part("count-stale").click()
-    bare.expect(lambda: sorted(r.get_attribute("data-name") for r in rows.all()) == ["ml", "vectors"])
+    bare.expect(
+        lambda: sorted(r.get_attribute("data-name") for r in rows.all()) == ["ml", "vectors"]
+    )
     assert bare.panel.filter == "stale"
-    assert [bare.part(f"count-{word}").get_attribute("aria-pressed") for word in ("stale", "undecidable")] == ["true", "false"]
+    assert [
+        bare.part(f"count-{word}").get_attribute("aria-pressed")
+        for word in ("stale", "undecidable")
+    ] == ["true", "false"]
     assert fill_of(bare, "count-stale") != resting == fill_of(bare, "count-undecidable")
     bare.part("count-stale").click()
     bare.expect(lambda: rows.count() == 5)
@@ -144,43 +173,70 @@ def test_chips_of_the_board_narrow_it_to_a_verdict_or_a_cause_and_back(ws, shown
     bare.expect(lambda: rows.count() == 5)
 
 
-def test_pages_of_the_board_are_turned_both_ways_and_a_look_is_asked_for(ws, shown, papers):  # noqa: F811
+def test_pages_of_the_board_are_turned_both_ways_and_a_look_is_asked_for(ws, shown, papers):
     import dataclasses
 
     panel = StalenessBoard(ws)
-    [one] = [line for line in panel._lines.all if line.row.name == "ml"]
+    [one] = [line for line in panel._rows.rows if line.row.name == "ml"]
     lines = [dataclasses.replace(one.row, name=f"table_{at:03}") for at in range(450)]
-    panel._lines = Lines([Line(row, one.word, one.reasons, one.causes, one.cost) for row in lines])
+    panel._rows = RecipeRows(
+        [RecipeRow(row, one.verdict_word, one.reasons, one.causes, one.cost) for row in lines]
+    )
     bare = shown(panel, "row-table_000")
     for first in (200, 400):
         bare.part("further").click()
         bare.shows(f"row-table_{first}")
     assert bare.page.locator("tbody tr").count() == 50 and bare.part("further").count() == 0
-    bare.page.get_by_role("button", name="Back").click()
+    bare.page.get_by_role("button", name="Previous").click()
     bare.shows("row-table_200")
     stale(papers)
     bare.part("refresh").click()
-    bare.expect(lambda: bare.part("verdict-ml").count() == 1 and bare.part("verdict-ml").inner_text().endswith("stale"))
+    bare.expect(
+        lambda: (
+            bare.part("verdict-ml").count() == 1
+            and bare.part("verdict-ml").inner_text().endswith("stale")
+        )
+    )
 
 
-def test_a_plan_says_of_what_was_chosen_and_cannot_be_decided_that_it_runs_because_of_that(ws, shown):  # noqa: F811
+def test_a_plan_says_of_what_was_chosen_and_cannot_be_decided_that_it_runs_because_of_that(
+    ws, shown
+):
     ws.materialize("dice", "SELECT random() AS r")
     bare = shown(StalenessBoard(ws), "row-dice")
     bare.part("choose-dice").check()
     bare.part("plan-chosen").click()
     bare.shows("plan")
-    assert "1 run because they were chosen" in bare.part("plan").inner_text()
+    assert "1 run because they are selected" in bare.part("plan").inner_text()
 
 
-def test_buttons_keep_their_shape_and_edge_in_a_lab_that_has_rules_and_colours_of_its_own(ws, shown, papers):  # noqa: F811
+def test_buttons_keep_their_shape_and_edge_in_a_lab_that_has_rules_and_colours_of_its_own(
+    ws, shown, papers
+):
     stale(papers)
-    lab = {"--jp-layout-color2": "#424242", "--jp-border-color2": "#424242", "--jp-layout-color1": "#212121", "--jp-content-font-color1": "#fff"}
-    for panel, part in ((StalenessBoard(ws), "row-ml"), (NeighborExplorer(ws, "vectors", 0), "neighbor-2")):
+    lab = {
+        "--jp-layout-color2": "#424242",
+        "--jp-border-color2": "#424242",
+        "--jp-layout-color1": "#212121",
+        "--jp-content-font-color1": "#fff",
+    }
+    for panel, part in (
+        (StalenessBoard(ws), "row-ml"),
+        (NeighborExplorer(ws, "vectors", 0), "neighbor-2"),
+    ):
         bare = shown(panel, part)
-        bare.page.evaluate("all => Object.entries(all).forEach(([k, v]) => document.documentElement.style.setProperty(k, v))", lab)
+        bare.page.evaluate(
+            "all => Object.entries(all).forEach(([k, v]) => document.documentElement.style.setProperty(k, v))",
+            lab,
+        )
         bare.page.add_style_tag(content=".jp-ThemedContainer button { border-radius: 2px; }")
         bare.page.evaluate("document.body.className = 'jp-ThemedContainer'")
-        assert bare.page.locator(".jammi-cause").first.evaluate("e => getComputedStyle(e).borderRadius") == "10px"
+        assert (
+            bare.page.locator(".jammi-cause").first.evaluate(
+                "e => getComputedStyle(e).borderRadius"
+            )
+            == "10px"
+        )
         assert bare.part("refresh").evaluate("e => getComputedStyle(e).borderRadius") == "4px"
         bare.part(part).hover()
         seen = bare.part(part).evaluate(
@@ -198,22 +254,31 @@ def lightness(colour):
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_what_went_wrong_and_what_a_node_is_can_be_read(ws, shown, dark):  # noqa: F811
+def test_what_went_wrong_and_what_a_node_is_can_be_read(ws, shown, dark):
     bare = shown(LineageGraph(ws), "node-papers", dark=dark)
-    bare.panel._tell({"kind": "said", "lines": ["It is gone."]})
+    bare.panel._send_message({"kind": "said", "lines": ["It is gone."]})
     bare.expect(lambda: bare.page.locator(".jammi-bad").count() == 1)
     read = """([what, of]) => { const pen = document.createElement('canvas').getContext('2d'), one = document.querySelector(what);
       pen.fillStyle = getComputedStyle(one)[of]; pen.fillRect(0, 0, 1, 1); return [...pen.getImageData(0, 0, 1, 1).data].slice(0, 3).map((v) => v / 255); }"""
     pairs = [(".jammi-bad", "color", ".jammi", "backgroundColor")]
-    for front, of, back, how in [*pairs, *((".jammi-kind", "fill", kind, "fill") for kind in KINDS)]:
+    for front, of, back, how in [
+        *pairs,
+        *((".jammi-kind", "fill", kind, "fill") for kind in KINDS),
+    ]:
         if back in KINDS:
-            bare.page.evaluate("kind => { document.querySelector('.jammi-shape').setAttribute('class', `jammi-shape jammi-of-${kind}`); }", back)
-        colours = [bare.page.evaluate(read, each) for each in ([front, of], [".jammi-shape" if back in KINDS else back, how])]
+            bare.page.evaluate(
+                "kind => { document.querySelector('.jammi-shape').setAttribute('class', `jammi-shape jammi-of-${kind}`); }",
+                back,
+            )
+        colours = [
+            bare.page.evaluate(read, each)
+            for each in ([front, of], [".jammi-shape" if back in KINDS else back, how])
+        ]
         low, high = sorted(lightness(each) for each in colours)
         assert (high + 0.05) / (low + 0.05) >= 4.5, (front, back)
 
 
-def test_pinned_rows_are_put_away_and_the_map_of_an_explorer_is_left_as_it_was(ws, shown):  # noqa: F811
+def test_pinned_rows_are_put_away_and_the_map_of_an_explorer_is_left_as_it_was(ws, shown):
     bare = shown(NeighborExplorer(ws, "vectors", 0), "neighbor-2")
     bare.part("pin-2").click()
     bare.expect(lambda: "2 is pinned; pin another row" in bare.part("pins").inner_text())
@@ -222,48 +287,69 @@ def test_pinned_rows_are_put_away_and_the_map_of_an_explorer_is_left_as_it_was(w
     both = bare.part("pins").inner_text()
     assert "message passing on graphs" in both and "convolutional networks" in both
     bare.page.get_by_role("button", name="Done").click()
-    bare.expect(lambda: bare.part("pins").inner_text() == "" and bare.part("pin-2").get_attribute("aria-pressed") == "false")
+    bare.expect(
+        lambda: (
+            bare.part("pins").inner_text() == ""
+            and bare.part("pin-2").get_attribute("aria-pressed") == "false"
+        )
+    )
 
 
-def test_the_map_is_dragged_wheeled_zoomed_and_fit_and_a_point_is_read_by_the_mouse(ws, shown):  # noqa: F811
+def test_the_map_is_dragged_wheeled_zoomed_and_fit_and_a_point_is_read_by_the_mouse(ws, shown):
     bare = shown(EmbeddingMap(ws, "vectors"), "verdict-table")
     bare.expect(lambda: bare.page.locator("[data-points='6']").count() == 1)
     bare.page.mouse.move(*spot(bare, 3))
-    bare.expect(lambda: bare.part("tip").is_visible() and "baking sourdough" in bare.part("tip").inner_text())
+    bare.expect(
+        lambda: (
+            bare.part("tip").is_visible() and "baking sourdough" in bare.part("tip").inner_text()
+        )
+    )
     assert bare.part("tip").inner_text().startswith("3")
     [x, y], start = spot(bare, 3), middle_of(bare.part("map-canvas"))
     dragged(bare, (start[0], start[1] + 100), (120, 60))
     bare.page.mouse.move(0, 0)
     bare.expect(lambda: not bare.part("tip").is_visible())
     bare.page.mouse.move(x + 120, y + 60)
-    bare.expect(lambda: bare.part("tip").is_visible() and bare.part("tip").inner_text().startswith("3"))
+    bare.expect(
+        lambda: bare.part("tip").is_visible() and bare.part("tip").inner_text().startswith("3")
+    )
     assert bare.panel.selection == []  # a drag is no choice
     wheeled(bare, (x + 120, y + 60), -100)
     bare.page.mouse.move(0, 0)
     bare.page.mouse.move(x + 120, y + 60)  # what is below the mouse stays there
-    bare.expect(lambda: bare.part("tip").is_visible() and bare.part("tip").inner_text().startswith("3"))
+    bare.expect(
+        lambda: bare.part("tip").is_visible() and bare.part("tip").inner_text().startswith("3")
+    )
     bare.page.get_by_role("button", name="Zoom in").click()
     bare.page.get_by_role("button", name="Zoom out").click()
     bare.part("fit").click()
     bare.page.mouse.move(0, 0)
     bare.page.mouse.move(x, y)
-    bare.expect(lambda: bare.part("tip").is_visible() and bare.part("tip").inner_text().startswith("3"))
+    bare.expect(
+        lambda: bare.part("tip").is_visible() and bare.part("tip").inner_text().startswith("3")
+    )
 
 
-def test_a_mouse_that_passes_many_points_asks_one_question_at_a_time_and_the_last_is_answered(ws, shown, monkeypatch):  # noqa: F811
+def test_a_mouse_that_passes_many_points_asks_one_question_at_a_time_and_the_last_is_answered(
+    ws, shown, monkeypatch
+):
     bare = shown(EmbeddingMap(ws, "vectors"), "verdict-table")
     bare.expect(lambda: bare.page.locator("[data-points='6']").count() == 1)
-    plain, asked = bare.panel._said, []
-    monkeypatch.setattr(bare.panel, "_said", lambda point: asked.append(point) or plain(point))
+    plain, asked = bare.panel._describe_point, []
+    monkeypatch.setattr(
+        bare.panel, "_describe_point", lambda point: asked.append(point) or plain(point)
+    )
     for point in range(6):
         bare.page.mouse.move(*spot(bare, point))
         bare.page.wait_for_timeout(30)  # no answer is carried to the page meanwhile
     assert asked == [0]
-    bare.expect(lambda: bare.part("tip").is_visible() and bare.part("tip").inner_text().startswith("5"))
+    bare.expect(
+        lambda: bare.part("tip").is_visible() and bare.part("tip").inner_text().startswith("5")
+    )
     assert asked == [0, 5]
 
 
-def test_a_lasso_is_taken_with_shift_or_by_the_key_l(ws, shown):  # noqa: F811
+def test_a_lasso_is_taken_with_shift_or_by_the_key_l(ws, shown):
     bare = shown(EmbeddingMap(ws, "vectors"), "verdict-table")
     bare.expect(lambda: bare.page.locator("[data-points='6']").count() == 1)
     x, y = spot(bare, 2)
@@ -279,7 +365,9 @@ def test_a_lasso_is_taken_with_shift_or_by_the_key_l(ws, shown):  # noqa: F811
     bare.page.keyboard.down("Shift")
     around()
     bare.page.keyboard.up("Shift")
-    bare.expect(lambda: "2" in bare.panel.selection and "chosen" in bare.part("chosen").inner_text())
+    bare.expect(
+        lambda: "2" in bare.panel.selection and "chosen" in bare.part("chosen").inner_text()
+    )
     bare.part("clear").click()
     bare.expect(lambda: bare.panel.selection == [])
     bare.part("map-canvas").focus()
@@ -289,7 +377,7 @@ def test_a_lasso_is_taken_with_shift_or_by_the_key_l(ws, shown):  # noqa: F811
     bare.expect(lambda: "2" in bare.panel.selection)
 
 
-def test_placing_points_is_stopped_from_the_page(ws, shown, monkeypatch):  # noqa: F811
+def test_placing_points_is_stopped_from_the_page(ws, shown, monkeypatch):
     bare = shown(EmbeddingMap(ws, "vectors"), "verdict-table")
     bare.expect(lambda: bare.page.locator("[data-points='6']").count() == 1)
     begun = threading.Event()
@@ -298,34 +386,48 @@ def test_placing_points_is_stopped_from_the_page(ws, shown, monkeypatch):  # noq
         while True:  # until the report of it raises
             progress(Progress("project", 20, 100, "percent"))
             begun.set()
-            bare.panel._work._stop.wait(0.05)
+            bare.panel._runner._stop.wait(0.05)
 
     monkeypatch.setattr(ws, "vector_map", without_end)
     bare.part("method-input").select_option("tsne")
-    bare.expect(lambda: begun.is_set() and "project: 20 %" in bare.page.locator(".jammi-progress").inner_text())
+    bare.expect(
+        lambda: (
+            begun.is_set() and "project: 20 %" in bare.page.locator(".jammi-progress").inner_text()
+        )
+    )
     bare.part("stop").click()
-    bare.expect(lambda: "Stopped. The map is as it was." in bare.page.locator(".jammi-said").inner_text())
-    assert bare.part("method-input").input_value() == "at once" and not bare.page.locator(".jammi-progress").is_visible()
+    bare.expect(
+        lambda: "Stopped. The map is unchanged." in bare.page.locator(".jammi-said").inner_text()
+    )
+    assert (
+        bare.part("method-input").input_value() == "at once"
+        and not bare.page.locator(".jammi-progress").is_visible()
+    )
 
 
-def test_groups_of_the_catalog_fold_a_click_says_the_name_and_a_preview_is_put_away(ws, shown):  # noqa: F811
+def test_groups_of_the_catalog_fold_a_click_says_the_name_and_a_preview_is_put_away(ws, shown):
     bare = shown(CatalogBrowser(ws), "catalog-item-ml")
     head = bare.page.get_by_role("button", name="Result tables")
     head.click()
-    assert head.get_attribute("aria-expanded") == "false" and not bare.part("catalog-item-ml").is_visible()
+    assert (
+        head.get_attribute("aria-expanded") == "false"
+        and not bare.part("catalog-item-ml").is_visible()
+    )
     head.focus()
     bare.page.keyboard.press("Enter")
     assert bare.part("catalog-item-ml").is_visible()
     bare.part("catalog-item-ml").locator(".jammi-entry").click()
     bare.expect(lambda: bare.panel.selection == ["jammi.ml"])
-    assert "jammi.ml" in bare.page.locator(".jammi-said").inner_text()  # copied, or to be typed where a page may not copy
+    assert (
+        "jammi.ml" in bare.page.locator(".jammi-said").inner_text()
+    )  # copied, or to be typed where a page may not copy
     bare.part("preview-ml").click()
     bare.expect(lambda: bare.part("preview").is_visible())
     bare.part("preview-ml").click()
     assert not bare.part("preview").is_visible()
 
 
-def test_the_picture_steps_back_only_behind_a_way_that_is_seen(ws, shown):  # noqa: F811
+def test_the_picture_steps_back_only_behind_a_way_that_is_seen(ws, shown):
     bare = shown(LineageGraph(ws, columns=True), "column-of-ml-topic")
     back = bare.page.locator(".jammi-drawing.jammi-tracing")
 

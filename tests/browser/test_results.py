@@ -8,7 +8,11 @@ import jammi_lab as jl
 from jammi_widgets import ResultView
 from tests.browser.test_panels import EVIL, SHOTS, kept, on_page  # noqa: F401  the fixture
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.leaves_behind("playwright keeps a loop and its pipes for the session")]
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.slow,
+    pytest.mark.leaves_behind("playwright keeps a loop and its pipes for the session"),
+]
 AIRPORTS = Path(__file__).parents[2] / "notebooks" / "data" / "airports.csv"
 ROWS = """
 SELECT i::BIGINT AS id, CASE WHEN i % 7 = 3 THEN NULL ELSE round(i * 7919 % 1000 / 3, 2) END AS price, DATE '2024-01-01' + i::INT AS day,
@@ -23,7 +27,7 @@ def ws(tmp_path):
 
 
 @pytest.fixture
-def view(ws, on_page):  # noqa: F811
+def view(ws, on_page):
     """Puts the rows of a statement on a page."""
 
     def put(sql=ROWS, **size):
@@ -41,7 +45,10 @@ def first(bare, column=0):
 
 def test_buttons_turn_the_pages_and_only_a_page_is_in_the_page(view):
     _, bare = view()
-    assert bare.part("counted").inner_text() == "1 to 50 of 130 rows" and bare.page.locator("tbody tr").count() == 50
+    assert (
+        bare.part("counted").inner_text() == "1 to 50 of 130 rows"
+        and bare.page.locator("tbody tr").count() == 50
+    )
     bare.part("further").click()
     bare.expect(lambda: first(bare) == "50")
     bare.part("further").click()
@@ -121,14 +128,19 @@ def test_a_long_value_is_whole_when_pointed_at_and_when_opened(view):
     _, bare = view()
     text = "a long text that goes on, " * 40
     cell = bare.part("cell-4-3")
-    assert cell.inner_text().endswith("…") and cell.locator("[title]").get_attribute("title") == text
+    assert (
+        cell.inner_text().endswith("…") and cell.locator("[title]").get_attribute("title") == text
+    )
     cell.focus()
     cell.dblclick()
     bare.expect(lambda: bare.part("whole").is_visible())
     assert bare.part("whole").locator("pre").inner_text() == text
     kept(bare, "results-whole")
     bare.page.keyboard.press("Escape")
-    assert bare.part("whole").is_hidden() and bare.page.evaluate("document.activeElement.dataset.testid") == "cell-4-3"
+    assert (
+        bare.part("whole").is_hidden()
+        and bare.page.evaluate("document.activeElement.dataset.testid") == "cell-4-3"
+    )
     bare.page.keyboard.press("Enter")
     bare.expect(lambda: bare.part("whole").is_visible())
 
@@ -140,13 +152,15 @@ def test_rows_are_chosen_on_the_page_and_from_python(view):
     bare.expect(lambda: panel.selection == ["3", "5"])
     assert panel.selected().column("id").to_pylist() == [2, 4]
     panel.selection = ["7"]
-    bare.expect(lambda: bare.page.locator("tr[aria-selected=true]").get_attribute("data-number") == "7")
+    bare.expect(
+        lambda: bare.page.locator("tr[aria-selected=true]").get_attribute("data-number") == "7"
+    )
 
 
 def test_a_text_is_found_from_the_page_and_from_python(view):
     panel, bare = view()
     bare.part("filter-input").fill("NAME 11")
-    bare.expect(lambda: bare.part("counted").inner_text() == "1 to 11 of 11 found in 130 rows")
+    bare.expect(lambda: bare.part("counted").inner_text() == "1 to 11 of 11 matches in 130 rows")
     panel.filter = "name 12"
     bare.expect(lambda: first(bare) == "12")
     assert bare.part("filter-input").input_value() == "name 12"
@@ -158,7 +172,9 @@ def test_many_columns_are_stepped_through(view):
     for said in ("columns 31 to 60 of 70", "columns 61 to 70 of 70"):
         bare.part("columns-further").click()
         bare.expect(lambda said=said: bare.part("columns").inner_text() == said)
-    assert bare.part("columns-further").is_disabled() and bare.part("cell-0-69").inner_text() == "69"
+    assert (
+        bare.part("columns-further").is_disabled() and bare.part("cell-0-69").inner_text() == "69"
+    )
     bare.part("columns-before").click()
     bare.expect(lambda: bare.part("columns").inner_text() == "columns 31 to 60 of 70")
 
@@ -168,12 +184,14 @@ def test_markup_in_names_types_and_values_is_text(view):
     _, bare = view(
         f"""SELECT '{text}' AS "{name}", ['{text}'] AS l, repeat('{text}', 50) AS r, {{'{text}': 1}} AS s, '</td><script>document.title = 1</script>' AS x"""
     )
-    assert bare.part("cell-0-0").inner_text() == EVIL and bare.part("cell-0-4").inner_text().startswith("</td><script>")
+    assert bare.part("cell-0-0").inner_text() == EVIL and bare.part(
+        "cell-0-4"
+    ).inner_text().startswith("</td><script>")
     bare.part("cell-0-2").dblclick()
     bare.expect(lambda: bare.part("whole").is_visible())
     assert bare.page.locator("#el img, #el script").count() == 0
     bare.part("filter-input").fill(EVIL)
-    bare.expect(lambda: "found" in bare.part("counted").inner_text())
+    bare.expect(lambda: "matches" in bare.part("counted").inner_text())
     assert bare.page.locator("#el img, #el script").count() == 0 and bare.page.title() != "owned"
 
 
@@ -184,7 +202,12 @@ def test_an_edited_source_is_said_above_the_rows(ws, tmp_path, view):
     ws.materialize("kept", "SELECT a FROM a")
     path.write_text("a\n1\n2\n")
     _, bare = view("SELECT * FROM jammi.kept")
-    bare.expect(lambda: "kept is" in bare.part("badge").inner_text() and "stale" in bare.part("badge").inner_text())
+    bare.expect(
+        lambda: (
+            "kept is" in bare.part("badge").inner_text()
+            and "stale" in bare.part("badge").inner_text()
+        )
+    )
     kept(bare, "results-badge")
 
 
@@ -201,9 +224,20 @@ def test_it_fits_a_narrow_page_and_reads_in_the_dark(view):
 
 def test_roles_tell_a_screen_reader_what_it_is(view):
     _, bare = view()
-    assert bare.page.get_by_role("grid").count() == 1 and bare.page.get_by_role("gridcell").count() == 250
-    assert bare.page.get_by_role("rowheader").count() == 50 and bare.page.get_by_role("columnheader").count() == 6
-    assert bare.page.locator("[data-testid^=cell-][tabindex='0'], [data-testid^=row-][tabindex='0']").count() == 1
+    assert (
+        bare.page.get_by_role("grid").count() == 1
+        and bare.page.get_by_role("gridcell").count() == 250
+    )
+    assert (
+        bare.page.get_by_role("rowheader").count() == 50
+        and bare.page.get_by_role("columnheader").count() == 6
+    )
+    assert (
+        bare.page.locator(
+            "[data-testid^=cell-][tabindex='0'], [data-testid^=row-][tabindex='0']"
+        ).count()
+        == 1
+    )
 
 
 def test_a_kernel_that_does_not_answer_is_said(view):
@@ -212,4 +246,4 @@ def test_a_kernel_that_does_not_answer_is_said(view):
     bare.page.clock.install()
     bare.part("further").click()
     bare.page.clock.run_for(9000)
-    bare.expect(lambda: "does not answer" in bare.page.locator(".jammi-said").inner_text())
+    bare.expect(lambda: "does not respond" in bare.page.locator(".jammi-said").inner_text())

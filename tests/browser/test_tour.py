@@ -32,36 +32,63 @@ def test_the_tour_runs_in_a_real_lab_and_asks_nothing_of_the_network(browser, tm
     shutil.copy(NOTEBOOKS / "01_tour.ipynb", root)
     shutil.copytree(NOTEBOOKS / "data", root / "data")
     size = {"width": 1280, "height": 900}
-    with lab(root, tmp_path / "state", theme) as (address, token), fenced(browser, address, viewport=size, device_scale_factor=1) as context:
+    with (
+        lab(root, tmp_path / "state", theme) as (address, token),
+        fenced(browser, address, viewport=size, device_scale_factor=1) as context,
+    ):
         page = opened(context, address, token, "01_tour.ipynb")
         outputs = page.locator(".jp-OutputArea-output")
         outputs.get_by_text("The workspace is closed.").wait_for()
-        assert page.locator(".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
+        assert (
+            page.locator(
+                ".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.stderr']"
+            ).count()
+            == 0
+        )
         shown = page.locator(".jp-Notebook").inner_text()
         counts = page.get_by_test_id("counts")
         counts.last.get_by_text("fresh").wait_for()
         told = [" ".join(text.split()) for text in counts.all_inner_texts()]
-        assert any("1 ● stale" in text and "2 ~ possibly stale" in text and "1 ✓ fresh" in text for text in told)
+        assert any(
+            "1 ● stale" in text and "2 ~ possibly stale" in text and "1 ✓ fresh" in text
+            for text in told
+        )
         assert "not needed: inputs came out equal" in shown
         assert told.count("4 ✓ fresh") >= 2
         if SHOTS:
             page.evaluate("window.jupyterapp.commands.execute('application:toggle-left-area')")
-        for name, at, nth in (("tour-lineage", "3 · Tables that", 0), ("stale", "%jammi status", 1), ("tour-plan", "5 · True again", 0)):
+        for name, at, nth in (
+            ("tour-lineage", "3 · Tables that", 0),
+            ("stale", "%jammi status", 1),
+            ("tour-plan", "5 · True again", 0),
+        ):
             picture(page, f"{name}-{theme.split()[-1].lower()}", at, nth)
 
 
 @pytest.mark.leaves_behind("playwright keeps a loop and its pipes for the session")
-@pytest.mark.parametrize(("scheme", "ground"), [("light", "rgb(255, 255, 255)"), ("dark", "rgb(17, 17, 17)")])
-def test_a_report_wears_the_colours_its_reader_prefers_and_its_outputs_stand_in_one_line(browser, tmp_path, scheme, ground):
+@pytest.mark.parametrize(
+    ("scheme", "ground"), [("light", "rgb(255, 255, 255)"), ("dark", "rgb(17, 17, 17)")]
+)
+def test_a_report_wears_the_colours_its_reader_prefers_and_its_outputs_stand_in_one_line(
+    browser, tmp_path, scheme, ground
+):
     data = {"text/html": "<p>shown</p>"}
-    results = [nbformat.v4.new_output("execute_result", data, execution_count=1), nbformat.v4.new_output("display_data", data)]
-    cells = [nbformat.v4.new_code_cell("shown", outputs=[result], execution_count=1) for result in results]
+    results = [
+        nbformat.v4.new_output("execute_result", data, execution_count=1),
+        nbformat.v4.new_output("display_data", data),
+    ]
+    cells = [
+        nbformat.v4.new_code_cell("shown", outputs=[result], execution_count=1)
+        for result in results
+    ]
     run_tour.report(nbformat.v4.new_notebook(cells=cells), "two", tmp_path / "two.html")
     context = browser.new_context(color_scheme=scheme)
     try:
         page = context.new_page()
         page.goto((tmp_path / "two.html").as_uri())
-        lefts = page.locator(".jp-OutputArea-output").evaluate_all("shown => shown.map(one => one.getBoundingClientRect().left)")
+        lefts = page.locator(".jp-OutputArea-output").evaluate_all(
+            "shown => shown.map(one => one.getBoundingClientRect().left)"
+        )
         assert len(lefts) == 2 and lefts[0] == lefts[1]
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") == ground
     finally:

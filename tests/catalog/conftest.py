@@ -9,15 +9,18 @@ import msgspec
 import pytest
 
 from jammi_lab.catalog import Catalog
-from jammi_lab.clock import SystemClock
-from jammi_lab.tenancy import TenantScope
-from jammi_lab.values.anchors import Anchor, AnchorKind, Input, InputKind
-from jammi_lab.values.manifest import Column
-from jammi_lab.values.records import RecipeRecord, TableKind, TableRecord, TableStatus
+from jammi_lab.core.anchors import Anchor, AnchorKind, Input, InputKind
+from jammi_lab.core.clock import SystemClock
+from jammi_lab.core.manifest import ManifestColumn
+from jammi_lab.core.records import RecipeRecord, TableKind, TableRecord, TableStatus
+from jammi_lab.core.tenancy import TenantScope
 from tests.services.servers import run_postgres
 
 _numbers = itertools.count(1)
-EDGE_KINDS = {InputKind.RESULT: AnchorKind.RESULT_DIGEST, InputKind.SOURCE: AnchorKind.SOURCE_VERSION}
+EDGE_KINDS = {
+    InputKind.RESULT: AnchorKind.RESULT_DIGEST,
+    InputKind.SOURCE: AnchorKind.SOURCE_VERSION,
+}
 
 
 class Lab:
@@ -51,18 +54,34 @@ class Lab:
         )
         return msgspec.structs.replace(record, **fields)
 
-    def begin(self, recipe: str, definition: str | None = None, *, model_key: str | None = None, **fields: object) -> TableRecord:
-        return self.catalog.publish.begin(self.record(recipe, definition, **fields), model_key)
+    def begin(
+        self,
+        recipe: str,
+        definition: str | None = None,
+        *,
+        model_key: str | None = None,
+        **fields: object,
+    ) -> TableRecord:
+        return self.catalog.table_status.begin(self.record(recipe, definition, **fields), model_key)
 
-    def ready(self, recipe: str, *reads: str | Input, definition: str | None = None, **fields: object) -> TableRecord:
+    def ready(
+        self, recipe: str, *reads: str | Input, definition: str | None = None, **fields: object
+    ) -> TableRecord:
         """A published table; a text in `reads` is a recipe or physical table, one with `source:` before it a source."""
         begun = self.begin(recipe, definition, **fields)
-        return self.catalog.publish.ready(msgspec.structs.replace(begun, anchors=[anchored(r) for r in reads]), b"{}\n")
+        return self.catalog.table_status.publish(
+            msgspec.structs.replace(begun, anchors=[anchored(r) for r in reads]), b"{}\n"
+        )
 
     def define(self, name: str, definition: str = "d") -> RecipeRecord:
         return self.catalog.recipes.put(
             RecipeRecord(
-                name=name, kind=TableKind.SQL, descriptor={"sql": definition}, environment={}, definition_hash=definition, tenant=self.scope.current
+                name=name,
+                kind=TableKind.SQL,
+                descriptor={"sql": definition},
+                environment={},
+                definition_hash=definition,
+                tenant=self.scope.current,
             )
         )
 
@@ -75,7 +94,9 @@ def anchored(read: str | Input) -> Anchor:
     if isinstance(read, str):
         kind, _, name = read.rpartition(":") if read.startswith("source:") else ("result", "", read)
         read = Input(kind=InputKind(kind), name=name)
-    return Anchor(input=read, kind=EDGE_KINDS[read.kind], value="v", method="test", types=("BIGINT",))
+    return Anchor(
+        input=read, kind=EDGE_KINDS[read.kind], value="v", method="test", types=("BIGINT",)
+    )
 
 
 def place_of(said: str) -> Path | str:
@@ -85,7 +106,9 @@ def place_of(said: str) -> Path | str:
 
 sqlite_only = pytest.mark.parametrize("catalog_place", ["sqlite"], indirect=True)
 """For tests of what only a catalog in a file has; all others are run over both."""
-postgresql_only = pytest.mark.parametrize("catalog_place", [pytest.param("postgresql", marks=pytest.mark.services)], indirect=True)
+postgresql_only = pytest.mark.parametrize(
+    "catalog_place", [pytest.param("postgresql", marks=pytest.mark.services)], indirect=True
+)
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.services)])
@@ -129,7 +152,7 @@ FULL = {
     "row_count": 7,
     "bytes": 99,
     "seconds": 0.25,
-    "columns": [Column(name="Größe", type="BIGINT", digest="d")],
+    "columns": [ManifestColumn(name="Größe", type="BIGINT", digest="d")],
     "digest": "0" * 64,
     "manifest_digest": "1" * 64,
     "order_sensitive": True,

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from jammi_lab.catalog import Catalog, dialects
-from jammi_lab.catalog.dialects import network_filesystem
-from jammi_lab.errors import (
+from jammi_lab.catalog import Catalog
+from jammi_lab.catalog import sqlite as dialects
+from jammi_lab.catalog.sqlite import network_filesystem
+from jammi_lab.core.errors import (
     ForkedWorkspace,
     InvalidArgument,
     ResourceExhausted,
@@ -30,14 +31,15 @@ from tests.catalog.conftest import Lab, sqlite_only
 COUNT = """
 import sys, threading
 from jammi_lab.catalog import Catalog
-from jammi_lab.clock import SystemClock
-from jammi_lab.tenancy import TenantScope
+from jammi_lab.core.clock import SystemClock
+from jammi_lab.core.tenancy import TenantScope
 from tests.catalog.conftest import place_of
+
 catalog = Catalog(place_of(sys.argv[1]), scope=TenantScope(), clock=SystemClock())
 def add():
     for _ in range(int(sys.argv[3])):
         with catalog.transaction():
-            catalog.meta.set("n", str(int(catalog.meta.get("n") or 0) + 1))
+            catalog.metadata.set("n", str(int(catalog.metadata.get("n") or 0) + 1))
 threads = [threading.Thread(target=add) for _ in range(int(sys.argv[2]))]
 for t in threads: t.start()
 for t in threads: t.join()
@@ -47,25 +49,33 @@ catalog.close()
 
 def test_read_modify_writes_of_eight_threads_lose_nothing(lab: Lab, run_python: Callable) -> None:
     run_python(COUNT, str(lab.place), "8", "50")
-    assert lab.catalog.meta.get("n") == "400"
+    assert lab.catalog.metadata.get("n") == "400"
 
 
 def test_two_processes_that_make_and_change_one_catalog_lose_nothing(
     tmp_path: Path, catalog_place: Path | str, run_python: Callable, open_catalog: Callable
 ) -> None:
-    path = tmp_path / "new" / "catalog.sqlite3" if isinstance(catalog_place, Path) else catalog_place
-    racing = [threading.Thread(target=run_python, args=(COUNT, str(path), "1", "100")) for _ in range(2)]
+    path = (
+        tmp_path / "new" / "catalog.sqlite3" if isinstance(catalog_place, Path) else catalog_place
+    )
+    racing = [
+        threading.Thread(target=run_python, args=(COUNT, str(path), "1", "100")) for _ in range(2)
+    ]
     for thread in racing:
         thread.start()
     for thread in racing:
         thread.join()
-    assert open_catalog(path).meta.get("n") == "200"
+    assert open_catalog(path).metadata.get("n") == "200"
 
 
 @sqlite_only
-def test_a_kernel_that_makes_the_catalog_waits_for_another_that_is_about_to(tmp_path: Path, open_catalog: Callable) -> None:
+def test_a_kernel_that_makes_the_catalog_waits_for_another_that_is_about_to(
+    tmp_path: Path, open_catalog: Callable
+) -> None:
     place = tmp_path / "catalog.sqlite3"
-    with contextlib.closing(sqlite3.connect(place, isolation_level=None, check_same_thread=False)) as other:
+    with contextlib.closing(
+        sqlite3.connect(place, isolation_level=None, check_same_thread=False)
+    ) as other:
         other.execute("PRAGMA user_version=1")
         other.execute("BEGIN IMMEDIATE")
         done = threading.Timer(0.3, other.execute, ["COMMIT"])
@@ -89,15 +99,17 @@ def test_a_lock_on_a_catalog_without_a_log_is_not_waited_for_without_end(
 
 def test_an_exception_takes_the_whole_transaction_back(lab: Lab) -> None:
     with pytest.raises(KeyError), lab.catalog.transaction():
-        lab.catalog.meta.set("a", "1")
+        lab.catalog.metadata.set("a", "1")
         lab.ready("top")
         raise KeyError
-    assert lab.catalog.meta.get("a") is None
-    assert lab.catalog.tables.newest("top") is None
+    assert lab.catalog.metadata.get("a") is None
+    assert lab.catalog.result_tables.newest("top") is None
 
 
 @sqlite_only
-def test_an_interrupt_in_a_statement_leaves_the_catalog_free_for_others_and_for_this_thread(lab: Lab) -> None:
+def test_an_interrupt_in_a_statement_leaves_the_catalog_free_for_others_and_for_this_thread(
+    lab: Lab,
+) -> None:
     """The traceback is kept, as IPython does: it holds the cursor, and with it what the cursor had begun."""
     database = lab.catalog.database
 
@@ -105,44 +117,56 @@ def test_an_interrupt_in_a_statement_leaves_the_catalog_free_for_others_and_for_
         cursor.execute(statement, parameters)
         raise KeyboardInterrupt
 
-    for block in (database.write, database.hasty):
+    for block in (database.write, database.write_without_fsync):
         sa.event.listen(database._engine, "do_execute", interrupted)
         with pytest.raises(KeyboardInterrupt) as kept, lab.catalog.transaction():
-            lab.catalog.meta.set("a", "1")
+            lab.catalog.metadata.set("a", "1")
         sa.event.remove(database._engine, "do_execute", interrupted)
         other = sqlite3.connect(lab.place, timeout=0, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         other.execute("ROLLBACK")
         other.close()
         with block():
-            lab.catalog.meta.set("b", "2")
-        assert database.purge() and lab.catalog.meta.get("a") is None and lab.catalog.meta.get("b") == "2" and kept.value is not None
+            lab.catalog.metadata.set("b", "2")
+        assert (
+            database.purge()
+            and lab.catalog.metadata.get("a") is None
+            and lab.catalog.metadata.get("b") == "2"
+            and kept.value is not None
+        )
 
 
 @sqlite_only
-def test_an_interrupt_comes_between_two_statements_or_behind_the_commit_and_never_into_one(lab: Lab) -> None:
+def test_an_interrupt_comes_between_two_statements_or_behind_the_commit_and_never_into_one(
+    lab: Lab,
+) -> None:
     database, reached = lab.catalog.database, []
     with pytest.raises(KeyboardInterrupt), database.write():
-        lab.catalog.meta.set("a", "1")
+        lab.catalog.metadata.set("a", "1")
         signal.raise_signal(signal.SIGINT)
         reached.append("the line after")
-        lab.catalog.meta.set("b", "1")
+        lab.catalog.metadata.set("b", "1")
         reached.append("a statement after")
-    assert reached == ["the line after"] and lab.catalog.meta.get("a") is None
+    assert reached == ["the line after"] and lab.catalog.metadata.get("a") is None
     with pytest.raises(KeyboardInterrupt), database.write():
-        lab.catalog.meta.set("a", "2")
+        lab.catalog.metadata.set("a", "2")
         signal.raise_signal(signal.SIGINT)
-    assert lab.catalog.meta.get("a") == "2" and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert (
+        lab.catalog.metadata.get("a") == "2"
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
 
 
 @sqlite_only
-def test_an_interrupt_just_before_a_transaction_begins_leaves_the_next_one_undisturbed(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_just_before_a_transaction_begins_leaves_the_next_one_undisturbed(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def came_before(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("jammi_lab.interrupts._handle", came_before)
+    monkeypatch.setattr("jammi_lab.core.interrupts._set_handler", came_before)
     with pytest.raises(KeyboardInterrupt), lab.catalog.database.write():
         pass
     monkeypatch.undo()
@@ -154,12 +178,14 @@ def test_an_interrupt_just_before_a_transaction_begins_leaves_the_next_one_undis
 
 
 @sqlite_only
-def test_a_commit_waits_for_the_disk_also_after_one_that_did_not_was_interrupted(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_commit_waits_for_the_disk_also_after_one_that_did_not_was_interrupted(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def synchronous() -> int:
         with lab.catalog.database.read() as tx:
             return tx.exec_driver_sql("PRAGMA synchronous").scalar_one()
 
-    with lab.catalog.database.hasty():
+    with lab.catalog.database.write_without_fsync():
         assert synchronous() == 1
     with lab.catalog.database.write():
         assert synchronous() == 2
@@ -168,9 +194,9 @@ def test_a_commit_waits_for_the_disk_also_after_one_that_did_not_was_interrupted
         hurry(*_, **__)
         raise KeyboardInterrupt
 
-    hurry = lab.catalog.database.dialect.hurry
-    monkeypatch.setattr(lab.catalog.database.dialect, "hurry", interrupted)
-    with pytest.raises(KeyboardInterrupt), lab.catalog.database.hasty():
+    hurry = lab.catalog.database.dialect.set_durability
+    monkeypatch.setattr(lab.catalog.database.dialect, "set_durability", interrupted)
+    with pytest.raises(KeyboardInterrupt), lab.catalog.database.write_without_fsync():
         pass
     monkeypatch.undo()
     assert synchronous() == 1
@@ -180,20 +206,24 @@ def test_a_commit_waits_for_the_disk_also_after_one_that_did_not_was_interrupted
 
 @sqlite_only
 @pytest.mark.parametrize("how", ["moved", "replaced"])
-def test_a_catalog_that_is_not_where_it_was_is_neither_read_nor_written(lab: Lab, tmp_path: Path, how: str) -> None:
+def test_a_catalog_that_is_not_where_it_was_is_neither_read_nor_written(
+    lab: Lab, tmp_path: Path, how: str
+) -> None:
     path = Path(str(lab.place))
-    lab.catalog.meta.set("a", "1")
+    lab.catalog.metadata.set("a", "1")
     path.rename(tmp_path / "elsewhere.sqlite3")
     if how == "replaced":
         sqlite3.connect(path).execute("CREATE TABLE t (x)").connection.close()
-    for use in (lambda: lab.catalog.meta.set("a", "2"), lambda: lab.catalog.meta.get("a")):
-        with pytest.raises(WorkspaceNotFound, match="removed or replaced while it was open; nothing was changed"):
+    for use in (lambda: lab.catalog.metadata.set("a", "2"), lambda: lab.catalog.metadata.get("a")):
+        with pytest.raises(
+            WorkspaceNotFound, match="removed or replaced while it was open; nothing was changed"
+        ):
             use()
     found: list[BaseException] = []
 
     def in_another_thread() -> None:
         try:
-            lab.catalog.meta.get("a")
+            lab.catalog.metadata.get("a")
         except WorkspaceNotFound as error:
             found.append(error)
 
@@ -202,7 +232,7 @@ def test_a_catalog_that_is_not_where_it_was_is_neither_read_nor_written(lab: Lab
     thread.join()
     assert found
     (tmp_path / "elsewhere.sqlite3").rename(path)
-    assert lab.catalog.meta.get("a") == "1"
+    assert lab.catalog.metadata.get("a") == "1"
 
 
 def test_a_crash_before_the_commit_changes_nothing_and_after_it_everything(lab: Lab) -> None:
@@ -214,22 +244,26 @@ def test_a_crash_before_the_commit_changes_nothing_and_after_it_everything(lab: 
     try:
         for crash_at, seen in (("catalog:before-commit", None), ("catalog:after-commit", "1")):
             with pytest.raises(OSError, match=crash_at):
-                lab.catalog.meta.set("a", "1")
-            assert lab.catalog.meta.get("a") == seen
+                lab.catalog.metadata.set("a", "1")
+            assert lab.catalog.metadata.get("a") == seen
     finally:
         install_fault_hook(None)
 
 
 def test_an_interrupt_inside_a_transaction_leaves_the_connection_usable(lab: Lab) -> None:
     with pytest.raises(KeyboardInterrupt), lab.catalog.transaction():
-        lab.catalog.meta.set("a", "1")
+        lab.catalog.metadata.set("a", "1")
         raise KeyboardInterrupt
-    lab.catalog.meta.set("a", "2")
-    assert lab.catalog.meta.get("a") == "2"
+    lab.catalog.metadata.set("a", "2")
+    assert lab.catalog.metadata.get("a") == "2"
 
 
 def in_transaction(raw: Any) -> bool:
-    return raw.in_transaction if isinstance(raw, sqlite3.Connection) else raw.info.transaction_status.name != "IDLE"
+    return (
+        raw.in_transaction
+        if isinstance(raw, sqlite3.Connection)
+        else raw.info.transaction_status.name != "IDLE"
+    )
 
 
 def test_a_transaction_that_only_the_driver_knows_of_is_ended_by_the_next(lab: Lab) -> None:
@@ -237,12 +271,16 @@ def test_a_transaction_that_only_the_driver_knows_of_is_ended_by_the_next(lab: L
         raw = tx.connection.dbapi_connection
     raw.execute(lab.catalog.database.dialect.begin(writing=True))
     assert in_transaction(raw)
-    lab.catalog.meta.set("a", "1")
+    lab.catalog.metadata.set("a", "1")
     assert not in_transaction(raw)
 
 
 def test_a_write_cannot_begin_inside_a_read(lab: Lab) -> None:
-    with lab.catalog.database.read(), pytest.raises(RuntimeError, match="begin with write"), lab.catalog.database.write():
+    with (
+        lab.catalog.database.read(),
+        pytest.raises(RuntimeError, match="begin with write"),
+        lab.catalog.database.write(),
+    ):
         pass
 
 
@@ -250,28 +288,49 @@ def test_a_write_cannot_begin_inside_a_read(lab: Lab) -> None:
 def test_commits_are_on_disk_when_they_are_acknowledged(lab: Lab) -> None:
     with lab.catalog.database.read() as tx:
         found = {
-            p: tx.exec_driver_sql(f"PRAGMA {p}").scalar() for p in ("journal_mode", "synchronous", "secure_delete", "foreign_keys", "trusted_schema")
+            p: tx.exec_driver_sql(f"PRAGMA {p}").scalar()
+            for p in (
+                "journal_mode",
+                "synchronous",
+                "secure_delete",
+                "foreign_keys",
+                "trusted_schema",
+            )
         }
-    assert found == {"journal_mode": "wal", "synchronous": 2, "secure_delete": 1, "foreign_keys": 1, "trusted_schema": 0}
+    assert found == {
+        "journal_mode": "wal",
+        "synchronous": 2,
+        "secure_delete": 1,
+        "foreign_keys": 1,
+        "trusted_schema": 0,
+    }
 
 
 @sqlite_only
-@pytest.mark.leaves_behind("a catalog that is closed without retiring its writer, as a dying process leaves it")
-def test_closing_leaves_no_file_open_whatever_threads_used_it(tmp_path: Path, open_catalog: Callable) -> None:
+@pytest.mark.leaves_behind(
+    "a catalog that is closed without retiring its writer, as a dying process leaves it"
+)
+def test_closing_leaves_no_file_open_whatever_threads_used_it(
+    tmp_path: Path, open_catalog: Callable
+) -> None:
     catalog = open_catalog(tmp_path / "catalog.sqlite3")
     catalog.writers.register()
     for _ in range(3):
-        thread = threading.Thread(target=catalog.tables.current)
+        thread = threading.Thread(target=catalog.result_tables.current)
         thread.start()
         thread.join()
     catalog.close()
     catalog.close()
-    assert [name for fd in os.listdir("/proc/self/fd") if (name := os.path.realpath(f"/proc/self/fd/{fd}")).startswith(str(tmp_path))] == []
+    assert [
+        name
+        for fd in os.listdir("/proc/self/fd")
+        if (name := os.path.realpath(f"/proc/self/fd/{fd}")).startswith(str(tmp_path))
+    ] == []
 
 
 def test_connections_of_ended_threads_do_not_pile_up(lab: Lab) -> None:
     for _ in range(20):
-        thread = threading.Thread(target=lab.catalog.tables.current)
+        thread = threading.Thread(target=lab.catalog.result_tables.current)
         thread.start()
         thread.join()
     assert len(lab.catalog.database._handles) <= 2
@@ -286,22 +345,28 @@ def test_threads_that_work_in_common_share_one_connection_and_get_their_own_back
     database, own, common = lab.catalog.database, connection_of(lab.catalog.database), []
 
     def work() -> None:
-        with database.in_common():
-            lab.catalog.meta.set("n", str(int(lab.catalog.meta.get("n") or 0) + 1))
+        with database.shared_connection():
+            lab.catalog.metadata.set("n", str(int(lab.catalog.metadata.get("n") or 0) + 1))
             common.append(connection_of(database))
 
     for _ in range(3):
         thread = threading.Thread(target=work)
         thread.start()
         thread.join()
-    with pytest.raises(KeyError), database.in_common():
+    with pytest.raises(KeyError), database.shared_connection():
         common.append(connection_of(database))
         raise KeyError
-    assert len({id(each) for each in common}) == 1 and common[0] is not own and connection_of(database) is own
-    assert len(database._handles) == 2 and lab.catalog.meta.get("n") == "3"
+    assert (
+        len({id(each) for each in common}) == 1
+        and common[0] is not own
+        and connection_of(database) is own
+    )
+    assert len(database._handles) == 2 and lab.catalog.metadata.get("n") == "3"
 
 
-def test_whether_a_thread_writes_is_told_without_a_connection_and_not_of_a_closed_catalog(open_catalog: Callable) -> None:
+def test_whether_a_thread_writes_is_told_without_a_connection_and_not_of_a_closed_catalog(
+    open_catalog: Callable,
+) -> None:
     database, told = open_catalog().database, []
     thread = threading.Thread(target=lambda: told.append(database.writing))
     with database.write():
@@ -310,7 +375,7 @@ def test_whether_a_thread_writes_is_told_without_a_connection_and_not_of_a_close
         thread.join()
     assert told == [False] and not database.writing and len(database._handles) == 1
     database.close()
-    for ask in (lambda: database.writing, lambda: database.in_common().__enter__()):
+    for ask in (lambda: database.writing, lambda: database.shared_connection().__enter__()):
         with pytest.raises(SessionClosed):
             ask()
 
@@ -319,17 +384,17 @@ def test_a_closed_catalog_says_so(open_catalog: Callable) -> None:
     catalog = open_catalog()
     catalog.close()
     with pytest.raises(SessionClosed, match="closed"):
-        catalog.tables.current()
+        catalog.result_tables.current()
 
 
 def test_a_forked_child_is_refused_and_does_no_harm(lab: Lab) -> None:
     read, write = os.pipe()
     with lab.catalog.transaction():
-        lab.catalog.meta.set("a", "1")
+        lab.catalog.metadata.set("a", "1")
         child = os.fork()
         if child == 0:
             try:
-                lab.catalog.meta.get("a")
+                lab.catalog.metadata.get("a")
                 os.write(write, b"used")
             except ForkedWorkspace:
                 lab.catalog.close()
@@ -340,12 +405,14 @@ def test_a_forked_child_is_refused_and_does_no_harm(lab: Lab) -> None:
     assert os.read(read, 100) == b"ForkedWorkspace"
     os.close(read)
     os.close(write)
-    assert lab.catalog.meta.get("a") == "1"
+    assert lab.catalog.metadata.get("a") == "1"
     assert lab.catalog.writers.is_alive(lab.writer)
 
 
 @sqlite_only
-def test_a_catalog_that_is_not_there_is_not_made_unasked(tmp_path: Path, open_catalog: Callable) -> None:
+def test_a_catalog_that_is_not_there_is_not_made_unasked(
+    tmp_path: Path, open_catalog: Callable
+) -> None:
     for options in ({"create": False}, {"read_only": True}):
         with pytest.raises(WorkspaceNotFound):
             open_catalog(tmp_path / "none" / "catalog.sqlite3", **options)
@@ -355,11 +422,11 @@ def test_a_catalog_that_is_not_there_is_not_made_unasked(tmp_path: Path, open_ca
 def test_a_read_only_catalog_reads_and_refuses_to_write(lab: Lab, open_catalog: Callable) -> None:
     table = lab.ready("top")
     catalog = open_catalog(read_only=True)
-    assert catalog.tables.newest("top")[1] == table
+    assert catalog.result_tables.newest("top")[1] == table
     with pytest.raises(WorkspaceReadOnly):
-        catalog.meta.set("a", "1")
+        catalog.metadata.set("a", "1")
     lab.ready("top")
-    assert catalog.tables.newest("top")[0].version == 2
+    assert catalog.result_tables.newest("top")[0].version == 2
 
 
 def unwritable(monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -384,10 +451,10 @@ def test_a_folder_without_write_access_is_opened_as_immutable_when_there_is_no_l
 ) -> None:
     path = tmp_path / "catalog.sqlite3"
     made = open_catalog(path)
-    made.meta.set("a", "1")
+    made.metadata.set("a", "1")
     made.close()
     modes = unwritable(monkeypatch)
-    assert open_catalog(path, read_only=True).meta.get("a") == "1"
+    assert open_catalog(path, read_only=True).metadata.get("a") == "1"
     assert modes[-1] == "ro&immutable=1"
 
 
@@ -395,38 +462,46 @@ def test_a_folder_without_write_access_is_opened_as_immutable_when_there_is_no_l
 def test_a_folder_without_write_access_is_not_opened_past_a_log_with_content(
     lab: Lab, open_catalog: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lab.catalog.meta.set("a", "1")
+    lab.catalog.metadata.set("a", "1")
     modes = unwritable(monkeypatch)
     with pytest.raises(Exception, match="cannot be opened"):
         open_catalog(read_only=True)
     assert set(modes) == {"ro"}
 
 
-def test_a_lock_that_is_held_too_long_is_a_typed_error(lab: Lab, open_catalog: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_that_is_held_too_long_is_a_typed_error(
+    lab: Lab, open_catalog: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(dialects, "LOCK_SECONDS", 0.05)
     catalog = open_catalog()
     with lab.catalog.transaction(), pytest.raises(VersionConflict, match="locked"):
-        catalog.meta.set("a", "1")
-    catalog.meta.set("a", "2")
-    assert catalog.meta.get("a") == "2"
+        catalog.metadata.set("a", "1")
+    catalog.metadata.set("a", "2")
+    assert catalog.metadata.get("a") == "2"
 
 
-def test_a_transaction_that_could_not_begin_leaves_the_connection_usable(lab: Lab, open_catalog: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_transaction_that_could_not_begin_leaves_the_connection_usable(
+    lab: Lab, open_catalog: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(dialects, "LOCK_SECONDS", 0.05)
     other = open_catalog(lab.place)
     with lab.catalog.transaction(), pytest.raises(VersionConflict):
-        other.meta.set("a", "1")
-    other.meta.set("a", "2")
-    monkeypatch.setattr(type(other.database.dialect), "begin", lambda self, *, writing: "BEGIN NOTHING")
+        other.metadata.set("a", "1")
+    other.metadata.set("a", "2")
+    monkeypatch.setattr(
+        type(other.database.dialect), "begin", lambda self, *, writing: "BEGIN NOTHING"
+    )
     for _ in range(2):
         with pytest.raises(sa.exc.DBAPIError):
-            other.meta.get("a")
+            other.metadata.get("a")
     monkeypatch.undo()
-    assert other.meta.get("a") == "2"
+    assert other.metadata.get("a") == "2"
 
 
 @sqlite_only
-@pytest.mark.parametrize("value", ["{", b"\xff\xfe", '[{"name": 1}]'], ids=["no JSON", "no text", "no column"])
+@pytest.mark.parametrize(
+    "value", ["{", b"\xff\xfe", '[{"name": 1}]'], ids=["no JSON", "no text", "no column"]
+)
 def test_a_row_that_nothing_here_wrote_is_a_damaged_catalog(lab: Lab, value: object) -> None:
     lab.ready("a")
     lab.define("a")
@@ -434,67 +509,84 @@ def test_a_row_that_nothing_here_wrote_is_a_damaged_catalog(lab: Lab, value: obj
         db.execute("UPDATE result_tables SET columns = CAST(? AS TEXT)", (value,))
         db.execute("UPDATE recipes SET descriptor = CAST(? AS TEXT)", (value,))
     db.close()
-    for read in (lab.catalog.tables.current, lambda: lab.catalog.tables.newest("a"), lab.catalog.recipes.list, lambda: lab.catalog.recipes.get("a")):
+    for read in (
+        lab.catalog.result_tables.current,
+        lambda: lab.catalog.result_tables.newest("a"),
+        lab.catalog.recipes.list,
+        lambda: lab.catalog.recipes.get("a"),
+    ):
         with pytest.raises(TableDamaged, match=r"catalog.* is damaged"):
             read()
 
 
 @sqlite_only
 @pytest.mark.parametrize("body", ["{", "[]", "null", None], ids=str)
-def test_an_observation_that_cannot_be_read_is_as_if_it_had_not_been_made(lab: Lab, body: str | None) -> None:
+def test_an_observation_that_cannot_be_read_is_as_if_it_had_not_been_made(
+    lab: Lab, body: str | None
+) -> None:
     with sqlite3.connect(lab.path) as db:
         db.execute("INSERT INTO observations (key, body) VALUES ('k', ?)", (body or "\x00",))
     db.close()
-    assert lab.catalog.memo.load() == {} and lab.catalog.memo.get("k") is None
+    assert lab.catalog.observations.load() == {} and lab.catalog.observations.get("k") is None
 
 
 @sqlite_only
 def test_a_full_disk_is_a_typed_error_and_what_was_acknowledged_is_there(lab: Lab) -> None:
-    lab.catalog.meta.set("kept", "1")
+    lab.catalog.metadata.set("kept", "1")
     with lab.catalog.database.read() as tx:
         pages = tx.exec_driver_sql("PRAGMA page_count").scalar_one()
         tx.exec_driver_sql(f"PRAGMA max_page_count={pages + 1}")
     with pytest.raises(ResourceExhausted):
-        lab.catalog.meta.set("big", "x" * 1_000_000)
+        lab.catalog.metadata.set("big", "x" * 1_000_000)
     with lab.catalog.database.read() as tx:
         tx.exec_driver_sql("PRAGMA max_page_count=1000000")
-    assert lab.catalog.meta.get("kept") == "1"
-    assert lab.catalog.meta.get("big") is None
-    lab.catalog.meta.set("after", "1")
+    assert lab.catalog.metadata.get("kept") == "1"
+    assert lab.catalog.metadata.get("big") is None
+    lab.catalog.metadata.set("after", "1")
 
 
 @sqlite_only
 @pytest.mark.parametrize("damage", [b"this is no database, " * 100, None])
-def test_a_damaged_catalog_names_the_way_to_make_a_new_one(tmp_path: Path, open_catalog: Callable, damage: bytes | None) -> None:
+def test_a_damaged_catalog_names_the_way_to_make_a_new_one(
+    tmp_path: Path, open_catalog: Callable, damage: bytes | None
+) -> None:
     path = tmp_path / "catalog.sqlite3"
     made = open_catalog(path)
     for i in range(50):
-        made.meta.set(f"key {i}", "x" * 4000)
+        made.metadata.set(f"key {i}", "x" * 4000)
     made.close()
     content = path.read_bytes()
     path.write_bytes(damage or content[:4096] + b"\xff" * (len(content) - 4096))
     with pytest.raises(TableDamaged, match=r"jammi_lab\.rebuild"):
-        open_catalog(path).meta.get("key 1")
+        open_catalog(path).metadata.get("key 1")
 
 
 @sqlite_only
 @pytest.mark.parametrize(
-    ("was", "is_now"), [(b"CREATE TABLE meta (key", b"CREATE TABLE mefa (key"), (b"value TEXT NOT NULL", b"valle TEXT NOT NULL")]
+    ("was", "is_now"),
+    [
+        (b"CREATE TABLE meta (key", b"CREATE TABLE mefa (key"),
+        (b"value TEXT NOT NULL", b"valle TEXT NOT NULL"),
+    ],
 )
-def test_a_catalog_that_names_its_tables_otherwise_is_damaged(tmp_path: Path, open_catalog: Callable, was: bytes, is_now: bytes) -> None:
+def test_a_catalog_that_names_its_tables_otherwise_is_damaged(
+    tmp_path: Path, open_catalog: Callable, was: bytes, is_now: bytes
+) -> None:
     path = tmp_path / "catalog.sqlite3"
     made = open_catalog(path)
-    made.meta.set("a", "1")
+    made.metadata.set("a", "1")
     made.close()
     content = path.read_bytes()
     assert was in content
     path.write_bytes(content.replace(was, is_now))
     with pytest.raises(TableDamaged, match=r"jammi_lab\.rebuild"):
-        open_catalog(path).meta.get("a")
+        open_catalog(path).metadata.get("a")
 
 
 @sqlite_only
-def test_a_catalog_in_a_format_that_there_is_not_is_damaged(tmp_path: Path, open_catalog: Callable) -> None:
+def test_a_catalog_in_a_format_that_there_is_not_is_damaged(
+    tmp_path: Path, open_catalog: Callable
+) -> None:
     path = tmp_path / "catalog.sqlite3"
     open_catalog(path).close()
     with path.open("r+b") as file:
@@ -544,7 +636,10 @@ def test_a_catalog_on_a_network_filesystem_is_refused_with_the_other_way_named(
 
 
 def test_bound_values_are_in_no_error(lab: Lab) -> None:
-    with pytest.raises((sa.exc.DBAPIError, TableDamaged)) as failed, lab.catalog.database.write() as tx:
+    with (
+        pytest.raises((sa.exc.DBAPIError, TableDamaged)) as failed,
+        lab.catalog.database.write() as tx,
+    ):
         tx.execute(sa.text("INSERT INTO nothing VALUES (:secret)"), {"secret": "canary-4711"})
     assert "canary-4711" not in str(failed.value)
 
@@ -554,7 +649,7 @@ def test_a_catalog_is_a_context_manager(tmp_path: Path, open_catalog: Callable) 
     with open_catalog(tmp_path / "c.sqlite3") as catalog:
         assert isinstance(catalog, Catalog)
     with pytest.raises(SessionClosed):
-        catalog.tables.current()
+        catalog.result_tables.current()
 
 
 @sqlite_only
@@ -563,26 +658,26 @@ def test_what_was_read_is_kept_until_anybody_commits(lab: Lab, open_catalog: Cal
 
     def read() -> str | None:
         asked.append(1)
-        return lab.catalog.meta.get("n")
+        return lab.catalog.metadata.get("n")
 
     def times() -> tuple[str | None, int]:
-        return database.kept("n", read), len(asked)
+        return database.cached("n", read), len(asked)
 
     assert (times(), times()) == ((None, 1), (None, 1))
-    lab.catalog.meta.set("n", "own")
+    lab.catalog.metadata.set("n", "own")
     assert (times(), times()) == (("own", 2), ("own", 2))
     other = open_catalog(lab.place)
-    other.meta.set("n", "of another kernel")
+    other.metadata.set("n", "of another kernel")
     assert (times(), times()) == (("of another kernel", 3), ("of another kernel", 3))
-    thread = threading.Thread(target=lab.catalog.meta.set, args=("n", "of a thread"))
+    thread = threading.Thread(target=lab.catalog.metadata.set, args=("n", "of a thread"))
     thread.start()
     thread.join()
     assert times() == ("of a thread", 4)
-    other.meta.set("n", None)
-    lab.catalog.meta.set("unrelated", "1")
+    other.metadata.set("n", None)
+    lab.catalog.metadata.set("unrelated", "1")
     assert times() == (None, 5)
     with pytest.raises(KeyError), lab.catalog.transaction():
-        lab.catalog.meta.set("n", "taken back")
+        lab.catalog.metadata.set("n", "taken back")
         assert times() == ("taken back", 6), "inside a transaction nothing is kept"
         raise KeyError
     assert times() == (None, 7)
@@ -591,12 +686,14 @@ def test_what_was_read_is_kept_until_anybody_commits(lab: Lab, open_catalog: Cal
 def test_what_is_kept_is_never_older_than_the_last_commit(lab: Lab, open_catalog: Callable) -> None:
     other = open_catalog(lab.place)
     for turn in range(100):
-        (other if turn % 3 else lab.catalog).meta.set("n", str(turn))
+        (other if turn % 3 else lab.catalog).metadata.set("n", str(turn))
         for _ in range(2):
-            assert lab.catalog.database.kept("n", lambda: lab.catalog.meta.get("n")) == str(turn)
+            assert lab.catalog.database.cached("n", lambda: lab.catalog.metadata.get("n")) == str(
+                turn
+            )
 
 
 def test_a_failed_read_is_not_kept(lab: Lab) -> None:
     with pytest.raises(ZeroDivisionError):
-        lab.catalog.database.kept("x", lambda: 1 // 0)
-    assert lab.catalog.database.kept("x", lambda: 1) == 1
+        lab.catalog.database.cached("x", lambda: 1 // 0)
+    assert lab.catalog.database.cached("x", lambda: 1) == 1

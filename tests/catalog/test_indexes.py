@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 import pytest
 
 from jammi_lab.catalog import Catalog
-from jammi_lab.values.anchors import Input, InputKind
+from jammi_lab.core.anchors import Input, InputKind
 from tests.catalog.conftest import Lab, sqlite_only
 
 pytestmark = sqlite_only
@@ -14,19 +14,67 @@ QUEUES = ("SCAN reach", "SCAN CONSTANT ROW")
 """What a recursive statement goes over beside tables: the nodes that it has met, and the one that it begins with."""
 
 ASKED: dict[str, tuple[Callable[[Catalog], Sequence[object]], int, set[str]]] = {
-    "ready ones of a definition": (lambda c: c.tables.by_definition("d17"), 1, {"result_tables_definition"}),
-    "versions of a definition": (lambda c: c.tables.list(definition="d17"), 1, {"result_tables_definition", "versions_table"}),
-    "in any status": (lambda c: c.tables.list(status=None, definition="d17"), 1, {"result_tables_definition", "versions_table"}),
-    "anchored on a source": (lambda c: c.tables.list(source="papers"), 11, {"lineage_down", "versions_table"}),
-    "anchored on a result table": (lambda c: c.tables.list(source="T17"), 1, {"lineage_down", "versions_table"}),
-    "anchored, in any status": (lambda c: c.tables.list(status=None, source="papers"), 11, {"lineage_down", "versions_table"}),
-    "anchored, of a definition": (lambda c: c.tables.list(source="papers", definition="d30"), 1, {"versions_table"}),
-    "made by a model": (lambda c: c.tables.list(model="m"), 1, {"result_tables_model", "versions_table"}),
-    "direct dependents": (lambda c: c.lineage.closure("papers", "down", 1), 10, {"newest_edges_down"}),
-    "readers of a recipe": (lambda c: list(c.lineage.readers("t12", None)), 1, {"newest_edges_down"}),
+    "ready ones of a definition": (
+        lambda c: c.result_tables.by_definition("d17"),
+        1,
+        {"result_tables_definition"},
+    ),
+    "versions of a definition": (
+        lambda c: c.result_tables.list(definition="d17"),
+        1,
+        {"result_tables_definition", "versions_table"},
+    ),
+    "in any status": (
+        lambda c: c.result_tables.list(status=None, definition="d17"),
+        1,
+        {"result_tables_definition", "versions_table"},
+    ),
+    "anchored on a source": (
+        lambda c: c.result_tables.list(source="papers"),
+        11,
+        {"lineage_down", "versions_table"},
+    ),
+    "anchored on a result table": (
+        lambda c: c.result_tables.list(source="T17"),
+        1,
+        {"lineage_down", "versions_table"},
+    ),
+    "anchored, in any status": (
+        lambda c: c.result_tables.list(status=None, source="papers"),
+        11,
+        {"lineage_down", "versions_table"},
+    ),
+    "anchored, of a definition": (
+        lambda c: c.result_tables.list(source="papers", definition="d30"),
+        1,
+        {"versions_table"},
+    ),
+    "made by a model": (
+        lambda c: c.result_tables.list(model="m"),
+        1,
+        {"result_tables_model", "versions_table"},
+    ),
+    "direct dependents": (
+        lambda c: c.lineage.closure("papers", "down", 1),
+        10,
+        {"newest_edges_down"},
+    ),
+    "readers of a recipe": (
+        lambda c: list(c.lineage.readers("t12", None)),
+        1,
+        {"newest_edges_down"},
+    ),
     "all dependents": (lambda c: c.lineage.closure("papers", "down"), 100, {"newest_edges_down"}),
-    "dependents of a table inside": (lambda c: c.lineage.closure("crm.people", "down"), 1, {"newest_edges_down", "lineage_down"}),
-    "dependents of a recipe": (lambda c: c.lineage.closure("t12", "down"), 7, {"newest_edges_down"}),
+    "dependents of a table inside": (
+        lambda c: c.lineage.closure("crm.people", "down"),
+        1,
+        {"newest_edges_down", "lineage_down"},
+    ),
+    "dependents of a recipe": (
+        lambda c: c.lineage.closure("t12", "down"),
+        7,
+        {"newest_edges_down"},
+    ),
     "all above": (lambda c: c.lineage.closure("t19", "up"), 10, {"newest_edges_up"}),
     "three hops above": (lambda c: c.lineage.closure("t19", "up", depth=3), 3, {"newest_edges_up"}),
     "above a version": (lambda c: c.lineage.closure("t0__first", "up"), 1, {"lineage_up"}),
@@ -41,13 +89,20 @@ def chains(lab: Lab) -> Catalog:
         lab.ready("t0", "source:papers", table_name="t0__first")
         for number in range(100):
             fields = {"model_id": "m"} if number == 5 else {}
-            lab.ready(f"t{number}", f"t{number - 1}" if number % 10 else "source:papers", definition=f"d{number}", **fields)
+            lab.ready(
+                f"t{number}",
+                f"t{number - 1}" if number % 10 else "source:papers",
+                definition=f"d{number}",
+                **fields,
+            )
             lab.define(f"t{number}")
         lab.ready("of_people", Input(InputKind.SOURCE, "crm", "people"), definition="p")
     return lab.catalog
 
 
-def plans(catalog: Catalog, ask: Callable[[Catalog], Sequence[object]]) -> tuple[Sequence[object], list[str]]:
+def plans(
+    catalog: Catalog, ask: Callable[[Catalog], Sequence[object]]
+) -> tuple[Sequence[object], list[str]]:
     """What is found, and how SQLite says that it runs each statement of it."""
     said = list[str]()
     with catalog.database.read() as tx:
@@ -64,7 +119,13 @@ def plans(catalog: Catalog, ask: Callable[[Catalog], Sequence[object]]) -> tuple
 
 def slow(lines: Iterable[str]) -> list[str]:
     """The lines that go over all rows of a table: without an index, to make one for this question alone, or over all that are ready."""
-    return [line for line in lines if (line.startswith("SCAN") and line not in QUEUES) or "AUTOMATIC" in line or "result_tables_status" in line]
+    return [
+        line
+        for line in lines
+        if (line.startswith("SCAN") and line not in QUEUES)
+        or "AUTOMATIC" in line
+        or "result_tables_status" in line
+    ]
 
 
 @pytest.mark.parametrize("what", ASKED)
@@ -76,9 +137,15 @@ def test_what_is_found_goes_by_indexes_and_over_no_whole_table(chains: Catalog, 
     assert indexes <= {line.split(" INDEX ")[1].split()[0] for line in lines if " INDEX " in line}
 
 
-@pytest.mark.parametrize("index", sorted(set().union(*(indexes for _, _, indexes in ASKED.values()))))
-def test_without_an_index_a_whole_table_is_gone_over_and_sqlite_says_so(chains: Catalog, index: str) -> None:
+@pytest.mark.parametrize(
+    "index", sorted(set().union(*(indexes for _, _, indexes in ASKED.values())))
+)
+def test_without_an_index_a_whole_table_is_gone_over_and_sqlite_says_so(
+    chains: Catalog, index: str
+) -> None:
     """What the test above rests on: that it would see an index go."""
     with chains.transaction() as tx:
         tx.exec_driver_sql(f"DROP INDEX {index}")
-    assert any(slow(plans(chains, ask)[1]) for ask, _, indexes in ASKED.values() if index in indexes)
+    assert any(
+        slow(plans(chains, ask)[1]) for ask, _, indexes in ASKED.values() if index in indexes
+    )

@@ -12,10 +12,12 @@ from contextlib import closing
 import pytest
 import sqlalchemy as sa
 
-from jammi_lab.interrupts import HeldBack, raise_in
-from jammi_lab.sensing.lanes import Lanes, Task
+from jammi_lab.core.interrupts import DeferInterrupts, interrupt_thread
+from jammi_lab.core.parallel_tasks import Task, TaskPool
 from tests.catalog.conftest import Lab, sqlite_only
 from tests.waiting import until
+
+pytestmark = pytest.mark.migrates
 
 
 def threaded(work: Callable[[], None]) -> tuple[threading.Thread, list[BaseException]]:
@@ -40,7 +42,7 @@ def test_it_comes_between_two_statements_or_behind_the_commit(lab: Lab, then: st
 
     def work() -> None:
         with lab.catalog.transaction():
-            lab.catalog.meta.set("n", "1")
+            lab.catalog.metadata.set("n", "1")
             inside.set()
             go_on.wait(60)
             sum(range(1000))
@@ -50,14 +52,16 @@ def test_it_comes_between_two_statements_or_behind_the_commit(lab: Lab, then: st
 
     thread, raised = threaded(work)
     assert inside.wait(60)
-    raise_in(thread.ident or 0, KeyboardInterrupt)
+    interrupt_thread(thread.ident or 0, KeyboardInterrupt)
     go_on.set()
     thread.join()
     assert [type(each) for each in raised] == [KeyboardInterrupt]
-    assert lab.catalog.meta.get("n") == (None if then == "another statement" else "1")
+    assert lab.catalog.metadata.get("n") == (None if then == "another statement" else "1")
 
 
-def test_one_that_comes_while_a_read_ends_is_told_as_what_it_is(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_comes_while_a_read_ends_is_told_as_what_it_is(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ending = sa.engine.base.RootTransaction._deactivate_from_connection
 
     def interrupted(transaction: sa.engine.base.RootTransaction) -> None:
@@ -67,17 +71,17 @@ def test_one_that_comes_while_a_read_ends_is_told_as_what_it_is(lab: Lab, monkey
 
     monkeypatch.setattr(sa.engine.base.RootTransaction, "_deactivate_from_connection", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        lab.catalog.meta.get("n")
-    lab.catalog.meta.set("n", "1")
-    assert lab.catalog.meta.get("n") == "1"
+        lab.catalog.metadata.get("n")
+    lab.catalog.metadata.set("n", "1")
+    assert lab.catalog.metadata.get("n") == "1"
 
 
 def test_one_that_was_raised_before_a_block_comes_before_it(lab: Lab) -> None:
     entered = []
 
     def work() -> None:
-        raise_in(threading.get_ident(), KeyboardInterrupt)
-        with HeldBack():
+        interrupt_thread(threading.get_ident(), KeyboardInterrupt)
+        with DeferInterrupts():
             entered.append(True)
 
     thread, raised = threaded(work)
@@ -90,14 +94,14 @@ def test_a_thread_is_interrupted_as_ever_outside_of_a_transaction(lab: Lab) -> N
 
     def work() -> None:
         with lab.catalog.transaction():
-            lab.catalog.meta.set("n", "1")
+            lab.catalog.metadata.set("n", "1")
         begun.set()
         while True:
             time.sleep(0.001)
 
     thread, raised = threaded(work)
     assert begun.wait(60)
-    raise_in(thread.ident or 0, KeyboardInterrupt)
+    interrupt_thread(thread.ident or 0, KeyboardInterrupt)
     thread.join(60)
     assert [type(each) for each in raised] == [KeyboardInterrupt]
 
@@ -115,7 +119,7 @@ def test_a_thread_that_is_interrupted_while_it_reads_keeps_no_snapshot(lab: Lab)
 
         thread, raised = threaded(work)
         assert reading.wait(60)
-        raise_in(thread.ident or 0, KeyboardInterrupt)
+        interrupt_thread(thread.ident or 0, KeyboardInterrupt)
         thread.join(60)
         assert [type(each) for each in raised] == [KeyboardInterrupt]
         [handle] = [each for each in lab.catalog.database._handles if each.thread is thread]
@@ -130,7 +134,7 @@ def test_lanes_that_commit_and_are_interrupted_at_any_moment_keep_no_lock(lab: L
     def work(_: object) -> None:
         while True:
             with lab.catalog.transaction():
-                lab.catalog.meta.set("n", "1")
+                lab.catalog.metadata.set("n", "1")
             running.set()
 
     def fail(_: object) -> None:
@@ -141,7 +145,7 @@ def test_lanes_that_commit_and_are_interrupted_at_any_moment_keep_no_lock(lab: L
     for _ in range(20):
         running.clear()
         with pytest.raises(ZeroDivisionError):
-            Lanes([Task(work), Task(work), Task(fail)], 3, None).run()
+            TaskPool([Task(work), Task(work), Task(fail)], 3, None).run()
         assert until(lambda: not any(t.name == "jammi-step" for t in threading.enumerate()))
         with closing(sqlite3.connect(lab.path, timeout=0, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
@@ -156,7 +160,7 @@ def test_a_process_that_another_thread_forks_off_meanwhile_hears_its_interrupts(
         child = os.fork()
         if child == 0:
             try:
-                with HeldBack():
+                with DeferInterrupts():
                     pass
                 signal.raise_signal(signal.SIGINT)
                 os._exit(1)
@@ -166,7 +170,7 @@ def test_a_process_that_another_thread_forks_off_meanwhile_hears_its_interrupts(
                 os._exit(2)
         ended.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
-    with HeldBack():
+    with DeferInterrupts():
         thread = threading.Thread(target=fork)
         thread.start()
         thread.join()

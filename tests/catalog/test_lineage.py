@@ -2,9 +2,9 @@
 
 import pytest
 
-from jammi_lab.errors import TableDamaged
-from jammi_lab.values.anchors import Input, InputKind
-from jammi_lab.values.records import Edge
+from jammi_lab.core.anchors import Input, InputKind
+from jammi_lab.core.errors import TableDamaged
+from jammi_lab.core.records import Edge
 from tests.catalog.conftest import Lab
 
 
@@ -16,8 +16,10 @@ def test_edges_of_a_recipe_are_those_of_its_newest_ready_version(lab: Lab) -> No
     lab.ready("b", "source:old")
     lab.ready("b", "source:papers")
     lab.begin("b")
-    assert pairs(lab.catalog.lineage.all()) == [("papers", "b")]
-    assert lab.catalog.lineage.closure("b", "up", 1)[0].edge == Edge(input="papers", derived="b", kind="source_version")
+    assert pairs(lab.catalog.lineage.all_edges()) == [("papers", "b")]
+    assert lab.catalog.lineage.closure("b", "up", 1)[0].edge == Edge(
+        input="papers", derived="b", kind="source_version"
+    )
     assert lab.catalog.lineage.closure("old", "down", 1) == []
 
 
@@ -27,7 +29,13 @@ def test_a_diamond_is_walked_once_and_nearest_first(lab: Lab) -> None:
     lab.ready("c", "a")
     lab.ready("d", "b", "c")
     lab.ready("aside", "source:other")
-    assert pairs(lab.catalog.lineage.closure("papers", "down")) == [("papers", "a"), ("a", "b"), ("a", "c"), ("b", "d"), ("c", "d")]
+    assert pairs(lab.catalog.lineage.closure("papers", "down")) == [
+        ("papers", "a"),
+        ("a", "b"),
+        ("a", "c"),
+        ("b", "d"),
+        ("c", "d"),
+    ]
     up = lab.catalog.lineage.closure("d", "up")
     assert pairs(up) == [("b", "d"), ("c", "d"), ("a", "b"), ("a", "c"), ("papers", "a")]
     assert [link.depth for link in up] == [1, 1, 2, 2, 3]
@@ -38,7 +46,7 @@ def test_an_edge_of_a_kind_that_there_is_not_is_a_damaged_catalog(lab: Lab) -> N
     with lab.catalog.database.write() as tx:
         tx.exec_driver_sql("UPDATE newest_edges SET kind = 'source_~ersion'")
     with pytest.raises(TableDamaged, match=r"jammi_lab\.rebuild"):
-        lab.catalog.lineage.all()
+        lab.catalog.lineage.all_edges()
 
 
 @pytest.mark.parametrize("direction", ["up", "down"])
@@ -60,7 +68,9 @@ def test_a_bounded_walk_reaches_what_a_shorter_way_reaches(lab: Lab) -> None:
 
 
 def test_a_chain_of_many_nodes_is_walked_to_its_end(lab: Lab) -> None:
-    many = 10_000 if lab.catalog.database.dialect.file else 1_500  # a server takes ten times as long to be told of them
+    many = (
+        10_000 if lab.catalog.database.dialect.file else 1_500
+    )  # a server takes ten times as long to be told of them
     with lab.catalog.transaction():
         for i in range(many):
             lab.ready(f"t{i}", *([f"t{i - 1}"] if i else ["source:papers"]))
@@ -76,7 +86,9 @@ def test_a_way_that_meets_itself_ends(lab: Lab) -> None:
     assert len(lab.catalog.lineage.closure("a", "up")) == 2
 
 
-@pytest.mark.parametrize("name", ["%", "_", "\\", 'quo"te', "apo'str", "a%b_c", "crm.customers", "*"])
+@pytest.mark.parametrize(
+    "name", ["%", "_", "\\", 'quo"te', "apo'str", "a%b_c", "crm.customers", "*"]
+)
 def test_a_name_is_matched_as_a_whole_and_not_as_a_pattern(lab: Lab, name: str) -> None:
     lab.ready("other", "source:axbyc")
     lab.ready("t", f"source:{name}")
@@ -87,7 +99,10 @@ def test_a_name_is_matched_as_a_whole_and_not_as_a_pattern(lab: Lab, name: str) 
 def test_names_are_compared_by_their_fold(lab: Lab) -> None:
     lab.ready("Größe", "source:Papers")
     lab.ready("t", "GRÖSSE")
-    assert pairs(lab.catalog.lineage.closure("PAPERS", "down")) == [("Papers", "Größe"), ("GRÖSSE", "t")]
+    assert pairs(lab.catalog.lineage.closure("PAPERS", "down")) == [
+        ("Papers", "Größe"),
+        ("GRÖSSE", "t"),
+    ]
 
 
 def test_an_exact_table_is_its_recipes_node_and_keeps_its_name_in_the_edge(lab: Lab) -> None:
@@ -95,8 +110,16 @@ def test_an_exact_table_is_its_recipes_node_and_keeps_its_name_in_the_edge(lab: 
     lab.ready("a", "source:papers")
     lab.ready("b", old.table_name)
     lab.ready("c", "b")
-    assert pairs(lab.catalog.lineage.closure("papers", "down")) == [("papers", "a"), (old.table_name, "b"), ("b", "c")]
-    assert pairs(lab.catalog.lineage.closure("c", "up")) == [("b", "c"), (old.table_name, "b"), ("papers", "a")]
+    assert pairs(lab.catalog.lineage.closure("papers", "down")) == [
+        ("papers", "a"),
+        (old.table_name, "b"),
+        ("b", "c"),
+    ]
+    assert pairs(lab.catalog.lineage.closure("c", "up")) == [
+        ("b", "c"),
+        (old.table_name, "b"),
+        ("papers", "a"),
+    ]
 
 
 def test_a_walk_from_an_older_version_begins_with_its_own_edges(lab: Lab) -> None:
@@ -104,31 +127,48 @@ def test_a_walk_from_an_older_version_begins_with_its_own_edges(lab: Lab) -> Non
     old = lab.ready("a", "base")
     new = lab.ready("a", "source:papers")
     lab.ready("b", "a")
-    assert pairs(lab.catalog.lineage.closure(old.table_name, "up")) == [("base", old.table_name), ("raw", "base")]
+    assert pairs(lab.catalog.lineage.closure(old.table_name, "up")) == [
+        ("base", old.table_name),
+        ("raw", "base"),
+    ]
     assert pairs(lab.catalog.lineage.closure(old.table_name, "up", 1)) == [("base", old.table_name)]
-    assert pairs(lab.catalog.lineage.closure(old.table_name, "up", 2)) == [("base", old.table_name), ("raw", "base")]
+    assert pairs(lab.catalog.lineage.closure(old.table_name, "up", 2)) == [
+        ("base", old.table_name),
+        ("raw", "base"),
+    ]
     assert pairs(lab.catalog.lineage.closure(new.table_name, "up")) == [("papers", "a")]
     assert pairs(lab.catalog.lineage.closure(new.table_name, "down")) == [("a", "b")]
 
 
 def test_a_table_that_two_recipes_refer_to_has_edges_under_both(lab: Lab) -> None:
     table = lab.ready("a", "source:papers")
-    lab.catalog.publish.reuse("alias", table.table_name)
-    assert pairs(lab.catalog.lineage.closure("papers", "down", 1)) == [("papers", "a"), ("papers", "alias")]
+    lab.catalog.table_status.reuse("alias", table.table_name)
+    assert pairs(lab.catalog.lineage.closure("papers", "down", 1)) == [
+        ("papers", "a"),
+        ("papers", "alias"),
+    ]
 
 
 def test_a_table_inside_a_source_is_a_node_of_its_own(lab: Lab) -> None:
     lab.ready("t", Input(kind=InputKind.SOURCE, name="crm", table="customers"))
     lab.ready("u", Input(kind=InputKind.SOURCE, name="crm", table="orders"))
-    assert pairs(lab.catalog.lineage.closure("crm", "down", 1)) == [("crm.customers", "t"), ("crm.orders", "u")]
+    assert pairs(lab.catalog.lineage.closure("crm", "down", 1)) == [
+        ("crm.customers", "t"),
+        ("crm.orders", "u"),
+    ]
     assert pairs(lab.catalog.lineage.closure("crm.orders", "down", 1)) == [("crm.orders", "u")]
 
 
 def test_a_recipe_and_a_source_of_one_name_are_told_apart_by_kind(lab: Lab) -> None:
     lab.ready("papers", "source:papers")
     lab.ready("t", "papers")
-    assert pairs(lab.catalog.lineage.closure("papers", "down", kind=InputKind.RESULT)) == [("papers", "t")]
-    assert pairs(lab.catalog.lineage.closure("papers", "down", kind=InputKind.SOURCE)) == [("papers", "papers"), ("papers", "t")]
+    assert pairs(lab.catalog.lineage.closure("papers", "down", kind=InputKind.RESULT)) == [
+        ("papers", "t")
+    ]
+    assert pairs(lab.catalog.lineage.closure("papers", "down", kind=InputKind.SOURCE)) == [
+        ("papers", "papers"),
+        ("papers", "t"),
+    ]
 
 
 def test_what_is_gone_but_was_read_is_still_a_node(lab: Lab) -> None:
@@ -153,7 +193,10 @@ def test_a_tenants_edges_are_its_own_and_the_shared_ones(lab: Lab) -> None:
     lab.ready("shared", "source:papers")
     with lab.scope.use("acme"):
         lab.ready("mine", "shared")
-        assert pairs(lab.catalog.lineage.closure("papers", "down")) == [("papers", "shared"), ("shared", "mine")]
+        assert pairs(lab.catalog.lineage.closure("papers", "down")) == [
+            ("papers", "shared"),
+            ("shared", "mine"),
+        ]
     with lab.scope.use("zeta"):
         assert pairs(lab.catalog.lineage.closure("papers", "down")) == [("papers", "shared")]
         assert not lab.catalog.lineage.knows("mine")
@@ -166,4 +209,7 @@ def test_readers_of_a_shared_name_are_not_readers_of_an_own_one(lab: Lab) -> Non
         lab.ready("top", "source:other")
         lab.ready("own_reader", "top")
         assert pairs(lab.catalog.lineage.closure("top", "down", 1)) == [("top", "own_reader")]
-        assert pairs(lab.catalog.lineage.closure("own_reader", "up")) == [("top", "own_reader"), ("other", "top")]
+        assert pairs(lab.catalog.lineage.closure("own_reader", "up")) == [
+            ("top", "own_reader"),
+            ("other", "top"),
+        ]

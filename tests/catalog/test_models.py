@@ -6,24 +6,40 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from jammi_lab.errors import ModelNotFound, ModelReferenced, TenantForbidden
-from jammi_lab.values.models import Evaluation, ModelRecord, Reference, Training
+from jammi_lab.core.errors import ModelNotFound, ModelReferenced, TenantForbidden
+from jammi_lab.core.model_records import Evaluation, ModelRecord, Reference, Training
 from tests.catalog.conftest import Lab
 
 
-def put(lab: Lab, name: str = "mine", digest: str | None = "d1", version: int | None = None, **fields: object) -> ModelRecord:
-    record = msgspec.structs.replace(ModelRecord(name=name, tenant=lab.scope.current, digest=digest), **fields)
+def put(
+    lab: Lab,
+    name: str = "mine",
+    digest: str | None = "d1",
+    version: int | None = None,
+    **fields: object,
+) -> ModelRecord:
+    record = msgspec.structs.replace(
+        ModelRecord(name=name, tenant=lab.scope.current, digest=digest), **fields
+    )
     return lab.catalog.models.put(record, version)
 
 
 def trained(lab: Lab, output: str, base: str, record_id: str = "t") -> Training:
-    record = Training(output=output, base=base, tenant=lab.scope.current, record_id=record_id, created_at="1")
+    record = Training(
+        output=output, base=base, tenant=lab.scope.current, record_id=record_id, created_at="1"
+    )
     lab.catalog.models.add(record)
     return record
 
 
 def evaluated(lab: Lab, key: str, record_id: str = "e") -> Evaluation:
-    record = Evaluation(model=key, metrics={"ndcg": 0.5, "recall": 1}, tenant=lab.scope.current, record_id=record_id, created_at="2")
+    record = Evaluation(
+        model=key,
+        metrics={"ndcg": 0.5, "recall": 1},
+        tenant=lab.scope.current,
+        record_id=record_id,
+        created_at="2",
+    )
     lab.catalog.models.add(record)
     return record
 
@@ -61,22 +77,37 @@ def test_a_new_version_follows_the_highest_one_and_not_the_number_of_versions(la
     assert put(lab, digest="d2").version == 8
 
 
-def test_a_name_alone_registered_again_is_the_same_version_and_never_one_with_weights(lab: Lab) -> None:
+def test_a_name_alone_registered_again_is_the_same_version_and_never_one_with_weights(
+    lab: Lab,
+) -> None:
     put(lab, digest="d1")
     assert [put(lab, digest=None).version for _ in range(2)] == [2, 2]
 
 
-def test_registering_a_key_again_replaces_what_describes_it_and_clears_what_is_absent(lab: Lab) -> None:
+def test_registering_a_key_again_replaces_what_describes_it_and_clears_what_is_absent(
+    lab: Lab,
+) -> None:
     put(lab, type="llm", backend="http", task="classify", base="parent", config={"a": 1})
     again = put(lab, type="lora", backend="files", task="embed")
-    assert (again.type, again.backend, again.task, again.base, again.config) == ("lora", "files", "embed", None, None)
+    assert (again.type, again.backend, again.task, again.base, again.config) == (
+        "lora",
+        "files",
+        "embed",
+        None,
+        None,
+    )
     assert lab.catalog.models.get("mine") == again
 
 
 def test_an_absent_artifact_never_clears_one_and_a_given_one_replaces_it(lab: Lab) -> None:
     put(lab, version=1, artifact="a", artifact_digest="x", dimensions=3)
     kept = put(lab, digest=None, version=1)
-    assert (kept.artifact, kept.artifact_digest, kept.digest, kept.dimensions) == ("a", "x", "d1", 3)
+    assert (kept.artifact, kept.artifact_digest, kept.digest, kept.dimensions) == (
+        "a",
+        "x",
+        "d1",
+        3,
+    )
     assert put(lab, version=1, artifact="b", artifact_digest="y").artifact == "b"
 
 
@@ -122,8 +153,20 @@ def test_models_are_listed_in_the_order_in_which_they_were_registered(lab: Lab) 
     assert [m.name for m in lab.catalog.models.list()] == ["zebra", "ant", "moth"]
 
 
-def test_a_record_survives_the_catalog_as_it_is(lab: Lab, open_catalog: Callable[..., object]) -> None:
-    full = put(lab, dimensions=3, artifact="a", artifact_digest="x", base="b", config={"Größe": [1, None]}, type="t", backend="u", task="v")
+def test_a_record_survives_the_catalog_as_it_is(
+    lab: Lab, open_catalog: Callable[..., object]
+) -> None:
+    full = put(
+        lab,
+        dimensions=3,
+        artifact="a",
+        artifact_digest="x",
+        base="b",
+        config={"Größe": [1, None]},
+        type="t",
+        backend="u",
+        task="v",
+    )
     assert open_catalog().models.get("mine") == full  # type: ignore[attr-defined]
 
 
@@ -144,7 +187,10 @@ def test_the_four_edges_come_in_their_order_and_say_what_refers(lab: Lab) -> Non
     ]
     error = refusal(lab)
     assert error.references == list(lab.catalog.models.references(model)) == expected
-    assert "1 result table (vectors), 1 training that made it (minilm::1), 1 training from it (child)" in error.message
+    assert (
+        "1 result table (vectors), 1 training that made it (minilm::1), 1 training from it (child)"
+        in error.message
+    )
     assert "ws.drop(name)" in error.hint
     assert "ws.models.forget(record)" in error.hint
     assert lab.catalog.models.get("mine") == model
@@ -156,25 +202,39 @@ def test_each_edge_alone_keeps_a_model_and_its_end_frees_it(lab: Lab, refer: str
     if refer == "table":
         table = lab.ready("vectors", model_id="mine")
     else:
-        record = evaluated(lab, model.key) if refer == "evaluation" else trained(lab, *(("mine", "x::1") if refer == "output" else ("x", model.key)))
+        record = (
+            evaluated(lab, model.key)
+            if refer == "evaluation"
+            else trained(lab, *(("mine", "x::1") if refer == "output" else ("x", model.key)))
+        )
     assert len(refusal(lab).references) == 1
     if refer == "table":
-        lab.catalog.publish.tombstone(table.table_name)
+        lab.catalog.table_status.mark_deleting(table.table_name)
     else:
-        assert lab.catalog.models.forget(record)
-        assert not lab.catalog.models.forget(record)
+        assert lab.catalog.models.remove_record(record)
+        assert not lab.catalog.models.remove_record(record)
     assert lab.catalog.models.remove("mine") == model
     assert lab.catalog.models.get("mine") is None
 
 
-def test_tables_and_outputs_refer_to_every_version_and_bases_and_evaluations_to_one(lab: Lab) -> None:
+def test_tables_and_outputs_refer_to_every_version_and_bases_and_evaluations_to_one(
+    lab: Lab,
+) -> None:
     one, two = put(lab, version=1), put(lab, version=2)
     lab.ready("vectors", model_id="mine")
     trained(lab, "mine", "x::1", "t1")
     trained(lab, "child", one.key, "t2")
     evaluated(lab, two.key)
-    assert [r.edge for r in lab.catalog.models.references(one)] == ["result_tables", "training_output", "training_base"]
-    assert [r.edge for r in lab.catalog.models.references(two)] == ["result_tables", "training_output", "evaluation"]
+    assert [r.edge for r in lab.catalog.models.references(one)] == [
+        "result_tables",
+        "training_output",
+        "training_base",
+    ]
+    assert [r.edge for r in lab.catalog.models.references(two)] == [
+        "result_tables",
+        "training_output",
+        "evaluation",
+    ]
 
 
 def test_ready_and_building_tables_count_and_failed_and_deleting_ones_do_not(lab: Lab) -> None:
@@ -182,9 +242,12 @@ def test_ready_and_building_tables_count_and_failed_and_deleting_ones_do_not(lab
     lab.begin("building", model_id="mine")
     lab.ready("ready", model_id="mine")
     failed = lab.begin("failed", model_id="mine")
-    lab.catalog.publish.failed(failed.table_name, lab.writer, "no")
-    lab.catalog.publish.tombstone(lab.ready("deleting", model_id="mine").table_name)
-    assert refusal(lab).references == [Reference("result_tables", "building", 1), Reference("result_tables", "ready", 1)]
+    lab.catalog.table_status.mark_failed(failed.table_name, lab.writer, "no")
+    lab.catalog.table_status.mark_deleting(lab.ready("deleting", model_id="mine").table_name)
+    assert refusal(lab).references == [
+        Reference("result_tables", "building", 1),
+        Reference("result_tables", "ready", 1),
+    ]
 
 
 def test_a_table_that_spells_the_model_otherwise_refers_to_it_too(lab: Lab) -> None:
@@ -211,7 +274,9 @@ def test_names_that_are_patterns_refer_to_nothing_but_themselves(lab: Lab) -> No
         assert lab.catalog.models.remove(name) is not None
 
 
-def test_one_reference_is_found_and_one_model_deleted_among_a_thousand_unrelated_rows(lab: Lab) -> None:
+def test_one_reference_is_found_and_one_model_deleted_among_a_thousand_unrelated_rows(
+    lab: Lab,
+) -> None:
     with lab.catalog.transaction():
         for n in range(1000):
             put(lab, f"other{n}")
@@ -221,7 +286,7 @@ def test_one_reference_is_found_and_one_model_deleted_among_a_thousand_unrelated
         put(lab)
         referring = lab.ready("vectors", model_id="mine")
     assert refusal(lab).references == [Reference("result_tables", "vectors", 1)]
-    lab.catalog.publish.tombstone(referring.table_name)
+    lab.catalog.table_status.mark_deleting(referring.table_name)
     assert lab.catalog.models.remove("mine") is not None
     assert len(lab.catalog.models.list()) == 1000
 
@@ -248,7 +313,9 @@ def test_a_shared_model_is_not_a_tenants_to_delete(lab: Lab) -> None:
     assert lab.catalog.models.get("mine") is not None
 
 
-def test_every_tenants_references_protect_a_shared_model_as_a_number_without_names(lab: Lab) -> None:
+def test_every_tenants_references_protect_a_shared_model_as_a_number_without_names(
+    lab: Lab,
+) -> None:
     model = put(lab)
     lab.ready("shared", model_id="mine")
     for tenant in ("acme", "zeta"):
@@ -257,7 +324,11 @@ def test_every_tenants_references_protect_a_shared_model_as_a_number_without_nam
             trained(lab, f"secret_{tenant}", model.key, tenant)
             evaluated(lab, model.key, tenant)
     error = refusal(lab)
-    assert error.references == [Reference("result_tables", None, 3), Reference("training_base", None, 2), Reference("evaluation", None, 2)]
+    assert error.references == [
+        Reference("result_tables", None, 3),
+        Reference("training_base", None, 2),
+        Reference("evaluation", None, 2),
+    ]
     assert "secret" not in str(error)
     assert "acme" not in str(error)
 
@@ -273,17 +344,19 @@ def test_other_tenants_references_neither_keep_nor_name_a_tenants_own_model(lab:
         assert lab.catalog.models.remove("mine") is not None
 
 
-def test_another_tenants_record_is_not_there_to_forget_and_a_shared_one_is_forbidden(lab: Lab) -> None:
+def test_another_tenants_record_is_not_there_to_forget_and_a_shared_one_is_forbidden(
+    lab: Lab,
+) -> None:
     with lab.scope.use("acme"):
         record = trained(lab, "a", "b::1", "acme")
     shared = trained(lab, "a", "b::1", "shared")
     with lab.scope.use("zeta"):
         assert lab.catalog.models.records() == [shared]
-        assert not lab.catalog.models.forget(record)
+        assert not lab.catalog.models.remove_record(record)
         with pytest.raises(TenantForbidden):
-            lab.catalog.models.forget(shared)
+            lab.catalog.models.remove_record(shared)
     with lab.scope.use("acme"):
-        assert lab.catalog.models.forget(record)
+        assert lab.catalog.models.remove_record(record)
 
 
 # -- beginning and deleting at once ------------------------------------------------------------------------------------------------------------
@@ -294,7 +367,7 @@ def test_a_table_cannot_begin_with_a_model_that_was_deleted(lab: Lab) -> None:
     lab.catalog.models.remove("mine")
     with pytest.raises(ModelNotFound, match="deleted meanwhile"):
         lab.begin("vectors", model_key=model.key)
-    assert lab.catalog.tables.versions("vectors") == []
+    assert lab.catalog.result_tables.versions("vectors") == []
 
 
 def test_a_tenant_begins_with_its_own_and_shared_models_and_with_nobody_elses(lab: Lab) -> None:
@@ -307,8 +380,14 @@ def test_a_tenant_begins_with_its_own_and_shared_models_and_with_nobody_elses(la
             lab.begin("b", model_key=other.key)
 
 
-def test_threads_that_register_delete_and_begin_never_leave_a_table_without_its_model(lab: Lab) -> None:
-    together, wrong, seen = threading.Barrier(8), [], {"begun": 0, "gone": 0, "kept": 0, "deleted": 0}
+def test_threads_that_register_delete_and_begin_never_leave_a_table_without_its_model(
+    lab: Lab,
+) -> None:
+    together, wrong, seen = (
+        threading.Barrier(8),
+        [],
+        {"begun": 0, "gone": 0, "kept": 0, "deleted": 0},
+    )
     guard = threading.Lock()
 
     def note(what: str) -> None:
@@ -324,7 +403,11 @@ def test_threads_that_register_delete_and_begin_never_leave_a_table_without_its_
                         put(lab)
                     case 1:
                         try:
-                            note("deleted" if lab.catalog.models.remove("mine") is not None else "gone")
+                            note(
+                                "deleted"
+                                if lab.catalog.models.remove("mine") is not None
+                                else "gone"
+                            )
                         except ModelReferenced:
                             note("kept")
                     case _:
@@ -336,7 +419,7 @@ def test_threads_that_register_delete_and_begin_never_leave_a_table_without_its_
                         note("begun")
                         if lab.catalog.models.get("mine") is None:
                             wrong.append(begun.table_name)
-                        lab.catalog.publish.failed(begun.table_name, lab.writer, "done")
+                        lab.catalog.table_status.mark_failed(begun.table_name, lab.writer, "done")
         except BaseException as error:  # a thread's failure is the test's
             wrong.append(repr(error))
 

@@ -5,10 +5,10 @@ from collections.abc import Callable
 import pytest
 
 from jammi_lab.catalog import Catalog
-from jammi_lab.errors import DuplicateTable, SourceExists, TableNotFound, TenantForbidden
-from jammi_lab.storage.digests import MemoEntry
+from jammi_lab.core.errors import DuplicateTable, SourceExists, TableNotFound, TenantForbidden
+from jammi_lab.core.records import SourceRecord
+from jammi_lab.storage.digests import CacheEntry
 from jammi_lab.storage.files import Stat
-from jammi_lab.values.records import SourceRecord
 from tests.catalog.conftest import Lab
 
 
@@ -17,7 +17,15 @@ def source(name: str, tenant: str | None = None, **fields: object) -> SourceReco
 
 
 def test_a_source_reads_back_as_it_was(lab: Lab) -> None:
-    put = lab.catalog.sources.put(source("Größe", options={"delimiter": ";", "n": [1, None]}, anchor="column:x", secret="ENV", tenant_column="t"))
+    put = lab.catalog.sources.put(
+        source(
+            "Größe",
+            options={"delimiter": ";", "n": [1, None]},
+            anchor="column:x",
+            secret="ENV",
+            tenant_column="t",
+        )
+    )
     assert put.created_at
     assert lab.catalog.sources.get("GRÖSSE") == put
     assert lab.catalog.sources.list() == [put]
@@ -39,7 +47,7 @@ def test_a_tenants_source_hides_a_shared_one_and_nobody_elses(lab: Lab) -> None:
         assert lab.catalog.sources.list() == [own]
     with lab.scope.use("zeta"):
         assert lab.catalog.sources.get("papers").tenant is None
-    with lab.catalog.everyone():
+    with lab.catalog.all_tenants():
         assert len(lab.catalog.sources.list()) == 2
 
 
@@ -60,7 +68,11 @@ def test_an_equal_definition_changes_nothing_and_another_keeps_spelling_and_age(
     first = lab.define("Top", "a")
     assert lab.define("TOP", "a") == first
     changed = lab.define("top", "b")
-    assert (changed.name, changed.created_at, changed.definition_hash) == ("Top", first.created_at, "b")
+    assert (changed.name, changed.created_at, changed.definition_hash) == (
+        "Top",
+        first.created_at,
+        "b",
+    )
     assert lab.catalog.recipes.get("tOP") == changed
     assert lab.catalog.recipes.list() == [changed]
 
@@ -68,7 +80,7 @@ def test_an_equal_definition_changes_nothing_and_another_keeps_spelling_and_age(
 def test_a_recipe_made_anew_after_its_end_counts_from_one(lab: Lab) -> None:
     lab.define("top")
     table = lab.ready("top")
-    lab.catalog.publish.tombstone(table.table_name)
+    lab.catalog.table_status.mark_deleting(table.table_name)
     assert lab.catalog.recipes.remove("TOP")
     assert lab.ready("top").version == 1
     assert not lab.catalog.recipes.remove("top")
@@ -79,8 +91,11 @@ def test_a_renamed_recipe_keeps_its_versions_and_its_count(lab: Lab) -> None:
     lab.ready("top")
     lab.ready("top")
     lab.catalog.recipes.rename("TOP", "Best")
-    assert lab.catalog.tables.newest("top") is None
-    assert [(v.recipe, v.version) for v, _ in lab.catalog.tables.versions("best")] == [("Best", 2), ("Best", 1)]
+    assert lab.catalog.result_tables.newest("top") is None
+    assert [(v.recipe, v.version) for v, _ in lab.catalog.result_tables.versions("best")] == [
+        ("Best", 2),
+        ("Best", 1),
+    ]
     assert lab.ready("best").version == 3
     assert lab.ready("top").version == 1
 
@@ -89,7 +104,7 @@ def test_a_recipe_can_be_spelt_otherwise(lab: Lab) -> None:
     lab.define("top")
     lab.ready("top")
     lab.catalog.recipes.rename("top", "TOP")
-    assert lab.catalog.tables.newest("top")[0].recipe == "TOP"
+    assert lab.catalog.result_tables.newest("top")[0].recipe == "TOP"
 
 
 def test_a_rename_needs_an_own_recipe_and_a_free_name(lab: Lab) -> None:
@@ -110,30 +125,34 @@ def test_a_shared_recipe_that_an_own_one_hides_is_not_listed(lab: Lab) -> None:
         assert lab.catalog.recipes.list() == [own]
 
 
-def entry(size: int) -> MemoEntry:
-    return MemoEntry(stat=Stat(size=size, mtime_ns=1, ctime_ns=2, inode=3), observed_at_ns=4, payload={"whole": "x", "rows": 5})
+def entry(size: int) -> CacheEntry:
+    return CacheEntry(
+        stat=Stat(size=size, mtime_ns=1, ctime_ns=2, inode=3),
+        observed_at_ns=4,
+        payload={"whole": "x", "rows": 5},
+    )
 
 
 def test_the_memo_keeps_the_latest_entry_of_each_key(lab: Lab) -> None:
-    lab.catalog.memo.put_many({"a": entry(1), "b": entry(2)})
-    lab.catalog.memo.put("a", entry(3))
-    assert lab.catalog.memo.get("a") == entry(3)
-    assert lab.catalog.memo.get("c") is None
-    assert lab.catalog.memo.load() == {"a": entry(3), "b": entry(2)}
-    lab.catalog.memo.remove_many(["a"])
-    assert list(lab.catalog.memo.load()) == ["b"]
+    lab.catalog.observations.put_many({"a": entry(1), "b": entry(2)})
+    lab.catalog.observations.put("a", entry(3))
+    assert lab.catalog.observations.get("a") == entry(3)
+    assert lab.catalog.observations.get("c") is None
+    assert lab.catalog.observations.load() == {"a": entry(3), "b": entry(2)}
 
 
-def test_a_read_only_catalog_reads_the_memo_and_adds_nothing(lab: Lab, open_catalog: Callable[..., Catalog]) -> None:
-    lab.catalog.memo.put("a", entry(1))
+def test_a_read_only_catalog_reads_the_memo_and_adds_nothing(
+    lab: Lab, open_catalog: Callable[..., Catalog]
+) -> None:
+    lab.catalog.observations.put("a", entry(1))
     catalog = open_catalog(read_only=True)
-    catalog.memo.put("b", entry(2))
-    assert list(catalog.memo.load()) == ["a"]
+    catalog.observations.put("b", entry(2))
+    assert list(catalog.observations.load()) == ["a"]
 
 
 def test_a_note_is_replaced_and_removed(lab: Lab) -> None:
-    lab.catalog.meta.set("clean", "yes")
-    lab.catalog.meta.set("clean", "no")
-    assert lab.catalog.meta.get("clean") == "no"
-    lab.catalog.meta.set("clean", None)
-    assert lab.catalog.meta.get("clean") is None
+    lab.catalog.metadata.set("clean", "yes")
+    lab.catalog.metadata.set("clean", "no")
+    assert lab.catalog.metadata.get("clean") == "no"
+    lab.catalog.metadata.set("clean", None)
+    assert lab.catalog.metadata.get("clean") is None

@@ -13,9 +13,10 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from jammi_lab.catalog import Catalog, dialects
-from jammi_lab.clock import SystemClock
-from jammi_lab.errors import (
+from jammi_lab.catalog import Catalog
+from jammi_lab.catalog import sqlite as dialects
+from jammi_lab.core.clock import SystemClock
+from jammi_lab.core.errors import (
     ExtensionMissing,
     InvalidArgument,
     JammiError,
@@ -27,7 +28,7 @@ from jammi_lab.errors import (
     WorkspaceNotFound,
     WorkspaceReadOnly,
 )
-from jammi_lab.tenancy import TenantScope
+from jammi_lab.core.tenancy import TenantScope
 from tests.catalog.conftest import Lab, postgresql_only
 from tests.services.servers import free_port, in_database, run_postgres
 
@@ -42,15 +43,19 @@ def opened(url: str, **options: Any) -> Catalog:
 def backends(lab: Lab, url: str) -> dict[int, str]:
     """The server's processes for a catalog: what each did last."""
     schema = lab.catalog.database.dialect.schema
-    rows = run_postgres(url, "SELECT pid, query FROM pg_stat_activity WHERE application_name = 'jammi_lab'")
+    rows = run_postgres(
+        url, "SELECT pid, query FROM pg_stat_activity WHERE application_name = 'jammi_lab'"
+    )
     mine = {raw.info.backend_pid for raw in connections(lab)}
     assert mine, schema
     return {pid: query for pid, query in rows if pid in mine}
 
 
 def connections(lab: Lab) -> list[Any]:
-    kept = [lab.catalog.writers._kept._connection]
-    return kept + [handle.connection.connection.dbapi_connection for handle in lab.catalog.database._handles]
+    kept = [lab.catalog.writers._lock_store._connection]
+    return kept + [
+        handle.connection.connection.dbapi_connection for handle in lab.catalog.database._handles
+    ]
 
 
 def end(url: str, raw: Any) -> None:
@@ -64,40 +69,50 @@ def of_thread(lab: Lab) -> Any:
 
 
 def everything_shown(error: BaseException) -> str:
-    return "".join(traceback.format_exception(error)) + repr(error) + " ".join(error.lines() if isinstance(error, JammiError) else [])
+    return (
+        "".join(traceback.format_exception(error))
+        + repr(error)
+        + " ".join(error.lines() if isinstance(error, JammiError) else [])
+    )
 
 
 # -- a connection that is lost -----------------------------------------------------------------------------------------------------
 
 
 @postgresql_only
-def test_a_connection_that_was_lost_between_two_calls_is_not_noticed(lab: Lab, postgres_url: str) -> None:
-    lab.catalog.meta.set("a", "1")
+def test_a_connection_that_was_lost_between_two_calls_is_not_noticed(
+    lab: Lab, postgres_url: str
+) -> None:
+    lab.catalog.metadata.set("a", "1")
     end(postgres_url, of_thread(lab))
-    assert lab.catalog.meta.get("a") == "1"
+    assert lab.catalog.metadata.get("a") == "1"
     end(postgres_url, of_thread(lab))
-    lab.catalog.meta.set("a", "2")
-    assert lab.catalog.meta.get("a") == "2"
+    lab.catalog.metadata.set("a", "2")
+    assert lab.catalog.metadata.get("a") == "2"
 
 
 @postgresql_only
-def test_a_connection_that_is_lost_in_a_transaction_is_a_typed_error_and_the_next_call_works(lab: Lab, postgres_url: str) -> None:
+def test_a_connection_that_is_lost_in_a_transaction_is_a_typed_error_and_the_next_call_works(
+    lab: Lab, postgres_url: str
+) -> None:
     for _ in range(2):
         with pytest.raises(SourceUnavailable, match="was lost"), lab.catalog.transaction():
-            lab.catalog.meta.set("a", "1")
+            lab.catalog.metadata.set("a", "1")
             end(postgres_url, of_thread(lab))
-            lab.catalog.meta.set("b", "1")
-        assert lab.catalog.meta.get("a") is None
-    lab.catalog.meta.set("a", "2")
-    assert lab.catalog.meta.get("a") == "2"
+            lab.catalog.metadata.set("b", "1")
+        assert lab.catalog.metadata.get("a") is None
+    lab.catalog.metadata.set("a", "2")
+    assert lab.catalog.metadata.get("a") == "2"
 
 
 @postgresql_only
-def test_a_connection_that_is_lost_before_the_commit_leaves_nothing(lab: Lab, postgres_url: str) -> None:
+def test_a_connection_that_is_lost_before_the_commit_leaves_nothing(
+    lab: Lab, postgres_url: str
+) -> None:
     with pytest.raises(SourceUnavailable, match="was lost"), lab.catalog.transaction():
-        lab.catalog.meta.set("a", "1")
+        lab.catalog.metadata.set("a", "1")
         end(postgres_url, of_thread(lab))
-    assert lab.catalog.meta.get("a") is None
+    assert lab.catalog.metadata.get("a") is None
 
 
 @postgresql_only
@@ -107,24 +122,24 @@ def test_the_lock_of_a_writer_whose_backend_was_ended_is_free_and_the_compare_an
     begun = lab.begin("top")
     other = open_catalog()
     assert other.writers.is_alive(lab.writer)
-    end(postgres_url, lab.catalog.writers._kept._connection)
+    end(postgres_url, lab.catalog.writers._lock_store._connection)
     assert not other.writers.is_alive(lab.writer)
     for writer in other.writers.dead_writers():
-        assert other.publish.failed(begun.table_name, writer, "taken for dead")
+        assert other.table_status.mark_failed(begun.table_name, writer, "taken for dead")
     with pytest.raises(LostOwnership):
-        lab.catalog.publish.ready(begun, b"{}")
+        lab.catalog.table_status.publish(begun, b"{}")
     assert lab.catalog.writers.get(lab.writer).retired_at
-    lab.catalog.writers.assure()
+    lab.catalog.writers.reacquire_lost()
     assert other.writers.is_alive(lab.writer) and not lab.catalog.writers.get(lab.writer).retired_at
-    lab.catalog.publish.ready(lab.begin("top"), b"{}")
+    lab.catalog.table_status.publish(lab.begin("top"), b"{}")
     assert list(other.writers.dead_writers()) == []
 
 
 @postgresql_only
 def test_a_writer_whose_lock_was_never_lost_is_assured_without_a_change(lab: Lab) -> None:
-    before = lab.catalog.writers._kept._connection
-    lab.catalog.writers.assure()
-    assert lab.catalog.writers._kept._connection is before
+    before = lab.catalog.writers._lock_store._connection
+    lab.catalog.writers.reacquire_lost()
+    assert lab.catalog.writers._lock_store._connection is before
 
 
 @postgresql_only
@@ -138,8 +153,8 @@ def test_an_interrupt_inside_a_statement_leaves_the_next_call_a_connection(lab: 
     raw = of_thread(lab)
     raw.execute("BEGIN")
     raw.pgconn.send_query(b"SELECT pg_sleep(30)")
-    lab.catalog.meta.set("a", "1")
-    assert lab.catalog.meta.get("a") == "1" and of_thread(lab) is not raw
+    lab.catalog.metadata.set("a", "1")
+    assert lab.catalog.metadata.get("a") == "1" and of_thread(lab) is not raw
 
 
 # -- a fork ------------------------------------------------------------------------------------------------------------------------
@@ -158,7 +173,7 @@ def test_a_forked_child_that_ends_takes_neither_lock_nor_connection_from_the_par
         os._exit(0)
     assert os.waitpid(forked, 0)[1] == 0
     assert other.writers.is_alive(lab.writer)
-    lab.catalog.meta.set("a", "1")
+    lab.catalog.metadata.set("a", "1")
     assert backends(lab, postgres_url).keys() == before.keys()
 
 
@@ -191,16 +206,22 @@ def guarded(postgres_url: str) -> Any:
         "://{secret}",
     ],
 )
-def test_a_server_that_cannot_be_used_is_a_typed_error_without_the_password(postgres_url: str, place: str) -> None:
+def test_a_server_that_cannot_be_used_is_a_typed_error_without_the_password(
+    postgres_url: str, place: str
+) -> None:
     host = postgres_url.split("@")[1].partition("/")[0]
-    url = place.format(secret=SECRET, host=host, database=postgres_url.rsplit("/", 1)[1], free=free_port())
+    url = place.format(
+        secret=SECRET, host=host, database=postgres_url.rsplit("/", 1)[1], free=free_port()
+    )
     with pytest.raises((SourceUnavailable, InvalidArgument)) as failed:
         opened(url)
     assert SECRET not in everything_shown(failed.value)
     assert failed.value.hint
 
 
-def test_a_password_in_the_url_is_used_and_never_shown(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_password_in_the_url_is_used_and_never_shown(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     used: list[dict[str, Any]] = []
     real = psycopg.connect
 
@@ -217,7 +238,7 @@ def test_a_password_in_the_url_is_used_and_never_shown(postgres_url: str, monkey
             catalog.label,
             repr(catalog.database),
             repr(catalog.database.dialect),
-            repr(catalog.writers._kept),
+            repr(catalog.writers._lock_store),
             repr(vars(catalog.database)),
         ):
             assert SECRET not in shown
@@ -228,7 +249,9 @@ def test_a_password_in_the_url_is_used_and_never_shown(postgres_url: str, monkey
     run_postgres(postgres_url, "DROP SCHEMA secretive CASCADE")
 
 
-def test_a_server_that_asks_for_a_password_opens_with_it_and_says_so_without_it(strict_postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_asks_for_a_password_opens_with_it_and_says_so_without_it(
+    strict_postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     right = urlsplit(strict_postgres_url).password or ""
     opened(strict_postgres_url).close()
     for wrong in (SECRET, ""):
@@ -266,14 +289,20 @@ def test_a_database_that_cannot_hold_every_text_is_refused(postgres_server: str)
 
 
 @postgresql_only
-def test_a_user_who_may_only_read_reads_and_is_told_when_writing(lab: Lab, guarded: str, postgres_url: str) -> None:
+def test_a_user_who_may_only_read_reads_and_is_told_when_writing(
+    lab: Lab, guarded: str, postgres_url: str
+) -> None:
     table, schema = lab.ready("top"), lab.catalog.database.dialect.schema
-    run_postgres(postgres_url, f"GRANT USAGE ON SCHEMA {schema} TO {guarded}", f"GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {guarded}")
+    run_postgres(
+        postgres_url,
+        f"GRANT USAGE ON SCHEMA {schema} TO {guarded}",
+        f"GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {guarded}",
+    )
     url = str(lab.place).replace("//postgres@", f"//{guarded}@")
     with opened(url, read_only=True) as catalog:
-        assert catalog.tables.newest("top")[1] == table
+        assert catalog.result_tables.newest("top")[1] == table
     with opened(url) as catalog, pytest.raises(WorkspaceReadOnly, match="permission denied"):
-        catalog.meta.set("a", "1")
+        catalog.metadata.set("a", "1")
 
 
 def test_a_user_who_may_make_no_schema_is_told(postgres_url: str, guarded: str) -> None:
@@ -282,12 +311,18 @@ def test_a_user_who_may_make_no_schema_is_told(postgres_url: str, guarded: str) 
 
 
 @postgresql_only
-def test_a_catalog_whose_tables_were_dropped_is_damaged(lab: Lab, open_catalog: Callable[..., Catalog], postgres_url: str) -> None:
+def test_a_catalog_whose_tables_were_dropped_is_damaged(
+    lab: Lab, open_catalog: Callable[..., Catalog], postgres_url: str
+) -> None:
     other = open_catalog()
-    run_postgres(postgres_url, f"ALTER TABLE {lab.catalog.database.dialect.schema}.meta RENAME TO lost")
+    run_postgres(
+        postgres_url, f"ALTER TABLE {lab.catalog.database.dialect.schema}.meta RENAME TO lost"
+    )
     with pytest.raises(TableDamaged, match=r"jammi_lab\.rebuild"):
-        other.meta.get("a")
-    run_postgres(postgres_url, f"ALTER TABLE {lab.catalog.database.dialect.schema}.lost RENAME TO meta")
+        other.metadata.get("a")
+    run_postgres(
+        postgres_url, f"ALTER TABLE {lab.catalog.database.dialect.schema}.lost RENAME TO meta"
+    )
 
 
 @pytest.mark.parametrize(
@@ -302,8 +337,10 @@ def test_a_catalog_whose_tables_were_dropped_is_damaged(lab: Lab, open_catalog: 
     ],
 )
 @postgresql_only
-def test_what_a_server_says_is_told_by_its_code(lab: Lab, state: str, kind: type[JammiError] | None) -> None:
-    typed = lab.catalog.database.dialect.typed(psycopg.errors.lookup(state)("x"))
+def test_what_a_server_says_is_told_by_its_code(
+    lab: Lab, state: str, kind: type[JammiError] | None
+) -> None:
+    typed = lab.catalog.database.dialect.translate_error(psycopg.errors.lookup(state)("x"))
     assert type(typed) is kind if kind else typed is None
 
 
@@ -325,19 +362,19 @@ def test_a_writer_waits_for_the_one_before_it_and_not_forever(
     monkeypatch.setattr(dialects, "LOCK_SECONDS", 0.1)
     other = open_catalog()
     with lab.catalog.transaction():
-        assert other.meta.get("a") is None  # who only reads waits for nobody
+        assert other.metadata.get("a") is None  # who only reads waits for nobody
         with pytest.raises(VersionConflict, match="locked"):
-            other.meta.set("a", "1")
-    other.meta.set("a", "1")
+            other.metadata.set("a", "1")
+    other.metadata.set("a", "1")
 
 
 def test_two_catalogs_in_one_database_know_nothing_of_each_other(postgres_url: str) -> None:
     one, two = (opened(f"{postgres_url}?schema={name}") for name in ("one", "two"))
     with one, two:
-        one.meta.set("a", "1")
+        one.metadata.set("a", "1")
         with one.transaction():
-            two.meta.set("a", "2")  # nor wait for each other
-        assert (one.meta.get("a"), two.meta.get("a")) == ("1", "2")
+            two.metadata.set("a", "2")  # nor wait for each other
+        assert (one.metadata.get("a"), two.metadata.get("a")) == ("1", "2")
         writer = one.writers.register()
         assert two.writers.list() == [] and two.writers.suspects() == []
         one.writers.retire(writer)
@@ -349,16 +386,18 @@ def test_a_backup_is_one_sqlite_file_with_every_row(lab: Lab, tmp_path: Path) ->
     with lab.scope.use("acme"):
         lab.ready("own", "source:papers")
     table = lab.ready("top", "source:papers")
-    lab.catalog.meta.set("größe", "1")
+    lab.catalog.metadata.set("größe", "1")
     target = tmp_path / "backup.sqlite3"
     for _ in range(2):
         lab.catalog.backup(target)
     assert [path.name for path in tmp_path.iterdir()] == ["backup.sqlite3"]
     with Catalog(target, scope=TenantScope(), clock=SystemClock(), read_only=True) as copy:
-        assert copy.tables.newest("top")[1] == table and copy.meta.get("größe") == "1"
-        assert [link.edge for link in copy.lineage.all()] == [link.edge for link in lab.catalog.lineage.all()]
-        with copy.everyone():
-            assert copy.tables.names() == ["own", "top"]
+        assert copy.result_tables.newest("top")[1] == table and copy.metadata.get("größe") == "1"
+        assert [link.edge for link in copy.lineage.all_edges()] == [
+            link.edge for link in lab.catalog.lineage.all_edges()
+        ]
+        with copy.all_tenants():
+            assert copy.result_tables.names() == ["own", "top"]
     (tmp_path / "folder").mkdir()
     with pytest.raises(InvalidArgument):
         lab.catalog.backup(tmp_path / "folder")
@@ -367,7 +406,7 @@ def test_a_backup_is_one_sqlite_file_with_every_row(lab: Lab, tmp_path: Path) ->
 @postgresql_only
 def test_a_backup_of_many_rows_holds_few_of_them_at_once(lab: Lab, tmp_path: Path) -> None:
     for i in range(2100):
-        lab.catalog.meta.set(f"k{i}", "v")
+        lab.catalog.metadata.set(f"k{i}", "v")
     lab.catalog.backup(tmp_path / "backup.sqlite3")
     with sqlite3.connect(tmp_path / "backup.sqlite3") as db:
         assert db.execute("SELECT count(*) FROM meta").fetchone() == (2100,)

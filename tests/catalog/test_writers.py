@@ -17,8 +17,8 @@ import pytest
 import sqlalchemy as sa
 
 from jammi_lab.catalog.schema import writers
+from jammi_lab.core.records import TableStatus
 from jammi_lab.storage.files import install_fault_hook
-from jammi_lab.values.records import TableStatus
 from tests.catalog.conftest import Lab, sqlite_only
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,7 +28,7 @@ sys.path.insert(0, sys.argv[2])
 from tests.catalog.conftest import Lab, place_of
 lab = Lab(place_of(sys.argv[1]))
 if "say" in sys.argv:
-    lab.catalog.writers.say("at work")
+    lab.catalog.writers.write_note("at work")
 print(lab.writer, lab.begin("child").table_name, flush=True)
 if "fork" in sys.argv:
     if os.fork() == 0:
@@ -80,18 +80,25 @@ def child(lab: Lab) -> Iterator[Callable[..., Child]]:
         one.end()
 
 
-def test_a_killed_writer_is_dead_at_once_and_settled_once(lab: Lab, child: Callable[..., Child]) -> None:
+def test_a_killed_writer_is_dead_at_once_and_settled_once(
+    lab: Lab, child: Callable[..., Child]
+) -> None:
     other = child()
     assert lab.catalog.writers.is_alive(other.writer)
     assert list(lab.catalog.writers.dead_writers()) == []
     other.kill(lab)
     assert not lab.catalog.writers.is_alive(other.writer)
     for writer in lab.catalog.writers.dead_writers():
-        assert [t.table_name for t in lab.catalog.tables.with_status(TableStatus.BUILDING, writer)] == [other.table]
-        assert lab.catalog.publish.adopt(other.table, writer, lab.writer)
-        assert lab.catalog.publish.failed(other.table, lab.writer, "its kernel died")
+        assert [
+            t.table_name
+            for t in lab.catalog.result_tables.with_status(TableStatus.BUILDING, writer)
+        ] == [other.table]
+        assert lab.catalog.table_status.mark_failed(other.table, writer, "its kernel died")
     assert lab.catalog.writers.get(other.writer).retired_at
-    assert not isinstance(lab.place, Path) or not (lab.path.parent / "writers" / f"{other.writer}.lock").exists()
+    assert (
+        not isinstance(lab.place, Path)
+        or not (lab.path.parent / "writers" / f"{other.writer}.lock").exists()
+    )
     assert list(lab.catalog.writers.dead_writers()) == []
 
 
@@ -102,13 +109,17 @@ def test_a_stopped_writer_is_alive(lab: Lab, child: Callable[..., Child]) -> Non
     assert list(lab.catalog.writers.dead_writers()) == []
 
 
-def test_a_child_that_a_writer_forked_does_not_keep_it_alive(lab: Lab, child: Callable[..., Child]) -> None:
+def test_a_child_that_a_writer_forked_does_not_keep_it_alive(
+    lab: Lab, child: Callable[..., Child]
+) -> None:
     other = child("fork")
     other.kill(lab)
     assert list(lab.catalog.writers.dead_writers()) == [other.writer]
 
 
-def test_a_program_that_a_writer_started_does_not_keep_it_alive(lab: Lab, child: Callable[..., Child]) -> None:
+def test_a_program_that_a_writer_started_does_not_keep_it_alive(
+    lab: Lab, child: Callable[..., Child]
+) -> None:
     other = child("fork", "exec")
     other.kill(lab)
     assert list(lab.catalog.writers.dead_writers()) == [other.writer]
@@ -122,10 +133,15 @@ def test_a_fork_takes_nothing_from_the_parent(lab: Lab) -> None:
     os.waitpid(forked, 0)
     probe = "import fcntl, sys; fcntl.flock(open(sys.argv[1]), fcntl.LOCK_EX | fcntl.LOCK_NB)"
     lock = lab.path.parent / "writers" / f"{lab.writer}.lock"
-    assert subprocess.run([sys.executable, "-c", probe, str(lock)], capture_output=True).returncode == 1
+    assert (
+        subprocess.run([sys.executable, "-c", probe, str(lock)], capture_output=True).returncode
+        == 1
+    )
 
 
-def test_a_writer_that_is_being_settled_is_not_settled_by_another(lab: Lab, child: Callable[..., Child], open_catalog: Callable) -> None:
+def test_a_writer_that_is_being_settled_is_not_settled_by_another(
+    lab: Lab, child: Callable[..., Child], open_catalog: Callable
+) -> None:
     other = child()
     other.kill(lab)
     for writer in lab.catalog.writers.dead_writers():
@@ -133,7 +149,9 @@ def test_a_writer_that_is_being_settled_is_not_settled_by_another(lab: Lab, chil
         assert list(open_catalog().writers.dead_writers()) == []
 
 
-def test_asking_whether_a_writer_lives_keeps_nobody_from_settling_it(lab: Lab, child: Callable[..., Child], open_catalog: Callable) -> None:
+def test_asking_whether_a_writer_lives_keeps_nobody_from_settling_it(
+    lab: Lab, child: Callable[..., Child], open_catalog: Callable
+) -> None:
     other, over, others = child(), threading.Event(), [open_catalog() for _ in range(2)]
     other.kill(lab)
 
@@ -148,7 +166,10 @@ def test_asking_whether_a_writer_lives_keeps_nobody_from_settling_it(lab: Lab, c
     try:
         settled = []
         for _ in range(150):
-            with contextlib.suppress(InterruptedError), lab.catalog.writers.settling(other.writer) as dead:
+            with (
+                contextlib.suppress(InterruptedError),
+                lab.catalog.writers.hold_dead(other.writer) as dead,
+            ):
                 settled.append(dead)
                 raise InterruptedError
     finally:
@@ -158,10 +179,12 @@ def test_asking_whether_a_writer_lives_keeps_nobody_from_settling_it(lab: Lab, c
     assert settled == [True] * 150 and asked
 
 
-def test_a_settling_that_fails_leaves_the_writer_to_be_found_again(lab: Lab, child: Callable[..., Child]) -> None:
+def test_a_settling_that_fails_leaves_the_writer_to_be_found_again(
+    lab: Lab, child: Callable[..., Child]
+) -> None:
     other = child()
     other.kill(lab)
-    with pytest.raises(OSError, match="disk"), lab.catalog.writers.settling(other.writer) as dead:
+    with pytest.raises(OSError, match="disk"), lab.catalog.writers.hold_dead(other.writer) as dead:
         assert dead
         raise OSError("disk")
     assert list(lab.catalog.writers.dead_writers()) == [other.writer]
@@ -174,11 +197,17 @@ def test_a_writer_whose_lock_file_is_gone_is_dead(lab: Lab, child: Callable[...,
     assert list(lab.catalog.writers.dead_writers()) == [other.writer]
 
 
-def test_a_writer_of_another_machine_is_judged_by_its_lock_alone(lab: Lab, open_catalog: Callable) -> None:
+def test_a_writer_of_another_machine_is_judged_by_its_lock_alone(
+    lab: Lab, open_catalog: Callable
+) -> None:
     gone = open_catalog()
     writer = gone.writers.register()
     with lab.catalog.database.write() as tx:
-        tx.execute(sa.update(writers).where(writers.c.writer_id == writer).values(host="elsewhere", boot_id="another", pid=1))
+        tx.execute(
+            sa.update(writers)
+            .where(writers.c.writer_id == writer)
+            .values(host="elsewhere", boot_id="another", pid=1)
+        )
     assert list(lab.catalog.writers.dead_writers()) == []
     gone.close()
     assert list(lab.catalog.writers.dead_writers()) == [writer]
@@ -187,10 +216,10 @@ def test_a_writer_of_another_machine_is_judged_by_its_lock_alone(lab: Lab, open_
 def test_a_retired_writer_that_left_rows_behind_is_found(lab: Lab, open_catalog: Callable) -> None:
     other = open_catalog()
     writer = other.writers.register()
-    begun = other.publish.begin(lab.record("top", writer_id=writer))
+    begun = other.table_status.begin(lab.record("top", writer_id=writer))
     other.writers.retire(writer)
     assert list(lab.catalog.writers.dead_writers()) == [writer]
-    lab.catalog.publish.failed(begun.table_name, writer, "x")
+    lab.catalog.table_status.mark_failed(begun.table_name, writer, "x")
     assert list(lab.catalog.writers.dead_writers()) == []
 
 
@@ -206,13 +235,18 @@ def test_rows_of_every_tenant_make_a_writer_worth_a_try(lab: Lab) -> None:
     assert lab.catalog.writers.suspects() == ["gone"]
 
 
-def test_two_handles_in_one_process_are_two_living_writers(lab: Lab, open_catalog: Callable) -> None:
+def test_two_handles_in_one_process_are_two_living_writers(
+    lab: Lab, open_catalog: Callable
+) -> None:
     second = open_catalog()
     writer = second.writers.register()
     assert lab.catalog.writers.is_alive(writer)
     assert second.writers.is_alive(lab.writer)
     assert list(lab.catalog.writers.dead_writers()) == []
-    assert [w.writer_id for w in lab.catalog.writers.list() if w.retired_at is None] == [lab.writer, writer]
+    assert [w.writer_id for w in lab.catalog.writers.list() if w.retired_at is None] == [
+        lab.writer,
+        writer,
+    ]
     second.writers.retire(writer)
     assert not lab.catalog.writers.is_alive(writer)
 
@@ -223,7 +257,9 @@ def test_the_lock_is_held_before_the_row_is_seen(lab: Lab, open_catalog: Callabl
     real = lab.catalog.database.write
 
     def look() -> object:
-        seen.append(any(path.stem != lab.writer for path in (lab.path.parent / "writers").iterdir()))
+        seen.append(
+            any(path.stem != lab.writer for path in (lab.path.parent / "writers").iterdir())
+        )
         return real()
 
     lab.catalog.database.write = look  # type: ignore[method-assign,assignment]
@@ -232,7 +268,9 @@ def test_the_lock_is_held_before_the_row_is_seen(lab: Lab, open_catalog: Callabl
     lab.catalog.writers.retire(second)
 
 
-def test_kernels_that_open_and_settle_at_once_reap_no_living_writer(lab: Lab, open_catalog: Callable) -> None:
+def test_kernels_that_open_and_settle_at_once_reap_no_living_writer(
+    lab: Lab, open_catalog: Callable
+) -> None:
     reaped, living = [], []
 
     def kernel() -> None:
@@ -240,9 +278,11 @@ def test_kernels_that_open_and_settle_at_once_reap_no_living_writer(lab: Lab, op
         for _ in range(10):
             writer = catalog.writers.register()
             living.append(writer)
-            begun = catalog.publish.begin(msgspec.structs.replace(lab.record("top"), writer_id=writer))
+            begun = catalog.table_status.begin(
+                msgspec.structs.replace(lab.record("top"), writer_id=writer)
+            )
             reaped.extend(catalog.writers.dead_writers())
-            catalog.publish.ready(begun, b"{}")
+            catalog.table_status.publish(begun, b"{}")
             catalog.writers.retire(writer)
 
     threads = [threading.Thread(target=kernel) for _ in range(4)]
@@ -251,10 +291,12 @@ def test_kernels_that_open_and_settle_at_once_reap_no_living_writer(lab: Lab, op
     for thread in threads:
         thread.join()
     assert reaped == []
-    assert len(lab.catalog.tables.versions("top")) == len(living) == 40
+    assert len(lab.catalog.result_tables.versions("top")) == len(living) == 40
 
 
-def test_a_read_only_catalog_settles_nobody(lab: Lab, child: Callable[..., Child], open_catalog: Callable) -> None:
+def test_a_read_only_catalog_settles_nobody(
+    lab: Lab, child: Callable[..., Child], open_catalog: Callable
+) -> None:
     other = child()
     other.kill(lab)
     assert list(open_catalog(read_only=True).writers.dead_writers()) == [other.writer]
@@ -263,7 +305,9 @@ def test_a_read_only_catalog_settles_nobody(lab: Lab, child: Callable[..., Child
 
 @sqlite_only
 @pytest.mark.leaves_behind("the lock file that cannot be removed")
-def test_a_lock_file_that_cannot_be_removed_does_not_keep_its_writer_alive(lab: Lab, monkeypatch: pytest.MonkeyPatch, open_catalog: Callable) -> None:
+def test_a_lock_file_that_cannot_be_removed_does_not_keep_its_writer_alive(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, open_catalog: Callable
+) -> None:
     def refuse(_: Path, **__: object) -> None:
         raise OSError(5, "Input/output error")
 
@@ -271,7 +315,9 @@ def test_a_lock_file_that_cannot_be_removed_does_not_keep_its_writer_alive(lab: 
     with monkeypatch.context() as patched:
         patched.setattr(Path, "unlink", refuse)
         lab.catalog.writers.retire(lab.writer)
-    assert (lab.path.parent / "writers" / f"{lab.writer}.lock").exists() and not other.writers.is_alive(lab.writer)
+    assert (
+        lab.path.parent / "writers" / f"{lab.writer}.lock"
+    ).exists() and not other.writers.is_alive(lab.writer)
 
 
 @sqlite_only
@@ -284,8 +330,14 @@ def test_lock_files_of_nobody_go_and_those_of_the_living_and_of_the_unsettled_st
     for name in ("wneverentered.lock", "notes.txt", "we ird.lock"):
         (folder / name).write_text("")
     shutil.copy(folder / f"{lab.writer}.lock", folder / "wcopied.lock")
-    lab.catalog.writers.forget_left()
-    kept = {f"{lab.writer}.lock", f"{living}.lock", f"{dead.writer}.lock", "notes.txt", "we ird.lock"}
+    lab.catalog.writers.remove_leftover_locks()
+    kept = {
+        f"{lab.writer}.lock",
+        f"{living}.lock",
+        f"{dead.writer}.lock",
+        "notes.txt",
+        "we ird.lock",
+    }
     assert {path.name for path in folder.iterdir()} == kept
     assert list(other.writers.dead_writers()) == [dead.writer]
     other.writers.retire(living)
@@ -293,25 +345,31 @@ def test_lock_files_of_nobody_go_and_those_of_the_living_and_of_the_unsettled_st
 
 @sqlite_only
 @pytest.mark.timeout(60)
-def test_what_is_no_plain_file_among_the_locks_is_nobodys_and_stays_and_is_not_waited_for(lab: Lab) -> None:
+def test_what_is_no_plain_file_among_the_locks_is_nobodys_and_stays_and_is_not_waited_for(
+    lab: Lab,
+) -> None:
     folder = lab.path.parent / "writers"
     (folder / "afolder.lock").mkdir()
     os.mkfifo(folder / "apipe.lock")
     (folder / "loop.lock").symlink_to("loop.lock")
     (folder / "wleft.lock").write_text("")
     before = {path.name for path in folder.iterdir()}
-    lab.catalog.writers.forget_left()
+    lab.catalog.writers.remove_leftover_locks()
     assert {path.name for path in folder.iterdir()} == before - {"wleft.lock"}
     for name in ("afolder", "apipe", "loop"):
-        assert not lab.catalog.writers.is_alive(name) and lab.catalog.writers.heard(name) is None
-        with lab.catalog.writers.settling(name) as dead:
+        assert (
+            not lab.catalog.writers.is_alive(name) and lab.catalog.writers.read_note(name) is None
+        )
+        with lab.catalog.writers.hold_dead(name) as dead:
             assert not dead  # no row knows it
         with pytest.raises(OSError, match="No such file"):
-            lab.catalog.writers.turn(name)
+            lab.catalog.writers.try_acquire_named(name)
 
 
 @sqlite_only
-def test_a_writer_whose_lock_file_is_taken_for_one_that_was_left_begins_with_another(lab: Lab, open_catalog: Callable) -> None:
+def test_a_writer_whose_lock_file_is_taken_for_one_that_was_left_begins_with_another(
+    lab: Lab, open_catalog: Callable
+) -> None:
     """At the worst moment: the file is made, and not locked yet."""
     other, moments = open_catalog(), []
 
@@ -319,10 +377,10 @@ def test_a_writer_whose_lock_file_is_taken_for_one_that_was_left_begins_with_ano
         if point == "lock.made" and len(moments) < 3:
             moments.append(point)
             if len(moments) == 2:  # somebody is about to remove it
-                [left] = other.writers._kept.left() - {lab.writer}
-                locks.append(other.writers._kept.take(left))
+                [left] = other.writers._lock_store.leftover_ids() - {lab.writer}
+                locks.append(other.writers._lock_store.try_acquire(left))
             else:
-                other.writers.forget_left()
+                other.writers.remove_leftover_locks()
 
     locks: list[Any] = []
     install_fault_hook(tidied)
@@ -330,53 +388,80 @@ def test_a_writer_whose_lock_file_is_taken_for_one_that_was_left_begins_with_ano
         writer = lab.catalog.writers.register()
     finally:
         install_fault_hook(None)
-    locks.pop().release(forget=True)
+    locks.pop().release(remove=True)
     assert len(moments) == 3 and other.writers.is_alive(writer)
     assert {path.stem for path in (lab.path.parent / "writers").iterdir()} == {lab.writer, writer}
     lab.catalog.writers.retire(writer)
 
 
-def test_a_writer_leaves_word_and_everybody_hears_the_last_one_and_how_old_it_is(lab: Lab, open_catalog: Callable) -> None:
+def test_a_writer_leaves_word_and_everybody_hears_the_last_one_and_how_old_it_is(
+    lab: Lab, open_catalog: Callable
+) -> None:
     other = open_catalog()
-    assert other.writers.heard(lab.writer) is None
-    lab.catalog.writers.say("a long word")
-    lab.catalog.writers.say("short")
-    age, word = other.writers.heard(lab.writer)
-    assert word == "short" and -1 < age < 30 and lab.catalog.writers.heard(lab.writer)[1] == "short"
+    assert other.writers.read_note(lab.writer) is None
+    lab.catalog.writers.write_note("a long word")
+    lab.catalog.writers.write_note("short")
+    age, word = other.writers.read_note(lab.writer)
+    assert (
+        word == "short"
+        and -1 < age < 30
+        and lab.catalog.writers.read_note(lab.writer)[1] == "short"
+    )
     lab.catalog.writers.retire(lab.writer)
-    assert other.writers.heard(lab.writer) is None and other.writers.heard("wnobody") is None
+    assert (
+        other.writers.read_note(lab.writer) is None and other.writers.read_note("wnobody") is None
+    )
 
 
-def test_the_word_of_a_dead_writer_goes_when_it_is_settled(lab: Lab, child: Callable[..., Child], open_catalog: Callable) -> None:
+def test_the_word_of_a_dead_writer_goes_when_it_is_settled(
+    lab: Lab, child: Callable[..., Child], open_catalog: Callable
+) -> None:
     other = child("say")
-    assert lab.catalog.writers.heard(other.writer)[1] == "at work"
+    assert lab.catalog.writers.read_note(other.writer)[1] == "at work"
     other.kill(lab)
-    assert list(lab.catalog.writers.dead_writers()) == [other.writer] and lab.catalog.writers.heard(other.writer) is None
+    assert (
+        list(lab.catalog.writers.dead_writers()) == [other.writer]
+        and lab.catalog.writers.read_note(other.writer) is None
+    )
 
 
 def test_a_word_after_the_lock_was_let_go_is_written_nowhere(lab: Lab, tmp_path: Path) -> None:
-    kept = dict(lab.catalog.writers._locks)
+    kept = dict(lab.catalog.writers._held_locks)
     lab.catalog.writers.retire(lab.writer)
-    files = [(tmp_path / f"file {n}").open("w") for n in range(20)]  # of which one gets the number that was closed
-    lab.catalog.writers._locks.update(kept)
-    lab.catalog.writers.say("for nobody")
-    lab.catalog.writers._locks.clear()
+    files = [
+        (tmp_path / f"file {n}").open("w") for n in range(20)
+    ]  # of which one gets the number that was closed
+    lab.catalog.writers._held_locks.update(kept)
+    lab.catalog.writers.write_note("for nobody")
+    lab.catalog.writers._held_locks.clear()
     for each in files:
         each.close()
-    assert not any((tmp_path / f"file {n}").read_text() for n in range(20)) and lab.catalog.writers.heard(lab.writer) is None
+    assert (
+        not any((tmp_path / f"file {n}").read_text() for n in range(20))
+        and lab.catalog.writers.read_note(lab.writer) is None
+    )
 
 
-def test_a_turn_is_one_kernels_until_it_is_released_and_says_how_far_it_is(lab: Lab, open_catalog: Callable) -> None:
+def test_a_turn_is_one_kernels_until_it_is_released_and_says_how_far_it_is(
+    lab: Lab, open_catalog: Callable
+) -> None:
     other = open_catalog()
-    for mine, theirs in ((lab.catalog.writers, other.writers), (other.writers, lab.catalog.writers)):
-        turn = mine.turn("i0123")
-        assert theirs.turn("i0123") is None and mine.turn("i0123") is None and theirs.turn("i4567").release(forget=True) is None
-        turn.say("7")
-        assert theirs.heard("i0123")[1] == "7" and list(theirs.dead_writers()) == []
-        theirs.forget_left()
-        assert theirs.turn("i0123") is None
-        turn.release(forget=True)
-        assert theirs.heard("i0123") is None
+    for mine, theirs in (
+        (lab.catalog.writers, other.writers),
+        (other.writers, lab.catalog.writers),
+    ):
+        turn = mine.try_acquire_named("i0123")
+        assert (
+            theirs.try_acquire_named("i0123") is None
+            and mine.try_acquire_named("i0123") is None
+            and theirs.try_acquire_named("i4567").release(remove=True) is None
+        )
+        turn.write_note("7")
+        assert theirs.read_note("i0123")[1] == "7" and list(theirs.dead_writers()) == []
+        theirs.remove_leftover_locks()
+        assert theirs.try_acquire_named("i0123") is None
+        turn.release(remove=True)
+        assert theirs.read_note("i0123") is None
 
 
 def test_many_threads_have_a_turn_one_after_the_other(lab: Lab, open_catalog: Callable) -> None:
@@ -385,12 +470,12 @@ def test_many_threads_have_a_turn_one_after_the_other(lab: Lab, open_catalog: Ca
     def work(catalog: Any) -> None:
         done = 0
         while done < 25:
-            if (turn := catalog.writers.turn("i0123")) is not None:
+            if (turn := catalog.writers.try_acquire_named("i0123")) is not None:
                 inside.append(1)
                 most.append(len(inside))
                 inside.pop()
                 done += 1
-                turn.release(forget=True)
+                turn.release(remove=True)
 
     threads = [threading.Thread(target=work, args=(catalog,)) for catalog in catalogs]
     for thread in threads:
@@ -402,13 +487,15 @@ def test_many_threads_have_a_turn_one_after_the_other(lab: Lab, open_catalog: Ca
 
 @sqlite_only
 @pytest.mark.parametrize("gone", ["file", "folder"])
-def test_a_writer_whose_lock_file_was_removed_makes_it_again_before_it_builds(lab: Lab, open_catalog: Callable, gone: str) -> None:
+def test_a_writer_whose_lock_file_was_removed_makes_it_again_before_it_builds(
+    lab: Lab, open_catalog: Callable, gone: str
+) -> None:
     other = open_catalog()
     locks = lab.path.parent / "writers"
     shutil.rmtree(locks) if gone == "folder" else (locks / f"{lab.writer}.lock").unlink()
     assert list(other.writers.dead_writers()) == [lab.writer]
-    lab.catalog.writers.assure()
+    lab.catalog.writers.reacquire_lost()
     assert other.writers.is_alive(lab.writer) and list(other.writers.dead_writers()) == []
-    lab.catalog.writers.assure()
+    lab.catalog.writers.reacquire_lost()
     lab.catalog.writers.retire(lab.writer)
     assert not list(locks.glob("*.lock"))

@@ -12,17 +12,19 @@ from typing import Any
 import duckdb
 import pytest
 
-from jammi_lab.errors import TableNotFound
-from jammi_lab.sources.base import Connector, Looking, Relation, same_state
-from jammi_lab.sources.scratch import ask, describe
-from jammi_lab.storage.digests import MemoEntry
-from jammi_lab.values.anchors import Cost, Snapshot, Unknown, Vanished
+from jammi_lab.core.anchors import Cost, Snapshot, Unknown, Vanished
+from jammi_lab.core.errors import TableNotFound
+from jammi_lab.sources.base import Connector, ObservationContext, ReadPlan, Relation, same_state
+from jammi_lab.sources.scan_conditions import ALL_ROWS
+from jammi_lab.sources.scratch_duckdb import describe, query
+from jammi_lab.storage.digests import CacheEntry
+from tests.sizes import contract
 
 
-class DictMemo(dict[str, MemoEntry]):
+class DictMemo(dict[str, CacheEntry]):
     """A memo for tests."""
 
-    def put(self, key: str, entry: MemoEntry) -> None:
+    def put(self, key: str, entry: CacheEntry) -> None:
         self[key] = entry
 
 
@@ -50,11 +52,17 @@ READ_SETS = frozenset({None, (), ("id",), ("name",)})
 LATER_NS = 3600 * 10**9
 
 
-def look(memo: DictMemo | None = None, *, later: bool = False, **bounds: Any) -> Looking:
+def look(memo: DictMemo | None = None, *, later: bool = False, **bounds: Any) -> ObservationContext:
     """A look of now, or of an hour later, when every stat of today has settled."""
     now = time.time_ns() + (LATER_NS if later else 0)
-    given = {"describe": Describing(), "query": run, "racy_seconds": 2.0, "read_sets": READ_SETS, **bounds}
-    return Looking(memo=DictMemo() if memo is None else memo, now_ns=now, **given)
+    given = {
+        "describe": Describing(),
+        "query": run,
+        "racy_seconds": 2.0,
+        "read_sets": READ_SETS,
+        **bounds,
+    }
+    return ObservationContext(cache=DictMemo() if memo is None else memo, now_ns=now, **given)
 
 
 @dataclass
@@ -80,7 +88,7 @@ class Case:
 
 
 def rows(relation: Relation) -> list[tuple[Any, ...]]:
-    return ask(relation, "SELECT id, name FROM it ORDER BY id")
+    return query(relation, "SELECT id, name FROM it ORDER BY id")
 
 
 def database_file_case(connector: Any, file: Path, write: Callable[..., None]) -> Case:
@@ -97,6 +105,7 @@ def database_file_case(connector: Any, file: Path, write: Callable[..., None]) -
     )
 
 
+@contract
 class ConnectorSuite:
     """Subclass this and define the fixture `case`."""
 
@@ -118,7 +127,7 @@ class ConnectorSuite:
 
     def test_its_relation_gives_the_rows(self, case):
         relation = case.connector.relation(case.table)
-        assert (relation.body is None) != (relation.frame is None)
+        assert (relation.read.body is None) != (relation.read.frame is None)
         assert relation.input.columns == () and relation.input.table == case.table
         assert rows(relation) == [(1, "a"), (2, "b"), (3, "c")]
 
@@ -137,7 +146,11 @@ class ConnectorSuite:
         memo = DictMemo()
         first = self.seen(case, memo, later=True)
         second = self.seen(case, memo, later=True)
-        assert same_state(first, second) and first.by_column == second.by_column and first.columns == second.columns
+        assert (
+            same_state(first, second)
+            and first.by_column == second.by_column
+            and first.columns == second.columns
+        )
 
     def test_an_edit_is_seen(self, case):
         memo = DictMemo()
@@ -192,10 +205,20 @@ class ConnectorSuite:
 
     def test_a_relation_may_be_narrowed_to_what_is_read(self, case):
         relation = case.connector.relation(case.table)
-        if relation.narrow is not None:
-            assert ask(replace(relation, body=relation.narrow(frozenset({"id"}))), "SELECT id FROM it ORDER BY id") == [(1,), (2,), (3,)]
+        if relation.read.projected_body is not None:
+            assert query(
+                replace(
+                    relation,
+                    read=ReadPlan(
+                        body=relation.read.projected_body(frozenset({"id"}), lambda: ALL_ROWS)
+                    ),
+                ),
+                "SELECT id FROM it ORDER BY id",
+            ) == [(1,), (2,), (3,)]
 
     def test_a_look_that_may_scan_nothing_says_so_or_is_free(self, case):
         memo = DictMemo()
         observed = case.connector.observe(case.table, look(memo, scan_bytes=0))
-        assert (isinstance(observed, Unknown) and "would scan" in observed.why) or (isinstance(observed, Snapshot) and observed.cost is not Cost.SCAN)
+        assert (isinstance(observed, Unknown) and "would scan" in observed.why) or (
+            isinstance(observed, Snapshot) and observed.cost is not Cost.SCAN
+        )

@@ -5,9 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from jammi_lab.embedders.base import Encoder, check_encoder, check_vectors, identity_of
+from jammi_lab.vectors.encoders.base import Encoder, check_encoder, check_vectors, identity_of
 
-TEXTS = ["a cat sat on the mat", "", "the feline rested on a rug", "stock prices fell", "a cat sat on the mat", "🚀 naïve \x00 \ud800", "x" * 5000]
+TEXTS = [
+    "a cat sat on the mat",
+    "",
+    "the feline rested on a rug",
+    "stock prices fell",
+    "a cat sat on the mat",
+    "🚀 naïve \x00 \ud800",
+    "x" * 5000,
+]
 
 
 class EncoderSuite:
@@ -32,7 +40,11 @@ class EncoderSuite:
 
     def test_its_identity_says_its_name_version_and_width_and_stays(self, encoder: Encoder) -> None:
         identity = identity_of(encoder)
-        assert (identity.name, identity.version, identity.dimensions) == (encoder.name, encoder.version, encoder.dimensions)
+        assert (identity.name, identity.version, identity.dimensions) == (
+            encoder.name,
+            encoder.version,
+            encoder.dimensions,
+        )
         encoder.encode(["warm"])
         assert identity_of(encoder) == identity and len(identity.digest) == 64
 

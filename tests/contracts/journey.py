@@ -12,8 +12,9 @@ import pyarrow as pa
 import pytest
 
 import jammi_lab
-from jammi_lab.errors import InvalidArgument, JammiError
-from jammi_lab.values.verdicts import Fresh, InputAdvanced, InputVanished, Stale, Undecidable
+from jammi_lab.core.errors import InvalidArgument, JammiError
+from jammi_lab.core.verdicts import Fresh, InputAdvanced, InputVanished, Stale, Undecidable
+from tests.sizes import contract
 
 
 @dataclass
@@ -55,7 +56,9 @@ class Rows:
     """The rows of a journey, kept by whatever `put` does with them."""
 
     put: Callable[[pa.Table], None]
-    columns: dict[str, list[Any]] = field(default_factory=lambda: {"id": [1, 2, 3], "name": ["a", "b", "c"], "note": ["x", "x", "x"]})
+    columns: dict[str, list[Any]] = field(
+        default_factory=lambda: {"id": [1, 2, 3], "name": ["a", "b", "c"], "note": ["x", "x", "x"]}
+    )
 
     def __post_init__(self) -> None:
         self.put(pa.table(self.columns))
@@ -66,7 +69,13 @@ class Rows:
         self.put(pa.table(self.columns))
 
 
-def written_journey(location: Any, kind: str, put: Callable[[pa.Table], None], idle: Mapping[str, Callable[[], None]], **more: Any) -> Journey:
+def written_journey(
+    location: Any,
+    kind: str,
+    put: Callable[[pa.Table], None],
+    idle: Mapping[str, Callable[[], None]],
+    **more: Any,
+) -> Journey:
     """The way of rows that are written as a whole by `put`: makes them, and says how their owner changes them; `more` is what else a journey says."""
     rows = Rows(put)
     return Journey(
@@ -82,11 +91,19 @@ def written_journey(location: Any, kind: str, put: Callable[[pa.Table], None], i
 
 
 def database_file_journey(
-    kind: str, path: Path, write: Callable[..., None], idle: Mapping[str, Callable[[], None]], vanish: Callable[[], None]
+    kind: str,
+    path: Path,
+    write: Callable[..., None],
+    idle: Mapping[str, Callable[[], None]],
+    vanish: Callable[[], None],
 ) -> Journey:
     """The way of a database file: makes it, and says how its owner changes it by `write(path, *statements)`."""
     rows = ((1, "a"), (2, "b"), (3, "c"))
-    write(path, "CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT, note TEXT)", *(f"INSERT INTO t VALUES ({i}, '{n}', 'x')" for i, n in rows))
+    write(
+        path,
+        "CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT, note TEXT)",
+        *(f"INSERT INTO t VALUES ({i}, '{n}', 'x')" for i, n in rows),
+    )
     write(path, "CREATE TABLE other(a INTEGER)")
     return Journey(
         location=f"{kind}:///{path}",
@@ -107,6 +124,7 @@ def database_file_journey(
     )
 
 
+@contract
 class JourneySuite:
     """Subclass this and define the fixture `journey`."""
 
@@ -127,7 +145,9 @@ class JourneySuite:
     def test_its_kind_is_told_by_its_location(self, ws, journey):
         assert ws.sources["s"].kind == journey.kind
 
-    def test_a_table_made_of_it_goes_stale_with_an_edit_and_is_fresh_again_when_recomputed_and_reopened(self, ws, journey, address, tmp_path):
+    def test_a_table_made_of_it_goes_stale_with_an_edit_and_is_fresh_again_when_recomputed_and_reopened(
+        self, ws, journey, address, tmp_path
+    ):
         ws.materialize("t", f"SELECT id, name FROM {address}")
         before = ws.sources["s"].anchor(journey.table or None, columns=["id", "name"])
         assert isinstance(ws.staleness("t"), Fresh)
@@ -137,7 +157,11 @@ class JourneySuite:
         [reason] = verdict.reasons
         now = ws.sources["s"].anchor(journey.table or None, columns=["id", "name"])
         assert isinstance(reason, InputAdvanced)
-        assert reason.recorded.same_state(before) and reason.current.same_state(now) and not before.same_state(now)
+        assert (
+            reason.recorded.same_state(before)
+            and reason.current.same_state(now)
+            and not before.same_state(now)
+        )
         assert journey.method == reason.recorded.method == reason.current.method
         ws.recompute("t")
         assert isinstance(ws.staleness("t"), Fresh)
@@ -203,16 +227,24 @@ class JourneySuite:
         assert isinstance(verdict, Stale) and isinstance(verdict.reasons[0], InputVanished)
 
     def test_its_columns_are_told_and_its_first_rows_shown(self, ws, journey):
-        assert [column.name for column in ws.sources["s"].columns(journey.table or None)] == ["id", "name", "note"]
+        assert [column.name for column in ws.sources["s"].columns(journey.table or None)] == [
+            "id",
+            "name",
+            "note",
+        ]
 
-    def test_it_is_listed_described_and_shown_alike_before_and_after_a_restart(self, ws, journey, tmp_path):
+    def test_it_is_listed_described_and_shown_alike_before_and_after_a_restart(
+        self, ws, journey, tmp_path
+    ):
         def told(of):
             [source] = [each for each in of.sources.list() if each.name == "s"]
             inside = journey.table or None
             columns = [(column.name, column.type) for column in source.columns(inside)]
             assert (journey.table or "s") in source.tables()
             assert sorted(source.preview(table=inside).column("id").to_pylist()) == [1, 2, 3]
-            assert of.sql("SELECT kind FROM jammi_catalog.sources WHERE name = 's'").fetchall() == [(journey.kind,)]
+            assert of.sql("SELECT kind FROM jammi_catalog.sources WHERE name = 's'").fetchall() == [
+                (journey.kind,)
+            ]
             return source.kind, source.location, columns
 
         before = told(ws)
@@ -222,23 +254,38 @@ class JourneySuite:
                 again.sources.add("s", journey.location, options=journey.options, **journey.given)
             assert told(again) == before
 
-    def test_what_is_gone_is_told_in_a_few_lines_and_comes_back_to_nothing_else(self, ws, journey, address):
+    def test_what_is_gone_is_told_in_a_few_lines_and_comes_back_to_nothing_else(
+        self, ws, journey, address
+    ):
         ws.sources.add("other", pa.table({"a": [1]}))
         journey.vanish()
         with pytest.raises(JammiError) as caught:
             ws.sql(f"SELECT id FROM {address}").fetchall()
-        assert "s" in caught.value.message and len(caught.value.rendered()) <= 5 and "Traceback" not in "".join(caught.value.rendered())
+        assert (
+            "s" in caught.value.message
+            and len(caught.value.rendered_lines()) <= 5
+            and "Traceback" not in "".join(caught.value.rendered_lines())
+        )
         with pytest.raises(JammiError):
             ws.materialize("t", f"SELECT id FROM {address}")
         assert "t" not in ws and ws.sql("FROM other").fetchall() == [(1,)]
 
     def test_without_an_anchor_it_is_undecidable_and_never_scanned(self, ws, journey, address):
-        ws.sources.add("s", journey.location, options=journey.options, anchor="none", replace=True, **journey.given)
+        ws.sources.add(
+            "s",
+            journey.location,
+            options=journey.options,
+            anchor="none",
+            replace=True,
+            **journey.given,
+        )
         ws.materialize("t", f"SELECT id FROM {address}")
         verdict = ws.staleness("t")
         assert isinstance(verdict, Undecidable) and 'anchor="none"' in str(verdict)
 
-    def test_a_column_and_a_table_that_are_not_there_are_told_with_near_ones(self, ws, journey, address):
+    def test_a_column_and_a_table_that_are_not_there_are_told_with_near_ones(
+        self, ws, journey, address
+    ):
         with pytest.raises(JammiError, match="nmae") as caught:
             ws.sql(f"SELECT nmae FROM {address}")
         assert "name" in caught.value.near
@@ -247,11 +294,23 @@ class JourneySuite:
 
     def test_an_unknown_option_is_refused_with_the_near_one(self, ws, journey):
         with pytest.raises(InvalidArgument, match="no option 'vershun'"):
-            ws.sources.add("other", journey.location, options={**journey.options, "vershun": 1}, **journey.given)
+            ws.sources.add(
+                "other",
+                journey.location,
+                options={**journey.options, "vershun": 1},
+                **journey.given,
+            )
         assert "other" not in ws.sources
 
     def test_an_anchor_on_a_column_rests_on_its_owner_s_word(self, ws, journey, address):
-        ws.sources.add("s", journey.location, options=journey.options, anchor="column:id", replace=True, **journey.given)
+        ws.sources.add(
+            "s",
+            journey.location,
+            options=journey.options,
+            anchor="column:id",
+            replace=True,
+            **journey.given,
+        )
         ws.materialize("t", f"SELECT id, name FROM {address}")
         journey.edit_note()
         assert isinstance(ws.staleness("t"), Fresh)
@@ -259,4 +318,11 @@ class JourneySuite:
         verdict = ws.staleness("t")
         assert isinstance(verdict, Stale) and "column:id" in str(verdict)
         with pytest.raises(InvalidArgument, match="no column 'nope'"):
-            ws.sources.add("s", journey.location, options=journey.options, anchor="column:nope", replace=True, **journey.given)
+            ws.sources.add(
+                "s",
+                journey.location,
+                options=journey.options,
+                anchor="column:nope",
+                replace=True,
+                **journey.given,
+            )

@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import jammi_lab as jl
-from jammi_lab.values.verdicts import Match
+from jammi_lab.core.verdicts import Match
+from jammi_lab.storage.digests import sha256_file
 from tests.conftest import PACKAGE_ROOTS, ROOT
+from tests.sizes import sized
 from tests.store.lab import everything, files, files_of, statuses
 
 
-def asked(few: int, every: int = sys.maxsize) -> int:
-    """How many crashes to look at: a few, or what JAMMI_CRASHES says, a number or `all`."""
+def asked(few: int, soak: int, every: int = sys.maxsize) -> int:
+    """How many crashes to look at: a few, more in a soak, or what JAMMI_CRASHES says, a number or `all`."""
     said = os.environ.get("JAMMI_CRASHES")
-    return few if not said else every if said == "all" else int(said)
+    return sized(few, soak) if not said else every if said == "all" else int(said)
 
 
 @dataclass
@@ -57,7 +59,12 @@ class Server:
         self._out, self._process = (
             folder / "said",
             subprocess.Popen(
-                [sys.executable, "-m", "tests.crash.child"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env, cwd=ROOT
+                [sys.executable, "-m", "tests.crash.child"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                env=env,
+                cwd=ROOT,
             ),
         )
         self._running = False
@@ -110,12 +117,14 @@ class Server:
         return self._process.stdout.readline().rstrip("\n")
 
 
-def rows_by_sql(table: Any) -> int:
+def rows_by_sql(ws: Any, table: Any) -> int:
     """How many rows a table has, as a person reads it."""
     return int(table.read().arrow().num_rows)
 
 
-def hold_true(folder: Path, promised: Promises, rows: Callable[[Any], int | None] = rows_by_sql) -> Any:
+def hold_true(
+    folder: Path, promised: Promises, rows: Callable[[Any, Any], int | None] = rows_by_sql
+) -> Any:
     """Open the workspace, which recovers it, and check all that was promised; gives the first recovery's report.
 
     `rows`: how a table's rows are counted; starting the engine for it is most of what one check costs.
@@ -126,16 +135,28 @@ def hold_true(folder: Path, promised: Promises, rows: Callable[[Any], int | None
         assert not ws.recover(), "a second recovery still finds something to do"
         assert everything(folder) == after, "a second recovery changes something"
         assert not report.errors and not report.missing and not report.quarantined, report
-        assert set(statuses(folder).values()) <= {"ready", "failed"}, statuses(folder)
-        tables = ws.tables()
-        assert {t.table_name for t in tables} == {name for name, status in statuses(folder).items() if status == "ready"}
-        assert [path.stem for path in (folder / "writers").iterdir()] == [ws._rooms.writer_id], "a lock file that nobody will ask for"
-        assert files(folder) == sorted({f for t in tables for f in files_of(t)}), "files without a table, or a table without files"
+        assert set(statuses(folder).values()) <= {"ready", "failed", "rejected"}, statuses(folder)
+        tables, rejected = ws.tables(), ws.tables(status="rejected")
+        assert {t.table_name for t in tables} == {
+            name for name, status in statuses(folder).items() if status == "ready"
+        }
+        assert [path.stem for path in (folder / "writers").iterdir()] == [ws._services.writer_id], (
+            "a lock file that nobody will ask for"
+        )
+        kept = {str(t._record.path).removeprefix("results/") for t in rejected}
+        assert files(folder) == sorted({f for t in tables for f in files_of(t)} | kept), (
+            "files without a table, or a table without files"
+        )
+        for table in rejected:
+            assert sha256_file(table.path) == table._record.digest
+            assert table.name not in ws or ws.table(table.name).table_name != table.table_name
         for table in tables:
             assert table.verify() == Match(), table
-            assert rows(table) == table.row_count
+            assert rows(ws, table) == table.row_count
         for name, physical in promised.ready.items():
-            assert physical in {t.table_name for t in tables}, f"{name} was acknowledged and is lost"
+            assert physical in {t.table_name for t in tables}, (
+                f"{name} was acknowledged and is lost"
+            )
         for name in promised.gone:
             assert name not in ws, f"{name} was dropped and is back"
     return report

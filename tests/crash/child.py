@@ -30,7 +30,7 @@ import sqlglot  # noqa: F401
 import usearch.index  # noqa: F401
 
 import jammi_lab as jl
-import jammi_lab.workspace
+import jammi_lab.workspace.workspace
 from jammi_lab.storage.files import install_fault_hook
 
 CANARY = "xyzzy-canary-value-plugh"
@@ -44,8 +44,14 @@ def say(*words: str) -> None:
 def scenario(folder: Path) -> None:
     """Two tables made, one of them from the other, a third made and dropped."""
     with jl.open(folder) as ws:
-        say("ACK materialize one", ws.materialize("one", "SELECT i, i * i AS s FROM range(1000) t(i)", key="i").table_name)
-        say("ACK materialize two", ws.materialize("two", "SELECT count(*) AS n FROM jammi.one").table_name)
+        say(
+            "ACK materialize one",
+            ws.materialize("one", "SELECT i, i * i AS s FROM range(1000) t(i)", key="i").table_name,
+        )
+        say(
+            "ACK materialize two",
+            ws.materialize("two", "SELECT count(*) AS n FROM jammi.one").table_name,
+        )
         say("ACK materialize gone", ws.materialize("gone", "SELECT 7 AS x").table_name)
         say("TRY drop gone")
         ws.drop("gone")
@@ -80,7 +86,9 @@ def forever(folder: Path, seed: int) -> None:
             else:
                 rows = chance.choice([1, 10, 200_000])
                 say("TRY materialize", name)
-                made = ws.materialize(name, f"SELECT i, {seed} AS seed, {turn} AS turn FROM range({rows}) t(i)")
+                made = ws.materialize(
+                    name, f"SELECT i, {seed} AS seed, {turn} AS turn FROM range({rows}) t(i)"
+                )
                 say("ACK materialize", name, made.table_name)
 
 
@@ -95,12 +103,21 @@ def change(folder: Path, seed: int) -> None:
             match chance.randrange(4):
                 case 0:
                     say("TRY publish")
-                    say("ACK publish", str(ws.topics.publish("events", [{"seed": seed, "turn": turn, "text": "x" * 3000}] * 3)))
+                    say(
+                        "ACK publish",
+                        str(
+                            ws.topics.publish(
+                                "events", [{"seed": seed, "turn": turn, "text": "x" * 3000}] * 3
+                            )
+                        ),
+                    )
                 case 1:
                     with ws.tenant("acme"):
                         session = ws.ephemeral()
                         session.create("scratch", {"k": "int64", "word": "string"}, primary_key="k")
-                        session.insert("scratch", [{"k": k, "word": CANARY * 100} for k in range(50)])
+                        session.insert(
+                            "scratch", [{"k": k, "word": CANARY * 100} for k in range(50)]
+                        )
                         if chance.random() < 0.5:
                             session.close()
                 case 2 if keys:

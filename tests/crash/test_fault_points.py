@@ -9,9 +9,11 @@ import pytest
 import jammi_lab as jl
 from jammi_lab.store.manifests import manifest_path
 from tests.crash.check import Promises, hold_true
+from tests.sizes import sized, soak
 from tests.store.lab import DEAD, catalog, everything, files, files_of, flip, statuses, unpublish
 
 FEW = not os.environ.get("JAMMI_CRASHES")
+pytestmark = soak
 
 
 @pytest.fixture(scope="module")
@@ -25,9 +27,13 @@ def passed(server, tmp_path_factory):
 
 
 def cuts_of(points):
-    """(point, which time it is passed); of the many that one point has, the first, the last and every seventh unless all are asked for."""
+    """(point, which time it is passed); of the many that one point has, the first and the last, in a soak every fourth too, unless all are asked for."""
     every = [(p, points[: n + 1].count(p)) for n, p in enumerate(points)]
-    return [(p, n) for p, n in every if not FEW or n <= 2 or n % 9 == 0 or n == points.count(p)]
+    return [
+        (p, n)
+        for p, n in every
+        if not FEW or n <= sized(1, 2) or n % sized(1_000, 4) == 0 or n == points.count(p)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -41,7 +47,9 @@ def test_a_run_passes_the_points_that_matter(passed, point):
 
 
 @pytest.mark.timeout(900)
-def test_a_process_killed_at_any_fault_point_leaves_only_what_recovery_knows(server, passed, tmp_path):
+def test_a_process_killed_at_any_fault_point_leaves_only_what_recovery_knows(
+    server, passed, tmp_path
+):
     wrong, reports = [], []
     for i, (point, nth) in enumerate(cuts_of(passed)):
         code, said = server.run("die", folder := tmp_path / f"{i}", point, nth)
@@ -81,8 +89,14 @@ def arrange(folder: Path) -> Path:
         unpublish(folder, physical[name])
     paths["torn"].write_bytes(b"PAR1 torn")
     with catalog(folder) as db:
-        db.execute("INSERT INTO writers(writer_id, host, boot_id, pid, started_at) VALUES (?, 'h', 'b', 1, '2026-01-01T00:00:00.000000Z')", [DEAD])
-        db.execute("UPDATE result_tables SET status='deleting', writer_id=? WHERE table_name=?", [DEAD, physical["reaped"]])
+        db.execute(
+            "INSERT INTO writers(writer_id, host, boot_id, pid, started_at) VALUES (?, 'h', 'b', 1, '2026-01-01T00:00:00.000000Z')",
+            [DEAD],
+        )
+        db.execute(
+            "UPDATE result_tables SET status='deleting', writer_id=? WHERE table_name=?",
+            [DEAD, physical["reaped"]],
+        )
         db.execute("DELETE FROM versions WHERE table_name=?", [physical["reaped"]])
     manifest_path(paths["healed"]).unlink()
     manifest_path(paths["quarantined"]).unlink()
@@ -97,7 +111,9 @@ def hold_settled(folder: Path) -> None:
         assert not ws.recover() and everything(folder) == after
         by_name = {t.name: t for t in ws.tables()}
         assert sorted(by_name) == ["healed", "promoted", "whole"], by_name
-        assert files(folder) == sorted(f for t in by_name.values() for f in files_of(t)), files(folder)
+        assert files(folder) == sorted(f for t in by_name.values() for f in files_of(t)), files(
+            folder
+        )
         assert sorted(statuses(folder).values()) == ["failed"] * 2 + ["ready"] * 3, statuses(folder)
         aside = sorted(p.name.split("__")[0] for p in (folder / "quarantine").iterdir())
         assert aside == ["quarantined", "quarantined"], aside

@@ -18,9 +18,10 @@ import pytest
 import jammi_lab as jl
 from tests.crash.check import Promises, asked, hold_true, rows_by_sql
 from tests.crash.child import CANARY
+from tests.sizes import soak
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
-KILLS = asked(120, every=400)
+pytestmark = [soak, pytest.mark.slow, pytest.mark.timeout(3600)]
+KILLS, CHANGES = asked(60, 400, every=400), asked(20, 400, every=400)
 
 
 def killed(server: Any, chance: random.Random, *argv: object) -> str:
@@ -34,7 +35,7 @@ def killed(server: Any, chance: random.Random, *argv: object) -> str:
     return said
 
 
-def rows_by_footer(table: Any) -> int:
+def rows_by_footer(ws: Any, table: Any) -> int:
     """How many rows the Parquet file has; starting the engine for it would be most of what a check costs."""
     return int(pq.read_metadata(table.path).num_rows)
 
@@ -44,8 +45,12 @@ def test_a_workspace_survives_being_killed_again_and_again(server, tmp_path, tel
     jl.open(folder).close()
     for seed in range(KILLS):
         said = killed(server, chance, "forever", folder, seed)
-        settled += bool(hold_true(folder, promised.hear(said), rows_by_footer if seed % 10 else rows_by_sql))
-    tell(f"random kills: {KILLS}, of which {settled} left something to settle; {len(promised.ready)} tables were promised, and none is lost")
+        settled += bool(
+            hold_true(folder, promised.hear(said), rows_by_footer if seed % 10 else rows_by_sql)
+        )
+    tell(
+        f"random kills: {KILLS}, of which {settled} left something to settle; {len(promised.ready)} tables were promised, and none is lost"
+    )
     assert settled or KILLS < 10, "no kill fell into a build"
 
 
@@ -78,7 +83,9 @@ class Changes:
     def take(self) -> None:
         """The change that was begun is done."""
         key, value = self.note
-        self.notes = {k: v for k, v in self.notes.items() if k != key} | ({} if value is None else {key: value})
+        self.notes = {k: v for k, v in self.notes.items() if k != key} | (
+            {} if value is None else {key: value}
+        )
         self.version, self.note = self.version + 1, None
 
 
@@ -90,33 +97,53 @@ def changes_hold_true(folder: Path, promised: Changes) -> None:
         if promised.note and notes.version == promised.version + 1:
             promised.take()
         found = notes.read()
-        assert dict(zip(found["k"].to_pylist(), found["v"].to_pylist(), strict=True)) == promised.notes and len(notes) == len(promised.notes)
+        assert dict(
+            zip(found["k"].to_pylist(), found["v"].to_pylist(), strict=True)
+        ) == promised.notes and len(notes) == len(promised.notes)
         assert notes.version == promised.version
         net = {row["k"]: row["v"] for row in notes.changes(since).to_pylist()}
-        assert {k: v for k, v in (before | net).items() if v is not None} == promised.notes, "the changes are not what happened"
+        assert {k: v for k, v in (before | net).items() if v is not None} == promised.notes, (
+            "the changes are not what happened"
+        )
         offsets = [(event.offset, event.batch.num_rows) for event in ws.topics.replay("events")]
         promised.events += promised.event and len(offsets) == promised.events + 1
-        assert offsets == [(n, 3) for n in range(promised.events)], "an event that is lost, torn or out of its place"
+        assert offsets == [(n, 3) for n in range(promised.events)], (
+            "an event that is lost, torn or out of its place"
+        )
         with ws.tenant("acme"):
             assert ws.sessions() == []
-            told = [json.loads(text) for event in ws.topics.replay("jammi.audit.session_lifecycle.v1") for text in event.batch["record"].to_pylist()]
+            told = [
+                json.loads(text)
+                for event in ws.topics.replay("jammi.audit.session_lifecycle.v1")
+                for text in event.batch["record"].to_pylist()
+            ]
         ends = [each["session_id"] for each in told if each["event"] != "opened"]
-        assert sorted(ends) == sorted({each["session_id"] for each in told}), "a session that ended twice, or not"
+        assert sorted(ends) == sorted({each["session_id"] for each in told}), (
+            "a session that ended twice, or not"
+        )
         assert [m.name for m in ws.mutable.list()] == ["notes"]
-    left = [path.name for path in folder.rglob("*") if path.is_file() and CANARY.encode() in path.read_bytes()]
+    left = [
+        path.name
+        for path in folder.rglob("*")
+        if path.is_file() and CANARY.encode() in path.read_bytes()
+    ]
     assert not left, "a value of a session is left"
 
 
 def test_what_changes_survives_being_killed_again_and_again(server, tmp_path, tell):
     folder, chance, promised, torn = tmp_path / "lab", random.Random(8), Changes(), 0
     with jl.open(folder) as ws:
-        ws.mutable.create("notes", {"k": "int64", "v": "int64", "text": "string"}, primary_key=["k"])
+        ws.mutable.create(
+            "notes", {"k": "int64", "v": "int64", "text": "string"}, primary_key=["k"]
+        )
         ws.topics.register("events", {"seed": "int64", "turn": "int64", "text": "string"})
         with ws.tenant("acme"):
             ws.ephemeral().close()  # the topic of their ends is there from the first check on
-    for seed in range(KILLS):
+    for seed in range(CHANGES):
         promised.hear(killed(server, chance, "change", folder, seed))
         torn += bool(promised.note or promised.event)
         changes_hold_true(folder, promised)
-    tell(f"random kills among changes: {KILLS}, of which {torn} fell into one; {promised.version} commits and {promised.events} events, none lost")
-    assert torn or KILLS < 10, "no kill fell into a change"
+    tell(
+        f"random kills among changes: {CHANGES}, of which {torn} fell into one; {promised.version} commits and {promised.events} events, none lost"
+    )
+    assert torn or CHANGES < 10, "no kill fell into a change"

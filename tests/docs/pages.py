@@ -59,9 +59,22 @@ def blocks(page: Path) -> list[Block]:
         if not language and re.search(r"^%(%jammi|jammi|load_ext)", body, re.MULTILINE):
             language = "ipython"
         after = found[at + 1] if at + 1 < len(found) else None
-        shown = after is not None and after[2].strip() == "text" and not text[fence.end() : after.start()].strip()
+        shown = (
+            after is not None
+            and after[2].strip() == "text"
+            and not text[fence.end() : after.start()].strip()
+        )
         line = text.count("\n", 0, fence.start()) + 1
-        made.append(Block(page, line, language, word.strip(), body, textwrap.dedent(after[3]) if after and shown else None))
+        made.append(
+            Block(
+                page,
+                line,
+                language,
+                word.strip(),
+                body,
+                textwrap.dedent(after[3]) if after and shown else None,
+            )
+        )
     return made
 
 
@@ -80,7 +93,7 @@ class Reader:
             error = done.error_before_exec or done.error_in_exec
             if block.word == "raises":
                 assert error is not None, f"{where(block)} does not fail"
-                rendered = getattr(error, "rendered", None)
+                rendered = getattr(error, "rendered_lines", None)
                 return "\n".join(rendered() if rendered else [f"{type(error).__name__}: {error}"])
             if error is not None:
                 raise AssertionError(f"{where(block)} fails: {error}") from error
@@ -94,9 +107,15 @@ def where(block: Block) -> str:
 def same(shown: str, expected: str) -> bool:
     """Whether a text is as the page says. `…` stands for anything within a line, a line of only `…` for any lines; seconds, sizes, digests, and how
     wide columns are, do not count."""
-    shown, expected = (_DIGEST.sub("0" * 12, _MEASURED.sub(lambda m: "0 s" if m[1] == "s" else "0 B", text)) for text in (shown, expected))
+    shown, expected = (
+        _DIGEST.sub("0" * 12, _MEASURED.sub(lambda m: "0 s" if m[1] == "s" else "0 B", text))
+        for text in (shown, expected)
+    )
     lines = [line.rstrip() for line in expected.strip("\n").splitlines()]
-    pattern = "\n".join(r"(?:.|\n)*?" if line.strip() == "…" else re.escape(re.sub(r" {2,}|─+", "\0", line)) for line in lines)
+    pattern = "\n".join(
+        r"(?:.|\n)*?" if line.strip() == "…" else re.escape(re.sub(r" {2,}|─+", "\0", line))
+        for line in lines
+    )
     pattern = pattern.replace("…", ".*?").replace("\0", r"[ ─]+")
     given = "\n".join(line.rstrip() for line in shown.strip("\n").splitlines())
     return re.fullmatch(pattern, given) is not None
@@ -111,7 +130,7 @@ def reading(folder: Path) -> Iterator[Reader]:
     from traitlets.config import Config
 
     import jammi_kernel_ext
-    from jammi_lab.errors import JammiError
+    from jammi_lab.core.errors import JammiError
 
     before = Path.cwd()
     shutil.copytree(ROOT / "notebooks" / "data", folder / "notebooks" / "data")

@@ -18,8 +18,13 @@ def name(page):
 
 def anchors(page):
     """The places in a page that a link can lead to, as GitHub names them."""
-    text = re.sub(r"^( *)```.*?^\1```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
-    return {re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-") for heading in _HEADING.findall(text)}
+    text = re.sub(
+        r"^( *)```.*?^\1```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL
+    )
+    return {
+        re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+        for heading in _HEADING.findall(text)
+    }
 
 
 @pytest.mark.parametrize("page", RUNNING, ids=name)
@@ -37,17 +42,23 @@ def test_every_block_of_a_page_has_a_language_that_is_known(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_a_block_that_does_not_run_says_why_in_the_page(page):
-    assert not [where(b) for b in blocks(page) if b.word.startswith("skip:") and len(b.word.split()) < 4]
+    assert not [
+        where(b) for b in blocks(page) if b.word.startswith("skip:") and len(b.word.split()) < 4
+    ]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_every_link_leads_somewhere(page):
-    text = re.sub(r"^( *)```.*?^\1```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    text = re.sub(
+        r"^( *)```.*?^\1```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL
+    )
     lost = []
     for link in _LINK.findall(text):
         path, _, anchor = link.partition("#")
         target = (page.parent / path).resolve() if path else page
-        if "://" not in link and (not target.exists() or (anchor and anchor not in anchors(target))):
+        if "://" not in link and (
+            not target.exists() or (anchor and anchor not in anchors(target))
+        ):
             lost.append(link)
     assert not lost
 
@@ -59,6 +70,10 @@ def test_every_page_can_be_reached_from_the_first():
         if page in seen:
             continue
         seen.add(page)
-        links = [(page.parent / link.partition("#")[0]).resolve() for link in _LINK.findall(page.read_text(encoding="utf-8")) if "://" not in link]
+        links = [
+            (page.parent / link.partition("#")[0]).resolve()
+            for link in _LINK.findall(page.read_text(encoding="utf-8"))
+            if "://" not in link
+        ]
         stack += [link for link in links if link.suffix == ".md" and link.is_relative_to(DOCS)]
     assert not [name(page) for page in DOCS.rglob("*.md") if page not in seen]

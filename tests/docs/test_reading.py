@@ -25,13 +25,19 @@ def test_a_text_is_the_same_but_for_what_differs_from_run_to_run(shown, expected
     assert same(shown, expected)
 
 
-@pytest.mark.parametrize(("shown", "expected"), [("2 rows", "3 rows"), ("fresh", "stale"), ("a\nb", "a"), ("a", "a\nb"), ("x y", "…x")])
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [("2 rows", "3 rows"), ("fresh", "stale"), ("a\nb", "a"), ("a", "a\nb"), ("x y", "…x")],
+)
 def test_a_text_that_differs_is_noticed(shown, expected):
     assert not same(shown, expected)
 
 
 def test_cells_are_parted_where_a_magic_begins():
-    assert block("%load_ext x\n%jammi add a b\n\n%%jammi\nSELECT 1,\n\n2\n\n%jammi why a\n", language="ipython").cells == [
+    assert block(
+        "%load_ext x\n%jammi add a b\n\n%%jammi\nSELECT 1,\n\n2\n\n%jammi why a\n",
+        language="ipython",
+    ).cells == [
         "%load_ext x\n%jammi add a b",
         "%%jammi\nSELECT 1,\n\n2",
         "%jammi why a",
@@ -41,13 +47,20 @@ def test_cells_are_parted_where_a_magic_begins():
 def test_the_text_after_a_block_is_what_it_shows(tmp_path):
     page = tmp_path / "page.md"
     page.write_text(
-        "```python\n1\n```\n\n```text\n1\n```\n\n```python skip: it needs a server\n2\n```\n\nword\n\n```text\n2\n```\n", encoding="utf-8"
+        "```python\n1\n```\n\n```text\n1\n```\n\n```python skip: it needs a server\n2\n```\n\nword\n\n```text\n2\n```\n",
+        encoding="utf-8",
     )
-    assert [(b.body, b.shows, b.runs) for b in blocks(page) if b.language == "python"] == [("1\n", "1\n", True), ("2\n", None, False)]
+    assert [(b.body, b.shows, b.runs) for b in blocks(page) if b.language == "python"] == [
+        ("1\n", "1\n", True),
+        ("2\n", None, False),
+    ]
 
 
 def test_a_block_that_fails_is_named(tmp_path):
-    with reading(tmp_path) as reader, pytest.raises(AssertionError, match=r"test_reading\.py:1 fails"):
+    with (
+        reading(tmp_path) as reader,
+        pytest.raises(AssertionError, match=r"test_reading\.py:1 fails"),
+    ):
         reader.run(block("1 / 0"))
 
 

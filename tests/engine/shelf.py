@@ -6,11 +6,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from jammi_lab import names
-from jammi_lab.config import Settings
+from jammi_lab.core import identifiers as names
+from jammi_lab.core.anchors import Input, InputKind
+from jammi_lab.core.settings import Settings
 from jammi_lab.engine import Engine
-from jammi_lab.sources.base import Relation
-from jammi_lab.values.anchors import Input, InputKind
+from jammi_lab.sources.base import ReadPlan, Relation
 
 PAPERS = pa.table(
     {
@@ -21,7 +21,9 @@ PAPERS = pa.table(
         "tags": pa.array([["x"], [], None, ["y", "z"]], pa.list_(pa.string())),
     }
 )
-VENUES = pa.table({"name": ["a", "b", "c"], "place": [{"city": "Oslo"}, {"city": "Bonn"}, {"city": "Rome"}]})
+VENUES = pa.table(
+    {"name": ["a", "b", "c"], "place": [{"city": "Oslo"}, {"city": "Bonn"}, {"city": "Rome"}]}
+)
 TOP = pa.table({"id": pa.array([2, 3], pa.int64()), "score": [0.5, 0.25]})
 ACCENTS = pa.table({"É": [1], "é": [2]})
 PHYSICAL = "top__sql__20260101T000000_0a1b2c3d"
@@ -37,11 +39,17 @@ class Shelf:
     def put(self, *parts: str, relation: Relation) -> None:
         self.relations[tuple(map(names.fold, parts))] = relation
 
-    def frame(self, *parts: str, table: pa.Table, kind: InputKind = InputKind.FRAME, name: str | None = None) -> None:
-        self.put(*parts, relation=Relation(Input(kind, name or parts[-1]), frame=table))
+    def frame(
+        self,
+        *parts: str,
+        table: pa.Table,
+        kind: InputKind = InputKind.FRAME,
+        name: str | None = None,
+    ) -> None:
+        self.put(*parts, relation=Relation(Input(kind, name or parts[-1]), ReadPlan(frame=table)))
 
     def body(self, *parts: str, body: str, kind: InputKind = InputKind.SOURCE) -> None:
-        self.put(*parts, relation=Relation(Input(kind, parts[-1]), body=body))
+        self.put(*parts, relation=Relation(Input(kind, parts[-1]), ReadPlan(body=body)))
 
     def resolve(self, parts: tuple[str, ...]) -> Relation | None:
         self.asked.append(parts)
@@ -52,6 +60,8 @@ class Shelf:
 
 
 def engine_of(shelf: Shelf, folder: Path, **settings: Any) -> Engine:
-    engine = Engine(Settings({key.replace("__", "."): value for key, value in settings.items()}), folder)
+    engine = Engine(
+        Settings({key.replace("__", "."): value for key, value in settings.items()}), folder
+    )
     engine.register(shelf)
     return engine

@@ -8,11 +8,18 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from jammi_lab.core.anchors import Input, InputKind
+from jammi_lab.core.errors import ExtensionMissing, SourceUnavailable
 from jammi_lab.engine import Engine, attachments
-from jammi_lab.errors import ExtensionMissing, SourceUnavailable
-from jammi_lab.sources import extensions
-from jammi_lab.sources.base import Attachment, Relation, key_of
-from jammi_lab.values.anchors import Input, InputKind
+from jammi_lab.sources import duckdb_extensions as extensions
+from jammi_lab.sources.base import (
+    Attachment,
+    Consistency,
+    ReadPlan,
+    Relation,
+    Requirements,
+    attachment_key,
+)
 
 
 @pytest.fixture
@@ -24,16 +31,29 @@ def file(tmp_path: Path) -> Path:
 
 
 def attachment(file: Path, **how: object) -> Attachment:
-    return Attachment(key_of(None, "crm"), "duckdb", path=str(file), **{"lasting": False, **how})  # type: ignore[arg-type]
+    return Attachment(
+        attachment_key(None, "crm"), "duckdb", path=str(file), **{"persistent": False, **how}
+    )  # type: ignore[arg-type]
 
 
-def relation(attached: Attachment, **how: object) -> Relation:
+def relation(attached: Attachment, witness: object = None, **how: object) -> Relation:
     body = f'SELECT * FROM {attached.alias}."main"."t"'
-    return Relation(Input(InputKind.SOURCE, "crm"), body=body, attachment=attached, **how)  # type: ignore[arg-type]
+    return Relation(
+        Input(InputKind.SOURCE, "crm"),
+        ReadPlan(body=body),
+        requirements=Requirements(attachment=attached),
+        consistency=Consistency(witness=witness),  # type: ignore[arg-type]
+        **how,  # type: ignore[arg-type]
+    )
 
 
 def attached_now(engine: Engine) -> list[str]:
-    rows = engine.session(None).main.cursor().execute("SELECT database_name FROM duckdb_databases() WHERE NOT internal").fetchall()
+    rows = (
+        engine.session(None)
+        .main.cursor()
+        .execute("SELECT database_name FROM duckdb_databases() WHERE NOT internal")
+        .fetchall()
+    )
     return [name for (name,) in rows if name != "memory"]
 
 
@@ -43,17 +63,24 @@ def owner_can_write(file: Path) -> bool:
     import sys
 
     write = f"import duckdb; duckdb.connect({str(file)!r}).execute('INSERT INTO t VALUES (-1)')"
-    return subprocess.run([sys.executable, "-c", write], capture_output=True, check=False).returncode == 0
+    return (
+        subprocess.run([sys.executable, "-c", write], capture_output=True, check=False).returncode
+        == 0
+    )
 
 
 def test_an_attached_file_is_described_and_queried_and_nothing_of_it_stays(engine, shelf, file):
     crm = attachment(file)
     assert engine.describe(relation(crm)) == {"i": "BIGINT"}
-    assert engine.query(f"SELECT count(*) FROM {crm.alias}.main.t", needs=relation(crm)) == [(100000,)]
+    assert engine.query(f"SELECT count(*) FROM {crm.alias}.main.t", requirement=relation(crm)) == [
+        (100000,)
+    ]
     assert attached_now(engine) == []
 
 
-def test_a_statement_attaches_and_is_read_to_its_end_before_its_call_returns(engine, shelf, prepare, file):
+def test_a_statement_attaches_and_is_read_to_its_end_before_its_call_returns(
+    engine, shelf, prepare, file
+):
     shelf.put("crm", relation=relation(attachment(file)))
     stream = prepare("SELECT i FROM crm").run()
     assert attached_now(engine) == [], "the call returned while the file was held"
@@ -64,7 +91,9 @@ def test_a_statement_attaches_and_is_read_to_its_end_before_its_call_returns(eng
 def test_a_statement_that_fails_in_its_middle_fails_in_the_call(engine, shelf, prepare, file):
     shelf.put("crm", relation=relation(attachment(file)))
     with pytest.raises(Exception, match=r"no INT|Could not convert"):
-        prepare("SELECT CAST(CASE WHEN i = 99999 THEN 'x' ELSE '1' END AS INTEGER) AS n FROM crm").run()
+        prepare(
+            "SELECT CAST(CASE WHEN i = 99999 THEN 'x' ELSE '1' END AS INTEGER) AS n FROM crm"
+        ).run()
     assert attached_now(engine) == []
 
 
@@ -80,26 +109,29 @@ def test_two_statements_share_an_attachment_and_the_last_one_lets_go(engine, she
 
 
 def test_a_lasting_attachment_stays_until_its_key_is_forgotten(engine, file):
-    crm = attachment(file, lasting=True)
+    crm = attachment(file, persistent=True)
     engine.describe(relation(crm))
     assert attached_now(engine) == [crm.alias]
-    engine.forget("another key")
+    engine.detach("another key")
     assert attached_now(engine) == [crm.alias]
-    engine.forget(crm.key)
+    engine.detach(crm.key)
     assert attached_now(engine) == []
 
 
 def test_another_attachment_of_the_same_key_takes_its_place(engine, file):
-    before, after = attachment(file, lasting=True), attachment(file, lasting=True, settings={"threads": "2"})
+    before, after = (
+        attachment(file, persistent=True),
+        attachment(file, persistent=True, settings={"threads": "2"}),
+    )
     assert before.alias != after.alias
     engine.describe(relation(before))
     engine.describe(relation(after))
     assert attached_now(engine) == [after.alias]
-    engine.forget(after.key)
+    engine.detach(after.key)
 
 
 def test_another_tenant_s_instance_has_no_attachment(engine, file):
-    crm = attachment(file, lasting=True)
+    crm = attachment(file, persistent=True)
     engine.describe(relation(crm), "acme")
     assert attached_now(engine) == []
     with pytest.raises(SourceUnavailable):
@@ -107,13 +139,13 @@ def test_another_tenant_s_instance_has_no_attachment(engine, file):
 
 
 def test_no_statement_can_name_an_attachment(engine, shelf, prepare, file):
-    crm = attachment(file, lasting=True)
+    crm = attachment(file, persistent=True)
     shelf.put("crm", relation=relation(crm))
     prepare("SELECT i FROM crm LIMIT 1").run().close()
     for at in (f"{crm.alias}.main.t", f"{crm.alias}.t", "duckdb_databases()", "duckdb_secrets()"):
         with pytest.raises(Exception, match=r"There is no table|cannot be read"):
             prepare(f"SELECT * FROM {at}")
-    engine.forget(crm.key)
+    engine.detach(crm.key)
 
 
 def test_a_secret_is_made_with_quotes_and_never_shown():
@@ -126,7 +158,9 @@ def test_what_a_reach_asks_is_one_transaction(engine, file):
     crm = attachment(file)
     with duckdb.connect() as other:
         assert other is not None
-    asked = engine.reach(crm, lambda query: query("SELECT txid_current()") + query("SELECT txid_current()"))
+    asked = engine.run(
+        crm, lambda query: query("SELECT txid_current()") + query("SELECT txid_current()")
+    )
     assert asked[0] == asked[1]
     assert attached_now(engine) == []
 
@@ -135,7 +169,13 @@ def test_a_question_without_an_answer_ends_in_time_and_the_next_statement_works(
     crm = attachment(file)
     started = time.monotonic()
     with pytest.raises(SourceUnavailable, match=r"does not answer within 0\.3 s"):
-        engine.reach(crm, lambda query: query(f"SELECT sum(a.i * b.i) FROM {crm.alias}.main.t a, {crm.alias}.main.t b"), seconds=0.3)
+        engine.run(
+            crm,
+            lambda query: query(
+                f"SELECT sum(a.i * b.i) FROM {crm.alias}.main.t a, {crm.alias}.main.t b"
+            ),
+            timeout=0.3,
+        )
     assert time.monotonic() - started < 3
     assert engine.query("SELECT 1") == [(1,)]
 
@@ -143,17 +183,17 @@ def test_a_question_without_an_answer_ends_in_time_and_the_next_statement_works(
 def test_who_does_not_answer_at_all_is_not_asked_again_until_it_does(engine, file):
     crm, answer = attachment(file), threading.Event()
     with pytest.raises(SourceUnavailable, match="does not answer"):
-        engine.reach(crm, lambda query: answer.wait(30) and [], seconds=0.1)
+        engine.run(crm, lambda query: answer.wait(30) and [], timeout=0.1)
     started = time.monotonic()
     with pytest.raises(SourceUnavailable, match="does not answer"):
-        engine.reach(crm, lambda query: [], seconds=5)
+        engine.run(crm, lambda query: [], timeout=5)
     assert time.monotonic() - started < 3
     assert engine.query("SELECT 1") == [(1,)], "the instance itself still works"
     answer.set()
     until = time.monotonic() + 5
     while time.monotonic() < until:
         try:
-            assert engine.reach(crm, lambda query: query("SELECT 2"), seconds=5) == [(2,)]
+            assert engine.run(crm, lambda query: query("SELECT 2"), timeout=5) == [(2,)]
             break
         except SourceUnavailable:
             time.sleep(0.02)
@@ -163,26 +203,30 @@ def test_who_does_not_answer_at_all_is_not_asked_again_until_it_does(engine, fil
 def test_the_first_question_after_a_silence_waits_for_the_answer_to_the_one_before(engine, file):
     crm, answer = attachment(file), threading.Event()
     with pytest.raises(SourceUnavailable, match="does not answer"):
-        engine.reach(crm, lambda query: answer.wait(30) and [], seconds=0.1)
+        engine.run(crm, lambda query: answer.wait(30) and [], timeout=0.1)
     threading.Timer(0.1, answer.set).start()
-    assert engine.reach(crm, lambda query: query("SELECT 2"), seconds=5) == [(2,)]
+    assert engine.run(crm, lambda query: query("SELECT 2"), timeout=5) == [(2,)]
 
 
 @pytest.mark.slow
 def test_a_server_that_is_only_busy_with_an_earlier_question_is_asked_on(engine, file, monkeypatch):
     crm, answer = attachment(file), threading.Event()
-    monkeypatch.setattr(attachments.attaching, "answers", lambda _: True)
-    assert engine.reach(crm, lambda query: query("SELECT 1"), seconds=30) == [
+    monkeypatch.setattr(attachments.attach, "responds", lambda _: True)
+    assert engine.run(crm, lambda query: query("SELECT 1"), timeout=30) == [
         (1,)
     ]  # so that each question below is at the server before it is given up
     try:
-        for _ in range(attachments.MOST_SILENT):
+        for _ in range(attachments.MAX_UNANSWERED_QUERIES):
             with pytest.raises(SourceUnavailable, match="does not answer"):
-                engine.reach(crm, lambda query: answer.wait(200) and [], seconds=3 * attachments.GRACE)
-            if _ < attachments.MOST_SILENT - 1:
-                assert engine.reach(crm, lambda query: query("SELECT 2"), seconds=5) == [(2,)]
+                engine.run(
+                    crm,
+                    lambda query: answer.wait(200) and [],
+                    timeout=3 * attachments.UNANSWERED_GRACE_SECONDS,
+                )
+            if _ < attachments.MAX_UNANSWERED_QUERIES - 1:
+                assert engine.run(crm, lambda query: query("SELECT 2"), timeout=5) == [(2,)]
         with pytest.raises(SourceUnavailable, match=r"The server does not answer\."):
-            engine.reach(crm, lambda query: query("SELECT 2"), seconds=5)
+            engine.run(crm, lambda query: query("SELECT 2"), timeout=5)
     finally:
         answer.set()
     until = time.monotonic() + 5
@@ -197,7 +241,9 @@ def test_a_server_is_known_to_live_by_its_first_word():
         return listening
 
     def of(kind, listening):
-        return Attachment("k", kind, secret={"HOST": "127.0.0.1", "PORT": str(listening.getsockname()[1])})
+        return Attachment(
+            "k", kind, secret={"HOST": "127.0.0.1", "PORT": str(listening.getsockname()[1])}
+        )
 
     def asks_first(listening):
         line, _ = listening.accept()
@@ -209,11 +255,20 @@ def test_a_server_is_known_to_live_by_its_first_word():
         with line:
             line.sendall(b"x")
 
-    with server(asks_first) as postgres, server(greets) as mysql, server(lambda listening: None) as silent:
-        assert attachments.attaching.answers(of("postgres", postgres)) and attachments.attaching.answers(of("mysql", mysql))
+    with (
+        server(asks_first) as postgres,
+        server(greets) as mysql,
+        server(lambda listening: None) as silent,
+    ):
+        assert attachments.attach.responds(
+            of("postgres", postgres)
+        ) and attachments.attach.responds(of("mysql", mysql))
         monotonic = time.monotonic()
-        assert not attachments.attaching.answers(of("mysql", silent)) and time.monotonic() - monotonic < 4
-    assert not attachments.attaching.answers(Attachment("k", "sqlite", path="/x"))
+        assert (
+            not attachments.attach.responds(of("mysql", silent))
+            and time.monotonic() - monotonic < 4
+        )
+    assert not attachments.attach.responds(Attachment("k", "sqlite", path="/x"))
 
 
 def test_the_state_is_witnessed_in_the_transaction_that_read_the_rows(engine, shelf, prepare, file):
@@ -222,7 +277,9 @@ def test_the_state_is_witnessed_in_the_transaction_that_read_the_rows(engine, sh
 
     shelf.put("crm", relation=relation(attachment(file), witness=witness))
     witnesses: dict = {}
-    stream = prepare("SELECT i + 1 AS j FROM crm WHERE i < 10").run_ordered(witnesses=witnesses)
+    stream = prepare("SELECT i + 1 AS j FROM crm WHERE i < 10").run_ordered(
+        observed_states=witnesses
+    )
     assert len(stream.table()) == 10
     assert witnesses[("source", "crm", "")][0] == ("i",)
 
@@ -231,21 +288,40 @@ def test_what_the_connector_says_of_a_failure_is_what_is_raised(engine, file, tm
     gone = attachment(tmp_path / "gone.duckdb")
     said = SourceUnavailable("The file went away.")
     with pytest.raises(SourceUnavailable, match="The file went away"):
-        engine.describe(relation(gone, explain=lambda text: said if "gone.duckdb" in text else None))
+        engine.describe(
+            relation(gone, explain=lambda text: said if "gone.duckdb" in text else None)
+        )
     assert attached_now(engine) == []
 
 
 @pytest.mark.parametrize("name", sorted(extensions.EXTRAS))
 def test_a_missing_extension_names_the_extra_that_installs_it(engine, monkeypatch, name):
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    with pytest.raises(ExtensionMissing, match=rf'pip install "jammi-lab\[{extensions.EXTRAS[name]}\]"'):
-        engine.describe(Relation(Input(InputKind.SOURCE, "x"), body="SELECT 1 AS x", extensions=(name,)))
+    with pytest.raises(
+        ExtensionMissing, match=rf'pip install "jammi-lab\[{extensions.EXTRAS[name]}\]"'
+    ):
+        engine.describe(
+            Relation(
+                Input(InputKind.SOURCE, "x"),
+                ReadPlan(body="SELECT 1 AS x"),
+                requirements=Requirements(extensions=(name,)),
+            )
+        )
 
 
 @pytest.mark.parametrize("name", ["excel", "iceberg"])
 def test_extensions_are_loaded_on_first_use(engine, name):
-    assert engine.describe(Relation(Input(InputKind.SOURCE, "x"), body="SELECT 1 AS x", extensions=(name,))) == {"x": "INTEGER"}
-    loaded = {row[0] for row in engine.query("SELECT extension_name FROM duckdb_extensions() WHERE loaded")}
+    assert engine.describe(
+        Relation(
+            Input(InputKind.SOURCE, "x"),
+            ReadPlan(body="SELECT 1 AS x"),
+            requirements=Requirements(extensions=(name,)),
+        )
+    ) == {"x": "INTEGER"}
+    loaded = {
+        row[0]
+        for row in engine.query("SELECT extension_name FROM duckdb_extensions() WHERE loaded")
+    }
     assert name in loaded
 
 
@@ -264,6 +340,8 @@ def test_what_is_taken_away_goes_though_an_interrupt_meant_for_its_question_come
 
     crm = attachment(file)
     with duckdb.connect() as connection:
-        attachments.attaching.attach(connection, crm)
-        attachments.attaching.detach(Interrupted(connection), crm)
-        assert connection.execute("SELECT count(*) FROM duckdb_databases() WHERE NOT internal").fetchall() == [(1,)]
+        attachments.attach.attach(connection, crm)
+        attachments.attach.detach(Interrupted(connection), crm)
+        assert connection.execute(
+            "SELECT count(*) FROM duckdb_databases() WHERE NOT internal"
+        ).fetchall() == [(1,)]

@@ -3,9 +3,11 @@
 import duckdb
 import pytest
 
-from jammi_lab.engine import duck, statements, tokens
-from jammi_lab.engine.statements import Form
-from jammi_lab.errors import JammiError, SqlError, StatementNotAllowed
+from jammi_lab.core.errors import JammiError, SqlError, StatementNotAllowed
+from jammi_lab.engine import duckdb_instances as duck
+from jammi_lab.engine.sql import parse as statements
+from jammi_lab.engine.sql import tokens
+from jammi_lab.engine.sql.parse import StatementKind
 
 CORPUS = (
     "WITH p AS (SELECT id AS i, v AS w FROM papers WHERE id > 3) INSERT INTO mutable.t SELECT i, w FROM p WHERE w = 'x' RETURNING id, v AS q",
@@ -32,16 +34,26 @@ def parser():
 
 
 def parse(parser, text):
-    return statements.parse(parser, text, changing=True)
+    return statements.parse(parser, text, allow_dml=True)
 
 
 @pytest.mark.parametrize("text", CORPUS)
 def test_the_statements_pass_as_they_are(parser, text):
     [parsed] = parse(parser, text)
-    assert parsed.form is Form.CHANGE and parsed.text == text and parsed.reading.tables[0].parts == ("mutable", "t")
-    assert {named.parts for named in parsed.reading.tables} <= {("mutable", "t"), ("papers",), ("crm", "x")}
-    for named in parsed.reading.tables:
-        assert named.at is not None and text.encode()[named.at :].decode().startswith(named.parts[0])
+    assert (
+        parsed.kind is StatementKind.DML
+        and parsed.text == text
+        and parsed.reads.tables[0].parts == ("mutable", "t")
+    )
+    assert {named.parts for named in parsed.reads.tables} <= {
+        ("mutable", "t"),
+        ("papers",),
+        ("crm", "x"),
+    }
+    for named in parsed.reads.tables:
+        assert named.offset is not None and text.encode()[named.offset :].decode().startswith(
+            named.parts[0]
+        )
 
 
 def test_nothing_forbidden_gets_through_wherever_it_is_put(parser):
@@ -51,9 +63,14 @@ def test_nothing_forbidden_gets_through_wherever_it_is_put(parser):
             word = body.decode().split("--")[0].rstrip()
             raw = text.encode()
             for poison in FORBIDDEN:
-                for put in (raw[:at] + poison.encode() + raw[at + len(word) :], raw[:at] + poison.encode() + b", " + raw[at:]):
+                for put in (
+                    raw[:at] + poison.encode() + raw[at + len(word) :],
+                    raw[:at] + poison.encode() + b", " + raw[at:],
+                ):
                     tried += 1
-                    with pytest.raises(JammiError):  # it is refused, or it does not parse; it is never let through
+                    with pytest.raises(
+                        JammiError
+                    ):  # it is refused, or it does not parse; it is never let through
                         parse(parser, put.decode())
     assert tried > 1000
 
@@ -81,7 +98,10 @@ def test_a_form_that_is_not_known_is_refused_in_its_words(parser, text):
     assert parsed.calls, "only a call that is resolved like a name may stand there"
 
 
-@pytest.mark.parametrize("verb", ["INSERT INTO mutable.t VALUES (1)", "UPDATE mutable.t SET v = 1", "DELETE FROM mutable.t"])
+@pytest.mark.parametrize(
+    "verb",
+    ["INSERT INTO mutable.t VALUES (1)", "UPDATE mutable.t SET v = 1", "DELETE FROM mutable.t"],
+)
 def test_where_nothing_may_change_nothing_is_cut(parser, verb):
     with pytest.raises(StatementNotAllowed, match=verb.split()[0]):
         statements.parse(parser, verb)
@@ -90,5 +110,9 @@ def test_where_nothing_may_change_nothing_is_cut(parser, verb):
 def test_comments_and_texts_with_keywords_in_them_cut_nothing(parser):
     text = "UPDATE /* SET x = 1 FROM y */ mutable.t -- WHERE\nSET v = 'a FROM b WHERE c RETURNING d' /* ; */ WHERE v <> $$x SET y$$"
     [parsed] = parse(parser, text)
-    assert parsed.cut is not None and parsed.cut.columns == ("v",) and parsed.cut.returning is None
+    assert (
+        parsed.dml_parts is not None
+        and parsed.dml_parts.columns == ("v",)
+        and parsed.dml_parts.returning is None
+    )
     assert duckdb.__version__ == "1.5.5"  # the cutting was held against this parser

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from jammi_lab.canonical import digest_of
-from jammi_lab.config import Settings
+from jammi_lab.core.anchors import Input, InputKind
+from jammi_lab.core.canonical_json import digest_of
+from jammi_lab.core.settings import Settings
 from jammi_lab.engine import Engine
-from jammi_lab.sources.base import Relation
-from jammi_lab.storage.arrow import table_digest
-from jammi_lab.values.anchors import Input, InputKind
+from jammi_lab.sources.base import ReadPlan, Relation
+from jammi_lab.storage.arrow_digests import table_digest
+
+pytestmark = pytest.mark.one_engine
 
 FOLDER = Path(__file__).parents[1] / "cases" / "results"
 FILE = FOLDER / "statements.tsv"
@@ -43,23 +45,39 @@ class Files:
                 "tags": "VARCHAR",
                 "town": "VARCHAR",
             },
-            "events": {"person": "BIGINT", "moment": "TIMESTAMP", "kind": "VARCHAR", "amount": "DOUBLE"},
+            "events": {
+                "person": "BIGINT",
+                "moment": "TIMESTAMP",
+                "kind": "VARCHAR",
+                "amount": "DOUBLE",
+            },
         }[parts[0].lower()]
         columns = ", ".join(f"'{name}': '{kind}'" for name, kind in types.items())
-        return Relation(Input(InputKind.SOURCE, parts[0].lower()), body=f"SELECT * FROM read_csv('{path}', header = true, columns = {{{columns}}})")
+        return Relation(
+            Input(InputKind.SOURCE, parts[0].lower()),
+            ReadPlan(
+                body=f"SELECT * FROM read_csv('{path}', header = true, columns = {{{columns}}})"
+            ),
+        )
 
     def names(self) -> list[str]:
         return ["people", "events"]
 
 
 def corpus() -> list[tuple[str, str]]:
-    lines = [line for line in FILE.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+    lines = [
+        line
+        for line in FILE.read_text(encoding="utf-8").splitlines()
+        if line and not line.startswith("#")
+    ]
     return [(digest, sql) for digest, sql in (line.split("\t", 1) for line in lines)]
 
 
 def rows(engine: Engine, sql: str) -> str:
     [prepared] = engine.prepare(sql)
-    assert not prepared.volatile and not prepared.clock, "what differs from day to day has no digest"
+    assert not prepared.volatile and not prepared.reads_clock, (
+        "what differs from day to day has no digest"
+    )
     table = prepared.run_ordered().table()
     return digest_of([prepared.output, table_digest(table)])[:16]
 
@@ -71,7 +89,9 @@ def engine_here(folder: Path) -> Engine:
 
 
 @pytest.mark.parametrize(("digest", "sql"), corpus(), ids=range(len(corpus())))
-def test_a_statement_gives_the_rows_that_it_gave(engine_of_files: Engine, digest: str, sql: str) -> None:
+def test_a_statement_gives_the_rows_that_it_gave(
+    engine_of_files: Engine, digest: str, sql: str
+) -> None:
     assert rows(engine_of_files, sql) == digest, f"{sql}\n{WHAT_TO_DO}"
 
 
@@ -114,7 +134,9 @@ def main() -> None:
     for now, before, sql in found:
         if now != before:
             sys.stdout.write(f"changed: {sql}\n")
-    FILE.write_text("\n".join([*head, *(f"{now}\t{sql}" for now, _, sql in found)]) + "\n", encoding="utf-8")
+    FILE.write_text(
+        "\n".join([*head, *(f"{now}\t{sql}" for now, _, sql in found)]) + "\n", encoding="utf-8"
+    )
 
 
 if __name__ == "__main__":

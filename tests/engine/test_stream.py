@@ -10,10 +10,13 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from jammi_lab.engine import Engine, Prepared, stream, waiting
-from jammi_lab.engine.stream import Pump
-from jammi_lab.errors import SessionClosed, SqlError
+from jammi_lab.core.errors import SessionClosed, SqlError
+from jammi_lab.engine import Engine, PreparedStatement, stream
+from jammi_lab.engine import cancellable as waiting
+from jammi_lab.engine.stream import StreamWorker
 from tests.engine.shelf import Shelf
+
+pytestmark = pytest.mark.one_engine
 
 D = decimal.Decimal
 
@@ -21,49 +24,81 @@ D = decimal.Decimal
 @pytest.mark.parametrize(
     ("expression", "kind", "value"),
     [
-        ("170141183460469231731687303715884105727::HUGEINT", pa.decimal128(38, 0), D("170141183460469231731687303715884105727")),
+        (
+            "170141183460469231731687303715884105727::HUGEINT",
+            pa.decimal128(38, 0),
+            D("170141183460469231731687303715884105727"),
+        ),
         ("sum(9223372036854775807) ", pa.decimal128(38, 0), D(9223372036854775807)),
         ("12345678901234567890::UBIGINT", pa.uint64(), 12345678901234567890),
         ("99999999999999999999999999999999999999::UHUGEINT", pa.decimal128(38, 0), D("9" * 38)),
         ("1.5::DECIMAL(20, 4)", pa.decimal128(20, 4), D("1.5000")),
-        ("'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'::UUID", pa.string(), "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"),
+        (
+            "'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'::UUID",
+            pa.string(),
+            "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11",
+        ),
         ("'b'::ENUM('a', 'b')", pa.dictionary(pa.uint8(), pa.string()), "b"),
         ("'10101'::BIT", pa.string(), "10101"),
         ("'12:30:00+02'::TIMETZ", pa.string(), "12:30:00+02"),
-        ("'12345678901234567890123456789012345678901234567890'::BIGNUM", pa.string(), "12345678901234567890123456789012345678901234567890"),
+        (
+            "'12345678901234567890123456789012345678901234567890'::BIGNUM",
+            pa.string(),
+            "12345678901234567890123456789012345678901234567890",
+        ),
         ("1::VARIANT", pa.string(), "1"),
         ("INTERVAL 1 MONTH", pa.month_day_nano_interval(), pa.MonthDayNano([1, 0, 0])),
-        ("TIMESTAMPTZ '2020-01-01 00:00:00+01'", pa.timestamp("us", "UTC"), datetime.datetime(2019, 12, 31, 23, tzinfo=datetime.UTC)),
+        (
+            "TIMESTAMPTZ '2020-01-01 00:00:00+01'",
+            pa.timestamp("us", "UTC"),
+            datetime.datetime(2019, 12, 31, 23, tzinfo=datetime.UTC),
+        ),
         ("TIMESTAMP '2020-01-01'", pa.timestamp("us"), datetime.datetime(2020, 1, 1)),
         ("TIME '01:02:03'", pa.time64("us"), datetime.time(1, 2, 3)),
         ("DATE '2020-01-01'", pa.date32(), datetime.date(2020, 1, 1)),
         ("'\\xFF'::BLOB", pa.binary(), b"\xff"),
         ("'{\"a\": 1}'::JSON", pa.string(), '{"a": 1}'),
         ("[[1], []]", pa.list_(pa.list_(pa.int32())), [[1], []]),
-        ("{'a': 1, 'B': 'x'}", pa.struct([("a", pa.int32()), ("B", pa.string())]), {"a": 1, "B": "x"}),
+        (
+            "{'a': 1, 'B': 'x'}",
+            pa.struct([("a", pa.int32()), ("B", pa.string())]),
+            {"a": 1, "B": "x"},
+        ),
         ("MAP {'k': 1}", pa.map_(pa.string(), pa.int32()), [("k", 1)]),
         ("[1, 2]::INTEGER[2]", pa.list_(pa.int32(), 2), [1, 2]),
         ("['101'::BIT]", pa.list_(pa.string()), ["101"]),
-        ("{'BIT': '101'::BIT, 'b': 1}", pa.struct([("BIT", pa.string()), ("b", pa.int32())]), {"BIT": "101", "b": 1}),
+        (
+            "{'BIT': '101'::BIT, 'b': 1}",
+            pa.struct([("BIT", pa.string()), ("b", pa.int32())]),
+            {"BIT": "101", "b": 1},
+        ),
         ("NULL", pa.int32(), None),
         ("1e0::FLOAT", pa.float32(), 1.0),
         ("'nan'::DOUBLE::VARCHAR", pa.string(), "nan"),
         ("true", pa.bool_(), True),
     ],
 )
-def test_values_come_out_exactly(prepare: Callable[..., Prepared], expression: str, kind: pa.DataType, value: object) -> None:
+def test_values_come_out_exactly(
+    prepare: Callable[..., PreparedStatement], expression: str, kind: pa.DataType, value: object
+) -> None:
     table = prepare(f"SELECT {expression} AS v").run().table()
     assert table.schema.names == ["v"]
-    assert table.schema.field(0).type.equals(kind) or str(table.schema.field(0).type).replace("l: ", "item: ") == str(kind)
+    assert table.schema.field(0).type.equals(kind) or str(table.schema.field(0).type).replace(
+        "l: ", "item: "
+    ) == str(kind)
     assert table["v"].to_pylist() == [value]
 
 
-def test_an_unsigned_number_that_arrow_cannot_hold_is_an_error_and_not_another_number(prepare: Callable[..., Prepared]) -> None:
+def test_an_unsigned_number_that_arrow_cannot_hold_is_an_error_and_not_another_number(
+    prepare: Callable[..., PreparedStatement],
+) -> None:
     with pytest.raises(Exception, match=r"(?i)cast|convert|range"):
         prepare("SELECT 340282366920938463463374607431768211455::UHUGEINT AS v").run().table()
 
 
-def test_types_that_are_cast_keep_names_and_order(prepare: Callable[..., Prepared]) -> None:
+def test_types_that_are_cast_keep_names_and_order(
+    prepare: Callable[..., PreparedStatement],
+) -> None:
     prepared = prepare('SELECT i::BIT AS a, i AS a, i AS "x y" FROM range(3) t(i) ORDER BY i DESC')
     table = prepared.run_ordered([]).table()
     assert table.schema.names == ["a", "a", "x y"]
@@ -71,21 +106,23 @@ def test_types_that_are_cast_keep_names_and_order(prepare: Callable[..., Prepare
 
 
 @pytest.mark.parametrize("rows", [1, 7, 2048, 65_536, 10_000_000])
-def test_batches_have_at_most_the_rows_that_were_asked_for(engine: Engine, shelf: Shelf, rows: int) -> None:
+def test_batches_have_at_most_the_rows_that_were_asked_for(
+    engine: Engine, shelf: Shelf, rows: int
+) -> None:
     shelf.frame("big", table=pa.table({"x": list(range(3_000 if rows < 2048 else 200_000))}))
     sizes = [b.num_rows for b in engine.prepare("SELECT x FROM big")[0].run().batches(rows)]
     assert sum(sizes) == (3_000 if rows < 2048 else 200_000)
     assert 0 < max(sizes) <= rows
 
 
-def test_the_schema_is_there_before_the_rows(prepare: Callable[..., Prepared]) -> None:
+def test_the_schema_is_there_before_the_rows(prepare: Callable[..., PreparedStatement]) -> None:
     stream = prepare("SELECT id, venue FROM papers WHERE false").run()
     assert stream.schema.names == ["id", "venue"]
     assert list(stream.batches()) == []
     assert stream.table().num_rows == 0
 
 
-def test_a_stream_is_read_once(prepare: Callable[..., Prepared]) -> None:
+def test_a_stream_is_read_once(prepare: Callable[..., PreparedStatement]) -> None:
     stream = prepare("SELECT id FROM papers").run()
     assert stream.table().num_rows == 4
     assert stream.table().num_rows == 0
@@ -98,7 +135,7 @@ def test_a_table_holds_the_rows_that_were_not_taken(engine: Engine, shelf: Shelf
     assert stream.table().num_rows == 300_000 - first.num_rows
 
 
-def test_a_closed_stream_says_so(prepare: Callable[..., Prepared]) -> None:
+def test_a_closed_stream_says_so(prepare: Callable[..., PreparedStatement]) -> None:
     stream = prepare("SELECT id FROM papers").run()
     stream.close()
     stream.close()
@@ -106,19 +143,25 @@ def test_a_closed_stream_says_so(prepare: Callable[..., Prepared]) -> None:
         next(stream.batches())
 
 
-def test_an_error_in_the_middle_of_the_rows_is_typed_and_ends_the_stream(engine: Engine, shelf: Shelf) -> None:
+def test_an_error_in_the_middle_of_the_rows_is_typed_and_ends_the_stream(
+    engine: Engine, shelf: Shelf
+) -> None:
     shelf.frame("big", table=pa.table({"x": list(range(3_000_000))}))
-    [prepared] = engine.prepare("SELECT x, CASE WHEN x < 2900000 THEN 1 ELSE error('late') END AS y FROM big")
+    [prepared] = engine.prepare(
+        "SELECT x, CASE WHEN x < 2900000 THEN 1 ELSE error('late') END AS y FROM big"
+    )
     with pytest.raises(SqlError, match="Late"):
         prepared.run().table()
 
 
-def test_a_statement_may_be_run_again(prepare: Callable[..., Prepared]) -> None:
+def test_a_statement_may_be_run_again(prepare: Callable[..., PreparedStatement]) -> None:
     prepared = prepare("SELECT count(*) AS n FROM papers")
     assert [prepared.run().table().to_pylist() for _ in range(3)] == [[{"n": 4}]] * 3
 
 
-def test_struct_fields_without_names_stream(rows: Callable[..., list[dict[str, Any]]], prepare: Callable[..., Prepared]) -> None:
+def test_struct_fields_without_names_stream(
+    rows: Callable[..., list[dict[str, Any]]], prepare: Callable[..., PreparedStatement]
+) -> None:
     assert prepare("SELECT list_zip([1], [2]) AS z").run().table().num_rows == 1
 
 
@@ -126,7 +169,11 @@ class Late:
     """A cursor whose statement begins when `begins` is set, and hears no interrupt that came before."""
 
     def __init__(self) -> None:
-        self.called, self.begins, self.interrupted = threading.Event(), threading.Event(), threading.Event()
+        self.called, self.begins, self.interrupted = (
+            threading.Event(),
+            threading.Event(),
+            threading.Event(),
+        )
 
     def execute(self, sql: str, params: object = None) -> "Late":
         if sql == "SELECT 1":
@@ -144,39 +191,45 @@ class Late:
         """Nothing is held."""
 
 
-def test_a_statement_that_begins_after_its_stop_was_given_up_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting, "PATIENCE", 0.1)
+def test_a_statement_that_begins_after_its_stop_was_given_up_is_stopped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(waiting, "STOP_TIMEOUT_SECONDS", 0.1)
     cursor: Any = Late()
-    pump = Pump(cursor, "SELECT 1", {}, lambda _: lambda: None)
+    pump = StreamWorker(cursor, "SELECT 1", {}, lambda _: lambda: None)
     pump.start(False)
     assert cursor.called.wait(30) and not pump.stop()
     cursor.begins.set()
-    assert pump.done.wait(30)
+    assert pump.finished.wait(30)
 
 
-@pytest.mark.parametrize("why", [RuntimeError("can't start new thread"), KeyboardInterrupt()], ids=["no thread", "interrupt"])
+@pytest.mark.parametrize(
+    "why",
+    [RuntimeError("can't start new thread"), KeyboardInterrupt()],
+    ids=["no thread", "interrupt"],
+)
 def test_a_statement_that_no_thread_ever_began_is_over_at_once(
-    prepare: Callable[..., Prepared], why: BaseException, monkeypatch: pytest.MonkeyPatch
+    prepare: Callable[..., PreparedStatement], why: BaseException, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
         raise why
 
-    pumps, make = list[Pump](), Pump.start
+    pumps, make = list[StreamWorker](), StreamWorker.start
 
-    def start(self: Pump, with_progress: bool) -> None:
+    def start(self: StreamWorker, with_progress: bool) -> None:
         pumps.append(self)
         make(self, with_progress)
 
     statement = prepare("SELECT 1 AS x")
     with monkeypatch.context() as patched:
-        patched.setattr(Pump, "start", start)
-        patched.setattr(stream, "begin", fail)
-        patched.setattr(waiting, "begin", fail)
+        patched.setattr(StreamWorker, "start", start)
+        patched.setattr(stream, "submit", fail)
+        patched.setattr(waiting, "submit", fail)
         with pytest.raises(type(why)):
             statement.run()
     [pump] = pumps
-    assert pump.done.is_set() and pump.stop()
+    assert pump.finished.is_set() and pump.stop()
     with pytest.raises(duckdb.ConnectionException, match="closed"):
         pump.cursor.execute("SELECT 1")
-    pump._work()  # a thread that comes too late finds nothing to do
+    pump._run()  # a thread that comes too late finds nothing to do
     assert pump.error is None

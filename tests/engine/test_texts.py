@@ -5,17 +5,22 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from jammi_lab.engine import prepared, statements
-from jammi_lab.errors import SqlError
-from jammi_lab.values.anchors import InputKind
+from jammi_lab.core.anchors import InputKind
+from jammi_lab.core.errors import SqlError
+from jammi_lab.engine import prepared_statement as prepared
+from jammi_lab.engine.sql import parse as statements
 
 
 @pytest.fixture
 def done(monkeypatch) -> list[str]:
     """What was parsed and bound, in turn."""
     done, parse, bind = list[str](), statements.parse, prepared.bind
-    monkeypatch.setattr(statements, "parse", lambda *said, **how: done.append("parsed") or parse(*said, **how))
-    monkeypatch.setattr(prepared, "bind", lambda *said, **how: done.append("bound") or bind(*said, **how))
+    monkeypatch.setattr(
+        statements, "parse", lambda *said, **how: done.append("parsed") or parse(*said, **how)
+    )
+    monkeypatch.setattr(
+        prepared, "bind", lambda *said, **how: done.append("bound") or bind(*said, **how)
+    )
     return done
 
 
@@ -43,11 +48,11 @@ def test_values_of_parameters_are_bound_each_time(prepare, done):
 def test_what_one_binding_made_of_a_word_is_not_said_of_the_next(shelf, prepare):
     text = "SELECT current_date AS day FROM papers"
     shelf.frame("papers", table=pa.table({"current_date": [1]}), kind=InputKind.SOURCE)
-    assert not prepare(text).clock
+    assert not prepare(text).reads_clock
     shelf.frame("papers", table=pa.table({"other": [1]}), kind=InputKind.SOURCE)
-    assert prepare(text).clock and prepare(text).clock
+    assert prepare(text).reads_clock and prepare(text).reads_clock
     shelf.frame("papers", table=pa.table({"current_date": [1]}), kind=InputKind.SOURCE)
-    assert not prepare(text).clock
+    assert not prepare(text).reads_clock
 
 
 def test_an_error_is_told_each_time(prepare, done):

@@ -4,8 +4,8 @@ import polars as pl
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.engine.tokens import all_tokens, top_level
-from jammi_lab.errors import SqlError
+from jammi_lab.core.errors import SqlError
+from jammi_lab.engine.sql.tokens import all_tokens, top_level_tokens
 
 UNCLOSED = ["'", '"', "/*", "$$", "$$ a", "E'", "--", "-- a", "x = 'a", 'x = "a', "1 /*/* */"]
 
@@ -13,7 +13,7 @@ UNCLOSED = ["'", '"', "/*", "$$", "$$ a", "E'", "--", "-- a", "x = 'a", 'x = "a'
 @pytest.mark.parametrize("text", ["", *UNCLOSED])
 def test_tokens_of_a_text_that_begins_with_none_are_none(text):
     assert b"".join(body for _, body in all_tokens(text)) in text.encode()
-    assert len(top_level(text)) == len(all_tokens(text))
+    assert len(top_level_tokens(text)) == len(all_tokens(text))
 
 
 def test_a_condition_that_is_not_closed_is_a_mistake_in_sql_wherever_it_is_given(tmp_path):

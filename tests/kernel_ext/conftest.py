@@ -19,9 +19,9 @@ CLEAN = """
 from IPython import get_ipython as _ip
 _ip().run_line_magic('unload_ext', 'jammi_lab')
 import jammi_kernel_ext as _k
-if _k._notebook is not None: _k._notebook.close(); _k._notebook._tenant = _k._notebook.configured = None
+if _k._notebook is not None: _k._notebook.close(); _k._notebook._tenant = _k._notebook.ipython_settings = None
 _ip().config.pop('JammiMagics', None)
-from jammi_lab.errors import JammiError as _e
+from jammi_lab.core.errors import JammiError as _e
 _e.full_traceback = False
 _ip().run_line_magic('reset', '-f -s')
 for _n in ('_', '__', '___'): _ip().user_ns.pop(_n, None)
@@ -29,12 +29,12 @@ for _n in ('_', '__', '___'): _ip().user_ns.pop(_n, None)
 
 GATE = """
 import threading
-from jammi_lab.observing.observers import Observers
-gate, source = threading.Event(), Observers.source
+from jammi_lab.inputs.observers import Observers
+gate, source = threading.Event(), Observers.observe_source
 def _hanging(self, input, look):
     gate.wait()
     return source(self, input, look)
-Observers.source = _hanging
+Observers.observe_source = _hanging
 """
 
 
@@ -64,13 +64,22 @@ class Kernel:
     def __init__(self) -> None:
         paths = os.pathsep.join(str(ROOT / p) for p in ("", "kernel_ext", "widgets"))
         self._filled: list[Any] = []
-        self.manager, self.client = start_new_kernel(kernel_name="python3", env={**os.environ, "PYTHONPATH": paths})
+        self.manager, self.client = start_new_kernel(
+            kernel_name="python3", env={**os.environ, "PYTHONPATH": paths}
+        )
 
     def close(self) -> None:
         self.client.stop_channels()
         self.manager.shutdown_kernel(now=True)
 
-    def __call__(self, code: str, *, interrupt_when: Callable[[str], bool] | None = None, timeout: float = 60, looked_on: bool = False) -> Shown:
+    def __call__(
+        self,
+        code: str,
+        *,
+        interrupt_when: Callable[[str], bool] | None = None,
+        timeout: float = 60,
+        looked_on: bool = False,
+    ) -> Shown:
         """What the cell shows. `interrupt_when`: a test of a stream text that says that ■ is to be pressed. `looked_on`: as a front end with a
         person before it runs cells, and not as nbclient does."""
         message = self.client.execute(code, allow_stdin=looked_on)
@@ -92,13 +101,20 @@ class Kernel:
                         time.sleep(0.3)
                         self.manager.interrupt_kernel()
                 case "execute_result" | "display_data":
-                    twice = "jammi-saved" in content["data"].get("text/html", "")[:60]  # below a panel, for when it does not live
-                    (shown.saved if twice else shown.data).extend([content["data"]] if content["data"] else [])
+                    twice = (
+                        "jammi-saved" in content["data"].get("text/html", "")[:60]
+                    )  # below a panel, for when it does not live
+                    (shown.saved if twice else shown.data).extend(
+                        [content["data"]] if content["data"] else []
+                    )
                     shown.displays.append(content)
                 case "update_display_data":
                     shown.displays.append(content)
                 case "error":
-                    shown.ename, shown.error = content["ename"], [re.sub(r"\x1b\[[\d;]*m", "", line) for line in content["traceback"]]
+                    shown.ename, shown.error = (
+                        content["ename"],
+                        [re.sub(r"\x1b\[[\d;]*m", "", line) for line in content["traceback"]],
+                    )
                 case "status" if content["execution_state"] == "idle":
                     return shown
         self._begin_anew()
@@ -112,7 +128,11 @@ class Kernel:
     def update_of(self, shown: Shown, timeout: float = 60) -> dict[str, str]:
         """The data with which a display of an earlier cell is filled in, which may come when no cell runs."""
         wanted, deadline = (
-            [d["transient"]["display_id"] for d in shown.displays if d.get("transient", {}).get("display_id")],
+            [
+                d["transient"]["display_id"]
+                for d in shown.displays
+                if d.get("transient", {}).get("display_id")
+            ],
             time.monotonic() + timeout,
         )
         while time.monotonic() < deadline:
@@ -181,4 +201,4 @@ def gated(chain: Kernel, tmp_path: Path) -> Iterator[Kernel]:
     assert chain(GATE).error is None
     assert chain("ws = %jammi open\nws.settings.set('look.timeout_seconds', 600)").error is None
     yield chain
-    chain("gate.set(); Observers.source = source")
+    chain("gate.set(); Observers.observe_source = source")

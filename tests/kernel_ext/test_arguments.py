@@ -4,9 +4,9 @@ import pytest
 
 from jammi_kernel_ext.arguments import CELL, VERBS, parse_cell, parse_line
 from jammi_kernel_ext.display import Help
+from jammi_kernel_ext.hints import PYTHON_CALLS
 from jammi_kernel_ext.magics import Magics
-from jammi_kernel_ext.misplaced import IN_PYTHON
-from jammi_lab.errors import InvalidArgument
+from jammi_lab.core.errors import InvalidArgument
 
 
 def given(values):
@@ -18,11 +18,20 @@ def given(values):
     [
         ("", "", {}),
         ("open", "open", {}),
-        ("open 'my lab' --read-only --tenant acme", "open", {"PATH": "my lab", "read_only": True, "tenant": "acme"}),
+        (
+            "open 'my lab' --read-only --tenant acme",
+            "open",
+            {"PATH": "my lab", "read_only": True, "tenant": "acme"},
+        ),
         (
             "add p 'a b/*.csv' --kind csv --option delim=; header=true",
             "add",
-            {"NAME": "p", "LOCATION": "a b/*.csv", "kind": "csv", "option": [("delim", ";"), ("header", "true")]},
+            {
+                "NAME": "p",
+                "LOCATION": "a b/*.csv",
+                "kind": "csv",
+                "option": [("delim", ";"), ("header", "true")],
+            },
         ),
         ("preview p -n 5", "preview", {"NAME": "p", "limit": 5}),
         ("preview --limit=5 p", "preview", {"NAME": "p", "limit": 5}),
@@ -46,9 +55,19 @@ def test_a_line_is_a_verb_with_its_words_and_flags(line, verb, values):
         ("r", {"NAME": "r"}),
         (
             "r -m venues --key a b -n 3 --bypass -q",
-            {"NAME": "r", "materialize": "venues", "key": ["a", "b"], "limit": 3, "bypass": True, "quiet": True},
+            {
+                "NAME": "r",
+                "materialize": "venues",
+                "key": ["a", "b"],
+                "limit": 3,
+                "bypass": True,
+                "quiet": True,
+            },
         ),
-        ("--materialize 'top venues' --key a --key b", {"materialize": "top venues", "key": ["a", "b"]}),
+        (
+            "--materialize 'top venues' --key a --key b",
+            {"materialize": "top venues", "key": ["a", "b"]},
+        ),
         ("r -t polars", {"NAME": "r", "as": "polars"}),
         ("-e", {"explain": True}),
     ],
@@ -60,20 +79,20 @@ def test_the_first_line_of_a_cell_is_a_variable_and_flags(line, values):
 @pytest.mark.parametrize(
     ("line", "says", "near"),
     [
-        ("statsu", "no verb 'statsu'", ("status",)),
+        ("statsu", "Unknown command: %jammi statsu", ("status",)),
         ("preview", "needs a NAME", ()),
         ("add p", "needs a LOCATION", ()),
         ("plan --dry-run", "no flag --dry-run", ()),
         ("recompute --dry-rum", "no flag --dry-rum", ("--dry-run",)),
         ("preview p -n", "needs a value: N", ()),
         ("open --catalog ''", "--catalog of %jammi open needs a value: URL", ()),
-        ("preview p -n many", "takes a whole number from 1, not 'many'", ()),
-        ("preview p -n 0", "takes a whole number from 1, not '0'", ()),
-        ("preview p -n -4", "takes a whole number from 1, not '-4'", ()),
-        ("sources all", "does not know what to do with 'all'", ()),
+        ("preview p -n many", "takes a positive integer, not 'many'", ()),
+        ("preview p -n 0", "takes a positive integer, not '0'", ()),
+        ("preview p -n -4", "takes a positive integer, not '-4'", ()),
+        ("sources all", "got an unexpected argument: 'all'", ()),
         ("status --deep=yes", "takes no value", ()),
         ("add p x --option delim", "takes key=value, not 'delim'", ()),
-        ("open 'lab", "quotation in the line is not closed", ()),
+        ("open 'lab", "quotation mark is not closed", ()),
     ],
 )
 def test_a_line_that_does_not_fit_is_refused_with_a_hint_or_near_words(line, says, near):
@@ -86,10 +105,10 @@ def test_a_line_that_does_not_fit_is_refused_with_a_hint_or_near_words(line, say
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("a-b", "cannot be a Python variable"),
-        ("class", "cannot be a Python variable"),
+        ("a-b", "is not a valid name for a Python variable"),
+        ("class", "is not a valid name for a Python variable"),
         ("-t pandsa", "takes arrow or polars or pandas"),
-        ("a b", "does not know"),
+        ("a b", "unexpected argument"),
         ("-x", "no flag -x"),
         ("-m ''", "-m of %%jammi needs a value: RECIPE"),
         ("-m '' -q", "-m of %%jammi needs a value: RECIPE"),
@@ -102,33 +121,40 @@ def test_a_cell_line_that_does_not_fit_is_refused(line, says):
 
 
 def test_a_negative_number_is_a_value_and_no_flag():
-    assert given(parse_line("graph links vectors --min-similarity -0.2 --mutual")[1])["min_similarity"] == -0.2
+    assert (
+        given(parse_line("graph links vectors --min-similarity -0.2 --mutual")[1])["min_similarity"]
+        == -0.2
+    )
     assert given(parse_line("neighbors vectors -5 -k 3")[1])["KEY"] == "-5"
 
 
-@pytest.mark.parametrize("name", sorted(IN_PYTHON))
+@pytest.mark.parametrize("name", sorted(PYTHON_CALLS))
 def test_what_only_python_has_is_named_with_its_call_and_with_no_other_verb(name):
     with pytest.raises(InvalidArgument) as refused:
         parse_line(f"{name} venues")
-    assert not refused.value.near and f".{IN_PYTHON[name]}" in refused.value.hint
+    assert not refused.value.near and f".{PYTHON_CALLS[name]}" in refused.value.hint
     assert name not in {verb.name for verb in VERBS}
 
 
 def test_every_verb_has_its_method_and_every_method_its_verb():
-    methods = {name for name in vars(Magics) if name.startswith("_") and not name.startswith("__")} - {"_ws", "_relation"}
+    methods = {
+        name for name in vars(Magics) if name.startswith("_") and not name.startswith("__")
+    } - {"_ws", "_relation"}
     assert methods == {f"_{(verb.name or 'where').replace('-', '_')}" for verb in VERBS}
 
 
 def test_help_names_every_verb_and_every_flag_of_the_cell():
     text = repr(Help(None))
     assert all(f"%jammi {verb.name}".strip() in text and verb.help in text for verb in VERBS)
-    assert all(spelled in text for flag in CELL.flags for spelled in flag.spelled)
+    assert all(spelled in text for flag in CELL.flags for spelled in flag.spellings)
 
 
 @pytest.mark.parametrize("verb", [v for v in VERBS if v.name], ids=lambda v: v.name)
 def test_help_about_a_verb_has_its_usage_and_its_flags(verb):
     text = repr(Help(verb.name))
-    assert verb.usage in text and verb.help in text and all(flag.help in text for flag in verb.flags)
+    assert (
+        verb.usage in text and verb.help in text and all(flag.help in text for flag in verb.flags)
+    )
 
 
 def test_help_about_an_unknown_word_suggests_one():
@@ -139,8 +165,16 @@ def test_help_about_an_unknown_word_suggests_one():
 
 def test_a_flag_that_is_needed_stands_without_brackets_and_its_absence_is_told():
     verb, values = parse_line("embed v papers --key id --text title abstract --model minilm")
-    assert verb.usage == "%jammi embed NAME SOURCE --key K --text C … [--model M] [--where SQL] [--bypass]"
-    assert (values["NAME"], values["SOURCE"], values["key"], values["text"]) == ("v", "papers", "id", ["title", "abstract"])
+    assert (
+        verb.usage
+        == "%jammi embed NAME SOURCE --key K --text C … [--model M] [--where SQL] [--bypass]"
+    )
+    assert (values["NAME"], values["SOURCE"], values["key"], values["text"]) == (
+        "v",
+        "papers",
+        "id",
+        ["title", "abstract"],
+    )
     with pytest.raises(InvalidArgument, match="needs --text"):
         parse_line("embed v papers --key id")
 
@@ -148,5 +182,5 @@ def test_a_flag_that_is_needed_stands_without_brackets_and_its_absence_is_told()
 def test_k_may_be_nought_and_the_text_of_a_search_several_words():
     values = parse_line("search v neural nets -k 0")[1]
     assert values["TEXT"] == ["neural", "nets"] and values["k"] == 0
-    with pytest.raises(InvalidArgument, match="whole number from 0"):
+    with pytest.raises(InvalidArgument, match="non-negative integer"):
         parse_line("search v x -k 1.5")

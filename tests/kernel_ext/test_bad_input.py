@@ -20,7 +20,9 @@ def cell_peak(kernel, code):
     kernel("import resource")
     before = int(kernel.value("resource.getrusage(resource.RUSAGE_SELF).ru_maxrss"))
     shown = kernel(code)
-    return shown, (int(kernel.value("resource.getrusage(resource.RUSAGE_SELF).ru_maxrss")) - before) / 1024
+    return shown, (
+        int(kernel.value("resource.getrusage(resource.RUSAGE_SELF).ru_maxrss")) - before
+    ) / 1024
 
 
 # -- hostile texts -----------------------------------------------------------------------------------------------------------------
@@ -40,48 +42,103 @@ def cell_peak(kernel, code):
         "get_ipython().run_cell_magic('jammi', '-m ' + __import__('shlex').quote(EVIL), 'SELECT 1 AS one')",
     ],
 )
-def test_an_error_over_a_hostile_text_is_short_and_holds_no_control_or_direction_character(papers, code):
+def test_an_error_over_a_hostile_text_is_short_and_holds_no_control_or_direction_character(
+    papers, code
+):
     papers(f"EVIL = {EVIL!r}")
     shown = papers(code)
     assert shown.error is not None and len(shown.error) <= 5
-    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069]", "\n".join(shown.error))
+    assert not re.search(
+        r"[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069]", "\n".join(shown.error)
+    )
 
 
 def test_hostile_values_and_column_names_are_written_out_in_both_forms(papers):
     shown = papers(
         f"value = {EVIL!r}\nget_ipython().run_cell_magic('jammi', '', 'SELECT $value AS \"' + value.replace('\"', '\"\"') + '\", [$value] AS l')"
     )
-    assert "\\u202e" in shown.text and "\\x1b[31m\\x07" in shown.text and "\u202e" not in shown.text + shown.html and "\x1b" not in shown.text
+    assert (
+        "\\u202e" in shown.text
+        and "\\x1b[31m\\x07" in shown.text
+        and "\u202e" not in shown.text + shown.html
+        and "\x1b" not in shown.text
+    )
     assert "<img" not in shown.html and shown.html.count("&lt;img src=x onerror=1&gt;") == 3
 
 
 @pytest.mark.parametrize(
-    "place", ["http://user:geheim123@127.0.0.1:9/x.csv", "postgresql://u:geheim123@127.0.0.1:9/x", "s3://geheim123:geheim123@b/x.csv"]
+    "place",
+    [
+        "http://user:geheim123@127.0.0.1:9/x.csv",
+        "postgresql://u:geheim123@127.0.0.1:9/x",
+        "s3://geheim123:geheim123@b/x.csv",
+    ],
 )
 def test_a_credential_in_a_location_is_not_printed(cell, place):
     shown = cell(f"%jammi add web {place}")
-    assert shown.error is not None and "geheim123" not in "\n".join(shown.error) + shown.stream + shown.ename
+    assert (
+        shown.error is not None
+        and "geheim123" not in "\n".join(shown.error) + shown.stream + shown.ename
+    )
 
 
 # -- values ------------------------------------------------------------------------------------------------------------------------
 
 
 def test_null_is_told_from_the_empty_text_from_blanks_and_from_its_own_name(papers):
-    shown = papers("%%jammi\nSELECT '' AS a, NULL AS b, ' ' AS c, 'NULL' AS d, 'null' AS e, chr(9) AS f, [NULL, ''] AS g")
-    assert rows(shown)[3].split() == ["''", "NULL", "'", "'", "'NULL'", "null", "'\\t'", "[NULL,", "'']"]
+    shown = papers(
+        "%%jammi\nSELECT '' AS a, NULL AS b, ' ' AS c, 'NULL' AS d, 'null' AS e, chr(9) AS f, [NULL, ''] AS g"
+    )
+    assert rows(shown)[3].split() == [
+        "''",
+        "NULL",
+        "'",
+        "'",
+        "'NULL'",
+        "null",
+        "'\\t'",
+        "[NULL,",
+        "'']",
+    ]
     assert shown.html.count("font-style:italic") == 1
 
 
 def test_numbers_stand_on_the_right_under_their_types(papers):
-    shown = papers("%%jammi\nSELECT 1 AS i, 2.5::DOUBLE AS d, 1.50::DECIMAL(4, 2) AS m, 'x' AS t, TRUE AS b, 1::HUGEINT AS h")
-    assert rows(shown)[1].split("  ") == ["integer", "double", "decimal(4,2)", "varchar", "boolean", "hugeint"]
-    assert re.findall(r'<td style="text-align:(\w+)', shown.html) == ["right", "right", "right", "left", "left", "right"]
+    shown = papers(
+        "%%jammi\nSELECT 1 AS i, 2.5::DOUBLE AS d, 1.50::DECIMAL(4, 2) AS m, 'x' AS t, TRUE AS b, 1::HUGEINT AS h"
+    )
+    assert rows(shown)[1].split("  ") == [
+        "integer",
+        "double",
+        "decimal(4,2)",
+        "varchar",
+        "boolean",
+        "hugeint",
+    ]
+    assert re.findall(r'<td style="text-align:(\w+)', shown.html) == [
+        "right",
+        "right",
+        "right",
+        "left",
+        "left",
+        "right",
+    ]
 
 
 def test_long_and_nested_values_are_cut_and_whole_when_pointed_at(papers):
-    shown = papers("%%jammi\nSELECT repeat('ab', 500) AS t, {'k': repeat('cd', 500), 'l': [1, NULL]} AS s, MAP {'x': 1} AS m")
-    assert max(map(len, rows(shown))) < 160 and "…" in rows(shown)[3] and rows(shown)[3].endswith("{x: 1}")
-    assert f'title="{"ab" * 500}"' in shown.html and "cd" * 500 in shown.html and "l: [1, NULL]}" in shown.html
+    shown = papers(
+        "%%jammi\nSELECT repeat('ab', 500) AS t, {'k': repeat('cd', 500), 'l': [1, NULL]} AS s, MAP {'x': 1} AS m"
+    )
+    assert (
+        max(map(len, rows(shown))) < 160
+        and "…" in rows(shown)[3]
+        and rows(shown)[3].endswith("{x: 1}")
+    )
+    assert (
+        f'title="{"ab" * 500}"' in shown.html
+        and "cd" * 500 in shown.html
+        and "l: [1, NULL]}" in shown.html
+    )
 
 
 def test_dates_that_python_has_not_and_lengths_of_time_are_shown_as_the_engine_writes_them(papers):
@@ -99,7 +156,10 @@ def test_dates_that_python_has_not_and_lengths_of_time_are_shown_as_the_engine_w
         "1 year 2 months 1 day 00:00:03.5",
         "2024-01-01 00:00:00.123456789",
     ]
-    assert papers("r.fetchall()").ename == "InvalidArgument" and papers.value("r.arrow().num_rows") == "1"
+    assert (
+        papers("r.fetchall()").ename == "InvalidArgument"
+        and papers.value("r.arrow().num_rows") == "1"
+    )
 
 
 # -- sizes -------------------------------------------------------------------------------------------------------------------------
@@ -107,8 +167,14 @@ def test_dates_that_python_has_not_and_lengths_of_time_are_shown_as_the_engine_w
 
 def test_of_ten_million_rows_the_first_are_shown_and_no_more_is_held(papers):
     papers("%%jammi\nSELECT range AS n, 'x' || range AS t FROM range(1000)")
-    shown, peak = cell_peak(papers, "%%jammi r\nSELECT range AS n, 'x' || range AS t FROM range(10000000)")
-    assert rows(shown)[-1] == "first 20 rows" and rows(shown)[3].split() == ["0", "x0"] and len(shown.html) < 20_000
+    shown, peak = cell_peak(
+        papers, "%%jammi r\nSELECT range AS n, 'x' || range AS t FROM range(10000000)"
+    )
+    assert (
+        rows(shown)[-1] == "first 20 rows"
+        and rows(shown)[3].split() == ["0", "x0"]
+        and len(shown.html) < 20_000
+    )
     assert peak < 400  # all of them take more than 500 in Arrow alone; the engine reads some ahead
 
 
@@ -117,19 +183,30 @@ def test_the_number_of_rows_is_said_once_it_is_known(papers):
     assert rows(papers("r"))[-1] == "first 2 rows"
     papers("table = r.arrow()")
     assert rows(papers("r"))[-1] == "showing 2 of 1,000 rows"
-    assert rows(papers("%%jammi\nSELECT 1 AS one WHERE false"))[-1] == "no rows" and rows(papers("%%jammi\nSELECT 1 AS one"))[-1] == "1 row"
+    assert (
+        rows(papers("%%jammi\nSELECT 1 AS one WHERE false"))[-1] == "no rows"
+        and rows(papers("%%jammi\nSELECT 1 AS one"))[-1] == "1 row"
+    )
 
 
 def test_of_two_thousand_columns_some_are_shown_and_the_others_counted(papers):
     papers("wide = 'SELECT ' + ', '.join(f'{i} AS c{i}' for i in range(2000)) + ' FROM range(30)'")
     shown = papers("r = get_ipython().run_cell_magic('jammi', '', wide)\nr")
-    assert len(shown.html) < 1_000_000 and "and 1,800 more columns: c200, c201" in shown.html and "more columns: c18, c19" in shown.text
+    assert (
+        len(shown.html) < 1_000_000
+        and "and 1,800 more columns: c200, c201" in shown.html
+        and "more columns: c18, c19" in shown.text
+    )
     assert papers.value("len(r.columns)") == "2000"
 
 
 def test_a_text_of_fifty_megabytes_is_cut_and_is_whole_in_the_result(papers):
     shown = papers("%%jammi r\nSELECT repeat('ä', 25000000) AS big")
-    assert "(25,000,000 characters)" in shown.html and len(shown.html) < 20_000 and len(shown.text) < 400
+    assert (
+        "(25,000,000 characters)" in shown.html
+        and len(shown.html) < 20_000
+        and len(shown.text) < 400
+    )
     assert papers.value("len(r.fetchall()[0][0])") == "25000000"
 
 
@@ -139,10 +216,17 @@ def test_a_text_of_fifty_megabytes_is_cut_and_is_whole_in_the_result(papers):
 def test_columns_of_one_name_are_shown_and_handed_over_where_the_library_takes_them(papers):
     shown = papers("%%jammi r\nSELECT 1 AS a, 2 AS a, 3 AS A")
     assert rows(shown)[0].split() == ["a", "a", "A"] and rows(shown)[3].split() == ["1", "2", "3"]
-    assert papers.value("r.fetchall(), r.arrow().num_columns, list(r.pandas().columns)") == "([(1, 2, 3)], 3, ['a', 'a', 'A'])"
+    assert (
+        papers.value("r.fetchall(), r.arrow().num_columns, list(r.pandas().columns)")
+        == "([(1, 2, 3)], 3, ['a', 'a', 'A'])"
+    )
     for code in ("r.polars()", "%%jammi --as polars\nSELECT 1 AS a, 2 AS a"):
         refused = papers(code)
-        assert refused.ename == "SchemaMismatch" and "Two columns are called 'a'" in refused.error[0] and "AS" in refused.error[1]
+        assert (
+            refused.ename == "SchemaMismatch"
+            and "Two columns are named 'a'" in refused.error[0]
+            and "AS" in refused.error[1]
+        )
     assert papers("%%jammi -m twice\nSELECT 1 AS a, 2 AS a").ename == "SchemaMismatch"
 
 
@@ -161,8 +245,12 @@ def test_two_notebooks_on_one_workspace_see_what_the_other_does(papers, tmp_path
     try:
         other(f"import os; os.chdir({str(tmp_path)!r})\n%load_ext jammi_lab")
         assert "papers" in other("%jammi").text
-        assert other("%%jammi -m shared\nSELECT count(*) AS n FROM papers").text.startswith("shared, version 1: computed")
-        assert papers("%%jammi -m shared\nSELECT count(*) AS n FROM papers").text.startswith("shared, version 1: reused")
+        assert other("%%jammi -m shared\nSELECT count(*) AS n FROM papers").text.startswith(
+            "shared, version 1: computed"
+        )
+        assert papers("%%jammi -m shared\nSELECT count(*) AS n FROM papers").text.startswith(
+            "shared, version 1: reused"
+        )
         assert rows(papers("%%jammi r\nSELECT n FROM jammi.shared"))[3].strip() == "4"
         with (tmp_path / "papers.csv").open("a") as file:
             file.write("5,B,2024\n")
@@ -177,7 +265,9 @@ def test_two_notebooks_on_one_workspace_see_what_the_other_does(papers, tmp_path
 
 
 @pytest.mark.parametrize("how", ["removed", "moved", "replaced"])
-def test_a_workspace_that_vanished_takes_nothing_any_more_says_so_and_is_opened_anew(chain, tmp_path, how):
+def test_a_workspace_that_vanished_takes_nothing_any_more_says_so_and_is_opened_anew(
+    chain, tmp_path, how
+):
     chain("%%jammi r\nSELECT * FROM jammi.venues ORDER BY n")
     if how == "moved":
         (tmp_path / ".jammi").rename(tmp_path / "elsewhere")
@@ -195,7 +285,9 @@ def test_a_workspace_that_vanished_takes_nothing_any_more_says_so_and_is_opened_
     ):
         shown = chain(code)
         assert (
-            shown.ename == "WorkspaceNotFound" and "'.jammi' was removed, moved or replaced" in shown.error[0] and "%jammi open" in shown.error[1]
+            shown.ename == "WorkspaceNotFound"
+            and "'.jammi' was removed, moved or replaced" in shown.error[0]
+            and "%jammi open" in shown.error[1]
         ), code
     assert rows(chain("r"))[-1] == "3 rows"
     opened = chain("%jammi open elsewhere" if how == "moved" else "%jammi open")
@@ -207,4 +299,4 @@ def test_a_workspace_that_vanished_takes_nothing_any_more_says_so_and_is_opened_
 def test_a_workspace_that_vanished_can_be_closed(chain, tmp_path):
     shutil.rmtree(tmp_path / ".jammi")
     assert chain("%jammi close").text == "The workspace is closed."
-    assert "Nothing here yet" in chain("%jammi").text
+    assert "The workspace is empty" in chain("%jammi").text

@@ -10,18 +10,31 @@ UNCHECKED = "top is not checked yet — %jammi why top"
 
 
 def threads(kernel, prefix):
-    return kernel.value(f"sorted(t.name for t in __import__('threading').enumerate() if t.name.startswith({prefix!r}))")
+    return kernel.value(
+        f"sorted(t.name for t in __import__('threading').enumerate() if t.name.startswith({prefix!r}))"
+    )
 
 
 def test_a_result_whose_badge_is_late_comes_at_once_says_not_checked_and_is_filled_in(gated):
     shown = gated(READ, looked_on=True)
-    assert shown.text.split("\n") == [UNCHECKED, "venue         n", "varchar  bigint", "───────  ──────", "A             2", "1 row"]
-    assert "not checked yet" in shown.html and shown.html.index("not checked") < shown.html.index("<table")
+    assert shown.text.split("\n") == [
+        UNCHECKED,
+        "venue         n",
+        "varchar  bigint",
+        "───────  ──────",
+        "A             2",
+        "1 row",
+    ]
+    assert "not checked yet" in shown.html and shown.html.index("not checked") < shown.html.index(
+        "<table"
+    )
     assert gated.value("_ is r") == "True"
     gated("gate.set()")
     filled = gated.update_of(shown)
     assert filled["text/plain"].split("\n") == [STALE, *shown.text.split("\n")[1:]]
-    assert "<details>" in filled["text/html"] and filled["text/html"].endswith(shown.html[shown.html.index("<div><div") :])
+    assert "<details>" in filled["text/html"] and filled["text/html"].endswith(
+        shown.html[shown.html.index("<div><div") :]
+    )
 
 
 def test_a_late_badge_of_fresh_tables_leaves_the_rows_alone(gated, tmp_path):
@@ -54,7 +67,9 @@ def test_a_result_of_a_closed_workspace_keeps_its_rows_and_says_that_nothing_was
     gated("%jammi close\ngate.set()")
     for looked_on in (True, False):
         first, *rows = gated("r", looked_on=looked_on).text.split("\n")
-        assert first.startswith("top is not checked: ") and "closed" in first and rows[-1] == "1 row"
+        assert (
+            first.startswith("top is not checked: ") and "closed" in first and rows[-1] == "1 row"
+        )
 
 
 @pytest.mark.parametrize("how", ["nobody looks on", "the setting says so"])
@@ -63,7 +78,8 @@ def test_where_two_runs_must_show_the_same_a_result_waits_for_its_badge(gated, h
     if looked_on:
         gated("%jammi config cells.badge wait")
     shown = gated(
-        f"threading.Timer(0.3, gate.set).start()\nget_ipython().run_cell_magic('jammi', '', {READ.partition(chr(10))[2]!r})", looked_on=looked_on
+        f"threading.Timer(0.3, gate.set).start()\nget_ipython().run_cell_magic('jammi', '', {READ.partition(chr(10))[2]!r})",
+        looked_on=looked_on,
     )
     [saved] = shown.displays
     assert shown.text.split("\n")[0] == STALE and "display_id" not in saved.get("transient", {})
@@ -73,12 +89,18 @@ def test_a_badge_that_is_known_in_time_is_part_of_the_result(gated):
     gated("gate.set()\nimport jammi_kernel_ext.badges as badges; badges.MOMENT_SECONDS = 60")
     shown = gated(READ, looked_on=True)
     gated("badges.MOMENT_SECONDS = 0.05")
-    assert shown.text.split("\n")[0] == STALE and [d.get("execution_count") is not None for d in shown.displays] == [True]
+    assert shown.text.split("\n")[0] == STALE and [
+        d.get("execution_count") is not None for d in shown.displays
+    ] == [True]
 
 
 def test_a_result_that_read_no_result_table_starts_no_look(gated):
     shown = gated("%%jammi\nSELECT count(*) AS n FROM papers", looked_on=True)
-    assert shown.text.endswith("1 row") and "checked" not in shown.text and threads(gated, "jammi-badge") == "[]"
+    assert (
+        shown.text.endswith("1 row")
+        and "checked" not in shown.text
+        and threads(gated, "jammi-badge") == "[]"
+    )
 
 
 def test_a_badge_scans_nothing_above_the_bounds_of_a_look(chain, tmp_path):
@@ -89,7 +111,9 @@ def test_a_badge_scans_nothing_above_the_bounds_of_a_look(chain, tmp_path):
 
 
 def test_where_one_is_takes_one_look_for_both_forms(chain):
-    chain("ws = %jammi\nstatus, looks = ws.status, []\nws.status = lambda: looks.append(1) or status()")
+    chain(
+        "ws = %jammi\nstatus, looks = ws.status, []\nws.status = lambda: looks.append(1) or status()"
+    )
     for _ in range(2):
         shown = chain("%jammi")
         assert "2 fresh" in shown.text and "2 fresh" in shown.html
@@ -107,12 +131,17 @@ def test_where_one_is_takes_one_look_for_both_forms(chain):
     ],
     ids=["sql", "python", "embed"],
 )
-def test_a_table_that_is_made_from_one_which_is_not_fresh_has_the_badge_above_it(chain, tmp_path, code):
+def test_a_table_that_is_made_from_one_which_is_not_fresh_has_the_badge_above_it(
+    chain, tmp_path, code
+):
     assert len(chain(code).data) == 1
     with (tmp_path / "papers.csv").open("a") as file:
         file.write("5,B,2024\n")
     badge, made = chain(code).data
-    assert badge["text/plain"] == "venues is stale: papers changed (digest of the bytes) — %jammi recompute venues"
+    assert (
+        badge["text/plain"]
+        == "venues is stale: papers changed (digest of the bytes) — %jammi recompute venues"
+    )
     assert made["text/plain"].startswith("more, version 1: ")
     if code.startswith("%%"):
         assert chain(code.replace("\n", " -q\n", 1)).data == []

@@ -8,9 +8,9 @@ import pyarrow as pa
 import pytest
 
 import jammi_lab as jl
+from jammi_kernel_ext.cell_scope import aliased_relations
 from jammi_kernel_ext.completion import Completion
-from jammi_kernel_ext.inspecting import answer, inspected
-from jammi_kernel_ext.relations import named
+from jammi_kernel_ext.inspection import inspect_reply, inspect_statement
 
 
 class Shelf:
@@ -18,7 +18,10 @@ class Shelf:
 
     def __init__(self, ws):
         self.shell = types.SimpleNamespace(user_ns_hidden={"In": []})
-        self.current, self.namespace = ws, {"year": 2020, "frame": pa.table({"a": [1]}), "_hidden": 1, "In": [], "open": open}
+        self.current, self.namespace = (
+            ws,
+            {"year": 2020, "frame": pa.table({"a": [1]}), "_hidden": 1, "In": [], "open": open},
+        )
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +73,7 @@ def pressed_in(ws):
         """The candidates where `|` stands."""
         head, _, tail = text.partition("|")
         lines = head.split("\n")
-        found = completion.offered(head + tail, len(lines) - 1, len(lines[-1]))
+        found = completion.candidates_at(head + tail, len(lines) - 1, len(lines[-1]))
         return None if found is None else [text for text, _ in found[0]]
 
     return press
@@ -129,7 +132,10 @@ def pressed_in(ws):
         ("%%jammi_py x --inputs papers --key ti|", ["title"]),
         ("%%jammi_py x --inputs papers\npapers.pol|", ["papers.polars"]),
         ("%%jammi_py x --inputs papers\nother.pol|", None),
-        ("%%jammi\nWITH first AS (SELECT 1), sec(a) AS MATERIALIZED (SELECT 2) SELECT * FROM se|", ["sec", "search("]),
+        (
+            "%%jammi\nWITH first AS (SELECT 1), sec(a) AS MATERIALIZED (SELECT 2) SELECT * FROM se|",
+            ["sec", "search("],
+        ),
         ("%%jammi\nSELECT * FROM 'su|", ["sub/"]),
         ("%%jammi\nSELECT * FROM read_csv('sub/a|", ["sub/a b.csv"]),
         ("%%jammi\nSELECT 'se|", []),
@@ -152,8 +158,8 @@ def test_a_table_that_cannot_be_read_offers_no_columns_and_no_error(tab, ws, tmp
 def test_without_a_workspace_words_are_offered_and_none_is_opened(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     completion = Completion(Shelf(None))
-    assert [t for t, _ in completion.offered("%%jammi\nSEL", 1, 3)[0]] == ["SELECT"]
-    assert completion.offered("%jammi why ", 0, 11) == ([], "")
+    assert [t for t, _ in completion.candidates_at("%%jammi\nSEL", 1, 3)[0]] == ["SELECT"]
+    assert completion.candidates_at("%jammi why ", 0, 11) == ([], "")
     assert not list(tmp_path.iterdir())
 
 
@@ -170,11 +176,13 @@ def test_ten_thousand_tables_are_offered_at_once(tmp_path):
 
     with jl.open(workspace_with_rows(tmp_path / "many", 10_000)) as ws:
         completion = Completion(Shelf(ws))
-        completion.offered("%%jammi\nSELECT * FROM jammi.", 1, 20)
+        completion.candidates_at("%%jammi\nSELECT * FROM jammi.", 1, 20)
         began = time.process_time()
         for _ in range(3):
-            completion.offered("%%jammi\nSELECT * FROM jammi.", 1, 20)
-        assert (time.process_time() - began) / 3 < 0.5  # what is promised, 0.05 s, is measured by the bench
+            completion.candidates_at("%%jammi\nSELECT * FROM jammi.", 1, 20)
+        assert (
+            time.process_time() - began
+        ) / 3 < 0.5  # what is promised, 0.05 s, is measured by the bench
 
 
 @pytest.mark.parametrize(
@@ -187,22 +195,26 @@ def test_ten_thousand_tables_are_offered_at_once(tmp_path):
     ],
 )
 def test_the_relations_of_a_statement_are_found(statement, found):
-    assert list(named(statement)) == found
+    assert list(aliased_relations(statement)) == found
 
 
 def test_the_name_under_the_cursor_is_told_with_columns_and_verdict(ws, tmp_path):
     code = "%%jammi\nSELECT r.title FROM jammi.recent r"
-    form = inspected(ws, code, code.index("recent") + 2)
+    form = inspect_statement(ws, code, code.index("recent") + 2)
     assert "recent: fresh" in form.text and "title" in form.text and "varchar" in form.text
-    assert inspected(ws, code, code.index("r.title")).text == form.text
+    assert inspect_statement(ws, code, code.index("r.title")).text == form.text
     (tmp_path / "papers.csv").write_text("id,title,Published Year\n1,b,2020\n")
-    assert "recent: stale: papers changed" in inspected(ws, code, code.index("recent")).text
-    assert inspected(ws, code, 3) is None and inspected(ws, "recent", 2) is None and inspected(ws, "%%jammi\nSELECT nothing", 12) is None
+    assert "recent: stale: papers changed" in inspect_statement(ws, code, code.index("recent")).text
+    assert (
+        inspect_statement(ws, code, 3) is None
+        and inspect_statement(ws, "recent", 2) is None
+        and inspect_statement(ws, "%%jammi\nSELECT nothing", 12) is None
+    )
 
 
 def told(ws, code):
     """What Shift+Tab shows where `|` stands: the first line; "" for nothing; None where Python is asked."""
-    reply = answer(ws, code.replace("|", ""), code.index("|"))
+    reply = inspect_reply(ws, code.replace("|", ""), code.index("|"))
     return None if reply is None else reply["data"].get("text/plain", "").split("\n")[0]
 
 
@@ -210,8 +222,14 @@ def told(ws, code):
     ("code", "first"),
     [
         ("%%jammi\nSELECT tit|le FROM papers", "title varchar, a column of papers"),
-        ('%%jammi\nSELECT "Published Ye|ar" FROM papers', "Published Year bigint, a column of papers"),
-        ("%%jammi\nSELECT i|d FROM papers JOIN jammi.recent USING (id)", "id bigint, a column of papers"),
+        (
+            '%%jammi\nSELECT "Published Ye|ar" FROM papers',
+            "Published Year bigint, a column of papers",
+        ),
+        (
+            "%%jammi\nSELECT i|d FROM papers JOIN jammi.recent USING (id)",
+            "id bigint, a column of papers",
+        ),
         ("%%jammi\nSEL|ECT title FROM papers", ""),
         ("%%jammi\nSELECT 1 FROM papers WHERE id > $yea|r", None),
         ("%%jammi -m |x\nSELECT 1", "%%jammi [NAME]"),
@@ -256,7 +274,10 @@ def test_a_real_kernel_answers_tab_and_shift_tab_and_stops_when_unloaded(cell):
     cell("jl.get_workspace().materialize('recent', 'SELECT 1 AS year');")
     code = "%%jammi\nSELECT * FROM jammi.rec"
     reply = asked(cell, "complete", code, len(code))
-    assert reply["matches"] == ["jammi.recent"] and code[reply["cursor_start"] : reply["cursor_end"]] == "jammi.rec"
+    assert (
+        reply["matches"] == ["jammi.recent"]
+        and code[reply["cursor_start"] : reply["cursor_end"]] == "jammi.rec"
+    )
     found = asked(cell, "inspect", code + "ent", len(code))
     assert found["found"] and "recent: fresh" in found["data"]["text/plain"]
     assert asked(cell, "inspect", "print", 3)["found"]

@@ -11,9 +11,18 @@ CASES = {
     "verb": ("%jammi statsu", "InvalidArgument"),
     "table": ("%jammi why topp", "TableNotFound"),
     "file": ("%jammi add more more.csv", "SourceUnavailable"),
-    "python": ("import jammi_lab as jl\njl.get_workspace().sql('SELECT * FROM paprs')", "TableNotFound"),
-    "deep": ("def f():\n    import jammi_lab as jl\n    return jl.get_workspace().sql('SELECT * FROM paprs')\nf()", "TableNotFound"),
-    "shown late": ("import jammi_lab as jl\njl.get_workspace().sql('SELECT CAST(venue AS INT) AS v FROM papers')", "SqlError"),
+    "python": (
+        "import jammi_lab as jl\njl.get_workspace().sql('SELECT * FROM paprs')",
+        "TableNotFound",
+    ),
+    "deep": (
+        "def f():\n    import jammi_lab as jl\n    return jl.get_workspace().sql('SELECT * FROM paprs')\nf()",
+        "TableNotFound",
+    ),
+    "shown late": (
+        "import jammi_lab as jl\njl.get_workspace().sql('SELECT CAST(venue AS INT) AS v FROM papers')",
+        "SqlError",
+    ),
 }
 
 
@@ -23,7 +32,10 @@ def test_an_error_is_at_most_five_lines_without_stack_or_inner_paths(papers, cas
     shown = papers(code)
     assert shown.ename == kind and 1 <= len(shown.error) <= 5, shown
     assert shown.error[0].startswith(f"{kind}: ")
-    assert not any("Traceback" in line or "jammi_lab/" in line or "site-packages" in line for line in shown.error)
+    assert not any(
+        "Traceback" in line or "jammi_lab/" in line or "site-packages" in line
+        for line in shown.error
+    )
 
 
 def test_the_line_of_the_statement_is_marked(papers):
@@ -47,8 +59,13 @@ def test_the_line_of_the_statement_is_marked(papers):
         ("'\u202e'", "   "),
     ],
 )
-def test_the_caret_stands_below_the_place_whatever_the_width_of_what_is_before_it(papers, before, blank):
-    assert papers(f"%%jammi\nSELECT {before} AS t, venuee FROM papers").error[2] == f"       {blank}       ^"
+def test_the_caret_stands_below_the_place_whatever_the_width_of_what_is_before_it(
+    papers, before, blank
+):
+    assert (
+        papers(f"%%jammi\nSELECT {before} AS t, venuee FROM papers").error[2]
+        == f"       {blank}       ^"
+    )
 
 
 def test_tb_shows_the_stack(papers):

@@ -7,7 +7,7 @@ from jammi_kernel_ext.arguments import CELL, STEP, VERBS, parse_line
 from jammi_kernel_ext.completion import Completion
 from jammi_kernel_ext.display import Help
 from jammi_kernel_ext.notebook import Notebook
-from jammi_lab.errors import InvalidArgument
+from jammi_lab.core.errors import InvalidArgument
 
 # In this order, one after the other, on a workspace with the source `papers` and the tables `venues` and `top`.
 LINES = {
@@ -37,7 +37,8 @@ LINES = {
     "recompute": "recompute --dry-run",
     "what-if": "what-if papers",
     "expire": "expire venues --keep 1",
-    "check": "check",
+    "check": "check venues",
+    "fsck": "fsck",
     "recover": "recover",
     "remove": "remove again",
     "topics": "topics",
@@ -56,34 +57,51 @@ CELLS = {
     "--analyze": "%%jammi -e --analyze\nSELECT id FROM papers",
     "--plot": "%%jammi --plot bar venue id\nSELECT venue, id FROM papers",
     "--view": "%%jammi --view\nSELECT id FROM papers",
+    "--check": "%%jammi --check ids --on made\nSELECT * FROM jammi.made WHERE id < 0",
+    "--on": "%%jammi --check ids --on made\nSELECT * FROM jammi.made WHERE id < 0",
+    "--warn": "%%jammi --check ids --on made --warn\nSELECT * FROM jammi.made WHERE id < 0",
     "--quiet": "%%jammi -q\nSELECT id FROM papers",
 }
 
 
 def test_every_line_works_and_is_shown_as_html_and_as_text(chain):
     assert sorted(LINES) == sorted(v.name for v in VERBS)
-    chain("ws = %jammi\nws.topics.register('events', {'page': 'string'})\nws.topics.publish('events', [{'page': 'home'}])")
+    chain(
+        "ws = %jammi\nws.topics.register('events', {'page': 'string'})\nws.topics.publish('events', [{'page': 'home'}])"
+    )
     for name, line in LINES.items():
         shown = chain(f"%jammi {line}")
         assert shown.error is None and shown.stream == "", (line, shown.error)
         forms = [*shown.data, *shown.saved]
-        assert forms and any(d.get("text/html") and d.get("text/plain") for d in forms), (name, forms)
+        assert forms and any(d.get("text/html") and d.get("text/plain") for d in forms), (
+            name,
+            forms,
+        )
 
 
 def test_every_flag_of_a_cell_works_and_is_shown_as_html_and_as_text(papers):
-    assert sorted(CELLS) == sorted(f.spelled[-1] for f in CELL.flags)
+    assert sorted(CELLS) == sorted(f.spellings[-1] for f in CELL.flags)
     for flag, cell in CELLS.items():
         shown = papers(cell)
         assert shown.error is None and shown.stream == "", (flag, shown.error)
         forms = [*shown.data, *shown.saved]
-        assert (forms == []) == (flag == "--quiet") and all(d.get("text/plain") or d.get("text/html") for d in forms), (flag, forms)
+        assert (forms == []) == (flag == "--quiet") and all(
+            d.get("text/plain") or d.get("text/html") for d in forms
+        ), (flag, forms)
 
 
-@pytest.mark.parametrize("verb", [v for v in VERBS if v.name and v.name != "help"], ids=lambda v: v.name)
+@pytest.mark.parametrize(
+    "verb", [v for v in VERBS if v.name and v.name != "help"], ids=lambda v: v.name
+)
 def test_help_behind_a_line_says_how_it_is_written_and_what_each_flag_does(verb):
     asked, values = parse_line(f"{verb.name} --help")
-    form = Help(values["WORD"])._form()
-    assert asked.name == "help" and form.text.startswith(verb.usage) and verb.help in form.text and "<code>" in form.html
+    form = Help(values["WORD"])._rendered()
+    assert (
+        asked.name == "help"
+        and form.text.startswith(verb.usage)
+        and verb.help in form.text
+        and "<code>" in form.html
+    )
     assert all(flag.help in form.text for flag in verb.flags)
 
 
@@ -91,8 +109,10 @@ def test_help_behind_a_line_says_how_it_is_written_and_what_each_flag_does(verb)
 def test_tab_offers_every_flag_and_a_misspelt_one_is_answered_with_it(verb):
     head = f"{verb.magic} {verb.name}".strip()
     for flag in verb.flags:
-        spelled = flag.spelled[-1]
-        offered = Completion(Notebook(None)).offered(f"{head} {spelled[:3]}", 0, len(head) + 4)
+        spelled = flag.spellings[-1]
+        offered = Completion(Notebook(None)).candidates_at(
+            f"{head} {spelled[:3]}", 0, len(head) + 4
+        )
         assert spelled in [text for text, _ in offered[0]]
         if verb.magic == "%jammi" and len(spelled) > 4:
             with pytest.raises(InvalidArgument) as refused:

@@ -20,9 +20,13 @@ HEAVY = "altair polars pandas pyarrow duckdb numpy sqlalchemy usearch sqlglot fs
 
 def test_unloading_restores_what_was_there(bare):
     bare(STATE + "before = state()")
-    bare("%load_ext jammi_lab\n%jammi status\nduring = state()\n%unload_ext jammi_lab\nafter = state()")
+    bare(
+        "%load_ext jammi_lab\n%jammi status\nduring = state()\n%unload_ext jammi_lab\nafter = state()"
+    )
     assert bare.value("before == after, before == during") == "(True, False)"
-    assert bare("%jammi").stream.startswith("UsageError") or "not found" in (bare("%jammi").stream + str(bare("%jammi").error))
+    assert bare("%jammi").stream.startswith("UsageError") or "not found" in (
+        bare("%jammi").stream + str(bare("%jammi").error)
+    )
 
 
 def test_unloading_brings_back_magics_of_the_same_name(bare):
@@ -33,8 +37,12 @@ def test_unloading_brings_back_magics_of_the_same_name(bare):
 
 
 def test_loading_twice_is_loading_once(bare):
-    bare("%load_ext jammi_lab\nimport jammi_kernel_ext as k\nk.load_ipython_extension(get_ipython())")
-    bare("n = len(get_ipython().events.callbacks['pre_run_cell'])\n%unload_ext jammi_lab\nm = len(get_ipython().events.callbacks['pre_run_cell'])")
+    bare(
+        "%load_ext jammi_lab\nimport jammi_kernel_ext as k\nk.load_ipython_extension(get_ipython())"
+    )
+    bare(
+        "n = len(get_ipython().events.callbacks['pre_run_cell'])\n%unload_ext jammi_lab\nm = len(get_ipython().events.callbacks['pre_run_cell'])"
+    )
     assert bare.value("n - m") == "1"
 
 
@@ -62,4 +70,6 @@ def test_the_workspace_of_a_plain_process_is_opened_and_closed_at_its_end(run_py
 
 @pytest.mark.parametrize("kind", ["line", "cell"])
 def test_the_magics_have_a_docstring_for_the_question_mark(cell, kind):
-    assert "workspace" in cell.value(f"get_ipython().magics_manager.magics[{kind!r}]['jammi'].__doc__")
+    assert "workspace" in cell.value(
+        f"get_ipython().magics_manager.magics[{kind!r}]['jammi'].__doc__"
+    )

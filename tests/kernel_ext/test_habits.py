@@ -7,37 +7,55 @@ import pytest
 def test_a_variable_as_other_magics_paste_it_is_told_how_it_is_written_here(papers, written):
     papers("year = 2020")
     shown = papers(f"%%jammi\nSELECT * FROM papers WHERE year = {written}")
-    assert shown.ename == "SqlError" and shown.error[-1] == "The value of a variable is written $year."
+    assert (
+        shown.ename == "SqlError"
+        and shown.error[-1] == "To use the value of a variable, write $year."
+    )
 
 
 def test_a_cast_and_a_struct_are_not_taken_for_variables(papers):
-    for statement in ("SELECT id::VARCHAR FRM papers WHERE x =", "SELECT * FROM papers WHERE id = 1 AND AND"):
-        assert "The value of a variable" not in "\n".join(papers(f"%%jammi\n{statement}").error)
+    for statement in (
+        "SELECT id::VARCHAR FRM papers WHERE x =",
+        "SELECT * FROM papers WHERE id = 1 AND AND",
+    ):
+        assert "the value of a variable" not in "\n".join(papers(f"%%jammi\n{statement}").error)
 
 
 def test_a_text_between_double_quotation_marks_is_told_which_ones_it_needs(papers):
-    assert papers('%%jammi\nSELECT * FROM papers WHERE venue = "Kyoto"').error[3:] == ["Text stands between single quotation marks: 'Kyoto'."]
-    assert papers('%%jammi\nSELECT * FROM papers WHERE "venu" = 1').error[3:] == ["Did you mean venue?"]
+    assert papers('%%jammi\nSELECT * FROM papers WHERE venue = "Kyoto"').error[3:] == [
+        "Text literals use single quotes: 'Kyoto'."
+    ]
+    assert papers('%%jammi\nSELECT * FROM papers WHERE "venu" = 1').error[3:] == [
+        "Did you mean venue?"
+    ]
 
 
 def test_a_variable_that_is_no_frame_is_told_what_it_is(papers):
     papers("rows = [{'id': 1}]")
-    assert papers("%%jammi\nSELECT * FROM rows").error[-1] == "The variable rows holds a value of type list, which is no frame."
-    assert papers("%%jammi\nSELECT * FROM nothing_like_it").error[-1] == "SHOW TABLES lists what FROM can name."
+    assert (
+        papers("%%jammi\nSELECT * FROM rows").error[-1]
+        == "The variable rows is not a frame; its type is list."
+    )
+    assert (
+        papers("%%jammi\nSELECT * FROM nothing_like_it").error[-1]
+        == "SHOW TABLES lists the available tables."
+    )
 
 
 def test_a_frame_that_is_added_by_its_variable_is_told_how_it_is_named(papers):
     papers("import pyarrow as pa\nsales = pa.table({'id': [1]})")
     for typed in ("sales", "$sales"):
         assert papers(f"%jammi add s {typed}").error[1:] == [
-            "FROM can name the frame in sales as it is; jammi_lab.get_workspace().sources.add('s', sales) makes a source of it."
+            "FROM can read the frame in sales directly; jammi_lab.get_workspace().sources.add('s', sales) registers it as a source."
         ]
-    assert "Look at the path." in papers("%jammi add s sale").error
+    assert "Check the path." in papers("%jammi add s sale").error
 
 
 def test_explain_in_front_of_a_statement_shows_the_tree_as_the_flag_does(papers):
     shown = papers("%%jammi e\nEXPLAIN SELECT venue, count(*) FROM papers GROUP BY 1")
-    assert "└─ read csv" in shown.text.replace("   ", "").replace("│", "") and shown.text.endswith("not run: rows are estimated")
+    assert "└─ read csv" in shown.text.replace("   ", "").replace("│", "") and shown.text.endswith(
+        "not run: row counts are estimates"
+    )
     assert papers.value("e.seconds") == "None"
     assert "took " in papers("%%jammi\nexplain analyze\nSELECT count(*) FROM papers;").text
     assert papers("%%jammi\nEXPLAIN SELECT 1; SELECT 2 AS two").text.startswith("    two")

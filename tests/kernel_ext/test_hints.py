@@ -6,62 +6,107 @@ from pathlib import Path
 import pytest
 
 from jammi_kernel_ext.arguments import VERBS
-from jammi_kernel_ext.hints import in_cells, typed
-from jammi_lab.errors import JammiError
+from jammi_kernel_ext.hints import cell_syntax_hints, to_cell_syntax
+from jammi_lab.core.errors import JammiError
 from tests.kernel_ext.conftest import ROOT, Kernel
 
 
 @pytest.mark.parametrize(
     ("python", "cell"),
     [
-        ("ws.recompute('top') makes one.", "%jammi recompute top makes one."),
+        ("ws.recompute('top') computes one.", "%jammi recompute top computes one."),
         (
-            "ws.recompute('top') makes its newest version again; ws.verify('top') says more.",
-            "%jammi recompute top makes its newest version again; %jammi verify top says more.",
+            "ws.recompute('top') rebuilds its newest version; ws.verify('top') shows details.",
+            "%jammi recompute top rebuilds its newest version; %jammi verify top shows details.",
         ),
         (
-            "ws.sources.list() shows what there is; ws.sources.add(name, location) adds one.",
-            "%jammi sources shows what there is; %jammi add NAME LOCATION adds one.",
+            "ws.sources.list() shows the registered ones; ws.sources.add(name, location) adds one.",
+            "%jammi sources shows the registered ones; %jammi add NAME LOCATION adds one.",
         ),
-        ("Add it as a source: ws.sources.add('name', 'a b.csv').", "Add it as a source: %jammi add NAME 'a b.csv'."),
-        ("Make a table with ws.materialize('name', 'SELECT …'), or %%jammi -m NAME in a cell.", "Make a table with %%jammi -m NAME."),
-        ("Close it there first: ws.close(), %jammi close, or end the kernel.", "Close it there first: %jammi close, or end the kernel."),
-        ("Unbind the tenant first: ws.bind_tenant(None).", "Unbind the tenant first: %jammi tenant --none."),
-        ("ws.models shows what there is.", "%jammi models shows what there is."),
+        (
+            "Add it as a source: ws.sources.add('name', 'a b.csv').",
+            "Add it as a source: %jammi add NAME 'a b.csv'.",
+        ),
+        (
+            "Create a table with ws.materialize('name', 'SELECT …'), or %%jammi -m NAME in a cell.",
+            "Create a table with %%jammi -m NAME.",
+        ),
+        (
+            "Close it there first: ws.close(), %jammi close, or end the kernel.",
+            "Close it there first: %jammi close, or end the kernel.",
+        ),
+        (
+            "Unbind the tenant first: ws.bind_tenant(None).",
+            "Unbind the tenant first: %jammi tenant --none.",
+        ),
+        ("ws.models lists the models.", "%jammi models lists the models."),
         ("ws.embed makes a table that has.", "%jammi embed makes a table that has."),
-        ("Run p again and call ws.register('s', frame, …).", "Run p again and call jammi_lab.get_workspace().register('s', frame, …)."),
+        (
+            "Run p again and call ws.register('s', frame, …).",
+            "Run p again and call jammi_lab.get_workspace().register('s', frame, …).",
+        ),
         ("ws.recompute('my top') makes one.", "%jammi recompute 'my top' makes one."),
         (
             "Call ws.sources.add('crm', 'x y.db', secret='CRM', options={'text': 'a b'}, tenant_column='who', replace=True).",
             "Call %jammi add crm 'x y.db' --secret CRM --option 'text=a b' --tenant-column who --replace.",
         ),
-        ("Call ws.sources.add('s', 'x', secret=your_function).", "Call jammi_lab.get_workspace().sources.add('s', 'x', secret=your_function)."),
-        ("Give a frame a name: ws.sources.add(name, frame).", "Give a frame a name: jammi_lab.get_workspace().sources.add(name, frame)."),
+        (
+            "Call ws.sources.add('s', 'x', secret=your_function).",
+            "Call jammi_lab.get_workspace().sources.add('s', 'x', secret=your_function).",
+        ),
+        (
+            "Give a frame a name: ws.sources.add(name, frame).",
+            "Give a frame a name: jammi_lab.get_workspace().sources.add(name, frame).",
+        ),
         (
             'Say what it is: options={"encoding": "latin-1"} or options={"encoding": "utf-16"}.',
             "Say what it is: --option encoding=latin-1 or --option encoding=utf-16.",
         ),
         ('Say which: options={"sheet": …}.', "Say which: --option sheet=…."),
         ("Options are a, b: options={…}.", "Options are a, b: --option KEY=VALUE."),
-        ('Give options={"region": …} or {"url": …}, and secret= too.', "Give --option region=… or --option url=…, and --secret too."),
-        ("Read it as text: options={\"text\": True}, or options={'null': 'NA'}.", "Read it as text: --option text=True, or --option null=NA."),
-        ("Name more columns in key=, or group the rows first.", "Name more columns in --key, or group the rows first."),
+        (
+            'Give options={"region": …} or {"url": …}, and secret= too.',
+            "Give --option region=… or --option url=…, and --secret too.",
+        ),
+        (
+            "Read it as text: options={\"text\": True}, or options={'null': 'NA'}.",
+            "Read it as text: --option text=True, or --option null=NA.",
+        ),
+        (
+            "Add columns to key=, or aggregate the rows first.",
+            "Add columns to --key, or aggregate the rows first.",
+        ),
         ("For example where='year > 2020'.", "For example --where 'year > 2020'."),
-        ("Read it from a source: inputs=['crm.customers'].", "Read it from a source: --inputs crm.customers."),
-        ('Bind one first: with ws.tenant("name"): … or ws.bind_tenant("name").', "Bind one first: %jammi tenant NAME."),
-        ("jl.open(path) makes one.", "%jammi open PATH makes one."),
-        ("Open it without catalog= and without catalog.url.", "Open it without --catalog and without catalog.url."),
+        (
+            "Read it from a source: inputs=['crm.customers'].",
+            "Read it from a source: --inputs crm.customers.",
+        ),
+        (
+            'Bind one first: with ws.tenant("name"): … or ws.bind_tenant("name").',
+            "Bind one first: %jammi tenant NAME.",
+        ),
+        ("jl.open(path) creates one.", "%jammi open PATH creates one."),
+        (
+            "Open it without catalog= and without catalog.url.",
+            "Open it without --catalog and without catalog.url.",
+        ),
         (
             'Close it, and open it with settings={"engine.threads": …} or a line in jammi.toml.',
-            "%jammi close, then %jammi config engine.threads VALUE, or a line in jammi.toml; it holds from the next open on.",
+            "%jammi close, then %jammi config engine.threads VALUE, or a line in jammi.toml; it takes effect at the next open.",
         ),
         ("ws.table('top') is the newest one.", "jammi.top is the newest one."),
         (
             "Write a table to a file with ws.table('name').export('path').",
             "Write a table to a file with jammi_lab.get_workspace().table('name').export('path').",
         ),
-        ("Write $name, and pass name=value.", "Write $name; a variable of that name in the notebook is its value."),
-        ("ws.sources, ws.mutable and ws.recipes() list what there is.", "%jammi catalog and %jammi models list what there is."),
+        (
+            "Write $name, and pass name=value.",
+            "Write $name; its value is the notebook variable of that name.",
+        ),
+        (
+            "ws.sources, ws.mutable and ws.recipes() list the existing names.",
+            "%jammi catalog and %jammi models list the existing names.",
+        ),
         ("ws.search(…, where=…) takes one.", "%jammi search TABLE TEXT --where SQL takes one."),
         ("ws.settings shows them all.", "%jammi config shows them all."),
         ("Give it a name with AS.", "Give it a name with AS."),
@@ -69,28 +114,48 @@ from tests.kernel_ext.conftest import ROOT, Kernel
     ],
 )
 def test_a_hint_says_the_line_where_there_is_one(python: str, cell: str) -> None:
-    assert in_cells(python) == cell
+    assert to_cell_syntax(python) == cell
 
 
 def test_a_source_is_added_by_the_line_that_a_hint_says(cell: Kernel) -> None:
-    line = in_cells("ws.sources.add('the papers', 'papers.csv', anchor='content', options={'delimiter': ','}, replace=True)")
-    assert cell(line).text.startswith("the papers\n  kind      csv") and cell("%jammi sources").text.endswith("1 source")
+    line = to_cell_syntax(
+        "ws.sources.add('the papers', 'papers.csv', anchor='content', options={'delimiter': ','}, replace=True)"
+    )
+    assert cell(line).text.startswith("the papers\n  kind      csv") and cell(
+        "%jammi sources"
+    ).text.endswith("1 source")
 
 
 def test_a_line_that_a_hint_says_is_one() -> None:
-    said = re.findall(r"%jammi ([a-z]+)", Path(ROOT / "kernel_ext" / "jammi_kernel_ext" / "hints.py").read_text())
+    said = re.findall(
+        r"%jammi (?!has no verb)([a-z]+)",
+        Path(ROOT / "kernel_ext" / "jammi_kernel_ext" / "hints.py").read_text(),
+    )
     assert said and not set(said) - {v.name for v in VERBS}
 
 
 def test_an_error_that_leaves_a_magic_has_its_hint_changed_and_nothing_else() -> None:
     given = JammiError("It is gone.", near=["it"], hint="ws.tables() lists what there is.")
-    with pytest.raises(JammiError) as caught, typed():
+    with pytest.raises(JammiError) as caught, cell_syntax_hints():
         raise given
-    assert caught.value is given and given.lines() == ["It is gone.", "Did you mean it?", "%jammi tables lists what there is."]
+    assert caught.value is given and given.lines() == [
+        "It is gone.",
+        "Did you mean it?",
+        "%jammi tables lists what there is.",
+    ]
 
 
 def test_cells_say_lines_and_python_says_python(papers: Kernel) -> None:
-    assert "%jammi sources shows what there is" in "\n".join(papers("%jammi remove nothing_like_it").error or [])
-    python = papers("import jammi_lab\njammi_lab.get_workspace().sources.remove('nothing_like_it')").error or []
-    assert "ws.sources.list() shows what there is" in "\n".join(python)
-    assert "Make a table with %%jammi -m NAME." in (papers("%%jammi\nCREATE TABLE x AS SELECT 1").error or [])
+    assert "%jammi sources shows the registered ones" in "\n".join(
+        papers("%jammi remove nothing_like_it").error or []
+    )
+    python = (
+        papers(
+            "import jammi_lab\njammi_lab.get_workspace().sources.remove('nothing_like_it')"
+        ).error
+        or []
+    )
+    assert "ws.sources.list() shows the registered ones" in "\n".join(python)
+    assert "Create a table with %%jammi -m NAME." in (
+        papers("%%jammi\nCREATE TABLE x AS SELECT 1").error or []
+    )

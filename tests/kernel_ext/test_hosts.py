@@ -31,7 +31,9 @@ _util.enable_custom_widget_manager_once.cache_clear()
 
 def outputs(kernel):
     """(what was typed, each output that it left) over every line and flag."""
-    kernel("ws = %jammi\nws.topics.register('events', {'page': 'string'})\nws.topics.publish('events', [{'page': 'home'}])")
+    kernel(
+        "ws = %jammi\nws.topics.register('events', {'page': 'string'})\nws.topics.publish('events', [{'page': 'home'}])"
+    )
     for line in LINES.values():
         yield f"%jammi {line}", kernel(f"%jammi {line}").displays
     kernel("%jammi tenant --none")
@@ -39,14 +41,24 @@ def outputs(kernel):
         yield cell, kernel(cell).displays
 
 
-def test_every_output_is_of_kinds_that_every_front_end_shows_and_asks_for_nothing_from_elsewhere(chain):
-    told = [(code, display) for code, displays in outputs(chain) for display in displays if display.get("data")]
+def test_every_output_is_of_kinds_that_every_front_end_shows_and_asks_for_nothing_from_elsewhere(
+    chain,
+):
+    told = [
+        (code, display)
+        for code, displays in outputs(chain)
+        for display in displays
+        if display.get("data")
+    ]
     assert len(told) > len(LINES)
     for code, display in told:
         data = display["data"]
         assert set(data) <= KINDS, (code, set(data))
         page = data.get("text/html", "")
-        assert not re.search(r"<script|<iframe|<link|\bon\w+=\"|javascript:|require\(|(?:src|href)=\"(?!data:image/|#)", page), (code, page[:500])
+        assert not re.search(
+            r"<script|<iframe|<link|\bon\w+=\"|javascript:|require\(|(?:src|href)=\"(?!data:image/|#)",
+            page,
+        ), (code, page[:500])
         if VIEW in data:  # who knows no widgets takes the next best of the same output
             assert data["text/plain"] and "<" in page, code
 
@@ -63,7 +75,9 @@ def test_in_colab_a_panel_names_the_widget_manager_that_colab_loads_for_it(chain
     try:
         for line in ("status", "lineage", "catalog", "view papers"):
             [panel] = [d for d in chain(f"%jammi {line}").displays if VIEW in d["data"]]
-            assert panel["metadata"][VIEW] == {"colab": {"custom_widget_manager": {"url": "https://widgets.example/manager.js"}}}
+            assert panel["metadata"][VIEW] == {
+                "colab": {"custom_widget_manager": {"url": "https://widgets.example/manager.js"}}
+            }
         assert chain.value("manager.enabled") == "1"
     finally:
         chain("del sys.modules['google.colab.output']")
@@ -89,17 +103,34 @@ def test_jupyter_execute_runs_a_notebook_of_cells_and_saves_texts_and_tables(tmp
         "%jammi status",
     ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook.metadata["kernelspec"] = {
+        "name": "python3",
+        "display_name": "Python 3",
+        "language": "python",
+    }
     nbformat.write(notebook, tmp_path / "cells.ipynb")
     command = [sys.executable, "-m", "jupyter", "execute", "--inplace", "cells.ipynb"]
-    places = {name: str(tmp_path / name) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")}
-    done = subprocess.run(command, cwd=tmp_path, env={**os.environ, **places}, capture_output=True, text=True, timeout=240, check=False)
+    places = {
+        name: str(tmp_path / name)
+        for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
+    }
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, **places},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     saved = nbformat.read(tmp_path / "cells.ipynb", 4)
     for cell in saved.cells:
-        assert any("<" in output["data"].get("text/html", "") and output["data"].get("text/plain") for output in cell.outputs if "data" in output), (
-            cell
-        )
+        assert any(
+            "<" in output["data"].get("text/html", "") and output["data"].get("text/plain")
+            for output in cell.outputs
+            if "data" in output
+        ), cell
 
 
 @pytest.mark.slow
@@ -111,7 +142,14 @@ def test_a_plain_terminal_shows_texts_stops_at_an_error_and_has_no_panels(run_py
         "%%jammi\nSELECT venue FROM papers ORDER BY id",
         "%%jammi -m v\nSELECT id FROM papers",
     ]
-    cells += ["%jammi status", "%jammi lineage", "%jammi catalog", "%jammi view papers", "%%jammi --help", "%%jammi\nSELECT venu FROM papers"]
+    cells += [
+        "%jammi status",
+        "%jammi lineage",
+        "%jammi catalog",
+        "%jammi view papers",
+        "%%jammi --help",
+        "%%jammi\nSELECT venu FROM papers",
+    ]
     code = f"""
 import os; os.chdir({str(tmp_path)!r})
 from IPython.terminal.interactiveshell import TerminalInteractiveShell
@@ -121,8 +159,19 @@ for cell in {cells!r}:
 """
     done = run_python(code, env={"IPYTHONDIR": str(tmp_path / "ipython")})
     said = done.stdout
-    assert said.count("> True") == len(cells) - 1 and said.rstrip().endswith("> False"), said + done.stderr
-    for part in ("venue\nvarchar\n───────\nA\nB\n2 rows", "1 recipe: 1 fresh", "└─ v (sql, version 1): fresh", "--materialize RECIPE"):
+    assert said.count("> True") == len(cells) - 1 and said.rstrip().endswith("> False"), (
+        said + done.stderr
+    )
+    for part in (
+        "venue\nvarchar\n───────\nA\nB\n2 rows",
+        "1 recipe: 1 fresh",
+        "└─ v (sql, version 1): fresh",
+        "--materialize RECIPE",
+    ):
         assert part in said, part
     assert "SqlError: There is no column venu in papers." in said and "Did you mean venue?" in said
-    assert "Traceback" not in said and "<" not in said.replace("> True", "").replace("> False", "") and "object at 0x" not in said
+    assert (
+        "Traceback" not in said
+        and "<" not in said.replace("> True", "").replace("> False", "")
+        and "object at 0x" not in said
+    )

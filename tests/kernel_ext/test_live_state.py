@@ -34,7 +34,9 @@ def test_a_session_is_opened_listed_and_closed_by_magic(cell):
     assert cell("%jammi ephemeral open").ename == "NoTenantBinding"
     cell("%jammi tenant acme")
     assert "No ephemeral session is open" in cell("%jammi ephemeral list").text
-    opened = cell("s = %jammi ephemeral open --timeout 60\ns.create('notes', {'id': 'int64'}, primary_key=['id'])\ns")
+    opened = cell(
+        "s = %jammi ephemeral open --timeout 60\ns.create('notes', {'id': 'int64'}, primary_key=['id'])\ns"
+    )
     assert "Ephemeral session of acme: open" in opened.text
     assert "notes" in cell("%jammi ephemeral list").text
     assert "1 session closed" in cell("%jammi ephemeral close").text

@@ -3,22 +3,26 @@
 import pytest
 
 from jammi_kernel_ext.arguments import VERBS, parse_cell, parse_line
-from jammi_kernel_ext.misplaced import _SAME
-from jammi_lab.errors import InvalidArgument
+from jammi_kernel_ext.hints import _SYNONYMS
+from jammi_lab.core.errors import InvalidArgument
 
 FIRST_LINES = ["SELECT 1", "select * from papers", "WITH a AS (SELECT 1) SELECT * FROM a", "SELECT"]
 
 
-@pytest.mark.parametrize("line", ["SELECT 1", "select * from papers", "sql SELECT 1", "from papers"])
+@pytest.mark.parametrize(
+    "line", ["SELECT 1", "select * from papers", "sql SELECT 1", "from papers"]
+)
 def test_a_statement_on_a_line_is_told_where_statements_stand(line):
     with pytest.raises(InvalidArgument) as refused:
         parse_line(line)
-    assert refused.value.hint == "A statement stands in a cell of its own, below the line %%jammi." and not refused.value.near
+    assert refused.value.hint == "To run SQL, start a cell with %%jammi." and not refused.value.near
 
 
 def test_verbs_of_other_tools_are_answered_with_ours():
-    assert set(_SAME.values()) <= {v.name for v in VERBS} and not set(_SAME) & {v.name for v in VERBS}
-    for word, ours in _SAME.items():
+    assert set(_SYNONYMS.values()) <= {v.name for v in VERBS} and not set(_SYNONYMS) & {
+        v.name for v in VERBS
+    }
+    for word, ours in _SYNONYMS.items():
         with pytest.raises(InvalidArgument) as refused:
             parse_line(f"{word} x")
         assert refused.value.near == (ours,)
@@ -35,27 +39,42 @@ def test_what_cells_do_is_answered_with_the_cell():
 def test_a_statement_on_the_first_line_of_a_cell_is_told_to_go_below(line):
     with pytest.raises(InvalidArgument) as refused:
         parse_cell(line)
-    assert refused.value.message == "The statement begins on the first line of the cell." and "below" in refused.value.hint
+    assert (
+        refused.value.message == "The statement is on the first line of the cell."
+        and "below" in refused.value.hint
+    )
 
 
 def test_a_variable_may_be_called_like_a_word_of_sql_or_of_ours(cell):
     assert parse_cell("values -n 3")["NAME"] == "values"
-    assert cell("%%jammi status -n 3\nSELECT 1 AS one").error is None and cell.value("status.fetchall()") == "[(1,)]"
+    assert (
+        cell("%%jammi status -n 3\nSELECT 1 AS one").error is None
+        and cell.value("status.fetchall()") == "[(1,)]"
+    )
 
 
-@pytest.mark.parametrize(("code", "line"), [("status", "status"), ("why 'my table'\n", "why 'my table'"), ("plan\n\n", "plan")])
+@pytest.mark.parametrize(
+    ("code", "line"),
+    [("status", "status"), ("why 'my table'\n", "why 'my table'"), ("plan\n\n", "plan")],
+)
 def test_a_line_that_is_written_as_a_cell_is_told_so(cell, tmp_path, code, line):
     shown = cell(f"%%jammi {code}")
-    assert shown.error == [f"InvalidArgument: {line.split()[0]} is no cell but a line.", f"Write it with one %: %jammi {line}"]
+    assert shown.error == [
+        f"InvalidArgument: {line.split()[0]} is a line command, not a cell command.",
+        f"Write it with one %: %jammi {line}",
+    ]
     assert not (tmp_path / ".jammi").exists()
 
 
 def test_the_name_of_a_table_in_place_of_a_verb_is_answered_with_what_shows_it(chain):
     assert chain("%jammi venues").error == [
-        "InvalidArgument: %jammi has no verb 'venues'.",
+        "InvalidArgument: Unknown command: %jammi venues.",
         "venues is a table: %jammi preview venues shows its rows.",
     ]
-    assert chain("%jammi PAPERS").error[1] == "papers is a source: %jammi preview papers shows its rows."
+    assert (
+        chain("%jammi PAPERS").error[1]
+        == "papers is a source: %jammi preview papers shows its rows."
+    )
     assert "Did you mean status" in chain("%jammi statu").error[1]
 
 
@@ -64,42 +83,67 @@ def test_a_semicolon_at_the_end_of_a_line_shows_nothing_as_anywhere_in_a_noteboo
     for line in ("%jammi status;", "%jammi preview papers -n 1 ;", "%jammi;"):
         shown = papers(line)
         assert shown.error is None and shown.data == [], line
-    assert papers("%jammi add semi semi.txt --kind csv --option delimiter=;").text.startswith("semi\n")
+    assert papers("%jammi add semi semi.txt --kind csv --option delimiter=;").text.startswith(
+        "semi\n"
+    )
     assert papers("%%jammi\nSELECT 1 AS one;").text.endswith("1 row")
 
 
 # -- cells of one line -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("code", ["%%jammi --help", "%%jammi --help\n", "\n%%jammi -h", "%%jammi_py --help", "%%jammi_py x --help"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        "%%jammi --help",
+        "%%jammi --help\n",
+        "\n%%jammi -h",
+        "%%jammi_py --help",
+        "%%jammi_py x --help",
+    ],
+)
 def test_help_needs_nothing_below_the_first_line(cell, code):
     shown = cell(code)
-    assert shown.error is None and shown.stream == "" and shown.text.startswith(code.split()[0]) and "--bypass" in shown.html
+    assert (
+        shown.error is None
+        and shown.stream == ""
+        and shown.text.startswith(code.split()[0])
+        and "--bypass" in shown.html
+    )
 
 
 @pytest.mark.parametrize("code", ["%%jammi", "%%jammi x", "%%jammi -m x\n"])
 def test_a_cell_without_a_statement_says_where_it_goes(cell, tmp_path, code):
     shown = cell(code)
-    assert shown.error[0] == "InvalidArgument: The cell holds no statement." and "below the first line" in shown.error[1]
+    assert (
+        shown.error[0] == "InvalidArgument: The cell contains no statement."
+        and "below the first line" in shown.error[1]
+    )
     assert not (tmp_path / ".jammi").exists()
 
 
 @pytest.mark.parametrize("line", FIRST_LINES)
 def test_a_cell_of_one_line_with_its_statement_there_is_told_to_put_it_below(cell, line):
-    assert cell(f"%%jammi {line}").error[0] == "InvalidArgument: The statement begins on the first line of the cell."
+    assert (
+        cell(f"%%jammi {line}").error[0]
+        == "InvalidArgument: The statement is on the first line of the cell."
+    )
 
 
 def test_a_step_without_python_says_so(cell):
-    assert cell("%%jammi_py x").error[0] == "InvalidArgument: The cell holds no Python."
+    assert cell("%%jammi_py x").error[0] == "InvalidArgument: The cell contains no Python code."
 
 
 def test_other_cells_of_one_line_are_left_to_ipython(cell):
-    assert "cell body is empty" in cell("%%timeit").stream and "`%%jammix` not found" in cell("%%jammix").stream
+    assert (
+        "cell body is empty" in cell("%%timeit").stream
+        and "`%%jammix` not found" in cell("%%jammix").stream
+    )
     assert cell("%%jammi?").error is None and cell("%%jammi?").data == []
 
 
 def test_a_terminal_still_waits_for_the_lines_below_the_first(cell):
     ask = "get_ipython().input_transformer_manager.check_complete"
-    assert cell.value(f"{ask}('%%jammi')[0], {ask}('%%jammi -m x\\n')[0], {ask}('%%jammi\\nSELECT 1\\n\\n')[0]") == (
-        "('incomplete', 'incomplete', 'complete')"
-    )
+    assert cell.value(
+        f"{ask}('%%jammi')[0], {ask}('%%jammi -m x\\n')[0], {ask}('%%jammi\\nSELECT 1\\n\\n')[0]"
+    ) == ("('incomplete', 'incomplete', 'complete')")

@@ -7,7 +7,12 @@ BOUND = "__import__('jammi_lab').get_workspace().current_tenant"
 
 
 @pytest.mark.parametrize(
-    "bind", ["%jammi tenant acme", "import jammi_lab as jl\njl.get_workspace().bind_tenant('acme')", "%jammi open lab --tenant acme"]
+    "bind",
+    [
+        "%jammi tenant acme",
+        "import jammi_lab as jl\njl.get_workspace().bind_tenant('acme')",
+        "%jammi open lab --tenant acme",
+    ],
 )
 @pytest.mark.parametrize("first", ["", AWAIT], ids=["plain", "await"])
 @pytest.mark.parametrize("then", ["", AWAIT], ids=["plain", "await"])
@@ -50,6 +55,11 @@ def test_a_new_thread_starts_with_no_tenant(cell):
 
 
 def test_tenant_says_whose_rows_are_seen(cell):
-    assert cell("%jammi tenant").text == "No tenant is bound: what is shared by all is seen."
-    assert cell("%jammi tenant acme").text == "The tenant is acme." and cell("%jammi tenant --none").text.startswith("No tenant")
+    assert (
+        cell("%jammi tenant").text
+        == "No tenant is bound: only what is shared by all tenants is visible."
+    )
+    assert cell("%jammi tenant acme").text == "The bound tenant is acme." and cell(
+        "%jammi tenant --none"
+    ).text.startswith("No tenant")
     assert cell("%jammi tenant _x").ename == "NameInvalid"

@@ -20,7 +20,7 @@ def test_expire_says_how_many_went_and_gives_their_names(three):
     assert three("gone = %jammi expire venues --keep 2\ngone").text == "venues: 1 table removed."
     assert three.value("len(gone), gone[0].startswith('papers__sql__')") == "(1, True)"
     assert three("%jammi expire venues").text == "venues: 1 table removed."
-    assert three("%jammi expire venues").text == "venues: no version had to go."
+    assert three("%jammi expire venues").text == "venues: there are no versions to remove."
 
 
 def test_expire_needs_a_known_recipe_and_a_number_from_1(three):
@@ -31,18 +31,26 @@ def test_expire_needs_a_known_recipe_and_a_number_from_1(three):
 
 
 def test_check_says_that_all_is_sound(three):
-    shown = three("%jammi check")
-    assert "The workspace is sound" in shown.text and "The workspace is sound" in shown.html
+    shown = three("%jammi fsck")
+    assert "No problems found" in shown.text and "No problems found" in shown.html
 
 
 def test_check_names_what_it_found_and_repair_mends_it(three, tmp_path):
     place = next((tmp_path / ".jammi" / "results" / "_global").glob("*.json"))
     place.unlink()
     (tmp_path / ".jammi" / "results" / "_global" / "<b>.txt").write_text("not ours")
-    shown = three("report = %jammi check\nreport")
-    assert place.name in shown.text and "orphans" in shown.text and "<b>.txt" not in shown.html and "&lt;b&gt;.txt" in shown.html
-    assert three.value("report.missing[0].endswith('.json'), report.orphans") == "(True, ['results/_global/<b>.txt'])"
-    shown = three("%jammi check --repair --deep")
+    shown = three("report = %jammi fsck\nreport")
+    assert (
+        place.name in shown.text
+        and "orphans" in shown.text
+        and "<b>.txt" not in shown.html
+        and "&lt;b&gt;.txt" in shown.html
+    )
+    assert (
+        three.value("report.missing[0].endswith('.json'), report.orphans")
+        == "(True, ['results/_global/<b>.txt'])"
+    )
+    shown = three("%jammi fsck --repair --deep")
     assert "repaired" in shown.text and place.exists()
 
 
@@ -51,7 +59,8 @@ def test_recover_shows_its_report_and_gives_it(three, tmp_path):
     next((tmp_path / ".jammi" / "results" / "_global").glob("*.json")).unlink()
     shown = three("report = %jammi recover\nreport")
     assert (
-        shown.text == "Recovery\n  - 1 table whose manifest was written again from the catalog, or index made again from the vectors: venues"
+        shown.text
+        == "Recovery\n  - 1 table whose manifest was restored from the catalog, or whose index was rebuilt from the vectors: venues"
         and "Recovery" in shown.html
     )
     assert three.value("len(report.healed)") == "1"
@@ -68,14 +77,28 @@ def killed(cell, tmp_path):
     )
     (tmp_path / "child.py").write_text(code)
     paths = cell.value("__import__('os').environ['PYTHONPATH']").strip("'")
-    assert os.spawnve(os.P_WAIT, sys.executable, [sys.executable, str(tmp_path / "child.py")], {**os.environ, "PYTHONPATH": paths}) == 9
+    assert (
+        os.spawnve(
+            os.P_WAIT,
+            sys.executable,
+            [sys.executable, str(tmp_path / "child.py")],
+            {**os.environ, "PYTHONPATH": paths},
+        )
+        == 9
+    )
 
 
-def test_the_first_cell_says_what_opening_settled_and_the_next_does_not(cell, tmp_path, monkeypatch):
+def test_the_first_cell_says_what_opening_settled_and_the_next_does_not(
+    cell, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     killed(cell, tmp_path)
     shown = cell("%%jammi\nSELECT 1 AS one")
-    assert "Recovery\n  - 1 table begun and never finished, marked failed" in shown.data[0]["text/plain"] and len(shown.data) == 2
+    assert (
+        "Recovery\n  - 1 table started but never finished, marked failed"
+        in shown.data[0]["text/plain"]
+        and len(shown.data) == 2
+    )
     assert "Recovery" not in cell("%%jammi\nSELECT 1 AS one").text
 
 

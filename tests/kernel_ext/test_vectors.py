@@ -24,15 +24,27 @@ def picture(html):
 
 def test_graph_makes_a_neighbour_graph_and_says_how_many_edges(vectors):
     shown = vectors("g = %jammi graph g v -k 2\ng")
-    assert "kind       neighbor_graph" in shown.text and "10 rows" in shown.text and vectors.value("g.kind") == "'neighbor_graph'"
-    assert "reused" in vectors("%jammi graph g v -k 2").text and "computed" in vectors("%jammi graph g v -k 2 --bypass").text
+    assert (
+        "kind       neighbor_graph" in shown.text
+        and "10 rows" in shown.text
+        and vectors.value("g.kind") == "'neighbor_graph'"
+    )
+    assert (
+        "reused" in vectors("%jammi graph g v -k 2").text
+        and "computed" in vectors("%jammi graph g v -k 2 --bypass").text
+    )
     assert "made from  v" in shown.text and "holds      20 rows" in vectors("%jammi graph h v").text
 
 
 def test_graph_takes_a_floor_and_mutual_pairs(vectors):
     vectors("%jammi graph g v -k 2 --mutual --min-similarity 0.2")
     shown = vectors("%%jammi\nSELECT src, dst FROM jammi.g").text
-    assert [line.split() for line in shown.splitlines()[3:-1]] == [["1", "2"], ["2", "1"], ["3", "4"], ["4", "3"]]
+    assert [line.split() for line in shown.splitlines()[3:-1]] == [
+        ["1", "2"],
+        ["2", "1"],
+        ["3", "4"],
+        ["4", "3"],
+    ]
 
 
 def test_neighbors_gives_the_nearest_rows_as_table_and_picture(vectors):
@@ -41,7 +53,10 @@ def test_neighbors_gives_the_nearest_rows_as_table_and_picture(vectors):
     assert lines[0] == "Nearest to 3 in v" and "wheels of a bicycle" in lines[4] and len(lines) == 7
     html = vectors("print(n._repr_html_())").text
     assert picture(html).count("<rect") == 2 and "<table" in html
-    assert vectors.value("n.key, n.table, n.hits.columns") == "(3, 'v', ['key', 'rank', 'similarity', 'text', 'source_missing'])"
+    assert (
+        vectors.value("n.key, n.table, n.hits.columns")
+        == "(3, 'v', ['key', 'rank', 'similarity', 'text', 'source_missing'])"
+    )
 
 
 def test_neighbors_without_a_key_are_those_of_the_first_row(vectors):
@@ -54,15 +69,27 @@ def test_map_gives_every_row_as_a_point_and_as_a_table(vectors):
     html, text = vectors("print(m._repr_html_())").text, vectors("print(m)").text
     drawing = picture(html)
     assert drawing.count("h0") == 5 and "<script" not in html and "stroke-linecap" in drawing
-    assert text.splitlines()[0].split() == ["key", "x", "y"] and "5 rows of v along the two directions" in text
+    assert (
+        text.splitlines()[0].split() == ["key", "x", "y"]
+        and "5 rows of v along the two directions" in text
+    )
     assert vectors.value("m.arrow().column_names, len(m)") == "(['key', 'x', 'y'], 5)"
 
 
 def test_map_by_a_method_keeps_the_points_as_a_table(vectors):
-    assert "5 rows of v by their first two principal components (v_pca, version 1)" in vectors("m = %jammi map v --method pca\nprint(m)").text
-    assert "by t-SNE with perplexity 1.33 (v_tsne, version 1)" in vectors("m = %jammi map v --method tsne\nprint(m)").text
+    assert (
+        "5 rows of v by their first two principal components (v_pca, version 1)"
+        in vectors("m = %jammi map v --method pca\nprint(m)").text
+    )
+    assert (
+        "by t-SNE with perplexity 1.33 (v_tsne, version 1)"
+        in vectors("m = %jammi map v --method tsne\nprint(m)").text
+    )
     assert vectors("print(m)").text == vectors("m = %jammi map v_tsne\nprint(m)").text
-    assert "projection" in vectors("%jammi tables").text and vectors("%jammi map v --method umap").ename == "InvalidArgument"
+    assert (
+        "projection" in vectors("%jammi tables").text
+        and vectors("%jammi map v --method umap").ename == "InvalidArgument"
+    )
 
 
 def test_what_is_not_there_or_has_no_vectors_is_said_in_a_line(vectors):

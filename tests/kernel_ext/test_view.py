@@ -4,7 +4,7 @@ import pytest
 
 import jammi_lab as jl
 from jammi_kernel_ext import display
-from jammi_lab.result import Result
+from jammi_lab.workspace.result import Result
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 
@@ -64,15 +64,27 @@ def test_the_rows_of_a_recipe_are_looked_through_when_it_is_made(rows):
 
 def test_what_the_page_asks_the_kernel_answers(rows):
     [data] = panels(rows("%jammi view r"))
-    content = {"comm_id": data[VIEW]["model_id"], "data": {"method": "custom", "content": {"v": 1, "ask": 7, "kind": "page", "column": 1}}}
+    content = {
+        "comm_id": data[VIEW]["model_id"],
+        "data": {"method": "custom", "content": {"v": 1, "ask": 7, "kind": "page", "column": 1}},
+    }
     message = rows.client.session.msg("comm_msg", content)
     rows.client.shell_channel.send(message)
     while True:
         got = rows.client.get_iopub_msg(timeout=60)
-        told = got["content"].get("data", {}).get("content", {}) if got["msg_type"] == "comm_msg" else {}
+        told = (
+            got["content"].get("data", {}).get("content", {})
+            if got["msg_type"] == "comm_msg"
+            else {}
+        )
         if told.get("ask") == 7:
             break
-    assert told["kind"] == "answer" and [row[1] for row in told["body"]["rows"]] == ["2020", "2021", "2022", "2023"]
+    assert told["kind"] == "answer" and [row[1] for row in told["body"]["rows"]] == [
+        "2020",
+        "2021",
+        "2022",
+        "2023",
+    ]
 
 
 def test_in_a_terminal_the_rows_are_a_table(tmp_path):
@@ -83,10 +95,15 @@ def test_in_a_terminal_the_rows_are_a_table(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("code", "said"), [("%jammi view nothing", "no source or table"), ("7\n", None), ("%%jammi --view --quiet\nSELECT 1", "--view goes with none of")]
+    ("code", "said"),
+    [
+        ("%jammi view nothing", "no source or table"),
+        ("7\n", None),
+        ("%%jammi --view --quiet\nSELECT 1", "--view cannot be combined with"),
+    ],
 )
 def test_what_cannot_be_looked_through_is_said(rows, code, said):
     shown = rows(code)
     if said is None:
-        shown, said = rows("%jammi view"), "no rows to look through"
+        shown, said = rows("%jammi view"), "no rows to browse"
     assert said in "\n".join(shown.error)

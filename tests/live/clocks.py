@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from jammi_lab.clock import SystemClock
-from jammi_lab.config import load_settings
-from jammi_lab.tenancy import TenantScope
-from jammi_lab.workspace import Workspace
+from jammi_lab.core.clock import SystemClock
+from jammi_lab.core.settings import load_settings
+from jammi_lab.core.tenancy import TenantScope
+from jammi_lab.workspace.assembly import build_services
+from jammi_lab.workspace.workspace import Workspace
 
 SECOND = 10**9
 
@@ -38,4 +39,14 @@ class Hands(SystemClock):
 
 def opened(folder: Path, clock: SystemClock) -> Workspace:
     """The workspace of a folder, by that clock."""
-    return Workspace(folder, str(folder), TenantScope(), load_settings(folder, None), clock, read_only=False, create=True)
+    return Workspace(
+        build_services(
+            folder,
+            display_path=str(folder),
+            scope=TenantScope(),
+            settings=load_settings(folder, None),
+            clock=clock,
+            read_only=False,
+            create=True,
+        )
+    )

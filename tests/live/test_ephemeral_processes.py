@@ -43,7 +43,11 @@ def holder(place):
         folder, url = place
         env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, PACKAGE_ROOTS))}
         process = subprocess.Popen(
-            [sys.executable, "-c", HOLDER, str(folder), url, tenant, str(timeout)], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", HOLDER, str(folder), url, tenant, str(timeout)],
+            env=env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         started.append(process)
         return process, *process.stdout.readline().split()
@@ -62,7 +66,11 @@ def kill(process):
 
 def events(ws, tenant="acme"):
     with ws.tenant(tenant):
-        told = [json.loads(row) for event in ws.topics.replay(AUDIT) for row in event.batch["record"].to_pylist()]
+        told = [
+            json.loads(row)
+            for event in ws.topics.replay(AUDIT)
+            for row in event.batch["record"].to_pylist()
+        ]
     return [(each["session_id"], each["event"], each["deleted_row_count"]) for each in told]
 
 
@@ -85,12 +93,16 @@ def test_the_next_open_ends_a_dead_kernels_session(place, holder):
             assert files_with(place[0], CANARY) == []
 
 
-def test_what_a_dead_kernels_statement_had_spilled_goes_with_its_session(place, holder, tmp_path, monkeypatch):
+def test_what_a_dead_kernels_statement_had_spilled_goes_with_its_session(
+    place, holder, tmp_path, monkeypatch
+):
     (tmp_path / "tmp").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     process, *_ = holder()
-    process.stdin.write("(ws._rooms.engine.session('acme').spill / 'duckdb_temp_storage_DEFAULT-0.tmp').write_text('xyzzy-canary-value-plugh')\n")
+    process.stdin.write(
+        "(ws._services.engine.session('acme').spill / 'duckdb_temp_storage_DEFAULT-0.tmp').write_text('xyzzy-canary-value-plugh')\n"
+    )
     process.stdin.flush()
     assert process.stdout.readline() == "done\n"
     kill(process)
@@ -104,7 +116,11 @@ def test_only_dead_kernels_sessions_are_ended_and_each_is_told_to_its_tenant(pla
     os.kill(stopped[0].pid, signal.SIGSTOP)
     kill(dead[0])
     with reopened(place) as ws:
-        assert {e[:2] for e in events(ws, "acme")} == {(dead[1], "opened"), (stopped[1], "opened"), (dead[1], "abandoned")}
+        assert {e[:2] for e in events(ws, "acme")} == {
+            (dead[1], "opened"),
+            (stopped[1], "opened"),
+            (dead[1], "abandoned"),
+        }
         assert [e[1] for e in events(ws, "bolt")] == ["opened"]
         with ws.tenant("acme"):
             assert [each.id for each in ws.sessions()] == [stopped[1]]
@@ -152,9 +168,13 @@ def test_a_kernel_that_dies_while_it_closes_has_closed_or_not(place, holder, poi
     ],
     ids=["open", "create", "insert", "extend"],
 )
-def test_a_kernel_that_dies_in_the_middle_of_anything_leaves_no_session_and_no_table(place, holder, act, point):
+def test_a_kernel_that_dies_in_the_middle_of_anything_leaves_no_session_and_no_table(
+    place, holder, act, point
+):
     process, session, _ = holder()
-    process.stdin.write(f"import os, jammi_lab.storage.files as f; f.install_fault_hook(lambda p: os._exit(9) if p == {point!r} else None); {act}\n")
+    process.stdin.write(
+        f"import os, jammi_lab.storage.files as f; f.install_fault_hook(lambda p: os._exit(9) if p == {point!r} else None); {act}\n"
+    )
     process.stdin.flush()
     assert process.wait(30) == 9
     done = point == "catalog:after-commit"
@@ -164,9 +184,15 @@ def test_a_kernel_that_dies_in_the_middle_of_anything_leaves_no_session_and_no_t
             (session, "opened", 0),
             (session, "abandoned", 700 if done and "insert" in act else 200),
         ]
-        assert [each[1] for each in told if each[0] != session] == (["opened", "abandoned"] if done and "ephemeral" in act else [])
-        with ws._rooms.catalog.database.read() as tx:
-            assert [name for name in sa.inspect(tx).get_table_names() if name.startswith("mutable_") and name != "mutable_tables"] == []
+        assert [each[1] for each in told if each[0] != session] == (
+            ["opened", "abandoned"] if done and "ephemeral" in act else []
+        )
+        with ws._services.catalog.database.read() as tx:
+            assert [
+                name
+                for name in sa.inspect(tx).get_table_names()
+                if name.startswith("mutable_") and name != "mutable_tables"
+            ] == []
         assert files_with(place[0], CANARY) == []
 
 
@@ -176,7 +202,9 @@ def test_two_kernels_that_open_at_once_end_it_once(place, holder):
     folder, url = place
     code = "import sys, jammi_lab as jl; jl.open(sys.argv[1], catalog=sys.argv[2] or None).close()"
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, PACKAGE_ROOTS))}
-    children = [subprocess.Popen([sys.executable, "-c", code, str(folder), url], env=env) for _ in range(2)]
+    children = [
+        subprocess.Popen([sys.executable, "-c", code, str(folder), url], env=env) for _ in range(2)
+    ]
     assert [child.wait(60) for child in children] == [0, 0]
     with reopened(place) as ws:
         assert events(ws) == [(session, "opened", 0), (session, "abandoned", 200)]

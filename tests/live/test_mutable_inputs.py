@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.values.verdicts import Fresh, InputAdvanced, InputVanished, PossiblyStale, Stale
+from jammi_lab.core.verdicts import Fresh, InputAdvanced, InputVanished, PossiblyStale, Stale
 
 SCHEMA = {"id": "int64", "label": "string"}
 COUNTED = "SELECT label, count(*) AS n FROM mutable.labels GROUP BY label"
@@ -14,16 +14,27 @@ COUNTED = "SELECT label, count(*) AS n FROM mutable.labels GROUP BY label"
 
 @pytest.fixture
 def lab(ws):
-    ws.mutable.create("labels", SCHEMA, primary_key=["id"]).insert([{"id": 1, "label": "a"}, {"id": 2, "label": "b"}])
+    ws.mutable.create("labels", SCHEMA, primary_key=["id"]).insert(
+        [{"id": 1, "label": "a"}, {"id": 2, "label": "b"}]
+    )
     ws.materialize("counted", COUNTED)
     return ws
 
 
 def test_the_anchor_is_of_the_kind_of_a_version_and_names_the_table(lab):
     [anchor] = lab.table("counted").manifest.anchors
-    assert (anchor.input.kind, anchor.input.name, anchor.kind, anchor.version) == ("mutable", "labels", "mutable_version", 1)
-    assert lab.sql("SELECT input, input_kind, kind FROM jammi_catalog.anchors").fetchall() == [("labels", "mutable", "mutable_version")]
-    assert lab.sql("SELECT input, derived, kind FROM jammi_catalog.lineage").fetchall() == [("labels", "counted", "mutable_version")]
+    assert (anchor.input.kind, anchor.input.name, anchor.kind, anchor.version) == (
+        "mutable",
+        "labels",
+        "mutable_version",
+        1,
+    )
+    assert lab.sql("SELECT input, input_kind, kind FROM jammi_catalog.anchors").fetchall() == [
+        ("labels", "mutable", "mutable_version")
+    ]
+    assert lab.sql("SELECT input, derived, kind FROM jammi_catalog.lineage").fetchall() == [
+        ("labels", "counted", "mutable_version")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -50,11 +61,16 @@ def test_what_commits_nothing_leaves_a_reader_fresh(lab):
     lab.mutable["labels"].upsert([{"id": 1, "label": "a"}])
     with pytest.raises(jl.DuplicateKey):
         lab.mutable["labels"].insert([{"id": 1}])
-    assert lab.staleness("counted") == Fresh() and lab.materialize("counted", COUNTED).outcome == "reused"
+    assert (
+        lab.staleness("counted") == Fresh()
+        and lab.materialize("counted", COUNTED).outcome == "reused"
+    )
 
 
 def test_a_change_and_its_undoing_are_two_commits(lab):
-    lab.sql("UPDATE mutable.labels SET label = 'x' WHERE id = 1; UPDATE mutable.labels SET label = 'a' WHERE id = 1")
+    lab.sql(
+        "UPDATE mutable.labels SET label = 'x' WHERE id = 1; UPDATE mutable.labels SET label = 'a' WHERE id = 1"
+    )
     assert isinstance(lab.staleness("counted"), Stale)
 
 
@@ -68,8 +84,12 @@ def test_a_dropped_table_has_vanished_and_one_made_again_is_another_one(lab):
     lab.mutable.drop("labels")
     verdict = lab.staleness("counted")
     assert isinstance(verdict, Stale) and isinstance(verdict.reasons[0], InputVanished)
-    lab.mutable.create("labels", SCHEMA, primary_key=["id"]).insert([{"id": 1, "label": "a"}, {"id": 2, "label": "b"}])
-    assert lab.mutable["labels"].version == 1 and isinstance(lab.staleness("counted"), Stale)  # the version is the same, the table is not
+    lab.mutable.create("labels", SCHEMA, primary_key=["id"]).insert(
+        [{"id": 1, "label": "a"}, {"id": 2, "label": "b"}]
+    )
+    assert lab.mutable["labels"].version == 1 and isinstance(
+        lab.staleness("counted"), Stale
+    )  # the version is the same, the table is not
     assert lab.materialize("counted", COUNTED).outcome == "computed"
 
 
@@ -78,14 +98,20 @@ def test_it_travels_and_is_a_node_of_the_lineage(lab):
     lab.mutable["labels"].delete("id = 1")
     verdict = lab.staleness("top")
     assert isinstance(verdict, PossiblyStale) and verdict.causes[0].path == ["counted"]
-    assert [(e.input, e.derived) for e in lab.derives_from_closure("labels")] == [("labels", "counted"), ("counted", "top")]
+    assert [(e.input, e.derived) for e in lab.derives_from_closure("labels")] == [
+        ("labels", "counted"),
+        ("counted", "top"),
+    ]
     assert "labels" in str(lab.lineage("top"))
 
 
 def test_what_if_asks_about_a_table_that_is_read_and_one_that_is_not(lab):
     lab.mutable.create("unread", SCHEMA, primary_key=["id"])
     assert lab.what_if(changed=["labels"])["counted"].verdict != Fresh()
-    assert lab.what_if(changed=["unread"])["counted"].verdict == Fresh() and lab.staleness("counted") == Fresh()
+    assert (
+        lab.what_if(changed=["unread"])["counted"].verdict == Fresh()
+        and lab.staleness("counted") == Fresh()
+    )
     with pytest.raises(jl.TableNotFound) as missing:
         lab.what_if(changed=["lables"])
     assert "labels" in missing.value.near
@@ -106,7 +132,11 @@ def test_rows_of_a_table_come_in_one_order_whatever_led_there(lab, tmp_path):
 
 def test_a_statement_reads_one_snapshot_while_others_commit(lab):
     labels = lab.mutable["labels"]
-    labels.insert(pa.table({"id": pa.array(range(10, 100_010), pa.int64()), "label": pa.array(["x"] * 100_000)}))
+    labels.insert(
+        pa.table(
+            {"id": pa.array(range(10, 100_010), pa.int64()), "label": pa.array(["x"] * 100_000)}
+        )
+    )
     result = lab.sql("SELECT id, label FROM mutable.labels")
     assert result.preview(5).num_rows == 5
     labels.delete("true")
@@ -114,14 +144,14 @@ def test_a_statement_reads_one_snapshot_while_others_commit(lab):
 
 
 def test_what_is_built_while_the_table_moves_is_anchored_on_what_was_read(lab, monkeypatch):
-    pump, moved = lab._rooms.engine.pump, []
+    pump, moved = lab._services.engine.create_worker, []
 
     def late(*args, **options):
         if not moved:
             moved.append(lab.mutable["labels"].insert([{"id": 50, "label": "late"}]))
         return pump(*args, **options)
 
-    monkeypatch.setattr(lab._rooms.engine, "pump", late)
+    monkeypatch.setattr(lab._services.engine, "create_worker", late)
     made = lab.materialize("built", "SELECT count(*) AS n FROM mutable.labels")
     [anchor] = made.manifest.anchors
     rows = {1: 2, 2: 3}[anchor.version]

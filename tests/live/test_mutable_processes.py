@@ -7,6 +7,7 @@ import pytest
 
 import jammi_lab as jl
 from tests.conftest import PACKAGE_ROOTS
+from tests.sizes import product
 
 ADD = """
 import sys, jammi_lab as jl
@@ -62,7 +63,9 @@ def children(monkeypatch):
 
 
 def test_two_processes_that_write_at_once_lose_no_update(ws, tmp_path, children):
-    ws.mutable.create("counter", {"id": "int64", "n": "int64"}, primary_key=["id"]).insert([{"id": 1, "n": 0}])
+    ws.mutable.create("counter", {"id": "int64", "n": "int64"}, primary_key=["id"]).insert(
+        [{"id": 1, "n": 0}]
+    )
     ws.mutable.create("log", {"who": "string", "n": "int64"}, primary_key=["who", "n"])
     two = [children(ADD, str(tmp_path / "lab"), "12", who) for who in "ab"]
     for each in two:
@@ -71,12 +74,25 @@ def test_two_processes_that_write_at_once_lose_no_update(ws, tmp_path, children)
         each.stdin.write("go\n")
         each.stdin.flush()
     assert [each.wait(60) for each in two] == [0, 0]
-    assert ws.mutable["counter"].read().to_pylist() == [{"id": 1, "n": 24}] and ws.mutable["counter"].version == 25
+    assert (
+        ws.mutable["counter"].read().to_pylist() == [{"id": 1, "n": 24}]
+        and ws.mutable["counter"].version == 25
+    )
     assert ws.mutable["log"].version == len(ws.mutable["log"]) == 24
 
 
+@product
 @pytest.mark.parametrize("point", ["catalog:before-commit", "catalog:after-commit"])
-@pytest.mark.parametrize("what", ["create", "drop", "insert", "UPDATE mutable.t SET v = 'new'", "DELETE FROM mutable.t WHERE id > 3"])
+@pytest.mark.parametrize(
+    "what",
+    [
+        "create",
+        "drop",
+        "insert",
+        "UPDATE mutable.t SET v = 'new'",
+        "DELETE FROM mutable.t WHERE id > 3",
+    ],
+)
 def test_a_kill_leaves_all_of_a_change_or_nothing(tmp_path, run_python, point, what):
     with jl.open(tmp_path / "lab") as ws:
         ws.mutable.create("t", {"id": "int64", "v": "string"}, primary_key=["id"]).insert(ROWS)
@@ -84,9 +100,9 @@ def test_a_kill_leaves_all_of_a_change_or_nothing(tmp_path, run_python, point, w
     done = point == "catalog:after-commit"
     with jl.open(tmp_path / "lab") as ws:
         tables = {m.name: (m.version, len(m), m.read().num_rows) for m in ws.mutable.list()}
-        assert ws.sql("SELECT name, version FROM jammi_catalog.mutable_tables ORDER BY 1").fetchall() == [
-            (n, v) for n, (v, *_) in sorted(tables.items())
-        ]
+        assert ws.sql(
+            "SELECT name, version FROM jammi_catalog.mutable_tables ORDER BY 1"
+        ).fetchall() == [(n, v) for n, (v, *_) in sorted(tables.items())]
         before = {"t": (1, 10, 10)}
         after = {
             "create": before | {"new": (0, 0, 0)},
@@ -98,12 +114,19 @@ def test_a_kill_leaves_all_of_a_change_or_nothing(tmp_path, run_python, point, w
         assert tables == (after[what] if done else before)
         if "t" in tables:
             assert ws.mutable["t"].changes(1).num_rows == (
-                0 if not done or what == "create" else {"insert": 1000}.get(what, 10 if "UPDATE" in what else 6)
+                0
+                if not done or what == "create"
+                else {"insert": 1000}.get(what, 10 if "UPDATE" in what else 6)
             )
             ws.mutable["t"].insert([{"id": -1, "v": "goes on"}])
-        names = ws._rooms.catalog.database
+        names = ws._services.catalog.database
         with names.read() as tx:
-            made = {name for (name,) in tx.exec_driver_sql("SELECT name FROM sqlite_master WHERE name LIKE 'mutable_%_rows'").all()}
+            made = {
+                name
+                for (name,) in tx.exec_driver_sql(
+                    "SELECT name FROM sqlite_master WHERE name LIKE 'mutable_%_rows'"
+                ).all()
+            }
         assert len(made) == len(tables)
 
 

@@ -4,7 +4,8 @@ import pyarrow as pa
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.engine import changing, waiting
+from jammi_lab.engine import cancellable as waiting
+from jammi_lab.engine import dml_evaluation as changing
 
 ENDLESS = "UPDATE mutable.labels SET label = (SELECT sum(a.range * b.range) FROM range(1000000) a, range(100000) b)::VARCHAR"
 
@@ -13,10 +14,16 @@ ENDLESS = "UPDATE mutable.labels SET label = (SELECT sum(a.range * b.range) FROM
 def lab(ws, tmp_path):
     (tmp_path / "papers.csv").write_text("id,venue\n1,NIPS\n2,ICML\n3,ICML\n")
     ws.sources.add("papers", str(tmp_path / "papers.csv"))
-    ws.sources.add("frame", pa.table({"id": pa.array([1, 2], pa.int64()), "score": pa.array([0.5, 0.25])}))
+    ws.sources.add(
+        "frame", pa.table({"id": pa.array([1, 2], pa.int64()), "score": pa.array([0.5, 0.25])})
+    )
     ws.materialize("venues", "SELECT venue, count(*) AS n FROM papers GROUP BY venue")
-    ws.mutable.create("labels", {"id": "int64", "label": "string"}, primary_key=["id"]).insert([{"id": 1, "label": "a"}, {"id": 2, "label": "b"}])
-    ws.mutable.create("other", {"id": "int64", "note": "string"}, primary_key=["id"]).insert([{"id": 2, "note": "from other"}])
+    ws.mutable.create("labels", {"id": "int64", "label": "string"}, primary_key=["id"]).insert(
+        [{"id": 1, "label": "a"}, {"id": 2, "label": "b"}]
+    )
+    ws.mutable.create("other", {"id": "int64", "note": "string"}, primary_key=["id"]).insert(
+        [{"id": 2, "note": "from other"}]
+    )
     return ws
 
 
@@ -71,7 +78,11 @@ def test_a_change_gives_its_count_and_is_committed_once(lab, statement, count, a
     ("statement", "columns", "answer"),
     [
         ("INSERT INTO mutable.labels VALUES (3, 'c') RETURNING *", ["id", "label"], [(3, "c")]),
-        ("UPDATE mutable.labels SET label = label || '!' WHERE id = 1 RETURNING label AS l, id * 2 AS twice", ["l", "twice"], [("a!", 2)]),
+        (
+            "UPDATE mutable.labels SET label = label || '!' WHERE id = 1 RETURNING label AS l, id * 2 AS twice",
+            ["l", "twice"],
+            [("a!", 2)],
+        ),
         ("DELETE FROM mutable.labels WHERE id = 2 RETURNING label", ["label"], [("b",)]),
     ],
 )
@@ -128,10 +139,14 @@ def test_what_is_wrong_is_refused_typed_and_changes_nothing(lab, statement, erro
 def test_the_place_of_a_mistake_is_marked_in_the_statement(lab):
     with pytest.raises(jl.SqlError) as wrong:
         lab.sql("UPDATE mutable.labels SET label = upper(lable) WHERE id = 1")
-    assert wrong.value.excerpt.split("\n")[1].index("^") == len("UPDATE mutable.labels SET label = upper(")
+    assert wrong.value.excerpt.split("\n")[1].index("^") == len(
+        "UPDATE mutable.labels SET label = upper("
+    )
     with pytest.raises(jl.TableNotFound) as missing:
         lab.sql("DELETE FROM mutable.labels USING paper p WHERE p.id = labels.id")
-    assert missing.value.position == len("DELETE FROM mutable.labels USING ") and missing.value.near == ("papers",)
+    assert missing.value.position == len(
+        "DELETE FROM mutable.labels USING "
+    ) and missing.value.near == ("papers",)
 
 
 def test_a_change_is_no_recipe(lab):
@@ -141,9 +156,18 @@ def test_a_change_is_no_recipe(lab):
 
 
 def test_a_change_is_shown_in_a_sentence(lab):
-    assert repr(lab.sql("INSERT INTO mutable.labels SELECT id + 10, venue FROM papers")) == "3 rows inserted into mutable.labels, version 2"
-    assert repr(lab.sql("UPDATE mutable.labels SET label = 'x' WHERE id = 1")) == "1 row updated in mutable.labels, version 3"
-    assert repr(lab.sql("DELETE FROM mutable.labels WHERE id = 99")) == "Nothing changed in mutable.labels, version 3"
+    assert (
+        repr(lab.sql("INSERT INTO mutable.labels SELECT id + 10, venue FROM papers"))
+        == "3 rows inserted into mutable.labels, version 2"
+    )
+    assert (
+        repr(lab.sql("UPDATE mutable.labels SET label = 'x' WHERE id = 1"))
+        == "1 row updated in mutable.labels, version 3"
+    )
+    assert (
+        repr(lab.sql("DELETE FROM mutable.labels WHERE id = 99"))
+        == "Nothing changed in mutable.labels, version 3"
+    )
 
 
 def test_conditions_and_values_of_methods_are_no_statements_of_their_own(lab):
@@ -151,7 +175,10 @@ def test_conditions_and_values_of_methods_are_no_statements_of_their_own(lab):
     for where in ("true) OR (true", "id = 1; DROP TABLE x", "", None, "id = 1) RETURNING (id"):
         with pytest.raises((jl.StatementNotAllowed, jl.InvalidArgument)):
             labels.delete(where)
-    assert labels.update({"label": "'; DELETE FROM mutable.labels --"}, "id = 1 -- only the first") == 1
+    assert (
+        labels.update({"label": "'; DELETE FROM mutable.labels --"}, "id = 1 -- only the first")
+        == 1
+    )
     assert now(lab) == [(1, "'; DELETE FROM mutable.labels --"), B]
     for given in ({}, {"nope": 1}, "label = 1"):
         with pytest.raises((jl.SchemaMismatch, jl.InvalidArgument)):
@@ -159,7 +186,7 @@ def test_conditions_and_values_of_methods_are_no_statements_of_their_own(lab):
 
 
 def test_a_table_that_was_read_moves_and_the_change_is_evaluated_again(lab, monkeypatch):
-    commit, others = lab._rooms.mutable._commit, []
+    commit, others = lab._services.mutable._commit, []
 
     def late(record, change):
         if not others:
@@ -167,7 +194,7 @@ def test_a_table_that_was_read_moves_and_the_change_is_evaluated_again(lab, monk
             lab.mutable["other"].update({"note": "newer"}, "id = 2")
         return commit(record, change)
 
-    monkeypatch.setattr(lab._rooms.mutable, "_commit", late)
+    monkeypatch.setattr(lab._services.mutable, "_commit", late)
     lab.sql("UPDATE mutable.labels SET label = note FROM mutable.other o WHERE o.id = labels.id")
     assert now(lab) == [A, (2, "newer")]
 
@@ -177,7 +204,7 @@ def test_an_interrupt_that_comes_long_before_the_query_ends_it_when_it_begins(la
     import threading
     import time
 
-    copy, copying, go_on = changing._copy, threading.Event(), threading.Event()
+    copy, copying, go_on = changing.copy_target, threading.Event(), threading.Event()
 
     def late(*given, empty, **how):
         if not empty:
@@ -185,8 +212,8 @@ def test_an_interrupt_that_comes_long_before_the_query_ends_it_when_it_begins(la
             assert go_on.wait(60)
         copy(*given, empty=empty, **how)
 
-    monkeypatch.setattr(changing, "_copy", late)
-    monkeypatch.setattr(waiting, "PATIENCE", 0.05)
+    monkeypatch.setattr(changing, "copy_target", late)
+    monkeypatch.setattr(waiting, "STOP_TIMEOUT_SECONDS", 0.05)
     pressing = threading.Thread(target=lambda: copying.wait(60) and _thread.interrupt_main())
     pressing.start()
     with pytest.raises(KeyboardInterrupt):
@@ -194,7 +221,9 @@ def test_an_interrupt_that_comes_long_before_the_query_ends_it_when_it_begins(la
     pressing.join()
     go_on.set()
     until = time.monotonic() + 60
-    while (running := [t.name for t in threading.enumerate() if t.name == "jammi-engine"]) and time.monotonic() < until:
+    while (
+        running := [t.name for t in threading.enumerate() if t.name == "jammi-engine"]
+    ) and time.monotonic() < until:
         time.sleep(0.02)
     assert running == [] and now(lab) == [A, B]
 

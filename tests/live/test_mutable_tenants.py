@@ -17,7 +17,9 @@ def rows(ws):
 def lab(ws):
     for tenant, label in ((None, "shared"), ("acme", "acme's"), ("zeta", "zeta's")):
         with ws.tenant(tenant):
-            ws.mutable.create("labels", SCHEMA, primary_key=["id"]).insert([{"id": 1, "label": label}])
+            ws.mutable.create("labels", SCHEMA, primary_key=["id"]).insert(
+                [{"id": 1, "label": label}]
+            )
     return ws
 
 
@@ -25,7 +27,9 @@ def test_the_same_name_and_key_are_three_tables(lab):
     assert rows(lab) == [(1, "shared")]
     for tenant in ("acme", "zeta"):
         with lab.tenant(tenant):
-            assert rows(lab) == [(1, f"{tenant}'s")] and [m.tenant for m in lab.mutable.list()] == [tenant]
+            assert rows(lab) == [(1, f"{tenant}'s")] and [m.tenant for m in lab.mutable.list()] == [
+                tenant
+            ]
             lab.mutable["labels"].insert([{"id": 2, "label": tenant}])
             assert lab.mutable["labels"].version == 2
     assert lab.mutable["labels"].version == 1 and rows(lab) == [(1, "shared")]
@@ -63,7 +67,11 @@ def test_another_tenants_table_is_told_of_as_one_that_is_not_there(ws):
         held = ws.mutable.create("secrets", SCHEMA, primary_key=["id"])
         held.insert([{"id": 1, "label": "x"}])
     with ws.tenant("zeta"):
-        for act in (lambda n: ws.mutable[n], lambda n: ws.mutable.drop(n), lambda n: ws.sql(f"DELETE FROM mutable.{n}")):
+        for act in (
+            lambda n: ws.mutable[n],
+            lambda n: ws.mutable.drop(n),
+            lambda n: ws.sql(f"DELETE FROM mutable.{n}"),
+        ):
             said = []
             for name in ("secrets", "nothing"):
                 with pytest.raises(jl.TableNotFound) as missing:
@@ -71,10 +79,18 @@ def test_another_tenants_table_is_told_of_as_one_that_is_not_there(ws):
                 said.append(str(missing.value).replace(name, "…"))
                 assert missing.value.near == ()
             assert said[0] == said[1]
-        for act in (held.read, lambda: held.version, lambda: held.insert([{"id": 2}]), lambda: held.changes(0), lambda: held.delete("true")):
+        for act in (
+            held.read,
+            lambda: held.version,
+            lambda: held.insert([{"id": 2}]),
+            lambda: held.changes(0),
+            lambda: held.delete("true"),
+        ):
             with pytest.raises(jl.TableNotFound):
                 act()
-        assert ws.sql("FROM jammi_catalog.mutable_tables").fetchall() == [] and "secrets" not in repr(ws.mutable)
+        assert ws.sql(
+            "FROM jammi_catalog.mutable_tables"
+        ).fetchall() == [] and "secrets" not in repr(ws.mutable)
     with ws.tenant("acme"):
         assert held.version == 1 and held.read().num_rows == 1
 
@@ -84,7 +100,9 @@ def test_a_tenants_own_table_makes_what_read_the_shared_one_stale_for_it_alone(w
     with ws.tenant("acme"):
         ws.materialize("mine", "SELECT count(*) AS n FROM mutable.labels")
         assert str(ws.staleness("mine").__class__.__name__) == "Fresh"
-        ws.mutable.create("labels", SCHEMA, primary_key=["id"]).insert([{"id": 1, "label": "shared"}])
+        ws.mutable.create("labels", SCHEMA, primary_key=["id"]).insert(
+            [{"id": 1, "label": "shared"}]
+        )
         assert ws.staleness("mine").__class__.__name__ == "Stale"
 
 
@@ -95,7 +113,9 @@ def test_threads_of_two_tenants_never_meet(lab):
         for number in range(10, 25):
             with lab.tenant(tenant):
                 lab.mutable["labels"].insert([{"id": number, "label": tenant}])
-                found = {label for _, label in rows(lab)} | set(lab.mutable["labels"].read()["label"].to_pylist())
+                found = {label for _, label in rows(lab)} | set(
+                    lab.mutable["labels"].read()["label"].to_pylist()
+                )
                 if found != {tenant, f"{tenant}'s"}:
                     wrong.append((tenant, found))
 

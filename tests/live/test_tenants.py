@@ -11,8 +11,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from jammi_lab.errors import InvalidArgument, JammiError, TableNotFound, TenantForbidden
-from jammi_lab.values.verdicts import DefinitionChanged, Fresh, Stale
+from jammi_lab.core.errors import InvalidArgument, JammiError, TableNotFound, TenantForbidden
+from jammi_lab.core.verdicts import DefinitionChanged, Fresh, Stale
 from tests.live.loops import in_a_loop
 
 HERS, NOBODYS = "qzokka", "qxokka"
@@ -29,7 +29,12 @@ def lab(tmp_path, ws):
     with ws.tenant("acme"):
         ws.sources.add(f"{HERS}_source", folder / "qzokka.csv")
         table = ws.materialize(f"{HERS}_table", f"SELECT id, text FROM {HERS}_source")
-        ws.import_embeddings(f"{HERS}_vectors", pa.table({"id": [1, 2], "vec": pa.array([[1.0, 0.0], [0.0, 1.0]])}), key="id", vector="vec")
+        ws.import_embeddings(
+            f"{HERS}_vectors",
+            pa.table({"id": [1, 2], "vec": pa.array([[1.0, 0.0], [0.0, 1.0]])}),
+            key="id",
+            vector="vec",
+        )
         ws.topics.register(f"{HERS}_topic", {"text": "string"})
         ws.topics.publish(f"{HERS}_topic", [{"text": "qzokka"}])
         ws.mutable.create(f"{HERS}_notes", {"id": "int64", "text": "string"}, primary_key=["id"])
@@ -79,9 +84,13 @@ ASKED = {
     "neighbors": lambda ws, n: ws.search(f"{n}_vectors", row=1),
     "source": lambda ws, n: ws.sources[f"{n}_source"],
     "remove": lambda ws, n: ws.sources.remove(f"{n}_source"),
-    "compute": lambda ws, n: ws.compute("c", lambda x: x.arrow(), inputs=[f"{n}_table"], version="1"),
+    "compute": lambda ws, n: ws.compute(
+        "c", lambda x: x.arrow(), inputs=[f"{n}_table"], version="1"
+    ),
     "graph": lambda ws, n: ws.neighbor_graph("g", f"{n}_vectors"),
-    "register": lambda ws, n: ws.register("r", pa.table({"a": [1]}), producer="p", inputs=[f"{n}_table"]),
+    "register": lambda ws, n: ws.register(
+        "r", pa.table({"a": [1]}), producer="p", inputs=[f"{n}_table"]
+    ),
     "topic": lambda ws, n: ws.topics[f"{n}_topic"],
     "publish": lambda ws, n: ws.topics.publish(f"{n}_topic", [{"text": "x"}]),
     "replay": lambda ws, n: ws.topics.replay(f"{n}_topic"),
@@ -97,7 +106,9 @@ ASKED = {
     "lineage of a mutable table": lambda ws, n: ws.lineage(f"{n}_notes"),
     "model": lambda ws, n: ws.models.get(f"{n}_model"),
     "delete a model": lambda ws, n: ws.models.delete(f"{n}_model"),
-    "embed with a model": lambda ws, n: ws.embed("e", "papers", key="id", text=["text"], model=f"{n}_model"),
+    "embed with a model": lambda ws, n: ws.embed(
+        "e", "papers", key="id", text=["text"], model=f"{n}_model"
+    ),
     "lookup": lambda ws, n: ws.lookup(f"SELECT * FROM jammi.{n}_table"),
 }
 
@@ -114,8 +125,14 @@ def answer(call, name):
 def test_another_tenants_name_is_a_name_that_does_not_exist(stranger):
     wrong = {}
     for way, call in ASKED.items():
-        hers, nobodys = (answer(lambda n, call=call: call(stranger, n), name) for name in (HERS, NOBODYS))
-        if hers != nobodys or HERS in hers[1] or hers[0] in ("no error", "TypeError", "AttributeError"):
+        hers, nobodys = (
+            answer(lambda n, call=call: call(stranger, n), name) for name in (HERS, NOBODYS)
+        )
+        if (
+            hers != nobodys
+            or HERS in hers[1]
+            or hers[0] in ("no error", "TypeError", "AttributeError")
+        ):
             wrong[way] = (hers, nobodys)
     assert wrong == {}
 
@@ -130,11 +147,11 @@ SHOWN = {
     "topics": lambda ws: ws.topics.list(),
     "sessions": lambda ws: ws.sessions(),
     "mutable tables": lambda ws: ws.mutable.list(),
-    "check": lambda ws: ws.check(),
+    "fsck": lambda ws: ws.fsck(),
     "models": lambda ws: ws.models.list(),
     "lineage": lambda ws: ws.lineage(columns=True),
     "show tables": lambda ws: ws.sql("SHOW TABLES").fetchall(),
-    "names": lambda ws: ws._rooms.engine.names(),
+    "names": lambda ws: ws._services.engine.known_names(),
     "environment": lambda ws: repr(ws),
     "settings": lambda ws: ws.settings,
 }
@@ -164,15 +181,23 @@ def test_what_recovery_and_check_find_of_hers_is_told_to_no_other_tenant(lab):
     stray.write_bytes(b"x" * 100)
     os.utime(stray, (1, 1))
     with lab.tenant("bolt"):
-        shared = [lab.recover(), lab.recovery, lab.check(), lab.check(deep=True)]
+        shared = [lab.recover(), lab.recovery, lab.fsck(), lab.fsck(deep=True)]
         assert not any(shared) and HERS not in repr([each.to_dict() for each in shared])
-        assert stray.exists() and lab.check().bytes_quarantined == 0
+        assert stray.exists() and lab.fsck().bytes_quarantined == 0
     with lab.tenant("acme"):
-        assert lab.recover().missing == [physical] == lab.check().missing and lab.check().orphans == [f"results/acme/{stray.name}"]
-    assert lab.recover().missing == [physical], "who looks after the whole workspace is bound to nobody"
+        assert lab.recover().missing == [physical] == lab.fsck().missing and lab.fsck().orphans == [
+            f"results/acme/{stray.name}"
+        ]
+    assert lab.recover().missing == [physical], (
+        "who looks after the whole workspace is bound to nobody"
+    )
     with lab.tenant("bolt"):
-        repaired = lab.check(repair=True, grace=0)
-        assert (repaired.reclaimed, repaired.bytes_reclaimed, bool(repaired)) == ([], 0, False) and not stray.exists()
+        repaired = lab.fsck(repair=True, grace=0)
+        assert (repaired.reclaimed, repaired.bytes_reclaimed, bool(repaired)) == (
+            [],
+            0,
+            False,
+        ) and not stray.exists()
 
 
 def test_a_name_that_is_nearly_hers_is_offered_to_nobody_else(stranger):
@@ -197,7 +222,11 @@ def test_an_exact_physical_name_leads_nowhere(stranger, lab):
         with pytest.raises(JammiError) as caught:
             stranger.sql(text)
         assert "one" not in str(caught.value)
-    for probe in (lambda: stranger.table(physical), lambda: stranger.verify(physical), lambda: stranger.mutable[ephemeral]):
+    for probe in (
+        lambda: stranger.table(physical),
+        lambda: stranger.verify(physical),
+        lambda: stranger.mutable[ephemeral],
+    ):
         with pytest.raises(JammiError):
             probe()
     with pytest.raises(JammiError):
@@ -209,11 +238,19 @@ def test_a_handle_of_hers_says_under_another_tenant_what_reading_it_says(lab, tm
         held = lab.materialize("held", "SELECT 1 AS a")
         same = [held.export(tmp_path / "own.csv"), held.verify(), held.manifest, held.path]
     assert all(same)
-    ways = (held.read, held.verify, held.staleness, held.scan, lambda: held.export(tmp_path / "x.parquet"), lambda: held.manifest, lambda: held.path)
+    ways = (
+        held.read,
+        held.verify,
+        held.staleness,
+        held.scan,
+        lambda: held.export(tmp_path / "x.parquet"),
+        lambda: held.manifest,
+        lambda: held.path,
+    )
     for tenant in ("bolt", None):
         with lab.tenant(tenant):
             for way in ways:
-                with pytest.raises(TableNotFound, match="is not there any more"):
+                with pytest.raises(TableNotFound, match="no longer exists"):
                     way()
     assert not (tmp_path / "x.parquet").exists()
 
@@ -234,7 +271,10 @@ def test_a_stranger_may_take_any_name_and_learns_nothing_by_it(lab):
         lab.sources.remove(f"{HERS}_source")
         lab.topics.drop(f"{HERS}_topic")
     with lab.tenant("acme"):
-        assert lab.table(f"{HERS}_table").read().fetchall() == [(1, "qzokka one"), (2, "qzokka two")]
+        assert lab.table(f"{HERS}_table").read().fetchall() == [
+            (1, "qzokka one"),
+            (2, "qzokka two"),
+        ]
 
 
 def test_what_is_shared_is_read_and_not_changed_under_a_tenant(ws):
@@ -243,7 +283,11 @@ def test_what_is_shared_is_read_and_not_changed_under_a_tenant(ws):
     ws.topics.register("news", {"id": "int64"})
     with ws.tenant("bolt"):
         assert ws.table("shared").read().fetchall() == [(1,)]
-        for change in (lambda: ws.drop("shared"), lambda: ws.sources.remove("papers"), lambda: ws.topics.publish("news", [{"id": 1}])):
+        for change in (
+            lambda: ws.drop("shared"),
+            lambda: ws.sources.remove("papers"),
+            lambda: ws.topics.publish("news", [{"id": 1}]),
+        ):
             with pytest.raises(TenantForbidden):
                 change()
     assert ws.table("shared").read().fetchall() == [(1,)]
@@ -263,11 +307,17 @@ def hidden(ws, tmp_path):
 
 
 @pytest.mark.parametrize("by", [lambda table: table, lambda table: table.table_name])
-def test_a_shared_table_whose_name_is_hidden_is_judged_by_the_shared_recipe(ws, hidden, tmp_path, by):
+def test_a_shared_table_whose_name_is_hidden_is_judged_by_the_shared_recipe(
+    ws, hidden, tmp_path, by
+):
     first, last = hidden
     with ws.tenant("acme"):
         assert (ws.staleness(by(last)), ws.why(by(last)).verdict) == (Fresh(), Fresh())
-        assert ws.staleness(by(first)) == ws.why(by(first)).verdict == Stale([DefinitionChanged(first.definition_hash, last.definition_hash)])
+        assert (
+            ws.staleness(by(first))
+            == ws.why(by(first)).verdict
+            == Stale([DefinitionChanged(first.definition_hash, last.definition_hash)])
+        )
         (tmp_path / "own.csv").write_text("id\n9\n")
         assert ws.staleness(by(last)) == Fresh() != ws.staleness("a")
         (tmp_path / "shared.csv").write_text("id\n2\n")
@@ -277,9 +327,16 @@ def test_a_shared_table_whose_name_is_hidden_is_judged_by_the_shared_recipe(ws, 
 def test_a_shared_table_whose_name_is_hidden_is_compared_with_its_own_versions(ws, hidden):
     first, last = hidden
     with ws.tenant("acme"):
-        assert [(t.version, t.tenant, t.table_name) for t in last.history()] == [(2, None, last.table_name), (1, None, first.table_name)]
+        assert [(t.version, t.tenant, t.table_name) for t in last.history()] == [
+            (2, None, last.table_name),
+            (1, None, first.table_name),
+        ]
         for diff in (last.diff(), last.diff(1)):
-            assert (diff.added.to_pylist(), diff.removed.to_pylist(), diff.columns_added) == ([{"id": 2}], [{"id": 1}], [])
+            assert (diff.added.to_pylist(), diff.removed.to_pylist(), diff.columns_added) == (
+                [{"id": 2}],
+                [{"id": 1}],
+                [],
+            )
         with pytest.raises(TableNotFound, match="before version 1"):
             first.diff()
         assert ws.current_tenant == "acme"
@@ -290,7 +347,7 @@ def test_a_shared_table_whose_name_is_hidden_is_compared_with_its_own_versions(w
         with pytest.raises(TenantForbidden):
             last.pin()
     for ask in (own.history, own.diff, own.staleness, lambda: ws.why(own), lambda: ws.lineage(own)):
-        with pytest.raises(TableNotFound, match="is not there any more"):
+        with pytest.raises(TableNotFound, match="no longer exists"):
             ask()
 
 
@@ -309,7 +366,10 @@ def derived(ws):
 
 
 def test_a_shared_recipe_is_not_dropped_while_a_table_of_a_tenant_derives_from_it(ws, derived):
-    with pytest.raises(InvalidArgument, match=r"^'base' cannot be dropped while top, 3 tables of other tenants derive from it\.") as caught:
+    with pytest.raises(
+        InvalidArgument,
+        match=r"^'base' cannot be dropped while top, 3 tables of other tenants derive from it\.",
+    ) as caught:
         ws.drop("base")
     assert "qz" not in str(caught.value)
     ws.drop("top")
@@ -319,7 +379,10 @@ def test_a_shared_recipe_is_not_dropped_while_a_table_of_a_tenant_derives_from_i
         assert ws.staleness("qz_mine") == Fresh()
         ws.drop("qz_exact")
         ws.drop("qz_mine")
-    with pytest.raises(InvalidArgument, match=r"^'base' cannot be dropped while 1 table of other tenants derives from it\."):
+    with pytest.raises(
+        InvalidArgument,
+        match=r"^'base' cannot be dropped while 1 table of other tenants derives from it\.",
+    ):
         ws.drop("base")
     ws.drop("base", force=True)
     with ws.tenant("bolt"):
@@ -338,15 +401,20 @@ def test_a_table_of_a_tenants_own_recipe_of_the_name_does_not_keep_the_shared_on
             ws.drop("base")
 
 
-def test_the_rename_of_a_shared_recipe_warns_of_the_number_of_tenants_tables_that_read_it(ws, derived):
-    told = "^top, 2 tables of other tenants still read 'base', which is gone: define them anew over 'found'\\.$"  # the physical name goes with it
+def test_the_rename_of_a_shared_recipe_warns_of_the_number_of_tenants_tables_that_read_it(
+    ws, derived
+):
+    told = "^top, 2 tables of other tenants still read 'base', which no longer exists: redefine them to read 'found'\\.$"  # the physical name goes with it
     with pytest.warns(RuntimeWarning, match=told):
         ws.rename("base", "found")
     ws.drop("top")
     with pytest.raises(InvalidArgument, match="while 1 table of other tenants derives from it"):
         ws.drop("found")
     ws.rename("found", "base")
-    with pytest.warns(RuntimeWarning, match=r"^2 tables of other tenants still read 'base', which is gone: define them anew over 'found'\.$"):
+    with pytest.warns(
+        RuntimeWarning,
+        match=r"^2 tables of other tenants still read 'base', which no longer exists: redefine them to read 'found'\.$",
+    ):
         ws.rename("base", "found")
 
 
@@ -387,11 +455,11 @@ def test_a_result_that_was_opened_in_a_scope_stays_in_it(ws):
 
 
 def test_the_admin_scope_ends_with_its_block_and_belongs_to_its_context(ws):
-    catalog, seen = ws._rooms.catalog, []
+    catalog, seen = ws._services.catalog, []
     for tenant in ("a", "b"):
         with ws.tenant(tenant):
             ws.topics.register("mine", {"n": "int64"})
-    with pytest.raises(RuntimeError), catalog.everyone():
+    with pytest.raises(RuntimeError), catalog.all_tenants():
         assert len(catalog.topics.list()) == 2
         thread = threading.Thread(target=lambda: seen.append(len(catalog.topics.list())))
         thread.start()
@@ -454,7 +522,11 @@ def test_thousands_of_interleavings_of_tasks_read_no_wrong_row(crowd):
                 await asyncio.sleep(0)
                 here = str(crowd.topics["mine"].tenant)
                 await asyncio.sleep(0)
-                there = await asyncio.to_thread(lambda: str(crowd.topics["mine"].tenant)) if chance.random() < 0.2 else here
+                there = (
+                    await asyncio.to_thread(lambda: str(crowd.topics["mine"].tenant))
+                    if chance.random() < 0.2
+                    else here
+                )
                 read.append(1)
                 wrong.extend([(tenant, seen) for seen in (here, there) if seen != str(tenant)])
 
@@ -474,7 +546,11 @@ def test_a_lifecycle_topic_is_one_for_each_tenant(ws):
             pass
     for tenant in ("a", "b"):
         with ws.tenant(tenant):
-            told = [json.loads(row) for event in ws.topics.replay(topic) for row in event.batch["record"].to_pylist()]
+            told = [
+                json.loads(row)
+                for event in ws.topics.replay(topic)
+                for row in event.batch["record"].to_pylist()
+            ]
             assert {each["tenant_id"] for each in told} == {tenant}
             assert [each["event"] for each in told] == ["opened", "closed"]
     assert topic not in ws.topics

@@ -46,7 +46,11 @@ def writer(place):
         folder, url = place
         env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, PACKAGE_ROOTS))}
         process = subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(folder), url, who, str(n)], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", WRITER, str(folder), url, who, str(n)],
+            env=env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         started.append(process)
         assert process.stdout.readline() == "open\n"
@@ -73,7 +77,9 @@ def test_writers_in_two_processes_share_one_order(lab, writer):
     events = list(lab.topics.replay("events"))
     assert [e.offset for e in events] == list(range(60))
     for who in ("a", "b", "me"):  # and each writer's own events in the order in which it wrote them
-        assert [e.batch["n"][0].as_py() for e in events if e.batch["who"][0].as_py() == who] == list(range(20))
+        assert [
+            e.batch["n"][0].as_py() for e in events if e.batch["who"][0].as_py() == who
+        ] == list(range(20))
 
 
 def test_an_event_of_another_process_comes_within_a_second(lab, writer):
@@ -95,7 +101,9 @@ def test_a_writer_that_is_killed_leaves_whole_events_only(lab, writer):
         for _ in range(5 + turn):
             acknowledged.append(int(child.stdout.readline()))
         os.kill(child.pid, signal.SIGKILL)
-        acknowledged += [int(line) for line in child.communicate()[0].split("\n")[:-1] if line.isdigit()]
+        acknowledged += [
+            int(line) for line in child.communicate()[0].split("\n")[:-1] if line.isdigit()
+        ]
     events = list(lab.topics.replay("events"))
     assert [e.offset for e in events] == list(range(len(events)))
     assert set(acknowledged) <= {e.offset for e in events}
@@ -118,19 +126,28 @@ with jl.open(folder, catalog=catalog) as ws:
     ("act", "after"),
     [
         ('ws.topics.register("new", {"id": "int64"})', {"events": [0], "new": []}),
-        ('ws.topics.publish("events", [{"who": "w", "n": n, "text": "x" * 9000} for n in range(300)])', {"events": [0, 1]}),
+        (
+            'ws.topics.publish("events", [{"who": "w", "n": n, "text": "x" * 9000} for n in range(300)])',
+            {"events": [0, 1]},
+        ),
         ('ws.topics.drop("events")', {}),
     ],
     ids=["register", "publish", "drop"],
 )
-def test_a_writer_that_dies_in_the_middle_of_anything_has_done_it_or_not(lab, place, run_python, act, after, point):
+def test_a_writer_that_dies_in_the_middle_of_anything_has_done_it_or_not(
+    lab, place, run_python, act, after, point
+):
     lab.topics.publish("events", [{"n": 0}])
     run_python(DIE, str(place[0]), place[1], point, act, check=False)
-    found = {topic.name: [e.offset for e in lab.topics.replay(topic.name)] for topic in lab.topics.list()}
+    found = {
+        topic.name: [e.offset for e in lab.topics.replay(topic.name)] for topic in lab.topics.list()
+    }
     assert found == (after if point == "catalog:after-commit" else {"events": [0]})
     if "events" in found:
         assert lab.topics.publish("events", [{"n": 1}]) == len(found["events"])
-        assert sum(e.batch.num_rows for e in lab.topics.replay("events")) == 2 + 300 * (len(found["events"]) - 1)
+        assert sum(e.batch.num_rows for e in lab.topics.replay("events")) == 2 + 300 * (
+            len(found["events"]) - 1
+        )
 
 
 def test_the_log_outlives_its_writer(lab, writer, place: tuple[Path, str]):
@@ -138,5 +155,7 @@ def test_the_log_outlives_its_writer(lab, writer, place: tuple[Path, str]):
     go(child)
     child.communicate(timeout=180)
     with jl.open(place[0], catalog=place[1] or None) as again:
-        assert [e.offset for e in again.topics.replay("events", where="who = 'a' AND n >= 1")] == [1]
+        assert [e.offset for e in again.topics.replay("events", where="who = 'a' AND n >= 1")] == [
+            1
+        ]
         assert again.sql("SELECT count(*) FROM topics.events").fetchall() == [(6,)]

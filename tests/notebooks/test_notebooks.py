@@ -19,7 +19,10 @@ SERVERS = {"JAMMI_NOTEBOOK_POSTGRES": "postgres_server", "JAMMI_NOTEBOOK_MYSQL":
 each_notebook = pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.name)
 each_notebook_with_its_servers = pytest.mark.parametrize(
     "notebook",
-    [pytest.param(path, marks=[pytest.mark.services] if path == FEDERATED else []) for path in NOTEBOOKS],
+    [
+        pytest.param(path, marks=[pytest.mark.services] if path == FEDERATED else [])
+        for path in NOTEBOOKS
+    ],
     ids=lambda path: path.name,
 )
 
@@ -28,16 +31,41 @@ each_notebook_with_its_servers = pytest.mark.parametrize(
 @pytest.mark.timeout(600)
 @each_notebook_with_its_servers
 def test_a_notebook_gives_the_outputs_stored_in_it(notebook, tmp_path, request):
-    servers = {name: request.getfixturevalue(server) for name, server in SERVERS.items()} if notebook == FEDERATED else {}
+    servers = (
+        {name: request.getfixturevalue(server) for name, server in SERVERS.items()}
+        if notebook == FEDERATED
+        else {}
+    )
     shutil.copy(notebook, tmp_path)
     shutil.copytree(ROOT / "notebooks" / "data", tmp_path / "data")
-    arguments = ["--nbval", "--nbval-cell-timeout=120", "--nbval-sanitize-with", str(ROOT / "tests" / "sanitize.cfg")]
+    arguments = [
+        "--nbval",
+        "--nbval-cell-timeout=120",
+        "--nbval-sanitize-with",
+        str(ROOT / "tests" / "sanitize.cfg"),
+    ]
     # pytest-randomly would shuffle the cells, and a configuration of ours does not hold for them
-    plugins = ["-p", "no:randomly", "-p", "no:cacheprovider", "-p", "no:xdist", "-c", os.devnull, "--rootdir", str(tmp_path)]
+    plugins = [
+        "-p",
+        "no:randomly",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:xdist",
+        "-c",
+        os.devnull,
+        "--rootdir",
+        str(tmp_path),
+    ]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", *plugins, *arguments, notebook.name],
         cwd=tmp_path,
-        env={**os.environ, **servers, "IPYTHONDIR": str(tmp_path / ".ipython"), "JUPYTER_PREFER_ENV_PATH": "1"},
+        env={
+            **os.environ,
+            **servers,
+            "IPYTHONDIR": str(tmp_path / ".ipython"),
+            "JUPYTER_PREFER_ENV_PATH": "1",
+        },
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -53,12 +81,25 @@ def test_without_servers_the_notebook_on_federated_sql_says_so_and_goes_on(tmp_p
     shutil.copytree(ROOT / "notebooks" / "data", tmp_path / "data")
     for name, scheme in (("POSTGRES", "postgresql"), ("MYSQL", "mysql")):
         monkeypatch.setenv(f"JAMMI_NOTEBOOK_{name}", f"{scheme}://me@127.0.0.1:9/db")
-    for name, value in (("IPYTHONDIR", str(tmp_path / ".ipython")), ("PYTHONPATH", os.pathsep.join(sys.path))):
+    for name, value in (
+        ("IPYTHONDIR", str(tmp_path / ".ipython")),
+        ("PYTHONPATH", os.pathsep.join(sys.path)),
+    ):
         monkeypatch.setenv(name, value)
     notebook = nbformat.read(FEDERATED, as_version=4)
-    nbclient.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
-    said = "".join(out.get("text", "") for cell in notebook.cells if cell.cell_type == "code" for out in cell.outputs)
-    assert "No PostgreSQL server answers at 127.0.0.1:9" in said and "No MariaDB or MySQL server answers" in said
+    nbclient.NotebookClient(
+        notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}
+    ).execute()
+    said = "".join(
+        out.get("text", "")
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+        for out in cell.outputs
+    )
+    assert (
+        "No PostgreSQL server answers at 127.0.0.1:9" in said
+        and "No MariaDB or MySQL server answers" in said
+    )
     moved = ("pg.airlines", "maria.airports", "hangar.planes", "weather", "alliances", "flights")
     assert all(f"stale: {place} changed" in said for place in moved)
     assert not (tmp_path / "federated").exists()
@@ -66,7 +107,11 @@ def test_without_servers_the_notebook_on_federated_sql_says_so_and_goes_on(tmp_p
 
 @each_notebook
 def test_a_notebook_is_stored_as_it_ran_from_top_to_bottom(notebook):
-    counts = [cell.execution_count for cell in nbformat.read(notebook, as_version=4).cells if cell.cell_type == "code" and cell.source.strip()]
+    counts = [
+        cell.execution_count
+        for cell in nbformat.read(notebook, as_version=4).cells
+        if cell.cell_type == "code" and cell.source.strip()
+    ]
     assert counts == list(range(1, len(counts) + 1))
 
 
@@ -79,7 +124,11 @@ def test_a_notebook_stores_no_widget_state_and_stays_small(notebook):
 @each_notebook
 def test_a_notebook_names_no_folder_of_the_machine_it_ran_on(notebook):
     text = notebook.read_text(encoding="utf-8")
-    assert not [place for place in ("/ho" + "me/", "/Us" + "ers/", "/wo" + "rk/", "/tm" + "p/") if place in text]
+    assert not [
+        place
+        for place in ("/ho" + "me/", "/Us" + "ers/", "/wo" + "rk/", "/tm" + "p/")
+        if place in text
+    ]
 
 
 @each_notebook

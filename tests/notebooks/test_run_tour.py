@@ -22,12 +22,32 @@ def tour(tmp_path):
         folder = tmp_path / "notebooks"
         (folder / "data").mkdir(parents=True, exist_ok=True)
         (folder / "data" / "one.csv").write_text("a\n1\n")
-        notebook = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}})
-        notebook.cells = [nbformat.v4.new_markdown_cell(markdown), *(nbformat.v4.new_code_cell(cell) for cell in cells)]
+        notebook = nbformat.v4.new_notebook(
+            metadata={
+                "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}
+            }
+        )
+        notebook.cells = [
+            nbformat.v4.new_markdown_cell(markdown),
+            *(nbformat.v4.new_code_cell(cell) for cell in cells),
+        ]
         nbformat.write(notebook, folder / "tiny.ipynb")
         report = tmp_path / "out" / "tiny.html"
-        command = [sys.executable, str(ROOT / "notebooks" / "run_tour.py"), str(folder / "tiny.ipynb"), "--report", str(report), *options]
-        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, stdin=subprocess.DEVNULL), report, folder
+        command = [
+            sys.executable,
+            str(ROOT / "notebooks" / "run_tour.py"),
+            str(folder / "tiny.ipynb"),
+            "--report",
+            str(report),
+            *options,
+        ]
+        return (
+            subprocess.run(
+                command, capture_output=True, text=True, cwd=tmp_path, stdin=subprocess.DEVNULL
+            ),
+            report,
+            folder,
+        )
 
     return run
 
@@ -46,7 +66,9 @@ def test_each_code_cell_has_a_line_with_its_number_first_line_and_seconds(tour):
 
 
 def test_a_cell_that_writes_and_edits_files_leaves_the_repository_as_it_was(tour):
-    done, _, folder = tour("open('new.txt', 'w').write('x')", "open('data/one.csv', 'a').write('2\\n')")
+    done, _, folder = tour(
+        "open('new.txt', 'w').write('x')", "open('data/one.csv', 'a').write('2\\n')"
+    )
     assert done.returncode == 0
     assert sorted(p.name for p in folder.iterdir()) == ["data", "tiny.ipynb"]
     assert (folder / "data" / "one.csv").read_text() == "a\n1\n"
@@ -63,7 +85,10 @@ def test_outputs_are_stored_in_the_notebook_only_when_asked(tour):
 
 
 def test_a_display_that_was_emptied_again_is_not_stored(tour):
-    _, _, folder = tour("shown = display({'text/plain': '10 %'}, raw=True, display_id=True)\nshown.update({}, raw=True)", options=("--store",))
+    _, _, folder = tour(
+        "shown = display({'text/plain': '10 %'}, raw=True, display_id=True)\nshown.update({}, raw=True)",
+        options=("--store",),
+    )
     assert nbformat.read(folder / "tiny.ipynb", 4).cells[1].outputs == []
 
 
@@ -82,7 +107,9 @@ def test_a_dead_kernel_is_told_and_exits_with_one(tour):
 
 
 def test_the_report_holds_the_outputs_and_loads_nothing(tour):
-    _, report, _ = tour("print('a word of the output')", markdown="[a link](https://example.org) and $x^2$")
+    _, report, _ = tour(
+        "print('a word of the output')", markdown="[a link](https://example.org) and $x^2$"
+    )
     html = report.read_text()
     assert "a word of the output" in html
     assert run_tour.Loads(html).found == []
@@ -90,7 +117,9 @@ def test_the_report_holds_the_outputs_and_loads_nothing(tour):
 
 
 def test_an_output_that_would_load_something_is_refused(tour):
-    done, report, _ = tour("from IPython.display import HTML\nHTML('<img src=\"https://example.org/x.png\">')")
+    done, report, _ = tour(
+        "from IPython.display import HTML\nHTML('<img src=\"https://example.org/x.png\">')"
+    )
     assert done.returncode == 1
     assert "https://example.org/x.png" in done.stderr
     assert not report.exists()
@@ -113,6 +142,14 @@ def test_each_way_to_load_something_is_seen(html):
     assert len(run_tour.Loads(html).found) == 1
 
 
-@pytest.mark.parametrize("html", ['<a href="https://x.org">', '<img src="data:image/png;base64,AA">', "<p>https://x.org</p>", '<a href="#top">'])
+@pytest.mark.parametrize(
+    "html",
+    [
+        '<a href="https://x.org">',
+        '<img src="data:image/png;base64,AA">',
+        "<p>https://x.org</p>",
+        '<a href="#top">',
+    ],
+)
 def test_a_link_or_an_embedded_picture_is_no_load(html):
     assert not run_tour.Loads(html).found

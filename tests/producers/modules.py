@@ -47,7 +47,9 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
     folder = tmp_path / "code"
     folder.mkdir()
     monkeypatch.syspath_prepend(str(folder))
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # the stat of a file that is edited twice in a second does not show it
+    monkeypatch.setattr(
+        sys, "dont_write_bytecode", True
+    )  # the stat of a file that is edited twice in a second does not show it
     made: list[Written] = []
 
     def one(text: str, name: str | None = None) -> Written:

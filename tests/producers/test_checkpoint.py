@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jammi_lab.producers.checkpoint import Checkpoint, forget_reading
+from jammi_lab.producers.checkpoint import Checkpoint, remove_checkpoints_of_table
 
 VECTORS = np.random.default_rng(3).normal(size=(20_000, 4)).astype(np.float32)
 DIGESTS = [i.to_bytes(16, "big") for i in range(len(VECTORS))]
@@ -28,16 +28,24 @@ def save(checkpoint: Checkpoint, rows: Sequence[int]) -> None:
 
 
 def loaded(checkpoint: Checkpoint, dimensions: int = 4) -> dict[bytes, list[float]]:
-    return {d: v.tolist() for digests, vectors in checkpoint.load(dimensions) for d, v in zip(digests, vectors, strict=True)}
+    return {
+        d: v.tolist()
+        for digests, vectors in checkpoint.load(dimensions)
+        for d, v in zip(digests, vectors, strict=True)
+    }
 
 
-@pytest.mark.parametrize("rows", [[3, 1], list(range(len(VECTORS))), list(range(8192)), list(range(9000, 0, -1)), []])
+@pytest.mark.parametrize(
+    "rows", [[3, 1], list(range(len(VECTORS))), list(range(8192)), list(range(9000, 0, -1)), []]
+)
 def test_what_is_saved_is_loaded(checkpoint: Checkpoint, rows: list[int]) -> None:
     save(checkpoint, rows)
     assert loaded(checkpoint) == {DIGESTS[r]: VECTORS[r].tolist() for r in rows}
 
 
-def test_saving_again_takes_the_place_of_what_was_there(checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_saving_again_takes_the_place_of_what_was_there(
+    checkpoint: Checkpoint, tmp_path: Path
+) -> None:
     save(checkpoint, [1])
     save(checkpoint, [1, 2])
     assert len(loaded(checkpoint)) == 2 and len(list((tmp_path / "checkpoints").iterdir())) == 1
@@ -53,7 +61,9 @@ def test_none_is_empty_and_can_be_removed(checkpoint: Checkpoint) -> None:
     checkpoint.remove()
 
 
-def test_any_flipped_byte_makes_it_count_as_none_or_changes_nothing(checkpoint: Checkpoint, tmp_path: Path) -> None:
+def test_any_flipped_byte_makes_it_count_as_none_or_changes_nothing(
+    checkpoint: Checkpoint, tmp_path: Path
+) -> None:
     save(checkpoint, range(40))
     whole = loaded(checkpoint)
     path = tmp_path / "checkpoints" / "abc.parquet"
@@ -87,15 +97,26 @@ def test_saving_holds_little_beside_the_vectors(checkpoint: Checkpoint) -> None:
 
 
 @pytest.mark.parametrize("rows", [0, 1, 1024, 1025, 8192, 8193, 20_000])
-def test_one_of_an_earlier_release_is_sound(checkpoint: Checkpoint, tmp_path: Path, rows: int) -> None:
+def test_one_of_an_earlier_release_is_sound(
+    checkpoint: Checkpoint, tmp_path: Path, rows: int
+) -> None:
     """Those were written with 8,192 rows at a time."""
-    running, kind = hashlib.sha256(), pa.schema([("text_digest", pa.binary(16)), ("vector", pa.list_(pa.float32(), 4))])
+    running, kind = (
+        hashlib.sha256(),
+        pa.schema([("text_digest", pa.binary(16)), ("vector", pa.list_(pa.float32(), 4))]),
+    )
     (tmp_path / "checkpoints").mkdir()
-    with pq.ParquetWriter(tmp_path / "checkpoints" / "abc.parquet", kind, use_dictionary=False, compression="none") as writer:
+    with pq.ParquetWriter(
+        tmp_path / "checkpoints" / "abc.parquet", kind, use_dictionary=False, compression="none"
+    ) as writer:
         for start in range(0, rows, 8192):
             some = slice(start, min(start + 8192, rows))
             running.update(b"".join(DIGESTS[some]) + VECTORS[some].tobytes())
-            writer.write_table(pa.table([pa.array(DIGESTS[some], pa.binary(16)), VECTORS[some].tolist()], schema=kind))
+            writer.write_table(
+                pa.table(
+                    [pa.array(DIGESTS[some], pa.binary(16)), VECTORS[some].tolist()], schema=kind
+                )
+            )
         writer.add_key_value_metadata({"jammi_digest": running.hexdigest()})
     assert loaded(checkpoint) == {DIGESTS[r]: VECTORS[r].tolist() for r in range(rows)}
 
@@ -110,11 +131,15 @@ def test_what_cannot_be_saved_is_left(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("what", ["pipe", "device", "loop"])
-def test_what_is_no_plain_file_counts_as_none_and_is_not_waited_for_and_is_saved_over(checkpoint: Checkpoint, tmp_path: Path, what: str) -> None:
+def test_what_is_no_plain_file_counts_as_none_and_is_not_waited_for_and_is_saved_over(
+    checkpoint: Checkpoint, tmp_path: Path, what: str
+) -> None:
     path = tmp_path / "checkpoints" / "abc.parquet"
     path.parent.mkdir()
-    os.mkfifo(path) if what == "pipe" else path.symlink_to("/dev/zero" if what == "device" else path.name)
+    os.mkfifo(path) if what == "pipe" else path.symlink_to(
+        "/dev/zero" if what == "device" else path.name
+    )
     assert loaded(checkpoint) == {}
-    forget_reading(tmp_path, 7)
+    remove_checkpoints_of_table(tmp_path, 7)
     save(checkpoint, [1])
     assert loaded(checkpoint) == {DIGESTS[1]: VECTORS[1].tolist()}

@@ -5,15 +5,23 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from jammi_lab.errors import DuplicateKey, InvalidArgument, NotRecomputable, SchemaMismatch, TableNotFound
-from jammi_lab.values.verdicts import Match, Stale
+from jammi_lab.core.errors import (
+    DuplicateKey,
+    InvalidArgument,
+    NotRecomputable,
+    SchemaMismatch,
+    TableNotFound,
+)
+from jammi_lab.core.verdicts import Match, Stale
 from tests.store.lab import files, statuses
 
 ROWS = {"id": [1, 2, 3], "score": [0.5, None, 2.5]}
 
 
 @pytest.mark.parametrize(
-    "frame", [pa.table(ROWS), pl.DataFrame(ROWS), pd.DataFrame(ROWS), pl.LazyFrame(ROWS)], ids=["arrow", "polars", "pandas", "lazy"]
+    "frame",
+    [pa.table(ROWS), pl.DataFrame(ROWS), pd.DataFrame(ROWS), pl.LazyFrame(ROWS)],
+    ids=["arrow", "polars", "pandas", "lazy"],
 )
 def test_a_frame_of_any_kind_becomes_a_table_with_its_rows(lab, frame):
     table = lab.register("scores", frame, producer="my script", inputs=["papers"])
@@ -24,13 +32,19 @@ def test_a_frame_of_any_kind_becomes_a_table_with_its_rows(lab, frame):
 def test_the_same_rows_params_and_anchors_are_reused(lab):
     one = lab.register("scores", pa.table(ROWS), producer="p", params={"k": 1}, inputs=["papers"])
     again = lab.register("scores", pa.table(ROWS), producer="p", params={"k": 1}, inputs=["papers"])
-    assert (again.outcome, again.version, again.table_name) == ("reused", one.version, one.table_name)
+    assert (again.outcome, again.version, again.table_name) == (
+        "reused",
+        one.version,
+        one.table_name,
+    )
 
 
 def test_the_same_rows_cut_into_other_chunks_are_the_same_rows(lab):
     whole = pa.table(ROWS)
     one = lab.register("scores", whole, producer="p")
-    again = lab.register("scores", pa.concat_tables([whole.slice(0, 1), whole.slice(1)]), producer="p")
+    again = lab.register(
+        "scores", pa.concat_tables([whole.slice(0, 1), whole.slice(1)]), producer="p"
+    )
     assert again.outcome == "reused" and again.table_name == one.table_name
 
 
@@ -54,7 +68,10 @@ def test_any_one_difference_is_another_definition_and_a_new_version(lab, changed
     given = {"frame": pa.table(ROWS), "producer": "p", "params": {"k": 1}}
     one = lab.register("scores", **given)
     other = lab.register("scores", **{**given, **changed})
-    assert other.definition_hash != one.definition_hash and (other.outcome, other.version) == ("computed", 2)
+    assert other.definition_hash != one.definition_hash and (other.outcome, other.version) == (
+        "computed",
+        2,
+    )
 
 
 def test_it_goes_stale_when_an_input_moves_and_cannot_be_recomputed_from_here(lab, papers):
@@ -76,7 +93,10 @@ def test_the_same_rows_over_a_moved_input_are_a_new_version(lab, papers):
 def test_a_recipe_can_be_an_input(lab):
     lab.materialize("venues", "SELECT venue FROM papers")
     table = lab.register("scores", pa.table(ROWS), producer="p", inputs=["venues", "papers"])
-    assert sorted(i.name for i in table.inputs) == ["papers", "venues"] and table.derived_from == "venues"
+    assert (
+        sorted(i.name for i in table.inputs) == ["papers", "venues"]
+        and table.derived_from == "venues"
+    )
 
 
 def test_an_unknown_input_is_typed_with_near_names_and_leaves_no_row(lab, folder):
@@ -100,7 +120,12 @@ def test_a_key_that_is_no_column_is_a_schema_error_and_leaves_nothing(lab, folde
 
 @pytest.mark.parametrize(
     "frame",
-    [pa.table([[1], [2]], names=["a", "a"]), pa.table([[1], [2]], names=["a", "A"]), pa.table({}), pa.table({"d": pa.array([1], pa.duration("s"))})],
+    [
+        pa.table([[1], [2]], names=["a", "a"]),
+        pa.table([[1], [2]], names=["a", "A"]),
+        pa.table({}),
+        pa.table({"d": pa.array([1], pa.duration("s"))}),
+    ],
     ids=["one name twice", "names that differ in case", "no columns", "a duration"],
 )
 def test_a_frame_that_cannot_be_a_table_is_a_schema_error_and_leaves_no_files(lab, folder, frame):
@@ -116,9 +141,8 @@ def test_a_change_of_the_frame_after_the_call_changes_nothing(lab):
     assert table.read().arrow()["id"].to_pylist() == [1, 2, 3] and table.verify() == Match()
 
 
-def test_rows_from_outside_cannot_be_defined_without_being_taken(lab, folder):
-    with pytest.raises(InvalidArgument):
-        lab.register("scores", pa.table(ROWS), producer="p", define_only=True)
-    with pytest.raises(InvalidArgument):
-        lab.import_embeddings("v", pa.table({"id": [1], "vector": [[1.0, 0.0]]}), define_only=True)
+def test_rows_from_outside_are_no_recipe_that_could_be_defined(lab, folder):
+    with pytest.raises(InvalidArgument, match="got Table") as caught:
+        lab.define("scores", pa.table(ROWS))
+    assert "ws.register" in caught.value.hint
     assert statuses(folder) == {} and len(lab.recipes()) == 0

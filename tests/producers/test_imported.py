@@ -8,9 +8,9 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from jammi_lab import errors
+from jammi_lab.core import errors
+from jammi_lab.core.verdicts import Fresh, InputAdvanced, Stale
 from jammi_lab.producers.imported import ImportedProducer
-from jammi_lab.values.verdicts import Fresh, InputAdvanced, Stale
 
 RNG = np.random.default_rng(5)
 
@@ -24,14 +24,33 @@ def test_rows_come_in_key_order_with_key_and_vector_first_and_other_columns_besi
     given = data(["b", "c", "a"], tag=[1, 2, 3])
     table = ws.import_embeddings("v", given)
     rows = table.read().arrow()
-    assert rows.column_names == ["key", "vector", "tag"] and rows["key"].to_pylist() == ["a", "b", "c"] and rows["tag"].to_pylist() == [3, 1, 2]
+    assert (
+        rows.column_names == ["key", "vector", "tag"]
+        and rows["key"].to_pylist() == ["a", "b", "c"]
+        and rows["tag"].to_pylist() == [3, 1, 2]
+    )
     assert np.array_equal(ws.vector("v", "c"), np.float32(given["vector"][1].as_py()))
-    assert (table.kind, table.dimensions, table.model_id, table.reuse) == ("imported", 4, "external", None)
+    assert (table.kind, table.dimensions, table.model_id, table.reuse) == (
+        "imported",
+        4,
+        "external",
+        None,
+    )
 
 
-@pytest.mark.parametrize("kind", [pa.list_(pa.float64()), pa.list_(pa.float32(), 4), pa.large_list(pa.float32()), pa.list_(pa.int64())])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.list_(pa.float64()),
+        pa.list_(pa.float32(), 4),
+        pa.large_list(pa.float32()),
+        pa.list_(pa.int64()),
+    ],
+)
 def test_vectors_may_be_lists_of_any_numbers(ws: Any, kind: pa.DataType) -> None:
-    ws.import_embeddings("v", pa.table({"id": [2, 1], "vector": pa.array([[1, 2, 3, 4], [5, 6, 7, 8]], kind)}))
+    ws.import_embeddings(
+        "v", pa.table({"id": [2, 1], "vector": pa.array([[1, 2, 3, 4], [5, 6, 7, 8]], kind)})
+    )
     assert ws.vector("v", 1).tolist() == [5, 6, 7, 8]
 
 
@@ -51,10 +70,18 @@ def test_uuids_are_the_texts_that_sql_hands_over(ws: Any) -> None:
     ws.import_embeddings("v", data(ids[:1] * 3).set_column(0, "id", column), source="s")
     assert ws.table("v").read().arrow()["key"].to_pylist() == sorted(map(str, ids))
     hits = ws.search("v", ws.vector("v", ids[0]), where="n < 30", select="n")
-    assert {(key, n) for key, _, _, n, _ in hits.fetchall()} == {(str(ids[0]), 10), (str(ids[1]), 20)}
+    assert {(key, n) for key, _, _, n, _ in hits.fetchall()} == {
+        (str(ids[0]), 10),
+        (str(ids[1]), 20),
+    }
     assert hits.polars()["key"].dtype == pl.String
     ws.neighbor_graph("g", "v", k=1)
-    assert ws.context_set("c", "v", members="SELECT src AS target, dst AS member FROM jammi.g").row_count == 3
+    assert (
+        ws.context_set(
+            "c", "v", members="SELECT src AS target, dst AS member FROM jammi.g"
+        ).row_count
+        == 3
+    )
 
 
 def test_chunks_do_not_matter(ws: Any) -> None:
@@ -80,33 +107,91 @@ def test_frames_are_taken_as_they_are(ws: Any, frame: str) -> None:
     ("table", "raised", "said"),
     [
         (pa.table({"id": [1, 2], "vector": [[1.0, 2.0], [1.0]]}), errors.SchemaMismatch, "width"),
-        (pa.table({"id": [1, 2], "vector": [[1.0, 2.0], [0.0, 0.0]]}), errors.SchemaMismatch, "key 2 is all zeros"),
-        (pa.table({"id": [1, 2], "vector": [[1.0, 2.0], [float("nan"), 1.0]]}), errors.SchemaMismatch, "key 2 is not finite"),
-        (pa.table({"id": [1, 2], "vector": [[1e300, 2.0], [1.0, 1.0]]}), errors.SchemaMismatch, "key 1 is not finite"),
-        (pa.table({"id": [1, 2], "vector": [[1.0, 2.0], None]}), errors.SchemaMismatch, "no vector"),
-        (pa.table({"id": [1, 2], "vector": [[1.0, 2.0], [1.0, None]]}), errors.SchemaMismatch, "NULL"),
-        (pa.table({"id": [1, None], "vector": [[1.0, 2.0], [1.0, 1.0]]}), errors.SchemaMismatch, "1 of 2 rows have no key"),
-        (pa.table({"id": [1, 1], "vector": [[1.0, 2.0], [1.0, 1.0]]}), errors.DuplicateKey, "more than one row"),
-        (pa.table({"id": [1], "vector": ["x"]}), errors.SchemaMismatch, "no list of numbers"),
+        (
+            pa.table({"id": [1, 2], "vector": [[1.0, 2.0], [0.0, 0.0]]}),
+            errors.SchemaMismatch,
+            "key 2 is all zeros",
+        ),
+        (
+            pa.table({"id": [1, 2], "vector": [[1.0, 2.0], [float("nan"), 1.0]]}),
+            errors.SchemaMismatch,
+            "key 2 is not finite",
+        ),
+        (
+            pa.table({"id": [1, 2], "vector": [[1e300, 2.0], [1.0, 1.0]]}),
+            errors.SchemaMismatch,
+            "key 1 is not finite",
+        ),
+        (
+            pa.table({"id": [1, 2], "vector": [[1.0, 2.0], None]}),
+            errors.SchemaMismatch,
+            "has a NULL vector",
+        ),
+        (
+            pa.table({"id": [1, 2], "vector": [[1.0, 2.0], [1.0, None]]}),
+            errors.SchemaMismatch,
+            "NULL",
+        ),
+        (
+            pa.table({"id": [1, None], "vector": [[1.0, 2.0], [1.0, 1.0]]}),
+            errors.SchemaMismatch,
+            "1 of 2 rows have no key",
+        ),
+        (
+            pa.table({"id": [1, 1], "vector": [[1.0, 2.0], [1.0, 1.0]]}),
+            errors.DuplicateKey,
+            "more than one row",
+        ),
+        (pa.table({"id": [1], "vector": ["x"]}), errors.SchemaMismatch, "not lists of numbers"),
         (pa.table({"id": [1], "numbers": [[1.0]]}), errors.SchemaMismatch, "no column 'vec'"),
         (pa.table({"idd": [1], "vector": [[1.0]]}), errors.SchemaMismatch, "no column 'id'"),
-        (pa.table({"id": [1], "vector": [[1.0]], "key": [2]}), errors.SchemaMismatch, "cannot be called 'key'"),
-        (pa.table({"id": [{"a": 1}, {"a": 2}], "vector": [[1.0], [2.0]]}), errors.SchemaMismatch, "no order"),
-        (pa.table({"id": [], "vector": pa.array([], pa.list_(pa.float32()))}), errors.SchemaMismatch, "no fixed width"),
+        (
+            pa.table({"id": [1], "vector": [[1.0]], "key": [2]}),
+            errors.SchemaMismatch,
+            "No other column can be named 'key'",
+        ),
+        (
+            pa.table({"id": [{"a": 1}, {"a": 2}], "vector": [[1.0], [2.0]]}),
+            errors.SchemaMismatch,
+            "no order",
+        ),
+        (
+            pa.table({"id": [], "vector": pa.array([], pa.list_(pa.float32()))}),
+            errors.SchemaMismatch,
+            "no fixed width",
+        ),
     ],
 )
-def test_bad_vectors_are_told_before_anything_is_made(ws: Any, table: pa.Table, raised: type[Exception], said: str) -> None:
+def test_bad_vectors_are_told_before_anything_is_made(
+    ws: Any, table: pa.Table, raised: type[Exception], said: str
+) -> None:
     with pytest.raises(raised, match=said):
         ws.import_embeddings("v", table)
     assert ws.tables(status=None) == []
 
 
 def test_no_rows_are_fine_when_the_width_is_fixed(ws: Any) -> None:
-    table = ws.import_embeddings("v", pa.table({"id": pa.array([], pa.int64()), "vector": pa.array([], pa.list_(pa.float32(), 3))}))
-    assert (table.row_count, table.dimensions) == (0, 3) and len(ws.search("v", [1, 2, 3]).arrow()) == 0
+    table = ws.import_embeddings(
+        "v",
+        pa.table(
+            {"id": pa.array([], pa.int64()), "vector": pa.array([], pa.list_(pa.float32(), 3))}
+        ),
+    )
+    assert (table.row_count, table.dimensions) == (0, 3) and len(
+        ws.search("v", [1, 2, 3]).arrow()
+    ) == 0
 
 
-@pytest.mark.parametrize("change", [{"model_id": ""}, {"model_id": None}, {"precision": "f8"}, {"source": "nowhere"}, {"key": "vector"}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model_id": ""},
+        {"model_id": None},
+        {"precision": "f8"},
+        {"source": "nowhere"},
+        {"key": "vector"},
+    ],
+)
 def test_bad_arguments_are_told(ws: Any, change: dict[str, Any]) -> None:
     with pytest.raises(errors.JammiError):
         ws.import_embeddings("v", data([1]), **change)
@@ -135,7 +220,10 @@ def test_the_rows_may_be_those_of_sql_with_an_asterisk(ws: Any, tmp_path: Any) -
     ws.sources.add("p", tmp_path / "p.csv")
     ws.import_embeddings("v", data([1, 2]), source="SELECT * FROM p WHERE title <> 'b'")
     rows = ws.search("v", [1.0] * ws.table("v").dimensions, select="title").arrow().to_pylist()
-    assert {(r["key"], r["title"], r["source_missing"]) for r in rows} == {(1, "a", False), (2, None, True)}
+    assert {(r["key"], r["title"], r["source_missing"]) for r in rows} == {
+        (1, "a", False),
+        (2, None, True),
+    }
     with pytest.raises(errors.SourceUnavailable):
         ws.import_embeddings("v", data([1, 2]), source="nothing*.csv")
 
@@ -150,8 +238,8 @@ def test_a_moved_source_makes_it_stale_and_a_plan_is_blocked(ws: Any, tmp_path: 
     assert isinstance(verdict, Stale) and isinstance(verdict.reasons[0], InputAdvanced)
     assert [s.name for s in ws.plan("v").blocked] == ["v"]
     with pytest.raises(errors.NotRecomputable, match="imported"):
-        ws._rooms.producers.job("v", ws._rooms.catalog.recipes.get("v").descriptor)
+        ws._services.producers.job("v", ws._services.catalog.recipes.get("v").descriptor)
 
 
 def test_the_producer_is_loaded_on_first_use(ws: Any) -> None:
-    assert isinstance(ws._rooms.producers.imported, ImportedProducer)
+    assert isinstance(ws._services.producers.imported, ImportedProducer)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.errors import DuplicateKey, SchemaMismatch
+from jammi_lab.core.errors import DuplicateKey, SchemaMismatch
 
 _UUIDS = "('00000000-0000-0000-0000-00000000000' || i)::UUID"
 SAME = {
@@ -44,10 +44,14 @@ def test_a_key_has_in_the_vectors_the_type_that_it_had(tmp_path: Path, kind: str
 
 
 @pytest.mark.parametrize("kind", OTHER)
-def test_a_key_of_a_type_that_arrow_has_not_comes_back_to_its_row(tmp_path: Path, kind: str) -> None:
+def test_a_key_of_a_type_that_arrow_has_not_comes_back_to_its_row(
+    tmp_path: Path, kind: str
+) -> None:
     expression, stored, one = OTHER[kind]
     with jl.open(tmp_path / "ws") as ws:
-        assert ws.sql(f"SELECT DISTINCT typeof(id) FROM ({rows(expression)})").fetchall() == [(kind,)]
+        assert ws.sql(f"SELECT DISTINCT typeof(id) FROM ({rows(expression)})").fetchall() == [
+            (kind,)
+        ]
         ws.embed("v", rows(expression), key="id", text="body", model="hashing")
         assert ws.sql("SELECT DISTINCT typeof(key) FROM jammi.v").fetchall() == [(stored,)]
         assert _comes_back(ws, expression, one)
@@ -55,12 +59,16 @@ def test_a_key_of_a_type_that_arrow_has_not_comes_back_to_its_row(tmp_path: Path
 
 def _comes_back(ws: Any, expression: str, one: Any) -> bool:
     """Whether each vector joins its row, is found by a value of the key's own Python type, and is kept when a text beside it changes."""
-    joined = ws.sql(f"SELECT count(*) FROM jammi.v JOIN ({rows(expression)}) r ON v.key = r.id").fetchall()
+    joined = ws.sql(
+        f"SELECT count(*) FROM jammi.v JOIN ({rows(expression)}) r ON v.key = r.id"
+    ).fetchall()
     assert joined == [(3,)]
     assert len(ws.vector("v", one)) == ws.table("v").dimensions
     hits = ws.search("v", row=one, k=2).fetchall()
     assert len(hits) == 2
-    changed = rows(expression).replace("i AS body", "CASE i WHEN 1 THEN 'another' ELSE i::VARCHAR END AS body")
+    changed = rows(expression).replace(
+        "i AS body", "CASE i WHEN 1 THEN 'another' ELSE i::VARCHAR END AS body"
+    )
     reuse = ws.embed("v", changed, key="id", text="body", model="hashing").reuse
     return (reuse.changed, reuse.unchanged, reuse.new, reuse.removed) == (1, 2, 0, 0)
 
@@ -73,4 +81,6 @@ def test_equal_keys_that_python_has_no_date_for_are_named(tmp_path: Path) -> Non
 
 def test_a_key_that_is_no_number_is_refused(tmp_path: Path) -> None:
     with jl.open(tmp_path / "ws") as ws, pytest.raises(SchemaMismatch, match="NaN"):
-        ws.embed("v", "SELECT 'nan'::DOUBLE AS id, 'x' AS body", key="id", text="body", model="hashing")
+        ws.embed(
+            "v", "SELECT 'nan'::DOUBLE AS id, 'x' AS body", key="id", text="body", model="hashing"
+        )

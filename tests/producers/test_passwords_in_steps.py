@@ -8,9 +8,9 @@ from typing import Any
 import polars as pl
 import pytest
 
-from jammi_lab import scrubbing
-from jammi_lab.engine import passwords
-from jammi_lab.errors import StatementNotAllowed
+from jammi_lab.core import redaction as scrubbing
+from jammi_lab.core.errors import StatementNotAllowed
+from jammi_lab.engine.sql import credential_check as passwords
 
 CANARY = "CANARY7f3a91c2"
 ADDRESS = f"postgresql://me:{CANARY}@db/crm"
@@ -38,7 +38,11 @@ def step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: Any) -> Any:
 
 def kept(ws: Any) -> list[Path]:
     ws.sql("SELECT 1").fetchall()
-    return [path for path in Path(ws.path).rglob("*") if path.is_file() and CANARY.encode() in path.read_bytes()]
+    return [
+        path
+        for path in Path(ws.path).rglob("*")
+        if path.is_file() and CANARY.encode() in path.read_bytes()
+    ]
 
 
 @pytest.mark.parametrize(
@@ -51,19 +55,32 @@ def kept(ws: Any) -> list[Path]:
         f'def step(s):\n    """Reads {ADDRESS}."""\n    return s.arrow()\n',
     ],
 )
-def test_a_step_whose_source_holds_a_password_is_refused_and_neither_kept_nor_shown(lab: Any, step: Any, source: str) -> None:
-    with pytest.raises(StatementNotAllowed, match=r"Python step 'p' holds .* password") as caught:
+def test_a_step_whose_source_holds_a_password_is_refused_and_neither_kept_nor_shown(
+    lab: Any, step: Any, source: str
+) -> None:
+    with pytest.raises(
+        StatementNotAllowed, match=r"Python step 'p' contains .* password"
+    ) as caught:
         lab.compute("p", step(source), inputs=["s"])
-    assert CANARY not in "\n".join(caught.value.lines()) and "os.environ" in caught.value.hint and "****" in caught.value.excerpt
+    assert (
+        CANARY not in "\n".join(caught.value.lines())
+        and "os.environ" in caught.value.hint
+        and "****" in caught.value.excerpt
+    )
     assert not kept(lab) and len(lab.recipes()) == 0
 
 
-def test_the_secret_of_a_source_is_found_in_a_text_and_in_a_comment_and_not_in_a_name(lab: Any, step: Any) -> None:
-    scrubbing.remember("Tr0ub4dorAnd3")
-    for source in ('def step(s, key="Tr0ub4dorAnd3"):\n    return s.arrow()\n', "def step(s):\n    return s.arrow()  # Tr0ub4dorAnd3\n"):
-        with pytest.raises(StatementNotAllowed, match="holds the secret of a source"):
-            passwords.refuse_step("p", source)
-    passwords.refuse_step("p", "def step(Tr0ub4dorAnd3):\n    return Tr0ub4dorAnd3.arrow()\n")
+def test_the_secret_of_a_source_is_found_in_a_text_and_in_a_comment_and_not_in_a_name(
+    lab: Any, step: Any
+) -> None:
+    scrubbing.remember_credential("Tr0ub4dorAnd3")
+    for source in (
+        'def step(s, key="Tr0ub4dorAnd3"):\n    return s.arrow()\n',
+        "def step(s):\n    return s.arrow()  # Tr0ub4dorAnd3\n",
+    ):
+        with pytest.raises(StatementNotAllowed, match="contains the secret of a source"):
+            passwords.check_step("p", source)
+    passwords.check_step("p", "def step(Tr0ub4dorAnd3):\n    return Tr0ub4dorAnd3.arrow()\n")
 
 
 @pytest.mark.parametrize(
@@ -78,7 +95,7 @@ def test_the_secret_of_a_source_is_found_in_a_text_and_in_a_comment_and_not_in_a
     ],
 )
 def test_what_stands_for_a_password_is_none(line: str) -> None:
-    passwords.refuse_step("p", f"    def step(s):\n        dsn = {line}\n        return s\n")
+    passwords.check_step("p", f"    def step(s):\n        dsn = {line}\n        return s\n")
 
 
 def test_versions_values_producers_and_notes_hold_no_password_either(lab: Any, step: Any) -> None:
@@ -92,7 +109,7 @@ def test_versions_values_producers_and_notes_hold_no_password_either(lab: Any, s
         lambda: lab.register("r", rows, producer="job", params={"dsn": ADDRESS}),
         lambda: table.pin(f"as it came from {ADDRESS}, it's final"),
     ):
-        with pytest.raises(StatementNotAllowed, match="holds a password") as caught:
+        with pytest.raises(StatementNotAllowed, match="contains a password") as caught:
             ask()
         assert CANARY not in "\n".join(caught.value.lines())
     table.pin("it's final: see https://example.org:80/x")

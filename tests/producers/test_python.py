@@ -16,8 +16,16 @@ import pyarrow as pa
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.errors import DependencyCycle, DuplicateKey, InvalidArgument, NameInvalid, SchemaMismatch, StepFailed, TableNotFound
-from jammi_lab.values.records import Progress
+from jammi_lab.core.errors import (
+    DependencyCycle,
+    DuplicateKey,
+    InvalidArgument,
+    NameInvalid,
+    SchemaMismatch,
+    StepFailed,
+    TableNotFound,
+)
+from jammi_lab.core.records import Progress
 from tests.producers.modules import write
 from tests.store.lab import files, statuses
 
@@ -45,14 +53,27 @@ def test_a_function_gets_a_result_for_each_input_in_order_and_params_as_keywords
         got.append((type(papers), type(venues), least, names))
         return papers.polars().join(venues.polars(), on="venue").filter(pl.col("n") >= least)
 
-    table = lab.compute("busy", step, inputs=["papers", "venues"], params={"least": 2, "names": ("a",)})
+    table = lab.compute(
+        "busy", step, inputs=["papers", "venues"], params={"least": 2, "names": ("a",)}
+    )
     assert got == [(jl.Result, jl.Result, 2, ["a"])]
     assert table.kind == "python" and table.outcome == "computed" and table.verify() == jl.Match()
-    assert table.read().arrow()["id"].to_pylist() == [1, 3] and sorted(i.label for i in table.inputs) == ["papers", "venues"]
+    assert table.read().arrow()["id"].to_pylist() == [1, 3] and sorted(
+        i.label for i in table.inputs
+    ) == ["papers", "venues"]
     assert table.source_id == "papers" and table.derived_from == "venues"
 
 
-@pytest.mark.parametrize("asked", ["papers", "PAPERS", "SELECT * FROM papers WHERE year > 2020", "  SELECT id, year FROM papers; -- all", "copied"])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "papers",
+        "PAPERS",
+        "SELECT * FROM papers WHERE year > 2020",
+        "  SELECT id, year FROM papers; -- all",
+        "copied",
+    ],
+)
 def test_an_input_is_a_source_a_recipe_or_sql(lab, asked):
     lab.materialize("copied", "SELECT * FROM papers")
     assert lab.compute("t", same, inputs=asked).row_count in (2, 3)
@@ -65,7 +86,11 @@ def test_one_input_may_be_a_text_and_none_is_allowed(lab):
         return pl.DataFrame({"a": [1]})
 
     table = lab.compute("none", constant)
-    assert table.inputs == [] and table.staleness() == jl.Fresh() and lab.compute("none", constant).outcome == "reused"
+    assert (
+        table.inputs == []
+        and table.staleness() == jl.Fresh()
+        and lab.compute("none", constant).outcome == "reused"
+    )
 
 
 def test_an_input_may_be_read_twice_and_in_part(lab):
@@ -86,7 +111,13 @@ def test_the_rows_of_an_input_come_in_one_order_whatever_the_number_of_threads(l
         return joined.arrow().slice(0, 1)
 
     for _ in range(2):
-        lab.compute("t", step, inputs="SELECT a.i, b.i AS j FROM jammi.many a JOIN jammi.many b ON a.i = b.i + 1", version="1", cache="bypass")
+        lab.compute(
+            "t",
+            step,
+            inputs="SELECT a.i, b.i AS j FROM jammi.many a JOIN jammi.many b ON a.i = b.i + 1",
+            version="1",
+            cache="bypass",
+        )
     assert seen[0].equals(seen[1])
 
 
@@ -119,8 +150,12 @@ GIVEN = {
     "an iterator of frames": lambda: iter([pl.DataFrame(ROWS)[:1], pl.DataFrame(ROWS)[1:]]),
     "an iterator of batches": lambda: iter(pa.table(ROWS).to_batches(max_chunksize=1)),
     "a list of tables": lambda: [pa.table(ROWS).slice(0, 2), pa.table(ROWS).slice(2)],
-    "an iterator of dicts": lambda: iter([[{"id": 3, "score": 0.5}, {"id": 1, "score": None}], [{"id": 2, "score": 2.5}]]),
-    "batches with their columns in another order": lambda: iter([pa.table(ROWS).slice(0, 2), pa.table(ROWS).slice(2).select(["score", "id"])]),
+    "an iterator of dicts": lambda: iter(
+        [[{"id": 3, "score": 0.5}, {"id": 1, "score": None}], [{"id": 2, "score": 2.5}]]
+    ),
+    "batches with their columns in another order": lambda: iter(
+        [pa.table(ROWS).slice(0, 2), pa.table(ROWS).slice(2).select(["score", "id"])]
+    ),
 }
 
 
@@ -161,7 +196,10 @@ def test_rows_are_in_the_order_of_the_key_and_then_of_the_other_columns(lab):
 def test_the_same_rows_in_another_order_are_the_same_bytes(lab):
     one = lab.compute("t", lambda: pl.DataFrame({"a": [1, 2], "b": [[1], None]}), version="1")
     other = lab.compute("t", lambda: pl.DataFrame({"a": [2, 1], "b": [None, [1]]}), version="2")
-    assert (one.version, other.version) == (1, 2) and one.manifest.artifact.digest == other.manifest.artifact.digest
+    assert (one.version, other.version) == (
+        1,
+        2,
+    ) and one.manifest.artifact.digest == other.manifest.artifact.digest
 
 
 KEPT = {
@@ -182,12 +220,16 @@ KEPT = {
 
 @pytest.mark.parametrize("kind", KEPT)
 def test_values_are_read_back_as_they_were_given(lab, kind):
-    table = lab.compute("t", lambda: pa.table({"n": [0, 1], "x": KEPT[kind]}), version=kind, key="n")
+    table = lab.compute(
+        "t", lambda: pa.table({"n": [0, 1], "x": KEPT[kind]}), version=kind, key="n"
+    )
     assert table.read().arrow()["x"].to_pylist() == KEPT[kind].to_pylist()
 
 
 def test_a_frame_without_rows_keeps_its_columns(lab):
-    table = lab.compute("t", lambda: pl.DataFrame(schema={"id": pl.Int64, "title": pl.String}), version="1")
+    table = lab.compute(
+        "t", lambda: pl.DataFrame(schema={"id": pl.Int64, "title": pl.String}), version="1"
+    )
     assert table.row_count == 0 and [c.name for c in table.manifest.columns] == ["id", "title"]
 
 
@@ -210,10 +252,17 @@ NO_ROWS = {
 
 
 @pytest.mark.parametrize("what", NO_ROWS)
-def test_what_is_no_table_is_a_schema_error_that_names_the_step_and_leaves_nothing(lab, folder, what):
+def test_what_is_no_table_is_a_schema_error_that_names_the_step_and_leaves_nothing(
+    lab, folder, what
+):
     with pytest.raises(SchemaMismatch) as caught:
         lab.compute("broken", lambda: NO_ROWS[what](), version="1")
-    assert "broken" in caught.value.message and files(folder) == [] and "ready" not in statuses(folder).values() and "broken" not in lab
+    assert (
+        "broken" in caught.value.message
+        and files(folder) == []
+        and "ready" not in statuses(folder).values()
+        and "broken" not in lab
+    )
     assert [r.name for r in lab.recipes()] == []
 
 
@@ -243,10 +292,22 @@ def test_what_the_function_raises_is_the_cause_with_its_line_and_nothing_is_left
     with pytest.raises(StepFailed) as caught:
         lab.compute("broken", step, inputs="papers")
     error = caught.value
-    assert isinstance(error.__cause__, KeyError) and error.step == "broken" and "KeyError: 'nothing'" in error.message
-    assert error.excerpt.split("\n")[0].strip() == 'return rows / {}["nothing"]' and "test_python.py" in error.hint and len(error.lines()) <= 5
+    assert (
+        isinstance(error.__cause__, KeyError)
+        and error.step == "broken"
+        and "KeyError: 'nothing'" in error.message
+    )
+    assert (
+        error.excerpt.split("\n")[0].strip() == 'return rows / {}["nothing"]'
+        and "test_python.py" in error.hint
+        and len(error.lines()) <= 5
+    )
     assert error.excerpt.split("\n")[1].index("^") == error.excerpt.split("\n")[0].index("{}")
-    assert files(folder) == [] and list(statuses(folder).values()) == ["failed"] and [r.name for r in lab.recipes()] == []
+    assert (
+        files(folder) == []
+        and list(statuses(folder).values()) == ["failed"]
+        and [r.name for r in lab.recipes()] == []
+    )
 
 
 def test_what_an_iterator_raises_half_way_is_told_like_that(lab, folder):
@@ -294,7 +355,11 @@ def test_an_interrupt_passes_through_and_leaves_nothing(lab, folder):
     with pytest.raises(KeyboardInterrupt) as caught:
         lab.compute("t", step, inputs="papers")
     assert "nothing was left behind" in " ".join(caught.value.__notes__)
-    assert files(folder) == [] and list(statuses(folder).values()) == ["failed"] and [r.name for r in lab.recipes()] == []
+    assert (
+        files(folder) == []
+        and list(statuses(folder).values()) == ["failed"]
+        and [r.name for r in lab.recipes()] == []
+    )
 
 
 def test_an_interrupt_between_two_batches_leaves_nothing(lab, folder):
@@ -341,7 +406,11 @@ def test_a_call_that_cannot_be_is_refused_before_anything_is_begun(lab, folder, 
 
 @pytest.mark.parametrize(
     "function",
-    [lambda papers: papers, functools.partial(same), type("Model", (), {"__call__": lambda _, papers: papers})()],
+    [
+        lambda papers: papers,
+        functools.partial(same),
+        type("Model", (), {"__call__": lambda _, papers: papers})(),
+    ],
     ids=["lambda", "partial", "object"],
 )
 def test_with_a_version_anything_that_can_be_called_is_a_step(lab, function):
@@ -422,12 +491,20 @@ def test_the_same_step_over_the_same_inputs_is_answered_and_not_run(lab):
     ids=["function", "param", "type of a param", "key", "version", "input"],
 )
 def test_any_one_difference_is_another_definition(lab, changed):
-    given = {"function": lambda papers, least=2020: papers, "params": {"least": 2020}, "inputs": "papers", "version": "0"}
+    given = {
+        "function": lambda papers, least=2020: papers,
+        "params": {"least": 2020},
+        "inputs": "papers",
+        "version": "0",
+    }
     if "function" in changed:
         given |= {"function": same, "params": {}, "version": None}
     one = lab.compute("t", **given)
     other = lab.compute("t", **{**given, **changed})
-    assert other.definition_hash != one.definition_hash and (other.outcome, other.version) == ("computed", 2)
+    assert other.definition_hash != one.definition_hash and (other.outcome, other.version) == (
+        "computed",
+        2,
+    )
 
 
 def test_the_order_of_inputs_is_part_of_the_definition(lab):
@@ -437,7 +514,9 @@ def test_the_order_of_inputs_is_part_of_the_definition(lab):
         return first
 
     one = lab.compute("t", both, inputs=["papers", "copied"])
-    assert lab.compute("t", both, inputs=["copied", "papers"]).definition_hash != one.definition_hash
+    assert (
+        lab.compute("t", both, inputs=["copied", "papers"]).definition_hash != one.definition_hash
+    )
 
 
 def test_one_version_of_two_recipes_is_two_definitions(lab):
@@ -518,7 +597,9 @@ def test_an_input_that_never_stands_still_is_recorded_as_unpinned(lab, papers):
         return rows
 
     table = lab.compute("t", step, inputs="papers", version="1")
-    assert isinstance(table.staleness(), jl.Undecidable) and "kept changing" in str(table.staleness())
+    assert isinstance(table.staleness(), jl.Undecidable) and "kept changing" in str(
+        table.staleness()
+    )
 
 
 # -- around it ---------------------------------------------------------------------------------------------------------------------
@@ -542,18 +623,25 @@ def test_progress_is_told_before_the_function_is_called(lab):
 
 
 def test_the_manifest_holds_the_source_and_no_value_that_it_names(lab, write):
-    code = write("PASSWORD = 'hunter2'\ndef step(papers):\n    use = PASSWORD\n    return papers  # all of it\n")
+    code = write(
+        "PASSWORD = 'hunter2'\ndef step(papers):\n    use = PASSWORD\n    return papers  # all of it\n"
+    )
     table = lab.compute("t", code.module.step, inputs="papers")
-    assert table.manifest.descriptor["source"].endswith("return papers  # all of it\n") and "hunter2" not in str(table.manifest.to_dict())
-    assert table.manifest.descriptor["function"] == f"{code.name}:step" and table.manifest.order_sensitive
+    assert table.manifest.descriptor["source"].endswith(
+        "return papers  # all of it\n"
+    ) and "hunter2" not in str(table.manifest.to_dict())
+    assert (
+        table.manifest.descriptor["function"] == f"{code.name}:step"
+        and table.manifest.order_sensitive
+    )
     assert "return papers" in next(iter(lab.recipes())).definition
 
 
-def test_define_only_gives_a_recipe_its_definition_and_runs_nothing(lab):
-    assert lab.compute("t", years, inputs="papers", define_only=True) is None
+def test_define_gives_a_recipe_its_definition_and_runs_nothing(lab):
+    assert lab.define("t", jl.PythonStep(years, inputs="papers")).newest_version is None
     assert "t" not in lab and lab.staleness("t").reasons[0].recorded is None
     assert lab.recompute("t").executed == ["t"] and lab.staleness("t") == jl.Fresh()
-    lab.compute("t", years, inputs="papers", params={"least": 2021}, define_only=True)
+    lab.define("t", jl.PythonStep(years, inputs="papers", params={"least": 2021}))
     assert lab.table("t").row_count == 3 and isinstance(lab.staleness("t"), jl.Stale)
     lab.recompute()
     assert lab.table("t").row_count == 2
@@ -565,4 +653,8 @@ def test_a_lost_catalog_gets_its_python_steps_back_from_the_manifests(lab, folde
     (folder / "catalog.sqlite3").unlink()
     jl.rebuild(folder)
     with jl.open(folder) as ws:
-        assert ws.table("t").kind == "python" and ws.table("t").row_count == 2 and ws.table("t").verify() == jl.Match()
+        assert (
+            ws.table("t").kind == "python"
+            and ws.table("t").row_count == 2
+            and ws.table("t").verify() == jl.Match()
+        )

@@ -21,7 +21,9 @@ from pyiceberg.typedef import Record
 
 _PLACES = pa.schema(
     [
-        pa.field("file_path", pa.string(), nullable=False, metadata={"PARQUET:field_id": "2147483546"}),
+        pa.field(
+            "file_path", pa.string(), nullable=False, metadata={"PARQUET:field_id": "2147483546"}
+        ),
         pa.field("pos", pa.int64(), nullable=False, metadata={"PARQUET:field_id": "2147483545"}),
     ]
 )
@@ -43,29 +45,54 @@ class _DeleteManifest(ManifestWriterV2):
 def data_files(table):
     """The data files of a table's current snapshot, in the order of their rows' writing."""
     table.refresh()
-    entries = [entry for manifest in table.current_snapshot().manifests(table.io) for entry in manifest.fetch_manifest_entry(table.io)]
+    entries = [
+        entry
+        for manifest in table.current_snapshot().manifests(table.io)
+        for entry in manifest.fetch_manifest_entry(table.io)
+    ]
     data = [entry for entry in entries if entry.data_file.content == DataFileContent.DATA]
-    return [entry.data_file.file_path for entry in sorted(data, key=lambda entry: entry.sequence_number)]
+    return [
+        entry.data_file.file_path for entry in sorted(data, key=lambda entry: entry.sequence_number)
+    ]
 
 
 def delete_at(table, file_path, *positions, partition=WHOLE):
     """A commit that deletes rows of one data file by their places in it."""
-    rows = pa.table({"file_path": [file_path] * len(positions), "pos": pa.array(positions, pa.int64())}, schema=_PLACES)
+    rows = pa.table(
+        {"file_path": [file_path] * len(positions), "pos": pa.array(positions, pa.int64())},
+        schema=_PLACES,
+    )
     _commit(table, rows, DataFileContent.POSITION_DELETES, None, partition)
 
 
 def delete_equal(table, columns, *values, partition=WHOLE):
     """A commit that deletes the rows in which columns have one of some values (a tuple each); what is written later stays."""
-    arrow, fields = table.schema().as_arrow(), [table.schema().find_field(column) for column in columns]
-    schema = pa.schema([pa.field(f.name, arrow.field(f.name).type, metadata={"PARQUET:field_id": str(f.field_id)}) for f in fields])
-    rows = pa.Table.from_pylist([dict(zip(columns, value, strict=True)) for value in values], schema)
+    arrow, fields = (
+        table.schema().as_arrow(),
+        [table.schema().find_field(column) for column in columns],
+    )
+    schema = pa.schema(
+        [
+            pa.field(
+                f.name, arrow.field(f.name).type, metadata={"PARQUET:field_id": str(f.field_id)}
+            )
+            for f in fields
+        ]
+    )
+    rows = pa.Table.from_pylist(
+        [dict(zip(columns, value, strict=True)) for value in values], schema
+    )
     _commit(table, rows, DataFileContent.EQUALITY_DELETES, [f.field_id for f in fields], partition)
 
 
 def _commit(table, rows, content, ids, partition):
     table.refresh()
     metadata, name = table.metadata, uuid.uuid4()
-    snapshot, number, parent = metadata.new_snapshot_id(), metadata.next_sequence_number(), metadata.current_snapshot()
+    snapshot, number, parent = (
+        metadata.new_snapshot_id(),
+        metadata.next_sequence_number(),
+        metadata.current_snapshot(),
+    )
     path = f"{table.location()}/data/{name}-deletes.parquet"
     with table.io.new_output(path).create() as file:
         pq.write_table(rows, file)
@@ -81,9 +108,18 @@ def _commit(table, rows, content, ids, partition):
     deletes.spec_id = metadata.default_spec_id
     output = table.io.new_output(f"{table.location()}/metadata/{name}-m0.avro")
     with _DeleteManifest(metadata.spec(), metadata.schema(), output, snapshot, "null") as writer:
-        writer.add(ManifestEntry.from_args(status=ManifestEntryStatus.ADDED, snapshot_id=snapshot, sequence_number=None, data_file=deletes))
+        writer.add(
+            ManifestEntry.from_args(
+                status=ManifestEntryStatus.ADDED,
+                snapshot_id=snapshot,
+                sequence_number=None,
+                data_file=deletes,
+            )
+        )
     listed = f"{table.location()}/metadata/snap-{snapshot}-0-{name}.avro"
-    with write_manifest_list(2, table.io.new_output(listed), snapshot, parent.snapshot_id, number, "null") as of_all:
+    with write_manifest_list(
+        2, table.io.new_output(listed), snapshot, parent.snapshot_id, number, "null"
+    ) as of_all:
         of_all.add_manifests([*parent.manifests(table.io), writer.to_manifest_file()])
     made = Snapshot(
         snapshot_id=snapshot,
@@ -95,6 +131,11 @@ def _commit(table, rows, content, ids, partition):
         schema_id=metadata.current_schema_id,
     )
     table.catalog.commit_table(
-        table, (), (AddSnapshotUpdate(snapshot=made), SetSnapshotRefUpdate(snapshot_id=snapshot, ref_name="main", type="branch"))
+        table,
+        (),
+        (
+            AddSnapshotUpdate(snapshot=made),
+            SetSnapshotRefUpdate(snapshot_id=snapshot, ref_name="main", type="branch"),
+        ),
     )
     table.refresh()

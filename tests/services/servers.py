@@ -21,7 +21,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 import pytest
 
-from jammi_lab.names import literal
+from jammi_lab.core.identifiers import sql_literal
 
 HOST = "127.0.0.1"
 _SECONDS = 60
@@ -61,30 +61,63 @@ def _postgres_answers(url: str) -> bool:
     import psycopg
 
     with contextlib.suppress(psycopg.Error):
-        return run_postgres(url, "SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user") == [(True,)]
+        return run_postgres(
+            url, "SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user"
+        ) == [(True,)]
     return False
 
 
 @contextlib.contextmanager
 def _own_postgres(password: str = "") -> Iterator[str]:
-    programs = _programs("initdb", *sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), reverse=True))
+    programs = _programs(
+        "initdb", *sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), reverse=True)
+    )
     with _folder("postgres") as (folder, owner):
         data, port = folder / "data", free_port()
         asked = folder / "password"
         asked.write_text(password or "none")
         asked.chmod(0o644)
         entry = ("-A", "scram-sha-256" if password else "trust", f"--pwfile={asked}")
-        _run(owner, f"{programs}/initdb", "-D", data, *entry, "-U", "postgres", "-E", "UTF8", "--locale=C", "--no-sync")
-        options = ("-p", str(port), "-k", folder, "-c", f"listen_addresses={HOST}", "-c", "fsync=off")
+        _run(
+            owner,
+            f"{programs}/initdb",
+            "-D",
+            data,
+            *entry,
+            "-U",
+            "postgres",
+            "-E",
+            "UTF8",
+            "--locale=C",
+            "--no-sync",
+        )
+        options = (
+            "-p",
+            str(port),
+            "-k",
+            folder,
+            "-c",
+            f"listen_addresses={HOST}",
+            "-c",
+            "fsync=off",
+        )
         with _process(owner, signal.SIGINT, f"{programs}/postgres", "-D", data, *options):
-            yield _answering(f"postgresql://postgres{password and ':'}{password}@{HOST}:{port}/postgres", _postgres_answers)
+            yield _answering(
+                f"postgresql://postgres{password and ':'}{password}@{HOST}:{port}/postgres",
+                _postgres_answers,
+            )
 
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
     """The URL of a PostgreSQL server's own database, as a user who may make others."""
     pytest.importorskip("psycopg")
-    with _server("JAMMI_TEST_POSTGRES", f"postgresql://postgres@{HOST}:5432/postgres", _postgres_answers, _own_postgres) as url:
+    with _server(
+        "JAMMI_TEST_POSTGRES",
+        f"postgresql://postgres@{HOST}:5432/postgres",
+        _postgres_answers,
+        _own_postgres,
+    ) as url:
         yield url
 
 
@@ -134,14 +167,21 @@ def run_mysql(url: str, *statements: str) -> None:
 
     [extension] = Path(wheel.__file__ or "").parent.glob("extensions/*/*.duckdb_extension")
     at = urlsplit(url)
-    parts = {"HOST": at.hostname or "", "PORT": str(at.port or 3306), "USER": unquote(at.username or ""), "PASSWORD": unquote(at.password or "")}
+    parts = {
+        "HOST": at.hostname or "",
+        "PORT": str(at.port or 3306),
+        "USER": unquote(at.username or ""),
+        "PASSWORD": unquote(at.password or ""),
+    }
     with duckdb.connect() as connection:
-        connection.execute(f"LOAD {literal(str(extension))}")
-        said = ", ".join(f"{key} {literal(value)}" for key, value in parts.items() if value)
-        connection.execute(f"CREATE SECRET server (TYPE mysql, {said}, DATABASE {literal(at.path.lstrip('/'))})")
+        connection.execute(f"LOAD {sql_literal(str(extension))}")
+        said = ", ".join(f"{key} {sql_literal(value)}" for key, value in parts.items() if value)
+        connection.execute(
+            f"CREATE SECRET server (TYPE mysql, {said}, DATABASE {sql_literal(at.path.lstrip('/'))})"
+        )
         connection.execute("ATTACH '' AS server (TYPE mysql, SECRET server)")
         for statement in statements:
-            connection.execute(f"CALL mysql_execute('server', {literal(statement)})")
+            connection.execute(f"CALL mysql_execute('server', {sql_literal(statement)})")
 
 
 def _mysql_answers(url: str) -> bool:
@@ -164,7 +204,12 @@ def _own_mysql() -> Iterator[str]:
         data, port = folder / "data", free_port()
         base = ("--no-defaults", f"--datadir={data}")
         _run(owner, installer, *base, "--auth-root-authentication-method=normal", "--skip-test-db")
-        options = (f"--port={port}", f"--bind-address={HOST}", f"--socket={folder}/socket", f"--pid-file={folder}/pid")
+        options = (
+            f"--port={port}",
+            f"--bind-address={HOST}",
+            f"--socket={folder}/socket",
+            f"--pid-file={folder}/pid",
+        )
         with _process(owner, signal.SIGTERM, f"{programs}/mariadbd", *base, *options):
             yield _answering(f"mysql://root@{HOST}:{port}/mysql", _mysql_answers)
 
@@ -173,7 +218,9 @@ def _own_mysql() -> Iterator[str]:
 def mysql_server() -> Iterator[str]:
     """The URL of a MariaDB or MySQL server's own database, as a user who may make others."""
     pytest.importorskip("duckdb_extension_mysql_scanner")
-    with _server("JAMMI_TEST_MYSQL", f"mysql://root@{HOST}:3306/mysql", _mysql_answers, _own_mysql) as url:
+    with _server(
+        "JAMMI_TEST_MYSQL", f"mysql://root@{HOST}:3306/mysql", _mysql_answers, _own_mysql
+    ) as url:
         yield url
 
 
@@ -192,10 +239,17 @@ def mysql_url(mysql_server: str) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _server(variable: str, usual: str, answers: Callable[[str], bool], own: Callable[[], contextlib.AbstractContextManager[str]]) -> Iterator[str]:
+def _server(
+    variable: str,
+    usual: str,
+    answers: Callable[[str], bool],
+    own: Callable[[], contextlib.AbstractContextManager[str]],
+) -> Iterator[str]:
     if url := os.environ.get(variable):
         if not answers(url):
-            no_service(f"{variable} names a server that cannot be reached, or a user who may not make databases")
+            no_service(
+                f"{variable} names a server that cannot be reached, or a user who may not make databases"
+            )
         yield url
     elif answers(usual):
         yield usual
@@ -204,7 +258,9 @@ def _server(variable: str, usual: str, answers: Callable[[str], bool], own: Call
             try:
                 url = stack.enter_context(own())
             except NoServer as why:
-                no_service(f"no server answers at {usual} ({variable} can name another), and none could be started: {why}")
+                no_service(
+                    f"no server answers at {usual} ({variable} can name another), and none could be started: {why}"
+                )
             yield url
 
 
@@ -235,7 +291,9 @@ def _folder(user: str) -> Iterator[tuple[Path, str | None]]:
         except KeyError:
             raise NoServer(f"root cannot run it, and there is no user {user}") from None
         owner = user
-    folder = Path(tempfile.mkdtemp(prefix="jammi-server-"))  # not below pytest's folder, which other users cannot enter
+    folder = Path(
+        tempfile.mkdtemp(prefix="jammi-server-")
+    )  # not below pytest's folder, which other users cannot enter
     try:
         if owner is not None:
             shutil.chown(folder, owner)
@@ -245,14 +303,28 @@ def _folder(user: str) -> Iterator[tuple[Path, str | None]]:
 
 
 def _run(owner: str | None, *command: object) -> None:
-    done = subprocess.run(list(map(str, command)), user=owner, capture_output=True, text=True, timeout=_SECONDS, check=False, cwd="/")
+    done = subprocess.run(
+        list(map(str, command)),
+        user=owner,
+        capture_output=True,
+        text=True,
+        timeout=_SECONDS,
+        check=False,
+        cwd="/",
+    )
     if done.returncode:
         raise NoServer(f"{command[0]} failed: {done.stderr.strip()[-500:]}")
 
 
 @contextlib.contextmanager
 def _process(owner: str | None, end: signal.Signals, *command: object) -> Iterator[None]:
-    process = subprocess.Popen(list(map(str, command)), user=owner, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/")
+    process = subprocess.Popen(
+        list(map(str, command)),
+        user=owner,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+    )
     try:
         yield
     finally:

@@ -33,7 +33,11 @@ def s3_server() -> Iterator[str]:
     pytest.importorskip("moto")
     pytest.importorskip("s3fs")
     with subprocess.Popen(
-        [sys.executable, "-c", _SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        [sys.executable, "-c", _SERVER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
     ) as server:
         try:
             assert server.stdout is not None
@@ -61,9 +65,13 @@ class Bucket:
     def put_in_parts(self, key: str, content: bytes) -> None:
         """The same bytes as an upload of several parts, which has another ETag."""
         begun = self.client.create_multipart_upload(Bucket=self.name, Key=key)["UploadId"]
-        sent = self.client.upload_part(Bucket=self.name, Key=key, UploadId=begun, PartNumber=1, Body=content)
+        sent = self.client.upload_part(
+            Bucket=self.name, Key=key, UploadId=begun, PartNumber=1, Body=content
+        )
         parts = {"Parts": [{"PartNumber": 1, "ETag": sent["ETag"]}]}
-        self.client.complete_multipart_upload(Bucket=self.name, Key=key, UploadId=begun, MultipartUpload=parts)
+        self.client.complete_multipart_upload(
+            Bucket=self.name, Key=key, UploadId=begun, MultipartUpload=parts
+        )
 
     def remove(self, prefix: str) -> None:
         found = self.client.list_objects_v2(Bucket=self.name, Prefix=prefix).get("Contents", [])
@@ -80,7 +88,11 @@ def _client(endpoint: str) -> Any:
     import botocore.session
 
     return botocore.session.Session().create_client(
-        "s3", region_name="us-east-1", endpoint_url=endpoint, aws_access_key_id=KEY, aws_secret_access_key=SECRET
+        "s3",
+        region_name="us-east-1",
+        endpoint_url=endpoint,
+        aws_access_key_id=KEY,
+        aws_secret_access_key=SECRET,
     )
 
 
@@ -118,7 +130,7 @@ class Web:
     """Whether HEAD is answered."""
     status: int | None = None
     """An answer to everything, in place of the files."""
-    needs: str | None = None
+    required: str | None = None
     """What must be in the Authorization header or the query."""
     redirect: dict[str, str] = field(default_factory=dict)
     """Where a path leads."""
@@ -153,7 +165,7 @@ def web_server() -> Iterator[Web]:
                 return self._plain(web.status or 405)
             if path in web.redirect:
                 return self._plain(302, ("Location", web.redirect[path]))
-            if web.needs is not None and web.needs not in f"{said} {query}":
+            if web.required is not None and web.required not in f"{said} {query}":
                 return self._plain(401)
             if path not in web.files:
                 return self._plain(404)
@@ -189,7 +201,12 @@ def web_server() -> Iterator[Web]:
                     self.wfile.write(part)
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, name="test-web", daemon=True).start()
+        threading.Thread(
+            target=server.serve_forever,
+            kwargs={"poll_interval": 0.02},
+            name="test-web",
+            daemon=True,
+        ).start()
         web.address = f"http://127.0.0.1:{server.server_address[1]}"
         try:
             yield web

@@ -6,10 +6,12 @@ from typing import ClassVar
 import pytest
 from hypothesis import settings
 
-from jammi_lab.config import load_settings
-from jammi_lab.tenancy import TenantScope
-from jammi_lab.workspace import Workspace
+from jammi_lab.core.settings import load_settings
+from jammi_lab.core.tenancy import TenantScope
+from jammi_lab.workspace.assembly import build_services
+from jammi_lab.workspace.workspace import Workspace
 from tests.services.servers import run_postgres
+from tests.sizes import sized, soak
 from tests.stateful.test_histories import Histories
 
 pytestmark = [pytest.mark.services, pytest.mark.slow]
@@ -23,8 +25,21 @@ class OnPostgres(Histories):
     def open(self) -> Workspace:
         folder = self.root / "lab"
         folder.mkdir(exist_ok=True)
-        given = load_settings(folder, {"catalog.url": f"{self.server}?schema=h_{self.root.name.rsplit('-', 1)[1].lower()}"})
-        return Workspace(folder, str(folder), TenantScope(None), given, self.clock, read_only=False, create=True)
+        given = load_settings(
+            folder,
+            {"catalog.url": f"{self.server}?schema=h_{self.root.name.rsplit('-', 1)[1].lower()}"},
+        )
+        return Workspace(
+            build_services(
+                folder,
+                display_path=str(folder),
+                scope=TenantScope(None),
+                settings=given,
+                clock=self.clock,
+                read_only=False,
+                create=True,
+            )
+        )
 
     def teardown(self) -> None:
         label = self.ws.settings["catalog.url"]
@@ -32,9 +47,12 @@ class OnPostgres(Histories):
         run_postgres(self.server, f"DROP SCHEMA {label.rsplit('=', 1)[1]} CASCADE")
 
 
-OnPostgres.TestCase.settings = settings(Histories.TestCase.settings, max_examples=3, stateful_step_count=10)
+OnPostgres.TestCase.settings = settings(
+    Histories.TestCase.settings, max_examples=sized(2, 6), stateful_step_count=10
+)
 
 
+@soak
 @pytest.mark.timeout(300)
 class TestHistoriesOnPostgres(OnPostgres.TestCase):
     @pytest.fixture(autouse=True)

@@ -5,17 +5,23 @@ import secrets
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.catalog import mutables
-from tests.live.test_mutable import *  # noqa: F403
-from tests.live.test_mutable_inputs import lab, test_a_commit_makes_a_reader_stale_and_recomputing_makes_it_fresh  # noqa: F401
+from jammi_lab.catalog import mutable_tables as mutables
+from tests.live.test_mutable_inputs import (
+    lab,  # noqa: F401
+    test_a_commit_makes_a_reader_stale_and_recomputing_makes_it_fresh,  # noqa: F401
+)
 from tests.live.test_mutable_processes import ADD, children  # noqa: F401
-from tests.live.test_mutable_tenants import test_what_is_shared_is_read_and_not_written_while_a_tenant_is_bound  # noqa: F401
+from tests.live.test_mutable_tables import *  # noqa: F403
+from tests.live.test_mutable_tenants import (
+    test_what_is_shared_is_read_and_not_written_while_a_tenant_is_bound,  # noqa: F401
+)
 from tests.services.servers import run_postgres
+from tests.sizes import contract
 
 del test_a_backup_holds_the_tables_and_their_rows  # noqa: F821  it copies a file; the one below is of a server
 del test_a_catalog_without_room_refuses_what_does_not_fit_typed_and_takes_what_does  # noqa: F821  it fills a file
 
-pytestmark = [pytest.mark.services, pytest.mark.slow]
+pytestmark = [contract, pytest.mark.services, pytest.mark.slow]
 
 
 @pytest.fixture(autouse=True)
@@ -34,31 +40,38 @@ def test_a_backup_of_a_server_holds_the_tables_and_their_rows(ws, tmp_path, monk
     monkeypatch.delenv("JAMMI_CATALOG__URL")
     with jl.open(tmp_path / "other") as other:
         there = other.mutable["labels"]
-        assert there.read().to_pylist() == [{"id": 1, "label": "a"}, {"id": 2, "label": "b"}] and there.changes(0).num_rows == 2
+        assert (
+            there.read().to_pylist() == [{"id": 1, "label": "a"}, {"id": 2, "label": "b"}]
+            and there.changes(0).num_rows == 2
+        )
         there.insert([{"id": 3}])
 
 
 @pytest.mark.parametrize("ask", [lambda held: held.read(), lambda held: held.changes(0)])
-def test_a_table_that_another_kernel_drops_while_it_is_read_is_gone_and_no_damage(ws, tmp_path, monkeypatch, labels, ask):
+def test_a_table_that_another_kernel_drops_while_it_is_read_is_gone_and_no_damage(
+    ws, tmp_path, monkeypatch, labels, ask
+):
     with jl.open(tmp_path / "lab") as other:
-        own = mutables.physical
+        own = mutables.physical_tables
 
         def dropped(*given):
-            monkeypatch.setattr(mutables, "physical", own)
+            monkeypatch.setattr(mutables, "physical_tables", own)
             other.mutable.drop("labels")
             return own(*given)
 
-        monkeypatch.setattr(mutables, "physical", dropped)
-        with pytest.raises(jl.TableNotFound, match="not there any more"):
+        monkeypatch.setattr(mutables, "physical_tables", dropped)
+        with pytest.raises(jl.TableNotFound, match="no longer exists"):
             ask(labels)
 
 
 def test_a_drop_takes_locks_in_the_order_in_which_readers_do():
-    [changes, rows] = mutables.physical(1, True).drop
+    [changes, rows] = mutables.physical_tables(1, True).drop_statements
     assert changes.endswith("_changes") and rows.endswith("_rows")
 
 
-def test_two_processes_on_a_server_lose_no_update(ws, tmp_path, children):  # noqa: F811
-    from tests.live.test_mutable_processes import test_two_processes_that_write_at_once_lose_no_update as both
+def test_two_processes_on_a_server_lose_no_update(ws, tmp_path, children):
+    from tests.live.test_mutable_processes import (
+        test_two_processes_that_write_at_once_lose_no_update as both,
+    )
 
     both(ws, tmp_path, children)

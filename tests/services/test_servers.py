@@ -10,7 +10,9 @@ pytestmark = pytest.mark.services
 
 
 def test_a_session_has_a_database_of_its_own_on_postgresql(postgres_url, fresh_postgres_url):
-    assert run_postgres(postgres_url, "CREATE TABLE t (x int)", "INSERT INTO t VALUES (1)", "SELECT x FROM t") == [(1,)]
+    assert run_postgres(
+        postgres_url, "CREATE TABLE t (x int)", "INSERT INTO t VALUES (1)", "SELECT x FROM t"
+    ) == [(1,)]
     assert run_postgres(fresh_postgres_url, "SELECT to_regclass('t')") == [(None,)]
     run_postgres(postgres_url, "DROP TABLE t")
 
@@ -34,7 +36,9 @@ def test_a_server_is_started_from_what_is_installed_when_none_listens(name):
     assert not answers(url), "it ends with its block"
 
 
-def test_a_missing_server_is_a_skip_with_a_word_and_a_failure_where_servers_are_required(monkeypatch):
+def test_a_missing_server_is_a_skip_with_a_word_and_a_failure_where_servers_are_required(
+    monkeypatch,
+):
     monkeypatch.delenv("JAMMI_REQUIRE_SERVICES", raising=False)
     with pytest.raises(pytest.skip.Exception, match="nothing listens"):
         no_service("nothing listens")
@@ -44,4 +48,7 @@ def test_a_missing_server_is_a_skip_with_a_word_and_a_failure_where_servers_are_
 
 
 def test_the_url_of_another_database_keeps_user_host_and_port():
-    assert in_database("postgresql://a:b@h:1/x?sslmode=disable", "y") == "postgresql://a:b@h:1/y?sslmode=disable"
+    assert (
+        in_database("postgresql://a:b@h:1/x?sslmode=disable", "y")
+        == "postgresql://a:b@h:1/y?sslmode=disable"
+    )

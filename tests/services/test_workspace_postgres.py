@@ -13,8 +13,14 @@ from typing import Any
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.errors import DependencyCycle, InvalidArgument, SourceUnavailable, WorkspaceNotFound, WorkspaceReadOnly
-from jammi_lab.values.verdicts import Fresh, Match, code
+from jammi_lab.core.errors import (
+    DependencyCycle,
+    InvalidArgument,
+    SourceUnavailable,
+    WorkspaceNotFound,
+    WorkspaceReadOnly,
+)
+from jammi_lab.core.verdicts import Fresh, Match, verdict_code
 from tests.conftest import PACKAGE_ROOTS, ROOT
 from tests.services.servers import run_postgres
 
@@ -46,28 +52,42 @@ def statuses(url: str) -> dict[str, str]:
     return dict(run_postgres(url, "SELECT table_name, status FROM jammi.result_tables"))  # type: ignore[arg-type]
 
 
-def test_the_whole_story_runs_with_a_catalog_on_a_server(lab: Any, tmp_path: Path, url: str, papers: Path) -> None:
+def test_the_whole_story_runs_with_a_catalog_on_a_server(
+    lab: Any, tmp_path: Path, url: str, papers: Path
+) -> None:
     assert lab.materialize("venues", VENUES).outcome == "computed"
     lab.materialize("busy", "SELECT venue FROM jammi.venues WHERE n > 1")
     assert lab.materialize("venues", VENUES).outcome == "reused"
     papers.write_text(papers.read_text() + "4,b\n")
-    assert [code(row.verdict) for row in lab.status()] == ["possibly_stale", "stale"]
+    assert [verdict_code(row.verdict) for row in lab.status()] == ["possibly_stale", "stale"]
     assert [step.outcome for step in lab.recompute().steps] == ["computed", "computed"]
-    assert lab.table("busy").read().fetchall() == [("a",), ("b",)] and lab.staleness("busy") == Fresh()
+    assert (
+        lab.table("busy").read().fetchall() == [("a",), ("b",)] and lab.staleness("busy") == Fresh()
+    )
     assert len(lab.lineage("papers").edges) == 2 and lab.verify("venues") == Match()
     lab.close()
     assert sorted(path.name for path in (tmp_path / "lab").iterdir()) == ["results", "workspace.id"]
     with jl.open(tmp_path / "lab", catalog=url) as again:
         assert not again.recovery and [t.version for t in again.tables()] == [2, 2, 1, 1]
-        assert again.lineage("papers").edges and [code(row.verdict) for row in again.status()] == ["fresh", "fresh"]
-        assert again.expire("venues") and again.check().to_dict() == jl.open(tmp_path / "lab", catalog=url).check().to_dict()
+        assert again.lineage("papers").edges and [
+            verdict_code(row.verdict) for row in again.status()
+        ] == [
+            "fresh",
+            "fresh",
+        ]
+        assert (
+            again.expire("venues")
+            and again.fsck().to_dict() == jl.open(tmp_path / "lab", catalog=url).fsck().to_dict()
+        )
         again.drop("busy")
         assert again.recipes() and "busy" not in again
 
 
-def test_jammi_toml_and_the_environment_can_name_the_catalog(lab: Any, tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jammi_toml_and_the_environment_can_name_the_catalog(
+    lab: Any, tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lab.materialize("venues", VENUES)
-    with pytest.raises(WorkspaceNotFound, match="kept on a server"):
+    with pytest.raises(WorkspaceNotFound, match="stored on a server"):
         jl.open(tmp_path / "lab")
     monkeypatch.setenv("JAMMI_CATALOG__URL", url)
     with jl.open(tmp_path / "lab") as ws:
@@ -80,13 +100,21 @@ def test_jammi_toml_and_the_environment_can_name_the_catalog(lab: Any, tmp_path:
             ws.settings.set("catalog.url", "")
 
 
-def test_a_password_is_in_nothing_that_is_shown_or_stored(tmp_path: Path, strict_postgres_url: str, papers: Path) -> None:
+def test_a_password_is_in_nothing_that_is_shown_or_stored(
+    tmp_path: Path, strict_postgres_url: str, papers: Path
+) -> None:
     secret = strict_postgres_url.split(":")[2].partition("@")[0]
     with jl.open(tmp_path / "lab", catalog=strict_postgres_url) as ws:
         ws.sources.add("papers", papers)
         ws.materialize("venues", VENUES)
         ws.backup(tmp_path / "backup.sqlite3")
-        for shown in (repr(ws), repr(ws.settings), ws.settings["catalog.url"], repr(ws.sources), repr(ws.check())):
+        for shown in (
+            repr(ws),
+            repr(ws.settings),
+            ws.settings["catalog.url"],
+            repr(ws.sources),
+            repr(ws.fsck()),
+        ):
             assert secret not in shown
     for path in tmp_path.rglob("*"):
         assert path.is_dir() or secret.encode() not in path.read_bytes(), path
@@ -105,13 +133,15 @@ def test_two_workspaces_in_one_database_are_kept_apart(lab: Any, tmp_path: Path,
     with jl.open(tmp_path / "other", catalog=f"{url}?schema=other") as other:
         assert other.tables() == [] and list(other.sources) == []
         other.materialize("venues", "SELECT 1 AS x")
-    assert lab.table("venues").version == 1 and lab.check().orphans == []
+    assert lab.table("venues").version == 1 and lab.fsck().orphans == []
     for path, schema in ((tmp_path / "other", "jammi"), (tmp_path / "lab", "other")):
         with pytest.raises(InvalidArgument, match="belongs to"):
             jl.open(path, catalog=f"{url}?schema={schema}")
 
 
-def test_a_folder_with_tables_is_not_opened_with_a_new_catalog_that_would_hide_them(lab: Any, tmp_path: Path, url: str) -> None:
+def test_a_folder_with_tables_is_not_opened_with_a_new_catalog_that_would_hide_them(
+    lab: Any, tmp_path: Path, url: str
+) -> None:
     lab.materialize("venues", VENUES)
     lab.close()
     with pytest.raises(WorkspaceNotFound, match="is new, but result tables are in"):
@@ -156,56 +186,79 @@ def test_what_is_not_there_is_not_made_unasked(tmp_path: Path, url: str) -> None
 
 def rows_as_they_lie(url: str) -> dict[str, Any]:
     """Of every table of a database what its rows are, where they lie, and who last wrote or locked them."""
-    tables = run_postgres(url, "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname !~ '^(pg_|information_schema)'")
-    return {name: run_postgres(url, f"SELECT ctid, xmin, xmax, t::text FROM {name} t ORDER BY ctid") for (name,) in tables}
+    tables = run_postgres(
+        url,
+        "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname !~ '^(pg_|information_schema)'",
+    )
+    return {
+        name: run_postgres(url, f"SELECT ctid, xmin, xmax, t::text FROM {name} t ORDER BY ctid")
+        for (name,) in tables
+    }
 
 
-def test_a_read_only_workspace_answers_and_changes_nothing(lab: Any, tmp_path: Path, url: str) -> None:
+def test_a_read_only_workspace_answers_and_changes_nothing(
+    lab: Any, tmp_path: Path, url: str
+) -> None:
     lab.materialize("venues", VENUES)
     before = rows_as_they_lie(url)
     with jl.open(tmp_path / "lab", catalog=url, read_only=True) as ws:
-        assert [code(row.verdict) for row in ws.status()] == ["fresh"] and ws.table("venues").verify() == Match()
+        assert [verdict_code(row.verdict) for row in ws.status()] == ["fresh"] and ws.table(
+            "venues"
+        ).verify() == Match()
         with pytest.raises(WorkspaceReadOnly):
             ws.materialize("more", "SELECT 1 AS x")
     assert rows_as_they_lie(url) == before and len(before) > 5
 
 
-def test_a_lost_catalog_is_made_again_from_the_manifests(lab: Any, tmp_path: Path, url: str) -> None:
+def test_a_lost_catalog_is_made_again_from_the_manifests(
+    lab: Any, tmp_path: Path, url: str
+) -> None:
     lab.materialize("venues", VENUES)
     lab.materialize("busy", "SELECT venue FROM jammi.venues WHERE n > 1")
-    with pytest.raises(InvalidArgument, match="open somewhere"):
+    with pytest.raises(InvalidArgument, match="open elsewhere"):
         jl.rebuild(tmp_path / "lab", catalog=url)
     lab.close()
     report = jl.rebuild(tmp_path / "lab", catalog=url)
     assert sorted(report.recipes) == ["busy", "venues"] and report.kept.startswith("jammi_before_")
     with jl.open(tmp_path / "lab", catalog=url) as ws:
         assert ws.table("busy").read().fetchall() == [("a",)] and ws.lineage("venues").edges
-        with pytest.raises(InvalidArgument, match="open somewhere"):
+        with pytest.raises(InvalidArgument, match="open elsewhere"):
             jl.rebuild(tmp_path / "lab", catalog=url)
     run_postgres(url, "DROP SCHEMA jammi CASCADE")
     assert jl.rebuild(tmp_path / "lab", catalog=url).kept is None
     with jl.open(tmp_path / "lab", catalog=url) as ws:
         assert sorted(ws.recipes()[i].name for i in range(2)) == ["busy", "venues"]
-    left = run_postgres(url, "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'jammi\\_%' ORDER BY 1")
+    left = run_postgres(
+        url, "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'jammi\\_%' ORDER BY 1"
+    )
     assert left == [(report.kept,)]
 
 
-def test_a_rebuild_that_fails_leaves_the_old_catalog_in_its_place(lab: Any, tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rebuild_that_fails_leaves_the_old_catalog_in_its_place(
+    lab: Any, tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lab.materialize("venues", VENUES)
     lab.close()
-    monkeypatch.setattr("jammi_lab.store.rebuild._fill", lambda *_: 1 / 0)
+    monkeypatch.setattr("jammi_lab.store.rebuild._fill_catalog", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         jl.rebuild(tmp_path / "lab", catalog=url)
     with jl.open(tmp_path / "lab", catalog=url) as ws:
         assert "papers" in ws.sources and "venues" in ws
-    assert run_postgres(url, "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'jammi%'") == [(1,)]
+    assert run_postgres(url, "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'jammi%'") == [
+        (1,)
+    ]
 
 
-def test_a_server_that_went_away_is_a_typed_error_and_its_return_is_enough(lab: Any, url: str) -> None:
+def test_a_server_that_went_away_is_a_typed_error_and_its_return_is_enough(
+    lab: Any, url: str
+) -> None:
     lab.materialize("venues", VENUES)
-    dialect = lab._rooms.catalog.database.dialect
+    dialect = lab._services.catalog.database.dialect
     real, dialect._arguments = dialect._arguments, {**dialect._arguments, "port": 1}
-    run_postgres(url, "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
+    run_postgres(
+        url,
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    )
     for ask in (lab.status, lambda: lab.materialize("more", "SELECT 2 AS x")):
         with pytest.raises(SourceUnavailable, match="cannot be reached"):
             ask()
@@ -216,8 +269,13 @@ def test_a_server_that_went_away_is_a_typed_error_and_its_return_is_enough(lab: 
     assert writers == [(1,)]
 
 
-def test_a_kernel_whose_lock_the_server_let_go_has_it_again_before_it_builds(lab: Any, tmp_path: Path, url: str) -> None:
-    run_postgres(url, "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
+def test_a_kernel_whose_lock_the_server_let_go_has_it_again_before_it_builds(
+    lab: Any, tmp_path: Path, url: str
+) -> None:
+    run_postgres(
+        url,
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    )
     with jl.open(tmp_path / "lab", catalog=url) as other:
         assert not other.recovery  # it was taken for dead; it had left nothing
 
@@ -228,10 +286,16 @@ def test_a_kernel_whose_lock_the_server_let_go_has_it_again_before_it_builds(lab
         assert lab.materialize("venues", VENUES, progress=meanwhile).outcome == "computed"
 
 
-def test_a_step_that_asks_another_handle_for_itself_is_a_circle(lab: Any, tmp_path: Path, url: str) -> None:
+def test_a_step_that_asks_another_handle_for_itself_is_a_circle(
+    lab: Any, tmp_path: Path, url: str
+) -> None:
     def step(papers: Any) -> Any:
         with jl.open(tmp_path / "lab", catalog=url, settings={"flight.wait_seconds": 1}) as other:
-            return other.compute("t", lambda read: read.arrow(), inputs="papers", version="1").read().arrow()
+            return (
+                other.compute("t", lambda read: read.arrow(), inputs="papers", version="1")
+                .read()
+                .arrow()
+            )
 
     with pytest.raises(DependencyCycle):
         lab.compute("t", step, inputs="papers", version="1")
@@ -300,11 +364,18 @@ def child(tmp_path: Path, url: str) -> Iterator[Callable[[str], subprocess.Popen
     ],
 )
 def test_a_kernel_that_is_stopped_is_spared_and_one_that_is_killed_is_settled(
-    child: Callable[[str], Any], tmp_path: Path, url: str, point: str, status: str | None, report: str | None
+    child: Callable[[str], Any],
+    tmp_path: Path,
+    url: str,
+    point: str,
+    status: str | None,
+    report: str | None,
 ) -> None:
     other = child(point)
     assert other.stdout.readline() == "HOLD\n"
-    if point == "catalog:before-commit":  # the very first one, of the new catalog itself: it is as if it had not been
+    if (
+        point == "catalog:before-commit"
+    ):  # the very first one, of the new catalog itself: it is as if it had not been
         other.kill()
         other.wait()
         with jl.open(tmp_path / "lab", catalog=url) as ws:
@@ -312,22 +383,30 @@ def test_a_kernel_that_is_stopped_is_spared_and_one_that_is_killed_is_settled(
         return
     other.send_signal(signal.SIGSTOP)
     with jl.open(tmp_path / "lab", catalog=url) as ws:
-        assert not ws.recovery and ws.recovery.spared == [name for name, now in statuses(url).items() if now == "building"]
+        assert not ws.recovery and ws.recovery.spared == [
+            name for name, now in statuses(url).items() if now == "building"
+        ]
         other.kill()
         other.wait()
         until = [ws.recover()]
         while report and not until[-1] and len(until) < 200:
             until.append(ws.recover())  # the server sees the connection end within a moment
         settled = until[-1]
-        assert (list(getattr(settled, report)) if report else []) == (list(statuses(url)) if report else [])
+        assert (list(getattr(settled, report)) if report else []) == (
+            list(statuses(url)) if report else []
+        )
         assert list(statuses(url).values()) == [status] and not ws.recover()
-        assert ws.check().orphans == []
+        assert ws.fsck().orphans == []
         files = list((tmp_path / "lab" / "results").rglob("*.parquet"))
         assert len(files) == (status == "ready")
-        assert ws.materialize("held", "SELECT 1 AS x").outcome == ("reused" if status == "ready" else "computed")
+        assert ws.materialize("held", "SELECT 1 AS x").outcome == (
+            "reused" if status == "ready" else "computed"
+        )
 
 
-def test_two_kernels_make_tables_at_once_and_lose_nothing(child: Callable[[str], Any], tmp_path: Path, url: str) -> None:
+def test_two_kernels_make_tables_at_once_and_lose_nothing(
+    child: Callable[[str], Any], tmp_path: Path, url: str
+) -> None:
     children = [child("many"), child("many")]
     with jl.open(tmp_path / "lab", catalog=url) as ws:
         for turn in range(10):
@@ -336,9 +415,11 @@ def test_two_kernels_make_tables_at_once_and_lose_nothing(child: Callable[[str],
         for each in children:
             assert each.stdout.read() == "DONE\n" and each.wait() == 0
         assert set(statuses(url).values()) == {"ready"}
-        assert sorted(t.version for t in ws.table("t0").history()) == list(range(1, len(ws.table("t0").history()) + 1))
+        assert sorted(t.version for t in ws.table("t0").history()) == list(
+            range(1, len(ws.table("t0").history()) + 1)
+        )
         assert len({t.definition_hash for t in ws.tables() if t.name == "shared"}) == 15
-        assert all(t.verify() == Match() for t in ws.tables()) and ws.check().orphans == []
+        assert all(t.verify() == Match() for t in ws.tables()) and ws.fsck().orphans == []
 
 
 def test_a_results_folder_that_is_gone_is_said(lab: Any, tmp_path: Path, url: str) -> None:

@@ -12,10 +12,16 @@ from typing import Any
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.errors import InvalidArgument, JammiError, SourceUnavailable, TableDamaged, WorkspaceNotFound
-from jammi_lab.storage.remote import RemotePath
-from jammi_lab.values.verdicts import Damaged, Fresh, Match, Mismatch, MissingBytes, code
-from jammi_lab.values.verdicts import MissingManifest as NoManifest
+from jammi_lab.core.errors import (
+    InvalidArgument,
+    JammiError,
+    SourceUnavailable,
+    TableDamaged,
+    WorkspaceNotFound,
+)
+from jammi_lab.core.verdicts import Damaged, Fresh, Match, Mismatch, MissingBytes, verdict_code
+from jammi_lab.core.verdicts import MissingManifest as NoManifest
+from jammi_lab.storage.object_store import RemotePath
 from tests.conftest import PACKAGE_ROOTS, ROOT
 from tests.services.servers import run_postgres
 from tests.services.stores import KEY, SECRET, Bucket, bucket_of, without_aws
@@ -38,20 +44,26 @@ class Opened:
 
     @property
     def root(self) -> RemotePath:
-        return self.ws._folder
+        return self.ws._services.folder
 
     def names(self) -> list[str]:
-        return sorted(name for name in self.root.listed() if name != "workspace.id")
+        return sorted(name for name in self.root.list_objects() if name != "workspace.id")
 
 
 @pytest.fixture(params=["memory", pytest.param("s3", marks=pytest.mark.services)])
-def store(request: pytest.FixtureRequest, nothing_left_behind: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Opened]:
+def store(
+    request: pytest.FixtureRequest, nothing_left_behind: None, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Opened]:
     if request.param == "memory":
         made = Opened(f"memory://{uuid.uuid4().hex}/lab")
     else:
         without_aws(monkeypatch)
         bucket = bucket_of(request.getfixturevalue("endpoint"))
-        made = Opened(bucket.url("lab"), catalog=request.getfixturevalue("fresh_postgres_url"), storage_options=bucket.options)
+        made = Opened(
+            bucket.url("lab"),
+            catalog=request.getfixturevalue("fresh_postgres_url"),
+            storage_options=bucket.options,
+        )
     yield made
     if made.ws is not None:
         made.ws.close()
@@ -71,11 +83,16 @@ def lab(store: Opened, papers: Path) -> Any:
     return ws
 
 
-def test_the_whole_story_runs_in_a_store(store: Opened, lab: Any, papers: Path, tmp_path: Path) -> None:
+def test_the_whole_story_runs_in_a_store(
+    store: Opened, lab: Any, papers: Path, tmp_path: Path
+) -> None:
     table = lab.materialize("venues", VENUES, key="venue")
     busy = lab.materialize("busy", "SELECT venue FROM jammi.venues WHERE n > 1")
     assert table.path == f"{store.url}/{table._record.path}" and busy.read().fetchall() == [("a",)]
-    assert len(store.names()) == 4 and lab.materialize("venues", VENUES, key="venue").outcome == "reused"
+    assert (
+        len(store.names()) == 4
+        and lab.materialize("venues", VENUES, key="venue").outcome == "reused"
+    )
     for engine, rows in (
         ("polars", lambda f: f.collect().rows()),
         ("duckdb", lambda r: r.fetchall()),
@@ -84,14 +101,24 @@ def test_the_whole_story_runs_in_a_store(store: Opened, lab: Any, papers: Path, 
         assert len(rows(table.scan(engine))) == 2
     with pytest.raises(InvalidArgument):
         table.scan("excel")
-    assert table.export(tmp_path / "x.parquet").stat().st_size == table.bytes and table.export(tmp_path / "x.csv").exists()
+    assert (
+        table.export(tmp_path / "x.parquet").stat().st_size == table.bytes
+        and table.export(tmp_path / "x.csv").exists()
+    )
     papers.write_text("id,venue\n1,a\n2,b\n3,b\n")
-    assert [code(row.verdict) for row in lab.status()] == ["possibly_stale", "stale"]
-    assert [step.outcome for step in lab.recompute().steps] == ["computed", "computed"] and lab.staleness("busy") == Fresh()
+    assert [verdict_code(row.verdict) for row in lab.status()] == ["possibly_stale", "stale"]
+    assert [step.outcome for step in lab.recompute().steps] == [
+        "computed",
+        "computed",
+    ] and lab.staleness("busy") == Fresh()
     assert len(lab.table("venues").diff().changed) == 2
-    assert lab.expire("venues") == [] or lab.check().orphans == []
+    assert lab.expire("venues") == [] or lab.fsck().orphans == []
     again = store.open()
-    assert not again.recovery and again.table("busy").read().fetchall() == [("b",)] and again.table("busy").verify() == Match()
+    assert (
+        not again.recovery
+        and again.table("busy").read().fetchall() == [("b",)]
+        and again.table("busy").verify() == Match()
+    )
     again.drop("busy", force=True)
     assert len(store.names()) == 2 * len(list(again.tables()))
 
@@ -99,10 +126,14 @@ def test_the_whole_story_runs_in_a_store(store: Opened, lab: Any, papers: Path, 
 def test_vectors_are_made_and_searched_in_a_store(store: Opened, lab: Any) -> None:
     lab.embed("vectors", "papers", key="id", text="venue", model="hashing")
     assert [row["key"] for row in lab.search("vectors", "b", k=1).arrow().to_pylist()] == [2]
-    assert lab.embed("vectors", "papers", key="id", text="venue", model="hashing").outcome == "reused"
+    assert (
+        lab.embed("vectors", "papers", key="id", text="venue", model="hashing").outcome == "reused"
+    )
 
 
-def test_an_interrupted_embed_leaves_one_checkpoint_that_the_next_uses(store: Opened, lab: Any) -> None:
+def test_an_interrupted_embed_leaves_one_checkpoint_that_the_next_uses(
+    store: Opened, lab: Any
+) -> None:
     class Slow:
         name, version, dimensions, calls = "slow", "1", 2, 0
 
@@ -138,10 +169,12 @@ def test_changed_and_lost_objects_are_found_by_the_next_look(store: Opened, lab:
     assert lab.staleness("venues") == Fresh()
     place.unlink()
     assert lab.staleness("venues") == Damaged(found=None) and table.verify() == MissingBytes()
-    assert lab.recover().missing == [table.table_name] and lab.check().missing == [table.table_name]
+    assert lab.recover().missing == [table.table_name] and lab.fsck().missing == [table.table_name]
 
 
-def test_an_object_that_was_replaced_before_the_first_look_is_not_taken_for_ours(store: Opened, lab: Any) -> None:
+def test_an_object_that_was_replaced_before_the_first_look_is_not_taken_for_ours(
+    store: Opened, lab: Any
+) -> None:
     table = lab.materialize("venues", VENUES)
     place = store.root / table._record.path
     body = bytearray(place.open().read())
@@ -150,20 +183,28 @@ def test_an_object_that_was_replaced_before_the_first_look_is_not_taken_for_ours
     assert isinstance(lab.staleness("venues"), Damaged)
 
 
-def test_a_look_asks_for_one_listing_and_not_for_each_table(store: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_look_asks_for_one_listing_and_not_for_each_table(
+    store: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lab = store.open(settings={"look.racy_seconds": 0})  # what has no ETag is told by its time
     for i in range(5):
         lab.materialize(f"t{i}", f"SELECT {i} AS x")
     lab.status()
     asked: list[str] = []
-    for name in ("listed", "info", "open"):
+    for name in ("list_objects", "info", "open"):
         real = getattr(RemotePath, name)
-        monkeypatch.setattr(RemotePath, name, lambda self, *a, _real=real, _name=name: (asked.append(_name), _real(self, *a))[1])
-    assert [code(row.verdict) for row in lab.status()] == ["fresh"] * 5
-    assert asked == ["listed"]
+        monkeypatch.setattr(
+            RemotePath,
+            name,
+            lambda self, *a, _real=real, _name=name: (asked.append(_name), _real(self, *a))[1],
+        )
+    assert [verdict_code(row.verdict) for row in lab.status()] == ["fresh"] * 5
+    assert asked == ["list_objects"]
 
 
-def test_a_lost_manifest_is_healed_and_what_nothing_vouches_for_is_put_aside(store: Opened, lab: Any) -> None:
+def test_a_lost_manifest_is_healed_and_what_nothing_vouches_for_is_put_aside(
+    store: Opened, lab: Any
+) -> None:
     kept, torn = lab.materialize("kept", "SELECT 1 AS x"), lab.materialize("torn", "SELECT 2 AS x")
     for table in (kept, torn):
         (store.root / table._record.path.replace(".parquet", ".materialization.json")).unlink()
@@ -172,20 +213,38 @@ def test_a_lost_manifest_is_healed_and_what_nothing_vouches_for_is_put_aside(sto
     place.put(place.open().read()[:-1] + b"x", create=False)
     report = lab.recover()
     assert report.healed == [kept.table_name] and report.quarantined == [torn.table_name]
-    assert kept.verify() == Match() and sorted(name.split("/")[0] for name in store.names()) == ["quarantine", "quarantine", "results", "results"]
+    assert kept.verify() == Match() and sorted(name.split("/")[0] for name in store.names()) == [
+        "quarantine",
+        "quarantine",
+        "results",
+        "results",
+    ]
     assert not lab.recover()
 
 
-def test_a_check_finds_orphans_and_a_repair_reclaims_them_when_they_are_old(store: Opened, lab: Any) -> None:
+def test_a_check_finds_orphans_and_a_repair_reclaims_them_when_they_are_old(
+    store: Opened, lab: Any
+) -> None:
     lab.materialize("venues", VENUES)
     (store.root / "results/_global/stray.parquet").put(b"x", create=True)
-    assert lab.check().orphans == ["results/_global/stray.parquet"] and lab.check(repair=True).reclaimed == []
-    report = lab.check(repair=True, grace=0, deep=True)
-    assert report.reclaimed == ["results/_global/stray.parquet"] and report.bytes_reclaimed == 1 and len(store.names()) == 2
+    assert (
+        lab.fsck().orphans == ["results/_global/stray.parquet"]
+        and lab.fsck(repair=True).reclaimed == []
+    )
+    report = lab.fsck(repair=True, grace=0, deep=True)
+    assert (
+        report.reclaimed == ["results/_global/stray.parquet"]
+        and report.bytes_reclaimed == 1
+        and len(store.names()) == 2
+    )
 
 
-@pytest.mark.parametrize("point", ["funnel:building", "funnel:sealed", "file.after_put", "funnel:manifest-durable"])
-def test_a_failure_between_put_and_catalog_leaves_failed_and_no_objects(store: Opened, lab: Any, point: str) -> None:
+@pytest.mark.parametrize(
+    "point", ["funnel:building", "funnel:sealed", "file.after_put", "funnel:manifest-durable"]
+)
+def test_a_failure_between_put_and_catalog_leaves_failed_and_no_objects(
+    store: Opened, lab: Any, point: str
+) -> None:
     from jammi_lab.storage.files import install_fault_hook
 
     def fail(name: str) -> None:
@@ -207,7 +266,11 @@ def test_a_read_only_workspace_reads_and_puts_nothing(store: Opened, lab: Any) -
     lab.materialize("venues", VENUES)
     before = store.names()
     ws = store.open(read_only=True)
-    assert [code(row.verdict) for row in ws.status()] == ["fresh"] and len(ws.table("venues").read().fetchall()) == 2 and store.names() == before
+    assert (
+        [verdict_code(row.verdict) for row in ws.status()] == ["fresh"]
+        and len(ws.table("venues").read().fetchall()) == 2
+        and store.names() == before
+    )
 
 
 def test_a_store_needs_a_catalog_and_says_how_to_name_one() -> None:
@@ -222,8 +285,12 @@ def test_a_store_needs_a_catalog_and_says_how_to_name_one() -> None:
 
 
 @pytest.mark.services
-def test_credentials_of_the_store_are_neither_stored_nor_shown(bucket: Bucket, fresh_postgres_url: str, papers: Path, tmp_path: Path) -> None:
-    with jl.open(bucket.url("lab"), catalog=fresh_postgres_url, storage_options=bucket.options) as ws:
+def test_credentials_of_the_store_are_neither_stored_nor_shown(
+    bucket: Bucket, fresh_postgres_url: str, papers: Path, tmp_path: Path
+) -> None:
+    with jl.open(
+        bucket.url("lab"), catalog=fresh_postgres_url, storage_options=bucket.options
+    ) as ws:
         ws.sources.add("papers", papers)
         table = ws.materialize("venues", VENUES)
         for shown in (
@@ -231,14 +298,20 @@ def test_credentials_of_the_store_are_neither_stored_nor_shown(bucket: Bucket, f
             repr(ws.settings),
             repr(table),
             repr(table.path),
-            repr(ws._folder),
+            repr(ws._services.folder),
             repr(ws.status()),
-            repr(ws.check()),
+            repr(ws.fsck()),
             repr(table.manifest),
         ):
             assert SECRET not in shown and KEY not in shown
         ws.backup(tmp_path / "backup.sqlite3")
-        for body in [(tmp_path / "backup.sqlite3").read_bytes(), *((ws._folder / name).open().read() for name in ws._folder.listed())]:
+        for body in [
+            (tmp_path / "backup.sqlite3").read_bytes(),
+            *(
+                (ws._services.folder / name).open().read()
+                for name in ws._services.folder.list_objects()
+            ),
+        ]:
             assert SECRET.encode() not in body and KEY.encode() not in body
 
 
@@ -247,21 +320,30 @@ def test_a_store_that_refuses_or_does_not_answer_is_typed_and_tells_nothing(
     bucket: Bucket, fresh_postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrong = {**bucket.options, "endpoint_url": "http://127.0.0.1:1"}
-    for url, options in ((bucket.url("lab"), wrong), ("s3://no-such-bucket-here/lab", bucket.options)):
+    for url, options in (
+        (bucket.url("lab"), wrong),
+        ("s3://no-such-bucket-here/lab", bucket.options),
+    ):
         with pytest.raises(JammiError) as failed:
             jl.open(url, catalog=fresh_postgres_url, storage_options=options)
-        assert isinstance(failed.value, SourceUnavailable) and SECRET not in "".join(failed.value.lines())
-    with jl.open(bucket.url("lab"), catalog=fresh_postgres_url, storage_options=bucket.options) as ws:
+        assert isinstance(failed.value, SourceUnavailable) and SECRET not in "".join(
+            failed.value.lines()
+        )
+    with jl.open(
+        bucket.url("lab"), catalog=fresh_postgres_url, storage_options=bucket.options
+    ) as ws:
         ws.materialize("one", "SELECT 1 AS x")
         with monkeypatch.context() as down:
             for name in ("info", "find", "open", "cat_file", "pipe_file", "put_file"):
-                down.setattr(ws._folder.fs, name, unreachable)
+                down.setattr(ws._services.folder.fs, name, unreachable)
             with pytest.raises(SourceUnavailable, match="cannot be reached"):
                 ws.table("one").read().fetchall()
             with pytest.raises(SourceUnavailable, match="cannot be reached"):
                 ws.materialize("two", "SELECT 2 AS x")
-            assert [code(row.verdict) for row in ws.status()] != ["fresh"]
-        assert ws.table("one").read().fetchall() == [(1,)] and ws.materialize("two", "SELECT 2 AS x").read().fetchall() == [(2,)]
+            assert [verdict_code(row.verdict) for row in ws.status()] != ["fresh"]
+        assert ws.table("one").read().fetchall() == [(1,)] and ws.materialize(
+            "two", "SELECT 2 AS x"
+        ).read().fetchall() == [(2,)]
 
 
 def unreachable(*_: Any, **__: Any) -> None:
@@ -271,7 +353,9 @@ def unreachable(*_: Any, **__: Any) -> None:
 
 
 @pytest.mark.services
-def test_two_workspaces_in_one_bucket_are_kept_apart_and_one_can_be_rebuilt(bucket: Bucket, fresh_postgres_url: str) -> None:
+def test_two_workspaces_in_one_bucket_are_kept_apart_and_one_can_be_rebuilt(
+    bucket: Bucket, fresh_postgres_url: str
+) -> None:
     options = {"storage_options": bucket.options}
     with jl.open(bucket.url("one"), catalog=fresh_postgres_url, **options) as ws:
         ws.materialize("x", "SELECT 1 AS x")
@@ -306,22 +390,39 @@ ws.materialize("held", "SELECT 1 AS x")
 @pytest.mark.services
 @pytest.mark.parametrize(
     ("point", "outcome"),
-    [("funnel:building", "failed"), ("file.after_put", "failed"), ("funnel:manifest-durable", "promoted"), ("funnel:ready", "ready")],
+    [
+        ("funnel:building", "failed"),
+        ("file.after_put", "failed"),
+        ("funnel:manifest-durable", "promoted"),
+        ("funnel:ready", "ready"),
+    ],
 )
 def test_a_kernel_that_is_killed_between_put_and_catalog_leaves_what_recovery_settles(
     bucket: Bucket, fresh_postgres_url: str, point: str, outcome: str
 ) -> None:
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, PACKAGE_ROOTS))}
     argv = [bucket.url("lab"), fresh_postgres_url, KEY, SECRET, bucket.endpoint, point]
-    with subprocess.Popen([sys.executable, "-c", CHILD, *argv], stdout=subprocess.PIPE, text=True, env=env, cwd=ROOT) as child:
+    with subprocess.Popen(
+        [sys.executable, "-c", CHILD, *argv], stdout=subprocess.PIPE, text=True, env=env, cwd=ROOT
+    ) as child:
         assert child.stdout is not None and child.stdout.readline() == "HOLD\n"
         child.send_signal(signal.SIGKILL)
-    with jl.open(bucket.url("lab"), catalog=fresh_postgres_url, storage_options=bucket.options) as ws:
+    with jl.open(
+        bucket.url("lab"), catalog=fresh_postgres_url, storage_options=bucket.options
+    ) as ws:
         reports = [ws.recovery]
         while outcome in ("failed", "promoted") and not reports[-1] and len(reports) < 200:
             reports.append(ws.recover())
         [table] = ws.tables(status=None)
-        assert table.status == ("failed" if outcome == "failed" else "ready") and not ws.recover() and ws.check().orphans == []
-        assert list(getattr(reports[-1], outcome, [])) == ([] if outcome == "ready" else [table.table_name])
-        assert len([name for name in ws._folder.listed() if name.startswith("results/")]) == (0 if outcome == "failed" else 2)
+        assert (
+            table.status == ("failed" if outcome == "failed" else "ready")
+            and not ws.recover()
+            and ws.fsck().orphans == []
+        )
+        assert list(getattr(reports[-1], outcome, [])) == (
+            [] if outcome == "ready" else [table.table_name]
+        )
+        assert len(
+            [name for name in ws._services.folder.list_objects() if name.startswith("results/")]
+        ) == (0 if outcome == "failed" else 2)
         assert ws.materialize("held", "SELECT 1 AS x").read().fetchall() == [(1,)]

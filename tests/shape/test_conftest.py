@@ -1,10 +1,13 @@
 """What tests/conftest.py holds every test to is itself seen to bite."""
 
+import os
 import threading
 
+import pytest
+
 from jammi_lab.catalog import Catalog
-from jammi_lab.clock import SystemClock
-from jammi_lab.tenancy import TenantScope
+from jammi_lab.core.clock import SystemClock
+from jammi_lab.core.tenancy import TenantScope
 from tests.conftest import descriptors_under, running_threads, settled, writers_under
 
 
@@ -33,6 +36,21 @@ def test_a_running_thread_is_seen_until_it_ends():
 def test_a_writer_of_this_process_is_seen_until_it_retires(tmp_path):
     with Catalog(tmp_path / "catalog.sqlite3", scope=TenantScope(), clock=SystemClock()) as catalog:
         writer = catalog.writers.register()
-        assert writers_under(tmp_path) == [f"writer {writer} in {tmp_path}", f"lock file of {writer} in {tmp_path}"]
+        assert writers_under(tmp_path) == [
+            f"writer {writer} in {tmp_path}",
+            f"lock file of {writer} in {tmp_path}",
+        ]
         catalog.writers.retire(writer)
         assert not writers_under(tmp_path)
+
+
+def test_a_new_catalog_is_a_copy_with_all_migrations(tmp_path):
+    with Catalog(tmp_path / "catalog.sqlite3", scope=TenantScope(), clock=SystemClock()) as catalog:
+        assert catalog.database.existed and catalog.database.has_table("migrations")
+    assert os.listdir(tmp_path) == ["catalog.sqlite3"]
+
+
+@pytest.mark.migrates
+def test_a_catalog_of_a_test_that_migrates_is_made_by_the_migrations(tmp_path):
+    with Catalog(tmp_path / "catalog.sqlite3", scope=TenantScope(), clock=SystemClock()) as catalog:
+        assert not catalog.database.existed and catalog.database.has_table("migrations")

@@ -7,10 +7,15 @@ import pickle
 import pytest
 
 from jammi_lab import errors
-from jammi_lab.errors import JammiError
+from jammi_lab.core import errors as tree
+from jammi_lab.core.errors import JammiError
 
 CLASSES = sorted(
-    (cls for _, cls in inspect.getmembers(errors, inspect.isclass) if issubclass(cls, JammiError) and cls.__module__ == errors.__name__),
+    (
+        cls
+        for _, cls in inspect.getmembers(errors, inspect.isclass)
+        if issubclass(cls, JammiError) and cls.__module__ == errors.__name__
+    ),
     key=lambda cls: cls.__name__,
 )
 API = set(
@@ -18,10 +23,19 @@ API = set(
     NameInvalid SourceNotFound SourceUnavailable SourceExists TableNotFound SqlError StatementNotAllowed ParameterMissing SchemaMismatch NotRecomputable
     DependencyCycle ManifestUnsupported TableDamaged NoTenantBinding TenantForbidden DuplicateTable DuplicateKey NameTooLong UnknownTable SessionClosed
     PartialDeletionFailure ModelNotFound ModelReferenced VersionConflict TopicNotFound ExtensionMissing SecretMissing WorkspaceNotFound WorkspaceReadOnly
-    CatalogTooNew LostOwnership ForkedWorkspace ResourceExhausted AmbiguousMatch InvalidArgument
+    CatalogTooNew LostOwnership CheckFailed ForkedWorkspace ResourceExhausted AmbiguousMatch InvalidArgument
     """.split()
 )
-MISSES = {"SourceNotFound", "TableNotFound", "UnknownTable", "RowNotFound", "ModelNotFound", "TopicNotFound", "WorkspaceNotFound"}
+MISSES = {
+    "SourceNotFound",
+    "TableNotFound",
+    "UnknownTable",
+    "CheckNotFound",
+    "RowNotFound",
+    "ModelNotFound",
+    "TopicNotFound",
+    "WorkspaceNotFound",
+}
 BAD_ARGUMENTS = {
     "InvalidArgument", "NameInvalid", "NameTooLong", "ParameterMissing", "SchemaMismatch", "DuplicateKey", "DuplicateTable", "SourceExists",
     "DependencyCycle", "AmbiguousMatch",
@@ -29,13 +43,25 @@ BAD_ARGUMENTS = {
 FIELDS = {
     "SqlError": {"position", "excerpt"}, "SchemaMismatch": {"table", "column", "expected", "actual"}, "DuplicateKey": {"keys"}, "NameTooLong": {"name", "max"},
     "PartialDeletionFailure": {"session_id", "failed", "total", "tables"}, "ModelReferenced": {"references"},
+    "CheckFailed": {"check", "table", "failing", "sample"},
 }  # fmt: skip
 
 
 def example(cls: type[JammiError]) -> JammiError:
     """An error of that class with every field filled."""
-    filled = {"max": 9, "failed": 1, "total": 2, "keys": (1, "a"), "path": ("a", "b"), "tables": ("t",), "references": ("r",), "near": ("nearby",)}
-    return cls(**{name: filled.get(name, f"<{name}>") for name in inspect.signature(cls).parameters})
+    filled = {
+        "max": 9,
+        "failed": 1,
+        "total": 2,
+        "keys": (1, "a"),
+        "path": ("a", "b"),
+        "tables": ("t",),
+        "references": ("r",),
+        "near": ("nearby",),
+    }
+    return cls(
+        **{name: filled.get(name, f"<{name}>") for name in inspect.signature(cls).parameters}
+    )
 
 
 each_class = pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
@@ -58,7 +84,7 @@ def test_whoever_expects_rows_that_do_not_fit_also_meets_those_that_share_a_key(
 
 
 def test_the_drawn_tree_names_every_class():
-    drawn = (errors.__doc__ or "").replace("·", " ").split()
+    drawn = (tree.__doc__ or "").replace("·", " ").split()
     assert not [cls.__name__ for cls in CLASSES if cls.__name__ not in drawn]
 
 
@@ -69,7 +95,7 @@ def test_an_error_says_what_happened_in_its_docstring(cls):
 
 @each_class
 def test_an_error_survives_pickling_with_its_fields(cls):
-    error = example(cls).at("SELECT x", 7)
+    error = example(cls).with_position("SELECT x", 7)
     again = pickle.loads(pickle.dumps(error))
     assert (type(again), vars(again), again.args) == (cls, vars(error), error.args)
 
@@ -88,7 +114,7 @@ def test_an_error_reads_as_its_sentence(cls):
 
 @each_class
 def test_an_error_takes_at_most_five_lines(cls):
-    assert len(example(cls).at("SELECT\n  x\nFROM t", 9).lines()) <= 5
+    assert len(example(cls).with_position("SELECT\n  x\nFROM t", 9).lines()) <= 5
 
 
 @pytest.mark.parametrize(("name", "fields"), FIELDS.items())
@@ -105,4 +131,7 @@ def test_every_error_is_an_attribute_of_the_package():
 
 def test_a_text_that_ends_too_early_is_marked_at_its_end():
     text = "SELECT 1\nFROM\n"
-    assert JammiError("The statement ends too early.").at(text, len(text)).excerpt == "FROM\n    ^"
+    assert (
+        JammiError("The statement is incomplete.").with_position(text, len(text)).excerpt
+        == "FROM\n    ^"
+    )

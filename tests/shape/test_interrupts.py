@@ -6,10 +6,10 @@ import types
 
 import pytest
 
-from jammi_lab.catalog.mutable_commits import Commits
-from jammi_lab.engine.waiting import await_event
-from jammi_lab.sensing.lanes import Lanes
-from jammi_lab.vectors.nearest import in_blocks
+from jammi_lab.catalog.mutable_commits import GroupCommit
+from jammi_lab.core.parallel_tasks import TaskPool
+from jammi_lab.engine.cancellable import wait
+from jammi_lab.vectors.all_pairs import search_blocks
 
 
 def unguarded(code: types.CodeType) -> list[int | None]:
@@ -24,10 +24,16 @@ def unguarded(code: types.CodeType) -> list[int | None]:
     return [
         back.positions and back.positions.lineno
         for before, jump, back in three
-        if jump.opname.startswith("POP_JUMP") and back.opname == "JUMP_BACKWARD" and handler(before) != handler(back)
+        if jump.opname.startswith("POP_JUMP")
+        and back.opname == "JUMP_BACKWARD"
+        and handler(before) != handler(back)
     ]
 
 
-@pytest.mark.parametrize("function", [await_event, Commits._in_turn, Commits._taken, Lanes.run, in_blocks], ids=lambda f: f.__qualname__)
+@pytest.mark.parametrize(
+    "function",
+    [wait, GroupCommit._wait_and_commit, GroupCommit._take_batch, TaskPool.run, search_blocks],
+    ids=lambda f: f.__qualname__,
+)
 def test_no_way_back_of_a_loop_is_outside_of_the_handlers_around_it(function):
     assert not unguarded(function.__code__)

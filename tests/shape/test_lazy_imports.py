@@ -4,10 +4,25 @@ import json
 
 import pytest
 
-HEAVY = ["altair", "polars", "pandas", "pyarrow", "duckdb", "numpy", "sqlalchemy", "usearch", "sqlglot", "fsspec", "ipywidgets", "anywidget"]
+HEAVY = [
+    "altair",
+    "polars",
+    "pandas",
+    "pyarrow",
+    "duckdb",
+    "numpy",
+    "sqlalchemy",
+    "usearch",
+    "sqlglot",
+    "fsspec",
+    "ipywidgets",
+    "anywidget",
+]
 IMPORT = "import jammi_lab"
 LOAD_EXT = "ip.run_line_magic('load_ext', 'jammi_lab')"
-SHELL = "from IPython.core.interactiveshell import InteractiveShell; ip = InteractiveShell.instance()"
+SHELL = (
+    "from IPython.core.interactiveshell import InteractiveShell; ip = InteractiveShell.instance()"
+)
 LOADED = "import json, sys; print(json.dumps(sorted(sys.modules)))"
 
 
@@ -25,7 +40,9 @@ def test_importing_the_package_loads_no_heavy_module(after_import):
 
 
 def test_importing_the_package_loads_neither_ipython_nor_a_surface(after_import):
-    assert not after_import.intersection(["IPython", "traitlets", "jammi_kernel_ext", "jammi_widgets"])
+    assert not after_import.intersection(
+        ["IPython", "traitlets", "jammi_kernel_ext", "jammi_widgets"]
+    )
 
 
 def test_loading_the_extension_loads_no_heavy_module(run_python):
@@ -33,7 +50,15 @@ def test_loading_the_extension_loads_no_heavy_module(run_python):
 
 
 def test_loading_the_extension_brings_the_cells(run_python):
-    done = run_python("\n".join([SHELL, LOAD_EXT, "print('jammi' in ip.magics_manager.magics['cell'], 'jammi' in ip.magics_manager.magics['line'])"]))
+    done = run_python(
+        "\n".join(
+            [
+                SHELL,
+                LOAD_EXT,
+                "print('jammi' in ip.magics_manager.magics['cell'], 'jammi' in ip.magics_manager.magics['line'])",
+            ]
+        )
+    )
     assert done.stdout.split() == ["True", "True"]
 
 
@@ -81,13 +106,13 @@ def test_an_interrupt_while_the_engine_is_loaded_leaves_no_library_half_loaded(r
 INTERRUPTED_BESIDE = """
 import sys, threading
 import jammi_lab as jl
-from jammi_lab.interrupts import raise_in
+from jammi_lab.core.interrupts import interrupt_thread
 
 class Interrupt:
     def find_spec(self, name, *_):
         if name == "sqlglot.expressions":
             sys.meta_path.remove(self)
-            raise_in(threading.get_ident(), KeyboardInterrupt)
+            interrupt_thread(threading.get_ident(), KeyboardInterrupt)
 
 def work():
     try:

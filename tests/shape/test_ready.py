@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 SQL = re.compile(r"\bset\b.*\bstatus\s*=\s*'ready'", re.IGNORECASE | re.DOTALL)
-IN_MEMORY = {"TableRecord", "replace", "_replaced"}
+IN_MEMORY = {"TableRecord", "replace", "_replace"}
 READS = {"list", "tables"}
 
 
@@ -21,17 +21,30 @@ def means_ready(node: ast.expr | None) -> bool:
 
 
 def called(node: ast.expr) -> str:
-    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+    return (
+        node.attr
+        if isinstance(node, ast.Attribute)
+        else node.id
+        if isinstance(node, ast.Name)
+        else ""
+    )
 
 
 def sets_ready(node: ast.AST) -> bool:
     """Whether a node writes the status `ready`: as an argument, in a dict of values, or in an UPDATE as text. Values in memory and reads do not count."""
     match node:
-        case ast.Call(func=function, keywords=keywords) if called(function) not in IN_MEMORY | READS:
+        case ast.Call(func=function, keywords=keywords) if (
+            called(function) not in IN_MEMORY | READS
+        ):
             return any(k.arg == "status" and means_ready(k.value) for k in keywords)
         case ast.Dict(keys=keys, values=values):
-            names = [k.value if isinstance(k, ast.Constant) else called(k) if k else None for k in keys]
-            return any(name == "status" and means_ready(value) for name, value in zip(names, values, strict=True))
+            names = [
+                k.value if isinstance(k, ast.Constant) else called(k) if k else None for k in keys
+            ]
+            return any(
+                name == "status" and means_ready(value)
+                for name, value in zip(names, values, strict=True)
+            )
         case ast.Constant(value=str(text)):
             return bool(SQL.search(text))
     return False
@@ -41,12 +54,14 @@ def transitions(folder: Path) -> Iterator[tuple[str, str]]:
     for file in sorted(folder.rglob("*.py")):
         tree = ast.parse(file.read_text(encoding="utf-8"))
         for function in ast.walk(tree):
-            if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef) and any(sets_ready(node) for node in ast.walk(function)):
+            if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef) and any(
+                sets_ready(node) for node in ast.walk(function)
+            ):
                 yield file.relative_to(folder).as_posix(), function.name
 
 
 def test_exactly_one_function_sets_a_row_to_ready():
-    assert [file for file, _ in transitions(ROOT / "jammi_lab")] == ["catalog/publish.py"]
+    assert [file for file, _ in transitions(ROOT / "jammi_lab")] == ["catalog/table_status.py"]
 
 
 def test_the_search_finds_each_way_to_write_the_status(tmp_path):
@@ -60,7 +75,9 @@ def test_the_search_finds_each_way_to_write_the_status(tmp_path):
         "tx.execute(_FLIP, {'name': name, 'status': TableStatus.READY.value})",
         "run(\"UPDATE result_tables SET row_count = 1, status = 'ready' WHERE table_name = ?\")",
     ]
-    (tmp_path / "ways.py").write_text("\n".join(f"def way_{i}(t):\n    {way}" for i, way in enumerate(ways)))
+    (tmp_path / "ways.py").write_text(
+        "\n".join(f"def way_{i}(t):\n    {way}" for i, way in enumerate(ways))
+    )
     assert len(list(transitions(tmp_path))) == len(ways)
 
 

@@ -14,15 +14,40 @@ PROJECT = tomllib.loads(PYPROJECT)
 PINS = (ROOT / "requirements.txt").read_text(encoding="utf-8")
 # Hosts and switches by which an installer would be sent to one registry; written so that this file does not hold them itself.
 REGISTRY = re.compile(
-    r"py" + r"pi\.org|python" + r"hosted|--(?:extra-)?index" + r"-url[ =]|--find" + r"-links|registry\.npm|\[\[tool\.uv\." + r"index\]\]",
+    r"py"  # noqa: ISC003
+    + r"pi\.org|python"
+    + r"hosted|--(?:extra-)?index"
+    + r"-url[ =]|--find"
+    + r"-links|registry\.npm|\[\[tool\.uv\."
+    + r"index\]\]",
     re.IGNORECASE,
 )
-TEXT = {".py", ".toml", ".txt", ".md", ".cfg", ".in", ".yml", ".yaml", ".json", ".ipynb", ".js", ".css", ""}
+TEXT = {
+    ".py",
+    ".toml",
+    ".txt",
+    ".md",
+    ".cfg",
+    ".in",
+    ".yml",
+    ".yaml",
+    ".json",
+    ".ipynb",
+    ".js",
+    ".css",
+    "",
+}
 
 
 def shipped() -> list[Path]:
     """The files of the clone: what git tracks or would track."""
-    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "-z"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
     return [ROOT / name for name in listed.split("\0") if name and (ROOT / name).is_file()]
 
 
@@ -38,20 +63,36 @@ UNTESTED_EXTRAS = ("gcs", "azure")
 
 
 def asked_for() -> list[Requirement]:
-    extras = [parts for name, parts in PROJECT["project"]["optional-dependencies"].items() if name not in UNTESTED_EXTRAS]
-    lines = [*PROJECT["project"]["dependencies"], *(line for extra in extras for line in extra), *PROJECT["build-system"]["requires"]]
+    extras = [
+        parts
+        for name, parts in PROJECT["project"]["optional-dependencies"].items()
+        if name not in UNTESTED_EXTRAS
+    ]
+    lines = [
+        *PROJECT["project"]["dependencies"],
+        *(line for extra in extras for line in extra),
+        *PROJECT["build-system"]["requires"],
+    ]
     return [r for r in map(Requirement, lines) if r.name != "jammi-lab"]
 
 
 def test_no_file_names_a_package_registry():
     texts = [file for file in shipped() if file.suffix in TEXT]
     assert texts
-    assert not [str(f.relative_to(ROOT)) for f in texts if REGISTRY.search(f.read_text(encoding="utf-8", errors="replace"))]
+    assert not [
+        str(f.relative_to(ROOT))
+        for f in texts
+        if REGISTRY.search(f.read_text(encoding="utf-8", errors="replace"))
+    ]
 
 
 def test_no_file_names_a_folder_of_the_machine_it_was_written_on():
     places = re.compile(r"/wo" + r"rk/|/home" + r"/\w+/|/Us" + r"ers/\w+/|/ro" + r"ot/")
-    assert not [str(f.relative_to(ROOT)) for f in shipped() if f.suffix in TEXT and places.search(f.read_text(encoding="utf-8", errors="replace"))]
+    assert not [
+        str(f.relative_to(ROOT))
+        for f in shipped()
+        if f.suffix in TEXT and places.search(f.read_text(encoding="utf-8", errors="replace"))
+    ]
 
 
 @pytest.mark.parametrize("requirement", asked_for(), ids=str)
@@ -70,8 +111,12 @@ def test_every_pin_has_its_hashes():
 def test_every_module_of_the_engine_has_its_layer_in_the_import_contract():
     layers = " ".join(PROJECT["tool"]["importlinter"]["contracts"][0]["layers"])
     folder = ROOT / "jammi_lab"
-    there = {f.stem for f in folder.glob("*.py") if f.stem != "__init__"} | {f.parent.name for f in folder.glob("*/__init__.py")}
-    assert there == set(re.findall(r"jammi_lab\.(\w+)", layers)), "what has no layer may be imported from anywhere, and nothing says so"
+    there = {f.stem for f in folder.glob("*.py") if f.stem != "__init__"} | {
+        f.parent.name for f in folder.glob("*/__init__.py")
+    }
+    assert there == set(re.findall(r"jammi_lab\.(\w+)", layers)), (
+        "what has no layer may be imported from anywhere, and nothing says so"
+    )
 
 
 def test_every_ignored_rule_has_its_reason_beside_it():
@@ -85,20 +130,31 @@ def test_every_ignored_rule_has_its_reason_beside_it():
 def test_every_suppressed_warning_names_its_rule():
     bare = re.compile(r"#\s*(?:no" + r"qa|type:\s*ign" + r"ore)\s*(?:$|[^:\[])")
     python = [f for f in shipped() if f.suffix == ".py"]
-    assert not [f"{f.relative_to(ROOT)}: {line.strip()}" for f in python for line in f.read_text(encoding="utf-8").splitlines() if bare.search(line)]
+    assert not [
+        f"{f.relative_to(ROOT)}: {line.strip()}"
+        for f in python
+        for line in f.read_text(encoding="utf-8").splitlines()
+        if bare.search(line)
+    ]
 
 
 def test_every_target_of_the_makefile_is_in_its_help():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     phony = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
     assert phony
-    shown = subprocess.run(["make", "-s", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run(
+        ["make", "-s", "help"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     assert not [target for target in phony[1].split() if f"make {target} " not in shown]
 
 
 def test_the_targets_that_people_are_told_of_exist():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    assert not [target for target in ("demo", "test", "check", "lab", "bench") if not re.search(rf"^{target}:", makefile, re.MULTILINE)]
+    assert not [
+        target
+        for target in ("demo", "test", "check", "lab", "bench")
+        if not re.search(rf"^{target}:", makefile, re.MULTILINE)
+    ]
 
 
 def test_the_data_of_the_tour_stays_small_and_says_its_licence():

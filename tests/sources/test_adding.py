@@ -9,10 +9,10 @@ import threading
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.errors import InvalidArgument, SourceExists, SourceUnavailable
-from jammi_lab.sources.base import Relation
-from jammi_lab.sources.scratch import preview
-from jammi_lab.values.anchors import Input, InputKind
+from jammi_lab.core.anchors import Input, InputKind
+from jammi_lab.core.errors import InvalidArgument, SourceExists, SourceUnavailable
+from jammi_lab.sources.base import ReadPlan, Relation
+from jammi_lab.sources.scratch_duckdb import preview
 from tests.conftest import settled
 from tests.services.stores import without_aws
 
@@ -20,8 +20,12 @@ from tests.services.stores import without_aws
 def test_the_very_same_source_under_another_spelling_keeps_the_first_one(ws, tmp_path):
     (tmp_path / "papers.csv").write_text("id\n1\n")
     first = ws.sources.add("papers", tmp_path / "papers.csv")
-    assert ws.sources.add("Papers", tmp_path / "papers.csv").name == "papers" and list(ws.sources) == ["papers"]
-    assert ws.sources["papers"]._record == first._record, "nothing of it changes, the moment it was added included"
+    assert ws.sources.add("Papers", tmp_path / "papers.csv").name == "papers" and list(
+        ws.sources
+    ) == ["papers"]
+    assert ws.sources["papers"]._record == first._record, (
+        "nothing of it changes, the moment it was added included"
+    )
     (tmp_path / "other.csv").write_text("id\n1\n")
     with pytest.raises(SourceExists, match="'papers' already"):
         ws.sources.add("Papers", tmp_path / "other.csv")
@@ -29,7 +33,10 @@ def test_the_very_same_source_under_another_spelling_keeps_the_first_one(ws, tmp
 
 
 def test_an_interrupt_while_a_source_is_looked_at_is_an_interrupt(ws):
-    relation = Relation(Input(InputKind.SOURCE, "endless"), body="SELECT count(*) AS n FROM range(1000000000000)")
+    relation = Relation(
+        Input(InputKind.SOURCE, "endless"),
+        ReadPlan(body="SELECT count(*) AS n FROM range(1000000000000)"),
+    )
     timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
     with pytest.raises(KeyboardInterrupt):
@@ -45,22 +52,46 @@ def test_a_frame_takes_no_options(ws):
     assert "f" not in ws.sources
 
 
-@pytest.mark.parametrize("how", [{"options": ["delimiter"]}, {"options": "delimiter=;"}, {"options": {1: ";"}}, {"anchor": 5}, {"anchor": None}])
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"options": ["delimiter"]},
+        {"options": "delimiter=;"},
+        {"options": {1: ";"}},
+        {"anchor": 5},
+        {"anchor": None},
+    ],
+)
 @pytest.mark.parametrize("what", ["a file", "a frame"])
 def test_options_and_an_anchor_of_another_type_are_refused_with_a_sentence(ws, tmp_path, how, what):
     import pyarrow as pa
 
     (tmp_path / "papers.csv").write_text("id\n1\n")
-    with pytest.raises(InvalidArgument, match="options is a dict of values by name" if "options" in how else "An anchor is a text"):
-        ws.sources.add("papers", tmp_path / "papers.csv" if what == "a file" else pa.table({"a": [1]}), **how)
+    with pytest.raises(
+        InvalidArgument,
+        match="options must be a dict of values by name"
+        if "options" in how
+        else "anchor must be a string",
+    ):
+        ws.sources.add(
+            "papers", tmp_path / "papers.csv" if what == "a file" else pa.table({"a": [1]}), **how
+        )
     assert "papers" not in ws.sources
 
 
-@pytest.mark.parametrize(("scheme", "kind"), [("mysql", "mariadb"), ("mariadb", "mariadb"), ("mariadb", "mysql"), ("postgresql", "postgres")])
+@pytest.mark.parametrize(
+    ("scheme", "kind"),
+    [
+        ("mysql", "mariadb"),
+        ("mariadb", "mariadb"),
+        ("mariadb", "mysql"),
+        ("postgresql", "postgres"),
+    ],
+)
 def test_a_kind_of_server_may_be_said_as_in_an_address(ws, scheme, kind):
     added = ws.sources.add("crm", f"{scheme}://someone@127.0.0.1:1/crm", kind=kind, check=False)
     assert added.kind == {"mariadb": "mysql", "mysql": "mysql", "postgres": "postgresql"}[kind]
-    with pytest.raises(InvalidArgument, match="no address of kind"):
+    with pytest.raises(InvalidArgument, match="not a URL of kind"):
         ws.sources.add("other", "papers.csv", kind=kind, check=False)
 
 
@@ -92,24 +123,46 @@ def silent():
 
 
 @pytest.mark.parametrize(
-    "location", ["http://127.0.0.1:{}/x.csv", "s3://bucket/x.csv", "s3://bucket/d/", "postgresql://me@127.0.0.1:{}/x", "mysql://me@127.0.0.1:{}/x"]
+    "location",
+    [
+        "http://127.0.0.1:{}/x.csv",
+        "s3://bucket/x.csv",
+        "s3://bucket/d/",
+        "postgresql://me@127.0.0.1:{}/x",
+        "mysql://me@127.0.0.1:{}/x",
+    ],
 )
-def test_a_server_that_says_nothing_is_waited_for_as_long_as_is_set(tmp_path, silent, location, monkeypatch):
+def test_a_server_that_says_nothing_is_waited_for_as_long_as_is_set(
+    tmp_path, silent, location, monkeypatch
+):
     port, end = silent
     without_aws(monkeypatch)
-    options = {"endpoint_url": f"http://127.0.0.1:{port}", "key": "k", "secret": "s"} if location.startswith("s3") else None
+    options = (
+        {"endpoint_url": f"http://127.0.0.1:{port}", "key": "k", "secret": "s"}
+        if location.startswith("s3")
+        else None
+    )
     before = set(threading.enumerate())
     with jl.open(tmp_path / "lab", settings={"look.timeout_seconds": 0.5}) as ws:
-        with pytest.raises(SourceUnavailable, match=r"did not answer within 0\.5 s \(the setting look\.timeout_seconds\)") as caught:
+        with pytest.raises(
+            SourceUnavailable,
+            match=r"did not answer within 0\.5 s \(the setting look\.timeout_seconds\)",
+        ) as caught:
             ws.sources.add("s", location.format(port), options=options)
         assert "check=False" in caught.value.hint and "s" not in ws.sources
         assert ws.sql("SELECT 1").fetchall() == [(1,)]
         end()
-        assert not settled(lambda: [t for t in set(threading.enumerate()) - before if t.name == "jammi-engine"], 120)
+        assert not settled(
+            lambda: [t for t in set(threading.enumerate()) - before if t.name == "jammi-engine"],
+            120,
+        )
 
 
 @pytest.mark.parametrize("name", ["loop", "loop.csv"])
 def test_a_link_that_leads_to_itself_is_a_source_that_cannot_be_read(tmp_path, name):
     (tmp_path / name).symlink_to(tmp_path / name)
-    with jl.open(tmp_path / "lab") as ws, pytest.raises(SourceUnavailable, match=r"symbolic links|cannot be read|no file"):
+    with (
+        jl.open(tmp_path / "lab") as ws,
+        pytest.raises(SourceUnavailable, match=r"symbolic links|cannot be read|no file"),
+    ):
         ws.sources.add("s", str(tmp_path / name))

@@ -22,8 +22,8 @@ from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.utils.concurrent import ExecutorFactory
 
 import jammi_lab
-from jammi_lab.errors import SourceUnavailable, TableNotFound
-from jammi_lab.values.verdicts import Fresh, Stale
+from jammi_lab.core.errors import SourceUnavailable, TableNotFound
+from jammi_lab.core.verdicts import Fresh, Stale
 from tests.services.servers import run_mysql, run_postgres
 from tests.services.stores import parquet_bytes
 
@@ -34,9 +34,13 @@ IDS = [1, 2, 3]
 FILES = {
     "parquet": pyarrow.parquet.write_table,
     "csv": pyarrow.csv.write_csv,
-    "tsv": lambda rows, path: pyarrow.csv.write_csv(rows, path, pyarrow.csv.WriteOptions(delimiter="\t")),
+    "tsv": lambda rows, path: pyarrow.csv.write_csv(
+        rows, path, pyarrow.csv.WriteOptions(delimiter="\t")
+    ),
     "json": lambda rows, path: Path(path).write_text(json.dumps(rows.to_pylist())),
-    "ndjson": lambda rows, path: Path(path).write_text("\n".join(map(json.dumps, rows.to_pylist()))),
+    "ndjson": lambda rows, path: Path(path).write_text(
+        "\n".join(map(json.dumps, rows.to_pylist()))
+    ),
     "arrow": pyarrow.feather.write_feather,
 }
 
@@ -54,19 +58,41 @@ class Sources:
         self.grow: dict[str, Callable[[], object]] = {}
         self.vanish: dict[str, Callable[[], object]] = {}
 
-    def add(self, name: str, location: object, table: str, grow: Callable[[], object], vanish: Callable[[], object], **how: object) -> None:
+    def add(
+        self,
+        name: str,
+        location: object,
+        table: str,
+        grow: Callable[[], object],
+        vanish: Callable[[], object],
+        **how: object,
+    ) -> None:
         self.ws.sources.add(name, location, **how)
-        self.address[name], self.grow[name], self.vanish[name] = f"{name}.{table}" if table else name, grow, vanish
+        self.address[name], self.grow[name], self.vanish[name] = (
+            f"{name}.{table}" if table else name,
+            grow,
+            vanish,
+        )
 
     def joined(self) -> str:
         first, *rest = self.address.values()
-        return f"SELECT id FROM {first} " + " ".join(f"JOIN {address} USING (id)" for address in rest) + " ORDER BY id"
+        return (
+            f"SELECT id FROM {first} "
+            + " ".join(f"JOIN {address} USING (id)" for address in rest)
+            + " ORDER BY id"
+        )
 
     def files(self) -> None:
         for kind, write in FILES.items():
             path = self.folder / f"f.{kind}"
             write(numbers(IDS), str(path))
-            self.add(f"{kind}_file", str(path), "", lambda write=write, path=path: write(numbers([*IDS, 4]), str(path)), path.unlink)
+            self.add(
+                f"{kind}_file",
+                str(path),
+                "",
+                lambda write=write, path=path: write(numbers([*IDS, 4]), str(path)),
+                path.unlink,
+            )
 
     def workbook(self) -> None:
         def write(ids: list[int]) -> None:
@@ -76,7 +102,13 @@ class Sources:
             book.save(self.folder / "f.xlsx")
 
         write(IDS)
-        self.add("xlsx_file", str(self.folder / "f.xlsx"), "", lambda: write([*IDS, 4]), (self.folder / "f.xlsx").unlink)
+        self.add(
+            "xlsx_file",
+            str(self.folder / "f.xlsx"),
+            "",
+            lambda: write([*IDS, 4]),
+            (self.folder / "f.xlsx").unlink,
+        )
 
     def database_files(self) -> None:
         def lite(text: str) -> None:
@@ -90,7 +122,10 @@ class Sources:
         for kind, run in (("sqlite", lite), ("duckdb", duck)):
             run("CREATE TABLE t (id BIGINT)")
             run("INSERT INTO t VALUES (1), (2), (3)")
-            grow, vanish = (lambda run=run: run("INSERT INTO t VALUES (4)")), (lambda run=run: run("DROP TABLE t"))
+            grow, vanish = (
+                (lambda run=run: run("INSERT INTO t VALUES (4)")),
+                (lambda run=run: run("DROP TABLE t")),
+            )
             self.add(f"{kind}_file", f"{kind}:///{self.folder / f'f.{kind}'}", "t", grow, vanish)
 
     def lakes(self, catalog: SqlCatalog) -> None:
@@ -106,18 +141,37 @@ class Sources:
         table = catalog.create_table("shop.rows", schema=numbers(IDS).schema)
         table.append(numbers(IDS))
         place = Path(table.location().removeprefix("file://"))
-        self.add("iceberg_table", str(place), "", lambda: table.append(numbers([4])), lambda: place.rename(self.folder / "iceberg_gone"))
+        self.add(
+            "iceberg_table",
+            str(place),
+            "",
+            lambda: table.append(numbers([4])),
+            lambda: place.rename(self.folder / "iceberg_gone"),
+        )
 
     def servers(self, postgres: str, mysql: str, table: str) -> None:
         for name, run, url in (("pg", run_postgres, postgres), ("my", run_mysql, mysql)):
-            run(url, f"CREATE TABLE {table} (id bigint)", f"INSERT INTO {table} VALUES (1), (2), (3)")
+            run(
+                url,
+                f"CREATE TABLE {table} (id bigint)",
+                f"INSERT INTO {table} VALUES (1), (2), (3)",
+            )
             grow = lambda run=run, url=url: run(url, f"INSERT INTO {table} VALUES (4)")  # noqa: E731 — one of many like it
-            self.add(name, url, table, grow, lambda run=run, url=url: run(url, f"DROP TABLE {table}"))
+            self.add(
+                name, url, table, grow, lambda run=run, url=url: run(url, f"DROP TABLE {table}")
+            )
 
     def store(self, bucket) -> None:
         bucket.put("d/f.parquet", parquet_bytes(id=IDS))
         grow = lambda: bucket.put("d/f.parquet", parquet_bytes(id=[*IDS, 4]))  # noqa: E731
-        self.add("on_s3", bucket.url("d/f.parquet"), "", grow, lambda: bucket.remove("d/"), options=bucket.options)
+        self.add(
+            "on_s3",
+            bucket.url("d/f.parquet"),
+            "",
+            grow,
+            lambda: bucket.remove("d/"),
+            options=bucket.options,
+        )
 
     def frame(self) -> None:
         grow = lambda: self.ws.sources.add("frame", numbers([*IDS, 4]), replace=True)  # noqa: E731
@@ -127,7 +181,9 @@ class Sources:
 @pytest.fixture
 def sources(tmp_path, postgres_url, mysql_url, bucket) -> Iterator[Sources]:
     table = f"t_{secrets.token_hex(4)}"
-    catalog = SqlCatalog("test", uri=f"sqlite:///{tmp_path}/catalog.db", warehouse=f"file://{tmp_path}/warehouse")
+    catalog = SqlCatalog(
+        "test", uri=f"sqlite:///{tmp_path}/catalog.db", warehouse=f"file://{tmp_path}/warehouse"
+    )
     with jammi_lab.open(tmp_path / "ws") as ws:
         made = Sources(ws, tmp_path)
         made.files()
@@ -146,7 +202,9 @@ def sources(tmp_path, postgres_url, mysql_url, bucket) -> Iterator[Sources]:
 def test_one_statement_joins_every_kind_with_every_other(sources):
     assert sources.ws.sql(sources.joined()).fetchall() == [(1,), (2,), (3,)]
     made = sources.ws.materialize("all_of_them", sources.joined())
-    assert {each.name for each in made.inputs} == set(sources.address) and isinstance(sources.ws.staleness("all_of_them"), Fresh)
+    assert {each.name for each in made.inputs} == set(sources.address) and isinstance(
+        sources.ws.staleness("all_of_them"), Fresh
+    )
 
 
 def test_a_source_that_grows_makes_its_own_table_stale_and_no_other(sources):
@@ -166,7 +224,7 @@ def test_a_source_that_is_gone_is_told_by_its_name_and_the_others_are_read_on(so
         vanish()
         with pytest.raises((SourceUnavailable, TableNotFound), match=name) as caught:
             sources.ws.sql(f"SELECT id FROM {sources.address[name]}")
-        assert len(caught.value.rendered()) <= 5
+        assert len(caught.value.rendered_lines()) <= 5
         del sources.address[name]
         if sources.address:
             assert sources.ws.sql(sources.joined()).fetchall() == [(1,), (2,), (3,)], name

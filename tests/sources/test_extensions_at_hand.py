@@ -9,8 +9,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from jammi_lab.sources import extensions
-from jammi_lab.sources.scratch import opened_bare
+from jammi_lab.sources import duckdb_extensions as extensions
+from jammi_lab.sources.scratch_duckdb import open_bare
 
 ROOT = Path(__file__).resolve().parents[2]
 CHILD = """
@@ -21,7 +21,7 @@ def refused(*_, **__):
 socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refused
 
 import duckdb
-from jammi_lab.sources import extensions
+from jammi_lab.sources import duckdb_extensions as extensions
 
 connection = duckdb.connect(config={"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"})
 extensions.load(connection, sys.argv[1:])
@@ -34,8 +34,18 @@ print(sorted(set(sys.argv[1:]) - loaded), sorted(places))
 def test_every_extension_is_loaded_without_a_home_directory_and_without_a_network(tmp_path):
     home = tmp_path / "no" / "home"
     wanted = sorted(extensions.EXTRAS)
-    surroundings = {name: value for name, value in os.environ.items() if name != "XDG_CACHE_HOME"} | {"HOME": str(home)}
-    run = subprocess.run([sys.executable, "-c", CHILD, *wanted], cwd=ROOT, env=surroundings, capture_output=True, text=True, timeout=120, check=False)
+    surroundings = {
+        name: value for name, value in os.environ.items() if name != "XDG_CACHE_HOME"
+    } | {"HOME": str(home)}
+    run = subprocess.run(
+        [sys.executable, "-c", CHILD, *wanted],
+        cwd=ROOT,
+        env=surroundings,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     assert (run.returncode, run.stdout.strip()) == (0, "[] []"), run.stderr
     assert not home.exists()
 
@@ -51,8 +61,10 @@ def copied(tmp_path, monkeypatch):
 
 def loaded():
     """Whether DuckDB would load what nobody signed, in an instance that has just loaded the extension."""
-    with opened_bare(("avro",)) as connection:
-        assert connection.execute("SELECT loaded FROM duckdb_extensions() WHERE extension_name = 'avro'").fetchall() == [(True,)]
+    with open_bare(("avro",)) as connection:
+        assert connection.execute(
+            "SELECT loaded FROM duckdb_extensions() WHERE extension_name = 'avro'"
+        ).fetchall() == [(True,)]
         with pytest.raises(duckdb.Error, match="Cannot change allow_unsigned_extensions"):
             connection.execute("SET GLOBAL allow_unsigned_extensions = true")
         return connection.execute("SELECT current_setting('allow_unsigned_extensions')").fetchall()

@@ -13,16 +13,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import jammi_lab
-from jammi_lab.errors import InvalidArgument, SchemaMismatch, SourceUnavailable
+from jammi_lab.core.anchors import InputKind, Snapshot, Unknown
+from jammi_lab.core.errors import InvalidArgument, SchemaMismatch, SourceUnavailable
+from jammi_lab.core.records import SourceRecord
+from jammi_lab.core.verdicts import Stale, Undecidable
 from jammi_lab.sources.base import same_state
-from jammi_lab.sources.frames import METHOD, FrameConnector, as_arrow, frame_snapshot, is_frame, told_apart
+from jammi_lab.sources.frames import (
+    METHOD,
+    FrameConnector,
+    as_arrow,
+    frame_snapshot,
+    is_frame,
+    unique_names,
+)
 from jammi_lab.sources.registry import connector_for
-from jammi_lab.sources.scratch import ask
-from jammi_lab.values.anchors import InputKind, Snapshot, Unknown
-from jammi_lab.values.records import SourceRecord
-from jammi_lab.values.verdicts import Stale, Undecidable
+from jammi_lab.sources.scratch_duckdb import query
 from tests.contracts.connector import Case, ConnectorSuite, look
 from tests.contracts.journey import JourneySuite, written_journey
+from tests.sizes import examples
 
 COLUMNS = {"id": [1, 2, 3], "name": ["a", "b", "c"]}
 
@@ -61,7 +69,11 @@ class TestTable(ConnectorSuite):
             edit=give({**COLUMNS, "name": ["a", "X", "c"]}),
             restore=give(COLUMNS),
             grow=give({"id": [1, 2, 3, 4], "name": ["a", "b", "c", "d"]}),
-            touch=lambda: setattr(connector, "_object", pa.concat_tables([pa.table(COLUMNS).slice(0, 1), pa.table(COLUMNS).slice(1)])),
+            touch=lambda: setattr(
+                connector,
+                "_object",
+                pa.concat_tables([pa.table(COLUMNS).slice(0, 1), pa.table(COLUMNS).slice(1)]),
+            ),
             vanish=lambda: setattr(connector, "_object", None),
         )
 
@@ -76,7 +88,9 @@ class TestFrameJourney(JourneySuite):
         def put(table):
             frame.__init__(table.to_pydict())  # the same object, with other rows
 
-        return written_journey(frame, "frame", put, {}, method=METHOD, vanish=lambda: None, again=True)
+        return written_journey(
+            frame, "frame", put, {}, method=METHOD, vanish=lambda: None, again=True
+        )
 
     def test_what_is_gone_is_input_vanished(self, ws, journey, address, tmp_path):
         """What is gone is undecidable here: the next kernel may make it again."""
@@ -88,12 +102,21 @@ class TestFrameJourney(JourneySuite):
             with pytest.raises(SourceUnavailable, match="is not in this kernel") as caught:
                 again.sql(f"SELECT id FROM {address}")
             assert "ws.sources.add('s', frame, replace=True)" in caught.value.hint
-            for shown in (repr(again.sources), repr(again.sources["s"]), again.sources._repr_html_(), again.sources["s"]._repr_html_()):
+            for shown in (
+                repr(again.sources),
+                repr(again.sources["s"]),
+                again.sources._repr_html_(),
+                again.sources["s"]._repr_html_(),
+            ):
                 assert "absent: not in this kernel" in shown
             assert "ws.sources.add(" in repr(again.sources["s"])
 
-    test_what_is_gone_is_told_in_a_few_lines_and_comes_back_to_nothing_else = None  # as above: nothing but the end of its kernel takes it away
-    test_without_an_anchor_it_is_undecidable_and_never_scanned = None  # no frame is without one: see below
+    test_what_is_gone_is_told_in_a_few_lines_and_comes_back_to_nothing_else = (
+        None  # as above: nothing but the end of its kernel takes it away
+    )
+    test_without_an_anchor_it_is_undecidable_and_never_scanned = (
+        None  # no frame is without one: see below
+    )
 
     def test_a_removed_source_keeps_its_tables_which_say_so(self, ws, journey, address):
         """As above."""
@@ -105,7 +128,7 @@ class TestFrameJourney(JourneySuite):
     def test_an_anchor_on_a_column_rests_on_its_owner_s_word(self, ws, journey):
         """No frame has one."""
         for anchor in ("column:id", "none"):
-            with pytest.raises(InvalidArgument, match="its state is told by its rows"):
+            with pytest.raises(InvalidArgument, match="its state is the digest of its rows"):
                 ws.sources.add("other", journey.location, anchor=anchor)
         assert "other" not in ws.sources
 
@@ -119,7 +142,9 @@ def every_library():
         "table": table,
         "batch": table.to_batches()[0],
         "reader": table.to_reader(),
-        "duckdb": duckdb.sql("SELECT unnest([1, 2, 3])::BIGINT AS id, unnest(['a', 'b', 'c']) AS name"),
+        "duckdb": duckdb.sql(
+            "SELECT unnest([1, 2, 3])::BIGINT AS id, unnest(['a', 'b', 'c']) AS name"
+        ),
     }
 
 
@@ -132,7 +157,20 @@ def test_every_library_s_frame_is_taken_and_has_one_digest(library):
     assert frame_snapshot(rows).by_column == frame_snapshot(pa.table(COLUMNS)).by_column
 
 
-@pytest.mark.parametrize("thing", [None, 3, "text", [1], {"a": 1}, pl.Series([1]), pd.Series([1]), pa.chunked_array([[1]]), pd.DataFrame])
+@pytest.mark.parametrize(
+    "thing",
+    [
+        None,
+        3,
+        "text",
+        [1],
+        {"a": 1},
+        pl.Series([1]),
+        pd.Series([1]),
+        pa.chunked_array([[1]]),
+        pd.DataFrame,
+    ],
+)
 def test_other_things_are_no_frames(thing):
     assert not is_frame(thing)
     with pytest.raises(InvalidArgument):
@@ -161,14 +199,22 @@ def test_an_index_is_kept_where_it_has_a_name():
     frame = pd.DataFrame({"v": [1, 2]})
     assert as_arrow(frame).column_names == ["v"]
     assert as_arrow(frame.set_index(pd.Index([7, 8]))).column_names == ["v"]
-    assert as_arrow(frame.set_index(pd.Index([7, 8], name="k"))).to_pydict() == {"k": [7, 8], "v": [1, 2]}
+    assert as_arrow(frame.set_index(pd.Index([7, 8], name="k"))).to_pydict() == {
+        "k": [7, 8],
+        "v": [1, 2],
+    }
     two = frame.set_index(pd.MultiIndex.from_tuples([(1, "x"), (2, "y")], names=["k", None]))
     assert as_arrow(two).to_pydict() == {"k": [1, 2], "v": [1, 2]}
 
 
 def test_missing_values_of_pandas_are_null():
     frame = pd.DataFrame(
-        {"x": [1.0, float("nan")], "t": pd.to_datetime(["2020-01-01", None]), "s": ["a", None], "i": pd.array([1, None], dtype="Int64")}
+        {
+            "x": [1.0, float("nan")],
+            "t": pd.to_datetime(["2020-01-01", None]),
+            "s": ["a", None],
+            "i": pd.array([1, None], dtype="Int64"),
+        }
     )
     assert as_arrow(frame).slice(1).to_pylist() == [{"x": None, "t": None, "s": None, "i": None}]
 
@@ -192,7 +238,13 @@ def test_a_column_without_an_sql_type_is_named(frame):
         FrameConnector("s", frame).check()
 
 
-@pytest.mark.parametrize("frame", [pa.table({"bad": pa.array([1], pa.decimal256(40, 2))}), pa.table({"bad": pa.array([{}], pa.struct([]))})])
+@pytest.mark.parametrize(
+    "frame",
+    [
+        pa.table({"bad": pa.array([1], pa.decimal256(40, 2))}),
+        pa.table({"bad": pa.array([{}], pa.struct([]))}),
+    ],
+)
 def test_an_arrow_type_that_sql_cannot_hold_is_named(frame):
     with pytest.raises(SchemaMismatch) as error:
         FrameConnector("s", frame).check()
@@ -219,24 +271,40 @@ def test_categories_become_their_values_and_their_order_of_appearance_does_not_m
     one = pd.DataFrame({"c": pd.Categorical(["x", "y"], categories=["x", "y"])})
     two = pd.DataFrame({"c": pd.Categorical(["x", "y"], categories=["y", "x", "unused"])})
     assert as_arrow(one).schema == as_arrow(two).schema
-    assert same_state(FrameConnector("s", one).observe(None, look()), FrameConnector("s", two).observe(None, look()))
+    assert same_state(
+        FrameConnector("s", one).observe(None, look()),
+        FrameConnector("s", two).observe(None, look()),
+    )
 
 
 def test_types_are_those_of_sql():
     frame = pl.DataFrame(
-        {"d": [datetime.date(2020, 1, 1)], "v": pl.Series([[1.0, 2.0]], dtype=pl.Array(pl.Float32, 2)), "h": pl.Series([1.0], dtype=pl.Float32)}
+        {
+            "d": [datetime.date(2020, 1, 1)],
+            "v": pl.Series([[1.0, 2.0]], dtype=pl.Array(pl.Float32, 2)),
+            "h": pl.Series([1.0], dtype=pl.Float32),
+        }
     )
     half = as_arrow(pa.table({"h": pa.array([1.5], pa.float16())}))
-    assert dict(FrameConnector("s", frame).relation(None).columns) == {"d": "DATE", "v": "FLOAT[2]", "h": "FLOAT"}
+    assert dict(FrameConnector("s", frame).relation(None).columns) == {
+        "d": "DATE",
+        "v": "FLOAT[2]",
+        "h": "FLOAT",
+    }
     assert half.schema.field("h").type == pa.float32()
 
 
 def test_moments_with_a_zone_are_kept_to_the_microsecond_or_refused():
     moments = pa.array([1_000, None, -5_000], pa.timestamp("ns", "UTC"))
     assert as_arrow(pa.table({"at": moments})).column("at").to_pylist() == moments.to_pylist()
-    with pytest.raises(SchemaMismatch, match="'at' holds times with a zone that are finer than a microsecond"):
+    with pytest.raises(
+        SchemaMismatch,
+        match="'at' contains timestamps with a time zone that are finer than a microsecond",
+    ):
         as_arrow(pa.table({"at": pa.array([1_001], pa.timestamp("ns", "UTC"))}))
-    assert as_arrow(pa.table({"at": pa.array([1_001], pa.timestamp("ns"))})).column("at").type == pa.timestamp("ns")
+    assert as_arrow(pa.table({"at": pa.array([1_001], pa.timestamp("ns"))})).column(
+        "at"
+    ).type == pa.timestamp("ns")
 
 
 def test_nothing_of_its_maker_s_metadata_is_left():
@@ -247,14 +315,20 @@ def test_what_is_read_is_what_was_digested():
     frame = pd.DataFrame(COLUMNS)
     rows, seen = FrameConnector("s", frame).capture()
     frame.loc[0, "name"] = "X"
-    assert frame_snapshot(rows).by_column == seen.by_column and seen.method == METHOD and seen.row_count == 3
+    assert (
+        frame_snapshot(rows).by_column == seen.by_column
+        and seen.method == METHOD
+        and seen.row_count == 3
+    )
     assert rows.to_pydict() == COLUMNS
 
 
 def test_a_stream_that_was_read_once_can_be_read_again_also_by_another_connector():
     reader = pa.table(COLUMNS).to_reader()
     first, second = FrameConnector("s", reader), FrameConnector("s", reader)
-    assert [ask(c.relation(None), "SELECT count(*) FROM it") for c in (first, second, first)] == [[(3,)]] * 3
+    assert [query(c.relation(None), "SELECT count(*) FROM it") for c in (first, second, first)] == [
+        [(3,)]
+    ] * 3
 
 
 def test_a_lazy_frame_is_collected_at_each_look(tmp_path):
@@ -271,7 +345,9 @@ def test_a_frame_is_an_input_of_its_own_kind():
 
 
 def test_an_absent_frame_is_unknown_and_says_how_to_come_back():
-    connector = connector_for(SourceRecord(name="scores", kind="frame", location="pandas frame"), None, None)
+    connector = connector_for(
+        SourceRecord(name="scores", kind="frame", location="pandas frame"), None, None
+    )
     assert isinstance(connector.observe(None, look()), Unknown)
     with pytest.raises(SourceUnavailable) as error:
         connector.relation(None)
@@ -280,20 +356,31 @@ def test_an_absent_frame_is_unknown_and_says_how_to_come_back():
         connector.check()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
-    names=st.lists(st.sampled_from(["a", "A", "a_1", "A_1", "A_2", "a_1_1", "ss", "SS", "sS", "ß", "é", "É"]), min_size=1, max_size=8, unique=True)
+    names=st.lists(
+        st.sampled_from(["a", "A", "a_1", "A_1", "A_2", "a_1_1", "ss", "SS", "sS", "ß", "é", "É"]),
+        min_size=1,
+        max_size=8,
+        unique=True,
+    )
 )
 def test_columns_that_differ_by_case_have_the_names_that_the_engine_gives_them(names):
     rows = pa.table([pa.array([i]) for i in range(len(names))], names=names)
     with duckdb.connect() as engine:
         engine.register("it", rows)
-        assert told_apart(rows).column_names == [row[0] for row in engine.execute("DESCRIBE it").fetchall()]
-    assert told_apart(rows).to_pydict() == {name: [i] for i, name in enumerate(told_apart(rows).column_names)}
+        assert unique_names(rows).column_names == [
+            row[0] for row in engine.execute("DESCRIBE it").fetchall()
+        ]
+    assert unique_names(rows).to_pydict() == {
+        name: [i] for i, name in enumerate(unique_names(rows).column_names)
+    }
 
 
 @pytest.mark.parametrize("kind", ["frame", "arrow"])
-def test_of_columns_that_differ_by_case_alone_an_edit_of_one_moves_what_reads_it_and_nothing_else(ws, tmp_path, kind):
+def test_of_columns_that_differ_by_case_alone_an_edit_of_one_moves_what_reads_it_and_nothing_else(
+    ws, tmp_path, kind
+):
     def put(*values):
         rows = pa.table([[value] for value in values], names=["a", "A", "a_1"])
         feather.write_feather(rows, tmp_path / "f.arrow")
@@ -312,21 +399,35 @@ def test_of_columns_that_differ_by_case_alone_an_edit_of_one_moves_what_reads_it
         assert not [name for name in names if isinstance(ws.staleness(f"of {name}"), Stale)]
 
 
-@pytest.mark.parametrize("where", ["x > 1", "x >= 1", "x BETWEEN 1 AND 'nan'", "NOT x < 1", "x > 1 AND s > 'a'", "st.x > 1"])
+@pytest.mark.parametrize(
+    "where",
+    ["x > 1", "x >= 1", "x BETWEEN 1 AND 'nan'", "NOT x < 1", "x > 1 AND s > 'a'", "st.x > 1"],
+)
 def test_a_condition_over_a_frame_finds_the_rows_that_it_finds_in_a_file(ws, tmp_path, where):
     values = [1.5, float("nan"), float("inf"), -0.0, None]
-    rows = pa.table({"id": range(5), "x": values, "s": list("abcde"), "st": [{"x": value} for value in values]})
+    rows = pa.table(
+        {"id": range(5), "x": values, "s": list("abcde"), "st": [{"x": value} for value in values]}
+    )
     ws.sources.add("frame", rows)
     pq.write_table(rows, tmp_path / "file.parquet")
     ws.sources.add("file", tmp_path / "file.parquet")
-    found, there = (ws.sql(f"SELECT id FROM {name} WHERE {where} ORDER BY id").arrow()["id"].to_pylist() for name in ("frame", "file"))
+    found, there = (
+        ws.sql(f"SELECT id FROM {name} WHERE {where} ORDER BY id").arrow()["id"].to_pylist()
+        for name in ("frame", "file")
+    )
     assert found == there and 1 in found  # NaN is the greatest number
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(cuts=st.lists(st.integers(0, 12), max_size=5))
 def test_chunks_do_not_matter(cuts):
-    rows = pa.table({"a": list(range(12)), "s": [None if i % 3 else str(i) for i in range(12)], "l": [[i] * (i % 4) for i in range(12)]})
+    rows = pa.table(
+        {
+            "a": list(range(12)),
+            "s": [None if i % 3 else str(i) for i in range(12)],
+            "l": [[i] * (i % 4) for i in range(12)],
+        }
+    )
     bounds = [0, *sorted(cuts), 12]
     cut = pa.concat_tables([rows.slice(a, b - a) for a, b in itertools.pairwise(bounds)])
     one, two = (FrameConnector("s", frame).observe(None, look()) for frame in (rows, cut))

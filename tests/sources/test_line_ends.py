@@ -3,18 +3,21 @@
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.errors import SourceUnavailable
-from jammi_lab.values.verdicts import Stale
+from jammi_lab.core.errors import SourceUnavailable
+from jammi_lab.core.verdicts import Stale
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (b"a,b\r\n1,2\r\n3,4\n", r"line 3: it ends in \n, and the lines before it in \r\n."),
-        (b"a,b\n1,2\r\n3,x\n", r"line 2: it ends in \r\n, and the lines before it in \n."),
-        (b'a,b\r\n1,"x\ny"\r\n3,4\n', r"line 4: it ends in \n, and the lines before it in \r\n."),
+        (b"a,b\r\n1,2\r\n3,4\n", r"line 3: it ends in \n, the lines before it end in \r\n."),
+        (b"a,b\n1,2\r\n3,x\n", r"line 2: it ends in \r\n, the lines before it end in \n."),
+        (b'a,b\r\n1,"x\ny"\r\n3,4\n', r"line 4: it ends in \n, the lines before it end in \r\n."),
         (b"a,b\r\n1,2\n3,4,5\r\n", "line 3: 3 values where 2 are expected."),
-        (b"a,b\r\n" + b"1,2\r\n" * 25 + b'3,"4\n', "line 27: a quotation mark is opened and never closed."),
+        (
+            b"a,b\r\n" + b"1,2\r\n" * 25 + b'3,"4\n',
+            "line 27: a quotation mark is not closed.",
+        ),
     ],
 )
 def test_a_line_that_ends_otherwise_is_told_unless_something_else_is_wrong(tmp_path, text, said):
@@ -25,14 +28,18 @@ def test_a_line_that_ends_otherwise_is_told_unless_something_else_is_wrong(tmp_p
 
 
 def test_a_line_that_ends_otherwise_beyond_the_sample_is_told_when_it_is_read(tmp_path):
-    (tmp_path / "f.csv").write_bytes(b"a,b\r\n" + b"1,222222222222222222222222222222222222\r\n" * 230_000 + b"3,4\n")
+    (tmp_path / "f.csv").write_bytes(
+        b"a,b\r\n" + b"1,222222222222222222222222222222222222\r\n" * 230_000 + b"3,4\n"
+    )
     with jl.open(tmp_path / "lab") as ws:
         ws.sources.add("s", tmp_path / "f.csv")
         with pytest.raises(SourceUnavailable, match=r"f\.csv, line 230002: it ends in \\n"):
             ws.sql("SELECT sum(a) FROM s").fetchall()
 
 
-def test_a_line_that_a_notebook_adds_with_another_end_makes_a_table_stale_with_what_is_wrong_with_it(tmp_path):
+def test_a_line_that_a_notebook_adds_with_another_end_makes_a_table_stale_with_what_is_wrong_with_it(
+    tmp_path,
+):
     (tmp_path / "f.csv").write_bytes(b"a,b\r\n1,2\r\n")
     with jl.open(tmp_path / "lab") as ws:
         ws.sources.add("s", tmp_path / "f.csv")
@@ -40,4 +47,6 @@ def test_a_line_that_a_notebook_adds_with_another_end_makes_a_table_stale_with_w
         with (tmp_path / "f.csv").open("ab") as file:
             file.write(b"3,4\n")
         verdict = ws.staleness("t")
-        assert isinstance(verdict, Stale) and r"f.csv, line 3: it ends in \n, and the lines before it in \r\n" in str(verdict)
+        assert isinstance(
+            verdict, Stale
+        ) and r"f.csv, line 3: it ends in \n, the lines before it end in \r\n" in str(verdict)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jammi_lab.sources.mysql_views import behind
+from jammi_lab.sources.databases.mysql_views import view_dependencies
 
 VIEW = ("crm", "v")
 
@@ -13,13 +13,18 @@ def told(text="select 1 AS `n` from `crm`.`t`", written="2020-01-01 00:00:00 nev
 
     def ask(select):
         asked = [name for name in ("t", "v") if f"table_name = '{name}'" in select]
-        return [(at, *(forms[name] if "information_schema.tables" in select else (text,))) for at, name in enumerate(asked)]
+        return [
+            (at, *(forms[name] if "information_schema.tables" in select else (text,)))
+            for at, name in enumerate(asked)
+        ]
 
-    return behind(ask, VIEW, lambda value: f"'{value}'")
+    return view_dependencies(ask, VIEW, lambda value: f"'{value}'")
 
 
-@pytest.mark.parametrize("moved", [{"written": "2020-01-01 00:00:01 never"}, {"text": "select 2 AS `n` from `crm`.`t`"}])
+@pytest.mark.parametrize(
+    "moved", [{"written": "2020-01-01 00:00:01 never"}, {"text": "select 2 AS `n` from `crm`.`t`"}]
+)
 def test_the_stamp_of_a_view_moves_with_the_tables_and_texts_behind_it(moved):
     still = told()
-    assert not still.fickle and still.fresh is None and still.logged
-    assert told().written == still.written != told(**moved).written
+    assert not still.volatile_because and still.recent_write_time is None and still.is_logged
+    assert told().write_stamp == still.write_stamp != told(**moved).write_stamp

@@ -6,10 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jammi_lab.errors import InvalidArgument, JammiError, SourceUnavailable
-from jammi_lab.sources.locations import escape, full_location, literal_path, shown, store_location, without_credentials
+from jammi_lab.core.errors import InvalidArgument, JammiError, SourceUnavailable
+from jammi_lab.core.records import SourceRecord
+from jammi_lab.sources.locations import (
+    display_location,
+    escape,
+    full_location,
+    literal_path,
+    store_location,
+    without_credentials,
+)
 from jammi_lab.sources.registry import check_anchor, check_options, connector_for, infer_kind
-from jammi_lab.values.records import SourceRecord
 
 KINDS = {
     "f.parquet": "parquet",
@@ -73,7 +80,7 @@ def test_a_file_without_ending_is_known_by_its_first_bytes(tmp_path, magic, kind
 
 def test_a_kind_that_cannot_be_told_asks_for_it(tmp_path):
     (tmp_path / "f.dat").write_text("a,b\n")
-    with pytest.raises(InvalidArgument, match="cannot be told") as error:
+    with pytest.raises(InvalidArgument, match="cannot be inferred") as error:
         infer_kind(tmp_path / "f.dat")
     assert "kind=" in error.value.hint
     assert infer_kind(tmp_path / "f.dat", "csv") == "csv"
@@ -86,7 +93,7 @@ def test_nothing_there_is_said_rather_than_an_unknown_kind(tmp_path):
         infer_kind(tmp_path / "paper")
     assert error.value.near == ("papers",)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(SourceUnavailable, match="holds no file"):
+    with pytest.raises(SourceUnavailable, match="contains no file"):
         infer_kind(tmp_path / "empty")
 
 
@@ -215,7 +222,7 @@ def test_a_name_that_could_glob_is_stored_so_that_it_never_does(tmp_path, name):
     (tmp_path / name).touch()
     stored = store_location(tmp_path / name, None)
     assert literal_path(stored) == str(tmp_path / name)
-    assert shown(stored) == str(tmp_path / name)
+    assert display_location(stored) == str(tmp_path / name)
 
 
 def test_folders_above_a_glob_never_glob_themselves(tmp_path, monkeypatch):
@@ -244,10 +251,14 @@ def test_no_location_is_refused(location):
 def test_no_credential_is_stored_or_shown(location):
     assert "hunter2" not in store_location(location, None)
     assert "hunter2" not in without_credentials(location)
-    assert "hunter2" not in shown(location)
+    assert "hunter2" not in display_location(location)
 
 
-@given(st.text(alphabet=st.characters(blacklist_characters="\0", blacklist_categories=["Cs"]), min_size=1))
+@given(
+    st.text(
+        alphabet=st.characters(blacklist_characters="\0", blacklist_categories=["Cs"]), min_size=1
+    )
+)
 def test_an_escaped_path_means_itself_and_stored_locations_come_back(path):
     assert literal_path(escape(path)) == path
     inner = os.path.normpath("/w/" + path.lstrip("/"))

@@ -4,14 +4,20 @@ import keyring
 import keyring.backend
 import pytest
 
-from jammi_lab import scrubbing
-from jammi_lab.errors import InvalidArgument, SecretMissing, SourceUnavailable
-from jammi_lab.sources.secrets import CALLABLE, TYPED, Vault, check_secret
-from jammi_lab.values.records import SourceRecord
+from jammi_lab.core import redaction as scrubbing
+from jammi_lab.core.errors import InvalidArgument, SecretMissing, SourceUnavailable
+from jammi_lab.core.records import SourceRecord
+from jammi_lab.sources.secrets import CALLABLE, USER_INPUT, CredentialStore, check_secret
 
 
 def record(secret: str | None, name: str = "crm", tenant: str | None = None) -> SourceRecord:
-    return SourceRecord(name=name, kind="postgresql", location="postgresql://me@host/db", secret=secret, tenant=tenant)
+    return SourceRecord(
+        name=name,
+        kind="postgresql",
+        location="postgresql://me@host/db",
+        secret=secret,
+        tenant=tenant,
+    )
 
 
 class Drawer(keyring.backend.KeyringBackend):
@@ -36,12 +42,15 @@ def drawer():
 
 
 def test_nothing_said_is_nothing_given():
-    assert Vault().given(record(None))() == ({}, None)
+    assert CredentialStore().credentials_for(record(None))() == ({}, None)
 
 
 def test_a_variable_is_read_when_it_is_needed(monkeypatch):
-    given = Vault().given(record("CRM_PASSWORD"))
-    with pytest.raises(SecretMissing, match="CRM_PASSWORD, which the source 'crm' takes its secret from, is not set"):
+    given = CredentialStore().credentials_for(record("CRM_PASSWORD"))
+    with pytest.raises(
+        SecretMissing,
+        match="CRM_PASSWORD, which the source 'crm' takes its secret from, is not set",
+    ):
         given()
     monkeypatch.setenv("CRM_PASSWORD", "one")
     assert given() == ({}, "one")
@@ -50,9 +59,12 @@ def test_a_variable_is_read_when_it_is_needed(monkeypatch):
 
 
 def test_the_keyring_is_read_when_it_is_needed(drawer):
-    assert Vault().given(record("keyring:jammi/me"))() == ({}, "from-the-keyring")
-    with pytest.raises(SecretMissing, match="holds nothing for jammi/you"):
-        Vault().given(record("keyring:jammi/you"))()
+    assert CredentialStore().credentials_for(record("keyring:jammi/me"))() == (
+        {},
+        "from-the-keyring",
+    )
+    with pytest.raises(SecretMissing, match="has no entry jammi/you"):
+        CredentialStore().credentials_for(record("keyring:jammi/you"))()
 
 
 def test_a_function_is_asked_once_and_again_when_its_answer_was_refused():
@@ -62,24 +74,26 @@ def test_a_function_is_asked_once_and_again_when_its_answer_was_refused():
         asked.append(1)
         return f"answer {len(asked)}"
 
-    vault = Vault()
-    first = vault.given(record(CALLABLE), {}, prompt)
+    vault = CredentialStore()
+    first = vault.credentials_for(record(CALLABLE), {}, prompt)
     assert first() == ({}, "answer 1")
-    vault.keep(record(CALLABLE), {}, prompt)
-    assert vault.given(record(CALLABLE))() == ({}, "answer 1"), "what was asked while the source was added need not be asked again"
-    vault.given(record(CALLABLE)).refused()
-    assert vault.given(record(CALLABLE))() == ({}, "answer 2")
+    vault.store(record(CALLABLE), {}, prompt)
+    assert vault.credentials_for(record(CALLABLE))() == ({}, "answer 1"), (
+        "what was asked while the source was added need not be asked again"
+    )
+    vault.credentials_for(record(CALLABLE)).reject()
+    assert vault.credentials_for(record(CALLABLE))() == ({}, "answer 2")
 
 
 def test_a_function_lives_with_the_kernel():
-    with pytest.raises(SecretMissing, match="this kernel was not given it"):
-        Vault().given(record(CALLABLE))()
+    with pytest.raises(SecretMissing, match="a function that this kernel does not have"):
+        CredentialStore().credentials_for(record(CALLABLE))()
 
 
 @pytest.mark.parametrize("answer", [None, "", 7])
 def test_a_function_must_return_text(answer):
-    with pytest.raises(SecretMissing, match="returned no text"):
-        Vault().given(record(CALLABLE), {}, lambda: answer)()
+    with pytest.raises(SecretMissing, match="must return a non-empty string"):
+        CredentialStore().credentials_for(record(CALLABLE), {}, lambda: answer)()
 
 
 def test_a_function_that_fails_tells_its_kind_only():
@@ -87,25 +101,31 @@ def test_a_function_that_fails_tells_its_kind_only():
         raise ValueError("the password is hunter2000")
 
     with pytest.raises(SecretMissing, match="failed with ValueError") as caught:
-        Vault().given(record(CALLABLE), {}, fail)()
-    assert "hunter2000" not in str(caught.value) and caught.value.__cause__ is None and caught.value.__context__ is None
+        CredentialStore().credentials_for(record(CALLABLE), {}, fail)()
+    assert (
+        "hunter2000" not in str(caught.value)
+        and caught.value.__cause__ is None
+        and caught.value.__context__ is None
+    )
 
 
 def test_what_was_typed_is_held_until_it_is_released_and_missing_after_a_restart():
-    vault = Vault()
-    vault.keep(record(TYPED), {"password": "pa55word"})
-    assert vault.given(record(TYPED))() == ({"password": "pa55word"}, None)
-    vault.release(record(TYPED))
-    with pytest.raises(SecretMissing, match="was added with a credential, which is not kept"):
-        vault.given(record(TYPED))()
+    vault = CredentialStore()
+    vault.store(record(USER_INPUT), {"password": "pa55word"})
+    assert vault.credentials_for(record(USER_INPUT))() == ({"password": "pa55word"}, None)
+    vault.release(record(USER_INPUT))
+    with pytest.raises(SecretMissing, match="was added with a credential, which is not stored"):
+        vault.credentials_for(record(USER_INPUT))()
 
 
 def test_each_owner_has_its_own():
-    vault = Vault()
-    vault.keep(record(TYPED, tenant="a"), {"password": "of a"})
+    vault = CredentialStore()
+    vault.store(record(USER_INPUT, tenant="a"), {"password": "of a"})
     with pytest.raises(SecretMissing):
-        vault.given(record(TYPED, tenant="b"))()
-    assert vault.given(record(TYPED, name="CRM", tenant="a"))()[0] == {"password": "of a"}
+        vault.credentials_for(record(USER_INPUT, tenant="b"))()
+    assert vault.credentials_for(record(USER_INPUT, name="CRM", tenant="a"))()[0] == {
+        "password": "of a"
+    }
 
 
 @pytest.mark.parametrize("said", ["NAME", "_N1", "keyring:service/user", None])
@@ -118,7 +138,10 @@ def test_a_variable_that_is_set_may_have_any_name(monkeypatch):
     assert check_secret("crm_password") == "crm_password"
 
 
-@pytest.mark.parametrize("password", ["p@ssw0rd!", "two words", "keyring:nouser", "1abc", "keyring:/x", "hunter2", "Zq9xKw7p"])
+@pytest.mark.parametrize(
+    "password",
+    ["p@ssw0rd!", "two words", "keyring:nouser", "1abc", "keyring:/x", "hunter2", "Zq9xKw7p"],
+)
 def test_a_password_in_the_place_of_a_name_is_refused_and_not_told(password):
     with pytest.raises(InvalidArgument, match="name of an environment variable") as caught:
         check_secret(password)
@@ -126,22 +149,36 @@ def test_a_password_in_the_place_of_a_name_is_refused_and_not_told(password):
 
 
 def test_used_credentials_are_struck_out_of_every_error():
-    scrubbing.remember("s3cr3t/w?rd")
-    error = SourceUnavailable("no s3cr3t/w?rd here, nor s3cr3t%2Fw%3Frd", hint="not s3cr3t/w?rd").at("SELECT 's3cr3t/w?rd'", 8)
-    for text in (str(error), error.message, error.hint, repr(error), "".join(error.rendered())):
+    scrubbing.remember_credential("s3cr3t/w?rd")
+    error = SourceUnavailable(
+        "no s3cr3t/w?rd here, nor s3cr3t%2Fw%3Frd", hint="not s3cr3t/w?rd"
+    ).with_position("SELECT 's3cr3t/w?rd'", 8)
+    for text in (
+        str(error),
+        error.message,
+        error.hint,
+        repr(error),
+        "".join(error.rendered_lines()),
+    ):
         assert "s3cr3t" not in text and (text == error.hint or "***" in text)
 
 
 def test_a_very_short_credential_is_struck_out_where_a_value_is_written():
-    scrubbing.remember("zq")
-    assert scrubbing.scrubbed("user=me password=zq; zqa is a word") == "user=me password=**; zqa is a word"
-    assert scrubbing.scrubbed("more than zq row, 'zq', me:zq@host") == "more than zq row, '**', me:**@host"
+    scrubbing.remember_credential("zq")
+    assert (
+        scrubbing.redact("user=me password=zq; zqa is a word")
+        == "user=me password=**; zqa is a word"
+    )
+    assert (
+        scrubbing.redact("more than zq row, 'zq', me:zq@host")
+        == "more than zq row, '**', me:**@host"
+    )
 
 
 def test_a_longer_credential_is_struck_out_before_one_that_is_part_of_it():
-    scrubbing.remember("abcdefgh")
-    scrubbing.remember("abcdefghijkl")
-    assert scrubbing.scrubbed("x abcdefghijkl y") == "x ************ y"
+    scrubbing.remember_credential("abcdefgh")
+    scrubbing.remember_credential("abcdefghijkl")
+    assert scrubbing.redact("x abcdefghijkl y") == "x ************ y"
 
 
 @pytest.mark.parametrize(
@@ -154,19 +191,24 @@ def test_a_longer_credential_is_struck_out_before_one_that_is_part_of_it():
         ("mysql://h/d", ""),
     ],
 )
-def test_what_a_variable_must_hold_is_said_where_its_secret_is_missing(monkeypatch, location, holds):
+def test_what_a_variable_must_hold_is_said_where_its_secret_is_missing(
+    monkeypatch, location, holds
+):
     monkeypatch.delenv("NO_SUCH_VARIABLE", raising=False)
     there = SourceRecord(name="s", kind="csv", location=location, secret="NO_SUCH_VARIABLE")
     with pytest.raises(SecretMissing, match="NO_SUCH_VARIABLE") as caught:
-        Vault().given(there)()
-    assert f"Set it to {holds or 'the password'}" in caught.value.hint and "NO_SUCH_VARIABLE" in caught.value.hint
-    typed = SourceRecord(name="s", kind="csv", location=location, secret=TYPED)
-    with pytest.raises(SecretMissing, match="is not kept") as caught:
-        Vault().given(typed)()
-    assert (f"The variable holds {holds}" in caught.value.hint) == bool(holds)
+        CredentialStore().credentials_for(there)()
+    assert (
+        f"Set it to {holds or 'the password'}" in caught.value.hint
+        and "NO_SUCH_VARIABLE" in caught.value.hint
+    )
+    typed = SourceRecord(name="s", kind="csv", location=location, secret=USER_INPUT)
+    with pytest.raises(SecretMissing, match="is not stored") as caught:
+        CredentialStore().credentials_for(typed)()
+    assert (f"The variable must contain {holds}" in caught.value.hint) == bool(holds)
 
 
 def test_an_empty_keyring_is_told_with_the_command_that_fills_it(drawer):
-    with pytest.raises(SecretMissing, match="holds nothing for jammi/you") as caught:
-        Vault().given(record("keyring:jammi/you"))()
+    with pytest.raises(SecretMissing, match="has no entry jammi/you") as caught:
+        CredentialStore().credentials_for(record("keyring:jammi/you"))()
     assert "keyring set jammi you" in caught.value.hint

@@ -11,15 +11,21 @@ import duckdb
 import pytest
 
 import jammi_lab
-from jammi_lab.errors import ExtensionMissing, InvalidArgument, SourceUnavailable, TableNotFound
-from jammi_lab.sources import copies, outside_process
+from jammi_lab.core.anchors import Cost, Snapshot, Unknown
+from jammi_lab.core.errors import (
+    ExtensionMissing,
+    InvalidArgument,
+    SourceUnavailable,
+    TableNotFound,
+)
+from jammi_lab.core.records import SourceRecord
+from jammi_lab.core.verdicts import Fresh, Stale, Undecidable
 from jammi_lab.sources.base import same_state
+from jammi_lab.sources.databases import reader_process as outside_process
+from jammi_lab.sources.databases import sqlite as copies
+from jammi_lab.sources.databases.sqlite import SqliteConnector
 from jammi_lab.sources.registry import infer_kind
-from jammi_lab.sources.scratch import ask, describe
-from jammi_lab.sources.sqlite import SqliteConnector
-from jammi_lab.values.anchors import Cost, Snapshot, Unknown
-from jammi_lab.values.records import SourceRecord
-from jammi_lab.values.verdicts import Fresh, Stale, Undecidable
+from jammi_lab.sources.scratch_duckdb import describe, query
 from tests.contracts.connector import ConnectorSuite, DictMemo, database_file_case, look, rows
 from tests.contracts.journey import JourneySuite, database_file_journey
 
@@ -35,7 +41,11 @@ def write(path, *statements):
 @pytest.fixture
 def file(tmp_path):
     path = tmp_path / "x.db"
-    write(path, "CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT)", *(f"INSERT INTO t VALUES {row}" for row in ROWS))
+    write(
+        path,
+        "CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT)",
+        *(f"INSERT INTO t VALUES {row}" for row in ROWS),
+    )
     return path
 
 
@@ -56,10 +66,14 @@ class TestSqliteJourney(JourneySuite):
         idle = {
             "an index": lambda: write(path, "CREATE INDEX i ON t(name, id)"),
             "WAL": lambda: alone(path, "PRAGMA journal_mode = WAL"),
-            "checkpoint": lambda: alone(path, "UPDATE t SET name = name", "PRAGMA wal_checkpoint(TRUNCATE)"),
+            "checkpoint": lambda: alone(
+                path, "UPDATE t SET name = name", "PRAGMA wal_checkpoint(TRUNCATE)"
+            ),
             "VACUUM": lambda: vacuum(path),
         }
-        return database_file_journey("sqlite", path, write, idle, vanish=lambda: write(path, "DROP TABLE t"))
+        return database_file_journey(
+            "sqlite", path, write, idle, vanish=lambda: write(path, "DROP TABLE t")
+        )
 
 
 def vacuum(path):
@@ -82,7 +96,9 @@ def seen(connector, memo=None, table="t", **how):
 def elsewhere(*statements, path):
     """What another process says when it runs statements on the file, and does not wait for locks."""
     text = "import sqlite3, sys\nc = sqlite3.connect(sys.argv[1], timeout=0, isolation_level=None)\nfor s in sys.argv[2:]: c.execute(s)"
-    done = subprocess.run([sys.executable, "-c", text, str(path), *statements], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", text, str(path), *statements], capture_output=True, text=True
+    )
     return done.stderr.strip().splitlines()[-1] if done.returncode else "ok"
 
 
@@ -104,7 +120,10 @@ class TestWhatItIs:
 
     def test_the_catalog_of_the_workspace_is_no_source(self, tmp_path):
         with jammi_lab.open(tmp_path / "ws") as ws:
-            for location in (tmp_path / "ws" / "catalog.sqlite3", f"sqlite:///{tmp_path}/ws/catalog.sqlite3"):
+            for location in (
+                tmp_path / "ws" / "catalog.sqlite3",
+                f"sqlite:///{tmp_path}/ws/catalog.sqlite3",
+            ):
                 with pytest.raises(InvalidArgument, match="belongs to the workspace itself"):
                     ws.sources.add("own", location, kind="sqlite")
                 assert "own" not in ws.sources
@@ -114,19 +133,23 @@ class TestWhatItIs:
             source(file.with_name("y.db")).check()
         assert list(caught.value.near) == ["x.db"]
 
-    @pytest.mark.parametrize("bytes_", [b"", b"id,name\n1,a\n", b"SQLite format 3\0" + b"x" * 2000], ids=["empty", "a CSV", "torn"])
+    @pytest.mark.parametrize(
+        "bytes_",
+        [b"", b"id,name\n1,a\n", b"SQLite format 3\0" + b"x" * 2000],
+        ids=["empty", "a CSV", "torn"],
+    )
     def test_what_is_no_database_is_told_so(self, tmp_path, bytes_):
         path = tmp_path / "x.sqlite"
         path.write_bytes(bytes_)
         if not bytes_:
             assert source(path).tables() == []  # to SQLite an empty file is an empty database
             return
-        with pytest.raises(SourceUnavailable, match=r"x\.sqlite is not a whole SQLite database"):
+        with pytest.raises(SourceUnavailable, match=r"x\.sqlite is not a complete SQLite database"):
             source(path).check()
         assert isinstance(source(path).observe("t", look()), Unknown)
 
     def test_a_glob_of_databases_is_refused(self, tmp_path):
-        with pytest.raises(InvalidArgument, match="names several files"):
+        with pytest.raises(InvalidArgument, match="matches several files"):
             source(tmp_path / "*.db")
 
     def test_without_the_extension_the_extra_is_named(self, file, monkeypatch):
@@ -138,29 +161,44 @@ class TestWhatItIs:
 
 class TestTypes:
     def test_a_column_without_a_type_is_text(self, file):
-        write(file, "CREATE TABLE u(a, b INT)", "INSERT INTO u VALUES ('x', 1), (17, 2), (1.5, 3), (NULL, 4)")
+        write(
+            file,
+            "CREATE TABLE u(a, b INT)",
+            "INSERT INTO u VALUES ('x', 1), (17, 2), (1.5, 3), (NULL, 4)",
+        )
         relation = source(file).relation("u")
         assert describe(relation) == {"a": "VARCHAR", "b": "BIGINT"}
-        assert ask(relation, "FROM it") == [("x", 1), ("17", 2), ("1.5", 3), (None, 4)]
+        assert query(relation, "FROM it") == [("x", 1), ("17", 2), ("1.5", 3), (None, 4)]
 
     @pytest.mark.parametrize(
         ("declared", "value", "said"),
         [
-            ("INT", "'many'", "column 'a' is declared as integer and holds 'many'"),
-            ("DATE", "'soon'", "a column is declared as date and holds 'soon'"),
+            ("INT", "'many'", "column 'a' is declared as integer but contains 'many'"),
+            ("DATE", "'soon'", "a column is declared as date but contains 'soon'"),
         ],
     )
-    def test_a_value_of_another_type_is_told_with_its_column_and_can_be_read_as_text(self, file, tmp_path, declared, value, said):
-        write(file, f"CREATE TABLE m(a {declared}, id INTEGER)", f"INSERT INTO m VALUES (NULL, 1), ({value}, 2)")
+    def test_a_value_of_another_type_is_told_with_its_column_and_can_be_read_as_text(
+        self, file, tmp_path, declared, value, said
+    ):
+        write(
+            file,
+            f"CREATE TABLE m(a {declared}, id INTEGER)",
+            f"INSERT INTO m VALUES (NULL, 1), ({value}, 2)",
+        )
         with jammi_lab.open(tmp_path / "ws") as ws:
             ws.sources.add("s", file)
             with pytest.raises(SourceUnavailable, match=said) as caught:
                 ws.sql("SELECT a FROM s.m").arrow()
             assert "text" in caught.value.hint
             assert ws.sql("SELECT id FROM s.m").fetchall() == [(1,), (2,)]
-            assert ws.sources["s"].anchor("m").pinned  # the digest takes each value as SQLite holds it
+            assert (
+                ws.sources["s"].anchor("m").pinned
+            )  # the digest takes each value as SQLite holds it
             ws.sources.add("s", file, options={"text": True}, replace=True)
-            assert ws.sql("SELECT a, id FROM s.m ORDER BY id").fetchall() == [(None, "1"), (value.strip("'"), "2")]
+            assert ws.sql("SELECT a, id FROM s.m ORDER BY id").fetchall() == [
+                (None, "1"),
+                (value.strip("'"), "2"),
+            ]
 
     def test_values_that_sql_prints_alike_are_told_apart(self, file):
         write(file, "CREATE TABLE v(a)", "INSERT INTO v VALUES (1)")
@@ -177,10 +215,14 @@ class TestTypes:
         assert before.by_column["name"] != seen(source(file)).by_column["name"]
 
     def test_odd_names_are_read(self, file):
-        write(file, 'CREATE TABLE "we ird""x"(" a b" INT, "select" TEXT)', 'INSERT INTO "we ird""x" VALUES (1, \'s\')')
+        write(
+            file,
+            'CREATE TABLE "we ird""x"(" a b" INT, "select" TEXT)',
+            'INSERT INTO "we ird""x" VALUES (1, \'s\')',
+        )
         connector = source(file)
         assert connector.tables() == ["t", 'we ird"x']
-        assert ask(connector.relation('we ird"x'), "FROM it") == [(1, "s")]
+        assert query(connector.relation('we ird"x'), "FROM it") == [(1, "s")]
         assert seen(connector, table='we ird"x').row_count == 1
 
 
@@ -204,7 +246,9 @@ class TestViews:
         assert source(file).tables() == ["good", "t"]
 
     def test_one_that_is_not_listed_says_why(self, file):
-        with pytest.raises(TableNotFound, match=r"may change while the file does not: it calls random\(\)"):
+        with pytest.raises(
+            TableNotFound, match=r"may change while the file does not: it calls random\(\)"
+        ):
             source(file).relation("lucky")
         assert isinstance(source(file).observe("lucky", look()), Unknown)
 
@@ -232,17 +276,24 @@ class TestItsOwner:
         with jammi_lab.open(tmp_path / "ws") as ws:
             ws.sources.add("s", file)
             result = ws.sql("FROM s.t")
-            assert not outside_process.open_here(str(file)) and elsewhere("BEGIN EXCLUSIVE", "UPDATE t SET name = 'z'", "COMMIT", path=file) == "ok"
+            assert (
+                not outside_process.is_open_here(str(file))
+                and elsewhere("BEGIN EXCLUSIVE", "UPDATE t SET name = 'z'", "COMMIT", path=file)
+                == "ok"
+            )
             ws.materialize("t", "FROM s.t")
             ws.staleness("t")
-            assert not outside_process.open_here(str(file))
+            assert not outside_process.is_open_here(str(file))
             assert len(result.fetchall()) == 3
 
     @pytest.mark.parametrize("mode", ["DELETE", "WAL"])
     def test_reading_never_drops_a_lock_that_this_process_holds(self, file, tmp_path, mode):
         """POSIX locks go when any descriptor of the file is closed: another process could then write, and the update of this one be lost."""
         write(file, f"PRAGMA journal_mode = {mode}")
-        with jammi_lab.open(tmp_path / "ws") as ws, contextlib.closing(sqlite3.connect(file, isolation_level=None)) as mine:
+        with (
+            jammi_lab.open(tmp_path / "ws") as ws,
+            contextlib.closing(sqlite3.connect(file, isolation_level=None)) as mine,
+        ):
             mine.execute("BEGIN IMMEDIATE")
             mine.execute("UPDATE t SET name = 'mine' WHERE id = 1")
             ws.sources.add("s", file)
@@ -261,12 +312,14 @@ class TestItsOwner:
             copy = source(file)._safe_path()
             assert copy != str(file) and os.path.exists(copy)
         assert source(file)._safe_path() == str(file)
-        copies.clear()
+        copies.delete_copies()
         assert not os.path.exists(os.path.dirname(copy))
 
     def test_a_writer_who_is_soon_done_is_waited_for(self, file):
         text = "import sqlite3, sys, time\nc = sqlite3.connect(sys.argv[1])\nc.execute('BEGIN EXCLUSIVE')\nprint('x', flush=True)\ntime.sleep(0.5)\nc.commit()"
-        with subprocess.Popen([sys.executable, "-c", text, str(file)], stdout=subprocess.PIPE) as holder:
+        with subprocess.Popen(
+            [sys.executable, "-c", text, str(file)], stdout=subprocess.PIPE
+        ) as holder:
             holder.stdout.readline()
             assert seen(source(file)).row_count == 3
 
@@ -282,8 +335,8 @@ class TestItsOwner:
             subprocess.run([sys.executable, "-c", killed, str(file)], check=False)
             assert os.path.exists(f"{file}-journal")
             verdict = ws.staleness("t")
-            assert isinstance(verdict, Undecidable) and "did not finish" in str(verdict)
-            with pytest.raises(SourceUnavailable, match="did not finish"):
+            assert isinstance(verdict, Undecidable) and "unfinished transaction" in str(verdict)
+            with pytest.raises(SourceUnavailable, match="unfinished transaction"):
                 ws.sql("FROM s.t")
             write(file, "UPDATE t SET name = name WHERE id < 0")
             assert isinstance(ws.staleness("t"), Fresh), "whoever may write has rolled it back"
@@ -294,7 +347,9 @@ class TestItsOwner:
         done = "import sqlite3, sys, os\nc = sqlite3.connect(sys.argv[1])\nc.execute(\"UPDATE t SET name = 'z'\")\nc.commit()\nos._exit(0)"
         subprocess.run([sys.executable, "-c", done, str(file)], check=True)
         assert os.path.getsize(f"{file}-wal") > 0
-        assert not same_state(before, seen(source(file)), ("name",)) and rows(source(file).relation("t"))[0] == (1, "z")
+        assert not same_state(before, seen(source(file)), ("name",)) and rows(
+            source(file).relation("t")
+        )[0] == (1, "z")
 
     def test_reading_writes_nothing(self, file):
         write(file, "PRAGMA journal_mode = WAL")
@@ -311,8 +366,10 @@ class TestItsOwner:
         rows(source(file).relation("t"))
         assert [file.read_bytes(), file.with_name("x.db-wal").read_bytes()] == kept
 
-    def test_a_file_that_is_written_while_it_is_read_is_read_again_and_at_last_unknown(self, file, monkeypatch):
-        real, tries = SqliteConnector.content, []
+    def test_a_file_that_is_written_while_it_is_read_is_read_again_and_at_last_unknown(
+        self, file, monkeypatch
+    ):
+        real, tries = SqliteConnector.digest_table, []
 
         def content(self, inside, looking):
             found = real(self, inside, looking)
@@ -321,19 +378,19 @@ class TestItsOwner:
                 write(file, "INSERT INTO t(name) VALUES ('n')")
             return found
 
-        monkeypatch.setattr(SqliteConnector, "content", content)
+        monkeypatch.setattr(SqliteConnector, "digest_table", content)
         times = 2
         assert seen(source(file)).row_count == 4
         times, tries = 99, []
         observed = source(file).observe("t", look())
-        assert isinstance(observed, Unknown) and "changes while it is looked at" in observed.why
+        assert isinstance(observed, Unknown) and "changes while it is observed" in observed.why
 
 
 class TestCost:
     def test_an_unmoved_stat_is_free_and_asks_nobody(self, file, monkeypatch):
         memo = DictMemo()
         first = seen(source(file), memo, later=True)
-        monkeypatch.setattr(outside_process, "ask", lambda *_: pytest.fail("the file was read"))
+        monkeypatch.setattr(outside_process, "request", lambda *_: pytest.fail("the file was read"))
         again = seen(source(file), memo, later=True)
         assert again.cost is Cost.FREE and same_state(first, again)
         assert seen(source(file), memo, later=True, scan_bytes=0).cost is Cost.FREE
@@ -347,7 +404,9 @@ class TestCost:
         memo = DictMemo()
         first = seen(source(file), memo, later=True)
         os.utime(file)
-        monkeypatch.setattr(SqliteConnector, "content", lambda *_: pytest.fail("the rows were read"))
+        monkeypatch.setattr(
+            SqliteConnector, "digest_table", lambda *_: pytest.fail("the rows were read")
+        )
         assert same_state(first, seen(source(file), memo, later=True))
 
     def test_same_size_and_restored_time_do_not_fool_it(self, file):
@@ -356,7 +415,9 @@ class TestCost:
         stat = os.stat(file)
         write(file, "UPDATE t SET name = 'x' WHERE id = 2")
         os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-        assert os.stat(file).st_size == stat.st_size and os.stat(file).st_mtime_ns == stat.st_mtime_ns
+        assert (
+            os.stat(file).st_size == stat.st_size and os.stat(file).st_mtime_ns == stat.st_mtime_ns
+        )
         assert not same_state(before, seen(source(file), memo, later=True), ("name",))
 
     def test_a_look_that_may_not_scan_says_what_would(self, file, tmp_path):
@@ -376,7 +437,11 @@ class TestCost:
             ws.materialize("t", "FROM s.t")
             write(file, "UPDATE t SET name = 'x'")
             verdict = ws.status()["t"].verdict
-            assert isinstance(verdict, Undecidable) and "would scan about" in str(verdict) and "ws.status(deep=True)" in str(verdict)
+            assert (
+                isinstance(verdict, Undecidable)
+                and "would scan about" in str(verdict)
+                and "ws.status(deep=True)" in str(verdict)
+            )
             assert isinstance(ws.staleness("t"), Stale)
             write(file, "DROP TABLE t")
             assert isinstance(ws.status()["t"].verdict, Stale)
@@ -388,7 +453,9 @@ class TestCost:
         assert not same_state(before, seen(source(file), table="p"), ("a", "b"))
 
 
-def test_another_table_of_the_file_may_be_dropped_and_an_unreadable_one_leaves_the_rest(file, tmp_path):
+def test_another_table_of_the_file_may_be_dropped_and_an_unreadable_one_leaves_the_rest(
+    file, tmp_path
+):
     write(file, "CREATE TABLE other(a INT)", "INSERT INTO other VALUES ('not a number')")
     with jammi_lab.open(tmp_path / "ws") as ws:
         ws.sources.add("s", file)
@@ -405,7 +472,7 @@ def test_a_name_that_is_no_table_of_the_file_is_told_with_those_that_are(ws, fil
     ws.sources.add("lite", file)
     with pytest.raises(TableNotFound, match="no table nope in lite"):
         ws.sql("SELECT * FROM lite.nope")
-    with pytest.raises(TableNotFound, match="lite is a database and no table") as caught:
+    with pytest.raises(TableNotFound, match="lite is a database, not a table") as caught:
         ws.sql("SELECT * FROM lite")
     assert "FROM lite.t" in caught.value.hint
 

@@ -5,9 +5,14 @@ import sqlite3
 import pytest
 
 import jammi_lab as jl
-from jammi_lab import scrubbing
-from jammi_lab.errors import SecretMissing, SourceUnavailable, StatementNotAllowed, TableNotFound
-from jammi_lab.names import pasteable, written
+from jammi_lab.core import redaction as scrubbing
+from jammi_lab.core.errors import (
+    SecretMissing,
+    SourceUnavailable,
+    StatementNotAllowed,
+    TableNotFound,
+)
+from jammi_lab.core.identifiers import copyable_name, quoted_name
 
 CANARY = "Hunter2-canary"
 
@@ -15,11 +20,11 @@ CANARY = "Hunter2-canary"
 @pytest.fixture(autouse=True)
 def forgotten():
     """What is remembered here is struck out here only."""
-    before = scrubbing._known.copy()
+    before = scrubbing._credentials.copy()
     yield
-    scrubbing._known.clear()
-    scrubbing._known.update(before)
-    scrubbing._pattern.cache_clear()
+    scrubbing._credentials.clear()
+    scrubbing._credentials.update(before)
+    scrubbing._credential_pattern.cache_clear()
 
 
 @pytest.fixture
@@ -58,32 +63,44 @@ def test_a_statement_with_a_password_is_refused_and_neither_kept_nor_shown(ws, t
     for act in (ws.sql, lambda text: ws.materialize("t", text), lambda text: ws.define("t", text)):
         with pytest.raises(StatementNotAllowed, match="password") as caught:
             act(sql)
-        said = "\n".join(caught.value.rendered()) + str(caught.value) + repr(vars(caught.value))
+        said = (
+            "\n".join(caught.value.rendered_lines()) + str(caught.value) + repr(vars(caught.value))
+        )
         assert CANARY not in said and "secret='NAME_OF_A_VARIABLE'" in said
     assert "t" not in ws
     ws.close()
-    assert not [path for path in tmp_path.rglob("*") if path.is_file() and CANARY.encode() in path.read_bytes()]
+    assert not [
+        path
+        for path in tmp_path.rglob("*")
+        if path.is_file() and CANARY.encode() in path.read_bytes()
+    ]
 
 
 def test_the_secret_of_a_source_may_stand_in_no_text_or_comment_of_a_statement(ws):
-    scrubbing.remember(CANARY)
-    for sql in (f"SELECT 1 AS a -- {CANARY}", f"SELECT '{CANARY}' AS a", f"SELECT $x${CANARY}$x$ AS a"):
+    scrubbing.remember_credential(CANARY)
+    for sql in (
+        f"SELECT 1 AS a -- {CANARY}",
+        f"SELECT '{CANARY}' AS a",
+        f"SELECT $x${CANARY}$x$ AS a",
+    ):
         with pytest.raises(StatementNotAllowed, match="the secret of a source") as caught:
             ws.materialize("t", sql)
-        assert CANARY not in "\n".join(caught.value.rendered())
+        assert CANARY not in "\n".join(caught.value.rendered_lines())
 
 
 def test_a_bound_value_that_a_definition_would_keep_is_refused_as_well(ws):
     address = f"postgresql://me:{CANARY}@db/crm"
-    with pytest.raises(StatementNotAllowed, match=r"\$where holds a password") as caught:
+    with pytest.raises(StatementNotAllowed, match=r"\$where contains a password") as caught:
         ws.materialize("t", "SELECT $where AS a", params={"where": address})
-    assert CANARY not in "\n".join(caught.value.rendered())
-    assert ws.sql("SELECT length($where) AS n", where=address).fetchall() == [(len(address),)], "what is kept nowhere may be anything"
+    assert CANARY not in "\n".join(caught.value.rendered_lines())
+    assert ws.sql("SELECT length($where) AS n", where=address).fetchall() == [(len(address),)], (
+        "what is kept nowhere may be anything"
+    )
 
 
 def test_what_only_looks_like_a_password_is_no_reason(ws):
-    scrubbing.remember("password")
-    scrubbing.remember("Postgres")
+    scrubbing.remember_credential("password")
+    scrubbing.remember_credential("Postgres")
     for sql in (
         "SELECT 'postgresql://me@db:5432/crm' AS a -- no password in it",
         "SELECT 'the password = none' AS a WHERE 'Postgres' <> 'https://example.org:80/x'",
@@ -99,17 +116,29 @@ def test_what_only_looks_like_a_password_is_no_reason(ws):
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        ("postgres_query('x', 'SELECT 1')", "'postgresql://user@host/database', secret='NAME_OF_A_VARIABLE'), and read FROM crm.customers"),
+        (
+            "postgres_query('x', 'SELECT 1')",
+            "'postgresql://user@host/database', secret='NAME_OF_A_VARIABLE'), and read FROM crm.customers",
+        ),
         ("postgres_scan('x', 'y', 'z')", "'postgresql://"),
-        ("mysql_query('x', 'SELECT 1')", "'mysql://user@host/database', secret='NAME_OF_A_VARIABLE'), and read FROM crm.customers"),
+        (
+            "mysql_query('x', 'SELECT 1')",
+            "'mysql://user@host/database', secret='NAME_OF_A_VARIABLE'), and read FROM crm.customers",
+        ),
         ("sqlite_scan('x', 't')", "'sqlite:///crm.db'), and read FROM crm.customers"),
         ("duckdb_scan('x')", "'duckdb:///crm.duckdb'"),
         ("delta_scan('x')", "kind='delta'), and read FROM lake"),
         ("iceberg_scan('x')", "kind='iceberg'), and read FROM lake"),
         ("read_xlsx('x.xlsx')", "'prices.xlsx'), and read FROM prices"),
         ("read_text('x')", "'papers.csv'), and read FROM papers"),
-        ("duckdb_secrets()", "ws.sources.add('crm', 'postgresql://user@host/database', secret='NAME_OF_A_VARIABLE')"),
-        ("which_secret('s3://x', 's3')", "ws.sources.add('crm', 'postgresql://user@host/database', secret='NAME_OF_A_VARIABLE')"),
+        (
+            "duckdb_secrets()",
+            "ws.sources.add('crm', 'postgresql://user@host/database', secret='NAME_OF_A_VARIABLE')",
+        ),
+        (
+            "which_secret('s3://x', 's3')",
+            "ws.sources.add('crm', 'postgresql://user@host/database', secret='NAME_OF_A_VARIABLE')",
+        ),
     ],
 )
 def test_a_refused_reader_shows_how_to_add_and_name_its_source(ws, call, says):
@@ -129,19 +158,29 @@ def test_near_names_can_be_pasted(ws, crm):
         ws.sql(f"SELECT * FROM {near}").fetchall()
     with pytest.raises(TableNotFound) as caught:
         ws.sql('FROM "my crm"')
-    assert ws.sql(caught.value.hint.removeprefix("Say which, for example ").rstrip(".")).fetchall() == []
+    assert (
+        ws.sql(caught.value.hint.removeprefix("Name a table, for example ").rstrip(".")).fetchall()
+        == []
+    )
 
 
 def test_a_name_is_quoted_only_where_it_must_be():
-    assert written("crm", "orders") == "crm.orders" and written("order", "order") == '"order".order'
-    assert written('my "x"', "a.b") == '"my ""x"""."a.b"'
-    assert pasteable("jammi.a b") == 'jammi."a b"' and pasteable("a.b") == '"a.b"' and pasteable("jammi.t") == "jammi.t"
+    assert (
+        quoted_name("crm", "orders") == "crm.orders"
+        and quoted_name("order", "order") == '"order".order'
+    )
+    assert quoted_name('my "x"', "a.b") == '"my ""x"""."a.b"'
+    assert (
+        copyable_name("jammi.a b") == 'jammi."a b"'
+        and copyable_name("a.b") == '"a.b"'
+        and copyable_name("jammi.t") == "jammi.t"
+    )
 
 
 def test_a_path_whose_kind_cannot_be_told_says_how_to_say_it(ws, tmp_path):
     file = tmp_path / "passwd"
     file.write_text("a,b\n1,2\n")
-    with pytest.raises(StatementNotAllowed, match="cannot be told from its name") as caught:
+    with pytest.raises(StatementNotAllowed, match="cannot be inferred from its name") as caught:
         ws.sql(f"FROM '{file}'")
     assert f"FROM read_csv('{file}')" in caught.value.hint
     assert ws.sql(f"FROM read_csv('{file}')").fetchall() == [(1, 2)]
@@ -165,9 +204,14 @@ def test_a_database_by_its_path_is_told_to_be_added(ws, crm):
 
 def test_sources_are_listed_as_a_table(ws, crm):
     lines = repr(ws.sources.list()).splitlines()
-    assert lines[0].split() == ["name", "kind", "location", "tables", "anchor"] and lines[2].startswith("my crm  sqlite")
+    assert lines[0].split() == ["name", "kind", "location", "tables", "anchor"] and lines[
+        2
+    ].startswith("my crm  sqlite")
     assert "my table, orders  auto" in lines[2]
-    assert repr(ws.sources.list()) == repr(ws.sources) and ws.sources.list()._repr_html_() == ws.sources._repr_html_()
+    assert (
+        repr(ws.sources.list()) == repr(ws.sources)
+        and ws.sources.list()._repr_html_() == ws.sources._repr_html_()
+    )
     assert [source.name for source in ws.sources.list()] == ["my crm"]
 
 
@@ -175,9 +219,20 @@ def test_a_secret_that_is_gone_is_asked_for_with_the_whole_call(tmp_path):
     (tmp_path / "f.csv").write_text("owner,a\nacme,1\n")
     options = {"delimiter": ","}
     with jl.open(tmp_path / "ws") as ws:
-        ws.sources.add("f", "https://127.0.0.1:1/f.csv", secret=lambda: "x", check=False, options=options, tenant_column="owner", anchor="content")
+        ws.sources.add(
+            "f",
+            "https://127.0.0.1:1/f.csv",
+            secret=lambda: "x",
+            check=False,
+            options=options,
+            tenant_column="owner",
+            anchor="content",
+        )
     with jl.open(tmp_path / "ws") as ws:
-        with pytest.raises(SecretMissing, match="takes its secret from a function, and this kernel was not given it") as caught:
+        with pytest.raises(
+            SecretMissing,
+            match="takes its secret from a function that this kernel does not have",
+        ) as caught:
             ws.sql("FROM f")
         assert caught.value.hint == (
             "Add it again: ws.sources.add('f', 'https://127.0.0.1:1/f.csv', secret=your_function, anchor='content', tenant_column='owner', "

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.errors import SourceUnavailable
+from jammi_lab.core.errors import SourceUnavailable
 
 OURS, THEIRS = "00000000-0000-0000-0000-000000000001", "ACMESECRET"
 ROWS, MANY = 6000, 80_000
@@ -73,7 +73,9 @@ def duckdb_file(tmp_path, request):
 def sqlite(tmp_path, request):
     with sqlite3.connect(tmp_path / "f.sqlite") as db:
         db.execute("CREATE TABLE t (id INTEGER, owner TEXT, v TEXT, pay INTEGER)")
-        db.executemany("INSERT INTO t VALUES (?, ?, ?, ?)", zip(*flat().to_pydict().values(), strict=True))
+        db.executemany(
+            "INSERT INTO t VALUES (?, ?, ?, ?)", zip(*flat().to_pydict().values(), strict=True)
+        )
     db.close()
     return tmp_path / "f.sqlite", "src.t"
 
@@ -87,7 +89,9 @@ def delta(tmp_path, request):
 
 def _inserted(run, url, name, text):
     run(url, f"CREATE TABLE {name} (id int, owner varchar(20), v {text}, pay bigint)")
-    said = ", ".join(f"({r['id']}, '{r['owner']}', '{r['v']}', {r['pay']})" for r in flat().to_pylist())
+    said = ", ".join(
+        f"({r['id']}, '{r['owner']}', '{r['v']}', {r['pay']})" for r in flat().to_pylist()
+    )
     run(url, f"INSERT INTO {name} VALUES {said}")
     return url, f"src.{name}"
 
@@ -95,7 +99,9 @@ def _inserted(run, url, name, text):
 def postgresql(tmp_path, request):
     from tests.services.servers import run_postgres
 
-    return _inserted(run_postgres, request.getfixturevalue("fresh_postgres_url"), "t_errors", "text")
+    return _inserted(
+        run_postgres, request.getfixturevalue("fresh_postgres_url"), "t_errors", "text"
+    )
 
 
 def mysql(tmp_path, request):
@@ -151,13 +157,20 @@ STATEMENTS = [
     "SELECT v::UUID AS u FROM {t} ORDER BY u LIMIT 3",
     "SELECT id FROM {t} QUALIFY row_number() OVER (ORDER BY v::UUID) = 1",
 ]
-NESTED = ["SELECT id FROM {t} WHERE (parts[1])::UUID IS NOT NULL", "SELECT id FROM {t} WHERE list_transform(parts, lambda x: x::UUID)[1] IS NOT NULL"]
+NESTED = [
+    "SELECT id FROM {t} WHERE (parts[1])::UUID IS NOT NULL",
+    "SELECT id FROM {t} WHERE list_transform(parts, lambda x: x::UUID)[1] IS NOT NULL",
+]
 
 
 def test_no_statement_of_a_tenant_meets_a_value_of_another(made, tmp_path):
     location, table = made
     with jl.open(tmp_path / "lab") as ws:
-        ws.sources.add("src", location if isinstance(location, pa.Table) else str(location), tenant_column="owner")
+        ws.sources.add(
+            "src",
+            location if isinstance(location, pa.Table) else str(location),
+            tenant_column="owner",
+        )
         with ws.tenant("globex"):
             assert sorted(ws.sql(f"SELECT id FROM {table}").fetchall()) == [
                 (i,) for i in range(999, MANY if "parquet" in str(location)[-7:] else ROWS, 1000)
@@ -174,7 +187,9 @@ def test_no_statement_of_a_tenant_meets_a_value_of_another(made, tmp_path):
 def test_a_value_that_cannot_be_read_is_not_told(tmp_path):
     with sqlite3.connect(tmp_path / "f.sqlite") as db:
         db.execute("CREATE TABLE t (id INTEGER, owner TEXT, n INTEGER, d DATE)")
-        db.execute("INSERT INTO t VALUES (1, 'acme', 'ACMESECRET', '2020-01-01'), (2, 'globex', 3, '2020-01-01'), (3, 'acme', 3, 'ACMESECRET')")
+        db.execute(
+            "INSERT INTO t VALUES (1, 'acme', 'ACMESECRET', '2020-01-01'), (2, 'globex', 3, '2020-01-01'), (3, 'acme', 3, 'ACMESECRET')"
+        )
     db.close()
     with jl.open(tmp_path / "lab") as ws:
         ws.sources.add("src", str(tmp_path / "f.sqlite"), tenant_column="owner")
@@ -207,12 +222,14 @@ def test_a_value_that_cannot_be_read_is_not_told(tmp_path):
 )
 @pytest.mark.parametrize("kind", ["csv", "json"])
 def test_what_a_reader_says_of_a_value_is_said_without_it(tmp_path, text, kind):
-    from jammi_lab.sources.files import FileConnector
-    from jammi_lab.sources.tenants import TenantView
-    from jammi_lab.values.records import SourceRecord
+    from jammi_lab.core.records import SourceRecord
+    from jammi_lab.sources.files.connector import FileConnector
+    from jammi_lab.sources.row_security import TenantFilteredConnector
 
     path = tmp_path / f"f.{kind}"
     path.write_text("owner,v\nacme,1\n" if kind == "csv" else '{"owner": "acme", "v": 1}\n')
-    view = TenantView(FileConnector(SourceRecord(name="s", kind=kind, location=str(path))), "owner", "globex", "x")
+    view = TenantFilteredConnector(
+        FileConnector(SourceRecord(name="s", kind=kind, location=str(path))), "owner", "globex", "x"
+    )
     said = view.relation(None).explain(text)
     assert said is not None and THEIRS not in "\n".join(said.lines())

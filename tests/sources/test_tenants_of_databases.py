@@ -7,13 +7,15 @@ import pyarrow as pa
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.values.verdicts import Fresh, Stale
+from jammi_lab.core.verdicts import Fresh, Stale
 
 ROWS = [(1, "acme", "a"), (2, "globex", "b"), (3, None, "c"), (4, "Acme", "d")]
 
 
 def values(rows=ROWS):
-    return ", ".join(f"({i}, {'NULL' if owner is None else repr(owner)}, '{name}')" for i, owner, name in rows)
+    return ", ".join(
+        f"({i}, {'NULL' if owner is None else repr(owner)}, '{name}')" for i, owner, name in rows
+    )
 
 
 def sqlite(tmp_path, request):
@@ -45,7 +47,16 @@ def delta(tmp_path, request):
     from deltalake import DeltaTable, write_deltalake
 
     path = tmp_path / "lake"
-    write_deltalake(path, pa.table({"id": [r[0] for r in ROWS], "owner": [r[1] for r in ROWS], "name": [r[2] for r in ROWS]}))
+    write_deltalake(
+        path,
+        pa.table(
+            {
+                "id": [r[0] for r in ROWS],
+                "owner": [r[1] for r in ROWS],
+                "name": [r[2] for r in ROWS],
+            }
+        ),
+    )
 
     def update(sql):
         column, value = sql.split(" SET ")[1].split(" WHERE ")[0].split(" = ")
@@ -58,7 +69,11 @@ def postgresql(tmp_path, request):
     from tests.services.servers import run_postgres
 
     url = request.getfixturevalue("fresh_postgres_url")
-    run_postgres(url, "CREATE TABLE orders (id int, owner text, name text)", f"INSERT INTO orders VALUES {values()}")
+    run_postgres(
+        url,
+        "CREATE TABLE orders (id int, owner text, name text)",
+        f"INSERT INTO orders VALUES {values()}",
+    )
     return url, "db.orders", lambda sql: run_postgres(url, sql)
 
 
@@ -66,12 +81,22 @@ def mysql(tmp_path, request):
     from tests.services.servers import run_mysql
 
     url = request.getfixturevalue("mysql_url")
-    run_mysql(url, "CREATE OR REPLACE TABLE orders (id int, owner text, name text)", f"INSERT INTO orders VALUES {values()}")
+    run_mysql(
+        url,
+        "CREATE OR REPLACE TABLE orders (id int, owner text, name text)",
+        f"INSERT INTO orders VALUES {values()}",
+    )
     return url, "db.orders", lambda sql: run_mysql(url, sql)
 
 
 @pytest.fixture(
-    params=[sqlite, duckdb_file, delta, pytest.param(postgresql, marks=pytest.mark.services), pytest.param(mysql, marks=pytest.mark.services)],
+    params=[
+        sqlite,
+        duckdb_file,
+        delta,
+        pytest.param(postgresql, marks=pytest.mark.services),
+        pytest.param(mysql, marks=pytest.mark.services),
+    ],
     ids=lambda make: make.__name__,
 )
 def made(request, tmp_path):
@@ -85,7 +110,9 @@ def test_each_tenant_sees_and_is_told_of_its_own_rows(made, tmp_path):
         seen = {}
         for tenant in ("acme", "globex", None):
             with ws.tenant(tenant):
-                seen[tenant] = [row[0] for row in ws.sql(f"SELECT id FROM {table} ORDER BY id").fetchall()]
+                seen[tenant] = [
+                    row[0] for row in ws.sql(f"SELECT id FROM {table} ORDER BY id").fetchall()
+                ]
                 ws.materialize("t", f"SELECT id, name FROM {table}")
                 assert ws.staleness("t") == Fresh()
         assert seen == {"acme": [1, 3, 4], "globex": [2, 3], None: [3]}

@@ -26,17 +26,26 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, seed, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 import jammi_lab as jl
-from jammi_lab.clock import SystemClock
-from jammi_lab.config import load_settings
-from jammi_lab.embedders.hashing import Hashing
-from jammi_lab.sensing.reports import Status
+from jammi_lab.core.clock import SystemClock
+from jammi_lab.core.settings import load_settings
+from jammi_lab.core.tenancy import TenantScope
+from jammi_lab.core.verdicts import Verdict, verdict_code
+from jammi_lab.freshness.reports import Status
 from jammi_lab.store.manifests import manifest_path
-from jammi_lab.tenancy import TenantScope
-from jammi_lab.values.verdicts import Verdict, code
-from jammi_lab.workspace import Workspace
+from jammi_lab.vectors.encoders.hashing import Hashing
+from jammi_lab.workspace.assembly import build_services
+from jammi_lab.workspace.workspace import Workspace
+from tests.sizes import sized, soak
 from tests.store.lab import catalog, unpublish
 
 SOURCES = ("s1", "s2", "s3")
@@ -63,7 +72,9 @@ TEXTS = "SELECT id, 'w' || max(a) || ' of {k}' AS t FROM {x} GROUP BY id"
 
 values = st.integers(0, 5)
 sources, recipes = st.sampled_from(SOURCES), st.sampled_from(RECIPES)
-definitions = st.tuples(st.sampled_from([*STATEMENTS]), st.integers(0, 6), st.integers(0, 6), values)
+definitions = st.tuples(
+    st.sampled_from([*STATEMENTS]), st.integers(0, 6), st.integers(0, 6), values
+)
 MEMORY = Path("/dev/shm")
 QUICK = MEMORY if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 1 << 30 else None
 """Where a sync costs nothing, if there is such a place: kernels die here, machines do not."""
@@ -97,7 +108,12 @@ class Rows:
 def embedded(table: pa.Table) -> pa.Table:
     """The vectors of texts, by hand."""
     vectors = Hashing().encode(table["t"].to_pylist()).reshape(-1)
-    made = pa.table({"key": table["id"], "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors), Hashing().dimensions)})
+    made = pa.table(
+        {
+            "key": table["id"],
+            "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors), Hashing().dimensions),
+        }
+    )
     return made.sort_by("key")
 
 
@@ -118,7 +134,7 @@ class Definition:
     ordered: bool = False
     """Whether it gets its rows in their order."""
 
-    def says(self) -> tuple[Any, ...]:
+    def definition(self) -> tuple[Any, ...]:
         """What it is made with, beside its inputs."""
         return self.sql, self.then, FACTOR if self.then is STEPS["scaled"] else None
 
@@ -131,15 +147,29 @@ STEPS: dict[str, Callable[[pa.Table], pa.Table]] = {
 
 def bag(table: pa.Table, columns: tuple[str, ...] | None = None) -> Bag:
     """Names, types and rows without their order; of some columns, if they are said."""
-    table = table.select([c for c in table.schema.names if not c.startswith("_") and (columns is None or c in columns)])
+    table = table.select(
+        [
+            c
+            for c in table.schema.names
+            if not c.startswith("_") and (columns is None or c in columns)
+        ]
+    )
     rows = table.to_pylist() if table.num_columns else [{}] * table.num_rows
     types = tuple("nested" if pa.types.is_nested(t) else str(t) for t in table.schema.types)
-    return tuple(table.schema.names), types, dict(collections.Counter(repr([*r.values()]) for r in rows))
+    return (
+        tuple(table.schema.names),
+        types,
+        dict(collections.Counter(repr([*r.values()]) for r in rows)),
+    )
 
 
 def as_it_comes(table: pa.Table | None) -> tuple[list[str], list[list[Any]]] | None:
     """Columns and rows in their order."""
-    return None if table is None else (table.schema.names, [[*row.values()] for row in table.to_pylist()])
+    return (
+        None
+        if table is None
+        else (table.schema.names, [[*row.values()] for row in table.to_pylist()])
+    )
 
 
 def by_name(came: tuple[list[str], list[list[Any]]]) -> list[str]:
@@ -159,9 +189,15 @@ def of_a_csv(before: Any, now: Any, ordered: bool) -> str:
     return IN_ORDER if ordered else "unexplained: the order of rows or columns of a CSV"
 
 
-MORE_OR_LESS, UNREAD = "a column of a CSV that nobody reads, more or less", "a value of a CSV that nobody reads"
+MORE_OR_LESS, UNREAD = (
+    "a column of a CSV that nobody reads, more or less",
+    "a value of a CSV that nobody reads",
+)
 """A text file advances by these, as docs/verdicts.md says."""
-IN_ORDER, VERSION_GONE = "another order of rows, where they are read in their order", "another order of rows, and the version that was read is gone"
+IN_ORDER, VERSION_GONE = (
+    "another order of rows, where they are read in their order",
+    "another order of rows, and the version that was read is gone",
+)
 """The false alarms of which docs/verdicts.md speaks and which can happen here."""
 said: collections.Counter[str] = collections.Counter()
 """Verdicts in all, and by kind those on tables of whose inputs nothing changed that is read."""
@@ -173,7 +209,11 @@ def alarms(tell: Callable[[str], None]) -> Iterator[None]:
     said.clear()
     yield
     whole = {kind: said[kind] for kind in (MORE_OR_LESS, UNREAD) if said[kind]}
-    false = {kind: n for kind, n in said.items() if kind not in ("steps", "verdicts", "not fresh", *whole)}
+    false = {
+        kind: n
+        for kind, n in said.items()
+        if kind not in ("steps", "verdicts", "not fresh", *whole)
+    }
     tell(
         f"histories: {said['steps']} steps, {said['verdicts']} verdicts, {said['not fresh']} of them not fresh, false alarms: {false or 'none'}; "
         f"advances by what nobody reads: {whole or 'none'}"
@@ -203,14 +243,26 @@ class Histories(RuleBasedStateMachine):
         self.pinned: set[tuple[str, str]] = set()
         self.frames: dict[str, dict[str, list[int]]] = {}
         self.aside: dict[str, bytes] = {}
-        self.oracle = duckdb.connect(config={"threads": 1, "enable_external_file_cache": "false"})  # it takes two writes of one second for one
+        self.oracle = duckdb.connect(
+            config={"threads": 1, "enable_external_file_cache": "false"}
+        )  # it takes two writes of one second for one
         self.known: dict[str, pa.Table | None] = {}
         """What the oracle answered, by statement, function and rows: most steps change little of that."""
 
     def open(self) -> Workspace:
         folder = self.root / "lab"
         folder.mkdir(exist_ok=True)
-        return Workspace(folder, str(folder), TenantScope(None), load_settings(folder, None), self.clock, read_only=False, create=True)
+        return Workspace(
+            build_services(
+                folder,
+                display_path=str(folder),
+                scope=TenantScope(None),
+                settings=load_settings(folder, None),
+                clock=self.clock,
+                read_only=False,
+                create=True,
+            )
+        )
 
     @property
     def ws(self) -> Workspace:
@@ -229,18 +281,32 @@ class Histories(RuleBasedStateMachine):
         return self.root / (f"{name}.csv" if name == "s1" else f"{name}.parquet")
 
     def write(self, name: str) -> None:
-        time.sleep(0.012)  # the clock of some file systems ticks each 4 ms or 10 ms, and the machine's clock is moved
+        time.sleep(
+            0.012
+        )  # the clock of some file systems ticks each 4 ms or 10 ms, and the machine's clock is moved
         columns = self.frames[name]
         if name == "s1":
-            rows = [",".join(columns), *(",".join(map(str, row)) for row in zip(*columns.values(), strict=True))]
+            rows = [
+                ",".join(columns),
+                *(",".join(map(str, row)) for row in zip(*columns.values(), strict=True)),
+            ]
             self.path(name).write_text("\n".join(rows) + "\n")
         else:
-            pq.write_table(pa.table({n: pa.array(v, pa.int64()) for n, v in columns.items()}), self.path(name))
+            pq.write_table(
+                pa.table({n: pa.array(v, pa.int64()) for n, v in columns.items()}), self.path(name)
+            )
 
-    @initialize(rows=st.lists(st.tuples(values, values, values), min_size=1, max_size=4), made=st.lists(definitions, min_size=2, max_size=4))
-    def begin(self, rows: list[tuple[int, int, int]], made: list[tuple[str, int, int, int]]) -> None:
+    @initialize(
+        rows=st.lists(st.tuples(values, values, values), min_size=1, max_size=4),
+        made=st.lists(definitions, min_size=2, max_size=4),
+    )
+    def begin(
+        self, rows: list[tuple[int, int, int]], made: list[tuple[str, int, int, int]]
+    ) -> None:
         for name in SOURCES:
-            self.frames[name] = {c: [row[i] for row in rows] for i, c in enumerate(("id", "a", "b"))}
+            self.frames[name] = {
+                c: [row[i] for row in rows] for i, c in enumerate(("id", "a", "b"))
+            }
             self.write(name)
             self.ws.sources.add(name, str(self.path(name)))
         for name, definition in zip(RECIPES, made, strict=False):
@@ -280,7 +346,10 @@ class Histories(RuleBasedStateMachine):
     @rule(name=sources, by=values)
     def write_the_same_rows_in_another_order(self, name: str, by: int) -> None:
         if self.there(name):
-            self.frames[name] = {column: held[by % len(held) :] + held[: by % len(held)] for column, held in self.frames[name].items()}
+            self.frames[name] = {
+                column: held[by % len(held) :] + held[: by % len(held)]
+                for column, held in self.frames[name].items()
+            }
             self.write(name)
 
     @rule(name=sources)
@@ -328,7 +397,10 @@ class Histories(RuleBasedStateMachine):
         return [*(n for n, d in self.definitions.items() if d.then is not embedded), *SOURCES]
 
     def derives(self, name: str, goal: str) -> bool:
-        return name == goal or (name in self.definitions and any(self.derives(p, goal) for p in self.definitions[name].reads))
+        return name == goal or (
+            name in self.definitions
+            and any(self.derives(p, goal) for p in self.definitions[name].reads)
+        )
 
     @rule(name=recipes, definition=definitions, run=st.booleans(), use=st.booleans())
     def make(self, name: str, definition: tuple[str, int, int, int], run: bool, use: bool) -> None:
@@ -337,18 +409,27 @@ class Histories(RuleBasedStateMachine):
         there = self.readable()
         x, y = there[first % len(there)], there[second % len(there)]
         sql = self.statement(shape, x, y, k)
-        reads = tuple(n for n in dict.fromkeys((x, y)) if (n if n in SOURCES else f"jammi.{n}") in sql.split())
+        reads = tuple(
+            n for n in dict.fromkeys((x, y)) if (n if n in SOURCES else f"jammi.{n}") in sql.split()
+        )
         cache = "use" if use else "bypass"
-        begin = functools.partial(self.ws.materialize, name, sql, cache=cache) if run else functools.partial(self.ws.define, name, sql)
+        begin = (
+            functools.partial(self.ws.materialize, name, sql, cache=cache)
+            if run
+            else functools.partial(self.ws.define, name, sql)
+        )
         self.begun(name, Definition(sql, reads, STATEMENTS[shape]), begin)
 
     @rule(name=recipes, step=st.sampled_from([*STEPS]), first=values, run=st.booleans())
     def make_by_a_function(self, name: str, step: str, first: int, run: bool) -> None:
         there = self.readable()
         x = there[first % len(there)]
-        made = Definition(self.statement("SELECT * FROM {x}", x, x, 0), (x,), ALL, STEPS[step], ordered=True)
-        how: dict[str, Any] = {} if run else {"define_only": True}
-        self.begun(name, made, functools.partial(self.ws.compute, name, globals()[step], inputs=x, **how))
+        made = Definition(
+            self.statement("SELECT * FROM {x}", x, x, 0), (x,), ALL, STEPS[step], ordered=True
+        )
+        value = jl.PythonStep(globals()[step], inputs=x)
+        verb = self.ws.materialize if run else self.ws.define
+        self.begun(name, made, functools.partial(verb, name, value))
 
     @rule(name=recipes, first=values, k=st.integers(0, 1))
     def make_vectors(self, name: str, first: int, k: int) -> None:
@@ -356,7 +437,9 @@ class Histories(RuleBasedStateMachine):
         x = there[first % len(there)]
         sql = self.statement(TEXTS, x, x, k)
         self.begun(
-            name, Definition(sql, (x,), ("id", "a"), embedded), functools.partial(self.ws.embed, name, sql, key="id", text="t", model="hashing")
+            name,
+            Definition(sql, (x,), ("id", "a"), embedded),
+            functools.partial(self.ws.embed, name, sql, key="id", text="t", model="hashing"),
         )
 
     def begun(self, name: str, made: Definition, begin: Callable[[], Any]) -> None:
@@ -367,28 +450,46 @@ class Histories(RuleBasedStateMachine):
         except jl.DependencyCycle:
             assert circle
             return
-        except (jl.TableNotFound, jl.SourceUnavailable, jl.SqlError, jl.SchemaMismatch, jl.StepFailed):
+        except (
+            jl.TableNotFound,
+            jl.SourceUnavailable,
+            jl.SqlError,
+            jl.SchemaMismatch,
+            jl.StepFailed,
+        ):
             if before is not None and self.definition_hash(name) != before:
-                self.definitions[name] = made  # it failed while it ran: that is what the recipe says from then on
+                self.definitions[name] = (
+                    made  # it failed while it ran: that is what the recipe says from then on
+                )
             return  # an input is not there, or has not these columns
         assert not circle
         self.definitions[name] = made
-        if table is not None:
-            assert bag(table.read().arrow()) == self.own(name), "what was made or reused is not what the definition gives"
+        if isinstance(table, jl.ResultTable):
+            assert bag(table.read().arrow()) == self.own(name), (
+                "what was made or reused is not what the definition gives"
+            )
 
     def definition_hash(self, name: str) -> str | None:
-        found = self.ws.sql("SELECT definition_hash FROM jammi_catalog.recipes WHERE name = $name", name=name).fetchall()
+        found = self.ws.sql(
+            "SELECT definition_hash FROM jammi_catalog.recipes WHERE name = $name", name=name
+        ).fetchall()
         return found[0][0] if found else None
 
     @rule(name=recipes)
     def write_the_same_statement_otherwise(self, name: str) -> None:
         """A comment, white space, the case of a keyword: nothing that a verdict is moved by."""
         if name in self.definitions and self.definitions[name].then is as_it_is:
-            was = code(self.ws.staleness(name))
-            sql = self.definitions[name].sql.replace("SELECT ", "select  /* again */ ").replace(" FROM ", "\n  From ")
-            with contextlib.suppress(jl.TableNotFound, jl.SourceUnavailable, jl.SqlError, jl.SchemaMismatch):
+            was = verdict_code(self.ws.staleness(name))
+            sql = (
+                self.definitions[name]
+                .sql.replace("SELECT ", "select  /* again */ ")
+                .replace(" FROM ", "\n  From ")
+            )
+            with contextlib.suppress(
+                jl.TableNotFound, jl.SourceUnavailable, jl.SqlError, jl.SchemaMismatch
+            ):
                 self.ws.define(name, sql)
-            assert code(self.ws.staleness(name)) == was
+            assert verdict_code(self.ws.staleness(name)) == was
 
     @rule(to=st.integers(1, 3))
     def change_a_value_that_a_function_names(self, to: int) -> None:
@@ -405,7 +506,9 @@ class Histories(RuleBasedStateMachine):
         broken = self.broken()
         for row in self.ws.status(deep=True):
             if row.name not in broken:
-                assert row.verdict == jl.Fresh(), f"{row.name} is {row.verdict} after everything was made anew"
+                assert row.verdict == jl.Fresh(), (
+                    f"{row.name} is {row.verdict} after everything was made anew"
+                )
 
     def apply(self, names: list[str] | None) -> None:
         plan = self.ws.plan(names)
@@ -482,7 +585,7 @@ class Histories(RuleBasedStateMachine):
         hurt = bytearray(whole if size_kept else whole[:-1])
         hurt[at * 7 % len(hurt)] ^= 1
         path.write_bytes(hurt)
-        assert code(self.ws.staleness(name)) == "damaged"
+        assert verdict_code(self.ws.staleness(name)) == "damaged"
         self.apply([name])
         healed = path.exists() and path.read_bytes() != hurt
         assert healed or name in self.broken() or self.ws.table(name).path != path
@@ -497,7 +600,9 @@ class Histories(RuleBasedStateMachine):
             return
         table = self.ws.table(name)
         with catalog(folder) as db:
-            [(versions,)] = db.execute("SELECT count(*) FROM versions WHERE table_name = ?", [table.table_name])
+            [(versions,)] = db.execute(
+                "SELECT count(*) FROM versions WHERE table_name = ?", [table.table_name]
+            )
         if versions > 1:
             return  # it was taken over later, so its kernel did not die before its end
         if not with_manifest:
@@ -542,11 +647,13 @@ class Histories(RuleBasedStateMachine):
 
     def _run(self, name: str, parent: Any) -> pa.Table | None:
         made = self.definitions[name]
-        inputs = {each: self._rows_of(each) if each in SOURCES else parent(each) for each in made.reads}
+        inputs = {
+            each: self._rows_of(each) if each in SOURCES else parent(each) for each in made.reads
+        }
         if any(table is None for table in inputs.values()):
             return None
         given = [(each, str(table.schema), table.to_pylist()) for each, table in inputs.items()]
-        key = repr((made.says(), given))
+        key = repr((made.definition(), given))
         if key not in self.known:
             self.known[key] = self._answered(made, inputs)
         return self.known[key]
@@ -557,7 +664,9 @@ class Histories(RuleBasedStateMachine):
         try:
             for each, table in inputs.items():
                 db.register("it", table)
-                db.execute(f"CREATE TABLE {each if each in SOURCES else f'jammi.{each}'} AS SELECT * FROM it")
+                db.execute(
+                    f"CREATE TABLE {each if each in SOURCES else f'jammi.{each}'} AS SELECT * FROM it"
+                )
                 db.unregister("it")
             with contextlib.suppress(duckdb.Error, KeyError, pa.ArrowException):
                 found = db.execute(made.sql).to_arrow_table()
@@ -571,11 +680,15 @@ class Histories(RuleBasedStateMachine):
         """A file as plain DuckDB reads it."""
         reader = "read_csv" if source == "s1" else "read_parquet"
         with contextlib.suppress(duckdb.Error):
-            return self.oracle.execute(f"SELECT * FROM {reader}('{self.path(source)}')").to_arrow_table()
+            return self.oracle.execute(
+                f"SELECT * FROM {reader}('{self.path(source)}')"
+            ).to_arrow_table()
         return None
 
     def _stored(self, name: str) -> pa.Table | None:
-        return pq.read_table(self.ws.table(name).path, partitioning=None) if name in self.ws else None
+        return (
+            pq.read_table(self.ws.table(name).path, partitioning=None) if name in self.ws else None
+        )
 
     # -- what always holds -------------------------------------------------------------------------------------------------------------------
 
@@ -584,7 +697,7 @@ class Histories(RuleBasedStateMachine):
     def verdicts_are_true_and_agree(self) -> None:
         board = self.ws.status()
         self.fresh_is_never_said_of_what_is_not({row.name: row.verdict for row in board})
-        self.all_surfaces_agree({row.name: code(row.verdict) for row in board})
+        self.all_surfaces_agree({row.name: verdict_code(row.verdict) for row in board})
         self.alarms_are_true(board)
 
     def fresh_is_never_said_of_what_is_not(self, board: dict[str, Verdict]) -> None:
@@ -594,45 +707,66 @@ class Histories(RuleBasedStateMachine):
                 stored = self._stored(name)
                 assert stored is not None
                 assert bag(stored) == self.own(name), f"{name} is said to be fresh"
-                assert bag(stored) == self.full(name), f"{name} is said to be fresh, and something above it is not"
-                assert all(board[p] == jl.Fresh() for p in self.definitions[name].reads if p in self.definitions)
+                assert bag(stored) == self.full(name), (
+                    f"{name} is said to be fresh, and something above it is not"
+                )
+                assert all(
+                    board[p] == jl.Fresh()
+                    for p in self.definitions[name].reads
+                    if p in self.definitions
+                )
 
     def all_surfaces_agree(self, board: dict[str, str]) -> None:
         """The board of this kernel with that of the other one after each step, and with two of the other surfaces in turn."""
         ws = self.ws
         said["steps"] += 1
-        assert board == {row.name: code(row.verdict) for row in self.handles[1].status()}
+        assert board == {row.name: verdict_code(row.verdict) for row in self.handles[1].status()}
         match said["steps"] % 3:
             case 0:
-                assert board == {name: code(ws.staleness(name)) for name in board}
-                assert board == dict(ws.sql("SELECT name, verdict FROM jammi_catalog.status").fetchall())
+                assert board == {name: verdict_code(ws.staleness(name)) for name in board}
+                assert board == dict(
+                    ws.sql("SELECT name, verdict FROM jammi_catalog.status").fetchall()
+                )
             case 1:
-                assert board == {name: code(ws.staleness(ws.table(name))) if name in ws else "stale" for name in board}
-                assert board == {row.name: code(row.verdict) for row in ws.what_if()}
+                assert board == {
+                    name: verdict_code(ws.staleness(ws.table(name))) if name in ws else "stale"
+                    for name in board
+                }
+                assert board == {row.name: verdict_code(row.verdict) for row in ws.what_if()}
             case 2:
-                assert board == {name: code(ws.why(name).verdict) for name in board}
+                assert board == {name: verdict_code(ws.why(name).verdict) for name in board}
                 self.a_plan_has_what_is_not_fresh(board)
 
     def a_plan_has_what_is_not_fresh(self, board: dict[str, str]) -> None:
         plan = self.ws.plan()
-        steps = {s.name for part in (plan.certain, plan.possible, plan.reused, plan.blocked) for s in part}
+        steps = {
+            s.name
+            for part in (plan.certain, plan.possible, plan.reused, plan.blocked)
+            for s in part
+        }
         assert steps <= {name for name, verdict in board.items() if verdict != "fresh"}
         assert {name for name, verdict in board.items() if verdict == "stale"} <= steps
 
     def alarms_are_true(self, board: Status) -> None:
         """Whatever is not fresh has a definition or an input that changed, or something above it has; where none has, the alarm is counted."""
-        newest = {name: self.ws.table(name).table_name for name in self.definitions if name in self.ws}
+        newest = {
+            name: self.ws.table(name).table_name for name in self.definitions if name in self.ws
+        }
         now = {name: self._made_of(name) for name in newest}
         for name, table in newest.items():
             self.made_of.setdefault(table, now[name])
         changed = {name: self.made_of[table][:2] != now[name][:2] for name, table in newest.items()}
 
         def moved(name: str) -> bool:
-            return name not in newest or changed[name] or any(moved(p) for p in self.definitions[name].reads if p in self.definitions)
+            return (
+                name not in newest
+                or changed[name]
+                or any(moved(p) for p in self.definitions[name].reads if p in self.definitions)
+            )
 
         for row in board:
             said["verdicts"] += 1
-            if code(row.verdict) == "fresh" or row.name not in newest:
+            if verdict_code(row.verdict) == "fresh" or row.name not in newest:
                 continue
             said["not fresh"] += 1
             if not moved(row.name):
@@ -642,8 +776,11 @@ class Histories(RuleBasedStateMachine):
         """What a recipe is made of now: what it says, the bags that it reads of its inputs, and these as they come."""
         made = self.definitions[name]
         inputs = {each: self._input(each) for each in made.reads}
-        bags = {each: None if table is None else bag(table, made.columns) for each, table in inputs.items()}
-        return made.says(), bags, {each: as_it_comes(table) for each, table in inputs.items()}
+        bags = {
+            each: None if table is None else bag(table, made.columns)
+            for each, table in inputs.items()
+        }
+        return made.definition(), bags, {each: as_it_comes(table) for each, table in inputs.items()}
 
     def _input(self, name: str) -> pa.Table | None:
         if name not in SOURCES:
@@ -652,12 +789,16 @@ class Histories(RuleBasedStateMachine):
             return None
         return pa.table({n: pa.array(v, pa.int64()) for n, v in self.frames[name].items()})
 
-    def _kind_of_alarm(self, name: str, newest: dict[str, str], now: dict[str, tuple[Any, ...]]) -> str:
+    def _kind_of_alarm(
+        self, name: str, newest: dict[str, str], now: dict[str, tuple[Any, ...]]
+    ) -> str:
         for each in self._above(name):
             if each in newest and (before := self.made_of[newest[each]][2]) != now[each][2]:
                 # also where rows of a Parquet file changed places meanwhile, of which no verdict speaks
                 if before.get("s1") != now[each][2].get("s1"):
-                    return of_a_csv(before["s1"], now[each][2]["s1"], self.definitions[each].ordered)
+                    return of_a_csv(
+                        before["s1"], now[each][2]["s1"], self.definitions[each].ordered
+                    )
                 if self.definitions[each].ordered:
                     return IN_ORDER
                 if self._read_what_is_gone(each):
@@ -667,13 +808,17 @@ class Histories(RuleBasedStateMachine):
     def _read_what_is_gone(self, name: str) -> bool:
         there = {(table.name, table.version) for table in self.ws.tables()}
         anchors = self.ws.table(name).manifest.anchors
-        return any(a.input.kind == "result" and (a.input.name, a.version) not in there for a in anchors)
+        return any(
+            a.input.kind == "result" and (a.input.name, a.version) not in there for a in anchors
+        )
 
     def _above(self, name: str) -> list[str]:
         """A recipe, and those that it rests on, the nearest first."""
         above = [name]
         for each in above:
-            above += [n for n in self.definitions[each].reads if n in self.definitions and n not in above]
+            above += [
+                n for n in self.definitions[each].reads if n in self.definitions and n not in above
+            ]
         return above
 
     @invariant()
@@ -689,7 +834,8 @@ class Histories(RuleBasedStateMachine):
 _SECONDS = float(os.environ.get("JAMMI_STATEFUL_SECONDS", "0"))
 
 
-@pytest.mark.timeout(0 if _SECONDS else 900)
+@soak
+@pytest.mark.timeout(0 if _SECONDS else sized(900, 3600))
 @pytest.mark.parametrize("part", range(1 if _SECONDS else 4))  # they may run on several workers
 def test_histories(part: int) -> None:
     common = settings(deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
@@ -697,7 +843,12 @@ def test_histories(part: int) -> None:
         machine = type("Histories", (Histories,), {})
         if common.derandomize:
             machine = seed(part)(machine)  # else all parts would be the same
-        run_state_machine_as_test(machine, settings=settings(common, max_examples=14, stateful_step_count=40))
+        run_state_machine_as_test(
+            machine, settings=settings(common, max_examples=sized(2, 40), stateful_step_count=40)
+        )
     until = time.monotonic() + _SECONDS
     while time.monotonic() < until:  # always other ones
-        run_state_machine_as_test(Histories, settings=settings(common, max_examples=20, stateful_step_count=30, derandomize=False))
+        run_state_machine_as_test(
+            Histories,
+            settings=settings(common, max_examples=20, stateful_step_count=30, derandomize=False),
+        )

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 import jammi_lab as jl
-from jammi_lab.values.verdicts import Fresh, Stale
+from jammi_lab.core.verdicts import Fresh, Stale
+from tests.sizes import sized, soak
 
 keys = st.integers(0, 5)
 texts = st.none() | st.sampled_from("abc")
@@ -58,13 +59,21 @@ class Mutable(RuleBasedStateMachine):
         refused = len(set(given)) < len(given) or any(k in rows for k in given)
         with pytest.raises(jl.DuplicateKey) if refused else contextlib.nullcontext():
             if by_sql and batch:
-                ws.sql("INSERT INTO mutable.t SELECT unnest($k::BIGINT[]), unnest($v::VARCHAR[])", k=given, v=[v for _, v in batch])
+                ws.sql(
+                    "INSERT INTO mutable.t SELECT unnest($k::BIGINT[]), unnest($v::VARCHAR[])",
+                    k=given,
+                    v=[v for _, v in batch],
+                )
             else:
                 ws.mutable["t"].insert([{"k": k, "v": v} for k, v in batch])
         if not refused:
             self.became(rows | dict(batch))
 
-    @rule(second=kernels, batch=st.lists(st.tuples(keys, texts), max_size=3, unique_by=lambda row: row[0]), by_sql=st.booleans())
+    @rule(
+        second=kernels,
+        batch=st.lists(st.tuples(keys, texts), max_size=3, unique_by=lambda row: row[0]),
+        by_sql=st.booleans(),
+    )
     def upsert(self, second, batch, by_sql):
         ws = self.kernels[second]
         if by_sql and batch:
@@ -78,15 +87,23 @@ class Mutable(RuleBasedStateMachine):
     def update(self, second, bound, text, by_sql):
         ws = self.kernels[second]
         if by_sql:
-            assert ws.sql("UPDATE mutable.t SET v = $v WHERE k < $k", v=text, k=bound).fetchall() == [(sum(k < bound for k in self.rows),)]
+            assert ws.sql(
+                "UPDATE mutable.t SET v = $v WHERE k < $k", v=text, k=bound
+            ).fetchall() == [(sum(k < bound for k in self.rows),)]
         else:
-            assert ws.mutable["t"].update({"v": text}, f"k < {bound}") == sum(k < bound for k in self.rows)
+            assert ws.mutable["t"].update({"v": text}, f"k < {bound}") == sum(
+                k < bound for k in self.rows
+            )
         self.became({k: text if k < bound else v for k, v in self.rows.items()})
 
     @rule(second=kernels, bound=keys, by_sql=st.booleans())
     def delete(self, second, bound, by_sql):
         ws = self.kernels[second]
-        gone = ws.sql("DELETE FROM mutable.t WHERE k = $k", k=bound).fetchall()[0][0] if by_sql else ws.mutable["t"].delete(f"k = {bound}")
+        gone = (
+            ws.sql("DELETE FROM mutable.t WHERE k = $k", k=bound).fetchall()[0][0]
+            if by_sql
+            else ws.mutable["t"].delete(f"k = {bound}")
+        )
         assert gone == (bound in self.rows)
         self.became({k: v for k, v in self.rows.items() if k != bound})
 
@@ -129,8 +146,14 @@ class Mutable(RuleBasedStateMachine):
         for ws in self.kernels:
             table = ws.mutable["t"]
             assert (table.version, len(table)) == (len(self.states) - 1, len(self.rows))
-            assert [tuple(r.values()) for r in table.read().to_pylist()] == sorted(self.rows.items())
+            assert [tuple(r.values()) for r in table.read().to_pylist()] == sorted(
+                self.rows.items()
+            )
 
 
-Mutable.TestCase.settings = settings(max_examples=12, stateful_step_count=20, deadline=None)
-TestMutable = pytest.mark.timeout(900)(Mutable.TestCase)  # its commits wait for a disk that others may keep busy
+Mutable.TestCase.settings = settings(
+    max_examples=sized(4, 40), stateful_step_count=20, deadline=None
+)
+TestMutable = soak(
+    pytest.mark.timeout(900)(Mutable.TestCase)
+)  # its commits wait for a disk that others may keep busy

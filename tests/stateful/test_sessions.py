@@ -9,9 +9,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
-from jammi_lab.errors import DuplicateKey, DuplicateTable, SessionClosed, UnknownTable
-from jammi_lab.live.sessions import Sessions
+from jammi_lab.core.errors import DuplicateKey, DuplicateTable, SessionClosed, UnknownTable
+from jammi_lab.live.session_lifetimes import EphemeralSessions
 from tests.live.clocks import SECOND, Hands, opened
+from tests.sizes import sized, soak
 
 AUDIT = "jammi.audit.session_lifecycle.v1"
 CANARY = "canary-of-the-state-machine"
@@ -41,7 +42,7 @@ class SessionMachine(RuleBasedStateMachine):
     @initialize()
     def begin(self):
         self._patch = pytest.MonkeyPatch()
-        self._patch.setattr(Sessions, "_scan_on", lambda _: None)
+        self._patch.setattr(EphemeralSessions, "_start_scanner", lambda _: None)
         self.folder = tempfile.TemporaryDirectory()
         self.clock = Hands()
         self.ws = opened(Path(self.folder.name) / "lab", self.clock)
@@ -76,14 +77,26 @@ class SessionMachine(RuleBasedStateMachine):
     @rule(model=sessions, name=NAMES)
     def create(self, model, name):
         errors = (DuplicateTable,) if name in model.tables else ()
-        if self.allowed(model, lambda: model.handle.create(name, {"id": "int64", "word": "string"}, primary_key=["id"]), *errors):
+        if self.allowed(
+            model,
+            lambda: model.handle.create(
+                name, {"id": "int64", "word": "string"}, primary_key=["id"]
+            ),
+            *errors,
+        ):
             model.tables[name] = {}
 
-    @rule(model=sessions, name=NAMES, keys=st.lists(st.integers(0, 6), min_size=1, max_size=4, unique=True))
+    @rule(
+        model=sessions,
+        name=NAMES,
+        keys=st.lists(st.integers(0, 6), min_size=1, max_size=4, unique=True),
+    )
     def insert(self, model, name, keys):
         rows = [{"id": key, "word": f"{{table}} {CANARY * key}"} for key in keys]
         there = model.tables.get(name)
-        errors = (UnknownTable,) if there is None else (DuplicateKey,) if set(keys) & set(there) else ()
+        errors = (
+            (UnknownTable,) if there is None else (DuplicateKey,) if set(keys) & set(there) else ()
+        )
         if self.allowed(model, lambda: model.handle.insert(name, rows), *errors):
             there.update(dict.fromkeys(keys))
 
@@ -94,7 +107,12 @@ class SessionMachine(RuleBasedStateMachine):
             found = []
             if self.allowed(
                 model,
-                lambda: found.extend(model.handle.sql(name, "SELECT id FROM {table} WHERE word <> '{table}' ORDER BY id -- {table}").fetchall()),
+                lambda: found.extend(
+                    model.handle.sql(
+                        name,
+                        "SELECT id FROM {table} WHERE word <> '{table}' ORDER BY id -- {table}",
+                    ).fetchall()
+                ),
                 *errors,
             ):
                 assert [key for (key,) in found] == sorted(model.tables[name])
@@ -124,7 +142,9 @@ class SessionMachine(RuleBasedStateMachine):
     @rule(seconds=st.integers(5, 1000))
     def the_machine_sleeps(self, seconds):
         self.clock.sleep(seconds)
-        for model in self.models:  # also for one whose deadline was just before, and nobody had looked yet
+        for (
+            model
+        ) in self.models:  # also for one whose deadline was just before, and nobody had looked yet
             if model.ended is None:
                 model.deadline = max(model.deadline, self.now + GRACE)
         assert all(model.handle.expired is False for model in self.models if model.ended is None)
@@ -134,18 +154,22 @@ class SessionMachine(RuleBasedStateMachine):
         self.clock.set_back(seconds)
         for model in self.models:
             model.deadline -= seconds
-        assert all(model.handle.expired is (model.deadline <= self.now) for model in self.models if model.ended is None)
+        assert all(
+            model.handle.expired is (model.deadline <= self.now)
+            for model in self.models
+            if model.ended is None
+        )
 
     @rule()
     def scan(self):
-        self.ws._rooms.sessions.scan()
+        self.ws._services.sessions.scan()
         for model in self.models:
             if model.ended is None and not model.accessible(self.now):
                 model.end("timed_out")
 
     @rule()
     def sweep(self):
-        assert self.ws._rooms.sessions.sweep() == []
+        assert self.ws._services.sessions.sweep() == []
 
     @invariant()
     def each_is_told_once(self):
@@ -153,12 +177,21 @@ class SessionMachine(RuleBasedStateMachine):
             with self.ws.tenant(tenant):
                 told = []
                 if AUDIT in self.ws.topics:
-                    told = [json.loads(row) for event in self.ws.topics.replay(AUDIT) for row in event.batch["record"].to_pylist()]
+                    told = [
+                        json.loads(row)
+                        for event in self.ws.topics.replay(AUDIT)
+                        for row in event.batch["record"].to_pylist()
+                    ]
                 mine = [model for model in self.models if model.handle.tenant == tenant]
-                assert {each.id for each in self.ws.sessions()} == {model.handle.id for model in mine if model.ended is None}
+                assert {each.id for each in self.ws.sessions()} == {
+                    model.handle.id for model in mine if model.ended is None
+                }
             for model in mine:
                 records = [each for each in told if each["session_id"] == model.handle.id]
-                ends = [(each["event"], each["ephemeral_table_count"], each["deleted_row_count"]) for each in records[1:]]
+                ends = [
+                    (each["event"], each["ephemeral_table_count"], each["deleted_row_count"])
+                    for each in records[1:]
+                ]
                 assert records[0]["event"] == "opened"
                 assert ends == ([] if model.ended is None else [model.ended])
             assert len(told) == sum(1 + (model.ended is not None) for model in mine)
@@ -167,12 +200,18 @@ class SessionMachine(RuleBasedStateMachine):
         if hasattr(self, "ws"):
             for model in self.models:
                 model.handle.close()
-            left = [f.name for f in Path(self.folder.name).rglob("*") if f.is_file() and CANARY.encode() in f.read_bytes()]
+            left = [
+                f.name
+                for f in Path(self.folder.name).rglob("*")
+                if f.is_file() and CANARY.encode() in f.read_bytes()
+            ]
             self.ws.close()
             self.folder.cleanup()
             self._patch.undo()
             assert left == []
 
 
-TestSessions = pytest.mark.timeout(900)(SessionMachine.TestCase)  # thousands of commits that wait for the disk, which others may keep busy
-TestSessions.settings = settings(max_examples=12, stateful_step_count=25, deadline=None)
+TestSessions = soak(
+    pytest.mark.timeout(900)(SessionMachine.TestCase)
+)  # thousands of commits that wait for the disk, which others may keep busy
+TestSessions.settings = settings(max_examples=sized(4, 40), stateful_step_count=25, deadline=None)

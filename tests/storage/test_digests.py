@@ -10,21 +10,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jammi_lab.core.anchors import Cost
 from jammi_lab.storage import digests
 from jammi_lab.storage.digests import (
-    MemoEntry,
+    CacheEntry,
+    cache_key,
     column_digests,
     digest_parquet,
     digest_parquet_stream,
     fingerprint,
-    memo_key,
+    is_current,
     parquet_leaves,
     sha256_file,
-    trusted,
 )
 from jammi_lab.storage.files import Stat, stat_of, write_atomic
-from jammi_lab.values.anchors import Cost
 from tests.contracts.connector import DictMemo
+from tests.sizes import examples
 
 
 def write(path, **columns):
@@ -32,7 +33,13 @@ def write(path, **columns):
 
 
 def look(path, memo, later=False, parquet=False):
-    return fingerprint(path, memo, parquet=parquet, now_ns=time.time_ns() + (3600 * 10**9 if later else 0), racy_seconds=2.0)
+    return fingerprint(
+        path,
+        memo,
+        parquet=parquet,
+        now_ns=time.time_ns() + (3600 * 10**9 if later else 0),
+        racy_seconds=2.0,
+    )
 
 
 def test_a_file_is_hashed_whole(tmp_path):
@@ -44,14 +51,26 @@ def test_leaves_digest_the_bytes_that_they_name(tmp_path):
     write(tmp_path / "f", a=[1, 2, 3], b=["x", "y", None])
     data = (tmp_path / "f").read_bytes()
     leaves = parquet_leaves(tmp_path / "f")
-    assert [(leaf.column, leaf.row_group) for leaf in leaves] == [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
-    assert all(leaf.digest == hashlib.sha256(data[leaf.offset : leaf.offset + leaf.length]).hexdigest() for leaf in leaves)
+    assert [(leaf.column, leaf.row_group) for leaf in leaves] == [
+        ("a", 0),
+        ("b", 0),
+        ("a", 1),
+        ("b", 1),
+    ]
+    assert all(
+        leaf.digest == hashlib.sha256(data[leaf.offset : leaf.offset + leaf.length]).hexdigest()
+        for leaf in leaves
+    )
 
 
 def test_one_pass_gives_all_of_a_file(tmp_path):
     write(tmp_path / "f", a=[1, 2, 3])
     found = digest_parquet(tmp_path / "f")
-    assert (found.whole, found.rows, found.bytes) == (sha256_file(tmp_path / "f"), 3, (tmp_path / "f").stat().st_size)
+    assert (found.whole, found.rows, found.bytes) == (
+        sha256_file(tmp_path / "f"),
+        3,
+        (tmp_path / "f").stat().st_size,
+    )
 
 
 def test_two_threads_and_one_and_a_stream_and_bytes_in_memory_agree(tmp_path, monkeypatch):
@@ -59,14 +78,21 @@ def test_two_threads_and_one_and_a_stream_and_bytes_in_memory_agree(tmp_path, mo
     one = digest_parquet(tmp_path / "f")
     with open(tmp_path / "f", "rb") as file:
         assert digest_parquet_stream(file, one.bytes) == one
-    monkeypatch.setattr(digests, "_SMALL", 0)
+    monkeypatch.setattr(digests, "_SMALL_FILE_BYTES", 0)
     assert digest_parquet(tmp_path / "f") == one
-    monkeypatch.setattr(digests, "_SPLIT", 0)
+    monkeypatch.setattr(digests, "_PARALLEL_HASH_BYTES", 0)
     assert digest_parquet(tmp_path / "f") == one
 
 
 def test_nested_and_dotted_columns_are_named_by_their_top(tmp_path):
-    write(tmp_path / "f", **{"a.b": [1, 2], "a": [{"b": 1, "c": [1]}, None], "m": pa.array([[("k", 1)], []], pa.map_(pa.string(), pa.int8()))})
+    write(
+        tmp_path / "f",
+        **{
+            "a.b": [1, 2],
+            "a": [{"b": 1, "c": [1]}, None],
+            "m": pa.array([[("k", 1)], []], pa.map_(pa.string(), pa.int8())),
+        },
+    )
     assert [leaf.column for leaf in parquet_leaves(tmp_path / "f")] == ["a.b", "a", "a", "m", "m"]
 
 
@@ -96,15 +122,24 @@ def test_a_torn_parquet_is_said_so(tmp_path):
 
 
 @pytest.mark.parametrize("small", [0, 1 << 20])
-def test_a_look_at_a_file_that_may_be_torn_tells_footer_digest_and_size(tmp_path, monkeypatch, small):
-    monkeypatch.setattr(digests, "_SMALL", small)
+def test_a_look_at_a_file_that_may_be_torn_tells_footer_digest_and_size(
+    tmp_path, monkeypatch, small
+):
+    monkeypatch.setattr(digests, "_SMALL_FILE_BYTES", small)
     write(tmp_path / "f", a=[1, 2, 3])
     whole = (tmp_path / "f").read_bytes()
     (tmp_path / "torn").write_bytes(whole[:-7])
-    found = digests.seen(tmp_path / "f")
-    assert (found.footer().num_rows, found.digest, found.size) == (3, hashlib.sha256(whole).hexdigest(), len(whole))
-    assert digests.seen(tmp_path / "torn").footer() is None and digests.seen(tmp_path) is None
-    assert digests.seen(tmp_path / "absent") is None
+    found = digests.read_once(tmp_path / "f")
+    assert (found.footer().num_rows, found.digest, found.size) == (
+        3,
+        hashlib.sha256(whole).hexdigest(),
+        len(whole),
+    )
+    assert (
+        digests.read_once(tmp_path / "torn").footer() is None
+        and digests.read_once(tmp_path) is None
+    )
+    assert digests.read_once(tmp_path / "absent") is None
 
 
 def test_a_settled_stat_stands_for_the_bytes(tmp_path, monkeypatch):
@@ -150,7 +185,7 @@ def test_the_memo_of_bytes_does_not_answer_for_parquet(tmp_path):
     assert look(tmp_path / "f", memo, later=True).by_column is None
     found = look(tmp_path / "f", memo, later=True, parquet=True)
     assert list(found.by_column) == ["a"] and found.row_count == 1
-    assert set(memo) == {memo_key(tmp_path / "f", True), memo_key(tmp_path / "f", False)}
+    assert set(memo) == {cache_key(tmp_path / "f", True), cache_key(tmp_path / "f", False)}
 
 
 def test_a_file_that_changes_under_the_read_is_read_again(tmp_path, monkeypatch):
@@ -165,7 +200,10 @@ def test_a_file_that_changes_under_the_read_is_read_again(tmp_path, monkeypatch)
         return found
 
     monkeypatch.setattr(digests, "sha256_file", reading)
-    assert look(tmp_path / "f", DictMemo()).whole == hashlib.sha256(b"two").hexdigest() and len(reads) == 2
+    assert (
+        look(tmp_path / "f", DictMemo()).whole == hashlib.sha256(b"two").hexdigest()
+        and len(reads) == 2
+    )
 
 
 def test_a_file_that_never_rests_is_an_error(tmp_path, monkeypatch):
@@ -176,7 +214,7 @@ def test_a_file_that_never_rests_is_an_error(tmp_path, monkeypatch):
         return "?"
 
     monkeypatch.setattr(digests, "sha256_file", reading)
-    with pytest.raises(OSError, match="changes while it is read"):
+    with pytest.raises(OSError, match="changes while being read"):
         look(tmp_path / "f", DictMemo())
 
 
@@ -186,9 +224,19 @@ def test_a_missing_file_is_said_so(tmp_path):
 
 
 def test_a_parquet_column_moves_when_only_the_footer_reads_it_differently(tmp_path):
-    pq.write_table(pa.table({"a": pa.array([1, 2], pa.int64())}), tmp_path / "f", use_dictionary=False, compression="none", write_statistics=False)
     pq.write_table(
-        pa.table({"a": pa.array([1, 2], pa.timestamp("us"))}), tmp_path / "g", use_dictionary=False, compression="none", write_statistics=False
+        pa.table({"a": pa.array([1, 2], pa.int64())}),
+        tmp_path / "f",
+        use_dictionary=False,
+        compression="none",
+        write_statistics=False,
+    )
+    pq.write_table(
+        pa.table({"a": pa.array([1, 2], pa.timestamp("us"))}),
+        tmp_path / "g",
+        use_dictionary=False,
+        compression="none",
+        write_statistics=False,
     )
     f, g = (look(tmp_path / name, DictMemo(), parquet=True) for name in "fg")
     assert parquet_leaves(tmp_path / "f")[0].digest == parquet_leaves(tmp_path / "g")[0].digest
@@ -220,27 +268,32 @@ def test_what_is_written_through_a_mapping_after_a_look_moves_the_stat(tmp_path)
 def test_a_file_that_changed_long_ago_is_not_written_anew(tmp_path, monkeypatch):
     (tmp_path / "f").write_bytes(b"x")
     written = []
-    monkeypatch.setattr("jammi_lab.storage.mapped._write", lambda: written.append)
+    monkeypatch.setattr("jammi_lab.storage.mmap_watch._writeback_function", lambda: written.append)
     look(tmp_path / "f", DictMemo())
     assert len(written) == 1
-    monkeypatch.setattr("jammi_lab.storage.mapped._WRITTEN_NS", -(10**18))
+    monkeypatch.setattr("jammi_lab.storage.mmap_watch._WRITEBACK_NS", -(10**18))
     look(tmp_path / "f", DictMemo())
     assert len(written) == 1
 
 
 def test_trust_needs_an_entry_the_same_stat_and_age():
     stat = Stat(1, 10, 10, 1)
-    entry = MemoEntry(stat, 10**12, {})
-    assert trusted(entry, stat, 2.0)
-    assert not trusted(None, stat, 2.0)
-    assert not trusted(entry, Stat(1, 10, 11, 1), 2.0)
-    assert not trusted(MemoEntry(stat, 11, {}), stat, 2.0)
+    entry = CacheEntry(stat, 10**12, {})
+    assert is_current(entry, stat, 2.0)
+    assert not is_current(None, stat, 2.0)
+    assert not is_current(entry, Stat(1, 10, 11, 1), 2.0)
+    assert not is_current(CacheEntry(stat, 11, {}), stat, 2.0)
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(
     edits=st.lists(
-        st.tuples(st.sampled_from(["rewrite", "same size", "restore mtime", "touch", "replace", "look", "late look"]), st.integers(0, 255)),
+        st.tuples(
+            st.sampled_from(
+                ["rewrite", "same size", "restore mtime", "touch", "replace", "look", "late look"]
+            ),
+            st.integers(0, 255),
+        ),
         max_size=14,
     )
 )
@@ -265,6 +318,10 @@ def test_the_stat_shortcut_tells_what_the_bytes_tell(tmp_path_factory, edits):
             case _:
                 # a look of the near future, in which what is written next shares the clock with what was seen
                 now = time.time_ns() + (2 * 10**9 + 10**6 if edit == "late look" else 0)
-                assert fingerprint(path, memo, parquet=False, now_ns=min(now, time.time_ns()), racy_seconds=0.05).whole == sha256_file(path)
-        assert fingerprint(path, memo, parquet=False, now_ns=time.time_ns(), racy_seconds=0.05).whole == sha256_file(path)
+                assert fingerprint(
+                    path, memo, parquet=False, now_ns=min(now, time.time_ns()), racy_seconds=0.05
+                ).whole == sha256_file(path)
+        assert fingerprint(
+            path, memo, parquet=False, now_ns=time.time_ns(), racy_seconds=0.05
+        ).whole == sha256_file(path)
     assert stat_of(path) is not None

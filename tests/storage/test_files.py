@@ -8,22 +8,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jammi_lab.errors import TableDamaged
+from jammi_lab.core.errors import TableDamaged
 from jammi_lab.storage import files
 from jammi_lab.storage.files import (
     AtomicFile,
     Stat,
-    inside,
     install_fault_hook,
+    is_settled,
     make_folder,
-    relative_to,
-    remove,
-    settled,
+    remove_file,
+    resolve_inside,
     stat_of,
     write_atomic,
     write_once,
 )
-from jammi_lab.storage.syncing import Syncing
+from jammi_lab.storage.fsync import BackgroundFsync
 
 
 class Crash(Exception):
@@ -54,7 +53,9 @@ def test_a_write_is_whole_and_leaves_no_temp_file(tmp_path):
 
 
 @pytest.mark.parametrize("point", ["file.before_write", "file.before_fsync", "file.before_rename"])
-def test_a_write_that_fails_before_its_rename_leaves_the_old_file_and_nothing_else(tmp_path, fault, point):
+def test_a_write_that_fails_before_its_rename_leaves_the_old_file_and_nothing_else(
+    tmp_path, fault, point
+):
     (tmp_path / "a").write_bytes(b"old")
     fault(point)
     with pytest.raises(Crash):
@@ -65,7 +66,14 @@ def test_a_write_that_fails_before_its_rename_leaves_the_old_file_and_nothing_el
 def test_the_bytes_are_synced_before_the_name_and_the_folder_after_it(tmp_path, monkeypatch):
     calls = []
     sync, replace = os.fsync, os.replace
-    monkeypatch.setattr(os, "fsync", lambda d: (calls.append("folder" if os.path.isdir(f"/proc/self/fd/{d}") else "file"), sync(d)))
+    monkeypatch.setattr(
+        os,
+        "fsync",
+        lambda d: (
+            calls.append("folder" if os.path.isdir(f"/proc/self/fd/{d}") else "file"),
+            sync(d),
+        ),
+    )
     monkeypatch.setattr(os, "replace", lambda a, b: (calls.append("rename"), replace(a, b)))
     write_atomic(tmp_path / "a", b"x")
     assert calls == ["file", "rename", "folder"]
@@ -84,7 +92,9 @@ def test_a_failing_sync_is_raised_and_the_file_is_not_named(tmp_path, monkeypatc
 @pytest.mark.parametrize("which", ["made", "beside"])
 @pytest.mark.parametrize("error", [OSError(5, "the disk is gone"), MemoryError()])
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_of_two_files_that_are_named_together_neither_is_when_one_cannot_be_synced(tmp_path, monkeypatch, which, error):
+def test_of_two_files_that_are_named_together_neither_is_when_one_cannot_be_synced(
+    tmp_path, monkeypatch, which, error
+):
     def sync(path):
         if which in os.path.basename(path.name):
             raise error
@@ -98,7 +108,9 @@ def test_of_two_files_that_are_named_together_neither_is_when_one_cannot_be_sync
     assert not list(tmp_path.iterdir())
 
 
-def test_two_files_that_are_named_together_are_both_synced_before_either_has_its_name(tmp_path, monkeypatch):
+def test_two_files_that_are_named_together_are_both_synced_before_either_has_its_name(
+    tmp_path, monkeypatch
+):
     synced = []
 
     def sync(path):
@@ -109,7 +121,9 @@ def test_two_files_that_are_named_together_are_both_synced_before_either_has_its
     file = AtomicFile(tmp_path / "made")
     file.temp.write_bytes(b"rows")
     files.commit_with(file, tmp_path / "beside", b"attested")
-    assert sorted(synced) == ["beside", "made"] and (tmp_path / "beside").read_bytes() == b"attested"
+    assert (
+        sorted(synced) == ["beside", "made"] and (tmp_path / "beside").read_bytes() == b"attested"
+    )
 
 
 def test_what_became_durable_beside_is_so_before_either_of_two_files_has_its_name(tmp_path):
@@ -122,7 +136,7 @@ def test_what_became_durable_beside_is_so_before_either_of_two_files_has_its_nam
     file = AtomicFile(tmp_path / "made")
     file.temp.write_bytes(b"rows")
     threading.Timer(0.05, may_end.set).start()
-    files.commit_with(file, tmp_path / "beside", b"attested", Syncing(sync))()
+    files.commit_with(file, tmp_path / "beside", b"attested", BackgroundFsync(sync))()
     assert order == ["row"] and (tmp_path / "made").exists()
 
 
@@ -133,34 +147,42 @@ def test_no_file_has_a_name_when_what_was_to_be_durable_before_it_is_not(tmp_pat
     file = AtomicFile(tmp_path / "made")
     file.temp.write_bytes(b"rows")
     with pytest.raises(OSError, match="the disk is gone"):
-        files.commit_with(file, tmp_path / "beside", b"attested", Syncing(fail))
+        files.commit_with(file, tmp_path / "beside", b"attested", BackgroundFsync(fail))
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("quick", [True, False])
-def test_the_names_of_two_files_are_durable_when_that_was_waited_for_and_before_on_a_slow_disk(tmp_path, monkeypatch, quick):
+def test_the_names_of_two_files_are_durable_when_that_was_waited_for_and_before_on_a_slow_disk(
+    tmp_path, monkeypatch, quick
+):
     def sync(folder):
         assert may_end.wait(0.5) or not quick
         synced.append(folder)
 
     synced, may_end = [], threading.Event()
     monkeypatch.setattr(files, "sync_folder", sync)
-    monkeypatch.setattr(files, "_QUICK", 60.0 if quick else 0.0)
+    monkeypatch.setattr(files, "_FAST_SYNC_SECONDS", 60.0 if quick else 0.0)
     file = AtomicFile(tmp_path / "made")
     file.temp.write_bytes(b"rows")
     durable = files.commit_with(file, tmp_path / "beside", b"attested")
-    assert (tmp_path / "made").exists() and (tmp_path / "beside").exists() and synced == ([] if quick else [tmp_path])
+    assert (
+        (tmp_path / "made").exists()
+        and (tmp_path / "beside").exists()
+        and synced == ([] if quick else [tmp_path])
+    )
     may_end.set()
     durable()
     assert synced == [tmp_path]
 
 
-def test_a_folder_whose_names_cannot_be_made_durable_is_told_to_who_waits_for_them(tmp_path, monkeypatch):
+def test_a_folder_whose_names_cannot_be_made_durable_is_told_to_who_waits_for_them(
+    tmp_path, monkeypatch
+):
     def fail(_):
         raise OSError(5, "the disk is gone")
 
     monkeypatch.setattr(files, "sync_folder", fail)
-    monkeypatch.setattr(files, "_QUICK", 60.0)
+    monkeypatch.setattr(files, "_FAST_SYNC_SECONDS", 60.0)
     file = AtomicFile(tmp_path / "made")
     file.temp.write_bytes(b"rows")
     durable = files.commit_with(file, tmp_path / "beside", b"attested")
@@ -172,12 +194,12 @@ def test_a_folder_whose_names_cannot_be_made_durable_is_told_to_who_waits_for_th
 def test_a_large_file_is_synced_once_and_from_when_it_is_finished(tmp_path, monkeypatch, large):
     synced = []
     monkeypatch.setattr(files, "sync_file", lambda file: synced.append(os.fspath(file.name)))
-    monkeypatch.setattr(files, "_LARGE", 4 if large else 5)
+    monkeypatch.setattr(files, "_BACKGROUND_SYNC_BYTES", 4 if large else 5)
     file = AtomicFile(tmp_path / "made")
     file.temp.write_bytes(b"rows")
     file.finish()
-    if file.syncing is not None:
-        file.syncing.wait()
+    if file.background_sync is not None:
+        file.background_sync.wait()
     assert synced == ([str(file.temp)] if large else [])
     file.commit()
     assert synced == [str(file.temp)] and (tmp_path / "made").read_bytes() == b"rows"
@@ -202,7 +224,9 @@ def opened_below(folder: Path) -> list[str]:
     return [path for path in found if path.startswith(f"{folder}/")]
 
 
-@pytest.mark.parametrize("point", [None, "file.before_write", "file.before_fsync", "file.before_rename"])
+@pytest.mark.parametrize(
+    "point", [None, "file.before_write", "file.before_fsync", "file.before_rename"]
+)
 def test_files_that_were_named_or_given_up_are_not_left_open(tmp_path, fault, point):
     file = AtomicFile(tmp_path / "made")
     file.temp.write_bytes(b"rows")
@@ -212,14 +236,18 @@ def test_files_that_were_named_or_given_up_are_not_left_open(tmp_path, fault, po
         files.commit_with(file, tmp_path / "beside", b"attested")()
     if point:
         file.abort()
-    assert not opened_below(tmp_path) and sorted(os.listdir(tmp_path)) == ([] if point else ["beside", "made"])
+    assert not opened_below(tmp_path) and sorted(os.listdir(tmp_path)) == (
+        [] if point else ["beside", "made"]
+    )
 
 
 def test_of_two_files_one_is_synced_by_the_caller_while_the_other_is(tmp_path, monkeypatch):
     who, both = {}, threading.Barrier(2)
 
     def sync(file):
-        who[os.path.basename(file.name).lstrip(".").split(".")[0]] = threading.current_thread() is threading.main_thread()
+        who[os.path.basename(file.name).lstrip(".").split(".")[0]] = (
+            threading.current_thread() is threading.main_thread()
+        )
         both.wait(20)  # both run at one time
 
     monkeypatch.setattr(files, "sync_file", sync)
@@ -230,17 +258,23 @@ def test_of_two_files_one_is_synced_by_the_caller_while_the_other_is(tmp_path, m
     assert who == {"made": False, "beside": True}
 
 
-def test_the_sync_of_a_file_that_was_given_up_meanwhile_is_an_error_to_whom_it_matters_and_to_nobody_else(tmp_path):
+def test_the_sync_of_a_file_that_was_given_up_meanwhile_is_an_error_to_whom_it_matters_and_to_nobody_else(
+    tmp_path,
+):
     file = FileIO(tmp_path / "a", "w")
     file.close()
-    syncing = files.syncing_file(file)
+    syncing = files.sync_in_background(file)
     with pytest.raises(OSError, match="Input/output"):
         syncing.wait()
 
 
 def test_temp_names_begin_with_a_dot_and_end_with_tmp_and_fit_for_the_longest_name(tmp_path):
     file = AtomicFile(tmp_path / ("x" * 255))
-    assert file.temp.name.startswith(".") and file.temp.name.endswith(".tmp") and len(file.temp.name) <= 255
+    assert (
+        file.temp.name.startswith(".")
+        and file.temp.name.endswith(".tmp")
+        and len(file.temp.name) <= 255
+    )
     assert file.temp.parent == tmp_path
 
 
@@ -254,8 +288,8 @@ def test_an_aborted_file_is_gone_and_aborting_twice_is_fine(tmp_path):
 
 def test_remove_says_whether_something_was_there(tmp_path):
     (tmp_path / "a").touch()
-    assert remove(tmp_path / "a") is True
-    assert remove(tmp_path / "a") is False
+    assert remove_file(tmp_path / "a") is True
+    assert remove_file(tmp_path / "a") is False
 
 
 def test_folders_are_made_with_those_above_and_again(tmp_path):
@@ -290,7 +324,7 @@ def test_a_stat_follows_links_and_sees_a_rename_over(tmp_path):
 )
 def test_a_stat_settles_when_both_times_are_older_than_the_grain(mtime, ctime, proves):
     s = 10**9
-    assert settled(Stat(1, mtime * s, ctime * s, 1), 10 * s, 2.0) is proves
+    assert is_settled(Stat(1, mtime * s, ctime * s, 1), 10 * s, 2.0) is proves
 
 
 @pytest.mark.parametrize("stored", ["../x", "/etc/passwd", "a/../../x", "", "a\0b", "out/x", "out"])
@@ -300,24 +334,21 @@ def test_a_stored_location_cannot_leave_its_folder(tmp_path, stored):
     (tmp_path / "x").touch()
     (root / "out").symlink_to(tmp_path)
     with pytest.raises(TableDamaged):
-        inside(root, stored)
+        resolve_inside(root, stored)
 
 
 def test_a_stored_location_comes_back(tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "root").symlink_to(tmp_path / "real")
-    path = inside(tmp_path / "root", "a/b.parquet")
+    path = resolve_inside(tmp_path / "root", "a/b.parquet")
     assert path == tmp_path / "real" / "a" / "b.parquet"
-    assert relative_to(tmp_path / "root", path) == "a/b.parquet"
-    with pytest.raises(TableDamaged):
-        relative_to(tmp_path / "root", tmp_path / "elsewhere")
 
 
 @given(st.text(min_size=1, max_size=30))
 def test_no_text_is_a_location_outside(text):
     root = Path("/nonexistent/root")
     try:
-        path = inside(root, text)
+        path = resolve_inside(root, text)
     except (TableDamaged, UnicodeEncodeError):
         return
     assert path.is_relative_to(root) and ".." not in path.parts
@@ -329,7 +360,9 @@ def test_without_a_hook_a_fault_point_is_nothing():
 
 def test_what_is_written_once_has_a_durable_name(tmp_path, monkeypatch):
     synced, sync = [], os.fsync
-    monkeypatch.setattr(os, "fsync", lambda d: (synced.append(os.path.isdir(f"/proc/self/fd/{d}")), sync(d)))
+    monkeypatch.setattr(
+        os, "fsync", lambda d: (synced.append(os.path.isdir(f"/proc/self/fd/{d}")), sync(d))
+    )
     assert write_once(tmp_path / "id", b"one") and synced == [False, True]
     assert not write_once(tmp_path / "id", b"two") and (tmp_path / "id").read_bytes() == b"one"
     assert [path.name for path in tmp_path.iterdir()] == ["id"]

@@ -11,11 +11,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jammi_lab.errors import SchemaMismatch
+from jammi_lab.core.errors import SchemaMismatch
 from jammi_lab.storage import parquet
 from jammi_lab.storage.digests import digest_parquet
 from jammi_lab.storage.files import install_fault_hook
-from jammi_lab.storage.parquet import ROW_GROUP, ParquetSink, footer_at, group_rows, leaf_paths, stored_schema
+from jammi_lab.storage.parquet import (
+    ROW_GROUP_ROWS,
+    ParquetSink,
+    leaf_paths,
+    read_footer,
+    row_group_rows,
+    stored_schema,
+)
+from tests.sizes import examples
 
 
 def table(rows: int) -> pa.Table:
@@ -26,9 +34,18 @@ def table(rows: int) -> pa.Table:
             "t": pa.array([None if i % 5 == 2 else f"text {i % 11}" for i in n]),
             "u": pa.array([f"unique {i * 7919}" for i in n]),
             "x": pa.array([i / 3 for i in n]),
-            "when": pa.array([datetime.datetime(2020, 1, 1) + datetime.timedelta(seconds=i) for i in n], pa.timestamp("us")),
-            "l": pa.array([[] if i % 3 == 1 else None if i % 3 == 2 else [i, None] for i in n], pa.list_(pa.int32())),
-            "s": pa.array([{"a": i, "b": [str(i)]} if i % 4 else None for i in n], pa.struct([("a", pa.int64()), ("b", pa.list_(pa.string()))])),
+            "when": pa.array(
+                [datetime.datetime(2020, 1, 1) + datetime.timedelta(seconds=i) for i in n],
+                pa.timestamp("us"),
+            ),
+            "l": pa.array(
+                [[] if i % 3 == 1 else None if i % 3 == 2 else [i, None] for i in n],
+                pa.list_(pa.int32()),
+            ),
+            "s": pa.array(
+                [{"a": i, "b": [str(i)]} if i % 4 else None for i in n],
+                pa.struct([("a", pa.int64()), ("b", pa.list_(pa.string()))]),
+            ),
             "v": pa.array([[i, i + 1.0] for i in n], pa.list_(pa.float32(), 2)),
         }
     )
@@ -44,34 +61,42 @@ def written(path, batches, schema) -> str:
 
 @pytest.fixture
 def small_groups(monkeypatch):
-    monkeypatch.setattr(parquet, "ROW_GROUP", 50)
+    monkeypatch.setattr(parquet, "ROW_GROUP_ROWS", 50)
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(cuts=st.lists(st.integers(0, 230), max_size=12))
 def test_bytes_do_not_depend_on_how_rows_were_cut_into_batches(tmp_path_factory, cuts):
     folder, rows = tmp_path_factory.mktemp("sink"), table(230)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parquet, "ROW_GROUP", 50)
+        patch.setattr(parquet, "ROW_GROUP_ROWS", 50)
         bounds = [0, *sorted(cuts), 230]
         whole = written(folder / "a", [rows], rows.schema)
-        cut = written(folder / "b", [rows.slice(a, b - a) for a, b in itertools.pairwise(bounds)], rows.schema)
+        cut = written(
+            folder / "b", [rows.slice(a, b - a) for a, b in itertools.pairwise(bounds)], rows.schema
+        )
     assert cut == whole
 
 
 @pytest.mark.parametrize("rows", [0, 1, 230])
-def test_a_small_table_is_written_in_one_go_and_has_the_bytes_of_one_that_is_not(tmp_path, monkeypatch, rows):
+def test_a_small_table_is_written_in_one_go_and_has_the_bytes_of_one_that_is_not(
+    tmp_path, monkeypatch, rows
+):
     calls = []
     monkeypatch.setattr(parquet, "write_all", lambda file, data: calls.append(file.write(data)))
     one = written(tmp_path / "a", [table(rows)], table(rows).schema)
     assert calls == [(tmp_path / "a").stat().st_size]
-    monkeypatch.setattr(parquet, "_SMALL", -1)
+    monkeypatch.setattr(parquet, "_SMALL_TABLE_BYTES", -1)
     assert written(tmp_path / "b", [table(rows)], table(rows).schema) == one and len(calls) == 1
 
 
 def test_pages_are_cut_alike_however_the_rows_came(tmp_path):
-    rows = pa.table({"t": [f"{i * 7919:0100d}" for i in range(40_000)], "l": [[i] * 9 for i in range(40_000)]})
-    assert written(tmp_path / "a", [rows], rows.schema) == written(tmp_path / "b", rows.to_batches(max_chunksize=777), rows.schema)
+    rows = pa.table(
+        {"t": [f"{i * 7919:0100d}" for i in range(40_000)], "l": [[i] * 9 for i in range(40_000)]}
+    )
+    assert written(tmp_path / "a", [rows], rows.schema) == written(
+        tmp_path / "b", rows.to_batches(max_chunksize=777), rows.schema
+    )
 
 
 def test_row_groups_are_exact_whatever_comes_in(tmp_path, small_groups):
@@ -81,19 +106,25 @@ def test_row_groups_are_exact_whatever_comes_in(tmp_path, small_groups):
         sink.write(batch)
     assert sink.close() == 230
     footer = pq.read_metadata(tmp_path / "f")
-    assert [footer.row_group(i).num_rows for i in range(footer.num_row_groups)] == [50, 50, 50, 50, 30]
+    assert [footer.row_group(i).num_rows for i in range(footer.num_row_groups)] == [
+        50,
+        50,
+        50,
+        50,
+        30,
+    ]
     assert pq.read_table(tmp_path / "f").num_rows == 230
 
 
 def test_the_row_group_is_the_one_that_duckdb_reads_best():
-    assert ROW_GROUP == 122_880
+    assert ROW_GROUP_ROWS == 122_880
 
 
 def test_never_more_than_a_row_group_is_held(tmp_path, small_groups):
     rows = table(230)
     sink = ParquetSink(tmp_path / "f", rows.schema)
     sink.write(rows)
-    assert sink._held_rows < 50
+    assert sink._pending_rows < 50
     sink.abort()
 
 
@@ -107,26 +138,45 @@ def test_duckdb_reads_the_same_rows(tmp_path, small_groups):
     rows = table(120).drop_columns(["s"])
     written(tmp_path / "f", [rows], rows.schema)
     with duckdb.connect() as connection:
-        assert connection.execute(f"SELECT * FROM read_parquet('{tmp_path / 'f'}')").to_arrow_table().to_pylist() == rows.to_pylist()
+        assert (
+            connection.execute(f"SELECT * FROM read_parquet('{tmp_path / 'f'}')")
+            .to_arrow_table()
+            .to_pylist()
+            == rows.to_pylist()
+        )
 
 
 def test_schema_metadata_leaves_no_trace(tmp_path):
     plain = pa.table({"a": [1]})
-    loud = pa.table({"a": [1]}, schema=pa.schema([pa.field("a", pa.int64(), metadata={"k": "v"})], metadata={"pandas": "now"}))
-    assert written(tmp_path / "a", [plain], plain.schema) == written(tmp_path / "b", [loud], loud.schema)
+    loud = pa.table(
+        {"a": [1]},
+        schema=pa.schema(
+            [pa.field("a", pa.int64(), metadata={"k": "v"})], metadata={"pandas": "now"}
+        ),
+    )
+    assert written(tmp_path / "a", [plain], plain.schema) == written(
+        tmp_path / "b", [loud], loud.schema
+    )
 
 
 def test_what_lies_under_nulls_leaves_no_trace(tmp_path):
     valid = pa.py_buffer(bytes([0b101]))
-    one, two = (pa.Array.from_buffers(pa.int64(), 3, [valid, pa.array([1, x, 3]).buffers()[1]]) for x in (7, 8))
+    one, two = (
+        pa.Array.from_buffers(pa.int64(), 3, [valid, pa.array([1, x, 3]).buffers()[1]])
+        for x in (7, 8)
+    )
     tables = [pa.table({"a": values}) for values in (one, two)]
-    assert written(tmp_path / "a", tables[:1], tables[0].schema) == written(tmp_path / "b", tables[1:], tables[1].schema)
+    assert written(tmp_path / "a", tables[:1], tables[0].schema) == written(
+        tmp_path / "b", tables[1:], tables[1].schema
+    )
 
 
 def test_dictionary_columns_become_their_text(tmp_path):
     rows = pa.table({"c": pa.array(["x", None, "y"]).dictionary_encode()})
     again = pa.table({"c": pa.array(["x", None, "y"])})
-    assert written(tmp_path / "a", [rows], rows.schema) == written(tmp_path / "b", [again], again.schema)
+    assert written(tmp_path / "a", [rows], rows.schema) == written(
+        tmp_path / "b", [again], again.schema
+    )
     assert pq.read_table(tmp_path / "a").schema.field("c").type == pa.string()
 
 
@@ -143,8 +193,16 @@ def test_vectors_are_written_plain(tmp_path):
     rows = table(100)
     written(tmp_path / "f", [rows], rows.schema)
     chunks = pq.read_metadata(tmp_path / "f").row_group(0)
-    vector = next(chunks.column(i) for i in range(chunks.num_columns) if chunks.column(i).path_in_schema.startswith("v."))
-    assert vector.compression == "UNCOMPRESSED" and not vector.has_dictionary_page and vector.statistics is None
+    vector = next(
+        chunks.column(i)
+        for i in range(chunks.num_columns)
+        if chunks.column(i).path_in_schema.startswith("v.")
+    )
+    assert (
+        vector.compression == "UNCOMPRESSED"
+        and not vector.has_dictionary_page
+        and vector.statistics is None
+    )
     assert chunks.column(0).compression == "ZSTD"
 
 
@@ -152,14 +210,20 @@ def test_texts_that_repeat_get_a_dictionary_and_others_none(tmp_path):
     rows = table(1000)
     written(tmp_path / "f", [rows], rows.schema)
     chunks = pq.read_metadata(tmp_path / "f").row_group(0)
-    has = {chunks.column(i).path_in_schema: chunks.column(i).has_dictionary_page for i in range(chunks.num_columns)}
+    has = {
+        chunks.column(i).path_in_schema: chunks.column(i).has_dictionary_page
+        for i in range(chunks.num_columns)
+    }
     assert has["t"] and not has["u"] and not has["i"]
 
 
 def test_an_empty_result_is_a_file_with_columns_and_no_rows(tmp_path):
     sink = ParquetSink(tmp_path / "f", table(0).schema)
     assert sink.close() == 0
-    assert footer_at(tmp_path / "f").num_rows == 0 and pq.read_schema(tmp_path / "f").names == table(0).column_names
+    assert (
+        read_footer(tmp_path / "f").num_rows == 0
+        and pq.read_schema(tmp_path / "f").names == table(0).column_names
+    )
 
 
 def test_an_aborted_sink_leaves_no_file(tmp_path, small_groups):
@@ -204,7 +268,9 @@ def test_a_sink_that_failed_in_the_middle_can_be_aborted(tmp_path, small_groups)
         (pa.schema([]), ""),
     ],
 )
-def test_what_parquet_would_not_give_back_is_refused_by_name_before_a_file_is_there(tmp_path, schema, column):
+def test_what_parquet_would_not_give_back_is_refused_by_name_before_a_file_is_there(
+    tmp_path, schema, column
+):
     with pytest.raises(SchemaMismatch) as error:
         ParquetSink(tmp_path / "f", schema)
     assert error.value.column == column and os.listdir(tmp_path) == []
@@ -225,13 +291,27 @@ def test_a_footer_tells_rows_and_anything_else_is_none(tmp_path):
     written(tmp_path / "f", [rows], rows.schema)
     (tmp_path / "torn").write_bytes((tmp_path / "f").read_bytes()[:-3])
     (tmp_path / "empty").touch()
-    assert footer_at(tmp_path / "f").num_rows == 9
-    assert [footer_at(tmp_path / name) for name in ("torn", "empty", "absent")] == [None, None, None]
+    assert read_footer(tmp_path / "f").num_rows == 9
+    assert [read_footer(tmp_path / name) for name in ("torn", "empty", "absent")] == [
+        None,
+        None,
+        None,
+    ]
 
 
 def test_leaves_are_told_apart_though_names_hold_dots():
-    schema = pa.schema([("a.b", pa.int8()), ("a", pa.struct([("b", pa.int8()), ("c", pa.list_(pa.int8()))])), ("m", pa.map_(pa.string(), pa.int8()))])
-    assert leaf_paths(schema) == [["a.b"], ["a.b", "a.c.list.element"], ["m.key_value.key", "m.key_value.value"]]
+    schema = pa.schema(
+        [
+            ("a.b", pa.int8()),
+            ("a", pa.struct([("b", pa.int8()), ("c", pa.list_(pa.int8()))])),
+            ("m", pa.map_(pa.string(), pa.int8())),
+        ]
+    )
+    assert leaf_paths(schema) == [
+        ["a.b"],
+        ["a.b", "a.c.list.element"],
+        ["m.key_value.key", "m.key_value.value"],
+    ]
 
 
 def test_an_unchanged_column_keeps_its_digest_beside_a_changed_one(tmp_path):
@@ -239,14 +319,22 @@ def test_an_unchanged_column_keeps_its_digest_beside_a_changed_one(tmp_path):
     changed = rows.set_column(3, "x", pa.array([i / 7 for i in range(500)]))
     for name, one in (("a", rows), ("b", changed)):
         written(tmp_path / name, [one], one.schema)
-    before, after = ({leaf.column: leaf.digest for leaf in digest_parquet(tmp_path / name).leaves} for name in "ab")
+    before, after = (
+        {leaf.column: leaf.digest for leaf in digest_parquet(tmp_path / name).leaves}
+        for name in "ab"
+    )
     assert {column for column in before if before[column] != after[column]} == {"x"}
 
 
-@pytest.mark.parametrize(("dimensions", "rows"), [(4, ROW_GROUP), (384, 10_240), (65_536, 1024)])
+@pytest.mark.parametrize(
+    ("dimensions", "rows"), [(4, ROW_GROUP_ROWS), (384, 10_240), (65_536, 1024)]
+)
 def test_rows_with_vectors_come_in_groups_of_sixteen_megabytes(dimensions, rows):
     schema = pa.schema([("key", pa.int64()), ("vector", pa.list_(pa.float32(), dimensions))])
-    assert group_rows(schema) == rows and group_rows(pa.schema([("key", pa.int64())])) == ROW_GROUP
+    assert (
+        row_group_rows(schema) == rows
+        and row_group_rows(pa.schema([("key", pa.int64())])) == ROW_GROUP_ROWS
+    )
 
 
 def test_a_schema_of_many_columns_is_checked_in_time_that_grows_with_their_number() -> None:
@@ -260,7 +348,11 @@ def test_times_in_whole_microseconds_are_stored_as_such_and_finer_ones_refused(t
     whole = pa.table({"t": pa.array([1_000, None, 86_399_999_999_000], pa.time64("ns"))})
     schema = stored_schema(whole.schema)
     written(tmp_path / "t.parquet", [whole], schema)
-    assert pq.read_table(tmp_path / "t.parquet")["t"].cast(pa.int64()).to_pylist() == [1, None, 86_399_999_999]
+    assert pq.read_table(tmp_path / "t.parquet")["t"].cast(pa.int64()).to_pylist() == [
+        1,
+        None,
+        86_399_999_999,
+    ]
     fine = pa.table({"t": pa.array([1_001], pa.time64("ns"))})
     with pytest.raises(SchemaMismatch, match="'t' holds times of day in nanoseconds"):
         written(tmp_path / "f.parquet", [fine], schema)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from jammi_lab.store.manifests import manifest_path
-from jammi_lab.vectors import index_files
-from jammi_lab.vectors.indexes import SEARCHABLE
+from jammi_lab.vectors.index import files as index_files
+from jammi_lab.vectors.index.indexes import SEARCHABLE
 
 DEAD = "wdead0000000000000"
 """A writer that never was: it has no lock file, so nobody holds its lock."""
@@ -29,8 +29,15 @@ def files_of(*tables: Any) -> list[str]:
     for table in tables:
         path = str(table._record.path).removeprefix(root)
         found += [path, str(manifest_path(Path(path)))]
-        if table._record.kind in SEARCHABLE and (index := index_files.read(table.path)) is not None:
-            found += [str(index_files.beside(Path(path), s)) for s in index_files.SUFFIXES if s != index_files.ROWS or index.rows is not None]
+        if (
+            table._record.kind in SEARCHABLE
+            and (index := index_files.read_manifest(table.path)) is not None
+        ):
+            found += [
+                str(index_files.index_path(Path(path), s))
+                for s in index_files.SUFFIXES
+                if s != index_files.ROW_MAP_SUFFIX or index.rows is not None
+            ]
     return sorted(found)
 
 
@@ -95,10 +102,20 @@ def flip(path: Path, at: int | None = None) -> None:
 def everything(folder: Path) -> dict[str, Any]:
     """All that a recovery could change: bytes of files, rows of the catalog."""
     found: dict[str, Any] = {
-        str(p.relative_to(folder)): p.read_bytes() for d in ("results", "quarantine") for p in (folder / d).rglob("*") if p.is_file()
+        str(p.relative_to(folder)): p.read_bytes()
+        for d in ("results", "quarantine")
+        for p in (folder / d).rglob("*")
+        if p.is_file()
     }
     with catalog(folder) as db:
-        for name in ("result_tables", "versions", "manifests", "lineage", "newest_edges", "recipes"):
+        for name in (
+            "result_tables",
+            "versions",
+            "manifests",
+            "lineage",
+            "newest_edges",
+            "recipes",
+        ):
             found[name] = sorted(map(repr, db.execute(f"SELECT * FROM {name}").fetchall()))
     return found
 

@@ -3,7 +3,7 @@
 import pytest
 
 import jammi_lab as jl
-from tests.sensing.lab import Lab, same_size_edit
+from tests.freshness.lab import Lab, same_size_edit
 
 DAY = 86_400.0
 
@@ -44,8 +44,12 @@ def test_tables_are_told_newest_first_as_the_history_has_them_after_any_jumps_of
     lab.clock.ahead = 0.0
     ws.materialize("v", "SELECT 7 AS a")
     told = [(each.name, each.version) for each in ws.tables()]
-    assert told == [("t", 4), ("t", 3), ("v", 1), ("t", 2), ("t", 1), ("u", 1)] and lab.rows("t") == [(4,)]
-    assert [number for name, number in told if name == "t"] == [each.version for each in ws.table("t").history()]
+    assert told == [("t", 4), ("t", 3), ("v", 1), ("t", 2), ("t", 1), ("u", 1)] and lab.rows(
+        "t"
+    ) == [(4,)]
+    assert [number for name, number in told if name == "t"] == [
+        each.version for each in ws.table("t").history()
+    ]
     with ws.tenant("acme"):  # a recipe of the same name has an order of its own
         assert [each.tenant for each in ws.tables()] == [None] * 5 + ["acme", None]
 

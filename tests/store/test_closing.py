@@ -57,19 +57,25 @@ last = Last(ws)
 """
 
 
-def test_a_workspace_that_is_asked_and_closed_when_the_interpreter_ends_does_not_wait_for_threads_that_run_no_more(run_python):
-    assert run_python(ENDING).stdout.splitlines() == ["True", "the interpreter is ending", "closed"]
+def test_a_workspace_that_is_asked_and_closed_when_the_interpreter_ends_does_not_wait_for_threads_that_run_no_more(
+    run_python,
+):
+    assert run_python(ENDING).stdout.splitlines() == [
+        "True",
+        "the interpreter is shutting down",
+        "closed",
+    ]
 
 
 AT_EXIT = """
 import atexit, sys
 import jammi_lab as jl
-from jammi_lab.storage import beside
+from jammi_lab.core import thread_pool as beside
 
 @atexit.register
 def close():  # as a kernel that ends does
     if "alone" in sys.argv:
-        beside._idle.clear()  # so that every piece of work would need a thread of its own
+        beside._idle_workers.clear()  # so that every piece of work would need a thread of its own
     ws.close()
     print("closed", flush=True)
 
@@ -110,7 +116,12 @@ def closed_under(folder, statement):
 
 
 def test_a_build_that_closing_stopped_says_that_the_workspace_was_closed(tmp_path):
-    for n, statement in enumerate(("SELECT sum(sqrt(i)) AS s FROM range(100000000000) t(i)", "SELECT i FROM range(100000000000) t(i)")):
+    for n, statement in enumerate(
+        (
+            "SELECT sum(sqrt(i)) AS s FROM range(100000000000) t(i)",
+            "SELECT i FROM range(100000000000) t(i)",
+        )
+    ):
         folder = tmp_path / f"lab{n}"
         raised, error = closed_under(folder, statement)
         assert isinstance(raised, jl.SessionClosed) and "closed" in raised.message, raised
@@ -119,16 +130,23 @@ def test_a_build_that_closing_stopped_says_that_the_workspace_was_closed(tmp_pat
 
 
 @pytest.mark.parametrize("when", ["opening", "closing"])
-def test_an_interrupt_while_a_workspace_is_opened_or_closed_leaves_no_writer_and_no_file_open(tmp_path, monkeypatch, when):
-    from jammi_lab import workspace
+def test_an_interrupt_while_a_workspace_is_opened_or_closed_leaves_no_writer_and_no_file_open(
+    tmp_path, monkeypatch, when
+):
+    from jammi_lab.workspace import assembly
 
     def interrupted(*_):
         raise KeyboardInterrupt
 
     ws = jl.open(tmp_path / "lab") if when == "closing" else None
-    monkeypatch.setattr(*(workspace.Noticing, "close") if ws else (workspace, "Noticing"), interrupted)
+    monkeypatch.setattr(
+        *(assembly.BadgeService, "close") if ws else (assembly, "BadgeService"), interrupted
+    )
     with pytest.raises(KeyboardInterrupt):
         ws.close() if ws else jl.open(tmp_path / "lab")
     monkeypatch.undo()
     with jl.open(tmp_path / "lab") as again:
-        assert [row[0] for row in again.sql("SELECT alive FROM jammi_catalog.writers WHERE alive").fetchall()] == [True]
+        assert [
+            row[0]
+            for row in again.sql("SELECT alive FROM jammi_catalog.writers WHERE alive").fetchall()
+        ] == [True]

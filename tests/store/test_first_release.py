@@ -5,9 +5,9 @@ import tempfile
 from pathlib import Path
 
 import jammi_lab as jl
+from jammi_lab.core.verdicts import Match
 from jammi_lab.storage.digests import sha256_file
 from jammi_lab.store import manifests
-from jammi_lab.values.verdicts import Match
 
 FIXTURE = Path(__file__).resolve().parents[1] / "data" / "format-1"
 ROWS = [(1, "Graphs", 2020), (2, "Trees", 2021)]
@@ -39,7 +39,11 @@ def test_each_manifest_is_read_and_attests_its_bytes():
 def test_a_workspace_is_made_from_them_whose_tables_verify_and_read(tmp_path):
     shutil.copytree(FIXTURE, tmp_path / "lab" / "results" / "_global")
     report = jl.rebuild(tmp_path / "lab")
-    assert sorted(report.recipes) == ["titles", "years"] and not report.unreadable and not report.altered
+    assert (
+        sorted(report.recipes) == ["titles", "years"]
+        and not report.unreadable
+        and not report.altered
+    )
     with jl.open(tmp_path / "lab") as ws:
         assert [ws.verify(name) for name in ("titles", "years")] == [Match(), Match()]
         assert sorted(ws.table("titles").read().fetchall()) == ROWS

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from jammi_lab.errors import ManifestUnsupported
+from jammi_lab.core.errors import ManifestUnsupported
+from jammi_lab.core.verdicts import Fresh, Mismatch, MissingManifest
 from jammi_lab.store import manifests
-from jammi_lab.values.verdicts import Fresh, Mismatch, MissingManifest
 from tests.store.conftest import VENUES
 
 
@@ -38,14 +38,20 @@ HOSTILE = {
     ),
     "NaN": lambda b: b.replace(b'"row_count": 2', b'"row_count": NaN'),
     "infinity": lambda b: with_field(b, "seconds", float("inf")),
-    "a number beyond a double": lambda b: with_field(b, "seconds", 0).replace(b'"seconds": 0', b'"seconds": 1e400'),
+    "a number beyond a double": lambda b: with_field(b, "seconds", 0).replace(
+        b'"seconds": 0', b'"seconds": 1e400'
+    ),
     "a key twice": lambda b: b.replace(b'"row_count": 2', b'"row_count": 2, "row_count": 3'),
-    "a lone surrogate": lambda b: with_field(b, "recipe", "x").replace(b'"recipe": "x"', b'"recipe": "\\ud800"'),
+    "a lone surrogate": lambda b: with_field(b, "recipe", "x").replace(
+        b'"recipe": "x"', b'"recipe": "\\ud800"'
+    ),
     "a 10 MB array": lambda b: b"[" + b"1," * 5_000_000 + b"1]",
     "an array of 10 MB inside": lambda b: with_field(b, "leaves", [1] * 3_000_000),
     "larger than any manifest": lambda b: b + b" " * (17 << 20),
     "another type": lambda b: with_field(b, "row_count", "two"),
-    "a field too few": lambda b: json.dumps({k: v for k, v in json.loads(b).items() if k != "artifact"}).encode(),
+    "a field too few": lambda b: json.dumps(
+        {k: v for k, v in json.loads(b).items() if k != "artifact"}
+    ).encode(),
     "a list": lambda b: b"[]",
     "null": lambda b: b"null",
     "a version that is true": lambda b: with_field(b, "manifest_version", True),
@@ -64,7 +70,9 @@ def test_what_is_no_manifest_counts_as_lost_and_never_raises(lab, table, body, h
 
 
 def test_a_manifest_that_was_written_in_another_way_holds_the_same(body):
-    assert manifests.parse(body) == manifests.parse(json.dumps(json.loads(body)).encode()) is not None
+    assert (
+        manifests.parse(body) == manifests.parse(json.dumps(json.loads(body)).encode()) is not None
+    )
 
 
 @pytest.mark.parametrize("version", [0, 2, 99, "1", None, [1], 1.5])
@@ -75,7 +83,9 @@ def test_a_manifest_of_an_unknown_version_is_a_typed_error(lab, table, body, ver
 
 
 def test_a_manifest_that_parses_but_is_another_one_is_a_mismatch_of_the_manifest(lab, table, body):
-    manifests.manifest_path(table.path).write_bytes(changed := with_field(body, "produced_by", "somebody else"))
+    manifests.manifest_path(table.path).write_bytes(
+        changed := with_field(body, "produced_by", "somebody else")
+    )
     assert table.verify() == Mismatch(manifests.digest(body), manifests.digest(changed), "manifest")
 
 
@@ -84,8 +94,10 @@ def test_a_folder_in_a_manifests_place_is_a_lost_one_and_no_descriptor_is_left(l
     path.unlink()
     path.mkdir()
     assert table.verify() == MissingManifest() and isinstance(lab.staleness("venues"), Fresh)
-    assert lab.check().missing == ["results/_global/" + path.name]
-    assert str(path) not in [os.readlink(each) for each in Path("/proc/self/fd").iterdir() if each.is_symlink()]
+    assert lab.fsck().missing == ["results/_global/" + path.name]
+    assert str(path) not in [
+        os.readlink(each) for each in Path("/proc/self/fd").iterdir() if each.is_symlink()
+    ]
     assert table.read().arrow().num_rows == 2
 
 

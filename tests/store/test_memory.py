@@ -17,6 +17,10 @@ SMALL, LARGE = 400_000, 4_000_000
 
 @pytest.mark.parametrize("order", ["as it comes", "sorted"])
 def test_a_result_ten_times_as_large_takes_about_the_same_memory(run_python, order):
-    peaks = [int(run_python(MAKE, str(rows), f"lab{rows}", order).stdout) for rows in (SMALL, LARGE)]
+    peaks = [
+        int(run_python(MAKE, str(rows), f"lab{rows}", order).stdout) for rows in (SMALL, LARGE)
+    ]
     megabytes = LARGE * 9 * 8 / 2**20
-    assert peaks[1] - peaks[0] < megabytes / 2, f"a result of {megabytes:.0f} MB took {peaks[1]} MB at its peak, one of a tenth {peaks[0]} MB"
+    assert peaks[1] - peaks[0] < megabytes / 2, (
+        f"a result of {megabytes:.0f} MB took {peaks[1]} MB at its peak, one of a tenth {peaks[0]} MB"
+    )

@@ -6,7 +6,13 @@ import shutil
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.errors import CatalogTooNew, InvalidArgument, ManifestUnsupported, TableDamaged, WorkspaceNotFound
+from jammi_lab.core.errors import (
+    CatalogTooNew,
+    InvalidArgument,
+    ManifestUnsupported,
+    TableDamaged,
+    WorkspaceNotFound,
+)
 from jammi_lab.store.manifests import manifest_path
 from tests.store.conftest import PAPERS, VENUES
 from tests.store.lab import catalog, copied, everything, files, flip, statuses
@@ -32,10 +38,18 @@ def told(ws):
     for tenant in (None, "acme"):
         with ws.tenant(tenant):
             for table in ws.tables():
-                found[tenant, table.name, table.version] = (table.table_name, table.read().fetchall(), str(table.verify()), table.key, table.inputs)
+                found[tenant, table.name, table.version] = (
+                    table.table_name,
+                    table.read().fetchall(),
+                    str(table.verify()),
+                    table.key,
+                    table.inputs,
+                )
             found[tenant, "status"] = [(r.name, r.version, str(r.verdict)) for r in ws.status()]
             found[tenant, "edges"] = sorted(map(str, ws.lineage().edges))
-            found[tenant, "recipes"] = [(r.name, r.definition, r.definition_hash) for r in ws.recipes()]
+            found[tenant, "recipes"] = [
+                (r.name, r.definition, r.definition_hash) for r in ws.recipes()
+            ]
     return found
 
 
@@ -79,8 +93,12 @@ def test_a_damaged_catalog_is_an_error_that_names_rebuild(lab, made, folder):
         jl.open(folder)
 
 
-@pytest.mark.parametrize("spoil", [lose, damage, lambda folder: None], ids=["lost", "damaged", "sound"])
-def test_a_rebuilt_workspace_has_the_same_rows_versions_lineage_and_verdicts(lab, made, folder, papers, spoil):
+@pytest.mark.parametrize(
+    "spoil", [lose, damage, lambda folder: None], ids=["lost", "damaged", "sound"]
+)
+def test_a_rebuilt_workspace_has_the_same_rows_versions_lineage_and_verdicts(
+    lab, made, folder, papers, spoil
+):
     lab.close()
     spoil(folder)
     report = jl.rebuild(folder)
@@ -88,7 +106,7 @@ def test_a_rebuilt_workspace_has_the_same_rows_versions_lineage_and_verdicts(lab
     assert (report.sources, report.unreadable, report.missing) == (["papers"], [], [])
     with back(folder, papers) as again:
         assert told(again) == made
-        assert not again.check(deep=True) and not again.recover()
+        assert not again.fsck(deep=True) and not again.recover()
 
 
 def test_before_its_sources_are_back_a_rebuilt_table_is_not_fresh(lab, made, folder, papers):
@@ -122,7 +140,9 @@ def test_versions_keep_their_numbers_where_some_are_gone(lab, folder, papers):
     lose(folder)
     jl.rebuild(folder)
     with back(folder, papers) as again:
-        assert [(t.version, t.table_name) for t in again.table("venues").history()] == [(t.version, t.table_name) for t in (made[3], made[1])]
+        assert [(t.version, t.table_name) for t in again.table("venues").history()] == [
+            (t.version, t.table_name) for t in (made[3], made[1])
+        ]
 
 
 def test_tables_of_one_number_are_numbered_by_the_time_they_were_made(lab, folder, papers):
@@ -132,9 +152,13 @@ def test_tables_of_one_number_are_numbered_by_the_time_they_were_made(lab, folde
     lab.close()
     lose(folder)
     report = jl.rebuild(folder)
-    assert any("new names" in each for each in report.lost)
+    assert any("names changed" in each for each in report.lost)
     with back(folder, papers) as again:
-        assert [t.table_name for t in again.table("a").history()] == [new.table_name, old[1].table_name, old[0].table_name]
+        assert [t.table_name for t in again.table("a").history()] == [
+            new.table_name,
+            old[1].table_name,
+            old[0].table_name,
+        ]
         assert again.table("a").version == 3
 
 
@@ -172,15 +196,19 @@ def test_a_log_that_was_left_goes_aside_with_its_catalog(lab, made, folder, pape
 
 def test_no_file_of_a_table_is_touched(lab, made, folder):
     lab.close()
-    before = {path: value for path, value in everything(folder).items() if path.startswith("results/")}
+    before = {
+        path: value for path, value in everything(folder).items() if path.startswith("results/")
+    }
     jl.rebuild(folder)
-    assert {path: value for path, value in everything(folder).items() if path.startswith("results/")} == before
+    assert {
+        path: value for path, value in everything(folder).items() if path.startswith("results/")
+    } == before
 
 
 def test_the_report_says_what_manifests_do_not_hold(lab, made, folder):
     lab.close()
     report = jl.rebuild(folder)
-    said = report._form().text
+    said = report._rendered().text
     for word in ("sources", "mutable tables", "topics", "models", "pins", "papers", report.kept):
         assert word in said
     assert str(report) == "rebuilt: 3 recipes, 4 tables"
@@ -194,7 +222,10 @@ def test_a_table_whose_bytes_are_gone_comes_back_as_one_to_recompute(lab, made, 
     assert jl.rebuild(folder).missing == [path.stem]
     with back(folder, papers) as again:
         assert str(again.staleness("top")) == "damaged: its bytes are gone"
-        assert again.recompute("top").executed == ["top"] and again.table("top").read().arrow().num_rows == 2
+        assert (
+            again.recompute("top").executed == ["top"]
+            and again.table("top").read().arrow().num_rows == 2
+        )
 
 
 def test_damaged_bytes_are_seen_after_a_rebuild(lab, made, folder, papers):
@@ -223,13 +254,23 @@ def test_damaged_bytes_are_seen_after_a_rebuild(lab, made, folder, papers):
     ],
     ids=str,
 )
-def test_a_manifest_that_cannot_be_taken_over_is_named_and_left_alone(lab, made, folder, papers, spoilt):
+def test_a_manifest_that_cannot_be_taken_over_is_named_and_left_alone(
+    lab, made, folder, papers, spoilt
+):
     place = manifest_path(lab.table("top").path)
     lab.close()
-    place.write_bytes(spoilt if isinstance(spoilt, bytes) else json.dumps(json.loads(place.read_text()) | spoilt).encode())
+    place.write_bytes(
+        spoilt
+        if isinstance(spoilt, bytes)
+        else json.dumps(json.loads(place.read_text()) | spoilt).encode()
+    )
     before = place.read_bytes()
     report = jl.rebuild(folder)
-    assert len(report.unreadable) == 1 and report.unreadable[0].startswith(f"results/_global/{place.name}: ") and report.recipes == ["mine", "venues"]
+    assert (
+        len(report.unreadable) == 1
+        and report.unreadable[0].startswith(f"results/_global/{place.name}: ")
+        and report.recipes == ["mine", "venues"]
+    )
     assert place.read_bytes() == before
     with back(folder, papers) as again:
         assert "top" not in again and str(again.staleness("venues")) == "fresh"
@@ -237,7 +278,9 @@ def test_a_manifest_that_cannot_be_taken_over_is_named_and_left_alone(lab, made,
 
 def test_a_manifest_of_a_later_release_is_a_typed_error_to_verify(lab, made):
     place = manifest_path(lab.table("top").path)
-    place.write_bytes(place.read_bytes().replace(b'"manifest_version": 1', b'"manifest_version": 2'))
+    place.write_bytes(
+        place.read_bytes().replace(b'"manifest_version": 1', b'"manifest_version": 2')
+    )
     with pytest.raises(ManifestUnsupported):
         lab.verify("top")
 
@@ -251,10 +294,12 @@ def test_a_second_table_of_one_name_is_named_and_left_alone(lab, made, folder):
     place = other / manifest_path(path).name
     place.write_text(json.dumps(json.loads(manifest_path(path).read_text()) | {"tenant": "zzz"}))
     report = jl.rebuild(folder)
-    assert len(report.tables) == 4 and "another table of that name" in report.unreadable[0]
+    assert len(report.tables) == 4 and "another table with that name" in report.unreadable[0]
 
 
-def test_results_copied_elsewhere_become_a_workspace_of_their_own(lab, made, folder, papers, tmp_path):
+def test_results_copied_elsewhere_become_a_workspace_of_their_own(
+    lab, made, folder, papers, tmp_path
+):
     lab.close()
     there = tmp_path / "there"
     there.mkdir()
@@ -270,11 +315,11 @@ def test_a_whole_workspace_copied_elsewhere_opens_there(lab, made, folder, tmp_p
     there = copied(folder, tmp_path / "there")
     shutil.rmtree(folder)
     with jl.open(there) as again:
-        assert told(again) == made and not again.check(deep=True)
+        assert told(again) == made and not again.fsck(deep=True)
 
 
 def test_a_workspace_that_is_open_is_not_rebuilt(lab, made, folder):
-    with pytest.raises(InvalidArgument, match="open in 1 place"):
+    with pytest.raises(InvalidArgument, match="open in 1 other session"):
         jl.rebuild(folder)
     assert told(lab) == made
 
@@ -296,7 +341,9 @@ def test_without_a_catalog_or_a_manifest_there_is_nothing_to_rebuild(tmp_path):
 
 
 @pytest.mark.parametrize("point", ["catalog:before-commit", "rebuild:aside", "rebuild:done"])
-def test_a_rebuild_that_is_stopped_anywhere_can_be_done_again(lab, made, folder, papers, fault, point):
+def test_a_rebuild_that_is_stopped_anywhere_can_be_done_again(
+    lab, made, folder, papers, fault, point
+):
     lab.close()
     damage(folder)
     fault(point, KeyboardInterrupt())
@@ -309,13 +356,17 @@ def test_a_rebuild_that_is_stopped_anywhere_can_be_done_again(lab, made, folder,
         assert told(again) == made
 
 
-def test_what_a_dead_writer_had_attested_is_there_and_what_it_had_not_is_an_orphan(lab, made, folder, papers):
+def test_what_a_dead_writer_had_attested_is_there_and_what_it_had_not_is_an_orphan(
+    lab, made, folder, papers
+):
     lab.close()
     name = next(p for p in files(folder) if p.startswith("acme/") and p.endswith(".json"))
     (folder / "results" / name).unlink()
     assert "mine" not in jl.rebuild(folder).recipes
     with back(folder, papers) as again:
-        assert again.check().orphans == ["results/" + name.replace(".materialization.json", ".parquet")]
+        assert again.fsck().orphans == [
+            "results/" + name.replace(".materialization.json", ".parquet")
+        ]
         assert set(statuses(folder).values()) == {"ready"}
 
 

@@ -7,9 +7,9 @@ import threading
 
 import pytest
 
-from jammi_lab.errors import ResourceExhausted, TableNotFound
+from jammi_lab.core.errors import ResourceExhausted, TableNotFound
 from jammi_lab.storage import files as storage
-from jammi_lab.store import readers
+from jammi_lab.store import read_leases as readers
 from tests.store.conftest import VENUES
 from tests.store.lab import catalog, everything, files, files_of, statuses
 
@@ -25,12 +25,17 @@ def test_a_dropped_recipe_leaves_no_row_and_no_file(lab, folder):
         lab.table("venues")
 
 
-def test_a_row_that_leads_out_of_the_workspace_can_be_dropped_and_touches_nothing(lab, folder, reopen):
+def test_a_row_that_leads_out_of_the_workspace_can_be_dropped_and_touches_nothing(
+    lab, folder, reopen
+):
     table = lab.materialize("venues", VENUES)
     victim = folder.parent / "victim.parquet"
     victim.write_bytes(b"precious")
     with catalog(folder) as db:
-        db.execute("UPDATE result_tables SET path='../victim.parquet' WHERE table_name=?", [table.table_name])
+        db.execute(
+            "UPDATE result_tables SET path='../victim.parquet' WHERE table_name=?",
+            [table.table_name],
+        )
     ws = reopen()
     ws.drop("venues")
     assert statuses(folder) == {} and victim.read_bytes() == b"precious" and "venues" not in ws
@@ -65,7 +70,9 @@ def test_a_drop_that_fails_at_any_commit_was_for_all_versions_or_for_none(lab, f
         assert files(folder) == sorted(f for t in tables for f in files_of(t))
 
 
-def test_a_drop_that_is_interrupted_before_bytes_are_removed_is_finished_by_the_time_of_the_next_open(lab, folder, fault, reopen):
+def test_a_drop_that_is_interrupted_before_bytes_are_removed_is_finished_by_the_time_of_the_next_open(
+    lab, folder, fault, reopen
+):
     lab.materialize("venues", VENUES)
     fault("removal:tombstone", KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
@@ -91,7 +98,9 @@ def failing():
 
 
 @pytest.mark.parametrize("point", ["file.before_unlink", "file.after_unlink"])
-def test_a_disk_that_fails_while_bytes_are_removed_is_typed_and_the_next_open_finishes(lab, folder, failing, reopen, point):
+def test_a_disk_that_fails_while_bytes_are_removed_is_typed_and_the_next_open_finishes(
+    lab, folder, failing, reopen, point
+):
     table = lab.materialize("venues", VENUES)
     failing(point)
     with pytest.raises(ResourceExhausted) as caught:
@@ -106,7 +115,9 @@ def test_a_disk_that_fails_while_bytes_are_removed_is_typed_and_the_next_open_fi
 
 
 @pytest.mark.parametrize("retry", ["another drop", "recover", "close"])
-def test_bytes_that_could_not_be_removed_are_removed_when_the_disk_is_well_again(lab, folder, failing, retry):
+def test_bytes_that_could_not_be_removed_are_removed_when_the_disk_is_well_again(
+    lab, folder, failing, retry
+):
     lab.materialize("venues", VENUES)
     lab.materialize("other", "SELECT 1 AS x")
     failing("file.before_unlink")
@@ -120,7 +131,9 @@ def test_bytes_that_could_not_be_removed_are_removed_when_the_disk_is_well_again
             lab.recover()
         case "close":
             lab.close()
-    assert "deleting" not in statuses(folder).values() and len(files(folder)) == (0 if retry == "another drop" else 2)
+    assert "deleting" not in statuses(folder).values() and len(files(folder)) == (
+        0 if retry == "another drop" else 2
+    )
 
 
 def test_one_table_that_cannot_be_removed_does_not_keep_the_others(lab, folder, fault):
@@ -136,7 +149,7 @@ def test_one_table_that_cannot_be_removed_does_not_keep_the_others(lab, folder, 
 
 def test_a_statement_that_was_bound_reads_its_version_though_it_goes_before_it_runs(lab, folder):
     old = lab.materialize("venues", VENUES)
-    [prepared] = lab._rooms.engine.prepare("SELECT count(*) AS n FROM jammi.venues")
+    [prepared] = lab._services.engine.prepare("SELECT count(*) AS n FROM jammi.venues")
     lab.drop("venues")
     assert "venues" not in lab and files(folder) == files_of(old)
     assert prepared.run().table().to_pylist() == [{"n": 2}]
@@ -147,7 +160,7 @@ def test_a_statement_that_was_bound_reads_its_version_though_it_goes_before_it_r
 
 def test_a_statement_that_is_never_run_keeps_no_bytes_once_it_is_forgotten(lab, folder):
     lab.materialize("venues", VENUES)
-    prepared = lab._rooms.engine.prepare("SELECT * FROM jammi.venues")
+    prepared = lab._services.engine.prepare("SELECT * FROM jammi.venues")
     lab.drop("venues")
     assert files(folder)
     del prepared
@@ -157,9 +170,11 @@ def test_a_statement_that_is_never_run_keeps_no_bytes_once_it_is_forgotten(lab, 
 
 
 @pytest.mark.parametrize("moment", ["before it is held", "after it is held"])
-def test_a_version_that_goes_while_its_name_is_being_resolved_gives_way_to_the_newest(lab, folder, monkeypatch, moment):
+def test_a_version_that_goes_while_its_name_is_being_resolved_gives_way_to_the_newest(
+    lab, folder, monkeypatch, moment
+):
     lab.materialize("venues", VENUES)
-    hold, gone = readers.hold, []
+    hold, gone = readers.acquire_lease, []
 
     def held(path):
         if not gone:
@@ -174,7 +189,7 @@ def test_a_version_that_goes_while_its_name_is_being_resolved_gives_way_to_the_n
             return release
         return hold(path)
 
-    monkeypatch.setattr(readers, "hold", held)
+    monkeypatch.setattr(readers, "acquire_lease", held)
     assert lab.sql("SELECT count(*) FROM jammi.venues").fetchall() == [(2,)]
     assert gone[0] != lab.table("venues").path
     lab.recover()

@@ -8,15 +8,24 @@ import pytest
 from tests.store.conftest import VENUES
 
 
-def test_an_index_that_could_not_be_written_is_made_when_the_workspace_is_next_opened(lab, reopen, monkeypatch):
-    from jammi_lab.vectors import index_files
+def test_an_index_that_could_not_be_written_is_made_when_the_workspace_is_next_opened(
+    lab, reopen, monkeypatch
+):
+    from jammi_lab.vectors.index import files as index_files
 
     def full(*_):
         raise OSError(errno.EIO, "Input/output error")
 
-    rows = pa.table({"id": range(100), "vector": pa.FixedSizeListArray.from_arrays(pa.array(np.arange(800, dtype=np.float32)), 8)})
+    rows = pa.table(
+        {
+            "id": range(100),
+            "vector": pa.FixedSizeListArray.from_arrays(
+                pa.array(np.arange(800, dtype=np.float32)), 8
+            ),
+        }
+    )
     with monkeypatch.context() as broken:
-        broken.setattr(index_files, "write", full)
+        broken.setattr(index_files, "write_index", full)
         table = lab.import_embeddings("points", rows)
         assert not reopen().recovery  # which tries, and cannot either
     assert reopen().recovery.healed == [table.table_name]
@@ -25,22 +34,33 @@ def test_an_index_that_could_not_be_written_is_made_when_the_workspace_is_next_o
 
 def test_a_table_without_an_index_leaves_nothing_to_be_looked_after(lab, reopen):
     lab.materialize("venues", VENUES)
-    assert not reopen()._rooms.recovery._folders_moved()
+    assert not reopen()._services.recovery._have_folders_changed()
 
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("what", ["pipe", "loop"])
-def test_an_index_whose_file_is_a_pipe_or_a_link_to_itself_is_made_anew_and_nobody_waits(lab, reopen, what):
-    from jammi_lab.vectors.index_files import BODY, MANIFEST, beside
+def test_an_index_whose_file_is_a_pipe_or_a_link_to_itself_is_made_anew_and_nobody_waits(
+    lab, reopen, what
+):
+    from jammi_lab.vectors.index.files import GRAPH_SUFFIX, MANIFEST_SUFFIX, index_path
 
-    rows = pa.table({"id": range(100), "vector": pa.FixedSizeListArray.from_arrays(pa.array(np.arange(800, dtype=np.float32)), 8)})
+    rows = pa.table(
+        {
+            "id": range(100),
+            "vector": pa.FixedSizeListArray.from_arrays(
+                pa.array(np.arange(800, dtype=np.float32)), 8
+            ),
+        }
+    )
     table = lab.import_embeddings("points", rows)
     place = table.path
-    for suffix in (MANIFEST, BODY):
+    for suffix in (MANIFEST_SUFFIX, GRAPH_SUFFIX):
         lab.close()
-        path = beside(place, suffix)
+        path = index_path(place, suffix)
         path.unlink()
         os.mkfifo(path) if what == "pipe" else path.symlink_to(path.name)
         lab = reopen()
-        assert lab.recovery.healed == [table.table_name] and not lab.recovery.errors and path.is_file()
-        assert lab.search("points", row=3, k=2).arrow().num_rows == 2 and not lab.check(deep=True)
+        assert (
+            lab.recovery.healed == [table.table_name] and not lab.recovery.errors and path.is_file()
+        )
+        assert lab.search("points", row=3, k=2).arrow().num_rows == 2 and not lab.fsck(deep=True)

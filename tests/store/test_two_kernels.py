@@ -8,12 +8,14 @@ import threading
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.catalog.recipes import Recipes
-from jammi_lab.clock import SystemClock
-from jammi_lab.config import load_settings
-from jammi_lab.producers import flight, pulse
-from jammi_lab.tenancy import TenantScope
-from jammi_lab.workspace import Workspace
+from jammi_lab.catalog.recipes import RecipeRepository
+from jammi_lab.core.clock import SystemClock
+from jammi_lab.core.settings import load_settings
+from jammi_lab.core.tenancy import TenantScope
+from jammi_lab.producers import heartbeat as pulse
+from jammi_lab.producers import single_flight as flight
+from jammi_lab.workspace.assembly import build_services
+from jammi_lab.workspace.workspace import Workspace
 from tests.store.conftest import VENUES
 from tests.store.lab import files, files_of, statuses
 
@@ -46,7 +48,7 @@ def together(*calls):
 @pytest.fixture
 def meeting(monkeypatch):
     """Lets two definitions meet after each was checked by itself and before either is written."""
-    meet, define = threading.Barrier(2, timeout=10), Recipes.define
+    meet, define = threading.Barrier(2, timeout=10), RecipeRepository.define
 
     def slow(self, record, **how):
         with contextlib.suppress(threading.BrokenBarrierError):
@@ -54,7 +56,7 @@ def meeting(monkeypatch):
         return define(self, record, **how)
 
     def on():
-        monkeypatch.setattr(Recipes, "define", slow)
+        monkeypatch.setattr(RecipeRepository, "define", slow)
 
     return on
 
@@ -63,18 +65,23 @@ def test_two_kernels_cannot_close_a_circle_together(lab, other, meeting):
     for name in ("a", "b"):
         lab.materialize(name, f"SELECT '{name}' AS x")
     meeting()
-    one, two = together(lambda: lab.define("a", "SELECT x FROM jammi.b"), lambda: other.define("b", "SELECT x FROM jammi.a"))
-    refused = [e for e in (one, two) if e is not None]
+    one, two = together(
+        lambda: lab.define("a", "SELECT x FROM jammi.b"),
+        lambda: other.define("b", "SELECT x FROM jammi.a"),
+    )
+    refused = [e for e in (one, two) if isinstance(e, BaseException)]
     assert [type(e) for e in refused] == [jl.DependencyCycle] and set(refused[0].path) == {"a", "b"}
     assert len(lab.status()) == 2 and lab.plan() is not None
 
 
-def test_a_circle_over_three_that_closes_between_look_and_write_is_refused_and_changes_nothing(lab, other):
+def test_a_circle_over_three_that_closes_between_look_and_write_is_refused_and_changes_nothing(
+    lab, other
+):
     lab.materialize("a", "SELECT 1 AS x")
     lab.materialize("b", "SELECT x FROM jammi.a")
     lab.materialize("c", "SELECT x FROM jammi.b")
-    recipes = lab._rooms.catalog.recipes
-    job = lab._rooms.producers.sql.job("SELECT x FROM jammi.c", {})
+    recipes = lab._services.catalog.recipes
+    job = lab._services.producers.sql.job("SELECT x FROM jammi.c", {})
     before = recipes.get("a")
     with pytest.raises(jl.DependencyCycle) as caught:
         recipes.define(job.recipe("a", None, "2026-01-01T00:00:00.000000Z"))
@@ -85,11 +92,15 @@ def test_a_tenants_recipe_over_a_shared_one_of_its_name_is_no_circle(lab):
     lab.materialize("base", "SELECT 1 AS x")
     lab.materialize("view", "SELECT x FROM jammi.base")
     with lab.tenant("acme"):
-        assert lab.materialize("base", "SELECT x + 1 AS x FROM jammi.view").read().fetchall() == [(2,)]
+        assert lab.materialize("base", "SELECT x + 1 AS x FROM jammi.view").read().fetchall() == [
+            (2,)
+        ]
         assert lab.staleness("base") == jl.Fresh()
 
 
-def test_two_kernels_that_redefine_one_name_both_get_their_table_and_one_definition_stays(lab, other, folder):
+def test_two_kernels_that_redefine_one_name_both_get_their_table_and_one_definition_stays(
+    lab, other, folder
+):
     lab.materialize("venues", VENUES)
     start = threading.Barrier(2, timeout=10)
 
@@ -97,7 +108,9 @@ def test_two_kernels_that_redefine_one_name_both_get_their_table_and_one_definit
         start.wait()
         return ws.materialize("venues", statement)
 
-    one, two = together(lambda: make(lab, "SELECT 'one' AS v"), lambda: make(other, "SELECT 'two' AS v"))
+    one, two = together(
+        lambda: make(lab, "SELECT 'one' AS v"), lambda: make(other, "SELECT 'two' AS v")
+    )
     assert [one.read().fetchall(), two.read().fetchall()] == [[("one",)], [("two",)]]
     assert {one.version, two.version} == {2, 3}
     definition = next(r.definition for r in lab.recipes() if r.name == "venues")
@@ -105,7 +118,11 @@ def test_two_kernels_that_redefine_one_name_both_get_their_table_and_one_definit
     assert definition == next(r.definition for r in other.recipes() if r.name == "venues")
     newest = lab.table("venues")
     as_defined = newest.read().fetchall() == [("one" if "one" in definition else "two",)]
-    assert (lab.staleness("venues") == jl.Fresh()) == as_defined == (other.staleness("venues") == jl.Fresh())
+    assert (
+        (lab.staleness("venues") == jl.Fresh())
+        == as_defined
+        == (other.staleness("venues") == jl.Fresh())
+    )
     lab.recompute("venues")
     assert lab.staleness("venues") == jl.Fresh() == other.staleness("venues")
     assert len(statuses(folder)) == len(files(folder)) // 2
@@ -125,8 +142,10 @@ def test_a_slow_build_of_the_older_definition_leaves_the_newer_one_in_place(lab,
     assert isinstance(lab.staleness("venues"), jl.Stale)
 
 
-def test_a_table_that_turns_ready_between_look_and_build_answers_and_is_not_computed_again(lab, other, folder, monkeypatch):
-    from jammi_lab.producers import base
+def test_a_table_that_turns_ready_between_look_and_build_answers_and_is_not_computed_again(
+    lab, other, folder, monkeypatch
+):
+    from jammi_lab.producers import run as base
 
     find, made = base.find_reusable, []
 
@@ -134,7 +153,9 @@ def test_a_table_that_turns_ready_between_look_and_build_answers_and_is_not_comp
         found = find(*arguments)
         if not made:
             made.append(None)
-            made.append(other.materialize("theirs", VENUES))  # wholly between this kernel's look and its building row
+            made.append(
+                other.materialize("theirs", VENUES)
+            )  # wholly between this kernel's look and its building row
         return found
 
     monkeypatch.setattr(base, "find_reusable", slow)
@@ -150,7 +171,7 @@ MANY = "SELECT i FROM range(200000) t(i)"
 
 def waits(lab, other, monkeypatch, *, heard):
     """One kernel builds MANY and stands still after its first rows; the other waits for it until `heard` says of some progress that it is enough."""
-    monkeypatch.setattr(pulse, "_PERIOD", 0.02)
+    monkeypatch.setattr(pulse, "_HEARTBEAT_SECONDS", 0.02)
     begun, go, told = threading.Event(), threading.Event(), []
 
     def hold(progress):
@@ -175,13 +196,18 @@ def waits(lab, other, monkeypatch, *, heard):
     return made, told
 
 
-def test_one_who_waits_sees_for_whom_since_when_and_how_many_rows_there_are_by_now(lab, other, monkeypatch):
-    monkeypatch.setattr(flight, "_LISTEN", 0.02)
+def test_one_who_waits_sees_for_whom_since_when_and_how_many_rows_there_are_by_now(
+    lab, other, monkeypatch
+):
+    monkeypatch.setattr(flight, "_HEARTBEAT_POLL_SECONDS", 0.02)
     made, told = waits(lab, other, monkeypatch, heard=lambda progress: progress.done)
     seen = next(progress for progress in told if progress.done)
     assert made.outcome == "reused" and 0 < seen.done < 200_000 and seen.unit == "rows"
     since = datetime.datetime.fromisoformat(lab.table("mine").created_at)
-    assert seen.stage == f"waiting for process {os.getpid()} on {os.uname().nodename} to build mine (since {since:%H:%M:%S} UTC)"
+    assert (
+        seen.stage
+        == f"waiting for process {os.getpid()} on {os.uname().nodename} to build mine (since {since:%H:%M:%S} UTC)"
+    )
 
 
 def lock_files(folder):
@@ -191,14 +217,18 @@ def lock_files(folder):
 def test_a_build_of_less_than_a_second_leaves_no_word(lab, folder):
     for n in range(5):
         lab.materialize(f"venues {n}", VENUES)
-    assert lock_files(folder) == {f"{lab._rooms.writer_id}.lock": b""}
+    assert lock_files(folder) == {f"{lab._services.writer_id}.lock": b" "}
 
 
-def test_a_word_that_is_torn_or_of_a_later_release_is_a_sign_of_life_all_the_same(lab, other, folder, monkeypatch):
-    monkeypatch.setattr(flight, "_LISTEN", 0.02)
+def test_a_word_that_is_torn_or_of_a_later_release_is_a_sign_of_life_all_the_same(
+    lab, other, folder, monkeypatch
+):
+    monkeypatch.setattr(flight, "_HEARTBEAT_POLL_SECONDS", 0.02)
     for word in ('{"at":1,"builds":{"x"', '{"later": "release"}', "\x00\xff"):
-        lab._rooms.catalog.writers.say(word)
-        beat = other._rooms.kitchen.flight._pulse.heard(lab._rooms.writer_id, "x")
+        lab._services.catalog.writers.write_note(word)
+        beat = other._services.producer_context.single_flight._heartbeat.read(
+            lab._services.writer_id, "x"
+        )
         assert beat.said and beat.progress is None and beat.age < 30
 
 
@@ -211,7 +241,9 @@ def test_one_who_waited_computes_anew_when_what_it_reads_moved_meanwhile(lab, ot
         assert go.wait(30)
 
     def moved(progress):
-        if progress.stage.startswith("waiting") and not go.is_set():  # it is told again and again; the file changes once
+        if (
+            progress.stage.startswith("waiting") and not go.is_set()
+        ):  # it is told again and again; the file changes once
             papers.write_text("id,venue,year\n9,z,2030\n")
             go.set()
 
@@ -236,25 +268,41 @@ class Ahead(SystemClock):
 def later(lab, folder):
     """A kernel whose wall clock is an hour ahead."""
     settings = load_settings(folder, None)
-    ws = Workspace(folder, str(folder), TenantScope(None), settings, Ahead(), read_only=False, create=False)
+    ws = Workspace(
+        build_services(
+            folder,
+            display_path=str(folder),
+            scope=TenantScope(None),
+            settings=settings,
+            clock=Ahead(),
+            read_only=False,
+            create=False,
+        )
+    )
     yield ws
     ws.close()
 
 
-def test_a_kernel_that_has_been_silent_for_long_is_not_waited_for_another_minute(lab, later, monkeypatch):
-    monkeypatch.setattr(flight, "_SURE", 0.2)
-    lab._rooms.kitchen.flight._pulse._over.set()  # it says nothing, as a process that was stopped
+def test_a_kernel_that_has_been_silent_for_long_is_not_waited_for_another_minute(
+    lab, later, monkeypatch
+):
+    monkeypatch.setattr(flight, "_MIN_SILENCE_SECONDS", 0.2)
+    lab._services.producer_context.single_flight._heartbeat._stop_event.set()  # it says nothing, as a process that was stopped
     made, told = waits(lab, later, monkeypatch, heard=lambda progress: False)
     assert made.outcome == "computed" and len(told) < 200 and told[-1].stage == "materialize theirs"
 
 
 def test_a_clock_that_jumped_does_not_make_a_working_kernel_silent(lab, later, monkeypatch):
-    monkeypatch.setattr(flight, "_SURE", 0.3)
-    monkeypatch.setattr(flight, "_LISTEN", 0.02)
-    writers, heard = later._rooms.catalog.writers, []
-    hear = writers.heard
-    monkeypatch.setattr(writers, "heard", lambda writer: (found := hear(writer)) and (found[0] + 3600, found[1]))
-    made, _ = waits(lab, later, monkeypatch, heard=lambda progress: heard.append(1) or len(heard) > 15)
+    monkeypatch.setattr(flight, "_MIN_SILENCE_SECONDS", 0.3)
+    monkeypatch.setattr(flight, "_HEARTBEAT_POLL_SECONDS", 0.02)
+    writers, heard = later._services.catalog.writers, []
+    hear = writers.read_note
+    monkeypatch.setattr(
+        writers, "read_note", lambda writer: (found := hear(writer)) and (found[0] + 3600, found[1])
+    )
+    made, _ = waits(
+        lab, later, monkeypatch, heard=lambda progress: heard.append(1) or len(heard) > 15
+    )
     assert made.outcome == "reused"
 
 

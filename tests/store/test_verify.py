@@ -5,9 +5,17 @@ import os
 
 import pytest
 
-from jammi_lab.errors import TableDamaged
+from jammi_lab.core.errors import TableDamaged
+from jammi_lab.core.verdicts import (
+    Damaged,
+    Fresh,
+    Match,
+    MatchWithUnpinnedInputs,
+    Mismatch,
+    MissingBytes,
+    MissingManifest,
+)
 from jammi_lab.store import manifests
-from jammi_lab.values.verdicts import Damaged, Fresh, Match, MatchWithUnpinnedInputs, Mismatch, MissingBytes, MissingManifest
 from tests.store.conftest import VENUES
 from tests.store.lab import everything, flip
 
@@ -18,7 +26,12 @@ def table(lab):
 
 
 def test_an_untouched_table_matches_with_and_without_the_right_expectation(lab, table):
-    assert lab.verify("venues") == lab.verify("venues", table.definition_hash) == table.verify() == Match()
+    assert (
+        lab.verify("venues")
+        == lab.verify("venues", table.definition_hash)
+        == table.verify()
+        == Match()
+    )
 
 
 def test_another_expectation_is_a_mismatch_that_carries_both_hashes(lab, table):
@@ -30,7 +43,11 @@ def test_one_flipped_bit_is_a_mismatch_damaged_and_not_read(lab, table, at):
     published = table.manifest.artifact.digest
     flip(table.path, at)
     found = lab.verify("venues")
-    assert isinstance(found, Mismatch) and found.what == "bytes" and found.expected == published != found.found
+    assert (
+        isinstance(found, Mismatch)
+        and found.what == "bytes"
+        and found.expected == published != found.found
+    )
     assert lab.staleness("venues") == Damaged(found=found.found)
     for read in (table.read, lambda: lab.sql("FROM jammi.venues"), lambda: table.path, table.scan):
         with pytest.raises(TableDamaged) as caught:
@@ -78,7 +95,7 @@ def test_what_is_no_file_in_a_files_place_is_missing_bytes_and_nobody_waits_for_
     with pytest.raises(TableDamaged):
         table.read()
     assert [step.name for step in lab.plan().certain] == ["venues"] and lab.lookup(VENUES) is None
-    for report in (lab.check(), lab.check(deep=True), lab.recover()):
+    for report in (lab.fsck(), lab.fsck(deep=True), lab.recover()):
         assert report.missing == [table.table_name] and not report.errors
 
 
@@ -86,13 +103,17 @@ def test_a_manifest_that_may_not_be_read_is_said_in_words(lab, table, monkeypatc
     def refused(*_, **__):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(manifests, "plain_bytes", refused)
-    with pytest.raises(TableDamaged, match=r"The manifest of 'papers__.*' cannot be read: Permission denied") as raised:
+    monkeypatch.setattr(manifests, "read_regular", refused)
+    with pytest.raises(
+        TableDamaged, match=r"The manifest of 'papers__.*' cannot be read: Permission denied"
+    ) as raised:
         lab.verify("venues")
     assert raised.value.table == table.table_name and "who may read" in raised.value.hint
 
 
-def test_a_deleted_manifest_is_missing_while_the_verdict_stays_and_the_catalog_still_has_it(lab, table):
+def test_a_deleted_manifest_is_missing_while_the_verdict_stays_and_the_catalog_still_has_it(
+    lab, table
+):
     before = table.manifest
     manifests.manifest_path(table.path).unlink()
     assert lab.verify("venues") == MissingManifest()
@@ -111,7 +132,9 @@ def test_a_lost_manifest_is_said_before_lost_bytes(lab, table):
 def test_unpinned_inputs_are_listed_by_a_match(lab):
     lab.materialize("noisy", "SELECT id, random() AS r FROM papers")
     found = lab.verify("noisy")
-    assert isinstance(found, MatchWithUnpinnedInputs) and [a.input.name for a in found.unpinned] == ["random()"]
+    assert isinstance(found, MatchWithUnpinnedInputs) and [
+        a.input.name for a in found.unpinned
+    ] == ["random()"]
 
 
 def test_damage_is_said_before_unpinned_inputs(lab):

@@ -3,10 +3,10 @@
 import tempfile
 from pathlib import Path
 
-from jammi_lab.vectors.ann import Ann
+from jammi_lab.vectors.index.hnsw import AnnIndex
 
 
-def bytes_of(index: Ann) -> bytes:
+def bytes_of(index: AnnIndex) -> bytes:
     """What it saves."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "index")

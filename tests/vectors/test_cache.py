@@ -4,8 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from jammi_lab.errors import InvalidArgument
-from jammi_lab.vectors.cache import Cache
+from jammi_lab.core.errors import InvalidArgument
+from jammi_lab.vectors.cache import ObjectCache
 from jammi_lab.vectors.matrix import Matrix
 
 
@@ -21,20 +21,20 @@ def never():
 
 
 def test_a_matrix_is_loaded_once():
-    cache = Cache(10 * SIZE)
+    cache = ObjectCache(10 * SIZE)
     first = cache.get("a", make)
     assert cache.get("a", never) is first and cache.nbytes == SIZE
 
 
 def test_the_least_recently_used_go_first():
-    cache = Cache(2 * SIZE)
+    cache = ObjectCache(2 * SIZE)
     for digest in ("a", "b", "a", "c"):
         cache.get(digest, make)
     assert "a" in cache and "c" in cache and "b" not in cache
 
 
 def test_a_large_one_makes_room_by_letting_go_of_several():
-    cache = Cache(4 * SIZE)
+    cache = ObjectCache(4 * SIZE)
     for digest in ("a", "b", "c"):
         cache.get(digest, make)
     cache.get("large", lambda: make(35))
@@ -42,14 +42,14 @@ def test_a_large_one_makes_room_by_letting_go_of_several():
 
 
 def test_one_larger_than_the_budget_is_handed_out_and_pushes_nothing_out():
-    cache = Cache(SIZE)
+    cache = ObjectCache(SIZE)
     cache.get("a", make)
     assert len(cache.get("huge", lambda: make(1000))) == 1000
     assert "a" in cache and "huge" not in cache
 
 
 def test_threads_that_ask_at_once_load_once():
-    cache, loads, gate = Cache(10 * SIZE), [], threading.Barrier(8)
+    cache, loads, gate = ObjectCache(10 * SIZE), [], threading.Barrier(8)
 
     def load():
         loads.append(1)
@@ -70,7 +70,7 @@ def test_threads_that_ask_at_once_load_once():
 
 
 def test_a_load_that_fails_is_tried_again():
-    cache = Cache(10 * SIZE)
+    cache = ObjectCache(10 * SIZE)
 
     def fail():
         raise OSError("gone")
@@ -81,21 +81,21 @@ def test_a_load_that_fails_is_tried_again():
 
 
 def test_what_is_dropped_is_loaded_anew():
-    cache = Cache(10 * SIZE)
+    cache = ObjectCache(10 * SIZE)
     for digest in ("a", "b"):
         cache.get(digest, make)
-    cache.drop(["a", "never there"])
+    cache.evict(["a", "never there"])
     assert "a" not in cache and "b" in cache
-    cache.drop(["b"])
+    cache.evict(["b"])
     assert cache.nbytes == 0
 
 
 def test_a_budget_below_nothing_is_refused():
     with pytest.raises(InvalidArgument):
-        Cache(-1)
+        ObjectCache(-1)
 
 
 def test_nothing_that_was_found_is_not_kept():
-    cache = Cache(10 * SIZE)
-    assert cache.get_if_there("a", lambda: None) is None and "a" not in cache
-    assert cache.get_if_there("a", make) is cache.get("a", never)
+    cache = ObjectCache(10 * SIZE)
+    assert cache.get_optional("a", lambda: None) is None and "a" not in cache
+    assert cache.get_optional("a", make) is cache.get("a", never)

@@ -22,7 +22,10 @@ def ws(tmp_path, papers):
         ws.materialize("recent", "SELECT * FROM papers WHERE year > 2020", key="id")
         ws.materialize("venues", "SELECT venue, count(*) AS n FROM jammi.recent GROUP BY ALL")
         ws.materialize("noted", "SELECT p.id, title, note FROM papers p LEFT JOIN notes USING (id)")
-        ws.materialize("summary", "SELECT (SELECT count(*) FROM jammi.venues) AS v, (SELECT count(*) FROM jammi.noted) AS n")
+        ws.materialize(
+            "summary",
+            "SELECT (SELECT count(*) FROM jammi.venues) AS v, (SELECT count(*) FROM jammi.noted) AS n",
+        )
         yield ws
 
 
@@ -50,15 +53,21 @@ class Told:
 
     def ask(self, kind, **fields):
         self._number += 1
-        self.panel._heard(self.panel, {"v": 1, "ask": self._number, "kind": kind, **fields}, [])
-        self.panel._later.wait(30)
-        return next(m for m in self.messages if m.get("ask") == self._number and m["kind"] != "reading")
+        self.panel._on_message(
+            self.panel, {"v": 1, "ask": self._number, "kind": kind, **fields}, []
+        )
+        self.panel._reply_queue.wait(30)
+        return next(
+            m for m in self.messages if m.get("ask") == self._number and m["kind"] != "reading"
+        )
 
     def act(self, action, *names):
         """Begin something and wait for its end: the last message."""
         assert self.ask("act", action=action, names=list(names))["body"] == {"begun": True}
-        self.panel._work.wait(30)
-        return next(m for m in reversed(self.messages) if m["kind"] in ("done", "failed", "stopped"))
+        self.panel._runner.wait(30)
+        return next(
+            m for m in reversed(self.messages) if m["kind"] in ("done", "failed", "stopped")
+        )
 
 
 @pytest.fixture

@@ -10,20 +10,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import jammi_lab as jl
-from jammi_lab.sensing.lineage import Node
-from jammi_lab.values.records import Edge
-from jammi_lab.values.verdicts import Fresh
+from jammi_lab.core.records import Edge
+from jammi_lab.core.verdicts import Fresh
+from jammi_lab.freshness.lineage import Node
 from jammi_widgets import lineage
 from jammi_widgets.catalog import CatalogBrowser
-from jammi_widgets.columns import way_of
-from jammi_widgets.graph import MOST_DRAWN, Snapshot, View
+from jammi_widgets.column_paths import trace_column
+from jammi_widgets.graph_view import MAX_DRAWN_NODES, LineageSnapshot, View
 from jammi_widgets.lineage import LineageGraph
 
 
 def database(folder):
     """A database with two tables."""
     with contextlib.closing(sqlite3.connect(folder / "crm.db")) as at:
-        at.executescript("CREATE TABLE people (name TEXT); INSERT INTO people VALUES ('Ann'); CREATE TABLE orders (number INT)")
+        at.executescript(
+            "CREATE TABLE people (name TEXT); INSERT INTO people VALUES ('Ann'); CREATE TABLE orders (number INT)"
+        )
     return folder / "crm.db"
 
 
@@ -37,7 +39,11 @@ def test_everything_is_drawn_from_left_to_right(ws, told):
     left = {n["id"]: n["box"][0] for n in body["nodes"]}
     at = [n["id"] for n in body["nodes"]]
     assert all(left[at[e["from"]]] < left[at[e["to"]]] for e in body["edges"])
-    assert {(at[e["from"]], at[e["to"]]) for e in body["edges"]} >= {("papers", "recent"), ("recent", "venues"), ("venues", "summary")}
+    assert {(at[e["from"]], at[e["to"]]) for e in body["edges"]} >= {
+        ("papers", "recent"),
+        ("recent", "venues"),
+        ("venues", "summary"),
+    }
     assert body["counts"] == {"fresh": 4}
 
 
@@ -52,8 +58,8 @@ def test_a_named_node_is_drawn_with_what_is_within_two_hops(ws, told):
 
 
 def test_what_was_drawn_a_moment_ago_is_not_arranged_anew(ws, told, monkeypatch):
-    panel, plain, arranged = LineageGraph(ws), lineage.arranged, []
-    monkeypatch.setattr(lineage, "arranged", lambda *given: arranged.append(1) or plain(*given))
+    panel, plain, arranged = LineageGraph(ws), lineage.layout_graph, []
+    monkeypatch.setattr(lineage, "layout_graph", lambda *given: arranged.append(1) or plain(*given))
     line = told(panel)
     first = line.ask("open")["body"]
     panel.filter = "venues"
@@ -65,9 +71,21 @@ def test_what_was_drawn_a_moment_ago_is_not_arranged_anew(ws, told, monkeypatch)
 def test_one_side_of_a_node_is_all_that_it_is_made_from_or_goes_into(ws, told):
     up = told(LineageGraph(ws, "venues", direction="up"))
     body = up.ask("open")["body"]
-    assert names(body) == {"venues", "recent", "papers"} and (body["direction"], body["hops"]) == ("up", None)
-    assert names(up.ask("show", node="venues", hops=None, direction="down")["body"]) == {"venues", "summary"}
-    assert names(told(LineageGraph(ws, "papers", direction="down")).ask("open")["body"]) == {"papers", "recent", "venues", "noted", "summary"}
+    assert names(body) == {"venues", "recent", "papers"} and (body["direction"], body["hops"]) == (
+        "up",
+        None,
+    )
+    assert names(up.ask("show", node="venues", hops=None, direction="down")["body"]) == {
+        "venues",
+        "summary",
+    }
+    assert names(told(LineageGraph(ws, "papers", direction="down")).ask("open")["body"]) == {
+        "papers",
+        "recent",
+        "venues",
+        "noted",
+        "summary",
+    }
     with pytest.raises(jl.InvalidArgument):
         LineageGraph(ws, "venues", direction="left")
 
@@ -76,7 +94,11 @@ def test_the_middle_that_python_sets_keeps_the_side_and_must_be_there(ws, told):
     panel = LineageGraph(ws, "venues", direction="up")
     line = told(panel)
     panel.focus = "NOTED"
-    assert panel.focus == "noted" and names(line.messages[-1]["body"]) == {"noted", "papers", "notes"}
+    assert panel.focus == "noted" and names(line.messages[-1]["body"]) == {
+        "noted",
+        "papers",
+        "notes",
+    }
     with pytest.raises(jl.TableNotFound):
         panel.focus = "nothing"
     assert panel.focus == "noted"
@@ -115,8 +137,13 @@ def test_tables_of_a_source_mutable_tables_and_topics_need_no_reader_either(ws, 
 
 def test_the_physical_name_of_a_table_means_its_recipe(ws):
     first = ws.table("venues").table_name
-    ws.materialize("venues", "SELECT venue, count(*) AS n FROM jammi.recent GROUP BY ALL", cache="bypass")
-    assert [LineageGraph(ws, name).focus for name in (first, ws.table("venues").table_name)] == ["venues", "venues"]
+    ws.materialize(
+        "venues", "SELECT venue, count(*) AS n FROM jammi.recent GROUP BY ALL", cache="bypass"
+    )
+    assert [LineageGraph(ws, name).focus for name in (first, ws.table("venues").table_name)] == [
+        "venues",
+        "venues",
+    ]
 
 
 def test_an_unknown_name_is_a_typed_error_with_near_names(ws):
@@ -137,10 +164,18 @@ def test_choosing_a_stale_table_lights_the_way_from_its_root_cause(ws, told, edi
     body = line.ask("open")["body"]
     at = [n["id"] for n in body["nodes"]]
     lit = {(at[e["from"]], at[e["to"]]) for e in body["edges"] if e["lit"]}
-    assert lit == {("papers", "recent"), ("recent", "venues"), ("venues", "summary"), ("papers", "noted"), ("noted", "summary")}
+    assert lit == {
+        ("papers", "recent"),
+        ("recent", "venues"),
+        ("venues", "summary"),
+        ("papers", "noted"),
+        ("noted", "summary"),
+    }
 
 
-def test_what_one_folds_is_folded_though_it_is_on_the_way_to_what_is_chosen_until_that_is_chosen_again(ws, told, edited):
+def test_what_one_folds_is_folded_though_it_is_on_the_way_to_what_is_chosen_until_that_is_chosen_again(
+    ws, told, edited
+):
     edited()
     panel = LineageGraph(ws)
     line = told(panel)
@@ -148,7 +183,10 @@ def test_what_one_folds_is_folded_though_it_is_on_the_way_to_what_is_chosen_unti
     body = line.ask("unfold", node="noted", side="up", open=False)["body"]
     assert "recent" in names(body)
     body = line.ask("unfold", node="venues", side="up", open=False)["body"]
-    assert "recent" not in names(body) and next(n for n in body["nodes"] if n["id"] == "venues")["above"] == 1
+    assert (
+        "recent" not in names(body)
+        and next(n for n in body["nodes"] if n["id"] == "venues")["above"] == 1
+    )
     panel.selection = []
     panel.selection = ["venues"]
     assert "recent" in names(line.ask("open")["body"])
@@ -169,7 +207,10 @@ def test_the_filter_finds_names_and_verdicts_with_their_neighbours(ws, told, edi
     panel = LineageGraph(ws)
     line = told(panel)
     panel.filter = "stale"
-    assert {n["id"] for n in line.messages[-1]["body"]["nodes"] if n["verdict"] == "stale"} == {"recent", "noted"}
+    assert {n["id"] for n in line.messages[-1]["body"]["nodes"] if n["verdict"] == "stale"} == {
+        "recent",
+        "noted",
+    }
     panel.filter = "sum"
     assert names(line.messages[-1]["body"]) == {"summary", "venues", "noted"}
     panel.filter = "no such thing"
@@ -180,53 +221,104 @@ def test_details_say_what_a_table_is_made_from_and_why_it_is_stale(ws, told, edi
     edited()
     known = told(LineageGraph(ws)).ask("details", node="recent")["body"]
     assert known["verdict"] == "stale" and "papers changed" in known["reasons"][0]
-    assert known["columns"][0] == ["id", "BIGINT"] and known["reads"] == ["papers"] and known["readBy"] == ["venues"]
-    assert known["anchors"][0][0] == "papers" and known["definition"].startswith("SELECT * FROM papers")
+    assert (
+        known["columns"][0] == ["id", "BIGINT"]
+        and known["reads"] == ["papers"]
+        and known["readBy"] == ["venues"]
+    )
+    assert known["anchors"][0][0] == "papers" and known["definition"].startswith(
+        "SELECT * FROM papers"
+    )
 
 
 def test_the_way_of_a_column_leads_up_and_down(ws, told):
     line = told(LineageGraph(ws))
     body = line.ask("column", node="recent", column="venue")["body"]
     columns = dict(body["columns"])
-    assert columns["papers"] == ["venue", "year"] and columns["recent"] == ["venue"] and columns["venues"] == ["n", "venue"]
+    assert (
+        columns["papers"] == ["venue", "year"]
+        and columns["recent"] == ["venue"]
+        and columns["venues"] == ["n", "venue"]
+    )
     edges = {(a, b): direct for a, b, direct in body["edges"]}
-    assert edges["papers", "recent"] is True and edges["recent", "venues"] is True and ("notes", "noted") not in edges
+    assert (
+        edges["papers", "recent"] is True
+        and edges["recent", "venues"] is True
+        and ("notes", "noted") not in edges
+    )
     source = line.ask("details", node="papers")["body"]
     assert ["title", "VARCHAR"] in source["columns"]
     way = dict(line.ask("column", node="papers", column="title")["body"]["columns"])
     assert way["noted"] == ["title"] and "venues" not in way
 
 
-def test_columns_stand_in_the_nodes_with_lines_between_those_that_are_made_from_each_other(ws, told):
+def test_columns_stand_in_the_nodes_with_lines_between_those_that_are_made_from_each_other(
+    ws, told
+):
     line = told(LineageGraph(ws, "venues", columns=True))
     body = line.ask("open")["body"]
     at = {n["id"]: n for n in body["nodes"]}
-    assert at["recent"]["columns"] == ["id", "title", "year", "venue"] and at["venues"]["columns"] == ["venue", "n"] and body["columns"]
-    drawn = {(body["nodes"][e["from"]]["id"], e["columns"][0], body["nodes"][e["to"]]["id"], e["columns"][1]): e for e in body["lines"]}
-    assert drawn["papers", "title", "recent", "title"]["direct"] and not drawn["papers", "year", "recent", "title"]["direct"]
-    assert ("papers", "title", "recent", "id") not in drawn and not any("noted" in key for key in drawn)
+    assert (
+        at["recent"]["columns"] == ["id", "title", "year", "venue"]
+        and at["venues"]["columns"] == ["venue", "n"]
+        and body["columns"]
+    )
+    drawn = {
+        (
+            body["nodes"][e["from"]]["id"],
+            e["columns"][0],
+            body["nodes"][e["to"]]["id"],
+            e["columns"][1],
+        ): e
+        for e in body["lines"]
+    }
+    assert (
+        drawn["papers", "title", "recent", "title"]["direct"]
+        and not drawn["papers", "year", "recent", "title"]["direct"]
+    )
+    assert ("papers", "title", "recent", "id") not in drawn and not any(
+        "noted" in key for key in drawn
+    )
     x, y, wide, high = at["papers"]["box"]
     row = at["papers"]["columns"].index("title")
     middle = y + high - 6 - 17 * (len(at["papers"]["columns"]) - row - 0.5)
-    assert drawn["papers", "title", "recent", "title"]["path"].startswith(f"M{x + wide} {round(middle)}C")
+    assert drawn["papers", "title", "recent", "title"]["path"].startswith(
+        f"M{x + wide} {round(middle)}C"
+    )
     way = line.ask("column", node="recent", column="title")["body"]["lines"]
-    assert ["papers", "title", "recent", "title"] in way and ["recent", "title", "venues", "venue"] not in way
-    assert line.ask("columns", on=False)["body"]["lines"] == [] and high > line.messages[-1]["body"]["nodes"][0]["box"][3]
+    assert ["papers", "title", "recent", "title"] in way and [
+        "recent",
+        "title",
+        "venues",
+        "venue",
+    ] not in way
+    assert (
+        line.ask("columns", on=False)["body"]["lines"] == []
+        and high > line.messages[-1]["body"]["nodes"][0]["box"][3]
+    )
 
 
 def test_columns_of_very_many_tables_are_not_drawn_and_that_is_said(ws, told, monkeypatch):
-    monkeypatch.setattr(lineage, "MOST_TABLES", 3)
+    monkeypatch.setattr(lineage, "MAX_TABLES", 3)
     line = told(LineageGraph(ws, columns=True))
-    assert line.ask("open")["body"]["tooMany"] and not line.ask("show", node="papers", hops=1, direction="up")["body"]["tooMany"]
-    monkeypatch.setattr(lineage, "MOST_TABLES", 100)
-    monkeypatch.setattr(lineage, "MOST_KNOWN", 5)
-    assert line.ask("show")["body"]["tooMany"] and not line.ask("show", node="venues")["body"]["tooMany"]
+    assert (
+        line.ask("open")["body"]["tooMany"]
+        and not line.ask("show", node="papers", hops=1, direction="up")["body"]["tooMany"]
+    )
+    monkeypatch.setattr(lineage, "MAX_TABLES", 100)
+    monkeypatch.setattr(lineage, "MAX_LINEAGE_NODES", 5)
+    assert (
+        line.ask("show")["body"]["tooMany"]
+        and not line.ask("show", node="venues")["body"]["tooMany"]
+    )
 
 
 def test_a_click_on_one_node_does_not_list_all_recipes(ws, told, monkeypatch):
     line = told(LineageGraph(ws))
     monkeypatch.setattr(type(ws), "recipes", lambda _: pytest.fail("all recipes were listed"))
-    assert line.ask("details", node="recent")["body"]["definition"].startswith("SELECT * FROM papers")
+    assert line.ask("details", node="recent")["body"]["definition"].startswith(
+        "SELECT * FROM papers"
+    )
 
 
 def test_a_column_that_is_not_there_leads_nowhere(ws, told):
@@ -235,15 +327,30 @@ def test_a_column_that_is_not_there_leads_nowhere(ws, told):
 
 
 @given(
-    st.lists(st.tuples(st.integers(0, 5), st.sampled_from("ab"), st.integers(0, 5), st.sampled_from("ab"), st.booleans()), max_size=20),
+    st.lists(
+        st.tuples(
+            st.integers(0, 5),
+            st.sampled_from("ab"),
+            st.integers(0, 5),
+            st.sampled_from("ab"),
+            st.booleans(),
+        ),
+        max_size=20,
+    ),
     st.integers(0, 5),
 )
 def test_a_way_is_every_column_from_which_or_to_which_edges_lead(edges, at):
     edges = [e for e in edges if e[0] < e[2]]
     graph = networkx.DiGraph([((a, x), (b, y)) for a, x, b, y, _ in edges])
     graph.add_node((at, "a"))
-    wanted = networkx.ancestors(graph, (at, "a")) | networkx.descendants(graph, (at, "a")) | {(at, "a")}
-    assert {(table, column) for table, columns in way_of(edges, (at, "a"))[0].items() for column in columns} == wanted
+    wanted = (
+        networkx.ancestors(graph, (at, "a")) | networkx.descendants(graph, (at, "a")) | {(at, "a")}
+    )
+    assert {
+        (table, column)
+        for table, columns in trace_column(edges, (at, "a"))[0].items()
+        for column in columns
+    } == wanted
 
 
 def test_recompute_from_the_panel_makes_the_table_true_and_tells_the_page(ws, told, edited):
@@ -259,23 +366,43 @@ def test_recompute_from_the_panel_makes_the_table_true_and_tells_the_page(ws, to
 def test_verify_what_if_and_preview_answer_without_changing_anything(ws, told):
     line = told(LineageGraph(ws))
     assert line.act("verify", "recent")["body"]["lines"] == ["match"]
-    assert set(line.act("what-if", "papers")["body"]["names"]) == {"recent", "venues", "noted", "summary"}
+    assert set(line.act("what-if", "papers")["body"]["names"]) == {
+        "recent",
+        "venues",
+        "noted",
+        "summary",
+    }
     found = line.act("preview", "papers")["body"]
-    assert found["columns"] == ["id", "title", "year", "venue"] and found["rows"][0] == ["1", "a", "2020", "X"]
+    assert found["columns"] == ["id", "title", "year", "venue"] and found["rows"][0] == [
+        "1",
+        "a",
+        "2020",
+        "X",
+    ]
     assert len(ws.tables()) == 4
 
 
-@pytest.mark.parametrize(("action", "node"), [("verify", "recent"), ("what-if", "papers"), ("preview", "noted"), ("recompute", "summary")])
+@pytest.mark.parametrize(
+    ("action", "node"),
+    [("verify", "recent"), ("what-if", "papers"), ("preview", "noted"), ("recompute", "summary")],
+)
 def test_what_an_action_gave_says_of_which_node_it_is(ws, told, action, node):
     assert told(LineageGraph(ws)).act(action, node.upper())["body"]["node"] == node
 
 
 def test_a_preview_shows_dates_that_python_does_not_have(ws, told):
-    ws.materialize("far", "SELECT TIMESTAMP 'infinity' AS a, TIMESTAMP '290000-01-01' AS b, NULL AS c")
+    ws.materialize(
+        "far", "SELECT TIMESTAMP 'infinity' AS a, TIMESTAMP '290000-01-01' AS b, NULL AS c"
+    )
     for line, part in ((told(LineageGraph(ws)), "far"), (told(CatalogBrowser(ws)), "far")):
         parts = [p for g in line.ask("open")["body"].get("groups", []) for p in g["parts"]]
-        body = line.act("preview", next((p["id"] for p in parts if p["name"] == part), part))["body"]
-        assert (body["columns"], body["rows"]) == (["a", "b", "c"], [["infinity", "290000-01-01 00:00:00", "NULL"]])
+        body = line.act("preview", next((p["id"] for p in parts if p["name"] == part), part))[
+            "body"
+        ]
+        assert (body["columns"], body["rows"]) == (
+            ["a", "b", "c"],
+            [["infinity", "290000-01-01 00:00:00", "NULL"]],
+        )
 
 
 def test_a_preview_is_offered_where_there_are_rows_and_gives_them(ws, told, tmp_path):
@@ -283,7 +410,10 @@ def test_a_preview_is_offered_where_there_are_rows_and_gives_them(ws, told, tmp_
     ws.topics.register("events", {"a": "int64"})
     ws.topics.publish("events", [{"a": 5}])
     ws.sources.add("crm", str(database(tmp_path)))
-    ws.materialize("all", "SELECT now() AS t, l.id, e.a, p.name FROM mutable.labels l, topics.events e, crm.people p")
+    ws.materialize(
+        "all",
+        "SELECT now() AS t, l.id, e.a, p.name FROM mutable.labels l, topics.events e, crm.people p",
+    )
     line = told(LineageGraph(ws))
     for node, first in (("labels", "7"), ("events", "5"), ("crm.people", "Ann")):
         known = line.ask("details", node=node)["body"]
@@ -296,9 +426,15 @@ def test_a_preview_is_offered_where_there_are_rows_and_gives_them(ws, told, tmp_
 def test_details_tell_what_the_manifest_attests(ws, told):
     manifest = ws.table("recent").manifest
     facts = dict(told(LineageGraph(ws)).ask("details", node="recent")["body"]["facts"])
-    assert facts["definition"] == manifest.definition_hash[:12] and facts["artifact"] == f"sha256 {manifest.artifact.digest[:12]}"
-    assert facts["made by"] == f"jammi_lab {manifest.engine_version}, run {manifest.produced_by[:12]}"
-    assert facts["made at"] == manifest.produced_at[:19].replace("T", " ") + " UTC"
+    assert (
+        facts["definition"] == manifest.definition_hash[:12]
+        and facts["artifact"] == f"sha256 {manifest.artifact.digest[:12]}"
+    )
+    assert (
+        facts["produced by"]
+        == f"jammi_lab {manifest.engine_version}, run {manifest.produced_by[:12]}"
+    )
+    assert facts["produced at"] == manifest.produced_at[:19].replace("T", " ") + " UTC"
 
 
 def test_the_middle_is_a_result_table_or_a_source_with_several_tables_too(ws, told, tmp_path):
@@ -308,8 +444,17 @@ def test_the_middle_is_a_result_table_or_a_source_with_several_tables_too(ws, to
     assert LineageGraph(ws, ws.table("venues")).focus == "venues"
     panel = LineageGraph(ws, "CRM")
     line = told(panel)
-    assert panel.focus == "crm" and names(line.ask("open")["body"]) == {"crm.people", "crm.orders", "both", "after"}
-    assert names(line.ask("show", node="crm", hops=1)["body"]) == {"crm.people", "crm.orders", "both"}
+    assert panel.focus == "crm" and names(line.ask("open")["body"]) == {
+        "crm.people",
+        "crm.orders",
+        "both",
+        "after",
+    }
+    assert names(line.ask("show", node="crm", hops=1)["body"]) == {
+        "crm.people",
+        "crm.orders",
+        "both",
+    }
     panel.refresh()
     assert panel.focus == "crm"
     panel.focus = None
@@ -350,7 +495,7 @@ def test_a_closed_workspace_is_said_and_the_static_form_says_it_too(ws, told):
 )
 def test_a_message_the_protocol_does_not_know_is_refused(ws, told, message):
     line = told(LineageGraph(ws))
-    line.panel._heard(line.panel, message, [])
+    line.panel._on_message(line.panel, message, [])
     assert line.messages[-1]["kind"] == "refused"
     assert len(ws.tables()) == 4
 
@@ -361,7 +506,9 @@ def test_a_panel_sees_what_the_tenant_saw_who_made_it(ws, told):
         panel = LineageGraph(ws, columns=True)
     line = told(panel)
     panel.filter = "secret"
-    assert ["title"] in [node["columns"] for node in line.messages[-1]["body"]["nodes"] if node["id"] == "secret"]
+    assert ["title"] in [
+        node["columns"] for node in line.messages[-1]["body"]["nodes"] if node["id"] == "secret"
+    ]
     panel.filter = ""
     assert "secret" in names(line.ask("refresh")["body"])
     assert "secret" not in names(told(LineageGraph(ws)).ask("open")["body"])
@@ -376,13 +523,17 @@ def test_a_source_that_is_called_like_a_recipe_has_an_id_of_its_own(ws, told):
 
 def chain(wide, deep):
     nodes = [Node("sql", f"t{i}", 1) for i in range(wide * deep)]
-    return Snapshot(nodes, [Edge(f"t{i}", f"t{i + wide}", "result_digest") for i in range(wide * (deep - 1))], {n.name: Fresh() for n in nodes})
+    return LineageSnapshot(
+        nodes,
+        [Edge(f"t{i}", f"t{i + wide}", "result_digest") for i in range(wide * (deep - 1))],
+        {n.name: Fresh() for n in nodes},
+    )
 
 
 def test_too_many_nodes_are_drawn_as_groups_and_those_asked_for_by_themselves():
     snapshot = chain(1000, 10)
-    shown = snapshot.shown(View(), "", [])
-    drawn, ids, pairs = snapshot.grouped(shown, ["t4007"])
+    shown = snapshot.visible_nodes(View(), "", [])
+    drawn, ids, pairs = snapshot.group_nodes(shown, ["t4007"])
     assert len(shown) == 10_000 and len(drawn) <= 30
     assert {"t4007", "t3007", "t5007"} <= set(ids)
     assert sum(len(n.members) for n in drawn if hasattr(n, "members")) <= 10 * 500
@@ -390,9 +541,9 @@ def test_too_many_nodes_are_drawn_as_groups_and_those_asked_for_by_themselves():
 
 
 def test_up_to_a_thousand_nodes_are_drawn_one_by_one():
-    snapshot = chain(MOST_DRAWN // 10, 10)
-    drawn, _, _ = snapshot.grouped(snapshot.shown(View(), "", []), [])
-    assert len(drawn) == MOST_DRAWN and all(isinstance(n, Node) for n in drawn)
+    snapshot = chain(MAX_DRAWN_NODES // 10, 10)
+    drawn, _, _ = snapshot.group_nodes(snapshot.visible_nodes(View(), "", []), [])
+    assert len(drawn) == MAX_DRAWN_NODES and all(isinstance(n, Node) for n in drawn)
 
 
 def test_the_saved_form_is_a_picture_and_a_tree_without_script(ws, edited):
@@ -400,11 +551,17 @@ def test_the_saved_form_is_a_picture_and_a_tree_without_script(ws, edited):
     ws.materialize('<img src=x onerror="alert(1)">', "SELECT note FROM notes")
     data, _ = LineageGraph(ws)._repr_mimebundle_()
     assert "summary (sql, version 1): possibly stale" in data["text/plain"]
-    assert 'src="data:image/svg+xml;base64,' in data["text/html"] and "<script" not in data["text/html"] and "<img src=x" not in data["text/html"]
+    assert (
+        'src="data:image/svg+xml;base64,' in data["text/html"]
+        and "<script" not in data["text/html"]
+        and "<img src=x" not in data["text/html"]
+    )
 
 
 def test_the_saved_form_of_columns_names_them_and_of_one_side_only_that(ws):
-    assert "n     ← by recent.venue" in repr(LineageGraph(ws, "venues", direction="up", columns=True))
+    assert "n     ← by recent.venue" in repr(
+        LineageGraph(ws, "venues", direction="up", columns=True)
+    )
     assert "summary" not in repr(LineageGraph(ws, "venues", direction="up"))
     closed = LineageGraph(ws, columns=True)
     ws.close()

@@ -1,15 +1,21 @@
 """`jl.widgets`: the panels by name, and their front-end modules as they are put together."""
 
+import itertools
 import re
 from importlib import resources
 
 import pytest
 
 import jammi_widgets
-from jammi_lab.markup import MARKS
+from jammi_lab.core.html import VERDICT_ICONS
 from jammi_widgets import assets
+from jammi_widgets.staleness import StalenessBoard
 
-MODULES = sorted(p.name.removesuffix(".js") for p in resources.files("jammi_widgets").joinpath("static").iterdir() if p.name.endswith(".js"))
+MODULES = sorted(
+    p.name.removesuffix(".js")
+    for p in resources.files("jammi_widgets").joinpath("static").iterdir()
+    if p.name.endswith(".js")
+)
 SHARED = {"kit", "nodes"}
 """What panels take in: no panels themselves."""
 
@@ -34,8 +40,13 @@ def test_each_panel_is_there_by_its_name(name):
 def test_a_module_is_whole_small_and_asks_nothing_of_the_network(name):
     text = assets.module(name)
     assert len(text.encode()) < 100_000
-    assert not re.search(r"^import ", text, re.MULTILINE) and text.count("export default") == (name not in SHARED)
-    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|https?://(?!www\.w3\.org/2000/svg)", text)
+    assert not re.search(r"^import ", text, re.MULTILINE) and text.count("export default") == (
+        name not in SHARED
+    )
+    assert not re.search(
+        r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|https?://(?!www\.w3\.org/2000/svg)",
+        text,
+    )
     assert "document.querySelector" not in text and "document.getElementById" not in text
 
 
@@ -59,56 +70,127 @@ ASKED = [
 @pytest.mark.parametrize("page", [True, False], ids=["on a page", "without one"])
 def test_a_message_that_a_panel_does_not_know_is_refused_at_once(ws, told, name, page):
     ws.embed("v", "papers", key="id", text="title", model="hashing")
-    line = told(getattr(jammi_widgets, name)(ws, *(["v"] if name in ("NeighborExplorer", "EmbeddingMap") else [])))
+    line = told(
+        getattr(jammi_widgets, name)(
+            ws, *(["v"] if name in ("NeighborExplorer", "EmbeddingMap") else [])
+        )
+    )
     if page:
         line.ask("here", view=1)
     for message in ASKED:
         before = len(line.messages)
-        line.panel._heard(line.panel, message, [])
+        line.panel._on_message(line.panel, message, [])
         [refused] = line.messages[before:]
-        assert refused["kind"] == "refused" and "different releases" in refused["lines"][0] and not line.panel._later.busy, message
-    assert line.ask("open")["kind"] == "answer" and {t.name for t in ws.tables()} == {"recent", "venues", "noted", "summary", "v"}
+        assert (
+            refused["kind"] == "refused"
+            and "different releases" in refused["lines"][0]
+            and not line.panel._reply_queue.busy
+        ), message
+    assert line.ask("open")["kind"] == "answer" and {t.name for t in ws.tables()} == {
+        "recent",
+        "venues",
+        "noted",
+        "summary",
+        "v",
+    }
 
 
 def test_a_verdict_has_one_sign_and_one_colour_in_cells_and_in_panels():
-    for word, (sign, colour) in MARKS.items():
+    for word, (sign, colour) in VERDICT_ICONS.items():
         assert all(f'"{word}": "{sign}"' in assets.module(name) for name in ("kit", "lineage"))
-        mark = re.search(rf"\.jammi-{word.replace(' ', '-')} {{ --j-mark: var\((--j-\w+)\)", assets.style())
+        mark = re.search(
+            rf"\.jammi-{word.replace(' ', '-')} {{ --j-mark: var\((--j-\w+)\)", assets.style()
+        )
         assert f"{mark[1]}: {colour};" in assets.style()
 
 
 def test_every_rule_of_the_style_sheet_is_about_the_panels():
     bare = re.sub(r"/\*.*?\*/", "", assets.style(), flags=re.DOTALL)
     for selector in re.findall(r"(?:^|[{}])\s*([^{}@]+)\{", bare):
-        assert all(part.strip().startswith(".jammi") for part in re.split(r",(?![^(]*\))", selector)), selector
+        assert all(
+            part.strip().startswith(".jammi") for part in re.split(r",(?![^(]*\))", selector)
+        ), selector
 
 
 @pytest.mark.parametrize("name", [*PANELS, "ResultView"])
 def test_what_a_page_sets_and_cannot_be_is_said_there_and_python_never_has_it(ws, told, name):
     ws.embed("v", "papers", key="id", text="title", model="hashing")
-    given = {"NeighborExplorer": ["v"], "EmbeddingMap": ["v"], "ResultView": [ws.sql("SELECT 1 AS a")]}
+    given = {
+        "NeighborExplorer": ["v"],
+        "EmbeddingMap": ["v"],
+        "ResultView": [ws.sql("SELECT 1 AS a")],
+    }
     line = told(getattr(jammi_widgets, name)(ws, *given.get(name, [])))
     panel, seen = line.panel, []
-    wrong = {"selection": [7] if name == "CatalogBrowser" else ["nothing"], "filter": 7, "focus": "nothing", "color": "nothing", "k": 0, "watch": -1}
-    panel.observe(lambda change: seen.append(change["new"]), names=[trait for trait in wrong if trait in panel.keys])
+    wrong = {
+        "selection": [7] if name == "CatalogBrowser" else ["nothing"],
+        "filter": 7,
+        "focus": "nothing",
+        "color": "nothing",
+        "k": 0,
+        "watch": -1,
+    }
+    panel.observe(
+        lambda change: seen.append(change["new"]),
+        names=[trait for trait in wrong if trait in panel.keys],
+    )
     for trait, value in wrong.items():
         if trait in panel.keys:
             before = getattr(panel, trait)
             panel.set_state({trait: value})
             assert (getattr(panel, trait), seen) == (before, []), trait
-            assert line.messages[-1]["kind"] == "said" and len(line.messages[-1]["lines"]) > 0, trait
+            assert line.messages[-1]["kind"] == "said" and len(line.messages[-1]["lines"]) > 0, (
+                trait
+            )
     panel.set_state({"filter": "a"})
     assert panel.filter == "a" and {"v": 1, "kind": "said", "lines": []} in line.messages
 
 
 @pytest.mark.parametrize(
-    ("name", "one"), [("LineageGraph", "recent"), ("StalenessBoard", "recent"), ("NeighborExplorer", "2"), ("EmbeddingMap", "2")]
+    ("name", "one"),
+    [
+        ("LineageGraph", "recent"),
+        ("StalenessBoard", "recent"),
+        ("NeighborExplorer", "2"),
+        ("EmbeddingMap", "2"),
+    ],
 )
-def test_of_what_a_linked_panel_chose_python_has_what_is_here_and_the_page_keeps_its_own(ws, told, name, one):
+def test_of_what_a_linked_panel_chose_python_has_what_is_here_and_the_page_keeps_its_own(
+    ws, told, name, one
+):
     ws.embed("v", "papers", key="id", text="title", model="hashing")
-    line = told(getattr(jammi_widgets, name)(ws, *(["v"] if name in ("NeighborExplorer", "EmbeddingMap") else [])))
+    line = told(
+        getattr(jammi_widgets, name)(
+            ws, *(["v"] if name in ("NeighborExplorer", "EmbeddingMap") else [])
+        )
+    )
     sent = []
     line.panel.send_state = lambda key=None: sent.append(key)
     line.panel.set_state({"selection": ["nothing", one]})
     assert line.panel.selection == [one] and "selection" not in sent
     assert any(m["kind"] == "said" and "nothing" in m["lines"][0] for m in line.messages)
+
+
+def test_a_page_sets_no_code_no_style_and_no_layout(ws):
+    panel = StalenessBoard(ws)
+    before = (panel._esm, panel._css, panel.layout)
+    panel.set_state(
+        {"_esm": "alert(1)", "_css": "* {}", "_view_name": "x", "layout": None, "filter": "a"}
+    )
+    assert (panel._esm, panel._css, panel.layout) == before
+    assert panel.filter == "a" and panel._view_name != "x"
+
+
+def test_the_saved_panel_names_the_time_of_its_look(ws, monkeypatch):
+    displayed = []
+    monkeypatch.setattr("IPython.display.display", lambda data, **_: displayed.append(data))
+    minutes = itertools.count(10)
+    monkeypatch.setattr("jammi_widgets.panel._utc_now", lambda: f"2026-01-01 10:{next(minutes)}:00")
+    panel = StalenessBoard(ws)
+    first = panel._looked_at
+    panel._ipython_display_()
+    assert f"Panel as of {first} UTC" in displayed[-1]["text/html"]
+    panel.refresh()
+    assert panel._looked_at > first
+    panel._ipython_display_()
+    assert f"Panel as of {panel._looked_at} UTC" in displayed[-1]["text/html"]

@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
-from jammi_lab import selected
-from jammi_widgets import following
+from jammi_lab.search import column_cache as selected
+from jammi_widgets import auto_refresh as following
 from jammi_widgets.catalog import CatalogBrowser
 from jammi_widgets.lineage import LineageGraph
 from jammi_widgets.map import EmbeddingMap
@@ -22,7 +22,7 @@ def write(path, year=2000):
 @pytest.fixture(autouse=True)
 def looked_for_each_time(monkeypatch):
     """The state of the source is asked for by each question, however long that takes beside reading so little."""
-    monkeypatch.setattr(selected.Selection, "looked", lambda *_: None)
+    monkeypatch.setattr(selected.ColumnSelection, "record_check", lambda *_: None)
 
 
 @pytest.fixture
@@ -41,11 +41,11 @@ class Page:
 
     def send(self, kind, **fields):
         self._asked += 1
-        self.panel._heard(self.panel, {"v": 1, "ask": self._asked, "kind": kind, **fields}, [])
+        self.panel._on_message(self.panel, {"v": 1, "ask": self._asked, "kind": kind, **fields}, [])
         return self._asked
 
-    def rest(self):
-        self.panel._later.wait(30)
+    def wait_for_distinct_timestamps(self):
+        self.panel._reply_queue.wait(30)
 
     def of(self, ask):
         return [m for m in self.told if m.get("ask") == ask]
@@ -54,13 +54,13 @@ class Page:
 @pytest.fixture
 def here(monkeypatch, lab):
     """Calling it gives the threads in which statements were bound since."""
-    threads, prepare = [], type(lab._rooms.engine).prepare
+    threads, prepare = [], type(lab._services.engine).prepare
 
     def seen(*args, **options):
         threads.append(threading.current_thread())
         return prepare(*args, **options)
 
-    monkeypatch.setattr(type(lab._rooms.engine), "prepare", seen)
+    monkeypatch.setattr(type(lab._services.engine), "prepare", seen)
 
     def since():
         found, threads[:] = list(threads), []
@@ -82,18 +82,28 @@ def test_what_reads_the_source_is_answered_from_a_thread_and_read_no_more(lab, h
     page = Page(panel(lab, "v"))
     here()
     first = ask(page)
-    page.rest()
+    page.wait_for_distinct_timestamps()
     assert [m["kind"] for m in page.of(first)] == ["reading", "answer"]
     assert threading.main_thread() not in here()
     second = ask(page)
-    page.rest()
-    assert [m["kind"] for m in page.of(second)] == ["answer"] and page.of(second)[0]["body"] == page.of(first)[1]["body"]
+    page.wait_for_distinct_timestamps()
+    assert [m["kind"] for m in page.of(second)] == ["answer"] and page.of(second)[0][
+        "body"
+    ] == page.of(first)[1]["body"]
     assert not here()
 
 
-@pytest.mark.parametrize("panel", [LineageGraph, StalenessBoard, CatalogBrowser, EmbeddingMap, NeighborExplorer])
-def test_a_refresh_is_answered_from_a_thread_and_the_kernel_is_free_meanwhile(lab, panel, monkeypatch):
-    page, gate, threads = Page(panel(lab, "v") if panel in (EmbeddingMap, NeighborExplorer) else panel(lab)), threading.Event(), []
+@pytest.mark.parametrize(
+    "panel", [LineageGraph, StalenessBoard, CatalogBrowser, EmbeddingMap, NeighborExplorer]
+)
+def test_a_refresh_is_answered_from_a_thread_and_the_kernel_is_free_meanwhile(
+    lab, panel, monkeypatch
+):
+    page, gate, threads = (
+        Page(panel(lab, "v") if panel in (EmbeddingMap, NeighborExplorer) else panel(lab)),
+        threading.Event(),
+        [],
+    )
     answer = page.panel._answer
 
     def held(message):
@@ -105,7 +115,7 @@ def test_a_refresh_is_answered_from_a_thread_and_the_kernel_is_free_meanwhile(la
     asked = page.send("refresh")
     assert not page.of(asked)
     gate.set()
-    page.rest()
+    page.wait_for_distinct_timestamps()
     assert page.of(asked)[-1]["kind"] == "answer" and threads[0] is not threading.main_thread()
 
 
@@ -121,33 +131,43 @@ def test_a_condition_is_evaluated_in_a_thread_and_the_next_one_reads_nothing(lab
     page = Page(panel(lab, "v"))
     if panel is NeighborExplorer:
         page.send("near", row="3", k=5)
-        page.rest()
+        page.wait_for_distinct_timestamps()
     here()
     page.panel.filter = "year < 2010"
-    page.rest()
+    page.wait_for_distinct_timestamps()
     assert {"v": 1, "kind": "reading", "ask": None} in page.told
     assert threading.main_thread() not in here()
     body = page.told[-1]["body"]
-    assert body["found"] == 10 if panel is EmbeddingMap else all(int(h["key"]) < 10 for h in body["hits"])
+    assert (
+        body["found"] == 10
+        if panel is EmbeddingMap
+        else all(int(h["key"]) < 10 for h in body["hits"])
+    )
     page.told.clear()
     page.panel.filter = "title = 't7'"
-    page.rest()
+    page.wait_for_distinct_timestamps()
     assert "reading" not in [m["kind"] for m in page.told]
     body = page.told[-1]["body"]
-    assert body["found"] == 1 if panel is EmbeddingMap else [h["key"] for h in body["hits"]] == ["7"]
+    assert (
+        body["found"] == 1 if panel is EmbeddingMap else [h["key"] for h in body["hits"]] == ["7"]
+    )
 
 
 def test_what_is_asked_while_a_source_is_read_is_answered_after_it_in_order(lab):
     page, gate = Page(EmbeddingMap(lab, "v")), threading.Event()
-    lay = page.panel._lay
-    page.panel._lay = lambda what: (gate.wait(30), lay(what))
-    asked = [page.send("hover", point=1), page.send("lasso", outline=[[-2, -2], [2, -2], [2, 2], [-2, 2]]), page.send("hover", point=2)]
+    lay = page.panel._load
+    page.panel._load = lambda what: (gate.wait(30), lay(what))
+    asked = [
+        page.send("hover", point=1),
+        page.send("lasso", outline=[[-2, -2], [2, -2], [2, 2], [-2, 2]]),
+        page.send("hover", point=2),
+    ]
     page.panel.filter = "year < 2010"
     stopped = page.send("cancel")
     assert [m["kind"] for m in page.of(stopped)] == ["answer"]  # what stops work never waits
     assert not any(m["kind"] == "answer" for ask in asked for m in page.of(ask))
     gate.set()
-    page.rest()
+    page.wait_for_distinct_timestamps()
     answers = [m["ask"] for m in page.told if m["kind"] == "answer" and m["ask"] in asked]
     assert answers == asked and page.panel.count == N  # the lasso came before the condition
 
@@ -155,8 +175,11 @@ def test_what_is_asked_while_a_source_is_read_is_answered_after_it_in_order(lab)
 def test_a_source_that_cannot_be_read_is_told_and_what_waits_is_answered(lab, things):
     page = Page(EmbeddingMap(lab, "v"))
     things.unlink()
-    first, second = page.send("hover", point=1), page.send("lasso", outline=[[-2, -2], [2, -2], [2, 2]])
-    page.rest()
+    first, second = (
+        page.send("hover", point=1),
+        page.send("lasso", outline=[[-2, -2], [2, -2], [2, 2]]),
+    )
+    page.wait_for_distinct_timestamps()
     assert page.of(first)[-1]["kind"] == "refused" and "things" in page.of(first)[-1]["lines"][0]
     assert page.of(second)[-1]["kind"] == "answer"
 
@@ -164,43 +187,52 @@ def test_a_source_that_cannot_be_read_is_told_and_what_waits_is_answered(lab, th
 def test_a_fault_in_an_answer_ends_it_alone(lab, monkeypatch):
     page, ran = Page(EmbeddingMap(lab, "v")), []
     monkeypatch.setattr(threading, "excepthook", lambda args: ran.append(args.exc_type))
-    monkeypatch.setattr(page.panel, "_said", lambda point: 1 / 0)
-    first, second = page.send("hover", point=1), page.send("lasso", outline=[[-2, -2], [2, -2], [2, 2]])
+    monkeypatch.setattr(page.panel, "_describe_point", lambda point: 1 / 0)
+    first, second = (
+        page.send("hover", point=1),
+        page.send("lasso", outline=[[-2, -2], [2, -2], [2, 2]]),
+    )
     for _ in range(3):
-        page.rest()
-    assert page.of(first)[-1]["lines"] == ["ZeroDivisionError: division by zero"] and ran == [ZeroDivisionError]
+        page.wait_for_distinct_timestamps()
+    assert page.of(first)[-1]["lines"] == ["ZeroDivisionError: division by zero"] and ran == [
+        ZeroDivisionError
+    ]
     assert page.of(second)[-1]["kind"] == "answer"
 
 
 @pytest.mark.parametrize("panel", [EmbeddingMap, NeighborExplorer])
-def test_a_look_after_a_cell_reads_a_source_that_changed_before_anybody_asks(lab, things, here, panel):
+def test_a_look_after_a_cell_reads_a_source_that_changed_before_anybody_asks(
+    lab, things, here, panel
+):
     page = Page(panel(lab, "v"))
     ask = CASES[0 if panel is EmbeddingMap else 2][1]
     ask(page)
-    page.rest()
+    page.wait_for_distinct_timestamps()
     page.panel.filter = "year > 2009"
-    page.rest()
+    page.wait_for_distinct_timestamps()
     write(things, 3000)
-    following.cell_ran()
+    following.schedule_refresh()
     following._thread.join(30)
-    page.rest()
+    page.wait_for_distinct_timestamps()
     page.told.clear()
     here()
     asked = ask(page)
     page.panel.filter = "year = 3005"
-    page.rest()
+    page.wait_for_distinct_timestamps()
     body = page.of(asked)[0]["body"]
     assert "reading" not in [m["kind"] for m in page.told]
     if panel is EmbeddingMap:
         assert dict(body["values"])["year"] == "3003" and page.told[-1]["body"]["found"] == 1
     else:
-        assert body["own"] == ["t3", "3003"] and [h["key"] for h in page.told[-1]["body"]["hits"]] == ["5"]
+        assert body["own"] == ["t3", "3003"] and [
+            h["key"] for h in page.told[-1]["body"]["hits"]
+        ] == ["5"]
 
 
 def test_a_look_reads_nothing_that_nobody_asked_for(lab, things, here):
     Page(EmbeddingMap(lab, "v"))
     write(things, 3000)
     here()
-    following.cell_ran()
+    following.schedule_refresh()
     following._thread.join(30)
     assert not here()

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 import jammi_lab as jl
-from jammi_widgets import held
+from jammi_widgets import result_pages as held
 from jammi_widgets.results import ResultView
 
 EVIL = "<img src=x onerror=\"document.title='owned'\">"
@@ -14,7 +14,10 @@ EVIL = "<img src=x onerror=\"document.title='owned'\">"
 def numbers(ws, told):
     """A panel over so many rows, and a way to ask it."""
 
-    def make(rows=120, sql="SELECT i::BIGINT AS n, (i * 7) % {rows} AS m, 'text ' || i AS t FROM range({rows}) r(i)"):
+    def make(
+        rows=120,
+        sql="SELECT i::BIGINT AS n, (i * 7) % {rows} AS m, 'text ' || i AS t FROM range({rows}) r(i)",
+    ):
         panel = ResultView(ws, ws.sql(sql.format(rows=rows)))
         return panel, told(panel)
 
@@ -28,14 +31,22 @@ def column(body, at=0):
 def test_a_page_has_its_rows_and_says_which_they_are(numbers):
     _, line = numbers()
     body = line.ask("open")["body"]
-    assert column(body) == [str(i) for i in range(50)] and body["numbers"][:2] == [1, 2] and body["further"]
+    assert (
+        column(body) == [str(i) for i in range(50)]
+        and body["numbers"][:2] == [1, 2]
+        and body["further"]
+    )
     assert [(c["name"], c["type"], c["number"], c["sorts"]) for c in body["columns"]][::2] == [
         ("n", "bigint", True, True),
         ("t", "varchar", False, True),
     ]
     assert body["counted"] == "1 to 50 of 120 rows"
     last = line.ask("page", offset=100)["body"]
-    assert column(last) == [str(i) for i in range(100, 120)] and not last["further"] and last["counted"] == "101 to 120 of 120 rows"
+    assert (
+        column(last) == [str(i) for i in range(100, 120)]
+        and not last["further"]
+        and last["counted"] == "101 to 120 of 120 rows"
+    )
 
 
 def test_no_more_rows_are_read_than_are_looked_at(ws, told):
@@ -44,7 +55,7 @@ def test_no_more_rows_are_read_than_are_looked_at(ws, told):
     line = told(panel)
     assert line.ask("open")["body"]["counted"] == "1 to 50; there are more"
     line.ask("page", offset=5_000)
-    assert panel._held.rows.num_rows < 20_000
+    assert panel._result_page.rows.num_rows < 20_000
     assert result._rows is None and sum(b.num_rows for b in result._head) < 1_000_000
 
 
@@ -52,7 +63,11 @@ def test_a_column_orders_all_rows_with_null_last_either_way(ws, told):
     rows = "(VALUES (3, 'a'), (NULL, 'b'), (1, 'c'), (3, 'd'), (2, 'e')) v(n, t)"
     line = told(ResultView(ws, ws.sql(f"SELECT n, t FROM {rows}")))
     up = line.ask("page", column=0)["body"]
-    assert column(up) == ["1", "2", "3", "3", None] and column(up, 1) == ["c", "e", "a", "d", "b"] and up["numbers"] == [3, 5, 1, 4, 2]
+    assert (
+        column(up) == ["1", "2", "3", "3", None]
+        and column(up, 1) == ["c", "e", "a", "d", "b"]
+        and up["numbers"] == [3, 5, 1, 4, 2]
+    )
     down = line.ask("page", column=0, descending=True)["body"]
     assert column(down) == ["3", "3", "2", "1", None] and column(down, 1)[:2] == ["a", "d"]
     assert column(line.ask("page")["body"], 1) == list("abcde")
@@ -77,40 +92,63 @@ def test_nested_values_have_none_and_that_is_said(numbers, kind):
     _, line = numbers(4, f"SELECT {kind} AS v FROM range(4) r(i)")
     assert line.ask("open")["body"]["columns"][0]["sorts"] is False
     refused = line.ask("page", column=0)
-    assert refused["kind"] == "refused" and "no order" in refused["lines"][0]
+    assert refused["kind"] == "refused" and "cannot be sorted" in refused["lines"][0]
 
 
 def test_a_text_is_found_in_every_column_in_any_case(ws, told):
-    panel = ResultView(ws, ws.sql("SELECT * FROM (VALUES (1, 'Oslo', [1]), (21, 'Kyoto', [2]), (3, NULL, [3])) v(n, t, l)"))
+    panel = ResultView(
+        ws,
+        ws.sql(
+            "SELECT * FROM (VALUES (1, 'Oslo', [1]), (21, 'Kyoto', [2]), (3, NULL, [3])) v(n, t, l)"
+        ),
+    )
     line = told(panel)
     panel.filter = "KYO"
     changed = line.messages[-1]
-    assert changed["kind"] == "changed" and changed["body"]["numbers"] == [2] and changed["body"]["counted"] == "1 to 1 of 1 found in 3 rows"
+    assert (
+        changed["kind"] == "changed"
+        and changed["body"]["numbers"] == [2]
+        and changed["body"]["counted"] == "1 to 1 of 1 matches in 3 rows"
+    )
     panel.filter = "1"
     assert line.messages[-1]["body"]["numbers"] == [1, 2]
     assert line.ask("page", column=0, descending=True)["body"]["numbers"] == [2, 1]
     panel.filter = "o"
-    assert line.messages[-1]["body"]["counted"] == "1 to 2 of 2 found in 3 rows"
+    assert line.messages[-1]["body"]["counted"] == "1 to 2 of 2 matches in 3 rows"
     panel.filter = "nowhere"
-    assert line.messages[-1]["body"]["counted"] == "Nothing is found in 3 rows."
+    assert line.messages[-1]["body"]["counted"] == "No matches in 3 rows."
 
 
 def test_null_the_text_null_and_an_empty_text_are_told_apart(ws, told):
-    line = told(ResultView(ws, ws.sql("SELECT * FROM (VALUES (NULL), ('NULL'), (''), ('  '), ('x')) v(t)")))
+    line = told(
+        ResultView(ws, ws.sql("SELECT * FROM (VALUES (NULL), ('NULL'), (''), ('  '), ('x')) v(t)"))
+    )
     quiet = [{"text": text, "quiet": True} for text in ("'NULL'", "''", "'  '")]
     assert column(line.ask("open")["body"]) == [None, *quiet, "x"]
 
 
 def test_long_texts_and_nested_values_are_cut_and_whole_when_asked_for(numbers):
     _, line = numbers(
-        2, "SELECT repeat('long ', 1000) AS t, range(100) AS l, repeat('x', 300000) AS h, chr(8238) || chr(10) || 'b' AS c FROM range({rows})"
+        2,
+        "SELECT repeat('long ', 1000) AS t, range(100) AS l, repeat('x', 300000) AS h, chr(8238) || chr(10) || 'b' AS c FROM range({rows})",
     )
     text, nested, huge, hidden = line.ask("open")["body"]["rows"][0]
-    assert len(text["text"]) == 80 and text["text"].endswith("…") and text["whole"].endswith("… (5,000 characters)")
-    assert hidden == "\\u202e\\nb" and nested["text"].startswith("[0, 1, 2") and len(huge["whole"]) < 2_100
+    assert (
+        len(text["text"]) == 80
+        and text["text"].endswith("…")
+        and text["whole"].endswith("… (5,000 characters)")
+    )
+    assert (
+        hidden == "\\u202e\\nb"
+        and nested["text"].startswith("[0, 1, 2")
+        and len(huge["whole"]) < 2_100
+    )
     assert "".join(line.ask("value", row=1, column=0)["body"]["lines"]) == "long " * 1000
     assert line.ask("value", row=0, column=1)["body"]["lines"] == [str(list(range(100)))]
-    assert line.ask("value", row=0, column=2)["body"]["cut"] == "the first 100,000 of 300,000 characters"
+    assert (
+        line.ask("value", row=0, column=2)["body"]["cut"]
+        == "the first 100,000 of 300,000 characters"
+    )
     assert line.ask("value", row=0, column=3)["body"]["lines"] == ["\\u202e", "b"]
 
 
@@ -124,11 +162,15 @@ def test_long_texts_and_nested_values_are_cut_and_whole_when_asked_for(numbers):
     ],
 )
 def test_values_of_every_kind_are_opened(numbers, sql, whole):
-    assert numbers(1, f"SELECT {sql} AS v")[1].ask("value", row=0, column=0)["body"]["lines"] == [whole]
+    assert numbers(1, f"SELECT {sql} AS v")[1].ask("value", row=0, column=0)["body"]["lines"] == [
+        whole
+    ]
 
 
 def test_of_a_very_long_list_its_beginning_is_opened_with_its_length(numbers):
-    [opened] = numbers(1, "SELECT range(1000000) AS l")[1].ask("value", row=0, column=0)["body"]["lines"]
+    [opened] = numbers(1, "SELECT range(1000000) AS l")[1].ask("value", row=0, column=0)["body"][
+        "lines"
+    ]
     assert opened.startswith("[0, 1, 2") and opened.endswith("99, … (1,000,000)]")
 
 
@@ -136,48 +178,64 @@ def test_many_columns_are_shown_some_at_a_time(ws, told):
     line = told(ResultView(ws, ws.sql("SELECT " + ", ".join(f"{i} AS c{i}" for i in range(70)))))
     body = line.ask("open")["body"]
     assert (len(body["columns"]), body["wide"], len(body["rows"][0])) == (30, 70, 30)
-    assert [c["name"] for c in line.ask("page", left=60)["body"]["columns"]] == [f"c{i}" for i in range(60, 70)]
+    assert [c["name"] for c in line.ask("page", left=60)["body"]["columns"]] == [
+        f"c{i}" for i in range(60, 70)
+    ]
 
 
 def test_columns_of_one_name_and_no_rows_are_shown(ws, told):
     line = told(ResultView(ws, ws.sql("SELECT 1 AS a, 2 AS a, 3")))
     body = line.ask("page", column=1)["body"]
-    assert [c["name"] for c in body["columns"]][:2] == ["a", "a"] and body["rows"] == [["1", "2", "3"]]
-    assert told(ResultView(ws, ws.sql("SELECT 1 AS a WHERE false"))).ask("open")["body"]["counted"] == "no rows"
+    assert [c["name"] for c in body["columns"]][:2] == ["a", "a"] and body["rows"] == [
+        ["1", "2", "3"]
+    ]
+    assert (
+        told(ResultView(ws, ws.sql("SELECT 1 AS a WHERE false"))).ask("open")["body"]["counted"]
+        == "no rows"
+    )
 
 
 def test_beyond_the_bound_it_says_that_only_the_first_rows_are_ordered(ws, told, monkeypatch):
-    monkeypatch.setattr(held, "MOST_ROWS", 3_000)
+    monkeypatch.setattr(held, "MAX_HELD_ROWS", 3_000)
     line = told(ResultView(ws, ws.sql("SELECT -i AS n FROM range(5000000) r(i)")))
     assert line.ask("open")["body"]["said"] == ""
     body = line.ask("page", column=0)["body"]
-    assert column(body)[0] == "-2999" and body["said"].startswith("Only the first 3,000 rows of the result are sorted here. ORDER BY")
+    assert column(body)[0] == "-2999" and body["said"].startswith(
+        "Only the first 3,000 rows of the result are sorted here. ORDER BY"
+    )
     last = line.ask("page", offset=2_950)["body"]
-    assert last["said"].startswith("These are the first 3,000 rows; the result has more.") and not last["further"]
+    assert (
+        last["said"].startswith("These are the first 3,000 rows; the result has more.")
+        and not last["further"]
+    )
 
 
 def test_a_result_that_ends_at_the_bound_is_whole(ws, told, monkeypatch):
-    monkeypatch.setattr(held, "MOST_ROWS", 3_000)
+    monkeypatch.setattr(held, "MAX_HELD_ROWS", 3_000)
     line = told(ResultView(ws, ws.sql("SELECT i AS n FROM range(3000) r(i)")))
     assert line.ask("page", column=0)["body"]["said"] == ""
 
 
 def test_large_values_fill_the_bound_before_the_rows_do(ws, monkeypatch):
-    monkeypatch.setattr(held, "MOST_BYTES", 1_000_000)
+    monkeypatch.setattr(held, "MAX_HELD_BYTES", 1_000_000)
     panel = ResultView(ws, ws.sql("SELECT repeat('x', 2000) AS t FROM range(300000)"))
-    panel._held.upto(held.MOST_ROWS)
-    assert panel._held.full and panel._held.rows.num_rows < 5_000
+    panel._result_page.load_rows(held.MAX_HELD_ROWS)
+    assert panel._result_page.is_full and panel._result_page.rows.num_rows < 5_000
 
 
 def test_the_result_is_whole_after_it_was_looked_through(ws, told):
     result = ws.sql("SELECT i FROM range(300000) r(i)")
     line = told(ResultView(ws, result))
     line.ask("page", column=0, descending=True)
-    assert result.arrow().num_rows == 300_000 and sum(b.num_rows for b in result.batches()) == 300_000
+    assert (
+        result.arrow().num_rows == 300_000 and sum(b.num_rows for b in result.batches()) == 300_000
+    )
 
 
 def test_what_was_looked_at_stays_when_the_rows_of_the_result_are_gone(ws, told, papers):
-    papers.write_text("id,title,year,venue\n" + "".join(f"{i},{'x' * 100},{i},v\n" for i in range(700_000)))
+    papers.write_text(
+        "id,title,year,venue\n" + "".join(f"{i},{'x' * 100},{i},v\n" for i in range(700_000))
+    )
     result = ws.sql("SELECT * FROM papers")
     line = told(ResultView(ws, result))
     line.ask("open")
@@ -198,20 +256,36 @@ def test_chosen_rows_are_numbers_of_the_result_and_come_as_a_table(numbers):
             panel.selection = [wrong]
 
 
-@pytest.mark.parametrize("fields", [{"column": 3}, {"column": -1}, {"column": "t"}, {"limit": 1000}, {"offset": -1}, {"sql": "SELECT 1"}])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"column": 3},
+        {"column": -1},
+        {"column": "t"},
+        {"limit": 1000},
+        {"offset": -1},
+        {"sql": "SELECT 1"},
+    ],
+)
 def test_a_page_that_is_none_is_refused(numbers, fields):
     assert numbers()[1].ask("page", **fields)["kind"] == "refused"
 
 
 def test_a_value_that_is_not_there_is_refused(numbers):
     _, line = numbers()
-    assert line.ask("value", row=120, column=0)["kind"] == line.ask("value", row=0, column=3)["kind"] == "refused"
+    assert (
+        line.ask("value", row=120, column=0)["kind"]
+        == line.ask("value", row=0, column=3)["kind"]
+        == "refused"
+    )
 
 
 def test_what_is_saved_is_the_form_of_the_result(ws):
     result = ws.sql(f"SELECT '{EVIL.replace(chr(39), chr(39) * 2)}' AS t")
     data, _ = ResultView(ws, result)._repr_mimebundle_()
-    assert data["text/html"].startswith(result._repr_html_()) and data["text/plain"] == repr(result) == repr(ResultView(ws, result))
+    assert data["text/html"].startswith(result._repr_html_()) and data["text/plain"] == repr(
+        result
+    ) == repr(ResultView(ws, result))
     assert "<img" not in data["text/html"]
 
 
@@ -229,7 +303,9 @@ def test_a_result_table_is_looked_through_too_and_other_things_are_refused(ws, t
 
 
 def test_rows_that_failed_to_come_are_not_taken_for_all_of_them(ws):
-    result = ws.sql("SELECT CASE WHEN i < 9000000 THEN i ELSE CAST('x' || i AS BIGINT) END AS i FROM range(9000010) r(i)")
+    result = ws.sql(
+        "SELECT CASE WHEN i < 9000000 THEN i ELSE CAST('x' || i AS BIGINT) END AS i FROM range(9000010) r(i)"
+    )
     for _ in range(2):
         with pytest.raises(jl.SqlError):
             result.preview(10_000_000)

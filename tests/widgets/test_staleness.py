@@ -5,8 +5,8 @@ import time
 import pytest
 
 import jammi_lab as jl
-from jammi_lab.values.verdicts import Fresh
-from jammi_widgets.staleness import StalenessBoard, ago
+from jammi_lab.core.verdicts import Fresh
+from jammi_widgets.staleness import StalenessBoard, format_age
 
 
 def rows(body):
@@ -16,13 +16,20 @@ def rows(body):
 def test_every_recipe_is_a_row_the_worst_first(ws, told, edited):
     edited()
     body = told(StalenessBoard(ws)).ask("open")["body"]
-    assert [r["verdict"] for r in body["rows"]] == ["stale", "stale", "possibly stale", "possibly stale"]
+    assert [r["verdict"] for r in body["rows"]] == [
+        "stale",
+        "stale",
+        "possibly stale",
+        "possibly stale",
+    ]
     assert rows(body)["recent"]["reasons"] == ["papers changed (digest of the bytes)"]
     assert rows(body)["recent"]["rows"] == "2" and rows(body)["recent"]["cost"].endswith(" s")
     assert body["counts"] == {"stale": 2, "possibly stale": 2}
 
 
-def test_rows_are_sorted_filtered_cut_and_grouped_by_cause_in_the_kernel(ws, told, edited, tmp_path):
+def test_rows_are_sorted_filtered_cut_and_grouped_by_cause_in_the_kernel(
+    ws, told, edited, tmp_path
+):
     (tmp_path / "notes.csv").write_text("id,note\n1,ho\n")
     edited()
     panel = StalenessBoard(ws)
@@ -42,15 +49,17 @@ def test_a_plan_is_a_preview_and_runs_nothing(ws, told, edited):
     body = told(StalenessBoard(ws)).act("plan", "summary")["body"]
     assert [(word, [s[0] for s in steps]) for word, steps in body["plan"]] == [
         ("must run", ["noted", "recent"]),
-        ("run unless what is above comes out equal", ["venues", "summary"]),
+        ("run unless their inputs come out equal", ["venues", "summary"]),
     ]
     assert len(ws.tables()) == 4
 
 
-def test_a_table_that_was_chosen_though_nobody_can_decide_about_it_runs_because_it_was_chosen(ws, told):
+def test_a_table_that_was_chosen_though_nobody_can_decide_about_it_runs_because_it_was_chosen(
+    ws, told
+):
     ws.materialize("dice", "SELECT random() AS r")
     [[word, [[name, *_]]]] = told(StalenessBoard(ws)).act("plan", "dice")["body"]["plan"]
-    assert name == "dice" and word.startswith("run because they were chosen")
+    assert name == "dice" and word.startswith("run because they are selected")
 
 
 def test_recompute_from_the_board_changes_the_verdict_without_showing_it_again(ws, told, edited):
@@ -59,10 +68,17 @@ def test_recompute_from_the_board_changes_the_verdict_without_showing_it_again(w
     done = line.act("recompute", "recent", "noted")
     assert sorted(done["body"]["lines"]) == ["noted: computed", "recent: computed"]
     changed = [m for m in line.messages if m["kind"] == "changed"][-1]["body"]
-    assert {r["name"]: r["verdict"] for r in changed["rows"]} == {"noted": "fresh", "recent": "fresh", "venues": "stale", "summary": "stale"}
+    assert {r["name"]: r["verdict"] for r in changed["rows"]} == {
+        "noted": "fresh",
+        "recent": "fresh",
+        "venues": "stale",
+        "summary": "stale",
+    }
 
 
-def test_a_recompute_that_fails_midway_says_which_step_failed_and_shows_what_is_left(ws, told, papers):
+def test_a_recompute_that_fails_midway_says_which_step_failed_and_shows_what_is_left(
+    ws, told, papers
+):
     papers.write_text("other\n1\n")
     line = told(StalenessBoard(ws))
     done = line.act("recompute", "summary")
@@ -79,7 +95,7 @@ def test_work_can_be_stopped_and_finished_tables_stay(ws, told, edited):
     def stopping(content, buffers=None):
         sent(content, buffers)
         if content["kind"] == "progress":
-            panel._work.cancel()
+            panel._runner.cancel()
 
     panel.send = stopping
     assert line.act("recompute", "recent", "noted", "venues", "summary")["kind"] == "stopped"
@@ -96,7 +112,7 @@ def test_only_one_thing_runs_at_a_time(ws, told):
     panel._ws.plan = lambda names, **how: (time.sleep(0.3), held(names, **how))[1]
     assert line.ask("act", action="plan", names=["recent"])["body"] == {"begun": True}
     assert line.ask("act", action="plan", names=["recent"])["body"] == {"begun": False}
-    panel._work.wait(10)
+    panel._runner.wait(10)
 
 
 def test_a_board_that_watches_tells_the_page_when_a_source_changes(ws, told, edited):
@@ -105,7 +121,9 @@ def test_a_board_that_watches_tells_the_page_when_a_source_changes(ws, told, edi
         line = told(panel)
         edited()
         end = time.monotonic() + 20
-        while not any(m["kind"] == "changed" and m["body"]["counts"].get("stale") for m in line.messages):
+        while not any(
+            m["kind"] == "changed" and m["body"]["counts"].get("stale") for m in line.messages
+        ):
             assert time.monotonic() < end
             time.sleep(0.02)
     finally:
@@ -122,7 +140,10 @@ def test_a_recipe_that_is_dropped_while_it_is_shown_is_refused_and_gone_after_a_
 
 def test_the_state_of_an_index_stands_in_its_row(ws, told):
     ws.embed("vectors", "papers", key="id", text="title", model="hashing")
-    rows = {r["name"]: r["index"] for r in told(StalenessBoard(ws)).ask("rows", sort="name")["body"]["rows"]}
+    rows = {
+        r["name"]: r["index"]
+        for r in told(StalenessBoard(ws)).ask("rows", sort="name")["body"]["rows"]
+    }
     assert rows["vectors"] == "index bf16, 100 %" and rows["recent"] == ""
 
 
@@ -136,17 +157,26 @@ def test_choosing_what_is_not_there_is_a_typed_error(ws):
 
 def test_fifty_thousand_rows_are_answered_a_page_at_a_time(ws, told):
     panel = StalenessBoard(ws)
-    from jammi_widgets.lines import Line, Lines
+    from jammi_widgets.board_rows import RecipeRow, RecipeRows
 
-    panel._lines = Lines([Line(line.row, line.word, line.reasons, line.causes, line.cost) for line in panel._lines.all for _ in range(12_500)])
+    panel._rows = RecipeRows(
+        [
+            RecipeRow(line.row, line.verdict_word, line.reasons, line.causes, line.cost)
+            for line in panel._rows.rows
+            for _ in range(12_500)
+        ]
+    )
     line = told(panel)
     body = line.ask("rows", sort="name", limit=200, offset=49_900)["body"]
     assert len(body["rows"]) == 100 and body["found"] == 50_000
 
 
-@pytest.mark.parametrize(("age", "said"), [(None, ""), (0.2, "0 s"), (59, "59 s"), (61, "1 min"), (7_300, "2 h"), (200_000, "2 d")])
+@pytest.mark.parametrize(
+    ("age", "said"),
+    [(None, ""), (0.2, "0 s"), (59, "59 s"), (61, "1 min"), (7_300, "2 h"), (200_000, "2 d")],
+)
 def test_an_age_is_said_in_its_largest_full_unit(age, said):
-    assert ago(age) == said
+    assert format_age(age) == said
 
 
 def test_the_saved_form_is_the_table_of_the_status(ws, edited):

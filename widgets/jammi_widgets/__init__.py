@@ -1,7 +1,9 @@
-"""Panels that show a workspace in a notebook: `jl.widgets`. Each is loaded when it is first asked for."""
+"""Notebook panels for a workspace, available as `jl.widgets`. Each panel is imported on first
+use."""
 
-import importlib
 from typing import TYPE_CHECKING, Any
+
+from jammi_lab.workspace.result import register_chart_renderer
 
 if TYPE_CHECKING:
     from jammi_widgets.catalog import CatalogBrowser
@@ -11,23 +13,53 @@ if TYPE_CHECKING:
     from jammi_widgets.results import ResultView
     from jammi_widgets.staleness import StalenessBoard
 
-__all__ = ["CatalogBrowser", "EmbeddingMap", "LineageGraph", "NeighborExplorer", "ResultView", "StalenessBoard"]
-
-_HOMES = {
-    "CatalogBrowser": "catalog",
-    "EmbeddingMap": "map",
-    "LineageGraph": "lineage",
-    "NeighborExplorer": "neighbors",
-    "ResultView": "results",
-    "StalenessBoard": "staleness",
-}
+__all__ = [
+    "CatalogBrowser",
+    "EmbeddingMap",
+    "LineageGraph",
+    "NeighborExplorer",
+    "ResultView",
+    "StalenessBoard",
+]
 
 
 def __getattr__(name: str) -> Any:
-    """The panel; AttributeError names the panels that there are."""
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"jammi_widgets.{_HOMES[name]}"), name)
-    raise AttributeError(f"jl.widgets has no {name!r}; it holds {', '.join(__all__)}.")
+    """Import and return the panel class; AttributeError lists the available panels."""
+    match name:
+        case "CatalogBrowser":
+            from jammi_widgets.catalog import CatalogBrowser
+
+            return CatalogBrowser
+        case "EmbeddingMap":
+            from jammi_widgets.map import EmbeddingMap
+
+            return EmbeddingMap
+        case "LineageGraph":
+            from jammi_widgets.lineage import LineageGraph
+
+            return LineageGraph
+        case "NeighborExplorer":
+            from jammi_widgets.neighbors import NeighborExplorer
+
+            return NeighborExplorer
+        case "ResultView":
+            from jammi_widgets.results import ResultView
+
+            return ResultView
+        case "StalenessBoard":
+            from jammi_widgets.staleness import StalenessBoard
+
+            return StalenessBoard
+    raise AttributeError(f"jl.widgets has no {name!r}; available: {', '.join(__all__)}.")
+
+
+def _draw_chart(result: Any, kind: str, x: str | None, y: str | None, color: str | None) -> Any:
+    from jammi_widgets.charts import chart
+
+    return chart(result, kind, x, y, color)
+
+
+register_chart_renderer(_draw_chart)
 
 
 def __dir__() -> list[str]:

@@ -1,7 +1,9 @@
-"""The front-end modules as a page gets them: one text per panel, put together from the files in `static/`, with nothing to build.
+"""The JavaScript module and the style sheet of each panel, assembled from the files in `static/`
+without a build step.
 
-A panel's module begins with `import { … } from "./kit.js"`, so that an editor and a test page take the files as they are; a notebook gives a
-widget one module without an address, so the import is replaced by what it names.
+A panel's module begins with `import { … } from "./kit.js"`, so that editors and test pages can load
+the files directly. A notebook gives a widget a single module without a URL, so the imports are
+replaced by the code that they refer to.
 """
 
 import functools
@@ -18,7 +20,7 @@ def _read(name: str) -> str:
 
 @functools.cache
 def module(name: str) -> str:
-    """The module of a panel with what it imports, each part once, in the order in which they are needed."""
+    """The JavaScript source of a panel with its imports inlined, each once, in dependency order."""
     parts: dict[str, str] = {}
     _collect(name, parts)
     return "".join(parts.values())
@@ -26,14 +28,14 @@ def module(name: str) -> str:
 
 def _collect(name: str, parts: dict[str, str]) -> None:
     text = _read(f"{name}.js")
-    for needed in _IMPORT.findall(text):
-        if needed not in parts:
-            _collect(needed, parts)
-            parts[needed] = _EXPORT.sub("", parts[needed])
+    for dependency in _IMPORT.findall(text):
+        if dependency not in parts:
+            _collect(dependency, parts)
+            parts[dependency] = _EXPORT.sub("", parts[dependency])
     parts[name] = _IMPORT.sub("", text)
 
 
 @functools.cache
 def style() -> str:
-    """The one style sheet of all panels; every rule begins with `.jammi`."""
+    """The style sheet shared by all panels; every rule begins with `.jammi`."""
     return _read("panel.css")

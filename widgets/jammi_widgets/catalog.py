@@ -1,4 +1,4 @@
-"""The catalog browser: what there is, down to columns with their types, by names that can be used as they are."""
+"""The catalog browser: the contents of a workspace as a tree, down to columns with their types."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -6,251 +6,381 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import traitlets
 
-from jammi_lab.errors import InvalidArgument, TableNotFound
-from jammi_lab.forms import listing
-from jammi_lab.markup import Form, count, mark, size, visible
-from jammi_lab.model_encoders import COME_ALONG
-from jammi_lab.names import written
-from jammi_lab.observing.seen import LastSeen
-from jammi_lab.values.verdicts import word
+from jammi_lab.core.errors import InvalidArgument, TableNotFound
+from jammi_lab.core.html import Rendered, count_noun, escape_invisible, format_bytes, verdict_icon
+from jammi_lab.core.identifiers import quoted_name
+from jammi_lab.core.reprs import listing_table
+from jammi_lab.core.verdicts import verdict_label
+from jammi_lab.inputs.last_seen import LastObservations
+from jammi_lab.workspace.model_lookup import BUILT_IN_NAMES
 from jammi_widgets import assets, protocol
+from jammi_widgets.action_runner import ProgressCallback
+from jammi_widgets.cell_texts import KINDS_WITH_SCHEMAS, column_types, first_rows, holds_tables
 from jammi_widgets.panel import Panel
-from jammi_widgets.rows import WITH_SCHEMAS, columns_of, first_rows, holds_tables
-from jammi_widgets.work import Report
 
 if TYPE_CHECKING:
-    from jammi_lab.registered import Source
-    from jammi_lab.workspace import Workspace
+    from jammi_lab.workspace.sources import Source
+    from jammi_lab.workspace.workspace import Workspace
 
-MOST_PARTS = 1_000
-"""Parts below one that are listed; the filter finds the others."""
+MAX_LISTED_NODES = 1_000
+"""Maximum number of children listed below a node; the filter finds the others."""
 PREVIEW_ROWS = 10
-"""Rows that a preview shows."""
+"""Maximum number of rows in a preview."""
 
 
 @dataclass(frozen=True)
-class Part:
-    """Something in the tree."""
+class CatalogNode:
+    """A node of the catalog tree."""
 
     name: str
-    """As it is called."""
-    said: str
-    """What it is, in few words."""
-    insert: str
-    """What a cell says for it."""
+    """The displayed name."""
+    description: str
+    """A short description."""
+    snippet: str
+    """The text inserted into a cell."""
     verdict: str = ""
-    below: Callable[[], Sequence["Part"]] | None = field(default=None, compare=False)
+    load_children: Callable[[], Sequence["CatalogNode"]] | None = field(default=None, compare=False)
     relation: str = ""
-    """What FROM says; empty where there are no rows to look at."""
-    all: tuple["Part", ...] = ()
-    """What is below a group."""
-    inside: Callable[[], Sequence["Part"]] | None = field(default=None, compare=False)
-    """The tables of a database that are known, by their full names, for the filter to look through; nothing is asked for them."""
+    """The name to use in a FROM clause; empty if the node has no rows."""
+    members: tuple["CatalogNode", ...] = ()
+    """The members of a group."""
+    known_tables: Callable[[], Sequence["CatalogNode"]] | None = field(default=None, compare=False)
+    """Lists the known tables of a database by full name for the filter, without querying the
+    database."""
 
 
 class CatalogBrowser(Panel):
-    """Sources, result tables, mutable tables, topics, sessions and models as a tree; a name can be dragged into a cell or copied.
+    """Sources, result tables, mutable tables, topics, sessions and models as a tree. Names can be
+    copied or dragged into a cell.
 
-    `selection` holds the chosen names as a cell says them, `filter` what names are searched for.
+    `selection` holds the selected names as they are inserted into a cell, `filter` the text to
+    search names for.
     """
 
     _esm = assets.module("catalog")
     _css = assets.style()
-    _kinds: ClassVar[Any] = protocol.Open | protocol.Refresh | protocol.Children | protocol.Act | protocol.Cancel
+    _kinds: ClassVar[Any] = (
+        protocol.Open | protocol.Refresh | protocol.Children | protocol.Act | protocol.Cancel
+    )
 
-    _shared = (protocol.Refresh,)
-    _aside = (protocol.Refresh, protocol.Children)
+    _shared_messages = (protocol.Refresh,)
+    _threaded_triggers = (protocol.Refresh, protocol.Children)
 
     def __init__(self, ws: "Workspace") -> None:
-        self._parts: dict[str, Part] = {}
-        self._inside: dict[str, list[str]] = {}
-        self._top = _top(ws, self._inside)
+        self._nodes: dict[str, CatalogNode] = {}
+        self._tables_by_source: dict[str, list[str]] = {}
+        self._groups = _build_groups(ws, self._tables_by_source)
         super().__init__(ws)
-        self.observe(lambda _: self._do("filter", self._show), names="filter")
+        self.observe(lambda _: self._run_or_queue("filter", self._send_tree), names="filter")
 
     def refresh(self) -> None:
-        """Look again."""
-        with self._as_bound():
-            self._top = _top(self._ws, self._inside)
-        self._show()
+        """Reload the catalog."""
+        with self._tenant_context():
+            self._groups = _build_groups(self._ws, self._tables_by_source)
+        self._send_tree()
 
-    def _show(self) -> None:
-        self._tell({"kind": "changed", "body": self._opened()})
+    def _send_tree(self) -> None:
+        self._send_message({"kind": "changed", "body": self._tree()})
 
-    def _look_quietly(self) -> None:
-        before, self._top = self._top, _top(self._ws, self._inside)
-        if [group.all for group in before] != [group.all for group in self._top]:
-            self._show()
+    def _refresh_if_changed(self) -> None:
+        previous, self._groups = self._groups, _build_groups(self._ws, self._tables_by_source)
+        if [group.members for group in previous] != [group.members for group in self._groups]:
+            self._send_tree()
 
     @traitlets.validate("selection")
-    def _chosen(self, proposal: dict[str, Any]) -> list[str]:
+    def _validate_selection(self, proposal: dict[str, Any]) -> list[str]:
         return list(proposal["value"])[:1_000]
 
-    # -- messages ------------------------------------------------------------------------------------------------------------------
+    # -- messages
+    # ----------------------------------------------------------------------------------------------
 
     def _answer(self, message: Any) -> dict[str, Any]:
         match message:
             case protocol.Children(part=part):
-                return {"parts": self._told(part, self._known(part).below)}
+                return {"parts": self._list_children(part, self._find_node(part).load_children)}
             case protocol.Refresh():
-                self._top = _top(self._ws, self._inside)
-        return self._opened()
+                self._groups = _build_groups(self._ws, self._tables_by_source)
+        return self._tree()
 
-    def _known(self, number: str) -> Part:
-        if (part := self._parts.get(number)) is None:
-            raise TableNotFound("This part is not there any more.", hint="Refresh the catalog.")
-        return part
+    def _find_node(self, node_id: str) -> CatalogNode:
+        if (node := self._nodes.get(node_id)) is None:
+            raise TableNotFound("This item no longer exists.", hint="Refresh the catalog.")
+        return node
 
-    def _opened(self) -> dict[str, Any]:
-        """The top of the tree with what is directly below each part; with a filter, what it finds."""
-        self._parts.clear()
-        wanted = self.filter.strip().casefold()
+    def _tree(self) -> dict[str, Any]:
+        """The groups of the tree with their direct children; with a filter, the matching nodes."""
+        self._nodes.clear()
+        needle = self.filter.strip().casefold()
 
-        def found_in(part: Part) -> list[Part]:
-            some = [part, *part.inside()] if part.inside is not None else [part]
-            return [p for p in some if wanted in p.name.casefold() or wanted == p.verdict]
+        def matching_nodes(node: CatalogNode) -> list[CatalogNode]:
+            candidates = [node, *node.known_tables()] if node.known_tables is not None else [node]
+            return [p for p in candidates if needle in p.name.casefold() or needle == p.verdict]
 
         groups = []
-        for at, group in enumerate(self._top):
-            number = f"{at}"
-            self._parts[number] = group
-            found = [each for part in group.all for each in found_in(part)] if wanted else list(group.all)
-            groups.append({"id": number, "name": group.name, "count": len(group.all), "found": len(found), "parts": self._listed(number, found)})
-        return {"groups": groups, "filtered": bool(wanted)}
+        for index, group in enumerate(self._groups):
+            group_id = f"{index}"
+            self._nodes[group_id] = group
+            matches = (
+                [node for member in group.members for node in matching_nodes(member)]
+                if needle
+                else list(group.members)
+            )
+            groups.append(
+                {
+                    "id": group_id,
+                    "name": group.name,
+                    "count": len(group.members),
+                    "found": len(matches),
+                    "parts": self._node_messages(group_id, matches),
+                }
+            )
+        return {"groups": groups, "filtered": bool(needle)}
 
-    def _told(self, number: str, below: Callable[[], Sequence[Part]] | None) -> list[dict[str, Any]]:
-        return self._listed(number, list(below()) if below else [])
+    def _list_children(
+        self, node_id: str, load_children: Callable[[], Sequence[CatalogNode]] | None
+    ) -> list[dict[str, Any]]:
+        return self._node_messages(node_id, list(load_children()) if load_children else [])
 
-    def _listed(self, number: str, parts: Sequence[Part]) -> list[dict[str, Any]]:
-        told = []
-        for at, part in enumerate(parts[:MOST_PARTS]):
-            own = f"{number}.{at}"
-            self._parts[own] = part
-            more = {"verdict": part.verdict, "opens": part.below is not None, "rows": bool(part.relation)}
-            told.append({"id": own, "name": part.name, "said": part.said, "insert": part.insert, **more})
-        if len(parts) > MOST_PARTS:
-            told.append(
+    def _node_messages(self, parent_id: str, nodes: Sequence[CatalogNode]) -> list[dict[str, Any]]:
+        messages = []
+        for index, node in enumerate(nodes[:MAX_LISTED_NODES]):
+            node_id = f"{parent_id}.{index}"
+            self._nodes[node_id] = node
+            flags = {
+                "verdict": node.verdict,
+                "opens": node.load_children is not None,
+                "rows": bool(node.relation),
+            }
+            messages.append(
+                {
+                    "id": node_id,
+                    "name": node.name,
+                    "said": node.description,
+                    "insert": node.snippet,
+                    **flags,
+                }
+            )
+        if len(nodes) > MAX_LISTED_NODES:
+            messages.append(
                 {
                     "id": "",
-                    "name": f"… and {len(parts) - MOST_PARTS:,} more",
-                    "said": "the filter finds them",
+                    "name": f"… and {len(nodes) - MAX_LISTED_NODES:,} more",
+                    "said": "use the filter to find them",
                     "insert": "",
                     "verdict": "",
                     "opens": False,
                     "rows": False,
                 }
             )
-        return told
+        return messages
 
-    def _act(self, action: str, names: list[str], report: Report) -> dict[str, Any]:
+    def _act(self, action: str, names: list[str], report: ProgressCallback) -> dict[str, Any]:
         if action != "preview":
             return super()._act(action, names, report)
-        part = self._known(names[0])
-        if not part.relation:
-            raise InvalidArgument(f"{part.name!r} has no rows to look at.")
-        return {"id": names[0], **first_rows(self._ws, part.relation, PREVIEW_ROWS)}
+        node = self._find_node(names[0])
+        if not node.relation:
+            raise InvalidArgument(f"{node.name!r} has no rows to preview.")
+        return {"id": names[0], **first_rows(self._ws, node.relation, PREVIEW_ROWS)}
 
-    def _form(self) -> Form:
-        lines = [(g.name, p.name, p.said, mark(p.verdict) if p.verdict else "") for g in self._top for p in g.all[:MOST_PARTS]]
-        return listing(["", "name", "what it is", "verdict"], lines, aligned="llll", caption="Catalog", note=count(len(lines), "thing"))
-
-
-def _top(ws: "Workspace", inside: dict[str, list[str]]) -> list[Part]:
-    """The groups, each with what was there when it was looked at. `inside`: the tables of each database that was opened here."""
-    verdicts = {row.name: word(row.verdict) for row in ws.status()}
-    sources = [_source(ws, s.name, inside) for s in ws.sources.list()]
-    tables: dict[str, Part] = {}
-    for each in ws.tables():
-        if each.name not in tables:
-            said = f"{each.kind.replace('_', ' ')}, version {each.version}, {count(each.row_count or 0, 'row')}, {size(each.bytes)}"
-            tables[each.name] = _relation(ws, each.name, said, written("jammi", each.name), verdicts.get(each.name, ""))
-    for recipe in ws.recipes():
-        if recipe.name not in tables:
-            tables[recipe.name] = Part(recipe.name, f"{recipe.kind}, never computed", written("jammi", recipe.name), verdicts.get(recipe.name, ""))
-    ordered = sorted(tables.values(), key=lambda p: p.name.casefold())
-    models = [Part(m.key, f"{m.dimensions or '?'} dimensions", repr(m.name)) for m in ws.models.list()]
-    models += [Part(m.key, f"{m.dimensions} dimensions, comes with jammi_lab", repr(m.name)) for m in map(ws.models.get, COME_ALONG)]
-    groups = [("Sources", sources), ("Result tables", ordered), *_live(ws), ("Models", models)]
-    return [Part(name, "", "", all=tuple(parts)) for name, parts in groups]
-
-
-def _live(ws: "Workspace") -> list[tuple[str, list[Part]]]:
-    """Tables that change, topics and sessions, read as the catalog's own relations have them."""
-
-    def mutable(row: dict[str, Any]) -> str:
-        return f"version {row['version']}, {count(row['row_count'] or 0, 'row')}"
-
-    def topic(row: dict[str, Any]) -> str:
-        return count(row["next_offset"] or 0, "event")
-
-    def rows(relation: str, by: str, there: object) -> list[dict[str, Any]]:  # a statement takes longer than to see that there is nothing
-        return ws.sql(f"SELECT * FROM jammi_catalog.{relation} ORDER BY {by}").arrow().to_pylist() if there else []
-
-    tables = rows("mutable_tables", "name", ws.mutable.list())
-    topics = rows("topics", "name", ws.topics.list())
-    sessions = rows("sessions", "id", ws.sessions())
-    return [
-        ("Mutable tables", [_relation(ws, r["name"], mutable(r), written("mutable", r["name"])) for r in tables]),
-        ("Topics", [_relation(ws, r["name"], topic(r), written("topics", r["name"])) for r in topics]),
-        ("Sessions", [Part(r["id"], f"until {r['deadline']}", repr(r["id"])) for r in sessions]),
-    ]
-
-
-def _relation(ws: "Workspace", name: str, said: str, relation: str, verdict: str = "") -> Part:
-    def columns() -> list[Part]:
-        return [Part(column, kind, written(column)) for column, kind in columns_of(ws, relation)]
-
-    return Part(name, said, relation, verdict, columns, relation)
-
-
-def _source(ws: "Workspace", name: str, opened: dict[str, list[str]]) -> Part:
-    source, seen = ws.sources[name], LastSeen(ws._rooms.memo)
-    said = f"{source.kind}, {visible(source.location)}"
-    if not holds_tables(source):
-        return Part(
-            name, said, written(name), below=lambda: [Part(c.name, c.type, written(c.name)) for c in source.columns()], relation=written(name)
+    def _rendered(self) -> Rendered:
+        lines = [
+            (g.name, p.name, p.description, verdict_icon(p.verdict) if p.verdict else "")
+            for g in self._groups
+            for p in g.members[:MAX_LISTED_NODES]
+        ]
+        return listing_table(
+            ["", "name", "description", "verdict"],
+            lines,
+            aligned="llll",
+            caption="Catalog",
+            note=count_noun(len(lines), "item"),
         )
 
-    def below() -> list[Part]:
-        tables = source.tables()
-        known = seen.tables(source._record)
-        opened[name] = tables if known is not None and known[1] else []
-        return _inside(source, opened[name]) if opened[name] else [Part("no tables", "", "")]
 
-    def inside() -> list[Part]:
-        known = opened.get(name) or (seen.tables(source._record) or ([], 0))[0]
-        return [_table(source, label, _address(source, label), f"{name}.{label}") for label in known]
+def _build_groups(ws: "Workspace", tables_by_source: dict[str, list[str]]) -> list[CatalogNode]:
+    """The top-level groups with their current members. `tables_by_source` maps a database source to
+    the tables listed in this session."""
+    verdicts = {row.name: verdict_label(row.verdict) for row in ws.status()}
+    sources = [_source_node(ws, s.name, tables_by_source) for s in ws.sources.list()]
+    tables: dict[str, CatalogNode] = {}
+    for table in ws.tables():
+        if table.name not in tables:
+            description = (
+                f"{table.kind.replace('_', ' ')}, version {table.version}, "
+                f"{count_noun(table.row_count or 0, 'row')}, {format_bytes(table.bytes)}"
+            )
+            tables[table.name] = _relation_node(
+                ws,
+                table.name,
+                description,
+                quoted_name("jammi", table.name),
+                verdicts.get(table.name, ""),
+            )
+    for recipe in ws.recipes():
+        if recipe.name not in tables:
+            tables[recipe.name] = CatalogNode(
+                recipe.name,
+                f"{recipe.kind}, never computed",
+                quoted_name("jammi", recipe.name),
+                verdicts.get(recipe.name, ""),
+            )
+    sorted_tables = sorted(tables.values(), key=lambda p: p.name.casefold())
+    models = [
+        CatalogNode(m.key, f"{m.dimensions or '?'} dimensions", repr(m.name))
+        for m in ws.models.list()
+    ]
+    models += [
+        CatalogNode(m.key, f"{m.dimensions} dimensions, built in", repr(m.name))
+        for m in map(ws.models.get, BUILT_IN_NAMES)
+    ]
+    groups = [
+        ("Sources", sources),
+        ("Result tables", sorted_tables),
+        *_live_groups(ws),
+        ("Models", models),
+    ]
+    return [CatalogNode(name, "", "", members=tuple(parts)) for name, parts in groups]
 
-    return Part(name, said, written(name), below=below, inside=inside)
 
+def _live_groups(ws: "Workspace") -> list[tuple[str, list[CatalogNode]]]:
+    """The groups of mutable tables, topics and sessions, read from the catalog's relations."""
 
-def _inside(source: "Source", tables: Sequence[str]) -> list[Part]:
-    """The tables of a source, below their schemas where it has several."""
-    schemas: dict[str, list[Part]] = {}
-    for label in tables:
-        schema, name = _split(source, label)
-        schemas.setdefault(schema, []).append(_table(source, label, _address(source, label), name))
-    if len(schemas) == 1:
-        return [replace(part, name=label) for label, part in zip(tables, *schemas.values(), strict=True)]
-    usual = str(getattr(source._connector(), "default", "main"))
+    def describe_mutable(row: dict[str, Any]) -> str:
+        return f"version {row['version']}, {count_noun(row['row_count'] or 0, 'row')}"
+
+    def describe_topic(row: dict[str, Any]) -> str:
+        return count_noun(row["next_offset"] or 0, "event")
+
+    def read_rows(
+        relation: str, order_column: str, registered: object
+    ) -> list[dict[str, Any]]:  # listing names is cheaper than a statement
+        return (
+            ws.sql(f"SELECT * FROM jammi_catalog.{relation} ORDER BY {order_column}")
+            .arrow()
+            .to_pylist()
+            if registered
+            else []
+        )
+
+    tables = read_rows("mutable_tables", "name", ws.mutable.list())
+    topics = read_rows("topics", "name", ws.topics.list())
+    sessions = read_rows("sessions", "id", ws.sessions())
     return [
-        Part(schema or usual, f"schema, {count(len(some), 'table')}", written(source.name, schema) if schema else "", below=some.copy)
-        for schema, some in schemas.items()
+        (
+            "Mutable tables",
+            [
+                _relation_node(
+                    ws, r["name"], describe_mutable(r), quoted_name("mutable", r["name"])
+                )
+                for r in tables
+            ],
+        ),
+        (
+            "Topics",
+            [
+                _relation_node(ws, r["name"], describe_topic(r), quoted_name("topics", r["name"]))
+                for r in topics
+            ],
+        ),
+        (
+            "Sessions",
+            [CatalogNode(r["id"], f"until {r['deadline']}", repr(r["id"])) for r in sessions],
+        ),
     ]
 
 
-def _split(source: "Source", label: str) -> tuple[str, str]:
-    """The schema of a table as its source lists it, empty for the default one, and its name."""
-    schema, dot, name = label.partition(".") if source.kind in WITH_SCHEMAS else ("", "", "")
+def _relation_node(
+    ws: "Workspace", name: str, description: str, relation: str, verdict: str = ""
+) -> CatalogNode:
+    def columns() -> list[CatalogNode]:
+        return [
+            CatalogNode(column, kind, quoted_name(column))
+            for column, kind in column_types(ws, relation)
+        ]
+
+    return CatalogNode(name, description, relation, verdict, columns, relation)
+
+
+def _source_node(ws: "Workspace", name: str, tables_by_source: dict[str, list[str]]) -> CatalogNode:
+    source, observations = ws.sources[name], LastObservations(ws._services.observation_cache)
+    description = f"{source.kind}, {escape_invisible(source.location)}"
+    if not holds_tables(source):
+        return CatalogNode(
+            name,
+            description,
+            quoted_name(name),
+            load_children=lambda: [
+                CatalogNode(c.name, c.type, quoted_name(c.name)) for c in source.columns()
+            ],
+            relation=quoted_name(name),
+        )
+
+    def load_children() -> list[CatalogNode]:
+        tables = source.tables()
+        recorded = observations.tables(source._record)
+        tables_by_source[name] = tables if recorded is not None and recorded[1] else []
+        return (
+            _table_nodes(source, tables_by_source[name])
+            if tables_by_source[name]
+            else [CatalogNode("no tables", "", "")]
+        )
+
+    def known_tables() -> list[CatalogNode]:
+        labels = tables_by_source.get(name) or (observations.tables(source._record) or ([], 0))[0]
+        return [
+            _table_node(source, label, _table_address(source, label), f"{name}.{label}")
+            for label in labels
+        ]
+
+    return CatalogNode(
+        name, description, quoted_name(name), load_children=load_children, known_tables=known_tables
+    )
+
+
+def _table_nodes(source: "Source", tables: Sequence[str]) -> list[CatalogNode]:
+    """The tables of a source; grouped by schema if it has several."""
+    schemas: dict[str, list[CatalogNode]] = {}
+    for label in tables:
+        schema, name = _split_label(source, label)
+        schemas.setdefault(schema, []).append(
+            _table_node(source, label, _table_address(source, label), name)
+        )
+    if len(schemas) == 1:
+        return [
+            replace(part, name=label) for label, part in zip(tables, *schemas.values(), strict=True)
+        ]
+    default_schema = str(getattr(source._connector(), "default", "main"))
+    return [
+        CatalogNode(
+            schema or default_schema,
+            f"schema, {count_noun(len(nodes), 'table')}",
+            quoted_name(source.name, schema) if schema else "",
+            load_children=nodes.copy,
+        )
+        for schema, nodes in schemas.items()
+    ]
+
+
+def _split_label(source: "Source", label: str) -> tuple[str, str]:
+    """The schema (empty for the default one) and the name of a table as its source lists it."""
+    schema, dot, name = label.partition(".") if source.kind in KINDS_WITH_SCHEMAS else ("", "", "")
     return (schema, name) if dot else ("", label)
 
 
-def _address(source: "Source", label: str) -> str:
-    """What FROM says for a table as its source lists it."""
-    schema, name = _split(source, label)
-    return written(source.name, schema, name) if schema else written(source.name, name)
+def _table_address(source: "Source", label: str) -> str:
+    """The quoted name, for a FROM clause, of a table as its source lists it."""
+    schema, name = _split_label(source, label)
+    return quoted_name(source.name, schema, name) if schema else quoted_name(source.name, name)
 
 
-def _table(source: "Source", label: str, address: str, shown: str) -> Part:
-    """A table inside a source, which calls it `label`."""
-    return Part(shown, "table", address, below=lambda: [Part(c.name, c.type, written(c.name)) for c in source.columns(label)], relation=address)
+def _table_node(source: "Source", label: str, address: str, name: str) -> CatalogNode:
+    """The node of a table inside a source; `label` is its name there."""
+    return CatalogNode(
+        name,
+        "table",
+        address,
+        load_children=lambda: [
+            CatalogNode(c.name, c.type, quoted_name(c.name)) for c in source.columns(label)
+        ],
+        relation=address,
+    )

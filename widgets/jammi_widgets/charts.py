@@ -1,25 +1,28 @@
-"""Charts of results: altair's own objects, drawn as a PNG in the kernel, so that they show in every front end without a network."""
+"""Charts of results as altair objects. The kernel renders them as PNG, so that they show in every
+front end and without network access."""
 
 import base64
 import json
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-from jammi_lab.errors import ExtensionMissing, InvalidArgument
-from jammi_lab.markup import count, escape, visible
-from jammi_lab.names import near
+from jammi_lab.core.errors import ExtensionMissing, InvalidArgument
+from jammi_lab.core.html import count_noun, escape, escape_invisible
+from jammi_lab.core.identifiers import near_names
 
 try:
     import altair
 except ImportError:
-    raise ExtensionMissing("altair is not installed.", hint="pip install 'jammi-lab[charts]'") from None
+    raise ExtensionMissing(
+        "altair is not installed.", hint="pip install 'jammi-lab[charts]'"
+    ) from None
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from jammi_lab.result import Result
+    from jammi_lab.workspace.result import Result
 
-MOST_ROWS = 5_000
-"""Rows that a chart is drawn from; of more, a sample in which each row is as likely as any other."""
+MAX_SAMPLE_ROWS = 5_000
+"""Maximum number of rows in a chart. Larger results are sampled uniformly."""
 KINDS: dict[str, str] = {
     "bar": "mark_bar",
     "line": "mark_line",
@@ -28,125 +31,216 @@ KINDS: dict[str, str] = {
     "box": "mark_boxplot",
     "hist": "mark_bar",
 }
-_PNG_SCALE = 2.0
-_GREY, _LINE = "#77808a", "#77808a55"
-_ON_ANY: dict[str, Any] = {
-    "view": {"stroke": _LINE},
-    "axis": {"labelColor": _GREY, "titleColor": _GREY, "domainColor": _GREY, "tickColor": _GREY, "gridColor": _LINE},
+_PNG_SCALE_FACTOR = 2.0
+_XML_SIGNS: dict[int, str] = {
+    **{code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\t\n\r"},
+    **dict.fromkeys((*range(0xD800, 0xE000), 0xFFFE, 0xFFFF), "\ufffd"),
+}
+"""The characters that XML excludes, by code."""
+_GREY, _GRID_GREY = "#77808a", "#77808a55"
+_NEUTRAL_THEME: dict[str, Any] = {
+    "view": {"stroke": _GRID_GREY},
+    "axis": {
+        "labelColor": _GREY,
+        "titleColor": _GREY,
+        "domainColor": _GREY,
+        "tickColor": _GREY,
+        "gridColor": _GRID_GREY,
+    },
     "legend": {"labelColor": _GREY, "titleColor": _GREY},
     "title": {"color": _GREY},
 }
-"""Words and lines that are read on white and on black: the picture has no ground of its own, and cannot know the notebook's."""
+"""Colours of texts and lines that are legible on light and dark pages. The image is transparent and
+the notebook's theme is unknown."""
 
 
 class Chart(altair.Chart):
-    """A chart that brings its own picture. Everything that altair does to a chart can be done to it."""
-
-    _shows: ClassVar[str] = ""
+    """An altair chart that renders itself as PNG. All methods of `altair.Chart` work."""
 
     def _repr_mimebundle_(self, *_: Any, **__: Any) -> dict[str, Any]:
-        """A PNG, and in words what it shows."""
+        """The PNG and a text description."""
         try:
             import vl_convert
         except ImportError:
-            raise ExtensionMissing("vl-convert-python is not installed.", hint="pip install 'jammi-lab[charts]'") from None
-        png = base64.b64encode(vl_convert.vegalite_to_png(_on_any(json.loads(self.to_json())), scale=_PNG_SCALE)).decode()
-        text = _words(self)
-        html = f'<img src="data:image/png;base64,{png}" alt="{escape(text)}" style="max-width:100%">'
+            raise ExtensionMissing(
+                "vl-convert-python is not installed.", hint="pip install 'jammi-lab[charts]'"
+            ) from None
+        png = base64.b64encode(
+            vl_convert.vegalite_to_png(
+                _with_neutral_theme(_with_xml_texts(json.loads(self.to_json()))),
+                scale=_PNG_SCALE_FACTOR,
+            )
+        ).decode()
+        text = _describe_chart(self)
+        html = (
+            f'<img src="data:image/png;base64,{png}" alt="{escape(text)}" style="max-width:100%">'
+        )
         return {"text/plain": text, "text/html": html}
 
     def __repr__(self) -> str:
-        return _words(self)
+        return _describe_chart(self)
 
 
-def _on_any(spec: dict[str, Any]) -> dict[str, Any]:
-    """The chart with the colours that are read on any ground, where it has none of its own."""
-    own = spec.get("config", {})
-    return {**spec, "config": {"background": "transparent", **own, **{part: {**how, **own.get(part, {})} for part, how in _ON_ANY.items()}}}
+def _with_xml_texts(value: Any) -> Any:
+    """The specification with a visible sign in place of each character that XML excludes: the
+    renderer makes an SVG of it, and would end the process."""
+    match value:
+        case str():
+            return value if value.isprintable() else value.translate(_XML_SIGNS)
+        case list():
+            return [_with_xml_texts(item) for item in value]
+        case dict():
+            return {_with_xml_texts(key): _with_xml_texts(item) for key, item in value.items()}
+        case _:
+            return value
+
+
+def _with_neutral_theme(spec: dict[str, Any]) -> dict[str, Any]:
+    """The chart's specification with colours for any background, except where it sets its own."""
+    config = spec.get("config", {})
+    return {
+        **spec,
+        "config": {
+            "background": "transparent",
+            **config,
+            **{part: {**style, **config.get(part, {})} for part, style in _NEUTRAL_THEME.items()},
+        },
+    }
 
 
 def chart(result: "Result", kind: str, x: str | None, y: str | None, color: str | None) -> Chart:
-    """A chart of a result: bar, line, point, area, box, hist. Columns that are not named are the first two; a histogram needs one.
+    """A chart of a result; `kind` is bar, line, point, area, box or hist. `x` and `y` default to
+    the first two columns; a histogram needs only `x`.
 
-    Raises InvalidArgument, with near names, for a kind or a column that there is not.
+    Raises InvalidArgument, with near names, for an unknown kind or column.
     """
     if kind not in KINDS:
-        raise InvalidArgument(f"There is no chart of the kind {kind!r}.", near=near(kind, KINDS), hint=f"Kinds are {', '.join(KINDS)}.")
+        raise InvalidArgument(
+            f"Unknown kind of chart: {kind!r}.",
+            near=near_names(kind, KINDS),
+            hint=f"Kinds are {', '.join(KINDS)}.",
+        )
     columns = result.columns
     if len(set(columns)) < len(columns):
-        raise InvalidArgument("Two columns have one name, so that a chart cannot tell them apart.", hint="Give them names with AS.")
+        raise InvalidArgument(
+            "Two columns have the same name, so the chart is ambiguous.",
+            hint="Rename one with AS.",
+        )
     for name in (x, y, color):
         if name is not None and name not in columns:
-            raise InvalidArgument(f"The result has no column {name!r}.", near=near(name, columns))
+            raise InvalidArgument(
+                f"The result has no column {name!r}.", near=near_names(name, columns)
+            )
     x = columns[0] if x is None else x
     if y is None and kind != "hist":
         y = next((c for c in columns if c not in (x, color)), None)
         if y is None:
-            raise InvalidArgument(f"A {kind} chart needs two columns; the result has {count(len(columns), 'column')}.", hint="kind='hist' needs one.")
-    table, total = sampled(result)
-    wanted = list(dict.fromkeys(c for c in (x, y, color) if c is not None))
-    made = Chart(altair.Data(values=_values(table.select(wanted))), width=480, height=280)
+            raise InvalidArgument(
+                f"A {kind} chart needs two columns; the result has "
+                f"{count_noun(len(columns), 'column')}.",
+                hint="kind='hist' needs one.",
+            )
+    table, total = sample_rows(result)
+    used_columns = list(dict.fromkeys(c for c in (x, y, color) if c is not None))
+    figure = Chart(
+        altair.Data(values=_json_rows(table.select(used_columns))), width=480, height=280
+    )
     title = f"a sample of {table.num_rows:,} of {total:,} rows" if total > table.num_rows else ""
     if title:
-        made = made.properties(title=altair.TitleParams(title, fontSize=11, fontWeight="normal"))
-    marked: Chart = getattr(made, KINDS[kind])()
-    encoded = marked.encode(**_channels(table, kind, x, y, color))
-    words = f"{kind} chart of {y or 'the number of rows'} by {x}" + (f", coloured by {color}" if color else "")
-    return encoded.properties(description=visible(f"{words}, {title or count(table.num_rows, 'row')}"))
+        figure = figure.properties(
+            title=altair.TitleParams(title, fontSize=11, fontWeight="normal")
+        )
+    marked_figure: Chart = getattr(figure, KINDS[kind])()
+    encoded = marked_figure.encode(**_channels(table, kind, x, y, color))
+    summary = f"{kind} chart of {y or 'the number of rows'} by {x}" + (
+        f", coloured by {color}" if color else ""
+    )
+    return encoded.properties(
+        description=escape_invisible(f"{summary}, {title or count_noun(table.num_rows, 'row')}")
+    )
 
 
-def _words(made: altair.Chart) -> str:
-    described = made.to_dict().get("description")
-    return str(described) if described else "a chart"
+def _describe_chart(figure: altair.Chart) -> str:
+    description = figure.to_dict().get("description")
+    return str(description) if description else "a chart"
 
 
-def _channels(table: "pa.Table", kind: str, x: str, y: str | None, color: str | None) -> dict[str, Any]:
-    def field(name: str, **more: Any) -> dict[str, Any]:
-        # a name is given as it is: in altair's short form, dots, brackets and colons of a name would mean something
+def _channels(
+    table: "pa.Table", kind: str, x: str, y: str | None, color: str | None
+) -> dict[str, Any]:
+    def field(name: str, **options: Any) -> dict[str, Any]:
+        # altair's shorthand would interpret dots, brackets and colons in a column name
         return {
-            "field": name.replace("\\", "\\\\").replace(".", "\\.").replace("[", "\\[").replace("]", "\\]"),
-            "type": _scale(table, name),
+            "field": name.replace("\\", "\\\\")
+            .replace(".", "\\.")
+            .replace("[", "\\[")
+            .replace("]", "\\]"),
+            "type": _encoding_type(table, name),
             "title": name,
-            **more,
+            **options,
         }
 
     if kind == "hist":
-        binned = field(x, bin={"maxbins": 40}) if _scale(table, x) == "quantitative" else field(x)
-        channels: dict[str, Any] = {"x": altair.X(**_typed(binned)), "y": altair.Y(aggregate="count", type="quantitative", title="rows")}
+        binned = (
+            field(x, bin={"maxbins": 40})
+            if _encoding_type(table, x) == "quantitative"
+            else field(x)
+        )
+        channels: dict[str, Any] = {
+            "x": altair.X(**_with_bin_object(binned)),
+            "y": altair.Y(aggregate="count", type="quantitative", title="rows"),
+        }
     else:
-        assert y is not None, "only a histogram goes without"
+        assert y is not None, "only a histogram has no y"
         channels = {
-            "x": altair.X(**_typed(field(x, sort=None) if kind == "bar" and _scale(table, x) == "nominal" else field(x))),
-            "y": altair.Y(**_typed(field(y))),
+            "x": altair.X(
+                **_with_bin_object(
+                    field(x, sort=None)
+                    if kind == "bar" and _encoding_type(table, x) == "nominal"
+                    else field(x)
+                )
+            ),
+            "y": altair.Y(**_with_bin_object(field(y))),
         }
     if color is not None:
-        channels["color"] = altair.Color(**_typed(field(color)))
+        channels["color"] = altair.Color(**_with_bin_object(field(color)))
     return channels
 
 
-def _typed(channel: dict[str, Any]) -> dict[str, Any]:
+def _with_bin_object(channel: dict[str, Any]) -> dict[str, Any]:
     if isinstance(channel.get("bin"), dict):
         return {**channel, "bin": altair.Bin(**channel["bin"])}
     return channel
 
 
-def _scale(table: "pa.Table", name: str) -> str:
+def _encoding_type(table: "pa.Table", name: str) -> str:
     import pyarrow.types as kinds
 
-    kind = table.schema.field(name).type
-    if kinds.is_temporal(kind) and not kinds.is_time(kind) and not kinds.is_duration(kind):
+    data_type = table.schema.field(name).type
+    if (
+        kinds.is_temporal(data_type)
+        and not kinds.is_time(data_type)
+        and not kinds.is_duration(data_type)
+    ):
         return "temporal"
-    return "quantitative" if kinds.is_integer(kind) or kinds.is_floating(kind) or kinds.is_decimal(kind) else "nominal"
+    return (
+        "quantitative"
+        if kinds.is_integer(data_type)
+        or kinds.is_floating(data_type)
+        or kinds.is_decimal(data_type)
+        else "nominal"
+    )
 
 
-def _values(table: "pa.Table") -> list[dict[str, Any]]:
-    """The rows as JSON has them: moments as text, decimals as numbers, whatever else as people read it."""
+def _json_rows(table: "pa.Table") -> list[dict[str, Any]]:
+    """The rows as JSON values: dates and times as ISO texts, decimals as numbers, other types as
+    display texts."""
     import datetime as dt
     import decimal
 
-    from jammi_lab.markup import as_text
+    from jammi_lab.core.html import to_text
 
-    def plain(value: Any) -> Any:
+    def to_json_value(value: Any) -> Any:
         match value:
             case None | bool() | int() | str():
                 return value
@@ -157,29 +251,34 @@ def _values(table: "pa.Table") -> list[dict[str, Any]]:
             case dt.datetime() | dt.date():
                 return value.isoformat()
             case _:
-                return as_text(value)
+                return to_text(value)
 
-    return [{name: plain(value) for name, value in row.items()} for row in table.to_pylist()]
+    return [
+        {name: to_json_value(value) for name, value in row.items()} for row in table.to_pylist()
+    ]
 
 
-def sampled(result: "Result") -> "tuple[pa.Table, int]":
-    """At most so many rows, in their order, and how many there are in all. The same rows give the same sample; memory is bounded.
+def sample_rows(result: "Result") -> "tuple[pa.Table, int]":
+    """A sample of at most 5,000 rows in their original order, and the total number of rows. The
+    sample is deterministic and needs bounded memory.
 
-    Each row draws a number, and those with the least ones stay: each row is as likely as any other.
+    Each row draws a random number and the rows with the smallest numbers stay, so that all rows are
+    equally likely.
     """
     import numpy as np
     import pyarrow as pa
 
-    draw = np.random.default_rng(0)
-    least, total = 1.0, 0
-    kept, drawn = result.schema.empty_table(), np.empty(0)
+    rng = np.random.default_rng(0)
+    threshold, total = 1.0, 0
+    sample, priorities = result.schema.empty_table(), np.empty(0)
     for batch in result.batches():
         total += batch.num_rows
-        numbers = draw.random(batch.num_rows)
-        some = np.flatnonzero(numbers < least)
-        kept, drawn = pa.concat_tables([kept, pa.Table.from_batches([batch]).take(some)]), np.concatenate([drawn, numbers[some]])
-        if len(drawn) > MOST_ROWS:
-            chosen = np.sort(np.argpartition(drawn, MOST_ROWS)[:MOST_ROWS])
-            kept, drawn = kept.take(chosen), drawn[chosen]
-            least = float(drawn.max())
-    return kept, total
+        draws = rng.random(batch.num_rows)
+        candidates = np.flatnonzero(draws < threshold)
+        sample = pa.concat_tables([sample, pa.Table.from_batches([batch]).take(candidates)])
+        priorities = np.concatenate([priorities, draws[candidates]])
+        if len(priorities) > MAX_SAMPLE_ROWS:
+            kept_rows = np.sort(np.argpartition(priorities, MAX_SAMPLE_ROWS)[:MAX_SAMPLE_ROWS])
+            sample, priorities = sample.take(kept_rows), priorities[kept_rows]
+            threshold = float(priorities.max())
+    return sample, total

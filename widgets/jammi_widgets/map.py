@@ -1,66 +1,88 @@
-"""The map of an embedding table: its rows as points of a plane, near each other where the rows are alike."""
+"""The map of an embedding table: rows as points in the plane, close to each other where the vectors
+are similar."""
 
 import contextlib
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import traitlets
 
-from jammi_lab.conditions import Conditions, of_the_rows
-from jammi_lab.errors import InvalidArgument, JammiError, RowNotFound, SchemaMismatch
-from jammi_lab.exploring import Colouring, VectorMap
-from jammi_lab.handles import ResultTable
-from jammi_lab.hits import Behind
-from jammi_lab.markup import Form, as_text, stack, visible
-from jammi_lab.names import near
-from jammi_lab.values.verdicts import word
+from jammi_lab.core.errors import InvalidArgument, JammiError, RowNotFound, SchemaMismatch
+from jammi_lab.core.html import Rendered, escape_invisible, to_text, vstack
+from jammi_lab.core.identifiers import near_names
+from jammi_lab.core.verdicts import verdict_label
+from jammi_lab.search.filters import RowFilter, check_row_condition
+from jammi_lab.workspace.result_table import ResultTable
+from jammi_lab.workspace.vector_views import Colouring, VectorMap
 from jammi_widgets import assets, protocol
-from jammi_widgets.beside import Beside
-from jammi_widgets.judging import judged, noted
-from jammi_widgets.neighbors import shown_columns
+from jammi_widgets.action_runner import ProgressCallback
+from jammi_widgets.cell_texts import KeyIndex, column_texts
+from jammi_widgets.neighbors import readable_columns
 from jammi_widgets.panel import Panel
-from jammi_widgets.rows import Shown, texts_of
-from jammi_widgets.work import Report
+from jammi_widgets.row_columns import RowColumns, source_rows
+from jammi_widgets.verdict_notes import render_notes, verdict_with_notes
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
     from numpy.typing import NDArray
 
-    from jammi_lab.workspace import Workspace
+    from jammi_lab.workspace.workspace import Workspace
 
-MOST_SELECTED = 10_000
-"""Keys that `selection` holds; `selected()` gives all of them."""
-PALETTE = ("#3b7dd8", "#d1632a", "#2f8f5b", "#b04f9e", "#b7891f", "#1f9aa8", "#7c6bd6", "#c0454c", "#7f8c3a", "#8a6f5a")
-"""Colours of the values of a column, most frequent first; those beyond share the last."""
-OTHERS = "#98a1ab"
-MOST_SAID = 6
-"""Columns that are read out of a row, and how many characters of each."""
-MOST_OF_A_VALUE = 300
-AT_ONCE = "at once"
-"""What a page says for the components that are computed when they are shown, and not kept."""
+MAX_SELECTED_KEYS = 10_000
+"""Maximum number of keys in `selection`; `selected()` returns all of them."""
+PALETTE = (
+    "#3b7dd8",
+    "#d1632a",
+    "#2f8f5b",
+    "#b04f9e",
+    "#b7891f",
+    "#1f9aa8",
+    "#7c6bd6",
+    "#c0454c",
+    "#7f8c3a",
+    "#8a6f5a",
+)
+"""Colours for the values of a column, most frequent first; the remaining values share one
+colour."""
+OTHERS_COLOR = "#98a1ab"
+MAX_HOVER_COLUMNS = 6
+"""Maximum number of columns shown for a hovered point."""
+MAX_VALUE_CHARS = 300
+UNSAVED_METHOD = "at once"
+"""The page's name for a projection that is computed on display and not stored."""
 
 
 class EmbeddingMap(Panel):
-    """The rows of an embedding table as points: by their two principal components, at once, or as `projection` says.
+    """The rows of an embedding table as points, placed by their first two principal components or
+    by a stored `projection`.
 
-    `projection`: "pca" or "tsne" for points that are kept, as `ws.vector_map` keeps them. `table` may also be a table of kind projection, or what
-    `ws.vector_map` gave. `selection` holds the keys of chosen rows as text, the first ten thousand of them; `selected()` all of them as an Arrow
-    table to join with. `filter` is a condition in SQL over the columns of the rows behind, as `where=` of `ws.search` takes it: the other points step
-    back, and a lasso leaves them out. `color` names a column of the rows behind. Raises as `ws.vector_map`.
+    `projection`: "pca" or "tsne" for points that are stored, as by `ws.vector_map`. `table` may
+    also be a table of kind projection, or the result of `ws.vector_map`. `selection` holds the keys
+    of selected rows as text, at most ten thousand; `selected()` returns all of them as an
+    Arrow table to join with. `filter` is an SQL condition on the columns of the source rows, like
+    `where=` of `ws.search`; other points are dimmed and excluded from a lasso. `color` names a
+    column of the source rows. Raises the errors of `ws.vector_map`.
     """
 
     _esm = assets.module("map")
     _css = assets.style()
     _kinds: ClassVar[Any] = (
-        protocol.Open | protocol.Refresh | protocol.Points | protocol.Colour | protocol.Hover | protocol.Lasso | protocol.Act | protocol.Cancel
+        protocol.Open
+        | protocol.Refresh
+        | protocol.Points
+        | protocol.Colour
+        | protocol.Hover
+        | protocol.Lasso
+        | protocol.Act
+        | protocol.Cancel
     )
 
-    _aside = (protocol.Refresh, protocol.Colour, protocol.Hover, "filter")
+    _threaded_triggers = (protocol.Refresh, protocol.Colour, protocol.Hover, "filter")
 
     color = traitlets.Unicode("").tag(sync=True)
     """The column that colours the points; empty for none."""
     count = traitlets.Int(0).tag(sync=True)
-    """How many rows are chosen."""
+    """The number of selected rows."""
 
     def __init__(
         self,
@@ -70,271 +92,348 @@ class EmbeddingMap(Panel):
         color: str | None = None,
         projection: Literal["pca", "tsne"] | None = None,
     ) -> None:
-        self._put(ws, table if isinstance(table, VectorMap) else ws.vector_map(table, projection))
+        self._set_map(
+            ws, table if isinstance(table, VectorMap) else ws.vector_map(table, projection)
+        )
         if color is not None and color not in self._columns:
-            raise InvalidArgument(f"The rows behind {self._named.name!r} have no column {color!r}.", near=near(color, self._columns))
+            raise InvalidArgument(
+                f"The source rows of {self._table.name!r} have no column {color!r}.",
+                near=near_names(color, self._columns),
+            )
         super().__init__(ws)
         self.color = color or ""
-        self.observe(lambda _: self._mark(), names="selection")
-        self.observe(lambda _: self._do("filter", self._filtered), names="filter")
+        self.observe(lambda _: self._send_marks(), names="selection")
+        self.observe(lambda _: self._run_or_queue("filter", self._apply_filter), names="filter")
 
-    def _put(self, ws: "Workspace", shown: VectorMap) -> None:
-        """Show these points."""
-        self._named = ws.table(shown.table)
-        self._columns = shown_columns(ws, self._named)
-        self._beside = Beside(ws, self._named, self._columns)
-        self._map, self._points = shown, _within(shown)
-        self._shown = Shown(shown.keys)
-        self._rows: NDArray[np.int64] | None = None
-        self._apart: NDArray[np.bool_] | None = None
-        self._about_told: dict[str, Any] = {}
-        self._caught_keys: list[str] | None = None
+    def _set_map(self, ws: "Workspace", vector_map: VectorMap) -> None:
+        """Set the points of the panel."""
+        self._table = ws.table(vector_map.table)
+        self._columns = readable_columns(ws, self._table)
+        self._row_columns = RowColumns(ws, self._table, self._columns)
+        self._vector_map, self._points = vector_map, _fit_to_square(vector_map)
+        self._key_index = KeyIndex(vector_map.keys)
+        self._selected_rows: NDArray[np.int64] | None = None
+        self._filtered_out: NDArray[np.bool_] | None = None
+        self._sent_header: dict[str, Any] = {}
+        self._lasso_keys: list[str] | None = None
 
-    def _show(self, shown: VectorMap) -> None:
-        """Show these points in place of others; what is chosen stays chosen where it is still there."""
-        chosen = list(self.selection)
-        self._put(self._ws, shown)
-        self.selection = self._shown.there(chosen)
-        self._rows = self._shown.places(self.selection, self._source.name)
-        self.set_trait("count", len(self._rows))
-        with contextlib.suppress(JammiError):  # a column that the condition names may be gone
-            self._find()
-        self._tell({"kind": "changed", "body": self._about()})
+    def _replace_map(self, vector_map: VectorMap) -> None:
+        """Replace the points and update the page. Selected rows that still exist stay selected."""
+        selected = list(self.selection)
+        self._set_map(self._ws, vector_map)
+        self.selection = self._key_index.existing_names(selected)
+        self._selected_rows = self._key_index.row_numbers(self.selection, self._verdict_table.name)
+        self.set_trait("count", len(self._selected_rows))
+        with contextlib.suppress(JammiError):  # the filter may name a removed column
+            self._update_filtered_out()
+        self._send_message({"kind": "changed", "body": self._header()})
 
     def refresh(self) -> None:
-        """Take the newest version of what is shown."""
-        with self._as_bound():
-            kept = self._map.projection
-            self._show(self._ws.vector_map(self._named.name if kept is None else kept.name))
+        """Show the newest version of the table."""
+        with self._tenant_context():
+            projection = self._vector_map.projection
+            self._replace_map(
+                self._ws.vector_map(self._table.name if projection is None else projection.name)
+            )
 
     def selected(self) -> "pa.Table":
-        """The keys of the chosen rows, in one column `key`: name the answer in a cell to join with it."""
+        """The keys of the selected rows, in one column `key`. Assign the table to a variable to
+        join with it."""
         import pyarrow as pa
 
-        return pa.table({"key": self._keys()})
+        return pa.table({"key": self._selection_keys()})
 
-    def _keys(self) -> "pa.Array":
+    def _selection_keys(self) -> "pa.Array":
         import numpy as np
 
-        return self._shown.keys_at(np.array([], np.int64) if self._rows is None else self._rows)
+        return self._key_index.keys_at(
+            np.array([], np.int64) if self._selected_rows is None else self._selected_rows
+        )
 
     @traitlets.validate("selection")
-    def _chosen(self, proposal: dict[str, Any]) -> list[str]:
+    def _validate_selection(self, proposal: dict[str, Any]) -> list[str]:
         names = list(proposal["value"])
-        if names == self._caught_keys:
+        if names == self._lasso_keys:
             return names
-        self._rows, self._caught_keys = self._shown.places(names, self._source.name), None
+        self._selected_rows = self._key_index.row_numbers(names, self._verdict_table.name)
+        self._lasso_keys = None
         self.set_trait("count", len(names))
         return names
 
-    def _there(self, names: list[str]) -> list[str]:
-        return self._shown.there(names)
+    def _selectable_names(self, names: list[str]) -> list[str]:
+        return self._key_index.existing_names(names)
 
     @traitlets.validate("color")
-    def _column(self, proposal: dict[str, Any]) -> str:
+    def _validate_color(self, proposal: dict[str, Any]) -> str:
         if (column := proposal["value"]) and column not in self._columns:
-            raise InvalidArgument(f"The rows behind {self._named.name!r} have no column {column!r}.", near=near(column, self._columns))
+            raise InvalidArgument(
+                f"The source rows of {self._table.name!r} have no column {column!r}.",
+                near=near_names(column, self._columns),
+            )
         return str(column)
 
-    def _filtered(self) -> None:
-        """Find the points that satisfy the condition; one that is none is said on the page, and nothing changes."""
+    def _apply_filter(self) -> None:
+        """Apply the filter. An invalid condition is reported on the page and leaves the points as
+        they are."""
         try:
-            with self._as_bound():
-                self._find()
-        except JammiError as problem:
-            self._tell({"kind": "said", "lines": list(problem.rendered())})
+            with self._tenant_context():
+                self._update_filtered_out()
+        except JammiError as error:
+            self._send_message({"kind": "said", "lines": list(error.rendered_lines())})
         else:
-            self._tell({"kind": "said", "lines": []})
-            self._mark()
+            self._send_message({"kind": "said", "lines": []})
+            self._send_marks()
 
-    def _find(self) -> None:
+    def _update_filtered_out(self) -> None:
         import numpy as np
         import pyarrow.compute as pc
 
         if not self.filter.strip():
-            self._apart = None
+            self._filtered_out = None
             return
-        keys = self._conditions().keys(of_the_rows(self._ws._rooms.engine, self.filter), None)
-        found = pc.is_in(self._map.keys, value_set=self._as_kept(keys))
-        self._apart = ~np.asarray(found.fill_null(False))
+        keys = self._row_filter().matching_keys(
+            check_row_condition(self._ws._services.engine, self.filter), None
+        )
+        matches = pc.is_in(self._vector_map.keys, value_set=self._cast_keys(keys))
+        self._filtered_out = ~np.asarray(matches.fill_null(False))
 
-    def _conditions(self) -> Conditions:
-        return Conditions(Behind(self._ws, self._ws._searchable(self._named)))
+    def _row_filter(self) -> RowFilter:
+        return RowFilter(source_rows(self._ws, self._table))
 
-    def _reads(self, what: Any) -> bool:
-        match what:
+    def _needs_read(self, trigger: Any) -> bool:
+        match trigger:
             case "filter" | protocol.Refresh():
-                return bool(self.filter.strip()) and not self._conditions().lie(self.filter)
+                return bool(self.filter.strip()) and not self._row_filter().is_cached(self.filter)
             case protocol.Hover() | protocol.Colour():
-                return not self._beside.lies()
+                return not self._row_columns.is_cached()
         return False
 
-    def _lay(self, what: Any) -> None:
-        match what:
+    def _load(self, trigger: Any) -> None:
+        match trigger:
             case "filter" | protocol.Refresh():
-                self._conditions().lay(self.filter)
+                self._row_filter().load(self.filter)
             case protocol.Hover() | protocol.Colour():
-                self._beside.lay()
+                self._row_columns.load()
 
-    def _as_kept(self, keys: "pa.ChunkedArray") -> "pa.Array":
-        """Keys of the rows behind in the type of those of the points. SchemaMismatch when theirs is another by now."""
+    def _cast_keys(self, keys: "pa.ChunkedArray") -> "pa.Array":
+        """Cast keys of the source rows to the key type of the points. SchemaMismatch if the type
+        has changed."""
         import pyarrow as pa
 
-        kind = self._map.keys.type
+        key_type = self._vector_map.keys.type
         try:
-            return keys.cast(kind).combine_chunks()
+            return keys.cast(key_type).combine_chunks()
         except pa.ArrowException as error:
             raise SchemaMismatch(
-                "The keys of the rows behind are of another type by now.", column="key", expected=str(kind), actual=str(keys.type)
+                "The keys of the source rows have changed their type.",
+                column="key",
+                expected=str(key_type),
+                actual=str(keys.type),
             ) from error
 
     def _flags(self) -> "memoryview":
-        """One byte for each point: 1 when it is chosen, 2 when the condition leaves it out."""
+        """One byte for each point: 1 if it is selected, 2 if the filter excludes it."""
         import numpy as np
 
         flags = np.zeros(len(self._points), np.uint8)
-        if self._rows is not None:
-            flags[self._rows] = 1
-        if self._apart is not None:
-            flags[self._apart] = 2
+        if self._selected_rows is not None:
+            flags[self._selected_rows] = 1
+        if self._filtered_out is not None:
+            flags[self._filtered_out] = 2
         return flags.data
 
-    def _mark(self) -> None:
-        """What is chosen and found is shown, whoever chose it: Python, a linked panel, or this page."""
-        self._tell({"kind": "marked", "body": self._marked()}, [self._flags()])
+    def _send_marks(self) -> None:
+        """Send selection and filter matches to the page, whether Python, a linked panel or the page
+        itself set them."""
+        self._send_message({"kind": "marked", "body": self._mark_counts()}, [self._flags()])
 
-    def _marked(self) -> dict[str, Any]:
-        return {"chosen": self.count, "found": None if self._apart is None else int(len(self._apart) - self._apart.sum())}
+    def _mark_counts(self) -> dict[str, Any]:
+        return {
+            "chosen": self.count,
+            "found": None
+            if self._filtered_out is None
+            else int(len(self._filtered_out) - self._filtered_out.sum()),
+        }
 
-    def _look_quietly(self) -> None:
-        before, about = self._about_told, self._about()
-        if before and about != before:
-            self._tell({"kind": "about", "body": about})
-        if self._beside.moved():
-            self._lay_again(self._beside.lay)
-        if self.filter.strip() and self._conditions().moved(self.filter):
-            self._lay_again(lambda: self._conditions().lay(self.filter))
+    def _refresh_if_changed(self) -> None:
+        previous, header = self._sent_header, self._header()
+        if previous and header != previous:
+            self._send_message({"kind": "about", "body": header})
+        if self._row_columns.has_changed():
+            self._queue_load(self._row_columns.load)
+        if self.filter.strip() and self._row_filter().has_changed(self.filter):
+            self._queue_load(lambda: self._row_filter().load(self.filter))
 
-    # -- messages ------------------------------------------------------------------------------------------------------------------
+    # -- messages
+    # ----------------------------------------------------------------------------------------------
 
     def _answer(self, message: Any) -> dict[str, Any]:
         match message:
             case protocol.Points():
-                return {"count": len(self._points), **self._marked(), "buffers": [self._points.reshape(-1).view("uint8").data, self._flags()]}
+                return {
+                    "count": len(self._points),
+                    **self._mark_counts(),
+                    "buffers": [self._points.reshape(-1).view("uint8").data, self._flags()],
+                }
             case protocol.Colour(column=column):
-                return self._coloured(column)
+                return self._set_color(column)
             case protocol.Hover(point=point):
-                return self._said(point)
+                return self._describe_point(point)
             case protocol.Lasso(outline=outline):
-                return self._caught(outline)
+                return self._select_outline(outline)
             case protocol.Refresh():
                 self.refresh()
-        return self._about()
+        return self._header()
 
     @property
-    def _source(self) -> ResultTable:
-        """The table whose verdict is that of the points."""
-        return self._map.projection or self._named
+    def _verdict_table(self) -> ResultTable:
+        """The table whose verdict applies to the points."""
+        return self._vector_map.projection or self._table
 
-    def _about(self) -> dict[str, Any]:
-        """What stands above the points: what they are of, how they were placed, and whether they are still true."""
-        name, version = self._source.name, self._map.version
-        verdict, notes = judged(self._ws, name, version)
-        self._about_told = {
-            "table": self._named.name,
+    def _header(self) -> dict[str, Any]:
+        """The header of the map: table, placement method and verdict."""
+        name, version = self._verdict_table.name, self._vector_map.version
+        verdict, notes = verdict_with_notes(self._ws, name, version)
+        self._sent_header = {
+            "table": self._table.name,
             "source": name,
             "version": version,
             "verdict": verdict,
             "notes": notes,
             "columns": self._columns,
             "count": len(self._points),
-            "placed": self._map.placed if len(self._points) > 1 else "",
+            "placed": self._vector_map.placement if len(self._points) > 1 else "",
             "method": self._method,
         }
-        return dict(self._about_told)
+        return dict(self._sent_header)
 
     @property
     def _method(self) -> str:
-        kept = self._map.projection
-        return AT_ONCE if kept is None or kept.manifest is None else str(kept.manifest.descriptor["method"])
+        projection = self._vector_map.projection
+        return (
+            UNSAVED_METHOD
+            if projection is None or projection.manifest is None
+            else str(projection.manifest.descriptor["method"])
+        )
 
-    # -- actions -------------------------------------------------------------------------------------------------------------------
+    # -- actions
+    # ----------------------------------------------------------------------------------------------
 
-    def _act(self, action: str, names: list[str], report: Report) -> dict[str, Any]:
-        """`recompute`: make the shown table true again. `project`: place the points another way."""
+    def _act(self, action: str, names: list[str], report: ProgressCallback) -> dict[str, Any]:
+        """`recompute`: bring the table up to date. `project`: place the points by another
+        method."""
         if action == "recompute":
-            name = self._source.name
+            name = self._verdict_table.name
             self._ws.recompute(name, progress=report)
             self.refresh()
-            return {"lines": [f"{name} is {word(self._ws.staleness(name))}."]}
+            return {"lines": [f"{name} is {verdict_label(self._ws.staleness(name))}."]}
         if action == "project":
             method = names[0] if names[0] in ("pca", "tsne") else None
-            if method is None and names[0] != AT_ONCE:
-                raise InvalidArgument(f"There is no way {names[0]!r} to place points.", near=near(names[0], ("pca", "tsne")))
-            found = self._ws.vector_map(self._named.name, method, progress=report)  # type: ignore[arg-type]  # it is one of them
-            self._show(found)
+            if method is None and names[0] != UNSAVED_METHOD:
+                raise InvalidArgument(
+                    f"Unknown method of placing the points: {names[0]!r}.",
+                    near=near_names(names[0], ("pca", "tsne")),
+                )
+            vector_map = self._ws.vector_map(self._table.name, method, progress=report)  # type: ignore[arg-type]  # checked above
+            self._replace_map(vector_map)
             return {"lines": []}
         return super()._act(action, names, report)
 
-    def _coloured(self, column: str) -> dict[str, Any]:
-        """One byte for each point: the place of its value in the legend; the last place for the others, 255 for none."""
+    def _set_color(self, column: str) -> dict[str, Any]:
+        """One byte for each point: the index of its value in the legend; the last index for other
+        values, 255 for NULL."""
         if column not in self._columns:
-            raise InvalidArgument(f"There is no column {column!r}.", near=near(column, self._columns))
+            raise InvalidArgument(
+                f"There is no column {column!r}.", near=near_names(column, self._columns)
+            )
         self.color = column
-        found = self._colouring(column)
-        return {"column": column, "legend": [list(each) for each in found.legend], "buffers": [found.places.data]}
+        colouring = self._colouring(column)
+        return {
+            "column": column,
+            "legend": [list(entry) for entry in colouring.legend],
+            "buffers": [colouring.legend_positions.data],
+        }
 
     def _colouring(self, column: str) -> Colouring:
-        """The most frequent values with a colour each, and the others together. Raises as reading does."""
-        values = self._beside.whole(self._map.keys, column)
-        codes, most, others = by_frequency(values, len(PALETTE))
-        shown = [(visible(name)[:60], colour, count) for (name, count), colour in zip(most, PALETTE, strict=False)]
+        """The legend and the colour index of each point. The most frequent values have a colour
+        each, the others share one. Raises the errors of reading the source."""
+        values = self._row_columns.read_column(self._vector_map.keys, column)
+        codes, frequent, others = rank_by_frequency(values, len(PALETTE))
+        legend = [
+            (escape_invisible(name)[:60], colour, count)
+            for (name, count), colour in zip(frequent, PALETTE, strict=False)
+        ]
         if others:
-            of_most = sum(count for _, count in most)
-            shown.append((f"{others:,} other values", OTHERS, len(values) - values.null_count - of_most))
-        return Colouring(column, shown, codes, values.null_count)
+            frequent_count = sum(count for _, count in frequent)
+            legend.append(
+                (
+                    f"{others:,} other values",
+                    OTHERS_COLOR,
+                    len(values) - values.null_count - frequent_count,
+                )
+            )
+        return Colouring(column, legend, codes, values.null_count)
 
-    def _said(self, point: int) -> dict[str, Any]:
+    def _describe_point(self, point: int) -> dict[str, Any]:
         if point >= len(self._points):
-            raise RowNotFound("That point is not there any more.")
-        found = self._beside.of(self._map.keys.slice(point, 1))
-        texts = [(column, texts_of(found[column], MOST_OF_A_VALUE)[0]) for column in self._columns[:MOST_SAID]]
-        values = [[column, visible(text)[:MOST_OF_A_VALUE]] for column, text in texts if text is not None]
-        return {"point": point, "key": as_text(self._map.keys[point].as_py()), "values": values}
+            raise RowNotFound("This point no longer exists.")
+        rows = self._row_columns.read_rows(self._vector_map.keys.slice(point, 1))
+        texts = [
+            (column, column_texts(rows[column], MAX_VALUE_CHARS)[0])
+            for column in self._columns[:MAX_HOVER_COLUMNS]
+        ]
+        values = [
+            [column, escape_invisible(text)[:MAX_VALUE_CHARS]]
+            for column, text in texts
+            if text is not None
+        ]
+        return {
+            "point": point,
+            "key": to_text(self._vector_map.keys[point].as_py()),
+            "values": values,
+        }
 
-    def _caught(self, outline: list[tuple[float, float]]) -> dict[str, Any]:
-        """The points inside an outline become the selection."""
+    def _select_outline(self, outline: list[tuple[float, float]]) -> dict[str, Any]:
+        """Select the points inside an outline that match the filter."""
         import numpy as np
 
-        caught = inside(self._points, np.array(outline, np.float64))
-        self._rows = np.flatnonzero(caught if self._apart is None else caught & ~self._apart)
-        self.set_trait("count", len(self._rows))
-        self._caught_keys = self._shown.texts_at(self._rows[:MOST_SELECTED])
-        self.selection = self._caught_keys
-        return {**self._marked(), "buffers": [self._flags()]}
+        enclosed = points_inside(self._points, np.array(outline, np.float64))
+        self._selected_rows = np.flatnonzero(
+            enclosed if self._filtered_out is None else enclosed & ~self._filtered_out
+        )
+        self.set_trait("count", len(self._selected_rows))
+        self._lasso_keys = self._key_index.texts_at(self._selected_rows[:MAX_SELECTED_KEYS])
+        self.selection = self._lasso_keys
+        return {**self._mark_counts(), "buffers": [self._flags()]}
 
-    def _form(self) -> Form:
-        """The points as a picture, in their colours as far as these can be read."""
+    def _rendered(self) -> Rendered:
+        """The points as a static image, coloured if the column can be read."""
         colouring = None
-        with self._as_bound():
+        with self._tenant_context():
             with contextlib.suppress(JammiError):
                 colouring = self._colouring(self.color) if self.color else None
-            return stack(noted(self._ws, self._source.name, self._map.version), self._map._body(colouring))
+            return vstack(
+                render_notes(self._ws, self._verdict_table.name, self._vector_map.version),
+                self._vector_map._content(colouring),
+            )
 
 
-def _within(shown: VectorMap) -> "NDArray[np.float32]":
-    """The points within [−1, 1] in both directions, the middle of them at the origin."""
+def _fit_to_square(vector_map: VectorMap) -> "NDArray[np.float32]":
+    """The points centred at the origin and scaled to [−1, 1] in both directions."""
     import numpy as np
 
-    if not len(shown):
+    if not len(vector_map):
         return np.zeros((0, 2), np.float32)
-    points = shown.points - (shown.points.min(0) + shown.points.max(0)) / 2
+    points = vector_map.points - (vector_map.points.min(0) + vector_map.points.max(0)) / 2
     return np.ascontiguousarray(points / (float(np.abs(points).max()) or 1.0), np.float32)
 
 
-def by_frequency(values: "pa.ChunkedArray", most: int) -> "tuple[NDArray[np.uint8], list[tuple[str, int]], int]":
-    """For each value the place that it has among the most frequent ones, or `most`, or 255 for NULL; these as texts with how often each is there; and
-    how many others there are. Of equally frequent values the lesser comes first."""
+def rank_by_frequency(
+    values: "pa.ChunkedArray", max_ranks: int
+) -> "tuple[NDArray[np.uint8], list[tuple[str, int]], int]":
+    """The rank of each value among the `max_ranks` most frequent ones (`max_ranks` for other
+    values, 255 for NULL), these values as texts with their counts, and the number of other distinct
+    values. Ties are ranked by value."""
     import pyarrow as pa
 
     if pa.types.is_dictionary(values.type):
@@ -342,42 +441,64 @@ def by_frequency(values: "pa.ChunkedArray", most: int) -> "tuple[NDArray[np.uint
     elif pa.types.is_null(values.type):
         values = values.cast(pa.string())
     try:
-        return _by_frequency(values, most)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):  # lists and structs, say, are neither told apart nor put in order
-        return _by_frequency(pa.chunked_array([pa.array(texts_of(values, MOST_OF_A_VALUE), pa.string())]), most)
+        return _rank_by_frequency(values, max_ranks)
+    except (
+        pa.ArrowInvalid,
+        pa.ArrowNotImplementedError,
+        pa.ArrowTypeError,
+    ):  # Arrow cannot compare or sort lists and structs
+        return _rank_by_frequency(
+            pa.chunked_array([pa.array(column_texts(values, MAX_VALUE_CHARS), pa.string())]),
+            max_ranks,
+        )
 
 
-def _by_frequency(values: "pa.ChunkedArray", most: int) -> "tuple[NDArray[np.uint8], list[tuple[str, int]], int]":
+def _rank_by_frequency(
+    values: "pa.ChunkedArray", max_ranks: int
+) -> "tuple[NDArray[np.uint8], list[tuple[str, int]], int]":
     import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    plain = values.combine_chunks()
-    encoded = (plain.chunk(0) if isinstance(plain, pa.ChunkedArray) else plain).dictionary_encode()
-    at, distinct = np.asarray(encoded.indices.fill_null(-1), np.int64), encoded.dictionary
-    counts = np.bincount(at[at >= 0], minlength=len(distinct))
-    ordered = [("counts", "descending"), ("values", "ascending")]
-    first = pc.select_k_unstable(pa.table({"counts": counts, "values": distinct}), min(most, len(distinct)), ordered)
-    place = np.full(len(distinct) + 1, most, np.uint8)
-    place[np.asarray(first)] = np.arange(len(first))
-    place[-1] = 255
-    names = texts_of(pa.chunked_array([distinct.take(first)]), MOST_OF_A_VALUE)
-    return place[at], [(str(name), int(counts[i])) for name, i in zip(names, first.to_pylist(), strict=True)], len(distinct) - len(first)
+    combined = values.combine_chunks()
+    encoded = (
+        combined.chunk(0) if isinstance(combined, pa.ChunkedArray) else combined
+    ).dictionary_encode()
+    codes, distinct = np.asarray(encoded.indices.fill_null(-1), np.int64), encoded.dictionary
+    counts = np.bincount(codes[codes >= 0], minlength=len(distinct))
+    sort_keys = [("counts", "descending"), ("values", "ascending")]
+    top = pc.select_k_unstable(
+        pa.table({"counts": counts, "values": distinct}), min(max_ranks, len(distinct)), sort_keys
+    )
+    ranks = np.full(len(distinct) + 1, max_ranks, np.uint8)
+    ranks[np.asarray(top)] = np.arange(len(top))
+    ranks[-1] = 255
+    names = column_texts(pa.chunked_array([distinct.take(top)]), MAX_VALUE_CHARS)
+    return (
+        ranks[codes],
+        [(str(name), int(counts[i])) for name, i in zip(names, top.to_pylist(), strict=True)],
+        len(distinct) - len(top),
+    )
 
 
-def inside(points: "NDArray[np.float32]", outline: "NDArray[np.float64]") -> "NDArray[np.bool_]":
-    """Which points lie inside a closed outline: those from which a ray crosses it an odd number of times."""
+def points_inside(
+    points: "NDArray[np.float32]", outline: "NDArray[np.float64]"
+) -> "NDArray[np.bool_]":
+    """Which points lie inside a closed outline, by the even-odd rule: a ray from the point crosses
+    the outline an odd number of times."""
     import numpy as np
 
-    least, most = outline.min(0), outline.max(0)
-    near = np.flatnonzero(((points >= least) & (points <= most)).all(1))
-    order = near[np.argsort(points[near, 1], kind="stable")]
+    lower, upper = outline.min(0), outline.max(0)
+    candidates = np.flatnonzero(((points >= lower) & (points <= upper)).all(1))
+    order = candidates[np.argsort(points[candidates, 1], kind="stable")]
     x, y = points[order, 0].astype(np.float64), points[order, 1].astype(np.float64)
-    odd = np.zeros(len(order), bool)
+    crossed = np.zeros(len(order), bool)
     for (ax, ay), (bx, by) in zip(outline, np.roll(outline, -1, axis=0), strict=True):
         if ay != by:
-            low, high = np.searchsorted(y, (min(ay, by), max(ay, by)))  # the points at whose height the edge is
-            odd[low:high] ^= x[low:high] < (bx - ax) * (y[low:high] - ay) / (by - ay) + ax
-    found = np.zeros(len(points), bool)
-    found[order[odd]] = True
-    return found
+            low, high = np.searchsorted(
+                y, (min(ay, by), max(ay, by))
+            )  # the points within the edge's height
+            crossed[low:high] ^= x[low:high] < (bx - ax) * (y[low:high] - ay) / (by - ay) + ax
+    enclosed = np.zeros(len(points), bool)
+    enclosed[order[crossed]] = True
+    return enclosed

@@ -1,6 +1,9 @@
-"""What all panels share: traits, messages, the static form, and what happens when a table or the workspace is gone."""
+"""Base class of all panels: traits, messages, the static form, and error handling when tables or
+the workspace no longer exist."""
 
 import contextlib
+import datetime
+import functools
 import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -10,265 +13,362 @@ import anywidget
 import msgspec
 import traitlets
 
-from jammi_lab.errors import InvalidArgument, JammiError
-from jammi_lab.markup import Form
-from jammi_widgets import following, protocol
-from jammi_widgets.later import Later
-from jammi_widgets.work import Report, Work
+from jammi_lab.core.errors import InvalidArgument, JammiError
+from jammi_lab.core.html import Rendered
+from jammi_lab.core.thread_pool import JobQueue
+from jammi_widgets import auto_refresh, protocol
+from jammi_widgets.action_runner import ActionRunner, ProgressCallback
 
 if TYPE_CHECKING:
-    from jammi_lab.workspace import Workspace
+    from jammi_lab.workspace.workspace import Workspace
 
-SAVED = "The panel as it was when the notebook was saved"
-_ONCE = "<style>.jammi-saved { display: none }</style>"
-"""Where a page shows the static form in place of the panel, it needs it once; what takes styles out shows it twice."""
+SAVED_CAPTION = "Panel as of {} UTC"
+_HIDE_SAVED_STYLE = "<style>.jammi-saved { display: none }</style>"
+"""Hides the static form where the live panel is shown. Front ends that strip styles show both."""
 ANSWER_SECONDS = 5.0
-"""Longer than an answer to a click takes."""
-_AT_ONCE = (protocol.Act, protocol.Cancel, protocol.Here, protocol.Gone)
-"""What never waits for a source."""
-_CHANGES = ("recompute", "project")
-"""Actions after which the panels beside this one are looked at, too."""
-_VIEW = "application/vnd.jupyter.widget-view+json"
+"""Maximum wait for the answer to a click."""
+_IMMEDIATE_MESSAGES = (protocol.Act, protocol.Cancel, protocol.ViewOpened, protocol.ViewClosed)
+"""Messages that are handled immediately because they never read a source."""
+_CHANGING_ACTIONS = ("recompute", "project")
+"""Actions that change tables, so that all other panels are refreshed."""
+_WIDGET_VIEW_MIME = "application/vnd.jupyter.widget-view+json"
 
 
 class Names(traitlets.List[str]):
-    """A list of texts. Ten thousand of them are looked at in no time: a lasso takes as many."""
+    """A list of texts with fast validation, because a lasso may select ten thousand of them."""
 
     def validate_elements(self, obj: Any, value: Any) -> Any:
-        """The list; TraitError when something in it is no text."""
-        return list(value) if all(type(each) is str for each in value) else super().validate_elements(obj, value)
+        """The list; TraitError if an item is not a text."""
+        return (
+            list(value)
+            if all(type(item) is str for item in value)
+            else super().validate_elements(obj, value)
+        )
+
+
+def _utc_now() -> str:
+    return f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def _recording_time(refresh: Callable[["Panel"], None]) -> Callable[["Panel"], None]:
+    """A `refresh` that records when it was called, for the caption of the static form."""
+
+    @functools.wraps(refresh)
+    def wrapper(panel: "Panel") -> None:
+        panel._looked_at = _utc_now()
+        refresh(panel)
+
+    return wrapper
 
 
 class Panel(anywidget.AnyWidget):
-    """A widget over a workspace. `selection` and `filter` are synced both ways; `observe` works on them.
+    """A widget for a workspace. `selection` and `filter` are synchronised in both directions and
+    can be observed.
 
-    It sees what the tenant sees who was bound when it was made.
+    The panel sees the data of the tenant that was bound when it was created.
     """
 
     selection = Names(traitlets.Unicode()).tag(sync=True)
-    """Names or row keys that are chosen."""
+    """Selected names or row keys."""
     filter = traitlets.Unicode("").tag(sync=True)
-    """What is typed into the filter."""
+    """The filter text."""
     follow = traitlets.Bool(True)
-    """Whether it looks again after each cell, while a page shows it."""
+    """Whether the panel refreshes after each cell while a page shows it."""
 
     _kinds: ClassVar[Any]
-    """The messages that the page may send."""
-    _shared: ClassVar[tuple[type, ...]] = ()
-    """Messages whose answer is what every view of the panel shows from then on, and not only the one that asked."""
-    _aside: ClassVar[tuple[type | str, ...]] = ()
-    """Messages that a page is answered from a thread, and traits that are followed there: what they look at may take longer than a kernel should
-    wait."""
+    """The message types that the page may send."""
+    _shared_messages: ClassVar[tuple[type, ...]] = ()
+    """Message types whose answers update every view of the panel, not only the one that sent the
+    message."""
+    _threaded_triggers: ClassVar[tuple[type | str, ...]] = ()
+    """Message types and trait names that are handled in a thread, because they may take longer than
+    the kernel should block."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if "refresh" in cls.__dict__:
+            setattr(cls, "refresh", _recording_time(cls.refresh))  # noqa: B010  a method is not assignable for type checkers
         if "_kinds" in cls.__dict__:
-            cls._kinds = cls._kinds | protocol.Here | protocol.Gone
+            cls._kinds = cls._kinds | protocol.ViewOpened | protocol.ViewClosed
 
     def __init__(self, ws: "Workspace") -> None:
         self._ws, self._tenant = ws, ws.current_tenant
         self._views: set[int] = set()
-        self._hindered: list[str] = []
-        self._refused = False
-        self.saved_as: Callable[[], Form] = self._form
-        """What stands for the panel where it does not live."""
-        self._work = Work(self._tell)
-        self._later = Later("rows")
-        self._answered = threading.Event()
+        self._refresh_errors: list[str] = []
+        self._shows_refusal = False
+        self._looked_at = _utc_now()
+        self.saved_as: Callable[[], Rendered] = self._rendered
+        """Renders the static form shown where the panel is not live."""
+        self._runner = ActionRunner(self._send_message)
+        self._reply_queue = JobQueue("jammi-panel-rows")
+        self._answer_sent = threading.Event()
         super().__init__()
-        self.on_msg(self._heard)
+        self.on_msg(self._on_message)
 
-    # -- what a panel fills in -----------------------------------------------------------------------------------------------------
+    # -- hooks of subclasses
+    # ----------------------------------------------------------------------------------------------
 
     @abstractmethod
     def refresh(self) -> None:
-        """Look again."""
+        """Reload what the panel shows."""
 
-    def _look_quietly(self) -> None:
-        """Look again, and tell the page if what it shows is another by now. JammiError."""
+    def _refresh_if_changed(self) -> None:
+        """Reload, and notify the page if the contents have changed. JammiError."""
 
     @abstractmethod
     def _answer(self, message: Any) -> dict[str, Any]:
         """The body of the answer to a message. JammiError."""
 
-    def _reads(self, what: Any) -> bool:  # noqa: ARG002  for those that read
-        """Whether the answer to a message, or what follows a trait of this name, has to read a source first. JammiError."""
+    def _needs_read(self, trigger: Any) -> bool:  # noqa: ARG002  for subclasses
+        """Whether handling a message, or a change of the trait of this name, has to read a source
+        first. JammiError."""
         return False
 
-    def _lay(self, what: Any) -> None:
-        """Read that. JammiError."""
+    def _load(self, trigger: Any) -> None:
+        """Read the source, so that the answer does not have to. JammiError."""
 
-    def _there(self, names: list[str]) -> list[str]:  # noqa: ARG002  for those that know it
-        """Those of the names that can be chosen here."""
+    def _selectable_names(self, names: list[str]) -> list[str]:  # noqa: ARG002  for subclasses
+        """The names that can be selected."""
         return []
 
     @abstractmethod
-    def _form(self) -> Form:
-        """The panel without a kernel and without a script, as it last looked: a picture or a table, and text."""
+    def _rendered(self) -> Rendered:
+        """The static form, without kernel and script, in its last state: an image or a table, and
+        text."""
 
-    def _act(self, action: str, names: list[str], report: Report) -> dict[str, Any]:  # noqa: ARG002  for those that act
-        """Carry an action out, in a thread; the body of the message that ends it. JammiError."""
-        raise InvalidArgument(f"This panel does not {action}.")
+    def _act(self, action: str, names: list[str], report: ProgressCallback) -> dict[str, Any]:  # noqa: ARG002  for subclasses
+        """Run an action, in a thread, and return the body of its final message. JammiError."""
+        raise InvalidArgument(f"This panel does not support the action {action!r}.")
 
-    # -- messages ------------------------------------------------------------------------------------------------------------------
+    # -- messages
+    # ----------------------------------------------------------------------------------------------
 
     def set_state(self, sync_data: dict[str, Any]) -> None:
-        """Take what a page, or a panel that is linked there, sets.
+        """Apply trait values sent by a page or by a panel linked there.
 
-        What cannot be is said there, and Python has what it had; of a selection, what is here. The page keeps its own: sent back, it would undo the
-        choice in the panel that it is linked to.
+        Traits that are not a page's to set are ignored. Invalid values are reported on the page and
+        not applied; of a selection, the valid names are. The page keeps its own value: sent back,
+        it would undo the selection in the linked panel.
         """
-        taken: dict[str, Any] = {}
+        accepted: dict[str, Any] = {}
         problems: list[str] = []
-        here: list[str] | None = None
-        for name in [name for name in sync_data if name in self.keys]:
+        selectable: list[str] | None = None
+        for name in [name for name in sync_data if self._is_page_trait(name)]:
             try:
                 self.traits()[name]._validate(self, sync_data[name])
-            except JammiError as problem:
-                problems += problem.rendered()
-                here = self._there(list(sync_data[name])) if name == "selection" else here
-            except traitlets.TraitError as problem:
-                problems.append(str(problem))
+            except JammiError as error:
+                problems += error.rendered_lines()
+                selectable = (
+                    self._selectable_names(list(sync_data[name]))
+                    if name == "selection"
+                    else selectable
+                )
+            except traitlets.TraitError as error:
+                problems.append(str(error))
             else:
-                taken[name] = sync_data[name]
-        if problems or self._refused:  # the next thing that can be takes the word away
-            self._tell({"kind": "said", "lines": problems})
-        self._refused = bool(problems)
-        super().set_state(taken)
-        if here is not None:
-            with self._lock_property(selection=here):
-                self.selection = here
+                accepted[name] = sync_data[name]
+        if problems or self._shows_refusal:  # a later valid change clears the message
+            self._send_message({"kind": "said", "lines": problems})
+        self._shows_refusal = bool(problems)
+        super().set_state(accepted)
+        if selectable is not None:
+            with self._lock_property(selection=selectable):
+                self.selection = selectable
+
+    def _is_page_trait(self, name: str) -> bool:
+        """Whether a page may set a trait: those of panels, not code, style or layout, which every
+        other page would run or show."""
+        trait = self.traits().get(name)
+        return (
+            trait is not None
+            and name in self.keys
+            and not name.startswith("_")
+            and issubclass(trait.this_class, Panel)
+        )
 
     @contextlib.contextmanager
-    def _as_bound(self) -> Iterator[None]:
-        """Messages arrive in a context of their own: what the panel asks is asked for its tenant."""
+    def _tenant_context(self) -> Iterator[None]:
+        """Bind the panel's tenant, because messages arrive in a context of their own."""
         with self._ws.tenant(self._tenant):
             yield
 
-    def _tell(self, message: Mapping[str, Any], buffers: list[memoryview] | None = None) -> None:
+    def _send_message(
+        self, message: Mapping[str, Any], buffers: list[memoryview] | None = None
+    ) -> None:
         self.send({"v": protocol.VERSION, **message}, buffers)
 
-    def _heard(self, _: Any, content: Any, __: Any) -> None:
-        number = content.get("ask") if isinstance(content, dict) else None
+    def _on_message(self, _: Any, content: Any, __: Any) -> None:
+        request_id = content.get("ask") if isinstance(content, dict) else None
         try:
             message = protocol.parse(content, self._kinds)
         except msgspec.ValidationError:
-            self._tell({"kind": "refused", "ask": number, "lines": ["This page and the kernel are of different releases. Run the cell again."]})
+            self._send_message(
+                {
+                    "kind": "refused",
+                    "ask": request_id,
+                    "lines": [
+                        (
+                            "The page and the kernel use different releases of jammi_lab. "
+                            "Run the cell again."
+                        )
+                    ],
+                }
+            )
             return
-        self._do(message, lambda: self._respond(number, message), number)
+        self._run_or_queue(message, lambda: self._respond(request_id, message), request_id)
 
-    def _do(self, what: Any, job: Callable[[], None], ask: Any = None) -> None:
-        """Do something now; or, for a page, when that may take a while or something is done there already, in a thread, after that."""
-        slow = any(what == each if isinstance(each, str) else isinstance(what, each) for each in self._aside)
-        if not self._views or isinstance(what, _AT_ONCE) or not (slow or self._later.busy):
+    def _run_or_queue(self, trigger: Any, job: Callable[[], None], request_id: Any = None) -> None:
+        """Run the job now. If a page is open and the job may be slow, or the queue is busy, append
+        it to the queue."""
+        slow = any(
+            trigger == kind if isinstance(kind, str) else isinstance(trigger, kind)
+            for kind in self._threaded_triggers
+        )
+        if (
+            not self._views
+            or isinstance(trigger, _IMMEDIATE_MESSAGES)
+            or not (slow or self._reply_queue.busy)
+        ):
             job()
             return
 
-        def looked_first() -> None:
-            with contextlib.suppress(JammiError), self._as_bound():  # said by what is done then
-                if self._reads(what):
-                    self._tell({"kind": "reading", "ask": ask})
-                    self._lay(what)
+        def load_then_run() -> None:
+            with (
+                contextlib.suppress(JammiError),
+                self._tenant_context(),
+            ):  # the job reports the error
+                if self._needs_read(trigger):
+                    self._send_message({"kind": "reading", "ask": request_id})
+                    self._load(trigger)
             job()
 
-        self._later.put(looked_first)
+        self._reply_queue.put(load_then_run)
 
-    def _lay_again(self, lay: Callable[[], None]) -> None:
-        """After a look: read anew what answers rest on, before somebody asks."""
+    def _queue_load(self, load: Callable[[], None]) -> None:
+        """After a refresh, queue a read of the data that later answers need."""
 
-        def quietly() -> None:
-            with contextlib.suppress(JammiError), self._as_bound():
-                lay()
+        def load_quietly() -> None:
+            with contextlib.suppress(JammiError), self._tenant_context():
+                load()
 
-        self._later.put(quietly)
+        self._reply_queue.put(load_quietly)
 
-    def _respond(self, number: Any, message: Any) -> None:
+    def _respond(self, request_id: Any, message: Any) -> None:
         try:
-            with self._as_bound():
-                body = self._given(message)
-        except JammiError as problem:
-            self._tell({"kind": "refused", "ask": number, "lines": list(problem.rendered())})
+            with self._tenant_context():
+                body = self._dispatch(message)
+        except JammiError as error:
+            self._send_message(
+                {"kind": "refused", "ask": request_id, "lines": list(error.rendered_lines())}
+            )
             return
-        except Exception as problem:
-            self._tell({"kind": "refused", "ask": number, "lines": [f"{type(problem).__name__}: {problem}"]})
+        except Exception as error:
+            self._send_message(
+                {
+                    "kind": "refused",
+                    "ask": request_id,
+                    "lines": [f"{type(error).__name__}: {error}"],
+                }
+            )
             raise
         buffers = body.pop("buffers", None)
-        self._tell({"kind": "answer", "ask": number, "body": body, "shared": isinstance(message, self._shared)}, buffers)
-        self._answered.set()
+        self._send_message(
+            {
+                "kind": "answer",
+                "ask": request_id,
+                "body": body,
+                "shared": isinstance(message, self._shared_messages),
+            },
+            buffers,
+        )
+        self._answer_sent.set()
 
-    def _given(self, message: Any) -> dict[str, Any]:
+    def _dispatch(self, message: Any) -> dict[str, Any]:
         match message:
             case protocol.Act() | protocol.Cancel():
-                return self._began(message)
-            case protocol.Here(view=view):
+                return self._start_action(message)
+            case protocol.ViewOpened(view=view):
                 self._views.add(view)
-                following.begin(self)
+                auto_refresh.register_panel(self)
                 return {}
-            case protocol.Gone(view=view):
+            case protocol.ViewClosed(view=view):
                 self._views.discard(view)
                 return {}
         return self._answer(message)
 
-    def _look_again(self) -> bool:
-        """A look that nobody clicked for; what hinders it is said on the page. False when the workspace is closed: then such looks end."""
-        before, self._hindered = self._hindered, []
+    def _refresh_quietly(self) -> bool:
+        """Refresh without a request; an error is shown on the page. Returns False if the workspace
+        is closed, which ends automatic refreshes."""
+        previous, self._refresh_errors = self._refresh_errors, []
         try:
-            with self._as_bound():
-                self._look_quietly()
-        except JammiError as problem:
-            self._hindered = list(problem.rendered())
-        if self._hindered != before:
-            self._tell({"kind": "said", "lines": self._hindered})
+            with self._tenant_context():
+                self._refresh_if_changed()
+        except JammiError as error:
+            self._refresh_errors = list(error.rendered_lines())
+        if self._refresh_errors != previous:
+            self._send_message({"kind": "said", "lines": self._refresh_errors})
         return not self._ws._closed
 
     def close(self) -> None:
-        """Look no more, and let go of the page."""
-        if "_views" in self.__dict__:  # one whose making was refused is closed, too
+        """Stop refreshing and disconnect from the page."""
+        if "_views" in self.__dict__:  # also called after a failed constructor
             self._views.clear()
-            self._end()
+            self._on_close()
         super().close()
 
-    def _end(self) -> None:
-        """What else ends with the panel."""
+    def _on_close(self) -> None:
+        """Release the resources of a subclass on close."""
 
-    def _began(self, message: "protocol.Act | protocol.Cancel") -> dict[str, Any]:
+    def _start_action(self, message: "protocol.Act | protocol.Cancel") -> dict[str, Any]:
         if isinstance(message, protocol.Cancel):
-            self._work.cancel()
+            self._runner.cancel()
             return {}
 
-        answered = self._answered = threading.Event()
+        answer_sent = self._answer_sent = threading.Event()
 
-        def run(report: Report) -> dict[str, Any]:
-            answered.wait(ANSWER_SECONDS)  # what is over at once is told after the answer that it began, not before
+        def run(report: ProgressCallback) -> dict[str, Any]:
+            answer_sent.wait(
+                ANSWER_SECONDS
+            )  # the answer goes out before the outcome of a very short action
             try:
-                with self._as_bound():
+                with self._tenant_context():
                     return self._act(message.action, list(message.names), report)
             finally:
-                if message.action in _CHANGES:  # also what failed midway
-                    following.cell_ran()
+                if message.action in _CHANGING_ACTIONS:  # also after a partial failure
+                    auto_refresh.schedule_refresh()
 
-        return {"begun": self._work.begin(message.action, run)}
+        return {"begun": self._runner.start(message.action, run)}
 
-    # -- how it is shown -----------------------------------------------------------------------------------------------------------
+    # -- display
+    # ----------------------------------------------------------------------------------------------
 
     def __repr__(self) -> str:
-        return self._form().text
+        return self._rendered().text
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         bundle = super()._repr_mimebundle_(**kwargs)
         data, metadata = bundle if isinstance(bundle, tuple) else (bundle or {}, {})
-        form = self.saved_as()
-        return {**data, "text/plain": form.text, "text/html": form.html + _ONCE}, metadata
+        rendered = self.saved_as()
+        return {
+            **data,
+            "text/plain": rendered.text,
+            "text/html": rendered.html + _HIDE_SAVED_STYLE,
+        }, metadata
 
     def _ipython_display_(self) -> None:
-        """The live panel, and below it the static form in an output of its own, which the live one hides.
+        """Display the live panel and, in a separate output, the static form, which the live panel
+        hides.
 
-        A notebook that is opened again with a fresh kernel shows an error in place of the first, and the second as it is.
+        When the notebook is reopened without a running kernel, the first output shows an error and
+        the second is intact.
         """
         from IPython.display import display
 
         data, metadata = self._repr_mimebundle_()
         display(data, metadata=metadata, raw=True)
-        if _VIEW in data:
-            html = f'<details open class="jammi-saved"><summary style="opacity:0.7;font-size:90%">{SAVED}</summary>{self.saved_as().html}</details>'
+        if _WIDGET_VIEW_MIME in data:
+            html = (
+                '<details open class="jammi-saved"><summary style="opacity:0.7;font-size:90%">'
+                f"{SAVED_CAPTION.format(self._looked_at)}</summary>{self.saved_as().html}</details>"
+            )
             display({"text/html": html}, raw=True)

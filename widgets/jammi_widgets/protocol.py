@@ -1,6 +1,8 @@
-"""What a page may ask of the kernel: messages of fixed kinds with typed fields, never SQL, never a path, never code.
+"""The messages that a page may send to the kernel. They have fixed types and typed fields, and
+never contain SQL, paths or code.
 
-Each carries the protocol's number and one of its own, which the answer repeats. What is not one of these is refused.
+Each message has the protocol version and a number that the answer repeats. Other messages are
+rejected.
 """
 
 from typing import Annotated, Any, Literal
@@ -8,98 +10,102 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 VERSION = 1
-"""Raised when a kind changes its meaning; a page of another release is told to reload."""
+"""Incremented when a message type changes its meaning; pages of another version are told to
+reload."""
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=2_000)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=10_000_000)]
 
 
-class Ask(msgspec.Struct, tag_field="kind", forbid_unknown_fields=True, kw_only=True):
-    """What every message has."""
+class PanelMessage(msgspec.Struct, tag_field="kind", forbid_unknown_fields=True, kw_only=True):
+    """Base class of all messages."""
 
     v: Literal[1]
     ask: Count
     """The number that the answer repeats."""
 
 
-class Open(Ask, tag="open"):
-    """Everything that a page needs to draw the panel as it stands."""
+class Open(PanelMessage, tag="open"):
+    """Request everything the page needs to draw the panel."""
 
 
-class Refresh(Ask, tag="refresh"):
-    """Look again."""
+class Refresh(PanelMessage, tag="refresh"):
+    """Reload the panel."""
 
 
-class Here(Ask, tag="here"):
-    """A view of the panel is on a page. It has a number of its own: one panel may be shown in several places."""
-
-    view: Count
-
-
-class Gone(Ask, tag="gone"):
-    """That view is on the page no more."""
+class ViewOpened(PanelMessage, tag="here"):
+    """A view of the panel was opened. Views are numbered, because a panel may be shown in several
+    places."""
 
     view: Count
 
 
-class Show(Ask, tag="show"):
-    """The graph around a node, so many hops to either side or to one; without a node all of it."""
+class ViewClosed(PanelMessage, tag="gone"):
+    """A view of the panel was closed."""
+
+    view: Count
+
+
+class Show(PanelMessage, tag="show"):
+    """Show the graph around a node, within `hops` in one or both directions; without a node, the
+    whole graph."""
 
     node: Name | None = None
     hops: Annotated[int, msgspec.Meta(ge=1, le=1_000)] | None = None
     direction: Literal["both", "up", "down"] = "both"
 
 
-class Unfold(Ask, tag="unfold"):
-    """Show or hide what is directly before or after a node."""
+class Unfold(PanelMessage, tag="unfold"):
+    """Show or hide the direct neighbours of a node on one side."""
 
     node: Name
     side: Literal["up", "down"]
     open: bool
 
 
-class Columns(Ask, tag="columns"):
-    """Show the columns in the nodes, or take them away."""
+class ShowColumns(PanelMessage, tag="columns"):
+    """Show or hide the columns in the nodes."""
 
     on: bool
 
 
-class Details(Ask, tag="details"):
-    """What there is to say about a node or a row."""
+class Details(PanelMessage, tag="details"):
+    """Request the details of a node."""
 
     node: Name
 
 
-class Column(Ask, tag="column"):
-    """The way of one column of a node through the graph, up and down."""
+class TraceColumn(PanelMessage, tag="column"):
+    """Trace one column of a node upstream and downstream."""
 
     node: Name
     column: Name
 
 
-class Explore(Ask, tag="explore"):
-    """An explorer of a table with vectors, to be shown inside the panel."""
+class Explore(PanelMessage, tag="explore"):
+    """Open a neighbour explorer of a table with vectors inside the panel."""
 
     node: Name
 
 
-class ChooseAll(Ask, tag="choose-all"):
-    """Choose every row that was found and is not fresh, also those on other pages."""
+class ChooseAll(PanelMessage, tag="choose-all"):
+    """Select every row that matches the filter and is not fresh, on all pages."""
 
 
-class Act(Ask, tag="act"):
-    """Do something with tables: the answer says that it was begun; how it goes and how it ended is told by messages."""
+class Act(PanelMessage, tag="act"):
+    """Run an action on tables. The answer reports whether it was started; progress and outcome
+    follow as messages."""
 
     action: Literal["recompute", "verify", "what-if", "preview", "plan", "project"]
     names: Annotated[list[Name], msgspec.Meta(min_length=1, max_length=100_000)]
 
 
-class Cancel(Ask, tag="cancel"):
-    """Stop what was begun."""
+class Cancel(PanelMessage, tag="cancel"):
+    """Stop the running action."""
 
 
-class Rows(Ask, tag="rows"):
-    """Some rows of a list, sorted and cut in the kernel."""
+class Rows(PanelMessage, tag="rows"):
+    """Request some rows of a list; the kernel sorts and slices them."""
 
     sort: Annotated[str, msgspec.Meta(max_length=40)] = ""
     descending: bool = False
@@ -108,67 +114,67 @@ class Rows(Ask, tag="rows"):
     limit: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 200
 
 
-class Page(Ask, tag="page"):
-    """Some rows of a result, ordered and cut in the kernel."""
+class Page(PanelMessage, tag="page"):
+    """Request some rows of a result; the kernel sorts and slices them."""
 
     column: Count | None = None
-    """The place of the column that orders them; none is the order in which they came."""
+    """Index of the sort column; None keeps the order of the result."""
     descending: bool = False
     offset: Count = 0
     limit: Annotated[int, msgspec.Meta(ge=1, le=100)] = 50
     left: Count = 0
-    """The place of the first column that is shown."""
+    """Index of the first column shown."""
 
 
-class Value(Ask, tag="value"):
-    """One value of a result, whole."""
+class ReadValue(PanelMessage, tag="value"):
+    """Request one value of a result in full."""
 
     row: Count
     column: Count
 
 
-class Near(Ask, tag="near"):
-    """The rows nearest to a text or to a row that was shown before."""
+class FindNeighbors(PanelMessage, tag="near"):
+    """Request the rows nearest to a text or to a displayed row."""
 
     text: Annotated[str, msgspec.Meta(max_length=20_000)] | None = None
     row: Name | None = None
     k: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 10
 
 
-class Compare(Ask, tag="compare"):
-    """Two rows that were shown, side by side."""
+class Compare(PanelMessage, tag="compare"):
+    """Compare two displayed rows."""
 
     rows: Annotated[list[Name], msgspec.Meta(min_length=2, max_length=2)]
 
 
-class Children(Ask, tag="children"):
-    """What is below a part of the catalog, by the id that the part came with."""
+class Children(PanelMessage, tag="children"):
+    """Request the children of a catalog node by its id."""
 
     part: Name
 
 
-class Points(Ask, tag="points"):
-    """The points of a map, as bytes beside the answer."""
+class Points(PanelMessage, tag="points"):
+    """Request the points of a map; the answer carries them as a binary buffer."""
 
 
-class Colour(Ask, tag="colour"):
-    """A number for each point, by the values of a column."""
+class Colour(PanelMessage, tag="colour"):
+    """Request a colour index for each point by the values of a column."""
 
     column: Name
 
 
-class Hover(Ask, tag="hover"):
-    """What there is to say about a point."""
+class Hover(PanelMessage, tag="hover"):
+    """Request the details of a point."""
 
     point: Count
 
 
-class Lasso(Ask, tag="lasso"):
-    """Choose the points inside an outline, in the coordinates of the points."""
+class Lasso(PanelMessage, tag="lasso"):
+    """Select the points inside an outline, given in the coordinates of the points."""
 
     outline: Annotated[list[tuple[float, float]], msgspec.Meta(min_length=3, max_length=2_000)]
 
 
 def parse(content: Any, kinds: Any) -> Any:
-    """The message, one of `kinds`. Raises msgspec.ValidationError."""
+    """The content as a message of one of the types `kinds`. Raises msgspec.ValidationError."""
     return msgspec.convert(content, kinds)

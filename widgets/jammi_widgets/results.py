@@ -1,193 +1,281 @@
-"""The viewer of a result: its rows page by page, in another order, and those with a text in them; all of it decided in the kernel."""
+"""The result viewer: paging, sorting and searching, all done in the kernel."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import traitlets
 
-from jammi_lab.errors import InvalidArgument, RowNotFound, SourceUnavailable
-from jammi_lab.handles import ResultTable
-from jammi_lab.markup import HTML_CUT, TITLE_CUT, Form, as_text, count, numeric, visible
-from jammi_lab.people import Begun, for_people
-from jammi_lab.result import Result
+from jammi_lab.core.display_values import TruncatedList, to_display
+from jammi_lab.core.errors import InvalidArgument, RowNotFound, SourceUnavailable
+from jammi_lab.core.html import (
+    MAX_HTML_CHARS,
+    MAX_TITLE_CHARS,
+    Rendered,
+    count_noun,
+    escape_invisible,
+    is_numeric_type,
+    to_text,
+)
+from jammi_lab.workspace.result import Result
+from jammi_lab.workspace.result_table import ResultTable
 from jammi_widgets import assets, protocol
-from jammi_widgets.held import MOST_ROWS, Held
 from jammi_widgets.panel import Panel
+from jammi_widgets.result_pages import MAX_HELD_ROWS, ResultPage
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from jammi_lab.workspace import Workspace
+    from jammi_lab.workspace.workspace import Workspace
 
-MOST_COLUMNS = 30
-"""Columns that a page shows side by side; the others are stepped to."""
-MOST_WHOLE = 100_000
-"""Characters of one value that the page gets when it is opened."""
+MAX_SHOWN_COLUMNS = 30
+"""Maximum number of columns shown side by side; the panel scrolls to the others."""
+MAX_VALUE_CHARS = 100_000
+"""Maximum number of characters of an opened value sent to the page."""
 
 Cell = str | dict[str, Any] | None
-"""A text; with more to say about it, that; None is NULL."""
+"""A text; a dict for a text with attributes; None for NULL."""
 
 
 class ResultView(Panel):
-    """The rows of a Result (or ResultTable) to look through: pages, an order by a click on a column, a text to find.
+    """A viewer for the rows of a Result or ResultTable: paging, sorting by a column, and text
+    search.
 
-    Up to a million rows, or 64 MiB, are held for that in the kernel, and no more than is looked at; beyond it the panel says that there are more.
-    `selection` holds the numbers of chosen rows as text, from 1 in the order of the result; `selected()` gives them as an Arrow table. `filter` is
-    the text that rows must have in one of their columns. InvalidArgument for what has no rows; what the statement raises when its rows are read.
+    The kernel holds up to a million rows or 64 MiB, and reads no more than is viewed; beyond the
+    limit the panel reports that there are more rows. `selection` holds the numbers of selected rows
+    as text, counted from 1 in the order of the result; `selected()` returns these rows as an
+    Arrow table. `filter` is a text that rows must contain in one of their columns. Raises
+    InvalidArgument for a value without rows, and the errors of the statement when its rows are
+    read.
     """
 
     _esm = assets.module("results")
     _css = assets.style()
-    _kinds: ClassVar[Any] = protocol.Open | protocol.Page | protocol.Value
-    _shared = (protocol.Page,)
+    _kinds: ClassVar[Any] = protocol.Open | protocol.Page | protocol.ReadValue
+    _shared_messages = (protocol.Page,)
 
     def __init__(self, ws: "Workspace", rows: Result | ResultTable) -> None:
         result = rows.read() if isinstance(rows, ResultTable) else rows
         if not isinstance(result, Result):
-            raise InvalidArgument(f"A {type(rows).__name__} is neither a Result nor a ResultTable.", hint="ws.sql(…) gives a Result.")
-        self._result, self._held = result, Held(result)
-        self._asked = protocol.Page(v=1, ask=0)
-        self._held.upto(self._asked.limit)
-        self._saved, self._notice = result._form(), result._notice()
+            raise InvalidArgument(
+                f"A {type(rows).__name__} is neither a Result nor a ResultTable.",
+                hint="ws.sql(…) returns a Result.",
+            )
+        self._result, self._result_page = result, ResultPage(result)
+        self._page_request = protocol.Page(v=1, ask=0)
+        self._result_page.load_rows(self._page_request.limit)
+        self._saved_form, self._pending_badge = result._rendered(), result._badge()
         super().__init__(ws)
         self.observe(lambda _: self.refresh(), names="filter")
-        if self._notice is not None:
-            self._notice.then(lambda: self._tell({"kind": "badge", "body": {"badge": self._badge()}}))
+        if self._pending_badge is not None:
+            self._pending_badge.add_done_callback(
+                lambda: self._send_message(
+                    {"kind": "badge", "body": {"badge": self._badge_lines()}}
+                )
+            )
 
     def refresh(self) -> None:
-        """Show the first page of the order and the text that are asked for."""
-        self._asked = protocol.Page(v=1, ask=0, column=self._asked.column, descending=self._asked.descending, left=self._asked.left)
-        with self._as_bound():
-            self._tell({"kind": "changed", "body": self._page(self._asked)})
+        """Show the first page with the current sort order and filter."""
+        self._page_request = protocol.Page(
+            v=1,
+            ask=0,
+            column=self._page_request.column,
+            descending=self._page_request.descending,
+            left=self._page_request.left,
+        )
+        with self._tenant_context():
+            self._send_message({"kind": "changed", "body": self._page_message(self._page_request)})
 
     def selected(self) -> "pa.Table":
-        """The chosen rows, in the order in which they were chosen."""
-        return self._held.taken([int(number) - 1 for number in self.selection])
+        """The selected rows in order of selection."""
+        return self._result_page.take_rows([int(number) - 1 for number in self.selection])
 
     @traitlets.validate("selection")
-    def _chosen(self, proposal: dict[str, Any]) -> list[str]:
+    def _validate_selection(self, proposal: dict[str, Any]) -> list[str]:
         for number in proposal["value"]:
-            if not (number.isascii() and number.isdigit() and 1 <= int(number) <= MOST_ROWS):
+            if not (number.isascii() and number.isdigit() and 1 <= int(number) <= MAX_HELD_ROWS):
                 raise RowNotFound(
-                    f"There is no row {visible(number)!r}.", hint="Rows are chosen by their numbers, from 1 in the order of the result."
+                    f"There is no row {escape_invisible(number)!r}.",
+                    hint="Rows are numbered from 1 in the order of the result.",
                 )
-            self._row(int(number) - 1)
+            self._require_row(int(number) - 1)
         return list(proposal["value"])
 
-    def _row(self, at: int) -> None:
-        """Hold the rows up to this one. RowNotFound."""
-        self._held.upto(at + 1)
-        if at >= self._held.rows.num_rows:
-            raise RowNotFound(f"There is no row {at + 1:,}: {count(self._held.rows.num_rows, 'row')} can be looked at here.")
+    def _require_row(self, row: int) -> None:
+        """Read the rows up to this one. RowNotFound."""
+        self._result_page.load_rows(row + 1)
+        if row >= self._result_page.rows.num_rows:
+            raise RowNotFound(
+                f"There is no row {row + 1:,}: this view contains "
+                f"{count_noun(self._result_page.rows.num_rows, 'row')}."
+            )
 
-    # -- messages ------------------------------------------------------------------------------------------------------------------
+    # -- messages
+    # ----------------------------------------------------------------------------------------------
 
     def _answer(self, message: Any) -> dict[str, Any]:
         try:
             match message:
                 case protocol.Page():
-                    self._asked = message
-                case protocol.Value(row=row, column=column):
-                    return self._whole(row, column)
-            return self._page(self._asked)
+                    self._page_request = message
+                case protocol.ReadValue(row=row, column=column):
+                    return self._full_value(row, column)
+            return self._page_message(self._page_request)
         except KeyboardInterrupt:
-            raise SourceUnavailable("Reading further rows was stopped.", hint="What was read before can be looked at as it was.") from None
+            raise SourceUnavailable(
+                "Reading more rows was cancelled.",
+                hint="The rows read before remain available.",
+            ) from None
 
-    def _page(self, asked: protocol.Page) -> dict[str, Any]:
-        """The rows of a page, and what is to be said about the others."""
-        held, wanted = self._held, self.filter.strip()
-        if asked.column is not None:
-            self._column(asked.column)
-            if not held.sorts(asked.column):
+    def _page_message(self, request: protocol.Page) -> dict[str, Any]:
+        """A page of rows as a message, with row counts and notes."""
+        page, needle = self._result_page, self.filter.strip()
+        if request.column is not None:
+            self._require_column(request.column)
+            if not page.is_sortable(request.column):
                 raise InvalidArgument(
-                    f"The values of {self._result.columns[asked.column]!r} have no order here.", hint="ORDER BY an expression of them."
+                    f"The column {self._result.columns[request.column]!r} cannot be sorted here.",
+                    hint="Sort the statement by an expression of it with ORDER BY.",
                 )
-        if wanted or asked.column is not None:
-            at: Sequence[int] = held.ordered(wanted, asked.column, descending=asked.descending)
-            further = asked.offset + asked.limit < len(at)
-            at = at[asked.offset : asked.offset + asked.limit]
+        if needle or request.column is not None:
+            row_numbers: Sequence[int] = page.sorted_rows(
+                needle, request.column, descending=request.descending
+            )
+            further = request.offset + request.limit < len(row_numbers)
+            row_numbers = row_numbers[request.offset : request.offset + request.limit]
         else:
-            held.upto(asked.offset + asked.limit + 1)
-            at = range(min(asked.offset, held.rows.num_rows), min(asked.offset + asked.limit, held.rows.num_rows))
-            further = held.rows.num_rows > asked.offset + asked.limit
-        left = min(asked.left, max(0, held.rows.num_columns - 1))
+            page.load_rows(request.offset + request.limit + 1)
+            row_numbers = range(
+                min(request.offset, page.rows.num_rows),
+                min(request.offset + request.limit, page.rows.num_rows),
+            )
+            further = page.rows.num_rows > request.offset + request.limit
+        first_column = min(request.left, max(0, page.rows.num_columns - 1))
         return {
-            "columns": [self._told_column(i) for i in range(left, min(left + MOST_COLUMNS, held.rows.num_columns))],
-            "left": left,
-            "wide": held.rows.num_columns,
-            "rows": self._told_rows(at, left),
-            "numbers": [i + 1 for i in at],
-            "offset": asked.offset,
+            "columns": [
+                self._column_message(i)
+                for i in range(
+                    first_column, min(first_column + MAX_SHOWN_COLUMNS, page.rows.num_columns)
+                )
+            ],
+            "left": first_column,
+            "wide": page.rows.num_columns,
+            "rows": self._row_cells(row_numbers, first_column),
+            "numbers": [i + 1 for i in row_numbers],
+            "offset": request.offset,
             "further": further,
-            "sorted": asked.column,
-            "descending": asked.descending,
-            "counted": self._counted(asked, len(at), wanted),
-            "said": self._bounds(wanted, asked, further=further),
-            "badge": self._badge(),
+            "sorted": request.column,
+            "descending": request.descending,
+            "counted": self._row_count_text(request, len(row_numbers), needle),
+            "said": self._limit_note(needle, request, further=further),
+            "badge": self._badge_lines(),
         }
 
-    def _counted(self, asked: protocol.Page, shown: int, wanted: str) -> str:
-        """Which rows of how many these are."""
-        total = count(self._total, "row") if self._total is not None else ""
-        if not shown:
-            return f"Nothing is found{f' in {total}' if total else ''}." if wanted else "no rows"
-        if shown == self._total and not wanted:
+    def _row_count_text(self, request: protocol.Page, row_count: int, needle: str) -> str:
+        """The range of the rows shown and the total."""
+        total = count_noun(self._total, "row") if self._total is not None else ""
+        if not row_count:
+            return f"No matches{f' in {total}' if total else ''}." if needle else "no rows"
+        if row_count == self._total and not needle:
             return total
-        part = f"{asked.offset + 1:,} to {asked.offset + shown:,}"
-        if wanted:
-            return f"{part} of {self._held.found:,} found{f' in {total}' if total else ''}"
-        return f"{part} of {total}" if total else f"{part}; there are more"
+        span = f"{request.offset + 1:,} to {request.offset + row_count:,}"
+        if needle:
+            return (
+                f"{span} of {self._result_page.match_count:,} "
+                f"matches{f' in {total}' if total else ''}"
+            )
+        return f"{span} of {total}" if total else f"{span}; there are more"
 
     @property
     def _total(self) -> int | None:
-        return self._result._rows if self._result._rows is not None else self._held.rows.num_rows if self._held.whole else None
+        return (
+            self._result._rows
+            if self._result._rows is not None
+            else self._result_page.rows.num_rows
+            if self._result_page.complete
+            else None
+        )
 
-    def _bounds(self, wanted: str, asked: protocol.Page, *, further: bool) -> str:
-        """That there are rows which this panel does not reach, when that matters for what it shows."""
-        if not self._held.full:
+    def _limit_note(self, needle: str, request: protocol.Page, *, further: bool) -> str:
+        """A note that the result has rows beyond the limit, if that affects the rows shown."""
+        if not self._result_page.is_full:
             return ""
-        deeds = [word for word, does in (("sorted", asked.column is not None), ("searched", bool(wanted))) if does]
-        if not deeds and further:
+        operations = [
+            word
+            for word, applied in (
+                ("sorted", request.column is not None),
+                ("searched", bool(needle)),
+            )
+            if applied
+        ]
+        if not operations and further:
             return ""
-        first = f"the first {count(self._held.rows.num_rows, 'row')}"
-        said = f"Only {first} of the result are {' and '.join(deeds)} here." if deeds else f"These are {first}; the result has more."
-        return f"{said} ORDER BY and WHERE in the statement reach all of them."
+        first = f"the first {count_noun(self._result_page.rows.num_rows, 'row')}"
+        note = (
+            f"Only {first} of the result are {' and '.join(operations)} here."
+            if operations
+            else f"These are {first}; the result has more."
+        )
+        return f"{note} ORDER BY and WHERE in the statement apply to all of them."
 
-    def _badge(self) -> list[str]:
-        """What is to be said about the tables that were read, as the saved form has it."""
-        form = None if self._notice is None else self._notice.form()
-        return [] if form is None else form.text.split("\n")
+    def _badge_lines(self) -> list[str]:
+        """The lines of the freshness badge of the tables that were read, as in the static form."""
+        rendered = None if self._pending_badge is None else self._pending_badge.form()
+        return [] if rendered is None else rendered.text.split("\n")
 
-    def _column(self, column: int) -> None:
-        if column >= self._held.rows.num_columns:
+    def _require_column(self, column: int) -> None:
+        if column >= self._result_page.rows.num_columns:
             raise InvalidArgument(f"There is no column {column + 1:,}.")
 
-    def _told_column(self, i: int) -> dict[str, Any]:
-        kind = self._result._types[i]
-        return {"at": i, "name": visible(self._result.columns[i]), "type": kind.lower(), "number": numeric(kind), "sorts": self._held.sorts(i)}
+    def _column_message(self, i: int) -> dict[str, Any]:
+        sql_type = self._result._types[i]
+        return {
+            "at": i,
+            "name": escape_invisible(self._result.columns[i]),
+            "type": sql_type.lower(),
+            "number": is_numeric_type(sql_type),
+            "sorts": self._result_page.is_sortable(i),
+        }
 
-    def _told_rows(self, at: Sequence[int], left: int) -> list[list[Cell]]:
-        some = self._held.taken(at, range(left, min(left + MOST_COLUMNS, self._held.rows.num_columns)))
+    def _row_cells(self, row_numbers: Sequence[int], first_column: int) -> list[list[Cell]]:
+        table = self._result_page.take_rows(
+            row_numbers,
+            range(
+                first_column,
+                min(first_column + MAX_SHOWN_COLUMNS, self._result_page.rows.num_columns),
+            ),
+        )
         decimals = self._result.decimals
-        columns = [for_people(c, decimals.get(n)) for n, c in zip(some.column_names, some.columns, strict=True)]
+        columns = [
+            to_display(c, decimals.get(n))
+            for n, c in zip(table.column_names, table.columns, strict=True)
+        ]
         return [[_cell(value) for value in row] for row in zip(*columns, strict=True)]
 
-    def _whole(self, row: int, column: int) -> dict[str, Any]:
-        """One value as far as a page can take it."""
-        self._column(column)
-        self._row(row)
-        value = for_people(self._held.rows.column(column).slice(row, 1))[0]
-        text = value if isinstance(value, str) else _full(value)
-        lines = [visible(line) for line in text[:MOST_WHOLE].split("\n")]
-        cut = f"the first {MOST_WHOLE:,} of {len(text):,} characters" if len(text) > MOST_WHOLE else ""
-        return {"name": visible(self._result.columns[column]), "number": row + 1, "lines": lines, "cut": cut}
+    def _full_value(self, row: int, column: int) -> dict[str, Any]:
+        """One value, up to the limit for a page."""
+        self._require_column(column)
+        self._require_row(row)
+        value = to_display(self._result_page.rows.column(column).slice(row, 1))[0]
+        text = value if isinstance(value, str) else _full_text(value)
+        lines = [escape_invisible(line) for line in text[:MAX_VALUE_CHARS].split("\n")]
+        truncation_note = (
+            f"the first {MAX_VALUE_CHARS:,} of {len(text):,} characters"
+            if len(text) > MAX_VALUE_CHARS
+            else ""
+        )
+        return {
+            "name": escape_invisible(self._result.columns[column]),
+            "number": row + 1,
+            "lines": lines,
+            "cut": truncation_note,
+        }
 
-    def _form(self) -> Form:
-        return self._saved
+    def _rendered(self) -> Rendered:
+        return self._saved_form
 
 
-def _full(value: Any) -> str:
-    """A value as `as_text` has it, but whole; of a very long list its beginning, and how long it is."""
+def _full_text(value: Any) -> str:
+    """A value like `to_text`, but not shortened. A very long list is truncated, with its length."""
     match value:
         case None:
             return "NULL"
@@ -196,22 +284,38 @@ def _full(value: Any) -> str:
         case bytes():
             return "\\x" + value.hex()
         case Mapping():
-            return "{" + ", ".join(f"{as_text(key)}: {_full(each)}" for key, each in value.items()) + "}"
+            return (
+                "{"
+                + ", ".join(f"{to_text(key)}: {_full_text(item)}" for key, item in value.items())
+                + "}"
+            )
         case list() | tuple():
-            more = [f"… ({value.whole:,})"] if isinstance(value, Begun) and value.whole > len(value) else []
-            return "[" + ", ".join([*map(_full, value), *more]) + "]"
+            ellipsis = (
+                [f"… ({value.total:,})"]
+                if isinstance(value, TruncatedList) and value.total > len(value)
+                else []
+            )
+            return "[" + ", ".join([*map(_full_text, value), *ellipsis]) + "]"
         case _:
-            return as_text(value)
+            return to_text(value)
 
 
 def _cell(value: Any) -> Cell:
-    """A value for the page, as the static table has it: NULL is told from an empty text and from the text NULL, what is cut can be pointed at."""
+    """A value for the page, as in the static table: NULL is distinct from an empty text and from
+    the text 'NULL', and shortened texts have a tooltip."""
     if value is None:
         return None
-    text = as_text(value)
+    text = to_text(value)
     if isinstance(value, str) and (not text.strip() or text == "NULL"):
-        return {"text": visible(f"'{text[:HTML_CUT]}'"), "quiet": True}
-    if len(text) <= HTML_CUT:
-        return visible(text)
-    whole = text if len(text) <= TITLE_CUT else f"{text[:TITLE_CUT]}… ({len(text):,} characters)"
-    return {"text": visible(text[: HTML_CUT - 1]) + "…", "whole": visible(whole)}
+        return {"text": escape_invisible(f"'{text[:MAX_HTML_CHARS]}'"), "quiet": True}
+    if len(text) <= MAX_HTML_CHARS:
+        return escape_invisible(text)
+    title = (
+        text
+        if len(text) <= MAX_TITLE_CHARS
+        else f"{text[:MAX_TITLE_CHARS]}… ({len(text):,} characters)"
+    )
+    return {
+        "text": escape_invisible(text[: MAX_HTML_CHARS - 1]) + "…",
+        "whole": escape_invisible(title),
+    }

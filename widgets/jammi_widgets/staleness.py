@@ -1,162 +1,211 @@
-"""The staleness board: every recipe with its verdict, why, since when, and what mending it costs."""
+"""The staleness board: every recipe with its verdict, reasons, age and cost of recomputation."""
 
-from collections.abc import Sequence
+import contextvars
+import threading
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 import traitlets
 
-from jammi_lab import forms
-from jammi_lab.errors import TableNotFound
-from jammi_lab.markup import Form, seconds, size, visible
-from jammi_lab.names import near
-from jammi_lab.sensing.reports import Plan, Status
-from jammi_lab.values.records import RunStep, Step
+from jammi_lab.core import reprs
+from jammi_lab.core.errors import TableNotFound
+from jammi_lab.core.html import Rendered, escape_invisible, format_bytes, format_seconds
+from jammi_lab.core.identifiers import near_names
+from jammi_lab.core.records import RunStep, Step
+from jammi_lab.freshness.reports import Plan, Status
 from jammi_widgets import assets, protocol
-from jammi_widgets.lines import Line, looked
+from jammi_widgets.action_runner import ProgressCallback
+from jammi_widgets.board_rows import RecipeRow, build_rows
 from jammi_widgets.panel import Panel
-from jammi_widgets.watching import Watch
-from jammi_widgets.work import Report
 
 if TYPE_CHECKING:
-    from jammi_lab.workspace import Workspace
+    from jammi_lab.workspace.workspace import Workspace
 
-MOST_REASONS = 3
-"""Reasons that stand in a row; the lineage tells all of them."""
+
+class Poller:
+    """At most one thread that calls `callback` at an interval. A call that returns False ends
+    it."""
+
+    def __init__(self, callback: Callable[[], bool]) -> None:
+        self._callback = callback
+        self._stop = threading.Event()
+
+    def set_interval(self, interval: float) -> None:
+        """Set the interval in seconds (at least 0.2); 0 stops the calls."""
+        self._stop.set()
+        if interval > 0:
+            self._stop = stop = threading.Event()
+            run = contextvars.copy_context().run
+            threading.Thread(
+                target=run,
+                args=(self._loop, max(interval, 0.2), stop),
+                name="jammi-panel-watch",
+                daemon=True,
+            ).start()
+
+    def _loop(self, interval: float, stop: threading.Event) -> None:
+        while not stop.wait(interval):
+            if not self._callback():
+                return
+
+
+MAX_REASONS = 3
+"""Maximum number of reasons in a row; the lineage graph shows all of them."""
 
 
 class StalenessBoard(Panel):
-    """All recipes with verdicts; chosen ones are planned or recomputed from here.
+    """All recipes with their verdicts; selected ones can be planned or recomputed.
 
-    `selection` holds the chosen recipes, `filter` what names, reasons and verdicts are searched for. `watch`: seconds between looks that the board
-    takes by itself; 0, the default, is none.
+    `selection` holds the selected recipes; `filter` is searched in names, reasons and verdicts.
+    `watch`: interval in seconds of automatic refreshes; 0, the default, disables them.
     """
 
     _esm = assets.module("staleness")
     _css = assets.style()
-    _kinds: ClassVar[Any] = protocol.Open | protocol.Refresh | protocol.Rows | protocol.ChooseAll | protocol.Act | protocol.Cancel
-    _shared = (protocol.Refresh, protocol.Rows)
-    _aside = (protocol.Refresh,)
+    _kinds: ClassVar[Any] = (
+        protocol.Open
+        | protocol.Refresh
+        | protocol.Rows
+        | protocol.ChooseAll
+        | protocol.Act
+        | protocol.Cancel
+    )
+    _shared_messages = (protocol.Refresh, protocol.Rows)
+    _threaded_triggers = (protocol.Refresh,)
 
     watch = traitlets.Float(0.0, min=0.0, max=86_400.0).tag(sync=True)
-    """Seconds between looks that the board takes by itself; 0 for none."""
+    """Interval of automatic refreshes in seconds; 0 disables them."""
 
     def __init__(self, ws: "Workspace", *, watch: float = 0.0) -> None:
-        self._lines = looked(ws, ws.status())
-        self._asked = protocol.Rows(v=1, ask=0)
+        self._rows = build_rows(ws, ws.status())
+        self._page_request = protocol.Rows(v=1, ask=0)
         super().__init__(ws)
-        self._watch = Watch(self._look_again)
-        self.observe(self._watched, names="watch")
-        self.observe(self._filtered, names="filter")
+        self._poller = Poller(self._refresh_quietly)
+        self.observe(self._on_watch_change, names="watch")
+        self.observe(self._on_filter_change, names="filter")
         self.watch = watch
 
     def refresh(self) -> None:
-        """Look again."""
-        with self._as_bound():
-            self._look()
-        self._told()
+        """Reload the verdicts."""
+        with self._tenant_context():
+            self._refresh_rows()
+        self._send_page()
 
-    def _look(self) -> None:
-        """See what there is; what is gone is chosen no more."""
-        self._lines = looked(self._ws, self._ws.status())
-        if gone := set(self.selection) - self._lines.names:
-            self.selection = [name for name in self.selection if name not in gone]
+    def _refresh_rows(self) -> None:
+        """Reload the verdicts; removed recipes leave the selection."""
+        self._rows = build_rows(self._ws, self._ws.status())
+        if missing := set(self.selection) - self._rows.names:
+            self.selection = [name for name in self.selection if name not in missing]
 
-    def _end(self) -> None:
-        self._watch.every(0)
+    def _on_close(self) -> None:
+        self._poller.set_interval(0)
 
     @traitlets.validate("selection")
-    def _chosen(self, proposal: dict[str, Any]) -> list[str]:
-        there = self._lines.names
+    def _validate_selection(self, proposal: dict[str, Any]) -> list[str]:
+        recipe_names = self._rows.names
         for name in proposal["value"]:
-            if name not in there:
-                raise TableNotFound(f"There is no recipe {name!r} here.", near=near(name, sorted(there)))
+            if name not in recipe_names:
+                raise TableNotFound(
+                    f"There is no recipe {name!r} here.",
+                    near=near_names(name, sorted(recipe_names)),
+                )
         return list(proposal["value"])
 
-    def _there(self, names: list[str]) -> list[str]:
-        return [name for name in names if name in self._lines.names]
+    def _selectable_names(self, names: list[str]) -> list[str]:
+        return [name for name in names if name in self._rows.names]
 
-    def _watched(self, change: dict[str, Any]) -> None:
-        self._watch.every(change["new"])
+    def _on_watch_change(self, change: dict[str, Any]) -> None:
+        self._poller.set_interval(change["new"])
 
-    def _filtered(self, _: Any) -> None:
-        self._asked = msgspec.structs.replace(self._asked, offset=0)
-        self._told()
+    def _on_filter_change(self, _: Any) -> None:
+        self._page_request = msgspec.structs.replace(self._page_request, offset=0)
+        self._send_page()
 
-    def _look_quietly(self) -> None:
-        before = self._lines.told()
-        self._look()
-        if self._lines.told() != before:
-            self._told()
+    def _refresh_if_changed(self) -> None:
+        previous = self._rows.displayed_state()
+        self._refresh_rows()
+        if self._rows.displayed_state() != previous:
+            self._send_page()
 
-    def _told(self) -> None:
-        self._tell({"kind": "changed", "body": self._page(self._asked)})
+    def _send_page(self) -> None:
+        self._send_message({"kind": "changed", "body": self._page_message(self._page_request)})
 
-    # -- messages ------------------------------------------------------------------------------------------------------------------
+    # -- messages
+    # ----------------------------------------------------------------------------------------------
 
     def _answer(self, message: Any) -> dict[str, Any]:
         match message:
             case protocol.Rows():
-                self._asked = message
+                self._page_request = message
             case protocol.Refresh():
-                self._look()
+                self._refresh_rows()
             case protocol.ChooseAll():
-                found = self._lines.found(self.filter, self._asked.group)
-                self.selection = [line.row.name for line in found if line.word != "fresh"]
+                matches = self._rows.matching_rows(self.filter, self._page_request.group)
+                self.selection = [row.row.name for row in matches if row.verdict_word != "fresh"]
                 return {}
-        return self._page(self._asked)
+        return self._page_message(self._page_request)
 
-    def _page(self, asked: protocol.Rows) -> dict[str, Any]:
-        """The rows that a page shows, with what there is in all."""
-        lines = self._lines
-        found = lines.found(self.filter, asked.group, asked.sort, descending=asked.descending)
-        offset = asked.offset if asked.offset < len(found) else 0
+    def _page_message(self, request: protocol.Rows) -> dict[str, Any]:
+        """A page of rows as a message, with totals."""
+        rows = self._rows
+        matches = rows.matching_rows(
+            self.filter, request.group, request.sort, descending=request.descending
+        )
+        offset = request.offset if request.offset < len(matches) else 0
         return {
-            "rows": [_told_row(line) for line in found[offset : offset + asked.limit]],
-            "found": len(found),
-            "total": len(lines.all),
+            "rows": [_row_message(row) for row in matches[offset : offset + request.limit]],
+            "found": len(matches),
+            "total": len(rows.rows),
             "offset": offset,
-            "sort": asked.sort,
-            "descending": asked.descending,
-            "counts": lines.counts,
-            "causes": lines.causes(self.filter),
-            "group": asked.group,
+            "sort": request.sort,
+            "descending": request.descending,
+            "counts": rows.counts,
+            "causes": rows.causes(self.filter),
+            "group": request.group,
         }
 
-    def _act(self, action: str, names: list[str], report: Report) -> dict[str, Any]:
-        if gone := [n for n in names if n not in self._lines.names]:
-            raise TableNotFound(f"There is no recipe {gone[0]!r} here any more.", hint="Refresh the board.")
+    def _act(self, action: str, names: list[str], report: ProgressCallback) -> dict[str, Any]:
+        if missing := [n for n in names if n not in self._rows.names]:
+            raise TableNotFound(
+                f"There is no recipe {missing[0]!r} here any more.", hint="Refresh the board."
+            )
         if action == "plan":
-            return _planned(self._ws.plan(names, progress=False))
+            return _plan_message(self._ws.plan(names, progress=False))
         if action == "recompute":
             try:
                 run = self._ws.recompute(names, progress=report)
             finally:
                 self.refresh()
-            return {"lines": [_ran(step) for step in run.steps] or ["Nothing had to be done."], "deviations": [visible(d) for d in run.deviations]}
+            return {
+                "lines": [_step_text(step) for step in run.steps] or ["Nothing had to be done."],
+                "deviations": [escape_invisible(d) for d in run.deviations],
+            }
         return super()._act(action, names, report)
 
-    def _form(self) -> Form:
-        return Status([line.row for line in self._lines.all])._form()
+    def _rendered(self) -> Rendered:
+        return Status([row.row for row in self._rows.rows])._rendered()
 
 
-def _told_row(line: Line) -> dict[str, Any]:
-    shown = line.reasons[:MOST_REASONS] + ([f"and {len(line.reasons) - MOST_REASONS:,} more"] if len(line.reasons) > MOST_REASONS else [])
+def _row_message(row: RecipeRow) -> dict[str, Any]:
+    reasons = row.reasons[:MAX_REASONS] + (
+        [f"and {len(row.reasons) - MAX_REASONS:,} more"] if len(row.reasons) > MAX_REASONS else []
+    )
     return {
-        "name": line.row.name,
-        "version": line.row.version,
-        "verdict": line.word,
-        "reasons": shown,
-        "rows": "" if line.row.rows is None else f"{line.row.rows:,}",
-        "size": size(line.row.bytes),
-        "index": f"index {line.row.index}" if line.row.index else "",
-        "age": ago(line.row.age),
-        "cost": "" if line.cost is None else seconds(line.cost),
+        "name": row.row.name,
+        "version": row.row.version,
+        "verdict": row.verdict_word,
+        "reasons": reasons,
+        "rows": "" if row.row.rows is None else f"{row.row.rows:,}",
+        "size": format_bytes(row.row.bytes),
+        "index": f"index {row.row.index}" if row.row.index else "",
+        "age": format_age(row.row.age),
+        "cost": "" if row.cost is None else format_seconds(row.cost),
     }
 
 
-def ago(age: float | None) -> str:
-    """How long ago, in the largest unit that is full: `3 h`."""
+def format_age(age: float | None) -> str:
+    """The age in the largest unit that fits: `3 h`."""
     if age is None:
         return ""
     for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
@@ -165,19 +214,41 @@ def ago(age: float | None) -> str:
     return f"{age:.0f} s"
 
 
-def _planned(plan: Plan) -> dict[str, Any]:
-    def told(steps: Sequence[Step]) -> list[list[str]]:
-        return [[s.name, "; ".join(visible(str(r)) for r in s.reasons), "" if s.seconds is None else seconds(s.seconds)] for s in steps]
+def _plan_message(plan: Plan) -> dict[str, Any]:
+    def step_lines(steps: Sequence[Step]) -> list[list[str]]:
+        return [
+            [
+                s.name,
+                "; ".join(escape_invisible(str(r)) for r in s.reasons),
+                "" if s.seconds is None else format_seconds(s.seconds),
+            ]
+            for s in steps
+        ]
 
-    bounds = f"{seconds(plan.seconds_at_least)} to {seconds(plan.seconds_at_most)} by past runs"
+    bounds = (
+        f"{format_seconds(plan.seconds_at_least)} to {format_seconds(plan.seconds_at_most)} "
+        "according to past runs"
+    )
     parts = [
-        ["must run", told(plan.certain)],
-        ["run unless what is above comes out equal", told([s for s in plan.possible if s.reasons])],
-        ["run because they were chosen, though it cannot be decided whether they hold", told([s for s in plan.possible if not s.reasons])],
-        ["answered by a ready table", told(plan.reused)],
+        ["must run", step_lines(plan.certain)],
+        [
+            "run unless their inputs come out equal",
+            step_lines([s for s in plan.possible if s.reasons]),
+        ],
+        [
+            "run because they are selected; their freshness cannot be decided",
+            step_lines([s for s in plan.possible if not s.reasons]),
+        ],
+        ["reuse an existing table", step_lines(plan.reused)],
     ]
-    return {"plan": [p for p in [*parts, ["cannot run from here", told(plan.blocked)]] if p[1]], "bounds": bounds, "left": list(plan.left_out)}
+    return {
+        "plan": [p for p in [*parts, ["cannot run here", step_lines(plan.blocked)]] if p[1]],
+        "bounds": bounds,
+        "left": list(plan.left_out),
+    }
 
 
-def _ran(step: RunStep) -> str:
-    return f"{step.name}: {forms.outcome(step).replace(': ', ', ')}" + (f", {visible(step.error)}" if step.error else "")
+def _step_text(step: RunStep) -> str:
+    return f"{step.name}: {reprs.outcome_text(step).replace(': ', ', ')}" + (
+        f", {escape_invisible(step.error)}" if step.error else ""
+    )

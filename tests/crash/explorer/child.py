@@ -19,13 +19,17 @@ import numpy as np
 import pyarrow as pa
 
 import jammi_lab as jl
-from jammi_lab.catalog import dialects
-from jammi_lab.catalog.publish import Publish
-from jammi_lab.errors import JammiError
-from jammi_lab.storage import files, syncing
+from jammi_lab.catalog import sqlite as dialects
+from jammi_lab.catalog.table_status import TableStatusRepository
+from jammi_lab.core.errors import JammiError
+from jammi_lab.storage import files
+from jammi_lab.storage import fsync as syncing
 from tests.crash.child import say
 
-_PR_SET_PTRACER, _ANYBODY = 0x59616D61, 2**64 - 1  # where only parents may trace, say that others may too
+_PR_SET_PTRACER, _ANYBODY = (
+    0x59616D61,
+    2**64 - 1,
+)  # where only parents may trace, say that others may too
 
 
 def traced(folder: Path, scenario: str, mutants: list[str]) -> None:
@@ -74,24 +78,72 @@ def indexed_again(ws: jl.Workspace) -> None:
     points(ws, "points", changed=4, as_="points@2", precision="f16")
 
 
-SCENARIOS: dict[str, tuple[Callable[[jl.Workspace], None], ...]] = {"tables": (first, second), "indexes": (indexed, indexed_again)}
+def checked(ws: jl.Workspace) -> None:
+    """A table with a blocking check: a version that passes, one that does not, and one that does again."""
+    make(ws, "guarded", "SELECT i AS n FROM range(10) t(i)", as_="guarded@1")
+    with told("check", "guarded"):  # without its check the table is not made again
+        ws.define("guarded", "SELECT i AS n FROM range(10) t(i)")
+        ws.checks.add("no_negative", jl.checks.between("n", 0), on="guarded")
+        say("ACK check guarded")
+        make(ws, "guarded", "SELECT i - 1 AS n FROM range(500) t(i)")
+        make(ws, "guarded", "SELECT i + 1 AS n FROM range(20) t(i)", as_="guarded@3")
 
 
-def make(ws: Any, name: str, sql: str, *, as_: str | None = None, meanwhile: Callable[[], None] = lambda: None) -> None:
+def checked_again(ws: jl.Workspace) -> None:
+    """Another version that does not pass, over what the first life left, and a table that never passed."""
+    if "no_negative" in [check.name for check in ws.checks.list()]:
+        make(ws, "guarded", "SELECT i - 2 AS n FROM range(7) t(i)")
+    with told("check", "refused"):
+        ws.define("refused", "SELECT -1 AS n")
+        ws.checks.add("never", "SELECT * FROM jammi.refused WHERE n < 0", on="refused")
+        say("ACK check refused")
+        make(ws, "refused", "SELECT -1 AS n")
+
+
+SCENARIOS: dict[str, tuple[Callable[[jl.Workspace], None], ...]] = {
+    "tables": (first, second),
+    "indexes": (indexed, indexed_again),
+    "checks": (checked, checked_again),
+}
+
+
+def make(
+    ws: Any,
+    name: str,
+    sql: str,
+    *,
+    as_: str | None = None,
+    meanwhile: Callable[[], None] = lambda: None,
+) -> None:
     """A table, promised under a name of its own: an older version stays promised beside a newer one. `meanwhile` is done while it is made."""
     still = [meanwhile]
     with told("materialize", as_ or name):
-        made = ws.materialize(name, sql, progress=lambda _: still.pop()() if still else None)
-        say("ACK materialize", as_ or name, made.table_name)
+        try:
+            made = ws.materialize(name, sql, progress=lambda _: still.pop()() if still else None)
+        except jl.CheckFailed:
+            say("ACK reject", name)
+        else:
+            say("ACK materialize", as_ or name, made.table_name)
 
 
-def points(ws: Any, name: str, *, changed: int, as_: str | None = None, precision: Any = "bf16") -> None:
+def points(
+    ws: Any, name: str, *, changed: int, as_: str | None = None, precision: Any = "bf16"
+) -> None:
     """A table of vectors of which so many are others than the rest of the draw, promised as `make` does."""
     vectors = np.random.default_rng(5).standard_normal((100, 8)).astype(np.float32)
     vectors[:changed] *= -1
-    rows = pa.table({"id": np.arange(len(vectors)), "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), 8)})
+    rows = pa.table(
+        {
+            "id": np.arange(len(vectors)),
+            "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), 8),
+        }
+    )
     with told("materialize", as_ or name):
-        say("ACK materialize", as_ or name, ws.import_embeddings(name, rows, precision=precision).table_name)
+        say(
+            "ACK materialize",
+            as_ or name,
+            ws.import_embeddings(name, rows, precision=precision).table_name,
+        )
 
 
 @contextlib.contextmanager
@@ -117,19 +169,19 @@ def no_bytes(_: Path) -> None:
 def normal(_: Path) -> None:
     """The catalog does not sync what it commits."""
     dialects._PRAGMAS = ("synchronous=NORMAL", *dialects._PRAGMAS[1:])
-    dialects.Sqlite.hurry = lambda *_, **__: None  # type: ignore[method-assign]
+    dialects.Sqlite.set_durability = lambda *_, **__: None  # type: ignore[method-assign]
 
 
 def unbegun(_: Path) -> None:
     """Nobody waits until the row of a table is durable before its files take their names."""
-    dialects.Sqlite.unsynced = lambda _: None  # type: ignore[method-assign, assignment, return-value]
+    dialects.Sqlite.open_unsynced_log = lambda _: None  # type: ignore[method-assign, assignment, return-value]
 
 
 def early(folder: Path) -> None:
     """A row turns ready before its bytes have their name."""
-    ready, pass_on, unnamed = Publish.ready, files.fault_point, []
+    ready, pass_on, unnamed = TableStatusRepository.publish, files.fault_point, []
 
-    def flipped(self: Publish, record: Any, *rest: Any) -> Any:
+    def flipped(self: TableStatusRepository, record: Any, *rest: Any) -> Any:
         path = folder / record.path
         unnamed.append(files.AtomicFile(path))
         os.replace(path, unnamed[-1].temp)
@@ -140,7 +192,7 @@ def early(folder: Path) -> None:
             unnamed.pop().commit()
         pass_on(point)
 
-    Publish.ready = flipped  # type: ignore[method-assign]
+    TableStatusRepository.publish = flipped  # type: ignore[method-assign]
     _replace_everywhere("fault_point", passed)
 
 
@@ -151,14 +203,14 @@ def in_place(_: Path) -> None:
         self.path = self.temp = path
 
     files.AtomicFile.__init__ = begin  # type: ignore[method-assign, assignment]
-    files._name_together = lambda those, first=None: None
+    files._rename_when_durable = lambda those, first=None: None
 
 
 def unwaited(_: Path) -> None:
     """Nobody waits for what is synced beside."""
     for name in ("sync_file", "sync_folder"):
         _replace_everywhere(name, _late(getattr(files, name)))
-    syncing.Syncing.wait = lambda _: None  # type: ignore[method-assign]
+    syncing.BackgroundFsync.wait = lambda _: None  # type: ignore[method-assign]
 
 
 def _late(sync: Callable[[Any], None]) -> Callable[[Any], None]:
@@ -170,7 +222,9 @@ def _late(sync: Callable[[Any], None]) -> Callable[[Any], None]:
     return later
 
 
-MUTANTS: dict[str, Callable[[Path], None]] = {each.__name__: each for each in (no_names, no_bytes, normal, unbegun, unwaited, early, in_place)}
+MUTANTS: dict[str, Callable[[Path], None]] = {
+    each.__name__: each for each in (no_names, no_bytes, normal, unbegun, unwaited, early, in_place)
+}
 
 
 def _replace_everywhere(name: str, other: Callable[[Any], None]) -> None:

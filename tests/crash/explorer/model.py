@@ -34,7 +34,7 @@ class Disk:
     """A disk on which the steps of a run are done, one by one."""
 
     def __init__(self, folders: frozenset[int]) -> None:
-        self._files: dict[int, _File] = {}
+        self._visible_files: dict[int, _File] = {}
         self._folders = {node: _Folder() for node in folders}
         self._last: Step | None = None
 
@@ -47,7 +47,11 @@ class Disk:
                 file.seen = _after(file.seen, step)
                 file.unsynced.append(step)
             case Sync():
-                kept = self._folders[step.node] if step.node in self._folders else self._file(step.node)
+                kept = (
+                    self._folders[step.node]
+                    if step.node in self._folders
+                    else self._file(step.node)
+                )
                 kept.durable = kept.seen.copy() if isinstance(kept.seen, dict) else kept.seen  # type: ignore[assignment]
                 kept.unsynced.clear()
             case Names():
@@ -70,13 +74,17 @@ class Disk:
             case "names_only":
                 return self._image(seen, durable)
             case "zeroed":
-                return self._image(seen, lambda f: f.durable[: len(f.seen)].ljust(len(f.seen), b"\0"))
+                return self._image(
+                    seen, lambda f: f.durable[: len(f.seen)].ljust(len(f.seen), b"\0")
+                )
             case "data_only":
                 return self._image(durable, seen)
             case "torn":
                 return self._image(seen, self._torn)
             case _:
-                return self._image(lambda f: _some_names(f, chance), lambda f: _some_data(f, chance))
+                return self._image(
+                    lambda f: _some_names(f, chance), lambda f: _some_data(f, chance)
+                )
 
     def _torn(self, file: _File) -> bytes:
         """The bytes of a file of whose last write, if that is what happened last, only the first half is there."""
@@ -88,7 +96,9 @@ class Disk:
             before = _after(before, step)
         return _after(before, Write(last.node, last.at, last.data[: len(last.data) // 2]))
 
-    def _image(self, names: Callable[[_Folder], dict[str, int]], data: Callable[[_File], bytes]) -> Image:
+    def _image(
+        self, names: Callable[[_Folder], dict[str, int]], data: Callable[[_File], bytes]
+    ) -> Image:
         found: dict[str, bytes | None] = {}
 
         def walk(node: int, prefix: str) -> None:
@@ -103,7 +113,7 @@ class Disk:
         return found
 
     def _file(self, node: int) -> _File:
-        return self._files.setdefault(node, _File())
+        return self._visible_files.setdefault(node, _File())
 
 
 @dataclass(frozen=True)
@@ -163,7 +173,11 @@ def lay(image: Image, folder: Path) -> None:
 
 def lying(folder: Path) -> Image:
     """What lies in a folder, without SQLite's shared memory."""
-    found = sorted((p.relative_to(folder).as_posix(), p) for p in folder.rglob("*") if not p.name.endswith("-shm"))
+    found = sorted(
+        (p.relative_to(folder).as_posix(), p)
+        for p in folder.rglob("*")
+        if not p.name.endswith("-shm")
+    )
     return {name: None if path.is_dir() else path.read_bytes() for name, path in found}
 
 

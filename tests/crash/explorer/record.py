@@ -40,7 +40,9 @@ def needs_strace() -> None:
     if (why := _untraceable()) is None:
         return
     if os.environ.get("JAMMI_REQUIRE_SERVICES") == "1":
-        pytest.fail(f"{why}, and JAMMI_REQUIRE_SERVICES=1 asks for the crash explorer", pytrace=False)
+        pytest.fail(
+            f"{why}, and JAMMI_REQUIRE_SERVICES=1 asks for the crash explorer", pytrace=False
+        )
     pytest.skip(f"{why}: the crash explorer records a run's system calls (apt-get install strace)")
 
 
@@ -48,12 +50,16 @@ def needs_strace() -> None:
 def _untraceable() -> str | None:
     if shutil.which("strace") is None:
         return "strace is not there"
-    done = subprocess.run(["strace", "-f", "-o", os.devnull, "true"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["strace", "-f", "-o", os.devnull, "true"], capture_output=True, text=True, check=False
+    )
     return None if done.returncode == 0 else f"strace may not trace ({done.stderr.strip()[:200]})"
 
 
-def run(server: Server, folder: Path, scenario: str, *mutants: str, inject: str | None = None) -> Run:
-    """Run a scenario in a workspace below a folder of its own; `inject` is a call, an error and which time it fails: `fsync:error=EIO:when=3`."""
+def run(
+    server: Server, folder: Path, scenario: str, *mutants: str, inject: str | None = None
+) -> Run:
+    """Run a scenario in a workspace below a folder of its own; `inject` is a call, an error and which time it fails: `fsync:error=EIO:query_times=3`."""
     world = folder / "world"
     world.mkdir(parents=True)
     trace = folder / "trace"
@@ -63,9 +69,15 @@ def run(server: Server, folder: Path, scenario: str, *mutants: str, inject: str 
         else ["-e", f"trace={inject.split(':')[0]}", "-e", f"inject={inject}"]
     )
     child = server.start("explore", world / "lab", scenario, *mutants)
-    while Path(f"/proc/{child}/stat").read_text().rpartition(") ")[2][0] != "T":  # it stops itself; continued before that, it would stop for good
+    while (
+        Path(f"/proc/{child}/stat").read_text().rpartition(") ")[2][0] != "T"
+    ):  # it stops itself; continued before that, it would stop for good
         time.sleep(0.001)
-    with subprocess.Popen(["strace", "-f", *ask, "-o", str(trace), "-p", str(child)], stderr=subprocess.PIPE, text=True) as strace:
+    with subprocess.Popen(
+        ["strace", "-f", *ask, "-o", str(trace), "-p", str(child)],
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as strace:
         assert strace.stderr is not None
         told = strace.stderr.readline()
         os.kill(child, signal.SIGCONT)
@@ -77,4 +89,6 @@ def run(server: Server, folder: Path, scenario: str, *mutants: str, inject: str 
 def memory() -> Path:
     """A folder for what is written, opened and thrown away a thousand times: on a memory filesystem where there is one."""
     shm = Path("/dev/shm")
-    return Path(tempfile.mkdtemp(prefix="jammi-crash-", dir=shm if os.access(shm, os.W_OK) else None))
+    return Path(
+        tempfile.mkdtemp(prefix="jammi-crash-", dir=shm if os.access(shm, os.W_OK) else None)
+    )

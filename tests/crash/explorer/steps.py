@@ -87,13 +87,19 @@ class _Reader:
             case "fcntl" if args[1].startswith("F_DUPFD") and int(args[0]) in self.opened:
                 self.opened[result] = self.opened[int(args[0])]
             case "mkdir" | "mkdirat" | "unlink" | "unlinkat" | "rmdir":
-                yield from self._name(name.removesuffix("at"), args[1:] if name.endswith("at") else args)
+                yield from self._name(
+                    name.removesuffix("at"), args[1:] if name.endswith("at") else args
+                )
             case "rename" | "renameat" | "renameat2":
                 yield from self._rename(*(args if name == "rename" else (args[1], args[3])))
             case "write" if args[0] == "1":
                 yield Said(_bytes(args[1]).decode())
             case "link" | "linkat" | "symlink" | "symlinkat" | "truncate":
-                assert not any(self._inside(_bytes(a).decode("utf-8", "replace")) for a in args if a.startswith('"')), (name, args)
+                assert not any(
+                    self._inside(_bytes(a).decode("utf-8", "replace"))
+                    for a in args
+                    if a.startswith('"')
+                ), (name, args)
             case _ if args[0].isdigit() and int(args[0]) in self.opened:
                 yield from self._through(name, args, self.opened[int(args[0])], result)
             case _:
@@ -102,7 +108,13 @@ class _Reader:
     def _through(self, name: str, args: list[str], handle: _Open, result: int) -> Iterator[Step]:
         match name:
             case "write" | "pwrite64":
-                at = int(args[3]) if name == "pwrite64" else self.sizes[handle.node] if handle.appends else handle.at
+                at = (
+                    int(args[3])
+                    if name == "pwrite64"
+                    else self.sizes[handle.node]
+                    if handle.appends
+                    else handle.at
+                )
                 data = _bytes(args[1])[:result]
                 self.sizes[handle.node] = max(self.sizes[handle.node], at + result)
                 if name == "write":
@@ -152,7 +164,9 @@ class _Reader:
         source, target = self._place(old), self._place(new)
         if source is None and target is None:
             return
-        assert source is not None and target is not None, "a file came from, or went, out of the world"
+        assert source is not None and target is not None, (
+            "a file came from, or went, out of the world"
+        )
         node = self.names[source[0]].pop(source[1])
         self.names[target[0]][target[1]] = node
         yield Names(((*source, None), (*target, node)))
@@ -166,7 +180,9 @@ class _Reader:
 
     def _place(self, quoted: str) -> tuple[int, str] | None:
         """The folder's node and the name of what a path means; None outside the world, and for SQLite's shared memory, which is made anew."""
-        path = os.path.normpath(os.path.join("/nowhere", _bytes(quoted).decode("utf-8", "surrogateescape")))
+        path = os.path.normpath(
+            os.path.join("/nowhere", _bytes(quoted).decode("utf-8", "surrogateescape"))
+        )
         if not self._inside(path) or path.endswith("-shm"):
             return None
         *above, last = path[len(self.world) + 1 :].split("/")
@@ -198,7 +214,9 @@ def read(trace: Path, world: Path) -> Recorded:
         if resumed := _RESUMED.match(said):
             said = halves.pop(pid, "") + resumed[1]
         elif said.endswith("<unfinished ...>"):
-            if said.startswith("close("):  # the number is free from here on, and another thread may be given it before this one is told
+            if said.startswith(
+                "close("
+            ):  # the number is free from here on, and another thread may be given it before this one is told
                 reader.opened.pop(int(said[6 : said.index(" ")].rstrip(")")), None)
             else:
                 halves[pid] = said.removesuffix("<unfinished ...>").rstrip(" ")

@@ -14,16 +14,19 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from jammi_lab.handles import ResultTable
-from jammi_lab.storage.parquet import footer_at
-from jammi_lab.vectors.index_files import BODY, MANIFEST
+from jammi_lab.storage.parquet import read_footer
+from jammi_lab.vectors.index.files import GRAPH_SUFFIX, MANIFEST_SUFFIX
+from jammi_lab.workspace.result_table import ResultTable
 from tests.crash.check import Promises, Server, asked, hold_true
 from tests.crash.explorer import record
 from tests.crash.explorer.child import MUTANTS, SCENARIOS
 from tests.crash.explorer.model import Disk, Image, State, images, lay, lying, states
 from tests.crash.explorer.steps import Recorded, Said, read
+from tests.sizes import contract, product, sized, soak
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600 if asked(0) else 300)]
+LOOKS = asked(0, 0)
+"""What JAMMI_CRASHES asks for."""
+pytestmark = [soak, pytest.mark.slow, pytest.mark.timeout(3600 if LOOKS else sized(300, 1200))]
 
 # Not openat: every thread counts its calls for itself, and those that import a library open hundreds of files that are not the workspace's.
 FAILING = (
@@ -34,6 +37,9 @@ FAILING = (
     "pwrite64:error=ENOSPC",
     "unlink:error=EIO",
 )
+
+
+NEAR = 1 if LOOKS else sized(5, 1)
 
 
 @pytest.fixture(scope="module")
@@ -57,53 +63,90 @@ def sound_indexes(server, memory) -> tuple[record.Run, Recorded]:
     return recorded(server, memory / "sound indexes", "indexes")
 
 
-def recorded(server: Server, folder: Path, scenario: str, *mutants: str) -> tuple[record.Run, Recorded]:
+@pytest.fixture(scope="module")
+def sound_checks(server, memory) -> tuple[record.Run, Recorded]:
+    """The run over tables with a blocking check."""
+    record.needs_strace()
+    return recorded(server, memory / "sound checks", "checks")
+
+
+def recorded(
+    server: Server, folder: Path, scenario: str, *mutants: str
+) -> tuple[record.Run, Recorded]:
     run = record.run(server, folder, scenario, *mutants)
     promised = run.said.count("TRY") - run.said.count("TRY open")
-    assert run.code == 0 and "ERR" not in run.said and run.said.count("ACK") == promised >= 5, run.said
+    assert run.code == 0 and "ERR" not in run.said and run.said.count("ACK") == promised >= 5, (
+        run.said
+    )
     return run, read(run.trace, run.world)
 
 
-def chosen(every: list[State], others: int) -> list[State]:
-    """All states near something that matters, and some of the others."""
+def chosen(every: list[State], others: int, share: int = 1) -> list[State]:
+    """All states near something that matters, or one in `share` of them, and some of the others."""
+    near = [n for n, state in enumerate(every) if state.near][::share]
     far = [n for n, state in enumerate(every) if not state.near]
-    some = set(random.Random(8).sample(far, min(others, len(far))))
-    return [state for n, state in enumerate(every) if state.near or n in some]
+    some = {*near, *random.Random(8).sample(far, min(others, len(far)))}
+    return [state for n, state in enumerate(every) if n in some]
 
 
-def rows_by_footer(table: ResultTable) -> int | None:
+def rows_by_footer(ws: Any, table: ResultTable) -> int | None:
     """How many rows a table has, as its file says; None when it is torn."""
-    footer = footer_at(table.path)
+    footer = read_footer(table.path)
     return None if footer is None else int(footer.num_rows)
 
 
-def rows_that_are_found(table: ResultTable) -> int | None:
+def rows_that_pass(_: Any, table: ResultTable) -> int | None:
+    """How many rows a table has that passed its check."""
+    rows = pq.read_table(table.path)["n"].to_pylist()
+    assert min(rows) >= 0, f"version {table.version} of {table.name} was rejected and is ready"
+    return len(rows)
+
+
+def rows_that_are_found(ws: Any, table: ResultTable) -> int | None:
     """The same, when a search finds what numpy does, and nearly that through an index, which is there; of ten an index may miss some."""
-    ws: Any = table._tables
     rows = pq.read_table(table.path, columns=["key", "vector"])
     vectors = np.array(rows["vector"].to_pylist(), np.float64)
     query = np.arange(1.0, 9.0)
     near = vectors @ query / np.linalg.norm(vectors, axis=1) / np.linalg.norm(query)
     best = rows["key"].to_numpy()[np.argsort(-near)[:10]].tolist()
-    assert ws._rooms.vectors.state(table._record).word == "ready", "the index was not made again"
-    found = {exact: ws.search(table, query, exact=exact).arrow()["key"].to_pylist() for exact in (None, True, False)}
+    assert ws._services.vectors.state(table._record).status == "ready", (
+        "the index was not made again"
+    )
+    found = {
+        exact: ws.search(table, query, exact=exact).arrow()["key"].to_pylist()
+        for exact in (None, True, False)
+    }
     assert found[None] == found[True] == best
     assert len(found[False]) == len(best) and len({*found[False]} & {*best}) >= 8, found[False]
-    assert ws._rooms.vectors.lacking(table._record, deep=True) is None, "a damaged index was left"
+    assert ws._services.vectors.find_defect(table._record, deep=True) is None, (
+        "a damaged index was left"
+    )
     return int(rows.num_rows)
 
 
-def noting(looks: Iterable[tuple[State, str, Image]], seen: set[str]) -> Iterator[tuple[State, str, Image]]:
+def noting(
+    looks: Iterable[tuple[State, str, Image]], seen: set[str]
+) -> Iterator[tuple[State, str, Image]]:
     """The same, noting how the crashes left the indexes of the tables that lie there."""
     for state, said, image in looks:
         seen |= {"unfinished" for name in image if ".idx." in name and name.endswith(".tmp")}
         for stem in [name.removesuffix(".parquet") for name in image if name.endswith(".parquet")]:
-            body, manifest = image.get(stem + BODY), image.get(stem + MANIFEST)
-            seen.add("missing" if not body or not manifest else "whole" if hashlib.sha256(body).hexdigest().encode() in manifest else "torn")
+            body, manifest = image.get(stem + GRAPH_SUFFIX), image.get(stem + MANIFEST_SUFFIX)
+            seen.add(
+                "missing"
+                if not body or not manifest
+                else "whole"
+                if hashlib.sha256(body).hexdigest().encode() in manifest
+                else "torn"
+            )
         yield state, said, image
 
 
-def wrongs(looks: Iterable[tuple[State, str, Image]], folder: Path, rows: Callable[[Any], int | None] = rows_by_footer) -> Iterator[str]:
+def wrongs(
+    looks: Iterable[tuple[State, str, Image]],
+    folder: Path,
+    rows: Callable[[Any, Any], int | None] = rows_by_footer,
+) -> Iterator[str]:
     """What is wrong after each of the crashes."""
     for state, said, image in looks:
         lay(image, folder)
@@ -126,32 +169,68 @@ def test_the_recorded_steps_lead_to_the_bytes_on_the_disk(sound):
 def test_no_crash_at_any_moment_breaks_a_promise_or_leaves_anything_half_done(sound, memory, tell):
     _, steps = sound
     every = states(steps)
-    looked = chosen(every, asked(120))
+    looked = chosen(every, asked(20, 600), NEAR)
     found = list(wrongs(images(steps, looked), memory / "crashed"))
-    tell(f"crash explorer: {len(steps.steps)} steps, {len(every)} states, {len(looked)} looked at, {len(found)} violations")
+    tell(
+        f"crash explorer: {len(steps.steps)} steps, {len(every)} states, {len(looked)} looked at, {len(found)} violations"
+    )
     assert not found, "\n".join(found)
 
 
-@pytest.mark.timeout(3600 if asked(0) else 900)
-def test_no_crash_while_tables_of_vectors_and_their_indexes_are_made_changes_what_is_found(sound_indexes, memory, tell):
+@pytest.mark.timeout(3600 if LOOKS else sized(900, 1800))
+def test_no_crash_while_tables_of_vectors_and_their_indexes_are_made_changes_what_is_found(
+    sound_indexes, memory, tell
+):
     _, steps = sound_indexes
-    begun = next(n for n, step in enumerate(steps.steps) if isinstance(step, Said) and "TRY materialize" in step.text)
+    begun = next(
+        n
+        for n, step in enumerate(steps.steps)
+        if isinstance(step, Said) and "TRY materialize" in step.text
+    )
     every, seen = [state for state in states(steps) if state.steps > begun], set()
-    looked = chosen(every, asked(20))
-    found = list(wrongs(noting(images(steps, looked), seen), memory / "crashed", rows_that_are_found))
-    tell(f"crash explorer, indexes: {len(every)} states, {len(looked)} looked at, {len(found)} violations")
+    looked = chosen(every, asked(4, 60), NEAR)
+    found = list(
+        wrongs(noting(images(steps, looked), seen), memory / "crashed", rows_that_are_found)
+    )
+    tell(
+        f"crash explorer, indexes: {len(every)} states, {len(looked)} looked at, {len(found)} violations"
+    )
     assert not found, "\n".join(found)
-    assert seen == {"whole", "missing", "unfinished"}  # none is torn: an index that is written over is gone before
+    assert seen == {
+        "whole",
+        "missing",
+        "unfinished",
+    }  # none is torn: an index that is written over is gone before
 
 
+def test_no_crash_makes_a_version_that_a_blocking_check_rejects_the_newest(
+    sound_checks, memory, tell
+):
+    _, steps = sound_checks
+    every = states(steps)
+    looked = chosen(every, asked(20, 2_000), NEAR)
+    found = list(wrongs(images(steps, looked), memory / "crashed", rows_that_pass))
+    tell(
+        f"crash explorer, checks: {len(every)} states, {len(looked)} looked at, {len(found)} violations"
+    )
+    assert not found, "\n".join(found)
+
+
+@contract
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_a_wrong_order_of_things_is_found(mutant, server, memory, tell):
     record.needs_strace()
     _, steps = recorded(server, memory / mutant, "tables", mutant)
     looked = states(steps)
-    found = wrongs(images(steps, looked), memory / "crashed") if asked(0) else first(steps, looked, memory / "crashed")
+    found = (
+        wrongs(images(steps, looked), memory / "crashed")
+        if LOOKS
+        else first(steps, looked, memory / "crashed")
+    )
     count = sum(1 for _ in found)
-    tell(f"crash explorer: {mutant}: {f'{count} violations in {len(looked)} states' if asked(0) else 'found'}")
+    tell(
+        f"crash explorer: {mutant}: {f'{count} violations in {len(looked)} states' if LOOKS else 'found'}"
+    )
     assert count
 
 
@@ -164,19 +243,33 @@ def first(steps: Recorded, every: list[State], folder: Path) -> list[str]:
     return []
 
 
+@product
 @pytest.mark.parametrize("scenario", SCENARIOS)
 @pytest.mark.parametrize("failing", FAILING)
-def test_a_call_of_the_system_that_fails_is_a_typed_error_that_names_the_table_and_breaks_nothing(failing, scenario, server, memory, request):
+def test_a_call_of_the_system_that_fails_is_a_typed_error_that_names_the_table_and_breaks_nothing(
+    failing, scenario, server, memory, request
+):
     call = failing.split(":", maxsplit=1)[0]
-    whole, rows = ("sound", rows_by_footer) if scenario == "tables" else ("sound_indexes", rows_that_are_found)
+    whole, rows = {
+        "tables": ("sound", rows_by_footer),
+        "indexes": ("sound_indexes", rows_that_are_found),
+        "checks": ("sound_checks", rows_that_pass),
+    }[scenario]
     times = sorted({nth for name, nth in request.getfixturevalue(whole)[1].calls if name == call})
     assert times
-    for nth in random.Random(failing).sample(times, min(asked(1, every=60), len(times))):
+    for nth in random.Random(failing).sample(times, min(asked(1, 4, every=60), len(times))):
         run = record.run(server, memory / f"{call}-{nth}", scenario, inject=f"{failing}:when={nth}")
         assert run.trace.read_text().count("(INJECTED)"), "nothing failed"
-        assert run.code == 0, f"{failing} for the {nth}th time: an error that is not typed\n{run.said}"
-        for told in [line.split(" ", 4) for line in run.said.splitlines() if line.startswith("ERR")]:
+        assert run.code == 0, (
+            f"{failing} for the {nth}th time: an error that is not typed\n{run.said}"
+        )
+        for told in [
+            line.split(" ", 4) for line in run.said.splitlines() if line.startswith("ERR")
+        ]:
             table, message = told[2].split("@")[0], told[4]
-            assert table in message or "catalog" in message or str(run.folder) in message, (nth, told)
+            assert table in message or "catalog" in message or str(run.folder) in message, (
+                nth,
+                told,
+            )
         hold_true(run.folder, Promises().hear(run.said), rows)
         shutil.rmtree(run.world.parent)

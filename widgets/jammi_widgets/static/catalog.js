@@ -33,7 +33,7 @@ function render({ model, el }) {
     const preview = () => {
       if (!rows.hidden) { rows.hidden = true; looked.delete(path); return; }
       looked.set(path, [part.said, rows]);
-      line.ask("act", { action: "preview", names: [part.id] }).then(({ begun }) => { if (begun) waiting.set(part.id, rows); else panel.say("Something runs already; wait a moment."); }).catch(panel.fail);
+      line.ask("act", { action: "preview", names: [part.id] }).then(({ begun }) => { if (begun) waiting.set(part.id, rows); else panel.say("Another action is running; wait a moment."); }).catch(panel.fail);
     };
     const drag = (event) => { event.dataTransfer.setData("text/plain", part.insert); event.dataTransfer.effectAllowed = "copy"; };
     const keys = (event) => {
@@ -67,7 +67,7 @@ function render({ model, el }) {
     coming = [];
     tree.replaceChildren(...groups.filter((g) => g.count || ["Sources", "Result tables"].includes(g.name)).map((group) => {
       const inside = h("ul", { role: "group", hidden: shut.has(group.name) }, group.parts.map((p) => item(p, 2, group.name)));
-      if (!group.parts.length) inside.append(h("li", { class: "jammi-dim" }, filtered ? "nothing is found" : "none yet"));
+      if (!group.parts.length) inside.append(h("li", { class: "jammi-dim" }, filtered ? "no matches" : "none yet"));
       const turn = () => { inside.hidden = !inside.hidden; head.setAttribute("aria-expanded", String(!inside.hidden)); if (inside.hidden) shut.add(group.name); else shut.delete(group.name); };
       const head = h("button", { type: "button", class: "jammi-sort", onclick: turn, "data-testid": `group-${group.name}`, "aria-expanded": !shut.has(group.name) }, group.name);
       return h("li", { class: "jammi-group", role: "none" }, h("div", {}, head, h("span", { class: "jammi-dim" }, ` ${filtered ? `${grouped(group.found)} of ` : ""}${grouped(group.count)}`)), inside);

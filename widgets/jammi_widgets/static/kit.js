@@ -5,8 +5,8 @@ const SVG = "http://www.w3.org/2000/svg";
 const PATIENCE = 8000;
 const READING = "Reading the source …";
 const SOON = 400;
-const SILENT = "The kernel does not answer. It is busy, or it was restarted: then run this cell again.";
-const RESTARTED = "The kernel was restarted, and this panel stands still: run this cell again.";
+const SILENT = "The kernel does not respond. It may be busy; if it was restarted, run this cell again.";
+const RESTARTED = "The kernel was restarted and this panel is disconnected. Run this cell again.";
 let numbers = Math.floor(Math.random() * 9e6);                          // another page, or another view of the panel, hears our answers too
 
 /** A text in which nothing hides: control characters and overrides of the direction are written out, as `markup.visible` does, so that no name looks like another. Lines stay lines. */

@@ -138,7 +138,7 @@ function render({ model, el, host }) {
     if (inside) here?.focus({ preventScroll: true });
     if (traced || drawing.classList.contains("jammi-tracing")) light();
     const words = Object.entries(next.counts).map(([word, n]) => `${grouped(n)} ${word}`).join(", ");
-    const note = next.tooMany ? " · too many tables to show their columns: filter, or look around one" : next.grouped ? ` · ${grouped(next.shown)} nodes are too many to draw one by one: those alike are grouped; filter, or click a group` : "";
+    const note = next.tooMany ? " · too many tables to show their columns: use the filter, or show only the neighbourhood of one" : next.grouped ? ` · ${grouped(next.shown)} nodes are too many to draw: similar ones are grouped; use the filter, or click a group` : "";
     summary.textContent = next.total ? `${next.shown < next.total ? `${grouped(next.shown)} of ` : ""}${grouped(next.total)} nodes · ${words}${note}` : "No tables yet: %%jammi -m NAME makes one.";
     hopButtons();
     columns.setAttribute("aria-pressed", String(next.columns));
@@ -176,7 +176,7 @@ function render({ model, el, host }) {
     unfoldSide(true);
     const list = node.members.map((name) => h("li", {}, button(name, () => send("show", { node: name, hops: 1 }), { class: "jammi-link" })));
     delete side.dataset.node;
-    side.replaceChildren(close(), h("h4", {}, node.name), h("p", { class: "jammi-dim" }, "Choose one to see what is around it."), h("ul", { class: "jammi-list" }, list));
+    side.replaceChildren(close(), h("h4", {}, node.name), h("p", { class: "jammi-dim" }, "Select one to show its neighbourhood."), h("ul", { class: "jammi-list" }, list));
   }
 
   function lightOne({ node, element }) {
@@ -203,14 +203,14 @@ function render({ model, el, host }) {
     }
     for (const each of side.querySelectorAll("[data-column]")) each.setAttribute("aria-pressed", String(traced !== null && traced.node === side.dataset.node && traced.column === each.dataset.column));
     const said = side.querySelector(".jammi-way");
-    if (said) said.replaceChildren(...(traced ? [h("b", {}, `${traced.column}: `), traced.columns.length > 1 ? traced.columns.map(([node, names]) => `${node} (${names.join(", ")})`).join(" · ") : "nothing else rests on it, and it rests on nothing that is known"] : []));
+    if (said) said.replaceChildren(...(traced ? [h("b", {}, `${traced.column}: `), traced.columns.length > 1 ? traced.columns.map(([node, names]) => `${node} (${names.join(", ")})`).join(" · ") : "no known column depends on it, and it depends on no known column"] : []));
   }
   const trace = (node, column) => {
     if (traced?.node === node && traced.column === column) { traced = null; light(); return; }
     line.ask("column", { node, column }).then((way) => { traced = { ...way, on: new Map(way.columns) }; light(); }).catch(panel.fail);
   };
   const columnTable = (known) => table(["column", "type"], known.columns.map(([name, kind]) => [
-    button(name, () => trace(known.id, name), { class: "jammi-link", "aria-pressed": "false", "data-column": name, "data-testid": `column-${name}`, title: "Light its way, up and down" }), kind]));
+    button(name, () => trace(known.id, name), { class: "jammi-link", "aria-pressed": "false", "data-column": name, "data-testid": `column-${name}`, title: "Highlight its upstream and downstream columns" }), kind]));
 
   const stand = (element) => {
     drawing.querySelectorAll("[tabindex='0']").forEach((e) => e.setAttribute("tabindex", "-1"));
@@ -232,7 +232,7 @@ function render({ model, el, host }) {
     const same = side.dataset.node === known.id, scrolled = same ? side.scrollTop : 0, said = same ? [...side.querySelector(".jammi-out").childNodes] : [];
     const opened = (part) => same && side.querySelector(`[data-part=${part}]`)?.open;
     const out = h("div", { class: "jammi-out", role: "status", "data-testid": "outcome" });
-    const act = (action) => line.ask("act", { action, names: [known.id] }).then(({ begun }) => { panel.say(begun ? "" : "Something runs already; stop it or wait."); }).catch(panel.fail);
+    const act = (action) => line.ask("act", { action, names: [known.id] }).then(({ begun }) => { panel.say(begun ? "" : "Another action is running; stop it or wait."); }).catch(panel.fail);
     const words = { "recompute": "Recompute", "verify": "Verify", "what-if": "What if it changed?", "preview": "Preview" };
     const named = (names) => names.flatMap((n, at) => [at ? ", " : "", button(n, () => choose(model, [n]), { class: "jammi-link" })]);
     out.append(...said);
@@ -240,15 +240,15 @@ function render({ model, el, host }) {
     if (known.reasons.length) parts.push(h("ul", { class: "jammi-reasons", "data-testid": "reasons" }, known.reasons.map((r) => h("li", {}, r))));
     parts.push(h("div", { class: "jammi-actions" },
       known.actions.map((a) => button(words[a], () => act(a), { "data-testid": `${a}-${known.id}` })),
-      button("Around it", () => send("show", { node: known.id, hops: graph.focus ? graph.hops : 2, direction: graph.direction }), { "data-testid": `focus-${known.id}` }),
+      button("Neighbourhood", () => send("show", { node: known.id, hops: graph.focus ? graph.hops : 2, direction: graph.direction }), { "data-testid": `focus-${known.id}` }),
       button("Copy name", () => copy(known.name, panel.say)),
       known.search ? button("Open in search", () => explore(known), { "data-testid": `search-${known.id}` }) : ""), out);
     const facts = known.facts.filter(([, v]) => v);
     if (facts.length) parts.push(h("dl", {}, facts.flatMap(([k, v]) => [h("dt", {}, k), h("dd", {}, v)])));
-    if (known.reads.length) parts.push(h("p", {}, "Made from ", ...named(known.reads)));
-    if (known.readBy.length) parts.push(h("p", {}, "Goes into ", ...named(known.readBy)));
+    if (known.reads.length) parts.push(h("p", {}, "Computed from ", ...named(known.reads)));
+    if (known.readBy.length) parts.push(h("p", {}, "Used by ", ...named(known.readBy)));
     if (known.columns.length) parts.push(fold("columns", counted(known.columns.length, "column"), opened("columns") || traced?.node === known.id, columnTable(known), h("div", { class: "jammi-dim jammi-way", role: "status", "data-testid": "way" })));
-    if (known.anchors.length) parts.push(fold("anchors", counted(known.anchors.length, "anchor"), opened("anchors"), table(["input", "kind", "by", "state", "columns"], known.anchors)));
+    if (known.anchors.length) parts.push(fold("anchors", counted(known.anchors.length, "anchor"), opened("anchors"), table(["input", "kind", "method", "state", "columns"], known.anchors)));
     if (known.definition) parts.push(fold("definition", "Definition", opened("definition"), h("pre", {}, known.definition)));
     redrawn(side, () => side.replaceChildren(...parts), () => side.querySelector("h4"));
     side.dataset.node = known.id;
@@ -309,7 +309,7 @@ function render({ model, el, host }) {
   line.on("progress", ({ body }) => progress.show(body));
   line.on("done", outcome);
   line.on("failed", ({ lines }) => { progress.hide(); panel.fail(lines); });
-  line.on("stopped", () => { progress.hide(); panel.say("Stopped. What was finished stays; the rest is as it was."); });
+  line.on("stopped", () => { progress.hide(); panel.say("Stopped. Finished steps are kept; the rest is unchanged."); });
   model.on("change:selection", chosen);
 
   // -- tools, mouse and keys ------------------------------------------------------------------------------------------------------
@@ -320,10 +320,10 @@ function render({ model, el, host }) {
     const way = (direction, word, said) => button(word, () => send("show", { node: graph.focus, hops: graph.hops, direction }), { "aria-pressed": String(graph.direction === direction), "aria-label": said, title: said, "data-testid": `way-${direction}` });
     hops.replaceChildren(...(some ? [h("span", { class: "jammi-dim" }, `around ${cut(graph.focus, 24)}, ${graph.hops === null ? "all hops" : counted(graph.hops, "hop")}`),
       h("span", { class: "jammi-together" }, button("−", () => near(-1), { "aria-label": "Fewer hops", "data-testid": "fewer-hops", disabled: graph.hops === 1 }), button("+", () => near(1), { "aria-label": "More hops", "data-testid": "more-hops", disabled: graph.hops === null })),
-      h("span", { class: "jammi-together", role: "group", "aria-label": "Which way" }, way("up", "Up", "What it is made from"), way("both", "Both", "What it is made from, and what it goes into"), way("down", "Down", "What it goes into")),
-      button("All", () => send("show", { node: null, hops: null }), { "aria-label": "The whole lineage", title: "The whole lineage", "data-testid": "show-all" })] : []));
+      h("span", { class: "jammi-together", role: "group", "aria-label": "Direction" }, way("up", "Up", "Upstream: what it is computed from"), way("both", "Both", "Upstream and downstream"), way("down", "Down", "Downstream: what is computed from it")),
+      button("All", () => send("show", { node: null, hops: null }), { "aria-label": "Show the whole lineage", title: "Show the whole lineage", "data-testid": "show-all" })] : []));
   }
-  const columns = button("Columns", () => { if (traced?.node !== model.get("selection")[0]) traced = null; send("columns", { on: !graph.columns }, central()); }, { "aria-pressed": "false", title: "Show the columns in the nodes, and what each is made from", "data-testid": "columns" });
+  const columns = button("Columns", () => { if (traced?.node !== model.get("selection")[0]) traced = null; send("columns", { on: !graph.columns }, central()); }, { "aria-pressed": "false", title: "Show columns in the nodes, and which columns each was computed from", "data-testid": "columns" });
   panel.tools.append(filter.input, h("span", { class: "jammi-together" }, button("Fit", fitAll, { "data-testid": "fit" }), button("−", () => zoom(0.8), { "aria-label": "Zoom out" }), button("+", () => zoom(1.25), { "aria-label": "Zoom in" })),
     columns, button("Refresh", () => send("refresh"), { "data-testid": "refresh" }), hops, summary);
   panel.body.append(progress.box, split, inner);

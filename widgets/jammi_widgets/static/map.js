@@ -7,7 +7,7 @@ void main() { gl_Position = vec4((at * view.z + view.xy) * aspect, 0.0, 1.0); gl
 const FRAGMENT = `#version 300 es
 precision mediump float; in vec4 colour; out vec4 drawn;
 void main() { vec2 c = gl_PointCoord - 0.5; if (dot(c, c) > 0.25) discard; drawn = vec4(colour.rgb * colour.a, colour.a); }`;
-const WAYS = [["at once", "principal components"], ["tsne", "t-SNE, kept"], ["pca", "principal components, kept"]];
+const WAYS = [["at once", "principal components"], ["tsne", "t-SNE, stored"], ["pca", "principal components, stored"]];
 const PLAIN = "#3b7dd8", NONE = "#c3c9cf", LONG = 120;
 
 const rgb = (hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16) / 255);
@@ -95,14 +95,14 @@ function grid(points) {
 function render({ model, el }) {
   const line = new Line(model);
   const panel = frame(el, "map", "Map of vectors", line);
-  const canvas = h("canvas", { class: "jammi-plot", tabindex: 0, role: "application", "aria-roledescription": "map", "aria-label": "Points of the map: arrows move it, plus and minus zoom, Enter chooses the point in the middle, A all in view, L takes the lasso, Escape chooses none", "data-testid": "map-canvas" });
+  const canvas = h("canvas", { class: "jammi-plot", tabindex: 0, role: "application", "aria-roledescription": "map", "aria-label": "Points of the map: arrow keys move it, plus and minus zoom, Enter selects the point in the middle, A selects all points in view, L selects the lasso, Escape clears the selection", "data-testid": "map-canvas" });
   const where = h("input", { type: "search", class: "jammi-filter", placeholder: "SQL condition: year > 2020", "aria-label": "Filter by a condition in SQL", "data-testid": "filter-input", value: model.get("filter") });
   const over = h("canvas", { class: "jammi-over", "aria-hidden": "true" });
   const tip = h("div", { class: "jammi-tip", hidden: true, role: "status", "data-testid": "tip" });
   const about = h("span", { class: "jammi-dim", "data-testid": "summary" });
   const chosen = h("span", { class: "jammi-dim", "data-testid": "chosen" });
   const colour = h("select", { class: "jammi-button", "aria-label": "Colour by", "data-testid": "color-input" });
-  const way = h("select", { class: "jammi-button", "aria-label": "Placed by", "data-testid": "method-input" }, WAYS.map(([value, word]) => h("option", { value }, word)));
+  const way = h("select", { class: "jammi-button", "aria-label": "Method", "data-testid": "method-input" }, WAYS.map(([value, word]) => h("option", { value }, word)));
   const notes = h("div", { class: "jammi-notes", "data-testid": "notes" });
   const legend = h("div", { class: "jammi-legend" });
   const progress = progressLine(line);
@@ -199,7 +199,7 @@ function render({ model, el }) {
     set();
   }
   const act = (action, names) => {
-    line.ask("act", { action, names }).then(({ begun }) => { if (!begun) { panel.say("Something runs already; stop it or wait."); way.value = known.method; } }).catch(panel.fail);
+    line.ask("act", { action, names }).then(({ begun }) => { if (!begun) { panel.say("Another action is running; stop it or wait."); way.value = known.method; } }).catch(panel.fail);
   };
   const ended = (say) => { progress.hide(); way.value = known.method; say(); };
   const clear = () => { outline = null; sketch(); choose(model, []); };
@@ -314,7 +314,7 @@ function render({ model, el }) {
   line.on("progress", ({ body }) => progress.show(body));
   line.on("done", ({ body }) => ended(() => panel.say(body.lines)));
   line.on("failed", ({ lines }) => ended(() => panel.fail(lines)));
-  line.on("stopped", () => ended(() => panel.say("Stopped. The map is as it was.")));
+  line.on("stopped", () => ended(() => panel.say("Stopped. The map is unchanged.")));
   failing(load)();
   return () => { resized.disconnect(); model.off("change:color", repaint); model.off("change:filter", filtered); line.close(); panel.close(); };
 }

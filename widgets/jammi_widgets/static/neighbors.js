@@ -9,7 +9,7 @@ function render({ model, el }) {
   const query = h("input", { type: "search", class: "jammi-filter jammi-query", placeholder: "Search by meaning", "aria-label": "Search by meaning", "data-testid": "query-input", value: model.get("query") });
   const where = h("input", { type: "search", class: "jammi-filter", placeholder: "SQL condition: year > 2020", "aria-label": "Filter by a condition in SQL", "data-testid": "filter-input", value: model.get("filter") });
   const about = h("div", { class: "jammi-about" });
-  const trail = h("nav", { class: "jammi-trail", "aria-label": "The way here" });
+  const trail = h("nav", { class: "jammi-trail", "aria-label": "Search history" });
   const own = h("div", { class: "jammi-own", "data-testid": "own" });
   const list = h("ol", { class: "jammi-hits", role: "grid", "aria-label": "Neighbours" });
   const bars = h("div", { class: "jammi-bars" });
@@ -55,7 +55,7 @@ function render({ model, el }) {
     const quoted = `"${name.replaceAll('"', '""')}"::VARCHAR = '${value.replaceAll("'", "''")}'`;
     where.value = where.value.trim() ? `(${where.value}) AND ${quoted}` : quoted;
     where.focus();
-    panel.say("Enter applies the condition.");
+    panel.say("Press Enter to apply the condition.");
   }
 
   function hit(item, rank) {
@@ -71,7 +71,7 @@ function render({ model, el }) {
     };
     return h("li", { class: "jammi-hit", role: "row", tabindex: 0, "aria-selected": on, "data-testid": `neighbor-${item.key}`, "data-key": item.key, onclick: () => choose(model, [item.key]), onkeydown: keys },
       h("div", { class: "jammi-rank", role: "gridcell" }, h("b", {}, rank), bar, h("span", { class: "jammi-dim" }, item.similarity.toFixed(3))),
-      h("div", { class: "jammi-what", role: "gridcell" }, h("div", { class: "jammi-dim", title: item.key }, cut(item.key, LONG), item.missing ? " · the row is gone from its source" : ""), ...values(names, item.values, last.about.text)),
+      h("div", { class: "jammi-what", role: "gridcell" }, h("div", { class: "jammi-dim", title: item.key }, cut(item.key, LONG), item.missing ? " · the row no longer exists in its source" : ""), ...values(names, item.values, last.about.text)),
       h("div", { class: "jammi-do", role: "gridcell" }, button("Neighbours", (event) => { event.stopPropagation(); go(); }, { "data-testid": `step-${item.key}`, "aria-label": `Neighbours of ${item.key}` }),
         button("Pin", pin, { "data-testid": `pin-${item.key}`, "aria-pressed": pins.includes(item.key), "aria-label": `Pin ${item.key} to compare` })));
   }
@@ -86,7 +86,7 @@ function render({ model, el }) {
     way();
     own.replaceChildren(...(body.own ? [h("div", { class: "jammi-dim", title: body.row }, `Neighbours of ${cut(body.row, LONG)}`), ...values(body.about.columns, body.own, body.about.text)] : []));
     list.replaceChildren(...body.hits.map((item, i) => hit(item, i + 1)));
-    if (!body.hits.length) list.append(h("li", { class: "jammi-dim" }, steps.length ? "Nothing is near that satisfies the condition." : "Type a text and press Enter."));
+    if (!body.hits.length) list.append(h("li", { class: "jammi-dim" }, steps.length ? "No row satisfies the condition." : "Type a text and press Enter."));
     histogram(body.histogram);
   }
 
@@ -96,8 +96,8 @@ function render({ model, el }) {
     wholeWay &&= folded > 0;
     const entry = (step, i) => h("span", {}, i ? " › " : "", button(step.text ? `“${cut(step.text, SHORT)}”` : cut(step.row, SHORT), () => ask(step), { class: "jammi-link", title: step.text || step.row, "data-testid": `trail-${i}`, "aria-current": i === steps.length - 1 ? "step" : null }));
     const turn = () => { wholeWay = !wholeWay; redrawn(trail, way, first); };
-    const word = `${wholeWay ? "Fold" : "Show"} the ${folded} steps between`;
-    const knob = folded ? h("span", {}, " › ", button(wholeWay ? "fold" : `… ${grouped(folded)} steps …`, turn, { class: "jammi-link", title: word, "aria-label": word, "aria-expanded": wholeWay, "data-testid": "trail-between" })) : "";
+    const word = `${wholeWay ? "Hide" : "Show"} the ${folded} steps between`;
+    const knob = folded ? h("span", {}, " › ", button(wholeWay ? "hide" : `… ${grouped(folded)} steps …`, turn, { class: "jammi-link", title: word, "aria-label": word, "aria-expanded": wholeWay, "data-testid": "trail-between" })) : "";
     const parts = steps.map(entry);
     trail.replaceChildren(...parts.slice(0, 1), knob, ...parts.slice(folded && !wholeWay ? 1 + folded : 1));
   }

@@ -31,7 +31,7 @@ export function knob(node, side, unfold) {
   if (!(up ? node.ups : node.downs)) return null;
   const open = (up ? node.above : node.below) > 0;
   const toggle = (event) => { event.stopPropagation(); unfold(node, side, open); };
-  const word = `${open ? "Show" : "Hide"} what ${node.name} ${up ? "is made from" : "goes into"}`;
+  const word = `${open ? "Show" : "Hide"} ${up ? "the inputs" : "the dependents"} of ${node.name}`;
   const cx = up ? x - 9 : x + w + 9, cy = y + (high - (node.columns.length ? node.columns.length * ROW + ROWS_PAD : 0)) / 2;   // lines begin at the columns, below it
   return s("g", { class: `jammi-knob jammi-${side}`, onclick: toggle, role: "button", "aria-label": word, "data-testid": `${open ? "expand" : "collapse"}-${side}-${node.id}` },
     s("title", {}, word), s("circle", { cx, cy, r: 7 }), s("text", { x: cx, y: cy + 4 }, open ? "+" : "−"));

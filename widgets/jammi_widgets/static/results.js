@@ -14,7 +14,7 @@ function render({ model, el }) {
   const scroll = h("div", { class: "jammi-scroll jammi-tall" }, grid);
   const foot = h("div", { class: "jammi-foot jammi-turns" });
   const bounds = h("div", { class: "jammi-dim", role: "status", "data-testid": "bounds" });
-  const whole = h("div", { class: "jammi-whole", hidden: true, role: "region", "aria-label": "The whole value", "data-testid": "whole" });
+  const whole = h("div", { class: "jammi-whole", hidden: true, role: "region", "aria-label": "Full value", "data-testid": "whole" });
   const sides = h("span", { class: "jammi-turns" });
   let page = { columns: [], rows: [], numbers: [], left: 0, wide: 0, offset: 0, further: false };
   let at = [0, 0], back = null;                                        // the cell that Tab comes to, and the one whose value is open
@@ -85,7 +85,7 @@ function render({ model, el }) {
     const cells = row.map((cell, i) => h("td", { role: "gridcell", tabindex: -1, class: page.columns[i].number ? "jammi-number" : "", "aria-colindex": page.columns[i].at + 2, "data-testid": `cell-${r}-${page.columns[i].at}`,
       onclick: () => go(r, i + 1), ondblclick: () => { getSelection().removeAllRanges(); open(r, i + 1); } }, value(cell)));
     return h("tr", { "data-number": number, "aria-rowindex": page.offset + r + 2 },
-      h("th", { scope: "row", tabindex: -1, class: "jammi-number", "data-testid": `row-${number}`, title: "Choose this row", onclick: (event) => { go(r, 0); pick(r, event.ctrlKey || event.metaKey || event.shiftKey); } }, grouped(number)), cells);
+      h("th", { scope: "row", tabindex: -1, class: "jammi-number", "data-testid": `row-${number}`, title: "Select this row", onclick: (event) => { go(r, 0); pick(r, event.ctrlKey || event.metaKey || event.shiftKey); } }, grouped(number)), cells);
   }
 
   function draw(next) {
@@ -102,11 +102,11 @@ function render({ model, el }) {
     cellAt(0, 0)?.setAttribute("tabindex", "0");
     if (held && !grid.contains(grid.getRootNode().activeElement)) (head.querySelector("[aria-sort=ascending] button, [aria-sort=descending] button") || cellAt(0, 0) || grid).focus?.();
     bounds.textContent = next.said;
-    foot.replaceChildren(...(next.offset || next.further ? [button("First", () => load({ offset: 0 }), { "data-testid": "first", disabled: !next.offset }), button("Back", () => load({ offset: Math.max(0, next.offset - PAGE) }), { "data-testid": "back", disabled: !next.offset }),
-      button("Further", () => load({ offset: next.offset + PAGE }), { "data-testid": "further", disabled: !next.further })] : []), h("span", { class: "jammi-dim", role: "status", "data-testid": "counted" }, next.counted));
+    foot.replaceChildren(...(next.offset || next.further ? [button("First", () => load({ offset: 0 }), { "data-testid": "first", disabled: !next.offset }), button("Previous", () => load({ offset: Math.max(0, next.offset - PAGE) }), { "data-testid": "back", disabled: !next.offset }),
+      button("Next", () => load({ offset: next.offset + PAGE }), { "data-testid": "further", disabled: !next.further })] : []), h("span", { class: "jammi-dim", role: "status", "data-testid": "counted" }, next.counted));
     const shown = next.columns.length, to = next.left + shown;
-    sides.replaceChildren(...(next.wide > shown ? [button("◂", () => load({ left: Math.max(0, next.left - WIDE) }), { "aria-label": "Columns before", "data-testid": "columns-before", disabled: !next.left }),
-      h("span", { class: "jammi-dim", "data-testid": "columns" }, `columns ${grouped(next.left + 1)} to ${grouped(to)} of ${grouped(next.wide)}`), button("▸", () => load({ left: to }), { "aria-label": "Further columns", "data-testid": "columns-further", disabled: to >= next.wide })] : []));
+    sides.replaceChildren(...(next.wide > shown ? [button("◂", () => load({ left: Math.max(0, next.left - WIDE) }), { "aria-label": "Previous columns", "data-testid": "columns-before", disabled: !next.left }),
+      h("span", { class: "jammi-dim", "data-testid": "columns" }, `columns ${grouped(next.left + 1)} to ${grouped(to)} of ${grouped(next.wide)}`), button("▸", () => load({ left: to }), { "aria-label": "Next columns", "data-testid": "columns-further", disabled: to >= next.wide })] : []));
     ticked();
   }
 

@@ -26,11 +26,11 @@ function render({ model, el }) {
     choose(model, [...kept]);
   };
   const act = (action, names) => {
-    if (!names.length) { panel.say("Nothing is chosen: tick some tables first."); return; }
-    line.ask("act", { action, names }).then(({ begun }) => { if (begun) { panel.say(""); out.replaceChildren(); } else panel.say("Something runs already; stop it or wait."); }).catch(panel.fail);
+    if (!names.length) { panel.say("No table is selected: tick at least one."); return; }
+    line.ask("act", { action, names }).then(({ begun }) => { if (begun) { panel.say(""); out.replaceChildren(); } else panel.say("Another action is running; stop it or wait."); }).catch(panel.fail);
   };
 
-  const all = h("input", { type: "checkbox", "aria-label": "Choose all that are not fresh, or none", "data-testid": "choose-all",
+  const all = h("input", { type: "checkbox", "aria-label": "Select all that are not fresh, or none", "data-testid": "choose-all",
     onchange: () => { if (all.checked) line.ask("choose-all").catch(panel.fail); else choose(model, []); } });
   function heads() {
     const order = `${asked.sort} ${asked.descending}`, held = head.contains(head.getRootNode().activeElement);
@@ -47,7 +47,7 @@ function render({ model, el }) {
   }
 
   function entry(row) {
-    const tick = h("input", { type: "checkbox", "aria-label": `Choose ${row.name}`, "data-testid": `choose-${row.name}`, onchange: (event) => toggle(row.name, event.target.checked) });
+    const tick = h("input", { type: "checkbox", "aria-label": `Select ${row.name}`, "data-testid": `choose-${row.name}`, onchange: (event) => toggle(row.name, event.target.checked) });
     tick.checked = chosen().has(row.name);
     const pick = (event) => { if (!event.target.closest("button, input")) choose(model, [row.name]); };
     const age = row.age ? `${row.age} ago` : "never";
@@ -80,9 +80,9 @@ function render({ model, el }) {
     if (kept) [...body.rows].find((r) => r.dataset.name === kept)?.focus();
     const to = next.offset + next.rows.length;
     const turn = (by) => { asked.offset = Math.max(0, asked.offset + by); load(); };
-    foot.replaceChildren(...(!next.total ? ["No recipes yet: %%jammi -m NAME makes one."] : !next.found ? ["Nothing is found."] : [
-      `${grouped(next.offset + 1)} to ${grouped(to)} of ${grouped(next.found)}${next.found < next.total ? `, of ${grouped(next.total)} in all` : ""} `,
-      next.offset ? button("Back", () => turn(-PAGE), { "data-testid": "back" }) : "", to < next.found ? button("Further", () => turn(PAGE), { "data-testid": "further" }) : ""]));
+    foot.replaceChildren(...(!next.total ? ["No recipes yet: %%jammi -m NAME makes one."] : !next.found ? ["No matches."] : [
+      `${grouped(next.offset + 1)} to ${grouped(to)} of ${grouped(next.found)}${next.found < next.total ? `, of ${grouped(next.total)} in total` : ""} `,
+      next.offset ? button("Previous", () => turn(-PAGE), { "data-testid": "back" }) : "", to < next.found ? button("Next", () => turn(PAGE), { "data-testid": "further" }) : ""]));
     ticked();
   }
 
@@ -102,14 +102,14 @@ function render({ model, el }) {
     planOf.disabled = recompute.disabled = !n;
   }
 
-  const shut = () => button("×", () => redrawn(panel.root, () => out.replaceChildren(), () => (planOf.disabled ? filter.input : planOf)), { class: "jammi-close", "aria-label": "Put this away", "data-testid": "close-outcome" });
+  const shut = () => button("×", () => redrawn(panel.root, () => out.replaceChildren(), () => (planOf.disabled ? filter.input : planOf)), { class: "jammi-close", "aria-label": "Close", "data-testid": "close-outcome" });
   function outcome({ body: done, action }) {
     progress.hide();
     if (action === "plan") {
       const parts = done.plan.flatMap(([word, steps]) => [h("h4", {}, `${grouped(steps.length)} ${word}`), table(["table", "why", "last run"], steps)]);
-      out.replaceChildren(shut(), h("div", { class: "jammi-plan", "data-testid": "plan" }, ...(parts.length ? [...parts, h("p", { class: "jammi-dim" }, `${done.bounds}. Nothing was run.`)] : ["Nothing has to be done."]),
-        done.left.length ? h("p", { class: "jammi-dim" }, `Left out because they cannot be decided: ${done.left.join(", ")}`) : ""));
-    } else out.replaceChildren(shut(), ...done.lines.map((text) => h("div", {}, text)), ...(done.deviations || []).map((text) => h("div", { class: "jammi-dim" }, `Meanwhile: ${text}`)));
+      out.replaceChildren(shut(), h("div", { class: "jammi-plan", "data-testid": "plan" }, ...(parts.length ? [...parts, h("p", { class: "jammi-dim" }, `Estimated time: ${done.bounds}. Dry run; nothing was computed.`)] : ["Nothing to do: no selected table is known to be stale."]),
+        done.left.length ? h("p", { class: "jammi-dim" }, `Skipped because their freshness cannot be decided: ${done.left.join(", ")}`) : ""));
+    } else out.replaceChildren(shut(), ...done.lines.map((text) => h("div", {}, text)), ...(done.deviations || []).map((text) => h("div", { class: "jammi-dim" }, `Changed meanwhile: ${text}`)));
   }
 
   const planOf = button("Plan", () => act("plan", model.get("selection")), { "data-testid": "plan-chosen" });
@@ -118,7 +118,7 @@ function render({ model, el }) {
   const watched = () => {
     const every = model.get("watch");
     watch.setAttribute("aria-pressed", String(every > 0));
-    watch.title = every ? `Looks again every ${every} s; press to end it` : `Look again every ${WATCH} s, also while no cell runs`;
+    watch.title = every ? `Checks again every ${every} s; click to stop` : `Check again every ${WATCH} s, also while no cell runs`;
   };
   panel.tools.append(filter.input, planOf, recompute, button("Refresh", () => line.ask("refresh").then((next) => { panel.say(""); draw(next); }).catch(panel.fail), { "data-testid": "refresh" }), watch, counts);
   panel.body.append(progress.box, out, causes, h("div", { class: "jammi-scroll jammi-tall" }, h("table", { class: "jammi-table jammi-board", role: "grid", "aria-label": "Recipes", "aria-multiselectable": true }, h("thead", {}, head), body)), foot);
@@ -127,7 +127,7 @@ function render({ model, el }) {
   line.on("progress", ({ body: how }) => progress.show(how));
   line.on("done", outcome);
   line.on("failed", ({ lines }) => { progress.hide(); panel.fail(lines); again(); });
-  line.on("stopped", () => { progress.hide(); panel.say("Stopped. What was finished stays; the rest is as it was."); again(); });
+  line.on("stopped", () => { progress.hide(); panel.say("Stopped. Finished steps are kept; the rest is unchanged."); again(); });
   model.on("change:selection", ticked);
   model.on("change:watch", watched);
   watched();

@@ -1,0 +1,204 @@
+"""Checks and their results."""
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+import sqlalchemy as sa
+
+from jammi_lab.catalog import tenant_scope as scope
+from jammi_lab.catalog.compiled_sql import CompiledStatement
+from jammi_lab.catalog.database import Database
+from jammi_lab.catalog.row_mapping import (
+    CHECK,
+    CHECK_RESULT,
+    check_record,
+    check_result,
+    check_result_row,
+    check_row,
+)
+from jammi_lab.catalog.schema import check_results, checks
+from jammi_lab.catalog.tenant_scope import Scope
+from jammi_lab.core.checks import CheckRecord, CheckResult
+from jammi_lab.core.clock import Clock, rfc3339
+from jammi_lab.core.errors import InvalidArgument
+from jammi_lab.core.identifiers import fold
+
+CheckRecords = list[CheckRecord]  # defined here because `list` is a method of the class below
+
+_fold: sa.BindParameter[str] = sa.bindparam("fold")
+_GET = (
+    scope.select(*CHECK, tables=checks)
+    .where(checks.c.name_fold == _fold)
+    .order_by(scope.own_first(checks))
+    .limit(1)
+)
+_GET_OF_OWNER = scope.select_owned_by(*CHECK, tables=checks).where(checks.c.name_fold == _fold)
+_LIST = scope.select(*CHECK, tables=checks).order_by(checks.c.name_fold, scope.own_first(checks))
+_OF_RECIPE = CompiledStatement(
+    scope.select_owned_by(*CHECK, tables=checks)
+    .where(checks.c.recipe_fold == _fold)
+    .order_by(checks.c.name_fold)
+)
+_DELETE = scope.delete_owned_by(checks).where(checks.c.name_fold == _fold)
+_DELETE_RESULTS = scope.delete_owned_by(check_results).where(check_results.c.check_fold == _fold)
+_of_recipe = checks.c.recipe_fold == _fold
+_DELETE_OF_RECIPE = scope.delete_owned_by(checks).where(_of_recipe)
+_DELETE_RESULTS_OF_RECIPE = scope.delete_owned_by(check_results).where(
+    check_results.c.check_fold.in_(
+        scope.select_owned_by(checks.c.name_fold, tables=checks).where(_of_recipe)
+    )
+)
+_RENAME_RECIPE = scope.update_owned_by(checks).where(_of_recipe)
+_DELETE_RESULTS_OF_TABLE = CompiledStatement(
+    scope.delete_owned_by(check_results).where(
+        check_results.c.table_name == sa.bindparam("table_name")
+    )
+)
+_RESULTS = CompiledStatement(
+    scope.select_owned_by(*CHECK_RESULT, tables=check_results)
+    .where(
+        check_results.c.check_fold == _fold,
+        check_results.c.definition_hash == sa.bindparam("definition"),
+    )
+    .order_by(check_results.c.checked_at.desc())
+    .limit(sa.bindparam("number"))
+)
+_RESULTS_OF_TABLE = CompiledStatement(
+    scope.select(*CHECK_RESULT, tables=check_results)
+    .where(check_results.c.table_name == sa.bindparam("table_name"))
+    .order_by(check_results.c.check_fold, check_results.c.checked_at)
+)
+_DELETE_RESULT = CompiledStatement(
+    scope.delete_owned_by(check_results).where(
+        check_results.c.check_fold == _fold,
+        check_results.c.table_name == sa.bindparam("table_name"),
+        check_results.c.definition_hash == sa.bindparam("definition"),
+        check_results.c.anchors_digest == sa.bindparam("anchors"),
+    )
+)
+_INSERT_RESULT = CompiledStatement(sa.insert(check_results))
+
+
+class CheckRepository:
+    """The checks of the bound scope."""
+
+    def __init__(self, database: Database, active_scope: Scope, clock: Clock) -> None:
+        self._database, self._scope, self._clock = database, active_scope, clock
+
+    def put(self, record: CheckRecord) -> CheckRecord:
+        """Add a check or replace its definition; return the stored record, unchanged when the
+        definition is equal. Raises InvalidArgument when a check of that name is on another recipe,
+        TenantForbidden."""
+        self._scope.check_owner(record.tenant, f"The recipe {record.recipe!r}")
+        key = {"owner": record.tenant or "", "fold": fold(record.name)}
+        now = rfc3339(self._clock.now_ns())
+        with self._database.write() as tx:
+            row = tx.execute(_GET_OF_OWNER, key).first()
+            existing = None if row is None else check_record(row)
+            if existing is not None and fold(existing.recipe) != fold(record.recipe):
+                raise InvalidArgument(
+                    f"The check {existing.name!r} is on {existing.recipe!r}, not on "
+                    f"{record.recipe!r}.",
+                    hint="Choose another name, or remove it first: "
+                    f"ws.checks.remove({existing.name!r})",
+                )
+            if existing is None:
+                stored = msgspec.structs.replace(record, created_at=now, updated_at=now)
+            else:
+                stored = msgspec.structs.replace(
+                    record,
+                    name=existing.name,
+                    created_at=existing.created_at,
+                    updated_at=existing.updated_at,
+                )
+                if stored == existing:
+                    return existing
+                stored = msgspec.structs.replace(stored, updated_at=now)
+                tx.execute(_DELETE, key)
+            tx.execute(sa.insert(checks), check_row(stored))
+        return stored
+
+    def get(self, name: str) -> CheckRecord | None:
+        """The check of that name, own before shared."""
+        with self._database.read() as tx:
+            row = tx.execute(_GET, self._scope.parameters(fold=fold(name))).first()
+        return None if row is None else check_record(row)
+
+    def list(self) -> CheckRecords:
+        """Every check, by name, without shared ones that own ones hide."""
+        with self._database.read() as tx:
+            rows = tx.execute(_LIST, self._scope.parameters()).all()
+        records = [check_record(row) for row in rows]
+        if self._scope.is_unrestricted:
+            return records
+        own = {fold(r.name) for r in records if r.tenant is not None}
+        return [r for r in records if r.tenant is not None or fold(r.name) not in own]
+
+    def of_recipe(self, tenant: str | None, recipe: str) -> tuple[CheckRecord, ...]:
+        """The checks on an owner's recipe, by name, whoever is bound."""
+        with self._database.read() as tx:
+            rows = _OF_RECIPE.fetch(tx, {"owner": tenant or "", "fold": fold(recipe)})
+        return tuple(check_record(row) for row in rows)
+
+    def remove(self, name: str) -> bool:
+        """Delete a check with its results; return whether it existed. Raises TenantForbidden for a
+        shared one under a tenant."""
+        with self._database.write() as tx:
+            record = self.get(name)
+            if record is None:
+                return False
+            self._scope.check_owner(record.tenant, f"The check {record.name!r}")
+            key = {"owner": record.tenant or "", "fold": fold(record.name)}
+            tx.execute(_DELETE, key)
+            tx.execute(_DELETE_RESULTS, key)
+        return True
+
+    def add_results(self, results: Iterable[CheckResult]) -> None:
+        """Store results. An equal key replaces the earlier result."""
+        with self._database.write() as tx:
+            for result in results:
+                row = check_result_row(result)
+                _DELETE_RESULT.execute(
+                    tx,
+                    {
+                        "owner": result.tenant or "",
+                        "fold": row["check_fold"],
+                        "table_name": result.table_name,
+                        "definition": result.definition_hash,
+                        "anchors": row["anchors_digest"],
+                    },
+                )
+                _INSERT_RESULT.execute(tx, row)
+
+    def results(self, record: CheckRecord, definition: str, number: int) -> Sequence[CheckResult]:
+        """The newest results of a check with that definition, on any version, newest first."""
+        values = {"owner": record.tenant or "", "fold": fold(record.name)}
+        with self._database.read() as tx:
+            rows = _RESULTS.fetch(tx, values | {"definition": definition, "number": number})
+        return [check_result(row) for row in rows]
+
+    def results_of_table(self, table_name: str) -> Sequence[CheckResult]:
+        """All results on a physical table, by check, oldest first."""
+        with self._database.read() as tx:
+            rows = _RESULTS_OF_TABLE.fetch(tx, self._scope.parameters(table_name=table_name))
+        return [check_result(row) for row in rows]
+
+
+def remove_checks_of_recipe(tx: sa.Connection, tenant: str | None, recipe: str) -> None:
+    """Delete all checks on an owner's recipe, with their results."""
+    key = {"owner": tenant or "", "fold": fold(recipe)}
+    tx.execute(_DELETE_RESULTS_OF_RECIPE, key)
+    tx.execute(_DELETE_OF_RECIPE, key)
+
+
+def rename_checked_recipe(tx: sa.Connection, tenant: str | None, old: str, new: str) -> None:
+    """Let the checks on a recipe follow its new name."""
+    tx.execute(
+        _RENAME_RECIPE.values(recipe=new, recipe_fold=fold(new)),
+        {"owner": tenant or "", "fold": fold(old)},
+    )
+
+
+def remove_results_of_table(tx: sa.Connection, tenant: str | None, table_name: str) -> None:
+    """Delete the results on an owner's physical table that is removed."""
+    _DELETE_RESULTS_OF_TABLE.execute(tx, {"owner": tenant or "", "table_name": table_name})

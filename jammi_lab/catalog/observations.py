@@ -1,0 +1,97 @@
+"""Rows that belong to no tenant: cached observations of sources, and the workspace's metadata.
+Losing an observation costs time, never correctness."""
+
+from collections.abc import Mapping
+
+import msgspec
+import sqlalchemy as sa
+
+from jammi_lab.catalog import tenant_scope as scope
+from jammi_lab.catalog.compiled_sql import CompiledStatement
+from jammi_lab.catalog.database import Database
+from jammi_lab.catalog.schema import metadata_table, observations
+from jammi_lab.storage.digests import CacheEntry
+
+_entry_decoder = msgspec.json.Decoder(CacheEntry)
+_ALL_ENTRIES = scope.select_untenanted(observations, observations.c.key, observations.c.body)
+_GET = _ALL_ENTRIES.where(observations.c.key == sa.bindparam("key"))
+_GET_METADATA = scope.select_untenanted(metadata_table, metadata_table.c.value).where(
+    metadata_table.c.key == sa.bindparam("key")
+)
+
+
+def _decode_entry(body: object) -> CacheEntry | None:
+    """Decode a cache entry; None for an invalid one, which is observed again."""
+    try:
+        return _entry_decoder.decode(body) if isinstance(body, str | bytes) else None
+    except msgspec.DecodeError:
+        return None
+
+
+class ObservationRepository:
+    """The persistent cache of observations. A read-only catalog does not store new entries."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def load(self) -> dict[str, CacheEntry]:
+        """Every entry by key; one query."""
+        with self._database.read() as tx:
+            return {
+                key: entry
+                for key, body in tx.execute(_ALL_ENTRIES).all()
+                if (entry := _decode_entry(body)) is not None
+            }
+
+    def get(self, key: str) -> CacheEntry | None:
+        """The entry of that key, or None."""
+        with self._database.read() as tx:
+            row = tx.execute(_GET, {"key": key}).first()
+        return None if row is None else _decode_entry(row[1])
+
+    def put(self, key: str, entry: CacheEntry) -> None:
+        """Store an entry, replacing an earlier one."""
+        self.put_many({key: entry})
+
+    def put_many(self, entries: Mapping[str, CacheEntry]) -> None:
+        """Store entries, replacing earlier ones, in one transaction."""
+        if not entries or self._database.read_only:
+            return
+        rows = [
+            {"key": key, "body": msgspec.json.encode(entry).decode()}
+            for key, entry in entries.items()
+        ]
+        with self._database.write() as tx:
+            for row in rows:
+                _PUT.execute(tx, row)
+
+
+_PUT = CompiledStatement(
+    sa.text(
+        "INSERT INTO observations (key, body) VALUES (:key, :body) ON CONFLICT (key) DO "
+        "UPDATE SET body = excluded.body"
+    )
+)
+
+
+class MetadataRepository:
+    """Key-value metadata of the workspace."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def get(self, key: str) -> str | None:
+        """The value of a key, or None."""
+        with self._database.read() as tx:
+            value: str | None = tx.execute(_GET_METADATA, {"key": key}).scalar()
+        return value
+
+    def set(self, key: str, value: str | None) -> None:
+        """Set a value; None removes the key."""
+        with self._database.write() as tx:
+            tx.execute(
+                sa.delete(metadata_table).where(metadata_table.c.key == sa.bindparam("key")),
+                {"key": key},
+            )
+            if value is not None:
+                tx.execute(sa.insert(metadata_table), {"key": key, "value": value})

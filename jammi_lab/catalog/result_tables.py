@@ -1,0 +1,365 @@
+"""Result tables and their versions: queries only. Status changes are in `table_status.py`."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from jammi_lab.catalog import tenant_scope as scope
+from jammi_lab.catalog.compiled_sql import CompiledStatement
+from jammi_lab.catalog.database import Database
+from jammi_lab.catalog.row_mapping import TABLE, VERSION, table_record, version_record
+from jammi_lab.catalog.schema import lineage, manifests, owner, recipes, result_tables, versions
+from jammi_lab.catalog.tenant_scope import Scope
+from jammi_lab.core.identifiers import fold
+from jammi_lab.core.records import TableKind, TableRecord, TableStatus, VersionRecord
+
+Version = tuple[VersionRecord, TableRecord]
+Versions = list[Version]  # defined here because `list` is a method of the class below
+Records = list[TableRecord]
+
+
+class TableSummary(NamedTuple):
+    """The columns of a table that recovery needs."""
+
+    table_name: str
+    recipe: str
+    path: str
+
+
+class ReadyTable(NamedTuple):
+    """The columns of a ready table that a check of its files needs."""
+
+    table_name: str
+    path: str
+    has_two_files: bool
+    """Whether it consists of two files only: it has a manifest, and no vectors."""
+
+
+Summaries = list[TableSummary]
+
+_later_version = versions.alias("later")
+_later_table = result_tables.alias("later_table")
+_own_recipe = recipes.alias("own")
+_own_version, _own_table = versions.alias("own_version"), result_tables.alias("own_table")
+_READY = sa.literal_column("'ready'", sa.Text)
+_versions_with_tables = versions.join(
+    result_tables, result_tables.c.table_name == versions.c.table_name
+)
+
+
+def not_hidden(table: Any, name_fold: Any) -> sa.ColumnElement[bool]:
+    """Whether a row is what its name means to this reader: own, or shared and not hidden by a
+    recipe or ready version of the reader's own."""
+    tenant = sa.bindparam("scope_tenant", type_=sa.Text)
+    recipe = scope.select(sa.literal_column("1"), tables=_own_recipe).where(
+        _own_recipe.c.tenant_id == tenant, _own_recipe.c.name_fold == name_fold
+    )
+    version = (
+        scope.select(sa.literal_column("1"), tables=_own_version)
+        .join(_own_table, _own_table.c.table_name == _own_version.c.table_name)
+        .where(
+            _own_version.c.tenant_id == tenant,
+            _own_version.c.recipe_fold == name_fold,
+            _own_table.c.status == _READY,
+        )
+    )
+    return sa.or_(
+        tenant.is_(None),
+        table.c.tenant_id.is_not(None),
+        sa.and_(~recipe.exists(), ~version.exists()),
+    )
+
+
+def is_newest(v: Any) -> sa.ColumnElement[bool]:
+    """Whether no higher version of the row's recipe is ready."""
+    later = (
+        scope.select(sa.literal_column("1"), tables=_later_version)
+        .join(_later_table, _later_table.c.table_name == _later_version.c.table_name)
+        .where(
+            _later_version.c.recipe_fold == v.c.recipe_fold,
+            owner(_later_version) == owner(v),
+            _later_version.c.version > v.c.version,
+            _later_table.c.status == _READY,
+        )
+    )
+    return ~later.exists()
+
+
+_version_select = scope.select(*VERSION, *TABLE, tables=(versions, result_tables)).select_from(
+    _versions_with_tables
+)
+_named_version = _version_select.where(
+    versions.c.recipe_fold == sa.bindparam("fold"), not_hidden(versions, sa.bindparam("fold"))
+)
+_named_order = (scope.own_first(versions), versions.c.version.desc())
+
+_GET = CompiledStatement(
+    scope.select(*TABLE, tables=result_tables).where(
+        result_tables.c.table_fold == sa.bindparam("fold")
+    )
+)
+_NEWEST = CompiledStatement(
+    _named_version.where(result_tables.c.status == _READY).order_by(*_named_order).limit(1)
+)
+_NEWEST_OF_OWNER = CompiledStatement(
+    scope.select_owned_by(*VERSION, *TABLE, tables=versions)
+    .select_from(_versions_with_tables)
+    .where(versions.c.recipe_fold == sa.bindparam("fold"), result_tables.c.status == _READY)
+    .order_by(versions.c.version.desc())
+    .limit(1)
+)
+_VERSIONS = CompiledStatement(_named_version.order_by(*_named_order))
+_VERSION = CompiledStatement(
+    _named_version.where(versions.c.version == sa.bindparam("number"))
+    .order_by(*_named_order)
+    .limit(1)
+)
+_CURRENT = CompiledStatement(
+    _version_select.where(
+        result_tables.c.status == _READY,
+        is_newest(versions),
+        not_hidden(versions, versions.c.recipe_fold),
+    ).order_by(versions.c.recipe_fold, scope.own_first(versions))
+)
+_REFERRING = CompiledStatement(
+    scope.select(*VERSION, tables=versions)
+    .where(versions.c.table_name == sa.bindparam("table_name"))
+    .order_by(versions.c.created_at, versions.c.recipe_fold)
+)
+_READY_BY_DEFINITION = CompiledStatement(
+    scope.select_own(*TABLE, tables=result_tables)
+    .where(
+        result_tables.c.definition_hash == sa.bindparam("hash"), result_tables.c.status == _READY
+    )
+    .order_by(result_tables.c.created_at.desc(), result_tables.c.table_name.desc())
+)
+_BUILDING = CompiledStatement(
+    scope.select_own(*TABLE, tables=result_tables).where(
+        result_tables.c.definition_hash == sa.bindparam("hash"),
+        result_tables.c.status == sa.literal_column("'building'"),
+        result_tables.c.flight == sa.literal_column("1"),
+    )
+)
+_MANIFEST = CompiledStatement(
+    scope.select(manifests.c.body, tables=manifests).where(
+        manifests.c.table_name == sa.bindparam("table_name")
+    )
+)
+_with_status = (
+    scope.select(*TABLE, tables=result_tables)
+    .where(result_tables.c.status == sa.bindparam("status"))
+    .order_by(result_tables.c.created_at)
+)
+_WITH_STATUS = CompiledStatement(_with_status)
+_WITH_STATUS_OF_WRITER = CompiledStatement(
+    _with_status.where(result_tables.c.writer_id == sa.bindparam("writer_id"))
+)
+_UNSETTLED_SUMMARIES = CompiledStatement(
+    scope.select(
+        result_tables.c.table_name,
+        result_tables.c.recipe,
+        result_tables.c.path,
+        tables=result_tables,
+    )
+    .where(
+        result_tables.c.status == sa.bindparam("status"),
+        result_tables.c.writer_id == sa.bindparam("writer_id"),
+    )
+    .order_by(result_tables.c.created_at)
+)
+_READY_SUMMARIES = CompiledStatement(
+    scope.select(
+        result_tables.c.table_name,
+        result_tables.c.path,
+        sa.and_(result_tables.c.definition_hash.is_not(None), result_tables.c.dimensions.is_(None)),
+        tables=result_tables,
+    ).where(result_tables.c.status == _READY)
+)
+_NEWEST_NUMBERS = CompiledStatement(
+    scope.select(
+        versions.c.tenant_id,
+        versions.c.recipe_fold,
+        sa.func.max(versions.c.version),
+        tables=(versions, result_tables),
+    )
+    .select_from(_versions_with_tables)
+    .where(result_tables.c.status == _READY)
+    .group_by(versions.c.tenant_id, versions.c.recipe_fold)
+)
+_BUILT_FOR = CompiledStatement(
+    scope.select(
+        versions.c.table_name,
+        versions.c.tenant_id,
+        versions.c.recipe_fold,
+        tables=(versions, result_tables),
+    )
+    .select_from(_versions_with_tables)
+    .where(
+        result_tables.c.status == sa.literal_column("'building'"),
+        result_tables.c.writer_id == sa.bindparam("writer_id"),
+    )
+)
+_NAMES = CompiledStatement(scope.select(versions.c.recipe, tables=versions).distinct())
+
+
+class ResultTableRepository:
+    """Queries over result tables and versions in the bound scope."""
+
+    def __init__(self, database: Database, active_scope: Scope) -> None:
+        self._database, self._scope = database, active_scope
+
+    def get(self, table_name: str) -> TableRecord | None:
+        """The table of that physical name, whatever its status."""
+        rows = self._fetch(_GET, fold=fold(table_name))
+        return table_record(rows[0]) if rows else None
+
+    def newest(self, recipe: str) -> Version | None:
+        """The highest ready version of a recipe; a tenant's own name hides a shared one. Cached
+        until the next commit."""
+        key = self._scope.parameters(fold=fold(recipe))
+        return self._database.cached(
+            ("newest", *key.items()), lambda: self._fetch_version(_NEWEST, fold=fold(recipe))
+        )
+
+    def newest_of_owner(self, tenant: str | None, recipe: str) -> Version | None:
+        """The highest ready version of one owner's recipe, whoever is bound. For recovery, which
+        covers all tenants."""
+        return self._fetch_version(_NEWEST_OF_OWNER, fold=fold(recipe), owner=tenant or "")
+
+    def version(self, recipe: str, number: int) -> Version | None:
+        """One version of a recipe, whatever its status."""
+        # beyond 63 bits, binding the number would fail in the database
+        if not 0 < number < 1 << 63:
+            return None
+        return self._fetch_version(_VERSION, fold=fold(recipe), number=number)
+
+    def versions(self, recipe: str) -> Versions:
+        """All versions of a recipe, newest first, whatever their status."""
+        return [_version_of_row(row) for row in self._fetch(_VERSIONS, fold=fold(recipe))]
+
+    def versions_of_table(self, table_name: str) -> Sequence[VersionRecord]:
+        """The versions that refer to a physical table, oldest first."""
+        return [version_record(row) for row in self._fetch(_REFERRING, table_name=table_name)]
+
+    def list(
+        self,
+        status: TableStatus | str | None = TableStatus.READY,
+        kind: TableKind | str | None = None,
+        source: str | None = None,
+        model: str | None = None,
+        definition: str | None = None,
+    ) -> Versions:
+        """The versions that match every filter, newest first. `source` is a source or recipe that
+        the table reads directly; None matches all."""
+        statement, values = _version_select, {}
+        for column, value in (
+            ("status", status),
+            ("kind", kind),
+            ("model_id", model),
+            ("definition_hash", definition),
+        ):
+            if value is not None:
+                element: sa.ColumnElement[str] = result_tables.c[column]
+                # the coalesce keeps SQLite from scanning all ready tables by the status index
+                # instead of the few that read the source
+                if column == "status" and source is not None:
+                    element = sa.func.coalesce(element, sa.literal_column("''"), type_=sa.Text)
+                statement = statement.where(element == sa.bindparam(column))
+                values[column] = str(value)
+        if source is not None:
+            reads = scope.select(lineage.c.derived, tables=lineage).where(
+                lineage.c.node_fold == sa.bindparam("source_fold")
+            )
+            statement = statement.where(result_tables.c.table_name.in_(reads))
+            values["source_fold"] = fold(source)
+        # not a CompiledStatement: there are many combinations of filters
+        with self._database.read() as tx:
+            return _newest_first(
+                [
+                    _version_of_row(row)
+                    for row in tx.execute(statement, self._scope.parameters(**values)).all()
+                ]
+            )
+
+    def by_definition(self, definition_hash: str) -> Records:
+        """Ready tables of this tenant (never shared ones) with that definition hash, newest
+        first."""
+        return [
+            table_record(row) for row in self._fetch(_READY_BY_DEFINITION, hash=definition_hash)
+        ]
+
+    def building(self, definition_hash: str) -> TableRecord | None:
+        """This tenant's table that is being built from that definition and may be waited for."""
+        rows = self._fetch(_BUILDING, hash=definition_hash)
+        return table_record(rows[0]) if rows else None
+
+    def current(self) -> Versions:
+        """The newest ready version of every recipe, by name; one query."""
+        return [_version_of_row(row) for row in self._fetch(_CURRENT)]
+
+    def names(self) -> Sequence[str]:
+        """Every recipe that has a version, whatever its status; for near names and completion."""
+        return sorted(row[0] for row in self._fetch(_NAMES))
+
+    def manifest(self, table_name: str) -> bytes | None:
+        """The catalog's copy of a table's manifest, byte for byte."""
+        rows = self._fetch(_MANIFEST, table_name=table_name)
+        return str(rows[0][0]).encode() if rows else None
+
+    def with_status(self, status: TableStatus, writer_id: str | None = None) -> Records:
+        """Tables of one status, oldest first; with `writer_id` only those of that writer."""
+        if writer_id is None:
+            return [table_record(row) for row in self._fetch(_WITH_STATUS, status=str(status))]
+        return [
+            table_record(row)
+            for row in self._fetch(_WITH_STATUS_OF_WRITER, status=str(status), writer_id=writer_id)
+        ]
+
+    def unsettled(self, status: TableStatus, writer_id: str) -> Summaries:
+        """Tables of one status and one writer, oldest first, with few columns: a dead writer may
+        have left thousands."""
+        return [
+            TableSummary(*row)
+            for row in self._fetch(_UNSETTLED_SUMMARIES, status=str(status), writer_id=writer_id)
+        ]
+
+    def ready_tables(self) -> Iterator[ReadyTable]:
+        """Every ready table with few columns: recovery checks all of them after a writer died."""
+        return (ReadyTable(row[0], row[1], bool(row[2])) for row in self._fetch(_READY_SUMMARIES))
+
+    def newest_numbers(self) -> dict[tuple[str | None, str], int]:
+        """The number of the newest ready version by owner and folded recipe name; one query."""
+        return {(row[0], row[1]): row[2] for row in self._fetch(_NEWEST_NUMBERS)}
+
+    def recipes_being_built(self, writer_id: str) -> dict[str, tuple[str | None, str]]:
+        """Owner and current folded recipe name of each table that a writer is building."""
+        return {row[0]: (row[1], row[2]) for row in self._fetch(_BUILT_FOR, writer_id=writer_id)}
+
+    def _fetch_version(self, statement: CompiledStatement, **values: Any) -> Version | None:
+        rows = self._fetch(statement, **values)
+        return _version_of_row(rows[0]) if rows else None
+
+    def _fetch(self, statement: CompiledStatement, **values: Any) -> Sequence[Any]:
+        with self._database.read() as tx:
+            return statement.fetch(tx, self._scope.parameters(**values))
+
+
+def _version_of_row(row: Any) -> Version:
+    fields = tuple(row)
+    return version_record(fields[:7]), table_record(fields[7:])
+
+
+def _newest_first(versions: Versions) -> Versions:
+    """Sort by creation time, descending, but never put a version before a later one of its recipe:
+    the clock may have been set back between them."""
+    latest: dict[tuple[str | None, str], str] = {}
+    keyed: list[tuple[str, int, str, Version]] = []
+    for version, record in sorted(versions, key=lambda item: item[0].version):
+        name = fold(version.recipe)
+        created_at = latest[version.tenant, name] = max(
+            latest.get((version.tenant, name), ""), version.created_at
+        )
+        keyed.append((created_at, version.version, name, (version, record)))
+    keyed.sort(key=lambda item: item[2])
+    return [item[3] for item in sorted(keyed, key=lambda item: item[:2], reverse=True)]

@@ -1,0 +1,485 @@
+"""`Dialect`, what differs between databases (opening connections, beginning transactions, errors),
+and its implementation for SQLite. PostgreSQL is in `postgres.py`.
+
+SQLite is configured so that an acknowledged commit is on disk (WAL, synchronous=FULL), that a write
+transaction takes its lock at BEGIN and so never fails half-way for a stale read, and that deleted
+values do not stay in the file (secure_delete).
+"""
+
+import contextlib
+import errno
+import os
+import re
+import sqlite3
+import urllib.parse
+from collections.abc import Hashable
+from io import FileIO
+from pathlib import Path
+from typing import Any, Protocol
+
+import sqlalchemy as sa
+from sqlalchemy.pool import NullPool
+
+from jammi_lab.catalog import wal_log
+from jammi_lab.catalog.write_queue import (
+    WriteQueue,
+    extended_code,
+    is_busy,
+    primary_code,
+    retry_while_busy,
+)
+from jammi_lab.core.errors import (
+    InvalidArgument,
+    JammiError,
+    ResourceExhausted,
+    SourceUnavailable,
+    TableDamaged,
+    VersionConflict,
+    WorkspaceNotFound,
+    WorkspaceReadOnly,
+)
+from jammi_lab.core.interrupts import DeferInterrupts
+
+LOCK_SECONDS = 30
+"""How long a transaction waits for the write lock."""
+_BEGIN_WRITE = "BEGIN IMMEDIATE"
+_NETWORK_FILESYSTEMS = re.compile(
+    r"nfs\d?|cifs|smb\d?|smbfs|ncpfs|afs|9p|ceph|lustre|glusterfs|davfs"
+    r"|fuse\.(sshfs|s3fs|gcsfuse|glusterfs|rclone|goofys|blobfuse2?|ceph.*|davfs2?|curlftpfs)"
+)
+_FOREIGN_SCHEMA = re.compile(r"no such (table|column)|has no column named|unsupported file format")
+"""SQLite's messages for a file without the tables and columns that our statements name."""
+_IOERR_NOMEM = 12 << 8 | sqlite3.SQLITE_IOERR
+_PRAGMAS = (
+    "synchronous=FULL",
+    "secure_delete=ON",
+    "foreign_keys=ON",
+    "trusted_schema=OFF",
+    "cell_size_check=ON",
+    # pages: with the default of 1000 a commit of a thousand tables also waits for a checkpoint; a
+    # larger limit lets the log grow, and syncing a log that is overwritten is faster
+    "wal_autocheckpoint=2000",
+    # KiB: a freshness check reads every newest row, which the default of 2 MB does not hold
+    "cache_size=-65536",
+)
+
+
+class Dialect(Protocol):
+    """What `Database` needs from the database behind it."""
+
+    label: str
+    """The display name of the catalog, without credentials."""
+    existed: bool
+    """Whether the catalog existed before it was opened."""
+    log_is_damaged: bool
+    """Whether the log held commits that could not be read when the catalog was opened."""
+
+    @property
+    def file(self) -> Path | None:
+        """The file that holds the whole catalog, if there is one."""
+        ...
+
+    @property
+    def identity(self) -> Hashable:
+        """Equal for all handles of this database; defined once it has been connected to."""
+        ...
+
+    @property
+    def setup_statements(self) -> tuple[str, ...]:
+        """Statements that run before the first migration."""
+        ...
+
+    def check_unchanged(self) -> None:
+        """Raise WorkspaceNotFound when the opened file no longer exists at its path."""
+        ...
+
+    def engine(self) -> sa.Engine:
+        """An engine whose connections are ready to use; a connection's `info["begin"]` is the
+        statement that begins its next transaction."""
+        ...
+
+    def begin(self, *, writing: bool) -> str:
+        """The statement that begins a transaction."""
+        ...
+
+    def ddl(self, statement: str) -> str:
+        """Translate a statement of a migration for this database; empty where it only serves
+        catalogs that other tools open as a file."""
+        ...
+
+    def reset(self, connection: sa.Connection) -> None:
+        """Roll back a transaction that an interrupt or a failed commit left open in the driver,
+        where SQLAlchemy does not see it."""
+        ...
+
+    def set_durability(self, connection: sa.Connection, *, no_fsync: bool) -> None:
+        """Choose whether the commits of a connection skip fsync. A server's never do."""
+        ...
+
+    def open_unsynced_log(self) -> FileIO | None:
+        """Open the file that holds commits without fsync until it is synced; None where commits are
+        durable. Raises OSError."""
+        ...
+
+    def purge(self, connection: sa.Connection, timeout: float) -> bool:
+        """Truncate the database's log; return whether no deleted value is in it any more. A file
+        may have to wait that many seconds for readers."""
+        ...
+
+    def change_token(self, connection: sa.Connection) -> Hashable:
+        """A token that changes whenever anybody commits, comparable on one connection; None where
+        getting it would cost as much as reading. Not inside a transaction."""
+        ...
+
+    def to_jammi_error(self, error: sa.exc.DBAPIError) -> JammiError | None:
+        """The JammiError for a driver's error; None for a defect of ours."""
+        ...
+
+
+class Sqlite:
+    """A catalog in one SQLite file on a local disk.
+
+    Raises WorkspaceNotFound when the file does not exist and must not be created, or is something
+    else; InvalidArgument on a network filesystem, whose locks are not reliable enough for SQLite's
+    log.
+    """
+
+    setup_statements = ()
+
+    def __init__(self, path: Path, *, read_only: bool, create: bool) -> None:
+        self.path = self.file = path
+        self._log = Path(f"{path}-wal")
+        self._write_queue = WriteQueue(path.parent)
+        self.label = str(path)
+        self.read_only = read_only
+        if path.exists() and not path.is_file():  # opening a pipe would block
+            raise WorkspaceNotFound(
+                f"{path} is not a regular file, so it cannot be a catalog; nothing was changed.",
+                hint="jammi_lab.rebuild(path) creates a catalog from the manifests and keeps what "
+                "is there.",
+            )
+        self.existed = path.exists() and path.stat().st_size > 0
+        if not self.existed and (read_only or not create):
+            raise WorkspaceNotFound(
+                f"There is no catalog at {path}.",
+                hint="jammi_lab.open(path) creates one; jammi_lab.rebuild(path) creates it from "
+                "the manifests.",
+            )
+        if kind := network_filesystem(path.parent):
+            raise InvalidArgument(
+                f"The catalog cannot be stored in {path.parent}: it is a network filesystem "
+                f"({kind}), where kernels cannot share it safely.",
+                hint="Store the catalog in PostgreSQL: jammi_lab.open(path, "
+                'catalog="postgresql+psycopg://user@host/database").',
+            )
+        self._immutable, self._exists = False, self.existed
+        self.log_is_damaged = False
+        self._inode: tuple[int, int] | None = None
+
+    @property
+    def identity(self) -> Hashable:
+        return self._inode or self.label  # by inode, because paths may contain links
+
+    def check_unchanged(self) -> None:
+        # writes to an unlinked file would be lost
+        if self._inode is not None and _file_id(self.path) != self._inode:
+            raise WorkspaceNotFound(
+                f"The catalog {self.label} was removed or replaced while it was open; "
+                "nothing was changed.",
+                hint="Restore the workspace's folder, or close the workspace and open what is "
+                "there now.",
+            )
+
+    def engine(self) -> sa.Engine:
+        engine = sa.create_engine(
+            "sqlite+pysqlite://", creator=self._connect, poolclass=NullPool, hide_parameters=True
+        )
+
+        @sa.event.listens_for(engine, "begin")
+        def _begin_transaction(connection: sa.Connection) -> None:
+            self.reset(connection)
+            raw = connection.connection.dbapi_connection
+            assert isinstance(raw, sqlite3.Connection)
+            begin = connection.info["begin"]
+            # executed directly: SQLAlchemy's work around a statement takes longer than a small
+            # transaction
+            try:
+                if begin == _BEGIN_WRITE:
+                    self._write_queue.begin(raw, LOCK_SECONDS)
+                else:
+                    raw.execute(begin)
+            except sqlite3.Error as error:
+                raise sa.exc.DBAPIError(begin, None, error) from None
+
+        @sa.event.listens_for(engine, "engine_disposed")
+        def _on_dispose(_: sa.Engine) -> None:
+            self._write_queue.close()
+
+        @sa.event.listens_for(engine, "handle_error")
+        def _keep_connection(context: sa.engine.ExceptionContext) -> None:
+            # The connection stays valid after an interrupt. SQLAlchemy would close it, and a cursor
+            # in the traceback would keep its write lock.
+            context.is_disconnect = False
+
+        @sa.event.listens_for(engine, "before_cursor_execute")
+        def _deliver_interrupts(*_: Any) -> None:
+            DeferInterrupts.checkpoint()
+
+        return engine
+
+    def reset(self, connection: sa.Connection) -> None:
+        raw = connection.connection.dbapi_connection
+        if isinstance(raw, sqlite3.Connection) and raw.in_transaction:
+            raw.rollback()
+
+    def begin(self, *, writing: bool) -> str:
+        return _BEGIN_WRITE if writing else "BEGIN"
+
+    def set_durability(self, connection: sa.Connection, *, no_fsync: bool) -> None:
+        raw = connection.connection.dbapi_connection
+        assert isinstance(raw, sqlite3.Connection)
+        raw.execute(f"PRAGMA synchronous={'NORMAL' if no_fsync else 'FULL'}")
+
+    def open_unsynced_log(self) -> FileIO | None:
+        # SQLite takes no POSIX lock on the log, so closing this descriptor releases none; without a
+        # log every commit is synced
+        try:
+            return FileIO(os.fspath(self._log))
+        except FileNotFoundError:
+            return None
+
+    def purge(self, connection: sa.Connection, timeout: float) -> bool:
+        raw = connection.connection.dbapi_connection
+        assert isinstance(raw, sqlite3.Connection)
+        raw.execute(f"PRAGMA busy_timeout={int(timeout * 1000)}")
+        try:
+            [(busy, *_)] = raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        except sqlite3.OperationalError as error:
+            if not is_busy(error):
+                raise sa.exc.OperationalError("PRAGMA wal_checkpoint", {}, error) from None
+            busy = 1
+        finally:
+            raw.execute(f"PRAGMA busy_timeout={int(LOCK_SECONDS * 1000)}")
+        return not busy
+
+    def change_token(self, connection: sa.Connection) -> Hashable:
+        raw = connection.connection.dbapi_connection
+        if self._immutable or not isinstance(raw, sqlite3.Connection):
+            return None
+        try:
+            # data_version: commits of other connections; total_changes: rows changed by this one
+            return raw, raw.execute("PRAGMA data_version").fetchone()[0], raw.total_changes
+        except sqlite3.Error:
+            return None  # the read that follows reports the error
+
+    def ddl(self, statement: str) -> str:
+        return statement
+
+    def _connect(self) -> sqlite3.Connection:
+        if not self.read_only:
+            # a file that was deleted meanwhile must not be replaced by an empty one
+            log = None if self._inode else wal_log.read_commits(self._log)
+            connection = self._open("rw" if self._exists else "rwc")
+            _enable_wal(connection)
+            if log is not None:
+                self.log_is_damaged = wal_log.has_lost_commits(self._log, log, connection)
+            self._inode = self._inode or _file_id(self.path)
+            self._exists = True
+            return connection
+        self._inode = self._inode or _file_id(self.path)
+        if not self._immutable:
+            try:
+                return self._open("ro")
+            except sqlite3.OperationalError as error:
+                # in a read-only folder the log's index cannot be created; without a log the file is
+                # complete, so it can be opened as immutable
+                if primary_code(error) not in (
+                    sqlite3.SQLITE_CANTOPEN,
+                    sqlite3.SQLITE_READONLY,
+                ) or has_content(self._log):
+                    raise
+                self._immutable = True
+        return self._open("ro&immutable=1")
+
+    def _open(self, mode: str) -> sqlite3.Connection:
+        uri = f"file:{urllib.parse.quote(os.fspath(self.path.absolute()))}?mode={mode}"
+        connection = sqlite3.connect(
+            uri, uri=True, timeout=LOCK_SECONDS, check_same_thread=False, isolation_level=None
+        )
+        try:
+            for pragma in (f"busy_timeout={int(LOCK_SECONDS * 1000)}", *_PRAGMAS):
+                connection.execute("PRAGMA " + pragma)
+            # this read also shows whether the file is readable at all
+            self._check_is_catalog(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _check_is_catalog(self, connection: sqlite3.Connection) -> None:
+        """Raise WorkspaceNotFound for a database with tables that is not a catalog: the workspace
+        would seem to be empty."""
+        tables = {
+            name
+            for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        }
+        if tables and "migrations" not in tables:
+            raise WorkspaceNotFound(
+                f"{self.label} is a database of another program, not a catalog; nothing was "
+                "changed.",
+                hint="jammi_lab.rebuild(path) creates a catalog from the manifests and keeps that "
+                "file.",
+            )
+
+    def to_jammi_error(self, error: sa.exc.DBAPIError) -> JammiError | None:
+        code = primary_code(error.orig)
+        match code:
+            case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+                return VersionConflict(
+                    f"Another kernel kept the catalog {self.label} locked for {LOCK_SECONDS} "
+                    "seconds; nothing was changed.",
+                    hint="Try again when it has finished.",
+                )
+            case sqlite3.SQLITE_NOMEM:
+                return self._memory_error()
+            case sqlite3.SQLITE_IOERR if extended_code(error.orig) == _IOERR_NOMEM:
+                return self._memory_error()
+            case sqlite3.SQLITE_FULL:
+                return ResourceExhausted(
+                    f"No space is left on the device of the catalog {self.label}; nothing was "
+                    "changed.",
+                    hint="Free disk space and try again.",
+                )
+            case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
+                return self._damaged_or_misread_error()
+            case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
+                return self._read_only_error()
+            case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_AUTH:
+                if _has_no_descriptor_left():
+                    return ResourceExhausted(
+                        f"The catalog {self.label} cannot be opened: this process has too many "
+                        "open files; nothing was changed.",
+                        hint="Close files or workspaces, or raise the limit: ulimit -n 4096.",
+                    )
+                if (
+                    self.path.parent.is_dir()
+                    and not self.read_only
+                    and not _is_writable(self.path.parent)
+                ):
+                    return self._read_only_error()
+                return SourceUnavailable(
+                    f"The catalog {self.label} cannot be opened.",
+                    hint="Check that the folder exists and is readable.",
+                )
+            case sqlite3.SQLITE_IOERR:
+                return ResourceExhausted(
+                    f"A disk error occurred while the catalog {self.label} was in use; "
+                    "nothing was changed.",
+                    hint="Check the disk.",
+                )
+            case sqlite3.SQLITE_ERROR if _FOREIGN_SCHEMA.search(str(error.orig)):
+                return damaged_error(self.label)
+        return damaged_error(self.label) if "Could not decode" in str(error.orig) else None
+
+    def _memory_error(self) -> ResourceExhausted:
+        return ResourceExhausted(
+            f"Memory is exhausted while the catalog {self.label} is in use; nothing was changed.",
+            hint="Delete large variables, or restart the kernel.",
+        )
+
+    def _damaged_or_misread_error(self) -> JammiError:
+        """The error for invalid content. Everything is read again first: one failed read is no
+        damage, and rebuilding an intact catalog would lose what manifests do not hold."""
+        with contextlib.suppress(sqlite3.Error), contextlib.closing(self._open("ro")) as connection:
+            if connection.execute("PRAGMA quick_check(1)").fetchone() == ("ok",):
+                return SourceUnavailable(
+                    f"A read of the catalog {self.label} failed, but the file is intact; nothing "
+                    "was changed.",
+                    hint="Try again. If it happens repeatedly, check the disk and the memory.",
+                )
+        return damaged_error(self.label)
+
+    def _read_only_error(self) -> WorkspaceReadOnly:
+        exists = self.path.exists()
+        hint = (
+            "Open it with read_only=True, or as a user with write permission."
+            if exists
+            else "Choose a writable folder."
+        )
+        return WorkspaceReadOnly(
+            f"The catalog {self.label} cannot be {'written to' if exists else 'created'}.",
+            hint=hint,
+        )
+
+
+def _has_no_descriptor_left() -> bool:
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        return error.errno in (errno.EMFILE, errno.ENFILE)
+    return False
+
+
+def _is_writable(folder: Path) -> bool:
+    return os.access(folder, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
+
+
+def _file_id(path: Path) -> tuple[int, int] | None:
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return None
+    return stat.st_dev, stat.st_ino
+
+
+def damaged_error(label: str) -> TableDamaged:
+    """The error for a catalog with invalid content."""
+    return TableDamaged(
+        f"The catalog {label} is damaged.",
+        hint="Restore a backup of it. Without one, jammi_lab.rebuild(path) creates a new catalog "
+        "from the manifests and keeps this one; manifests hold no sources, mutable tables or "
+        "topics.",
+    )
+
+
+def _enable_wal(connection: sqlite3.Connection) -> None:
+    """Switch to write-ahead logging, retrying while another kernel that creates the same file
+    writes: SQLite does not wait for it here."""
+    try:
+        retry_while_busy(lambda: connection.execute("PRAGMA journal_mode=WAL"), LOCK_SECONDS)
+    except BaseException:
+        connection.close()
+        raise
+
+
+def has_content(path: Path) -> bool:
+    """Whether a file exists and is not empty. Raises OSError."""
+    try:
+        return path.stat().st_size > 0
+    except FileNotFoundError:
+        return False
+
+
+def network_filesystem(folder: Path, mounts: str | None = None) -> str | None:
+    """The type of the network filesystem that contains a folder; None for a local one, or where it
+    cannot be determined (no /proc).
+
+    Read from the mount table rather than statfs, which reports one type for every FUSE filesystem,
+    local ones included. `mounts` replaces the content of /proc/self/mounts.
+    """
+    if mounts is None:
+        try:
+            mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="surrogateescape")
+        except OSError:
+            return None
+    resolved, longest, kind = os.path.realpath(folder), -1, ""
+    for line in mounts.splitlines():
+        fields: list[Any] = line.split(" ")
+        if len(fields) < 3:
+            continue
+        mount_point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), fields[1])
+        if len(mount_point) >= longest and (
+            resolved == mount_point or resolved.startswith(mount_point.rstrip("/") + "/")
+        ):
+            longest, kind = len(mount_point), fields[2]
+    return kind if _NETWORK_FILESYSTEMS.fullmatch(kind) else None

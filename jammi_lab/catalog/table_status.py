@@ -1,0 +1,555 @@
+"""Status changes of result tables. Only `store` imports this module: each transition is one
+compare-and-set, and there is a single way to `ready`."""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from jammi_lab.catalog import newest_edges, tenant_scope
+from jammi_lab.catalog.checks import remove_results_of_table
+from jammi_lab.catalog.compiled_sql import CompiledStatement
+from jammi_lab.catalog.database import Database
+from jammi_lab.catalog.lineage import edge_rows
+from jammi_lab.catalog.models import require_model
+from jammi_lab.catalog.result_tables import ResultTableRepository
+from jammi_lab.catalog.row_mapping import table_row, version_row
+from jammi_lab.catalog.schema import counters, lineage, manifests, recipes, result_tables, versions
+from jammi_lab.catalog.tenant_scope import Scope
+from jammi_lab.core.anchors import AnchorKind
+from jammi_lab.core.clock import Clock, rfc3339
+from jammi_lab.core.errors import DuplicateTable, LostOwnership, TableNotFound
+from jammi_lab.core.identifiers import fold
+from jammi_lab.core.records import TableRecord, TableStatus, VersionRecord
+
+Edges = Sequence[tuple[tuple[str, str, str], AnchorKind]]
+"""(`Input.identity`, anchor kind) of each input."""
+
+_t, _v = result_tables, versions
+_PUBLISHED_COLUMNS = {  # the columns that publishing sets, by parameter name
+    f"new_{name}": name
+    for name in (
+        *(
+            "row_count",
+            "derived_from",
+            "key_columns",
+            "dimensions",
+            "bytes",
+            "completed_at",
+            "seconds",
+            "columns",
+            "anchors",
+            "digest",
+        ),
+        *("manifest_digest", "order_sensitive", "source_id", "model_id", "status"),
+    )
+}
+_status_is = _t.c.status == sa.bindparam("was")
+_writer_is = _t.c.writer_id == sa.bindparam("writer")
+_counter = tenant_scope.select_owned_by(counters.c.recipe, tables=counters).where(
+    counters.c.recipe_fold == sa.bindparam("fold")
+)
+_VERSION_NUMBERS = CompiledStatement(  # one statement instead of five
+    tenant_scope.select_all_tenants(
+        tenant_scope.select_owned_by(recipes.c.name, tables=recipes)
+        .where(recipes.c.name_fold == sa.bindparam("fold"))
+        .scalar_subquery(),
+        _counter.scalar_subquery(),
+        _counter.with_only_columns(counters.c.last).scalar_subquery(),
+        tenant_scope.select_owned_by(sa.func.max(_v.c.version), tables=_v)
+        .where(_v.c.recipe_fold == sa.bindparam("fold"))
+        .scalar_subquery(),
+        tenant_scope.select(sa.literal_column("1"), tables=_t)
+        .where(_t.c.table_fold == sa.bindparam("table_fold", type_=sa.Text))
+        .scalar_subquery(),
+    )
+)
+_UPDATE_COUNTER = CompiledStatement(
+    tenant_scope.update_owned_by(counters)
+    .where(counters.c.recipe_fold == sa.bindparam("fold"))
+    .values(last=sa.bindparam("number"))
+)
+_INSERT_TABLE, _INSERT_VERSION, _INSERT_COUNTER, _INSERT_MANIFEST, _INSERT_EDGE = (
+    CompiledStatement(sa.insert(table)) for table in (_t, _v, counters, manifests, lineage)
+)
+_UPDATE_OF_WRITER = tenant_scope.update_any_owner(_t).where(
+    _t.c.table_name == sa.bindparam("name"), _status_is, _writer_is
+)
+_BUILDING = (
+    CompiledStatement(  # with the manifest's key, NULL where the catalog has no manifest yet
+        tenant_scope.select_all_tenants(_t.c.table_name, manifests.c.table_name)
+        .join_from(_t, manifests, manifests.c.table_name == _t.c.table_name, isouter=True)
+        .where(_status_is, _writer_is)
+    )
+)
+_FAIL = (
+    tenant_scope.update_any_owner(_t)
+    .where(_status_is, _writer_is)
+    .values(
+        status=sa.literal_column("'failed'"),
+        error=sa.bindparam("why"),
+        completed_at=sa.bindparam("now"),
+    )
+    .returning(_t.c.table_name)
+)
+_FAIL_EXCEPT = _FAIL.where(_t.c.table_name.not_in(sa.bindparam("names", expanding=True)))
+_FAIL_ALL = CompiledStatement(_FAIL)
+_UPDATE_STATUS = tenant_scope.update_owned_by(_t).where(
+    _t.c.table_name == sa.bindparam("name"), _status_is
+)
+_PUBLISH = CompiledStatement(
+    _UPDATE_OF_WRITER.values(
+        {_t.c[name]: sa.bindparam(bound) for bound, name in _PUBLISHED_COLUMNS.items()}
+        | {_t.c.error: sa.null()}
+    )
+)
+_REJECT = CompiledStatement(
+    _UPDATE_OF_WRITER.values(
+        {_t.c[name]: sa.bindparam(bound) for bound, name in _PUBLISHED_COLUMNS.items()}
+        | {_t.c.error: sa.bindparam("why")}
+    )
+)
+_DELETE_EDGES = tenant_scope.delete_owned_by(lineage).where(
+    lineage.c.derived == sa.bindparam("name")
+)
+_DELETE_MANIFEST = tenant_scope.delete_owned_by(manifests).where(
+    manifests.c.table_name == sa.bindparam("name")
+)
+_DROP_VERSION = tenant_scope.delete_owned_by(_v).where(
+    _v.c.recipe_fold == sa.bindparam("fold"), _v.c.version == sa.bindparam("number")
+)
+_UPDATE_PIN = tenant_scope.update_owned_by(_v).where(
+    _v.c.recipe_fold == sa.bindparam("fold"), _v.c.version == sa.bindparam("number")
+)
+
+
+class AlreadyBuilding(Exception):
+    """This definition is already being built; `record` is the other build's row."""
+
+    def __init__(self, record: TableRecord) -> None:
+        super().__init__(record.table_name)
+        self.record = record
+
+
+class AlreadyReady(Exception):
+    """A table of this definition turned ready after the caller decided to build one."""
+
+
+class TableStatusRepository:
+    """Status changes in the bound scope."""
+
+    def __init__(
+        self, database: Database, active_scope: Scope, tables: ResultTableRepository, clock: Clock
+    ) -> None:
+        self._database = database
+        self._scope = active_scope
+        self._tables = tables
+        self._clock = clock
+
+    def begin(
+        self,
+        record: TableRecord,
+        model_key: str | None = None,
+        rejected: Collection[str] | None = None,
+    ) -> TableRecord:
+        """Insert a table as building, with the next version number of its recipe (at least the one
+        it has) and the recipe's original spelling; return the inserted record.
+
+        Every kernel sees the row. A power failure may lose it until `Database.start_sync` has
+        finished, so no file may get its final name before.
+
+        `model_key`: the registered model in use, which cannot be deleted from now on. `seen`: the
+        ready tables of its definition that the caller has examined and rejected; None to build in
+        any case.
+
+        Raises Building when the table may be waited for and this tenant is building the same
+        definition already, ReadyMeanwhile when a table of it outside `seen` is ready,
+        DuplicateTable, TenantForbidden, and ModelNotFound when the model was deleted meanwhile.
+        """
+        self._scope.check_owner(record.tenant, f"The recipe {record.recipe!r}")
+        with self._database.write_without_fsync() as tx:
+            if (
+                record.flight
+                and record.definition_hash is not None
+                and (other := self._find_building(record)) is not None
+            ):
+                raise AlreadyBuilding(other)
+            if rejected is not None and any(
+                r.table_name not in rejected
+                for r in self._tables.by_definition(record.definition_hash or "")
+            ):
+                raise AlreadyReady(record.definition_hash)
+            if model_key is not None:
+                # in this transaction: a delete either comes before it or sees the row below
+                require_model(tx, record.tenant, model_key)
+            recipe, number = self._assign_number(
+                tx, record.tenant, record.recipe, record.table_name, minimum=record.version
+            )
+            created = record.created_at or rfc3339(self._clock.now_ns())
+            inserted = msgspec.structs.replace(
+                record,
+                recipe=recipe,
+                version=number,
+                status=TableStatus.BUILDING,
+                created_at=created,
+            )
+            _INSERT_TABLE.execute(tx, table_row(inserted))
+            _INSERT_VERSION.execute(
+                tx,
+                version_row(
+                    VersionRecord(
+                        recipe=recipe,
+                        version=number,
+                        table_name=inserted.table_name,
+                        tenant=inserted.tenant,
+                        created_at=created,
+                    )
+                ),
+            )
+        return inserted
+
+    def publish(
+        self, record: TableRecord, manifest: bytes, edges: Edges | None = None
+    ) -> TableRecord:
+        """Publish a table: its row, a copy of the manifest and the lineage edges in one
+        transaction. `edges` default to those of the anchors.
+
+        Raises LostOwnership, and changes nothing, unless the row is still building and belongs to
+        `record.writer_id`.
+        """
+        if edges is None:
+            edges = [(anchor.input.identity, anchor.kind) for anchor in record.anchors]
+        completed = record.completed_at or rfc3339(self._clock.now_ns())
+        published = msgspec.structs.replace(
+            record, status=TableStatus.READY, completed_at=completed, error=None
+        )
+        with self._database.write() as tx:
+            if not self._publish(tx, [(published, manifest, edges)]):
+                raise _lost_ownership_error(record)
+        return published
+
+    def publish_all(self, finished: Sequence[tuple[TableRecord, bytes, Edges]]) -> set[str]:
+        """Publish many tables at once, as `ready` does; return the names of those that were still
+        building and belonged to their record's writer."""
+        if not finished:
+            return set()
+        with self._database.write() as tx:
+            building = self._still_building(tx, {record.writer_id for record, _, _ in finished})
+            still_building = [
+                item for item in finished if (item[0].table_name, item[0].writer_id) in building
+            ]
+            for record, _, _ in still_building:
+                # it was ready before, and somebody set it to building by hand
+                if building[record.table_name, record.writer_id]:
+                    tx.execute(_DELETE_EDGES, _table_key(record))
+                    tx.execute(_DELETE_MANIFEST, _table_key(record))
+            if still_building:
+                all_published = self._publish(tx, still_building)
+                assert all_published, "the transaction keeps them building"
+        return {record.table_name for record, _, _ in still_building}
+
+    @staticmethod
+    def _publish(tx: sa.Connection, finished: Sequence[tuple[TableRecord, bytes, Edges]]) -> bool:
+        """Set building tables of their records' writers to ready, with edges and manifest copies,
+        of which none may exist yet; return whether all of them were building."""
+        if _PUBLISH.execute_many(
+            tx, [_publish_parameters(record, status="ready") for record, _, _ in finished]
+        ) != len(finished):
+            return False
+        # before the manifest copies: the triggers take an edge of a table with one as inserted by
+        # another tool
+        _INSERT_EDGE.execute_many(
+            tx, [row for record, _, edges in finished for row in edge_rows(tx, record, edges)]
+        )
+        _INSERT_MANIFEST.execute_many(
+            tx,
+            [_manifest_row(record.table_name, record.tenant, body) for record, body, _ in finished],
+        )
+        newest_edges.rebuild_edges_of_tables(tx, [record.table_name for record, _, _ in finished])
+        return True
+
+    @staticmethod
+    def _still_building(tx: sa.Connection, writers: Collection[str]) -> dict[tuple[str, str], bool]:
+        """What some writers are building, by table name and writer, with whether the catalog has a
+        manifest of it already. The transaction keeps it so."""
+        return {
+            (row[0], writer): row[1] is not None
+            for writer in writers
+            for row in _BUILDING.fetch(tx, {"was": "building", "writer": writer})
+        }
+
+    def reuse(self, recipe: str, table_name: str) -> VersionRecord:
+        """The version of this tenant's recipe that refers to a ready table: the newest one if it
+        does so already, else a new one. Raises TableNotFound unless the table is ready and this
+        tenant's own."""
+        tenant = self._scope.tenant
+        with self._database.write() as tx:
+            record = self._tables.get(table_name)
+            if record is None or record.tenant != tenant or record.status is not TableStatus.READY:
+                raise TableNotFound(f"There is no ready table {table_name!r} to reuse.")
+            newest = self._tables.newest_of_owner(tenant, recipe)
+            if newest is not None and newest[1].table_name == record.table_name:
+                return newest[0]
+            recipe_name, number = self._assign_number(tx, tenant, recipe, None)
+            version = VersionRecord(
+                recipe=recipe_name,
+                version=number,
+                table_name=record.table_name,
+                tenant=tenant,
+                created_at=rfc3339(self._clock.now_ns()),
+            )
+            _INSERT_VERSION.execute(tx, version_row(version))
+            newest_edges.rebuild_edges(tx, [(tenant or "", fold(recipe_name))])
+        return version
+
+    def mark_failed(self, table_name: str, writer_id: str, error: str) -> bool:
+        """Mark a building table of that writer as failed; False when its status had changed
+        already."""
+        return self._update_of_writer(
+            table_name,
+            "building",
+            writer_id,
+            {"status": "failed", "error": error, "completed_at": rfc3339(self._clock.now_ns())},
+        )
+
+    def reject(self, record: TableRecord, error: str) -> None:
+        """Mark a complete table as rejected: its row is filled as if it were published, and no name
+        means it. Raises LostOwnership as `publish`."""
+        with self._database.write() as tx:
+            parameters = _publish_parameters(record, status="rejected")
+            if not _REJECT.execute(tx, {**parameters, "why": error}):
+                raise _lost_ownership_error(record)
+
+    def mark_all_failed(self, writer_id: str, error: str, exclude: Sequence[str] = ()) -> set[str]:
+        """Mark everything that a writer was building, except for some tables, as failed; return
+        their names. One transaction."""
+        with self._database.write() as tx:
+            parameters = {
+                "was": "building",
+                "writer": writer_id,
+                "why": error,
+                "now": rfc3339(self._clock.now_ns()),
+            }
+            failed = (
+                tx.execute(_FAIL_EXCEPT, {**parameters, "names": list(exclude)}).all()
+                if exclude
+                else _FAIL_ALL.fetch(tx, parameters)
+            )
+            return {row[0] for row in failed}
+
+    def mark_damaged(self, table_name: str, error: str) -> bool:
+        """Mark a ready table whose bytes cannot be trusted as failed; return whether it was ready.
+        Raises TenantForbidden."""
+        with self._database.write() as tx:
+            record = self._tables.get(table_name)
+            if record is None:
+                return False
+            self._scope.check_owner(record.tenant, f"The table {record.table_name!r}")
+            marked = (
+                tx.execute(
+                    _UPDATE_STATUS.values(status="failed", error=error),
+                    {**_table_key(record), "was": "ready"},
+                ).rowcount
+                == 1
+            )
+            newest_edges.rebuild_edges_of_tables(tx, [record.table_name])
+        return marked
+
+    def mark_deleting(self, table_name: str, writer_id: str | None = None) -> bool:
+        """Mark a ready, rejected or failed table as deleting, so that no name refers to it; return
+        whether it had one of these. `writer_id`: who will remove the files. Raises
+        TenantForbidden."""
+        with self._database.write() as tx:
+            record = self._tables.get(table_name)
+            if record is None or record.status in (TableStatus.BUILDING, TableStatus.DELETING):
+                return False
+            self._scope.check_owner(record.tenant, f"The table {record.table_name!r}")
+            self._mark_deleting(tx, record, writer_id)
+        return True
+
+    def drop_version(
+        self, recipe: str, number: int, writer_id: str | None = None
+    ) -> tuple[str, bool] | None:
+        """Remove one version. Return the physical table it referred to, and whether it was the last
+        version to refer to it, so that the table is deleting now. None when there is no such
+        version or it is being built. Raises TenantForbidden."""
+        with self._database.write() as tx:
+            match = self._tables.version(recipe, number)
+            if match is None or match[1].status is TableStatus.BUILDING:
+                return None
+            version, record = match
+            self._scope.check_owner(version.tenant, f"The recipe {version.recipe!r}")
+            tx.execute(
+                _DROP_VERSION,
+                {"owner": version.tenant or "", "fold": fold(version.recipe), "number": number},
+            )
+            was_last = not self._tables.versions_of_table(record.table_name)
+            if was_last and record.status is not TableStatus.DELETING:
+                self._mark_deleting(tx, record, writer_id)
+            newest_edges.rebuild_edges(tx, [(version.tenant or "", fold(version.recipe))])
+        return record.table_name, was_last
+
+    def remove(self, table_name: str) -> bool:
+        """Delete a failed or deleting table whose files are gone from the catalog, with its
+        manifest, edges and versions; return whether that was done. Raises TenantForbidden."""
+        with self._database.write() as tx:
+            record = self._tables.get(table_name)
+            if record is None or record.status not in (TableStatus.FAILED, TableStatus.DELETING):
+                return False
+            self._scope.check_owner(record.tenant, f"The table {record.table_name!r}")
+            self._remove_names(tx, record)
+            remove_results_of_table(tx, record.tenant, record.table_name)
+            for table in (manifests, result_tables):
+                tx.execute(
+                    tenant_scope.delete_owned_by(table).where(
+                        table.c.table_name == sa.bindparam("name")
+                    ),
+                    _table_key(record),
+                )
+        return True
+
+    def replace_manifest(
+        self, table_name: str, manifest: bytes, manifest_digest: str | None = None
+    ) -> bool:
+        """Replace the catalog's copy of a manifest with a verified one. False when the table does
+        not exist. Raises TenantForbidden."""
+        with self._database.write() as tx:
+            record = self._tables.get(table_name)
+            if record is None:
+                return False
+            self._scope.check_owner(record.tenant, f"The table {record.table_name!r}")
+            self._replace_manifest(tx, record.table_name, record.tenant, manifest)
+            if manifest_digest is not None:
+                tx.execute(
+                    tenant_scope.update_owned_by(_t)
+                    .where(_t.c.table_name == sa.bindparam("name"))
+                    .values(manifest_digest=manifest_digest),
+                    _table_key(record),
+                )
+        return True
+
+    def pin(self, recipe: str, number: int, note: str | None = None) -> bool:
+        """Exempt a version from `expire`, with a note; return whether the version exists. Raises
+        TenantForbidden."""
+        return self._pin(recipe, number, pinned=1, note=note)
+
+    def unpin(self, recipe: str, number: int) -> bool:
+        """Undo `pin`; return whether the version exists. Raises TenantForbidden."""
+        return self._pin(recipe, number, pinned=0, note=None)
+
+    def _pin(self, recipe: str, number: int, **values: Any) -> bool:
+        with self._database.write() as tx:
+            match = self._tables.version(recipe, number)
+            if match is None:
+                return False
+            self._scope.check_owner(match[0].tenant, f"The recipe {match[0].recipe!r}")
+            tx.execute(
+                _UPDATE_PIN.values(**values),
+                {"owner": match[0].tenant or "", "fold": fold(recipe), "number": number},
+            )
+        return True
+
+    def _find_building(self, record: TableRecord) -> TableRecord | None:
+        other = self._tables.building(record.definition_hash or "")
+        return other if other is not None and other.tenant == record.tenant else None
+
+    def _assign_number(
+        self,
+        tx: sa.Connection,
+        tenant: str | None,
+        recipe: str,
+        table_name: str | None,
+        minimum: int = 1,
+    ) -> tuple[str, int]:
+        """Assign the recipe's next version number; return it with the recipe's original spelling.
+        Raises DuplicateTable when `table_name` is taken."""
+        key = {"owner": tenant or "", "fold": fold(recipe)}
+        parameters = self._scope.parameters(
+            **key, table_fold=None if table_name is None else fold(table_name)
+        )
+        [(recipe_name, counter_name, last_number, highest_number, table_exists)] = (
+            _VERSION_NUMBERS.fetch(tx, parameters)
+        )
+        if table_exists:
+            raise DuplicateTable(f"The table {table_name!r} already exists.")
+        name = recipe_name or counter_name or recipe
+        number = max(minimum, 1 + max(last_number or 0, highest_number or 0))
+        if counter_name is not None:
+            _UPDATE_COUNTER.execute(tx, {**key, "number": number})
+        else:
+            _INSERT_COUNTER.execute(
+                tx,
+                {"tenant_id": tenant, "recipe": name, "recipe_fold": fold(recipe), "last": number},
+            )
+        return name, number
+
+    def _update_of_writer(
+        self, table_name: str, status: str, writer_id: str, values: dict[str, Any]
+    ) -> bool:
+        """Change a row if it has that status and belongs to that writer. The writer's id is the
+        permission, whoever is bound."""
+        with self._database.write() as tx:
+            return (
+                tx.execute(
+                    _UPDATE_OF_WRITER.values(values),
+                    {"name": table_name, "was": status, "writer": writer_id},
+                ).rowcount
+                == 1
+            )
+
+    def _mark_deleting(self, tx: sa.Connection, record: TableRecord, writer_id: str | None) -> None:
+        referring = newest_edges.recipes_of(tx, record.table_name)
+        self._remove_names(tx, record)
+        values = (
+            {"status": "deleting"}
+            if writer_id is None
+            else {"status": "deleting", "writer_id": writer_id}
+        )
+        tx.execute(
+            _UPDATE_STATUS.values(**values), {**_table_key(record), "was": str(record.status)}
+        )
+        newest_edges.rebuild_edges(tx, referring)
+
+    def _remove_names(self, tx: sa.Connection, record: TableRecord) -> None:
+        tx.execute(
+            tenant_scope.delete_owned_by(_v).where(_v.c.table_name == sa.bindparam("name")),
+            _table_key(record),
+        )
+        tx.execute(_DELETE_EDGES, _table_key(record))
+
+    def _replace_manifest(
+        self, tx: sa.Connection, table_name: str, tenant: str | None, manifest: bytes
+    ) -> None:
+        tx.execute(_DELETE_MANIFEST, {"owner": tenant or "", "name": table_name})
+        _INSERT_MANIFEST.execute(tx, _manifest_row(table_name, tenant, manifest))
+
+
+def _lost_ownership_error(record: TableRecord) -> LostOwnership:
+    return LostOwnership(
+        f"The table {record.table_name!r} was taken over by another kernel while it was being "
+        "built; nothing was published.",
+        hint="Run it again; the other kernel's table is reused if it is the same.",
+    )
+
+
+def _table_key(record: TableRecord) -> dict[str, Any]:
+    return {"owner": record.tenant or "", "name": record.table_name}
+
+
+def _publish_parameters(record: TableRecord, *, status: str) -> dict[str, Any]:
+    """The parameters that turn a building row of the record's writer into another status, with all
+    columns known by then."""
+    row = table_row(record)
+    fields = {bound: row[name] for bound, name in _PUBLISHED_COLUMNS.items()}
+    return {
+        **fields,
+        "new_status": status,
+        "name": record.table_name,
+        "was": "building",
+        "writer": record.writer_id,
+    }
+
+
+def _manifest_row(table_name: str, tenant: str | None, manifest: bytes) -> dict[str, Any]:
+    return {"table_name": table_name, "tenant_id": tenant, "body": manifest.decode()}

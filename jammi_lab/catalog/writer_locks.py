@@ -1,0 +1,266 @@
+"""Liveness locks: each open handle of a workspace holds one, and its death releases it. A holder
+can attach a note to its lock.
+
+With an SQLite catalog they are files (`file_locks.py`). With PostgreSQL they are advisory locks of
+one dedicated connection: the server releases them when that connection ends, which may happen while
+the process lives. Their notes are rows of `meta` with the server's time. A note may be torn or
+lost, so nothing depends on one.
+"""
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from jammi_lab.catalog.postgres import Postgres
+from jammi_lab.core.errors import InvalidArgument, SourceUnavailable
+
+
+class Lock(Protocol):
+    """A lock that this process holds."""
+
+    def release(self, *, remove: bool) -> None:
+        """Release the lock; with `forget`, also remove whatever is stored for the writer, which
+        does not come back."""
+        ...
+
+    def write_note(self, note: str) -> None:
+        """Attach a note for others, replacing the last. Raises OSError, or what a server raises."""
+        ...
+
+
+class Locks(Protocol):
+    """The locks of all writers."""
+
+    def create(self, writer_id: str) -> Lock:
+        """Create and hold the lock of a new writer. Raises BlockingIOError when somebody mistook a
+        lock file for a leftover and locked it."""
+        ...
+
+    def try_acquire(self, writer_id: str) -> Lock | None:
+        """Acquire the lock of a writer; None when somebody holds it. Raises FileNotFoundError when
+        it does not exist any more."""
+        ...
+
+    def try_acquire_named(self, name: str) -> Lock | None:
+        """Acquire a named lock, creating it if needed, for work that one process does at a time;
+        None when somebody holds it. Raises OSError, or what a server raises."""
+        ...
+
+    def read_note(self, writer_id: str) -> tuple[float, str] | None:
+        """The age in seconds and the text of the last note of a writer, or of the holder of a named
+        lock; None when there is none. Raises as `Lock.write_note`."""
+        ...
+
+    def was_registered(self, writer_id: str) -> bool:
+        """Whether a leftover lock file had a note, which a writer leaves once its row is
+        committed."""
+        ...
+
+    def is_held(self, writer_id: str) -> bool:
+        """Whether somebody holds the lock of a writer. A shared lock, taken for a moment by such a
+        test, does not count."""
+        ...
+
+    def leftover_ids(self) -> set[str]:
+        """The ids of lock files, including those of dead writers. Empty for a server, which
+        releases everything."""
+        ...
+
+    def reacquire_lost(self) -> bool:
+        """Acquire again what was lost without a death; return whether anything was."""
+        ...
+
+    def close(self) -> None:
+        """Release what is still held. Idempotent."""
+        ...
+
+
+PAUSES = (0.0,) * 20 + (0.001,) * 200
+"""Pauses in seconds between attempts to get a lock that others only test."""
+_NOTE_PREFIX = "word of "
+_WRITE_NOTE = """INSERT INTO meta (key, value)
+    VALUES (%s, extract(epoch FROM clock_timestamp())::text || ' ' || %s::text)
+    ON CONFLICT (key) DO UPDATE SET value = excluded.value"""
+_READ_NOTE = """SELECT extract(epoch FROM clock_timestamp()) - split_part(value, ' ', 1)::numeric,
+    substr(value, strpos(value, ' ') + 1)
+    FROM meta WHERE key = %s"""
+
+
+class _ServerLock:
+    """An advisory lock held by the connection of a `ServerLocks`."""
+
+    def __init__(self, locks: "ServerLocks", writer_id: str) -> None:
+        self._locks, self._writer_id = locks, writer_id
+
+    def release(self, *, remove: bool) -> None:
+        self._locks.unlock(self._writer_id, remove=remove)
+
+    def write_note(self, note: str) -> None:
+        self._locks.write_note(self._writer_id, note)
+
+
+class ServerLocks:
+    """Advisory locks of a PostgreSQL server, on one connection. While that is open, the catalog
+    counts as in use."""
+
+    def __init__(self, dialect: Postgres) -> None:
+        self._dialect = dialect
+        self._connection: Any = None
+        self._guard = threading.RLock()
+        self._created_ids: set[str] = set()
+        self._noted_ids: set[str] = set()
+        # needed because the server grants a second lock to the same connection
+        self._acquired_ids: set[str] = set()
+        self._reacquired = False
+
+    def create(self, writer_id: str) -> Lock:
+        with self._guard, self._translate_errors():
+            if not self._try_lock(writer_id):
+                raise SourceUnavailable(f"The lock of the new writer {writer_id} is already held.")
+            self._created_ids.add(writer_id)
+        return _ServerLock(self, writer_id)
+
+    def try_acquire(self, writer_id: str) -> Lock | None:
+        with self._guard, self._translate_errors():
+            if writer_id in self._acquired_ids or not self._try_lock(writer_id):
+                return None
+        return _ServerLock(self, writer_id)
+
+    def was_registered(self, writer_id: str) -> bool:
+        return self.read_note(writer_id) is not None
+
+    def is_held(self, writer_id: str) -> bool:
+        with self._guard, self._translate_errors():
+            return writer_id in self._acquired_ids or not self._is_free(writer_id)
+
+    def try_acquire_named(self, name: str) -> Lock | None:
+        with self._guard:
+            if (lock := self.try_acquire(name)) is not None:
+                self._created_ids.add(name)
+        return lock
+
+    def unlock(self, writer_id: str, *, remove: bool) -> None:
+        """Release a lock, and with `forget` remove its note. A lost connection has released the
+        lock already."""
+        with self._guard:
+            without_note = writer_id in self._created_ids and writer_id not in self._noted_ids
+            self._created_ids.discard(writer_id)
+            self._acquired_ids.discard(writer_id)
+            if self._connection is not None:
+                # a lost connection has released the lock; the next call connects again
+                with contextlib.suppress(Exception):
+                    if remove and not without_note:
+                        self._connection.execute(
+                            "DELETE FROM meta WHERE key = %s", [_NOTE_PREFIX + writer_id]
+                        )
+                    self._connection.execute(
+                        "SELECT pg_advisory_unlock(hashtextextended(%s, 0))", [writer_id]
+                    )
+
+    def write_note(self, writer_id: str, note: str) -> None:
+        """Store a note in the catalog, with the server's time."""
+        with self._guard:
+            if self._connection is not None and writer_id in self._created_ids:
+                self._noted_ids.add(writer_id)
+                self._connection.execute(_WRITE_NOTE, [_NOTE_PREFIX + writer_id, note])
+
+    def read_note(self, writer_id: str) -> tuple[float, str] | None:
+        with self._guard:
+            if self._connection is None or self._connection.closed:
+                self._connect()
+            row = self._connection.execute(_READ_NOTE, [_NOTE_PREFIX + writer_id]).fetchone()
+        return (float(row[0]), str(row[1])) if row else None
+
+    def leftover_ids(self) -> set[str]:
+        return set()
+
+    def reacquire_lost(self) -> bool:
+        with self._guard:
+            if not self._created_ids:
+                return False
+            with self._translate_errors():
+                if not self._answers():
+                    self._connect()
+            reacquired, self._reacquired = self._reacquired, False
+        return reacquired
+
+    def close(self) -> None:
+        with self._guard:
+            connection, self._connection = self._connection, None
+            self._created_ids, self._acquired_ids = set(), set()
+            if connection is not None:
+                connection.close()
+
+    def _try_lock(self, writer_id: str) -> bool:
+        if self._connection is None or self._connection.closed:
+            self._connect()
+        for pause in PAUSES:
+            [acquired] = self._connection.execute(
+                "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", [writer_id]
+            ).fetchone()
+            if acquired:
+                self._acquired_ids.add(writer_id)
+                return True
+            if not self._is_free(writer_id):
+                return False
+            time.sleep(pause)  # somebody only tests the lock
+        return False
+
+    def _is_free(self, writer_id: str) -> bool:
+        """Whether nobody holds the lock exclusively."""
+        if self._connection is None or self._connection.closed:
+            self._connect()
+        [acquired] = self._connection.execute(
+            "SELECT pg_try_advisory_lock_shared(hashtextextended(%s, 0))", [writer_id]
+        ).fetchone()
+        if acquired:
+            self._connection.execute(
+                "SELECT pg_advisory_unlock_shared(hashtextextended(%s, 0))", [writer_id]
+            )
+        return bool(acquired)
+
+    def _answers(self) -> bool:
+        try:
+            self._connection.execute("SELECT 1")
+        except Exception as error:
+            if not hasattr(error, "sqlstate"):
+                raise
+            return False
+        return True
+
+    def _connect(self) -> None:
+        """Connect, and acquire again the locks that a lost connection held for the writers created
+        here."""
+        self._connection = connection = self._dialect.connect()
+        self._acquired_ids, self._reacquired = set(self._created_ids), bool(self._created_ids)
+        if connection.info.server_version >= 140000:
+            connection.execute("SET idle_session_timeout = 0")
+        [acquired] = connection.execute(
+            f"SELECT pg_try_advisory_lock_shared({self._dialect.lock_key('use')})"
+        ).fetchone()
+        if not acquired:
+            connection.close()
+            raise InvalidArgument(
+                f"The catalog {self._dialect.label} is being replaced by jammi_lab.rebuild.",
+                hint="Open it again when the rebuild has finished.",
+            )
+        # wait: another kernel may hold one of them briefly while it cleans up our rows
+        for writer_id in sorted(self._created_ids):
+            connection.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [writer_id])
+
+    @contextlib.contextmanager
+    def _translate_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            lost = self._connection is None or self._connection.closed
+            translated = (
+                self._dialect.translate_error(error, lost=lost)
+                if hasattr(error, "sqlstate")
+                else None
+            )
+            if translated is None:
+                raise
+            raise translated from None

@@ -1,0 +1,276 @@
+"""Inputs and anchors: what a table was built from, and in which state."""
+
+import enum
+import functools
+from collections.abc import Iterable
+
+import msgspec
+from msgspec.structs import replace
+
+from jammi_lab.core.canonical_json import digest_of
+from jammi_lab.core.value import Value, short_digest
+
+
+class InputKind(enum.StrEnum):
+    """The kind of an input."""
+
+    SOURCE = "source"
+    RESULT = "result"
+    MUTABLE = "mutable"
+    FRAME = "frame"
+    TOPIC = "topic"
+    CLOCK = "clock"
+
+
+class AnchorKind(enum.StrEnum):
+    """How the state of an input is identified. Also the kind of a lineage edge."""
+
+    RESULT_DIGEST = "result_digest"
+    SOURCE_VERSION = "source_version"
+    MUTABLE_VERSION = "mutable_version"
+    CLOCK = "clock"
+    UNPINNED = "unpinned_at_instant"
+
+
+class Cost(enum.StrEnum):
+    """The cost of an observation: negligible, a few small reads, or a read of all the data."""
+
+    FREE = "free"
+    METADATA = "metadata"
+    SCAN = "scan"
+
+
+class Input(Value, frozen=True):
+    """One input of a statement or producer."""
+
+    kind: InputKind
+    """The kind of input."""
+    name: str
+    """Its registered name. For a result table this is the recipe, or the physical name when an
+    exact version was requested."""
+    table: str | None = None
+    """The table inside a source that has several, else None."""
+    columns: tuple[str, ...] = ()
+    """The columns read, sorted; empty when only the number of rows matters."""
+
+    @property
+    def label(self) -> str:
+        """The name, followed by the table when there is one."""
+        return f"{self.name}.{self.table}" if self.table else self.name
+
+    @property
+    def identity(self) -> tuple[str, str, str]:
+        """Kind, name and table: equal for the same input, whatever columns are read."""
+        # `.value` is a descriptor call, slower than the rest of a comparison.
+        return (self.kind._value_, self.name, self.table or "")
+
+    def __str__(self) -> str:
+        return self.label
+
+
+class Anchor(Value, frozen=True):
+    """The state of one input at one moment. Two anchors of an input with equal `kind`, `method` and
+    `value` are the same state.
+
+    Equality ignores `version`, which is for display, and `cost`, which belongs to the observation:
+    a repeated observation may find in the cache what the first one had to read.
+    """
+
+    _volatile_fields = ("cost",)
+
+    input: Input
+    """The anchored input, with the columns read."""
+    kind: AnchorKind
+    """How the state is identified."""
+    value: str
+    """A digest over content, names and types of the columns read; the date of a clock; the instant
+    of the read when unpinned."""
+    method: str
+    """How the state was determined, as text."""
+    types: tuple[str, ...] = ()
+    """The SQL types of `input.columns`, in their order."""
+    row_count: int | None = None
+    """Number of rows of the input, where known."""
+    schema: str = ""
+    """Digest over the names and types of *all* columns of the input. When it changes, the statement
+    is bound again."""
+    version: int | None = None
+    """The version of the result table that was read. For display; never compared."""
+    cost: Cost = Cost.FREE
+    """What determining the state cost."""
+    path: list[str] = []
+    """In an Undecidable: the tables from the direct parent to the one that reads this input. Empty
+    for a direct input."""
+    note: str = ""
+    """Why it is unpinned, whose statement it relies on, or why its rows cannot be read."""
+    server_types: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    """The types of `input.columns` as the server names them, in their order. Absent for inputs
+    without a server, and in anchors of earlier releases."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns read."""
+        return self.input.columns
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Anchor) and self._comparison_key == other._comparison_key
+
+    __hash__ = None  # type: ignore[assignment]  # `path` is a list
+
+    @property
+    def _comparison_key(self) -> tuple[object, ...]:
+        return tuple(
+            getattr(self, name)
+            for name in self.__struct_fields__
+            if name not in ("version", "cost")
+        )
+
+    def __repr__(self) -> str:
+        # The value of an unpinned anchor is an instant, which would differ from run to run.
+        printable = self if self.pinned else replace(self, value="")
+        return super(Anchor, printable).__repr__()
+
+    @property
+    def pinned(self) -> bool:
+        """Whether an equal anchor proves an unchanged input."""
+        return self.kind is not AnchorKind.UNPINNED
+
+    def same_state(self, other: "Anchor") -> bool:
+        """Whether both anchors name the same state. An unpinned anchor matches nothing, not even
+        itself."""
+        return (
+            self.value == other.value
+            and self.method == other.method
+            and self.kind is other.kind
+            and self.kind is not AnchorKind.UNPINNED
+            and self.same_server_types(other)
+        )
+
+    def same_server_types(self, other: "Anchor") -> bool:
+        """Whether the server's types are equal, or unknown in one of the anchors."""
+        known = msgspec.UNSET not in (self.server_types, other.server_types)
+        return not known or self.server_types == other.server_types
+
+    def __str__(self) -> str:
+        if not self.pinned:
+            note = self.note or "unpinned"
+            return note if note.startswith(self.input.label) else f"{self.input.label}: {note}"
+        version = f" version {self.version}" if self.version is not None else ""
+        return f"{self.input.label}{version} at {short_digest(self.value)} ({self.method})"
+
+
+class Snapshot(Value, frozen=True):
+    """The result of one observation of one input. The anchor over any of its columns follows from
+    it without further I/O."""
+
+    columns: dict[str, str]
+    """All columns and their SQL types, in order."""
+    whole: str
+    """Digest over everything."""
+    method: str
+    """How the state was determined, as text."""
+    kind: AnchorKind = AnchorKind.SOURCE_VERSION
+    """How the state is identified."""
+    cost: Cost = Cost.FREE
+    """What the observation cost."""
+    server_types: dict[str, str] | None = None
+    """The types as a server names them, by column; None for inputs without a server."""
+    by_column: dict[str, str] | None = None
+    """A digest per column; None when only the whole input can be digested."""
+    by_set: dict[str, str] | None = None
+    """A digest over the rows of each requested set of columns, by `set_key`; None where columns are
+    observed without being requested."""
+    row_count: int | None = None
+    """Number of rows, where known."""
+    version: int | None = None
+    """Version of a result table."""
+    stamp: str = ""
+    """A token that changes with every write, also with one that restores the same bytes; empty when
+    the input has none. Never part of an anchor."""
+    fault: str = ""
+    """Why the rows cannot be read although the content is identified. There are no columns then."""
+
+    def covers(self, columns: tuple[str, ...] | None) -> bool:
+        """Whether the anchor over these columns (None: all) follows from this observation."""
+        return self.by_set is None or set_key(columns) in self.by_set
+
+    def anchor(self, input: Input, columns: tuple[str, ...] | None = None) -> Anchor:
+        """The anchor over the given columns of the input (None: all). A column that does not exist
+        gets the type `missing`."""
+        selected = tuple(sorted(self.columns if columns is None else columns))
+        if not self.covers(columns):
+            return unpinned_anchor(
+                replace(input, columns=selected), self.whole, "these columns were not looked at"
+            )
+        types = tuple(self.columns.get(c, "missing") for c in selected)
+        separable = (
+            self.by_column is not None or self.by_set is not None
+        ) and self.row_count is not None
+        content: object = self.whole
+        if self.by_set is not None:
+            content = self.by_set[set_key(None if columns is None else selected)]
+        elif separable and self.by_column is not None:
+            content = [self.by_column.get(c, "") for c in selected]
+        read = set(selected)
+        # `SELECT *` and set operations match columns by position, so their order counts.
+        order = [c for c in self.columns if c in read]
+        value = digest_of(
+            {
+                "columns": selected,
+                "order": order,
+                "types": types,
+                "content": content,
+                "rows": self.row_count if separable else None,
+            }
+        )
+        return Anchor(
+            input=Input(kind=input.kind, name=input.name, table=input.table, columns=selected),
+            kind=self.kind,
+            value=self.whole if self.kind is AnchorKind.CLOCK else value,
+            method=self.method,
+            types=types,
+            row_count=self.row_count,
+            schema=schema_digest(self.columns),
+            version=self.version,
+            cost=self.cost,
+            note=self.fault,
+            server_types=msgspec.UNSET
+            if self.server_types is None
+            else tuple(self.server_types.get(c, "missing") for c in selected),
+        )
+
+
+def set_key(columns: Iterable[str] | None) -> str:
+    """The key of a set of columns in `Snapshot.by_set`; None means all columns."""
+    return "*" if columns is None else msgspec.json.encode(sorted(columns)).decode()
+
+
+class Vanished(Value, frozen=True, tag="vanished", tag_field="kind"):
+    """The input no longer exists: a deleted file, a dropped table, a removed source."""
+
+
+class Unknown(Value, frozen=True, tag="unknown", tag_field="kind"):
+    """The state of the input cannot be determined: server down, permission denied, observation too
+    expensive, frame absent."""
+
+    why: str
+    """The reason, as one clause."""
+
+
+Observed = Snapshot | Vanished | Unknown
+
+
+def schema_digest(columns: dict[str, str]) -> str:
+    """Digest over all column names and types, in order."""
+    return _schema_digest(tuple(columns.items()))
+
+
+@functools.lru_cache(maxsize=4096)
+def _schema_digest(columns: tuple[tuple[str, str], ...]) -> str:
+    return digest_of(columns)
+
+
+def unpinned_anchor(input: Input, instant: str, note: str) -> Anchor:
+    """The anchor of an input without a comparable state: the instant of the read, and the
+    reason."""
+    return Anchor(input=input, kind=AnchorKind.UNPINNED, value=instant, method="instant", note=note)

@@ -1,0 +1,127 @@
+"""Rules about the rows of a table, for `ws.checks.add`: each becomes a SELECT of the rows that
+break it, with its values bound as parameters."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from jammi_lab.core.errors import InvalidArgument
+from jammi_lab.core.identifiers import quote_identifier, quoted_name
+
+__all__ = ["Rule", "accepted", "between", "not_null", "references", "row_count", "unique"]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule about the rows of one table."""
+
+    words: str
+    """The rule in words."""
+    select: tuple[str, str]
+    """The SELECT of the rows that break it, before and after the name of the table."""
+    params: Mapping[str, Any] = field(default_factory=dict)
+    """Values of its `$names`."""
+
+    def statement(self, table: str) -> str:
+        """The SELECT of the rows of a result table that break the rule."""
+        return quoted_name("jammi", table).join(self.select)
+
+    def __str__(self) -> str:
+        return self.words
+
+
+def unique(*columns: str) -> Rule:
+    """No two rows have equal values in these columns. Rows with a NULL among them are not
+    compared."""
+    quoted = _quoted_columns(columns)
+    is_set = " AND ".join(f"{column} IS NOT NULL" for column in quoted)
+    return Rule(
+        f"{', '.join(columns)} {'is' if len(columns) == 1 else 'are together'} unique",
+        (
+            "SELECT * FROM ",
+            f" WHERE {is_set} QUALIFY count(*) OVER (PARTITION BY {', '.join(quoted)}) > 1",
+        ),
+    )
+
+
+def not_null(*columns: str) -> Rule:
+    """None of these columns is NULL in any row."""
+    is_null = " OR ".join(f"{column} IS NULL" for column in _quoted_columns(columns))
+    return Rule(f"{', '.join(columns)} is never NULL", ("SELECT * FROM ", f" WHERE {is_null}"))
+
+
+def in_range(column: str, low: Any = None, high: Any = None) -> Rule:
+    """The column is from `low` to `high`, both included; None leaves a side open. NULL passes."""
+    [quoted] = _quoted_columns([column])
+    breaks, params = _range_violation(quoted, low, high)
+    return Rule(
+        f"{column} is {_range_words(low, high)}", ("SELECT * FROM ", f" WHERE {breaks}"), params
+    )
+
+
+between = in_range  # the name that SQL has for it
+
+
+def accepted(column: str, values: Sequence[Any]) -> Rule:
+    """The column has one of these values. NULL passes."""
+    accepted_values = [] if isinstance(values, str) else [v for v in values if v is not None]
+    if not accepted_values:
+        raise InvalidArgument(
+            "values must be a list of the accepted values.",
+            hint=f'jl.checks.accepted({column!r}, ["a", "b"])',
+        )
+    [quoted] = _quoted_columns([column])
+    params = {f"value_{number}": value for number, value in enumerate(accepted_values, 1)}
+    names = ", ".join(f"${name}" for name in params)
+    return Rule(
+        f"{column} is one of {', '.join(map(repr, accepted_values))}",
+        ("SELECT * FROM ", f" WHERE {quoted} NOT IN ({names})"),
+        params,
+    )
+
+
+def references(column: str, table: str, other_column: str | None = None) -> Rule:
+    """Each value of the column occurs in a column of another table, by default the one of the same
+    name. `table` is a name as in FROM: "jammi.customers". NULL passes."""
+    [quoted, other] = _quoted_columns([column, column if other_column is None else other_column])
+    return Rule(
+        f"{column} occurs in {table}.{column if other_column is None else other_column}",
+        (
+            "SELECT __checked.* FROM ",
+            (
+                f" AS __checked WHERE __checked.{quoted} IS NOT NULL AND NOT EXISTS "
+                f"(SELECT 1 FROM {table} AS __other WHERE __other.{other} = __checked.{quoted})"
+            ),
+        ),
+    )
+
+
+def row_count(min: int | None = None, max: int | None = None) -> Rule:
+    """The table has at least `min` and at most `max` rows; None leaves a side open."""
+    breaks, params = _range_violation("row_count", min, max)
+    words = _range_words(min, max)
+    return Rule(
+        f"the table has {words} {'row' if words.endswith(' 1') else 'rows'}",
+        ("SELECT row_count FROM (SELECT count(*) AS row_count FROM ", f") WHERE {breaks}"),
+        params,
+    )
+
+
+def _range_violation(expression: str, low: Any, high: Any) -> tuple[str, dict[str, Any]]:
+    if low is None and high is None:
+        raise InvalidArgument("A range needs a lower or an upper bound.")
+    params = {name: v for name, v in (("low", low), ("high", high)) if v is not None}
+    comparisons = {"low": f"{expression} < $low", "high": f"{expression} > $high"}
+    return " OR ".join(comparisons[name] for name in params), params
+
+
+def _range_words(low: Any, high: Any) -> str:
+    if high is None:
+        return f"at least {low}"
+    return f"at most {high}" if low is None else f"between {low} and {high}"
+
+
+def _quoted_columns(columns: Sequence[str]) -> list[str]:
+    if not columns or not all(isinstance(column, str) and column for column in columns):
+        raise InvalidArgument("A rule needs the names of its columns, as strings.")
+    return [quote_identifier(column) for column in columns]

@@ -1,0 +1,117 @@
+"""Checks as values: the rule about the rows of a table, and what a run of it found."""
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from jammi_lab.core.anchors import Anchor
+from jammi_lab.core.canonical_json import digest_of
+from jammi_lab.core.errors import CheckFailed
+from jammi_lab.core.value import Value
+
+DEFINITION_SCHEME = "check-1"
+
+
+class Severity(enum.StrEnum):
+    """What a failing check does."""
+
+    BLOCK = "block"
+    """It keeps a version from becoming the newest."""
+    WARN = "warn"
+    """It is reported."""
+
+
+class CheckOutcome(enum.StrEnum):
+    """The result of one run of a check."""
+
+    PASS = "pass"  # noqa: S105  an outcome, not a password
+    FAIL = "fail"
+    ERROR = "error"
+
+
+class CheckRecord(Value, frozen=True, kw_only=True):
+    """A check: a statement whose rows are the failing ones."""
+
+    name: str
+    recipe: str
+    """The recipe whose versions it checks."""
+    subject: str
+    """The name that stands for the checked version in the statement, after `jammi.`: that of the
+    recipe when the check was added."""
+    severity: Severity
+    rule: str
+    """The rule in words; empty when only the statement says it."""
+    statement: str
+    """The SELECT of the failing rows."""
+    params: dict[str, Any] = {}
+    """Bound values, encoded by `encode_param`."""
+    tenant: str | None = None
+    created_at: str = ""
+    updated_at: str = ""
+
+    def definition_hash(self, environment: Mapping[str, Any]) -> str:
+        """Digest over everything that decides which rows fail, apart from the inputs."""
+        return digest_of(
+            {
+                "scheme": DEFINITION_SCHEME,
+                "statement": self.statement,
+                "params": self.params,
+                "environment": dict(environment),
+            }
+        )
+
+    @property
+    def text(self) -> str:
+        """The rule in words, else the statement on one line."""
+        return self.rule or " ".join(self.statement.split())
+
+
+class CheckResult(Value, frozen=True, kw_only=True):
+    """What a check found in one version of a table."""
+
+    _volatile_fields = ("checked_at", "seconds")
+
+    check: str
+    """The name of the check."""
+    table_name: str
+    """The physical table."""
+    tenant: str | None = None
+    definition_hash: str
+    """The definition of the check that was run."""
+    severity: Severity
+    outcome: CheckOutcome
+    failing: int | None
+    """Number of failing rows; None after an error."""
+    error: str | None = None
+    """Why it could not be run."""
+    anchors: list[Anchor] = []
+    """The states of what it read, the checked version among them; none after an error."""
+    checked_at: str = ""
+    """When its statement was run, RFC 3339."""
+    seconds: float = 0.0
+
+    @property
+    def blocks(self) -> bool:
+        """Whether it keeps the version from becoming the newest."""
+        return self.severity is Severity.BLOCK and self.outcome is not CheckOutcome.PASS
+
+    @property
+    def anchors_digest(self) -> str:
+        """Digest over the states of what it read."""
+        return digest_of([[*a.input.identity, a.method, a.value] for a in self.anchors])
+
+
+@dataclass(frozen=True)
+class Audit:
+    """The results of all checks of a table on bytes that nobody can read yet."""
+
+    checks: tuple[CheckRecord, ...] = ()
+    """The checks that were considered."""
+    results: list[CheckResult] = field(default_factory=list)
+    failure: CheckFailed | None = None
+    """Raised when a blocking check did not pass; the version is rejected."""
+
+    def covers(self, checks: tuple[CheckRecord, ...]) -> bool:
+        """Whether every blocking check among these was considered."""
+        return all(c in self.checks for c in checks if c.severity is Severity.BLOCK)

@@ -1,0 +1,392 @@
+"""Producer descriptors: what a producer is to compute, as values stored verbatim, and the
+definition hash over their identity."""
+
+import datetime
+import decimal
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from jammi_lab.core.canonical_json import digest_of
+from jammi_lab.core.errors import InvalidArgument
+from jammi_lab.core.value import Value
+
+HASH_SCHEME = "definition-1"
+
+
+def hashed_fields(descriptor: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a stored descriptor that define its output, without those that record only how
+    it was written."""
+    # A Python step is identified by the digest of its code, not by where the code is.
+    if descriptor.get("producer") == "python":
+        fields = {k: v for k, v in descriptor.items() if k not in ("function", "source")}
+        return {
+            **fields,
+            "inputs": [step_input["canonical"] for step_input in descriptor["inputs"]],
+        }
+    return {
+        k: v["canonical"] if _is_input(v) else v
+        for k, v in descriptor.items()
+        if k not in ("statement", "asked", "model")
+    }
+
+
+def _is_input(field: Any) -> bool:
+    return isinstance(field, Mapping) and field.keys() == {"asked", "statement", "canonical"}
+
+
+class CanonicalStatement(Value, frozen=True):
+    """The canonical form of an SQL statement: three parts that differ whenever the rows could
+    differ, and ignore everything else."""
+
+    scheme: str
+    """The canonicaliser and its scheme number."""
+    text: str
+    """The canonical text."""
+    constants: list[Any]
+    """The typed constants of the syntax tree, in order."""
+    output: list[tuple[str, str]]
+    """Exact names and SQL types of the output columns."""
+
+
+class _HashedDescriptor(Value, frozen=True):
+    """A descriptor whose identity is the result of `hashed_fields`."""
+
+    def identity(self) -> dict[str, Any]:
+        """What the definition hash covers."""
+        return hashed_fields(self.to_dict())
+
+
+class SqlDescriptor(_HashedDescriptor, frozen=True, tag_field="producer", tag="sql"):
+    """A statement with its bound values and key columns."""
+
+    statement: str
+    """The text as written; not hashed."""
+    canonical: CanonicalStatement
+    """Its canonical form; hashed."""
+    params: dict[str, Any] = {}
+    """Bound values, encoded by `encode_param`."""
+    key: list[str] = []
+    """The key columns."""
+
+
+class ExternalDescriptor(Value, frozen=True, tag_field="producer", tag="external"):
+    """Rows that were computed elsewhere and passed in."""
+
+    producer_id: str
+    """What computed them."""
+    params: dict[str, Any]
+    """Its parameters, encoded by `encode_param`."""
+    rows_digest: str
+    """Digest of the rows passed in."""
+    key: list[str] = []
+    """The key columns."""
+
+    def identity(self) -> dict[str, Any]:
+        """What the definition hash covers."""
+        return self.to_dict()
+
+
+class EmbeddingDescriptor(
+    _HashedDescriptor, frozen=True, omit_defaults=True, tag_field="producer", tag="embedding"
+):
+    """Texts of a table, encoded as vectors."""
+
+    statement: str
+    """The SELECT of key and texts; not hashed."""
+    canonical: CanonicalStatement
+    """Its canonical form; hashed."""
+    asked: str
+    """The source, table or SQL as written; not hashed."""
+    key: str
+    """The key column."""
+    text: list[str]
+    """The text columns, joined in this order."""
+    encoder: dict[str, Any]
+    """What shapes the vectors: the identity of the encoder, beginning with the digest of its
+    weights."""
+    model: str | None = None
+    """The model as named by the caller, `name` or `name::version`; not hashed. None for an encoder
+    object."""
+
+
+class LexicalDescriptor(_HashedDescriptor, frozen=True, tag_field="producer", tag="lexical"):
+    """Texts of a table, as terms."""
+
+    statement: str
+    """The SELECT of key and texts; not hashed."""
+    canonical: CanonicalStatement
+    """Its canonical form; hashed."""
+    asked: str
+    """The source, table or SQL as written; not hashed."""
+    key: str
+    """The key column."""
+    text: list[str]
+    """The text columns, joined in this order."""
+    analyzer: str
+    """How texts become terms: english, simple, exact."""
+
+
+class ImportedDescriptor(Value, frozen=True, tag_field="producer", tag="imported"):
+    """Vectors that were computed elsewhere and passed in."""
+
+    model_id: str
+    """The model that is declared to have computed them."""
+    rows_digest: str
+    """Digest of the rows passed in."""
+    key: str
+    """The original name of the key column."""
+    vector: str
+    """The original name of the vector column."""
+    source: str | None = None
+    """The source of the rows."""
+
+    def identity(self) -> dict[str, Any]:
+        """What the definition hash covers."""
+        return self.to_dict()
+
+
+class StepInput(Value, frozen=True):
+    """One input of a Python step, or of a producer over several tables."""
+
+    asked: str
+    """The source, table or SQL as written; not hashed."""
+    statement: str
+    """The SELECT of its rows; not hashed."""
+    canonical: CanonicalStatement
+    """Its canonical form; hashed."""
+
+    @property
+    def reference(self) -> tuple[str, str]:
+        """The input as written, and the statement that reads it: enough to bind it again."""
+        return self.asked, self.statement
+
+
+class PythonDescriptor(_HashedDescriptor, frozen=True, tag_field="producer", tag="python"):
+    """A Python function over inputs."""
+
+    function: str
+    """`module:qualified name`, for finding it again; not hashed."""
+    source: str
+    """Its source code, for display; not hashed."""
+    version: str | None
+    """The version passed by the caller; None when the source code defines it."""
+    digest: str
+    """Digest of its source code and of what that refers to; with a version, the name of the
+    versioned recipe."""
+    inputs: list[StepInput] = []
+    """Its positional arguments, in order."""
+    params: dict[str, Any] = {}
+    """Keyword arguments, encoded by `encode_param`."""
+    key: list[str] = []
+    """The key columns."""
+
+
+class NeighborGraphDescriptor(
+    _HashedDescriptor, frozen=True, kw_only=True, tag_field="producer", tag="neighbor_graph"
+):
+    """For each row of an embedding table, the rows most similar to it."""
+
+    vectors: StepInput
+    """The embedding table."""
+    k: int
+    """How many of the others each row is joined with at most."""
+    min_similarity: float | None = None
+    """The floor of similarity; None for no floor."""
+    mutual: bool = False
+    """Whether both of two rows must be among the nearest of the other."""
+    exact: bool | None = None
+    """Whether every pair is compared; None for: while there are few rows."""
+    exact_max_rows: int | None = None
+    """How many rows are few; None unless `exact` is."""
+
+
+class GraphPropagationDescriptor(
+    _HashedDescriptor, frozen=True, kw_only=True, tag_field="producer", tag="graph_propagation"
+):
+    """Vectors, each mixed with those of its neighbours in a graph."""
+
+    vectors: StepInput
+    """The embedding table."""
+    edges: StepInput
+    """The edges: src, dst and, when weighted, similarity."""
+    hops: int
+    """Number of hops."""
+    alpha: float
+    """Weight of a row's initial vector in each hop."""
+    direction: str
+    """Direction of propagation along an edge: out, in, both."""
+    weighting: str
+    """Edge weights: uniform, similarity."""
+    output: str
+    """What is returned: final, concat."""
+
+
+class ContextSetDescriptor(
+    _HashedDescriptor, frozen=True, kw_only=True, tag_field="producer", tag="context_set"
+):
+    """One vector per target: the pooled vectors of its members."""
+
+    vectors: StepInput
+    """The embedding table."""
+    members: StepInput
+    """The members of each target."""
+    pool: str
+    """The pooling method: mean, sum, max."""
+
+
+class ProjectionDescriptor(
+    _HashedDescriptor, frozen=True, kw_only=True, tag_field="producer", tag="projection"
+):
+    """The rows of an embedding table as points in the plane."""
+
+    vectors: StepInput
+    """The embedding table."""
+    method: str
+    """The projection method: pca, tsne."""
+    perplexity: float | None = None
+    """Approximate number of neighbours per row in t-SNE; None for other methods."""
+    seed: int | None = None
+    """Seed of the random numbers; None when none are used."""
+
+
+class AsofJoinDescriptor(
+    _HashedDescriptor, frozen=True, kw_only=True, tag_field="producer", tag="asof_join"
+):
+    """Each row of a spine joined with the fact known at its time."""
+
+    spine: StepInput
+    """The rows that are kept."""
+    facts: StepInput
+    """The rows that are looked up."""
+    spine_time: str
+    """The time column of the spine."""
+    facts_time: str
+    """The time column of the facts."""
+    by: list[tuple[str, str]] = []
+    """Pairs of columns of spine and facts that must be equal."""
+    direction: str = "backward"
+    """Search direction: backward, forward, nearest."""
+    boundary: str = "inclusive"
+    """Whether a fact at exactly the same time matches: inclusive, exclusive."""
+    tolerance: Any = None
+    """Maximum distance, encoded by `encode_param`; None for any distance."""
+    tie_break: str | None = None
+    """The column whose greatest value wins among facts of equal time."""
+    project: list[str] | None = None
+    """The columns of the facts to return; None for all except `by`."""
+
+
+Descriptor = (
+    SqlDescriptor
+    | ExternalDescriptor
+    | EmbeddingDescriptor
+    | ImportedDescriptor
+    | LexicalDescriptor
+    | PythonDescriptor
+    | NeighborGraphDescriptor
+    | GraphPropagationDescriptor
+    | ContextSetDescriptor
+    | ProjectionDescriptor
+    | AsofJoinDescriptor
+)
+
+
+def parse_descriptor(plain: Mapping[str, Any]) -> Descriptor:
+    """The descriptor in a dict from a manifest or the catalog. Raises msgspec.ValidationError for
+    anything else."""
+    parsed: Descriptor = msgspec.convert(plain, type=Descriptor)
+    return parsed
+
+
+def definition_hash(descriptor: Descriptor, environment: Mapping[str, Any]) -> str:
+    """SHA-256 over the identity of the descriptor and the environment that shapes its output."""
+    return digest_of(
+        {
+            "scheme": HASH_SCHEME,
+            "descriptor": descriptor.identity(),
+            "environment": dict(environment),
+        }
+    )
+
+
+# `datetime` must come before `date`, of which it is a subclass.
+_TEXT_CODECS: dict[str, tuple[type, Any, Any]] = {
+    "datetime": (datetime.datetime, datetime.datetime.isoformat, datetime.datetime.fromisoformat),
+    "date": (datetime.date, datetime.date.isoformat, datetime.date.fromisoformat),
+    "time": (datetime.time, datetime.time.isoformat, datetime.time.fromisoformat),
+    "decimal": (decimal.Decimal, str, decimal.Decimal),
+    "uuid": (uuid.UUID, str, uuid.UUID),
+    "float": (float, float.hex, float.fromhex),
+    "bytes": (bytes, bytes.hex, bytes.fromhex),
+}
+
+
+def merge_params(params: object, keywords: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The values of a statement's `$names`, from a mapping and from keywords, which take
+    precedence. Raises InvalidArgument when `params` is not a mapping with string keys."""
+    if params is not None and not (
+        isinstance(params, Mapping) and all(isinstance(name, str) for name in params)
+    ):
+        raise InvalidArgument(
+            f"params must be a dict of values by name, got {params!r}.",
+            hint='Write $name in the statement and pass params={"name": …}.',
+        )
+    return {**(params or {}), **(keywords or {})}
+
+
+def encode_param(value: Any) -> Any:
+    """A bound value as JSON that preserves its type: 1, 1.0, True and "1" stay distinct. Raises
+    InvalidArgument for a value that SQL cannot bind."""
+    # NumPy scalars are converted to their Python value, without importing NumPy.
+    item = getattr(value, "item", None)
+    if item is not None and getattr(value, "shape", None) == ():
+        value = item()
+    match value:
+        case None | bool():
+            return value
+        case int():
+            return int(value)  # JSON encoders reject subclasses of int
+        case str():
+            return _check_encodable(str.__str__(value))
+        case datetime.timedelta():
+            return {"timedelta": [value.days, value.seconds, value.microseconds]}
+        case list() | tuple():
+            return [encode_param(v) for v in value]
+        case dict():
+            return {"dict": [[encode_param(k), encode_param(v)] for k, v in value.items()]}
+    for name, (kind, write, _) in _TEXT_CODECS.items():
+        if isinstance(value, kind):
+            return {name: write(value)}
+    raise InvalidArgument(
+        f"A value of type {type(value).__name__} cannot be bound as a parameter.",
+        hint="Pass a number, text, bytes, date, time, list or dict.",
+    )
+
+
+def _check_encodable(value: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise InvalidArgument(
+            f"The text {value[:40]!r} contains an unpaired surrogate and cannot be bound as a "
+            "parameter.",
+            hint="Replace it: text.encode('utf-8', 'replace').decode().",
+        ) from None
+    return value
+
+
+def decode_param(plain: Any) -> Any:
+    """The Python value that `encode_param` encoded."""
+    if isinstance(plain, list):
+        return [decode_param(v) for v in plain]
+    if not isinstance(plain, dict):
+        return plain
+    [(name, body)] = plain.items()
+    if name == "timedelta":
+        return datetime.timedelta(*body)
+    if name == "dict":
+        return {decode_param(k): decode_param(v) for k, v in body}
+    return _TEXT_CODECS[name][2](body)

@@ -1,0 +1,107 @@
+"""Arrow values for display, including those that Python has no object for."""
+
+import datetime as dt
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_UNITS_PER_DAY = {"s": 86_400, "ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
+_EPOCH_DAYS = dt.date(1970, 1, 1).toordinal() - 1
+_CALENDAR_CYCLE_DAYS = 146_097
+_MAX_FULL_BYTES = 1_000_000
+"""Size of nested values above which only the first items are converted to Python objects."""
+_MAX_ITEMS = 100
+
+
+class TruncatedList(list[Any]):
+    """The first items of a long list, which has `total` items."""
+
+    def __init__(self, items: list[Any], total: int) -> None:
+        super().__init__(items)
+        self.total = total
+
+
+def to_display(column: "pa.ChunkedArray", decimals: int | None = None) -> list[Any]:
+    """The values of a column for display. float32 values get as many digits as distinguish them
+    (Python would show those of a double), or the given number of decimals. Dates before the year 1
+    and after 9999 are strings."""
+    import pyarrow as pa
+
+    if decimals is not None:
+        return [None if value is None else f"{value:.{decimals}f}" for value in column.to_pylist()]
+    if pa.types.is_nested(column.type) and column.nbytes > _MAX_FULL_BYTES:
+        return [_scalar_value(scalar) for chunk in column.chunks for scalar in chunk]
+    # Arrow prints a float32 with the fewest digits that distinguish it.
+    try:
+        values: list[Any] = (
+            column.cast(pa.string()) if pa.types.is_float32(column.type) else column
+        ).to_pylist(maps_as_pydicts="lossy")
+    except (OverflowError, ValueError, TypeError):
+        # Dates out of range, nanoseconds without pandas, or map keys that Python cannot hash.
+        values = [_scalar_value(scalar) for chunk in column.chunks for scalar in chunk]
+    return values
+
+
+def _scalar_value(scalar: "pa.Scalar") -> Any:
+    """One value as a Python object where one exists, else as a string."""
+    import pyarrow as pa
+
+    kind = scalar.type
+    if not scalar.is_valid:
+        return None
+    if pa.types.is_map(kind):
+        return {
+            _map_key(key): _scalar_value(value)
+            for key, value in zip(scalar.values.field(0), scalar.values.field(1), strict=True)
+        }
+    if pa.types.is_struct(kind):
+        return {
+            name: _scalar_value(scalar[name])
+            for name in (kind.field(i).name for i in range(kind.num_fields))
+        }
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return TruncatedList(
+            [_scalar_value(item) for item in scalar.values.slice(0, _MAX_ITEMS)], len(scalar.values)
+        )
+    if pa.types.is_date32(kind):
+        return _date_value(scalar.value)
+    if pa.types.is_timestamp(kind):
+        return _timestamp_text(scalar.value, kind.unit, zoned=kind.tz is not None)
+    if pa.types.is_time64(kind):
+        return _timestamp_text(scalar.value, kind.unit, zoned=False).split(" ")[1]
+    return scalar.as_py()
+
+
+def _map_key(scalar: "pa.Scalar") -> Any:
+    """A map key as a hashable object."""
+    from jammi_lab.core.html import to_text
+
+    value = _scalar_value(scalar)
+    return to_text(value) if isinstance(value, dict | list) else value
+
+
+def _date_value(days: int) -> Any:
+    """A date from the days since 1970: a Python date where possible, else the string that the
+    engine prints."""
+    if abs(days) >= 2**31 - 1:
+        return "infinity" if days > 0 else "-infinity"
+    # The calendar repeats every 400 years.
+    era, day = divmod(days + _EPOCH_DAYS, _CALENDAR_CYCLE_DAYS)
+    date = dt.date.fromordinal(day + 1)
+    year = date.year + 400 * era
+    if 1 <= year <= 9999:
+        return date.replace(year=year)
+    return f"{year:04}-{date:%m-%d}" if year > 0 else f"{1 - year:04}-{date:%m-%d} (BC)"
+
+
+def _timestamp_text(value: int, unit: str, *, zoned: bool) -> Any:
+    """A timestamp from the units passed since 1970, as a string."""
+    if abs(value) >= 2**63 - 1:
+        return "infinity" if value > 0 else "-infinity"
+    days, time_of_day = divmod(value, _UNITS_PER_DAY[unit])
+    per_second = _UNITS_PER_DAY[unit] // 86_400
+    seconds, fraction = divmod(time_of_day, per_second)
+    clock = f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+    fraction_text = f".{fraction:0{len(str(per_second)) - 1}}".rstrip("0") if fraction else ""
+    return f"{_date_value(days)} {clock}{fraction_text}{'+00:00' if zoned else ''}"

@@ -1,0 +1,439 @@
+"""The tree of errors that jammi_lab raises, grouped by how a handler responds.
+
+    JammiError
+    ├── wrong name            NameInvalid · NameTooLong · SourceNotFound · TableNotFound
+    │                         UnknownTable · RowNotFound · ModelNotFound · TopicNotFound
+    │                         CheckNotFound
+    ├── name already used     SourceExists · DuplicateTable · DuplicateKey · DependencyCycle
+    ├── wrong request         InvalidArgument · SqlError · StatementNotAllowed · ParameterMissing
+    │                         SchemaMismatch · AmbiguousMatch · NotRecomputable · StepFailed
+    ├── missing resource      SourceUnavailable · ExtensionMissing · SecretMissing
+    │                         ResourceExhausted
+    ├── workspace state       WorkspaceNotFound · WorkspaceReadOnly · CatalogTooNew
+    │                         LostOwnership · ForkedWorkspace · VersionConflict
+    ├── stored data           TableDamaged · ManifestUnsupported · CheckFailed
+    └── ownership             NoTenantBinding · TenantForbidden · SessionClosed
+                              PartialDeletionFailure · ModelReferenced
+
+A message states in one sentence what is wrong. `near` holds similar names, `hint` the next step.
+Errors about a part of a statement carry it (`statement`, and `position` in characters) and draw a
+caret under it. Failed look-ups are also `KeyError`, bad arguments also `ValueError`.
+"""
+
+import os
+import re
+import traceback
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, Self
+
+from jammi_lab.core.redaction import redact
+
+_CREDENTIAL = re.compile(
+    r"""(?<=://)[^\s/'"@:]*:[^\s/'"]*(?=@)|(?:(?<=http://)|(?<=https://))[^\s/'"@]+(?=@)"""
+    r"""|(?i:(?<=[?&])[\w.%-]*(?:pass|pwd|token|secret|key|sig|auth|cred)[\w.%-]*=[^\s&'"]+)"""
+)
+
+
+_PUBLIC_MODULE = "jammi_lab.errors"
+
+
+def mask_credentials(text: str) -> str:
+    """The text with credentials replaced by as many asterisks: those that this process has used,
+    and those inside URLs.
+
+    Code that mentions a URL strips its credentials itself. This is the last safeguard, for texts
+    written by other libraries.
+    """
+    text = redact(text)
+    return (
+        _CREDENTIAL.sub(lambda match: "*" * len(match[0]), text)
+        if "://" in text or "?" in text
+        else text
+    )
+
+
+class JammiError(Exception):
+    """The base of all errors that jammi_lab raises."""
+
+    full_traceback: ClassVar[bool] = False
+    """Whether a notebook shows the full traceback at once (the setting `cells.traceback`)."""
+    _rendered_traceback_id = 0
+
+    def __init_subclass__(cls) -> None:
+        if cls.__module__ == __name__:  # displayed and pickled under the public path
+            cls.__module__ = _PUBLIC_MODULE
+
+    def __init__(self, message: str, *, near: Iterable[str] = (), hint: str = "") -> None:
+        super().__init__(mask_credentials(message))
+        self.message = mask_credentials(message)
+        self.near = tuple(map(mask_credentials, near))
+        self.hint = mask_credentials(hint)
+        self.statement: str | None = None
+        self.position: int | None = None
+
+    def with_position(self, statement: str, position: int | None) -> Self:
+        """Attach a statement and an offset in characters to this error, and return it."""
+        self.statement, self.position = mask_credentials(statement), position
+        return self
+
+    @property
+    def excerpt(self) -> str:
+        """The line of the statement that the error is about, with a caret under the position. Empty
+        when no position is known."""
+        if self.statement is None or self.position is None:
+            return ""
+        # Mark a statement that ends too early at its end, not on an empty line after it.
+        position = max(0, min(self.position, len(self.statement.rstrip())))
+        start = self.statement.rfind("\n", 0, position) + 1
+        end = self.statement.find("\n", position)
+        line = self.statement[start : len(self.statement) if end < 0 else end]
+        # Of a long line, show at most 60 characters before the position and 100 in all.
+        shift = max(0, position - start - 60)
+        line, column = line[shift : shift + 100], position - start - shift
+        return f"{line}\n{_padding(line[:column])}^"
+
+    def lines(self) -> list[str]:
+        """At most five lines: the message, the marked line with its caret, similar names, the
+        hint."""
+        lines = [self.message]
+        if self.excerpt:
+            lines += self.excerpt.split("\n")
+        if self.near:
+            lines.append("Did you mean " + ", ".join(self.near) + "?")
+        if self.hint:
+            lines.append(self.hint)
+        return lines
+
+    def rendered_lines(self) -> list[str]:
+        """At most five printable lines, the first with the class name, as a notebook shows them."""
+        first, *details = self.lines()
+        lines = [f"{type(self).__name__}: {' '.join(first.split())}", *details]
+        return [
+            "".join(c if c.isprintable() or c == _WIDE_SPACE else " " for c in line)
+            for line in lines[:5]
+        ]
+
+    def _render_traceback_(self) -> list[str]:
+        """Called by IPython. Returns the five lines, or the full traceback when the same error is
+        rendered again (`%tb`) or `full_traceback` is set."""
+        # A second rendering of the same raise comes from `%tb`, which asks for the whole stack.
+        asked_again = self._rendered_traceback_id == id(self.__traceback__)
+        self._rendered_traceback_id = id(self.__traceback__)
+        if self.full_traceback or asked_again:
+            return "".join(traceback.format_exception(self)).rstrip("\n").split("\n")
+        return self.rendered_lines()
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+_WIDE_SPACE = "\u3000"
+"""The ideographic space: as wide as an East Asian character in terminals and browsers."""
+
+
+JammiError.__module__ = _PUBLIC_MODULE
+
+
+def _padding(text: str) -> str:
+    """White space as wide as the text, so that what follows it is aligned with the text's end.
+    Combining characters have no width."""
+    return "".join(map(_padding_character, text))
+
+
+def _padding_character(character: str) -> str:
+    if character.isascii():
+        return "\t" if character == "\t" else " "
+    if unicodedata.category(character) in ("Mn", "Me"):
+        return ""
+    return _WIDE_SPACE if unicodedata.east_asian_width(character) in "WF" else " "
+
+
+def shorten_interrupt(
+    interrupt: KeyboardInterrupt, subject: str = "The statement"
+) -> KeyboardInterrupt:
+    """The same interrupt, shown by a notebook as one line instead of a traceback: its notes, or
+    else that `subject` was stopped."""
+
+    def render() -> list[str]:
+        notes = " ".join(" ".join(getattr(interrupt, "__notes__", ())).split())
+        return [f"Interrupted. {notes or f'{subject} was stopped; nothing was left behind.'}"]
+
+    interrupt._render_traceback_ = render  # type: ignore[attr-defined]  # IPython asks the exception itself
+    return interrupt
+
+
+def _rebuild(cls: type[JammiError], args: tuple[Any, ...], state: dict[str, Any]) -> JammiError:
+    # Without `__init__`, whose signature differs from class to class.
+    error = cls.__new__(cls, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class InvalidArgument(JammiError, ValueError):
+    """An argument has a value that the call cannot take."""
+
+
+class NameInvalid(JammiError, ValueError):
+    """A name is not allowed."""
+
+    def __init__(self, message: str, *, name: str = "", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.name = name
+
+
+class NameTooLong(NameInvalid):
+    """A name exceeds the length allowed for its kind of object."""
+
+    def __init__(self, name: str, max: int) -> None:
+        super().__init__(
+            f"The name {name[:40]!r} has {len(name)} characters; at most {max} are allowed.",
+            name=name,
+        )
+        self.max = max
+
+
+class SourceNotFound(JammiError, KeyError):
+    """No source has that name."""
+
+
+class TableNotFound(JammiError, KeyError):
+    """No recipe, result table or source table has that name, or none of its versions is ready."""
+
+
+class UnknownTable(JammiError, KeyError):
+    """A session has no table with that name."""
+
+    def __init__(
+        self, message: str, *, name: str = "", near: Iterable[str] = (), hint: str = ""
+    ) -> None:
+        super().__init__(message, near=near, hint=hint)
+        self.name = name
+
+
+class RowNotFound(JammiError, KeyError):
+    """A table has no row with that key."""
+
+
+class ModelNotFound(JammiError, KeyError):
+    """No model has that name and version."""
+
+
+class TopicNotFound(JammiError, KeyError):
+    """No topic has that name."""
+
+
+class CheckNotFound(JammiError, KeyError):
+    """No check has that name."""
+
+
+class SourceExists(JammiError, ValueError):
+    """A source with that name is already registered."""
+
+
+class DuplicateTable(JammiError, ValueError):
+    """A table with that name already exists."""
+
+    def __init__(
+        self, message: str, *, name: str = "", near: Iterable[str] = (), hint: str = ""
+    ) -> None:
+        super().__init__(message, near=near, hint=hint)
+        self.name = name
+
+
+class DependencyCycle(JammiError, ValueError):
+    """A definition would derive from itself."""
+
+    def __init__(self, message: str, *, path: Sequence[str] = (), hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.path = list(path)
+
+
+class SqlError(JammiError):
+    """A statement does not parse, does not bind, or failed while running."""
+
+
+class StatementNotAllowed(JammiError):
+    """A statement, or a part of it, is not allowed in a workspace."""
+
+
+class ParameterMissing(JammiError, ValueError):
+    """A `$parameter` of a statement has no value."""
+
+    def __init__(self, message: str, *, parameter: str = "", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.parameter = parameter
+
+
+class SchemaMismatch(JammiError, ValueError):
+    """Data lack the required columns, types or keys. `key` is the key of the first offending row,
+    if the mismatch is in single rows."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        table: str = "",
+        column: str = "",
+        expected: str = "",
+        actual: str = "",
+        key: Any = None,
+        hint: str = "",
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.table = table
+        self.column = column
+        self.expected = expected
+        self.actual = actual
+        self.key = key
+
+
+class DuplicateKey(SchemaMismatch):
+    """Rows share a key that must be unique, or have none."""
+
+    def __init__(self, message: str, *, keys: Sequence[Any] = (), hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.keys = list(keys)
+
+
+class AmbiguousMatch(JammiError, ValueError):
+    """Several rows or names match where exactly one is required."""
+
+
+class NotRecomputable(JammiError):
+    """The table cannot be recomputed here: its rows were supplied from outside, or the function
+    that computes them is not defined in this kernel."""
+
+
+class StepFailed(JammiError):
+    """The function of a Python step raised an exception, which is the cause; or steps of
+    `%jammi recompute` failed."""
+
+    def __init__(
+        self, message: str, *, step: str = "", line: int | None = None, hint: str = ""
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.step, self.line = step, line
+
+
+class SourceUnavailable(JammiError):
+    """A source cannot be read: missing, unreadable, or not in the declared format."""
+
+
+class ExtensionMissing(JammiError):
+    """An optional dependency is not installed."""
+
+
+class SecretMissing(JammiError):
+    """A source needs a credential that is not available."""
+
+
+class ResourceExhausted(JammiError):
+    """Memory, temporary space or disk is full. Everything acknowledged before is safe."""
+
+
+class WorkspaceNotFound(JammiError, KeyError):
+    """There is no workspace at that location."""
+
+
+class WorkspaceReadOnly(JammiError):
+    """The workspace cannot be written to."""
+
+
+class CatalogTooNew(JammiError):
+    """The catalog was written by a newer release."""
+
+
+class LostOwnership(JammiError):
+    """Another writer settled the row that this one was building. Nothing was published."""
+
+
+class ForkedWorkspace(JammiError):
+    """A workspace was used in a forked child process."""
+
+
+def check_not_forked(opening_process: int) -> None:
+    """Raise ForkedWorkspace in another process than the one that opened the workspace."""
+    if os.getpid() != opening_process:
+        raise ForkedWorkspace(
+            "This workspace was opened before the process forked and cannot be used in the child.",
+            hint="Open it again in the child: jammi_lab.open(path).",
+        )
+
+
+class VersionConflict(JammiError):
+    """Other writers committed first more often than the change was retried."""
+
+
+class TableDamaged(JammiError):
+    """The bytes of a result table are missing or differ from those published."""
+
+    def __init__(self, message: str, *, table: str = "", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.table = table
+
+
+class ManifestUnsupported(JammiError):
+    """A manifest has a version that this release cannot read."""
+
+
+class CheckFailed(JammiError):
+    """A blocking check did not pass. The version that it checked was rejected, and the name still
+    means the last version that passed. `failing` is None when the check could not be run; `sample`
+    has the first failing rows, as dicts."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        check: str = "",
+        table: str = "",
+        failing: int | None = None,
+        sample: Sequence[Any] = (),
+        hint: str = "",
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.check, self.table, self.failing, self.sample = check, table, failing, list(sample)
+
+
+class NoTenantBinding(JammiError):
+    """The call requires a bound tenant."""
+
+
+class TenantForbidden(JammiError):
+    """A bound tenant may not change shared objects."""
+
+
+class SessionClosed(JammiError):
+    """The workspace or session is already closed."""
+
+
+class PartialDeletionFailure(JammiError):
+    """A session ended, but some of its tables could not be dropped."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        session_id: str = "",
+        failed: int = 0,
+        total: int = 0,
+        tables: Sequence[str] = (),
+    ) -> None:
+        super().__init__(message)
+        self.session_id = session_id
+        self.failed = failed
+        self.total = total
+        self.tables = list(tables)
+
+
+class ModelReferenced(JammiError):
+    """A model cannot be deleted while it is referenced."""
+
+    def __init__(self, message: str, *, references: Sequence[Any] = (), hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.references = list(references)

@@ -1,0 +1,579 @@
+"""Building blocks of every repr, as HTML and as text: escaping, cells, tables, lists, verdict
+icons, images. Pure functions on strings, without I/O.
+
+    form = table(["name", "rows"], [["papers", 12], ["notes", None]],
+                 types=["VARCHAR", "BIGINT"], note="2 rows")
+    form.html, form.text            # the same content for a notebook and for a terminal
+
+    class Status(ReprMixin):        # gets `__repr__` and `_repr_html_` from one method
+        def _rendered(self) -> Rendered: ...
+
+A cell may be any Python value or a `Rendered` (a `verdict_icon`, a `dim_text` note). Everything
+that is not a Rendered is escaped, here and nowhere else. The HTML is limited to what a sanitised
+notebook keeps (`<table> <details> <img src="data:…">`, inline styles). It sets no foreground or
+background colour, so that it is readable on light and dark pages.
+
+The output does not vary from run to run: durations are rounded by `round_down_duration` and
+`round_up_duration`, and shown in the last column of a table, where they shift nothing else. The
+representations of whole objects (Status, Plan, …) are in `jammi_lab.core.reprs`.
+"""
+
+import base64
+import dataclasses
+import datetime as dt
+import html
+import math
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+MAX_HTML_CHARS, MAX_TEXT_CHARS, MAX_TITLE_CHARS = 80, 48, 2_000
+"""Characters of a value shown in a cell of either form, and of the full value in the tooltip of a
+truncated cell."""
+MAX_HTML_COLUMNS = 200
+"""Columns of an HTML table. Further ones are named below it."""
+TEXT_WIDTH = 160
+"""Characters per line of a text table. Further columns are named below it."""
+_MIN_SENTENCE_WIDTH = 40
+"""Characters that the beginning of a sentence needs to be useful."""
+BORDER_STYLE = "1px solid rgba(128,128,128,0.4)"
+_NUMERIC_TYPE = re.compile(
+    r"(U?(TINY|SMALL|BIG|HUGE)INT|U?INT(EGER)?|FLOAT|DOUBLE|REAL|DECIMAL\([\d, ]+\)|DECIMAL)",
+    re.IGNORECASE,
+)
+_JOINERS = "\u200c\u200d"
+
+VERDICT_ICONS: Mapping[str, tuple[str, str]] = {
+    "fresh": ("✓", "#2f8f5b"),
+    "possibly stale": ("~", "#b7791f"),
+    "stale": ("●", "#d1632a"),
+    "undecidable": ("?", "#7c6bd6"),
+    "missing manifest": ("○", "#808890"),
+    "damaged": ("✕", "#d0454c"),
+}
+"""Icon and colour of each verdict. The mid-tones contrast with white and with black. The word is
+always shown, too."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Rendered:
+    """The same content as escaped HTML and as text."""
+
+    html: str
+    text: str
+
+    def __add__(self, other: "Rendered") -> "Rendered":
+        """Both on one line."""
+        return Rendered(self.html + other.html, self.text + other.text)
+
+
+class ReprMixin:
+    """Mixin that derives the text `repr` and the notebook form from `_rendered()`."""
+
+    __slots__ = ()
+
+    def _rendered(self) -> Rendered:
+        raise TypeError(f"{type(self).__name__} has no form")
+
+    def __repr__(self) -> str:
+        return self._rendered().text
+
+    def _repr_html_(self) -> str:
+        return self._rendered().html
+
+
+def escape(value: object) -> str:
+    """The value's text, escaped for HTML content and attribute values. All escaping happens
+    here."""
+    return html.escape(escape_invisible(str(value)), quote=True)
+
+
+def escape_invisible(text: str) -> str:
+    r"""The text with control characters, bidirectional overrides and lone surrogates written as
+    escape sequences (`\n`, `\u202e`)."""
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() or c in _JOINERS else c.encode("unicode_escape").decode() for c in text
+    )
+
+
+def plain_text(text: object) -> Rendered:
+    """Plain text."""
+    return Rendered(escape(text), escape_invisible(str(text)))
+
+
+def dim_text(text: object) -> Rendered:
+    """Dimmed, smaller text."""
+    return Rendered(
+        f'<span style="opacity:0.7;font-size:90%">{escape(text)}</span>',
+        escape_invisible(str(text)),
+    )
+
+
+def inline_code(text: object) -> Rendered:
+    """Text to type, in a monospaced font."""
+    return Rendered(f"<code>{escape(text)}</code>", escape_invisible(str(text)))
+
+
+def preformatted(html: str) -> str:
+    """Preformatted lines of escaped text. Long lines wrap between words, which JupyterLab's default
+    does not."""
+    return (
+        '<pre style="margin:0.3em 0;white-space:pre-wrap;word-break:normal;'
+        f'overflow-wrap:anywhere">{html}</pre>'
+    )
+
+
+def vstack(*forms: Rendered | None) -> Rendered:
+    """The forms below each other; None is skipped."""
+    present = [f for f in forms if f is not None]
+    return Rendered(
+        "".join(f"<div>{f.html}</div>" for f in present), "\n".join(f.text for f in present)
+    )
+
+
+def heading(text: object) -> Rendered:
+    """The title line of a form."""
+    return Rendered(
+        f'<div style="font-weight:600;margin:0.3em 0">{escape(text)}</div>',
+        escape_invisible(str(text)),
+    )
+
+
+def details(summary: Rendered, body: Rendered) -> Rendered:
+    """A line that expands on a click. The text form has only the line."""
+    content = f'<div style="margin:0.2em 0 0.4em 1.2em">{body.html}</div>'
+    return Rendered(
+        f'<details><summary style="cursor:pointer">{summary.html}</summary>{content}</details>',
+        summary.text,
+    )
+
+
+def bullet_list(items: Iterable[object]) -> Rendered:
+    """A bulleted list."""
+    lines = [i if isinstance(i, Rendered) else plain_text(i) for i in items]
+    items_html = "".join(f"<li>{f.html}</li>" for f in lines)
+    return Rendered(
+        f'<ul style="margin:0.1em 0;padding-left:1.2em">{items_html}</ul>',
+        "\n".join(f"  - {f.text}" for f in lines),
+    )
+
+
+def format_seconds(value: float | None) -> str:
+    """A duration, always in seconds, which notebook comparisons ignore: `12.3 s`."""
+    return "" if value is None else f"{value:.{1 if value >= 1 else 2}f} s"
+
+
+_ROUND_NUMBERS = (0, 1, 2, 5, 10, 20, 30)
+
+
+def round_down_duration(value: float) -> str:
+    """A duration rounded down so coarsely that a repeated run shows the same: `0 s`, `2 s`, `10
+    min`."""
+    unit = _unit_of(value)
+    return f"{max(step for step in _ROUND_NUMBERS if step <= value // _UNIT_SECONDS[unit])} {unit}"
+
+
+def round_up_duration(value: float) -> str:
+    """A duration rounded up so coarsely that a repeated run shows the same: `1 s`, `5 s`, `20
+    min`."""
+    unit = _unit_of(value)
+    fits = [step for step in _ROUND_NUMBERS[1:] if value <= step * _UNIT_SECONDS[unit]]
+    if fits:
+        return f"{fits[0]} {unit}"
+    return (
+        "1 min"
+        if unit == "s"
+        else "1 h"
+        if unit == "min"
+        else f"{math.ceil(value / _UNIT_SECONDS[unit])} h"
+    )
+
+
+_UNIT_SECONDS = {"s": 1, "min": 60, "h": 3600}
+
+
+def _unit_of(value: float) -> str:
+    return "h" if value >= 3600 else "min" if value >= 60 else "s"
+
+
+def format_bytes(value: int | None) -> str:
+    """A number of bytes with a unit: `812 B`, `3.4 KiB`, `1.2 MiB`."""
+    if value is None:
+        return ""
+    amount, units = float(value), ["B", "KiB", "MiB", "GiB", "TiB"]
+    while amount >= 1024 and len(units) > 1:
+        amount, units = amount / 1024, units[1:]
+    return f"{value} B" if units[0] == "B" else f"{amount:.1f} {units[0]}"
+
+
+def count_noun(number: int, singular: str, plural: str = "") -> str:
+    """`1 row`, `1,234 rows`."""
+    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
+
+
+def verdict_icon(word: str, label: str = "") -> Rendered:
+    """A verdict with its icon. `label` replaces the word. Words without an icon are shown as they
+    are."""
+    icon, colour = VERDICT_ICONS.get(word, ("", ""))
+    escaped_label = escape(label or word)
+    if not icon:
+        return Rendered(escaped_label, escape_invisible(label or word))
+    style = ' style="white-space:nowrap"' if len(label) < 40 else ""
+    return Rendered(
+        f'<span{style}><b style="color:{colour}">{icon}</b> {escaped_label}</span>',
+        escape_invisible(label or word),
+    )
+
+
+def verdict_sentence(label: str, sentence: str, clauses: Sequence[str], name: str = "") -> Rendered:
+    """A verdict's sentence with its icon. Several clauses become a list below its first word.
+    `name` is the table."""
+    lead = plain_text(f"{name}: " if name else "")
+    if len(clauses) < 2:
+        return lead + verdict_icon(label, sentence)
+    return vstack(
+        lead
+        + verdict_icon(
+            label, sentence.partition(":")[0] if sentence.startswith((label, "match")) else label
+        ),
+        bullet_list(clauses),
+    )
+
+
+def svg_image(svg: str, alt: str) -> str:
+    """An `<img>` with the SVG embedded. It survives sanitising, and scripts in it never run."""
+    data = base64.b64encode(svg.encode("utf-8")).decode("ascii")
+    return (
+        f'<img src="data:image/svg+xml;base64,{data}" alt="{escape(alt)}" style="max-width:100%">'
+    )
+
+
+def to_text(value: Any) -> str:
+    """A value in SQL notation: `true`, `2024-01-31 09:30:00`, `[1, 2]`, `{a: 1}`. A nested NULL is
+    `NULL`."""
+    match value:
+        case str():
+            return value
+        case bool():
+            return "true" if value else "false"
+        case float():
+            return (
+                repr(value)
+                if math.isfinite(value)
+                else {math.inf: "Infinity", -math.inf: "-Infinity"}.get(value, "NaN")
+            )
+        case dt.datetime():
+            return value.isoformat(sep=" ")
+        case dt.date() | dt.time():
+            return value.isoformat()
+        case bytes() | bytearray():
+            return (
+                "\\x"
+                + bytes(value[: MAX_TITLE_CHARS // 2]).hex()
+                + ("…" if len(value) > MAX_TITLE_CHARS // 2 else "")
+            )
+        case tuple() if hasattr(value, "nanoseconds"):
+            return _interval_text(*value)
+        case Mapping():
+            return (
+                "{"
+                + ", ".join(
+                    f"{to_text(k)}: {_nested_text(v)}"
+                    for k, v in _first_items(value.items(), len(value))
+                )
+                + "}"
+            )
+        case list() | tuple():
+            total = getattr(value, "total", len(value))
+            return (
+                "["
+                + ", ".join(_nested_text(v) for v in _first_items(value, total))
+                + "]"
+                + (f" ({total:,})" if total > 64 else "")
+            )
+        case _:
+            return str(value)
+
+
+def _interval_text(months: int, days: int, nanoseconds: int) -> str:
+    """An interval as the engine prints it: `1 year 2 months 3 days 04:05:06.5`."""
+    years, remaining_months = (abs(months) // 12, abs(months) % 12)
+    sign = "-" if months < 0 else ""
+    parts = [
+        f"{s}{n} {word}{'' if n == 1 else 's'}"
+        for s, n, word in ((sign, years, "year"), (sign, remaining_months, "month"))
+        if n
+    ]
+    parts += [f"{days} day{'' if abs(days) == 1 else 's'}"] if days else []
+    if nanoseconds or not parts:
+        seconds, fraction = divmod(abs(nanoseconds), 10**9)
+        clock = f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}" + (
+            f".{fraction:09}".rstrip("0") if fraction else ""
+        )
+        parts.append(f"-{clock}" if nanoseconds < 0 else clock)
+    return " ".join(parts)
+
+
+def _first_items(items: Iterable[Any], number: int) -> Iterable[Any]:
+    for i, item in enumerate(items):
+        if i == 64 and number > 64:
+            return
+        yield item
+
+
+def _nested_text(value: Any) -> str:
+    return "NULL" if value is None else repr(value) if isinstance(value, str) else to_text(value)
+
+
+def cell(value: Any, *, html_cut: int = MAX_HTML_CHARS, text_cut: int = MAX_TEXT_CHARS) -> Rendered:
+    """A value in a cell. NULL is distinguishable from the empty string and from the string 'NULL'.
+    A truncated value is complete in `title`."""
+    if isinstance(value, Rendered):
+        return value
+    if value is None:
+        return Rendered('<span style="opacity:0.55;font-style:italic">NULL</span>', "NULL")
+    text = to_text(value)
+    if isinstance(value, str) and (not text.strip() or text == "NULL"):
+        quoted = escape_invisible(f"'{text[:text_cut]}'")
+        return Rendered(
+            f'<span style="opacity:0.55">{escape(quoted)}</span>' if text != "NULL" else "NULL",
+            quoted,
+        )
+    return Rendered(_truncate_html(text, html_cut), _truncate(text, text_cut))
+
+
+def _truncate(text: str, max_chars: int) -> str:
+    return escape_invisible(text if len(text) <= max_chars else text[: max_chars - 1] + "…")
+
+
+def _truncate_html(text: str, max_chars: int) -> str:
+    if len(text) <= max_chars:
+        return escape(text)
+    title = (
+        text
+        if len(text) <= MAX_TITLE_CHARS
+        else f"{text[:MAX_TITLE_CHARS]}… ({len(text):,} characters)"
+    )
+    return f'<span title="{escape(title)}">{escape(text[: max_chars - 1])}…</span>'
+
+
+def is_numeric_type(sql_type: str) -> bool:
+    """Whether values of that SQL type are right-aligned."""
+    return _NUMERIC_TYPE.fullmatch(sql_type.strip()) is not None
+
+
+def table(
+    headers: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    *,
+    types: Sequence[str] | None = None,
+    aligned: str = "",
+    caption: str = "",
+    note: str = "",
+) -> Rendered:
+    """A table. `types` adds each column's SQL type under its name. `aligned` has one letter per
+    column, `l` or `r` (default: numbers right)."""
+    row_list = list(rows)
+    cells = [[cell(v) for v in row] for row in row_list]
+    if not aligned:
+        aligned = "".join(
+            "r"
+            if (is_numeric_type(types[i]) if types else _are_numbers(row[i] for row in row_list))
+            else "l"
+            for i in range(len(headers))
+        )
+    return Rendered(
+        _table_html(headers, cells, types, aligned, caption, note),
+        _table_text(headers, cells, types, aligned, caption, note),
+    )
+
+
+def _are_numbers(values: Iterable[Any]) -> bool:
+    present = [v for v in values if v is not None]
+    return bool(present) and all(
+        isinstance(v, int | float) and not isinstance(v, bool) for v in present
+    )
+
+
+def _text_align(letter: str) -> str:
+    return "right" if letter == "r" else "left"
+
+
+def _table_html(
+    headers: Sequence[str],
+    cells: list[list[Rendered]],
+    types: Sequence[str] | None,
+    aligned: str,
+    caption: str,
+    note: str,
+) -> str:
+    head, visible_count = "", len(headers) if types is None else min(len(headers), MAX_HTML_COLUMNS)
+    for i, name in enumerate(headers[:visible_count]):
+        kind = (
+            '<br><span style="font-weight:400;opacity:0.65">'
+            f"{_truncate_html(types[i].lower(), 40)}</span>"
+            if types
+            else ""
+        )
+        style = (
+            f"text-align:{_text_align(aligned[i])};vertical-align:bottom;white-space:nowrap;"
+            f"border-bottom:{BORDER_STYLE}"
+        )
+        head += f'<th scope="col" style="{style}">{_truncate_html(name, 60) or "&nbsp;"}{kind}</th>'
+    body = "".join(
+        "<tr>"
+        + "".join(_cell_html(f, aligned[i], bool(types)) for i, f in enumerate(row[:visible_count]))
+        + "</tr>"
+        for row in cells
+    )
+    grid = (
+        '<table cellpadding="4" style="border-collapse:collapse;margin:0.2em 0">'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    )
+    title = heading(caption).html if caption else ""
+    notes = [line for line in (_hidden_columns_note(headers, visible_count), note) if line]
+    notes_html = "".join(
+        f'<div style="opacity:0.7;font-size:90%;margin:0.2em 0 0.4em 0">{escape(line)}</div>'
+        for line in notes
+    )
+    return f'<div style="overflow-x:auto">{title}{grid}{notes_html}</div>'
+
+
+def _cell_html(form: Rendered, letter: str, no_wrap: bool) -> str:
+    """A table cell. Values and short texts do not wrap, sentences do."""
+    style = ";white-space:nowrap" if no_wrap or len(form.text) <= 24 else ""
+    return (
+        f'<td style="text-align:{_text_align(letter)};vertical-align:top{style}">{form.html}</td>'
+    )
+
+
+def _table_text(
+    headers: Sequence[str],
+    cells: list[list[Rendered]],
+    types: Sequence[str] | None,
+    aligned: str,
+    caption: str,
+    note: str,
+) -> str:
+    top = [[_truncate(h, 40) for h in headers]] + (
+        [[_truncate(t.lower(), 24) for t in types]] if types else []
+    )
+    body = [[f.text for f in row] for row in cells]
+    widths = [
+        max([1, *(display_width(line[i]) for line in top + body)]) for i in range(len(headers))
+    ]
+    visible_count, used_width = 0, 0
+    while visible_count < len(headers) and (
+        visible_count == 0 or used_width + widths[visible_count] <= TEXT_WIDTH
+    ):
+        used_width += widths[visible_count] + 2
+        visible_count += 1
+    remaining_width = TEXT_WIDTH - used_width
+    # The last column of a listing has sentences, whose beginning matters most: truncate them.
+    if (
+        visible_count == len(headers) - 1
+        and types is None
+        and aligned[-1] == "l"
+        and remaining_width >= _MIN_SENTENCE_WIDTH
+    ):
+        body = [
+            [
+                *row[:-1],
+                row[-1]
+                if display_width(row[-1]) <= remaining_width
+                else f"{row[-1][: remaining_width - 1]}…",
+            ]
+            for row in body
+        ]
+        visible_count += 1
+    if visible_count == len(headers) and visible_count and aligned[-1] == "l":
+        # The width of the last column must not depend on its cells, so that a duration in it
+        # changes no other character.
+        widths[-1] = max(display_width(line[-1]) for line in top)
+    rule = "  ".join("─" * w for w in widths[:visible_count])
+    lines = (
+        [_text_row(line[:visible_count], widths, aligned) for line in top]
+        + [rule]
+        + [_text_row(line[:visible_count], widths, aligned) for line in body]
+    )
+    hidden_note = _hidden_columns_note(headers, visible_count)
+    return "\n".join(
+        [
+            *([escape_invisible(caption)] if caption else []),
+            *(lines if headers else []),
+            *([hidden_note] if hidden_note else []),
+            *([escape_invisible(note)] if note else []),
+        ]
+    )
+
+
+def _hidden_columns_note(headers: Sequence[str], visible_count: int) -> str:
+    """The number of hidden columns and the first of their names; empty when there are none."""
+    hidden = ", ".join(_truncate(h, 40) for h in headers[visible_count : visible_count + 12]) + (
+        ", …" if len(headers) > visible_count + 12 else ""
+    )
+    return (
+        f"and {count_noun(len(headers) - visible_count, 'more column')}: {hidden}"
+        if visible_count < len(headers)
+        else ""
+    )
+
+
+def _text_row(texts: Sequence[str], widths: Sequence[int], aligned: str) -> str:
+    return "  ".join(_pad(t, widths[i], aligned[i]) for i, t in enumerate(texts)).rstrip()
+
+
+def _pad(text: str, target_width: int, letter: str) -> str:
+    space = " " * max(0, target_width - display_width(text))
+    return space + text if letter == "r" else text + space
+
+
+def display_width(text: str) -> int:
+    """Columns of a text in a terminal: two per wide character, none per combining one."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0
+        if unicodedata.combining(c) or c in _JOINERS
+        else 2
+        if unicodedata.east_asian_width(c) in "WF"
+        else 1
+        for c in text
+    )
+
+
+def definition_list(
+    title: Rendered | str, pairs: Iterable[tuple[str, Any]], *, note: str = ""
+) -> Rendered:
+    """An object with its properties, one line each. A pair with an empty string is skipped."""
+    lines = [
+        (label, cell(value, html_cut=400, text_cut=120))
+        for label, value in pairs
+        if not (isinstance(value, str) and not value)
+    ]
+    label_width = max([0, *(display_width(label) for label, _ in lines)])
+    rows = "".join(
+        '<tr><td style="text-align:left;vertical-align:top;opacity:0.7;white-space:nowrap">'
+        f"{escape(label)}</td>"
+        f'<td style="text-align:left;vertical-align:top">{f.html}</td></tr>'
+        for label, f in lines
+    )
+    top = title if isinstance(title, Rendered) else plain_text(title)
+    grid = (
+        '<table cellpadding="4" style="border-collapse:collapse;margin:0.2em 0">'
+        f"<tbody>{rows}</tbody></table>"
+        if rows
+        else ""
+    )
+    note_html = f'<div style="opacity:0.7;font-size:90%">{escape(note)}</div>' if note else ""
+    text = [
+        top.text,
+        *(f"  {_pad(label, label_width, 'l')}  {f.text}".rstrip() for label, f in lines),
+        *([escape_invisible(note)] if note else []),
+    ]
+    return Rendered(
+        f'<div style="margin:0.3em 0"><b>{top.html}</b></div>{grid}{note_html}', "\n".join(text)
+    )

@@ -1,0 +1,155 @@
+"""Deferred interrupts: Ctrl-C waits until a critical section has ended.
+
+An interrupt between BEGIN and COMMIT, or inside a call of the database driver, could leave the
+write lock with a connection that nobody knows to be in a transaction. It is therefore deferred
+while such a section runs, which takes milliseconds, and raised between two statements or at the
+end. In the main thread the interrupt is a signal; in other threads it is an exception injected by
+`interrupt_thread`. Imports of libraries are protected in the same way.
+"""
+
+import _signal  # type: ignore[import-not-found]  # what `signal` wraps
+import ctypes
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any, Self
+
+POLL_SECONDS = 0.05
+"""The usual pause between two attempts."""
+_Handler = Callable[[int, FrameType | None], Any]
+# The public `signal.signal` looks each handler up in an enumeration. A function is not a member,
+# which costs a raised and caught exception per call; the C functions skip that.
+_set_handler, _get_handler = _signal.signal, _signal.getsignal
+_lock = threading.Lock()
+_deferring_threads: dict[int, bool] = {}
+"""The threads other than the main one that are in a deferring block, by identity, and whether an
+interrupt is pending there."""
+
+
+class DeferInterrupts:
+    """Context manager that defers KeyboardInterrupt."""
+
+    _running: "DeferInterrupts | None" = None
+
+    def __init__(self) -> None:
+        self._handler: _Handler | None = None
+        self._pending: tuple[int, FrameType | None] | None = None
+        self._thread: int | None = None
+        self.owner = threading.get_ident()
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is not threading.main_thread():
+            self._enter_in_other_thread()
+        elif (
+            DeferInterrupts._running is None
+        ):  # a nested block leaves the delivery to the outer one
+            handler = _get_handler(signal.SIGINT)
+            if callable(handler):
+                # A signal that arrived earlier is raised here, before anything has started.
+                _set_handler(signal.SIGINT, self._record_signal)
+                self._handler, DeferInterrupts._running = handler, self
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._handler is not None:
+            DeferInterrupts._running = None
+            _set_handler(signal.SIGINT, self._handler)
+            self._raise_pending()
+        elif self._thread is not None:
+            with _lock:
+                pending = _deferring_threads.pop(self._thread, False)
+            if pending:
+                raise KeyboardInterrupt
+
+    def _enter_in_other_thread(self) -> None:
+        thread = threading.get_ident()
+        if thread in _deferring_threads:
+            return
+        self._thread = thread
+        try:
+            with _lock:
+                _deferring_threads[thread] = False
+            # An exception that was injected earlier is raised here, before anything has started.
+            _check_injected()
+        except BaseException:
+            with _lock:
+                _deferring_threads.pop(thread, None)
+            raise
+
+    @staticmethod
+    def checkpoint() -> None:
+        """Raise a pending interrupt here, where an ordinary rollback follows."""
+        if _deferring_threads.get(threading.get_ident()):
+            _deferring_threads[threading.get_ident()] = False
+            raise KeyboardInterrupt
+        if (
+            running := DeferInterrupts._running
+        ) is not None and threading.current_thread() is threading.main_thread():
+            running._raise_pending()
+
+    def discard(self) -> None:
+        """End the block from outside and discard the pending interrupt, because its thread no
+        longer exists."""
+        DeferInterrupts._running = None
+        _set_handler(signal.SIGINT, self._handler)
+
+    def _record_signal(self, number: int, frame: FrameType | None) -> None:
+        self._pending = number, frame
+
+    def _raise_pending(self) -> None:
+        pending, self._pending = self._pending, None
+        if pending is not None and self._handler is not None:
+            self._handler(*pending)
+
+
+def attempts(
+    seconds: float,
+    *,
+    pause: float = POLL_SECONDS,
+    max_pause: float | None = None,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> Iterator[None]:
+    """Yield once, then repeatedly for that many seconds, with pauses in which an interrupt is
+    delivered. With `max_pause` the pauses grow."""
+    deadline = monotonic() + seconds
+    yield
+    while monotonic() < deadline:
+        DeferInterrupts.checkpoint()
+        time.sleep(pause)
+        if max_pause is not None:
+            pause = min(pause * 1.5, max_pause)
+        yield
+
+
+def interrupt_thread(thread_id: int, exception_type: type[BaseException]) -> None:
+    """Raise an exception in a thread at its next bytecode, replacing one that is still pending
+    there. A KeyboardInterrupt waits while the thread is in `DeferInterrupts`."""
+    with _lock:
+        if exception_type is KeyboardInterrupt and thread_id in _deferring_threads:
+            _deferring_threads[thread_id] = True
+        else:
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                ctypes.c_ulong(thread_id), ctypes.py_object(exception_type)
+            )
+
+
+def _check_injected() -> None:
+    """Do nothing. Calling any function makes CPython check for injected exceptions."""
+
+
+def _after_fork() -> None:
+    """Reset in a forked child, where only the forking thread exists: blocks of other threads never
+    end, and would keep the lock and defer interrupts for ever."""
+    global _lock
+    _lock = threading.Lock()
+    current_thread_id = threading.get_ident()
+    for thread in [thread_id for thread_id in _deferring_threads if thread_id != current_thread_id]:
+        del _deferring_threads[thread]
+    if (running := DeferInterrupts._running) is not None and running.owner != current_thread_id:
+        running.discard()
+
+
+os.register_at_fork(after_in_child=_after_fork)

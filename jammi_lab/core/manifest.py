@@ -1,0 +1,153 @@
+"""The manifest: the attestation written beside each Parquet file."""
+
+import hashlib
+import re
+from typing import Any
+
+import msgspec
+
+from jammi_lab.core.anchors import Anchor
+from jammi_lab.core.canonical_json import digest_of
+from jammi_lab.core.definitions import HASH_SCHEME, hashed_fields
+from jammi_lab.core.value import Value
+
+MANIFEST_VERSION = 1
+_SEAL_PATTERN = re.compile(rb'\n "seal": "([0-9a-f]{64})"')
+"""The seal in the text of a manifest. Only keys of the manifest itself are indented by one blank,
+and no JSON string can begin a line, so the match is unambiguous."""
+_EMPTY_SEAL = b'\n "seal": ""'
+
+
+class Artifact(Value, frozen=True):
+    """The digest of the whole Parquet file."""
+
+    digest: str
+    """As hex digits."""
+    algorithm: str = "sha256"
+    """The hash function."""
+
+
+class Leaf(Value, frozen=True):
+    """The digest of one column chunk: the bytes [offset, offset + length) of the file."""
+
+    column: str
+    """Name of the top-level column."""
+    row_group: int
+    """Index of the row group, from 0."""
+    offset: int
+    """Offset of the first byte."""
+    length: int
+    """Number of bytes."""
+    digest: str
+    """SHA-256 of those bytes."""
+
+
+class ManifestColumn(Value, frozen=True):
+    """A column of a result table."""
+
+    name: str
+    """Its name."""
+    type: str
+    """Its SQL type."""
+    digest: str = ""
+    """Digest over its leaves, in row-group order."""
+
+
+class Manifest(Value, frozen=True, kw_only=True):
+    """What a result table is, what it was built from, by which run and when."""
+
+    _volatile_fields = ("produced_by", "produced_at", "table_name", "seconds", "seal")
+
+    artifact: Artifact
+    """The whole file."""
+    leaves: list[Leaf]
+    """The digests of its column chunks."""
+    schema_digest: str
+    """Digest over column names and types."""
+    definition_hash: str
+    """Digest over descriptor and environment."""
+    descriptor: dict[str, Any]
+    """What was computed, verbatim."""
+    environment: dict[str, Any]
+    """What else shapes the output, verbatim."""
+    anchors: list[Anchor]
+    """The states of its inputs."""
+    row_count: int
+    """Number of rows."""
+    produced_by: str
+    """Id of the run that built it."""
+    produced_at: str
+    """When it was built, RFC 3339."""
+    engine_version: str
+    """Release of jammi_lab; not part of the definition."""
+    table_name: str
+    """Physical name."""
+    recipe: str
+    """The recipe it was first built for."""
+    version: int
+    """The version it was first built as."""
+    kind: str
+    """Kind of table."""
+    columns: list[ManifestColumn]
+    """Names, SQL types and digests of its columns."""
+    tenant: str | None = None
+    """The owning tenant; None when shared."""
+    source_id: str | None = None
+    """The source of its rows; None for several."""
+    model_id: str | None = None
+    """The encoder, if any."""
+    derived_from: str | None = None
+    """The result table it was read from, if there is exactly one."""
+    key: list[str] = []
+    """The key columns."""
+    dimensions: int | None = None
+    """Dimension of its vectors."""
+    order_sensitive: bool = False
+    """Whether the rows depend on the row order of the inputs."""
+    seconds: float = 0.0
+    """Duration of the run; not part of the definition."""
+    counts: dict[str, int] = {}
+    """Counts of input rows that do not contribute, such as members without a vector or edges
+    without an end. For an embedding: its `Reuse`."""
+    hash_scheme: str = HASH_SCHEME
+    """Scheme of the definition hash."""
+    writer: str = ""
+    """The writer of the Parquet file. Column digests are comparable only between files of one
+    writer."""
+    manifest_version: int = MANIFEST_VERSION
+    """Version of this format."""
+    seal: str = ""
+    """SHA-256 of the manifest's text with an empty seal. The first release wrote none."""
+
+    def encode(self) -> bytes:
+        """The stored JSON. Equal manifests give equal bytes."""
+        # `_SEAL_PATTERN` relies on the indentation of 1.
+        return msgspec.json.format(msgspec.json.encode(self, order="sorted"), indent=1) + b"\n"
+
+    def encode_sealed(self) -> bytes:
+        """The stored JSON, with its seal."""
+        text = (msgspec.structs.replace(self, seal="") if self.seal else self).encode()
+        return text.replace(
+            _EMPTY_SEAL, _EMPTY_SEAL[:-1] + hashlib.sha256(text).hexdigest().encode() + b'"', 1
+        )
+
+    def recomputed_hash(self) -> str:
+        """The definition hash computed from the recorded descriptor and environment."""
+        return digest_of(
+            {
+                "scheme": self.hash_scheme,
+                "descriptor": hashed_fields(self.descriptor),
+                "environment": self.environment,
+            }
+        )
+
+
+def is_sealed(body: bytes) -> bool:
+    """Whether the bytes of a manifest are unchanged since they were sealed. A seal is a checksum,
+    not a signature: whoever edits the manifest can seal it again."""
+    match = _SEAL_PATTERN.search(body)
+    return (
+        match is not None
+        and hashlib.sha256(body[: match.start(1)] + body[match.end(1) :]).hexdigest().encode()
+        == match[1]
+    )

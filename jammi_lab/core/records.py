@@ -1,0 +1,404 @@
+"""Catalog rows, reports and progress events as frozen values."""
+
+import enum
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from jammi_lab.core.anchors import Anchor
+from jammi_lab.core.html import (
+    Rendered,
+    bullet_list,
+    count_noun,
+    details,
+    heading,
+    plain_text,
+    vstack,
+)
+from jammi_lab.core.manifest import ManifestColumn
+from jammi_lab.core.value import Value
+from jammi_lab.core.verdicts import Reason
+
+
+class TableKind(enum.StrEnum):
+    """What produced a result table."""
+
+    SQL = "sql"
+    PYTHON = "python"
+    EMBEDDING = "embedding"
+    IMPORTED = "imported"
+    NEIGHBOR_GRAPH = "neighbor_graph"
+    GRAPH_PROPAGATION = "graph_propagation"
+    CONTEXT_SET = "context_set"
+    ASOF_JOIN = "asof_join"
+    EXTERNAL = "external"
+    PROJECTION = "projection"
+    LEXICAL = "lexical"
+
+
+class TableStatus(enum.StrEnum):
+    """The life-cycle status of a result table."""
+
+    BUILDING = "building"
+    READY = "ready"
+    FAILED = "failed"
+    REJECTED = "rejected"
+    """Complete, but a blocking check did not pass. Its bytes are kept for a while."""
+    DELETING = "deleting"
+
+
+READABLE_STATUSES = frozenset({TableStatus.READY, TableStatus.REJECTED})
+"""The statuses of tables whose rows can be read. Names in SQL mean ready ones only."""
+
+
+class SourceRecord(Value, frozen=True, kw_only=True):
+    """A registered source, without credentials."""
+
+    name: str
+    kind: str
+    location: str
+    tenant: str | None = None
+    options: dict[str, Any] = {}
+    anchor: str = "auto"
+    tenant_column: str | None = None
+    secret: str | None = None
+    created_at: str = ""
+
+
+class RecipeRecord(Value, frozen=True, kw_only=True):
+    """A logical name and its current definition."""
+
+    name: str
+    kind: TableKind
+    descriptor: dict[str, Any]
+    environment: dict[str, Any]
+    definition_hash: str
+    tenant: str | None = None
+    inputs: list[tuple[str, str, str]] = []
+    """`Input.identity` of what the definition reads."""
+    created_at: str = ""
+    updated_at: str = ""
+
+
+def recipe_statement(recipe: RecipeRecord) -> str:
+    """The text of a recipe for display: its statement, the source of its function, the producer of
+    its rows, or a call of its producer with all arguments."""
+    descriptor = recipe.descriptor
+    if any(isinstance(v, dict) and "asked" in v for v in descriptor.values()):
+        return _producer_call(descriptor)
+    return str(
+        descriptor.get("statement")
+        or descriptor.get("producer_id")
+        or descriptor.get("source")
+        or descriptor.get("function")
+        or ""
+    )
+
+
+def _producer_call(descriptor: dict[str, Any]) -> str:
+    """A producer call, such as `context_set(vectors=v, members=m, pool=mean)`, with inputs as the
+    user wrote them."""
+    arguments = {
+        k: v["asked"] if isinstance(v, dict) and "asked" in v else v
+        for k, v in descriptor.items()
+        if k != "producer" and v is not None
+    }
+    return f"{descriptor['producer']}({', '.join(f'{k}={v}' for k, v in arguments.items())})"
+
+
+class TableRecord(Value, frozen=True, kw_only=True):
+    """A row of the catalog's result tables."""
+
+    table_name: str
+    kind: TableKind
+    status: TableStatus
+    recipe: str
+    """The recipe it was first built for."""
+    version: int
+    """The version it was first built as."""
+    tenant: str | None = None
+    writer_id: str = ""
+    definition_hash: str | None = None
+    path: str = ""
+    """Path of the Parquet file, relative to the workspace, with `/`."""
+    source_id: str | None = None
+    model_id: str | None = None
+    derived_from: str | None = None
+    key: list[str] = []
+    dimensions: int | None = None
+    row_count: int | None = None
+    bytes: int | None = None
+    created_at: str = ""
+    completed_at: str | None = None
+    seconds: float | None = None
+    columns: list[ManifestColumn] = []
+    anchors: list[Anchor] = []
+    digest: str | None = None
+    """SHA-256 of the Parquet file."""
+    manifest_digest: str | None = None
+    """SHA-256 of the manifest file's bytes."""
+    order_sensitive: bool = False
+    flight: bool = True
+    """Whether others may wait for it while it is being built."""
+    error: str | None = None
+    """Why it failed."""
+
+
+class VersionRecord(Value, frozen=True, kw_only=True):
+    """The table that a version of a recipe refers to. A name is resolved through these records
+    only."""
+
+    recipe: str
+    version: int
+    table_name: str
+    tenant: str | None = None
+    created_at: str = ""
+    pinned: bool = False
+    note: str | None = None
+
+
+class Edge(Value, frozen=True):
+    """One lineage edge: `derived` was anchored on `input`."""
+
+    input: str
+    derived: str
+    kind: str
+
+
+_FINDING_TEXTS = {
+    "promoted": "completed by a writer that has exited, now ready",
+    "failed": "started but never finished, marked failed",
+    "healed": "whose manifest was restored from the catalog, or whose index was rebuilt from the "
+    "vectors",
+    "quarantined": "whose bytes no manifest attests, moved to quarantine",
+    "reaped": "partly removed, now removed completely",
+    "spared": "still being built by a live writer",
+    "missing": "whose file is missing",
+    "unknown": "complete on disk but unknown to the catalog, which has lost commits or belongs to "
+    "another workspace (jl.rebuild(path) makes a catalog of all tables on disk)",
+}
+
+
+_MAX_INLINE_NAMES = 5
+
+
+def _finding(text: str, names: list[str]) -> Rendered:
+    """A finding with its tables. A long list is collapsed."""
+    if len(names) <= _MAX_INLINE_NAMES:
+        return plain_text(f"{text}: {', '.join(names)}")
+    return details(
+        plain_text(
+            f"{text}: {', '.join(names[:_MAX_INLINE_NAMES])}, and "
+            f"{len(names) - _MAX_INLINE_NAMES:,} more"
+        ),
+        bullet_list(names),
+    )
+
+
+class RecoveryReport(Value, frozen=True):
+    """What a recovery did, as lists of physical table names. False when there was nothing to do."""
+
+    promoted: list[str] = []
+    failed: list[str] = []
+    healed: list[str] = []
+    quarantined: list[str] = []
+    reaped: list[str] = []
+    spared: list[str] = []
+    missing: list[str] = []
+    unknown: list[str] = []
+    """Complete tables on disk without a row in the catalog."""
+    damaged_log: list[str] = []
+    """What is known about commits that the catalog lost with its log, and what to do."""
+    errors: list[str] = []
+    """What could not be resolved, with the reason."""
+    recipes: dict[str, str] = {}
+    """The recipe of each listed table. The notebook form shows recipes, because physical names
+    differ from run to run."""
+
+    def __bool__(self) -> bool:
+        return any(
+            (
+                self.promoted,
+                self.failed,
+                self.healed,
+                self.quarantined,
+                self.reaped,
+                self.missing,
+                self.unknown,
+                self.damaged_log,
+                self.errors,
+            )
+        )
+
+    def _rendered(self) -> Rendered:
+        findings = [(getattr(self, field), text) for field, text in _FINDING_TEXTS.items()]
+        named_findings = [
+            ([self.recipes.get(n, n) for n in names], text) for names, text in findings if names
+        ]
+        lines = [
+            _finding(f"{count_noun(len(names), 'table')} {text}", names)
+            for names, text in named_findings
+        ]
+        lines += [plain_text(message) for message in self.damaged_log]
+        lines += [plain_text(f"could not be resolved: {e}") for e in self.errors]
+        return (
+            vstack(heading("Recovery"), bullet_list(lines))
+            if lines
+            else plain_text("recovery: nothing to do")
+        )
+
+    def _repr_html_(self) -> str:
+        return self._rendered().html
+
+    def _repr_pretty_(self, printer: Any, _cycle: bool) -> None:
+        printer.text(self._rendered().text)
+
+    def __str__(self) -> str:
+        parts = [
+            f"{len(names)} {field}"
+            for field, names in self.to_dict().items()
+            if names and field != "recipes"
+        ]
+        return "recovery: " + (", ".join(parts) if parts else "nothing to do")
+
+
+class Reuse(Value, frozen=True):
+    """How many rows a producer reused from an earlier version, by key."""
+
+    new: int
+    """Keys that did not exist before."""
+    changed: int
+    """Existing keys with another text."""
+    removed: int
+    """Keys that no longer exist."""
+    unchanged: int
+    """Keys whose vector or terms were reused."""
+    encoded_before: int = 0
+    """New and changed texts whose vectors were reused from an unfinished run."""
+
+    def __str__(self) -> str:
+        text = (
+            f"{self.new:,} new, {self.changed:,} changed, {self.removed:,} removed, "
+            f"{self.unchanged:,} unchanged"
+        )
+        return text + (
+            f"; {count_noun(self.encoded_before, 'text')} encoded before"
+            if self.encoded_before
+            else ""
+        )
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The counts as recorded in a manifest."""
+        return msgspec.structs.asdict(self)
+
+    @classmethod
+    def from_counts(cls, counts: Mapping[str, int]) -> "Reuse | None":
+        """The counts recorded in a manifest; None when there are none."""
+        return msgspec.convert(counts, cls) if "unchanged" in counts else None
+
+
+class Progress(Value, frozen=True):
+    """How far a long operation has progressed."""
+
+    stage: str
+    """The current activity."""
+    done: int
+    """Units done."""
+    total: int | None
+    """Total units, where known."""
+    unit: str
+    """The unit: rows, percent, steps."""
+
+
+OnProgress = Callable[[Progress], None]
+"""Receives the progress of long work."""
+
+ProgressOption = bool | OnProgress | None
+"""What `progress=` of a verb takes. True: the workspace's default, else the terminal; a callable:
+that; False: nowhere; None: the workspace's default."""
+
+
+class Step(Value, frozen=True):
+    """A step of a plan."""
+
+    _volatile_fields = ("seconds",)
+
+    name: str
+    action: str
+    """recompute, reuse or blocked."""
+    reasons: list[Reason | Any] = []
+    """Why it is planned: reasons, causes of a possible step, damage. As strings: first the step
+    whose table answers this one; last, for a blocked step, who supplies its rows or what this
+    kernel lacks to compute them, and which inputs are missing."""
+    seconds: float | None = None
+    """Duration of the last run; None when it never ran."""
+    waiting: list[str] = []
+    """For a blocked step: the tables that remain possibly stale because of it."""
+
+
+class RunStep(Value, frozen=True):
+    """A step of a plan after it was run."""
+
+    _volatile_fields = ("seconds", "table_name")
+
+    name: str
+    outcome: str
+    """computed, reused, cut_off, blocked, failed, rejected (a blocking check did not pass) or
+    skipped."""
+    seconds: float = 0.0
+    rows: int | None = None
+    table_name: str | None = None
+    error: str | None = None
+    waiting: list[str] = []
+    """For a blocked step: the tables that remain possibly stale because of it."""
+    reuse: Reuse | None = None
+    """New, changed, removed and unchanged rows of a step that reused rows; None for producers that
+    reuse none."""
+    meanwhile: bool = False
+    """For a cut-off step: whether it was up to date for another reason than that its inputs came
+    out equal."""
+
+
+class MutableRecord(Value, frozen=True):
+    """One mutable table."""
+
+    table_id: int
+    """Id of the table. Ids are never reused: a table created again under the same name gets another
+    one."""
+    name: str
+    """Its name."""
+    schema: bytes
+    """Its Arrow schema, as an IPC message."""
+    key: list[str]
+    """The primary key columns."""
+    tenant: str | None = None
+    """The owning tenant; None when shared."""
+    version: int = 0
+    """Number of committed changes."""
+    first_kept: int = 0
+    """The oldest version from which the change history is still complete."""
+    row_count: int = 0
+    """Number of rows."""
+    session: str | None = None
+    """The ephemeral session that owns it."""
+    created_at: str = ""
+    """When it was created, RFC 3339."""
+    numbered: bool = False
+    """Whether its keys are integers and stored as such in the database."""
+
+
+class Committed(Value, frozen=True):
+    """The effect of one change on a mutable table."""
+
+    version: int
+    """The table's version afterwards; unchanged when no row differed."""
+    inserted: int = 0
+    """Rows added."""
+    updated: int = 0
+    """Existing rows that now differ."""
+    deleted: int = 0
+    """Rows removed."""
+    matched: int = 0
+    """Rows that the change applied to, whether or not they changed."""

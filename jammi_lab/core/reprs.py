@@ -1,0 +1,595 @@
+"""Representations of the public objects: each function takes values and returns a `Form` (the same
+content as HTML and as text).
+
+    preview(columns, types, rows, …)    a Result
+    result_table(…)                     a ResultTable
+    sources(rows), source(…)            registered sources
+    status(rows)                        the status board
+    plan(…), run_report(steps, …)       a plan and its outcome
+    verdict(v), badge(verdicts)         a verdict, and the freshness badge of a result
+    recovery(report), check(report)     reports
+    error(e)                            an error
+
+The lineage graph is drawn in `jammi_lab.freshness.lineage_svg`. Without ids, times and ages, equal
+states have equal representations.
+"""
+
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from jammi_lab.core import html
+from jammi_lab.core.errors import JammiError
+from jammi_lab.core.html import (
+    Rendered,
+    bullet_list,
+    cell,
+    count_noun,
+    definition_list,
+    details,
+    dim_text,
+    format_bytes,
+    inline_code,
+    plain_text,
+    table,
+    verdict_icon,
+    vstack,
+)
+from jammi_lab.core.records import RecoveryReport, RunStep, Step
+from jammi_lab.core.verdicts import (
+    Answer,
+    Fresh,
+    Undecidable,
+    Verdict,
+    grounds_of,
+    marked_label,
+    reasons_of,
+    verdict_label,
+)
+
+_VERDICT_ORDER = ("fresh", "possibly stale", "stale", "undecidable", "missing manifest", "damaged")
+_MAX_BADGE_TABLES = 5
+"""Tables named in a badge. Further ones are counted."""
+_MAX_LISTED_TABLES = 200
+"""Tables listed of a source."""
+
+
+class BoardRow(Protocol):
+    """The row interface that the status board needs."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> int | None: ...
+    @property
+    def verdict(self) -> Verdict: ...
+    @property
+    def rows(self) -> int | None: ...
+    @property
+    def bytes(self) -> int | None: ...
+    @property
+    def index(self) -> str | None: ...
+    @property
+    def checks(self) -> str | None: ...
+
+
+def command_line(*words: str) -> str:
+    """A command line, with its words quoted where necessary."""
+    return " ".join(w if w.startswith(("%", "<")) else shlex.quote(w) for w in words)
+
+
+def listing_table(
+    headers: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    *,
+    aligned: str,
+    caption: str = "",
+    note: str = "",
+) -> Rendered:
+    """A table of our own texts. Unknown values are empty."""
+    return table(
+        headers,
+        [[_or_empty(v) for v in row] for row in rows],
+        aligned=aligned,
+        caption=caption,
+        note=note,
+    )
+
+
+def _row_count(number: int | None) -> str:
+    """The number of rows, where known."""
+    return "" if number is None else f"{number:,}"
+
+
+def _or_empty(value: Any) -> Any:
+    return (
+        plain_text("")
+        if value is None or value == ""
+        else cell(value, html_cut=200, text_cut=120)
+        if isinstance(value, str)
+        else value
+    )
+
+
+def preview(
+    columns: Sequence[str],
+    types: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    *,
+    total: int | None = None,
+    has_more: bool = False,
+    caption: str = "",
+) -> Rendered:
+    """The first rows of a result. `total` is the number of rows, if known; otherwise `has_more`
+    tells whether there are further rows."""
+    if not columns:
+        return plain_text("no columns")
+    row_count = len(rows)
+    if total is not None and total > row_count:
+        note = f"showing {row_count:,} of {count_noun(total, 'row')}"
+    elif total is None and has_more:
+        note = "first row" if row_count == 1 else f"first {row_count:,} rows"
+    else:
+        note = count_noun(row_count, "row") if row_count else "no rows"
+    return table(columns, rows, types=types, caption=caption, note=note)
+
+
+def result_table(
+    name: str,
+    *,
+    version: int,
+    kind: str,
+    rows: int | None,
+    columns: Sequence[tuple[str, str]],
+    inputs: Sequence[str] = (),
+    key: Sequence[str] = (),
+    bytes: int | None = None,
+    status: str = "ready",
+    outcome: str = "",
+    note: str = "",
+) -> Rendered:
+    """A version of a recipe with its properties and inputs. `outcome` is computed or reused, and is
+    shown for a ready one."""
+    state = outcome if status == "ready" else status
+    title = f"{name}, version {version}" + (f": {state}" if state else "")
+    column_list = ", ".join(f"{n} {t.lower()}" for n, t in columns[:12]) + (
+        f", and {len(columns) - 12:,} more" if len(columns) > 12 else ""
+    )
+    contents = count_noun(rows, "row") if rows is not None else ""
+    if contents and bytes is not None:
+        contents += f", {format_bytes(bytes)}"
+    pairs = [("kind", kind), ("holds", contents), ("columns", column_list)]
+    return definition_list(
+        title, [*pairs, ("key", ", ".join(key)), ("made from", ", ".join(inputs))], note=note
+    )
+
+
+def result_tables(rows: Iterable[tuple[str, int, str, str, int | None, int | None]]) -> Rendered:
+    """Versions, one line each: name, version, kind, status, rows, bytes."""
+    lines = [(n, v, k, s, _row_count(r), format_bytes(b)) for n, v, k, s, r, b in rows]
+    if not lines:
+        return plain_text("No result tables yet: %%jammi -m NAME makes one.")
+    return listing_table(
+        ["name", "version", "kind", "status", "rows", "size"],
+        lines,
+        aligned="lrllrr",
+        note=count_noun(len(lines), "result table"),
+    )
+
+
+class CheckLine(Protocol):
+    """The result of a check, as displayed."""
+
+    @property
+    def check(self) -> str: ...
+    @property
+    def rule(self) -> str: ...
+    @property
+    def table(self) -> str: ...
+    @property
+    def version(self) -> int: ...
+    @property
+    def severity(self) -> str: ...
+    @property
+    def outcome(self) -> str: ...
+    @property
+    def failing(self) -> int | None: ...
+    @property
+    def error(self) -> str | None: ...
+    @property
+    def previous(self) -> str: ...
+
+
+_CHECK_ICONS = {"pass": "fresh", "fail": "damaged", "error": "undecidable"}
+
+
+def check_results(rows: Sequence[CheckLine]) -> Rendered:
+    """Results of checks, one line each."""
+    if not rows:
+        return plain_text("No checks: ws.checks.add(name, rule, on=table) adds one.")
+    lines = [
+        [
+            row.check,
+            f"{row.table} version {row.version}",
+            row.severity,
+            verdict_icon(_CHECK_ICONS[row.outcome], row.outcome),
+            _row_count(row.failing),
+            row.rule,
+            row.error or row.previous,
+        ]
+        for row in rows
+    ]
+    heads = ["check", "table", "severity", "outcome", "failing rows", "rule", "note"]
+    if not any(line[-1] for line in lines):
+        lines, heads = [line[:-1] for line in lines], heads[:-1]
+    failed = [row for row in rows if row.outcome != "pass"]
+    caption = f"{count_noun(len(rows), 'check')}: {tally(row.outcome for row in rows)}"
+    note = f"ws.checks[{failed[0].check!r}].rows() shows the failing rows" if failed else ""
+    return listing_table(heads, lines, aligned="llllrll"[: len(heads)], caption=caption, note=note)
+
+
+def sources(rows: Iterable[tuple[str, str, str, str, str, str]]) -> Rendered:
+    """Registered sources, one line each: name, kind, location (credential-free), number of tables,
+    anchor, last observed state with its method."""
+    lines = list(rows)
+    if not lines:
+        return plain_text("No sources yet: %jammi add NAME LOCATION registers one.")
+    heads = ["name", "kind", "location", "tables", "anchor", "last seen"]
+    visible = [
+        i
+        for i in range(len(heads))
+        if heads[i] not in ("tables", "last seen") or any(line[i] for line in lines)
+    ]
+    return listing_table(
+        [heads[i] for i in visible],
+        [[line[i] for i in visible] for line in lines],
+        aligned="l" * len(visible),
+        note=count_noun(len(lines), "source"),
+    )
+
+
+def source(
+    name: str,
+    kind: str,
+    location: str,
+    anchor: str,
+    tables: Sequence[tuple[str, Mapping[str, str]]],
+    last_observed: str = "",
+    table_list: str = "",
+) -> Rendered:
+    """One source: kind, location, tables, last observed state, and the columns of its tables where
+    known."""
+    pairs: list[tuple[str, Any]] = [
+        ("kind", kind),
+        ("location", location),
+        ("tables", table_list),
+        ("anchor", anchor),
+        ("last seen", last_observed),
+    ]
+    for label, columns in tables:
+        pairs.append(
+            (label or "columns", ", ".join(f"{n} {t.lower()}" for n, t in columns.items()))
+        )
+    return definition_list(name, pairs)
+
+
+def columns(name: str, rows: Iterable[tuple[str, str]]) -> Rendered:
+    """Names and SQL types of the columns of one relation."""
+    lines = [(n, t.lower()) for n, t in rows]
+    return listing_table(
+        ["column", "type"], lines, aligned="ll", caption=name, note=count_noun(len(lines), "column")
+    )
+
+
+def source_tables(name: str, tables: Sequence[str]) -> Rendered:
+    """The tables of a source, one line each, with the command that shows the columns of one."""
+    listed_tables = tables[:_MAX_LISTED_TABLES]
+    hidden_note = (
+        f"; {len(tables) - len(listed_tables):,} more are not shown"
+        if len(tables) > len(listed_tables)
+        else ""
+    )
+    note = (
+        f"{count_noun(len(tables), 'table')}{hidden_note}; %jammi "
+        f"{command_line('schema', f'{name}.{tables[0]}')} shows the columns of one"
+    )
+    return listing_table(
+        ["table"], [[table] for table in listed_tables], aligned="l", caption=name, note=note
+    )
+
+
+def verdict(value: Answer, name: str = "") -> Rendered:
+    """A verdict or a result of `verify`, with its reasons. `name` is the table."""
+    return value._rendered(name)
+
+
+def status(rows: Sequence[BoardRow], note: str = "") -> Rendered:
+    """The status board: one line per recipe with verdict and reason, and the next command unless
+    all are fresh."""
+    if not rows:
+        return plain_text("No recipes yet: %%jammi -m NAME makes one.")
+    lines = [
+        [
+            row.name,
+            row.version,
+            verdict_icon(verdict_label(row.verdict), marked_label(row.verdict)),
+            _row_count(row.rows),
+            format_bytes(row.bytes),
+            row.index,
+            row.checks,
+            _first_reason(reasons_of(row.verdict) or grounds_of(row.verdict)),
+        ]
+        for row in rows
+    ]
+    heads = ["name", "version", "verdict", "rows", "size", "index", "checks", "why"]
+    shown = [
+        i
+        for i, head in enumerate(heads)
+        if head not in ("index", "checks") or any(line[i] for line in lines)
+    ]
+    lines, heads = [[line[i] for i in shown] for line in lines], [heads[i] for i in shown]
+    aligned = "".join("lrlrrlll"[i] for i in shown)
+    not_fresh = [r for r in rows if not isinstance(r.verdict, Fresh)]
+    if not not_fresh:
+        if not any(grounds_of(row.verdict) for row in rows):
+            lines, heads = [line[:-1] for line in lines], heads[:-1]
+    elif not note and any(_is_repairable(r.verdict) for r in not_fresh):
+        note = "Run %jammi plan to preview, %jammi recompute to update"
+    elif not note:
+        note = f"%jammi {command_line('why', not_fresh[0].name)} shows details"
+    caption = f"{count_noun(len(rows), 'recipe')}: {tally(verdict_label(r.verdict) for r in rows)}"
+    return listing_table(heads, lines, aligned=aligned[: len(heads)], caption=caption, note=note)
+
+
+def _is_repairable(value: Verdict) -> bool:
+    """Whether recomputing is the next step. For an undecidable table it is the reason why."""
+    return value.known_stale if isinstance(value, Undecidable) else not isinstance(value, Fresh)
+
+
+def tally(words: Iterable[str]) -> str:
+    """`3 fresh, 1 stale`, in the order of the verdicts."""
+    counts = Counter(words)
+    ordered = [w for w in _VERDICT_ORDER if w in counts] + sorted(
+        w for w in counts if w not in _VERDICT_ORDER
+    )
+    return ", ".join(f"{counts[w]:,} {w}" for w in ordered)
+
+
+def _first_reason(reasons: Sequence[str]) -> Rendered:
+    if len(reasons) <= 1:
+        return plain_text(reasons[0] if reasons else "")
+    expandable = details(
+        plain_text(f"{reasons[0]}, and {len(reasons) - 1} more"), bullet_list(reasons[1:])
+    )
+    return Rendered(expandable.html, "; ".join(reasons))
+
+
+def badge(verdicts: Mapping[str, Verdict]) -> Rendered | None:
+    """The freshness badge of a result: each table that is not fresh with verdict and first reason,
+    and the next command; and the grounds of each fresh one. None when there is nothing to show."""
+    grounds = [
+        dim_text(f"{name} is {marked_label(v)}, {', '.join(grounds_of(v))}")
+        for name, v in verdicts.items()
+        if grounds_of(v)
+    ][:_MAX_BADGE_TABLES]
+    not_fresh = [(n, v) for n, v in verdicts.items() if not isinstance(v, Fresh)]
+    if not not_fresh:
+        return vstack(*grounds) if grounds else None
+    repairable = [n for n, v in not_fresh if _is_repairable(v)]
+    command = inline_code(
+        "%jammi "
+        + (
+            command_line("recompute", *repairable[:_MAX_BADGE_TABLES])
+            if repairable
+            else command_line("why", not_fresh[0][0])
+        )
+    )
+    if len(not_fresh) == 1:
+        line = _badge_line(*not_fresh[0], plain_text(" — ") + command)
+        return vstack(line, *grounds) if grounds else line
+    hidden_count = len(not_fresh) - _MAX_BADGE_TABLES
+    return vstack(
+        *(_badge_line(n, v) for n, v in not_fresh[:_MAX_BADGE_TABLES]),
+        dim_text(f"and {hidden_count:,} more that are not fresh") if hidden_count > 0 else None,
+        command,
+        *grounds,
+    )
+
+
+def _badge_line(name: str, value: Verdict, command: Rendered | None = None) -> Rendered:
+    """One table that is not fresh: a line with its first reason that expands to all of them."""
+    reasons = [r.removeprefix(f"{verdict_label(value)}: ") for r in reasons_of(value)]
+    line = plain_text(f"{name} is ") + verdict_icon(verdict_label(value))
+    if reasons:
+        line = line + plain_text(": ") + cell(reasons[0], html_cut=200, text_cut=120)
+    if len(reasons) > 1:
+        line = line + plain_text(f", and {len(reasons) - 1:,} more")
+    line = line if command is None else line + command
+    return (
+        details(
+            line,
+            vstack(
+                bullet_list(reasons),
+                inline_code(f"%jammi {command_line('why', name)}") + dim_text(" shows details"),
+            ),
+        )
+        if reasons
+        else line
+    )
+
+
+def unchecked_badge(names: Sequence[str], reason: str = "") -> Rendered:
+    """The badge while the verdicts are unknown, or with the reason why they could not be
+    determined."""
+    name_list = ", ".join(names[:_MAX_BADGE_TABLES]) + (
+        f" and {len(names) - _MAX_BADGE_TABLES:,} more" if len(names) > _MAX_BADGE_TABLES else ""
+    )
+    icon = verdict_icon("undecidable", f"not checked: {reason}" if reason else "not checked yet")
+    return (
+        plain_text(f"{name_list} {'is' if len(names) == 1 else 'are'} ")
+        + icon
+        + plain_text(" — ")
+        + inline_code(f"%jammi {command_line('why', names[0])}")
+    )
+
+
+def plan(
+    certain: Sequence[Step],
+    possible: Sequence[Step],
+    reused: Sequence[Step],
+    blocked: Sequence[Step],
+    *,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    skipped: Sequence[str] = (),
+) -> Rendered:
+    """The dry run: the planned steps with reasons and the durations of their last runs. `skipped`
+    are undecidable tables that were not requested by name."""
+    kinds = (
+        ("recompute", certain),
+        ("recompute if needed", possible),
+        ("reuse", reused),
+        ("blocked", blocked),
+    )
+    lines = [
+        (s.name, label, _step_reasons(s, label), _duration_bound(s.seconds) or "never ran")
+        for label, steps in kinds
+        for s in steps
+    ]
+    skipped_note = _skipped_note(skipped)
+    if not lines:
+        return vstack(
+            verdict_icon("fresh", "Nothing to do: no table is known to be stale."),
+            dim_text(skipped_note) if skipped_note else None,
+        )
+    caption = "Plan: " + ", ".join(
+        f"{len(steps):,} to {label}" if label != "blocked" else f"{len(steps):,} blocked"
+        for label, steps in kinds
+        if steps
+    )
+    grid = listing_table(
+        ["name", "action", "why", "last run"],
+        lines,
+        aligned="llll",
+        caption=caption,
+        note=skipped_note,
+    )
+    has_past_runs = any(step.seconds is not None for step in (*certain, *possible))
+    bounds = (
+        f"Estimated time: {html.round_down_duration(at_least or 0.0)} to "
+        f"{html.round_up_duration(at_most or 0.0)}. "
+        if has_past_runs
+        else ""
+    )
+    runs = (
+        f"{bounds}Dry run; use .apply() or %jammi recompute to execute."
+        if certain or possible or reused
+        else "None of these steps can be run here."
+    )
+    return vstack(grid, _waiting_note(blocked), dim_text(runs))
+
+
+def _step_reasons(step: Step, label: str) -> Rendered:
+    """The reasons of a step. A step without reasons was requested by name although its state is
+    undecidable."""
+    undecided = (
+        ["requested by name; its freshness cannot be decided"]
+        if label.startswith("recompute")
+        else []
+    )
+    return _first_reason([str(r) for r in step.reasons] or undecided)
+
+
+def _skipped_note(names: Sequence[str]) -> str:
+    return f"undecidable, skipped unless requested by name: {', '.join(names)}" if names else ""
+
+
+def _duration_bound(seconds: float | None) -> str:
+    """A coarse upper bound, equal from run to run. The exact duration is in the step itself."""
+    return "" if seconds is None else f"within {html.round_up_duration(seconds)}"
+
+
+def _waiting_note(steps: Iterable[Step | RunStep]) -> Rendered | None:
+    """The tables that remain possibly stale because of blocked steps."""
+    notes = [
+        f"{', '.join(s.waiting)} remain{'s' if len(s.waiting) == 1 else ''} possibly stale "
+        f"because of {s.name}"
+        for s in steps
+        if s.waiting
+    ]
+    return dim_text("; ".join(notes)) if notes else None
+
+
+def outcome_text(step: RunStep) -> str:
+    """The outcome of a step, as text."""
+    if step.outcome != "cut_off":
+        return step.outcome
+    return (
+        "not needed: already up to date" if step.meanwhile else "not needed: inputs came out equal"
+    )
+
+
+def run_report(
+    steps: Sequence[RunStep], deviations: Sequence[object] = (), *, skipped: Sequence[str] = ()
+) -> Rendered:
+    """The outcome of a plan, one line per step, then what changed meanwhile. `skipped` are
+    undecidable tables that were not requested by name."""
+    skipped_note = dim_text(_skipped_note(skipped)) if skipped else None
+    if not steps:
+        return vstack(verdict_icon("fresh", "Nothing had to be done."), skipped_note)
+    icons = {
+        "computed": "fresh",
+        "reused": "fresh",
+        "cut_off": "fresh",
+        "failed": "damaged",
+        "rejected": "damaged",
+        "blocked": "undecidable",
+        "skipped": "missing manifest",
+    }
+    parts: dict[str, list[Any]] = {
+        "name": [s.name for s in steps],
+        "outcome": [verdict_icon(icons.get(s.outcome, ""), outcome_text(s)) for s in steps],
+        "rows": [_row_count(s.rows) for s in steps],
+        "of them": [None if s.reuse is None else str(s.reuse) for s in steps],
+        "error": [s.error for s in steps],
+        "took": [_duration_bound(s.seconds) for s in steps],
+    }
+    names = [
+        name for name, cells in parts.items() if name not in ("of them", "error") or any(cells)
+    ]
+    lines = [list(line) for line in zip(*(parts[name] for name in names), strict=True)]
+    caption = "Run: " + ", ".join(
+        f"{n:,} {o.replace('_', ' ')}" for o, n in Counter(s.outcome for s in steps).items()
+    )
+    grid = listing_table(
+        names,
+        lines,
+        aligned="".join("r" if name == "rows" else "l" for name in names),
+        caption=caption,
+    )
+    deviation_list = (
+        vstack(dim_text("Changed meanwhile:"), bullet_list(deviations)) if deviations else None
+    )
+    return vstack(grid, _waiting_note(steps), deviation_list, skipped_note)
+
+
+def recovery(report: RecoveryReport) -> Rendered:
+    """The report of what opening the workspace settled."""
+    return report._rendered()
+
+
+def check(report: Mapping[str, Sequence[str]], bytes_reclaimed: int = 0) -> Rendered:
+    """The findings of a workspace check, by kind."""
+    lines = [(kind.replace("_", " "), len(names)) for kind, names in report.items() if names]
+    if not lines:
+        return verdict_icon("fresh", "No problems found: catalog and files agree.")
+    note = f"{format_bytes(bytes_reclaimed)} reclaimed" if bytes_reclaimed else ""
+    return listing_table(["found", "number"], lines, aligned="lr", caption="Check", note=note)
+
+
+def error(error: JammiError) -> Rendered:
+    """An error for display: at most five lines."""
+    lines = error.rendered_lines()
+    content = "".join(f"{plain_text(line).html}\n" for line in lines).rstrip("\n")
+    return Rendered(html.preformatted(content), "\n".join(plain_text(line).text for line in lines))

@@ -1,0 +1,49 @@
+"""The base class of frozen values, with `to_dict()`, and shortened digests for messages."""
+
+from typing import Any, ClassVar
+
+import msgspec
+
+from jammi_lab.core.html import escape, preformatted
+
+
+class Value(msgspec.Struct, frozen=True, gc=False):
+    """An immutable value that compares by its fields."""
+
+    _volatile_fields: ClassVar[tuple[str, ...]] = ()
+    """Fields that differ from run to run. They are left out of the repr."""
+
+    def __repr__(self) -> str:
+        fields = (
+            f"{name}={getattr(self, name)!r}"
+            for name in self.__struct_fields__
+            if name not in self._volatile_fields
+        )
+        return f"{type(self).__name__}({', '.join(fields)})"
+
+    def _repr_html_(self) -> str:
+        return preformatted(escape(repr(self)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The value as dicts, lists, strings and numbers. Tagged unions carry their tag under
+        `kind`."""
+        builtins: dict[str, Any] = _tuples_to_lists(msgspec.to_builtins(self))
+        return builtins
+
+
+_CONTAINERS = (dict, list, tuple)
+
+
+def _tuples_to_lists(value: Any) -> Any:
+    """The value with every tuple replaced by a list, as it would come back from JSON."""
+    if isinstance(value, dict):
+        return {
+            key: _tuples_to_lists(item) if isinstance(item, _CONTAINERS) else item
+            for key, item in value.items()
+        }
+    return [_tuples_to_lists(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def short_digest(digest: str | None) -> str:
+    """The first 12 characters of a digest, for messages."""
+    return "none" if digest is None else digest[:12]

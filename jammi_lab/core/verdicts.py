@@ -1,0 +1,304 @@
+"""Verdicts and their reasons, and the results of `verify`: closed unions with a readable
+`str()`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from jammi_lab.core.anchors import Anchor, Input
+from jammi_lab.core.html import Rendered, verdict_sentence
+from jammi_lab.core.value import Value, short_digest
+
+
+class Answer(Value, frozen=True):
+    """Base class of verdicts and verification results. A notebook shows the sentence with an
+    icon."""
+
+    def _rendered(self, name: str = "") -> Rendered:
+        return verdict_sentence(_ICONS[type(self)], str(self), clauses_of(self), name)
+
+    def _repr_html_(self) -> str:
+        return self._rendered().html
+
+    def _repr_pretty_(self, printer: Any, _cycle: bool) -> None:
+        printer.text(self._rendered().text)
+
+
+class DefinitionChanged(Value, frozen=True, tag="definition_changed", tag_field="kind"):
+    """The recipe differs from the definition that the table was built with."""
+
+    recorded: str | None
+    """Definition hash of the table; None when no version is ready."""
+    current: str | None
+    """Definition hash of the recipe now; None when the recipe no longer exists."""
+
+    def __str__(self) -> str:
+        if self.recorded is None:
+            return "defined, never computed"
+        return f"definition changed ({short_digest(self.recorded)} → {short_digest(self.current)})"
+
+
+class InputAdvanced(Value, frozen=True, tag="input_advanced", tag_field="kind"):
+    """An input is no longer in the state that was read."""
+
+    input: Input
+    """The input, with the columns read."""
+    recorded: Anchor
+    """Its state when it was read."""
+    current: Anchor
+    """Its state now."""
+
+    def __str__(self) -> str:
+        if self.current.note:
+            return (
+                f"{self.input.label} changed and cannot be read: {self.current.note} "
+                f"({self.current.method})"
+            )
+        if (
+            self.recorded.types != self.current.types
+            or self.recorded.columns != self.current.columns
+            or not self.recorded.same_server_types(self.current)
+        ):
+            return f"{self.input.label} changed its columns ({self.current.method})"
+        recorded, current = self.recorded, self.current
+        if (
+            recorded.version is not None
+            and current.version is not None
+            and recorded.version != current.version
+        ):
+            return (
+                f"{self.input.label} changed, version {recorded.version} → {current.version} "
+                f"({current.method})"
+            )
+        if (
+            recorded.row_count is not None
+            and current.row_count is not None
+            and recorded.row_count != current.row_count
+        ):
+            return (
+                f"{self.input.label} changed, {recorded.row_count:,} → {current.row_count:,} rows "
+                f"({current.method})"
+            )
+        return f"{self.input.label} changed ({current.method})"
+
+
+class InputVanished(Value, frozen=True, tag="input_vanished", tag_field="kind"):
+    """An input no longer exists."""
+
+    input: Input
+    """The input."""
+    recorded: Anchor
+    """Its state when it was read."""
+
+    def __str__(self) -> str:
+        return f"{self.input.label} is gone"
+
+
+Reason = DefinitionChanged | InputAdvanced | InputVanished
+
+
+class Damaged(Answer, frozen=True, tag="damaged", tag_field="kind", omit_defaults=True):
+    """The bytes of the table, or of its manifest, differ from those that were published."""
+
+    found: str | None
+    """The actual digest; None when the file is missing."""
+    what: str = "bytes"
+    """What differs: bytes or manifest."""
+
+    def __str__(self) -> str:
+        if self.found is None:
+            return "damaged: its bytes are gone"
+        if self.what == "manifest":
+            return "damaged: its manifest was edited"
+        return f"damaged: its bytes now have the digest {short_digest(self.found)}"
+
+
+class Cause(Value, frozen=True):
+    """Why a table may be stale although its own inputs have not moved: something further up."""
+
+    reason: Reason | Damaged
+    """What is wrong with that table."""
+    path: list[str]
+    """The names from the direct parent to the table with the reason."""
+
+    def __str__(self) -> str:
+        return f"{self.reason}, by way of {' ← '.join(self.path)}"
+
+
+class Fresh(Answer, frozen=True, tag="fresh", tag_field="kind", omit_defaults=True, eq=False):
+    """The output of the current definition over unchanged inputs. All Fresh values are equal,
+    whatever their grounds."""
+
+    grounds: list[str] = []
+    """What the verdict relies on, where that is less than a comparison of everything that shapes
+    the rows. Each is a clause."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Fresh)
+
+    def __hash__(self) -> int:
+        return hash(Fresh)
+
+    def __str__(self) -> str:
+        return ", ".join(["fresh", *self.grounds])
+
+
+class PossiblyStale(Answer, frozen=True, tag="possibly_stale", tag_field="kind"):
+    """Its direct inputs are unchanged, but an upstream table is stale and may come out
+    different."""
+
+    causes: list[Cause]
+    """The root causes, each with the path to it. When there are more than sixteen, the nearest
+    ones, with at least one through each parent."""
+
+    def __str__(self) -> str:
+        return "possibly stale: " + "; ".join(map(str, self.causes))
+
+
+class Stale(Answer, frozen=True, tag="stale", tag_field="kind"):
+    """The table is not the output of its definition over the current inputs."""
+
+    reasons: list[Reason]
+    """The reasons: the definition first, then inputs by name."""
+
+    def __str__(self) -> str:
+        return "stale: " + "; ".join(map(str, self.reasons))
+
+
+class Undecidable(Answer, frozen=True, tag="undecidable", tag_field="kind"):
+    """The state of some input cannot be determined."""
+
+    unpinned: list[Anchor]
+    """The inputs that cannot be decided, each with the path to it."""
+    decided_reasons: list[Reason] = []
+    """The reasons that are certain nevertheless."""
+
+    @property
+    def known_stale(self) -> bool:
+        """Whether it is certainly stale, whatever the state of the undecidable inputs."""
+        return bool(self.decided_reasons)
+
+    def __str__(self) -> str:
+        undecidable = "undecidable: " + "; ".join(
+            str(a) + (f", by way of {' ← '.join(a.path)}" if a.path else "") for a in self.unpinned
+        )
+        return "; ".join([*map(str, self.decided_reasons), undecidable])
+
+
+class MissingManifest(Answer, frozen=True, tag="missing_manifest", tag_field="kind"):
+    """No manifest records what the table was built from."""
+
+    def __str__(self) -> str:
+        return "no manifest"
+
+
+Verdict = Fresh | PossiblyStale | Stale | Undecidable | MissingManifest | Damaged
+
+
+class Match(Answer, frozen=True, tag="match", tag_field="kind"):
+    """Bytes, manifest and definition agree, and every input was pinned."""
+
+    def __str__(self) -> str:
+        return "match"
+
+
+class Mismatch(Answer, frozen=True, tag="mismatch", tag_field="kind"):
+    """Bytes, definition or manifest differ from what was attested."""
+
+    expected: str
+    """The attested or requested digest."""
+    found: str
+    """The actual digest."""
+    what: str = "bytes"
+    """What differs: bytes, definition or manifest."""
+
+    def __str__(self) -> str:
+        return (
+            f"mismatch of {self.what}: expected {short_digest(self.expected)}, found "
+            f"{short_digest(self.found)}"
+        )
+
+
+class MatchWithUnpinnedInputs(
+    Answer, frozen=True, tag="match_with_unpinned_inputs", tag_field="kind"
+):
+    """Everything agrees, but some inputs could not be pinned when they were read."""
+
+    unpinned: list[Anchor]
+    """Those inputs."""
+
+    def __str__(self) -> str:
+        return "match, with unpinned inputs: " + "; ".join(map(str, self.unpinned))
+
+
+class MissingBytes(Answer, frozen=True, tag="missing_bytes", tag_field="kind"):
+    """The Parquet file is missing."""
+
+    def __str__(self) -> str:
+        return "its bytes are gone"
+
+
+Verification = Match | Mismatch | MatchWithUnpinnedInputs | MissingManifest | MissingBytes
+
+_LABELS: dict[type, str] = {
+    Fresh: "fresh",
+    PossiblyStale: "possibly stale",
+    Stale: "stale",
+    Undecidable: "undecidable",
+    MissingManifest: "missing manifest",
+    Damaged: "damaged",
+}
+
+_ICONS: dict[type, str] = {
+    **_LABELS,
+    Match: "fresh",
+    Mismatch: "damaged",
+    MissingBytes: "damaged",
+    MatchWithUnpinnedInputs: "undecidable",
+}
+
+
+def verdict_label(verdict: Verdict) -> str:
+    """The verdict as displayed, in one or two words."""
+    return _LABELS[type(verdict)]
+
+
+def verdict_code(verdict: Verdict) -> str:
+    """The verdict as an identifier for programs: fresh, possibly_stale, stale, undecidable,
+    missing_manifest, damaged."""
+    return verdict_label(verdict).replace(" ", "_")
+
+
+def reasons_of(verdict: Verdict) -> Sequence[str]:
+    """Each reason of a verdict as one clause."""
+    match verdict:
+        case Stale(reasons):
+            return [str(r) for r in reasons]
+        case PossiblyStale(causes):
+            return [str(c) for c in causes]
+        case Undecidable(unpinned, decided_reasons):
+            return [str(r) for r in (*decided_reasons, *unpinned)]
+        case Damaged():
+            return [str(verdict)]
+        case _:
+            return []
+
+
+def grounds_of(verdict: Verdict) -> Sequence[str]:
+    """What a fresh verdict relies on, as clauses; empty for any other verdict."""
+    return verdict.grounds if isinstance(verdict, Fresh) else []
+
+
+def marked_label(verdict: Verdict) -> str:
+    """The verdict's label, with an asterisk if it relies on grounds."""
+    return verdict_label(verdict) + ("*" if grounds_of(verdict) else "")
+
+
+def clauses_of(value: Answer) -> Sequence[str]:
+    """The reasons of a verdict, or the unpinned inputs of a match, as clauses."""
+    match value:
+        case Stale() | PossiblyStale() | Undecidable():
+            return reasons_of(value)
+        case MatchWithUnpinnedInputs(unpinned):
+            return [str(a) for a in unpinned]
+        case _:
+            return []

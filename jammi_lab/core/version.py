@@ -1,0 +1,3 @@
+"""The version of jammi_lab, which manifests record."""
+
+__version__ = "0.1.0"

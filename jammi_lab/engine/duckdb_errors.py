@@ -1,0 +1,525 @@
+"""Translation of DuckDB's errors into `JammiError`: message, position, near names from our own
+schemas, and a hint."""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from jammi_lab.core import identifiers
+from jammi_lab.core.anchors import InputKind
+from jammi_lab.core.errors import (
+    JammiError,
+    ResourceExhausted,
+    SessionClosed,
+    SourceUnavailable,
+    SqlError,
+    TableDamaged,
+)
+from jammi_lab.engine import error_hints
+from jammi_lab.engine.sql import function_list
+from jammi_lab.sources.base import Relation
+from jammi_lab.storage.object_store import UNREACHABLE_ERRNO
+
+_ERROR_KIND = re.compile(r"\s*([A-Z][A-Za-z ]*?) (?:Error|exception): ?(.*)", re.S)
+_PATH = re.compile(r"(?:[a-z][a-z0-9+.-]*:/)?/[^\s\"',;)]*")
+_POSITION_LINES = re.compile(r"\s*\n?LINE \d+:.*", re.S)
+_JSON_BODY = re.compile(r'\{"exception_type":.*', re.S)
+_READ_FAILURE = re.compile(
+    r"No magic bytes|Failed to read|Malformed JSON in file|Error when sniffing|CSV "
+    r"Error|too small to be a Parquet|TProtocol|decompression failure|"
+    r"[Pp]arquet file|Invalid unicode .*file|No files found"
+)
+_SCRATCH_PREFIX = re.compile(r"\b__jammi_\d+\.(?:main\.)?")
+"""The scratch database of a statement, which DuckDB prints in front of a table name."""
+_COLUMN_COUNTS = re.compile(r"Expected Number of Columns: (\d+) Found: (\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class DuckDBError:
+    """The parsed parts of a DuckDB error."""
+
+    kind: str
+    """Parser, Binder, Conversion, IO, Out of Memory …; empty for an error that is not DuckDB's."""
+    message: str
+    """The message, without the position and DuckDB's own suggestions."""
+    position: int | None = None
+    """The offset in the executed text: in bytes, for a syntax error in characters."""
+    subtype: str = ""
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StatementContext:
+    """An executed statement: its position in the user's text, and the relations it reads."""
+
+    text: str
+    """The whole text that the user wrote."""
+    offset: int = 0
+    """The offset of the statement in it, in characters."""
+    statement: str = ""
+    """The statement, as executed after `prefix` bytes."""
+    relations: Sequence[Relation] = ()
+    """The relations that it reads."""
+    columns: Sequence[str] = field(default=())
+    """The columns of these relations, for near names."""
+    is_bound: bool = False
+    """Whether binding against these columns succeeded, so that the error comes from the run."""
+
+    def locate(self, error: JammiError, position: int | None) -> JammiError:
+        """The error with its position; `position` is a byte offset into the statement."""
+        if position is None or not 0 <= position <= len(self.statement.encode("utf-8", "replace")):
+            return error.with_position(self.text, None)
+        preceding = self.statement.encode("utf-8", "replace")[:position].decode(errors="ignore")
+        return error.with_position(self.text, self.offset + len(preceding))
+
+
+def parse_error(error: BaseException) -> DuckDBError:
+    """Parse an error of DuckDB, or of pyarrow that wraps one while it streams."""
+    text = str(error)
+    match = _ERROR_KIND.match(text)
+    # Search, not match: an error in the middle of a stream is wrapped into another message.
+    json_match = _JSON_BODY.search(text)
+    try:
+        body: dict[str, Any] = json.loads(json_match[0], strict=False) if json_match else {}
+    except ValueError:
+        body = {}
+    if not body:
+        return (
+            DuckDBError(match[1], _POSITION_LINES.sub("", _SCRATCH_PREFIX.sub("", match[2])))
+            if match
+            else DuckDBError("", text)
+        )
+    position = body.get("position")
+    message = _SCRATCH_PREFIX.sub("", str(body.get("exception_message", "")))
+    offset = int(position) if position else None
+    return DuckDBError(
+        str(body["exception_type"]),
+        message,
+        offset,
+        str(body.get("error_subtype", "")),
+        str(body.get("name", "")),
+    )
+
+
+def is_fatal(error: BaseException) -> bool:
+    """Whether the error invalidates the DuckDB instance."""
+    return parse_error(error).kind in (
+        "FATAL",
+        "Fatal",
+        "INTERNAL",
+        "Internal",
+    ) or "database has been invalidated" in str(error)
+
+
+def to_jammi_error(
+    error: BaseException, context: StatementContext, *, prefix: int = 0
+) -> JammiError:
+    """The JammiError for an error while a statement was parsed, bound or run. `prefix` is the
+    number of bytes executed in front of the statement."""
+    if isinstance(error, JammiError):
+        return error
+    parsed = parse_error(error)
+    if unintelligible := _protocol_error(error, context.relations):
+        return unintelligible.with_position(context.text, None)
+    if exhausted := _resource_error(error, parsed):
+        return exhausted.with_position(context.text, None)
+    if explained := _connector_error(parsed, context.relations):
+        return explained.with_position(context.text, None)
+    if (
+        parsed.kind not in ("Parser", "Binder", "Catalog")
+        and context.relations
+        and _is_read_failure(error, parsed, context.relations)
+    ):
+        return _unreadable_error(parsed, context.relations).with_position(context.text, None)
+    parsed = replace(parsed, position=_byte_offset(parsed, context.statement, prefix))
+    return context.locate(_statement_error(parsed, context), parsed.position)
+
+
+def _byte_offset(error: DuckDBError, statement: str, prefix: int) -> int | None:
+    """The position of an error as a byte offset into the statement. DuckDB's parser counts
+    characters, its binder bytes."""
+    if error.position is None:
+        return None
+    offset = error.position - prefix
+    return (
+        len(statement[:offset].encode("utf-8", "replace"))
+        if error.subtype == "SYNTAX_ERROR" and offset >= 0
+        else offset
+    )
+
+
+def source_error(error: BaseException, relation: Relation | None = None) -> JammiError:
+    """The JammiError for an error while a source was read outside a user's statement; `relation`
+    may have no name yet."""
+    parsed = parse_error(error)
+    relations = (relation,) if relation is not None else ()
+    return (
+        _protocol_error(error, relations)
+        or _resource_error(error, parsed)
+        or _connector_error(parsed, relations)
+        or _unreadable_error(parsed, [r for r in relations if r.input.name])
+    )
+
+
+def _connector_error(error: DuckDBError, relations: Iterable[Relation]) -> JammiError | None:
+    """The error that a relation's connector makes of DuckDB's message; None when it makes none."""
+    ordered = sorted(relations, key=lambda relation: not relation.redact_first)
+    explains = {
+        relation.input.identity: relation.explain
+        for relation in ordered
+        if relation.explain is not None
+    }
+    return next(
+        (
+            explanation
+            for explain in explains.values()
+            if (explanation := explain(error.message)) is not None
+        ),
+        None,
+    )
+
+
+def _resource_error(error: BaseException, parsed: DuckDBError) -> JammiError | None:
+    if (
+        "max_temp_directory_size" in parsed.message
+        or "No space left" in parsed.message
+        or "Disk quota" in parsed.message
+    ):
+        return ResourceExhausted(
+            "The statement ran out of temporary disk space.",
+            hint="Raise the setting engine.temp_quota, free disk space, or read fewer rows.",
+        )
+    if "/jammi-spill-" in parsed.message:
+        return ResourceExhausted(
+            "The statement needed temporary disk space, but the temporary folder is not writable.",
+            hint="Check the system's temporary folder.",
+        )
+    if (
+        parsed.kind == "Out of Memory"
+        or isinstance(error, MemoryError)
+        or "failed to allocate" in parsed.message.lower()
+    ):
+        return ResourceExhausted(
+            "The statement needed more memory than it may use.",
+            hint="Raise the setting engine.memory_limit, or group and select fewer rows.",
+        )
+    return None
+
+
+# -- reading a source
+
+
+def _reads_server(relation: Relation) -> bool:
+    attachment = relation.requirements.attachment
+    return attachment is not None and attachment.persistent
+
+
+def _protocol_error(error: BaseException, relations: Iterable[Relation]) -> JammiError | None:
+    """The error for a server whose message is not UTF-8, so that DuckDB's error cannot be read."""
+    if not isinstance(error, UnicodeDecodeError) or not any(map(_reads_server, relations)):
+        return None
+    return SourceUnavailable(
+        "The server answered with bytes that are not of its protocol.",
+        hint="Check the host and the port: another program may listen there.",
+    )
+
+
+def _is_read_failure(
+    error: BaseException, parsed: DuckDBError, relations: Sequence[Relation]
+) -> bool:
+    if parsed.kind in ("IO", "HTTP", "Permission", "Serialization", "Invalid") or (
+        not parsed.kind and isinstance(error, OSError)
+    ):
+        return True
+    if _relations_in_message(parsed.message, relations) or parsed.message.startswith("CSV Error"):
+        return True
+    return parsed.kind in ("Invalid Input", "Conversion", "") and bool(
+        _READ_FAILURE.match(parsed.message)
+    )
+
+
+def _relations_in_message(message: str, relations: Iterable[Relation]) -> list[Relation]:
+    """The relations whose files a message names: by exact path, else by folder."""
+    paths = {p.rstrip(".:") for p in _PATH.findall(message)}
+    folders = {p.rsplit("/", 1)[0] for p in paths if p.count("/") > 1}
+    exact = [r for r in relations if r.read.body and any(p in r.read.body for p in paths)]
+    return exact or [
+        r for r in relations if r.read.body and any(f"{f}/" in r.read.body for f in folders)
+    ]
+
+
+def _unreadable_error(error: DuckDBError, relations: Sequence[Relation]) -> JammiError:
+    culprits = _relations_in_message(error.message, relations) or list(relations)
+    labels = sorted({r.input.label for r in culprits})
+    if not labels:
+        return SourceUnavailable(f"The source cannot be read: {_reason(error)}.")
+    if (
+        culprits[0].input.kind is InputKind.RESULT
+        and f"[Errno {UNREACHABLE_ERRNO}]" in error.message
+    ):
+        return SourceUnavailable(
+            f"The store of the table {labels[0]} cannot be used: {_reason(error)}.",
+            hint="Try again when it is reachable.",
+        )
+    if len(labels) == 1 and culprits[0].input.kind is InputKind.RESULT:
+        return TableDamaged(
+            f"The table {labels[0]} cannot be read: {_reason(error)}.",
+            table=labels[0],
+            hint="Run `verify`, then recompute it.",
+        )
+    subject = f"The source {labels[0]}" if len(labels) == 1 else f"One of {', '.join(labels)}"
+    if _reads_server(culprits[0]):
+        return SourceUnavailable(
+            f"{subject} cannot be read: {_reason(error)}.",
+            hint="Check the server, and run the statement again.",
+        )
+    return SourceUnavailable(
+        f"{subject} cannot be read: {_reason(error)}.",
+        hint="Check that the file is complete and in the format it was added with.",
+    )
+
+
+def _reason(error: DuckDBError) -> str:
+    """One clause with file, line and problem. Of a path only the last part is shown, so that no
+    folder of the machine appears in a shared notebook."""
+    message = error.message
+    file = re.search(r"^  file = (.*)$", message, re.M)
+    line = re.search(r"CSV Error on Line: (\d+)", message)
+    location = ", ".join(
+        ([file[1].rsplit("/", 1)[-1]] if file else []) + ([f"line {line[1]}"] if line else [])
+    )
+    if line and (counts := _COLUMN_COUNTS.search(message)):
+        return f"{location} has {counts[2]} columns where {counts[1]} are expected"
+    if sniffed := re.search(
+        r"they contain: (\d+) columns.*?found by the sniffer: (\d+)", message, re.S
+    ):
+        return f"a file has {sniffed[2]} columns where {sniffed[1]} are expected"
+    if "when sniffing file" in message:
+        return (
+            f"{f'{location}: ' if location else ''}the lines do not all have the same number of "
+            "values"
+        )
+    lines = [
+        clause
+        for clause in message.split("\n")
+        if clause.strip() and not clause.startswith(("CSV Error on Line", "Original Line"))
+    ]
+    clause = lines[0] if lines else "the reader failed"
+    if converted := re.match(r"Error when converting column \"?([^\n]*?)\"?\. ?(.*)", clause):
+        clause = f"column {converted[1]}: {converted[2]}"
+    clause = _PATH.sub(lambda p: p[0].rsplit("/", 1)[-1] or "the file", clause).strip().rstrip(".:")
+    return f"{location}: {clause}" if location else clause
+
+
+# -- what is wrong with the statement
+
+
+def _statement_error(error: DuckDBError, context: StatementContext) -> JammiError:
+    """The error for a statement that DuckDB rejects."""
+    message = error.message.strip()
+    if error.kind == "Parser":
+        return SqlError(
+            _syntax_message(message),
+            hint=error_hints.hint_for_syntax(message, error.position, context.statement),
+        )
+    if column := _missing_column_name(error):
+        return _missing_column_error(column, error, context)
+    for pattern, explain in _EXPLANATIONS:
+        if match := pattern.match(message):
+            return explain(match, error, context)
+    if error.kind in ("INTERNAL", "FATAL", "Internal", "Fatal"):
+        return SqlError(
+            "DuckDB failed on this statement with an internal error.",
+            hint="Rewrite the statement; the next one runs on a new instance.",
+        )
+    return SqlError(
+        first_sentence(message) or f"The statement failed ({error.kind or 'unknown'} error).",
+        hint=error_hints.hint_for_text_column(
+            message, error.position, context.statement, context.relations
+        )
+        or error_hints.hint_for_message(message),
+    )
+
+
+def _duplicate_alias(
+    match: re.Match[str], _error: DuckDBError, _context: StatementContext
+) -> SqlError:
+    return _duplicate_table_error(match[1])
+
+
+def _unknown_table(
+    match: re.Match[str], _error: DuckDBError, _context: StatementContext
+) -> SqlError:
+    # DuckDB also suggests its generated aliases of unnamed subqueries, which no user wrote.
+    aliases = re.findall(r'"((?:[^"]|"")*)"', match[2] or "")
+    return SqlError(
+        f"No table in FROM is named {match[1]}.",
+        near=[a for a in aliases if not a.startswith(("__jammi", "unnamed_subquery"))],
+    )
+
+
+def _wrong_arguments(
+    match: re.Match[str], error: DuckDBError, context: StatementContext
+) -> SqlError:
+    name, _, types = match[1].replace("_LITERAL", "").partition("(")
+    # DuckDB reports operators as functions, too.
+    problem = (
+        f"There is no function {name}({types}"
+        if name.isidentifier()
+        else f"The operator {name} does not take ({types}"
+    )
+    message = error.message.strip()
+    return SqlError(
+        f"{problem}.",
+        hint=error_hints.hint_for_text_column(
+            message, error.position, context.statement, context.relations
+        )
+        or error_hints.hint_for_arguments(match[1], message),
+    )
+
+
+def _ambiguous_function(
+    match: re.Match[str], _error: DuckDBError, _context: StatementContext
+) -> SqlError:
+    return SqlError(
+        f"The function call {match[1]} is ambiguous.",
+        hint="Cast its arguments, for example x::INTEGER.",
+    )
+
+
+def _ambiguous_column(
+    match: re.Match[str], _error: DuckDBError, _context: StatementContext
+) -> SqlError:
+    candidates = match[2].replace(chr(34), "").split(" or ")
+    if len(set(candidates)) == 1:  # both are t.x: two tables have the same name
+        return _duplicate_table_error(candidates[0].rpartition(".")[0])
+    return SqlError(f"The column {match[1]} is ambiguous: it may be {' or '.join(candidates)}.")
+
+
+def _misused_function(
+    match: re.Match[str], _error: DuckDBError, _context: StatementContext
+) -> SqlError:
+    if function_list.is_window(match[1]):
+        return SqlError(
+            f"{match[1]}() is a window function.", hint=f"Write {match[1]}(…) OVER (ORDER BY …)."
+        )
+    return SqlError(f"The function {match[1]} cannot be used like this.")
+
+
+_EXPLANATIONS: tuple[
+    tuple[re.Pattern[str], Callable[[re.Match[str], DuckDBError, StatementContext], SqlError]], ...
+] = (
+    (re.compile(r'Ambiguous reference to table "(.*?)" \(duplicate alias'), _duplicate_alias),
+    (
+        re.compile(r'Referenced table "(.*?)" not found!\s*(?:Candidate tables?: (.*))?', re.S),
+        _unknown_table,
+    ),
+    (
+        re.compile(r"No function matches the given name and argument types '(.*?)'\. ", re.S),
+        _wrong_arguments,
+    ),
+    (
+        re.compile(
+            r'Could not choose a best candidate function for the function call "(.*?)"', re.S
+        ),
+        _ambiguous_function,
+    ),
+    (re.compile(r'Ambiguous reference to column name "(.*?)" \(use: (.*)\)'), _ambiguous_column),
+    (re.compile(r"(?:\w+ )*Function with name (.*?) does not exist!", re.S), _misused_function),
+)
+"""DuckDB's messages about a statement, and what explains each."""
+
+
+def _duplicate_table_error(name: str) -> SqlError:
+    return SqlError(
+        f"Two tables in FROM are named {name}.", hint="Give one of them another name with AS."
+    )
+
+
+def _missing_column_error(column: str, error: DuckDBError, context: StatementContext) -> SqlError:
+    """The error for a missing column: in no input, not in the named table, or removed since the
+    statement was bound."""
+    labels = ", ".join(sorted({r.input.label for r in context.relations}))
+    exists = any(identifiers.fold(column) == identifiers.fold(c) for c in context.columns)
+    if exists and context.is_bound:
+        return SqlError(
+            f"The column {column} is no longer in {labels}: it changed while the statement was "
+            "being prepared.",
+            hint="Run the statement again.",
+        )
+    qualified = re.match(
+        r'(?:Table|Values list) "(.*?)" does not have a column named', error.message
+    )
+    if exists and qualified is None:
+        return SqlError(
+            f"The column {column} is not available here.",
+            hint="An input has it, but the query selected from here does not.",
+        )
+    suggestions = [] if exists else identifiers.near_names(column, context.columns)
+    hint = (
+        ""
+        if exists or suggestions
+        else error_hints.hint_for_text_literal(column, error.position, context.statement)
+    )
+    return SqlError(
+        f"There is no column {column}"
+        + (f" in {qualified[1] if exists and qualified else labels}." if labels else "."),
+        near=suggestions,
+        hint=hint,
+    )
+
+
+def _syntax_message(message: str) -> str:
+    if message.startswith("NameListToString"):
+        return "A name in FROM has at most three parts: source.schema.table."
+    if match := re.match(r"syntax error at or near (.*)", message, re.S):
+        return f"Syntax error at or near {match[1][:60]}."
+    if message.startswith("syntax error at end of input"):
+        return "The statement is incomplete."
+    if message.startswith("unterminated"):
+        token = message.split(" at or near", maxsplit=1)[0]
+        return f"An {token} is not closed before the end of the statement."
+    if message.startswith(("memory exhausted", "Max expression depth")):
+        return "The statement is nested too deeply."
+    return first_sentence(message)
+
+
+def _missing_column_name(error: DuckDBError) -> str:
+    if error.subtype == "COLUMN_NOT_FOUND" and error.name:
+        return error.name
+    match = re.match(
+        r'(?:Table|Values list|Column) "?.*?"? does not have a column named "(.*?)"',
+        error.message,
+        re.S,
+    )
+    match = match or re.match(r'Referenced column "(.*?)" not found', error.message, re.S)
+    return match[1] if match else ""
+
+
+def first_sentence(message: str) -> str:
+    """The first line of a message as a sentence."""
+    line = message.strip().split("\n")[0].strip()
+    line = (
+        _PATH.sub(lambda p: p[0].rsplit("/", 1)[-1], line)
+        if "/" in line and "://" not in line
+        else line
+    )
+    return line[:1].upper() + line[1:] + ("" if line.endswith((".", "!", "?")) or not line else ".")
+
+
+def closed_error() -> JammiError:
+    """The error for a call on a closed engine or stream."""
+    return SessionClosed(
+        "The workspace or result is closed.",
+        hint="Reopen the workspace or run the statement again.",
+    )
+
+
+def stopped_error() -> JammiError:
+    """The error for a statement that was running when its engine was closed."""
+    return SessionClosed(
+        "The workspace was closed while the statement was running.",
+        hint="Reopen it and run the statement again.",
+    )

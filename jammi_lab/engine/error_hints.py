@@ -1,0 +1,149 @@
+"""Hints for DuckDB's errors about a statement."""
+
+import re
+from collections.abc import Iterable
+
+import duckdb
+
+from jammi_lab.core import identifiers
+from jammi_lab.sources.base import Relation
+
+MAX_SIGNATURES = 3
+"""Maximum number of signatures of a function in a hint."""
+_PRECEDES_VALUE = re.compile(r"(=|<>|!=|[<>]=?|\blike|\bin\s*\(|\bthen|\belse)\s*$", re.I)
+"""Text that usually precedes a value, seldom a column."""
+_TEXT_AS_NUMBER = (
+    r"No function matches .*\(.*VARCHAR|Cannot (compare|mix|combine) .*VARCHAR|Could not "
+    r"convert string ['\"]-?\d"
+)
+"""How DuckDB's messages begin when text is used as a number."""
+_HINTS_BY_MESSAGE = (
+    (r"Cannot (compare|mix|combine) .*VARCHAR", "VARCHAR is text: cast it, for example x::DOUBLE."),
+    (
+        r"WHERE clause cannot contain aggregates",
+        "A condition on groups belongs in HAVING, after GROUP BY.",
+    ),
+    (
+        r"WHERE clause cannot contain window",
+        (
+            "A condition on the result of a window function belongs in QUALIFY, after WHERE and "
+            "GROUP BY."
+        ),
+    ),
+    (
+        r"[Cc]olumn .* must appear in the GROUP BY clause",
+        (
+            "List it in GROUP BY (GROUP BY ALL does so), or take one value of each group: "
+            "any_value(…)."
+        ),
+    ),
+    (r"Could not convert string ", "TRY_CAST gives NULL where a text cannot be converted."),
+)
+
+
+def hint_for_syntax(message: str, position: int | None, statement: str) -> str:
+    """The hint for a keyword used as a table or column name. `position` is its byte offset in the
+    statement."""
+    match = re.match(r'syntax error at or near "(\w+)"', message)
+    preceding, following = _split_at(statement, position)
+    if match is None:
+        return ""
+    keyword = match[1]
+    if re.search(r"\b(from|join|into|update)\s+$", preceding, re.I):
+        return (
+            ""
+            if (quoted := identifiers.quoted_name(keyword)) == keyword
+            else f"If it is a table name, quote it: {quoted}."
+        )
+    is_alias = re.search(r"""[\w)\]"']\s+$""", preceding) and re.match(
+        rf"{keyword}\s*(,|\)|from\b)", following, re.I
+    )
+    if is_alias and duckdb.tokenize(keyword) == [(0, duckdb.token_type.keyword)]:
+        return f"To use it as a column name, write AS {keyword}."
+    return ""
+
+
+def hint_for_text_literal(name: str, position: int | None, statement: str) -> str:
+    """The hint for a text literal in double quotes or without quotes, which SQL reads as a
+    column."""
+    preceding, following = _split_at(statement, position)
+    if _PRECEDES_VALUE.search(preceding) and following.startswith(('"', name)):
+        return f"Text literals use single quotes: {identifiers.sql_literal(name)}."
+    return ""
+
+
+def hint_for_arguments(call: str, message: str) -> str:
+    """The hint for wrong argument types: the signatures that exist. `call` is the name with the
+    argument types, as DuckDB prints it."""
+    signatures = [form.strip() for form in re.findall(r"^\t(\S.*?) ->", message, re.M)]
+    number = _count_arguments(call)
+    if signatures and not any(
+        "..." in form or _count_arguments(form) == number for form in signatures
+    ):
+        return (
+            f"It takes {' or '.join(signatures[:MAX_SIGNATURES])}"
+            f"{' or others' if len(signatures) > MAX_SIGNATURES else ''}."
+        )
+    if "VARCHAR" in call:
+        return (
+            "VARCHAR is text: cast it, for example x::DOUBLE. If a CSV marks missing values with "
+            "a word, add it with options={'null': 'NA'}."
+        )
+    return "Cast the arguments to a type that it takes."
+
+
+def hint_for_text_column(
+    message: str, position: int | None, statement: str, relations: Iterable[Relation]
+) -> str:
+    """The hint for a numeric column that a connector delivers as text (no DuckDB type holds all its
+    values) and that a statement uses as numbers."""
+    if not re.match(_TEXT_AS_NUMBER, message):
+        return ""
+    if position is not None and (call := re.match(r"\w+\s*\(", _split_at(statement, position)[1])):
+        statement = _call_arguments(_split_at(statement, position)[1][call.end() :])
+    for relation in relations:
+        for column, option in relation.numeric_text_columns:
+            if re.search(rf"(?<!\w){re.escape(column)}(?!\w)", statement, re.I):
+                as_number = (
+                    f"{identifiers.quoted_name(column)}::DOUBLE or, where they fit, ::DECIMAL(38, "
+                    "9)"
+                )
+                return (
+                    f"The numbers of {column} in {relation.input.label} are text here: cast "
+                    f"them, {as_number}, or set this option on the source: {option}."
+                )
+    return ""
+
+
+def hint_for_message(message: str) -> str:
+    """The hint for a message by its beginning; empty when there is none."""
+    return next((hint for pattern, hint in _HINTS_BY_MESSAGE if re.match(pattern, message)), "")
+
+
+def _split_at(statement: str, position: int | None) -> tuple[str, str]:
+    """The statement split at a byte offset."""
+    text = statement.encode("utf-8", "replace")
+    return (
+        (text[:position].decode(errors="ignore"), text[position:].decode(errors="ignore"))
+        if position is not None
+        else ("", "")
+    )
+
+
+def _call_arguments(text: str) -> str:
+    """The text up to the parenthesis that closes a call."""
+    depth = 1
+    for index, character in enumerate(text):
+        depth += (character == "(") - (character == ")")
+        if depth == 0:
+            return text[:index]
+    return text
+
+
+def _count_arguments(call: str) -> int:
+    """The number of arguments in a call as DuckDB prints it."""
+    arguments, depth, count = call.partition("(")[2].rpartition(")")[0], 0, 1
+    for character in arguments:
+        depth += (character in "([") - (character in ")]")
+        count += character == "," and depth == 0
+    return count if arguments else 0

@@ -1,0 +1,192 @@
+"""Name resolution: names in FROM to relations, through the registered resolvers."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+from jammi_lab.core import identifiers
+from jammi_lab.core.errors import JammiError, SourceUnavailable, StatementNotAllowed, TableNotFound
+from jammi_lab.core.identifiers import ascii_lower
+from jammi_lab.engine.sql.allowlist import TableRef, character_offset
+from jammi_lab.engine.sql.parse import ParsedStatement
+from jammi_lab.engine.sql.table_functions import FunctionCall
+from jammi_lab.sources.base import Relation
+
+ResolvedNames = dict[tuple[str, ...], Relation]
+"""The relation of each name, by its parts as typed."""
+
+_FILE_ENDINGS = (
+    ".parquet",
+    ".csv",
+    ".tsv",
+    ".json",
+    ".ndjson",
+    ".jsonl",
+    ".arrow",
+    ".feather",
+    ".ipc",
+    ".xlsx",
+    ".db",
+    ".duckdb",
+    ".sqlite",
+    ".gz",
+    ".zst",
+)
+_CATALOGS = frozenset({"system", "temp", "memory", "main", "pg_catalog"})
+
+
+class NameResolver(Protocol):
+    """A resolver for one kind of name in FROM."""
+
+    def resolve(self, parts: tuple[str, ...]) -> Relation | None:
+        """The relation of a name, given as typed; None when the name is unknown or of another kind.
+        Names are compared by `names.fold`."""
+        ...
+
+    def names(self) -> Iterable[str]:
+        """The existing names, as a user would type them, for near names and completion."""
+        ...
+
+
+@runtime_checkable
+class TableFunctionResolver(Protocol):
+    """A resolver that also resolves table functions."""
+
+    def call(self, function: str, arguments: tuple[Any, ...]) -> Relation | None:
+        """The relation of a call; None when the function is not its own. Raises TableNotFound,
+        InvalidArgument, SchemaMismatch."""
+        ...
+
+
+def resolve(
+    parsed: ParsedStatement, resolvers: Sequence[NameResolver], values: Mapping[str, Any]
+) -> ResolvedNames:
+    """The relation of every name that a statement reads; the first resolver that knows a name wins.
+    `values` are the values of its parameters.
+
+    Raises TableNotFound, StatementNotAllowed; for a call also InvalidArgument and the resolver's
+    errors.
+    """
+    relations: ResolvedNames = {}
+    by_folded_name: dict[tuple[str, ...], Relation] = {}
+    for table in parsed.reads.tables:
+        folded = tuple(ascii_lower(p) for p in table.parts)
+        if folded not in by_folded_name:
+            by_folded_name[folded] = _resolve_table(table, parsed, resolvers, values)
+            relations[table.parts] = by_folded_name[folded]
+    return relations
+
+
+def _replacement_key(table: TableRef) -> tuple[str, str]:
+    """The key of a name in `ParsedStatement.calls` and `ParsedStatement.addresses`."""
+    return ascii_lower(table.parts[0]), ascii_lower(table.parts[-1])
+
+
+def known_names(resolvers: Iterable[NameResolver]) -> list[str]:
+    """All names, sorted, each once."""
+    by_fold: dict[str, str] = {}
+    for provider in resolvers:
+        for name in provider.names():
+            by_fold.setdefault(identifiers.fold(name), name)
+    return sorted(by_fold.values())
+
+
+def _resolve_table(
+    table: TableRef,
+    parsed: ParsedStatement,
+    resolvers: Sequence[NameResolver],
+    values: Mapping[str, Any],
+) -> Relation:
+    relation = None
+    if (call := parsed.calls.get(_replacement_key(table))) is not None:
+        return _resolve_call(call, table, parsed, resolvers, values)
+    address = parsed.addresses.get(_replacement_key(table))
+    try:
+        if not (len(table.parts) > 1 and identifiers.fold(table.parts[0]) in _CATALOGS):
+            relation = next(
+                (r for p in resolvers if (r := p.resolve(table.parts)) is not None), None
+            )
+        if address is not None:
+            relation = next((r for p in resolvers if (r := p.resolve(address)) is not None), None)
+            table = TableRef(address, table.offset)
+    except (
+        SourceUnavailable,
+        StatementNotAllowed,
+        TableNotFound,
+    ) as error:  # a resolver knows the name but cannot provide a relation
+        raise with_position(error, table, parsed) from error.__cause__
+    if relation is not None and (address is not None or len(table.parts) <= 2):
+        return relation
+    raise with_position(_missing_table_error(table, resolvers), table, parsed)
+
+
+def _resolve_call(
+    call: FunctionCall,
+    table: TableRef,
+    parsed: ParsedStatement,
+    resolvers: Sequence[NameResolver],
+    values: Mapping[str, Any],
+) -> Relation:
+    try:
+        call = call.with_values(values)
+        for provider in resolvers:
+            if (
+                isinstance(provider, TableFunctionResolver)
+                and (relation := provider.call(call.function, call.arguments)) is not None
+            ):
+                return relation
+    except JammiError as error:
+        raise with_position(error, table, parsed) from error.__cause__
+    raise with_position(
+        StatementNotAllowed(
+            f"{call.function}() is not available as a table function.", hint=_source_hint(call)
+        ),
+        table,
+        parsed,
+    )
+
+
+def with_position(error: JammiError, table: TableRef, parsed: ParsedStatement) -> JammiError:
+    """The error with the position of a name in the user's text."""
+    offset = character_offset(parsed.probe, table.offset)
+    return error.with_position(
+        parsed.full_text, None if offset is None else parsed.offset + parsed.probe_offset + offset
+    )
+
+
+def _missing_table_error(table: TableRef, resolvers: Sequence[NameResolver]) -> JammiError:
+    name = ".".join(table.parts)
+    last = table.parts[-1]
+    if len(table.parts) == 1 and (
+        "/" in last or "\\" in last or "*" in last or last.lower().endswith(_FILE_ENDINGS)
+    ):
+        return StatementNotAllowed(
+            "A file path cannot be used as a table name.",
+            hint=f"Add it as a source: ws.sources.add('name', {_shortened(last)!r}).",
+        )
+    if identifiers.fold(table.parts[0]) in ("information_schema", "pg_catalog"):
+        return StatementNotAllowed(
+            f"{table.parts[0]} is not available in a workspace.",
+            hint="Use SHOW TABLES or DESCRIBE <table>.",
+        )
+    suggestions = [
+        identifiers.copyable_name(candidate)
+        for candidate in identifiers.near_names(name, known_names(resolvers))
+    ]
+    return TableNotFound(
+        f"There is no table {_shortened(name)}.",
+        near=suggestions,
+        hint="" if suggestions else "SHOW TABLES lists the available tables.",
+    )
+
+
+def _source_hint(call: FunctionCall) -> str:
+    files = call.function.startswith("read_")
+    return (
+        f"Add the file as a source: ws.sources.add('name', {_shortened(call.arguments[0])!r})."
+        if files
+        else ""
+    )
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= 80 else f"{name[:77]}…"

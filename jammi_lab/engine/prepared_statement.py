@@ -1,0 +1,500 @@
+"""Prepared statements: inputs, output columns, determinism, and how a statement is run."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+
+from jammi_lab.core.anchors import Input, Observed
+from jammi_lab.core.definitions import CanonicalStatement
+from jammi_lab.core.errors import JammiError, StatementNotAllowed
+from jammi_lab.core.identifiers import ascii_lower
+from jammi_lab.engine import dml_evaluation
+from jammi_lab.engine.name_resolution import ResolvedNames, with_position
+from jammi_lab.engine.parameters import with_lossless_casts
+from jammi_lab.engine.sql import allowlist, row_order
+from jammi_lab.engine.sql.parse import ParsedStatement, StatementKind
+from jammi_lab.engine.sql.path_literals import replace_paths
+from jammi_lab.engine.sql.read_set import Binding, bind, reuse_binding
+from jammi_lab.engine.stream import Stream
+from jammi_lab.sources.base import InputRead, Query, Relation
+from jammi_lab.sources.scan_conditions import ALL_ROWS, ScanConditions
+
+if TYPE_CHECKING:
+    from jammi_lab.engine.engine import Engine
+    from jammi_lab.engine.tenant_session import TenantSession
+
+OnPercent = Callable[[float], None]
+"""Receives the percentage done, 0 to 100; 0 while DuckDB reports none."""
+_OUTPUT = {
+    StatementKind.EXPLAIN: [("explain_key", "VARCHAR"), ("explain_value", "VARCHAR")],
+    StatementKind.PIVOT: [],
+    StatementKind.DML: [("Count", "BIGINT")],
+}
+ObservedStates = dict[tuple[str, str, str], Observed]
+"""Observed input states by `Input.identity`."""
+_WRAP_PREFIX = "SELECT * FROM (\n"
+MAX_CACHED_BINDINGS = 8
+_SHOW_TABLES = "SELECT unnest($names::VARCHAR[]) AS name"
+
+
+@dataclass(frozen=True, repr=False)
+class PreparedStatement:
+    """One statement, checked and bound, with the relations that its names resolved to. It may be
+    run any number of times."""
+
+    statement: str
+    """The text as written."""
+    inputs: tuple[InputRead, ...]
+    """The inputs, each once, in the order of first mention."""
+    output: list[tuple[str, str]]
+    """Exact names and SQL types; empty for a PIVOT without a list, whose columns come from the
+    rows."""
+    volatile: tuple[str, ...]
+    """The non-deterministic features it uses: functions, `sample`, `explain`; sorted."""
+    reads_clock: bool
+    """Whether it reads today's date."""
+    keeps_order: bool
+    """Whether the plan keeps the order of its one input; such a statement gets no ORDER BY."""
+    order_sensitive: bool
+    """Whether its rows may depend on the order of the inputs' rows, when run by `run_ordered`."""
+    inferred_key: list[str]
+    """The output columns that are exactly its GROUP BY expressions, or none."""
+    params: dict[str, Any]
+    """The values of its parameters."""
+    _engine: "Engine"
+    _tenant: str | None
+    _parsed: ParsedStatement
+    _relations: ResolvedNames
+    _schemas: Mapping[tuple[str, ...], dict[str, str]]
+    _columns_read: Mapping[tuple[str, ...], set[str]]
+    _table_names: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        reads = ", ".join(i.relation.input.label for i in self.inputs) or "nothing"
+        return f"{type(self).__name__}({self.statement!r}, reads {reads})"
+
+    @property
+    def is_dml(self) -> bool:
+        """Whether it is an INSERT, UPDATE or DELETE, which `evaluate` runs instead of `run`."""
+        return self._parsed.kind is StatementKind.DML
+
+    def evaluate(self) -> dml_evaluation.DmlResult:
+        """Evaluate a DML statement on the prepared version of its target, without committing.
+        Raises as `run` does."""
+        return dml_evaluation.evaluate(self)
+
+    def refreshed(self) -> "PreparedStatement":
+        """The same statement over the current versions of its mutable tables. TableNotFound."""
+        current = {
+            id(relation): relation.mutable.refreshed()
+            for relation in self._relations.values()
+            if relation.mutable is not None
+        }
+        if not current:
+            return self
+        relations = {
+            parts: current.get(id(relation), relation)
+            for parts, relation in self._relations.items()
+        }
+        inputs = tuple(
+            replace(read, relation=current.get(id(read.relation), read.relation))
+            for read in self.inputs
+        )
+        return replace(self, _relations=relations, inputs=inputs)
+
+    def bound_values(self) -> dict[str, Any]:
+        """The values of the parameters that remain in the executed text."""
+        return _remaining_parameters(self.params, self._parsed)
+
+    def text_with_paths(self, path_of: Callable[[Input], str | None]) -> str:
+        """The statement with another path in FROM wherever `path_of` gives one for an input.
+        StatementNotAllowed when the place of the path in the text is unknown."""
+        paths = {
+            parts: path
+            for parts, relation in self._relations.items()
+            if (path := path_of(relation.input)) is not None
+        }
+        return replace_paths(self._parsed, paths) if paths else self.statement
+
+    def canonical(self) -> CanonicalStatement:
+        """The canonical form of the statement, for its definition hash."""
+        from jammi_lab.engine.sql.canonical_form import address_of, canonicalize
+
+        schemas = {
+            address_of(relation): self._schemas[parts]
+            for parts, relation in self._relations.items()
+        }
+        return canonicalize(self._engine, self._parsed, self._relations, schemas, self.output)
+
+    def run(self, *, on_progress: OnPercent | None = None) -> Stream:
+        """Run the statement and stream its rows.
+
+        A statement over an attached database is read to its end first, because an open stream would
+        keep the database attached. Raises SqlError, SourceUnavailable, TableDamaged,
+        ResourceExhausted, here or while the stream is read.
+        """
+        return self._run(
+            self._parsed.text, on_progress, read_ahead_fully=self._reads_attached_database
+        )
+
+    @property
+    def _reads_attached_database(self) -> bool:
+        """Whether it reads an attached database."""
+        return any(read.relation.requirements.attachment is not None for read in self.inputs)
+
+    def run_ordered(
+        self,
+        key: Sequence[str] = (),
+        *,
+        on_progress: OnPercent | None = None,
+        observed_states: ObservedStates | None = None,
+        buffer: bool = False,
+    ) -> Stream:
+        """Run the statement with its rows in a total order: its own ORDER BY, then `key`, then
+        every other output column. When the plan keeps the input's order, no ORDER BY is added.
+
+        Set `slowly` when the consumer may pause: rows of an attached database are then read to the
+        end first, as in `run`. After the last row, `witnesses` receives the state of each input
+        that has a witness, observed in the transaction of the read.
+
+        The order does not depend on the number of threads. Raises SchemaMismatch for a key column
+        that is not in the output, StatementNotAllowed for a PIVOT without a list of values, and
+        otherwise as `run`.
+        """
+        positions = row_order.total_order_positions(self.output, key, self.inferred_key)
+        if self._parsed.kind is StatementKind.PIVOT:
+            raise StatementNotAllowed(
+                "The columns of a PIVOT without a list of values depend on its data.",
+                hint="List the values: PIVOT t ON column IN ('a', 'b') USING …",
+            )
+        if self.keeps_order or self._parsed.kind is not StatementKind.SELECT:
+            return self._run(
+                self._parsed.text,
+                on_progress,
+                read_ahead_fully=buffer and self._reads_attached_database,
+                observed_states=observed_states,
+                in_order=True,
+            )
+        prefix, sql = self._ordered_text(positions)
+        return self._run(
+            sql,
+            on_progress,
+            prefix,
+            read_ahead_fully=buffer and self._reads_attached_database,
+            observed_states=observed_states,
+            in_order=True,
+        )
+
+    def _ordered_text(self, positions: Sequence[int]) -> tuple[int, str]:
+        """The number of bytes in front of the statement, and the ordered text."""
+        sql = self._parsed.text
+        extended = _with_total_order(self._engine, self._parsed, positions)
+        if extended is not None:
+            return 0, extended
+        return len(
+            _WRAP_PREFIX
+        ), f"{_WRAP_PREFIX}{sql}\n) ORDER BY {', '.join(map(str, positions))}"
+
+    def _run(
+        self,
+        sql: str,
+        on_progress: OnPercent | None,
+        prefix: int = 0,
+        *,
+        read_ahead_fully: bool = False,
+        observed_states: ObservedStates | None = None,
+        in_order: bool = False,
+    ) -> Stream:
+        params = _remaining_parameters(self.params, self._parsed)
+        if self._parsed.kind is StatementKind.SHOW_TABLES:
+            sql, params = _SHOW_TABLES, {"names": list(self._table_names)}
+        elif self._parsed.kind in (StatementKind.SELECT, StatementKind.DESCRIBE):
+            shift, sql = with_lossless_casts(sql, self.output)
+            prefix += shift
+        in_transaction = any(
+            read.relation.consistency.guard is not None
+            or read.relation.consistency.witness is not None
+            for read in self.inputs
+        )
+        after_read = (
+            functools.partial(_check_after_read, self.inputs, observed_states)
+            if in_transaction
+            else None
+        )
+        session, worker = self._engine.create_worker(
+            self._tenant,
+            sql,
+            params,
+            self._rebind(in_order=in_order),
+            read_ahead_fully=read_ahead_fully,
+            after_read=after_read,
+        )
+        context = replace(
+            self._parsed.error_context(
+                tuple(self._relations.values()), sorted({c for i in self.inputs for c in i.schema})
+            ),
+            is_bound=True,
+        )
+        if self._parsed.kind is StatementKind.EXPLAIN:
+            prefix += len(self._parsed.text.encode()) - len(self._parsed.probe.encode())
+
+        def translate_error(error: BaseException) -> JammiError:
+            return self._engine.translate_error(error, self._tenant, session, context, prefix)
+
+        stream = Stream(
+            worker, translate_error, lambda: self._engine.retire(self._tenant, session), on_progress
+        )
+        stream.start()
+        return stream
+
+    def _rebind(self, *, in_order: bool) -> ResolvedNames:
+        """The relations for one run: projected to the columns read, computed frames evaluated.
+        Raises as computing does.
+
+        With `in_order`, an unordered input is sorted if the statement depends on its order: the
+        observed state of such an input does not cover the order of its rows."""
+        relations = dict(self._relations)
+        conditions = functools.cache(self._scan_conditions)
+        for parts, relation in self._relations.items():
+            if relation.read.projected_body is not None:
+                body = relation.read.projected_body(
+                    frozenset(self._columns_read[parts]),
+                    lambda parts=parts: conditions(in_order).get(parts, ALL_ROWS),  # type: ignore[misc]
+                )
+                relations[parts] = _with_body(relation, body)
+            if in_order and self.order_sensitive and relation.consistency.unordered:
+                body = row_order.select_in_total_order(
+                    relations[parts].read.body or "",
+                    self._schemas[parts],
+                    self._columns_read[parts],
+                )
+                relations[parts] = _with_body(relation, body)
+            if relation.read.computed is not None:
+                try:
+                    rows = relation.read.computed.rows(self._columns_read[parts])
+                    relations[parts] = replace(relation, read=replace(relation.read, frame=rows))
+                except JammiError as error:
+                    [table, *_] = [
+                        candidate
+                        for candidate in self._parsed.reads.tables
+                        if candidate.parts == parts
+                    ]
+                    raise with_position(error, table, self._parsed) from error.__cause__
+        return relations
+
+    def _scan_conditions(self, in_order: bool) -> dict[tuple[str, ...], ScanConditions]:
+        """What the statement needs of the rows of each relation."""
+        if self._parsed.kind is not StatementKind.SELECT:
+            return {}
+        params = _remaining_parameters(self.params, self._parsed)
+        found = self._engine.scan_conditions(self._tenant, self._parsed, self._schemas, params)
+        # Rows in a total order are the first by it, not any.
+        return {p: c._replace(limit=None) for p, c in found.items()} if in_order else found
+
+
+def _with_body(relation: Relation, body: str) -> Relation:
+    return replace(relation, read=replace(relation.read, body=body))
+
+
+def _check_after_read(
+    inputs: Sequence[InputRead], observed_states: ObservedStates | None, query: Query
+) -> None:
+    """Run the guards and witnesses of the inputs in the transaction that has just read the rows."""
+    for read in inputs:
+        relation = read.relation
+        if relation.consistency.guard is not None:
+            relation.consistency.guard(query)
+        if (
+            observed_states is not None
+            and relation.consistency.witness is not None
+            and (state := relation.consistency.witness(query, read.columns)) is not None
+        ):
+            observed_states[relation.input.identity] = state
+
+
+def prepare(
+    engine: "Engine",
+    session: "TenantSession",
+    cursor: duckdb.DuckDBPyConnection,
+    tenant: str | None,
+    parsed: ParsedStatement,
+    relations: ResolvedNames,
+    values: Mapping[str, Any],
+    table_names: Sequence[str],
+) -> PreparedStatement:
+    """Bind one checked statement on the empty replicas of a session. `cursor` describes inputs
+    whose columns are unknown. Runs in a worker."""
+    schemas = _describe_inputs(engine, session, cursor, tenant, parsed, relations)
+    params = {name: values[name] for name in sorted(parsed.parameters)}
+    if parsed.kind is StatementKind.SHOW_TABLES:
+        binding = Binding([("name", "VARCHAR")])
+        parsed.reads.volatile.add("show tables")
+    else:
+        binding = _bind_cached(
+            session, parsed, schemas, relations, _remaining_parameters(params, parsed)
+        )
+    keeps_order = _promises_order(parsed, relations, binding)
+    return PreparedStatement(
+        statement=parsed.original_text,
+        inputs=_merge_inputs(relations, schemas, binding),
+        output=_OUTPUT.get(parsed.kind, binding.output),
+        volatile=tuple(sorted(parsed.reads.volatile)),
+        reads_clock=parsed.reads.reads_clock,
+        keeps_order=keeps_order,
+        order_sensitive=parsed.dml_parts is None
+        and _depends_on_order(engine, parsed, relations, binding, keeps_order=keeps_order),
+        inferred_key=row_order.infer_key(parsed.tree, binding.output)
+        if parsed.kind is StatementKind.SELECT
+        else [],
+        params=params,
+        _engine=engine,
+        _tenant=tenant,
+        _parsed=parsed,
+        _relations=relations,
+        _schemas=schemas,
+        _columns_read=binding.columns_read,
+        _table_names=tuple(table_names) if parsed.kind is StatementKind.SHOW_TABLES else (),
+    )
+
+
+def _describe_inputs(
+    engine: "Engine",
+    session: "TenantSession",
+    cursor: duckdb.DuckDBPyConnection,
+    tenant: str | None,
+    parsed: ParsedStatement,
+    relations: ResolvedNames,
+) -> dict[tuple[str, ...], dict[str, str]]:
+    """The columns and SQL types of every relation; DuckDB describes those that are not known."""
+    schemas = {}
+    for parts, relation in relations.items():
+        try:
+            schemas[parts] = (
+                dict(relation.columns)
+                if relation.columns is not None
+                else session.describe(cursor, relation)
+            )
+        except (duckdb.Error, OSError) as error:
+            raise engine.translate_error(
+                error, tenant, session, parsed.error_context((relation,))
+            ) from None
+    return schemas
+
+
+def _promises_order(parsed: ParsedStatement, relations: ResolvedNames, binding: Binding) -> bool:
+    """Whether the plan keeps the order of the statement's one input."""
+    if parsed.kind is not StatementKind.SELECT:
+        return parsed.kind is not StatementKind.PIVOT
+    # A replica keeps the order of its rows, but a table of a database promises none.
+    if any(
+        r.requirements.attachment is not None or r.consistency.unordered for r in relations.values()
+    ):
+        return False
+    return row_order.keeps_input_order(parsed.tree, binding.operators)
+
+
+def _depends_on_order(
+    engine: "Engine",
+    parsed: ParsedStatement,
+    relations: ResolvedNames,
+    binding: Binding,
+    *,
+    keeps_order: bool,
+) -> bool:
+    """Whether the rows may depend on the order of the inputs' rows, when run by `run_ordered`."""
+    every_column = list(range(1, len(binding.output) + 1))
+    # A LIMIT without its own order is decided by the total order that run_ordered adds.
+    sorted_before_limit = (
+        not keeps_order
+        and row_order.has_limit(parsed.tree)
+        and _with_total_order(engine, parsed, every_column) is not None
+    )
+    # The state of an unordered input does not tell whether it contains 0.0 and -0.0. For other
+    # inputs the comparison of rows does.
+    return (
+        row_order.is_order_sensitive(parsed.tree, sorted_before_limit)
+        or binding.merged.ambiguous
+        or (
+            binding.merged.stored_floats
+            and any(r.consistency.unordered for r in relations.values())
+        )
+    )
+
+
+def _bind_cached(
+    session: "TenantSession",
+    parsed: ParsedStatement,
+    schemas: Mapping[tuple[str, ...], Mapping[str, str]],
+    relations: ResolvedNames,
+    params: Mapping[str, Any],
+) -> Binding:
+    """The binding of a statement, cached by the names and types of its inputs."""
+    if parsed.dml_parts is not None:
+        return dml_evaluation.bind_change(session.replicas, parsed, schemas, relations, params)
+    if params:  # not cached: types and values of parameters affect the binding
+        return bind(session.replicas, parsed, schemas, relations, params)
+    key = tuple((parts, tuple(columns.items())) for parts, columns in schemas.items())
+    if (binding := parsed.bindings.get(key)) is None:
+        if len(parsed.bindings) >= MAX_CACHED_BINDINGS:
+            parsed.bindings.clear()
+        binding = parsed.bindings[key] = bind(session.replicas, parsed, schemas, relations, params)
+    return reuse_binding(parsed, binding)
+
+
+def _with_total_order(
+    engine: "Engine", parsed: ParsedStatement, positions: Sequence[int]
+) -> str | None:
+    """The statement with a total order appended to its ORDER BY, verified on its syntax tree; None
+    when that is not possible."""
+    extended = row_order.add_total_order(parsed.text, parsed.tree, positions)
+    if extended is None or extended == parsed.text:
+        return extended
+    tree = engine.parse_tree(extended)
+    return (
+        extended
+        if tree is not None and row_order.is_extension(parsed.tree, tree, positions)
+        else None
+    )
+
+
+def _merge_inputs(
+    relations: ResolvedNames, schemas: Mapping[tuple[str, ...], dict[str, str]], binding: Binding
+) -> tuple[InputRead, ...]:
+    """One entry per input, with the columns read under all its names."""
+    direct_reads: list[InputRead] = []
+    computed_reads: list[InputRead] = []
+    for parts, relation in relations.items():
+        if relation.read.computed is None:
+            direct_reads.append(
+                InputRead(relation, tuple(binding.columns_read[parts]), schemas[parts])
+            )
+        else:
+            first, *others = relation.read.computed.inputs(binding.columns_read[parts])
+            direct_reads.append(first)
+            computed_reads += others
+    merged: dict[tuple[str, str, str], InputRead] = {}
+    for read in direct_reads + computed_reads:
+        existing = merged.get(read.relation.input.identity)
+        columns = {*read.columns, *(existing.columns if existing else ())}
+        merged[read.relation.input.identity] = InputRead(
+            existing.relation if existing else read.relation,
+            tuple(sorted(columns)),
+            dict(existing.schema if existing else read.schema),
+        )
+    return tuple(merged.values())
+
+
+def _remaining_parameters(params: Mapping[str, Any], parsed: ParsedStatement) -> dict[str, Any]:
+    """The values of the parameters that remain in the executed text. Parameters of table functions
+    were already substituted and would be unknown to DuckDB."""
+    if not parsed.calls:
+        return dict(params)
+    remaining = {
+        ascii_lower(node["identifier"])
+        for node in allowlist.walk_nodes(parsed.tree)
+        if node.get("type") == "VALUE_PARAMETER"
+    }
+    return {name: value for name, value in params.items() if ascii_lower(name) in remaining}

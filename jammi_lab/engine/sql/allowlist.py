@@ -1,0 +1,331 @@
+"""The allowlist: a check of a statement's syntax tree. Node types and functions that it does not
+know are rejected.
+
+The tree is DuckDB's own (`json_serialize_sql`). Every subtree is checked, except the value of a
+constant and the type of a cast.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from jammi_lab.core import identifiers
+from jammi_lab.core.errors import JammiError, SqlError, StatementNotAllowed
+from jammi_lab.core.identifiers import ascii_lower
+from jammi_lab.engine.sql import function_list
+
+Node = dict[str, Any]
+
+_ALLOWED_NODE_TYPES = frozenset(
+    """
+    SELECT_NODE SET_OPERATION_NODE RECURSIVE_CTE_NODE CTE_NODE BASE_TABLE SUBQUERY JOIN
+    TABLE_FUNCTION EXPRESSION_LIST EMPTY PIVOT SHOW_REF COLUMN_DATA DISTINCT_MODIFIER LIMIT_MODIFIER
+    LIMIT_PERCENT_MODIFIER ORDER_MODIFIER ASCENDING DESCENDING ORDER_DEFAULT COLUMN_REF STAR
+    CONSTANT VALUE_CONSTANT VALUE_PARAMETER FUNCTION CASE_EXPR LAMBDA LAMBDA_REF OPERATOR_CAST
+    POSITIONAL_REFERENCE VALUE_DEFAULT COLLATE CONJUNCTION_AND CONJUNCTION_OR ARRAY_EXTRACT
+    ARRAY_SLICE STRUCT_EXTRACT ARRAY_CONSTRUCTOR ARROW GROUPING_FUNCTION TYPE REGULAR REGULAR_USING
+    NATURAL CROSS POSITIONAL ASOF DEPENDENT ANY EXISTS NOT_EXISTS SCALAR ROW_NUMBER RANK RANK_DENSE
+    NTILE PERCENT_RANK CUME_DIST FIRST_VALUE LAST_VALUE NTH_VALUE LEAD LAG FILL
+    """.split()
+)
+_ALLOWED_NODE_FAMILIES = re.compile(r"(COMPARE|OPERATOR|WINDOW|SUBQUERY)_[A-Z_]+")
+TABLE_FUNCTIONS = frozenset(
+    {"unnest", "range", "generate_series", "repeat", "json_each", "json_tree"}
+)
+JAMMI_FUNCTIONS = ("jammi_version", "search", "neighbors", "read_parquet", "read_csv", "read_json")
+"""Table functions that are substituted before this check; listed here for near names."""
+_FILE_FUNCTIONS = re.compile(
+    r"read_\w+|\w*_scan(_\w+)?|scan_\w+|glob|sniff_csv|parquet_\w+|st_read\w*|\w+_query|\w+_attach|from_substrait\w*"
+)
+_SOURCE_SUGGESTIONS = (
+    (
+        re.compile(r"(?:postgres|pg)_\w+|\w+_secrets?"),
+        "crm",
+        "'postgresql://user@host/database', secret='NAME_OF_A_VARIABLE'",
+        ".customers",
+    ),
+    (
+        re.compile(r"mysql_\w+"),
+        "crm",
+        "'mysql://user@host/database', secret='NAME_OF_A_VARIABLE'",
+        ".customers",
+    ),
+    (re.compile(r"sqlite_\w+"), "crm", "'sqlite:///crm.db'", ".customers"),
+    (re.compile(r"duckdb_scan|duckdb_attach"), "crm", "'duckdb:///crm.duckdb'", ".customers"),
+    (re.compile(r"delta_\w+"), "lake", "'the/table', kind='delta'", ""),
+    (re.compile(r"iceberg_\w+"), "lake", "'the/table', kind='iceberg'", ""),
+    (re.compile(r"read_xlsx"), "prices", "'prices.xlsx'", ""),
+    (_FILE_FUNCTIONS, "papers", "'papers.csv'", ""),
+)
+"""For functions that read external data: the source to add instead (pattern of the function, source
+name, arguments, what to write after the name in FROM)."""
+_LIST_AGGREGATES = {"list_aggr", "list_aggregate", "array_aggr", "array_aggregate", "aggregate"}
+# Any other prefix of a function is a column: `x.f()` is a method call.
+_SYSTEM_SCHEMAS = {"system", "temp", "memory", "pg_catalog", "information_schema"}
+_DEFAULT_SCHEMA = "main"
+# In some places DuckDB resolves these views before a CTE of the same name.
+_SYSTEM_VIEWS = re.compile(r"duckdb_\w+|pragma_\w+|pg_\w+|sqlite_(temp_)?(master|schema)")
+_UNKNOWN_OFFSET = 2**64 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class TableRef:
+    """A table name in FROM that is not a CTE."""
+
+    parts: tuple[str, ...]
+    offset: int | None
+    """Byte offset in the checked text."""
+
+
+@dataclass
+class StatementReads:
+    """The tables, functions and sources of non-determinism of a syntax tree."""
+
+    tables: list[TableRef] = field(default_factory=list)
+    functions: set[str] = field(default_factory=set)
+    volatile: set[str] = field(default_factory=set)
+    reads_clock: bool = False
+    value_words: dict[str, tuple[int, int | None]] = field(default_factory=dict)
+    """Column references that may be functions (`current_date`, `user`): the number of occurrences
+    and the position of the first."""
+    aliases: set[str] = field(default_factory=set)
+    """Aliases of expressions and columns, ASCII lower case."""
+
+
+def character_offset(text: str, byte_offset: int | None) -> int | None:
+    """The character offset of a byte offset; None when it is unknown."""
+    return (
+        None
+        if byte_offset is None or byte_offset >= _UNKNOWN_OFFSET
+        else len(text.encode("utf-8", "replace")[:byte_offset].decode(errors="ignore"))
+    )
+
+
+def walk_nodes(tree: Any) -> Iterator[Node]:
+    """Every dict of a tree, parents first."""
+    stack = [tree]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, dict):
+            yield node
+            stack.extend(
+                child for child in reversed(node.values()) if isinstance(child, dict | list)
+            )
+        elif isinstance(node, list):
+            stack.extend(reversed(node))
+
+
+def _source_hint(function: str) -> str:
+    """The hint for a rejected function that reads external data: add a source."""
+    suggestion = next(
+        (
+            (name, location, table)
+            for pattern, name, location, table in _SOURCE_SUGGESTIONS
+            if pattern.fullmatch(function)
+        ),
+        None,
+    )
+    return (
+        ""
+        if suggestion is None
+        else f"Add it as a source, ws.sources.add('{suggestion[0]}', {suggestion[1]}), and read "
+        f"FROM {suggestion[0]}{suggestion[2]}."
+    )
+
+
+def check(tree: Node, text: str) -> StatementReads:
+    """Check a syntax tree and collect what it reads and calls. Raises StatementNotAllowed or
+    SqlError with a position in `text`."""
+    return _Checker(text).run(tree)
+
+
+class _Checker:
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.reading = StatementReads()
+
+    def run(self, tree: Node) -> StatementReads:
+        # A stack instead of recursion: a deep tree must not end in RecursionError.
+        stack: list[tuple[Any, frozenset[str]]] = [(tree, frozenset())]
+        while stack:
+            node, ctes = stack.pop()
+            if isinstance(node, list):
+                stack.extend((child, ctes) for child in reversed(node))
+            elif isinstance(node, dict):
+                stack.extend(reversed(self.check_node(node, ctes)))
+        return self.reading
+
+    def not_allowed(
+        self,
+        message: str,
+        node: Mapping[str, Any] | None = None,
+        hint: str = "",
+        near: Sequence[str] = (),
+    ) -> JammiError:
+        offset = node.get("query_location") if node else None
+        return StatementNotAllowed(message, hint=hint, near=near).with_position(
+            self.text, character_offset(self.text, offset)
+        )
+
+    def check_node(self, node: Node, ctes: frozenset[str]) -> list[tuple[Any, frozenset[str]]]:
+        """Check one node; returns its children, each with the CTE names visible to it."""
+        kind = node.get("type")
+        if isinstance(kind, str) and not (
+            kind in _ALLOWED_NODE_TYPES or _ALLOWED_NODE_FAMILIES.fullmatch(kind)
+        ):
+            raise self.not_allowed(
+                f"{kind.replace('_', ' ').capitalize()} is not supported in statements.", node
+            )
+        children: list[tuple[Any, frozenset[str]]] = []
+        if "cte_map" in node:
+            ctes = self.visible_ctes(node, ctes, children)
+        if kind == "RECURSIVE_CTE_NODE":
+            ctes = ctes | {ascii_lower(node["cte_name"])}
+        skipped_keys = {"cte_map"}
+        if kind == "BASE_TABLE":
+            self.check_table(node, ctes)
+        elif kind == "SHOW_REF" and not node.get("query"):
+            raise self.not_allowed(
+                "Only SHOW TABLES and SHOW <table> are supported.",
+                node,
+                "Use SHOW TABLES or DESCRIBE <table>.",
+            )
+        elif kind == "TABLE_FUNCTION":
+            skipped_keys.add("function")
+            children += self.check_table_function(node, ctes)
+        elif node.get("class") == "FUNCTION" or "function_name" in node:
+            self.check_function(node)
+        elif kind == "COLUMN_REF":
+            self.check_column(node)
+        elif kind == "VALUE_CONSTANT":
+            skipped_keys.add("value")
+        elif kind == "OPERATOR_CAST":
+            skipped_keys.add("cast_type")
+        if node.get("sample"):
+            self.reading.volatile.add("sample")
+        if "class" in node and node.get("alias"):
+            self.reading.aliases.add(ascii_lower(node["alias"]))
+        self.reading.aliases |= {
+            ascii_lower(a)
+            for key in ("column_name_alias", "aliases")
+            for a in node.get(key) or ()
+            if isinstance(a, str)
+        }
+        return children + [(child, ctes) for key, child in node.items() if key not in skipped_keys]
+
+    def visible_ctes(
+        self, node: Node, ctes: frozenset[str], children: list[tuple[Any, frozenset[str]]]
+    ) -> frozenset[str]:
+        """The CTE names visible in a node. A CTE is visible after its definition within its
+        node."""
+        for entry in node["cte_map"]["map"]:
+            name, body = entry["key"], entry["value"]
+            if _SYSTEM_VIEWS.fullmatch(ascii_lower(name)):
+                raise self.not_allowed(
+                    f"A CTE cannot be named {name}: DuckDB has a view of that name.",
+                    hint="Rename the CTE.",
+                )
+            children.append((body["query"]["node"], ctes))
+            children.append(({key: value for key, value in body.items() if key != "query"}, ctes))
+            ctes = ctes | {ascii_lower(name)}
+        return ctes
+
+    def check_table(self, node: Node, ctes: frozenset[str]) -> None:
+        if node.get("at_clause"):
+            raise self.not_allowed(
+                "AT (…) is not available.",
+                node,
+                "Add the version that you need as a separate source.",
+            )
+        parts = tuple(
+            p for p in (node["catalog_name"], node["schema_name"], node["table_name"]) if p
+        )
+        if not parts:
+            raise self.not_allowed(
+                "An empty name in FROM.", node, "Name a source, or a table as jammi.<name>."
+            )
+        is_cte = ascii_lower(parts[-1]) in ctes and (
+            len(parts) == 1 or tuple(map(ascii_lower, parts[:-1])) == ("recurring",)
+        )
+        if not is_cte:
+            offset = node["query_location"]
+            self.reading.tables.append(
+                TableRef(parts, None if offset >= _UNKNOWN_OFFSET else offset)
+            )
+
+    def check_table_function(
+        self, node: Node, ctes: frozenset[str]
+    ) -> list[tuple[Any, frozenset[str]]]:
+        call = node["function"]
+        name = ascii_lower(call.get("function_name") or "")
+        is_unqualified = (
+            call["type"] == "FUNCTION"
+            and not call.get("catalog")
+            and call.get("schema") in ("", None, _DEFAULT_SCHEMA)
+        )
+        if not is_unqualified or name not in TABLE_FUNCTIONS:
+            location = {"query_location": call.get("query_location", node["query_location"])}
+            suggestions = (
+                []
+                if (hint := _source_hint(name))
+                else identifiers.near_names(name, [*TABLE_FUNCTIONS, *JAMMI_FUNCTIONS])
+            )
+            raise self.not_allowed(
+                f"{name or 'This'}() cannot be read from.", location, hint, suggestions
+            )
+        return [(value, ctes) for key, value in call.items() if key not in ("type", "class")]
+
+    def check_function(self, node: Node) -> None:
+        name = ascii_lower(node["function_name"])
+        schema = ascii_lower(node.get("schema") or "")
+        allowed = function_list.allowed_functions().get(name)
+        if node.get("catalog") or schema in _SYSTEM_SCHEMAS:
+            raise self.not_allowed(
+                f"The function {name}() cannot be named with a catalog or schema.",
+                node,
+                "Remove the prefix of its name.",
+            )
+        if allowed is None:
+            raise self.unknown_function_error(name, node)
+        self.reading.functions.add(name)
+        is_volatile = (
+            allowed.mark == "volatile"
+            or (name == "age" and len(node.get("children") or ()) == 1)
+            or self.may_sample(name, node)
+        )
+        if is_volatile:
+            self.reading.volatile.add(name)
+        self.reading.reads_clock |= allowed.mark == "clock"
+
+    @staticmethod
+    def may_sample(name: str, node: Node) -> bool:
+        """Whether a list aggregate may be the sampling `reservoir_quantile`; its function is passed
+        as a string, so a non-constant one may be."""
+        if name not in _LIST_AGGREGATES:
+            return False
+        function_argument = (node.get("children") or [{}, {}])[1:2]
+        return (
+            not function_argument
+            or function_argument[0].get("type") != "VALUE_CONSTANT"
+            or ascii_lower(str(function_argument[0]["value"].get("value"))) == "reservoir_quantile"
+        )
+
+    def unknown_function_error(self, name: str, node: Node) -> JammiError:
+        offset = character_offset(self.text, node.get("query_location"))
+        if function_list.is_denied(name):
+            return StatementNotAllowed(
+                f"The function {name}() is not available in a workspace."
+            ).with_position(self.text, offset)
+        return SqlError(
+            f"There is no function {name}().",
+            near=identifiers.near_names(name, function_list.function_names()),
+        ).with_position(self.text, offset)
+
+    def check_column(self, node: Node) -> None:
+        parts = node.get("column_names") or []
+        if len(parts) == 1 and (name := ascii_lower(parts[0])) in function_list.VALUE_WORDS:
+            count, offset = self.reading.value_words.get(
+                name, (0, character_offset(self.text, node.get("query_location")))
+            )
+            self.reading.value_words[name] = (count + 1, offset)

@@ -1,0 +1,191 @@
+"""The functions that a statement may call: the committed list for the pinned DuckDB, with
+non-deterministic functions marked.
+
+`functions.txt` has one function per line: name, kinds (s scalar, a aggregate, m macro, w window, g
+parser syntax) and a mark: `-`, `volatile` or `clock`. `python -m
+jammi_lab.engine.sql.function_list` regenerates it. A test compares it with the running DuckDB, so
+that an upgrade shows new functions.
+"""
+
+import functools
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+_FILE = Path(__file__).with_name("functions.txt")
+
+# Functions that read settings, files, sequences, statistics, the catalog, the session or the log,
+# that take a query as text, or that are internal to DuckDB.
+_DENIED_FUNCTIONS = re.compile(
+    r"""
+    (current|has|pg|inet|__internal|duckdb|pragma|shobj|obj|col)_.* | in_search_path | getvariable |
+    getenv | query | query_table | nextval | currval | txid_current | setseed | sleep_ms | write_log
+    | parse_duckdb_log_message | json_(de)?serialize_(sql|plan) | json_execute_serialized_sql | user
+    | session_user | get_block_size | stats | vector_type | create_sort_key | finalize | combine |
+    format_pg_type | format_type | map_to_pg_oid | variant_bytes_to_variant |
+    variant_to_parquet_variant | variant_normalize | remap_struct | icu_sort_key |
+    timetz_byte_comparable | cast_to_type
+    """,
+    re.X,
+)
+_ALLOWED_EXCEPTIONS = {
+    "current_date",
+    "current_timestamp",
+    "current_localtime",
+    "current_localtimestamp",
+    "pg_typeof",
+    "pg_size_pretty",
+}
+_CLOCK_FUNCTIONS = {"current_date", "today"}
+# Volatile functions that DuckDB marks as consistent, or does not mark because they are macros.
+# `age` is volatile only with one argument; the allowlist handles it.
+_UNMARKED_VOLATILE_FUNCTIONS = {
+    "current_localtime",
+    "current_localtimestamp",
+    "current_timestamp",
+    "ago",
+    "version",
+    "reservoir_quantile",
+}
+_STABLE_FUNCTIONS = {"error"}
+_WINDOW_FUNCTIONS = (
+    "row_number rank dense_rank rank_dense ntile percent_rank cume_dist first_value "
+    "last_value nth_value lead lag fill".split()
+)
+_SYNTAX_FUNCTIONS = (
+    "coalesce nullif unnest struct_extract list_value grouping grouping_id count_star "
+    "unpivot_list".split()
+)
+
+# Words that the binder treats as functions unless a column has the name. In the syntax tree they
+# are column references.
+VALUE_WORDS = {
+    "current_date": "clock",
+    "current_timestamp": "volatile",
+    "current_time": "volatile",
+    "localtime": "volatile",
+    "localtimestamp": "volatile",
+    "current_catalog": "refused",
+    "current_role": "refused",
+    "current_schema": "refused",
+    "current_user": "refused",
+    "session_user": "refused",
+    "user": "refused",
+}
+
+# Aggregates whose value does not depend on row order, except for floating-point rounding.
+ORDER_INDEPENDENT_AGGREGATES = frozenset(
+    """
+    approx_count_distinct avg bit_and bit_or bit_xor bitstring_agg bool_and bool_or corr count
+    count_if count_star countif covar_pop covar_samp entropy favg fsum grouping grouping_id
+    histogram histogram_exact kahan_sum kurtosis kurtosis_pop mad max mean median min product
+    quantile quantile_cont quantile_disc regr_avgx regr_avgy regr_count regr_intercept regr_r2
+    regr_slope regr_sxx regr_sxy regr_syy sem skewness stddev stddev_pop stddev_samp sum
+    sum_no_overflow sumkahan var_pop var_samp variance geomean geometric_mean weighted_avg wavg
+    """.split()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """One line of the list."""
+
+    name: str
+    kinds: str
+    mark: str
+
+
+@functools.cache
+def allowed_functions() -> dict[str, Function]:
+    """The functions that a statement may call, by lower-case name."""
+    lines = (
+        line.split("\t")
+        for line in _FILE.read_text(encoding="utf-8").splitlines()
+        if line and not line.startswith("#")
+    )
+    return {name: Function(name, kinds, mark) for name, kinds, mark in lines}
+
+
+@functools.cache
+def aggregate_names() -> frozenset[str]:
+    """The names of all aggregates, including macros over aggregates."""
+    macros = {
+        "json_group_array",
+        "json_group_object",
+        "json_group_structure",
+        "geomean",
+        "geometric_mean",
+        "weighted_avg",
+        "wavg",
+    }
+    return frozenset(
+        f.name for f in allowed_functions().values() if "a" in f.kinds or f.name in macros
+    )
+
+
+def is_window(name: str) -> bool:
+    """Whether a function requires OVER."""
+    return name.lower() in _WINDOW_FUNCTIONS
+
+
+def is_denied(name: str) -> bool:
+    """Whether DuckDB has a function of that name that the list excludes on purpose."""
+    return bool(_DENIED_FUNCTIONS.fullmatch(name))
+
+
+def function_names() -> list[str]:
+    """The functions whose names are identifiers (not operators), sorted, for completion and near
+    names."""
+    return sorted(
+        name
+        for name in allowed_functions()
+        if name.isidentifier() and not name.startswith("icu_collate")
+    )
+
+
+def generate_lines(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """The lines of `functions.txt` for the running DuckDB."""
+    rows = connection.execute(
+        "SELECT lower(function_name), function_type, list(DISTINCT stability) FROM "
+        "duckdb_functions()"
+        " WHERE function_type IN ('scalar', 'aggregate', 'macro') GROUP BY ALL"
+    ).fetchall()
+    kinds: dict[str, set[str]] = {}
+    volatile: set[str] = set()
+    for name, kind, stability in rows:
+        kinds.setdefault(name, set()).add(kind[0])
+        if set(stability) - {"CONSISTENT", None}:
+            volatile.add(name)
+    for letter, names in (("w", _WINDOW_FUNCTIONS), ("g", _SYNTAX_FUNCTIONS)):
+        for name in names:
+            kinds.setdefault(name, set()).add(letter)
+    lines = [
+        (
+            f"# DuckDB {duckdb.__version__}: name, kinds, mark. Written by `python -m "
+            "jammi_lab.engine.sql.function_list`."
+        )
+    ]
+    listed = (
+        name
+        for name in sorted(kinds)
+        if name in _ALLOWED_EXCEPTIONS or not _DENIED_FUNCTIONS.fullmatch(name)
+    )
+    return lines + [
+        f"{name}\t{''.join(sorted(kinds[name]))}\t{_mark(name, volatile)}" for name in listed
+    ]
+
+
+def _mark(name: str, volatile: set[str]) -> str:
+    if name in _CLOCK_FUNCTIONS:
+        return "clock"
+    return (
+        "volatile"
+        if name in _UNMARKED_VOLATILE_FUNCTIONS or name in volatile - _STABLE_FUNCTIONS
+        else "-"
+    )
+
+
+if __name__ == "__main__":
+    _FILE.write_text("\n".join(generate_lines(duckdb.connect())) + "\n", encoding="utf-8")

@@ -1,0 +1,349 @@
+"""Row order of a statement: whether the plan keeps one, whether the rows depend on it, which
+columns a GROUP BY makes unique, and a rewritten text with a total order.
+
+`ordered`: the result is one input (or a VALUES list) that is only filtered, projected or limited.
+DuckDB then keeps the input's order, whatever the number of threads.
+
+`order_sensitive`: inputs with the same rows in another order may give other rows. When in doubt,
+True. A top-level LIMIT is not order-sensitive when `add_total_order` sorts before it, because rows
+that are identical in all output columns are interchangeable. One exception is made on purpose:
+floating-point aggregates count as order-independent, although their last bits may differ. Values
+that are equal and not identical are the subject of `equal_values`.
+"""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from jammi_lab.core import identifiers
+from jammi_lab.core.errors import SchemaMismatch
+from jammi_lab.core.identifiers import ascii_lower
+from jammi_lab.engine.sql import function_list, tokens
+from jammi_lab.engine.sql.allowlist import walk_nodes
+
+Node = dict[str, Any]
+
+_ORDER_KEEPING_OPERATORS = frozenset(
+    {
+        "SEQ_SCAN",
+        "TABLE_SCAN",
+        "FILTER",
+        "PROJECTION",
+        "LIMIT",
+        "STREAMING_LIMIT",
+        "DUMMY_SCAN",
+        "COLUMN_DATA_SCAN",
+        "EMPTY_RESULT",
+        "EXPRESSION_SCAN",
+        "UNNEST",
+    }
+)
+_SCAN_OPERATORS = frozenset(
+    {"SEQ_SCAN", "TABLE_SCAN", "COLUMN_DATA_SCAN", "DUMMY_SCAN", "EXPRESSION_SCAN", "EMPTY_RESULT"}
+)
+_LIMIT_MODIFIERS = ("LIMIT_MODIFIER", "LIMIT_PERCENT_MODIFIER")
+_PEER_WINDOW_FUNCTIONS = {
+    "WINDOW_RANK",
+    "WINDOW_RANK_DENSE",
+    "WINDOW_DENSE_RANK",
+    "WINDOW_PERCENT_RANK",
+    "WINDOW_CUME_DIST",
+}
+_SORT_FUNCTIONS = {"list_sort", "array_sort", "list_reverse_sort", "array_reverse_sort"}
+"""Functions whose first argument may be a list in any order. DuckDB's parser rewrites `list(x ORDER
+BY x)` to one of them."""
+_LIMIT_KEYWORDS = ("limit", "offset", "fetch")
+
+
+def keeps_input_order(tree: Node, operators: Sequence[str]) -> bool:
+    """Whether the plan keeps the order of its one input and the statement has no ORDER BY."""
+    scans = [o for o in operators if o in _SCAN_OPERATORS]
+    has_order_by = any(m["type"] == "ORDER_MODIFIER" for m in tree.get("modifiers") or ())
+    return (
+        not has_order_by
+        and len(scans) == 1
+        and all(o in _ORDER_KEEPING_OPERATORS for o in operators)
+        and all(_is_order_keeping(n) for n in walk_nodes(tree))
+    )
+
+
+def _is_order_keeping(node: Node) -> bool:
+    kind, cls = node.get("type"), node.get("class")
+    if kind in (
+        "JOIN",
+        "SET_OPERATION_NODE",
+        "RECURSIVE_CTE_NODE",
+        "PIVOT",
+        "SHOW_REF",
+        "DISTINCT_MODIFIER",
+    ) or cls in ("WINDOW", "SUBQUERY"):
+        return False
+    return not (
+        cls == "FUNCTION" and ascii_lower(node["function_name"]) in function_list.aggregate_names()
+    ) and not node.get("sample")
+
+
+def has_limit(tree: Node) -> bool:
+    """Whether the statement as a whole has a LIMIT or OFFSET."""
+    return any(m["type"] in _LIMIT_MODIFIERS for m in tree.get("modifiers") or ())
+
+
+def is_order_sensitive(tree: Node, sorts_before_limit: bool) -> bool:
+    """Whether the rows may depend on the order of the inputs' rows. `sorts_before_limit` when the
+    executed text has a total order before its LIMIT."""
+    sorted_lists = {
+        id(n["children"][0])
+        for n in walk_nodes(tree)
+        if ascii_lower(n.get("function_name") or "") in _SORT_FUNCTIONS and n.get("children")
+    }
+    for node in walk_nodes(tree):
+        if id(node) not in sorted_lists and _is_sensitive_node(node):
+            return True
+        for modifier in node.get("modifiers") or ():
+            if modifier["type"] in _LIMIT_MODIFIERS and (
+                node is not tree or not sorts_before_limit
+            ):
+                return True
+    return False
+
+
+def select_in_total_order(
+    body: str, schema: Mapping[str, str], columns_read: Collection[str]
+) -> str:
+    """A SELECT of an input, ordered by all columns read. Types whose equal values may differ are
+    also ordered by their text."""
+    terms = [identifiers.quote_identifier(column) for column in schema if column in columns_read]
+    terms += [
+        f"{identifiers.quote_identifier(c)}::VARCHAR"
+        for c, kind in schema.items()
+        if c in columns_read and re.search("INTERVAL|FLOAT|DOUBLE|TIME WITH", kind)
+    ]
+    return f"SELECT * FROM ({body}) ORDER BY {', '.join(terms)}" if terms else body
+
+
+def _is_sensitive_node(node: Node) -> bool:
+    kind, cls = node.get("type"), node.get("class")
+    if kind == "DISTINCT_MODIFIER":
+        return bool(node.get("distinct_on_targets"))
+    if kind == "JOIN":
+        return node.get("ref_type") in ("POSITIONAL", "ASOF")
+    if kind == "COLLATE":
+        return True  # different texts may compare as equal, also in a total order
+    if kind == "SHOW_REF":
+        return node.get("show_type") == "SUMMARY"
+    if kind == "RECURSIVE_CTE_NODE":
+        return bool(node.get("key_targets"))
+    if kind == "TABLE_FUNCTION":
+        return node.get("with_ordinality") == "WITH_ORDINALITY"
+    if node.get("sample"):
+        return True
+    if cls == "WINDOW":
+        return _is_sensitive_window(node)
+    if cls == "FUNCTION":
+        return _is_sensitive_aggregate(node)
+    return False
+
+
+def _is_sensitive_window(node: Node) -> bool:
+    if node["type"] in _PEER_WINDOW_FUNCTIONS:
+        return False
+    if node["type"] != "WINDOW_AGGREGATE":
+        return True
+    rows = any("ROWS" in str(node.get(side)) for side in ("start", "end"))
+    return rows or not _is_order_independent(node)
+
+
+def _is_sensitive_aggregate(node: Node) -> bool:
+    name = ascii_lower(node["function_name"])
+    if name not in function_list.aggregate_names() or _is_order_independent(node):
+        return False
+    arguments = [comparable_form(c) for c in node.get("children") or ()]
+    orders = [
+        comparable_form(o["expression"]) for o in (node.get("order_bys") or {}).get("orders") or ()
+    ]
+    # list(a ORDER BY a): elements that compare as equal are interchangeable.
+    return not (
+        orders
+        and arguments
+        and arguments[0] in orders
+        and name in ("list", "array_agg", "string_agg", "group_concat", "listagg", "first", "last")
+    )
+
+
+def _is_order_independent(node: Node) -> bool:
+    """Whether an aggregate gives the same value for its rows in any order. `max(x, n)` does not: it
+    returns the n largest, with the `n` of the first row (DuckDB 1.5.5)."""
+    has_variable_arguments = any(
+        child.get("type") != "VALUE_CONSTANT" for child in (node.get("children") or [])[1:]
+    )
+    return ascii_lower(
+        node["function_name"]
+    ) in function_list.ORDER_INDEPENDENT_AGGREGATES and not (
+        has_variable_arguments and ascii_lower(node["function_name"]) in ("max", "min")
+    )
+
+
+def comparable_form(node: Any) -> Any:
+    """A comparable form of an expression, without positions, aliases and the case of names. Within
+    one SELECT, expressions with equal forms mean the same."""
+    if isinstance(node, dict):
+        if node.get("type") == "COLUMN_REF":
+            return ("column", tuple(map(ascii_lower, node["column_names"])))
+        return tuple(
+            (k, comparable_form(v)) for k, v in node.items() if k not in ("query_location", "alias")
+        )
+    return tuple(comparable_form(v) for v in node) if isinstance(node, list) else node
+
+
+# -- the key that GROUP BY gives
+
+
+def infer_key(tree: Node, output: Sequence[tuple[str, str]]) -> list[str]:
+    """The output columns that are exactly the GROUP BY expressions; empty unless all of these are
+    in the output."""
+    select = tree.get("select_list") or []
+    if (
+        tree.get("type") != "SELECT_NODE"
+        or len(select) != len(output)
+        or len({ascii_lower(n) for n, _ in output}) != len(output)
+    ):
+        return []
+    if any(
+        n.get("type") == "STAR"
+        or ascii_lower(n.get("function_name") or "") in ("unnest", "generate_subscripts")
+        for n in walk_nodes(select)
+    ):
+        return []
+    if tree.get("aggregate_handling") == "FORCE_AGGREGATES":
+        positions = [i for i, item in enumerate(select) if not _contains_aggregate(item)]
+        return [output[i][0] for i in positions] if len(positions) < len(select) else []
+    groups = tree.get("group_expressions") or []
+    if not groups or len(tree.get("group_sets") or [[]]) > 1:
+        return []
+    group_positions = [_group_position(group, select) for group in groups]
+    return (
+        [output[i][0] for i in dict.fromkeys(group_positions) if i is not None]
+        if None not in group_positions
+        else []
+    )
+
+
+def _contains_aggregate(item: Node) -> bool:
+    return any(
+        n.get("class") == "FUNCTION"
+        and ascii_lower(n["function_name"]) in function_list.aggregate_names()
+        for n in walk_nodes(item)
+    )
+
+
+def _group_position(group: Node, select: Sequence[Node]) -> int | None:
+    if group.get("type") == "VALUE_CONSTANT":
+        ordinal = group["value"].get("value")
+        return ordinal - 1 if isinstance(ordinal, int) and 0 < ordinal <= len(select) else None
+    group_form = comparable_form(group)
+    for i, item in enumerate(select):
+        if comparable_form(item) == group_form or _is_same_column(item, group):
+            return i
+    if group.get("type") == "COLUMN_REF" and len(group["column_names"]) == 1:
+        name = ascii_lower(group["column_names"][0])
+        return next(
+            (i for i, item in enumerate(select) if ascii_lower(item.get("alias") or "") == name),
+            None,
+        )
+    return None
+
+
+def _is_same_column(left: Node, right: Node) -> bool:
+    """Whether two references mean the same column, such as `venue` and `p.venue`. The unqualified
+    one cannot be ambiguous, because the statement binds."""
+    if left.get("type") != "COLUMN_REF" or right.get("type") != "COLUMN_REF":
+        return False
+    a, b = (list(map(ascii_lower, n["column_names"])) for n in (left, right))
+    return a[-1] == b[-1] and 1 in (len(a), len(b)) and max(len(a), len(b)) <= 2
+
+
+# -- a total order
+
+
+def total_order_positions(
+    output: Sequence[tuple[str, str]], key: Sequence[str], unique: Sequence[str]
+) -> list[int]:
+    """The positions (from 1) of the key columns, then of all others; of the key columns alone when
+    they include all of `unique`. SchemaMismatch for an unknown key column."""
+    by_name = {ascii_lower(name): i for i, (name, _) in reversed(list(enumerate(output, 1)))}
+    exact = {name: i for i, (name, _) in reversed(list(enumerate(output, 1)))}
+    positions: list[int] = []
+    for name in key:
+        position = exact.get(name) or by_name.get(ascii_lower(name))
+        if position is None:
+            suggestions = identifiers.near_names(name, exact)
+            raise SchemaMismatch(
+                f"The key column {name} is not in the result"
+                + (f"; near: {', '.join(suggestions)}." if suggestions else "."),
+                column=name,
+            )
+        positions.append(position)
+    if unique and {ascii_lower(n) for n in unique} <= {ascii_lower(n) for n in key}:
+        return list(dict.fromkeys(positions))
+    return list(dict.fromkeys([*positions, *range(1, len(output) + 1)]))
+
+
+def add_total_order(sql: str, tree: Node, positions: Sequence[int]) -> str | None:
+    """The statement with its ORDER BY extended by these positions, or with an ORDER BY inserted
+    before LIMIT; None when the text has no unique place for it.
+
+    The text is split at keywords outside brackets. The caller must parse the result and compare the
+    trees (`is_extension`) before using it.
+    """
+    if not positions:
+        return sql
+    raw, top_level_tokens = sql.encode(), tokens.top_level_tokens(sql)
+    added = ", ".join(map(str, positions))
+    orders = [m for m in tree.get("modifiers") or () if m["type"] == "ORDER_MODIFIER"]
+    if any(o["expression"]["type"] == "STAR" for m in orders for o in m["orders"]):
+        return sql
+    order_by_indexes = [
+        i
+        for i in range(len(top_level_tokens) - 1)
+        if top_level_tokens[i].text == "order" and top_level_tokens[i + 1].text == "by"
+    ]
+    if len(order_by_indexes) > 1 or bool(order_by_indexes) != bool(orders):
+        return None
+    begin = order_by_indexes[0] if order_by_indexes else 0
+    limit_offsets = [t.offset for t in top_level_tokens[begin:] if t.text in _LIMIT_KEYWORDS]
+    insert_offset = min(limit_offsets) if limit_offsets else len(raw)
+    clause = f"\n, {added} " if order_by_indexes else f"\nORDER BY {added} "
+    return (raw[:insert_offset] + clause.encode() + raw[insert_offset:]).decode()
+
+
+def is_extension(original: Node, extended: Node, positions: Sequence[int]) -> bool:
+    """Whether the tree `after` is `before` with exactly these positions appended to its ORDER
+    BY."""
+    old_terms = [
+        o
+        for m in original.get("modifiers") or ()
+        if m["type"] == "ORDER_MODIFIER"
+        for o in m["orders"]
+    ]
+    new_terms = [
+        o
+        for m in extended.get("modifiers") or ()
+        if m["type"] == "ORDER_MODIFIER"
+        for o in m["orders"]
+    ]
+    added = [o["expression"].get("value", {}).get("value") for o in new_terms[len(old_terms) :]]
+    without_order = [
+        {**t, "modifiers": [m for m in t.get("modifiers") or () if m["type"] != "ORDER_MODIFIER"]}
+        for t in (original, extended)
+    ]
+    return (
+        added == list(positions)
+        and _without_positions(old_terms) == _without_positions(new_terms[: len(old_terms)])
+        and _without_positions(without_order[0]) == _without_positions(without_order[1])
+    )
+
+
+def _without_positions(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {k: _without_positions(v) for k, v in node.items() if k != "query_location"}
+    return [_without_positions(v) for v in node] if isinstance(node, list) else node

@@ -1,0 +1,308 @@
+"""Jammi's table functions in FROM. Each call is replaced in the text by a name, which a resolver
+resolves like any other.
+
+The name is padded with blanks to the length of the call, so that positions in the text stay valid.
+Its last part is the function's name, so that columns can still be qualified by it.
+"""
+
+import datetime
+import decimal
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from jammi_lab.core.errors import InvalidArgument, JammiError, StatementNotAllowed
+from jammi_lab.core.identifiers import ascii_lower
+from jammi_lab.engine.sql.allowlist import character_offset, walk_nodes
+from jammi_lab.engine.sql.tokens import all_tokens
+
+Name = tuple[str, str]
+"""The two-part name that replaces a call in the text, ASCII lower case."""
+
+_REQUIRED = object()
+_REPLACEMENT_SCHEMA = "__j"
+_SOURCE_HINT = ", or add the file as a source: ws.sources.add('name', 'path')."
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionArgument:
+    """One argument of a function."""
+
+    name: str
+    types: tuple[type, ...] | None
+    """The accepted types; None for every type with a literal."""
+    default: Any = _REQUIRED
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """The signature of a table function."""
+
+    usage: str
+    """The usage shown in messages, after FROM."""
+    arguments: tuple[FunctionArgument, ...]
+    parameters: bool = True
+    """Whether `$name` and `name := value` are accepted."""
+    option_names: Mapping[str, str] | None = None
+    """For functions that read files: synonyms of argument names. Their arguments are written `name
+    = value` and never as `$name`. None for other functions."""
+
+
+_K = FunctionArgument("k", (int,), 10)
+_PATH = FunctionArgument("path", (str,))
+_CSV = tuple(
+    FunctionArgument(name, kinds, None)
+    for name, kinds in (
+        ("delimiter", (str,)),
+        ("header", (bool,)),
+        ("null", (str,)),
+        ("encoding", (str,)),
+    )
+)
+_BY_NAME = FunctionArgument("union_by_name", (bool,), None)
+_CSV_WORDS = {"delim": "delimiter", "sep": "delimiter", "nullstr": "null"}
+USAGE: Mapping[str, Signature] = {
+    "jammi_version": Signature(
+        "jammi_version('recipe', version)",
+        (FunctionArgument("recipe", (str,)), FunctionArgument("version", (int,))),
+        parameters=False,
+    ),
+    "search": Signature(
+        "search('table', 'text' or $param [, k := 10])",
+        (FunctionArgument("table", (str,)), FunctionArgument("query", (str, list)), _K),
+    ),
+    "neighbors": Signature(
+        "neighbors('table', 'row key' or $param [, k := 10])",
+        (FunctionArgument("table", (str,)), FunctionArgument("row", None), _K),
+    ),
+    "read_parquet": Signature("read_parquet('path')", (_PATH, _BY_NAME), option_names={}),
+    "read_csv": Signature(
+        "read_csv('path' [, delim = ';'])", (_PATH, *_CSV, _BY_NAME), option_names=_CSV_WORDS
+    ),
+    "read_json": Signature("read_json('path')", (_PATH, _BY_NAME), option_names={}),
+}
+"""The signatures by function name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A parameter `$name` as an argument."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionCall:
+    """One call, with one value per argument of the signature."""
+
+    function: str
+    arguments: tuple[Any, ...]
+
+    def with_values(self, values: Mapping[str, Any]) -> "FunctionCall":
+        """The call with its parameters replaced by values. InvalidArgument for a wrong type."""
+        by_folded_name = {ascii_lower(name): value for name, value in values.items()}
+        arguments = tuple(
+            by_folded_name[ascii_lower(a.name)] if isinstance(a, Parameter) else a
+            for a in self.arguments
+        )
+        for argument, value in zip(USAGE[self.function].arguments, arguments, strict=True):
+            if not _fits(value, argument):
+                raise InvalidArgument(
+                    f"The argument {argument.name} of {self.function}() cannot be of type "
+                    f"{type(value).__name__}.",
+                    hint=f"Write FROM {USAGE[self.function].usage}.",
+                )
+        return FunctionCall(self.function, arguments)
+
+
+def replace_calls(text: str, tree: dict[str, Any]) -> tuple[str, dict[Name, FunctionCall]]:
+    """The text with its calls replaced, and the call of each name. InvalidArgument, with a
+    position, for wrong arguments."""
+    calls: dict[Name, FunctionCall] = {}
+    for node in walk_nodes(tree):
+        call = node.get("function") if node.get("type") == "TABLE_FUNCTION" else None
+        if (
+            call is None
+            or ascii_lower(call.get("function_name") or "") not in USAGE
+            or call.get("schema")
+            or call.get("catalog")
+        ):
+            continue
+        function = ascii_lower(call["function_name"])
+        position = character_offset(text, call["query_location"])
+        name = (f"{_REPLACEMENT_SCHEMA}{len(calls)}", function)
+        end = None if position is None else _call_end(text, position)
+        if position is None or end is None or len(".".join(name)) > end - position:
+            hint = f"Write FROM {USAGE[function].usage}" + (
+                _SOURCE_HINT if USAGE[function].option_names is not None else "."
+            )
+            raise StatementNotAllowed(
+                f"This call of {function}() is not supported.", hint=hint
+            ).with_position(text, position)
+        calls[name] = FunctionCall(function, _parse_arguments(function, call, text, position))
+        text = text[:position] + ".".join(name).ljust(end - position) + text[end:]
+    return text, calls
+
+
+def _call_end(text: str, position: int) -> int | None:
+    """The end of the call at a character; None when its parentheses do not close."""
+    start, depth = len(text[:position].encode("utf-8", "replace")), 0
+    for offset, body in all_tokens(text):
+        if offset > start and body[:1] in (b"(", b")"):
+            depth += 1 if body[:1] == b"(" else -1
+            if depth == 0:
+                return len(text.encode("utf-8", "replace")[: offset + 1].decode(errors="ignore"))
+    return None
+
+
+def _parse_arguments(
+    function: str, call: dict[str, Any], text: str, position: int
+) -> tuple[Any, ...]:
+    """The argument values in the order of the signature, with defaults."""
+    signature = USAGE[function]
+    error = _arguments_error(function, signature).with_position(text, position)
+    if call.get("filter") or call.get("distinct") or (call.get("order_bys") or {}).get("orders"):
+        raise error
+    by_name: dict[str, Any] = {}
+    argument_names = [argument.name for argument in signature.arguments]
+    for number, child in enumerate(call.get("children") or []):
+        explicit_name, value_node = _split_named_argument(child, signature)
+        name = explicit_name or (argument_names[number] if number < len(argument_names) else "")
+        value = _literal_or_parameter(value_node)
+        is_valid_type = isinstance(value, Parameter) or any(
+            a.name == name and _fits(value, a) for a in signature.arguments
+        )
+        is_allowed_form = signature.parameters or not (
+            explicit_name or isinstance(value, Parameter)
+        )
+        is_allowed_form &= signature.option_names is None or (
+            not isinstance(value, Parameter) and bool(explicit_name) == (number > 0)
+        )
+        if (
+            value is None
+            or name not in argument_names
+            or name in by_name
+            or not is_valid_type
+            or not is_allowed_form
+        ):
+            raise error
+        by_name[name] = value
+    if any(a.default is _REQUIRED and a.name not in by_name for a in signature.arguments):
+        raise error
+    return tuple(by_name.get(a.name, a.default) for a in signature.arguments)
+
+
+def _arguments_error(function: str, signature: Signature) -> JammiError:
+    """The error for wrong arguments."""
+    if signature.option_names is None:
+        return InvalidArgument(
+            f"{function}() takes literals{' or $parameters' if signature.parameters else ''}.",
+            hint=f"Write FROM {signature.usage}"
+            + (
+                ", for example FROM jammi_version('top', 2)."
+                if function == "jammi_version"
+                else "."
+            ),
+        )
+    optional_names = ", ".join(argument.name for argument in signature.arguments[1:])
+    return StatementNotAllowed(
+        f"{function}() takes a literal path{', and ' if optional_names else ''}{optional_names}.",
+        hint=f"Write FROM {signature.usage}{_SOURCE_HINT}",
+    )
+
+
+def _split_named_argument(
+    child: dict[str, Any], signature: Signature
+) -> tuple[str, dict[str, Any]]:
+    """The name of a named argument (empty for a positional one), and its value node."""
+    name = ascii_lower(child.get("alias") or "")
+    if signature.option_names is None:
+        return name, child
+    left_node = child.get("left") or {}
+    if (
+        not name
+        and child.get("type") == "COMPARE_EQUAL"
+        and left_node.get("type") == "COLUMN_REF"
+        and len(left_node.get("column_names") or ()) == 1
+    ):
+        name, child = ascii_lower(left_node["column_names"][0]), child.get("right") or {}
+    return signature.option_names.get(name, name), child
+
+
+def _fits(value: Any, argument: FunctionArgument) -> bool:
+    if argument.types is None:
+        return value is not None and not isinstance(value, list | tuple | dict)
+    if value is None and argument.default is None:
+        return True
+    return isinstance(value, argument.types) and (
+        bool in argument.types or not isinstance(value, bool)
+    )
+
+
+def _literal_or_parameter(child: dict[str, Any]) -> Any:
+    """The parameter or literal value of an argument; None for anything else, including NULL."""
+    if child.get("type") == "VALUE_PARAMETER":
+        return Parameter(child["identifier"])
+    if (
+        child.get("type") == "FUNCTION"
+        and child.get("function_name") == "list_value"
+        and child.get("schema") in ("", "main")
+    ):
+        numbers = [_constant_value(item) for item in child.get("children") or ()]
+        is_numeric = all(
+            isinstance(n, int | float | decimal.Decimal) and not isinstance(n, bool)
+            for n in numbers
+        )
+        return [float(n) for n in numbers] if is_numeric and numbers else None
+    if child.get("type") == "OPERATOR_CAST" and not child.get("try_cast"):
+        inner = _constant_value(child.get("child") or {})
+        parse_literal = _LITERAL_PARSERS.get((child.get("cast_type") or {}).get("id") or "")
+        try:
+            return (
+                parse_literal(inner)
+                if parse_literal is not None and isinstance(inner, str)
+                else None
+            )
+        except ValueError:
+            return None
+    return _constant_value(child)
+
+
+def _constant_value(child: dict[str, Any]) -> Any:
+    """The value of a string or number literal; None for anything else."""
+    value = child.get("value") if child.get("type") == "VALUE_CONSTANT" else None
+    if not isinstance(value, dict) or value.get("is_null"):
+        return None
+    kind, raw_value = value["type"]["id"], value.get("value")
+    match kind:
+        case "VARCHAR" | "INTEGER" | "BIGINT" | "DOUBLE":
+            return raw_value
+        case "HUGEINT" | "UHUGEINT":
+            return _to_integer(raw_value)
+        case "DECIMAL":
+            with decimal.localcontext(prec=40):
+                return decimal.Decimal(_to_integer(raw_value)).scaleb(
+                    -value["type"]["type_info"]["scale"]
+                )
+    return None
+
+
+def _to_integer(raw_value: Any) -> int:
+    """An integer; beyond 64 bits it is serialised in two halves."""
+    return (
+        (int(raw_value["upper"]) << 64) + int(raw_value["lower"])
+        if isinstance(raw_value, dict)
+        else int(raw_value)
+    )
+
+
+_LITERAL_PARSERS: Mapping[str, Callable[[str], Any]] = {
+    "DATE": datetime.date.fromisoformat,
+    "TIME": datetime.time.fromisoformat,
+    "TIMESTAMP": datetime.datetime.fromisoformat,
+    "TIMESTAMP WITH TIME ZONE": datetime.datetime.fromisoformat,
+    "UUID": uuid.UUID,
+    "BOOLEAN": {"t": True, "f": False}.get,
+}
+"""Parsers of typed literals such as DATE '2020-01-31', by type."""

@@ -1,0 +1,211 @@
+"""The DuckDB instances of one tenant, and the scratch database of a statement that runs in them."""
+
+import contextlib
+import ctypes
+import functools
+import os
+import re
+import threading
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from jammi_lab.core import identifiers
+from jammi_lab.core.settings import Settings
+from jammi_lab.core.thread_pool import submit
+from jammi_lab.engine import duckdb_instances
+from jammi_lab.engine.attachments import Attachments
+from jammi_lab.engine.name_resolution import ResolvedNames
+from jammi_lab.engine.sql.read_set import scratch_address
+from jammi_lab.engine.stream import Setup, StreamWorker
+from jammi_lab.sources.base import Relation
+from jammi_lab.sources.metadata_cache_lock import lock_for
+from jammi_lab.storage.spill_folders import SpillFolder
+
+CLOSE_TIMEOUT_SECONDS = 5.0
+MAX_LIMIT_ROWS = 2**63 - 1
+
+
+def _without_pushdown(address: str, schema: pa.Schema) -> str:
+    """A SELECT of a frame that keeps DuckDB from pushing float comparisons down to Arrow, which
+    orders NaN differently.
+
+    Comparisons of computed values are not pushed down, and a double negation preserves every bit.
+    For floats in nested columns a LIMIT prevents the pushdown; it costs parallelism."""
+    floats = [field.name for field in schema if pa.types.is_floating(field.type)]
+    nested = any(
+        pa.types.is_nested(field.type) and re.search("float|double", str(field.type))
+        for field in schema
+    )
+    replacements = ", ".join(
+        f"-(-{name}) AS {name}" for name in map(identifiers.quote_identifier, floats)
+    )
+    return (
+        f"SELECT *{f' REPLACE ({replacements})' if replacements else ''} FROM "
+        f"{address}{f' LIMIT {MAX_LIMIT_ROWS}' if nested else ''}"
+    )
+
+
+_open_sessions: weakref.WeakSet["TenantSession"] = weakref.WeakSet()
+
+
+def _keep_alive_after_fork() -> None:
+    """Keep the parent's instances alive in a forked child. Closing them there would wait for
+    threads that do not exist in the child and crash it at exit."""
+    for session in _open_sessions:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(session.main))
+
+
+os.register_at_fork(after_in_child=_keep_alive_after_fork)
+
+
+class TenantSession:
+    """The instances of one tenant."""
+
+    def __init__(self, settings: Settings, parent: Path) -> None:
+        """`parent` is the folder in which it creates its spill folder."""
+        self._spill = SpillFolder(parent)
+        self.spill = self._spill.folder
+        try:
+            self.main = duckdb_instances.open_main(settings, self.spill)
+            self.replicas = duckdb_instances.open_replicas(settings)
+        except BaseException:
+            self._spill.remove()
+            raise
+        _open_sessions.add(self)
+        self.lock = threading.RLock()
+        self.workers: weakref.WeakSet[StreamWorker] = weakref.WeakSet()
+        self.users = 0
+        self._users_lock = threading.Lock()
+        self.attachments = Attachments()
+        self._filesystems: dict[str, object] = {}
+        self._settings = settings
+
+    @functools.cached_property
+    def scan_replicas(self) -> duckdb.DuckDBPyConnection:
+        """Replicas whose plans show the filters of each scan, opened on first use."""
+        return duckdb_instances.open_replicas(self._settings, pushes_filters_down=True)
+
+    @property
+    def in_use(self) -> bool:
+        """Whether a statement is being prepared or run."""
+        return self.users > 0 or any(not worker.finished.is_set() for worker in self.workers)
+
+    def add_users(self, change: int) -> None:
+        """Count a user: 1 to begin, -1 to end."""
+        with self._users_lock:
+            self.users += change
+
+    def setup(self, relations: ResolvedNames) -> Setup:
+        """A function that creates, on a cursor, the scratch database for a statement that reads
+        `found`."""
+
+        def create(cursor: duckdb.DuckDBPyConnection) -> Callable[[], None]:
+            if not relations:
+                return lambda: None
+            with contextlib.ExitStack() as undo:
+                for relation in relations.values():
+                    if relation.acquire is not None:
+                        undo.callback(relation.acquire())
+                    if relation.requirements.attachment is not None:
+                        undo.callback(
+                            lock_for(
+                                self.attachments.connector_state,
+                                relation.requirements.attachment.type,
+                            ).acquire_read()
+                        )
+                    undo.callback(self.attachments.use(cursor, relation))
+                database = duckdb_instances.open_scratch(cursor)
+                undo.callback(duckdb_instances.close_scratch, cursor, database)
+                for number, (parts, relation) in enumerate(relations.items()):
+                    self._create_view(cursor, database, parts, relation, number)
+                return undo.pop_all().close
+
+        return create
+
+    def _create_view(
+        self,
+        cursor: duckdb.DuckDBPyConnection,
+        database: str,
+        parts: tuple[str, ...],
+        relation: Relation,
+        number: int,
+    ) -> None:
+        schema, table = scratch_address(parts)
+        if len(parts) > 1:
+            cursor.execute(
+                f"CREATE SCHEMA IF NOT EXISTS {database}.{identifiers.quote_identifier(schema)}"
+            )
+        body = self.select_text(cursor, relation, number)
+        cursor.execute(
+            f"CREATE VIEW {database}.{identifiers.quote_identifier(schema)}"
+            f".{identifiers.quote_identifier(table)} AS {body}"
+        )
+
+    def select_text(
+        self, cursor: duckdb.DuckDBPyConnection, relation: Relation, number: int = 0
+    ) -> str:
+        """A SELECT of a relation for this cursor. Registers its frame or filesystem."""
+        if relation.requirements.filesystem is not None:
+            self.register_filesystem(relation.requirements.filesystem)
+        if relation.read.frame is None:
+            return relation.read.body or ""
+        cursor.register(f"__jammi_frame_{number}", relation.read.frame)
+        return _without_pushdown(f"temp.main.__jammi_frame_{number}", relation.read.frame.schema)
+
+    def register_filesystem(self, filesystem: Any) -> None:
+        """Register an fsspec filesystem with DuckDB, replacing an earlier one of the same
+        protocol."""
+        protocols = (
+            [filesystem.protocol]
+            if isinstance(filesystem.protocol, str)
+            else list(filesystem.protocol)
+        )
+        with self.lock:
+            if all(self._filesystems.get(p) is filesystem for p in protocols):
+                return
+            for protocol in protocols:
+                if self._filesystems.pop(protocol, None) is not None:
+                    self.main.unregister_filesystem(protocol)
+            self.main.register_filesystem(filesystem)
+            self._filesystems.update(dict.fromkeys(protocols, filesystem))
+
+    def describe(self, cursor: duckdb.DuckDBPyConnection, relation: Relation) -> dict[str, str]:
+        """Columns and SQL types of a relation. Raises DuckDB's errors."""
+        with self.attachments.using(cursor, relation):
+            return {
+                name: kind
+                for name, kind, *_ in cursor.execute(
+                    f"DESCRIBE {self.select_text(cursor, relation)}"
+                ).fetchall()
+            }
+
+    def close(self) -> None:
+        """Stop running statements, close the instances and remove spilled files. A statement that
+        waits for a hanging server delays this in the background until the server answers or the
+        process ends."""
+        for worker in list(self.workers):
+            worker.stop()
+        closed = threading.Event()
+
+        def release() -> None:
+            self.main.close()
+            self.replicas.close()
+            if "scan_replicas" in vars(self):
+                self.scan_replicas.close()
+            self._spill.remove()
+            closed.set()
+
+        try:
+            submit(release, "jammi-engine-close")
+        except RuntimeError:
+            # The interpreter is exiting and starts no more threads; the instances end with it.
+            self._spill.remove()
+            return
+        closed.wait(
+            CLOSE_TIMEOUT_SECONDS
+        )  # DuckDB's close() waits indefinitely for a statement on a hanging server

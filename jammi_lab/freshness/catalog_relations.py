@@ -1,0 +1,360 @@
+"""`jammi_catalog.*`: the workspace's metadata as relations for SQL.
+
+A relation is computed when a statement that names it runs, so other queries and `DESCRIBE` trigger
+no observation pass. Every row is read with the tenant predicate applied.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from jammi_lab.catalog.catalog import Catalog
+from jammi_lab.catalog.sessions import OPEN
+from jammi_lab.core.anchors import Input, InputKind
+from jammi_lab.core.identifiers import fold
+from jammi_lab.core.records import TableStatus, recipe_statement
+from jammi_lab.core.tenancy import TenantScope
+from jammi_lab.freshness import model_edges
+from jammi_lab.freshness.table_column_lineage import ColumnLineage
+from jammi_lab.inputs.observers import JAMMI_CATALOG
+from jammi_lab.sources.base import Computed, InputRead, ReadPlan, Relation
+from jammi_lab.sources.locations import display_location
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from jammi_lab.freshness.reports import Status
+
+Rows = Callable[[], Iterable[Sequence[Any]]]
+"""The rows of one relation in the bound tenant's scope, one value per column."""
+
+COLUMNS: Mapping[str, Mapping[str, str]] = {
+    "sources": {
+        "name": "VARCHAR",
+        "kind": "VARCHAR",
+        "location": "VARCHAR",
+        "tenant": "VARCHAR",
+        "anchor": "VARCHAR",
+        "anchored_at": "VARCHAR",
+    },
+    "tables": {
+        "name": "VARCHAR",
+        "version": "BIGINT",
+        "table_name": "VARCHAR",
+        "kind": "VARCHAR",
+        "status": "VARCHAR",
+        "source": "VARCHAR",
+        "row_count": "BIGINT",
+        "bytes": "BIGINT",
+        "created_at": "VARCHAR",
+        "tenant": "VARCHAR",
+    },
+    "columns": {
+        "table_name": "VARCHAR",
+        "name": "VARCHAR",
+        "type": "VARCHAR",
+        "position": "BIGINT",
+    },
+    "recipes": {
+        "name": "VARCHAR",
+        "kind": "VARCHAR",
+        "definition": "VARCHAR",
+        "definition_hash": "VARCHAR",
+        "newest_version": "BIGINT",
+        "tenant": "VARCHAR",
+    },
+    "models": {
+        "name": "VARCHAR",
+        "version": "BIGINT",
+        "dimensions": "BIGINT",
+        "digest": "VARCHAR",
+        "tenant": "VARCHAR",
+    },
+    "anchors": {
+        "table_name": "VARCHAR",
+        "input": "VARCHAR",
+        "input_kind": "VARCHAR",
+        "kind": "VARCHAR",
+        "method": "VARCHAR",
+        "value": "VARCHAR",
+        "columns": "VARCHAR[]",
+    },
+    "status": {
+        "name": "VARCHAR",
+        "version": "BIGINT",
+        "verdict": "VARCHAR",
+        "reasons": "VARCHAR[]",
+        "rows": "BIGINT",
+        "bytes": "BIGINT",
+        "age_seconds": "DOUBLE",
+        "index": "VARCHAR",
+        "checks": "VARCHAR",
+        "grounds": "VARCHAR[]",
+    },
+    "checks": {
+        "check_name": "VARCHAR",
+        "table_name": "VARCHAR",
+        "recipe": "VARCHAR",
+        "version": "BIGINT",
+        "severity": "VARCHAR",
+        "outcome": "VARCHAR",
+        "failing": "BIGINT",
+        "checked_at": "VARCHAR",
+        "verdict": "VARCHAR",
+    },
+    "lineage": {"input": "VARCHAR", "derived": "VARCHAR", "kind": "VARCHAR"},
+    "column_lineage": {
+        "input": "VARCHAR",
+        "input_column": "VARCHAR",
+        "derived": "VARCHAR",
+        "derived_column": "VARCHAR",
+    },
+    "mutable_tables": {
+        "name": "VARCHAR",
+        "version": "BIGINT",
+        "row_count": "BIGINT",
+        "tenant": "VARCHAR",
+    },
+    "topics": {"name": "VARCHAR", "next_offset": "BIGINT", "tenant": "VARCHAR"},
+    "sessions": {
+        "id": "VARCHAR",
+        "tenant": "VARCHAR",
+        "deadline": "VARCHAR",
+        "tables": "VARCHAR[]",
+    },
+    "writers": {
+        "id": "VARCHAR",
+        "host": "VARCHAR",
+        "pid": "BIGINT",
+        "opened_at": "VARCHAR",
+        "alive": "BOOLEAN",
+    },
+}
+"""Column → SQL type of every relation. This is a public contract: columns are only appended. Times
+are RFC 3339."""
+
+
+class CatalogRelations:
+    """Resolves `jammi_catalog.*`. `fill` sets the rows of relations that higher packages
+    provide."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        scope: TenantScope,
+        status: Callable[[], "Status"],
+        columns: ColumnLineage,
+    ) -> None:
+        self._catalog = catalog
+        self._scope = scope
+        self._status = status
+        self._column_lineage = columns
+        self._rows: dict[str, Rows] = {
+            "sources": self._source_rows,
+            "tables": self._table_rows,
+            "columns": self._column_rows,
+            "recipes": self._recipe_rows,
+            "models": self._model_rows,
+            "anchors": self._anchor_rows,
+            "status": self._status_rows,
+            "lineage": self._lineage_rows,
+            "column_lineage": self._column_lineage_rows,
+            "topics": self._topic_rows,
+            "sessions": self._session_rows,
+            "mutable_tables": self._mutable_table_rows,
+            "writers": self._writer_rows,
+        }
+
+    def set_rows(self, relation: str, rows: Rows) -> None:
+        """Set the function that returns the rows of a relation."""
+        assert relation in COLUMNS, relation
+        self._rows[relation] = rows
+
+    def resolve(self, parts: tuple[str, ...]) -> Relation | None:
+        """The relation of `jammi_catalog.<name>`; None for any other name. Its rows are computed
+        once, when the statement runs."""
+        if (
+            len(parts) != 2
+            or fold(parts[0]) != JAMMI_CATALOG
+            or (name := fold(parts[1])) not in COLUMNS
+        ):
+            return None
+        tenant = self._scope.current
+
+        @functools.cache
+        def compute_once() -> "pa.Table":
+            with self._scope.use(tenant):
+                return self._table(name)
+
+        relation = Relation(Input(InputKind.SOURCE, JAMMI_CATALOG, name), columns=COLUMNS[name])
+        computed_rows = Computed(
+            definition="",
+            inputs=lambda read: [InputRead(relation, tuple(sorted(read)), COLUMNS[name])],
+            rows=lambda _: compute_once(),
+        )
+        return dataclasses.replace(relation, read=ReadPlan(computed=computed_rows))
+
+    def names(self) -> Iterable[str]:
+        """The names of all relations."""
+        return [f"{JAMMI_CATALOG}.{name}" for name in COLUMNS]
+
+    def _table(self, name: str) -> "pa.Table":
+        import pyarrow as pa
+
+        types = {
+            "VARCHAR": pa.string(),
+            "BIGINT": pa.int64(),
+            "DOUBLE": pa.float64(),
+            "BOOLEAN": pa.bool_(),
+            "VARCHAR[]": pa.list_(pa.string()),
+        }
+        rows = list(self._rows[name]()) if name in self._rows else []
+        return pa.table(
+            {
+                c: pa.array([row[index] for row in rows], types[kind])
+                for index, (c, kind) in enumerate(COLUMNS[name].items())
+            }
+        )
+
+    def _source_rows(self) -> Iterable[Sequence[Any]]:
+        """Rows of `sources`. `anchor` is the source's anchor setting, `anchored_at` the completion
+        time of the newest table that reads it directly."""
+        anchored_at: dict[str, str] = {}
+        for _, record in self._catalog.result_tables.current():
+            for anchor in record.anchors:
+                if (
+                    anchor.input.kind in (InputKind.SOURCE, InputKind.FRAME)
+                    and record.completed_at is not None
+                ):
+                    name = fold(anchor.input.name)
+                    anchored_at[name] = max(anchored_at.get(name, ""), record.completed_at)
+        return [
+            (
+                r.name,
+                r.kind,
+                display_location(r.location),
+                r.tenant,
+                r.anchor,
+                anchored_at.get(fold(r.name)),
+            )
+            for r in self._catalog.sources.list()
+        ]
+
+    def _table_rows(self) -> Iterable[Sequence[Any]]:
+        return [
+            (
+                v.recipe,
+                v.version,
+                t.table_name,
+                t.kind.value,
+                t.status.value,
+                t.source_id,
+                t.row_count,
+                t.bytes,
+                v.created_at,
+                v.tenant,
+            )
+            for v, t in self._catalog.result_tables.list(status=None)
+        ]
+
+    def _column_rows(self) -> Iterable[Sequence[Any]]:
+        for record in self._ready_tables():
+            yield from (
+                (record.table_name, c.name, c.type, position)
+                for position, c in enumerate(record.columns, 1)
+            )
+
+    def _recipe_rows(self) -> Iterable[Sequence[Any]]:
+        newest = {
+            (v.tenant, fold(v.recipe)): v.version for v, _ in self._catalog.result_tables.current()
+        }
+        for r in self._catalog.recipes.list():
+            yield (
+                r.name,
+                r.kind.value,
+                recipe_statement(r),
+                r.definition_hash,
+                newest.get((r.tenant, fold(r.name))),
+                r.tenant,
+            )
+
+    def _model_rows(self) -> Iterable[Sequence[Any]]:
+        return [
+            (m.name, m.version, m.dimensions, m.digest, m.tenant)
+            for m in self._catalog.models.list()
+        ]
+
+    def _anchor_rows(self) -> Iterable[Sequence[Any]]:
+        for record in self._ready_tables():
+            for a in record.anchors:
+                yield (
+                    record.table_name,
+                    a.input.label,
+                    a.input.kind.value,
+                    a.kind.value,
+                    a.method,
+                    a.value,
+                    list(a.columns),
+                )
+
+    def _status_rows(self) -> Iterable[Sequence[Any]]:
+        """Rows of `status`: as `ws.status()`, from one shallow observation pass."""
+        table = self._status().arrow()
+        return zip(*(table.column(name).to_pylist() for name in COLUMNS["status"]), strict=True)
+
+    def _lineage_rows(self) -> Iterable[Sequence[Any]]:
+        of_models = (model_edges.to_edge(use) for use in model_edges.model_uses(self._catalog))
+        edges = dict.fromkeys(
+            [*(link.edge for link in self._catalog.lineage.all_edges()), *of_models]
+        )
+        return [(e.input, e.derived, e.kind) for e in edges]
+
+    def _column_lineage_rows(self) -> Iterable[Sequence[Any]]:
+        edges = [
+            edge
+            for v, record in self._catalog.result_tables.current()
+            for edge in self._column_lineage.edges(v.recipe, record)
+        ]
+        self._column_lineage.flush()
+        return [(e.input, e.input_column, e.derived, e.derived_column) for e in edges]
+
+    def _topic_rows(self) -> Iterable[Sequence[Any]]:
+        return [(t.name, t.next_offset, t.tenant) for t in self._catalog.topics.list()]
+
+    def _mutable_table_rows(self) -> Iterable[Sequence[Any]]:
+        return [
+            (m.name, m.version, m.row_count, m.tenant) for m in self._catalog.mutable_tables.list()
+        ]
+
+    def _session_rows(self) -> Iterable[Sequence[Any]]:
+        for r in self._catalog.sessions.list():
+            if r.state == OPEN:
+                yield (
+                    r.session_id,
+                    r.tenant,
+                    r.deadline,
+                    [t.name for t in self._catalog.mutable_tables.list(session=r.session_id)],
+                )
+
+    def _writer_rows(self) -> Iterable[Sequence[Any]]:
+        writers = self._catalog.writers
+        return [
+            (
+                w.writer_id,
+                w.host,
+                w.pid,
+                w.started_at,
+                w.retired_at is None and writers.is_alive(w.writer_id),
+            )
+            for w in writers.list()
+        ]
+
+    def _ready_tables(self) -> list[Any]:
+        """Each ready table once, newest first. Several versions can refer to one table."""
+        return list(
+            {
+                t.table_name: t
+                for _, t in self._catalog.result_tables.list(status=TableStatus.READY)
+            }.values()
+        )

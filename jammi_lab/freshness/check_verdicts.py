@@ -1,0 +1,89 @@
+"""Verdicts on results of checks: whether what a check found in a version still holds. Runs no
+check."""
+
+from jammi_lab.catalog.catalog import Catalog
+from jammi_lab.core.anchors import Snapshot, Unknown
+from jammi_lab.core.checks import CheckOutcome, CheckRecord, CheckResult
+from jammi_lab.core.html import count_noun
+from jammi_lab.core.identifiers import fold
+from jammi_lab.core.records import TableRecord, VersionRecord
+from jammi_lab.core.verdicts import DefinitionChanged, Fresh, Stale, Verdict
+from jammi_lab.freshness.judge import Evidence, State, evaluate_table
+from jammi_lab.inputs.observation import Observation
+from jammi_lab.producers.checks import CheckRunner
+
+
+class CheckJudge:
+    """Finds and judges the stored results of checks."""
+
+    def __init__(self, catalog: Catalog, runner: CheckRunner) -> None:
+        self._catalog, self._runner = catalog, runner
+
+    def stored_result(self, check: CheckRecord, record: TableRecord) -> CheckResult | None:
+        """The latest result of a check on a table, of its current definition if there is one."""
+        definition = self._runner.definition_hash(check)
+        results = [
+            result
+            for result in self._catalog.checks.results_of_table(record.table_name)
+            if fold(result.check) == fold(check.name) and result.tenant == check.tenant
+        ]
+        return max(
+            results, key=lambda r: (r.definition_hash == definition, r.checked_at), default=None
+        )
+
+    def verdict(
+        self,
+        check: CheckRecord,
+        record: TableRecord,
+        result: CheckResult | None,
+        observation: Observation,
+    ) -> Verdict:
+        """Whether a result still holds: its definition, and the states of what it read. A check
+        without a result, or with an error, is stale: it has to be run."""
+        current = self._runner.definition_hash(check)
+        if result is None or result.outcome is CheckOutcome.ERROR:
+            return Stale([DefinitionChanged(recorded=None, current=current)])
+        states: dict[tuple[str, str, str], State] = {}
+        for anchor in result.anchors:
+            state = self._runner.observe_input(anchor, check, record, observation)
+            if not isinstance(state, Snapshot):
+                states[anchor.input.identity] = state
+            elif state.covers(anchor.columns):
+                states[anchor.input.identity] = state.anchor(anchor.input, anchor.columns)
+            else:
+                states[anchor.input.identity] = Unknown(why="its columns were not observed")
+        return evaluate_table(
+            Evidence(
+                recorded=result.definition_hash,
+                current=current,
+                anchors=tuple(result.anchors),
+                current_states=states,
+                observed_at=observation.started_at,
+            )
+        )
+
+    def summary(
+        self, version: VersionRecord, record: TableRecord, observation: Observation
+    ) -> str | None:
+        """The checks on a version: `3 pass`, `1 of 3 fails`, `2 pass, 1 due`. None without any."""
+        passed_count, failed_count, due_count = 0, 0, 0
+        for check in self._catalog.checks.of_recipe(version.tenant, version.recipe):
+            result = self.stored_result(check, record)
+            if result is not None and result.outcome is not CheckOutcome.PASS:
+                failed_count += 1
+            elif isinstance(self.verdict(check, record, result, observation), Fresh):
+                passed_count += 1
+            else:
+                due_count += 1
+        total = passed_count + failed_count + due_count
+        if failed_count:
+            return f"{failed_count:,} of {total:,} fail{'s' * (failed_count == 1)}"
+        parts = [(passed_count, "pass"), (due_count, "due")]
+        return ", ".join(f"{n:,} {word}" for n, word in parts if n) or None
+
+    def failing(self, version: VersionRecord, record: TableRecord) -> str:
+        """How many checks do not pass on a version, for its badge; empty when all pass."""
+        checks = self._catalog.checks.of_recipe(version.tenant, version.recipe)
+        results = [self.stored_result(check, record) for check in checks]
+        number = sum(r is not None and r.outcome is not CheckOutcome.PASS for r in results)
+        return f"{count_noun(number, 'check')} fail{'s' * (number == 1)}" if number else ""

@@ -1,0 +1,305 @@
+"""`why`: the tree of reasons for a verdict, one line per cause, from the table down to the changed
+inputs."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from jammi_lab.core.anchors import Anchor
+from jammi_lab.core.html import (
+    Rendered,
+    ReprMixin,
+    escape_invisible,
+    plain_text,
+    preformatted,
+    verdict_icon,
+    vstack,
+)
+from jammi_lab.core.records import TableRecord
+from jammi_lab.core.value import short_digest
+from jammi_lab.core.verdicts import (
+    Damaged,
+    DefinitionChanged,
+    Fresh,
+    InputAdvanced,
+    InputVanished,
+    MissingManifest,
+    PossiblyStale,
+    Reason,
+    Stale,
+    Undecidable,
+    Verdict,
+    verdict_label,
+)
+from jammi_lab.freshness.judge import State
+from jammi_lab.freshness.recipe_graph import EvaluatedGraph, RecipeNode
+
+MAX_LINES = 200
+"""Maximum number of lines of a tree."""
+CompletionTime = Callable[[str], str | None]
+"""Returns when a recipe's newest version was completed, RFC 3339; None when it has none."""
+LastError = Callable[[str, Reason | Damaged], str | None]
+"""Returns the error of the last run of a recipe by the changed definition; None when none
+failed."""
+
+
+@dataclass
+class ReasonNode:
+    """A line of the tree and its children."""
+
+    text: str
+    children: dict[str, "ReasonNode"] = field(default_factory=dict)
+
+    def child(self, text: str) -> "ReasonNode":
+        """The child with this text; added if missing."""
+        return self.children.setdefault(text, ReasonNode(text))
+
+
+class Why(ReprMixin):
+    """The verdict on a table with the tree of its reasons: `.verdict`, `.lines`."""
+
+    def __init__(self, name: str, verdict: Verdict, root: ReasonNode) -> None:
+        self.name, self.verdict, self._root = name, verdict, root
+
+    @property
+    def lines(self) -> list[str]:
+        """The tree as text, one cause per line; the first line is the table and its verdict."""
+        return [
+            f"{escape_invisible(self.name)}: {verdict_label(self.verdict)}",
+            *self._tree_lines(),
+        ]
+
+    def _tree_lines(self) -> list[str]:
+        lines: list[str] = []
+        waiting: list[tuple[ReasonNode, str, str]] = _child_lines(self._root, "")
+        while waiting:
+            branch, lead, indent = waiting.pop()
+            lines.append(lead + branch.text)
+            waiting += _child_lines(branch, indent)
+        return (
+            lines
+            if len(lines) <= MAX_LINES
+            else [*lines[:MAX_LINES], f"… {len(lines) - MAX_LINES:,} more lines"]
+        )
+
+    def _rendered(self) -> Rendered:
+        top = plain_text(f"{self.name}: ") + verdict_icon(verdict_label(self.verdict))
+        rendered = [plain_text(line) for line in self._tree_lines()]
+        html = "\n".join(line.html for line in rendered)
+        tree = Rendered(preformatted(html), "\n".join(line.text for line in rendered))
+        return vstack(top, tree) if rendered else top
+
+
+def _child_lines(branch: ReasonNode, indent: str) -> list[tuple[ReasonNode, str, str]]:
+    """The children of a branch, last first, each with its own prefix and the prefix of its
+    children."""
+    children = list(branch.children.values())[::-1]
+    return [
+        (b, indent + ("└─ " if i == 0 else "├─ "), indent + ("   " if i == 0 else "│  "))
+        for i, b in enumerate(children)
+    ]
+
+
+def explain(
+    name: str,
+    recipe: str,
+    verdict: Verdict,
+    record: TableRecord | None,
+    states: Mapping[Any, State],
+    observed_at: str,
+    completed_at: CompletionTime,
+    last_error: LastError,
+) -> Why:
+    """The tree for a verdict on a table of `recipe`.
+
+    `states` are the observed states of its inputs, `seen` the start of the observation pass. `made`
+    returns the completion time of a recipe's newest version, `failed` the error of a failed run."""
+    root = ReasonNode("")
+    own_completed_at = record.completed_at if record is not None else None
+    match verdict:
+        case Stale(reasons):
+            for reason in reasons:
+                _add_cause(root, reason, own_completed_at, observed_at, last_error(recipe, reason))
+        case Undecidable(doubts, reasons):
+            for reason in reasons:
+                _add_cause(root, reason, own_completed_at, observed_at, last_error(recipe, reason))
+            for doubt in doubts:
+                _branch_at(root, doubt.path).child(escape_invisible(str(doubt)))
+        case PossiblyStale(causes):
+            for cause in causes:
+                cause_recipe = cause.path[-1]
+                _add_cause(
+                    _branch_at(root, cause.path),
+                    cause.reason,
+                    completed_at(cause_recipe),
+                    observed_at,
+                    last_error(cause_recipe, cause.reason),
+                )
+        case Damaged():
+            root.child(reason_line(verdict, own_completed_at, observed_at))
+        case MissingManifest():
+            root.child("it has no manifest, so its inputs are unknown")
+        case Fresh(grounds):
+            for anchor in record.anchors if record is not None else ():
+                root.child(
+                    _unchanged_line(
+                        anchor, states.get(anchor.input.identity), own_completed_at, observed_at
+                    )
+                )
+            for ground in grounds:
+                if not any(isinstance(s, Anchor) and s.note == ground for s in states.values()):
+                    root.child(escape_invisible(ground))
+    return Why(name, verdict, root)
+
+
+def _add_cause(
+    parent: ReasonNode,
+    reason: Reason | Damaged,
+    recorded_at: str | None,
+    observed_at: str,
+    error: str | None,
+) -> None:
+    line = parent.child(reason_line(reason, recorded_at, observed_at))
+    if error is not None:
+        line.child(f"its last run failed: {escape_invisible(error)}")
+
+
+def explain_newest(sensed: EvaluatedGraph, node: RecipeNode, name: str) -> Why:
+    """The tree for the newest version of an evaluated recipe."""
+    return _explain_node(
+        sensed, node, name, sensed.verdicts[node.key], node.record, sensed.states[node.key]
+    )
+
+
+def explain_version(
+    sensed: EvaluatedGraph, node: RecipeNode, record: TableRecord, verdict: Verdict
+) -> Why:
+    """The tree for any version of a recipe with its verdict."""
+    return _explain_node(
+        sensed,
+        node,
+        f"{node.name}, version {record.version}",
+        verdict,
+        record,
+        sensed.evidence(node, record).current_states,
+    )
+
+
+def _explain_node(
+    sensed: EvaluatedGraph,
+    node: RecipeNode,
+    name: str,
+    verdict: Verdict,
+    record: TableRecord | None,
+    states: Mapping[Any, State],
+) -> Why:
+    def last_error(recipe: str, reason: Reason | Damaged) -> str | None:
+        return (
+            sensed.last_error(recipe, reason.current)
+            if isinstance(reason, DefinitionChanged)
+            else None
+        )
+
+    return explain(
+        name,
+        node.name,
+        verdict,
+        record,
+        states,
+        sensed.observation.started_at,
+        _completion_times(sensed, node),
+        last_error,
+    )
+
+
+def _completion_times(sensed: EvaluatedGraph, node: RecipeNode) -> CompletionTime:
+    def completed_at(recipe: str) -> str | None:
+        parent = sensed.graph.find(recipe, node.tenant)
+        return (
+            parent.record.completed_at if parent is not None and parent.record is not None else None
+        )
+
+    return completed_at
+
+
+def reason_line(reason: Reason | Damaged, recorded_at: str | None, observed_at: str) -> str:
+    """One cause as a line: the change, the old and new state (shortened) with times, and the method
+    of observation."""
+    match reason:
+        case DefinitionChanged(recorded, current):
+            if recorded is None:
+                return "defined, never computed"
+            return (
+                f"definition changed: {short_digest(recorded)}{_time_suffix('made', recorded_at)} "
+                f"→ {short_digest(current)}{_time_suffix('seen', observed_at)}"
+            )
+        case InputAdvanced():
+            old, new = reason.recorded, reason.current
+            change = str(reason).removesuffix(f" ({new.method})")
+            states = (
+                f"{short_digest(old.value)}{_time_suffix('read', recorded_at)} → "
+                f"{short_digest(new.value)}{_time_suffix('seen', observed_at)}"
+            )
+            return (
+                f"{escape_invisible(change)}: {states}, by "
+                f"{escape_invisible(_method_text(old, new))}{_columns_text(old)}"
+            )
+        case InputVanished():
+            old = reason.recorded
+            return (
+                f"{escape_invisible(str(reason))}: it was "
+                f"{short_digest(old.value)}{_time_suffix('read', recorded_at)}, by "
+                f"{escape_invisible(old.method)}"
+            )
+        case Damaged(what="manifest"):
+            return f"its manifest was edited{_time_suffix('seen', observed_at)}"
+        case Damaged(digest):
+            return (
+                "its bytes are gone"
+                if digest is None
+                else f"its bytes have the digest "
+                f"{short_digest(digest)}{_time_suffix('seen', observed_at)}, not the published one"
+            )
+
+
+def _method_text(old: Anchor, new: Anchor) -> str:
+    return new.method if old.method == new.method else f"{old.method}, now {new.method}"
+
+
+def _columns_text(anchor: Anchor) -> str:
+    if not anchor.columns:
+        return ""
+    names = ", ".join(map(escape_invisible, anchor.columns[:8])) + (
+        f" and {len(anchor.columns) - 8} more" if len(anchor.columns) > 8 else ""
+    )
+    return f" over {names}"
+
+
+def _unchanged_line(
+    anchor: Anchor, state: State | None, recorded_at: str | None, observed_at: str
+) -> str:
+    has_note = isinstance(state, Anchor) and state.note
+    sentence = (
+        escape_invisible(state.note)
+        if has_note and isinstance(state, Anchor)
+        else f"{escape_invisible(anchor.input.label)} is unchanged"
+    )
+    times = (_time_suffix("read", recorded_at) + _time_suffix("seen", observed_at)).replace(
+        ") (", ", "
+    )
+    return (
+        f"{sentence}: {short_digest(anchor.value)}{times}, by "
+        f"{escape_invisible(anchor.method)}{_columns_text(anchor)}"
+    )
+
+
+def _time_suffix(label: str, instant: str | None) -> str:
+    """` (seen 2026-11-20 12:00:05 UTC)`."""
+    return f" ({label} {instant[:10]} {instant[11:19]} UTC)" if instant else ""
+
+
+def _branch_at(root: ReasonNode, path: Sequence[str]) -> ReasonNode:
+    """The branch at the end of a path of names; `path[0]` is a child of the root."""
+    for name in path:
+        root = root.child(escape_invisible(name))
+    return root

@@ -1,0 +1,183 @@
+"""The verdict function: recorded × observed → verdict. Pure, without I/O."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from jammi_lab.core.anchors import Anchor, Input, InputKind, Unknown, Vanished, unpinned_anchor
+from jammi_lab.core.verdicts import (
+    Cause,
+    Damaged,
+    DefinitionChanged,
+    Fresh,
+    InputAdvanced,
+    InputVanished,
+    MissingManifest,
+    PossiblyStale,
+    Reason,
+    Stale,
+    Undecidable,
+    Verdict,
+)
+
+_THIS_TABLE = Input(kind=InputKind.RESULT, name="this table")
+MAX_CAUSES = 16
+"""Maximum number of root causes in one verdict."""
+State = Anchor | Vanished | Unknown
+"""The current state of an input: its anchor over the columns that the statement reads today, or why
+there is none."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The recorded and observed facts about one table."""
+
+    recorded: str | None
+    """The definition hash of the table; None for a table from before manifests."""
+    current: str | Unknown | None
+    """The definition hash of its recipe today; None when the recipe was dropped."""
+    anchors: tuple[Anchor, ...] = ()
+    """Its recorded anchors."""
+    current_states: Mapping[tuple[str, str, str], State] = field(default_factory=dict)
+    """The current states of its inputs, by identity."""
+    damage: Damaged | Unknown | None = None
+    """The damage of its files, if any."""
+    observed_at: str = ""
+    """The start of the observation pass."""
+    ready: bool = True
+    """False for a recipe without a ready version."""
+    grounds: tuple[str, ...] = ()
+    """The assumptions of a fresh verdict that does not compare everything."""
+
+
+def evaluate_table(evidence: Evidence, parents: Iterable[tuple[str, Verdict]] = ()) -> Verdict:
+    """The verdict on one table. `parents` are the verdicts on the result tables it reads, by recipe
+    name.
+
+    Precedence: MissingManifest, Damaged, Undecidable, Stale, PossiblyStale, Fresh. Reasons are
+    ordered: the definition first, then inputs by name.
+    """
+    if not evidence.ready:
+        return Stale(
+            [
+                DefinitionChanged(
+                    recorded=None,
+                    current=evidence.current if isinstance(evidence.current, str) else None,
+                )
+            ]
+        )
+    if evidence.recorded is None:
+        return MissingManifest()
+    if isinstance(evidence.damage, Damaged):
+        return evidence.damage
+    reasons, doubts = _own_reasons(evidence)
+    causes, inherited = _inherited_causes(parents, evidence.observed_at)
+    doubts += inherited
+    if doubts:
+        return Undecidable(doubts, reasons)
+    if reasons:
+        return Stale(reasons)
+    return PossiblyStale(causes) if causes else Fresh([*evidence.grounds])
+
+
+def _own_reasons(evidence: Evidence) -> tuple[list[Reason], list[Anchor]]:
+    """The reasons and doubts of the table itself: definition, files, direct inputs."""
+    reasons: list[Reason] = []
+    doubts: list[Anchor] = []
+    if isinstance(evidence.current, Unknown):
+        doubts.append(unpinned_anchor(_THIS_TABLE, evidence.observed_at, evidence.current.why))
+    elif evidence.current != evidence.recorded:
+        reasons.append(DefinitionChanged(recorded=evidence.recorded, current=evidence.current))
+    if isinstance(evidence.damage, Unknown):
+        doubts.append(
+            unpinned_anchor(
+                _THIS_TABLE,
+                evidence.observed_at,
+                f"its files cannot be read: {evidence.damage.why}",
+            )
+        )
+    current_states = evidence.current_states
+    changed = [
+        a
+        for a in evidence.anchors
+        if not (
+            isinstance(state := current_states.get(a.input.identity), Anchor)
+            and a.same_state(state)
+        )
+    ]
+    for anchor in sorted(changed, key=lambda a: (a.input.label, a.input.kind)) if changed else ():
+        if not anchor.pinned:
+            doubts.append(anchor)
+            continue
+        match current_states.get(anchor.input.identity, Unknown(why="it was not observed")):
+            case Anchor() as current:
+                reasons.append(InputAdvanced(anchor.input, anchor, current))
+            case Vanished():
+                reasons.append(InputVanished(anchor.input, anchor))
+            case Unknown(why):
+                doubts.append(unpinned_anchor(anchor.input, evidence.observed_at, why))
+    return reasons, doubts
+
+
+def _inherited_causes(
+    parents: Iterable[tuple[str, Verdict]], observed_at: str
+) -> tuple[list[Cause], list[Anchor]]:
+    """The causes and doubts from upstream tables. Of several paths to one root cause only the
+    shortest is kept, so that diamonds in the graph do not multiply causes."""
+    ways: dict[tuple[str, int], _CausePath] = {}
+    doubts: dict[tuple[str, ...], Anchor] = {}
+    for name, verdict in parents:
+        if type(verdict) is Fresh:
+            continue
+        match verdict:
+            case PossiblyStale(causes):
+                for cause in causes:  # a reason is one object on all paths, so id() identifies it
+                    path = cause.path
+                    cause_key = (path[-1], id(cause.reason))
+                    if cause_key not in ways or len(path) < ways[cause_key][0]:
+                        ways[cause_key] = (len(path), name, path, cause.reason)
+            case Stale(reasons) | Undecidable(_, reasons):
+                ways.update({(name, id(reason)): (0, name, [], reason) for reason in reasons})
+            case Damaged():
+                ways[name, id(verdict)] = (0, name, [], verdict)
+        for doubt in _doubts_about(name, verdict, observed_at):
+            doubt_key = (doubt.path[-1], *doubt.input.identity)
+            doubts[doubt_key] = min(doubts.get(doubt_key, doubt), doubt, key=lambda a: len(a.path))
+    nearest = ways.values() if len(ways) <= MAX_CAUSES else _nearest_causes(list(ways.values()))
+    return [Cause(reason, [first, *path]) for _, first, path, reason in nearest], list(
+        doubts.values()
+    )
+
+
+_CausePath = tuple[int, str, list[str], Reason | Damaged]
+"""A path to a root cause: number of steps beyond the parent, the parent, the path from there, and
+the reason at its end."""
+
+
+def _nearest_causes(ways: list[_CausePath]) -> list[_CausePath]:
+    """The nearest of very many root causes, at least one through each parent, in the given order.
+    Without this limit a large graph would take quadratic time."""
+    order = sorted(range(len(ways)), key=lambda i: ways[i][0])
+    indexes = set({ways[i][1]: i for i in reversed(order)}.values())
+    for i in order:
+        if len(indexes) >= MAX_CAUSES:
+            break
+        indexes.add(i)
+    return [ways[i] for i in sorted(indexes)]
+
+
+def _doubts_about(name: str, verdict: Verdict, observed_at: str) -> list[Anchor]:
+    """The doubts about a parent, each with its path."""
+    match verdict:
+        case Undecidable(unknown, _):
+            return [
+                msgspec.structs.replace(anchor, path=[name, *anchor.path]) for anchor in unknown
+            ]
+        case MissingManifest():
+            doubt = unpinned_anchor(
+                Input(kind=InputKind.RESULT, name=name), observed_at, f"{name} has no manifest"
+            )
+            return [msgspec.structs.replace(doubt, path=[name])]
+        case _:
+            return []

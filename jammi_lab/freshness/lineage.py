@@ -1,0 +1,215 @@
+"""Table lineage, from the anchors of the newest ready versions."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from jammi_lab.catalog.lineage import Link
+from jammi_lab.catalog.lineage_queries import Direction
+from jammi_lab.catalog.lineage_queries import Node as Point
+from jammi_lab.core.anchors import Input, InputKind
+from jammi_lab.core.errors import DependencyCycle, ExtensionMissing
+from jammi_lab.core.html import Rendered, ReprMixin
+from jammi_lab.core.records import Edge
+from jammi_lab.core.value import Value
+from jammi_lab.freshness import lineage_svg
+from jammi_lab.freshness.column_svg import column_lineage_svg
+from jammi_lab.freshness.model_edges import MODEL_KIND
+from jammi_lab.freshness.recipe_graph import RecipeKey
+from jammi_lab.freshness.table_column_lineage import ColumnEdge
+
+if TYPE_CHECKING:
+    import networkx
+    from openlineage.client.event_v2 import RunEvent
+
+
+class Node(Value, frozen=True):
+    """A node of the lineage graph."""
+
+    kind: str
+    """source, frame, mutable, topic, clock, model, or the kind of the result table: sql, external
+    …"""
+    name: str
+    """Its name; `source.table` for a source with several tables."""
+    version: int | None = None
+    """Newest ready version of a recipe."""
+
+
+_MERMAID_BRACKETS = {"source": ("[(", ")]"), "frame": ("[(", ")]"), MODEL_KIND: ("{{", "}}")}
+"""Mermaid brackets for the shape of each kind of node."""
+
+
+class Lineage(ReprMixin):
+    """A part of the lineage graph: `.nodes`, `.edges`, `.closure()`; with `columns=True` also
+    `.column_edges`."""
+
+    def __init__(
+        self,
+        nodes: Sequence[Node],
+        edges: Sequence[Edge],
+        focus: str | None,
+        verdicts: Callable[[], Mapping[str, str]],
+        column_edges: Sequence[ColumnEdge] | None = None,
+        events: "Callable[[], list[RunEvent]]" = list,
+    ) -> None:
+        self.nodes = list(nodes)
+        self.edges = list(edges)
+        self._focus = focus
+        self._verdicts = verdicts
+        self._events = events
+        self.column_edges, self._has_columns = list(column_edges or ()), column_edges is not None
+
+    def closure(self) -> list[str]:
+        """The names of all nodes, parents before children."""
+        return [n.name for n in self.nodes]
+
+    def to_mermaid(self) -> str:
+        """A Mermaid flowchart. Names are quoted, so that they cannot inject Mermaid syntax."""
+        lines = ["flowchart LR"]
+        for index, node in enumerate(self.nodes):
+            label = node.name.replace('"', "#quot;").replace("\n", " ")
+            opening, closing = _MERMAID_BRACKETS.get(node.kind, ("[", "]"))
+            lines.append(f'  n{index}{opening}"{label}"{closing}')
+        lines += [f"  n{a} --> n{b}" for a, b in lineage_svg.index_pairs(self.nodes, self.edges)]
+        return "\n".join(lines)
+
+    def to_networkx(self) -> "networkx.DiGraph[str]":
+        """A directed graph from inputs to derived tables: nodes by name, with `kind` and `version`;
+        edges with `kind`.
+
+        A node that shares its name with a recipe, or a model that shares it with a source, is named
+        `<kind>:<name>`. ExtensionMissing when networkx is not installed.
+        """
+        try:
+            import networkx
+        except ImportError:
+            raise ExtensionMissing(
+                "networkx is not installed.",
+                hint="pip install 'jammi-lab[networkx]'; to_mermaid() works without it.",
+            ) from None
+        names = lineage_svg.unique_ids(self.nodes)
+        graph: networkx.DiGraph[str] = networkx.DiGraph()
+        for name, node in zip(names, self.nodes, strict=True):
+            graph.add_node(name, kind=node.kind, version=node.version)
+        kinds = {(e.kind == MODEL_KIND, e.input, e.derived): e.kind for e in self.edges}
+        for a, b in lineage_svg.index_pairs(self.nodes, self.edges):
+            graph.add_edge(
+                names[a],
+                names[b],
+                kind=kinds[
+                    self.nodes[a].kind == MODEL_KIND, self.nodes[a].name, self.nodes[b].name
+                ],
+            )
+        return graph
+
+    def to_openlineage(self) -> "list[RunEvent]":
+        """The runs that computed its newest versions, as events of the OpenLineage client, by time.
+        ExtensionMissing when the client is not installed."""
+        return self._events()
+
+    def _rendered(self) -> Rendered:
+        if self._has_columns:
+            return column_lineage_svg(
+                [n for n in self.nodes if n.kind != MODEL_KIND], self.column_edges, self._verdicts()
+            )
+        return lineage_svg.render_lineage(self.nodes, self.edges, self._verdicts(), self._focus)
+
+
+def topological_nodes(
+    links: Sequence[Link],
+    model_edges: Sequence[Edge],
+    kinds: Mapping[str, tuple[str, int | None]],
+    start: str | None,
+    kind_if_isolated: str,
+) -> list[Node]:
+    """The nodes of links and model edges, parents before children. `kinds` gives kind and version
+    of recipes. `start` is always included; without edges it gets the kind `alone`. Raises
+    DependencyCycle."""
+    parents_of: dict[_Key, set[_Key]] = {}
+    for link in links:
+        parents_of.setdefault(_node_key(link.input), set())
+        parents_of.setdefault(("result", link.derived), set()).add(_node_key(link.input))
+    for edge in model_edges:
+        parents_of.setdefault((MODEL_KIND, edge.input), set())
+        parents_of.setdefault(("result", edge.derived), set()).add((MODEL_KIND, edge.input))
+    if start is not None and not any(name == start for _, name in parents_of):
+        parents_of[kind_if_isolated, start] = set()
+    children_of: dict[_Key, list[_Key]] = {}
+    for key, parents in parents_of.items():
+        for parent in parents:
+            children_of.setdefault(parent, []).append(key)
+    unmet_parents = {key: len(parents) for key, parents in parents_of.items()}
+    ready = sorted(
+        (key for key, number in unmet_parents.items() if not number),
+        key=lambda key: (key[0] == MODEL_KIND, key),
+    )
+    for key in ready:  # Kahn's algorithm: the list grows during the iteration
+        for child in sorted(children_of.get(key, ())):
+            unmet_parents[child] -= 1
+            if not unmet_parents[child]:
+                ready.append(child)
+    if len(ready) < len(parents_of):
+        raise _cycle_error(
+            {key: parents_of[key] for key, number in unmet_parents.items() if number}
+        )
+    return [_lineage_node(key, kinds) for key in ready]
+
+
+def reachable_links(
+    links: Sequence[Link], direction: Direction, excluded: Collection[tuple[RecipeKey, RecipeKey]]
+) -> list[Link]:
+    """The links that a traversal in one direction reaches when some edges between recipes, given as
+    (input, reader), are excluded."""
+    if not excluded:
+        return list(links)
+    links_from: dict[Point, list[Link]] = {}
+    for link in links:
+        if not (
+            link.source[0] == InputKind.RESULT
+            and (_recipe_key(link.source), _recipe_key(link.target)) in excluded
+        ):
+            links_from.setdefault(link.source if direction == "down" else link.target, []).append(
+                link
+            )
+    reached = dict.fromkeys(
+        link.source if direction == "down" else link.target for link in links if link.depth == 1
+    )
+    queue = list(reached)
+    for point in queue:  # the list grows during the iteration
+        neighbours = [
+            link.target if direction == "down" else link.source
+            for link in links_from.get(point, ())
+        ]
+        queue += [point for point in dict.fromkeys(neighbours) if point not in reached]
+        reached |= dict.fromkeys(neighbours)
+    return [link for point in queue for link in links_from.get(point, ())]
+
+
+def _recipe_key(point: Point) -> RecipeKey:
+    return point[3] or None, point[1]
+
+
+def _lineage_node(key: "_Key", kinds: Mapping[str, tuple[str, int | None]]) -> Node:
+    kind, version = kinds.get(key[1], (key[0], None)) if key[0] == "result" else (key[0], None)
+    return Node(kind, key[1], version)
+
+
+_Key = tuple[str, str]
+"""Kind of input and name. The kind is part of the key because a recipe may have the name of a
+source that it reads."""
+
+
+def _node_key(input: Input) -> _Key:
+    return input.kind.value, input.label
+
+
+def _cycle_error(parents_of: Mapping[_Key, set[_Key]]) -> DependencyCycle:
+    """The error for a set of nodes in which each has a parent: it contains a cycle."""
+    path = [min(parents_of)]
+    while (parent := min(p for p in parents_of[path[-1]] if p in parents_of)) not in path:
+        path.append(parent)
+    names = [name for _, name in [*path[path.index(parent) :], parent]]
+    return DependencyCycle(
+        "Tables depend on each other in a cycle: " + " ← ".join(names) + ".",
+        path=names,
+        hint=f"ws.recompute({names[0]!r}) recomputes it.",
+    )

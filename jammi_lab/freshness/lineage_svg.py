@@ -1,0 +1,524 @@
+"""Table lineage as static SVG and as a text tree.
+
+Kinds of nodes differ in shape as well as in colour. Every node has its own fill, so that it is
+legible on light and dark pages; a verdict is a word on the node. The SVG is shown in an `<img>`,
+where it cannot run scripts.
+"""
+
+import itertools
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from jammi_lab.core.html import (
+    VERDICT_ICONS,
+    Rendered,
+    count_noun,
+    dim_text,
+    display_width,
+    escape,
+    escape_invisible,
+    svg_image,
+)
+from jammi_lab.freshness.graph_layout import assign_layers
+
+MAX_NODES = 120
+"""Maximum number of nodes in an image. Of a larger graph the nodes nearest to the focus, or to
+tables that are not fresh, are drawn."""
+MAX_TREE_LINES = 200
+"""Maximum number of lines of a tree."""
+_FILL_COLOURS = {
+    "source": "#3b6a96",
+    "frame": "#7a5a96",
+    "mutable": "#8a6a2f",
+    "topic": "#2f7a78",
+    "model": "#7d4f62",
+    "clock": "#5b6470",
+}
+_MODEL_KIND = "model"
+_RECIPE_COLOUR = "#4d5a6b"
+_EDGE_COLOUR = "#8a94a0"
+_LETTER_WIDTH = 7.4
+_SMALL_LETTER_WIDTH = 6.2
+_NODE_HEIGHT = 44
+_PILL_HEIGHT = 18
+_GAP_WIDTH = 56
+_GAP_HEIGHT = 22
+_PADDING_PIXELS = 10
+_PASSAGE_HEIGHT = 6.0
+_ROW_LETTER_WIDTH = 7.0
+ROW_HEIGHT, ROWS_PADDING = 17, 6
+"""The height of a row below the head of a box, and the padding below the last row, in pixels."""
+
+
+class NodeLike(Protocol):
+    """The attributes of a node that are drawn."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> int | None: ...
+
+
+class EdgeLike(Protocol):
+    """The attributes of an edge that are drawn."""
+
+    @property
+    def input(self) -> str: ...
+    @property
+    def derived(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+
+
+def render_lineage(
+    nodes: Sequence[NodeLike],
+    edges: Sequence[EdgeLike],
+    verdicts: Mapping[str, str] | None = None,
+    focus: str | None = None,
+) -> Rendered:
+    """The SVG and text tree of a graph. `verdicts` are verdict words by name, `focus` is the name
+    to highlight. Raises DependencyCycle."""
+    if not nodes:
+        return dim_text("No lineage yet.")
+    verdict_words = dict(verdicts or {})
+    pairs = index_pairs(nodes, edges)
+    column, position = assign_layers(len(nodes), pairs)
+    drawn_nodes = _nodes_to_draw(nodes, pairs, verdict_words, focus)
+    note = (
+        ""
+        if len(drawn_nodes) == len(nodes)
+        else f"{len(drawn_nodes):,} of {len(nodes):,} nodes are drawn; pass a table's name to see "
+        "its neighbourhood."
+    )
+    new_index = {n: i for i, n in enumerate(drawn_nodes)}
+    nodes_drawn = [nodes[n] for n in drawn_nodes]
+    image = svg_image(
+        svg(
+            nodes_drawn,
+            [(new_index[a], new_index[b]) for a, b in pairs if a in new_index and b in new_index],
+            verdict_words,
+            focus,
+        ),
+        _alt_text(nodes_drawn, verdict_words),
+    )
+    image_html = image + (f'<div style="opacity:0.7">{escape(note)}</div>' if note else "")
+    return Rendered(
+        f'<div style="overflow-x:auto">{image_html}</div>',
+        tree_text(nodes, pairs, column, position, verdict_words, focus),
+    )
+
+
+def index_pairs(nodes: Sequence[NodeLike], edges: Sequence[EdgeLike]) -> list[tuple[int, int]]:
+    """Edges as pairs of node indexes. A source, a model and a recipe may share a name; the edge
+    kind decides: the derived end is a recipe, an edge by result digest starts at a result table, an
+    edge of a model at a model."""
+    derived_index = {n.name: i for i, n in enumerate(nodes) if n.kind not in _FILL_COLOURS}
+    external_index = {
+        n.name: i for i, n in enumerate(nodes) if n.kind in _FILL_COLOURS and n.kind != _MODEL_KIND
+    }
+    models = {n.name: i for i, n in enumerate(nodes) if n.kind == _MODEL_KIND}
+    pairs = []
+    for edge in edges:
+        indexes = {"result_digest": (derived_index, external_index), _MODEL_KIND: (models, {})}.get(
+            edge.kind, (external_index, derived_index)
+        )
+        start = next((index[edge.input] for index in indexes if edge.input in index), None)
+        end = derived_index.get(edge.derived, external_index.get(edge.derived))
+        if start is not None and end is not None:
+            pairs.append((start, end))
+    return sorted(set(pairs))
+
+
+def unique_ids(nodes: Sequence[NodeLike]) -> list[str]:
+    """A unique id for each node: its name, or `<kind>:<name>` if a recipe (for a model: any other
+    node) has the same name."""
+    derived_names = {n.name for n in nodes if is_derived(n)}
+    names_in_use = {_MODEL_KIND: derived_names | {n.name for n in nodes if n.kind != _MODEL_KIND}}
+    return [
+        n.name
+        if is_derived(n) or n.name not in names_in_use.get(n.kind, derived_names)
+        else f"{n.kind}:{n.name}"
+        for n in nodes
+    ]
+
+
+def is_derived(node: NodeLike) -> bool:
+    """Whether a node is a result table, not an external input."""
+    return node.kind not in _FILL_COLOURS
+
+
+def _nodes_to_draw(
+    nodes: Sequence[NodeLike],
+    pairs: Sequence[tuple[int, int]],
+    verdicts: Mapping[str, str],
+    focus: str | None,
+) -> list[int]:
+    if len(nodes) <= MAX_NODES:
+        return list(range(len(nodes)))
+    neighbours: list[list[int]] = [[] for _ in nodes]
+    for a, b in pairs:
+        neighbours[a].append(b)
+        neighbours[b].append(a)
+    starts = [i for i, n in enumerate(nodes) if n.name == focus]
+    starts += [i for i, n in enumerate(nodes) if verdicts.get(n.name, "fresh") != "fresh"]
+    chosen_nodes: dict[int, None] = {}
+    for start in [*starts, *range(len(nodes))]:
+        queue = deque([start])
+        while queue and len(chosen_nodes) < MAX_NODES:
+            if (node := queue.popleft()) not in chosen_nodes:
+                chosen_nodes[node] = None
+                queue.extend(neighbours[node])
+    return sorted(chosen_nodes)
+
+
+def _alt_text(nodes: Sequence[NodeLike], verdicts: Mapping[str, str]) -> str:
+    descriptions = [f"{n.name} ({verdicts.get(n.name) or n.kind})" for n in nodes[:40]]
+    return (
+        "Lineage: "
+        + ", ".join(descriptions)
+        + (f", and {len(nodes) - 40} more" if len(nodes) > 40 else "")
+    )
+
+
+def svg(
+    nodes: Sequence[NodeLike],
+    pairs: Sequence[tuple[int, int]],
+    verdicts: Mapping[str, str],
+    focus: str | None = None,
+) -> str:
+    """The SVG, with inputs on the left and derived tables on the right. `pairs` are (input,
+    derived) indexes."""
+    layout = layout_graph(nodes, pairs, verdicts)
+    return draw_graph(nodes, layout, map(edge_svg, layout.lines), verdicts, focus)
+
+
+def edge_svg(path: str, *, dotted: bool = False) -> str:
+    """One edge: a line with an arrow head, or a thin dotted line."""
+    style = (
+        'stroke-width="1" stroke-dasharray="2 4" stroke-opacity="0.7"'
+        if dotted
+        else 'stroke-width="1.6" marker-end="url(#a)"'
+    )
+    return f'<path d="{path}" fill="none" stroke="{_EDGE_COLOUR}" {style}/>'
+
+
+@dataclass(frozen=True)
+class GraphLayout:
+    """The computed layout of a graph, in pixels."""
+
+    boxes: list["Box"]
+    """One box per node."""
+    lines: list[str]
+    """One SVG path per pair, from the right side of a box to the left side of another, routed
+    between other boxes."""
+    width: int
+    """The total width."""
+    height: int
+    """The total height."""
+    paths: list[list[int]] = field(default_factory=list, repr=False)
+    """For each pair the indexes of the points that its line passes."""
+    points: list["Box"] = field(default_factory=list, repr=False)
+    """The boxes, followed by the passages between boxes."""
+
+    def row_line(self, pair: int, row: int, end_row: int) -> str:
+        """The SVG path of a pair from a row of the first box to a row of the last one. Rows are
+        counted from the bottom, starting at 0."""
+        first, last = (self.points[self.paths[pair][end]] for end in (0, -1))
+        start, end = (
+            f"{y + h - ROWS_PADDING - ROW_HEIGHT * (row_index + 0.5):.0f}"
+            for (_, y, _, h), row_index in ((first, row), (last, end_row))
+        )
+        middles = {
+            point: f"{self.points[point][1] + self.points[point][3] / 2:.0f}"
+            for point in self.paths[pair]
+        }
+        return _curve(
+            self.paths[pair],
+            self.points,
+            {**middles, self.paths[pair][0]: start, self.paths[pair][-1]: end},
+        )
+
+
+def layout_graph(
+    nodes: Sequence[NodeLike],
+    pairs: Sequence[tuple[int, int]],
+    verdicts: Mapping[str, str],
+    rows: Sequence[Sequence[str]] | None = None,
+) -> GraphLayout:
+    """Compute the layout of a graph, with inputs on the left and derived tables on the right.
+
+    `pairs` are (input, derived) indexes; `rows` are the texts below each node's head, `ROW` pixels
+    high each. Raises DependencyCycle."""
+    if not nodes:
+        return GraphLayout([], [], 0, 0)
+    column, _ = assign_layers(len(nodes), pairs, sweeps=0)
+    paths, size = _edge_paths(len(nodes), pairs, column)
+    column, position = assign_layers(
+        size, [step for way in paths for step in itertools.pairwise(way)]
+    )
+    boxes, width, height = _layout_boxes(
+        nodes, column, position, verdicts, rows or [()] * len(nodes)
+    )
+    return GraphLayout(boxes[: len(nodes)], _curves(paths, boxes), width, height, paths, boxes)
+
+
+def draw_graph(
+    nodes: Sequence[NodeLike],
+    layout: GraphLayout,
+    edges: Iterable[str],
+    verdicts: Mapping[str, str],
+    focus: str | None = None,
+    rows: Sequence[Sequence[str]] | None = None,
+) -> str:
+    """The SVG document of a graph: `edges` as `edge_svg` returns them, then the nodes. `verdicts`
+    and `rows` are those of the layout."""
+    body = "".join(edges) + "".join(
+        _node_svg(node, box, verdicts.get(node.name, ""), node.name == focus, rows_of_node)
+        for node, box, rows_of_node in zip(
+            nodes, layout.boxes, rows or [()] * len(nodes), strict=True
+        )
+    )
+    head = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{layout.width}" height="{layout.height}" '
+        f'viewBox="0 0 {layout.width} {layout.height}" '
+        'font-family="system-ui, -apple-system, Segoe UI, Helvetica, Arial, sans-serif">'
+    )
+    arrow = f'<path d="M0 0 8 4 0 8Z" fill="{_EDGE_COLOUR}"/>'
+    marker = (
+        '<defs><marker id="a" markerWidth="8" markerHeight="8" refX="7.5" refY="4" '
+        f'orient="auto">{arrow}</marker></defs>'
+    )
+    return f"{head}{marker}{body}</svg>"
+
+
+def _edge_paths(
+    size: int, pairs: Sequence[tuple[int, int]], column: Sequence[int]
+) -> tuple[list[list[int]], int]:
+    """Each edge as a path through one point per layer, so that it is drawn between nodes and not
+    behind them; and the total number of points."""
+    paths = []
+    for a, b in pairs:
+        inner_points = column[b] - column[a] - 1
+        paths.append([a, *range(size, size + inner_points), b])
+        size += inner_points
+    return paths, size
+
+
+Box = tuple[float, float, float, float]
+"""Left, top, width and height."""
+
+
+def _layout_boxes(
+    nodes: Sequence[NodeLike],
+    column: list[int],
+    position: list[int],
+    verdicts: Mapping[str, str],
+    rows: Sequence[Sequence[str]],
+) -> tuple[list[Box], int, int]:
+    """The box of each point, and the total width and height. A layer is as wide as its widest node
+    and centred vertically."""
+    columns = max(column) + 1
+    widths, layer_heights = [0.0] * columns, [-float(_GAP_HEIGHT)] * columns
+    heights = [
+        float(
+            _NODE_HEIGHT + (_PILL_HEIGHT if n.name in verdicts else 0) + rows_height(rows_of_node)
+        )
+        for n, rows_of_node in zip(nodes, rows, strict=True)
+    ]
+    heights += [_PASSAGE_HEIGHT] * (len(column) - len(nodes))
+    for i, c in enumerate(column):
+        layer_heights[c] += heights[i] + _GAP_HEIGHT
+        if i < len(nodes):
+            node = nodes[i]
+            texts = [
+                display_width(shorten(node.name)) * _LETTER_WIDTH,
+                display_width(subtitle(node)) * _SMALL_LETTER_WIDTH,
+                (display_width(verdicts.get(node.name, "")) + 3) * _SMALL_LETTER_WIDTH,
+            ]
+            texts += [display_width(shorten(row)) * _ROW_LETTER_WIDTH for row in rows[i]]
+            widths[c] = max(widths[c], max(texts) + 32)
+    top = [_PADDING_PIXELS + (max(layer_heights) - t) / 2 for t in layer_heights]
+    left_edges = [
+        _PADDING_PIXELS + width_before + _GAP_WIDTH * c
+        for c, width_before in enumerate(itertools.accumulate(widths, initial=0.0))
+    ]
+    boxes: list[Box] = [(0.0, 0.0, 0.0, 0.0)] * len(column)
+    for i in sorted(range(len(column)), key=position.__getitem__):
+        c = column[i]
+        boxes[i] = (left_edges[c], top[c], widths[c], heights[i])
+        top[c] += heights[i] + _GAP_HEIGHT
+    return (
+        boxes,
+        round(_PADDING_PIXELS * 2 + sum(widths) + _GAP_WIDTH * (columns - 1)),
+        round(max(layer_heights) + 2 * _PADDING_PIXELS),
+    )
+
+
+def shorten(name: str) -> str:
+    """A name, shortened for display."""
+    text = escape_invisible(name)
+    return text if len(text) <= 28 else text[:27] + "…"
+
+
+def subtitle(node: NodeLike) -> str:
+    """The second line of a node: its kind and version."""
+    kind = "recipe" if node.kind not in _FILL_COLOURS and node.kind == "result" else node.kind
+    return (
+        f"{kind}, version {node.version}"
+        if node.version is not None and node.kind not in _FILL_COLOURS
+        else kind
+    )
+
+
+def rows_height(rows: Sequence[str]) -> float:
+    """The height that rows add to a box, in pixels."""
+    return ROW_HEIGHT * len(rows) + ROWS_PADDING if rows else 0
+
+
+def _curves(paths: Sequence[Sequence[int]], boxes: Sequence[Box]) -> list[str]:
+    """One SVG path per way, from the right side of its first box to the left side of its last."""
+    middles = [f"{box[1] + box[3] / 2:.0f}" for box in boxes]
+    return [_curve(way, boxes, middles) for way in paths]
+
+
+def _curve(
+    path_points: Sequence[int], boxes: Sequence[Box], middles: Mapping[int, str] | Sequence[str]
+) -> str:
+    first, *inner_points, last = path_points
+    x, y = boxes[first][0] + boxes[first][2], middles[first]
+    path = f"M{x:.0f} {y}"
+    for point in inner_points:
+        box = boxes[point]
+        path += f"{_bend(x, y, box[0], middles[point])}h{box[2]:.0f}"
+        x, y = box[0] + box[2], middles[point]
+    return path + _bend(x, y, boxes[last][0] - 1, middles[last])
+
+
+def _bend(x: float, y: str, end: float, end_y: str) -> str:
+    half = (end - x) / 2
+    return f"C{x + half:.0f} {y} {end - half:.0f} {end_y} {end:.0f} {end_y}"
+
+
+def _node_svg(
+    node: NodeLike, box: Box, verdict: str, focused: bool, rows: Sequence[str] = ()
+) -> str:
+    x, y, w, h = box
+    middle = x + w / 2
+    edge = f'stroke="{_EDGE_COLOUR}" stroke-width="{3 if focused else 1}"'
+    shape = _shape(node.kind, box, f'fill="{_FILL_COLOURS.get(node.kind, _RECIPE_COLOUR)}" {edge}')
+    name = (
+        f'<text x="{middle:.0f}" y="{y + 19:.0f}" font-size="13" font-weight="600" '
+        f'fill="#fff" text-anchor="middle">{escape(shorten(node.name))}</text>'
+    )
+    subtitle_text = (
+        f'<text x="{middle:.0f}" y="{y + 34:.0f}" font-size="11" fill="#fff" '
+        f'text-anchor="middle">{escape(subtitle(node))}</text>'
+    )
+    pill = _pill_svg(verdict, middle, y + h - 21) if verdict else ""
+    row_texts = _rows_svg(rows, box) if rows else ""
+    return f"<g><title>{escape(node.name)}</title>{shape}{name}{subtitle_text}{pill}{row_texts}</g>"
+
+
+def _rows_svg(rows: Sequence[str], box: Box) -> str:
+    x, y, w, h = box
+    top = y + h - ROWS_PADDING - ROW_HEIGHT * len(rows)
+    background = (
+        f'<rect x="{x + 12:.0f}" y="{top:.0f}" width="{w - 24:.0f}" '
+        f'height="{ROW_HEIGHT * len(rows)}" rx="3" fill="#fff" fill-opacity="0.94"/>'
+    )
+    return background + "".join(
+        f'<text x="{x + 16:.0f}" y="{top + ROW_HEIGHT * (row + 0.5) + 4:.0f}" font-size="12" '
+        f'fill="#1f2933">{escape(shorten(text))}</text>'
+        for row, text in enumerate(rows)
+    )
+
+
+def _shape(kind: str, box: Box, paint: str) -> str:
+    """The outline of a node: a source is a cylinder, a frame a sheet with a folded corner, a model
+    a box with cut corners, a recipe a rounded box, any other input a hexagon."""
+    x, y, w, h = (round(v) for v in box)
+    if kind == "source":
+        top = f"M{x} {y + 5}v{h - 10}a{w / 2} 6 0 0 0 {w} 0v-{h - 10}a{w / 2} 6 0 0 0-{w} 0Z"
+        return f'<path d="{top}" {paint}/>'
+    if kind == "frame":
+        return (
+            f'<path d="M{x} {y}h{w - 12}l12 12v{h - 12}h-{w}Z" {paint}/><path '
+            f'd="M{x + w - 12} {y}v12h12" fill="#fff" fill-opacity="0.35"/>'
+        )
+    if kind == _MODEL_KIND:
+        return (
+            f'<path d="M{x + 9} {y}h{w - 18}l9 9v{h - 18}l-9 9h-{w - 18}l-9-9v-{h - 18}Z" {paint}/>'
+        )
+    if kind in _FILL_COLOURS:
+        return (
+            f'<path d="M{x + 10} {y}h{w - 20}l10 {h / 2}l-10 '
+            f'{h / 2}h-{w - 20}l-10-{h / 2}Z" {paint}/>'
+        )
+    return f'<rect x="{x}" y="{y}" width="{w}" height="{h}" rx="7" {paint}/>'
+
+
+def _pill_svg(verdict: str, middle: float, y: float) -> str:
+    sign, colour = VERDICT_ICONS.get(verdict, ("", "#808890"))
+    width = (display_width(verdict) + 3) * _SMALL_LETTER_WIDTH + 10
+    background = (
+        f'<rect x="{middle - width / 2:.0f}" y="{y:.0f}" width="{width:.0f}" '
+        'height="16" rx="8" fill="#fff" fill-opacity="0.94"/>'
+    )
+    text = f'<tspan fill="{colour}" font-weight="700">{escape(sign)}</tspan> {escape(verdict)}'
+    return (
+        f'{background}<text x="{middle:.0f}" y="{y + 12:.0f}" font-size="11" '
+        f'fill="#1f2933" text-anchor="middle">{text}</text>'
+    )
+
+
+def tree_text(
+    nodes: Sequence[NodeLike],
+    pairs: Sequence[tuple[int, int]],
+    column: Sequence[int],
+    position: Sequence[int],
+    verdicts: Mapping[str, str],
+    focus: str | None = None,
+) -> str:
+    """The graph as a text tree from its sources down. A node that occurs again is listed without
+    its children."""
+    children_of: list[list[int]] = [[] for _ in nodes]
+    derived_nodes = set()
+    for a, b in pairs:
+        children_of[a].append(b)
+        derived_nodes.add(b)
+    order = sorted(range(len(nodes)), key=lambda i: (column[i], position[i]))
+    rank = {node: i for i, node in enumerate(order)}
+    lines: list[str] = []
+    listed_nodes: set[int] = set()
+    stack = [(root, "", "") for root in reversed([i for i in order if i not in derived_nodes])]
+    while stack and len(lines) < MAX_TREE_LINES:
+        node, lead, indent = stack.pop()
+        is_repeated = node in listed_nodes and bool(children_of[node])
+        lines.append(
+            lead
+            + _node_line(nodes[node], verdicts, focus)
+            + (" (see above)" if is_repeated else "")
+        )
+        if not is_repeated:
+            listed_nodes.add(node)
+            children = sorted(children_of[node], key=rank.__getitem__, reverse=True)
+            stack += [
+                (c, indent + ("└─ " if i == 0 else "├─ "), indent + ("   " if i == 0 else "│  "))
+                for i, c in enumerate(children)
+            ]
+    if stack:
+        lines.append(f"… {count_noun(len(nodes) - len(listed_nodes), 'more node')}")
+    return "\n".join(lines)
+
+
+def _node_line(node: NodeLike, verdicts: Mapping[str, str], focus: str | None) -> str:
+    verdict = verdicts.get(node.name, "")
+    return (
+        f"{escape_invisible(node.name)} ({subtitle(node)})"
+        + (f": {escape_invisible(verdict)}" if verdict else "")
+        + (" ←" if node.name == focus else "")
+    )

@@ -1,0 +1,408 @@
+"""Plans: the steps that bring tables up to date, with bounds on their duration."""
+
+import enum
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from jammi_lab.core.anchors import Anchor, Input, InputKind, Snapshot, Vanished
+from jammi_lab.core.canonical_json import digest_of
+from jammi_lab.core.errors import JammiError
+from jammi_lab.core.identifiers import fold
+from jammi_lab.core.records import RecipeRecord, Step, TableKind, TableRecord
+from jammi_lab.core.verdicts import (
+    Cause,
+    Damaged,
+    Fresh,
+    InputAdvanced,
+    InputVanished,
+    PossiblyStale,
+    Reason,
+    Stale,
+    Undecidable,
+    Verdict,
+)
+from jammi_lab.freshness.judge import State
+from jammi_lab.freshness.recipe_graph import EvaluatedGraph, RecipeGraph, RecipeKey, RecipeNode
+from jammi_lab.inputs.observation import Observation
+from jammi_lab.producers.registry import Producers
+from jammi_lab.producers.run import ProducerContext, find_reusable, observed_anchors
+
+
+class StepKind(enum.Enum):
+    """Whether a step will run."""
+
+    CERTAIN = "certain"
+    POSSIBLE = "possible"
+    REUSED = "reused"
+    BLOCKED = "blocked"
+
+
+@dataclass(frozen=True)
+class FreshnessService:
+    """Evaluates the freshness of recipes."""
+
+    ctx: ProducerContext
+    producers: Producers
+
+    def evaluate(
+        self, names: Sequence[str] | None = None, observation: Observation | None = None
+    ) -> EvaluatedGraph:
+        """The verdicts on the named recipes and everything upstream, or on all recipes, from one
+        observation pass (a deep one unless `look` is given). Unknown names are ignored."""
+        graph = RecipeGraph(self.ctx.catalog, self.ctx.scope)
+        evaluated = EvaluatedGraph(
+            self.ctx.catalog,
+            self.ctx.scope,
+            self.producers,
+            observation or self.ctx.observe(),
+            graph,
+        )
+        starts = (
+            graph.visible_nodes()
+            if names is None
+            else [n for name in names if (n := graph.find(name, graph.tenant)) is not None]
+        )
+        evaluated.evaluate_all(starts)
+        return evaluated
+
+
+@dataclass
+class PlannedStep:
+    """A step with its node and the states of its inputs at planning time."""
+
+    node: RecipeNode
+    kind: StepKind
+    step: Step
+    states: dict[tuple[str, str, str], object] = field(default_factory=dict)
+    predecessors: frozenset[RecipeKey] = frozenset()
+    """The nearest upstream steps, which must run before it."""
+    reads: tuple[RecipeNode, ...] = ()
+    """The recipes that it reads, as they were at planning time."""
+
+
+class Planner:
+    """Builds the steps of a plan from the verdicts of one observation pass."""
+
+    def __init__(
+        self, service: FreshnessService, evaluated: EvaluatedGraph, names: Sequence[str] | None
+    ) -> None:
+        self._service, self._evaluated = service, evaluated
+        graph = evaluated.graph
+        requested = [n for name in names or () if (n := graph.find(name, graph.tenant)) is not None]
+        self._requested = {n.key for n in (requested if names is not None else [])}
+        self._order = graph.topological_order(
+            requested if names is not None else graph.visible_nodes(), graph.required_inputs
+        )
+        self.planned: dict[RecipeKey, PlannedStep] = {}
+        self.left_out: list[str] = []
+        """Undecidable tables that were not named, parents before children."""
+        self._not_reusable: set[RecipeKey] = set()
+        """Steps with an input that cannot be pinned; no existing table can be reused for them."""
+        self._definitions: dict[RecipeKey, str] = {}
+        """The current definition hashes of steps without upstream steps."""
+
+    def steps(self) -> list[PlannedStep]:
+        """All steps, parents before children."""
+        nearest: dict[RecipeKey, frozenset[RecipeKey]] = {}
+        for node in self._order:
+            verdict = self._evaluated.verdicts[node.key]
+            reads = tuple(self._evaluated.graph.required_inputs(node))
+            nearest[node.key] = predecessors = frozenset[RecipeKey]().union(
+                *(nearest[p.key] for p in reads)
+            )
+            if (classified := self._classify(node, verdict)) is not None:
+                kind = classified[0]
+                reasons = [
+                    *classified[1],
+                    *(
+                        self._blockers(node, classified[1])
+                        if classified[0] is StepKind.BLOCKED
+                        else ()
+                    ),
+                ]
+                action = {StepKind.BLOCKED: "blocked", StepKind.REUSED: "reuse"}.get(
+                    kind, "recompute"
+                )
+                step = Step(
+                    name=node.name,
+                    action=action,
+                    reasons=reasons,
+                    seconds=node.record.seconds if node.record else None,
+                )
+                self.planned[node.key] = PlannedStep(
+                    node, kind, step, dict(self._evaluated.states[node.key]), predecessors, reads
+                )
+                nearest[node.key] = frozenset({node.key})
+            elif isinstance(verdict, Undecidable):
+                self.left_out.append(node.name)
+            elif isinstance(verdict, PossiblyStale):
+                self._record_waiting(node, verdict)
+        return self._sequence_equal_definitions(list(self.planned.values()))
+
+    def _sequence_equal_definitions(self, steps: list[PlannedStep]) -> list[PlannedStep]:
+        """The steps, with recipes of equal definition put in sequence. The table of the first
+        certain one is reused by the others, which are therefore only possible."""
+        for group in self._groups_of_equal_definition(steps):
+            first = next((step for step in group if step.kind is StepKind.CERTAIN), None)
+            if first is None:
+                continue
+            for step in group:
+                if step is not first:
+                    reuse = f"{first.node.name} has the same definition; its table is reused"
+                    step.step = msgspec.structs.replace(
+                        step.step, reasons=[reuse, *step.step.reasons]
+                    )
+                    step.kind = StepKind.POSSIBLE
+                    step.predecessors = step.predecessors | {first.node.key}
+        return steps
+
+    def _groups_of_equal_definition(self, steps: list[PlannedStep]) -> list[list[PlannedStep]]:
+        """Groups of running steps with equal definitions that could reuse one table. Binding is
+        expensive, so only steps with an equal column-independent digest are bound and compared."""
+        candidates: dict[str, list[tuple[PlannedStep, RecipeRecord]]] = {}
+        for step in steps:
+            recipe = step.node.recipe
+            if (
+                step.kind in (StepKind.CERTAIN, StepKind.POSSIBLE)
+                and recipe is not None
+                and step.node.key not in self._not_reusable
+            ):
+                candidates.setdefault(_column_independent_digest(recipe), []).append((step, recipe))
+        by_definition: dict[str, list[PlannedStep]] = {}
+        for group in candidates.values():
+            for step, recipe in group if len(group) > 1 else ():
+                by_definition.setdefault(self._current_definition(step.node, recipe), []).append(
+                    step
+                )
+        return [*by_definition.values()]
+
+    def _current_definition(self, node: RecipeNode, recipe: RecipeRecord) -> str:
+        """The definition hash of a step over today's columns, which `*` may expand to. Upstream
+        steps may still change the columns, but then equally for equal statements. A statement that
+        does not bind yet is identified by its text."""
+        if (definition := self._definitions.get(node.key)) is not None:
+            return definition
+        try:
+            with self._service.ctx.scope.use(node.tenant):
+                return self._service.producers.job(recipe.name, recipe.descriptor).definition
+        except JammiError:
+            return digest_of(
+                {key: value for key, value in recipe.descriptor.items() if key != "canonical"}
+            )
+
+    def _record_waiting(self, node: RecipeNode, verdict: PossiblyStale) -> None:
+        """Record the node as waiting at each blocked step upstream of it."""
+        upstream = [
+            self._evaluated.graph.find(name, node.tenant)
+            for cause in verdict.causes
+            for name in cause.path
+        ]
+        for key in {parent.key: None for parent in upstream if parent is not None}:
+            if key in self.planned and self.planned[key].kind is StepKind.BLOCKED:
+                self.planned[key].step.waiting.append(node.name)
+
+    def _classify(
+        self, node: RecipeNode, verdict: Verdict
+    ) -> tuple[StepKind, list[Reason | Cause | Damaged]] | None:
+        """The kind of step for a node, with the reasons; None when it need not run."""
+        kind: StepKind | None = StepKind.CERTAIN
+        why: list[Reason | Cause | Damaged] = []
+        match verdict:
+            case Fresh():
+                kind = None
+            case Stale(reasons) | Undecidable(_, reasons) if reasons:
+                kind, why = self._classify_reasons(node, reasons), [*reasons]
+            case PossiblyStale(causes):
+                why = [c for c in causes if self._will_run(node, c.path[0])]
+                kind = StepKind.POSSIBLE if why else None
+            case Undecidable():
+                kind = StepKind.POSSIBLE if node.key in self._requested else None
+            case Damaged():
+                why = [verdict]
+        if kind is None:
+            return None
+        if self._cannot_run(node):
+            return StepKind.BLOCKED, why
+        return (self._classify_reuse(node) if kind is StepKind.CERTAIN else kind), why
+
+    def _classify_reasons(self, node: RecipeNode, reasons: Iterable[Reason]) -> StepKind:
+        """Certain, unless every reason is the change of a recipe that will itself run."""
+        via_running_recipe = [
+            isinstance(r, InputAdvanced)
+            and r.input.kind is InputKind.RESULT
+            and self._will_run(node, r.input.name)
+            for r in reasons
+        ]
+        return (
+            StepKind.POSSIBLE
+            if via_running_recipe and all(via_running_recipe)
+            else StepKind.CERTAIN
+        )
+
+    def _will_run(self, node: RecipeNode, parent: str) -> bool:
+        parent_node = self._evaluated.graph.find(parent, node.tenant)
+        planned = self.planned.get(parent_node.key) if parent_node else None
+        return planned is not None and planned.kind is not StepKind.BLOCKED
+
+    def _blockers(self, node: RecipeNode, reasons: Sequence[Reason | Cause | Damaged]) -> list[str]:
+        """Why a step is blocked, as clauses: missing prerequisites, and inputs that are gone or
+        damaged and not named in a reason."""
+        named_inputs = {
+            reason.input.identity for reason in reasons if isinstance(reason, InputVanished)
+        }
+        recorded = node.recipe.inputs if node.recipe is not None else []
+        unavailable = [
+            (Input(InputKind(i[0]), i[1], i[2] or None), problem)
+            for i in recorded
+            if i not in named_inputs and (problem := self._unavailability(node, i))
+        ]
+        return [
+            *self._missing_prerequisites(node),
+            *(f"{lost_input.label} is {problem}" for lost_input, problem in unavailable),
+        ]
+
+    def _missing_prerequisites(self, node: RecipeNode) -> list[str]:
+        """Why this kernel cannot compute a step, as a clause: its rows come from outside, or a
+        prerequisite is missing. Empty when it can."""
+        if node.recipe is None:
+            return []
+        descriptor = node.recipe.descriptor
+        if node.recipe.kind is TableKind.EXTERNAL:
+            return [f"produced externally, by {descriptor['producer_id']}"]
+        if node.recipe.kind is TableKind.IMPORTED:
+            return [f"imported vectors of {descriptor['model_id']}"]
+        missing = self._service.producers.missing_requirement(descriptor)
+        return [] if missing is None else [missing]
+
+    def _cannot_run(self, node: RecipeNode) -> bool:
+        """Whether a step is blocked: external rows, a shared table while a tenant is bound, a
+        dropped definition, a missing encoder, or an input that is gone or damaged and that no step
+        restores."""
+        if (
+            node.recipe is None
+            or node.tenant != self._evaluated.graph.tenant
+            or self._missing_prerequisites(node)
+        ):
+            return True
+        return any(self._unavailability(node, identity) for identity in node.recipe.inputs)
+
+    def _unavailability(self, node: RecipeNode, identity: tuple[str, str, str]) -> str | None:
+        """`gone` or `damaged` for an input that cannot be read and that no earlier step restores;
+        otherwise None."""
+        kind, name, table = identity
+        if kind == InputKind.RESULT and self._will_run(node, name):
+            return None
+        parent = self._evaluated.graph.find(name, node.tenant) if kind == InputKind.RESULT else None
+        if parent is not None:
+            return (
+                "gone"
+                if parent.record is None
+                else "damaged"
+                if isinstance(self._evaluated.own_verdicts[parent.key], Damaged)
+                else None
+            )
+        if isinstance(
+            self._evaluated.observation.observe(
+                Input(InputKind(kind), name, table or None), node.tenant
+            ),
+            Vanished,
+        ):
+            return "gone"
+        return (
+            "damaged"
+            if kind == InputKind.RESULT
+            and isinstance(self._evaluated.table_verdict(name, node.tenant), Damaged)
+            else None
+        )
+
+    def _classify_reuse(self, node: RecipeNode) -> StepKind:
+        """Whether an existing table can be reused for a step that must run. Without upstream steps
+        this is known. Otherwise a table that fits if the upstream tables return to an earlier state
+        makes the step possible."""
+        ctx, observation = self._service.ctx, self._evaluated.observation
+        assert node.recipe is not None, "a step without a definition is blocked"
+        running = {
+            p.name
+            for p in self._evaluated.graph.required_inputs(node)
+            if p.key in self.planned and self.planned[p.key].kind is not StepKind.BLOCKED
+        }
+        try:
+            with ctx.scope.use(node.tenant):
+                if not running:
+                    job = self._service.producers.job(node.name, node.recipe.descriptor)
+                    self._definitions[node.key] = job.definition
+                    anchors = observed_anchors(job, observation, node.tenant)
+                    if not all(anchor.pinned for anchor in anchors):
+                        self._not_reusable.add(node.key)
+                    return (
+                        StepKind.REUSED
+                        if find_reusable(ctx, job.definition, anchors)
+                        else StepKind.CERTAIN
+                    )
+                definition = self._service.producers.current_definition(node.recipe)
+                candidates = (
+                    ctx.catalog.result_tables.by_definition(definition)
+                    if isinstance(definition, str)
+                    else []
+                )
+                reusable = [c for c in candidates if self._may_be_reused(node, c)]
+                return StepKind.POSSIBLE if reusable else StepKind.CERTAIN
+        except JammiError:
+            return StepKind.CERTAIN
+
+    def _may_be_reused(self, node: RecipeNode, candidate: TableRecord) -> bool:
+        """Whether all inputs of the candidate, except result tables that will be recomputed, are in
+        the recorded state. If such a result table returns to its recorded columns, the statement
+        reads the recorded columns of the other inputs, so these are compared then."""
+        current_states = self._evaluated.evidence(node, candidate).current_states
+        recomputed = [
+            a
+            for a in candidate.anchors
+            if a.input.kind is InputKind.RESULT and self._will_run(node, a.input.name)
+        ]
+        rebound = any(_schema_changed(a, current_states.get(a.input.identity)) for a in recomputed)
+        others = [a for a in candidate.anchors if a not in recomputed]
+        return all(
+            _is_same_state(a, current_states.get(a.input.identity))
+            or (rebound and self._is_recorded_state(node, a))
+            for a in others
+        )
+
+    def _is_recorded_state(self, node: RecipeNode, recorded: Anchor) -> bool:
+        """Whether an input is in its recorded state over the recorded columns."""
+        state = self._evaluated.observation.observe(recorded.input, node.tenant)
+        return (
+            isinstance(state, Snapshot)
+            and state.covers(recorded.columns)
+            and recorded.same_state(state.anchor(recorded.input, recorded.columns))
+        )
+
+
+def _column_independent_digest(recipe: RecipeRecord) -> str:
+    """A digest of the parts of a definition that do not depend on the inputs' columns: input names,
+    parameters, key and literals. Recipes of equal definition have equal digests."""
+    descriptor = recipe.descriptor
+    literals = [
+        constant
+        for constant in descriptor.get("canonical", {}).get("constants", ())
+        if "shape" not in constant
+    ]
+    return digest_of(
+        [
+            recipe.kind,
+            sorted({fold(name) for _, name, _ in recipe.inputs}),
+            descriptor.get("params"),
+            descriptor.get("key"),
+            literals,
+        ]
+    )
+
+
+def _is_same_state(recorded: Anchor, state: State | None) -> bool:
+    return isinstance(state, Anchor) and recorded.same_state(state)
+
+
+def _schema_changed(recorded: Anchor, state: State | None) -> bool:
+    return not isinstance(state, Anchor) or recorded.schema != state.schema

@@ -1,0 +1,321 @@
+"""Plan execution: each step is re-evaluated before it runs, independent steps run in parallel,
+unchanged results cut off the steps below them, and deviations from the plan are reported."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jammi_lab.core.anchors import Anchor, InputKind, Snapshot
+from jammi_lab.core.clock import Clock
+from jammi_lab.core.errors import CheckFailed, JammiError, SessionClosed, TableNotFound
+from jammi_lab.core.identifiers import fold
+from jammi_lab.core.parallel_tasks import MAX_PARALLEL_TASKS, Task, TaskPool
+from jammi_lab.core.records import OnProgress, Progress, RunStep, TableKind
+from jammi_lab.core.verdicts import Fresh
+from jammi_lab.freshness.plan import FreshnessService, PlannedStep, StepKind
+from jammi_lab.freshness.recipe_graph import (
+    EvaluatedGraph,
+    RecipeKey,
+    RecipeNode,
+    with_changed_meaning,
+)
+from jammi_lab.producers.run import Outcome, RecipeRedefined, produce
+from jammi_lab.store.sidecars import SidecarRequest
+
+_THREADABLE_KINDS = frozenset({TableKind.SQL})
+"""Kinds of tables whose steps may run in another thread, because the engine does the work. Encoders
+and notebook functions stay in the caller's thread, since they may not be thread-safe."""
+
+_GONE_MESSAGE = "{} was renamed or dropped after the plan was made"
+_NOT_REUSED_MESSAGE = "the table to be reused for {} no longer existed or fitted"
+
+
+class PlanRunner:
+    """Executes a plan. Evaluates each step again before running it, and skips steps whose inputs
+    came out unchanged (early cutoff)."""
+
+    def __init__(
+        self,
+        service: FreshnessService,
+        clock: Clock,
+        steps: Sequence[PlannedStep],
+        on_progress: OnProgress | None,
+    ) -> None:
+        self._service = service
+        self._clock = clock
+        self._steps = steps
+        self._on_progress = on_progress
+        self._outcomes: dict[int, RunStep] = {}
+        self._deviations: dict[int, list[str]] = {}
+        self._blocked_recipes: set[RecipeKey] = set()
+        self._final_states: dict[RecipeKey, _RecipeState] = {}
+        """The states in which this run left the recipes that it processed."""
+
+    @property
+    def outcomes(self) -> list[RunStep]:
+        """The outcome of each step, in the plan's order."""
+        return [self._outcomes[index] for index in sorted(self._outcomes)]
+
+    @property
+    def deviations(self) -> list[str]:
+        """The deviations from the plan, in the plan's order."""
+        return [
+            deviation for index in sorted(self._deviations) for deviation in self._deviations[index]
+        ]
+
+    def run(self) -> None:
+        """Run all steps in parallel, each after its upstream steps. A failing step stops only its
+        downstream steps. An interrupt cancels running steps; finished tables stay ready and the
+        others are unchanged."""
+        index_of = {planned.node.key: index for index, planned in enumerate(self._steps)}
+        tasks = [
+            self._task(index, planned, frozenset(index_of[p] for p in planned.predecessors))
+            for index, planned in enumerate(self._steps)
+        ]
+        TaskPool(tasks, self._thread_count(), self._on_progress).run()
+
+    def _thread_count(self) -> int:
+        threads = (
+            self._service.ctx.settings["engine.threads"]
+            or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ())
+            or 1
+        )
+        return min(int(threads), MAX_PARALLEL_TASKS)
+
+    def _task(self, index: int, planned: PlannedStep, dependencies: frozenset[int]) -> Task:
+        def run(on_progress: OnProgress | None) -> None:
+            self._outcomes[index] = self._run_step(
+                planned, self._deviations.setdefault(index, []), on_progress
+            )
+
+        def on_start(done_count: int) -> None:
+            if self._on_progress:
+                self._on_progress(
+                    Progress(
+                        stage=f"recompute {planned.node.name}",
+                        done=done_count,
+                        total=len(self._steps),
+                        unit="steps",
+                    )
+                )
+
+        return Task(
+            run,
+            dependencies,
+            in_caller_thread=planned.node.recipe is None
+            or planned.node.recipe.kind not in _THREADABLE_KINDS,
+            on_start=on_start,
+        )
+
+    def _run_step(
+        self, planned: PlannedStep, deviations: list[str], on_progress: OnProgress | None
+    ) -> RunStep:
+        name = planned.node.name
+        if planned.kind is StepKind.BLOCKED:
+            # With an existing version, downstream steps can still be computed from that.
+            if planned.node.record is None:
+                self._blocked_recipes.add(planned.node.key)
+            why = "; ".join(map(str, planned.step.reasons)) or None
+            return RunStep(name=name, outcome="blocked", error=why, waiting=planned.step.waiting)
+        started = self._clock.monotonic()
+        try:
+            return self._execute_step(planned, deviations, on_progress, started)
+        except RecipeRedefined:
+            self._blocked_recipes.add(planned.node.key)
+            deviations.append(f"{name} was redefined or dropped during the run")
+            return RunStep(
+                name=name, outcome="skipped", error="its definition was changed during the run"
+            )
+        except SessionClosed:
+            raise
+        except JammiError as error:
+            # Also a rejected step: what reads it would be computed from rows known to be stale.
+            self._blocked_recipes.add(planned.node.key)
+            if planned.kind is StepKind.REUSED:
+                deviations.append(_NOT_REUSED_MESSAGE.format(name))
+            message = _missing_frame_message(planned.node, error) or str(error).split("\n")[0]
+            return RunStep(
+                name=name,
+                outcome="rejected" if isinstance(error, CheckFailed) else "failed",
+                seconds=self._clock.monotonic() - started,
+                error=message,
+            )
+
+    def _execute_step(
+        self,
+        planned: PlannedStep,
+        deviations: list[str],
+        on_progress: OnProgress | None,
+        started: float,
+    ) -> RunStep:
+        """Run one step that is not blocked. Raises RecipeRedefined, and the JammiError of a failed
+        computation."""
+        name, ctx, producers = planned.node.name, self._service.ctx, self._service.producers
+        evaluated = self._service.evaluate([name])
+        node = evaluated.graph.find(name, planned.node.tenant)
+        # A shared recipe of the same name is another recipe, with another identity.
+        if node is None or node.recipe is None or node.key != planned.node.key:
+            deviations.append(_GONE_MESSAGE.format(name))
+            return RunStep(name=name, outcome="skipped", error="the recipe is gone")
+        if any(p.key in self._blocked_recipes for p in evaluated.graph.required_inputs(node)):
+            self._blocked_recipes.add(node.key)
+            return RunStep(name=name, outcome="skipped", error="a table it reads was not computed")
+        _report_changed_inputs(planned, evaluated, node, deviations)
+        self._report_changed_recipes(planned, evaluated, deviations)
+        if isinstance(evaluated.own_verdicts[node.key], Fresh):
+            self._final_states[node.key] = _recipe_state(node)
+            return _cut_off_step(planned, node, deviations)
+        job = producers.job(node.name, node.recipe.descriptor)
+        outcome = produce(
+            ctx,
+            node.name,
+            job,
+            bypass_cache=False,
+            on_progress=on_progress,
+            expected_hash=node.recipe.definition_hash,
+        )
+        self._final_states[node.key] = _RecipeState(
+            outcome.record.definition_hash, outcome.record.digest
+        )
+        _report_unplanned_reuse(planned, outcome, deviations)
+        ctx.results.sidecars.build(outcome.record, SidecarRequest(), on_progress)
+        return RunStep(
+            name=name,
+            outcome=outcome.outcome,
+            seconds=self._clock.monotonic() - started,
+            rows=outcome.record.row_count,
+            table_name=outcome.record.table_name,
+            reuse=outcome.reuse,
+        )
+
+    def _report_changed_recipes(
+        self, planned: PlannedStep, evaluated: EvaluatedGraph, deviations: list[str]
+    ) -> None:
+        """Report the recipes read by a step that differ from their state at planning time, or from
+        the state in which this run left them."""
+        for parent in planned.reads:
+            current = evaluated.graph.find(parent.name, planned.node.tenant)
+            expected = self._final_states.get(parent.key) or _recipe_state(parent)
+            if current is None or (current.recipe is None and parent.recipe is not None):
+                deviations.append(_GONE_MESSAGE.format(parent.name))
+            elif (
+                current.key != parent.key
+                or _recipe_state(current).definition != expected.definition
+            ):
+                deviations.append(f"{parent.name} was redefined after the plan was made")
+            elif _recipe_state(current).digest != expected.digest:
+                deviations.append(
+                    f"{parent.name} was recomputed by another call after the plan was made"
+                )
+
+
+@dataclass(frozen=True)
+class _RecipeState:
+    """The definition and table digest of a recipe at one moment."""
+
+    definition: str | None
+    digest: str | None
+
+
+def _recipe_state(node: RecipeNode) -> _RecipeState:
+    return _RecipeState(
+        node.recipe.definition_hash if node.recipe else None,
+        node.record.digest if node.record else None,
+    )
+
+
+def _report_unplanned_reuse(planned: PlannedStep, outcome: Outcome, deviations: list[str]) -> None:
+    """Report a step that ran although reuse was planned, or the reverse; the plan's time bounds do
+    not hold then."""
+    name = planned.node.name
+    if planned.kind is StepKind.CERTAIN and outcome.outcome == "reused":
+        whose = "" if fold(outcome.record.recipe) == fold(name) else f" of {outcome.record.recipe}"
+        deviations.append(f"{name} reused a table{whose} that became ready meanwhile")
+    if planned.kind is StepKind.REUSED and outcome.outcome == "computed":
+        deviations.append(_NOT_REUSED_MESSAGE.format(name))
+
+
+def _cut_off_step(planned: PlannedStep, node: RecipeNode, deviations: list[str]) -> RunStep:
+    """The outcome of a step whose table is already fresh. Within this run that is expected only for
+    a possible step whose table is unchanged; otherwise the table was updated outside of it."""
+    planned_record, current_record = planned.node.record, node.record
+    meanwhile = planned.kind is not StepKind.POSSIBLE or (
+        planned_record and planned_record.table_name
+    ) != (current_record and current_record.table_name)
+    if meanwhile:
+        deviations.append(f"{node.name} was updated after the plan was made")
+    return RunStep(
+        name=node.name,
+        outcome="cut_off",
+        meanwhile=meanwhile,
+        rows=node.record.row_count if node.record else None,
+        table_name=node.record.table_name if node.record else None,
+    )
+
+
+def _report_changed_inputs(
+    planned: PlannedStep, evaluated: EvaluatedGraph, node: RecipeNode, deviations: list[str]
+) -> None:
+    """Report changes of a step's definition and inputs since the plan was made, except changes made
+    by the plan itself."""
+    planned_recipe, current_recipe = planned.node.recipe, node.recipe
+    if (
+        planned_recipe
+        and current_recipe
+        and planned_recipe.definition_hash != current_recipe.definition_hash
+    ):
+        deviations.append(f"{node.name} was redefined after the plan was made")
+    for identity, old_state in planned.states.items():
+        new_state = evaluated.states[node.key].get(identity)
+        if new_state is None or _is_recipe(identity, planned, evaluated):
+            continue
+        is_unchanged = (
+            _is_unchanged(old_state, new_state, evaluated, node)
+            if isinstance(old_state, Anchor) and isinstance(new_state, Anchor)
+            else type(old_state) is type(new_state)
+        )
+        if not is_unchanged:
+            deviations.append(
+                _GONE_MESSAGE.format(identity[1])
+                if identity[0] == InputKind.RESULT
+                else f"{identity[1]} changed after the plan was made"
+            )
+
+
+def _is_recipe(
+    identity: tuple[str, str, str], planned: PlannedStep, evaluated: EvaluatedGraph
+) -> bool:
+    """Whether an input is a recipe, now or at planning time, and not a physical table. Changes of
+    recipes made by the plan itself are not deviations."""
+    kind, name, _ = identity
+    recipe_names = {fold(parent.name) for parent in planned.reads}
+    return kind == InputKind.RESULT and (
+        fold(name) in recipe_names or evaluated.graph.find(name, planned.node.tenant) is not None
+    )
+
+
+def _is_unchanged(old: Anchor, new: Anchor, evaluated: EvaluatedGraph, node: RecipeNode) -> bool:
+    """Whether an input is unchanged. A table recomputed by this plan may have other columns, so
+    that the statement now reads other columns of this input, too, or has another meaning. Then the
+    columns read at planning time are compared."""
+    if old.same_state(new):
+        return True
+    state = evaluated.observation.observe(old.input, node.tenant)
+    if not isinstance(state, Snapshot) or not state.covers(old.columns):
+        return False
+    current = state.anchor(old.input, old.columns)
+    return old.schema == current.schema and (
+        old.same_state(current) or old.same_state(with_changed_meaning(current))
+    )
+
+
+def _missing_frame_message(node: RecipeNode, error: JammiError) -> str:
+    """The message for a missing table that was a frame in a notebook variable; empty otherwise."""
+    frames = [
+        name
+        for kind, name, _ in (node.recipe.inputs if node.recipe else [])
+        if kind == InputKind.FRAME
+    ]
+    if not isinstance(error, TableNotFound) or not frames:
+        return ""
+    return f"The frame {frames[0]} is not in this kernel; create it again."

@@ -1,0 +1,362 @@
+"""Freshness queries of a workspace: staleness, status, plan, lineage. Each uses one observation
+pass."""
+
+import functools
+import os
+import threading
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jammi_lab.catalog.catalog import Catalog
+from jammi_lab.catalog.lineage import Link
+from jammi_lab.core.anchors import InputKind
+from jammi_lab.core.clock import Clock, seconds_since
+from jammi_lab.core.errors import DependencyCycle, InvalidArgument, JammiError
+from jammi_lab.core.html import escape_invisible
+from jammi_lab.core.identifiers import fold
+from jammi_lab.core.records import Edge, OnProgress, ProgressOption, TableRecord
+from jammi_lab.core.tenancy import TenantScope
+from jammi_lab.core.verdicts import Verdict, verdict_label
+from jammi_lab.freshness import model_edges
+from jammi_lab.freshness.check_verdicts import CheckJudge
+from jammi_lab.freshness.explain import Why, explain_newest, explain_version
+from jammi_lab.freshness.lineage import Lineage, reachable_links, topological_nodes
+from jammi_lab.freshness.openlineage import EventBuilder, oldest_named_tables, send
+from jammi_lab.freshness.plan import FreshnessService, PlannedStep, Planner
+from jammi_lab.freshness.plan_runner import PlanRunner
+from jammi_lab.freshness.recipe_graph import EvaluatedGraph, RecipeGraph, RecipeKey, RecipeNode
+from jammi_lab.freshness.reports import Plan, RunReport, Status, StatusRow
+from jammi_lab.freshness.table_column_lineage import ColumnEdge, ColumnLineage
+from jammi_lab.freshness.what_if import WhatIfStatus, evaluate_changes
+from jammi_lab.inputs.observation import Observation
+from jammi_lab.producers.run import Job
+
+if TYPE_CHECKING:
+    from openlineage.client.event_v2 import RunEvent
+
+Apply = Callable[[Sequence[PlannedStep], ProgressOption], RunReport]
+
+
+class FreshnessQueries:
+    """Verdicts, status, plans and lineage for the bound tenant."""
+
+    def __init__(
+        self,
+        service: FreshnessService,
+        catalog: Catalog,
+        new_observation: Callable[[bool], Observation],
+        scope: TenantScope,
+        clock: Clock,
+        columns: ColumnLineage,
+        checks: CheckJudge,
+        folder: Path | None,
+    ) -> None:
+        (
+            self._service,
+            self._catalog,
+            self._new_observation,
+            self._scope,
+            self._clock,
+            self._columns,
+        ) = (
+            service,
+            catalog,
+            new_observation,
+            scope,
+            clock,
+            columns,
+        )
+        self._checks, self._folder = checks, folder
+
+    def _observation(self, deep: bool, on_progress: OnProgress | None) -> Observation:
+        observation = self._new_observation(deep)
+        observation.on_progress = on_progress
+        return observation
+
+    def staleness(
+        self, name: str, record: TableRecord | None, on_progress: OnProgress | None = None
+    ) -> Verdict:
+        """The verdict on a recipe's newest version, or on one of its tables, from a deep pass."""
+        observation = self._observation(True, on_progress)
+        if record is None:
+            evaluated = self._service.evaluate([name], observation)
+            node = evaluated.graph.find(name, self._scope.current)
+            assert node is not None, "the name was looked up just now"
+            return evaluated.verdicts[node.key]
+        evaluated, node = self._graph_for_table(name, record, observation)
+        return evaluated.evaluate_version(node, record)
+
+    def why(
+        self, name: str, record: TableRecord | None, on_progress: OnProgress | None = None
+    ) -> Why:
+        """The verdict with the tree of its reasons."""
+        observation = self._observation(True, on_progress)
+        if record is None:
+            evaluated = self._service.evaluate([name], observation)
+            node = evaluated.graph.find(name, self._scope.current)
+            assert node is not None, "the name was looked up just now"
+            return explain_newest(evaluated, node, node.name)
+        evaluated, node = self._graph_for_table(name, record, observation)
+        return explain_version(evaluated, node, record, evaluated.evaluate_version(node, record))
+
+    def _graph_for_table(
+        self, name: str, record: TableRecord, observation: Observation
+    ) -> tuple[EvaluatedGraph, RecipeNode]:
+        """The graph to evaluate one table in, and the node of its recipe: the recipe of the table's
+        own tenant, which may differ from the bound tenant's recipe of that name."""
+        graph = RecipeGraph(self._catalog, self._scope)
+        node = graph.nodes.get((record.tenant, fold(name))) or RecipeNode(name, record.tenant, None)
+        return EvaluatedGraph(
+            self._catalog, self._scope, self._service.producers, observation, graph
+        ), node
+
+    def current_verdicts(
+        self, names: Sequence[str], cancelled: threading.Event | None = None
+    ) -> Mapping[str, Verdict]:
+        """The verdicts on some recipes, from a shallow pass that is cancelled when `stopped` is
+        set. Names of physical tables are ignored: nothing supersedes them."""
+        if not names:
+            return {}
+        observation = self._new_observation(False)
+        observation.cancelled = cancelled
+        evaluated = self._service.evaluate(names, observation)
+        nodes = [
+            (n, node)
+            for n in names
+            if (node := evaluated.graph.find(n, self._scope.current)) is not None
+        ]
+        return {name: evaluated.verdicts[node.key] for name, node in nodes}
+
+    def status(self, *, deep: bool, on_progress: OnProgress | None = None) -> Status:
+        """Every visible recipe with its verdict."""
+        return Status(
+            self._status_rows(self._service.evaluate(None, self._observation(deep, on_progress)))
+        )
+
+    def what_if(self, changed: Iterable[str], redefine: Mapping[str, str]) -> Status:
+        """Every visible recipe with its hypothetical verdict. Raises as `imagine`."""
+        return WhatIfStatus(
+            self._status_rows(
+                evaluate_changes(self._service, self._new_observation(False), changed, redefine)
+            )
+        )
+
+    def _status_rows(self, evaluated: EvaluatedGraph) -> list[StatusRow]:
+        current_time = self._clock.now_ns() / 1e9
+        rows, has_checks = [], bool(self._catalog.checks.list())
+        for node in evaluated.graph.visible_nodes():
+            record, verdict = node.record, evaluated.verdicts[node.key]
+            age = (
+                seconds_since(record.completed_at, current_time)
+                if record and record.completed_at
+                else None
+            )
+            version = node.version.version if node.version else None
+            checks = (
+                self._checks.summary(node.version, record, evaluated.observation)
+                if has_checks and record is not None and node.version is not None
+                else None
+            )
+            index = self._service.ctx.results.sidecars.describe(record) if record else None
+            rows.append(
+                StatusRow(
+                    node.name,
+                    version,
+                    verdict,
+                    record.row_count if record else None,
+                    record.bytes if record else None,
+                    age,
+                    index,
+                    checks,
+                )
+            )
+        return rows
+
+    def plan(
+        self, names: Sequence[str] | None, apply: Apply, on_progress: OnProgress | None = None
+    ) -> Plan:
+        """The plan for some recipes and their upstream recipes, or for all."""
+        evaluated = self._service.evaluate(names, self._observation(True, on_progress))
+        planner = Planner(self._service, evaluated, names)
+        run = functools.partial(self._apply_for_tenant, evaluated.graph.tenant, apply)
+        return Plan(planner.steps(), sorted(planner.left_out, key=fold), run)
+
+    def _apply_for_tenant(
+        self,
+        tenant: str | None,
+        apply: Apply,
+        planned: Sequence[PlannedStep],
+        progress: ProgressOption,
+    ) -> RunReport:
+        """Execute a plan for the tenant that it was made for, because names mean other recipes to
+        other tenants. The progress callback runs under the tenant that is bound by the caller."""
+        callback = (
+            self._scope.use(self._scope.current)(progress) if callable(progress) else progress
+        )
+        with self._scope.use(tenant):
+            return apply(planned, callback)
+
+    def apply(self, planned: Sequence[PlannedStep], on_progress: OnProgress | None) -> RunReport:
+        """Execute planned steps."""
+        runner = PlanRunner(self._service, self._clock, planned, on_progress)
+        runner.run()
+        return RunReport(runner.outcomes, runner.deviations)
+
+    def update_inputs(self, job: Job, on_progress: OnProgress | None) -> None:
+        """Update the recipes that a job reads. JammiError when one of them fails or is blocked."""
+        names = [
+            b.relation.input.name for b in job.inputs if b.relation.input.kind is InputKind.RESULT
+        ]
+        evaluated = self._service.evaluate(names)
+        recipes = [n for n in names if evaluated.graph.find(n, self._scope.current) is not None]
+        report = self.apply(Planner(self._service, evaluated, recipes).steps(), on_progress)
+        problems = [s for s in report.steps if s.outcome in ("failed", "rejected", "blocked")]
+        if problems:
+            raise JammiError(
+                f"The input {problems[0].name!r} could not be updated: "
+                f"{escape_invisible(problems[0].error or problems[0].outcome)}.",
+                hint="Fix it first, or omit refresh=.",
+            )
+
+    def lineage(
+        self, name: str | None, direction: str, depth: int | None, *, columns: bool = False
+    ) -> Lineage:
+        """The lineage graph around a name, or the whole graph. InvalidArgument."""
+        if direction not in ("both", "up", "down"):
+            raise InvalidArgument(f'direction must be "both", "up" or "down", got {direction!r}.')
+        if depth is not None and (not isinstance(depth, int) or depth < 1):
+            raise InvalidArgument(f"depth must be an integer of at least 1, got {depth!r}.")
+        try:
+            return self._build_lineage(name, direction, depth, columns, frozenset())
+        except DependencyCycle:
+            if not (superseded := RecipeGraph(self._catalog, self._scope).superseded_edges()):
+                raise
+            return self._build_lineage(name, direction, depth, columns, superseded)
+
+    def _build_lineage(
+        self,
+        name: str | None,
+        direction: str,
+        depth: int | None,
+        columns: bool,
+        excluded: frozenset[tuple[RecipeKey, RecipeKey]],
+    ) -> Lineage:
+        links, edges_of_models = self._edges_around(name, direction, depth, excluded)
+        recipes = {r.name: (r.kind.value, None) for r in self._catalog.recipes.list()}
+        kinds = recipes | {
+            v.recipe: (r.kind.value, v.version) for v, r in self._catalog.result_tables.current()
+        }
+        if name is not None and (physical := self._catalog.result_tables.get(name)) is not None:
+            newest = self._catalog.result_tables.newest(physical.recipe)
+            if newest and newest[1].table_name == name:
+                name = physical.recipe
+            else:
+                kinds[name] = (physical.kind.value, physical.version)
+        focus = next((k for k in kinds if name is not None and fold(k) == fold(name)), name)
+        focus, kind_if_isolated = (
+            (focus, InputKind.RESULT.value)
+            if focus is None or focus in kinds
+            else self._describe_node(focus)
+        )
+        nodes = topological_nodes(links, edges_of_models, kinds, focus, kind_if_isolated)
+        edges = list(dict.fromkeys([*(link.edge for link in links), *edges_of_models]))
+        return Lineage(
+            nodes,
+            edges,
+            focus,
+            lambda: self._verdict_words({(n.name, n.version) for n in nodes}),
+            self._column_edges(links) if columns else None,
+            lambda: self._newest_runs({n.name for n in nodes if n.version is not None}),
+        )
+
+    def _describe_node(self, name: str) -> tuple[str, str]:
+        """The canonical name and the kind of a node that is not a recipe."""
+        if self._catalog.sources.get(name) is None:
+            if (mutable := self._catalog.mutable_tables.get(name)) is not None:
+                return mutable.name, InputKind.MUTABLE.value
+            if (topic := self._catalog.topics.get(name)) is not None:
+                return topic.name, InputKind.TOPIC.value
+        model = model_edges.canonical_model_name(self._catalog, name)
+        return (name, InputKind.SOURCE.value) if model is None else (model, model_edges.MODEL_KIND)
+
+    def _edges_around(
+        self,
+        name: str | None,
+        direction: str,
+        depth: int | None,
+        excluded: frozenset[tuple[RecipeKey, RecipeKey]],
+    ) -> tuple[list[Link], list[Edge]]:
+        """The input links and the model edges around a name, or all of them."""
+        lineage = self._catalog.lineage
+        if name is None:
+            return reachable_links(lineage.all_edges(), "down", excluded), [
+                model_edges.to_edge(use) for use in model_edges.model_uses(self._catalog)
+            ]
+        links, edges_of_models = list[Link](), list[Edge]()
+        if direction != "down":
+            links += reachable_links(lineage.closure(name, "up", depth), "up", excluded)
+            edges_of_models += model_edges.upstream_model_edges(self._catalog, name, links, depth)
+        if direction != "up":
+            model_links, downstream_links = model_edges.downstream_of_model(
+                self._catalog, name, depth, lambda found: reachable_links(found, "down", excluded)
+            )
+            links += [
+                *reachable_links(lineage.closure(name, "down", depth), "down", excluded),
+                *downstream_links,
+            ]
+            edges_of_models += model_links
+        return links, edges_of_models
+
+    def _newest_runs(self, names: Collection[str]) -> "list[RunEvent]":
+        newest = [
+            (v.recipe, record)
+            for v, record in self._catalog.result_tables.current()
+            if v.recipe in names
+        ]
+        return EventBuilder(self._catalog, self._columns, self._folder).build(newest)
+
+    def export_events(
+        self, target: str | os.PathLike[str], namespace: str, api_key: str | None
+    ) -> int:
+        """Export the events of all runs of visible tables; returns their number."""
+        tables = oldest_named_tables(self._catalog.result_tables.list(status=None))
+        events = EventBuilder(self._catalog, self._columns, self._folder, namespace).build(tables)
+        self._columns.flush()
+        send(events, target, api_key)
+        return len(events)
+
+    def _column_edges(self, links: Sequence[Link]) -> list[ColumnEdge]:
+        """The column edges along the links."""
+        linked = {(link.input.label, link.derived) for link in links}
+        tables = {link.derived_table: link.derived for link in links}
+        records = [
+            (name, r)
+            for table, name in tables.items()
+            if (r := self._catalog.result_tables.get(table)) is not None
+        ]
+        edges = [
+            edge
+            for name, record in records
+            for edge in self._columns.edges(name, record)
+            if (edge.input, edge.derived) in linked
+        ]
+        self._columns.flush()
+        return edges
+
+    def _verdict_words(self, displayed: Collection[tuple[str, int | None]]) -> dict[str, str]:
+        """The verdict words of the displayed recipes, from a shallow pass. A graph may be displayed
+        again later, so recipes with a newer version by now are left out."""
+        names = sorted({name for name, _ in displayed})
+        evaluated = self._service.evaluate(names, self._new_observation(False))
+        nodes = [
+            (n, node)
+            for n in names
+            if (node := evaluated.graph.find(n, self._scope.current)) is not None
+        ]
+        current = [
+            (n, node)
+            for n, node in nodes
+            if (n, node.version.version if node.version else None) in displayed
+        ]
+        return {name: verdict_label(evaluated.verdicts[node.key]) for name, node in current}

@@ -1,0 +1,481 @@
+"""The graph of all recipes with their newest versions, and their verdicts from one observation
+pass."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import msgspec
+
+from jammi_lab.catalog.catalog import Catalog
+from jammi_lab.core.anchors import (
+    Anchor,
+    InputKind,
+    Observed,
+    Snapshot,
+    Unknown,
+    Vanished,
+    schema_digest,
+)
+from jammi_lab.core.canonical_json import digest_of
+from jammi_lab.core.errors import DependencyCycle, JammiError
+from jammi_lab.core.identifiers import fold
+from jammi_lab.core.records import RecipeRecord, TableRecord, TableStatus, VersionRecord
+from jammi_lab.core.tenancy import TenantScope
+from jammi_lab.core.verdicts import Verdict
+from jammi_lab.freshness.judge import Evidence, State, evaluate_table
+from jammi_lab.inputs.observation import Observation
+from jammi_lab.producers.registry import Producers
+from jammi_lab.store import manifests
+from jammi_lab.store.result_files import result_snapshot
+
+RecipeKey = tuple[str | None, str]
+"""A recipe's identity: its tenant and the fold of its name."""
+
+
+@dataclass
+class RecipeNode:
+    """A recipe with its newest ready version, if it has one."""
+
+    name: str
+    tenant: str | None
+    recipe: RecipeRecord | None
+    version: VersionRecord | None = None
+    record: TableRecord | None = None
+
+    @property
+    def key(self) -> RecipeKey:
+        """Its identity."""
+        return (self.tenant, fold(self.name))
+
+
+class RecipeGraph:
+    """All recipes visible to the bound tenant, with the edges between them. Loaded with a fixed
+    number of queries."""
+
+    def __init__(self, catalog: Catalog, scope: TenantScope) -> None:
+        self.nodes: dict[RecipeKey, RecipeNode] = {}
+        self.tenant = scope.current
+        if self.tenant is not None:
+            # Shared recipes are loaded even if a tenant's own recipe of that name hides them:
+            # shared tables read them.
+            with scope.use(None):
+                self._load(catalog)
+        self._load(catalog)
+
+    def _load(self, catalog: Catalog) -> None:
+        for recipe in catalog.recipes.list():
+            node = RecipeNode(recipe.name, recipe.tenant, recipe)
+            self.nodes[node.key] = node
+        for version, record in catalog.result_tables.current():
+            key = (version.tenant, fold(version.recipe))
+            node = self.nodes.setdefault(key, RecipeNode(version.recipe, version.tenant, None))
+            node.version, node.record = version, record
+
+    def find(self, name: str, tenant: str | None) -> RecipeNode | None:
+        """The recipe of a name for a tenant: its own, else the shared one."""
+        folded_name = fold(name)
+        return self.nodes.get((tenant, folded_name)) or self.nodes.get((None, folded_name))
+
+    def required_inputs(self, node: RecipeNode) -> list[RecipeNode]:
+        """The recipes that computing a node reads: from its definition, or from the anchors of its
+        version if the definition was dropped."""
+        if node.recipe is None:
+            return self._anchored_recipes(node)
+        return self._find_all(
+            node, [name for kind, name, _ in node.recipe.inputs if kind == InputKind.RESULT]
+        )
+
+    def recorded_inputs(self, node: RecipeNode) -> list[RecipeNode]:
+        """The recipes that the newest version was computed from, without those that depend on the
+        node by now."""
+        superseded = {p.key for p in self._superseded_inputs(node)}
+        return [p for p in self._anchored_recipes(node) if p.key not in superseded]
+
+    def _superseded_inputs(self, node: RecipeNode) -> list[RecipeNode]:
+        """The recorded inputs that were redefined to read this node, and that its own definition no
+        longer reads. The version is older than this apparent cycle, and the node is stale anyway,
+        so these edges can be dropped."""
+        needed = {p.key for p in self.required_inputs(node)}
+        return [
+            p
+            for p in self._anchored_recipes(node)
+            if p.key not in needed and self._reaches(p, node)
+        ]
+
+    def superseded_edges(self) -> frozenset[tuple[RecipeKey, RecipeKey]]:
+        """The edges (input, reader) that form a cycle of names although no table depends on
+        itself."""
+        return frozenset(
+            (parent.key, node.key)
+            for node in self.nodes.values()
+            for parent in self._superseded_inputs(node)
+        )
+
+    def _anchored_recipes(self, node: RecipeNode) -> list[RecipeNode]:
+        anchors = node.record.anchors if node.record is not None else []
+        return self._find_all(
+            node, [a.input.name for a in anchors if a.input.kind is InputKind.RESULT]
+        )
+
+    def _find_all(self, node: RecipeNode, names: Iterable[str]) -> list[RecipeNode]:
+        return list(
+            {p.key: p for n in names if (p := self.find(n, node.tenant)) is not None}.values()
+        )
+
+    def _reaches(self, start: RecipeNode, goal: RecipeNode) -> bool:
+        """Whether the start depends on the goal, by definition or by recorded anchors."""
+        visited, stack = {start.key}, [start]
+        while stack:
+            node = stack.pop()
+            if node.key == goal.key:
+                return True
+            for parent in (*self.required_inputs(node), *self._anchored_recipes(node)):
+                if parent.key not in visited:
+                    visited.add(parent.key)
+                    stack.append(parent)
+        return False
+
+    def dependencies(self, node: RecipeNode) -> list[RecipeNode]:
+        """All recipes to evaluate before a node: those it reads and those it was computed from."""
+        return list(
+            {p.key: p for p in (*self.required_inputs(node), *self.recorded_inputs(node))}.values()
+        )
+
+    def visible_nodes(self) -> list[RecipeNode]:
+        """The nodes by name, without shared recipes that a tenant's own recipe hides."""
+        hidden_names = {folded_name for tenant, folded_name in self.nodes if tenant is not None}
+        return sorted(
+            (n for p, n in self.nodes.items() if p[0] is not None or p[1] not in hidden_names),
+            key=lambda n: fold(n.name),
+        )
+
+    def topological_order(
+        self, starts: Iterable[RecipeNode], parents_of: Callable[[RecipeNode], list[RecipeNode]]
+    ) -> list[RecipeNode]:
+        """The nodes and everything upstream of them, parents before children. `above` is
+        `graph.needs` or `graph.above`. DependencyCycle with its path."""
+        ordered: dict[RecipeKey, RecipeNode] = {}
+        for start in starts:
+            stack: list[tuple[RecipeNode, list[RecipeNode]]] = [(start, parents_of(start))]
+            path = {start.key: None}
+            while stack:
+                node, pending = stack[-1]
+                if node.key in ordered:
+                    pending.clear()
+                if pending:
+                    parent = pending.pop()
+                    if parent.key in path:
+                        names = [n.name for n, _ in stack] + [parent.name]
+                        raise DependencyCycle(
+                            "Tables depend on each other in a cycle: " + " ← ".join(names) + ".",
+                            path=names,
+                        )
+                    if parent.key not in ordered:
+                        path[parent.key] = None
+                        stack.append((parent, parents_of(parent)))
+                    continue
+                stack.pop()
+                path.pop(node.key, None)
+                ordered[node.key] = node
+        return list(ordered.values())
+
+
+class EvaluatedGraph:
+    """The recipe graph with the verdicts of one observation pass."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        scope: TenantScope,
+        producers: Producers,
+        observation: Observation,
+        graph: RecipeGraph,
+    ) -> None:
+        self.graph, self.observation, self._scope = graph, observation, scope
+        self._catalog, self._producers = catalog, producers
+        self.verdicts: dict[RecipeKey, Verdict] = {}
+        self.own_verdicts: dict[RecipeKey, Verdict] = {}
+        """Verdicts without causes inherited from upstream."""
+        self.states: dict[RecipeKey, dict[tuple[str, str, str], State]] = {}
+
+    def evaluate_all(self, starts: Iterable[RecipeNode]) -> None:
+        """Evaluate the nodes and everything upstream of them. DependencyCycle."""
+        order = self.graph.topological_order(starts, self.graph.dependencies)
+        self.observation.observe_all(
+            (node.tenant, a.input)
+            for node in order
+            if node.record
+            for a in node.record.anchors
+            if a.pinned and a.input.kind is not InputKind.RESULT
+        )
+        for node in order:
+            facts = self.evidence(node, node.record)
+            self.states[node.key] = dict(facts.current_states)
+            self.own_verdicts[node.key] = evaluate_table(facts)
+            self.verdicts[node.key] = evaluate_table(facts, self._upstream_verdicts(node))
+        self._persist()
+
+    def evaluate_version(self, node: RecipeNode, record: TableRecord) -> Verdict:
+        """The verdict on any version of a recipe, by the recipe's current definition and the
+        current state of the inputs."""
+        version_node = RecipeNode(node.name, node.tenant, node.recipe, node.version, record)
+        self.evaluate_all(self.graph.recorded_inputs(version_node))
+        verdict = evaluate_table(
+            self.evidence(version_node, record), self._upstream_verdicts(version_node)
+        )
+        self._persist()
+        return verdict
+
+    def last_error(self, recipe: str, definition: str | None) -> str | None:
+        """The error of the last failed or rejected run of a recipe with this definition; None when
+        there is none."""
+        if not definition:
+            return None
+        tables = self._catalog.result_tables
+        runs = [
+            (version, record)
+            for status in (TableStatus.FAILED, TableStatus.REJECTED)
+            for version, record in tables.list(status=status, definition=definition)
+            if fold(version.recipe) == fold(recipe)
+        ]
+        last = max(runs, key=lambda run: run[0].version, default=None)
+        return None if last is None else last[1].error
+
+    def _persist(self) -> None:
+        """Persist the observations for later passes."""
+        self.observation.close()
+
+    def _upstream_verdicts(self, node: RecipeNode) -> list[tuple[str, Verdict]]:
+        """The verdicts on a version's upstream tables: recipes by name, and physical tables, of
+        which only the files are checked."""
+        recipes = [(p.name, self.verdicts[p.key]) for p in self.graph.recorded_inputs(node)]
+        anchors = node.record.anchors if node.record is not None else []
+        physical_names = [
+            a.input.name
+            for a in anchors
+            if a.input.kind is InputKind.RESULT
+            and self.graph.find(a.input.name, node.tenant) is None
+        ]
+        return recipes + [
+            (name, verdict)
+            for name in physical_names
+            if (verdict := self.table_verdict(name, node.tenant)) is not None
+        ]
+
+    def table_verdict(self, name: str, tenant: str | None) -> Verdict | None:
+        """The verdict on the files of one physical table; None when it was dropped."""
+        with self._scope.use(tenant):
+            record = self._catalog.result_tables.get(name)
+        if record is None:
+            return None
+        hash_ = record.definition_hash
+        return evaluate_table(
+            Evidence(
+                recorded=hash_,
+                current=hash_,
+                damage=self.observation.damage(record),
+                observed_at=self.observation.started_at,
+            )
+        )
+
+    def evidence(self, node: RecipeNode, record: TableRecord | None) -> Evidence:
+        """The recorded and observed facts about one table."""
+        current = (
+            self._producers.current_definition(node.recipe, import_modules=self.observation.deep)
+            if node.recipe
+            else None
+        )
+        if record is None:
+            return Evidence(recorded=None, current=current, ready=False)
+        current_states = self._current_states(node, record)
+        return Evidence(
+            recorded=record.definition_hash,
+            current=current,
+            anchors=tuple(record.anchors),
+            current_states=current_states,
+            damage=self.observation.damage(record),
+            observed_at=self.observation.started_at,
+            grounds=(
+                *self._grounds(node),
+                *(
+                    state.note
+                    for state in current_states.values()
+                    if isinstance(state, Anchor) and state.note
+                ),
+                *(
+                    f"{anchor.input.label} by {anchor.method} alone"
+                    for anchor in record.anchors
+                    if anchor.method.startswith("column:")
+                ),
+            ),
+        )
+
+    def _grounds(self, node: RecipeNode) -> tuple[str, ...]:
+        return (
+            ()
+            if node.recipe is None
+            else tuple(self._producers.verdict_grounds(node.recipe.descriptor))
+        )
+
+    def _current_states(
+        self, node: RecipeNode, record: TableRecord
+    ) -> dict[tuple[str, str, str], State]:
+        """The current state of each pinned input over the columns that the definition reads
+        today."""
+        observed = {
+            a.input.identity: self._observe(a, node.tenant) for a in record.anchors if a.pinned
+        }
+        schema_changed = any(
+            isinstance(observed[a.input.identity], Snapshot)
+            and self._schema_changed(a, observed[a.input.identity])
+            for a in record.anchors
+            if a.pinned
+        )
+        columns, same_meaning = (
+            self._columns_read_today(node, record) if schema_changed else ({}, True)
+        )
+        states: dict[tuple[str, str, str], State] = {}
+        for anchor in record.anchors:
+            match observed.get(anchor.input.identity):
+                case Snapshot() as snapshot if self._schema_changed(anchor, snapshot):
+                    columns_today = columns.get(anchor.input.identity)
+                    if not snapshot.covers(columns_today):
+                        wider = self._observe_over(anchor, columns_today, node.tenant)
+                        if not isinstance(wider, Snapshot):
+                            states[anchor.input.identity] = wider
+                            continue
+                        snapshot = wider
+                    rebound = _rebound_anchor(
+                        anchor, snapshot.anchor(anchor.input, columns_today), same_meaning
+                    )
+                    states[anchor.input.identity] = (
+                        self._compare_rows(anchor, rebound, node, record)
+                        if same_meaning
+                        else rebound
+                    )
+                case Snapshot() as snapshot:
+                    states[anchor.input.identity] = self._compare_rows(
+                        anchor, snapshot.anchor(anchor.input, anchor.columns), node, record
+                    )
+                case Vanished() | Unknown() as state:
+                    states[anchor.input.identity] = state
+        return states
+
+    def _compare_rows(
+        self, recorded: Anchor, current: Anchor, node: RecipeNode, record: TableRecord
+    ) -> State:
+        """The current state of an input; the recorded one if it changed but the rows read of it are
+        equal. Rows are compared without order, so this is done only for statements that do not
+        depend on row order, and only if the columns read are the same."""
+        if (
+            recorded.same_state(current)
+            or record.order_sensitive
+            or (recorded.columns, recorded.types) != (current.columns, current.types)
+            or not recorded.same_server_types(current)
+        ):
+            return current
+        if recorded.input.kind is InputKind.RESULT and recorded.schema:
+            is_equal: bool | Unknown = self._has_same_result(recorded, node.tenant)
+        else:
+            is_equal = self.observation.has_same_rows(recorded, node.tenant)
+        if isinstance(is_equal, Unknown):
+            return is_equal
+        return (
+            msgspec.structs.replace(
+                recorded, note=f"{recorded.input.label} has other bytes and equal rows"
+            )
+            if is_equal
+            else current
+        )
+
+    def _has_same_result(self, recorded: Anchor, tenant: str | None) -> bool:
+        """Whether the recorded version and the newest one contain the same rows over the columns
+        read."""
+        parent = self.graph.find(recorded.input.name, tenant)
+        if parent is None or parent.record is None or recorded.version is None:
+            return False
+        with self._scope.use(parent.tenant):
+            version = self._catalog.result_tables.version(parent.name, recorded.version)
+        if version is None or not result_snapshot(version[1], recorded.version).anchor(
+            recorded.input, recorded.columns
+        ).same_state(recorded):
+            return False  # this version number is now another table than the one that was read
+        return self.observation.has_same_result(version[1], parent.record, recorded.columns)
+
+    @staticmethod
+    def _schema_changed(anchor: Anchor, state: Observed) -> bool:
+        """Whether the schema changed, so that the statement must be bound again. False for an input
+        that cannot be read: there is no schema to bind to."""
+        return (
+            isinstance(state, Snapshot)
+            and not state.fault
+            and bool(anchor.schema)
+            and schema_digest(state.columns) != anchor.schema
+        )
+
+    def _observe(self, anchor: Anchor, tenant: str | None) -> Observed:
+        """The state of an input: result tables from the graph, anything else from the observation
+        pass."""
+        if anchor.input.kind is InputKind.RESULT:
+            node = self.graph.find(anchor.input.name, tenant)
+            if node is not None:
+                return (
+                    result_snapshot(node.record, node.version.version)
+                    if node.record and node.version
+                    else Vanished()
+                )
+        return self.observation.observe(anchor.input, tenant)
+
+    def _observe_over(
+        self, anchor: Anchor, columns: tuple[str, ...] | None, tenant: str | None
+    ) -> Observed:
+        """The state of an input over columns that were not observed yet."""
+        over_columns = msgspec.structs.replace(anchor.input, columns=tuple(sorted(columns or ())))
+        return self.observation.observe(over_columns, tenant, all_columns=columns is None)
+
+    def _columns_read_today(
+        self, node: RecipeNode, record: TableRecord
+    ) -> tuple[dict[tuple[str, str, str], tuple[str, ...] | None], bool]:
+        """The columns that the table's definition reads today, after the schema of an input changed
+        (None: all columns), and whether the definition's meaning is unchanged. A definition that no
+        longer binds is assumed to read all columns."""
+        descriptor = (
+            node.recipe.descriptor
+            if node.recipe and node.recipe.definition_hash == record.definition_hash
+            else None
+        )
+        everything: dict[tuple[str, str, str], tuple[str, ...] | None] = {
+            a.input.identity: None for a in record.anchors
+        }
+        try:
+            if descriptor is None:
+                manifest = manifests.parse(self._catalog.result_tables.manifest(record.table_name))
+                if manifest is None:
+                    return everything, False
+                descriptor = manifest.descriptor
+            with self._scope.use(node.tenant):
+                today = self._producers.current_inputs(descriptor)
+        except (JammiError, ValueError):
+            return everything, False
+        if today is None:
+            return everything, True
+        inputs, same_meaning = today
+        merged: dict[tuple[str, str, str], set[str]] = {}
+        for read in inputs:
+            merged.setdefault(read.relation.input.identity, set()).update(read.columns)
+        return everything | {
+            identity: tuple(sorted(columns)) for identity, columns in merged.items()
+        }, same_meaning
+
+
+def _rebound_anchor(recorded: Anchor, current: Anchor, same_meaning: bool) -> Anchor:
+    """The anchor of an input whose schema changed. It must differ from the recorded one if the
+    statement's meaning changed."""
+    if same_meaning or not recorded.same_state(current):
+        return current
+    return with_changed_meaning(current)
+
+
+def with_changed_meaning(current: Anchor) -> Anchor:
+    """The anchor of an unchanged input for a statement whose meaning over it changed."""
+    return msgspec.structs.replace(current, value=digest_of([current.value, current.schema]))

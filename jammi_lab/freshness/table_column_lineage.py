@@ -1,0 +1,209 @@
+"""Column lineage of tables: the input columns that each column depends on.
+
+For a statement the engine plans one output column at a time; the input columns that the plan still
+reads are its dependencies: its values, and whatever filters, joins or groups the rows. No
+dependency is missing. If the engine cannot separate the columns, every column read is a dependency
+of every column of the table. The same holds for imported rows, and for a statement that no longer
+binds as it did.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from jammi_lab.catalog.catalog import Catalog
+from jammi_lab.core.anchors import Anchor, InputKind
+from jammi_lab.core.clock import Clock
+from jammi_lab.core.definitions import (
+    AsofJoinDescriptor,
+    CanonicalStatement,
+    ContextSetDescriptor,
+    EmbeddingDescriptor,
+    GraphPropagationDescriptor,
+    LexicalDescriptor,
+    NeighborGraphDescriptor,
+    ProjectionDescriptor,
+    SqlDescriptor,
+    decode_param,
+    parse_descriptor,
+)
+from jammi_lab.core.errors import JammiError
+from jammi_lab.core.identifiers import fold
+from jammi_lab.core.records import TableRecord
+from jammi_lab.core.tenancy import TenantScope
+from jammi_lab.core.value import Value
+from jammi_lab.engine.engine import Engine
+from jammi_lab.engine.name_resolution import NameResolver
+from jammi_lab.engine.sql.column_lineage import ColumnReads, column_reads
+from jammi_lab.freshness.derived_columns import derive_columns, union_reads
+from jammi_lab.inputs.observation_cache import ObservationCache
+from jammi_lab.storage.digests import NO_STAT, CacheEntry, observation_key
+from jammi_lab.store import manifests
+
+Identity = tuple[str, str, str]
+ColumnPair = tuple[Identity, str, str, bool]
+"""Input, its column, the table's column, whether direct."""
+
+
+class ColumnEdge(Value, frozen=True):
+    """One edge between columns: `derived_column` of `derived` depends on `input_column` of
+    `input`."""
+
+    input: str
+    """The source (`source.table` if it has several), recipe or physical table that was read."""
+    input_column: str
+    """The column of the input."""
+    derived: str
+    """The recipe that reads it."""
+    derived_column: str
+    """The column of the recipe's table."""
+    direct: bool = True
+    """Whether values are computed from it; otherwise it filters, joins or groups the rows."""
+
+
+class ColumnLineage:
+    """Column edges of ready tables, computed on request and stored in the observation cache."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        scope: TenantScope,
+        engine: Engine,
+        extra: Sequence[NameResolver],
+        cache: ObservationCache,
+        clock: Clock,
+    ) -> None:
+        self._catalog = catalog
+        self._scope = scope
+        self._engine = engine
+        self._extra = extra
+        self._cache = cache
+        self._clock = clock
+
+    def edges(self, name: str, record: TableRecord) -> list[ColumnEdge]:
+        """The edges into one table of the recipe `name`, in the order of its columns, then by
+        input."""
+        anchors = {
+            a.input.identity: a for a in record.anchors if a.input.kind is not InputKind.CLOCK
+        }
+        order = {c.name: identity for identity, c in enumerate(record.columns)}
+        pairs = sorted(
+            self._pairs(record, list(anchors.values())),
+            key=lambda p: (order.get(p[2], 0), p[0], p[1]),
+        )
+        return [
+            ColumnEdge(anchors[identity].input.label, column, name, derived_column, direct)
+            for identity, column, derived_column, direct in pairs
+            if identity in anchors
+        ]
+
+    def flush(self) -> None:
+        """Persist the computed edges."""
+        self._cache.flush()
+
+    def _pairs(self, record: TableRecord, anchors: Sequence[Anchor]) -> Iterable[ColumnPair]:
+        key = observation_key("column_lineage", record.table_name)
+        if (entry := self._cache.get(key)) is not None:
+            return [
+                ((kind, name, table), column, derived_column, direct)
+                for kind, name, table, column, derived_column, direct in entry.payload["pairs"]
+            ]
+        with self._scope.use(record.tenant):
+            reads = self._column_reads(record)
+        if reads is None:
+            return [
+                (a.input.identity, column, c.name, True)
+                for a in anchors
+                for column in a.columns
+                for c in record.columns
+            ]
+        pairs = _all_pairs(reads, anchors)
+        payload = {
+            "pairs": [
+                [*identity, column, derived_column, direct]
+                for identity, column, derived_column, direct in pairs
+            ]
+        }
+        self._cache.put(key, CacheEntry(NO_STAT, self._clock.now_ns(), payload))
+        return pairs
+
+    def _column_reads(self, record: TableRecord) -> list[ColumnReads] | None:
+        """The column lineage of the table's definition; None when the engine cannot determine it,
+        or when the statement has changed its meaning."""
+        try:
+            manifest = manifests.parse(self._catalog.result_tables.manifest(record.table_name))
+            if manifest is None:
+                return None
+            match parse_descriptor(manifest.descriptor):
+                case SqlDescriptor() as descriptor:
+                    return self._reads_if_unchanged(
+                        descriptor.statement,
+                        descriptor.canonical,
+                        {n: decode_param(v) for n, v in descriptor.params.items()},
+                    )
+                case EmbeddingDescriptor() as texts:
+                    reads = self._reads_if_unchanged(texts.statement, texts.canonical, {})
+                    return None if reads is None else _text_reads(reads, texts.text, ["vector"])
+                case LexicalDescriptor() as words:
+                    reads = self._reads_if_unchanged(words.statement, words.canonical, {})
+                    names = ["terms", "counts", "length"]
+                    return None if reads is None else _text_reads(reads, words.text, names)
+                case (
+                    NeighborGraphDescriptor()
+                    | GraphPropagationDescriptor()
+                    | ContextSetDescriptor()
+                    | ProjectionDescriptor()
+                    | AsofJoinDescriptor() as descriptor_of_derived
+                ):
+                    names = [c.name for c in record.columns]
+                    return derive_columns(
+                        descriptor_of_derived,
+                        names,
+                        lambda asked: self._reads_if_unchanged(
+                            asked.statement, asked.canonical, {}
+                        ),
+                    )
+                case _:
+                    return None
+        except (JammiError, ValueError):
+            return None
+
+    def _reads_if_unchanged(
+        self, statement: str, canonical: CanonicalStatement, params: Mapping[str, Any]
+    ) -> list[ColumnReads] | None:
+        [prepared] = self._engine.prepare(
+            statement, params, tenant=self._scope.current, extra_resolvers=self._extra
+        )
+        return column_reads(prepared) if prepared.canonical() == canonical else None
+
+
+def _text_reads(
+    reads: Sequence[ColumnReads], text: Sequence[str], names: Sequence[str]
+) -> list[ColumnReads]:
+    """The lineage of the column `key` and of the columns `names`, which come from the texts."""
+    text_columns = {fold(name) for name in text}
+    texts = [read for read in reads if fold(read.column) in text_columns]
+    text_reads = union_reads(t.reads for t in texts), union_reads(t.direct for t in texts)
+    return [
+        ColumnReads("key", reads[0].reads, reads[0].direct),
+        *(ColumnReads(name, *text_reads) for name in names),
+    ]
+
+
+def _all_pairs(reads: Sequence[ColumnReads], anchors: Sequence[Anchor]) -> list[ColumnPair]:
+    """All edges. An anchored column that no output column depends on (it orders the rows) gets an
+    indirect edge to every column."""
+    pairs: list[ColumnPair] = [
+        (identity, column, column_read.column, column in column_read.direct.get(identity, ()))
+        for column_read in reads
+        for identity, columns in column_read.reads.items()
+        for column in columns
+    ]
+    known_pairs = {(identity, column) for identity, column, _, _ in pairs}
+    pairs += [
+        (a.input.identity, column, column_read.column, False)
+        for a in anchors
+        for column in a.columns
+        if (a.input.identity, column) not in known_pairs
+        for column_read in reads
+    ]
+    return pairs

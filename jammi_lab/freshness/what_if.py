@@ -1,0 +1,155 @@
+"""What-if: verdicts over hypothetical changes of inputs and definitions. It runs the normal
+evaluation on overlaid anchors and definitions."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from jammi_lab.core import reprs
+from jammi_lab.core.anchors import Anchor, Input
+from jammi_lab.core.canonical_json import digest_of
+from jammi_lab.core.clock import rfc3339
+from jammi_lab.core.errors import InvalidArgument, TableNotFound
+from jammi_lab.core.html import Rendered
+from jammi_lab.core.identifiers import fold, near_names
+from jammi_lab.core.records import TableKind, TableRecord
+from jammi_lab.freshness import model_edges
+from jammi_lab.freshness.judge import Evidence, State
+from jammi_lab.freshness.plan import FreshnessService
+from jammi_lab.freshness.recipe_graph import EvaluatedGraph, RecipeGraph, RecipeNode
+from jammi_lab.freshness.reports import Status
+from jammi_lab.inputs.observation import Observation
+
+WHAT_IF_METHOD = "what if"
+"""The method of a hypothetical anchor."""
+
+
+class WhatIfStatus(Status):
+    """A hypothetical Status."""
+
+    def _rendered(self) -> Rendered:
+        return reprs.status(list(self), note="hypothetical; nothing was changed")
+
+
+class Overlay(EvaluatedGraph):
+    """The verdicts of one observation pass, with some inputs assumed to have changed. Observations
+    are not persisted."""
+
+    def __init__(
+        self,
+        service: FreshnessService,
+        observation: Observation,
+        graph: RecipeGraph,
+        changed: frozenset[str],
+    ) -> None:
+        super().__init__(
+            service.ctx.catalog, service.ctx.scope, service.producers, observation, graph
+        )
+        self._changed = changed
+
+    def _current_states(
+        self, node: RecipeNode, record: TableRecord
+    ) -> dict[tuple[str, str, str], State]:
+        states = super()._current_states(node, record)
+        return states | {
+            a.input.identity: _changed_anchor(a)
+            for a in record.anchors
+            if a.pinned and names_of_input(a.input) & self._changed
+        }
+
+    def evidence(self, node: RecipeNode, record: TableRecord | None) -> Evidence:
+        facts = super().evidence(node, record)
+        if (
+            record is None
+            or record.kind is not TableKind.EMBEDDING
+            or fold(record.model_id or "") not in self._changed
+        ):
+            return facts
+        # A model is part of the table's definition, so a changed model changes its hash.
+        return dataclasses.replace(
+            facts, current=digest_of([WHAT_IF_METHOD, record.definition_hash])
+        )
+
+    def _persist(self) -> None:
+        """Do nothing: hypothetical results must not be persisted."""
+
+
+def evaluate_changes(
+    service: FreshnessService,
+    observation: Observation,
+    changed: Iterable[str],
+    redefine: Mapping[str, str],
+) -> EvaluatedGraph:
+    """The hypothetical verdicts on every visible recipe.
+
+    Raises TableNotFound (with near names), InvalidArgument for redefining a recipe that is not SQL,
+    the errors of binding a statement, and DependencyCycle."""
+    graph = RecipeGraph(service.ctx.catalog, service.ctx.scope)
+    names = _check_names(service, graph, changed)
+    for name, statement in redefine.items():
+        _redefine(service, graph, name, statement)
+    evaluated = Overlay(service, observation, graph, names)
+    evaluated.evaluate_all(graph.visible_nodes())
+    return evaluated
+
+
+def names_of_input(input: Input) -> frozenset[str]:
+    """The folded names that refer to an input."""
+    return frozenset({fold(input.name), fold(input.label)})
+
+
+def _check_names(
+    service: FreshnessService, graph: RecipeGraph, changed: Iterable[str]
+) -> frozenset[str]:
+    """The folded names, after checking that each exists."""
+    names = (
+        [*changed] if isinstance(changed, Iterable) and not isinstance(changed, str) else [changed]
+    )
+    if invalid := [n for n in names if not isinstance(n, str)]:
+        raise InvalidArgument(
+            f"changed must contain names (strings), got {type(invalid[0]).__name__}."
+        )
+    read = [a.input for node in graph.nodes.values() if node.record for a in node.record.anchors]
+    existing = {s.name for s in service.ctx.catalog.sources.list()} | {
+        n.name for n in graph.visible_nodes()
+    }
+    existing |= {m.name for m in service.ctx.catalog.mutable_tables.list()} | {
+        use.model for use in model_edges.model_uses(service.ctx.catalog, hidden=True)
+    }
+    existing |= {name for read_input in read for name in (read_input.name, read_input.label)}
+    folded_names = {fold(name) for name in existing}
+    for name in names:
+        if fold(name) not in folded_names:
+            raise TableNotFound(
+                f"There is no source, mutable table, recipe or model {name!r}.",
+                near=near_names(name, sorted(existing)),
+                hint="ws.sources, ws.mutable and ws.recipes() list the existing names.",
+            )
+    return frozenset(map(fold, names))
+
+
+def _redefine(service: FreshnessService, graph: RecipeGraph, name: str, statement: str) -> None:
+    node = graph.find(name, graph.tenant)
+    if node is None or node.recipe is None:
+        raise TableNotFound(
+            f"There is no recipe {name!r} to redefine.",
+            near=near_names(name, [n.name for n in graph.visible_nodes()]),
+        )
+    if node.recipe.kind is not TableKind.SQL:
+        raise InvalidArgument(
+            f"{node.name!r} is of kind {node.recipe.kind}; only SQL recipes can be redefined here."
+        )
+    if not isinstance(statement, str):
+        raise InvalidArgument(
+            f"redefine must map names to SQL strings, got {type(statement).__name__}."
+        )
+    job = service.producers.job_with_statement(node.recipe.descriptor, statement)
+    node.recipe = job.recipe(node.name, node.tenant, rfc3339(service.ctx.clock.now_ns()))
+
+
+def _changed_anchor(anchor: Anchor) -> Anchor:
+    """A different state of the same input."""
+    return msgspec.structs.replace(
+        anchor, value=digest_of([WHAT_IF_METHOD, anchor.value]), method=WHAT_IF_METHOD
+    )

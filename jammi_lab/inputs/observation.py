@@ -1,0 +1,325 @@
+"""The observation pass: every input is observed at most once, in parallel and with a timeout. All
+verdicts of one pass come from the same observations, so they are consistent."""
+
+import contextlib
+import functools
+import threading
+from collections.abc import Callable, Iterable, Mapping
+
+from msgspec.structs import replace
+
+from jammi_lab.core.anchors import (
+    Anchor,
+    Input,
+    InputKind,
+    Observed,
+    Snapshot,
+    Unknown,
+    Vanished,
+    unpinned_anchor,
+)
+from jammi_lab.core.clock import Clock, rfc3339
+from jammi_lab.core.errors import JammiError, SourceUnavailable
+from jammi_lab.core.records import Progress, TableRecord
+from jammi_lab.core.redaction import redact
+from jammi_lab.core.tenancy import TenantScope
+from jammi_lab.core.thread_pool import submit
+from jammi_lab.core.verdicts import Damaged
+from jammi_lab.inputs.observation_cache import ObservationCache
+from jammi_lab.inputs.result_comparison import RowComparison
+from jammi_lab.sources.base import Relation
+from jammi_lab.store.result_files import ResultFiles
+
+Observer = Callable[[Input, "Observation"], Observed]
+"""Observes inputs of one kind, in the tenant scope that is bound when it is called."""
+
+Compare = Callable[[Anchor, "Observation"], bool | Unknown]
+"""Whether a source whose state changed contains the same rows as at a recorded anchor, in the
+tenant scope that is bound when it is called."""
+
+NoteRows = Callable[[Anchor, "Observation"], None]
+"""Stores the digest of the rows that were just read from a source, in the tenant scope that is
+bound when it is called."""
+
+MAX_WORKERS = 4
+
+
+class Observation:
+    """One observation pass. With `deep` it may read all data of an input. Otherwise inputs that are
+    expensive to observe are reported as unknown."""
+
+    def __init__(
+        self,
+        observers: Mapping[InputKind, Observer],
+        *,
+        scope: TenantScope,
+        results: ResultFiles,
+        cache: ObservationCache,
+        clock: Clock,
+        deep: bool,
+        timeout: float,
+        compare: Compare | None = None,
+        note_rows: NoteRows | None = None,
+        row_comparison: RowComparison | None = None,
+    ) -> None:
+        self.deep, self.now_ns = deep, clock.now_ns()
+        self._observers = observers
+        self._scope = scope
+        self._results = results
+        self._cache = cache
+        self._timeout = timeout
+        self._states: dict[tuple[str | None, tuple[str, str, str]], Observed] = {}
+        self._requested_columns: dict[
+            tuple[str | None, tuple[str, str, str]], set[tuple[str, ...] | None]
+        ] = {}
+        self._compare = compare
+        self._comparisons = dict[tuple[str | None, tuple[str, str, str], str], bool | Unknown]()
+        self._damage: dict[str, Damaged | Unknown | None] = {}
+        self._row_comparison, self._note_rows = row_comparison, note_rows
+        self._lock = threading.Lock()
+        self.cancelled: threading.Event | None = None
+        """Set by the caller to cancel the pass; None when it cannot be cancelled."""
+        self.on_progress: Callable[[Progress], None] | None = None
+        """Receives the number of observed inputs, in the caller's thread."""
+
+    @property
+    def started_at(self) -> str:
+        """The start of the pass, RFC 3339."""
+        return rfc3339(self.now_ns)
+
+    def observe(self, input: Input, tenant: str | None, *, all_columns: bool = False) -> Observed:
+        """The state of one input, as the tenant sees it: at least over `input.columns`, or over all
+        columns with `everything`. An input that cannot be observed is `Unknown`; its errors are not
+        raised."""
+        key, columns = (tenant, input.identity), None if all_columns else input.columns
+        with self._lock:
+            self._requested_columns.setdefault(key, set()).add(columns)
+            known = self._states.get(key)
+            if known is not None and not (
+                isinstance(known, Snapshot) and not known.covers(columns)
+            ):
+                return known
+        state = self._observe_input(input, tenant)
+        if isinstance(state, Unknown):
+            state = Unknown(redact(state.why))  # stored with anchors, and displayed
+        with self._lock:
+            if key not in self._states or self._states[key] is known:
+                self._states[key] = state
+            return self._states[key]
+
+    def requested_columns(self, input: Input) -> frozenset[tuple[str, ...] | None]:
+        """The column sets over which this pass needs the bound tenant's anchors of an input; None
+        stands for all columns."""
+        with self._lock:
+            return frozenset(
+                self._requested_columns.get((self._scope.current, input.identity)) or {None}
+            )
+
+    def add_state(
+        self, identity: tuple[str, str, str], tenant: str | None, state: Observed
+    ) -> None:
+        """Add an observation that was made in the transaction of a read."""
+        with self._lock:
+            self._states[(tenant, identity)] = state
+
+    def _observe_input(self, input: Input, tenant: str | None) -> Observed:
+        if self._is_cancelled():
+            return Unknown(why="the check was cancelled")
+        observer = self._observers.get(input.kind)
+        if observer is None:
+            return Unknown(why=f"nothing here observes a {input.kind.value}")
+        with self._scope.use(tenant):
+            try:
+                return observer(input, self)
+            except JammiError as error:
+                return Unknown(why=error.message.rstrip("."))
+            except OSError as error:
+                return Unknown(why=error.strerror or type(error).__name__)
+
+    def has_same_rows(self, recorded: Anchor, tenant: str | None) -> bool | Unknown:
+        """Row comparison of a source whose state changed: whether the columns of a recorded anchor
+        contain the same rows, in any order. False when that cannot be determined."""
+        if self._compare is None or recorded.input.kind not in (InputKind.SOURCE, InputKind.FRAME):
+            return False
+        key = (tenant, recorded.input.identity, recorded.value)
+        if key not in self._comparisons:
+            with self._scope.use(tenant):
+                try:
+                    self._comparisons[key] = self._compare(recorded, self)
+                except (JammiError, OSError):
+                    self._comparisons[key] = False
+        return self._comparisons[key]
+
+    def note_rows(self, anchors: Iterable[Anchor]) -> None:
+        """Store the digests of the rows at these anchors, so that rewritten sources can be compared
+        with them later. They are persisted with the next flush of the cache."""
+        for anchor in anchors:
+            if (
+                self._note_rows is not None
+                and anchor.pinned
+                and anchor.input.kind in (InputKind.SOURCE, InputKind.FRAME)
+            ):
+                with contextlib.suppress(JammiError, OSError):
+                    self._note_rows(anchor, self)
+
+    def has_same_result(
+        self, left: TableRecord, right: TableRecord, columns: tuple[str, ...]
+    ) -> bool:
+        """Row comparison of two versions of a result table: whether both contain the same rows over
+        these columns, in any order. False when that cannot be determined."""
+        if self._row_comparison is None:
+            return False
+        try:
+            return self._row_comparison.has_same_rows(left, right, columns, deep=self.deep)
+        except (JammiError, OSError):
+            return False
+
+    def observe_all(self, inputs: Iterable[tuple[str | None, Input]]) -> None:
+        """Observe many inputs in parallel. Inputs that do not respond within the timeout are
+        unknown for the rest of this pass."""
+        requested = list(inputs)
+        with self._lock:
+            for tenant, item in requested:
+                self._requested_columns.setdefault((tenant, item.identity), set()).add(item.columns)
+        pending = list(
+            {
+                (tenant, i.identity): (tenant, i)
+                for tenant, i in requested
+                if (tenant, i.identity) not in self._states
+            }.values()
+        )
+        finished = threading.Event()
+        ended_workers = threading.Semaphore(0)
+        shares = [pending[n::MAX_WORKERS] for n in range(min(MAX_WORKERS, len(pending)))]
+        observed: list[None] = []
+
+        def observe_share(share: list[tuple[str | None, Input]]) -> None:
+            try:
+                for tenant, item in share:
+                    if finished.is_set():
+                        return
+                    self.observe(item, tenant)
+                    observed.append(None)
+            finally:
+                ended_workers.release()
+
+        for share in shares:
+            submit(functools.partial(observe_share, share), "jammi-look")
+        try:
+            deadline = self._timeout
+            for _ in shares:
+                if not _acquire(
+                    ended_workers,
+                    deadline,
+                    self.cancelled,
+                    lambda: self._report_progress(len(observed), len(pending)),
+                ):
+                    break
+        finally:
+            finished.set()
+        with self._lock:
+            for tenant, item in pending:
+                self._states.setdefault(
+                    (tenant, item.identity),
+                    Unknown(
+                        why=f"no answer within {self._timeout:g} s (the setting "
+                        "look.timeout_seconds)"
+                    ),
+                )
+
+    def _report_progress(self, done: int, total: int) -> None:
+        if self.on_progress is not None:
+            self.on_progress(Progress(stage="look", done=done, total=total, unit="inputs"))
+
+    def damage(self, record: TableRecord) -> Damaged | Unknown | None:
+        """The damage of a table's files; None when they are intact, Unknown when that cannot be
+        determined."""
+        if self._is_cancelled():
+            return Unknown(why="the check was cancelled")
+        if record.table_name not in self._damage:
+            try:
+                damage = self._results.find_damage(record)
+                if record.definition_hash is not None and damage is None:
+                    damage = self._results.find_manifest_damage(record)
+                self._damage[record.table_name] = damage
+            except JammiError as error:
+                self._damage[record.table_name] = Unknown(why=error.message.rstrip("."))
+            except OSError as error:
+                self._damage[record.table_name] = Unknown(
+                    why=error.strerror or type(error).__name__
+                )
+        return self._damage[record.table_name]
+
+    def _is_cancelled(self) -> bool:
+        return self.cancelled is not None and self.cancelled.is_set()
+
+    def anchor(self, relation: Relation, columns: tuple[str, ...], tenant: str | None) -> Anchor:
+        """The anchor of a relation that a statement was just bound to. SourceUnavailable when it
+        has vanished since."""
+        token = relation.token
+        state = (
+            token.snapshot
+            if isinstance(token, PinnedState)
+            else self.observe(replace(relation.input, columns=columns), tenant)
+        )
+        match state:
+            case Snapshot():
+                return state.anchor(relation.input, columns)
+            case Vanished():
+                raise SourceUnavailable(
+                    f"{relation.input.label} disappeared while it was being read.",
+                    hint="Restore it, or remove the source.",
+                )
+            case Unknown(why):
+                return unpinned_anchor(
+                    Input(
+                        kind=relation.input.kind,
+                        name=relation.input.name,
+                        table=relation.input.table,
+                        columns=columns,
+                    ),
+                    self.started_at,
+                    why,
+                )
+
+    def change_token(self, relation: Relation, tenant: str | None) -> str:
+        """The change token of an input, which changes with every write. Empty for inputs that
+        cannot change during a statement, and for inputs without a token."""
+        state = (
+            None
+            if isinstance(relation.token, PinnedState)
+            else self._states.get((tenant, relation.input.identity))
+        )
+        return state.stamp if isinstance(state, Snapshot) else ""
+
+    def close(self) -> None:
+        """Persist the observations for later passes."""
+        self._cache.flush()
+
+
+class PinnedState:
+    """The token of a relation that cannot change during a statement; its state is known since it
+    was resolved."""
+
+    __slots__ = ("record", "snapshot")
+
+    def __init__(self, snapshot: Snapshot, record: TableRecord | None = None) -> None:
+        self.snapshot, self.record = snapshot, record
+
+
+def _acquire(
+    semaphore: threading.Semaphore,
+    seconds: float,
+    cancelled: threading.Event | None,
+    on_wait: Callable[[], None],
+) -> bool:
+    """Acquire within `seconds`; returns whether it succeeded. It waits in small steps, so that
+    interrupts and `stopped` are noticed, and calls `tell` after each."""
+    elapsed = 0.0
+    while elapsed < seconds and not (cancelled is not None and cancelled.is_set()):
+        acquired = semaphore.acquire(timeout=0.05)
+        on_wait()
+        if acquired:
+            return True
+        elapsed += 0.05
+    return False

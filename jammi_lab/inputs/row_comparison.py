@@ -1,0 +1,238 @@
+"""Row comparison of files and frames: whether a rewritten file or a recreated frame contains the
+same rows.
+
+The earlier rows no longer exist when the question comes up. So the digest of the rows read is
+stored in the observation cache when a table is computed from them, if they are few enough for a
+shallow pass. Without a stored digest the bytes decide. Text files have no anchors per column, so
+all their columns are compared, whichever are read.
+"""
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from jammi_lab.core.anchors import Anchor, Snapshot
+from jammi_lab.inputs.result_comparison import (
+    digest_select,
+    hash_expressions,
+    rows_digest,
+    rows_key,
+)
+from jammi_lab.sources import read_errors, scratch_duckdb
+from jammi_lab.sources.base import Connector, ObservationContext, ReadPlan, Relation
+from jammi_lab.sources.files.connector import FileConnector
+from jammi_lab.sources.frames import FrameConnector
+from jammi_lab.storage.digests import NO_STAT, CacheEntry
+
+_TEXT_KINDS = ("csv", "tsv", "json", "ndjson")
+_COMPARABLE_KINDS = ("parquet", "arrow", *_TEXT_KINDS)
+MAX_TEXT_BYTES = 4 << 20
+"""Maximum size of a text file to compare, in bytes. Its types must be sniffed again each time,
+which takes most of the time."""
+_ZONED_TIMESTAMP = "TIMESTAMP WITH TIME ZONE"
+"""Not compared in text files: a text without an offset depends on the session's time zone, which
+the digest does not record."""
+
+
+def note_rows(connector: Connector, anchor: Anchor, context: ObservationContext) -> None:
+    """Store the digest of the rows at an anchor, if the source is still in that state, is of a
+    comparable kind and is small enough."""
+    if isinstance(connector, FrameConnector):
+        with contextlib.suppress(*read_errors.SOURCE_ERRORS):
+            _frame_digest(*connector.capture(), anchor, context)
+        return
+    files = _comparable_files(connector)
+    is_small = anchor.row_count is not None and (
+        context.scan_rows is None or anchor.row_count <= context.scan_rows
+    )
+    if files is not None and (files.kind in _TEXT_KINDS or (is_small and anchor.columns)):
+        with contextlib.suppress(*read_errors.SOURCE_ERRORS):
+            _files_digest(files, anchor, context)
+
+
+def has_same_rows(connector: Connector, recorded: Anchor, context: ObservationContext) -> bool:
+    """Whether the files or the frame contain the same multiset of rows as at a recorded anchor,
+    over its columns; False when that cannot be determined."""
+    with contextlib.suppress(*read_errors.SOURCE_ERRORS):
+        if isinstance(connector, FrameConnector):
+            return _frame_has_same_rows(connector, recorded, context)
+        if (files := _comparable_files(connector)) is not None:
+            return _files_have_same_rows(files, recorded, context)
+    return False
+
+
+def _frame_has_same_rows(
+    frame: FrameConnector, recorded: Anchor, context: ObservationContext
+) -> bool:
+    rows, state = frame.capture()
+    recorded_digest = _stored_digest(recorded, _column_expressions(state, recorded), context)
+    current = None if recorded_digest is None else _frame_digest(rows, state, recorded, context)
+    return (
+        current is not None
+        and _differ_only_in_rows(current[0], recorded)
+        and current[1] == recorded_digest
+    )
+
+
+def _stored_digest(
+    anchor: Anchor, expressions: list[str] | None, context: ObservationContext
+) -> list[str] | None:
+    """The stored digest of the rows of a state, or None."""
+    entry = (
+        None
+        if expressions is None
+        else context.cache.get(rows_key(_state_key(anchor), expressions))
+    )
+    return None if entry is None else list(entry.payload["digest"])
+
+
+def _comparable_files(connector: Connector) -> FileConnector | None:
+    """The connector if its rows can be compared: local files, anchored by content."""
+    if (
+        not isinstance(connector, FileConnector)
+        or connector.kind not in _COMPARABLE_KINDS
+        or not connector.file_set.is_local
+    ):
+        return None
+    return connector if connector.record.anchor in ("auto", "content") else None
+
+
+def _files_have_same_rows(
+    files: FileConnector, recorded: Anchor, context: ObservationContext
+) -> bool:
+    state = files.observe(None, context)
+    if not isinstance(state, Snapshot):
+        return False
+    current = state.anchor(recorded.input, recorded.columns)
+    if (
+        not _differ_only_in_rows(current, recorded)
+        or (
+            recorded_digest := _stored_digest(
+                recorded, _hash_expressions(files, state, recorded), context
+            )
+        )
+        is None
+    ):
+        return False
+    return recorded_digest == _files_digest(files, current, context)
+
+
+def _hash_expressions(files: FileConnector, state: Snapshot, anchor: Anchor) -> list[str] | None:
+    """The expressions to hash: the columns of the anchor; for text files all columns. None when
+    they cannot be compared."""
+    if files.kind not in _TEXT_KINDS:
+        return _column_expressions(state, anchor)
+    others = sorted(set(state.columns) - set(anchor.columns))
+    names = [*_columns_read(state, anchor), *others]
+    kinds = [state.columns[name] for name in names]
+    return None if _ZONED_TIMESTAMP in kinds else hash_expressions(names, kinds)
+
+
+def _column_expressions(state: Snapshot, anchor: Anchor) -> list[str] | None:
+    """The expressions to hash for the columns of an anchor, in the source's column order. Column
+    aliases like `t(p, q)` depend on that order, so reordered columns must give another cache
+    key."""
+    names = _columns_read(state, anchor)
+    return hash_expressions(names, [state.columns[name] for name in names])
+
+
+def _columns_read(state: Snapshot, anchor: Anchor) -> list[str]:
+    return [name for name in state.columns if name in anchor.columns]
+
+
+def _differ_only_in_rows(current: Anchor, recorded: Anchor) -> bool:
+    """Whether two states can differ only in their rows and in columns that are not read. For a
+    changed schema the caller has bound the statement again, with an equal result; that requires a
+    recorded schema."""
+    compared = (current.columns, current.types, current.row_count, current.method)
+    return bool(recorded.schema) and compared == (
+        recorded.columns,
+        recorded.types,
+        recorded.row_count,
+        recorded.method,
+    )
+
+
+def _frame_digest(
+    rows: pa.Table, state: Snapshot, anchor: Anchor, context: ObservationContext
+) -> tuple[Anchor, list[str]] | None:
+    """The current state of a frame over an anchor's columns, and the digest of these rows; None
+    when the frame exceeds the read limits or its rows cannot be compared."""
+    current = state.anchor(anchor.input, anchor.columns)
+    has_many_rows = context.scan_rows is not None and rows.num_rows > context.scan_rows
+    is_large = context.scan_bytes is not None and rows.nbytes > context.scan_bytes
+    if (
+        has_many_rows
+        or is_large
+        or not current.columns
+        or (expressions := _column_expressions(state, current)) is None
+    ):
+        return None
+    if (stored := _stored_digest(current, expressions, context)) is not None:
+        return current, stored
+    [row] = scratch_duckdb.query(
+        Relation(anchor.input, ReadPlan(frame=rows), columns=state.columns),
+        f"{digest_select(expressions)} it",
+    )
+    digest = _store_digest(current, expressions, row, context)
+    return None if digest is None else (current, digest)
+
+
+def _state_key(anchor: Anchor) -> str:
+    return f"{anchor.method}:{anchor.value}"
+
+
+def _store_digest(
+    anchor: Anchor, expressions: list[str], row: Sequence[Any], context: ObservationContext
+) -> list[str] | None:
+    """Store a digest and return it; None for rows that cannot be compared."""
+    if (digest := rows_digest(row)) is not None:
+        context.cache.put(
+            rows_key(_state_key(anchor), expressions),
+            CacheEntry(NO_STAT, context.now_ns, {"digest": digest}),
+        )
+    return digest
+
+
+def _files_digest(
+    files: FileConnector, anchor: Anchor, context: ObservationContext
+) -> list[str] | None:
+    """The digest of the rows of a state; None when the files are in another state or change during
+    the read, or the rows cannot be compared."""
+    first_state = files.observe(None, context)
+    if (
+        not isinstance(first_state, Snapshot)
+        or (expressions := _hash_expressions(files, first_state, anchor)) is None
+    ):
+        return None
+    if (stored := _stored_digest(anchor, expressions, context)) is not None:
+        return stored
+    if not _is_within_limits(files, context):
+        return None
+    relation = files.relation(None)
+    if relation.read.body is None or context.query is None:
+        [row] = scratch_duckdb.query(relation, f"{digest_select(expressions)} it")
+    else:
+        [row] = context.query(f"{digest_select(expressions)} ({relation.read.body})")
+    second_state = files.observe(None, context)
+    if not isinstance(second_state, Snapshot) or first_state.stamp != second_state.stamp:
+        return None  # the files may have been changed and changed back during the read
+    if not all(
+        state.anchor(anchor.input, anchor.columns).same_state(anchor)
+        for state in (first_state, second_state)
+    ):
+        return None
+    return _store_digest(anchor, expressions, row, context)
+
+
+def _is_within_limits(files: FileConnector, context: ObservationContext) -> bool:
+    limits = [
+        limit
+        for limit in (context.scan_bytes, MAX_TEXT_BYTES if files.kind in _TEXT_KINDS else None)
+        if limit is not None
+    ]
+    return not limits or sum(
+        item.stat.size for item in files.file_set.list_files(files.kind)
+    ) <= min(limits)

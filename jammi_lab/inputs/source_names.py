@@ -1,0 +1,299 @@
+"""Resolvers of sources, notebook frames and result tables."""
+
+import functools
+import re
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from jammi_lab.catalog.catalog import Catalog
+from jammi_lab.core.anchors import Input, InputKind
+from jammi_lab.core.errors import JammiError, SourceUnavailable, TableDamaged, TableNotFound
+from jammi_lab.core.identifiers import QuotedName, fold, near_names, quoted_name
+from jammi_lab.core.records import SourceRecord, TableRecord, TableStatus
+from jammi_lab.inputs.connectors import SourceDirectory
+from jammi_lab.inputs.last_seen import LastObservations
+from jammi_lab.inputs.observation import PinnedState
+from jammi_lab.sources.base import Connector, MultiTableConnector, ReadPlan, Relation, Requirements
+from jammi_lab.sources.frames import FrameConnector, frame_snapshot
+from jammi_lab.store import read_leases
+from jammi_lab.store.result_files import ResultFiles, result_snapshot
+
+JAMMI = "jammi"
+_UNREADABLE_CLAUSE = re.compile(r" cannot be (?:read|reached): ")
+
+
+class SourceResolver:
+    """Resolves registered sources."""
+
+    def __init__(
+        self, catalog: Catalog, directory: SourceDirectory, last_seen: LastObservations
+    ) -> None:
+        self._catalog, self._directory, self._last_seen = catalog, directory, last_seen
+
+    def resolve(self, parts: tuple[str, ...]) -> Relation | None:
+        """The relation of `source` or `source.table`; None when there is no such source.
+        SourceUnavailable for a frame that is not in this kernel."""
+        registered = self._directory.find(parts[0])
+        return None if registered is None else self._relation(*registered, parts)
+
+    @staticmethod
+    def _relation(
+        record: SourceRecord, connector: Connector, parts: tuple[str, ...]
+    ) -> Relation | None:
+        if isinstance(connector, FrameConnector):
+            return capture_frame(connector, record.name) if len(parts) == 1 else None
+        try:
+            if isinstance(connector, MultiTableConnector):
+                return connector.relation(_find_table(connector, record.name, parts[1:]))
+            tables = connector.tables()
+            table_name = ".".join(parts[1:])
+            table = next((t for t in tables if fold(t) == fold(table_name)), None)
+            if table is None and tables:
+                raise _missing_table_error(record.name, tables, parts[1:])
+            if table is None and table_name:
+                return None
+            return connector.relation(table)
+        except SourceUnavailable as error:
+            raise SourceUnavailable(
+                _with_source_name(record.name, error.message), near=error.near, hint=error.hint
+            ) from error
+
+    def names(self) -> Iterable[str]:
+        """The names of the sources visible to the bound tenant and of their last known tables; no
+        source is queried."""
+        for record in self._catalog.sources.list():
+            tables, _ = self._last_seen.tables(record) or ([], 0)
+            yield from (
+                record.name,
+                *(QuotedName(_sql_name(record.name, table)) for table in tables),
+            )
+
+
+def _with_source_name(source: str, message: str) -> str:
+    """A connector's message with the name of the source in front, unless it already contains it."""
+    if repr(source) in message:
+        return message
+    message = (
+        message[:1].lower() + message[1:]
+        if message.startswith(("The ", "There ", "A ", "No "))
+        else message
+    )
+    return f"The source {source!r} cannot be read: {_UNREADABLE_CLAUSE.sub(': ', message, count=1)}"
+
+
+def _find_table(connector: MultiTableConnector, source: str, parts: Sequence[str]) -> str:
+    """The table of a source that a name refers to. TableNotFound, with near names."""
+    table = connector.find(parts)
+    if table is not None:
+        return table
+    raise _missing_table_error(source, connector.tables(), parts)
+
+
+def _missing_table_error(source: str, tables: Sequence[str], parts: Sequence[str]) -> TableNotFound:
+    """The error for a name that is not a table of the source, with near names."""
+    sql_names = {f"{source}.{t}": _sql_name(source, t) for t in tables}
+    if not parts:
+        hint = (
+            f"Name a table, for example FROM {next(iter(sql_names.values()))}." if sql_names else ""
+        )
+        return TableNotFound(
+            f"{source} is a database, not a table." if sql_names else f"{source} has no tables.",
+            hint=hint,
+        )
+    name = ".".join(parts)
+    suggestions = [sql_names[candidate] for candidate in near_names(f"{source}.{name}", sql_names)]
+    if any(t.split(".")[-1] == parts[-1] for t in sql_names):
+        return TableNotFound(
+            f"The table name {source}.{name} is ambiguous.",
+            near=suggestions,
+            hint="Add its schema.",
+        )
+    return TableNotFound(f"There is no table {name} in {source}.", near=suggestions)
+
+
+def _sql_name(source: str, table: str) -> str:
+    """The SQL name of a table of a source."""
+    return quoted_name(
+        source,
+        *(
+            table.split(".")
+            if 0 < table.find(".") == table.rfind(".") < len(table) - 1
+            else [table]
+        ),
+    )
+
+
+class FrameResolver:
+    """Resolves frames in notebook variables. Registered last, so that a source of the same name
+    wins."""
+
+    def __init__(self, directory: SourceDirectory) -> None:
+        self._directory = directory
+
+    def resolve(self, parts: tuple[str, ...]) -> Relation | None:
+        """The relation of a variable that holds a frame, captured in its current state."""
+        connector = self._directory.frame_variable(parts[0]) if len(parts) == 1 else None
+        return None if connector is None else capture_frame(connector, parts[0])
+
+    def names(self) -> Iterable[str]:
+        """The names of variables that hold frames."""
+        return self._directory.frame_variable_names()
+
+
+class InlineRows:
+    """Resolves a reserved name to given rows, for statements that the library writes."""
+
+    NAME = "__jammi_given"
+
+    def __init__(self, rows: pa.Table) -> None:
+        self._relation = Relation(
+            Input(kind=InputKind.FRAME, name=self.NAME),
+            ReadPlan(frame=rows),
+            token=PinnedState(frame_snapshot(rows)),
+        )
+
+    def resolve(self, parts: tuple[str, ...]) -> Relation | None:
+        """The rows, for the reserved name."""
+        return self._relation if parts == (self.NAME,) else None
+
+    def names(self) -> Iterable[str]:
+        """Empty: the name is internal."""
+        return []
+
+
+def capture_frame(connector: FrameConnector, name: str) -> Relation:
+    """The relation of a frame in its current state. Statement and anchor use the same capture, even
+    if the frame is modified meanwhile."""
+    table, snapshot = connector.capture()
+    return Relation(
+        Input(kind=InputKind.FRAME, name=name), ReadPlan(frame=table), token=PinnedState(snapshot)
+    )
+
+
+class ResultTableResolver:
+    """Resolves result tables: `jammi.<recipe>` is the newest ready version, `jammi."<physical
+    name>"` and `"jammi.<physical name>"` are one physical table."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        results: ResultFiles,
+        statuses: Collection[TableStatus] = (TableStatus.READY,),
+    ) -> None:
+        """`statuses`: those of the tables that a physical name may mean."""
+        self._catalog, self._results, self._statuses = catalog, results, statuses
+
+    def resolve(self, parts: tuple[str, ...]) -> Relation | None:
+        """The relation of a result table; None when there is none of that name. TableDamaged when
+        its files are not as published."""
+        if len(parts) == 1 and fold(parts[0]).startswith(JAMMI + "."):
+            parts = (JAMMI, parts[0][len(JAMMI) + 1 :])
+        if len(parts) != 2 or fold(parts[0]) != JAMMI:
+            return None
+        while (target := self._find_target(parts[1])) is not None:
+            if (relation := self._leased_relation(*target)) is not None:
+                return relation
+        self._check_has_version(parts[1])
+        return None
+
+    def _check_has_version(self, name: str) -> None:
+        if (recipe := self._catalog.recipes.get(name)) is not None:
+            raise TableNotFound(
+                f"The recipe {recipe.name!r} has no ready version yet.",
+                hint=f"ws.recompute({recipe.name!r}) computes one.",
+            )
+
+    def _find_target(self, name: str) -> tuple[TableRecord, str, int] | None:
+        """The table that a name refers to now, the name for its anchor, and the version."""
+        newest = self._catalog.result_tables.newest(name)
+        if newest is not None:
+            version, record = newest
+            return record, version.recipe, version.version
+        exact = self._catalog.result_tables.get(name)
+        return (
+            (exact, exact.table_name, exact.version)
+            if exact is not None and exact.status in self._statuses
+            else None
+        )
+
+    def _leased_relation(self, record: TableRecord, name: str, version: int) -> Relation | None:
+        """The relation of a table, with a read lease on its files. None when the table was dropped
+        before the lease was taken; then the name must be resolved again. TableDamaged."""
+        lease = read_leases.ReadLease(self._results.parquet(record))
+        try:
+            relation = self.relation(record, name, version, lease)
+        except TableDamaged:
+            relation = None
+            if self._is_readable(record):
+                raise
+        return relation if self._is_readable(record) else None
+
+    def _is_readable(self, record: TableRecord) -> bool:
+        current = self._catalog.result_tables.get(record.table_name)
+        return current is not None and current.status in self._statuses
+
+    def call(self, function: str, arguments: tuple[Any, ...]) -> Relation | None:
+        """The relation of `jammi_version('recipe', version)`, anchored by its physical table and
+        not by the recipe. TableNotFound; TableDamaged."""
+        if function != "jammi_version":
+            return None
+        recipe, number = arguments
+        version = self._catalog.result_tables.version(recipe, number)
+        if version is not None and version[1].status is TableStatus.READY:
+            relation = self._leased_relation(version[1], version[1].table_name, number)
+            if relation is not None:
+                return relation
+        ready_versions = [
+            v.version
+            for v, r in self._catalog.result_tables.versions(recipe)
+            if r.status is TableStatus.READY
+        ]
+        if ready_versions:
+            raise TableNotFound(
+                f"{recipe!r} has no ready version {number}; it has "
+                f"{', '.join(map(str, ready_versions))}."
+            )
+        self._check_has_version(recipe)
+        recipes = [v.recipe for v, _ in self._catalog.result_tables.current()]
+        raise TableNotFound(
+            f"There is no recipe {recipe!r} with a ready version.",
+            near=near_names(recipe, recipes),
+            hint="ws.recipes() lists the recipes.",
+        )
+
+    def relation(
+        self,
+        record: TableRecord,
+        name: str,
+        version: int,
+        lease: read_leases.ReadLease | None = None,
+    ) -> Relation:
+        """The relation of one table under the given name. `reading` is an existing lease on its
+        files. TableDamaged."""
+        path = self._results.require_intact(record)
+        return Relation(
+            Input(kind=InputKind.RESULT, name=name),
+            ReadPlan(body=self._results.select_sql(record)),
+            requirements=Requirements(filesystem=self._results.filesystem),
+            columns={c.name: c.type for c in record.columns},
+            token=PinnedState(result_snapshot(record, version), record),
+            acquire=lease or read_leases.ReadLease(path),
+            explain=functools.partial(self._dropped_error, record, name),
+        )
+
+    def _dropped_error(self, record: TableRecord, name: str, message: str) -> JammiError | None:
+        """The error for a table that was dropped after its name was resolved; None when it still
+        exists. A read lease protects only against this process; another one may drop or expire
+        it."""
+        if record.table_name not in message or self._is_readable(record):
+            return None
+        return TableNotFound(
+            f"The version of {name!r} that the statement reads was dropped by another kernel.",
+            hint="Run the statement again to read the current version.",
+        )
+
+    def names(self) -> Iterable[str]:
+        """The recipes that have a ready version, as `jammi.<recipe>`."""
+        return [f"{JAMMI}.{version.recipe}" for version, _ in self._catalog.result_tables.current()]

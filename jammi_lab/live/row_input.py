@@ -1,0 +1,319 @@
+"""Conversion of user-supplied schemas and rows to Arrow, shared by all of this room."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import pyarrow as pa
+
+from jammi_lab.core.errors import InvalidArgument, NameInvalid, SchemaMismatch
+from jammi_lab.core.identifiers import check_name, fold, near_names
+from jammi_lab.sources.frames import as_arrow, is_frame
+from jammi_lab.sources.scratch_duckdb import sql_types
+from jammi_lab.storage.arrow_values import to_arrow_array
+from jammi_lab.storage.parquet import decoded_type
+
+SchemaLike: TypeAlias = "pa.Schema | Mapping[str, Any]"
+"""A pyarrow Schema, or a mapping of column to the name of an Arrow type (or the type itself)."""
+_EXAMPLES = "int64, string, bool, float64, timestamp[us, tz=UTC], decimal128(20, 4), list<string>"
+_UNITS = ("s", "ms", "us", "ns")
+_TIMESTAMP = re.compile(r"timestamp\[(s|ms|us|ns)(?:,\s*tz=([\w/+:-]+))?\]")
+_DECIMAL = re.compile(r"decimal(128|256)?\((\d+),\s*(-?\d+)\)")
+_NESTED = re.compile(r"(list|large_list|fixed_size_list|struct|map)<(.*)>(?:\[(\d+)\])?", re.DOTALL)
+_FIXED_BINARY = re.compile(r"fixed_size_binary\[(\d+)\]")
+
+
+def schema_of(schema_like: SchemaLike, *, reserved: Iterable[str] = ()) -> pa.Schema:
+    """Convert to an Arrow schema, with dictionaries and views replaced by their value types and
+    without metadata.
+
+    Raises InvalidArgument for anything else, NameInvalid for a column name that is empty, duplicate
+    (ignoring case) or in `reserved`, SchemaMismatch for a type that is unknown or that SQL cannot
+    hold.
+    """
+    if isinstance(schema_like, pa.Schema):
+        fields = list(schema_like)
+    elif isinstance(schema_like, Mapping):
+        fields = [
+            pa.field(check_name(name, "column"), _resolve_type(name, kind))
+            for name, kind in schema_like.items()
+        ]
+    else:
+        raise InvalidArgument(
+            "A schema must be a pyarrow Schema or a dict of column and type name, got "
+            f"{type(schema_like).__name__}."
+        )
+    if not fields:
+        raise SchemaMismatch("A schema needs at least one column.")
+    invalid_names = {fold(name): "the name is reserved" for name in reserved}
+    for field in fields:
+        check_name(field.name, "column")
+        if (why := invalid_names.get(fold(field.name))) is not None:
+            raise NameInvalid(
+                f"Invalid column name {field.name!r}: {why}.",
+                name=field.name,
+                hint="Rename the column.",
+            )
+        invalid_names[fold(field.name)] = "the name occurs twice (case is ignored)"
+    schema = pa.schema([pa.field(f.name, decoded_type(f.type), f.nullable) for f in fields])
+    for field in schema:
+        if pa.types.is_float16(field.type) or pa.types.is_null(field.type):
+            raise SchemaMismatch(
+                f"Column {field.name!r} is {field.type}, which SQL cannot hold.",
+                column=field.name,
+                actual=str(field.type),
+            )
+    sql_types(schema)
+    return schema
+
+
+def parse_type(name: str) -> pa.DataType | None:
+    """The Arrow type of that name, as `str(type)` writes it; None for an unknown name."""
+    name = name.strip()
+    if match := _TIMESTAMP.fullmatch(name):
+        return pa.timestamp(match[1], match[2])
+    try:
+        if match := _DECIMAL.fullmatch(name):
+            return (pa.decimal256 if match[1] == "256" else pa.decimal128)(
+                int(match[2]), int(match[3])
+            )
+        if match := _FIXED_BINARY.fullmatch(name):
+            return pa.binary(int(match[1]))
+        if match := _NESTED.fullmatch(name):
+            return _parse_nested(match[1], match[2], match[3])
+        kind: pa.DataType = pa.type_for_alias(name)
+    except (ValueError, pa.ArrowException):
+        return None
+    return kind
+
+
+def to_arrow_rows(rows: Any, schema: pa.Schema, target: str) -> pa.Table:
+    """Convert rows to an Arrow table of exactly that schema. `rows`: a RecordBatch, a Table, any
+    frame, or a list of dicts (a missing column is NULL).
+
+    Only lossless conversions are made: a wider number, a finer time unit, another width of offsets,
+    a dictionary's values, a column of only NULL; in a list of dicts every value that stays equal.
+    Raises SchemaMismatch with the column (`what` names the target in the message); InvalidArgument
+    for anything that is not rows.
+    """
+    has_schema = isinstance(rows, pa.Table) and rows.schema.equals(schema, check_metadata=True)
+    if has_schema and all(field.nullable for field in schema):
+        return rows
+    if isinstance(rows, Mapping):
+        raise InvalidArgument(
+            "Rows must be a RecordBatch, a Table, a frame or a list of dicts, got a single dict.",
+            hint="Pass a list: [{…}].",
+        )
+    if isinstance(rows, Sequence) and not isinstance(rows, str | bytes):
+        return _from_dicts(rows, schema, target)
+    if not is_frame(rows):
+        raise InvalidArgument(
+            "Rows must be a RecordBatch, a Table, a frame or a list of dicts, got "
+            f"{type(rows).__name__}."
+        )
+    if isinstance(rows, pa.Table) and rows.schema.equals(schema):
+        return pa.table(
+            [
+                _check_null(field, column, target)
+                for field, column in zip(schema, rows.columns, strict=True)
+            ],
+            schema=schema,
+        )
+    table = as_arrow(rows)
+    _check_columns(table.schema.names, schema, target, require_all=True)
+    return pa.table(
+        [_convert_column(field, table[field.name], target) for field in schema], schema=schema
+    )
+
+
+def _from_dicts(rows: Sequence[Any], schema: pa.Schema, target: str) -> pa.Table:
+    for row in rows:
+        if not isinstance(row, Mapping):
+            raise InvalidArgument(f"A row must be a dict, got {type(row).__name__}.")
+    _check_columns(dict.fromkeys(name for row in rows for name in row), schema, target)
+    columns = []
+    for field in schema:
+        try:
+            column = pa.chunked_array(
+                [to_arrow_array([row.get(field.name) for row in rows], field.type)]
+            )
+        except (pa.ArrowException, TypeError, ValueError, OverflowError):
+            type_name = next(
+                (
+                    type(v).__name__
+                    for row in rows
+                    if not _fits(v := row.get(field.name), field.type)
+                ),
+                "another type",
+            )
+            # the message does not show the value, which may be sensitive
+            raise _mismatch_error(
+                field, type_name, target, f"a value of type {type_name} that does not fit"
+            ) from None
+        columns.append(_check_null(field, column, target))
+    return pa.table(columns, schema=schema)
+
+
+def _fits(value: Any, kind: pa.DataType) -> bool:
+    try:
+        to_arrow_array([value], kind)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        return False
+    return True
+
+
+def _check_columns(
+    columns: Iterable[Any], schema: pa.Schema, target: str, *, require_all: bool = False
+) -> None:
+    names = list(columns)
+    for name in names:
+        if name not in schema.names:
+            hint = (
+                ""
+                if (suggestions := near_names(str(name), schema.names))
+                else f"Its columns are {', '.join(schema.names)}."
+            )
+            error = SchemaMismatch(
+                f"{target} has no column {name!r}.",
+                column=str(name),
+                expected=", ".join(schema.names),
+                hint=hint,
+            )
+            error.near = tuple(suggestions)
+            raise error
+    if (
+        require_all
+        and (missing := next((name for name in schema.names if name not in names), None))
+        is not None
+    ):
+        raise SchemaMismatch(
+            f"The rows have no column {missing!r}, which {target[:1].lower()}{target[1:]} needs.",
+            column=missing,
+            expected=str(schema.field(missing).type),
+        )
+
+
+def _convert_column(field: pa.Field, column: pa.ChunkedArray, target: str) -> pa.ChunkedArray:
+    if column.type != field.type:
+        if not (
+            _base_type_name(column.type) == _base_type_name(field.type)
+            or pa.types.is_null(column.type)
+            or _widens(column.type, field.type)
+        ):
+            raise _mismatch_error(field, str(column.type), target)
+        try:
+            column = column.cast(field.type)
+        except pa.ArrowException:  # a timestamp out of the range of the finer unit
+            raise _mismatch_error(field, str(column.type), target) from None
+    return _check_null(field, column, target)
+
+
+def _widens(source_type: pa.DataType, target_type: pa.DataType) -> bool:
+    """Whether every value of the first type is also a value of the second."""
+    kinds = pa.types
+    fits = False
+    if kinds.is_integer(source_type) and kinds.is_integer(target_type):
+        signs = kinds.is_signed_integer(source_type), kinds.is_signed_integer(target_type)
+        fits = signs[0] <= signs[1] and source_type.bit_width < target_type.bit_width
+    elif kinds.is_floating(target_type) and (
+        kinds.is_integer(source_type) or kinds.is_floating(source_type)
+    ):
+        # the widest number that the target's mantissa holds exactly
+        fits = source_type.bit_width <= {64: 32, 32: 16}.get(target_type.bit_width, 0)
+    elif kinds.is_decimal(source_type) and kinds.is_decimal(target_type):
+        fits = (
+            source_type.scale <= target_type.scale
+            and source_type.precision - source_type.scale
+            <= target_type.precision - target_type.scale
+        )
+    elif (
+        kinds.is_timestamp(source_type)
+        and kinds.is_timestamp(target_type)
+        and source_type.tz == target_type.tz
+    ) or (kinds.is_time(source_type) and kinds.is_time(target_type)):
+        fits = _UNITS.index(source_type.unit) < _UNITS.index(target_type.unit)
+    return fits
+
+
+def _base_type_name(kind: pa.DataType) -> str:
+    """A type's name without the width of offsets and the names of list items."""
+    return re.sub(r"<(element|item|l|array): ", "<", str(kind).replace("large_", ""))
+
+
+def _check_null(field: pa.Field, column: pa.ChunkedArray, target: str) -> pa.ChunkedArray:
+    if column.null_count and not field.nullable:
+        raise SchemaMismatch(
+            f"Column {field.name!r} of {target[:1].lower()}{target[1:]} takes no NULL.",
+            column=field.name,
+            actual="NULL",
+        )
+    return column
+
+
+def _mismatch_error(
+    field: pa.Field, actual: str, target: str, description: str = ""
+) -> SchemaMismatch:
+    return SchemaMismatch(
+        f"Column {field.name!r} of {target[:1].lower()}{target[1:]} is {field.type}, got "
+        f"{description or actual}.",
+        column=field.name,
+        expected=str(field.type),
+        actual=actual,
+        hint="Convert the column first; nothing was written.",
+    )
+
+
+def _resolve_type(name: str, kind: Any) -> pa.DataType:
+    arrow_type = (
+        kind
+        if isinstance(kind, pa.DataType)
+        else parse_type(kind)
+        if isinstance(kind, str)
+        else None
+    )
+    if arrow_type is None:
+        raise SchemaMismatch(
+            f"Column {name!r}: unknown type {kind!r}.",
+            column=name,
+            actual=str(kind),
+            hint=f"Use an Arrow type: {_EXAMPLES}.",
+        )
+    return arrow_type
+
+
+def _parse_nested(outer: str, inner: str, size: str | None) -> pa.DataType | None:
+    parts = [_parse_member(part) for part in _split_members(inner)]
+    kinds = [kind for _, kind in parts]
+    if any(kind is None for kind in kinds):
+        return None
+    match outer, len(parts):
+        case "list", 1:
+            return pa.list_(kinds[0])
+        case "large_list", 1:
+            return pa.large_list(kinds[0])
+        case "fixed_size_list", 1 if size is not None:
+            return pa.list_(kinds[0], int(size))
+        case "map", 2:
+            return pa.map_(*kinds)
+        case "struct", _ if all(name for name, _ in parts):
+            return pa.struct([pa.field(name, kind) for name, kind in parts])
+    return None
+
+
+def _parse_member(text: str) -> tuple[str, pa.DataType | None]:
+    """The name and type of `name: type`, or an empty name and the type."""
+    match = re.fullmatch(r"\s*(\w+)\s*:\s*(.+)", text, re.DOTALL)
+    if match is not None:
+        return match[1], parse_type(match[2].removesuffix(" not null"))
+    return "", parse_type(text)
+
+
+def _split_members(text: str) -> list[str]:
+    """The parts between the commas outside of brackets."""
+    depth, start, parts = 0, 0, []
+    for position, character in enumerate(text):
+        depth += (character in "<[(") - (character in ">])")
+        if character == "," and depth == 0:
+            parts.append(text[start:position])
+            start = position + 1
+    return [*parts, text[start:]]

@@ -1,1 +1,0 @@
-"""Observing: one look sees every input at most once."""

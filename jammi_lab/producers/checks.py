@@ -1,0 +1,257 @@
+"""Runs checks on one version of a table: published, or sealed and not yet published.
+
+A check is run as the count of its rows, which reads only the columns that decide whether a row
+fails. Its result belongs to the states of what it read: while they are equal, it is taken over and
+no statement is run.
+"""
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from jammi_lab.catalog.catalog import Catalog
+from jammi_lab.core.anchors import Anchor, Input, InputKind, Observed, Snapshot
+from jammi_lab.core.checks import Audit, CheckOutcome, CheckRecord, CheckResult
+from jammi_lab.core.clock import Clock, rfc3339
+from jammi_lab.core.definitions import decode_param
+from jammi_lab.core.errors import CheckFailed, JammiError, SessionClosed
+from jammi_lab.core.html import count_noun
+from jammi_lab.core.identifiers import fold
+from jammi_lab.core.records import TableRecord
+from jammi_lab.core.tenancy import TenantScope
+from jammi_lab.engine.engine import Engine
+from jammi_lab.engine.prepared_statement import PreparedStatement
+from jammi_lab.inputs.observation import Observation
+from jammi_lab.inputs.source_names import JAMMI
+from jammi_lab.producers import sql
+from jammi_lab.producers.run import bind_after_observing, confirm_anchors, same_anchors
+from jammi_lab.producers.sql import SqlProducer
+from jammi_lab.sources.base import Relation
+from jammi_lab.store.result_files import result_snapshot
+
+_MAX_EARLIER_RESULTS = 4
+"""How many earlier results of a check are compared with the present states."""
+_SAMPLE_ROWS = 5
+
+
+class CheckedTableResolver:
+    """Resolves the name of the checked table in the statement of a check to one version of it."""
+
+    def __init__(self, check: CheckRecord, relation: Relation) -> None:
+        self._names = {fold(check.subject), fold(check.recipe)}
+        # The name in the statement, so that results stay comparable after a rename.
+        self._relation = dataclasses.replace(
+            relation, input=Input(kind=InputKind.RESULT, name=check.subject)
+        )
+
+    def resolve(self, parts: tuple[str, ...]) -> Relation | None:
+        """The version, for `jammi.<table>`."""
+        schema, _, table = ".".join(parts).partition(".")
+        return self._relation if fold(schema) == JAMMI and fold(table) in self._names else None
+
+    def names(self) -> Iterable[str]:
+        """Empty: the registered resolvers list the name."""
+        return ()
+
+
+class CheckRunner:
+    """Runs checks, and decides when an earlier result still holds."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        engine: Engine,
+        scope: TenantScope,
+        clock: Clock,
+        observe: Callable[[], Observation],
+    ) -> None:
+        self._catalog, self._engine, self._scope = catalog, engine, scope
+        self._clock, self._observe = clock, observe
+        self._producer = SqlProducer(engine, scope)
+        self._definitions: dict[tuple[str, bytes], str] = {}
+
+    @functools.cached_property
+    def _environment(self) -> dict[str, Any]:
+        return sql.environment(self._engine)
+
+    def definition_hash(self, check: CheckRecord) -> str:
+        """The current definition of a check."""
+        key = (check.statement, msgspec.json.encode(check.params))
+        if key not in self._definitions:
+            self._definitions[key] = check.definition_hash(self._environment)
+        return self._definitions[key]
+
+    def audit(self, record: TableRecord, relation: Relation) -> Audit:
+        """Run all checks on the recipe of a table over its rows, which `relation` reads."""
+        checks = self._catalog.checks.of_recipe(record.tenant, record.recipe)
+        if not checks:
+            return Audit()
+        observation = self._observe()
+        results = [self.run(check, record, relation, observation) for check in checks]
+        observation.close()
+        blocking = [pair for pair in zip(checks, results, strict=True) if pair[1].blocks]
+        failure = self._failure(record, relation, blocking) if blocking else None
+        return Audit(checks, results, failure)
+
+    def run(
+        self, check: CheckRecord, record: TableRecord, relation: Relation, observation: Observation
+    ) -> CheckResult:
+        """The result of a check on a table: an earlier one that still holds, else a new one."""
+        known = self.find_known(check, record, observation)
+        if known is None:
+            return self._compute(check, record, relation)
+        return result_for_table(known, check, record)
+
+    def find_known(
+        self, check: CheckRecord, record: TableRecord, observation: Observation
+    ) -> CheckResult | None:
+        """An earlier result of this definition, on this or another version, that holds for a table
+        because the states of everything that it read are equal. Runs no statement."""
+        results = self._earlier_results(check)
+        for earlier in sorted(results, key=lambda r: r.table_name != record.table_name):
+            current = [self._current_anchor(a, check, record, observation) for a in earlier.anchors]
+            if all(
+                now is not None
+                and anchor.same_state(now)
+                and anchor.schema == now.schema
+                and anchor.same_server_types(now)
+                for anchor, now in zip(earlier.anchors, current, strict=True)
+            ):
+                return earlier
+        return None
+
+    def prepare_rows(
+        self, check: CheckRecord, relation: Relation, limit: int | None = None
+    ) -> PreparedStatement:
+        """The statement of the failing rows of a version. Raises as binding does."""
+        statement = (
+            check.statement if limit is None else _wrap_statement(check, "*", f" LIMIT {limit}")
+        )
+        with self._scope.use(check.tenant):
+            [prepared] = self._engine.prepare(
+                statement,
+                _params(check),
+                tenant=check.tenant,
+                overriding_resolvers=[CheckedTableResolver(check, relation)],
+            )
+        return prepared
+
+    def _earlier_results(self, check: CheckRecord) -> Sequence[CheckResult]:
+        definition = self.definition_hash(check)
+        results = self._catalog.checks.results(check, definition, _MAX_EARLIER_RESULTS)
+        return [result for result in results if result.outcome is not CheckOutcome.ERROR]
+
+    def observe_input(
+        self, recorded: Anchor, check: CheckRecord, record: TableRecord, observation: Observation
+    ) -> Observed:
+        """The present state of an input of a check on a table."""
+        if recorded.input.kind is InputKind.RESULT and recorded.input.name == check.subject:
+            return result_snapshot(record)
+        return observation.observe(recorded.input, check.tenant)
+
+    def _current_anchor(
+        self, recorded: Anchor, check: CheckRecord, record: TableRecord, observation: Observation
+    ) -> Anchor | None:
+        """The anchor of that state; None when it is unknown."""
+        state = self.observe_input(recorded, check, record, observation)
+        if isinstance(state, Snapshot) and state.covers(recorded.columns):
+            return state.anchor(recorded.input, recorded.columns)
+        return None
+
+    def _compute(self, check: CheckRecord, record: TableRecord, relation: Relation) -> CheckResult:
+        started = self._clock.monotonic()
+        failing, anchors, error = None, list[Anchor](), None
+        try:
+            with self._scope.use(check.tenant):
+                failing, anchors = self._count_failing(check, relation)
+        except SessionClosed:
+            raise
+        except JammiError as failure:
+            error = self._error_text(check, failure)
+        outcome = CheckOutcome.FAIL if failing else CheckOutcome.PASS
+        return CheckResult(
+            check=check.name,
+            table_name=record.table_name,
+            tenant=check.tenant,
+            definition_hash=self.definition_hash(check),
+            severity=check.severity,
+            outcome=CheckOutcome.ERROR if failing is None else outcome,
+            failing=failing,
+            error=error,
+            anchors=anchors,
+            checked_at=rfc3339(self._clock.now_ns()),
+            seconds=round(self._clock.monotonic() - started, 6),
+        )
+
+    def _count_failing(self, check: CheckRecord, relation: Relation) -> tuple[int, list[Anchor]]:
+        """The number of failing rows, and the states of what was read."""
+        job = self._producer.job(
+            _wrap_statement(check, "count(*) AS failing"),
+            _params(check),
+            overriding_resolvers=[CheckedTableResolver(check, relation)],
+        )
+        job, before = bind_after_observing(self._observe, check.tenant, job)
+        for earlier in self._earlier_results(check):
+            if earlier.failing is not None and same_anchors(earlier.anchors, before.anchors):
+                return earlier.failing, before.anchors
+        running = job.start(None)
+        with contextlib.closing(running.rows) as rows:
+            [failing] = [n for batch in rows.batches() for n in batch.column(0).to_pylist()]
+        return failing, confirm_anchors(
+            self._observe, check.tenant, job, before, running.snapshots, is_last_attempt=True
+        )
+
+    def _error_text(self, check: CheckRecord, error: JammiError) -> str:
+        """The recorded reason of an error. It may quote a row, so only its class is recorded while
+        the tenant has ephemeral sessions, of which nothing may remain."""
+        if check.tenant is not None and self._catalog.sessions.list():
+            return type(error).__name__
+        return error.message.rstrip(".")
+
+    def _failure(
+        self,
+        record: TableRecord,
+        relation: Relation,
+        blocking: Sequence[tuple[CheckRecord, CheckResult]],
+    ) -> CheckFailed:
+        """The error of a version that does not pass some blocking checks."""
+        check, result = blocking[0]
+        sample: list[Any] = []
+        if result.failing:
+            with contextlib.suppress(JammiError):
+                rows = self.prepare_rows(check, relation, _SAMPLE_ROWS).run_ordered()
+                sample = rows.table().to_pylist()
+        rule = f"the check {check.name!r} ({check.text})"
+        problem = (
+            f"{rule} could not be run: {result.error}"
+            if result.failing is None
+            else f"{count_noun(result.failing, 'row')} fail{'s' * (result.failing == 1)} {rule}"
+        )
+        others = ", ".join(repr(other.name) for other, _ in blocking[1:])
+        return CheckFailed(
+            f"Version {record.version} of {record.recipe!r} cannot become the newest: {problem}"
+            f"{f'; nor does it pass {others}' if others else ''}.",
+            check=check.name,
+            table=record.recipe,
+            failing=result.failing,
+            sample=sample,
+            hint=f"{record.recipe!r} keeps its newest version, if it has one. "
+            f"ws.checks[{check.name!r}].rows({record.version}) shows the failing rows.",
+        )
+
+
+def result_for_table(result: CheckResult, check: CheckRecord, record: TableRecord) -> CheckResult:
+    """A result that holds for a table, as the result on that table; unchanged when it is that."""
+    return msgspec.structs.replace(result, table_name=record.table_name, severity=check.severity)
+
+
+def _wrap_statement(check: CheckRecord, columns: str, suffix: str = "") -> str:
+    return f"SELECT {columns} FROM (\n{check.statement}\n){suffix}"
+
+
+def _params(check: CheckRecord) -> dict[str, Any]:
+    return {name: decode_param(value) for name, value in check.params.items()}

@@ -1,0 +1,172 @@
+"""Members of a class: which of them Python or a decorator derived from the others, and what else
+belongs to a class without being a member."""
+
+import abc
+import collections.abc
+import enum
+import functools
+import numbers
+import re
+import types
+from typing import Any, NamedTuple
+
+from jammi_lab.producers.function_source import is_library_file
+
+DUNDER_NAME = re.compile(r"__\w+__")
+
+
+SUNDER_NAME = re.compile(r"_\w+_")
+"""Attributes that only Python itself sets on an enumeration."""
+
+
+_DERIVED_ATTRIBUTES = frozenset(
+    {
+        *(
+            "__module__",
+            "__qualname__",
+            "__doc__",
+            "__firstlineno__",
+            "__static_attributes__",
+            "__slots__",
+            "__type_params__",
+            "_abc_impl",
+        ),
+        *(
+            "__annotations__",
+            "__annotations_cache__",
+            "__annotate__",
+            "__annotate_func__",
+            "__conditional_annotations__",
+            "__orig_bases__",
+            "__parameters__",
+            "__abstractmethods__",
+            "__protocol_attrs__",
+            "__non_callable_proto_members__",
+        ),
+        *(
+            "__required_keys__",
+            "__optional_keys__",
+            "__readonly_keys__",
+            "__mutable_keys__",
+            "__total__",
+            "__closed__",
+            "__extra_items__",
+            "__dataclass_fields__",
+            "__dataclass_params__",
+        ),
+    }
+)
+"""Class attributes that describe the definition's location or follow from the other attributes."""
+
+
+_NAMED_TUPLE_METHODS = frozenset(
+    {"__new__", "__repr__", "__getnewargs__", "__replace__", "_make", "_replace", "_asdict"}
+)
+
+
+_DATACLASS_PARAMETERS = ("init", "repr", "eq", "order", "unsafe_hash", "frozen")
+"""Dataclass parameters that shape its values. Parameters of later releases show in the fields and
+methods anyway."""
+
+
+_METHOD_TYPES = (types.FunctionType, classmethod, staticmethod, property)
+
+
+class _SampleTuple(NamedTuple):
+    field: int
+
+
+FIELD_DESCRIPTOR_TYPES = (
+    types.MemberDescriptorType,
+    types.GetSetDescriptorType,
+    type(vars(_SampleTuple)["field"]),
+)
+"""Types of the descriptors that Python itself puts into a class for its slots and fields."""
+
+
+_ABSTRACT_MODULES = (collections.abc, numbers)
+
+
+def is_dataclass(cls: type) -> bool:
+    """Whether a class is a dataclass. (A metaclass may answer any attribute name, hence the type
+    check.)"""
+    return isinstance(getattr(cls, "__dataclass_fields__", None), dict)
+
+
+def dataclass_settings(cls: type) -> str:
+    """The parameters of a dataclass in the notation of Python 3.11; "''" for other classes."""
+    parameters = getattr(cls, "__dataclass_params__", "")
+    if type(parameters).__name__ != "_DataclassParams":
+        return repr(parameters)
+    fields = ",".join(f"{name}={getattr(parameters, name)!r}" for name in _DATACLASS_PARAMETERS)
+    return f"_DataclassParams({fields})"
+
+
+def is_derived(cls: type, name: str, value: object) -> bool:
+    """Whether a class attribute is implied by the rest of the class or was added by a decorator,
+    rather than written by the user."""
+    if (
+        isinstance(value, types.FunctionType)
+        and is_dataclass(cls)
+        and (value.__code__.co_filename == "<string>" or name == "__replace__")
+    ):
+        return DUNDER_NAME.fullmatch(name) is not None and is_generated(value)
+    if isinstance(value, _METHOD_TYPES):
+        return (
+            issubclass(cls, tuple)
+            and name in _NAMED_TUPLE_METHODS
+            and is_generated(getattr(value, "__func__", value))
+        )
+    if (
+        name in _DERIVED_ATTRIBUTES
+        or (issubclass(cls, enum.Enum) and SUNDER_NAME.fullmatch(name))
+        or (name == "__match_args__" and is_dataclass(cls))
+    ):
+        return True
+    # Python sets `__hash__` beside a method `__eq__`; a bare object is a decorator's mark
+    return (name == "__hash__" and value is None and "__eq__" in vars(cls)) or (
+        DUNDER_NAME.fullmatch(name) is not None and type(value) is object
+    )
+
+
+def required_keys(cls: type) -> dict[str, Any]:
+    """The required keys of a TypedDict."""
+    keys = vars(cls).get("__required_keys__")
+    return {"required": sorted(keys)} if isinstance(keys, frozenset) else {}
+
+
+def registered_classes(cls: type) -> list[type]:
+    """The virtual subclasses of an abstract class."""
+    references = abc._get_dump(cls)[0]  # type: ignore[attr-defined]  # no public way
+    return [each for reference in references if (each := reference()) is not None]
+
+
+@functools.cache
+def abstract_bases() -> list[type]:
+    """Python's own abstract classes for containers and numbers."""
+    return [
+        value
+        for module in _ABSTRACT_MODULES
+        for value in vars(module).values()
+        if isinstance(value, abc.ABCMeta)
+    ]
+
+
+def flag_boundary(cls: type) -> dict[str, str]:
+    """The boundary of a Flag enumeration, when it differs from that of Python's own class."""
+    if not issubclass(cls, enum.Flag):
+        return {}
+    standard_class = next(base for base in cls.__mro__ if base.__module__ == enum.__name__)
+    boundary = repr(getattr(cls, "_boundary_", None))
+    return (
+        {}
+        if boundary == repr(getattr(standard_class, "_boundary_", None))
+        else {"boundary": boundary}
+    )
+
+
+def is_generated(value: object) -> bool:
+    """Whether a function was generated by Python or belongs to a library."""
+    return isinstance(value, types.FunctionType) and (
+        value.__code__.co_filename == "<string>" or is_library_file(value.__code__.co_filename)
+    )

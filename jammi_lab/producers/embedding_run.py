@@ -1,0 +1,330 @@
+"""One run of an encoder over the texts of a table: reuse the vectors already known, encode the
+rest, and keep finished work in a checkpoint on failure."""
+
+import contextlib
+import time
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jammi_lab.catalog.catalog import Catalog
+from jammi_lab.core.anchors import Observed
+from jammi_lab.core.errors import SchemaMismatch
+from jammi_lab.core.records import MutableRecord, OnProgress, Progress, Reuse, TableKind
+from jammi_lab.engine.prepared_statement import PreparedStatement
+from jammi_lab.producers.checkpoint import Checkpoint, Digests, empty_digests, to_column
+from jammi_lab.producers.previous_versions import find_previous_version
+from jammi_lab.producers.text_batches import RowTexts, count_reuse, digest_batches, sorted_keys
+from jammi_lab.sources.base import Relation
+from jammi_lab.storage.files import StoragePath, open_for_reading, remove_file
+from jammi_lab.storage.listing import list_files
+from jammi_lab.storage.parquet import row_group_rows
+from jammi_lab.store import read_leases
+from jammi_lab.store.result_files import CHECKPOINT_SECONDS, ResultFiles
+from jammi_lab.store.storage_errors import attach_remains
+from jammi_lab.vectors.arrays import to_arrow, to_arrow_rows, to_numpy
+from jammi_lab.vectors.encoders.base import Encoder, Floats
+from jammi_lab.vectors.encoders.batching import encode_texts
+from jammi_lab.vectors.encoders.executor import Executor
+from jammi_lab.vectors.exact_search import RowNumbers
+
+DIGEST_COLUMN = "_text_digest"
+_READ_BATCH_ROWS = 1024
+"""Rows of an earlier version in memory at a time."""
+_ENCODE_BLOCK_ROWS = 4096
+"""Texts per encoder call; their vectors are in memory twice for a moment."""
+_MIN_SAVE_INTERVAL_SECONDS, _MAX_SAVE_TIME_SHARE = 1.0, 0.02
+"""A checkpoint is written at most this often, and may take at most this share of the run time."""
+
+
+class KnownVectors:
+    """Finds vectors to reuse: those of the recipe's newest version and of an interrupted run."""
+
+    def __init__(self, catalog: Catalog, results: ResultFiles) -> None:
+        self._catalog, self._results = catalog, results
+
+    def previous_version(self, name: str, identity: dict[str, object]) -> "PreviousVersion":
+        """The newest ready and intact version made with the same encoder; an empty one when there
+        is none."""
+        return PreviousVersion(
+            find_previous_version(
+                self._catalog,
+                self._results,
+                name,
+                TableKind.EMBEDDING,
+                lambda manifest: manifest.descriptor.get("encoder") == identity,
+            )
+        )
+
+    def checkpoint(self, definition: str, inputs: Sequence[Relation]) -> Checkpoint:
+        """The checkpoint of a definition. Also deletes checkpoints that are too old.
+
+        A run over tables of an ephemeral session gets none, because their values must not outlive
+        the session in a file. Every tenant has a checkpoint of its own: with a shared one, the
+        time of a run would reveal which texts another tenant has."""
+        now = self._results.clock.now_ns()
+        for path, listed_file in list_files(self._results.root, "checkpoints"):
+            if now - listed_file.modified_ns > CHECKPOINT_SECONDS * 1_000_000_000:
+                with contextlib.suppress(OSError):
+                    remove_file(self._results.root / path)
+        tables = [
+            state
+            for state in (relation.mutable and relation.mutable.state for relation in inputs)
+            if isinstance(state, MutableRecord)
+        ]
+        if any(record.session is not None for record in tables):
+            return Checkpoint(None)
+
+        def tables_exist() -> bool:
+            current = [self._catalog.mutable_tables.get(record.name) for record in tables]
+            return [record.table_id for record in tables] == [
+                record and record.table_id for record in current
+            ]
+
+        tenant = self._catalog.scope.tenant
+        checkpoint_path = (
+            self._results.root
+            / "checkpoints"
+            / (f"{definition}.parquet" if tenant is None else f"{definition}__{tenant}.parquet")
+        )
+        return Checkpoint(checkpoint_path, [record.table_id for record in tables], tables_exist)
+
+
+class PreviousVersion:
+    """An earlier version, read in batches because it may be as large as the new one. A file that
+    disappears counts as empty."""
+
+    def __init__(self, path: StoragePath | None = None) -> None:
+        self._path = path
+
+    def digests(self) -> dict[object, bytes]:
+        """Text digests by key."""
+        if self._path is None:
+            return {}
+        release = read_leases.acquire_lease(self._path)
+        try:
+            with open_for_reading(self._path) as raw, pq.ParquetFile(raw) as file:
+                table = file.read(["key", DIGEST_COLUMN])
+        except FileNotFoundError:
+            return {}
+        finally:
+            release()
+        return dict(zip(table["key"].to_pylist(), table[DIGEST_COLUMN].to_pylist(), strict=True))
+
+    def vectors(self) -> Iterator[tuple[list[bytes], Floats]]:
+        """Yield text digests with their vectors, batch by batch."""
+        if self._path is None:
+            return
+        release = read_leases.acquire_lease(self._path)
+        try:
+            with (
+                open_for_reading(self._path) as raw,
+                pq.ParquetFile(raw, buffer_size=1 << 20, pre_buffer=False) as file,
+            ):
+                for batch in file.iter_batches(
+                    _READ_BATCH_ROWS, columns=["vector", DIGEST_COLUMN], use_threads=False
+                ):
+                    yield (
+                        batch.column(DIGEST_COLUMN).to_pylist(),
+                        to_numpy(batch.column("vector").flatten()).reshape(batch.num_rows, -1),
+                    )
+        except FileNotFoundError:
+            return
+        finally:
+            release()
+
+
+class EmbeddingRun:
+    """The rows of one run: reads keys and texts in key order, reuses known vectors, encodes the
+    rest."""
+
+    def __init__(
+        self,
+        prepared: PreparedStatement,
+        text_columns: Sequence[int],
+        encoder: Encoder,
+        previous: PreviousVersion,
+        checkpoint: Checkpoint,
+        name: str,
+        key: str,
+        executor: Executor,
+    ) -> None:
+        """`places`: the output columns to join as text; output column 0 is the key. `executor`:
+        runs the encoder."""
+        self._executor = executor
+        self._prepared = prepared
+        self._text_columns = text_columns
+        self._encoder = encoder
+        self._previous = previous
+        self._checkpoint, self._name, self._key = checkpoint, name, key
+        self._table = pa.table({})
+        self._digests: Digests = empty_digests()
+        self._vectors: Floats = np.empty((0, encoder.dimensions), np.float32)
+        self._encode_rows: RowNumbers = np.empty(0, np.int64)
+        """Rows without a reusable vector, in encoding order; the finished ones belong into the
+        checkpoint."""
+        self._encoded_count = self._saved_count = self._resumed_count = 0
+        self.reuse: Reuse | None = None
+        self.snapshots: dict[tuple[str, str, str], Observed] = {}
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Columns key, vector and text digest."""
+        return self._table.schema
+
+    def batches(self, rows: int | None = None) -> Iterator[pa.RecordBatch]:
+        """Yield the rows in key order. Without `rows`, batches are whole row groups, which are
+        written without a copy."""
+        for batch in self._table.to_batches(max_chunksize=rows or row_group_rows(self.schema)):
+            yield batch
+            # else the writer's buffers pile up until all batches are written
+            pa.default_memory_pool().release_unused()
+
+    def close(self) -> None:
+        """Do nothing: the vectors stay until it is known whether they were published."""
+
+    def on_published(self) -> None:
+        """Release the rows and delete the checkpoint, after publication."""
+        self._release()
+        self._checkpoint.remove()
+
+    def on_lost(self, error: BaseException) -> None:
+        """Save what was encoded to the checkpoint, after the run failed with `error`."""
+        self._save_checkpoint()
+        if self._saved_count:
+            attach_remains(
+                error,
+                f"{self._saved_count:,} of {len(self._encode_rows):,} texts are encoded and saved "
+                "for the next run",
+            )
+        self._release()
+
+    def run(self, on_progress: OnProgress | None) -> None:
+        """Encode all texts. An interrupt or error leaves a checkpoint of the finished ones."""
+        input_table = self._prepared.run_ordered(observed_states=self.snapshots).table()
+        keys = sorted_keys(input_table.column(0), self._key)
+        texts = RowTexts([input_table.column(column) for column in self._text_columns])
+        del input_table
+        self._digests = texts.digests
+        self._vectors = np.empty((len(texts), self._encoder.dimensions), np.float32)
+        first_row_of, todo = self._fill_known()
+        try:
+            self._encode(keys, texts, todo, on_progress)
+        except BaseException as error:
+            self.on_lost(error)
+            raise
+        del texts
+        duplicate_rows = np.flatnonzero(first_row_of != np.arange(len(first_row_of)))
+        for start in range(0, len(duplicate_rows), _ENCODE_BLOCK_ROWS):
+            rows = duplicate_rows[start : start + _ENCODE_BLOCK_ROWS]
+            self._vectors[rows] = self._vectors[first_row_of[rows]]
+        self.reuse = count_reuse(
+            keys, self._digests, self._previous.digests(), encoded_before=self._resumed_count
+        )
+        flat = pa.FixedSizeListArray.from_arrays(to_arrow(self._vectors), self._encoder.dimensions)
+        self._table = pa.table(
+            {"key": keys, "vector": flat, DIGEST_COLUMN: to_column(self._digests)}
+        )
+
+    def _fill_known(self) -> tuple[RowNumbers, RowNumbers]:
+        """Fill in the vectors of the earlier version and the checkpoint. Returns for each row the
+        first row with its text, and one row per text that is left to encode."""
+        first: dict[bytes, int] = {}
+        first_row_of = np.empty(len(self._digests), np.int64)
+        for start, digests in digest_batches(self._digests):
+            first_row_of[start : start + len(digests)] = [
+                first.setdefault(digest, row) for row, digest in enumerate(digests, start)
+            ]
+        self._fill_from(first, self._previous.vectors())
+        resumed = (
+            self._fill_from(first, self._checkpoint.load(self._encoder.dimensions)) if first else []
+        )
+        self._encode_rows = np.array([*resumed, *first.values()], np.int64)
+        self._encoded_count = self._saved_count = self._resumed_count = len(resumed)
+        return first_row_of, self._encode_rows[len(resumed) :].copy()
+
+    def _fill_from(
+        self, row_by_digest: dict[bytes, int], known_vectors: Iterable[tuple[list[bytes], Floats]]
+    ) -> list[int]:
+        filled: list[int] = []
+        for digests, vectors in known_vectors:
+            if not row_by_digest or vectors.shape[1] != self._vectors.shape[1]:
+                break
+            matches = [
+                (row, position)
+                for position, digest in enumerate(digests)
+                if (row := row_by_digest.pop(digest, None)) is not None
+            ]
+            if matches:
+                row_pairs = np.array(matches, np.int64)
+                self._vectors[row_pairs[:, 0]] = vectors[row_pairs[:, 1]]
+                filled += [row for row, _ in matches]
+        return filled
+
+    def _encode(
+        self, keys: pa.Array, texts: RowTexts, todo: RowNumbers, on_progress: OnProgress | None
+    ) -> None:
+        """Encode in order of text length, because batches of similar length are cheapest. After
+        unusable vectors only the rows before them are still encoded, so that the error names the
+        first bad row."""
+        total, next_save = len(todo), time.monotonic() + _MIN_SAVE_INTERVAL_SECONDS
+        first_error: SchemaMismatch | None = None
+        todo = todo[np.argsort(texts.lengths[todo], kind="stable")]
+        while len(todo):
+            block, todo = np.sort(todo[:_ENCODE_BLOCK_ROWS]), todo[_ENCODE_BLOCK_ROWS:]
+
+            def on_batch(rows: RowNumbers, vectors: Floats, block: RowNumbers = block) -> None:
+                nonlocal next_save
+                self._vectors[block[rows]] = vectors
+                self._encode_rows[self._encoded_count : self._encoded_count + len(rows)] = block[
+                    rows
+                ]
+                self._encoded_count += len(rows)
+                if on_progress:
+                    on_progress(
+                        Progress(
+                            stage=f"embed {self._name}",
+                            done=self._encoded_count - self._resumed_count,
+                            total=total,
+                            unit="texts",
+                        )
+                    )
+                if (save_started := time.monotonic()) >= next_save:
+                    self._save_checkpoint()
+                    now = time.monotonic()
+                    next_save = now + max(
+                        _MIN_SAVE_INTERVAL_SECONDS, (now - save_started) / _MAX_SAVE_TIME_SHARE
+                    )
+
+            key_values = keys.take(to_arrow_rows(block)).to_pylist()
+            try:
+                encode_texts(
+                    self._encoder,
+                    texts.texts_of(block),
+                    on_batch=on_batch,
+                    keys=key_values,
+                    run_batches=self._executor.map,
+                )
+            except SchemaMismatch as error:
+                if error.key is None:
+                    raise
+                first_error, first = error, block[key_values.index(error.key)]
+                todo = todo[todo < first]
+        if first_error is not None:
+            raise first_error
+
+    def _save_checkpoint(self) -> None:
+        encoded_count = self._encoded_count
+        if encoded_count > self._saved_count and self._checkpoint.save(
+            self._digests, self._vectors, self._encode_rows[:encoded_count]
+        ):
+            self._saved_count = encoded_count
+
+    def _release(self) -> None:
+        self._table = pa.Table.from_batches([], self.schema)
+        self._digests = empty_digests()
+        self._encode_rows = self._encode_rows[:0].copy()
+        self._vectors = self._vectors[:0].copy()
+        self._encoded_count = self._saved_count = 0

@@ -1,0 +1,81 @@
+"""Key constraints of a table: the key columns are in the output, unique and never NULL."""
+
+from collections.abc import Sequence
+
+from jammi_lab.core.anchors import Input, InputKind
+from jammi_lab.core.display_values import to_display
+from jammi_lab.core.errors import DuplicateKey, SchemaMismatch
+from jammi_lab.core.identifiers import fold, near_names, quote_identifier
+from jammi_lab.core.records import TableRecord
+from jammi_lab.engine.engine import Engine
+from jammi_lab.sources.base import ReadPlan, Relation
+
+
+class BuiltTable:
+    """A name provider for the table just built, under a name that no user table has."""
+
+    NAME = "__jammi_built"
+
+    def __init__(self, body: str) -> None:
+        self._relation = Relation(Input(kind=InputKind.RESULT, name=self.NAME), ReadPlan(body=body))
+
+    def resolve(self, parts: tuple[str, ...]) -> Relation | None:
+        """The relation of the built table, when `parts` is its name."""
+        return self._relation if parts == (self.NAME,) else None
+
+    def names(self) -> list[str]:
+        """Empty, so that the name is never suggested."""
+        return []
+
+
+_MAX_LISTED_COLUMNS = 8
+"""Column names listed in a message when none is near."""
+
+
+def key_columns(names: Sequence[str], key: Sequence[str]) -> list[str]:
+    """The key columns as the output spells them. Raises SchemaMismatch with the near name for a
+    column that is not in the output."""
+    by_folded_name = {fold(n): n for n in names}
+    for name in key:
+        if fold(name) not in by_folded_name:
+            suggestions = near_names(name, names)
+            raise SchemaMismatch(
+                f"The key column {name!r} is not in the output.",
+                column=name,
+                expected=name,
+                actual=", ".join(names),
+                hint=f"Did you mean {suggestions[0]}?"
+                if suggestions
+                else "Its columns are "
+                f"{', '.join(names[:_MAX_LISTED_COLUMNS])}"
+                f"{' …' if names[_MAX_LISTED_COLUMNS:] else ''}.",
+            )
+    return list(dict.fromkeys(by_folded_name[fold(name)] for name in key))
+
+
+def check_key(engine: Engine, build_record: TableRecord, body: str) -> None:
+    """Raise DuplicateKey, with up to five offending keys, unless the key columns are unique and
+    non-NULL."""
+    if not build_record.key:
+        return
+    columns = ", ".join(map(quote_identifier, build_record.key))
+    nulls = " OR ".join(f"{quote_identifier(c)} IS NULL" for c in build_record.key)
+    statement = (
+        f"SELECT {columns} FROM {BuiltTable.NAME} GROUP BY {columns} HAVING count(*) > 1 OR "
+        f"{nulls} ORDER BY {columns} LIMIT 5"
+    )
+    [prepared] = engine.prepare(
+        statement, tenant=build_record.tenant, extra_resolvers=[BuiltTable(body)]
+    )
+    offending = prepared.run().table()
+    if len(offending):
+        keys = [
+            row[0] if len(row) == 1 else row
+            for row in zip(*map(to_display, offending.columns), strict=True)
+        ]
+        raise DuplicateKey(
+            f"The key {', '.join(build_record.key)} of {build_record.recipe!r} must be unique and "
+            f"non-NULL; these keys are duplicate or NULL: {', '.join(map(repr, keys))}.",
+            keys=keys,
+            hint="Add columns to key=, or aggregate the rows first.",
+        )

@@ -1,0 +1,244 @@
+"""The producer `lexical`: the terms of the texts of a table. Texts that an earlier version has the
+terms of are not analysed again."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jammi_lab.catalog.catalog import Catalog
+from jammi_lab.core.anchors import Observed
+from jammi_lab.core.definitions import LexicalDescriptor
+from jammi_lab.core.errors import SqlError
+from jammi_lab.core.manifest import Manifest
+from jammi_lab.core.records import OnProgress, Progress, Reuse, TableKind
+from jammi_lab.core.tenancy import TenantScope
+from jammi_lab.engine.engine import Engine
+from jammi_lab.engine.name_resolution import NameResolver
+from jammi_lab.engine.prepared_statement import PreparedStatement
+from jammi_lab.producers.checkpoint import to_column
+from jammi_lab.producers.embedding_run import DIGEST_COLUMN
+from jammi_lab.producers.from_clause import from_text
+from jammi_lab.producers.previous_versions import find_previous_version
+from jammi_lab.producers.run import BoundInput, Job, RunningJob
+from jammi_lab.producers.sql import environment as sql_environment
+from jammi_lab.producers.text_batches import RowTexts, count_reuse, sorted_keys
+from jammi_lab.producers.text_statement import (
+    check_text_columns,
+    missing_column_error,
+    text_columns_of,
+    text_statement,
+)
+from jammi_lab.storage.files import StoragePath, open_for_reading
+from jammi_lab.store import read_leases
+from jammi_lab.store.result_files import ResultFiles
+from jammi_lab.vectors.arrays import to_arrow_rows
+from jammi_lab.words.analyzers import OUTPUT_VERSION as ANALYSIS_VERSION
+from jammi_lab.words.analyzers import check_analyzer
+from jammi_lab.words.documents import SCHEMA, count_terms
+
+OUTPUT_VERSION = 1
+"""Increment when equal terms would give other rows than before."""
+_BATCH_ROWS = 8192
+"""Texts analysed at a time."""
+
+
+class LexicalProducer:
+    """Binds texts to analyzers."""
+
+    def __init__(
+        self, engine: Engine, scope: TenantScope, catalog: Catalog, results: ResultFiles
+    ) -> None:
+        self._engine, self._scope, self._catalog, self._results = engine, scope, catalog, results
+
+    def job(
+        self,
+        name: str,
+        source: str,
+        key: str,
+        text: Sequence[str],
+        analyzer: str,
+        where: str | None = None,
+        *,
+        ignore_previous: bool = False,
+    ) -> Job:
+        """The job of the terms of a source, table or SQL statement, for the recipe `name`.
+
+        Raises InvalidArgument, TableNotFound, SchemaMismatch, and what binding SQL raises.
+        """
+        check_text_columns(key, text, "a lexical table")
+        tenant = self._scope.current
+        from_sql = from_text(self._engine, tenant, source, purpose="to search")
+        descriptor = (source, key, list(text), check_analyzer(analyzer))
+        statement = text_statement(from_sql, key, text, where)
+        try:
+            return self._bind(name, statement, *descriptor, (), ignore_previous=ignore_previous)
+        except SqlError as error:
+            raise (
+                missing_column_error(self._engine, tenant, source, from_sql, key, text, ()) or error
+            ) from None
+
+    def from_descriptor(
+        self, name: str, descriptor: LexicalDescriptor, resolvers: Sequence[NameResolver] = ()
+    ) -> Job:
+        """The job of a recorded definition over the current inputs. Raises what binding raises."""
+        recorded = (descriptor.asked, descriptor.key, descriptor.text, descriptor.analyzer)
+        return self._bind(name, descriptor.statement, *recorded, resolvers)
+
+    def environment(self) -> dict[str, Any]:
+        """Everything besides the descriptor that shapes the rows."""
+        return {
+            "revision": OUTPUT_VERSION,
+            "analysis": ANALYSIS_VERSION,
+            "select": sql_environment(self._engine),
+        }
+
+    def _previous_version(self, name: str, analyzer: str) -> StoragePath | None:
+        """The file of the version whose rows can be taken over; None when there is none."""
+        environment = self.environment()
+
+        def is_reusable(manifest: Manifest) -> bool:
+            return manifest.descriptor.get("analyzer") == analyzer and all(
+                manifest.environment.get(field) == environment[field]
+                for field in ("revision", "analysis")
+            )
+
+        return find_previous_version(
+            self._catalog, self._results, name, TableKind.LEXICAL, is_reusable
+        )
+
+    def _bind(
+        self,
+        name: str,
+        statement: str,
+        source: str,
+        key: str,
+        text: list[str],
+        analyzer: str,
+        resolvers: Sequence[NameResolver],
+        *,
+        ignore_previous: bool = False,
+    ) -> Job:
+        [prepared] = self._engine.prepare(
+            statement, tenant=self._scope.current, extra_resolvers=resolvers
+        )
+        descriptor = LexicalDescriptor(
+            statement=statement,
+            canonical=prepared.canonical(),
+            asked=source,
+            key=key,
+            text=text,
+            analyzer=analyzer,
+        )
+        text_columns = text_columns_of(prepared, key, text)
+
+        def rows(on_progress: OnProgress | None) -> RunningJob:
+            previous = None if ignore_previous else self._previous_version(name, analyzer)
+            run = _LexicalRun(prepared, text_columns, analyzer, name, key, previous)
+            run.run(on_progress)
+            return RunningJob(run, run.reuse, snapshots=run.snapshots, counts=run.reuse.counts)
+
+        return Job(
+            kind=TableKind.LEXICAL,
+            descriptor=descriptor,
+            environment=self.environment(),
+            inputs=[BoundInput(b.relation, b.columns) for b in prepared.inputs],
+            start=rows,
+            rebind=lambda: self._bind(
+                name,
+                statement,
+                source,
+                key,
+                text,
+                analyzer,
+                resolvers,
+                ignore_previous=ignore_previous,
+            ),
+            key=["key"],
+            volatile=prepared.volatile,
+            reads_date=prepared.reads_clock,
+            order_sensitive=prepared.order_sensitive,
+        )
+
+
+class _LexicalRun:
+    """The rows of one run, in key order: those of known texts from the previous version, the others
+    analysed."""
+
+    def __init__(
+        self,
+        prepared: PreparedStatement,
+        text_columns: Sequence[int],
+        analyzer: str,
+        name: str,
+        key: str,
+        previous: StoragePath | None,
+    ) -> None:
+        """`text_columns`: the output columns to join as text; output column 0 is the key."""
+        self._prepared, self._text_columns, self._analyzer = prepared, text_columns, analyzer
+        self._name, self._key, self._previous_path = name, key, previous
+        self._table = pa.table({})
+        self.reuse = Reuse(new=0, changed=0, removed=0, unchanged=0)
+        self.snapshots: dict[tuple[str, str, str], Observed] = {}
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Columns key, terms, counts, length and text digest."""
+        return self._table.schema
+
+    def batches(self, rows: int = 65536) -> Iterator[pa.RecordBatch]:
+        """Yield the rows in key order."""
+        yield from self._table.to_batches(max_chunksize=rows)
+
+    def close(self) -> None:
+        """Release the rows."""
+        self._table = self._table.slice(0, 0)
+
+    def run(self, on_progress: OnProgress | None) -> None:
+        """Analyse all texts that the previous version does not have."""
+        input_table = self._prepared.run_ordered(observed_states=self.snapshots).table()
+        keys = sorted_keys(input_table.column(0), self._key)
+        texts = RowTexts([input_table.column(column) for column in self._text_columns])
+        del input_table
+        previous = self._read_previous()
+        previous_digests = previous[DIGEST_COLUMN].to_pylist()
+        row_of = {digest: row for row, digest in enumerate(previous_digests)}
+        digests = texts.digests.tolist()
+        sources = np.fromiter((row_of.get(d, -1) for d in digests), np.int64, len(digests))
+        todo = np.flatnonzero(sources < 0)
+        # Parquet names the values of lists otherwise, which would end up in the file.
+        parts = [previous.select(SCHEMA.names).cast(SCHEMA)]
+        for start in range(0, len(todo), _BATCH_ROWS):
+            block = todo[start : start + _BATCH_ROWS]
+            part = count_terms(texts.texts_of(block), self._analyzer)
+            parts.append(pa.Table.from_batches([part]))
+            if on_progress:
+                stage, done = f"words of {self._name}", start + len(block)
+                on_progress(Progress(stage=stage, done=done, total=len(todo), unit="texts"))
+        sources[todo] = len(previous) + np.arange(len(todo))
+        documents = pa.concat_tables(parts).take(to_arrow_rows(sources))
+        columns = {name: documents[name] for name in SCHEMA.names}
+        digest_column = to_column(texts.digests)
+        self._table = pa.table({"key": keys, **columns, DIGEST_COLUMN: digest_column})
+        previous_keys = previous["key"].to_pylist()
+        self.reuse = count_reuse(
+            keys, texts.digests, dict(zip(previous_keys, previous_digests, strict=True))
+        )
+
+    def _read_previous(self) -> pa.Table:
+        """The rows of the previous version; none where it is gone."""
+        names = ["key", *SCHEMA.names, DIGEST_COLUMN]
+        empty = pa.schema([("key", pa.null()), *SCHEMA, (DIGEST_COLUMN, pa.binary(16))])
+        if self._previous_path is None:
+            return empty.empty_table()
+        release = read_leases.acquire_lease(self._previous_path)
+        try:
+            with open_for_reading(self._previous_path) as raw, pq.ParquetFile(raw) as file:
+                table = file.read(names)
+        except FileNotFoundError:
+            return empty.empty_table()
+        finally:
+            release()
+        return table

@@ -1,0 +1,608 @@
+"""Jobs, and the one way to run them: observe the inputs → reuse or build → observe again →
+publish."""
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import msgspec
+import pyarrow as pa
+
+from jammi_lab.catalog.catalog import Catalog
+from jammi_lab.core.anchors import Anchor, Input, InputKind, Observed, Snapshot, unpinned_anchor
+from jammi_lab.core.checks import Audit
+from jammi_lab.core.clock import Clock, rfc3339
+from jammi_lab.core.definitions import Descriptor, definition_hash
+from jammi_lab.core.errors import JammiError, LostOwnership, TableNotFound
+from jammi_lab.core.records import (
+    OnProgress,
+    Progress,
+    RecipeRecord,
+    Reuse,
+    TableKind,
+    TableRecord,
+    TableStatus,
+    VersionRecord,
+)
+from jammi_lab.core.settings import Settings
+from jammi_lab.core.tenancy import TenantScope
+from jammi_lab.engine.engine import Engine
+from jammi_lab.inputs.observation import Observation, PinnedState
+from jammi_lab.inputs.observers import CURRENT_DATE
+from jammi_lab.producers.key_check import check_key
+from jammi_lab.producers.single_flight import InputChanged, SingleFlight
+from jammi_lab.sources.base import ReadPlan, Relation, Requirements
+from jammi_lab.store.publish import AlreadyReady, BuiltElsewhere, Publisher
+from jammi_lab.store.result_files import ResultFiles, result_snapshot, select_file_sql
+
+
+class RecipeRedefined(Exception):
+    """The recipe was redefined or dropped meanwhile. `produce` raises it only when its caller
+    expects a certain definition."""
+
+
+class RecipeReservation:
+    """The reservation of a recipe name by one call. The call owns the definition until another call
+    defines the recipe; from then on the other call owns it."""
+
+    def __init__(self, catalog: Catalog, name: str, expected_hash: str | None) -> None:
+        self._catalog, self.name, self.tenant = catalog, name, catalog.scope.tenant
+        self._stored_hash = expected_hash
+        self._has_expected_hash = expected_hash is not None
+        self._owns_definition = True
+        existing = catalog.recipes.get(name)
+        self._is_new = existing is None or existing.tenant != self.tenant
+
+    def define(self, record: RecipeRecord) -> None:
+        """Store the definition of the recipe. Raises DependencyCycle,
+        RecipeRedefined."""
+        if not self._owns_definition:
+            return
+        stored = self._catalog.recipes.define(
+            record, expected_hash=self._stored_hash, create_missing=not self._has_expected_hash
+        )
+        if stored is not None:
+            self._stored_hash = stored.definition_hash
+        elif self._has_expected_hash:
+            raise RecipeRedefined(self.name)
+        else:
+            # a later call redefined the recipe and owns it; this call still builds its own table
+            self._owns_definition = False
+
+    def keep(self, record: RecipeRecord) -> None:
+        """Store the definition again if another call removed the recipe before this call's building
+        row existed. (Removal spares recipes that have one.) Raises as `put`."""
+        if self._is_new and self._catalog.recipes.get(self.name) is None:
+            self.define(record)
+
+    def rollback(self) -> None:
+        """Undo: remove the recipe that this call created, unless another call has defined it, is
+        building it or has published a version of it."""
+        if self._is_new and self._owns_definition and self._stored_hash is not None:
+            with contextlib.suppress(JammiError):
+                self._catalog.recipes.remove_unbuilt(self.name, self._stored_hash)
+
+
+_MAX_ATTEMPTS = 3
+
+
+class RowStream(Protocol):
+    """The output of a producer, as a stream of record batches."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Column names and types."""
+        ...
+
+    def batches(self, rows: int = 65536) -> Iterator[pa.RecordBatch]:
+        """Yield the rows in their final order, `rows` per batch."""
+        ...
+
+    def close(self) -> None:
+        """Release all resources."""
+        ...
+
+
+@dataclass(frozen=True)
+class BoundInput:
+    """One input of a job, with its name resolved to a relation."""
+
+    relation: Relation
+    columns: tuple[str, ...]
+    """The columns that the job reads, sorted."""
+
+
+@dataclass(frozen=True)
+class RunningJob:
+    """A computation that has started."""
+
+    rows: RowStream
+    reuse: Reuse | None = None
+    """The rows taken over from an earlier version; None for producers that reuse no rows."""
+    on_published: Callable[[], None] = lambda: None
+    """Called once the rows are published."""
+    on_lost: Callable[[BaseException], None] = lambda _: None
+    """Called when the rows will not be published, with the error."""
+    snapshots: Mapping[tuple[str, str, str], Observed] = field(default_factory=dict)
+    """The states of inputs by identity, as seen by the transaction that read them. Filled when all
+    rows are read."""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """Row counts for the manifest (ignored input rows, reused rows …). Filled when all rows are
+    read."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One definition bound to its inputs, ready to run."""
+
+    kind: TableKind
+    descriptor: Descriptor
+    environment: Mapping[str, Any]
+    inputs: Sequence[BoundInput]
+    start: Callable[[OnProgress | None], RunningJob]
+    """Starts the computation; called after the building row is in the catalog."""
+    rebind: "Callable[[], Job]"
+    """Binds the same definition again."""
+    key: Sequence[str] = ()
+    volatile: Sequence[str] = ()
+    """Functions whose value does not depend on the inputs alone, such as random()."""
+    reads_date: bool = False
+    """Whether the job reads the current date."""
+    order_sensitive: bool = False
+    dimensions: int | None = None
+    model_id: str | None = None
+    model_key: str | None = None
+    """The catalog key of the registered model that the job runs."""
+
+    @property
+    def reads(self) -> frozenset[tuple[tuple[str, str, str], tuple[str, ...]]]:
+        """The inputs by identity, each with the columns read."""
+        return frozenset((bound.relation.input.identity, bound.columns) for bound in self.inputs)
+
+    @functools.cached_property
+    def definition(self) -> str:
+        """The definition hash."""
+        return definition_hash(self.descriptor, self.environment)
+
+    def recipe(self, name: str, tenant: str | None, now: str) -> RecipeRecord:
+        """The catalog record of the recipe."""
+        return RecipeRecord(
+            name=name,
+            kind=self.kind,
+            tenant=tenant,
+            descriptor=self.descriptor.to_dict(),
+            environment=dict(self.environment),
+            definition_hash=self.definition,
+            inputs=[bound.relation.input.identity for bound in self.inputs],
+            created_at=now,
+            updated_at=now,
+        )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The result of `produce`."""
+
+    version: VersionRecord
+    record: TableRecord
+    outcome: str
+    """"computed" or "reused"."""
+    reuse: Reuse | None = None
+    """The rows taken over from an earlier version."""
+
+
+@dataclass(frozen=True)
+class ProducerContext:
+    """The services of a workspace that producers need."""
+
+    catalog: Catalog
+    scope: TenantScope
+    engine: Engine
+    publisher: Publisher
+    results: ResultFiles
+    settings: Settings
+    clock: Clock
+    observe: Callable[[], Observation]
+    """Starts a new deep observation."""
+    single_flight: SingleFlight
+    audit: Callable[[TableRecord, Relation], Audit]
+    """Runs the checks on the recipe of a table over its rows."""
+
+    def table_relation(self, record: TableRecord, body: str, types: dict[str, str]) -> Relation:
+        """The rows of a table for its checks, read by `body`."""
+        return Relation(
+            input=Input(kind=InputKind.RESULT, name=record.recipe),
+            read=ReadPlan(body=body),
+            columns=types,
+            requirements=Requirements(filesystem=self.results.filesystem),
+            token=PinnedState(result_snapshot(record), record),
+        )
+
+
+def merged_columns(job: Job) -> list[tuple[Relation, tuple[str, ...]]]:
+    """Each input once, with the union of the columns that are read."""
+    inputs: dict[tuple[str, str, str], tuple[Relation, set[str]]] = {}
+    for bound in job.inputs:
+        inputs.setdefault(bound.relation.input.identity, (bound.relation, set()))[1].update(
+            bound.columns
+        )
+    return [(relation, tuple(sorted(columns))) for relation, columns in inputs.values()]
+
+
+def observed_anchors(job: Job, observation: Observation, tenant: str | None) -> list[Anchor]:
+    """The observed states of everything that the job reads: one anchor per input, over the union of
+    its columns."""
+    anchors = [
+        observation.anchor(relation, columns, tenant) for relation, columns in merged_columns(job)
+    ]
+    for name in job.volatile:
+        clock_input = Input(kind=InputKind.CLOCK, name=f"{name}()")
+        anchors += [
+            unpinned_anchor(
+                clock_input, observation.started_at, f"{name}() gives another value each time"
+            )
+        ]
+    if job.reads_date and isinstance(today := observation.observe(CURRENT_DATE, tenant), Snapshot):
+        anchors.append(today.anchor(CURRENT_DATE))
+    return anchors
+
+
+@dataclass(frozen=True)
+class InputState:
+    """The state of all inputs of a job in one observation."""
+
+    anchors: list[Anchor]
+    change_tokens: Mapping[tuple[str, str, str], str]
+    """By input: a token that changes even when an input is changed and then changed back."""
+
+
+def _observe(job: Job, observation: Observation, tenant: str | None) -> InputState:
+    anchors = observed_anchors(job, observation, tenant)
+    return InputState(
+        anchors,
+        {
+            bound.relation.input.identity: observation.change_token(bound.relation, tenant)
+            for bound in job.inputs
+        },
+    )
+
+
+def same_anchors(left: Sequence[Anchor], right: Sequence[Anchor]) -> bool:
+    """Whether two anchor sets record the same states of the same inputs, in any order. An unpinned
+    anchor equals nothing."""
+    right_by_input = {a.input.identity: a for a in right}
+    return len(left) == len(right) == len(right_by_input) and all(
+        (counterpart := right_by_input.get(a.input.identity)) is not None
+        and a.same_state(counterpart)
+        for a in left
+    )
+
+
+def find_reusable(
+    ctx: ProducerContext,
+    definition: str,
+    anchors: Sequence[Anchor],
+    candidates: Sequence[TableRecord] | None = None,
+) -> TableRecord | None:
+    """The newest ready table of this tenant with the same definition, the same input states and
+    intact bytes; None when there is none.
+
+    `candidates`: the ready tables of that definition, when the caller has them already."""
+    if not all(a.pinned for a in anchors):
+        return None
+    if candidates is None:
+        candidates = ctx.catalog.result_tables.by_definition(definition)
+    return next(
+        (c for c in candidates if same_anchors(c.anchors, anchors) and ctx.results.is_intact(c)),
+        None,
+    )
+
+
+def produce(
+    ctx: ProducerContext,
+    name: str,
+    job: Job,
+    *,
+    bypass_cache: bool,
+    on_progress: OnProgress | None,
+    expected_hash: str | None = None,
+) -> Outcome:
+    """Publish the job's table as the next version of the recipe, or reuse an equal ready table.
+
+    The recipe gets the job's definition. With `expected_hash` (a definition hash) it does so only
+    while its current definition has that hash; otherwise RecipeRedefined is raised. Also raises what the
+    producer raises, LostOwnership, DependencyCycle and KeyboardInterrupt. On any error no file, no
+    partial table and no new recipe remains.
+    """
+    reservation = RecipeReservation(ctx.catalog, name, expected_hash)
+    try:
+        return _produce_with_retries(
+            ctx, reservation, job, bypass_cache=bypass_cache, on_progress=on_progress
+        )
+    except BaseException:
+        reservation.rollback()
+        raise
+
+
+def _produce_with_retries(
+    ctx: ProducerContext,
+    reservation: RecipeReservation,
+    job: Job,
+    *,
+    bypass_cache: bool,
+    on_progress: OnProgress | None,
+) -> Outcome:
+    name, may_wait, attempts, deadline = reservation.name, not bypass_cache, 0, None
+    while True:
+        reservation.define(_recipe_record(ctx, reservation, job))
+        job, state_before = bind_after_observing(
+            ctx.observe,
+            reservation.tenant,
+            job,
+            lambda rebound: reservation.define(_recipe_record(ctx, reservation, rebound)),
+        )
+        ready = ctx.catalog.result_tables.by_definition(job.definition)
+        if (
+            not bypass_cache
+            and (reusable := find_reusable(ctx, job.definition, state_before.anchors, ready))
+            is not None
+            and (audited := _audit_reuse(ctx, name, reusable)).failure is None
+        ):
+            try:
+                version = ctx.publisher.reuse(name, reusable.table_name, audited)
+                return Outcome(version, reusable, "reused")
+            except TableNotFound:
+                continue  # the table was dropped after the observation
+        try:
+            known_tables = None if bypass_cache else {record.table_name for record in ready}
+            with (
+                ctx.publisher.build_row(
+                    _build_request(name, job, is_shared=may_wait),
+                    _single_source(job) or name,
+                    job.model_key,
+                    known_tables,
+                ) as build_record,
+                ctx.single_flight.lead(build_record, on_progress) as report_progress,
+            ):
+                reservation.keep(_recipe_record(ctx, reservation, job))
+                attempts += 1
+                return _build(
+                    ctx,
+                    build_record,
+                    job,
+                    state_before,
+                    report_progress,
+                    is_last_attempt=attempts == _MAX_ATTEMPTS,
+                    poll_progress=on_progress is not None,
+                )
+        except BuiltElsewhere as concurrent:
+            if deadline is None:  # one deadline for all builds that this call waits for
+                deadline = ctx.single_flight.wait_deadline()
+            may_wait = ctx.single_flight.wait(concurrent.record, deadline, on_progress)
+        except (InputChanged, AlreadyReady) as change:
+            # (True,): only the change token moved, which a server with whole-second times reports
+            # for any recent write; let the inputs age before the last attempt
+            if change.args[1:] == (True,) and attempts == _MAX_ATTEMPTS - 1:
+                ctx.single_flight.wait_for_distinct_timestamps()
+
+
+def _audit_reuse(ctx: ProducerContext, name: str, reusable: TableRecord) -> Audit:
+    """The checks of a recipe on the ready table of another version or recipe. Nothing is checked
+    when the table is the newest version already."""
+    newest = ctx.catalog.result_tables.newest_of_owner(reusable.tenant, name)
+    if newest is not None and newest[1].table_name == reusable.table_name:
+        return Audit()
+    record = msgspec.structs.replace(reusable, recipe=name)
+    types = {column.name: column.type for column in record.columns}
+    return ctx.audit(record, ctx.table_relation(record, ctx.results.select_sql(record), types))
+
+
+def _recipe_record(ctx: ProducerContext, reservation: RecipeReservation, job: Job) -> RecipeRecord:
+    return job.recipe(reservation.name, reservation.tenant, rfc3339(ctx.clock.now_ns()))
+
+
+def bind_after_observing(
+    observe: Callable[[], Observation],
+    tenant: str | None,
+    job: Job,
+    on_rebound: Callable[[Job], None] = lambda _: None,
+) -> tuple[Job, InputState]:
+    """Bind the job *after* observing its inputs, so that the rows read are never older than the
+    recorded anchors. Returns the new job and the observation. `on_rebound` receives each job that
+    differs from the one before.
+
+    Rebinding can change the set of inputs, so this repeats up to `_MAX_ATTEMPTS` times. Inputs that
+    were not observed before the last binding are then recorded as unpinned."""
+    attempts = 0
+    while True:
+        observation = observe()
+        observed = set()
+        for relation, columns in merged_columns(job):
+            observed.add(relation.input.identity)
+            if not isinstance(relation.token, PinnedState):
+                observation.observe(
+                    msgspec.structs.replace(relation.input, columns=columns), tenant
+                )
+        rebound = job.rebind()
+        if (
+            rebound.reads == job.reads and rebound.definition == job.definition
+        ) or attempts == _MAX_ATTEMPTS:
+            break
+        job, attempts = rebound, attempts + 1
+        on_rebound(job)
+    if rebound.definition != job.definition:
+        on_rebound(rebound)
+    state = _observe(rebound, observation, tenant)
+    observation.close()
+    unobserved = {
+        b.relation.input.identity
+        for b in rebound.inputs
+        if not isinstance(b.relation.token, PinnedState)
+    } - observed
+    anchors = [
+        _unpinned(a, observation) if a.input.identity in unobserved else a for a in state.anchors
+    ]
+    return rebound, InputState(anchors, state.change_tokens)
+
+
+def _unpinned(anchor: Anchor, observation: Observation) -> Anchor:
+    return unpinned_anchor(
+        anchor.input,
+        observation.started_at,
+        f"what is read of {anchor.input.label} kept changing while it was bound",
+    )
+
+
+def _build(
+    ctx: ProducerContext,
+    build_record: TableRecord,
+    job: Job,
+    state_before: InputState,
+    report_progress: OnProgress,
+    *,
+    is_last_attempt: bool,
+    poll_progress: bool,
+) -> Outcome:
+    """Build, seal, check and publish the table of a building row.
+
+    `poll_progress`: poll the engine for progress while it runs. Raises InputChanged when an input
+    changed during the build and another attempt remains."""
+    stage = f"materialize {build_record.recipe}"
+    report_progress(Progress(stage=stage, done=0, total=None, unit="rows"))
+    started_at = ctx.clock.monotonic()  # a statement may do most of its work before its first row
+    running = job.start(report_progress if poll_progress or job.kind is not TableKind.SQL else None)
+    rows = running.rows
+    try:
+        with ctx.publisher.open_writer(build_record, rows.schema, started_at) as writer:
+            for batch in rows.batches():
+                writer.write(batch)
+                report_progress(Progress(stage=stage, done=writer.rows, total=None, unit="rows"))
+            rows.close()
+            body = select_file_sql(writer.seal(), build_record.dimensions)
+            check_key(ctx.engine, build_record, body)
+            anchors = confirm_anchors(
+                ctx.observe,
+                ctx.scope.current,
+                job,
+                state_before,
+                running.snapshots,
+                is_last_attempt=is_last_attempt,
+            )
+            types = ctx.engine.describe(body, build_record.tenant)
+            record = writer.publish(
+                types,
+                job.descriptor.to_dict(),
+                dict(job.environment),
+                anchors,
+                running.counts,
+                functools.partial(_check_still_wanted, ctx, build_record),
+                lambda sealed: ctx.audit(sealed, ctx.table_relation(sealed, body, types)),
+            )
+    except BaseException as error:
+        running.on_lost(error)
+        raise
+    finally:
+        rows.close()
+    version = VersionRecord(
+        recipe=record.recipe,
+        version=record.version,
+        table_name=record.table_name,
+        tenant=record.tenant,
+        created_at=record.created_at,
+    )
+    running.on_published()
+    return Outcome(version, record, "computed", running.reuse)
+
+
+def _check_still_wanted(ctx: ProducerContext, build_record: TableRecord) -> None:
+    """Raise LostOwnership when the recipe was dropped meanwhile: a version is never published
+    without its recipe."""
+    recipe = ctx.catalog.recipes.get(build_record.recipe)
+    if recipe is None or recipe.tenant != build_record.tenant:
+        raise LostOwnership(
+            f"The recipe {build_record.recipe!r} was dropped or renamed while it was being built; "
+            "nothing was published.",
+            hint="Run it again if it is still wanted.",
+        )
+
+
+def confirm_anchors(
+    observe: Callable[[], Observation],
+    tenant: str | None,
+    job: Job,
+    state_before: InputState,
+    snapshots: Mapping[tuple[str, str, str], Observed],
+    *,
+    is_last_attempt: bool,
+) -> list[Anchor]:
+    """Observe the inputs again after all rows were read, and return the final anchors.
+
+    An input with a state in `snapshots` (seen by the reading transaction itself) gets that state.
+    For any other input that changed, or was changed and changed back, raises InputChanged while
+    another attempt remains; on the last attempt its anchor becomes unpinned."""
+    observation = observe()
+    for identity, snapshot in snapshots.items():
+        observation.add_state(identity, tenant, snapshot)
+    state_after = _observe(job, observation, tenant)
+    observation.close()
+    anchors_after = {a.input.identity: a for a in state_after.anchors}
+    confirmed = []
+    for anchor in state_before.anchors:
+        input_identity = anchor.input.identity
+        if input_identity in snapshots:
+            confirmed.append(anchors_after[input_identity])
+            continue
+        has_changed = anchor.pinned and not (
+            anchor.same_state(anchors_after[input_identity])
+            and state_before.change_tokens.get(input_identity)
+            == state_after.change_tokens.get(input_identity)
+        )
+        if has_changed and not is_last_attempt:
+            raise InputChanged(
+                f"{anchor.input.label} was changed while it was being read",
+                anchor.same_state(anchors_after[input_identity]),
+            )
+        confirmed.append(
+            unpinned_anchor(
+                anchor.input,
+                observation.started_at,
+                f"{anchor.input.label} kept changing while it was being read",
+            )
+            if has_changed
+            else anchor
+        )
+    if not job.order_sensitive:  # row digests cannot stand for an ordered input
+        observation.note_rows(confirmed)
+    return confirmed
+
+
+def _build_request(name: str, job: Job, *, is_shared: bool) -> TableRecord:
+    return TableRecord(
+        table_name="",
+        kind=job.kind,
+        status=TableStatus.BUILDING,
+        recipe=name,
+        version=0,
+        definition_hash=job.definition,
+        source_id=_single_source(job),
+        model_id=job.model_id,
+        key=list(job.key),
+        dimensions=job.dimensions,
+        order_sensitive=job.order_sensitive,
+        flight=is_shared,
+    )
+
+
+def _single_source(job: Job) -> str | None:
+    """The one source behind all inputs; None when there are several."""
+    names: set[str | None] = set()
+    for bound in job.inputs:
+        token = bound.relation.token
+        names.add(
+            token.record.source_id
+            if isinstance(token, PinnedState) and token.record
+            else bound.relation.input.name
+        )
+    return names.pop() if len(names) == 1 else None

@@ -1,0 +1,121 @@
+"""Texts of a table for embedding: kept in Arrow memory, each with a digest and a length, and turned
+into Python strings on demand."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from jammi_lab.core.errors import DuplicateKey, SchemaMismatch
+from jammi_lab.core.records import Reuse
+from jammi_lab.producers.checkpoint import DIGEST_BYTES, Digests
+from jammi_lab.storage.parquet import decoded_column
+from jammi_lab.vectors.arrays import to_arrow_rows, to_keys
+
+_BATCH_ROWS = 4096
+"""Texts that are in Python memory at a time."""
+
+
+class RowTexts:
+    """One text per row: the text columns joined by newlines, without NULL and empty values."""
+
+    def __init__(self, columns: Sequence[pa.ChunkedArray]) -> None:
+        self._columns = [_single_array(column) for column in columns]
+        digests = bytearray()
+        self.lengths = np.empty(len(self), np.int64)
+        """The length of each text in characters."""
+        for start in range(0, len(self), _BATCH_ROWS):
+            texts = self._join_columns(
+                [column.slice(start, _BATCH_ROWS) for column in self._columns]
+            )
+            digests += b"".join(
+                hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:DIGEST_BYTES]
+                for text in texts
+            )
+            self.lengths[start : start + _BATCH_ROWS] = [len(text) for text in texts]
+        self.digests: Digests = np.frombuffer(digests, f"V{DIGEST_BYTES}")
+        """The digest of each text."""
+
+    def __len__(self) -> int:
+        return len(self._columns[0])
+
+    def texts_of(self, rows: NDArray[np.int64]) -> list[str]:
+        """The texts of some rows as Python strings."""
+        return self._join_columns([column.take(to_arrow_rows(rows)) for column in self._columns])
+
+    @staticmethod
+    def _join_columns(columns: Sequence[pa.Array]) -> list[str]:
+        parts = [["" if v is None else v for v in column.to_pylist()] for column in columns]
+        return (
+            parts[0]
+            if len(parts) == 1
+            else ["\n".join(filter(None, row_parts)) for row_parts in zip(*parts, strict=True)]
+        )
+
+
+def _single_array(column: pa.ChunkedArray) -> pa.Array:
+    """A text column as one array with 64-bit offsets."""
+    chunks = decoded_column(column).cast(pa.large_string()).chunks
+    return (
+        chunks[0]
+        if len(chunks) == 1
+        else pa.concat_arrays(chunks or [pa.array([], pa.large_string())])
+    )
+
+
+def digest_batches(digests: Digests) -> Iterator[tuple[int, list[bytes]]]:
+    """Yield the digests as Python bytes, in batches, each with the row number of its first."""
+    for start in range(0, len(digests), _BATCH_ROWS):
+        yield start, digests[start : start + _BATCH_ROWS].tolist()
+
+
+def count_reuse(
+    keys: pa.Array,
+    digests: Digests,
+    previous_digests: dict[object, bytes],
+    *,
+    encoded_before: int = 0,
+) -> Reuse:
+    """Compare the texts of a new version with those of the previous one, by key."""
+    new = changed = 0
+    remaining = dict(previous_digests)
+    for start, batch in digest_batches(digests):
+        for key, digest in zip(keys.slice(start, len(batch)).to_pylist(), batch, strict=True):
+            previous_digest = remaining.pop(key, None)
+            new += previous_digest is None
+            changed += previous_digest is not None and previous_digest != digest
+    return Reuse(
+        new=new,
+        changed=changed,
+        removed=len(remaining),
+        unchanged=len(digests) - new - changed,
+        encoded_before=encoded_before,
+    )
+
+
+def sorted_keys(column: pa.ChunkedArray, name: str) -> pa.Array:
+    """The keys, which come sorted. Raises SchemaMismatch for a NULL, DuplicateKey for equal
+    keys."""
+    if column.null_count:
+        raise SchemaMismatch(
+            f"{column.null_count:,} of {len(column):,} rows have no key in {name!r}.",
+            column=name,
+            expected="a key in every row",
+            actual="NULL",
+            hint=f"Leave them out: where='{name} IS NOT NULL'.",
+        )
+    keys = to_keys(column, name)
+    storage = keys.storage if isinstance(keys, pa.ExtensionArray) else keys
+    equals_previous = pc.equal(storage[1:], storage[:-1])
+    if pc.any(equals_previous).as_py():
+        duplicates = keys[1:].filter(equals_previous).slice(0, 50).to_pylist()
+        distinct_duplicates = list(dict.fromkeys(duplicates))[:5]
+        raise DuplicateKey(
+            f"The key {name!r} is not unique: {', '.join(map(repr, distinct_duplicates))}.",
+            keys=distinct_duplicates,
+            hint="Choose a column that identifies a row.",
+        )
+    return keys

@@ -1,0 +1,314 @@
+"""Vector search: from a query to the hits of a table, exactly or through an index."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from jammi_lab.core.anchors import InputKind
+from jammi_lab.core.errors import InvalidArgument, ModelNotFound, RowNotFound, SchemaMismatch
+from jammi_lab.core.records import TableKind, TableRecord
+from jammi_lab.core.settings import Settings
+from jammi_lab.producers.registry import Producers
+from jammi_lab.search.answers import Answer
+from jammi_lab.search.filters import RowFilter
+from jammi_lab.search.queries import texts_of
+from jammi_lab.search.source_rows import SearchContext, SourceRows, hits_table
+from jammi_lab.search.word_search import WordSearch
+from jammi_lab.vectors.index.indexes import SEARCHABLE, Indexes
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from jammi_lab.catalog.result_tables import ResultTableRepository
+    from jammi_lab.vectors.encoders.base import Encoder
+    from jammi_lab.vectors.exact_search import Hits
+    from jammi_lab.vectors.matrix import Matrix
+
+
+class SearchService:
+    """Searches embedding and lexical tables, which are passed as catalog records."""
+
+    def __init__(
+        self,
+        context: SearchContext,
+        vectors: Indexes,
+        words: WordSearch,
+        producers: Producers,
+        settings: Settings,
+    ) -> None:
+        self.context, self._vectors, self._settings = context, vectors, settings
+        self.words = words
+        # Registering models replaces the encoders of the producers, so each search reads them anew.
+        self._producers = producers
+
+    def search(
+        self,
+        record: TableRecord,
+        query: Any,
+        *,
+        row: Any = None,
+        k: int = 10,
+        where: str | None = None,
+        params: Mapping[str, Any] | None = None,
+        select: Sequence[str] = (),
+        exact: bool | None = None,
+        words: TableRecord | None = None,
+    ) -> Answer:
+        """The `k` rows most similar to a text, a vector or a row of the table, with the selected
+        columns of their source rows. Raises RowNotFound, ModelNotFound, SchemaMismatch,
+        InvalidArgument, and what binding `where` raises."""
+        if (query is None) == (row is None):
+            raise InvalidArgument(
+                "A search is for a query or for the neighbours of a row: give one of the two."
+            )
+        if params and where is None:
+            raise InvalidArgument(
+                f"There is no where= that could name {', '.join(map(str, params))}."
+            )
+        if words is not None:
+            return self._search_both(
+                record, words, query, k=k, where=where, params=params, select=select, exact=exact
+            )
+        if record.kind is TableKind.LEXICAL and row is None:
+            return self.words.search(record, query, k, where, params, select)
+        from jammi_lab.vectors.arrays import check_exact
+
+        exact = check_exact(exact)
+        matrix, rows = self.matrix(check_searchable(record)), self.source_rows(record)
+        cached = rows.cached_columns(select, matrix.keys) if select else None
+        columns = rows.select_columns(select) if cached is None else []
+        mask = (
+            None if where is None else matrix.key_mask(RowFilter(rows).matching_keys(where, params))
+        )
+        own_row = None if row is None else self.row_of(record, matrix, row)
+        queries, has_several_queries = (
+            (None, False) if row is not None else self.query_vectors(record, query)
+        )
+        hits = self._search_index(record, matrix, queries, k, mask, own_row, exact)
+        through_index = hits is not None
+        if hits is None:
+            hits = _search_exactly(matrix, queries, k, mask, own_row)
+        table = hits_table(matrix, hits, has_query_column=has_several_queries)
+        positions = hits.rows.reshape(-1)
+        if cached is not None:
+            answer: Answer = rows.join_cached(cached, table, positions)
+        else:
+            answer = rows.answer(
+                table, columns, filtered=where is not None, keys=matrix.keys, positions=positions
+            )
+        return replace(answer, through_index=through_index)
+
+    def _search_both(
+        self,
+        record: TableRecord,
+        words_record: TableRecord,
+        query: Any,
+        *,
+        k: int,
+        where: str | None,
+        params: Mapping[str, Any] | None,
+        select: Sequence[str],
+        exact: bool | None,
+    ) -> Answer:
+        """The `k` best rows by meaning and words."""
+        from jammi_lab.search import fusion
+        from jammi_lab.vectors.arrays import check_exact, check_k
+
+        if query is None:
+            raise InvalidArgument("A search with words= is for a text, not for a row.")
+        texts = self.words.check_texts(words_record, query)
+        matrix, table = self.matrix(check_searchable(record)), self.words.table(words_record)
+        pair = fusion.TablePair.from_tables(matrix, table, (record.recipe, words_record.recipe))
+        rows = self.source_rows(record)
+        columns = rows.select_columns(select, fusion.HIT_COLUMNS)
+        keys = None if where is None else RowFilter(rows).matching_keys(where, params)
+        mask = None if keys is None else matrix.key_mask(keys)
+        word_mask = None if keys is None else table.keys.key_mask(keys)
+        count, exact = fusion.candidate_count(check_k(k)), check_exact(exact)
+        queries, _ = self.query_vectors(record, texts)
+        meaning = self._search_index(record, matrix, queries, count, mask, None, exact)
+        if meaning is None:
+            meaning = _search_exactly(matrix, queries, count, mask, None)
+        by_words = self.words.hits(words_record, table, texts, count, word_mask)
+        hits = [
+            pair.rank(
+                queries[n], self.words.terms(words_record, text), found, hits_of_words.rows, k
+            )
+            for n, (text, found, hits_of_words) in enumerate(
+                zip(texts, meaning.rows, by_words, strict=True)
+            )
+        ]
+        return fusion.join_answers(
+            rows,
+            SourceRows(self.context, words_record),
+            pair,
+            hits,
+            columns,
+            has_query_column=not isinstance(query, str),
+            filtered=where is not None,
+        )
+
+    def hits(
+        self, record: TableRecord, queries: Any, k: int, *, row: int | None, exact: bool | None
+    ) -> "Hits":
+        """The hits of query vectors, or of the row at a position, which is left out of its own
+        hits. Raises as `Matrix.search`."""
+        matrix = self.matrix(record)
+        hits = self._search_index(record, matrix, queries, k, None, row, exact)
+        return _search_exactly(matrix, queries, k, None, row) if hits is None else hits
+
+    def _search_index(
+        self,
+        record: TableRecord,
+        matrix: "Matrix",
+        queries: Any,
+        k: int,
+        mask: "NDArray[np.bool_] | None",
+        row: int | None,
+        exact: bool | None,
+    ) -> "Hits | None":
+        """The hits through the index; None where all vectors are to be compared."""
+        settings = self._settings
+        if exact is True or (exact is None and len(matrix) <= settings["vectors.exact_max_rows"]):
+            return None
+        import numpy as np
+
+        from jammi_lab.vectors.index import search as approximate
+
+        expansion = settings["vectors.search_expansion"]
+        index = self._vectors.index(
+            record, build=exact is False, only_graphs=exact is None and not expansion
+        )
+        if index is None:
+            if exact is None:
+                self._vectors.build_in_background(record)
+            return None
+        return approximate.search(
+            matrix,
+            index,
+            queries if row is None else matrix.vectors_at(np.array([row])),
+            k,
+            allow=mask,
+            without=row,
+            oversample=max(1, settings["vectors.oversample"]),
+            expansion=expansion,
+            always_use_index=exact is False,
+        )
+
+    def vector(self, record: TableRecord, key: Any) -> "NDArray[np.float32]":
+        """The stored vector of one row. SchemaMismatch; RowNotFound."""
+        import numpy as np
+
+        matrix = self.matrix(check_searchable(record))
+        position = np.array([self.row_of(record, matrix, key)], np.int64)
+        vector: NDArray[np.float32] = matrix.vectors_at(position)[0].copy()
+        return vector
+
+    def matrix(self, record: TableRecord) -> "Matrix":
+        """The vectors of a table. TableDamaged."""
+        return self._vectors.matrix(record)
+
+    def source_rows(self, record: TableRecord) -> SourceRows:
+        """The source rows of a table with vectors. SchemaMismatch."""
+        return SourceRows(self.context, check_searchable(record))
+
+    @staticmethod
+    def row_of(record: TableRecord, matrix: "Matrix", key: Any) -> int:
+        """The position of the row with that key. RowNotFound."""
+        row = matrix.find_row(key)
+        if row is None:
+            raise RowNotFound(f"{record.recipe!r} has no row with the key {key!r}.")
+        return row
+
+    def query_vectors(self, record: TableRecord, query: Any) -> tuple[Any, bool]:
+        """The queries as vectors, and whether there are several. SchemaMismatch, InvalidArgument,
+        ModelNotFound."""
+        texts = texts_of(query)
+        if texts is None:
+            from jammi_lab.vectors.arrays import parse_queries
+
+            return parse_queries(query, record.dimensions or 0)
+        from jammi_lab.vectors.encoders.batching import encode_texts
+
+        return encode_texts(self._encoder_of(record), texts, keys=texts), not isinstance(query, str)
+
+    def _encoder_of(self, record: TableRecord) -> "Encoder":
+        """The encoder that made a table's vectors. ModelNotFound."""
+        from jammi_lab.vectors.encoders.base import EncoderIdentity, identity_of
+
+        identity = self.context.descriptor(record).get("encoder")
+        if not isinstance(identity, dict):
+            raise missing_encoder_error(record, self.context.tables)
+        try:
+            encoders = self._producers.encoders
+            encoder = encoders.find_by_identity(
+                msgspec.convert(identity, EncoderIdentity)
+            ) or encoders.get(identity["name"], identity["version"])
+        except ModelNotFound as error:
+            raise ModelNotFound(
+                error.message, near=error.near, hint=f"{error.hint} Or pass a vector.".lstrip()
+            ) from error
+        if identity_of(encoder).to_dict() != identity:
+            raise ModelNotFound(
+                f"The encoder {identity['name']!r} has other weights or settings than the "
+                f"one that made {record.recipe!r}.",
+                hint="Pass a vector.",
+            )
+        return encoder
+
+
+def check_searchable(record: TableRecord) -> TableRecord:
+    """The record of a table with vectors. SchemaMismatch for another kind."""
+    if record.kind not in SEARCHABLE:
+        raise SchemaMismatch(
+            f"{record.recipe!r} is a table of kind {record.kind.value} and has no vectors.",
+            table=record.recipe,
+            column="vector",
+            hint="ws.embed makes a table that has.",
+        )
+    return record
+
+
+def _search_exactly(
+    matrix: "Matrix", queries: Any, k: int, mask: "NDArray[np.bool_] | None", row: int | None
+) -> "Hits":
+    """The hits with all vectors compared."""
+    if row is None:
+        return matrix.search(queries, k, allow=mask)
+    return matrix.neighbors(row, k, allow=mask)
+
+
+def missing_encoder_error(record: TableRecord, tables: "ResultTableRepository") -> ModelNotFound:
+    """The error of a text query for vectors that no encoder made; for derived vectors it names the
+    embedding table that a text can be searched in."""
+    hint = "Pass a vector, for example that of a row: ws.vector('table', key)."
+    origin = record
+    visited = set[str]()
+    # The name may belong to another table by now, even to one made from this table: avoid cycles.
+    while (
+        origin.kind in (TableKind.GRAPH_PROPAGATION, TableKind.CONTEXT_SET)
+        and origin.table_name not in visited
+    ):
+        visited.add(origin.table_name)
+        names = [
+            a.input.name
+            for a in origin.anchors
+            if a.input.kind is InputKind.RESULT and a.columns == ("key", "vector")
+        ]
+        newest = [tables.get(name) or tables.newest(name) for name in names]
+        origin = next(
+            (
+                each if isinstance(each, TableRecord) else each[1]
+                for each in newest
+                if each is not None
+            ),
+            origin,
+        )
+    if origin.kind is TableKind.EMBEDDING:
+        hint += f" A text can be searched in {origin.recipe!r}, of whose vectors these were made."
+    return ModelNotFound(
+        f"{record.recipe!r} has no encoder that a text could be searched with.", hint=hint
+    )

@@ -1,1 +1,0 @@
-"""Sensing: lineage, verdicts, plans. Its verbs change nothing but the observation memo."""

@@ -1,0 +1,202 @@
+"""Attach databases to a DuckDB instance, read-only, with credentials only in a DuckDB secret."""
+
+import re
+import socket
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import duckdb
+
+from jammi_lab.core.errors import InvalidArgument, SourceUnavailable
+from jammi_lab.core.identifiers import quote_identifier, sql_literal
+from jammi_lab.sources.base import Attachment, Query, ScopedSecret
+
+T = TypeVar("T")
+CONNECT_SECONDS = 10
+"""The connection timeout of a server."""
+_MAX_CLEANUP_ATTEMPTS = 100
+"""How often a cleanup statement is retried after an interrupt; interrupts repeat every few
+hundredths of a second."""
+_OPTION_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def attach(connection: duckdb.DuckDBPyConnection, attachment: Attachment) -> None:
+    """Attach a database as `attachment.alias` to an instance with its extension loaded. Raises
+    duckdb.Error and then leaves nothing behind."""
+    if attachment.server is not None:
+        _check_reachable(*attachment.server)
+    for setting, value in attachment.settings.items():
+        connection.execute(
+            f"SET GLOBAL {_checked_option(setting)} = "
+            f"{sql_literal(value) if isinstance(value, str) else str(value).lower()}"
+        )
+    alias, secret_clause = attachment.alias, ""
+    try:
+        if attachment.secret is not None:
+            values = ", ".join(
+                f"{_checked_option(name)} {sql_literal(value)}"
+                for name, value in attachment.secret.items()
+            )
+            connection.execute(
+                f"CREATE OR REPLACE TEMPORARY SECRET {quote_identifier(alias)} (TYPE "
+                f"{_checked_option(attachment.type)}, {values})"
+            )
+            secret_clause = f", SECRET {quote_identifier(alias)}"
+        kind = "" if attachment.type == "duckdb" else f", TYPE {_checked_option(attachment.type)}"
+        connection.execute(
+            f"ATTACH {sql_literal(attachment.path)} AS {quote_identifier(alias)} "
+            f"(READ_ONLY{kind}{secret_clause})"
+        )
+        if attachment.type == "postgres":
+            _refuse_secret_table(connection, alias)
+            _disable_parallel_reads(connection, alias)
+    except BaseException:
+        detach(connection, attachment)
+        raise
+
+
+def _refuse_secret_table(connection: duckdb.DuckDBPyConnection, alias: str) -> None:
+    """Refuse a database with a table `duckdb_secrets`: the extension would use it as a secret
+    storage for everything that the instance reads."""
+    [(has_secret_table,)] = connection.execute(
+        f"SELECT t IS NOT NULL FROM postgres_query({sql_literal(alias)}, 'SELECT "
+        "to_regclass(''duckdb_secrets'')::text AS t')"
+    ).fetchall()
+    if has_secret_table:
+        raise SourceUnavailable(
+            "The database contains a table duckdb_secrets, from which DuckDB would take "
+            "credentials for other sources.",
+            hint="Connect as a role whose search path excludes it.",
+        )
+
+
+_NO_SNAPSHOT = (
+    "SELECT pg_is_in_recovery() OR EXISTS (SELECT FROM pg_stat_wal_receiver) OR EXISTS "
+    "(SELECT FROM pg_settings WHERE name LIKE 'rds%') AS t"
+)
+"""Whether the extension cannot share a snapshot between connections: on a standby, and on a server
+that it takes for Aurora by settings that every RDS has (1.5.5)."""
+
+
+def _disable_parallel_reads(connection: duckdb.DuckDBPyConnection, alias: str) -> None:
+    """Make the instance read each table over one connection if the server shares no snapshots.
+
+    The extension reads a large table over several connections, each of which would otherwise see
+    another state, and none the digested one.
+    """
+    [(cannot_share,)] = connection.execute(
+        f"SELECT t FROM postgres_query({sql_literal(alias)}, {sql_literal(_NO_SNAPSHOT)})"
+    ).fetchall()
+    if cannot_share:
+        connection.execute("SET GLOBAL pg_use_ctid_scan = false")
+
+
+def _check_reachable(host: str, port: int) -> None:
+    try:
+        with socket.create_connection((host, port), CONNECT_SECONDS) as connection:
+            connection.recv(1)  # a MySQL server speaks first
+    except OSError as error:
+        reason = (
+            "it does not respond"
+            if isinstance(error, TimeoutError)
+            else (error.strerror or str(error)).lower()
+        )
+        raise SourceUnavailable(
+            f"The server {host}:{port} cannot be reached: {reason}.",
+            hint="Check that the server is running, and its URL.",
+        ) from None
+
+
+_GREETING_TIMEOUT_SECONDS = 2.0
+"""The time limit of the first byte from a server."""
+_SSL_REQUEST = bytes.fromhex("0000000804d2162f")
+"""PostgreSQL's SSLRequest, which a server answers without authentication. MySQL sends its greeting
+unasked."""
+
+
+def responds(attachment: Attachment) -> bool:
+    """Whether a server responds to a connection without credentials; False if that is unknown."""
+    parameters = attachment.secret or {}
+    host, port = parameters.get("HOST", ""), parameters.get("PORT", "")
+    if attachment.type not in ("postgres", "mysql") or not host or not port.isdigit():
+        return False
+    try:
+        if host.startswith("/"):
+            connection = socket.socket(socket.AF_UNIX)
+            connection.settimeout(_GREETING_TIMEOUT_SECONDS)
+            connection.connect(f"{host}/.s.PGSQL.{port}")
+        else:
+            connection = socket.create_connection((host, int(port)), _GREETING_TIMEOUT_SECONDS)
+        with connection:
+            if attachment.type == "postgres":
+                connection.sendall(_SSL_REQUEST)
+            return bool(connection.recv(1))
+    except OSError:
+        return False
+
+
+def detach(connection: duckdb.DuckDBPyConnection, attachment: Attachment) -> None:
+    """Detach a database and drop its secret, if they exist. A running statement can still read it
+    to the end."""
+    alias = quote_identifier(attachment.alias)
+    _run_cleanup(connection, f"DETACH DATABASE IF EXISTS {alias}")
+    if attachment.secret is not None:
+        _run_cleanup(connection, f"DROP TEMPORARY SECRET IF EXISTS {alias}")
+
+
+def _run_cleanup(connection: duckdb.DuckDBPyConnection, statement: str) -> None:
+    """Run a cleanup statement. Interrupts are meant for the statement before it, and may repeat."""
+    for _ in range(_MAX_CLEANUP_ATTEMPTS):
+        try:
+            connection.execute(statement)
+        except duckdb.InterruptException:
+            continue
+        except duckdb.Error:
+            # The instance may be closed. The name is never used again, so nothing else is needed.
+            return
+        return
+
+
+def create_secret(connection: duckdb.DuckDBPyConnection, secret: ScopedSecret) -> None:
+    """Create a DuckDB secret for an object store whose extension is loaded. Raises duckdb.Error."""
+    values = "".join(
+        f", {_checked_option(name)} {sql_literal(value)}" for name, value in secret.values.items()
+    )
+    clause = f"TYPE {_checked_option(secret.type)}{values}, SCOPE {sql_literal(secret.scope)}"
+    connection.execute(
+        f"CREATE OR REPLACE TEMPORARY SECRET {quote_identifier(secret.name)} ({clause})"
+    )
+
+
+def drop_secret(connection: duckdb.DuckDBPyConnection, secret: ScopedSecret) -> None:
+    """Drop the secret."""
+    _run_cleanup(connection, f"DROP TEMPORARY SECRET IF EXISTS {quote_identifier(secret.name)}")
+
+
+class TransactionQuery:
+    """`sources.base.Query` on one connection."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, memory: dict[str, Any]) -> None:
+        self._connection, self.connector_state = connection, memory
+
+    def __call__(self, sql: str) -> list[tuple[Any, ...]]:
+        """All rows of a SELECT. Raises duckdb.Error."""
+        return self._connection.execute(sql).fetchall()
+
+
+def in_transaction(
+    connection: duckdb.DuckDBPyConnection, memory: dict[str, Any], work: Callable[[Query], T]
+) -> T:
+    """The result of `work`, whose queries run in one read-only transaction. Raises duckdb.Error and
+    what `work` raises."""
+    connection.execute("BEGIN TRANSACTION")
+    try:
+        return work(TransactionQuery(connection, memory))
+    finally:
+        _run_cleanup(connection, "ROLLBACK")  # fails if an error has already ended it
+
+
+def _checked_option(name: str) -> str:
+    if not _OPTION_NAME.fullmatch(name):
+        raise InvalidArgument(f"{name!r} is not a valid option name.")
+    return name

@@ -1,0 +1,187 @@
+"""Credentials of remote files: stripped from the location before it is stored, and turned into
+access options.
+
+The user part of a URL, query parameters that look like a credential, and the options key, secret
+and token are used while the kernel lives and never stored. The text of a `secret=` has one of these
+forms:
+
+    object stores   `key:secret` or `key:secret:token`; JSON with these names; or the secret alone
+                    if the key is given otherwise
+    http, https     `user:password`; `?query` to append to the URL; or a bearer token
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from jammi_lab.core import redaction
+from jammi_lab.core.errors import InvalidArgument, SecretMissing
+from jammi_lab.core.records import SourceRecord
+from jammi_lab.sources import database_urls
+from jammi_lab.sources.base import ReadCredentials
+from jammi_lab.sources.files import object_stores
+from jammi_lab.sources.locations import scheme_of, split_http_url, split_store_url
+
+if TYPE_CHECKING:
+    from jammi_lab.sources.files.http import HttpCredentials
+
+HTTP_SCHEMES = ("http", "https")
+_LIKE_AN_ADDRESS = re.compile(
+    r"[\s'\"(<\[]*(?:jdbc:)?(?:postgres|mysql|mariadb)\w*(?:\+\w+)?(?::|/.*@)|"
+    r".*\b(?:password|passwd|pwd)\s*=",
+    re.I | re.S,
+)
+"""Other spellings of a database URL, which would be stored as a path, with the password."""
+_S3_QUERY = {
+    "s3_access_key_id": "key",
+    "s3_secret_access_key": "secret",
+    "s3_session_token": "token",
+    "s3_endpoint": "endpoint_url",
+    "s3_region": "region",
+}
+
+
+def strip_credentials(
+    location: str, options: Mapping[str, Any]
+) -> tuple[str, dict[str, Any], dict[str, str]]:
+    """The location and options without credentials, and the credentials. Raises InvalidArgument,
+    whose message contains none of them."""
+    if not os.path.exists(location):
+        redaction.remember_typed_credentials(location)
+    scheme = scheme_of(location)
+    stored_options: dict[str, Any] = dict(options)
+    credentials: dict[str, str] = {}
+    if scheme is None and _LIKE_AN_ADDRESS.match(location) and not os.path.exists(location):
+        raise InvalidArgument(
+            "The location looks like the address of a database server, but is not a URL.",
+            hint="Write postgresql://user@host/database or mysql://…, and pass the password with "
+            "secret=.",
+        )
+    if database_urls.kind_of(scheme) is not None:
+        location, credentials = database_urls.strip_password(location)
+    elif scheme in HTTP_SCHEMES:
+        location, credentials = split_http_url(location)
+    elif scheme in object_stores.STORES:
+        for name in object_stores.CREDENTIALS:
+            if stored_options.get(name) is not None:
+                credentials[name] = stored_options.pop(name)
+        location = _strip_store_url(location, stored_options, credentials)
+        object_stores.check_endpoint(stored_options)
+    return location, stored_options, credentials
+
+
+def location_options(location: str) -> Mapping[str, tuple[type, ...]]:
+    """The options that a location takes in addition to those of its kind."""
+    return object_stores.OPTIONS if scheme_of(location) in object_stores.STORES else {}
+
+
+def _strip_store_url(
+    location: str, stored_options: dict[str, Any], credentials: dict[str, str]
+) -> str:
+    location, parameters = split_store_url(location)
+    for name, value in parameters.items():
+        option = _S3_QUERY.get(name.lower(), name)
+        if option not in object_stores.OPTIONS or option == "anon":
+            raise InvalidArgument(
+                f"Unknown parameter {name[:40]!r} in the URL of an object store.",
+                hint=f"Options are {', '.join(object_stores.OPTIONS)}: options={{…}}.",
+            )
+        (credentials if option in object_stores.CREDENTIALS else stored_options).setdefault(
+            option, value
+        )
+    return location
+
+
+def resolve_credentials(
+    record: SourceRecord, credentials: ReadCredentials
+) -> object_stores.StoreAccess | HttpCredentials | None:
+    """The access to a source's files; None if it needs none. Raises SecretMissing,
+    InvalidArgument."""
+    scheme = scheme_of(record.location)
+    if scheme in HTTP_SCHEMES:
+        from jammi_lab.sources.files.http import http_credentials
+
+        values, secret = credentials()
+        return http_credentials(
+            values.get("user"), values.get("password"), values.get("query", ""), secret
+        )
+    if scheme in object_stores.STORES:
+        values, secret = _store_credentials(record, credentials)
+        store_options: dict[str, Any] = {
+            name: value for name, value in record.options.items() if name in object_stores.OPTIONS
+        }
+        return object_stores.StoreAccess(
+            object_stores.STORES[scheme], store_options, {**values, **_parse_secret(secret)}
+        )
+    return None
+
+
+def catalog_table_access(
+    record: SourceRecord, credentials: ReadCredentials
+) -> object_stores.StoreAccess:
+    """The access to tables in s3 that a catalog elsewhere lists: by the secret of a catalog file,
+    or by the AWS_* variables. The secret of a catalog server is for the server only. Raises
+    SecretMissing, InvalidArgument."""
+    store_options: dict[str, Any] = {
+        name: value for name, value in record.options.items() if name in object_stores.OPTIONS
+    }
+    secret = credentials()[1] if record.secret and scheme_of(record.location) is None else None
+    return object_stores.StoreAccess("s3", store_options, _parse_secret(secret))
+
+
+_CREDENTIAL_VARIABLES = {
+    "s3": ("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE"),
+    "gs": ("GOOGLE_APPLICATION_CREDENTIALS",),
+    "az": (
+        "AZURE_STORAGE_CONNECTION_STRING",
+        "AZURE_STORAGE_ACCOUNT_KEY",
+        "AZURE_STORAGE_SAS_TOKEN",
+    ),
+}
+"""Variables from which each store's library takes credentials by itself."""
+
+
+def _store_credentials(
+    record: SourceRecord, credentials: ReadCredentials
+) -> tuple[Mapping[str, str], str | None]:
+    try:
+        return credentials()
+    except SecretMissing:
+        variables = _CREDENTIAL_VARIABLES.get(
+            object_stores.STORES.get(scheme_of(record.location) or "", ""), ()
+        )
+        # The typed credential is lost, but the environment provides another one.
+        if record.secret == "" and any(os.environ.get(name) for name in variables):
+            return {}, None
+        raise
+
+
+def _parse_secret(secret: str | None) -> dict[str, str]:
+    """Parse the text of a secret."""
+    if secret is None:
+        return {}
+    text = secret.strip()
+    if text.startswith("{"):
+        try:
+            parsed = json.loads(text)
+        except ValueError:
+            parsed = None
+        if not isinstance(parsed, dict) or not all(
+            name in object_stores.CREDENTIALS and isinstance(value, str)
+            for name, value in parsed.items()
+        ):
+            raise InvalidArgument(
+                "The secret must be a JSON object with key, secret and token.",
+                hint='Use {"key": "…", "secret": "…"}.',
+            )
+        return parsed
+    parts = text.split(":", 2)
+    return (
+        {"secret": parts[0]}
+        if len(parts) == 1
+        else dict(zip(object_stores.CREDENTIALS, parts, strict=False))
+    )

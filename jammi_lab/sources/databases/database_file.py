@@ -1,0 +1,519 @@
+"""Base of the connectors for single-file databases (SQLite, DuckDB): path, table list, state.
+
+The state of a table is one digest per column, over the values in row order. Three checks prove that
+it is unchanged, the cheapest first: the stat of the file and of its log, the digest of the bytes,
+and the digests of the rows.
+"""
+
+import os
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from jammi_lab.core.anchors import Cost, Input, InputKind, Observed, Snapshot, Unknown, Vanished
+from jammi_lab.core.bounded_cache import BoundedCache
+from jammi_lab.core.canonical_json import digest_of
+from jammi_lab.core.errors import InvalidArgument, JammiError, SourceUnavailable, TableNotFound
+from jammi_lab.core.identifiers import fold, near_names
+from jammi_lab.core.records import SourceRecord
+from jammi_lab.sources import read_errors
+from jammi_lab.sources.base import ObservationContext, ReadPlan, Relation, Requirements
+from jammi_lab.sources.databases import reader_process
+from jammi_lab.sources.databases.reader_process import ReaderError
+from jammi_lab.sources.locations import (
+    LocatedConnector,
+    check_readable_path,
+    display_location,
+    full_location,
+    literal_path,
+)
+from jammi_lab.storage.digests import NO_STAT, CacheEntry, observation_key
+from jammi_lab.storage.files import Stat, is_settled, stat_of
+
+_MAX_ATTEMPTS = 3
+_MAX_CACHED_FILES = 64
+METHOD = "digest of the columns"
+_REMEDY = '`ws.status(deep=True)` or `anchor="column:…"`'
+
+Stats = tuple[Stat | None, ...]
+"""Stats of the file and of its logs; None for a missing file."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileTable:
+    """A table or view in the file."""
+
+    schema: str
+    name: str
+    columns: tuple[tuple[str, str], ...]
+    """Names and declared types."""
+    is_view: bool = False
+    unreadable_because: str = ""
+    """Why it cannot be read, as a clause; such a table is not listed. Empty when it can."""
+
+    @property
+    def label(self) -> str:
+        """The listed name, without the default schema."""
+        return self.name if self.schema == "main" else f"{self.schema}.{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class TableContent:
+    """Digests and row count of a table."""
+
+    by_column: Mapping[str, str]
+    rows: int
+
+
+class FileUnreadable(Exception):
+    """The file cannot be read; `error` is the error for the user."""
+
+    def __init__(self, error: JammiError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+class DatabaseFileConnector(LocatedConnector, ABC):
+    """A registered database file.
+
+    `record.location` comes from `locations.store_location`; `folder` is the workspace's folder, or
+    None outside a workspace.
+    """
+
+    engine = ""
+    """The engine's name in messages."""
+    log_suffixes: tuple[str, ...] = ()
+    """Suffixes of the log files that belong to the state."""
+
+    def __init__(self, record: SourceRecord, folder: Path | None = None) -> None:
+        self.record = record
+        self.folder = folder
+        pattern = full_location(record.location, folder)
+        path = literal_path(pattern)
+        if path is None:
+            raise InvalidArgument(
+                f"{display_location(pattern)!r} matches several files; an {self.engine} source is "
+                "one file.",
+                hint="Add each file as its own source.",
+            )
+        self.path = path
+
+    # -- implemented by each engine
+
+    @abstractmethod
+    def read_tables(self) -> list[FileTable]:
+        """All tables and views of the file. Raises Failed."""
+
+    @abstractmethod
+    def table_relation(self, info: FileTable) -> Relation:
+        """The relation of one table; the caller sets its input. Raises SourceUnavailable,
+        ExtensionMissing."""
+
+    @abstractmethod
+    def digest_table(self, info: FileTable, ctx: ObservationContext) -> TableContent:
+        """One digest per column, and the row count. Raises Failed."""
+
+    @abstractmethod
+    def largest_value(
+        self, info: FileTable, column: str, ctx: ObservationContext
+    ) -> tuple[str | None, int]:
+        """The largest value of a column as text, and the row count. Raises Failed."""
+
+    @abstractmethod
+    def check_extension(self) -> None:
+        """Check that the DuckDB extension is installed. Raises ExtensionMissing."""
+
+    # -- connector
+
+    def tables(self) -> list[str]:
+        """The readable tables and views. Raises SourceUnavailable."""
+        return [info.label for info in self._tables() if not info.unreadable_because]
+
+    def find(self, parts: Sequence[str]) -> str | None:
+        """The listed name of `table` or `schema.table`, or None. An exact match wins over one that
+        ignores case; the default schema may be written out."""
+        readable = [info for info in self._tables() if not info.unreadable_because]
+        for normalize in (str, fold):
+            wanted = tuple(map(normalize, parts))
+            by_schema = [
+                info.label
+                for info in readable
+                if (normalize(info.schema), normalize(info.name)) == wanted
+            ]
+            if matches := by_schema or [
+                info.label for info in readable if normalize(info.label) == ".".join(wanted)
+            ]:
+                return matches[0]
+        return None
+
+    def check(self) -> None:
+        """Check that the file is a readable database.
+
+        Raises SourceUnavailable, ExtensionMissing, and InvalidArgument for a file of the workspace
+        itself or an anchor on a column that no table has.
+        """
+        self.check_extension()
+        readable = [info for info in self._tables() if not info.unreadable_because]
+        if self.record.anchor.startswith("column:"):
+            wanted = self.record.anchor.removeprefix("column:")
+            names = [column for info in readable for column, _ in info.columns]
+            if wanted not in names:
+                hint = (
+                    f"Columns are {', '.join(dict.fromkeys(names))}."
+                    if names
+                    else "The file has no tables."
+                )
+                raise InvalidArgument(
+                    f"There is no column {wanted!r} to anchor on.",
+                    near=near_names(wanted, names),
+                    hint=hint,
+                )
+
+    def relation(self, table: str | None) -> Relation:
+        """The relation of one table.
+
+        Raises SourceUnavailable, TableNotFound, ExtensionMissing, and InvalidArgument for a file of
+        the workspace itself.
+        """
+        info = self._find_table(table)
+        if info.unreadable_because:
+            raise TableNotFound(
+                f"{info.label!r} in {self._name} cannot be read: {info.unreadable_because}.",
+                hint="Read its underlying tables instead.",
+            )
+        relation = self.table_relation(info)
+        return Relation(
+            Input(InputKind.SOURCE, self.record.name, info.label),
+            ReadPlan(body=relation.read.body),
+            requirements=Requirements(
+                extensions=relation.requirements.extensions,
+                attachment=relation.requirements.attachment,
+            ),
+            explain=self.explain,
+        )
+
+    def observe(self, table: str | None, ctx: ObservationContext) -> Observed:
+        """A Snapshot by column; Vanished when the file or the table is gone; Unknown when the state
+        cannot be determined within the limits of the observation."""
+        if self.record.anchor == "none":
+            return Unknown('its owner chose anchor="none"')
+        observe_table = (
+            self._observe_column
+            if self.record.anchor.startswith("column:")
+            else self._observe_content
+        )
+        try:
+            for _ in range(_MAX_ATTEMPTS):
+                before = self._stats()
+                if before[0] is None:
+                    return Vanished()
+                if (observed := observe_table(table, before, ctx)) is not None:
+                    return observed
+        except FileUnreadable as error:
+            return Unknown(error.error.message.rstrip("."))
+        except (JammiError, OSError, duckdb.Error, pa.ArrowException) as error:
+            return Unknown(read_errors.reason_of(error))
+        return Unknown(f"{self._name} changes while it is observed")
+
+    def explain(self, message: str) -> JammiError | None:  # noqa: ARG002  engines override it
+        """The error for a DuckDB message about this file; None for an unknown message."""
+        return None
+
+    # -- file
+
+    @property
+    def _name(self) -> str:
+        return read_errors.display_name(self.path)
+
+    @property
+    def logs(self) -> list[str]:
+        """Paths of the logs. Both engines resolve links, so the logs are next to the target."""
+        real = os.path.realpath(self.path)
+        return [real + ending for ending in self.log_suffixes]
+
+    def _stats(self) -> Stats:
+        """Current stats. An empty log counts as none, because readers also create and remove it."""
+        logs = map(stat_of, self.logs)
+        return (
+            stat_of(self.path),
+            *(log if log is not None and log.size else None for log in logs),
+        )
+
+    def _tables(self) -> list[FileTable]:
+        """All tables and views, cached while the stats prove that nothing was written.
+
+        Raises SourceUnavailable, InvalidArgument.
+        """
+        check_readable_path(self.path, self.folder)
+        try:
+            stats = self._stats()
+        except OSError as error:
+            raise read_errors.unreadable_error(self._name, error) from None
+        if stats[0] is None:
+            raise read_errors.missing_error(full_location(self.record.location, self.folder))
+        key = (self.kind, self.path, digest_of(self.record.options), stats)
+        if (cached := _cached_tables.get(key)) is not None:
+            return cached
+        try:
+            tables = self.read_tables()
+        except FileUnreadable as error:
+            raise error.error from None
+        if stats_are_settled(stats):
+            _cached_tables.put(key, tables)
+        return tables
+
+    def _find_table(self, table: str | None) -> FileTable:
+        tables = self._tables()
+        readable = [info_.label for info_ in tables if not info_.unreadable_because]
+        if table is None:
+            raise TableNotFound(
+                f"{self.record.name!r} contains tables; name one of them.",
+                near=[f"{self.record.name}.{info_}" for info_ in readable[:5]],
+            )
+        info = next((info_ for info_ in tables if info_.label == table), None) or next(
+            (other for other in tables if fold(other.label) == fold(table)), None
+        )
+        if info is None:
+            raise TableNotFound(
+                f"There is no table {table!r} in {self.record.name}.",
+                near=near_names(table, readable),
+                hint=f"It contains {_display_names(readable)}.",
+            )
+        return info
+
+    # -- state
+
+    def _observe_content(
+        self, table: str | None, stats: Stats, ctx: ObservationContext
+    ) -> Observed | None:
+        """The state by the cheapest proof; None when the file was written meanwhile."""
+        force = self.record.anchor == "content"
+        file_entry = ctx.cache.get(self._file_key)
+        table_entry = ctx.cache.get(self._table_key(table))
+        if (
+            not force
+            and file_entry is not None
+            and table_entry is not None
+            and _proves_bytes(file_entry, stats, ctx)
+            and table_entry.payload["of"] == file_entry.payload["whole"]
+        ):
+            return self._snapshot(table_entry.payload, stats, Cost.FREE)
+        size = sum(stat.size for stat in stats if stat is not None)
+        if ctx.scan_bytes is not None and size > ctx.scan_bytes:
+            return Unknown(f"would scan {size:,} bytes; {_REMEDY}")
+        check_readable_path(self.path, self.folder)
+        file_digest = self._digest_files(ctx)
+        if (
+            not force
+            and table_entry is not None
+            and table_entry.payload["of"] == file_digest
+            and table_entry.payload["settled"]
+        ):
+            if self._stats() != stats:
+                return None
+            self._cache_file_digest(file_digest, stats, ctx)
+            return self._snapshot(table_entry.payload, stats, Cost.SCAN)
+        return self._scan_rows(table, stats, file_digest, table_entry, ctx)
+
+    def _scan_rows(
+        self,
+        table: str | None,
+        stats: Stats,
+        file_digest: str,
+        table_entry: CacheEntry | None,
+        ctx: ObservationContext,
+    ) -> Observed | None:
+        """The state from the rows; None when the file was written meanwhile. `whole` is the digest
+        of the bytes, `table_entry` the previous state."""
+        try:
+            info = self._find_table(table)
+        except TableNotFound:
+            return Vanished()
+        # Counting the rows would mean reading them, so the limit applies to the previous count.
+        if (
+            ctx.scan_rows is not None
+            and table_entry is not None
+            and (rows := table_entry.payload["rows"]) > ctx.scan_rows
+        ):
+            return Unknown(f"would scan about {rows:,} rows; {_REMEDY}")
+        if info.unreadable_because:
+            return Unknown(f"{info.label} cannot be read: {info.unreadable_because}")
+        columns = ctx.describe(self.relation(info.label))
+        content = self.digest_table(info, ctx)
+        pairs = list(content.by_column.items())
+        payload = {
+            "of": file_digest,
+            "settled": _all_settled(without_log_times(stats), ctx.now_ns, ctx.racy_seconds),
+            "columns": [[name, kind] for name, kind in columns.items()],
+            "content": digest_of([pairs, content.rows]),
+            # Per-column digests are only usable when the engine and DuckDB agree on the columns.
+            "by_column": pairs if list(content.by_column) == list(columns) else None,
+            "rows": content.rows,
+        }
+        if (after := self._unchanged_stats(stats, file_digest, ctx)) is None:
+            return None
+        self._cache_file_digest(file_digest, after, ctx)
+        ctx.cache.put(self._table_key(table), CacheEntry(_main_stat(stats), ctx.now_ns, payload))
+        return self._snapshot(payload, stats, Cost.SCAN)
+
+    def _unchanged_stats(
+        self, before: Stats, file_digest: str, ctx: ObservationContext
+    ) -> Stats | None:
+        """The current stats if nothing was written since `before`, else None.
+
+        Opening an SQLite log as root moves its ctime, so a changed ctime alone is decided by the
+        bytes.
+        """
+        after = self._stats()
+        unchanged = after == before or (
+            without_log_times(after) == without_log_times(before)
+            and self._digest_files(ctx) == file_digest
+        )
+        return after if unchanged else None
+
+    def _digest_files(self, ctx: ObservationContext) -> str:
+        try:
+            return reader_process.digest([self.path, *self.logs], ctx.timeout_seconds)
+        except ReaderError as error:
+            raise FileUnreadable(self.reader_error(error)) from None
+
+    def reader_error(self, error: ReaderError) -> JammiError:
+        """The error for a failure of the reader process."""
+        match error.kind:
+            case "denied":
+                return read_errors.unreadable_error(self._name, PermissionError())
+            case "gone":
+                return SourceUnavailable(
+                    f"{self._name} no longer exists.",
+                    hint="Restore the file, or remove the source.",
+                )
+            case "busy":
+                return SourceUnavailable(
+                    f"{self._name} is locked by another writer.",
+                    hint="Try again when the writer has finished.",
+                )
+            case "unfinished":
+                return SourceUnavailable(
+                    f"{self._name} contains an unfinished transaction.",
+                    hint="Open it once with write access to roll the transaction back.",
+                )
+            case "notadb":
+                return SourceUnavailable(
+                    f"{self._name} is not a complete {self.engine} database.",
+                    hint="It may be truncated or have another format.",
+                )
+        return SourceUnavailable(f"{self._name} cannot be read: {error}.")
+
+    def _cache_file_digest(self, file_digest: str, stats: Stats, ctx: ObservationContext) -> None:
+        payload = {"whole": file_digest, "stats": _serialized_stats(stats)}
+        ctx.cache.put(self._file_key, CacheEntry(_main_stat(stats), ctx.now_ns, payload))
+
+    def _snapshot(self, payload: Mapping[str, Any], stats: Stats, cost: Cost) -> Snapshot:
+        return Snapshot(
+            columns=dict(payload["columns"]),
+            whole=payload["content"],
+            method=METHOD,
+            cost=cost,
+            by_column=dict(payload["by_column"]) if payload["by_column"] is not None else None,
+            row_count=payload["rows"],
+            stamp=digest_of(_serialized_stats(without_log_times(stats))),
+        )
+
+    def _observe_column(
+        self, table: str | None, stats: Stats, ctx: ObservationContext
+    ) -> Observed | None:
+        """The state by the largest value of the anchor column and the row count; None when the file
+        was written meanwhile."""
+        key = observation_key(self.record.anchor, self._table_key(table))
+        entry = ctx.cache.get(key)
+        if (
+            entry is None
+            or entry.payload["stats"] != _serialized_stats(stats)
+            or not _all_settled(stats, entry.observed_at_ns, ctx.racy_seconds)
+        ):
+            try:
+                info = self._find_table(table)
+            except TableNotFound:
+                return Vanished()
+            name = self.record.anchor.removeprefix("column:")
+            if name not in dict(info.columns):
+                return Unknown(f"there is no column {name!r} in {info.label} to anchor on")
+            columns = ctx.describe(self.relation(info.label))
+            payload = {
+                "stats": _serialized_stats(stats),
+                "columns": list(columns.items()),
+                "found": list(self.largest_value(info, name, ctx)),
+            }
+            if without_log_times(self._stats()) != without_log_times(stats):
+                return None
+            entry, cost = CacheEntry(_main_stat(stats), ctx.now_ns, payload), Cost.SCAN
+            ctx.cache.put(key, entry)
+        else:
+            cost = Cost.FREE
+        value_and_rows = entry.payload["found"]
+        return Snapshot(
+            columns=dict(entry.payload["columns"]),
+            whole=digest_of(value_and_rows),
+            method=self.record.anchor,
+            cost=cost,
+            row_count=value_and_rows[1],
+            stamp=digest_of(_serialized_stats(without_log_times(stats))),
+        )
+
+    @property
+    def _file_key(self) -> str:
+        return observation_key(f"{self.kind}-file", self.path)
+
+    def _table_key(self, table: str | None) -> str:
+        options = digest_of([self.record.options, duckdb.__version__])
+        return observation_key(f"{self.kind}-table", self.path, fold(table or ""), options)
+
+
+_cached_tables = BoundedCache[tuple[str, str, str, Stats], list[FileTable]](_MAX_CACHED_FILES)
+"""Tables by file, options and stats."""
+_OLD_SECONDS = 2.0
+
+
+def stats_are_settled(stats: Stats) -> bool:
+    """Whether any later write is sure to change the stats: their timestamps are old enough."""
+    return _all_settled(stats, time.time_ns(), _OLD_SECONDS)
+
+
+def _proves_bytes(entry: CacheEntry, stats: Stats, ctx: ObservationContext) -> bool:
+    return entry.payload["stats"] == _serialized_stats(stats) and _all_settled(
+        stats, entry.observed_at_ns, ctx.racy_seconds
+    )
+
+
+def _all_settled(stats: Stats, observed_at_ns: int, racy_seconds: float) -> bool:
+    return all(stat is None or is_settled(stat, observed_at_ns, racy_seconds) for stat in stats)
+
+
+def without_log_times(stats: Stats) -> Stats:
+    """The stats without the ctime of logs, which merely opening a log may change."""
+    main, *logs = stats
+    return (
+        main,
+        *(
+            None if log is None else Stat(log.size, log.mtime_ns, 0, log.inode, log.device)
+            for log in logs
+        ),
+    )
+
+
+def _serialized_stats(stats: Stats) -> list[Any]:
+    return [None if stat is None else stat.to_dict() for stat in stats]
+
+
+def _main_stat(stats: Stats) -> Stat:
+    return stats[0] or NO_STAT
+
+
+def _display_names(names: Sequence[str]) -> str:
+    return ", ".join(names[:8]) + (" …" if len(names) > 8 else "") if names else "no tables"

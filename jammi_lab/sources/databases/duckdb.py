@@ -1,0 +1,347 @@
+"""Connector for DuckDB files, attached read-only for one statement or observation so that their
+owner can write in between.
+
+A file may contain SQL that DuckDB would bind with our privileges: views, macros, expressions of
+generated columns. Tables and digests are therefore read in a temporary instance that can open this
+file alone. Statements read tables by name, and only views that the allow-list accepts.
+"""
+
+import contextlib
+import os
+import re
+from collections.abc import Callable, Iterator
+
+import duckdb
+import pyarrow as pa
+
+from jammi_lab.core.anchors import Input, InputKind
+from jammi_lab.core.canonical_json import digest_of
+from jammi_lab.core.errors import JammiError, SourceUnavailable
+from jammi_lab.core.identifiers import fold, quote_identifier, sql_literal
+from jammi_lab.sources.base import (
+    Attachment,
+    ObservationContext,
+    ReadPlan,
+    Relation,
+    Requirements,
+    ViewReferences,
+    attachment_key,
+)
+from jammi_lab.sources.databases.database_file import (
+    DatabaseFileConnector,
+    FileTable,
+    FileUnreadable,
+    TableContent,
+)
+from jammi_lab.sources.scratch_duckdb import open_bare
+from jammi_lab.storage.arrow_digests import reader_digests
+
+_NO_INPUT = Input(InputKind.SOURCE, "")
+_HOLDER = re.compile(r"\(PID (\d+)\)")
+_VERSION = re.compile(r"database file with version number (\d+)")
+_INEXACT_ARROW_TYPES = (
+    "HUGEINT",
+    "BIT",
+    "INTERVAL",
+    "TIME WITH TIME ZONE",
+    "BIGNUM",
+    "VARINT",
+    "GEOMETRY",
+    "JSON",
+    "UUID",
+    "TIME_NS",
+)
+"""Types that Arrow cannot represent exactly; their text is digested instead."""
+_view_checks: list[Callable[[str], ViewReferences | None]] = []
+
+
+def register_view_check(check: Callable[[str], ViewReferences | None]) -> None:
+    """Register the allow-list check for the SQL of views; until then no view is readable.
+
+    The engine registers it, because this package may not import the engine.
+    """
+    _view_checks[:] = [check]
+
+
+def _check_view(sql: str) -> ViewReferences | None:
+    return _view_checks[0](sql) if _view_checks else None
+
+
+class DuckdbConnector(DatabaseFileConnector):
+    """A registered DuckDB file."""
+
+    engine = "DuckDB"
+    log_suffixes = (".wal",)
+
+    def check_extension(self) -> None:
+        """Nothing to check: reading needs no extension."""
+
+    def read_tables(self) -> list[FileTable]:
+        """All tables and views. Raises Failed."""
+        with self._connect() as connection:
+            tables = connection.execute(
+                "SELECT schema_name, table_name, coalesce(sql, '') FROM duckdb_tables() "
+                "WHERE database_name = 'it' AND NOT internal ORDER BY 1, 2"
+            ).fetchall()
+            views = connection.execute(
+                "SELECT schema_name, view_name, coalesce(sql, '') FROM duckdb_views() WHERE "
+                "database_name = 'it' AND NOT internal ORDER BY 1, 2"
+            ).fetchall()
+            file_tables = []
+            for schema, name, sql in tables:
+                unreadable_because = (
+                    "it has generated columns" if "GENERATED ALWAYS AS" in sql else ""
+                )
+                file_tables.append(
+                    FileTable(
+                        schema,
+                        name,
+                        () if unreadable_because else self._columns(connection, schema, name),
+                        unreadable_because=unreadable_because,
+                    )
+                )
+            return [
+                *file_tables,
+                *self._views(
+                    connection,
+                    views,
+                    {
+                        (info.schema, info.name)
+                        for info in file_tables
+                        if not info.unreadable_because
+                    },
+                ),
+            ]
+
+    def _views(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        views: list[tuple[str, str, str]],
+        tables: set[tuple[str, str]],
+    ) -> list[FileTable]:
+        """The views of the file. A view is readable if the allow-list accepts it, it reads only
+        tables and readable views of the file, and it calls no macro of the file."""
+        macros = {
+            fold(name)
+            for (name,) in connection.execute(
+                "SELECT function_name FROM duckdb_functions() WHERE database_name = 'it' "
+                "AND NOT internal"
+            ).fetchall()
+        }
+        references = {(schema, name): _check_view(sql) for schema, name, sql in views}
+        accepted: set[tuple[str, str]] = set()
+        while True:
+            newly_accepted = {
+                key
+                for key, used in references.items()
+                if key not in accepted
+                and used is not None
+                and not macros & {fold(name) for name in used.functions}
+                and all(
+                    len(parts) < 3 and (key[0], *parts)[-2:] in tables | accepted
+                    for parts in used.tables
+                )
+            }
+            if not newly_accepted:
+                break
+            accepted |= newly_accepted
+        unreadable_because = "it uses tables or functions that are not allowed in a view"
+        return [
+            FileTable(
+                schema,
+                name,
+                self._columns(connection, schema, name) if (schema, name) in accepted else (),
+                True,
+                "" if (schema, name) in accepted else unreadable_because,
+            )
+            for schema, name, _ in views
+        ]
+
+    def table_relation(self, info: FileTable) -> Relation:
+        """A SELECT of one table of the attached file."""
+        attachment = Attachment(
+            key=attachment_key(self.record.tenant, fold(self.record.name)),
+            type="duckdb",
+            path=self.path,
+            persistent=False,
+        )
+        return Relation(
+            _NO_INPUT,
+            ReadPlan(
+                body=f"SELECT * FROM "
+                f"{attachment.alias}.{quote_identifier(info.schema)}.{quote_identifier(info.name)}"
+            ),
+            requirements=Requirements(attachment=attachment),
+        )
+
+    def digest_table(self, info: FileTable, ctx: ObservationContext) -> TableContent:  # noqa: ARG002  signature of the base class
+        """Column digests in row order. Raises Failed."""
+        columns = ", ".join(_exact_expression(name, kind) for name, kind in info.columns)
+        with self._connect() as connection:
+            reader = connection.execute(
+                f"SELECT {columns} FROM "
+                f"it.{quote_identifier(info.schema)}.{quote_identifier(info.name)}"
+            ).to_arrow_reader(65_536)
+            digests, rows = reader_digests(reader)
+            collations = self._collations(connection, info)
+        return TableContent(
+            {
+                name: digest_of([digest, collations[name]]) if name in collations else digest
+                for name, digest in digests.items()
+            },
+            rows,
+        )
+
+    @staticmethod
+    def _collations(connection: duckdb.DuckDBPyConnection, info: FileTable) -> dict[str, str]:
+        """The collations of text columns, as SQL text by column.
+
+        Type names omit the collation, yet with another one the same rows give other results, so it
+        is part of a column's digest.
+        """
+        select = (
+            "SELECT sql FROM duckdb_tables() UNION ALL SELECT sql FROM duckdb_views() WHERE NOT "
+            "internal"
+        )
+        texts = sorted(
+            sql
+            for (sql,) in connection.execute(select).fetchall()
+            if sql and "collate" in fold(sql)
+        )
+        collations: dict[str, str] = {}
+        for name, kind in info.columns if texts else ():
+            if kind == "VARCHAR":
+                table_name = f"it.{quote_identifier(info.schema)}.{quote_identifier(info.name)}"
+                connection.execute(
+                    f"CREATE OR REPLACE TEMP TABLE twin AS SELECT {quote_identifier(name)} AS c "
+                    f"FROM {table_name} LIMIT 0"
+                )
+                [(sql,)] = connection.execute(
+                    "SELECT sql FROM duckdb_tables() WHERE temporary"
+                ).fetchall()
+                collations |= {name: sql} if "COLLATE" in sql else {}
+            elif "VARCHAR" in kind:  # nested text: no query shows its collation
+                collations[name] = "\n".join(texts)
+        return collations
+
+    def largest_value(
+        self,
+        info: FileTable,
+        column: str,
+        ctx: ObservationContext,  # noqa: ARG002
+    ) -> tuple[str | None, int]:
+        """The largest value in DuckDB's order. Raises Failed."""
+        select = (
+            f"SELECT max({quote_identifier(column)})::VARCHAR, count(*) FROM "
+            f"it.{quote_identifier(info.schema)}.{quote_identifier(info.name)}"
+        )
+        with self._connect() as connection:
+            [(largest, rows)] = connection.execute(select).fetchall()
+        return largest, rows
+
+    def explain(self, message: str) -> JammiError | None:
+        """The error for a locked, newer, damaged or missing file."""
+        if "Could not set lock on file" in message:
+            holder = (
+                f" by process {match[1]}"
+                if (match := _HOLDER.search(message))
+                else " by another process"
+            )
+            return SourceUnavailable(
+                f"{self._name} is open for writing{holder}.",
+                hint="DuckDB locks a file that is open for writing; close it there.",
+            )
+        if (
+            "Unique file handle conflict" in message
+            or "already attached" in message
+            or "different configuration" in message
+        ):
+            return SourceUnavailable(
+                f"{self._name} is open in this kernel.",
+                hint="Close that connection with connection.close().",
+            )
+        if match := _VERSION.search(message):
+            return SourceUnavailable(
+                f"{self._name} was written by a newer DuckDB: DuckDB {duckdb.__version__} cannot "
+                f"read storage version {match[1]}.",
+                hint="Export it as Parquet, or write it with an earlier STORAGE_VERSION.",
+            )
+        if (
+            "not a valid DuckDB database file" in message
+            or "Corrupt database file" in message
+            or "Serialization Error" in message
+        ):
+            return SourceUnavailable(
+                f"{self._name} is not a complete DuckDB database.",
+                hint="It may be truncated or have another format.",
+            )
+        if "Permission denied" in message:
+            return SourceUnavailable(
+                f"{self._name} cannot be read: permission denied.",
+                hint="Ask its owner for read permission.",
+            )
+        if "does not exist" in message and "database" in message:
+            return SourceUnavailable(
+                f"{self._name} no longer exists.", hint="Restore the file, or remove the source."
+            )
+        return None
+
+    @contextlib.contextmanager
+    def _connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A temporary DuckDB instance that can open this file alone. Raises Failed."""
+        paths = [self.path, os.path.realpath(self.path), *self.logs]
+        with open_bare() as connection:
+            try:
+                connection.execute(
+                    "SET TimeZone = 'UTC'; SET allowed_paths = "
+                    f"[{', '.join(map(sql_literal, paths))}]; SET enable_external_access = "
+                    "false"
+                )
+                connection.execute(f"ATTACH {sql_literal(self.path)} AS it (READ_ONLY)")
+                yield connection
+            except duckdb.Error as error:
+                explained = self.explain(str(error))
+                reason = str(error).split("\n", maxsplit=1)[0].split(": ", 1)[-1].rstrip(".")
+                raise FileUnreadable(
+                    explained
+                    if explained is not None
+                    else SourceUnavailable(f"{self._name} cannot be read: {reason}.")
+                ) from None
+            except pa.ArrowException as error:
+                raise FileUnreadable(
+                    SourceUnavailable(f"{self._name} cannot be read: {error}.")
+                ) from None
+
+    @staticmethod
+    def _columns(
+        connection: duckdb.DuckDBPyConnection, schema: str, name: str
+    ) -> tuple[tuple[str, str], ...]:
+        return tuple(
+            (row[0], row[1])
+            for row in connection.execute(
+                f"DESCRIBE it.{quote_identifier(schema)}.{quote_identifier(name)}"
+            ).fetchall()
+        )
+
+
+def _exact_expression(name: str, kind: str) -> str:
+    """An expression of the column whose Arrow values differ wherever the column's values do. Raises
+    Failed for a type without one."""
+    column = quote_identifier(name)
+    if kind.startswith("UNION(") and kind.count("UNION(") == 1:  # equal text, different members
+        return (
+            f"concat(union_tag({column})::VARCHAR, CASE WHEN {column}::VARCHAR IS NULL THEN '-' "
+            f"ELSE '+' || {column}::VARCHAR END) AS {column}"
+        )
+    if "UNION(" in kind or "VARIANT" in kind:
+        raise FileUnreadable(
+            SourceUnavailable(
+                f"Column {name!r} has type {kind}, which has no digest that separates all values.",
+                hint="Anchor on another column.",
+            )
+        )
+    return (
+        f"{column}::VARCHAR AS {column}"
+        if any(word in kind for word in _INEXACT_ARROW_TYPES)
+        else column
+    )

@@ -1,0 +1,503 @@
+"""Connector for MySQL and MariaDB.
+
+Comparisons follow DuckDB's rules. A server compares text by the column's collation, in which 'A'
+and 'a' may be equal, and floating-point numbers by rules of its own. Therefore DuckDB pushes down
+only filters on numbers, dates and times; it evaluates filters on text, binary and floating-point
+columns itself, like grouping and ordering. The session's time zone is UTC.
+
+`mysql_query` runs outside the transaction of a scan. Therefore the state is observed before and
+after a scan, together with the update time of the table, or of the tables behind a view, which
+changes with every write.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+
+import duckdb
+
+from jammi_lab.core.errors import JammiError, SourceUnavailable
+from jammi_lab.core.identifiers import quote_identifier
+from jammi_lab.sources import row_filters
+from jammi_lab.sources.base import Query
+from jammi_lab.sources.databases import mysql_types, mysql_views, value_checks
+from jammi_lab.sources.databases.server import (
+    OVERLOADED_ERRORS,
+    UNREACHABLE_ERRORS,
+    ErrorTable,
+    ServerConnector,
+)
+from jammi_lab.sources.databases.table_info import (
+    UNKNOWN_ROWS,
+    LogPosition,
+    ServerTable,
+    TableSelect,
+)
+from jammi_lab.sources.metadata_cache_lock import lock_for
+from jammi_lab.sources.row_filters import OwnerFilter
+from jammi_lab.sources.scan_conditions import ALL_ROWS, ConditionsOfScan, condition_on_server
+
+_SYSTEM_SCHEMAS = ("information_schema", "mysql", "performance_schema", "sys")
+_LISTING = (
+    "SELECT table_schema AS s, table_name AS n FROM information_schema.tables WHERE "
+    "table_type <> 'SYSTEM VIEW' AND {where} ORDER BY 1, 2"
+)
+_TABLE = """
+SELECT 0 AS place, CAST(table_type AS CHAR) AS form, CAST(engine AS CHAR) AS engine,
+  CAST(table_rows AS CHAR) AS estimate, CAST(data_length AS CHAR) AS bytes,
+  CAST(update_time AS CHAR) AS updated, CAST(create_time AS CHAR) AS created,
+  CAST(@@version AS CHAR) AS version,
+  CASE WHEN {lately} THEN CAST(NOW(6) AS CHAR) END AS fresh,
+  IF(@@lower_case_table_names, 0, (
+    SELECT COUNT(*) FROM information_schema.tables
+    WHERE table_schema = {schema} AND LOWER(table_name) = LOWER({name})
+      AND CAST(table_name AS BINARY) <> {name_bytes}
+  ) + (
+    SELECT COUNT(*) FROM information_schema.schemata
+    WHERE LOWER(schema_name) = LOWER({schema}) AND CAST(schema_name AS BINARY) <> {schema_bytes}
+  )) AS twins
+FROM information_schema.tables WHERE {same} AND table_type <> 'SYSTEM VIEW'
+UNION ALL
+SELECT ordinal_position, CAST(column_name AS CHAR), CAST(column_type AS CHAR),
+  CAST(data_type AS CHAR), CAST(COALESCE(character_set_name, '') AS CHAR),
+  CAST(COALESCE(collation_name, '') AS CHAR), NULL, NULL, NULL, NULL
+FROM information_schema.columns WHERE {same} ORDER BY 1"""
+"""The table, followed by its columns: a join of the two would make the server open every table.
+CAST gives all text one collation, as UNION requires."""
+_SAME = (
+    "table_schema = {schema} AND table_name = {name} AND CAST(table_schema AS BINARY) = "
+    "{schema_bytes} AND CAST(table_name AS BINARY) = {name_bytes}"
+)
+"""The bytes are compared, too, because the server compares these names by a collation in which `t`
+equals `T` even if they are two tables."""
+_LOG_POSITION = """
+SELECT MAX(CASE WHEN variable_name = 'UPTIME' THEN NULL ELSE variable_value END) AS lsn,
+  @@hostname AS host, CAST(@@port AS CHAR) AS port,
+  CAST(FLOOR((UNIX_TIMESTAMP() - MAX(
+    CASE WHEN variable_name = 'UPTIME' THEN CAST(variable_value AS UNSIGNED) ELSE 0 END
+  )) / 16) AS CHAR) AS began
+FROM {status}.global_status
+WHERE variable_name IN ('UPTIME', 'INNODB_LSN_CURRENT', 'INNODB_REDO_LOG_CURRENT_LSN')"""
+"""The log position and the identity of the server. Its start time is computed from the uptime, in
+steps of 16 seconds, because the two clocks may round apart."""
+_RANGE_COLLATIONS = re.compile(
+    r"(?:\w+_)?(?:bin|0900_bin|uca1400_nopad_ai_ci|"
+    r"(?:general|swedish|unicode|unicode_520|0900_ai|uca1400_ai)(?:_nopad)?_ci)"
+)
+"""Collations that ignore the case of ASCII letters, or order by bytes."""
+_EXACT_TYPES = re.compile(
+    r"(tiny|small|medium|big)?int|integer|year|decimal|numeric|date|datetime|timestamp|time"
+)
+_TEXT_TYPES = re.compile(r"(tiny|medium|long)?text|(var)?char|enum|set|json")
+_LONG_TYPES = re.compile(r"(tiny|medium|long)?(text|blob)|json")
+_INTEGER_WIDTH = re.compile(r"(?<=int)\(\d+\)")
+"""The display width of an integer type, which newer servers leave out."""
+_DECIMAL = re.compile(r"decimal\((\d+),(\d+)\).*")
+
+
+class MysqlConnector(ServerConnector):
+    """A registered MySQL or MariaDB database; `record.location` is its URL without credentials."""
+
+    extension = "mysql_scanner"
+    type = "mysql"
+    _status_schema = "information_schema"
+    """The schema of the server's status tables."""
+    settings: Mapping[str, str | bool] = {
+        "mysql_aggregate_pushdown_enabled": False,
+        "mysql_order_pushdown_enabled": False,
+        "mysql_query_timeout_enabled": False,
+        "mysql_tinyint1_as_boolean": False,
+        "mysql_session_time_zone": "+00:00",
+    }
+
+    @property
+    def path(self) -> str:
+        """Empty: the secret holds all parameters."""
+        return ""
+
+    def _probe_address(self) -> tuple[str, int] | None:
+        return (
+            None
+            if any(name == "socket" for name, _ in self.address.parameters)
+            else self.address.server
+        )
+
+    @property
+    def usual_schema(self) -> str:
+        """The database in the URL."""
+        return self.address.database
+
+    def shows(self, schema: str) -> bool:
+        """The schemas of the option `schemas`, or the database in the URL, or all but system
+        schemas."""
+        schemas = self.record.options.get("schemas") or (
+            [self.address.database] if self.address.database else None
+        )
+        return schema in schemas if schemas else schema not in _SYSTEM_SCHEMAS
+
+    def list_tables(self, query: Query) -> list[tuple[str, str]]:
+        """Schema and name of each table and view in the schemas of `shows`."""
+        schemas = self.record.options.get("schemas") or (
+            [self.address.database] if self.address.database else None
+        )
+        schema_list = ", ".join(map(_quote_text, schemas or _SYSTEM_SCHEMAS))
+        where = f"table_schema {'' if schemas else 'NOT '}IN ({schema_list})"
+        rows = self.run_on_server(query, _LISTING.format(where=where))
+        return sorted(
+            ((schema, name) for schema, name in rows if _is_sendable(schema, name)),
+            key=lambda at: (at[0] != self.default_schema, at),
+        )
+
+    def table_info(self, query: Query, schema: str, name: str) -> ServerTable | None:
+        """The metadata of one table. Raises SourceUnavailable for a name that DuckDB would not send
+        unchanged."""
+        literals = {
+            "schema": _quote_text(schema),
+            "name": _quote_text(name),
+            "schema_bytes": _quote_bytes(schema),
+            "name_bytes": _quote_bytes(name),
+        }
+        condition = _SAME.format(**literals)
+        rows = self.run_on_server(
+            query, _TABLE.format(**literals, same=condition, lately=mysql_views.WRITTEN_RECENTLY)
+        )
+        if not rows or rows[0][0] != 0:
+            return None
+        (_, table_type, engine, estimate, *stamps), *column_rows = rows
+        size, updated, created, version, server_time, case_twins = stamps
+        columns = [column[1:6] for column in column_rows]
+        _check_names(schema, name, [column for column, *_ in columns], bool(case_twins))
+        logged = in_log = table_type == "BASE TABLE" and engine == "InnoDB"
+        volatile_because = ""
+        if table_type == "VIEW":
+            dependencies = mysql_views.view_dependencies(
+                lambda select: self.run_on_server(query, select), (schema, name), _quote_text
+            )
+            volatile_because = dependencies.volatile_because
+            updated = dependencies.write_stamp
+            server_time = dependencies.recent_write_time
+            in_log = dependencies.is_logged
+        self._status_schema = "information_schema" if "MariaDB" in version else "performance_schema"
+        recent_position = (
+            "" if server_time is None else self._recent_position(query, server_time, in_log)
+        )
+        return ServerTable(
+            schema,
+            name,
+            tuple((column, _INTEGER_WIDTH.sub("", kind)) for column, kind, *_ in columns),
+            repr((table_type, columns)),
+            UNKNOWN_ROWS if estimate is None else int(estimate),
+            int(size or 0),
+            logged,
+            f"{updated} {created} {recent_position}",
+            frozenset(
+                column
+                for column, *_, collation in columns
+                if _RANGE_COLLATIONS.fullmatch(collation)
+            ),
+            volatile_because=volatile_because,
+        )
+
+    def _recent_position(self, query: Query, server_time: str, in_log: bool) -> str:
+        """What tells two writes of a moment ago apart, since update times have a resolution of a
+        second: the log position, or without one the server's time, which makes the stamp
+        unique."""
+        log_position = self.log_position(query) if in_log else None
+        return server_time if log_position is None else str(log_position.position[-1])
+
+    def log_position(self, query: Query) -> LogPosition | None:
+        """The log position of InnoDB. The server does not report whether a logged commit is visible
+        yet, which takes microseconds, so the position never counts as settled."""
+        rows = self.run_on_server(query, _LOG_POSITION.format(status=self._status_schema))
+        [(lsn, *identity)] = rows
+        return None if lsn is None else LogPosition([*identity, lsn], all_visible=False)
+
+    def build_select(
+        self, query: Query, info: ServerTable, owner: OwnerFilter | None
+    ) -> tuple[TableSelect, bool]:
+        """A scan if the columns that DuckDB cached match the server's, else a query.
+
+        On a mismatch DuckDB's cache is cleared first, unless a statement is reading a table of a
+        server now (`turns`). A query pushes no filters down.
+        """
+        current, cached = self._current_types(query, info), self._cached_types(query, info)
+        if cached != current:
+            with lock_for(query.connector_state, self.type).acquire_exclusive() as acquired:
+                if acquired:
+                    query("CALL mysql_clear_cache()")
+            cached = self._cached_types(query, info) if acquired else None
+        return self._table_select(
+            info, owner, current if cached is None else cached, cached is not None
+        ), cached is not None
+
+    def _cached_types(self, query: Query, info: ServerTable) -> dict[str, str] | None:
+        """Types by column as DuckDB would scan the table; None if it does not know the table."""
+        release = lock_for(query.connector_state, self.type).acquire_read()
+        try:
+            return {
+                name: kind
+                for name, kind, *_ in query(f"DESCRIBE SELECT * FROM {self.duckdb_table(info)}")
+            }
+        except duckdb.CatalogException:
+            return None
+        finally:
+            release()
+
+    def _current_types(self, query: Query, info: ServerTable) -> dict[str, str]:
+        """Types by column as the server describes the table now. A query returns text of a binary
+        collation as BLOB; here it counts as VARCHAR."""
+        columns = ", ".join(_quote_name(name) for name, _ in info.columns)
+        select = (
+            f"SELECT {columns} FROM {_quote_name(info.schema)}.{_quote_name(info.name)} LIMIT 0"
+        )
+        text_columns = {name for name, kind in info.columns if _TEXT_TYPES.match(kind)}
+        described = query(f"DESCRIBE SELECT * FROM {self.query_by_server(select)}")
+        return {name: "VARCHAR" if name in text_columns else kind for name, kind, *_ in described}
+
+    def _table_select(
+        self, info: ServerTable, owner: OwnerFilter | None, types: dict[str, str], can_scan: bool
+    ) -> TableSelect:
+        """A scan, with an expression around each column on which the server compares otherwise,
+        since filters on expressions are not pushed down.
+
+        Wide numbers need a query, as do one owner's rows: the scanner does not push down `IS NULL`,
+        and two reads would be of two states. Dates need a check of the rows that are read.
+        """
+        kinds = dict(info.columns)
+        wide_columns = {
+            name
+            for name, kind in info.columns
+            if (precision := _DECIMAL.fullmatch(kind)) and int(precision[1]) > 38
+        }
+        types |= dict.fromkeys(wide_columns, "VARCHAR")
+        owner_conditions = row_filters.conditions(
+            owner,
+            types,
+            info.range_columns,
+            quote_name=_quote_name,
+            quote_text=_quote_text,
+            lower=lambda column: f"LOWER({column})",
+        )
+        scan_columns = ", ".join(
+            f"NULL::VARCHAR AS {quote_identifier(n)}"
+            if n in wide_columns
+            else mysql_types.scan_expression(n, t, kinds[n])
+            for n, t in types.items()
+        )
+
+        def projected_body(columns: Collection[str], conditions: ConditionsOfScan) -> str:
+            dates = mysql_types.date_columns(types, columns)
+            needs_query = bool(not can_scan or owner_conditions or wide_columns & set(columns))
+            scan = f"SELECT {scan_columns} FROM {self.duckdb_table(info)}"
+            if not needs_query and not dates:
+                return scan
+            needed, limit = condition_on_server(
+                ALL_ROWS if owner_conditions else conditions(),
+                lambda column, value: mysql_types.literal_on_server(kinds[column], value),
+                _quote_name,
+            )
+            server_conditions = owner_conditions or ([needed] if needed else [])
+            if needs_query or limit is not None:
+                where = row_filters.where_clause(server_conditions) + (
+                    "" if limit is None else f" LIMIT {limit}"
+                )
+                return self._server_query(info, types, columns, where)
+            return f"{scan} WHERE {self._date_check(info, dates, needed)}"
+
+        return projected_body(types, lambda: ALL_ROWS), types, projected_body
+
+    def _server_query(
+        self, info: ServerTable, types: Mapping[str, str], columns: Collection[str], where: str
+    ) -> str:
+        """A SELECT that the server runs. It casts text, because a query returns text of a binary
+        collation as BLOB; and dates, because DuckDB reads some as NULL."""
+        dates = mysql_types.date_columns(types, columns)
+        server_columns = ", ".join(
+            f"CAST({_quote_name(n)} AS CHAR) AS {_quote_name(n)}"
+            if n in dates or kind == "VARCHAR"
+            else _quote_name(n)
+            for n, kind in types.items()
+            if n in columns
+        )
+        select = f"SELECT {server_columns or '1 AS one'} FROM {_server_name(info)}{where}"
+        label = self.full_label(info)
+        cast_columns = ", ".join(
+            mysql_types.date_from_text(n, kind, label)
+            if n in dates
+            else f"CAST({quote_identifier(n) if n in columns else 'NULL'} AS {kind}) AS "
+            f"{quote_identifier(n)}"
+            for n, kind in types.items()
+        )
+        return f"SELECT {cast_columns} FROM {self.query_by_server(select)}"
+
+    def _date_check(self, info: ServerTable, dates: Sequence[str], needed: str) -> str:
+        """A condition that fails if a row has a date that DuckDB cannot hold."""
+        tests = [mysql_types.incomplete_date(_quote_name(name)) for name in dates]
+        select = value_checks.first_bad_column(tests, _server_name(info), needed)
+        messages = [mysql_types.unreadable_date(self.full_label(info), name) for name in dates]
+        return value_checks.fail_if_found(self.query_by_server(select), messages)
+
+    def digest_rows(
+        self, query: Query, info: ServerTable, sets: Sequence[Sequence[str]]
+    ) -> tuple[int, list[str]]:
+        """The row count, and per set the sums of both halves of the rows' MD5. Sums, because with
+        XOR two equal rows would cancel each other."""
+        kinds = dict(info.columns)
+        sums, row_hashes = [], []
+        for number, columns in enumerate(sets):
+            if columns:
+                row = f"CONCAT_WS(',', {', '.join(_canonical_value(c, kinds[c]) for c in columns)})"
+                row_hashes.append(f"MD5({row}) AS m{number}")
+                halves = (
+                    f"CAST(CONV({side}(m{number}, 16), 16, 10) AS UNSIGNED)"
+                    for side in ("LEFT", "RIGHT")
+                )
+                sums += [
+                    f"CAST(SUM({half}) AS CHAR) AS s{number}_{position}"
+                    for position, half in enumerate(halves)
+                ]
+                sums.append(f"CAST(COUNT(m{number}) AS CHAR) AS n{number}")
+        table = f"{_quote_name(info.schema)}.{_quote_name(info.name)}"
+        rows, *values = self.run_on_server(
+            query,
+            f"SELECT {', '.join(['CAST(COUNT(*) AS CHAR) AS n', *sums])} FROM (SELECT "
+            f"{', '.join(row_hashes) or '1 AS m'} FROM {table}) AS t",
+        )[0]
+        parts = iter(values)
+        digests = []
+        for columns in sets:
+            first, second, counted = (
+                (next(parts), next(parts), next(parts)) if columns else ("", "", rows)
+            )
+            if counted != rows:
+                raise SourceUnavailable(
+                    f"{info.name} has rows that are too large for a digest on the server.",
+                    hint="Increase max_allowed_packet on the server.",
+                )
+            digests.append(f"{first} {second}" if columns else "")
+        return int(rows), digests
+
+    def largest_value(self, query: Query, info: ServerTable, column: str) -> tuple[str | None, int]:
+        """The largest value in the server's order, and the row count."""
+        table = f"{_quote_name(info.schema)}.{_quote_name(info.name)}"
+        [(largest, rows)] = self.run_on_server(
+            query,
+            f"SELECT CAST(MAX({_quote_name(column)}) AS CHAR) AS m, CAST(COUNT(*) AS CHAR) AS n "
+            f"FROM {table}",
+        )
+        return largest, int(rows)
+
+    def explain_message(self, text: str) -> JammiError | None:
+        """The error for a message of the extension or the server; None for any other."""
+        if not text.startswith(("Failed to ", "MySQL ", "Lost connection")):
+            return None
+        return self._server_error(text, _ERRORS, r'(?:query "[^"]*"|parameters "[^"]*"): (.+)')
+
+
+_ERRORS: ErrorTable = (
+    (
+        r"Access denied for user '[^']*'@'[^']*' to database '([^']*)'",
+        "this user has no access to the database {0}",
+        "Ask its owner for read permission.",
+    ),
+    (r"Access denied for user", "login failed", ""),
+    (
+        r"SELECT command denied to user \S+ for (?:table|column) (.+?)(?: in table.*)?\s*$",
+        "{0} cannot be read, permission denied",
+        "Ask its owner for read permission.",
+    ),
+    (
+        r"Unknown database '([^']*)'",
+        "the database {0} does not exist",
+        "Check the database at the end of the URL.",
+    ),
+    (
+        r"Table '([^']*)' doesn't exist",
+        "the table {0} no longer exists",
+        "Restore it, or remove what reads it.",
+    ),
+    (
+        r"Unknown column '([^']*)'",
+        "the column {0} no longer exists",
+        "Run the statement again to refresh the columns.",
+    ),
+    *UNREACHABLE_ERRORS,
+    (
+        r"Lost connection|gone away|Connection was killed|shutdown in progress",
+        "the connection was lost",
+        "Run the statement again.",
+    ),
+    (
+        r"execution was interrupted|max_statement_time|Lock wait timeout|Deadlock",
+        "the server cancelled the query",
+        "Run the statement again.",
+    ),
+    *OVERLOADED_ERRORS,
+    (
+        r"[Tt]able definition has changed",
+        "the definition of a table changed during the read",
+        "Run the statement again.",
+    ),
+    (r"SSL|TLS|certificate", "the TLS negotiation failed", "Check ssl_mode and ssl_ca in the URL."),
+)
+
+
+def _check_names(schema: str, name: str, columns: Sequence[str], has_case_twin: bool) -> None:
+    """Raise SourceUnavailable for names with which DuckDB would read another table or column."""
+    if unsendable := [
+        identifier for identifier in (schema, name, *columns) if not _is_sendable(identifier)
+    ]:
+        raise SourceUnavailable(
+            f"The name {unsendable[0]!r} contains a backtick or a backslash, which DuckDB cannot "
+            "send to the server.",
+            hint="Create a view on the server that gives it a plain name.",
+        )
+    if has_case_twin:
+        raise SourceUnavailable(
+            f"Another table or database differs from {schema}.{name} only by case, and "
+            "DuckDB could read either.",
+            hint="Create a view on the server that gives it a unique name.",
+        )
+
+
+def _is_sendable(*names: str) -> bool:
+    """Whether DuckDB's scanner can send these names: 1.5.5 does not escape backticks and
+    backslashes, which end a name or change it."""
+    return not any("`" in name or "\\" in name for name in names)
+
+
+def _canonical_value(column: str, kind: str) -> str:
+    """A value as text that is unique per value, without commas; `N` stands for NULL alone."""
+    name, base = _quote_name(column), kind.split("(", 1)[0].split(" ", 1)[0].lower()
+    if _TEXT_TYPES.fullmatch(base):
+        # As it is read: the same bytes are other text in another character set.
+        name = f"CONVERT({name} USING utf8mb4)"
+    if base == "bit":
+        text = f"CAST({name} + 0 AS CHAR)"
+    elif base in ("float", "double", "real"):
+        text = f"CAST({name} * 1e0 AS CHAR)"  # a FLOAT as text has six digits only
+    elif _EXACT_TYPES.fullmatch(base):
+        text = f"CAST({name} AS CHAR)"
+    elif _LONG_TYPES.fullmatch(base):
+        text = f"MD5({name})"
+    else:
+        text = f"HEX({name})"
+    return f"IFNULL({text}, 'N')"
+
+
+def _server_name(info: ServerTable) -> str:
+    return f"{_quote_name(info.schema)}.{_quote_name(info.name)}"
+
+
+def _quote_name(name: str) -> str:
+    return "`" + name.replace("`", "``") + "`"
+
+
+def _quote_text(value: str) -> str:
+    """A string literal that is independent of the server's backslash mode."""
+    return f"CONVERT({_quote_bytes(value)} USING utf8mb4)"
+
+
+def _quote_bytes(value: str) -> str:
+    return f"x'{value.encode().hex()}'"

@@ -1,0 +1,73 @@
+"""MySQL's types where DuckDB reads or compares them otherwise."""
+
+import re
+from collections.abc import Collection, Mapping
+
+from jammi_lab.core.identifiers import quote_identifier
+from jammi_lab.sources.databases.value_checks import fail_if, unreadable_value
+
+_DATES = ("DATE", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE")
+_FRACTION = re.compile(r"time\((\d)\)")
+_LITERALS = tuple(
+    (re.compile(kind), re.compile(value))
+    for kind, value in (
+        (r"(?:tiny|small|medium|big)?int(?: unsigned)?|year.*", r"-?\d{1,20}"),
+        (r"decimal\(\d+,\d+\)(?: unsigned)?", r"-?\d{1,38}(?:\.\d+)?"),
+        (r"date", r"\d{4}-\d\d-\d\d"),
+        (r"(?:datetime|timestamp)(?:\(\d\))?", r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d{1,6})?"),
+    )
+)
+"""Types that the server compares as DuckDB does, with their constants."""
+
+
+def scan_expression(name: str, duckdb_type: str, kind: str) -> str:
+    """A column in a scan. Its conditions are sent to the server only if it compares as DuckDB does.
+
+    `least` of one value is that value, costs nothing, and stops the pushdown (1.5.5). The extension
+    leaves out the zeros at the end of a time's fraction, unlike the server.
+    """
+    quoted = quote_identifier(name)
+    if duckdb_type == "VARCHAR" and (fraction := _FRACTION.fullmatch(kind)) and fraction[1] != "0":
+        padded = f"rpad(split_part({quoted}, '.', 2), {fraction[1]}, '0')"
+        return f"split_part({quoted}, '.', 1) || '.' || {padded} AS {quoted}"
+    if duckdb_type in ("VARCHAR", "BLOB", "FLOAT", "DOUBLE"):
+        return f"least({quoted}) AS {quoted}"
+    return quoted
+
+
+def literal_on_server(kind: str, value: str | None) -> str | None:
+    """The literal of a constant of a type; None if the server compares it otherwise."""
+    if value is None:
+        return "NULL"
+    return next(
+        (
+            f"'{value}'"
+            for type_, values in _LITERALS
+            if type_.fullmatch(kind) and values.fullmatch(value)
+        ),
+        None,
+    )
+
+
+def date_columns(types: Mapping[str, str], columns: Collection[str]) -> list[str]:
+    """The columns that may contain dates with a zero as year, month or day, of those read."""
+    return [name for name, kind in types.items() if name in columns and kind in _DATES]
+
+
+def incomplete_date(quoted: str) -> str:
+    """The server's condition for a date with a zero as month or day, which `0000-00-00` has, too.
+    The extension reads that as NULL (1.5.5)."""
+    return f"(MONTH({quoted}) = 0 OR DAYOFMONTH({quoted}) = 0)"
+
+
+def date_from_text(name: str, kind: str, label: str) -> str:
+    """A date from the server's text, which fails on one that DuckDB cannot hold."""
+    quoted = quote_identifier(name)
+    is_bad = f"{quoted} IS NOT NULL AND TRY_CAST({quoted} AS {kind}) IS NULL"
+    message = unreadable_date(label, name)
+    return f"{fail_if(is_bad, message, f'CAST({quoted} AS {kind})', kind)} AS {quoted}"
+
+
+def unreadable_date(label: str, column: str) -> str:
+    """The message for a column with an incomplete date."""
+    return unreadable_value(label, column, "date with a zero as year, month or day")

@@ -1,0 +1,492 @@
+"""Connector for PostgreSQL.
+
+All connections use the same settings for the formats of text and time, so that digests are
+comparable. DuckDB has no type for `numeric` without a precision or with more than 38 digits; such a
+column is read as exact text, or as DOUBLE with the option `is_numeric_type="double"`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import string
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from jammi_lab.core.errors import JammiError, SourceUnavailable
+from jammi_lab.core.identifiers import quote_identifier, sql_literal
+from jammi_lab.sources import row_filters
+from jammi_lab.sources.attach import CONNECT_SECONDS
+from jammi_lab.sources.base import Query
+from jammi_lab.sources.databases import postgres_types, value_checks
+from jammi_lab.sources.databases.server import (
+    OVERLOADED_ERRORS,
+    UNREACHABLE_ERRORS,
+    ErrorTable,
+    ServerConnector,
+)
+from jammi_lab.sources.databases.table_info import (
+    UNKNOWN_ROWS,
+    LogPosition,
+    ServerTable,
+    TableSelect,
+)
+from jammi_lab.sources.row_filters import OwnerFilter
+from jammi_lab.sources.scan_conditions import ALL_ROWS, ConditionsOfScan, condition_on_server
+
+_SESSION_SETTINGS = {
+    "TimeZone": "UTC",
+    "DateStyle": "ISO",
+    "IntervalStyle": "postgres",
+    "extra_float_digits": "3",
+    "bytea_output": "hex",
+    "lc_monetary": "C",
+    "xmloption": "content",
+}
+_MIN_ROW_BYTES = 28
+"""The least space that a row takes in a page."""
+_LISTING = """
+SELECT n.nspname::text AS "schema", c.relname::text AS "name"
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND {where} ORDER BY 1, 2"""
+_TABLE = """
+WITH RECURSIVE it AS (
+  SELECT c.oid, c.relkind::text AS form, c.relname, n.nspname
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  WHERE n.nspname = {schema} AND c.relname = {name} AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+), parts AS (
+  SELECT oid FROM it
+  UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN parts p ON i.inhparent = p.oid
+), sums AS (
+  SELECT
+    bool_and(c.relkind IN ('r', 'p', 'm') AND c.relpersistence = 'p' AND NOT c.relrowsecurity)
+      AS logged,
+    sum(CASE WHEN c.relkind NOT IN ('r', 'm') THEN 0 WHEN c.reltuples >= 0 AND c.relpages > 0
+      THEN ceil(c.reltuples::float8 / c.relpages
+        * (pg_catalog.pg_relation_size(c.oid) / current_setting('block_size')::float8))
+      ELSE pg_catalog.pg_relation_size(c.oid) / {row} END)::float8 AS estimate,
+    sum(CASE WHEN c.relkind IN ('r', 'm') THEN pg_catalog.pg_relation_size(c.oid) ELSE 0 END)
+      ::bigint AS bytes,
+    bool_or(c.relkind NOT IN ('r', 'p', 'm')) AS untold, bool_or(c.relkind = 'f') AS "foreign"
+  FROM parts JOIN pg_catalog.pg_class c USING (oid))
+SELECT it.oid::bigint AS oid, it.form, sums.*, (
+  SELECT json_agg(json_build_array(
+    a.attname, CASE WHEN t.typnamespace <> 'pg_catalog'::regnamespace
+      THEN t.typnamespace::regnamespace::text || '.' ELSE '' END || pg_catalog.regexp_replace(
+      pg_catalog.format_type(a.atttypid, a.atttypmod), '^("([^"]|"")*"|[^".]+)[.]', ''), a.attnum,
+    COALESCE((SELECT string_agg(e.enumlabel::text, ',' ORDER BY e.enumsortorder)
+      FROM pg_catalog.pg_enum e WHERE e.enumtypid IN (a.atttypid, t.typelem)), ''),
+    COALESCE((SELECT string_agg(
+        m.attname::text || ' ' || pg_catalog.format_type(m.atttypid, m.atttypmod), ','
+        ORDER BY m.attnum)
+      FROM pg_catalog.pg_attribute m WHERE m.attrelid = t.typrelid AND t.typrelid <> 0
+        AND m.attnum > 0 AND NOT m.attisdropped), ''))
+    ORDER BY a.attnum)
+  FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+  WHERE a.attrelid = it.oid AND a.attnum > 0 AND NOT a.attisdropped)::text AS columns
+FROM it, sums"""
+_VIEW_DEPENDENCIES = r"""
+WITH RECURSIVE behind AS (
+  SELECT {oid}::oid AS oid UNION SELECT n.oid FROM behind b, LATERAL (
+    SELECT i.inhrelid AS oid FROM pg_catalog.pg_inherits i WHERE i.inhparent = b.oid
+    UNION ALL SELECT d.refobjid FROM pg_catalog.pg_class c
+      JOIN pg_catalog.pg_rewrite r ON r.ev_class = c.oid AND c.relkind = 'v'
+      JOIN pg_catalog.pg_depend d
+        ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = r.oid
+        AND d.refclassid = 'pg_catalog.pg_class'::regclass WHERE c.oid = b.oid) n
+), fickle AS (
+  SELECT min(CASE
+    WHEN f[2] IS NULL
+    THEN 'uses ' || COALESCE(p.proname::text || '()', 'TABLESAMPLE') || ', which is volatile'
+    ELSE 'has a LIMIT without an ORDER BY, which returns arbitrary rows' END) AS said FROM behind b
+  JOIN pg_catalog.pg_class c ON c.oid = b.oid AND c.relkind = 'v'
+  JOIN pg_catalog.pg_rewrite r ON r.ev_class = c.oid,
+  LATERAL regexp_matches(
+    r.ev_action::text,
+    ':(?:op)?funcid (\d+)|{{TABLESAMPLECLAUSE |(:sortClause <> :limitOffset )(?!<> :limitCount <>)',
+    'g') f
+  LEFT JOIN pg_catalog.pg_proc p ON p.oid = f[1]::oid
+  WHERE f[1] IS NULL OR p.provolatile = 'v')
+SELECT (SELECT said FROM fickle) AS fickle, (
+  SELECT bool_or(c.relkind = 'f') FROM behind JOIN pg_catalog.pg_class c USING (oid)
+) AS outside"""
+"""Why a view is not deterministic, and whether it reads foreign tables. Run for views only, since
+compiling the query takes the server 20 ms."""
+_LOG_POSITION = """
+SELECT (SELECT system_identifier::text FROM pg_catalog.pg_control_system()) AS "system",
+  (SELECT timeline_id::text FROM pg_catalog.pg_control_checkpoint()) AS "timeline",
+  pg_catalog.pg_postmaster_start_time()::text AS "began",
+  CASE WHEN pg_catalog.pg_is_in_recovery() THEN NULL
+    ELSE pg_catalog.pg_current_wal_insert_lsn()::text END AS "lsn"
+WHERE pg_catalog.has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')
+  AND pg_catalog.has_function_privilege('pg_catalog.pg_control_checkpoint()', 'EXECUTE')"""
+_OPEN_WRITERS = (
+    "SELECT pg_catalog.count(*) AS n FROM pg_catalog.pg_locks WHERE locktype = "
+    "'transactionid' AND mode = 'ExclusiveLock'"
+)
+"""The number of open writing transactions: each holds the lock on its own id until its changes are
+visible to all."""
+_NESTED_TYPES = re.compile(r"\[\]\[\]|^ENUM\(.*\)\[\]")
+"""Types that `postgres_query` returns otherwise than the scan does."""
+
+
+class PostgresConnector(ServerConnector):
+    """A registered PostgreSQL database; `record.location` is its URL without credentials."""
+
+    extension = "postgres_scanner"
+    type = "postgres"
+    one_snapshot = True
+
+    @property
+    def path(self) -> str:
+        """The libpq connection string, without the parameters of the secret."""
+        parameters = {name: value for name, value in self.address.parameters if name != "host"}
+        parameters["connect_timeout"] = str(CONNECT_SECONDS)
+        parameters["application_name"] = "jammi_lab"
+        parameters["tcp_user_timeout"] = "30000"
+        parameters["options"] = " ".join(
+            f"-c {name}={value}" for name, value in _SESSION_SETTINGS.items()
+        )
+        return " ".join(f"{name}={_quote_parameter(value)}" for name, value in parameters.items())
+
+    @property
+    def usual_schema(self) -> str:
+        """`public`, the schema of a new database."""
+        return "public"
+
+    def shows(self, schema: str) -> bool:
+        """The schemas of the option `schemas`, or all but system schemas."""
+        schemas = self.record.options.get("schemas")
+        return (
+            schema in schemas
+            if schemas
+            else not schema.startswith("pg_") and schema != "information_schema"
+        )
+
+    def list_tables(self, query: Query) -> list[tuple[str, str]]:
+        """Schema and name of each table, partitioned table, view, materialised view and foreign
+        table, without partitions."""
+        schemas = self.record.options.get("schemas")
+        user_schemas = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
+        where = (
+            f"n.nspname IN ({', '.join(map(sql_literal, schemas))})" if schemas else user_schemas
+        )
+        rows = self.run_on_server(query, _LISTING.format(where=f"{where} AND NOT c.relispartition"))
+        return sorted(
+            ((schema, name) for schema, name in rows),
+            key=lambda at: (at[0] != self.default_schema, at),
+        )
+
+    def table_info(self, query: Query, schema: str, name: str) -> ServerTable | None:
+        """The metadata of one table. Raises SourceUnavailable for columns that differ only by
+        case."""
+        rows = self.run_on_server(
+            query,
+            _TABLE.format(schema=sql_literal(schema), name=sql_literal(name), row=_MIN_ROW_BYTES),
+        )
+        if not rows:
+            return None
+        [(oid, relation_kind, logged, estimate, size, has_no_estimate, foreign, column_json)] = rows
+        volatile_because = None
+        if relation_kind == "v":
+            [(volatile_because, foreign)] = self.run_on_server(
+                query, _VIEW_DEPENDENCIES.format(oid=int(oid))
+            )
+        columns = [tuple(column) for column in json.loads(column_json or "[]")]
+        if (case_twins := _case_twins([column[0] for column in columns])) is not None:
+            raise SourceUnavailable(
+                f"The columns {case_twins[0]!r} and {case_twins[1]!r} of {schema}.{name} differ "
+                "only by case, which DuckDB ignores.",
+                hint="Create a view on the server that gives them different names.",
+            )
+        return ServerTable(
+            schema,
+            name,
+            tuple((column, kind) for column, kind, *_ in columns),
+            repr((oid, relation_kind, self.record.options.get("numeric"), columns)),
+            UNKNOWN_ROWS if has_no_estimate else int(estimate or 0),
+            int(size or 0),
+            bool(logged),
+            range_columns=frozenset(
+                column for column, kind, *_ in columns if postgres_types.TEXT.fullmatch(kind)
+            ),
+            has_snapshot=not foreign,
+            volatile_because=f"its view {volatile_because}" if volatile_because else "",
+            numeric_text_columns=tuple(
+                (column, "options={'numeric': 'double'}") for column in self._wide_columns(columns)
+            ),
+        )
+
+    def log_position(self, query: Query) -> LogPosition | None:
+        """The insert position of the log, and whether every commit up to it is visible.
+
+        A commit is in the log before others see it, for a long time if a standby must confirm it;
+        until then its transaction holds a lock. The start time of the server is part of the
+        identity: a server restored from a copy of its files (a container image) can write other
+        rows up to the same position.
+        """
+        rows = self.run_on_server(query, _LOG_POSITION)
+        if not rows or rows[0][-1] is None:
+            return None
+        # After the position, so that no commit falls between the two queries.
+        [(writer_count,)] = self.run_on_server(query, _OPEN_WRITERS)
+        return LogPosition(list(rows[0]), writer_count == 0)
+
+    def build_select(
+        self, query: Query, info: ServerTable, owner: OwnerFilter | None
+    ) -> tuple[TableSelect, bool]:
+        """A scan, whose filters DuckDB pushes down to the server; or a query on the server.
+
+        A query casts wide numbers to text. It also selects one owner's rows: the scanner pushes
+        down neither `IS NULL` nor function calls, and would fetch the rows of other tenants.
+        """
+        query("CALL pg_clear_cache()")  # DuckDB keeps the columns of an earlier definition
+        kinds = dict(info.columns)
+        described = query(f"DESCRIBE SELECT * FROM {self.duckdb_table(info)}")
+        text_columns = {
+            *self._wide_columns(info.columns),
+            *(name for name, kind in info.columns if postgres_types.is_read_as_text(kind)),
+        }
+        types: dict[str, str] = {
+            name: "VARCHAR" if name in text_columns else kind for name, kind, *_ in described
+        }
+        owner = None if any(_NESTED_TYPES.search(kind) for kind in types.values()) else owner
+        owner_conditions = row_filters.conditions(
+            owner,
+            types,
+            info.range_columns,
+            quote_text=lambda value: f'{sql_literal(value)} COLLATE "C"',
+            lower=_lower_ascii,
+        )
+        scan_columns = ", ".join(
+            f"NULL::VARCHAR AS {quote_identifier(name)}"
+            if name in text_columns
+            else postgres_types.scan_expression(name, kinds.get(name, ""))
+            for name in types
+        )
+
+        def projected_body(columns: Collection[str], conditions: ConditionsOfScan) -> str:
+            checks = postgres_types.range_conditions(self.full_label(info), types, columns)
+            tests = {
+                name: test
+                for name, kind in kinds.items()
+                if name in columns and name not in text_columns
+                if (test := postgres_types.server_test(name, kind)) is not None
+            }
+            needs_query = bool(owner_conditions or text_columns & set(columns))
+            body = f"SELECT {scan_columns} FROM {self.duckdb_table(info)}"
+            if needs_query or tests:
+                needed, limit = condition_on_server(
+                    ALL_ROWS if owner_conditions else conditions(),
+                    lambda column, value: postgres_types.literal_on_server(kinds[column], value),
+                    quote_identifier,
+                )
+                where = owner_conditions or ([needed] if needed else [])
+                as_text = {name for name in tests if postgres_types.is_castable(kinds[name])}
+                if needs_query or (limit is not None and as_text == tests.keys()):
+                    body = self._server_query(
+                        info, types, columns, as_text | text_columns, where, limit
+                    )
+                    tests = {name: tests[name] for name in tests.keys() - as_text}
+                checks += [self._value_check(info, tests, where)] if tests else []
+            return f"SELECT * FROM ({body}) WHERE {' AND '.join(checks)}" if checks else body
+
+        return (projected_body(types, lambda: ALL_ROWS), types, projected_body), True
+
+    def _value_check(
+        self, info: ServerTable, tests: Mapping[str, tuple[str, str]], conditions: Sequence[str]
+    ) -> str:
+        """A condition that fails if a row has a value that DuckDB would read as another."""
+        select = value_checks.first_bad_column(
+            [test for test, _ in tests.values()],
+            _server_name(info),
+            row_filters.where_clause(conditions).removeprefix(" WHERE "),
+        )
+        messages = [
+            value_checks.unreadable_value(self.full_label(info), name, value)
+            for name, (_, value) in tests.items()
+        ]
+        return value_checks.fail_if_found(self.query_by_server(select), messages)
+
+    def _server_query(
+        self,
+        info: ServerTable,
+        types: Mapping[str, str],
+        columns: Collection[str],
+        text_columns: Collection[str],
+        conditions: Sequence[str],
+        limit: int | None,
+    ) -> str:
+        """A SELECT that the server runs, with some columns cast to text."""
+        server_columns = ", ".join(
+            f"{quote_identifier(n)}::text AS {quote_identifier(n)}"
+            if n in text_columns
+            else quote_identifier(n)
+            for n in types
+            if n in columns
+        )
+        end = row_filters.where_clause(conditions) + ("" if limit is None else f" LIMIT {limit}")
+        select = f"SELECT {server_columns or '1 AS one'} FROM {_server_name(info)}{end}"
+        label = self.full_label(info)
+        values = ", ".join(
+            f"CAST(NULL AS {kind}) AS {quote_identifier(n)}"
+            if n not in columns
+            else f"{postgres_types.number_from_text(n, kind, label)} AS {quote_identifier(n)}"
+            if n in text_columns and kind != "VARCHAR"
+            else f"CAST({quote_identifier(n)} AS {kind}) AS {quote_identifier(n)}"
+            for n, kind in types.items()
+        )
+        return f"SELECT {values} FROM {self.query_by_server(select)}"
+
+    def _wide_columns(self, columns: Iterable[Sequence[str]]) -> list[str]:
+        """The numeric columns that are read as text."""
+        return (
+            []
+            if self.record.options.get("numeric") == "double"
+            else [name for name, kind, *_ in columns if postgres_types.is_wide_number(kind)]
+        )
+
+    def digest_rows(
+        self, query: Query, info: ServerTable, sets: Sequence[Sequence[str]]
+    ) -> tuple[int, list[str]]:
+        """The row count, and two sums per set over 64-bit hashes of the tuples with two seeds: 128
+        bits, independent of the row order."""
+        sum_expressions = [
+            f"pg_catalog.sum(pg_catalog.hashtextextended({_row_text(columns)}, "
+            f"{seed})::numeric)::text AS s{number}_{seed}"
+            for number, columns in enumerate(sets)
+            if columns
+            for seed in (0, 1)
+        ]
+        expressions = ", ".join(["pg_catalog.count(*) AS n", *sum_expressions])
+        [(rows, *sums)] = self.run_on_server(
+            query,
+            f"SELECT {expressions} FROM "
+            f"{quote_identifier(info.schema)}.{quote_identifier(info.name)} AS t",
+        )
+        pairs = iter(sums)
+        return int(rows), [f"{next(pairs)} {next(pairs)}" if columns else "" for columns in sets]
+
+    def largest_value(self, query: Query, info: ServerTable, column: str) -> tuple[str | None, int]:
+        """The largest value in the server's order, and the row count."""
+        [(largest, rows)] = self.run_on_server(
+            query,
+            f"SELECT pg_catalog.max({quote_identifier(column)})::text AS largest, "
+            "pg_catalog.count(*) "
+            f"AS n FROM {quote_identifier(info.schema)}.{quote_identifier(info.name)}",
+        )
+        return largest, int(rows)
+
+    def explain_message(self, text: str) -> JammiError | None:
+        """The error for a message of the extension, libpq or the server; None for any other."""
+        if not _ABOUT_THE_SERVER.match(text):
+            return None
+        return _query_error(text, self.record.name) or self._server_error(
+            text, _ERRORS, r"ERROR:\s*(.+)"
+        )
+
+
+def _case_twins(names: Sequence[str]) -> tuple[str, str] | None:
+    """The first two names that DuckDB, which ignores the case of ASCII letters, takes for one."""
+    first_by_key: dict[bytes, str] = {}
+    return next(
+        (
+            (first, name)
+            for name in names
+            if (first := first_by_key.setdefault(name.encode().lower(), name)) != name
+        ),
+        None,
+    )
+
+
+def _lower_ascii(column: str) -> str:
+    """Lower-case A to Z only, independent of the locale."""
+    return (
+        f"pg_catalog.translate({column}::text, '{string.ascii_uppercase}', "
+        f"'{string.ascii_lowercase}')"
+    )
+
+
+def _row_text(columns: Sequence[str]) -> str:
+    """The text of a row of these columns in the server's format, in which NULL, empty text and
+    quotes differ."""
+    return f'ROW({", ".join(f"t.{quote_identifier(c)}" for c in columns)})::text COLLATE "C"'
+
+
+def _server_name(info: ServerTable) -> str:
+    return f"{quote_identifier(info.schema)}.{quote_identifier(info.name)}"
+
+
+def _quote_parameter(value: str) -> str:
+    """A quoted value for a libpq connection string."""
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+_ABOUT_THE_SERVER = re.compile(
+    r"Failed to |Unable to connect to Postgres|.*to read a Postgres |(?:.*: )?ERROR:|server "
+    r"closed the connection|.*connection to server|.*COPY data from Postgres|"
+    r"no connection to the server|SSL SYSCALL"
+)
+"""How messages of the extension, libpq and the server begin; others are not about the server."""
+_LOST_CONNECTION = (
+    r"starting up|shutting down|terminating connection|server closed the "
+    r"connection|connection to server was lost|Connection reset|SSL SYSCALL|"
+    r"no connection to the server|Broken pipe"
+)
+_ERRORS: ErrorTable = (
+    (r"authentication failed|no password supplied|SCRAM|no pg_hba\.conf entry", "login failed", ""),
+    (r'role "[^"]*" does not exist', "the user does not exist", "Check the user in the URL."),
+    (
+        r'database "([^"]*)" does not exist',
+        "the database does not exist",
+        "Check the database at the end of the URL.",
+    ),
+    *UNREACHABLE_ERRORS,
+    (
+        r"timeout expired|Connection timed out|timed out",
+        "it does not respond",
+        "Check that the server is running, and the host and port.",
+    ),
+    (_LOST_CONNECTION, "the connection was lost", "Run the statement again."),
+    (r"SSL|certificate", "the TLS negotiation failed", "Check sslmode and sslrootcert in the URL."),
+    *OVERLOADED_ERRORS,
+    (
+        r"unsupported startup parameter",
+        "its connection pooler rejects startup options",
+        "Connect to the server directly, or let the pooler ignore `options`.",
+    ),
+)
+
+
+def _query_error(text: str, source: str) -> SourceUnavailable | None:
+    """The error for a server that rejected or cancelled a query; None for any other message."""
+    if denied := re.search(r"permission denied for (\w+ ?\w*) (\S+)", text):
+        return SourceUnavailable(
+            f"{denied[1].capitalize()} {denied[2]} of the source {source!r} cannot be read: "
+            "permission denied.",
+            hint="Ask its owner for read permission.",
+        )
+    if missing := re.search(r'relation "([^"]*)" does not exist', text):
+        return SourceUnavailable(
+            f"The table {missing[1]} no longer exists on the server.",
+            hint="Restore it, or remove what reads it.",
+        )
+    if missing := re.search(
+        r'column "?([^"\s]*)"? does not exist|has no column named "?([^"\s]*)"?', text
+    ):
+        return SourceUnavailable(
+            f"The column {missing[1] or missing[2]} no longer exists on the server.",
+            hint="Run the statement again to refresh the columns.",
+        )
+    if re.search(
+        r"canceling statement due to|could not serialize|deadlock detected|snapshot too "
+        r"old|conflict with recovery",
+        text,
+    ):
+        return SourceUnavailable("The server cancelled the query.", hint="Run the statement again.")
+    # The scanner reads the binary format of the columns as they were when it was bound.
+    if re.search(r"bytes to read a Postgres|Postgres.*(?:binary|decimal)|Got \d+ bytes", text):
+        return SourceUnavailable(
+            "The definition of a table changed during the read.", hint="Run the statement again."
+        )
+    return None

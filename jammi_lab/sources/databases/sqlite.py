@@ -1,0 +1,239 @@
+"""Connector for SQLite files. DuckDB's SQLite scanner reads the rows; a child process reads table
+names, views and digests."""
+
+import atexit
+import os
+import re
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable
+
+from jammi_lab.core.anchors import Input, InputKind
+from jammi_lab.core.errors import JammiError, SourceUnavailable
+from jammi_lab.core.identifiers import fold, quote_identifier, sql_literal
+from jammi_lab.sources import duckdb_extensions
+from jammi_lab.sources.base import (
+    Attachment,
+    ObservationContext,
+    ReadPlan,
+    Relation,
+    Requirements,
+    attachment_key,
+)
+from jammi_lab.sources.databases import reader_process
+from jammi_lab.sources.databases.database_file import (
+    DatabaseFileConnector,
+    FileTable,
+    FileUnreadable,
+    Stats,
+    TableContent,
+    stats_are_settled,
+)
+from jammi_lab.sources.databases.reader_process import ReaderError
+
+_MAX_COPIES_PER_FILE = 4
+"""Cached copies per file. Older copies stay for statements that were bound but have not run yet."""
+_copies: dict[str, list[tuple[Stats, bool, str]]] = {}
+"""By path: the stats of the original, whether they prove its content, and the copy."""
+_copies_lock = threading.Lock()
+
+
+def current_copy(path: str, stats: Stats, copy: Callable[[str], None]) -> str:
+    """The path of a private copy of the file in the state `stats`, for a file that this process has
+    open. A second library must not open such a file: closing it would drop the first one's locks
+    (`reader_process.py`).
+
+    `copy(target)` writes a new one, unless the stats prove that a cached copy is current. Raises
+    what `copy` raises.
+    """
+    with _copies_lock:
+        copies = _copies.setdefault(path, [])
+        for copied_stats, is_settled, copy_path in reversed(copies):
+            if is_settled and copied_stats == stats and os.path.exists(copy_path):
+                return copy_path
+        folder = tempfile.mkdtemp(prefix="jammi-copy-")
+        target = os.path.join(folder, os.path.basename(path))
+        try:
+            is_settled = stats_are_settled(stats)
+            copy(target)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        copies.append((stats, is_settled, target))
+        while len(copies) > _MAX_COPIES_PER_FILE:
+            shutil.rmtree(os.path.dirname(copies.pop(0)[2]), ignore_errors=True)
+        return target
+
+
+@atexit.register
+def delete_copies() -> None:
+    """Delete all copies."""
+    with _copies_lock:
+        for copies in _copies.values():
+            for _, _, copy_path in copies:
+                shutil.rmtree(os.path.dirname(copy_path), ignore_errors=True)
+        _copies.clear()
+
+
+_MISMATCH = re.compile(
+    r'Invalid type in column "(.*?)": (?:column was declared as (\w+)|expected ([\w ]+?)), '
+    r'found "(.*?)" of type "(\w+)"',
+    re.S,
+)
+_DATE = re.compile(r'invalid (date|timestamp) field format: "(.*?)"', re.S)
+_VALUE_HINT = 'Correct the value, or read every column as text: options={"text": True}.'
+_NO_INPUT = Input(InputKind.SOURCE, "")
+
+
+class SqliteConnector(DatabaseFileConnector):
+    """A registered SQLite file. With the option `text`, every value is read as text."""
+
+    engine = "SQLite"
+    log_suffixes = ("-wal", "-journal")
+
+    def check_extension(self) -> None:
+        """Check that the extension is installed. Raises ExtensionMissing."""
+        duckdb_extensions.path_of("sqlite_scanner")
+
+    def read_tables(self) -> list[FileTable]:
+        """All tables and views. Raises Failed."""
+        try:
+            described = reader_process.request({"do": "tables", "path": self.path})["tables"]
+        except ReaderError as error:
+            raise FileUnreadable(self.reader_error(error)) from None
+        return [
+            FileTable(
+                "main",
+                entry["name"],
+                tuple((name, kind) for name, kind in entry["columns"]),
+                entry["view"],
+                entry["why"],
+            )
+            for entry in described
+        ]
+
+    def table_relation(self, info: FileTable) -> Relation:
+        """A SELECT of one table by DuckDB's scanner. SQLite itself expands a view, which can name
+        nothing outside its file."""
+        attachment = Attachment(
+            key=attachment_key(self.record.tenant, fold(self.record.name)),
+            type="sqlite",
+            extension="sqlite_scanner",
+            path=self._safe_path(),
+            persistent=False,
+        )
+        if self.record.options.get("text"):
+            casts = ", ".join(
+                f"CAST({quote_identifier(name)} AS TEXT) AS {quote_identifier(name)}"
+                for name, _ in info.columns
+            )
+            source = (
+                f"sqlite_query({sql_literal(attachment.alias)}, "
+                f"{sql_literal(f'SELECT {casts} FROM {quote_identifier(info.name)}')})"
+            )
+            return Relation(
+                _NO_INPUT,
+                ReadPlan(body=f"SELECT * FROM {source}"),
+                requirements=Requirements(attachment=attachment),
+            )
+        source = (
+            f"sqlite_scan({sql_literal(attachment.path)}, {sql_literal(info.name)})"
+            if info.is_view
+            else f"{attachment.alias}.main.{quote_identifier(info.name)}"
+        )
+        # The scanner returns a column without a declared type as BLOB, whatever its values are.
+        expressions = ", ".join(
+            quote_identifier(name)
+            if kind
+            else f"decode({quote_identifier(name)}) AS {quote_identifier(name)}"
+            for name, kind in info.columns
+        )
+        return Relation(
+            _NO_INPUT,
+            ReadPlan(body=f"SELECT {expressions} FROM {source}"),
+            requirements=Requirements(attachment=attachment),
+        )
+
+    def digest_table(self, info: FileTable, ctx: ObservationContext) -> TableContent:
+        """Column digests over the values that SQLite returns. Raises Failed."""
+        columns = [name for name, _ in info.columns]
+        request = {
+            "do": "content",
+            "path": self.path,
+            "table": info.name,
+            "view": info.is_view,
+            "columns": columns,
+        }
+        try:
+            answer = reader_process.request(request, ctx.timeout_seconds)
+        except ReaderError as error:
+            raise FileUnreadable(self.reader_error(error)) from None
+        return TableContent(dict(zip(columns, answer["digests"], strict=True)), answer["rows"])
+
+    def largest_value(
+        self, info: FileTable, column: str, ctx: ObservationContext
+    ) -> tuple[str | None, int]:
+        """The largest value in SQLite's order. Raises Failed."""
+        try:
+            answer = reader_process.request(
+                {"do": "largest", "path": self.path, "table": info.name, "column": column},
+                ctx.timeout_seconds,
+            )
+        except ReaderError as error:
+            raise FileUnreadable(self.reader_error(error)) from None
+        return answer["largest"], answer["rows"]
+
+    def explain(self, message: str) -> JammiError | None:
+        """The error for a value that does not fit its declared type, or for an unreadable file."""
+        if match := _MISMATCH.search(message):
+            column, declared, expected, value, kind = match.groups()
+            return SourceUnavailable(
+                f"{self._name}: column {column!r} is declared as {declared or expected} but "
+                f"contains {value[:60]!r} of type {kind}.",
+                hint=_VALUE_HINT,
+            )
+        if match := _DATE.search(message):
+            return SourceUnavailable(
+                f"{self._name}: a column is declared as {match[1]} but contains {match[2][:60]!r}.",
+                hint=_VALUE_HINT,
+            )
+        if (
+            "invalid UTF8" in message
+            or "not a valid UTF8" in message
+            or "blob contained invalid" in message
+        ):
+            return SourceUnavailable(
+                f"{self._name}: a column without a declared type contains bytes that are not "
+                "UTF-8.",
+                hint="Declare it as BLOB.",
+            )
+        if "database is locked" in message:
+            return SourceUnavailable(
+                f"{self._name} is locked by another writer.",
+                hint="Try again when the writer has finished.",
+            )
+        if "file is not a database" in message or "malformed" in message:
+            return SourceUnavailable(
+                f"{self._name} is not a complete SQLite database.",
+                hint="It may be truncated or have another format.",
+            )
+        if "unable to open database file" in message:
+            return SourceUnavailable(
+                f"{self._name} cannot be opened.",
+                hint="Check that it exists and that its folder is writable.",
+            )
+        return None
+
+    def _safe_path(self) -> str:
+        """The path of the file, or of a copy while this process has the file open (`reader_process`
+        says why). Raises SourceUnavailable."""
+        if not reader_process.is_open_here(self.path):
+            return self.path
+        return current_copy(self.path, self._stats(), self._copy_to)
+
+    def _copy_to(self, target: str) -> None:
+        try:
+            reader_process.request({"do": "copy", "path": self.path, "to": target})
+        except ReaderError as error:
+            raise self.reader_error(error) from None

@@ -1,0 +1,88 @@
+"""Metadata of server tables: definition, size, log position, and the limits of an observation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from jammi_lab.core.anchors import Unknown
+from jammi_lab.sources.base import ObservationContext
+from jammi_lab.sources.scan_conditions import ConditionsOfScan
+
+TableSelect = tuple[str, dict[str, str], Callable[[frozenset[str], ConditionsOfScan], str] | None]
+"""A SELECT of a table; SQL types by column; and, if there is a cheaper SELECT for some columns and
+rows, a function that returns it."""
+DigestsBySet = Mapping[str, str]
+"""Digests by `set_key`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerTable:
+    """A table or view, as the server's catalog describes it."""
+
+    schema: str
+    name: str
+    columns: tuple[tuple[str, str], ...]
+    """Column names and the server's types, in order; the types are independent of its settings."""
+    marker: str
+    """Changes whenever the definition does."""
+    rows: int
+    """Estimated row count; if there is no estimate, more than any observation may scan."""
+    bytes: int
+    """Estimated size in bytes."""
+    is_logged: bool = False
+    """Whether every change to it moves the server's log position."""
+    stamp: str = ""
+    """Changes with every write, even one that is rolled back; empty if a transaction sees one
+    snapshot of everything."""
+    range_columns: frozenset[str] = frozenset()
+    """Text columns on which the server may compare an owner (see `row_filters.conditions`)."""
+    has_snapshot: bool = True
+    """Whether a transaction sees one snapshot of it; False if it reads foreign tables."""
+    volatile_because: str = ""
+    """Why two reads may differ although nothing was written; empty if they cannot."""
+    numeric_text_columns: tuple[tuple[str, str], ...] = ()
+    """As in `Relation.numeric_text_columns`."""
+
+
+BoundTable = tuple[ServerTable, TableSelect]
+"""A table and its SELECT."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogPosition:
+    """The position of a server's log."""
+
+    position: list[str]
+    """The identity of the server, and the position."""
+    all_visible: bool
+    """Whether a digest that starts now sees every commit up to the position."""
+
+
+UNKNOWN_ROWS = 1 << 60
+"""The row count of a table without an estimate."""
+
+
+def check_scan_limits(info: ServerTable, ctx: ObservationContext) -> Unknown | None:
+    """An Unknown with a remedy if the observation may not scan the table, else None."""
+    remedy = '`ws.status(deep=True)` or `anchor="column:…"`'
+    if ctx.scan_rows is not None and info.rows > ctx.scan_rows:
+        count = "an unknown number of" if info.rows >= UNKNOWN_ROWS else f"about {info.rows:,}"
+        return Unknown(f"would scan {count} rows; {remedy}")
+    if ctx.scan_bytes is not None and info.bytes > ctx.scan_bytes:
+        return Unknown(f"would scan about {info.bytes:,} bytes; {remedy}")
+    return None
+
+
+_MIN_ROWS_PER_SECOND = 10_000
+"""The slowest digest that a deep observation waits for."""
+_MAX_EXTRA_SECONDS = 3600.0
+"""The longest wait for a digest, also of an unknown number of rows."""
+
+
+def digest_timeout(info: ServerTable, ctx: ObservationContext) -> float | None:
+    """How many seconds a digest may take. A deep observation allows for the row count, because the
+    server has just proved that it responds."""
+    if ctx.scan_rows is not None or ctx.timeout_seconds is None:
+        return ctx.timeout_seconds
+    return ctx.timeout_seconds + min(info.rows / _MIN_ROWS_PER_SECOND, _MAX_EXTRA_SECONDS)

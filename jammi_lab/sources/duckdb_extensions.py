@@ -1,0 +1,85 @@
+"""DuckDB extensions, installed as pinned wheels and loaded by path on first use.
+
+A relation names the extensions that its body needs, `Requirements(extensions=("delta",))`. The code
+that runs the body loads them: the engine into a tenant's instance (`engine/attachments.py`),
+`sources/scratch_duckdb.py` into a temporary one. Neither network nor a home directory is needed.
+"""
+
+import importlib.util
+from collections.abc import Iterable
+from pathlib import Path
+
+import duckdb
+
+from jammi_lab.core.errors import ExtensionMissing
+from jammi_lab.core.identifiers import sql_literal
+from jammi_lab.storage.files import Stat, regular_stat
+
+EXTRAS = {
+    "postgres_scanner": "postgres",
+    "mysql_scanner": "mysql",
+    "sqlite_scanner": "sqlite",
+    "delta": "delta",
+    "iceberg": "iceberg",
+    "avro": "iceberg",
+    "excel": "excel",
+    "httpfs": "s3",
+}
+"""The extra of jammi-lab that installs each extension."""
+_PREREQUISITES = {"iceberg": ("avro",)}
+"""Extensions to load first; otherwise DuckDB would try to download them."""
+UNSIGNED_SETTINGS = {"allow_unsigned_extensions": "true"}
+"""Settings of an instance that loads extensions without checking their signatures."""
+_checked_stats: dict[Path, Stat | None] = {}
+"""The stat of each extension file when DuckDB accepted its signature."""
+
+
+def path_of(name: str) -> Path:
+    """The file of an extension for this version of DuckDB. Raises ExtensionMissing, which names the
+    extra to install."""
+    spec = importlib.util.find_spec(f"duckdb_extension_{name}")
+    if spec is not None and spec.origin is not None:
+        path = (
+            Path(spec.origin).parent
+            / "extensions"
+            / f"v{duckdb.__version__}"
+            / f"{name}.duckdb_extension"
+        )
+        if path.is_file():
+            return path
+    extra = EXTRAS.get(name, name)
+    raise ExtensionMissing(
+        f"The DuckDB extension {name} is not installed for DuckDB {duckdb.__version__}.",
+        hint=f'Run: pip install "jammi-lab[{extra}]".',
+    )
+
+
+def are_checked(names: Iterable[str]) -> bool:
+    """Whether DuckDB has checked all these signatures in this process and no file has changed
+    since. Raises ExtensionMissing."""
+    return all(_checked_stats.get(path) == regular_stat(path) for path in _paths(names))
+
+
+def load(
+    connection: duckdb.DuckDBPyConnection, names: Iterable[str], *, signatures_checked: bool = False
+) -> None:
+    """Load extensions into the instance of a connection. Raises ExtensionMissing, duckdb.Error.
+
+    Checking a signature hashes the whole file, which takes 60 to 140 ms. Extensions that
+    `are_checked` may skip it in an instance opened with `UNSIGNED_SETTINGS`, which is reset
+    afterwards.
+    """
+    for path in _paths(names):
+        stat = regular_stat(path)
+        connection.execute(f"LOAD {sql_literal(str(path))}")
+        if not signatures_checked:
+            _checked_stats[path] = stat
+    if signatures_checked:
+        # DuckDB does not allow it to be enabled again.
+        connection.execute("SET GLOBAL allow_unsigned_extensions = false")
+
+
+def _paths(names: Iterable[str]) -> list[Path]:
+    return [
+        path_of(extension) for name in names for extension in (*_PREREQUISITES.get(name, ()), name)
+    ]

@@ -1,0 +1,62 @@
+"""Arrow IPC and Feather files: reading into memory, column digests."""
+
+from collections.abc import Sequence
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.ipc
+
+from jammi_lab.core.errors import SchemaMismatch
+from jammi_lab.sources.files.file_sets import FileSet, SourceFile
+from jammi_lab.sources.frames import canonical_table, unique_names
+from jammi_lab.storage.digests import arrow_digests, sha256_stream
+
+
+def read_table(file_set: FileSet, source_file: SourceFile) -> pa.Table:
+    """All rows of one file, in memory. Raises OSError, and pyarrow.ArrowInvalid for an incomplete
+    or other file.
+
+    Not memory-mapped: truncating a mapped file would crash the kernel.
+    """
+    with file_set.open(source_file) as file:
+        return _read(file)
+
+
+def read_tables(file_set: FileSet, source_files: Sequence[SourceFile]) -> pa.Table:
+    """All rows of all files, in order. Raises SchemaMismatch if their columns differ, and as
+    `read_table`."""
+    tables = [read_table(file_set, source_file) for source_file in source_files]
+    for source_file, table in zip(source_files, tables, strict=True):
+        if table.schema != tables[0].schema:
+            raise SchemaMismatch(
+                f"{source_file.relative} does not have the columns of {source_files[0].relative}.",
+                expected=_describe_columns(tables[0]),
+                actual=_describe_columns(table),
+            )
+    return pa.concat_tables(tables)
+
+
+def _describe_columns(table: pa.Table) -> str:
+    return ", ".join(f"{field.name} {field.type}" for field in table.schema)
+
+
+def _read(file: BinaryIO) -> pa.Table:
+    magic = file.read(6)
+    file.seek(0)
+    if magic == b"ARROW1":
+        return unique_names(canonical_table(pa.ipc.open_file(file).read_all()))
+    if magic[:4] == b"FEA1":
+        raise pa.ArrowInvalid(
+            "Feather version 1 is not supported; write the file again as version 2"
+        )
+    return unique_names(canonical_table(pa.ipc.open_stream(file).read_all()))
+
+
+def cache_payload(file_set: FileSet, source_file: SourceFile) -> dict[str, Any]:
+    """The cache payload of one file: the digest of its bytes, column digests and the row count.
+    Raises as `read_table`."""
+    with file_set.open(source_file) as file:
+        digest = sha256_stream(file)
+        file.seek(0)
+        table = _read(file)
+    return {"whole": digest, "by_column": arrow_digests(table), "rows": table.num_rows}

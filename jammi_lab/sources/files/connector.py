@@ -1,0 +1,460 @@
+"""Connector for files: a file, glob or folder, local or on an object store, or one file over
+http."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+from msgspec.structs import replace
+
+from jammi_lab.core.anchors import Cost, Input, InputKind, Observed, Snapshot, Unknown, Vanished
+from jammi_lab.core.errors import (
+    SchemaMismatch,
+    SourceUnavailable,
+    TableNotFound,
+)
+from jammi_lab.core.identifiers import quote_identifier, quoted_name
+from jammi_lab.core.records import SourceRecord
+from jammi_lab.sources import read_errors, scratch_duckdb
+from jammi_lab.sources.base import (
+    ObservationContext,
+    ReadCredentials,
+    ReadPlan,
+    Relation,
+    Requirements,
+    no_credentials,
+)
+from jammi_lab.sources.credentials import resolve_credentials
+from jammi_lab.sources.files import arrow_ipc, file_checks, snapshots
+from jammi_lab.sources.files.file_sets import FileSet, SourceFile
+from jammi_lab.sources.files.readers import build_select, has_utf16_mark, is_nonempty, line_error
+from jammi_lab.sources.files.remote_files import file_set_for
+from jammi_lab.sources.locations import LocatedConnector, check_readable_path, full_location
+from jammi_lab.sources.secrets import Credentials as Secret
+
+_MAX_ATTEMPTS = 3
+_PREVIEW_ROWS = 1000
+_PARSE_ERRORS = (duckdb.InvalidInputException, duckdb.ConversionException, duckdb.BinderException)
+"""What DuckDB raises for malformed text; unlike an OSError, it does not depend on the moment of the
+read."""
+
+
+class FileConnector(LocatedConnector):
+    """A registered source of files.
+
+    `record.location` comes from `locations.store_location`; `folder` is the workspace's folder, or
+    None outside a workspace.
+    """
+
+    def __init__(
+        self,
+        record: SourceRecord,
+        folder: Path | None = None,
+        credentials: ReadCredentials = no_credentials,
+    ) -> None:
+        self.record = record
+        self.folder = folder
+        self.pattern = full_location(record.location, folder)
+        self._credentials = credentials
+
+    @functools.cached_property
+    def file_set(self) -> FileSet:
+        """The file set. Raises ExtensionMissing, SecretMissing."""
+        return file_set_for(self.pattern, resolve_credentials(self.record, self._credentials))
+
+    def tables(self) -> list[str]:
+        """Empty: all files form one table."""
+        return []
+
+    def check(self) -> None:
+        """Check that the files exist and their first rows can be read.
+
+        Raises SourceUnavailable, and InvalidArgument for files of the workspace itself or an anchor
+        on a missing column.
+        """
+        source_files = self._list_files()
+        try:
+            self._check_files(source_files)
+            relation = self._relation(source_files)
+            columns = scratch_duckdb.describe(relation)
+            scratch_duckdb.preview(relation, _PREVIEW_ROWS)
+        except OSError as error:
+            raise read_errors.unreadable_error(self._error_location(error), error) from None
+        except SchemaMismatch as error:
+            raise SourceUnavailable(error.message, hint=error.hint) from None
+        except duckdb.Error as error:
+            raise self._read_error(str(error), source_files) from None
+        self._check_anchor_column(columns)
+
+    def relation(self, table: str | None) -> Relation:
+        """The relation of all rows.
+
+        Raises SourceUnavailable, TableNotFound if `table` is not None, and InvalidArgument for
+        files of the workspace itself.
+        """
+        if table is not None:
+            raise TableNotFound(
+                f"{self.record.name!r} is a single table and has no table {table!r}.",
+                hint=f"Use FROM {quoted_name(self.record.name)}.",
+            )
+        source_files = self._list_files()
+        try:
+            return self._relation(source_files)
+        except OSError as error:
+            raise read_errors.unreadable_error(self._error_location(error), error) from None
+        except SchemaMismatch as error:
+            raise SourceUnavailable(error.message, hint=error.hint) from None
+
+    def observe(self, table: str | None, ctx: ObservationContext) -> Observed:
+        """A Snapshot; Vanished when there is no file; Unknown when the state cannot be determined
+        within the limits of the observation."""
+        if table is not None:
+            return Vanished()
+        if self.record.anchor == "none":
+            return Unknown('its owner chose anchor="none"')
+        observe_files = (
+            self._observe_column
+            if self.record.anchor.startswith("column:")
+            else self._observe_content
+        )
+        for _ in range(_MAX_ATTEMPTS):
+            try:
+                source_files = self.file_set.list_files(self.kind)
+            except (FileNotFoundError, NotADirectoryError):
+                return Vanished()
+            except OSError as error:
+                self._reject_credentials(error)
+                return Unknown(read_errors.reason_of(error))
+            try:
+                observed = observe_files(source_files, ctx)
+                if (
+                    isinstance(observed, Unknown)
+                    or observed.cost is Cost.FREE
+                    or self.file_set.list_files(self.kind) == source_files
+                ):
+                    return (
+                        observed
+                        if self.file_set.is_local
+                        or isinstance(observed, Unknown)
+                        or observed.cost is not Cost.FREE
+                        else replace(observed, cost=Cost.METADATA)
+                    )
+            except FileNotFoundError:
+                continue  # one of several files was deleted during the read: list them again
+            except read_errors.SOURCE_ERRORS as error:
+                return Unknown(self._unknown_reason(error, source_files))
+        return Unknown("its files change while they are observed")
+
+    def _list_files(self) -> list[SourceFile]:
+        try:
+            source_files = self.file_set.list_files(self.kind)
+        except (FileNotFoundError, NotADirectoryError):
+            raise read_errors.missing_error(self.pattern) from None
+        except OSError as error:
+            raise read_errors.unreadable_error(self._error_location(error), error) from None
+        self._check_readable(source_files)
+        return source_files
+
+    def _error_location(self, error: OSError) -> str:
+        """The file or location of an error, for display; also drops a rejected credential."""
+        self._reject_credentials(error)
+        return (
+            os.path.basename(str(error.filename))
+            if error.filename and self.file_set.is_local
+            else self.location
+        )
+
+    def _reject_credentials(self, error: OSError) -> None:
+        if (
+            isinstance(error, PermissionError)
+            and isinstance(self._credentials, Secret)
+            and not self.file_set.is_local
+        ):
+            self._credentials.reject()
+
+    def _check_readable(self, source_files: list[SourceFile]) -> None:
+        if self.file_set.is_local:
+            for source_file in source_files:
+                check_readable_path(source_file.path, self.folder)
+
+    def _relation(self, source_files: list[SourceFile]) -> Relation:
+        source_input, columns = (
+            Input(InputKind.SOURCE, self.record.name),
+            snapshots.cached_columns(self.record, source_files),
+        )
+        # Not for remote files: a statement should not fetch a part of each.
+        if columns is None and self.file_set.is_local:
+            self._check_files(source_files)
+        if self.kind == "arrow":
+            try:
+                rows = arrow_ipc.read_tables(self.file_set, source_files)
+                file_checks.check_column_count(self.location, rows.num_columns)
+            except pa.ArrowException:
+                raise read_errors.not_arrow_error(
+                    self._first_damaged(
+                        source_files,
+                        lambda source_file: arrow_ipc.read_table(self.file_set, source_file),
+                    )
+                ) from None
+            return Relation(
+                source_input, ReadPlan(frame=rows), columns=scratch_duckdb.sql_types(rows.schema)
+            )
+        nonempty = self._nonempty_files(source_files)
+        access = self.file_set.read_access(nonempty)
+        return Relation(
+            source_input,
+            ReadPlan(
+                body=build_select(
+                    self.kind, self.file_set, nonempty, access.addresses, self.record.options
+                )
+            ),
+            requirements=Requirements(
+                filesystem=access.filesystem, scoped_secret=access.scoped_secret
+            ),
+            columns=columns,
+            explain=lambda text: self._run_error(
+                text, list(zip(nonempty, access.addresses, strict=True))
+            ),
+        )
+
+    def _nonempty_files(self, source_files: list[SourceFile]) -> list[SourceFile]:
+        """The files that are not empty: DuckDB would invent a column for an empty text file.
+
+        Raises SourceUnavailable if all are empty, and for an incomplete compressed file.
+        """
+        if self.kind == "parquet":
+            return source_files
+        nonempty = [
+            source_file for source_file in source_files if is_nonempty(self.file_set, source_file)
+        ]
+        if not nonempty:
+            raise read_errors.empty_error(self.location, self.kind)
+        return nonempty
+
+    def _observe_content(
+        self, source_files: list[SourceFile], ctx: ObservationContext
+    ) -> Snapshot | Unknown:
+        force = self.record.anchor == "content"
+        if (
+            not force
+            and (store_payloads := snapshots.store_payloads(self.file_set, source_files))
+            is not None
+        ):
+            return self._snapshot(
+                source_files,
+                list(zip(source_files, store_payloads, strict=True)),
+                ctx,
+                was_read=False,
+            )
+        cached = [
+            snapshots.cached_payload(self.file_set, source_file, self.kind, ctx, force)
+            for source_file in source_files
+        ]
+        unread_bytes = sum(
+            source_file.stat.size
+            for source_file, payload in zip(source_files, cached, strict=True)
+            if payload is None
+        )
+        if ctx.scan_bytes is not None and unread_bytes > ctx.scan_bytes:
+            return Unknown(
+                f'would scan {unread_bytes:,} bytes; `ws.status(deep=True)` or `anchor="column:…"`'
+            )
+        self._check_readable(
+            [
+                source_file
+                for source_file, payload in zip(source_files, cached, strict=True)
+                if payload is None
+            ]
+        )
+        payloads = [
+            payload or snapshots.read_payload(self.file_set, source_file, self.kind, ctx)
+            for source_file, payload in zip(source_files, cached, strict=True)
+        ]
+        files = list(zip(source_files, payloads, strict=True))
+        return self._snapshot(
+            source_files, files, ctx, was_read=any(payload is None for payload in cached)
+        )
+
+    def _snapshot(
+        self,
+        source_files: list[SourceFile],
+        files: snapshots.Files,
+        ctx: ObservationContext,
+        *,
+        was_read: bool,
+    ) -> Snapshot:
+        digest = snapshots.whole_digest(self.kind, self.record.options, files)
+        try:
+            columns, described = snapshots.describe_cached(
+                self.record, digest, ctx, lambda: self._describe(source_files, ctx)
+            )
+        except read_errors.SOURCE_ERRORS:
+            if (fault := self._parse_fault(source_files)) is None:
+                raise
+            return snapshots.unreadable_snapshot(digest, files, fault)
+        snapshots.cache_columns(self.record, source_files, columns, ctx)
+        cost = Cost.SCAN if was_read else Cost.METADATA if described else Cost.FREE
+        return snapshots.snapshot(digest, files, columns, cost)
+
+    def _parse_fault(self, source_files: list[SourceFile]) -> str | None:
+        """Why text files cannot be parsed; None for any other failure and for columnar files.
+
+        Their bytes have just been digested, so a change is detected although no row can be read.
+        """
+        if self.kind in ("parquet", "arrow"):
+            return None
+        try:
+            self._nonempty_files(source_files)
+        except SourceUnavailable as error:
+            return self._unknown_reason(error, source_files)
+        except OSError:
+            return None
+        try:
+            scratch_duckdb.describe(self._relation(source_files))
+        except _PARSE_ERRORS as error:
+            return self._unknown_reason(error, source_files)
+        except read_errors.SOURCE_ERRORS:
+            return None
+        return None
+
+    def _observe_column(
+        self, source_files: list[SourceFile], ctx: ObservationContext
+    ) -> Snapshot | Unknown:
+        if (cached := snapshots.cached_column_snapshot(self.record, source_files, ctx)) is not None:
+            return cached
+        self._check_readable(source_files)  # a link may have changed since the source was added
+        name = self.record.anchor.removeprefix("column:")
+        relation = self._relation(source_files)
+        columns = self._describe(source_files, ctx)
+        if name not in columns:
+            return Unknown(f"there is no column {name!r} to anchor on")
+        select = f"SELECT max({quote_identifier(name)})::VARCHAR, count(*) FROM "
+        if relation.read.body is None or not self.file_set.is_local or ctx.query is None:
+            [(largest, rows)] = scratch_duckdb.query(relation, f"{select} it")
+        else:
+            [(largest, rows)] = ctx.query(f"{select} ({relation.read.body})")
+        return snapshots.column_snapshot(self.record, source_files, columns, (largest, rows), ctx)
+
+    def _describe(self, source_files: list[SourceFile], ctx: ObservationContext) -> dict[str, str]:
+        self._check_files(source_files)
+        relation = self._relation(source_files)
+        if relation.columns is not None and relation.read.frame is not None:
+            return dict(relation.columns)
+        if relation.read.body is None or not self.file_set.is_local:
+            return scratch_duckdb.describe(relation)
+        return ctx.describe(relation)
+
+    def _check_files(self, source_files: list[SourceFile]) -> None:
+        file_checks.check_files(self.kind, self.file_set, source_files, self.record.options)
+
+    def _first_damaged(
+        self, source_files: list[SourceFile], read: Callable[[SourceFile], object]
+    ) -> str:
+        for source_file in source_files:
+            try:
+                read(source_file)
+            except (pa.ArrowException, duckdb.Error):
+                return os.path.basename(source_file.path)
+        return self.location
+
+    def _read_error(self, text: str, source_files: list[SourceFile]) -> SourceUnavailable:
+        """The error for a DuckDB message. Finds the line if the CSV sniffer failed, and the first
+        damaged file of several."""
+        if self.kind == "parquet" and read_errors.is_damage(text):
+            return read_errors.damaged_error(
+                self._first_damaged(
+                    source_files,
+                    lambda source_file: scratch_duckdb.preview(
+                        self._relation([source_file]), _PREVIEW_ROWS
+                    ),
+                )
+                if source_files[1:]
+                else source_files[0].path
+            )
+        error = (
+            self._utf16_error(source_files)
+            or self._line_error(text, source_files)
+            or read_errors.read_error(text)
+        )
+        return (
+            error
+            if error is not None
+            else SourceUnavailable(
+                f"{self.location} cannot be read: "
+                f"{text.splitlines()[0].split(': ', 1)[-1].rstrip('.')}."
+            )
+        )
+
+    def _utf16_error(self, source_files: list[SourceFile]) -> SourceUnavailable | None:
+        """The error for a text file with the byte order mark of UTF-16; DuckDB would only report
+        its lines."""
+        if self.kind in ("parquet", "arrow") or "encoding" in self.record.options:
+            return None
+        with contextlib.suppress(OSError):
+            utf16_file = next(
+                (
+                    source_file
+                    for source_file in source_files
+                    if has_utf16_mark(self.file_set, source_file)
+                ),
+                None,
+            )
+            return (
+                read_errors.utf16_error(os.path.basename(utf16_file.path), self.kind)
+                if utf16_file is not None
+                else None
+            )
+        return None
+
+    def _line_error(self, text: str, source_files: list[SourceFile]) -> SourceUnavailable | None:
+        """The error for the line on which the CSV sniffer failed; None if there is no such line or
+        the message is about something else."""
+        # An error beyond the sniffed lines, for which DuckDB reports no line number.
+        beyond_sample = "state machine reached an invalid state" in text
+        if self.kind not in ("csv", "tsv") or not (beyond_sample or "when sniffing file" in text):
+            return None
+        max_lines = sys.maxsize if beyond_sample else 20_000
+        return next(
+            (
+                error
+                for source_file in source_files
+                if (
+                    error := line_error(
+                        self.kind, self.file_set, source_file, self.record.options, max_lines
+                    )
+                )
+                is not None
+            ),
+            None,
+        )
+
+    def _run_error(
+        self, text: str, files: list[tuple[SourceFile, str]]
+    ) -> SourceUnavailable | None:
+        """The error for a DuckDB message about these files, given with the addresses that DuckDB
+        uses for them: a value of another type, a ragged line, different columns, a server that does
+        not respond. None for any other message."""
+        remote = None if self.file_set.is_local else read_errors.remote_error(self.location, text)
+        if (error := remote or read_errors.value_error(text)) is not None:
+            return error
+        mentioned = [source_file for source_file, address in files if address in text]
+        with contextlib.suppress(OSError):
+            return self._line_error(text, mentioned) or (
+                read_errors.column_mismatch_error(text) if mentioned else None
+            )
+        return None
+
+    def _unknown_reason(self, error: BaseException, source_files: list[SourceFile]) -> str:
+        if isinstance(error, duckdb.Error):
+            return self._read_error(str(error), source_files).message.rstrip(".")
+        if isinstance(error, pa.ArrowException):
+            format_name = "Arrow or Feather" if self.kind == "arrow" else "Parquet"
+            return f"{os.path.basename(self.location)} is not a complete {format_name} file"
+        return read_errors.reason_of(error)

@@ -1,0 +1,184 @@
+"""Checks of files before DuckDB reads them: for what it would misread, what takes it minutes, and
+what ends the process."""
+
+import codecs
+import csv
+import os
+import re
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import IO, Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jammi_lab.core.bounded_cache import BoundedCache
+from jammi_lab.core.errors import SchemaMismatch, SourceUnavailable
+from jammi_lab.sources.files.file_sets import FileSet, SourceFile
+from jammi_lab.sources.files.formats import TEXT_KINDS
+from jammi_lab.sources.files.readers import decompressed, delimiter_of, is_nonempty
+from jammi_lab.sources.read_errors import display_name, is_damage, not_parquet_error
+from jammi_lab.storage.files import Stat
+from jammi_lab.storage.parquet import MAX_DECIMAL_DIGITS, nested_types
+
+MAX_COLUMNS = 10_000
+"""Binding takes DuckDB time with the square of the number of columns: 25 s for 20 000."""
+MAX_JSON_DEPTH = 1_000
+"""DuckDB parses nested values by recursion and overflows the stack between 5 000 and 20 000."""
+MAX_SHEET_ROWS = 1 << 20
+"""The rows of a sheet in Excel. DuckDB makes a row of NULLs of each number that is left out."""
+_MAX_HEADER_BYTES = 4 << 20
+_BLOCK_BYTES = 1 << 20
+_OVERLAP_BYTES = 1 << 10
+_HEADER_BLOCK_BYTES = 1 << 16
+_QUOTE, _STRUCTURE = ord('"'), b'"[]{}'
+_ALL_BUT_STRUCTURE = bytes(set(range(256)) - set(_STRUCTURE))
+_ROW_NUMBER = re.compile(rb"""<(?:\w+:)?row\s[^<>]*?\br\s*=\s*["']\s*(\d+)""")
+_MAX_CHECKED_FILES = 10_000
+_checked_files = BoundedCache[tuple[str, str, Stat, str | None, str], bool](_MAX_CHECKED_FILES)
+"""Files that passed the check, by location, stat and kind."""
+
+
+def check_files(
+    kind: str, file_set: FileSet, source_files: Sequence[SourceFile], options: Mapping[str, Any]
+) -> None:
+    """Check files, once per content as proved by their stat. Raises SchemaMismatch for decimals
+    with more digits than DuckDB supports, OSError; SourceUnavailable for a file that is not
+    Parquet, too many columns or rows, or too deep JSON."""
+    for source_file in source_files:
+        key = (file_set.realm, source_file.path, source_file.stat, source_file.mark, kind)
+        if _checked_files.get(key):
+            continue
+        name = os.path.basename(source_file.path)
+        if kind in TEXT_KINDS and not is_nonempty(file_set, source_file):
+            continue
+        match kind:
+            case "parquet":
+                _check_footer(file_set, source_file, name)
+            case "csv" | "tsv":
+                _check_header(kind, file_set, source_file, options, name)
+            case "json" | "ndjson":
+                with file_set.open(source_file) as file:
+                    _check_json_depth(decompressed(file, source_file), name)
+            case "xlsx":
+                with file_set.open(source_file) as file:
+                    _check_sheet_rows(file, name)
+        _checked_files.put(key, True)
+
+
+def check_column_count(name: str, columns: int) -> None:
+    """Raise SourceUnavailable when a file has too many columns."""
+    if columns > MAX_COLUMNS:
+        raise SourceUnavailable(
+            f"{display_name(name)} has {columns:,} columns; at most {MAX_COLUMNS:,} are supported.",
+            hint="Write it as rows of (row, column, value), or with fewer columns.",
+        )
+
+
+def _check_footer(file_set: FileSet, source_file: SourceFile, name: str) -> None:
+    try:
+        with file_set.open(source_file) as file:
+            schema = pq.read_schema(file)
+    except pa.ArrowException:
+        raise not_parquet_error(name) from None
+    except OSError as error:
+        if not is_damage(str(error)):
+            raise
+        raise not_parquet_error(name) from None
+    check_column_count(name, len(schema))
+    for field in schema:
+        for part in nested_types(field.type):
+            if pa.types.is_decimal(part) and part.precision > MAX_DECIMAL_DIGITS:
+                raise _precision_error(name, field.name, part)
+
+
+def _check_header(
+    kind: str, file_set: FileSet, source_file: SourceFile, options: Mapping[str, Any], name: str
+) -> None:
+    delimiter = delimiter_of(kind, file_set, source_file, options)
+    with file_set.open(source_file) as file:
+        line = _first_line(decompressed(file, source_file))
+    if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return  # has an error of its own
+    header = line.decode(options.get("encoding", "utf-8"), "replace")
+    if header.count(delimiter) < MAX_COLUMNS:
+        return
+    try:
+        check_column_count(name, len(next(csv.reader([header], delimiter=delimiter[0]))))
+    except csv.Error:
+        return  # DuckDB names the line
+
+
+def _first_line(stream: BinaryIO) -> bytes:
+    """The first line, at most `_MAX_HEADER_BYTES`; a stream of Arrow has no `readline`."""
+    line = b""
+    while b"\n" not in line and len(line) < _MAX_HEADER_BYTES:
+        if not (block := stream.read(_HEADER_BLOCK_BYTES)):
+            break
+        line += block
+    return line.partition(b"\n")[0]
+
+
+def _check_json_depth(stream: BinaryIO, name: str) -> None:
+    """Brackets outside of strings are counted without parsing."""
+    depth, is_in_string = 0, 0
+    while block := stream.read(_BLOCK_BYTES):
+        while block.endswith(b"\\") and (following := stream.read(1)):
+            block += following
+        if b"\\" in block:  # without escaped backslashes, then without escaped quotation marks
+            block = block.replace(b"\\\\", b"").replace(b'\\"', b"")
+        marks = np.frombuffer(block.translate(None, _ALL_BUT_STRUCTURE), np.uint8)
+        if not len(marks):
+            continue
+        quotes = np.cumsum(marks == _QUOTE) + is_in_string
+        # `[` and `{` have the bit 2 of their closing brackets clear
+        steps = np.where(marks & 4, -1, 1)
+        steps[(quotes % 2 == 1) | (marks == _QUOTE)] = 0
+        levels = np.cumsum(steps) + depth
+        if (deepest := int(levels.max())) > MAX_JSON_DEPTH:
+            raise SourceUnavailable(
+                f"{display_name(name)} has values nested {deepest:,} deep or deeper; at most "
+                f"{MAX_JSON_DEPTH:,} are supported.",
+                hint="Store the nested values as text, or flatten them.",
+            )
+        depth, is_in_string = int(levels[-1]), int(quotes[-1]) % 2
+
+
+def _check_sheet_rows(file: BinaryIO, name: str) -> None:
+    try:
+        with zipfile.ZipFile(file) as workbook:
+            for member in workbook.namelist():
+                if not member.endswith(".xml") or "sheet" not in member.lower():
+                    continue
+                with workbook.open(member) as sheet:
+                    _check_row_numbers(sheet, name)
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error):
+        return  # DuckDB reports a damaged or encrypted workbook
+
+
+def _check_row_numbers(sheet: IO[bytes], name: str) -> None:
+    rest = b""
+    while block := sheet.read(_BLOCK_BYTES):
+        block = rest + block
+        for match in _ROW_NUMBER.finditer(block):
+            if (row := int(match[1][:20])) > MAX_SHEET_ROWS:
+                raise SourceUnavailable(
+                    f"{display_name(name)} has a row numbered {row:,}; a sheet has at most "
+                    f"{MAX_SHEET_ROWS:,} rows.",
+                    hint="Open it in a spreadsheet program and save it again.",
+                )
+        rest = block[-_OVERLAP_BYTES:]
+
+
+def _precision_error(name: str, column: str, kind: pa.DataType) -> SchemaMismatch:
+    return SchemaMismatch(
+        f"Column {column!r} of {name} has decimals of {kind.precision} digits; DuckDB supports at "
+        f"most {MAX_DECIMAL_DIGITS} and would read other numbers.",
+        column=column,
+        expected=f"at most {MAX_DECIMAL_DIGITS} digits",
+        actual=str(kind),
+        hint=f"Convert the column to text, DOUBLE or at most {MAX_DECIMAL_DIGITS} digits with "
+        "pyarrow, which reads it correctly.",
+    )

@@ -1,0 +1,157 @@
+"""File sets: the current files of a source. Here the interface and the local implementation;
+`remote_files.py` has those for object stores and http."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO, Protocol
+
+from jammi_lab.sources.base import ScopedSecret
+from jammi_lab.sources.files.formats import is_skipped, names_of_kind
+from jammi_lab.sources.locations import base_of, expand, literal_path
+from jammi_lab.storage.files import Stat, to_stat
+
+_MAX_LISTINGS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """One file as it was listed."""
+
+    relative: str
+    """The path relative to the source's folder, with `/`; empty if the source is one file."""
+    path: str
+    """The absolute path or URL."""
+    stat: Stat
+    """The stat; unknown times and inode are 0."""
+    mark: str | None = None
+    """Of a remote file, what changes with every change of its bytes: a version or a strong entity
+    tag, if its store provides one."""
+    hint: str | None = None
+    """Of a remote file without a mark, what most likely changes with its bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadAccess:
+    """How DuckDB reads the files of a set."""
+
+    addresses: Sequence[str]
+    """One unescaped address per file, in order."""
+    filesystem: object | None = None
+    """The fsspec filesystem to register, if DuckDB does not read the files natively."""
+    scoped_secret: ScopedSecret | None = None
+    """The secret to create, if DuckDB reads an object store natively."""
+
+
+class FileSet(Protocol):
+    """The files of a source."""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the files are on this machine."""
+        ...
+
+    @property
+    def realm(self) -> str:
+        """Distinguishes equal paths on different servers; empty for local files."""
+        ...
+
+    def list_files(self, kind: str) -> list[SourceFile]:
+        """List the files of a kind, sorted by relative path. Raises FileNotFoundError if there are
+        none, OSError."""
+        ...
+
+    def names(self) -> list[str]:
+        """The names of all visible files of any kind; may be empty. Raises OSError."""
+        ...
+
+    def open(self, source_file: SourceFile) -> BinaryIO:
+        """Open a file for reading, seekable. Raises OSError."""
+        ...
+
+    def read_access(self, source_files: Sequence[SourceFile]) -> ReadAccess:
+        """How DuckDB reads these files."""
+        ...
+
+
+class LocalFileSet:
+    """A local file, glob or folder."""
+
+    is_local = True
+    realm = ""
+
+    def __init__(self, pattern: str) -> None:
+        self.pattern = pattern
+        self._path = literal_path(pattern)
+
+    def list_files(self, kind: str) -> list[SourceFile]:
+        if self._path is None:
+            return self._stats(base_of(self.pattern), names_of_kind(kind, expand(self.pattern)))
+        if (single := _stat_file(self._path, "")) is not None:
+            return [single]
+        return self._stats(self._path, names_of_kind(kind, _list_folder(self._path)))
+
+    def names(self) -> list[str]:
+        if self._path is None:
+            return expand(self.pattern)
+        if os.path.isdir(self._path):
+            return sorted(_list_folder(self._path))
+        return [self._path] if os.path.lexists(self._path) else []
+
+    def open(self, source_file: SourceFile) -> BinaryIO:
+        return open(source_file.path, "rb")
+
+    def read_access(self, source_files: Sequence[SourceFile]) -> ReadAccess:
+        return ReadAccess([source_file.path for source_file in source_files])
+
+    def _stats(self, base: str, paths: list[str]) -> list[SourceFile]:
+        source_files = []
+        for path in paths:
+            # A file may be deleted between the listing and its stat.
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                source_file = _stat_file(path, os.path.relpath(path, base).replace(os.sep, "/"))
+                source_files += [source_file] if source_file is not None else []
+        if not source_files:
+            raise FileNotFoundError(errno.ENOENT, "there is no file", self._path or self.pattern)
+        return sorted(source_files, key=lambda source_file: source_file.relative)
+
+
+def _stat_file(path: str, relative: str) -> SourceFile | None:
+    file_stat = os.stat(path)
+    if stat.S_ISDIR(file_stat.st_mode):
+        return None
+    if not stat.S_ISREG(file_stat.st_mode):
+        # Reading a pipe or device could block for ever.
+        raise OSError(errno.EINVAL, "not a regular file", path)
+    return SourceFile(
+        relative,
+        path,
+        to_stat(file_stat),
+    )
+
+
+def _list_folder(folder: str) -> list[str]:
+    """All files of a folder and its subfolders. Lists again when a subfolder goes away meanwhile,
+    because one that was renamed may have been missed. Raises FileNotFoundError when the folder
+    itself is missing, OSError."""
+    for _ in range(_MAX_LISTINGS):
+        try:
+            return list(_walk_files(folder))
+        except FileNotFoundError:
+            if not os.path.isdir(folder):
+                raise
+    raise OSError(errno.EAGAIN, "its subfolders keep changing", folder)
+
+
+def _walk_files(folder: str) -> Iterator[str]:
+    def raise_error(error: OSError) -> None:
+        raise error
+
+    for base, folders, files in os.walk(folder, onerror=raise_error):
+        folders[:] = [name for name in folders if not is_skipped(name)]
+        yield from (os.path.join(base, name) for name in files if not is_skipped(name))

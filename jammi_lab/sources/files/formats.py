@@ -1,0 +1,201 @@
+"""File kinds: inference from names, options of each kind, anchor strategies."""
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from jammi_lab.core.errors import InvalidArgument
+from jammi_lab.core.identifiers import is_text, near_names
+from jammi_lab.sources import container_formats, database_urls
+
+SUFFIXES = {
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".parq": "parquet",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".tab": "tsv",
+    ".json": "json",
+    ".ndjson": "ndjson",
+    ".jsonl": "ndjson",
+    ".arrow": "arrow",
+    ".arrows": "arrow",
+    ".ipc": "arrow",
+    ".feather": "arrow",
+}
+"""File kind by suffix; `.gz` and `.zst` may follow the suffix of a text format."""
+FILE_KINDS = tuple(dict.fromkeys(SUFFIXES.values()))
+COMPRESSED_SUFFIXES = (".gz", ".zst")
+TEXT_KINDS = ("csv", "tsv", "json", "ndjson")
+_MULTI_FILE_OPTIONS: dict[str, tuple[type, ...]] = {"union_by_name": (bool,)}
+_CSV_OPTIONS = {
+    "header": (bool,),
+    "null": (str, list, tuple),
+    "encoding": (str,),
+    "types": (dict,),
+    **_MULTI_FILE_OPTIONS,
+}
+OPTIONS: dict[str, dict[str, tuple[type, ...]]] = {
+    "parquet": _MULTI_FILE_OPTIONS,
+    "csv": {"delimiter": (str,), **_CSV_OPTIONS},
+    "tsv": {"delimiter": (str,), **_CSV_OPTIONS},
+    "json": _MULTI_FILE_OPTIONS,
+    "ndjson": _MULTI_FILE_OPTIONS,
+}
+"""Options and their types by kind; other kinds take none."""
+_FLAG_VALUES = {"true": True, "false": False}
+"""Values of flags in a line such as `%jammi add … --option header=false`."""
+_TYPE_NAMES = frozenset(
+    "bigint blob bool boolean char date decimal double float hugeint int integer interval json "
+    "numeric real smallint string text time timestamp timestamp_ms timestamp_ns timestamp_s "
+    "timestamptz tinyint ubigint uhugeint uinteger usmallint utinyint uuid varchar".split()
+) | {"timestamp with time zone"}
+"""Types for the option `types` of text formats; `decimal` and `numeric` may have a precision and
+scale."""
+_DECIMAL_TYPE = re.compile(r"(decimal|numeric) ?\( ?\d+ ?(, ?\d+ ?)?\)")
+_TYPES_HINT = "Use an SQL type: options={'types': {'zip': 'VARCHAR'}}."
+_ANCHORS_HINT = 'Use "auto", "content", "none" or "column:<name>".'
+_ENCODINGS = ("utf-8", "utf-16", "latin-1")
+
+
+def kind_of_name(name: str) -> str | None:
+    """The file kind by name, or None."""
+    stem, suffix = os.path.splitext(name.lower())
+    is_compressed = suffix in COMPRESSED_SUFFIXES
+    kind = SUFFIXES.get(os.path.splitext(stem)[1] if is_compressed else suffix)
+    return kind if not is_compressed or kind in TEXT_KINDS else None
+
+
+def is_skipped(name: str) -> bool:
+    """Whether a folder source ignores a file or folder: hidden ones, and those of query engines
+    (`_SUCCESS`, `_temporary`). Not a folder `_key=value`, which is a partition."""
+    return name.startswith(".") or (name.startswith("_") and "=" not in name)
+
+
+def names_of_kind(kind: str, names: Iterable[str]) -> list[str]:
+    """The names with a suffix of this kind; if there are none, those without a known suffix."""
+    all_names = list(names)
+    matching = [name for name in all_names if kind_of_name(name) == kind]
+    return matching or [name for name in all_names if kind_of_name(name) is None]
+
+
+def options_dict(options: object) -> dict[str, Any]:
+    """The options as a dict. Raises InvalidArgument if they are not a mapping by name."""
+    if options is None:
+        return {}
+    if not isinstance(options, Mapping) or not all(isinstance(name, str) for name in options):
+        raise InvalidArgument(
+            f"options must be a dict of values by name, got {type(options).__name__}.",
+            hint='For example options={"delimiter": ";"}.',
+        )
+    return dict(options)
+
+
+def check_options(
+    kind: str,
+    options: Mapping[str, Any],
+    location_options: Mapping[str, tuple[type, ...]] | None = None,
+) -> dict[str, Any]:
+    """The options in stored form; `place` are those of the location. Raises InvalidArgument for an
+    unknown option, listing the known ones, and for a wrong type."""
+    known = {
+        **(
+            OPTIONS.get(kind)
+            or database_urls.OPTIONS.get(kind)
+            or container_formats.OPTIONS.get(kind, {})
+        ),
+        **(location_options or {}),
+    }
+    options = {
+        name: _FLAG_VALUES.get(value, value)
+        if known.get(name) == (bool,) and isinstance(value, str)
+        else value
+        for name, value in options.items()
+    }
+    for name, value in options.items():
+        if name not in known:
+            hint = f"Its options are {', '.join(known)}." if known else "It takes no options."
+            raise InvalidArgument(
+                f"A source of kind {kind} has no option {name!r}.",
+                near=near_names(name, known),
+                hint=hint,
+            )
+        if not isinstance(value, known[name]):
+            shown = (
+                "a " + type(value).__name__
+                if name in ("key", "secret", "token", "password")
+                else repr(value)
+            )
+            raise InvalidArgument(
+                f"The option {name!r} must be of type {known[name][0].__name__}, got {shown}."
+            )
+    checked = {
+        name: list(value) if isinstance(value, tuple) else value for name, value in options.items()
+    }
+    _check_csv(checked)
+    _check_database(checked)
+    return checked
+
+
+def _check_database(options: Mapping[str, Any]) -> None:
+    schemas = options.get("schemas")
+    if schemas is not None and (
+        not schemas or not all(isinstance(name, str) and name for name in schemas)
+    ):
+        raise InvalidArgument("The option 'schemas' must be a list of names.")
+    if options.get("numeric", "text") not in ("text", "double"):
+        raise InvalidArgument("The option 'numeric' must be 'text' or 'double'.")
+
+
+def _check_csv(options: Mapping[str, Any]) -> None:
+    delimiter = options.get("delimiter")
+    if delimiter is not None and (
+        not 1 <= len(delimiter.encode()) <= 4 or set(delimiter) & set('\r\n"\0')
+    ):
+        raise InvalidArgument(
+            f"{delimiter!r} is not a valid delimiter.",
+            hint="Use one character, such as ';' or '\\t'.",
+        )
+    encoding = options.get("encoding")
+    if encoding is not None and encoding.lower() not in _ENCODINGS:
+        raise InvalidArgument(
+            f"Unknown encoding: {encoding!r}.",
+            near=near_names(encoding, _ENCODINGS),
+            hint=f"Known encodings: {', '.join(_ENCODINGS)}.",
+        )
+    null = options.get("null")
+    if isinstance(null, list) and not all(isinstance(text, str) for text in null):
+        raise InvalidArgument("The option 'null' must be a string or a list of strings.")
+    for column, kind in options.get("types", {}).items():
+        _check_type(column, kind)
+
+
+def _check_type(column: object, kind: object) -> None:
+    if not isinstance(column, str) or not is_text(column):
+        raise InvalidArgument(
+            f"The option 'types' maps column names to types; {column!r} is not a name.",
+            hint=_TYPES_HINT,
+        )
+    if not isinstance(kind, str) or not (
+        kind.lower() in _TYPE_NAMES or _DECIMAL_TYPE.fullmatch(kind.lower())
+    ):
+        raise InvalidArgument(
+            f"Unknown type {kind!r} for the column {column!r}.",
+            near=near_names(str(kind).lower(), _TYPE_NAMES),
+            hint=_TYPES_HINT,
+        )
+
+
+def check_anchor(anchor: str) -> str:
+    """The anchor strategy, validated. Raises InvalidArgument unless it is auto, content, none or
+    `column:<name>`."""
+    if not isinstance(anchor, str):
+        raise InvalidArgument(
+            f"anchor must be a string, got {type(anchor).__name__}.", hint=_ANCHORS_HINT
+        )
+    if anchor in ("auto", "content", "none") or (
+        anchor.startswith("column:") and len(anchor) > len("column:")
+    ):
+        return anchor
+    raise InvalidArgument(f"Unknown anchor: {anchor!r}.", hint=_ANCHORS_HINT)

@@ -1,0 +1,300 @@
+"""HTTP and HTTPS files: metadata by HEAD, and the bytes by range requests if the server supports
+them, else by one download.
+
+Uses the standard library only. Credentials are sent in headers, or in the query that was stripped
+from the URL, and only to the host of the URL: a redirect to another host does not carry them.
+"""
+
+from __future__ import annotations
+
+import base64
+import email.utils
+import http.client
+import io
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import IO, BinaryIO, cast
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
+
+from jammi_lab.core.canonical_json import digest_of
+from jammi_lab.sources.locations import Unreachable
+
+TIMEOUT_SECONDS = 20.0
+"""The timeout of one network operation."""
+_BLOCK_BYTES = 1 << 20
+_MAX_MEMORY_BYTES = 16 << 20
+_HEAD_REFUSED_CODES = (400, 403, 405, 501)
+"""Status codes to HEAD after which GET may still succeed."""
+_CREDENTIAL_HEADERS = ("authorization", "cookie")
+
+
+@dataclass(frozen=True, slots=True)
+class HttpCredentials:
+    """The credentials for one server; not part of the repr."""
+
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Headers of each request."""
+    query: str = field(default="", repr=False)
+    """The query to append to each URL."""
+
+    @property
+    def identity(self) -> str:
+        """A digest that is equal for equal credentials and reveals nothing."""
+        return digest_of([dict(self.headers), self.query])
+
+
+@dataclass(frozen=True, slots=True)
+class HeadResponse:
+    """A server's metadata of a file."""
+
+    size: int | None
+    """Size in bytes; None if unknown."""
+    etag: str | None
+    """The strong entity tag; None if there is none."""
+    modified: int | None
+    """Last-Modified in seconds since the epoch; None if it is missing, or so recent that another
+    change could have the same time."""
+    ranges: bool
+    """Whether the server supports range requests."""
+
+
+def http_credentials(
+    user: str | None, password: str | None, query: str, secret: str | None
+) -> HttpCredentials:
+    """The credentials from a URL's user, password and query, or from a secret's text:
+    `user:password`, a query that begins with `?`, or a bearer token."""
+    if secret is not None and secret.startswith("?"):
+        query = "&".join(part for part in (query, secret[1:]) if part)
+    elif secret is not None and ":" in secret:
+        user, _, password = secret.partition(":")
+    elif secret is not None and user is not None:
+        password = secret
+    elif secret is not None:
+        return HttpCredentials({"Authorization": f"Bearer {secret}"}, query)
+    if user is None:
+        return HttpCredentials({}, query)
+    basic = base64.b64encode(f"{user}:{password or ''}".encode()).decode()
+    return HttpCredentials({"Authorization": f"Basic {basic}"}, query)
+
+
+def head(url: str, credentials: HttpCredentials) -> HeadResponse:
+    """The metadata of a file, by HEAD, or by a GET whose body is not read.
+
+    Raises FileNotFoundError for 404 and 410, PermissionError, Unreachable.
+    """
+    try:
+        response = _open(url, credentials, "HEAD")
+    except _HttpError as error:
+        if error.code not in _HEAD_REFUSED_CODES:
+            raise error.as_os_error(url) from None
+        response = _get(url, credentials)
+    with response:
+        return _parse_head(response)
+
+
+def _parse_head(response: http.client.HTTPResponse) -> HeadResponse:
+    headers = response.headers
+    etag = headers.get("ETag", "").strip()
+    length = headers.get("Content-Length", "")
+    is_encoded = headers.get("Content-Encoding", "identity").lower() != "identity"
+    modified, date = _parse_date(headers.get("Last-Modified")), _parse_date(headers.get("Date"))
+    is_settled = modified is not None and date is not None and modified < date - 2
+    return HeadResponse(
+        size=int(length) if length.isdigit() and not is_encoded else None,
+        etag=etag if etag.startswith('"') else None,
+        modified=modified if is_settled else None,
+        ranges=headers.get("Accept-Ranges", "").lower() == "bytes" and not is_encoded,
+    )
+
+
+def _parse_date(date: str | None) -> int | None:
+    try:
+        return None if date is None else int(email.utils.parsedate_to_datetime(date).timestamp())
+    except (ValueError, TypeError):
+        return None
+
+
+def open_url(url: str, credentials: HttpCredentials, metadata: HeadResponse) -> BinaryIO:
+    """Open a file, seekable: a large one by range requests if the server supports them, any other
+    by one download. Raises OSError as `ask`."""
+    if metadata.ranges and metadata.size is not None and metadata.size > _MAX_MEMORY_BYTES:
+        return cast(
+            BinaryIO, io.BufferedReader(_RangeReader(url, credentials, metadata), _BLOCK_BYTES)
+        )
+    buffer = tempfile.SpooledTemporaryFile(_MAX_MEMORY_BYTES)  # noqa: SIM115  the caller closes it
+    try:
+        with _get(url, credentials) as response:
+            _copy_body(response, buffer, metadata.size)
+        buffer.seek(0)
+    except BaseException:
+        buffer.close()
+        raise
+    return cast(BinaryIO, buffer)
+
+
+def _copy_body(response: http.client.HTTPResponse, target: IO[bytes], size: int | None) -> None:
+    received = 0
+    try:
+        while block := response.read(_BLOCK_BYTES):
+            received += target.write(block)
+    except http.client.IncompleteRead:
+        raise Unreachable("the download is incomplete") from None
+    except TimeoutError:
+        raise Unreachable("no response in time") from None
+    if size is not None and received != size:
+        raise Unreachable("the file changed during the read, or the download is incomplete")
+
+
+class _RangeReader(io.RawIOBase):
+    """A file that is read by range requests; all ranges must be of one version."""
+
+    def __init__(self, url: str, credentials: HttpCredentials, metadata: HeadResponse) -> None:
+        self._url, self._credentials, self._metadata = url, credentials, metadata
+        self._size, self._position = metadata.size or 0, 0
+
+    def readable(self) -> bool:
+        """True."""
+        return True
+
+    def seekable(self) -> bool:
+        """True."""
+        return True
+
+    def tell(self) -> int:
+        """The current position."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Change the position."""
+        self._position = max(0, offset + (0, self._position, self._size)[whence])
+        return self._position
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # the stub's buffer type is private
+        """Read up to `len(buffer)` bytes. Raises Unreachable, also if the file has changed."""
+        length = min(len(buffer), self._size - self._position)
+        if length <= 0:
+            return 0
+        headers = {"Range": f"bytes={self._position}-{self._position + length - 1}"}
+        if self._metadata.etag is not None:
+            headers["If-Range"] = self._metadata.etag
+        with _get(self._url, self._credentials, headers) as response:
+            if response.status != http.client.PARTIAL_CONTENT:
+                raise Unreachable("the file changed during the read")
+            try:
+                part = response.read(length)
+            except (http.client.IncompleteRead, TimeoutError):
+                raise Unreachable("the download is incomplete") from None
+        if len(part) != length:
+            raise Unreachable("the download is incomplete")
+        buffer[:length] = part
+        self._position += length
+        return length
+
+
+# -- one request
+
+
+class _HttpError(Exception):
+    """A response other than 2xx."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+    def as_os_error(self, url: str) -> OSError:
+        if self.code in (404, 410):
+            return FileNotFoundError(2, "there is no file", url)
+        if self.code in (401, 403, 407):
+            return PermissionError(13, "permission denied", url)
+        return Unreachable(f"the server returned HTTP {self.code}")
+
+
+class _RedirectHandler(urllib.request.HTTPRedirectHandler):
+    """Follows redirects, without credentials to another host, and never from https to http."""
+
+    def redirect_request(self, req, fp, code, msg, headers, newurl):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+        """The next request. Raises HTTPError."""
+        if not newurl.startswith(("http://", "https://")) or (
+            req.full_url.startswith("https://") and newurl.startswith("http://")
+        ):
+            raise urllib.error.HTTPError(req.full_url, code, "refused", headers, fp)
+        following = super().redirect_request(req, fp, code, msg, headers, newurl)
+        if following is not None:
+            following.method = "HEAD" if req.get_method() == "HEAD" else "GET"
+            if urlsplit(newurl).netloc != urlsplit(req.full_url).netloc:
+                for name in list(following.headers):
+                    if name.lower() in _CREDENTIAL_HEADERS:
+                        following.remove_header(name)
+        return following
+
+
+def _get(
+    url: str, credentials: HttpCredentials, headers: Mapping[str, str] | None = None
+) -> http.client.HTTPResponse:
+    try:
+        return _open(url, credentials, "GET", headers)
+    except _HttpError as error:
+        raise error.as_os_error(url) from None
+
+
+def _open(
+    url: str, credentials: HttpCredentials, method: str, headers: Mapping[str, str] | None = None
+) -> http.client.HTTPResponse:
+    """Send one request. Raises _Refused, and Unreachable without query or user in its text."""
+    all_headers = {
+        "User-Agent": "jammi-lab",
+        "Accept-Encoding": "identity",
+        **credentials.headers,
+        **(headers or {}),
+    }
+    opener = urllib.request.build_opener(_RedirectHandler)
+    try:
+        request = urllib.request.Request(  # noqa: S310
+            _request_url(url, credentials.query), headers=all_headers, method=method
+        )
+        return cast(http.client.HTTPResponse, opener.open(request, timeout=TIMEOUT_SECONDS))
+    except urllib.error.HTTPError as error:
+        error.close()
+        failure: Exception = _HttpError(error.code)
+    except urllib.error.URLError as error:
+        failure = Unreachable(_reason(error.reason))
+    except (OSError, http.client.HTTPException) as error:
+        failure = Unreachable(_reason(error))
+    raise failure  # outside the handlers: their errors, which contain the whole URL, are no context
+
+
+def _reason(error: object) -> str:
+    if isinstance(error, TimeoutError) or "timed out" in str(error):
+        return "no response in time"
+    if isinstance(error, ConnectionRefusedError):
+        return "the connection was refused"
+    if type(error).__name__ in ("SSLError", "SSLCertVerificationError"):
+        return "the server's certificate is not trusted"
+    if type(error).__name__ == "gaierror":
+        return "the host name is unknown"
+    return "the request failed"
+
+
+def _request_url(url: str, query: str) -> str:
+    """The URL to send: non-ASCII characters escaped, the stripped query appended."""
+    parts = urlsplit(url)
+    path = (
+        quote(unquote(parts.path), safe="/~!$&'()*+,;=:@%")
+        if not parts.path.isascii() or " " in parts.path
+        else parts.path
+    )
+    full_query = "&".join(
+        part for part in (quote(parts.query, safe="=&%+~:/?,;!$'()*@"), query) if part
+    )
+    return urlunsplit(
+        (
+            parts.scheme,
+            parts.netloc.encode("idna").decode() if not parts.netloc.isascii() else parts.netloc,
+            path,
+            full_query,
+            "",
+        )
+    )

@@ -1,0 +1,326 @@
+"""Object stores (s3, gs, az): access options, fsspec filesystems and DuckDB secrets.
+
+Files are listed and opened through fsspec. DuckDB reads s3 natively, which is faster, if everything
+that it needs is known: with a secret that is valid for the source's prefix (`scoped`). Otherwise it
+reads through `MountedFilesystem`, an fsspec filesystem with a unique protocol, so that two sources
+of one store never use each other's credentials.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import importlib.util
+import os
+import threading
+import weakref
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from jammi_lab.core.canonical_json import digest_of
+from jammi_lab.core.errors import ExtensionMissing, InvalidArgument
+from jammi_lab.sources.base import ScopedSecret
+from jammi_lab.sources.locations import Unreachable
+from jammi_lab.storage.object_store import client_error_text
+
+if TYPE_CHECKING:
+    import fsspec
+
+STORES = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "az": "az", "abfs": "az", "abfss": "az"}
+"""The store by URL scheme."""
+CREDENTIALS = ("key", "secret", "token")
+"""Options that are never stored."""
+OPTIONS: dict[str, tuple[type, ...]] = {
+    "key": (str,),
+    "secret": (str,),
+    "token": (str,),
+    "endpoint_url": (str,),
+    "region": (str,),
+    "anon": (bool,),
+}
+_MODULES_AND_EXTRAS = {"s3": ("s3fs", "s3"), "gs": ("gcsfs", "gcs"), "az": ("adlfs", "azure")}
+_FILESYSTEM_CLASSES = {"s3": "S3FileSystem", "gs": "GCSFileSystem", "az": "AzureBlobFileSystem"}
+CONNECT_SECONDS = 5.0
+READ_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class StoreAccess:
+    """Options and credentials of a store; the latter are not part of the repr."""
+
+    store: str
+    """s3, gs or az."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """endpoint_url, region and anon, if set."""
+    credentials: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """key, secret and token, if set."""
+
+    @property
+    def identity(self) -> str:
+        """A digest that is equal for equal access and reveals nothing."""
+        return digest_of([self.store, dict(self.options), dict(self.credentials)])
+
+    @property
+    def filesystem(self) -> fsspec.AbstractFileSystem:
+        """The fsspec filesystem, shared by equal access. Raises ExtensionMissing, which names the
+        extra to install."""
+        return _filesystem(
+            self.store,
+            tuple(sorted(self.options.items())),
+            tuple(sorted(self.credentials.items())),
+            _environment(),
+        )
+
+
+def _environment() -> tuple[tuple[str, str], ...]:
+    """The variables from which the libraries of the stores take what no option says."""
+    prefixes = ("AWS_", "GOOGLE_", "GCSFS_", "STORAGE_EMULATOR_HOST", "AZURE_")
+    return tuple(sorted(item for item in os.environ.items() if item[0].startswith(prefixes)))
+
+
+def check_endpoint(options: Mapping[str, Any]) -> None:
+    """Raise InvalidArgument for an endpoint that is not an http URL or contains a credential."""
+    endpoint = options.get("endpoint_url")
+    if endpoint is None:
+        return
+    parts = urlsplit(endpoint)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InvalidArgument(
+            "The option 'endpoint_url' must be an http(s) URL.",
+            hint="For example http://127.0.0.1:9000.",
+        )
+    if "@" in parts.netloc or parts.query:
+        raise InvalidArgument(
+            "The option 'endpoint_url' must not contain a credential.",
+            hint="Use the options key and secret, or secret=.",
+        )
+
+
+@functools.lru_cache(maxsize=64)
+def _filesystem(
+    store: str,
+    options: tuple[tuple[str, Any], ...],
+    credentials: tuple[tuple[str, str], ...],
+    environment: tuple[tuple[str, str], ...],
+) -> fsspec.AbstractFileSystem:
+    """`environment` only distinguishes cached filesystems: the libraries read it themselves."""
+    del environment
+    module, extra = _MODULES_AND_EXTRAS[store]
+    try:
+        filesystem_class = getattr(importlib.import_module(module), _FILESYSTEM_CLASSES[store])
+    except ImportError:
+        raise ExtensionMissing(
+            f"Reading {store}:// URLs requires {module}.",
+            hint=f'Run: pip install "jammi-lab[{extra}]".',
+        ) from None
+    option_values, credential_values = dict(options), dict(credentials)
+    arguments = {"s3": _s3_arguments, "gs": _gs_arguments, "az": _az_arguments}[store](
+        option_values, credential_values
+    )
+    filesystem = filesystem_class(**arguments, skip_instance_cache=True, use_listings_cache=False)
+    if store == "s3":
+        filesystem.retries = 1  # botocore retries already
+    return filesystem
+
+
+def _s3_arguments(options: Mapping[str, Any], credentials: Mapping[str, str]) -> dict[str, Any]:
+    client = {"region_name": options["region"]} if "region" in options else {}
+    config = {
+        "connect_timeout": CONNECT_SECONDS,
+        "read_timeout": READ_SECONDS,
+        "retries": {"total_max_attempts": 2},
+    }
+    endpoint = {"endpoint_url": options["endpoint_url"]} if "endpoint_url" in options else {}
+    return {
+        **credentials,
+        **endpoint,
+        "anon": bool(options.get("anon", False)),
+        "client_kwargs": client,
+        "config_kwargs": config,
+    }
+
+
+def _gs_arguments(options: Mapping[str, Any], credentials: Mapping[str, str]) -> dict[str, Any]:
+    endpoint = {"endpoint_url": options["endpoint_url"]} if "endpoint_url" in options else {}
+    token = (
+        {"token": "anon"}
+        if options.get("anon")
+        else {"token": credentials["token"]}
+        if "token" in credentials
+        else {}
+    )
+    return {**endpoint, **token, "timeout": READ_SECONDS}
+
+
+def _az_arguments(options: Mapping[str, Any], credentials: Mapping[str, str]) -> dict[str, Any]:
+    """`key` is the name of the storage account, `secret` its key, `token` a shared access
+    signature."""
+    names = {"key": "account_name", "secret": "account_key", "token": "sas_token"}
+    arguments: dict[str, Any] = {names[name]: value for name, value in credentials.items()}
+    if "endpoint_url" in options:
+        arguments["account_host"] = urlsplit(options["endpoint_url"]).netloc
+    return {**arguments, "anon": bool(options.get("anon", False))}
+
+
+@contextlib.contextmanager
+def translate_errors(location: str) -> Iterator[None]:
+    """Convert the errors of a store's library to OSErrors without credentials: FileNotFoundError
+    for a missing file (not a missing bucket), PermissionError, and Unreachable for all others."""
+    try:
+        yield
+    except PermissionError:
+        raise PermissionError(13, "permission denied", location) from None
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if _is_missing_bucket(error):
+            raise Unreachable(f"the bucket does not exist ({location})") from None
+        raise FileNotFoundError(2, "there is no file", location) from None
+    except Unreachable:
+        raise
+    except TimeoutError:
+        raise Unreachable("no response in time") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001  each library has its own errors
+        raise Unreachable(_reason(error)) from None
+
+
+def _is_missing_bucket(error: BaseException) -> bool:
+    response = getattr(error.__cause__, "response", None)
+    code = (response.get("Error") or {}).get("Code") if isinstance(response, dict) else None
+    return code == "NoSuchBucket" or "bucket does not exist" in str(error)
+
+
+def _reason(error: BaseException) -> str:
+    for cause in (error, error.__cause__):
+        if (reason := client_error_text(cause)) is not None:
+            return reason
+    response = getattr(error.__cause__ or error, "response", None)
+    if isinstance(response, dict) and (code := (response.get("Error") or {}).get("Code")):
+        return f"the server returned {str(code)[:40]}"
+    if isinstance(error, ConnectionError):
+        return "the server cannot be reached"
+    return f"the request to its server failed ({type(error).__name__})"
+
+
+def check_bucket_exists(filesystem: fsspec.AbstractFileSystem, bucket: str) -> None:
+    """Check that a bucket exists; only then can a missing file count as deleted. Raises Unreachable
+    and what the store's library raises."""
+    try:
+        filesystem.info(bucket)
+    except FileNotFoundError:
+        raise Unreachable(f"the bucket does not exist ({bucket})") from None
+
+
+# -- options for DuckDB and deltalake
+
+_reservations: weakref.WeakValueDictionary[str, _PrefixReservation] = weakref.WeakValueDictionary()
+_reservations_lock = threading.Lock()
+
+
+class _PrefixReservation:
+    """The reservation of a prefix for one access; it ends with the last relation that uses it."""
+
+    __slots__ = ("__weakref__", "identity")
+
+    def __init__(self, identity: str) -> None:
+        self.identity = identity
+
+
+def duckdb_secret(access: StoreAccess, prefix: str) -> ScopedSecret | None:
+    """The DuckDB secret for a prefix of a bucket (`bucket/folder/`).
+
+    None if DuckDB has to read through fsspec: for stores other than s3, if a parameter is unknown,
+    and while an overlapping prefix is in use with another access.
+    """
+    values = _httpfs_values(access)
+    if values is None:
+        return None
+    scope = f"s3://{prefix}"
+    with _reservations_lock:
+        for other_scope, other_reservation in list(_reservations.items()):
+            if (
+                other_scope.startswith(scope) or scope.startswith(other_scope)
+            ) and other_reservation.identity != access.identity:
+                return None
+        reservation = _reservations.get(scope) or _PrefixReservation(access.identity)
+        _reservations[scope] = reservation
+    return ScopedSecret(
+        type="s3", scope=scope, values=values, extension="httpfs", reservation=reservation
+    )
+
+
+def _httpfs_values(access: StoreAccess) -> dict[str, str] | None:
+    if access.store != "s3" or importlib.util.find_spec("duckdb_extension_httpfs") is None:
+        return None
+    options, credentials = access.options, dict(access.credentials)
+    anonymous = bool(options.get("anon"))
+    if not credentials and not anonymous:
+        names = {
+            "key": "AWS_ACCESS_KEY_ID",
+            "secret": "AWS_SECRET_ACCESS_KEY",
+            "token": "AWS_SESSION_TOKEN",
+        }
+        credentials = {
+            name: os.environ[variable]
+            for name, variable in names.items()
+            if os.environ.get(variable)
+        }
+    if not anonymous and not ("key" in credentials and "secret" in credentials):
+        return None
+    endpoint = (
+        options.get("endpoint_url")
+        or os.environ.get("AWS_ENDPOINT_URL_S3")
+        or os.environ.get("AWS_ENDPOINT_URL")
+    )
+    region = (
+        options.get("region")
+        or os.environ.get("AWS_REGION")
+        or os.environ.get("AWS_DEFAULT_REGION")
+    )
+    parts = urlsplit(endpoint) if endpoint else None
+    if (parts is None and region is None) or (parts is not None and parts.path.strip("/")):
+        return None
+    values = {} if anonymous else {"KEY_ID": credentials["key"], "SECRET": credentials["secret"]}
+    if not anonymous and "token" in credentials:
+        values["SESSION_TOKEN"] = credentials["token"]
+    if parts is not None:
+        values |= {
+            "ENDPOINT": parts.netloc,
+            "URL_STYLE": "path",
+            "USE_SSL": "true" if parts.scheme == "https" else "false",
+        }
+    return {**values, "REGION": region or "us-east-1"}
+
+
+def storage_options(access: StoreAccess) -> dict[str, str]:
+    """The storage options for deltalake, which takes missing ones from the AWS_* variables."""
+    names = {
+        "key": "AWS_ACCESS_KEY_ID",
+        "secret": "AWS_SECRET_ACCESS_KEY",
+        "token": "AWS_SESSION_TOKEN",
+    }
+    credentials = {names[name]: value for name, value in access.credentials.items()}
+    endpoint = (
+        access.options.get("endpoint_url")
+        or os.environ.get("AWS_ENDPOINT_URL_S3")
+        or os.environ.get("AWS_ENDPOINT_URL")
+    )
+    if endpoint is not None:
+        credentials |= {"AWS_ENDPOINT_URL": endpoint, "AWS_ALLOW_HTTP": "true"}
+    region = (
+        access.options.get("region")
+        or os.environ.get("AWS_REGION")
+        or os.environ.get("AWS_DEFAULT_REGION")
+        or "us-east-1"
+    )
+    signing = {"AWS_SKIP_SIGNATURE": "true"} if access.options.get("anon") else {}
+    return {
+        **credentials,
+        **signing,
+        "AWS_REGION": region,
+        "connect_timeout": f"{CONNECT_SECONDS:g}s",
+        "timeout": f"{READ_SECONDS:g}s",
+    }

@@ -1,0 +1,266 @@
+"""Remote file sets: object stores and other fsspec filesystems, and single files over http."""
+
+from __future__ import annotations
+
+import datetime
+import errno
+import hashlib
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+from jammi_lab.core.canonical_json import digest_of
+from jammi_lab.sources.files import object_stores
+from jammi_lab.sources.files.file_sets import FileSet, LocalFileSet, ReadAccess, SourceFile
+from jammi_lab.sources.files.formats import is_skipped, names_of_kind
+from jammi_lab.sources.files.object_stores import StoreAccess, translate_errors
+from jammi_lab.sources.locations import base_of, literal_path, scheme_of
+from jammi_lab.storage.files import Stat
+
+if TYPE_CHECKING:
+    import fsspec
+
+    from jammi_lab.sources.files.fsspec_mount import MountedFilesystem
+    from jammi_lab.sources.files.http import HeadResponse, HttpCredentials
+
+_MARK_FIELDS = {"s3": ("VersionId", "ETag"), "gs": ("generation", "etag"), "az": ("etag",)}
+"""For each store, the metadata that change with every change of a file's bytes."""
+_NO_VERSION = "null"
+"""The version id of all s3 objects written while a bucket's versioning is suspended; it does not
+identify a version."""
+_DELTA_LOG = "_delta_log"
+_UNREADABLE_CHARACTERS = frozenset("?\\*[")
+"""Characters of a key that DuckDB's native reader misinterprets, or treats as wildcards."""
+_mounted_filesystems: dict[str, MountedFilesystem] = {}
+_mounts_lock = threading.Lock()
+
+
+def file_set_for(pattern: str, access: StoreAccess | HttpCredentials | None = None) -> FileSet:
+    """The file set of an absolute pattern or URL, with credentials `access`. Raises
+    ExtensionMissing."""
+    scheme = scheme_of(pattern)
+    if scheme is None:
+        return LocalFileSet(pattern)
+    if scheme in ("http", "https"):
+        return HttpFileSet(pattern, cast("HttpCredentials | None", access))
+    return StoreFileSet(pattern, cast("StoreAccess | None", access))
+
+
+def _mounted_filesystem(identity: str, open_file: Callable[[str], BinaryIO]) -> MountedFilesystem:
+    """The filesystem through which DuckDB reads with one access; created once."""
+    from jammi_lab.sources.files.fsspec_mount import MountedFilesystem
+
+    with _mounts_lock:
+        return _mounted_filesystems.setdefault(identity, MountedFilesystem(open_file))
+
+
+class StoreFileSet:
+    """A file, glob or prefix in an object store or another fsspec filesystem (`memory://`)."""
+
+    is_local = False
+
+    def __init__(self, pattern: str, access: StoreAccess | None = None) -> None:
+        scheme = scheme_of(pattern) or ""
+        self.pattern = pattern
+        self._store = object_stores.STORES.get(scheme)
+        self._access = (
+            access
+            if access is not None
+            else StoreAccess(self._store)
+            if self._store is not None
+            else None
+        )
+        if self._access is not None:
+            self._fs: fsspec.AbstractFileSystem = self._access.filesystem
+        else:
+            import fsspec
+
+            self._fs = fsspec.filesystem(scheme)
+        self.realm = (
+            str(self._access.options.get("endpoint_url", "")) if self._access is not None else ""
+        )
+
+    def list_files(self, kind: str) -> list[SourceFile]:
+        """List the files: one listing for a prefix or glob, one request for a file. Raises
+        FileNotFoundError if there are none, PermissionError, Unreachable."""
+        with translate_errors(self.pattern):
+            base, info_by_path = self._list_paths()
+            data_paths = [path for path in info_by_path if f"/{_DELTA_LOG}/" not in path]
+            paths = data_paths if base is None else names_of_kind(kind, data_paths)
+            if not paths:
+                raise FileNotFoundError(errno.ENOENT, "there is no file", self.pattern)
+            return sorted(
+                (self._source_file(base, path, info_by_path[path]) for path in paths),
+                key=lambda source_file: source_file.relative,
+            )
+
+    def names(self) -> list[str]:
+        """The names of all visible files and of a Delta log, which tells a Delta table from plain
+        files; may be empty. Raises OSError as `items`."""
+        try:
+            with translate_errors(self.pattern):
+                return sorted(self._list_paths()[1])
+        except FileNotFoundError:
+            return []
+
+    def open(self, source_file: SourceFile) -> BinaryIO:
+        """Open one file. Raises OSError as `items`."""
+        return self._open_path(self._fs._strip_protocol(source_file.path))
+
+    def _open_path(self, path: str) -> BinaryIO:
+        with translate_errors(path):
+            return cast(BinaryIO, self._fs.open(path, "rb"))
+
+    def read_access(self, source_files: Sequence[SourceFile]) -> ReadAccess:
+        """DuckDB's native reader if it can read the files, else fsspec."""
+        if self._access is None:
+            return ReadAccess(
+                [source_file.path for source_file in source_files], filesystem=self._fs
+            )
+        paths = [self._fs._strip_protocol(source_file.path) for source_file in source_files]
+        if not any(_UNREADABLE_CHARACTERS & set(path) for path in paths):
+            secret = object_stores.duckdb_secret(self._access, self._prefix())
+            if secret is not None:
+                return ReadAccess([f"s3://{path}" for path in paths], scoped_secret=secret)
+        mounted = _mounted_filesystem(self._access.identity, self._open_path)
+        return ReadAccess(
+            [
+                mounted.address(path, source_file.stat.size)
+                for path, source_file in zip(paths, source_files, strict=True)
+            ],
+            filesystem=mounted,
+        )
+
+    def _prefix(self) -> str:
+        """The common prefix of all files."""
+        literal = literal_path(self.pattern)
+        return str(self._fs._strip_protocol(base_of(self.pattern) if literal is None else literal))
+
+    def _list_paths(self) -> tuple[str | None, Mapping[str, Mapping[str, Any]]]:
+        """The folder that paths are relative to (None for a single file), and the filesystem's
+        metadata by path."""
+        self._fs.invalidate_cache()
+        literal = literal_path(self.pattern)
+        if literal is None:
+            base = self._fs._strip_protocol(base_of(self.pattern))
+            info_by_path = self._visible_files(self._fs.glob(self.pattern, detail=True), base)
+            if not info_by_path and self._store is not None:
+                object_stores.check_bucket_exists(
+                    self._fs, base.split("/", 1)[0]
+                )  # a glob is silent about a bucket that is not there
+            return base, info_by_path
+        path = self._fs._strip_protocol(literal)
+        # In a store a key may end with a slash; such an object marks a folder and has no rows.
+        if not (literal.endswith("/") and self._store is not None):
+            info = self._fs.info(path)
+            if info["type"] == "file":
+                return None, {path: info}
+        info_by_path = self._visible_files(self._fs.find(path, detail=True), path)
+        if not info_by_path and self._store is not None:
+            object_stores.check_bucket_exists(self._fs, path.split("/", 1)[0])
+        return path, info_by_path
+
+    @staticmethod
+    def _visible_files(
+        info_by_path: Mapping[str, Mapping[str, Any]], base: str
+    ) -> dict[str, Mapping[str, Any]]:
+        return {
+            path: info
+            for path, info in info_by_path.items()
+            if info["type"] == "file" and not path.endswith("/") and _is_visible(path, base)
+        }
+
+    def _source_file(self, base: str | None, path: str, info: Mapping[str, Any]) -> SourceFile:
+        marks = [
+            f"{key} {info[key]}"
+            for key in _MARK_FIELDS.get(self._store or "", ())
+            if info.get(key) not in (None, "", _NO_VERSION)
+        ]
+        relative = "" if base is None else path[len(base) :].strip("/")
+        modified = info.get("LastModified") or info.get("last_modified") or info.get("mtime")
+        seconds = int(modified.timestamp()) if isinstance(modified, datetime.datetime) else 0
+        return SourceFile(
+            relative,
+            self._fs.unstrip_protocol(path),
+            Stat(int(info["size"]), seconds * 10**9, 0, 0),
+            marks[0] if marks else None,
+        )
+
+
+def _is_visible(path: str, base: str) -> bool:
+    parts = path[len(base) :].strip("/").split("/")
+    return not any(is_skipped(part) for part in parts if part != _DELTA_LOG)
+
+
+class HttpFileSet:
+    """One file over http or https."""
+
+    is_local = False
+
+    def __init__(self, url: str, credentials: HttpCredentials | None = None) -> None:
+        from jammi_lab.sources.files.http import HttpCredentials
+
+        self.url = literal_path(url) or url
+        self._credentials = credentials or HttpCredentials()
+        # The stripped query may select the content, so it distinguishes equal URLs.
+        self.realm = self._credentials.identity if self._credentials.query else ""
+
+    def list_files(self, kind: str) -> list[SourceFile]:  # noqa: ARG002  one file has the kind it was added as
+        """The file with its current metadata. Raises FileNotFoundError, PermissionError,
+        Unreachable."""
+        from jammi_lab.sources.files import http
+
+        metadata = http.head(self.url, self._credentials)
+        if metadata.size is None:
+            size, digest = self._download_digest(metadata)
+            return [SourceFile("", self.url, Stat(size, 0, 0, 0), f"SHA-256 {digest}")]
+        mark = f"ETag {metadata.etag}" if metadata.etag is not None else None
+        hint = f"Last-Modified {metadata.modified}" if metadata.modified is not None else None
+        return [
+            SourceFile(
+                "",
+                self.url,
+                Stat(metadata.size, (metadata.modified or 0) * 10**9, 0, 0),
+                mark,
+                hint,
+            )
+        ]
+
+    def _download_digest(self, metadata: HeadResponse) -> tuple[int, str]:
+        from jammi_lab.sources.files import http
+
+        digest, size = hashlib.sha256(), 0
+        with http.open_url(self.url, self._credentials, metadata) as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+                size += len(block)
+        return size, digest.hexdigest()
+
+    def names(self) -> list[str]:
+        """The URL; empty if there is no file. Raises OSError as `items`."""
+        try:
+            return [source_file.path for source_file in self.list_files("")]
+        except FileNotFoundError:
+            return []
+
+    def open(self, source_file: SourceFile) -> BinaryIO:
+        """Open the file. Raises OSError as `items`."""
+        return self._open_url(source_file.path)
+
+    def _open_url(self, url: str) -> BinaryIO:
+        from jammi_lab.sources.files import http
+
+        return http.open_url(url, self._credentials, http.head(url, self._credentials))
+
+    def read_access(self, source_files: Sequence[SourceFile]) -> ReadAccess:
+        """Through fsspec, so that DuckDB reads the same bytes as the digest."""
+        mounted = _mounted_filesystem(
+            digest_of(["web", self._credentials.identity]), self._open_url
+        )
+        return ReadAccess(
+            [
+                mounted.address(source_file.path, source_file.stat.size)
+                for source_file in source_files
+            ],
+            filesystem=mounted,
+        )

@@ -1,0 +1,363 @@
+"""States of files: from the cache if their stats prove it, else from their bytes; and the Snapshot
+of a file set."""
+
+import os
+import urllib.parse
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from jammi_lab.core.anchors import Cost, Snapshot
+from jammi_lab.core.bounded_cache import BoundedCache
+from jammi_lab.core.canonical_json import digest_of
+from jammi_lab.core.identifiers import fold
+from jammi_lab.core.records import SourceRecord
+from jammi_lab.sources.base import ObservationContext
+from jammi_lab.sources.files import arrow_ipc
+from jammi_lab.sources.files.file_sets import FileSet, SourceFile
+from jammi_lab.sources.files.formats import COMPRESSED_SUFFIXES
+from jammi_lab.storage.digests import (
+    NO_STAT,
+    CacheEntry,
+    cache_key,
+    digest_parquet_stream,
+    is_current,
+    observation_key,
+    parquet_payload,
+    read_fingerprint,
+    read_stable,
+    sha256_stream,
+)
+from jammi_lab.storage.files import is_settled
+
+Payload = Mapping[str, Any]
+"""`whole`: digest of the bytes; `by_column`: digest by top-level column, or None; `rows`: row
+count, or None."""
+Files = Sequence[tuple[SourceFile, Payload]]
+
+
+def _cache_key(file_set: FileSet, source_file: SourceFile, kind: str) -> str:
+    if file_set.is_local and kind != "arrow":
+        return cache_key(Path(source_file.path), kind == "parquet")
+    return observation_key(
+        "arrow" if kind == "arrow" else f"url-{kind}", f"{file_set.realm}{source_file.path}"
+    )
+
+
+def cached_payload(
+    file_set: FileSet,
+    source_file: SourceFile,
+    kind: str,
+    ctx: ObservationContext,
+    bypass_cache: bool,
+) -> Payload | None:
+    """The cached payload of a file, if its stat (or its store's mark) proves that the bytes are the
+    same; None if it must be read."""
+    if bypass_cache:
+        return None
+    entry = ctx.cache.get(_cache_key(file_set, source_file, kind))
+    if entry is None:
+        return None
+    if not file_set.is_local:
+        is_same = (
+            source_file.mark is not None
+            and entry.payload.get("mark") == source_file.mark
+            and entry.stat == source_file.stat
+        )
+        return entry.payload if is_same else None
+    return entry.payload if is_current(entry, source_file.stat, ctx.racy_seconds) else None
+
+
+def read_payload(
+    file_set: FileSet, source_file: SourceFile, kind: str, ctx: ObservationContext
+) -> Payload:
+    """Read the payload of a file and cache it. Raises OSError, pyarrow.ArrowInvalid,
+    SchemaMismatch."""
+    key = _cache_key(file_set, source_file, kind)
+    if not file_set.is_local:
+        payload = {**_remote_payload(file_set, source_file, kind), "mark": source_file.mark}
+        ctx.cache.put(key, CacheEntry(source_file.stat, ctx.now_ns, payload))
+        return payload
+    if kind == "arrow":
+        stat, payload = read_stable(
+            Path(source_file.path), lambda: arrow_ipc.cache_payload(file_set, source_file)
+        )
+        ctx.cache.put(key, CacheEntry(stat, ctx.now_ns, payload))
+        return payload
+    fingerprint = read_fingerprint(
+        Path(source_file.path), ctx.cache, parquet=kind == "parquet", now_ns=ctx.now_ns
+    )
+    return {
+        "whole": fingerprint.whole,
+        "by_column": fingerprint.by_column,
+        "rows": fingerprint.row_count,
+    }
+
+
+_MIN_MARKED_BYTES = 32 << 20
+"""Remote files from this total size are identified by their store's metadata instead of being
+downloaded."""
+_MIN_UNMARKED_BYTES = 8 << 20
+"""The same for a server that provides only modification times. Below this size the bytes are
+downloaded at each observation, because a time can be set back."""
+
+
+def store_payloads(file_set: FileSet, source_files: Sequence[SourceFile]) -> list[Payload] | None:
+    """Payloads of large remote files from their store's metadata; None for files to be identified
+    by their bytes."""
+    if file_set.is_local or not all(
+        source_file.mark or source_file.hint for source_file in source_files
+    ):
+        return None
+    min_bytes = (
+        _MIN_MARKED_BYTES
+        if all(source_file.mark for source_file in source_files)
+        else _MIN_UNMARKED_BYTES
+    )
+    if sum(source_file.stat.size for source_file in source_files) < min_bytes:
+        return None
+    return [
+        {
+            "whole": f"{source_file.mark or source_file.hint} with {source_file.stat.size} bytes",
+            "by_column": None,
+            "rows": None,
+        }
+        for source_file in source_files
+    ]
+
+
+def _remote_payload(file_set: FileSet, source_file: SourceFile, kind: str) -> dict[str, Any]:
+    if kind == "arrow":
+        return arrow_ipc.cache_payload(file_set, source_file)
+    with file_set.open(source_file) as file:
+        if kind == "parquet":
+            return parquet_payload(digest_parquet_stream(file, source_file.stat.size), file)
+        return {"whole": sha256_stream(file), "by_column": None, "rows": None}
+
+
+def whole_digest(kind: str, options: Mapping[str, Any], files: Files) -> str:
+    """One digest over the relative paths and bytes of all files and over everything that determines
+    how they are read, partition folders included."""
+    return digest_of(
+        {
+            "kind": kind,
+            "options": dict(options),
+            "files": sorted(
+                [source_file.relative, payload["whole"], *_path_parts(source_file)]
+                for source_file, payload in files
+            ),
+        }
+    )
+
+
+def _path_parts(source_file: SourceFile) -> list[Any]:
+    """What determines the rows besides the bytes: `key=value` folders, also those above the source,
+    and a compression suffix."""
+    suffix = os.path.splitext(source_file.path.lower())[1]
+    return [
+        sorted(partitions(source_file.path).items()) if source_file.relative else [],
+        suffix if suffix in COMPRESSED_SUFFIXES else "",
+    ]
+
+
+def describe_cached(
+    record: SourceRecord,
+    digest: str,
+    ctx: ObservationContext,
+    describe: Callable[[], dict[str, str]],
+) -> tuple[dict[str, str], bool]:
+    """The columns and types of this content, cached across restarts, and whether `describe` had to
+    run."""
+    key = observation_key("columns", record.kind, record.location, digest_of(record.options))
+    content_digest = digest_of([duckdb.__version__, digest])
+    entry = ctx.cache.get(key)
+    if entry is not None and entry.payload.get("of") == content_digest:
+        return dict(entry.payload["columns"]), False
+    columns = describe()
+    ctx.cache.put(
+        key,
+        CacheEntry(
+            NO_STAT,
+            ctx.now_ns,
+            {"of": content_digest, "columns": [[name, kind] for name, kind in columns.items()]},
+        ),
+    )
+    return columns, True
+
+
+_MAX_CACHED_FILE_SETS = 256
+_cached_columns = BoundedCache[tuple[str, str, str], tuple[list[SourceFile], dict[str, str]]](
+    _MAX_CACHED_FILE_SETS
+)
+"""Columns of recently observed files, so that a statement need not sniff them again."""
+
+
+def cache_columns(
+    record: SourceRecord,
+    source_files: list[SourceFile],
+    columns: dict[str, str],
+    ctx: ObservationContext,
+) -> None:
+    """Cache the columns of these files for `cached_columns`, if their stats prove the bytes."""
+    is_proved = all(
+        source_file.mark
+        or (source_file.stat.inode and is_settled(source_file.stat, ctx.now_ns, ctx.racy_seconds))
+        for source_file in source_files
+    )
+    if is_proved:
+        key = (record.kind, source_files[0].path, digest_of(record.options))
+        _cached_columns.put(key, (source_files, columns))
+
+
+def cached_columns(record: SourceRecord, source_files: list[SourceFile]) -> dict[str, str] | None:
+    """The cached columns of exactly these files with unchanged stats; else None."""
+    cached = _cached_columns.get((record.kind, source_files[0].path, digest_of(record.options)))
+    return dict(cached[1]) if cached is not None and cached[0] == source_files else None
+
+
+def snapshot(digest: str, files: Files, columns: dict[str, str], cost: Cost) -> Snapshot:
+    """The state of these files: by column if every column has a digest, else as a whole."""
+    counts = [payload["rows"] for _, payload in files]
+    rows = sum(counts) if all(count is not None for count in counts) else None
+    by_column = _column_digests(files, columns) if rows is not None else None
+    method = "digest of the bytes" if by_column is None else "digest of the columns"
+    if any(payload["whole"].endswith(" bytes") for _, payload in files):
+        mark_names = {
+            str(source_file.mark or source_file.hint).split(" ", 1)[0] for source_file, _ in files
+        }
+        method = f"{' and '.join(sorted(mark_names))} with size"
+    stamp = change_token([source_file for source_file, _ in files])
+    return Snapshot(
+        columns=columns,
+        whole=digest,
+        method=method,
+        cost=cost,
+        by_column=by_column,
+        row_count=rows,
+        stamp=stamp,
+    )
+
+
+def unreadable_snapshot(digest: str, files: Files, fault: str) -> Snapshot:
+    """The state of files whose bytes are known and whose rows cannot be read, for the reason
+    `fault`. It never equals a state of readable files."""
+    stamp = change_token([source_file for source_file, _ in files])
+    return Snapshot(
+        columns={},
+        whole=digest,
+        method="digest of the bytes",
+        cost=Cost.SCAN,
+        stamp=stamp,
+        fault=fault,
+    )
+
+
+def _column_digests(files: Files, columns: Mapping[str, str]) -> dict[str, str] | None:
+    """A digest per SQL column; None if a column cannot be mapped to the files (names made unique,
+    or differing only by case)."""
+    folded_files = []
+    for source_file, payload in files:
+        by_column: Mapping[str, str] = payload["by_column"] or {}
+        folded = {fold(name): digest for name, digest in by_column.items()}
+        if len(folded) != len(by_column) or not by_column:
+            return None
+        folded_files.append((source_file, payload["rows"], folded))
+    digests = {}
+    for column in columns:
+        parts = [
+            _column_part(source_file, rows, folded, fold(column))
+            for source_file, rows, folded in folded_files
+        ]
+        if any(part is None for part in parts):
+            return None
+        digests[column] = digest_of(sorted(part for part in parts if part is not None))
+    return digests
+
+
+def _column_part(
+    source_file: SourceFile, rows: int, folded: Mapping[str, str], column: str
+) -> list[Any] | None:
+    """The contribution of one file to a column: its digest, or for a partition the folder's value
+    and the row count; None if the file lacks the column."""
+    value = partitions(source_file.path).get(column) if source_file.relative else None
+    if value is not None:
+        return [source_file.relative, folded.get(column, ""), rows, value]
+    return [source_file.relative, folded[column]] if column in folded else None
+
+
+def partitions(path: str) -> dict[str, str]:
+    """The partition values in the `key=value` folders of a path, by folded key."""
+    pairs = (
+        part.split("=", 1) for part in os.path.dirname(path).split("/") if part.count("=") == 1
+    )
+    return {fold(urllib.parse.unquote(key)): value for key, value in pairs if key}
+
+
+def column_snapshot(
+    record: SourceRecord,
+    source_files: list[SourceFile],
+    columns: dict[str, str],
+    value_and_rows: tuple[Any, Any],
+    ctx: ObservationContext,
+) -> Snapshot:
+    """The state by `anchor="column:…"`: the largest value of that column and the row count, which
+    are cached."""
+    payload = {
+        "of": change_token(source_files),
+        "columns": list(columns.items()),
+        "found": [
+            None if value_and_rows[0] is None else str(value_and_rows[0]),
+            int(value_and_rows[1]),
+        ],
+    }
+    ctx.cache.put(_column_key(record), CacheEntry(NO_STAT, ctx.now_ns, payload))
+    return _column_snapshot(
+        record, payload, Cost.METADATA if record.kind == "parquet" else Cost.SCAN
+    )
+
+
+def cached_column_snapshot(
+    record: SourceRecord, source_files: list[SourceFile], ctx: ObservationContext
+) -> Snapshot | None:
+    """The cached state by `anchor="column:…"`, if the stats prove that no file changed."""
+    entry = ctx.cache.get(_column_key(record))
+    if entry is None or entry.payload["of"] != change_token(source_files):
+        return None
+    if not all(
+        source_file.mark
+        or (
+            source_file.stat.inode
+            and is_settled(source_file.stat, entry.observed_at_ns, ctx.racy_seconds)
+        )
+        for source_file in source_files
+    ):
+        return None
+    return _column_snapshot(record, entry.payload, Cost.FREE)
+
+
+def _column_snapshot(record: SourceRecord, payload: Payload, cost: Cost) -> Snapshot:
+    rows = payload["found"][1]
+    return Snapshot(
+        columns=dict(payload["columns"]),
+        whole=digest_of(payload["found"]),
+        method=record.anchor,
+        cost=cost,
+        row_count=rows,
+    )
+
+
+def _column_key(record: SourceRecord) -> str:
+    options = digest_of([record.options, duckdb.__version__])
+    return observation_key(record.anchor, record.kind, record.location, options)
+
+
+def change_token(source_files: Sequence[SourceFile]) -> str:
+    """Changes when any file is written, replaced, added or removed, even with equal bytes."""
+    return digest_of(
+        [
+            [source_file.relative, source_file.stat.to_dict(), source_file.mark or ""]
+            for source_file in source_files
+        ]
+    )

@@ -1,0 +1,564 @@
+"""Base of the connectors for tables with snapshots (Delta, Iceberg). Every read is pinned to the
+anchored snapshot.
+
+An equal snapshot number proves that nothing changed. With another number the rows may still be the
+same (after a compaction, or a write to a column that is not read): then `same_rows` compares them,
+reading only the data files that are not in both snapshots.
+"""
+
+import os
+import urllib.parse
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import duckdb
+
+from jammi_lab.core.anchors import (
+    Anchor,
+    Cost,
+    Input,
+    InputKind,
+    Observed,
+    Snapshot,
+    Unknown,
+    Vanished,
+)
+from jammi_lab.core.bounded_cache import BoundedCache
+from jammi_lab.core.canonical_json import digest_of
+from jammi_lab.core.errors import (
+    ExtensionMissing,
+    InvalidArgument,
+    JammiError,
+    SourceUnavailable,
+    TableNotFound,
+)
+from jammi_lab.core.identifiers import near_names, quote_identifier, quoted_name, sql_literal
+from jammi_lab.core.records import SourceRecord
+from jammi_lab.sources import duckdb_extensions, read_errors, scratch_duckdb
+from jammi_lab.sources.base import (
+    Consistency,
+    ObservationContext,
+    ReadCredentials,
+    ReadPlan,
+    Relation,
+    Requirements,
+    RunSelect,
+    SourceAccess,
+    no_credentials,
+)
+from jammi_lab.sources.credentials import catalog_table_access, resolve_credentials
+from jammi_lab.sources.files.object_stores import StoreAccess
+from jammi_lab.sources.lakehouse.table_location import (
+    LocalTableFiles,
+    StoreTableFiles,
+    TableFiles,
+    first_outside,
+    s3_url,
+)
+from jammi_lab.sources.locations import (
+    LocatedConnector,
+    check_readable_path,
+    display_location,
+    full_location,
+    literal_path,
+    scheme_of,
+)
+from jammi_lab.storage.digests import NO_STAT, CacheEntry, observation_key
+
+_PREVIEW_ROWS = 100
+
+
+class TableSnapshot(NamedTuple):
+    """One snapshot of a table."""
+
+    table: str
+    """The table's id; a table that is created again under the same name has another one."""
+    version: int
+    """The number of the snapshot."""
+    location: str
+    """The path or URL to read it from."""
+    fields: tuple[tuple[str, str], ...]
+    """The columns in order, each with a digest of its identity: its type, and its id in the files.
+    A column that was dropped and added again under its name reads other values from the same
+    files."""
+    commit: str = ""
+    """A digest of the commit, if the number is ambiguous: a table restored from a backup uses the
+    same numbers again."""
+    is_former: bool = False
+    """Whether it is not the current snapshot of `place`."""
+
+    @property
+    def snapshot_id(self) -> str:
+        """The unique id of the snapshot."""
+        return f"{self.table}:{self.version}{self.commit and ':'}{self.commit}"
+
+
+_MAX_CHECKED_SNAPSHOTS = 1024
+_checked_snapshots = BoundedCache[tuple[Path, TableSnapshot], bool](_MAX_CHECKED_SNAPSHOTS)
+"""Snapshots whose files passed the check, by workspace."""
+_LOOSELY_EQUAL_TYPES = ("FLOAT", "DOUBLE", "INTERVAL")
+"""Types with different values that SQL considers equal; their text representations differ."""
+_INCOMPARABLE_TYPES = ("VARIANT", "GEOMETRY", "UNION")
+"""Types with different values that are equal in SQL and as text."""
+
+
+class TableGone(Exception):
+    """The table no longer exists."""
+
+
+class LakehouseConnector(LocatedConnector, ABC):
+    """A registered table in a local folder or under an s3 URL.
+
+    `record.location` comes from `locations.store_location`; `folder` is the workspace's folder, or
+    None outside a workspace.
+    """
+
+    format = ""
+    """The format's name in messages."""
+    extension = ""
+    method = ""
+    """The anchor method, for display."""
+    catalogs: tuple[str, ...] = ()
+    """URL schemes of supported catalog servers."""
+
+    def __init__(
+        self,
+        record: SourceRecord,
+        folder: Path | None = None,
+        source_access: SourceAccess | None = None,
+        credentials: ReadCredentials = no_credentials,
+    ) -> None:
+        self.record = record
+        self.folder = folder
+        self._source_access, self._credentials = source_access, credentials
+        pattern = full_location(record.location, folder)
+        scheme = scheme_of(pattern)
+        if scheme not in (None, "s3", "s3a", *self.catalogs):
+            raise InvalidArgument(
+                f"{self.format} tables can be read from local folders and from s3, "
+                f"not from {display_location(pattern)}."
+            )
+        path = pattern if scheme in self.catalogs else literal_path(pattern)
+        if path is None:
+            raise InvalidArgument(
+                f"{display_location(pattern)!r} matches several locations; a source is one "
+                f"{self.format} table."
+            )
+        self.path = path if scheme in (None, *self.catalogs) else s3_url(path)
+
+    def table_files(self, location: str) -> TableFiles:
+        """The access to a table's files. Raises SecretMissing, ExtensionMissing."""
+        if scheme_of(location) is None:
+            return LocalTableFiles(location)
+        access = resolve_credentials(self.record, self._credentials)
+        return StoreTableFiles(
+            location,
+            access
+            if isinstance(access, StoreAccess)
+            else catalog_table_access(self.record, self._credentials),
+        )
+
+    # -- implemented by each format
+
+    @abstractmethod
+    def current_snapshot(self) -> TableSnapshot:
+        """The current snapshot. Raises Gone, SourceUnavailable, ExtensionMissing."""
+
+    @abstractmethod
+    def select(self, state: TableSnapshot) -> str:
+        """A SELECT of all rows of a snapshot."""
+
+    @abstractmethod
+    def former_snapshots(
+        self, current: TableSnapshot, version: int, read: tuple[str, ...]
+    ) -> list[TableSnapshot]:
+        """The possible states of an earlier snapshot of the same table: one for each schema that it
+        may have been read with, as far as the columns `read` can still be read with it. Raises as
+        `state`."""
+
+    @abstractmethod
+    def data_files(self, state: TableSnapshot, query: RunSelect) -> dict[str, tuple[int, bool]]:
+        """The data files of a snapshot, named as in its scan: the row count, and whether no row is
+        deleted."""
+
+    @abstractmethod
+    def file_locations(self, state: TableSnapshot) -> list[str]:
+        """Paths or URLs of all files that a read of the snapshot may open. Raises as `state`, and
+        SourceUnavailable if DuckDB would read wrong rows."""
+
+    def table_home(self, state: TableSnapshot) -> str:
+        """The folder or URL of the table."""
+        return state.location
+
+    # -- connector
+
+    def tables(self) -> list[str]:
+        """Empty: the source is one table."""
+        return []
+
+    def check(self) -> None:
+        """Check that the table can be read. Raises SourceUnavailable, ExtensionMissing, and
+        InvalidArgument for an anchor on a missing column."""
+        duckdb_extensions.path_of(self.extension)
+        relation = self.relation(None)
+        try:
+            columns = scratch_duckdb.describe(relation)
+            scratch_duckdb.preview(relation, _PREVIEW_ROWS)
+        except duckdb.Error as error:
+            raise self._read_error(str(error)) from None
+        self._check_anchor_column(columns)
+
+    def relation(self, table: str | None) -> Relation:
+        """The relation of the current snapshot. Raises SourceUnavailable, ExtensionMissing, and
+        TableNotFound if `table` is not None."""
+        if table is not None:
+            raise TableNotFound(
+                f"{self.record.name!r} is a single table and has no table {table!r}.",
+                hint=f"Use FROM {quoted_name(self.record.name)}.",
+            )
+        self._check_location()
+        try:
+            state = self.current_snapshot()
+            self._check_files(state)
+            return self._relation(state)
+        except TableGone:
+            raise self._missing_error() from None
+        except duckdb.Error as error:
+            raise self._read_error(str(error)) from None
+        except OSError as error:
+            raise read_errors.unreadable_error(self.location, error) from None
+
+    def observe(self, table: str | None, ctx: ObservationContext) -> Observed:
+        """A Snapshot; Vanished when the table no longer exists; Unknown when its state cannot be
+        determined."""
+        if table is not None:
+            return Vanished()
+        if self.record.anchor == "none":
+            return Unknown('its owner chose anchor="none"')
+        try:
+            self._check_location()
+            state = self.current_snapshot()
+            self._check_files(state)
+            if self.record.anchor.startswith("column:"):
+                return self._observe_column(state, ctx)
+            return self._snapshot(state, self._columns(state, ctx))
+        except TableGone:
+            return Vanished()
+        except duckdb.Error as error:
+            return Unknown(self._read_error(str(error)).message.rstrip("."))
+        except (JammiError, OSError) as error:
+            return Unknown(read_errors.reason_of(error))
+
+    def same_rows(self, recorded: Anchor, ctx: ObservationContext) -> bool | Unknown:
+        """Whether the columns of a recorded anchor contain the same multiset of rows now. Unknown
+        if that exceeds the limits of the observation; False if it cannot be determined, for example
+        because the old snapshot's files were deleted."""
+        if (
+            recorded.version is None
+            or self._source_access is None
+            or recorded.method != self.method
+        ):
+            return False
+        try:
+            current = self.current_snapshot()
+            columns = self._columns(current, ctx)
+            for former in self.former_snapshots(current, recorded.version, recorded.columns):
+                if (
+                    not self._snapshot(former, columns)
+                    .anchor(recorded.input, recorded.columns)
+                    .same_state(recorded)
+                ):
+                    continue
+                if not _same_fields(former, current, recorded.columns):
+                    return False
+                read = [(name, columns[name]) for name in recorded.columns]
+                if any(word in kind for _, kind in read for word in _INCOMPARABLE_TYPES):
+                    return False
+                return former.version == current.version or self._compare_cached(
+                    former, current, read, ctx
+                )
+            return False
+        except (TableGone, JammiError, OSError, duckdb.Error):
+            return False
+
+    def query(self, state: TableSnapshot, select: str) -> list[tuple[Any, ...]]:
+        """All rows of a SELECT that needs the extension. Raises duckdb.Error, and as
+        `SourceAccess`."""
+        relation = self._relation(state)
+        if self._source_access is not None:
+            return self._source_access(relation, lambda query: query(select))
+        with scratch_duckdb.connect(relation) as connection:
+            return connection.execute(select).fetchall()
+
+    def _check_location(self) -> None:
+        if scheme_of(self.path) is None:
+            check_readable_path(self.path, self.folder)
+
+    def _check_files(self, state: TableSnapshot) -> None:
+        """Raise InvalidArgument if a snapshot lists files of the workspace, or the snapshot of a
+        table in a store lists files outside the table: its writer could otherwise make us read the
+        rows of every tenant, or files of this machine."""
+        home, folder = self.table_home(state), self.folder or Path()
+        if _checked_snapshots.get((folder, state)):
+            return
+        locations = self.file_locations(state)
+        if scheme_of(home) is not None and (outside := first_outside(home, locations)) is not None:
+            raise InvalidArgument(
+                f"The {self.format} table {self._name} lists a file outside the table: "
+                f"{read_errors.display_name(outside)}.",
+                hint="A table in a store must contain all of its files.",
+            )
+        for location in locations:
+            parsed = urllib.parse.urlsplit(location)
+            if parsed.scheme in ("", "file"):
+                check_readable_path(
+                    urllib.parse.unquote(parsed.path) if parsed.scheme else location, self.folder
+                )
+        _checked_snapshots.put((folder, state), True)
+
+    # -- a snapshot
+
+    def _relation(self, state: TableSnapshot) -> Relation:
+        body = self.select(state)
+
+        def witness(query: RunSelect, _: tuple[str, ...]) -> Observed:
+            return self._snapshot(state, {row[0]: row[1] for row in query(f"DESCRIBE {body}")})
+
+        return Relation(
+            Input(InputKind.SOURCE, self.record.name),
+            ReadPlan(body=body),
+            requirements=Requirements(
+                extensions=(self.extension,),
+                scoped_secret=self.table_files(self.table_home(state)).scoped_secret,
+            ),
+            consistency=Consistency(
+                witness=witness if self.record.anchor in ("auto", "content") else None
+            ),
+            explain=self.explain,
+        )
+
+    def _snapshot(self, state: TableSnapshot, columns: dict[str, str]) -> Snapshot:
+        return Snapshot(
+            columns=columns,
+            whole=digest_of(
+                [
+                    state.table,
+                    state.version,
+                    state.fields,
+                    *([state.commit] if state.commit else []),
+                ]
+            ),
+            method=self.method,
+            cost=Cost.METADATA,
+            version=state.version,
+            stamp=state.snapshot_id,
+        )
+
+    def _columns(self, state: TableSnapshot, ctx: ObservationContext) -> dict[str, str]:
+        """Names and types of a snapshot's columns, cached because they never change."""
+        key = observation_key(
+            "columns", self.kind, state.location, state.snapshot_id, duckdb.__version__
+        )
+        if (entry := ctx.cache.get(key)) is not None:
+            return dict(entry.payload["columns"])
+        columns = ctx.describe(self._relation(state))
+        ctx.cache.put(
+            key,
+            CacheEntry(
+                NO_STAT, ctx.now_ns, {"columns": [[name, kind] for name, kind in columns.items()]}
+            ),
+        )
+        return columns
+
+    def _observe_column(self, state: TableSnapshot, ctx: ObservationContext) -> Observed:
+        name = self.record.anchor.removeprefix("column:")
+        columns = self._columns(state, ctx)
+        if name not in columns:
+            return Unknown(f"there is no column {name!r} to anchor on")
+        key = observation_key(self.record.anchor, self.kind, self.path, state.snapshot_id)
+        entry = ctx.cache.get(key)
+        if entry is None:
+            relation = self._relation(state)
+            select = f"SELECT max({quote_identifier(name)})::VARCHAR, count(*) FROM "
+            if self._source_access is None:
+                [(largest, rows)] = scratch_duckdb.query(relation, f"{select} it")
+            else:
+                [(largest, rows)] = self._source_access(
+                    relation,
+                    lambda query: query(f"{select} ({relation.read.body})"),
+                    seconds=ctx.timeout_seconds,
+                )
+            entry = CacheEntry(NO_STAT, ctx.now_ns, {"found": [largest, rows]})
+            ctx.cache.put(key, entry)
+        value_and_rows = entry.payload["found"]
+        return Snapshot(
+            columns=columns,
+            whole=digest_of(value_and_rows),
+            method=self.record.anchor,
+            cost=Cost.METADATA,
+            row_count=value_and_rows[1],
+        )
+
+    # -- two snapshots
+
+    def _compare_cached(
+        self,
+        former: TableSnapshot,
+        current: TableSnapshot,
+        read: list[tuple[str, str]],
+        ctx: ObservationContext,
+    ) -> bool | Unknown:
+        read_digest = digest_of([read, duckdb.__version__])
+        key = observation_key(
+            "same", self.kind, self.path, former.snapshot_id, current.snapshot_id, read_digest
+        )
+        if (entry := ctx.cache.get(key)) is not None:
+            return bool(entry.payload["same"])
+        assert self._source_access is not None, "the caller has checked it"
+        same = self._source_access(
+            self._relation(current),
+            lambda query: self._compare_rows(former, current, read, ctx, query),
+        )
+        if isinstance(same, bool):
+            ctx.cache.put(key, CacheEntry(NO_STAT, ctx.now_ns, {"same": same}))
+        return same
+
+    def _compare_rows(
+        self,
+        former: TableSnapshot,
+        current: TableSnapshot,
+        read: list[tuple[str, str]],
+        ctx: ObservationContext,
+        query: RunSelect,
+    ) -> bool | Unknown:
+        old, new = self.data_files(former, query), self.data_files(current, query)
+        common = {
+            name for name, (_, is_whole) in old.items() if is_whole and new.get(name, (0, False))[1]
+        }
+        rows = sum(
+            count
+            for files in (old, new)
+            for name, (count, _) in files.items()
+            if name not in common
+        )
+        if ctx.scan_rows is not None and rows > ctx.scan_rows:
+            return Unknown(
+                f"would scan {rows:,} rows to compare two snapshots; `ws.status(deep=True)` or "
+                '`anchor="column:…"`'
+            )
+        if common == old.keys() == new.keys():
+            return True
+        former_rows = self._changed_rows(former, read, common)
+        current_rows = self._changed_rows(current, read, common)
+        [(same_counts,)] = query(
+            f"SELECT (SELECT count(*) FROM ({former_rows})) = (SELECT count(*) FROM "
+            f"({current_rows}))"
+        )
+        if not same_counts or not read:
+            return bool(same_counts)
+        [(differ,)] = query(f"SELECT count(*) FROM (({former_rows}) EXCEPT ALL ({current_rows}))")
+        return not differ
+
+    def _changed_rows(
+        self, state: TableSnapshot, read: list[tuple[str, str]], common: set[str]
+    ) -> str:
+        """A SELECT of the rows of a snapshot that are not in the common files. Text separates
+        floats that SQL considers equal (0.0, -0.0)."""
+        expressions = [part for name, kind in read for part in _exact_expressions(name, kind)]
+        left_out = (
+            f" WHERE filename NOT IN ({', '.join(map(sql_literal, sorted(common)))})"
+            if common
+            else ""
+        )
+        return (
+            f"SELECT {', '.join(expressions) or '1'} FROM "
+            f"({self.select(state).replace('SELECT *', 'SELECT *, filename', 1)}){left_out}"
+        )
+
+    # -- errors
+
+    def explain(self, message: str) -> JammiError | None:
+        """The error for a DuckDB message about a snapshot; None for any other message."""
+        if (
+            "No such file" in message
+            or "Cannot open file" in message
+            or "No files found" in message
+        ):
+            file = message.split('"')[1] if message.count('"') > 1 else ""
+            name = f" ({read_errors.display_name(file)})" if file else ""
+            return SourceUnavailable(
+                f"A data file of the {self.format} table {self._name} is missing{name}.",
+                hint="It was deleted or its write is incomplete: restore it.",
+            )
+        if (remote := read_errors.remote_error(self.location, message)) is not None:
+            return remote
+        if any(
+            word in message
+            for word in (
+                "Kernel",
+                "log segment",
+                "snapshot",
+                "metadata",
+                "manifest",
+                "Avro",
+                "avro",
+            )
+        ):
+            return self._unreadable_error(message)
+        return None
+
+    @property
+    def _name(self) -> str:
+        return read_errors.display_name(self.path.rstrip("/"))
+
+    def _read_error(self, text: str) -> JammiError:
+        return self.explain(text) or self._unreadable_error(text)
+
+    def _unreadable_error(self, text: str) -> SourceUnavailable:
+        reason = text.split("\n", maxsplit=1)[0].removeprefix("IO Error: ").rstrip(".")
+        return SourceUnavailable(
+            f"The {self.format} table {self._name} cannot be read: {reason[:200]}.",
+            hint="Its last write may be incomplete: check its writer.",
+        )
+
+    def _missing_error(self) -> SourceUnavailable:
+        if scheme_of(self.path) is not None:
+            return SourceUnavailable(
+                f"There is no {self.format} table at {self.location}.", hint="Check the URL."
+            )
+        if not os.path.lexists(self.path):
+            parent, name = os.path.split(self.path.rstrip("/"))
+            names = os.listdir(parent) if os.path.isdir(parent) else []
+            return SourceUnavailable(
+                f"There is no {name!r} in {parent!r}.",
+                near=near_names(name, map(read_errors.display_name, names)),
+                hint="Check the path.",
+            )
+        return SourceUnavailable(
+            f"The folder {self._name} contains no {self.format} table.",
+            hint="Use the top folder of the table.",
+        )
+
+    def _package_error(self, package: str) -> ExtensionMissing:
+        return ExtensionMissing(
+            f"The package {package} is not installed.",
+            hint=f'Run: pip install "jammi-lab[{self.kind}]".',
+        )
+
+
+def _same_fields(former: TableSnapshot, current: TableSnapshot, read: tuple[str, ...]) -> bool:
+    """Whether the columns that are read are identical and in the same order."""
+    one, other = (
+        [field for field in state.fields if field[0] in read] for state in (former, current)
+    )
+    return one == other and len(one) == len(read)
+
+
+def _exact_expressions(name: str, kind: str) -> list[str]:
+    """Expressions that are equal only if the values are identical."""
+    return (
+        [quote_identifier(name), f"{quote_identifier(name)}::VARCHAR"]
+        if any(word in kind for word in _LOOSELY_EQUAL_TYPES)
+        else [quote_identifier(name)]
+    )

@@ -1,0 +1,188 @@
+"""Connector for Delta tables: the log defines the current version, and DuckDB's `delta_scan` reads
+exactly that version."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from jammi_lab.core.canonical_json import digest_of
+from jammi_lab.core.errors import InvalidArgument, SourceUnavailable
+from jammi_lab.core.identifiers import sql_literal
+from jammi_lab.sources import read_errors
+from jammi_lab.sources.base import RunSelect
+from jammi_lab.sources.lakehouse.connector import LakehouseConnector, TableGone, TableSnapshot
+from jammi_lab.sources.lakehouse.table_location import TableFiles
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
+T = TypeVar("T")
+
+
+class DeltaConnector(LakehouseConnector):
+    """A registered Delta table; with the option `version`, always that version."""
+
+    format = "Delta"
+    extension = "delta"
+    method = "version of the table"
+
+    def current_snapshot(self) -> TableSnapshot:
+        """The newest version, or that of the option `version`. Raises Gone, SourceUnavailable,
+        ExtensionMissing, and InvalidArgument for a version that does not exist."""
+        newest = self._snapshot_at(None)
+        wanted = self.record.options.get("version")
+        if wanted is None:
+            return newest
+        if not 0 <= wanted <= newest.version:
+            raise InvalidArgument(
+                f"{self._name} has no version {wanted}.", hint=f"The newest is {newest.version}."
+            )
+        return self._snapshot_at(wanted)
+
+    def former_snapshots(
+        self,
+        current: TableSnapshot,
+        version: int,
+        read: tuple[str, ...],  # noqa: ARG002
+    ) -> list[TableSnapshot]:
+        """An earlier version, if it is of the same table. Raises as `state`."""
+        former = self._snapshot_at(version)
+        # Anchors of earlier releases do not include the commit.
+        return [former, former._replace(commit="")] if former.table == current.table else []
+
+    def file_locations(self, state: TableSnapshot) -> list[str]:
+        """The data files by DuckDB's own listing, with which other readers of the log do not always
+        agree. Raises SourceUnavailable if DuckDB would read other columns than the log defines."""
+        rows = self.query(
+            state,
+            f"SELECT data_file FROM delta_list_files({sql_literal(state.location)}, version := "
+            f"{state.version:d})",
+        )
+        locations = [location for (location,) in rows]
+        if locations and (physical := self._read_log(state.version, _names_by_id)):
+            self._check_column_ids(state, physical, locations)
+        return locations
+
+    def _check_column_ids(
+        self, state: TableSnapshot, physical: Mapping[int, str], locations: list[str]
+    ) -> None:
+        """Check a table whose log maps columns by id: DuckDB 1.5 finds them by name nevertheless,
+        and returns NULL for a name that a file does not have."""
+        files = f"[{', '.join(map(sql_literal, locations))}]"
+        for name, number in self.query(
+            state,
+            f"SELECT DISTINCT name, field_id FROM parquet_schema({files}) WHERE field_id IS "
+            "NOT NULL",
+        ):
+            if physical.get(number, name) != name or (
+                number not in physical and name in physical.values()
+            ):
+                raise SourceUnavailable(
+                    f"The Delta table {self._name} maps its columns by id "
+                    f"(delta.columnMapping.mode is id), and DuckDB does not find column {number}, "
+                    f"which a file stores under another name, {read_errors.display_name(name)}.",
+                    hint="Let its writer rewrite the files under the physical names of the "
+                    "columns.",
+                )
+
+    def _snapshot_at(self, version: int | None) -> TableSnapshot:
+        table_files = self.table_files(self.path)
+
+        def read_snapshot(table: DeltaTable) -> TableSnapshot:
+            fields = json.loads(table.schema().to_json())["fields"]
+            identified = tuple((field["name"], _field_digest(field)) for field in fields)
+            return TableSnapshot(
+                str(table.metadata().id),
+                table.version(),
+                self.path,
+                identified,
+                self._commit_digest(table_files, table.version()),
+            )
+
+        return self._read_log(version, read_snapshot)
+
+    def _read_log(self, version: int | None, extract: Callable[[DeltaTable], T]) -> T:
+        """The result of `what` for one version of the log. Raises as `state`."""
+        table_files = self.table_files(self.path)
+        if not table_files.has_folder("_delta_log"):
+            raise TableGone
+        try:
+            from deltalake import DeltaTable
+            from deltalake.exceptions import DeltaError
+        except ImportError:
+            raise self._package_error("deltalake") from None
+        try:
+            return extract(
+                DeltaTable(
+                    self.path, version=version, storage_options=table_files.storage_options()
+                )
+            )
+        except (DeltaError, ValueError, OSError) as error:
+            if not table_files.has_folder("_delta_log"):
+                raise TableGone from None
+            reason = str(error).split("\n", maxsplit=1)[0].rstrip(".")
+            raise SourceUnavailable(
+                f"The log of the Delta table {self._name} cannot be read: {reason[:200]}.",
+                hint="Its last write may be incomplete, or a log file was deleted: check its "
+                "writer.",
+            ) from None
+
+    def _commit_digest(self, table_files: TableFiles, version: int) -> str:
+        """A digest of the log entry of a version, which is unique because it names new files; empty
+        if only a checkpoint is left."""
+        try:
+            return hashlib.sha256(
+                table_files.read(f"{self.path}/_delta_log/{version:020d}.json")
+            ).hexdigest()
+        except FileNotFoundError:
+            return ""
+
+    def select(self, state: TableSnapshot) -> str:
+        """A SELECT of one version."""
+        return (
+            f"SELECT * FROM delta_scan({sql_literal(state.location)}, version := {state.version:d})"
+        )
+
+    def data_files(self, state: TableSnapshot, query: RunSelect) -> dict[str, tuple[int, bool]]:
+        """The data files; a file with a deletion vector has deleted rows."""
+        rows_ = query(
+            "SELECT data_file, cardinality, have_deletes FROM "
+            f"delta_list_files({sql_literal(state.location)}, version := {state.version:d})"
+        )
+        return {name: (int(rows or 0), not deletes) for name, rows, deletes in rows_}
+
+
+def _names_by_id(table: DeltaTable) -> dict[int, str]:
+    """Physical names by column id, nested columns included, if the table maps columns by id; else
+    empty."""
+    if table.metadata().configuration.get("delta.columnMapping.mode") != "id":
+        return {}
+    pending, names = list[Any]([json.loads(table.schema().to_json())]), dict[int, str]()
+    while pending:
+        match pending.pop():
+            case {
+                "metadata": {
+                    "delta.columnMapping.id": int(number),
+                    "delta.columnMapping.physicalName": str(name),
+                }
+            } as field:
+                names[number] = name
+                pending.append(field["type"])
+            case {"fields": list(fields)}:
+                pending += fields
+            case dict() as other:
+                pending += other.values()
+    return names
+
+
+def _field_digest(field: dict[str, Any]) -> str:
+    """A digest of what determines which values of a file belong to a column."""
+    mapping = {
+        key: value
+        for key, value in field.get("metadata", {}).items()
+        if key.startswith("delta.columnMapping.")
+    }
+    return digest_of([field["type"], mapping])

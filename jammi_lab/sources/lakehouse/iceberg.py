@@ -1,0 +1,361 @@
+"""Connector for Iceberg tables: a metadata file defines the current snapshot, and DuckDB's
+`iceberg_scan` reads exactly that snapshot."""
+
+import json
+import os
+import re
+import urllib.parse
+from typing import Any
+
+from msgspec.structs import replace
+
+from jammi_lab.core.canonical_json import digest_of
+from jammi_lab.core.errors import InvalidArgument, SourceUnavailable
+from jammi_lab.core.identifiers import sql_literal
+from jammi_lab.sources import read_errors
+from jammi_lab.sources.base import RunSelect
+from jammi_lab.sources.databases import reader_process
+from jammi_lab.sources.databases.postgres import PostgresConnector
+from jammi_lab.sources.databases.reader_process import ReaderError
+from jammi_lab.sources.lakehouse.connector import LakehouseConnector, TableGone, TableSnapshot
+from jammi_lab.sources.lakehouse.table_location import s3_url
+from jammi_lab.sources.locations import scheme_of
+
+_METADATA_NAME = re.compile(r"(?:v(\d+)|(\d+)-[0-9a-fA-F-]+)(?:\.gz)?\.metadata\.json(?:\.gz)?")
+
+
+class IcebergConnector(LakehouseConnector):
+    """A registered Iceberg table.
+
+    The location is the table's folder, whose newest metadata file is the state; a metadata file,
+    which is always the state; or a catalog in an SQLite file or PostgreSQL, with the option `table`
+    (and `catalog`, if the database has several).
+    """
+
+    format = "Iceberg"
+    extension = "iceberg"
+    method = "snapshot of the table"
+    catalogs = ("postgresql", "postgres")
+
+    def current_snapshot(self) -> TableSnapshot:
+        """The current snapshot. Raises Gone, SourceUnavailable, ExtensionMissing."""
+        location = (
+            self._catalog_metadata() if "table" in self.record.options else self._newest_metadata()
+        )
+        metadata = self._read_metadata(location)
+        try:
+            number = metadata.get("current-snapshot-id")
+            version = -1 if number is None else int(number)
+            schema = metadata.get("current-schema-id", 0)
+            current = next(
+                candidate for candidate in _schemas(metadata) if _is_current(metadata, candidate)
+            )
+            return TableSnapshot(
+                str(metadata["table-uuid"]),
+                version,
+                location,
+                _fields(current),
+                _schema_note(metadata, version, schema),
+            )
+        except (KeyError, TypeError, AttributeError, StopIteration):
+            raise self._truncated_error(location) from None
+
+    def former_snapshots(
+        self, current: TableSnapshot, version: int, read: tuple[str, ...]
+    ) -> list[TableSnapshot]:
+        """An earlier snapshot with each possible schema; DuckDB reads it with the one that it was
+        written with. Raises as `state`."""
+        metadata = self._read_metadata(current.location)
+        if version >= 0 and version not in _schema_by_snapshot(metadata):
+            return []  # expired
+        own_schema, snapshots = _schema_by_snapshot(metadata).get(version), list[TableSnapshot]()
+        known_fields = {
+            field
+            for schema in _schemas(metadata)
+            if own_schema in (None, schema.get("schema-id", 0))
+            for field in _fields(schema)
+        }
+        for schema in _schemas(metadata):
+            fields = _fields(schema)
+            if version == current.version or all(
+                field in known_fields for field in fields if field[0] in read
+            ):
+                commit = _schema_note(metadata, version, schema.get("schema-id", 0))
+                snapshots.append(
+                    current._replace(
+                        version=version,
+                        fields=fields,
+                        commit=commit,
+                        is_former=version != current.version,
+                    )
+                )
+        return snapshots
+
+    def select(self, state: TableSnapshot) -> str:
+        """A SELECT of one snapshot; a table without snapshots has no rows. The current snapshot is
+        not named, because by its number DuckDB would read it with its own schema instead of the
+        current one."""
+        named = f", snapshot_from_id := {state.version:d}" if state.is_former else ""
+        nothing = " WHERE false" if state.version < 0 else ""
+        return f"SELECT * FROM iceberg_scan({sql_literal(state.location)}{named}){nothing}"
+
+    def data_files(self, state: TableSnapshot, query: RunSelect) -> dict[str, tuple[int, bool]]:
+        """The data files; if the snapshot has delete files, any data file may have deleted rows."""
+        if state.version < 0:
+            return {}
+        entries = query(
+            "SELECT content, file_path, record_count FROM "
+            f"iceberg_metadata({sql_literal(state.location)}, snapshot_from_id := "
+            f"{state.version:d}) WHERE status <> 'DELETED'"
+        )
+        is_whole = all(content in ("DATA", "EXISTING") for content, _, _ in entries)
+        return {path: (int(rows or 0), is_whole) for _, path, rows in entries}
+
+    def file_locations(self, state: TableSnapshot) -> list[str]:
+        """Data files and delete files. Raises SourceUnavailable for deletes that DuckDB applies
+        incorrectly."""
+        if state.version < 0:
+            return []
+        entries = self.query(
+            state,
+            "SELECT content, manifest_path, file_path FROM "
+            f"iceberg_metadata({sql_literal(state.location)}, snapshot_from_id := "
+            f"{state.version:d}) WHERE status <> 'DELETED'",
+        )
+        if any(content == "EQUALITY_DELETES" for content, _, _ in entries):
+            self._check_equality_deletes(state, sorted({manifest for _, manifest, _ in entries}))
+        return [location for _, _, location in entries]
+
+    def _check_equality_deletes(self, state: TableSnapshot, manifests: list[str]) -> None:
+        """Check the equality deletes of a snapshot.
+
+        DuckDB 1.5 applies the deletes of one partition to all, deletes rows with NULL in a compared
+        column, and fails on a compared column that was dropped or has changed its type.
+        """
+        metadata = self._read_metadata(state.location)
+        if any(spec.get("fields") for spec in metadata.get("partition-specs", [])):
+            raise self._deletes_error("the table is partitioned")
+        select = (
+            "SELECT data_file.content, data_file.equality_ids, data_file.null_value_counts FROM "
+            "read_avro({}) WHERE status <> 2"
+        )
+        files = [
+            row
+            for manifest in manifests
+            for row in self.query(state, select.format(sql_literal(manifest)))
+        ]
+        null_counts = [nulls or {} for content, _, nulls in files if content == 0]
+        for number in {field_id for _, numbers, _ in files for field_id in numbers or ()}:
+            fields = [
+                field
+                for schema in _schemas(metadata)
+                for field in schema["fields"]
+                if field["id"] == number
+            ]
+            name = read_errors.display_name(fields[-1]["name"]) if fields else f"number {number}"
+            if not any(
+                field["id"] == number
+                for schema in _schemas(metadata)
+                if _is_current(metadata, schema)
+                for field in schema["fields"]
+            ):
+                raise self._deletes_error(f"they compare the column {name}, which no longer exists")
+            if len({str(field["type"]) for field in fields}) > 1:
+                raise self._deletes_error(
+                    f"they compare the column {name}, which has changed its type"
+                )
+            if any(
+                field["type"] in ("float", "double") or not isinstance(field["type"], str)
+                for field in fields
+            ):
+                raise self._deletes_error(
+                    f"they compare the column {name}, whose type is not supported"
+                )
+            required = len(fields) == len(_schemas(metadata)) and all(
+                field["required"] for field in fields
+            )
+            if not required and not all(nulls.get(number) == 0 for nulls in null_counts):
+                raise self._deletes_error(f"they compare the column {name}, which may be NULL")
+
+    def _deletes_error(self, reason: str) -> SourceUnavailable:
+        return SourceUnavailable(
+            f"The Iceberg table {self._table_name} has equality deletes, and {reason}: DuckDB "
+            "would apply them incorrectly.",
+            hint="Let its writer compact the table (rewrite_data_files), or use position deletes.",
+        )
+
+    def table_home(self, state: TableSnapshot) -> str:
+        """The folder or URL of the table."""
+        return state.location.rsplit("/metadata/", 1)[0]
+
+    def _newest_metadata(self) -> str:
+        """The newest metadata file."""
+        if self.path.endswith(".json") and not os.path.isdir(self.path):
+            return self.path
+        table_files = self.table_files(self.path)
+        names = table_files.list_names("metadata")
+        if not names and not table_files.has_folder(""):
+            raise TableGone
+        numbered = [
+            (int(match[1] or match[2]), name)
+            for name in names
+            if (match := _METADATA_NAME.fullmatch(name))
+        ]
+        if not numbered:
+            raise SourceUnavailable(
+                f"The folder {self._name} contains no metadata of an Iceberg table.",
+                hint="Use the folder that contains the folders metadata and data.",
+            )
+        highest = max(number for number, _ in numbered)
+        newest = [name for number, name in numbered if number == highest]
+        # Two writers used the same number; only a catalog knows which one is current.
+        if len(newest) > 1:
+            raise SourceUnavailable(
+                f"The folder {self._name} has {len(newest)} metadata files with number {highest}.",
+                hint="Only its catalog knows the current one: use options={"
+                '"catalog": …, "table": …}, or the path of the metadata file.',
+            )
+        return f"{self.path}/metadata/{newest[0]}"
+
+    def _catalog_metadata(self) -> str:
+        """The metadata file by a catalog in an SQLite file or PostgreSQL."""
+        options = self.record.options
+        namespace, _, table = options["table"].rpartition(".")
+        if not namespace:
+            raise InvalidArgument(
+                f"{options['table']!r} has no namespace.",
+                hint='Use options={"table": "namespace.table"}.',
+            )
+        rows = (
+            self._query_catalog_file(namespace, table)
+            if scheme_of(self.path) is None
+            else self._query_catalog_server(namespace, table)
+        )
+        locations = {
+            catalog: location
+            for catalog, location in rows
+            if options.get("catalog") in (None, catalog)
+        }
+        if not locations:
+            raise TableGone
+        if len(locations) > 1:
+            raise SourceUnavailable(
+                f"{self._name} has several catalogs with a table {options['table']}.",
+                near=list(locations),
+                hint='Set options={"catalog": …}.',
+            )
+        location = next(iter(locations.values()))
+        parsed = urllib.parse.urlparse(location)
+        if parsed.scheme in ("s3", "s3a"):
+            return s3_url(location)
+        if parsed.scheme not in ("", "file"):
+            raise InvalidArgument(
+                f"The table {options['table']} is stored at {parsed.scheme}://; Iceberg tables can "
+                "be read from local folders and from s3."
+            )
+        return str(urllib.parse.unquote(parsed.path) if parsed.scheme else location)
+
+    def _query_catalog_file(self, namespace: str, table: str) -> list[tuple[str, str]]:
+        try:
+            rows: list[tuple[str, str]] = reader_process.request(
+                {"do": "catalog", "path": self.path, "namespace": namespace, "table": table}
+            )["found"]
+        except ReaderError as error:
+            if error.kind == "gone":
+                raise TableGone from None
+            raise SourceUnavailable(
+                f"{self._name} cannot be read as an Iceberg catalog: {error}.",
+                hint="Use the SQLite file of a catalog, as pyiceberg creates it.",
+            ) from None
+        return rows
+
+    def _query_catalog_server(self, namespace: str, table: str) -> list[tuple[str, str]]:
+        server = PostgresConnector(
+            replace(self.record, kind="postgresql", options={}),
+            self._credentials,
+            self._source_access,
+        )
+        where = f"table_namespace = {sql_literal(namespace)} AND table_name = {sql_literal(table)}"
+        select = f"SELECT catalog_name, metadata_location FROM iceberg_tables WHERE {where}"
+        rows: list[tuple[str, str]] = server.run(lambda query: server.run_on_server(query, select))
+        return rows
+
+    def _missing_error(self) -> SourceUnavailable:
+        if "table" in self.record.options and (
+            scheme_of(self.path) is not None or os.path.lexists(self.path)
+        ):
+            return SourceUnavailable(
+                f"The catalog {self._name} has no table {self.record.options['table']!r}.",
+                hint="Check its name.",
+            )
+        return super()._missing_error()
+
+    def _read_metadata(self, location: str) -> dict[str, Any]:
+        try:
+            raw = self.table_files(location).read(location)
+            if raw[:2] == b"\x1f\x8b":
+                import gzip
+
+                raw = gzip.decompress(raw)
+            metadata: dict[str, Any] = json.loads(raw)
+        except FileNotFoundError:
+            if location == self.path:
+                raise TableGone from None
+            raise SourceUnavailable(
+                f"The metadata file {read_errors.display_name(location)} of the Iceberg table "
+                f"{self._table_name} is missing, though the table was not dropped.",
+                hint="It was deleted or its write is incomplete: restore it, or let the table's "
+                "writer commit again.",
+            ) from None
+        except OSError as error:
+            raise read_errors.unreadable_error(location, error) from None
+        except (ValueError, EOFError):
+            raise self._truncated_error(location) from None
+        return metadata
+
+    @property
+    def _table_name(self) -> str:
+        return str(self.record.options.get("table", self._name))
+
+    def _truncated_error(self, location: str) -> SourceUnavailable:
+        return SourceUnavailable(
+            f"{read_errors.display_name(location)} is not a complete metadata file of an Iceberg "
+            "table.",
+            hint="It may be truncated, or its write incomplete.",
+        )
+
+
+def _schemas(metadata: dict[str, Any]) -> list[dict[str, Any]]:
+    return metadata.get("schemas") or [metadata["schema"]]
+
+
+def _is_current(metadata: dict[str, Any], schema: dict[str, Any]) -> bool:
+    return bool(schema.get("schema-id", 0) == metadata.get("current-schema-id", 0))
+
+
+def _schema_by_snapshot(metadata: dict[str, Any]) -> dict[int, int | None]:
+    """The schema id that each snapshot was written with, or None if it is not recorded."""
+    return {
+        int(snapshot["snapshot-id"]): snapshot.get("schema-id")
+        for snapshot in metadata.get("snapshots", [])
+    }
+
+
+def _schema_note(metadata: dict[str, Any], version: int, schema: int) -> str:
+    """Distinguishes a read of a snapshot with a later schema from one with its own. Earlier
+    releases used its own schema until the next write."""
+    return (
+        "" if _schema_by_snapshot(metadata).get(version) in (None, schema) else f"schema {schema}"
+    )
+
+
+def _fields(schema: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    """The columns, each with a digest of what determines which values of a file belong to it."""
+    irrelevant = ("name", "doc", "required", "write-default")
+    return tuple(
+        (
+            field["name"],
+            digest_of({key: value for key, value in field.items() if key not in irrelevant}),
+        )
+        for field in schema["fields"]
+    )

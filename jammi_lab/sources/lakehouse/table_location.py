@@ -1,0 +1,127 @@
+"""File access of Delta and Iceberg tables: a local folder or a prefix of an s3 bucket."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Protocol
+
+from jammi_lab.core.errors import SourceUnavailable
+from jammi_lab.sources.files import object_stores
+from jammi_lab.sources.files.object_stores import StoreAccess, translate_errors
+
+if TYPE_CHECKING:
+    from jammi_lab.sources.base import ScopedSecret
+
+
+class TableFiles(Protocol):
+    """The location of one table."""
+
+    def has_folder(self, folder: str) -> bool:
+        """Whether a subfolder exists. Raises OSError."""
+        ...
+
+    def list_names(self, folder: str) -> list[str]:
+        """The names of the files in a subfolder; empty if it does not exist. Raises OSError."""
+        ...
+
+    def read(self, location: str) -> bytes:
+        """All bytes of a file, by its path or URL. Raises FileNotFoundError, OSError."""
+        ...
+
+    @property
+    def scoped_secret(self) -> ScopedSecret | None:
+        """The DuckDB secret for the table, or None."""
+        ...
+
+    def storage_options(self) -> dict[str, str] | None:
+        """The storage options for deltalake, or None."""
+        ...
+
+
+class LocalTableFiles:
+    """A local folder."""
+
+    scoped_secret = None
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def has_folder(self, folder: str) -> bool:
+        return os.path.isdir(os.path.join(self._path, folder))
+
+    def list_names(self, folder: str) -> list[str]:
+        try:
+            return os.listdir(os.path.join(self._path, folder))
+        except FileNotFoundError:
+            return []
+
+    def read(self, location: str) -> bytes:
+        with open(location, "rb") as file:
+            return file.read()
+
+    def storage_options(self) -> dict[str, str] | None:
+        return None
+
+
+class StoreTableFiles:
+    """A prefix of a bucket, `s3://bucket/folder`."""
+
+    def __init__(self, url: str, access: StoreAccess) -> None:
+        self.url, self._access = url, access
+
+    def has_folder(self, folder: str) -> bool:
+        return bool(self.list_names(folder))
+
+    def list_names(self, folder: str) -> list[str]:
+        filesystem = self._access.filesystem
+        prefix = f"{self.url.removeprefix('s3://')}/{folder}"
+        with translate_errors(self.url):
+            filesystem.invalidate_cache()
+            try:
+                return [
+                    info["name"].rsplit("/", 1)[1]
+                    for info in filesystem.ls(prefix, detail=True)
+                    if info["type"] == "file"
+                ]
+            except FileNotFoundError:
+                object_stores.check_bucket_exists(filesystem, prefix.split("/", 1)[0])
+                return []
+
+    def read(self, location: str) -> bytes:
+        filesystem = self._access.filesystem
+        with translate_errors(location):
+            data: bytes = filesystem.cat_file(location.removeprefix("s3://"))
+            return data
+
+    @property
+    def scoped_secret(self) -> ScopedSecret | None:
+        secret = object_stores.duckdb_secret(self._access, f"{self.url.removeprefix('s3://')}/")
+        if secret is None:
+            raise SourceUnavailable(
+                f"{self.url} cannot be read: DuckDB needs a key, a secret, and a region or "
+                "endpoint, the same for everything under that URL.",
+                hint='Set options={"region": …} or {"endpoint_url": …}, and secret= or the AWS_* '
+                'variables; pip install "jammi-lab[s3]".',
+            )
+        return secret
+
+    def storage_options(self) -> dict[str, str] | None:
+        return object_stores.storage_options(self._access)
+
+
+def first_outside(url: str, locations: list[str]) -> str | None:
+    """The first file that is outside a table in a store. The writer of a table's log could
+    otherwise make us read any file."""
+    return next(
+        (
+            location
+            for location in locations
+            if not location.startswith(f"{url}/") or "/../" in location
+        ),
+        None,
+    )
+
+
+def s3_url(location: str) -> str:
+    """An s3 URL in canonical form."""
+    return f"s3://{location.split('://', 1)[1]}".rstrip("/")

@@ -1,0 +1,194 @@
+"""Temporary DuckDB instances for connectors, independent of the engine: types of Arrow data, a test
+read of a body."""
+
+import contextlib
+import functools
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from jammi_lab.core.errors import SchemaMismatch
+from jammi_lab.sources import attach, duckdb_extensions
+from jammi_lab.sources.base import Relation
+from jammi_lab.storage import spill_folders
+
+
+class SharedInstance:
+    """One instance per process, opened by `open_instance` on first use and again after an error for
+    which `is_fatal` is true. Opening one takes 10 ms, closing it half of that."""
+
+    def __init__(
+        self,
+        open_instance: Callable[[], duckdb.DuckDBPyConnection],
+        is_fatal: Callable[[BaseException], bool],
+    ) -> None:
+        self._open_instance, self._is_fatal = open_instance, is_fatal
+        self._abandoned: list[duckdb.DuckDBPyConnection | None] = []
+        self._reset()
+        os.register_at_fork(after_in_child=self._reset_after_fork)
+
+    def _reset(self) -> None:
+        # Reentrant, because garbage collection inside the lock may end another loan.
+        self._lock = threading.RLock()
+        self._instance: duckdb.DuckDBPyConnection | None = None
+
+    def _reset_after_fork(self) -> None:
+        # Closing the parent's instance could wait for a lock whose owner does not exist here.
+        self._abandoned.append(self._instance)
+        self._reset()
+
+    @contextlib.contextmanager
+    def borrow(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """The instance; callers use a cursor of their own."""
+        with self._lock:
+            instance = self._instance = self._instance or self._open_instance()
+        try:
+            yield instance
+        except BaseException as error:
+            if self._is_fatal(error):
+                with self._lock:
+                    self._instance = None if self._instance is instance else self._instance
+            raise
+
+
+_CONFIG: dict[str, Any] = {
+    "allow_persistent_secrets": "false",
+    "threads": "1",
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "python_enable_replacements": "false",
+}
+
+
+def _open(**settings: str) -> duckdb.DuckDBPyConnection:
+    return duckdb.connect(
+        config=_CONFIG | {"temp_directory": str(spill_folders.new_instance_path())} | settings
+    )
+
+
+def _open_shared() -> duckdb.DuckDBPyConnection:
+    # The cache could return the old bytes of a file that was just rewritten.
+    return _open(enable_external_file_cache="false")
+
+
+_shared_instance = SharedInstance(_open_shared, lambda _: True)
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Turn DuckDB's RuntimeError for an interrupt back into KeyboardInterrupt."""
+    try:
+        yield
+    except RuntimeError as error:  # "Query interrupted", not a duckdb.Error
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            raise error.__cause__ from None
+        raise
+
+
+@contextlib.contextmanager
+def open_bare(extension_names: Sequence[str] = ()) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A new, empty DuckDB instance with the needed extensions. Raises ExtensionMissing and, on an
+    interrupt, KeyboardInterrupt."""
+    signatures_checked = bool(extension_names) and duckdb_extensions.are_checked(extension_names)
+    with (
+        _interruptible(),
+        _open(**duckdb_extensions.UNSIGNED_SETTINGS if signatures_checked else {}) as connection,
+    ):
+        duckdb_extensions.load(connection, extension_names, signatures_checked=signatures_checked)
+        yield connection
+
+
+@contextlib.contextmanager
+def borrow_bare() -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection to the shared instance, in which only temporary objects may be created. Raises
+    KeyboardInterrupt on an interrupt."""
+    with _interruptible(), _shared_instance.borrow() as instance, instance.cursor() as connection:
+        yield connection
+
+
+def _open_for(relation: Relation) -> contextlib.AbstractContextManager[duckdb.DuckDBPyConnection]:
+    optional_extensions = (
+        relation.requirements.attachment and relation.requirements.attachment.extension,
+        relation.requirements.scoped_secret and relation.requirements.scoped_secret.extension,
+    )
+    extension_names = (
+        *relation.requirements.extensions,
+        *(name for name in optional_extensions if name),
+    )
+    if (
+        extension_names
+        or relation.requirements.attachment is not None
+        or relation.requirements.filesystem is not None
+    ):
+        return open_bare(extension_names)
+    return borrow_bare()
+
+
+@contextlib.contextmanager
+def connect(relation: Relation) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection with the relation as the view `it`. Raises ExtensionMissing, and duckdb.Error if
+    the body does not bind."""
+    with _open_for(relation) as connection:
+        connection.execute("SET TimeZone='UTC'")
+        if relation.requirements.attachment is not None:
+            attach.attach(connection, relation.requirements.attachment)
+        if relation.requirements.scoped_secret is not None:
+            attach.create_secret(connection, relation.requirements.scoped_secret)
+        if relation.requirements.filesystem is not None:
+            connection.register_filesystem(relation.requirements.filesystem)
+        if relation.read.frame is not None:
+            connection.register("it", relation.read.frame)
+        else:
+            connection.execute(f"CREATE TEMP VIEW it AS {relation.read.body}")
+        yield connection
+
+
+def describe(relation: Relation) -> dict[str, str]:
+    """Names and SQL types of a relation's columns, in order. Raises duckdb.Error."""
+    with connect(relation) as connection:
+        return {row[0]: row[1] for row in connection.execute("DESCRIBE it").fetchall()}
+
+
+def preview(relation: Relation, rows: int) -> None:
+    """Read the first rows as a test. Raises duckdb.Error."""
+    with connect(relation) as connection:
+        connection.execute(f"SELECT * FROM it LIMIT {rows:d}").to_arrow_reader().read_all()
+
+
+def query(relation: Relation, select: str) -> list[tuple[Any, ...]]:
+    """All rows of a SELECT over the view `it`. Raises duckdb.Error."""
+    with connect(relation) as connection:
+        return connection.execute(select).fetchall()
+
+
+@functools.lru_cache(maxsize=256)
+def _type_of(kind: pa.DataType) -> str | None:
+    with borrow_bare() as connection:
+        try:
+            connection.register("it", pa.schema([pa.field("x", kind)]).empty_table())
+            row = connection.execute("DESCRIBE it").fetchone()
+        except (duckdb.Error, pa.ArrowException):
+            return None
+    return str(row[1]) if row else None
+
+
+def sql_types(schema: pa.Schema) -> dict[str, str]:
+    """SQL types of the columns of Arrow data. Raises SchemaMismatch for a column without an SQL
+    type."""
+    types = {}
+    for field in schema:
+        kind = _type_of(field.type)
+        if kind is None:
+            message = f"Column {field.name!r} has type {field.type}, which SQL does not support."
+            raise SchemaMismatch(
+                message,
+                column=field.name,
+                actual=str(field.type),
+                hint="Convert or remove that column.",
+            )
+        types[field.name] = kind
+    return types

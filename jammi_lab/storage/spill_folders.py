@@ -1,0 +1,103 @@
+"""DuckDB's spill folders: one per instance, removed by its kernel, or by the next one after a
+crash.
+
+A folder is locked with flock while its kernel lives. A stopped kernel keeps the lock and a crash
+releases it, even if its process id is reused.
+"""
+
+import atexit
+import contextlib
+import fcntl
+import itertools
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+_PREFIX = "jammi-spill-held-"
+"""Name prefix of locked folders. An earlier release used another one and did not lock."""
+_MAX_ATTEMPTS = 20
+_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class SpillFolder:
+    """A spill folder of this process, created and locked.
+
+    A failure to create it is reported when it is first needed. A folder that cannot be locked is
+    never removed by another process.
+    """
+
+    def __init__(self, parent: Path) -> None:
+        self.folder = parent / f"{_PREFIX}{os.getpid()}"
+        self._descriptor: int | None = None
+        with contextlib.suppress(OSError):
+            parent.mkdir(parents=True, exist_ok=True)
+            for _ in range(_MAX_ATTEMPTS):
+                self.folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=parent))
+                # Retry: another process may have seen it before it was locked and be removing it.
+                with contextlib.suppress(FileNotFoundError, BlockingIOError):
+                    self._descriptor = _lock_folder(self.folder)
+                    return
+
+    def remove(self) -> None:
+        """Remove the folder with its contents. May be called twice."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def remove_abandoned_folders(parent: Path) -> None:
+    """Remove the spill folders of crashed kernels."""
+    with contextlib.suppress(OSError):
+        for name in [
+            folder.name for folder in os.scandir(parent) if folder.name.startswith(_PREFIX)
+        ]:
+            with contextlib.suppress(OSError):  # locked, owned by another user, or removed
+                descriptor = _lock_folder(parent / name)
+                try:
+                    shutil.rmtree(parent / name, ignore_errors=True)
+                finally:
+                    os.close(descriptor)
+
+
+_process_folder: list[SpillFolder] = []
+"""The folder of this process for instances without a workspace, if created."""
+_instance_numbers = itertools.count()
+
+
+def new_instance_path() -> Path:
+    """A new spill path for an instance of this process without a workspace. The folder itself is
+    not created, since most instances never spill.
+
+    DuckDB's own default is the working folder, which is shared with others and may change.
+    """
+    if not _process_folder:
+        parent = Path(tempfile.gettempdir())
+        remove_abandoned_folders(parent)
+        _process_folder.append(SpillFolder(parent))
+    return _process_folder[0].folder / str(next(_instance_numbers))
+
+
+@atexit.register
+def _remove_process_folder() -> None:
+    while _process_folder:
+        _process_folder.pop().remove()
+
+
+os.register_at_fork(after_in_child=_process_folder.clear)
+
+
+def _lock_folder(folder: Path) -> int:
+    """A descriptor of the existing folder, with an exclusive lock. Raises BlockingIOError when it
+    is locked elsewhere; FileNotFoundError; OSError."""
+    descriptor = os.open(folder, _FLAGS)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # It may have been removed and created again between opening and locking.
+        if os.fstat(descriptor).st_ino != os.stat(folder).st_ino:
+            raise FileNotFoundError(folder)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor

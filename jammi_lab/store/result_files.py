@@ -1,0 +1,325 @@
+"""Files of result tables: their paths, and whether their bytes are those published."""
+
+import copy
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from jammi_lab.core.anchors import AnchorKind, Snapshot
+from jammi_lab.core.clock import Clock
+from jammi_lab.core.errors import InvalidArgument, ManifestUnsupported, TableDamaged
+from jammi_lab.core.identifiers import sql_literal
+from jammi_lab.core.manifest import Manifest, ManifestColumn
+from jammi_lab.core.records import TableKind, TableRecord
+from jammi_lab.core.verdicts import Damaged
+from jammi_lab.engine.sql.types import sql_type
+from jammi_lab.sources.files.fsspec_mount import MountedFilesystem
+from jammi_lab.storage.digests import (
+    CacheEntry,
+    PersistentDigestCache,
+    observation_key,
+    sha256_file,
+)
+from jammi_lab.storage.files import (
+    Stat,
+    StoragePath,
+    is_settled,
+    object_stat,
+    regular_stat,
+    remove_file,
+    resolve_inside,
+)
+from jammi_lab.storage.object_store import UNREACHABLE_ERRNO, RemotePath
+from jammi_lab.store import manifests
+from jammi_lab.store.manifests import manifest_path
+from jammi_lab.store.sidecars import Sidecars
+from jammi_lab.store.storage_errors import storage_error
+from jammi_lab.vectors.index.files import SUFFIXES, index_path
+from jammi_lab.words import files as word_files
+
+SHARED_FOLDER = "_global"
+
+SIDECAR_SUFFIXES = (*SUFFIXES, word_files.SUFFIX)
+"""Suffixes of the files derived from a table."""
+CHECKPOINT_SECONDS = 7 * 86_400
+"""How long the checkpoints of an interrupted embedding are kept."""
+
+
+class ResultFiles:
+    """The results folder of a workspace.
+
+    Raises InvalidArgument when that folder is a link, since a path through it would leave the
+    workspace.
+    """
+
+    def __init__(
+        self, root: StoragePath, cache: PersistentDigestCache, clock: Clock, racy_seconds: float
+    ) -> None:
+        if isinstance(root, Path) and (root / "results").is_symlink():
+            raise InvalidArgument(
+                f"The folder {root / 'results'} is a link; a workspace must keep its tables in "
+                "its own folder.",
+                hint="Move the whole workspace to a larger disk (the workspace itself may be a "
+                "link), or mount a disk there.",
+            )
+        self.root, self.cache, self.clock, self.racy_seconds = root, cache, clock, racy_seconds
+        self.filesystem = (
+            MountedFilesystem(self._open_key) if isinstance(root, RemotePath) else None
+        )
+        """The filesystem through which DuckDB reads result tables in an object store."""
+        self._folders: dict[str, StoragePath] = {}
+        self._listing: dict[RemotePath, Mapping[str, Any]] | None = None
+        self.sidecars = Sidecars()
+        """The files derived from ready tables."""
+
+    def for_one_pass(self) -> "ResultFiles":
+        """A copy for one observation pass: an object store is listed once, not queried for each
+        table."""
+        if not isinstance(self.root, RemotePath):
+            return self
+        copied = copy.copy(self)
+        copied._listing = {}
+        return copied
+
+    def select_sql(self, record: TableRecord) -> str:
+        """The SELECT that reads a table's file; in an object store through `filesystem`."""
+        path = self.parquet(record)
+        return select_file_sql(
+            self.filesystem.address(path.key, record.bytes or 0)
+            if self.filesystem and isinstance(path, RemotePath)
+            else path,
+            record.dimensions,
+        )
+
+    def stat(self, path: StoragePath) -> Stat | None:
+        """The stat of a regular file, or None; within an observation pass from its listing. Raises
+        OSError."""
+        if (
+            self._listing is None
+            or not isinstance(path, RemotePath)
+            or not isinstance(self.root, RemotePath)
+        ):
+            return regular_stat(path)
+        if not self._listing:
+            results = self.root / "results"
+            self._listing = {results: {}} | {
+                results / name: info for name, info in results.list_objects().items()
+            }
+        info = self._listing.get(path)
+        return object_stat(info) if info else None
+
+    def _open_key(self, key: str) -> BinaryIO:
+        return (
+            RemotePath(self.root.fs, self.root.scheme, key).open()
+            if isinstance(self.root, RemotePath)
+            else open(key, "rb")
+        )
+
+    def relative_path(self, table_name: str, tenant: str | None) -> str:
+        """The path of a table's Parquet file, relative to the workspace."""
+        return f"results/{tenant or SHARED_FOLDER}/{table_name}.parquet"
+
+    def parquet(self, record: TableRecord) -> StoragePath:
+        """The Parquet file of a table. Raises TableDamaged when the row's path is outside the
+        workspace."""
+        return self.resolve(record.path)
+
+    def removable_file(self, record: TableRecord) -> StoragePath | None:
+        """The Parquet file to remove; None when the row's path is outside the workspace, where
+        nothing may be removed."""
+        try:
+            return self.parquet(record)
+        except TableDamaged:
+            return None
+
+    def resolve(self, location: str) -> StoragePath:
+        """The file at a stored location. Raises as `parquet`."""
+        folder, slash, name = location.rpartition("/")
+        if not slash or name in ("", ".", "..") or "\0" in name:
+            return resolve_inside(self.root, location)
+        path = self.resolve_folder(folder) / name
+        return (
+            resolve_inside(self.root, location)
+            if isinstance(path, Path) and os.path.islink(path)
+            else path
+        )
+
+    def resolve_folder(self, location: str) -> StoragePath:
+        """The folder at a stored location. Raises as `parquet`."""
+        # Cached: resolving every link on the path, for every table of a pass, would cost more than
+        # all stats together.
+        if location not in self._folders:
+            self._folders[location] = resolve_inside(self.root, location)
+        return self._folders[location]
+
+    def find_damage(self, record: TableRecord) -> Damaged | None:
+        """What is wrong with the bytes; None when they are those published. They are hashed only
+        when the stat has changed since the last check."""
+        try:
+            path = self.parquet(record)
+        except TableDamaged:
+            # A link took its place, or the row's path is outside: that file is not the table.
+            return Damaged(found=None)
+        stat = self.stat(path)
+        if stat is None:
+            return Damaged(found=None)
+        key = cache_key(record)
+        cached = self.cache.get(key)
+        if (
+            cached is None
+            or cached.stat != stat
+            or not is_settled(stat, cached.observed_at_ns, self.racy_seconds)
+        ):
+            # Before the read, so that a change during it makes the cached digest invalid.
+            observed_at = self.clock.now_ns()
+            try:
+                digest = sha256_file(path)
+            except (FileNotFoundError, IsADirectoryError):
+                return Damaged(found=None)
+            cached = CacheEntry(stat=stat, observed_at_ns=observed_at, payload={"digest": digest})
+            self.cache.put(key, cached)
+        digest = str(cached.payload["digest"])
+        return None if digest == record.digest or record.digest is None else Damaged(found=digest)
+
+    def find_manifest_damage(self, record: TableRecord) -> Damaged | None:
+        """Whether the manifest file was edited. It is read only when its stat has changed. A lost
+        manifest is no damage, because the catalog has a copy. Raises ManifestUnsupported for the
+        manifest of a later release."""
+        path = manifests.manifest_path(self.parquet(record))
+        stat = self.stat(path)
+        if stat is None:
+            return None
+        cached = self.cache.get(key := observation_key("edited manifest", record.table_name))
+        if (
+            cached is None
+            or cached.stat != stat
+            or not is_settled(stat, cached.observed_at_ns, self.racy_seconds)
+        ):
+            observed_at = self.clock.now_ns()
+            body = manifests.read(self.parquet(record))
+            found = None if body is None else manifests.digest(body)
+            # a manifest that cannot be parsed counts as lost
+            differs = found != record.manifest_digest and manifests.parse(body) is not None
+            is_edited = differs and record.manifest_digest is not None
+            cached = CacheEntry(
+                stat=stat,
+                observed_at_ns=observed_at,
+                payload={"edited": found} if is_edited else {},
+            )
+            self.cache.put(key, cached)
+        edited = cached.payload.get("edited")
+        return None if edited is None else Damaged(found=str(edited), what="manifest")
+
+    def is_intact(self, record: TableRecord) -> bool:
+        """Whether the bytes exist, are readable and are those published, the manifest was not
+        edited, and all column types are valid."""
+        try:
+            return (
+                self.find_damage(record) is None
+                and self.find_manifest_damage(record) is None
+                and invalid_column(record) is None
+            )
+        except (TableDamaged, ManifestUnsupported, OSError):
+            return False
+
+    def require_intact(self, record: TableRecord) -> StoragePath:
+        """The Parquet file, if it can be read. Raises TableDamaged when its bytes are missing,
+        unreadable or not those published, or when a column type is invalid."""
+        if (column := invalid_column(record)) is not None:
+            raise TableDamaged(
+                f"Column {column.name!r} of {record.recipe!r} version {record.version} has the "
+                f"type {column.type[:100]!r}, which is not an SQL type.",
+                table=record.table_name,
+                hint="Materialize it again; the catalog entry of this version was altered.",
+            )
+        try:
+            damage = self.find_damage(record)
+        except OSError as error:
+            if error.errno == UNREACHABLE_ERRNO:
+                raise storage_error(error, record.table_name) from error
+            problem = f"cannot be read ({error.strerror})"
+        else:
+            if damage is None:
+                return self.parquet(record)
+            problem = "is missing" if damage.found is None else "differs from the published one"
+        raise TableDamaged(
+            f"The Parquet file of {record.recipe!r} version {record.version} {problem}.",
+            table=record.table_name,
+            hint=f"{_RESUPPLY_HINTS.get(record.kind, _RECOMPUTE_HINT).format(record.recipe)}; "
+            f"ws.verify({record.recipe!r}) shows details.",
+        )
+
+
+_RECOMPUTE_HINT = "ws.recompute({0!r}) rebuilds its newest version"
+_RESUPPLY_HINTS = {
+    TableKind.EXTERNAL: "Its rows were computed elsewhere: pass them again with "
+    "ws.register({0!r}, frame, …)",
+    TableKind.IMPORTED: "Its vectors were computed elsewhere: pass them again with "
+    "ws.import_embeddings({0!r}, data, …)",
+}
+"""How to restore a damaged table, by kind."""
+
+
+def invalid_column(record: TableRecord | Manifest) -> ManifestColumn | None:
+    """The first column whose type is invalid, if any. Types are inserted into statements, and a
+    results folder may come from anywhere."""
+    return next((column for column in record.columns if sql_type(column.type) != column.type), None)
+
+
+def remove_table_files(parquet: StoragePath) -> None:
+    """Remove all files of a table: temporary files of its writer, the index, the manifest, the
+    Parquet file. Raises OSError."""
+    index = [index_path(parquet, suffix) for suffix in reversed(SIDECAR_SUFFIXES)]
+    remove_temporary_files(parquet, manifest_path(parquet), *index)
+    for file in (*index, manifest_path(parquet), parquet):
+        remove_file(file)
+
+
+def remove_temporary_files(*paths: StoragePath) -> None:
+    """Remove temporary files that a dead writer left of these files, which share one folder. Object
+    stores have none. Raises OSError."""
+    if isinstance(paths[0], RemotePath):
+        return
+    stems = [path.name[:200] for path in paths]
+    try:
+        with os.scandir(paths[0].parent) as entries:
+            leftovers = [
+                Path(e.path)
+                for e in entries
+                if e.name.startswith(".")
+                and e.name.endswith(".tmp")
+                and e.name[1:].rsplit(".", 2)[0] in stems
+            ]
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for file in leftovers:
+        remove_file(file)
+
+
+def select_file_sql(path: StoragePath | str, dimensions: int | None) -> str:
+    """The SELECT that reads a result table's file. DuckDB returns fixed-size vectors as lists, so
+    their dimension is stated again."""
+    vector = f" REPLACE (vector::FLOAT[{dimensions}] AS vector)" if dimensions is not None else ""
+    return (
+        f"SELECT *{vector} FROM read_parquet({sql_literal(str(path))}, hive_partitioning = false)"
+    )
+
+
+def cache_key(record: TableRecord) -> str:
+    """The cache key of a table's file."""
+    return observation_key("result", record.table_name)
+
+
+def result_snapshot(record: TableRecord, version: int | None = None) -> Snapshot:
+    """The published state of a result table, by column. `version` is the one that it was read as,
+    if not its first."""
+    return Snapshot(
+        columns={c.name: c.type for c in record.columns},
+        whole=record.digest or "",
+        method="digest of the columns read",
+        kind=AnchorKind.RESULT_DIGEST,
+        by_column={c.name: c.digest for c in record.columns},
+        row_count=record.row_count,
+        version=record.version if version is None else version,
+    )

@@ -1,0 +1,123 @@
+"""Executor for a Dask cluster, with plain futures.
+
+The function is sent once, then the batches. The scheduler reruns the batches of a dead worker, a
+few times. A function that cannot be pickled runs in this kernel.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
+
+from jammi_lab.core.errors import ExtensionMissing, SourceUnavailable
+
+T = TypeVar("T")
+R = TypeVar("R")
+_MAX_BATCHES_PER_THREAD = 3
+"""Batches in flight per thread of the cluster: enough to keep workers busy, few enough that results
+do not pile up."""
+_CONNECT_TIMEOUT_SECONDS = 10
+"""Connection timeout."""
+
+
+class DaskExecutor:
+    """Runs batches through a client of a Dask scheduler. Closes the client only if it created it
+    from an address."""
+
+    def __init__(self, client_or_address: Any) -> None:
+        try:
+            import distributed
+        except ImportError:
+            raise ExtensionMissing(
+                "Running batches on Dask needs the package distributed.",
+                hint='Run: pip install "jammi-lab[dask]".',
+            ) from None
+        self._owns_client = isinstance(client_or_address, str)
+        try:
+            module: Any = distributed
+            self._client: Any = (
+                module.Client(
+                    client_or_address, timeout=_CONNECT_TIMEOUT_SECONDS, set_as_default=False
+                )
+                if self._owns_client
+                else client_or_address
+            )
+        except (OSError, TimeoutError, ValueError):
+            raise SourceUnavailable(
+                f"No Dask scheduler responds at {client_or_address!r}.",
+                hint='Check that it is running; an address looks like "tcp://host:8786".',
+            ) from None
+
+    def map(self, work: Callable[[T], R], batches: Iterable[T]) -> Iterator[R]:
+        if not _is_picklable(work):
+            return map(work, batches)
+        return self._yield_results(work, batches)
+
+    def _yield_results(self, work: Callable[[T], R], batches: Iterable[T]) -> Iterator[R]:
+        # submitted, not scattered: scattered data is lost with the worker that has it
+        sent_work = self._client.submit(_identity, work, pure=False)
+        pending: deque[Any] = deque()
+        remaining = iter(batches)
+        max_pending = _MAX_BATCHES_PER_THREAD * max(1, self._thread_count())
+        try:
+            while True:
+                for batch in remaining:
+                    pending.append(self._client.submit(_call, sent_work, batch, pure=False))
+                    if len(pending) >= max_pending:
+                        break
+                if not pending:
+                    return
+                yield _wait_for_result(pending[0])
+                pending.popleft()
+        finally:
+            for future in pending:
+                future.cancel()
+
+    def _thread_count(self) -> int:
+        workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
+        return sum(worker["nthreads"] for worker in workers)
+
+    def close(self) -> None:
+        """Close a client that was created from an address."""
+        if self._owns_client:
+            self._client.close()
+
+
+def _wait_for_result(future: Any) -> Any:
+    """The result of a batch. Raises what the batch raised, and SourceUnavailable when the cluster
+    failed."""
+    from distributed.client import FutureCancelledError
+    from distributed.scheduler import KilledWorker
+
+    try:
+        return future.result()
+    except KilledWorker:
+        raise SourceUnavailable(
+            "Several workers of the Dask cluster died while running the same batch.",
+            hint="Check their memory limits.",
+        ) from None
+    except (FutureCancelledError, OSError) as error:
+        if future.status == "error":
+            raise
+        raise SourceUnavailable(
+            f"The connection to the Dask cluster was lost: {type(error).__name__}.",
+            hint="Check that it is running.",
+        ) from error
+
+
+def _identity(work: T) -> T:
+    return work
+
+
+def _call(work: Callable[[Any], Any], batch: Any) -> Any:
+    return work(batch)
+
+
+def _is_picklable(work: Any) -> bool:
+    from distributed.protocol import pickle
+
+    pickler: Any = pickle
+    try:
+        pickler.dumps(work)
+    except Exception:  # noqa: BLE001  whatever an encoder's own pickling raises, it cannot be sent
+        return False
+    return True

@@ -1,0 +1,232 @@
+"""All lexical tables of a workspace: their index files, made after the tables and again when they
+are lost or damaged, and the loaded indexes.
+
+An index file is derived data. While there is no usable one, the index is made from the table in
+memory; no failure here is an error of a search.
+"""
+
+import contextlib
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, cast
+
+from jammi_lab.core.errors import JammiError, TableDamaged
+from jammi_lab.core.records import Progress, TableKind, TableRecord
+from jammi_lab.storage.files import (
+    Stat,
+    StoragePath,
+    exists,
+    open_for_reading,
+    remove_file,
+    stat_of,
+)
+from jammi_lab.vectors.cache import ObjectCache
+from jammi_lab.words import files
+
+if TYPE_CHECKING:
+    from jammi_lab.vectors.keys import KeyedRows
+    from jammi_lab.words.word_index import WordIndex
+
+_CACHE = ObjectCache(1_000_000_000)
+"""The indexes of all workspaces in this process."""
+_QUICK_BUILD_ROWS = 100_000
+"""Tables with at most so many rows are indexed within about a second."""
+
+
+class LexicalTableFiles(Protocol):
+    """Table files, provided by the store."""
+
+    def parquet(self, record: TableRecord) -> StoragePath:
+        """The path of a table's Parquet file."""
+        ...
+
+    def require_intact(self, record: TableRecord) -> StoragePath:
+        """As `parquet`, after verifying the bytes. Raises TableDamaged."""
+        ...
+
+
+@dataclass(frozen=True)
+class WordTable:
+    """A lexical table, ready to search."""
+
+    keys: "KeyedRows"
+    index: "WordIndex"
+    stat: Stat | None
+    """The stat of the mapped index file; None for an index in memory."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory."""
+        return int(self.keys.keys.nbytes) + self.index.nbytes
+
+
+class WordTables:
+    """Provides the index of each lexical table, and keeps its file."""
+
+    def __init__(
+        self,
+        tables: LexicalTableFiles,
+        *,
+        read_only: bool,
+        is_still_ready: Callable[[TableRecord], bool],
+    ) -> None:
+        self._tables, self._read_only, self._is_still_ready = tables, read_only, is_still_ready
+        self._lock = threading.Lock()
+        self._cache_keys: set[str] = set()
+
+    def table(self, record: TableRecord) -> WordTable:
+        """The keys and the index of a table. TableDamaged."""
+        path, key = self._tables.require_intact(record), self._cache_key(record)
+        cached = cast("WordTable | None", _CACHE.find(key))
+        # A mapped file that was cut off must not be read any more.
+        if cached is not None and (
+            cached.stat is None or cached.stat == _stat(files.words_path(path))
+        ):
+            return cached
+        _CACHE.evict([key])
+        self._cache_keys.add(key)
+        return _CACHE.get(key, lambda: self._open(record, path))
+
+    def close(self) -> None:
+        """Release the memory of this workspace."""
+        _CACHE.evict(self._cache_keys)
+
+    # -- for the store
+
+    def build(
+        self,
+        record: TableRecord,
+        request: object,  # noqa: ARG002  of the protocol
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> None:
+        """Make the index file of a table that just became ready. Raises KeyboardInterrupt."""
+        if record.kind is not TableKind.LEXICAL or self._read_only:
+            return
+        with contextlib.suppress(JammiError, OSError, MemoryError):
+            if self.find_defect(record, deep=False) is not None:
+                if on_progress:
+                    stage = f"index {record.recipe}"
+                    on_progress(Progress(stage=stage, done=0, total=record.row_count, unit="texts"))
+                self.table(record)
+
+    def find_defect(self, record: TableRecord, *, deep: bool) -> str | None:
+        """What is wrong with the index file of a table, as one word; None when it is usable.
+        `deep`: verify its bytes, too. Raises OSError, TableDamaged."""
+        if record.kind is not TableKind.LEXICAL:
+            return None
+        parquet = self._tables.parquet(record)
+        if (read := files.read_header(parquet)) is None:
+            return "damaged" if exists(files.words_path(parquet)) else "missing"
+        if not _matches(record, read[0]):
+            return "outdated"
+        if not files.is_complete(parquet, *read):
+            return "damaged"
+        return "damaged" if deep and files.load_words(parquet, *read) is None else None
+
+    def restore(self, record: TableRecord, *, wait: bool) -> bool:
+        """Make a missing or unusable index file again. Returns whether it is usable now. Without
+        `wait`, that of a large table is left to the next search."""
+        if record.kind is not TableKind.LEXICAL or self.find_defect(record, deep=wait) is None:
+            return False
+        if self._read_only or (not wait and (record.row_count or 0) > _QUICK_BUILD_ROWS):
+            return False
+        _CACHE.evict([self._cache_key(record)])
+        with contextlib.suppress(JammiError, OSError, MemoryError):
+            return self.table(record).stat is not None
+        return False
+
+    def describe(self, record: TableRecord) -> str | None:
+        """The state of the index file for status reports; None for another kind of table."""
+        if record.kind is not TableKind.LEXICAL:
+            return None
+        try:
+            return self.find_defect(record, deep=False) or "words"
+        except (JammiError, OSError):
+            return "unknown"
+
+    def on_removal(self, record: TableRecord) -> None:
+        """Release everything of a table that is about to be removed."""
+        if record.kind is TableKind.LEXICAL:
+            _CACHE.evict([self._cache_key(record)])
+
+    # -- loading
+
+    def _open(self, record: TableRecord, path: StoragePath) -> WordTable:
+        """Load the index from its file, else make it from the table and write the file."""
+        with self._lock:
+            loaded = self._load(record, path)
+            if loaded is not None:
+                return loaded
+            keys, index = _read_table(path)
+            if not self._read_only:
+                with contextlib.suppress(OSError):
+                    files.write_words(path, record.digest or "", index)
+                    if not self._is_still_ready(record):
+                        remove_file(files.words_path(path))
+            return self._load(record, path) or WordTable(keys, index, None)
+
+    def _load(self, record: TableRecord, path: StoragePath) -> WordTable | None:
+        try:
+            stat, read = _stat(files.words_path(path)), files.read_header(path)
+            if stat is None or read is None or not _matches(record, read[0]):
+                return None
+            index = files.load_words(path, *read)
+        except (OSError, MemoryError, ValueError):
+            return None
+        return None if index is None else WordTable(_read_keys(path), index, stat)
+
+    def _cache_key(self, record: TableRecord) -> str:
+        return f"words:{record.digest}:{self._tables.parquet(record)}"
+
+
+def _matches(record: TableRecord, header: files.WordsHeader) -> bool:
+    """Whether an index file is of exactly this table."""
+    return (header.table, header.rows) == (record.digest, record.row_count)
+
+
+def _stat(path: StoragePath) -> Stat | None:
+    try:
+        return stat_of(path)
+    except OSError:
+        return None
+
+
+def _read_keys(path: StoragePath) -> "KeyedRows":
+    """The keys of a table. Raises TableDamaged."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from jammi_lab.vectors.arrays import to_keys
+    from jammi_lab.vectors.keys import KeyedRows
+
+    try:
+        with open_for_reading(path) as raw, pq.ParquetFile(raw) as file:
+            return KeyedRows(to_keys(file.read(["key"]).column(0)))
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise _unreadable_error(path) from error
+
+
+def _read_table(path: StoragePath) -> "tuple[KeyedRows, WordIndex]":
+    """The keys of a table, and an index made from its rows. Raises TableDamaged."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from jammi_lab.words.documents import SCHEMA
+    from jammi_lab.words.word_index import WordIndex
+
+    keys = _read_keys(path)
+    try:
+        with open_for_reading(path) as raw, pq.ParquetFile(raw) as file:
+            groups = range(file.num_row_groups)
+            parts = (file.read_row_group(group, SCHEMA.names) for group in groups)
+            return keys, WordIndex.from_documents(parts)
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise _unreadable_error(path) from error
+
+
+def _unreadable_error(path: StoragePath) -> TableDamaged:
+    return TableDamaged(
+        f"The file {path.name} cannot be read as a lexical table.",
+        table=path.name.removesuffix(".parquet"),
+    )

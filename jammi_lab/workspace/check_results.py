@@ -1,0 +1,94 @@
+"""The results of checks, displayed as a table and convertible to frames."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from jammi_lab.core import reprs
+from jammi_lab.core.checks import CheckOutcome
+from jammi_lab.core.dataframes import ArrowExportMixin
+from jammi_lab.core.errors import CheckNotFound
+from jammi_lab.core.html import Rendered, ReprMixin
+from jammi_lab.core.identifiers import fold, near_names
+from jammi_lab.core.verdicts import Verdict, verdict_code
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class CheckRow:
+    """What one check found in one version of a table."""
+
+    check: str
+    """Its name."""
+    rule: str
+    """The rule in words, else its statement."""
+    table: str
+    """The recipe."""
+    version: int
+    """The version that was checked."""
+    severity: str
+    """block or warn."""
+    outcome: str
+    """pass, fail or error."""
+    failing: int | None
+    """Number of failing rows; None after an error."""
+    verdict: Verdict
+    """Whether the result still holds."""
+    error: str | None = None
+    """Why it could not be run."""
+    previous: str = ""
+    """For a check that does not pass: what it found in the version before, and whether the data or
+    the rule changed since."""
+
+    @property
+    def passes(self) -> bool:
+        """Whether no row fails."""
+        return self.outcome == CheckOutcome.PASS
+
+
+class CheckResults(ReprMixin, ArrowExportMixin):
+    """The results of several checks: `results["check"]`, iterable, `len()`."""
+
+    def __init__(self, rows: Sequence[CheckRow]) -> None:
+        self._rows = list(rows)
+
+    def __iter__(self) -> Iterator[CheckRow]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, name: str) -> CheckRow:
+        """The result of a check. CheckNotFound, with near names."""
+        for row in self._rows:
+            if fold(row.check) == fold(name):
+                return row
+        raise CheckNotFound(
+            f"There is no result of a check {name!r} here.",
+            near=near_names(name, [row.check for row in self._rows]),
+        )
+
+    @property
+    def failed(self) -> list[CheckRow]:
+        """The checks that did not pass: failing rows, or an error."""
+        return [row for row in self._rows if not row.passes]
+
+    def arrow(self) -> "pa.Table":
+        """Columns check, table, version, severity, outcome, failing, verdict."""
+        import pyarrow as pa
+
+        columns: dict[str, tuple[Any, pa.DataType]] = {
+            "check": ([r.check for r in self._rows], pa.string()),
+            "table": ([r.table for r in self._rows], pa.string()),
+            "version": ([r.version for r in self._rows], pa.int64()),
+            "severity": ([r.severity for r in self._rows], pa.string()),
+            "outcome": ([r.outcome for r in self._rows], pa.string()),
+            "failing": ([r.failing for r in self._rows], pa.int64()),
+            "verdict": ([verdict_code(r.verdict) for r in self._rows], pa.string()),
+        }
+        return pa.table({name: pa.array(values, kind) for name, (values, kind) in columns.items()})
+
+    def _rendered(self) -> Rendered:
+        return reprs.check_results(self._rows)

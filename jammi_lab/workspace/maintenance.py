@@ -1,0 +1,227 @@
+"""Maintenance of a workspace: recovery, expiry, file checks, backup, dropping and renaming recipes,
+status and recomputation."""
+
+import datetime
+import os
+import warnings
+from collections.abc import Callable, Collection, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from jammi_lab.catalog.catalog import Catalog
+from jammi_lab.core.clock import to_seconds
+from jammi_lab.core.errors import InvalidArgument
+from jammi_lab.core.html import count_noun
+from jammi_lab.core.identifiers import check_recipe_name, fold
+from jammi_lab.core.records import OnProgress, ProgressOption, RecoveryReport, TableKind
+from jammi_lab.core.tenancy import TenantScope
+from jammi_lab.freshness.queries import FreshnessQueries
+from jammi_lab.freshness.reports import Plan, RunReport, Status
+from jammi_lab.inputs.observation_cache import ObservationCache
+from jammi_lab.producers.registry import Producers
+from jammi_lab.sources.locations import check_writable_path, resolve_output_path, scheme_of
+from jammi_lab.store.fsck import Fsck
+from jammi_lab.store.removal import Removal
+from jammi_lab.store.reports import FsckReport
+from jammi_lab.store.result_files import ResultFiles
+from jammi_lab.store.retention import VersionRetention
+from jammi_lab.store.tenant_view import visible_recovery
+from jammi_lab.workspace.arguments import list_of_names
+from jammi_lab.workspace.lookup import TableLookup
+from jammi_lab.workspace.progress import ProgressReporter
+
+
+class Maintenance:
+    """Maintains the versions, files and catalog of a workspace."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        results: ResultFiles,
+        scope: TenantScope,
+        observation_cache: ObservationCache,
+        fsck: Fsck,
+        retention: VersionRetention,
+        removal: Removal,
+        lookup: TableLookup,
+        progress: ProgressReporter,
+        recover: Callable[[OnProgress | None], RecoveryReport],
+        recovery_at_open: RecoveryReport,
+        check_writable: Callable[[], None],
+    ) -> None:
+        """`recover` repairs what terminated writers left and checks every ready table;
+        `recovery_at_open` is the recovery report of opening the workspace."""
+        self._catalog, self._results, self._scope = catalog, results, scope
+        self._observation_cache, self._fsck = observation_cache, fsck
+        self._retention, self._removal, self._lookup = retention, removal, lookup
+        self._progress, self._recover, self._recovery_at_open = progress, recover, recovery_at_open
+        self._check_writable = check_writable
+
+    def recovery_at_open(self) -> RecoveryReport:
+        """The recovery report of opening the workspace, filtered for the bound tenant."""
+        return visible_recovery(self._recovery_at_open, self._catalog)
+
+    def recover(self, progress: ProgressOption) -> RecoveryReport:
+        """Repair what terminated writers left and check every ready table. WorkspaceReadOnly."""
+        self._check_writable()
+        report = self._recover(self._progress.callback(progress))
+        return visible_recovery(report, self._catalog)
+
+    def expire(self, name: str, keep: int) -> list[str]:
+        """Remove old versions of a recipe. Returns the physical names that were removed.
+        TableNotFound, InvalidArgument, TenantForbidden."""
+        self._check_writable()
+        [recipe] = self._lookup.check_recipes([name])
+        return self._retention.expire(recipe, keep)
+
+    def fsck(
+        self,
+        *,
+        repair: bool,
+        deep: bool,
+        grace: float | datetime.timedelta,
+        progress: ProgressOption,
+    ) -> FsckReport:
+        """Compare catalog and files. InvalidArgument; WorkspaceReadOnly for a repair."""
+        if repair:
+            self._check_writable()
+        report = self._fsck.run(
+            repair=repair,
+            deep=deep,
+            grace=to_seconds(grace, "grace"),
+            on_progress=self._progress.callback(progress) if deep else None,
+        )
+        self._observation_cache.flush()
+        return report
+
+    def backup(self, path: str | os.PathLike[str]) -> Path:
+        """Copy the catalog to one SQLite file. InvalidArgument, ResourceExhausted,
+        TenantForbidden."""
+        target = resolve_output_path(path, self._results.root)
+        self._observation_cache.flush()
+        self._catalog.backup(target)
+        return target
+
+    # -- recipes
+    # ----------------------------------------------------------------------------------------------
+
+    def drop(self, name: str, *, if_exists: bool, force: bool) -> None:
+        """Remove a recipe and its versions. TableNotFound; InvalidArgument while ready tables
+        derive from it; TenantForbidden."""
+        self._check_writable()
+        catalog = self._catalog
+        record = catalog.recipes.get(name) or next(
+            (version for version, _ in catalog.result_tables.versions(name)), None
+        )
+        if record is None:
+            if if_exists:
+                return
+            raise self._lookup.not_found(name)
+        # Checked first, because only the owner may learn how many tables derive from it.
+        catalog.scope.check_owner(record.tenant, f"The recipe {name!r}")
+        readers = catalog.lineage.readers(name, record.tenant)
+        if readers and not force:
+            raise InvalidArgument(
+                f"{name!r} cannot be dropped while {self._reader_names(readers)} "
+                f"derive{'s' if len(readers) == 1 else ''} from it.",
+                hint="Drop those first, or pass force=True; they become stale because their input "
+                "is gone.",
+            )
+        self._removal.remove_recipe(name)
+
+    def rename(self, old: str, new: str) -> None:
+        """Rename a recipe. A RuntimeWarning names the recipes that still read the old name.
+        NameInvalid, TableNotFound, DuplicateTable, TenantForbidden; DependencyCycle when the recipe
+        would read itself."""
+        self._check_writable()
+        check_recipe_name(new)
+        recipe = self._catalog.recipes.get(old)
+        if recipe is None:
+            raise self._lookup.not_found(old)
+        lineage = self._catalog.lineage
+        old_readers = lineage.readers(old, recipe.tenant)
+        self._catalog.recipes.rename(old, new)
+        # Readers of a physical name follow the recipe; those of the old name lose their input.
+        if readers := old_readers - lineage.readers(new, recipe.tenant):
+            is_single = len(readers) == 1
+            warnings.warn(
+                f"{self._reader_names(readers)} still read{'s' if is_single else ''} "
+                f"{recipe.name!r}, which no longer exists: redefine "
+                f"{'it' if is_single else 'them'} to read {new!r}.",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+
+    def _reader_names(self, readers: Collection[tuple[str | None, str]]) -> str:
+        """The readers of a recipe: names in the bound scope, and the number of other tenants'."""
+        names = sorted(recipe for tenant, recipe in readers if tenant == self._scope.current)
+        other_count = len(readers) - len(names)
+        return ", ".join(
+            [
+                *names,
+                *([f"{count_noun(other_count, 'table')} of other tenants"] if other_count else []),
+            ]
+        )
+
+
+class Recomputation:
+    """Status, plans and runs, with the progress reports of the workspace."""
+
+    def __init__(
+        self,
+        freshness: FreshnessQueries,
+        lookup: TableLookup,
+        catalog: Catalog,
+        producers: Producers,
+        results: ResultFiles,
+        progress: ProgressReporter,
+        check_writable: Callable[[], None],
+    ) -> None:
+        self._freshness, self._lookup, self._catalog = freshness, lookup, catalog
+        self._producers, self._results, self._progress = producers, results, progress
+        self._check_writable = check_writable
+
+    def status(self, *, deep: bool = False, progress: ProgressOption = None) -> Status:
+        """Every recipe with its verdict. DependencyCycle."""
+        on_progress = self._progress.callback(progress)
+        return self._freshness.status(deep=deep, on_progress=on_progress if deep else None)
+
+    def plan(self, names: str | Iterable[str] | None, progress: ProgressOption) -> Plan:
+        """Plan what must be recomputed, without running it. TableNotFound; DependencyCycle."""
+        recipes = None if names is None else self._lookup.check_recipes(list_of_names(names))
+        return self._freshness.plan(recipes, self._apply, self._progress.callback(progress))
+
+    def recompute(self, names: str | Iterable[str] | None, progress: ProgressOption) -> RunReport:
+        """Plan and apply. NotRecomputable for rows that were computed elsewhere."""
+        self._check_writable()
+        plan = self.plan(names, progress)
+        self._check_recomputable(names, plan)
+        return plan.apply(progress)
+
+    def _apply(self, steps: Sequence[Any], progress: ProgressOption) -> RunReport:
+        self._check_writable()
+        return self._freshness.apply(steps, self._progress.callback(progress))
+
+    def _check_recomputable(self, names: str | Iterable[str] | None, plan: Plan) -> None:
+        """Raise NotRecomputable when a named table holds rows that were computed elsewhere and is
+        stale or the only one named."""
+        names_by_fold = {fold(n): n for n in list_of_names(names)}
+        blocked = {fold(step.name) for step in plan.blocked}
+        for folded, name in names_by_fold.items():
+            if folded not in blocked and len(names_by_fold) > 1:
+                continue
+            recipe = self._catalog.recipes.get(name)
+            if recipe is not None and recipe.kind in (TableKind.EXTERNAL, TableKind.IMPORTED):
+                self._producers.job(recipe.name, recipe.descriptor)
+
+    def export_openlineage(
+        self, target: str | os.PathLike[str], namespace: str, api_key: str | None
+    ) -> int:
+        """Send the events of all visible tables to a file or a server. Returns their number.
+        ExtensionMissing; SourceUnavailable; InvalidArgument."""
+        if scheme_of(os.fspath(target)) is None:
+            root = self._results.root
+            check_writable_path(
+                os.path.expanduser(os.fspath(target)), root if isinstance(root, Path) else None
+            )
+        return self._freshness.export_events(target, namespace, api_key)

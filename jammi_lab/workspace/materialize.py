@@ -1,0 +1,209 @@
+"""Runs recipes: each run makes a new version of a table or reuses an equal ready table."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, get_args
+
+from jammi_lab.catalog.catalog import Catalog
+from jammi_lab.core.anchors import InputKind
+from jammi_lab.core.clock import rfc3339
+from jammi_lab.core.errors import InvalidArgument
+from jammi_lab.core.identifiers import check_recipe_name, near_names
+from jammi_lab.core.records import ProgressOption, RecipeRecord, Reuse
+from jammi_lab.freshness.queries import FreshnessQueries
+from jammi_lab.inputs.observation import Observation
+from jammi_lab.producers.registry import Producers
+from jammi_lab.producers.run import (
+    Job,
+    Outcome,
+    ProducerContext,
+    find_reusable,
+    observed_anchors,
+    produce,
+)
+from jammi_lab.store.sidecars import SidecarRequest
+from jammi_lab.workspace.arguments import list_of_names
+from jammi_lab.workspace.derive import JobFactory
+from jammi_lab.workspace.lookup import TableLookup, TableVersion
+from jammi_lab.workspace.progress import ProgressReporter
+from jammi_lab.workspace.recipe_values import Embedding, Lexical, Precision, RecipeValue, Sql
+
+Cache = Literal["use", "bypass"]
+Refresh = Literal["no", "inputs"]
+
+
+class Materializer:
+    """Defines recipes and runs them, in the bound tenant's scope."""
+
+    def __init__(
+        self,
+        jobs: JobFactory,
+        producers: Producers,
+        context: ProducerContext,
+        catalog: Catalog,
+        observe: Callable[[bool], Observation],
+        lookup: TableLookup,
+        freshness: FreshnessQueries,
+        progress: ProgressReporter,
+        check_writable: Callable[[], None],
+    ) -> None:
+        self._jobs, self._producers, self._context = jobs, producers, context
+        self._catalog, self._observe, self._lookup = catalog, observe, lookup
+        self._freshness, self._progress = freshness, progress
+        self._check_writable = check_writable
+
+    def materialize(
+        self,
+        name: str,
+        recipe: RecipeValue,
+        *,
+        cache: Cache = "use",
+        refresh: Refresh = "no",
+        progress: ProgressOption = None,
+        frames: bool = False,
+    ) -> Outcome:
+        """Run a recipe. Raises what the verb of the recipe raises."""
+        index = SidecarRequest()
+        if isinstance(recipe, Embedding):
+            index = index_request(recipe.precision, recipe.index)
+        bypass_cache = cache == "bypass"
+        job = self._jobs.job(name, recipe, bypass_cache=bypass_cache, frames=frames)
+        outcome = self._produce(name, job, cache, refresh, progress, index)
+        if isinstance(recipe, Embedding | Lexical) and outcome.outcome == "reused":
+            unchanged = Reuse(new=0, changed=0, removed=0, unchanged=outcome.record.row_count or 0)
+            return Outcome(outcome.version, outcome.record, outcome.outcome, unchanged)
+        return outcome
+
+    def register(
+        self,
+        name: str,
+        frame: Any,
+        producer: str,
+        params: Mapping[str, Any] | None,
+        inputs: Sequence[str],
+        key: str | Sequence[str] | None,
+        cache: Cache,
+        refresh: Refresh,
+        progress: ProgressOption,
+    ) -> Outcome:
+        """Store rows that were computed elsewhere. Raises as `ws.register`."""
+        from jammi_lab.sources.frames import as_arrow
+
+        job = self._producers.external.job(
+            as_arrow(frame), producer, params or {}, inputs, list_of_names(key)
+        )
+        return self._produce(name, job, cache, refresh, progress)
+
+    def import_embeddings(
+        self,
+        name: str,
+        data: Any,
+        key: str,
+        vector: str,
+        source: str | None,
+        model_id: str,
+        precision: Precision,
+        index: Literal["now", "later"],
+        cache: Cache,
+        refresh: Refresh,
+        progress: ProgressOption,
+    ) -> Outcome:
+        """Store vectors that were computed elsewhere. Raises as `ws.import_embeddings`."""
+        from jammi_lab.sources.frames import as_arrow
+
+        request = index_request(precision, index)
+        job = self._producers.imported.job(as_arrow(data), key, vector, source, model_id)
+        return self._produce(name, job, cache, refresh, progress, request)
+
+    def define(self, name: str, recipe: RecipeValue) -> RecipeRecord:
+        """Store a recipe without running it. Raises as `materialize`."""
+        job = self._jobs.job(name, recipe)
+        self._check_writable()
+        self._check_definition(name, job)
+        now = rfc3339(self._context.clock.now_ns())
+        record = job.recipe(name, self._context.scope.current, now)
+        self._catalog.recipes.define(record)
+        return self._catalog.recipes.get(name) or record
+
+    def find_ready(self, recipe: Sql) -> TableVersion | None:
+        """The ready table that is the result of a statement over its current inputs; None when
+        there is none. Computes nothing."""
+        job, observation = self._jobs.sql(recipe), self._observe(True)
+        anchors = observed_anchors(job, observation, self._context.scope.current)
+        record = find_reusable(self._context, job.definition, anchors)
+        observation.close()
+        return None if record is None else self._lookup.find_physical(record.table_name)
+
+    def _produce(
+        self,
+        name: str,
+        job: Job,
+        cache: str,
+        refresh: str,
+        progress: ProgressOption,
+        index: SidecarRequest = SidecarRequest(),  # noqa: B008  frozen
+    ) -> Outcome:
+        if cache not in ("use", "bypass"):
+            raise InvalidArgument(f'cache must be "use" or "bypass", got {cache!r}.')
+        if refresh not in ("no", "inputs"):
+            raise InvalidArgument(f'refresh must be "no" or "inputs", got {refresh!r}.')
+        self._check_writable()
+        self._check_definition(name, job)
+        on_progress = self._progress.callback(progress)
+        if refresh == "inputs":
+            self._freshness.update_inputs(job, on_progress)
+        outcome = produce(
+            self._context, name, job, bypass_cache=cache == "bypass", on_progress=on_progress
+        )
+        try:
+            self._context.results.sidecars.build(outcome.record, index, on_progress)
+        except KeyboardInterrupt as interrupt:
+            interrupt.add_note(
+                f"{name!r} is stored, but its index is not built: until then, a search reads all "
+                "vectors."
+            )
+            raise
+        return outcome
+
+    def _check_definition(self, name: str, job: Job) -> None:
+        """Check that the job may become the recipe's definition. NameInvalid, NameTooLong,
+        DependencyCycle."""
+        check_recipe_name(name)
+        result_inputs = [
+            b.relation.input.name for b in job.inputs if b.relation.input.kind is InputKind.RESULT
+        ]
+        self._catalog.recipes.check_acyclic(name, self._context.scope.current, result_inputs)
+
+
+def as_recipe(
+    recipe: str | RecipeValue, params: Mapping[str, Any] | None, key: str | Sequence[str] | None
+) -> RecipeValue:
+    """The recipe value of an argument; a string is SQL. InvalidArgument for other types, and for
+    `params` or `key` together with a value, which has its own."""
+    if isinstance(recipe, str):
+        return Sql(recipe, params, key)
+    if not isinstance(recipe, RecipeValue):
+        raise InvalidArgument(
+            "recipe must be a SQL string or a value such as jl.Embedding(…), got "
+            f"{type(recipe).__name__}.",
+            hint="ws.register(name, frame, producer=…) stores a frame.",
+        )
+    if params is not None or key is not None:
+        raise InvalidArgument(
+            f"params= and key= apply to a SQL string only, not to a {type(recipe).__name__}.",
+            hint=f"Pass them to jl.{type(recipe).__name__}(…) if it accepts them.",
+        )
+    return recipe
+
+
+def index_request(precision: str, index: str) -> SidecarRequest:
+    """The options of the index. InvalidArgument."""
+    for option, value, choices in (
+        ("precision", precision, get_args(Precision)),
+        ("index", index, ("now", "later")),
+    ):
+        if value not in choices:
+            raise InvalidArgument(
+                f"{option} must be one of {', '.join(choices)}, got {value!r}.",
+                near=near_names(value, choices) if isinstance(value, str) else (),
+            )
+    return SidecarRequest(precision, index == "later")

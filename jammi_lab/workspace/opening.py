@@ -1,0 +1,195 @@
+"""Opens and rebuilds workspaces, and checks their folders and URLs."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jammi_lab.core import redaction
+from jammi_lab.core.clock import SystemClock
+from jammi_lab.core.errors import InvalidArgument, WorkspaceNotFound, WorkspaceReadOnly
+from jammi_lab.core.identifiers import is_text
+from jammi_lab.core.records import ProgressOption
+from jammi_lab.core.settings import load_settings
+from jammi_lab.core.tenancy import TenantScope
+from jammi_lab.freshness.reports import progress_callback
+from jammi_lab.sources.locations import scheme_of
+from jammi_lab.storage.files import StoragePath, make_folder
+from jammi_lab.storage.object_store import remote_path
+from jammi_lab.store.reports import RebuildReport
+from jammi_lab.store.workspace_identity import catalog_required
+from jammi_lab.workspace.assembly import build_services
+from jammi_lab.workspace.workspace import Workspace
+
+
+def open(  # noqa: A001  the field's name for it
+    path: str | os.PathLike[str] = ".jammi",
+    *,
+    catalog: str | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    tenant: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    create: bool = True,
+    read_only: bool = False,
+    executor: Any = None,
+) -> Workspace:
+    """Open the workspace in a folder, which is created if it does not exist, or at a URL that
+    fsspec can write to, such as `s3://bucket/lab`.
+
+    `catalog`: the URL of a PostgreSQL database that keeps the catalog instead of a file in the
+    folder, `postgresql+psycopg://user@host/database`, with `?schema=name` for one of several
+    workspaces in it; the setting `catalog.url` does the same. A workspace at a URL needs one.
+    `storage_options`: those of the URL's fsspec filesystem; they are used and never stored.
+    `executor`: where texts are encoded; None is this kernel, a `distributed.Client` or the address
+    of its scheduler a Dask cluster. `create=False` raises WorkspaceNotFound instead of creating
+    one; `read_only=True` needs no permission to write, runs no recovery and changes nothing.
+    Raises WorkspaceReadOnly when the folder cannot be written to, CatalogTooNew, InvalidArgument,
+    NameInvalid; for a server SourceUnavailable, ExtensionMissing.
+    """
+    is_address = isinstance(path, str) and not os.path.exists(path)
+    for address in (catalog, str(path) if is_address else None):
+        redaction.remember_typed_credentials(address or "")
+    folder, display_path = parse_location(path, storage_options), str(path)
+    overrides = settings if catalog is None else {**(settings or {}), "catalog.url": catalog}
+    scope, local_folder = TenantScope(tenant), folder if isinstance(folder, Path) else None
+    try:
+        loaded_settings = load_settings(local_folder, overrides)
+        if local_folder is not None:
+            _prepare_folder(
+                local_folder,
+                display_path,
+                loaded_settings["catalog.url"],
+                create=create,
+                read_only=read_only,
+            )
+    except PermissionError:
+        raise WorkspaceReadOnly(
+            f"The folder {display_path!r} cannot be opened: permission denied.",
+            hint="Choose a folder that you have permission to read.",
+        ) from None
+    return Workspace(
+        build_services(
+            folder,
+            display_path=display_path if local_folder else str(folder),
+            scope=scope,
+            settings=loaded_settings,
+            clock=SystemClock(),
+            read_only=read_only,
+            create=create,
+            executor=executor,
+        )
+    )
+
+
+def rebuild(
+    path: str | os.PathLike[str] = ".jammi",
+    *,
+    catalog: str | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    progress: ProgressOption = None,
+) -> RebuildReport:
+    """Build a new catalog for the workspace in a folder or store from the manifests of its result
+    tables, when the old one is lost or damaged.
+
+    `catalog`: its URL, when it is kept on a server; `progress` receives the number of manifests
+    read. The old catalog is kept beside it, as a file or a schema. The report names what was
+    restored and what manifests do not hold: sources, for one, are added again by hand. Raises
+    WorkspaceNotFound when there are no manifests, InvalidArgument while the workspace is open.
+    """
+    from jammi_lab.store import rebuild as rebuilding
+
+    folder = parse_location(path, storage_options)
+    settings = load_settings(
+        folder if isinstance(folder, Path) else None,
+        None if catalog is None else {"catalog.url": catalog},
+    )
+    if isinstance(folder, Path):
+        _check_single_catalog(folder, str(path), settings["catalog.url"])
+    elif not settings["catalog.url"]:
+        raise catalog_required(str(path))
+    return rebuilding.rebuild(
+        folder, SystemClock(), settings["catalog.url"], progress_callback(progress)
+    )
+
+
+def parse_location(
+    path: str | os.PathLike[str], storage_options: Mapping[str, Any] | None
+) -> StoragePath:
+    """The folder, or the path in a store, of a workspace. InvalidArgument, ExtensionMissing."""
+    location = os.fspath(path) if isinstance(path, str | os.PathLike) else ""
+    if not location or not isinstance(location, str) or not is_text(location):
+        raise InvalidArgument(
+            f"The path of a workspace must be a folder or a URL, got {path!r}.",
+            hint='jl.open("lab") opens or creates the folder lab.',
+        )
+    if scheme_of(location) is not None:
+        return remote_path(location, storage_options)
+    if storage_options:
+        raise InvalidArgument(
+            "storage_options apply only to a workspace in an object store.",
+            hint="Omit them for a workspace in a folder.",
+        )
+    return Path(os.path.abspath(os.path.expanduser(location.split("://", 1)[-1])))
+
+
+def _prepare_folder(
+    folder: Path, display_path: str, url: str, *, create: bool, read_only: bool
+) -> None:
+    """Check that a folder can hold the workspace, and create it. Raises as `open`; PermissionError
+    when it cannot be read."""
+    _check_catalog_exists(folder, display_path, url)
+    if not url and not (folder / "catalog.sqlite3").exists() and (read_only or not create):
+        raise WorkspaceNotFound(
+            f"There is no workspace in {display_path!r}.", hint="jl.open(path) creates one."
+        )
+    if not (existing := next(each for each in (folder, *folder.parents) if each.exists())).is_dir():
+        raise InvalidArgument(
+            f"{display_path if existing == folder else str(existing)!r} is a file; a workspace "
+            "must be a folder.",
+            hint="Pass the path of a folder.",
+        )
+    if not read_only:
+        try:
+            make_folder(folder)
+        except OSError as error:
+            raise WorkspaceReadOnly(
+                f"The folder {display_path!r} cannot be made: {error.strerror}.",
+                hint="Choose a folder that you may write to.",
+            ) from None
+
+
+def _check_single_catalog(folder: Path, display_path: str, url: str) -> None:
+    """Raise InvalidArgument when a folder has its own catalog and another one is named."""
+    from jammi_lab.store.rebuild import CATALOG_FILE
+
+    if url and (folder / CATALOG_FILE).exists():
+        raise InvalidArgument(
+            f"The workspace {display_path!r} has its catalog in {CATALOG_FILE}; another one was "
+            "named.",
+            hint="Open it without catalog= and without catalog.url.",
+        )
+
+
+def _check_catalog_exists(folder: Path, display_path: str, url: str) -> None:
+    """Check that a folder with result tables has its catalog, and no other one is named: a new,
+    empty catalog would hide the tables. WorkspaceNotFound, InvalidArgument."""
+    from jammi_lab.store.manifests import has_manifests
+    from jammi_lab.store.rebuild import CATALOG_FILE
+    from jammi_lab.store.workspace_identity import has_server_catalog
+
+    _check_single_catalog(folder, display_path, url)
+    catalog = folder / CATALOG_FILE
+    if url or (catalog.exists() and catalog.stat().st_size):
+        return
+    if has_server_catalog(folder):
+        raise WorkspaceNotFound(
+            f"The catalog of {display_path!r} is stored on a server.",
+            hint=f"Pass its URL: jl.open({display_path!r}, "
+            f'catalog="postgresql+psycopg://user@host/database"), or as catalog.url in its '
+            f"jammi.toml.",
+        )
+    if has_manifests(folder):
+        raise WorkspaceNotFound(
+            f"The catalog of {display_path!r} is gone, but result tables are there.",
+            hint=f"jl.rebuild({display_path!r}) creates a new one from their manifests.",
+        )

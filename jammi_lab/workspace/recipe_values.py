@@ -1,0 +1,194 @@
+"""Recipes as values: the inputs and settings of a table, without its name.
+
+`ws.define(name, recipe)` stores a recipe, `ws.materialize(name, recipe)` runs it. Each verb of a
+workspace (`ws.embed`, `ws.neighbor_graph` …) runs one of these values. A `table` is a name or a
+ResultTable; a string may also be SQL where the field's documentation mentions it.
+"""
+
+import datetime
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from jammi_lab.producers.python import StepFunction
+    from jammi_lab.workspace.result_table import ResultTable
+
+Analyzer = Literal["english", "simple", "exact"]
+"""How texts become terms."""
+Precision = Literal["bf16", "f32", "f16", "i8"]
+"""How an index stores vectors; the table itself has them in float32."""
+
+
+@dataclass(frozen=True)
+class Sql:
+    """The rows of a SELECT statement."""
+
+    text: str
+    """The statement."""
+    params: Mapping[str, Any] | None = None
+    """Values of `$name` in the statement; they are bound, never pasted."""
+    key: str | Sequence[str] | None = None
+    """Columns that identify a row; checked."""
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """The vectors of the texts of a source, table or SQL."""
+
+    source: str
+    """The source, table or SQL that holds the texts."""
+    _: KW_ONLY
+    key: str
+    """The column that identifies a row."""
+    text: str | Sequence[str]
+    """The columns that are embedded."""
+    model: Any = "minilm"
+    """A registered name, an encoder, or a sentence-transformers model."""
+    precision: Precision = "bf16"
+    """How the index stores the vectors; no part of the definition."""
+    index: Literal["now", "later"] = "now"
+    """Whether to wait for the index; no part of the definition."""
+    where: str | None = None
+    """A condition that rows must satisfy."""
+
+
+@dataclass(frozen=True)
+class Lexical:
+    """The words of the texts of a source, table or SQL."""
+
+    source: str
+    """The source, table or SQL that holds the texts."""
+    _: KW_ONLY
+    key: str
+    """The column that identifies a row."""
+    text: str | Sequence[str]
+    """The columns whose words are searched."""
+    analyzer: Analyzer = "english"
+    """English words as stems, words in lower case, or tokens as written."""
+    where: str | None = None
+    """A condition that rows must satisfy."""
+
+
+@dataclass(frozen=True)
+class NeighborGraph:
+    """The `k` most similar rows of each row of an embedding table."""
+
+    table: "str | ResultTable"
+    """The embedding table."""
+    _: KW_ONLY
+    k: int = 10
+    """Edges for each row."""
+    min_similarity: float | None = None
+    """The minimum similarity of an edge."""
+    mutual: bool = False
+    """Keep an edge only if its reverse is one of the `k` edges of the other row."""
+    exact: bool | None = None
+    """True compares all pairs, False queries the index, None decides by the number of rows."""
+
+
+@dataclass(frozen=True)
+class Propagation:
+    """The vectors of an embedding table mixed with those of their neighbours."""
+
+    table: "str | ResultTable"
+    """The embedding table."""
+    edges: "str | ResultTable"
+    """A table, source or SQL with the columns src, dst and, where weighted, similarity."""
+    _: KW_ONLY
+    hops: int = 2
+    """From 1 to 3."""
+    alpha: float = 0.1
+    """The weight of a row's original vector in each hop."""
+    direction: Literal["out", "in", "both"] = "out"
+    """Which edges of a row lead to its neighbours."""
+    weighting: Literal["uniform", "similarity"] = "uniform"
+    """How neighbours are averaged."""
+    output: Literal["final", "concat"] = "final"
+    """The vectors of the last hop, or those of all hops side by side."""
+
+
+@dataclass(frozen=True)
+class ContextSet:
+    """One vector for each target, pooled from those of its members."""
+
+    table: "str | ResultTable"
+    """The embedding table."""
+    _: KW_ONLY
+    members: "str | ResultTable"
+    """A table, source or SQL with the columns target and member."""
+    pool: Literal["mean", "sum", "max"] = "mean"
+    """How vectors are pooled."""
+
+
+@dataclass(frozen=True)
+class Projection:
+    """The rows of an embedding table as points of a plane."""
+
+    table: "str | ResultTable"
+    """The embedding table."""
+    _: KW_ONLY
+    method: Literal["pca", "tsne"] = "pca"
+    """The projection method."""
+    perplexity: float = 30.0
+    """Of t-SNE: about how many neighbours a point has."""
+    seed: int = 0
+    """Random seed of t-SNE."""
+
+
+@dataclass(frozen=True)
+class AsofJoin:
+    """Each row of a spine with the facts that were known at its time."""
+
+    spine: "str | ResultTable"
+    """A table, source or SQL; all of its rows stay."""
+    facts: "str | ResultTable"
+    """A table, source or SQL."""
+    _: KW_ONLY
+    spine_time: str
+    """The column of times in the spine."""
+    facts_time: str
+    """The column of times in the facts."""
+    by: str | Sequence[str | tuple[str, str]] = ()
+    """Columns that must be equal: common names or (spine, facts) pairs."""
+    direction: Literal["backward", "forward", "nearest"] = "backward"
+    """In which direction from the spine's time a fact is searched."""
+    boundary: Literal["inclusive", "exclusive"] = "inclusive"
+    """Whether a fact of the very same time counts."""
+    tolerance: datetime.timedelta | int | None = None
+    """The maximum distance in time."""
+    tie_break: str | None = None
+    """The column whose greatest value decides among facts of one time."""
+    project: str | Sequence[str] | None = None
+    """The columns of the facts; all but `by` when None."""
+
+
+@dataclass(frozen=True)
+class PythonStep:
+    """The rows that a Python function returns."""
+
+    function: "Callable[..., Any] | StepFunction"
+    """Takes a Result for each input and `params` as keywords; returns a frame, a list of dicts, or
+    an iterator of these."""
+    _: KW_ONLY
+    inputs: str | Sequence[str] = ()
+    """Sources, tables or SQL."""
+    params: Mapping[str, Any] | None = None
+    """Keyword arguments of the function."""
+    version: str | None = None
+    """The definition; that of the function's source when None."""
+    key: str | Sequence[str] | None = None
+    """Columns that identify a row; checked."""
+
+
+RecipeValue = (
+    Sql
+    | Embedding
+    | Lexical
+    | NeighborGraph
+    | Propagation
+    | ContextSet
+    | Projection
+    | AsofJoin
+    | PythonStep
+)

@@ -1,0 +1,346 @@
+"""The result of a statement: its rows are streamed once and cached when small."""
+
+import itertools
+import operator
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from jammi_lab.core import reprs
+from jammi_lab.core.anchors import Input, InputKind
+from jammi_lab.core.dataframes import ArrowExportMixin
+from jammi_lab.core.display_values import to_display
+from jammi_lab.core.errors import InvalidArgument, SourceUnavailable
+from jammi_lab.core.html import Rendered, count_noun, dim_text, plain_text, vstack
+from jammi_lab.core.surfaces import load_surface
+from jammi_lab.core.verdicts import Verdict
+from jammi_lab.engine.prepared_statement import PreparedStatement
+from jammi_lab.engine.stream import Stream
+from jammi_lab.inputs.observation import PinnedState
+from jammi_lab.workspace.badge import BadgeMixin, BadgeService
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from jammi_lab.live.dml_commits import CommitResult
+
+
+class ChartRenderer(Protocol):
+    """Draws the rows of a result."""
+
+    def __call__(
+        self, result: Any, kind: str, x: str | None, y: str | None, color: str | None
+    ) -> Any: ...
+
+
+_renderers: list[ChartRenderer] = []
+
+
+def register_chart_renderer(renderer: ChartRenderer) -> None:
+    """Set the renderer of `Result.chart`; the last one registered is used."""
+    _renderers.append(renderer)
+
+
+def chart_renderer() -> ChartRenderer:
+    """The current renderer. Loads the surface `widgets`, which registers one, on first use.
+    ExtensionMissing."""
+    if not _renderers:
+        load_surface("widgets")
+    return _renderers[-1]
+
+
+_MAX_CACHED_BYTES = 64 * 1024 * 1024
+_MAX_SHOWN_ROWS = 20
+
+
+def _check_row_count(number: object, minimum: int, argument: str) -> int:
+    """A number of rows as an integer. InvalidArgument for anything else."""
+    if not hasattr(number, "__index__") or (count := operator.index(number)) < minimum:
+        raise InvalidArgument(
+            f"{argument} must be an integer of at least {minimum}, got {number!r}."
+        )
+    return count
+
+
+class Result(BadgeMixin, ArrowExportMixin):
+    """The rows of a statement, which runs once and is streamed. Small results are cached; larger
+    ones are read again from the same versions on the next use."""
+
+    changes_before = 0
+    """Number of earlier statements in the same text that changed a table."""
+    unshown_before = 0
+    """Number of earlier statements in the same text whose rows are not shown."""
+    _badges: BadgeService
+
+    def __init__(
+        self,
+        prepared: PreparedStatement,
+        stream: Stream,
+        badges: BadgeService,
+        on_end: Callable[[], object] = lambda: None,
+        *,
+        is_step_input: bool = False,
+    ) -> None:
+        """`prepared` is the statement as bound for `stream`. `step`: the result is an input of a
+        Python step; its rows are ordered, and the producer checks whether they changed."""
+        self._prepared = prepared
+        self._badges = badges
+        self._on_end = on_end
+        self._is_step_input = is_step_input
+        self._stream: Stream | None = stream
+        self._schema: pa.Schema = stream.schema
+        self._head: list[pa.RecordBatch] = []
+        self._remaining: Iterator[pa.RecordBatch] | None = self._stream.batches()
+        self._cached: pa.Table | None = None
+        self._last_table: weakref.ref[pa.Table] | None = None
+        self._rows: int | None = None
+        self._types = [kind for _, kind in prepared.output]
+        self.inputs = [
+            Input(kind=i.kind, name=i.name, table=i.table, columns=b.columns)
+            for b in prepared.inputs
+            for i in [b.relation.input]
+        ]
+        """What was read, with the columns read."""
+        self.limit = _MAX_SHOWN_ROWS
+        self.decimals: dict[str, int] = {}
+        """Displayed decimal places by column; the rows themselves are not rounded."""
+
+    @property
+    def schema(self) -> "pa.Schema":
+        """The Arrow schema."""
+        return self._schema
+
+    @property
+    def columns(self) -> list[str]:
+        """The column names."""
+        return list(self._schema.names)
+
+    def __len__(self) -> int:
+        """The number of rows, once they have all been read. InvalidArgument before that."""
+        if self._rows is None:
+            raise InvalidArgument(
+                "The number of rows is not known yet: the rows are still being streamed.",
+                hint="Call .arrow() first, or use SELECT count(*).",
+            )
+        return self._rows
+
+    def __bool__(self) -> bool:
+        return True
+
+    def arrow(self) -> "pa.Table":
+        """All rows as an Arrow table."""
+        import pyarrow as pa
+
+        if self._cached is not None:
+            return self._cached
+        if self._last_table is not None and (last_table := self._last_table()) is not None:
+            return last_table
+        table = pa.Table.from_batches(list(self._stream_batches()), self._schema)
+        if self._cached is not None:
+            return self._cached
+        self._last_table = weakref.ref(table)
+        return table
+
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        """All rows as Python tuples. InvalidArgument for dates and times that Python cannot
+        represent."""
+        try:
+            return [
+                row
+                for batch in self.arrow().to_batches()
+                for row in zip(*(c.to_pylist() for c in batch.columns), strict=True)
+            ]
+        except OverflowError:
+            raise InvalidArgument(
+                "A date in these rows is outside the years 1 to 9999, which Python cannot "
+                "represent.",
+                hint="Cast it to VARCHAR, or get the rows with .arrow() or .polars().",
+            ) from None
+        except ValueError as error:  # pyarrow needs pandas for times finer than a microsecond
+            raise InvalidArgument(
+                "A time in these rows has nanoseconds, which Python cannot represent.",
+                hint="Cast it to VARCHAR, or get the rows with .arrow() or .polars().",
+            ) from error
+
+    def batches(self, rows: int = 65536) -> "pa.RecordBatchReader":
+        """All rows as an Arrow reader of batches of at most `rows` rows. A small result is cached
+        when it was read to the end.
+
+        InvalidArgument when `rows` is no integer above 0. Reading raises SourceUnavailable when the
+        rows were streamed before and cannot be read again unchanged."""
+        import pyarrow as pa
+
+        return pa.RecordBatchReader.from_batches(
+            self._schema, self._stream_batches(_check_row_count(rows, 1, "rows"))
+        )
+
+    def _stream_batches(self, rows: int = 65536) -> Iterator["pa.RecordBatch"]:
+        import pyarrow as pa
+
+        if self._cached is not None:
+            yield from self._cached.to_batches(max_chunksize=rows)
+            return
+        if self._remaining is None:
+            self._run_again()
+        head, remaining = self._head, self._remaining
+        self._head, self._remaining = [], None
+        row_count, size = 0, 0
+        cached: list[pa.RecordBatch] = []
+        for batch in itertools.chain(head, remaining or ()):
+            row_count, size = row_count + batch.num_rows, size + batch.nbytes
+            cached = cached if size <= _MAX_CACHED_BYTES else []
+            cached.append(batch)
+            for start in range(0, batch.num_rows, rows):
+                yield batch.slice(start, rows)
+        self._rows = row_count
+        if size <= _MAX_CACHED_BYTES:
+            self._cached = pa.Table.from_batches(cached, self._schema)
+        self._close_stream()
+
+    def close(self) -> None:
+        """Stop reading and release all resources; rows that were not read yet are lost.
+        Idempotent."""
+        self._head, self._remaining = [], None
+        self._close_stream()
+
+    def _close_stream(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+            self._on_end()
+
+    def preview(self, n: int = 1000) -> "pa.Table":
+        """The first `n` rows as an Arrow table; further rows are not read. InvalidArgument when `n`
+        is no integer."""
+        import pyarrow as pa
+
+        n = _check_row_count(n, 0, "n")
+        if (
+            self._cached is None
+            and self._remaining is None
+            and (self._last_table is None or self._last_table() is None)
+        ):
+            self._run_again()
+        if self._remaining is None:
+            return self.arrow().slice(0, n)
+        row_count = sum(b.num_rows for b in self._head)
+        try:
+            while row_count < n and (batch := next(self._remaining, None)) is not None:
+                self._head.append(batch)
+                row_count += batch.num_rows
+        except BaseException:  # the rows read so far are incomplete
+            self._head, self._remaining = [], None
+            raise
+        if row_count < n:  # the end was reached: all rows are in memory
+            self._cached = pa.Table.from_batches(self._head, self._schema)
+            self._rows, self._head, self._remaining = self._cached.num_rows, [], None
+            self._close_stream()
+            return self._cached
+        return pa.Table.from_batches(self._head, self._schema).slice(0, n)
+
+    def chart(
+        self,
+        kind: str = "bar",
+        x: str | None = None,
+        y: str | None = None,
+        color: str | None = None,
+    ) -> Any:
+        """An altair chart of the rows: bar, line, point, area, box or hist. Of more than 5,000 rows
+        it draws a sample, and its title reports so.
+
+        `x` and `y` default to the first two columns. Raises InvalidArgument for an unknown kind or
+        column; ExtensionMissing without altair.
+        """
+        return chart_renderer()(self, kind, x, y, color)
+
+    def staleness(self) -> dict[str, Verdict]:
+        """The current verdicts on the result tables that were read, by name."""
+        return dict(self._badges.verdicts(self._tables()))
+
+    def _tables(self) -> list[str]:
+        return list(dict.fromkeys(i.name for i in self.inputs if i.kind is InputKind.RESULT))
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        return self.batches().__arrow_c_stream__(requested_schema)
+
+    def _run_again(self) -> None:
+        """Read the same versions again. SourceUnavailable for inputs without versions, such as
+        files, because they may have changed."""
+        unpinned = [
+            b.relation.input.label
+            for b in self._prepared.inputs
+            if not isinstance(b.relation.token, PinnedState)
+        ]
+        if (unpinned and not self._is_step_input) or self._prepared.volatile:
+            raise SourceUnavailable(
+                "These rows were streamed and not stored; reading "
+                f"{', '.join(unpinned) or 'them'} again could return different rows.",
+                hint="Call .arrow() before the first use to keep them, or run the statement again.",
+            )
+        self._stream = (
+            self._prepared.run_ordered(buffer=True) if self._is_step_input else self._prepared.run()
+        )
+        self._remaining = self._stream.batches()
+
+    def _content(self) -> Rendered:
+        first_rows = self.preview(self.limit + 1)
+        has_more = first_rows.num_rows > self.limit
+        first_rows = first_rows.slice(0, self.limit)
+        cells = [
+            to_display(column, self.decimals.get(name))
+            for name, column in zip(first_rows.column_names, first_rows.columns, strict=True)
+        ]
+        rows = [list(row) for row in zip(*cells, strict=True)]
+        table = reprs.preview(self.columns, self._types, rows, total=self._rows, has_more=has_more)
+        hidden_count = self.unshown_before
+        return (
+            vstack(
+                table,
+                dim_text(
+                    f"the rows of {count_noun(hidden_count, 'statement')} before it are not shown"
+                ),
+            )
+            if hidden_count
+            else table
+        )
+
+
+class InMemoryResult(Result):
+    """A Result whose rows are all in memory."""
+
+    def __init__(
+        self, table: "pa.Table", types: Sequence[str], inputs: Sequence[Input], badges: BadgeService
+    ) -> None:
+        self._badges, self._on_end = badges, lambda: None
+        self._stream, self._remaining, self._head = None, None, []
+        self._schema, self._cached, self._rows = table.schema, table, table.num_rows
+        self._last_table, self._types = None, list(types)
+        self.inputs, self.limit, self.decimals = list(inputs), _MAX_SHOWN_ROWS, {}
+
+
+class ChangeResult(InMemoryResult):
+    """The result of an INSERT, UPDATE or DELETE: one row, `Count`, or the rows of RETURNING."""
+
+    def __init__(self, commit: "CommitResult") -> None:
+        import pyarrow as pa
+
+        from jammi_lab.sources.scratch_duckdb import sql_types
+
+        table = (
+            pa.table({"Count": pa.array([commit.rows], pa.int64())})
+            if commit.returned_rows is None
+            else commit.returned_rows
+        )
+        types = ["BIGINT"] if commit.returned_rows is None else [*sql_types(table.schema).values()]
+        super().__init__(table, types, [], BadgeService(lambda _, __: {}))
+        self._commit = commit
+
+    @property
+    def version(self) -> int:
+        """The version of the table after the change."""
+        return self._commit.committed.version
+
+    def _rendered(self) -> Rendered:
+        summary = plain_text(str(self._commit))
+        return (
+            summary if self._commit.returned_rows is None else vstack(summary, super()._rendered())
+        )

@@ -1,0 +1,421 @@
+"""Handles of result tables: one version of a recipe each."""
+
+import contextlib
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from jammi_lab.core import reprs
+from jammi_lab.core.anchors import Input
+from jammi_lab.core.dataframes import ArrowExportMixin
+from jammi_lab.core.errors import InvalidArgument, JammiError, SchemaMismatch
+from jammi_lab.core.html import Rendered, ReprMixin
+from jammi_lab.core.manifest import Manifest
+from jammi_lab.core.records import ProgressOption, Reuse, TableKind, TableRecord, VersionRecord
+from jammi_lab.core.verdicts import Verdict, Verification
+from jammi_lab.producers.run import Outcome
+from jammi_lab.storage.files import AtomicFile, open_for_reading
+from jammi_lab.storage.object_store import RemotePath
+from jammi_lab.store.storage_errors import copy_error
+from jammi_lab.workspace.check_results import CheckResults
+from jammi_lab.workspace.diff import Diff
+from jammi_lab.workspace.lookup import TableVersion
+from jammi_lab.workspace.result import Result
+from jammi_lab.workspace.table_service import TableService
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from jammi_lab.freshness.lineage import Lineage
+
+
+class ResultTable(ReprMixin, ArrowExportMixin):
+    """One version of a recipe: an immutable table with its manifest."""
+
+    def __init__(
+        self,
+        tables: TableService,
+        version: VersionRecord,
+        record: TableRecord,
+        outcome: str = "computed",
+        reuse: Reuse | None = None,
+    ) -> None:
+        self._tables, self._version, self._record = tables, version, record
+        self.outcome = outcome
+        self._reuse = reuse
+
+    @property
+    def _table_version(self) -> TableVersion:
+        return TableVersion(self._version, self._record)
+
+    @property
+    def name(self) -> str:
+        """The recipe."""
+        return self._version.recipe
+
+    @property
+    def version(self) -> int:
+        """Which version of the recipe."""
+        return self._version.version
+
+    @property
+    def table_name(self) -> str:
+        """The physical name."""
+        return self._record.table_name
+
+    @property
+    def kind(self) -> str:
+        """The kind of producer that made it."""
+        return self._record.kind.value
+
+    @property
+    def status(self) -> str:
+        """building, ready, rejected, failed or deleting, as of when the handle was fetched."""
+        return self._record.status.value
+
+    @property
+    def source_id(self) -> str | None:
+        """The source of its rows; None for several."""
+        return self._record.source_id
+
+    @property
+    def model_id(self) -> str | None:
+        """The encoder that made its vectors; None without one."""
+        return self._record.model_id
+
+    @property
+    def derived_from(self) -> str | None:
+        """The result table that it was made from; None for several or none."""
+        return self._record.derived_from
+
+    @property
+    def key(self) -> list[str]:
+        """The columns that identify a row."""
+        return list(self._record.key)
+
+    @property
+    def dimensions(self) -> int | None:
+        """The width of its vectors; None without vectors."""
+        return self._record.dimensions
+
+    @property
+    def tenant(self) -> str | None:
+        """The owner; None is shared."""
+        return self._record.tenant
+
+    @property
+    def row_count(self) -> int | None:
+        """The number of rows."""
+        return self._record.row_count
+
+    @property
+    def bytes(self) -> int | None:
+        """The size of the Parquet file."""
+        return self._record.bytes
+
+    @property
+    def seconds(self) -> float | None:
+        """How long the computation took; None when unknown."""
+        return self._record.seconds
+
+    @property
+    def created_at(self) -> str:
+        """When the computation began, RFC 3339."""
+        return self._record.created_at
+
+    @property
+    def completed_at(self) -> str | None:
+        """When it became ready, RFC 3339."""
+        return self._record.completed_at
+
+    @property
+    def definition_hash(self) -> str | None:
+        """The digest of the definition that was computed."""
+        return self._record.definition_hash
+
+    @property
+    def inputs(self) -> list[Input]:
+        """The inputs that it was made from, with the columns read."""
+        return [a.input for a in self._record.anchors]
+
+    @property
+    def reuse(self) -> Reuse | None:
+        """New, changed, removed and unchanged rows of this call, else of the computation. None for
+        producers that reuse no rows, and without a manifest."""
+        if self._reuse is None and self._record.kind in (TableKind.EMBEDDING, TableKind.LEXICAL):
+            with contextlib.suppress(JammiError):
+                self._reuse = (
+                    Reuse.from_counts(manifest.counts) if (manifest := self.manifest) else None
+                )
+        return self._reuse
+
+    @property
+    def manifest(self) -> Manifest | None:
+        """The manifest; None for a table older than manifests. TableNotFound while another tenant
+        than its own is bound."""
+        return self._tables.manifest(self._record)
+
+    @property
+    def checks(self) -> CheckResults:
+        """What the checks on the recipe found in this version. Runs nothing: a check that was added
+        since is run by `ws.check`. TableNotFound as for `manifest`."""
+        return self._tables.check_results(self._table_version)
+
+    @property
+    def path(self) -> Path | Any:
+        """The path of the Parquet file; in an object store its URL, a string. TableDamaged;
+        TableNotFound as for `manifest`."""
+        location = self._tables.path(self._record)
+        return location if isinstance(location, Path) else str(location)
+
+    def read(self) -> Result:
+        """Read the rows. TableDamaged when the bytes are missing or not the published ones."""
+        return self._tables.read(self._record)
+
+    def arrow(self) -> "pa.Table":
+        """All rows as an Arrow table, as `read().arrow()`. TableDamaged."""
+        return self.read().arrow()
+
+    def scan(self, engine: Literal["polars", "duckdb", "pyarrow"] = "polars") -> Any:
+        """A lazy scan in another engine: a polars LazyFrame, a DuckDB relation or a pyarrow
+        Dataset. TableDamaged; InvalidArgument."""
+        location = self._tables.path(self._record)
+        if isinstance(location, RemotePath):
+            return _scan_remote(location, engine)
+        path = str(location)
+        match engine:
+            case "polars":
+                import polars as pl
+
+                return pl.scan_parquet(path, glob=False, hive_partitioning=False)
+            case "duckdb":
+                import duckdb
+
+                return duckdb.read_parquet(path, hive_partitioning=False)
+            case "pyarrow":
+                import pyarrow.dataset as ds
+
+                return ds.dataset(path, format="parquet")
+        raise InvalidArgument(
+            f"Unknown engine to scan with: {engine!r}.", near=["polars", "duckdb", "pyarrow"]
+        )
+
+    def export(self, path: str | Path) -> Path:
+        """Write the rows to a .parquet, .csv, .arrow or .feather file, by the extension. An
+        existing file is replaced when the copy is complete. Returns the path.
+
+        InvalidArgument for another extension and for a folder that is missing, not writable or part
+        of the workspace; SchemaMismatch for a column that CSV cannot hold; ResourceExhausted,
+        TableDamaged."""
+        target = Path(path).expanduser().absolute()
+        try:
+            if not target.parent.is_dir():
+                raise InvalidArgument(
+                    f"The folder {str(target.parent)!r} does not exist.",
+                    hint="Create it first.",
+                )
+        except OSError as error:
+            raise copy_error(error, target) from None
+        if (write := _EXPORT_WRITERS.get(target.suffix.lower())) is None:
+            raise InvalidArgument(
+                f"A table cannot be exported as {target.suffix or target.name!r}.",
+                near=[".parquet", ".csv", ".arrow"],
+            )
+        self._tables.check_export_target(target)
+        file = AtomicFile(target)
+        try:
+            write(self, file.temp)
+            file.commit()
+        except OSError as error:
+            raise copy_error(error, target) from None
+        finally:
+            file.abort()
+        return target
+
+    def verify(
+        self, expected: str | None = None, *, progress: ProgressOption = None
+    ) -> Verification:
+        """Compare the bytes, the manifest and (when passed) the definition hash with the record."""
+        return self._tables.verify(self._table_version, expected, progress)
+
+    def staleness(self, *, progress: ProgressOption = None) -> Verdict:
+        """The verdict: whether it equals the output of its recipe over its current inputs."""
+        return self._tables.staleness(self._table_version, progress)
+
+    def lineage(self) -> "Lineage":
+        """The graph of its inputs and of the tables made from it."""
+        return self._tables.lineage(self._table_version)
+
+    @property
+    def pinned(self) -> bool:
+        """Whether it is exempt from `expire`."""
+        return self._version.pinned
+
+    @property
+    def note(self) -> str | None:
+        """Why it is pinned."""
+        return self._version.note
+
+    def history(self) -> "list[ResultTable]":
+        """All ready versions of its recipe, newest first. TableNotFound while another tenant than
+        its own is bound."""
+        return ResultTables(
+            ResultTable(self._tables, *each) for each in self._tables.history(self._table_version)
+        )
+
+    def drop(self) -> None:
+        """Remove this version. Its bytes are deleted with the last version that refers to them.
+        TableNotFound as for `history` and after its recipe was renamed; TenantForbidden."""
+        self._tables.drop(self._table_version)
+
+    def pin(self, note: str | None = None) -> None:
+        """Exempt this version from `expire`, with a note why. TableNotFound, TenantForbidden;
+        StatementNotAllowed for a password in the note."""
+        self._tables.pin(self._table_version, note)
+        self._version = msgspec.structs.replace(self._version, pinned=True, note=note)
+
+    def unpin(self) -> None:
+        """Let `expire` remove this version. TableNotFound, TenantForbidden."""
+        self._tables.unpin(self._table_version)
+        self._version = msgspec.structs.replace(self._version, pinned=False, note=None)
+
+    def restore(self) -> "ResultTable":
+        """Make a new version, the newest of its recipe, that refers to the bytes of this one; the
+        definition of the recipe does not change.
+
+        Raises TableNotFound, TableDamaged, TenantForbidden.
+        """
+        return ResultTable(self._tables, *self._tables.restore(self._table_version), "reused")
+
+    def diff(self, version: int | None = None) -> Diff:
+        """The difference from another version of its recipe to this one, by default from the
+        previous ready one.
+
+        Rows are compared by key when both versions have the same one, else as multisets. Raises
+        TableNotFound, TableDamaged.
+        """
+        return self._tables.diff(self._table_version, version)
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        return self.read().__arrow_c_stream__(requested_schema)
+
+    def _rendered(self) -> Rendered:
+        record = self._record
+        return reprs.result_table(
+            self.name,
+            version=self.version,
+            kind=self.kind,
+            rows=record.row_count,
+            columns=[(c.name, c.type) for c in record.columns],
+            inputs=[i.label for i in self.inputs],
+            key=record.key,
+            bytes=record.bytes,
+            status=self.status,
+            outcome=self.outcome,
+            note=str(self._reuse) if self._reuse else record.error or "",
+        )
+
+
+def unwrap_table(table: object) -> object:
+    """The version record of a ResultTable; anything else, such as a name, unchanged."""
+    return table._table_version if isinstance(table, ResultTable) else table
+
+
+class TableHandles:
+    """Makes ResultTables from names and records."""
+
+    def __init__(self, tables: TableService) -> None:
+        self._tables = tables
+
+    def find(self, table: str | ResultTable, version: int | None = None) -> ResultTable:
+        """The newest ready version of a recipe, one version, or a physical table. A ResultTable is
+        returned unchanged. TableNotFound, with near names."""
+        if isinstance(table, ResultTable):
+            self._tables.lookup.check_visible(table._record)
+            return table
+        return ResultTable(self._tables, *self._tables.lookup.find(table, version))
+
+    def from_outcome(self, outcome: Outcome) -> ResultTable:
+        """The table that a producer computed or reused."""
+        return ResultTable(
+            self._tables, outcome.version, outcome.record, outcome.outcome, outcome.reuse
+        )
+
+    def from_ready(self, table: TableVersion) -> ResultTable:
+        """A ready table that is the result of a definition."""
+        return ResultTable(self._tables, *table, "reused")
+
+    def from_versions(self, tables: Iterable[TableVersion]) -> "ResultTables":
+        """Handles of several versions, in their order."""
+        return ResultTables(ResultTable(self._tables, *each) for each in tables)
+
+
+def _write_parquet(table: ResultTable, target: Path) -> None:
+    with open_for_reading(table._tables.path(table._record)) as source, target.open("wb") as copy:
+        shutil.copyfileobj(source, copy)
+
+
+def _write_arrow(table: ResultTable, target: Path) -> None:
+    from pyarrow import feather
+
+    feather.write_feather(table.arrow(), str(target))
+
+
+def _write_csv(table: ResultTable, target: Path) -> None:
+    import pyarrow as pa
+    from pyarrow import csv
+
+    rows = table.arrow()
+    for field in rows.schema:
+        if pa.types.is_nested(field.type):
+            raise SchemaMismatch(
+                f"CSV cannot hold the column {field.name!r}.",
+                column=field.name,
+                expected="a plain type",
+                actual=str(field.type),
+                hint="Export it as .parquet or .arrow.",
+            )
+    csv.write_csv(rows, target)
+
+
+_EXPORT_WRITERS: dict[str, Callable[[ResultTable, Path], None]] = {
+    ".parquet": _write_parquet,
+    ".csv": _write_csv,
+    ".arrow": _write_arrow,
+    ".feather": _write_arrow,
+}
+
+
+class ResultTables(list[ResultTable], ReprMixin):
+    """A list of versions, displayed with one line each."""
+
+    __repr__ = ReprMixin.__repr__
+
+    def _rendered(self) -> Rendered:
+        return reprs.result_tables(
+            (t.name, t.version, t.kind, t.status, t.row_count, t.bytes) for t in self
+        )
+
+
+def _scan_remote(location: RemotePath, engine: str) -> Any:
+    """A lazy scan of a file in an object store, through its filesystem."""
+    import pyarrow.dataset as ds
+
+    dataset = ds.dataset(location.key, filesystem=location.fs, format="parquet")
+    match engine:
+        case "polars":
+            import polars as pl
+
+            return pl.scan_pyarrow_dataset(dataset)
+        case "duckdb":
+            import duckdb
+
+            return duckdb.from_arrow(dataset)
+        case "pyarrow":
+            return dataset
+    raise InvalidArgument(
+        f"Unknown engine to scan with: {engine!r}.", near=["polars", "duckdb", "pyarrow"]
+    )

@@ -1,0 +1,511 @@
+"""The registered sources of a workspace: `ws.sources` and its handles."""
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from jammi_lab.catalog.catalog import Catalog
+from jammi_lab.core import reprs
+from jammi_lab.core.anchors import (
+    Anchor,
+    Input,
+    InputKind,
+    Snapshot,
+    Unknown,
+    Vanished,
+    unpinned_anchor,
+)
+from jammi_lab.core.clock import Clock
+from jammi_lab.core.errors import (
+    InvalidArgument,
+    JammiError,
+    SourceExists,
+    SourceUnavailable,
+    TableNotFound,
+    WorkspaceReadOnly,
+)
+from jammi_lab.core.html import Rendered, ReprMixin
+from jammi_lab.core.identifiers import check_source_name, fold, near_names, quote_identifier
+from jammi_lab.core.records import SourceRecord
+from jammi_lab.core.settings import Settings
+from jammi_lab.core.tenancy import TenantScope
+from jammi_lab.core.value import Value
+from jammi_lab.engine.cancellable import run_cancellable
+from jammi_lab.engine.engine import Engine
+from jammi_lab.inputs.connectors import SourceDirectory
+from jammi_lab.inputs.last_seen import LastObservation, LastObservations
+from jammi_lab.inputs.observation import Observation
+from jammi_lab.inputs.observation_cache import ObservationCache
+from jammi_lab.sources.base import Connector, MultiTableConnector
+from jammi_lab.sources.credentials import location_options, resolve_credentials, strip_credentials
+from jammi_lab.sources.files.formats import check_anchor, check_options, options_dict
+from jammi_lab.sources.frames import is_frame
+from jammi_lab.sources.locations import (
+    check_readable_location,
+    display_location,
+    scheme_of,
+    store_location,
+)
+from jammi_lab.sources.registry import infer_kind
+from jammi_lab.sources.secrets import USER_INPUT, Credentials, Secret, check_secret
+from jammi_lab.store.retention import VersionRetention
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+Names = list[str]
+T = TypeVar("T")
+_ABSENT = "absent: not in this kernel"
+_MAX_NAMED_TABLES = 5
+"""Number of tables of a source that its display names."""
+
+
+@dataclass(frozen=True)
+class SourceContext:
+    """The parts of a workspace that sources use."""
+
+    catalog: Catalog
+    scope: TenantScope
+    settings: Settings
+    clock: Clock
+    engine: Engine
+    directory: SourceDirectory
+    """The connectors of registered sources."""
+    observation_cache: ObservationCache
+    observe: Callable[[bool], Observation]
+    """Begins an observation of inputs; True makes it a deep one."""
+    retention: VersionRetention
+
+
+class Column(Value, frozen=True):
+    """A column of a source."""
+
+    name: str
+    """Its name."""
+    type: str
+    """Its SQL type."""
+
+
+class Source(ReprMixin):
+    """A registered source."""
+
+    def __init__(self, context: SourceContext, record: SourceRecord) -> None:
+        self._context, self._record = context, record
+
+    @property
+    def name(self) -> str:
+        """Its registered name, which is its SQL name."""
+        return self._record.name
+
+    @property
+    def kind(self) -> str:
+        """parquet, csv, frame …"""
+        return self._record.kind
+
+    @property
+    def location(self) -> str:
+        """Where it is, without credentials."""
+        return display_location(self._record.location)
+
+    @property
+    def tenant(self) -> str | None:
+        """The owner; None is shared."""
+        return self._record.tenant
+
+    @property
+    def tenant_column(self) -> str | None:
+        """The column that names the tenant of a row; None when every tenant sees all rows."""
+        return self._record.tenant_column
+
+    @property
+    def last_seen(self) -> LastObservation | None:
+        """The last cached observation of the source; the source itself is not accessed. None when
+        it was never observed."""
+        return LastObservations(self._context.observation_cache).last_observation(self._record)
+
+    def tables(self) -> list[str]:
+        """The tables that it contains; its own name when it is a single table."""
+        names = self._connector().tables()
+        LastObservations(self._context.observation_cache).record_tables(
+            self._record, names, self._context.clock.now_ns()
+        )
+        return names or [self.name]
+
+    def columns(self, table: str | None = None) -> list[Column]:
+        """Names and SQL types. SourceUnavailable; TableNotFound."""
+        [prepared] = self._context.engine.prepare(
+            f"SELECT * FROM {self._sql_address(table)}", None, tenant=self._context.scope.current
+        )
+        return [Column(name, kind) for name, kind in prepared.output]
+
+    def preview(self, n: int = 20, table: str | None = None) -> "pa.Table":
+        """The first `n` rows as an Arrow table. `table` selects one of several tables.
+        SourceUnavailable; TableNotFound."""
+        if not isinstance(n, int) or n < 0:
+            raise InvalidArgument(f"n must be an integer of at least 0, got {n!r}.")
+        [prepared] = self._context.engine.prepare(
+            f"SELECT * FROM {self._sql_address(table)} LIMIT {n}",
+            None,
+            tenant=self._context.scope.current,
+        )
+        return prepared.run().table()
+
+    def anchor(
+        self, table: str | None = None, columns: list[str] | None = None
+    ) -> Anchor | list[Anchor]:
+        """Its current state, over the given columns or all. A list with one anchor per table when
+        it contains several and none is named.
+
+        An anchor of kind `unpinned_at_instant` gives the reason why the state is unknown.
+        """
+        if table is None and len(tables := self._connector().tables()) > 1:
+            observation = self._context.observe(True)
+            anchors = [self._anchor(observation, each, columns) for each in tables]
+        else:
+            observation = self._context.observe(True)
+            anchors = [self._anchor(observation, self._find_table(table), columns)]
+        observation.close()
+        return anchors if table is None and len(anchors) > 1 else anchors[0]
+
+    def _anchor(
+        self, observation: Observation, table: str | None, columns: list[str] | None
+    ) -> Anchor:
+        kind = InputKind.FRAME if self.kind == "frame" else InputKind.SOURCE
+        source_input = Input(
+            kind=kind, name=self.name, table=table, columns=tuple(sorted(columns or ()))
+        )
+        observed = observation.observe(
+            source_input, self._context.scope.current, all_columns=columns is None
+        )
+        match observed:
+            case Snapshot():
+                if not observed.fault and (
+                    missing := [c for c in columns or () if c not in observed.columns]
+                ):
+                    raise TableNotFound(
+                        f"{self.name} has no column {missing[0]!r}.",
+                        near=near_names(missing[0], observed.columns),
+                    )
+                return observed.anchor(
+                    source_input, tuple(columns) if columns is not None else None
+                )
+            case Vanished():
+                raise SourceUnavailable(
+                    f"The source {self.name!r} no longer exists: {self.location}."
+                )
+            case Unknown(why):
+                return unpinned_anchor(source_input, observation.started_at, why)
+
+    def _connector(self) -> Connector:
+        return self._context.directory.connector(self._record)
+
+    def _find_table(self, table: str | None) -> str | None:
+        """The name of a table as the source spells it; without a name, that of the only table.
+        None for a source that is a single table. TableNotFound, with near names."""
+        connector = self._connector()
+        tables = connector.tables()
+        if not tables:
+            if table is not None and fold(table) != fold(self.name):
+                raise TableNotFound(
+                    f"{self.name} is a single table; it contains no table {table!r}.",
+                    near=[self.name],
+                )
+            return None
+        if table is None:
+            if len(tables) > 1:
+                raise TableNotFound(
+                    f"{self.name} holds several tables.",
+                    near=tables[:3],
+                    hint=f"Choose one: table={tables[0]!r}.",
+                )
+            return tables[0]
+        match = next((t for t in tables if t == table), None) or next(
+            (t for t in tables if fold(t) == fold(table)), None
+        )
+        if match is None and isinstance(connector, MultiTableConnector):
+            match = connector.find(table.split("."))
+        if match is None:
+            raise TableNotFound(
+                f"There is no table {table} in {self.name}.", near=near_names(table, tables)
+            )
+        return match
+
+    def _sql_address(self, table: str | None) -> str:
+        inner_table = self._find_table(table)
+        return quote_identifier(self.name) + (
+            f".{quote_identifier(inner_table)}" if inner_table else ""
+        )
+
+    def _is_available(self) -> bool:
+        """Whether it can be observed here: a frame lives in the kernel that registered it."""
+        return (
+            self.kind != "frame"
+            or self._context.directory.registered_frame(self._record) is not None
+        )
+
+    def _list_row(self) -> tuple[str, str, str, str, str, str]:
+        """Its row in a list, from cached observations; the source itself is not accessed."""
+        record, last_observations = self._record, LastObservations(self._context.observation_cache)
+        names = _first_names(last_observations.tables(record))
+        state = last_observations.last_observation(record) if self._is_available() else _ABSENT
+        anchor = (
+            record.anchor
+            if record.tenant_column is None
+            else f"{record.anchor}, rows by {record.tenant_column}"
+        )
+        return (
+            record.name,
+            record.kind,
+            _relative_to_cwd(display_location(record.location)),
+            names,
+            anchor,
+            str(state or ""),
+        )
+
+    def _rendered(self) -> Rendered:
+        tables = LastObservations(self._context.observation_cache).tables(self._record)
+        last_observation = self.last_seen
+        columns: dict[str, str] = {}
+        if tables is None or tables[1] == 1:
+            with contextlib.suppress(JammiError):
+                columns = {c.name: c.type for c in self.columns()}
+        column_lists, location = [("", columns)] if columns else [], _relative_to_cwd(self.location)
+        state = (
+            str(last_observation or "")
+            if self._is_available()
+            else f"{_ABSENT}: ws.sources.add({self.name!r}, frame, replace=True) restores it"
+        )
+        return reprs.source(
+            self.name,
+            self.kind,
+            location,
+            self._record.anchor,
+            column_lists,
+            state,
+            _first_names(tables),
+        )
+
+
+class SourceList(list[Source], ReprMixin):
+    """A list of sources, displayed with one line each."""
+
+    __repr__ = ReprMixin.__repr__
+
+    def _rendered(self) -> Rendered:
+        return reprs.sources(source._list_row() for source in self)
+
+
+class Sources(ReprMixin):
+    """The sources of a workspace: `ws.sources["papers"]`, iteration over names, `in`."""
+
+    def __init__(self, context: SourceContext, folder: Path | None) -> None:
+        self._context, self._folder = context, folder
+
+    def add(
+        self,
+        name: str,
+        location: Any,
+        *,
+        kind: str | None = None,
+        anchor: str = "auto",
+        tenant_column: str | None = None,
+        secret: Secret | None = None,
+        options: Mapping[str, Any] | None = None,
+        replace: bool = False,
+        check: bool = True,
+    ) -> Source:
+        """Register external data under a name for SQL: a path, glob or folder of files, a URL, or a
+        pandas, polars or pyarrow object.
+
+        A relative path is relative to the current directory. Unless `check` is False, the source is
+        opened once; a remote one must respond within `look.timeout_seconds`. A frame takes no
+        options; its anchor is its content. With `tenant_column` a tenant sees the rows in which
+        that column has its name or NULL; without a tenant only rows with NULL are visible.
+        Adding an identical source again changes nothing, so that a notebook can be run again. To
+        register another source under an existing name, pass `replace`.
+        Raises NameInvalid, SourceExists, SourceUnavailable, InvalidArgument; then nothing is
+        registered.
+        """
+        if self._context.catalog.read_only:
+            raise WorkspaceReadOnly(
+                "This workspace is open read-only; no source can be added.",
+                hint="Open it without read_only=True.",
+            )
+        check_source_name(name)
+        check_anchor(anchor)
+        options = options_dict(options)
+        frame = (
+            None if isinstance(location, str | Path) else _check_frame(location, anchor, options)
+        )
+        clean_location, options, credentials = (
+            ("", options, {}) if frame is not None else strip_credentials(str(location), options)
+        )
+        record = SourceRecord(
+            name=name,
+            kind="frame",
+            location=type(frame).__module__.split(".")[0] + " frame"
+            if frame is not None
+            else store_location(clean_location, self._folder),
+            tenant=self._context.scope.current,
+            options=options,
+            anchor=anchor,
+            tenant_column=tenant_column,
+            secret=check_secret(secret) if secret is not None or not credentials else USER_INPUT,
+        )
+        directory, function = self._context.directory, secret if callable(secret) else None
+        if check and function is not None:
+            # The function may prompt the user: only this thread can do that, and without a timeout.
+            directory.credentials(record, credentials, function)()
+
+        def open_source() -> tuple[SourceRecord, Names]:
+            complete_record = record
+            if frame is None:
+                read_credentials = directory.credentials(record, credentials, function)
+                complete_record = self._complete_record(
+                    record, kind, clean_location, read_credentials
+                )
+            connector = directory.connector(complete_record, frame, credentials, function)
+            if check:
+                connector.check()
+            return complete_record, connector.tables() if check else []
+
+        record, tables = self._run_within_timeout(clean_location, open_source)
+        stored = self._store_record(record, frame, replace=replace)
+        directory.store_credentials(stored, credentials, function)
+        if check:
+            cache = self._context.observation_cache
+            LastObservations(cache).record_tables(stored, tables, self._context.clock.now_ns())
+            cache.flush()
+        if frame is not None:
+            directory.register_frame(stored, frame)
+        return Source(self._context, stored)
+
+    def _store_record(self, record: SourceRecord, frame: object, *, replace: bool) -> SourceRecord:
+        existing = None if replace else self._find_same(record, frame)
+        return self._context.catalog.sources.put(
+            record if existing is None else existing, replace or existing is not None
+        )
+
+    def _complete_record(
+        self, record: SourceRecord, kind: str | None, location: str, credentials: Credentials
+    ) -> SourceRecord:
+        """The record with its kind, inferred from the source if necessary, and its options in the
+        stored form. SourceUnavailable, InvalidArgument."""
+        check_readable_location(record.location, self._folder)
+        kind = infer_kind(location, kind, lambda: resolve_credentials(record, credentials))
+        return msgspec.structs.replace(
+            record,
+            kind=kind,
+            options=check_options(kind, record.options, location_options(location)),
+        )
+
+    def _run_within_timeout(self, location: str, work: Callable[[], T]) -> T:
+        """Run the function that opens a source; for a remote one, at most `look.timeout_seconds`.
+        SourceUnavailable after that."""
+        if scheme_of(location) in (None, "memory"):
+            return work()
+        seconds = self._context.settings["look.timeout_seconds"]
+        deadline = time.monotonic() + seconds
+
+        def tick() -> None:
+            if time.monotonic() > deadline:
+                hint = (
+                    "Check the address and the server; in Python, check=False adds it without "
+                    "opening it."
+                )
+                raise SourceUnavailable(
+                    f"{display_location(location)} did not answer within {seconds:g} s (the "
+                    "setting look.timeout_seconds).",
+                    hint=hint,
+                )
+
+        return run_cancellable(work, lambda: None, tick=tick)
+
+    def _find_same(self, record: SourceRecord, frame: object) -> SourceRecord | None:
+        """The record of an identical source that is registered already, also as a frame of an
+        earlier kernel; None when there is none. SourceExists for a different one of that name."""
+        existing = self._context.catalog.sources.get(record.name)
+        if existing is None or existing.tenant != record.tenant:
+            return None
+        registered_frame = self._context.directory.registered_frame(existing)
+        is_same = msgspec.structs.replace(existing, created_at="", name=record.name) == record and (
+            frame is None or registered_frame is None or registered_frame is frame
+        )
+        if not is_same:
+            raise SourceExists(
+                f"A different source named {existing.name!r} already exists.",
+                hint="Pass replace=True (in a cell --replace) to replace it.",
+            )
+        return existing
+
+    def remove(self, name: str, *, tables: bool = False) -> Names:
+        """Unregister a source. Tables made from it stay and report that it is gone. With `tables`,
+        the bound tenant's own tables that read it directly are removed, even if other tables read
+        them. Returns the physical names that were removed. SourceNotFound; TenantForbidden."""
+        record = self._context.directory.require_record(name)
+        removed = self._context.retention.remove_source(record.name, with_tables=tables)
+        self._context.directory.release(record)
+        if record.kind == "frame":
+            LastObservations(self._context.observation_cache).record_removal(
+                record, self._context.clock.now_ns()
+            )
+        return removed
+
+    def list(self) -> "SourceList":
+        """All sources that the bound tenant sees, by name."""
+        return SourceList(
+            Source(self._context, record) for record in self._context.catalog.sources.list()
+        )
+
+    def __getitem__(self, name: str) -> Source:
+        """The source of that name. SourceNotFound, with near names."""
+        return Source(self._context, self._context.directory.require_record(name))
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self._context.catalog.sources.get(name) is not None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([record.name for record in self._context.catalog.sources.list()])
+
+    def __len__(self) -> int:
+        return len(self._context.catalog.sources.list())
+
+    def _rendered(self) -> Rendered:
+        return self.list()._rendered()
+
+
+def _check_frame(frame: object, anchor: str, options: Mapping[str, Any]) -> object:
+    """The frame, after checking its type, anchor and options. InvalidArgument."""
+    if not is_frame(frame):
+        raise InvalidArgument(
+            f"A value of type {type(frame).__name__} cannot be a source.",
+            hint="Pass a path or URL, or a pandas, polars or pyarrow object.",
+        )
+    if anchor not in ("auto", "content"):
+        raise InvalidArgument(
+            f"A frame cannot have the anchor {anchor!r}: its state is the digest of its rows.",
+            hint="Omit anchor.",
+        )
+    check_options("frame", options)
+    return frame
+
+
+def _first_names(tables: tuple[list[str], int] | None) -> str:
+    """The first names of a list of tables, and the number of the others."""
+    if tables is None:
+        return ""
+    first, other_count = tables[0][:_MAX_NAMED_TABLES], tables[1] - _MAX_NAMED_TABLES
+    return ", ".join(first) + (f" and {other_count:,} more" if other_count > 0 else "")
+
+
+def _relative_to_cwd(location: str) -> str:
+    """A location, relative to the current directory when it is a path below it."""
+    prefix = os.getcwd() + os.sep
+    return location.removeprefix(prefix) if location.startswith(prefix) else location

@@ -1,0 +1,140 @@
+"""Runs SQL statements, explains them, and wraps their rows in Results."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from jammi_lab.core.errors import InvalidArgument
+from jammi_lab.core.identifiers import quote_identifier
+from jammi_lab.core.records import OnProgress, Progress, TableRecord
+from jammi_lab.core.tenancy import TenantScope
+from jammi_lab.engine.engine import Engine
+from jammi_lab.engine.name_resolution import NameResolver
+from jammi_lab.engine.prepared_statement import PreparedStatement
+from jammi_lab.engine.stream import Stream
+from jammi_lab.inputs.source_names import FrameResolver
+from jammi_lab.live.dml_commits import DmlCommitter
+from jammi_lab.search.answers import Answer, SearchAnswer
+from jammi_lab.workspace.badge import BadgeService
+from jammi_lab.workspace.progress import ProgressReporter
+from jammi_lab.workspace.query_plan import Explanation, explain_statement
+from jammi_lab.workspace.result import ChangeResult, InMemoryResult, Result
+from jammi_lab.workspace.statement_runner import note_earlier_changes, run_in_order
+
+_SIMILARITY_DIGITS = 4
+"""Decimal places of a displayed similarity. Further ones may differ between processors, like the
+vectors of the encoder."""
+
+
+class StatementRunner:
+    """Runs statements in the bound tenant's scope and wraps their rows."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        scope: TenantScope,
+        dml_committer: DmlCommitter,
+        frames: FrameResolver,
+        badges: BadgeService,
+        progress: ProgressReporter,
+        release_tables: Callable[[], object],
+    ) -> None:
+        """`release_tables` is called when a result has been read: it deletes tables that were
+        dropped meanwhile."""
+        self._engine = engine
+        self._scope = scope
+        self._dml_committer = dml_committer
+        self._frames = frames
+        self._badges, self._progress, self._release_tables = badges, progress, release_tables
+
+    def run(self, text: str, params: Mapping[str, Any], *, frames: bool = False) -> Result:
+        """Run statements in order and return the rows of the last one; with `frames` they can name
+        data frames of the notebook. Raises as `ws.sql`."""
+        if not isinstance(text, str):
+            raise InvalidArgument(f"A statement must be a string, got {type(text).__name__}.")
+        prepared = self._engine.prepare(
+            text,
+            params,
+            tenant=self._scope.current,
+            extra_resolvers=self._extra_resolvers(frames),
+            allow_dml=True,
+        )
+        last, changes = run_in_order(prepared, self._dml_committer.apply)
+        if not isinstance(last, PreparedStatement):
+            return ChangeResult(last)
+        with note_earlier_changes(changes):
+            result = self.result(last)
+        result.changes_before = changes
+        result.unshown_before = len(prepared) - 1 - changes
+        return result
+
+    def explain(
+        self, text: str, params: Mapping[str, Any], *, analyze: bool, frames: bool = False
+    ) -> Explanation:
+        """The query plan of a statement. Raises as `run`."""
+
+        def prepare(sql: str) -> list[PreparedStatement]:
+            return self._engine.prepare(
+                sql,
+                params,
+                tenant=self._scope.current,
+                extra_resolvers=self._extra_resolvers(frames),
+                allow_dml=True,
+            )
+
+        return explain_statement(text, analyze, prepare, self.result)
+
+    def read(self, text: str, params: Mapping[str, Any]) -> Result:
+        """Run statements that only read, and return the rows of the last one."""
+        prepared = self._engine.prepare(text, params, tenant=self._scope.current)
+        for each in prepared[:-1]:
+            for _ in each.run().batches():
+                pass
+        return self.result(prepared[-1])
+
+    def read_table(self, record: TableRecord, resolver: NameResolver) -> Result:
+        """All rows of a result table, which `resolver` knows by its physical name. TableDamaged."""
+        [prepared] = self._engine.prepare(
+            f"SELECT * FROM jammi.{quote_identifier(record.table_name)}",
+            None,
+            tenant=self._scope.current,
+            overriding_resolvers=[resolver],
+        )
+        return self.result(prepared)
+
+    def query(self, text: str, tenant: str | None, extra_resolvers: Sequence[Any]) -> Any:
+        """The rows of one statement as an Arrow table, in the scope of a tenant."""
+        [prepared] = self._engine.prepare(text, tenant=tenant, extra_resolvers=extra_resolvers)
+        return prepared.run().table()
+
+    def start(self, prepared: PreparedStatement) -> Stream:
+        """Start a statement, with the default progress report of the workspace."""
+        return prepared.run(on_progress=self._percent_callback())
+
+    def result(self, prepared: PreparedStatement) -> Result:
+        """Start a statement and wrap its rows."""
+        return Result(prepared, self.start(prepared), self._badges, self._release_tables)
+
+    def step_input(self, prepared: PreparedStatement) -> Result:
+        """The result of a statement as an input of a Python step: its rows are ordered, and the
+        producer checks whether they changed meanwhile."""
+        stream = prepared.run_ordered(buffer=True)
+        return Result(prepared, stream, self._badges, self._release_tables, is_step_input=True)
+
+    def answer(self, answer: Answer) -> Result:
+        """Wrap the answer of a search."""
+        if isinstance(answer, SearchAnswer):
+            result: Result = InMemoryResult(answer.table, answer.types, answer.inputs, self._badges)
+        else:
+            result = Result(answer.prepared, answer.stream, self._badges, self._release_tables)
+            result.inputs = list(answer.inputs)
+        result.decimals["similarity"] = _SIMILARITY_DIGITS
+        return result
+
+    def _extra_resolvers(self, frames: bool) -> list[FrameResolver]:
+        return [self._frames] if frames else []
+
+    def _percent_callback(self) -> Callable[[float], None] | None:
+        report: OnProgress | None = self._progress.default
+        if report is None:
+            return None
+        return lambda done: report(Progress(stage="run", done=int(done), total=100, unit="percent"))

@@ -1,0 +1,47 @@
+"""A summary of the open workspace and its contents: the display of `ws` and of `%jammi`."""
+
+from jammi_lab.core import reprs
+from jammi_lab.core.html import Rendered, count_noun, definition_list, vstack
+from jammi_lab.core.records import RecoveryReport
+from jammi_lab.core.verdicts import verdict_label
+from jammi_lab.freshness.reports import Status
+from jammi_lab.live.mutable_handles import MutableTables
+from jammi_lab.live.topics import Topics
+from jammi_lab.workspace.sources import Sources
+
+
+def summarize(
+    path: str,
+    status: Status,
+    sources: Sources,
+    mutable: MutableTables,
+    topics: Topics,
+    recovery: RecoveryReport,
+    *,
+    tenant: str | None,
+    read_only: bool,
+    catalog_url: str,
+) -> Rendered:
+    """Summarize the location, contents and recovery of a workspace."""
+    names = ", ".join(sources)
+    facts = [
+        ("tenant", tenant or ""),
+        ("sources", names),
+        (
+            "tables",
+            f"{count_noun(len(status), 'recipe')}: "
+            f"{reprs.tally(verdict_label(r.verdict) for r in status)}"
+            if len(status)
+            else "",
+        ),
+        ("mutable", ", ".join(m.name for m in mutable)),
+        ("topics", ", ".join(t.name for t in topics)),
+        ("open", "read-only" if read_only else ""),
+        ("catalog", catalog_url),
+    ]
+    is_empty = not (names or len(status) or len(mutable) or len(topics))
+    note = (
+        "The workspace is empty: %jammi add NAME LOCATION registers a source." if is_empty else ""
+    )
+    recovery_summary = reprs.recovery(recovery) if recovery else None
+    return vstack(definition_list(f"Workspace {path}", facts, note=note), recovery_summary)

@@ -1,0 +1,181 @@
+"""The operations of a ResultTable: its rows and files, its verdicts, and the versions of its
+recipe."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+from jammi_lab.catalog.catalog import Catalog
+from jammi_lab.core.checks import Audit
+from jammi_lab.core.manifest import Manifest
+from jammi_lab.core.records import (
+    READABLE_STATUSES,
+    ProgressOption,
+    TableRecord,
+    VersionRecord,
+)
+from jammi_lab.core.verdicts import Verdict, Verification
+from jammi_lab.engine.sql import credential_check
+from jammi_lab.freshness.lineage import Lineage
+from jammi_lab.freshness.queries import FreshnessQueries
+from jammi_lab.inputs.source_names import ResultTableResolver
+from jammi_lab.sources.base import Relation
+from jammi_lab.sources.locations import check_writable_path
+from jammi_lab.storage.files import StoragePath
+from jammi_lab.store import manifests
+from jammi_lab.store.removal import Removal
+from jammi_lab.store.result_files import ResultFiles
+from jammi_lab.store.retention import VersionRetention
+from jammi_lab.store.verify import verify
+from jammi_lab.workspace.check_results import CheckResults
+from jammi_lab.workspace.diff import ComparedTables, Diff, compare
+from jammi_lab.workspace.lookup import TableLookup, TableVersion
+from jammi_lab.workspace.progress import ProgressReporter
+from jammi_lab.workspace.result import Result
+from jammi_lab.workspace.statements import StatementRunner
+
+
+class TableService:
+    """Reads, verifies and removes single versions. Raises TableNotFound for a version of another
+    tenant than the bound one."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        results: ResultFiles,
+        lookup: TableLookup,
+        statements: StatementRunner,
+        freshness: FreshnessQueries,
+        retention: VersionRetention,
+        removal: Removal,
+        progress: ProgressReporter,
+        audit: Callable[[TableRecord, Relation], Audit],
+        check_results: Callable[[TableVersion], CheckResults],
+        check_writable: Callable[[], None],
+    ) -> None:
+        self._catalog, self._results, self.lookup = catalog, results, lookup
+        self._statements, self._freshness = statements, freshness
+        self._retention, self._removal, self._progress = retention, removal, progress
+        self._audit, self._check_results = audit, check_results
+        self._check_writable = check_writable
+
+    # -- rows and files
+    # ----------------------------------------------------------------------------------------------
+
+    def read(self, record: TableRecord) -> Result:
+        """Read all rows. TableNotFound after the table was dropped; TableDamaged."""
+        self.lookup.require_readable(record)
+        readable = ResultTableResolver(self._catalog, self._results, READABLE_STATUSES)
+        return self._statements.read_table(record, readable)
+
+    def path(self, record: TableRecord) -> StoragePath:
+        """The path of the Parquet file. TableNotFound; TableDamaged."""
+        self.lookup.check_visible(record)
+        with self.lookup.translate_missing(record):
+            return self._results.require_intact(record)
+
+    def check_export_target(self, path: str | os.PathLike[str]) -> None:
+        """Raise InvalidArgument for a path inside the folder of the workspace."""
+        root = self._results.root
+        check_writable_path(
+            os.path.expanduser(os.fspath(path)), root if isinstance(root, Path) else None
+        )
+
+    def manifest(self, record: TableRecord) -> Manifest | None:
+        """The manifest beside the file, else the catalog's copy. TableNotFound."""
+        self.lookup.check_visible(record)
+        return self.read_manifest(record)
+
+    def read_manifest(self, record: TableRecord) -> Manifest | None:
+        """The same without the tenant check, for a record that came from the catalog."""
+        manifest = manifests.parse(manifests.read(self._results.parquet(record)))
+        return manifest or manifests.parse(self._catalog.result_tables.manifest(record.table_name))
+
+    # -- verdicts
+    # ----------------------------------------------------------------------------------------------
+
+    def verify(
+        self, table: TableVersion, expected: str | None, progress: ProgressOption
+    ) -> Verification:
+        """Compare bytes, manifest and definition hash with what was recorded. ManifestUnsupported;
+        TableNotFound."""
+        self.lookup.check_visible(table.record)
+        self.lookup.require_exists(table.record)
+        return verify(self._results, table.record, expected, self._progress.callback(progress))
+
+    def staleness(self, table: object, progress: ProgressOption) -> Verdict:
+        """The verdict on a recipe's newest version or on one table. TableNotFound."""
+        subject = self.lookup.verdict_subject(table)
+        return self._freshness.staleness(*subject, self._progress.callback(progress))
+
+    def lineage(
+        self,
+        table: object,
+        direction: Literal["both", "up", "down"] = "both",
+        depth: int | None = None,
+        *,
+        columns: bool = False,
+    ) -> Lineage:
+        """The graph around a table, or all of it. TableNotFound; InvalidArgument."""
+        name = self.lookup.lineage_name(table)
+        return self._freshness.lineage(name, direction, depth, columns=columns)
+
+    # -- versions
+    # ----------------------------------------------------------------------------------------------
+
+    def history(self, table: TableVersion) -> list[TableVersion]:
+        """All ready versions of its recipe, newest first. TableNotFound."""
+        self.lookup.check_visible(table.record)
+        return self.lookup.ready_versions(table.version)
+
+    def drop(self, table: TableVersion) -> None:
+        """Remove a version. TableNotFound, TenantForbidden."""
+        self.lookup.check_visible(table.record)
+        self._check_writable()
+        self._removal.remove_version(table.version)
+
+    def pin(self, table: TableVersion, note: str | None) -> None:
+        """Exempt a version from `expire`. StatementNotAllowed for a password in the note."""
+        self.lookup.check_visible(table.record)
+        self._check_writable()
+        credential_check.check_text("The note of a pinned version", note)
+        self._retention.pin(table.version, note)
+
+    def unpin(self, table: TableVersion) -> None:
+        """End the exemption from `expire`."""
+        self.lookup.check_visible(table.record)
+        self._check_writable()
+        self._retention.unpin(table.version)
+
+    def restore(self, table: TableVersion) -> tuple[VersionRecord, TableRecord]:
+        """Make a new version that refers to the same bytes. TableNotFound, TableDamaged,
+        TenantForbidden; CheckFailed when a blocking check does not pass on it."""
+        self.lookup.check_visible(table.record)
+        self._check_writable()
+        tables = ResultTableResolver(self._catalog, self._results)
+
+        def audit(record: TableRecord) -> Audit:
+            return self._audit(record, tables.relation(record, record.recipe, record.version))
+
+        return self._retention.restore(table.version, audit)
+
+    def check_results(self, table: TableVersion) -> CheckResults:
+        """The stored results of checks on a version. TableNotFound."""
+        self.lookup.check_visible(table.record)
+        current = TableVersion(self.lookup.current_name(table.version), table.record)
+        return self._check_results(current)
+
+    def diff(self, table: TableVersion, number: int | None) -> Diff:
+        """The difference from another version of the recipe, by default the previous one.
+        TableNotFound, TableDamaged."""
+        self.lookup.check_visible(table.record)
+        other = self.lookup.version_to_compare(table.version, number)
+        tables = ResultTableResolver(self._catalog, self._results)
+
+        def query(statement: str) -> Any:
+            with self.lookup.translate_missing(table.record, other.record):
+                pair = ComparedTables(tables, table.record, other.record)
+                return self._statements.query(statement, table.record.tenant, [pair])
+
+        return compare(table, other, query)

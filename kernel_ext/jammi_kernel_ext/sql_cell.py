@@ -1,0 +1,243 @@
+"""`%%jammi`: run SQL, bind the result to a variable, store it as a result table. `$name` is bound
+from the notebook's variables."""
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from jammi_kernel_ext.arguments import CELL, VERB_NAMES, cell_wants_help, parse_cell
+from jammi_kernel_ext.badges import show_badge, show_inputs_badge, show_reused_note
+from jammi_kernel_ext.display import Help, view
+from jammi_kernel_ext.hints import first_line_error, foreign_syntax_hints
+from jammi_kernel_ext.interruptible import interruptible_progress
+from jammi_kernel_ext.notebook import Notebook
+from jammi_lab.core.errors import InvalidArgument, ParameterMissing
+from jammi_lab.core.html import ReprMixin
+from jammi_lab.core.identifiers import near_names
+from jammi_lab.workspace.recipe_values import Sql
+from jammi_lab.workspace.statement_runner import note_earlier_changes
+
+if TYPE_CHECKING:
+    from jammi_lab.workspace.workspace import Workspace
+
+
+# String literals, quoted names, $$strings$$ and comments are matched first: a `$` inside them is
+# no parameter.
+_TOKEN = re.compile(
+    r"""
+    '(?:[^']|'')*' | "(?:[^"]|"")*" | --[^\n]* | /\*.*?\*/
+    | \$(?P<tag>[A-Za-z_]\w*|)\$.*?\$(?P=tag)\$ | \$(?P<name>[^\W\d]\w*) | \w+\$?
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+
+
+_EXPLAIN = re.compile(
+    r"\s*EXPLAIN\s+(?P<analyze>ANALYZE\s+)?(?=(?:SELECT|FROM|WITH|VALUES|PIVOT|UNPIVOT)\b)(?![^;]*;\s*\S)",
+    re.IGNORECASE,
+)
+"""A single EXPLAIN statement, which is shown like `--explain`."""
+
+
+def parameter_names(sql: str) -> list[str]:
+    """The distinct names of the `$parameters` of a statement, in order."""
+    return list(dict.fromkeys(m["name"] for m in _TOKEN.finditer(sql) if m["name"]))
+
+
+def parameters(sql: str, namespace: Mapping[str, Any]) -> dict[str, Any]:
+    """Values for the `$parameters` of a statement from the notebook's variables. ParameterMissing;
+    InvalidArgument for a value that cannot be bound."""
+    from jammi_lab.engine.parameters import to_bindable
+
+    values: dict[str, Any] = {}
+    for name in parameter_names(sql):
+        if name not in namespace:
+            known = [
+                n
+                for n, v in namespace.items()
+                if not n.startswith("_") and isinstance(v, str | int | float)
+            ]
+            error = ParameterMissing(
+                f"The statement uses ${name}, but the notebook has no variable {name}.",
+                parameter=name,
+                hint=f"Set it in a cell: {name} = …",
+            )
+            error.near = tuple(near_names(name, known))
+            raise error.with_position(sql, _parameter_position(sql, name))
+        try:
+            to_bindable(namespace[name])
+        except InvalidArgument as error:
+            raise InvalidArgument(f"${name}: {error.message}", hint=error.hint).with_position(
+                sql, _parameter_position(sql, name)
+            ) from None
+        values[name] = namespace[name]
+    return values
+
+
+def _parameter_position(sql: str, name: str) -> int:
+    return next(m.start() for m in _TOKEN.finditer(sql) if m["name"] == name)
+
+
+def run_cell(notebook: Notebook, line: str, text: str) -> Any:
+    """Run the cell. Returns what to display: a Result, a frame, a ResultTable or an explanation;
+    None with `--quiet`."""
+    if cell_wants_help(line):
+        return Help("jammi")
+    options = parse_cell(line)
+    _check_options(options)
+    if not text.strip():
+        raise first_line_error(line.split(), VERB_NAMES) or InvalidArgument(
+            "The cell contains no statement.",
+            hint="Write it below the first line, which takes a NAME and flags; %%jammi --help "
+            "shows them.",
+        )
+    with interruptible_progress(notebook.line), foreign_syntax_hints(notebook.namespace):
+        value = _run_statement(notebook, notebook.workspace, options, text)
+    if notebook.shell is not None and options["NAME"]:
+        notebook.shell.push({options["NAME"]: value})
+    if options["plot"]:
+        return _show_chart(notebook, value, options)
+    if (
+        options["as"]
+        and options["limit"]
+        and not options["quiet"]
+        and len(value) > options["limit"]
+    ):
+        return _show_first_rows(notebook, value, options["limit"])
+    return (
+        _show_panel(notebook, value)
+        if options["view"]
+        else cell_output(notebook, value, quiet=options["quiet"])
+    )
+
+
+def _show_panel(notebook: Notebook, value: Any) -> Any:
+    """Display the rows as a panel; `_` and NAME hold the rows."""
+    widget = view(notebook.shell, notebook.workspace, value)
+    if isinstance(widget, ReprMixin):  # in a terminal
+        return widget
+    from IPython.display import display
+
+    display(widget)
+    return cell_output(notebook, value, quiet=True)
+
+
+def _show_chart(notebook: Notebook, value: Any, options: Mapping[str, Any]) -> Any:
+    """Display a chart of the rows; `_` and NAME hold the rows."""
+    kind, *columns = options["plot"]
+    rows = value.read() if hasattr(value, "read") else value
+    chart = rows.chart(kind, *columns)
+    cell_output(notebook, value, quiet=True)
+    show_badge(notebook, rows)
+    if options["quiet"]:
+        return None
+    from IPython.display import display
+
+    display(chart)
+    return None
+
+
+def _show_first_rows(notebook: Notebook, frame: Any, rows: int) -> Any:
+    """Display the first rows of a frame; `_` holds all of it."""
+    from IPython.display import display
+
+    display(frame.slice(0, rows) if hasattr(frame, "slice") else frame.head(rows))
+    return cell_output(notebook, frame, quiet=True)
+
+
+def cell_output(notebook: Notebook, value: Any, *, quiet: bool) -> Any:
+    """The output of the cell: the value, or None with `quiet`, when only `_` is set."""
+    if notebook.shell is None or not quiet:
+        return value
+    notebook.shell.displayhook.update_user_ns(value)
+    return None
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    if options["analyze"] and not options["explain"]:
+        raise InvalidArgument("--analyze requires --explain.", hint=f"Usage: {CELL.usage}")
+    if options["plot"] and (options["as"] or options["explain"] or len(options["plot"]) > 4):
+        raise InvalidArgument(
+            "--plot takes a kind and at most three columns, and excludes --as and --explain.",
+            hint="For example --plot bar venue papers",
+        )
+    if options["view"] and any(options[other] for other in ("as", "explain", "plot", "quiet")):
+        raise InvalidArgument(
+            "--view cannot be combined with --as, --explain, --plot or --quiet.",
+            hint=f"Usage: {CELL.usage}",
+        )
+    if (options["on"] or options["warn"]) and not options["check"]:
+        raise InvalidArgument("--on and --warn belong to --check.", hint=f"Usage: {CELL.usage}")
+    if options["check"]:
+        others = ("NAME", "materialize", "as", "view", "explain", "plot")
+        if not options["on"] or any(options[other] for other in others):
+            raise InvalidArgument(
+                "--check needs --on TABLE, and goes with nothing but --warn and --quiet.",
+                hint=f"%%jammi --check {options['check']} --on TABLE",
+            )
+    if not options["materialize"]:
+        for flag in ("key", "bypass"):
+            if options[flag]:
+                raise InvalidArgument(
+                    f"--{flag} requires -m RECIPE.",
+                    hint=f"Usage: {CELL.usage}",
+                )
+
+
+def _add_check(
+    ws: "Workspace", options: Mapping[str, Any], text: str, params: Mapping[str, Any]
+) -> Any:
+    """Add the check of the cell, and run it on the newest version, if there is one."""
+    severity = "warn" if options["warn"] else "block"
+    check = ws.checks.add(
+        options["check"], text, on=options["on"], severity=severity, params=params
+    )
+    results = ws.check(check.name)
+    return results if len(results) else check
+
+
+def _run_statement(
+    notebook: Notebook, ws: "Workspace", options: Mapping[str, Any], text: str
+) -> Any:
+    params = parameters(text, notebook.namespace)
+    if options["explain"]:
+        return ws._services.statements.explain(
+            text, params, analyze=options["analyze"], frames=True
+        )
+    if (match := _EXPLAIN.match(text)) is not None and not any(
+        options[other] for other in ("materialize", "as", "plot", "view")
+    ):
+        return ws._services.statements.explain(
+            text[match.end() :], params, analyze=match["analyze"] is not None, frames=True
+        )
+    if options["check"]:
+        return _add_check(ws, options, text, params)
+    if options["materialize"]:
+        outcome = ws._services.materializer.materialize(
+            options["materialize"],
+            Sql(text, params, options["key"]),
+            cache="bypass" if options["bypass"] else "use",
+            progress=notebook.line,
+            frames=True,
+        )
+        table = ws._services.handles.from_outcome(outcome)
+        if not options["quiet"]:
+            show_inputs_badge(notebook, table)
+        if not options["as"]:
+            return table
+        if table.outcome == "reused" and not options["quiet"]:
+            show_reused_note(table)  # a frame's repr does not show it
+        return getattr(table.read(), options["as"])()
+    result = ws._services.statements.run(text, params, frames=True)
+    if options["as"]:
+        with note_earlier_changes(result.changes_before):
+            frame = getattr(result, options["as"])()
+        if not options["quiet"]:
+            show_badge(notebook, result)
+        return frame
+    result.limit = options["limit"] or ws.settings["cells.limit"]
+    with note_earlier_changes(result.changes_before):
+        result.preview(
+            result.limit + 1
+        )  # read ahead now, so that an error at run time fails the cell, not only its display
+    return result

@@ -1,0 +1,211 @@
+"""The edges of newest versions are what the other tables amount to, whatever happened to them, and in an earlier catalog once it was brought up."""
+
+import contextlib
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import sqlalchemy as sa
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from jammi_lab.catalog import Catalog, migrations
+from jammi_lab.core.errors import DuplicateTable, TableNotFound, TenantForbidden
+from tests.catalog.conftest import Lab, anchored
+from tests.sizes import sized, soak
+
+NAMES = ("a", "B", "c")
+names, tenants = st.sampled_from(NAMES), st.sampled_from([None, "acme"])
+_lab: list[Lab] = []
+
+
+def kept(catalog: Catalog) -> list[str]:
+    """What the table holds."""
+    with catalog.database.read() as tx:
+        return sorted(map(str, tx.exec_driver_sql("SELECT * FROM newest_edges").all()))
+
+
+def meant(catalog: Catalog) -> list[str]:
+    """The same by brute force, from the tables that it is derived from."""
+    with catalog.database.read() as tx:
+        tables = {
+            r[0]
+            for r in tx.exec_driver_sql(
+                "SELECT table_name FROM result_tables WHERE status = 'ready'"
+            )
+        }
+        edges = tx.exec_driver_sql(
+            "SELECT derived, input, kind, input_kind, input_table, input_physical, node_fold, node_tenant FROM lineage"
+        ).all()
+        newest: dict[Any, Any] = {}
+        for tenant, recipe, fold, number, table in tx.exec_driver_sql(
+            "SELECT tenant_id, recipe, recipe_fold, version, table_name FROM versions"
+        ):
+            if table in tables and newest.get((tenant, fold), (0,))[0] < number:
+                newest[tenant, fold] = number, recipe, table
+    return sorted(
+        str((tenant, recipe, fold, *edge))
+        for (tenant, fold), (_, recipe, table) in newest.items()
+        for edge in edges
+        if edge[0] == table
+    )
+
+
+class Catalogs(RuleBasedStateMachine):
+    """What kernels do to recipes, versions and tables, in any order; one transaction, which is taken back in the end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lab, self.building, self.tables = _lab[0], [], []
+        self.undo = contextlib.ExitStack()
+        self.tx = self.undo.enter_context(self.lab.catalog.database.write())
+
+    def teardown(self) -> None:
+        with contextlib.suppress(ZeroDivisionError), self.undo:
+            raise ZeroDivisionError
+
+    def one(self, of: list[Any], at: int) -> Any:
+        return of[at % len(of)] if of else None
+
+    @rule(
+        name=names, tenant=tenants, reads=st.lists(st.one_of(names, st.integers(0, 5)), max_size=3)
+    )
+    def begin(self, name: str, tenant: str | None, reads: list[str | int]) -> None:
+        with self.lab.scope.use(tenant):
+            self.lab.define(name)
+            shown = [self.one(self.tables, r) if isinstance(r, int) else r for r in reads]
+            begun = self.lab.begin(name)
+        self.building.append(
+            msgspec.structs.replace(
+                begun,
+                anchors=[anchored(f"source:{r}" if i % 2 else r) for i, r in enumerate(shown) if r],
+            )
+        )
+
+    @rule(
+        name=names,
+        tenant=tenants,
+        reads=st.lists(st.one_of(names, st.integers(0, 5)), min_size=1, max_size=2),
+    )
+    def make(self, name: str, tenant: str | None, reads: list[str | int]) -> None:
+        self.begin(name, tenant, reads)
+        self.ready(len(self.building) - 1, False)
+
+    @rule(at=st.integers(0, 5), many=st.booleans())
+    def ready(self, at: int, many: bool) -> None:
+        chosen = self.building[:] if many else [r for r in [self.one(self.building, at)] if r]
+        self.building = [r for r in self.building if r not in chosen]
+        self.lab.catalog.table_status.publish_all(
+            [(r, b"{}", [(a.input.identity, a.kind) for a in r.anchors]) for r in chosen]
+        )
+        self.tables += [r.table_name for r in chosen]
+
+    @rule(at=st.integers(0, 5))
+    def fail(self, at: int) -> None:
+        if record := self.one(self.building, at):
+            self.building.remove(record)
+            assert self.lab.catalog.table_status.mark_failed(
+                record.table_name, self.lab.writer, "x"
+            )
+            self.tables.append(record.table_name)
+
+    @rule(name=names, at=st.integers(0, 5), tenant=tenants)
+    def reuse(self, name: str, at: int, tenant: str | None) -> None:
+        if (table := self.one(self.tables, at)) is not None:
+            with self.lab.scope.use(tenant), contextlib.suppress(TableNotFound):
+                self.lab.catalog.table_status.reuse(name, table)
+
+    @rule(
+        at=st.integers(0, 5),
+        tenant=tenants,
+        how=st.sampled_from(["condemn", "tombstone", "forget"]),
+    )
+    def end(self, at: int, tenant: str | None, how: str) -> None:
+        if (table := self.one(self.tables, at)) is not None:
+            publish = self.lab.catalog.table_status
+            with self.lab.scope.use(tenant), contextlib.suppress(TenantForbidden):
+                {
+                    "condemn": lambda t: publish.mark_damaged(t, "x"),
+                    "tombstone": publish.mark_deleting,
+                    "forget": publish.remove,
+                }[how](table)
+
+    @rule(name=names, number=st.integers(1, 4), tenant=tenants)
+    def drop_version(self, name: str, number: int, tenant: str | None) -> None:
+        with self.lab.scope.use(tenant), contextlib.suppress(TenantForbidden):
+            self.lab.catalog.table_status.drop_version(name, number)
+
+    @rule(old=names, new=st.sampled_from(["A", "b", "e"]), tenant=tenants)
+    def rename(self, old: str, new: str, tenant: str | None) -> None:
+        with (
+            self.lab.scope.use(tenant),
+            contextlib.suppress(TenantForbidden, TableNotFound, DuplicateTable),
+        ):
+            self.lab.catalog.recipes.rename(old, new)
+
+    @rule(name=names, tenant=tenants)
+    def remove(self, name: str, tenant: str | None) -> None:
+        with self.lab.scope.use(tenant), contextlib.suppress(TenantForbidden):
+            self.lab.catalog.recipes.remove(name)
+
+    @invariant()
+    def they_are_what_the_other_tables_amount_to(self) -> None:
+        assert kept(self.lab.catalog) == meant(self.lab.catalog)
+
+
+Histories = soak(Catalogs.TestCase)
+Histories.settings = settings(max_examples=sized(10, 100), stateful_step_count=20, deadline=None)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def a_lab() -> Iterator[None]:
+    with tempfile.TemporaryDirectory() as folder:
+        _lab.append(Lab(Path(folder) / "catalog.sqlite3"))
+        yield
+        _lab.pop().close()
+
+
+def test_a_catalog_that_was_kept_without_them_gets_them(
+    lab: Lab, open_catalog: Callable[..., Catalog]
+) -> None:
+    base = lab.ready("base", "source:papers")
+    lab.ready("top", "base", "source:papers")
+    lab.ready("top", "base")
+    lab.catalog.table_status.mark_damaged(lab.ready("top", "source:later").table_name, "x")
+    lab.ready("exact", base.table_name)
+    lab.catalog.table_status.reuse("alias", base.table_name)
+    lab.begin("top")
+    with lab.scope.use("acme"):
+        lab.ready("top", "base")
+    before = kept(lab.catalog)
+    with lab.catalog.database.write() as tx:  # as the release before left it
+        for number, _, statements in migrations.MIGRATIONS[2:]:
+            tx.exec_driver_sql(f"DELETE FROM migrations WHERE number = {number}")
+            for made in re.findall(r"CREATE TABLE (\w+)", " ".join(statements)):
+                tx.exec_driver_sql(
+                    f"DROP TABLE IF EXISTS {made}"
+                )  # one of them has another name by now
+    with lab.catalog.database.read() as tx:
+        assert "newest_edges" not in sa.inspect(tx).get_table_names()
+    catalog = open_catalog()
+    assert kept(catalog) == meant(catalog) == before and len(before) == 5
+    assert [link.derived for link in catalog.lineage.closure("base", "down")] == ["top", "exact"]
+
+
+def test_many_tables_at_once_replace_the_edges_of_their_recipes(lab: Lab) -> None:
+    with lab.catalog.transaction():
+        for n in range(3):
+            lab.ready(f"t{n}", "source:old")
+        begun = [lab.begin(f"t{n}") for n in range(510)]
+    edges = [(anchored("source:new").input.identity, anchored("source:new").kind)]
+    assert (
+        len(lab.catalog.table_status.publish_all([(record, b"{}", edges) for record in begun]))
+        == 510
+    )
+    assert kept(lab.catalog) == meant(lab.catalog)
+    assert {link.input.name for link in lab.catalog.lineage.all_edges()} == {"new"}

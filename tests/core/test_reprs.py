@@ -1,0 +1,467 @@
+"""How results, tables, verdicts, plans and reports read; each case fixes words that people rely on."""
+
+import dataclasses
+import re
+from typing import Any
+
+import pytest
+
+from jammi_lab.core import reprs as forms
+from jammi_lab.core.anchors import Anchor, AnchorKind, Input, InputKind, unpinned_anchor
+from jammi_lab.core.errors import SqlError, TableNotFound
+from jammi_lab.core.records import RecoveryReport, RunStep, Step
+from jammi_lab.core.verdicts import (  # fmt: skip
+    Cause,
+    Damaged,
+    DefinitionChanged,
+    Fresh,
+    InputAdvanced,
+    Match,
+    MatchWithUnpinnedInputs,
+    Mismatch,
+    MissingBytes,
+    MissingManifest,
+    PossiblyStale,
+    Stale,
+    Undecidable,
+)
+from jammi_lab.freshness.reports import StatusRow
+
+HOSTILE = "<img src=x onerror=1>"
+PAPERS = Input(InputKind.SOURCE, "papers")
+
+
+@dataclasses.dataclass
+class Row:
+    name: str
+    verdict: Any
+    version: int | None = 1
+    rows: int | None = 3
+    bytes: int | None = 10
+    index: str | None = None
+    checks: str | None = None
+
+
+def anchor(value: str, rows: int, name: str = "papers") -> Anchor:
+    return Anchor(
+        input=Input(InputKind.SOURCE, name),
+        kind=AnchorKind.SOURCE_VERSION,
+        value=value,
+        method="content",
+        row_count=rows,
+    )
+
+
+def stale(name: str = "papers") -> Stale:
+    return Stale(
+        [InputAdvanced(Input(InputKind.SOURCE, name), anchor("a", 10, name), anchor("b", 12, name))]
+    )
+
+
+def test_a_reason_that_is_long_is_cut_in_the_board_and_not_left_out():
+    long = Undecidable(
+        [
+            unpinned_anchor(
+                PAPERS,
+                "now",
+                "the server postgresql://somebody@some.host.example:5432/papers cannot be read: "
+                + "nothing answers " * 9,
+            )
+        ],
+        [],
+    )
+    lines = forms.status([Row("a", long), Row("b", stale())]).text.split("\n")
+    assert (
+        lines[1].endswith("  why")
+        and "cannot be read" in lines[3]
+        and lines[3].endswith("…")
+        and max(map(len, lines)) <= 160
+    )
+    assert "papers" in lines[4] and not any("more column" in line for line in lines)
+
+
+def test_a_preview_says_how_many_rows_there_are_and_how_many_are_shown():
+    rows = [(1,), (2,)]
+    notes = [
+        forms.preview(["n"], ["BIGINT"], rows, **kw).text.split("\n")[-1]
+        for kw in ({"total": 5}, {"total": 2}, {"has_more": True}, {})
+    ]
+    assert notes == ["showing 2 of 5 rows", "2 rows", "first 2 rows", "2 rows"]
+    assert forms.preview(["n"], ["BIGINT"], [], total=0).text.split("\n")[-1] == "no rows"
+
+
+def test_a_result_table_says_what_it_is_and_whether_it_was_computed_or_reused():
+    form = forms.result_table(
+        "venues",
+        version=2,
+        kind="sql",
+        rows=1200,
+        columns=[("venue", "VARCHAR")],
+        inputs=["papers"],
+        key=["venue"],
+        bytes=2048,
+        outcome="reused",
+    )
+    assert form.text.split("\n") == [
+        "venues, version 2: reused",
+        "  kind       sql",
+        "  holds      1,200 rows, 2.0 KiB",
+        "  columns    venue varchar",
+        "  key        venue",
+        "  made from  papers",
+    ]
+
+
+def test_a_version_that_failed_is_not_said_to_be_computed():
+    form = forms.result_table(
+        "venues",
+        version=2,
+        kind="sql",
+        rows=None,
+        columns=[],
+        status="failed",
+        outcome="computed",
+        note="DuplicateKey: Oslo",
+    )
+    assert form.text.split("\n") == [
+        "venues, version 2: failed",
+        "  kind  sql",
+        "DuplicateKey: Oslo",
+    ]
+
+
+def test_the_board_counts_the_verdicts_gives_the_reasons_and_says_what_to_type():
+    verdicts = [
+        Row("a", Fresh()),
+        Row("b", stale()),
+        Row("c", PossiblyStale([Cause(stale().reasons[0], ["b"])])),
+    ]
+    lines = forms.status(verdicts).text.split("\n")
+    assert lines[0] == "3 recipes: 1 fresh, 1 possibly stale, 1 stale"
+    assert lines[4].endswith("papers changed, 10 → 12 rows (content)") and lines[5].endswith(
+        "by way of b"
+    )
+    assert "%jammi recompute" in lines[-1]
+
+
+def test_a_board_of_fresh_tables_gives_no_advice():
+    assert "%jammi" not in forms.status([Row("a", Fresh())]).text
+
+
+def test_the_badge_has_for_each_table_a_line_with_its_verdict_and_first_reason_and_what_to_type():
+    form = forms.badge({"a": Fresh(), "top venues": stale()})
+    assert (
+        form.text
+        == "top venues is stale: papers changed, 10 → 12 rows (content) — %jammi recompute 'top venues'"
+    )
+    assert form.html.count("<details>") == 1 and "%jammi why &#x27;top venues&#x27;" in form.html
+    form = forms.badge({"a": Fresh(), "top venues": stale(), "b": PossiblyStale([])})
+    assert form.text.split("\n") == [
+        "top venues is stale: papers changed, 10 → 12 rows (content)",
+        "b is possibly stale",
+        "%jammi recompute 'top venues' b",
+    ]
+
+
+def test_the_badge_counts_further_reasons_and_folds_them_and_counts_further_tables():
+    reasons = [*stale().reasons, DefinitionChanged("a" * 64, "b" * 64)]
+    form = forms.badge({"a": Stale(reasons)})
+    assert (
+        form.text
+        == "a is stale: papers changed, 10 → 12 rows (content), and 1 more — %jammi recompute a"
+        and form.html.count("<li>") == 2
+    )
+    lines = forms.badge({f"t{n}": stale() for n in range(1000)}).text.split("\n")
+    assert lines[5:] == ["and 995 more that are not fresh", "%jammi recompute t0 t1 t2 t3 t4"]
+
+
+def test_what_is_not_known_is_said_with_the_reason_and_what_to_type():
+    assert (
+        forms.unchecked_badge(["top venues"]).text
+        == "top venues is not checked yet — %jammi why 'top venues'"
+    )
+    assert forms.unchecked_badge([f"t{n}" for n in range(7)], "the disk is full").text == (
+        "t0, t1, t2, t3, t4 and 2 more are not checked: the disk is full — %jammi why t0"
+    )
+
+
+def test_there_is_no_badge_when_all_is_fresh():
+    assert forms.badge({"a": Fresh()}) is None and forms.badge({}) is None
+
+
+def test_the_badge_of_what_cannot_be_decided_asks_why():
+    doubt = Undecidable([unpinned_anchor(PAPERS, "2024", "the server is down")])
+    assert (
+        forms.badge({"a": doubt}).text
+        == "a is undecidable: papers: the server is down — %jammi why a"
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (Fresh(), "t: fresh"),
+        (stale(), "t: stale: papers changed, 10 → 12 rows (content)"),
+        (
+            Stale([*stale().reasons, DefinitionChanged("a" * 64, "b" * 64)]),
+            "t: stale\n  - papers changed, 10 → 12 rows (content)\n  - definition changed (aaaaaaaaaaaa → bbbbbbbbbbbb)",
+        ),
+        (Damaged(None), "t: damaged: its bytes are gone"),
+        (MissingManifest(), "t: no manifest"),
+        (
+            Undecidable([unpinned_anchor(PAPERS, "2024", "the server is down")]),
+            "t: undecidable: papers: the server is down",
+        ),
+        (
+            Undecidable([unpinned_anchor(PAPERS, "2024", "down")], stale().reasons),
+            "t: undecidable\n  - papers changed, 10 → 12 rows (content)\n  - papers: down",
+        ),
+        (Match(), "t: match"),
+        (
+            Mismatch("a" * 64, "b" * 64),
+            "t: mismatch of bytes: expected aaaaaaaaaaaa, found bbbbbbbbbbbb",
+        ),
+        (MissingBytes(), "t: its bytes are gone"),
+        (
+            MatchWithUnpinnedInputs([unpinned_anchor(PAPERS, "2024", "down")]),
+            "t: match, with unpinned inputs: papers: down",
+        ),
+    ],
+)
+def test_a_verdict_reads_as_a_sentence_with_its_reasons(value, text):
+    assert forms.verdict(value, "t").text == text
+
+
+def test_a_notebook_shows_a_verdict_as_its_sentence_in_both_forms():
+    class Printer:
+        text = said = staticmethod(lambda text: shown.append(text))
+
+    shown: list[str] = []
+    stale()._repr_pretty_(Printer(), False)
+    assert (
+        shown == ["stale: papers changed, 10 → 12 rows (content)"]
+        and "papers changed" in stale()._repr_html_()
+    )
+
+
+def test_a_dry_run_names_each_step_why_and_what_it_took_last_time():
+    steps = (
+        [Step("b", "recompute", stale().reasons, 1.2)],
+        [Step("c", "recompute", [], None)],
+        [Step("d", "reuse", [], 0.1)],
+        [Step("e", "blocked", [])],
+    )
+    text = forms.plan(*steps, at_least=1.2, at_most=1.5, skipped=["u"]).text
+    assert text.startswith(
+        "Plan: 1 to recompute, 1 to recompute if needed, 1 to reuse, 1 blocked\n"
+    )
+    assert re.search(
+        r"b +recompute +papers changed, 10 → 12 rows \(content\) +within 2 s", text
+    ) and re.search(
+        r"c +recompute if needed +requested by name; its freshness cannot be decided +never ran",
+        text,
+    )
+    assert (
+        "skipped unless requested by name: u" in text and "1 s to 2 s" in text and "Dry run" in text
+    )
+
+
+def test_a_plan_of_blocked_steps_does_not_offer_to_run_them():
+    assert forms.plan(
+        [], [], [], [Step("e", "blocked", [])], at_least=0.0, at_most=0.0
+    ).text.endswith("None of these steps can be run here.")
+
+
+def test_a_plan_of_steps_that_never_ran_tells_no_time():
+    text = forms.plan(
+        [Step("b", "recompute", stale().reasons)], [], [], [], at_least=0.0, at_most=0.0
+    ).text
+    assert "never ran" in text and "Estimated time" not in text and "Dry run" in text
+
+
+def test_an_empty_plan_says_that_there_is_nothing_to_do():
+    assert forms.plan([], [], [], []).text == "Nothing to do: no table is known to be stale."
+
+
+def test_two_runs_of_one_work_are_shown_equal_though_they_took_different_times():
+    def shown(took: float) -> str:
+        step = Step("b", "recompute", stale().reasons, took)
+        texts = [
+            forms.run_report([RunStep("b", "computed", took, 3)]),
+            forms.plan([step], [], [], [], at_least=took, at_most=took),
+        ]
+        return "".join(t.html + t.text for t in texts)
+
+    assert shown(0.1) == shown(0.5312)
+    assert shown(12.3) == shown(19.1) != shown(0.1)
+    assert re.sub(r"\d+ ?(s|min|h)\b", "TIME", shown(0.1)) == re.sub(
+        r"\d+ ?(s|min|h)\b", "TIME", shown(12345.6)
+    )
+
+
+def test_two_runs_of_one_work_have_steps_and_rows_of_one_repr():
+    def told(took: float, table_name: str) -> str:
+        parts = [
+            Step("b", "recompute", [], took),
+            RunStep("b", "computed", took, 3, table_name),
+            StatusRow("b", 2, stale(), 3, 411, took),
+        ]
+        return repr(parts)
+
+    assert (
+        told(0.1, "b__sql__1")
+        == told(12.3, "b__sql__2")
+        != told(0.1, "b__sql__1").replace("rows=3", "rows=4")
+    )
+
+
+def test_a_step_that_was_named_and_cannot_be_decided_says_so_and_what_was_left_out_is_told():
+    for steps in ([Step("b", "recompute", [])], []), ([], [Step("b", "recompute", [])]):
+        assert "its freshness cannot be decided" in forms.plan(*steps, [], []).text
+    assert (
+        forms.run_report([], skipped=["u"]).text
+        == "Nothing had to be done.\nundecidable, skipped unless requested by name: u"
+    )
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Step("b", "recompute", []),
+        RunStep("<i>b", "computed"),
+        StatusRow("b", 2, stale(), 3, 411, 1.0),
+    ],
+)
+def test_parts_of_a_form_have_a_form_of_their_own(value):
+    assert (
+        "<i>" not in value._repr_html_() and value.name.removeprefix("<i>") in value._repr_html_()
+    )
+
+
+def test_the_moment_of_an_unpinned_state_is_no_part_of_its_repr():
+    anchor = Anchor(
+        Input(InputKind.SOURCE, "papers"),
+        AnchorKind.UNPINNED,
+        "2026-11-20T09:30:00.000001Z",
+        "none",
+    )
+    assert (
+        "2026" not in repr(anchor)
+        and "papers" in repr(anchor)
+        and anchor.value in str(anchor.to_dict())
+    )
+
+
+def test_a_run_report_names_outcomes_errors_and_what_moved_meanwhile():
+    steps = [
+        RunStep("a", "computed", 1.0, 12),
+        RunStep("b", "cut_off"),
+        RunStep("c", "failed", error="SqlError: no such column"),
+    ]
+    lines = forms.run_report(steps, ["papers changed after the plan was made"]).text.split("\n")
+    assert lines[0] == "Run: 1 computed, 1 cut off, 1 failed"
+    assert (
+        "not needed: inputs came out equal" in lines[4] and "SqlError: no such column" in lines[5]
+    )
+    assert lines[-1] == "  - papers changed after the plan was made"
+
+
+def test_a_recovery_says_in_words_what_was_settled():
+    report = RecoveryReport(
+        promoted=["x__sql__1"],
+        reaped=["y", "z"],
+        errors=["w: no permission"],
+        recipes={"x__sql__1": "counts"},
+    )
+    assert forms.recovery(report).text.split("\n") == [
+        "Recovery",
+        "  - 1 table completed by a writer that has exited, now ready: counts",
+        "  - 2 tables partly removed, now removed completely: y, z",
+        "  - could not be resolved: w: no permission",
+    ]
+    assert forms.recovery(RecoveryReport()).text == "recovery: nothing to do"
+    many = forms.recovery(RecoveryReport(failed=[f"t{n}" for n in range(1000)]))
+    assert (
+        many.text.endswith("marked failed: t0, t1, t2, t3, t4, and 995 more")
+        and "<li>t999</li>" in many.html
+    )
+
+
+def test_an_error_has_at_most_five_lines_and_marks_the_place():
+    error = TableNotFound(
+        "There is no table paprs.", near=["papers"], hint="%jammi sources lists them."
+    ).with_position("SELECT *\nFROM paprs", 14)
+    assert forms.error(error).text.split("\n") == [
+        "TableNotFound: There is no table paprs.",
+        "FROM paprs",
+        "     ^",
+        "Did you mean papers?",
+        "%jammi sources lists them.",
+    ]
+
+
+def every_form(name: str) -> list[Any]:
+    doubt, moved = (
+        Undecidable(
+            [unpinned_anchor(Input(InputKind.SOURCE, name), name, name)], stale(name).reasons
+        ),
+        stale(name),
+    )
+    step = Step(name, "recompute", moved.reasons)
+    return [
+        forms.preview([name], [name], [(name,)], caption=name),
+        forms.result_table(name, version=1, kind=name, rows=1, columns=[(name, name)], inputs=[name], key=[name], status=name, outcome=name, note=name),
+        forms.result_tables([(name, 1, name, name, 1, 1)]),
+        forms.sources([(name, name, name, name, name, name)]),
+        forms.source(name, name, name, name, [(name, {name: name})], name),
+        forms.columns(name, [(name, name)]),
+        forms.verdict(doubt, name),
+        forms.verdict(MatchWithUnpinnedInputs(doubt.unpinned), name),
+        forms.verdict(Mismatch(name, name, name), name),
+        forms.status([Row(name, moved), Row(name, doubt), Row(name, PossiblyStale([Cause(moved.reasons[0], [name])] * 2))]),
+        forms.badge({name: moved}),
+        forms.badge({name: moved, name * 2: doubt}),
+        forms.unchecked_badge([name], name),
+        forms.plan([step], [step], [step], [step], skipped=[name]),
+        forms.run_report([RunStep(name, name, error=name, table_name=name)], [name]),
+        forms.recovery(RecoveryReport(errors=[name])),
+        forms.check({name: [name]}),
+        forms.error(SqlError(name, near=[name], hint=name).with_position(name, 0)),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [HOSTILE, '"><script>1</script>', "' onclick='x"])
+def test_a_hostile_name_acts_in_no_form(name):
+    for form in every_form(name):
+        assert (
+            "<img" not in form.html and "<script" not in form.html and "onclick='" not in form.html
+        )
+        assert not re.search(r"<[^>]*\son\w+\s*=", re.sub(r'"[^"]*"', '""', form.html)), form.html
+
+
+def test_no_form_has_an_id_or_a_colour_of_its_own_page():
+    for form in every_form("x"):
+        assert (
+            " id=" not in form.html and "<style" not in form.html and "background" not in form.html
+        )
+
+
+def test_rows_of_recipes_tables_and_runs_are_told_in_thousands():
+    assert "1,234,567" in forms.status([Row("big", Fresh(), rows=1_234_567)]).text
+    assert "1,234,567" in forms.result_tables([("big", 1, "sql", "ready", 1_234_567, 10)]).text
+    assert (
+        "1,234,567"
+        in forms.run_report([RunStep(name="big", outcome="computed", rows=1_234_567)]).text
+    )
+
+
+def test_what_waits_for_a_blocked_step_is_named():
+    blocked = Step(name="scores", action="blocked", waiting=["top", "best"])
+    assert (
+        "top, best remain possibly stale because of scores"
+        in forms.plan([], [], [], [blocked]).text
+    )
+    assert (
+        "best remains possibly stale because of scores"
+        in forms.run_report([RunStep(name="scores", outcome="blocked", waiting=["best"])]).text
+    )

@@ -1,0 +1,187 @@
+import contextvars
+import os
+import threading
+import time
+
+import pytest
+
+from jammi_lab.core import thread_pool as beside
+from jammi_lab.core.executor import ThreadPool
+from jammi_lab.core.thread_pool import submit
+from jammi_lab.storage import files
+
+
+@pytest.fixture(autouse=True)
+def nobody_waits():
+    """No thread of another test takes the work of this one."""
+    before, beside._idle_workers[:] = beside._idle_workers[:], []
+    yield
+    beside._idle_workers[:] = before + beside._idle_workers
+
+
+def done_by(count: int = 1) -> list[int]:
+    """The threads that do so many pieces of work at once, when each has done its own and waits for the next."""
+    by, go, over = [], threading.Event(), threading.Barrier(count + 1)
+
+    def work():
+        by.append(threading.get_native_id())
+        go.wait()
+        over.wait()
+
+    waiting = len(beside._idle_workers)
+    for _ in range(count):
+        submit(work)
+    go.set()
+    over.wait()
+    until = time.monotonic() + 20
+    while len(beside._idle_workers) < max(count, waiting) and time.monotonic() < until:
+        time.sleep(0.001)
+    return by
+
+
+def test_work_is_done_on_another_thread_and_the_next_on_the_same():
+    [first] = done_by()
+    assert first != threading.get_native_id() and done_by() == [first]
+
+
+def test_work_that_is_given_at_once_is_done_at_once():
+    by = done_by(4)
+    assert len(set(by)) == 4 and set(done_by(3)) < set(by)
+
+
+def test_a_thread_that_nobody_needs_ends(monkeypatch):
+    monkeypatch.setattr(beside, "_IDLE_TIMEOUT_SECONDS", 0.05)
+    [first] = done_by()
+    until = time.monotonic() + 20
+    while os.path.exists(f"/proc/self/task/{first}") and time.monotonic() < until:
+        time.sleep(0.01)
+    assert not beside._idle_workers and not os.path.exists(f"/proc/self/task/{first}")
+    assert done_by()
+
+
+def test_a_thread_that_is_needed_just_when_its_patience_ends_does_the_work(monkeypatch):
+    monkeypatch.setattr(beside, "_IDLE_TIMEOUT_SECONDS", 0.05)
+    done_by()
+    helper = beside._idle_workers.pop()  # as `begin` takes it, which then takes its time
+    time.sleep(0.3)
+    did = threading.Event()
+    helper.assign(did.set, "jammi-helper")
+    assert did.wait(20)
+
+
+def test_work_that_fails_ends_its_thread_and_is_told_of_and_the_next_is_done(monkeypatch):
+    told, failed = [], threading.Event()
+
+    def fail():
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(
+        "threading.excepthook", lambda said: (told.append(said.exc_value), failed.set())
+    )
+    submit(fail)
+    assert failed.wait(20) and isinstance(told[0], MemoryError) and not beside._idle_workers
+    assert done_by()
+
+
+def test_a_thread_is_called_as_its_work_and_has_no_context_of_the_work_before():
+    said, names, over = (
+        contextvars.ContextVar("said", default="nothing"),
+        [],
+        [threading.Event(), threading.Event()],
+    )
+
+    def work(at):
+        names.append((threading.current_thread().name, said.get()))
+        said.set("something")
+        over[at].set()
+
+    submit(lambda: work(0), "jammi-first")
+    assert over[0].wait(20)
+    until = time.monotonic() + 20
+    while not beside._idle_workers and time.monotonic() < until:
+        time.sleep(0.001)
+    [helper] = beside._idle_workers
+    assert helper.name == beside.IDLE_THREAD_NAME and helper.daemon
+    submit(lambda: work(1), "jammi-second")
+    assert over[1].wait(20) and names == [("jammi-first", "nothing"), ("jammi-second", "nothing")]
+
+
+def test_what_the_work_holds_is_let_go_when_it_is_done(monkeypatch):
+    monkeypatch.setattr(beside, "_IDLE_TIMEOUT_SECONDS", 60.0)
+
+    class Held:
+        def __init__(self, gone):
+            self._gone = gone
+
+        def __del__(self):
+            self._gone.set()
+
+    gone = threading.Event()
+    held = Held(gone)
+    submit(lambda held=held: None)
+    del held
+    assert gone.wait(15)
+
+
+def test_a_forked_child_waits_for_no_thread_of_its_parent():
+    done_by(2)
+    child = os.fork()
+    if child == 0:
+        did = threading.Event()
+        submit(did.set)
+        os._exit(0 if did.wait(20) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_a_file_is_synced_also_where_there_may_be_no_more_threads(tmp_path, monkeypatch):
+    def none(*_):
+        raise RuntimeError("can't start new thread")
+
+    synced = []
+    monkeypatch.setattr(beside._Worker, "start", none)
+    monkeypatch.setattr(files, "sync_file", synced.append)
+    files.sync_in_background(tmp_path / "log").wait()
+    assert synced == [tmp_path / "log"]
+
+
+def test_nothing_is_begun_when_the_interpreter_is_ending(monkeypatch):
+    monkeypatch.setattr(beside.sys, "is_finalizing", lambda: True)
+    with pytest.raises(RuntimeError, match="shutting down"):
+        submit(lambda: None)
+
+
+def test_an_interrupt_while_a_thread_is_started_is_no_lack_of_threads(interrupted_start):
+    with pytest.raises(KeyboardInterrupt):
+        submit(lambda: None)
+
+
+@pytest.mark.parametrize("step", ["_set_ident", "_set_tstate_lock"])
+def test_a_thread_without_memory_to_start_does_not_hang_its_caller(monkeypatch, step):
+    if not hasattr(threading.Thread, step):
+        pytest.skip("this release of Python has no such step")
+
+    def fail(_thread):
+        raise MemoryError
+
+    monkeypatch.setattr(beside._Worker, step, fail)
+    with pytest.raises(MemoryError, match="a thread could not start"):
+        submit(lambda: None)
+    monkeypatch.undo()
+    done = threading.Event()
+    submit(done.set)
+    assert done.wait(10)
+
+
+def test_an_interrupt_while_a_pool_starts_a_thread_is_a_keyboard_interrupt(monkeypatch):
+    def start(_thread):
+        try:
+            raise KeyboardInterrupt
+        finally:
+            threading.Lock().release()  # what `threading` does in its condition
+
+    with ThreadPool(1) as pool:
+        monkeypatch.setattr(threading.Thread, "start", start)
+        with pytest.raises(KeyboardInterrupt):
+            pool.submit(lambda: None)
+        monkeypatch.undo()
+        pool._threads.clear()  # the thread that never started cannot be joined

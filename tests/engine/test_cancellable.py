@@ -1,0 +1,85 @@
+"""A helper thread that ends takes nothing with it that others need."""
+
+import _imp
+import importlib
+import signal
+import threading
+import time
+
+import pytest
+
+import jammi_lab as jl
+from jammi_lab.engine.cancellable import run_cancellable, wait
+
+
+def fail_in_an_import() -> None:
+    _imp.acquire_lock()  # as an import that fails inside DuckDB can leave it
+    raise OSError(5, "Input/output error")
+
+
+def test_a_worker_that_ends_with_the_import_lock_lets_it_go() -> None:
+    with pytest.raises(OSError, match="Input/output"):
+        run_cancellable(fail_in_an_import, lambda: None)
+    assert not _imp.lock_held()
+    importlib.import_module("wave")  # with a dead holder this would wait for ever
+
+
+def test_a_statement_whose_worker_ends_with_the_import_lock_lets_it_go(
+    tmp_path, monkeypatch
+) -> None:
+    from jammi_lab.engine.stream import StreamWorker
+
+    pump = StreamWorker._read_batches
+
+    def locking(self: StreamWorker) -> None:
+        _imp.acquire_lock()
+        pump(self)
+
+    with jl.open(tmp_path / "lab") as ws:
+        ws.materialize("one", "SELECT 1 AS x")
+        monkeypatch.setattr(StreamWorker, "_read_batches", locking)
+        assert ws.sql("SELECT x FROM jammi.one").fetchall() == [(1,)]
+        assert not _imp.lock_held()
+
+
+def test_the_import_lock_of_a_thread_that_is_importing_is_left_alone() -> None:
+    has, go = threading.Event(), threading.Event()
+
+    def importing() -> None:
+        _imp.acquire_lock()
+        has.set()
+        go.wait(20)
+        _imp.release_lock()
+
+    other = threading.Thread(target=importing)
+    other.start()
+    has.wait(20)
+    assert run_cancellable(lambda: 7, lambda: None) == 7
+    assert _imp.lock_held()
+    go.set()
+    other.join()
+
+
+def test_an_interrupt_between_two_looks_stops_the_work() -> None:
+    """CPython 3.13 takes one that comes on the way back of a loop past a `try` around it."""
+
+    class Looked(threading.Event):
+        looks = 0
+
+        def wait(self, timeout: float | None = None) -> bool:
+            self.looks += 1
+            return self.is_set()
+
+    def interrupt(done: Looked) -> None:
+        while not done.looks:
+            time.sleep(0.005)
+        signal.raise_signal(signal.SIGINT)
+
+    for _ in range(10):
+        done = Looked()
+        knock = threading.Thread(target=interrupt, args=(done,))
+        knock.start()
+        with pytest.raises(KeyboardInterrupt):
+            wait(done, done.set)
+        knock.join()
+        assert done.is_set()

@@ -1,0 +1,157 @@
+"""The canonical form: what counts as the same statement."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from jammi_lab.core.anchors import Input, InputKind
+from jammi_lab.core.canonical_json import digest_of
+from jammi_lab.core.definitions import CanonicalStatement
+from jammi_lab.engine import Engine, PreparedStatement
+from jammi_lab.engine.sql import canonical_form as canonicaliser
+from jammi_lab.sources.base import ReadPlan, Relation
+from tests.engine.shelf import PAPERS, Shelf
+
+pytestmark = pytest.mark.one_engine
+
+CASES = Path(__file__).parents[1] / "cases" / "canonical"
+
+
+def pairs(name: str) -> list[tuple[str, str]]:
+    lines = [
+        line
+        for line in (CASES / name).read_text(encoding="utf-8").splitlines()
+        if line and not line.startswith("#")
+    ]
+    return list(zip(lines[::2], lines[1::2], strict=True))
+
+
+def form(engine: Engine, sql: str) -> str:
+    params = {name: 1 for name in ("wanted", "a", "b") if f"${name}" in sql}
+    [prepared] = engine.prepare(sql, params)
+    return digest_of(prepared.canonical().to_dict())
+
+
+@pytest.mark.parametrize(("one", "other"), pairs("same.sql"), ids=range(len(pairs("same.sql"))))
+def test_statements_that_say_the_same_have_one_canonical_form(
+    engine: Engine, one: str, other: str
+) -> None:
+    assert form(engine, one) == form(engine, other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), pairs("different.sql"), ids=range(len(pairs("different.sql")))
+)
+def test_statements_that_could_differ_have_different_canonical_forms(
+    engine: Engine, one: str, other: str
+) -> None:
+    assert form(engine, one) != form(engine, other)
+
+
+def test_a_source_with_a_sign_in_its_name_is_not_a_table_of_another(
+    shelf: Shelf, engine: Engine
+) -> None:
+    """A source may be called `a#b`; `a.b` is the table `b` of a source `a`."""
+    columns = pa.table({"id": [1]})
+    shelf.frame("a#b", table=columns, kind=InputKind.SOURCE)
+    shelf.put(
+        "a", "b", relation=Relation(Input(InputKind.SOURCE, "a", "b"), ReadPlan(frame=columns))
+    )
+    shelf.put(
+        "a#b", "c", relation=Relation(Input(InputKind.SOURCE, "a#b", "c"), ReadPlan(frame=columns))
+    )
+    shelf.put(
+        "a", "b#c", relation=Relation(Input(InputKind.SOURCE, "a", "b#c"), ReadPlan(frame=columns))
+    )
+    shelf.put(
+        "a%23b",
+        "c",
+        relation=Relation(Input(InputKind.SOURCE, "a%23b", "c"), ReadPlan(frame=columns)),
+    )
+    names = ('"a#b"', "a.b", '"a#b".c', 'a."b#c"', '"a%23b".c')
+    assert len({form(engine, f"SELECT id FROM {name}") for name in names}) == len(names)
+
+
+def test_there_are_enough_cases() -> None:
+    assert len(pairs("same.sql")) >= 50
+    assert len(pairs("different.sql")) >= 150
+
+
+def test_lines_and_comments_between_words_do_not_matter(engine: Engine) -> None:
+    assert form(engine, "SELECT id FROM papers WHERE year > 2000") == form(
+        engine, "-- who\nSELECT\n\tid -- é\nFROM /* x\n */ papers\nWHERE year>2000\n;\n"
+    )
+
+
+def test_the_canonical_form_does_not_depend_on_the_rows(engine: Engine, shelf: Shelf) -> None:
+    before = form(engine, "SELECT id FROM papers")
+    shelf.frame("papers", table=PAPERS.slice(0, 1), kind=InputKind.SOURCE)
+    assert form(engine, "SELECT id FROM papers") == before
+
+
+def test_a_column_that_is_added_and_not_read_leaves_the_canonical_form_alone(
+    engine: Engine, shelf: Shelf
+) -> None:
+    sql = "SELECT q.id FROM (SELECT * FROM papers) q JOIN jammi.top t ON q.id = t.id"
+    before = form(engine, sql)
+    shelf.frame("papers", table=PAPERS.append_column("more", [[1, 2, 3, 4]]), kind=InputKind.SOURCE)
+    assert form(engine, sql) == before
+
+
+def test_the_type_of_an_input_that_changes_the_output_changes_the_canonical_form(
+    engine: Engine, shelf: Shelf
+) -> None:
+    before = form(engine, "SELECT id FROM papers")
+    shelf.frame(
+        "papers",
+        table=PAPERS.set_column(0, "id", PAPERS["id"].cast("int32")),
+        kind=InputKind.SOURCE,
+    )
+    assert form(engine, "SELECT id FROM papers") != before
+
+
+def test_what_sqlglot_cannot_follow_is_still_canonical(
+    prepare: Callable[..., PreparedStatement],
+) -> None:
+    alias = prepare("SELECT id AS x, x + 1 AS y FROM papers WHERE y > 2").canonical()
+    pivot = prepare("PIVOT papers ON venue USING count(*)").canonical()
+    assert (alias.scheme, pivot.scheme) == ("tree-1", "text-1")
+    assert prepare("SELECT * FROM papers ORDER BY 1 DESC, 2").canonical().text
+
+
+def test_the_canonical_text_names_inputs_by_their_address(
+    prepare: Callable[..., PreparedStatement],
+) -> None:
+    assert '"result:top"' in prepare("SELECT t.id FROM JAMMI.Top t").canonical().text
+
+
+def test_a_form_is_made_once_for_one_statement_over_the_same_columns(
+    shelf: Shelf, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+
+    def counted(*given: Any) -> CanonicalStatement:
+        made.append(given[1].text)
+        return as_before(*given)
+
+    as_before = canonicaliser._canonicalize
+    monkeypatch.setattr(canonicaliser, "_canonicalize", counted)
+    sql = "SELECT id, venue FROM papers WHERE id = 123454321"
+    forms = [engine.prepare(sql)[0].canonical() for _ in range(2)]
+    assert forms[0] == forms[1] and len(made) == 1
+    shelf.frame("papers", table=PAPERS.append_column("more", PAPERS["id"]), kind=InputKind.SOURCE)
+    engine.prepare(sql)[0].canonical()
+    assert len(made) == 2
+
+
+def test_a_long_list_keeps_its_values_and_is_no_other_list(engine: Engine) -> None:
+    def form(values: range) -> CanonicalStatement:
+        return engine.prepare(f"SELECT id FROM papers WHERE id IN ({', '.join(map(str, values))})")[
+            0
+        ].canonical()
+
+    assert form(range(20_000)) == form(range(20_000)) != form(range(1, 20_001))
+    assert form(range(20_000)).scheme.startswith("tree")

@@ -1,0 +1,324 @@
+"""What a person reads when a statement cannot be run: one sentence, the place, near names, what to do."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from jammi_lab.core.anchors import InputKind
+from jammi_lab.core.errors import (
+    JammiError,
+    ResourceExhausted,
+    SourceUnavailable,
+    SqlError,
+    StatementNotAllowed,
+    TableDamaged,
+    TableNotFound,
+)
+from jammi_lab.engine import Engine
+from jammi_lab.engine.duckdb_errors import parse_error
+from jammi_lab.engine.sql.allowlist import JAMMI_FUNCTIONS
+from jammi_lab.engine.sql.table_functions import USAGE
+from jammi_lab.sources.base import Relation
+from tests.engine.shelf import Shelf, engine_of
+
+pytestmark = pytest.mark.one_engine
+
+
+def raised(engine: Engine, sql: str, **params: Any) -> JammiError:
+    with pytest.raises(JammiError) as error:
+        for prepared in engine.prepare(sql, params):
+            prepared.run().table()
+    assert "Traceback" not in str(error.value)
+    assert "__jammi" not in str(error.value)
+    assert "\n" not in error.value.message
+    return error.value
+
+
+@pytest.mark.parametrize(
+    ("sql", "kind", "message", "at", "near"),
+    [
+        ("SELECT * FRM papers", SqlError, 'Syntax error at or near "papers".', "papers", ()),
+        ("SELECT 1 +", SqlError, "The statement is incomplete.", None, ()),
+        ("SELECT 'abc", SqlError, "An unterminated quoted string is not closed before the end of the statement.", "'abc", ()),
+        ("SELECT nme FROM venues", SqlError, "There is no column nme in venues.", "nme", ("name",)),
+        ("SELECT v.nme FROM venues v", SqlError, "There is no column nme in venues.", "v.nme", ("name",)),
+        ("SELECT q.name FROM venues v", SqlError, "No table in FROM is named q.", "q.name", ("v",)),
+        ("SELECT vv.name FROM venues vw", SqlError, "No table in FROM is named vv.", "vv.name", ("vw",)),
+        ("SELECT q.name FROM (SELECT 1 AS name)", SqlError, "No table in FROM is named q.", "q.name", ()),
+        ("SELECT * FROM papres", TableNotFound, "There is no table papres.", "papres", ("papers",)),
+        ("SELECT * FROM jammi.tpo", TableNotFound, "There is no table jammi.tpo.", "jammi.tpo", ("jammi.top",)),
+        ("SELECT uper('a')", SqlError, "There is no function uper().", "uper", ("upper", "power")),
+        ("SELECT sum(venue) FROM papers", SqlError, "There is no function sum(VARCHAR).", "sum", ()),
+        ("SELECT venue + 1 FROM papers", SqlError, "The operator + does not take (VARCHAR, INTEGER).", "+", ()),
+        ("SELECT * FROM nothing_like_it", TableNotFound, "There is no table nothing_like_it.", "nothing_like_it", ()),
+        ("SELECT * FROM jammi.papers", TableNotFound, "There is no table jammi.papers.", "jammi.papers", ("papers",)),
+        ("SELECT venue::INT FROM papers", SqlError, "Could not convert string 'a' to INT32 when casting from source column venue.", "::INT", ()),
+        ("SELECT error('boo')", SqlError, "Boo.", None, ()),
+        ("SELECT * FROM papers, papers", SqlError, "Two tables in FROM are named papers.", None, ()),
+        ("SELECT id FROM jammi.top POSITIONAL JOIN jammi.top", SqlError, "Two tables in FROM are named jammi.top.", "id", ()),
+        ("SELECT * FROM a.b.c.d", SqlError, "A name in FROM has at most three parts: source.schema.table.", None, ()),
+        ("SELECT year FROM (SELECT id FROM papers)", SqlError, "The column year is not available here.", "year", ()),
+        ("SELECT v.year FROM papers p, venues v", SqlError, "There is no column year in v.", "v.year", ()),
+        ("SELECT id FROM papers, jammi.top", SqlError, "The column id is ambiguous: it may be papers.id or top.id.", "id", ()),
+        ("ATTACH 'x' AS y", StatementNotAllowed, "ATTACH is not supported.", "ATTACH", ()),
+        ("FROM 'a.csv'", StatementNotAllowed, "A file path cannot be used as a table name.", "'a.csv'", ()),
+        ("FROM read_csv('a.csv')", StatementNotAllowed, "read_csv() is not available as a table function.", None, ()),
+        ("SELECT current_setting('x')", StatementNotAllowed, "The function current_setting() is not available in a workspace.", "current", ()),
+        ("SELECT 1; SELECT 'é'; SELECT nope FROM papers", SqlError, "There is no column nope in papers.", "nope", ()),
+        ("SELECT 'ééé', nope FROM papers", SqlError, "There is no column nope in papers.", "nope", ()),
+        ("-- é\n\n SELECT '🦆', nope FROM papers -- c", SqlError, "There is no column nope in papers.", "nope", ()),
+        ("SELECT '🦆' FROM nowhere", TableNotFound, "There is no table nowhere.", "nowhere", ()),
+        ("SELECT '🦆', foo(1)", SqlError, "There is no function foo().", "foo", None),
+        ("SELECT 'é', venue::INT FROM papers ORDER BY id", SqlError, "Could not convert string 'a' to INT32 when casting from source column venue.", "::INT", ()),
+        ("\ufeffSELECT\u00a0nope FROM papers", SqlError, "There is no column nope in papers.", "nope", ()),
+        ("EXPLAIN SELECT 'é', nope FROM papers", SqlError, "There is no column nope in papers.", "nope", ()),
+        ("DESCRIBE SELECT 'é', nope FROM papers", SqlError, "There is no column nope in papers.", "nope", ()),
+    ],
+)  # fmt: skip
+def test_an_error_says_what_is_wrong_and_where(
+    engine: Engine,
+    sql: str,
+    kind: type[JammiError],
+    message: str,
+    at: str | None,
+    near: tuple[str, ...] | None,
+) -> None:
+    error = raised(engine, sql)
+    assert type(error) is kind
+    assert error.message == message
+    if near is not None:
+        assert error.near == near
+    if at is not None:
+        assert error.statement == sql
+        assert error.position == sql.index(at)
+
+
+def test_near_names_never_come_from_the_system_catalog(engine: Engine) -> None:
+    for name in ("pg_enm", "duckdb_table", "sqlite_maste", "pragma_versio"):
+        assert raised(engine, f"SELECT * FROM {name}").near == ()
+
+
+def test_a_conversion_error_under_an_order_is_placed_in_what_was_written(engine: Engine) -> None:
+    sql = "SELECT venue::INT AS x FROM papers GROUP BY venue LIMIT 3"
+    [prepared] = engine.prepare(sql)
+    with pytest.raises(SqlError) as error:
+        prepared.run_ordered([]).table()
+    assert error.value.statement == sql
+    assert error.value.position in (None, sql.index("::INT"))
+
+
+@pytest.mark.parametrize(
+    ("sql", "at", "hint"),
+    [
+        ("SELECT count(*) year FROM papers", "year", "To use it as a column name, write AS year."),
+        ("SELECT 'é🦆', venue name, 2 FROM papers", "name", "To use it as a column name, write AS name."),
+        ("SELECT id venue more FROM papers", "more", ""),
+        ("SELECT id FROM papers WHERE id = 1 GROUP ORDER BY 1", "ORDER", ""),
+        ('SELECT id FROM papers WHERE venue = "Oslo"', '"Oslo"', "Text literals use single quotes: 'Oslo'."),
+        ("SELECT 'é', id FROM papers WHERE venue IN (Oslo, Rome)", "Oslo", "Text literals use single quotes: 'Oslo'."),
+        ("SELECT nothing_so FROM papers", "nothing_so", ""),
+        ("SELECT left(venue) FROM papers", "left", "It takes left(VARCHAR, BIGINT)."),
+        ("SELECT avg(id, 1, 2) FROM papers", "avg", "It takes avg(DECIMAL) or avg(SMALLINT) or avg(INTEGER) or others."),
+        ("SELECT concat_ws() FROM papers", "concat_ws", "Cast the arguments to a type that it takes."),
+        ("SELECT row_number() FROM papers", "row_number", "Write row_number(…) OVER (ORDER BY …)."),
+        ("SELECT id FROM papers WHERE count(*) > 1", "count", "A condition on groups belongs in HAVING, after GROUP BY."),
+        ("SELECT id FROM papers WHERE rank() OVER () = 1", "rank", "belongs in QUALIFY"),
+        ("SELECT venue, id FROM papers GROUP BY venue", "id", "List it in GROUP BY"),
+        ("SELECT venue::INT FROM papers", "::INT", "TRY_CAST gives NULL"),
+        ("SELECT sum(venue) FROM papers", "sum", "VARCHAR is text: cast it"),
+    ],
+)  # fmt: skip
+def test_a_usual_slip_in_a_statement_is_told_with_what_to_write(
+    engine: Engine, sql: str, at: str, hint: str
+) -> None:
+    error = raised(engine, sql)
+    assert type(error) is SqlError and error.position == sql.index(at)
+    assert error.hint == hint if not hint or hint.endswith(".") else hint in error.hint
+
+
+def test_a_table_function_with_a_slip_in_its_name_is_told_with_the_near_one(engine: Engine) -> None:
+    assert raised(engine, "FROM serch('vectors', 'text')").near == ("search",)
+    assert raised(engine, "FROM generate_serie(1, 3)").near == ("generate_series",)
+    assert set(JAMMI_FUNCTIONS) == set(USAGE)
+
+
+def test_a_create_table_says_how_tables_are_made(engine: Engine) -> None:
+    assert "ws.materialize" in raised(engine, "CREATE TABLE x AS SELECT 1").hint
+    assert "%%jammi -m" in raised(engine, "CREATE TABLE x AS SELECT 1").hint
+
+
+def test_a_path_says_how_files_are_added(engine: Engine) -> None:
+    for sql in (
+        "FROM 'a.csv'",
+        "FROM read_parquet('a.parquet')",
+        "FROM 's3://b/x.parquet'",
+        "ATTACH 'x.db'",
+    ):
+        assert "ws.sources.add" in raised(engine, sql).hint
+
+
+def test_a_json_column_in_the_statement_is_not_blamed_on_the_source(
+    shelf: Shelf, engine: Engine
+) -> None:
+    assert type(raised(engine, "SELECT json(venue) FROM papers")) is SqlError
+
+
+# -- sources that cannot be read ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def files(shelf: Shelf, tmp_path: Path) -> Path:
+    pq.write_table(
+        pa.table({"x": list(range(50_000)), "s": [f"v{i}" for i in range(50_000)]}),
+        tmp_path / "whole.parquet",
+        row_group_size=1000,
+    )
+    whole = (tmp_path / "whole.parquet").read_bytes()
+    (tmp_path / "torn.parquet").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "empty.parquet").touch()
+    (tmp_path / "burnt.parquet").write_bytes(whole[:1000] + bytes(199_000) + whole[200_000:])
+    (tmp_path / "late.csv").write_text("a,b\n" + "1,2\n" * 60_000 + "x,5\n")
+    (tmp_path / "ragged.csv").write_text("a,b\n" + "1,2\n" * 60_000 + "4,5,6\n")
+    (tmp_path / "latin.csv").write_bytes(b"a,b\n1,caf\xe9\n")
+    (tmp_path / "broken.json").write_text('{"a":1}\n{"a":')
+    for file in tmp_path.iterdir():
+        if file.is_file():
+            shelf.body(file.stem, body=f"SELECT * FROM read_{file.suffix[1:]}('{file}')")
+    shelf.body("gone", body=f"SELECT * FROM read_parquet('{tmp_path}/gone.parquet')")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "name", ["torn", "empty", "burnt", "gone", "late", "ragged", "latin", "broken"]
+)
+def test_a_source_that_cannot_be_read_is_named_without_its_folder(
+    engine: Engine, files: Path, name: str
+) -> None:
+    error = raised(engine, f"SELECT * FROM {name}")
+    assert type(error) is SourceUnavailable
+    assert error.message.startswith(f"The source {name} cannot be read: ")
+    assert str(files) not in str(error)
+    assert "{" not in str(error)
+
+
+def test_a_column_that_goes_between_binding_and_running_is_told_as_such(
+    engine: Engine, files: Path
+) -> None:
+    [prepared] = engine.prepare("SELECT x, s FROM whole")
+    pq.write_table(pa.table({"x": [1]}), files / "whole.parquet")
+    with pytest.raises(SqlError) as caught:
+        prepared.run().table()
+    assert (
+        caught.value.message
+        == "The column s is no longer in whole: it changed while the statement was being prepared."
+    )
+    assert caught.value.near == () and caught.value.hint == "Run the statement again."
+
+
+def test_a_ragged_line_is_numbered(engine: Engine, files: Path) -> None:
+    assert (
+        "ragged.csv, line 60002 has 3 columns where 2 are expected."
+        in raised(engine, "FROM ragged").message
+    )
+
+
+def test_a_value_of_another_type_is_told_with_line_and_column(engine: Engine, files: Path) -> None:
+    assert (
+        "late.csv, line 60002: column a: Could not convert string \"x\" to 'BIGINT'."
+        in raised(engine, "FROM late").message
+    )
+
+
+def test_of_two_sources_the_broken_one_is_named(engine: Engine, files: Path) -> None:
+    assert (
+        "burnt"
+        in raised(engine, "SELECT * FROM whole JOIN burnt USING (x)").message.split(" cannot ")[0]
+    )
+
+
+def test_a_result_table_that_cannot_be_read_is_damaged(
+    engine: Engine, shelf: Shelf, files: Path
+) -> None:
+    shelf.body(
+        "jammi",
+        "bad",
+        body=f"SELECT * FROM read_parquet('{files}/torn.parquet')",
+        kind=InputKind.RESULT,
+    )
+    error = raised(engine, "FROM jammi.bad")
+    assert type(error) is TableDamaged
+    assert error.table == "bad"
+
+
+def test_a_conversion_in_the_statement_over_a_file_is_an_error_of_the_statement(
+    engine: Engine, files: Path
+) -> None:
+    assert type(raised(engine, "SELECT s::INT FROM whole")) is SqlError
+
+
+def test_describing_a_body_that_cannot_be_read_says_so(engine: Engine, files: Path) -> None:
+    with pytest.raises(SourceUnavailable) as error:
+        engine.describe(f"SELECT * FROM read_parquet('{files}/torn.parquet')")
+    assert str(files) not in str(error.value)
+
+
+def test_describing_a_body_gives_its_columns(engine: Engine, files: Path) -> None:
+    assert engine.describe(f"SELECT * FROM read_parquet('{files}/whole.parquet')") == {
+        "x": "BIGINT",
+        "s": "VARCHAR",
+    }
+
+
+def test_a_query_of_ours_gives_its_rows_or_says_that_the_source_cannot_be_read(
+    engine: Engine, files: Path
+) -> None:
+    assert engine.query(f"SELECT max(x), count(*) FROM read_parquet('{files}/whole.parquet')") == [
+        (49_999, 50_000)
+    ]
+    with pytest.raises(SourceUnavailable):
+        engine.query(f"SELECT max(x) FROM read_parquet('{files}/gone.parquet')")
+
+
+def test_running_out_of_memory_is_typed_and_the_next_statement_works(
+    shelf: Shelf, tmp_path: Path
+) -> None:
+    engine = engine_of(
+        shelf, tmp_path, engine__memory_limit="60MB", engine__temp_quota="1MB", engine__threads=1
+    )
+    with pytest.raises(ResourceExhausted, match="memory") as error:
+        engine.prepare("SELECT list(hash(range)) FROM range(50000000)")[0].run().table()
+    assert "engine.memory_limit" in error.value.hint
+    with pytest.raises(ResourceExhausted):
+        engine.prepare("SELECT hash(range) AS h, range FROM range(20000000) ORDER BY h")[
+            0
+        ].run().table()
+    assert engine.prepare("SELECT 1 AS x")[0].run().table().to_pylist() == [{"x": 1}]
+    engine.close()
+
+
+def test_a_fault_in_the_middle_of_a_stream_is_taken_apart() -> None:
+    wrapped = OSError(
+        'Invalid Input Error: Attempting to execute\nError: {"exception_type":"Conversion","exception_message":"a\\nb","position":"3"}'
+    )
+    fault = parse_error(wrapped)
+    assert (fault.kind, fault.message, fault.position) == ("Conversion", "a\nb", 3)
+
+
+def test_a_text_that_is_not_sql_text_is_refused(engine: Engine) -> None:
+    for sql in ("", "  ", ";", "-- only words", "SELECT '\ud800'", "SELECT 1\0"):
+        assert isinstance(raised(engine, sql), SqlError)
+
+
+def test_an_error_of_a_provider_comes_through(shelf: Shelf, engine: Engine) -> None:
+    class Bad:
+        def resolve(self, parts: tuple[str, ...]) -> Relation | None:
+            raise SourceUnavailable(f"{parts[0]} is away.")
+
+        def names(self) -> list[str]:
+            return []
+
+    with pytest.raises(SourceUnavailable, match="away"):
+        engine.prepare("FROM nowhere", extra_resolvers=[Bad()])

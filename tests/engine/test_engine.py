@@ -1,0 +1,517 @@
+"""Instances, namespaces, interrupts, threads."""
+
+import gc
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from jammi_lab.core.anchors import Input, InputKind
+from jammi_lab.core.errors import (
+    InvalidArgument,
+    JammiError,
+    SessionClosed,
+    SqlError,
+    TableNotFound,
+)
+from jammi_lab.engine import Engine, PreparedStatement
+from jammi_lab.engine import cancellable as waiting
+from jammi_lab.engine import engine as session
+from jammi_lab.engine import tenant_session as instances
+from jammi_lab.engine.stream import StreamWorker
+from jammi_lab.sources.base import ReadPlan, Relation, Requirements
+from tests.engine.shelf import Shelf, engine_of
+from tests.sizes import sized, soak
+
+ROOT = Path(__file__).resolve().parents[2]
+LONG = "SELECT count(DISTINCT hash(a.range + b.range)) AS n FROM range(30000) a, range(30000) b"
+
+MEASURED = "SELECT count(DISTINCT hash(range)) AS n FROM range({})"
+"""One of the shapes whose progress DuckDB can tell."""
+
+
+def attached(engine: Engine) -> list[str]:
+    rows = (
+        engine.session(None)
+        .main.cursor()
+        .execute("SELECT database_name FROM duckdb_databases() WHERE NOT internal")
+        .fetchall()
+    )
+    return sorted(name for (name,) in rows)
+
+
+def test_several_statements_are_gated_before_the_first_is_prepared(
+    shelf: Shelf, engine: Engine
+) -> None:
+    with pytest.raises(JammiError):
+        engine.prepare("SELECT id FROM papers; DROP TABLE papers")
+    assert shelf.asked == []
+
+
+def test_several_statements_come_in_order(engine: Engine) -> None:
+    prepared = engine.prepare("SELECT 1 AS x;\n-- then\nSELECT 2 AS x; SELECT 3 AS x;")
+    assert [p.run().table()["x"].to_pylist() for p in prepared] == [[1], [2], [3]]
+    assert [p.statement for p in prepared] == [
+        "SELECT 1 AS x",
+        "-- then\nSELECT 2 AS x",
+        "SELECT 3 AS x",
+    ]
+
+
+def test_show_tables_lists_what_the_providers_know(
+    rows: Callable[..., list[dict[str, Any]]],
+) -> None:
+    assert {"name": "papers"} in rows("SHOW TABLES")
+    assert {"name": "jammi.top"} in rows("show tables;")
+
+
+def test_show_tables_of_nothing_is_empty(tmp_path: Path) -> None:
+    engine = engine_of(Shelf(), tmp_path)
+    assert engine.prepare("SHOW TABLES")[0].run().table().to_pydict() == {"name": []}
+    engine.close()
+
+
+def test_explain_shows_the_plan_and_reads_the_inputs(
+    prepare: Callable[..., PreparedStatement],
+) -> None:
+    prepared = prepare("EXPLAIN SELECT id FROM papers WHERE year > $y", y=1)
+    table = prepared.run().table()
+    assert (
+        table.schema.names
+        == [name for name, _ in prepared.output]
+        == ["explain_key", "explain_value"]
+    )
+    assert (
+        "PROJECTION" in table["explain_value"][0].as_py()
+        or "SCAN" in table["explain_value"][0].as_py()
+    )
+    assert prepared.volatile == ("explain",)
+
+
+def test_extra_providers_are_asked_after_the_registered_ones(shelf: Shelf, engine: Engine) -> None:
+    extra = Shelf()
+    extra.frame("papers", table=pa.table({"wrong": [1]}))
+    extra.frame("variable", table=pa.table({"v": [7]}))
+    [prepared] = engine.prepare(
+        "SELECT v, id FROM variable, papers LIMIT 1", extra_resolvers=[extra]
+    )
+    assert prepared.run().table().to_pylist() == [{"v": 7, "id": 1}]
+    with pytest.raises(TableNotFound):
+        engine.prepare("FROM variable")
+
+
+def test_a_prepared_statement_keeps_the_version_that_it_was_prepared_with(
+    shelf: Shelf, engine: Engine
+) -> None:
+    [first] = engine.prepare("SELECT score FROM jammi.top")
+    shelf.frame("jammi", "top", table=pa.table({"id": [1], "score": [9.0]}), kind=InputKind.RESULT)
+    [second] = engine.prepare("SELECT score FROM jammi.top")
+    one, other = first.run(), second.run()
+    assert other.table().to_pylist() == [{"score": 9.0}]
+    assert one.table().to_pylist() == [{"score": 0.5}, {"score": 0.25}]
+    assert first.run().table().to_pylist() == [{"score": 0.5}, {"score": 0.25}]
+
+
+def test_two_versions_of_one_name_may_be_open_at_once(shelf: Shelf, engine: Engine) -> None:
+    streams = []
+    for version in (1, 2):
+        shelf.frame(
+            "jammi", "big", table=pa.table({"v": [version] * 500_000}), kind=InputKind.RESULT
+        )
+        streams.append(engine.prepare("SELECT v FROM jammi.big")[0].run())
+    assert [set(s.table()["v"].unique().to_pylist()) for s in streams] == [{1}, {2}]
+
+
+def test_tenants_see_only_their_own_instance(shelf: Shelf, engine: Engine) -> None:
+    assert engine.session("a") is engine.session("a")
+    assert engine.session("a").main is not engine.session("b").main
+    [prepared] = engine.prepare("SELECT count(*) AS n FROM papers", tenant="a")
+    assert prepared.run().table().to_pylist() == [{"n": 4}]
+
+
+def test_the_least_recently_used_instance_beyond_eight_is_closed(engine: Engine) -> None:
+    first = engine.session("t0")
+    kept = engine.session("t1")
+    for number in range(2, 8):
+        engine.session(f"t{number}")
+    assert engine.session("t1") is kept
+    engine.session("t8")
+    assert engine.session("t1") is kept
+    assert engine.session("t0") is not first
+
+
+def test_an_instance_with_an_open_stream_is_not_closed_for_others(
+    shelf: Shelf, engine: Engine
+) -> None:
+    shelf.frame("big", table=pa.table({"x": list(range(2_000_000))}))
+    held = engine.session("t0")
+    with engine.prepare("SELECT x FROM big", tenant="t0")[0].run() as stream:
+        next(stream.batches())
+        for number in range(1, 12):
+            engine.session(f"t{number}")
+        assert engine.session("t0") is held
+
+
+def test_an_open_stream_survives_the_eviction_of_others(shelf: Shelf, engine: Engine) -> None:
+    shelf.frame("big", table=pa.table({"x": list(range(400_000))}))
+    stream = engine.prepare("SELECT x FROM big", tenant="t0")[0].run()
+    for number in range(1, 12):
+        engine.session(f"t{number}")
+    assert len(stream.table()) == 400_000
+
+
+def test_the_memory_budget_is_shared_out(shelf: Shelf, tmp_path: Path) -> None:
+    engine = engine_of(shelf, tmp_path, engine__memory_limit="800MB")
+
+    def limit(tenant: str) -> int:
+        return session.duckdb_instances.memory_limit(engine.session(tenant).main)
+
+    alone = limit("a")
+    engine.session("b")
+    assert limit("a") == pytest.approx(alone / 2, rel=0.02)
+    engine.close()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("engine__memory_limit", "3 lots"), ("engine__temp_quota", "2 heaps")]
+)
+def test_a_setting_that_duckdb_does_not_take_is_named(
+    shelf: Shelf, tmp_path: Path, key: str, value: str
+) -> None:
+    engine = engine_of(shelf, tmp_path, **{key: value})
+    with pytest.raises(InvalidArgument, match=key.replace("__", ".")):
+        engine.prepare("SELECT 1")
+    engine.close()
+
+
+def test_the_time_zone_is_the_one_that_was_set_on_every_cursor(
+    shelf: Shelf, tmp_path: Path
+) -> None:
+    engine = engine_of(shelf, tmp_path, engine__timezone="Asia/Tokyo")
+    [prepared] = engine.prepare("SELECT TIMESTAMPTZ '2020-01-01 20:00:00+00'::DATE::VARCHAR AS d")
+    assert prepared.run().table().to_pylist() == [{"d": "2020-01-02"}]
+    assert engine.environment()["timezone"] == "Asia/Tokyo"
+    engine.close()
+
+
+def test_spill_folders_are_gone_after_close(shelf: Shelf, tmp_path: Path) -> None:
+    engine = engine_of(shelf, tmp_path / "spill", engine__memory_limit="100MB", engine__threads=1)
+    table = engine.prepare(
+        "SELECT hash(range) AS h, range FROM range(6000000) ORDER BY h LIMIT 5000000"
+    )[0].run()
+    next(table.batches())
+    table.close()
+    engine.close()
+    assert not (tmp_path / "spill").exists() or list((tmp_path / "spill").iterdir()) == []
+
+
+def test_a_closed_engine_says_so_and_closing_twice_is_fine(shelf: Shelf, tmp_path: Path) -> None:
+    engine = engine_of(shelf, tmp_path)
+    [prepared] = engine.prepare("SELECT 1")
+    engine.close()
+    engine.close()
+    for call in (lambda: engine.prepare("SELECT 1"), prepared.run, lambda: engine.session(None)):
+        with pytest.raises(SessionClosed, match="closed"):
+            call()
+
+
+def test_closing_the_engine_stops_a_running_statement(shelf: Shelf, tmp_path: Path) -> None:
+    engine = engine_of(shelf, tmp_path)
+    [prepared] = engine.prepare(LONG)
+    caught: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            prepared.run().table()
+        except JammiError as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    while not engine.session(None).workers:
+        time.sleep(0.01)
+    engine.close()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert caught
+
+
+@soak
+def test_eight_threads_never_take_each_others_answers(shelf: Shelf, engine: Engine) -> None:
+    for number in range(8):
+        shelf.frame(
+            "jammi", f"t{number}", table=pa.table({"x": [number] * 100}), kind=InputKind.RESULT
+        )
+    wrong: list[object] = []
+
+    def work(number: int) -> None:
+        try:
+            for i in range(sized(15, 50)):
+                [prepared] = engine.prepare(
+                    f"SELECT DISTINCT x + $i AS v FROM jammi.t{number}", {"i": i}
+                )
+                rows = prepared.run().table().to_pylist()
+                if rows != [{"v": number + i}] or [
+                    i.relation.input.name for i in prepared.inputs
+                ] != [f"t{number}"]:
+                    wrong.append((number, i, rows))
+        except BaseException as error:
+            wrong.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert attached(engine) == ["memory"]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT nope FROM papers",
+        "SELECT venue::INT FROM papers",
+        "SELECT id FROM papers; SELECT id FROM nowhere",
+        "SELECT error('x') FROM papers",
+    ],
+)
+def test_nothing_is_left_attached_after_a_failure(engine: Engine, sql: str) -> None:
+    with pytest.raises(JammiError):
+        engine.prepare(sql)[-1].run().table()
+    assert attached(engine) == ["memory"]
+    twins = (
+        engine.session(None)
+        .replicas.cursor()
+        .execute("SELECT count(*) FROM duckdb_databases() WHERE NOT internal")
+        .fetchone()
+    )
+    assert twins == (1,)
+
+
+def test_a_forgotten_stream_lets_go_of_its_namespace(shelf: Shelf, engine: Engine) -> None:
+    shelf.frame("big", table=pa.table({"x": list(range(2_000_000))}))
+    stream = engine.prepare("SELECT x FROM big")[0].run()
+    next(stream.batches())
+    assert attached(engine) != ["memory"]
+    del stream
+    gc.collect()
+    assert attached(engine) == ["memory"]
+
+
+def test_a_closed_stream_lets_go_of_its_namespace(shelf: Shelf, engine: Engine) -> None:
+    shelf.frame("big", table=pa.table({"x": list(range(2_000_000))}))
+    with engine.prepare("SELECT x FROM big")[0].run() as stream:
+        next(stream.batches())
+    assert attached(engine) == ["memory"]
+
+
+def test_an_internal_failure_sets_the_instance_aside(
+    engine: Engine, prepare: Callable[..., PreparedStatement]
+) -> None:
+    before = engine.session(None)
+    place = prepare("SELECT 1")._parsed.error_context()
+    error = engine.translate_error(RuntimeError("INTERNAL Error: boom"), None, before, place)
+    assert isinstance(error, SqlError)
+    assert engine.session(None) is not before
+    session._RETIRED_SESSIONS.remove(before)
+    before.close()
+
+
+def test_closing_does_not_wait_for_an_instance_that_waits_for_a_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = engine_of(Shelf(), tmp_path)
+    answered, held = threading.Event(), engine.session(None)
+
+    class Waiting:
+        def close(self, real: Any = held.main) -> None:
+            assert answered.wait(60)
+            real.close()
+
+    monkeypatch.setattr(instances, "CLOSE_TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr(held, "main", Waiting())
+    engine.close()
+    answered.set()
+    while any(thread.name == "jammi-engine-close" for thread in threading.enumerate()):
+        time.sleep(0.01)
+
+
+# -- interrupts -----------------------------------------------------------------------------------------------------------------------------
+
+CHILD = f"""
+import os, signal, sys, threading, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from pathlib import Path
+from tests.engine.shelf import Shelf, engine_of
+import pyarrow as pa
+shelf = Shelf()
+shelf.frame("papers", table=pa.table({{"id": list(range(100))}}))
+engine = engine_of(shelf, Path(sys.argv[1]))
+engine.prepare("SELECT 1")[0].run().table()
+def left():
+    rows = engine.session(None).main.cursor().execute("SELECT count(*) FROM duckdb_databases() WHERE NOT internal").fetchone()
+    return rows[0]
+def interrupted(work):
+    threading.Timer(float(sys.argv[2]), os.kill, (os.getpid(), signal.SIGINT)).start()
+    began = time.monotonic()
+    try:
+        work()
+    except KeyboardInterrupt as error:
+        return time.monotonic() - began
+    return None
+LONG = {LONG!r}
+def slow_consumer():
+    n = 0
+    for batch in engine.prepare("SELECT a.id FROM papers a, range(100000000)")[0].run().batches():
+        n += batch.num_rows
+for work in (
+    lambda: engine.prepare(LONG)[0].run().table(),
+    lambda: engine.prepare("SELECT id, n FROM papers, (" + LONG + ")")[0].run_ordered([]).table(),
+    slow_consumer,
+    lambda: engine.prepare(LONG)[0].run(on_progress=lambda p: None).table(),
+):
+    before = engine.session(None)
+    took = interrupted(work)
+    after = engine.prepare("SELECT count(*) AS n FROM papers")[0].run().table().to_pylist()
+    print("stopped" if took is not None and took < 20 else took, after, "kept" if engine.session(None) is before else "new", left(), flush=True)
+engine.close()
+"""
+
+
+def child(tmp_path: Path, code: str, delay: float) -> list[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    run = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), str(tmp_path), str(delay)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=environment,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
+    return run.stdout.splitlines()
+
+
+STARTING = """
+import os, signal, sys, threading
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from pathlib import Path
+from jammi_lab.engine import duckdb_instances as duck
+from tests.engine.shelf import Shelf, engine_of
+engine = engine_of(Shelf(), Path(sys.argv[1]))
+start = duck.open_main
+def slow(*given):
+    made = start(*given)
+    threading.Timer(float(sys.argv[2]), os.kill, (os.getpid(), signal.SIGINT)).start()
+    made.execute("SET enable_progress_bar = false")
+    made.execute("SELECT sum(a.range) FROM range(1000000) a, range(500) b")
+    return made
+duck.open_main = slow
+try:
+    engine.prepare("SELECT 1")[0].run().table()
+except BaseException as error:
+    print(type(error).__name__)
+duck.open_main = start
+print(engine.prepare("SELECT 1 AS x")[0].run().table().to_pylist())
+engine.close()
+for thread in threading.enumerate():
+    if thread is not threading.main_thread():
+        thread.join()  # a start that took longer than an interrupt waits for
+"""
+
+
+def test_an_interrupt_while_the_engine_starts_is_an_interrupt_and_the_next_statement_works(
+    tmp_path: Path,
+) -> None:
+    assert child(tmp_path, STARTING, 0.2) == ["KeyboardInterrupt", "[{'x': 1}]"]
+
+
+@pytest.mark.parametrize("delay", [0.4, 1.0])
+def test_an_interrupt_stops_the_statement_and_the_next_one_works(
+    tmp_path: Path, delay: float
+) -> None:
+    assert child(tmp_path, CHILD, delay) == ["stopped [{'n': 100}] kept 1"] * 4
+
+
+def test_what_does_not_stop_is_set_aside_and_the_interrupt_comes_through(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(waiting, "STOP_TIMEOUT_SECONDS", 0.2)
+    release, stuck = threading.Event(), []
+
+    def tick() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        waiting.run_cancellable(
+            release.wait, lambda: None, on_stuck=lambda: stuck.append(True), tick=tick
+        )
+    release.set()
+    assert stuck == [True]
+
+
+def test_an_error_of_the_progress_callback_stops_the_statement(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        StreamWorker, "percent", lambda self: 50.0
+    )  # DuckDB cannot tell for every plan
+
+    def fail(percent: float) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        engine.prepare(LONG)[0].run(on_progress=fail).table()
+    assert attached(engine) == ["memory"]
+
+
+def test_progress_is_told_in_percent(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "POLL_SECONDS", 0.001)
+    told: list[float] = []
+    for rows in (
+        3_000_000,
+        12_000_000,
+        40_000_000,
+        120_000_000,
+    ):  # longer ones where the machine leaves no time to look
+        engine.prepare(MEASURED.format(rows))[0].run(on_progress=told.append).table()
+        if told:
+            break
+    assert told
+    assert all(0 <= percent <= 100 for percent in told)
+
+
+def test_a_worker_sees_the_callers_context(engine: Engine) -> None:
+    import contextvars
+
+    bound: contextvars.ContextVar[str] = contextvars.ContextVar("bound", default="")
+    bound.set("here")
+    assert waiting.run_cancellable(bound.get, lambda: None) == "here"
+
+
+def test_a_filesystem_of_a_relation_is_made_known(shelf: Shelf, engine: Engine) -> None:
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    with memory.open("/x.csv", "w") as file:
+        file.write("a,b\n1,2\n")
+    body = "SELECT * FROM read_csv('memory://x.csv')"
+    shelf.put(
+        "remote",
+        relation=Relation(
+            Input(InputKind.SOURCE, "remote"),
+            ReadPlan(body=body),
+            requirements=Requirements(filesystem=memory),
+        ),
+    )
+    for _ in range(2):
+        assert engine.prepare("FROM remote")[0].run().table().to_pylist() == [{"a": 1, "b": 2}]

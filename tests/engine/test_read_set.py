@@ -1,0 +1,180 @@
+"""Which columns of which input a statement reads, and what it puts out."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from jammi_lab.core.anchors import Input, InputKind
+from jammi_lab.core.errors import SqlError, StatementNotAllowed
+from jammi_lab.engine import Engine, PreparedStatement
+from jammi_lab.engine.sql import allowlist as gate
+from jammi_lab.sources.base import ReadPlan, Relation
+from tests.engine.shelf import PAPERS, Shelf
+
+pytestmark = pytest.mark.one_engine
+
+CASES = Path(__file__).parents[1] / "cases" / "readset" / "readset.sql"
+HOSTILE = [
+    'a"b',
+    "a\nb",
+    "a\tb",
+    "\u202eabc",
+    "🦆",
+    "é",
+    "é",
+    "x" * 300,
+    "../../etc/passwd",
+    "t[1]",
+    "a.b",
+    "a b",
+    "select",
+    "'; DROP TABLE x; --",
+    "`",
+    "\\",
+    "$x",
+    "*",
+    "%s",
+]
+
+
+def cases() -> list[tuple[str, str]]:
+    lines = [
+        line
+        for line in CASES.read_text(encoding="utf-8").splitlines()
+        if line and not line.startswith("#")
+    ]
+    return list(zip(lines[::2], lines[1::2], strict=True))
+
+
+def read(prepared: PreparedStatement) -> str:
+    return (
+        " ".join(
+            sorted(f"{i.relation.input.label}({','.join(i.columns)})" for i in prepared.inputs)
+        )
+        or "-"
+    )
+
+
+@pytest.mark.parametrize(("sql", "expected"), cases(), ids=range(len(cases())))
+def test_the_read_set_holds_the_columns_that_are_read(
+    prepare: Callable[..., PreparedStatement], sql: str, expected: str
+) -> None:
+    assert read(prepare(sql, **({"x": 1} if "$x" in sql else {}))) == expected
+
+
+def test_the_schema_of_an_input_has_all_its_columns_in_order(
+    prepare: Callable[..., PreparedStatement],
+) -> None:
+    [bound] = prepare("SELECT id FROM papers").inputs
+    assert list(bound.schema.items()) == [
+        ("id", "BIGINT"),
+        ("venue", "VARCHAR"),
+        ("year", "INTEGER"),
+        ("cites", "DOUBLE"),
+        ("tags", "VARCHAR[]"),
+    ]
+
+
+def test_an_input_under_two_names_is_one_input(prepare: Callable[..., PreparedStatement]) -> None:
+    assert len(prepare("SELECT * FROM Papers a, papers b, PAPERS c").inputs) == 1
+
+
+def test_the_output_has_exact_names_and_types(prepare: Callable[..., PreparedStatement]) -> None:
+    prepared = prepare(
+        "SELECT ID, id AS Id, count(*) AS \"N n\", sum(year) AS s, {'A': 1} AS st, 1.0 AS d FROM papers GROUP BY id"
+    )
+    assert prepared.output == [
+        ("id", "BIGINT"), ("Id", "BIGINT"), ("N n", "BIGINT"), ("s", "HUGEINT"), ("st", "STRUCT(A INTEGER)"), ("d", "DECIMAL(2,1)"),
+    ]  # fmt: skip
+
+
+def test_output_names_may_repeat(prepare: Callable[..., PreparedStatement]) -> None:
+    prepared = prepare("SELECT 1 AS a, 2 AS a, 3 AS A")
+    assert [name for name, _ in prepared.output] == ["a", "a", "A"]
+    assert prepared.run().table().schema.names == ["a", "a", "A"]
+    assert prepared.run_ordered([]).table().schema.names == ["a", "a", "A"]
+
+
+def test_a_field_of_a_struct_reads_its_column_even_beside_one_of_a_like_name(
+    shelf: Shelf, prepare: Callable[..., PreparedStatement]
+) -> None:
+    shelf.frame("odd", table=pa.table({"a": [{"b": {"c": 1}}], "a.b": [{"c": 2}], "z": [3]}))
+    [bound] = prepare("SELECT o.a.b.c FROM odd o").inputs
+    assert "a" in bound.columns
+    assert "z" not in bound.columns
+    shelf.frame("odder", table=pa.table({"a": [{"b": 1}], "a.b": [2], "z": [3]}))
+    [bound] = prepare("SELECT o.a.b FROM odder o").inputs
+    assert "a" in bound.columns
+    assert "z" not in bound.columns
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT rowid FROM papers",
+        "SELECT id FROM papers WHERE rowid > 1",
+        "SELECT papers.rowid FROM papers",
+    ],
+)
+def test_rowid_is_no_column(prepare: Callable[..., PreparedStatement], sql: str) -> None:
+    with pytest.raises(SqlError):
+        prepare(sql)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_column_name_is_read_and_told(
+    shelf: Shelf, prepare: Callable[..., PreparedStatement], name: str
+) -> None:
+    shelf.frame("odd", table=pa.table({name: [1], "other": [2]}))
+    quoted = '"' + name.replace('"', '""') + '"'
+    prepared = prepare(f"SELECT {quoted} FROM odd")
+    [bound] = prepared.inputs
+    assert set(bound.columns) in ({name}, {name, "other"})
+    assert prepared.run().table().to_pylist() == [{name: 1}]
+    assert prepared.run_ordered([name]).table().to_pylist() == [{name: 1}]
+    prepared.canonical()
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_table_name_is_read(
+    shelf: Shelf, prepare: Callable[..., PreparedStatement], name: str
+) -> None:
+    shelf.frame(name, table=PAPERS)
+    shelf.frame("jammi", name, table=PAPERS, kind=InputKind.RESULT)
+    quoted = '"' + name.replace('"', '""') + '"'
+    prepared = prepare(f"SELECT a.id FROM {quoted} a JOIN jammi.{quoted} b USING (id)")
+    assert sorted(i.columns for i in prepared.inputs) == [("id",), ("id",)]
+    assert len(prepared.run().table()) == 4
+    prepared.canonical()
+
+
+def test_columns_given_by_the_relation_are_not_described_again(
+    shelf: Shelf, engine: Engine
+) -> None:
+    relation = Relation(
+        Input(InputKind.SOURCE, "lazy"),
+        ReadPlan(body="SELECT * FROM read_parquet('/nowhere.parquet')"),
+        columns={"x": "INTEGER"},
+    )
+    shelf.put("lazy", relation=relation)
+    [prepared] = engine.prepare("SELECT x FROM lazy")
+    assert prepared.output == [("x", "INTEGER")]
+
+
+def test_a_source_called_like_a_system_view_is_the_source(
+    shelf: Shelf, rows: Callable[..., list[dict[str, Any]]]
+) -> None:
+    shelf.frame("duckdb_tables", table=pa.table({"mine": [1]}))
+    assert rows("FROM duckdb_tables") == [{"mine": 1}]
+
+
+@pytest.mark.parametrize("function", ["duckdb_settings", "duckdb_secrets", "pragma_version"])
+def test_a_function_that_the_gate_let_through_is_refused_by_the_plan(
+    prepare: Callable[..., PreparedStatement], monkeypatch: pytest.MonkeyPatch, function: str
+) -> None:
+    monkeypatch.setattr(gate, "TABLE_FUNCTIONS", gate.TABLE_FUNCTIONS | {function})
+    with pytest.raises(StatementNotAllowed, match=rf"{function}\(\) cannot be read from"):
+        prepare(f"SELECT * FROM {function}()")

@@ -1,0 +1,25 @@
+"""A workspace beside a folder of data."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.freshness.lab import Lab
+
+
+@pytest.fixture
+def lab(tmp_path: Path, nothing_left_behind: None) -> Iterator[Lab]:
+    """A new workspace; closed after the test."""
+    lab = Lab(tmp_path)
+    yield lab
+    lab.ws.close()
+
+
+@pytest.fixture
+def papers(lab: Lab) -> Lab:
+    """A CSV of papers, `titles` made from two of its columns and `first` from `titles`."""
+    lab.csv("papers", "id,title,year", "1,Graphs,2020", "2,Trees,2021", "3,Heaps,2022")
+    lab.ws.materialize("titles", "SELECT id, title FROM papers WHERE year > 2019")
+    lab.ws.materialize("first", "SELECT min(id) AS id FROM jammi.titles")
+    return lab

@@ -1,0 +1,360 @@
+"""`jammi_catalog.*`: what SQL reads of the workspace, and what that costs."""
+
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+import jammi_lab as jl
+from jammi_lab.freshness.catalog_relations import COLUMNS
+from jammi_lab.inputs.observation import Observation
+from tests.freshness.lab import Lab
+
+CONTRACT = {
+    "sources": ["name", "kind", "location", "tenant", "anchor", "anchored_at"],
+    "tables": [
+        "name",
+        "version",
+        "table_name",
+        "kind",
+        "status",
+        "source",
+        "row_count",
+        "bytes",
+        "created_at",
+        "tenant",
+    ],
+    "columns": ["table_name", "name", "type", "position"],
+    "recipes": ["name", "kind", "definition", "definition_hash", "newest_version", "tenant"],
+    "models": ["name", "version", "dimensions", "digest", "tenant"],
+    "anchors": ["table_name", "input", "input_kind", "kind", "method", "value", "columns"],
+    "status": [
+        "name",
+        "version",
+        "verdict",
+        "reasons",
+        "rows",
+        "bytes",
+        "age_seconds",
+        "index",
+        "checks",
+        "grounds",
+    ],
+    "checks": [
+        "check_name",
+        "table_name",
+        "recipe",
+        "version",
+        "severity",
+        "outcome",
+        "failing",
+        "checked_at",
+        "verdict",
+    ],
+    "lineage": ["input", "derived", "kind"],
+    "column_lineage": ["input", "input_column", "derived", "derived_column"],
+    "mutable_tables": ["name", "version", "row_count", "tenant"],
+    "topics": ["name", "next_offset", "tenant"],
+    "sessions": ["id", "tenant", "deadline", "tables"],
+    "writers": ["id", "host", "pid", "opened_at", "alive"],
+}
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """One entry per look that is begun: whether it is deep."""
+    begun: list[bool] = []
+    first = Observation.__init__
+
+    def counted(self: Observation, *args: Any, deep: bool, **more: Any) -> None:
+        begun.append(deep)
+        first(self, *args, deep=deep, **more)
+
+    monkeypatch.setattr(Observation, "__init__", counted)
+    return begun
+
+
+def ask(lab: Lab, sql: str, **params: Any) -> list[tuple[Any, ...]]:
+    return lab.ws.sql(sql, **params).fetchall()
+
+
+@pytest.mark.parametrize("relation", CONTRACT)
+def test_every_relation_has_the_promised_columns(lab: Lab, relation: str) -> None:
+    found = lab.ws.sql(f"SELECT * FROM jammi_catalog.{relation}")
+    assert found.columns == CONTRACT[relation]
+    assert [(n, t) for n, t, *_ in ask(lab, f"DESCRIBE jammi_catalog.{relation}")] == list(
+        COLUMNS[relation].items()
+    )
+
+
+def test_sources_say_where_they_are_and_when_a_table_was_last_anchored_on_them(papers: Lab) -> None:
+    papers.ws.sources.add("idle", str(papers.path("papers.csv")), anchor="content")
+    rows = ask(
+        papers,
+        "SELECT name, kind, tenant, anchor, anchored_at FROM jammi_catalog.sources ORDER BY name",
+    )
+    assert rows == [
+        ("idle", "csv", None, "content", None),
+        ("papers", "csv", None, "auto", papers.ws.table("titles").completed_at),
+    ]
+
+
+def test_tables_have_one_row_per_version_whatever_its_status(papers: Lab) -> None:
+    with pytest.raises(jl.JammiError):
+        papers.ws.materialize("titles", "SELECT error('no') AS x FROM papers")
+    papers.ws.materialize("titles", "SELECT id FROM papers")
+    found = ask(
+        papers,
+        "SELECT name, version, status, row_count, source, table_name FROM jammi_catalog.tables WHERE name = 'titles' ORDER BY version",
+    )
+    assert [row[:5] for row in found] == [
+        ("titles", 1, "ready", 3, "papers"),
+        ("titles", 2, "failed", None, "papers"),
+        ("titles", 3, "ready", 3, "papers"),
+    ]
+    assert found[2][5] == papers.ws.table("titles").table_name
+
+
+def test_columns_are_in_the_order_of_the_table(papers: Lab) -> None:
+    name = papers.ws.table("titles").table_name
+    assert ask(
+        papers,
+        "SELECT name, type, position FROM jammi_catalog.columns WHERE table_name = $name ORDER BY position",
+        name=name,
+    ) == [
+        ("id", "BIGINT", 1),
+        ("title", "VARCHAR", 2),
+    ]
+
+
+def test_recipes_have_their_definition_and_their_newest_version(papers: Lab) -> None:
+    papers.ws.define("later", "SELECT id FROM papers")
+    rows = ask(
+        papers,
+        "SELECT name, kind, definition, newest_version FROM jammi_catalog.recipes ORDER BY name",
+    )
+    assert rows == [
+        ("first", "sql", "SELECT min(id) AS id FROM jammi.titles", 1),
+        ("later", "sql", "SELECT id FROM papers", None),
+        ("titles", "sql", "SELECT id, title FROM papers WHERE year > 2019", 1),
+    ]
+    assert ask(
+        papers, "SELECT definition_hash FROM jammi_catalog.recipes WHERE name = 'titles'"
+    ) == [(papers.ws.table("titles").definition_hash,)]
+
+
+def test_models_are_those_that_are_registered(lab: Lab) -> None:
+    lab.ws.models.register("mine", dimensions=7)
+    assert ask(lab, "SELECT name, version, dimensions, tenant FROM jammi_catalog.models") == [
+        ("mine", 1, 7, None)
+    ]
+
+
+def test_anchors_are_those_of_the_manifests(papers: Lab) -> None:
+    table = papers.ws.table("titles")
+    [anchor] = table.manifest.anchors
+    assert ask(
+        papers,
+        "SELECT * FROM jammi_catalog.anchors WHERE table_name = $name",
+        name=table.table_name,
+    ) == [
+        (
+            table.table_name,
+            "papers",
+            "source",
+            "source_version",
+            anchor.method,
+            anchor.value,
+            ["id", "title", "year"],
+        )
+    ]
+
+
+def test_lineage_is_that_of_the_newest_versions(papers: Lab) -> None:
+    edges = {(e.input, e.derived, e.kind) for e in papers.ws.lineage().edges}
+    assert (
+        set(ask(papers, "SELECT * FROM jammi_catalog.lineage"))
+        == edges
+        == {
+            ("papers", "titles", "source_version"),
+            ("titles", "first", "result_digest"),
+        }
+    )
+
+
+def test_status_says_what_ws_status_says(papers: Lab) -> None:
+    papers.csv("papers", "id,title,year", "1,Other,2020")
+    rows = ask(papers, "SELECT * EXCLUDE (age_seconds) FROM jammi_catalog.status")
+    assert rows == [
+        (
+            r.name,
+            r.version,
+            r.verdict.to_dict()["kind"],
+            r.reasons,
+            r.rows,
+            r.bytes,
+            r.index,
+            r.checks,
+            r.grounds,
+        )
+        for r in papers.ws.status()
+    ]
+    assert {row[0]: row[2] for row in rows} == {"titles": "stale", "first": "possibly_stale"}
+
+
+def test_a_statement_joins_a_relation_with_sources_and_with_itself(papers: Lab) -> None:
+    sql = (
+        "SELECT s.verdict, count(p.id) FROM jammi_catalog.status s, papers p, jammi_catalog.recipes r WHERE r.name = s.name"
+        " AND s.name = (SELECT max(name) FROM jammi_catalog.status) GROUP BY ALL"
+    )
+    assert ask(papers, sql) == [("fresh", 3)]
+
+
+def test_writers_are_the_kernels_that_have_or_had_the_workspace_open(papers: Lab) -> None:
+    other = papers.open()
+    other.close()
+    rows = ask(
+        papers,
+        "SELECT alive, pid = $pid FROM jammi_catalog.writers ORDER BY opened_at",
+        pid=__import__("os").getpid(),
+    )
+    assert rows == [(True, True), (False, True)]
+
+
+@pytest.mark.parametrize("relation", ["mutable_tables", "topics", "sessions"])
+def test_what_there_is_none_of_is_empty(lab: Lab, relation: str) -> None:
+    assert ask(lab, f"SELECT * FROM jammi_catalog.{relation}") == []
+
+
+# -- what it costs ---------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_query_that_does_not_ask_for_the_status_takes_no_look(
+    papers: Lab, looks: list[bool]
+) -> None:
+    for sql in (
+        "SELECT id FROM papers",
+        "SELECT * FROM jammi_catalog.recipes",
+        "SELECT * FROM jammi_catalog.tables",
+        "SHOW TABLES",
+    ):
+        ask(papers, sql)
+    assert looks == []
+
+
+def test_the_status_is_one_shallow_look_each_time_that_it_is_asked(
+    papers: Lab, looks: list[bool]
+) -> None:
+    ask(
+        papers, "SELECT a.name FROM jammi_catalog.status a JOIN jammi_catalog.status b USING (name)"
+    )
+    assert looks == [False]
+    ask(papers, "SELECT count(*) FROM jammi_catalog.status")
+    assert looks == [False, False]
+
+
+def test_describing_and_explaining_the_status_takes_no_look(papers: Lab, looks: list[bool]) -> None:
+    papers.ws.sql("SELECT * FROM jammi_catalog.status").columns  # noqa: B018  its columns are known before it runs
+    del looks[:]
+    papers.ws._services.engine.prepare("SELECT * FROM jammi_catalog.status")
+    assert looks == []
+
+
+def test_only_the_relation_that_is_named_is_computed(
+    papers: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from jammi_lab.freshness.catalog_relations import CatalogRelations
+
+    made: list[str] = []
+    first = CatalogRelations._table
+    monkeypatch.setattr(
+        CatalogRelations, "_table", lambda self, name: made.append(name) or first(self, name)
+    )
+    ask(papers, "SELECT count(*) FROM jammi_catalog.lineage")
+    assert made == ["lineage"]
+
+
+# -- names, tenants, and tables made from it ---------------------------------------------------------------------------------------------------
+
+
+def test_show_tables_and_near_names_know_the_relations(papers: Lab) -> None:
+    assert {(f"jammi_catalog.{name}",) for name in CONTRACT} <= set(ask(papers, "SHOW TABLES"))
+    with pytest.raises(jl.TableNotFound) as missing:
+        ask(papers, "SELECT * FROM jammi_catalog.statuss")
+    assert "jammi_catalog.status" in missing.value.near
+    assert "jammi_catalog.status" in papers.ws._services.engine.known_names()
+
+
+def test_names_are_found_in_any_case(papers: Lab) -> None:
+    assert ask(papers, 'SELECT count(*) FROM JAMMI_CATALOG."Status"') == [(2,)]
+
+
+def test_a_tenant_sees_own_and_shared_rows_and_nobody_elses(lab: Lab) -> None:
+    lab.csv("shared", "id", "1")
+    with lab.ws.tenant("acme"):
+        lab.ws.sources.add("own", str(lab.path("shared.csv")))
+        lab.ws.materialize("secret", "SELECT id FROM own")
+        assert ask(lab, "SELECT name, tenant FROM jammi_catalog.sources ORDER BY name") == [
+            ("own", "acme"),
+            ("shared", None),
+        ]
+    for tenant in (None, "other"):
+        with lab.ws.tenant(tenant):
+            assert ask(lab, "SELECT name FROM jammi_catalog.sources") == [("shared",)]
+            for relation in (
+                "tables",
+                "columns",
+                "recipes",
+                "anchors",
+                "status",
+                "lineage",
+                "column_lineage",
+            ):
+                assert ask(lab, f"SELECT * FROM jammi_catalog.{relation}") == []
+
+
+def test_a_relation_is_read_for_the_tenant_that_asked_whoever_is_bound_when_its_rows_are_taken(
+    lab: Lab,
+) -> None:
+    lab.csv("shared", "id", "1")
+    with lab.ws.tenant("acme"):
+        lab.ws.materialize("secret", "SELECT id FROM shared")
+        prepared = lab.ws._services.engine.prepare(
+            "SELECT name FROM jammi_catalog.recipes", tenant="acme"
+        )
+    assert prepared[0].run().table() == pa.table({"name": ["secret"]})
+
+
+def test_a_table_made_from_it_is_undecidable_and_says_why(papers: Lab) -> None:
+    papers.ws.materialize("board", "SELECT name, verdict FROM jammi_catalog.status")
+    verdict = papers.ws.staleness("board")
+    assert isinstance(verdict, jl.Undecidable)
+    assert (
+        str(verdict)
+        == "undecidable: jammi_catalog.status: what the workspace knows of itself changes with all that is done in it"
+    )
+    assert (
+        papers.ws.materialize("board", "SELECT name, verdict FROM jammi_catalog.status").outcome
+        == "computed"
+    )
+    assert ("jammi_catalog.status", "board", "unpinned_at_instant") in ask(
+        papers, "SELECT * FROM jammi_catalog.lineage"
+    )
+
+
+def test_a_table_made_from_it_is_judged_without_asking_for_it_again(
+    papers: Lab, looks: list[bool]
+) -> None:
+    papers.ws.materialize("board", "SELECT p.id, s.name FROM papers p, jammi_catalog.status s")
+    papers.csv("papers", "id,title,year,more", "1,Other,2020,x")
+    del looks[:]
+    assert isinstance(papers.ws.staleness("board"), jl.Undecidable)
+    assert looks == [True]
+
+
+def test_a_result_can_be_read_again_with_the_same_rows(papers: Lab, looks: list[bool]) -> None:
+    found = papers.ws.sql("SELECT name, verdict FROM jammi_catalog.status")
+    before = found.fetchall()
+    papers.csv("papers", "id,title,year", "1,Other,2020")
+    assert found.fetchall() == before
+    assert looks == [False]

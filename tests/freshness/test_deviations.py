@@ -1,0 +1,334 @@
+"""What others do between a plan and its end: told as deviations, because the plan's bounds hold only when nothing moved."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from jammi_lab.core.records import Progress
+from jammi_lab.freshness.reports import Plan, RunReport
+from jammi_lab.workspace.workspace import Workspace
+from tests.freshness.lab import Lab
+
+SOON = 20.0
+"""Seconds after which something that should have happened is taken not to happen."""
+
+
+@pytest.fixture
+def other(lab: Lab) -> Iterator[Workspace]:
+    """The same workspace in another kernel."""
+    lab.csv("s", "id,x", "1,10", "2,20")
+    with lab.open() as other:
+        yield other
+
+
+def edit(lab: Lab, x: int = 11) -> None:
+    lab.csv("s", "id,x", f"1,{x}", "2,20")
+
+
+def outcomes(report: RunReport) -> dict[str, str]:
+    return {step.name: step.outcome for step in report.steps}
+
+
+def certain(plan: Plan) -> list[str]:
+    return [step.name for step in plan.certain]
+
+
+def test_a_certain_step_that_another_recipes_table_answers_is_a_deviation(
+    lab: Lab, other: Workspace
+) -> None:
+    lab.ws.materialize("b", "SELECT sum(x) AS x FROM s")
+    edit(lab)
+    plan = lab.ws.plan()
+    other.materialize("z", "SELECT sum(x) AS x FROM s")
+    report = plan.apply()
+    assert (certain(plan), outcomes(report)) == (["b"], {"b": "reused"})
+    assert report.deviations == ["b reused a table of z that became ready meanwhile"]
+
+
+def test_a_certain_step_that_another_kernel_was_building_is_a_deviation(
+    lab: Lab, other: Workspace
+) -> None:
+    lab.ws.materialize("b", "SELECT sum(x) AS x FROM s")
+    edit(lab)
+    plan = lab.ws.plan()
+    building, waited = threading.Event(), threading.Event()
+
+    def slow(progress: Progress) -> None:
+        if progress.stage == "materialize b":
+            building.set()
+            waited.wait(SOON)
+
+    theirs = threading.Thread(target=other.recompute, args=("b",), kwargs={"progress": slow})
+    theirs.start()
+    try:
+        assert building.wait(SOON)
+        report = plan.apply(
+            lambda progress: waited.set() if progress.stage != "recompute b" else None
+        )
+    finally:
+        waited.set()
+        theirs.join()
+    assert (outcomes(report), report.deviations) == (
+        {"b": "reused"},
+        ["b reused a table that became ready meanwhile"],
+    )
+
+
+def test_a_step_that_a_table_was_to_answer_and_that_ran_is_a_deviation(
+    lab: Lab, other: Workspace
+) -> None:
+    lab.ws.materialize("b", "SELECT sum(x) AS x FROM s")
+    edit(lab)
+    other.materialize("z", "SELECT sum(x) AS x FROM s")
+    plan = lab.ws.plan("b")
+    other.drop("z")
+    report = plan.apply()
+    assert ([s.name for s in plan.reused], outcomes(report)) == (["b"], {"b": "computed"})
+    assert report.deviations == ["the table to be reused for b no longer existed or fitted"]
+
+
+def test_a_step_that_was_true_by_then_is_not_said_to_have_equal_inputs(
+    lab: Lab, other: Workspace
+) -> None:
+    lab.ws.materialize("b", "SELECT id, x FROM s")
+    lab.ws.materialize("c", "SELECT sum(x) AS x FROM jammi.b")
+    edit(lab)
+    plan = lab.ws.plan()
+    assert outcomes(plan.apply()) == {"b": "computed", "c": "computed"}
+    again = plan.apply()
+    assert outcomes(again) == {"b": "cut_off", "c": "cut_off"}
+    assert again.deviations == [
+        "b was updated after the plan was made",
+        "c was updated after the plan was made",
+    ]
+    assert repr(again).count(
+        "not needed: already up to date"
+    ) == 2 and "came out equal" not in repr(again)
+
+
+@pytest.fixture
+def read(lab: Lab, other: Workspace) -> Lab:
+    """`c` reads the source `s`, which has moved, and the fresh table `a` of another source."""
+    lab.csv("e", "id,x", "1,5")
+    lab.ws.materialize("a", "SELECT id, x FROM e")
+    lab.ws.materialize("c", "SELECT sum(a.x + s.x) AS x FROM jammi.a AS a JOIN s USING (id)")
+    edit(lab)
+    return lab
+
+
+def test_a_table_that_is_read_and_was_made_anew_elsewhere_is_a_deviation(
+    read: Lab, other: Workspace
+) -> None:
+    plan = read.ws.plan("c")
+    read.csv("e", "id,x", "1,6")
+    other.recompute("a")
+    report = plan.apply()
+    assert (certain(plan), outcomes(report), read.rows("c")) == (["c"], {"c": "computed"}, [(17,)])
+    assert report.deviations == ["a was recomputed by another call after the plan was made"]
+
+
+def test_a_table_that_is_read_and_was_made_anew_with_equal_rows_is_none(
+    read: Lab, other: Workspace
+) -> None:
+    plan = read.ws.plan("c")
+    other.materialize("a", "SELECT id, x FROM e", cache="bypass")
+    assert plan.apply().deviations == [] and read.ws.table("a").version == 2
+
+
+@pytest.mark.parametrize("made", [True, False])
+def test_a_table_that_is_read_and_was_redefined_elsewhere_is_a_deviation(
+    read: Lab, other: Workspace, made: bool
+) -> None:
+    plan = read.ws.plan("c")
+    (other.materialize if made else other.define)("a", "SELECT id, x + 100 AS x FROM e")
+    assert plan.apply().deviations == ["a was redefined after the plan was made"]
+    assert read.rows("c") == [(116 if made else 16,)]
+
+
+@pytest.mark.parametrize("how", ["drop", "rename"])
+def test_a_table_that_is_read_and_is_gone_is_a_deviation(
+    read: Lab, other: Workspace, how: str
+) -> None:
+    plan = read.ws.plan("c")
+    if how == "drop":
+        other.drop("a", force=True)
+    else:
+        with pytest.warns(RuntimeWarning, match="still reads 'a'"):
+            other.rename("a", "a2")
+    report = plan.apply()
+    assert outcomes(report) == {"c": "failed"}
+    assert report.deviations == ["a was renamed or dropped after the plan was made"]
+
+
+def test_a_step_that_was_renamed_is_not_said_to_be_dropped(read: Lab, other: Workspace) -> None:
+    plan = read.ws.plan("c")
+    other.rename("c", "c2")
+    report = plan.apply()
+    assert outcomes(report) == {"c": "skipped"}
+    assert report.deviations == ["c was renamed or dropped after the plan was made"]
+
+
+def test_an_exact_table_that_is_gone_is_a_deviation(read: Lab, other: Workspace) -> None:
+    exact = read.ws.table("a").table_name
+    read.ws.materialize(
+        "f", f'SELECT sum(a.x + s.x) AS x FROM jammi."{exact}" AS a JOIN s USING (id)'
+    )
+    edit(read, 12)
+    plan = read.ws.plan("f")
+    other.drop("a", force=True)
+    assert plan.apply().deviations == [f"{exact} was renamed or dropped after the plan was made"]
+
+
+def test_a_table_that_was_never_made_notes_what_became_of_its_inputs(
+    read: Lab, other: Workspace
+) -> None:
+    read.ws.define("n", "SELECT max(x) AS x FROM jammi.a")
+    plan = read.ws.plan("n")
+    read.csv("e", "id,x", "1,6")
+    other.recompute("a")
+    report = plan.apply()
+    assert (outcomes(report), report.deviations) == (
+        {"n": "computed"},
+        ["a was recomputed by another call after the plan was made"],
+    )
+
+
+@pytest.mark.parametrize("meddle", ["recomputed by another call", "redefined"])
+def test_a_step_of_the_plan_that_another_call_changes_before_it_is_read_is_a_deviation(
+    lab: Lab, other: Workspace, meddle: str
+) -> None:
+    lab.ws.materialize("b", "SELECT id, x FROM s")
+    lab.ws.materialize("c", "SELECT sum(x) AS x FROM jammi.b")
+    edit(lab)
+
+    def between(progress: Progress) -> None:
+        if progress.stage == "recompute c" and meddle == "redefined":
+            other.define("b", "SELECT id, x + 1 AS x FROM s")
+        elif progress.stage == "recompute c":
+            edit(lab, 12)
+            other.recompute("b")
+
+    report = lab.ws.plan().apply(between)
+    assert outcomes(report) == {"b": "computed", "c": "computed"}
+    assert report.deviations == [f"b was {meddle} after the plan was made"]
+
+
+def test_what_the_plan_itself_makes_of_redefined_steps_is_none(lab: Lab, other: Workspace) -> None:
+    lab.ws.materialize("b", "SELECT id, x FROM s")
+    lab.ws.materialize("c", "SELECT * FROM jammi.b")
+    lab.ws.materialize("d", "SELECT count(*) AS n FROM jammi.c JOIN jammi.b USING (id)")
+    edit(lab)
+    lab.ws.define("b", "SELECT id, x, x + 1 AS y FROM s UNION ALL SELECT 3, 3, 3")
+    report = lab.ws.recompute()
+    assert set(outcomes(report).values()) == {"computed"} and report.deviations == []
+
+
+@pytest.fixture
+def tenants(lab: Lab) -> Lab:
+    """`b` and `c` of acme, of beta and of nobody, over a source that has moved."""
+    lab.csv("s", "id,x", "1,10", "2,20")
+    for number, tenant in enumerate(("acme", "beta", None)):
+        with lab.ws.tenant(tenant):
+            lab.ws.materialize("b", f"SELECT id, x + {number} AS x FROM s")
+            lab.ws.materialize("c", "SELECT sum(x) AS x FROM jammi.b")
+    edit(lab)
+    return lab
+
+
+def made(lab: Lab) -> dict[str | None, list[int]]:
+    """The newest versions of `b` and `c`, by tenant."""
+    found = {}
+    for tenant in ("acme", "beta", None):
+        with lab.ws.tenant(tenant):
+            found[tenant] = [lab.ws.table(name).version for name in ("b", "c")]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("planned", "bound"), [("acme", None), ("acme", "beta"), (None, "acme"), ("acme", "acme")]
+)
+def test_a_plan_is_carried_out_for_the_tenant_that_it_was_made_for(
+    tenants: Lab, planned: str | None, bound: str | None
+) -> None:
+    with tenants.ws.tenant(planned):
+        plan = tenants.ws.plan()
+    with tenants.ws.tenant(bound):
+        report = plan.apply()
+        assert tenants.ws._services.scope.current == bound
+    assert (outcomes(report), report.deviations) == ({"b": "computed", "c": "computed"}, [])
+    assert made(tenants) == {"acme": [1, 1], "beta": [1, 1], None: [1, 1]} | {planned: [2, 2]}
+
+
+@pytest.mark.parametrize("planned", ["acme", None])
+def test_a_plan_is_carried_out_for_its_tenant_by_a_thread_too(
+    tenants: Lab, planned: str | None
+) -> None:
+    with tenants.ws.tenant(planned):
+        plan = tenants.ws.plan()
+    reports: list[RunReport] = []
+    thread = threading.Thread(target=lambda: reports.append(plan.apply()))
+    with tenants.ws.tenant("beta"):
+        thread.start()
+        thread.join()
+    assert (outcomes(reports[0]), reports[0].deviations) == ({"b": "computed", "c": "computed"}, [])
+    assert made(tenants) == {"acme": [1, 1], "beta": [1, 1], None: [1, 1]} | {planned: [2, 2]}
+
+
+def test_who_listens_to_a_plan_of_another_tenant_hears_it_under_its_own(tenants: Lab) -> None:
+    heard = set[str | None]()
+    with tenants.ws.tenant("acme"):
+        plan = tenants.ws.plan()
+    with tenants.ws.tenant("beta"):
+        report = plan.apply(lambda progress: heard.add(tenants.ws._services.scope.current))
+    assert (heard, outcomes(report)) == ({"beta"}, {"b": "computed", "c": "computed"})
+
+
+def test_each_tenants_rows_of_a_shared_source_stay_its_own(lab: Lab) -> None:
+    lab.path("o.csv").write_text("owner,x\n" + "acme,1\nbeta,2\n" * 5000)
+    lab.ws.sources.add("o", str(lab.path("o.csv")), tenant_column="owner")
+    with lab.ws.tenant("acme"):
+        lab.ws.materialize("n", "SELECT sum(x) AS x FROM o")
+    lab.path("o.csv").write_text("owner,x\n" + "acme,10\nbeta,20\n" * 5000)
+    with lab.ws.tenant("acme"):
+        plan = lab.ws.plan()
+    with lab.ws.tenant("beta"):
+        stream = lab.ws.sql("SELECT x FROM o").batches(100)
+        read = [stream.read_next_batch()]
+        report = plan.apply()
+        read += stream
+    assert outcomes(report) == {"n": "computed"}
+    assert {x for batch in read for x in batch.column("x").to_pylist()} == {20} and sum(
+        map(len, read)
+    ) == 5000
+    with lab.ws.tenant("acme"):
+        assert lab.rows("n") == [(50000,)]
+
+
+def test_a_plan_that_fails_leaves_the_tenant_bound_that_was_bound(tenants: Lab) -> None:
+    def stop(progress: Progress) -> None:
+        raise KeyboardInterrupt
+
+    with tenants.ws.tenant("acme"):
+        plan = tenants.ws.plan()
+    with tenants.ws.tenant("beta"):
+        with pytest.raises(KeyboardInterrupt):
+            plan.apply(stop)
+        assert tenants.ws._services.scope.current == "beta"
+    assert tenants.ws._services.scope.current is None
+
+
+def test_a_step_that_was_dropped_is_not_taken_for_the_shared_one_of_its_name(tenants: Lab) -> None:
+    with tenants.ws.tenant("acme"):
+        tenants.ws.materialize(
+            "b", "SELECT id, x + 2 AS x FROM s", cache="bypass"
+        )  # what nobody's `b` says
+        edit(tenants, 12)
+        plan = tenants.ws.plan("b")
+        tenants.ws.drop("b", force=True)
+    tenants.ws.recompute("b")
+    report = plan.apply()
+    assert (outcomes(report), report.deviations) == (
+        {"b": "skipped"},
+        ["b was renamed or dropped after the plan was made"],
+    )

@@ -1,0 +1,541 @@
+"""Every producer keeps every promise: what is said of verdicts, the cache, plans, lineage and manifests holds for whatever makes a table."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import jsonschema
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import jammi_lab as jl
+from jammi_lab.core.records import TableKind
+from jammi_lab.core.verdicts import (
+    Damaged,
+    DefinitionChanged,
+    InputAdvanced,
+    InputVanished,
+    MissingManifest,
+    verdict_code,
+)
+from jammi_lab.store.manifests import manifest_path
+from jammi_lab.workspace.workspace import Workspace
+from tests.freshness.lab import Lab, said
+from tests.freshness.test_openlineage import SCHEMA, written
+from tests.sizes import contract
+from tests.store.lab import catalog
+
+pytestmark = contract
+
+DOCS = {
+    "id": [1, 2, 3, 4],
+    "text": ["red", "green", "blue", "grey"],
+    "day": [1, 2, 3, 4],
+    "extra": [0, 0, 0, 0],
+}
+FACTS = {"day": [1, 3], "rain": [0.5, 2.5]}
+VECTORS = np.eye(4, dtype=np.float32)
+DOCS_MOVED = {
+    **DOCS,
+    "id": [1, 2, 3, 5],
+    "text": ["red", "green", "blue", "black"],
+    "day": [1, 2, 3, 9],
+}
+
+
+def step(docs: Any, most: int) -> Any:
+    """A Python step."""
+    return docs.arrow().slice(0, most).select(["id"])
+
+
+def imported(width: int) -> pa.Table:
+    return pa.table(
+        {"id": [1, 2, 3, 4], "vector": pa.array(list(VECTORS * width), pa.list_(pa.float32()))}
+    )
+
+
+@dataclass(frozen=True)
+class Maker:
+    """A verb, which makes the table `it` of one kind; `one` and `other` are two definitions."""
+
+    kind: TableKind
+    call: Callable[..., Any]
+    one: Any
+    other: Any
+    reads: tuple[str, ...] = ("docs",)
+    """What it reads: `docs`, or the tables `vecs` and `graph` that are made of it."""
+    projected_body: bool = True
+    """Whether it leaves `docs.extra` out."""
+
+    @property
+    def ours(self) -> bool:
+        """Whether its rows can be made here."""
+        return self.kind not in (TableKind.EXTERNAL, TableKind.IMPORTED)
+
+    def __str__(self) -> str:
+        return self.kind.value
+
+
+def by_sql(ws: Any, below: int, **how: Any) -> Any:
+    statement = f"SELECT id, text FROM docs WHERE id < {below}"
+    return ws.materialize("it", statement, key="id", **how)
+
+
+class DefinedOnly:
+    """The verbs of a workspace, each of which only defines the recipe that it would run."""
+
+    VALUES: ClassVar[dict[str, Any]] = {
+        "materialize": jl.Sql,
+        "embed": jl.Embedding,
+        "lexical": jl.Lexical,
+        "neighbor_graph": jl.NeighborGraph,
+        "propagate": jl.Propagation,
+        "context_set": jl.ContextSet,
+        "asof_join": jl.AsofJoin,
+        "compute": jl.PythonStep,
+        "projection": jl.Projection,
+    }
+
+    def __init__(self, ws: Workspace) -> None:
+        self._ws = ws
+
+    def __getattr__(self, verb: str) -> Callable[..., Any]:
+        value = self.VALUES[verb]
+        return lambda name, *given, **how: self._ws.define(name, value(*given, **how))
+
+
+MEMBERS = "SELECT id % 2 AS target, id AS member FROM docs"
+MAKERS = [
+    Maker(TableKind.SQL, by_sql, 9, 4),
+    Maker(
+        TableKind.EMBEDDING,
+        lambda ws, x, **how: ws.embed(
+            "it", "docs", key="id", text="text", model="hashing", where=x, **how
+        ),
+        None,
+        "id < 4",
+    ),
+    Maker(
+        TableKind.LEXICAL,
+        lambda ws, x, **how: ws.lexical("it", "docs", key="id", text="text", analyzer=x, **how),
+        "english",
+        "exact",
+    ),
+    Maker(
+        TableKind.NEIGHBOR_GRAPH,
+        lambda ws, x, **how: ws.neighbor_graph("it", "vecs", k=x, **how),
+        2,
+        1,
+        reads=("vecs",),
+    ),
+    Maker(
+        TableKind.GRAPH_PROPAGATION,
+        lambda ws, x, **how: ws.propagate("it", "vecs", "graph", hops=x, **how),
+        2,
+        1,
+        reads=("vecs", "graph"),
+    ),
+    Maker(
+        TableKind.CONTEXT_SET,
+        lambda ws, x, **how: ws.context_set("it", "vecs", members=MEMBERS, pool=x, **how),
+        "mean",
+        "max",
+        ("docs", "vecs"),
+    ),
+    Maker(
+        TableKind.ASOF_JOIN,
+        lambda ws, x, **how: ws.asof_join(
+            "it",
+            "SELECT id, day FROM docs",
+            "facts",
+            spine_time="day",
+            facts_time="day",
+            by=[],
+            direction=x,
+            tie_break="rain",
+            **how,
+        ),
+        "backward",
+        "forward",
+        ("docs", "facts"),
+    ),
+    Maker(
+        TableKind.PYTHON,
+        lambda ws, x, **how: ws.compute("it", step, inputs="docs", params={"most": x}, **how),
+        9,
+        2,
+        projected_body=False,
+    ),
+    Maker(
+        TableKind.PROJECTION,
+        lambda ws, x, **how: ws.projection("it", "vecs", method=x, **how),
+        "pca",
+        "tsne",
+        reads=("vecs",),
+    ),
+    Maker(
+        TableKind.IMPORTED,
+        lambda ws, x, **how: ws.import_embeddings("it", imported(x), source="docs", **how),
+        1,
+        2,
+        projected_body=False,
+    ),
+    Maker(
+        TableKind.EXTERNAL,
+        lambda ws, x, **how: ws.register(
+            "it", pa.table({"x": [x]}), producer="job", inputs=["docs"], **how
+        ),
+        1,
+        2,
+        projected_body=False,
+    ),
+]
+every = pytest.mark.parametrize("maker", MAKERS, ids=str)
+remade = pytest.mark.parametrize("maker", [m for m in MAKERS if m.ours], ids=str)
+
+
+@pytest.fixture
+def docs(lab: Lab) -> Lab:
+    lab.parquet("docs", **DOCS)
+    lab.parquet("facts", **FACTS)
+    return lab
+
+
+def make(lab: Lab, maker: Maker, *, run: bool = True) -> Any:
+    """The table `it` by its first definition, with the tables that it reads."""
+    if "vecs" in maker.reads:
+        lab.ws.embed("vecs", "docs", key="id", text="text", model="hashing")
+    if "graph" in maker.reads:
+        lab.ws.neighbor_graph("graph", "vecs", k=1)
+    return maker.call(lab.ws if run else DefinedOnly(lab.ws), maker.one)
+
+
+def surfaces(ws: Workspace) -> dict[str, str]:
+    """The verdict on `it` by everything that tells verdicts."""
+    [[told]] = ws.sql("SELECT verdict FROM jammi_catalog.status WHERE name = 'it'").fetchall()
+    [imagined] = [row.verdict for row in ws.what_if() if row.name == "it"]
+    board = ws.status()["it"].verdict
+    return {
+        "staleness": verdict_code(ws.staleness("it")),
+        "the table": verdict_code(ws.table("it").staleness()),
+        "why": verdict_code(ws.why("it").verdict),
+        "status": verdict_code(board),
+        "sql": told,
+        "what if": verdict_code(imagined),
+        "a result": verdict_code(ws.sql("FROM jammi.it").staleness()["it"]),
+        "lineage": ws.lineage("it")._verdicts()["it"].replace(" ", "_"),
+    }
+
+
+def agreed(ws: Workspace) -> str:
+    told = surfaces(ws)
+    assert len(set(told.values())) == 1, told
+    return told["staleness"]
+
+
+# -- verdicts ----------------------------------------------------------------------------------------------------------------------------
+
+
+@every
+def test_what_nothing_happened_to_is_fresh_also_in_another_kernel(docs: Lab, maker: Maker) -> None:
+    assert make(docs, maker).kind == maker.kind
+    assert agreed(docs.ws) == "fresh" and not docs.ws.plan()
+    docs.reopen()
+    docs.ws.status(deep=True)  # which may import the module of a step
+    assert agreed(docs.ws) == "fresh"
+
+
+@every
+def test_an_input_that_moved_is_told_by_every_surface_with_both_anchors(
+    docs: Lab, maker: Maker
+) -> None:
+    make(docs, maker)
+    docs.parquet("docs", **DOCS_MOVED)
+    verdict = docs.ws.staleness("it")
+    if "docs" in maker.reads:
+        assert agreed(docs.ws) == "stale" and isinstance(verdict, jl.Stale)
+        [reason] = verdict.reasons
+        assert isinstance(reason, InputAdvanced) and reason.input.name == "docs"
+        assert (
+            reason.recorded.value != reason.current.value
+            and reason.current.method == "digest of the columns"
+        )
+    else:
+        assert agreed(docs.ws) == "possibly_stale" and isinstance(verdict, jl.PossiblyStale)
+        assert {c.path[-1] for c in verdict.causes} == {"vecs"} and {
+            c.reason.input.name for c in verdict.causes
+        } == {"docs"}
+        docs.ws.recompute("vecs")
+        assert agreed(docs.ws) == "stale" and "advanced vecs" in said(docs.ws.staleness("it"))
+    docs.parquet("docs", **DOCS)
+    docs.ws.recompute("vecs") if "vecs" in docs.ws else None
+    assert agreed(docs.ws) in ("fresh", "possibly_stale")
+
+
+@pytest.mark.parametrize("maker", [m for m in MAKERS if m.projected_body], ids=str)
+def test_a_column_that_nobody_reads_changes_nothing(docs: Lab, maker: Maker) -> None:
+    make(docs, maker)
+    docs.parquet("docs", **{**DOCS, "extra": [9, 9, 9, 9]})
+    assert agreed(docs.ws) == "fresh"
+
+
+@remade
+def test_another_definition_makes_it_stale_with_both_hashes(docs: Lab, maker: Maker) -> None:
+    was = make(docs, maker).definition_hash
+    assert maker.call(DefinedOnly(docs.ws), maker.other).name == "it"
+    verdict = docs.ws.staleness("it")
+    assert agreed(docs.ws) == "stale" and isinstance(verdict, jl.Stale)
+    [reason] = verdict.reasons
+    assert (
+        isinstance(reason, DefinitionChanged)
+        and reason.recorded == was
+        and reason.current not in (was, None)
+    )
+    assert maker.call(DefinedOnly(docs.ws), maker.one).definition_hash == was
+    assert agreed(docs.ws) == "fresh"
+
+
+@every
+def test_an_input_that_is_gone_has_vanished(docs: Lab, maker: Maker) -> None:
+    make(docs, maker)
+    if "docs" in maker.reads:
+        docs.path("docs.parquet").unlink()
+        [reason] = docs.ws.staleness("it").reasons  # type: ignore[union-attr]
+        assert (
+            agreed(docs.ws) == "stale"
+            and isinstance(reason, InputVanished)
+            and reason.input.name == "docs"
+        )
+    else:
+        docs.ws.drop("vecs", force=True)
+        assert agreed(docs.ws) == "stale" and "vanished vecs" in said(docs.ws.staleness("it"))
+
+
+@every
+def test_an_input_whose_state_cannot_be_told_makes_it_undecidable_and_never_reused(
+    docs: Lab, maker: Maker
+) -> None:
+    docs.ws.sources.add("docs", str(docs.path("docs.parquet")), anchor="none", replace=True)
+    table = make(docs, maker)
+    assert agreed(docs.ws) == "undecidable"
+    if "docs" in maker.reads:
+        verified = table.verify()
+        assert isinstance(verified, jl.MatchWithUnpinnedInputs) and [
+            a.input.name for a in verified.unpinned
+        ] == ["docs"]
+        again = maker.call(docs.ws, maker.one)
+        assert again.outcome == "computed" and again.table_name != table.table_name
+
+
+@every
+def test_damaged_bytes_are_damage_and_what_reads_them_is_possibly_stale(
+    docs: Lab, maker: Maker
+) -> None:
+    table = make(docs, maker)
+    docs.ws.materialize("child", "SELECT count(*) AS n FROM jammi.it")
+    path = table.path
+    bytes_ = bytearray(path.read_bytes())
+    bytes_[len(bytes_) // 3] ^= 1
+    path.write_bytes(bytes_)
+    assert (
+        isinstance(docs.ws.staleness("it"), Damaged) and docs.verdict("child") == "possibly_stale"
+    )
+    found = table.verify()
+    assert isinstance(found, jl.Mismatch) and found.what == "bytes"
+    path.unlink()
+    assert docs.ws.staleness("it") == Damaged(None) and table.verify() == jl.MissingBytes()
+    plan = docs.ws.plan()
+    assert "it" in {s.name for s in (plan.certain if maker.ours else plan.blocked)}
+
+
+@every
+def test_a_row_from_before_manifests_is_missing_its_manifest(docs: Lab, maker: Maker) -> None:
+    table = make(docs, maker)
+    docs.ws.close()
+    with catalog(docs.folder) as db:
+        db.execute(
+            "UPDATE result_tables SET definition_hash = NULL WHERE table_name = ?",
+            [table.table_name],
+        )
+    docs.ws = docs.open()
+    assert docs.ws.staleness("it") == MissingManifest() and agreed(docs.ws) == "missing_manifest"
+
+
+# -- the cache ---------------------------------------------------------------------------------------------------------------------------
+
+
+@every
+def test_the_same_again_is_reused_and_bypass_computes(docs: Lab, maker: Maker) -> None:
+    first = make(docs, maker)
+    again = maker.call(docs.ws, maker.one)
+    assert (first.outcome, again.outcome, again.table_name) == (
+        "computed",
+        "reused",
+        first.table_name,
+    )
+    anew = maker.call(docs.ws, maker.one, cache="bypass")
+    assert (anew.outcome, anew.version) == ("computed", 2) and anew.table_name != first.table_name
+    assert anew.definition_hash == first.definition_hash and {
+        t.table_name for t in docs.ws.tables(definition=first.definition_hash)
+    } >= {
+        first.table_name,
+        anew.table_name,
+    }
+    assert anew.path.read_bytes() == first.path.read_bytes()
+
+
+@every
+def test_a_damaged_candidate_falls_through_to_an_intact_one_and_none_is_computed_anew(
+    docs: Lab, maker: Maker
+) -> None:
+    first = make(docs, maker)
+    second = maker.call(docs.ws, maker.one, cache="bypass")
+    second.path.write_bytes(second.path.read_bytes()[:-1])
+    found = maker.call(docs.ws, maker.one)
+    assert (found.outcome, found.table_name) == ("reused", first.table_name)
+    first.path.unlink()
+    assert maker.call(docs.ws, maker.one).outcome == "computed"
+
+
+@every
+def test_other_inputs_or_another_definition_are_no_hit(docs: Lab, maker: Maker) -> None:
+    first = make(docs, maker)
+    other = maker.call(docs.ws, maker.other)
+    assert other.outcome == "computed" and other.definition_hash != first.definition_hash
+    docs.parquet("docs", **DOCS_MOVED)
+    if "vecs" in maker.reads:
+        docs.ws.recompute(["vecs", "graph"] if "graph" in maker.reads else "vecs")
+    assert maker.call(docs.ws, maker.one).outcome == "computed"
+    docs.parquet("docs", **DOCS)
+    if "vecs" in maker.reads:
+        docs.ws.recompute(["vecs", "graph"] if "graph" in maker.reads else "vecs")
+    found = maker.call(docs.ws, maker.one)
+    assert (found.outcome, found.table_name) == ("reused", first.table_name)
+
+
+# -- plans -------------------------------------------------------------------------------------------------------------------------------
+
+
+@remade
+def test_a_plan_makes_it_true_again_from_its_recipe_alone(docs: Lab, maker: Maker) -> None:
+    make(docs, maker)
+    docs.parquet("docs", **DOCS_MOVED)
+    docs.reopen()
+    plan = docs.ws.plan()
+    certain, possible = ({s.name for s in part} for part in (plan.certain, plan.possible))
+    assert "it" in (certain if "docs" in maker.reads else possible)
+    report = plan.apply()
+    assert report.deviations == [] and certain <= set(report.executed) <= certain | possible
+    assert agreed(docs.ws) == "fresh" and not docs.ws.plan()
+    made = docs.ws.table("it")
+    assert (
+        made.version == 2 and maker.call(docs.ws, maker.one).table_name == made.table_name
+    )  # it says the very same as the verb
+
+
+@pytest.mark.parametrize("maker", [m for m in MAKERS if not m.ours], ids=str)
+def test_what_was_made_elsewhere_is_a_blocked_step_and_what_reads_it_is_planned_over_it(
+    docs: Lab, maker: Maker
+) -> None:
+    make(docs, maker)
+    docs.ws.materialize("child", "SELECT sum(docs.id) AS n FROM jammi.it, docs")
+    docs.parquet("docs", **DOCS_MOVED)
+    plan = docs.ws.plan()
+    assert [s.name for s in plan.blocked] == ["it"] and "child" in {s.name for s in plan.certain}
+    report = plan.apply()
+    assert {s.name: s.outcome for s in report.steps} == {
+        "it": "blocked",
+        "child": "computed",
+    } and report.deviations == []
+    assert (
+        docs.rows("child") == [(sum(DOCS_MOVED["id"]) * docs.ws.table("it").row_count,)]
+        and docs.verdict("child") == "possibly_stale"
+    )
+    by = "by job" if maker.kind is TableKind.EXTERNAL else "imported vectors of external"
+    assert by in str(plan) and by in str(report)
+    with pytest.raises(jl.NotRecomputable):
+        docs.ws.recompute("it")
+    assert maker.call(docs.ws, maker.one).outcome == "computed" and docs.verdict("it") == "fresh"
+
+
+@remade
+def test_defined_only_it_is_a_recipe_that_the_next_plan_computes(docs: Lab, maker: Maker) -> None:
+    assert make(docs, maker, run=False).newest_version is None
+    assert "it" not in docs.ws and "it" in {r.name for r in docs.ws.recipes()}
+    assert said(docs.ws.staleness("it")) == ["definition"]
+    assert docs.ws.recompute("it").executed[-1] == "it" and agreed(docs.ws) == "fresh"
+    assert maker.call(docs.ws, maker.one).outcome == "reused"
+
+
+@pytest.mark.parametrize("maker", [m for m in MAKERS if "vecs" in m.reads], ids=str)
+def test_stale_inputs_are_made_true_first_when_that_is_asked_for(docs: Lab, maker: Maker) -> None:
+    make(docs, maker)
+    docs.parquet("docs", **DOCS_MOVED)
+    table = maker.call(docs.ws, maker.one, refresh="inputs")
+    assert table.outcome == "computed" and docs.ws.table("vecs").version == 2
+    assert agreed(docs.ws) == "fresh"
+
+
+# -- lineage -----------------------------------------------------------------------------------------------------------------------------
+
+
+@every
+def test_it_is_found_from_its_source_and_its_events_are_valid(docs: Lab, maker: Maker) -> None:
+    make(docs, maker)
+    assert "it" in {e.derived for e in docs.ws.derives_from_closure("docs")}
+    assert {
+        e.input for e in docs.ws.lineage("it", direction="up", depth=1).edges if e.kind != "model"
+    } == set(maker.reads)
+    events = [e for e in written(docs) if e["job"]["name"] == "it"]
+    assert [e["eventType"] for e in events] == ["START", "COMPLETE"]
+    for event in events:
+        jsonschema.validate(event, SCHEMA, format_checker=jsonschema.FormatChecker())
+        assert len(event["inputs"]) >= len(maker.reads)
+    columns = docs.ws.lineage("it", direction="up", depth=1, columns=True).column_edges
+    assert {c.derived_column for c in columns} <= {
+        c.name for c in docs.ws.table("it")._record.columns
+    } and columns
+
+
+# -- the manifest ------------------------------------------------------------------------------------------------------------------------
+
+
+@every
+def test_the_manifest_and_the_row_say_the_same(docs: Lab, maker: Maker) -> None:
+    table = make(docs, maker)
+    manifest, record = table.manifest, table._record
+    assert json.loads(manifest_path(Path(table.path)).read_text()) == json.loads(
+        json.dumps(manifest.to_dict())
+    )
+    assert (
+        manifest.artifact.digest,
+        manifest.definition_hash,
+        manifest.anchors,
+        manifest.row_count,
+        manifest.table_name,
+    ) == (
+        record.digest,
+        record.definition_hash,
+        record.anchors,
+        record.row_count,
+        record.table_name,
+    )
+    assert (manifest.recipe, manifest.order_sensitive) == (record.recipe, record.order_sensitive)
+    assert {leaf.column for leaf in manifest.leaves} == {c.name for c in record.columns}
+
+
+@every
+def test_verify_tells_right_from_wrong(docs: Lab, maker: Maker) -> None:
+    table = make(docs, maker)
+    assert table.verify() == jl.Match() and table.verify(table.definition_hash) == jl.Match()
+    wrong = table.verify("0" * 64)
+    assert isinstance(wrong, jl.Mismatch) and (wrong.expected, wrong.found, wrong.what) == (
+        "0" * 64,
+        table.definition_hash,
+        "definition",
+    )
+    manifest_path(Path(table.path)).unlink()
+    assert table.verify() == jl.MissingManifest()

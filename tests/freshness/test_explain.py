@@ -1,0 +1,190 @@
+"""Why: the tree of reasons, one line per cause."""
+
+import re
+
+import pytest
+
+import jammi_lab as jl
+from tests.freshness.lab import Lab
+
+_MOMENT = re.compile(r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC")
+_DIGEST = re.compile(r"\b[0-9a-f]{12}\b")
+
+
+def tree(lab: Lab, name: object) -> list[str]:
+    """Its lines, moments and digests left open."""
+    return [_DIGEST.sub("#", _MOMENT.sub("then", line)) for line in lab.ws.why(name).lines]
+
+
+def test_a_moved_input_has_old_and_new_state_its_method_and_when_each_was_seen(papers: Lab) -> None:
+    table = papers.ws.table("titles")
+    papers.csv("papers", "id,title,year", "9,New,2020")
+    why = papers.ws.why("titles")
+    [_, line] = why.lines
+    verdict = why.verdict
+    assert isinstance(verdict, jl.Stale)
+    [reason] = verdict.reasons
+    assert isinstance(reason, jl.InputAdvanced)
+    assert reason.recorded.value[:12] in line and reason.current.value[:12] in line
+    assert f"(read {table.completed_at[:10]} {table.completed_at[11:19]} UTC)" in line
+    assert tree(papers, "titles") == [
+        "titles: stale",
+        "└─ papers changed: # (read then) → # (seen then), by digest of the bytes over id, title, year",
+    ]
+
+
+def test_rows_and_versions_are_told_where_they_are_known(lab: Lab) -> None:
+    lab.parquet("rows", a=[1])
+    lab.ws.materialize("top", "SELECT a FROM rows")
+    lab.ws.materialize("next", "SELECT a FROM jammi.top")
+    lab.parquet("rows", a=[1, 2])
+    assert (
+        tree(lab, "top")[1]
+        == "└─ rows changed, 1 → 2 rows: # (read then) → # (seen then), by digest of the columns over a"
+    )
+    lab.ws.recompute("top")
+    assert tree(lab, "next")[1].startswith("└─ top changed, version 1 → 2: #")
+
+
+def test_a_definition_whose_last_run_failed_says_why(papers: Lab) -> None:
+    papers.csv("papers", "id,title,year", "1,a,2020", "2,a,2021")
+    papers.ws.recompute()
+    made = "SELECT id, title FROM papers"
+    papers.ws.materialize("kept", made)
+    papers.ws.materialize("above", "SELECT id FROM jammi.kept")
+    with pytest.raises(jl.DuplicateKey):
+        papers.ws.materialize("kept", made, key="title")
+    said = "its last run failed: DuplicateKey: The key title of 'kept' must be unique and non-NULL; these keys are duplicate or NULL: 'a'."
+    assert tree(papers, "kept") == [
+        "kept: stale",
+        "└─ definition changed: # (made then) → # (seen then)",
+        f"   └─ {said}",
+    ]
+    assert tree(papers, "above")[-1] == f"      └─ {said}"
+    assert (
+        papers.ws.materialize("kept", made).outcome == "reused"
+        and tree(papers, "kept")[0] == "kept: fresh"
+    )
+    papers.ws.define("kept", "SELECT id FROM papers")
+    assert len(tree(papers, "kept")) == 2
+
+
+def test_the_way_to_a_root_cause_is_a_branch(papers: Lab) -> None:
+    papers.ws.materialize("second", "SELECT max(id) AS id FROM jammi.titles")
+    papers.ws.materialize("both", "SELECT f.id FROM jammi.first f, jammi.second s")
+    papers.csv("papers", "id,title,year", "9,New,2020")
+    assert tree(papers, "first") == [
+        "first: possibly stale",
+        "└─ titles",
+        "   └─ papers changed: # (read then) → # (seen then), by digest of the bytes over id, title, year",
+    ]
+    assert tree(papers, "both")[:3] == ["both: possibly stale", "└─ first", "   └─ titles"]
+
+
+def test_several_causes_have_a_line_each(papers: Lab) -> None:
+    papers.csv("extra", "id", "1")
+    papers.ws.materialize("both", "SELECT p.id FROM papers p, extra e")
+    papers.csv("papers", "id,title,year", "9,New,2020")
+    papers.path("extra.csv").unlink()
+    papers.ws.define("both", "SELECT p.id + 1 AS id FROM papers p, papers e")
+    lines = tree(papers, "both")
+    assert [line.split(":")[0] for line in lines] == [
+        "both",
+        "├─ definition changed",
+        "├─ extra is gone",
+        "└─ papers changed",
+    ]
+    assert lines[1] == "├─ definition changed: # (made then) → # (seen then)"
+    assert lines[2] == "├─ extra is gone: it was # (read then), by digest of the bytes"
+
+
+def test_two_roots_share_the_way_that_they_share(papers: Lab) -> None:
+    papers.csv("extra", "id", "1")
+    papers.ws.materialize("titles", "SELECT p.id FROM papers p, extra e")
+    papers.ws.materialize("first", "SELECT min(id) AS id FROM jammi.titles")
+    papers.csv("papers", "id,title,year", "9,New,2020")
+    papers.csv("extra", "id", "2")
+    assert [line.split(":")[0] for line in tree(papers, "first")] == [
+        "first",
+        "└─ titles",
+        "   ├─ extra changed",
+        "   └─ papers changed",
+    ]
+
+
+def test_what_cannot_be_decided_says_why_with_the_way_there(papers: Lab) -> None:
+    papers.ws.materialize("now", "SELECT id, now() AS t FROM papers")
+    papers.ws.materialize("later", "SELECT id FROM jammi.now")
+    assert tree(papers, "now") == ["now: undecidable", "└─ now() gives another value each time"]
+    assert tree(papers, "later") == [
+        "later: undecidable",
+        "└─ now",
+        "   └─ now() gives another value each time",
+    ]
+
+
+def test_a_fresh_table_tells_what_it_rests_on(papers: Lab) -> None:
+    assert tree(papers, "titles") == [
+        "titles: fresh",
+        "└─ papers is unchanged: # (read then, seen then), by digest of the bytes over id, title, year",
+    ]
+
+
+def test_equal_rows_in_other_bytes_are_told(lab: Lab) -> None:
+    lab.parquet("rows", a=[1, 2])
+    lab.ws.materialize("top", "SELECT a FROM rows")
+    lab.ws.materialize("next", "SELECT sum(a) AS s FROM jammi.top")
+    lab.parquet("rows", a=[2, 1])
+    lab.ws.materialize(
+        "top", "SELECT a FROM rows"
+    )  # to recompute it there is no reason, for the same one
+    assert tree(lab, "next") == [
+        "next: fresh",
+        "└─ top has other bytes and equal rows: # (read then, seen then), by digest of the columns read over a",
+    ]
+
+
+def test_damage_and_what_was_never_computed(papers: Lab) -> None:
+    papers.ws.define("later", "SELECT id FROM papers")
+    assert tree(papers, "later") == ["later: stale", "└─ defined, never computed"]
+    path = papers.ws.table("titles").path
+    path.write_bytes(b"x")
+    assert tree(papers, "titles") == [
+        "titles: damaged",
+        "└─ its bytes have the digest # (seen then), not the published one",
+    ]
+    path.unlink()
+    assert tree(papers, "first") == [
+        "first: possibly stale",
+        "└─ titles",
+        "   └─ its bytes are gone",
+    ]
+
+
+def test_an_older_version_is_explained_by_itself(papers: Lab) -> None:
+    papers.ws.materialize("titles", "SELECT id FROM papers")
+    old = papers.ws.table("titles", version=1)
+    assert papers.ws.why(old).verdict == papers.ws.staleness(old)
+    assert tree(papers, old) == [
+        "titles, version 1: stale",
+        "└─ definition changed: # (made then) → # (seen then)",
+    ]
+
+
+def test_the_verdict_is_that_of_staleness(papers: Lab) -> None:
+    papers.csv("papers", "id,title,year", "9,New,2020")
+    for name in ("titles", "first"):
+        assert papers.ws.why(name).verdict == papers.ws.staleness(name)
+    with pytest.raises(jl.TableNotFound):
+        papers.ws.why("title")
+
+
+def test_both_forms_say_the_same_and_hostile_names_do_no_harm(lab: Lab) -> None:
+    lab.csv("s", "id", "1")
+    name = "<b>\u202e&"
+    lab.ws.materialize(name, "SELECT id FROM s")
+    lab.csv("s", "id", "2")
+    why = lab.ws.why(name)
+    assert "<b>" not in why._repr_html_() and "&lt;b&gt;" in why._repr_html_()
+    assert "\u202e" not in why._repr_html_() + repr(why)
+    assert repr(why).split("\n")[1:] == why.lines[1:]

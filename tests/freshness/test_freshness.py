@@ -1,0 +1,707 @@
+"""Is a table still true: files, names and definitions."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.feather as feather
+import pyarrow.parquet as pq
+import pytest
+
+import jammi_lab as jl
+from jammi_lab.producers import embedding
+from jammi_lab.producers import sql as statements
+from tests.freshness.lab import Lab, said, same_size_edit
+
+# -- files as a whole ------------------------------------------------------------------------------------------------------------------------
+
+
+def test_an_untouched_table_is_fresh(papers: Lab) -> None:
+    assert papers.ws.staleness("titles") == jl.Fresh()
+
+
+def test_an_untouched_table_is_fresh_in_another_kernel(papers: Lab) -> None:
+    assert papers.reopen().staleness("titles") == jl.Fresh()
+
+
+def test_an_edited_csv_makes_its_table_stale_with_method_and_both_anchors(papers: Lab) -> None:
+    papers.csv("papers", "id,title,year", "1,Graphs,2020", "2,Woods,2021", "3,Heaps,2022")
+    verdict = papers.ws.staleness("titles")
+    assert isinstance(verdict, jl.Stale)
+    [reason] = verdict.reasons
+    assert isinstance(reason, jl.InputAdvanced)
+    assert (reason.input.kind, reason.input.name, reason.input.columns) == (
+        "source",
+        "papers",
+        ("id", "title", "year"),
+    )
+    assert reason.recorded == papers.ws.table("titles").manifest.anchors[0]
+    assert reason.recorded.value != reason.current.value
+    assert reason.recorded.method == reason.current.method == "digest of the bytes"
+    assert "papers changed (digest of the bytes)" in str(verdict)
+
+
+def test_two_looks_at_one_edit_give_equal_verdicts_though_only_the_first_had_to_read(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "papers.csv").write_text("id\n1\n")
+    with jl.open(tmp_path / "lab", settings={"look.racy_seconds": 0.0}) as ws:
+        ws.sources.add("papers", tmp_path / "papers.csv")
+        ws.materialize("titles", "SELECT id FROM papers")
+        (tmp_path / "papers.csv").write_text("id\n2\n3\n")
+        first, second = ws.staleness("titles"), ws.staleness("titles")
+        assert isinstance(first, jl.Stale) and isinstance(second, jl.Stale)
+        assert [verdict.reasons[0].current.cost for verdict in (first, second)] == ["scan", "free"]  # type: ignore[union-attr]
+        [step] = ws.plan().certain
+        assert (
+            first == second == ws.status()["titles"].verdict
+            and step.reasons == first.reasons
+            and repr(first) == repr(second)
+        )
+
+
+def test_an_edited_csv_is_seen_by_another_kernel(papers: Lab) -> None:
+    papers.csv("papers", "id,title,year", "1,Graphs,2020")
+    assert said(papers.reopen().staleness("titles")) == ["advanced papers"]
+
+
+def test_the_old_bytes_put_back_make_it_fresh_again(papers: Lab) -> None:
+    text = papers.path("papers.csv").read_text()
+    papers.path("papers.csv").write_text(text + "4,Cubes,2023\n")
+    assert papers.verdict("titles") == "stale"
+    papers.path("papers.csv").write_text(text)
+    assert papers.verdict("titles") == "fresh"
+
+
+@pytest.mark.parametrize("reopened", [False, True])
+def test_an_edit_of_the_same_size_with_its_time_put_back_is_seen(
+    papers: Lab, reopened: bool
+) -> None:
+    assert papers.verdict("titles") == "fresh"  # so that the memo knows the file
+    same_size_edit(papers.path("papers.csv"), "Trees", "Woods")
+    if reopened:
+        papers.reopen()
+    assert said(papers.ws.staleness("titles")) == ["advanced papers"]
+
+
+def test_an_edit_of_the_same_size_is_seen_when_the_memo_is_old_enough_to_be_trusted(
+    papers: Lab,
+) -> None:
+    papers.clock.ahead = 3600  # the file is an hour old: its stat stands for its bytes from now on
+    assert papers.verdict("titles") == "fresh"
+    same_size_edit(papers.path("papers.csv"), "Trees", "Woods")
+    assert papers.verdict("titles") == "stale"
+
+
+def test_another_file_under_the_same_name_with_the_same_stat_times_is_seen(papers: Lab) -> None:
+    path, twin = papers.path("papers.csv"), papers.path("twin.csv")
+    papers.clock.ahead = 3600
+    assert papers.verdict("titles") == "fresh"
+    twin.write_text(path.read_text().replace("Trees", "Woods"))
+    os.utime(twin, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns))
+    os.replace(twin, path)
+    assert papers.verdict("titles") == "stale"
+
+
+def test_touching_a_file_does_not_make_it_stale(papers: Lab) -> None:
+    papers.clock.ahead = 3600
+    assert papers.verdict("titles") == "fresh"
+    os.utime(papers.path("papers.csv"))
+    assert papers.verdict("titles") == "fresh"
+
+
+def test_the_same_bytes_written_again_do_not_make_it_stale(papers: Lab) -> None:
+    copy = papers.path("copy.csv")
+    shutil.copyfile(papers.path("papers.csv"), copy)
+    os.replace(copy, papers.path("papers.csv"))
+    assert papers.reopen().staleness("titles") == jl.Fresh()
+
+
+def test_a_deleted_file_has_vanished_and_comes_back(papers: Lab) -> None:
+    papers.path("papers.csv").rename(papers.path("aside"))
+    verdict = papers.ws.staleness("titles")
+    assert said(verdict) == ["vanished papers"]
+    papers.path("aside").rename(papers.path("papers.csv"))
+    assert papers.verdict("titles") == "fresh"
+
+
+def test_an_unreadable_file_is_undecidable_and_says_why(papers: Lab) -> None:
+    papers.path("papers.csv").unlink()
+    papers.path("papers.csv").symlink_to("papers.csv")  # a link to itself: neither there nor gone
+    verdict = papers.ws.staleness("titles")
+    assert isinstance(verdict, jl.Undecidable | jl.Stale)
+    assert verdict != jl.Fresh()
+
+
+@pytest.mark.parametrize("kind", ["ndjson", "json", "tsv"])
+def test_an_edited_text_file_of_any_kind_makes_its_table_stale(lab: Lab, kind: str) -> None:
+    texts = {
+        "ndjson": '{"id": 1, "v": 1}\n{"id": 2, "v": 2}\n',
+        "json": '[{"id": 1, "v": 1}, {"id": 2, "v": 2}]',
+        "tsv": "id\tv\n1\t1\n2\t2\n",
+    }
+    path = lab.path(f"s.{kind}")
+    path.write_text(texts[kind])
+    lab.ws.sources.add("s", str(path))
+    lab.ws.materialize("t", "SELECT id FROM s")
+    assert lab.reopen().staleness("t") == jl.Fresh()
+    path.write_text(texts[kind].replace("2", "3"))
+    assert said(lab.ws.staleness("t")) == ["advanced s"]
+
+
+def test_an_edited_arrow_file_makes_its_table_stale_by_column(lab: Lab) -> None:
+    path = lab.path("s.arrow")
+    feather.write_feather(pa.table({"id": [1, 2], "v": [1, 2]}), path)
+    lab.ws.sources.add("s", str(path))
+    lab.ws.materialize("ids", "SELECT id FROM s")
+    lab.ws.materialize("all", "SELECT * FROM s")
+    feather.write_feather(pa.table({"id": [1, 2], "v": [1, 3]}), path)
+    assert (lab.verdict("ids"), lab.verdict("all")) == ("fresh", "stale")
+
+
+# -- files by column -------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_column_that_nobody_reads_may_change(lab: Lab) -> None:
+    lab.parquet("s", id=[1, 2], v=[10, 20])
+    lab.ws.materialize("ids", "SELECT id FROM s")
+    lab.ws.materialize("vs", "SELECT v FROM s")
+    lab.parquet("s", id=[1, 2], v=[10, 21])
+    assert (lab.verdict("ids"), lab.verdict("vs")) == ("fresh", "stale")
+
+
+def test_a_column_in_a_filter_is_read(lab: Lab) -> None:
+    lab.parquet("s", id=[1, 2], v=[10, 20])
+    lab.ws.materialize("t", "SELECT id FROM s WHERE v > 15")
+    lab.parquet("s", id=[1, 2], v=[16, 20])
+    assert lab.verdict("t") == "stale"
+
+
+def test_an_added_row_makes_every_reader_stale_the_counter_too(lab: Lab) -> None:
+    lab.parquet("s", id=[1, 1], v=[10, 20])
+    for name, sql in {
+        "ids": "SELECT id FROM s",
+        "number": "SELECT count(*) AS n FROM s",
+        "one": "SELECT 1 AS one FROM s",
+    }.items():
+        lab.ws.materialize(name, sql)
+    lab.parquet("s", id=[1, 1, 1], v=[10, 20, 30])
+    assert [lab.verdict(n) for n in ("ids", "number", "one")] == ["stale"] * 3
+
+
+def test_the_number_of_rows_alone_is_read_by_a_counter(lab: Lab) -> None:
+    lab.parquet("s", id=[1, 2])
+    lab.ws.materialize("number", "SELECT count(*) AS n FROM s")
+    lab.parquet("s", id=[5, 6])
+    assert lab.verdict("number") == "fresh"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT * FROM s",
+        "FROM s",
+        "SELECT COLUMNS(*) FROM s",
+        "SELECT * EXCLUDE (id) FROM s",
+        "SELECT s FROM s",
+    ],
+)
+def test_an_added_column_counts_for_those_who_say_star(lab: Lab, statement: str) -> None:
+    lab.parquet("s", id=[1], v=[2])
+    lab.ws.materialize("t", statement)
+    lab.parquet("s", id=[1], v=[2], w=[3])
+    assert said(lab.ws.staleness("t")) == ["advanced s"]
+    assert "changed its columns" in str(lab.ws.staleness("t"))
+
+
+def test_an_added_column_is_nothing_to_those_who_name_theirs(lab: Lab) -> None:
+    lab.parquet("s", id=[1], v=[2])
+    lab.ws.materialize("t", "SELECT v, id FROM s")
+    lab.parquet("s", id=[1], v=[2], w=[3])
+    assert lab.verdict("t") == "fresh"
+
+
+def test_a_column_that_matches_a_pattern_counts_when_it_is_added(lab: Lab) -> None:
+    lab.parquet("s", v1=[1], w=[2])
+    lab.ws.materialize("t", "SELECT COLUMNS('v.*') FROM s")
+    lab.parquet("s", v1=[1], w=[2], x=[3])
+    assert lab.verdict("t") == "fresh"
+    lab.parquet("s", v1=[1], w=[2], v2=[3])
+    assert lab.verdict("t") == "stale"
+
+
+@pytest.mark.parametrize(
+    "statement", ["SELECT a.id FROM a NATURAL JOIN b", "SELECT id FROM a NATURAL JOIN b"]
+)
+def test_a_common_column_that_is_added_changes_a_natural_join(lab: Lab, statement: str) -> None:
+    lab.parquet("a", id=[1, 2], k=[1, 2])
+    lab.parquet("b", id=[1, 2])
+    lab.ws.materialize("t", statement)
+    lab.parquet("b", id=[1, 2], k=[1, 9])
+    assert said(lab.ws.staleness("t")) == ["advanced a", "advanced b"] or said(
+        lab.ws.staleness("t")
+    ) == ["advanced b"]
+
+
+def test_a_column_that_makes_the_statement_ambiguous_makes_it_stale(lab: Lab) -> None:
+    lab.parquet("a", id=[1, 2], v=[1, 2])
+    lab.parquet("b", id=[1, 2])
+    lab.ws.materialize("t", "SELECT v FROM a JOIN b USING (id)")
+    lab.parquet("b", id=[1, 2], v=[5, 6])
+    assert lab.verdict("t") == "stale"
+
+
+def test_a_column_that_captures_a_name_from_outside_makes_it_stale(lab: Lab) -> None:
+    lab.parquet("a", id=[1, 2], v=[1, 2])
+    lab.parquet("b", id=[1, 2])
+    lab.ws.materialize("t", "SELECT id FROM a WHERE EXISTS (SELECT 1 FROM b WHERE v = 2)")
+    lab.parquet("b", id=[1, 2], v=[2, 2])
+    assert "advanced b" in said(lab.ws.staleness("t"))
+
+
+def test_another_type_of_a_column_that_is_read_makes_it_stale(lab: Lab) -> None:
+    lab.parquet("s", id=[1], v=[2])
+    lab.ws.materialize("t", "SELECT v FROM s")
+    lab.parquet("s", id=[1], v=["2"])
+    assert "changed its columns" in str(lab.ws.staleness("t"))
+
+
+def test_another_type_of_a_column_that_is_not_read_does_not(lab: Lab) -> None:
+    lab.parquet("s", id=[1], v=[2])
+    lab.ws.materialize("t", "SELECT id FROM s")
+    lab.parquet("s", id=[1], v=["2"])
+    assert lab.verdict("t") == "fresh"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT typeof(v) AS t FROM s",
+        "SELECT id FROM s WHERE typeof(v) = 'BIGINT'",
+        "SELECT CASE WHEN false THEN v ELSE id END AS c FROM s",
+        "SELECT id FROM s WHERE (CASE WHEN false THEN v ELSE id END)::VARCHAR = '1'",
+    ],
+)
+def test_a_column_of_which_only_the_type_matters_is_read(lab: Lab, statement: str) -> None:
+    lab.parquet("s", id=[1], v=[2])
+    lab.ws.materialize("t", statement)
+    lab.parquet("s", id=[1], v=[2.0])
+    assert lab.verdict("t") == "stale"
+
+
+def test_columns_in_another_order_change_what_goes_by_position(lab: Lab) -> None:
+    lab.parquet("a", x=[1], y=[10])
+    lab.parquet("b", x=[2], y=[20])
+    statement = "SELECT * FROM a UNION ALL SELECT * FROM b"
+    lab.ws.materialize("t", statement)
+    lab.parquet("b", y=[20], x=[2])
+    assert said(lab.ws.staleness("t")) == ["advanced b"]
+    assert lab.ws.materialize("t", statement).outcome == "computed"
+    assert lab.rows("t") == [(1, 10), (20, 2)]
+
+
+def test_columns_of_a_result_table_in_another_order_change_what_goes_by_position(lab: Lab) -> None:
+    lab.parquet("s", x=[1], y=[10])
+    lab.ws.materialize("p", "SELECT x, y FROM s")
+    lab.ws.materialize("t", "SELECT 0 AS a, 0 AS b UNION ALL SELECT * FROM jammi.p")
+    lab.ws.materialize("p", "SELECT y, x FROM s")
+    assert said(lab.ws.staleness("t")) == ["advanced p"]
+
+
+def test_a_renamed_column_makes_its_readers_stale_and_nobody_else(lab: Lab) -> None:
+    lab.parquet("s", id=[1], v=[2])
+    lab.ws.materialize("ids", "SELECT id FROM s")
+    lab.ws.materialize("vs", "SELECT v FROM s")
+    lab.parquet("s", id=[1], w=[2])
+    assert (lab.verdict("ids"), lab.verdict("vs")) == ("fresh", "stale")
+
+
+# -- several files ---------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def parts(lab: Lab) -> Lab:
+    folder = lab.path("parts")
+    folder.mkdir()
+    for n in (1, 2):
+        pq.write_table(pa.table({"id": [n], "v": [n * 10]}), folder / f"p{n}.parquet")
+    lab.ws.sources.add("globbed", str(folder / "*.parquet"))
+    lab.ws.sources.add("folder", str(folder))
+    for name in ("globbed", "folder"):
+        lab.ws.materialize(f"{name}_ids", f"SELECT id FROM {name}")
+        lab.ws.materialize(f"{name}_all", f"SELECT * FROM {name}")
+    return lab
+
+
+def verdicts(lab: Lab) -> dict[str, str]:
+    return {
+        row.name: "stale" if isinstance(row.verdict, jl.Stale) else "fresh"
+        for row in lab.ws.status()
+        if row.verdict is not None
+    }
+
+
+def test_a_glob_and_a_folder_are_fresh_after_a_restart(parts: Lab) -> None:
+    parts.reopen()
+    assert set(verdicts(parts).values()) == {"fresh"}
+
+
+def test_a_glob_or_folder_that_gains_a_file_makes_its_tables_stale(parts: Lab) -> None:
+    pq.write_table(pa.table({"id": [3], "v": [30]}), parts.path("parts/p3.parquet"))
+    assert set(verdicts(parts).values()) == {"stale"}
+
+
+def test_a_glob_or_folder_that_loses_a_file_makes_its_tables_stale(parts: Lab) -> None:
+    parts.path("parts/p2.parquet").unlink()
+    assert set(verdicts(parts).values()) == {"stale"}
+
+
+def test_a_glob_without_a_match_has_vanished(parts: Lab) -> None:
+    shutil.rmtree(parts.path("parts"))
+    assert said(parts.ws.staleness("globbed_ids")) == ["vanished globbed"]
+    assert said(parts.ws.staleness("folder_ids")) == ["vanished folder"]
+
+
+def test_one_column_of_one_file_of_a_folder_counts_for_its_readers(parts: Lab) -> None:
+    pq.write_table(pa.table({"id": [2], "v": [21]}), parts.path("parts/p2.parquet"))
+    assert verdicts(parts) == {
+        "folder_all": "stale",
+        "folder_ids": "fresh",
+        "globbed_all": "stale",
+        "globbed_ids": "fresh",
+    }
+
+
+def test_a_file_that_no_glob_names_is_nothing_to_it(parts: Lab) -> None:
+    parts.path("parts/notes.txt").write_text("nothing")
+    assert verdicts(parts)["globbed_all"] == "fresh"
+
+
+def test_files_that_change_names_move_those_who_go_by_the_order_of_rows_and_nobody_else(
+    parts: Lab,
+) -> None:
+    parts.ws.materialize("cut", "SELECT v FROM globbed LIMIT 1")
+    one, two = parts.path("parts/p1.parquet"), parts.path("parts/p2.parquet")
+    one.rename(parts.path("aside"))
+    two.rename(one)
+    parts.path("aside").rename(two)
+    assert parts.verdict("cut") == "stale"  # order is part of what a file anchor carries
+    assert str(parts.ws.staleness("globbed_all")) == "fresh, globbed has other bytes and equal rows"
+
+
+# -- definitions and names -------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_redefined_recipe_is_stale_with_both_hashes(papers: Lab) -> None:
+    was = papers.ws.table("titles").definition_hash
+    papers.ws.define("titles", "SELECT id, title FROM papers WHERE year > 2020")
+    verdict = papers.ws.staleness("titles")
+    assert isinstance(verdict, jl.Stale)
+    [reason] = verdict.reasons
+    assert isinstance(reason, jl.DefinitionChanged)
+    assert reason.recorded == was
+    assert reason.current == papers.ws.recipes()[1].definition_hash != was
+
+
+def test_the_same_definition_written_otherwise_is_fresh(papers: Lab) -> None:
+    papers.ws.define("titles", 'SELECT id, title AS "Title" FROM papers WHERE year > 2019')
+    assert papers.verdict("titles") == "stale"  # output names differ in case
+    papers.ws.define(
+        "titles", "select p.id, title\n from papers as p where YEAR > 2019 -- as it was"
+    )
+    assert papers.verdict("titles") == "fresh"
+
+
+def test_a_producer_that_would_give_other_rows_by_now_makes_its_tables_stale_and_only_its_own(
+    papers: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    papers.ws.embed("vectors", "papers", key="id", text="title", model="hashing")
+    monkeypatch.setattr(embedding, "OUTPUT_VERSION", embedding.OUTPUT_VERSION + 1)
+    assert (
+        said(papers.ws.staleness("vectors")) == ["definition"]
+        and papers.ws.staleness("titles") == jl.Fresh()
+    )
+    assert [step.name for step in papers.ws.plan().certain] == ["vectors"]
+    monkeypatch.undo()
+    monkeypatch.setattr(statements, "OUTPUT_VERSION", statements.OUTPUT_VERSION + 1)
+    assert said(papers.ws.staleness("titles")) == ["definition"]
+
+
+def test_a_later_release_that_computes_the_same_leaves_everything_fresh(
+    papers: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jl, "__version__", "99.0")
+    assert papers.reopen().staleness("first") == jl.Fresh()
+
+
+def test_a_definition_put_back_is_fresh(papers: Lab) -> None:
+    papers.ws.define("titles", "SELECT 1 AS one")
+    papers.ws.define("titles", "SELECT id, title FROM papers WHERE year > 2019")
+    assert papers.verdict("titles") == "fresh"
+
+
+def test_another_value_of_a_parameter_is_another_definition(lab: Lab) -> None:
+    lab.csv("s", "id", "1", "2")
+    lab.ws.materialize("t", "SELECT id FROM s WHERE id > $least", params={"least": 1})
+    lab.ws.define("t", "SELECT id FROM s WHERE id > $least", params={"least": 1})
+    assert lab.verdict("t") == "fresh"
+    lab.ws.define("t", "SELECT id FROM s WHERE id > $least", params={"least": 1.0})
+    assert said(lab.ws.staleness("t")) == ["definition"]
+
+
+def test_every_reason_is_told_the_definition_first(lab: Lab) -> None:
+    lab.csv("b", "id", "1")
+    lab.csv("a", "id", "1")
+    lab.ws.materialize("t", "SELECT a.id FROM a JOIN b USING (id)")
+    lab.csv("b", "id", "2")
+    lab.path("a.csv").unlink()
+    lab.ws.define("t", "SELECT b.id FROM b")
+    assert said(lab.ws.staleness("t")) == ["definition", "vanished a", "advanced b"]
+
+
+def test_a_recipe_that_was_never_computed_is_stale_without_a_recorded_definition(
+    papers: Lab,
+) -> None:
+    papers.ws.define("later", "SELECT 1 AS one")
+    verdict = papers.ws.staleness("later")
+    assert isinstance(verdict, jl.Stale)
+    [reason] = verdict.reasons
+    assert isinstance(reason, jl.DefinitionChanged)
+    assert reason.recorded is None
+    assert reason.current
+    with pytest.raises(jl.TableNotFound, match="no ready version"):
+        papers.ws.table("later")
+
+
+def test_a_removed_source_has_vanished_and_the_table_stays(papers: Lab) -> None:
+    papers.ws.sources.remove("papers")
+    assert said(papers.ws.staleness("titles")) == ["vanished papers"]
+    assert papers.rows("titles") == [(1, "Graphs"), (2, "Trees"), (3, "Heaps")]
+
+
+def test_a_source_put_under_the_name_of_another_decides_by_its_content(papers: Lab) -> None:
+    shutil.copyfile(papers.path("papers.csv"), papers.path("copy.csv"))
+    papers.path("other.csv").write_text("id,title,year\n9,Rings,2024\n")
+    papers.ws.sources.add("papers", str(papers.path("other.csv")), replace=True)
+    assert papers.verdict("titles") == "stale"
+
+
+def test_a_dropped_recipe_has_vanished_for_its_readers(papers: Lab) -> None:
+    papers.ws.drop("titles", force=True)
+    assert said(papers.ws.staleness("first")) == ["vanished titles"]
+
+
+def test_a_recipe_is_not_dropped_while_tables_derive_from_it(papers: Lab) -> None:
+    with pytest.raises(jl.InvalidArgument, match="first"):
+        papers.ws.drop("titles")
+    assert "titles" in papers.ws
+
+
+def test_a_recipe_whose_last_version_was_dropped_has_vanished_for_its_readers(papers: Lab) -> None:
+    papers.ws.table("titles").drop()
+    assert said(papers.ws.staleness("first")) == ["vanished titles"]
+    assert said(papers.ws.staleness("titles")) == ["definition"]
+
+
+def test_a_renamed_recipe_has_vanished_for_those_who_name_it_as_it_was(papers: Lab) -> None:
+    papers.ws.materialize("exact", f'SELECT * FROM jammi."{papers.ws.table("titles").table_name}"')
+    with pytest.warns(
+        RuntimeWarning,
+        match=r"^first still reads 'titles', which no longer exists: redefine it to read 'headings'\.$",
+    ):
+        papers.ws.rename("titles", "headings")
+    assert said(papers.ws.staleness("first")) == ["vanished titles"]
+    assert papers.verdict("headings") == papers.verdict("exact") == "fresh"
+
+
+def test_a_source_cannot_take_a_name_that_means_a_result_table(papers: Lab) -> None:
+    with pytest.raises(jl.NameInvalid):
+        papers.ws.sources.add("jammi.titles", str(papers.path("papers.csv")))
+
+
+# -- result tables ---------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_child_of_a_stale_table_is_possibly_stale_with_the_way_and_the_root(papers: Lab) -> None:
+    papers.ws.materialize("last", "SELECT id FROM jammi.first")
+    papers.csv("papers", "id,title,year", "1,Graphs,2020")
+    assert said(papers.ws.staleness("first")) == ["advanced papers ← titles"]
+    assert said(papers.ws.staleness("last")) == ["advanced papers ← first ← titles"]
+
+
+def test_a_parent_made_anew_with_other_rows_makes_its_child_stale(papers: Lab) -> None:
+    papers.csv("papers", "id,title,year", "7,Graphs,2020")
+    papers.ws.recompute("titles")
+    verdict = papers.ws.staleness("first")
+    assert said(verdict) == ["advanced titles"]
+    assert "version 1 → 2" in str(verdict)
+
+
+def test_a_parent_made_anew_with_equal_rows_leaves_its_child_fresh(papers: Lab) -> None:
+    papers.csv(
+        "papers", "id,title,year", "1,Graphs,2020", "2,Trees,2021", "3,Heaps,2022", "4,Rings,2019"
+    )
+    assert papers.verdict("first") == "possibly_stale"
+    papers.ws.recompute("titles")
+    assert papers.ws.table("titles").version == 2
+    assert papers.verdict("first") == "fresh"
+
+
+def test_a_parent_whose_columns_that_i_read_are_equal_leaves_me_fresh(papers: Lab) -> None:
+    papers.csv("papers", "id,title,year", "1,Graphs,2020", "2,Woods,2021", "3,Heaps,2022")
+    papers.ws.recompute("titles")
+    assert papers.verdict("first") == "fresh"
+
+
+def test_a_parent_that_gains_a_column_leaves_those_fresh_who_name_theirs(papers: Lab) -> None:
+    papers.ws.materialize("titles", "SELECT year, id, title FROM papers WHERE year > 2019")
+    assert papers.verdict("first") == "fresh"
+
+
+def test_a_child_of_an_undecidable_table_is_undecidable_by_way_of_it(lab: Lab) -> None:
+    lab.ws.materialize("dice", "SELECT random() AS r")
+    lab.ws.materialize("child", "SELECT * FROM jammi.dice")
+    verdict = lab.ws.staleness("child")
+    assert isinstance(verdict, jl.Undecidable)
+    assert [(a.input.name, a.path) for a in verdict.unpinned] == [("random()", ["dice"])]
+    assert "by way of dice" in str(verdict)
+
+
+def test_an_exact_table_is_anchored_on_that_table_alone(papers: Lab) -> None:
+    exact = papers.ws.table("titles").table_name
+    papers.ws.materialize("of_exact", f'SELECT count(*) AS n FROM jammi."{exact}"')
+    papers.csv("papers", "id,title,year", "1,Graphs,2020")
+    assert papers.verdict("of_exact") == "fresh"  # although titles is stale
+    papers.ws.recompute("titles")
+    assert papers.verdict("of_exact") == "fresh"
+    papers.ws.table(exact).drop()
+    assert said(papers.ws.staleness("of_exact")) == [f"vanished {exact}"]
+
+
+def test_an_older_version_is_judged_by_the_present_and_not_by_being_old(papers: Lab) -> None:
+    old = papers.ws.table("titles")
+    text = papers.path("papers.csv").read_text()
+    papers.path("papers.csv").write_text(text + "4,Cubes,2023\n")
+    papers.ws.recompute("titles")
+    assert said(old.staleness()) == ["advanced papers"]
+    papers.path("papers.csv").write_text(text)
+    assert papers.ws.staleness(old) == jl.Fresh()
+    assert papers.verdict("titles") == "stale"
+
+
+# -- bytes of the table itself ---------------------------------------------------------------------------------------------------------------
+
+
+def flip(path: Path) -> None:
+    body = bytearray(path.read_bytes())
+    body[len(body) // 2] ^= 1
+    path.write_bytes(bytes(body))
+
+
+def test_a_flipped_bit_is_damage_in_the_next_look_and_dependents_are_possibly_stale(
+    papers: Lab,
+) -> None:
+    flip(papers.ws.table("titles").path)
+    verdict = papers.ws.staleness("titles")
+    assert isinstance(verdict, jl.Damaged)
+    assert verdict.found
+    assert said(papers.ws.staleness("first")) == ["damaged ← titles"]
+
+
+def test_bytes_that_are_gone_are_damage_without_a_digest(papers: Lab) -> None:
+    papers.ws.table("titles").path.unlink()
+    assert papers.ws.staleness("titles") == jl.Damaged(None)
+    assert papers.verdict("first") == "possibly_stale"
+    assert papers.ws.table("titles").status == "ready"
+
+
+def test_damage_is_seen_after_a_restart(papers: Lab) -> None:
+    flip(papers.ws.table("titles").path)
+    assert isinstance(papers.reopen().staleness("titles"), jl.Damaged)
+
+
+def test_a_damaged_exact_table_makes_its_readers_possibly_stale(papers: Lab) -> None:
+    exact = papers.ws.table("titles")
+    papers.ws.materialize("of_exact", f'SELECT count(*) AS n FROM jammi."{exact.table_name}"')
+    flip(exact.path)
+    assert said(papers.ws.staleness("of_exact")) == [f"damaged ← {exact.table_name}"]
+
+
+def test_a_damaged_table_is_not_read(papers: Lab) -> None:
+    flip(papers.ws.table("titles").path)
+    with pytest.raises(jl.TableDamaged):
+        papers.ws.sql("SELECT * FROM jammi.titles")
+
+
+def test_a_lost_manifest_file_leaves_the_verdict_as_it_is(papers: Lab) -> None:
+    parquet = papers.ws.table("titles").path
+    parquet.with_name(parquet.name.removesuffix(".parquet") + ".materialization.json").unlink()
+    assert papers.verdict("titles") == "fresh"
+    assert papers.ws.verify("titles") == jl.MissingManifest()
+    assert papers.ws.table("titles").manifest is not None
+
+
+def test_a_row_from_before_manifests_is_missing_its_manifest_and_its_child_undecidable(
+    papers: Lab,
+) -> None:
+    import sqlite3
+
+    with sqlite3.connect(papers.folder / "catalog.sqlite3") as db:
+        db.execute("UPDATE result_tables SET definition_hash = NULL WHERE recipe = 'titles'")
+    db.close()
+    assert papers.ws.staleness("titles") == jl.MissingManifest()
+    verdict = papers.ws.staleness("first")
+    assert isinstance(verdict, jl.Undecidable)
+    assert verdict.unpinned[0].path == ["titles"]
+
+
+def test_results_that_lead_out_of_the_workspace_are_undecidable(
+    papers: Lab, tmp_path: Path
+) -> None:
+    table = papers.ws.table("titles").path
+    outside = tmp_path / "elsewhere.parquet"
+    table.rename(outside)
+    table.symlink_to(outside)
+    assert papers.verdict("titles") in ("undecidable", "damaged")
+    assert len(papers.ws.status()) == 2
+
+
+BROKEN = {
+    "csv": (b"id,v\n1,10\n2,20\n", b"id,v\n1,10\n2,20,30,40\n"),
+    "json": (b'[{"id": 1, "v": 10}, {"id": 2, "v": 20}]', b'[{"id": 1, "v": 10}, {"id": 2, "v'),
+    "ndjson": (b'{"id": 1, "v": 10}\n{"id": 2, "v": 20}\n', b'{"id": 1, "v": 10}\n{"id": 2, "v\n'),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_text_file_that_can_no_longer_be_read_has_moved_and_says_what_is_wrong(
+    lab: Lab, kind: str
+) -> None:
+    whole, broken = BROKEN[kind]
+    file = lab.folder / f"f.{kind}"
+    file.write_bytes(whole)
+    pq.write_table(pa.table({"id": [1, 2], "w": [3, 4]}), lab.folder / "other.parquet")
+    lab.ws.sources.add("f", file)
+    lab.ws.sources.add("other", lab.folder / "other.parquet")
+    lab.ws.materialize("t", "SELECT f.v FROM f JOIN other USING (id)")
+    lab.ws.materialize("u", "SELECT v FROM jammi.t")
+    file.write_bytes(broken)
+    verdict = lab.ws.staleness("t")
+    assert said(verdict) == [
+        "advanced f"
+    ] and f"f changed and cannot be read: f.{kind}, {'value' if kind == 'json' else 'line'}" in str(
+        verdict
+    )
+    assert lab.verdict("u") == "possibly_stale"
+    assert [step.name for step in lab.ws.plan("u").certain] == ["t"]
+    assert lab.ws.sources["f"].anchor(columns=["v"]).note
+    file.write_bytes(whole)
+    assert lab.verdict("t") == lab.verdict("u") == "fresh"
+
+
+def test_a_column_of_another_type_is_another_one_though_no_row_is_left(papers: Lab) -> None:
+    papers.ws.materialize("none", "SELECT 1::INTEGER AS x WHERE false")
+    papers.ws.materialize("child", "SELECT typeof(x) AS x FROM jammi.none UNION ALL SELECT 'end'")
+    papers.ws.materialize("none", "SELECT 1::BIGINT AS x WHERE false")
+    assert said(papers.ws.staleness("child")) == ["advanced none"]

@@ -1,0 +1,567 @@
+"""The evaluator: recorded × observed → verdict, with no I/O."""
+
+import ast
+import copy
+import dataclasses
+import importlib
+import itertools
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from jammi_lab.core.anchors import (
+    Anchor,
+    AnchorKind,
+    Cost,
+    Input,
+    InputKind,
+    Unknown,
+    Vanished,
+    unpinned_anchor,
+)
+from jammi_lab.core.verdicts import (
+    Cause,
+    Damaged,
+    DefinitionChanged,
+    Fresh,
+    InputAdvanced,
+    InputVanished,
+    MissingManifest,
+    PossiblyStale,
+    Stale,
+    Undecidable,
+    Verdict,
+    verdict_code,
+)
+from jammi_lab.freshness.judge import MAX_CAUSES, Evidence, State, evaluate_table
+
+NOW = "2026-11-20T09:00:00.000000Z"
+
+
+def source(name: str) -> Input:
+    return Input(kind=InputKind.SOURCE, name=name)
+
+
+def anchor(
+    name: str,
+    value: str = "one",
+    method: str = "digest",
+    kind: AnchorKind = AnchorKind.SOURCE_VERSION,
+) -> Anchor:
+    return Anchor(input=source(name), kind=kind, value=value, method=method)
+
+
+def facts(*anchors: Anchor, now: dict[str, State] | None = None, **changes: object) -> Evidence:
+    """A table whose definition and inputs are as recorded, but for what is given."""
+    seen: dict[tuple[str, str, str], State] = {a.input.identity: a for a in anchors}
+    seen |= {source(name).identity: state for name, state in (now or {}).items()}
+    return Evidence(
+        **{
+            "recorded": "d1",
+            "current": "d1",
+            "anchors": anchors,
+            "current_states": seen,
+            "observed_at": NOW,
+            **changes,
+        }
+    )  # type: ignore[arg-type]
+
+
+def test_anchors_compare_without_the_version_for_people_and_the_cost_of_the_look() -> None:
+    one = Anchor(
+        input=source("a"),
+        kind=AnchorKind.RESULT_DIGEST,
+        value="one",
+        method="digest",
+        version=1,
+        cost=Cost.SCAN,
+    )
+    assert (
+        one == replace(one, version=2, cost=Cost.FREE)
+        and one != replace(one, value="two")
+        and one != replace(one, types=("INTEGER",))
+        and one != 5
+    )
+    assert Stale([InputAdvanced(source("a"), one, one)]) == Stale(
+        [InputAdvanced(source("a"), one, replace(one, cost=Cost.FREE))]
+    )
+    with pytest.raises(TypeError):
+        hash(one)
+
+
+# -- a table on its own ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_table_whose_definition_and_inputs_are_as_recorded_is_fresh() -> None:
+    assert evaluate_table(facts(anchor("a"), anchor("b"))) == Fresh()
+
+
+def test_a_table_without_inputs_is_fresh() -> None:
+    assert evaluate_table(facts()) == Fresh()
+
+
+def test_a_changed_definition_is_a_reason_with_both_hashes() -> None:
+    assert evaluate_table(facts(current="d2")) == Stale([DefinitionChanged("d1", "d2")])
+
+
+def test_a_dropped_recipe_is_a_changed_definition_without_a_current_one() -> None:
+    assert evaluate_table(facts(current=None)) == Stale([DefinitionChanged("d1", None)])
+
+
+def test_a_recipe_that_was_never_computed_has_no_recorded_definition() -> None:
+    assert evaluate_table(Evidence(recorded=None, current="d1", ready=False)) == Stale(
+        [DefinitionChanged(None, "d1")]
+    )
+
+
+@pytest.mark.parametrize(
+    "current",
+    [
+        anchor("a", "two"),
+        anchor("a", method="other digest"),
+        anchor("a", kind=AnchorKind.RESULT_DIGEST),
+    ],
+    ids=["value", "method", "kind"],
+)
+def test_an_input_in_another_state_advanced(current: Anchor) -> None:
+    recorded = anchor("a")
+    assert evaluate_table(facts(recorded, now={"a": current})) == Stale(
+        [InputAdvanced(recorded.input, recorded, current)]
+    )
+
+
+def test_an_input_that_is_gone_vanished() -> None:
+    recorded = anchor("a")
+    assert evaluate_table(facts(recorded, now={"a": Vanished()})) == Stale(
+        [InputVanished(recorded.input, recorded)]
+    )
+
+
+def test_all_reasons_are_listed_the_definition_first_then_inputs_by_name() -> None:
+    one, two, three = anchor("c"), anchor("a"), anchor("b")
+    verdict = evaluate_table(
+        facts(
+            one,
+            two,
+            three,
+            current="d2",
+            now={"c": anchor("c", "x"), "a": Vanished(), "b": anchor("b", "x")},
+        )
+    )
+    assert isinstance(verdict, Stale)
+    assert [type(r).__name__ for r in verdict.reasons] == [
+        "DefinitionChanged",
+        "InputVanished",
+        "InputAdvanced",
+        "InputAdvanced",
+    ]
+    assert [r.input.name for r in verdict.reasons if not isinstance(r, DefinitionChanged)] == [
+        "a",
+        "b",
+        "c",
+    ]
+
+
+def test_an_input_whose_state_is_unknown_makes_it_undecidable_and_says_why() -> None:
+    verdict = evaluate_table(facts(anchor("a"), now={"a": Unknown("server down")}))
+    assert isinstance(verdict, Undecidable)
+    assert [(a.input.name, a.note, a.pinned, a.path) for a in verdict.unpinned] == [
+        ("a", "server down", False, [])
+    ]
+    assert not verdict.known_stale
+
+
+def test_an_input_that_was_not_observed_is_undecidable() -> None:
+    assert isinstance(
+        evaluate_table(Evidence(recorded="d", current="d", anchors=(anchor("a"),))), Undecidable
+    )
+
+
+def test_an_input_that_was_never_pinned_is_undecidable_even_if_it_is_seen_now() -> None:
+    loose = unpinned_anchor(source("a"), NOW, "random() gives another value each time")
+    verdict = evaluate_table(facts(loose, now={"a": anchor("a")}))
+    assert isinstance(verdict, Undecidable)
+    assert verdict.unpinned == [loose]
+
+
+def test_an_undecidable_table_keeps_the_reasons_that_are_certain() -> None:
+    moved = anchor("b")
+    verdict = evaluate_table(
+        facts(
+            anchor("a"),
+            moved,
+            current="d2",
+            now={"a": Unknown("no permission"), "b": anchor("b", "two")},
+        )
+    )
+    assert isinstance(verdict, Undecidable)
+    assert [type(r).__name__ for r in verdict.decided_reasons] == [
+        "DefinitionChanged",
+        "InputAdvanced",
+    ]
+    assert verdict.known_stale
+    assert str(verdict).startswith("definition changed (d1 → d2); b changed")
+
+
+def test_a_definition_that_cannot_be_compared_is_undecidable() -> None:
+    verdict = evaluate_table(
+        facts(
+            anchor("a"),
+            current=Unknown("its function is not defined here"),
+            now={"a": anchor("a", "two")},
+        )
+    )
+    assert isinstance(verdict, Undecidable)
+    assert verdict.unpinned[0].note == "its function is not defined here"
+    assert [type(r).__name__ for r in verdict.decided_reasons] == ["InputAdvanced"]
+
+
+def test_a_table_from_before_manifests_is_missing_its_manifest_whatever_else() -> None:
+    assert (
+        evaluate_table(facts(recorded=None, damage=Damaged(None), now={"a": Vanished()}))
+        == MissingManifest()
+    )
+
+
+def test_damaged_bytes_come_before_reasons_and_doubts() -> None:
+    damaged = Damaged("ff")
+    assert (
+        evaluate_table(
+            facts(
+                anchor("a"),
+                anchor("b"),
+                current="d2",
+                damage=damaged,
+                now={"a": Unknown("down"), "b": Vanished()},
+            )
+        )
+        == damaged
+    )
+
+
+def test_bytes_that_cannot_be_read_are_undecidable() -> None:
+    verdict = evaluate_table(facts(damage=Unknown("Permission denied")))
+    assert isinstance(verdict, Undecidable)
+    assert verdict.unpinned[0].note == "its files cannot be read: Permission denied"
+
+
+# -- what is inherited -----------------------------------------------------------------------------------------------------------------------
+
+ADVANCED = InputAdvanced(source("s"), anchor("s"), anchor("s", "two"))
+STALE = Stale([ADVANCED])
+DOUBT = Undecidable([unpinned_anchor(source("s"), NOW, "down")], [ADVANCED])
+
+
+def test_a_stale_parent_makes_it_possibly_stale_with_the_way_there() -> None:
+    assert evaluate_table(facts(), [("p", STALE)]) == PossiblyStale([Cause(ADVANCED, ["p"])])
+
+
+def test_the_way_grows_from_the_direct_parent_to_the_table_with_the_reason() -> None:
+    child = evaluate_table(facts(), [("p", STALE)])
+    grandchild = evaluate_table(facts(), [("c", child)])
+    assert grandchild == PossiblyStale([Cause(ADVANCED, ["c", "p"])])
+    assert str(grandchild) == "possibly stale: s changed (digest), by way of c ← p"
+
+
+def test_several_reasons_of_a_parent_are_several_causes() -> None:
+    both = Stale([DefinitionChanged("x", "y"), ADVANCED])
+    assert evaluate_table(facts(), [("p", both)]) == PossiblyStale(
+        [Cause(r, ["p"]) for r in both.reasons]
+    )
+
+
+def test_a_diamond_names_its_root_once_by_the_shortest_way() -> None:
+    root = evaluate_table(facts(), [("r", STALE)])
+    longer = evaluate_table(facts(), [("x", root)])
+    for order in itertools.permutations([("left", longer), ("right", root)]):
+        assert evaluate_table(facts(), order) == PossiblyStale([Cause(ADVANCED, ["right", "r"])])
+
+
+def test_a_diamond_names_its_doubt_once_by_the_shortest_way() -> None:
+    near = evaluate_table(facts(), [("r", DOUBT)])
+    far = evaluate_table(facts(), [("x", near)])
+    for order in itertools.permutations([("left", far), ("right", near)]):
+        verdict = evaluate_table(facts(), order)
+        assert isinstance(verdict, Undecidable)
+        assert [a.path for a in verdict.unpinned] == [["right", "r"]]
+
+
+def test_an_undecidable_parent_makes_it_undecidable_by_way_of_it() -> None:
+    verdict = evaluate_table(facts(), [("p", DOUBT)])
+    assert isinstance(verdict, Undecidable)
+    assert [(a.input.name, a.path) for a in verdict.unpinned] == [("s", ["p"])]
+
+
+def test_what_is_decided_of_a_parent_is_no_reason_of_its_own() -> None:
+    verdict = evaluate_table(facts(), [("p", DOUBT)])
+    assert isinstance(verdict, Undecidable)
+    assert not verdict.known_stale
+
+
+def test_own_doubts_and_inherited_ones_are_told_together() -> None:
+    verdict = evaluate_table(facts(anchor("a"), now={"a": Unknown("down")}), [("p", DOUBT)])
+    assert isinstance(verdict, Undecidable)
+    assert [(a.input.name, a.path) for a in verdict.unpinned] == [("a", []), ("s", ["p"])]
+
+
+def test_own_reasons_come_before_what_is_inherited() -> None:
+    recorded = anchor("a")
+    assert isinstance(
+        evaluate_table(facts(recorded, now={"a": anchor("a", "two")}), [("p", STALE)]), Stale
+    )
+
+
+def test_a_damaged_parent_makes_it_possibly_stale() -> None:
+    assert evaluate_table(facts(), [("p", Damaged("ff"))]) == PossiblyStale(
+        [Cause(Damaged("ff"), ["p"])]
+    )
+
+
+def test_a_parent_without_manifest_makes_it_undecidable() -> None:
+    verdict = evaluate_table(facts(), [("p", MissingManifest())])
+    assert isinstance(verdict, Undecidable)
+    assert verdict.unpinned[0].path == ["p"]
+    assert "no manifest" in verdict.unpinned[0].note
+
+
+def test_a_fresh_parent_changes_nothing() -> None:
+    assert evaluate_table(facts(), [("p", Fresh())]) == Fresh()
+
+
+# -- for every combination -------------------------------------------------------------------------------------------------------------------
+
+names = st.sampled_from("abcd")
+states = st.sampled_from(["same", "moved", "gone", "unknown", "unseen", "loose"])
+verdicts = st.sampled_from([Fresh(), STALE, PossiblyStale([Cause(ADVANCED, ["q"])]), DOUBT, Undecidable([unpinned_anchor(source("t"), NOW, "down")]),
+                            MissingManifest(), Damaged(None), Damaged("ff")])  # fmt: skip
+
+
+@st.composite
+def situations(draw: st.DrawFn) -> tuple[Evidence, dict[str, str], list[tuple[str, Verdict]]]:
+    """Facts, what happened to each input, and parents."""
+    inputs = draw(st.dictionaries(names, states, max_size=4))
+    anchors, now = [], {}
+    for name, state in inputs.items():
+        recorded = unpinned_anchor(source(name), NOW, "loose") if state == "loose" else anchor(name)
+        anchors.append(recorded)
+        seen: dict[str, State] = {
+            "same": anchor(name),
+            "moved": anchor(name, "two"),
+            "gone": Vanished(),
+            "unknown": Unknown("down"),
+        }
+        if state in seen:
+            now[recorded.input.identity] = seen[state]
+    ready = draw(st.booleans()) or draw(st.booleans())
+    built = Evidence(
+        recorded=draw(st.sampled_from(["d1", "d1", "d1", None])),
+        current=draw(st.sampled_from(["d1", "d1", "d2", None, Unknown("not here")])),
+        anchors=tuple(anchors),
+        current_states=now,
+        damage=draw(st.sampled_from([None, None, None, Damaged("ff"), Unknown("unreadable")])),
+        observed_at=NOW,
+        ready=ready,
+    )
+    return (
+        built,
+        inputs,
+        draw(
+            st.lists(
+                st.tuples(st.sampled_from(["p", "q", "r"]), verdicts),
+                max_size=3,
+                unique_by=lambda p: p[0],
+            )
+        ),
+    )
+
+
+def own_doubts(what: Evidence, inputs: dict[str, str]) -> bool:
+    return (
+        isinstance(what.current, Unknown)
+        or isinstance(what.damage, Unknown)
+        or bool({"unknown", "unseen", "loose"} & set(inputs.values()))
+    )
+
+
+@given(situations())
+def test_the_verdict_follows_the_order_of_precedence(
+    situation: tuple[Evidence, dict[str, str], list[tuple[str, Verdict]]],
+) -> None:
+    what, inputs, parents = situation
+    if not what.ready:
+        expected = "stale"
+    elif what.recorded is None:
+        expected = "missing_manifest"
+    elif isinstance(what.damage, Damaged):
+        expected = "damaged"
+    elif own_doubts(what, inputs) or any(
+        isinstance(v, Undecidable | MissingManifest) for _, v in parents
+    ):
+        expected = "undecidable"
+    elif what.current != what.recorded or {"moved", "gone"} & set(inputs.values()):
+        expected = "stale"
+    elif any(isinstance(v, Stale | PossiblyStale | Damaged) for _, v in parents):
+        expected = "possibly_stale"
+    else:
+        expected = "fresh"
+    assert verdict_code(evaluate_table(what, parents)) == expected
+
+
+@given(situations())
+def test_it_is_never_fresh_when_anything_differs_or_is_unpinned(
+    situation: tuple[Evidence, dict[str, str], list[tuple[str, Verdict]]],
+) -> None:
+    what, inputs, parents = situation
+    if evaluate_table(what, parents) == Fresh():
+        assert what.recorded == what.current is not None
+        assert set(inputs.values()) <= {"same"}
+        assert all(v == Fresh() for _, v in parents)
+
+
+@given(situations())
+def test_reasons_are_exactly_what_moved_in_order(
+    situation: tuple[Evidence, dict[str, str], list[tuple[str, Verdict]]],
+) -> None:
+    what, inputs, parents = situation
+    verdict = evaluate_table(what, parents)
+    if not what.ready or not isinstance(verdict, Stale | Undecidable):
+        return
+    reasons = verdict.reasons if isinstance(verdict, Stale) else verdict.decided_reasons
+    definition = (
+        [("DefinitionChanged", "")]
+        if not isinstance(what.current, Unknown) and what.current != what.recorded
+        else []
+    )
+    moved = [
+        ("InputAdvanced" if inputs[n] == "moved" else "InputVanished", n)
+        for n in sorted(inputs)
+        if inputs[n] in ("moved", "gone")
+    ]
+    assert [
+        (type(r).__name__, "" if isinstance(r, DefinitionChanged) else r.input.name)
+        for r in reasons
+    ] == definition + moved
+
+
+@given(situations(), st.randoms())
+def test_the_order_in_which_things_are_told_does_not_matter(
+    situation: tuple[Evidence, dict[str, str], list[tuple[str, Verdict]]], random: object
+) -> None:
+    what, _, parents = situation
+    anchors = list(what.anchors)
+    random.shuffle(anchors)  # type: ignore[attr-defined]
+    shuffled = dataclasses.replace(what, anchors=tuple(anchors))
+    assert evaluate_table(shuffled, parents) == evaluate_table(what, parents)
+
+
+@given(situations())
+def test_every_verdict_reads_as_a_sentence_and_comes_back_from_its_dict(
+    situation: tuple[Evidence, dict[str, str], list[tuple[str, Verdict]]],
+) -> None:
+    verdict = evaluate_table(situation[0], situation[2])
+    assert str(verdict)
+    assert verdict.to_dict()["kind"] == verdict_code(verdict)
+    assert json.loads(json.dumps(verdict.to_dict())) == verdict.to_dict()
+    assert msgspec.convert(verdict.to_dict(), Verdict) == verdict
+
+
+# -- nothing but its arguments ---------------------------------------------------------------------------------------------------------------
+
+PURE = {
+    "jammi_lab.freshness.judge",
+    "jammi_lab.core.verdicts",
+    "jammi_lab.core.anchors",
+    "jammi_lab.core.value",
+}
+KNOWS = {
+    "collections.abc",
+    "functools",
+    "dataclasses",
+    "typing",
+    "enum",
+    "re",
+    "msgspec",
+    "msgspec.structs",
+    "jammi_lab.core.html",
+    "jammi_lab.core.canonical_json",
+    "jammi_lab.core.errors",
+}
+
+
+@pytest.mark.parametrize("module", sorted(PURE))
+def test_the_evaluator_and_its_values_can_reach_nothing(module: str) -> None:
+    tree = ast.parse(
+        Path(importlib.import_module(module).__file__ or "").read_text(encoding="utf-8")
+    )
+    named = {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
+    named |= {n.module or "" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
+    assert not named - KNOWS - PURE
+    assert not {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)} & {
+        "open",
+        "exec",
+        "eval",
+        "__import__",
+        "globals",
+        "print",
+    }
+
+
+@given(situations())
+def test_the_evaluator_changes_nothing_and_says_the_same_again(
+    situation: tuple[Evidence, dict[str, str], list[tuple[str, Verdict]]],
+) -> None:
+    before = copy.deepcopy((situation[0], situation[2]))
+    first = evaluate_table(situation[0], situation[2])
+    assert (
+        evaluate_table(situation[0], situation[2])
+        == first
+        == evaluate_table(*copy.deepcopy(before))
+    )
+    assert (situation[0], situation[2]) == before
+
+
+# -- very many roots --------------------------------------------------------------------------------------------------------------------------
+
+
+def many_ways(parent: str, roots: int, length: int) -> tuple[str, Verdict]:
+    """A parent with that many root causes, each that far up."""
+    reason = [InputVanished(source(f"{parent}{i}"), anchor(f"{parent}{i}")) for i in range(roots)]
+    return parent, PossiblyStale(
+        [
+            Cause(r, [*(f"{parent}way{n}" for n in range(length - 1)), f"{parent}root{i}"])
+            for i, r in enumerate(reason)
+        ]
+    )
+
+
+def test_of_very_many_roots_the_nearest_are_named_and_at_least_one_by_each_parent() -> None:
+    verdict = evaluate_table(
+        facts(anchor("a")), [many_ways("near", 40, 1), many_ways("far", 40, 5)]
+    )
+    assert isinstance(verdict, PossiblyStale)
+    ways = [cause.path[0] for cause in verdict.causes]
+    assert (
+        len(ways) == MAX_CAUSES and ways.count("far") == 1 and ways.count("near") == MAX_CAUSES - 1
+    )
+
+
+def test_up_to_the_bound_every_root_is_named() -> None:
+    verdict = evaluate_table(
+        facts(anchor("a")),
+        [many_ways("near", MAX_CAUSES // 2, 1), many_ways("far", MAX_CAUSES // 2, 5)],
+    )
+    assert isinstance(verdict, PossiblyStale)
+    assert len(verdict.causes) == MAX_CAUSES
+
+
+def test_every_parent_keeps_a_cause_even_when_there_are_more_parents_than_the_bound() -> None:
+    verdict = evaluate_table(
+        facts(anchor("a")), [many_ways(f"p{n}", 2, 1) for n in range(3 * MAX_CAUSES)]
+    )
+    assert isinstance(verdict, PossiblyStale)
+    assert {cause.path[0] for cause in verdict.causes} == {f"p{n}" for n in range(3 * MAX_CAUSES)}

@@ -1,0 +1,306 @@
+"""What derives from what."""
+
+import pytest
+
+import jammi_lab as jl
+from jammi_lab.core.records import Edge, RecipeRecord, TableKind
+from tests.freshness.lab import Lab
+
+HOSTILE = [
+    "100%",
+    "a_b",
+    "back\\slash",
+    'quo"te',
+    "apo'strophe",
+    "naïve",
+    "two words",
+    "semi;colon",
+    "<b>",
+    "a.b",
+]
+
+
+def names(edges: list[Edge]) -> list[tuple[str, str, str]]:
+    return sorted((e.input, e.derived, e.kind) for e in edges)
+
+
+def test_one_hop_gives_exactly_the_direct_dependents(papers: Lab) -> None:
+    papers.ws.materialize("years", "SELECT year FROM papers")
+    assert names(papers.ws.derives_from("papers")) == [
+        ("papers", "titles", "source_version"),
+        ("papers", "years", "source_version"),
+    ]
+    assert names(papers.ws.derives_from("titles")) == [("titles", "first", "result_digest")]
+    assert papers.ws.derives_from("first") == []
+
+
+def test_a_lineage_that_is_shown_after_a_recompute_tells_no_verdict_of_versions_that_it_does_not_hold(
+    papers: Lab,
+) -> None:
+    lineage = papers.ws.lineage("titles", direction="up")
+    assert "titles (sql, version 1): fresh" in repr(lineage)
+    papers.csv("papers", "id,title,year", "1,Other,2020")
+    papers.ws.recompute("titles")
+    assert "titles (sql, version 1)" in repr(lineage) and "fresh" not in repr(lineage)
+    assert "titles (sql, version 2): fresh" in repr(papers.ws.lineage("titles"))
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_names_that_mean_something_to_databases_mean_nothing_here(lab: Lab, name: str) -> None:
+    lab.csv("s", "id", "1")
+    quoted = '"' + name.replace('"', '""') + '"'
+    for other in ("100x", "axb", "backXslash"):
+        lab.ws.materialize(other, "SELECT id FROM s")
+        lab.ws.materialize(
+            f"of {other}",
+            f"SELECT id FROM jammi.{other if other.isalpha() else quoted.replace(name.replace(chr(34), chr(34) * 2), other)}",
+        )
+    lab.ws.materialize(name, "SELECT id FROM s")
+    lab.ws.materialize("child", f"SELECT id FROM jammi.{quoted}")
+    assert names(lab.ws.derives_from(name)) == [(name, "child", "result_digest")]
+    assert lab.ws.staleness("child") == jl.Fresh()
+    lab.csv("s", "id", "2")
+    assert lab.verdict("child") == "possibly_stale"
+    lab.ws.recompute("child")
+    assert lab.ws.table("child").read().fetchall() == [(2,)]
+
+
+def test_a_diamond_is_walked_once_and_keeps_both_edges(lab: Lab) -> None:
+    lab.csv("s", "id", "1")
+    lab.ws.materialize("root", "SELECT id FROM s")
+    lab.ws.materialize("left", "SELECT id FROM jammi.root")
+    lab.ws.materialize("right", "SELECT id + 0 AS id FROM jammi.root")
+    lab.ws.materialize("foot", "SELECT l.id FROM jammi.left l JOIN jammi.right r USING (id)")
+    assert names(lab.ws.derives_from_closure("root")) == [
+        ("left", "foot", "result_digest"),
+        ("right", "foot", "result_digest"),
+        ("root", "left", "result_digest"),
+        ("root", "right", "result_digest"),
+    ]
+    assert lab.ws.lineage("foot", direction="up").closure() == [
+        "s",
+        "root",
+        "left",
+        "right",
+        "foot",
+    ]
+
+
+def test_upwards_and_downwards_and_both(papers: Lab) -> None:
+    papers.ws.materialize("years", "SELECT year FROM papers")
+    assert papers.ws.lineage("titles", direction="up").closure() == ["papers", "titles"]
+    assert papers.ws.lineage("titles", direction="down").closure() == ["titles", "first"]
+    assert papers.ws.lineage("titles").closure() == ["papers", "titles", "first"]
+    assert papers.ws.lineage("papers", depth=1).closure() == ["papers", "titles", "years"]
+    assert papers.ws.lineage().closure() == ["papers", "titles", "years", "first"]
+
+
+def test_nodes_know_what_they_are(papers: Lab) -> None:
+    assert [(n.kind, n.name, n.version) for n in papers.ws.lineage("first").nodes] == [
+        ("source", "papers", None),
+        ("sql", "titles", 1),
+        ("sql", "first", 1),
+    ]
+
+
+def test_a_recipe_may_be_called_like_the_source_that_it_reads(lab: Lab) -> None:
+    lab.csv("s", "id", "1")
+    lab.ws.materialize("s", "SELECT id FROM s")
+    assert [(n.kind, n.name) for n in lab.ws.lineage("s").nodes] == [("source", "s"), ("sql", "s")]
+    assert lab.verdict("s") == "fresh"
+    lab.csv("s", "id", "2")
+    assert lab.ws.recompute("s").executed == ["s"]
+
+
+def test_what_is_gone_stays_a_name_while_a_table_is_anchored_on_it(papers: Lab) -> None:
+    papers.ws.sources.remove("papers")
+    papers.ws.drop("titles", force=True)
+    assert names(papers.ws.derives_from("titles")) == [("titles", "first", "result_digest")]
+    with pytest.raises(jl.TableNotFound):
+        papers.ws.derives_from("papers")
+
+
+def test_an_unknown_name_is_refused_with_near_ones(papers: Lab) -> None:
+    for call in (papers.ws.lineage, papers.ws.derives_from, papers.ws.derives_from_closure):
+        with pytest.raises(jl.TableNotFound) as caught:
+            call("title")
+        assert caught.value.near == ("titles",)
+
+
+@pytest.mark.parametrize("bad", [{"direction": "sideways"}, {"depth": 0}, {"depth": "2"}])
+def test_a_bad_argument_is_refused(papers: Lab, bad: dict[str, object]) -> None:
+    with pytest.raises(jl.InvalidArgument):
+        papers.ws.lineage("titles", **bad)  # type: ignore[arg-type]
+
+
+def test_a_volatile_input_and_the_clock_are_edges_of_their_kind(lab: Lab) -> None:
+    lab.ws.materialize("t", "SELECT random() AS r, current_date AS d")
+    assert names(lab.ws.lineage("t").edges) == [
+        ("current_date", "t", "clock"),
+        ("random()", "t", "unpinned_at_instant"),
+    ]
+
+
+# -- circles ---------------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["define", "materialize"])
+def test_a_definition_that_closes_a_circle_is_refused_and_changes_nothing(
+    papers: Lab, how: str
+) -> None:
+    before = (
+        [(r.name, r.definition_hash, r.newest_version) for r in papers.ws.recipes()],
+        papers.ws.tables(status=None),
+    )
+    with pytest.raises(jl.DependencyCycle) as caught:
+        getattr(papers.ws, how)("titles", "SELECT id FROM jammi.first")
+    assert caught.value.path == ["titles", "first", "titles"]
+    after = (
+        [(r.name, r.definition_hash, r.newest_version) for r in papers.ws.recipes()],
+        papers.ws.tables(status=None),
+    )
+    assert before[0] == after[0]
+    assert len(before[1]) == len(after[1])
+    assert papers.verdict("first") == "fresh"
+
+
+@pytest.mark.parametrize("how", ["define", "materialize"])
+@pytest.mark.parametrize("name", ["titles", "TITLES"])
+def test_a_recipe_that_reads_itself_is_refused(papers: Lab, how: str, name: str) -> None:
+    with pytest.raises(jl.DependencyCycle):
+        getattr(papers.ws, how)(name, "SELECT id FROM jammi.titles")
+
+
+def test_a_new_name_that_closes_a_circle_is_refused(papers: Lab) -> None:
+    papers.ws.materialize("other", "SELECT id FROM jammi.first")
+    papers.ws.drop("titles", force=True)
+    with pytest.raises(jl.DependencyCycle):
+        papers.ws.rename("other", "titles")
+    assert "other" in papers.ws
+
+
+@pytest.fixture
+def turned(papers: Lab) -> Lab:
+    """`first` was made from `titles`; then it was redefined over the source, and `titles` was made from it. No table was ever made from itself."""
+    papers.ws.materialize("last", "SELECT count(*) AS n FROM jammi.titles")
+    papers.ws.define("first", "SELECT id FROM papers")
+    papers.ws.materialize("titles", "SELECT id FROM jammi.first")
+    return papers
+
+
+def test_two_recipes_that_changed_places_have_a_lineage(turned: Lab) -> None:
+    lineage = turned.ws.lineage()
+    assert names(lineage.edges) == [
+        ("first", "titles", "result_digest"),
+        ("titles", "last", "result_digest"),
+    ]
+    assert (
+        "titles" in repr(lineage)
+        and lineage.to_networkx()
+        and lineage.to_mermaid()
+        and turned.ws.lineage(columns=True).column_edges
+    )
+    assert turned.ws.lineage("first", direction="down").closure() == ["first", "titles", "last"]
+    assert turned.ws.lineage("last", direction="up").closure() == ["first", "titles", "last"]
+    assert turned.ws.lineage("first", direction="up").closure() == [
+        "first"
+    ]  # what only the former way led to is left out, too
+    assert names(turned.ws.derives_from_closure("first")) == [
+        ("first", "titles", "result_digest"),
+        ("titles", "last", "result_digest"),
+    ]
+    turned.ws.recompute()
+    assert turned.ws.lineage().closure() == ["papers", "first", "titles", "last"]
+
+
+def test_beside_two_that_changed_places_a_forged_circle_is_still_an_error(turned: Lab) -> None:
+    import sqlite3
+
+    table = turned.ws.table("first").table_name
+    with sqlite3.connect(turned.folder / "catalog.sqlite3") as db:
+        db.execute("UPDATE lineage SET input = 'last' WHERE derived = ?", (table,))
+    db.close()
+    with pytest.raises(jl.DependencyCycle):
+        turned.ws.lineage()
+
+
+def forge(lab: Lab, name: str, reads: str) -> None:
+    """A recipe in the catalog whose definition is said to read another, whatever it reads."""
+    catalog = lab.ws._services.catalog
+    recipe = catalog.recipes.get(name)
+    assert recipe is not None
+    changed = {
+        **{f: getattr(recipe, f) for f in RecipeRecord.__struct_fields__},
+        "inputs": [("result", reads, "")],
+    }
+    catalog.recipes.put(RecipeRecord(**changed))
+
+
+@pytest.mark.timeout(60)
+def test_a_forged_circle_is_a_typed_error_and_no_hang(papers: Lab) -> None:
+    forge(papers, "titles", "first")
+    for call in (
+        papers.ws.status,
+        papers.ws.plan,
+        lambda: papers.ws.staleness("first"),
+        lambda: papers.ws.recompute("titles"),
+    ):
+        with pytest.raises(jl.DependencyCycle) as caught:
+            call()
+        assert set(caught.value.path) == {"titles", "first"}
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE lineage SET input = 'first' WHERE derived = :table",
+        "INSERT INTO lineage(input, derived, kind) VALUES ('first', :table, 'result_digest')",
+        "INSERT INTO lineage(input, derived, kind) VALUES ('first', 'titles', 'result_digest')",
+    ],
+)
+def test_a_circle_of_edges_that_another_tool_entered_is_a_typed_error_and_no_hang(
+    papers: Lab, statement: str
+) -> None:
+    import sqlite3
+
+    with sqlite3.connect(papers.folder / "catalog.sqlite3") as db:
+        db.execute(statement, {"table": papers.ws.table("titles").table_name})
+    db.close()
+    for call in (
+        papers.ws.lineage,
+        lambda: papers.ws.derives_from_closure("titles"),
+        lambda: papers.ws.lineage("first"),
+    ):
+        with pytest.raises(jl.DependencyCycle) as caught:
+            call()
+        assert set(caught.value.path) == {"titles", "first"}
+
+
+@pytest.mark.timeout(120)
+def test_a_long_chain_needs_no_recursion(lab: Lab) -> None:
+    """2 000 recipes, each reading the one before: put into the catalog, since running them is not what is asked here."""
+    lab.csv("s", "id", "1")
+    lab.ws.define("r0000", "SELECT id FROM s")
+    catalog = lab.ws._services.catalog
+    first = catalog.recipes.get("r0000")
+    assert first is not None
+    with catalog.transaction():
+        for n in range(1, 2000):
+            inputs = [("result", f"r{n - 1:04}", "")]
+            catalog.recipes.put(
+                RecipeRecord(
+                    name=f"r{n:04}",
+                    kind=TableKind.SQL,
+                    descriptor=first.descriptor,
+                    environment=first.environment,
+                    definition_hash=f"{n:064x}",
+                    inputs=inputs,
+                )
+            )
+    status = lab.ws.status()
+    assert len(status) == 2000
+    assert [s.name for s in lab.ws.plan("r1999").certain] == [f"r{n:04}" for n in range(2000)]
+    lab.ws.materialize("leaf", "SELECT 1 AS one")
+    with pytest.raises(jl.DependencyCycle):
+        catalog.recipes.check_acyclic("r0000", None, ["r1999"])

@@ -1,0 +1,201 @@
+"""Models in the lineage: which tables they made, and what becomes of verdicts when one is replaced."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import jammi_lab as jl
+from jammi_lab.core.records import Edge
+from jammi_lab.core.verdicts import verdict_code
+from tests.freshness.lab import Lab, said
+
+
+class Letters:
+    """An encoder whose vectors count letters."""
+
+    def __init__(self, name: str = "mine", dimensions: int = 3) -> None:
+        self.name, self.version, self.dimensions = name, "1", dimensions
+
+    def encode(self, texts: list[str]) -> Any:
+        return np.array([[len(t) + 1, *[1] * (self.dimensions - 1)] for t in texts], np.float32)
+
+
+@pytest.fixture
+def made(papers: Lab) -> Lab:
+    """Vectors of the papers, and what their neighbours are."""
+    papers.ws.embed("vectors", "papers", key="id", text="title", model="hashing")
+    papers.ws.neighbor_graph("near", "vectors", k=1)
+    return papers
+
+
+def named(lineage: Any) -> list[tuple[str, str]]:
+    return [(n.kind, n.name) for n in lineage.nodes]
+
+
+def test_the_model_of_a_table_is_a_node_above_it_and_above_what_derives_from_it(made: Lab) -> None:
+    whole = [
+        ("source", "papers"),
+        ("model", "hashing"),
+        ("embedding", "vectors"),
+        ("neighbor_graph", "near"),
+    ]
+    assert named(made.ws.lineage("near", direction="up")) == whole
+    assert named(made.ws.lineage("vectors")) == whole
+    assert Edge(input="hashing", derived="vectors", kind="model") in made.ws.lineage("near").edges
+    assert {("model", "hashing"), ("sql", "titles")} < set(named(made.ws.lineage()))
+    assert ("model", "hashing") not in named(made.ws.lineage("titles"))
+
+
+def test_from_a_model_down_to_all_that_rests_on_it(made: Lab) -> None:
+    assert named(made.ws.lineage("HASHING")) == [
+        ("model", "hashing"),
+        ("embedding", "vectors"),
+        ("neighbor_graph", "near"),
+    ]
+    assert made.ws.derives_from("hashing") == [
+        Edge(input="hashing", derived="vectors", kind="model")
+    ]
+    assert [e.derived for e in made.ws.derives_from_closure("hashing")] == ["near", "vectors"]
+    with pytest.raises(jl.TableNotFound):
+        made.ws.lineage("minilm")
+
+
+def test_depth_counts_the_hop_to_a_model(made: Lab) -> None:
+    assert named(made.ws.lineage("near", direction="up", depth=1)) == [
+        ("embedding", "vectors"),
+        ("neighbor_graph", "near"),
+    ]
+    assert ("model", "hashing") in named(made.ws.lineage("near", direction="up", depth=2))
+    assert named(made.ws.lineage("hashing", depth=1)) == [
+        ("model", "hashing"),
+        ("embedding", "vectors"),
+    ]
+
+
+def test_a_former_version_has_the_model_that_it_was_made_with(made: Lab) -> None:
+    former = made.ws.table("vectors")
+    made.ws.embed("vectors", "papers", key="id", text="title", model=Letters())
+    assert ("model", "mine") in named(made.ws.lineage("vectors"))
+    assert ("model", "hashing") not in named(made.ws.lineage("vectors"))
+    assert made.ws.derives_from("mine") == [Edge(input="mine", derived="vectors", kind="model")]
+    assert (
+        Edge(input="hashing", derived=former.table_name, kind="model")
+        in made.ws.lineage(former, direction="up").edges
+    )
+
+
+def test_a_model_a_source_and_a_recipe_of_one_name_are_three_nodes(lab: Lab) -> None:
+    lab.csv("x", "id,title", "1,a")
+    lab.ws.embed("x", "x", key="id", text="title", model=Letters("x"))
+    lineage = lab.ws.lineage()
+    assert named(lineage) == [("source", "x"), ("model", "x"), ("embedding", "x")]
+    graph = lineage.to_networkx()
+    assert sorted(graph.edges(data="kind")) == [
+        ("model:x", "x", "model"),
+        ("source:x", "x", "source_version"),
+    ]
+    assert '{{"x"}}' in lineage.to_mermaid()
+    lab.csv("y", "id,title", "1,a")
+    lab.ws.embed("of y", "y", key="id", text="title", model=Letters("y"))
+    assert sorted(lab.ws.lineage("of y").to_networkx().nodes) == ["model:y", "of y", "y"]
+
+
+def test_a_model_of_imported_vectors_is_known_when_it_is_registered(papers: Lab) -> None:
+    import pyarrow as pa
+
+    rows = pa.table({"id": [1], "vector": [np.ones(3, np.float32)]})
+    papers.ws.import_embeddings(
+        "theirs", rows, key="id", vector="vector", source="papers", model_id="their model"
+    )
+    assert ("model", "their model") not in named(papers.ws.lineage("theirs"))
+    papers.ws.models.register("Their Model", dimensions=3)
+    assert ("model", "Their Model") in named(papers.ws.lineage("theirs"))
+    assert named(papers.ws.lineage("their model")) == [
+        ("model", "Their Model"),
+        ("imported", "theirs"),
+    ]
+
+
+def test_sql_and_open_lineage_tell_of_models(made: Lab) -> None:
+    rows = made.ws.sql(
+        "SELECT input, derived FROM jammi_catalog.lineage WHERE kind = 'model'"
+    ).fetchall()
+    assert rows == [("hashing", "vectors")]
+    made.ws.export_openlineage(made.path("events.ndjson"))
+    events = [
+        json.loads(line) for line in Path(made.path("events.ndjson")).read_text().splitlines()
+    ]
+    read = {
+        e["job"]["name"]: {i["name"]: i["facets"] for i in e["inputs"]}
+        for e in events
+        if e["eventType"] == "COMPLETE"
+    }
+    assert read["vectors"]["model.hashing"]["version"]["datasetVersion"]
+    assert "model.hashing" not in read["near"]
+
+
+def test_another_tenants_models_are_not_seen(made: Lab) -> None:
+    with made.ws.tenant("acme"):
+        made.ws.embed("own", "papers", key="id", text="title", model=Letters("secret"))
+        assert ("model", "secret") in named(made.ws.lineage())
+        assert ("model", "hashing") in named(made.ws.lineage("near"))
+    with made.ws.tenant("other"):
+        assert ("model", "secret") not in named(made.ws.lineage())
+        with pytest.raises(jl.TableNotFound):
+            made.ws.lineage("secret")
+
+
+def test_what_if_a_model_changed(made: Lab) -> None:
+    board = made.ws.what_if(changed=["hashing"])
+    assert said(board["vectors"].verdict) == ["definition"]
+    assert {row.name: verdict_code(row.verdict) for row in board}.items() >= {
+        "vectors": "stale",
+        "near": "possibly_stale",
+        "titles": "fresh",
+    }.items()
+    assert made.verdict("vectors") == "fresh"
+
+
+def test_a_model_that_was_registered_again_with_other_weights_makes_its_tables_stale(
+    papers: Lab,
+) -> None:
+    papers.ws.models.register("mine", Letters(), version=1)
+    papers.ws.embed("vectors", "papers", key="id", text="title", model="mine::1")
+    with pytest.raises(jl.ModelReferenced):
+        papers.ws.models.delete("mine")
+    with papers.open() as other:  # has not the encoder
+        assert other.staleness("vectors") == jl.Fresh()
+        papers.ws.models.register("mine", Letters(dimensions=4))
+        assert (papers.verdict("vectors"), other.staleness("vectors")) == (
+            "fresh",
+            jl.Fresh(),
+        )  # a new version beside the one that was used
+        papers.ws.models.register("mine", Letters(dimensions=5), version=1)
+        assert said(papers.ws.staleness("vectors")) == ["definition"]
+        assert isinstance(other.staleness("vectors"), jl.Undecidable)
+        assert "registered again" in str(other.staleness("vectors"))
+        assert {row.name: row.verdict for row in other.status()}["vectors"] != jl.Fresh()
+
+
+def test_a_name_means_the_newest_version_and_a_version_is_that_version(papers: Lab) -> None:
+    papers.ws.models.register("mine", Letters())
+    for name, model in (("by name", "mine"), ("by version", "mine::1")):
+        papers.ws.embed(name, "papers", key="id", text="title", model=model)
+    first = papers.ws.table("by name").arrow()
+    with papers.open() as other:  # has no encoder
+        papers.ws.models.register("mine", Letters(dimensions=4))
+        assert said(papers.ws.staleness("by name")) == ["definition"]
+        assert papers.verdict("by version") == "fresh"
+        assert isinstance(other.staleness("by name"), jl.Undecidable)
+        assert other.staleness("by version") == jl.Fresh()
+    report = papers.ws.recompute()
+    assert [step.name for step in report.steps] == ["by name"]
+    assert papers.ws.table("by name").arrow().schema.field("vector").type.list_size == 4
+    assert {papers.verdict(name) for name in ("by name", "by version")} == {"fresh"}
+    papers.ws.recompute("by version")
+    assert papers.ws.table("by version").arrow() == first
+    with pytest.raises(jl.ModelNotFound):
+        papers.ws.embed("third", "papers", key="id", text="title", model="mine::3")

@@ -1,0 +1,665 @@
+"""What must be made anew, how surely, and carrying it out."""
+
+import threading
+from pathlib import Path
+
+import pytest
+
+import jammi_lab as jl
+from jammi_lab.core.records import Progress
+from jammi_lab.freshness.reports import Plan, RunReport
+from tests.freshness.lab import Lab
+
+
+def parts(plan: Plan) -> dict[str, list[str]]:
+    found = {
+        part: [s.name for s in getattr(plan, part)]
+        for part in ("certain", "possible", "reused", "blocked")
+    }
+    return {part: names for part, names in found.items() if names}
+
+
+def outcomes(report: RunReport) -> dict[str, str]:
+    return {step.name: step.outcome for step in report.steps}
+
+
+@pytest.fixture
+def chain(papers: Lab) -> Lab:
+    """papers → titles → first → last, and papers → years."""
+    papers.ws.materialize("last", "SELECT id FROM jammi.first")
+    papers.ws.materialize("years", "SELECT DISTINCT year FROM papers")
+    return papers
+
+
+def edit(lab: Lab, *rows: str) -> None:
+    lab.csv("papers", "id,title,year", *rows)
+
+
+def test_nothing_is_planned_when_all_is_fresh(chain: Lab) -> None:
+    plan = chain.ws.plan()
+    assert (parts(plan), bool(plan)) == ({}, False)
+    assert plan.apply().steps == []
+
+
+def test_a_moved_source_makes_its_readers_certain_and_theirs_possible(chain: Lab) -> None:
+    edit(chain, "1,Graphs,2020")
+    assert parts(chain.ws.plan()) == {"certain": ["titles", "years"], "possible": ["first", "last"]}
+
+
+def test_a_dry_run_changes_nothing(chain: Lab) -> None:
+    edit(chain, "1,Graphs,2020")
+    before = [(t.name, t.version) for t in chain.ws.tables(status=None)]
+    chain.ws.plan()
+    assert [(t.name, t.version) for t in chain.ws.tables(status=None)] == before
+
+
+def test_steps_carry_reasons_and_what_the_last_run_took(chain: Lab) -> None:
+    edit(chain, "1,Graphs,2020")
+    plan = chain.ws.plan()
+    step = plan.certain[0]
+    assert isinstance(step.reasons[0], jl.InputAdvanced)
+    assert step.seconds is not None
+    assert 0 < plan.seconds_at_least <= plan.seconds_at_most
+
+
+def test_what_comes_out_equal_stops_what_derives_from_it(chain: Lab) -> None:
+    edit(chain, "1,Graphs,2020", "2,Woods,2021", "3,Heaps,2022")
+    report = chain.ws.recompute()
+    assert outcomes(report) == {
+        "titles": "computed",
+        "years": "computed",
+        "first": "cut_off",
+        "last": "cut_off",
+    }
+    assert report.executed == ["titles", "years"]
+    assert report.deviations == []
+    assert {row.name: row.verdict for row in chain.ws.status()} == dict.fromkeys(
+        ["titles", "years", "first", "last"], jl.Fresh()
+    )
+
+
+def test_what_comes_out_different_goes_all_the_way_down(chain: Lab) -> None:
+    edit(chain, "7,Graphs,2020")
+    assert set(chain.ws.recompute().executed) == {"titles", "years", "first", "last"}
+    assert chain.rows("last") == [(7,)]
+
+
+def test_a_plan_for_names_covers_them_and_what_they_need(chain: Lab) -> None:
+    edit(chain, "1,Graphs,2020")
+    assert parts(chain.ws.plan("first")) == {"certain": ["titles"], "possible": ["first"]}
+    assert parts(chain.ws.plan(["titles"])) == {"certain": ["titles"]}
+    assert outcomes(chain.ws.recompute("titles")) == {"titles": "computed"}
+    assert chain.verdict("years") == "stale"
+
+
+def test_a_fresh_name_executes_nothing(chain: Lab) -> None:
+    edit(chain, "1,Graphs,2020")
+    chain.ws.recompute()
+    assert chain.ws.recompute("last").steps == []
+
+
+def test_a_child_whose_parent_was_made_anew_is_certain(chain: Lab) -> None:
+    edit(chain, "7,Graphs,2020")
+    chain.ws.recompute("titles")
+    assert parts(chain.ws.plan("last")) == {"certain": ["first"], "possible": ["last"]}
+
+
+def test_a_step_that_a_ready_table_answers_is_reused(chain: Lab) -> None:
+    text = chain.path("papers.csv").read_text()
+    edit(chain, "9,Rings,2024")
+    chain.ws.recompute()
+    chain.path("papers.csv").write_text(text)
+    plan = chain.ws.plan("titles")
+    assert parts(plan) == {"reused": ["titles"]}
+    assert plan.reused[0].action == "reuse"
+    report = plan.apply()
+    assert outcomes(report) == {"titles": "reused"}
+    assert report.executed == []
+    assert (chain.ws.table("titles").version, chain.verdict("titles")) == (3, "fresh")
+
+
+def test_of_two_recipes_of_one_definition_only_the_first_is_certain(chain: Lab) -> None:
+    chain.ws.materialize("again", "SELECT DISTINCT year FROM papers")
+    edit(chain, "1,Graphs,2024")
+    plan = chain.ws.plan(["years", "again"])
+    assert parts(plan) == {"certain": ["years"], "possible": ["again"]}
+    assert "years has the same definition" in str(plan._rendered().text)
+    report = plan.apply()
+    assert outcomes(report) == {"years": "computed", "again": "reused"}
+    assert report.deviations == []
+    assert chain.ws.table("years").table_name == chain.ws.table("again").table_name
+    assert (chain.verdict("years"), chain.verdict("again")) == ("fresh", "fresh")
+
+
+def as_they_are(rows):
+    return rows.arrow()
+
+
+def first_of_two(rows, others):
+    return rows.arrow()
+
+
+@pytest.mark.parametrize("by", ["a statement", "a function"])
+def test_recipes_that_turn_out_to_be_one_definition_since_an_input_has_other_columns_are_made_once(
+    lab: Lab, by: str
+) -> None:
+    def define(name: str) -> None:
+        by_function = jl.PythonStep(as_they_are, inputs="c")
+        lab.ws.define(name, "SELECT * FROM c" if by == "a statement" else by_function)
+
+    lab.csv("c", "x,y", "1,2")
+    define("a")
+    lab.ws.recompute("a")
+    lab.csv("c", "y,x,z", "1,2,3")
+    define("b")
+    plan = lab.ws.plan()
+    assert parts(plan) == {"certain": ["a"], "possible": ["b"]}
+    report = plan.apply()
+    assert outcomes(report) == {"a": "computed", "b": "reused"} and report.deviations == []
+
+
+@pytest.mark.parametrize(
+    "by", ["a statement", "a function", "a statement that cannot be bound before"]
+)
+def test_recipes_that_turn_out_to_be_one_definition_when_what_they_read_was_made_are_made_once(
+    lab: Lab, by: str
+) -> None:
+    def read(columns: str, values: str) -> None:
+        lab.csv("s", columns, values)
+        lab.ws.materialize("p", "SELECT * FROM s")
+
+    def define(name: str) -> None:
+        if by == "a function":
+            lab.ws.define(name, jl.PythonStep(first_of_two, inputs=["jammi.p", "t"]))
+        else:
+            also = ", z + 1 AS more" if by.endswith("before") else ""
+            lab.ws.define(name, f"SELECT p.*, v{also} FROM jammi.p CROSS JOIN t")
+
+    lab.csv("t", "v", "1")
+    read("x,z", "1,2")
+    define("a")
+    read("w,z", "1,2")
+    define("b")
+    read("x", "1")
+    lab.csv("s", "x,z", "3,4")
+    plan = lab.ws.plan()
+    assert parts(plan) == {"certain": ["p", "a"], "possible": ["b"]}
+    report = plan.apply()
+    assert (
+        outcomes(report) == {"p": "computed", "a": "computed", "b": "reused"}
+        and report.deviations == []
+    )
+
+
+def test_recipes_of_one_definition_are_made_once_wherever_in_a_plan_they_are(chain: Lab) -> None:
+    for name in ("a_copy", "z_copy"):
+        chain.ws.materialize(name, "SELECT DISTINCT year FROM papers")
+        chain.ws.materialize(f"{name}_last", f"SELECT max(year) AS m FROM jammi.{name}")
+    edit(chain, "1,Graphs,2024")
+    plan = chain.ws.plan()
+    assert parts(plan) == {
+        "certain": ["a_copy", "titles"],
+        "possible": ["a_copy_last", "first", "last", "years", "z_copy", "z_copy_last"],
+    }
+    report = plan.apply()
+    assert {s.name for s in report.steps if s.outcome == "reused"} == {"years", "z_copy"}
+    assert {row.verdict for row in chain.ws.status()} == {jl.Fresh()}
+
+
+def test_when_the_first_of_two_recipes_of_one_definition_fails_the_other_one_is_tried_as_the_plan_said(
+    lab: Lab,
+) -> None:
+    lab.csv("s", "id,a", "1,1")
+    for name in ("one", "two"):
+        lab.ws.materialize(name, "SELECT id, a::INTEGER AS a FROM s")
+    lab.path("s.csv").write_text("id,a\n1,x\n")
+    plan = lab.ws.plan()
+    assert parts(plan) == {"certain": ["one"], "possible": ["two"]}
+    report = plan.apply()
+    assert outcomes(report) == {"one": "failed", "two": "failed"}
+    assert set(report.executed) == {"one", "two"}
+
+
+def test_recipes_of_one_definition_that_no_table_ever_answers_are_all_certain(lab: Lab) -> None:
+    lab.csv("s", "id", "1")
+    for name in ("one", "two"):
+        lab.ws.materialize(name, "SELECT id, random() AS r FROM s")
+    lab.path("s.csv").write_text("id\n2\n")
+    plan = lab.ws.plan()
+    assert parts(plan) == {"certain": ["one", "two"]}
+    assert outcomes(plan.apply()) == {"one": "computed", "two": "computed"}
+
+
+def test_a_damaged_table_is_certain_and_made_again(chain: Lab) -> None:
+    chain.ws.table("titles").path.write_bytes(b"not parquet")
+    assert parts(chain.ws.plan()) == {"certain": ["titles"], "possible": ["first", "last"]}
+    assert outcomes(chain.ws.recompute()) == {
+        "titles": "computed",
+        "first": "cut_off",
+        "last": "cut_off",
+    }
+    assert chain.verdict("last") == "fresh"
+
+
+def test_a_recipe_that_was_never_computed_is_certain(chain: Lab) -> None:
+    chain.ws.define("later", "SELECT id FROM papers")
+    assert parts(chain.ws.plan()) == {"certain": ["later"]}
+    assert outcomes(chain.ws.recompute()) == {"later": "computed"}
+
+
+def test_a_redefined_recipe_runs_after_what_its_new_definition_reads(chain: Lab) -> None:
+    chain.ws.materialize("zz", "SELECT id FROM papers")
+    chain.ws.define("first", "SELECT max(id) AS id FROM jammi.zz")
+    edit(chain, "8,Graphs,2020")
+    assert [s.name for s in chain.ws.plan("first").certain] == ["zz", "first"]
+    chain.ws.recompute()
+    assert chain.rows("first") == [(8,)]
+    assert {row.verdict for row in chain.ws.status()} == {jl.Fresh()}
+
+
+def test_a_redefined_recipe_does_not_drag_along_what_it_read_before(chain: Lab) -> None:
+    edit(chain, "8,Graphs,2020")
+    chain.ws.define("first", "SELECT 1 AS id")
+    assert parts(chain.ws.plan("first")) == {"certain": ["first"]}
+
+
+def test_two_recipes_may_change_places(lab: Lab) -> None:
+    lab.csv("s", "id", "1")
+    lab.ws.materialize("a", "SELECT id FROM s")
+    lab.ws.materialize("b", "SELECT id + 1 AS id FROM jammi.a")
+    lab.ws.define("b", "SELECT id + 5 AS id FROM s")
+    lab.ws.materialize("a", "SELECT id FROM jammi.b")
+    assert (lab.verdict("b"), lab.verdict("a")) == ("stale", "possibly_stale")
+    assert outcomes(lab.ws.recompute()) == {"b": "computed", "a": "computed"}
+    assert {row.verdict for row in lab.ws.status()} == {jl.Fresh()}
+    assert lab.rows("a") == [(6,)]
+
+
+# -- blocked ---------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_step_whose_source_is_gone_is_blocked_with_that_reason(chain: Lab) -> None:
+    chain.path("papers.csv").unlink()
+    plan = chain.ws.plan()
+    assert parts(plan) == {"blocked": ["titles", "years"]}
+    assert isinstance(plan.blocked[0].reasons[0], jl.InputVanished)
+    assert set(outcomes(plan.apply()).values()) == {"blocked"}
+
+
+def test_a_step_that_no_longer_reads_what_is_gone_is_not_blocked(chain: Lab) -> None:
+    chain.csv("other", "id", "5")
+    chain.path("papers.csv").unlink()
+    chain.ws.define("titles", "SELECT id FROM other")
+    assert parts(chain.ws.plan("titles")) == {"certain": ["titles"]}
+    assert outcomes(chain.ws.recompute("titles")) == {"titles": "computed"}
+
+
+def test_a_recipe_that_was_never_computed_is_blocked_when_its_source_is_gone(chain: Lab) -> None:
+    chain.ws.define("later", "SELECT id FROM papers")
+    chain.ws.sources.remove("papers")
+    assert "later" in parts(chain.ws.plan())["blocked"]
+
+
+def test_a_reader_of_a_dropped_recipe_is_blocked(chain: Lab) -> None:
+    chain.ws.drop("titles", force=True)
+    assert parts(chain.ws.plan("first")) == {"blocked": ["first"]}
+
+
+def test_a_reader_of_a_recipe_that_will_be_made_first_is_not_blocked(chain: Lab) -> None:
+    chain.ws.table("titles").drop()
+    assert parts(chain.ws.plan("first")) == {"certain": ["titles"], "possible": ["first"]}
+    assert outcomes(chain.ws.recompute("first")) == {"titles": "computed", "first": "cut_off"}
+    assert chain.verdict("first") == "fresh"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT id, a FROM s NATURAL JOIN jammi.parent",
+        "SELECT s.id, a FROM s JOIN jammi.parent USING (id)",
+    ],
+)
+def test_a_column_added_beside_a_lost_table_does_not_make_certain_what_comes_out_as_it_was(
+    lab: Lab, statement: str
+) -> None:
+    lab.parquet("s", id=[1], a=[2])
+    lab.parquet("t", id=[1])
+    lab.ws.materialize("parent", "SELECT id FROM t")
+    lab.ws.materialize("child", statement)
+    lab.parquet("s", id=[1], a=[2], more=[3])
+    lab.ws.table("parent").drop()
+    plan = lab.ws.plan()
+    assert parts(plan) == {"certain": ["parent"], "possible": ["child"]}
+    report = plan.apply()
+    assert (report.executed, report.deviations, lab.verdict("child")) == (["parent"], [], "fresh")
+
+
+def test_what_is_read_by_the_columns_of_a_table_that_is_made_first_is_certain_only_when_that_stays(
+    lab: Lab,
+) -> None:
+    """A natural join reads what both sides share: the column that it reads today is not read any more when the parent is as it was."""
+    lab.parquet("s", id=[1], a=[2])
+    lab.parquet("t", id=[1], b=[1])
+    lab.ws.materialize("parent", "SELECT * FROM t")
+    lab.ws.materialize("child", "SELECT id, a FROM s NATURAL JOIN jammi.parent")
+    for side in ("s", "t"):
+        lab.parquet(side, id=[1], **({"a": [2]} if side == "s" else {"b": [1]}), more=[3])
+    lab.ws.recompute("parent")
+    lab.parquet("t", id=[1], b=[1])
+    assert lab.verdict("child") == "stale"
+    plan = lab.ws.plan()
+    assert parts(plan) == {"possible": ["child"], "reused": ["parent"]} or parts(plan) == {
+        "certain": ["parent"],
+        "possible": ["child"],
+    }
+    report = plan.apply()
+    assert (
+        report.deviations == []
+        and "child" not in report.executed
+        and lab.verdict("child") == "fresh"
+    )
+
+
+def test_a_source_that_moved_in_what_is_read_is_certain_whatever_is_made_first(lab: Lab) -> None:
+    lab.parquet("s", id=[1], a=[2])
+    lab.parquet("t", id=[1])
+    lab.ws.materialize("parent", "SELECT id FROM t")
+    lab.ws.materialize("child", "SELECT * FROM s NATURAL JOIN jammi.parent")
+    lab.parquet("s", id=[1], a=[3], more=[3])
+    lab.ws.table("parent").drop()
+    assert parts(lab.ws.plan()) == {"certain": ["parent", "child"]}
+    assert lab.ws.recompute().executed == ["parent", "child"]
+
+
+def test_a_table_made_anew_that_no_step_makes_again_makes_its_reader_certain_whatever_is_made_first(
+    lab: Lab,
+) -> None:
+    lab.csv("s", "id", "1")
+    lab.ws.materialize("base", "SELECT id FROM s")
+    lab.ws.materialize("beside", "SELECT id + 1 AS more FROM jammi.base")
+    lab.ws.materialize("both", "SELECT id, more FROM jammi.base, jammi.beside")
+    lab.csv("s", "id", "2")
+    lab.ws.recompute("base")
+    plan = lab.ws.plan()
+    assert parts(plan) == {"certain": ["beside", "both"]}
+    assert plan.apply().executed == ["beside", "both"]
+    lab.csv("s", "id", "1")  # and when it is again as it was, the table of then may answer
+    lab.ws.recompute("base")
+    plan = lab.ws.plan()
+    assert parts(plan) == {"reused": ["beside"], "possible": ["both"]}
+    assert outcomes(plan.apply()) == {"beside": "reused", "both": "reused"}
+
+
+def test_what_moved_below_a_blocked_step_is_made_over_that_as_it_is(chain: Lab) -> None:
+    chain.csv("other", "id", "5")
+    chain.ws.materialize("both", "SELECT o.id + t.id AS id FROM other o, jammi.titles t")
+    chain.csv("other", "id", "6")
+    chain.path("papers.csv").unlink()
+    plan = chain.ws.plan("both")
+    assert parts(plan) == {"blocked": ["titles"], "certain": ["both"]}
+    report = plan.apply()
+    assert (outcomes(report), report.deviations) == ({"titles": "blocked", "both": "computed"}, [])
+    assert (
+        chain.rows("both") == [(6 + number,) for number, _ in chain.rows("titles")]
+        and chain.verdict("both") == "possibly_stale"
+    )
+
+
+def test_an_external_table_is_blocked_and_its_readers_are_planned_against_it_as_it_is(
+    lab: Lab,
+) -> None:
+    import polars as pl
+
+    lab.csv("s", "id", "1")
+    lab.ws.register("features", pl.DataFrame({"id": [1]}), producer="nightly-job", inputs=["s"])
+    lab.ws.materialize("child", "SELECT id FROM jammi.features")
+    assert lab.verdict("features") == "fresh"
+    with pytest.raises(jl.NotRecomputable, match="nightly-job"):
+        lab.ws.recompute("features")
+    assert lab.ws.recompute(["features", "child"]).executed == []
+    lab.csv("s", "id", "2")
+    plan = lab.ws.plan()
+    assert parts(plan) == {"blocked": ["features"]} and plan.blocked[0].waiting == ["child"]
+    assert (
+        plan.blocked[0].reasons[-1] == "produced externally, by nightly-job"
+        and "nightly-job" in str(plan)
+        and "nightly-job" in str(plan.apply())
+    )
+    assert "child remains possibly stale because of features" in repr(plan.apply())
+    assert lab.verdict("child") == "possibly_stale"
+    with pytest.raises(jl.NotRecomputable, match="nightly-job"):
+        lab.ws.recompute("features")
+
+
+def test_undecidable_tables_are_left_out_of_a_plan_for_everything_and_said_so(lab: Lab) -> None:
+    lab.ws.materialize("dice", "SELECT random() AS r")
+    lab.ws.materialize("child", "SELECT r FROM jammi.dice")
+    plan = lab.ws.plan()
+    assert (parts(plan), plan.left_out) == ({}, ["child", "dice"])
+    assert parts(lab.ws.plan("dice")) == {"possible": ["dice"]}
+    assert outcomes(lab.ws.recompute("dice")) == {"dice": "computed"}
+    assert lab.verdict("child") == "undecidable"
+
+
+def test_an_undecidable_table_above_a_named_one_is_a_step_only_when_it_is_named_too(
+    lab: Lab,
+) -> None:
+    lab.ws.materialize("dice", "SELECT random() AS r")
+    lab.ws.materialize("child", "SELECT r FROM jammi.dice")
+    plan = lab.ws.plan("child")
+    assert (parts(plan), plan.left_out) == ({"possible": ["child"]}, ["dice"])
+    assert "dice" in str(plan._rendered().text)
+    assert outcomes(plan.apply()) == {"child": "cut_off"}
+    both = lab.ws.plan(["dice", "child"])
+    assert (parts(both), both.left_out) == ({"possible": ["dice", "child"]}, [])
+    assert outcomes(both.apply()) == {"dice": "computed", "child": "computed"}
+
+
+def test_an_undecidable_table_that_is_stale_for_certain_is_planned(lab: Lab) -> None:
+    lab.csv("s", "id", "1")
+    lab.ws.materialize("dice", "SELECT id, random() AS r FROM s")
+    lab.csv("s", "id", "2")
+    assert parts(lab.ws.plan()) == {"certain": ["dice"]}
+
+
+# -- what goes wrong on the way --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_failing_step_stops_only_what_derives_from_it(chain: Lab) -> None:
+    chain.ws.define("titles", "SELECT id, CAST(title AS INTEGER) AS title FROM papers")
+    edit(chain, "1,Graphs,2020")
+    report = chain.ws.recompute()
+    assert outcomes(report) == {
+        "titles": "failed",
+        "first": "skipped",
+        "last": "skipped",
+        "years": "computed",
+    }
+    assert report.failed == ["titles"]
+    assert next(s.error for s in report.steps if s.name == "titles")
+    assert chain.verdict("years") == "fresh"
+    assert chain.ws.table("titles").version == 1
+
+
+def test_an_interrupt_leaves_finished_steps_ready_and_running_again_goes_on(chain: Lab) -> None:
+    edit(chain, "7,Graphs,2020")
+    seen: list[str] = []
+
+    def stop(progress: Progress) -> None:
+        seen.append(progress.stage)
+        if progress.stage == "recompute first":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        chain.ws.recompute(progress=stop)
+    assert chain.verdict("titles") == "fresh"
+    assert (chain.verdict("first"), chain.ws.table("first").version) == ("stale", 1)
+    assert [t.name for t in chain.ws.tables(status="building")] == []
+    chain.ws.recompute()
+    assert {row.verdict for row in chain.ws.status()} == {jl.Fresh()}
+
+
+def test_an_interrupt_inside_a_step_leaves_no_files_of_it(chain: Lab) -> None:
+    edit(chain, "7,Graphs,2020")
+
+    def stop(progress: Progress) -> None:
+        if progress.stage == "materialize titles":
+            raise KeyboardInterrupt
+
+    before = set((chain.folder / "results").rglob("*"))
+    with pytest.raises(KeyboardInterrupt):
+        chain.ws.recompute("titles", progress=stop)
+    assert set((chain.folder / "results").rglob("*")) == before
+    assert chain.ws.table("titles").version == 1
+
+
+def test_a_source_that_moves_between_plan_and_apply_is_a_deviation(chain: Lab) -> None:
+    edit(chain, "1,Graphs,2020")
+    plan = chain.ws.plan()
+    edit(chain, "7,Graphs,2020")
+    report = plan.apply()
+    assert report.deviations == ["papers changed after the plan was made"]
+    assert chain.rows("last") == [(7,)]
+
+
+def test_a_source_that_moves_during_apply_is_a_deviation(chain: Lab) -> None:
+    edit(chain, "1,Graphs,2020")
+
+    def meddle(progress: Progress) -> None:
+        if progress.stage == "recompute years":
+            edit(chain, "7,Graphs,2020", "8,Trees,2030")
+
+    assert chain.ws.plan().apply(meddle).deviations == ["papers changed after the plan was made"]
+
+
+def test_an_input_that_is_read_otherwise_because_of_the_plan_itself_is_no_deviation(
+    lab: Lab,
+) -> None:
+    lab.csv("s", "id,a", "1,1")
+    lab.ws.materialize("top", "SELECT id, a FROM s")
+    lab.ws.materialize("joined", "SELECT id, a FROM jammi.top NATURAL JOIN s")
+    lab.csv("s", "id,a", "1,2")
+    lab.ws.define("top", "SELECT id AS key FROM s")
+    report = lab.ws.recompute()
+    assert outcomes(report) == {"top": "computed", "joined": "failed"}
+    assert report.deviations == []
+
+
+def test_a_step_that_was_made_true_meanwhile_is_a_deviation(chain: Lab) -> None:
+    edit(chain, "1,Graphs,2020")
+    plan = chain.ws.plan("titles")
+    chain.ws.recompute("titles")
+    report = plan.apply()
+    assert outcomes(report) == {"titles": "cut_off"}
+    assert report.deviations == ["titles was updated after the plan was made"]
+
+
+def test_a_recipe_that_was_redefined_or_dropped_meanwhile_is_a_deviation(chain: Lab) -> None:
+    edit(chain, "1,Graphs,2020")
+    plan = chain.ws.plan()
+    chain.ws.define("years", "SELECT max(year) AS year FROM papers")
+    chain.ws.drop("last")
+    report = plan.apply()
+    assert set(report.deviations) == {
+        "years was redefined after the plan was made",
+        "last was renamed or dropped after the plan was made",
+    }
+
+
+def test_refresh_makes_the_inputs_true_first(chain: Lab) -> None:
+    edit(chain, "7,Graphs,2020")
+    table = chain.ws.materialize("ids", "SELECT id FROM jammi.first", refresh="inputs")
+    assert table.read().fetchall() == [(7,)]
+    assert table.staleness() == jl.Fresh()
+
+
+def test_a_refresh_that_cannot_be_is_refused_and_nothing_is_made(chain: Lab) -> None:
+    chain.path("papers.csv").unlink()
+    with pytest.raises(jl.JammiError, match="titles"):
+        chain.ws.materialize("ids", "SELECT id FROM jammi.titles", refresh="inputs")
+    assert "ids" not in chain.ws
+
+
+def test_unknown_names_are_refused_with_near_ones(chain: Lab) -> None:
+    for call in (chain.ws.plan, chain.ws.recompute, chain.ws.staleness):
+        with pytest.raises(jl.TableNotFound) as caught:
+            call("titels")
+        assert caught.value.near == ("titles",)
+
+
+def test_two_threads_that_recompute_at_once_agree(chain: Lab) -> None:
+    edit(chain, "7,Graphs,2020")
+    failed: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            chain.ws.recompute(progress=False)
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert failed == []
+    assert {row.verdict for row in chain.ws.status()} == {jl.Fresh()}
+    assert chain.ws.table("titles").version == 2
+
+
+def test_an_own_earlier_version_may_be_built_upon_by_its_exact_name(
+    chain: Lab, tmp_path: Path
+) -> None:
+    exact = chain.ws.table("years").table_name
+    table = chain.ws.materialize(
+        "years", f'SELECT year FROM jammi."{exact}" UNION SELECT 1999 AS year'
+    )
+    assert table.staleness() == jl.Fresh()
+    assert [n.name for n in chain.ws.lineage("years").nodes][-1] == "years"
+
+
+def test_a_blocked_step_names_the_input_that_is_gone(lab: Lab) -> None:
+    lab.csv("c", "x", "1")
+    lab.ws.materialize("a", "SELECT 1 AS x")
+    lab.ws.define("n", "SELECT count(*) AS c FROM jammi.a")
+    lab.ws.drop("a", force=True)
+    lab.ws.materialize("b", "SELECT 1 AS x")
+    lab.ws.define("b", "SELECT x FROM c")
+    lab.ws.sources.remove("c")
+    lab.ws.materialize("d", "SELECT 2 AS x")
+    plan = lab.ws.plan(["n", "b"])
+    assert {step.name: list(map(str, step.reasons))[-1] for step in plan.blocked} == {
+        "n": "a is gone",
+        "b": "c is gone",
+    }
+    errors = {step.name: step.error for step in plan.apply().steps}
+    assert "a is gone" in errors["n"] and "c is gone" in errors["b"]
+
+
+def test_what_would_read_a_damaged_table_that_nothing_makes_again_is_blocked(lab: Lab) -> None:
+    import polars as pl
+
+    lab.csv("c", "x", "1")
+    given = lab.ws.register("given", pl.DataFrame({"x": [1]}), producer="nightly-job")
+    lab.ws.define("over", "SELECT x FROM c UNION ALL SELECT x FROM jammi.given")
+    given.path.unlink()
+    exact = lab.ws.materialize("old", "SELECT x FROM c")
+    lab.ws.materialize("old", "SELECT x + 1 AS x FROM c")
+    lab.ws.materialize("beyond", "SELECT c.x FROM jammi_version('old', 1) JOIN c USING (x)")
+    exact.path.write_bytes(b"not parquet")
+    assert "beyond" not in str(lab.ws.plan()), (
+        "its own bytes are there, and nothing that it reads moved"
+    )
+    lab.csv("c", "x", "1", "2")
+    plan = lab.ws.plan()
+    assert parts(plan) == {"certain": ["old"], "blocked": ["beyond", "given", "over"]}
+    assert {s.name: str(s.reasons[-1]) for s in plan.blocked if s.name != "given"} == {
+        "beyond": f"{exact.table_name} is damaged",
+        "over": "given is damaged",
+    }
+    assert outcomes(plan.apply()) == {
+        "old": "computed",
+        "beyond": "blocked",
+        "given": "blocked",
+        "over": "blocked",
+    }

@@ -1,0 +1,275 @@
+"""Carrying a plan out with several steps at a time."""
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+import jammi_lab as jl
+from jammi_lab.core.records import Progress
+from jammi_lab.freshness.reports import RunReport
+from jammi_lab.storage.files import install_fault_hook
+from jammi_lab.vectors.encoders.minilm import MiniLM
+from tests.freshness.lab import Lab
+
+SOON = 20.0
+"""Seconds after which something that should have happened is taken not to happen."""
+
+
+@pytest.fixture
+def lab(tmp_path: Path, nothing_left_behind: None) -> Iterator[Lab]:
+    """A workspace whose steps may run two at a time, whatever the machine has."""
+    lab = Lab(tmp_path, **{"engine.threads": 2})
+    yield lab
+    lab.ws.close()
+
+
+@pytest.fixture
+def two(lab: Lab) -> Lab:
+    """Two branches that need nothing of each other: s → a → a2, and s → b → b2, and `both` from a and b."""
+    lab.csv("s", "id,x", "1,10", "2,20")
+    for name in ("a", "b"):
+        lab.ws.materialize(name, f"SELECT id, x, '{name}' AS which FROM s")
+        lab.ws.materialize(
+            f"{name}2", f"SELECT sum(x) AS total, '{name}' AS which FROM jammi.{name}"
+        )
+    lab.ws.materialize("both", "SELECT a.x + b.x AS x FROM jammi.a a JOIN jammi.b b USING (id)")
+    return lab
+
+
+@contextlib.contextmanager
+def at_point(point: str, do: Callable[[], object]) -> Iterator[None]:
+    """A block in which something is done in each thread that passes a fault point."""
+    install_fault_hook(lambda name: do() if name == point else None)
+    try:
+        yield
+    finally:
+        install_fault_hook(None)
+
+
+def edit(lab: Lab) -> None:
+    lab.csv("s", "id,x", "1,11", "2,20")
+
+
+def outcomes(report: RunReport) -> dict[str, str]:
+    return {step.name: step.outcome for step in report.steps}
+
+
+def test_two_independent_steps_are_built_at_the_same_time(two: Lab) -> None:
+    edit(two)
+    meet, threads = threading.Barrier(2, timeout=SOON), []
+
+    def both_are_building() -> None:
+        threads.append(threading.current_thread())
+        if len(threads) <= 2:
+            meet.wait()
+
+    with at_point("funnel:building", both_are_building):
+        report = two.ws.recompute(["a", "b"])
+    assert outcomes(report) == {"a": "computed", "b": "computed"}
+    assert len(set(threads)) == 2 and threading.main_thread() not in threads
+
+
+def test_a_step_waits_for_all_that_it_reads_and_the_report_keeps_the_plans_order(two: Lab) -> None:
+    edit(two)
+    plan = two.ws.plan()
+    planned = [s.name for s in [*plan.certain, *plan.possible]]
+    report = plan.apply()
+    assert set(outcomes(report).values()) == {"computed"}
+    assert sorted(planned) == sorted(report.executed) == ["a", "a2", "b", "b2", "both"]
+    assert {r.verdict for r in two.ws.status()} == {jl.Fresh()}
+    assert two.rows("both") == [(22,), (40,)]
+    names = [s.name for s in report.steps]
+    assert names.index("a") < names.index("a2") and max(
+        names.index("a"), names.index("b")
+    ) < names.index("both")
+    edit_again = two.ws.plan().apply()
+    assert edit_again.steps == []
+
+
+def test_what_comes_out_equal_stops_its_own_branch_alone(two: Lab) -> None:
+    two.ws.define("a", "SELECT id, x - x % 2 AS x, 'a' AS which FROM s")
+    two.ws.recompute()
+    edit(two)
+    report = two.ws.recompute(["a2", "b2"])
+    assert outcomes(report) == {"a": "computed", "b": "computed", "a2": "cut_off", "b2": "computed"}
+    assert report.deviations == []
+
+
+def test_a_failing_branch_stops_only_what_derives_from_it(two: Lab) -> None:
+    two.ws.define("a", "SELECT id, CAST('no number' AS INTEGER) + x AS x, 'a' AS which FROM s")
+    edit(two)
+    report = two.ws.recompute()
+    assert outcomes(report) == {
+        "a": "failed",
+        "a2": "skipped",
+        "both": "skipped",
+        "b": "computed",
+        "b2": "computed",
+    }
+    assert two.ws.table("a").version == 1
+    assert (two.verdict("b2"), two.verdict("a2")) == ("fresh", "possibly_stale")
+
+
+def slow(lab: Lab) -> None:
+    """`quick`, `slow1` and `slow2` from s; the last two would take hours once s has the row that they look for."""
+    lab.csv("s", "id,x", "-1,1")
+    lab.ws.materialize("quick", "SELECT id FROM s")
+    for name in ("slow1", "slow2"):
+        lab.ws.materialize(
+            name,
+            f"SELECT count(*) AS n, '{name}' AS which FROM s, range(CASE WHEN s.id > 0 THEN 100_000_000_000 ELSE 1 END) t(i)",
+        )
+    lab.csv("s", "id,x", "1,1")
+
+
+def test_an_interrupt_stops_all_that_runs_and_running_again_goes_on(lab: Lab) -> None:
+    slow(lab)
+    assert lab.ws.recompute("quick").executed == ["quick"]
+    building = threading.Semaphore(0)
+    asked: list[float] = []
+
+    def interrupt() -> None:
+        building.acquire(timeout=SOON), building.acquire(timeout=SOON)
+        time.sleep(0.3)  # both statements run by now, or are about to
+        asked.append(time.monotonic())
+        signal.raise_signal(signal.SIGINT)
+
+    knock = threading.Thread(target=interrupt)
+    with at_point("funnel:building", building.release):
+        knock.start()
+        with pytest.raises(KeyboardInterrupt) as caught:
+            lab.ws.recompute()
+    stopped = time.monotonic()
+    knock.join()
+    assert stopped - asked[0] < 2  # half a second on a machine that has nothing else to do
+    assert sorted(caught.value.__notes__) == [
+        "'slow1' was not made; nothing was left behind.",
+        "'slow2' was not made; nothing was left behind.",
+    ]
+    assert (lab.verdict("quick"), lab.verdict("slow1"), lab.verdict("slow2")) == (
+        "fresh",
+        "stale",
+        "stale",
+    )
+    assert {t.name: t.status for t in lab.ws.tables(status=None) if t.version == 2} == {
+        "quick": "ready",
+        "slow1": "failed",
+        "slow2": "failed",
+    }
+    ready = {t.path for t in lab.ws.tables()}
+    assert set((lab.folder / "results").rglob("*.parquet")) == ready
+    lab.csv("s", "id,x", "-2,1")
+    assert outcomes(lab.ws.recompute()) == {
+        "quick": "computed",
+        "slow1": "computed",
+        "slow2": "computed",
+    }
+
+
+def test_steps_run_for_the_tenant_that_is_bound(lab: Lab) -> None:
+    lab.csv("s", "id,x", "1,10")
+    threads = []
+    with lab.ws.tenant("acme"):
+        for name in ("a", "b", "c"):
+            lab.ws.materialize(name, f"SELECT id, '{name}' AS which FROM s")
+        lab.csv("s", "id,x", "2,20")
+        with at_point("funnel:building", lambda: threads.append(threading.current_thread())):
+            report = lab.ws.recompute()
+        assert outcomes(report) == {"a": "computed", "b": "computed", "c": "computed"}
+        assert [t._record.tenant for t in lab.ws.tables()] == ["acme"] * 6
+    assert threading.main_thread() not in threads
+    assert lab.ws.tables() == []
+
+
+def test_progress_counts_up_in_the_callers_thread(two: Lab) -> None:
+    edit(two)
+    seen: list[tuple[Progress, threading.Thread]] = []
+    two.ws.recompute(progress=lambda p: seen.append((p, threading.current_thread())))
+    assert {thread for _, thread in seen} == {threading.current_thread()}
+    steps = [p for p, _ in seen if p.unit == "steps"]
+    assert sorted(p.stage for p in steps) == [
+        f"recompute {n}" for n in ("a", "a2", "b", "b2", "both")
+    ]
+    assert [p.done for p in steps] == sorted(p.done for p in steps) and {
+        p.total for p in steps
+    } == {5}
+    assert {p.stage for p, _ in seen if p.unit == "rows"} == {
+        f"materialize {n}" for n in ("a", "a2", "b", "b2", "both")
+    }
+
+
+def test_progress_that_asks_for_what_is_being_built_is_a_cycle_and_does_not_hang(two: Lab) -> None:
+    edit(two)
+    found: list[BaseException] = []
+
+    def ask(progress: Progress) -> None:
+        if progress.stage == "materialize a" and not found:
+            try:
+                two.ws.materialize("again", "SELECT id, x, 'a' AS which FROM s", progress=False)
+            except jl.JammiError as error:
+                found.append(error)
+
+    two.ws.recompute(["a", "b"], progress=ask)
+    assert [type(e) for e in found] == [jl.DependencyCycle]
+
+
+class Watched(MiniLM):
+    """The sentence model, which notes in which thread it is asked."""
+
+    name = "watched"
+    identity = msgspec.structs.replace(MiniLM.identity, name=name)
+    threads: set[threading.Thread]
+
+    def encode(self, texts: Sequence[str]) -> Any:
+        self.threads.add(threading.current_thread())
+        return np.tile(np.arange(1, 385, dtype=np.float32), (len(texts), 1))
+
+
+def test_an_encoder_is_asked_in_the_callers_thread_while_statements_run_beside_it(lab: Lab) -> None:
+    lab.csv("s", "id,x", "1,ten")
+    encoder = Watched()
+    encoder.threads = set()
+    lab.ws.embed("vectors", "s", key="id", text="x", model=encoder)
+    lab.ws.materialize("a", "SELECT id FROM s")
+    lab.ws.materialize("b", "SELECT x FROM s")
+    lab.csv("s", "id,x", "2,twenty")
+    encoder.threads.clear()
+    threads = set()
+    with at_point("funnel:building", lambda: threads.add(threading.current_thread())):
+        report = lab.ws.recompute()
+    assert outcomes(report) == {"a": "computed", "b": "computed", "vectors": "computed"}
+    assert encoder.threads == {threading.current_thread()} < threads
+
+
+def test_a_recipe_that_is_redefined_while_its_step_runs_keeps_the_new_definition(two: Lab) -> None:
+    edit(two)
+    plan, producers = two.ws.plan("a2"), two.ws._services.producers
+    job, once = producers.job, []
+
+    def redefined(name: str, descriptor: Any) -> Any:
+        made = job(name, descriptor)
+        if name == "a" and not once:
+            once.append(1)
+            two.ws.define(
+                "a", "SELECT id, x + 100 AS x, 'a' AS which FROM s"
+            )  # as another kernel would, between the look and the run
+        return made
+
+    producers.job = redefined  # type: ignore[method-assign]
+    try:
+        report = plan.apply()
+    finally:
+        del producers.job
+    assert outcomes(report) == {"a": "skipped", "a2": "skipped"}
+    assert report.deviations == ["a was redefined or dropped during the run"]
+    assert "x + 100" in next(r.definition for r in two.ws.recipes() if r.name == "a")
+    assert two.ws.recompute("a2").executed == ["a", "a2"]
+    assert two.rows("a") == [(1, 111, "a"), (2, 120, "a")]

@@ -1,0 +1,413 @@
+"""Python steps among other tables: verdicts, plans, lineage, and what is known of them after a restart."""
+
+from collections.abc import Callable
+from typing import Any
+
+import polars as pl
+import pytest
+
+import jammi_lab as jl
+from jammi_lab.core.verdicts import verdict_code
+from tests.freshness.lab import Lab, said
+from tests.producers.modules import Written, write
+
+__all__ = ["write"]
+
+STEPS = """
+import polars as pl
+RATE = 2
+
+def helper(x):
+    return x * RATE
+
+def score(papers):
+    return papers.polars().select("id", s=helper(pl.col("id")))
+
+def best(scores):
+    return scores.polars().filter(pl.col("s") > 1)
+"""
+
+
+@pytest.fixture
+def steps(write: Callable[..., Written]) -> Written:
+    return write(STEPS)
+
+
+@pytest.fixture
+def chain(lab: Lab, steps: Written) -> Lab:
+    """`papers` → `titles` (sql) → `scores` (python) → `best` (python) → `top` (sql)."""
+    lab.csv("papers", "id,title,year", "1,Graphs,2020", "2,Trees,2021", "3,Heaps,2022")
+    lab.ws.materialize("titles", "SELECT id, title FROM papers WHERE year > 2019")
+    lab.ws.compute("scores", steps.module.score, inputs="titles", key="id")
+    lab.ws.compute("best", steps.module.best, inputs="scores")
+    lab.ws.materialize("top", "SELECT max(s) AS s FROM jammi.best")
+    return lab
+
+
+def words(lab: Lab) -> dict[str, str]:
+    return {row.name: verdict_code(row.verdict) for row in lab.ws.status(deep=True)}
+
+
+def names(steps: list[Any]) -> list[str]:
+    return [step.name for step in steps]
+
+
+def test_a_fresh_step_says_on_what_it_rests(chain: Lab) -> None:
+    verdict = chain.ws.staleness("scores")
+    assert (
+        verdict == jl.Fresh()
+        and str(verdict) == "fresh, on its source; imported modules are not followed"
+    )
+    assert verdict.to_dict() == {
+        "kind": "fresh",
+        "grounds": ["on its source; imported modules are not followed"],
+    }
+    assert (
+        jl.Fresh().to_dict() == {"kind": "fresh"} and str(chain.ws.staleness("titles")) == "fresh"
+    )
+
+
+def test_a_step_by_version_says_the_version(chain: Lab) -> None:
+    chain.ws.compute("v", lambda titles: titles, inputs="titles", version="2024-1")
+    assert str(chain.ws.staleness("v")) == "fresh, on its version 2024-1"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("x * RATE", "x + RATE"), ("RATE = 2", "RATE = 3"), ('"id", s=', '"id", t=pl.lit(1), s=')],
+    ids=["helper", "global", "body"],
+)
+def test_a_changed_source_global_or_helper_makes_it_stale_and_what_derives_from_it_possibly(
+    chain: Lab, steps: Written, old: str, new: str
+) -> None:
+    steps.change(old, new)
+    assert words(chain) == {
+        "titles": "fresh",
+        "scores": "stale",
+        "best": "possibly_stale",
+        "top": "possibly_stale",
+    }
+    assert said(chain.ws.staleness("scores")) == ["definition"] and said(
+        chain.ws.staleness("top")
+    ) == ["definition ← best ← scores"]
+
+
+def test_a_comment_leaves_everything_fresh(chain: Lab, steps: Written) -> None:
+    steps.change("return x * RATE", "return x * RATE  # twice as much")
+    assert set(words(chain).values()) == {"fresh"}
+
+
+def test_a_moved_input_makes_it_stale_by_the_column_that_moved(chain: Lab) -> None:
+    chain.csv("papers", "id,title,year", "1,Graphs,2020", "2,Trees,2021", "4,Heaps,2022")
+    chain.ws.recompute("titles")
+    assert said(chain.ws.staleness("scores")) == ["advanced titles"]
+
+
+def test_a_plan_treats_steps_like_any_other(chain: Lab, steps: Written) -> None:
+    steps.change("RATE = 2", "RATE = 3")
+    plan = chain.ws.plan()
+    assert (
+        names(plan.certain) == ["scores"]
+        and names(plan.possible) == ["best", "top"]
+        and not plan.blocked
+    )
+    report = plan.apply()
+    assert report.executed == ["scores", "best", "top"] and report.deviations == []
+    assert set(words(chain).values()) == {"fresh"} and chain.rows("top") == [(9,)]
+
+
+def test_a_step_that_comes_out_equal_stops_what_derives_from_it(chain: Lab, steps: Written) -> None:
+    steps.change("x * RATE", "RATE * x")
+    report = chain.ws.recompute()
+    assert [(s.name, s.outcome) for s in report.steps] == [
+        ("scores", "computed"),
+        ("best", "cut_off"),
+        ("top", "cut_off"),
+    ]
+    assert set(words(chain).values()) == {"fresh"}
+
+
+def test_a_step_put_back_as_it_was_is_answered_by_the_table_of_then(
+    chain: Lab, steps: Written
+) -> None:
+    steps.change("RATE = 2", "RATE = 3")
+    chain.ws.recompute("scores")
+    steps.change("RATE = 3", "RATE = 2")
+    assert names(chain.ws.plan("scores").reused) == ["scores"]
+    assert [s.outcome for s in chain.ws.recompute("scores").steps] == ["reused"] and chain.ws.table(
+        "scores"
+    ).version == 3
+
+
+def test_a_failing_step_stops_only_what_derives_from_it(chain: Lab, steps: Written) -> None:
+    chain.csv("papers", "id,title,year", "1,Graphs,2020", "2,Trees,2021", "4,Heaps,2022")
+    steps.change(
+        'return papers.polars().select("id", s', 'return papers.polars().select("nothing", s'
+    )
+    report = chain.ws.recompute()
+    assert [(s.name, s.outcome) for s in report.steps] == [
+        ("titles", "computed"),
+        ("scores", "failed"),
+        ("best", "skipped"),
+        ("top", "skipped"),
+    ]
+    assert "scores" in (report.steps[1].error or "") and "ColumnNotFoundError" in (
+        report.steps[1].error or ""
+    )
+
+
+def test_refresh_makes_the_inputs_of_a_step_true_first(chain: Lab, steps: Written) -> None:
+    chain.csv("papers", "id,title,year", "7,Graphs,2020")
+    chain.ws.compute("scores", steps.module.score, inputs="titles", key="id", refresh="inputs")
+    assert chain.rows("scores") == [(7, 14)] and words(chain)["titles"] == "fresh"
+
+
+def test_lineage_goes_through_steps(chain: Lab) -> None:
+    lineage = chain.ws.lineage("scores")
+    assert lineage.closure() == ["papers", "titles", "scores", "best", "top"]
+    assert {n.name: n.kind for n in lineage.nodes}["scores"] == "python"
+    assert [(e.input, e.derived) for e in chain.ws.derives_from("scores")] == [("scores", "best")]
+
+
+def test_a_column_added_to_an_input_reaches_a_step_that_reads_all_of_it(
+    lab: Lab, steps: Written
+) -> None:
+    path = lab.csv("papers", "id,title", "1,Graphs")
+    lab.ws.compute("scores", steps.module.score, inputs="papers")
+    path.write_text("id,title,year\n1,Graphs,2020\n")
+    assert said(lab.ws.staleness("scores")) == ["advanced papers"]
+    lab.ws.recompute()
+    assert words(lab) == {"scores": "fresh"}
+
+
+def test_a_column_that_the_sql_of_an_input_leaves_out_does_not_reach_the_step(
+    lab: Lab, steps: Written
+) -> None:
+    lab.parquet("papers", id=[1, 2], year=[2020, 2021])
+    lab.ws.compute("scores", steps.module.score, inputs="SELECT id FROM papers")
+    lab.parquet("papers", id=[1, 2], year=[1999, 1998])
+    assert words(lab) == {"scores": "fresh"}
+
+
+# -- after a restart -----------------------------------------------------------------------------------------------------------------
+
+
+def local_step(lab: Lab) -> Any:
+    def step(papers: Any) -> pl.DataFrame:
+        rows: pl.DataFrame = papers.polars().head(2)
+        return rows
+
+    lab.ws.compute("cut", step, inputs="papers")
+    return step
+
+
+@pytest.fixture
+def restarted(lab: Lab) -> tuple[Lab, Any]:
+    """`cut`, made by a function that is in no module, after a restart."""
+    lab.csv("papers", "id,year", "1,2020", "2,2021", "3,2022")
+    step = local_step(lab)
+    lab.ws.materialize("after", "SELECT count(*) AS n FROM jammi.cut")
+    lab.reopen()
+    return lab, step
+
+
+def test_a_step_whose_function_is_not_here_is_undecidable_and_says_so(
+    restarted: tuple[Lab, Any],
+) -> None:
+    lab, _ = restarted
+    verdict = lab.ws.staleness("cut")
+    assert isinstance(verdict, jl.Undecidable) and not verdict.known_stale
+    assert (
+        "its function local_step.<locals>.step was not given to ws.compute in this kernel"
+        in str(verdict)
+    )
+    assert verdict_code(lab.ws.staleness("after")) == "undecidable"
+    assert lab.rows("cut") == [(1, 2020), (2, 2021)]
+
+
+def test_decided_reasons_are_kept(restarted: tuple[Lab, Any]) -> None:
+    lab, _ = restarted
+    lab.csv("papers", "id,year", "1,2020")
+    verdict = lab.ws.staleness("cut")
+    assert (
+        isinstance(verdict, jl.Undecidable)
+        and verdict.known_stale
+        and said(verdict) == ["advanced papers"]
+    )
+
+
+def test_it_is_left_out_of_a_plan_for_everything_and_blocked_and_named_in_one_for_it(
+    restarted: tuple[Lab, Any],
+) -> None:
+    lab, _ = restarted
+    plan = lab.ws.plan()
+    assert not plan and "cut" in plan.left_out
+    named = lab.ws.plan("cut")
+    assert names(named.blocked) == ["cut"] and "was not given to ws.compute" in repr(named)
+
+
+def test_one_that_is_stale_for_certain_is_blocked_with_its_reason_and_what_is_lacking(
+    restarted: tuple[Lab, Any],
+) -> None:
+    lab, _ = restarted
+    lab.csv("papers", "id,year", "1,2020")
+    plan = lab.ws.plan()
+    assert names(plan.blocked) == ["cut"] and str(plan.blocked[0].reasons[0]).startswith(
+        "papers changed"
+    )
+    report = plan.apply()
+    assert [(s.name, s.outcome) for s in report.steps][:1] == [("cut", "blocked")]
+    assert "papers changed" in (report.steps[0].error or "") and "was not given to ws.compute" in (
+        report.steps[0].error or ""
+    )
+    assert lab.rows("cut") == [(1, 2020), (2, 2021)]
+
+
+def test_given_again_it_is_fresh_again_without_being_computed(restarted: tuple[Lab, Any]) -> None:
+    lab, step = restarted
+    again = lab.ws.compute("cut", step, inputs="papers")
+    assert (again.outcome, again.version) == ("reused", 1)
+    assert words(lab) == {"cut": "fresh", "after": "fresh"}
+
+
+def test_defined_again_it_can_be_recomputed(restarted: tuple[Lab, Any]) -> None:
+    lab, step = restarted
+    lab.csv("papers", "id,year", "9,2029")
+    lab.ws.define("cut", jl.PythonStep(step, inputs="papers"))
+    assert lab.ws.recompute().executed == ["cut", "after"] and lab.rows("cut") == [(9, 2029)]
+
+
+def test_another_function_under_the_name_is_another_definition(restarted: tuple[Lab, Any]) -> None:
+    lab, _ = restarted
+
+    def step(papers: Any) -> pl.DataFrame:
+        rows: pl.DataFrame = papers.polars().head(1)
+        return rows
+
+    lab.ws.define("cut", jl.PythonStep(step, inputs="papers"))
+    assert said(lab.ws.staleness("cut")) == ["definition"]
+
+
+def test_a_renamed_step_is_still_known(lab: Lab) -> None:
+    lab.csv("papers", "id,year", "1,2020")
+    local_step(lab)
+    lab.ws.rename("cut", "short")
+    assert words(lab) == {"short": "fresh"}
+    lab.csv("papers", "id,year", "2,2020")
+    assert lab.ws.recompute().executed == ["short"]
+
+
+def test_a_function_of_a_module_is_found_again_by_its_name(chain: Lab, steps: Written) -> None:
+    steps.forget()
+    chain.reopen()
+    shallow = chain.ws.status()["scores"].verdict
+    assert isinstance(shallow, jl.Undecidable) and "ws.status(deep=True) imports it" in str(shallow)
+    assert chain.ws.staleness("scores") == jl.Fresh() and words(chain)["top"] == "fresh"
+    chain.csv("papers", "id,title,year", "5,Graphs,2020")
+    assert chain.ws.recompute().executed == ["titles", "scores", "best", "top"] and chain.rows(
+        "top"
+    ) == [(10,)]
+
+
+def test_a_module_that_was_changed_meanwhile_has_another_definition(
+    chain: Lab, steps: Written
+) -> None:
+    steps.forget()
+    steps.edit("RATE = 2", "RATE = 5")
+    chain.reopen()
+    assert (
+        said(chain.ws.staleness("scores")) == ["definition"]
+        and chain.ws.staleness("best") != jl.Fresh()
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "word"),
+    [
+        ("def score(", "def other(", "no longer exists"),
+        ("RATE = 2", "RATE = 2\nraise RuntimeError('no')", "cannot be imported (RuntimeError: no)"),
+        ("RATE = 2", "RATE = (2", "cannot be imported (SyntaxError"),
+        ("RATE = 2", "RATE = type('Model', (), {})()", "its function cannot be fingerprinted"),
+    ],
+    ids=["gone", "raises", "no python", "a value without form"],
+)
+def test_a_module_that_does_not_give_the_function_makes_it_undecidable(
+    chain: Lab, steps: Written, old: str, new: str, word: str
+) -> None:
+    steps.forget()
+    steps.edit(old, new)
+    chain.reopen()
+    verdict = chain.ws.staleness("scores")
+    assert isinstance(verdict, jl.Undecidable) and word in str(verdict)
+
+
+def test_a_module_that_is_gone_makes_it_undecidable_and_blocked(chain: Lab, steps: Written) -> None:
+    steps.forget()
+    steps.path.unlink()
+    chain.reopen()
+    assert "is not on the path of this kernel" in str(chain.ws.staleness("scores")) and names(
+        chain.ws.plan("scores").blocked
+    ) == ["scores"]
+
+
+def test_nothing_installed_is_run_because_a_catalog_names_it(lab: Lab) -> None:
+    import shutil
+
+    params = {"path": str(lab.data / "nothing"), "ignore_errors": True}
+    lab.ws.define("gone", jl.PythonStep(shutil.rmtree, params=params, version="1"))
+    lab.reopen()
+    assert names(lab.ws.plan("gone").blocked) == [
+        "gone"
+    ] and "does not run package functions by name alone" in repr(lab.ws.plan("gone"))
+
+
+def test_looking_calls_no_function(lab: Lab) -> None:
+    calls = []
+
+    def step(papers: Any) -> Any:
+        calls.append(1)
+        return papers
+
+    lab.csv("papers", "id,year", "1,2020")
+    lab.ws.compute("t", step, inputs="papers", version="1")
+    lab.csv("papers", "id,year", "2,2020")
+    (
+        lab.ws.status(deep=True),
+        lab.ws.staleness("t"),
+        lab.ws.plan(),
+        lab.ws.lineage(),
+        repr(lab.ws.plan()),
+    )
+    assert calls == [1]
+
+
+def test_what_a_fresh_verdict_relies_on_is_shown_with_it(lab: Lab, write: Any) -> None:
+    code = write(
+        "def reads(p):\n    open(__file__).close()\n    return p.arrow()\n"
+        "def plain(p):\n    return p.arrow()\n"
+    )
+    path = lab.csv("papers", "id,seen", "1,2")
+    lab.ws.sources.add("papers", path, anchor="column:seen", replace=True)
+    lab.ws.materialize("titles", "SELECT id FROM papers")
+    lab.ws.compute("opens", code.module.reads, inputs=["titles"])
+    lab.ws.compute("plain", code.module.plain, inputs=["titles"])
+    lab.ws.materialize("one", "SELECT 1 AS x")
+    source = "on its source; imported modules are not followed"
+    grounds = {
+        "titles": ["papers by column:seen alone"],
+        "opens": [source, "files that it opens are not watched"],
+        "plain": [source],
+        "one": [],
+    }
+    status = lab.ws.status()
+    assert {row.name: row.grounds for row in status} == grounds
+    assert dict(lab.ws.sql("SELECT name, grounds FROM jammi_catalog.status").fetchall()) == grounds
+    shown = repr_of(status)
+    assert shown.count("fresh*") == 3 and "papers by column:seen alone" in shown
+    badge = repr_of(lab.ws.sql("SELECT id FROM jammi.opens"))
+    assert "opens is fresh*" in badge and "files that it opens" in badge
+    assert "fresh" not in repr_of(lab.ws.sql("SELECT x FROM jammi.one"))
+
+
+def repr_of(value: Any) -> str:
+    return str(value._rendered().text)

@@ -1,0 +1,441 @@
+"""The second opinion on files: a file that was written anew with the same rows leaves its tables fresh, and they say why."""
+
+import json
+import os
+import random
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.feather
+import pyarrow.parquet as pq
+import pytest
+
+import jammi_lab as jl
+from jammi_lab.inputs import row_comparison as equal_rows
+from tests.freshness.lab import Lab, said
+
+ROWS = {"id": [1, 2, 3, 4], "a": [5, 5, 7, 1], "t": ["x", "y", "x", None]}
+CHILD = "SELECT a, count(*) AS n, max(id) AS m FROM rows GROUP BY a"
+
+
+@pytest.fixture
+def lab(lab: Lab) -> Lab:
+    lab.parquet("rows", **ROWS)
+    lab.ws.materialize("child", CHILD)
+    return lab
+
+
+def rewritten(lab: Lab, **how: Any) -> None:
+    columns = {name: values[::-1] for name, values in ROWS.items()}
+    pq.write_table(pa.table(columns), lab.path("rows.parquet"), **how)
+
+
+@pytest.mark.parametrize(
+    "how", [{}, {"compression": "zstd"}, {"row_group_size": 1}, {"use_dictionary": False}], ids=repr
+)
+def test_a_file_written_anew_with_the_same_rows_leaves_its_table_fresh_on_every_surface(
+    lab: Lab, how: dict[str, Any]
+) -> None:
+    rewritten(lab, **how)
+    verdict = lab.ws.staleness("child")
+    assert verdict == jl.Fresh() and str(verdict) == "fresh, rows has other bytes and equal rows"
+    assert lab.ws.status()["child"].verdict == jl.Fresh()
+    assert lab.ws.sql("SELECT verdict FROM jammi_catalog.status").fetchall() == [("fresh",)]
+    assert not lab.ws.plan() and lab.ws.recompute("child").executed == []
+    assert "equal rows" in str(lab.ws.why("child"))
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"a": [5, 5, 7, 2]},
+        {"a": [5, 7, 5, 1]},  # what the column held, otherwise placed
+        {"id": [1, 2, 3, 4, 4], "a": [5, 5, 7, 1, 1], "t": ["x"] * 5},
+        {"id": [1, 2, 3, 3], "a": [5, 5, 7, 7]},
+        {"a": [5, 5, 7, None]},
+        {"a": pa.array([5, 5, 7, 1], pa.int32())},
+    ],
+    ids=[
+        "a value",
+        "shuffled against each other",
+        "a row more",
+        "a row twice",
+        "a null",
+        "another type",
+    ],
+)
+def test_other_rows_make_it_stale(lab: Lab, columns: dict[str, Any]) -> None:
+    pq.write_table(pa.table({**ROWS, **columns}), lab.path("rows.parquet"), compression="zstd")
+    assert said(lab.ws.staleness("child")) == ["advanced rows"]
+
+
+def test_only_the_columns_that_are_read_count(lab: Lab) -> None:
+    pq.write_table(
+        pa.table({**{c: ROWS[c][::-1] for c in ("id", "a")}, "t": list("qrst")}),
+        lab.path("rows.parquet"),
+    )
+    assert lab.ws.staleness("child") == jl.Fresh()
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow", "csv"])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT p, q FROM r AS r(p, q)",
+        "SELECT list_value(*COLUMNS('[ab]')) AS l FROM r",
+        "SELECT coalesce(*COLUMNS('[ab]')) AS c FROM r",
+        "SELECT struct_extract_at(r, 1) AS v FROM r",
+        "SELECT a, b FROM r INTERSECT SELECT * FROM r",
+        "SELECT p FROM r AS r(p, q)",
+        "SELECT sum(p) AS s FROM (SELECT * FROM r) t(p, q)",
+        "WITH w(p, q) AS (SELECT * FROM r) SELECT p, count(*) AS n FROM w GROUP BY p",
+        "SELECT count(*) AS n FROM r WHERE (a, b) IN (SELECT * FROM r)",
+        "SELECT min(a) AS a FROM (SELECT * FROM r ORDER BY 1 LIMIT 2)",
+        "SELECT sum(a) AS s FROM (SELECT * FROM r ORDER BY ALL LIMIT 2)",
+        "SELECT min(r).a AS a FROM r",
+        "SELECT a, rank() OVER (ORDER BY r) AS k FROM r",
+        "SELECT to_json(r)::VARCHAR AS j FROM r",
+        "SELECT list_value(*COLUMNS(*)) AS l FROM r",
+    ],
+)
+def test_columns_that_changed_places_are_no_equal_rows_for_what_goes_by_position(
+    lab: Lab, statement: str, kind: str
+) -> None:
+    path, table = lab.path(f"r.{kind}"), pa.table({"a": [3, 1, 2, 5], "b": [1, 2, 9, 0]})
+    write = {"parquet": pq.write_table, "arrow": pa.feather.write_feather, "csv": pa.csv.write_csv}[
+        kind
+    ]
+    write(table, path)
+    lab.ws.sources.add("r", str(path))
+    lab.ws.materialize("t", statement)
+    write(table.take([3, 2, 1, 0]), path)
+    assert lab.ws.table("t").manifest.order_sensitive or lab.ws.staleness("t") == jl.Fresh()
+    for moved in (table.select(["b", "a"]), table.select(["b", "a"]).take([3, 2, 1, 0])):
+        write(moved, path)
+        assert lab.ws.staleness("t") != jl.Fresh()
+
+
+def test_a_file_that_is_edited_and_then_written_as_it_was_in_another_order_is_fresh_again(
+    lab: Lab,
+) -> None:
+    lab.parquet("rows", **{**ROWS, "a": [0, 0, 0, 0]})
+    assert said(lab.ws.staleness("child")) == ["advanced rows"]
+    rewritten(lab)
+    assert lab.ws.staleness("child") == jl.Fresh()
+
+
+def test_what_was_read_is_known_to_another_kernel_and_read_once(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rewritten(lab)
+    lab.reopen()
+    assert lab.ws.staleness("child") == jl.Fresh()
+    lab.reopen()
+    monkeypatch.setattr(equal_rows, "digest_select", lambda _: pytest.fail("read again"))
+    assert lab.ws.staleness("child") == jl.Fresh()
+
+
+def test_a_statement_that_depends_on_the_order_never_rests_on_it(lab: Lab) -> None:
+    assert lab.ws.materialize(
+        "firsts", "SELECT a, first(id) AS id FROM rows GROUP BY a"
+    ).manifest.order_sensitive
+    rewritten(lab)
+    assert (
+        said(lab.ws.staleness("firsts")) == ["advanced rows"]
+        and lab.ws.staleness("child") == jl.Fresh()
+    )
+
+
+def test_a_table_made_by_a_python_step_never_rests_on_it(lab: Lab) -> None:
+    lab.ws.compute("step", lambda rows: rows, inputs={"rows": "rows"}, version="1")
+    rewritten(lab)
+    assert said(lab.ws.staleness("step")) == ["advanced rows"]
+
+
+def test_a_folder_whose_rows_moved_between_its_files_is_fresh(lab: Lab) -> None:
+    folder = lab.path("parts")
+    folder.mkdir()
+    table = pa.table(ROWS)
+    pq.write_table(table.slice(0, 1), folder / "a.parquet")
+    pq.write_table(table.slice(1), folder / "b.parquet")
+    lab.ws.sources.add("parts", str(folder))
+    lab.ws.materialize("grand", "SELECT sum(id) AS s FROM parts WHERE a > 1")
+    pq.write_table(table.slice(0, 3), folder / "c.parquet")
+    assert said(lab.ws.staleness("grand")) == ["advanced parts"]
+    (folder / "a.parquet").unlink()
+    pq.write_table(table.slice(3), folder / "b.parquet")
+    assert lab.ws.staleness("grand") == jl.Fresh()
+
+
+def test_an_arrow_file_is_compared_too(lab: Lab) -> None:
+    path = lab.path("sun.arrow")
+    pa.feather.write_feather(pa.table(ROWS), path)
+    lab.ws.sources.add("sun", str(path))
+    lab.ws.materialize("sunny", "SELECT max(a) AS a FROM sun")
+    pa.feather.write_feather(pa.table({c: v[::-1] for c, v in ROWS.items()}), path)
+    assert str(lab.ws.staleness("sunny")) == "fresh, sun has other bytes and equal rows"
+    pa.feather.write_feather(pa.table({**ROWS, "a": [5, 5, 7, 2]}), path)
+    assert said(lab.ws.staleness("sunny")) == ["advanced sun"]
+
+
+def test_a_file_named_by_its_path_is_compared_too(lab: Lab) -> None:
+    lab.ws.materialize("by path", f"SELECT sum(a) AS s FROM '{lab.path('rows.parquet')}'")
+    rewritten(lab)
+    assert lab.ws.staleness("by path") == jl.Fresh()
+
+
+TEXTS = {
+    "csv": lambda rows: "town,mm,by\n" + "".join(f"{town},{mm},{by}\n" for town, mm, by in rows),
+    "tsv": lambda rows: (
+        "town\tmm\tby\n" + "".join(f"{town}\t{mm}\t{by}\n" for town, mm, by in rows)
+    ),
+    "json": lambda rows: json.dumps([{"town": town, "mm": mm, "by": by} for town, mm, by in rows]),
+    "ndjson": lambda rows: "".join(
+        json.dumps({"town": town, "mm": mm, "by": by}) + "\n" for town, mm, by in rows
+    ),
+}
+RAIN = [("Oslo", 1, "A"), ("Bonn", 2, "B"), ("Oslo", 3, "B")]
+
+
+def rain(lab: Lab, kind: str, rows: list[tuple[Any, ...]], *statements: str) -> list[str]:
+    """The verdicts on what was made of `rain`, after it was written."""
+    path = lab.path(f"rain.{kind}")
+    path.write_text(TEXTS[kind](rows))
+    if "rain" not in lab.ws.sources:
+        lab.ws.sources.add("rain", str(path))
+    for n, statement in enumerate(statements):
+        lab.ws.materialize(f"wet{n}", statement)
+    return [str(row.verdict) for row in lab.ws.status() if row.name.startswith("wet")]
+
+
+@pytest.mark.parametrize("kind", TEXTS)
+def test_a_text_file_with_its_rows_in_another_order_leaves_its_tables_fresh(
+    lab: Lab, kind: str
+) -> None:
+    rain(
+        lab,
+        kind,
+        RAIN,
+        "SELECT sum(mm) AS mm FROM rain",
+        "SELECT count(*) AS n FROM rain",
+        "SELECT town, first(mm) AS mm FROM rain GROUP BY town",
+    )
+    told = "fresh, rain has other bytes and equal rows"
+    assert rain(lab, kind, RAIN[::-1]) == [told, told, "stale: rain changed (digest of the bytes)"]
+    lab.reopen()
+    assert str(lab.ws.staleness("wet0")) == told
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [("Oslo", 1, "A"), ("Bonn", 2, "B"), ("Oslo", 4, "B")],
+        [("Oslo", 2, "A"), ("Bonn", 1, "B"), ("Oslo", 3, "B")],
+        [("Oslo", 1, "A"), ("Bonn", 2, "B"), ("Oslo", 3, "C")],
+        [*RAIN, RAIN[0]],
+        RAIN[:2],
+        [*RAIN[:2], RAIN[0]],
+    ],
+    ids=[
+        "a value",
+        "shuffled against each other",
+        "what nobody reads",
+        "a row more",
+        "a row less",
+        "a row twice",
+    ],
+)
+@pytest.mark.parametrize("kind", TEXTS)
+def test_a_text_file_with_other_rows_makes_its_tables_stale_in_whatever_column(
+    lab: Lab, kind: str, rows: list[tuple[Any, ...]]
+) -> None:
+    rain(lab, kind, RAIN, "SELECT sum(mm) AS mm FROM rain")
+    assert rain(lab, kind, rows) == ["stale: rain changed (digest of the bytes)"]
+
+
+def test_a_csv_that_is_only_written_otherwise_leaves_its_tables_fresh(lab: Lab) -> None:
+    rain(lab, "csv", RAIN, "SELECT sum(mm) AS mm FROM rain")
+    for text in (
+        "town,mm,by\r\nOslo,1,A\r\nBonn,2,B\r\nOslo,3,B\r\n",
+        '"town","mm","by"\n"Oslo",1,"A"\n"Bonn",2,"B"\n"Oslo",3,"B"',
+    ):
+        lab.path("rain.csv").write_text(text, newline="")
+        assert str(lab.ws.staleness("wet0")) == "fresh, rain has other bytes and equal rows"
+    for text in (
+        "town,mm,by,at\nOslo,1,A,0\nBonn,2,B,0\nOslo,3,B,0\n",
+        "town,mm,by\nOslo,1.0,A\nBonn,2,B\nOslo,3,B\n",
+    ):
+        lab.path("rain.csv").write_text(text)
+        assert lab.verdict("wet0") == "stale"  # its columns or their types are other ones
+
+
+@pytest.mark.parametrize(
+    "order", [(0, 1, 2), (2, 0, 1)], ids=["same rows", "rows in another order"]
+)
+def test_a_csv_whose_columns_changed_places_leaves_fresh_what_reads_some_of_them_that_did_not(
+    lab: Lab, order: tuple[int, ...]
+) -> None:
+    some = [
+        "SELECT sum(mm) AS mm FROM rain",
+        "SELECT count(*) AS n FROM rain",
+        'SELECT "by", max(mm) AS mm FROM rain GROUP BY ALL',
+    ]
+    places = [
+        "SELECT * FROM rain",
+        "SELECT x, y, count(*) AS n FROM rain AS t(x, y) GROUP BY x, y",
+        "SELECT town, mm FROM rain LIMIT 2",
+    ]
+    rain(lab, "csv", RAIN, *some, *places)
+    lab.path("rain.csv").write_text(
+        "mm,town,by\n" + "".join(f"{mm},{town},{by}\n" for town, mm, by in (RAIN[n] for n in order))
+    )
+    verdicts = [str(row.verdict) for row in lab.ws.status() if row.name != "child"]
+    assert verdicts[:3] == ["fresh, rain has other bytes and equal rows"] * 3 and not any(
+        "fresh" in each for each in verdicts[3:]
+    )
+    lab.path("rain.csv").write_text(
+        "by,mm,town\n" + "".join(f"{town},{mm},{by}\n" for town, mm, by in RAIN)
+    )  # the names, and not the values
+    assert not any("fresh" in str(row.verdict) for row in lab.ws.status() if row.name != "child")
+
+
+@pytest.mark.parametrize(
+    "order", [(0, 1, 2, 3), (2, 3, 0, 1)], ids=["same rows", "rows in another order"]
+)
+@pytest.mark.parametrize("more", [True, False], ids=["a column more", "a column less"])
+def test_columns_that_come_or_go_beside_rows_in_another_order_leave_fresh_what_does_not_read_them(
+    lab: Lab, order: Any, more: bool
+) -> None:
+    turned = {
+        name: [values[n] for n in order] for name, values in ROWS.items() if more or name != "t"
+    }
+    pq.write_table(
+        pa.table({"new": [7, 8, 9, 10], **turned} if more else turned), lab.path("rows.parquet")
+    )
+    assert lab.verdict("child") == "fresh"
+
+
+@pytest.mark.parametrize("kind", ["csv", "ndjson"])
+def test_on_text_whose_values_a_digest_does_not_tell_apart_there_is_no_opinion(
+    lab: Lab, kind: str
+) -> None:
+    head, lines = {
+        "csv": ("at\n", ["2024-01-01 00:00:00+00\n", "2024-01-02 00:00:00+00\n"]),
+        "ndjson": ("", ['{"a": [1]}\n', '{"a": [2]}\n']),
+    }[kind]
+    path = lab.path(f"odd.{kind}")
+    path.write_text("".join([head, *lines]))
+    lab.ws.sources.add("odd", str(path))
+    lab.ws.materialize("many", "SELECT count(*) AS n FROM odd")
+    path.write_text("".join([head, *lines[::-1]]))
+    assert lab.verdict("many") == "stale"
+
+
+def test_a_large_text_file_is_not_read_for_an_opinion(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(equal_rows, "MAX_TEXT_BYTES", 10)
+    monkeypatch.setattr(equal_rows, "digest_select", lambda _: pytest.fail("read"))
+    rain(lab, "csv", RAIN, "SELECT sum(mm) AS mm FROM rain")
+    assert rain(lab, "csv", RAIN[::-1]) == ["stale: rain changed (digest of the bytes)"]
+
+
+def test_what_a_board_may_not_read_is_not_read_when_a_table_is_made(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = Lab(tmp_path, **{"look.scan_rows": 3})
+    lab.parquet("rows", **ROWS)
+    monkeypatch.setattr(equal_rows, "digest_select", lambda _: pytest.fail("read"))
+    lab.ws.materialize("child", CHILD)
+    rewritten(lab)
+    assert said(lab.ws.staleness("child")) == ["advanced rows"]
+    lab.ws.close()
+
+
+def test_a_file_that_changes_while_its_rows_are_digested_leaves_no_digest(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The digest of other rows under the name of a state would be a lie for as long as the memo lives."""
+    lab.parquet("more", **ROWS)
+    kept, path, as_before = lab.path("kept"), lab.path("more.parquet"), equal_rows.digest_select
+
+    def meanwhile(hashed: Any) -> str:
+        if not kept.exists():
+            shutil.copy(path, kept)
+            pq.write_table(pa.table({**ROWS, "a": [9, 9, 9, 9]}), path)
+        return as_before(hashed)
+
+    monkeypatch.setattr(equal_rows, "digest_select", meanwhile)
+    lab.ws.materialize("grand", "SELECT sum(a) AS s FROM more")  # 18, of the rows before
+    assert said(lab.ws.staleness("grand")) == ["advanced more"]
+    monkeypatch.setattr(equal_rows, "digest_select", as_before)
+    pq.write_table(pa.table({**ROWS, "a": [9, 9, 9, 9]}), path, compression="zstd")
+    assert said(lab.ws.staleness("grand")) == ["advanced more"]
+    shutil.copy(kept, path)
+    assert lab.ws.staleness("grand") == jl.Fresh()
+
+
+@pytest.fixture
+def chance() -> Iterator[random.Random]:
+    return random.Random(11)
+
+
+def test_random_files_are_fresh_exactly_when_they_hold_the_same_bag(
+    lab: Lab, chance: random.Random
+) -> None:
+    def rows() -> list[tuple[int | None, str | None]]:
+        return [
+            (chance.choice([0, 1, None]), chance.choice(["p", "q", None]))
+            for _ in range(chance.randrange(1, 4))
+        ]
+
+    first, seen = rows(), set()
+    for turn in range(40):
+        then = (
+            first
+            if turn == 0
+            else chance.sample(first, len(first))
+            if chance.random() < 0.4
+            else rows()
+        )
+        columns = {
+            "a": pa.array([a for a, _ in then], pa.int64()),
+            "t": pa.array([t for _, t in then], pa.string()),
+        }
+        lab.parquet("bag", **columns)
+        if turn == 0:
+            lab.ws.materialize("counted", "SELECT a, t, count(*) AS n FROM bag GROUP BY ALL")
+        same = sorted(first, key=repr) == sorted(then, key=repr)
+        assert (lab.ws.staleness("counted") == jl.Fresh()) is same, (first, then)
+        seen.add(same)
+    assert seen == {True, False}
+
+
+def test_duckdb_writes_the_same_rows_in_other_orders_and_nothing_has_to_be_made(lab: Lab) -> None:
+    """What a nightly export does."""
+    path = lab.path("export.parquet")
+    for turn, order in enumerate(("i", "hash(i)", "i DESC")):
+        duckdb.sql(
+            f"COPY (SELECT i, i % 7 AS k FROM range(5000) t(i) ORDER BY {order}) TO '{path}.new' (FORMAT parquet)"
+        )
+        os.replace(f"{path}.new", path)
+        if turn == 0:
+            lab.ws.sources.add("export", str(path))
+            lab.ws.materialize("sums", "SELECT k, sum(i) AS s FROM export GROUP BY k")
+        assert lab.ws.staleness("sums") == jl.Fresh() and not lab.ws.plan()
+
+
+def test_another_kernel_that_was_open_before_the_table_was_made_says_the_same(lab: Lab) -> None:
+    with lab.open() as other:
+        assert other.status()["child"].verdict == jl.Fresh()
+        lab.ws.materialize("later", "SELECT t, count(*) AS n FROM rows GROUP BY t")
+        rewritten(lab)
+        assert {row.name: row.verdict for row in other.status()} == {
+            "child": jl.Fresh(),
+            "later": jl.Fresh(),
+        }
+        assert other.staleness("later") == jl.Fresh()

@@ -1,0 +1,267 @@
+"""The second opinion: a parent that came out with other bytes and equal rows does not make its children stale, and the verdict says so."""
+
+import datetime
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+import jammi_lab as jl
+from jammi_lab.inputs import row_comparison as equal_rows
+from jammi_lab.inputs.result_comparison import RowComparison
+from jammi_lab.store.result_files import ResultFiles
+from tests.freshness.lab import Lab, said
+
+ROWS = {"id": [1, 2, 3, 4], "a": [5, 5, 7, 1], "t": ["x", "y", "x", None]}
+
+
+@pytest.fixture(autouse=True)
+def each_byte_of_a_text_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is made of a text file is made again when its rows come in another order: no opinion is given on so large a file."""
+    monkeypatch.setattr(equal_rows, "MAX_TEXT_BYTES", 0)
+
+
+@pytest.fixture
+def family(lab: Lab) -> Lab:
+    """`parent` keeps the order of its source, a text file; `child` reads two of its three columns and sums."""
+    text(lab, **ROWS)
+    lab.ws.materialize("parent", "SELECT id, a, t FROM rows")
+    lab.ws.materialize(
+        "child", "SELECT a, count(*) AS n, max(id) AS m FROM jammi.parent GROUP BY a"
+    )
+    return lab
+
+
+def text(lab: Lab, **columns: list[Any]) -> None:
+    """`rows` as these columns."""
+    lab.csv(
+        "rows",
+        ",".join(columns),
+        *(
+            ",".join("" if v is None else str(v) for v in row)
+            for row in zip(*columns.values(), strict=True)
+        ),
+    )
+
+
+def edited(lab: Lab, **columns: Any) -> None:
+    """`rows` as these columns, and `parent` made from it again."""
+    text(lab, **{**ROWS, **columns})
+    lab.ws.recompute("parent")
+
+
+def backwards() -> dict[str, list[Any]]:
+    return {name: values[::-1] for name, values in ROWS.items()}
+
+
+def test_rows_in_another_order_leave_the_child_fresh_and_it_says_why(family: Lab) -> None:
+    before = family.ws.table("parent")
+    edited(family, **backwards())
+    assert family.ws.table("parent").manifest.artifact.digest != before.manifest.artifact.digest
+    verdict = family.ws.staleness("child")
+    assert verdict == jl.Fresh()
+    assert str(verdict) == "fresh, parent has other bytes and equal rows"
+    assert family.ws.staleness(family.ws.table("child")) == jl.Fresh()
+    assert {row.name: row.verdict for row in family.ws.status()}["child"] == jl.Fresh()
+    assert family.ws.sql(
+        "SELECT verdict FROM jammi_catalog.status WHERE name = 'child'"
+    ).fetchall() == [("fresh",)]
+
+
+def test_a_plan_leaves_the_child_out_and_a_run_that_meant_to_make_it_stops_above_it(
+    family: Lab,
+) -> None:
+    text(family, **backwards())
+    plan = family.ws.plan()
+    assert ([s.name for s in plan.certain], [s.name for s in plan.possible]) == (
+        ["parent"],
+        ["child"],
+    )
+    report = plan.apply()
+    assert {s.name: s.outcome for s in report.steps} == {"parent": "computed", "child": "cut_off"}
+    assert not family.ws.plan()
+    assert family.ws.table("child").version == 1
+
+
+def test_a_parent_redefined_to_another_order_leaves_the_child_fresh(family: Lab) -> None:
+    family.ws.materialize("parent", "SELECT id, a, t FROM rows ORDER BY t DESC, id DESC")
+    assert family.ws.staleness("child") == jl.Fresh()
+
+
+@pytest.mark.parametrize(
+    "columns", ["id, a, t, 1 AS more", "1 AS more, id, a, t", "t, id, a", "id, a"]
+)
+def test_a_parent_in_another_order_and_with_other_columns_leaves_fresh_what_does_not_read_these(
+    family: Lab, columns: str
+) -> None:
+    family.ws.materialize(
+        "by place", "SELECT p, q, count(*) AS n FROM jammi.parent AS x(p, q) GROUP BY p, q"
+    )
+    family.ws.materialize("parent", f"SELECT {columns} FROM rows ORDER BY t DESC, id DESC")
+    assert family.ws.staleness("child") == jl.Fresh()
+    assert (family.verdict("by place") == "fresh") is columns.startswith("id")
+
+
+def test_a_parent_whose_columns_changed_places_has_no_equal_rows(family: Lab) -> None:
+    family.ws.materialize(
+        "by place", "SELECT p, q, count(*) AS n FROM jammi.parent AS x(p, q) GROUP BY p, q"
+    )
+    family.ws.materialize("parent", "SELECT a, id, t FROM rows ORDER BY t DESC, id DESC")
+    assert said(family.ws.staleness("by place")) == ["advanced parent"]
+
+
+def test_only_the_columns_that_are_read_count(family: Lab) -> None:
+    edited(family, id=[4, 3, 2, 1], a=[1, 7, 5, 5], t=["p", "q", "r", "s"])
+    assert family.ws.staleness("child") == jl.Fresh()
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"a": [5, 5, 7, 2]},
+        {"id": [2, 1, 3, 4], "a": [5, 7, 5, 1]},  # each column holds what it held, the rows do not
+        {"id": [1, 2, 3, 4, 4], "a": [5, 5, 7, 1, 1], "t": ["x", "y", "x", None, None]},
+        {"id": [1, 2, 3, 3], "a": [5, 5, 7, 7], "t": ["x", "y", "x", "x"]},
+        {"a": [5, 5, 7, None]},
+    ],
+    ids=["a value", "shuffled against each other", "a row more", "a row twice", "a null"],
+)
+def test_other_rows_make_the_child_stale(family: Lab, columns: dict[str, Any]) -> None:
+    edited(family, **columns)
+    assert said(family.ws.staleness("child")) == ["advanced parent"]
+
+
+@pytest.mark.parametrize(
+    ("was", "now"),
+    [
+        (pa.array([0.0, 1.0]), pa.array([1.0, -0.0])),
+        (pa.array([0.0, 1.0], pa.float32()), pa.array([1.0, -0.0], pa.float32())),
+        (pa.array([0.1, 1.0]), pa.array([1.0, 0.1 + 1e-17])),
+        (pa.array(["1", None]), pa.array([None, "01"])),
+    ],
+    ids=["sign of zero", "sign of zero, small", "the same number", "a text"],
+)
+def test_floats_are_compared_by_bits(lab: Lab, was: pa.Array, now: pa.Array) -> None:
+    lab.parquet("rows", x=was)
+    lab.ws.materialize("parent", "SELECT x FROM rows")
+    lab.ws.materialize("child", "SELECT max(x::VARCHAR) AS x FROM jammi.parent")
+    lab.parquet("rows", x=now)
+    lab.ws.materialize("parent", "SELECT x FROM rows")
+    expected = sorted(map(repr, was.to_pylist())) == sorted(map(repr, now.to_pylist()))
+    assert (lab.ws.staleness("child") == jl.Fresh()) is expected
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [[1], [2]],
+        [{"f": 1}, {"f": 2}],
+    ],
+    ids=["list", "struct"],
+)
+def test_there_is_no_opinion_on_nested_values(lab: Lab, values: list[Any]) -> None:
+    lab.parquet("rows", x=values)
+    lab.ws.materialize("parent", "SELECT x FROM rows")
+    lab.ws.materialize("child", "SELECT count(DISTINCT x) AS n FROM jammi.parent")
+    lab.parquet("rows", x=values[::-1])
+    lab.ws.materialize("parent", "SELECT x FROM rows")
+    assert said(lab.ws.staleness("child")) == ["advanced parent"]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [True, None],
+        [datetime.date(2020, 1, 1), datetime.date(1900, 1, 1)],
+        [datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC), None],
+        [b"\0\xff", b""],
+        [float("nan"), 1.5],
+    ],
+    ids=["boolean", "date", "timestamp with zone", "blob", "nan"],
+)
+def test_other_types_are_compared(lab: Lab, values: list[Any]) -> None:
+    lab.parquet("rows", x=values)
+    lab.ws.materialize("parent", "SELECT x FROM rows")
+    lab.ws.materialize("child", "SELECT count(DISTINCT x) AS n FROM jammi.parent")
+    lab.parquet("rows", x=values[::-1])
+    lab.ws.materialize("parent", "SELECT x FROM rows")
+    assert lab.ws.staleness("child") == jl.Fresh()
+
+
+def test_a_statement_that_depends_on_the_order_never_rests_on_it(family: Lab) -> None:
+    table = family.ws.materialize(
+        "firsts", "SELECT a, first(id) AS id FROM jammi.parent GROUP BY a"
+    )
+    assert table.manifest.order_sensitive
+    edited(family, **backwards())
+    assert said(family.ws.staleness("firsts")) == ["advanced parent"]
+
+
+def test_without_the_version_that_was_read_there_is_no_opinion(family: Lab) -> None:
+    text(family, **backwards())
+    family.ws.recompute("parent")
+    family.ws.table("parent", version=1).drop()
+    assert said(family.ws.staleness("child")) == ["advanced parent"]
+
+
+def test_a_damaged_version_has_no_say(family: Lab) -> None:
+    text(family, **backwards())
+    family.ws.recompute("parent")
+    family.ws.table("parent", version=1).path.write_bytes(b"not Parquet")
+    assert said(family.ws.staleness("child")) == ["advanced parent"]
+
+
+def test_columns_that_changed_places_are_no_equal_rows_for_a_star(lab: Lab) -> None:
+    lab.parquet("rows", a=[1, 2], b=[3, 4])
+    lab.ws.materialize("parent", "SELECT a, b FROM rows")
+    lab.ws.materialize("child", "SELECT * FROM jammi.parent UNION ALL SELECT a, b FROM rows")
+    lab.ws.materialize("parent", "SELECT b, a FROM rows")
+    assert said(lab.ws.staleness("child")) == ["advanced parent"]
+
+
+def test_a_shallow_look_reads_no_more_than_it_may_and_learns_from_a_deep_one(tmp_path: Any) -> None:
+    lab = Lab(tmp_path, **{"look.scan_rows": 3})
+    text(lab, **ROWS)
+    lab.ws.materialize("parent", "SELECT id, a, t FROM rows")
+    lab.ws.materialize("child", "SELECT a, count(*) AS n FROM jammi.parent GROUP BY a")
+    edited(lab, **backwards())
+    assert said(lab.ws.status()["child"].verdict) == ["advanced parent"]
+    assert lab.ws.staleness("child") == jl.Fresh()
+    assert lab.ws.status()["child"].verdict == jl.Fresh()
+    lab.ws.close()
+
+
+def test_rows_are_read_once_also_across_restarts(
+    family: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edited(family, **backwards())
+    assert family.ws.staleness("child") == jl.Fresh()
+    family.reopen()
+    monkeypatch.setattr(ResultFiles, "select_sql", lambda *_: pytest.fail("read again"))
+    assert family.ws.staleness("child") == jl.Fresh()
+
+
+def test_an_equal_table_asks_for_no_opinion(family: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RowComparison, "has_same_rows", lambda *_, **__: pytest.fail("asked"))
+    assert family.ws.staleness("child") == jl.Fresh()
+
+
+@pytest.mark.parametrize(
+    ("rows", "statement", "fresh"),
+    [
+        ([0.0, -0.0], "SELECT x FROM rows ORDER BY x LIMIT 1", False),
+        ([0.0, -0.0], "SELECT histogram(x)::VARCHAR AS h FROM rows", False),
+        ([0.0, -0.0], "SELECT (SELECT 1 / rows.x) AS y FROM rows", False),
+        ([0.4, -0.4], "SELECT histogram(round(x))::VARCHAR AS h FROM rows", False),
+        ([0.4, -0.4], "SELECT histogram(x)::VARCHAR AS h FROM rows", True),
+        (["1 month", "30 days"], "SELECT max(x::INTERVAL)::VARCHAR AS m FROM rows", False),
+        (["1 month", "30 days"], "SELECT max(x) AS m FROM rows", True),
+    ],
+)
+def test_rows_in_another_order_may_give_another_of_equal_values(
+    lab: Lab, rows: list[Any], statement: str, fresh: bool
+) -> None:
+    lab.parquet("rows", x=rows)
+    lab.ws.materialize("picked", statement)
+    lab.parquet("rows", x=rows[::-1])
+    assert (lab.verdict("picked") == "fresh") is fresh

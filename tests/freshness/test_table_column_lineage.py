@@ -1,0 +1,293 @@
+"""Column lineage: which columns each column of a table rests on, and that none is left out."""
+
+import base64
+import re
+import sys
+import xml.etree.ElementTree as ET
+from collections import Counter
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pytest
+
+import jammi_lab as jl
+from jammi_lab.freshness.column_svg import MAX_COLUMNS, column_lineage_svg
+from jammi_lab.freshness.lineage import Node
+from jammi_lab.freshness.table_column_lineage import ColumnEdge
+from tests.freshness.lab import Lab
+
+CASES = Path(__file__).parents[1] / "cases" / "columns" / "statements.sql"
+A = {"id": [1, 2, 3, 4], "grp": ["x", "y", "x", None], "n": [5, 3, 3, 8], "w": [0.5, 1.5, 2.5, 0.5]}
+B = {"id": [1, 2, 2, 5], "tag": ["p", "q", "r", "p"], "m": [7, 1, 2, 2]}
+OTHER = {
+    "id": [3, 1, 4, 2],
+    "grp": ["y", "y", None, "x"],
+    "n": [1, 9, 5, 4],
+    "w": [9.5, 3.5, 0.5, 7.5],
+    "tag": ["r", "p", "p", "q"],
+    "m": [4, 4, 9, 0],
+}
+
+
+def statements() -> list[str]:
+    return [
+        line
+        for line in CASES.read_text(encoding="utf-8").splitlines()
+        if line and not line.startswith("#")
+    ]
+
+
+def edges(lab: Lab, name: str) -> set[tuple[str, str, str]]:
+    return {
+        (f"{e.input}.{e.input_column}", e.derived_column, "direct" if e.direct else "rows")
+        for e in lab.ws.lineage(name, columns=True).column_edges
+    }
+
+
+def columns(con: duckdb.DuckDBPyConnection, sql: str) -> list[Counter[str]]:
+    """The values of each column, in no order."""
+    found = con.execute(sql)
+    rows = found.fetchall()
+    return [Counter(repr(row[at]) for row in rows) for at in range(len(found.description))]
+
+
+@pytest.fixture
+def two(lab: Lab) -> Lab:
+    lab.parquet("a", **A)
+    lab.parquet("b", **B)
+    return lab
+
+
+@pytest.mark.parametrize("sql", statements())
+def test_a_column_that_no_edge_leads_from_changes_nothing(two: Lab, sql: str) -> None:
+    """Every column of every input is replaced by other values in turn: only columns that an edge leads to may come out different."""
+    two.ws.materialize("t", sql)
+    known = {
+        (e.input, e.input_column, e.derived_column)
+        for e in two.ws.lineage("t", columns=True).column_edges
+    }
+    output = two.ws.table("t").read().columns
+    with duckdb.connect() as con:
+        con.register("a", pa.table(A))
+        con.register("b", pa.table(B))
+        before = columns(con, sql)
+        for source, frame in (("a", A), ("b", B)):
+            for changed in frame:
+                con.register(source, pa.table({**frame, changed: OTHER[changed]}))
+                moved = {
+                    c
+                    for c, was, now in zip(output, before, columns(con, sql), strict=True)
+                    if was != now
+                }
+                assert not [c for c in moved if (source, changed, c) not in known], (
+                    f"{source}.{changed} changes more than its edges say"
+                )
+            con.register(source, pa.table(frame))
+
+
+def test_there_are_enough_statements() -> None:
+    assert len(statements()) >= 25
+
+
+def test_values_are_told_from_what_filters_and_groups(papers: Lab) -> None:
+    assert edges(papers, "titles") == {
+        ("papers.id", "id", "direct"),
+        ("papers.title", "title", "direct"),
+        ("papers.year", "id", "rows"),
+        ("papers.year", "title", "rows"),
+        ("titles.id", "id", "direct"),
+    }
+    papers.ws.materialize(
+        "years",
+        "SELECT year, count(*) AS n, max(title) AS t FROM papers GROUP BY year HAVING count(*) > 0",
+    )
+    own = edges(papers, "years")
+    assert {
+        ("papers.year", "year", "direct"),
+        ("papers.year", "n", "rows"),
+        ("papers.title", "t", "direct"),
+        ("papers.year", "t", "rows"),
+    } <= own
+
+
+def test_a_filter_column_that_is_also_put_out_is_direct_there(two: Lab) -> None:
+    two.ws.materialize("t", "SELECT n, id FROM a WHERE n > 3")
+    assert edges(two, "t") == {
+        ("a.n", "n", "direct"),
+        ("a.n", "id", "rows"),
+        ("a.id", "id", "direct"),
+    }
+
+
+def test_a_join_names_the_columns_of_both_sides(two: Lab) -> None:
+    two.ws.materialize("t", "SELECT a.grp, b.m AS most FROM a JOIN b ON a.id = b.id")
+    assert {e for e in edges(two, "t") if e[2] == "direct"} == {
+        ("a.grp", "grp", "direct"),
+        ("b.m", "most", "direct"),
+    }
+    assert {("a.id", "most", "rows"), ("b.id", "grp", "rows")} <= edges(two, "t")
+
+
+def test_a_star_is_bound_to_columns(two: Lab) -> None:
+    two.ws.materialize("t", "SELECT * FROM a WHERE n > 1")
+    assert {e for e in edges(two, "t") if e[2] == "direct"} == {(f"a.{c}", c, "direct") for c in A}
+
+
+def test_columns_go_by_their_place_in_a_union(two: Lab) -> None:
+    two.ws.materialize("t", "SELECT id, grp FROM a UNION ALL SELECT m, tag FROM b")
+    assert {e[:2] for e in edges(two, "t")} == {
+        ("a.id", "id"),
+        ("b.m", "id"),
+        ("a.grp", "grp"),
+        ("b.tag", "grp"),
+    }
+
+
+def test_the_key_and_the_texts_of_an_embedding_are_told_apart(papers: Lab) -> None:
+    papers.ws.embed(
+        "vectors", "papers", key="id", text=["title"], model="hashing", where="year > 2019"
+    )
+    assert edges(papers, "vectors") == {
+        ("papers.id", "key", "direct"),
+        ("papers.title", "vector", "direct"),
+        ("papers.id", "vector", "rows"),
+        ("papers.year", "key", "rows"),
+        ("papers.year", "vector", "rows"),
+    }
+
+
+def test_every_column_stands_behind_every_column_of_rows_from_outside(papers: Lab) -> None:
+    papers.ws.register("given", pa.table({"x": [1], "y": [2]}), producer="job", inputs=["papers"])
+    assert {e[:2] for e in edges(papers, "given")} == {
+        (f"papers.{c}", d) for c in ("id", "title", "year") for d in ("x", "y")
+    }
+
+
+def test_a_statement_that_no_longer_binds_keeps_every_column_it_read(papers: Lab) -> None:
+    papers.csv("papers", "id,name,year", "1,G,2020")
+    assert {e[:2] for e in edges(papers, "titles")} == {
+        (f"papers.{c}", d) for c in ("id", "title", "year") for d in ("id", "title")
+    } | {("titles.id", "id")}
+
+
+def test_count_rests_on_no_column(two: Lab) -> None:
+    two.ws.materialize("t", "SELECT count(*) AS n FROM a")
+    assert edges(two, "t") == set()
+
+
+def test_bound_values_are_put_in(two: Lab) -> None:
+    two.ws.materialize(
+        "t", "SELECT id + $more AS id FROM a WHERE n > $least", params={"more": 1, "least": 2}
+    )
+    assert edges(two, "t") == {("a.id", "id", "direct"), ("a.n", "id", "rows")}
+
+
+def test_it_is_asked_once_and_survives_a_restart(
+    papers: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = edges(papers, "titles")
+    papers.reopen()
+    monkeypatch.setattr(
+        "jammi_lab.freshness.table_column_lineage.column_reads",
+        lambda _: pytest.fail("asked again"),
+    )
+    assert edges(papers, "titles") == before
+
+
+def test_the_relation_and_the_verb_say_the_same(papers: Lab) -> None:
+    rows = papers.ws.sql("SELECT * FROM jammi_catalog.column_lineage").fetchall()
+    found = papers.ws.lineage(columns=True).column_edges
+    assert sorted(rows) == sorted(
+        (e.input, e.input_column, e.derived, e.derived_column) for e in found
+    )
+    assert ("papers", "year", "titles", "id") in rows
+
+
+def test_directions_and_depth_bound_the_columns_too(papers: Lab) -> None:
+    found = papers.ws.lineage("titles", direction="down", columns=True)
+    assert {(e.input, e.derived) for e in found.column_edges} == {("titles", "first")}
+    assert papers.ws.lineage("titles").column_edges == []
+
+
+def test_a_tenant_sees_the_columns_of_its_own_tables(lab: Lab) -> None:
+    lab.csv("shared", "id", "1")
+    with lab.ws.tenant("acme"):
+        lab.ws.materialize("own", "SELECT id AS x FROM shared")
+        assert edges(lab, "own") == {("shared.id", "x", "direct")}
+    assert lab.ws.lineage(columns=True).column_edges == []
+
+
+# -- shown ----------------------------------------------------------------------------------------------------------------------------------------
+
+
+def texts(html: str) -> list[str]:
+    svg = ET.fromstring(base64.b64decode(re.search('base64,([^"]*)', html)[1]))
+    return ["".join(t.itertext()) for t in svg.iter("{http://www.w3.org/2000/svg}text")]
+
+
+def test_the_text_lists_what_each_column_is_made_from(papers: Lab) -> None:
+    assert repr(papers.ws.lineage("titles", direction="up", columns=True)).split("\n") == [
+        "titles (sql, version 1): fresh",
+        "  id    ← papers.id, by papers.year",
+        "  title ← papers.title, by papers.year",
+    ]
+
+
+def test_the_picture_has_a_line_for_every_column(papers: Lab) -> None:
+    html = papers.ws.lineage("titles", direction="up", columns=True)._repr_html_()
+    assert {"papers", "source", "titles", "sql, version 1", "id", "title", "year"} <= set(
+        texts(html)
+    )
+    assert "papers.year" in html  # the words for those who do not see it
+
+
+def test_what_would_not_be_readable_is_folded() -> None:
+    nodes = [Node("source", "wide"), Node("sql", "narrow", 1)]
+    found = [ColumnEdge("wide", f"c{i:02d}", "narrow", "x") for i in range(40)]
+    shown = texts(column_lineage_svg(nodes, found, {}).html)
+    assert len([t for t in shown if t.startswith("c")]) == MAX_COLUMNS - 1
+    assert "… 27 more columns" in shown
+
+
+def test_hostile_names_do_no_harm() -> None:
+    nodes = [Node("source", "<b>&\n"), Node("sql", 'x"', 1)]
+    form = column_lineage_svg(nodes, [ColumnEdge("<b>&\n", "<script>", 'x"', "\u202ey")], {})
+    assert "<script>" in texts(form.html) and "<script>" not in form.html
+    assert "\n<" not in form.text and "\u202e" not in form.text
+
+
+# -- as a graph of networkx -------------------------------------------------------------------------------------------------------------------------
+
+
+def test_networkx_gets_nodes_and_edges_by_name(papers: Lab) -> None:
+    papers.ws.materialize("papers", "SELECT id FROM papers")
+    graph = papers.ws.lineage().to_networkx()
+    assert set(graph.successors("titles")) == {"first"}
+    assert graph.nodes["titles"] == {"kind": "sql", "version": 1}
+    assert graph.nodes["source:papers"] == {"kind": "source", "version": None}
+    assert {edge: graph.edges[edge] for edge in graph.edges} == {
+        ("source:papers", "papers"): {"kind": "source_version"},
+        ("source:papers", "titles"): {"kind": "source_version"},
+        ("titles", "first"): {"kind": "result_digest"},
+    }
+
+
+def test_without_networkx_the_error_says_what_to_do(
+    papers: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "networkx", None)
+    with pytest.raises(jl.ExtensionMissing) as missing:
+        papers.ws.lineage().to_networkx()
+    assert "jammi-lab[networkx]" in str(missing.value)
+
+
+def test_a_flowchart_keeps_a_source_and_a_recipe_of_one_name_apart(papers: Lab) -> None:
+    papers.ws.materialize("papers", "SELECT id FROM papers")
+    chart = papers.ws.lineage("papers", direction="up").to_mermaid()
+    assert chart.split("\n") == [
+        "flowchart LR",
+        '  n0[("papers")]',
+        '  n1["papers"]',
+        "  n0 --> n1",
+    ]

@@ -1,0 +1,309 @@
+"""What cannot be told, or only while something lasts: frames, the clock, volatile functions, owners' words."""
+
+import datetime
+import json
+import os
+import time
+
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+import jammi_lab as jl
+from tests.freshness.lab import Lab, said
+
+# -- frames ----------------------------------------------------------------------------------------------------------------------------------
+
+FRAMES = {
+    "pandas": lambda v: pd.DataFrame({"id": [1, 2], "v": v}),
+    "polars": lambda v: pl.DataFrame({"id": [1, 2], "v": v}),
+    "polars lazy": lambda v: pl.DataFrame({"id": [1, 2], "v": v}).lazy(),
+    "pyarrow": lambda v: pa.table({"id": [1, 2], "v": v}),
+}
+
+
+@pytest.mark.parametrize("kind", FRAMES)
+def test_an_equal_frame_is_fresh_another_one_is_stale_by_the_columns_read(
+    lab: Lab, kind: str
+) -> None:
+    make = FRAMES[kind]
+    lab.ws.sources.add("f", make([10, 20]))
+    lab.ws.materialize("ids", "SELECT id FROM f")
+    lab.ws.materialize("vs", "SELECT v FROM f")
+    lab.ws.sources.add("f", make([10, 20]), replace=True)
+    assert (lab.verdict("ids"), lab.verdict("vs")) == ("fresh", "fresh")
+    lab.ws.sources.add("f", make([10, 21]), replace=True)
+    assert (lab.verdict("ids"), said(lab.ws.staleness("vs"))) == ("fresh", ["advanced f"])
+
+
+def test_a_pandas_frame_that_is_changed_in_place_makes_its_table_stale(lab: Lab) -> None:
+    frame = pd.DataFrame({"id": [1, 2]})
+    lab.ws.sources.add("f", frame)
+    lab.ws.materialize("t", "SELECT id FROM f")
+    frame.loc[0, "id"] = 9
+    assert said(lab.ws.staleness("t")) == ["advanced f"]
+    assert lab.ws.recompute("t").executed == ["t"]
+    assert lab.rows("t") == [(2,), (9,)]
+
+
+def test_a_frame_of_an_earlier_kernel_is_undecidable_and_comes_back(lab: Lab) -> None:
+    lab.ws.sources.add("f", pl.DataFrame({"id": [1, 2]}))
+    lab.ws.materialize("t", "SELECT id FROM f")
+    lab.reopen()
+    assert "f" in lab.ws.sources
+    verdict = lab.ws.staleness("t")
+    assert isinstance(verdict, jl.Undecidable)
+    assert "not in this kernel" in str(verdict)
+    lab.ws.sources.add("f", pl.DataFrame({"id": [1, 2]}), replace=True)
+    assert lab.verdict("t") == "fresh"
+
+
+def test_the_frame_of_one_handle_is_absent_in_another(lab: Lab) -> None:
+    lab.ws.sources.add("f", pl.DataFrame({"id": [1, 2]}))
+    lab.ws.materialize("t", "SELECT id FROM f")
+    with lab.open() as other:
+        assert isinstance(other.staleness("t"), jl.Undecidable)
+
+
+def test_a_removed_frame_has_vanished(lab: Lab) -> None:
+    lab.ws.sources.add("f", pl.DataFrame({"id": [1, 2]}))
+    lab.ws.materialize("t", "SELECT id FROM f")
+    lab.ws.sources.remove("f")
+    assert said(lab.ws.staleness("t")) == ["vanished f"]
+    assert lab.reopen().plan("t").blocked
+    lab.ws.sources.add("f", pl.DataFrame({"id": [1, 2]}))
+    assert lab.verdict("t") == "fresh"
+    lab.reopen()
+    assert lab.verdict("t") == "undecidable"
+
+
+def test_a_frame_in_a_variable_of_the_notebook_decides_by_its_content(lab: Lab) -> None:
+    variables: dict[str, object] = {"people": pl.DataFrame({"id": [1, 2]})}
+    lab.ws.frames_from(lambda: variables)
+    lab.ws._services.materializer.materialize("t", jl.Sql("SELECT id FROM people"), frames=True)
+    assert lab.verdict("t") == "fresh"
+    variables["people"] = pd.DataFrame({"id": [1, 2]})
+    assert lab.verdict("t") == "fresh"
+    variables["people"] = pl.DataFrame({"id": [1, 3]})
+    assert said(lab.ws.staleness("t")) == ["advanced people"]
+    del variables["people"]
+    assert isinstance(lab.ws.staleness("t"), jl.Undecidable)
+    variables["people"] = 5
+    assert isinstance(lab.ws.staleness("t"), jl.Undecidable)
+
+
+def test_a_source_registered_under_the_name_of_a_variable_is_what_counts(lab: Lab) -> None:
+    variables: dict[str, object] = {"people": pl.DataFrame({"id": [1, 2]})}
+    lab.ws.frames_from(lambda: variables)
+    lab.ws._services.materializer.materialize("t", jl.Sql("SELECT id FROM people"), frames=True)
+    lab.csv("people", "id", "7")
+    assert lab.verdict("t") == "stale"
+
+
+def test_a_frame_changed_while_its_rows_are_read_does_not_count(lab: Lab) -> None:
+    frame = pd.DataFrame({"id": range(1000)})
+    lab.ws.sources.add("f", frame)
+
+    def meddle(_: object) -> None:
+        frame.loc[0, "id"] = -1
+
+    table = lab.ws.materialize("t", "SELECT id FROM f", progress=meddle)
+    assert min(table.read().polars()["id"]) == 0
+    assert said(table.staleness()) == ["advanced f"]
+    frame.loc[0, "id"] = 0
+    assert table.staleness() == jl.Fresh()
+
+
+# -- the clock -------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_what_reads_the_date_is_fresh_until_midnight_and_then_stale(lab: Lab) -> None:
+    lab.ws.materialize("t", "SELECT current_date AS day")
+    assert lab.verdict("t") == "fresh"
+    lab.clock.ahead = 24 * 3600
+    verdict = lab.ws.staleness("t")
+    assert said(verdict) == ["advanced current_date"]
+    [reason] = verdict.reasons  # type: ignore[union-attr]
+    assert isinstance(reason, jl.InputAdvanced)
+    was, now = (
+        datetime.date.fromisoformat(reason.recorded.value),
+        datetime.date.fromisoformat(reason.current.value),
+    )
+    assert now - was == datetime.timedelta(days=1)
+    assert reason.recorded.method == "date in UTC"
+
+
+@pytest.mark.parametrize(
+    "statement", ["SELECT today() AS day", "SELECT 1 AS one WHERE current_date > DATE '2020-01-01'"]
+)
+def test_every_way_to_read_the_date_counts(lab: Lab, statement: str) -> None:
+    lab.ws.materialize("t", statement)
+    lab.clock.ahead = 24 * 3600
+    assert lab.verdict("t") == "stale"
+
+
+def test_a_column_called_like_the_clock_is_a_column(lab: Lab) -> None:
+    lab.parquet("s", current_date=[1])
+    lab.ws.materialize("t", "SELECT current_date FROM s")
+    lab.clock.ahead = 24 * 3600
+    assert lab.verdict("t") == "fresh"
+
+
+def test_another_time_zone_of_the_process_changes_nothing(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.csv("s", "id,moment", "1,2026-01-01 00:30:00")
+    lab.ws.materialize("t", "SELECT current_date AS day, moment::TIMESTAMPTZ AS moment FROM s")
+    before = lab.rows("t")
+    for zone in ("Pacific/Kiritimati", "Pacific/Pago_Pago"):
+        monkeypatch.setenv("TZ", zone)
+        time.tzset()
+        lab.reopen()
+        assert lab.verdict("t") == "fresh"
+        assert (
+            lab.ws.materialize(
+                "u",
+                "SELECT current_date AS day, moment::TIMESTAMPTZ AS moment FROM s",
+                cache="bypass",
+            )
+            .read()
+            .fetchall()
+            == before
+        )
+    monkeypatch.undo()
+    time.tzset()
+
+
+def test_another_time_zone_of_the_engine_is_another_definition(lab: Lab) -> None:
+    lab.ws.materialize("t", "SELECT TIMESTAMPTZ '2026-01-01 00:00:00+00' AS at")
+    lab.ws.close()
+    lab._settings["engine.timezone"] = "Asia/Tokyo"
+    lab.ws = lab.open()
+    assert said(lab.ws.staleness("t")) == ["definition"]
+
+
+# -- volatile functions ----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("statement", "why"),
+    [
+        ("SELECT random() AS r", "random()"),
+        ("SELECT now() AS n", "now()"),
+        ("SELECT uuid() AS u", "uuid()"),
+        ("SELECT current_timestamp AS n", "current_timestamp"),
+        ("SELECT * FROM range(10) USING SAMPLE 3", "sample"),
+    ],
+)
+def test_a_volatile_statement_is_undecidable_and_says_by_what(
+    lab: Lab, statement: str, why: str
+) -> None:
+    lab.ws.materialize("t", statement)
+    verdict = lab.ws.staleness("t")
+    assert isinstance(verdict, jl.Undecidable)
+    assert why in str(verdict)
+    assert lab.ws.verify("t") == jl.MatchWithUnpinnedInputs(
+        [a for a in lab.ws.table("t").manifest.anchors if not a.pinned]
+    )
+    assert lab.ws.lookup(statement) is None
+
+
+def test_what_is_certain_of_a_volatile_table_is_told_with_it(lab: Lab) -> None:
+    lab.csv("s", "id", "1")
+    lab.ws.materialize("t", "SELECT id, random() AS r FROM s")
+    lab.csv("s", "id", "2")
+    verdict = lab.ws.staleness("t")
+    assert isinstance(verdict, jl.Undecidable)
+    assert (verdict.known_stale, said(verdict)) == (True, ["advanced s"])
+
+
+# -- owners' words and costs -----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_source_without_anchor_is_undecidable_by_its_owner_s_choice(lab: Lab) -> None:
+    lab.path("s.csv").write_text("id\n1\n")
+    lab.ws.sources.add("s", str(lab.path("s.csv")), anchor="none")
+    lab.ws.materialize("t", "SELECT id FROM s")
+    verdict = lab.ws.staleness("t")
+    assert isinstance(verdict, jl.Undecidable)
+    assert "its owner chose" in str(verdict)
+
+
+def test_an_anchor_on_a_column_rests_on_that_word_and_says_so(lab: Lab) -> None:
+    path = lab.path("s.csv")
+    path.write_text("id,updated\n1,5\n2,6\n")
+    lab.ws.sources.add("s", str(path), anchor="column:updated")
+    table = lab.ws.materialize("t", "SELECT id FROM s")
+    assert table.manifest.anchors[0].method == "column:updated"
+    path.write_text("id,updated\n9,5\n2,6\n")
+    assert lab.verdict("t") == "fresh"
+    path.write_text("id,updated\n9,7\n2,6\n")
+    assert "column:updated" in str(lab.ws.staleness("t"))
+
+
+def test_a_board_does_not_read_what_is_dear_and_says_what_it_would_take(tmp_path: object) -> None:
+    lab = Lab(tmp_path, **{"look.scan_bytes": 10})  # type: ignore[arg-type]
+    lab.csv("s", "id", *map(str, range(100)))
+    lab.ws.materialize("t", "SELECT id FROM s")
+    lab.reopen()
+    lab.csv("s", "id", *map(str, range(101)))
+    verdict = lab.ws.status()["t"].verdict
+    assert isinstance(verdict, jl.Undecidable)
+    assert "would scan" in str(verdict)
+    assert lab.ws.status(deep=True)["t"].verdict == lab.ws.staleness("t")
+    assert lab.verdict("t") == "stale"
+    lab.ws.close()
+
+
+def test_an_input_that_does_not_answer_in_time_is_undecidable(tmp_path: object) -> None:
+    lab = Lab(tmp_path, **{"look.timeout_seconds": 0.3})  # type: ignore[arg-type]
+    lab.csv("s", "id", "1")
+    lab.ws.materialize("t", "SELECT id FROM s")
+    pipe = lab.path("pipe")
+    os.mkfifo(pipe)
+    lab.path("s.csv").unlink()
+    pipe.rename(lab.path("s.csv"))  # opening it waits for a writer that never comes
+    verdict = lab.ws.staleness("t")
+    assert verdict != jl.Fresh()
+    with open(lab.path("s.csv"), "r+b", buffering=0):  # let the reader go
+        pass
+    lab.ws.close()
+
+
+# -- manifests -------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_manifest_of_a_later_release_makes_its_table_undecidable_and_a_lost_one_changes_nothing(
+    lab: Lab,
+) -> None:
+    lab.ws.sources.add("f", pa.table({"id": [1, 2]}))
+    table = lab.ws.materialize("t", "SELECT id FROM f")
+    file = table.path.with_name(table.path.name.removesuffix(".parquet") + ".materialization.json")
+    body = file.read_text()
+    file.write_text(body.replace('"manifest_version": 1', '"manifest_version": 99'))
+    verdict = lab.ws.staleness("t")
+    assert isinstance(verdict, jl.Undecidable)
+    assert "99" in str(verdict)
+    file.unlink()
+    assert lab.verdict("t") == "fresh"
+    file.write_text(body)
+    assert lab.verdict("t") == "fresh"
+
+
+def test_an_edited_manifest_is_damage_in_every_verdict_until_it_is_computed_again(
+    papers: Lab,
+) -> None:
+    papers.ws.materialize("child", "SELECT count(*) AS n FROM jammi.titles")
+    file = papers.ws.table("titles").path.with_suffix(".materialization.json")
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"produced_by": "me"}))
+    for _ in range(2):
+        verdict = papers.ws.staleness("titles")
+        assert isinstance(verdict, jl.Damaged) and verdict.what == "manifest"
+        assert papers.ws.status()["titles"].verdict == verdict
+        assert isinstance(papers.ws.verify("titles"), jl.Mismatch)
+        assert papers.verdict("child") == "possibly_stale"
+        papers.reopen()
+    assert [step.name for step in papers.ws.plan().certain] == ["titles"]
+    papers.ws.recompute()
+    assert {papers.verdict(name) for name in ("titles", "child")} == {"fresh"}

@@ -1,0 +1,186 @@
+"""What a list of sources tells, without asking any of them."""
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import jammi_lab as jl
+from jammi_lab.core.verdicts import Stale
+from jammi_lab.inputs.last_seen import LastObservation, LastObservations
+from jammi_lab.sources.files.connector import FileConnector
+
+
+@pytest.fixture
+def path(tmp_path):
+    pq.write_table(pa.table({"id": [1, 2]}), tmp_path / "p.parquet")
+    return tmp_path / "p.parquet"
+
+
+def test_nothing_is_said_before_a_look(ws, path):
+    source = ws.sources.add("p", path)
+    assert source.last_seen is None
+    assert "last seen" not in repr(ws.sources)
+
+
+def test_the_method_of_the_last_look_is_shown_also_after_a_restart(tmp_path, path):
+    with jl.open(tmp_path / "lab") as ws:
+        ws.sources.add("p", path)
+        ws.materialize("t", "FROM p")
+        assert ws.sources["p"].last_seen.state == "there"
+    with jl.open(tmp_path / "lab") as ws:
+        assert ws.sources["p"].last_seen.method == "digest of the columns"
+        assert (
+            "digest of the columns" in repr(ws.sources)
+            and "digest of the columns" in ws.sources._repr_html_()
+        )
+        path.unlink()
+        ws.staleness("t")
+        assert str(ws.sources["p"].last_seen) == "gone"
+
+
+def test_what_cannot_be_told_says_why(ws, path):
+    ws.sources.add("p", path, anchor="none")
+    ws.sources["p"].anchor()
+    assert str(ws.sources["p"].last_seen) == 'unknown: its owner chose anchor="none"'
+
+
+def test_a_list_asks_and_reads_nothing(tmp_path, path, monkeypatch):
+    with jl.open(tmp_path / "lab") as ws:
+        ws.sources.add("p", path)
+        ws.materialize("t", "FROM p")
+
+        def refuse(*_, **__):
+            raise AssertionError("a source was asked")
+
+        for verb in ("tables", "relation", "observe", "check"):
+            monkeypatch.setattr(FileConnector, verb, refuse)
+        assert "digest of the columns" in repr(ws.sources)
+        assert [source.name for source in ws.sources.list()] == ["p"]
+        assert ws.sources["p"].last_seen is not None
+
+
+def test_another_source_of_the_name_was_not_seen_yet(ws, path, tmp_path):
+    ws.sources.add("p", path)
+    ws.sources["p"].anchor()
+    pq.write_table(pa.table({"id": [1]}), tmp_path / "q.parquet")
+    assert ws.sources.add("p", tmp_path / "q.parquet", replace=True).last_seen is None
+
+
+def test_tenants_do_not_share_what_was_seen_of_their_own_sources(ws, path):
+    with ws.tenant("acme"):
+        ws.sources.add("p", path)
+        ws.sources["p"].anchor()
+    with ws.tenant("globex"):
+        assert ws.sources.add("p", path).last_seen is None
+
+
+@pytest.mark.parametrize(
+    ("seen", "text"),
+    [
+        (("there", "digest"), "digest"),
+        (("gone", ""), "gone"),
+        (("unknown", "server down"), "unknown: server down"),
+    ],
+)
+def test_it_reads_as_a_clause(seen, text):
+    assert str(LastObservation("2026-01-01T00:00:00Z", *seen)) == text
+
+
+def database(path, *statements):
+    with duckdb.connect(str(path)) as db:
+        for statement in statements:
+            db.execute(statement)
+    return path
+
+
+def listed(ws):
+    """The cell of the table of sources that names the tables inside; None when nobody knows them."""
+    heads, _, line, _ = repr(ws.sources).splitlines()
+    start, end = heads.find("tables"), heads.find("anchor")
+    return line[start:end].strip() if start >= 0 else None
+
+
+def test_the_tables_inside_are_listed_from_the_moment_a_source_is_added(ws, tmp_path):
+    path = database(
+        tmp_path / "d.duckdb",
+        "CREATE TABLE one AS SELECT 1 AS x",
+        "CREATE TABLE two AS SELECT 2 AS x",
+    )
+    shown = repr(ws.sources.add("d", path))
+    assert "tables    one, two" in shown and listed(ws) == "one, two"
+    with jl.open(tmp_path / "lab", read_only=True) as other:
+        assert listed(other) == "one, two", (
+            "another kernel knows it too, also when this one is killed"
+        )
+
+
+def test_a_source_with_one_table_shows_its_columns_too(ws, tmp_path):
+    shown = repr(
+        ws.sources.add("d", database(tmp_path / "d.duckdb", "CREATE TABLE one AS SELECT 1 AS x"))
+    )
+    assert "tables    one" in shown and "columns   x integer" in shown
+
+
+def test_of_many_tables_a_few_are_named_and_the_others_counted(ws, tmp_path):
+    shown = repr(
+        ws.sources.add(
+            "d",
+            database(
+                tmp_path / "d.duckdb", *(f"CREATE TABLE t{n:04} (x INTEGER)" for n in range(1017))
+            ),
+        )
+    )
+    assert "t0000, t0001, t0002, t0003, t0004 and 1,012 more" in shown
+    assert listed(ws) == "t0000, t0001, t0002, t0003, t0004 and 1,012 more"
+
+
+def test_a_source_that_was_added_unopened_has_its_tables_listed_after_a_look(ws, tmp_path):
+    path = database(
+        tmp_path / "d.duckdb",
+        "CREATE TABLE one AS SELECT 1 AS x",
+        "CREATE TABLE two AS SELECT 2 AS x",
+    )
+    ws.sources.add("d", path, check=False)
+    assert listed(ws) is None
+    ws.materialize("t", "FROM d.one")
+    ws.staleness("t")
+    assert listed(ws) == "one, two"
+
+
+def test_a_look_puts_the_list_of_tables_right_and_asks_nobody_for_it(ws, tmp_path, monkeypatch):
+    path = database(
+        tmp_path / "d.duckdb",
+        "CREATE TABLE one AS SELECT 1 AS x",
+        "CREATE TABLE two AS SELECT 2 AS x",
+    )
+    ws.sources.add("d", path)
+    ws.materialize("t", "FROM d.one")
+    monkeypatch.setattr(
+        LastObservations, "record_tables", lambda *_: pytest.fail("the tables were listed again")
+    )
+    database(path, "CREATE TABLE three AS SELECT 3 AS x")
+    ws.materialize("u", "FROM d.three")
+    assert listed(ws) == "one, two, three"
+    database(path, "DROP TABLE one")
+    assert isinstance(ws.staleness("t"), Stale) and listed(ws) == "two, three"
+
+
+def test_a_database_is_listed_with_its_tables_as_from_can_name_them(ws, path, tmp_path):
+    with duckdb.connect(tmp_path / "shop.duckdb") as shop:
+        shop.execute(
+            'CREATE TABLE products(id INT); CREATE SCHEMA more; CREATE TABLE more."the visits"(id INT)'
+        )
+    ws.sources.add("my shop", tmp_path / "shop.duckdb")
+    ws.sources.add("p", path)
+    listed = [
+        name
+        for (name,) in ws.sql("SHOW TABLES").fetchall()
+        if not name.startswith("jammi_catalog.")
+    ]
+    assert listed == ['"my shop".more."the visits"', '"my shop".products', "my shop", "p"]
+    for name in listed[:2]:
+        ws.sql(f"FROM {name}").arrow()
+    with pytest.raises(jl.TableNotFound) as missed:
+        ws.sql("FROM products")
+    assert missed.value.near == ('"my shop".products',)

@@ -1,0 +1,148 @@
+"""One look: each input once, never for longer than it may take, and no error that is the input's fault."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jammi_lab.core.anchors import Input, InputKind, Observed, Snapshot, Unknown, Vanished
+from jammi_lab.core.errors import SourceUnavailable
+from jammi_lab.core.tenancy import TenantScope
+from jammi_lab.inputs.observation import Observation
+from jammi_lab.workspace.assembly import Services
+
+SEEN = Snapshot(columns={"id": "BIGINT"}, whole="w", method="digest")
+
+
+def source(name: str, *columns: str) -> Input:
+    return Input(kind=InputKind.SOURCE, name=name, columns=columns)
+
+
+@pytest.fixture
+def look(ws: Any) -> Callable[..., Observation]:
+    services: Services = ws._services
+
+    def make(
+        observer: Callable[[Input, Observation], Observed],
+        timeout: float = 5.0,
+        scope: TenantScope | None = None,
+    ) -> Observation:
+        return Observation(
+            {InputKind.SOURCE: observer},
+            scope=scope or services.scope,
+            results=services.results,
+            cache=services.observation_cache,
+            clock=services.clock,
+            deep=True,
+            timeout=timeout,
+        )
+
+    return make
+
+
+def test_an_input_is_observed_once_whatever_columns_are_asked_of_it(
+    look: Callable[..., Observation],
+) -> None:
+    asked: list[str] = []
+    one = look(lambda i, _: (asked.append(i.name), SEEN)[1])
+    one.observe_all([(None, source("a", "x")), (None, source("a", "y")), (None, source("b"))])
+    one.observe(source("a", "z"), None)
+    one.observe_all([(None, source("a"))])
+    assert sorted(asked) == ["a", "b"]
+
+
+def test_what_a_tenant_sees_is_not_what_another_sees(
+    look: Callable[..., Observation], ws: Any
+) -> None:
+    scope: TenantScope = ws._services.scope
+    asked: list[str | None] = []
+    one = look(lambda i, _: (asked.append(scope.current), SEEN)[1])
+    one.observe_all([("acme", source("a")), (None, source("a")), ("other", source("a"))])
+    assert sorted(asked, key=str) == [None, "acme", "other"] or set(asked) == {
+        None,
+        "acme",
+        "other",
+    }
+    assert scope.current is None
+
+
+@pytest.mark.parametrize(
+    "error", [SourceUnavailable("The server is down."), PermissionError(13, "Permission denied")]
+)
+def test_what_goes_wrong_outside_is_unknown_with_its_reason(
+    look: Callable[..., Observation], error: Exception
+) -> None:
+    def fail(*_: object) -> Observed:
+        raise error
+
+    seen = look(fail).observe(source("a"), None)
+    assert isinstance(seen, Unknown)
+    assert seen.why in ("The server is down", "Permission denied")
+
+
+def test_a_kind_that_nothing_observes_is_unknown(look: Callable[..., Observation]) -> None:
+    assert isinstance(
+        look(lambda *_: SEEN).observe(Input(kind=InputKind.TOPIC, name="t"), None), Unknown
+    )
+
+
+def test_what_does_not_answer_in_time_is_unknown_and_stays_so_for_this_look(
+    look: Callable[..., Observation],
+) -> None:
+    go = threading.Event()
+
+    def slow(input: Input, _: Observation) -> Observed:
+        if input.name == "slow":
+            go.wait(10)
+        return SEEN
+
+    one = look(slow, timeout=0.2)
+    one.observe_all([(None, source("slow")), (None, source("quick"))])
+    go.set()
+    assert isinstance(one.observe(source("slow"), None), Unknown)
+    assert one.observe(source("quick"), None) == SEEN
+
+
+def test_one_that_breaks_does_not_hide_the_others(look: Callable[..., Observation]) -> None:
+    def fail(input: Input, _: Observation) -> Observed:
+        if input.name == "a":
+            raise OSError(5, "Input/output error")
+        return Vanished()
+
+    one = look(fail)
+    one.observe_all((None, source(n)) for n in "abcdefgh")
+    assert [type(one.observe(source(n), None)).__name__ for n in "abc"] == [
+        "Unknown",
+        "Vanished",
+        "Vanished",
+    ]
+
+
+def test_a_look_over_many_tables_asks_the_catalog_a_bounded_number_of_times(
+    ws: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "s.csv").write_text("id\n1\n")
+    ws.sources.add("s", str(tmp_path / "s.csv"))
+
+    def queries() -> int:
+        asked = 0
+        database = type(ws._services.catalog.database)
+        read = database.read
+
+        def counted(self: Any) -> Any:
+            nonlocal asked
+            asked += 1
+            return read(self)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(database, "read", counted)
+            ws.status()
+        return asked
+
+    ws.materialize("t0", "SELECT id FROM s")
+    few = queries()
+    for n in range(1, 8):
+        ws.materialize(f"t{n}", f"SELECT id + {n} AS id FROM jammi.t{n - 1}")
+    assert queries() <= few + 1

@@ -1,0 +1,270 @@
+"""Long work in a cell: ■ stops it and leaves nothing, progress speaks late and leaves nothing."""
+
+import pytest
+
+from jammi_kernel_ext import interruptible as running
+from jammi_kernel_ext.interruptible import ProgressLine, progress_sentence
+from jammi_lab.core import errors
+from jammi_lab.core.records import Progress
+
+LONG = "SELECT count(DISTINCT hash(range)) AS n FROM range(3000000000)"
+READY = "import threading\nthreading.Timer(1.0, lambda: print('now', flush=True)).start()\n"
+# What comes before the magic has begun is the kernel's own to hear: its handler lets a task end that does not wait.
+ENTERED = """import signal, threading, time
+def tell():
+    while signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        time.sleep(0.05)
+    print('now', flush=True)
+threading.Timer(1.0, tell).start()
+"""
+
+
+def stop(kernel, code):
+    return kernel(READY + code, interrupt_when=lambda text: "now" in text)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        f"get_ipython().run_cell_magic('jammi', '', {LONG!r})",
+        f"get_ipython().run_cell_magic('jammi', '-m slow', {LONG!r})",
+    ],
+    ids=["rows", "recipe"],
+)
+def test_an_interrupt_is_one_line_fails_the_cell_and_the_next_cell_works(papers, code):
+    shown = stop(papers, code)
+    assert (
+        shown.ename == "KeyboardInterrupt"
+        and len(shown.error) == 1
+        and shown.error[0].startswith("Interrupted. ")
+    )
+    assert papers("%%jammi\nSELECT 1 AS one").text.endswith("1 row")
+    assert papers("%jammi tables").text.startswith("No result tables yet")
+
+
+def test_an_interrupt_reaches_a_cell_with_await(papers):
+    code = f"import asyncio\nawait asyncio.sleep(0)\nget_ipython().run_cell_magic('jammi', '', {LONG!r})"
+    shown = papers(ENTERED + code, interrupt_when=lambda text: "now" in text)
+    assert shown.ename == "KeyboardInterrupt" and len(shown.error) == 1
+    assert (
+        papers(
+            "import signal; signal.getsignal(signal.SIGINT) is signal.default_int_handler or signal.getsignal(signal.SIGINT)"
+        ).error
+        is None
+    )
+
+
+def test_an_interrupt_that_was_made_brief_says_its_notes_and_only_them():
+    stop = errors.shorten_interrupt(KeyboardInterrupt())
+    assert stop._render_traceback_() == [
+        "Interrupted. The statement was stopped; nothing was left behind."
+    ]
+    stop.add_note("'t' was not made; nothing was left behind.")
+    assert stop._render_traceback_() == ["Interrupted. 't' was not made; nothing was left behind."]
+    assert type(stop) is KeyboardInterrupt
+
+
+def test_an_interrupted_recipe_is_named(papers):
+    assert (
+        "'slow' was not made"
+        in stop(papers, f"get_ipython().run_cell_magic('jammi', '-m slow', {LONG!r})").error[0]
+    )
+
+
+@pytest.mark.parametrize("line", ["plan", "status", "recompute", "why top", "lineage"])
+def test_an_interrupt_reaches_a_line_that_waits_for_a_source_and_says_which(gated, line):
+    shown = stop(gated, f"get_ipython().run_line_magic('jammi', {line!r})")
+    assert shown.error == [
+        f"Interrupted. %jammi {line.split()[0]} was stopped; nothing was left behind."
+    ]
+    assert gated("%%jammi\nSELECT 1 AS one").text.endswith("1 row")
+
+
+def test_an_interrupted_embedding_is_not_made_and_the_next_one_is(papers):
+    papers("ws = %jammi\nimport time\npause = 0")
+    papers(
+        "mine = ws.models.register('mine', lambda t: time.sleep(pause) or [[1.0, 2.0]] * len(t), version=1)\npause = 600"
+    )
+    line = "embed vecs papers --key id --text venue --model mine --where 'venue IS NOT NULL'"
+    shown = stop(papers, f"get_ipython().run_line_magic('jammi', {line!r})")
+    assert shown.error == ["Interrupted. 'vecs' was not made; nothing was left behind."]
+    papers("pause = 0")
+    assert papers(f"%jammi {line}").text.startswith("vecs, version")
+
+
+SLOW_INDEX = """
+import types
+def nothing(*_, **__): pass
+slow = types.SimpleNamespace(find_defect=nothing, restore=nothing, describe=nothing, on_removal=nothing, build=lambda *_: threading.Event().wait(600))
+ws._services.results.sidecars.register(slow)
+"""
+
+
+def test_an_interrupt_behind_the_vectors_says_that_the_table_is_there_and_its_index_is_not(papers):
+    papers("import threading\nws = %jammi")
+    papers(SLOW_INDEX)
+    shown = stop(
+        papers,
+        "get_ipython().run_line_magic('jammi', 'embed vecs papers --key id --text venue --model hashing')",
+    )
+    assert shown.error == [
+        "Interrupted. 'vecs' is stored, but its index is not built: until then, a search reads all vectors."
+    ]
+    assert (
+        papers("%jammi search vecs A -k 1").text.endswith("1 row")
+        and "vecs" in papers("%jammi tables").text
+    )
+
+
+@pytest.fixture
+def labels(papers):
+    assert (
+        papers(
+            "ws = %jammi\nm = ws.mutable.create('labels', {'id': 'int64', 'v': 'string'}, primary_key='id')"
+        ).error
+        is None
+    )
+    return papers
+
+
+ENDLESS = "SELECT range + 10, 'x' FROM range(3000000000) WHERE hash(range) % 3000000000 = 1"
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "ids"),
+    [
+        (f"INSERT INTO mutable.labels {ENDLESS}", "The change was rolled back.", []),
+        (
+            f"INSERT INTO mutable.labels VALUES (1, 'a'); INSERT INTO mutable.labels {ENDLESS}",
+            "The change was rolled back. The change before it was committed.",
+            [(1,)],
+        ),
+        (
+            f"INSERT INTO mutable.labels VALUES (1, 'a'); {LONG}",
+            "The statement was stopped. The change before it was committed.",
+            [(1,)],
+        ),
+    ],
+    ids=["one", "the second", "rows behind a change"],
+)
+def test_an_interrupted_change_is_rolled_back_and_the_cell_says_so_and_what_was_made_before(
+    labels, text, said, ids
+):
+    shown = stop(labels, f"get_ipython().run_cell_magic('jammi', '', {text!r})")
+    assert shown.error == [f"Interrupted. {said}"]
+    assert labels.value("ws.sql('SELECT id FROM mutable.labels').fetchall()") == str(ids)
+
+
+@pytest.mark.parametrize(
+    "second",
+    ["INSERT INTO mutable.labels VALUES (1, 'b')", "SELECT CAST(v AS INTEGER) FROM mutable.labels"],
+)
+def test_a_statement_that_fails_behind_a_change_says_that_the_change_was_made(labels, second):
+    shown = labels(f"%%jammi\nINSERT INTO mutable.labels VALUES (1, 'a');\n{second}")
+    assert len(shown.error) <= 5 and shown.error[-1].endswith("The change before it was committed.")
+    assert labels.value("ws.sql('SELECT id FROM mutable.labels').fetchall()") == "[(1,)]"
+
+
+def test_quick_work_shows_no_progress(papers):
+    papers(
+        "import jammi_kernel_ext.interruptible as running; running.PROGRESS_DELAY_SECONDS = 600"
+    )  # however busy the machine is, this is quicker
+    shown = papers("%%jammi -m quick\nSELECT 1 AS one")
+    papers("running.PROGRESS_DELAY_SECONDS = 0.5")
+    assert len(shown.displays) == 1
+
+
+def test_slow_work_says_how_far_it_is_and_takes_it_back(papers):
+    papers(
+        "import jammi_kernel_ext.interruptible as running; running.PROGRESS_DELAY_SECONDS = running.UPDATE_INTERVAL_SECONDS = 0"
+    )
+    shown = papers("%%jammi -m slow\nSELECT range AS n FROM range(5000000)")
+    papers("running.PROGRESS_DELAY_SECONDS, running.UPDATE_INTERVAL_SECONDS = 0.5, 0.2")
+    opened, *said = [d["data"] for d in shown.displays if "display_id" in d.get("transient", {})]
+    assert opened == {} and said[-1] == {}
+    assert any("slow" in d.get("text/plain", "") for d in said)
+    assert (
+        len(
+            {
+                d["transient"]["display_id"]
+                for d in shown.displays
+                if "display_id" in d.get("transient", {})
+            }
+        )
+        == 1
+    )
+
+
+@pytest.mark.parametrize("first", ["%%jammi", "%%jammi -m slow", "%%jammi --as arrow"])
+def test_a_statement_of_which_the_engine_cannot_tell_how_far_it_is_says_that_it_runs(papers, first):
+    papers(
+        "import jammi_kernel_ext.interruptible as running; running.PROGRESS_DELAY_SECONDS = running.UPDATE_INTERVAL_SECONDS = 0"
+    )
+    papers(
+        "from jammi_lab.engine.stream import StreamWorker; percent = StreamWorker.percent; StreamWorker.percent = lambda self: -1.0"
+    )
+    shown = papers(f"{first}\nSELECT count(DISTINCT hash(range)) AS n FROM range(4000000)")
+    papers(
+        "running.PROGRESS_DELAY_SECONDS, running.UPDATE_INTERVAL_SECONDS = 0.5, 0.2; StreamWorker.percent = percent"
+    )
+    said = [
+        d["data"].get("text/plain", "")
+        for d in shown.displays
+        if "display_id" in d.get("transient", {})
+    ]
+    assert (
+        any(text.startswith(("run …, ", "materialize slow …, ")) for text in said)
+        and said[-1] == ""
+    )
+
+
+def test_nothing_is_said_before_half_a_second_nor_where_it_could_not_be_taken_back(monkeypatch):
+    said: list[dict[str, str]] = []
+    now = [100.0]
+    monkeypatch.setattr(running.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(ProgressLine, "_show", lambda self, data: said.append(data))
+    live, still = ProgressLine(live=True), ProgressLine(live=False)
+    for moment in (100.1, 100.4, 100.6, 100.7, 101.0):
+        now[0] = moment
+        live(Progress("materialize t", int(moment), None, "rows"))
+        still(Progress("materialize t", 1, None, "rows"))
+    assert said == [
+        {"text/plain": "materialize t: 100 rows, 1 s"},
+        {"text/plain": "materialize t: 101 rows, 1 s"},
+    ]
+
+
+def test_a_terminal_says_it_on_one_line_of_its_error_stream_and_blanks_that_line(
+    monkeypatch, capsys
+):
+    now = [100.0]
+    monkeypatch.setattr(running.time, "monotonic", lambda: now[0])
+    monkeypatch.setenv("COLUMNS", "40")
+    line = ProgressLine(live=False, terminal=True)
+    line(Progress("materialize t", 1, None, "rows"))
+    assert capsys.readouterr().err == ""
+    now[0] = 101.0
+    line(Progress("materialize \x1b[31mt", 1, None, "rows"))
+    now[0] = 102.0
+    line(Progress("materialize " + 100 * "t", 2, None, "rows"))
+    line.clear()
+    said = capsys.readouterr().err
+    assert (
+        said == f"\rmaterialize \\x1b[31mt: 1 rows, 1 s\033[K\rmaterialize {27 * 't'}\033[K\r\033[K"
+    )
+    line.clear()
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("progress", "said"),
+    [
+        (Progress("run", 0, 100, "percent"), "run …"),
+        (Progress("run", 40, 100, "percent"), "run: 40 %"),
+        (Progress("materialize t", 0, None, "rows"), "materialize t …"),
+        (Progress("materialize t", 1200, None, "rows"), "materialize t: 1,200 rows"),
+        (Progress("recompute t", 1, 4, "steps"), "recompute t: 1 of 4 steps (25 %)"),
+    ],
+)
+def test_progress_reads_as_a_sentence(progress, said):
+    assert progress_sentence(progress) == said

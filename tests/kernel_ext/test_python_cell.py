@@ -1,0 +1,250 @@
+"""`%%jammi_py` in a real kernel: a cell's text as a Python step."""
+
+from pathlib import Path
+
+import pytest
+
+from jammi_kernel_ext.arguments import parse_step
+from jammi_kernel_ext.python_cell import build_step
+from jammi_lab.core.errors import InvalidArgument
+from tests.kernel_ext.conftest import Kernel
+
+STEP = "%%jammi_py scored --inputs papers --key id\nrows = papers.polars()\nrows.select('id', s=double(pl.col('id')))"
+NAMES = "import polars as pl\nRATE = 2\ndef double(x):\n    return x * RATE"
+
+
+@pytest.fixture
+def steps(papers: Kernel) -> Kernel:
+    """A notebook with what the cell `STEP` names."""
+    assert papers(NAMES).error is None
+    return papers
+
+
+def test_a_cell_becomes_a_recipe_and_shows_its_table(steps: Kernel) -> None:
+    shown = steps(STEP)
+    assert (
+        "scored, version 1: computed" in shown.text
+        and "python" in shown.text
+        and "scored" in shown.html
+    )
+    assert steps.value("_.read().fetchall()") == "[(1, 2), (2, 4), (3, 6), (4, 8)]"
+    assert "1 recipe" in steps("%jammi status").text and "fresh" in steps("%jammi status").text
+
+
+def test_its_variables_stay_inside_and_its_inputs_are_no_variables(steps: Kernel) -> None:
+    steps(STEP)
+    assert (
+        steps.value("'rows' in globals() or 'papers' in globals() or 'scored' in globals()")
+        == "False"
+    )
+
+
+def test_run_again_it_is_reused_whatever_its_comments_and_layout(steps: Kernel) -> None:
+    steps(STEP)
+    assert (
+        "version 1: reused"
+        in steps(STEP.replace("rows = papers", "# all of them\n\nrows  =  papers")).text
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["RATE = 3", "def double(x):\n    return x * RATE + 0"],
+    ids=["a variable", "a function"],
+)
+def test_a_changed_variable_or_function_of_the_notebook_makes_it_stale_and_recompute_makes_it_true(
+    steps: Kernel, change: str
+) -> None:
+    steps(STEP)
+    steps(change)
+    assert (
+        "definition changed" in steps("%jammi why scored").text
+        and "scored" in steps("%jammi plan").text
+    )
+    assert (
+        "computed" in steps("%jammi recompute").text
+        and "on its source; imported modules are not followed" in steps("%jammi why scored").text
+    )
+
+
+def test_lines_treat_it_like_any_other_table(steps: Kernel) -> None:
+    steps(STEP)
+    assert (
+        "papers" in steps("%jammi lineage scored").text
+        and "python" in steps("%jammi lineage scored").text
+    )
+    assert steps("%%jammi n\nSELECT count(*) AS n FROM jammi.scored").error is None
+    assert "match" in steps("%jammi verify scored").text
+
+
+def test_an_input_may_be_sql_a_recipe_or_a_frame_of_the_notebook(steps: Kernel) -> None:
+    steps(STEP)
+    steps("frame = pl.DataFrame({'id': [1]})")
+    shown = steps(
+        '%%jammi_py joined --inputs scored frame late="SELECT id FROM papers WHERE year > 2021"\n'
+        "scored.polars().join(pl.concat([frame.polars(), late.polars()]), on='id')"
+    )
+    assert shown.error is None and "holds      3 rows" in shown.text
+
+
+def test_it_may_yield_batches_or_return_early(steps: Kernel) -> None:
+    assert (
+        "3 rows"
+        in steps(
+            "%%jammi_py some --inputs papers\nfor at in range(3):\n    yield papers.arrow().slice(at, 1)"
+        ).text
+    )
+    assert (
+        "4 rows"
+        in steps(
+            "%%jammi_py all --inputs papers\nif RATE:\n    return papers\npapers.polars().head(1)"
+        ).text
+    )
+
+
+def test_quiet_shows_nothing_and_keeps_the_table(steps: Kernel) -> None:
+    assert steps(STEP.replace("--key id", "--key id -q")).text == ""
+    assert steps.value("_.name") == "'scored'"
+
+
+def test_after_a_restart_it_is_undecidable_until_its_cell_is_run_again(
+    steps: Kernel, tmp_path: Path
+) -> None:
+    steps(STEP)
+    steps("%jammi close")
+    after = Kernel()
+    try:
+        after(f"import os; os.chdir({str(tmp_path)!r})")
+        after("%load_ext jammi_lab")
+        assert "its cell was not run in this kernel" in after("%jammi why scored").text
+        assert (
+            "blocked" in after("%jammi plan scored").text
+            and "its cell was not run" in after("%jammi plan scored").text
+        )
+        after(NAMES)
+        assert "version 1: reused" in after(STEP).text
+        assert "fresh" in after("%jammi why scored").text
+    finally:
+        after("%jammi close")
+        after.close()
+
+
+FAILING = {
+    "raises": (
+        "papers.polars().select('nope')",
+        ["StepFailed", "nope", "papers.polars()", "^", "Line 3 of the cell"],
+    ),
+    "gives nothing": ("None", ["SchemaMismatch", "returned None"]),
+    "is no python": ("rows = (2", ["InvalidArgument", "rows = (2", "^"]),
+    "ends without an expression": (
+        "rows = 2",
+        ["InvalidArgument", "rows = 2", "End with the frame"],
+    ),
+    "names a frame": ("frame", ["InvalidArgument", "the frame frame", "version="]),
+    "awaits": ("await papers", ["InvalidArgument", "await"]),
+}
+
+
+@pytest.mark.parametrize("what", FAILING)
+def test_a_cell_that_fails_says_where_in_at_most_five_lines(steps: Kernel, what: str) -> None:
+    steps("frame = pl.DataFrame({'id': [1]})")
+    last, said = FAILING[what]
+    shown = steps(f"%%jammi_py broken --inputs papers\nx = 1\n{last}")
+    assert shown.error is not None and len(shown.error) <= 5
+    assert [word for word in said if word not in "\n".join(shown.error)] == []
+    assert steps.value("'broken' in __import__('jammi_lab').get_workspace()") == "False"
+
+
+def test_the_whole_stack_is_there_when_asked_for(steps: Kernel) -> None:
+    steps("%%jammi_py broken --inputs papers\npapers.polars().select('nope')")
+    stack = steps("%tb").error or []
+    assert any("<jammi_py broken>" in line for line in stack) and any(
+        "papers.polars().select('nope')" in line for line in stack
+    )
+
+
+def test_an_interrupt_is_one_line_and_leaves_nothing(steps: Kernel) -> None:
+    shown = steps(
+        "%%jammi_py slow --inputs papers\nimport time\nprint('begun', flush=True)\ntime.sleep(30)\npapers",
+        interrupt_when=lambda said: "begun" in said,
+    )
+    assert shown.error is not None and shown.error == [
+        "Interrupted. 'slow' was not made; nothing was left behind."
+    ]
+    assert "slow" not in steps("%jammi tables").text
+
+
+def test_help_knows_it(cell: Kernel) -> None:
+    assert (
+        "--inputs INPUT" in cell("%jammi help jammi_py").text
+        and "%%jammi_py NAME" in cell("%jammi help").text
+    )
+    assert "%%jammi_py" in cell("%jammi help --inputs").text
+
+
+def test_unloading_takes_it_away(cell: Kernel) -> None:
+    cell("%unload_ext jammi_lab")
+    assert (
+        "jammi_py"
+        in "\n".join(cell("%%jammi_py a\n1").error or []) + cell("%%jammi_py a\n1").stream
+    )
+    assert cell("%load_ext jammi_lab").error is None
+
+
+@pytest.mark.parametrize(
+    ("line", "inputs"),
+    [
+        ("t", {}),
+        ("t --inputs papers venues", {"papers": "papers", "venues": "venues"}),
+        ("t --inputs crm.public.customers --key a b", {"customers": "crm.public.customers"}),
+        ("t --inputs p=my-papers", {"p": "my-papers"}),
+        (
+            't --inputs "late=SELECT * FROM papers WHERE year = 2021"',
+            {"late": "SELECT * FROM papers WHERE year = 2021"},
+        ),
+    ],
+)
+def test_inputs_are_variables_with_addresses(line: str, inputs: dict[str, str]) -> None:
+    assert parse_step(line)["inputs"] == inputs
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "--inputs papers",
+        "t --inputs my-papers",
+        "t --inputs class",
+        "t --inputs papers papers",
+        "t --inputs a.b c.b",
+        "t u",
+        "t --nope",
+        "t --inputs 'a b'",
+    ],
+)
+def test_a_line_that_cannot_be_is_refused(line: str) -> None:
+    with pytest.raises(InvalidArgument):
+        parse_step(line)
+
+
+@pytest.mark.parametrize(
+    ("text", "gives"),
+    [
+        ("a + 1", 2),
+        ("b = a\nb", 1),
+        ("if a:\n    return 5\n6", 5),
+        ("def f():\n    return 3\nf()", 3),
+        ("a; a", 1),
+    ],
+)
+def test_the_last_expression_is_what_the_step_gives(text: str, gives: int) -> None:
+    assert build_step("t", ["a"], text, {}).function(1) == gives
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "# nothing", "a = 1", "def f():\n    return 1", "a +", "await a", "for x in a:\n    pass"],
+)
+def test_a_text_that_gives_nothing_is_refused(text: str) -> None:
+    with pytest.raises(InvalidArgument):
+        build_step("t", ["a"], text, {})

@@ -1,0 +1,254 @@
+"""`%%jammi` in a real kernel: rows, binding, parameters, recipes, the badge."""
+
+import pytest
+
+from jammi_kernel_ext.sql_cell import parameter_names, parameters
+from jammi_lab.core.errors import InvalidArgument, ParameterMissing
+
+
+@pytest.mark.parametrize(
+    ("sql", "names"),
+    [
+        ("SELECT $a, $b, $a", ["a", "b"]),
+        ("SELECT '$a', \"$b\", $$ $c $$, $t$ $d $t$ -- $e\n /* $f */", []),
+        ("SELECT 'it''s $a' || $b", ["b"]),
+        ("SELECT $1, a$b", []),
+        ("SELECT $größe", ["größe"]),
+        ("SELECT '{{x}}' WHERE $x::int>0", ["x"]),
+        ("SELECT 'open $a", ["a"]),
+    ],
+)
+def test_only_real_parameters_of_a_statement_are_found(sql, names):
+    assert parameter_names(sql) == names
+
+
+def test_a_missing_variable_is_named_with_near_ones_and_its_place():
+    with pytest.raises(ParameterMissing) as missing:
+        parameters("SELECT\n $min_yeer", {"min_year": 1, "min_frame": object(), "_": 1})
+    assert missing.value.parameter == "min_yeer" and missing.value.near == ("min_year",)
+    assert missing.value.excerpt == " $min_yeer\n ^"
+
+
+def test_a_variable_that_is_no_value_is_refused_by_name():
+    with pytest.raises(InvalidArgument, match=r"\$x: A value of type object cannot be bound"):
+        parameters("SELECT $x", {"x": object()})
+
+
+def test_a_cell_shows_rows_with_types_and_the_variable_and_underscore_hold_the_result(papers):
+    shown = papers("%%jammi r\nSELECT id, venue FROM papers ORDER BY id")
+    assert shown.text.split("\n") == [
+        "    id  venue",
+        "bigint  varchar",
+        "──────  ───────",
+        "     1  A",
+        "     2  B",
+        "     3  A",
+        "     4  NULL",
+        "4 rows",
+    ]
+    assert "<table" in shown.html and "bigint" in shown.html
+    assert papers.value("_ is r, r.columns, len(r)") == "(True, ['id', 'venue'], 4)"
+
+
+def test_n_limits_what_is_shown_and_the_result_is_whole(papers):
+    shown = papers("%%jammi r -n 2\nSELECT range AS n FROM range(1000)")
+    assert shown.text.endswith("     0\n     1\nfirst 2 rows")
+    assert papers.value("r.arrow().num_rows") == "1000"
+
+
+def test_the_setting_says_how_many_rows_are_shown_without_n(papers):
+    papers("%jammi config cells.limit 3")
+    assert papers("%%jammi\nSELECT range AS n FROM range(1000)").text.endswith("first 3 rows")
+
+
+@pytest.mark.parametrize("kind", ["arrow", "polars", "pandas"])
+def test_as_binds_and_shows_a_frame(papers, kind):
+    papers(f"%%jammi r -t {kind}\nSELECT id FROM papers")
+    module = {"arrow": "pyarrow.lib", "polars": "polars.dataframe.frame", "pandas": "pandas"}[kind]
+    assert papers.value("type(r).__module__, len(r), _ is r").startswith(f"('{module}")
+    assert papers.value("len(r), _ is r") == "(4, True)"
+
+
+def test_quiet_shows_nothing_and_underscore_has_the_result(papers):
+    shown = papers("%%jammi -q\nSELECT 1 AS one")
+    assert (shown.data, shown.stream, shown.error) == ([], "", None)
+    assert papers.value("_.fetchall()") == "[(1,)]"
+
+
+def test_a_result_is_shown_once(papers):
+    assert len(papers("%%jammi r\nSELECT 1 AS one").data) == 1
+
+
+def test_several_statements_run_in_order_and_the_last_is_shown(papers):
+    shown = papers("%%jammi\nSELECT 1 AS one;\nSELECT 2 AS two;")
+    assert "two" in shown.text and "one" not in shown.text
+    for form in (shown.text, shown.html):
+        assert "the rows of 1 statement before it are not shown" in form
+
+
+def test_one_statement_and_changes_before_it_hide_no_rows(papers):
+    papers(
+        "import jammi_lab as jl; jl.get_workspace().mutable.create('labels', {'id': 'int64'}, primary_key=['id'])"
+    )
+    for text in (
+        "SELECT 1 AS one;",
+        "INSERT INTO mutable.labels VALUES (1); SELECT * FROM mutable.labels",
+    ):
+        assert "not shown" not in papers(f"%%jammi\n{text}").text
+
+
+def test_parameters_are_bound_never_pasted(papers):
+    papers('year, name = 2021, "x\' OR 1=1 --"')
+    assert papers("%%jammi r\nSELECT id FROM papers WHERE year > $year").error is None
+    assert papers.value("r.fetchall()") == "[(3,), (4,)]"
+    papers("%%jammi r -q\nSELECT $name AS name, '{name} $name' AS text")
+    assert papers.value("r.fetchall()") == """[("x' OR 1=1 --", '{name} $name')]"""
+
+
+def test_braces_and_dollars_of_the_statement_are_left_alone_by_ipython(papers):
+    papers("x = 1")
+    papers("%%jammi r -q\nSELECT {'a': 1} AS s, '{x}' AS t")
+    assert papers.value("r.fetchall()") == "[({'a': 1}, '{x}')]"
+
+
+def test_numpy_scalars_and_dates_bind(papers):
+    papers("import datetime, numpy; n, d = numpy.int64(7), datetime.date(2024, 1, 31)")
+    papers("%%jammi r -q\nSELECT $n AS n, $d AS d")
+    assert papers.value("r.fetchall()") == "[(7, datetime.date(2024, 1, 31))]"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        "import pandas; df = pandas.DataFrame({'a': [1, 2]})",
+        "import polars; df = polars.DataFrame({'a': [1, 2]})",
+        "import pyarrow; df = pyarrow.table({'a': [1, 2]})",
+    ],
+)
+def test_a_frame_variable_can_be_named_in_from(papers, make):
+    papers(make)
+    papers("%%jammi r -q\nSELECT max(a) AS a FROM df")
+    assert papers.value("r.fetchall()") == "[(2,)]"
+
+
+def test_m_makes_a_version_and_says_computed_then_reused(papers):
+    sql = "SELECT venue, count(*) AS n FROM papers WHERE venue IS NOT NULL GROUP BY venue"
+    first, again = (
+        papers(f"%%jammi t -m venues --key venue\n{sql}"),
+        papers(f"%%jammi -m venues --key venue\n{sql}"),
+    )
+    assert (
+        first.text.startswith("venues, version 1: computed\n") and "key        venue" in first.text
+    )
+    assert again.text.startswith("venues, version 1: reused\n")
+    assert (
+        papers.value("t.version, t.outcome, t.key, t.read().arrow().num_rows")
+        == "(1, 'computed', ['venue'], 2)"
+    )
+
+
+def test_bypass_computes_again(papers):
+    papers("%%jammi -m one -q\nSELECT 1 AS one")
+    assert papers("%%jammi -m one --bypass\nSELECT 1 AS one").text.startswith(
+        "one, version 2: computed"
+    )
+
+
+@pytest.mark.parametrize("flag", ["--bypass", "--key id"])
+def test_flags_of_recipes_without_one_are_refused(papers, flag):
+    shown = papers(f"%%jammi {flag}\nSELECT 1")
+    assert shown.ename == "InvalidArgument" and "requires -m RECIPE" in shown.error[0]
+
+
+def test_explain_shows_the_engines_plan_and_runs_nothing(papers):
+    shown = papers("%%jammi -e\nSELECT * FROM papers")
+    assert (
+        shown.text.startswith("read csv · ")
+        and "not run: row counts are estimates" in shown.text
+        and "<pre" in shown.html
+    )
+    assert "took " in papers("%%jammi -e --analyze\nSELECT * FROM papers").text
+    assert "requires --explain" in papers("%%jammi --analyze\nSELECT 1").error[0]
+
+
+def test_an_empty_cell_says_so(papers):
+    assert papers("%%jammi\n\n  ").error[0] == "InvalidArgument: The cell contains no statement."
+
+
+def test_the_badge_stands_above_the_rows_of_a_table_that_is_not_fresh(chain, tmp_path):
+    assert "recompute" not in chain("%%jammi\nSELECT * FROM jammi.top").text
+    with (tmp_path / "papers.csv").open("a") as file:
+        file.write("5,B,2024\n")
+    shown = chain("%%jammi\nSELECT * FROM jammi.top")
+    assert (
+        shown.text.split("\n")[0]
+        == "top is possibly stale: papers changed (digest of the bytes), by way of venues — %jammi recompute top"
+    )
+    assert "possibly stale" in shown.html and shown.html.index("possibly stale") < shown.html.index(
+        "<table"
+    )
+    frame = chain("%%jammi -t polars\nSELECT * FROM jammi.venues")
+    assert (
+        frame.data[0]["text/plain"]
+        == "venues is stale: papers changed (digest of the bytes) — %jammi recompute venues"
+    )
+    assert "shape:" in frame.text
+
+
+def test_a_statement_that_fails_while_it_runs_fails_the_cell(papers):
+    shown = papers("%%jammi r\nSELECT CAST(venue AS INTEGER) AS v FROM papers")
+    assert shown.ename == "SqlError" and len(shown.error) <= 5 and shown.data == []
+    assert papers.value("'r' in globals()") == "False"
+
+
+@pytest.mark.parametrize("kind", ["arrow", "polars", "pandas"])
+def test_a_limit_bounds_what_is_shown_of_a_frame_and_not_the_frame(papers, kind):
+    shown = papers(f"%%jammi rows --as {kind} -n 2\nSELECT id + 1000 AS id FROM papers ORDER BY id")
+    assert "1002" in shown.text and "1003" not in shown.text
+    assert papers.value("(len(rows), len(_))") == "(4, 4)"
+    assert (
+        "1004"
+        in papers(f"%%jammi --as {kind} -n 4\nSELECT id + 1000 AS id FROM papers ORDER BY id").text
+    )
+
+
+def test_plot_shows_a_chart_and_binds_the_rows(cell):
+    shown = cell("%%jammi rows --plot bar v n\nSELECT * FROM (VALUES ('a', 1), ('b', 2)) t(v, n)")
+    assert (
+        shown.error is None
+        and "bar chart of n by v, 2 rows" in shown.text
+        and "data:image/png;base64," in shown.html
+    )
+    assert cell("print(rows.fetchall(), _ is rows)").text == "[('a', 1), ('b', 2)] True\n"
+    assert "pie" in "\n".join(cell("%%jammi --plot pie\nSELECT 1 AS a, 2 AS b").error)
+
+
+def test_braces_and_dollars_of_a_line_are_not_filled_in_by_the_kernel(papers):
+    papers("x = 'papers'")
+    for line in ("%jammi why {x}", "%jammi why $x"):
+        assert f"'{line.split()[-1]}'" in papers(line).error[0]
+
+
+@pytest.mark.parametrize("kind", ["pandas", "arrow"])
+def test_a_reused_table_that_is_shown_as_a_frame_says_so(papers, kind):
+    cell = f"%%jammi -m venues --as {kind}\nSELECT venue, count(*) AS n FROM papers GROUP BY venue"
+    assert "reused" not in papers(cell).text
+    assert "venues, version 1: reused" in str(papers(cell).displays) + papers(cell).text
+    assert "reused" not in papers(cell.replace("-m", "-q -m")).text
+
+
+def test_an_array_and_a_series_of_the_notebook_are_bound_as_in_python(papers):
+    papers(
+        "import numpy as np, polars as pl, pandas as pd\nids, names, none = np.array([1, 3]), pl.Series(['A']), pd.NA"
+    )
+    shown = papers(
+        "%%jammi\nSELECT count(*) AS n FROM papers WHERE id IN (SELECT unnest($ids)) AND venue IN (SELECT unnest($names)) AND $none IS NULL"
+    )
+    assert shown.error is None and shown.text.split("\n")[3].strip() == "2"
+    papers("late = pd.Timedelta(1)")
+    refused = papers("%%jammi\nSELECT $late")
+    assert (
+        refused.ename == "InvalidArgument"
+        and "finer than a microsecond" in refused.error[0]
+        and refused.error[2].endswith("^")
+    )

@@ -1,0 +1,107 @@
+"""Names say what they name: VOCABULARY of the project, held by a baseline that may only shrink."""
+
+import ast
+import collections
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PRODUCT = [
+    ROOT / "jammi_lab",
+    ROOT / "kernel_ext" / "jammi_kernel_ext",
+    ROOT / "widgets" / "jammi_widgets",
+]
+BARE_FUNCTIONS = 0
+CONSTANTS_WITHOUT_UNIT = 0
+CLASS_NAMES_USED_TWICE = 0
+"""The baseline: how many there are today."""
+
+PUBLIC_NAMES = {
+    "jammi_lab/freshness/lineage_svg.py:derived",
+    "widgets/jammi_widgets/map.py:selected",
+    "widgets/jammi_widgets/results.py:selected",
+}
+"""Exempt: `Edge.derived` and `selected()` of panels are documented, and notebooks use them."""
+
+PARTICIPLES = frozenset(
+    """
+    told asked said found given held seen kept laid meant made taken named called left listed shown
+    moved drawn known begun gone written spelt typed counted placed bound done past heard noted
+    noticed judged wanted opened closed stopped lost settled sent fitted folded joined united shared
+    cut ended passed met owned hindered refused reached sealed attested selected registered returned
+    computed derived entered stored built split merged ordered paired padded mixed wrapped checked
+    loaded cast guarded chosen rewritten renewed rebuilt foreseen supposed worded barred scoped
+    """.split()
+)
+OTHER_WORDS = frozenset(
+    """
+    whole above below beside behind inside outside around between before after again later now then
+    there here once still yet much few some every all one other both each alone apart among at of on
+    by in to as near away back off over out up down aside own ours mine theirs rest afresh anew
+    closely slowly hasty narrow discreet
+    """.split()
+)
+UNITS = tuple(
+    """
+    SECONDS MS NS BYTES ROWS KB MB PERCENT DAYS HOURS MINUTES COLUMNS COUNT SIZE LENGTH WIDTH HEIGHT
+    PIXELS BITS CHARS DIMENSIONS VERSION PORT CODE DEPTH DIGITS RATIO FACTOR
+    """.split()
+)
+BOUNDS = ("MAX_", "MIN_", "DEFAULT_")
+
+
+def trees() -> Iterator[tuple[str, ast.Module]]:
+    for folder in PRODUCT:
+        for file in sorted(folder.rglob("*.py")):
+            yield str(file.relative_to(ROOT)), ast.parse(file.read_text(encoding="utf-8"))
+
+
+def is_bare(name: str) -> bool:
+    return not name.startswith("__") and name.strip("_") in PARTICIPLES | OTHER_WORDS
+
+
+def numbers(tree: ast.Module) -> Iterator[tuple[str, float]]:
+    """The numeric constants of a module."""
+    for node in tree.body:
+        match node:
+            case ast.Assign(targets=targets, value=ast.Constant(value=int() | float() as value)):
+                pass
+            case ast.AnnAssign(target=target, value=ast.Constant(value=int() | float() as value)):
+                targets = [target]
+            case _:
+                continue
+        for target in targets:
+            if isinstance(target, ast.Name) and target.id.isupper() and not isinstance(value, bool):
+                yield target.id.strip("_"), value
+
+
+def test_functions_are_verb_phrases_or_noun_phrases():
+    bare = [
+        f"{file}:{node.lineno} {node.name}"
+        for file, tree in trees()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and is_bare(node.name)
+        and f"{file}:{node.name}" not in PUBLIC_NAMES
+    ]
+    assert len(bare) == BARE_FUNCTIONS, bare
+
+
+def test_numeric_constants_name_their_unit():
+    without = [
+        f"{file} {name} = {value}"
+        for file, tree in trees()
+        for name, value in numbers(tree)
+        if not name.startswith(BOUNDS) and not name.endswith(UNITS)
+    ]
+    assert len(without) == CONSTANTS_WITHOUT_UNIT, without
+
+
+def test_no_two_public_classes_share_a_name():
+    files = collections.defaultdict(list)
+    for file, tree in trees():
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                files[node.name].append(file)
+    twice = {name: where for name, where in files.items() if len(where) > 1}
+    assert len(twice) == CLASS_NAMES_USED_TWICE, twice

@@ -1,0 +1,60 @@
+"""What decides how much a run does: the choice of quick files, of cells, and the targets that people run."""
+
+import re
+
+import pytest
+
+from tests import sizes
+from tests.conftest import ROOT
+from tests.durations import FILE, IMPORT_SECONDS, measured, unselected
+
+MAKEFILE = (ROOT / "Makefile").read_text()
+
+
+def test_folders_take_turns_with_their_cheapest_files_while_they_fit():
+    seconds = {"a/x": 1.0, "a/y": 2.0, "a/z": 2.5, "b/x": 3.0, "b/y": 7.0, "c/x": 50.0}
+    durations = {n: {"": s - IMPORT_SECONDS, "test_slow": 9.0} for n, s in seconds.items()}
+    assert unselected({**durations, "d/x": {"test_slow": 1.0}}, 7.0) == {"a/z", "b/y", "c/x", "d/x"}
+    assert unselected(durations, 1000.0) == {"c/x"}
+
+
+def test_what_was_measured_is_sorted_and_leaves_quick_tests_in_most_folders():
+    assert list(measured()) == sorted(measured()) and FILE.read_text().endswith("}\n")
+    quick = {name.split("/")[1] for name in set(measured()) - unselected(measured())}
+    assert quick >= {
+        "catalog",
+        "core",
+        "engine",
+        "live",
+        "shape",
+        "sources",
+        "storage",
+        "store",
+        "vectors",
+    }
+
+
+@pytest.mark.parametrize(("shape", "cells"), [((6, 5), 6), ((2, 2, 2), 4), ((3, 3, 3), 9)])
+def test_chosen_cells_cover_each_value_of_two_lists_and_each_pair_of_three(shape, cells):
+    import itertools
+
+    every = list(itertools.product(*map(range, shape)))
+    chosen = [every[n] for n in sizes.covering(every)]
+    width = 1 if len(shape) == 2 else 2
+    for at in itertools.combinations(range(len(shape)), width):
+        assert {tuple(c[i] for i in at) for c in chosen} == {tuple(c[i] for i in at) for c in every}
+    assert cells <= len(chosen) < len(every)
+
+
+@pytest.mark.parametrize("columns", [1, 2, 3, 10])
+def test_three_tests_of_a_contract_meet_the_whole_list(columns):
+    met = [{n for n in range(columns) if sizes.rotated(row, n, columns)} for row in range(3)]
+    assert all(met) and set.union(*met) == set(range(columns))
+
+
+def test_every_size_has_a_target_and_ci_runs_them_all():
+    for target in ("check", "test", "soak", "durations"):
+        assert re.search(rf"^{target}: .*## ", MAKEFILE, re.M), target
+    ci = (ROOT / ".ci" / "run").read_text()
+    assert "run check" in ci and "run test" in ci and "make soak" in ci
+    assert "soak" in (ROOT / "README.md").read_text()

@@ -1,0 +1,80 @@
+"""The engine reaches cells and panels through entry points, and says what to do when it cannot."""
+
+import ast
+import importlib.metadata
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from jammi_lab.core import surfaces
+from jammi_lab.core.errors import ExtensionMissing
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = (
+    ROOT / "jammi_lab",
+    ROOT / "kernel_ext" / "jammi_kernel_ext",
+    ROOT / "widgets" / "jammi_widgets",
+)
+
+
+@pytest.fixture(autouse=True)
+def _no_cache():
+    surfaces.load_surface.cache_clear()
+    yield
+    surfaces.load_surface.cache_clear()
+
+
+def declared() -> dict[str, str]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    return project["project"]["entry-points"][surfaces.GROUP]
+
+
+def test_the_surfaces_of_a_checkout_are_those_of_pyproject():
+    assert declared() == surfaces._CHECKOUT
+
+
+@pytest.mark.parametrize("name", ["kernel", "widgets"])
+def test_a_surface_is_found_where_the_installed_metadata_are_older_than_the_checkout(
+    monkeypatch, name
+):
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda **_: ())
+    assert surfaces.load_surface(name).__name__ == declared()[name]
+
+
+def test_a_surface_that_is_not_installed_is_named_with_the_way_to_install_it(monkeypatch):
+    entry = importlib.metadata.EntryPoint("kernel", "no_such_surface", surfaces.GROUP)
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda **_: (entry,))
+    with pytest.raises(ExtensionMissing, match="no_such_surface") as caught:
+        surfaces.load_surface("kernel")
+    assert "make install" in caught.value.hint
+
+
+def test_a_library_that_a_surface_lacks_is_not_called_a_missing_surface(monkeypatch, tmp_path):
+    (tmp_path / "broken_surface.py").write_text("import no_such_library")
+    monkeypatch.syspath_prepend(tmp_path)
+    entry = importlib.metadata.EntryPoint("kernel", "broken_surface", surfaces.GROUP)
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda **_: (entry,))
+    with pytest.raises(ModuleNotFoundError, match="no_such_library"):
+        surfaces.load_surface("kernel")
+
+
+def test_no_package_of_the_project_is_imported_by_a_text():
+    ours = ("jammi_lab", "jammi_kernel_ext", "jammi_widgets")
+    texts = [
+        (str(file.relative_to(ROOT)), ast.unparse(node))
+        for package in PACKAGES
+        for file in package.rglob("*.py")
+        if file != ROOT / "jammi_lab" / "__init__.py"
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func).endswith("import_module")
+        and any(name in ast.unparse(node) for name in ours)
+    ]
+    assert not texts
+
+
+def test_panels_can_be_imported_from_the_package(run_python):
+    code = "from jammi_lab.widgets import LineageGraph; import jammi_lab, jammi_widgets; "
+    done = run_python(code + "print(jammi_lab.widgets is jammi_widgets, LineageGraph.__name__)")
+    assert done.stdout.split() == ["True", "LineageGraph"]

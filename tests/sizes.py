@@ -1,0 +1,56 @@
+"""How much of what is generated one run does: the short sizes of `make test`, the long ones of `make soak`."""
+
+import itertools
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
+
+import pytest
+
+T = TypeVar("T")
+SOAK = os.environ.get("JAMMI_SOAK") == "1"
+"""Whether generated tests run at their long sizes."""
+
+soak = pytest.mark.soak
+"""Marks a test whose size depends on `SOAK`: `make test` runs it short, `make soak` long."""
+product = pytest.mark.product
+"""Marks a test over several lists of parameters: `make test` covers each value (of three lists and more each pair), `make soak` runs all cells."""
+
+contract = pytest.mark.contract
+"""Marks the tests of a class or module that each run over one list of things of a kind: `make test` runs each with a third of the list, in
+rotation, so that everything in it meets a third of the tests; `make soak` runs all."""
+
+
+def sized(short: T, long: T) -> T:
+    """The size for this run."""
+    return long if SOAK else short
+
+
+def examples(long: int) -> int:
+    """How many examples a property gets that explores `long` of them in a soak."""
+    return sized(max(10, long // 6), long)
+
+
+def thinned(cells: Iterable[T], every: int) -> list[T]:
+    """All cells in a soak, else every so manieth, the first and the last among them."""
+    whole = list(cells)
+    return whole if SOAK else [c for n, c in enumerate(whole) if not n % every or c is whole[-1]]
+
+
+def rotated(row: int, column: int, columns: int) -> bool:
+    """Whether the test that is the so manieth of a contract meets the so manieth thing of its list."""
+    return (row + column) % min(3, columns) == 0
+
+
+def covering(cells: Sequence[tuple[Any, ...]]) -> set[int]:
+    """Positions of cells that cover, greedily, each value of two factors or each pair of values of more."""
+    factors = len(cells[0]) if cells else 0
+    width = 1 if factors < 3 else 2
+    groups = list(itertools.combinations(range(factors), width))
+    needs = [{(g, tuple(cell[i] for i in g)) for g in groups} for cell in cells]
+    left, chosen = set().union(*needs) if needs else set(), set[int]()
+    while left:
+        best = max(range(len(cells)), key=lambda n: (len(needs[n] & left), -n))
+        chosen.add(best)
+        left -= needs[best]
+    return chosen

@@ -1,0 +1,364 @@
+"""DuckDB files as sources, written by DuckDB in a process of its own, as their owner would."""
+
+import concurrent.futures
+import contextlib
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+
+import duckdb
+import pytest
+
+import jammi_lab
+from jammi_lab.core.anchors import Cost, Snapshot, Unknown
+from jammi_lab.core.errors import InvalidArgument, SourceUnavailable, TableNotFound
+from jammi_lab.core.records import SourceRecord
+from jammi_lab.core.verdicts import Fresh, Stale, Undecidable
+from jammi_lab.sources.base import same_state
+from jammi_lab.sources.databases import duckdb as duckdb_files
+from jammi_lab.sources.databases.duckdb import DuckdbConnector
+from tests.contracts.connector import ConnectorSuite, DictMemo, database_file_case, look
+from tests.contracts.journey import JourneySuite, database_file_journey
+
+ROWS = [(1, "a"), (2, "b"), (3, "c")]
+_WRITER = "import duckdb, json, sys; path, *statements = json.load(sys.stdin); c = duckdb.connect(path); [c.execute(s) for s in statements]; c.close()"
+
+
+def write(path, *statements):
+    subprocess.run(
+        [sys.executable, "-c", _WRITER],
+        input=json.dumps([str(path), *statements]),
+        text=True,
+        check=True,
+        capture_output=True,
+    )
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "x.duckdb"
+    write(
+        path,
+        "CREATE TABLE t(id INTEGER, name VARCHAR)",
+        *(f"INSERT INTO t VALUES {row}" for row in ROWS),
+    )
+    return path
+
+
+def source(path, name="s", **how):
+    return DuckdbConnector(SourceRecord(name=name, kind="duckdb", location=str(path), **how))
+
+
+class TestDuckdbConnector(ConnectorSuite):
+    @pytest.fixture
+    def case(self, file):
+        return database_file_case(source(file), file, write)
+
+
+class TestDuckdbJourney(JourneySuite):
+    @pytest.fixture
+    def journey(self, tmp_path):
+        path = tmp_path / "crm.duckdb"
+        idle = {
+            "checkpoint": lambda: write(path, "FORCE CHECKPOINT"),
+            "VACUUM": lambda: write(path, "VACUUM"),
+        }
+        return database_file_journey("duckdb", path, write, idle, vanish=path.unlink)
+
+
+def seen(connector, table="t", memo=None, **how):
+    observed = connector.observe(table, look(memo, **how))
+    assert isinstance(observed, Snapshot), observed
+    return observed
+
+
+@contextlib.contextmanager
+def held(path):
+    """The file is open for writing in another process."""
+    text = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('open', flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", text, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as owner:
+        owner.stdout.readline()
+        yield owner.pid
+        owner.stdin.close()
+
+
+class TestItsOwner:
+    def test_nothing_stays_open_after_a_statement_or_a_look(self, file, tmp_path):
+        with jammi_lab.open(tmp_path / "ws") as ws:
+            ws.sources.add("s", file)
+            result = ws.sql("FROM s.t")
+            write(
+                file, "INSERT INTO t VALUES (4, 'd')"
+            )  # while the rows of the statement are still to be taken
+            assert len(result.fetchall()) == 3
+            ws.materialize("t", "FROM s.t")
+            ws.staleness("t")
+            write(file, "INSERT INTO t VALUES (5, 'e')")
+            assert isinstance(ws.staleness("t"), Stale)
+
+    def test_while_another_process_writes_it_is_undecidable_and_says_who(self, file, tmp_path):
+        with jammi_lab.open(tmp_path / "ws") as ws:
+            ws.sources.add("s", file)
+            ws.materialize("t", "FROM s.t")
+            write(file, "INSERT INTO t VALUES (4, 'd')")
+            with held(file) as pid:
+                with pytest.raises(SourceUnavailable, match=f"open for writing by process {pid}"):
+                    ws.sql("FROM s.t")
+                verdict = ws.staleness("t")
+                assert isinstance(verdict, Undecidable) and str(pid) in str(verdict)
+            assert isinstance(ws.staleness("t"), Stale)
+
+    def test_while_this_kernel_has_it_open_it_says_so(self, file, tmp_path):
+        with jammi_lab.open(tmp_path / "ws") as ws:
+            ws.sources.add("s", file)
+            with (
+                duckdb.connect(str(file)),
+                pytest.raises(SourceUnavailable, match="is open in this kernel") as caught,
+            ):
+                ws.sql("FROM s.t")
+            assert "close()" in caught.value.hint
+            assert ws.sql("SELECT count(*) FROM s.t").fetchall() == [(3,)]
+
+    def test_two_statements_at_once_read_one_file(self, file, tmp_path):
+        with jammi_lab.open(tmp_path / "ws") as ws:
+            ws.sources.add("s", file)
+            with concurrent.futures.ThreadPoolExecutor(4) as pool:
+                counts = list(
+                    pool.map(
+                        lambda _: ws.sql("SELECT count(*) FROM s.t a, s.t b").fetchall(), range(12)
+                    )
+                )
+            assert counts == [[(9,)]] * 12
+
+
+class TestWhatItIs:
+    def test_schemas_are_listed_and_the_default_one_is_left_out(self, file):
+        write(file, "CREATE SCHEMA o", "CREATE TABLE o.u AS SELECT 1 AS a")
+        assert source(file).tables() == ["t", "o.u"]
+        assert seen(source(file), "o.u").columns == {"a": "INTEGER"}
+
+    @pytest.mark.parametrize(
+        "bytes_", [b"x" * 5000, b"\0" * 8 + b"DUCK" + b"\1" * 9000], ids=["something else", "torn"]
+    )
+    def test_what_is_no_database_is_told_so(self, tmp_path, bytes_):
+        path = tmp_path / "x.duckdb"
+        path.write_bytes(bytes_)
+        with pytest.raises(SourceUnavailable, match=r"x\.duckdb is not a complete DuckDB database"):
+            source(path).check()
+        assert isinstance(source(path).observe("t", look()), Unknown)
+
+    def test_a_file_of_a_later_version_is_told_so(self, file):
+        said = "Trying to read a database file with version number 99, but we can only read versions between 64 and 68."
+        error = source(file).explain(said)
+        assert (
+            isinstance(error, SourceUnavailable)
+            and "newer DuckDB" in error.message
+            and "99" in error.message
+        )
+
+    def test_the_catalog_of_the_workspace_is_no_source(self, tmp_path):
+        with (
+            jammi_lab.open(tmp_path / "ws") as ws,
+            pytest.raises(InvalidArgument, match="belongs to the workspace itself"),
+        ):
+            ws.sources.add("own", tmp_path / "ws" / "catalog.sqlite3", kind="duckdb")
+
+    def test_it_takes_no_options(self, file, tmp_path):
+        with (
+            jammi_lab.open(tmp_path / "ws") as ws,
+            pytest.raises(InvalidArgument, match="no option 'text'"),
+        ):
+            ws.sources.add("s", file, options={"text": True})
+
+
+class TestState:
+    @pytest.mark.parametrize(
+        ("kind", "one", "other"),
+        [
+            (
+                "HUGEINT",
+                "170141183460469231731687303715884105726",
+                "170141183460469231731687303715884105727",
+            ),
+            ("DOUBLE", "0.0::DOUBLE", "'-0.0'::DOUBLE"),
+            ("INTERVAL", "INTERVAL 30 DAY", "INTERVAL 1 MONTH"),
+            ("VARCHAR[]", "['a, b']", "['a', 'b']"),
+            ("STRUCT(a HUGEINT, b VARCHAR)", "{'a': 1, 'b': NULL}", "{'a': 1, 'b': 'NULL'}"),
+            ("MAP(VARCHAR, INTEGER)", "MAP {'a': 1}", "MAP {'a': 2}"),
+            ("UNION(n INTEGER, s VARCHAR)", "union_value(n := 1)", "union_value(s := '1')"),
+            ("TIMESTAMPTZ", "'2020-01-01 00:00:00+00'", "'2020-01-01 00:00:00.000001+00'"),
+            ("BIT", "'01'::BIT", "'001'::BIT"),
+            ("ENUM('a', 'b')", "'a'", "'b'"),
+            (
+                "UUID",
+                "'00000000-0000-0000-0000-000000000001'",
+                "'00000000-0000-0000-0000-000000000002'",
+            ),
+        ],
+    )
+    def test_a_changed_value_of_any_type_is_seen_and_an_unchanged_one_is_not(
+        self, file, kind, one, other
+    ):
+        write(file, f"CREATE TABLE v(a {kind})", f"INSERT INTO v VALUES ({one})")
+        before = seen(source(file), "v")
+        write(file, f"UPDATE v SET a = {one}")
+        assert before.by_column == seen(source(file), "v").by_column
+        write(file, "DROP TABLE v", f"CREATE TABLE v(a {kind})", f"INSERT INTO v VALUES ({other})")
+        assert before.by_column != seen(source(file), "v").by_column
+
+    def test_the_log_is_part_of_it(self, file):
+        before = seen(source(file))
+        text = "import duckdb, sys, os; c = duckdb.connect(sys.argv[1]); c.execute('INSERT INTO t VALUES (4, NULL)'); os._exit(0)"
+        subprocess.run([sys.executable, "-c", text, str(file)], check=True)
+        assert file.with_name("x.duckdb.wal").stat().st_size > 0
+        assert seen(source(file)).row_count == 4 != before.row_count
+
+    def test_same_size_and_restored_time_do_not_fool_it(self, file):
+        memo = DictMemo()
+        before, stat = seen(source(file), memo=memo, later=True), file.stat()
+        write(file, "UPDATE t SET name = 'x' WHERE id = 2")
+        os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        assert not same_state(before, seen(source(file), memo=memo, later=True), ("name",))
+
+    @pytest.mark.parametrize(
+        ("before", "after"),
+        [
+            (
+                ["CREATE TABLE v AS SELECT * FROM t"],
+                [
+                    "DROP TABLE v",
+                    "CREATE TABLE v(id INTEGER, name VARCHAR COLLATE NOCASE)",
+                    "INSERT INTO v FROM t",
+                ],
+            ),
+            (
+                ["CREATE VIEW v AS SELECT id, name FROM t"],
+                ["CREATE OR REPLACE VIEW v AS SELECT id, name COLLATE NOCASE AS name FROM t"],
+            ),
+            (
+                ["CREATE VIEW v AS SELECT id, {'a': name} AS name FROM t"],
+                [
+                    "CREATE OR REPLACE VIEW v AS SELECT id, {'a': name COLLATE NOCASE} AS name FROM t"
+                ],
+            ),
+        ],
+        ids=["table", "view", "struct"],
+    )
+    def test_how_text_compares_is_part_of_the_column_that_holds_it(self, file, before, after):
+        write(file, *before)
+        one = seen(source(file), "v")
+        write(file, *after)
+        other = seen(source(file), "v")
+        assert same_state(one, other, ("id",)) and not same_state(one, other, ("name",))
+        write(file, "CREATE TABLE more(a INTEGER)")
+        assert same_state(other, seen(source(file), "v"), ("name",))
+
+    def test_an_unmoved_stat_is_free(self, file):
+        memo = DictMemo()
+        first = seen(source(file), memo=memo, later=True)
+        again = seen(source(file), memo=memo, later=True)
+        assert (first.cost, again.cost) == (Cost.SCAN, Cost.FREE) and same_state(first, again)
+
+
+class TestForeignText:
+    """What a file brings along would be bound with the rights of the workspace."""
+
+    @pytest.fixture
+    def file(self, file, tmp_path):
+        (tmp_path / "secret.csv").write_text("word\nxyzzy\n")
+        write(
+            file,
+            "CREATE VIEW good AS SELECT id, id + 1 AS next FROM t WHERE id > 1",
+            "CREATE VIEW nested(total) AS SELECT sum(next) FROM good",
+            "CREATE MACRO lower(x) AS 'shadowed'",
+            "CREATE VIEW shadowed AS SELECT lower(name) AS name FROM t",
+            f"CREATE VIEW reader AS SELECT * FROM read_csv('{tmp_path}/secret.csv')",
+            f"CREATE VIEW path AS SELECT * FROM '{tmp_path}/secret.csv'",
+            "CREATE VIEW setting AS SELECT current_setting('memory_limit') AS s",
+            "CREATE VIEW lucky AS SELECT random() AS r FROM t",
+            "CREATE VIEW unlucky AS SELECT * FROM lucky",
+            "CREATE VIEW today AS SELECT current_date AS d",
+            "CREATE TABLE computed(a INTEGER, b INTEGER GENERATED ALWAYS AS (a + 1))",
+        )
+        return file
+
+    def test_only_views_of_plain_parts_of_the_file_are_listed(self, file, tmp_path):
+        with jammi_lab.open(tmp_path / "ws") as ws:
+            ws.sources.add("s", file)
+            assert ws.sources["s"].tables() == ["t", "good", "nested"]
+            assert ws.sql("SELECT total FROM s.nested").fetchall() == [(7,)]
+            for name in (
+                "reader",
+                "path",
+                "setting",
+                "lucky",
+                "unlucky",
+                "shadowed",
+                "today",
+                "computed",
+            ):
+                with pytest.raises(TableNotFound):
+                    ws.sql(f"FROM s.{name}")
+
+    def test_looking_into_the_file_opens_no_other_one(self, file, tmp_path, monkeypatch):
+        opened = []
+        monkeypatch.setattr(duckdb_files, "_check_view", lambda sql: opened.append(sql))
+        assert source(file).tables() == ["t"] and len(opened) == 9
+
+    def test_a_view_has_a_state_of_its_own(self, file, tmp_path):
+        with jammi_lab.open(tmp_path / "ws") as ws:
+            ws.sources.add("s", file)
+            ws.materialize("n", "SELECT total FROM s.nested")
+            write(file, "UPDATE t SET name = 'z'", "UPDATE t SET id = -5 WHERE id = 1")
+            assert isinstance(ws.staleness("n"), Fresh)
+            write(file, "UPDATE t SET id = 9 WHERE id = 2")
+            assert isinstance(ws.staleness("n"), Stale)
+
+
+def test_a_commit_is_seen_behind_a_link_whose_log_lies_beside_the_file_itself(file, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "link.duckdb").symlink_to(file)
+    connector, memo = source(tmp_path / "elsewhere" / "link.duckdb"), DictMemo()
+    before = connector.observe("t", look(memo, racy_seconds=0.0))
+    dies = f"import duckdb, os; c = duckdb.connect({str(file)!r}); c.execute('UPDATE t SET id = 7 WHERE id = 2'); os._exit(0)"
+    subprocess.run([sys.executable, "-c", dies], check=True)
+    assert (tmp_path / "x.duckdb.wal").stat().st_size
+    after = connector.observe("t", look(memo, racy_seconds=0.0))
+    assert isinstance(after, Snapshot) and not same_state(before, after)
+
+
+def test_the_default_schema_of_a_file_may_be_named_like_that_of_a_server(tmp_path):
+    write(
+        tmp_path / "a.duckdb",
+        "CREATE TABLE T AS SELECT 1 AS x",
+        "CREATE SCHEMA s",
+        "CREATE TABLE s.t AS SELECT 2 AS x",
+    )
+    with contextlib.closing(sqlite3.connect(tmp_path / "b.sqlite")) as owner:
+        owner.execute("CREATE TABLE T (x INTEGER)")
+        owner.execute("INSERT INTO T VALUES (3)")
+        owner.commit()
+    with jammi_lab.open(tmp_path / "ws") as ws:
+        for name, file, rows in (("a", "a.duckdb", [(1,)]), ("b", "b.sqlite", [(3,)])):
+            added = ws.sources.add(name, tmp_path / file)
+            for table in (f"{name}.main.t", f"{name}.t", f'{name}."MAIN"."T"'):
+                assert ws.sql(f"SELECT x FROM {table}").fetchall() == rows
+            assert (
+                added.columns("main.T") == added.columns("t")
+                and added.anchor("main.t").value == added.anchor("T").value
+            )
+            ws.materialize("long", f"SELECT x FROM {name}.main.t")
+            ws.materialize("short", f"SELECT x FROM {name}.t")
+            assert (
+                ws.table("long").inputs == ws.table("short").inputs
+                and ws.table("long").inputs[0].table == "T"
+            )
+            with pytest.raises(TableNotFound, match=f"There is no table main.nope in {name}"):
+                ws.sql(f"SELECT x FROM {name}.main.nope")
+            with pytest.raises(TableNotFound, match="is a database, not a table"):
+                ws.sql(f"SELECT x FROM {name}")
+        assert ws.sql("SELECT x FROM a.s.t").fetchall() == [(2,)]

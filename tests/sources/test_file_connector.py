@@ -1,0 +1,1281 @@
+import datetime
+import decimal
+import errno
+import io
+import json
+import os
+import time
+
+import duckdb
+import fsspec
+import polars
+import pyarrow as pa
+import pyarrow.feather as feather
+import pyarrow.ipc as ipc
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jammi_lab.core.anchors import Cost, Snapshot, Unknown, Vanished
+from jammi_lab.core.errors import InvalidArgument, SourceUnavailable
+from jammi_lab.core.records import SourceRecord
+from jammi_lab.core.verdicts import Fresh, Stale
+from jammi_lab.sources import scratch_duckdb as scratch
+from jammi_lab.sources.base import same_state
+from jammi_lab.sources.files import readers as reading
+from jammi_lab.sources.files import snapshots as sightings
+from jammi_lab.sources.files.connector import FileConnector
+from jammi_lab.sources.files.remote_files import file_set_for
+from jammi_lab.sources.locations import store_location
+from jammi_lab.sources.registry import connector_for, infer_kind
+from jammi_lab.sources.scratch_duckdb import describe, query
+from jammi_lab.storage.files import to_stat
+from tests.contracts.connector import Case, ConnectorSuite, Describing, DictMemo, look
+from tests.contracts.journey import JourneySuite, written_journey
+from tests.sizes import examples
+
+FIRST = [(1, "a"), (2, "b"), (3, "c")]
+EDITED = [(1, "a"), (2, "X"), (3, "c")]
+GROWN = [*FIRST, (4, "d")]
+
+
+def as_table(rows):
+    return pa.table(
+        {"id": pa.array([r[0] for r in rows], pa.int64()), "name": [r[1] for r in rows]}
+    )
+
+
+def parquet(file, rows):
+    pq.write_table(as_table(rows), file)
+
+
+def bytes_of(kind, table):
+    """A table as a file of a kind."""
+    rows, sink = table.to_pylist(), io.BytesIO()
+    if kind == "parquet":
+        pq.write_table(table, sink)
+    elif kind == "arrow":
+        with ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table)
+    elif kind in ("csv", "tsv"):
+        by = "," if kind == "csv" else "\t"
+        text(
+            sink,
+            "".join(
+                by.join(map(str, line)) + "\n"
+                for line in [table.column_names, *(row.values() for row in rows)]
+            ),
+        )
+    else:
+        text(
+            sink,
+            json.dumps(rows) if kind == "json" else "".join(json.dumps(row) + "\n" for row in rows),
+        )
+    return sink.getvalue()
+
+
+def text(file, content):
+    file.write(content.encode())
+
+
+def separated(by):
+    return lambda file, rows: text(
+        file, "\n".join([f"id{by}name", *(f"{i}{by}{n}" for i, n in rows)]) + "\n"
+    )
+
+
+def ndjson(file, rows):
+    text(file, "".join(json.dumps({"id": i, "name": n}) + "\n" for i, n in rows))
+
+
+def array(file, rows):
+    text(file, json.dumps([{"id": i, "name": n} for i, n in rows]))
+
+
+def arrow(file, rows):
+    with ipc.new_file(file, as_table(rows).schema) as writer:
+        writer.write_table(as_table(rows))
+
+
+WRITERS = {
+    "parquet": parquet,
+    "csv": separated(","),
+    "tsv": separated("\t"),
+    "json": array,
+    "ndjson": ndjson,
+    "arrow": arrow,
+}
+
+
+def put(path, kind, rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "wb") as file:
+        WRITERS[kind](file, rows)
+
+
+def source(location, kind=None, folder=None, **more):
+    record = SourceRecord(
+        name="s",
+        kind=kind or infer_kind(location),
+        location=store_location(location, folder),
+        **more,
+    )
+    return FileConnector(record, folder)
+
+
+@pytest.fixture(params=sorted(WRITERS))
+def kind(request):
+    return request.param
+
+
+class TestOneFile(ConnectorSuite):
+    @pytest.fixture
+    def case(self, tmp_path, kind):
+        path = tmp_path / f'it\'s "the" file [1] 😀.{kind}'
+        put(path, kind, FIRST)
+        return Case(
+            source(path),
+            edit=lambda: put(path, kind, EDITED),
+            restore=lambda: put(path, kind, FIRST),
+            grow=lambda: put(path, kind, GROWN),
+            touch=lambda: os.utime(path, ns=(1, 1)),
+            vanish=path.unlink,
+            by_column=kind in ("parquet", "arrow"),
+        )
+
+
+class TestFolder(ConnectorSuite):
+    @pytest.fixture
+    def case(self, tmp_path, kind):
+        folder, file = tmp_path / "f o'l[d]er", tmp_path / "f o'l[d]er" / "sub" / f"b.{kind}"
+        put(folder / f"a.{kind}", kind, FIRST[:1])
+        put(file, kind, FIRST[1:])
+        (folder / ".hidden.csv").write_text("not,a\npart,of,it\n")
+        return Case(
+            source(folder),
+            edit=lambda: put(file, kind, EDITED[1:]),
+            restore=lambda: put(file, kind, FIRST[1:]),
+            grow=lambda: put(file, kind, GROWN[1:]),
+            touch=lambda: os.utime(file, ns=(1, 1)),
+            vanish=lambda: [p.unlink() for p in folder.rglob(f"*.{kind}")],
+            by_column=kind in ("parquet", "arrow"),
+        )
+
+
+class TestGlob(ConnectorSuite):
+    @pytest.fixture
+    def case(self, tmp_path, kind):
+        put(tmp_path / f"part1.{kind}", kind, FIRST[:2])
+        put(tmp_path / f"part2.{kind}", kind, FIRST[2:])
+        put(tmp_path / f"other.{kind}", kind, [(9, "z")])
+        return Case(
+            source(tmp_path / f"part*.{kind}"),
+            edit=lambda: put(tmp_path / f"part1.{kind}", kind, EDITED[:2]),
+            restore=lambda: put(tmp_path / f"part1.{kind}", kind, FIRST[:2]),
+            grow=lambda: put(tmp_path / f"part3.{kind}", kind, GROWN[3:]),
+            vanish=lambda: [p.unlink() for p in tmp_path.glob("part*")],
+            by_column=kind in ("parquet", "arrow"),
+        )
+
+    def test_a_file_added_changes_every_column(self, case):
+        if not case.by_column:
+            pytest.skip("told apart as a whole")
+        before = self.seen(case)
+        case.grow()
+        assert not same_state(before, self.seen(case), ("id",))
+
+
+class TestRemote(ConnectorSuite):
+    @pytest.fixture(
+        params=[
+            *((kind, "file") for kind in sorted(WRITERS)),
+            *((k, p) for k in ("parquet", "csv") for p in ("folder", "glob")),
+        ],
+        ids=str,
+    )
+    def case(self, request):
+        kind, place = request.param
+        fs = fsspec.filesystem("memory")
+        fs.store.clear()
+        fs.pseudo_dirs[:] = [""]
+
+        def put_there(rows):
+            with fs.open(f"/d/it's [1].{kind}", "wb") as file:
+                WRITERS[kind](file, rows)
+
+        put_there(FIRST)
+        location = {
+            "file": f"memory://d/it's [[]1].{kind}",
+            "folder": "memory://d",
+            "glob": f"memory://d/*.{kind}",
+        }[place]
+        yield Case(
+            source(location),
+            edit=lambda: put_there(EDITED),
+            restore=lambda: put_there(FIRST),
+            grow=lambda: put_there(GROWN),
+            vanish=lambda: fs.rm("/d", recursive=True),
+            by_column=kind in ("parquet", "arrow"),
+        )
+        fs.store.clear()
+
+
+# -- in a workspace ------------------------------------------------------------------------------------------------------------------------
+
+
+class TestFileJourney(JourneySuite):
+    """One file of each kind, and of two kinds all files of a folder and those that a glob names."""
+
+    @pytest.fixture(
+        params=[
+            *((kind, "file") for kind in WRITERS),
+            *((kind, place) for kind in ("parquet", "csv") for place in ("folder", "glob")),
+        ],
+        ids=str,
+    )
+    def journey(self, tmp_path, request):
+        kind, place = request.param
+        folder = tmp_path / "data"
+        folder.mkdir()
+        first, second = folder / f"part1.{kind}", folder / f"part2.{kind}"
+
+        def put(table):
+            cut = table.num_rows if place == "file" else 2
+            first.write_bytes(bytes_of(kind, table.slice(0, cut)))
+            if place != "file":
+                second.write_bytes(bytes_of(kind, table.slice(cut)))
+
+        by_column = kind in ("parquet", "arrow")
+        return written_journey(
+            str({"file": first, "folder": folder, "glob": folder / "part*"}[place]),
+            kind,
+            put,
+            {"touch": lambda: os.utime(first, ns=(1, 1))},
+            method=f"digest of the {'columns' if by_column else 'bytes'}",
+            by_column=by_column,
+            vanish=lambda: [path.unlink() for path in folder.iterdir()],
+        )
+
+
+# -- what a look costs ---------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", ["file", "folder", "glob"])
+def test_a_look_on_unchanged_files_opens_none_and_stats_each_once(
+    tmp_path, kind, shape, monkeypatch
+):
+    for n in range(3):
+        put(tmp_path / f"{n}.{kind}", kind, FIRST)
+    connector = source(
+        {"file": tmp_path / f"0.{kind}", "folder": tmp_path, "glob": tmp_path / f"*.{kind}"}[shape]
+    )
+    memo = DictMemo()
+    first = connector.observe(None, look(memo, later=True))
+    again = FileConnector(connector.record)  # as after a restart
+    stats, plain = [], os.stat
+    monkeypatch.setattr(
+        os, "stat", lambda path, *a, **k: (stats.append(str(path)), plain(path, *a, **k))[1]
+    )
+    monkeypatch.setattr("builtins.open", lambda *a, **k: pytest.fail("a file was opened"))
+    describing = Describing()
+    second = again.observe(None, look(memo, later=True, describe=describing))
+    monkeypatch.undo()
+    assert second.cost is Cost.FREE and describing.calls == 0 and same_state(first, second)
+    assert len([s for s in stats if s.endswith(kind)]) == (1 if shape == "file" else 3)
+
+
+def test_a_changed_file_is_described_again_and_an_unchanged_one_is_not(tmp_path):
+    put(tmp_path / "f.csv", "csv", FIRST)
+    connector, memo, describing = source(tmp_path / "f.csv"), DictMemo(), Describing()
+    for _ in range(2):
+        connector.observe(None, look(memo, describe=describing))
+    assert describing.calls == 1
+    (tmp_path / "f.csv").write_text("id,name,more\n1,a,2.5\n")
+    seen = connector.observe(None, look(memo, describe=describing))
+    assert describing.calls == 2 and seen.columns == {
+        "id": "BIGINT",
+        "name": "VARCHAR",
+        "more": "DOUBLE",
+    }
+
+
+def test_a_relation_knows_its_columns_after_a_look_until_a_stat_moves(tmp_path):
+    put(tmp_path / "f.csv", "csv", FIRST)
+    connector = source(tmp_path / "f.csv")
+    assert connector.relation(None).columns is None
+    connector.observe(None, look(later=True))
+    assert dict(connector.relation(None).columns) == {"id": "BIGINT", "name": "VARCHAR"}
+    put(tmp_path / "f.csv", "csv", EDITED)
+    assert connector.relation(None).columns is None
+
+
+def test_columns_seen_within_the_clocks_grain_are_not_kept(tmp_path):
+    put(tmp_path / "f.csv", "csv", FIRST)
+    connector = source(tmp_path / "f.csv")
+    connector.observe(None, look())
+    assert connector.relation(None).columns is None
+
+
+def test_a_changed_file_larger_than_the_look_may_scan_is_unknown_and_says_what_to_do(tmp_path):
+    put(tmp_path / "f.csv", "csv", FIRST)
+    connector, memo = source(tmp_path / "f.csv"), DictMemo()
+    shallow = connector.observe(None, look(memo, later=True, scan_bytes=3))
+    assert isinstance(shallow, Unknown)
+    assert (
+        shallow.why.startswith("would scan ")
+        and "ws.status(deep=True)" in shallow.why
+        and 'anchor="column:…"' in shallow.why
+    )
+    assert isinstance(connector.observe(None, look(memo, later=True)), Snapshot)
+    assert isinstance(connector.observe(None, look(memo, later=True, scan_bytes=3)), Snapshot)
+
+
+def test_only_the_files_that_moved_count_against_the_bound(tmp_path):
+    for n in range(9):
+        put(tmp_path / f"{n}.csv", "csv", FIRST)
+    connector, memo = source(tmp_path), DictMemo()
+    connector.observe(None, look(memo, later=True))
+    put(tmp_path / "4.csv", "csv", EDITED)
+    assert isinstance(connector.observe(None, look(memo, later=True, scan_bytes=30)), Snapshot)
+
+
+# -- what moves a source and what does not -------------------------------------------------------------------------------------------------
+
+
+def test_an_edit_of_the_same_size_with_restored_mtime_is_seen(tmp_path):
+    put(tmp_path / "f.csv", "csv", FIRST)
+    connector, memo = source(tmp_path / "f.csv"), DictMemo()
+    before, stat = connector.observe(None, look(memo, later=True)), os.stat(tmp_path / "f.csv")
+    time.sleep(0.02)
+    put(tmp_path / "f.csv", "csv", EDITED)
+    os.utime(tmp_path / "f.csv", ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert os.stat(tmp_path / "f.csv").st_size == stat.st_size
+    assert not same_state(before, connector.observe(None, look(memo, later=True)))
+
+
+def test_the_same_bytes_renamed_over_a_file_are_no_change(tmp_path):
+    put(tmp_path / "f.parquet", "parquet", FIRST)
+    connector, memo = source(tmp_path / "f.parquet"), DictMemo()
+    before = connector.observe(None, look(memo, later=True))
+    (tmp_path / "new").write_bytes((tmp_path / "f.parquet").read_bytes())
+    os.replace(tmp_path / "new", tmp_path / "f.parquet")
+    assert same_state(before, connector.observe(None, look(memo, later=True)))
+
+
+def test_rows_that_move_between_partitions_move_the_partition_s_column(tmp_path):
+    def fill(first, second):
+        put(tmp_path / "year=2020" / "p.parquet", "parquet", first)
+        put(tmp_path / "year=2021" / "p.parquet", "parquet", second)
+
+    fill(FIRST[:1], FIRST[1:])
+    connector = source(tmp_path)
+    assert query(connector.relation(None), "SELECT id, year FROM it ORDER BY id") == [
+        (1, 2020),
+        (2, 2021),
+        (3, 2021),
+    ]
+    before = connector.observe(None, look())
+    fill(FIRST[:2], FIRST[2:])
+    after = connector.observe(None, look())
+    assert before.by_column is not None and before.row_count == after.row_count == 3
+    assert not same_state(before, after, ("year",))
+
+
+def test_an_edit_inside_a_partition_leaves_the_partition_s_column(tmp_path):
+    put(tmp_path / "year=2020" / "p.parquet", "parquet", FIRST)
+    connector = source(tmp_path)
+    before = connector.observe(None, look())
+    put(tmp_path / "year=2020" / "p.parquet", "parquet", EDITED)
+    after = connector.observe(None, look())
+    assert same_state(before, after, ("year", "id")) and not same_state(before, after, ("name",))
+
+
+def test_a_partition_in_a_folder_above_a_single_file_is_no_column(tmp_path, kind):
+    put(tmp_path / "year=2020" / f"f.{kind}", kind, FIRST)
+    assert list(source(tmp_path / "year=2020" / f"f.{kind}").observe(None, look()).columns) == [
+        "id",
+        "name",
+    ]
+
+
+@pytest.mark.parametrize("how", ["folder", "glob"])
+def test_the_same_bytes_under_another_folder_that_sets_a_column_are_another_state(
+    tmp_path, kind, how
+):
+    states = []
+    for year in ("2020", "2021"):
+        put(tmp_path / f"year={year}" / f"f.{kind}", kind, FIRST)
+        os.utime(tmp_path / f"year={year}" / f"f.{kind}", (1, 1))
+        states.append(
+            source(
+                tmp_path / f"year={year}" / (f"*.{kind}" if how == "glob" else ""), kind
+            ).observe(None, look())
+        )
+    assert same_state(*states) == ("year" not in states[0].columns)
+
+
+def test_a_stamp_moves_when_the_same_bytes_are_written_again_and_an_anchor_does_not(tmp_path, kind):
+    put(tmp_path / f"f.{kind}", kind, FIRST)
+    os.utime(tmp_path / f"f.{kind}", (1, 1))
+    connector = source(tmp_path / f"f.{kind}")
+    before, still = connector.observe(None, look()), connector.observe(None, look())
+    put(tmp_path / f"f.{kind}", kind, FIRST)
+    after = connector.observe(None, look())
+    assert before.stamp == still.stamp != after.stamp and same_state(before, after)
+
+
+def test_columns_that_sql_renames_are_not_told_apart(tmp_path):
+    pq.write_table(
+        pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["a", "A"]),
+        tmp_path / "f.parquet",
+    )
+    connector = source(tmp_path / "f.parquet")
+    seen = connector.observe(None, look())
+    assert seen.by_column is None and list(seen.columns) == list(describe(connector.relation(None)))
+
+
+def test_columns_of_a_second_file_that_differ_in_case_only_are_not_told_apart(tmp_path):
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "1.parquet")
+    pq.write_table(
+        pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["a", "A"]),
+        tmp_path / "2.parquet",
+    )
+    assert source(tmp_path).observe(None, look()).by_column is None
+
+
+def test_other_options_are_another_state(tmp_path):
+    (tmp_path / "f.csv").write_text("a,b\n1,NA\n")
+    plain, null = source(tmp_path / "f.csv"), source(tmp_path / "f.csv", options={"null": "NA"})
+    memo = DictMemo()
+    assert not same_state(plain.observe(None, look(memo)), null.observe(None, look(memo)))
+
+
+def test_a_schema_change_is_seen_by_who_reads_that_column_only(tmp_path):
+    put(tmp_path / "f.parquet", "parquet", FIRST)
+    connector = source(tmp_path / "f.parquet")
+    before = connector.observe(None, look())
+    pq.write_table(
+        as_table(FIRST).append_column("more", pa.array([1, 2, 3])), tmp_path / "f.parquet"
+    )
+    after = connector.observe(None, look())
+    assert same_state(before, after, ("id", "name")) and not same_state(before, after, None)
+
+
+# -- strategies ----------------------------------------------------------------------------------------------------------------------------
+
+
+def test_anchor_none_is_unknown(tmp_path):
+    put(tmp_path / "f.csv", "csv", FIRST)
+    assert isinstance(source(tmp_path / "f.csv", anchor="none").observe(None, look()), Unknown)
+
+
+def test_anchor_content_reads_the_bytes_at_each_look(tmp_path):
+    put(tmp_path / "f.csv", "csv", FIRST)
+    connector, memo = source(tmp_path / "f.csv", anchor="content"), DictMemo()
+    assert [connector.observe(None, look(memo, later=True)).cost for _ in range(2)] == [
+        Cost.SCAN,
+        Cost.SCAN,
+    ]
+
+
+def test_anchor_column_rests_on_the_largest_value_and_the_count(tmp_path, kind):
+    put(tmp_path / f"f.{kind}", kind, FIRST)
+    connector = source(tmp_path / f"f.{kind}", anchor="column:id")
+    before = connector.observe(None, look())
+    assert before.method == "column:id" and before.row_count == 3 and before.by_column is None
+    put(tmp_path / f"f.{kind}", kind, EDITED)
+    assert same_state(before, connector.observe(None, look()))
+    put(tmp_path / f"f.{kind}", kind, GROWN)
+    assert not same_state(before, connector.observe(None, look()))
+
+
+def test_anchor_column_asks_again_only_when_a_stat_moved(tmp_path, kind):
+    put(tmp_path / f"f.{kind}", kind, FIRST)
+    connector, memo = source(tmp_path / f"f.{kind}", anchor="column:id"), DictMemo()
+    first, again = (connector.observe(None, look(memo, later=True)) for _ in range(2))
+    assert first.cost is not Cost.FREE and again.cost is Cost.FREE and same_state(first, again)
+    put(tmp_path / f"f.{kind}", kind, GROWN)
+    assert not same_state(first, connector.observe(None, look(memo, later=True)))
+
+
+def test_anchor_column_asks_again_of_what_was_seen_within_the_clocks_grain(tmp_path, kind):
+    put(tmp_path / f"f.{kind}", kind, FIRST)
+    connector, memo = source(tmp_path / f"f.{kind}", anchor="column:id"), DictMemo()
+    connector.observe(None, look(memo))
+    assert connector.observe(None, look(memo, later=True)).cost is not Cost.FREE
+
+
+def test_without_a_mark_remote_files_are_read_at_each_look():
+    fs = fsspec.filesystem("memory")
+    fs.pipe_file("/unmarked/f.csv", b"id,name\n1,a\n")
+    connector, memo = source("memory://unmarked/f.csv"), DictMemo()
+    assert [connector.observe(None, look(memo, later=True)).cost for _ in range(2)] == [
+        Cost.SCAN,
+        Cost.SCAN,
+    ]
+    fs.rm("/unmarked", recursive=True)
+
+
+def test_anchor_column_on_a_column_that_is_not_there(tmp_path):
+    put(tmp_path / "f.csv", "csv", FIRST)
+    connector = source(tmp_path / "f.csv", anchor="column:nmae")
+    with pytest.raises(InvalidArgument) as error:
+        connector.check()
+    assert error.value.near == ("name",)
+    assert isinstance(connector.observe(None, look()), Unknown)
+
+
+# -- gone, unreadable, torn ----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_a_folder_and_a_glob_that_are_gone_have_vanished(tmp_path, kind):
+    for location in (
+        tmp_path / f"no.{kind}",
+        tmp_path / "no" / f"f.{kind}",
+        tmp_path / f"no*.{kind}",
+    ):
+        assert isinstance(source(location).observe(None, look()), Vanished)
+    (tmp_path / "empty").mkdir()
+    assert isinstance(source(tmp_path / "empty", kind).observe(None, look()), Vanished)
+
+
+def test_no_permission_is_unknown_not_vanished(tmp_path, monkeypatch):
+    put(tmp_path / "f.csv", "csv", FIRST)
+    connector, plain = source(tmp_path / "f.csv"), open
+
+    def refuse(path, *rest, **more):
+        if str(path).endswith("f.csv"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return plain(path, *rest, **more)
+
+    monkeypatch.setattr("builtins.open", refuse)
+    seen = connector.observe(None, look())
+    assert isinstance(seen, Unknown) and "permission" in seen.why.lower() and "f.csv" in seen.why
+
+
+def test_an_input_output_error_is_unknown(tmp_path, monkeypatch):
+    put(tmp_path / "f.csv", "csv", FIRST)
+    connector = source(tmp_path / "f.csv")
+
+    def fail(path, *rest, **more):
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr(os, "stat", fail)
+    seen = connector.observe(None, look())
+    monkeypatch.undo()
+    assert isinstance(seen, Unknown) and "input/output" in seen.why
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow"])
+def test_a_torn_file_is_unknown_and_fails_its_check_by_name(tmp_path, kind):
+    path = tmp_path / f"f.{kind}"
+    put(path, kind, FIRST)
+    path.write_bytes(path.read_bytes()[:-9])
+    seen = source(path).observe(None, look())
+    assert isinstance(seen, Unknown) and f"f.{kind} is not a complete" in seen.why
+    with pytest.raises(SourceUnavailable, match=f"f.{kind} is not a complete"):
+        source(path).check()
+
+
+@pytest.mark.parametrize("files", [1, 3])
+@pytest.mark.parametrize("compression", ["none", "snappy", "gzip", "zstd", "lz4"])
+def test_a_parquet_file_with_bytes_spoilt_in_its_middle_is_said_to_be_damaged_and_named(
+    tmp_path, compression, files
+):
+    for number in range(files):
+        pq.write_table(
+            pa.table({"id": range(900 // files)}),
+            tmp_path / f"f{number}.parquet",
+            compression=compression,
+            use_dictionary=False,
+        )
+    second = tmp_path / f"f{files // 2}.parquet"
+    spoilt = bytearray(second.read_bytes())
+    spoilt[4:500] = (
+        b"\x0e" * 496
+    )  # the header of the first page and rows after it; the footer is whole
+    second.write_bytes(spoilt)
+    with pytest.raises(SourceUnavailable) as refused:
+        source(tmp_path).check()
+    assert (
+        refused.value.message == f"{second.name} is damaged: its rows cannot be read."
+        and refused.value.hint
+    )
+
+
+def test_a_parquet_file_whose_footer_is_spoilt_is_not_whole(tmp_path):
+    pq.write_table(pa.table({"id": range(900)}), tmp_path / "f.parquet")
+    spoilt = bytearray((tmp_path / "f.parquet").read_bytes())
+    spoilt[-40:-8] = b"\x0f" * 32  # its length and its mark stay
+    (tmp_path / "f.parquet").write_bytes(spoilt)
+    with pytest.raises(
+        SourceUnavailable, match=r"f\.parquet is not a complete Parquet file"
+    ) as refused:
+        source(tmp_path).check()
+    assert refused.value.hint
+
+
+def test_a_torn_file_in_a_folder_is_named(tmp_path, kind):
+    if kind not in ("parquet", "arrow"):
+        pytest.skip("texts cannot be torn")
+    put(tmp_path / f"good.{kind}", kind, FIRST)
+    (tmp_path / f"torn.{kind}").write_bytes(b"")
+    with pytest.raises(SourceUnavailable, match=f"torn.{kind}"):
+        source(tmp_path).check()
+
+
+WIDE = "Column 'x' of f.parquet has decimals of 45 digits; DuckDB supports at most 38"
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_decimals_that_duckdb_would_read_as_other_numbers_are_refused(tmp_path, nested):
+    digits = pa.array(
+        [decimal.Decimal("1234567890123456789012345678901234567890.12"), None], pa.decimal256(45, 2)
+    )
+    wide = pa.table(
+        {"id": [1, 2], "x": pa.StructArray.from_arrays([digits], ["inner"]) if nested else digits}
+    )
+    read = (
+        duckdb.read_parquet
+        if not nested
+        else lambda path: duckdb.sql(f"SELECT id, x.inner FROM '{path}'")
+    )
+    pq.write_table(wide, tmp_path / "f.parquet")
+    assert (
+        read(str(tmp_path / "f.parquet")).fetchall()[0][1] != digits[0].as_py()
+    )  # what this is for
+    with pytest.raises(SourceUnavailable, match=WIDE) as refused:
+        source(tmp_path / "f.parquet").check()
+    assert "with pyarrow, which reads it correctly" in refused.value.hint
+
+
+def test_such_decimals_are_refused_when_they_come_later_and_as_many_as_duckdb_has_are_not(tmp_path):
+    path = tmp_path / "f.parquet"
+    pq.write_table(pa.table({"x": pa.array([decimal.Decimal("1.50")], pa.decimal256(38, 2))}), path)
+    made = source(path)
+    made.check()
+    assert query(made.relation(None), "FROM it") == [(decimal.Decimal("1.50"),)]
+    first = made.observe(None, look())
+    pq.write_table(pa.table({"x": pa.array([decimal.Decimal("1.50")], pa.decimal256(45, 2))}), path)
+    with pytest.raises(SourceUnavailable, match=WIDE):
+        made.relation(None)
+    seen = made.observe(None, look())
+    assert isinstance(first, Snapshot) and isinstance(seen, Unknown) and WIDE in seen.why
+
+
+def test_a_wrong_format_fails_its_check(tmp_path, kind):
+    (tmp_path / "f").write_bytes(
+        b"\x00\x01\x02 nothing \xff\xfe that anybody reads,,,\n\n{[\n" * 50
+    )
+    with pytest.raises(SourceUnavailable) as error:
+        source(tmp_path / "f", kind).check()
+    assert "\n" not in error.value.message and len(error.value.lines()) <= 5
+
+
+def test_a_look_never_raises_whatever_the_bytes_are(tmp_path, kind):
+    @settings(max_examples=examples(15))
+    @given(st.binary(max_size=200))
+    def any_bytes(data):
+        (tmp_path / f"f.{kind}").write_bytes(data)
+        assert isinstance(source(tmp_path / f"f.{kind}").observe(None, look()), Snapshot | Unknown)
+
+    any_bytes()
+
+
+@pytest.mark.parametrize(
+    ("bad", "line", "words"), [("1,2,3", 52, "3 values where 2"), ("1", 52, "1 value where 2")]
+)
+def test_a_ragged_csv_fails_its_check_with_file_and_line(tmp_path, bad, line, words):
+    (tmp_path / "f.csv").write_text("a,b\n" + "1,2\n" * 50 + f"{bad}\n" + "1,2\n" * 9)
+    with pytest.raises(SourceUnavailable) as error:
+        source(tmp_path / "f.csv").check()
+    assert (
+        f"f.csv, line {line}" in error.value.message
+        and words in error.value.message
+        and error.value.hint
+    )
+
+
+@pytest.mark.parametrize(
+    ("broken", "says"),
+    [
+        ("a,b\n1,2\n3,4,5\n6,7\n", "line 3: 3 values where 2 are expected"),
+        ('a,b\n1,2\n3,"4\n5,6\n', "line 3: a quotation mark is not closed"),
+    ],
+)
+def test_a_csv_that_breaks_after_it_was_added_names_its_file_and_line(ws, tmp_path, broken, says):
+    file = tmp_path / "it's [1].csv"
+    file.write_text("a,b\n1,2\n")
+    ws.sources.add("p", file)
+    ws.materialize("t", "FROM p")
+    file.write_text(broken)
+    for sql in ("FROM p", f"FROM read_csv('{str(file).replace(chr(39), chr(39) * 2)}')"):
+        with pytest.raises(SourceUnavailable, match=r"it's .1.\.csv, ") as caught:
+            ws.sql(sql).fetchall()
+        assert says in caught.value.message and "Correct that line" in caught.value.hint
+    assert says in str(ws.staleness("t"))
+    with pytest.raises(SourceUnavailable, match=says):
+        ws.sources.add("q", file)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv"])
+def test_files_of_one_glob_with_other_columns_are_named_with_what_to_do(ws, tmp_path, kind):
+    for name in "ab":
+        put(tmp_path / f"{name}.{kind}", kind, FIRST)
+    ws.sources.add("pair", tmp_path / f"*.{kind}")
+    (tmp_path / f"b.{kind}").write_bytes(bytes_of(kind, pa.table({"id": [1], "other": ["x"]})))
+    for act in (
+        lambda: ws.sources.add("again", tmp_path / f"*.{kind}"),
+        lambda: ws.sql("SELECT name FROM pair").fetchall(),
+    ):
+        with pytest.raises(
+            SourceUnavailable,
+            match=f"b.{kind} and a.{kind} do not have the same columns: 'name' is missing",
+        ) as caught:
+            act()
+        assert (
+            "Give all files the same columns" in caught.value.hint
+            and 'options={"union_by_name": True}' in caught.value.hint
+        )
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv", "ndjson"])
+def test_files_of_one_glob_with_other_columns_are_put_together_by_name_where_that_is_said(
+    ws, tmp_path, kind
+):
+    def write(name, /, **columns):
+        getattr(polars.DataFrame(columns), f"write_{kind}")(tmp_path / f"{name}.{kind}")
+
+    write("a", id=[1], name=["a"])
+    write("b", more=[0.5], id=[2])
+    ws.sources.add("pair", tmp_path / f"*.{kind}", options={"union_by_name": True})
+    both = [(1, "a", None), (2, None, 0.5)]
+    assert ws.sql("SELECT id, name, more FROM pair ORDER BY id").fetchall() == both
+    reader = {"ndjson": "json"}.get(kind, kind)
+    text = f"SELECT id, name, more FROM read_{reader}('{tmp_path}/*.{kind}', union_by_name = true) ORDER BY id"
+    assert ws.sql(text).fetchall() == both
+    for n, column in enumerate(("id", "name", "more")):
+        ws.materialize(f"of{n}", f"SELECT {column} FROM pair")
+    write("b", more=[0.75], id=[2])
+    assert isinstance(ws.staleness("of2"), Stale)
+    write("c", id=[3])
+    assert all(isinstance(ws.staleness(f"of{n}"), Stale) for n in range(3))
+    ws.recompute()
+    assert ws.sql("SELECT count(*), count(id), count(name), count(more) FROM pair").fetchall() == [
+        (3, 3, 1, 1)
+    ]
+    assert all(isinstance(ws.staleness(f"of{n}"), Fresh) for n in range(3))
+
+
+def test_a_csv_that_became_ragged_moved_and_is_never_one_wide_column(tmp_path):
+    put(tmp_path / "f.csv", "csv", FIRST)
+    connector = source(tmp_path / "f.csv")
+    before = connector.observe(None, look())
+    (tmp_path / "f.csv").write_text("id,name\n1,a,b\n2,c\n")
+    seen = connector.observe(None, look())
+    assert isinstance(seen, Snapshot) and seen.columns == {} and "f.csv, line 2" in seen.fault
+    assert not same_state(seen, before)
+    put(tmp_path / "f.csv", "csv", FIRST)
+    assert same_state(connector.observe(None, look()), before)
+
+
+def test_what_fails_for_another_reason_than_the_content_stays_unknown(tmp_path, monkeypatch):
+    put(tmp_path / "f.csv", "csv", FIRST)
+
+    def fails(*_):
+        raise duckdb.OutOfMemoryException("out of memory")
+
+    monkeypatch.setattr(scratch, "describe", fails)
+    assert isinstance(source(tmp_path / "f.csv").observe(None, look(describe=fails)), Unknown)
+
+
+def test_an_empty_csv_fails_its_check(tmp_path):
+    (tmp_path / "f.csv").touch()
+    with pytest.raises(SourceUnavailable, match="is empty"):
+        source(tmp_path / "f.csv").check()
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "json", "ndjson"])
+def test_a_text_that_was_emptied_is_unreadable_and_never_a_made_up_column(ws, tmp_path, kind):
+    put(tmp_path / f"f.{kind}", kind, FIRST)
+    ws.sources.add("p", tmp_path / f"f.{kind}")
+    ws.materialize("t", "FROM p")
+    (tmp_path / f"f.{kind}").write_text("")
+    with pytest.raises(SourceUnavailable, match=f"f.{kind} is empty"):
+        ws.sql("FROM p").fetchall()
+    assert "p changed and cannot be read: f." in str(ws.staleness("t"))
+    [step] = ws.recompute().steps
+    assert step.outcome == "failed" and ws.table("t").version == 1
+    put(tmp_path / f"f.{kind}", kind, FIRST)
+    assert str(ws.staleness("t")) == "fresh"
+
+
+def test_empty_texts_among_others_hold_no_rows_and_name_no_columns(tmp_path):
+    (tmp_path / "a.csv").touch()
+    put(tmp_path / "b.csv", "csv", FIRST)
+    (tmp_path / "c.csv").touch()
+    connector = source(tmp_path)
+    connector.check()
+    assert query(connector.relation(None), "SELECT id, name FROM it ORDER BY id") == FIRST
+    assert connector.observe(None, look()).columns == {"id": "BIGINT", "name": "VARCHAR"}
+
+
+@pytest.mark.parametrize("mark", ["utf-16", "utf-16-be"])
+@pytest.mark.parametrize(
+    ("kind", "hint"), [("csv", '{"encoding": "utf-16"}'), ("ndjson", "again as UTF-8")]
+)
+def test_utf16_is_told_by_its_mark(tmp_path, kind, hint, mark):
+    (tmp_path / f"f.{kind}").write_bytes(
+        ("\ufeff" if mark == "utf-16-be" else "").encode(mark)
+        + bytes_of(kind, as_table(FIRST)).decode().encode(mark)
+    )
+    with pytest.raises(SourceUnavailable, match=f"f.{kind} is UTF-16, not UTF-8") as error:
+        source(tmp_path / f"f.{kind}").check()
+    assert hint in error.value.hint
+    if kind == "csv":
+        source(tmp_path / "f.csv", options={"encoding": "utf-16"}).check()
+
+
+def test_bytes_that_are_not_utf8_say_which_option_helps(tmp_path):
+    (tmp_path / "f.csv").write_bytes("a,b\né,1\n".encode("latin-1"))
+    with pytest.raises(SourceUnavailable, match="not UTF-8") as error:
+        source(tmp_path / "f.csv").check()
+    assert "encoding" in error.value.hint
+    source(tmp_path / "f.csv", options={"encoding": "latin-1"}).check()
+
+
+def test_a_missing_file_suggests_its_neighbours(tmp_path):
+    put(tmp_path / "papers.csv", "csv", FIRST)
+    with pytest.raises(SourceUnavailable) as error:
+        source(tmp_path / "paper.csv").check()
+    assert "paper.csv" in error.value.message and error.value.near == ("papers.csv",)
+
+
+def test_a_missing_folder_is_said_so(tmp_path):
+    (tmp_path / "data").mkdir()
+    with pytest.raises(SourceUnavailable) as error:
+        source(tmp_path / "dat" / "f.csv").check()
+    assert "no folder" in error.value.message and error.value.near == ("data",)
+
+
+def test_a_pipe_is_refused_and_never_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "f.csv")
+    with pytest.raises(SourceUnavailable, match="not a regular file"):
+        source(tmp_path / "f.csv").check()
+    assert isinstance(source(tmp_path / "f.csv").observe(None, look()), Unknown)
+
+
+def test_a_file_that_goes_and_comes_while_it_is_seen_is_seen_whole(tmp_path, monkeypatch):
+    put(tmp_path / "f.csv", "csv", FIRST)
+    connector, plain, turns = source(tmp_path / "f.csv"), sightings.describe_cached, []
+
+    def racing(*args):
+        if not turns:
+            put(tmp_path / "f.csv", "csv", EDITED)
+        turns.append(1)
+        return plain(*args)
+
+    monkeypatch.setattr(sightings, "describe_cached", racing)
+    seen = connector.observe(None, look())
+    monkeypatch.undo()
+    assert len(turns) == 2 and same_state(seen, connector.observe(None, look()))
+
+
+def test_a_source_that_never_rests_is_unknown(tmp_path, monkeypatch):
+    put(tmp_path / "f.csv", "csv", FIRST)
+    connector, plain = source(tmp_path / "f.csv"), sightings.describe_cached
+
+    def racing(*args):
+        put(tmp_path / "f.csv", "csv", FIRST)
+        return plain(*args)
+
+    monkeypatch.setattr(sightings, "describe_cached", racing)
+    assert isinstance(connector.observe(None, look()), Unknown)
+
+
+# -- reading -------------------------------------------------------------------------------------------------------------------------------
+
+HOSTILE = [
+    "it's",
+    'a "b"',
+    "new\nline",
+    "x[1]",
+    "st*r",
+    "q?",
+    "😀",
+    "sp ace",
+    "{a,b}",
+    "back\\slash",
+    "%20",
+    "#h",
+    "-- ;drop",
+    "\u202eRTL",
+    "~",
+    "$HOME",
+    "x" * 240,
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_file_name_reads_that_file_and_no_other(tmp_path, kind, name):
+    for other in ("x1", "star", "q1", "a", "b"):
+        put(tmp_path / f"{other}.{kind}", kind, [(9, "other")])
+    path = tmp_path / f"{name}.{kind}"
+    put(path, kind, FIRST)
+    connector = source(path)
+    connector.check()
+    assert query(connector.relation(None), "SELECT count(*), max(id) FROM it") == [(3, 3)]
+    path.unlink()
+    assert isinstance(connector.observe(None, look()), Vanished)
+    with pytest.raises(SourceUnavailable):
+        connector.relation(None)
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+def test_the_delimiter_is_found(tmp_path, delimiter):
+    with open(tmp_path / "f.csv", "wb") as file:
+        separated(delimiter)(file, FIRST)
+    assert list(source(tmp_path / "f.csv").observe(None, look()).columns) == ["id", "name"]
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "rows"),
+    [
+        ("a,b\n1,NA\n2,\n", {"null": "NA"}, [(1, None), (2, None)]),
+        ("a,b\n1,NA\n2,-\n", {"null": ["NA", "-"]}, [(1, None), (2, None)]),
+        ("x,y\nz,w\n", {"header": False}, [("x", "y"), ("z", "w")]),
+        ("1,2\n3,4\n", {"header": True}, [(3, 4)]),
+        ("a~b\n1~2\n", {"delimiter": "~"}, [(1, 2)]),
+        ('a,b\n"x,y","q\nr"\n', {}, [("x,y", "q\nr")]),
+        ("a\n1\n2\n", {}, [(1,), (2,)]),
+        ("a;b, in €\n1;2\n3;4\n", {}, [(1, 2), (3, 4)]),
+        ("a,b\n1,#2\n#3,4\n", {}, [("1", "#2"), ("#3", "4")]),
+    ],
+)
+def test_csv_options_and_quotes(tmp_path, content, options, rows):
+    (tmp_path / "f.csv").write_text(content)
+    connector = source(tmp_path / "f.csv", options=options)
+    connector.check()
+    assert query(connector.relation(None), "SELECT * FROM it") == rows
+
+
+def test_all_of_a_small_csv_decides_its_types(tmp_path):
+    (tmp_path / "f.csv").write_text("a\n" + "1\n" * 30_000 + "x\n")
+    assert source(tmp_path / "f.csv").observe(None, look()).columns == {"a": "VARCHAR"}
+
+
+def test_a_key_that_comes_late_in_json_is_a_column(tmp_path):
+    (tmp_path / "f.ndjson").write_text('{"a":1}\n' * 30_000 + '{"a":2,"late":5}\n')
+    assert source(tmp_path / "f.ndjson").observe(None, look()).columns == {
+        "a": "BIGINT",
+        "late": "BIGINT",
+    }
+
+
+@pytest.mark.parametrize("suffix", ["csv.gz", "ndjson.gz", "json.gz", "csv.zst"])
+def test_packed_texts_are_read(tmp_path, suffix):
+    name = suffix.split(".")[0]
+    with pa.CompressedOutputStream(
+        str(tmp_path / f"f.{suffix}"), {"gz": "gzip", "zst": "zstd"}[suffix.split(".")[1]]
+    ) as file:
+        WRITERS[name](file, FIRST)
+    connector = source(tmp_path / f"f.{suffix}")
+    connector.check()
+    assert (
+        connector.kind == name
+        and query(connector.relation(None), "SELECT id, name FROM it ORDER BY id") == FIRST
+    )
+
+
+@pytest.mark.parametrize("cut", [0.5, 0.999])
+@pytest.mark.parametrize("suffix", ["csv.gz", "csv.zst", "ndjson.gz"])
+def test_a_packed_text_that_is_cut_short_is_never_read_as_if_it_were_whole(
+    ws, tmp_path, suffix, cut
+):
+    lines = "id,name\n" + "".join(f"{i},{i * 7919 % 10007}\n" for i in range(20_000))
+    if suffix.startswith("ndjson"):
+        lines = "".join(f'{{"id":{i}}}\n' for i in range(20_000))
+    file, whole = (
+        tmp_path / f"f.{suffix}",
+        pa.compress(
+            lines.encode(), codec={"gz": "gzip", "zst": "zstd"}[suffix.split(".")[1]], asbytes=True
+        ),
+    )
+    file.write_bytes(whole)
+    ws.sources.add("p", file)
+    ws.materialize("t", "SELECT count(*) AS n FROM p")
+    file.write_bytes(whole[: int(len(whole) * cut)])
+    for act in (
+        lambda: ws.sql("SELECT count(*) FROM p").fetchall(),
+        lambda: ws.sources.add("q", file),
+    ):
+        with pytest.raises(SourceUnavailable, match=r"f\..* is not a complete (gzip|zstd) file"):
+            act()
+    assert "p changed and cannot be read: f." in str(ws.staleness("t"))
+    file.write_bytes(whole)
+    assert ws.sql("SELECT count(*) FROM p").fetchall() == [(20_000,)]
+
+
+def test_a_packed_text_is_unpacked_to_its_end_once_while_its_stat_stands(tmp_path, monkeypatch):
+    file = tmp_path / "f.csv.gz"
+    file.write_bytes(pa.compress(b"id,name\n1,a\n", codec="gzip", asbytes=True))
+    unpacked, plain, changed = [], reading._decompresses_to_data, os.stat(file).st_ctime_ns
+    monkeypatch.setattr(
+        reading, "_decompresses_to_data", lambda *given: unpacked.append(given) or plain(*given)
+    )
+    now = [changed + 10**9]
+    monkeypatch.setattr(reading.time, "time_ns", lambda: now[0])
+    for _ in range(2):  # within the clock's grain an equal stat proves nothing
+        source(file).relation(None)
+    assert len(unpacked) == 3  # the first time for the check of its header, too
+    now[0] = changed + 3600 * 10**9
+    for _ in range(2):
+        source(file).relation(None)
+    assert len(unpacked) == 4
+
+
+def test_the_same_bytes_under_an_ending_that_unpacks_them_are_another_state(tmp_path):
+    packed = pa.compress(b"a\n1\n2\n", codec="gzip", asbytes=True)
+    states = []
+    for name in ("f.csv", "f.csv.gz"):
+        (tmp_path / name).write_bytes(packed)
+        states.append(
+            source(
+                tmp_path / name, "csv", options={"encoding": "latin-1", "header": False}
+            ).observe(None, look())
+        )
+    assert not same_state(*states, ())
+
+
+@pytest.mark.parametrize("how", ["feather", "feather uncompressed", "stream"])
+def test_every_shape_of_arrow_file_is_read(tmp_path, how):
+    if how == "stream":
+        with ipc.new_stream(tmp_path / "f.arrow", as_table(FIRST).schema) as writer:
+            writer.write_table(as_table(FIRST))
+    else:
+        feather.write_feather(
+            as_table(FIRST),
+            tmp_path / "f.arrow",
+            compression="uncompressed" if "un" in how else "lz4",
+        )
+    connector = source(tmp_path / "f.arrow")
+    connector.check()
+    assert query(connector.relation(None), "SELECT id, name FROM it ORDER BY id") == FIRST
+
+
+def test_an_arrow_file_that_is_cut_while_its_rows_are_held_harms_nobody(tmp_path):
+    put(tmp_path / "f.arrow", "arrow", [(i, "x" * 50) for i in range(20_000)])
+    relation = source(tmp_path / "f.arrow").relation(None)
+    os.truncate(tmp_path / "f.arrow", 0)
+    assert query(relation, "SELECT count(DISTINCT id) FROM it") == [(20_000,)]
+
+
+def test_arrow_files_of_different_columns_are_refused(tmp_path):
+    put(tmp_path / "a.arrow", "arrow", FIRST)
+    with ipc.new_file(tmp_path / "b.arrow", pa.schema([("x", pa.int8())])):
+        pass
+    with pytest.raises(SourceUnavailable, match=r"b\.arrow"):
+        source(tmp_path).check()
+
+
+def test_no_file_stays_open(tmp_path, kind):
+    put(tmp_path / f"f.{kind}", kind, FIRST)
+    connector = source(tmp_path / f"f.{kind}")
+    connector.check()
+    connector.observe(None, look())
+    connector.relation(None)
+    held = [
+        os.readlink(f"/proc/self/fd/{n}")
+        for n in os.listdir("/proc/self/fd")
+        if os.path.exists(f"/proc/self/fd/{n}")
+    ]
+    assert not [path for path in held if path.startswith(str(tmp_path))]
+
+
+def test_types_survive(tmp_path):
+    pq.write_table(
+        pa.table(
+            {
+                "d": [datetime.date(2020, 1, 1)],
+                "t": pa.array([datetime.datetime(2020, 1, 1)], pa.timestamp("us", "UTC")),
+            }
+        ),
+        tmp_path / "f.parquet",
+    )
+    assert source(tmp_path / "f.parquet").observe(None, look()).columns == {
+        "d": "DATE",
+        "t": "TIMESTAMP WITH TIME ZONE",
+    }
+
+
+# -- the workspace's own files -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def lab(tmp_path):
+    lab = tmp_path / "lab"
+    put(lab / "results" / "acme" / "t.parquet", "parquet", FIRST)
+    (lab / "catalog.sqlite3").write_bytes(b"x")
+    return lab
+
+
+@pytest.mark.parametrize(
+    "way",
+    ["path", "folder", "glob", "symlink", "hard link", "folder above", "linked folder", "dots"],
+)
+def test_the_workspace_s_own_rows_are_no_source(tmp_path, lab, way):
+    own = lab / "results" / "acme" / "t.parquet"
+    (tmp_path / "soft.parquet").symlink_to(own)
+    os.link(own, tmp_path / "hard.parquet")
+    (tmp_path / "door").symlink_to(lab / "results" / "acme")
+    location = {
+        "path": own,
+        "folder": lab / "results",
+        "glob": lab / "*" / "*" / "*.parquet",
+        "symlink": tmp_path / "soft.parquet",
+        "hard link": tmp_path / "hard.parquet",
+        "folder above": lab,
+        "linked folder": tmp_path / "door" / "t.parquet",
+        "dots": lab / "x" / ".." / "results" / "acme" / "t.parquet",
+    }[way]
+    connector = source(location, "parquet", folder=lab)
+    for call in (connector.check, lambda: connector.relation(None)):
+        with pytest.raises(InvalidArgument, match="belongs to the workspace"):
+            call()
+
+
+@pytest.mark.parametrize("anchor", ["auto", "content", "column:id"])
+def test_a_source_that_is_linked_to_the_workspace_s_own_rows_later_tells_nothing_of_them(
+    tmp_path, lab, anchor
+):
+    put(tmp_path / "f.parquet", "parquet", EDITED)
+    connector, memo = source(tmp_path / "f.parquet", folder=lab, anchor=anchor), DictMemo()
+    connector.observe(None, look(memo))
+    (tmp_path / "f.parquet").unlink()
+    (tmp_path / "f.parquet").symlink_to(lab / "results" / "acme" / "t.parquet")
+    seen = connector.observe(None, look(memo))
+    assert isinstance(seen, Unknown) and "belongs to the workspace" in seen.why
+
+
+@pytest.mark.parametrize("way", ["path", "hard link", "symlink"])
+def test_the_catalog_is_no_source(tmp_path, lab, way):
+    os.link(lab / "catalog.sqlite3", tmp_path / "hard.csv")
+    (tmp_path / "soft.csv").symlink_to(lab / "catalog.sqlite3")
+    location = {
+        "path": lab / "catalog.sqlite3",
+        "hard link": tmp_path / "hard.csv",
+        "symlink": tmp_path / "soft.csv",
+    }[way]
+    with pytest.raises(InvalidArgument, match="belongs to the workspace"):
+        source(location, "csv", folder=lab).check()
+
+
+def test_other_files_beside_them_are(lab):
+    put(lab / "data" / "f.csv", "csv", FIRST)
+    source(lab / "data" / "f.csv", folder=lab).check()
+
+
+def test_the_registry_gives_files_their_connector(tmp_path):
+    put(tmp_path / "f.csv", "csv", FIRST)
+    record = SourceRecord(name="s", kind="csv", location=store_location(tmp_path / "f.csv", None))
+    assert isinstance(connector_for(record, None, None), FileConnector)
+
+
+def test_duckdb_s_version_is_part_of_what_columns_are_remembered_by(tmp_path, monkeypatch):
+    put(tmp_path / "f.csv", "csv", FIRST)
+    memo, describing = DictMemo(), Describing()
+    source(tmp_path / "f.csv").observe(None, look(memo, describe=describing))
+    monkeypatch.setattr(duckdb, "__version__", "another")
+    source(tmp_path / "f.csv").observe(None, look(memo, describe=describing))
+    assert describing.calls == 2
+
+
+# -- types that change far down ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def late(tmp_path, monkeypatch):
+    """A CSV file whose rows become another type in row 100 000, as if it were too large to be looked through whole."""
+    monkeypatch.setattr(reading, "_MAX_FULL_CSV_BYTES", 0)
+    monkeypatch.setattr(reading, "_CSV_SAMPLE_ROWS", 20_480)
+    (tmp_path / "late.csv").write_text(
+        "id,v\n" + "".join(f"{i},{i if i != 100_000 else 'n/a'}\n" for i in range(120_000))
+    )
+    return tmp_path / "late.csv"
+
+
+def test_a_value_of_another_type_names_its_line_its_column_and_what_to_do(late, tmp_path):
+    import jammi_lab as jl
+
+    with jl.open(tmp_path / "lab") as ws:
+        ws.sources.add("late", late)
+        ws.sources.add("fine", pa.table({"x": [1]}))
+        for work in (
+            lambda: ws.sql("SELECT sum(v) FROM late").fetchall(),
+            lambda: ws.materialize("t", "SELECT v FROM late"),
+        ):
+            with pytest.raises(
+                SourceUnavailable,
+                match=r"late\.csv, line 100002: column 'v' contains 'n/a', which is not a BIGINT",
+            ) as error:
+                work()
+            assert 'options={"null": "n/a"}' in error.value.hint
+        assert ws.sql("FROM fine").fetchall() == [(1,)]
+        ws.sources.add("late", late, options={"null": "n/a"}, replace=True)
+        assert ws.sql("SELECT count(v) FROM late").fetchall() == [(119_999,)]
+
+
+def test_a_conversion_of_the_statement_s_own_is_not_blamed_on_the_file(tmp_path):
+    import jammi_lab as jl
+    from jammi_lab.core.errors import SqlError
+
+    (tmp_path / "f.csv").write_text("id,v\n1,a\n")
+    with jl.open(tmp_path / "lab") as ws:
+        ws.sources.add("f", tmp_path / "f.csv")
+        with pytest.raises(SqlError):
+            ws.sql("SELECT v::INT FROM f").fetchall()
+
+
+def test_a_folder_skips_what_query_engines_write_beside_the_data(tmp_path):
+    for name in ("a.csv", "_b.csv", "_SUCCESS", "_temporary/c.csv", ".d/e.csv", "_key=1/f.csv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x\n1\n")
+    files = file_set_for(str(tmp_path), None).list_files("csv")
+    assert [file.relative for file in files] == ["_key=1/f.csv", "a.csv"]
+
+
+def test_a_folder_is_listed_again_when_a_subfolder_goes_away(tmp_path, monkeypatch):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{name}.csv").write_text("x\n1\n")
+    scandir, renamed = os.scandir, []
+
+    def rename_meanwhile(path):
+        if str(path) == str(tmp_path / "b") and not renamed:
+            renamed.append((tmp_path / "b").rename(tmp_path / "0"))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", rename_meanwhile)
+    files = file_set_for(str(tmp_path), None).list_files("csv")
+    assert renamed and [file.relative for file in files] == ["0/b.csv", "a/a.csv"]
+
+    def never_there(path):
+        if str(path) != str(tmp_path):
+            raise FileNotFoundError(path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", never_there)
+    with pytest.raises(OSError, match="keep changing"):
+        file_set_for(str(tmp_path), None).list_files("csv")
+
+
+def test_files_of_two_devices_differ_in_their_stats(tmp_path):
+    (tmp_path / "a").write_text("x")
+    values = list(os.stat(tmp_path / "a"))
+    values[2] += 1
+    times = {f"st_{name}_ns": 1 for name in ("atime", "mtime", "ctime")}
+    stats = [
+        to_stat(os.stat_result(each, times)) for each in (list(os.stat(tmp_path / "a")), values)
+    ]
+    assert stats[0] != stats[1]

@@ -1,0 +1,88 @@
+"""What files may hold without ending the process or keeping it busy for minutes."""
+
+import gzip
+import json
+import zipfile
+
+import pyarrow as pa
+import pyarrow.feather
+import pyarrow.parquet
+import pytest
+
+import jammi_lab
+from jammi_lab.core.errors import SourceUnavailable
+from tests.sources.test_xlsx import write
+
+
+@pytest.fixture
+def ws(tmp_path):
+    with jammi_lab.open(tmp_path / "lab") as workspace:
+        yield workspace
+
+
+def nested(depth, shape):
+    return {"list": "[" * depth + "]" * depth, "object": '{"a":' * depth + "1" + "}" * depth}[shape]
+
+
+@pytest.mark.parametrize("shape", ["list", "object"])
+@pytest.mark.parametrize("name", ["x.json", "x.ndjson", "x.json.gz"])
+def test_json_nested_too_deep_is_refused(ws, tmp_path, name, shape):
+    text = f'{{"k": 1, "v": {nested(20_000, shape)}}}\n'.encode()
+    (tmp_path / name).write_bytes(gzip.compress(text) if name.endswith("gz") else text)
+    with pytest.raises(SourceUnavailable, match=r"nested 20,001 deep or deeper; at most 1,000"):
+        ws.sources.add("t", tmp_path / name)
+
+
+@pytest.mark.parametrize("shape", ["list", "object"])
+def test_json_deeper_than_arrow_types_is_json(ws, tmp_path, shape):
+    (tmp_path / "x.json").write_text(f'{{"k": 1, "v": {nested(900, shape)}}}')
+    ws.sources.add("t", tmp_path / "x.json")
+    assert ws.sql("SELECT k FROM t").fetchall() == [(1,)]
+    assert ws.sql("SELECT v FROM t").arrow().num_rows == 1
+
+
+def test_brackets_in_texts_are_not_nesting(ws, tmp_path):
+    text = 'a\\"' + "[" * 5_000
+    rows = [{"k": 1, "v": text}, {"k": 2, "v": "\\" + "}" * 5_000 + "\\\\"}]
+    (tmp_path / "x.ndjson").write_text("\n".join(map(json.dumps, rows)))
+    ws.sources.add("t", tmp_path / "x.ndjson")
+    assert ws.sql("SELECT v FROM t ORDER BY k").fetchall() == [(row["v"],) for row in rows]
+
+
+def test_json_that_became_too_deep_is_refused(ws, tmp_path):
+    (tmp_path / "x.json").write_text('{"k": 1}')
+    ws.sources.add("t", tmp_path / "x.json")
+    (tmp_path / "x.json").write_text(f'{{"k": {nested(20_000, "object")}}}')
+    with pytest.raises(SourceUnavailable, match="nested"):
+        ws.sql("SELECT * FROM t").fetchall()
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.parquet", "x.arrow"])
+def test_too_many_columns_are_refused(ws, tmp_path, name):
+    table = pa.table({f"c{i}": [1] for i in range(10_001)})
+    match name:
+        case "x.csv":
+            (tmp_path / name).write_text(",".join(table.column_names) + "\n" + "1," * 10_000 + "1")
+        case "x.parquet":
+            pyarrow.parquet.write_table(table, tmp_path / name)
+        case _:
+            pyarrow.feather.write_feather(table, tmp_path / name)
+    with pytest.raises(SourceUnavailable, match=rf"{name} has 10,001 columns; at most 10,000"):
+        ws.sources.add("t", tmp_path / name)
+
+
+@pytest.mark.parametrize("number", [(1 << 20) + 1, (1 << 32) - 1, 10**30])
+def test_a_row_number_beyond_a_sheet_is_refused(ws, tmp_path, number):
+    write(tmp_path / "plain.xlsx")
+    with (
+        zipfile.ZipFile(tmp_path / "plain.xlsx") as plain,
+        zipfile.ZipFile(tmp_path / "x.xlsx", "w") as book,
+    ):
+        for name in plain.namelist():
+            body = plain.read(name)
+            if "sheet1" in name:
+                row = f'<row r="{number}"><c r="A{number}"><v>1</v></c></row></sheetData>'
+                body = body.replace(b"</sheetData>", row.encode())
+            book.writestr(name, body)
+    with pytest.raises(SourceUnavailable, match="has a row numbered"):
+        ws.sources.add("t", tmp_path / "x.xlsx")

@@ -1,0 +1,351 @@
+"""Files behind http, against a server whose answers each test shapes."""
+
+import email.utils
+import hashlib
+import io
+import time
+
+import pytest
+
+from jammi_lab.core.anchors import Cost, Snapshot, Unknown, Vanished
+from jammi_lab.core.errors import SecretMissing, SourceUnavailable
+from jammi_lab.core.records import SourceRecord
+from jammi_lab.core.verdicts import Fresh, Stale, Undecidable
+from jammi_lab.sources.base import same_state
+from jammi_lab.sources.credentials import resolve_credentials, strip_credentials
+from jammi_lab.sources.files import http as web
+from jammi_lab.sources.files import snapshots as sightings
+from jammi_lab.sources.files.connector import FileConnector
+from jammi_lab.sources.locations import without_credentials
+from jammi_lab.sources.registry import infer_kind
+from jammi_lab.sources.scratch_duckdb import query
+from tests.contracts.connector import Case, ConnectorSuite, DictMemo, look
+from tests.contracts.journey import JourneySuite, written_journey
+from tests.services.stores import parquet_bytes, web_server
+from tests.sources.test_file_connector import EDITED, FIRST, GROWN, WRITERS, bytes_of
+
+
+@pytest.fixture
+def site():
+    with web_server() as site:
+        yield site
+
+
+def content(kind, rows):
+    sink = io.BytesIO()
+    WRITERS[kind](sink, rows)
+    return sink.getvalue()
+
+
+def strong(body):
+    return f'"{hashlib.sha256(body).hexdigest()}"'
+
+
+def source(address, kind=None, secret=None, **more):
+    location, options, taken = strip_credentials(address, {})
+    given = lambda: (taken, secret)  # noqa: E731
+    draft = SourceRecord(name="s", kind=kind or "csv", location=location, options=options, **more)
+    return FileConnector(
+        SourceRecord(
+            name="s",
+            kind=infer_kind(location, kind, lambda: resolve_credentials(draft, given)),
+            location=location,
+            **more,
+        ),
+        None,
+        given,
+    )
+
+
+SERVERS = {
+    "strong tag and ranges": {"etag": strong, "ranges": True},
+    "weak tag": {"etag": lambda body: f'W/"{len(body)}"'},
+    "date": {"modified": "Wed, 01 Jan 2020 00:00:00 GMT"},
+    "nothing": {},
+    "no length": {"length": False, "head": False},
+}
+
+
+class TestWeb(ConnectorSuite):
+    @pytest.fixture(
+        params=[
+            (kind, server) for kind in ("parquet", "csv", "json", "arrow") for server in SERVERS
+        ],
+        ids=str,
+    )
+    def case(self, request, site):
+        kind, server = request.param
+        for name, value in SERVERS[server].items():
+            setattr(site, name, value)
+
+        def put(rows):
+            site.files[f"d/x.{kind}"] = content(kind, rows)
+
+        put(FIRST)
+        return Case(
+            source(site.url(f"d/x.{kind}")),
+            edit=lambda: put(EDITED),
+            restore=lambda: put(FIRST),
+            grow=lambda: put(GROWN),
+            touch=lambda: setattr(site, "modified", "Thu, 02 Jan 2020 00:00:00 GMT"),
+            vanish=lambda: site.files.clear(),
+            by_column=kind in ("parquet", "arrow"),
+        )
+
+    def test_what_is_gone_has_vanished(self, case):
+        case.vanish()
+        assert isinstance(case.connector.observe(None, look()), Vanished)
+
+
+class TestWebJourney(JourneySuite):
+    """A file behind a server that tells a strong tag, and one behind a server that tells nothing and wants a token."""
+
+    @pytest.fixture(params=[("parquet", True), ("csv", True), ("csv", False)], ids=str)
+    def journey(self, request, site):
+        kind, marked = request.param
+        site.etag, site.required = (
+            strong if marked else None,
+            None if marked else "token=hunter2",
+        )
+        by_column = kind == "parquet"
+
+        def put(table):
+            site.files[f"x.{kind}"] = bytes_of(kind, table)
+
+        return written_journey(
+            site.url(f"x.{kind}" if marked else f"x.{kind}?token=hunter2"),
+            kind,
+            put,
+            {"another date": lambda: setattr(site, "modified", "Thu, 02 Jan 2020 00:00:00 GMT")},
+            method=f"digest of the {'columns' if by_column else 'bytes'}",
+            by_column=by_column,
+            vanish=site.files.clear,
+            again=not marked,
+        )
+
+
+def test_a_strong_tag_spares_the_bytes_and_a_date_does_not(site):
+    site.files["x.csv"], memo = b"id\n1\n", DictMemo()
+    site.etag = strong
+    assert [source(site.url("x.csv")).observe(None, look(memo)).cost for _ in range(2)] == [
+        Cost.SCAN,
+        Cost.METADATA,
+    ]
+    site.etag, site.modified = None, "Wed, 01 Jan 2020 00:00:00 GMT"
+    before = source(site.url("x.csv")).observe(None, look(memo))
+    site.files["x.csv"] = b"id\n2\n"  # as long as before, and its date put back
+    after = source(site.url("x.csv")).observe(None, look(memo))
+    assert after.cost is Cost.SCAN and not same_state(before, after)
+
+
+@pytest.mark.parametrize(
+    ("shape", "method"),
+    [
+        ({"etag": strong}, "ETag with size"),
+        ({"modified": "Wed, 01 Jan 2020 00:00:00 GMT"}, "Last-Modified with size"),
+    ],
+)
+def test_large_files_are_known_by_what_the_server_says(site, monkeypatch, shape, method):
+    monkeypatch.setattr(sightings, "_MIN_MARKED_BYTES", 4)
+    monkeypatch.setattr(sightings, "_MIN_UNMARKED_BYTES", 4)
+    for name, value in shape.items():
+        setattr(site, name, value)
+    site.files["x.csv"] = b"id\n1\n"
+    connector = source(site.url("x.csv"))
+    before = connector.observe(None, look(scan_bytes=0))
+    assert isinstance(before, Snapshot) and before.method == method
+    site.files["x.csv"], site.modified = b"id\n2\n", "Thu, 02 Jan 2020 00:00:00 GMT"
+    assert not same_state(before, connector.observe(None, look()))
+
+
+def test_a_date_of_this_very_second_proves_nothing(site):
+    site.modified = email.utils.formatdate(time.time(), usegmt=True)
+    site.files["x.csv"] = b"id\n1\n"
+    assert web.head(site.url("x.csv"), web.HttpCredentials()).modified is None
+
+
+def test_large_files_are_read_in_parts_and_a_change_meanwhile_is_an_error(site, monkeypatch):
+    monkeypatch.setattr(web, "_MAX_MEMORY_BYTES", 1000)
+    monkeypatch.setattr(web, "_BLOCK_BYTES", 4096)
+    site.ranges, site.etag = True, strong
+    site.files["x.parquet"] = parquet_bytes(
+        id=list(range(20_000)), name=[str(i) for i in range(20_000)]
+    )
+    connector = source(site.url("x.parquet"))
+    assert query(connector.relation(None), "SELECT count(*), sum(id) FROM it") == [
+        (20_000, 199_990_000)
+    ]
+    told = web.head(site.url("x.parquet"), web.HttpCredentials())
+    with web.open_url(site.url("x.parquet"), web.HttpCredentials(), told) as file:
+        assert file.read(4) == b"PAR1"
+        site.files["x.parquet"] = site.files["x.parquet"][:-1] + b"x"
+        file.seek(9000)
+        with pytest.raises(OSError, match=r"changed|incomplete"):
+            while file.read(4096):
+                site.ranges = False
+
+
+@pytest.mark.parametrize(
+    ("status", "word"),
+    [
+        (500, "returned HTTP 500"),
+        (503, "returned HTTP 503"),
+        (401, "permission denied"),
+        (403, "permission denied"),
+    ],
+)
+def test_a_server_that_fails_or_refuses_is_unknown(site, status, word):
+    site.status = status
+    seen = source(site.url("x.csv")).observe(None, look())
+    assert isinstance(seen, Unknown) and word in seen.why
+    with pytest.raises(SourceUnavailable, match=word):
+        source(site.url("x.csv")).check()
+
+
+def test_refused_connections_and_silence_are_unknown(site, monkeypatch):
+    seen = source("http://127.0.0.1:9/x.csv").observe(None, look())
+    assert isinstance(seen, Unknown) and "refused" in seen.why
+    monkeypatch.setattr(web, "TIMEOUT_SECONDS", 0.2)
+    import socket
+
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        seen = source(f"http://127.0.0.1:{silent.getsockname()[1]}/x.csv").observe(None, look())
+    assert isinstance(seen, Unknown) and "no response in time" in seen.why
+
+
+def test_a_body_that_ends_early_is_no_file(site):
+    site.files["x.csv"] = b"id\n1\n"
+    told = web.HeadResponse(size=9, etag=None, modified=None, ranges=False)
+    with pytest.raises(OSError, match="incomplete"):
+        web.open_url(site.url("x.csv"), web.HttpCredentials(), told)
+
+
+# -- credentials ---------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("typed", "clean", "taken"),
+    [
+        ("https://me:p%40ss@h/x.csv", "https://h/x.csv", {"user": "me", "password": "p@ss"}),
+        ("https://tok@h/x.csv", "https://h/x.csv", {"user": "tok"}),
+        (
+            "https://h/x.csv?year=2020&token=abc",
+            "https://h/x.csv?year=2020",
+            {"query": "token=abc"},
+        ),
+        (
+            "https://h/x.csv?X-Amz-Signature=1&X-Amz-Credential=2",
+            "https://h/x.csv",
+            {"query": "X-Amz-Signature=1&X-Amz-Credential=2"},
+        ),
+        ("https://h/x.csv?sig=1&se=2030", "https://h/x.csv?se=2030", {"query": "sig=1"}),
+        (
+            "https://h/x.csv?v=a1b2c3d4e5f6a7b8c9d0e1f2",
+            "https://h/x.csv",
+            {"query": "v=a1b2c3d4e5f6a7b8c9d0e1f2"},
+        ),
+        ("https://h?api_key=1", "https://h/", {"query": "api_key=1"}),
+        ("https://h/x.csv#me:pw", "https://h/x.csv", {}),
+        ("https://h/x.csv?year=2020&format=csv", "https://h/x.csv?year=2020&format=csv", {}),
+    ],
+)
+def test_credentials_are_taken_out_of_an_address(typed, clean, taken):
+    assert strip_credentials(typed, {}) == (clean, {}, taken)
+    assert without_credentials(typed) == clean
+    assert without_credentials(clean) == clean
+
+
+@pytest.mark.parametrize(
+    ("address", "secret", "needs"),
+    [
+        ("http://me:hunter2@{}/x.csv", None, "Basic bWU6aHVudGVyMg=="),
+        ("http://{}/x.csv", "me:hunter2", "Basic bWU6aHVudGVyMg=="),
+        ("http://me@{}/x.csv", "hunter2", "Basic bWU6aHVudGVyMg=="),
+        ("http://{}/x.csv", "hunter2", "Bearer hunter2"),
+        ("http://{}/x.csv?token=hunter2", None, "token=hunter2"),
+        ("http://{}/x.csv?year=1", "?token=hunter2", "year=1&token=hunter2"),
+    ],
+)
+def test_a_credential_is_used_however_it_was_given(site, address, secret, needs):
+    site.files["x.csv"], site.required = b"id\n1\n", needs
+    connector = source(address.format(site.address.removeprefix("http://")), secret=secret)
+    connector.check()
+    assert query(connector.relation(None), "FROM it") == [(1,)]
+    assert "hunter2" not in connector.location + repr(connector.relation(None))
+
+
+def test_a_redirect_to_another_host_gets_no_credential(site):
+    with web_server() as other:
+        other.files["x.csv"] = b"id\n1\n"
+        site.redirect["x.csv"] = other.url("x.csv").replace("127.0.0.1", "localhost")
+        assert query(source(site.url("x.csv"), secret="hunter2").relation(None), "FROM it") == [
+            (1,)
+        ]
+        assert site.asked and all(said == "Bearer hunter2" for _, _, said in site.asked)
+        assert other.asked and all(said is None for _, _, said in other.asked)
+        assert {method for method, _, _ in other.asked} == {"HEAD", "GET"}
+
+
+def test_a_redirect_to_a_file_is_not_followed(site, tmp_path):
+    (tmp_path / "x.csv").write_text("id\n1\n")
+    site.redirect["x.csv"] = f"file://{tmp_path}/x.csv"
+    with pytest.raises(SourceUnavailable):
+        source(site.url("x.csv")).check()
+
+
+def test_errors_tell_no_credential(site):
+    site.status = 500
+    for address in (
+        f"http://me:hunter2@{site.address[7:]}/x.csv?token=hunter2",
+        "http://me:hunter2@127.0.0.1:9/x.csv",
+    ):
+        with pytest.raises(SourceUnavailable) as error:
+            source(address).check()
+        assert "hunter2" not in str(error.value) + repr(error.value)
+
+
+# -- a workspace ---------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_table_over_http_says_when_the_file_moved(tmp_path, site):
+    import jammi_lab as jl
+
+    site.files["x.csv"], site.required = b"id\n1\n", "token=hunter2"
+    with jl.open(tmp_path / "lab") as ws:
+        ws.sources.add("web", site.url("x.csv?token=hunter2"))
+        ws.materialize("t", "FROM web")
+        assert ws.staleness("t") == Fresh()
+        site.files["x.csv"] = b"id\n2\n"
+        assert isinstance(ws.staleness("t"), Stale)
+        ws.recompute("t")
+        site.status = 503
+        assert isinstance(ws.staleness("t"), Undecidable)
+        site.status = None
+    with jl.open(tmp_path / "lab") as ws:
+        assert isinstance(ws.staleness("t"), Undecidable)
+        with pytest.raises(SecretMissing):
+            ws.sql("FROM web")
+        with pytest.raises(SecretMissing, match="WEB_SECRET"):
+            ws.sources.add("web", site.url("x.csv"), secret="WEB_SECRET", replace=True)
+        ws.sources.add("web", site.url("x.csv"), secret="WEB_SECRET", replace=True, check=False)
+        with pytest.raises(SecretMissing, match="WEB_SECRET"):
+            ws.sql("FROM web")
+    assert b"hunter2" not in b"".join(
+        p.read_bytes() for p in (tmp_path / "lab").rglob("*") if p.is_file()
+    )
+
+
+def test_a_secret_by_environment_lasts_over_a_restart(tmp_path, site, monkeypatch):
+    import jammi_lab as jl
+
+    monkeypatch.setenv("WEB_SECRET", "me:hunter2")
+    site.files["x.csv"], site.required = b"id\n1\n", "Basic bWU6aHVudGVyMg=="
+    for again in (False, True):
+        with jl.open(tmp_path / "lab") as ws:
+            if not again:
+                ws.sources.add("web", site.url("x.csv"), secret="WEB_SECRET")
+                ws.materialize("t", "FROM web")
+            assert ws.sql("FROM web").fetchall() == [(1,)]
+            assert ws.staleness("t") == Fresh()

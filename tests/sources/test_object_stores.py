@@ -1,0 +1,571 @@
+"""Files on an object store, against a server that answers for S3."""
+
+import contextlib
+import io
+import socket
+import time
+
+import pyarrow as pa
+import pytest
+
+from jammi_lab.core.anchors import Cost, Snapshot, Unknown, Vanished
+from jammi_lab.core.errors import (
+    ExtensionMissing,
+    InvalidArgument,
+    SecretMissing,
+    SourceUnavailable,
+)
+from jammi_lab.core.records import SourceRecord
+from jammi_lab.core.verdicts import Fresh, Stale, Undecidable
+from jammi_lab.sources.base import no_credentials, same_state
+from jammi_lab.sources.credentials import location_options, resolve_credentials, strip_credentials
+from jammi_lab.sources.files import object_stores as objects
+from jammi_lab.sources.files import snapshots as sightings
+from jammi_lab.sources.files.connector import FileConnector
+from jammi_lab.sources.files.formats import check_options
+from jammi_lab.sources.files.fsspec_mount import MountedFilesystem
+from jammi_lab.sources.locations import without_credentials
+from jammi_lab.sources.registry import infer_kind
+from jammi_lab.sources.scratch_duckdb import query
+from tests.contracts.connector import Case, ConnectorSuite, DictMemo, look
+from tests.contracts.journey import JourneySuite, written_journey
+from tests.services.stores import KEY, SECRET, Bucket, bucket_of, parquet_bytes, s3_server
+from tests.sources.test_file_connector import EDITED, FIRST, GROWN, WRITERS, bytes_of
+
+
+def content(kind, rows):
+    sink = io.BytesIO()
+    WRITERS[kind](sink, rows)
+    return sink.getvalue()
+
+
+def source(bucket: Bucket, key, kind=None, **more):
+    location, options, taken = strip_credentials(
+        bucket.url(key), {**bucket.options, **more.pop("options", {})}
+    )
+    given = lambda: (taken, None)  # noqa: E731
+    draft = SourceRecord(
+        name="s", kind=kind or "parquet", location=location, options=options, **more
+    )
+    record = SourceRecord(
+        name="s",
+        kind=infer_kind(location, kind, lambda: resolve_credentials(draft, given)),
+        location=location,
+        options=options,
+        **more,
+    )
+    return FileConnector(record, None, given)
+
+
+class TestObjects(ConnectorSuite):
+    @pytest.fixture(
+        params=[
+            *((kind, "file") for kind in ("parquet", "csv", "ndjson", "arrow")),
+            *((k, p) for k in ("parquet", "csv") for p in ("prefix", "glob")),
+        ],
+        ids=str,
+    )
+    def case(self, request, bucket):
+        kind, place = request.param
+        name = f"d/it's a [1] #%20+é.{kind}"
+        bucket.put("d/.hidden.csv", b"not,it\n")
+        bucket.put(name, content(kind, FIRST))
+        key = {"file": f"d/it's a [[]1] #%20+é.{kind}", "prefix": "d/", "glob": f"d/*.{kind}"}[
+            place
+        ]
+        return Case(
+            source(bucket, key),
+            edit=lambda: bucket.put(name, content(kind, EDITED)),
+            restore=lambda: bucket.put(name, content(kind, FIRST)),
+            grow=lambda: bucket.put(name, content(kind, GROWN)),
+            touch=lambda: bucket.put(name, content(kind, FIRST)),
+            vanish=lambda: bucket.remove("d/"),
+            by_column=kind in ("parquet", "arrow"),
+        )
+
+    def test_what_is_gone_has_vanished(self, case):
+        case.vanish()
+        assert isinstance(case.connector.observe(None, look()), Vanished)
+
+    def test_an_unchanged_object_is_not_read_again(self, case):
+        memo = DictMemo()
+        first, again = self.seen(case, memo), self.seen(case, memo)
+        assert first.cost is Cost.SCAN and again.cost is Cost.METADATA
+
+
+class TestObjectJourney(JourneySuite):
+    """An object whose credential is in a variable, and a prefix whose credential was typed."""
+
+    @pytest.fixture(params=[("parquet", "file"), ("csv", "file"), ("parquet", "prefix")], ids=str)
+    def journey(self, request, bucket, monkeypatch):
+        kind, place = request.param
+        monkeypatch.setenv("BUCKET_SECRET", f"{KEY}:{SECRET}")
+        key, typed, by_column = f"d/x.{kind}", place == "prefix", kind == "parquet"
+        return written_journey(
+            bucket.url("d/" if typed else key),
+            kind,
+            lambda table: bucket.put(key, bytes_of(kind, table)),
+            {"what lies elsewhere": lambda: bucket.put("e/y.csv", b"id\n1\n")},
+            method=f"digest of the {'columns' if by_column else 'bytes'}",
+            by_column=by_column,
+            vanish=lambda: bucket.remove("d/"),
+            options=bucket.options if typed else {"endpoint_url": bucket.endpoint},
+            given={} if typed else {"secret": "BUCKET_SECRET"},
+            again=typed,
+        )
+
+
+def test_a_store_and_duckdb_s_own_reader_give_the_same_rows(bucket):
+    bucket.put("d/x.parquet", parquet_bytes(id=[1, 2], name=["a", "b"]))
+    direct = source(bucket, "d/").relation(None)
+    bucket.put("e/what?.parquet", parquet_bytes(id=[1, 2], name=["a", "b"]))
+    through = source(bucket, "e/").relation(None)
+    assert direct.scoped_secret is not None and direct.filesystem is None
+    assert through.scoped_secret is None and isinstance(through.filesystem, MountedFilesystem)
+    assert query(direct, "FROM it") == query(through, "FROM it") == [(1, "a"), (2, "b")]
+
+
+def test_two_ways_to_one_prefix_never_share_a_credential(bucket):
+    bucket.put("d/x.parquet", parquet_bytes(id=[1]))
+    access = [
+        objects.StoreAccess("s3", {"endpoint_url": bucket.endpoint}, {"key": key, "secret": "s"})
+        for key in ("one", "two")
+    ]
+    held = objects.duckdb_secret(access[0], f"{bucket.name}/d/")
+    assert held is not None
+    assert objects.duckdb_secret(access[0], f"{bucket.name}/d/") is not None
+    assert objects.duckdb_secret(access[1], f"{bucket.name}/") is None
+    assert objects.duckdb_secret(access[1], f"{bucket.name}/d/x") is None
+    assert objects.duckdb_secret(access[1], f"{bucket.name}/e/") is not None
+    del held
+    assert objects.duckdb_secret(access[1], f"{bucket.name}/d/x") is not None
+
+
+def test_the_same_bytes_uploaded_in_parts_are_not_a_change(bucket):
+    rows = parquet_bytes(id=[1, 2, 3])
+    bucket.put("x.parquet", rows)
+    connector, memo = source(bucket, "x.parquet"), DictMemo()
+    before = connector.observe(None, look(memo))
+    [one] = connector.file_set.list_files("parquet")
+    bucket.put_in_parts("x.parquet", rows)
+    [other] = connector.file_set.list_files("parquet")
+    assert one.mark != other.mark
+    assert same_state(before, connector.observe(None, look(memo)))
+
+
+def test_large_objects_are_known_by_what_their_store_says(bucket, monkeypatch):
+    monkeypatch.setattr(sightings, "_MIN_MARKED_BYTES", 100)
+    bucket.put("d/x.parquet", parquet_bytes(id=[1, 2, 3]))
+    connector = source(bucket, "d/")
+    before = connector.observe(None, look(scan_bytes=0))
+    assert (
+        isinstance(before, Snapshot)
+        and before.method == "ETag with size"
+        and before.cost is Cost.METADATA
+    )
+    assert same_state(before, connector.observe(None, look()))
+    bucket.put("d/x.parquet", parquet_bytes(id=[1, 2, 4]))
+    after = connector.observe(None, look())
+    assert isinstance(after, Snapshot) and not same_state(before, after)
+    bucket.put("d/y.parquet", parquet_bytes(id=[5]))
+    assert not same_state(after, connector.observe(None, look()))
+
+
+def test_a_version_id_is_taken_before_an_etag(bucket, monkeypatch):
+    monkeypatch.setattr(sightings, "_MIN_MARKED_BYTES", 100)
+    bucket.client.put_bucket_versioning(
+        Bucket=bucket.name, VersioningConfiguration={"Status": "Enabled"}
+    )
+    bucket.put("x.parquet", parquet_bytes(id=[1]))
+    connector = source(bucket, "x.parquet")
+    before = connector.observe(None, look())
+    assert before.method == "VersionId with size"
+    bucket.put("x.parquet", parquet_bytes(id=[2]))
+    assert not same_state(before, connector.observe(None, look()))
+
+
+def test_the_version_id_of_a_bucket_that_keeps_no_versions_is_none(bucket, monkeypatch):
+    monkeypatch.setattr(sightings, "_MIN_MARKED_BYTES", 1)
+    bucket.put("x.csv", b"a\n1\n")
+    connector = source(bucket, "x.csv", "csv")
+    told = connector.file_set._fs.info
+    # what s3 tells of every object that was written while versioning is suspended; the server of these tests leaves it out
+    monkeypatch.setattr(
+        connector.file_set._fs,
+        "info",
+        lambda path, **how: {**told(path, **how), "VersionId": "null"},
+    )
+    before = connector.observe(None, look())
+    bucket.put("x.csv", b"a\n2\n")
+    assert before.method == "ETag with size" and not same_state(
+        before, connector.observe(None, look())
+    )
+
+
+def test_anchor_content_reads_even_large_objects(bucket, monkeypatch):
+    monkeypatch.setattr(sightings, "_MIN_MARKED_BYTES", 100)
+    bucket.put("x.parquet", parquet_bytes(id=[1]))
+    assert (
+        source(bucket, "x.parquet", anchor="content").observe(None, look()).method
+        == "digest of the columns"
+    )
+
+
+def test_anchor_by_a_column(bucket):
+    bucket.put("x.parquet", parquet_bytes(id=[1, 2], name=["a", "b"]))
+    connector, memo = source(bucket, "x.parquet", anchor="column:id"), DictMemo()
+    connector.check()
+    before = connector.observe(None, look(memo))
+    assert (
+        before.method == "column:id" and connector.observe(None, look(memo)).cost is Cost.METADATA
+    )
+    bucket.put("x.parquet", parquet_bytes(id=[1, 3], name=["a", "b"]))
+    assert not same_state(before, connector.observe(None, look(memo)))
+
+
+def test_one_listing_serves_a_whole_prefix(bucket, monkeypatch):
+    for n in range(5):
+        bucket.put(f"d/{n}.parquet", parquet_bytes(id=[n]))
+    connector, memo = source(bucket, "d/"), DictMemo()
+    connector.observe(None, look(memo))
+    fs, asked = connector.file_set._fs, []
+    plain = fs._call_s3
+    monkeypatch.setattr(
+        fs, "_call_s3", lambda *args, **more: asked.append(args) or plain(*args, **more)
+    )
+    assert connector.observe(None, look(memo)).cost is Cost.METADATA
+    assert [a[0] for a in asked] == ["list_objects_v2"]
+
+
+def test_a_workbook_on_a_store_is_read_as_one_here(tmp_path, bucket):
+    import jammi_lab as jl
+
+    openpyxl = pytest.importorskip("openpyxl")
+    book, sink = openpyxl.Workbook(), io.BytesIO()
+    for row in (["id", "name"], [1, "a"], [2, "b"]):
+        book.active.append(row)
+    book.save(sink)
+    bucket.put("d/b.xlsx", sink.getvalue())
+    with jl.open(tmp_path / "lab") as ws:
+        assert ws.sources.add("book", bucket.url("d/b.xlsx"), options=bucket.options).kind == "xlsx"
+        ws.materialize("t", "SELECT id, name FROM book")
+        assert ws.sql("FROM jammi.t").fetchall() == [(1.0, "a"), (2.0, "b")]
+        assert ws.staleness("t") == Fresh()
+        book.active.append([3, "c"])
+        sink.seek(0)
+        book.save(sink)
+        bucket.put("d/b.xlsx", sink.getvalue())
+        assert isinstance(ws.staleness("t"), Stale)
+
+
+# -- what is wrong -------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_missing_bucket_is_unknown_and_said(bucket):
+    lost = Bucket("no-such-bucket-here", bucket.endpoint, bucket.client)
+    with pytest.raises(SourceUnavailable, match="the bucket does not exist"):
+        source(lost, "d/", "parquet").check()
+    for key in ("x.parquet", "d/", "d/*.parquet"):
+        assert isinstance(source(lost, key, "parquet").observe(None, look()), Unknown)
+
+
+def test_a_missing_key_is_said_by_its_address(bucket):
+    with pytest.raises(
+        SourceUnavailable, match=f"There is no file at s3://{bucket.name}/nothing.csv"
+    ):
+        source(bucket, "nothing.csv").check()
+
+
+def test_a_server_that_is_down_is_unknown_within_seconds(bucket):
+    down = Bucket(bucket.name, "http://127.0.0.1:9", bucket.client)
+    started = time.monotonic()
+    for key in ("x.parquet", "d/"):
+        seen = source(down, key, "parquet").observe(None, look())
+        assert isinstance(seen, Unknown) and "cannot be reached" in seen.why
+    with pytest.raises(SourceUnavailable, match="cannot be reached"):
+        source(down, "x.parquet").check()
+    assert time.monotonic() - started < 15
+
+
+def test_a_server_that_says_nothing_is_asked_twice(bucket, monkeypatch):
+    monkeypatch.setattr(objects, "READ_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        mute = Bucket(bucket.name, f"http://127.0.0.1:{server.getsockname()[1]}", bucket.client)
+        assert isinstance(source(mute, "x.parquet", "parquet").observe(None, look()), Unknown)
+        server.settimeout(0.5)
+        lines = []
+        with contextlib.suppress(TimeoutError):
+            while True:
+                lines.append(server.accept()[0])
+        for line in lines:
+            line.close()
+    assert len(lines) == 2
+
+
+def test_denied_is_unknown_and_not_vanished(bucket, monkeypatch):
+    bucket.put("x.parquet", parquet_bytes(id=[1]))
+    connector = source(bucket, "x.parquet")
+    monkeypatch.setattr(
+        connector.file_set._fs,
+        "info",
+        lambda *a, **k: (_ for _ in ()).throw(PermissionError("Access Denied")),
+    )
+    seen = connector.observe(None, look())
+    assert isinstance(seen, Unknown) and "permission denied" in seen.why
+
+
+def test_torn_parquet_is_said(bucket):
+    bucket.put("x.parquet", parquet_bytes(id=[1])[:-7])
+    with pytest.raises(SourceUnavailable, match="not a complete Parquet file"):
+        source(bucket, "x.parquet").check()
+
+
+def test_decimals_that_duckdb_would_read_as_other_numbers_are_refused(bucket):
+    bucket.put("x.parquet", parquet_bytes(x=pa.array([1], pa.decimal256(45, 2))))
+    with pytest.raises(SourceUnavailable, match=r"'x' of x\.parquet has decimals of 45 digits"):
+        source(bucket, "x.parquet").check()
+    seen = source(bucket, "x.parquet").observe(None, look())
+    assert isinstance(seen, Unknown) and "decimals of 45 digits" in seen.why
+
+
+def test_unknown_options_list_the_known_ones():
+    with pytest.raises(InvalidArgument, match="kay") as error:
+        check_options("csv", {"kay": "1"}, location_options("s3://b/x.csv"))
+    assert all(word in error.value.hint for word in ("delimiter", *objects.OPTIONS))
+    with pytest.raises(InvalidArgument) as error:
+        check_options("csv", {"secret": 12345678}, location_options("s3://b/x.csv"))
+    assert "12345678" not in str(error.value)
+
+
+@pytest.mark.parametrize(("scheme", "extra"), [("gs", "gcs"), ("az", "azure"), ("abfs", "azure")])
+def test_a_missing_library_names_the_extra(scheme, extra, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "gcsfs", None)
+    monkeypatch.setitem(__import__("sys").modules, "adlfs", None)
+    objects._filesystem.cache_clear()
+    connector = FileConnector(SourceRecord(name="s", kind="csv", location=f"{scheme}://b/x.csv"))
+    with pytest.raises(ExtensionMissing) as error:
+        connector.check()
+    assert f"jammi-lab[{extra}]" in error.value.hint
+
+
+@pytest.mark.parametrize(
+    ("location", "module", "name", "expected"),
+    [
+        (
+            "gs://b/x.csv",
+            "gcsfs",
+            "GCSFileSystem",
+            {"token": "tok", "endpoint_url": "http://127.0.0.1:1", "timeout": objects.READ_SECONDS},
+        ),
+        (
+            "az://b/x.csv",
+            "adlfs",
+            "AzureBlobFileSystem",
+            {
+                "sas_token": "tok",
+                "account_name": "k",
+                "account_key": "s",
+                "account_host": "127.0.0.1:1",
+                "anon": False,
+            },
+        ),
+    ],
+)
+def test_the_other_stores_get_their_arguments_and_are_read_through_fsspec(
+    location, module, name, expected, monkeypatch
+):
+    """No server of Google's or Microsoft's is asked here: what is held is how their fsspec filesystems are made and used."""
+    import types
+
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    made = {}
+
+    class Fake(MemoryFileSystem):
+        protocol = location.split(":", 1)[0]
+        cachable = False
+        store: dict = {}
+
+        def __init__(self, **arguments):
+            made.update(arguments)
+            super().__init__()
+
+        @classmethod
+        def _strip_protocol(cls, path):
+            return "/" + path.split("://", 1)[-1].strip("/")
+
+        def unstrip_protocol(self, path):
+            return f"{self.protocol}:/{path}"
+
+        def info(self, path, **more):
+            return {**super().info(path, **more), "etag": str(len(self.store[path].getvalue()))}
+
+    monkeypatch.setitem(__import__("sys").modules, module, types.SimpleNamespace(**{name: Fake}))
+    objects._filesystem.cache_clear()
+    typed = {"key": "k", "secret": "s", "token": "tok", "endpoint_url": "http://127.0.0.1:1"}
+    clean, options, taken = strip_credentials(location, typed)
+    assert set(taken) == {"key", "secret", "token"}
+    connector = FileConnector(
+        SourceRecord(name="s", kind="csv", location=clean, options=options),
+        None,
+        lambda: (taken, None),
+    )
+    connector.file_set._fs.pipe_file("/b/x.csv", b"id\n1\n")
+    try:
+        assert {k: v for k, v in made.items() if k in expected} == expected
+        assert query(connector.relation(None), "FROM it") == [(1,)]
+        memo = DictMemo()
+        assert [connector.observe(None, look(memo)).cost for _ in range(2)] == [
+            Cost.SCAN,
+            Cost.METADATA,
+        ]
+        connector.file_set._fs.rm("/b/x.csv")
+        assert isinstance(connector.observe(None, look(memo)), Vanished)
+    finally:
+        objects._filesystem.cache_clear()
+
+
+# -- credentials ---------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("location", "options", "clean", "taken"),
+    [
+        ("s3://k:s%2F1@b/d/x.csv", {}, "s3://b/d/x.csv", {"key": "k", "secret": "s/1"}),
+        (
+            "s3://b/x.csv",
+            {"key": "k", "secret": "s", "token": "t", "region": "eu"},
+            "s3://b/x.csv",
+            {"key": "k", "secret": "s", "token": "t"},
+        ),
+        (
+            "s3://b/x.csv?s3_access_key_id=k&s3_secret_access_key=s",
+            {},
+            "s3://b/x.csv",
+            {"key": "k", "secret": "s"},
+        ),
+        ("s3://b/what?.csv", {}, "s3://b/what?.csv", {}),
+        (
+            "abfs://container@account.dfs.core.windows.net/x.csv",
+            {},
+            "abfs://container@account.dfs.core.windows.net/x.csv",
+            {},
+        ),
+        ("data/x.csv", {"key": 1}, "data/x.csv", {}),
+    ],
+)
+def test_credentials_are_taken_out_of_address_and_options(location, options, clean, taken):
+    found = strip_credentials(location, options)
+    assert (found[0], found[2]) == (clean, taken)
+    assert not set(found[1]) & set(taken)
+    assert without_credentials(location) == clean
+
+
+def test_an_endpoint_with_a_password_is_refused_without_telling_it():
+    with pytest.raises(InvalidArgument) as error:
+        strip_credentials("s3://b/x.csv", {"endpoint_url": "http://me:hunter2@host"})
+    assert "hunter2" not in str(error.value)
+    with pytest.raises(InvalidArgument):
+        strip_credentials("s3://b/x.csv", {"endpoint_url": "host"})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("k:s", {"key": "k", "secret": "s"}),
+        ("k:s:t:u", {"key": "k", "secret": "s", "token": "t:u"}),
+        ("s", {"secret": "s"}),
+        ('{"key": "k", "token": "t"}', {"key": "k", "token": "t"}),
+    ],
+)
+def test_what_a_secret_s_text_means(text, expected):
+    record = SourceRecord(name="s", kind="csv", location="s3://b/x.csv", secret="X")
+    assert resolve_credentials(record, lambda: ({}, text)).credentials == expected
+
+
+def test_a_secret_that_is_no_json_is_refused_without_telling_it():
+    record = SourceRecord(name="s", kind="csv", location="s3://b/x.csv", secret="X")
+    with pytest.raises(InvalidArgument) as error:
+        resolve_credentials(record, lambda: ({}, '{"key": hunter2}'))
+    assert "hunter2" not in str(error.value)
+
+
+def test_nothing_of_a_credential_is_in_a_repr():
+    access = objects.StoreAccess(
+        "s3", {"endpoint_url": "http://127.0.0.1:9"}, {"key": KEY, "secret": SECRET}
+    )
+    scoped = objects.duckdb_secret(access, "repr/only/")
+    for shown in (repr(access), repr(scoped), access.identity, scoped.name):
+        assert KEY not in shown and SECRET not in shown
+
+
+# -- a workspace ---------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_table_over_a_bucket_says_when_the_bucket_moved_also_after_a_restart(tmp_path, bucket):
+    import jammi_lab as jl
+
+    bucket.put("d/x.parquet", parquet_bytes(id=[1, 2], name=["a", "b"]))
+    with jl.open(tmp_path / "lab") as ws:
+        ws.sources.add("o", bucket.url("d/"), options=bucket.options)
+        ws.materialize("t", "SELECT id FROM o")
+        assert ws.staleness("t") == Fresh()
+        bucket.put("d/x.parquet", parquet_bytes(id=[1, 2], name=["a", "Z"]))
+        assert ws.staleness("t") == Fresh(), "a column that nobody reads"
+    with jl.open(tmp_path / "lab") as ws:
+        verdict = ws.staleness("t")
+        assert isinstance(verdict, Undecidable) and "credential" in verdict.unpinned[0].note
+        with pytest.raises(SecretMissing, match="o"):
+            ws.sql("FROM o")
+        ws.sources.add("o", bucket.url("d/"), options=bucket.options)
+        assert ws.staleness("t") == Fresh()
+        bucket.put("d/y.parquet", parquet_bytes(id=[3], name=["c"]))
+        assert isinstance(ws.staleness("t"), Stale)
+        ws.recompute("t")
+        assert ws.table("t").row_count == 3
+        bucket.remove("d/")
+        assert "gone" in str(ws.staleness("t"))
+
+
+def test_credentials_from_the_environment_are_enough_also_after_a_restart(
+    tmp_path, bucket, monkeypatch
+):
+    import jammi_lab as jl
+
+    bucket.put("x.csv", b"id\n1\n")
+    for name, value in (
+        ("AWS_ACCESS_KEY_ID", KEY),
+        ("AWS_SECRET_ACCESS_KEY", SECRET),
+        ("AWS_ENDPOINT_URL", bucket.endpoint),
+    ):
+        monkeypatch.setenv(name, value)
+    objects._filesystem.cache_clear()
+    for again in (False, True):
+        with jl.open(tmp_path / "lab") as ws:
+            if not again:
+                ws.sources.add("o", bucket.url("x.csv"))
+                ws.materialize("t", "FROM o")
+            assert ws.sql("FROM o").fetchall() == [(1,)]
+            assert ws.staleness("t") == Fresh()
+    objects._filesystem.cache_clear()
+
+
+def test_two_stores_with_a_bucket_of_one_name_are_joined_without_mixing(tmp_path, bucket, endpoint):
+    import jammi_lab as jl
+
+    with s3_server() as second:
+        other = bucket_of(second)
+        other.client.create_bucket(Bucket=bucket.name)
+        other.name = bucket.name
+        bucket.put("x.csv", b"id,here\n1,first\n")
+        other.put("x.csv", b"id,there\n1,second\n")
+        with jl.open(tmp_path / "lab") as ws:
+            ws.sources.add("a", bucket.url("x.csv"), options=bucket.options)
+            ws.sources.add("b", other.url("x.csv"), options=other.options)
+            assert ws.sql("SELECT here, there FROM a JOIN b USING (id)").fetchall() == [
+                ("first", "second")
+            ]
+
+
+def test_nothing_given_is_nothing():
+    assert no_credentials() == ({}, None)

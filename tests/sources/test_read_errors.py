@@ -1,0 +1,106 @@
+import errno
+
+import duckdb
+import pytest
+
+from jammi_lab.sources.read_errors import read_error, reason_of, unreadable_error
+
+
+def said(sql):
+    with duckdb.connect() as connection, pytest.raises(duckdb.Error) as error:
+        connection.execute(sql).fetchall()
+    failure = read_error(str(error.value))
+    assert failure is not None
+    assert len(failure.lines()) <= 5 and "\n" not in failure.message
+    return failure
+
+
+def test_a_late_ragged_line_is_named(tmp_path):
+    (tmp_path / "f.csv").write_text("a,b\n" + "1,2\n" * 40_000 + "1,2,3\n")
+    failure = said(f"SELECT sum(a) FROM read_csv('{tmp_path}/f.csv', delim=',', sample_size=100)")
+    assert failure.message == "f.csv, line 40002: 3 values where 2 are expected."
+
+
+def test_a_late_value_of_another_type_is_named(tmp_path):
+    (tmp_path / "f.csv").write_text("a,b\n" + "1,2\n" * 40_000 + "NA,2\n")
+    failure = said(f"SELECT sum(a) FROM read_csv('{tmp_path}/f.csv', delim=',', sample_size=100)")
+    assert (
+        "f.csv, line 40002" in failure.message
+        and "'a'" in failure.message
+        and "'NA'" in failure.message
+        and '"null": "NA"' in failure.hint
+    )
+
+
+def test_a_header_behind_empty_lines_is_told_from_a_wrong_value(tmp_path):
+    (tmp_path / "f.csv").write_text("\n\na,b\n1,2\n")
+    failure = said(
+        f"SELECT * FROM read_csv('{tmp_path}/f.csv', delim=',', quote='\"', comment='', skip=0, sample_size=-1)"
+    )
+    assert (
+        failure.message
+        == "f.csv, line 3: the header is not on the first line ('a' is not a BIGINT)."
+    )
+    assert "null" not in failure.hint and "lines before it" in failure.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "form", "where"),
+    [
+        ('{"a":1}\n{"a":2\n', "newline_delimited", "line 2"),
+        ("{a:\n", "newline_delimited", "line 1"),
+        ('{"a":1}\n' * 30_000 + '{"a" 2}\n', "newline_delimited", "line 30001"),
+        ('[{"a":1},\n{"a":2},\n{"a" 3}]', "auto", "value 3"),
+    ],
+)
+def test_malformed_json_is_named_with_its_place(tmp_path, text, form, where):
+    (tmp_path / "f.ndjson").write_text(text)
+    assert (
+        said(f"SELECT * FROM read_json('{tmp_path}/f.ndjson', format='{form}')").message
+        == f"f.ndjson, {where}: this is not JSON."
+    )
+
+
+@pytest.mark.parametrize("data", [b"", b"PAR1", b"x" * 100])
+def test_a_torn_parquet_is_named(tmp_path, data):
+    (tmp_path / "f.parquet").write_bytes(data)
+    assert (
+        said(f"SELECT * FROM read_parquet('{tmp_path}/f.parquet')").message
+        == "f.parquet is not a complete Parquet file."
+    )
+
+
+def test_a_file_that_went_is_named(tmp_path):
+    assert (
+        said(f"SELECT * FROM read_parquet('{tmp_path}/f.parquet')").message
+        == "f.parquet no longer exists."
+    )
+
+
+def test_what_is_not_about_a_file_is_not_taken_for_it():
+    with duckdb.connect() as connection:
+        for sql in ("SELECT nope", "SELEC 1", "SELECT 'x'::INT"):
+            with pytest.raises(duckdb.Error) as error:
+                connection.execute(sql)
+            assert read_error(str(error.value)) is None
+
+
+def test_permission_is_told_from_other_trouble():
+    assert (
+        "permission denied"
+        in unreadable_error("f.csv", PermissionError(errno.EACCES, "Permission denied")).message
+    )
+    assert (
+        "input/output error"
+        in unreadable_error("f.csv", OSError(errno.EIO, "Input/output error")).message
+    )
+
+
+def test_a_doubt_is_one_clause():
+    assert reason_of(RuntimeError("first line.\nsecond")) == "first line"
+
+
+def test_a_name_with_a_line_break_stays_on_one_line(tmp_path):
+    assert unreadable_error("a\nb\u202e.csv", PermissionError()).message.startswith(
+        "a\\nb\\u202e.csv cannot be read"
+    )

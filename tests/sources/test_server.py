@@ -1,0 +1,710 @@
+"""PostgreSQL and MySQL as sources, against real servers: the suites that every kind runs, and what is special about a server."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+
+import jammi_lab
+from jammi_lab.core.anchors import Cost
+from jammi_lab.core.errors import SourceUnavailable, SqlError, StatementNotAllowed, TableNotFound
+from jammi_lab.core.records import SourceRecord
+from jammi_lab.core.settings import Settings
+from jammi_lab.core.tenancy import TenantScope
+from jammi_lab.core.verdicts import Fresh, InputVanished, Stale, Undecidable
+from jammi_lab.engine import Engine
+from jammi_lab.engine.engine import EngineSourceAccess
+from jammi_lab.sources import attach as attaching
+from jammi_lab.sources.base import Connector, no_credentials, same_state
+from jammi_lab.sources.databases import postgres
+from jammi_lab.sources.registry import connector_for
+from tests.contracts.connector import Case, ConnectorSuite, DictMemo, look
+from tests.contracts.journey import Journey, JourneySuite
+from tests.services.servers import free_port, run_mysql, run_postgres
+
+pytestmark = pytest.mark.services
+
+
+@dataclass
+class Server:
+    """A database of ours on one of the servers."""
+
+    kind: str
+    url: str
+    run: Callable[..., object]
+    """Runs statements there."""
+
+    def sql(self, *statements: str) -> None:
+        self.run(self.url, *statements)
+
+
+@pytest.fixture(params=["postgresql", "mysql"])
+def server(request) -> Server:
+    if request.param == "postgresql":
+        return Server("postgresql", request.getfixturevalue("postgres_url"), run_postgres)
+    return Server("mysql", request.getfixturevalue("mysql_url"), run_mysql)
+
+
+@pytest.fixture
+def table(server) -> Iterator[str]:
+    """The name of a table of this test alone; dropped afterwards."""
+    name = f"t_{secrets.token_hex(4)}"
+    yield name
+    server.sql(f"DROP TABLE IF EXISTS {name}")
+
+
+@pytest.fixture
+def engine(tmp_path) -> Iterator[Engine]:
+    made = Engine(Settings(), tmp_path / "spill")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def connect(engine) -> Callable[..., Connector]:
+    def connect(server: Server, **record: object) -> Connector:
+        said = {"name": "s", "kind": server.kind, "location": server.url, **record}
+        return connector_for(
+            SourceRecord(**said),
+            None,
+            None,
+            no_credentials,
+            EngineSourceAccess(engine, TenantScope()),
+        )
+
+    return connect
+
+
+def make(server: Server, table: str) -> None:
+    server.sql(
+        f"CREATE TABLE {table} (id integer PRIMARY KEY, name varchar(20), note varchar(20))",
+        f"INSERT INTO {table} VALUES (1, 'a', 'x'), (2, 'b', 'x'), (3, 'c', 'x')",
+    )
+
+
+class TestAsAConnector(ConnectorSuite):
+    @pytest.fixture
+    def case(self, server, table, connect, fresh_schema) -> Case:
+        name = f"{fresh_schema}.{table}" if fresh_schema else table
+        server.sql(
+            f"CREATE TABLE {name} (id integer PRIMARY KEY, name varchar(20))",
+            f"INSERT INTO {name} VALUES (1, 'a'), (2, 'b'), (3, 'c')",
+        )
+        other = f"CREATE TABLE {name}_other (i integer)"
+        return Case(
+            connector=connect(server, options={"schemas": [fresh_schema]})
+            if fresh_schema
+            else connect(server),
+            edit=lambda: server.sql(f"UPDATE {name} SET name = 'B' WHERE id = 2"),
+            restore=lambda: server.sql(f"UPDATE {name} SET name = 'b' WHERE id = 2"),
+            grow=lambda: server.sql(f"INSERT INTO {name} VALUES (4, 'd')"),
+            touch=lambda: server.sql(
+                f"UPDATE {name} SET name = name", other, f"DROP TABLE {name}_other"
+            ),
+            vanish=lambda: server.sql(f"DROP TABLE {name}"),
+            tables=[table],
+            table=table,
+        )
+
+    @pytest.fixture
+    def fresh_schema(self, server) -> Iterator[str]:
+        name = f"s_{secrets.token_hex(4)}"
+        server.sql(f"CREATE SCHEMA {name}")
+        yield name
+        server.sql(
+            f"DROP SCHEMA {name} CASCADE" if server.kind == "postgresql" else f"DROP SCHEMA {name}"
+        )
+
+
+class TestInAWorkspace(JourneySuite):
+    @pytest.fixture
+    def journey(self, server, table) -> Journey:
+        make(server, table)
+        idle = {
+            "an update that changes nothing": lambda: server.sql(f"UPDATE {table} SET name = name"),
+            "a change that is undone": lambda: server.sql(
+                f"UPDATE {table} SET name = 'z' WHERE id = 1",
+                f"UPDATE {table} SET name = 'a' WHERE id = 1",
+            ),
+            "another table": lambda: server.sql(
+                f"CREATE TABLE {table}_2 (i integer)",
+                f"INSERT INTO {table}_2 VALUES (1)",
+                f"DROP TABLE {table}_2",
+            ),
+            "a rewrite": lambda: server.sql(
+                f"VACUUM FULL {table}" if server.kind == "postgresql" else f"OPTIMIZE TABLE {table}"
+            ),
+        }
+        return Journey(
+            location=server.url,
+            kind=server.kind,
+            method="digest of the rows, by the server",
+            edit=lambda: server.sql(f"UPDATE {table} SET name = 'B' WHERE id = 2"),
+            edit_note=lambda: server.sql(f"UPDATE {table} SET note = 'y' WHERE id = 2"),
+            grow=lambda: server.sql(f"INSERT INTO {table} VALUES (4, 'd', 'x')"),
+            widen=lambda: server.sql(f"ALTER TABLE {table} ADD COLUMN extra integer DEFAULT 7"),
+            idle=idle,
+            vanish=lambda: server.sql(f"DROP TABLE {table}"),
+            table=table,
+        )
+
+
+class TestViewInAWorkspace(JourneySuite):
+    """A view over a view, as an owner of tables gives it to others."""
+
+    @pytest.fixture
+    def journey(self, server, table) -> Iterator[Journey]:
+        make(server, table)
+        below, view = f"{table}_below", f"{table}_view"
+        sql, put = server.sql, "CREATE OR REPLACE VIEW"
+        sql(
+            f"CREATE VIEW {below} AS SELECT * FROM {table}",
+            f"CREATE VIEW {view} AS SELECT id, name, note FROM {below} WHERE id > 0",
+        )
+        yield Journey(
+            location=server.url,
+            kind=server.kind,
+            method="digest of the rows, by the server",
+            edit=lambda: sql(f"UPDATE {table} SET name = 'B' WHERE id = 2"),
+            edit_note=lambda: sql(f"UPDATE {table} SET note = 'y' WHERE id = 2"),
+            grow=lambda: sql(f"INSERT INTO {table} VALUES (4, 'd', 'x')"),
+            widen=lambda: sql(f"{put} {view} AS SELECT id, name, note, 7 AS extra FROM {below}"),
+            idle={
+                "a row that it does not show": lambda: sql(
+                    f"INSERT INTO {table} VALUES (-1, 'd', 'x')"
+                ),
+                "a change that is undone": lambda: sql(
+                    f"UPDATE {table} SET name = 'z' WHERE id = 1",
+                    f"UPDATE {table} SET name = 'a' WHERE id = 1",
+                ),
+                "another text": lambda: sql(
+                    f"{put} {view} AS SELECT id, name, note FROM {below} WHERE id >= 1"
+                ),
+            },
+            vanish=lambda: sql(f"DROP VIEW {view}"),
+            table=view,
+            deep=True,
+        )
+        sql(f"DROP VIEW IF EXISTS {view}", f"DROP VIEW IF EXISTS {below}")
+
+
+# -- what is special about a server ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ws(tmp_path) -> Iterator[jammi_lab.Workspace]:
+    with jammi_lab.open(tmp_path / "ws") as opened:
+        yield opened
+
+
+@pytest.fixture
+def filled(server, table) -> str:
+    make(server, table)
+    return table
+
+
+def answers_late() -> socket.socket:
+    """A server that takes connections and says nothing."""
+    return socket.create_server(("127.0.0.1", 0))
+
+
+def address(server: Server, port: int, password: str = "") -> str:
+    return f"{server.kind}://someone{':' if password else ''}{password}@127.0.0.1:{port}/db"
+
+
+def test_a_server_that_is_down_is_told_in_one_sentence_and_leaves_nothing_registered(ws, server):
+    with pytest.raises(SourceUnavailable, match=r"cannot be (read|reached)") as caught:
+        ws.sources.add("crm", address(server, free_port(), "hunter2000"))
+    assert (
+        "hunter2000" not in "".join(caught.value.rendered_lines())
+        and len(caught.value.rendered_lines()) <= 5
+    )
+    assert "crm" not in ws.sources
+
+
+def test_what_is_wrong_with_a_server_is_said_once_with_the_name_of_the_source(ws, server):
+    ws.sources.add("crm", address(server, free_port()), check=False)
+    with pytest.raises(
+        SourceUnavailable, match=r"^The source 'crm' cannot be read: the server \S+: "
+    ) as caught:
+        ws.sql("FROM crm.t")
+    assert str(caught.value).count("cannot be") == 1
+
+
+def test_a_server_that_goes_down_makes_verdicts_undecidable_and_other_sources_work(
+    ws, server, filled, tmp_path
+):
+    (tmp_path / "f.csv").write_text("a\n1\n")
+    ws.sources.add("f", str(tmp_path / "f.csv"))
+    ws.sources.add("crm", server.url)
+    ws.materialize("t", f"SELECT id FROM crm.{filled}")
+    ws.materialize("u", "SELECT a FROM f")
+    ws.sources.add("crm", address(server, free_port()), check=False, replace=True)
+    verdict = ws.staleness("t")
+    assert isinstance(verdict, Undecidable) and "cannot be" in str(verdict)
+    assert isinstance(ws.staleness("u"), Fresh)
+    with pytest.raises(SourceUnavailable, match="The source 'crm' cannot be read"):
+        ws.sql(f"SELECT * FROM crm.{filled}")
+    assert ws.sql("SELECT a FROM f").fetchall() == [(1,)]
+    ws.sources.add("crm", server.url, replace=True)
+    assert isinstance(ws.staleness("t"), Fresh), (
+        "the same address again: the anchors can be compared"
+    )
+
+
+def test_a_server_that_never_answers_is_undecidable_in_time(ws, server, filled):
+    ws.sources.add("crm", server.url)
+    ws.materialize("t", f"SELECT id FROM crm.{filled}")
+    ws.settings.set("look.timeout_seconds", 1)
+    with answers_late() as silent:
+        ws.sources.add("crm", address(server, silent.getsockname()[1]), check=False, replace=True)
+        started = time.monotonic()
+        assert isinstance(ws.staleness("t"), Undecidable)
+        assert isinstance(ws.status()["t"].verdict, Undecidable)
+        assert time.monotonic() - started < 12
+        assert ws.sql("SELECT 1").fetchall() == [(1,)]
+
+
+def test_a_server_that_says_no_word_is_told_before_the_extension_waits_for_it(
+    ws, server, monkeypatch
+):
+    monkeypatch.setattr(attaching, "CONNECT_SECONDS", 1)
+    monkeypatch.setattr(postgres, "CONNECT_SECONDS", 2)  # libpq counts less than two seconds as two
+    with answers_late() as silent:
+        started = time.monotonic()
+        with pytest.raises(SourceUnavailable, match="it does not respond"):
+            ws.sources.add("crm", address(server, silent.getsockname()[1]))
+        assert time.monotonic() - started < 8
+
+
+def test_a_source_whose_server_hangs_can_be_replaced_and_removed_at_once(ws):
+    """A server that begins to speak and goes silent: DuckDB's reader of MySQL waits for it without a limit."""
+    ws.settings.set("look.timeout_seconds", 1)
+    held: list[socket.socket] = []
+
+    def greet() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                line, _ = listening.accept()
+                held.append(line)
+                line.sendall(b"J")
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        greeter = threading.Thread(target=greet)
+        greeter.start()
+        location = f"mysql://someone@127.0.0.1:{listening.getsockname()[1]}/db"
+        ended = threading.Event()
+
+        def use() -> None:
+            with contextlib.suppress(SourceUnavailable):
+                ws.sources.add("crm", location)
+            started = time.monotonic()
+            ws.sources.add("crm", location, check=False)
+            ws.sources.remove("crm")
+            if time.monotonic() - started < 3:
+                ended.set()
+
+        user = threading.Thread(target=use)
+        user.start()
+        in_time = ended.wait(30)
+        listening.shutdown(socket.SHUT_RDWR)
+        for line in held:
+            line.close()
+        greeter.join()
+        user.join()
+        assert in_time
+
+
+def test_a_dropped_table_is_input_vanished_and_one_that_comes_back_is_fresh(ws, server, filled):
+    ws.sources.add("crm", server.url)
+    ws.materialize("t", f"SELECT id, name FROM crm.{filled}")
+    server.sql(f"DROP TABLE {filled}")
+    verdict = ws.staleness("t")
+    assert isinstance(verdict, Stale) and isinstance(verdict.reasons[0], InputVanished)
+    with pytest.raises(TableNotFound, match=filled):
+        ws.sql(f"SELECT * FROM crm.{filled}")
+    make(server, filled)
+    assert isinstance(ws.staleness("t"), Fresh)
+
+
+def test_a_column_of_another_type_is_read_as_it_is_now(ws, server, filled):
+    ws.sources.add("crm", server.url)
+    ws.sql(f"SELECT id, name FROM crm.{filled}").fetchall()
+    ws.materialize("t", f"SELECT id FROM crm.{filled}")
+    real = "double precision" if server.kind == "postgresql" else "double"
+    server.sql(
+        f"ALTER TABLE {filled} {'ALTER id TYPE' if server.kind == 'postgresql' else 'MODIFY id'} {real}"
+    )
+    server.sql(f"UPDATE {filled} SET id = id + 0.5")
+    assert ws.sql(f"SELECT id FROM crm.{filled} ORDER BY id").fetchall() == [(1.5,), (2.5,), (3.5,)]
+    assert isinstance(ws.staleness("t"), Stale)
+    server.sql(f"ALTER TABLE {filled} DROP COLUMN note")
+    assert [c.name for c in ws.sources["crm"].columns(filled)] == ["id", "name"]
+    with pytest.raises(SqlError, match="no column note"):
+        ws.sql(f"SELECT note FROM crm.{filled}")
+
+
+def test_tables_are_addressed_by_schema_or_by_name_where_that_is_clear(ws, server, filled):
+    other = f"s_{secrets.token_hex(4)}"
+    server.sql(
+        f"CREATE SCHEMA {other}",
+        f"CREATE TABLE {other}.{filled} (x integer)",
+        f"CREATE TABLE {other}.alone_{other} (x integer)",
+    )
+    try:
+        home = "public" if server.kind == "postgresql" else server.url.rsplit("/", 1)[1]
+        ws.sources.add(
+            "crm", server.url, options={"schemas": [home, other]} if server.kind == "mysql" else {}
+        )
+        assert {filled, f"{other}.{filled}", f"{other}.alone_{other}"} <= set(
+            ws.sources["crm"].tables()
+        )
+        count = "SELECT count(*) FROM"
+        assert ws.sql(f"{count} crm.{filled}").fetchall() == [(3,)]
+        assert ws.sql(f"{count} crm.{home}.{filled}").fetchall() == [(3,)]
+        assert ws.sql(f"{count} crm.{other}.{filled}").fetchall() == [(0,)]
+        assert ws.sql(f"{count} crm.alone_{other}").fetchall() == [(0,)]
+        assert ws.sql(
+            f"SELECT {filled}.id, o.x FROM crm.{home}.{filled} LEFT JOIN crm.{other}.{filled} o ON o.x = id ORDER BY 1 LIMIT 1"
+        ).fetchall() == [(1, None)]
+        ws.materialize("t", f"SELECT id FROM crm.{home}.{filled}")
+        ws.materialize("u", f"SELECT id FROM crm.{filled}")
+        assert ws.table("t").inputs == ws.table("u").inputs
+        with pytest.raises(TableNotFound, match="is a database, not a table"):
+            ws.sql("SELECT * FROM crm")
+    finally:
+        server.sql(
+            f"DROP TABLE {other}.{filled}",
+            f"DROP TABLE {other}.alone_{other}",
+            f"DROP SCHEMA {other}",
+        )
+
+
+def test_the_server_s_functions_are_refused_to_statements(ws, server, filled):
+    ws.sources.add("crm", server.url)
+    ws.sql(f"SELECT * FROM crm.{filled}").fetchall()
+    [alias] = [a for s in ws._services.engine._sessions.values() for a in s.attachments.aliases]
+    for text in (
+        f"SELECT * FROM postgres_query('{alias}', 'SELECT 1')",
+        f"SELECT * FROM mysql_query('{alias}', 'SELECT 1')",
+        f"CALL postgres_execute('{alias}', 'COMMIT')",
+        f"CALL mysql_execute('{alias}', 'COMMIT')",
+        "CALL pg_clear_cache()",
+        "CALL mysql_clear_cache()",
+        "CALL postgres_attach('host=127.0.0.1')",
+        "SELECT * FROM postgres_scan('host=127.0.0.1', 'public', 't')",
+        "SELECT * FROM postgres_scan_pushdown('host=127.0.0.1', 'public', 't')",
+        "SELECT * FROM postgres_attach('host=127.0.0.1')",
+        f"SELECT * FROM postgres_configure_pool(catalog_name='{alias}', max_connections=0)",
+        "SELECT * FROM sqlite_scan('/tmp/x', 't')",
+        f"SELECT * FROM {alias}.{filled}",
+        f"SELECT * FROM {alias}.public.{filled}",
+        f"ATTACH '' AS x (TYPE {server.kind.replace('postgresql', 'postgres')})",
+        "CREATE SECRET s (TYPE postgres)",
+        "SELECT * FROM duckdb_secrets()",
+        "SELECT * FROM duckdb_databases()",
+        "SET pg_debug_show_queries = true",
+    ):
+        with pytest.raises((StatementNotAllowed, TableNotFound)):
+            ws.sql(text)
+
+
+def test_a_point_look_up_is_sent_and_not_fetched(ws, server, filled, capfd):
+    ws.sources.add("crm", server.url)
+    ws.sql(f"SELECT 1 FROM crm.{filled}").fetchall()
+    word = "pg" if server.kind == "postgresql" else "mysql"
+    ws._services.engine.session(None).main.execute(f"SET GLOBAL {word}_debug_show_queries = true")
+    capfd.readouterr()
+    assert ws.sql(f"SELECT name FROM crm.{filled} WHERE id = 2").fetchall() == [("b",)]
+    sent = capfd.readouterr().err
+    scan = next(
+        line
+        for line in sent.splitlines()
+        if line.startswith(('COPY (SELECT "', "SELECT `")) and filled in line
+    )
+    assert "id" in scan.split("WHERE")[1] and "= 2" in scan.replace("'2'", "2")
+    assert "note" not in scan, "a column that nobody reads is not fetched"
+
+
+def test_nothing_is_held_on_the_server_when_the_call_has_returned(ws, server, filled):
+    server.sql(
+        *(
+            f"INSERT INTO {filled} SELECT id + {3 * 2**n}, name, note FROM {filled}"
+            for n in range(14)
+        )
+    )
+    ws.sources.add("crm", server.url)
+    result = ws.sql(f"SELECT * FROM crm.{filled}")
+    server.sql(f"ALTER TABLE {filled} ADD COLUMN more integer")  # would wait for whoever reads it
+    assert result.arrow().num_rows == 3 * 2**14
+
+
+def test_a_shallow_look_scans_no_large_table_and_says_what_would(ws, server, filled):
+    ws.sources.add("crm", server.url, anchor="content")
+    ws.materialize("t", f"SELECT id, name FROM crm.{filled}")
+    ws.settings.set("look.scan_rows", 0)
+    server.sql(
+        f"INSERT INTO {filled} VALUES (9, 'q', 'x')",
+        f"ANALYZE {'' if server.kind == 'postgresql' else 'TABLE '}{filled}",
+    )
+    verdict = ws.status()["t"].verdict
+    assert (
+        isinstance(verdict, Undecidable)
+        and "would scan about" in str(verdict)
+        and "ws.status(deep=True)" in str(verdict)
+    )
+    assert isinstance(ws.staleness("t"), Stale) and isinstance(
+        ws.status(deep=True)["t"].verdict, Stale
+    )
+
+
+def test_a_log_that_stands_still_makes_the_second_look_cheap(server, filled, connect):
+    memo = DictMemo()
+    one = connect(server)
+    seen = [one.observe(filled, look(memo, racy_seconds=0.0)) for _ in range(3)]
+    assert seen[0].cost is Cost.SCAN
+    if seen[0] != seen[-1]:  # the server may be busy with others
+        assert seen[-1].cost is Cost.METADATA
+    assert same_state(seen[0], seen[-1])
+    server.sql(f"UPDATE {filled} SET name = 'z' WHERE id = 1")
+    assert not same_state(seen[0], one.observe(filled, look(memo, racy_seconds=0.0)))
+
+
+def test_one_row_twice_is_not_two_other_rows_twice(server, table, connect):
+    server.sql(
+        f"CREATE TABLE {table} (id integer, name varchar(20))",
+        f"INSERT INTO {table} VALUES (1, 'a'), (1, 'a')",
+    )
+    before = connect(server).observe(table, look())
+    server.sql(f"UPDATE {table} SET name = 'b'")
+    assert not same_state(before, connect(server).observe(table, look()))
+
+
+def test_values_that_change_places_are_seen_by_who_reads_both_columns(server, filled, connect):
+    before = connect(server).observe(filled, look())
+    server.sql(f"UPDATE {filled} SET name = CASE id WHEN 1 THEN 'b' WHEN 2 THEN 'a' ELSE name END")
+    after = connect(server).observe(filled, look())
+    assert (
+        same_state(before, after, ("name",))
+        and same_state(before, after, ("id",))
+        and not same_state(before, after)
+    )
+
+
+def test_null_and_empty_and_quotes_are_told_apart(server, table, connect):
+    server.sql(
+        f"CREATE TABLE {table} (id integer, name varchar(20))",
+        f"INSERT INTO {table} VALUES (1, NULL)",
+    )
+    states = []
+    for value in (
+        "''",
+        "'N'",
+        "'NULL'",
+        "','",
+        "'\"'",
+        "'\"\"'",
+        "'()'",
+        "' '",
+        "'a'",
+        "'A'",
+        "'a '",
+    ):
+        states.append(connect(server).observe(table, look()))
+        server.sql(f"UPDATE {table} SET name = {value}")
+    states.append(connect(server).observe(table, look()))
+    assert len({state.whole for state in states}) == len(states)
+
+
+def test_a_table_written_while_it_is_read_is_anchored_on_what_was_read(ws, server, table):
+    server.sql(
+        f"CREATE TABLE {table} (id integer PRIMARY KEY, v integer, filler varchar(200))",
+        f"INSERT INTO {table} VALUES (1, 0, repeat('x', 150))",
+    )
+    server.sql(
+        *(f"INSERT INTO {table} SELECT id + {2**n}, 0, filler FROM {table}" for n in range(15))
+    )
+    ws.sources.add("crm", server.url)
+    stop, problems = threading.Event(), []
+
+    def write() -> None:
+        try:
+            while not stop.is_set():
+                server.sql(f"UPDATE {table} SET v = v + 1")
+        except Exception as error:
+            problems.append(error)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        made = [
+            ws.materialize(
+                f"t{n}", f"SELECT min(v) AS low, max(v) AS high, count(*) AS n FROM crm.{table}"
+            )
+            for n in range(3)
+        ]
+    finally:
+        stop.set()
+        writer.join()
+    assert not problems
+    for n in range(len(made)):
+        [(low, high, count)] = ws.sql(f"SELECT low, high, n FROM jammi.t{n}").fetchall()
+        assert low == high and count == 2**15, "the rows are of several states"
+        server.sql(f"UPDATE {table} SET v = {low + 1}")
+        assert not isinstance(ws.staleness(f"t{n}"), Fresh)
+        server.sql(f"UPDATE {table} SET v = {low}")
+        verdict = ws.staleness(f"t{n}")
+        assert isinstance(verdict, Fresh if server.kind == "postgresql" else Fresh | Undecidable), (
+            verdict
+        )
+
+
+def test_two_hundred_tables_on_one_source_observe_it_once(ws, server, filled, monkeypatch):
+    ws.sources.add("crm", server.url)
+    for n in range(20):
+        ws.materialize(
+            f"t{n}",
+            f"SELECT id, {n} AS n FROM crm.{filled}"
+            if n % 2
+            else f"SELECT name, {n} AS n FROM crm.{filled}",
+        )
+    from jammi_lab.sources.databases.server import ServerConnector
+
+    seen = []
+    observe = ServerConnector.observe
+    monkeypatch.setattr(
+        ServerConnector, "observe", lambda self, *args: seen.append(args[0]) or observe(self, *args)
+    )
+    assert all(isinstance(row.verdict, Fresh) for row in ws.status())
+    assert seen == [filled]
+
+
+def test_a_removed_source_is_detached(ws, server, filled):
+    ws.sources.add("crm", server.url)
+    ws.sql(f"SELECT * FROM crm.{filled}").fetchall()
+    [session] = ws._services.engine._sessions.values()
+    assert len(session.attachments.aliases) == 1
+    ws.sources.remove("crm")
+    assert session.attachments.aliases == []
+
+
+def test_a_source_that_another_takes_the_place_of_is_detached(ws, server, filled, tmp_path):
+    ws.sources.add("crm", server.url)
+    ws.sql(f"SELECT * FROM crm.{filled}").fetchall()
+    (tmp_path / "f.csv").write_text("a\n1\n")
+    ws.sources.add("crm", str(tmp_path / "f.csv"), replace=True)
+    [session] = ws._services.engine._sessions.values()
+    assert session.attachments.aliases == [] and ws.sql("SELECT a FROM crm").fetchall() == [(1,)]
+
+
+def test_another_tenant_has_no_attachment_of_ours(ws, server, filled):
+    with ws.tenant("acme"):
+        ws.sources.add("crm", server.url)
+        assert ws.sql(f"SELECT count(*) FROM crm.{filled}").fetchall() == [(3,)]
+    with ws.tenant("globex"), pytest.raises(TableNotFound):
+        ws.sql(f"SELECT * FROM crm.{filled}")
+    by_tenant = {
+        tenant: session.attachments.aliases
+        for tenant, session in ws._services.engine._sessions.items()
+    }
+    assert len(by_tenant["acme"]) == 1 and not any(
+        aliases for tenant, aliases in by_tenant.items() if tenant != "acme"
+    )
+
+
+def test_each_tenant_sees_its_own_rows_and_goes_stale_by_them_alone(ws, server, filled):
+    server.sql(
+        f"UPDATE {filled} SET note = CASE id WHEN 1 THEN 'acme' WHEN 2 THEN 'globex' ELSE NULL END"
+    )
+    ws.sources.add("crm", server.url, tenant_column="note")
+    with ws.tenant("acme"):
+        assert ws.sql(f"SELECT id FROM crm.{filled} ORDER BY id").fetchall() == [(1,), (3,)]
+        ws.materialize("t", f"SELECT id, name FROM crm.{filled}")
+        server.sql(f"UPDATE {filled} SET name = 'z' WHERE id = 2")
+        assert isinstance(ws.staleness("t"), Fresh)
+        server.sql(f"UPDATE {filled} SET name = 'z' WHERE id = 1")
+        assert isinstance(ws.staleness("t"), Stale)
+    assert ws.sql(f"SELECT id FROM crm.{filled}").fetchall() == [(3,)]
+
+
+def sent_for(
+    ws, server: Server, tenant: str | None, sql: str, capfd
+) -> tuple[list[tuple], list[str]]:
+    """The rows that a tenant gets, and what was sent to read them from the table t."""
+    word = "pg" if server.kind == "postgresql" else "mysql"
+    with ws.tenant(tenant) if tenant else contextlib.nullcontext():
+        ws.sql(sql).fetchall()
+        ws._services.engine.session(tenant).main.execute(
+            f"SET GLOBAL {word}_debug_show_queries = true"
+        )
+        capfd.readouterr()
+        rows = ws.sql(sql).fetchall()
+    said = capfd.readouterr().err.splitlines()
+    return rows, [
+        line
+        for line in said
+        if line.startswith(("COPY (SELECT", "SELECT `"))
+        and "WHERE" in line
+        and ("owner" in line or '"note"' in line)
+    ]
+
+
+@pytest.mark.parametrize(("tenant", "ids"), [("acme", [1, 2, 4]), ("globex", [3, 4]), (None, [4])])
+def test_the_server_sends_a_tenant_s_rows_and_not_the_table(ws, server, table, capfd, tenant, ids):
+    server.sql(
+        f"CREATE TABLE {table} (id integer, owner varchar(20), wide numeric(50, 2), label varchar(20))",
+        f"INSERT INTO {table} VALUES (1, 'acme', 1.5, 'a'), (2, 'AcMe', 2.5, 'é'), (3, 'globex', 3.5, 'c'), (4, NULL, 4.5, 'd')",
+    )
+    ws.sources.add("crm", server.url, tenant_column="owner")
+    for columns in ("id", "id, wide"):
+        rows, sent = sent_for(
+            ws, server, tenant, f"SELECT {columns} FROM crm.{table} ORDER BY id", capfd
+        )
+        assert [row[0] for row in rows] == ids
+        assert sent and all(
+            "owner" in line.split("WHERE", 1)[1] and "label" not in line for line in sent
+        ), sent
+        assert any("IS NULL" in line for line in sent) and (
+            tenant is None or any(">=" in line for line in sent)
+        )
+        exact = (
+            "translate(" if server.kind == "postgresql" else "LOWER("
+        )  # the range holds names of others
+        assert tenant is None or any(exact in line for line in sent), sent
+
+
+def test_a_tenant_s_number_is_compared_as_a_number(ws, server, table, capfd):
+    server.sql(
+        f"CREATE TABLE {table} (id integer, owner integer)",
+        f"INSERT INTO {table} VALUES (1, 7), (2, 8), (3, NULL)",
+    )
+    ws.sources.add("crm", server.url, tenant_column="owner")
+    rows, sent = sent_for(ws, server, "7", f"SELECT id FROM crm.{table} ORDER BY id", capfd)
+    assert (
+        rows == [(1,), (3,)]
+        and all("owner" in line.split("WHERE", 1)[1] for line in sent)
+        and len(sent) >= 1
+    )
+    rows, _ = sent_for(ws, server, "acme", f"SELECT id FROM crm.{table} ORDER BY id", capfd)
+    assert rows == [(3,)]
+
+
+def test_a_wide_number_does_not_open_the_rows_of_others(ws, server, table):
+    kind = "numeric" if server.kind == "postgresql" else "decimal(50, 3)"
+    server.sql(
+        f"CREATE TABLE {table} (id integer, owner varchar(9), n {kind})",
+        f"INSERT INTO {table} VALUES (1, 'acme', 1), (2, 'globex', 2)",
+    )
+    ws.sources.add("crm", server.url, tenant_column="owner")
+    with ws.tenant("acme"):
+        assert ws.sql(f"SELECT id FROM crm.{table}").fetchall() == [(1,)]
+        assert ws.sql(f"SELECT id, n::DOUBLE FROM crm.{table}").fetchall() == [(1, 1.0)]
+        assert ws.sql(f"SELECT count(*) FROM crm.{table}").fetchall() == [(1,)]
+    assert ws.sql(f"SELECT id FROM crm.{table}").fetchall() == []

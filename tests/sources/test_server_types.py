@@ -1,0 +1,328 @@
+"""Types of servers at the edges of DuckDB's: the server's name of a type, conditions, values."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+
+import jammi_lab
+from jammi_lab.core.anchors import Anchor, Input, InputKind, Snapshot
+from jammi_lab.core.errors import SourceUnavailable
+from jammi_lab.core.verdicts import Fresh, Stale
+from jammi_lab.sources.databases.server import ServerConnector
+from tests.services.servers import run_mysql, run_postgres
+
+pytestmark = pytest.mark.services
+
+
+class Server:
+    """A database of ours on one of the servers, as the source `s` of a workspace."""
+
+    def __init__(self, kind: str, url: str, ws: jammi_lab.Workspace) -> None:
+        self.kind, self.url, self.ws = kind, url, ws
+        self.table = f"t_{secrets.token_hex(4)}"
+        ws.sources.add("s", url)
+
+    def run(self, *statements: str) -> list[tuple[object, ...]]:
+        run = run_postgres if self.kind == "postgresql" else run_mysql
+        return run(self.url, *(s.replace("{t}", self.table) for s in statements))
+
+    def sql(self, statement: str) -> list[tuple[object, ...]]:
+        return self.ws.sql(statement.replace("{t}", f"s.{self.table}")).fetchall()
+
+
+def open_server(kind: str, url: str, folder) -> Iterator[Server]:
+    with jammi_lab.open(folder / "ws") as ws:
+        server = Server(kind, url, ws)
+        yield server
+        server.run("DROP TABLE IF EXISTS {t}")
+
+
+@pytest.fixture
+def postgres(postgres_url, tmp_path) -> Iterator[Server]:
+    yield from open_server("postgresql", postgres_url, tmp_path)
+
+
+@pytest.fixture
+def mysql(mysql_url, tmp_path) -> Iterator[Server]:
+    yield from open_server("mysql", mysql_url, tmp_path)
+
+
+# -- the server's name of a type
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "mysql"])
+def test_another_type_on_the_server_is_an_advance_of_those_who_read_the_column(kind, request):
+    server = request.getfixturevalue("postgres" if kind == "postgresql" else "mysql")
+    ws = server.ws
+    server.run("CREATE TABLE {t} (id integer, v text)", "INSERT INTO {t} VALUES (1, 'a')")
+    ws.materialize("reads", f"SELECT v FROM s.{server.table}")
+    ws.materialize("reads_not", f"SELECT id FROM s.{server.table}")
+    change = "ALTER v TYPE varchar(9)" if kind == "postgresql" else "MODIFY v varchar(9)"
+    server.run(f"ALTER TABLE {{t}} {change}")
+    verdict = ws.staleness("reads")
+    assert isinstance(verdict, Stale) and "changed its columns" in str(verdict)
+    assert isinstance(ws.staleness("reads_not"), Fresh)
+    ws.recompute()
+    assert isinstance(ws.staleness("reads"), Fresh)
+
+
+def test_the_name_of_a_type_does_not_depend_on_the_settings_of_the_role(postgres):
+    ws, name = postgres.ws, f"mood_{postgres.table}"
+    postgres.run(
+        f"CREATE DOMAIN {name} AS text",
+        f"CREATE TABLE {{t}} (v {name})",
+        "INSERT INTO {t} VALUES ('a')",
+    )
+    database = postgres.url.rsplit("/", 1)[1]
+    try:
+        ws.materialize("t", f"SELECT v FROM s.{postgres.table}")
+        postgres.run(f'ALTER DATABASE "{database}" SET search_path = pg_catalog')
+        ws.sources.add("s", postgres.url + "?sslmode=prefer", replace=True)  # another connection
+        assert isinstance(ws.staleness("t"), Fresh)
+    finally:
+        postgres.run(f'ALTER DATABASE "{database}" RESET ALL')
+        postgres.run(f"DROP TABLE public.{postgres.table}", f"DROP DOMAIN public.{name}")
+
+
+def test_an_anchor_of_an_earlier_release_is_compared_as_before():
+    snapshot = Snapshot(
+        columns={"v": "VARCHAR"}, whole="1", method="m", server_types={"v": "citext"}
+    )
+    anchor = snapshot.anchor(Input(InputKind.SOURCE, "s"))
+    former = msgspec.structs.replace(anchor, server_types=msgspec.UNSET)
+    assert b"server_types" not in msgspec.json.encode(former)
+    assert anchor.same_state(msgspec.json.decode(msgspec.json.encode(former), type=Anchor))
+    assert not anchor.same_state(msgspec.structs.replace(anchor, server_types=("text",)))
+
+
+# -- conditions
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        ("money", ["9.50", "10.50", "-3"]),
+        ("inet", ["10.0.0.1", "9.0.0.1", "10.0.0.0/8"]),
+        ("cidr", ["10.0.0.0/8", "9.0.0.0/8"]),
+        ("int4range", ["[1,5)", "[10,20)", "empty"]),
+        ("char(3)", ["a", "b"]),
+        ("json", ['{"a": 1}', "[]"]),
+        ("jsonb", ['{"b": 1, "a": 1}', "{}"]),
+        ("txid_snapshot", ["10:20:"]),
+        ("pg_lsn", ["1/0", "A/0", "10/0"]),
+        ("xid", ["5", "10"]),
+        ("regclass", ["pg_class"]),
+        ("tsvector", ["b a", "a"]),
+        ("mood", ["sad", "ok", "fine"]),
+        ("insensitive", ["Ab", "ab", "B"]),
+    ],
+)
+def test_conditions_compare_the_text_that_is_read(postgres, kind, values):
+    name = f"{kind}_{postgres.table}" if kind in ("mood", "insensitive") else kind
+    if kind == "mood":
+        postgres.run(f"CREATE TYPE {name} AS ENUM ('sad', 'ok', 'fine')")
+    if kind == "insensitive":
+        collation = "(provider = icu, locale = 'und-u-ks-level2', deterministic = false)"
+        postgres.run(
+            f'CREATE COLLATION "{name}" {collation}',
+            f'CREATE DOMAIN {name} AS text COLLATE "{name}"',
+        )
+    try:
+        postgres.run(f"CREATE TABLE {{t}} (v {name})")
+        for value in values:
+            postgres.run(f"INSERT INTO {{t}} VALUES ('{value}')")
+        texts = [text for (text,) in postgres.sql("SELECT v::VARCHAR FROM {t}")]
+        for text in texts:
+            quoted = "'" + text.replace("'", "''") + "'"
+            for sign, compare in (
+                ("=", text.__eq__),
+                ("<", text.__gt__),
+                (">", text.__lt__),
+                ("<>", text.__ne__),
+            ):
+                found = postgres.sql(f"SELECT v::VARCHAR FROM {{t}} WHERE v {sign} {quoted}")
+                assert sorted(found) == sorted((t,) for t in texts if compare(t)), (sign, text)
+    finally:
+        postgres.run("DROP TABLE IF EXISTS {t}")
+        if kind == "mood":
+            postgres.run(f"DROP TYPE {name}")
+        if kind == "insensitive":
+            postgres.run(f"DROP DOMAIN {name}", f'DROP COLLATION "{name}"')
+
+
+@pytest.fixture
+def sent(monkeypatch) -> list[str]:
+    """The queries that bodies let PostgreSQL run."""
+    queries: list[str] = []
+    make = ServerConnector.query_by_server
+
+    def query_by_server(connector, sql):
+        queries.append(sql)
+        return make(connector, sql)
+
+    monkeypatch.setattr(ServerConnector, "query_by_server", query_by_server)
+    return queries
+
+
+CONDITIONS = {
+    "id = 5": "(\"id\" = '5')",
+    "id IN (2, 4, 90) AND t <> 'it''s'": None,
+    "t = 'it''s' AND day >= DATE '2020-01-03'": "(\"t\" = 'it''s' COLLATE \"C\" AND "
+    "\"day\" >= '2020-01-03')",
+    "p > 1.5 AND made < TIMESTAMP '2020-01-05 00:00:00'": "(\"p\" > '1.50' AND "
+    "\"made\" < '2020-01-05 00:00:00')",
+    "day IS NULL": '("day" IS NULL)',
+    "t IS NOT NULL AND id <> 3": None,
+    "n = '5.0'": "",
+    "length(t) = 2": "",
+    "t = 'a' || chr(10) || 'id=7' || chr(10) || 'b'": "",
+    "id = 1 OR t = 'x3'": "",
+    "id BETWEEN 3 AND 5 AND n::DOUBLE > 3": "(\"id\" >= '3' AND \"id\" <= '5')",
+}
+
+
+def fill(server: Server) -> None:
+    numeric = "numeric" if server.kind == "postgresql" else "decimal(50,1)"
+    server.run(
+        f"CREATE TABLE {{t}} (id integer PRIMARY KEY, n {numeric}, t varchar(20), day date, "
+        "p numeric(5, 2), made timestamp NULL)"
+    )
+    for i in range(1, 9):
+        day = "NULL" if i % 3 == 0 else f"'2020-01-0{i}'"
+        text = "'it''s'" if i % 2 else f"'x{i}'"
+        server.run(
+            f"INSERT INTO {{t}} VALUES ({i}, {i}.0, {text}, {day}, {i}.25, '2020-01-0{i} 00:00:00')"
+        )
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "mysql"])
+@pytest.mark.parametrize("condition", CONDITIONS)
+def test_a_query_with_text_of_numbers_takes_conditions_along(kind, request, condition, sent):
+    server = request.getfixturevalue("postgres" if kind == "postgresql" else "mysql")
+    fill(server)
+    every = "(SELECT * FROM {t} LIMIT 1000 OFFSET 0)"
+    expected = server.sql(f"SELECT id, n FROM {every} WHERE {condition} ORDER BY id")
+    sent.clear()
+    assert server.sql(f"SELECT id, n FROM {{t}} WHERE {condition} ORDER BY id") == expected
+    [query] = [
+        q for q in sent if q.startswith("SELECT") and server.table in q and '"n"::text' in q
+    ][-1:] or [None]
+    wanted = CONDITIONS[condition]
+    if kind == "postgresql" and wanted is not None:
+        assert query.partition(" WHERE ")[2] == wanted
+
+
+def test_conditions_of_joins_parameters_and_limits_are_sent(postgres, sent):
+    fill(postgres)
+    ws, t = postgres.ws, f"s.{postgres.table}"
+
+    def last() -> str:
+        return [q for q in sent if '"n"::text' in q][-1]
+
+    rows = ws.sql(f"SELECT n FROM {t} WHERE id = $i", params={"i": 3}).fetchall()
+    assert rows == [("3.0",)] and last().endswith("(\"id\" = '3')")
+    rows = ws.sql(f"SELECT a.n, b.n FROM {t} a JOIN {t} b ON a.id = b.id - 1 WHERE a.id = 2")
+    assert rows.fetchall() == [("2.0", "3.0")]
+    rows = ws.sql(f"SELECT a.n FROM {t} a, {t} b WHERE a.id = 2 AND b.id = 3 AND b.n = '3.0'")
+    assert rows.fetchall() == [("2.0",)] and " OR " in last()
+    assert len(ws.sql(f"SELECT * FROM {t} LIMIT 3").fetchall()) == 3
+    assert last().endswith(" LIMIT 3")
+    assert len(ws.sql(f"SELECT n FROM {t} WHERE id > 1 LIMIT 2 OFFSET 1").fetchall()) == 2
+    assert last().endswith(" LIMIT 3")
+    assert ws.sql(f"SELECT n FROM {t} WHERE length(t) = 2 LIMIT 2").fetchall() == [
+        ("2.0",),
+        ("4.0",),
+    ]
+    assert "LIMIT" not in last()
+    made = ws.materialize("few", f"SELECT id, n FROM {t} LIMIT 2")
+    assert made.arrow().column("id").to_pylist() == [1, 2] and "LIMIT" not in last()
+
+
+# -- values
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "what"),
+    [
+        ("timestamp", "'294276-12-31 23:59:59'", "timestamp after the year 294246"),
+        ("timestamptz", "'294276-12-31 23:59:59+00'", "timestamp after the year 294246"),
+        ("timestamp[]", "'{294276-12-31}'", "timestamp after the year 294246"),
+        ("numeric(5, 2)", "'NaN'", "NaN"),
+        ("numeric(5, 2)[]", "'{1,NaN}'", "NaN"),
+    ],
+)
+def test_a_value_that_duckdb_cannot_hold_is_refused_by_its_column(postgres, kind, value, what):
+    postgres.run(
+        f"CREATE TABLE {{t}} (id integer, v {kind})",
+        f"INSERT INTO {{t}} VALUES (1, NULL), (2, {value})",
+    )
+    for statement in ("SELECT v FROM {t}", "SELECT * FROM {t} LIMIT 5", "SELECT count(v) FROM {t}"):
+        with pytest.raises(SourceUnavailable, match=f"'v' of s.{postgres.table} contains a {what}"):
+            postgres.sql(statement)
+    with pytest.raises(SourceUnavailable, match="contains a"):
+        postgres.ws.materialize("t", f"SELECT v FROM s.{postgres.table}")
+    assert postgres.sql("SELECT id FROM {t} ORDER BY id") == [(1,), (2,)]
+    assert postgres.sql("SELECT v FROM {t} WHERE id = 1") == [(None,)]
+
+
+def test_infinite_and_early_timestamps_are_read(postgres):
+    postgres.run(
+        "CREATE TABLE {t} (v timestamp)",
+        "INSERT INTO {t} VALUES ('infinity'), ('-infinity'), ('4713-01-01 BC'), ('290000-01-01')",
+    )
+    assert postgres.sql("SELECT v::VARCHAR FROM {t}") == [
+        ("infinity",),
+        ("-infinity",),
+        ("4713-01-01 (BC) 00:00:00",),
+        ("290000-01-01 00:00:00",),
+    ]
+
+
+def test_open_paths_and_empty_characters_are_read_as_the_server_writes_them(postgres):
+    postgres.run(
+        'CREATE TABLE {t} (id integer, c "char", p path)',
+        "INSERT INTO {t} VALUES (1, '', '((0,0),(1,1))'), (2, 'a', '[(0,0),(1,1)]')",
+    )
+    assert postgres.sql("SELECT * FROM {t} ORDER BY id") == [
+        (1, "", "((0,0),(1,1))"),
+        (2, "a", "[(0,0),(1,1)]"),
+    ]
+    assert postgres.sql("SELECT id FROM {t} WHERE c = '' AND id < 9") == [(1,)]
+
+
+@pytest.mark.parametrize("kind", ["date", "datetime", "datetime(6)", "timestamp NULL"])
+@pytest.mark.parametrize("value", ["0000-00-00", "2024-00-00", "2024-01-00"])
+def test_an_incomplete_date_is_refused_by_its_column(mysql, kind, value):
+    if kind.startswith("timestamp") and value != "0000-00-00":
+        value = "0000-00-00"
+    mysql.run(f"CREATE TABLE {{t}} (id integer, v {kind})", "INSERT INTO {t} VALUES (1, NULL)")
+    assert mysql.sql("SELECT v FROM {t}") == [(None,)]
+    insert = f"INSERT INTO {mysql.table} VALUES (2, '{value}')"
+    mysql.run(f"BEGIN NOT ATOMIC SET sql_mode = ''; {insert}; END")
+    for statement in (
+        "SELECT v FROM {t}",
+        "SELECT * FROM {t} LIMIT 5",
+        "SELECT count(v) FROM {t}",
+        "SELECT id FROM {t} WHERE v IS NOT NULL",
+    ):
+        with pytest.raises(SourceUnavailable, match=f"'v' of s.{mysql.table} contains a date"):
+            mysql.sql(statement)
+    with pytest.raises(SourceUnavailable, match="contains a date"):
+        mysql.ws.materialize("t", f"SELECT v FROM s.{mysql.table}")
+    assert mysql.sql("SELECT v FROM {t} WHERE id = 1") == [(None,)]
+    assert mysql.sql("SELECT id FROM {t} ORDER BY id") == [(1,), (2,)]
+
+
+def test_a_time_has_the_same_text_whatever_is_read_beside_it(mysql):
+    mysql.run(
+        "CREATE TABLE {t} (id integer, v time(6), n decimal(50, 1))",
+        "INSERT INTO {t} VALUES (1, '10:00:00', 1), (2, '-838:59:58.5', 2), (3, NULL, 3)",
+    )
+    alone = [("10:00:00.000000",), ("-838:59:58.500000",), (None,)]
+    assert mysql.sql("SELECT v FROM {t} ORDER BY id") == alone
+    assert [(v,) for v, _ in mysql.sql("SELECT v, n FROM {t} ORDER BY id")] == alone
+    assert mysql.sql("SELECT id FROM {t} WHERE v = '10:00:00.000000'") == [(1,)]

@@ -1,0 +1,294 @@
+"""Delta and Iceberg tables on an object store, and Iceberg tables that a catalog on a server tells of."""
+
+import json
+import os
+import secrets as tokens
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable, write_deltalake
+from pyiceberg.catalog.sql import SqlCatalog
+
+import jammi_lab as jl
+from jammi_lab.core.anchors import Cost
+from jammi_lab.core.errors import InvalidArgument, SourceUnavailable
+from jammi_lab.core.verdicts import Fresh, InputVanished, Stale, Undecidable
+from tests.services.iceberg_deletes import delete_equal
+from tests.services.servers import free_port, run_postgres
+from tests.services.stores import KEY, SECRET
+from tests.sources.test_iceberg import rows
+
+pytestmark = pytest.mark.services
+
+
+@pytest.fixture
+def ws(tmp_path):
+    with jl.open(tmp_path / "ws") as opened:
+        yield opened
+
+
+class Delta:
+    kind, method = "delta", "version of the table"
+
+    def __init__(self, bucket, _):
+        self.url, self.bucket = bucket.url("lake/orders"), bucket
+        self.told = {
+            "AWS_ACCESS_KEY_ID": KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+            "AWS_ENDPOINT_URL": bucket.endpoint,
+            "AWS_REGION": "us-east-1",
+            "AWS_ALLOW_HTTP": "true",
+            "aws_conditional_put": "etag",
+        }
+        write_deltalake(self.url, rows([1, 2]), storage_options=self.told)
+
+    def append(self):
+        write_deltalake(self.url, rows([3]), storage_options=self.told, mode="append")
+
+    def compact(self):
+        DeltaTable(self.url, storage_options=self.told).optimize.compact()
+
+
+def lake_catalog(bucket, uri):
+    told = {
+        "s3.endpoint": bucket.endpoint,
+        "s3.access-key-id": KEY,
+        "s3.secret-access-key": SECRET,
+        "s3.region": "us-east-1",
+    }
+    return SqlCatalog("lake", uri=uri, warehouse=bucket.url("lake"), **told)
+
+
+class Iceberg:
+    kind, method = "iceberg", "snapshot of the table"
+
+    def __init__(self, bucket, tmp_path):
+        self.url = bucket.url("lake/shop/orders")
+        self.catalog = lake_catalog(bucket, f"sqlite:///{tmp_path}/catalog.db")
+        self.catalog.create_namespace("shop")
+        self.table = self.catalog.create_table("shop.orders", schema=rows([1]).schema)
+        self.table.append(rows([1, 2]))
+
+    def append(self):
+        self.table.append(rows([3]))
+
+    def compact(self):
+        self.table.overwrite(self.table.scan().to_arrow())
+
+
+@pytest.fixture(params=[Delta, Iceberg])
+def lake(request, bucket, tmp_path):
+    made = request.param(bucket, tmp_path)
+    yield made
+    if request.param is Iceberg:
+        made.catalog.close()
+
+
+def test_a_table_on_a_store_is_told_read_and_anchored_on_its_snapshot(
+    ws, tmp_path, bucket, lake, monkeypatch
+):
+    ws.sources.add("orders", lake.url, options=bucket.options)
+    assert ws.sources["orders"].kind == lake.kind and ws.sources["orders"].location == lake.url
+    ws.materialize("t", "SELECT id, name FROM orders")
+    assert isinstance(ws.staleness("t"), Fresh) and isinstance(ws.status()["t"].verdict, Fresh)
+    lake.append()
+    verdict = ws.staleness("t")
+    assert isinstance(verdict, Stale) and verdict.reasons[0].recorded.method == lake.method
+    ws.recompute("t")
+    assert (
+        ws.sql("SELECT count(*) FROM jammi.t").fetchall()
+        == ws.sql("SELECT count(*) FROM orders").fetchall()
+        == [(3,)]
+    )
+    lake.compact()
+    assert isinstance(ws.staleness("t"), Fresh), "the same rows in other files"
+    ws.close()
+    assert not [
+        p
+        for p in tmp_path.rglob("*")
+        if p.is_file() and SECRET.encode() in p.read_bytes() and "catalog.db" not in p.name
+    ]
+    with jl.open(tmp_path / "ws") as again:
+        assert isinstance(again.staleness("t"), Undecidable), "what was typed is not kept"
+        monkeypatch.setenv("LAKE", f"{KEY}:{SECRET}")
+        again.sources.add(
+            "orders",
+            lake.url,
+            secret="LAKE",
+            options={"endpoint_url": bucket.endpoint},
+            replace=True,
+        )
+        assert isinstance(again.staleness("t"), Fresh)
+
+
+@pytest.mark.parametrize("lake", [Iceberg], indirect=True)
+def test_rows_that_are_deleted_beside_the_data_are_gone_on_a_store_too(ws, bucket, lake):
+    ws.sources.add("orders", lake.url, options=bucket.options)
+    ws.materialize("t", "SELECT id FROM orders")
+    delete_equal(lake.table, ["id"], (1,))
+    assert isinstance(ws.staleness("t"), Stale) and ws.sql("SELECT id FROM orders").fetchall() == [
+        (2,)
+    ]
+    lake.table.append(pa.table({"id": [3], "name": pa.array([None], pa.string())}))
+    delete_equal(lake.table, ["name"], ("b",))
+    with pytest.raises(SourceUnavailable, match="the column name, which may be NULL"):
+        ws.sql("SELECT id FROM orders")
+
+
+def test_a_table_that_is_gone_has_vanished_and_a_store_that_is_silent_leaves_it_undecidable(
+    ws, bucket, lake
+):
+    ws.sources.add("orders", lake.url, options=bucket.options)
+    ws.materialize("t", "SELECT id FROM orders")
+    down = {**bucket.options, "endpoint_url": f"http://127.0.0.1:{free_port()}"}
+    ws.sources.add("orders", lake.url, kind=lake.kind, options=down, check=False, replace=True)
+    assert isinstance(ws.staleness("t"), Undecidable)
+    ws.sources.add("orders", lake.url, options=bucket.options, replace=True)
+    assert isinstance(ws.staleness("t"), Fresh)
+    bucket.remove("lake/")
+    verdict = ws.staleness("t")
+    assert isinstance(verdict, Stale) and isinstance(verdict.reasons[0], InputVanished)
+    with pytest.raises(SourceUnavailable, match=r"there is no \w+ table at s3://"):
+        ws.sql("SELECT * FROM orders")
+
+
+def test_a_missing_bucket_or_a_refused_credential_is_said_and_nothing_registered(ws, bucket, lake):
+    with pytest.raises(SourceUnavailable, match="the bucket does not exist"):
+        ws.sources.add(
+            "orders",
+            lake.url.replace(bucket.name, "no-such-bucket"),
+            kind=lake.kind,
+            options=bucket.options,
+        )
+    with pytest.raises(InvalidArgument, match=r"from local folders and from s3, not from gs://"):
+        ws.sources.add("orders", lake.url.replace("s3://", "gs://"), kind=lake.kind)
+    assert "orders" not in ws.sources
+
+
+def test_a_data_file_that_is_gone_is_said(ws, bucket, lake):
+    ws.sources.add("orders", lake.url, options=bucket.options)
+    for part in ("lake/orders/part-", "lake/shop/orders/data/"):
+        bucket.remove(part)
+    with pytest.raises(SourceUnavailable) as caught:
+        ws.sql("SELECT * FROM orders").fetchall()
+    assert SECRET not in "\n".join(caught.value.rendered_lines()) and "orders" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "elsewhere",
+    [
+        "file://{here}",
+        "{here}",
+        "s3://{bucket}/elsewhere/{name}",
+        "../../elsewhere/{name}",
+        "s3://another/{name}",
+    ],
+)
+def test_a_log_on_a_store_leads_to_no_other_files(ws, tmp_path, bucket, elsewhere):
+    lake = Delta(bucket, None)
+    write_deltalake(tmp_path / "here", rows([7]))
+    [file] = (tmp_path / "here").glob("*.parquet")
+    bucket.put(f"elsewhere/{file.name}", file.read_bytes())
+    key = "lake/orders/_delta_log/00000000000000000000.json"
+    said = [
+        json.loads(line)
+        for line in bucket.client.get_object(Bucket=bucket.name, Key=key)["Body"]
+        .read()
+        .decode()
+        .splitlines()
+    ]
+    for line in said:
+        if "add" in line:
+            line["add"]["path"] = elsewhere.format(here=file, bucket=bucket.name, name=file.name)
+    bucket.put(key, "\n".join(map(json.dumps, said)).encode())
+    with pytest.raises((InvalidArgument, SourceUnavailable)) as caught:
+        ws.sources.add("orders", lake.url, options=bucket.options)
+    assert "a file outside the table" in str(caught.value) or "one of its files" in str(
+        caught.value
+    )
+
+
+def test_a_look_at_a_table_on_a_store_scans_nothing(ws, bucket, lake):
+    ws.sources.add("orders", lake.url, options=bucket.options)
+    connector = ws._services.source_directory.find("orders")[1]
+    from tests.contracts.connector import look
+
+    assert connector.observe(None, look(scan_rows=0, scan_bytes=0)).cost is Cost.METADATA
+
+
+# -- catalogs ------------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def served(tmp_path, fresh_postgres_url):
+    """A catalog in PostgreSQL of tables in a folder."""
+    uri = fresh_postgres_url.replace("postgresql://", "postgresql+psycopg://")
+    catalog = SqlCatalog("lake", uri=uri, warehouse=f"file://{tmp_path}/warehouse")
+    catalog.create_namespace("shop")
+    table = catalog.create_table("shop.orders", schema=rows([1]).schema)
+    table.append(rows([1, 2]))
+    yield table
+    catalog.close()
+
+
+def test_a_catalog_in_postgresql_tells_where_its_table_is(ws, fresh_postgres_url, served):
+    ws.sources.add("orders", fresh_postgres_url, kind="iceberg", options={"table": "shop.orders"})
+    assert ws.sources["orders"].kind == "iceberg" and ws.sources["orders"].location.startswith(
+        "postgresql://"
+    )
+    ws.materialize("t", "SELECT id FROM orders")
+    assert isinstance(ws.staleness("t"), Fresh)
+    served.append(rows([3]))
+    assert isinstance(ws.staleness("t"), Stale)
+    ws.recompute("t")
+    assert ws.sql("SELECT count(*) FROM jammi.t").fetchall() == [(3,)]
+    with pytest.raises(SourceUnavailable, match=r"has no table 'shop\.no'"):
+        ws.sources.add("no", fresh_postgres_url, kind="iceberg", options={"table": "shop.no"})
+    run_postgres(fresh_postgres_url, "DELETE FROM iceberg_tables")
+    assert isinstance(ws.staleness("t").reasons[0], InputVanished)
+
+
+def test_a_catalog_whose_server_is_down_leaves_its_table_undecidable(
+    ws, fresh_postgres_url, served
+):
+    ws.sources.add("orders", fresh_postgres_url, kind="iceberg", options={"table": "shop.orders"})
+    ws.materialize("t", "SELECT id FROM orders")
+    down = f"postgresql://{urlsplit(fresh_postgres_url).username}@127.0.0.1:{free_port()}/x"
+    ws.sources.add(
+        "orders", down, kind="iceberg", options={"table": "shop.orders"}, check=False, replace=True
+    )
+    assert isinstance(ws.staleness("t"), Undecidable)
+
+
+def test_metadata_that_a_catalog_names_and_that_is_not_there_is_no_dropped_table(
+    ws, fresh_postgres_url, served
+):
+    ws.sources.add("orders", fresh_postgres_url, kind="iceberg", options={"table": "shop.orders"})
+    ws.materialize("t", "SELECT id FROM orders")
+    place = served.metadata_location.removeprefix("file://")
+    content = Path(place).read_bytes()
+    os.remove(place)
+    verdict = ws.staleness("t")
+    assert isinstance(verdict, Undecidable) and "though the table was not dropped" in str(verdict)
+    with pytest.raises(SourceUnavailable, match="is missing, though the table was not dropped"):
+        ws.sql("SELECT * FROM orders")
+    Path(place).write_bytes(content[: len(content) // 2])
+    assert isinstance(ws.staleness("t"), Undecidable)
+    Path(place).write_bytes(content)
+    assert isinstance(ws.staleness("t"), Fresh)
+
+
+def test_a_catalog_in_a_file_tells_of_tables_on_a_store(ws, tmp_path, bucket, monkeypatch):
+    lake = Iceberg(bucket, tmp_path)
+    name = f"LAKE_{tokens.token_hex(4)}"
+    monkeypatch.setenv(name, f"{KEY}:{SECRET}")
+    options = {"table": "shop.orders", "endpoint_url": bucket.endpoint}
+    ws.sources.add("orders", f"{tmp_path}/catalog.db", kind="iceberg", secret=name, options=options)
+    ws.materialize("t", "SELECT id FROM orders")
+    lake.append()
+    assert isinstance(ws.staleness("t"), Stale)
+    bucket.remove(lake.table.metadata_location.split(f"{bucket.name}/")[1])
+    assert isinstance(ws.staleness("t"), Undecidable)
+    lake.catalog.close()

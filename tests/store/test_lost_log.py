@@ -1,0 +1,92 @@
+"""A catalog whose write-ahead log was damaged or lost after a kill."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+import jammi_lab
+
+WORK = """
+import os, signal, jammi_lab
+ws = jammi_lab.open("lab")
+if {table}:
+    ws.materialize("t", "SELECT 1 AS a")
+ws.mutable.create("m", {{"k": "int64", "v": "string"}}, primary_key=["k"])
+for k in range(5):
+    ws.sql(f"INSERT INTO mutable.m VALUES ({{k}}, 'x')")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def killed(tmp_path, *, table=True):
+    done = subprocess.run(
+        [sys.executable, "-c", WORK.format(table=table)],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    return tmp_path / "lab", tmp_path / "lab" / "catalog.sqlite3-wal"
+
+
+def flip(log, offset):
+    data = bytearray(log.read_bytes())
+    data[offset] ^= 1
+    log.write_bytes(data)
+
+
+def test_an_intact_log_is_no_finding(tmp_path):
+    lab, log = killed(tmp_path)
+    assert log.stat().st_size > 0
+    with jammi_lab.open(lab) as ws:
+        assert not ws.recovery.damaged_log and not ws.recovery.unknown
+        assert ws.sql("SELECT count(*) FROM mutable.m").fetchall() == [(5,)]
+
+
+@pytest.mark.parametrize("where", ["header", "frame header", "middle", "last frame"])
+def test_a_flipped_bit_in_the_log_is_reported(tmp_path, where):
+    lab, log = killed(tmp_path)
+    size = log.stat().st_size
+    frame = 24 + int.from_bytes(log.read_bytes()[8:12])
+    middle = 32 + (size - 32) // frame // 2 * frame
+    flip(
+        log, {"header": 17, "frame header": middle + 9, "middle": middle + 100}.get(where, size - 9)
+    )
+    with jammi_lab.open(lab) as ws:
+        [message] = ws.recovery.damaged_log
+        assert "log" in message and "lost" in message and message in ws.recovery._repr_html_()
+        assert "1 damaged_log" in str(ws.recovery)
+    with jammi_lab.open(lab) as ws:
+        assert not ws.recovery.damaged_log
+
+
+def test_a_missing_log_is_reported_with_the_tables_that_the_catalog_lost(tmp_path):
+    lab, log = killed(tmp_path)
+    os.unlink(log)
+    with jammi_lab.open(lab) as ws:
+        [name] = ws.recovery.unknown
+        assert name.startswith("t__sql") and ws.recovery.damaged_log
+        assert "jl.rebuild" in ws.recovery._repr_html_()
+
+
+def test_a_missing_log_is_reported_when_no_table_is_unknown(tmp_path):
+    lab, log = killed(tmp_path, table=False)
+    os.unlink(log)
+    with jammi_lab.open(lab) as ws:
+        assert ws.recovery.damaged_log and not ws.recovery.unknown
+
+
+def test_a_torn_last_write_is_no_loss(tmp_path):
+    lab, log = killed(tmp_path)
+    with open(log, "ab") as file:
+        file.write(log.read_bytes()[32:50])
+    with jammi_lab.open(lab) as ws:
+        assert not ws.recovery.damaged_log
+
+
+def test_another_handle_on_a_live_log_finds_nothing(tmp_path):
+    with jammi_lab.open(tmp_path / "lab") as ws:
+        ws.materialize("t", "SELECT 1 AS a")
+        with jammi_lab.open(tmp_path / "lab") as other:
+            assert not other.recovery

@@ -1,0 +1,260 @@
+"""What a manifest may say: one that lies promotes nothing, is left alone by a rebuild, and stops no other table."""
+
+import hashlib
+import json
+import shutil
+
+import pytest
+
+import jammi_lab as jl
+from jammi_lab.core.manifest import is_sealed
+from jammi_lab.core.verdicts import Match, MissingManifest
+from jammi_lab.storage.digests import sha256_file
+from jammi_lab.store import manifests
+from jammi_lab.store.manifests import manifest_path
+from tests.store.conftest import VENUES
+from tests.store.lab import catalog, row, statuses, unpublish
+
+HUGE = 2**63
+LIES = {
+    "junk time": {"produced_at": "<script>alert(1)</script>"},
+    "year 0": {"produced_at": "0000-01-01T00:00:00.000000Z"},
+    "far future": {"produced_at": "99999-12-31T23:59:59Z"},
+    "no zone": {"produced_at": "2026-01-01T00:00:00.000000"},
+    "no columns": {"columns": []},
+    "a type that is none": {
+        "columns": [{"name": "venue", "type": "VARCHAR); DROP"}, {"name": "n", "type": "BIGINT"}]
+    },
+    "another type": {
+        "columns": [{"name": "venue", "type": "INTEGER"}, {"name": "n", "type": "BIGINT"}]
+    },
+    "another column": {
+        "columns": [{"name": "venue", "type": "VARCHAR"}, {"name": "zzz", "type": "BIGINT"}]
+    },
+    "columns twice": {"columns": [{"name": "venue", "type": "VARCHAR"}] * 2},
+    "fewer rows than none": {"row_count": -5},
+    "too many rows": {"row_count": HUGE},
+    "too late a version": {"version": HUGE},
+    "dimensions": {"dimensions": 7},
+    "too many dimensions": {"dimensions": HUGE},
+    "less than no time": {"seconds": -1.0},
+    "counts": {"counts": {"x": HUGE}},
+    "a number beyond all": {"row_count": 2**70},
+    "kind": {"kind": "nonsense"},
+    "key": {"key": ["nope"]},
+    "NUL": {"derived_from": "a\0b"},
+    "descriptor": {"descriptor": {"x": 1}},
+}
+
+
+def tell(path, lies, *, sealed=False):
+    """Let a manifest say something else."""
+    place = manifest_path(path)
+    said = json.dumps(json.loads(place.read_text()) | lies)
+    place.write_bytes(resealed(said) if sealed else said.encode())
+
+
+def resealed(said):
+    """A manifest that somebody has sealed again."""
+    text = json.dumps(json.loads(said) | {"seal": ""}, indent=1, sort_keys=True) + "\n"
+    body = text.replace(
+        '\n "seal": ""', f'\n "seal": "{hashlib.sha256(text.encode()).hexdigest()}"', 1
+    ).encode()
+    assert is_sealed(body)
+    return body
+
+
+@pytest.fixture
+def table(lab):
+    return lab.materialize("venues", VENUES)
+
+
+def test_a_manifest_that_says_what_cannot_be_is_named_by_a_rebuild_and_the_others_come_back(
+    lab, folder, table, tmp_path, subtests
+):
+    path = table.path
+    lab.materialize("other", "SELECT 1 AS x")
+    lab.close()
+    for name, lies, sealed in [
+        (name, lies, sealed) for name, lies in LIES.items() for sealed in (False, True)
+    ]:
+        with subtests.test(name, sealed=sealed):
+            spoilt = tmp_path / f"{name} {sealed}"
+            shutil.copytree(folder / "results", spoilt / "results")
+            tell(spoilt / path.relative_to(folder), lies, sealed=sealed)
+            report = jl.rebuild(spoilt)
+            assert (
+                report.recipes == ["other"]
+                and len(report.unreadable) == 1
+                and manifest_path(path).name in report.unreadable[0]
+            )
+    with jl.open(spoilt) as ws:
+        assert [r.name for r in ws.status()] == ["other"]
+
+
+@pytest.mark.parametrize(
+    "lies",
+    [*LIES.values(), {"tenant": "acme"}, {"recipe": "another"}, {"version": 2}],
+    ids=[*LIES, "tenant", "recipe", "version"],
+)
+def test_a_manifest_that_says_what_cannot_be_or_is_not_the_rows_promotes_nothing(
+    lab, folder, table, reopen, lies
+):
+    tell(table.path, lies)
+    unpublish(folder, table.table_name)
+    ws = reopen()
+    assert (
+        statuses(folder) == {table.table_name: "failed"}
+        and ws.recovery.failed == [table.table_name]
+        and ws.recovery.errors == []
+    )
+    assert [r.name for r in ws.status()] == ["venues"]
+
+
+def test_a_manifest_that_was_written_anew_and_lies_about_nothing_promotes_its_table(
+    lab, folder, table, reopen
+):
+    tell(table.path, {})
+    body = manifests.read(table.path)
+    assert not is_sealed(body)
+    unpublish(folder, table.table_name)
+    ws = reopen()
+    assert (
+        ws.recovery.promoted == [table.table_name]
+        and ws.table("venues").row_count == 2
+        and ws.verify("venues") == Match()
+    )
+
+
+def test_a_manifest_that_attests_what_is_no_parquet_promotes_nothing(lab, folder, table, reopen):
+    path = table.path
+    path.write_bytes(b"no parquet")
+    tell(path, {"artifact": {"digest": sha256_file(path)}})
+    unpublish(folder, table.table_name)
+    assert reopen().recovery.failed == [table.table_name]
+
+
+def test_a_manifest_is_sealed_until_a_bit_of_it_flips(table):
+    body = bytearray(manifests.read(table.path))
+    assert is_sealed(bytes(body)) and manifests.parse(bytes(body)).encode() == body
+    for at in range(len(body)):
+        body[at] ^= 1
+        assert not is_sealed(bytes(body)), body[max(at - 20, 0) : at + 20]
+        body[at] ^= 1
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_a_rebuilt_row_has_the_footers_count(lab, folder, table, sealed):
+    tell(table.path, {"row_count": 77}, sealed=sealed)
+    lab.close()
+    jl.rebuild(folder)
+    assert row(folder, table.table_name)["row_count"] == 2
+
+
+def test_a_rebuild_names_the_manifests_that_were_altered(lab, folder, table):
+    lab.materialize("other", "SELECT 1 AS x")
+    tell(table.path, {"derived_from": "another"})
+    lab.close()
+    report = jl.rebuild(folder)
+    place = f"results/_global/{manifest_path(table.path).name}"
+    assert (report.altered, report.recipes, report.unreadable) == ([place], ["other", "venues"], [])
+    assert "changed since it was written" in report._repr_html_() and place in report._repr_html_()
+
+
+def test_a_table_of_a_recipe_that_was_renamed_meanwhile_is_promoted_under_the_new_name(
+    lab, folder, table, reopen
+):
+    lab.rename("venues", "places")
+    unpublish(folder, table.table_name)
+    ws = reopen()
+    assert ws.recovery.promoted == [table.table_name] and ws.table("places").verify() == Match()
+
+
+def test_bytes_that_are_not_those_of_the_manifest_are_for_a_look_to_tell(
+    lab, folder, table, papers
+):
+    path = table.path
+    lab.close()
+    (folder / "catalog.sqlite3").unlink(missing_ok=True)
+    other = folder.parent / "other.parquet"
+    with jl.open(folder.parent / "second") as second:
+        shutil.copy(second.materialize("b", "SELECT 1 AS b").path, other)
+    shutil.copy(other, path)
+    assert sha256_file(path) == sha256_file(other) and jl.rebuild(folder).unreadable == []
+
+
+def test_a_manifest_that_is_nested_without_end_counts_as_none(lab, table):
+    plain = json.loads(manifest_path(table.path).read_text())
+    for depth, sound in ((50, True), (500, False), (5000, False)):
+        body = (
+            json.dumps(plain)
+            .replace(
+                '"descriptor": {',
+                '"descriptor": {"zzz": ' + '{"a": ' * depth + "1" + "}" * depth + ", ",
+                1,
+            )
+            .encode()
+        )
+        parsed = manifests.parse(body)
+        assert (parsed is not None) == sound
+        assert parsed is None or manifests.parse(parsed.encode()) == parsed
+    manifest_path(table.path).write_bytes(body)
+    assert isinstance(lab.verify("venues"), MissingManifest)
+
+
+def anchored_on(table, name):
+    """What its manifest would say had it been made from a recipe."""
+    [anchor] = json.loads(manifest_path(table.path).read_text())["anchors"]
+    return {
+        "anchors": [
+            anchor
+            | {"kind": "result_digest", "input": anchor["input"] | {"kind": "result", "name": name}}
+        ]
+    }
+
+
+@pytest.mark.parametrize("through", ["venues", "VENUES", "top"])
+def test_a_manifest_that_closes_a_circle_is_named_by_a_rebuild_and_the_version_before_it_stays(
+    lab, folder, table, through
+):
+    second = lab.materialize("venues", VENUES, cache="bypass")
+    lab.materialize("top", "SELECT * FROM jammi.venues")
+    lab.materialize("apart", "SELECT 1 AS x")
+    third = lab.materialize("venues", VENUES, cache="bypass")
+    tell(third.path, anchored_on(third, through))
+    lab.close()
+    for path in folder.glob("catalog.sqlite3*"):
+        path.unlink()
+    report = jl.rebuild(folder)
+    assert [each.split(": ")[0] for each in report.unreadable] == [
+        f"results/_global/{manifest_path(third.path).name}"
+    ]
+    assert "derive from itself" in report.unreadable[0]
+    with jl.open(folder) as ws:
+        assert (
+            sorted(r.name for r in ws.status()) == ["apart", "top", "venues"]
+            and ws.plan() is not None
+        )
+        assert ws.table("venues").table_name == second.table_name
+
+
+def test_a_time_in_the_catalog_that_is_none_gives_no_age_and_stops_no_other_table(
+    lab, folder, table
+):
+    lab.materialize("other", "SELECT 1 AS x")
+    with catalog(folder) as db:
+        db.execute(
+            "UPDATE result_tables SET completed_at = ? WHERE table_name = ?",
+            ["<b>then</b>", table.table_name],
+        )
+    assert row(folder, table.table_name)["completed_at"] == "<b>then</b>"
+    ages = {each.name: each.age for each in lab.status()}
+    assert ages["venues"] is None and ages["other"] >= 0
+    assert (
+        lab.sql("SELECT name FROM jammi_catalog.status ORDER BY age_seconds").arrow().num_rows == 2
+    )
+    with pytest.raises(
+        jl.errors.TableDamaged, match="invalid time for 'venues' version 1"
+    ) as caught:
+        lab.export_openlineage(str(folder / "events.ndjson"))
+    assert caught.value.table == table.table_name

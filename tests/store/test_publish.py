@@ -1,0 +1,522 @@
+"""From `building` to `ready` or to `failed`: what is left at each way out."""
+
+import contextlib
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import jammi_lab as jl
+from jammi_lab.catalog import database
+from jammi_lab.catalog import sqlite as dialects
+from jammi_lab.core.errors import (
+    JammiError,
+    LostOwnership,
+    ResourceExhausted,
+    SchemaMismatch,
+    SqlError,
+    WorkspaceReadOnly,
+)
+from jammi_lab.core.verdicts import Match
+from jammi_lab.storage import files as storage
+from jammi_lab.storage.parquet import read_footer
+from jammi_lab.store import manifests
+from tests.conftest import PACKAGE_ROOTS
+from tests.store.conftest import VENUES
+from tests.store.lab import catalog, files, files_of, row, statuses
+
+POINTS = [
+    "funnel:building",
+    "parquet.before_row_group",
+    "parquet.before_footer",
+    "parquet.after_footer",
+    "file.before_fsync",
+    "file.before_rename",
+    "file.before_folder_fsync",
+    "file.after_folder_fsync",
+    "funnel:sealed",
+    "file.before_write",
+    "funnel:manifest-durable",
+]
+
+
+def no_space(point):
+    """What the layer at that point raises when the disk is full."""
+    return (
+        ResourceExhausted("There is no space left for the catalog.")
+        if point.startswith("catalog:")
+        else OSError(errno.ENOSPC, "No space left on device")
+    )
+
+
+def test_a_ready_row_agrees_with_its_manifest_field_by_field(lab, folder):
+    table = lab.materialize("venues", VENUES, key="venue")
+    manifest, stored = table.manifest, row(folder, table.table_name)
+    for name in (
+        "table_name",
+        "recipe",
+        "version",
+        "kind",
+        "source_id",
+        "model_id",
+        "derived_from",
+        "dimensions",
+        "definition_hash",
+        "row_count",
+        "seconds",
+    ):
+        assert getattr(manifest, name) == stored[name], name
+    assert manifest.tenant == stored["tenant_id"] and manifest.key == json.loads(
+        stored["key_columns"]
+    ) == ["venue"]
+    assert [c.to_dict() for c in manifest.columns] == json.loads(stored["columns"])
+    assert json.loads(json.dumps([a.to_dict() for a in manifest.anchors])) == json.loads(
+        stored["anchors"]
+    )
+    assert (
+        manifest.artifact.digest == stored["digest"]
+        and manifest.produced_at == stored["completed_at"]
+    )
+    assert manifests.digest(manifests.read(table.path)) == stored[
+        "manifest_digest"
+    ] and manifest.encode() == manifests.read(table.path)
+    with catalog(folder) as db:
+        assert db.execute("SELECT body FROM manifests").fetchone()[0].encode() == manifests.read(
+            table.path
+        )
+        assert db.execute("SELECT input, derived, kind FROM lineage").fetchall() == [
+            ("papers", table.table_name, "source_version")
+        ]
+
+
+def test_ready_sets_completion_row_count_hash_and_anchors(lab, folder):
+    table = lab.materialize("venues", VENUES)
+    assert table.row_count == read_footer(table.path).num_rows == 2
+    assert table.bytes == table.path.stat().st_size
+    assert table.created_at <= table.completed_at
+    assert (
+        table.definition_hash == table.manifest.definition_hash == table.manifest.recomputed_hash()
+    )
+    assert [i.name for i in table.inputs] == ["papers"] and table.inputs[0].columns == ("venue",)
+    assert table.outcome == "computed" and table.status == "ready" and table.kind == "sql"
+
+
+def test_there_is_a_building_row_and_no_finished_file_while_it_runs(lab, folder):
+    seen = []
+
+    def look(progress):
+        if progress.unit == "rows":
+            [status] = statuses(folder).values()
+            seen.append((status, [f for f in files(folder) if f.endswith((".parquet", ".json"))]))
+
+    lab.materialize("venues", VENUES, progress=look)
+    assert seen and set(map(repr, seen)) == {repr(("building", []))}
+    assert set(statuses(folder).values()) == {"ready"}
+
+
+def test_many_batches_in_and_the_same_rows_out(lab):
+    table = lab.materialize("many", "SELECT i, i % 7 AS m FROM range(300000) t(i) ORDER BY i")
+    read = table.read().arrow()
+    assert read.num_rows == 300_000 == table.row_count
+    assert read["i"].to_pylist() == list(range(300_000))
+
+
+@pytest.mark.parametrize("point", POINTS[1:])  # at the first no file is touched yet
+def test_a_full_disk_at_any_point_is_a_typed_error_that_names_the_table_and_leaves_nothing(
+    lab, folder, fault, point
+):
+    kept = lab.materialize("kept", "SELECT id FROM papers")
+    passed = fault(point, no_space(point))
+    with pytest.raises(ResourceExhausted) as caught:
+        lab.materialize("venues", VENUES)
+    assert point in passed
+    [failed] = [name for name, status in statuses(folder).items() if status != "ready"]
+    assert statuses(folder)[failed] == "failed" and files(folder) == files_of(kept)
+    assert failed in caught.value.message
+    assert lab.materialize("venues", VENUES).outcome == "computed"
+
+
+@pytest.mark.parametrize("nth", range(1, 9))
+def test_a_full_disk_in_any_catalog_transaction_is_typed_and_leaves_nothing_half_made(
+    lab, folder, fault, nth
+):
+    fault("catalog:before-commit", no_space("catalog:"), nth)
+    with contextlib.suppress(ResourceExhausted):
+        lab.materialize("venues", VENUES)
+    fault(None)
+    made = {name for name, status in statuses(folder).items() if status == "ready"}
+    assert set(statuses(folder).values()) <= {"ready", "failed"}
+    assert {f.split("/")[1].split(".")[0] for f in files(folder)} == made
+    assert lab.materialize("venues", VENUES).verify() == Match()
+
+
+@pytest.mark.parametrize("nth", range(1, 6))
+def test_an_interrupt_right_after_any_commit_leaves_no_building_row(lab, folder, fault, nth):
+    fault("catalog:after-commit", KeyboardInterrupt(), nth)
+    with pytest.raises(KeyboardInterrupt):
+        lab.materialize("venues", VENUES)
+        raise KeyboardInterrupt  # there are fewer commits than that
+    fault(None)
+    assert set(statuses(folder).values()) <= {"ready", "failed"}
+    assert {f.split("/")[1].split(".")[0] for f in files(folder)} == {
+        name for name, status in statuses(folder).items() if status == "ready"
+    }
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_an_interrupt_at_any_point_leaves_failed_and_no_files(lab, folder, fault, point):
+    fault(point, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt) as caught:
+        lab.materialize("venues", VENUES)
+    assert list(statuses(folder).values()) == ["failed"] and files(folder) == []
+    assert "nothing was left behind" in " ".join(caught.value.__notes__)
+
+
+@pytest.mark.parametrize("what", ["cannot be opened", "does not reach the disk"])
+def test_a_log_that_fails_while_rows_are_made_is_told_before_any_file_has_its_name(
+    lab, folder, monkeypatch, what
+):
+    def fail(*_):
+        assert files(folder) == []
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(
+            *(
+                (dialects.Sqlite, "open_unsynced_log")
+                if what == "cannot be opened"
+                else (database, "sync_data")
+            ),
+            fail,
+        )
+        with pytest.raises(ResourceExhausted, match="papers__sql__"):
+            lab.materialize("venues", VENUES)
+    assert list(statuses(folder).values()) == ["failed"] and files(folder) == []
+    assert lab.materialize("venues", VENUES).row_count == 2
+
+
+def test_names_that_do_not_reach_the_disk_are_told_before_anything_is_published(
+    lab, folder, monkeypatch
+):
+    sync, main = storage.sync_folder, threading.main_thread()
+
+    def fail_beside(path):
+        if threading.current_thread() is not main:
+            raise OSError(errno.EIO, "Input/output error")
+        sync(path)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(storage, "_FAST_SYNC_SECONDS", 60.0)
+        broken.setattr(storage, "sync_folder", fail_beside)
+        with pytest.raises(ResourceExhausted, match="papers__sql__"):
+            lab.materialize("venues", VENUES)
+    assert list(statuses(folder).values()) == ["failed"] and files(folder) == []
+    assert lab.materialize("venues", VENUES).row_count == 2
+
+
+def test_a_folder_that_may_not_be_written_is_read_only(lab, fault):
+    fault("file.before_fsync", PermissionError(errno.EACCES, "Permission denied"))
+    with pytest.raises(WorkspaceReadOnly):
+        lab.materialize("venues", VENUES)
+
+
+def test_a_conversion_error_midway_leaves_failed_and_no_files(lab, folder, tmp_path):
+    with open(tmp_path / "big.csv", "w") as file:
+        file.write("x\n" + "1\n" * 400_000 + "oops\n")
+    lab.sources.add("big", str(tmp_path / "big.csv"))
+    with pytest.raises(SqlError):
+        lab.materialize("numbers", "SELECT CAST(x AS INTEGER) AS x FROM big")
+    [name] = statuses(folder)
+    assert statuses(folder)[name] == "failed" and files(folder) == []
+    assert "SqlError" in row(folder, name)["error"]
+    [failed] = lab.tables(status="failed")
+    assert failed.table_name == name and lab.tables() == []
+    assert repr(failed).startswith(
+        "numbers, version 1: failed\n"
+    ) and "SqlError: Could not convert" in repr(failed)
+
+
+def test_a_disk_that_fills_up_after_the_first_row_groups_leaves_failed_and_no_files(
+    lab, folder, fault
+):
+    passed = fault("parquet.before_row_group", no_space("parquet"), 3)
+    with pytest.raises(ResourceExhausted):
+        lab.materialize("many", "SELECT i FROM range(500000) t(i)")
+    assert passed.count("parquet.before_row_group") == 3
+    assert list(statuses(folder).values()) == ["failed"] and files(folder) == []
+
+
+def test_an_interrupt_from_the_progress_callback_leaves_failed_and_no_files(lab, folder):
+    def stop(progress):
+        if progress.done > 100_000 and progress.unit == "rows":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        lab.materialize("many", "SELECT i FROM range(1000000) t(i)", progress=stop)
+    assert list(statuses(folder).values()) == ["failed"] and files(folder) == []
+    [name] = statuses(folder)
+    assert row(folder, name)["error"] == "interrupted"
+    assert lab.materialize("many", "SELECT i FROM range(1000000) t(i)").row_count == 1_000_000
+
+
+def test_an_interrupt_from_the_very_first_progress_leaves_failed(lab, folder):
+    def stop(progress):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        lab.materialize("venues", VENUES, progress=stop)
+    assert list(statuses(folder).values()) == ["failed"] and files(folder) == []
+
+
+CHILD = """
+import sys, time, jammi_lab as jl
+with jl.open(sys.argv[1]) as ws:
+    said = []
+    def progress(p):
+        if p.unit == "rows" and (p.done or sys.argv[2] == "computes") and not said:
+            said.append(print("GO", flush=True))
+        if p.done:
+            time.sleep(0.05)
+    try:
+        ws.materialize("slow", sys.argv[3], progress=progress)
+    except KeyboardInterrupt:
+        print("INTERRUPTED", ws.sql("SELECT 41 + 1 AS x").fetchall(), flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("when", "statement"),
+    [
+        ("writes", "SELECT i FROM range(40000000) t(i)"),
+        ("computes", "SELECT sum(sqrt(i)) AS s FROM range(100000000000) t(i)"),
+    ],
+)
+def test_a_process_that_gets_sigint_midway_leaves_failed_and_no_files_and_goes_on(
+    folder, tmp_path, when, statement
+):
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, PACKAGE_ROOTS))}
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(folder), when, statement],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=env,
+        cwd=tmp_path,
+    )
+    try:
+        assert child.stdout.readline() == "GO\n"
+        time.sleep(0.3)  # by then the statement runs; what is asserted holds whether it does or not
+        child.send_signal(signal.SIGINT)
+        rest, _ = child.communicate(timeout=60)
+    finally:
+        child.kill()
+        child.wait()
+    assert rest == "INTERRUPTED [(42,)]\n"
+    assert list(statuses(folder).values()) == ["failed"] and files(folder) == []
+
+
+def test_a_duplicate_or_null_key_leaves_failed_and_no_files(lab, folder):
+    with pytest.raises(JammiError):
+        lab.materialize("venues", "SELECT venue FROM papers", key="venue")
+    assert list(statuses(folder).values()) == ["failed"] and files(folder) == []
+
+
+def test_a_type_that_parquet_cannot_hold_is_typed_and_leaves_no_files(lab, folder):
+    with pytest.raises(SchemaMismatch):
+        lab.materialize("spans", "SELECT INTERVAL 1 DAY AS d FROM papers")
+    assert set(statuses(folder).values()) <= {"failed"} and files(folder) == []
+
+
+def test_a_writer_that_lost_its_row_is_told_so_and_publishes_nothing(lab, folder):
+    def steal(progress):
+        with catalog(folder) as db:
+            db.execute(
+                "UPDATE result_tables SET status='failed', error='settled elsewhere' WHERE status='building'"
+            )
+
+    with pytest.raises(LostOwnership):
+        lab.materialize("venues", VENUES, progress=steal)
+    assert list(statuses(folder).values()) == ["failed"] and files(folder) == []
+    [name] = statuses(folder)
+    assert row(folder, name)["error"] == "settled elsewhere"
+
+
+def test_a_writer_whose_row_and_files_were_settled_under_it_is_told_so(lab, folder, fault):
+    from jammi_lab.storage import files as storage
+
+    def settle(point):
+        if point == "funnel:sealed":
+            with catalog(folder) as db:
+                db.execute("UPDATE result_tables SET status='failed' WHERE status='building'")
+            for each in (folder / "results").rglob("*.parquet"):
+                each.unlink()
+
+    storage.install_fault_hook(settle)
+    try:
+        with pytest.raises(JammiError):
+            lab.materialize("venues", VENUES)
+    finally:
+        storage.install_fault_hook(None)
+    assert list(statuses(folder).values()) == ["failed"] and files(folder) == []
+
+
+def test_a_row_that_another_writer_promoted_keeps_its_files(lab, folder, fault):
+    from jammi_lab.storage import files as storage
+
+    def promote(point):
+        if point == "funnel:manifest-durable":
+            with catalog(folder) as db:
+                db.execute("UPDATE result_tables SET status='ready' WHERE status='building'")
+
+    storage.install_fault_hook(promote)
+    try:
+        with pytest.raises(LostOwnership):
+            lab.materialize("venues", VENUES)
+    finally:
+        storage.install_fault_hook(None)
+    assert list(statuses(folder).values()) == ["ready"] and len(files(folder)) == 2
+
+
+def test_a_table_that_could_not_even_be_failed_is_settled_by_the_next_build(lab, folder):
+    lab.materialize("probe", VENUES)
+    full = ResourceExhausted("There is no space left.")
+
+    from jammi_lab.storage import files as storage
+
+    seen = []
+
+    def hook(point):
+        seen.append(point)
+        if point == "catalog:before-commit" and "funnel:building" in seen:  # the row is there
+            raise full
+
+    storage.install_fault_hook(hook)
+    with pytest.raises(ResourceExhausted):
+        lab.materialize("lost", "SELECT id FROM papers")
+    storage.install_fault_hook(None)
+    assert sorted(statuses(folder).values()) == ["building", "ready"]
+    again = lab.materialize("lost", "SELECT id FROM papers")
+    assert sorted(statuses(folder).values()) == ["failed", "ready", "ready"]
+    assert again.outcome == "computed" and len(files(folder)) == 4
+
+
+def test_a_table_that_could_not_even_be_failed_is_settled_by_the_next_open(lab, folder, reopen):
+    from jammi_lab.storage import files as storage
+
+    def hook(point):
+        if point == "funnel:building" or (
+            point == "catalog:before-commit" and "building" in statuses(folder).values()
+        ):
+            raise ResourceExhausted("There is no space left.")
+
+    storage.install_fault_hook(hook)
+    with pytest.raises(ResourceExhausted):
+        lab.materialize("lost", "SELECT id FROM papers")
+    lab.close()
+    storage.install_fault_hook(None)
+    assert list(statuses(folder).values()) == ["building"]
+    again = reopen()
+    assert again.recovery.failed == list(statuses(folder)) and list(statuses(folder).values()) == [
+        "failed"
+    ]
+    assert len(list((folder / "writers").iterdir())) == 1
+
+
+def test_a_name_is_never_reused_for_another_physical_table(lab):
+    names = {lab.materialize("venues", VENUES, cache="bypass").table_name for _ in range(5)}
+    assert len(names) == 5
+
+
+def test_closing_while_a_build_runs_leaves_no_building_row_for_the_next_open(tmp_path, folder):
+    ws = jl.open(folder)
+    started, ended = threading.Event(), []
+
+    def build():
+        try:
+            ws.materialize(
+                "slow",
+                "SELECT sum(sqrt(i)) AS s FROM range(100000000000) t(i)",
+                progress=lambda p: started.set(),
+            )
+        except BaseException as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=build)
+    thread.start()
+    assert started.wait(60)
+    ws.close()
+    thread.join(60)
+    assert not thread.is_alive() and ended
+    with jl.open(folder) as again:
+        assert list(statuses(folder).values()) == ["failed"] and files(folder) == []
+        assert not again.recover()
+
+
+class Slow:
+    """An encoder that takes its time, and says when it began."""
+
+    name, version, dimensions = "slow", "1", 2
+
+    def __init__(self, started):
+        self.run_with_retry = started
+
+    def encode(self, texts):
+        self.run_with_retry.set()
+        time.sleep(0.2)
+        return np.ones((len(texts), 2), np.float32)
+
+
+@pytest.mark.parametrize("what", ["embed", "compute", "materialize"])
+def test_closing_while_another_thread_makes_a_table_waits_until_it_has_failed(
+    tmp_path, folder, what
+):
+    ws = jl.open(folder)
+    ws.sources.add(
+        "notes", pa.table({"id": range(20000), "text": [f"text {i}" for i in range(20000)]})
+    )
+    started, ended = threading.Event(), []
+
+    def step(notes):
+        started.set()
+        time.sleep(1)
+        return notes.arrow()
+
+    def build():
+        try:
+            if what == "embed":
+                ws.embed("slow", "notes", key="id", text="text", model=Slow(started))
+            elif what == "compute":
+                ws.compute("slow", step, inputs=["notes"], version="1")
+            else:
+                ws.materialize(
+                    "slow",
+                    "SELECT sum(sqrt(i)) AS s FROM range(100000000000) t(i)",
+                    progress=lambda p: started.set(),
+                )
+        except jl.SessionClosed as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=build)
+    thread.start()
+    assert started.wait(60)
+    ws.close()
+    assert list(statuses(folder).values()) == ["failed"] and files(folder) == []
+    thread.join(1)
+    assert not thread.is_alive() and len(ended) == 1
+    with jl.open(folder) as again:
+        assert not again.recovery
+
+
+def test_closing_from_inside_of_what_is_made_does_not_wait_for_itself(tmp_path, folder):
+    ws = jl.open(folder)
+    began = time.monotonic()
+    with pytest.raises(jl.SessionClosed):
+        ws.compute("own", lambda: ws.close() or [{"a": 1}], inputs=[], version="1")
+    assert time.monotonic() - began < 5

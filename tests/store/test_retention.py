@@ -1,0 +1,901 @@
+"""Upkeep: which versions go, how catalog and files are compared and mended, and the copy of the catalog."""
+
+import contextlib
+import datetime
+import os
+import shutil
+import sqlite3
+import threading
+import time
+
+import pyarrow as pa
+import pytest
+
+import jammi_lab as jl
+from jammi_lab.catalog.backup import backup
+from jammi_lab.core.errors import (
+    InvalidArgument,
+    ResourceExhausted,
+    TableNotFound,
+    TenantForbidden,
+    WorkspaceReadOnly,
+)
+from jammi_lab.storage.files import install_fault_hook
+from jammi_lab.store import fsck
+from jammi_lab.store.manifests import manifest_path
+from tests.store.conftest import PAPERS, VENUES
+from tests.store.lab import (
+    DEAD,
+    catalog,
+    everything,
+    files,
+    files_of,
+    flip,
+    row,
+    statuses,
+    unpublish,
+)
+
+DAY = 86_400
+
+
+def versions(lab, name, count, sql=VENUES):
+    return [lab.materialize(name, sql, cache="bypass") for _ in range(count)]
+
+
+def aged(path, seconds):
+    then = time.time() - seconds
+    os.utime(path, (then, then))
+
+
+def stray(folder, name="stray.parquet", age=0.0, body=b"not ours"):
+    path = folder / "results" / "_global" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(body)
+    aged(path, age)
+    return path
+
+
+# -- expire --------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_expire_keeps_the_newest_and_gives_the_physical_names_removed(lab, folder):
+    made = versions(lab, "venues", 3)
+    assert lab.expire("venues") == [made[1].table_name, made[0].table_name]
+    assert files(folder) == files_of(made[2]) and [
+        t.version for t in lab.table("venues").history()
+    ] == [3]
+
+
+def test_expire_keeps_as_many_as_it_is_told(lab):
+    made = versions(lab, "venues", 4)
+    assert lab.expire("VENUES", keep=3) == [made[0].table_name]
+    assert lab.expire("venues", keep=9) == []
+
+
+def test_expire_keeps_pinned_versions(lab):
+    made = versions(lab, "venues", 3)
+    made[0].pin("the paper cites it")
+    assert lab.expire("venues") == [made[1].table_name]
+    lab.table("venues", version=1).unpin()
+    assert lab.expire("venues") == [made[0].table_name]
+
+
+def test_expire_keeps_what_the_newest_version_of_some_recipe_is_anchored_on(lab, papers):
+    first = lab.materialize("venues", VENUES)
+    lab.materialize("top", "SELECT * FROM jammi.venues WHERE n > 1")
+    papers.write_text(PAPERS + "4,b,2024\n")
+    second = lab.materialize("venues", VENUES)
+    assert lab.expire("venues") == []
+    lab.recompute("top")
+    assert lab.expire("venues") == [first.table_name]
+    assert (
+        lab.table("venues").table_name == second.table_name and str(lab.staleness("top")) == "fresh"
+    )
+
+
+def test_expire_keeps_an_exact_version_that_a_table_was_made_from(lab, papers):
+    first = lab.materialize("venues", VENUES)
+    lab.materialize("old", "SELECT * FROM jammi_version('venues', 1)")
+    papers.write_text(PAPERS + "4,b,2024\n")
+    lab.materialize("venues", VENUES)
+    assert lab.expire("venues") == []
+    lab.drop("old")
+    assert lab.expire("venues") == [first.table_name]
+
+
+def test_expire_keeps_what_another_tenants_table_is_anchored_on(lab, papers):
+    lab.materialize("venues", VENUES)
+    with lab.tenant("acme"):
+        lab.materialize("mine", "SELECT * FROM jammi.venues")
+    papers.write_text(PAPERS + "4,b,2024\n")
+    lab.materialize("venues", VENUES)
+    assert lab.expire("venues") == []
+
+
+def test_expire_leaves_bytes_that_another_version_refers_to(lab, folder):
+    first, second = versions(lab, "venues", 2)
+    again = lab.table("venues", version=1).restore()
+    assert lab.expire("venues") == [second.table_name]
+    assert files(folder) == files_of(first) and again.read().arrow().num_rows == 2
+
+
+def test_expire_leaves_failed_attempts_alone(lab, fault):
+    versions(lab, "venues", 1)
+    fault("funnel:sealed", RuntimeError("no"))
+    with pytest.raises(RuntimeError):
+        lab.materialize("venues", VENUES, cache="bypass")
+    fault(None)
+    assert lab.expire("venues") == [] and [t.version for t in lab.tables(status="failed")] == [2]
+    assert lab.table("venues").version == 1
+
+
+def test_expire_is_for_all_versions_or_for_none(lab, folder, fault):
+    versions(lab, "venues", 3)
+    fault("catalog:before-commit", ResourceExhausted("There is no space left."))
+    with pytest.raises(ResourceExhausted):
+        lab.expire("venues")
+    fault(None)
+    assert len(lab.table("venues").history()) == 3 and len(files(folder)) == 6
+
+
+def test_expire_takes_a_recipe_and_a_number_from_1(lab):
+    [table] = versions(lab, "venues", 1)
+    with pytest.raises(TableNotFound) as caught:
+        lab.expire("venue")
+    assert caught.value.near == ("venues",)
+    with pytest.raises(TableNotFound):
+        lab.expire(table.table_name)
+    for keep in (0, -1, True, 1.0, "1"):
+        with pytest.raises(InvalidArgument):
+            lab.expire("venues", keep=keep)
+
+
+def test_a_tenant_cannot_expire_what_is_shared(lab):
+    versions(lab, "venues", 2)
+    with lab.tenant("acme"), pytest.raises(TenantForbidden):
+        lab.expire("venues")
+    assert len(lab.table("venues").history()) == 2
+
+
+def test_a_version_that_was_fetched_under_a_tenant_removes_nobody_elses(lab):
+    shared = lab.materialize("venues", VENUES)
+    with lab.tenant("acme"):
+        own = lab.materialize("venues", VENUES)
+    for change in (own.drop, own.pin, own.unpin, own.restore):
+        with pytest.raises(TableNotFound):
+            change()
+    assert lab.table("venues").table_name == shared.table_name and not lab.table("venues").pinned
+
+
+# -- readers -------------------------------------------------------------------------------------------------------------------------------
+
+MANY = "SELECT i FROM range(2000000) t(i)"
+
+
+def test_the_bytes_of_a_dropped_table_go_when_its_reader_comes_to_the_end(lab, folder):
+    table = lab.materialize("many", MANY)
+    batches = table.read().batches()
+    first = next(batches)
+    lab.drop("many")
+    assert (
+        "many" not in lab
+        and files(folder) == files_of(table)
+        and statuses(folder) == {table.table_name: "deleting"}
+    )
+    assert first.num_rows + sum(b.num_rows for b in batches) == 2_000_000
+    assert files(folder) == [] and statuses(folder) == {}
+
+
+def test_the_bytes_of_a_dropped_table_go_when_its_reader_is_closed(lab, folder):
+    result = lab.materialize("many", MANY).read()
+    result.preview(1)
+    lab.drop("many")
+    assert files(folder)
+    result.close()
+    assert files(folder) == [] and statuses(folder) == {}
+
+
+def test_the_bytes_of_a_dropped_table_go_when_the_workspace_is_closed(lab, folder):
+    result = lab.materialize("many", MANY).read()
+    lab.drop("many")
+    assert files(folder) and result
+    lab.close()
+    assert files(folder) == [] and statuses(folder) == {}
+
+
+def test_a_reader_that_was_forgotten_holds_nothing_for_long(lab, folder):
+    result = lab.materialize("many", MANY).read()
+    lab.materialize("other", VENUES)
+    lab.drop("many")
+    del result
+    deadline = time.monotonic() + 10
+    while len(files(folder)) > 2 and time.monotonic() < deadline:
+        lab.recover()
+    assert len(files(folder)) == 2
+
+
+def test_a_reader_in_another_handle_of_this_process_counts(lab, folder):
+    lab.materialize("many", MANY)
+    with jl.open(folder) as other:
+        result = other.table("many").read()
+        lab.drop("many")
+        assert files(folder)
+        assert result.arrow().num_rows == 2_000_000
+    assert not lab.recover().errors and files(folder) == []
+
+
+def test_when_the_kernel_dies_before_the_reader_ends_the_next_open_removes_the_bytes(
+    lab, folder, run_python
+):
+    run_python(
+        "import os, jammi_lab as jl\n"
+        "ws = jl.open('lab')\n"
+        f"t = ws.materialize('many', '{MANY}')\n"
+        "r = t.read(); r.preview(1); ws.drop('many'); os._exit(0)"
+    )
+    assert list(statuses(folder).values()) == ["deleting"]
+    assert len(lab.recover().reaped) == 1 and files(folder) == []
+
+
+# -- check ---------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_sound_workspace_has_nothing_to_say(lab, folder):
+    lab.materialize("venues", VENUES)
+    report = lab.fsck()
+    assert (
+        not report
+        and str(report) == "fsck: catalog and files agree"
+        and "No problems found" in report._repr_html_()
+    )
+    assert not lab.fsck(deep=True) and not lab.fsck(repair=True)
+
+
+def test_check_names_ready_tables_whose_bytes_are_gone(lab):
+    table = lab.materialize("venues", VENUES)
+    table.path.unlink()
+    assert lab.fsck().missing == [table.table_name]
+    assert (
+        lab.fsck(repair=True).missing == [table.table_name]
+        and lab.table("venues").status == "ready"
+    )
+
+
+def test_check_names_files_that_no_row_accounts_for(lab, folder):
+    lab.materialize("venues", VENUES)
+    stray(folder), stray(folder, ".stray.parquet.0a1b2c3d.tmp")
+    (folder / "results" / "elsewhere").mkdir()
+    (folder / "results" / "elsewhere" / "x.txt").write_text("x")
+    assert lab.fsck().orphans == [
+        "results/_global/.stray.parquet.0a1b2c3d.tmp",
+        "results/_global/stray.parquet",
+        "results/elsewhere/x.txt",
+    ]
+
+
+def test_check_names_a_lost_manifest_and_a_repair_writes_it_again(lab):
+    table = lab.materialize("venues", VENUES)
+    place = manifest_path(table.path)
+    body = place.read_bytes()
+    place.unlink()
+    assert lab.fsck().missing == ["results/_global/" + place.name] and not place.exists()
+    report = lab.fsck(repair=True)
+    assert (report.repaired, report.missing) == (
+        [table.table_name],
+        [],
+    ) and place.read_bytes() == body
+    assert not lab.fsck()
+
+
+def test_a_repair_fails_a_table_that_nothing_vouches_for_and_puts_its_bytes_aside(lab, folder):
+    table = lab.materialize("venues", VENUES)
+    manifest_path(table.path).unlink()
+    flip(table.path)
+    report = lab.fsck(repair=True)
+    assert report.failed == [table.table_name] and statuses(folder)[table.table_name] == "failed"
+    assert [p.rpartition("/")[2] for p in report.quarantined] == [
+        f"{table.table_name}.parquet",
+        f"{table.table_name}.why.json",
+    ]
+    assert report.bytes_quarantined > 0 and "quarantine" in report._rendered().text
+
+
+def test_check_names_damaged_bytes_and_leaves_them(lab):
+    table = lab.materialize("venues", VENUES)
+    flip(table.path)
+    assert lab.fsck().damaged == lab.fsck(repair=True).damaged == [table.table_name]
+    assert lab.table("venues").status == "ready"
+
+
+def test_damage_that_moves_no_stat_is_found_by_a_deep_check_and_known_from_then_on(
+    lab, monkeypatch
+):
+    table = lab.materialize("venues", VENUES)
+    results = lab._services.results
+    results.racy_seconds = -1.0  # as if the file had long been as it is
+    path = table.path
+    stat = os.stat(path)
+    real = os.stat
+    flip(path)
+
+    def as_before(target, **rest):
+        return stat if os.fspath(target) == os.fspath(path) and not rest else real(target, **rest)
+
+    monkeypatch.setattr(os, "stat", as_before)
+    assert lab.fsck().damaged == [] and str(lab.staleness("venues")) == "fresh"
+    assert lab.fsck(deep=True).damaged == [table.table_name]
+    assert str(lab.staleness("venues")).startswith("damaged")
+
+
+def test_a_manifest_that_is_another_one_is_damage_and_never_mended_silently(lab):
+    table = lab.materialize("venues", VENUES)
+    place = manifest_path(table.path)
+    place.write_bytes(place.read_bytes().replace(b'"row_count": 2', b'"row_count": 3'))
+    said = place.read_bytes()
+    assert lab.fsck().damaged == lab.fsck(repair=True).damaged == [table.table_name]
+    assert place.read_bytes() == said
+
+
+def test_a_manifest_of_a_later_release_is_left_alone(lab):
+    table = lab.materialize("venues", VENUES)
+    place = manifest_path(table.path)
+    place.write_bytes(
+        place.read_bytes().replace(b'"manifest_version": 1', b'"manifest_version": 2')
+    )
+    said = place.read_bytes()
+    lab.fsck(repair=True)
+    assert place.read_bytes() == said and lab.table("venues").status == "ready"
+
+
+def test_a_repair_gives_the_catalog_its_copy_of_a_manifest_back(lab, folder):
+    table = lab.materialize("venues", VENUES)
+    with catalog(folder) as db:
+        db.execute("DELETE FROM manifests")
+    assert lab.fsck().damaged == [table.table_name]
+    assert lab.fsck(repair=True).repaired == [table.table_name] and not lab.fsck()
+
+
+def test_without_repair_a_check_changes_nothing(lab, folder):
+    made = versions(lab, "venues", 4)
+    made[0].path.unlink()
+    manifest_path(made[1].path).unlink()
+    flip(made[2].path)
+    stray(folder, age=90 * DAY)
+    (folder / "checkpoints").mkdir()
+    (folder / "checkpoints" / "x.parquet").write_bytes(b"x")
+    aged(folder / "checkpoints" / "x.parquet", 90 * DAY)
+    unpublish(folder, made[3].table_name)
+    before = everything(folder)
+    assert lab.fsck() and lab.fsck(deep=True)
+    assert everything(folder) == before and (folder / "checkpoints" / "x.parquet").exists()
+
+
+def test_a_repair_removes_orphans_older_than_the_grace_time(lab, folder):
+    lab.materialize("venues", VENUES)
+    old, young = stray(folder, "old.parquet", age=7200), stray(folder, "young.parquet", age=60)
+    report = lab.fsck(repair=True)
+    assert report.reclaimed == ["results/_global/old.parquet"] and report.bytes_reclaimed == len(
+        b"not ours"
+    )
+    assert (
+        report.orphans == ["results/_global/young.parquet"] and not old.exists() and young.exists()
+    )
+    assert (
+        lab.fsck(repair=True, grace=datetime.timedelta(0)).reclaimed
+        == ["results/_global/young.parquet"]
+        and len(files(folder)) == 2
+    )
+
+
+def test_a_whole_table_that_the_catalog_has_lost_is_kept_and_told_of(lab, folder, reopen):
+    table = lab.materialize("venues", VENUES)
+    with catalog(folder) as db:  # as after an older copy of it was put back
+        for rows in ("result_tables", "versions", "manifests", "recipes"):
+            db.execute(f"DELETE FROM {rows}")
+    there = files(folder)
+    report = lab.fsck(repair=True, grace=0)
+    assert report.reclaimed == [] and files(folder) == there and len(report.orphans) == 2
+    assert [each.partition(":")[0] for each in report.errors] == [
+        table._record.path
+    ] and "jl.rebuild" in report.errors[0]
+    table.path.unlink()  # what is left vouches for nothing
+    assert lab.fsck(repair=True, grace=0).reclaimed == [
+        table._record.path.replace(".parquet", ".materialization.json")
+    ]
+
+
+def test_a_deep_check_finds_damage_in_the_catalog_that_nothing_has_met(lab, folder):
+    for n in range(4):
+        lab.materialize(f"t{n}", f"SELECT {n} AS n")
+    lab.close()
+    with catalog(folder) as db:
+        [page] = db.execute(
+            "SELECT rootpage FROM sqlite_master WHERE name = 'model_training'"
+        ).fetchone()
+        size = db.execute("PRAGMA page_size").fetchone()[0]
+    with (folder / "catalog.sqlite3").open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xff" * 100)
+    with jl.open(folder) as again:
+        assert not again.fsck()
+        assert ["damaged" in each for each in again.fsck(deep=True).errors] == [True]
+
+
+def test_a_clock_that_was_set_back_removes_nothing(lab, folder):
+    path = stray(folder, age=-DAY)
+    assert lab.fsck(repair=True).reclaimed == [] and path.exists()
+
+
+def test_a_clock_that_was_set_forward_takes_nothing_from_a_living_writer(lab, folder, fault):
+    def jumped(name):
+        if name == "funnel:manifest-durable":
+            for path in (folder / "results" / "_global").iterdir():
+                aged(path, 365 * DAY)
+            seen.append(other.fsck(repair=True, grace=0))
+
+    seen = []
+    with jl.open(folder) as other:
+        fault(None)
+        install_fault_hook(jumped)
+        table = lab.materialize("venues", VENUES)
+    assert seen and not seen[0].reclaimed and not seen[0].orphans
+    assert table.verify() == jl.Match()
+
+
+@pytest.mark.parametrize("repair", [False, True])
+def test_files_that_got_their_name_or_went_while_they_were_compared_are_no_orphans(
+    lab, folder, monkeypatch, repair
+):
+    made = versions(lab, "venues", 2)
+    with jl.open(folder) as other:
+        listed = fsck.list_files
+
+        def meanwhile(root, below, *unread):
+            found = list(listed(root, below, *unread))
+            if below == "results":
+                lab.table("venues", version=1).drop()
+                for path in (folder / "results" / "_global").glob(".*.tmp"):
+                    path.unlink()  # as who renames it
+            return found
+
+        stray(folder, f".{made[1].table_name}.materialization.json.0123abcd.tmp")
+        monkeypatch.setattr(fsck, "list_files", meanwhile)
+        report = other.fsck(repair=repair, grace=0)
+    assert not report.orphans and not report.reclaimed and not report.bytes_reclaimed
+
+
+def test_an_orphan_that_another_kernel_removes_first_is_not_reclaimed_twice(lab, folder, fault):
+    path = stray(folder, age=7200)
+    fault(None)
+    install_fault_hook(
+        lambda name: path.unlink(missing_ok=True) if name == "check:reclaim" else None
+    )
+    report = lab.fsck(repair=True)
+    assert not report.reclaimed and not report.orphans and not report.bytes_reclaimed
+
+
+def test_an_index_that_a_living_kernel_is_writing_is_no_orphan(lab, folder, fault):
+    def look(name):
+        if name == "index.before_write":
+            seen.append(other.fsck())
+
+    seen = []
+    with jl.open(folder) as other:
+        fault(None)
+        install_fault_hook(look)
+        table = lab.import_embeddings(
+            "vectors",
+            pa.table({"id": [1, 2], "vec": [[1.0, 0.0], [0.0, 1.0]]}),
+            key="id",
+            vector="vec",
+        )
+    assert len(seen) > 1 and not any(each.orphans for each in seen)
+    assert table.path.with_name(f"{table.table_name}.idx.usearch").exists() and not lab.fsck()
+
+
+def test_a_repair_settles_what_dead_writers_left(lab, folder):
+    first, second = versions(lab, "venues", 2)
+    unpublish(folder, second.table_name)
+    report = lab.fsck(repair=True)
+    assert (
+        report.repaired == [second.table_name]
+        and row(folder, second.table_name)["status"] == "ready"
+        and first
+    )
+
+
+def test_a_repair_removes_what_a_failed_row_of_a_dead_writer_left(lab, folder):
+    table = lab.materialize("venues", VENUES)
+    with catalog(folder) as db:
+        db.execute("UPDATE result_tables SET status='failed', writer_id=?", [DEAD])
+    for path in (
+        table._record.path,
+        table._record.path.replace(".parquet", ".materialization.json"),
+    ):
+        aged(folder / path, DAY)
+    assert len(lab.fsck(repair=True).reclaimed) == 2 and files(folder) == []
+
+
+def test_the_quarantine_is_emptied_of_what_was_put_aside_30_days_ago(lab, folder):
+    table = lab.materialize("venues", VENUES)
+    aged(table.path, 60 * DAY)  # old bytes, put aside today
+    manifest_path(table.path).unlink()
+    flip(table.path)
+    aged(folder / table._record.path, 60 * DAY)
+    assert len(lab.fsck(repair=True).quarantined) == 2
+    assert len(lab.fsck(repair=True).quarantined) == 2
+    aged(folder / "quarantine" / f"{table.table_name}.why.json", 31 * DAY)
+    report = lab.fsck(repair=True)
+    assert (
+        report.quarantined == []
+        and len(report.reclaimed) == 2
+        and not list((folder / "quarantine").iterdir())
+    )
+
+
+def test_a_checkpoint_is_removed_after_7_days(lab, folder):
+    (folder / "checkpoints").mkdir()
+    for name, days in (("young.parquet", 6), ("old.parquet", 8)):
+        (folder / "checkpoints" / name).write_bytes(b"rows")
+        aged(folder / "checkpoints" / name, days * DAY)
+    assert lab.fsck(repair=True).reclaimed == ["checkpoints/old.parquet"]
+    assert (folder / "checkpoints" / "young.parquet").exists()
+
+
+def test_a_link_among_the_results_is_not_followed(lab, folder, tmp_path):
+    lab.materialize("venues", VENUES)
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "precious.txt").write_text("mine")
+    aged(outside / "precious.txt", DAY)
+    (folder / "results" / "_global" / "link").symlink_to(outside)
+    assert lab.fsck().orphans == ["results/_global/link"]
+    os.utime(folder / "results" / "_global" / "link", (0, 0), follow_symlinks=False)
+    assert lab.fsck(repair=True).reclaimed == ["results/_global/link"]
+    assert (outside / "precious.txt").read_text() == "mine"
+
+
+def test_a_link_to_itself_among_the_results_is_an_orphan_as_any(lab, folder):
+    lab.materialize("venues", VENUES)
+    loop = folder / "results" / "_global" / "loop"
+    loop.symlink_to("loop")
+    assert lab.fsck().orphans == ["results/_global/loop"]
+    os.utime(loop, (0, 0), follow_symlinks=False)
+    assert lab.fsck(repair=True).reclaimed == ["results/_global/loop"] and not lab.fsck()
+
+
+def test_a_folder_that_may_not_be_listed_is_told_and_the_others_are_compared(
+    lab, folder, monkeypatch
+):
+    lab.materialize("venues", VENUES)
+    (folder / "results" / "acme").mkdir()
+    found, scandir = stray(folder), os.scandir
+
+    def refused(path):
+        if str(path).endswith("acme"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    report = lab.fsck()
+    assert report.errors == [
+        "results/acme/: its files may not be read or changed: Permission denied. Check who may use the workspace's folder."
+    ]
+    assert report.orphans == [found.relative_to(folder).as_posix()]
+
+
+def test_what_may_not_be_read_is_told_in_words_with_what_to_do(lab, monkeypatch):
+    from jammi_lab.store import manifests
+
+    def refused(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    table = lab.materialize("venues", VENUES)
+    monkeypatch.setattr(manifests, "read_regular", refused)
+    told = f"{table.table_name}: its files may not be read or changed: Permission denied. Check who may use the workspace's folder."
+    assert lab.fsck().errors == lab.recover().errors == [told]
+
+
+def test_one_table_that_cannot_be_compared_stops_nothing_else(lab, folder):
+    first, second = versions(lab, "venues", 2)
+    second.path.unlink()
+    with catalog(folder) as db:
+        db.execute(
+            "UPDATE result_tables SET path='results/../../etc/passwd' WHERE table_name=?",
+            [first.table_name],
+        )
+    report = lab.fsck()
+    assert (
+        report.missing == [second.table_name]
+        and len(report.errors) == 1
+        and first.table_name in report.errors[0]
+    )
+
+
+def test_a_check_sees_every_tenants_tables(lab):
+    with lab.tenant("acme"):
+        table = lab.materialize("venues", VENUES)
+        table.path.unlink()
+    assert lab.fsck().missing == [table.table_name]
+
+
+def test_a_read_only_workspace_is_checked_and_not_repaired(lab, folder):
+    table = lab.materialize("venues", VENUES)
+    table.path.unlink()
+    with jl.open(folder, read_only=True) as reader:
+        assert reader.fsck().missing == [table.table_name]
+        for refused in (
+            lambda: reader.fsck(repair=True),
+            lambda: reader.expire("venues"),
+            reader.table("venues").pin,
+        ):
+            with pytest.raises(WorkspaceReadOnly):
+                refused()
+
+
+@pytest.mark.parametrize("grace", [-1, "1", None, True, float("nan")])
+def test_a_grace_time_is_a_number_of_seconds(lab, grace):
+    with pytest.raises(InvalidArgument):
+        lab.fsck(grace=grace)
+
+
+# -- backup --------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_backup_is_one_file_that_opens_as_the_catalog_it_was(lab, folder, tmp_path):
+    table = lab.materialize("venues", VENUES)
+    place = lab.backup(tmp_path / "copies.sqlite3")
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(("copies", ".copies"))] == [
+        "copies.sqlite3"
+    ]
+    lab.drop("venues")
+    lab.close()
+    os.replace(place, folder / "catalog.sqlite3")
+    with jl.open(folder) as again:
+        assert (
+            again.table("venues").table_name == table.table_name
+            and again.sources["papers"].kind == "csv"
+        )
+
+
+def test_a_backup_while_others_write_is_of_one_moment(lab, tmp_path):
+    stop = threading.Event()
+
+    def write():
+        at = 0
+        while not stop.is_set():
+            at += 1
+            with lab._services.catalog.transaction():
+                lab._services.catalog.metadata.set("one", str(at))
+                lab._services.catalog.metadata.set("two", str(at))
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        for _ in range(5):
+            lab.backup(tmp_path / "copy.sqlite3")
+            with sqlite3.connect(tmp_path / "copy.sqlite3") as db:
+                assert (
+                    len(
+                        {
+                            v
+                            for (v,) in db.execute(
+                                "SELECT value FROM meta WHERE key IN ('one', 'two')"
+                            )
+                        }
+                    )
+                    <= 1
+                )
+                assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+            db.close()
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_a_backup_is_not_made_while_a_tenant_is_bound(lab, tmp_path):
+    with (
+        lab.tenant("acme"),
+        pytest.raises(TenantForbidden, match="includes the rows of all tenants"),
+    ):
+        lab.backup(tmp_path / "copy.sqlite3")
+    assert not (tmp_path / "copy.sqlite3").exists()
+
+
+def test_a_backup_takes_the_place_of_an_earlier_one_and_of_nothing_else(lab, folder, tmp_path):
+    lab.backup(tmp_path / "copy.sqlite3")
+    lab.backup(tmp_path / "copy.sqlite3")
+    (tmp_path / "data.csv").write_text("a,b\n")
+    for target in (
+        tmp_path / "data.csv",
+        tmp_path,
+        tmp_path / "no" / "where.sqlite3",
+        folder / "catalog.sqlite3",
+    ):
+        with pytest.raises(InvalidArgument):
+            lab.backup(target)
+    assert (tmp_path / "data.csv").read_text() == "a,b\n" and "papers" in lab.sources
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        "CREATE TABLE t (a)",
+        "CREATE TABLE migrations (id, migration, batch)",
+        "CREATE TABLE migrations (number, name)",
+    ],
+)
+@pytest.mark.parametrize("mode", ["DELETE", "WAL"])
+def test_a_backup_leaves_a_database_that_is_none_of_ours_alone(lab, tmp_path, made, mode):
+    place = tmp_path / "precious.db"
+    with contextlib.closing(sqlite3.connect(place)) as db:
+        db.execute(f"PRAGMA journal_mode={mode}")
+        db.execute(made)
+    before = place.read_bytes()
+    with pytest.raises(InvalidArgument, match="is not an earlier backup") as refused:
+        lab.backup(place)
+    assert (
+        refused.value.hint
+        and place.read_bytes() == before
+        and [p.name for p in tmp_path.glob("*precious*")] == ["precious.db"]
+    )
+
+
+def test_a_backup_does_not_take_the_place_of_another_workspaces_catalog(lab, tmp_path, run_python):
+    other = tmp_path / "other"
+    with jl.open(other) as ws:
+        ws.materialize("mine", "SELECT 42 AS a")
+        (tmp_path / "link").symlink_to(other / "catalog.sqlite3")
+        for target in (other / "catalog.sqlite3", tmp_path / "link"):
+            with pytest.raises(InvalidArgument, match="is the catalog of a workspace"):
+                lab.backup(target)
+        with (
+            ws._services.catalog.transaction()
+        ):  # to look at a file is not to let go of the locks that are held on it
+            with pytest.raises(InvalidArgument):
+                lab.backup(other / "catalog.sqlite3")
+            done = run_python(
+                "import sqlite3; db = sqlite3.connect('other/catalog.sqlite3', timeout=0)\n"
+                "try: db.execute('BEGIN IMMEDIATE'); print('free')\nexcept sqlite3.OperationalError: print('locked')"
+            )
+        assert done.stdout.strip() == "locked"
+    with pytest.raises(InvalidArgument, match="is the catalog of a workspace"):
+        lab.backup(other / "catalog.sqlite3")
+    with jl.open(other) as ws:
+        assert "mine" in ws
+
+
+def test_a_backup_takes_the_place_of_a_catalog_that_was_copied(lab, folder, tmp_path):
+    lab.materialize("venues", VENUES)
+    lab.close()
+    place = tmp_path / "copied.sqlite3"
+    shutil.copy(folder / "catalog.sqlite3", place)  # its header says that it has a log
+    before = place.read_bytes()
+    with jl.open(folder) as ws:
+        assert ws.backup(place) == place and place.read_bytes() != before
+    assert [p.name for p in tmp_path.glob("*copied*")] == ["copied.sqlite3"]
+
+
+def test_a_backup_is_not_put_beside_the_log_of_another_file(lab, tmp_path):
+    place = lab.backup(tmp_path / "copy.sqlite3")
+    before = place.read_bytes()
+    with contextlib.closing(sqlite3.connect(place)) as db:
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("CREATE TABLE more (a)")
+        with pytest.raises(InvalidArgument, match="An SQLite log exists next to"):
+            lab.backup(place)
+        assert db.execute("SELECT count(*) FROM more").fetchone() == (0,)
+    assert lab.backup(place).read_bytes()[:16] == before[:16]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "jammi.toml",
+        "workspace.id",
+        "results/_global/copy.sqlite3",
+        "catalog.sqlite3-wal",
+        "writers/copy",
+    ],
+)
+def test_a_backup_does_not_lie_where_the_workspace_keeps_its_own(lab, folder, name):
+    lab.materialize("venues", VENUES)
+    before = {p: p.stat().st_mtime_ns for p in folder.rglob("*")}
+    with pytest.raises(InvalidArgument, match="is in the workspace's own files"):
+        lab.backup(folder / name)
+    assert {p: p.stat().st_mtime_ns for p in folder.rglob("*")} == before
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        None,
+        3,
+        "",
+        b"copy.sqlite3",
+        "a\0b",
+        "s3://bucket/copy.sqlite3",
+        "c" * 300,
+        "c" * 300 + "/copy",
+    ],
+)
+def test_what_is_no_place_for_a_backup_is_refused_in_a_sentence(lab, path):
+    with pytest.raises(InvalidArgument) as refused:
+        lab.backup(path)
+    assert refused.value.hint
+
+
+def test_a_backup_does_not_take_the_place_of_a_pipe(lab, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InvalidArgument, match="is not an earlier backup"):
+        lab.backup(tmp_path / "pipe")
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_a_backup_leaves_the_locks_of_the_catalog_alone(lab, tmp_path, run_python):
+    with lab._services.catalog.transaction():
+        with pytest.raises(AssertionError), pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sqlite3, "Connection", type("Other", (), {}))
+            backup(lab._services.catalog.database, tmp_path / "other.sqlite3", "now")
+        done = run_python(
+            "import sqlite3; db = sqlite3.connect('lab/catalog.sqlite3', timeout=0)\n"
+            "try: db.execute('BEGIN IMMEDIATE'); print('free')\nexcept sqlite3.OperationalError: print('locked')"
+        )
+    assert done.stdout.strip() == "locked"
+
+
+def test_a_backup_that_fails_leaves_nothing_and_what_was_there(lab, tmp_path, fault):
+    lab.backup(tmp_path / "copy.sqlite3")
+    before = (tmp_path / "copy.sqlite3").read_bytes()
+    lab.materialize("venues", VENUES)
+    fault("file.before_rename", OSError(28, "No space left on device"))
+    with pytest.raises(ResourceExhausted):
+        lab.backup(tmp_path / "copy.sqlite3")
+    fault(None)
+    assert (tmp_path / "copy.sqlite3").read_bytes() == before and not [
+        p for p in tmp_path.iterdir() if p.name.endswith(".tmp")
+    ]
+
+
+def test_a_read_only_workspace_can_be_backed_up(lab, folder, tmp_path):
+    lab.materialize("venues", VENUES)
+    with jl.open(folder, read_only=True) as reader:
+        assert reader.backup(tmp_path / "copy.sqlite3").stat().st_size > 0
+
+
+def test_a_damaged_catalog_is_not_copied(lab, folder, tmp_path):
+    with catalog(folder) as db:
+        [(page,)] = db.execute(
+            "SELECT rootpage FROM sqlite_master WHERE name = 'lineage_down'"
+        ).fetchall()
+    lab.close()
+    with (folder / "catalog.sqlite3").open("r+b") as file:
+        file.seek((page - 1) * 4096)
+        file.write(b"\xff" * 4096)
+    with jl.open(folder, read_only=True) as reader, pytest.raises(jl.TableDamaged, match="rebuild"):
+        reader.backup(tmp_path / "copy.sqlite3")
+    assert not list(tmp_path.glob("*copy*"))
+
+
+def test_a_large_result_of_a_table_that_is_gone_says_so_when_it_is_read_again(lab, monkeypatch):
+    monkeypatch.setattr("jammi_lab.workspace.result._MAX_CACHED_BYTES", 0)
+    result = lab.materialize("many", MANY).read()
+    assert sum(b.num_rows for b in result.batches()) == 2_000_000
+    lab.drop("many")
+    with pytest.raises(jl.JammiError) as caught:
+        result.arrow()
+    assert isinstance(caught.value, jl.SourceUnavailable | jl.TableDamaged | jl.TableNotFound), (
+        caught.value
+    )
+
+
+def test_a_deep_check_tells_of_each_table_that_it_has_read(lab):
+    lab.materialize("venues", VENUES)
+    lab.materialize("few", "SELECT 1 AS x")
+    told = []
+    lab.fsck(deep=True, progress=told.append)
+    assert [(p.stage, p.done, p.total, p.unit) for p in told] == [
+        ("fsck", 1, 2, "tables"),
+        ("fsck", 2, 2, "tables"),
+    ]

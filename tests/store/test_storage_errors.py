@@ -1,0 +1,111 @@
+"""What a failed file operation is called."""
+
+import errno
+
+import pytest
+
+import jammi_lab as jl
+from jammi_lab.core.errors import ResourceExhausted, WorkspaceReadOnly
+from jammi_lab.store.storage_errors import storage_error
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "said"),
+    [
+        (errno.EACCES, WorkspaceReadOnly, "The files of 't' cannot be written: Permission denied."),
+        (
+            errno.EROFS,
+            WorkspaceReadOnly,
+            "The files of 't' cannot be written: Read-only file system.",
+        ),
+        (
+            errno.ENOSPC,
+            ResourceExhausted,
+            "There is no space for the files of 't': No space left on device.",
+        ),
+        (
+            errno.EMFILE,
+            ResourceExhausted,
+            "The files of 't' cannot be opened: Too many open files.",
+        ),
+    ],
+)
+def test_a_failure_is_said_in_the_system_s_words_and_names_no_temporary_file(number, kind, said):
+    error = storage_error(
+        OSError(
+            number, f"Failed to open local file '/lab/results/.t.tmp'. Detail: [errno {number}]"
+        ),
+        "t",
+    )
+    assert type(error) is kind and error.message == said and error.hint
+
+
+def test_a_table_whose_files_cannot_be_removed_is_dropped_and_its_files_go_with_the_next_one(
+    tmp_path, monkeypatch
+):
+    with jl.open(tmp_path / "ws") as ws:
+        file = ws.materialize("one", "SELECT 1 AS a").path
+        ws.materialize("two", "SELECT 2 AS a")
+        with monkeypatch.context() as patch:
+            patch.setattr("jammi_lab.store.removal.remove_table_files", denied)
+            with pytest.raises(
+                WorkspaceReadOnly,
+                match="is dropped, but its files cannot be removed: Permission denied",
+            ) as caught:
+                ws.drop("one")
+        assert (
+            "the workspace is reopened" in caught.value.hint and "one" not in ws and file.exists()
+        )
+        ws.drop("two")
+        assert not file.exists()
+
+
+def test_a_folder_in_the_place_of_a_table_s_file_is_named_when_the_table_is_dropped_and_the_rest_goes_when_it_is_moved(
+    tmp_path,
+):
+    with jl.open(tmp_path / "ws") as ws:
+        file = ws.materialize("one", "SELECT 1 AS a").path
+        ws.materialize("two", "SELECT 2 AS a")
+        file.unlink()
+        file.mkdir()
+        with pytest.raises(
+            WorkspaceReadOnly, match="one of its files is not a regular file: Is a directory"
+        ) as caught:
+            ws.drop("one")
+        assert "Move it elsewhere" in caught.value.hint and "one" not in ws
+        file.rmdir()
+        ws.drop("two")
+        assert not any(file.parent.iterdir())
+
+
+def test_an_export_under_a_name_that_is_too_long_asks_for_a_shorter_one(tmp_path):
+    with jl.open(tmp_path / "ws") as ws:
+        table = ws.materialize("t", "SELECT 1 AS a")
+        with pytest.raises(jl.InvalidArgument, match="File name too long") as caught:
+            table.export(tmp_path / f"{'x' * 300}.parquet")
+    assert caught.value.hint == "Choose a shorter name."
+
+
+def denied(*_):
+    raise PermissionError(errno.EACCES, "Permission denied")
+
+
+@pytest.mark.parametrize(
+    "step", ["pathlib.Path.is_dir", "jammi_lab.workspace.result_table.AtomicFile.commit"]
+)
+@pytest.mark.parametrize("name", ["t.parquet", "t.csv", "t.arrow"])
+def test_an_export_to_where_one_may_not_write_says_what_to_do(tmp_path, monkeypatch, name, step):
+    with jl.open(tmp_path / "ws") as ws:
+        table = ws.materialize("t", "SELECT 1 AS a")
+        with (
+            monkeypatch.context() as patch,
+            pytest.raises(
+                jl.InvalidArgument, match="cannot be written: Permission denied"
+            ) as caught,
+        ):
+            patch.setattr(step, denied)
+            table.export(tmp_path / name)
+        assert (
+            "a folder that you may write to" in caught.value.hint and not (tmp_path / name).exists()
+        )
+        assert table.export(tmp_path / name).exists()

@@ -1,0 +1,63 @@
+"""New catalogs of tests are copies of one that was migrated once in this process, which saves each of them the migrations and their syncs.
+
+Child processes, tests marked `migrates` and tests that replace the migrations create theirs in the usual way.
+"""
+
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+enabled = True
+"""Whether a new catalog is a copy; cleared for the time of a test that is marked `migrates`."""
+_folder: "tempfile.TemporaryDirectory[str] | None" = None
+
+
+def install() -> None:
+    """From now on new SQLite catalogs start as copies, if the package is loaded."""
+    module = sys.modules.get("jammi_lab.catalog.catalog")
+    if _folder is not None or module is None:
+        return
+    template = _make()
+    from jammi_lab.catalog import migrations
+    from jammi_lab.catalog.sqlite import Sqlite
+
+    own = migrations.MIGRATIONS
+
+    class CopiedSqlite(Sqlite):
+        def __init__(self, path: Path, *, read_only: bool, create: bool) -> None:
+            if enabled and create and not read_only and migrations.MIGRATIONS is own:
+                _place(template, path)
+            super().__init__(path, read_only=read_only, create=create)
+
+    assert getattr(module, Sqlite.__name__) is Sqlite
+    setattr(module, Sqlite.__name__, CopiedSqlite)
+
+
+def _make() -> Path:
+    """A catalog without rows."""
+    global _folder
+    from jammi_lab.catalog.catalog import Catalog
+    from jammi_lab.core.clock import SystemClock
+    from jammi_lab.core.tenancy import TenantScope
+
+    _folder = tempfile.TemporaryDirectory(prefix="jammi-template-")
+    path = Path(_folder.name) / "catalog.sqlite3"
+    Catalog(path, scope=TenantScope(), clock=SystemClock()).close()
+    return path
+
+
+def _place(template: Path, path: Path) -> None:
+    """Copy the template to where nothing is, at once or not at all; where that fails, the product says why."""
+    if os.path.lexists(path) or os.path.lexists(f"{path}-wal"):
+        return
+    part = path.with_name(f".template-{os.getpid()}-{threading.get_ident()}")
+    with contextlib.suppress(OSError):
+        try:
+            shutil.copyfile(template, part)
+            os.link(part, path)
+        finally:
+            part.unlink(missing_ok=True)

@@ -1,0 +1,319 @@
+"""Panels look again after cells, and work tells how it goes: who is looked at, when, and what hinders it."""
+
+import sys
+import threading
+import types
+
+import pytest
+
+import jammi_lab as jl
+from jammi_lab.core.records import Progress
+from jammi_widgets import action_runner as work
+from jammi_widgets import auto_refresh as following
+from jammi_widgets.action_runner import ActionRunner
+from jammi_widgets.catalog import CatalogBrowser
+from jammi_widgets.lineage import LineageGraph
+from jammi_widgets.map import EmbeddingMap
+from jammi_widgets.neighbors import NeighborExplorer
+from jammi_widgets.staleness import StalenessBoard
+
+
+def settled():
+    """Wait until nothing is left to look at."""
+    if (thread := following._thread) is not None:
+        thread.join(30)
+
+
+@pytest.fixture
+def looks(ws, told):
+    """A board on a page; its looks are counted, and wait while `held` is not set."""
+    panel = StalenessBoard(ws)
+    line = told(panel)
+    line.ask("here", view=1)
+    line.held, line.looked = threading.Event(), []
+    look = panel._refresh_if_changed
+
+    def counted():
+        line.looked.append(threading.current_thread().name)
+        assert line.held.wait(20)
+        look()
+
+    panel._refresh_if_changed = counted
+    yield line
+    line.held.set()
+    panel.close()
+    settled()
+
+
+def test_a_cell_waits_for_no_look_and_many_cells_ask_for_one_more(looks):
+    for _ in range(5):
+        following.schedule_refresh()
+    looks.held.set()
+    settled()
+    assert 1 <= len(looks.looked) <= 2 and set(looks.looked) == {"jammi-panel-follow"}
+
+
+def test_what_a_cell_changed_is_told_and_what_it_left_is_not(ws, looks, edited):
+    looks.held.set()
+    following.schedule_refresh()
+    settled()
+    assert not [m for m in looks.messages if m["kind"] == "changed"]
+    edited()
+    following.schedule_refresh()
+    settled()
+    assert [m["body"]["counts"] for m in looks.messages if m["kind"] == "changed"] == [
+        {"stale": 2, "possibly stale": 2}
+    ]
+
+
+def test_what_one_panel_recomputes_the_others_show(ws, looks, told, edited):
+    edited()
+    looks.held.set()
+    lineage = told(LineageGraph(ws))
+    lineage.ask("here", view=2)
+    assert lineage.act("recompute", "recent")["kind"] == "done"
+    settled()
+    assert [m["body"]["counts"]["fresh"] for m in looks.messages if m["kind"] == "changed"] == [1]
+    looked = len(looks.looked)
+    lineage.act("what-if", "papers")
+    settled()
+    assert len(looks.looked) == looked
+    lineage.panel.close()
+
+
+@pytest.mark.parametrize("leave", ["gone", "follow", "close"])
+def test_a_panel_that_no_page_shows_or_that_shall_not_follow_is_left_alone(looks, leave):
+    looks.held.set()
+    if leave == "gone":
+        looks.ask("gone", view=1)
+    elif leave == "follow":
+        looks.panel.follow = False
+    else:
+        looks.panel.close()
+    following.schedule_refresh()
+    settled()
+    assert looks.looked == []
+
+
+def test_what_hinders_a_look_is_said_once_and_taken_back(looks):
+    looks.held.set()
+    look = looks.panel._refresh_if_changed
+
+    def failing():
+        raise jl.SourceUnavailable("papers cannot be reached.")
+
+    for how in (failing, failing, look):
+        looks.panel._refresh_if_changed = how
+        following.schedule_refresh()
+        settled()
+    said = [m["lines"] for m in looks.messages if m["kind"] == "said"]
+    assert len(said) == 2 and "papers cannot be reached" in said[0][0] and said[1] == []
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_look_that_breaks_does_not_end_the_looks_of_later_cells(looks):
+    looks.held.set()
+    look = looks.panel._refresh_if_changed
+    looks.panel._refresh_if_changed = lambda: 1 / 0
+    following.schedule_refresh()
+    settled()
+    looks.panel._refresh_if_changed = look
+    following.schedule_refresh()
+    settled()
+    assert len(looks.looked) == 1
+
+
+def test_a_closed_workspace_is_said_and_looked_at_no_more(ws, looks):
+    looks.held.set()
+    ws.close()
+    following.schedule_refresh()
+    settled()
+    following.schedule_refresh()
+    settled()
+    assert len(looks.looked) == 1
+    assert ["closed" in m["lines"][0] for m in looks.messages if m["kind"] == "said"] == [True]
+
+
+def test_cells_of_a_kernel_are_heard_once_however_many_panels_there_are(ws, told, monkeypatch):
+    heard = []
+    events = types.SimpleNamespace(register=lambda *a: heard.append(a))
+
+    class Shell:
+        kernel = object()
+
+    shell = Shell()
+    shell.events = events
+    monkeypatch.setattr(sys.modules["IPython"], "get_ipython", lambda: shell)
+    for make in (LineageGraph, StalenessBoard, CatalogBrowser):
+        panel = make(ws)
+        told(panel).ask("here", view=1)
+        panel.close()
+    assert heard == [("post_run_cell", following.schedule_refresh)]
+
+
+def test_a_message_that_breaks_a_panel_is_answered_and_not_waited_for(ws, told, monkeypatch):
+    line = told(StalenessBoard(ws))
+    monkeypatch.setattr(line.panel, "_page_message", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        line.ask("rows")
+    assert (
+        line.messages[-1]["kind"] == "refused"
+        and "ZeroDivisionError" in line.messages[-1]["lines"][0]
+    )
+
+
+@pytest.mark.parametrize("name", ["venues", "summary"])
+def test_what_is_over_at_once_is_told_after_the_answer_that_it_began(ws, told, name):
+    line = told(LineageGraph(ws))
+    ws.drop("summary")
+
+    def slow(content, buffers=None):
+        if content["kind"] == "answer":
+            line.panel._runner.wait(0.3)
+        line.messages.append(content)
+
+    line.panel.send = slow
+    line.act("preview", name)
+    assert [m["kind"] for m in line.messages] == [
+        "answer",
+        "done" if name == "venues" else "failed",
+    ]
+
+
+def explored(ws):
+    ws.embed("vectors", "papers", key="id", text="title", model="hashing")
+    return NeighborExplorer(ws, "vectors")
+
+
+def mapped(ws):
+    return EmbeddingMap(ws, explored(ws)._table)
+
+
+@pytest.mark.parametrize("make", [LineageGraph, StalenessBoard, CatalogBrowser, explored, mapped])
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"kind": "sql", "text": "DROP"},
+        {"kind": "here"},
+        {"kind": "gone", "view": -1},
+        {"kind": "open", "path": "/"},
+        {"kind": "act"},
+    ],
+)
+def test_no_panel_takes_a_message_that_it_does_not_know(ws, told, make, message):
+    line = told(make(ws))
+    line.panel._on_message(line.panel, {"v": 1, "ask": 7, **message}, [])
+    assert [(m["kind"], m["ask"]) for m in line.messages] == [("refused", 7)]
+
+
+def test_the_newest_progress_is_told_though_nothing_more_happens_and_nothing_after_the_end(
+    monkeypatch,
+):
+    monkeypatch.setattr(work, "HEARTBEAT_SECONDS", 0.02)
+    told, beaten = [], threading.Event()
+
+    def tell(message):
+        told.append(message)
+        if message["kind"] == "progress" and message["body"]["done"] == 3:
+            beaten.set()
+
+    kept = []
+
+    def run(report):
+        kept.append(report)
+        for done in range(4):
+            report(Progress("recompute", done, 4, "steps"))
+        assert beaten.wait(20)
+        return {}
+
+    worker = ActionRunner(tell)
+    assert worker.start("recompute", run)
+    worker.wait(20)
+    kept[0](Progress("recompute", 4, 4, "steps"))
+    assert told[0]["body"]["done"] == 0 and told[-1] == {
+        "action": "recompute",
+        "kind": "done",
+        "body": {},
+    }
+
+
+def test_a_click_in_the_lineage_tells_what_is_lit_and_not_the_whole_picture(ws, told, edited):
+    edited()
+    panel = LineageGraph(ws)
+    line = told(panel)
+    edges = line.ask("open")["body"]["edges"]
+    panel.selection = ["venues"]
+    message = line.messages[-1]
+    at = line.ask("open")["body"]
+    assert message["kind"] == "lit" and [edges[i]["path"] for i in message["body"]["lit"]] == [
+        e["path"] for e in at["edges"] if e["lit"]
+    ]
+    assert len(message["body"]["lit"]) == 2
+
+
+def test_a_lineage_opens_one_explorer_at_a_time_and_closes_it_with_itself(ws, told):
+    ws.embed("vectors", "papers", key="id", text="title", model="hashing")
+    panel = LineageGraph(ws)
+    line = told(panel)
+    assert line.ask("explore", node="venues")["kind"] == "refused"
+    one = line.ask("explore", node="vectors")["body"]["widget"]
+    other = panel._explorer
+    assert one == other.model_id
+    assert line.ask("explore", node="vectors")["body"]["widget"] != one and other.comm is None
+    panel.close()
+    assert panel._explorer.comm is None
+
+
+def test_a_recompute_that_is_stopped_leaves_the_lineage_as_it_is_by_then(ws, told, edited):
+    edited()
+    line = told(LineageGraph(ws))
+    sent = line.panel.send
+
+    def stopping(content, buffers=None):
+        sent(content, buffers)
+        if content["kind"] == "progress":
+            line.panel._runner.cancel()
+
+    line.panel.send = stopping
+    ended = line.act("recompute", "summary")
+    assert ended["kind"] == "stopped" and [m["kind"] for m in line.messages].count("changed") == 1
+
+
+def test_what_is_gone_is_chosen_no_more_and_stands_no_more_in_the_middle(ws, told):
+    graph, board = LineageGraph(ws, "summary"), StalenessBoard(ws)
+    graph.selection = board.selection = ["summary"]
+    told(board)
+    line = told(graph)
+    ws.drop("summary")
+    graph.refresh()
+    board.refresh()
+    assert graph.selection == board.selection == [] and graph.focus is None
+    assert {n["id"] for n in line.ask("open")["body"]["nodes"]} >= {"venues", "papers"}
+
+
+def test_the_catalog_has_topics_sessions_models_and_mutable_tables(ws, told):
+    ws.mutable.create("labels", {"id": "int64"}, primary_key=["id"]).insert([{"id": 1}])
+    ws.topics.register("events", {"a": "int64"})
+    ws.topics.publish("events", [{"a": 1}])
+    ws.models.register(
+        "mine", types.SimpleNamespace(name="mine", version="1", dimensions=8, encode=list)
+    )
+    with ws.tenant("acme"), ws.ephemeral(timeout=60) as session:
+        line = told(CatalogBrowser(ws))
+        body = line.ask("open")["body"]
+        found = {
+            g["name"]: [(p["name"], p["said"], p["insert"]) for p in g["parts"]]
+            for g in body["groups"]
+        }
+        assert found["Mutable tables"] == [("labels", "version 1, 1 row", "mutable.labels")]
+        assert ("events", "1 event", "topics.events") in found["Topics"]
+        assert [name for name, _, _ in found["Sessions"]] == [session.id]
+        along = [
+            (f"{name}::1", f"{wide} dimensions, built in", f"'{name}'")
+            for name, wide in (("minilm", 384), ("hashing", 256))
+        ]
+        assert found["Models"] == [("mine::1", "8 dimensions", "'mine'"), *along]
+        [part] = [p for g in body["groups"] for p in g["parts"] if p["name"] == "labels"]
+        below = line.ask("children", part=part["id"])["body"]["parts"]
+        assert [(p["name"], p["said"]) for p in below] == [("id", "BIGINT")]
+        assert line.act("preview", part["id"])["body"]["rows"] == [["1"]]

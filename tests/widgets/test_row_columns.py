@@ -1,0 +1,270 @@
+"""What panels show of the rows behind a table: laid out once and not read again, and never that of another state."""
+
+from collections import Counter
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import jammi_lab as jl
+from jammi_lab.search import column_cache as selected
+from jammi_lab.search.source_rows import SourceRows
+from jammi_widgets.map import EmbeddingMap, rank_by_frequency
+from jammi_widgets.neighbors import NeighborExplorer
+
+N = 40
+
+
+def write(path, group=lambda i: f"g{i % 13}", ids=range(N)):
+    path.write_text("id,title,group\n" + "".join(f"{i},t{i},{group(i)}\n" for i in reversed(ids)))
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch):
+    """What was read once is laid out by the next question, however few rows there are, and asked for however long that takes."""
+    monkeypatch.setattr(selected, "_ROW_LOAD_SECONDS", 0.0)
+    monkeypatch.setattr(selected, "_READ_PER_LOAD_RATIO", 0.0)
+    monkeypatch.setattr(selected.ColumnSelection, "record_check", lambda *_: None)
+
+
+@pytest.fixture
+def things(tmp_path):
+    write(tmp_path / "things.csv")
+    return tmp_path / "things.csv"
+
+
+def hovered(line, point):
+    return dict(line.ask("hover", point=point)["body"]["values"])
+
+
+def coloured(line, column="group"):
+    return {name: count for name, _, count in line.ask("colour", column=column)["body"]["legend"]}
+
+
+def no_statements(ws, patched):
+    patched.setattr(
+        type(ws._services.engine), "prepare", lambda *_, **__: pytest.fail("a statement was made")
+    )
+
+
+def test_pointing_at_rows_of_a_map_makes_no_statement_once_their_columns_are_laid_out(
+    lab, told, monkeypatch
+):
+    line = told(EmbeddingMap(lab, "v"))
+    for point in range(2):
+        hovered(line, point)
+    no_statements(lab, monkeypatch)
+    for point in range(N):
+        assert hovered(line, point) == {"title": f"t{point}", "group": f"g{point % 13}"}
+    assert coloured(line, "title")["30 other values"] == 30 and sum(coloured(line).values()) == N
+
+
+def test_the_first_colour_lays_out_all_columns_that_are_shown(lab, told, monkeypatch):
+    line = told(EmbeddingMap(lab, "v"))
+    coloured(line, "title")
+    no_statements(lab, monkeypatch)
+    assert coloured(line)["g0"] == 4 and hovered(line, 3)["group"] == "g3"
+
+
+def test_steps_of_the_explorer_make_no_statement_once_the_columns_are_laid_out(
+    lab, told, monkeypatch
+):
+    line = told(NeighborExplorer(lab, "v"))
+    for row in ("1", "2"):
+        line.ask("near", row=row, k=3)
+    no_statements(lab, monkeypatch)
+    body = line.ask("near", row="7", k=3)["body"]
+    assert body["own"] == ["t7", "g7"] and all(
+        h["values"][0] == f"t{h['key']}" for h in body["hits"]
+    )
+    assert line.ask("compare", rows=["9", "4"])["body"]["values"] == [["t9", "g9"], ["t4", "g4"]]
+
+
+def test_a_map_and_an_explorer_of_one_table_share_what_is_laid_out(lab, told, monkeypatch):
+    explorer, plan = told(NeighborExplorer(lab, "v")), told(EmbeddingMap(lab, "v"))
+    for row in ("1", "2"):
+        explorer.ask("near", row=row, k=3)
+    no_statements(lab, monkeypatch)
+    assert hovered(plan, 5) == {"title": "t5", "group": "g5"}
+
+
+def test_a_change_of_the_source_is_shown_at_once(lab, told, things):
+    plan, explorer = told(EmbeddingMap(lab, "v")), told(NeighborExplorer(lab, "v"))
+    for mark in "ghgk":  # of one length, and back to what was there before
+        write(things, lambda i, mark=mark: f"{mark}{i % 13}")
+        for _ in range(3):
+            assert hovered(plan, 5)["group"] == f"{mark}5" and coloured(plan)[f"{mark}0"] == 4
+            assert explorer.ask("near", row="5", k=2)["body"]["own"] == ["t5", f"{mark}5"]
+            assert explorer.ask("compare", rows=["5", "6"])["body"]["values"] == [
+                ["t5", f"{mark}5"],
+                ["t6", f"{mark}6"],
+            ]
+
+
+def test_a_row_that_went_says_its_key_alone_and_one_that_came_back_its_columns(lab, told, things):
+    plan, explorer = told(EmbeddingMap(lab, "v")), told(NeighborExplorer(lab, "v"))
+    for ids, own in ((range(N), "t39"), (range(N - 1), None), (range(N), "t39")):
+        write(things, ids=ids)
+        for _ in range(3):
+            assert hovered(plan, 39).get("title") == own and sum(coloured(plan).values()) == len(
+                ids
+            )
+            assert explorer.ask("near", row="39", k=1)["body"]["own"][0] == own
+
+
+def test_a_key_that_stands_twice_by_now_is_one_row_on_every_panel(lab, told, things):
+    plan, explorer = told(EmbeddingMap(lab, "v")), told(NeighborExplorer(lab, "v"))
+    things.write_text("id,title,group\n3,z,x\n3,b,y\n3,b,x\n")
+    for _ in range(3):
+        assert (
+            hovered(plan, 3) == {"title": "b", "group": "x"} and sum(coloured(plan).values()) == 1
+        )
+        assert explorer.ask("near", row="3", k=1)["body"]["own"] == ["b", "x"]
+
+
+def test_a_table_that_was_made_anew_is_shown_with_its_own_rows(lab, told, things):
+    plan, explorer = told(EmbeddingMap(lab, "v")), told(NeighborExplorer(lab, "v"))
+    for _ in range(2):
+        hovered(plan, 5), explorer.ask("near", row="5", k=2)
+    write(things, ids=range(5, N))
+    lab.recompute("v")
+    assert [hovered(plan, point).get("title") for point in (4, 5)] == [
+        None,
+        "t5",
+    ]  # still the points of the first version
+    for line in (plan, explorer):
+        line.ask("refresh")
+    for _ in range(3):
+        assert (
+            hovered(plan, 0) == {"title": "t5", "group": "g5"}
+            and sum(coloured(plan).values()) == N - 5
+        )
+        assert explorer.ask("near", row="6", k=2)["body"]["own"] == ["t6", "g6"]
+
+
+def test_points_that_are_kept_take_the_columns_of_their_keys_from_a_newer_table(lab, told, things):
+    lab.projection("p", "v", method="pca")
+    write(things, ids=[*range(5, N), 99])
+    lab.recompute("v")
+    line = told(EmbeddingMap(lab, "p"))
+    for _ in range(3):
+        assert sum(coloured(line).values()) == N - 5
+        assert hovered(line, 0) == {} and hovered(line, 5) == {"title": "t5", "group": "g5"}
+
+
+def test_columns_that_are_too_large_are_read_each_time_and_one_of_them_may_be_laid_out(
+    lab, told, monkeypatch
+):
+    line = told(EmbeddingMap(lab, "v"))
+    monkeypatch.setattr(selected, "MAX_CACHED_BYTES", 10)
+    for point in range(4):
+        assert hovered(line, point)["title"] == f"t{point}" and coloured(line)["g0"] == 4
+    assert not lab._services.search.context.columns.loaded.nbytes
+    monkeypatch.undo()
+    monkeypatch.setattr(selected, "_ROW_LOAD_SECONDS", 0.0)
+    found = SourceRows.cached_columns
+    monkeypatch.setattr(
+        SourceRows,
+        "cached_columns",
+        lambda self, select, keys: found(self, select, keys) if list(select) == ["title"] else None,
+    )
+    coloured(line, "title"), coloured(line, "title")
+    no_statements(lab, monkeypatch)
+    assert len(coloured(line, "title")) == 11
+
+
+def test_the_points_of_a_table_that_was_dropped_still_say_what_is_behind_them(lab, told):
+    line = told(EmbeddingMap(lab, "v"))
+    hovered(line, 1), hovered(line, 2)
+    lab.drop("v")
+    for _ in range(2):
+        assert (
+            hovered(line, 5) == {"title": "t5", "group": "g5"} and sum(coloured(line).values()) == N
+        )
+
+
+def test_each_tenant_points_at_its_own_rows(tmp_path, told):
+    (tmp_path / "owned.csv").write_text("id,title,owner\n1,a,acme\n2,b,zeta\n")
+    with jl.open(tmp_path / "lab") as ws:
+        ws.sources.add("owned", str(tmp_path / "owned.csv"), tenant_column="owner")
+        vectors = pa.table(
+            {"id": [1, 2], "vector": pa.array([[1.0, 0.0], [0.0, 1.0]], pa.list_(pa.float32(), 2))}
+        )
+        ws.import_embeddings("v", vectors, source="owned")
+        lines = {}
+        for tenant in ("acme", "zeta"):
+            with ws.tenant(tenant):
+                lines[tenant] = told(EmbeddingMap(ws, "v"))
+        for _ in range(3):
+            for tenant, titles in (("acme", ["a", None]), ("zeta", [None, "b"])):
+                assert [hovered(lines[tenant], point).get("title") for point in (0, 1)] == titles
+
+
+def test_a_source_without_columns_to_show_leaves_the_key(tmp_path, told):
+    with jl.open(tmp_path / "lab") as ws:
+        ws.import_embeddings(
+            "v",
+            pa.table(
+                {
+                    "id": [1, 2],
+                    "vector": pa.array([[1.0, 0.0], [0.0, 1.0]], pa.list_(pa.float32(), 2)),
+                }
+            ),
+        )
+        assert told(EmbeddingMap(ws, "v")).ask("hover", point=1)["body"] == {
+            "point": 1,
+            "key": "2",
+            "values": [],
+        }
+        assert told(NeighborExplorer(ws, "v")).ask("compare", rows=["1", "2"])["body"][
+            "values"
+        ] == [[], []]
+
+
+def test_a_source_that_is_gone_is_said_without_a_word_of_searches(lab, told, things):
+    plan = told(EmbeddingMap(lab, "v"))
+    hovered(plan, 1), hovered(plan, 2)
+    things.unlink()
+    answer = plan.ask("hover", point=1)
+    assert (
+        answer["kind"] == "refused"
+        and "things" in answer["lines"][0]
+        and "where=" not in " ".join(answer["lines"])
+    )
+
+
+@given(st.lists(st.one_of(st.none(), st.integers(0, 30)), max_size=80), st.integers(1, 4))
+def test_values_are_counted_and_ordered_as_python_counts_them(values, most):
+    counts = sorted(
+        Counter(v for v in values if v is not None).items(), key=lambda c: (-c[1], c[0])
+    )
+    codes, named, others = rank_by_frequency(pa.chunked_array([pa.array(values, pa.int64())]), most)
+    assert named == [(str(v), n) for v, n in counts[:most]] and others == max(len(counts) - most, 0)
+    first = [v for v, _ in counts[:most]]
+    assert codes.tolist() == [
+        255 if v is None else first.index(v) if v in first else most for v in values
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        (pa.array([[1, 2], [1, 2], None, []]), [("[1, 2]", 2), ("[]", 1)]),
+        (pa.array([{"a": 1}, {"a": 2}, {"a": 1}]), [("{a: 1}", 2), ("{a: 2}", 1)]),
+        (pa.array(["b", "a", "b"]).dictionary_encode(), [("b", 2), ("a", 1)]),
+        (pa.array([True, False, True]), [("true", 2), ("false", 1)]),
+        (pa.array([1.5, float("nan"), float("nan")]), [("NaN", 2), ("1.5", 1)]),
+        (
+            pa.ExtensionArray.from_storage(pa.uuid(), pa.array([b"\0" * 16] * 2, pa.binary(16))),
+            [("00000000-0000-0000-0000-000000000000", 2)],
+        ),
+        (pa.nulls(3), []),
+    ],
+    ids=["lists", "structs", "enums", "booleans", "floats", "uuids", "nothing"],
+)
+def test_values_of_every_type_have_a_colour(values, named):
+    codes, found, others = rank_by_frequency(pa.chunked_array([values]), 10)
+    assert found == named and others == 0
+    assert np.bincount(codes[codes < 255], minlength=len(named)).tolist() == [n for _, n in named]

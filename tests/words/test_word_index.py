@@ -1,0 +1,108 @@
+"""Postings and their scores, against BM25 written out."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jammi_lab.words import files
+from jammi_lab.words.documents import count_terms
+from jammi_lab.words.word_index import WordIndex
+from tests.sizes import examples
+from tests.words import bm25
+
+WORDS = ["ant", "bee", "cow", "dog", "éé", "東"]
+documents = st.lists(st.lists(st.sampled_from(WORDS), max_size=6), max_size=12)
+queries = st.lists(st.sampled_from([*WORDS, "absent"]), max_size=4)
+
+
+def index_of(texts: list[list[str]], batch: int = 100) -> WordIndex:
+    lines = [" ".join(words) for words in texts]
+    starts = range(0, len(lines), batch)
+    return WordIndex.from_documents(
+        [count_terms(lines[start : start + batch], "exact") for start in starts]
+    )
+
+
+@settings(max_examples=examples(300))
+@given(documents, queries, st.integers(0, 15), st.integers(1, 5))
+def test_hits_are_those_of_bm25_written_out(
+    texts: list[list[str]], query: list[str], k: int, batch: int
+) -> None:
+    index = index_of(texts, batch)
+    hits = index.search(query, k)
+    expected = bm25.scores(texts, query)
+    assert np.allclose(hits.scores, [expected[row] for row in hits.rows], rtol=0, atol=1e-9)
+    # Equal scores may differ in their last bit here and there, so ranks are compared by score.
+    best = sorted((score for score in expected if score > 0), reverse=True)[:k]
+    assert np.allclose(hits.scores, best, rtol=0, atol=1e-9)
+    told = list(zip(-hits.scores, hits.rows, strict=True))
+    assert told == sorted(told)
+    everything = np.arange(len(texts))
+    assert np.allclose(index.score_rows(query, everything), expected, rtol=0, atol=1e-9)
+
+
+@settings(max_examples=examples(120))
+@given(documents, queries, st.integers(1, 5), st.data())
+def test_a_mask_leaves_the_best_of_the_others(
+    texts: list[list[str]], query: list[str], k: int, data: st.DataObject
+) -> None:
+    index, allow = (
+        index_of(texts),
+        np.array(
+            data.draw(st.lists(st.booleans(), min_size=len(texts), max_size=len(texts))), bool
+        ),
+    )
+    hits, whole = index.search(query, k, allow=allow), index.search(query, len(texts))
+    assert list(hits.rows) == [row for row in whole.rows if allow[row]][:k]
+
+
+@settings(max_examples=examples(60))
+@given(documents, queries)
+def test_a_file_holds_the_index_bit_by_bit(texts: list[list[str]], query: list[str]) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        parquet, index = Path(folder) / "t.parquet", index_of(texts)
+        files.write_words(parquet, "digest", index)
+        read = files.read_header(parquet)
+        assert read is not None and read[0].table == "digest" and files.is_complete(parquet, *read)
+        loaded = files.load_words(parquet, *read)
+        assert loaded is not None and loaded.row_count == len(texts)
+        for mine, theirs in zip(index.postings.arrays, loaded.postings.arrays, strict=True):
+            assert np.array_equal(mine, theirs)
+        assert loaded.search(query, 5).rows.tolist() == index.search(query, 5).rows.tolist()
+
+
+def test_no_changed_byte_of_a_file_is_searched(tmp_path: Path) -> None:
+    parquet = tmp_path / "t.parquet"
+    files.write_words(parquet, "digest", index_of([["ant", "bee"], ["bee"]]))
+    path = files.words_path(parquet)
+    sound = path.read_bytes()
+    header_end = 16 + int.from_bytes(sound[8:16], "little")
+    for place in range(0, len(sound), 7):
+        path.write_bytes(sound[:place] + bytes([sound[place] ^ 1]) + sound[place + 1 :])
+        read = files.read_header(parquet)
+        padding = header_end <= place < header_end + -header_end % 64
+        assert padding or read is None or files.load_words(parquet, *read) is None, place
+    for length in (0, 8, 40, header_end, len(sound) - 1):
+        path.write_bytes(sound[:length])
+        read = files.read_header(parquet)
+        assert read is None or files.load_words(parquet, *read) is None
+
+
+@pytest.mark.parametrize("sizes", [[], [1], [-1, 0, 0, 0, 0], [1 << 60, 0, 0, 0, 0]])
+def test_a_header_whose_arrays_do_not_fill_the_file_is_none(
+    tmp_path: Path, sizes: list[int]
+) -> None:
+    import hashlib
+
+    import msgspec
+
+    header = msgspec.json.encode(files.WordsHeader("t", 0, sizes, "", 0))
+    signed = b'{"words":%b,"digest":"%b"}' % (header, hashlib.sha256(header).hexdigest().encode())
+    parquet = tmp_path / "t.parquet"
+    files.words_path(parquet).write_bytes(b"jammiwrd" + len(signed).to_bytes(8, "little") + signed)
+    assert files.read_header(parquet) is None

@@ -1,0 +1,376 @@
+"""Checks: rules about the rows of a table, kept results, and versions that are rejected."""
+
+import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+import jammi_lab as jl
+from jammi_lab.core.errors import (
+    CheckFailed,
+    CheckNotFound,
+    InvalidArgument,
+    SqlError,
+    StatementNotAllowed,
+    TableNotFound,
+    TenantForbidden,
+    WorkspaceReadOnly,
+)
+from jammi_lab.core.verdicts import Fresh, InputAdvanced, Stale
+from jammi_lab.engine.prepared_statement import PreparedStatement
+from tests.store.lab import catalog, files, statuses
+
+GOOD = "SELECT * FROM (VALUES (1, 5, 'new'), (2, 7, 'paid')) t(id, amount, state)"
+BAD = "SELECT * FROM (VALUES (1, 5, 'new'), (1, -7, 'lost'), (NULL, -8, NULL)) t(id, amount, state)"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "lab"
+
+
+@pytest.fixture
+def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The statements that were run."""
+    ran: list[str] = []
+    run = PreparedStatement._run
+
+    def counted(self: PreparedStatement, sql: str, *rest: Any, **more: Any) -> Any:
+        ran.append(sql)
+        return run(self, sql, *rest, **more)
+
+    monkeypatch.setattr(PreparedStatement, "_run", counted)
+    return ran
+
+
+def sales(ws: Any, statement: str = GOOD) -> Any:
+    return ws.materialize("sales", statement)
+
+
+def outcomes(results: Any) -> dict[str, tuple[str, int | None]]:
+    return {row.check: (row.outcome, row.failing) for row in results}
+
+
+@pytest.mark.parametrize(
+    ("rule", "failing", "words"),
+    [
+        ("SELECT * FROM jammi.sales WHERE amount < 0; -- below", 2, "SELECT * FROM jammi.sales WHERE amount < 0"),
+        (jl.checks.unique("id"), 2, "id is unique"),
+        (jl.checks.unique("id", "amount"), 0, "id, amount are together unique"),
+        (jl.checks.not_null("id"), 1, "id is never NULL"),
+        (jl.checks.between("amount", 0), 2, "amount is at least 0"),
+        (jl.checks.between("amount", -7, 4), 2, "amount is between -7 and 4"),
+        (jl.checks.accepted("state", ["new", "paid"]), 1, "state is one of 'new', 'paid'"),
+        (jl.checks.references("state", "jammi.states", "word"), 1, "state occurs in jammi.states.word"),
+        (jl.checks.row_count(1, 2), 1, "the table has between 1 and 2 rows"),
+        (jl.checks.row_count(max=3), 0, "the table has at most 3 rows"),
+    ],
+)  # fmt: skip
+def test_a_rule_counts_and_shows_the_rows_that_break_it(ws, rule, failing, words):
+    ws.materialize("states", "SELECT unnest(['new', 'paid']) AS word")
+    sales(ws, BAD)
+    check = ws.checks.add("rule", rule, on="sales")
+    [row] = ws.check()
+    assert (row.outcome, row.failing) == ("fail" if failing else "pass", failing)
+    assert check.rule == words
+    assert check.rows().arrow().num_rows == failing
+
+
+def test_a_version_that_does_not_pass_a_blocking_check_is_rejected(ws, folder):
+    first = sales(ws)
+    ws.checks.add("no_negative", jl.checks.between("amount", 0), on="sales")
+    ws.checks.add("ids", jl.checks.unique("id"), on="sales")
+    with pytest.raises(CheckFailed) as caught:
+        sales(ws, BAD)
+    error = caught.value
+    assert (error.check, error.table, error.failing) == ("ids", "sales", 2)
+    assert [row["id"] for row in error.sample] == [1, 1]
+    assert "2 rows fail the check 'ids' (id is unique); nor does it pass 'no_negative'" in str(
+        error
+    )
+    assert ws.table("sales").table_name == first.table_name
+    rejected = ws.table("sales", 2)
+    assert rejected.status == "rejected" and rejected.row_count == 3
+    assert rejected.read().arrow().num_rows == 3 and rejected.diff().added.num_rows == 2
+    assert outcomes(rejected.checks) == {"ids": ("fail", 2), "no_negative": ("fail", 2)}
+    failing = ws.checks["no_negative"].rows(2).arrow()
+    assert sorted(failing["amount"].to_pylist()) == [-8, -7]
+    assert [t.version for t in ws.tables()] == [1]
+    assert [t.version for t in ws.tables(status="rejected")] == [2]
+    assert len(files(folder)) == 3, "a rejected table has no manifest"
+    assert not ws.fsck().orphans and not ws.recover()
+
+
+def test_a_rejected_version_is_no_input_and_is_never_reused(ws):
+    sales(ws)
+    ws.checks.add("no_negative", jl.checks.between("amount", 0), on="sales")
+    for version in (2, 3):
+        with pytest.raises(CheckFailed):
+            sales(ws, BAD)
+        assert ws.table("sales", version).status == "rejected"
+    physical = ws.table("sales", 2).table_name
+    for statement in (f'FROM jammi."{physical}"', "FROM jammi_version('sales', 2)"):
+        with pytest.raises(TableNotFound):
+            ws.sql(statement)
+    with pytest.raises(CheckFailed, match="cannot become the newest"):
+        ws.table("sales", 2).restore()
+    assert ws.materialize("other", BAD).version == 1, "without checks on it"
+
+
+def test_a_table_of_another_recipe_is_reused_only_if_it_passes(ws):
+    sales(ws)
+    ws.checks.add("no_negative", jl.checks.between("amount", 0), on="sales")
+    bad, good = ws.materialize("bad", BAD), ws.materialize("good", f"{GOOD} WHERE id = 1")
+    with pytest.raises(CheckFailed):
+        sales(ws, BAD)
+    assert ws.table("sales", 2).table_name != bad.table_name
+    reused = sales(ws, f"{GOOD} WHERE id = 1")
+    assert reused.outcome == "reused" and reused.table_name == good.table_name
+    assert outcomes(reused.checks) == {"no_negative": ("pass", 0)}
+
+
+def test_a_warning_reports_and_publishes(ws):
+    sales(ws)
+    ws.checks.add("no_negative", jl.checks.between("amount", 0), on="sales", severity="warn")
+    made = sales(ws, BAD)
+    assert made.version == 2 and outcomes(made.checks) == {"no_negative": ("fail", 2)}
+    [row] = ws.check()
+    assert row.previous == "" and not row.passes and ws.check().failed == [row]
+
+
+def test_a_check_that_cannot_be_run_is_an_error_and_blocks(ws):
+    sales(ws)
+    ws.checks.add("ids", jl.checks.unique("id"), on="sales")
+    with pytest.raises(CheckFailed, match="could not be run") as caught:
+        sales(ws, "SELECT 1 AS other")
+    assert caught.value.failing is None
+    assert outcomes(ws.table("sales", 2).checks) == {"ids": ("error", None)}
+
+
+def test_a_blocking_check_that_fails_now_unpublishes_nothing(ws):
+    made = sales(ws, BAD)
+    ws.checks.add("no_negative", jl.checks.between("amount", 0), on="sales")
+    assert outcomes(ws.check()) == {"no_negative": ("fail", 2)}
+    assert sales(ws, BAD).table_name == made.table_name, "it is the newest already"
+
+
+def test_a_first_version_that_fails_leaves_the_recipe(ws):
+    ws.define("sales", BAD)
+    ws.checks.add("no_negative", jl.checks.between("amount", 0), on="sales")
+    with pytest.raises(CheckFailed):
+        ws.recompute("sales").steps  # noqa: B018
+        sales(ws, BAD)
+    assert "sales" not in ws and [r.name for r in ws.recipes()] == ["sales"]
+    assert {t.status for t in ws.tables(status=None)} == {"rejected"}
+
+
+def test_a_result_is_not_computed_again_while_the_columns_read_are_equal(ws, statements):
+    sales(ws)
+    ws.checks.add("no_negative", jl.checks.between("amount", 0), on="sales")
+    ws.checks.add("one", jl.checks.row_count(1), on="sales", severity="warn")
+    ws.check()
+    statements.clear()
+    results = ws.check()
+    assert outcomes(results) == {"no_negative": ("pass", 0), "one": ("pass", 0)}
+    assert all(isinstance(row.verdict, Fresh) for row in results) and not statements
+    made = sales(ws, GOOD.replace("paid", "sent"))
+    assert len(statements) == 1, "only the table itself"
+    assert outcomes(made.checks) == {"no_negative": ("pass", 0), "one": ("pass", 0)}
+    sales(ws, GOOD.replace("7", "8"))
+    assert len(statements) == 3, "the table, and the check of the column that changed"
+
+
+def test_a_check_over_another_table_goes_stale_with_it(ws, statements):
+    ws.materialize("states", "SELECT 'new' AS state")
+    made = sales(ws)
+    ws.checks.add("known", jl.checks.references("state", "jammi.states"), on="sales")
+    assert outcomes(ws.check()) == {"known": ("fail", 1)}
+    ws.materialize("states", "SELECT unnest(['new', 'paid']) AS state")
+    [row] = made.checks
+    assert isinstance(row.verdict, Stale) and isinstance(row.verdict.reasons[0], InputAdvanced)
+    assert outcomes(ws.check("sales")) == {"known": ("pass", 0)}
+    statements.clear()
+    ws.materialize("states", "SELECT 'new' AS state")
+    statements.clear()
+    assert outcomes(ws.check("known")) == {"known": ("fail", 1)} and not statements
+
+
+def test_a_failing_check_says_what_it_was_before_and_what_changed(ws):
+    sales(ws)
+    ws.checks.add("no_negative", jl.checks.between("amount", 0), on="sales", severity="warn")
+    ws.check()
+    sales(ws, BAD)
+    assert ws.check()["no_negative"].previous == "version 1: pass; the data changed"
+    ws.checks.add("no_negative", jl.checks.between("amount", 6), on="sales", severity="warn")
+    row = ws.check()["no_negative"]
+    assert (row.failing, row.previous) == (3, "version 1: pass; the rule changed")
+
+
+def test_a_step_that_is_rejected_stops_what_reads_it(ws, tmp_path):
+    source = tmp_path / "p.csv"
+    source.write_text("amount\n1\n")
+    ws.sources.add("p", str(source))
+    sales(ws, "SELECT amount FROM p")
+    ws.materialize("total", "SELECT sum(amount) AS s FROM jammi.sales")
+    ws.checks.add("no_negative", jl.checks.between("amount", 0), on="sales")
+    source.write_text("amount\n-100\n")
+    report = ws.recompute()
+    assert {s.name: s.outcome for s in report.steps} == {"sales": "rejected", "total": "skipped"}
+    assert report.rejected == ["sales"] and report.executed == ["sales"]
+    assert "no_negative" in report.steps[0].error
+    assert ws.table("total").version == 1
+
+
+def test_rejected_versions_are_removed_by_expire_and_after_a_week(ws, folder):
+    made = sales(ws)
+    ws.checks.add("no_negative", jl.checks.between("amount", 0), on="sales")
+    for _ in range(2):
+        with pytest.raises(CheckFailed):
+            sales(ws, BAD)
+    newer = ws.table("sales", 3).table_name
+    week_ago = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=8)
+    with catalog(folder) as db:
+        db.execute(
+            "UPDATE result_tables SET completed_at = ? WHERE version = 2",
+            [week_ago.strftime("%Y-%m-%dT%H:%M:%S.000000Z")],
+        )
+    ws.recover()
+    assert set(statuses(folder)) == {made.table_name, newer} and len(files(folder)) == 3
+    assert ws.expire("sales") == [newer]
+    assert set(statuses(folder)) == {made.table_name} and len(files(folder)) == 2
+    with catalog(folder) as db:
+        assert not db.execute("SELECT * FROM check_results").fetchall()
+
+
+def test_every_kind_of_table_is_checked(ws):
+    ws.define("pairs", "SELECT 1 AS x")
+    ws.checks.add("no_negative", jl.checks.between("x", 0), on="pairs")
+    with pytest.raises(CheckFailed):
+        ws.register("pairs", pa.table({"x": [-1]}), producer="test")
+    vectors = pa.table({"id": [1, 2], "vector": [[1.0, 0.0], [0.0, 1.0]]})
+    table = ws.import_embeddings("points", vectors)
+    ws.checks.add("width", "SELECT key FROM jammi.points WHERE len(vector) <> 2", on="points")
+    ws.checks.add("one", jl.checks.row_count(max=1), on="points", severity="warn")
+    assert outcomes(ws.check("points")) == {"one": ("fail", 1), "width": ("pass", 0)}
+    assert table.status == "ready"
+
+
+def test_a_check_follows_a_rename_and_goes_with_its_recipe(ws, statements):
+    sales(ws)
+    check = ws.checks.add("no_negative", "SELECT * FROM jammi.sales WHERE amount < 0", on="sales")
+    ws.check()
+    ws.rename("sales", "orders")
+    statements.clear()
+    assert outcomes(ws.check("orders")) == {"no_negative": ("pass", 0)} and not statements
+    assert ws.checks["NO_NEGATIVE"].table == "orders" and check.name in ws.checks
+    with pytest.raises(CheckFailed):
+        ws.materialize("orders", BAD)
+    assert ws.checks["no_negative"].rows(2).arrow().num_rows == 2
+    ws.drop("orders")
+    assert not len(ws.checks)
+
+
+def test_adding_again_changes_nothing_and_another_table_is_refused(ws):
+    sales(ws)
+    rule = jl.checks.unique("id")
+    assert ws.checks.add("ids", rule, on="sales").severity == "block"
+    ws.checks.add("ids", rule, on="sales")
+    ws.materialize("other", GOOD)
+    with pytest.raises(InvalidArgument, match="is on 'sales'"):
+        ws.checks.add("ids", rule, on="other")
+    assert [c.name for c in ws.checks.list(on="sales")] == ["ids"] and not ws.checks.list(
+        on="other"
+    )
+    ws.checks.remove("ids")
+    with pytest.raises(CheckNotFound):
+        ws.checks.remove("ids")
+    with pytest.raises(KeyError):
+        ws.checks["ids"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "options", "error"),
+    [
+        ("SELECT nothing FROM jammi.sales", {}, SqlError),
+        ("SELECT 1; SELECT 2", {}, StatementNotAllowed),
+        ("DESCRIBE jammi.sales", {}, StatementNotAllowed),
+        ("SELECT 1", {"on": "nothing"}, TableNotFound),
+        ("SELECT 1", {"severity": "fatal"}, InvalidArgument),
+        (7, {}, InvalidArgument),
+    ],
+)
+def test_a_check_that_cannot_be_is_refused_when_it_is_added(ws, rule, options, error):
+    sales(ws)
+    with pytest.raises(error):
+        ws.checks.add("c", rule, **{"on": "sales", **options})
+    assert "c" not in ws.checks
+
+
+def test_a_check_on_a_shared_table_is_not_a_tenants_to_change(ws):
+    sales(ws)
+    ws.checks.add("ids", jl.checks.unique("id"), on="sales")
+    with ws.tenant("acme"):
+        assert [c.name for c in ws.checks] == ["ids"] and outcomes(ws.check())["ids"][0] == "pass"
+        for change in (
+            lambda: ws.checks.add("ids", jl.checks.not_null("id"), on="sales"),
+            lambda: ws.checks.remove("ids"),
+        ):
+            with pytest.raises(TenantForbidden):
+                change()
+        sales(ws, BAD)
+        ws.checks.add("own", jl.checks.unique("id"), on="sales", severity="warn")
+    assert [c.name for c in ws.checks] == ["ids"] and ws.table("sales").version == 1
+
+
+def test_a_copy_a_backup_and_a_read_only_workspace_know_checks(ws, folder, tmp_path):
+    from jammi_lab.workspace.copy import copy_workspace
+
+    sales(ws)
+    ws.checks.add("no_negative", jl.checks.between("amount", 0), on="sales")
+    with pytest.raises(CheckFailed):
+        sales(ws, BAD)
+    copy_workspace(ws, tmp_path / "copy")
+    with jl.open(tmp_path / "copy", read_only=True) as copy:
+        assert copy.table("sales", 2).read().arrow().num_rows == 3
+        with pytest.raises(WorkspaceReadOnly):
+            copy.check()
+    ws.check()
+    ws.close()
+    with jl.open(folder, read_only=True) as again:
+        assert outcomes(again.check()) == {"no_negative": ("pass", 0)}
+
+
+def test_a_rebuilt_catalog_has_no_rejected_version(ws, folder):
+    sales(ws)
+    ws.checks.add("no_negative", jl.checks.between("amount", 0), on="sales")
+    with pytest.raises(CheckFailed):
+        sales(ws, BAD)
+    ws.close()
+    jl.rebuild(folder)
+    with jl.open(folder) as again:
+        assert [(t.version, t.status) for t in again.tables(status=None)] == [(1, "ready")]
+
+
+def test_status_and_sql_show_what_checks_found(ws):
+    sales(ws)
+    ws.materialize("other", GOOD)
+    ws.checks.add("ids", jl.checks.unique("id"), on="sales", severity="warn")
+    ws.checks.add("no_negative", jl.checks.between("amount", 0), on="sales", severity="warn")
+    assert (ws.status()["sales"].checks, ws.status()["other"].checks) == ("2 due", None)
+    ws.check("ids")
+    assert ws.status()["sales"].checks == "1 pass, 1 due"
+    sales(ws, BAD.replace("1, -7", "3, -7"))
+    assert ws.status()["sales"].checks == "1 of 2 fails" and "1 of 2 fails" in str(ws.status())
+    shown = ws.sql(
+        "SELECT check_name, recipe, version, severity, outcome, failing, verdict "
+        "FROM jammi_catalog.checks ORDER BY ALL"
+    ).fetchall()
+    assert shown == [
+        ("ids", "sales", 1, "warn", "pass", 0, "fresh"),
+        ("ids", "sales", 2, "warn", "pass", 0, "fresh"),
+        ("no_negative", "sales", 2, "warn", "fail", 2, "fresh"),
+    ]
+    [(checks,)] = ws.sql("SELECT checks FROM jammi_catalog.status WHERE name = 'sales'").fetchall()
+    assert checks == "1 of 2 fails"

@@ -1,0 +1,625 @@
+"""Versions as people hold them: pinned, compared, restored, and named in FROM."""
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+import jammi_lab as jl
+from jammi_lab.core.errors import (
+    InvalidArgument,
+    SqlError,
+    StatementNotAllowed,
+    TableDamaged,
+    TableNotFound,
+    TenantForbidden,
+    WorkspaceReadOnly,
+)
+from jammi_lab.core.records import Progress
+
+PAPERS = "id,venue,year\n1,a,2020\n2,b,2021\n3,a,2022\n"
+VENUES = "SELECT venue, count(*) AS n FROM papers GROUP BY venue"
+
+
+@pytest.fixture
+def papers(tmp_path: Path) -> Path:
+    path = tmp_path / "papers.csv"
+    path.write_text(PAPERS)
+    return path
+
+
+@pytest.fixture
+def lab(ws: Any, papers: Path) -> Any:
+    ws.sources.add("papers", str(papers))
+    return ws
+
+
+@pytest.fixture
+def two(lab: Any, papers: Path) -> tuple[Any, Any]:
+    """Two versions of `venues`: a 2, b 1, then a 3, c 1."""
+    first = lab.materialize("venues", VENUES, key="venue")
+    papers.write_text("id,venue,year\n1,a,2020\n3,a,2022\n4,c,2023\n5,a,2024\n")
+    return first, lab.materialize("venues", VENUES, key="venue")
+
+
+@pytest.fixture
+def versions(lab: Any) -> Callable[..., Any]:
+    """`versions(*frames, key=None)` registers one version of `t` for each frame and gives the last."""
+
+    def make(*frames: dict[str, Any], key: Any = None) -> Any:
+        return [lab.register("t", pa.table(frame), producer="test", key=key) for frame in frames][
+            -1
+        ]
+
+    return make
+
+
+# -- pin ------------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_pin_and_its_note_last(lab, two):
+    two[0].pin("the paper cites it")
+    again = lab.table("venues", version=1)
+    assert (again.pinned, again.note, two[0].pinned, two[0].note) == (
+        True,
+        "the paper cites it",
+        True,
+        "the paper cites it",
+    )
+    again.unpin()
+    assert (
+        lab.table("venues", version=1).pinned,
+        lab.table("venues", version=1).note,
+        again.pinned,
+    ) == (False, None, False)
+
+
+def test_a_version_that_is_gone_cannot_be_pinned_or_restored(lab, two):
+    stale = lab.table("venues", version=1)
+    two[0].drop()
+    for change in (stale.pin, stale.unpin, stale.restore):
+        with pytest.raises(TableNotFound):
+            change()
+
+
+def test_a_handle_from_before_a_rename_touches_no_other_recipe(lab, two):
+    lab.rename("venues", "places")
+    lab.materialize("venues", "SELECT 1 AS one")
+    with pytest.raises(TableNotFound):
+        two[1].restore()
+    with pytest.raises(TableNotFound):
+        two[0].pin()
+    for held in two:
+        with pytest.raises(TableNotFound, match="no longer"):
+            held.drop()
+    assert not lab.table("venues").pinned and [
+        t.version for t in lab.table("venues").history()
+    ] == [1]
+    assert [t.version for t in lab.table("places").history()] == [2, 1]
+
+
+@pytest.mark.parametrize("taken", [None, "SELECT 1 AS one", VENUES])
+def test_a_handle_from_before_a_rename_is_judged_and_compared_by_its_recipe(lab, two, taken):
+    lab.materialize("others", VENUES)  # refers to the bytes of the last one, too
+    lab.rename("venues", "places")
+    if taken is not None:
+        lab.materialize("venues", taken)
+    first, last = two
+    assert (
+        [(t.name, t.version) for t in last.history()]
+        == [(t.name, t.version) for t in first.history()]
+        == [("places", 2), ("places", 1)]
+    )
+    assert (
+        str(last.staleness()) == str(lab.staleness(last.table_name)) == "fresh"
+        and lab.why(last).lines[0] == "places, version 2: fresh"
+    )
+    assert (
+        str(first.staleness())
+        == str(lab.staleness(first.table_name))
+        == "stale: papers changed (digest of the bytes)"
+    )
+    assert str(last.diff()).startswith("places, version 1 → 2: 1 row added") and last.diff(
+        1
+    ).removed.to_pylist() == [{"venue": "b", "n": 1}]
+    assert [(e.input, e.derived) for e in last.lineage().edges] == [("papers", "places")]
+
+
+def test_a_handle_whose_version_is_gone_goes_with_another_one_of_its_bytes(lab, two):
+    again = two[0].restore()
+    two[0].drop()
+    two[0].drop()
+    assert [t.version for t in two[0].history()] == [3, 2] and two[0].table_name == again.table_name
+    lab.rename("venues", "places")
+    assert [(t.name, t.version) for t in two[0].history()] == [("places", 3), ("places", 2)]
+    assert str(two[0].staleness()) == "stale: papers changed (digest of the bytes)"
+
+
+# -- diff -----------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_diff_by_key_has_rows_added_removed_and_changed(two):
+    diff = two[1].diff()
+    assert diff.added.to_pylist() == [{"venue": "c", "n": 1}]
+    assert diff.removed.to_pylist() == [{"venue": "b", "n": 1}]
+    assert diff.changed.to_pylist() == [{"venue": "a", "n": 3}] and diff.before.to_pylist() == [
+        {"venue": "a", "n": 2}
+    ]
+    assert diff and str(diff).startswith(
+        "venues, version 1 → 2: 1 row added, 1 row removed, 1 row changed"
+    )
+    assert "<table" in diff._repr_html_()
+
+
+def test_a_diff_goes_from_the_named_version_to_this_one(lab, two):
+    assert two[0].diff(2).added.to_pylist() == [{"venue": "b", "n": 1}]
+    assert not two[1].diff(2) and "no row differs" in str(two[1].diff(2))
+
+
+def test_a_version_that_is_no_number_is_refused(two):
+    with pytest.raises(InvalidArgument, match="must be an integer"):
+        two[1].diff(two[0])
+
+
+def test_a_diff_is_by_default_from_the_ready_version_before(lab, two):
+    third = lab.materialize("venues", VENUES, key="venue", cache="bypass")
+    assert not third.diff()
+    two[1].drop()
+    assert third.diff().added.to_pylist() == [{"venue": "c", "n": 1}]
+
+
+def test_the_first_version_and_a_missing_one_have_no_diff(two):
+    with pytest.raises(TableNotFound, match="before version 1"):
+        two[0].diff()
+    with pytest.raises(TableNotFound, match="no ready version 9"):
+        two[1].diff(9)
+
+
+def test_without_a_key_rows_are_compared_as_bags(versions):
+    diff = versions({"a": [1, 1, 2, None, None]}, {"a": [1, 2, 2, 2, None]}).diff()
+    assert diff.added.to_pylist() == [{"a": 2}, {"a": 2}]
+    assert diff.removed.to_pylist() == [{"a": 1}, {"a": None}]
+    assert diff.changed.num_rows == 0 and isinstance(diff.changed, pa.Table)
+
+
+def test_with_a_key_a_null_is_a_value_like_any_other(versions):
+    diff = versions(
+        {"k": [1, 2, 3], "v": [None, 5, None]},
+        {"k": [1, 2, 3], "v": pa.array([None, None, 7], pa.int64())},
+        key="k",
+    )
+    assert diff.diff().changed.to_pylist() == [{"k": 2, "v": None}, {"k": 3, "v": 7}]
+
+
+def test_nested_values_and_hostile_names_are_compared(versions):
+    odd = 'a "q" {0} %s'
+    one = {
+        "k": ["x", "y"],
+        odd: [[1, 2], [3]],
+        "N": [{"k": 1}, {"k": 1}],
+        "__jammi_new": [{"f": float("nan")}, {"f": 1.0}],
+    }
+    other = {
+        "k": ["x", "y"],
+        odd: [[1, 2], [4]],
+        "N": [{"k": 1}, {"k": 1}],
+        "__jammi_new": [{"f": float("nan")}, {"f": 1.0}],
+    }
+    assert versions(one, other, key="k").diff().changed.column("k").to_pylist() == ["y"]
+    assert versions(one, other).diff().added.column(odd).to_pylist() == [[4]]
+
+
+def test_several_key_columns_identify_a_row(versions):
+    diff = versions(
+        {"a": [1, 1], "b": ["x", "y"], "v": [1, 2]},
+        {"a": [1, 1], "b": ["x", "y"], "v": [1, 3]},
+        key=["a", "b"],
+    ).diff()
+    assert (diff.added.num_rows, diff.removed.num_rows) == (0, 0) and diff.changed.to_pylist() == [
+        {"a": 1, "b": "y", "v": 3}
+    ]
+
+
+def test_columns_that_came_and_went_are_said_and_not_compared(versions):
+    diff = versions(
+        {"k": [1], "gone": [1], "typed": [1], "v": [1]},
+        {"k": [1], "new": [1], "typed": ["1"], "v": [1]},
+        key="k",
+    ).diff()
+    assert diff.columns_added == ["new", "typed"] and diff.columns_removed == ["gone", "typed"]
+    assert diff and not diff.changed.num_rows and "columns added: new, typed" in str(diff)
+
+
+def test_versions_with_other_keys_or_no_common_column_are_compared_as_bags(lab, versions):
+    lab.register("t", pa.table({"k": [1, 2], "v": [1, 2]}), producer="test")
+    diff = lab.register("t", pa.table({"k": [1, 2], "v": [1, 3]}), producer="test", key="k").diff()
+    assert diff.added.to_pylist() == [{"k": 2, "v": 3}] and diff.removed.to_pylist() == [
+        {"k": 2, "v": 2}
+    ]
+    diff = lab.register("t", pa.table({"other": [1]}), producer="test").diff()
+    assert diff.added.to_pylist() == [{"other": 1}] and diff.removed.num_rows == 2
+
+
+def test_a_diff_with_damaged_bytes_is_refused(two):
+    two[0].path.unlink()
+    with pytest.raises(TableDamaged):
+        two[1].diff()
+
+
+def test_a_diff_with_a_version_that_was_dropped_says_so_and_calls_it_not_damaged(lab, two):
+    two[0].drop()
+    with pytest.raises(TableNotFound, match="'venues' has no ready version 1"):
+        two[1].diff(version=1)
+    with pytest.raises(TableNotFound, match="Version 1 of 'venues' no longer exists"):
+        two[0].diff(version=2)
+
+
+@pytest.mark.parametrize("number", [10**30, -(10**30), 2**63, 2**63 - 1, 0, -1])
+def test_a_number_that_no_version_can_have_is_that_of_none(lab, two, number):
+    asked: list[Callable[[], Any]] = [
+        lambda: lab.table("venues", version=number),
+        lambda: two[1].diff(number),
+        lambda: lab.sql(f"SELECT * FROM jammi_version('venues', {number})"),
+    ]
+    for ask in asked:
+        with pytest.raises(
+            TableNotFound, match=f"'venues' has no ready version {number}; it has 2, 1"
+        ):
+            ask()
+
+
+@pytest.mark.parametrize("given", [True, False, 1.0, "1"])
+def test_a_version_is_asked_for_by_a_whole_number_and_nothing_else(lab, two, given):
+    asked: list[Callable[[], Any]] = [
+        lambda: lab.table("venues", version=given),
+        lambda: two[1].diff(given),
+    ]
+    for ask in asked:
+        with pytest.raises(
+            InvalidArgument,
+            match=f"version must be an integer, got {type(given).__name__}",
+        ):
+            ask()
+
+
+def test_a_version_of_a_recipe_that_is_not_there_says_what_there_is(lab, two):
+    with pytest.raises(
+        TableNotFound, match="There is no recipe 'venus' with a ready version"
+    ) as caught:
+        lab.sql("SELECT * FROM jammi_version('venus', 1)")
+    assert caught.value.near == ("venues",) and "ws.recipes()" in caught.value.hint
+    lab.define("later", VENUES)
+    with pytest.raises(
+        TableNotFound, match="The recipe 'later' has no ready version yet"
+    ) as caught:
+        lab.sql("SELECT * FROM jammi_version('later', 1)")
+    assert "ws.recompute('later')" in caught.value.hint
+
+
+def test_a_diff_during_which_a_version_is_dropped_names_that_version(lab, two, monkeypatch):
+    lookup = lab._services.lookup
+    find = lookup.version_to_compare
+
+    def version_to_compare(*arguments: Any) -> Any:
+        match = find(*arguments)
+        two[0].drop()  # as another kernel may, right now
+        return match
+
+    monkeypatch.setattr(type(lookup), "version_to_compare", lambda _, *a: version_to_compare(*a))
+    with pytest.raises(TableNotFound, match="ersion 1"):
+        two[1].diff(version=1)
+
+
+def test_the_file_of_a_version_that_was_dropped_is_not_there_any_more_and_not_damaged(
+    lab, two, tmp_path
+):
+    two[0].drop()
+    for ask in (
+        lambda: two[0].path,
+        lambda: two[0].scan("pyarrow"),
+        lambda: two[0].export(tmp_path / "out.parquet"),
+    ):
+        with pytest.raises(TableNotFound, match="Version 1 of 'venues' no longer exists"):
+            ask()
+
+
+def test_a_diff_of_a_tenants_versions_needs_the_tenant(lab, two):
+    with lab.tenant("acme"):
+        lab.materialize("mine", "SELECT 1 AS a")
+        own = lab.materialize("mine", "SELECT 2 AS a")
+        assert own.diff().added.to_pylist() == [{"a": 2}]
+    with pytest.raises(TableNotFound):
+        own.diff()
+
+
+# -- restore --------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_restored_version_is_the_newest_and_refers_to_the_old_bytes(lab, two, tmp_path):
+    again = two[0].restore()
+    assert (again.version, again.table_name, again.outcome) == (3, two[0].table_name, "reused")
+    assert lab.sql("SELECT n FROM jammi.venues WHERE venue = 'b'").fetchall() == [(1,)]
+    assert [t.version for t in again.history()] == [3, 2, 1]
+    assert len(list((tmp_path / "lab" / "results" / "_global").glob("*.parquet"))) == 2
+
+
+def test_a_restored_version_is_judged_like_any_other(lab, two):
+    two[0].restore()
+    assert "papers changed" in str(lab.staleness("venues"))
+    lab.define("venues", VENUES + " HAVING count(*) > 1", key="venue")
+    assert str(lab.staleness("venues")).startswith("stale: definition changed")
+
+
+def test_restoring_makes_readers_of_the_name_stale(lab, two):
+    lab.materialize("top", "SELECT * FROM jammi.venues")
+    two[0].restore()
+    assert "venues changed, version 2 → 3" in str(lab.staleness("top"))
+
+
+def test_restoring_the_newest_version_makes_no_other(lab, two):
+    assert two[1].restore().version == 2
+
+
+def test_damaged_bytes_are_not_restored(lab, two):
+    two[0].path.unlink()
+    with pytest.raises(TableDamaged):
+        two[0].restore()
+    assert lab.table("venues").version == 2
+
+
+def test_a_tenant_cannot_restore_or_pin_what_is_shared(lab, two):
+    with lab.tenant("acme"):
+        for change in (two[0].restore, two[0].pin, two[0].unpin, two[0].drop):
+            with pytest.raises(TenantForbidden):
+                change()
+    assert [t.version for t in lab.table("venues").history()] == [2, 1]
+
+
+@pytest.mark.parametrize("bound", [None, "globex"])
+def test_a_held_table_of_another_tenant_is_as_one_that_is_not_there_for_everything_that_it_can_do(
+    lab, bound
+):
+    with lab.tenant("acme"):
+        hers = lab.materialize("venues", "SELECT 1 AS one")
+    lab.bind_tenant(bound)
+    for verb in (
+        "restore",
+        "pin",
+        "unpin",
+        "history",
+        "diff",
+        "read",
+        "staleness",
+        "verify",
+        "lineage",
+        "drop",
+    ):
+        with pytest.raises(TableNotFound) as refused:
+            getattr(hers, verb)()
+        assert refused.value.message == "Version 1 of 'venues' no longer exists.", verb
+    with lab.tenant("acme"):
+        assert [t.version for t in hers.history()] == [1] and not hers.pinned
+    lab.bind_tenant(None)
+
+
+def test_a_read_only_workspace_restores_nothing(lab, two, tmp_path):
+    with jl.open(tmp_path / "lab", read_only=True) as reader:
+        table = reader.table("venues", version=1)
+        assert reader.table("venues").diff().changed.num_rows == 1
+        for change in (table.restore, table.pin, table.unpin):
+            with pytest.raises(WorkspaceReadOnly):
+                change()
+
+
+# -- jammi_version in FROM -------------------------------------------------------------------------------------------------------------------
+
+
+def test_jammi_version_reads_one_version(lab, two):
+    assert lab.sql("SELECT n FROM jammi_version('venues', 1) WHERE venue = 'b'").fetchall() == [
+        (1,)
+    ]
+    assert lab.sql("SELECT count(*) FROM JAMMI_VERSION ( 'VENUES' ,\n 2 )").fetchall() == [(2,)]
+
+
+def test_two_versions_can_be_joined_in_one_statement(lab, two):
+    sql = "SELECT é.venue, é.n, alt.n FROM jammi_version('venues', 2) é JOIN (FROM jammi_version('venues', 1)) alt USING (venue)"
+    assert lab.sql(sql).fetchall() == [("a", 3, 2)]
+
+
+def test_a_call_without_an_alias_qualifies_columns_by_its_own_name(lab, two):
+    assert lab.sql(
+        "SELECT jammi_version.n FROM jammi_version('venues', 1), papers WHERE papers.id = 1 ORDER BY 1"
+    ).fetchall() == [(1,), (2,)]
+
+
+def test_jammi_version_is_explained_and_described(lab, two):
+    assert lab.explain("FROM jammi_version('venues', 1)")
+    assert [row[0] for row in lab.sql("DESCRIBE FROM jammi_version('venues', 1)").fetchall()] == [
+        "venue",
+        "n",
+    ]
+
+
+def test_a_table_made_from_an_exact_version_is_anchored_on_that_table_alone(lab, two, papers):
+    table = lab.materialize("old", "SELECT * FROM jammi_version('venues', 1)")
+    assert [i.name for i in table.inputs] == [two[0].table_name]
+    papers.write_text(PAPERS + "9,z,2030\n")
+    lab.recompute("venues")
+    assert str(lab.staleness("old")) == "fresh" and lab.table("venues").version == 3
+    two[0].drop()
+    assert str(lab.staleness("old")) == f"stale: {two[0].table_name} is gone"
+
+
+def test_the_recorded_statement_is_as_written_and_the_definition_names_the_table(lab, two):
+    statement = "SELECT venue /* é */ FROM jammi_version('venues', 1)"
+    assert lab.materialize("old", statement).manifest.descriptor["statement"] == statement
+    assert (
+        lab.materialize("same", f'SELECT venue FROM jammi."{two[0].table_name}"').outcome
+        == "reused"
+    )
+    assert (
+        lab.materialize("other", "SELECT venue FROM jammi_version('venues', 2)").outcome
+        == "computed"
+    )
+
+
+def test_a_missing_version_or_recipe_is_told_with_its_place(lab, two):
+    with pytest.raises(TableNotFound) as caught:
+        lab.sql("SELECT 1; SELECT 'é' FROM jammi_version('venues', 7)")
+    assert "it has 2, 1" in caught.value.message and caught.value.position == len(
+        "SELECT 1; SELECT 'é' FROM "
+    )
+    with pytest.raises(TableNotFound) as caught:
+        lab.sql("FROM jammi_version('venue', 1)")
+    assert caught.value.near == ("venues",)
+
+
+@pytest.mark.parametrize(
+    "call",
+    ["jammi_version('venues')", "jammi_version('venues', 1, 2)", "jammi_version(1, 'venues')", "jammi_version('venues', NULL)", "jammi_version('venues', 1.0)",
+     "jammi_version('venues', version := 1)", "jammi_version('ven' || 'ues', 1)", "jammi_version('venues', true)", "jammi_version()"],
+)  # fmt: skip
+def test_other_arguments_are_refused_with_the_way_to_write_it(lab, two, call):
+    with pytest.raises((InvalidArgument, StatementNotAllowed)) as caught:
+        lab.sql(f"SELECT * FROM {call}")
+    assert "jammi_version('recipe', version)" in caught.value.hint
+
+
+def test_errors_after_a_call_stay_in_their_place(lab, two):
+    sql = "SELECT v.venue FROM jammi_version('venues', 1) v WHERE v.nothing = 1"
+    with pytest.raises(SqlError) as caught:
+        lab.sql(sql)
+    assert (
+        caught.value.position == sql.index("v.nothing")
+        and caught.value.excerpt.split("\n")[0] == sql
+    )
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT jammi_version('venues', 1)",
+        "FROM x.jammi_version('venues', 1)",
+        "FROM __j0.jammi_version",
+    ],
+)
+def test_no_other_way_leads_to_a_table_function(lab, two, sql):
+    with pytest.raises((SqlError, StatementNotAllowed, TableNotFound)):
+        lab.sql(sql)
+
+
+def test_a_tenant_reads_its_own_version_of_a_name(lab, two):
+    with lab.tenant("acme"):
+        assert lab.sql("SELECT n FROM jammi_version('venues', 1) ORDER BY 1").fetchall() == [
+            (1,),
+            (2,),
+        ]
+        lab.materialize("venues", "SELECT 7 AS n")
+        assert lab.sql("SELECT n FROM jammi_version('venues', 1)").fetchall() == [(7,)]
+    assert lab.sql("SELECT count(*) FROM jammi_version('venues', 1)").fetchall() == [(2,)]
+
+
+# -- two kernels ----------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def other(lab: Any, tmp_path: Path) -> Iterator[Any]:
+    with jl.open(tmp_path / "lab") as workspace:
+        yield workspace
+
+
+def test_of_two_kernels_that_redefine_one_name_the_later_definition_holds(lab, other):
+    lab.define("x", "SELECT 1 AS a")
+    other.define("x", "SELECT 2 AS a")
+    assert [r.definition for r in lab.recipes()] == ["SELECT 2 AS a"]
+    assert "SELECT 2 AS a" in repr(lab.recipes()[0]) == repr(lab.recipes())
+    assert lab.recompute("x").executed == ["x"] and other.table("x").read().fetchall() == [(2,)]
+
+
+def test_two_kernels_that_make_one_name_at_once_get_two_versions_and_one_meaning(lab, other):
+    barrier, made = threading.Barrier(2), {}
+
+    def make(ws, value):
+        barrier.wait()
+        for n in range(5):
+            made[value, n] = ws.materialize("x", f"SELECT {value} AS a, {n} AS n")
+
+    threads = [
+        threading.Thread(target=make, args=(ws, value)) for ws, value in ((lab, 1), (other, 2))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(t.version for t in made.values()) == list(range(1, 11))
+    newest = max(made.values(), key=lambda t: t.version)
+    assert lab.table("x").table_name == other.table("x").table_name == newest.table_name
+    assert (
+        lab.sql("SELECT a, n FROM jammi.x").fetchall()
+        == other.sql("SELECT a, n FROM jammi.x").fetchall()
+        == newest.read().fetchall()
+    )
+    assert [str(ws.staleness("x")) for ws in (lab, other)].count(str(lab.staleness("x"))) == 2
+
+
+def test_what_one_kernel_expires_the_other_does_not_see(lab, other):
+    made = [lab.materialize("x", "SELECT 1 AS a", cache="bypass") for _ in range(3)]
+    assert len(other.table("x").history()) == 3
+    assert len(lab.expire("x")) == 2
+    assert [t.table_name for t in other.table("x").history()] == [made[2].table_name]
+    with pytest.raises(TableNotFound):
+        other.table("x", version=1)
+
+
+def test_what_takes_long_tells_how_far_it_is(tmp_path: Path) -> None:
+    data = tmp_path / "d.csv"
+    data.write_text("a\n1\n")
+    with jl.open(tmp_path / "ws") as ws:
+        ws.sources.add("d", data)
+        ws.materialize("t", "FROM d")
+        told: list[Progress] = []
+        size = ws.table("t").path.stat().st_size
+        assert ws.verify("t", progress=told.append) == ws.table("t").verify(progress=told.append)
+        assert [(p.stage, p.done, p.total, p.unit) for p in told] == [
+            ("verify", size, size, "bytes")
+        ] * 2
+        for ask in (
+            ws.staleness,
+            ws.why,
+            ws.plan,
+            ws.recompute,
+            lambda _, progress: ws.status(deep=True, progress=progress),
+        ):
+            told.clear()
+            ask("t", progress=told.append)
+            assert (told[-1].stage, told[-1].done, told[-1].total) == ("look", 1, 1)
+        told.clear()
+        ws.status(progress=told.append)
+        assert not told  # it is a matter of milliseconds
+        ws.recover(progress=told.append)
+        assert [(p.stage, p.done, p.total) for p in told] == [("recover", 1, 1)]
+    told.clear()
+    jl.rebuild(tmp_path / "ws", progress=told.append)
+    assert [(p.stage, p.done, p.total) for p in told] == [("rebuild", 0, 1)]
+
+
+@pytest.mark.parametrize("ask", ["verify", "staleness", "why", "plan", "recompute"])
+def test_progress_that_cannot_be_told_is_refused_wherever_it_is_given(
+    tmp_path: Path, ask: str
+) -> None:
+    with jl.open(tmp_path / "ws") as ws:
+        ws.materialize("t", "SELECT 1 AS a")
+        with pytest.raises(InvalidArgument, match="progress must be"):
+            getattr(ws, ask)("t", progress=3)
+
+
+def test_a_difference_in_dates_that_python_has_not_is_shown(tmp_path: Path) -> None:
+    with jl.open(tmp_path / "ws") as ws:
+        ws.materialize("t", "SELECT DATE 'infinity' AS d")
+        ws.materialize("t", "SELECT DATE '2020-01-01 (BC)' AS d")
+        assert "2020-01-01 (BC)" in repr(ws.table("t").diff()) and "infinity" in repr(
+            ws.table("t").diff()
+        )

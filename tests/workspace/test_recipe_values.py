@@ -1,0 +1,66 @@
+"""Recipes as values: `define` keeps one, `materialize` runs it, each verb is the latter."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+import jammi_lab as jl
+
+
+def test_a_value_compares_by_its_fields_and_cannot_be_changed():
+    assert jl.NeighborGraph("v", k=3) == jl.NeighborGraph("v", k=3) != jl.NeighborGraph("v")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        jl.NeighborGraph("v").k = 5  # type: ignore[misc]
+
+
+def test_a_verb_and_its_value_are_one_definition(ws: Any) -> None:
+    ws.materialize("docs", "SELECT range AS id, 'text ' || range AS text FROM range(4)", key="id")
+    value = jl.Embedding("jammi.docs", key="id", text="text", model="hashing")
+    made = ws.materialize("v", value)
+    again = ws.embed("v", "jammi.docs", key="id", text="text", model="hashing")
+    assert (made.outcome, again.outcome) == ("computed", "reused")
+    assert made.definition_hash == again.definition_hash
+
+
+def test_define_gives_the_recipe_and_runs_nothing(ws: Any) -> None:
+    recipe = ws.define("one", jl.Sql("SELECT $x AS x", {"x": 1}, key="x"))
+    assert (recipe.name, recipe.kind, recipe.newest_version) == ("one", "sql", None)
+    assert "one" not in ws
+    table = ws.materialize("one", "SELECT $x AS x", params={"x": 1}, key="x")
+    assert table.definition_hash == recipe.definition_hash
+    assert ws.define("one", "SELECT 2 AS x").newest_version == 1
+
+
+def test_a_value_takes_a_table_by_its_handle(ws: Any) -> None:
+    ws.materialize("docs", "SELECT range AS id, 'text ' || range AS text FROM range(4)", key="id")
+    vectors = ws.embed("v", "jammi.docs", key="id", text="text", model="hashing")
+    graph = ws.materialize("g", jl.NeighborGraph(vectors, k=1))
+    assert graph.outcome == "computed"
+    assert ws.neighbor_graph("g", "v", k=1).outcome == "reused"
+
+
+def test_what_a_value_holds_is_not_given_beside_it(ws: Any) -> None:
+    with pytest.raises(jl.InvalidArgument, match="apply to a SQL string only"):
+        ws.materialize("one", jl.Sql("SELECT 1 AS x"), key="x")
+
+
+def test_what_is_no_recipe_is_refused(ws: Any) -> None:
+    with pytest.raises(jl.InvalidArgument, match="got int"):
+        ws.define("one", 1)
+
+
+@pytest.mark.parametrize(
+    ("verb", "hint"),
+    [
+        ("status", "ws.staleness(name)"),
+        ("fsck", "ws.verify(name)"),
+        ("recover", "ws.recompute(name)"),
+        ("recipes", "ws.table(name)"),
+        ("sessions", "ws.sessions()"),
+    ],
+)
+def test_a_name_where_none_belongs_is_told_the_verb_for_it(ws: Any, verb: str, hint: str) -> None:
+    with pytest.raises(jl.InvalidArgument, match="takes no name") as caught:
+        getattr(ws, verb)("papers")
+    assert hint in caught.value.hint

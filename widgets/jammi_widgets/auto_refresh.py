@@ -1,0 +1,79 @@
+"""Automatic refresh of visible panels after a cell has run in their kernel, or after a panel has
+changed tables.
+
+The refresh runs in a thread of its own, so that no cell waits for it. The thread ends when nothing
+is left to refresh.
+"""
+
+import sys
+import threading
+import time
+import weakref
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jammi_widgets.panel import Panel
+
+REST_FACTOR = 9
+"""Pause after a refresh, as a multiple of its duration. It bounds the cost of a slow workspace to a
+tenth of the kernel's time."""
+
+MAX_READ_WAIT_SECONDS = 1.0
+"""Maximum wait for the reads that a panel has queued during its refresh."""
+
+_panels: "weakref.WeakSet[Panel]" = weakref.WeakSet()
+_hooked_shells: "weakref.WeakSet[Any]" = weakref.WeakSet()
+_lock = threading.Lock()
+_pending: "set[Panel]" = set()
+_thread: threading.Thread | None = None
+_next_refresh_at = 0.0
+
+
+def register_panel(panel: "Panel") -> None:
+    """Refresh the panel automatically until it or its workspace is closed. Without a kernel this
+    has no effect."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    with _lock:
+        _panels.add(panel)
+    if shell is not None and hasattr(shell, "kernel") and shell not in _hooked_shells:
+        _hooked_shells.add(shell)
+        shell.events.register("post_run_cell", schedule_refresh)
+
+
+def schedule_refresh(*_: Any) -> None:
+    """Schedule a refresh of all visible panels; several calls are combined into one refresh.
+    Registered for `post_run_cell` and called after panel actions that change tables."""
+    global _thread
+    with _lock:
+        visible = {panel for panel in _panels if panel._views and panel.follow}
+        _pending.update(visible)
+        if visible and _thread is None:
+            _thread = threading.Thread(target=_refresh_loop, name="jammi-panel-follow", daemon=True)
+            _thread.start()
+
+
+def _refresh_loop() -> None:
+    global _thread, _next_refresh_at
+    try:
+        while True:
+            with _lock:
+                if not _pending:
+                    _thread = None
+                    return
+            time.sleep(max(0.0, _next_refresh_at - time.monotonic()))
+            with _lock:
+                batch = set(_pending)
+                _pending.clear()
+            started = time.monotonic()
+            for panel in batch:
+                if panel._views and not panel._refresh_quietly():
+                    with _lock:
+                        _panels.discard(panel)
+                panel._reply_queue.wait(
+                    MAX_READ_WAIT_SECONDS
+                )  # reads it has queued count towards the duration
+            _next_refresh_at = time.monotonic() + REST_FACTOR * (time.monotonic() - started)
+    except BaseException:
+        with _lock:
+            _thread = None
+        raise

@@ -1,0 +1,182 @@
+"""The rows of a staleness board: filtering, sorting, and the causes by which stale recipes are
+grouped."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import inf
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from jammi_lab.core.html import escape_invisible
+from jammi_lab.core.verdicts import (
+    DefinitionChanged,
+    Fresh,
+    InputAdvanced,
+    InputVanished,
+    PossiblyStale,
+    Stale,
+    Undecidable,
+    Verdict,
+    grounds_of,
+    reasons_of,
+    verdict_label,
+)
+from jammi_lab.freshness.reports import Status, StatusRow
+
+if TYPE_CHECKING:
+    from jammi_lab.workspace.workspace import Workspace
+
+T = TypeVar("T")
+MAX_CAUSES = 12
+"""Maximum number of causes listed with the number of recipes they affect."""
+_VERDICT_ORDER = ("damaged", "stale", "possibly stale", "undecidable", "missing manifest", "fresh")
+
+
+@dataclass(frozen=True)
+class RecipeRow:
+    """A recipe on the board."""
+
+    row: StatusRow
+    verdict_word: str
+    reasons: list[str]
+    causes: list[str]
+    """Labels of what made it stale; the board groups rows by these."""
+    cost: float | None
+    """Seconds it took to compute the newest version; None if unknown."""
+    search_text: str = field(init=False)
+    """The case-folded name and reasons, searched by the filter."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(
+            self, "search_text", "\n".join([self.row.name, *self.reasons]).casefold()
+        )
+
+
+class RecipeRows:
+    """The rows of one status check. Filtered, counted and sorted results are cached, so that paging
+    through fifty thousand rows is fast."""
+
+    def __init__(self, rows: Sequence[RecipeRow]) -> None:
+        self.rows = list(rows)
+        self.names = {row.row.name for row in self.rows}
+        self.counts = dict(Counter(row.verdict_word for row in self.rows))
+        self._cache: dict[tuple[Any, ...], Any] = {}
+
+    def displayed_state(self) -> list[tuple[Any, ...]]:
+        """Everything a page shows except the age, to compare two status checks."""
+        return [
+            (row.row.name, row.row.version, row.row.index, row.verdict_word, row.reasons)
+            for row in self.rows
+        ]
+
+    def causes(self, text: str) -> list[tuple[str, int]]:
+        """The most frequent causes among the rows that match the filter, with their counts."""
+        return self._cached(
+            ("causes", text),
+            lambda: Counter(c for row in self.matching_rows(text) for c in row.causes).most_common(
+                MAX_CAUSES
+            ),
+        )
+
+    def matching_rows(
+        self, text: str, group: str = "", sort: str | None = None, *, descending: bool = False
+    ) -> list[RecipeRow]:
+        """The rows that match the filter and, if given, the cause `group`. They are sorted by
+        column; for an unknown column the most severe verdicts come first."""
+
+        def find() -> list[RecipeRow]:
+            needle = text.strip().casefold()
+            candidates = self.rows if sort is None else self._sorted(sort, descending=descending)
+            return [
+                row
+                for row in candidates
+                if (not needle or needle == row.verdict_word or needle in row.search_text)
+                and (not group or group in row.causes)
+            ]
+
+        return self._cached(("found", text, group, sort, descending), find)
+
+    def _sorted(self, sort: str, *, descending: bool) -> list[RecipeRow]:
+        """All rows by a column; ties are sorted by name."""
+        by_name = self._cached(
+            ("sorted", "name"), lambda: sorted(self.rows, key=lambda line: line.search_text)
+        )
+        if sort == "name":
+            return by_name[::-1] if descending else by_name
+        return self._cached(
+            ("sorted", sort, descending),
+            lambda: sorted(by_name, key=_SORT_KEYS.get(sort, _severity), reverse=descending),
+        )
+
+    def _cached(self, key: tuple[Any, ...], compute: Callable[[], T]) -> T:
+        """The cached value for the key. The cache holds sixteen entries, because filter texts
+        change with each key press."""
+        if key not in self._cache:
+            if len(self._cache) >= 16:
+                del self._cache[next(iter(self._cache))]
+            self._cache[key] = compute()
+        value: T = self._cache[key]
+        return value
+
+
+def build_rows(ws: "Workspace", status: Status) -> RecipeRows:
+    """Build the board's rows from a status."""
+    seconds_by_name = {t.name: t.seconds for t in reversed(ws.tables())}
+    return RecipeRows(
+        [
+            RecipeRow(
+                r,
+                verdict_label(r.verdict),
+                [escape_invisible(x) for x in (reasons_of(r.verdict) or grounds_of(r.verdict))],
+                _causes(r.verdict),
+                seconds_by_name.get(r.name),
+            )
+            for r in status
+        ]
+    )
+
+
+def _causes(verdict: Verdict) -> list[str]:
+    """The labels of a verdict's causes without duplicates, such as `papers.csv changed`."""
+    match verdict:
+        case Stale(reasons):
+            labels = [_cause(reason, "") for reason in reasons]
+        case PossiblyStale(causes):
+            labels = [_cause(cause.reason, cause.path[-1]) for cause in causes]
+        case Undecidable(doubts, reasons):
+            labels = [_cause(reason, "") for reason in reasons] + [
+                f"{doubt.input.label} is undecidable" for doubt in doubts
+            ]
+        case Fresh():
+            labels = []
+        case _:
+            labels = [verdict_label(verdict)]
+    return list(dict.fromkeys(escape_invisible(f) for f in labels))
+
+
+def _cause(reason: object, table_name: str) -> str:
+    match reason:
+        case InputAdvanced(input_ref):
+            return f"{input_ref.label} changed"
+        case InputVanished(input_ref):
+            return f"{input_ref.label} is gone"
+        case DefinitionChanged(recorded, _):
+            return (
+                f"the definition{f' of {table_name}' if table_name else ''} changed"
+                if recorded is not None
+                else f"{table_name or 'it'} was never computed"
+            )
+        case _:
+            return f"{table_name} is damaged"
+
+
+def _severity(row: RecipeRow) -> float:
+    return _VERDICT_ORDER.index(row.verdict_word)
+
+
+_SORT_KEYS: Mapping[str, Callable[[RecipeRow], float]] = {
+    "age": lambda line: inf if line.row.age is None else line.row.age,
+    "rows": lambda line: inf if line.row.rows is None else line.row.rows,
+    "size": lambda line: inf if line.row.bytes is None else line.row.bytes,
+    "cost": lambda line: inf if line.cost is None else line.cost,
+}

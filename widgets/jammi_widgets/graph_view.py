@@ -1,0 +1,302 @@
+"""Selection of the visible part of a lineage: the neighbourhood of a node, unfolded nodes and
+filter matches. Too many nodes are grouped."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from jammi_lab.core.anchors import InputKind
+from jammi_lab.core.records import Edge
+from jammi_lab.core.verdicts import (
+    Damaged,
+    InputAdvanced,
+    InputVanished,
+    PossiblyStale,
+    Stale,
+    Undecidable,
+    Verdict,
+    verdict_label,
+)
+from jammi_lab.freshness.graph_layout import assign_layers
+from jammi_lab.freshness.lineage import Node
+from jammi_lab.freshness.lineage_svg import index_pairs, is_derived, unique_ids
+
+MAX_DRAWN_NODES = 1_000
+"""Maximum number of nodes drawn individually; beyond it, nodes that are not selected are
+grouped."""
+MAX_LISTED_MEMBERS = 500
+"""Maximum number of group members listed by name."""
+SOURCE_KIND = InputKind.SOURCE.value
+"""Kind of the nodes of sources and of tables inside sources."""
+Direction = Literal["both", "up", "down"]
+
+
+@dataclass
+class View:
+    """The view settings of a lineage graph."""
+
+    focus: str | None = None
+    hops: int | None = None
+    direction: Direction = "both"
+    """Whether the view shows upstream nodes, downstream nodes or both."""
+    columns: bool = False
+    """Whether nodes list their columns."""
+    unfolded: set[tuple[str, str]] = field(default_factory=set)
+    folded: set[tuple[str, str]] = field(default_factory=set)
+    hidden: set[str] = field(default_factory=set)
+    """Selected nodes whose path from a root cause was folded after the selection."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Several nodes drawn as one. It has the attributes of a node that the layout uses."""
+
+    kind: str
+    name: str
+    members: list[str]
+    verdict: str
+    version: None = None
+
+
+class LineageSnapshot:
+    """A lineage with its verdicts at one point in time. The id of a node is its name, or
+    `source:<name>` if a recipe has the same name."""
+
+    def __init__(
+        self, nodes: Sequence[Node], edges: Sequence[Edge], verdicts: Mapping[str, Verdict]
+    ) -> None:
+        self.nodes, self.edges, self.verdicts = list(nodes), list(edges), dict(verdicts)
+        self.ids = unique_ids(nodes)
+        self.index_by_id = {i: index for index, i in enumerate(self.ids)}
+        self.pairs = index_pairs(nodes, edges)
+        self.upstream: list[list[int]] = [[] for _ in nodes]
+        self.downstream: list[list[int]] = [[] for _ in nodes]
+        for a, b in self.pairs:
+            self.upstream[b].append(a)
+            self.downstream[a].append(b)
+        self._layers: list[int] | None = None
+
+    def equals(self, other: "LineageSnapshot") -> bool:
+        """Whether both have the same nodes, edges and verdicts."""
+        return (self.nodes, self.edges, self.verdicts) == (other.nodes, other.edges, other.verdicts)
+
+    def verdict_word(self, index: int) -> str:
+        """The label of a node's verdict; empty if it has none."""
+        verdict = (
+            self.verdicts.get(self.nodes[index].name) if is_derived(self.nodes[index]) else None
+        )
+        return "" if verdict is None else verdict_label(verdict)
+
+    def visible_nodes(self, view: View, text: str, selected: Iterable[str]) -> list[int]:
+        """The indexes of the visible nodes, ascending."""
+        needle = text.strip().casefold()
+        if needle:
+            matches = {
+                index
+                for index in range(len(self.nodes))
+                if needle in self.nodes[index].name.casefold()
+                or needle in (self.verdict_word(index), self.nodes[index].kind)
+            }
+            visible = matches | {
+                neighbor
+                for index in matches
+                for neighbor in (*self.upstream[index], *self.downstream[index])
+            }
+        elif view.focus is not None and (starts := self.find_nodes(view.focus)):
+            visible = {
+                neighbor
+                for start in starts
+                for neighbor in self._neighborhood(start, view.hops, view.direction)
+            }
+        else:
+            visible = set(range(len(self.nodes)))
+        for name, side in view.unfolded:
+            if (index := self.index_by_id.get(name)) is not None:
+                visible |= {index, *(self.upstream if side == "up" else self.downstream)[index]}
+        for name, side in view.folded:
+            if (index := self.index_by_id.get(name)) is not None:
+                visible -= self._exclusive_branch(index, side, visible)
+        for name in selected:
+            if (index := self.index_by_id.get(name)) is not None:
+                visible |= {
+                    index,
+                    *(
+                        ()
+                        if name in view.hidden
+                        else (p for pair in self.cause_edges(index) for p in pair)
+                    ),
+                }
+        return sorted(visible)
+
+    def find_nodes(self, name: str) -> list[int]:
+        """The node with this id. For a source with several tables, which is not a node itself, the
+        nodes of its tables."""
+        if name in self.index_by_id:
+            return [self.index_by_id[name]]
+        return [
+            index
+            for index, node in enumerate(self.nodes)
+            if node.kind == SOURCE_KIND and node.name.startswith(f"{name}.")
+        ]
+
+    def find_source(self, name: str) -> str | None:
+        """The source of this name, ignoring case, that has tables among the nodes."""
+        sources = (node.name.partition(".") for node in self.nodes if node.kind == SOURCE_KIND)
+        return next(
+            (source for source, dot, _ in sources if dot and source.casefold() == name.casefold()),
+            None,
+        )
+
+    def _neighborhood(self, start: int, hops: int | None, direction: Direction) -> set[int]:
+        """The nodes within `hops` upstream, downstream or both; all of them if `hops` is None."""
+        nodes = {start}
+        for adjacency in {"up": (self.upstream,), "down": (self.downstream,)}.get(
+            direction, (self.upstream, self.downstream)
+        ):
+            frontier, remaining = {start}, hops
+            reached = {start}
+            while frontier and remaining != 0:
+                frontier = {n for index in frontier for n in adjacency[index]} - reached
+                reached |= frontier
+                remaining = None if remaining is None else remaining - 1
+            nodes |= reached
+        return nodes
+
+    def _exclusive_branch(self, start: int, side: str, visible: set[int]) -> set[int]:
+        """The visible nodes on one side that are connected only through this node."""
+        along, against = (
+            (self.upstream, self.downstream) if side == "up" else (self.downstream, self.upstream)
+        )
+        branch: set[int] = set()
+        pending = list(along[start])
+        while pending:
+            index = pending.pop()
+            if (
+                index not in branch
+                and index != start
+                and all(n in branch or n == start or n not in visible for n in against[index])
+            ):
+                branch.add(index)
+                pending.extend(along[index])
+        return branch
+
+    def cause_edges(self, index: int) -> list[tuple[int, int]]:
+        """The edges on the paths from the root causes of a node's verdict to the node."""
+        edges: list[tuple[int, int]] = []
+        verdict = (
+            self.verdicts.get(self.nodes[index].name) if is_derived(self.nodes[index]) else None
+        )
+        paths: list[tuple[Sequence[str], str | None]]
+        match verdict:
+            case Stale(reasons):
+                paths = [([], _input_label(reason)) for reason in reasons]
+            case PossiblyStale(causes):
+                paths = [(cause.path, _input_label(cause.reason)) for cause in causes]
+            case Undecidable(doubts, reasons):
+                paths = [(doubt.path, doubt.input.label) for doubt in doubts] + [
+                    ([], _input_label(reason)) for reason in reasons
+                ]
+            case _:
+                return []
+        for path, last in paths:
+            current = index
+            for name in [*path, *([last] if last else [])]:
+                step = next((p for p in self.upstream[current] if self.nodes[p].name == name), None)
+                if step is None:
+                    break
+                edges.append((step, current))
+                current = step
+        return sorted(set(edges))
+
+    def layers(self) -> list[int]:
+        """The layer of each node: the length of the longest path to it."""
+        if self._layers is None:
+            self._layers = assign_layers(len(self.nodes), self.pairs, sweeps=0)[0]
+        return self._layers
+
+    def group_nodes(
+        self, visible: Sequence[int], keep_ids: Iterable[str]
+    ) -> tuple[list[Node | Group], list[str], list[tuple[int, int]]]:
+        """The drawn nodes and groups with their ids, and the edges between them. Nodes are grouped
+        only when there are too many; the nodes in `keep_ids` stay single.
+
+        A group has nodes of one layer, kind and verdict, so that every edge still leads to a later
+        layer.
+        """
+        ungrouped = self._ungrouped_nodes(visible, keep_ids)
+        groups: dict[tuple[int, str, str], list[int]] = defaultdict(list)
+        for index in visible:
+            if index not in ungrouped:
+                groups[
+                    self.layers()[index], self.nodes[index].kind, self.verdict_word(index)
+                ].append(index)
+        drawn: list[Node | Group] = []
+        ids: list[str] = []
+        drawn_index: dict[int, int] = {}
+        for index in visible:
+            if index in ungrouped:
+                drawn_index[index] = len(drawn)
+                drawn.append(self.nodes[index])
+                ids.append(self.ids[index])
+        for (layer, kind, verdict_word), members in groups.items():
+            for index in members:
+                drawn_index[index] = len(drawn)
+            if len(members) == 1:
+                drawn.append(self.nodes[members[0]])
+                ids.append(self.ids[members[0]])
+            else:
+                drawn.append(
+                    Group(
+                        kind,
+                        f"{len(members):,} × {_kind_label(kind)}",
+                        [self.ids[m] for m in members[:MAX_LISTED_MEMBERS]],
+                        verdict_word,
+                    )
+                )
+                ids.append(f"group:{layer}:{kind}:{verdict_word}")
+        pairs = sorted(
+            {
+                (drawn_index[a], drawn_index[b])
+                for a, b in self.pairs
+                if a in drawn_index and b in drawn_index and drawn_index[a] != drawn_index[b]
+            }
+        )
+        return drawn, ids, pairs
+
+    def _ungrouped_nodes(self, visible: Sequence[int], keep_ids: Iterable[str]) -> set[int]:
+        """The nodes that stay single: all if there are few, else `keep_ids` and, around a few of
+        them, their neighbours."""
+        ungrouped = (
+            {self.index_by_id[k] for k in keep_ids if k in self.index_by_id}
+            if len(visible) > MAX_DRAWN_NODES
+            else set(visible)
+        )
+        if len(ungrouped) > 20:
+            return ungrouped
+        neighbors = {
+            neighbor
+            for index in ungrouped
+            for neighbor in (*self.upstream[index], *self.downstream[index])
+        }
+        return ungrouped | neighbors & set(visible)
+
+
+def _kind_label(kind: str) -> str:
+    return {
+        "frame": "frame",
+        "source": "source",
+        "mutable": "mutable table",
+        "topic": "topic",
+        "clock": "clock",
+    }.get(kind, f"{kind.replace('_', ' ')} table")
+
+
+def _input_label(reason: object) -> str | None:
+    match reason:
+        case InputAdvanced(input_ref) | InputVanished(input_ref):
+            return input_ref.label
+        case Damaged():
+            return None
+        case _:
+            return None

@@ -1,0 +1,171 @@
+"""The details of a lineage node, and its name in a FROM clause."""
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from jammi_lab.core.errors import JammiError
+from jammi_lab.core.html import escape_invisible
+from jammi_lab.core.identifiers import fold, quoted_name
+from jammi_lab.core.value import short_digest
+from jammi_lab.core.verdicts import reasons_of, verdict_label
+from jammi_lab.freshness.lineage import Node
+from jammi_lab.freshness.lineage_svg import is_derived, subtitle
+from jammi_lab.freshness.model_edges import MODEL_KIND
+from jammi_lab.workspace.model_lookup import BUILT_IN_NAMES
+from jammi_lab.workspace.recipes import Recipe
+from jammi_widgets.cell_texts import column_types, holds_tables
+from jammi_widgets.graph_view import SOURCE_KIND, LineageSnapshot
+
+if TYPE_CHECKING:
+    from jammi_lab.workspace.workspace import Workspace
+
+
+def node_relation(ws: "Workspace", node: Node) -> str:
+    """The quoted name of a node for a FROM clause; empty if it has no rows."""
+    if is_derived(node):
+        return quoted_name("jammi", node.name)
+    source, dot, table_label = node.name.partition(".")
+    match node.kind:
+        case "mutable":
+            return quoted_name("mutable", node.name)
+        case "topic":
+            return quoted_name("topics", node.name)
+        case "source" | "frame":
+            if dot:
+                return quoted_name(source, table_label)
+            return (
+                ""
+                if source in ws.sources and holds_tables(ws.sources[source])
+                else quoted_name(source)
+            )
+    return ""
+
+
+def find_unread_node(ws: "Workspace", name: str) -> Node | None:
+    """The node of a source, a table inside a source, a mutable table or a topic that no recipe
+    reads; None if there is none. SourceUnavailable."""
+    source_name, _, table_label = name.partition(".")
+    if source_name in ws.sources:
+        source = ws.sources[source_name]
+        if not table_label:
+            return Node("frame" if source.kind == "frame" else SOURCE_KIND, source.name)
+        tables = source.tables() if holds_tables(source) else []
+        return next(
+            (
+                Node(SOURCE_KIND, f"{source.name}.{table}")
+                for table in tables
+                if fold(table) == fold(table_label)
+            ),
+            None,
+        )
+    if name in ws.mutable:
+        return Node("mutable", ws.mutable[name].name)
+    return Node("topic", ws.topics[name].name) if name in ws.topics else None
+
+
+def is_registered(ws: "Workspace", node: Node) -> bool:
+    """Whether the input behind a node from `find_unread_node` is still registered. Does not access
+    sources."""
+    return (
+        node.name.partition(".")[0] in ws.sources
+        or (node.kind == "mutable" and node.name in ws.mutable)
+        or node.name in ws.topics
+    )
+
+
+def describe_node(ws: "Workspace", snapshot: LineageSnapshot, name: str) -> dict[str, Any]:
+    """The details panel of the node with this id, as a message."""
+    index = snapshot.index_by_id[name]
+    node = snapshot.nodes[index]
+    verdict = snapshot.verdicts.get(node.name) if is_derived(node) else None
+    relation = node_relation(ws, node)
+    message: dict[str, Any] = {
+        "id": name,
+        "name": node.name,
+        "said": subtitle(node),
+        "verdict": verdict_label(verdict) if verdict is not None else "",
+        "reasons": [escape_invisible(r) for r in reasons_of(verdict)]
+        if verdict is not None
+        else [],
+        "reads": [snapshot.ids[p] for p in snapshot.upstream[index]],
+        "readBy": [snapshot.ids[p] for p in snapshot.downstream[index]],
+        "facts": [],
+        "columns": [],
+        "anchors": [],
+        "definition": "",
+        "actions": ["what-if", *(["preview"] if relation else [])],
+    }
+    if is_derived(node):
+        message["actions"] = (
+            ["recompute", "verify", "what-if", "preview"]
+            if node.version is not None
+            else ["recompute"]
+        )
+        record = ws._services.catalog.recipes.get(node.name)
+        message["definition"] = "" if record is None else Recipe(record, node.version).definition
+        if node.version is not None:
+            _add_table_details(ws, node.name, message)
+    elif node.kind == MODEL_KIND:
+        message["actions"] = ["what-if"]
+        versions = [model for model in ws.models.list() if model.name == node.name] or [
+            ws.models.get(n) for n in BUILT_IN_NAMES if n == node.name
+        ]
+        message["facts"] = [
+            [f"version {m.version}", f"{m.dimensions or '?'} dimensions, {short_digest(m.digest)}"]
+            for m in versions
+        ]
+    else:
+        _add_input_details(ws, node, relation, message)
+    return message
+
+
+def _add_input_details(ws: "Workspace", node: Node, relation: str, message: dict[str, Any]) -> None:
+    source_name, _, table_label = node.name.partition(".")
+    with contextlib.suppress(JammiError):  # other parts of the panel report unreachable sources
+        if node.kind == SOURCE_KIND and source_name in ws.sources:
+            source = ws.sources[source_name]
+            message["facts"] = [
+                ["kind", source.kind],
+                ["location", escape_invisible(source.location)],
+            ]
+            if table_label or not holds_tables(source):
+                message["columns"] = [
+                    [c.name, c.type]
+                    for c in (source.columns(table_label) if table_label else source.columns())
+                ]
+        elif relation:
+            message["columns"] = column_types(ws, relation)
+
+
+def _add_table_details(ws: "Workspace", name: str, message: dict[str, Any]) -> None:
+    table = ws.table(name)
+    message["facts"] = [
+        ["rows", "" if table.row_count is None else f"{table.row_count:,}"],
+        ["size", "" if table.bytes is None else f"{table.bytes:,} B"],
+        ["completed", (table.completed_at or "")[:19].replace("T", " ") + " UTC"],
+        ["physical name", table.table_name],
+    ]
+    if table.dimensions:
+        message["facts"].insert(1, ["dimensions", f"{table.dimensions:,}"])
+        message["search"] = f"jl.widgets.NeighborExplorer(ws, {name!r})"
+    if (manifest := table.manifest) is not None:
+        message["facts"] += [
+            ["definition", short_digest(manifest.definition_hash)],
+            ["artifact", f"{manifest.artifact.algorithm} {short_digest(manifest.artifact.digest)}"],
+            [
+                "produced by",
+                f"jammi_lab {manifest.engine_version}, run {short_digest(manifest.produced_by)}",
+            ],
+            ["produced at", f"{manifest.produced_at[:19].replace('T', ' ')} UTC"],
+        ]
+        message["columns"] = [[c.name, c.type] for c in manifest.columns]
+        message["anchors"] = [
+            [
+                a.input.label,
+                str(a.kind),
+                a.method,
+                short_digest(a.value),
+                ", ".join(map(escape_invisible, a.columns)),
+            ]
+            for a in manifest.anchors
+        ]
