@@ -51,15 +51,43 @@ def read_commits(path: Path) -> Commits | None:
 
 
 def has_lost_commits(path: Path, commits: Commits, connection: sqlite3.Connection) -> bool:
-    """Whether a connection reads fewer commits than were in the log before it was opened."""
+    """Whether a connection reads fewer commits than were in the log before it was opened, because
+    the log is damaged. Raises sqlite3.OperationalError when the write lock is not released."""
     _, frames, _ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-    if not commits.has_valid_header:
-        return True
-    if frames < 0 or frames >= commits.frames:  # less than 0: another kernel checkpoints
+    # less than 0: another kernel checkpoints
+    if commits.has_valid_header and (frames < 0 or frames >= commits.frames):
         return False
-    # another kernel may have begun the log anew meanwhile, or the checkpoint may have
+    # Fewer are readable for a moment while another kernel commits or begins the log anew, and for
+    # ever if it was killed while it synced a commit; its frames are intact then.
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        return _is_damaged(path, commits, frames)
+    finally:
+        connection.rollback()
+
+
+def _is_damaged(path: Path, commits: Commits, readable: int) -> bool:
+    """Whether a frame after the readable ones, up to the last commit, does not match its checksum.
+    Nobody must write meanwhile."""
     with contextlib.suppress(OSError), open_for_reading(path) as file:
-        return file.read(_HEADER_BYTES)[16:24] == commits.salts
+        header = file.read(_HEADER_BYTES)
+        if header[16:24] != commits.salts:
+            return False
+        page_bytes = struct.unpack_from(">I", header, 8)[0]
+        if not _is_valid(header, page_bytes):
+            return True
+        checksum = struct.unpack_from(">2I", header, 24)
+        if readable > 0:
+            file.seek((readable - 1) * (_FRAME_HEADER_BYTES + page_bytes), 1)
+            checksum = struct.unpack_from(">2I", file.read(_FRAME_HEADER_BYTES), 16)
+            file.seek(page_bytes, 1)
+        for _ in range(max(readable, 0), commits.frames):
+            frame, page = file.read(_FRAME_HEADER_BYTES), file.read(page_bytes)
+            if frame[8:16] != commits.salts or len(page) < page_bytes:
+                return True
+            checksum = _checksum(header, frame[:8] + page, checksum)
+            if checksum != struct.unpack_from(">2I", frame, 16):
+                return True
     return False
 
 
@@ -67,9 +95,14 @@ def _is_valid(header: bytes, page_bytes: int) -> bool:
     magic = struct.unpack_from(">I", header)[0]
     if magic & ~_BIG_ENDIAN != _MAGIC or not _MIN_PAGE_BYTES <= page_bytes <= _MAX_PAGE_BYTES:
         return False
-    first = second = 0
-    words = struct.unpack_from(f"{'>' if magic & _BIG_ENDIAN else '<'}6I", header)
+    return _checksum(header, header[:24], (0, 0)) == struct.unpack_from(">2I", header, 24)
+
+
+def _checksum(header: bytes, data: bytes, start: tuple[int, int]) -> tuple[int, int]:
+    """The checksum of a log continued over more data (https://sqlite.org/walformat.html)."""
+    first, second = start
+    words = struct.unpack(f"{'>' if header[3] & _BIG_ENDIAN else '<'}{len(data) // 4}I", data)
     for even, odd in zip(words[::2], words[1::2], strict=True):
         first = (first + even + second) & 0xFFFFFFFF
         second = (second + odd + first) & 0xFFFFFFFF
-    return (first, second) == struct.unpack_from(">2I", header, 24)
+    return first, second

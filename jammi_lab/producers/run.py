@@ -312,9 +312,9 @@ def produce(
     """Publish the job's table as the next version of the recipe, or reuse an equal ready table.
 
     The recipe gets the job's definition. With `expected_hash` (a definition hash) it does so only
-    while its current definition has that hash; otherwise RecipeRedefined is raised. Also raises what the
-    producer raises, LostOwnership, DependencyCycle and KeyboardInterrupt. On any error no file, no
-    partial table and no new recipe remains.
+    while its current definition has that hash; otherwise RecipeRedefined is raised. Also raises
+    what the producer raises, LostOwnership, DependencyCycle and KeyboardInterrupt. On any error no
+    file, no partial table and no new recipe remains.
     """
     reservation = RecipeReservation(ctx.catalog, name, expected_hash)
     try:

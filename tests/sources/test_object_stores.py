@@ -120,8 +120,9 @@ def test_a_store_and_duckdb_s_own_reader_give_the_same_rows(bucket):
     direct = source(bucket, "d/").relation(None)
     bucket.put("e/what?.parquet", parquet_bytes(id=[1, 2], name=["a", "b"]))
     through = source(bucket, "e/").relation(None)
-    assert direct.scoped_secret is not None and direct.filesystem is None
-    assert through.scoped_secret is None and isinstance(through.filesystem, MountedFilesystem)
+    assert direct.requirements.scoped_secret and direct.requirements.filesystem is None
+    assert through.requirements.scoped_secret is None
+    assert isinstance(through.requirements.filesystem, MountedFilesystem)
     assert query(direct, "FROM it") == query(through, "FROM it") == [(1, "a"), (2, "b")]
 
 

@@ -1,9 +1,13 @@
 """A catalog whose write-ahead log was damaged or lost after a kill."""
 
+import contextlib
 import os
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -90,3 +94,29 @@ def test_another_handle_on_a_live_log_finds_nothing(tmp_path):
         ws.materialize("t", "SELECT 1 AS a")
         with jammi_lab.open(tmp_path / "lab") as other:
             assert not other.recovery
+
+
+def test_a_commit_that_another_kernel_has_not_finished_is_no_finding(tmp_path):
+    """Its frames are in the log before the log's index has them, for as long as a sync lasts, or
+    for ever when the kernel is killed meanwhile."""
+    with jammi_lab.open(tmp_path / "lab") as ws:
+        ws.materialize("t", "SELECT 1 AS a")
+        log = tmp_path / "lab" / "catalog.sqlite3-wal"
+        for name in ("catalog.sqlite3", "catalog.sqlite3-wal"):
+            shutil.copy(tmp_path / "lab" / name, tmp_path / name.replace("catalog", "copy"))
+        unfinished = next_commit(tmp_path / "copy.sqlite3", log.stat().st_size)
+        with open(log, "ab") as file:
+            file.write(unfinished)
+        with jammi_lab.open(tmp_path / "lab") as other:
+            assert not other.recovery.damaged_log
+            assert other.sql("SELECT a FROM jammi.t").fetchall() == [(1,)]
+
+
+def next_commit(catalog, size):
+    """The frames that a commit appends to a catalog's log of that size."""
+    with contextlib.closing(sqlite3.connect(catalog)) as connection:
+        connection.execute("CREATE TABLE unfinished (a)")
+        connection.commit()
+        frames = Path(f"{catalog}-wal").read_bytes()[size:]
+    assert frames
+    return frames
