@@ -59,7 +59,7 @@ def interpreter() -> str | None:
 
 
 def recovering(python: str, folder: Path, tables: int, how: str) -> Callable[[], float]:
-    """A timer of opening a new workspace with crashed builds, `torn` or `whole`."""
+    """A timer of opening a new workspace with crashed builds, torn or whole."""
     turns = iter(range(1_000_000))
 
     def run() -> float:

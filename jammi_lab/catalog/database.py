@@ -144,7 +144,7 @@ class Database:
         """A `write` without fsync. Commits reach the disk in order, so a power failure may lose
         this one and every later one; the death of a process loses none.
 
-        For rows that are worthless after a power failure, and for those that `syncing` makes
+        For rows that are worthless after a power failure, and for those that a later sync makes
         durable.
         """
         return self._transaction(writing=True, no_fsync=True)
@@ -173,7 +173,7 @@ class Database:
         """Truncate the database's log, so that deleted values are gone from it. Return False while
         another kernel reads a snapshot that includes them; call again later.
 
-        `patience`: how many seconds to wait for such readers. Not inside a transaction.
+        `timeout`: how many seconds to wait for such readers. Not inside a transaction.
         """
         if self.read_only:
             return True

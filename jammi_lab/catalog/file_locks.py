@@ -111,7 +111,7 @@ def _create_locked(path: Path) -> int:
 
 def _lock(descriptor: int) -> None:
     """Lock an open file. Raises BlockingIOError when somebody holds the exclusive lock; a shared
-    lock, which is only a momentary test by `held`, is waited for."""
+    lock, which is only a momentary test, is waited for."""
     for pause in PAUSES:
         with contextlib.suppress(BlockingIOError):
             return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

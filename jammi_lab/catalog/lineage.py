@@ -263,8 +263,8 @@ class LineageRepository:
             ]
 
     def uses(self, *, include_hidden: bool = False) -> list[Use]:
-        """The newest ready versions computed with a model, by name; one query. With `hidden`, also
-        shared ones that own ones hide."""
+        """The newest ready versions computed with a model, by name; one query. With
+        `include_hidden`, also shared ones that own ones hide."""
         with self._database.read() as tx:
             rows = tx.execute(
                 _USES if include_hidden else _VISIBLE_USES, self._scope.parameters()
@@ -445,8 +445,8 @@ def _sort_by_distance(
     direction: Direction,
     table_edges: Sequence[Row] = (),
 ) -> list[Link]:
-    """The edges in breadth-first order from `starts`, each once, with its distance; `of_table` are
-    those of a physical table."""
+    """The edges in breadth-first order from `starts`, each once, with its distance; `table_edges`
+    are those of a physical table."""
     downstream = direction == "down"
     edges_by_node: dict[Node, list[Row]] = {}
     for row in table_edges:

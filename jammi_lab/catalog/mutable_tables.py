@@ -152,7 +152,7 @@ class MutableTableRepository:
         return record, keys, bodies
 
     def history(self, table_id: int, since: int, max_rows: int | None = None) -> History:
-        """The changes since a version, for at most `most` rows. Raises HistoryTrimmed;
+        """The changes since a version, for at most `max_rows` rows. Raises HistoryTrimmed;
         TableNotFound; ValueError for a future version."""
         with self._read_table(table_id) as tx:
             record = self._require_record(

@@ -99,7 +99,7 @@ class RecipeRepository:
         Raises DependencyCycle when the recipe would derive from itself through definitions that
         others have made meanwhile. With `expected_hash`, an expected definition hash, it returns
         None and changes nothing when the recipe has neither that definition nor this one; nor when
-        it is gone, unless `anew`.
+        it is gone, unless `create_missing`.
         """
         with self._database.write() as tx:
             row = tx.execute(

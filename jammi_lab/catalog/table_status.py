@@ -159,12 +159,12 @@ class TableStatusRepository:
         Every kernel sees the row. A power failure may lose it until `Database.start_sync` has
         finished, so no file may get its final name before.
 
-        `model_key`: the registered model in use, which cannot be deleted from now on. `seen`: the
-        ready tables of its definition that the caller has examined and rejected; None to build in
-        any case.
+        `model_key`: the registered model in use, which cannot be deleted from now on. `rejected`:
+        the ready tables of its definition that the caller has examined and rejected; None to build
+        in any case.
 
         Raises Building when the table may be waited for and this tenant is building the same
-        definition already, ReadyMeanwhile when a table of it outside `seen` is ready,
+        definition already, ReadyMeanwhile when a table of it outside `rejected` is ready,
         DuplicateTable, TenantForbidden, and ModelNotFound when the model was deleted meanwhile.
         """
         self._scope.check_owner(record.tenant, f"The recipe {record.recipe!r}")
@@ -230,7 +230,7 @@ class TableStatusRepository:
         return published
 
     def publish_all(self, finished: Sequence[tuple[TableRecord, bytes, Edges]]) -> set[str]:
-        """Publish many tables at once, as `ready` does; return the names of those that were still
+        """Publish many tables at once, as `publish` does; return the names of those that were still
         building and belonged to their record's writer."""
         if not finished:
             return set()

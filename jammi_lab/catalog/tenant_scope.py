@@ -57,7 +57,7 @@ def own_first(table: Any) -> sa.ColumnElement[int]:
 
 
 def select(*columns: Any, tables: Any) -> sa.Select[Any]:
-    """Read the rows that are visible in `seen`, the table (or tables) of the statement."""
+    """Read the rows that are visible in the table (or tables) of the statement."""
     return sa.select(*columns).where(*(visible(table) for table in _as_tuple(tables)))
 
 

@@ -182,7 +182,7 @@ class TopicRepository:
     def sizes(
         self, record: TopicRecord, start: int, stop: int, max_events: int
     ) -> Sequence[tuple[int, int]]:
-        """Offset and bytes of at most `most` events from `start`, before `stop`."""
+        """Offset and bytes of at most `max_events` events from `start`, before `stop`."""
         with self._database.read() as tx:
             rows = tx.execute(_SIZES.limit(max_events), _key(record, start=start, stop=stop)).all()
         return [(row[0], row[1]) for row in rows]

@@ -128,7 +128,7 @@ class Attachments:
         return record_answer
 
     def detach(self, cursor: duckdb.DuckDBPyConnection, key: str, except_alias: str = "") -> None:
-        """Detach every attachment of a key except the alias `but`: now, or after its last user."""
+        """Detach every attachment of a key except `except_alias`: now, or after its last user."""
         with self._lock:
             entries = [
                 entry

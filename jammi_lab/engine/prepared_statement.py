@@ -156,9 +156,9 @@ class PreparedStatement:
         """Run the statement with its rows in a total order: its own ORDER BY, then `key`, then
         every other output column. When the plan keeps the input's order, no ORDER BY is added.
 
-        Set `slowly` when the consumer may pause: rows of an attached database are then read to the
-        end first, as in `run`. After the last row, `witnesses` receives the state of each input
-        that has a witness, observed in the transaction of the read.
+        Set `buffer` when the consumer may pause: rows of an attached database are then read to the
+        end first, as in `run`. After the last row, `observed_states` receives the state of each
+        input that has a witness, observed in the transaction of the read.
 
         The order does not depend on the number of threads. Raises SchemaMismatch for a key column
         that is not in the output, StatementNotAllowed for a PIVOT without a list of values, and

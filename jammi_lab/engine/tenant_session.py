@@ -102,7 +102,7 @@ class TenantSession:
 
     def setup(self, relations: ResolvedNames) -> Setup:
         """A function that creates, on a cursor, the scratch database for a statement that reads
-        `found`."""
+        `relations`."""
 
         def create(cursor: duckdb.DuckDBPyConnection) -> Callable[[], None]:
             if not relations:

@@ -110,8 +110,8 @@ def _select_columns(columns: Sequence[ColumnReads], names: Iterable[str]) -> lis
 def _combined(
     name: str, values: Sequence[ColumnReads], others: Sequence[ColumnReads]
 ) -> ColumnReads:
-    """The lineage of a column whose values come from `own`; `others` affect which rows there are or
-    which belong together."""
+    """The lineage of a column whose values come from `values`; `others` affect which rows there are
+    or which belong together."""
     return ColumnReads(
         name,
         union_reads(c.reads for c in (*values, *others)),

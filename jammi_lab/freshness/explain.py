@@ -112,8 +112,9 @@ def explain(
 ) -> Why:
     """The tree for a verdict on a table of `recipe`.
 
-    `states` are the observed states of its inputs, `seen` the start of the observation pass. `made`
-    returns the completion time of a recipe's newest version, `failed` the error of a failed run."""
+    `states` are the observed states of its inputs, `observed_at` the start of the observation pass.
+    `completed_at` returns the completion time of a recipe's newest version, `last_error` the error
+    of a failed run."""
     root = ReasonNode("")
     own_completed_at = record.completed_at if record is not None else None
     match verdict:

@@ -122,8 +122,8 @@ def topological_nodes(
     kind_if_isolated: str,
 ) -> list[Node]:
     """The nodes of links and model edges, parents before children. `kinds` gives kind and version
-    of recipes. `start` is always included; without edges it gets the kind `alone`. Raises
-    DependencyCycle."""
+    of recipes. `start` is always included; without edges it gets the kind `kind_if_isolated`.
+    Raises DependencyCycle."""
     parents_of: dict[_Key, set[_Key]] = {}
     for link in links:
         parents_of.setdefault(_node_key(link.input), set())

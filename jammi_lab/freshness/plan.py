@@ -50,7 +50,7 @@ class FreshnessService:
         self, names: Sequence[str] | None = None, observation: Observation | None = None
     ) -> EvaluatedGraph:
         """The verdicts on the named recipes and everything upstream, or on all recipes, from one
-        observation pass (a deep one unless `look` is given). Unknown names are ignored."""
+        observation pass (a deep one unless `observation` is given). Unknown names are ignored."""
         graph = RecipeGraph(self.ctx.catalog, self.ctx.scope)
         evaluated = EvaluatedGraph(
             self.ctx.catalog,

@@ -114,7 +114,7 @@ class FreshnessQueries:
     def current_verdicts(
         self, names: Sequence[str], cancelled: threading.Event | None = None
     ) -> Mapping[str, Verdict]:
-        """The verdicts on some recipes, from a shallow pass that is cancelled when `stopped` is
+        """The verdicts on some recipes, from a shallow pass that is cancelled when `cancelled` is
         set. Names of physical tables are ignored: nothing supersedes them."""
         if not names:
             return {}
@@ -135,7 +135,7 @@ class FreshnessQueries:
         )
 
     def what_if(self, changed: Iterable[str], redefine: Mapping[str, str]) -> Status:
-        """Every visible recipe with its hypothetical verdict. Raises as `imagine`."""
+        """Every visible recipe with its hypothetical verdict."""
         return WhatIfStatus(
             self._status_rows(
                 evaluate_changes(self._service, self._new_observation(False), changed, redefine)

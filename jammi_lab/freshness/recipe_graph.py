@@ -152,7 +152,7 @@ class RecipeGraph:
     def topological_order(
         self, starts: Iterable[RecipeNode], parents_of: Callable[[RecipeNode], list[RecipeNode]]
     ) -> list[RecipeNode]:
-        """The nodes and everything upstream of them, parents before children. `above` is
+        """The nodes and everything upstream of them, parents before children. `parents_of` is
         `graph.needs` or `graph.above`. DependencyCycle with its path."""
         ordered: dict[RecipeKey, RecipeNode] = {}
         for start in starts:

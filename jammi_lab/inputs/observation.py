@@ -89,8 +89,8 @@ class Observation:
 
     def observe(self, input: Input, tenant: str | None, *, all_columns: bool = False) -> Observed:
         """The state of one input, as the tenant sees it: at least over `input.columns`, or over all
-        columns with `everything`. An input that cannot be observed is `Unknown`; its errors are not
-        raised."""
+        columns with `all_columns`. An input that cannot be observed is `Unknown`; its errors are
+        not raised."""
         key, columns = (tenant, input.identity), None if all_columns else input.columns
         with self._lock:
             self._requested_columns.setdefault(key, set()).add(columns)
@@ -314,7 +314,7 @@ def _acquire(
     on_wait: Callable[[], None],
 ) -> bool:
     """Acquire within `seconds`; returns whether it succeeded. It waits in small steps, so that
-    interrupts and `stopped` are noticed, and calls `tell` after each."""
+    interrupts and `cancelled` are noticed, and calls `on_wait` after each."""
     elapsed = 0.0
     while elapsed < seconds and not (cancelled is not None and cancelled.is_set()):
         acquired = semaphore.acquire(timeout=0.05)

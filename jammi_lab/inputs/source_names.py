@@ -270,7 +270,7 @@ class ResultTableResolver:
         version: int,
         lease: read_leases.ReadLease | None = None,
     ) -> Relation:
-        """The relation of one table under the given name. `reading` is an existing lease on its
+        """The relation of one table under the given name. `lease` is an existing lease on its
         files. TableDamaged."""
         path = self._results.require_intact(record)
         return Relation(

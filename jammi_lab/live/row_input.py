@@ -93,8 +93,8 @@ def to_arrow_rows(rows: Any, schema: pa.Schema, target: str) -> pa.Table:
 
     Only lossless conversions are made: a wider number, a finer time unit, another width of offsets,
     a dictionary's values, a column of only NULL; in a list of dicts every value that stays equal.
-    Raises SchemaMismatch with the column (`what` names the target in the message); InvalidArgument
-    for anything that is not rows.
+    Raises SchemaMismatch with the column (`target` names the target in the message);
+    InvalidArgument for anything that is not rows.
     """
     has_schema = isinstance(rows, pa.Table) and rows.schema.equals(schema, check_metadata=True)
     if has_schema and all(field.nullable for field in schema):

@@ -91,7 +91,7 @@ _LAST_NS = int(datetime.datetime(9999, 12, 31, tzinfo=datetime.UTC).timestamp())
 
 def deadline_after(start_ns: int, duration: Any, name: str) -> int | None:
     """The moment that many seconds later; None beyond the calendar. Raises InvalidArgument unless
-    `length` is a number above 0."""
+    `duration` is a number above 0."""
     seconds = to_seconds(duration, name, positive=True)
     if math.isinf(seconds) or start_ns + seconds * 1e9 >= _LAST_NS:
         return None

@@ -62,7 +62,7 @@ class WakeEvent:
             self._condition.notify_all()
 
     def wait(self, seen_count: int, seconds: float) -> None:
-        """Wait until the counter exceeds `heard`, at most that many seconds."""
+        """Wait until the counter exceeds `seen_count`, at most that many seconds."""
         with self._condition:
             if self._published == seen_count and not self.closed:
                 self._condition.wait(seconds)
@@ -254,7 +254,7 @@ class Subscription:
 
     def _fill_buffer(self, returned_offset: int) -> None:
         """Buffer the next events, if there are any. A request for the next event means that those
-        before the offset `taken` are processed."""
+        before `returned_offset` are processed."""
         with self._fill_lock:
             if self._closed:
                 return

@@ -55,7 +55,7 @@ class AsofProducer:
         project: Sequence[str] | None,
         **choices: str,
     ) -> Job:
-        """The job of a join. `chosen`: direction and boundary. Raises TableNotFound,
+        """The job of a join. `choices`: direction and boundary. Raises TableNotFound,
         SchemaMismatch, InvalidArgument."""
         check_choices(choices, _CHOICES)
         pairs = [_parse_by(each) for each in by]

@@ -62,8 +62,8 @@ class Checkpoint:
         tables: Sequence[int] = (),
         tables_exist: Callable[[], bool] = lambda: True,
     ) -> None:
-        """`tables`: ids of the mutable tables that the run reads; `still`: whether they all still
-        exist."""
+        """`tables`: ids of the mutable tables that the run reads; `tables_exist`: whether they all
+        still exist."""
         self._path, self._tables, self._tables_exist = path, tables, tables_exist
 
     def load(self, dimensions: int) -> Iterator[tuple[list[bytes], NDArray[np.float32]]]:
@@ -166,7 +166,8 @@ def _to_matrix(batch: pa.RecordBatch) -> NDArray[np.float32]:
 
 
 def _content_digest(digests: Digests, blocks: Iterable[NDArray[np.float32]]) -> str:
-    """The digest of all text digests and vectors. All blocks but the last have `_ROWS` rows."""
+    """The digest of all text digests and vectors. All blocks but the last have the same number of
+    rows."""
     hasher, first_row = hashlib.sha256(), 0
     for block in blocks:
         if first_row % _DIGEST_BLOCK_ROWS == 0:

@@ -151,8 +151,8 @@ class EmbeddingRun:
         key: str,
         executor: Executor,
     ) -> None:
-        """`places`: the output columns to join as text; output column 0 is the key. `executor`:
-        runs the encoder."""
+        """`text_columns`: the output columns to join as text; output column 0 is the key.
+        `executor`: runs the encoder."""
         self._executor = executor
         self._prepared = prepared
         self._text_columns = text_columns

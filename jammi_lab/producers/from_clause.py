@@ -21,10 +21,10 @@ def from_text(
     purpose: str = "to read",
 ) -> str:
     """The FROM text for a source name, `source.table`, a recipe (each also quoted as in SQL), or
-    SQL in parentheses. `to` completes the error message: what the input was wanted for.
+    SQL in parentheses. `purpose` completes the error message: what the input was wanted for.
 
-    Raises TableNotFound with near names, StatementNotAllowed, InvalidArgument when `asked` is not a
-    string, and what binding SQL raises.
+    Raises TableNotFound with near names, StatementNotAllowed, InvalidArgument when `purpose` is not
+    a string, and what binding SQL raises.
     """
     if not isinstance(source, str):
         raise InvalidArgument(

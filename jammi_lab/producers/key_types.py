@@ -155,7 +155,7 @@ def _combine_numbers(numbers: RowNumbers, codes: RowNumbers, count: int) -> RowN
 
 
 def _rank_in(combined: RowNumbers, sorted_numbers: RowNumbers) -> RowNumbers:
-    """The position of each number in the sorted array `known`; −1 for other numbers."""
+    """The position of each number in the sorted array; −1 for other numbers."""
     if not len(sorted_numbers):
         return np.full(len(combined), -1, np.int64)
     position = np.minimum(np.searchsorted(sorted_numbers, combined), len(sorted_numbers) - 1)

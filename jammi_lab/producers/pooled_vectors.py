@@ -116,7 +116,7 @@ class GroupedRows:
         n: int,
         reduction: Literal["sum", "max"] = "sum",
     ) -> None:
-        """`row` (ascending): the output row of each term; `other`: its vector; `weight`: its
+        """`row` (ascending): the output row of each term; `vector_row`: its vector; `weight`: its
         factor, None for 1."""
         self._vector_row, self._weight, self._n = vector_row, weight, n
         self._reduce: np.ufunc = np.add if reduction == "sum" else np.maximum

@@ -59,7 +59,7 @@ class PropagationProducer:
         resolvers: Sequence[NameResolver] = (),
         **choices: str,
     ) -> Job:
-        """The job of a propagation. `chosen`: direction, weighting and output. Raises
+        """The job of a propagation. `choices`: direction, weighting and output. Raises
         TableNotFound, SchemaMismatch, InvalidArgument."""
         if isinstance(hops, bool) or not isinstance(hops, int | np.integer) or not 1 <= hops <= 3:
             raise InvalidArgument(f"hops must be 1, 2 or 3, got {hops!r}.")

@@ -176,7 +176,7 @@ class PythonProducer:
 
     def current_digest(self, descriptor: PythonDescriptor, *, import_module: bool) -> str | Unknown:
         """The digest of a recorded step's function as it is now; Unknown when the function is not
-        in this kernel. `importing`: import its module if needed."""
+        in this kernel. `import_module`: import its module if needed."""
         step = self._find_function(descriptor, import_module=import_module)
         if isinstance(step, str):
             return Unknown(step)

@@ -184,7 +184,7 @@ class Producers:
     ) -> str | Unknown:
         """The definition hash of a recipe in today's environment.
 
-        Unknown for a Python step whose function is not loaded (with `deep`, its module is
+        Unknown for a Python step whose function is not loaded (with `import_modules`, its module is
         imported), and for a model that was registered again and is not in this kernel."""
         environment, descriptor = (
             self.environment(recipe.descriptor, recipe.environment),

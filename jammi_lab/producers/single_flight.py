@@ -110,7 +110,7 @@ class SingleFlight:
         """Wait for another call's build.
 
         Returns True when it is over. Returns False when the caller should build the table itself:
-        at the deadline `give_up`, after a minute without a heartbeat, or when the writer is dead
+        at the deadline, after a minute without a heartbeat, or when the writer is dead
         and its row cannot be cleaned up. A build whose writer has died is cleaned up at once.
 
         Raises DependencyCycle when the current call is itself building that definition (through any

@@ -20,7 +20,7 @@ _OUTPUT_HINT = "Return a pandas, polars or pyarrow frame, a list of dicts, or yi
 def to_table(value: Any, step: str, call_step: Callable[[Callable[[], Any]], Any]) -> pa.Table:
     """The step's return value as a table.
 
-    `guarded` calls the step's own code, for iterators that have yet to run. Raises SchemaMismatch
+    `call_step` calls the step's own code, for iterators that have yet to run. Raises SchemaMismatch
     when the value is not tabular."""
     if (
         isinstance(value, pa.RecordBatchReader)

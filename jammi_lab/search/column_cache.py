@@ -156,7 +156,7 @@ class ColumnCache:
         seconds: float,
     ) -> None:
         """Record a statement that has just been run; `inputs` are those that its answer reports,
-        `read` those beside the hits."""
+        `read_inputs` those beside the hits."""
         selection = self._selections.get(key)
         if (
             selection is None

@@ -1,22 +1,14 @@
-"""Kinds other than plain data files (database files, lakehouse tables, workbooks): inference,
-options, connectors."""
-
-from __future__ import annotations
+"""Kinds other than plain data files (database files, lakehouse tables, workbooks): inference and
+options."""
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from jammi_lab.sources import read_errors
 from jammi_lab.sources.databases import reader_process
 from jammi_lab.sources.databases.reader_process import ReaderError
 from jammi_lab.sources.locations import full_location, literal_path, scheme_of, store_location
-
-if TYPE_CHECKING:
-    from jammi_lab.core.records import SourceRecord
-    from jammi_lab.sources.base import Connector, ReadCredentials, SourceAccess
 
 KINDS = ("sqlite", "duckdb", "delta", "iceberg", "xlsx")
 SCHEMES = ("sqlite", "duckdb")
@@ -96,34 +88,3 @@ def _kind_of_head(path: str) -> str | None:
     if head.startswith(b"SQLite format 3\0"):
         return "sqlite"
     return "duckdb" if head[8:12] == b"DUCK" else None
-
-
-def create_connector(
-    record: SourceRecord,
-    folder: Path | None,
-    credentials: ReadCredentials,
-    source_access: SourceAccess | None = None,
-) -> Connector:
-    """The connector of a source of one of these kinds. `given` returns its credentials, `reach`
-    runs queries in the engine's instance."""
-    match record.kind:
-        case "sqlite":
-            from jammi_lab.sources.databases.sqlite import SqliteConnector
-
-            return SqliteConnector(record, folder)
-        case "duckdb":
-            from jammi_lab.sources.databases.duckdb import DuckdbConnector
-
-            return DuckdbConnector(record, folder)
-        case "delta":
-            from jammi_lab.sources.lakehouse.delta import DeltaConnector
-
-            return DeltaConnector(record, folder, source_access, credentials)
-        case "iceberg":
-            from jammi_lab.sources.lakehouse.iceberg import IcebergConnector
-
-            return IcebergConnector(record, folder, source_access, credentials)
-        case _:
-            from jammi_lab.sources.files.excel import ExcelConnector
-
-            return ExcelConnector(record, folder, credentials)

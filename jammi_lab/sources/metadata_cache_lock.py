@@ -54,6 +54,6 @@ class MetadataCacheLock:
 
 
 def lock_for(state: MutableMapping[str, Any], kind: str) -> MetadataCacheLock:
-    """The lock for one kind of server in the instance that `memory` belongs to."""
+    """The lock for one kind of server in the instance that `state` belongs to."""
     lock: MetadataCacheLock = state.setdefault(f"turns:{kind}", MetadataCacheLock())
     return lock

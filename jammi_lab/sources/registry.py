@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from jammi_lab.sources.lakehouse.connector import LakehouseConnector
     from jammi_lab.sources.row_security import TenantFilteredTables
 
-    Entrance = Callable[[], StoreAccess | HttpCredentials | None]
+    ReadStoreAccess = Callable[[], StoreAccess | HttpCredentials | None]
 
     # `isinstance` asks for these protocols. A method that was renamed in the protocol or in a class
     # would turn the feature off without an error; here it is an error of types.
@@ -58,10 +58,12 @@ _MAGIC = {b"PAR1": "parquet", b"ARRO": "arrow", b"FEA1": "arrow"}
 
 
 def infer_kind(
-    location: str | os.PathLike[str], kind: str | None = None, read_access: Entrance = lambda: None
+    location: str | os.PathLike[str],
+    kind: str | None = None,
+    read_access: ReadStoreAccess = lambda: None,
 ) -> str:
-    """The kind of source at a location as typed, or `kind` if that is valid. `access` returns the
-    credentials of a remote location.
+    """The kind of source at a location as typed, or `kind` if that is valid. `read_access` returns
+    the credentials of a remote location.
 
     Raises SourceUnavailable when nothing is there; InvalidArgument when the kind cannot be inferred
     or files of several kinds are mixed, and for unsupported URLs.
@@ -113,7 +115,7 @@ def infer_kind(
     return kinds.pop()
 
 
-def _kinds_by_content(user_input: str, read_access: Entrance) -> set[str]:
+def _kinds_by_content(user_input: str, read_access: ReadStoreAccess) -> set[str]:
     """The kinds by the location's own name, or by the names of its files, or else by the first
     bytes of a single file."""
     pattern = full_location(store_location(user_input, None), None)
@@ -171,23 +173,43 @@ def connector_for(
     """The connector of a registered source.
 
     `frame` is the object of a frame source (None if it no longer exists), `folder` the workspace's
-    folder; `given` returns the credentials and `reach` runs queries in the engine's instance.
-    Raises InvalidArgument for a kind that this release does not support.
+    folder; `source_access` runs queries in the engine's instance. Raises InvalidArgument for a kind
+    that this release does not support.
     """
-    if record.kind == "frame":
-        return FrameConnector(record.name, frame)
-    if record.kind in container_formats.KINDS:
-        return container_formats.create_connector(record, folder, credentials, source_access)
-    if record.kind in database_urls.PORTS:
-        from jammi_lab.sources.databases.mysql import MysqlConnector
-        from jammi_lab.sources.databases.postgres import PostgresConnector
+    match record.kind:
+        case "frame":
+            return FrameConnector(record.name, frame)
+        case "sqlite":
+            from jammi_lab.sources.databases.sqlite import SqliteConnector
 
-        return (PostgresConnector if record.kind == "postgresql" else MysqlConnector)(
-            record, credentials, source_access
-        )
-    if record.kind not in FILE_KINDS:
-        raise InvalidArgument(
-            f"Sources of kind {record.kind!r} are not supported.",
-            hint="A newer version of jammi-lab may have registered it.",
-        )
-    return FileConnector(record, folder, credentials)
+            return SqliteConnector(record, folder)
+        case "duckdb":
+            from jammi_lab.sources.databases.duckdb import DuckdbConnector
+
+            return DuckdbConnector(record, folder)
+        case "delta":
+            from jammi_lab.sources.lakehouse.delta import DeltaConnector
+
+            return DeltaConnector(record, folder, source_access, credentials)
+        case "iceberg":
+            from jammi_lab.sources.lakehouse.iceberg import IcebergConnector
+
+            return IcebergConnector(record, folder, source_access, credentials)
+        case "xlsx":
+            from jammi_lab.sources.files.excel import ExcelConnector
+
+            return ExcelConnector(record, folder, credentials)
+        case "postgresql":
+            from jammi_lab.sources.databases.postgres import PostgresConnector
+
+            return PostgresConnector(record, credentials, source_access)
+        case "mysql":
+            from jammi_lab.sources.databases.mysql import MysqlConnector
+
+            return MysqlConnector(record, credentials, source_access)
+        case kind if kind in FILE_KINDS:
+            return FileConnector(record, folder, credentials)
+    raise InvalidArgument(
+        f"Sources of kind {record.kind!r} are not supported.",
+        hint="A newer version of jammi-lab may have registered it.",
+    )

@@ -46,10 +46,10 @@ def conditions(
     """Disjoint conditions that together cover the owner's rows, the first for rows without an
     owner; empty if no condition can be pushed down.
 
-    `types` are DuckDB's column types. `ranged` are the columns on which the server's range from
-    ACME to acme contains every capitalisation of that name; the range lets the server use an index
-    and contains other names, too. `quoted` and `text` quote a name and a string; `lower` converts a
-    column to lower case, A to Z at least.
+    `types` are DuckDB's column types. `range_columns` are the columns on which the server's range
+    from ACME to acme contains every capitalisation of that name; the range lets the server use an
+    index and contains other names, too. `quote_name` and `quote_text` quote a name and a string;
+    `lower` converts a column to lower case, A to Z at least.
     """
     if owner_filter is None or owner_filter.column not in types:
         return []

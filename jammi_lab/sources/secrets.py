@@ -102,8 +102,8 @@ class CredentialStore:
         user_input: Mapping[str, str] | None = None,
         function: Callable[[], str] | None = None,
     ) -> "Credentials":
-        """A lazy handle to the credentials of a record. `typed` and `function` override the stored
-        ones for a source that is being added."""
+        """A lazy handle to the credentials of a record. `user_input` and `function` override the
+        stored ones for a source that is being added."""
         return Credentials(self, record, user_input, function)
 
     def _resolve(self, credentials: "Credentials") -> tuple[Mapping[str, str], str | None]:

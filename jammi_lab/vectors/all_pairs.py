@@ -244,8 +244,8 @@ class _AllPairs:
 
 def _equal_rows(exact: ExactSearch, max_equals: int) -> tuple[RowNumbers | None, RowNumbers | None]:
     """For each row the first row with the same bits; and the rows that can be found, which are the
-    first `wanted` of each group of equals. (None, None) when all rows differ; None for the second
-    when all rows can be found."""
+    first `max_equals` of each group of equals. (None, None) when all rows differ; None for the
+    second when all rows can be found."""
     first = first_equal_rows(exact)
     if first is None:
         return None, None

@@ -41,8 +41,8 @@ class RankingScores:
 def score_ranking(
     ranking: Sequence[Hashable], judgements: Mapping[Hashable, float], k: int
 ) -> RankingScores:
-    """The metrics of a ranking (keys, best first), cut off at `k`. `judged`: relevance by key, at
-    least one above 0; other keys count as 0."""
+    """The metrics of a ranking (keys, best first), cut off at `k`. `judgements`: relevance by key,
+    at least one above 0; other keys count as 0."""
     top_keys = ranking[:k]
     relevant = sum(1 for value in judgements.values() if value > 0)
     ranks = [rank for rank, key in enumerate(top_keys, 1) if judgements.get(key, 0) > 0]

@@ -42,7 +42,7 @@ def run_in_order(
 @contextlib.contextmanager
 def note_earlier_changes(changes: int, *, is_change: bool = False) -> Iterator[None]:
     """Context manager around a statement that runs after `changes` committed changes: an error
-    reports that they remain. `changing`: the statement changes a table itself."""
+    reports that they remain. `is_change`: the statement changes a table itself."""
     earlier_changes = (
         f"The {count_noun(changes, 'change') if changes > 1 else 'change'} before it "
         f"{'was' if changes == 1 else 'were'} committed."

@@ -57,8 +57,8 @@ def unclosed_token(head: str) -> tuple[str, str] | None:
 def file_candidates(
     prefix: str, *, folders_only: bool = False, inside_quotes: bool = False
 ) -> list[tuple[str, str]]:
-    """Files and folders whose path begins with a prefix. `folders`: folders only. `quoted`: the
-    cursor is inside quotation marks, so paths are not shell-quoted."""
+    """Files and folders whose path begins with a prefix. `folders_only`: no files. `inside_quotes`:
+    the cursor is inside quotation marks, so paths are not shell-quoted."""
     prefix = prefix.strip("'\"")
     if "://" in prefix:
         return []

@@ -2,6 +2,8 @@
 
 import ast
 import collections
+import keyword
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +24,15 @@ PUBLIC_NAMES = {
     "widgets/jammi_widgets/results.py:selected",
 }
 """Exempt: `Edge.derived` and `selected()` of panels are documented, and notebooks use them."""
+
+NAMES_FROM_ELSEWHERE = frozenset(
+    """
+    user current_date rowid DESCRIBE _SUCCESS _temporary readline no_var_expand context_matcher
+    pre_run_cell post_run_cell maps relevance _version_select rank_meaning rank_words ROW secret
+    unpinned_at_instant venue A A_1 b
+    """.split()
+)
+"""Names of other programs, of columns and of examples in docstrings."""
 
 PARTICIPLES = frozenset(
     """
@@ -105,3 +116,48 @@ def test_no_two_public_classes_share_a_name():
                 files[node.name].append(file)
     twice = {name: where for name, where in files.items() if len(where) > 1}
     assert len(twice) == CLASS_NAMES_USED_TWICE, twice
+
+
+def words_of(tree: ast.Module) -> set[str]:
+    """Identifiers and words of strings in a module, but for its docstrings."""
+    docstrings = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+        and isinstance(node.body[0], ast.Expr)
+    }
+    words: set[str] = set(keyword.kwlist)
+    for node in ast.walk(tree):
+        match node:
+            case ast.Constant(value=str(text)) if id(node) not in docstrings:
+                words |= set(re.findall(r"\w+", text))
+            case ast.Name(id=name) | ast.Attribute(attr=name) | ast.arg(arg=name):
+                words.add(name)
+            case ast.FunctionDef(name=name) | ast.ClassDef(name=name) | ast.keyword(arg=str(name)):
+                words.add(name)
+            case ast.alias(name=name, asname=alias):
+                words |= {*name.split("."), alias or name}
+    return words
+
+
+def test_docstrings_name_what_there_is():
+    """A parameter that is renamed keeps its old name in the text. Names of the signature come
+    first; else the module or a definition anywhere must have the name."""
+    modules = dict(trees())
+    definitions = {
+        node.name
+        for tree in modules.values()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.ClassDef)
+    }
+    stale = []
+    for path, tree in modules.items():
+        known = words_of(tree) | definitions | NAMES_FROM_ELSEWHERE
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef) and (text := ast.get_docstring(node)):
+                stale += [
+                    f"{path}:{node.lineno} {node.name}: `{name}`"
+                    for name in re.findall(r"`([A-Za-z_]\w*)`", text)
+                    if name not in known
+                ]
+    assert not stale, "\n".join(stale)

@@ -290,8 +290,8 @@ class _Shape:
         self.root = tree
 
     def shape_of(self, node: Any, in_heading: bool = False) -> Any:
-        """The shape of a node. `named` inside an expression whose text becomes a subquery's column
-        heading."""
+        """The shape of a node. `in_heading`: inside an expression whose text becomes a subquery's
+        column heading."""
         if isinstance(node, list):
             return [self.shape_of(child, in_heading) for child in node]
         if not isinstance(node, dict):

@@ -195,7 +195,7 @@ class ParseCache:
 def parse(
     parser: duckdb.DuckDBPyConnection, sql: str, *, allow_dml: bool = False
 ) -> list[ParsedStatement]:
-    """Parse a text and check its statements. `changing` allows INSERT, UPDATE and DELETE.
+    """Parse a text and check its statements. `allow_dml` allows INSERT, UPDATE and DELETE.
 
     Raises SqlError for a syntax error, StatementNotAllowed for an unsupported statement,
     InvalidArgument when `sql` is not a string."""

@@ -317,7 +317,7 @@ def add_total_order(sql: str, tree: Node, positions: Sequence[int]) -> str | Non
 
 
 def is_extension(original: Node, extended: Node, positions: Sequence[int]) -> bool:
-    """Whether the tree `after` is `before` with exactly these positions appended to its ORDER
+    """Whether the tree `extended` is `original` with exactly these positions appended to its ORDER
     BY."""
     old_terms = [
         o

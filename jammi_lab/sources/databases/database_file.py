@@ -329,8 +329,8 @@ class DatabaseFileConnector(LocatedConnector, ABC):
         table_entry: CacheEntry | None,
         ctx: ObservationContext,
     ) -> Observed | None:
-        """The state from the rows; None when the file was written meanwhile. `whole` is the digest
-        of the bytes, `table_entry` the previous state."""
+        """The state from the rows; None when the file was written meanwhile. `file_digest` is the
+        digest of the bytes, `table_entry` the previous state."""
         try:
             info = self._find_table(table)
         except TableNotFound:

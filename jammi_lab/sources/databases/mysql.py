@@ -219,7 +219,7 @@ class MysqlConnector(ServerConnector):
         """A scan if the columns that DuckDB cached match the server's, else a query.
 
         On a mismatch DuckDB's cache is cleared first, unless a statement is reading a table of a
-        server now (`turns`). A query pushes no filters down.
+        server now. A query pushes no filters down.
         """
         current, cached = self._current_types(query, info), self._cached_types(query, info)
         if cached != current:

@@ -115,7 +115,7 @@ def parse_view(text: str) -> ViewText | None:
 
 
 def _qualified_name(tokens: list[str], position: int) -> tuple[list[str], int]:
-    """The parts of the qualified name at position `at`, and the position after it."""
+    """The parts of the qualified name at `position`, and the position after it."""
     parts = [_unquote(tokens[position])]
     while (
         position + 2 < len(tokens)
@@ -199,7 +199,7 @@ def _add_dependency(
     view_text: tuple[Any, ...] | None,
     dependencies: ViewDependencies,
 ) -> ViewText | None:
-    """Add one table or view to `found`; return the parsed text of a view."""
+    """Add one table or view to `dependencies`; return the parsed text of a view."""
     name = ".".join(map(quoted_name, qualified))
     if table is None or (table[0] == "VIEW" and not (view_text and view_text[0])):
         dependencies.volatile_because = (

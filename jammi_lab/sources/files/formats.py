@@ -97,8 +97,8 @@ def check_options(
     options: Mapping[str, Any],
     location_options: Mapping[str, tuple[type, ...]] | None = None,
 ) -> dict[str, Any]:
-    """The options in stored form; `place` are those of the location. Raises InvalidArgument for an
-    unknown option, listing the known ones, and for a wrong type."""
+    """The options in stored form. `location_options` are known besides those of the kind. Raises
+    InvalidArgument for an unknown option, listing the known ones, and for a wrong type."""
     known = {
         **(
             OPTIONS.get(kind)

@@ -119,7 +119,7 @@ def _parse_date(date: str | None) -> int | None:
 
 def open_url(url: str, credentials: HttpCredentials, metadata: HeadResponse) -> BinaryIO:
     """Open a file, seekable: a large one by range requests if the server supports them, any other
-    by one download. Raises OSError as `ask`."""
+    by one download. Raises OSError as `head`."""
     if metadata.ranges and metadata.size is not None and metadata.size > _MAX_MEMORY_BYTES:
         return cast(
             BinaryIO, io.BufferedReader(_RangeReader(url, credentials, metadata), _BLOCK_BYTES)

@@ -237,8 +237,8 @@ def line_error(
     options: Mapping[str, Any],
     max_lines: int = 20_000,
 ) -> SourceUnavailable | None:
-    """The error for the first record in the first `most` lines with another number of values than
-    the header or an unclosed quotation; else for the first line with another line ending; else
+    """The error for the first record in the first `max_lines` lines with another number of values
+    than the header or an unclosed quotation; else for the first line with another line ending; else
     None. Raises OSError."""
     delimiter = delimiter_of(kind, file_set, source_file, options)
     name = os.path.basename(source_file.path)

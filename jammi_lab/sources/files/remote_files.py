@@ -96,7 +96,7 @@ class StoreFileSet:
 
     def names(self) -> list[str]:
         """The names of all visible files and of a Delta log, which tells a Delta table from plain
-        files; may be empty. Raises OSError as `items`."""
+        files; may be empty. Raises OSError as `list_files`."""
         try:
             with translate_errors(self.pattern):
                 return sorted(self._list_paths()[1])
@@ -104,7 +104,7 @@ class StoreFileSet:
             return []
 
     def open(self, source_file: SourceFile) -> BinaryIO:
-        """Open one file. Raises OSError as `items`."""
+        """Open one file. Raises OSError as `list_files`."""
         return self._open_path(self._fs._strip_protocol(source_file.path))
 
     def _open_path(self, path: str) -> BinaryIO:
@@ -237,14 +237,14 @@ class HttpFileSet:
         return size, digest.hexdigest()
 
     def names(self) -> list[str]:
-        """The URL; empty if there is no file. Raises OSError as `items`."""
+        """The URL; empty if there is no file. Raises OSError as `list_files`."""
         try:
             return [source_file.path for source_file in self.list_files("")]
         except FileNotFoundError:
             return []
 
     def open(self, source_file: SourceFile) -> BinaryIO:
-        """Open the file. Raises OSError as `items`."""
+        """Open the file. Raises OSError as `list_files`."""
         return self._open_url(source_file.path)
 
     def _open_url(self, url: str) -> BinaryIO:

@@ -175,7 +175,7 @@ class LakehouseConnector(LocatedConnector, ABC):
     ) -> list[TableSnapshot]:
         """The possible states of an earlier snapshot of the same table: one for each schema that it
         may have been read with, as far as the columns `read` can still be read with it. Raises as
-        `state`."""
+        `current_snapshot`."""
 
     @abstractmethod
     def data_files(self, state: TableSnapshot, query: RunSelect) -> dict[str, tuple[int, bool]]:
@@ -184,8 +184,8 @@ class LakehouseConnector(LocatedConnector, ABC):
 
     @abstractmethod
     def file_locations(self, state: TableSnapshot) -> list[str]:
-        """Paths or URLs of all files that a read of the snapshot may open. Raises as `state`, and
-        SourceUnavailable if DuckDB would read wrong rows."""
+        """Paths or URLs of all files that a read of the snapshot may open. Raises as
+        `current_snapshot`, and SourceUnavailable if DuckDB would read wrong rows."""
 
     def table_home(self, state: TableSnapshot) -> str:
         """The folder or URL of the table."""

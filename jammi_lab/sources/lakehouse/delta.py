@@ -48,7 +48,7 @@ class DeltaConnector(LakehouseConnector):
         version: int,
         read: tuple[str, ...],  # noqa: ARG002
     ) -> list[TableSnapshot]:
-        """An earlier version, if it is of the same table. Raises as `state`."""
+        """An earlier version, if it is of the same table. Raises as `current_snapshot`."""
         former = self._snapshot_at(version)
         # Anchors of earlier releases do not include the commit.
         return [former, former._replace(commit="")] if former.table == current.table else []
@@ -105,7 +105,7 @@ class DeltaConnector(LakehouseConnector):
         return self._read_log(version, read_snapshot)
 
     def _read_log(self, version: int | None, extract: Callable[[DeltaTable], T]) -> T:
-        """The result of `what` for one version of the log. Raises as `state`."""
+        """The result of `extract` for one version of the log. Raises as `current_snapshot`."""
         table_files = self.table_files(self.path)
         if not table_files.has_folder("_delta_log"):
             raise TableGone

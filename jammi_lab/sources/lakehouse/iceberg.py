@@ -64,7 +64,7 @@ class IcebergConnector(LakehouseConnector):
         self, current: TableSnapshot, version: int, read: tuple[str, ...]
     ) -> list[TableSnapshot]:
         """An earlier snapshot with each possible schema; DuckDB reads it with the one that it was
-        written with. Raises as `state`."""
+        written with. Raises as `current_snapshot`."""
         metadata = self._read_metadata(current.location)
         if version >= 0 and version not in _schema_by_snapshot(metadata):
             return []  # expired

@@ -26,7 +26,8 @@ def encode_texts(
     run_batches: BatchRunner = map,
 ) -> Floats:
     """Encode texts as (len(texts), dimensions) float32. None counts as the empty text; equal texts
-    are encoded once. `keys`: names of the texts in errors; `run`: where the encoder is called.
+    are encoded once. `keys`: names of the texts in errors; `run_batches`: where the encoder is
+    called.
 
     Texts go to the encoder in order of length, `batch` at a time. After each batch `on_batch`
     receives all rows with one of its texts, so a later error or interrupt loses none of them.
@@ -60,8 +61,8 @@ def encode_texts(
 def _encode_batches(
     encoder: Encoder, name_by_text: dict[str, Any], batch: int, run_batches: BatchRunner
 ) -> Iterator[tuple[list[str], Floats]]:
-    """Yield texts and their vectors, batch by batch. `named`: the name in errors of each text, in
-    row order."""
+    """Yield texts and their vectors, batch by batch. `name_by_text`: the name in errors of each
+    text, in row order."""
     position = {text: index for index, text in enumerate(name_by_text)}
     # batches of similar length cost an encoder the least
     remaining = sorted(name_by_text, key=len)

@@ -52,9 +52,9 @@ def exclusive_build(
     """Run a block as the only kernel that builds the index of a table. Yields a callback for the
     number of rows done.
 
-    Another builder is not waited for when it is silent or takes longer than `patience` seconds; the
-    block then runs without the lock. While waiting, `waiting` gets the other builder's number of
-    rows; an exception that it raises ends the wait. Raises KeyboardInterrupt.
+    Another builder is not waited for when it is silent or takes longer than `timeout` seconds; the
+    block then runs without the lock. While waiting, `report_waiting` gets the other builder's
+    number of rows; an exception that it raises ends the wait. Raises KeyboardInterrupt.
     """
     name = "i" + hashlib.sha256(table_name.encode()).hexdigest()[:32]
     lock = _acquire(locks, name, timeout, report_waiting)

@@ -61,7 +61,7 @@ class UniqueVectors:
 
     def rows_of(self, entries: RowNumbers, width: int) -> RowNumbers:
         """Expand entries to rows: (queries, `width`), equal rows in row order, −1 where there are
-        fewer. `found`: (queries, entries) entry numbers, −1 for none."""
+        fewer. `entries`: (queries, entries) entry numbers, −1 for none."""
         valid = entries >= 0
         out = np.full((len(entries), width), -1, np.int64)
         if self._all_unique:

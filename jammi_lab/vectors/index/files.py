@@ -198,8 +198,8 @@ def read_manifest(parquet: StoragePath) -> IndexManifest | None:
 
 
 def missing_reason(parquet: StoragePath) -> str:
-    """Why `read` returns None: "missing", "outdated" (written by another release) or "damaged".
-    Raises OSError."""
+    """Why `read_manifest` returns None: "missing", "outdated" (written by another release) or
+    "damaged". Raises OSError."""
     try:
         if not exists(index_path(parquet, MANIFEST_SUFFIX)):
             return "missing"
@@ -289,7 +289,7 @@ def read_verified(path: StoragePath, file: IndexFile) -> bytes | None:
 
 
 def _read_limited(path: StoragePath, max_bytes: int) -> bytes | None:
-    """The bytes of a file; None when it is larger than `at_most` or gone from an object store."""
+    """The bytes of a file; None when it is larger than `max_bytes` or gone from an object store."""
     if isinstance(path, RemotePath):
         return path.read(max_bytes)
     with open_for_reading(path) as file:

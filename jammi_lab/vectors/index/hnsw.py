@@ -126,7 +126,7 @@ class AnnIndex:
         return self.shape.expansion
 
     def save(self, path: Path) -> None:
-        """Write the graph to a file for `restored`, without a copy in memory. Raises OSError."""
+        """Write the graph to a file without a copy in memory. Raises OSError."""
         try:
             with _translate_interrupt():
                 self._index.save(path)
@@ -209,8 +209,8 @@ def extend_index(
     """Build an index of all rows by extending that of an earlier version, which is unusable
     afterwards.
 
-    `kept`: for each row of the earlier version its current row, −1 when it is gone or its vector
-    changed. An exception from `advance` stops it. Raises SchemaMismatch, TableDamaged."""
+    `oversample`: for each row of the earlier version its current row, −1 when it is gone or its
+    vector changed. An exception from `advance` stops it. Raises SchemaMismatch, TableDamaged."""
     n = vectors.shape[0]
     index = _empty_index(previous.shape, lookups=True)
     index.load(previous.detach_bytes())  # releases the old bytes before new ones are allocated

@@ -87,8 +87,8 @@ class Indexes:
         is_still_ready: Callable[[TableRecord], bool],
         build_locks: IndexBuildLocks,
     ) -> None:
-        """`earlier`: the earlier ready versions of a table's recipe, newest first; `still`: whether
-        a table is still ready; `turns`: locks between kernels."""
+        """`earlier_versions`: the earlier ready versions of a table's recipe, newest first;
+        `is_still_ready`: whether a table is still ready; `build_locks`: locks between kernels."""
         self._tables, self._settings, self._read_only = tables, settings, read_only
         self._precisions = PrecisionSettings(notes, earlier_versions)
         self._earlier_versions = earlier_versions

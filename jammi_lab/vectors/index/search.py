@@ -39,7 +39,7 @@ def search(
     always_use_index: bool = False,
 ) -> Hits | None:
     """The `k` most similar rows of each query, as far as the index finds them; None where reading
-    all rows is less work, unless `forced`.
+    all rows is less work, unless `always_use_index`.
 
     `allow`: a mask of the rows that may be found; `without`: a row to exclude; `expansion`:
     replaces the measured one. As many rows are found as exist, up to `k`: where a filter leaves too
@@ -105,7 +105,7 @@ class _IndexSearch:
         self._min_candidates = max(self._count, min(reliable * (1 + oversample) // 2, available))
 
     def run(self, expansion: int, *, always_use_index: bool) -> Hits | None:
-        """The hits; None where reading all rows is less work, unless `forced`."""
+        """The hits; None where reading all rows is less work, unless `always_use_index`."""
         rows = len(self._matrix)
         if self._count <= 0 or not len(self._queries):
             return self._empty_hits(max(self._count, 0))

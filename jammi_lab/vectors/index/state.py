@@ -76,7 +76,7 @@ class PrecisionSettings:
     def __init__(
         self, notes: IndexNotes, earlier_versions: Callable[[TableRecord], Iterable[TableRecord]]
     ) -> None:
-        """`earlier`: the earlier ready versions of a table's recipe, newest first."""
+        """`earlier_versions`: the earlier ready versions of a table's recipe, newest first."""
         self._notes, self._earlier_versions = notes, earlier_versions
 
     def precision_of(self, record: TableRecord) -> str:
