@@ -5,25 +5,41 @@ and in scripts, a result waits for its badge, so that two runs produce the same 
 
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from jammi_lab.core.anchors import InputKind
 from jammi_lab.core.html import Rendered, plain_text, vstack
 
 if TYPE_CHECKING:
-    from jammi_kernel_ext.notebook import Notebook
     from jammi_lab.workspace.badge import PendingBadge, UpdateDisplay
     from jammi_lab.workspace.result import Result
     from jammi_lab.workspace.result_table import ResultTable
+    from jammi_lab.workspace.workspace import Workspace
 
 MOMENT_SECONDS = 0.05
 """How long a result waits for its badge in an interactive session."""
 
 
+class Host(Protocol):
+    """What badges need of the notebook."""
+
+    shell: Any
+    loaded: bool
+
+    @property
+    def workspace(self) -> "Workspace":
+        """The open workspace."""
+        ...
+
+    def setting(self, key: str) -> Any:
+        """A cell setting."""
+        ...
+
+
 class Badges:
     """How long results wait for badges, and how late badges are displayed."""
 
-    def __init__(self, notebook: "Notebook") -> None:
+    def __init__(self, notebook: Host) -> None:
         self._notebook = notebook
 
     def timeout(self) -> float | None:
@@ -36,6 +52,27 @@ class Badges:
         """The function that fills in a late badge; None where outputs cannot be updated, as in a
         terminal."""
         return _display_and_update if self._is_interactive() else None
+
+    def show(self, result: "Result") -> None:
+        """Display the badge above rows that display themselves: a frame or a chart."""
+        self._show_pending(result._badge())
+
+    def show_inputs(self, table: "ResultTable") -> "ResultTable":
+        """Display which inputs of a table are not fresh, and return the table."""
+        names = list(
+            dict.fromkeys(each.name for each in table.inputs if each.kind is InputKind.RESULT)
+        )
+        if names:
+            self._show_pending(self._notebook.workspace._services.badges.request(names))
+        return table
+
+    def _show_pending(self, pending: "PendingBadge | None") -> None:
+        if pending is None:
+            return
+        if (update_display := self.update_display()) is not None and not pending.wait():
+            update_display(None, pending)
+        elif (form := pending.form()) is not None:
+            _display()(_mime_bundle(form), raw=True)
 
     def _is_interactive(self) -> bool:
         kernel = getattr(self._notebook.shell, "kernel", None)
@@ -50,33 +87,9 @@ class Badges:
         )
 
 
-def show_badge(notebook: "Notebook", result: "Result") -> None:
-    """Display the badge above rows that display themselves: a frame or a chart."""
-    _show_pending(result._badge(), notebook.badges.update_display())
-
-
-def show_inputs_badge(notebook: "Notebook", table: "ResultTable") -> "ResultTable":
-    """Display which inputs of a table are not fresh, and return the table."""
-    names = list(dict.fromkeys(each.name for each in table.inputs if each.kind is InputKind.RESULT))
-    if names:
-        _show_pending(
-            notebook.workspace._services.badges.request(names), notebook.badges.update_display()
-        )
-    return table
-
-
 def show_reused_note(table: "ResultTable") -> None:
     """Display that a table was reused, above the frame that shows its rows."""
     _display()(_mime_bundle(plain_text(f"{table.name}, version {table.version}: reused")), raw=True)
-
-
-def _show_pending(pending: "PendingBadge | None", update_display: "UpdateDisplay | None") -> None:
-    if pending is None:
-        return
-    if update_display is not None and not pending.wait():
-        update_display(None, pending)
-    elif (form := pending.form()) is not None:
-        _display()(_mime_bundle(form), raw=True)
 
 
 def _display_and_update(body: Rendered | None, pending: "PendingBadge") -> None:

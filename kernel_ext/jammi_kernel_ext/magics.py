@@ -9,7 +9,6 @@ from IPython.display import display as display_output
 
 from jammi_kernel_ext import display
 from jammi_kernel_ext.arguments import parse_line
-from jammi_kernel_ext.badges import show_inputs_badge
 from jammi_kernel_ext.cell_scope import load_columns, relation_sql
 from jammi_kernel_ext.hints import cell_syntax_hints, name_as_verb_error
 from jammi_kernel_ext.interruptible import interruptible, interruptible_progress
@@ -156,7 +155,7 @@ class Magics:
                 cache="bypass" if values["bypass"] else "use",
                 progress=self._notebook.line,
             )
-        return show_inputs_badge(self._notebook, table)
+        return self._notebook.badges.show_inputs(table)
 
     def _search(self, values: Values) -> Any:
         k = 10 if values["k"] is None else values["k"]
@@ -181,7 +180,7 @@ class Magics:
                 cache="bypass" if values["bypass"] else "use",
                 progress=self._notebook.line,
             )
-        return show_inputs_badge(self._notebook, table)
+        return self._notebook.badges.show_inputs(table)
 
     def _neighbors(self, values: Values) -> Any:
         k = 10 if values["k"] is None else values["k"]

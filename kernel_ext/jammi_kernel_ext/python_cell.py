@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from jammi_kernel_ext.arguments import STEP, cell_wants_help, parse_step
-from jammi_kernel_ext.badges import show_inputs_badge
 from jammi_kernel_ext.display import Help
 from jammi_kernel_ext.interruptible import interruptible_progress
 from jammi_kernel_ext.notebook import Notebook
@@ -48,7 +47,7 @@ def run_step(notebook: Notebook, line: str, text: str) -> Any:
         table = services.handles.from_outcome(outcome)
     return cell_output(
         notebook,
-        table if options["quiet"] else show_inputs_badge(notebook, table),
+        table if options["quiet"] else notebook.badges.show_inputs(table),
         quiet=options["quiet"],
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from jammi_kernel_ext.arguments import CELL, VERB_NAMES, cell_wants_help, parse_cell
-from jammi_kernel_ext.badges import show_badge, show_inputs_badge, show_reused_note
+from jammi_kernel_ext.badges import show_reused_note
 from jammi_kernel_ext.display import Help, view
 from jammi_kernel_ext.hints import first_line_error, foreign_syntax_hints
 from jammi_kernel_ext.interruptible import interruptible_progress
@@ -128,7 +128,7 @@ def _show_chart(notebook: Notebook, value: Any, options: Mapping[str, Any]) -> A
     rows = value.read() if hasattr(value, "read") else value
     chart = rows.chart(kind, *columns)
     cell_output(notebook, value, quiet=True)
-    show_badge(notebook, rows)
+    notebook.badges.show(rows)
     if options["quiet"]:
         return None
     from IPython.display import display
@@ -222,7 +222,7 @@ def _run_statement(
         )
         table = ws._services.handles.from_outcome(outcome)
         if not options["quiet"]:
-            show_inputs_badge(notebook, table)
+            notebook.badges.show_inputs(table)
         if not options["as"]:
             return table
         if table.outcome == "reused" and not options["quiet"]:
@@ -233,7 +233,7 @@ def _run_statement(
         with note_earlier_changes(result.changes_before):
             frame = getattr(result, options["as"])()
         if not options["quiet"]:
-            show_badge(notebook, result)
+            notebook.badges.show(result)
         return frame
     result.limit = options["limit"] or ws.settings["cells.limit"]
     with note_earlier_changes(result.changes_before):

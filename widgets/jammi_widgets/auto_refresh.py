@@ -9,10 +9,7 @@ import sys
 import threading
 import time
 import weakref
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from jammi_widgets.panel import Panel
+from typing import Any, Protocol
 
 REST_FACTOR = 9
 """Pause after a refresh, as a multiple of its duration. It bounds the cost of a slow workspace to a
@@ -21,15 +18,33 @@ tenth of the kernel's time."""
 MAX_READ_WAIT_SECONDS = 1.0
 """Maximum wait for the reads that a panel has queued during its refresh."""
 
-_panels: "weakref.WeakSet[Panel]" = weakref.WeakSet()
-_hooked_shells: "weakref.WeakSet[Any]" = weakref.WeakSet()
+
+class Refreshable(Protocol):
+    """A panel that is refreshed automatically."""
+
+    @property
+    def is_followed(self) -> bool:
+        """Whether a page shows the panel, which is to follow the workspace."""
+        ...
+
+    def refresh_quietly(self) -> bool:
+        """Refresh, and show an error on the page. Returns False when the workspace is closed."""
+        ...
+
+    def wait_for_reads(self, timeout: float) -> None:
+        """Wait until queued reads are done, at most that many seconds."""
+        ...
+
+
+_panels: weakref.WeakSet[Refreshable] = weakref.WeakSet()
+_hooked_shells: weakref.WeakSet[Any] = weakref.WeakSet()
 _lock = threading.Lock()
-_pending: "set[Panel]" = set()
+_pending: set[Refreshable] = set()
 _thread: threading.Thread | None = None
 _next_refresh_at = 0.0
 
 
-def register_panel(panel: "Panel") -> None:
+def register_panel(panel: Refreshable) -> None:
     """Refresh the panel automatically until it or its workspace is closed. Without a kernel this
     has no effect."""
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
@@ -45,7 +60,7 @@ def schedule_refresh(*_: Any) -> None:
     Registered for `post_run_cell` and called after panel actions that change tables."""
     global _thread
     with _lock:
-        visible = {panel for panel in _panels if panel._views and panel.follow}
+        visible = {panel for panel in _panels if panel.is_followed}
         _pending.update(visible)
         if visible and _thread is None:
             _thread = threading.Thread(target=_refresh_loop, name="jammi-panel-follow", daemon=True)
@@ -66,12 +81,11 @@ def _refresh_loop() -> None:
                 _pending.clear()
             started = time.monotonic()
             for panel in batch:
-                if panel._views and not panel._refresh_quietly():
+                if panel.is_followed and not panel.refresh_quietly():
                     with _lock:
                         _panels.discard(panel)
-                panel._reply_queue.wait(
-                    MAX_READ_WAIT_SECONDS
-                )  # reads it has queued count towards the duration
+                # reads it has queued count towards the duration
+                panel.wait_for_reads(MAX_READ_WAIT_SECONDS)
             _next_refresh_at = time.monotonic() + REST_FACTOR * (time.monotonic() - started)
     except BaseException:
         with _lock:

@@ -296,7 +296,16 @@ class Panel(anywidget.AnyWidget):
                 return {}
         return self._answer(message)
 
-    def _refresh_quietly(self) -> bool:
+    @property
+    def is_followed(self) -> bool:
+        """Whether a page shows the panel, which is to follow the workspace."""
+        return bool(self._views) and self.follow
+
+    def wait_for_reads(self, timeout: float) -> None:
+        """Wait until queued reads are done, at most that many seconds."""
+        self._reply_queue.wait(timeout)
+
+    def refresh_quietly(self) -> bool:
         """Refresh without a request; an error is shown on the page. Returns False if the workspace
         is closed, which ends automatic refreshes."""
         previous, self._refresh_errors = self._refresh_errors, []

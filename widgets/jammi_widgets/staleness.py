@@ -81,7 +81,7 @@ class StalenessBoard(Panel):
         self._rows = build_rows(ws, ws.status())
         self._page_request = protocol.Rows(v=1, ask=0)
         super().__init__(ws)
-        self._poller = Poller(self._refresh_quietly)
+        self._poller = Poller(self.refresh_quietly)
         self.observe(self._on_watch_change, names="watch")
         self.observe(self._on_filter_change, names="filter")
         self.watch = watch
