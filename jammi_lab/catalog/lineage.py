@@ -451,8 +451,8 @@ def _sort_by_distance(
     edges_by_node: dict[Node, list[Row]] = {}
     for row in table_edges:
         edges_by_node.setdefault(_reader_node(row, "table"), []).append(row)
-    # `_input_node`, `_reader` and `_link` are inlined here and below: calls per edge are a large
-    # part of a closure's time
+    # `_input_node`, `_reader_node` and `_link` are inlined here and below: calls per edge are a
+    # large part of a closure's time
     for row in edges:
         near: Node = (
             (row[0], row[4], row[2], row[5]) if downstream else ("result", row[8], "", row[9] or "")

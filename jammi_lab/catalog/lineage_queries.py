@@ -73,8 +73,8 @@ def all_edges() -> sa.Select[Any]:
 def _build_statement(
     direction: Direction, starts: int, has_depth_limit: bool, only_results: bool
 ) -> sa.Select[Any]:
-    """Build the statement. With `results`, all nodes are result tables and two columns identify
-    them: each column less is noticeable in a traversal of many hops."""
+    """Build the statement. With `only_results`, all nodes are result tables and two columns
+    identify them: each column less is noticeable in a traversal of many hops."""
     depth_column: list[Any] = [sa.literal_column("0").label("depth")] if has_depth_limit else []
     parts = _RESULT_COLUMNS if only_results else _NODE_COLUMNS
     seeds: list[Any] = [

@@ -163,8 +163,8 @@ class TableStatusRepository:
         the ready tables of its definition that the caller has examined and rejected; None to build
         in any case.
 
-        Raises Building when the table may be waited for and this tenant is building the same
-        definition already, ReadyMeanwhile when a table of it outside `rejected` is ready,
+        Raises AlreadyBuilding when the table may be waited for and this tenant is building the same
+        definition already, AlreadyReady when a table of it outside `rejected` is ready,
         DuplicateTable, TenantForbidden, and ModelNotFound when the model was deleted meanwhile.
         """
         self._scope.check_owner(record.tenant, f"The recipe {record.recipe!r}")

@@ -140,7 +140,7 @@ class Scope:
 
     @property
     def is_unrestricted(self) -> bool:
-        """Whether `everyone()` is in force in this context."""
+        """Whether `all_tenants()` is in force in this context."""
         return self._unrestricted.get()
 
     @contextlib.contextmanager

@@ -153,7 +153,7 @@ class RecipeGraph:
         self, starts: Iterable[RecipeNode], parents_of: Callable[[RecipeNode], list[RecipeNode]]
     ) -> list[RecipeNode]:
         """The nodes and everything upstream of them, parents before children. `parents_of` is
-        `graph.needs` or `graph.above`. DependencyCycle with its path."""
+        `dependencies` or `required_inputs`. DependencyCycle with its path."""
         ordered: dict[RecipeKey, RecipeNode] = {}
         for start in starts:
             stack: list[tuple[RecipeNode, list[RecipeNode]]] = [(start, parents_of(start))]

@@ -146,7 +146,7 @@ def _start_reader() -> _Reader:
 
 def request(payload: dict[str, Any], seconds: float | None = None) -> dict[str, Any]:
     """Send a request with absolute paths to a child and return the answer (see `reader_main.py`).
-    Raises ChildFailed, also after `seconds` without an answer."""
+    Raises ReaderError, also after `seconds` without an answer."""
     try:
         try:
             answer = _exchange(_take_reader(), payload, seconds)
@@ -177,12 +177,12 @@ def _exchange(reader: _Reader, payload: dict[str, Any], seconds: float | None) -
 
 def digest(paths: Sequence[str], seconds: float | None = None) -> str:
     """One SHA-256 over the bytes of these files; a missing file counts as empty. Raises
-    ChildFailed."""
+    ReaderError."""
     return str(request({"do": "digest", "paths": list(paths)}, seconds)["digest"])
 
 
 def head(path: str) -> bytes:
-    """The first 32 bytes of a file. Raises ChildFailed."""
+    """The first 32 bytes of a file. Raises ReaderError."""
     return bytes.fromhex(request({"do": "head", "paths": [os.path.abspath(path)]})["head"])
 
 
