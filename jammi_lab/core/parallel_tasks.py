@@ -271,7 +271,7 @@ class TaskPool:
             self._interrupt_notes += (
                 getattr(error, "__notes__", ()) if isinstance(error, KeyboardInterrupt) else ()
             )
-            self._forbid_interrupts()  # the interrupt may have come just before the first `_leave`
+            self._forbid_interrupts()  # the interrupt may have come just before the first call
             return error
         return None
 

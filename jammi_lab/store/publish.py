@@ -264,7 +264,7 @@ class Publisher:
             if isinstance(error, CheckFailed) and self._is_rejected(record):
                 raise
             reason = self._failure_reason(record, error)
-            # Recorded first: if an interrupt stops the cleanup below, `tidy` repeats it.
+            # Recorded first: if an interrupt stops the cleanup below, `retry_cleanup` repeats it.
             self._pending_cleanup[record.table_name] = (record, reason)
             ownership_error = (
                 None if row is None else self._underlying_ownership_error(record, error)
