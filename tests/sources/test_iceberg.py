@@ -5,6 +5,7 @@ import os
 import shutil
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.types import StringType
@@ -359,3 +360,29 @@ class TestFailures:
         assert comparing(made).same_rows(before, look()) is False and not before.same_state(
             recorded(source(folder_of(made)))
         )
+
+
+def test_a_data_file_that_is_rewritten_in_place_is_a_change(table, tmp_path):
+    with jammi_lab.open(tmp_path / "ws") as ws:
+        ws.sources.add("s", folder_of(table))
+        ws.materialize("t", "SELECT sum(id) AS n FROM s")
+        [file] = (tmp_path / "warehouse").rglob("*.parquet")
+        pq.write_table(pq.read_table(file).slice(0, 2), file)
+        assert isinstance(ws.staleness("t"), Stale)
+        with table.transaction() as change:  # a new metadata file with the same snapshot
+            change.set_properties(owner="me")
+        assert isinstance(ws.staleness("t"), Stale)
+
+
+def test_a_snapshot_is_read_in_one_order(table, tmp_path):
+    """`iceberg_scan` returns the data files in another order at each scan."""
+    for start in range(10, 80, 10):
+        table.append(rows([start, start + 1], ["x", "y"]))
+    with jammi_lab.open(tmp_path / "ws") as ws:
+        ws.sources.add("s", folder_of(table))
+        made = [
+            ws.materialize(name, sql, cache="bypass").manifest.artifact.digest
+            for name, sql in (("flat", "SELECT * FROM s"), ("list", "SELECT list(id) AS n FROM s"))
+            for _ in range(6)
+        ]
+    assert len(set(made)) == 2

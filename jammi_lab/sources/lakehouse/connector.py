@@ -7,7 +7,6 @@ reading only the data files that are not in both snapshots.
 """
 
 import os
-import urllib.parse
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -49,11 +48,13 @@ from jammi_lab.sources.base import (
 )
 from jammi_lab.sources.credentials import catalog_table_access, resolve_credentials
 from jammi_lab.sources.files.object_stores import StoreAccess
+from jammi_lab.sources.lakehouse.rewritten_files import rewritten_files
 from jammi_lab.sources.lakehouse.table_location import (
     LocalTableFiles,
     StoreTableFiles,
     TableFiles,
     first_outside,
+    local_path,
     s3_url,
 )
 from jammi_lab.sources.locations import (
@@ -87,6 +88,9 @@ class TableSnapshot(NamedTuple):
     same numbers again."""
     is_former: bool = False
     """Whether it is not the current snapshot of `place`."""
+    commit_file: str = ""
+    """The file that was written when the snapshot was committed, after its data files; empty if
+    there is none."""
 
     @property
     def snapshot_id(self) -> str:
@@ -95,8 +99,10 @@ class TableSnapshot(NamedTuple):
 
 
 _MAX_CHECKED_SNAPSHOTS = 1024
-_checked_snapshots = BoundedCache[tuple[Path, TableSnapshot], bool](_MAX_CHECKED_SNAPSHOTS)
-"""Snapshots whose files passed the check, by workspace."""
+_checked_snapshots = BoundedCache[tuple[Path, TableSnapshot], tuple[str, ...]](
+    _MAX_CHECKED_SNAPSHOTS
+)
+"""The local files of snapshots that passed the check, by workspace."""
 _LOOSELY_EQUAL_TYPES = ("FLOAT", "DOUBLE", "INTERVAL")
 """Types with different values that SQL considers equal; their text representations differ."""
 _INCOMPARABLE_TYPES = ("VARIANT", "GEOMETRY", "UNION")
@@ -121,6 +127,8 @@ class LakehouseConnector(LocatedConnector, ABC):
     """The anchor method, for display."""
     catalogs: tuple[str, ...] = ()
     """URL schemes of supported catalog servers."""
+    keeps_row_order = True
+    """Whether each scan of a snapshot returns the rows in the same order."""
 
     def __init__(
         self,
@@ -242,7 +250,7 @@ class LakehouseConnector(LocatedConnector, ABC):
             self._check_files(state)
             if self.record.anchor.startswith("column:"):
                 return self._observe_column(state, ctx)
-            return self._snapshot(state, self._columns(state, ctx))
+            return self._snapshot(state, self._columns(state, ctx), ctx)
         except TableGone:
             return Vanished()
         except duckdb.Error as error:
@@ -264,11 +272,10 @@ class LakehouseConnector(LocatedConnector, ABC):
             current = self.current_snapshot()
             columns = self._columns(current, ctx)
             for former in self.former_snapshots(current, recorded.version, recorded.columns):
-                if (
-                    not self._snapshot(former, columns)
-                    .anchor(recorded.input, recorded.columns)
-                    .same_state(recorded)
-                ):
+                snapshot = self._snapshot(former, columns, ctx)
+                if isinstance(snapshot, Unknown):
+                    return snapshot
+                if not snapshot.anchor(recorded.input, recorded.columns).same_state(recorded):
                     continue
                 if not _same_fields(former, current, recorded.columns):
                     return False
@@ -295,13 +302,13 @@ class LakehouseConnector(LocatedConnector, ABC):
         if scheme_of(self.path) is None:
             check_readable_path(self.path, self.folder)
 
-    def _check_files(self, state: TableSnapshot) -> None:
-        """Raise InvalidArgument if a snapshot lists files of the workspace, or the snapshot of a
-        table in a store lists files outside the table: its writer could otherwise make us read the
-        rows of every tenant, or files of this machine."""
+    def _check_files(self, state: TableSnapshot) -> tuple[str, ...]:
+        """The local files of a snapshot. Raises InvalidArgument if it lists files of the workspace,
+        or the snapshot of a table in a store lists files outside the table: its writer could
+        otherwise make us read the rows of every tenant, or files of this machine."""
         home, folder = self.table_home(state), self.folder or Path()
-        if _checked_snapshots.get((folder, state)):
-            return
+        if (checked := _checked_snapshots.get((folder, state))) is not None:
+            return checked
         locations = self.file_locations(state)
         if scheme_of(home) is not None and (outside := first_outside(home, locations)) is not None:
             raise InvalidArgument(
@@ -309,13 +316,11 @@ class LakehouseConnector(LocatedConnector, ABC):
                 f"{read_errors.display_name(outside)}.",
                 hint="A table in a store must contain all of its files.",
             )
-        for location in locations:
-            parsed = urllib.parse.urlsplit(location)
-            if parsed.scheme in ("", "file"):
-                check_readable_path(
-                    urllib.parse.unquote(parsed.path) if parsed.scheme else location, self.folder
-                )
-        _checked_snapshots.put((folder, state), True)
+        paths = tuple(path for each in locations if (path := local_path(each)) is not None)
+        for path in paths:
+            check_readable_path(path, self.folder)
+        _checked_snapshots.put((folder, state), paths)
+        return paths
 
     # -- a snapshot
 
@@ -323,7 +328,11 @@ class LakehouseConnector(LocatedConnector, ABC):
         body = self.select(state)
 
         def witness(query: RunSelect, _: tuple[str, ...]) -> Observed:
-            return self._snapshot(state, {row[0]: row[1] for row in query(f"DESCRIBE {body}")})
+            columns = {row[0]: row[1] for row in query(f"DESCRIBE {body}")}
+            try:
+                return self._snapshot(state, columns)
+            except OSError as error:
+                return Unknown(read_errors.reason_of(error))
 
         return Relation(
             Input(InputKind.SOURCE, self.record.name),
@@ -333,12 +342,20 @@ class LakehouseConnector(LocatedConnector, ABC):
                 scoped_secret=self.table_files(self.table_home(state)).scoped_secret,
             ),
             consistency=Consistency(
-                witness=witness if self.record.anchor in ("auto", "content") else None
+                witness=witness if self.record.anchor in ("auto", "content") else None,
+                unordered=not self.keeps_row_order,
             ),
             explain=self.explain,
         )
 
-    def _snapshot(self, state: TableSnapshot, columns: dict[str, str]) -> Snapshot:
+    def _snapshot(
+        self, state: TableSnapshot, columns: dict[str, str], ctx: ObservationContext | None = None
+    ) -> Snapshot | Unknown:
+        rewritten = rewritten_files(
+            self.table_home(state), state.commit_file, self._check_files(state), ctx
+        )
+        if isinstance(rewritten, Unknown):
+            return rewritten
         return Snapshot(
             columns=columns,
             whole=digest_of(
@@ -347,6 +364,7 @@ class LakehouseConnector(LocatedConnector, ABC):
                     state.version,
                     state.fields,
                     *([state.commit] if state.commit else []),
+                    *([rewritten] if rewritten else []),
                 ]
             ),
             method=self.method,

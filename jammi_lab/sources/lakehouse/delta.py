@@ -100,6 +100,7 @@ class DeltaConnector(LakehouseConnector):
                 self.path,
                 identified,
                 self._commit_digest(table_files, table.version()),
+                commit_file=self._commit_file(table.version()),
             )
 
         return self._read_log(version, read_snapshot)
@@ -130,13 +131,14 @@ class DeltaConnector(LakehouseConnector):
                 "writer.",
             ) from None
 
+    def _commit_file(self, version: int) -> str:
+        return f"{self.path}/_delta_log/{version:020d}.json"
+
     def _commit_digest(self, table_files: TableFiles, version: int) -> str:
         """A digest of the log entry of a version, which is unique because it names new files; empty
         if only a checkpoint is left."""
         try:
-            return hashlib.sha256(
-                table_files.read(f"{self.path}/_delta_log/{version:020d}.json")
-            ).hexdigest()
+            return hashlib.sha256(table_files.read(self._commit_file(version))).hexdigest()
         except FileNotFoundError:
             return ""
 

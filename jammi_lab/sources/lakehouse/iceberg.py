@@ -18,7 +18,7 @@ from jammi_lab.sources.databases import reader_process
 from jammi_lab.sources.databases.postgres import PostgresConnector
 from jammi_lab.sources.databases.reader_process import ReaderError
 from jammi_lab.sources.lakehouse.connector import LakehouseConnector, TableGone, TableSnapshot
-from jammi_lab.sources.lakehouse.table_location import s3_url
+from jammi_lab.sources.lakehouse.table_location import local_path, s3_url
 from jammi_lab.sources.locations import scheme_of
 
 _METADATA_NAME = re.compile(r"(?:v(\d+)|(\d+)-[0-9a-fA-F-]+)(?:\.gz)?\.metadata\.json(?:\.gz)?")
@@ -36,6 +36,7 @@ class IcebergConnector(LakehouseConnector):
     extension = "iceberg"
     method = "snapshot of the table"
     catalogs = ("postgresql", "postgres")
+    keeps_row_order = False
 
     def current_snapshot(self) -> TableSnapshot:
         """The current snapshot. Raises Gone, SourceUnavailable, ExtensionMissing."""
@@ -56,6 +57,7 @@ class IcebergConnector(LakehouseConnector):
                 location,
                 _fields(current),
                 _schema_note(metadata, version, schema),
+                commit_file=_manifest_list(metadata, version),
             )
         except (KeyError, TypeError, AttributeError, StopIteration):
             raise self._truncated_error(location) from None
@@ -87,6 +89,7 @@ class IcebergConnector(LakehouseConnector):
                         fields=fields,
                         commit=commit,
                         is_former=version != current.version,
+                        commit_file=_manifest_list(metadata, version),
                     )
                 )
         return snapshots
@@ -245,15 +248,15 @@ class IcebergConnector(LakehouseConnector):
                 hint='Set options={"catalog": …}.',
             )
         location = next(iter(locations.values()))
-        parsed = urllib.parse.urlparse(location)
-        if parsed.scheme in ("s3", "s3a"):
+        scheme = urllib.parse.urlsplit(location).scheme
+        if scheme in ("s3", "s3a"):
             return s3_url(location)
-        if parsed.scheme not in ("", "file"):
+        if (path := local_path(location)) is None:
             raise InvalidArgument(
-                f"The table {options['table']} is stored at {parsed.scheme}://; Iceberg tables can "
+                f"The table {options['table']} is stored at {scheme}://; Iceberg tables can "
                 "be read from local folders and from s3."
             )
-        return str(urllib.parse.unquote(parsed.path) if parsed.scheme else location)
+        return path
 
     def _query_catalog_file(self, namespace: str, table: str) -> list[tuple[str, str]]:
         try:
@@ -339,6 +342,19 @@ def _schema_by_snapshot(metadata: dict[str, Any]) -> dict[int, int | None]:
         int(snapshot["snapshot-id"]): snapshot.get("schema-id")
         for snapshot in metadata.get("snapshots", [])
     }
+
+
+def _manifest_list(metadata: dict[str, Any], version: int) -> str:
+    """The file with the manifests of a snapshot, the last one written before its commit."""
+    location = next(
+        (
+            str(snapshot.get("manifest-list") or "")
+            for snapshot in metadata.get("snapshots", [])
+            if int(snapshot["snapshot-id"]) == version
+        ),
+        "",
+    )
+    return local_path(location) or location
 
 
 def _schema_note(metadata: dict[str, Any], version: int, schema: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import urllib.parse
 from typing import TYPE_CHECKING, Protocol
 
 from jammi_lab.core.errors import SourceUnavailable
@@ -120,6 +121,15 @@ def first_outside(url: str, locations: list[str]) -> str | None:
         ),
         None,
     )
+
+
+def local_path(location: str) -> str | None:
+    """The path of a file that the metadata of a table name by a path or a file URL; None for any
+    other URL."""
+    parsed = urllib.parse.urlsplit(location)
+    if parsed.scheme not in ("", "file"):
+        return None
+    return urllib.parse.unquote(parsed.path) if parsed.scheme else location
 
 
 def s3_url(location: str) -> str:

@@ -1,0 +1,60 @@
+"""Data files of a Delta or Iceberg table that were changed after their commit.
+
+Writers of these formats never change a data file, so the snapshot's number usually proves its rows.
+A file that has changed since the commit (an edit in place, a restored backup, a copy) proves
+nothing by its name; its digest becomes part of the snapshot's state.
+"""
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from jammi_lab.core.anchors import Unknown
+from jammi_lab.core.bounded_cache import BoundedCache
+from jammi_lab.sources.base import ObservationContext
+from jammi_lab.storage.digests import CacheEntry, cache_key, fingerprint, is_current
+from jammi_lab.storage.files import Stat, stat_of
+
+_MAX_CACHED_DIGESTS = 4096
+_RACY_SECONDS = 2.0
+_digests = BoundedCache[str, CacheEntry](_MAX_CACHED_DIGESTS)
+"""Digests of changed files; catalogs do not store them, since such files are rare."""
+
+
+def rewritten_files(
+    home: str, commit_file: str, data_files: Sequence[str], ctx: ObservationContext | None
+) -> list[list[str]] | Unknown:
+    """The local data files that have changed since the commit file was written, each as its path
+    below `home` and a digest of its bytes.
+
+    A missing commit file proves no file unchanged. A missing data file is left to the read that
+    fails. Unknown when the bytes to read exceed the limit of `ctx`. Raises OSError.
+    """
+    commit = stat_of(commit_file)
+    changed = [
+        (path, stat)
+        for path in sorted(data_files)
+        if (stat := stat_of(path)) is not None
+        and (commit is None or _changed_at(stat) > _changed_at(commit))
+    ]
+    unread_bytes = sum(
+        stat.size
+        for path, stat in changed
+        if not is_current(_digests.get(cache_key(Path(path), parquet=False)), stat, _RACY_SECONDS)
+    )
+    if ctx is not None and ctx.scan_bytes is not None and unread_bytes > ctx.scan_bytes:
+        return Unknown(f"would scan {unread_bytes:,} bytes; `ws.status(deep=True)`")
+    return [[os.path.relpath(path, home), _digest(Path(path))] for path, _ in changed]
+
+
+def _changed_at(stat: Stat) -> int:
+    # The modification time can be set by any program, and a copy has the one of its original.
+    return max(stat.mtime_ns, stat.ctime_ns)
+
+
+def _digest(path: Path) -> str:
+    found = fingerprint(
+        path, _digests, parquet=False, now_ns=time.time_ns(), racy_seconds=_RACY_SECONDS
+    )
+    return found.whole
