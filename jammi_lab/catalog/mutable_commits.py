@@ -138,10 +138,8 @@ class _Batch:
     def read_rows(self, tx: sa.Connection, changes: Sequence[Change]) -> None:
         """Read the rows that these changes touch."""
         self.unread = False
-        self.rows_before = self.storage.bodies(
-            tx,
-            list(dict.fromkeys(key for change in changes for key in (*change.put, *change.remove))),
-        )
+        keys = dict.fromkeys(key for change in changes for key in (*change.put, *change.remove))
+        self.rows_before = self.storage.bodies(tx, list(keys), checked=False)
         self.rows_after = dict(self.rows_before)
 
     def apply(self, change: Change) -> Committed:

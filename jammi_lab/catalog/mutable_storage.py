@@ -6,11 +6,15 @@ are stored as integers, which the database finds and appends in half the time. E
 has database tables of its own because dropping them frees, and so overwrites, all of their pages;
 in shared tables, deleted values could remain in pages that other rows still use. They have no
 tenant column: they are reached only by the `table_id` of a record that was found in scope.
+
+Each stored row and each entry of the history carries a checksum over its key and its bytes. SQLite
+has none: a flipped bit in a page would be read as another value.
 """
 
 import functools
 import itertools
 import struct
+import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -38,6 +42,11 @@ _CREATE_ROWS = (
 _CREATE_NUMBERED_ROWS = "CREATE TABLE {} (row_key INTEGER NOT NULL PRIMARY KEY, body BLOB NOT NULL)"
 _CREATE_CHANGES = "CREATE TABLE {} (version INTEGER NOT NULL PRIMARY KEY, body BLOB NOT NULL)"
 _SIGN_OFFSET = 1 << 63
+_MASK_32 = (1 << 32) - 1
+_CHECKSUM_MARK = b"\xc1"
+"""The first byte of a body with a checksum; no msgpack value begins with it."""
+_PREFIX_BYTES = 5
+_pack_prefix = struct.Struct(">cI").pack
 _unpack_uint64 = struct.Struct(">Q").unpack
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[tuple[bytes | int, bytes | None]]).decode
@@ -65,16 +74,21 @@ class PhysicalTables:
         self._upsert = (insert, ", ", " ON CONFLICT (row_key) DO UPDATE SET body = excluded.body")
 
     def all_rows(self, tx: sa.Connection) -> tuple[Keys, Bodies]:
-        """The keys of all rows, ascending, and their bodies."""
+        """The keys of all rows, ascending, and their bodies. Raises TableDamaged."""
         rows = direct.fetch(tx, f"SELECT row_key, body FROM {self._rows} ORDER BY row_key")
-        return [key for key, _ in rows], [body for _, body in rows]
+        return [key for key, _ in rows], list(itertools.starmap(_checked_body, rows))
 
-    def bodies(self, tx: sa.Connection, keys: Sequence[Key]) -> dict[Key, bytes]:
-        """The bodies of those rows that exist."""
+    def bodies(
+        self, tx: sa.Connection, keys: Sequence[Key], *, checked: bool = True
+    ) -> dict[Key, bytes]:
+        """The bodies of those rows that exist. Raises TableDamaged; with `checked=False` a damaged
+        row has some body that no valid row has, so that it can be replaced."""
         bodies: dict[Key, bytes] = {}
         for chunk in _padded_chunks(keys):
+            statement = _statement(self._bodies, _parameter_mark(tx), len(chunk))
             bodies.update(
-                direct.fetch(tx, _statement(self._bodies, _parameter_mark(tx), len(chunk)), chunk)
+                (key, _checked_body(key, stored, checked=checked))
+                for key, stored in direct.fetch(tx, statement, chunk)
             )
         return bodies
 
@@ -94,7 +108,11 @@ class PhysicalTables:
     ) -> int:
         """Run a statement over rows; return how many it wrote."""
         mark, written = _parameter_mark(tx), 0
-        values = tuple(itertools.chain.from_iterable(rows.items()))
+        values = tuple(
+            itertools.chain.from_iterable(
+                (key, _with_checksum(key, body)) for key, body in rows.items() if body is not None
+            )
+        )
         for start in range(0, len(values), 2 * _MAX_ROWS):
             chunk = values[start : start + 2 * _MAX_ROWS]
             # padding repeats the last row, which SQLite counts once and PostgreSQL rejects
@@ -106,7 +124,10 @@ class PhysicalTables:
     def log(self, tx: sa.Connection, changes: Mapping[int, Sequence[tuple[Key, Body]]]) -> None:
         """Store the changes of commits: by version, each touched key with the row before it."""
         mark = _parameter_mark(tx)
-        rows = [(version, _encode(touched)) for version, touched in changes.items()]
+        rows = [
+            (version, _with_checksum(version, _encode(touched)))
+            for version, touched in changes.items()
+        ]
         direct.execute(
             tx,
             f"INSERT INTO {self._changes} (version, body) VALUES ({mark}, {mark})",
@@ -122,11 +143,12 @@ class PhysicalTables:
             f"SELECT version, body FROM {self._changes} WHERE version > {_parameter_mark(tx)} "
             "ORDER BY version"
         )
-        for number, body in direct.fetch(tx, query, (version,)):
+        for number, stored in direct.fetch(tx, query, (version,)):
             try:
+                touched = _decode(_checked_body(number, stored))
                 yield (
                     number,
-                    [(self._decode_key(key), body_before) for key, body_before in _decode(body)],
+                    [(self._decode_key(key), body_before) for key, body_before in touched],
                 )
             except (msgspec.DecodeError, struct.error):
                 raise TableDamaged(
@@ -165,6 +187,34 @@ class PhysicalTables:
             if self._numbered and isinstance(stored_key, bytes)
             else stored_key
         )
+
+
+def _with_checksum(key: Key, body: bytes) -> bytes:
+    """The stored form of a body."""
+    # As `_checksum`, without the call: this runs for each row that is written.
+    key_value = key & _MASK_32 if isinstance(key, int) else zlib.crc32(key)
+    return _pack_prefix(_CHECKSUM_MARK, zlib.crc32(body, key_value)) + body
+
+
+def _checked_body(key: Key, stored: bytes, *, checked: bool = True) -> bytes:
+    """The body of a stored row or history entry; an earlier release stored it without a checksum.
+    Raises TableDamaged."""
+    if stored[:1] != _CHECKSUM_MARK:
+        return stored
+    body = stored[_PREFIX_BYTES:]
+    if stored[:_PREFIX_BYTES] == _pack_prefix(_CHECKSUM_MARK, _checksum(key, body)):
+        return body
+    if not checked:
+        return stored
+    row = f"the row {key}" if isinstance(key, int) else "a row"
+    raise TableDamaged(
+        f"The catalog is damaged: {row} of a mutable table does not match its checksum.",
+        hint="Its upsert() with that row replaces it; a backup of the catalog may contain it.",
+    )
+
+
+def _checksum(key: Key, body: bytes) -> int:
+    return zlib.crc32(body, key & _MASK_32 if isinstance(key, int) else zlib.crc32(key))
 
 
 def _padded_chunks(keys: Sequence[Any]) -> Iterator[tuple[Any, ...]]:

@@ -143,12 +143,19 @@ class MutableTableRepository:
 
     def rows(self, table_id: int) -> tuple[MutableRecord, Keys, Bodies]:
         """The current record of a table, the keys of its rows, ascending, and their bodies. Raises
-        TableNotFound."""
+        TableNotFound; TableDamaged for rows that do not match their checksums, or are missing."""
         with self._read_table(table_id) as tx:
             record = self._require_record(
                 _BY_ID.fetch(tx, self._scope.parameters(of_table=table_id))
             )
             keys, bodies = physical_tables(table_id, record.numbered).all_rows(tx)
+        if len(keys) != record.row_count:
+            raise TableDamaged(
+                f"The catalog is damaged: the mutable table {record.name!r} has {len(keys)} of "
+                f"{record.row_count} rows.",
+                table=record.name,
+                hint="A backup of the catalog may contain the others.",
+            )
         return record, keys, bodies
 
     def history(self, table_id: int, since: int, max_rows: int | None = None) -> History:

@@ -2,8 +2,17 @@
 
 from collections.abc import Iterable
 
-from jammi_lab.core.anchors import AnchorKind, Input, InputKind, Observed, Snapshot, Vanished
+from jammi_lab.core.anchors import (
+    AnchorKind,
+    Input,
+    InputKind,
+    Observed,
+    Snapshot,
+    Unknown,
+    Vanished,
+)
 from jammi_lab.core.canonical_json import digest_of
+from jammi_lab.core.errors import TableDamaged, TableNotFound
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import MutableRecord
 from jammi_lab.core.tenancy import TenantScope
@@ -50,10 +59,19 @@ class MutableTableResolver:
         """The names of the tables visible to the bound tenant, as `mutable.<name>`."""
         return [f"{MUTABLE}.{record.name}" for record in self._tables.list()]
 
-    def observe(self, input: Input, _: Observation) -> Observed:
-        """The current version of the table."""
+    def observe(self, input: Input, observation: Observation) -> Observed:
+        """The current version of the table; in a deep pass Unknown if its rows are damaged."""
         record = self._tables.find(input.name)
-        return Vanished() if record is None else snapshot_of(record)
+        if record is None:
+            return Vanished()
+        if observation.deep:
+            try:
+                self._tables.check_rows(record)
+            except TableNotFound:
+                return Vanished()
+            except TableDamaged as error:
+                return Unknown(error.message.rstrip("."))
+        return snapshot_of(record)
 
 
 def snapshot_of(record: MutableRecord) -> Snapshot:

@@ -146,6 +146,11 @@ class MutableTableService:
             )
         return current_record
 
+    def check_rows(self, record: MutableRecord) -> None:
+        """Read all rows from the catalog. Raises TableDamaged, TableNotFound."""
+        _, _, bodies = self._catalog.mutable_tables.rows(record.table_id)
+        layout_of(record).table(bodies)
+
     def insert(self, record: MutableRecord, rows: Any) -> Committed:
         """Insert rows, all or none. Raises DuplicateKey for a key that exists already or occurs
         twice; SchemaMismatch; InvalidArgument."""

@@ -37,7 +37,8 @@ class FsckReport(_Report, frozen=True):
     orphans: list[str] = []
     """Files under `results/` without a catalog row."""
     damaged: list[str] = []
-    """Ready tables whose bytes or manifest differ from those published."""
+    """Ready tables whose bytes or manifest differ from those published; in a deep check also
+    mutable tables whose rows differ from those written, as `mutable.<name>`."""
     indexes: list[str] = []
     """Tables whose index of vectors or words is missing, damaged, outdated or being built, with the
     reason. They are searched without it."""
