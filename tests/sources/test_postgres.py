@@ -568,3 +568,55 @@ def test_what_the_server_takes_before_its_first_row_counts_as_time_that_the_tabl
         ws.sources.add("crm", fresh_postgres_url, anchor="none")
         assert ws.materialize("t", "SELECT count(*) AS n FROM crm.slow").manifest.seconds >= 0.4
         assert ws.plan("t").seconds_at_most >= 0.4
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "current_setting('app.limit', true) AS s, v FROM {t}",
+        "{t}_f() AS s, v FROM {t}",
+        "(SELECT setting FROM pg_settings WHERE name = 'work_mem') AS s, v FROM {t}",
+    ],
+)
+def test_a_view_over_settings_of_the_session_has_no_state(ws, sql, table, said):
+    """Another session may see other rows; ours keeps the settings that it began with."""
+    sql(
+        f"CREATE TABLE {table} (v integer)",
+        f"INSERT INTO {table} VALUES (1)",
+        f"CREATE FUNCTION {table}_f() RETURNS text LANGUAGE sql STABLE "
+        "AS $$SELECT current_setting('app.limit', true)$$",
+        f"CREATE VIEW {table}_v AS SELECT {said.format(t=table)}",
+        f"CREATE VIEW {table}_of_v AS SELECT v, s FROM {table}_v",
+    )
+    try:
+        ws.materialize("t", f"SELECT v FROM crm.{table}_of_v")
+        verdict = ws.staleness("t")
+        assert isinstance(verdict, Undecidable) and "between sessions" in str(verdict)
+    finally:
+        sql(f"DROP TABLE {table} CASCADE", f"DROP FUNCTION IF EXISTS {table}_f")
+
+
+def test_row_security_over_settings_of_the_session_has_no_state(ws, sql, table, postgres_url):
+    role = f"{table}_r"
+    sql(
+        f"CREATE TABLE {table} (v integer, owner text)",
+        f"INSERT INTO {table} VALUES (1, 'a')",
+        f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY",
+        f"CREATE POLICY p ON {table} USING (owner = current_setting('app.owner', true))",
+        f"CREATE ROLE {role} LOGIN PASSWORD 'x'",
+        f"GRANT SELECT ON {table} TO {role}",
+    )
+    try:
+        # Whoever is above the policies reads all rows, whatever the settings.
+        ws.materialize("all", f"SELECT v FROM crm.{table}")
+        assert ws.staleness("all") == Fresh()
+        parts = urlsplit(postgres_url)
+        host = parts.netloc.rpartition("@")[2]
+        ws.sources.add(
+            "policed", urlunsplit(parts._replace(netloc=f"{role}@{host}")), secret=lambda: "x"
+        )
+        ws.materialize("t", f"SELECT v FROM policed.{table}")
+        verdict = ws.staleness("t")
+        assert isinstance(verdict, Undecidable) and "its row security uses" in str(verdict)
+    finally:
+        sql(f"DROP TABLE {table}", f"DROP ROLE {role}")

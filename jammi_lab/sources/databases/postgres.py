@@ -66,7 +66,8 @@ WITH RECURSIVE it AS (
       ELSE pg_catalog.pg_relation_size(c.oid) / {row} END)::float8 AS estimate,
     sum(CASE WHEN c.relkind IN ('r', 'm') THEN pg_catalog.pg_relation_size(c.oid) ELSE 0 END)
       ::bigint AS bytes,
-    bool_or(c.relkind NOT IN ('r', 'p', 'm')) AS untold, bool_or(c.relkind = 'f') AS "foreign"
+    bool_or(c.relkind NOT IN ('r', 'p', 'm')) AS untold, bool_or(c.relkind = 'f') AS "foreign",
+    bool_or(c.relrowsecurity AND pg_catalog.row_security_active(c.oid)) AS policed
   FROM parts JOIN pg_catalog.pg_class c USING (oid))
 SELECT it.oid::bigint AS oid, it.form, sums.*, (
   SELECT json_agg(json_build_array(
@@ -93,24 +94,37 @@ WITH RECURSIVE behind AS (
       JOIN pg_catalog.pg_depend d
         ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = r.oid
         AND d.refclassid = 'pg_catalog.pg_class'::regclass WHERE c.oid = b.oid) n
-), fickle AS (
-  SELECT min(CASE
-    WHEN f[2] IS NULL
-    THEN 'uses ' || COALESCE(p.proname::text || '()', 'TABLESAMPLE') || ', which is volatile'
-    ELSE 'has a LIMIT without an ORDER BY, which returns arbitrary rows' END) AS said FROM behind b
+), trees AS (
+  SELECT 'view' AS owner, r.ev_action::text AS tree FROM behind b
   JOIN pg_catalog.pg_class c ON c.oid = b.oid AND c.relkind = 'v'
-  JOIN pg_catalog.pg_rewrite r ON r.ev_class = c.oid,
+  JOIN pg_catalog.pg_rewrite r ON r.ev_class = c.oid
+  UNION ALL SELECT 'row security', p.polqual::text FROM behind b
+  JOIN pg_catalog.pg_class c ON c.oid = b.oid AND c.relrowsecurity
+  JOIN pg_catalog.pg_policy p ON p.polrelid = c.oid
+), fickle AS (
+  SELECT min('its ' || owner || CASE
+    WHEN f[2] IS NOT NULL THEN ' has a LIMIT without an ORDER BY, which returns arbitrary rows'
+    WHEN f[3] IS NOT NULL THEN ' reads pg_settings, which differs between sessions'
+    WHEN p.provolatile = 's' THEN ' uses ' || p.proname::text || '(), whose value may differ '
+      'between sessions'
+    ELSE ' uses ' || COALESCE(p.proname::text || '()', 'TABLESAMPLE') || ', which is volatile'
+    END) AS said FROM trees,
   LATERAL regexp_matches(
-    r.ev_action::text,
-    ':(?:op)?funcid (\d+)|{{TABLESAMPLECLAUSE |(:sortClause <> :limitOffset )(?!<> :limitCount <>)',
+    tree,
+    ':(?:op)?funcid (\d+)|{{TABLESAMPLECLAUSE '
+    '|(:sortClause <> :limitOffset )(?!<> :limitCount <>)|(:relid '
+    || 'pg_catalog.pg_settings'::regclass::oid || ' )',
     'g') f
   LEFT JOIN pg_catalog.pg_proc p ON p.oid = f[1]::oid
-  WHERE f[1] IS NULL OR p.provolatile = 'v')
+  WHERE f[1] IS NULL OR p.provolatile = 'v' OR p.proname ~ {setting} OR p.prosrc ~ {setting})
 SELECT (SELECT said FROM fickle) AS fickle, (
   SELECT bool_or(c.relkind = 'f') FROM behind JOIN pg_catalog.pg_class c USING (oid)
 ) AS outside"""
-"""Why a view is not deterministic, and whether it reads foreign tables. Run for views only, since
-compiling the query takes the server 20 ms."""
+"""Why a view or a row security policy is not deterministic, and whether it reads foreign tables.
+Run only where there is one, since compiling the query takes the server 20 ms."""
+_SESSION_FUNCTIONS = "current_setting|pg_show_all_settings|pg_settings"
+"""What a function calls, or is, whose result depends on the settings of the session. A setting of a
+role or a database is taken over when a session begins, and sessions outlive its changes."""
 _LOG_POSITION = """
 SELECT (SELECT system_identifier::text FROM pg_catalog.pg_control_system()) AS "system",
   (SELECT timeline_id::text FROM pg_catalog.pg_control_checkpoint()) AS "timeline",
@@ -185,12 +199,17 @@ class PostgresConnector(ServerConnector):
         )
         if not rows:
             return None
-        [(oid, relation_kind, logged, estimate, size, has_no_estimate, foreign, column_json)] = rows
+        [(oid, relation_kind, logged, estimate, size, has_no_estimate, foreign, policed, *rest)] = (
+            rows
+        )
+        [column_json] = rest
         volatile_because = None
-        if relation_kind == "v":
-            [(volatile_because, foreign)] = self.run_on_server(
-                query, _VIEW_DEPENDENCIES.format(oid=int(oid))
+        if relation_kind == "v" or policed:
+            [(volatile_because, view_foreign)] = self.run_on_server(
+                query,
+                _VIEW_DEPENDENCIES.format(oid=int(oid), setting=sql_literal(_SESSION_FUNCTIONS)),
             )
+            foreign = foreign or view_foreign
         columns = [tuple(column) for column in json.loads(column_json or "[]")]
         if (case_twins := _case_twins([column[0] for column in columns])) is not None:
             raise SourceUnavailable(
@@ -210,7 +229,7 @@ class PostgresConnector(ServerConnector):
                 column for column, kind, *_ in columns if postgres_types.TEXT.fullmatch(kind)
             ),
             has_snapshot=not foreign,
-            volatile_because=f"its view {volatile_because}" if volatile_because else "",
+            volatile_because=volatile_because or "",
             numeric_text_columns=tuple(
                 (column, "options={'numeric': 'double'}") for column in self._wide_columns(columns)
             ),
