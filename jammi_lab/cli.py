@@ -161,28 +161,63 @@ fail = click.option(
 )
 
 
-@main.command()
+class _VerdictCommand(click.Command):
+    """A command whose flag `--fail` may have the value `grounds`. An option with an optional value
+    would take the path that follows a bare `--fail` for it."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(
+            ctx, ["--fail-grounds" if arg == "--fail=grounds" else arg for arg in args]
+        )
+
+
+def fail_on_verdict(command: Callable[..., None]) -> Callable[..., None]:
+    """The options `--fail` and `--fail=grounds`."""
+    command = click.option("--fail-grounds", is_flag=True, hidden=True)(command)
+    return click.option(
+        "--fail",
+        is_flag=True,
+        help="Exit with 1 when something is not fresh; with --fail=grounds also when a fresh "
+        "verdict relies on grounds.",
+    )(command)
+
+
+@main.command(cls=_VerdictCommand)
 @_workspace_options
 @click.option("--deep", is_flag=True, help="Also scan large inputs.")
-@fail
+@fail_on_verdict
 def status(
-    path: str, catalog: str | None, tenant: str | None, as_json: bool, deep: bool, fail: bool
+    path: str,
+    catalog: str | None,
+    tenant: str | None,
+    as_json: bool,
+    deep: bool,
+    fail: bool,
+    fail_grounds: bool,
 ) -> None:
     """Show the verdict of every recipe."""
     with _open_workspace(path, catalog, tenant) as ws:
         board = ws.status(deep=deep)
         rows = board.arrow().to_pylist()
         _print_result(board, rows, as_json, path)
-    if fail and any(row["verdict"] != "fresh" for row in rows):
+    if (fail or fail_grounds) and any(
+        row["verdict"] != "fresh" or (fail_grounds and row["grounds"]) for row in rows
+    ):
         sys.exit(FAILED_EXIT_CODE)
 
 
-@main.command(short_help="Explain the verdict on one table.")
+@main.command(cls=_VerdictCommand, short_help="Explain the verdict on one table.")
 @_workspace_options
 @click.argument("name")
-@fail
+@fail_on_verdict
 def why(
-    path: str, catalog: str | None, tenant: str | None, as_json: bool, name: str, fail: bool
+    path: str,
+    catalog: str | None,
+    tenant: str | None,
+    as_json: bool,
+    name: str,
+    fail: bool,
+    fail_grounds: bool,
 ) -> None:
     """Explain the verdict on one table as a tree: a line for each cause, with old and new state."""
     with _open_workspace(path, catalog, tenant) as ws:
@@ -193,7 +228,10 @@ def why(
             as_json,
             path,
         )
-    if fail and explanation.verdict.to_dict()["kind"] != "fresh":
+    verdict = explanation.verdict.to_dict()
+    if (fail or fail_grounds) and (
+        verdict["kind"] != "fresh" or (fail_grounds and verdict.get("grounds"))
+    ):
         sys.exit(FAILED_EXIT_CODE)
 
 

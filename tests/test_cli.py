@@ -51,6 +51,21 @@ def test_status_says_every_verdict_and_fails_a_build_when_asked(lab, run, papers
     run("status", lab, "--fail", code=1)
 
 
+def test_a_verdict_that_relies_on_grounds_fails_a_build_where_that_is_asked(lab, run, papers):
+    run("status", lab, "--fail=grounds")
+    run("why", lab, "recent", "--fail=grounds")
+    with jl.open(lab) as ws:
+        ws.sources.add("by_year", str(papers), anchor="column:year")
+        ws.materialize("late", "SELECT * FROM by_year")
+    run("status", "--fail", lab)
+    run("status", "--fail=grounds", lab, code=1)
+    run("why", lab, "late", "--fail")
+    run("why", lab, "late", "--fail=grounds", code=1)
+    papers.write_text("id,year\n1,2020\n2,2021\n3,2022\n")
+    run("why", lab, "recent", "--fail=grounds", code=1)
+    run("status", lab, "--fail=stale", code=2)
+
+
 def test_plan_and_recompute_make_it_true_again(lab, run, papers):
     papers.write_text("id,year\n1,2020\n2,2021\n3,2022\n")
     planned = value(run("plan", lab, "--json"))
