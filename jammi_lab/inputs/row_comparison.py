@@ -1,5 +1,5 @@
-"""Row comparison of files and frames: whether a rewritten file or a recreated frame contains the
-same rows.
+"""Row comparison of files, tables of database files, and frames: whether a rewritten file or table
+or a recreated frame contains the same rows.
 
 The earlier rows no longer exist when the question comes up. So the digest of the rows read is
 stored in the observation cache when a table is computed from them, if they are few enough for a
@@ -22,6 +22,7 @@ from jammi_lab.inputs.result_comparison import (
 )
 from jammi_lab.sources import read_errors, scratch_duckdb
 from jammi_lab.sources.base import Connector, ObservationContext, ReadPlan, Relation
+from jammi_lab.sources.databases.database_file import DatabaseFileConnector
 from jammi_lab.sources.files.connector import FileConnector
 from jammi_lab.sources.frames import FrameConnector
 from jammi_lab.storage.digests import NO_STAT, CacheEntry
@@ -31,6 +32,9 @@ _COMPARABLE_KINDS = ("parquet", "arrow", *_TEXT_KINDS)
 MAX_TEXT_BYTES = 4 << 20
 """Maximum size of a text file to compare, in bytes. Its types must be sniffed again each time,
 which takes most of the time."""
+MAX_DATABASE_BYTES = 64 << 20
+"""Maximum size of an SQLite or DuckDB file to compare, in bytes: its tables are read a second time
+when a table is computed from them."""
 _ZONED_TIMESTAMP = "TIMESTAMP WITH TIME ZONE"
 """Not compared in text files: a text without an offset depends on the session's time zone, which
 the digest does not record."""
@@ -88,21 +92,20 @@ def _stored_digest(
     return None if entry is None else list(entry.payload["digest"])
 
 
-def _comparable_files(connector: Connector) -> FileConnector | None:
+def _comparable_files(connector: Connector) -> FileConnector | DatabaseFileConnector | None:
     """The connector if its rows can be compared: local files, anchored by content."""
-    if (
-        not isinstance(connector, FileConnector)
-        or connector.kind not in _COMPARABLE_KINDS
-        or not connector.file_set.is_local
-    ):
+    if isinstance(connector, FileConnector):
+        if connector.kind not in _COMPARABLE_KINDS or not connector.file_set.is_local:
+            return None
+    elif not isinstance(connector, DatabaseFileConnector):
         return None
     return connector if connector.record.anchor in ("auto", "content") else None
 
 
 def _files_have_same_rows(
-    files: FileConnector, recorded: Anchor, context: ObservationContext
+    files: FileConnector | DatabaseFileConnector, recorded: Anchor, context: ObservationContext
 ) -> bool:
-    state = files.observe(None, context)
+    state = files.observe(recorded.input.table, context)
     if not isinstance(state, Snapshot):
         return False
     current = state.anchor(recorded.input, recorded.columns)
@@ -119,7 +122,9 @@ def _files_have_same_rows(
     return recorded_digest == _files_digest(files, current, context)
 
 
-def _hash_expressions(files: FileConnector, state: Snapshot, anchor: Anchor) -> list[str] | None:
+def _hash_expressions(
+    files: FileConnector | DatabaseFileConnector, state: Snapshot, anchor: Anchor
+) -> list[str] | None:
     """The expressions to hash: the columns of the anchor; for text files all columns. None when
     they cannot be compared."""
     if files.kind not in _TEXT_KINDS:
@@ -197,11 +202,12 @@ def _store_digest(
 
 
 def _files_digest(
-    files: FileConnector, anchor: Anchor, context: ObservationContext
+    files: FileConnector | DatabaseFileConnector, anchor: Anchor, context: ObservationContext
 ) -> list[str] | None:
     """The digest of the rows of a state; None when the files are in another state or change during
     the read, or the rows cannot be compared."""
-    first_state = files.observe(None, context)
+    table = anchor.input.table
+    first_state = files.observe(table, context)
     if (
         not isinstance(first_state, Snapshot)
         or (expressions := _hash_expressions(files, first_state, anchor)) is None
@@ -211,12 +217,15 @@ def _files_digest(
         return stored
     if not _is_within_limits(files, context):
         return None
-    relation = files.relation(None)
-    if relation.read.body is None or context.query is None:
+    relation = files.relation(table)
+    needs_own_connection = (
+        relation.read.body is None or relation.requirements.attachment is not None
+    )
+    if needs_own_connection or context.query is None:
         [row] = scratch_duckdb.query(relation, f"{digest_select(expressions)} it")
     else:
         [row] = context.query(f"{digest_select(expressions)} ({relation.read.body})")
-    second_state = files.observe(None, context)
+    second_state = files.observe(table, context)
     if not isinstance(second_state, Snapshot) or first_state.stamp != second_state.stamp:
         return None  # the files may have been changed and changed back during the read
     if not all(
@@ -227,12 +236,13 @@ def _files_digest(
     return _store_digest(anchor, expressions, row, context)
 
 
-def _is_within_limits(files: FileConnector, context: ObservationContext) -> bool:
-    limits = [
-        limit
-        for limit in (context.scan_bytes, MAX_TEXT_BYTES if files.kind in _TEXT_KINDS else None)
-        if limit is not None
-    ]
+def _is_within_limits(
+    files: FileConnector | DatabaseFileConnector, context: ObservationContext
+) -> bool:
+    limits = [] if context.scan_bytes is None else [context.scan_bytes]
+    if isinstance(files, DatabaseFileConnector):
+        return files.size_bytes() <= min([*limits, MAX_DATABASE_BYTES])
+    limits += [MAX_TEXT_BYTES] if files.kind in _TEXT_KINDS else []
     return not limits or sum(
         item.stat.size for item in files.file_set.list_files(files.kind)
     ) <= min(limits)

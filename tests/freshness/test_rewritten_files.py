@@ -1,9 +1,11 @@
 """The second opinion on files: a file that was written anew with the same rows leaves its tables fresh, and they say why."""
 
+import contextlib
 import json
 import os
 import random
 import shutil
+import sqlite3
 from collections.abc import Iterator
 from typing import Any
 
@@ -439,3 +441,45 @@ def test_another_kernel_that_was_open_before_the_table_was_made_says_the_same(la
             "later": jl.Fresh(),
         }
         assert other.staleness("later") == jl.Fresh()
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "duckdb"])
+def test_a_table_of_a_database_file_with_its_rows_in_another_order_leaves_its_tables_fresh(
+    lab: Lab, kind: str
+) -> None:
+    path = lab.path(f"data.{kind}")
+
+    def run(*statements: str) -> None:
+        connection: Any = (sqlite3 if kind == "sqlite" else duckdb).connect(str(path))
+        for statement in statements:
+            connection.execute(statement)
+        connection.commit()
+        connection.close()
+
+    run(
+        "CREATE TABLE t (id integer, n double precision, s text)",
+        "INSERT INTO t VALUES (1, 1.5, 'a'), (2, 2.5, 'b'), (3, 0.5, NULL)",
+    )
+    lab.ws.sources.add("db", str(path))
+    lab.ws.materialize("summed", "SELECT id, sum(n) AS n FROM db.t GROUP BY id")
+    lab.ws.materialize("listed", "SELECT list(id) AS ids FROM db.t")
+    run("DELETE FROM t WHERE id = 1", "INSERT INTO t VALUES (1, 1.5, 'unread')")
+    verdict = lab.ws.staleness("summed")
+    assert verdict == jl.Fresh() and str(verdict) == "fresh, db.t has other bytes and equal rows"
+    assert isinstance(lab.ws.staleness("listed"), jl.Stale)
+    run("UPDATE t SET n = -n WHERE id = 1")
+    assert isinstance(lab.ws.staleness("summed"), jl.Stale)
+
+
+def test_rows_of_a_large_database_file_are_not_read_twice(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(equal_rows, "MAX_DATABASE_BYTES", 1000)
+    path = lab.path("data.sqlite")
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.executescript("CREATE TABLE t (id integer); INSERT INTO t VALUES (1), (2)")
+    lab.ws.sources.add("db", str(path))
+    lab.ws.materialize("counted", "SELECT id, count(*) AS n FROM db.t GROUP BY id")
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.executescript("DELETE FROM t WHERE id = 1; INSERT INTO t VALUES (1)")
+    assert isinstance(lab.ws.staleness("counted"), jl.Stale)

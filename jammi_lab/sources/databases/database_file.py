@@ -198,6 +198,10 @@ class DatabaseFileConnector(LocatedConnector, ABC):
             explain=self.explain,
         )
 
+    def size_bytes(self) -> int:
+        """The size of the file and its logs. Raises OSError."""
+        return _total_bytes(self._stats())
+
     def observe(self, table: str | None, ctx: ObservationContext) -> Observed:
         """A Snapshot by column; Vanished when the file or the table is gone; Unknown when the state
         cannot be determined within the limits of the observation."""
@@ -304,7 +308,7 @@ class DatabaseFileConnector(LocatedConnector, ABC):
             and table_entry.payload["of"] == file_entry.payload["whole"]
         ):
             return self._snapshot(table_entry.payload, stats, Cost.FREE)
-        size = sum(stat.size for stat in stats if stat is not None)
+        size = _total_bytes(stats)
         if ctx.scan_bytes is not None and size > ctx.scan_bytes:
             return Unknown(f"would scan {size:,} bytes; {_REMEDY}")
         check_readable_path(self.path, self.folder)
@@ -509,6 +513,10 @@ def without_log_times(stats: Stats) -> Stats:
 
 def _serialized_stats(stats: Stats) -> list[Any]:
     return [None if stat is None else stat.to_dict() for stat in stats]
+
+
+def _total_bytes(stats: Stats) -> int:
+    return sum(stat.size for stat in stats if stat is not None)
 
 
 def _main_stat(stats: Stats) -> Stat:
