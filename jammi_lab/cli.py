@@ -12,6 +12,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from decimal import Decimal
 from functools import partial, wraps
 from typing import Any, TypeVar
 
@@ -128,10 +129,23 @@ def _to_json(value: Any) -> str:
 
 
 def _to_json_value(value: Any) -> Any:
-    """Convert a value that JSON cannot encode: by `to_dict`, bytes as hex, others as text."""
+    """Convert a value that JSON cannot encode: by `to_dict`, a Decimal as a number, bytes as hex,
+    others as text."""
     if hasattr(value, "to_dict"):
         return value.to_dict()
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
     return value.hex() if isinstance(value, bytes | bytearray | memoryview) else str(value)
+
+
+def _json_column(column: Any) -> list[Any]:
+    """The values of an Arrow column, as Python objects that `_to_json_value` can encode."""
+    from jammi_lab.core.display_values import to_display
+
+    values = to_display(column)
+    if str(column.type) == "float":  # displayed as text, with the digits that distinguish it
+        return [None if value is None else float(value) for value in values]
+    return values
 
 
 def _replace_non_finite(value: Any) -> Any:
@@ -472,8 +486,6 @@ def sql(
     ) as ws:
         result = ws.sql(text)
         if as_json:
-            from jammi_lab.core.display_values import to_display
-
             rows = result.arrow() if limit is None else result.preview(limit)
             names = rows.column_names
             if len(set(names)) < len(names):
@@ -482,7 +494,7 @@ def sql(
                 None,
                 [
                     dict(zip(names, row, strict=True))
-                    for row in zip(*map(to_display, rows.columns), strict=True)
+                    for row in zip(*map(_json_column, rows.columns), strict=True)
                 ],
                 as_json=True,
             )

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from jammi_lab.core.errors import SchemaMismatch
+from jammi_lab.core.python_values import to_pandas
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,10 +48,11 @@ class ArrowExportMixin:
         assert isinstance(frame, pl.DataFrame)
         return frame
 
-    def pandas(self) -> "pd.DataFrame":
-        """All rows as a pandas frame."""
-        frame: pd.DataFrame = self.arrow().to_pandas()
-        return frame
+    def pandas(self, *, exact: bool = False) -> "pd.DataFrame":
+        """All rows as a pandas frame of numpy types: integers int64 (float64 with NULLs), DECIMAL
+        float64, DATE and TIMESTAMP datetime64, INTERVAL timedelta64. `exact`: nullable integers,
+        Decimal and date objects. ExtensionMissing without pandas."""
+        return to_pandas(self.arrow(), exact=exact)
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         return self.arrow().__arrow_c_stream__(requested_schema)

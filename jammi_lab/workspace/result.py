@@ -12,6 +12,7 @@ from jammi_lab.core.dataframes import ArrowExportMixin
 from jammi_lab.core.display_values import to_display
 from jammi_lab.core.errors import InvalidArgument, SourceUnavailable
 from jammi_lab.core.html import Rendered, count_noun, dim_text, plain_text, vstack
+from jammi_lab.core.python_values import to_rows
 from jammi_lab.core.surfaces import load_surface
 from jammi_lab.core.verdicts import Verdict
 from jammi_lab.engine.prepared_statement import PreparedStatement
@@ -142,14 +143,10 @@ class Result(BadgeMixin, ArrowExportMixin):
         return table
 
     def fetchall(self) -> list[tuple[Any, ...]]:
-        """All rows as Python tuples. InvalidArgument for dates and times that Python cannot
-        represent."""
+        """All rows as Python tuples; `sum` of integers is an int. InvalidArgument for dates and
+        times that Python cannot represent."""
         try:
-            return [
-                row
-                for batch in self.arrow().to_batches()
-                for row in zip(*(c.to_pylist() for c in batch.columns), strict=True)
-            ]
+            return list(to_rows(self.arrow()))
         except OverflowError:
             raise InvalidArgument(
                 "A date in these rows is outside the years 1 to 9999, which Python cannot "
