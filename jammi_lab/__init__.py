@@ -251,7 +251,11 @@ def __getattr__(name: str) -> Any:
                 module = importlib.import_module(f"jammi_lab.{home}")
             if name in vars(module):
                 return vars(module)[name]
-    raise AttributeError(f"module 'jammi_lab' has no attribute {name!r}")
+    if name.startswith("_"):  # asked for by machines
+        raise AttributeError(f"module 'jammi_lab' has no attribute {name!r}")
+    from jammi_lab.core.guesses import missing_attribute_message
+
+    raise AttributeError(missing_attribute_message("module 'jammi_lab'", name, __all__))
 
 
 def __dir__() -> list[str]:

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 import click
 
+from jammi_lab.core.command_hints import cell_commands
 from jammi_lab.core.errors import JammiError
 
 FAILED_EXIT_CODE, REFUSED_EXIT_CODE = 1, 3
@@ -28,7 +29,7 @@ _SHELL_SYNTAX = (
     (re.compile(r"%jammi why (.+?)( shows|$)", re.MULTILINE), "jammi-lab why {path} {0}{1}"),
     (re.compile(r"%%jammi -m NAME makes"), "ws.materialize(…) in Python makes"),
     (re.compile(r"%jammi add NAME LOCATION registers"), "ws.sources.add(…) in Python registers"),
-    (re.compile(r", or %%jammi -m NAME in a cell"), " in Python"),
+    (re.compile(r"(ws\.materialize\('name', 'SELECT …'\))"), "{0} in Python"),
     (
         re.compile(r"ws\.(recompute|verify)\((?:'([\w.-]+)'|('[^']*'))\)"),
         "jammi-lab {0} {path} {1}{2}",
@@ -73,7 +74,7 @@ def _workspace_options(function: F) -> F:
 
     @wraps(function)
     def run_and_report(*args: Any, **kwargs: Any) -> None:
-        with _report_errors(str(kwargs["path"])):
+        with _report_errors(str(kwargs["path"])), cell_commands():
             function(*args, **kwargs)
 
     return run_and_report  # type: ignore[return-value]  # click's decorators keep the signature

@@ -26,7 +26,9 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from jammi_lab.core.guesses import answer_guess
 
 MAX_HTML_CHARS, MAX_TEXT_CHARS, MAX_TITLE_CHARS = 80, 48, 2_000
 """Characters of a value shown in a cell of either form, and of the full value in the tooltip of a
@@ -69,9 +71,13 @@ class Rendered:
 
 
 class ReprMixin:
-    """Mixin that derives the text `repr` and the notebook form from `_rendered()`."""
+    """Mixin that derives the text `repr` and the notebook form from `_rendered()`, and answers
+    attributes that do not exist."""
 
     __slots__ = ()
+
+    if not TYPE_CHECKING:  # else a type checker would accept every attribute
+        __getattr__ = answer_guess
 
     def _rendered(self) -> Rendered:
         raise TypeError(f"{type(self).__name__} has no form")

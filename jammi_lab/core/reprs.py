@@ -14,12 +14,12 @@ The lineage graph is drawn in `jammi_lab.freshness.lineage_svg`. Without ids, ti
 states have equal representations.
 """
 
-import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from jammi_lab.core import html
+from jammi_lab.core.command_hints import command, command_line, either
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.html import (
     Rendered,
@@ -74,9 +74,8 @@ class BoardRow(Protocol):
     def checks(self) -> str | None: ...
 
 
-def command_line(*words: str) -> str:
-    """A command line, with its words quoted where necessary."""
-    return " ".join(w if w.startswith(("%", "<")) else shlex.quote(w) for w in words)
+def _materialize_command() -> str:
+    return either("%%jammi -m NAME", "ws.materialize(name, sql)")
 
 
 def listing_table(
@@ -169,7 +168,7 @@ def result_tables(rows: Iterable[tuple[str, int, str, str, int | None, int | Non
     """Versions, one line each: name, version, kind, status, rows, bytes."""
     lines = [(n, v, k, s, _row_count(r), format_bytes(b)) for n, v, k, s, r, b in rows]
     if not lines:
-        return plain_text("No result tables yet: %%jammi -m NAME makes one.")
+        return plain_text(f"No result tables yet: {_materialize_command()} makes one.")
     return listing_table(
         ["name", "version", "kind", "status", "rows", "size"],
         lines,
@@ -234,7 +233,8 @@ def sources(rows: Iterable[tuple[str, str, str, str, str, str]]) -> Rendered:
     anchor, last observed state with its method."""
     lines = list(rows)
     if not lines:
-        return plain_text("No sources yet: %jammi add NAME LOCATION registers one.")
+        add = either("%jammi add NAME LOCATION", "ws.sources.add(name, location)")
+        return plain_text(f"No sources yet: {add} registers one.")
     heads = ["name", "kind", "location", "tables", "anchor", "last seen"]
     visible = [
         i
@@ -290,10 +290,11 @@ def source_tables(name: str, tables: Sequence[str]) -> Rendered:
         if len(tables) > len(listed_tables)
         else ""
     )
-    note = (
-        f"{count_noun(len(tables), 'table')}{hidden_note}; %jammi "
-        f"{command_line('schema', f'{name}.{tables[0]}')} shows the columns of one"
+    columns = either(
+        f"%jammi {command_line('schema', f'{name}.{tables[0]}')}",
+        f"ws.sources[{name!r}].columns({tables[0]!r})",
     )
+    note = f"{count_noun(len(tables), 'table')}{hidden_note}; {columns} shows the columns of one"
     return listing_table(
         ["table"], [[table] for table in listed_tables], aligned="l", caption=name, note=note
     )
@@ -308,7 +309,7 @@ def status(rows: Sequence[BoardRow], note: str = "") -> Rendered:
     """The status board: one line per recipe with verdict and reason, and the next command unless
     all are fresh."""
     if not rows:
-        return plain_text("No recipes yet: %%jammi -m NAME makes one.")
+        return plain_text(f"No recipes yet: {_materialize_command()} makes one.")
     lines = [
         [
             row.name,
@@ -335,9 +336,9 @@ def status(rows: Sequence[BoardRow], note: str = "") -> Rendered:
         if not any(grounds_of(row.verdict) for row in rows):
             lines, heads = [line[:-1] for line in lines], heads[:-1]
     elif not note and any(_is_repairable(r.verdict) for r in not_fresh):
-        note = "Run %jammi plan to preview, %jammi recompute to update"
+        note = f"Run {command('plan')} to preview, {command('recompute')} to update"
     elif not note:
-        note = f"%jammi {command_line('why', not_fresh[0].name)} shows details"
+        note = f"{command('why', not_fresh[0].name)} shows details"
     caption = f"{count_noun(len(rows), 'recipe')}: {tally(verdict_label(r.verdict) for r in rows)}"
     return listing_table(heads, lines, aligned=aligned[: len(heads)], caption=caption, note=note)
 
@@ -377,27 +378,24 @@ def badge(verdicts: Mapping[str, Verdict]) -> Rendered | None:
     if not not_fresh:
         return vstack(*grounds) if grounds else None
     repairable = [n for n, v in not_fresh if _is_repairable(v)]
-    command = inline_code(
-        "%jammi "
-        + (
-            command_line("recompute", *repairable[:_MAX_BADGE_TABLES])
-            if repairable
-            else command_line("why", not_fresh[0][0])
-        )
+    next_command = inline_code(
+        command("recompute", *repairable[:_MAX_BADGE_TABLES])
+        if repairable
+        else command("why", not_fresh[0][0])
     )
     if len(not_fresh) == 1:
-        line = _badge_line(*not_fresh[0], plain_text(" — ") + command)
+        line = _badge_line(*not_fresh[0], plain_text(" — ") + next_command)
         return vstack(line, *grounds) if grounds else line
     hidden_count = len(not_fresh) - _MAX_BADGE_TABLES
     return vstack(
         *(_badge_line(n, v) for n, v in not_fresh[:_MAX_BADGE_TABLES]),
         dim_text(f"and {hidden_count:,} more that are not fresh") if hidden_count > 0 else None,
-        command,
+        next_command,
         *grounds,
     )
 
 
-def _badge_line(name: str, value: Verdict, command: Rendered | None = None) -> Rendered:
+def _badge_line(name: str, value: Verdict, next_command: Rendered | None = None) -> Rendered:
     """One table that is not fresh: a line with its first reason that expands to all of them."""
     reasons = [r.removeprefix(f"{verdict_label(value)}: ") for r in reasons_of(value)]
     line = plain_text(f"{name} is ") + verdict_icon(verdict_label(value))
@@ -405,13 +403,13 @@ def _badge_line(name: str, value: Verdict, command: Rendered | None = None) -> R
         line = line + plain_text(": ") + cell(reasons[0], html_cut=200, text_cut=120)
     if len(reasons) > 1:
         line = line + plain_text(f", and {len(reasons) - 1:,} more")
-    line = line if command is None else line + command
+    line = line if next_command is None else line + next_command
     return (
         details(
             line,
             vstack(
                 bullet_list(reasons),
-                inline_code(f"%jammi {command_line('why', name)}") + dim_text(" shows details"),
+                inline_code(command("why", name)) + dim_text(" shows details"),
             ),
         )
         if reasons
@@ -430,7 +428,7 @@ def unchecked_badge(names: Sequence[str], reason: str = "") -> Rendered:
         plain_text(f"{name_list} {'is' if len(names) == 1 else 'are'} ")
         + icon
         + plain_text(" — ")
-        + inline_code(f"%jammi {command_line('why', names[0])}")
+        + inline_code(command("why", names[0]))
     )
 
 
@@ -483,7 +481,7 @@ def plan(
         else ""
     )
     runs = (
-        f"{bounds}Dry run; use .apply() or %jammi recompute to execute."
+        f"{bounds}Dry run; use {either('.apply() or %jammi recompute', '.apply()')} to execute."
         if certain or possible or reused
         else "None of these steps can be run here."
     )

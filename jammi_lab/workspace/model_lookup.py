@@ -245,21 +245,23 @@ def built_in_record(name: str, version: int | None = None) -> ModelRecord | None
 
 
 def to_named_encoder(
-    encoder_object: Any, name: str, version: int | None, dimensions: int | None
+    encoder_object: Any,
+    name: str,
+    version: int | None,
+    dimensions: int | None,
+    weights: str | None,
 ) -> Encoder:
-    """Convert an object to an encoder of that name. Its own version and width take precedence over
-    the arguments.
+    """Convert an object to an encoder of that name. `weights` identifies its weights; without it
+    they are read, or the object's own version or the number of the model stands for them.
 
     InvalidArgument when it is no encoder or has another width; SchemaMismatch when it fails on its
     first text.
     """
-    has_version = isinstance(getattr(encoder_object, "version", None), str) or callable(
-        getattr(encoder_object, "encode", None)
-    )
+    shows_weights = hasattr(encoder_object, "version") or hasattr(encoder_object, "state_dict")
     encoder = to_encoder(
         encoder_object,
         name=None if getattr(encoder_object, "name", None) == name else name,
-        version=None if has_version or version is None else str(version),
+        version=weights or (None if shows_weights or version is None else str(version)),
         dimensions=None if hasattr(encoder_object, "dimensions") else dimensions,
     )
     if dimensions is not None and encoder.dimensions != dimensions:

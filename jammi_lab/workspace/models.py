@@ -173,6 +173,7 @@ class Models(ReprMixin):
         path_or_encoder: Any = None,
         *,
         version: int | None = None,
+        weights: str | None = None,
         dimensions: int | None = None,
         type: str = "embedding",
         backend: str | None = None,
@@ -180,12 +181,15 @@ class Models(ReprMixin):
         base: str | None = None,
         config: Mapping[str, Any] | None = None,
     ) -> Model:
-        """Register an encoder object, which lives with this kernel, a folder or file of model
-        files, which stay where they are, or a name alone.
+        """Register an encoder, which lives with this kernel (an object with `encode`, a function of
+        a list of texts, a sentence-transformers model), a folder or file of model files, which stay
+        where they are, or a name alone.
 
-        Without `version` it is the version with the same digest, else the next one. Registering a
-        version again replaces its type, backend, task, base and config; it keeps its status, its
-        creation time, and its files unless other ones are passed.
+        `weights`: any text that changes whenever the vectors do, for an encoder whose weights
+        cannot be read, such as a function or the client of an API. Without `version` it is the
+        version with the same digest, else the next one. Registering a version again replaces its
+        type, backend, task, base and config; it keeps its status, its creation time, and its files
+        unless other ones are passed.
         Raises NameInvalid, InvalidArgument, SourceUnavailable; then nothing is registered.
         """
         if self._catalog.read_only:
@@ -193,7 +197,7 @@ class Models(ReprMixin):
         _check_model_name(name)
         for what, number in (("version", version), ("number of dimensions", dimensions)):
             _check_number(what, number)
-        _check_texts(type=type, backend=backend, task=task, base=base)
+        _check_texts(type=type, backend=backend, task=task, base=base, weights=weights)
         if path_or_encoder is None:
             encoder, draft = None, ModelRecord(name=name, backend="external")
         elif isinstance(path_or_encoder, str | os.PathLike):
@@ -204,7 +208,7 @@ class Models(ReprMixin):
                 name=name, backend="files", digest=digest, artifact=artifact, artifact_digest=digest
             )
         else:
-            encoder = to_named_encoder(path_or_encoder, name, version, dimensions)
+            encoder = to_named_encoder(path_or_encoder, name, version, dimensions, weights)
             draft = ModelRecord(
                 name=name,
                 backend="python",
@@ -398,7 +402,12 @@ def _check_number(field: str, number: int | None) -> None:
     if number is not None and (
         not isinstance(number, int) or isinstance(number, bool) or not 1 <= number < 2**63
     ):
-        raise InvalidArgument(f"The {field} of a model must be a positive integer, got {number!r}.")
+        raise InvalidArgument(
+            f"The {field} of a model must be a positive integer, got {number!r}.",
+            hint=f"A text that identifies its weights is weights={number!r}."
+            if field == "version" and isinstance(number, str)
+            else "",
+        )
 
 
 def _check_texts(**texts: str | None) -> None:

@@ -1,6 +1,7 @@
 """A summary of the open workspace and its contents: the display of `ws` and of `%jammi`."""
 
 from jammi_lab.core import reprs
+from jammi_lab.core.command_hints import either
 from jammi_lab.core.html import Rendered, count_noun, definition_list, vstack
 from jammi_lab.core.records import RecoveryReport
 from jammi_lab.core.verdicts import verdict_label
@@ -40,8 +41,7 @@ def summarize(
         ("catalog", catalog_url),
     ]
     is_empty = not (names or len(status) or len(mutable) or len(topics))
-    note = (
-        "The workspace is empty: %jammi add NAME LOCATION registers a source." if is_empty else ""
-    )
+    add = either("%jammi add NAME LOCATION", "ws.sources.add(name, location)")
+    note = f"The workspace is empty: {add} registers a source." if is_empty else ""
     recovery_summary = reprs.recovery(recovery) if recovery else None
     return vstack(definition_list(f"Workspace {path}", facts, note=note), recovery_summary)

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from jammi_lab.core.definitions import merge_params
-from jammi_lab.core.errors import JammiError
+from jammi_lab.core.errors import InvalidArgument, JammiError
+from jammi_lab.core.guesses import answer_guess
 from jammi_lab.core.html import Rendered, plain_text
 from jammi_lab.core.records import Edge, OnProgress, ProgressOption, RecoveryReport
 from jammi_lab.core.settings import Settings
@@ -62,7 +63,12 @@ _open: "weakref.WeakSet[Workspace]" = weakref.WeakSet()
 class Workspace:
     """What `jl.open` returns; also a context manager. Closing twice is fine."""
 
+    if not TYPE_CHECKING:  # else a type checker would accept every attribute
+        __getattr__ = answer_guess
+
     def __init__(self, services: Services) -> None:
+        if not isinstance(services, Services):
+            raise InvalidArgument("A workspace is not constructed.", hint="Use jl.open(path).")
         self._services = services
         # A forked child must not release the resources of its parent.
         self._closed, self._pid = False, os.getpid()

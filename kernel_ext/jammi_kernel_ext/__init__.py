@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from jammi_kernel_ext.notebook import Notebook
+from jammi_lab.core.command_hints import use_cells
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -203,8 +204,10 @@ def load_ipython_extension(shell: "InteractiveShell") -> None:
     }
 
     remove_hooks = lazy_magics.install_hooks(shell)
+    use_cells(True)
 
     def restore() -> None:
+        use_cells(False)
         remove_hooks()
         unregister_settings()
         for (kind, name), magic in previous_magics.items():

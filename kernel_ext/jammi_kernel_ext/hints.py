@@ -72,7 +72,6 @@ def _option_flags(match: re.Match[str]) -> str:
 
 _REPLACEMENTS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"ws\.close\(\), %jammi close", "%jammi close"),
-    (rf"ws\.materialize\({_QUOTED}, 'SELECT …'\), or %%jammi -m NAME in a cell", "%%jammi -m NAME"),
     (r"ws\.materialize\((?:'name', 'SELECT …'|name, sql)\)", "%%jammi -m NAME"),
     (rf"ws\.sources\.add{_CALL}", _add_command),
     (r"ws\.sources\.remove\((?:'name'|name)\)", "%jammi remove NAME"),
@@ -90,6 +89,7 @@ _REPLACEMENTS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"ws\.fsck\(\)", "%jammi fsck"),
     (r"ws\.tables\(\)", "%jammi tables"),
     (r"ws\.settings shows", "%jammi config shows"),
+    (r"ws\.settings\.set\(key, value\)", "%jammi config KEY VALUE"),
     (r"ws\.recipes\(\)", "%jammi status"),
     (r"ws\.models\b(?![.(])", "%jammi models"),
     (r"ws\.embed\b(?!\()", "%jammi embed"),

@@ -141,7 +141,7 @@ def test_the_board_counts_the_verdicts_gives_the_reasons_and_says_what_to_type()
     assert lines[4].endswith("papers changed, 10 → 12 rows (content)") and lines[5].endswith(
         "by way of b"
     )
-    assert "%jammi recompute" in lines[-1]
+    assert "ws.recompute()" in lines[-1]
 
 
 def test_a_board_of_fresh_tables_gives_no_advice():
@@ -152,14 +152,14 @@ def test_the_badge_has_for_each_table_a_line_with_its_verdict_and_first_reason_a
     form = forms.badge({"a": Fresh(), "top venues": stale()})
     assert (
         form.text
-        == "top venues is stale: papers changed, 10 → 12 rows (content) — %jammi recompute 'top venues'"
+        == "top venues is stale: papers changed, 10 → 12 rows (content) — ws.recompute('top venues')"
     )
-    assert form.html.count("<details>") == 1 and "%jammi why &#x27;top venues&#x27;" in form.html
+    assert form.html.count("<details>") == 1 and "ws.why(&#x27;top venues&#x27;)" in form.html
     form = forms.badge({"a": Fresh(), "top venues": stale(), "b": PossiblyStale([])})
     assert form.text.split("\n") == [
         "top venues is stale: papers changed, 10 → 12 rows (content)",
         "b is possibly stale",
-        "%jammi recompute 'top venues' b",
+        "ws.recompute(['top venues', 'b'])",
     ]
 
 
@@ -168,20 +168,23 @@ def test_the_badge_counts_further_reasons_and_folds_them_and_counts_further_tabl
     form = forms.badge({"a": Stale(reasons)})
     assert (
         form.text
-        == "a is stale: papers changed, 10 → 12 rows (content), and 1 more — %jammi recompute a"
+        == "a is stale: papers changed, 10 → 12 rows (content), and 1 more — ws.recompute('a')"
         and form.html.count("<li>") == 2
     )
     lines = forms.badge({f"t{n}": stale() for n in range(1000)}).text.split("\n")
-    assert lines[5:] == ["and 995 more that are not fresh", "%jammi recompute t0 t1 t2 t3 t4"]
+    assert lines[5:] == [
+        "and 995 more that are not fresh",
+        "ws.recompute(['t0', 't1', 't2', 't3', 't4'])",
+    ]
 
 
 def test_what_is_not_known_is_said_with_the_reason_and_what_to_type():
     assert (
         forms.unchecked_badge(["top venues"]).text
-        == "top venues is not checked yet — %jammi why 'top venues'"
+        == "top venues is not checked yet — ws.why('top venues')"
     )
     assert forms.unchecked_badge([f"t{n}" for n in range(7)], "the disk is full").text == (
-        "t0, t1, t2, t3, t4 and 2 more are not checked: the disk is full — %jammi why t0"
+        "t0, t1, t2, t3, t4 and 2 more are not checked: the disk is full — ws.why('t0')"
     )
 
 
@@ -193,7 +196,7 @@ def test_the_badge_of_what_cannot_be_decided_asks_why():
     doubt = Undecidable([unpinned_anchor(PAPERS, "2024", "the server is down")])
     assert (
         forms.badge({"a": doubt}).text
-        == "a is undecidable: papers: the server is down — %jammi why a"
+        == "a is undecidable: papers: the server is down — ws.why('a')"
     )
 
 

@@ -147,7 +147,7 @@ def test_a_table_function_with_a_slip_in_its_name_is_told_with_the_near_one(engi
 
 def test_a_create_table_says_how_tables_are_made(engine: Engine) -> None:
     assert "ws.materialize" in raised(engine, "CREATE TABLE x AS SELECT 1").hint
-    assert "%%jammi -m" in raised(engine, "CREATE TABLE x AS SELECT 1").hint
+    assert "ws.materialize(" in raised(engine, "CREATE TABLE x AS SELECT 1").hint
 
 
 def test_a_path_says_how_files_are_added(engine: Engine) -> None:

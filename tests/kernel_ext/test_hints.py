@@ -28,7 +28,7 @@ from tests.kernel_ext.conftest import ROOT, Kernel
             "Add it as a source: %jammi add NAME 'a b.csv'.",
         ),
         (
-            "Create a table with ws.materialize('name', 'SELECT …'), or %%jammi -m NAME in a cell.",
+            "Create a table with ws.materialize('name', 'SELECT …').",
             "Create a table with %%jammi -m NAME.",
         ),
         (

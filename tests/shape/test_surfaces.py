@@ -5,6 +5,7 @@ import importlib.metadata
 import tomllib
 from pathlib import Path
 
+import fsspec  # noqa: F401  reads the entry points when it is imported, which must be before a test replaces them
 import pytest
 
 from jammi_lab.core import surfaces

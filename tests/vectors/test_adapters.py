@@ -94,7 +94,7 @@ def test_a_given_name_and_version_win_and_the_rest_of_the_identity_stays():
 
 @pytest.mark.parametrize("given", [{}, {"name": "f"}, {"version": "1"}])
 def test_a_function_must_bring_name_and_version(given):
-    with pytest.raises(InvalidArgument, match="needs a"):
+    with pytest.raises(InvalidArgument, match="has no"):
         to_encoder(by_length, **given)
 
 
@@ -195,6 +195,6 @@ def test_weights_that_were_not_written_to_are_not_digested_again():
 def test_a_model_without_weights_needs_a_version():
     model = SentenceModel()
     model.state_dict = None
-    with pytest.raises(InvalidArgument, match="needs a version"):
+    with pytest.raises(InvalidArgument, match="has no weights"):
         to_encoder(model)
     assert to_encoder(model, name="m", version="1").version == "1"

@@ -41,10 +41,10 @@ def badge_threads():
 def test_who_has_no_patience_is_told_later_and_once(gate):
     badges, said = looked_on(behind(gate, Damaged(None))), []
     notice = badges.request(["t"])
-    assert notice.form().text == "t is not checked yet — %jammi why t"
+    assert notice.form().text == "t is not checked yet — ws.why('t')"
     notice.add_done_callback(lambda: said.append(notice.form().text))
     gate.set()
-    assert until(lambda: said) and said == ["t is damaged: its bytes are gone — %jammi recompute t"]
+    assert until(lambda: said) and said == ["t is damaged: its bytes are gone — ws.recompute('t')"]
     notice.add_done_callback(lambda: said.append("again"))
     assert said[1:] == ["again"]
     badges.close()
@@ -97,7 +97,7 @@ def test_what_could_not_be_found_out_says_why_in_place_of_a_verdict(error, said,
 
     badges = BadgeService(ask)
     badges.timeout = lambda: patience
-    assert badges.request(["a", "b"]).form().text == f"a, b are not checked: {said} — %jammi why a"
+    assert badges.request(["a", "b"]).form().text == f"a, b are not checked: {said} — ws.why('a')"
     badges.close()
 
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import pickle
+import re
 import sys
 import threading
 import types
@@ -617,3 +618,52 @@ def test_a_model_is_kept_while_a_table_is_being_made_with_it(ws):
     ws.models.register("mine", encoder)
     ws.embed("v", "SELECT 1 AS id, 'a' AS t", key="id", text="t", model="mine")
     assert encoder.reject is not None
+
+
+class Client:
+    """The client of an embedding API: an object with `encode` and nothing else."""
+
+    def __init__(self, post):
+        self._post = post
+
+    def encode(self, texts):
+        return self._post({"input": texts})["vectors"]
+
+
+def answer(body):
+    return {"vectors": [[len(text), 1.0, text.count("a")] for text in body["input"]]}
+
+
+@pytest.mark.parametrize(
+    "encoder",
+    [Client(answer), lambda texts: answer({"input": texts})["vectors"], Letters()],
+    ids=["the client of an API", "a function", "an object of the protocol"],
+)
+def test_one_line_registers_every_encoder_and_other_weights_make_tables_stale(
+    ws, tmp_path, encoder
+):
+    (tmp_path / "p.csv").write_text("id,text\n1,aa\n2,b\n")
+    ws.sources.add("p", str(tmp_path / "p.csv"))
+    assert ws.models.register("own", encoder, weights="spring").version == 1
+    ws.embed("vectors", "p", key="id", text="text", model="own")
+    assert ws.search("vectors", "aa", k=1).fetchall()[0][0] == 1
+    assert ws.models.register("own", encoder, weights="spring").version == 1
+    assert ws.staleness("vectors") == jl.Fresh()
+    assert ws.models.register("own", encoder, weights="summer").version == 2
+    assert isinstance(ws.staleness("vectors"), jl.Stale)
+
+
+def test_what_is_missing_is_said_by_the_line_that_helps(ws, tmp_path):
+    (tmp_path / "p.csv").write_text("id,text\n1,aa\n")
+    ws.sources.add("p", str(tmp_path / "p.csv"))
+    line = re.escape("ws.models.register('own', encoder, weights=\"1\")")
+    for encoder in (Client(answer), len):
+        with pytest.raises(jl.InvalidArgument, match=line):
+            ws.models.register("own", encoder)
+    with pytest.raises(jl.InvalidArgument, match=r"ws\.models\.register.*weights"):
+        ws.embed("vectors", "p", key="id", text="text", model=Client(answer))
+    assert ws.models.register("own", Client(answer), version=1).version == 1
+    with pytest.raises(jl.InvalidArgument, match="weights='1'"):
+        ws.models.register("own", Client(answer), version="1")
+    with pytest.raises(jl.InvalidArgument, match="weights"):
+        ws.models.register("own", Client(answer), weights="")

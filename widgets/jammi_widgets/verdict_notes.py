@@ -3,6 +3,7 @@ version."""
 
 from typing import TYPE_CHECKING
 
+from jammi_lab.core.command_hints import command
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.html import Rendered, escape_invisible, plain_text, verdict_icon, vstack
 from jammi_lab.core.verdicts import Fresh, reasons_of, verdict_label
@@ -26,12 +27,9 @@ def verdict_with_notes(ws: "Workspace", name: str, version: int | None) -> tuple
         ]
     if isinstance(verdict, Fresh):
         return verdict_label(verdict), []
-    return verdict_label(verdict), [
-        (
-            f"{escape_invisible(name)} is {verdict_label(verdict)}: "
-            f"{'; '.join(map(escape_invisible, reasons_of(verdict))) or 'see %jammi why'}"
-        )
-    ]
+    reasons = "; ".join(map(escape_invisible, reasons_of(verdict)))
+    label = verdict_label(verdict)
+    return label, [f"{escape_invisible(name)} is {label}: {reasons or command('why', name)}"]
 
 
 def render_notes(ws: "Workspace", name: str, version: int | None) -> Rendered | None:

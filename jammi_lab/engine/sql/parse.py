@@ -72,15 +72,14 @@ def _name_span(text: str, position: int) -> tuple[int, int] | None:
 
 _DEFAULT_HINT = "Only SELECT is supported here; tables are created through the API."
 _HINTS = {
-    "CREATE": "Create a table with ws.materialize('name', 'SELECT …'), or %%jammi -m NAME in a "
-    "cell.",
+    "CREATE": "Create a table with ws.materialize('name', 'SELECT …').",
     "INSERT": "Result tables are immutable: create a new version with ws.materialize('name', "
     "'SELECT …').",
     "MERGE": "Use INSERT … ON CONFLICT (key) DO UPDATE SET …, or an UPDATE and a DELETE, on a "
     "table of ws.mutable.",
     "ATTACH": "Add files and databases with ws.sources.add('name', 'location').",
     "COPY": "Write a table to a file with ws.table('name').export('path').",
-    "SET": "Change settings with %jammi config, or jl.open(…, settings={…}).",
+    "SET": "Change settings with ws.settings.set(key, value), or jl.open(…, settings={…}).",
     "LOAD": "Extensions come with the extras of jammi-lab and are loaded on first use.",
     "DROP": "Remove tables with ws.drop('name') and sources with ws.sources.remove('name').",
     "TRANSACTION": "Each statement is its own transaction; remove BEGIN and COMMIT.",

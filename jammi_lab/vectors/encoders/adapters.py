@@ -32,7 +32,8 @@ def to_encoder(
     if callable(encode) and (width := _declared_width(obj)) is not None:
         return _sentence_transformer(obj, width, name, version)
     if callable(encode) and all(hasattr(obj, n) for n in ("name", "version", "dimensions")):
-        if name is None and version is None and dimensions is None:
+        is_plain = not isinstance(obj.version, int) or isinstance(obj.version, bool)
+        if is_plain and name is None and version is None and dimensions is None:
             return check_encoder(obj)
         declared: EncoderIdentity | None = getattr(obj, "identity", None)
         return _wrap(
@@ -49,6 +50,14 @@ def to_encoder(
         f"A value of type {type(obj).__name__} is not an encoder.",
         hint='Pass "minilm", "hashing", a registered name, an object with name, version, '
         "dimensions and encode(list of texts), or a function.",
+    )
+
+
+def _weights_hint(name: str) -> str:
+    """The line that registers an encoder whose weights cannot be read."""
+    return (
+        f'Call ws.models.register({name!r}, encoder, weights="1") and pass model={name!r}; use '
+        "another text whenever its vectors change."
     )
 
 
@@ -89,11 +98,14 @@ def _wrap(
 ) -> Encoder:
     final_name = name or getattr(obj, "name", None)
     final_version = version or getattr(obj, "version", None)
+    if isinstance(final_version, int) and not isinstance(final_version, bool):
+        final_version = str(final_version)
     if not isinstance(final_name, str) or not isinstance(final_version, str):
-        missing_member = "name" if not isinstance(final_name, str) else "version"
+        has_name = isinstance(final_name, str)
+        missing = "weights that can be read" if has_name else "name"
         raise InvalidArgument(
-            f"A function needs a {missing_member} to be an encoder.",
-            hint='Pass name="…" and version="…", and another version whenever its vectors change.',
+            f"This encoder ({type(obj).__name__}) has no {missing}.",
+            hint=_weights_hint(str(final_name) if has_name else "name"),
         )
     width = dimensions or getattr(obj, "dimensions", None) or _probe_width(encode, final_name)
     fixed_identity = EncoderIdentity(name=final_name, version=final_version, dimensions=width)
@@ -144,9 +156,8 @@ def _sentence_transformer(obj: Any, width: int, name: str | None, version: str |
     first_digest = weights.digest()
     if version is None and first_digest is None:
         raise InvalidArgument(
-            f"The model exposes no weights (a {type(obj).__name__} without state_dict), so it "
-            "needs a version.",
-            hint='Pass version="…", and another one whenever its vectors change.',
+            f"This model ({type(obj).__name__}, no state_dict) has no weights that can be read.",
+            hint=_weights_hint(name or "name"),
         )
     final_name = name or _model_name(obj)
     final_version = version or str(first_digest)[:12]

@@ -1,0 +1,324 @@
+"""Plausible guesses are answered with the verb that exists, and no message names one that does not."""
+
+import ast
+import copy
+import inspect
+import pickle
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+import jammi_lab as jl
+from jammi_kernel_ext.arguments import CELL, STEP, VERBS
+from jammi_kernel_ext.hints import to_cell_syntax
+from jammi_lab.cli import _to_shell_syntax, main
+from jammi_lab.core.guesses import GUESSES, _with_variable
+from jammi_lab.core.settings import DEFAULTS
+from jammi_lab.freshness.lineage import Lineage
+from jammi_lab.freshness.reports import Plan, RunReport, Status
+from jammi_lab.live.mutable_handles import MutableTable, MutableTables
+from jammi_lab.live.topics import Topics
+from jammi_lab.workspace.checks import Check, Checks
+from jammi_lab.workspace.models import Model, Models
+from jammi_lab.workspace.recipes import Recipe, Recipes
+from jammi_lab.workspace.result import ChangeResult, InMemoryResult, Result
+from jammi_lab.workspace.result_table import ResultTable
+from jammi_lab.workspace.sources import Source, Sources
+from jammi_lab.workspace.workspace import Workspace
+
+ROOT = Path(__file__).resolve().parents[2]
+CLASSES = {
+    cls.__name__: cls
+    for cls in (
+        *(
+            Workspace,
+            Result,
+            InMemoryResult,
+            ChangeResult,
+            ResultTable,
+            Status,
+            Plan,
+            RunReport,
+            Lineage,
+        ),
+        *(Source, Sources, MutableTables, MutableTable, Models, Topics, Checks, Recipe),
+    )
+}
+RETURNS = {
+    (Workspace, "sources"): Sources,
+    (Workspace, "models"): Models,
+    (Workspace, "checks"): Checks,
+    (Workspace, "mutable"): MutableTables,
+    (Workspace, "topics"): Topics,
+    (Workspace, "recipes"): Recipes,
+    (Workspace, "table"): ResultTable,
+    (Workspace, "sql"): Result,
+    (Workspace, "plan"): Plan,
+    (ResultTable, "read"): Result,
+    (Result, "arrow"): pa.Table,
+    (Result, "preview"): pa.Table,
+    (ResultTable, "arrow"): pa.Table,
+    (MutableTable, "read"): Result,
+    (MutableTable, "arrow"): pa.Table,
+}
+ITEMS = {
+    Sources: Source,
+    Recipes: Recipe,
+    MutableTables: MutableTable,
+    Checks: Check,
+    Models: Model,
+}
+
+
+def follow(node):
+    """The class that an expression gives, as far as it is known; every attribute on the way must exist, and every call bind."""
+    match node:
+        case ast.Name(id="ws"):
+            return Workspace
+        case ast.Attribute(value=value, attr=name):
+            owner = follow(value)
+            if owner is None:
+                return None
+            assert hasattr(owner, name) or name in getattr(owner, "__annotations__", {}), (
+                f"{owner}.{name}"
+            )
+            return RETURNS.get((owner, name))
+        case ast.Call(func=ast.Attribute(value=value, attr=name), args=args, keywords=keywords):
+            result, owner = follow(node.func), follow(value)
+            if owner is not None and inspect.isfunction(method := getattr(owner, name, None)):
+                inspect.signature(method).bind(owner, *args, **{k.arg: k.value for k in keywords})
+            return result
+        case ast.Subscript(value=value):
+            return ITEMS.get(follow(value))
+    return None
+
+
+ANSWERS = sorted(
+    {(owner, answer) for owner, (_, answers) in GUESSES.items() for answer in answers.values()}
+)
+
+
+@pytest.mark.parametrize("owner", GUESSES)
+def test_every_answer_names_what_exists_and_no_guess_exists(owner):
+    variable, answers = GUESSES[owner]
+    cls = CLASSES.get(owner)
+    for guess, answer in answers.items():
+        assert cls is None or not hasattr(cls, guess), f"{owner}.{guess} exists"
+        for part in re.split(r" or | and |, where ", _with_variable(variable, answer)):
+            expression = part.removeprefix("ws = ")
+            if expression.startswith("."):
+                expression = variable + expression
+            tree = ast.parse(expression, mode="eval").body
+            if expression.startswith("jl."):
+                assert tree.func.attr in jl.__all__, expression
+                continue
+            if cls is not None and expression.startswith(variable) and variable.isidentifier():
+                names = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
+                assert variable in names
+                for node in ast.walk(tree):
+                    if (
+                        isinstance(node, ast.Attribute)
+                        and isinstance(node.value, ast.Name)
+                        and node.value.id == variable
+                    ):
+                        instance = hasattr(cls, node.attr) or re.search(
+                            rf"self\.{node.attr}\b", inspect.getsource(cls)
+                        )
+                        assert instance or node.attr in getattr(cls, "__annotations__", {}), (
+                            f"{owner}.{node.attr}"
+                        )
+            follow(tree)
+
+
+def test_a_guess_is_answered_in_one_sentence(tmp_path):
+    with jl.open(tmp_path / "lab") as ws:
+        table = ws.materialize("t", "SELECT 1 AS a")
+        for held, guess, answer in [
+            (ws, "query", "Use ws.sql('SELECT …')."),
+            (ws, "read", "Use ws.table('name').read()."),
+            (ws, "refresh", "Use ws.recompute('name')."),
+            (ws, "materialise", "Did you mean materialize?"),
+            (ws.sql("SELECT 1 AS a"), "df", "Use result.pandas() or result.polars()."),
+            (ws.sql("SELECT 1 AS a"), "to_pandas", "Use result.pandas()."),
+            (table, "show", "Use table.read().preview()."),
+            (ws.sources, "register", "Use ws.sources.add('name', 'file.csv')."),
+            (jl, "connect", "Use jl.open('lab')."),
+            (jl, "Plann", "Did you mean Plan?"),
+        ]:
+            with pytest.raises(AttributeError) as told:
+                getattr(held, guess)
+            assert str(told.value).endswith(answer)
+            assert not hasattr(held, guess)
+
+
+def test_probing_copying_and_pickling_see_plain_attribute_errors(tmp_path):
+    with jl.open(tmp_path / "lab") as ws:
+        rows = ws.sql("SELECT 1 AS a")
+        rows.arrow()
+        assert not hasattr(rows, "_repr_mimebundle_") and not hasattr(ws, "__array__")
+        assert getattr(rows, "nothing", 7) == 7
+        assert copy.copy(rows).columns == ["a"]
+        assert pickle.loads(pickle.dumps(jl.NameInvalid("x"))).message == "x"
+
+
+def test_a_workspace_is_opened_and_not_constructed(tmp_path):
+    with pytest.raises(jl.InvalidArgument, match=r"jl\.open"):
+        jl.Workspace(str(tmp_path))
+
+
+# -- hints
+
+
+def hints():
+    """The texts of the code that could be advice: string constants with a command in them."""
+    for root in ("jammi_lab", "kernel_ext/jammi_kernel_ext", "widgets/jammi_widgets"):
+        for file in sorted((ROOT / root).rglob("*.py")):
+            tree = ast.parse(file.read_text(encoding="utf-8"))
+            described = {
+                id(node.body[0].value)
+                for node in ast.walk(tree)
+                if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+                and node.body
+                and isinstance(node.body[0], ast.Expr)
+            }
+            for node in ast.walk(tree):
+                if (
+                    isinstance(node, ast.Constant)
+                    and isinstance(node.value, str)
+                    and id(node) not in described
+                ):
+                    yield file.relative_to(ROOT), node.value
+
+
+HINTS = [
+    (str(file), text)
+    for file, text in hints()
+    if re.search(r"\bws\.\w|%jammi \w|jammi-lab \w|jl\.\w", text)
+]
+
+
+def test_there_are_hints_to_look_at():
+    assert len(HINTS) > 100
+
+
+def test_no_hint_names_a_verb_of_python_that_does_not_exist():
+    wrong = []
+    for file, text in HINTS:
+        if file.endswith(("guesses.py", "kernel_ext/hints.py", "cli.py")):
+            continue
+        for chain in re.findall(
+            r"(?<![\w.])ws((?:\.\w+|\[[^\]]*\]|\([^()]*\))+)", re.sub(r"'[^']*'", "''", text)
+        ):
+            owner, names = Workspace, re.findall(r"\.(\w+)|(\[)", chain)
+            for name, item in names:
+                if owner is None:
+                    break
+                if item:
+                    owner = ITEMS.get(owner)
+                    continue
+                if not hasattr(owner, name):
+                    wrong.append((file, f"ws{chain}"))
+                owner = RETURNS.get((owner, name))
+        wrong += [
+            (file, f"jl.{name}")
+            for name in re.findall(r"\bjl\.(\w+)", text)
+            if name not in jl.__all__
+        ]
+    assert not wrong
+
+
+def test_no_hint_names_a_line_a_flag_or_a_command_that_does_not_exist():
+    verbs = {v.name for v in VERBS}
+    flags = {s for v in (*VERBS, CELL, STEP) for f in v.flags for s in f.spellings} | {
+        "--help",
+        "--json",
+    }
+    wrong = []
+    for file, text in HINTS:
+        if file.endswith("kernel_ext/hints.py"):
+            continue
+        wrong += [
+            (file, f"%jammi {word}")
+            for word in re.findall(r"(?<!%)%jammi ([a-z][a-z-]*)", text)
+            if word not in verbs
+        ]
+        wrong += [
+            (file, f"jammi-lab {word}")
+            for word in re.findall(r"(?<!-)\bjammi-lab (\w[\w-]*) ", text)
+            if word not in {*main.commands, "that", "may", "and"}
+        ]
+        wrong += [
+            (file, flag)
+            for line in re.findall(r"%jammi [^.;,]*", text)
+            for flag in re.findall(r"(?<!\S)--[a-z-]+", line)
+            if flag not in flags
+        ]
+        wrong += [
+            (file, key)
+            for key in re.findall(r"%jammi config (\w+\.\w+)", text)
+            if key not in DEFAULTS
+        ]
+    assert not wrong
+
+
+PLAIN = sorted(
+    {
+        text
+        for file, text in HINTS
+        if "ws." in text and not file.endswith(("guesses.py", "hints.py", "cli.py"))
+    }
+)
+
+
+def test_a_cell_is_told_lines_and_python_on_the_notebooks_own_workspace():
+    told = [to_cell_syntax(text) for text in PLAIN]
+    assert not [text for text in told if re.search(r"(?<![\w.)])ws\.\w", text)]
+
+
+def test_a_python_session_is_told_python_and_a_notebook_lines(tmp_path):
+    program = (
+        "import sys, jammi_lab as jl\n"
+        "from IPython.core.interactiveshell import InteractiveShell\n"
+        "ws = jl.open(sys.argv[1])\n"
+        "print(ws.status()); print(ws.sources)\n"
+        "InteractiveShell.instance().run_line_magic('load_ext', 'jammi_lab')\n"
+        "print('----'); print(ws.status()); print(ws.sources); ws.close()\n"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "lab")],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=_environment(tmp_path),
+    )
+    python, cells = told.stdout.split("----")
+    assert (
+        "ws.materialize(name, sql)" in python
+        and "ws.sources.add(name, location)" in python
+        and "%jammi" not in python
+    )
+    assert "%%jammi -m NAME" in cells and "%jammi add NAME LOCATION" in cells and "ws." not in cells
+
+
+def _environment(folder):
+    import os
+
+    return {
+        **os.environ,
+        "IPYTHONDIR": str(folder),
+        "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "kernel_ext", ROOT / "widgets"))),
+    }
+
+
+def test_a_shell_is_told_commands():
+    assert (
+        _to_shell_syntax("ws.recompute('top') computes one.", "lab")
+        == "jammi-lab recompute lab top computes one."
+    )
+    assert "ws." not in _to_shell_syntax(
+        "Run %jammi plan to preview, %jammi recompute to update", "lab"
+    )
