@@ -267,7 +267,8 @@ def check_searchable(record: TableRecord) -> TableRecord:
             f"{record.recipe!r} is a table of kind {record.kind.value} and has no vectors.",
             table=record.recipe,
             column="vector",
-            hint="ws.embed makes a table that has.",
+            hint=f"ws.embed(name, {record.recipe!r}, key=…, text=…) makes a table to search by "
+            "meaning, ws.lexical(…) one to search by words.",
         )
     return record
 

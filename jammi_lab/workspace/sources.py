@@ -26,6 +26,7 @@ from jammi_lab.core.errors import (
     InvalidArgument,
     JammiError,
     SourceExists,
+    SourceNotFound,
     SourceUnavailable,
     TableNotFound,
     WorkspaceReadOnly,
@@ -449,7 +450,12 @@ class Sources(ReprMixin):
         """Unregister a source. Tables made from it stay and report that it is gone. With `tables`,
         the bound tenant's own tables that read it directly are removed, even if other tables read
         them. Returns the physical names that were removed. SourceNotFound; TenantForbidden."""
-        record = self._context.directory.require_record(name)
+        try:
+            record = self._context.directory.require_record(name)
+        except SourceNotFound as error:
+            if self._context.catalog.recipes.get(name) is not None:
+                error.hint = f"{name!r} is a recipe; ws.drop({name!r}) removes it."
+            raise
         removed = self._context.retention.remove_source(record.name, with_tables=tables)
         self._context.directory.release(record)
         if record.kind == "frame":

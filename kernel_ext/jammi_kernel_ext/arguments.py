@@ -56,6 +56,8 @@ class Argument:
     """Whether it takes all remaining words; its value is then a list."""
     allows_dash: bool = False
     """Whether its value may begin with a dash (for example a flag to look up in help)."""
+    convert: Callable[[str], Any] = str
+    """Converts the word to the value. ValueError names what was expected."""
 
     @property
     def description(self) -> str:
@@ -128,6 +130,7 @@ class Verb:
 
 _NAME, _NAMES = Argument("NAME"), Argument("NAME", required=False, repeated=True)
 _OPTIONAL_NAME = Argument("NAME", required=False)
+_COLUMN_VALUES = ("C", "COL")
 
 VERBS: tuple[Verb, ...] = (
     Verb("", "Show the open workspace and its contents."),
@@ -328,6 +331,35 @@ VERBS: tuple[Verb, ...] = (
         "Show the status as it would be if these sources or tables changed (hypothetical).",
         (Argument("NAME", repeated=True),),
     ),
+    Verb("history", "List the versions of a table with the time of each, newest first.", (_NAME,)),
+    Verb(
+        "diff",
+        "Show the rows that differ between two versions of a table: B (the newest) against A (the "
+        "one before it).",
+        (
+            _NAME,
+            Argument("A", required=False, convert=positive_integer),
+            Argument("B", required=False, convert=positive_integer),
+        ),
+    ),
+    Verb(
+        "restore",
+        "Make an old version the newest again.",
+        (_NAME, Argument("V", convert=positive_integer)),
+    ),
+    Verb(
+        "export",
+        "Write a table to a .parquet, .csv or .arrow file.",
+        (_NAME, Argument("PATH")),
+    ),
+    Verb("rename", "Rename a recipe.", (_NAME, Argument("NEW"))),
+    Verb(
+        "drop",
+        "Remove a recipe and all its versions, unless another table reads it.",
+        (_NAME,),
+        (Flag(("--force",), "also if other tables read it"),),
+    ),
+    Verb("edit", "Put the cell that makes a table below this one.", (_NAME,)),
     Verb(
         "expire",
         "Remove old versions of a table, except pinned ones and those that other tables were "
@@ -556,7 +588,7 @@ def _parse_words(verb: Verb, words: Sequence[str]) -> dict[str, Any]:
         if argument.repeated:
             values[argument.name], positional = positional, []
         elif positional:
-            values[argument.name] = positional.pop(0)
+            values[argument.name] = _convert_argument(verb, argument, positional.pop(0))
         if argument.required and not values[argument.name]:
             raise InvalidArgument(
                 f"{' '.join(verb._command())} needs {argument.description}.",
@@ -621,6 +653,8 @@ def _parse_flag(verb: Verb, word: str, remaining: _WordIterator, values: dict[st
         separator and not flag.repeated
     ):
         words.append(next(remaining))
+    if flag.repeated and flag.value_name in _COLUMN_VALUES:  # `--key a,b` as in SQL
+        words = [part for word in words for part in word.split(",") if part or word == ""]
     if not words or "" in words:
         raise InvalidArgument(
             f"{spelling} of {command} needs a value: {'|'.join(flag.choices) or flag.value_name}.",
@@ -628,6 +662,15 @@ def _parse_flag(verb: Verb, word: str, remaining: _WordIterator, values: dict[st
         )
     converted = [_convert_word(flag, spelling, command, g) for g in words]
     values[flag.key] = values[flag.key] + converted if flag.repeated else converted[-1]
+
+
+def _convert_argument(verb: Verb, argument: Argument, word: str) -> Any:
+    try:
+        return argument.convert(word)
+    except ValueError as expected:
+        raise InvalidArgument(
+            f"{argument.name} of {' '.join(verb._command())} takes {expected}, not {word!r}."
+        ) from None
 
 
 def _convert_word(flag: Flag, spelling: str, command: str, word: str) -> Any:

@@ -81,6 +81,8 @@ _REPLACEMENTS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"ws\.mutable\.list\(\)", "%jammi"),
     (rf"ws\.recompute\({_QUOTED}\)", _format_line("%jammi recompute {}")),
     (rf"ws\.verify\({_QUOTED}\)", _format_line("%jammi verify {}")),
+    (rf"ws\.drop\({_QUOTED}\)", _format_line("%jammi drop {}")),
+    (rf"ws\.table\({_QUOTED}\)\.export\('path'\)", _format_line("%jammi export {} PATH")),
     (rf"ws\.table\({_QUOTED}\)(?!\.)", _format_line("jammi.{}")),
     (r"ws\.status\(deep=True\)", "%jammi status --deep"),
     (r"with ws\.tenant\(\"name\"\): … or ws\.bind_tenant\(\"name\"\)", "%jammi tenant NAME"),
@@ -93,6 +95,10 @@ _REPLACEMENTS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"ws\.recipes\(\)", "%jammi status"),
     (r"ws\.models\b(?![.(])", "%jammi models"),
     (r"ws\.embed\b(?!\()", "%jammi embed"),
+    (
+        rf"ws\.embed\(name, {_QUOTED}, key=…, text=…\)",
+        _format_line("%jammi embed NAME {} --key K --text C"),
+    ),
     (r"ws\.search\(…, where=…\)", "%jammi search TABLE TEXT --where SQL"),
     (
         r"Write \$name, and pass name=value\.",
@@ -192,16 +198,10 @@ SQL_KEYWORDS = frozenset(
     "pivot unpivot summarize attach".split()
 )
 """Keywords that begin a SQL statement."""
-# Operations that only Python has. The nearest verb would be misleading (`export` is near `expire`).
+# Operations that only Python has. The nearest verb would be misleading.
 PYTHON_CALLS = {
-    "drop": "drop(name)",
-    "rename": "rename(old, new)",
     "define": "define(name, sql)",
-    "export": "table(name).export(path)",
-    "history": "table(name).history()",
-    "diff": "table(name).diff()",
     "pin": "table(name).pin()",
-    "restore": "table(name).restore()",
     "backup": "backup(path)",
 }
 _CELL_HINT = "To run SQL, start a cell with %%jammi."
@@ -223,6 +223,11 @@ _SYNONYMS = {
     "columns": "schema",
     "desc": "schema",
     "head": "preview",
+    "purge": "drop",
+    "versions": "history",
+    "compare": "diff",
+    "save": "export",
+    "rollback": "restore",
     "use": "open",
     "connect": "open",
     "set": "config",

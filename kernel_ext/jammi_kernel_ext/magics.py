@@ -14,6 +14,7 @@ from jammi_kernel_ext.hints import cell_syntax_hints, name_as_verb_error
 from jammi_kernel_ext.interruptible import interruptible, interruptible_progress
 from jammi_kernel_ext.notebook import DEFAULT_FOLDER, Notebook
 from jammi_kernel_ext.sql_cell import run_cell
+from jammi_kernel_ext.versions import VersionVerbs
 from jammi_lab.core.errors import (
     InvalidArgument,
     SourceUnavailable,
@@ -28,12 +29,11 @@ from jammi_lab.core.verdicts import Fresh
 if TYPE_CHECKING:
     from jammi_lab.freshness.reports import RunReport
     from jammi_lab.live.ephemeral import EphemeralSession
-    from jammi_lab.workspace.workspace import Workspace
 
 Values = dict[str, Any]
 
 
-class Magics:
+class Magics(VersionVerbs):
     """The magics of one notebook."""
 
     def __init__(self, notebook: Notebook) -> None:
@@ -64,10 +64,6 @@ class Magics:
 
         with cell_syntax_hints():
             return run_step(self._notebook, line, cell)
-
-    @property
-    def _ws(self) -> "Workspace":
-        return self._notebook.workspace
 
     def _where(self, _: Values) -> Any:
         return (

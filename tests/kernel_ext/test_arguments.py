@@ -6,6 +6,7 @@ from jammi_kernel_ext.arguments import CELL, VERBS, parse_cell, parse_line
 from jammi_kernel_ext.display import Help
 from jammi_kernel_ext.hints import PYTHON_CALLS
 from jammi_kernel_ext.magics import Magics
+from jammi_kernel_ext.versions import VersionVerbs
 from jammi_lab.core.errors import InvalidArgument
 
 
@@ -138,7 +139,9 @@ def test_what_only_python_has_is_named_with_its_call_and_with_no_other_verb(name
 
 def test_every_verb_has_its_method_and_every_method_its_verb():
     methods = {
-        name for name in vars(Magics) if name.startswith("_") and not name.startswith("__")
+        name
+        for name in vars(Magics) | vars(VersionVerbs)
+        if name.startswith("_") and not name.startswith("__")
     } - {"_ws", "_relation"}
     assert methods == {f"_{(verb.name or 'where').replace('-', '_')}" for verb in VERBS}
 

@@ -36,6 +36,13 @@ LINES = {
     "plan": "plan",
     "recompute": "recompute --dry-run",
     "what-if": "what-if papers",
+    "history": "history venues",
+    "diff": "diff top 1 1",
+    "restore": "restore venues 1",
+    "export": "export venues venues.csv",
+    "rename": "rename top best",
+    "edit": "edit venues",
+    "drop": "drop best",
     "expire": "expire venues --keep 1",
     "check": "check venues",
     "fsck": "fsck",
@@ -123,5 +130,5 @@ def test_tab_offers_every_flag_and_a_misspelt_one_is_answered_with_it(verb):
 @pytest.mark.parametrize("verb", [v.name for v in VERBS if len(v.name) > 3])
 def test_a_misspelt_line_is_answered_with_the_right_one(verb):
     with pytest.raises(InvalidArgument) as refused:
-        parse_line(verb[:-2] + verb[-1] + verb[-2])
+        parse_line(verb[:-3] + verb[-2] + verb[-3] + verb[-1])
     assert verb in refused.value.near

@@ -97,7 +97,7 @@ from tests.kernel_ext.conftest import ROOT, Kernel
         ("ws.table('top') is the newest one.", "jammi.top is the newest one."),
         (
             "Write a table to a file with ws.table('name').export('path').",
-            "Write a table to a file with jammi_lab.get_workspace().table('name').export('path').",
+            "Write a table to a file with %jammi export name PATH.",
         ),
         (
             "Write $name, and pass name=value.",

@@ -1,6 +1,7 @@
 """`%jammi expire`, `check` and `recover`, and what a cell says when opening the workspace settled something."""
 
 import os
+import re
 import sys
 
 import pytest
@@ -107,3 +108,50 @@ def test_where_says_what_opening_settled_once(cell, tmp_path, monkeypatch):
     killed(cell, tmp_path)
     shown = cell("%jammi")
     assert shown.text.count("marked failed") == 1 and shown.text.startswith("Workspace .jammi")
+
+
+def test_the_versions_of_a_table_are_listed_compared_restored_and_exported(three, tmp_path):
+    shown = three("%jammi history venues")
+    assert re.search(r"^ +3 +\d+ .*20\d\d-\d\d-\d\d \d\d:\d\d:\d\d$", shown.text, re.MULTILINE)
+    assert "3 versions" in shown.text
+    assert three("%jammi diff venues").text == "venues, version 2 → 3: no row differs"
+    assert "version 1 → 3" in three("%jammi diff venues 1").text
+    assert "version 1 → 2" in three("%jammi diff venues 1 2").text
+    assert "version 4" in three("%jammi restore venues 1").text
+    assert three("%jammi restore venues x").error[0].startswith(
+        "InvalidArgument: V of %jammi restore takes a positive integer"
+    )
+    assert "venues.csv" in three(f"%jammi export venues {tmp_path}/venues.csv").text
+    assert (tmp_path / "venues.csv").read_text().startswith('"venue"')
+    assert "is now called places" in three("%jammi rename venues places").text
+    assert three("%jammi drop places").text == "Removed the recipe places and its versions."
+    assert three("%jammi history places").ename == "TableNotFound"
+
+
+def test_edit_gives_the_cell_back(papers):
+    papers(
+        "%%jammi -m my_venues --key id,venue\nSELECT id, venue FROM papers WHERE venue IS NOT NULL"
+    )
+    papers("%%jammi_py step --inputs papers --key id\npapers.polars()")
+    papers(
+        "import jammi_kernel_ext\ncells = []\njammi_kernel_ext._notebook.shell.set_next_input = cells.append"
+    )
+    assert "below" in papers("%jammi edit my_venues").text
+    assert papers.value("cells.pop()") == repr(
+        "%%jammi -m my_venues --key id venue\nSELECT id, venue FROM papers WHERE venue IS NOT NULL\n"
+    )
+    papers("%jammi edit step")
+    assert papers.value("cells.pop()") == repr(
+        "%%jammi_py step --inputs papers --key id\npapers.polars()\n"
+    )
+    papers(
+        "jammi_kernel_ext.get_workspace().register('outside', papers_frame := __import__('polars').DataFrame({'a': [1]}), producer='me')"
+    )
+    assert papers("%jammi edit outside").ename == "InvalidArgument"
+
+
+def test_the_line_that_is_meant_is_named(papers):
+    papers("%%jammi -m venues\nSELECT venue FROM papers")
+    assert "%jammi drop venues" in "".join(papers("%jammi remove venues").error)
+    told = "".join(papers("%jammi search venues kyoto").error)
+    assert "%jammi embed NAME venues --key K --text C" in told and "lexical" in told

@@ -1,0 +1,102 @@
+"""The `%jammi` verbs on versions of a table: diff, history, restore, export, rename, drop, edit."""
+
+import shlex
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from jammi_kernel_ext.display import Note
+from jammi_kernel_ext.notebook import Notebook
+from jammi_lab.core import reprs
+from jammi_lab.core.errors import InvalidArgument
+from jammi_lab.core.html import Rendered, ReprMixin, count_noun, format_bytes
+
+if TYPE_CHECKING:
+    from jammi_lab.workspace.workspace import Workspace
+
+Values = dict[str, Any]
+
+
+class VersionHistory(list[Any], ReprMixin):
+    """The versions of a recipe, newest first, with the time at which each was completed."""
+
+    __repr__ = ReprMixin.__repr__
+
+    def __init__(self, name: str, versions: Iterable[Any]) -> None:
+        super().__init__(versions)
+        self.name = name
+
+    def _rendered(self) -> Rendered:
+        rows = [
+            (
+                t.version,
+                t.row_count,
+                format_bytes(t.bytes),
+                ", ".join(filter(None, ["pinned" if t.pinned else "", t.note or ""])),
+                (t.completed_at or "")[:19].replace("T", " "),
+            )
+            for t in self
+        ]
+        return reprs.listing_table(
+            ["version", "rows", "size", "note", "completed (UTC)"],
+            rows,
+            aligned="rrlll",
+            caption=self.name,
+            note=count_noun(len(self), "version"),
+        )
+
+
+class VersionVerbs:
+    """The verbs of `%jammi` that compare, keep and remove versions."""
+
+    _notebook: Notebook
+
+    @property
+    def _ws(self) -> "Workspace":
+        return self._notebook.workspace
+
+    def _history(self, values: Values) -> Any:
+        return VersionHistory(values["NAME"], self._ws.table(values["NAME"]).history())
+
+    def _diff(self, values: Values) -> Any:
+        return self._ws.table(values["NAME"], values["B"]).diff(values["A"])
+
+    def _restore(self, values: Values) -> Any:
+        return self._ws.table(values["NAME"], values["V"]).restore()
+
+    def _export(self, values: Values) -> Any:
+        path = self._ws.table(values["NAME"]).export(values["PATH"])
+        return Note(f"{values['NAME']} is written to {path}.")
+
+    def _rename(self, values: Values) -> Any:
+        self._ws.rename(values["NAME"], values["NEW"])
+        return Note(f"{values['NAME']} is now called {values['NEW']}.")
+
+    def _drop(self, values: Values) -> Any:
+        self._ws.drop(values["NAME"], force=values["force"])
+        return Note(f"Removed the recipe {values['NAME']} and its versions.")
+
+    def _edit(self, values: Values) -> Any:
+        recipe = self._ws.recipes()[values["NAME"]]
+        cell = _cell_of(recipe)
+        if cell is None:
+            raise InvalidArgument(
+                f"{recipe.name} is a recipe of kind {recipe.kind}, which no cell makes.",
+                hint=f"ws.recipes()[{recipe.name!r}] shows its definition.",
+            )
+        if self._notebook.shell is not None:
+            self._notebook.shell.set_next_input(cell)
+        return Note(f"The cell that makes {recipe.name} is below.")
+
+
+def _cell_of(recipe: Any) -> str | None:
+    """The text of the cell that defines a recipe; None for kinds that no cell defines."""
+    name, descriptor = shlex.quote(recipe.name), recipe._record.descriptor
+    key = f" --key {shlex.join(descriptor['key'])}" if descriptor.get("key") else ""
+    if recipe.kind == "sql":
+        return f"%%jammi -m {name}{key}\n{recipe.definition}"
+    if str(descriptor.get("function")).startswith("cell:"):
+        inputs = shlex.join(each["asked"] for each in descriptor["inputs"])
+        return (
+            f"%%jammi_py {name}{' --inputs ' if inputs else ''}{inputs}{key}\n{recipe.definition}"
+        )
+    return None
