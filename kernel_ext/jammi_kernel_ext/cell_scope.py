@@ -1,6 +1,7 @@
 """Name resolution in a cell: the relations that a statement reads, their columns, and the relation
 under the cursor."""
 
+import itertools
 import re
 import time
 from collections.abc import Iterator
@@ -27,6 +28,10 @@ _FROM = re.compile(
     rf"))(?!\s*\()(?:\s+(?:AS\s+)?(?P<alias>{_PART}))?",
     re.IGNORECASE,
 )
+_CAST = re.compile(r"\b(?:TRY_)?CAST\s*\([^()]*\)", re.IGNORECASE)
+_ALIAS = re.compile(rf"\bAS\s+({_PART})", re.IGNORECASE)
+_MAX_RELATIONS = 20
+_DATABASE_KINDS = frozenset("postgresql mysql sqlite duckdb delta iceberg".split())
 _NO_ALIAS = frozenset(
     """
     on using where group order having limit join left right inner full cross natural asof
@@ -67,6 +72,26 @@ def cte_names(statement: str) -> list[str]:
         if re.search(r"\bWITH\b", text, re.IGNORECASE)
         else []
     )
+
+
+def column_aliases(statement: str) -> list[str]:
+    """The names that a statement gives with AS: those of its columns and of inner SELECTs."""
+    text = _IGNORED_TEXT.sub(lambda m: " " * len(m[0]), statement)
+    text = _CAST.sub("", text)
+    return [unquote(name) for name in _ALIAS.findall(text)]
+
+
+def likely_columns(ws: "Workspace", cache: "RelationColumnCache") -> list[str]:
+    """The columns of the result tables and local files of a workspace, for a statement whose FROM
+    is not written yet. Servers and URLs are not asked."""
+    names: dict[str, None] = {}
+    for _, record in itertools.islice(ws._services.catalog.result_tables.current(), _MAX_RELATIONS):
+        names |= dict.fromkeys(column.name for column in record.columns)
+    for source in itertools.islice(ws.sources.list(), _MAX_RELATIONS):
+        if source.kind not in _DATABASE_KINDS and "://" not in source.location:
+            columns = cache.relation_columns(ws, quote_identifier(source.name))
+            names |= dict.fromkeys(name for name, _ in columns)
+    return list(names)
 
 
 def relation_sql(ws: "Workspace", word: str) -> str | None:

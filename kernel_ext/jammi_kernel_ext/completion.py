@@ -12,7 +12,9 @@ from jammi_kernel_ext.arguments import CELL, STEP, VERBS, Argument, Flag, Verb
 from jammi_kernel_ext.cell_scope import (
     RelationColumnCache,
     aliased_relations,
+    column_aliases,
     cte_names,
+    likely_columns,
     name_parts,
     relation_sql,
     relations_by_family,
@@ -342,15 +344,24 @@ class Completion:
             ), fragment
         if ws is None:
             return _filter_by_prefix(self._keyword_candidates(), fragment), fragment
-        columns = [
-            (quoted_name(c), "property")
-            for _, relation in aliased_relations(statement)
-            for c, _ in self._columns.relation_columns(ws, relation)
-        ]
-        aliases = [(quoted_name(alias), "variable") for alias, _ in aliased_relations(statement)]
         return _filter_by_prefix(
-            [*columns, *aliases, *self._keyword_candidates()], fragment
+            [
+                *self._columns_in_scope(ws, statement),
+                *self._relation_candidates(ws),
+                *self._keyword_candidates(),
+            ],
+            fragment,
         ), fragment
+
+    def _columns_in_scope(self, ws: "Workspace", statement: str) -> Iterator[Candidate]:
+        """Columns of what the statement reads, names that it gives with AS, and relation aliases;
+        before FROM is written, columns of what it could read."""
+        relations = list(aliased_relations(statement))
+        columns = [c for _, name in relations for c, _ in self._columns.relation_columns(ws, name)]
+        for column in columns if relations else likely_columns(ws, self._columns):
+            yield quoted_name(column), "property"
+        yield from ((quoted_name(alias), "property") for alias in column_aliases(statement))
+        yield from ((quoted_name(alias), "variable") for alias, _ in relations)
 
     def _variables(self) -> Iterator[tuple[str, Any]]:
         """The notebook's variables without IPython's own."""

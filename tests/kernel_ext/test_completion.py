@@ -150,6 +150,43 @@ def test_what_fits_is_offered(there, typed, offered):
     assert pressed_in(there)(typed) == offered
 
 
+@pytest.mark.parametrize(
+    ("typed", "wanted"),
+    [
+        ("SELECT |", "id"),
+        ("SELECT ti|", "title"),
+        ("select id, pub|", '"Published Year"'),
+        ('SELECT o| FROM jammi."two words"', "one"),
+        ("SELECT id, t| FROM papers p", "title"),
+        ("SELECT title FROM papers WHERE i|", "id"),
+        ("SELECT title FROM papers ORDER BY t|", "title"),
+        ("SELECT title FROM papers ORDER BY |", "title"),
+        ("SELECT title, count(*) FROM papers GROUP BY t|", "title"),
+        ("SELECT title, count(*) FROM papers GROUP BY |", "title"),
+        ("SELECT count(*) AS tally FROM papers GROUP BY title HAVING t|", "tally"),
+        ("SELECT count(*) AS tally FROM papers ORDER BY ta|", "tally"),
+        ("WITH few AS (SELECT id AS number FROM papers) SELECT nu| FROM few", "number"),
+        ("SELECT max(ti| FROM papers", "title"),
+        ("SELECT p.t| FROM papers p", "p.title"),
+        ("SELECT 1 FROM papers p JOIN jammi.recent r ON r.|", "r.id"),
+        ("SELECT 1 FROM papers JOIN jammi.recent USING (t|", "title"),
+        ("SELECT CASE WHEN t| FROM papers", "title"),
+    ],
+)
+def test_the_column_that_is_meant_is_among_the_first_three(there, typed, wanted):
+    assert wanted in pressed_in(there)(f"%%jammi\n{typed}")[:3]
+
+
+def test_tables_come_after_columns_and_before_keywords_and_functions(there):
+    offered = pressed_in(there)("%%jammi\nSELECT | FROM papers")
+    places = [offered.index(each) for each in ("title", "jammi.recent", "SELECT", "abs(")]
+    assert places == sorted(places)
+
+
+def test_a_type_in_a_cast_is_no_column(there):
+    assert "INTEGER" not in pressed_in(there)("%%jammi\nSELECT CAST(id AS INTEGER), i| FROM papers")
+
+
 def test_a_table_that_cannot_be_read_offers_no_columns_and_no_error(tab, ws, tmp_path):
     (tmp_path / "papers.csv").unlink()
     assert tab("%%jammi\nSELECT p.| FROM papers p") == []

@@ -118,8 +118,10 @@ def test_the_versions_of_a_table_are_listed_compared_restored_and_exported(three
     assert "version 1 → 3" in three("%jammi diff venues 1").text
     assert "version 1 → 2" in three("%jammi diff venues 1 2").text
     assert "version 4" in three("%jammi restore venues 1").text
-    assert three("%jammi restore venues x").error[0].startswith(
-        "InvalidArgument: V of %jammi restore takes a positive integer"
+    assert (
+        three("%jammi restore venues x")
+        .error[0]
+        .startswith("InvalidArgument: V of %jammi restore takes a positive integer")
     )
     assert "venues.csv" in three(f"%jammi export venues {tmp_path}/venues.csv").text
     assert (tmp_path / "venues.csv").read_text().startswith('"venue"')
