@@ -293,7 +293,7 @@ def plan(
     """Preview the recomputation (dry run)."""
     with _open_workspace(path, catalog, tenant) as ws:
         planned = ws.plan(names or None)
-        kinds = ("certain", "possible", "reused", "blocked")
+        kinds = ("certain", "possible", "reused", "blocked", "checks")
         value = {kind: [_to_json_value(step) for step in getattr(planned, kind)] for kind in kinds}
         value |= {
             "seconds_at_least": planned.seconds_at_least,

@@ -16,9 +16,10 @@ from jammi_lab.catalog.row_mapping import (
     check_result_row,
     check_row,
 )
-from jammi_lab.catalog.schema import check_results, checks
+from jammi_lab.catalog.schema import check_results, checks, mutables, owner
 from jammi_lab.catalog.tenant_scope import Scope
-from jammi_lab.core.checks import CheckRecord, CheckResult
+from jammi_lab.core.anchors import InputKind
+from jammi_lab.core.checks import CheckRecord, CheckResult, Severity
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.identifiers import fold
@@ -32,16 +33,38 @@ _GET = (
     .order_by(scope.own_first(checks))
     .limit(1)
 )
+_OF_INPUTS = (
+    scope.select(*CHECK, tables=checks)
+    .where(checks.c.kind != InputKind.RESULT.value)
+    .order_by(checks.c.name_fold, scope.own_first(checks))
+)
 _GET_OF_OWNER = scope.select_owned_by(*CHECK, tables=checks).where(checks.c.name_fold == _fold)
 _LIST = scope.select(*CHECK, tables=checks).order_by(checks.c.name_fold, scope.own_first(checks))
+BLOCKING_STAMP = (
+    sa.select(
+        sa.func.coalesce(
+            sa.cast(sa.func.count(), sa.Text).concat(" ").concat(sa.func.max(checks.c.updated_at)),
+            "",
+        )
+    )
+    .where(
+        checks.c.kind == InputKind.MUTABLE.value,
+        checks.c.severity == Severity.BLOCK.value,
+        checks.c.recipe_fold == mutables.c.name,
+        owner(checks) == owner(mutables),
+    )
+    .scalar_subquery()
+)
+"""Identifies the blocking checks on a mutable table, in a query of that; `''` without any."""
+_of_recipe = sa.and_(checks.c.kind == sa.bindparam("checked_kind"), checks.c.recipe_fold == _fold)
 _OF_RECIPE = CompiledStatement(
-    scope.select_owned_by(*CHECK, tables=checks)
-    .where(checks.c.recipe_fold == _fold)
-    .order_by(checks.c.name_fold)
+    scope.select_owned_by(*CHECK, tables=checks).where(_of_recipe).order_by(checks.c.name_fold)
+)
+_OF_SOURCES = scope.select_owned_by(*CHECK, tables=checks).where(
+    checks.c.kind == InputKind.SOURCE.value
 )
 _DELETE = scope.delete_owned_by(checks).where(checks.c.name_fold == _fold)
 _DELETE_RESULTS = scope.delete_owned_by(check_results).where(check_results.c.check_fold == _fold)
-_of_recipe = checks.c.recipe_fold == _fold
 _DELETE_OF_RECIPE = scope.delete_owned_by(checks).where(_of_recipe)
 _DELETE_RESULTS_OF_RECIPE = scope.delete_owned_by(check_results).where(
     check_results.c.check_fold.in_(
@@ -76,6 +99,16 @@ _DELETE_RESULT = CompiledStatement(
         check_results.c.anchors_digest == sa.bindparam("anchors"),
     )
 )
+_kept_results = (
+    sa.select(check_results.c.checked_at)
+    .where(scope.owned_by(check_results), check_results.c.check_fold == _fold)
+    .order_by(check_results.c.checked_at.desc())
+    .limit(sa.bindparam("kept"))
+)
+_TRIM_RESULTS = scope.delete_owned_by(check_results).where(
+    check_results.c.check_fold == _fold,
+    check_results.c.checked_at.not_in(sa.select(_kept_results.subquery())),
+)
 _INSERT_RESULT = CompiledStatement(sa.insert(check_results))
 
 
@@ -89,16 +122,19 @@ class CheckRepository:
         """Add a check or replace its definition; return the stored record, unchanged when the
         definition is equal. Raises InvalidArgument when a check of that name is on another recipe,
         TenantForbidden."""
-        self._scope.check_owner(record.tenant, f"The recipe {record.recipe!r}")
+        self._scope.check_owner(record.tenant, f"The table {record.label!r}")
         key = {"owner": record.tenant or "", "fold": fold(record.name)}
         now = rfc3339(self._clock.now_ns())
         with self._database.write() as tx:
             row = tx.execute(_GET_OF_OWNER, key).first()
             existing = None if row is None else check_record(row)
-            if existing is not None and fold(existing.recipe) != fold(record.recipe):
+            if existing is not None and (existing.kind, fold(existing.recipe)) != (
+                record.kind,
+                fold(record.recipe),
+            ):
                 raise InvalidArgument(
-                    f"The check {existing.name!r} is on {existing.recipe!r}, not on "
-                    f"{record.recipe!r}.",
+                    f"The check {existing.name!r} is on {existing.label!r}, not on "
+                    f"{record.label!r}.",
                     hint="Choose another name, or remove it first: "
                     f"ws.checks.remove({existing.name!r})",
                 )
@@ -124,6 +160,16 @@ class CheckRepository:
             row = tx.execute(_GET, self._scope.parameters(fold=fold(name))).first()
         return None if row is None else check_record(row)
 
+    def of_inputs(self) -> tuple[CheckRecord, ...]:
+        """The checks on sources and mutable tables, own and shared, by name."""
+        parameters = self._scope.parameters()
+
+        def read() -> tuple[CheckRecord, ...]:
+            with self._database.read() as tx:
+                return tuple(map(check_record, tx.execute(_OF_INPUTS, parameters).all()))
+
+        return self._database.cached(("checks of inputs", *parameters.items()), read)
+
     def list(self) -> CheckRecords:
         """Every check, by name, without shared ones that own ones hide."""
         with self._database.read() as tx:
@@ -134,10 +180,12 @@ class CheckRepository:
         own = {fold(r.name) for r in records if r.tenant is not None}
         return [r for r in records if r.tenant is not None or fold(r.name) not in own]
 
-    def of_recipe(self, tenant: str | None, recipe: str) -> tuple[CheckRecord, ...]:
-        """The checks on an owner's recipe, by name, whoever is bound."""
+    def of_recipe(
+        self, tenant: str | None, name: str, kind: InputKind = InputKind.RESULT
+    ) -> tuple[CheckRecord, ...]:
+        """The checks on an owner's recipe, source or mutable table, by name, whoever is bound."""
         with self._database.read() as tx:
-            rows = _OF_RECIPE.fetch(tx, {"owner": tenant or "", "fold": fold(recipe)})
+            rows = _OF_RECIPE.fetch(tx, _key(tenant, name, kind))
         return tuple(check_record(row) for row in rows)
 
     def remove(self, name: str) -> bool:
@@ -177,6 +225,13 @@ class CheckRepository:
             rows = _RESULTS.fetch(tx, values | {"definition": definition, "number": number})
         return [check_result(row) for row in rows]
 
+    def trim_results(self, record: CheckRecord, kept: int) -> None:
+        """Delete all but the newest results of a check on a source or a mutable table, which keeps
+        no versions."""
+        with self._database.write() as tx:
+            key = {"owner": record.tenant or "", "fold": fold(record.name), "kept": kept}
+            tx.execute(_TRIM_RESULTS, key)
+
     def results_of_table(self, table_name: str) -> Sequence[CheckResult]:
         """All results on a physical table, by check, oldest first."""
         with self._database.read() as tx:
@@ -184,18 +239,38 @@ class CheckRepository:
         return [check_result(row) for row in rows]
 
 
-def remove_checks_of_recipe(tx: sa.Connection, tenant: str | None, recipe: str) -> None:
-    """Delete all checks on an owner's recipe, with their results."""
-    key = {"owner": tenant or "", "fold": fold(recipe)}
+def blocking_stamp(records: Sequence[CheckRecord]) -> str:
+    """What BLOCKING_STAMP is for these checks on a mutable table."""
+    blocking = [record.updated_at for record in records if record.severity is Severity.BLOCK]
+    return f"{len(blocking)} {max(blocking)}" if blocking else ""
+
+
+def _key(tenant: str | None, name: str, kind: InputKind) -> dict[str, str]:
+    return {"owner": tenant or "", "fold": fold(name), "checked_kind": kind.value}
+
+
+def remove_checks_of_recipe(
+    tx: sa.Connection, tenant: str | None, name: str, kind: InputKind = InputKind.RESULT
+) -> None:
+    """Delete all checks on an owner's recipe, source or mutable table, with their results."""
+    key = _key(tenant, name, kind)
     tx.execute(_DELETE_RESULTS_OF_RECIPE, key)
     tx.execute(_DELETE_OF_RECIPE, key)
+
+
+def remove_checks_of_source(tx: sa.Connection, tenant: str | None, name: str) -> None:
+    """Delete all checks on an owner's source and on tables in it, with their results."""
+    rows = tx.execute(_OF_SOURCES, {"owner": tenant or ""}).all()
+    for recipe in {record.recipe for record in map(check_record, rows)}:
+        if fold(recipe.partition(".")[0]) == fold(name):
+            remove_checks_of_recipe(tx, tenant, recipe, InputKind.SOURCE)
 
 
 def rename_checked_recipe(tx: sa.Connection, tenant: str | None, old: str, new: str) -> None:
     """Let the checks on a recipe follow its new name."""
     tx.execute(
         _RENAME_RECIPE.values(recipe=new, recipe_fold=fold(new)),
-        {"owner": tenant or "", "fold": fold(old)},
+        _key(tenant, old, InputKind.RESULT),
     )
 
 

@@ -270,6 +270,8 @@ _CHECKS = (
     "CREATE INDEX check_results_table ON check_results (table_name)",
 )
 
+_CHECKED_KINDS = ("ALTER TABLE checks ADD COLUMN kind TEXT NOT NULL DEFAULT 'result'",)
+
 MIGRATIONS: tuple[tuple[int, str, tuple[str, ...]], ...] = (
     (1, "the spine", _SPINE),
     (2, "models", _MODELS),
@@ -280,6 +282,7 @@ MIGRATIONS: tuple[tuple[int, str, tuple[str, ...]], ...] = (
     (7, "keys that are whole numbers", _NUMBERED),
     (8, "edges that others enter", _BY_OTHERS),
     (9, "checks", _CHECKS),
+    (10, "checks of sources and mutable tables", _CHECKED_KINDS),
 )
 """(number, name, statements), ascending; never edited once released."""
 

@@ -22,6 +22,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from jammi_lab.catalog import tenant_scope as scope
+from jammi_lab.catalog.checks import BLOCKING_STAMP
 from jammi_lab.catalog.compiled_sql import CompiledStatement
 from jammi_lab.catalog.database import Database
 from jammi_lab.catalog.mutable_storage import Body, Key, physical_tables
@@ -53,6 +54,7 @@ _STATE_COLUMNS = (
     mutables.c.version,
     mutables.c.first_kept,
     mutables.c.row_count,
+    BLOCKING_STAMP.label("checks"),
 )
 _table_is = mutables.c.table_id == sa.bindparam("of_table", type_=sa.BigInteger)
 _GET_STATE = CompiledStatement(scope.select(*_STATE_COLUMNS, tables=mutables).where(_table_is))
@@ -63,6 +65,11 @@ _ADVANCE = CompiledStatement(scope.update_owned_by(mutables).where(_table_is))
 class VersionMoved(Exception):
     """A table on which the change depends has another version than the one that was read; nothing
     was changed. Internal."""
+
+
+class UncheckedRows(Exception):
+    """The table has blocking checks that the change was not subjected to; nothing was changed.
+    Internal."""
 
 
 class ExistingRow(Exception):
@@ -86,6 +93,8 @@ class Change:
     read_versions: Mapping[int, int] = field(default_factory=dict)
     """The table versions from which the change was computed; it is valid only while they are the
     newest."""
+    checks: str = ""
+    """The blocking checks that the rows after the change pass (`BLOCKING_STAMP`)."""
 
 
 @dataclass(eq=False, slots=True)
@@ -126,7 +135,7 @@ class _Batch:
     """A table within one transaction: its state before, and after the changes so far."""
 
     def __init__(self, request: _Request, row: Sequence[Any]) -> None:
-        self.tenant, self.version, self.first_kept, self.rows = row
+        self.tenant, self.version, self.first_kept, self.rows, self.checks = row
         self.storage = physical_tables(request.record.table_id, request.record.numbered)
         self.keep = request.keep
         self.checked_params = [request.params]
@@ -241,7 +250,7 @@ class GroupCommit:
         `keep`: how many versions of history remain readable. Inside a transaction it becomes part
         of that.
 
-        Raises ExistingRow; VersionMoved; TableNotFound; TenantForbidden.
+        Raises ExistingRow; VersionMoved; UncheckedRows; TableNotFound; TenantForbidden.
         """
         request = _Request(
             record, change, kept_versions, self._scope.parameters(), self._tenant_error(record)
@@ -413,6 +422,8 @@ class GroupCommit:
             state.checked_params.append(request.params)
         if request.forbidden is not None:
             return request.forbidden
+        if state.checks != request.change.checks:
+            return UncheckedRows()
         for table, version in request.change.read_versions.items():
             other_batch = states.get(table)
             newest = (

@@ -14,12 +14,14 @@ import msgspec
 import sqlalchemy as sa
 
 from jammi_lab.catalog import tenant_scope as scope
+from jammi_lab.catalog.checks import remove_checks_of_recipe
 from jammi_lab.catalog.compiled_sql import CompiledStatement
 from jammi_lab.catalog.database import Database
 from jammi_lab.catalog.mutable_commits import Change, GroupCommit
 from jammi_lab.catalog.mutable_storage import Bodies, Body, Key, Keys, physical_tables
 from jammi_lab.catalog.schema import mutables
 from jammi_lab.catalog.tenant_scope import Scope
+from jammi_lab.core.anchors import InputKind
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import DuplicateTable, TableDamaged, TableNotFound
 from jammi_lab.core.identifiers import fold
@@ -137,6 +139,8 @@ class MutableTableRepository:
             for statement in physical_tables(record.table_id, record.numbered).drop_statements:
                 tx.exec_driver_sql(statement)
             _DELETE.execute(tx, {"of_table": record.table_id, "owner": record.tenant or ""})
+            if record.session is None:
+                remove_checks_of_recipe(tx, record.tenant, record.name, InputKind.MUTABLE)
         return _record(rows[0]).row_count if rows else 0
 
     # -- rows

@@ -18,7 +18,7 @@ from jammi_lab.catalog.schema import (
     trainings,
     versions,
 )
-from jammi_lab.core.anchors import Anchor
+from jammi_lab.core.anchors import Anchor, InputKind
 from jammi_lab.core.checks import CheckOutcome, CheckRecord, CheckResult, Severity
 from jammi_lab.core.errors import TableDamaged
 from jammi_lab.core.identifiers import fold
@@ -352,7 +352,7 @@ def evaluation_row(record: Evaluation) -> dict[str, Any]:
 
 def check_record(row: Sequence[Any]) -> CheckRecord:
     """The record of a row of CHECK."""
-    tenant, name, recipe, subject, severity, rule, statement, params, created, updated = row
+    tenant, name, recipe, subject, severity, rule, statement, params, created, updated, kind = row
     return CheckRecord(
         name=name,
         recipe=recipe,
@@ -364,6 +364,7 @@ def check_record(row: Sequence[Any]) -> CheckRecord:
         tenant=tenant,
         created_at=created,
         updated_at=updated,
+        kind=_enum_member(InputKind, kind),
     )
 
 
@@ -372,7 +373,7 @@ def check_row(record: CheckRecord) -> dict[str, Any]:
     row = msgspec.structs.asdict(record)
     row["tenant_id"], row["params"] = row.pop("tenant"), _json(record.params)
     folds = {"name_fold": fold(record.name), "recipe_fold": fold(record.recipe)}
-    return row | folds | {"severity": str(record.severity)}
+    return row | folds | {"severity": str(record.severity), "kind": record.kind.value}
 
 
 def check_result(row: Sequence[Any]) -> CheckResult:

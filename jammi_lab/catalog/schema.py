@@ -251,8 +251,10 @@ checks = sa.Table(
     _text("params", null=False),
     _text("created_at", null=False),
     _text("updated_at", null=False),
+    _text("kind", null=False),
 )
-"""`recipe` follows renames; `subject` is the name in the statement, which does not."""
+"""`kind` is that of the input that is checked: result, source or mutable. `recipe` is its name and
+follows renames; `subject` is the name in the statement, which does not."""
 
 check_results = sa.Table(
     "check_results",

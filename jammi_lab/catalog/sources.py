@@ -4,6 +4,7 @@ import msgspec
 import sqlalchemy as sa
 
 from jammi_lab.catalog import tenant_scope as scope
+from jammi_lab.catalog.checks import remove_checks_of_source
 from jammi_lab.catalog.database import Database
 from jammi_lab.catalog.row_mapping import SOURCE, source_record, source_row
 from jammi_lab.catalog.schema import sources
@@ -83,4 +84,5 @@ class SourceRepository:
                 return False
             self._scope.check_owner(record.tenant, f"The source {record.name!r}")
             tx.execute(_DELETE, {"owner": record.tenant or "", "fold": fold(name)})
+            remove_checks_of_source(tx, record.tenant, name)
         return True

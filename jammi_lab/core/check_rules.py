@@ -22,9 +22,10 @@ class Rule:
     params: Mapping[str, Any] = field(default_factory=dict)
     """Values of its `$names`."""
 
-    def statement(self, table: str) -> str:
-        """The SELECT of the rows of a result table that break the rule."""
-        return quoted_name("jammi", table).join(self.select)
+    def statement(self, *table: str) -> str:
+        """The SELECT of the rows of a table, given as the parts of its name, that break the
+        rule."""
+        return quoted_name(*table).join(self.select)
 
     def __str__(self) -> str:
         return self.words

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from jammi_lab.core.anchors import Anchor
+from jammi_lab.core.anchors import Anchor, InputKind
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import CheckFailed
+from jammi_lab.core.identifiers import fold
 from jammi_lab.core.value import Value
 
 DEFINITION_SCHEME = "check-1"
@@ -35,10 +36,10 @@ class CheckRecord(Value, frozen=True, kw_only=True):
 
     name: str
     recipe: str
-    """The recipe whose versions it checks."""
+    """What it checks: a recipe, a source (`papers`, `shop.orders`) or a mutable table."""
     subject: str
-    """The name that stands for the checked version in the statement, after `jammi.`: that of the
-    recipe when the check was added."""
+    """The name that stands for the checked version in the statement, after `jammi.` or `mutable.`:
+    that of the recipe when the check was added."""
     severity: Severity
     rule: str
     """The rule in words; empty when only the statement says it."""
@@ -49,6 +50,8 @@ class CheckRecord(Value, frozen=True, kw_only=True):
     tenant: str | None = None
     created_at: str = ""
     updated_at: str = ""
+    kind: InputKind = InputKind.RESULT
+    """Whether it checks a result table, a source or a mutable table."""
 
     def definition_hash(self, environment: Mapping[str, Any]) -> str:
         """Digest over everything that decides which rows fail, apart from the inputs."""
@@ -60,6 +63,32 @@ class CheckRecord(Value, frozen=True, kw_only=True):
                 "environment": dict(environment),
             }
         )
+
+    @property
+    def label(self) -> str:
+        """What it checks, as displayed: the name of a recipe or source, or `mutable.<name>`."""
+        return f"mutable.{self.recipe}" if self.kind is InputKind.MUTABLE else self.recipe
+
+    def is_on(self, name: str) -> bool:
+        """Whether it checks what has that name, as displayed or as in FROM."""
+        names = (self.recipe, self.label, ".".join(self.name_parts))
+        return fold(name) in map(fold, names)
+
+    @property
+    def name_parts(self) -> tuple[str, ...]:
+        """The name of what it checks as in FROM, in parts."""
+        match self.kind:
+            case InputKind.RESULT:
+                return ("jammi", self.recipe)
+            case InputKind.MUTABLE:
+                return ("mutable", self.recipe)
+            case _:
+                return tuple(self.recipe.split(".", 1))
+
+    @property
+    def result_name(self) -> str:
+        """For a source or a mutable table: what its results have in place of a physical table."""
+        return f"{self.kind.value}:{fold(self.recipe)}"
 
     @property
     def text(self) -> str:
@@ -75,7 +104,7 @@ class CheckResult(Value, frozen=True, kw_only=True):
     check: str
     """The name of the check."""
     table_name: str
-    """The physical table."""
+    """The physical table; `CheckRecord.result_name` for a source or a mutable table."""
     tenant: str | None = None
     definition_hash: str
     """The definition of the check that was run."""
@@ -90,6 +119,11 @@ class CheckResult(Value, frozen=True, kw_only=True):
     checked_at: str = ""
     """When its statement was run, RFC 3339."""
     seconds: float = 0.0
+
+    @property
+    def passes(self) -> bool:
+        """Whether no row fails."""
+        return self.outcome is CheckOutcome.PASS
 
     @property
     def blocks(self) -> bool:

@@ -327,7 +327,7 @@ class Step(Value, frozen=True):
 
     name: str
     action: str
-    """recompute, reuse or blocked."""
+    """recompute, reuse, blocked, or check: the name is then that of a check."""
     reasons: list[Reason | Any] = []
     """Why it is planned: reasons, causes of a possible step, damage. As strings: first the step
     whose table answers this one; last, for a blocked step, who supplies its rows or what this
@@ -346,7 +346,7 @@ class RunStep(Value, frozen=True):
     name: str
     outcome: str
     """computed, reused, cut_off, blocked, failed, rejected (a blocking check did not pass) or
-    skipped."""
+    skipped; of a check pass, fail or error."""
     seconds: float = 0.0
     rows: int | None = None
     table_name: str | None = None

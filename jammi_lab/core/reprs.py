@@ -187,7 +187,7 @@ class CheckLine(Protocol):
     @property
     def table(self) -> str: ...
     @property
-    def version(self) -> int: ...
+    def version(self) -> int | None: ...
     @property
     def severity(self) -> str: ...
     @property
@@ -210,7 +210,7 @@ def check_results(rows: Sequence[CheckLine]) -> Rendered:
     lines = [
         [
             row.check,
-            f"{row.table} version {row.version}",
+            row.table if row.version is None else f"{row.table} version {row.version}",
             row.severity,
             verdict_icon(_CHECK_ICONS[row.outcome], row.outcome),
             _row_count(row.failing),
@@ -437,6 +437,7 @@ def plan(
     possible: Sequence[Step],
     reused: Sequence[Step],
     blocked: Sequence[Step],
+    checks: Sequence[Step] = (),
     *,
     at_least: float | None = None,
     at_most: float | None = None,
@@ -449,6 +450,7 @@ def plan(
         ("recompute if needed", possible),
         ("reuse", reused),
         ("blocked", blocked),
+        ("check", checks),
     )
     lines = [
         (s.name, label, _step_reasons(s, label), _duration_bound(s.seconds) or "never ran")
@@ -544,6 +546,7 @@ def run_report(
         "rejected": "damaged",
         "blocked": "undecidable",
         "skipped": "missing manifest",
+        **_CHECK_ICONS,
     }
     parts: dict[str, list[Any]] = {
         "name": [s.name for s in steps],

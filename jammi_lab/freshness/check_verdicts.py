@@ -1,8 +1,10 @@
 """Verdicts on results of checks: whether what a check found in a version still holds. Runs no
 check."""
 
+from collections.abc import Iterable
+
 from jammi_lab.catalog.catalog import Catalog
-from jammi_lab.core.anchors import Snapshot, Unknown
+from jammi_lab.core.anchors import Input, InputKind, Snapshot, Unknown
 from jammi_lab.core.checks import CheckOutcome, CheckRecord, CheckResult
 from jammi_lab.core.html import count_noun
 from jammi_lab.core.identifiers import fold
@@ -10,7 +12,7 @@ from jammi_lab.core.records import TableRecord, VersionRecord
 from jammi_lab.core.verdicts import DefinitionChanged, Fresh, Stale, Verdict
 from jammi_lab.freshness.judge import Evidence, State, evaluate_table
 from jammi_lab.inputs.observation import Observation
-from jammi_lab.producers.checks import CheckRunner
+from jammi_lab.producers.checks import CheckRunner, checked_name
 
 
 class CheckJudge:
@@ -19,14 +21,19 @@ class CheckJudge:
     def __init__(self, catalog: Catalog, runner: CheckRunner) -> None:
         self._catalog, self._runner = catalog, runner
 
-    def stored_result(self, check: CheckRecord, record: TableRecord) -> CheckResult | None:
-        """The latest result of a check on a table, of its current definition if there is one."""
-        definition = self._runner.definition_hash(check)
-        results = [
+    def stored_results(self, check: CheckRecord, record: TableRecord | None) -> list[CheckResult]:
+        """The results of a check on a table, or with None on the states of a source or a mutable
+        table, oldest first."""
+        return [
             result
-            for result in self._catalog.checks.results_of_table(record.table_name)
+            for result in self._catalog.checks.results_of_table(checked_name(check, record))
             if fold(result.check) == fold(check.name) and result.tenant == check.tenant
         ]
+
+    def stored_result(self, check: CheckRecord, record: TableRecord | None) -> CheckResult | None:
+        """The latest of them, of the current definition if there is one."""
+        definition = self._runner.definition_hash(check)
+        results = self.stored_results(check, record)
         return max(
             results, key=lambda r: (r.definition_hash == definition, r.checked_at), default=None
         )
@@ -34,7 +41,7 @@ class CheckJudge:
     def verdict(
         self,
         check: CheckRecord,
-        record: TableRecord,
+        record: TableRecord | None,
         result: CheckResult | None,
         observation: Observation,
     ) -> Verdict:
@@ -80,6 +87,41 @@ class CheckJudge:
             return f"{failed_count:,} of {total:,} fail{'s' * (failed_count == 1)}"
         parts = [(passed_count, "pass"), (due_count, "due")]
         return ", ".join(f"{n:,} {word}" for n, word in parts if n) or None
+
+    def warnings(
+        self, tenant: str | None, inputs: Iterable[Input], observation: Observation
+    ) -> list[str]:
+        """The checks that sources and mutable tables do not pass now, as clauses, for the verdicts
+        on what is made from these inputs by that tenant. Runs no check."""
+        clauses = []
+        for check in self._catalog.checks.of_inputs():
+            if not any(self._is_subject(check, input_, tenant) for input_ in inputs):
+                continue
+            result = self.stored_result(check, None)
+            if (
+                result is not None
+                and result.outcome is CheckOutcome.FAIL
+                and isinstance(self.verdict(check, None, result, observation), Fresh)
+            ):
+                number = result.failing or 0
+                clauses.append(
+                    f"{count_noun(number, 'row')} of {check.label} "
+                    f"fail{'s' * (number == 1)} the check {check.name}"
+                )
+        return clauses
+
+    def _is_subject(self, check: CheckRecord, input_: Input, tenant: str | None) -> bool:
+        """Whether a check is on an input as that tenant reads it: its own before a shared one."""
+        if check.kind is not input_.kind or fold(check.recipe) != fold(input_.label):
+            return False
+        records = (
+            self._catalog.sources
+            if check.kind is InputKind.SOURCE
+            else self._catalog.mutable_tables
+        )
+        with self._runner.scope.use(tenant):
+            record = records.get(input_.name)
+        return record is not None and record.tenant == check.tenant
 
     def failing(self, version: VersionRecord, record: TableRecord) -> str:
         """How many checks do not pass on a version, for its badge; empty when all pass."""

@@ -23,6 +23,7 @@ from jammi_lab.core.verdicts import (
     Undecidable,
     Verdict,
 )
+from jammi_lab.freshness.check_verdicts import CheckJudge
 from jammi_lab.freshness.judge import State
 from jammi_lab.freshness.recipe_graph import EvaluatedGraph, RecipeGraph, RecipeKey, RecipeNode
 from jammi_lab.inputs.observation import Observation
@@ -45,6 +46,7 @@ class FreshnessService:
 
     ctx: ProducerContext
     producers: Producers
+    checks: CheckJudge
 
     def evaluate(
         self, names: Sequence[str] | None = None, observation: Observation | None = None
@@ -58,6 +60,7 @@ class FreshnessService:
             self.producers,
             observation or self.ctx.observe(),
             graph,
+            self.checks,
         )
         starts = (
             graph.visible_nodes()
@@ -92,9 +95,11 @@ class Planner:
         graph = evaluated.graph
         requested = [n for name in names or () if (n := graph.find(name, graph.tenant)) is not None]
         self._requested = {n.key for n in (requested if names is not None else [])}
-        self._order = graph.topological_order(
+        self.order = graph.topological_order(
             requested if names is not None else graph.visible_nodes(), graph.required_inputs
         )
+        self.is_complete = names is None
+        """Whether it is a plan for everything."""
         self.planned: dict[RecipeKey, PlannedStep] = {}
         self.left_out: list[str] = []
         """Undecidable tables that were not named, parents before children."""
@@ -106,7 +111,7 @@ class Planner:
     def steps(self) -> list[PlannedStep]:
         """All steps, parents before children."""
         nearest: dict[RecipeKey, frozenset[RecipeKey]] = {}
-        for node in self._order:
+        for node in self.order:
             verdict = self._evaluated.verdicts[node.key]
             reads = tuple(self._evaluated.graph.required_inputs(node))
             nearest[node.key] = predecessors = frozenset[RecipeKey]().union(

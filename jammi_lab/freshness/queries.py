@@ -19,7 +19,7 @@ from jammi_lab.core.records import Edge, OnProgress, ProgressOption, TableRecord
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.core.verdicts import Verdict, verdict_label
 from jammi_lab.freshness import model_edges
-from jammi_lab.freshness.check_verdicts import CheckJudge
+from jammi_lab.freshness.due_checks import due_checks
 from jammi_lab.freshness.explain import Why, explain_newest, explain_version
 from jammi_lab.freshness.lineage import Lineage, reachable_links, topological_nodes
 from jammi_lab.freshness.openlineage import EventBuilder, oldest_named_tables, send
@@ -35,7 +35,8 @@ from jammi_lab.producers.run import Job
 if TYPE_CHECKING:
     from openlineage.client.event_v2 import RunEvent
 
-Apply = Callable[[Sequence[PlannedStep], ProgressOption], RunReport]
+Apply = Callable[[Sequence[PlannedStep], Sequence[str], ProgressOption], RunReport]
+"""Executes planned steps, then the checks of these names."""
 
 
 class FreshnessQueries:
@@ -49,7 +50,6 @@ class FreshnessQueries:
         scope: TenantScope,
         clock: Clock,
         columns: ColumnLineage,
-        checks: CheckJudge,
         folder: Path | None,
     ) -> None:
         (
@@ -67,7 +67,7 @@ class FreshnessQueries:
             clock,
             columns,
         )
-        self._checks, self._folder = checks, folder
+        self._checks, self._folder = service.checks, folder
 
     def _observation(self, deep: bool, on_progress: OnProgress | None) -> Observation:
         observation = self._new_observation(deep)
@@ -108,7 +108,12 @@ class FreshnessQueries:
         graph = RecipeGraph(self._catalog, self._scope)
         node = graph.nodes.get((record.tenant, fold(name))) or RecipeNode(name, record.tenant, None)
         return EvaluatedGraph(
-            self._catalog, self._scope, self._service.producers, observation, graph
+            self._catalog,
+            self._scope,
+            self._service.producers,
+            observation,
+            graph,
+            self._service.checks,
         ), node
 
     def current_verdicts(
@@ -180,13 +185,16 @@ class FreshnessQueries:
         evaluated = self._service.evaluate(names, self._observation(True, on_progress))
         planner = Planner(self._service, evaluated, names)
         run = functools.partial(self._apply_for_tenant, evaluated.graph.tenant, apply)
-        return Plan(planner.steps(), sorted(planner.left_out, key=fold), run)
+        steps = planner.steps()
+        checks = due_checks(self._catalog, evaluated, planner)
+        return Plan(steps, checks, sorted(planner.left_out, key=fold), run)
 
     def _apply_for_tenant(
         self,
         tenant: str | None,
         apply: Apply,
         planned: Sequence[PlannedStep],
+        checks: Sequence[str],
         progress: ProgressOption,
     ) -> RunReport:
         """Execute a plan for the tenant that it was made for, because names mean other recipes to
@@ -195,7 +203,7 @@ class FreshnessQueries:
             self._scope.use(self._scope.current)(progress) if callable(progress) else progress
         )
         with self._scope.use(tenant):
-            return apply(planned, callback)
+            return apply(planned, checks, callback)
 
     def apply(self, planned: Sequence[PlannedStep], on_progress: OnProgress | None) -> RunReport:
         """Execute planned steps."""

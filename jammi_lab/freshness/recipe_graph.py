@@ -22,6 +22,7 @@ from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import RecipeRecord, TableRecord, TableStatus, VersionRecord
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.core.verdicts import Verdict
+from jammi_lab.freshness.check_verdicts import CheckJudge
 from jammi_lab.freshness.judge import Evidence, State, evaluate_table
 from jammi_lab.inputs.observation import Observation
 from jammi_lab.producers.registry import Producers
@@ -190,8 +191,13 @@ class EvaluatedGraph:
         producers: Producers,
         observation: Observation,
         graph: RecipeGraph,
+        checks: CheckJudge,
     ) -> None:
         self.graph, self.observation, self._scope = graph, observation, scope
+        self.checks = checks
+        self._warnings: dict[RecipeKey, tuple[str, ...]] = {}
+        """The failing checks of the sources and mutable tables that each recipe is made from,
+        directly or not."""
         self._catalog, self._producers = catalog, producers
         self.verdicts: dict[RecipeKey, Verdict] = {}
         self.own_verdicts: dict[RecipeKey, Verdict] = {}
@@ -209,6 +215,7 @@ class EvaluatedGraph:
             if a.pinned and a.input.kind is not InputKind.RESULT
         )
         for node in order:
+            self._warnings[node.key] = self._find_warnings(node)
             facts = self.evidence(node, node.record)
             self.states[node.key] = dict(facts.current_states)
             self.own_verdicts[node.key] = evaluate_table(facts)
@@ -296,6 +303,7 @@ class EvaluatedGraph:
             damage=self.observation.damage(record),
             observed_at=self.observation.started_at,
             grounds=(
+                *self._find_warnings(node),
                 *self._grounds(node),
                 *(
                     state.note
@@ -309,6 +317,16 @@ class EvaluatedGraph:
                 ),
             ),
         )
+
+    def _find_warnings(self, node: RecipeNode) -> tuple[str, ...]:
+        inputs = [a.input for a in node.record.anchors] if node.record else []
+        own = self.checks.warnings(node.tenant, inputs, self.observation)
+        upstream = [
+            warning
+            for parent in self.graph.recorded_inputs(node)
+            for warning in self._warnings.get(parent.key, ())
+        ]
+        return tuple(dict.fromkeys([*own, *upstream]))
 
     def _grounds(self, node: RecipeNode) -> tuple[str, ...]:
         return (

@@ -177,10 +177,14 @@ class Plan(ReprMixin):
     def __init__(
         self,
         planned: Sequence[PlannedStep],
+        checks: Sequence[Step],
         undecided: Sequence[str],
-        run: Callable[[Sequence[PlannedStep], ProgressOption], RunReport],
+        run: Callable[[Sequence[PlannedStep], Sequence[str], ProgressOption], RunReport],
     ) -> None:
         self._planned, self._run = list(planned), run
+        self.checks = list(checks)
+        """The checks that are due, or may be after the other steps. Those of a table that is
+        certain to be made are part of its step."""
         self.left_out = list(undecided)
         """Undecidable tables that were not named."""
 
@@ -217,12 +221,12 @@ class Plan(ReprMixin):
     def apply(self, progress: ProgressOption = None) -> RunReport:
         """Execute the plan, for the tenant that it was made for. After an interrupt finished tables
         stay ready and the others are unchanged."""
-        report = self._run(self._planned, progress)
+        report = self._run(self._planned, [step.name for step in self.checks], progress)
         report.left_out = self.left_out
         return report
 
     def __bool__(self) -> bool:
-        return bool(self._planned)
+        return bool(self._planned or self.checks)
 
     def _steps_of_kind(self, kind: StepKind) -> list[Step]:
         return [p.step for p in self._planned if p.kind is kind]
@@ -233,6 +237,7 @@ class Plan(ReprMixin):
             self.possible,
             self.reused,
             self.blocked,
+            self.checks,
             at_least=self.seconds_at_least,
             at_most=self.seconds_at_most,
             skipped=self.left_out,

@@ -44,7 +44,12 @@ class Overlay(EvaluatedGraph):
         changed: frozenset[str],
     ) -> None:
         super().__init__(
-            service.ctx.catalog, service.ctx.scope, service.producers, observation, graph
+            service.ctx.catalog,
+            service.ctx.scope,
+            service.producers,
+            observation,
+            graph,
+            service.checks,
         )
         self._changed = changed
 

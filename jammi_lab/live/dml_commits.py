@@ -22,11 +22,14 @@ from jammi_lab.core.identifiers import quote_identifier
 from jammi_lab.core.records import Committed, MutableRecord
 from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.engine.sql.tokens import check_expression
-from jammi_lab.live.mutable_tables import MUTABLE, MutableTableService, layout_of
+from jammi_lab.live.mutable_tables import (
+    MAX_COMMIT_ATTEMPTS,
+    MUTABLE,
+    MutableTableService,
+    layout_of,
+)
 from jammi_lab.live.row_input import to_arrow_rows
 
-MAX_ATTEMPTS = 50
-"""Evaluations of a statement before VersionConflict is raised."""
 _RETRY_LOCK_SECONDS = 5.0
 _MAX_PAUSE_SECONDS = 0.02
 _PHRASES = {"insert": "inserted into", "update": "updated in", "delete": "deleted from"}
@@ -74,7 +77,7 @@ class DmlCommitter:
                 "The workspace was opened with read_only=True; nothing was changed.",
                 hint="Open it without read_only to change it.",
             )
-        for attempt in range(MAX_ATTEMPTS):
+        for attempt in range(MAX_COMMIT_ATTEMPTS):
             # only one thread of this process retries at a time
             holds_lock = attempt > 0 and self._retry_lock.acquire(timeout=_RETRY_LOCK_SECONDS)
             try:
@@ -85,8 +88,8 @@ class DmlCommitter:
                 if holds_lock:
                     self._retry_lock.release()
         raise VersionConflict(
-            f"Other writers committed first {MAX_ATTEMPTS} times in a row; this statement changed "
-            "nothing.",
+            f"Other writers committed first {MAX_COMMIT_ATTEMPTS} times in a row; this statement "
+            "changed nothing.",
             hint="Run it again when they have finished.",
         )
 

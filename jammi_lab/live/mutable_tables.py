@@ -1,30 +1,37 @@
 """Mutable tables: keyed rows that can be inserted, updated and deleted, with one version per
 commit."""
 
+import dataclasses
 import re
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from jammi_lab.catalog.catalog import Catalog
-from jammi_lab.catalog.mutable_commits import Change, ExistingRow
+from jammi_lab.catalog.checks import blocking_stamp
+from jammi_lab.catalog.mutable_commits import Change, ExistingRow, UncheckedRows, VersionMoved
 from jammi_lab.catalog.mutable_storage import Key
-from jammi_lab.catalog.mutable_tables import HistoryTrimmed
+from jammi_lab.catalog.mutable_tables import History, HistoryTrimmed
+from jammi_lab.core.anchors import InputKind
+from jammi_lab.core.checks import CheckRecord, Severity
 from jammi_lab.core.errors import (
+    CheckFailed,
     DuplicateKey,
     InvalidArgument,
     NameInvalid,
     NameTooLong,
     SchemaMismatch,
     TableNotFound,
+    VersionConflict,
 )
 from jammi_lab.core.identifiers import fold, near_names
 from jammi_lab.core.records import Committed, MutableRecord
 from jammi_lab.core.settings import Settings
 from jammi_lab.live.row_codec import Layout, cached_layout
 from jammi_lab.live.row_input import SchemaLike, schema_of, to_arrow_rows
-from jammi_lab.live.snapshots import MutableSnapshot, SnapshotCache
+from jammi_lab.live.snapshots import MutableSnapshot, SnapshotCache, apply_history
 
 MUTABLE = "mutable"
 """The schema of mutable tables in SQL."""
@@ -32,6 +39,10 @@ CHANGE_COLUMN, VERSION_COLUMN = "_change", "_version"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
 _MAX_NAME_LENGTH = 63
 _MAX_SHOWN_KEYS = 5
+MAX_COMMIT_ATTEMPTS = 50
+"""Attempts at a commit before VersionConflict is raised."""
+
+CheckRows = Callable[[Sequence[CheckRecord], MutableRecord, pa.Table], CheckFailed | None]
 
 
 class MutableTableService:
@@ -48,6 +59,10 @@ class MutableTableService:
         access any more."""
         self.on_drop: Callable[[MutableRecord], None] | None = None
         """Told of every table that somebody dropped; it removes what was kept of its values."""
+        self.check_rows: CheckRows | None = None
+        """Applies checks to the rows that a table is about to have; returns the error of one that
+        does not pass."""
+        self._check_lock = threading.Lock()
 
     # -- which there are
 
@@ -197,8 +212,56 @@ class MutableTableService:
         )
 
     def _commit(self, record: MutableRecord, change: Change) -> Committed:
-        return self._catalog.mutable_tables.commit(
-            record, change, self._settings["mutable.versions_kept"]
+        kept_versions = self._settings["mutable.versions_kept"]
+        try:
+            return self._catalog.mutable_tables.commit(record, change, kept_versions)
+        except UncheckedRows:
+            return self._commit_checked(record, change, kept_versions)
+
+    def _commit_checked(
+        self, record: MutableRecord, change: Change, kept_versions: int
+    ) -> Committed:
+        """Commit a change whose rows pass the blocking checks. CheckFailed, VersionConflict."""
+        for _ in range(MAX_COMMIT_ATTEMPTS):
+            with self._check_lock:  # only other kernels can make an attempt fail
+                try:
+                    return self._catalog.mutable_tables.commit(
+                        record, self._checked_change(record, change), kept_versions
+                    )
+                except UncheckedRows:
+                    continue
+                except VersionMoved:
+                    if change.read_versions:
+                        raise
+        raise VersionConflict(
+            f"Other writers committed first {MAX_COMMIT_ATTEMPTS} times in a row; nothing was "
+            f"changed in {record.name!r}.",
+            hint="Run it again when they have finished.",
+        )
+
+    def _checked_change(self, record: MutableRecord, change: Change) -> Change:
+        """The change, valid only for the checks that there are and for the version whose rows it
+        changes. CheckFailed."""
+        checks = [
+            check
+            for check in self._catalog.checks.of_recipe(
+                record.tenant, record.name, InputKind.MUTABLE
+            )
+            if check.severity is Severity.BLOCK
+        ]
+        before = self.snapshot(self.current(record))
+        version = before.record.version
+        if change.read_versions.get(record.table_id, version) != version:
+            raise VersionMoved
+        rows_after = {**change.put, **dict.fromkeys(change.remove)}
+        after = apply_history(before, History(before.record, {}, rows_after, {}))
+        assert self.check_rows is not None, "set when the workspace was opened"
+        if (failure := self.check_rows(checks, after.record, after.rows)) is not None:
+            raise failure
+        return dataclasses.replace(
+            change,
+            checks=blocking_stamp(checks),
+            read_versions={**change.read_versions, record.table_id: version},
         )
 
     def changes(self, record: MutableRecord, since: int) -> pa.Table:

@@ -54,7 +54,7 @@ class SnapshotCache:
             max_rows = 1000 + len(cached.keys) // 4  # beyond that a full read is as fast
             with contextlib.suppress(HistoryTrimmed):
                 return self._store(
-                    _apply_history(
+                    apply_history(
                         cached,
                         self._mutables.history(record.table_id, cached.record.version, max_rows),
                     )
@@ -86,7 +86,7 @@ class SnapshotCache:
         return snapshot
 
 
-def _apply_history(snapshot: MutableSnapshot, history: History) -> MutableSnapshot:
+def apply_history(snapshot: MutableSnapshot, history: History) -> MutableSnapshot:
     """Apply the history to a snapshot: remove the rows of touched keys, and insert their current
     rows in key order."""
     if not history.now:

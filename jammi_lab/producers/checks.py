@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -21,17 +21,22 @@ from jammi_lab.core.definitions import decode_param
 from jammi_lab.core.errors import CheckFailed, JammiError, SessionClosed
 from jammi_lab.core.html import count_noun
 from jammi_lab.core.identifiers import fold
-from jammi_lab.core.records import TableRecord
+from jammi_lab.core.records import MutableRecord, TableRecord
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.engine.engine import Engine
 from jammi_lab.engine.prepared_statement import PreparedStatement
+from jammi_lab.inputs.mutable_names import snapshot_of
 from jammi_lab.inputs.observation import Observation
 from jammi_lab.inputs.source_names import JAMMI
+from jammi_lab.live.mutable_tables import MUTABLE
 from jammi_lab.producers import sql
 from jammi_lab.producers.run import bind_after_observing, confirm_anchors, same_anchors
 from jammi_lab.producers.sql import SqlProducer
-from jammi_lab.sources.base import Relation
+from jammi_lab.sources.base import ReadPlan, Relation
 from jammi_lab.store.result_files import result_snapshot
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _MAX_EARLIER_RESULTS = 4
 """How many earlier results of a check are compared with the present states."""
@@ -42,16 +47,18 @@ class CheckedTableResolver:
     """Resolves the name of the checked table in the statement of a check to one version of it."""
 
     def __init__(self, check: CheckRecord, relation: Relation) -> None:
+        self._schema = MUTABLE if check.kind is InputKind.MUTABLE else JAMMI
         self._names = {fold(check.subject), fold(check.recipe)}
         # The name in the statement, so that results stay comparable after a rename.
         self._relation = dataclasses.replace(
-            relation, input=Input(kind=InputKind.RESULT, name=check.subject)
+            relation, input=Input(kind=check.kind, name=check.subject)
         )
 
     def resolve(self, parts: tuple[str, ...]) -> Relation | None:
-        """The version, for `jammi.<table>`."""
+        """The version, for `jammi.<table>` or `mutable.<table>`."""
         schema, _, table = ".".join(parts).partition(".")
-        return self._relation if fold(schema) == JAMMI and fold(table) in self._names else None
+        is_subject = fold(schema) == self._schema and fold(table) in self._names
+        return self._relation if is_subject else None
 
     def names(self) -> Iterable[str]:
         """Empty: the registered resolvers list the name."""
@@ -69,7 +76,7 @@ class CheckRunner:
         clock: Clock,
         observe: Callable[[], Observation],
     ) -> None:
-        self._catalog, self._engine, self._scope = catalog, engine, scope
+        self._catalog, self._engine, self.scope = catalog, engine, scope
         self._clock, self._observe = clock, observe
         self._producer = SqlProducer(engine, scope)
         self._definitions: dict[tuple[str, bytes], str] = {}
@@ -98,21 +105,26 @@ class CheckRunner:
         return Audit(checks, results, failure)
 
     def run(
-        self, check: CheckRecord, record: TableRecord, relation: Relation, observation: Observation
+        self,
+        check: CheckRecord,
+        record: TableRecord | None,
+        relation: Relation | None,
+        observation: Observation,
     ) -> CheckResult:
-        """The result of a check on a table: an earlier one that still holds, else a new one."""
+        """The result of a check on a version, which `relation` reads, or with None on the present
+        state of a source or a mutable table: an earlier one that still holds, else a new one."""
         known = self.find_known(check, record, observation)
         if known is None:
             return self._compute(check, record, relation)
         return result_for_table(known, check, record)
 
     def find_known(
-        self, check: CheckRecord, record: TableRecord, observation: Observation
+        self, check: CheckRecord, record: TableRecord | None, observation: Observation
     ) -> CheckResult | None:
         """An earlier result of this definition, on this or another version, that holds for a table
         because the states of everything that it read are equal. Runs no statement."""
-        results = self._earlier_results(check)
-        for earlier in sorted(results, key=lambda r: r.table_name != record.table_name):
+        results, table_name = self._earlier_results(check), checked_name(check, record)
+        for earlier in sorted(results, key=lambda r: r.table_name != table_name):
             current = [self._current_anchor(a, check, record, observation) for a in earlier.anchors]
             if all(
                 now is not None
@@ -125,20 +137,67 @@ class CheckRunner:
         return None
 
     def prepare_rows(
-        self, check: CheckRecord, relation: Relation, limit: int | None = None
+        self, check: CheckRecord, relation: Relation | None, limit: int | None = None
     ) -> PreparedStatement:
-        """The statement of the failing rows of a version. Raises as binding does."""
+        """The statement of the failing rows of a version, or with None of the present state of a
+        source or a mutable table. Raises as binding does."""
         statement = (
             check.statement if limit is None else _wrap_statement(check, "*", f" LIMIT {limit}")
         )
-        with self._scope.use(check.tenant):
+        return self._prepare(check, statement, relation)
+
+    def _prepare(
+        self, check: CheckRecord, statement: str, relation: Relation | None
+    ) -> PreparedStatement:
+        with self.scope.use(check.tenant):
             [prepared] = self._engine.prepare(
                 statement,
                 _params(check),
                 tenant=check.tenant,
-                overriding_resolvers=[CheckedTableResolver(check, relation)],
+                overriding_resolvers=_overriding_resolvers(check, relation),
             )
         return prepared
+
+    def check_rows(
+        self, checks: Sequence[CheckRecord], record: MutableRecord, rows: "pa.Table"
+    ) -> CheckFailed | None:
+        """The error of rows that a mutable table is about to have and that do not pass all of these
+        checks; None when they do."""
+        for check in checks:
+            relation = Relation(
+                Input(kind=check.kind, name=check.subject),
+                ReadPlan(frame=rows),
+                columns=snapshot_of(record).columns,
+            )
+            failing, problem = None, ""
+            try:
+                counted = self._prepare(check, _wrap_statement(check, "count(*)"), relation)
+                [[failing]] = counted.run().table().columns
+                failing = failing.as_py()
+            except SessionClosed:
+                raise
+            except JammiError as error:
+                problem = self._error_text(check, error)
+            if failing != 0:
+                return CheckFailed(
+                    f"Nothing was changed in {check.label!r}: "
+                    f"{_describe_problem(check, failing, problem)}.",
+                    check=check.name,
+                    table=check.recipe,
+                    failing=failing,
+                    sample=self._sample(check, relation) if failing else [],
+                    hint="The rows as they would be are in .sample, at most "
+                    f"{_SAMPLE_ROWS} of them.",
+                )
+        return None
+
+    def _sample(self, check: CheckRecord, relation: Relation) -> list[Any]:
+        """The first failing rows."""
+        sample: list[Any] = []
+        with contextlib.suppress(JammiError):
+            rows = self.prepare_rows(check, relation, _SAMPLE_ROWS).run_ordered()
+            sample = rows.table().to_pylist()
+        return sample
 
     def _earlier_results(self, check: CheckRecord) -> Sequence[CheckResult]:
         definition = self.definition_hash(check)
@@ -146,15 +205,23 @@ class CheckRunner:
         return [result for result in results if result.outcome is not CheckOutcome.ERROR]
 
     def observe_input(
-        self, recorded: Anchor, check: CheckRecord, record: TableRecord, observation: Observation
+        self,
+        recorded: Anchor,
+        check: CheckRecord,
+        record: TableRecord | None,
+        observation: Observation,
     ) -> Observed:
         """The present state of an input of a check on a table."""
-        if recorded.input.kind is InputKind.RESULT and recorded.input.name == check.subject:
+        if record is not None and recorded.input.identity[:2] == ("result", check.subject):
             return result_snapshot(record)
         return observation.observe(recorded.input, check.tenant)
 
     def _current_anchor(
-        self, recorded: Anchor, check: CheckRecord, record: TableRecord, observation: Observation
+        self,
+        recorded: Anchor,
+        check: CheckRecord,
+        record: TableRecord | None,
+        observation: Observation,
     ) -> Anchor | None:
         """The anchor of that state; None when it is unknown."""
         state = self.observe_input(recorded, check, record, observation)
@@ -162,11 +229,13 @@ class CheckRunner:
             return state.anchor(recorded.input, recorded.columns)
         return None
 
-    def _compute(self, check: CheckRecord, record: TableRecord, relation: Relation) -> CheckResult:
+    def _compute(
+        self, check: CheckRecord, record: TableRecord | None, relation: Relation | None
+    ) -> CheckResult:
         started = self._clock.monotonic()
         failing, anchors, error = None, list[Anchor](), None
         try:
-            with self._scope.use(check.tenant):
+            with self.scope.use(check.tenant):
                 failing, anchors = self._count_failing(check, relation)
         except SessionClosed:
             raise
@@ -175,7 +244,7 @@ class CheckRunner:
         outcome = CheckOutcome.FAIL if failing else CheckOutcome.PASS
         return CheckResult(
             check=check.name,
-            table_name=record.table_name,
+            table_name=checked_name(check, record),
             tenant=check.tenant,
             definition_hash=self.definition_hash(check),
             severity=check.severity,
@@ -187,12 +256,14 @@ class CheckRunner:
             seconds=round(self._clock.monotonic() - started, 6),
         )
 
-    def _count_failing(self, check: CheckRecord, relation: Relation) -> tuple[int, list[Anchor]]:
+    def _count_failing(
+        self, check: CheckRecord, relation: Relation | None
+    ) -> tuple[int, list[Anchor]]:
         """The number of failing rows, and the states of what was read."""
         job = self._producer.job(
             _wrap_statement(check, "count(*) AS failing"),
             _params(check),
-            overriding_resolvers=[CheckedTableResolver(check, relation)],
+            overriding_resolvers=_overriding_resolvers(check, relation),
         )
         job, before = bind_after_observing(self._observe, check.tenant, job)
         for earlier in self._earlier_results(check):
@@ -220,17 +291,7 @@ class CheckRunner:
     ) -> CheckFailed:
         """The error of a version that does not pass some blocking checks."""
         check, result = blocking[0]
-        sample: list[Any] = []
-        if result.failing:
-            with contextlib.suppress(JammiError):
-                rows = self.prepare_rows(check, relation, _SAMPLE_ROWS).run_ordered()
-                sample = rows.table().to_pylist()
-        rule = f"the check {check.name!r} ({check.text})"
-        problem = (
-            f"{rule} could not be run: {result.error}"
-            if result.failing is None
-            else f"{count_noun(result.failing, 'row')} fail{'s' * (result.failing == 1)} {rule}"
-        )
+        problem = _describe_problem(check, result.failing, result.error)
         others = ", ".join(repr(other.name) for other, _ in blocking[1:])
         return CheckFailed(
             f"Version {record.version} of {record.recipe!r} cannot become the newest: {problem}"
@@ -238,15 +299,37 @@ class CheckRunner:
             check=check.name,
             table=record.recipe,
             failing=result.failing,
-            sample=sample,
+            sample=self._sample(check, relation) if result.failing else [],
             hint=f"{record.recipe!r} keeps its newest version, if it has one. "
             f"ws.checks[{check.name!r}].rows({record.version}) shows the failing rows.",
         )
 
 
-def result_for_table(result: CheckResult, check: CheckRecord, record: TableRecord) -> CheckResult:
+def checked_name(check: CheckRecord, record: TableRecord | None) -> str:
+    """What the results of a check on a version, or on a source or a mutable table, belong to."""
+    return check.result_name if record is None else record.table_name
+
+
+def result_for_table(
+    result: CheckResult, check: CheckRecord, record: TableRecord | None
+) -> CheckResult:
     """A result that holds for a table, as the result on that table; unchanged when it is that."""
-    return msgspec.structs.replace(result, table_name=record.table_name, severity=check.severity)
+    table_name = checked_name(check, record)
+    return msgspec.structs.replace(result, table_name=table_name, severity=check.severity)
+
+
+def _overriding_resolvers(
+    check: CheckRecord, relation: Relation | None
+) -> list[CheckedTableResolver]:
+    return [] if relation is None else [CheckedTableResolver(check, relation)]
+
+
+def _describe_problem(check: CheckRecord, failing: int | None, error: str | None) -> str:
+    """Why a check did not pass, as a clause."""
+    rule = f"the check {check.name!r} ({check.text})"
+    if failing is None:
+        return f"{rule} could not be run: {error}"
+    return f"{count_noun(failing, 'row')} fail{'s' * (failing == 1)} {rule}"
 
 
 def _wrap_statement(check: CheckRecord, columns: str, suffix: str = "") -> str:

@@ -263,7 +263,9 @@ def _add_services(
     checks = CheckService(context)
     tables = _table_service(parts, lookup, statements, freshness, progress, checks, check)
     handles, search = TableHandles(tables), _search_service(parts, tables, statements)
-    materializer, recomputation = _recipe_services(parts, lookup, freshness, progress, check)
+    materializer, recomputation = _recipe_services(
+        parts, lookup, freshness, progress, checks, check
+    )
     engine.register(_vector_functions(parts, search, lookup))
     engine.register(_catalog_relations(parts, recomputation, checks))
     parts.producers.python.open_input = statements.step_input
@@ -356,7 +358,6 @@ def _freshness_queries(parts: Infrastructure, local: Path | None) -> FreshnessQu
         parts.scope,
         parts.clock,
         parts.column_lineage,
-        CheckJudge(parts.catalog, parts.check_runner),
         local,
     )
 
@@ -366,6 +367,7 @@ def _recipe_services(
     lookup: TableLookup,
     freshness: FreshnessQueries,
     progress: ProgressReporter,
+    checks: CheckService,
     check: Callable[[], None],
 ) -> tuple[Materializer, Recomputation]:
     """The services that run single recipes and plans."""
@@ -382,7 +384,14 @@ def _recipe_services(
         check,
     )
     recomputation = Recomputation(
-        freshness, lookup, catalog, producers, parts.results, progress, check
+        freshness,
+        lookup,
+        catalog,
+        producers,
+        parts.results,
+        progress,
+        checks.run_steps,
+        check,
     )
     return materializer, recomputation
 
@@ -545,6 +554,7 @@ def _wire(
     recovery = Recovery(catalog, results, clock)
     removal = Removal(catalog, results, writer_id)
     checks = CheckRunner(catalog, engine, scope, clock, lambda: observe(True))
+    mutable.check_rows = checks.check_rows
     context = _producer_context(base, observe, recovery, writer_id, checks)
     producers = Producers(engine, scope, [frames], catalog, results, executor, settings, vectors)
     return Infrastructure(
@@ -559,7 +569,7 @@ def _wire(
         vectors=vectors,
         words=words,
         check_runner=checks,
-        evaluator=FreshnessService(context, producers),
+        evaluator=FreshnessService(context, producers, CheckJudge(catalog, checks)),
         column_lineage=ColumnLineage(catalog, scope, engine, [frames], cache, clock),
         observe=observe,
         writer_id=writer_id,

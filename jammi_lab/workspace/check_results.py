@@ -1,14 +1,14 @@
 """The results of checks, displayed as a table and convertible to frames."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
 
 from jammi_lab.core import reprs
 from jammi_lab.core.checks import CheckOutcome
 from jammi_lab.core.dataframes import ArrowExportMixin
 from jammi_lab.core.errors import CheckNotFound
-from jammi_lab.core.html import Rendered, ReprMixin
+from jammi_lab.core.html import Rendered, ReprMixin, count_noun
 from jammi_lab.core.identifiers import fold, near_names
 from jammi_lab.core.verdicts import Verdict, verdict_code
 
@@ -25,9 +25,9 @@ class CheckRow:
     rule: str
     """The rule in words, else its statement."""
     table: str
-    """The recipe."""
-    version: int
-    """The version that was checked."""
+    """What was checked: a recipe, a source or a mutable table."""
+    version: int | None
+    """The version that was checked; None for a source."""
     severity: str
     """block or warn."""
     outcome: str
@@ -38,9 +38,26 @@ class CheckRow:
     """Whether the result still holds."""
     error: str | None = None
     """Why it could not be run."""
+    seconds: float = field(default=0.0, compare=False)
+    """How long its statement ran when the result was found."""
     previous: str = ""
-    """For a check that does not pass: what it found in the version before, and whether the data or
-    the rule changed since."""
+    """What it found in the version before, and whether the data or the rule changed since; empty
+    where both passed."""
+    find_rows: "Callable[[int], pa.Table] | None" = field(default=None, repr=False, compare=False)
+    """Returns the first failing rows."""
+
+    def rows(self, limit: int = 5) -> "pa.Table":
+        """The first failing rows, at most `limit`. Raises what the statement raises."""
+        return cast("Callable[[int], pa.Table]", self.find_rows)(limit)
+
+    @property
+    def summary(self) -> str:
+        """The rule with what was found, as a sentence without a stop."""
+        if self.failing is None:
+            return f"{self.rule}: could not be run: {self.error}"
+        verb = "fails" if self.failing == 1 else "fail"
+        found = f"{count_noun(self.failing, 'row')} {verb}" if self.failing else "all rows pass"
+        return f"{self.rule}: {found}"
 
     @property
     def passes(self) -> bool:

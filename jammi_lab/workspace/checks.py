@@ -1,25 +1,30 @@
 """`ws.checks`: rules about the rows of result tables, and runs of them."""
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core import reprs
+from jammi_lab.core.anchors import InputKind
 from jammi_lab.core.check_rules import Rule
-from jammi_lab.core.checks import CheckOutcome, CheckRecord, CheckResult, Severity
+from jammi_lab.core.checks import CheckRecord, CheckResult, Severity
 from jammi_lab.core.definitions import encode_param
 from jammi_lab.core.errors import CheckNotFound, InvalidArgument
 from jammi_lab.core.html import Rendered, ReprMixin, count_noun
 from jammi_lab.core.identifiers import check_name, fold, near_names
-from jammi_lab.core.records import TableRecord, TableStatus
+from jammi_lab.core.records import RunStep, TableRecord, TableStatus
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.core.verdicts import verdict_code
 from jammi_lab.engine.engine import Engine
 from jammi_lab.engine.sql import credential_check
 from jammi_lab.freshness.check_verdicts import CheckJudge
 from jammi_lab.inputs.observation import Observation
-from jammi_lab.inputs.source_names import ResultTableResolver
+from jammi_lab.inputs.source_names import JAMMI, ResultTableResolver
+from jammi_lab.live.mutable_tables import MUTABLE
 from jammi_lab.producers.checks import CheckRunner, result_for_table
 from jammi_lab.sources.base import Relation
 from jammi_lab.store.result_files import ResultFiles
@@ -27,6 +32,12 @@ from jammi_lab.workspace.check_results import CheckResults, CheckRow
 from jammi_lab.workspace.lookup import TableLookup, TableVersion
 from jammi_lab.workspace.result import Result
 from jammi_lab.workspace.statements import StatementRunner
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MAX_INPUT_RESULTS = 16
+"""How many results of a check on a source or a mutable table are kept."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +73,8 @@ class Check(ReprMixin):
 
     @property
     def table(self) -> str:
-        """The recipe whose versions it checks."""
-        return self._record.recipe
+        """What it checks: a recipe, a source, or `mutable.<name>`."""
+        return self._record.label
 
     @property
     def severity(self) -> str:
@@ -86,12 +97,16 @@ class Check(ReprMixin):
         return self._record.tenant
 
     def rows(self, version: int | None = None) -> Result:
-        """The failing rows of a version, by default the newest; also of a rejected one. Raises
-        TableNotFound, and what its statement raises."""
-        context = self._context
-        record = context.lookup.find(self._record.recipe, version).record
-        prepared = context.runner.prepare_rows(self._record, context.relation(record))
-        return context.statements.result(prepared)
+        """The failing rows of a version, by default the newest; also of a rejected one. Of a source
+        or a mutable table those that it has now. Raises TableNotFound, InvalidArgument, and what
+        its statement raises."""
+        context, relation = self._context, None
+        if self._record.kind is InputKind.RESULT:
+            record = context.lookup.find(self._record.recipe, version).record
+            relation = context.relation(record)
+        elif version is not None:
+            raise InvalidArgument(f"{self.table} keeps no versions.", hint="Leave version= out.")
+        return context.statements.result(context.runner.prepare_rows(self._record, relation))
 
     def _rendered(self) -> Rendered:
         return _checks_table([self])
@@ -118,25 +133,30 @@ class Checks(ReprMixin):
         rule: str | Rule,
         *,
         on: str,
-        severity: str = "block",
+        severity: str | None = None,
         params: Mapping[str, Any] | None = None,
         description: str = "",
     ) -> Check:
-        """Add a check on a recipe, or replace the check of that name on it.
+        """Add a check on a recipe, a source (`on="papers"`) or a mutable table
+        (`on="mutable.orders"`), or replace the check of that name on it.
 
         `rule`: the SELECT of the failing rows, in which `jammi.<on>` is the version that is
-        checked, with `params`; or a rule such as `jl.checks.unique("id")`. `severity="block"` keeps
-        a version that does not pass from becoming the newest; `"warn"` reports it. `description` is
-        the rule in words. Nothing is run; a version that is the newest already stays it.
+        checked, with `params`; or a rule such as `jl.checks.unique("id")`. `severity="block"`, the
+        default, keeps a version that does not pass from becoming the newest, and refuses the commit
+        on a mutable table; `"warn"` reports it. A check on a source can only warn, in the verdicts
+        on what is made from it. `description` is the rule in words. Nothing is run; a version that
+        is the newest already stays it.
 
         Raises TableNotFound, InvalidArgument, NameInvalid, TenantForbidden, and as `ws.sql` for the
         statement.
         """
         context = self._context
         record = self._new_record(name, rule, on, severity, params, description)
-        newest = context.catalog.result_tables.newest_of_owner(record.tenant, record.recipe)
+        newest = newest_version(context, record)
         if newest is not None:
-            context.runner.prepare_rows(record, context.relation(newest[1]))
+            context.runner.prepare_rows(record, context.relation(newest.record))
+        elif record.kind is not InputKind.RESULT:
+            context.runner.prepare_rows(record, None)
         context.check_writable()
         return Check(context, context.catalog.checks.put(record))
 
@@ -145,21 +165,13 @@ class Checks(ReprMixin):
         name: str,
         rule: str | Rule,
         on: str,
-        severity: str,
+        severity: str | None,
         params: Mapping[str, Any] | None,
         description: str,
     ) -> CheckRecord:
-        context = self._context
-        recipe = context.catalog.recipes.get(on)
-        if recipe is None:
-            raise context.lookup.not_found(on)
-        if severity not in [*Severity]:
-            raise InvalidArgument(
-                f'severity must be "block" or "warn", got {severity!r}.',
-                near=near_names(str(severity), [*Severity]),
-            )
+        context, subject = self._context, self._find_subject(name, on)
         if isinstance(rule, Rule) and params is None:
-            text, values = rule.statement(recipe.name), dict(rule.params)
+            text, values = rule.statement(*subject.name_parts), dict(rule.params)
             description = description or rule.words
         elif isinstance(rule, str):
             text, values = rule, dict(params or {})
@@ -172,15 +184,38 @@ class Checks(ReprMixin):
         credential_check.check_statement(text)
         for parameter, value in values.items():
             credential_check.check_value(parameter, value)
-        return CheckRecord(
-            name=check_name(name, "check"),
-            recipe=recipe.name,
-            subject=recipe.name,
-            severity=Severity(severity),
+        return msgspec.structs.replace(
+            subject,
+            severity=_to_severity(severity, subject),
             rule=description,
             statement=context.engine.select_text(text),
             params={key: encode_param(value) for key, value in sorted(values.items())},
-            tenant=recipe.tenant,
+        )
+
+    def _find_subject(self, name: str, on: str) -> CheckRecord:
+        """A check without a rule on what `on` names: a recipe, else a source, else a mutable table.
+        TableNotFound."""
+        catalog = self._context.catalog
+        parts = str(on).split(".", 1)
+        schema, table = (fold(parts[0]), parts[1]) if len(parts) == 2 else ("", parts[0])
+        found: tuple[InputKind, str, str | None] | None = None
+        if schema in ("", JAMMI) and (recipe := catalog.recipes.get(table)) is not None:
+            found = InputKind.RESULT, recipe.name, recipe.tenant
+        elif (source := catalog.sources.get(parts[0])) is not None:
+            found = InputKind.SOURCE, ".".join([source.name, *parts[1:]]), source.tenant
+        elif schema in ("", MUTABLE) and (mutable := catalog.mutable_tables.get(table)) is not None:
+            found = InputKind.MUTABLE, mutable.name, mutable.tenant
+        if found is None:
+            raise self._context.lookup.not_found(on)
+        return CheckRecord(
+            name=check_name(name, "check"),
+            kind=found[0],
+            recipe=found[1],
+            subject=found[1],
+            tenant=found[2],
+            severity=Severity.BLOCK,
+            rule="",
+            statement="",
         )
 
     def __getitem__(self, name: str) -> Check:
@@ -200,11 +235,11 @@ class Checks(ReprMixin):
         return len(self._context.catalog.checks.list())
 
     def list(self, on: str | None = None) -> CheckList:
-        """All checks, or those on one recipe, by name."""
+        """All checks, or those on one table, by name."""
         return CheckList(
             Check(self._context, record)
             for record in self._context.catalog.checks.list()
-            if on is None or fold(record.recipe) == fold(on)
+            if on is None or record.is_on(on)
         )
 
     def remove(self, name: str) -> None:
@@ -234,26 +269,43 @@ class CheckService:
         context = self._context
         observation, rows = context.observe(True), []
         for check in self._select_checks(names):
-            newest = context.catalog.result_tables.newest_of_owner(check.tenant, check.recipe)
-            if newest is not None:
-                version = TableVersion(*newest)
-                result = self._current_result(check, version.record, observation)
+            version = newest_version(context, check)
+            if version is not None or check.kind is not InputKind.RESULT:
+                result = self._current_result(check, version, observation)
                 rows.append(self._row(check, version, result, observation))
         observation.close()
         return CheckResults(rows)
 
+    def run_steps(self, names: Sequence[str]) -> list[RunStep]:
+        """Run the checks of these names that still exist, as steps of a plan."""
+        existing = [name for name in names if self._context.catalog.checks.get(name) is not None]
+        return [
+            RunStep(
+                name=row.check,
+                outcome=row.outcome,
+                seconds=row.seconds,
+                error=None if row.passes else row.summary,
+            )
+            for row in (self.run(existing) if existing else ())
+            if fold(row.check) in map(fold, existing)
+        ]
+
     def _current_result(
-        self, check: CheckRecord, record: TableRecord, observation: Observation
+        self, check: CheckRecord, version: TableVersion | None, observation: Observation
     ) -> CheckResult:
         runner, stored = self._context.runner, self._context.catalog.checks
+        record = None if version is None else version.record
         known = runner.find_known(check, record, observation)
         if known is None:
             self._context.check_writable()
-            result = runner.run(check, record, self._context.relation(record), observation)
+            relation = None if record is None else self._context.relation(record)
+            result = runner.run(check, record, relation, observation)
         else:
             result = result_for_table(known, check, record)
         if result != known and not self._context.catalog.read_only:
             stored.add_results([result])
+            if record is None:
+                stored.trim_results(check, MAX_INPUT_RESULTS)
         return result
 
     def of_version(self, version: TableVersion) -> CheckResults:
@@ -274,80 +326,144 @@ class CheckService:
         """The rows of `jammi_catalog.checks`: what each check found in each version."""
         observation = self._context.observe(False)
         for check in self._context.catalog.checks.list():
-            for version, record in self._context.catalog.result_tables.versions(check.recipe):
+            for version in self._checked_versions(check):
+                record = None if version is None else version.record
                 result = self._judge.stored_result(check, record)
-                if version.tenant != check.tenant or result is None:
+                if result is None:
                     continue
-                verdict = self._judge.verdict(check, record, result, observation)
                 yield (
                     check.name,
-                    record.table_name,
-                    version.recipe,
-                    version.version,
+                    result.table_name,
+                    check.label if version is None else version.version.recipe,
+                    _version_number(check, version, result),
                     check.severity.value,
                     result.outcome.value,
                     result.failing,
                     result.checked_at,
-                    verdict_code(verdict),
+                    verdict_code(self._judge.verdict(check, record, result, observation)),
                 )
         observation.close()
+
+    def _checked_versions(self, check: CheckRecord) -> list[TableVersion | None]:
+        """The versions of a result table; None for a source or a mutable table."""
+        if check.kind is not InputKind.RESULT:
+            return [None]
+        versions = self._context.catalog.result_tables.versions(check.recipe)
+        return [TableVersion(v, record) for v, record in versions if v.tenant == check.tenant]
 
     def _select_checks(self, names: Sequence[str] | None) -> list[CheckRecord]:
         checks = self._context.catalog.checks.list()
         if names is None:
             return checks
         for name in names:
-            if not any(fold(name) in (fold(c.name), fold(c.recipe)) for c in checks):
+            if not any(fold(name) == fold(c.name) or c.is_on(name) for c in checks):
                 self._context.lookup.check_recipes([name])
-        wanted = {fold(name) for name in names}
-        return [c for c in checks if wanted & {fold(c.name), fold(c.recipe)}]
+        return [c for c in checks if any(fold(n) == fold(c.name) or c.is_on(n) for n in names)]
 
     def _row(
         self,
         check: CheckRecord,
-        version: TableVersion,
+        version: TableVersion | None,
         result: CheckResult,
         observation: Observation,
     ) -> CheckRow:
-        passes = result.outcome is CheckOutcome.PASS
+        record = None if version is None else version.record
         return CheckRow(
             check=check.name,
             rule=check.text,
-            table=version.version.recipe,
-            version=version.version.version,
+            table=check.label if version is None else version.version.recipe,
+            version=_version_number(check, version, result),
             severity=check.severity.value,
             outcome=result.outcome.value,
             failing=result.failing,
-            verdict=self._judge.verdict(check, version.record, result, observation),
+            verdict=self._judge.verdict(check, record, result, observation),
             error=result.error,
-            previous="" if passes else self._describe_previous(check, version, result),
+            seconds=result.seconds,
+            previous=self._describe_previous(check, version, result),
+            find_rows=functools.partial(self._failing_rows, check, record),
         )
 
+    def _failing_rows(
+        self, check: CheckRecord, record: TableRecord | None, limit: int
+    ) -> "pa.Table":
+        context = self._context
+        relation = None if record is None else context.relation(record)
+        return context.runner.prepare_rows(check, relation, limit).run_ordered().table()
+
     def _describe_previous(
-        self, check: CheckRecord, version: TableVersion, result: CheckResult
+        self, check: CheckRecord, version: TableVersion | None, result: CheckResult
     ) -> str:
-        """What the check found in the version before, and what changed since."""
-        versions = self._context.catalog.result_tables.versions(version.version.recipe)
-        for earlier, record in versions:
+        """What the check found in the version before, or in the earlier state of a source or a
+        mutable table, and what changed since; empty where both passed."""
+        name, previous = self._previous_result(check, version, result)
+        if previous is None or (previous.passes and result.passes):
+            return ""
+        found = (
+            "error"
+            if previous.failing is None
+            else f"{count_noun(previous.failing, 'row')} failed"
+            if previous.failing
+            else "pass"
+        )
+        changed = "data" if previous.definition_hash == result.definition_hash else "rule"
+        return f"{name}: {found}; the {changed} changed"
+
+    def _previous_result(
+        self, check: CheckRecord, version: TableVersion | None, result: CheckResult
+    ) -> tuple[str, CheckResult | None]:
+        """The result before this one, and the name of what it is on."""
+        if version is None:
+            earlier = [
+                r
+                for r in self._judge.stored_results(check, None)
+                if r.checked_at < result.checked_at
+            ]
+            return "before", earlier[-1] if earlier else None
+        for candidate in self._checked_versions(check):
             if (
-                earlier.version >= version.version.version
-                or earlier.tenant != version.version.tenant
-                or record.status not in (TableStatus.READY, TableStatus.REJECTED)
+                candidate is not None
+                and candidate.version.version < version.version.version
+                and candidate.record.status in (TableStatus.READY, TableStatus.REJECTED)
             ):
-                continue
-            previous = self._judge.stored_result(check, record)
-            if previous is None:
-                return ""
-            changed = "data" if previous.definition_hash == result.definition_hash else "rule"
-            found = (
-                "error"
-                if previous.failing is None
-                else f"{count_noun(previous.failing, 'row')} failed"
-                if previous.failing
-                else "pass"
-            )
-            return f"version {earlier.version}: {found}; the {changed} changed"
-        return ""
+                name = f"version {candidate.version.version}"
+                return name, self._judge.stored_result(check, candidate.record)
+        return "", None
+
+
+def newest_version(context: CheckContext, check: CheckRecord) -> TableVersion | None:
+    """The newest version of the recipe of a check; None when there is none, and for a source or a
+    mutable table."""
+    if check.kind is not InputKind.RESULT:
+        return None
+    newest = context.catalog.result_tables.newest_of_owner(check.tenant, check.recipe)
+    return None if newest is None else TableVersion(*newest)
+
+
+def _version_number(
+    check: CheckRecord, version: TableVersion | None, result: CheckResult
+) -> int | None:
+    """The number of the version that was checked; None for a source."""
+    if version is not None:
+        return version.version.version
+    numbers = [a.version for a in result.anchors if fold(a.input.label) == fold(check.recipe)]
+    return numbers[0] if numbers and check.kind is InputKind.MUTABLE else None
+
+
+def _to_severity(severity: str | None, subject: CheckRecord) -> Severity:
+    is_source = subject.kind is InputKind.SOURCE
+    if severity is None:
+        return Severity.WARN if is_source else Severity.BLOCK
+    if severity not in [*Severity]:
+        raise InvalidArgument(
+            f'severity must be "block" or "warn", got {severity!r}.',
+            near=near_names(str(severity), [*Severity]),
+        )
+    if is_source and severity == Severity.BLOCK:
+        raise InvalidArgument(
+            f"A check on the source {subject.label!r} cannot block: its rows are not written here.",
+            hint="Leave severity= out, or put the check on a table that is made from it.",
+        )
+    return Severity(severity)
 
 
 def _checks_table(checks: Sequence[Check]) -> Rendered:

@@ -13,7 +13,7 @@ from jammi_lab.core.clock import to_seconds
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.html import count_noun
 from jammi_lab.core.identifiers import check_recipe_name, fold
-from jammi_lab.core.records import OnProgress, ProgressOption, RecoveryReport, TableKind
+from jammi_lab.core.records import OnProgress, ProgressOption, RecoveryReport, RunStep, TableKind
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.freshness.queries import FreshnessQueries
 from jammi_lab.freshness.reports import Plan, RunReport, Status
@@ -175,8 +175,10 @@ class Recomputation:
         producers: Producers,
         results: ResultFiles,
         progress: ProgressReporter,
+        run_checks: Callable[[Sequence[str]], list[RunStep]],
         check_writable: Callable[[], None],
     ) -> None:
+        self._run_checks = run_checks
         self._freshness, self._lookup, self._catalog = freshness, lookup, catalog
         self._producers, self._results, self._progress = producers, results, progress
         self._check_writable = check_writable
@@ -198,9 +200,13 @@ class Recomputation:
         self._check_recomputable(names, plan)
         return plan.apply(progress)
 
-    def _apply(self, steps: Sequence[Any], progress: ProgressOption) -> RunReport:
+    def _apply(
+        self, steps: Sequence[Any], checks: Sequence[str], progress: ProgressOption
+    ) -> RunReport:
         self._check_writable()
-        return self._freshness.apply(steps, self._progress.callback(progress))
+        report = self._freshness.apply(steps, self._progress.callback(progress))
+        report.steps += self._run_checks(checks)
+        return report
 
     def _check_recomputable(self, names: str | Iterable[str] | None, plan: Plan) -> None:
         """Raise NotRecomputable when a named table holds rows that were computed elsewhere and is

@@ -374,3 +374,44 @@ def test_status_and_sql_show_what_checks_found(ws):
     ]
     [(checks,)] = ws.sql("SELECT checks FROM jammi_catalog.status WHERE name = 'sales'").fetchall()
     assert checks == "1 of 2 fails"
+
+
+def test_a_check_that_is_due_is_a_step_of_plans_and_runs(ws, statements):
+    ws.materialize("states", "SELECT unnest(['new', 'paid']) AS state")
+    sales(ws)
+    assert not ws.plan()
+    ws.checks.add("ids", jl.checks.unique("id"), on="sales", severity="warn")
+    ws.checks.add("known", jl.checks.references("state", "jammi.states"), on="sales")
+    plan = ws.plan()
+    assert plan and {s.name: s.action for s in plan.checks} == {"ids": "check", "known": "check"}
+    assert "2 to check" in str(plan) and not plan.certain
+    report = plan.apply()
+    assert {s.name: s.outcome for s in report.steps} == {"ids": "pass", "known": "pass"}
+    assert not ws.plan() and not ws.plan().checks
+    statements.clear()
+    assert not ws.recompute().steps and not statements
+    ws.materialize("states", "SELECT 'new' AS state")
+    [step] = ws.plan("sales").checks
+    assert step.name == "known" and str(step.reasons[0]).startswith("states changed")
+    [step] = ws.recompute().steps
+    assert (step.name, step.outcome) == ("known", "fail")
+    assert step.error == "state occurs in jammi.states.state: 1 row fails"
+    assert not ws.plan(), "it was run"
+
+
+def test_a_check_that_reads_a_table_of_the_plan_is_run_after_it(ws, tmp_path):
+    words = tmp_path / "words.csv"
+    words.write_text("state\nnew\npaid\n")
+    ws.sources.add("words", str(words))
+    ws.materialize("states", "SELECT state FROM words")
+    sales(ws)
+    ws.checks.add("known", jl.checks.references("state", "jammi.states"), on="sales")
+    ws.checks.add("many", jl.checks.row_count(1), on="states")
+    ws.check()
+    words.write_text("state\nnew\n")
+    plan = ws.plan()
+    assert [s.name for s in plan.certain] == ["states"]
+    assert [(s.name, s.reasons) for s in plan.checks] == [("known", ["states is recomputed first"])]
+    outcomes = {s.name: s.outcome for s in plan.apply().steps}
+    assert outcomes == {"states": "computed", "known": "fail"}
+    assert not ws.plan("states")
