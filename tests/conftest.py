@@ -50,6 +50,11 @@ LASTING_THREADS = (
     "jammi-idle",
 )
 
+# Bytecode is kept, whatever images of containers ask for: without it every worker and every child compiles the packages and rewrites the
+# assertions of all test files anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 settings.register_profile(
     "short",
     max_examples=25,
@@ -262,9 +267,13 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_finish() -> None:
-    """What was collected stays to the end: thousands of tests, which each full garbage collection would walk through again."""
+    """What was collected stays to the end: thousands of tests, which each full garbage collection would walk through again.
+
+    What tests make is mostly freed by reference counts; collecting less often leaves the rest to fewer walks.
+    """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
 
 
 @pytest.hookimpl(tryfirst=True)
