@@ -66,7 +66,7 @@ class MutableTableResolver:
             return Vanished()
         if observation.deep:
             try:
-                self._tables.check_rows(record)
+                self._tables.verify_rows(record)
             except TableNotFound:
                 return Vanished()
             except TableDamaged as error:

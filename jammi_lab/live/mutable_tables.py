@@ -161,7 +161,7 @@ class MutableTableService:
             )
         return current_record
 
-    def check_rows(self, record: MutableRecord) -> None:
+    def verify_rows(self, record: MutableRecord) -> None:
         """Read all rows from the catalog. Raises TableDamaged, TableNotFound."""
         _, _, bodies = self._catalog.mutable_tables.rows(record.table_id)
         layout_of(record).table(bodies)

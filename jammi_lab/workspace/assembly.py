@@ -243,10 +243,9 @@ def _add_services(
 ) -> Services:
     """Build the services over the parts of an open workspace."""
     catalog, scope, engine = parts.catalog, parts.scope, parts.engine
-    local = parts.folder if isinstance(parts.folder, Path) else None
     check = functools.partial(check_writable, read_only=catalog.read_only)
-    sources, models = _sources_and_models(parts, local)
-    freshness = _freshness_queries(parts, local)
+    sources, models = _sources_and_models(parts, parts.local_folder)
+    freshness = _freshness_queries(parts, parts.local_folder)
     progress = ProgressReporter()
     badges = BadgeService(freshness.current_verdicts, lambda: scope.current)
     lookup = TableLookup(catalog, scope, parts.retention)
@@ -259,8 +258,7 @@ def _add_services(
         progress,
         parts.removal.try_remove_pending,
     )
-    context = _check_context(parts, lookup, statements, check)
-    checks = CheckService(context)
+    checks = CheckService(context := _check_context(parts, lookup, statements, check))
     tables = _table_service(parts, lookup, statements, freshness, progress, checks, check)
     handles, search = TableHandles(tables), _search_service(parts, tables, statements)
     materializer, recomputation = _recipe_services(
