@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from functools import partial, wraps
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -338,6 +339,11 @@ def recompute(
 @_workspace_options
 @click.argument("names", nargs=-1)
 @click.option("--fail", is_flag=True, help="Exit with 1 when a check does not pass.")
+@click.option(
+    "--junit",
+    type=click.Path(dir_okay=False, writable=True),
+    help="Also write the results as JUnit XML to this file.",
+)
 def check(
     path: str,
     catalog: str | None,
@@ -345,10 +351,15 @@ def check(
     as_json: bool,
     names: Sequence[str],
     fail: bool,
+    junit: str | None,
 ) -> None:
     """Run the checks that are due, of the named tables or all."""
     with _open_workspace(path, catalog, tenant, read_only=False) as ws:
         results = ws.check(names or None)
+        if junit is not None:
+            from jammi_lab.workspace.junit import to_junit
+
+            Path(junit).write_text(to_junit(results), encoding="utf-8")
         _print_result(results, results.arrow().to_pylist(), as_json)
     if fail and results.failed:
         sys.exit(FAILED_EXIT_CODE)

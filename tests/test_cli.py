@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from xml.etree import ElementTree
 
 import pytest
 from click.testing import CliRunner
@@ -339,3 +340,16 @@ def test_rows_as_json_hold_dates_that_python_has_not(lab, run):
     assert value(run("sql", lab, "SELECT DATE 'infinity' AS d, 1 AS n", "--json")) == [
         {"d": "infinity", "n": 1}
     ]
+
+
+def test_check_writes_junit_with_the_first_failing_rows(lab, run, tmp_path):
+    with jl.open(lab) as ws:
+        ws.checks.add("many", jl.checks.row_count(1), on="recent")
+        ws.checks.add("old", "SELECT * FROM jammi.recent WHERE year < $y", on="recent", params={"y": 3000}, description="a\x00year <is> new")  # fmt: skip
+    run("check", lab, "--junit", tmp_path / "checks.xml", "--fail", code=1)
+    suite = ElementTree.parse(tmp_path / "checks.xml").getroot()
+    assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("2", "1", "0")
+    cases = {case.get("name"): case for case in suite}
+    assert len(cases["many"]) == 0 and cases["old"].get("classname") == "recent"
+    [failure] = cases["old"]
+    assert failure.get("message").startswith("a�year <is> new: ") and "'year': 2021" in failure.text

@@ -16,7 +16,7 @@ from jammi_lab.catalog.row_mapping import (
     check_result_row,
     check_row,
 )
-from jammi_lab.catalog.schema import check_results, checks, mutables, owner
+from jammi_lab.catalog.schema import check_results, checks, mutables
 from jammi_lab.catalog.tenant_scope import Scope
 from jammi_lab.core.anchors import InputKind
 from jammi_lab.core.checks import CheckRecord, CheckResult, Severity
@@ -41,17 +41,18 @@ _OF_INPUTS = (
 _GET_OF_OWNER = scope.select_owned_by(*CHECK, tables=checks).where(checks.c.name_fold == _fold)
 _LIST = scope.select(*CHECK, tables=checks).order_by(checks.c.name_fold, scope.own_first(checks))
 BLOCKING_STAMP = (
-    sa.select(
+    scope.select_of_same_owner(
         sa.func.coalesce(
             sa.cast(sa.func.count(), sa.Text).concat(" ").concat(sa.func.max(checks.c.updated_at)),
             "",
-        )
+        ),
+        table=checks,
+        outer=mutables,
     )
     .where(
         checks.c.kind == InputKind.MUTABLE.value,
         checks.c.severity == Severity.BLOCK.value,
         checks.c.recipe_fold == mutables.c.name,
-        owner(checks) == owner(mutables),
     )
     .scalar_subquery()
 )
@@ -100,14 +101,14 @@ _DELETE_RESULT = CompiledStatement(
     )
 )
 _kept_results = (
-    sa.select(check_results.c.checked_at)
-    .where(scope.owned_by(check_results), check_results.c.check_fold == _fold)
+    scope.select_owned_by(check_results.c.checked_at, tables=check_results)
+    .where(check_results.c.check_fold == _fold)
     .order_by(check_results.c.checked_at.desc())
     .limit(sa.bindparam("kept"))
 )
 _TRIM_RESULTS = scope.delete_owned_by(check_results).where(
     check_results.c.check_fold == _fold,
-    check_results.c.checked_at.not_in(sa.select(_kept_results.subquery())),
+    check_results.c.checked_at.not_in(_kept_results),
 )
 _INSERT_RESULT = CompiledStatement(sa.insert(check_results))
 
@@ -184,9 +185,13 @@ class CheckRepository:
         self, tenant: str | None, name: str, kind: InputKind = InputKind.RESULT
     ) -> tuple[CheckRecord, ...]:
         """The checks on an owner's recipe, source or mutable table, by name, whoever is bound."""
-        with self._database.read() as tx:
-            rows = _OF_RECIPE.fetch(tx, _key(tenant, name, kind))
-        return tuple(check_record(row) for row in rows)
+        key = _key(tenant, name, kind)
+
+        def read() -> tuple[CheckRecord, ...]:
+            with self._database.read() as tx:
+                return tuple(map(check_record, _OF_RECIPE.fetch(tx, key)))
+
+        return self._database.cached(("checks", *key.values()), read)
 
     def remove(self, name: str) -> bool:
         """Delete a check with its results; return whether it existed. Raises TenantForbidden for a

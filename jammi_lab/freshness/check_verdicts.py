@@ -73,8 +73,15 @@ class CheckJudge:
         self, version: VersionRecord, record: TableRecord, observation: Observation
     ) -> str | None:
         """The checks on a version: `3 pass`, `1 of 3 fails`, `2 pass, 1 due`. None without any."""
+        checks = self._catalog.checks.of_recipe(version.tenant, version.recipe)
+        return self.summarize(checks, record, observation)
+
+    def summarize(
+        self, checks: Iterable[CheckRecord], record: TableRecord | None, observation: Observation
+    ) -> str | None:
+        """The same for checks on a version, or with None on a source or a mutable table."""
         passed_count, failed_count, due_count = 0, 0, 0
-        for check in self._catalog.checks.of_recipe(version.tenant, version.recipe):
+        for check in checks:
             result = self.stored_result(check, record)
             if result is not None and result.outcome is not CheckOutcome.PASS:
                 failed_count += 1

@@ -16,8 +16,10 @@ from urllib.parse import urlsplit
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.anchors import Anchor, Input, InputKind
+from jammi_lab.core.checks import CheckRecord, CheckResult, Severity
 from jammi_lab.core.clock import seconds_since
 from jammi_lab.core.errors import ExtensionMissing, InvalidArgument, SourceUnavailable, TableDamaged
+from jammi_lab.core.identifiers import fold
 from jammi_lab.core.manifest import Manifest
 from jammi_lab.core.records import SourceRecord, TableKind, TableRecord, TableStatus, VersionRecord
 from jammi_lab.freshness.model_edges import MODEL_KIND
@@ -140,7 +142,69 @@ class EventBuilder:
             inputs=inputs,
             outputs=[self._output(name, record, producer)] if ready else [output],
         )
-        return [start, end]
+        return [start, end, *self._check_events(name, record, producer)]
+
+    def _check_events(self, name: str, record: TableRecord, producer: str) -> "list[RunEvent]":
+        """The run of the checks of a table, which reads it and makes nothing; its latest results
+        are assertions about that input."""
+        from openlineage.client.event_v2 import InputDataset, Job, Run, RunEvent, RunState
+
+        results = {
+            fold(result.check): result
+            for result in self._catalog.checks.results_of_table(record.table_name)
+            if result.tenant == record.tenant
+        }
+        checks = [
+            (check, results[fold(check.name)])
+            for check in self._catalog.checks.of_recipe(record.tenant, name)
+            if fold(check.name) in results
+        ]
+        if not checks:
+            return []
+        f, namespace = self._facets, self._tenant_namespace(record.tenant)
+        version = f.dataset_version_dataset.DatasetVersionDatasetFacet(
+            datasetVersion=str(record.version), producer=producer
+        )
+        dataset = InputDataset(
+            namespace,
+            name,
+            facets={"version": version},
+            inputFacets={"dataQualityAssertions": self._assertions(checks, producer)},
+        )
+        job_type = f.job_type_job.JobTypeJobFacet(
+            processingType="BATCH", integration="JAMMI_LAB", jobType="CHECK", producer=producer
+        )
+        job = Job(namespace, f"{name}.checks", facets={"jobType": job_type})
+        run = str(uuid.uuid5(_RUN_NAMESPACE, f"{record.table_name}.checks"))
+        times = [result.checked_at for _, result in checks]
+        return [
+            RunEvent(
+                eventType=kind,
+                eventTime=time,
+                run=Run(run, facets={}),
+                job=job,
+                producer=producer,
+                inputs=[dataset],
+                outputs=[],
+            )
+            for kind, time in ((RunState.START, min(times)), (RunState.COMPLETE, max(times)))
+        ]
+
+    def _assertions(self, checks: Sequence[tuple[CheckRecord, CheckResult]], producer: str) -> Any:
+        f = self._facets.data_quality_assertions_dataset
+        assertions = [
+            f.Assertion(
+                assertion="custom_sql",
+                success=result.passes,
+                severity="error" if result.severity is Severity.BLOCK else "warn",
+                name=check.name,
+                description=check.text,
+                expected="0",
+                actual=None if result.failing is None else str(result.failing),
+            )
+            for check, result in checks
+        ]
+        return f.DataQualityAssertionsDatasetFacet(assertions=assertions, producer=producer)
 
     def _job(
         self, name: str, record: TableRecord, manifest: Manifest | None, producer: str

@@ -17,7 +17,7 @@ from jammi_lab.core.html import escape_invisible
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import Edge, OnProgress, ProgressOption, TableRecord
 from jammi_lab.core.tenancy import TenantScope
-from jammi_lab.core.verdicts import Verdict, verdict_label
+from jammi_lab.core.verdicts import Fresh, Verdict, verdict_label
 from jammi_lab.freshness import model_edges
 from jammi_lab.freshness.due_checks import due_checks
 from jammi_lab.freshness.explain import Why, explain_newest, explain_version
@@ -131,7 +131,15 @@ class FreshnessQueries:
             for n in names
             if (node := evaluated.graph.find(n, self._scope.current)) is not None
         ]
-        return {name: evaluated.verdicts[node.key] for name, node in nodes}
+        return {name: self._checked_verdict(evaluated, node) for name, node in nodes}
+
+    def _checked_verdict(self, evaluated: EvaluatedGraph, node: RecipeNode) -> Verdict:
+        """The verdict on a recipe; a fresh one says how many checks do not pass."""
+        verdict = evaluated.verdicts[node.key]
+        if not isinstance(verdict, Fresh) or node.version is None or node.record is None:
+            return verdict
+        failing = self._checks.failing(node.version, node.record)
+        return Fresh([failing, *verdict.grounds]) if failing else verdict
 
     def status(self, *, deep: bool, on_progress: OnProgress | None = None) -> Status:
         """Every visible recipe with its verdict."""

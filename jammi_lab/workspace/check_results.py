@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING, Any, cast
 from jammi_lab.core import reprs
 from jammi_lab.core.checks import CheckOutcome
 from jammi_lab.core.dataframes import ArrowExportMixin
-from jammi_lab.core.errors import CheckNotFound
-from jammi_lab.core.html import Rendered, ReprMixin, count_noun
+from jammi_lab.core.errors import CheckNotFound, JammiError
+from jammi_lab.core.html import Rendered, ReprMixin, count_noun, vstack
 from jammi_lab.core.identifiers import fold, near_names
 from jammi_lab.core.verdicts import Verdict, verdict_code
+from jammi_lab.workspace.diff import rows_preview
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+_MAX_SHOWN_CHECKS = 3
+"""How many failing checks are displayed with their first rows."""
 
 
 @dataclass(frozen=True)
@@ -108,4 +112,13 @@ class CheckResults(ReprMixin, ArrowExportMixin):
         return pa.table({name: pa.array(values, kind) for name, (values, kind) in columns.items()})
 
     def _rendered(self) -> Rendered:
-        return reprs.check_results(self._rows)
+        shown = [row for row in self._rows if row.failing][:_MAX_SHOWN_CHECKS]
+        return vstack(reprs.check_results(self._rows), *map(_first_rows, shown))
+
+
+def _first_rows(row: CheckRow) -> Rendered | None:
+    """The first failing rows of a check; None when they cannot be read."""
+    try:
+        return rows_preview(f"{row.check}: {row.rule}", row.rows(), row.failing)
+    except JammiError:
+        return None

@@ -322,6 +322,36 @@ class CheckService:
         observation.close()
         return CheckResults(rows)
 
+    def of_input(self, kind: InputKind, name: str) -> CheckResults:
+        """The latest results on a source or a mutable table. Runs nothing."""
+        observation = self._context.observe(False)
+        rows = [
+            self._row(check, None, result, observation)
+            for check in self._context.catalog.checks.list()
+            if check.kind is kind
+            and check.is_on(name)
+            and (result := self._judge.stored_result(check, None)) is not None
+        ]
+        observation.close()
+        return CheckResults(rows)
+
+    def input_summaries(self) -> dict[tuple[InputKind, str], str]:
+        """What the checks on each source and mutable table found, by kind and folded name, as
+        `1 of 3 fails`. Runs nothing."""
+        by_input: dict[tuple[InputKind, str], list[CheckRecord]] = {}
+        for check in self._context.catalog.checks.list():
+            if check.kind is not InputKind.RESULT:
+                by_input.setdefault((check.kind, fold(check.recipe)), []).append(check)
+        if not by_input:
+            return {}
+        observation = self._context.observe(False)
+        summaries = {
+            key: self._judge.summarize(checks, None, observation) or ""
+            for key, checks in by_input.items()
+        }
+        observation.close()
+        return summaries
+
     def catalog_rows(self) -> Iterator[Sequence[Any]]:
         """The rows of `jammi_catalog.checks`: what each check found in each version."""
         observation = self._context.observe(False)

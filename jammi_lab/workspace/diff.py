@@ -68,18 +68,19 @@ class Diff(ReprMixin):
         summary = "; ".join([row_counts or "no row differs", *columns])
         return vstack(
             plain_text(f"{self.title}: {summary}"),
-            *(_rows_preview(word, rows) for word, rows in parts if rows.num_rows),
+            *(rows_preview(word, rows) for word, rows in parts if rows.num_rows),
         )
 
 
-def _rows_preview(caption: str, rows: "pa.Table") -> Rendered:
+def rows_preview(caption: str, rows: "pa.Table", total: int | None = None) -> Rendered:
+    """The first of some rows, of which there are `total`; None: no more than these."""
     first = rows.slice(0, _MAX_SHOWN_ROWS)
     values = [list(row) for row in zip(*map(to_display, first.columns), strict=True)]
     return reprs.preview(
         rows.schema.names,
         [str(t) for t in rows.schema.types],
         values,
-        total=rows.num_rows,
+        total=rows.num_rows if total is None else total,
         caption=caption,
     )
 

@@ -2,8 +2,10 @@
 
 import datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import jsonschema
 import pyarrow as pa
 import pytest
 
@@ -20,6 +22,7 @@ from jammi_lab.core.errors import (
 )
 from jammi_lab.core.verdicts import Fresh, InputAdvanced, Stale
 from jammi_lab.engine.prepared_statement import PreparedStatement
+from tests.freshness.test_openlineage import SCHEMA, written
 from tests.store.lab import catalog, files, statuses
 
 GOOD = "SELECT * FROM (VALUES (1, 5, 'new'), (2, 7, 'paid')) t(id, amount, state)"
@@ -415,3 +418,35 @@ def test_a_check_that_reads_a_table_of_the_plan_is_run_after_it(ws, tmp_path):
     outcomes = {s.name: s.outcome for s in plan.apply().steps}
     assert outcomes == {"states": "computed", "known": "fail"}
     assert not ws.plan("states")
+
+
+def test_a_result_over_a_table_says_that_its_checks_fail(ws):
+    sales(ws, BAD)
+    ws.checks.add("ids", jl.checks.unique("id"), on="sales", severity="warn")
+    assert "fail" not in str(ws.sql("SELECT count(*) AS n FROM jammi.sales"))
+    ws.check()
+    assert "sales is fresh*, 1 check fails" in str(ws.sql("SELECT count(*) AS n FROM jammi.sales"))
+
+
+def test_openlineage_tells_the_results_as_assertions(ws, tmp_path):
+    sales(ws)
+    ws.checks.add("ids", jl.checks.unique("id"), on="sales", severity="warn")
+    ws.checks.add("no_negative", jl.checks.between("amount", 0), on="sales")
+    ws.check()
+    with pytest.raises(CheckFailed):
+        sales(ws, BAD)
+    events = written(SimpleNamespace(ws=ws, data=tmp_path))
+    found = {}
+    for event in events:
+        jsonschema.validate(event, SCHEMA, format_checker=jsonschema.FormatChecker())
+        if event["job"]["name"] == "sales.checks" and event["eventType"] == "COMPLETE":
+            [dataset] = event["inputs"]
+            version = dataset["facets"]["version"]["datasetVersion"]
+            facet = dataset["inputFacets"]["dataQualityAssertions"]
+            found[version] = {
+                a["name"]: (a["success"], a["severity"], a["actual"]) for a in facet["assertions"]
+            }
+    assert found == {
+        "1": {"ids": (True, "warn", "0"), "no_negative": (True, "error", "0")},
+        "2": {"ids": (False, "warn", "2"), "no_negative": (False, "error", "2")},
+    }

@@ -65,9 +65,21 @@ class RecipeRows:
     def displayed_state(self) -> list[tuple[Any, ...]]:
         """Everything a page shows except the age, to compare two status checks."""
         return [
-            (row.row.name, row.row.version, row.row.index, row.verdict_word, row.reasons)
+            (
+                row.row.name,
+                row.row.version,
+                row.row.index,
+                row.row.checks,
+                row.verdict_word,
+                row.reasons,
+            )
             for row in self.rows
         ]
+
+    @property
+    def has_checks(self) -> bool:
+        """Whether any recipe has checks."""
+        return any(row.row.checks for row in self.rows)
 
     def causes(self, text: str) -> list[tuple[str, int]]:
         """The most frequent causes among the rows that match the filter, with their counts."""
@@ -174,7 +186,13 @@ def _severity(row: RecipeRow) -> float:
     return _VERDICT_ORDER.index(row.verdict_word)
 
 
+def _check_severity(checks: str | None) -> float:
+    """Failing checks first, then those that are due, those that pass, tables without any."""
+    return 3 if checks is None else 0 if "fail" in checks else 1 if "due" in checks else 2
+
+
 _SORT_KEYS: Mapping[str, Callable[[RecipeRow], float]] = {
+    "checks": lambda line: _check_severity(line.row.checks),
     "age": lambda line: inf if line.row.age is None else line.row.age,
     "rows": lambda line: inf if line.row.rows is None else line.row.rows,
     "size": lambda line: inf if line.row.bytes is None else line.row.bytes,

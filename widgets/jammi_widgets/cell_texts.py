@@ -40,7 +40,11 @@ def column_texts(column: "pa.ChunkedArray", max_chars: int) -> list[str | None]:
 
 def first_rows(ws: "Workspace", relation: str, max_rows: int) -> dict[str, list[Any]]:
     """The column names and the first rows of a relation, as texts."""
-    table = ws.sql(f"SELECT * FROM {relation} LIMIT {max_rows}").arrow()
+    return table_texts(ws.sql(f"SELECT * FROM {relation} LIMIT {max_rows}").arrow())
+
+
+def table_texts(table: "pa.Table") -> dict[str, list[Any]]:
+    """The column names and the rows of a table, as texts."""
     columns = [
         ["NULL" if text is None else text for text in column_texts(column, MAX_VALUE_CHARS)]
         for column in table.columns

@@ -64,8 +64,14 @@ class LineageSnapshot:
     `source:<name>` if a recipe has the same name."""
 
     def __init__(
-        self, nodes: Sequence[Node], edges: Sequence[Edge], verdicts: Mapping[str, Verdict]
+        self,
+        nodes: Sequence[Node],
+        edges: Sequence[Edge],
+        verdicts: Mapping[str, Verdict],
+        checks: Mapping[Node, str] | None = None,
     ) -> None:
+        """`checks`: what the checks of a node found, as `1 of 3 fails`."""
+        self.checks = dict(checks or {})
         self.nodes, self.edges, self.verdicts = list(nodes), list(edges), dict(verdicts)
         self.ids = unique_ids(nodes)
         self.index_by_id = {i: index for index, i in enumerate(self.ids)}
@@ -78,8 +84,13 @@ class LineageSnapshot:
         self._layers: list[int] | None = None
 
     def equals(self, other: "LineageSnapshot") -> bool:
-        """Whether both have the same nodes, edges and verdicts."""
-        return (self.nodes, self.edges, self.verdicts) == (other.nodes, other.edges, other.verdicts)
+        """Whether both have the same nodes, edges, verdicts and results of checks."""
+        return (self.nodes, self.edges, self.verdicts, self.checks) == (
+            other.nodes,
+            other.edges,
+            other.verdicts,
+            other.checks,
+        )
 
     def verdict_word(self, index: int) -> str:
         """The label of a node's verdict; empty if it has none."""

@@ -11,7 +11,7 @@ import traitlets
 
 from jammi_lab.core.errors import InvalidArgument, JammiError, TableNotFound
 from jammi_lab.core.html import Rendered, escape_invisible
-from jammi_lab.core.identifiers import near_names
+from jammi_lab.core.identifiers import fold, near_names
 from jammi_lab.core.verdicts import Fresh, verdict_label
 from jammi_lab.freshness.column_svg import End
 from jammi_lab.freshness.lineage import Node
@@ -37,7 +37,13 @@ from jammi_widgets.column_paths import (
 )
 from jammi_widgets.graph_view import Direction, Group, LineageSnapshot, View
 from jammi_widgets.neighbors import NeighborExplorer
-from jammi_widgets.node_details import describe_node, find_unread_node, is_registered, node_relation
+from jammi_widgets.node_details import (
+    describe_node,
+    find_unread_node,
+    input_kind,
+    is_registered,
+    node_relation,
+)
 from jammi_widgets.panel import Panel
 
 if TYPE_CHECKING:
@@ -335,6 +341,7 @@ class LineageGraph(Panel):
             **message,
             "above": len(set(upstream) - visible),
             "below": len(set(downstream) - visible),
+            "checks": self._snapshot.checks.get(node, ""),
             "ups": len(upstream),
             "downs": len(downstream),
         }
@@ -500,7 +507,8 @@ def _take_snapshot(ws: "Workspace", extra_node: Node | None = None) -> LineageSn
     """A snapshot of the current lineage and verdicts, with `extra_node`, a node that nothing
     reads."""
     lineage = ws.lineage()
-    verdicts: dict[str, Verdict] = {row.name: row.verdict for row in ws.status()}
+    status = list(ws.status())
+    verdicts: dict[str, Verdict] = {row.name: row.verdict for row in status}
     derived_names = {n.name for n in lineage.nodes if is_derived(n)}
     extra_nodes = [
         Node(r.kind, r.name, r.newest_version) for r in ws.recipes() if r.name not in derived_names
@@ -509,7 +517,17 @@ def _take_snapshot(ws: "Workspace", extra_node: Node | None = None) -> LineageSn
         (n.name, is_derived(n)) == (extra_node.name, False) for n in lineage.nodes
     ):
         extra_nodes.append(extra_node)
-    return LineageSnapshot([*lineage.nodes, *extra_nodes], lineage.edges, verdicts)
+    nodes = [*lineage.nodes, *extra_nodes]
+    table_checks = {row.name: row.checks for row in status}
+    input_checks = ws._services.check_service.input_summaries()
+    checks = {
+        node: table_checks.get(node.name)
+        if is_derived(node)
+        else input_checks.get((input_kind(node), fold(node.name)))
+        for node in nodes
+    }
+    found = {node: text for node, text in checks.items() if text}
+    return LineageSnapshot(nodes, lineage.edges, verdicts, found)
 
 
 def _verdict_counts(snapshot: LineageSnapshot) -> dict[str, int]:

@@ -3,6 +3,7 @@
 import contextlib
 from typing import TYPE_CHECKING, Any
 
+from jammi_lab.core.anchors import InputKind
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.html import escape_invisible
 from jammi_lab.core.identifiers import fold, quoted_name
@@ -13,11 +14,13 @@ from jammi_lab.freshness.lineage_svg import is_derived, subtitle
 from jammi_lab.freshness.model_edges import MODEL_KIND
 from jammi_lab.workspace.model_lookup import BUILT_IN_NAMES
 from jammi_lab.workspace.recipes import Recipe
-from jammi_widgets.cell_texts import column_types, holds_tables
+from jammi_widgets.cell_texts import column_types, holds_tables, table_texts
 from jammi_widgets.graph_view import SOURCE_KIND, LineageSnapshot
 
 if TYPE_CHECKING:
     from jammi_lab.workspace.workspace import Workspace
+
+MAX_FAILING_ROWS = 5
 
 
 def node_relation(ws: "Workspace", node: Node) -> str:
@@ -73,6 +76,36 @@ def is_registered(ws: "Workspace", node: Node) -> bool:
     )
 
 
+def input_kind(node: Node) -> InputKind:
+    """The kind of the input behind a node that is not derived."""
+    return InputKind.MUTABLE if node.kind == InputKind.MUTABLE.value else InputKind.SOURCE
+
+
+def _check_details(ws: "Workspace", node: Node) -> list[dict[str, Any]]:
+    """What each check found in a node, with the first failing rows."""
+    results = (
+        ws.table(node.name).checks
+        if is_derived(node)
+        else ws._services.check_service.of_input(input_kind(node), node.name)
+    )
+    details = []
+    for row in results:
+        rows: dict[str, list[Any]] = {"columns": [], "rows": []}
+        with contextlib.suppress(JammiError):  # the rule is shown without rows then
+            rows = table_texts(row.rows(MAX_FAILING_ROWS)) if row.failing else rows
+        details.append(
+            {
+                "name": row.check,
+                "outcome": row.outcome,
+                "severity": row.severity,
+                "said": escape_invisible(row.summary),
+                "previous": escape_invisible(row.previous),
+                **rows,
+            }
+        )
+    return details
+
+
 def describe_node(ws: "Workspace", snapshot: LineageSnapshot, name: str) -> dict[str, Any]:
     """The details panel of the node with this id, as a message."""
     index = snapshot.index_by_id[name]
@@ -93,6 +126,7 @@ def describe_node(ws: "Workspace", snapshot: LineageSnapshot, name: str) -> dict
         "columns": [],
         "anchors": [],
         "definition": "",
+        "checks": _check_details(ws, node) if snapshot.checks.get(node) else [],
         "actions": ["what-if", *(["preview"] if relation else [])],
     }
     if is_derived(node):

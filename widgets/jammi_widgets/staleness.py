@@ -157,6 +157,7 @@ class StalenessBoard(Panel):
             "rows": [_row_message(row) for row in matches[offset : offset + request.limit]],
             "found": len(matches),
             "total": len(rows.rows),
+            "checks": rows.has_checks,
             "offset": offset,
             "sort": request.sort,
             "descending": request.descending,
@@ -199,6 +200,7 @@ def _row_message(row: RecipeRow) -> dict[str, Any]:
         "rows": "" if row.row.rows is None else f"{row.row.rows:,}",
         "size": format_bytes(row.row.bytes),
         "index": f"index {row.row.index}" if row.row.index else "",
+        "checks": row.row.checks or "",
         "age": format_age(row.row.age),
         "cost": "" if row.cost is None else format_seconds(row.cost),
     }

@@ -6,6 +6,7 @@ wrong order of things, patched in here and nowhere else: the explorer has to fin
 
 import contextlib
 import ctypes
+import dataclasses
 import os
 import signal
 import sys
@@ -21,9 +22,14 @@ import pyarrow as pa
 import jammi_lab as jl
 from jammi_lab.catalog import sqlite as dialects
 from jammi_lab.catalog.table_status import TableStatusRepository
+from jammi_lab.core.checks import Audit
 from jammi_lab.core.errors import JammiError
+from jammi_lab.producers.checks import CheckRunner
 from jammi_lab.storage import files
 from jammi_lab.storage import fsync as syncing
+from jammi_lab.storage.digests import digest_parquet
+from jammi_lab.store import manifests
+from jammi_lab.store.publish import TableWriter
 from tests.crash.child import say
 
 _PR_SET_PTRACER, _ANYBODY = (
@@ -37,7 +43,7 @@ def traced(folder: Path, scenario: str, mutants: list[str]) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PTRACER, ctypes.c_ulong(_ANYBODY), 0, 0, 0)
     os.kill(os.getpid(), signal.SIGSTOP)
     for mutant in mutants:
-        MUTANTS[mutant](folder)
+        (MUTANTS | CHECK_MUTANTS)[mutant](folder)
     for life in SCENARIOS[scenario]:
         with told("open", "workspace"), jl.open(folder) as ws:
             life(ws)
@@ -222,6 +228,37 @@ def _late(sync: Callable[[Any], None]) -> Callable[[Any], None]:
     return later
 
 
+def unchecked(_: Path) -> None:
+    """The publisher runs the checks, and publishes whatever they find."""
+    audit = CheckRunner.audit
+
+    def forgiving(self: CheckRunner, *table: Any) -> Audit:
+        return dataclasses.replace(audit(self, *table), failure=None)
+
+    CheckRunner.audit = forgiving  # type: ignore[method-assign]
+
+
+def manifested(_: Path) -> None:
+    """A rejected version has a manifest until its row says so."""
+    reject = TableWriter._reject
+
+    def begun(self: TableWriter, record: Any, *rest: Any) -> Any:
+        leaves = digest_parquet(self._file.temp).leaves
+        body = self._publisher.build_manifest(record, leaves, {}, {}, {}).encode_sealed()
+        path = manifests.manifest_path(self.path)
+        path.write_bytes(body)
+        files.sync_file(path)
+        try:
+            return reject(self, record, *rest)
+        finally:
+            path.unlink()
+
+    TableWriter._reject = begun  # type: ignore[method-assign, assignment]
+
+
+CHECK_MUTANTS: dict[str, Callable[[Path], None]] = {
+    each.__name__: each for each in (unchecked, manifested)
+}
 MUTANTS: dict[str, Callable[[Path], None]] = {
     each.__name__: each for each in (no_names, no_bytes, normal, unbegun, unwaited, early, in_place)
 }

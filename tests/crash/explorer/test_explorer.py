@@ -19,7 +19,7 @@ from jammi_lab.vectors.index.files import GRAPH_SUFFIX, MANIFEST_SUFFIX
 from jammi_lab.workspace.result_table import ResultTable
 from tests.crash.check import Promises, Server, asked, hold_true
 from tests.crash.explorer import record
-from tests.crash.explorer.child import MUTANTS, SCENARIOS
+from tests.crash.explorer.child import CHECK_MUTANTS, MUTANTS, SCENARIOS
 from tests.crash.explorer.model import Disk, Image, State, images, lay, lying, states
 from tests.crash.explorer.steps import Recorded, Said, read
 from tests.sizes import contract, product, sized, soak
@@ -221,24 +221,39 @@ def test_no_crash_makes_a_version_that_a_blocking_check_rejects_the_newest(
 def test_a_wrong_order_of_things_is_found(mutant, server, memory, tell):
     record.needs_strace()
     _, steps = recorded(server, memory / mutant, "tables", mutant)
+    assert violations(mutant, steps, memory / "crashed", rows_by_footer, tell)
+
+
+@contract
+@pytest.mark.parametrize("mutant", CHECK_MUTANTS)
+def test_a_publisher_that_a_blocking_check_does_not_stop_is_found(mutant, server, memory, tell):
+    record.needs_strace()
+    _, steps = recorded(server, memory / mutant, "checks", mutant)
+    assert violations(mutant, steps, memory / "crashed", rows_that_pass, tell)
+
+
+def violations(
+    mutant: str, steps: Recorded, folder: Path, rows: Callable[..., int | None], tell: Any
+) -> int:
+    """How many wrongs a mutant leaves; one is enough unless all states are looked at."""
     looked = states(steps)
     found = (
-        wrongs(images(steps, looked), memory / "crashed")
-        if LOOKS
-        else first(steps, looked, memory / "crashed")
+        wrongs(images(steps, looked), folder, rows) if LOOKS else first(steps, looked, folder, rows)
     )
     count = sum(1 for _ in found)
     tell(
         f"crash explorer: {mutant}: {f'{count} violations in {len(looked)} states' if LOOKS else 'found'}"
     )
-    assert count
+    return count
 
 
-def first(steps: Recorded, every: list[State], folder: Path) -> list[str]:
+def first(
+    steps: Recorded, every: list[State], folder: Path, rows: Callable[..., int | None]
+) -> list[str]:
     """The first wrong that is found, in an order that jumps about."""
     order = chosen(every, 0)
     for part in range(7):
-        if found := next(wrongs(images(steps, order[part::7]), folder), None):
+        if found := next(wrongs(images(steps, order[part::7]), folder, rows), None):
             return [found]
     return []
 

@@ -55,6 +55,16 @@ export function pill(word, attributes = {}) {
   return h("span", { class: `jammi-pill jammi-${word.replaceAll(" ", "-")}`, ...attributes }, h("b", { "aria-hidden": "true" }, SIGNS[word] || "·"), ` ${word}`);
 }
 
+/** How the checks of a table stand, as the sign and the colour of a verdict. */
+export const standing = (checks) => (/fail|error/.test(checks) ? ["✕", "damaged"] : checks.includes("due") ? ["?", "undecidable"] : ["✓", "fresh"]);
+
+/** What the checks of a table found: `3 pass`, `1 of 3 fails`. */
+export function checked(checks, attributes = {}) {
+  if (!checks) return "";
+  const [sign, kind] = standing(checks);
+  return h("span", { class: `jammi-pill jammi-${kind}`, ...attributes }, h("b", { "aria-hidden": "true" }, sign), ` ${checks}`);
+}
+
 /** A number with its thousands set apart. */
 export const grouped = (n) => n.toLocaleString("en-US");
 

@@ -1,5 +1,5 @@
 import { knob, outlined, strands, writing } from "./nodes.js";
-import { Line, button, choose, copy, cut, filterInput, fold, frame, grouped, h, peek, pill, progressLine, redrawn, s, seen, table } from "./kit.js";
+import { Line, button, checked, choose, copy, cut, filterInput, fold, frame, grouped, h, peek, pill, progressLine, redrawn, s, seen, table } from "./kit.js";
 
 const LEAST = 0.05, MOST = 3;
 const AT_ONCE = 4, PAUSE = 20;                                         // ms of writing into nodes that nobody sees yet, and between
@@ -68,7 +68,7 @@ function render({ model, el, host }) {
   /** Writes into a node what stands in it. Text takes most of the time of a drawing, and of a large graph little is seen at first. */
   function furnish(spot) {
     if (!bare.delete(spot)) return;
-    spot.element.append(...writing(spot.node, family, unfold, trace));
+    spot.element.append(...writing(spot.node, family, unfold, trace, openChecks));
     if (traced) lightOne(spot);
   }
   const furnishSeen = () => {
@@ -226,6 +226,16 @@ function render({ model, el, host }) {
   const close = () => button("×", putAway, { class: "jammi-close", "aria-label": "Close the details", "data-testid": "close-details" });
   side.addEventListener("keydown", (event) => { if (event.key === "Escape") putAway(); });
 
+  let unfolded = "";                                                   // the node whose checks are opened
+  function openChecks(node) {
+    unfolded = node.id;
+    if (model.get("selection")[0] === node.id) chosen(); else choose(model, [node.id]);
+  }
+  const checkRow = (check) => h("div", { class: "jammi-checked", "data-testid": `check-${check.name}` },
+    h("div", {}, checked(check.outcome), " ", h("b", {}, check.name), h("span", { class: "jammi-dim" }, check.severity === "block" ? " blocks" : " warns")),
+    h("div", {}, check.said), check.previous ? h("div", { class: "jammi-dim" }, check.previous) : "",
+    check.columns.length ? h("div", { class: "jammi-scroll" }, peek(check.columns, check.rows, { "data-testid": `failing-${check.name}` })) : "");
+
   /** Of a node that stood there already what is open, what was said and what is scrolled to stay. */
   function details(known) {
     if (model.get("selection")[0] !== known.id) return;
@@ -243,6 +253,7 @@ function render({ model, el, host }) {
       button("Neighbourhood", () => send("show", { node: known.id, hops: graph.focus ? graph.hops : 2, direction: graph.direction }), { "data-testid": `focus-${known.id}` }),
       button("Copy name", () => copy(known.name, panel.say)),
       known.search ? button("Open in search", () => explore(known), { "data-testid": `search-${known.id}` }) : ""), out);
+    if (known.checks.length) parts.push(fold("checks", counted(known.checks.length, "check"), opened("checks") || unfolded === known.id || known.checks.some((check) => check.outcome !== "pass"), known.checks.map(checkRow)));
     const facts = known.facts.filter(([, v]) => v);
     if (facts.length) parts.push(h("dl", {}, facts.flatMap(([k, v]) => [h("dt", {}, k), h("dd", {}, v)])));
     if (known.reads.length) parts.push(h("p", {}, "Computed from ", ...named(known.reads)));

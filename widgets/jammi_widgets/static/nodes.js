@@ -1,4 +1,4 @@
-import { cut, s, seen } from "./kit.js";
+import { cut, s, seen, standing } from "./kit.js";
 
 const SIGN = { "fresh": "✓", "possibly stale": "~", "stale": "●", "undecidable": "?", "missing manifest": "○", "damaged": "✕" };
 const ROW = 17, ROWS_PAD = 6;                                          // as sensing.picture has them
@@ -37,15 +37,23 @@ export function knob(node, side, unfold) {
     s("title", {}, word), s("circle", { cx, cy, r: 7 }), s("text", { x: cx, y: cy + 4 }, open ? "+" : "−"));
 }
 
+/** The mark of a table that has checks; `open`: what a click on it does. */
+function mark(node, open) {
+  const [x, y, w] = node.box, [sign, kind] = standing(node.checks), word = `Checks of ${node.name}: ${node.checks}`;
+  const show = (event) => { event.stopPropagation(); open(node); };
+  return s("g", { class: `jammi-check jammi-${kind}`, role: "button", "aria-label": word, "data-testid": `checks-${node.id}`, onclick: show },
+    s("title", {}, word), s("circle", { cx: x + w - 6, cy: y + 4, r: 8 }), s("text", { x: x + w - 6, y: y + 8, class: "jammi-sign" }, sign));
+}
+
 /** A node as an outline, with its name for those who hear the page. */
 export function outlined(node, chosen, pick) {
-  const label = `${node.name}, ${node.said}${node.verdict ? `, ${node.verdict}` : ""}`;
+  const label = `${node.name}, ${node.said}${node.verdict ? `, ${node.verdict}` : ""}${node.checks ? `, checks: ${node.checks}` : ""}`;
   return s("g", { class: `jammi-node${chosen ? " jammi-chosen" : ""}`, role: "treeitem", tabindex: -1, "aria-label": label, "aria-selected": chosen, "data-testid": `node-${node.id}`, "data-id": node.id, onclick: () => pick(node) },
     s("title", {}, node.verdict ? `${node.name}: ${node.verdict}` : node.name), s("path", { d: outline(node), class: `jammi-shape jammi-of-${node.members ? "group" : node.kind}` }));
 }
 
-/** What stands in the outline. `family`: the letters of the page; `unfold` and `light`: what a click on a sign and on a column does. */
-export function writing(node, family, unfold, light) {
+/** What stands in the outline. `family`: the letters of the page; `unfold`, `light` and `open`: what a click on a sign, on a column and on the mark of the checks does. */
+export function writing(node, family, unfold, light, open) {
   const [x, y, w, high] = node.box, middle = x + w / 2, rows = node.columns.length, head = high - (rows ? rows * ROW + ROWS_PAD : 0);
   const inside = [s("text", { x: middle, y: y + 19, class: "jammi-name" }, fitted(cut(seen(node.name), 28), w - 12, `600 13px ${family}`)), s("text", { x: middle, y: y + 34, class: "jammi-kind" }, node.said)];
   if (node.verdict) {
@@ -55,6 +63,7 @@ export function writing(node, family, unfold, light) {
       s("tspan", { class: "jammi-sign" }, SIGN[node.verdict] || ""), ` ${node.verdict}`));
   }
   if (rows) inside.push(s("rect", { class: "jammi-rows", x: x + 1, y: y + head, width: w - 2, height: rows * ROW + 1 }), ...node.columns.map((column, at) => entry(node, column, [x, y + head + at * ROW, w], family, light)));
+  if (node.checks) inside.push(mark(node, open));
   if (!node.members) inside.push(...["up", "down"].filter((side) => (side === "up" ? node.above : node.below)).map((side) => knob(node, side, unfold)).filter(Boolean));
   return inside;
 }

@@ -1,6 +1,6 @@
-import { Line, button, choose, filterInput, frame, grouped, h, pill, progressLine, redrawn, table } from "./kit.js";
+import { Line, button, checked, choose, filterInput, frame, grouped, h, pill, progressLine, redrawn, table } from "./kit.js";
 
-const COLUMNS = [["verdict", "verdict"], ["name", "table"], ["", "why"], ["age", "made"], ["rows", "rows"], ["size", "size"], ["cost", "cost"], ["", ""]];
+const COLUMNS = [["verdict", "verdict"], ["checks", "checks"], ["name", "table"], ["", "why"], ["age", "made"], ["rows", "rows"], ["size", "size"], ["cost", "cost"], ["", ""]];
 const PAGE = 200, WATCH = 5;
 
 function render({ model, el }) {
@@ -33,10 +33,10 @@ function render({ model, el }) {
   const all = h("input", { type: "checkbox", "aria-label": "Select all that are not fresh, or none", "data-testid": "choose-all",
     onchange: () => { if (all.checked) line.ask("choose-all").catch(panel.fail); else choose(model, []); } });
   function heads() {
-    const order = `${asked.sort} ${asked.descending}`, held = head.contains(head.getRootNode().activeElement);
+    const order = `${asked.sort} ${asked.descending} ${page.checks}`, held = head.contains(head.getRootNode().activeElement);
     if (head.dataset.order === order) return;
     head.dataset.order = order;
-    head.replaceChildren(h("th", { scope: "col" }, all), ...COLUMNS.map(([key, word]) => {
+    head.replaceChildren(h("th", { scope: "col" }, all), ...COLUMNS.filter(([key]) => key !== "checks" || page.checks).map(([key, word]) => {
       if (!key) return h("th", { scope: "col" }, word);
       const on = asked.sort === key;
       const sort = () => { asked.descending = on && !asked.descending; asked.sort = key; asked.offset = 0; load(); };
@@ -53,6 +53,7 @@ function render({ model, el }) {
     const age = row.age ? `${row.age} ago` : "never";
     const brief = [age, row.rows && `${row.rows} ${row.rows === "1" ? "row" : "rows"}`, row.size, row.index, row.cost && `cost ${row.cost}`].filter(Boolean).join(" · ");   // on a card, where there are no columns
     const cells = [h("td", {}, tick), h("td", {}, pill(row.verdict, { "data-testid": `verdict-${row.name}` })),
+      page.checks ? h("td", {}, checked(row.checks, { "data-testid": `checks-${row.name}` })) : "",
       h("td", { class: "jammi-strong" }, row.name, row.version === null ? "" : h("span", { class: "jammi-dim" }, ` v${row.version}`)),
       h("td", { class: "jammi-why" }, row.reasons.map((r) => h("div", {}, r)), h("div", { class: "jammi-brief" }, brief)), h("td", { class: "jammi-wide" }, age),
       h("td", { class: "jammi-number jammi-wide" }, row.rows), h("td", { class: "jammi-number jammi-wide" }, row.size, row.index ? h("div", { class: "jammi-dim" }, row.index) : ""), h("td", { class: "jammi-number jammi-wide" }, row.cost),
@@ -63,7 +64,7 @@ function render({ model, el }) {
       const next = event.key === "ArrowDown" ? event.currentTarget.nextElementSibling : event.key === "ArrowUp" ? event.currentTarget.previousElementSibling : null;
       if (next) { event.preventDefault(); next.focus(); }
     };
-    return h("tr", { "data-testid": `row-${row.name}`, "data-name": row.name, tabindex: 0, "aria-selected": tick.checked, onclick: pick, onkeydown: move }, cells);
+    return h("tr", { "data-testid": `row-${row.name}`, "data-name": row.name, tabindex: 0, "aria-selected": tick.checked, onclick: pick, onkeydown: move }, cells.filter(Boolean));
   }
 
   const draw = (next) => redrawn(panel.root, () => drawn(next), () => body.rows[0] ?? filter.input);
