@@ -16,7 +16,7 @@ JOBS ?= 2
 export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo outputs test soak durations again check lint types quick lab bench pictures requirements clean format
+.PHONY: help install demo outputs test soak durations again check lint types quick lab docs bench pictures requirements clean format
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,12 @@ quick: $(STAMP) ## of check: the tests that are quick by their measured duration
 
 lab: $(STAMP) ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks
+
+docs: $(STAMP) ## the site, in build/site; offline, and a warning is an error
+	$(BIN)/python -m sphinx -q -W --keep-going -b html -c docs . $(BUILD)/site
+	@! grep -rlE '<(script|link|img)[^>]*(src|href)="https?:' $(BUILD)/site --include=*.html     # nothing is loaded from elsewhere
+	@echo '<meta http-equiv="refresh" content="0; url=docs/index.html">' > $(BUILD)/site/index.html
+	@echo "site: $(BUILD)/site/index.html"
 
 bench: $(STAMP) ## how fast, as ratios
 	@$(BIN)/python -m bench.run

@@ -45,6 +45,22 @@ HOMES = {
     "Node": "jammi_lab/freshness/lineage.py",
     "ColumnEdge": "jammi_lab/freshness/table_column_lineage.py",
     "Settings": "jammi_lab/core/settings.py",
+    **dict.fromkeys(
+        "Sql Embedding Lexical NeighborGraph Propagation ContextSet Projection AsofJoin "
+        "PythonStep".split(),
+        "jammi_lab/workspace/recipe_values.py",
+    ),
+    "Models": "jammi_lab/workspace/models.py",
+    "Model": "jammi_lab/workspace/models.py",
+    "Reference": "jammi_lab/core/model_records.py",
+    "Training": "jammi_lab/core/model_records.py",
+    "Evaluation": "jammi_lab/core/model_records.py",
+    "Metrics": "jammi_lab/workspace/retrieval_evaluation.py",
+    "Comparison": "jammi_lab/workspace/retrieval_evaluation.py",
+    "Neighbors": "jammi_lab/workspace/vector_views.py",
+    "VectorMap": "jammi_lab/workspace/vector_views.py",
+    "Explanation": "jammi_lab/workspace/query_plan.py",
+    "Reuse": "jammi_lab/core/records.py",
     "MutableTables": "jammi_lab/live/mutable_handles.py",
     "MutableTable": "jammi_lab/live/mutable_handles.py",
     "Topics": "jammi_lab/live/topics.py",
@@ -214,7 +230,7 @@ def members(name: str) -> dict[str, ast.AST]:
     of the package."""
     if name == "jl":
         tops = [
-            *_module("jammi_lab/workspace/workspace.py").body,
+            *_module("jammi_lab/workspace/opening.py").body,
             *_module("jammi_lab/__init__.py").body,
         ]
         return {

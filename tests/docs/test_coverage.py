@@ -184,6 +184,35 @@ def test_every_member_is_in_the_generated_part_of_its_own_class():
         assert not set(generate().members(owner)) - set(generate().DUNDERS) - named, owner
 
 
+def test_every_public_class_has_its_part_of_the_reference():
+    import jammi_lab as jl
+
+    pages = "\n".join(page.read_text(encoding="utf-8") for page in DOCS.glob("*.md"))
+    parts = {
+        word
+        for names in re.findall(r"<!-- generated: (?:members|values|keys) ([^>]*?) -->", pages)
+        for word in names.split()
+    }
+    public = [
+        name
+        for name in jl.__all__
+        if isinstance(cls := getattr(jl, name), type) and not issubclass(cls, JammiError)
+    ]
+    collections = [
+        "Settings",
+        "Sources",
+        "Models",
+        "MutableTables",
+        "MutableTable",
+        "Topics",
+        "EphemeralSession",
+        "Checks",
+        "Recipes",
+        "Metrics",
+    ]
+    assert not set(public + collections) - parts - {"Recipes"}
+
+
 def test_every_verdict_and_answer_is_listed():
     module = ast.parse((ROOT / "jammi_lab/core/verdicts.py").read_text(encoding="utf-8"))
     classes = [
@@ -213,3 +242,36 @@ def test_every_decision_is_listed_in_their_index():
 def test_every_column_of_the_catalog_is_listed_with_its_relation(relation):
     listed = re.search(rf"^\| `{relation}` \| (.*?) \| .{{10,}} \|$", text("sql.md"), re.MULTILINE)
     assert listed and listed[1] == ", ".join(f"`{column}`" for column in COLUMNS[relation])
+
+
+def test_every_promise_of_the_security_page_names_a_test_that_exists():
+    promises = re.findall(
+        r"^\| .* \| `(tests/[\w/]+\.py)(?:::(\w+))?` \|$",
+        (ROOT / "SECURITY.md").read_text(encoding="utf-8"),
+        re.MULTILINE,
+    )
+    assert len(promises) > 20
+    assert not [
+        (file, test)
+        for file, test in promises
+        if f"def {test}" not in (ROOT / file).read_text(encoding="utf-8")
+    ]
+
+
+def test_every_page_is_in_the_table_of_contents():
+    """Of the site: a page that is in no toctree cannot be found there."""
+    listed = {
+        (page.parent / line.split("<")[-1].rstrip(">")).resolve()
+        for page in (DOCS / "index.md", DOCS / "decisions" / "index.md")
+        for block in blocks(page)
+        if block.language == "{toctree}"
+        for line in block.body.splitlines()
+        if line and not line.startswith(":")
+    }
+    pages = [
+        p.with_suffix("")
+        for p in DOCS.rglob("*.md")
+        if p != DOCS / "index.md" and p.parent.name != "decisions"
+    ]
+    notebooks = [p.with_suffix("") for p in (ROOT / "notebooks").glob("*.ipynb")]
+    assert not [p for p in [*pages, *notebooks] if p.resolve() not in listed]

@@ -7,7 +7,18 @@ import pytest
 from tests.docs.pages import DOCS, PAGES, ROOT, blocks, reading, same, where
 
 RUNNING = [page for page in PAGES if any(block.runs for block in blocks(page))]
-LANGUAGES = {"python", "ipython", "text", "sh", "toml", "json", "sql", "mermaid"}
+LANGUAGES = {
+    "python",
+    "ipython",
+    "text",
+    "sh",
+    "toml",
+    "json",
+    "sql",
+    "mermaid",
+    "yaml",
+    "{toctree}",
+}
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 

@@ -1,0 +1,40 @@
+"""The site: `make docs` builds it offline into build/site; a warning is an error.
+
+The source folder is the repository, so that links between docs/, notebooks/ and the files beside
+them hold on GitHub and on the site alike.
+"""
+
+from typing import Any
+
+project = "jammi_lab"
+author = "The jammi_lab authors"
+project_copyright = author
+extensions = ["myst_nb"]
+root_doc = "docs/index"
+include_patterns = [
+    "docs/**.md",
+    "notebooks/*.ipynb",
+    "notebooks/data/README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "SECURITY.md",
+]
+exclude_patterns = [".venv*", "build", "**/.ipynb_checkpoints", "**/node_modules"]
+
+html_theme = "furo"
+html_title = "jammi_lab"
+html_show_sourcelink = False
+html_show_sphinx = False
+
+myst_enable_extensions = ["attrs_inline"]
+myst_heading_anchors = 4
+# The tests run every block of the pages and every notebook; here their stored outputs are shown.
+nb_execution_mode = "off"
+nb_merge_streams = True
+
+
+def setup(app: Any) -> None:
+    """Show blocks of cells, which mix SQL and magics, without colours."""
+    from pygments.lexers.special import TextLexer
+
+    app.add_lexer("ipython", TextLexer)
