@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
-FEDERATED = ROOT / "notebooks" / "02_federated_sql.ipynb"
+FEDERATED = ROOT / "notebooks" / "09_federated_sql.ipynb"
 SERVERS = {"JAMMI_NOTEBOOK_POSTGRES": "postgres_server", "JAMMI_NOTEBOOK_MYSQL": "mysql_server"}
 """Where the notebook on federated SQL finds its servers, and the fixtures that have them."""
 
@@ -135,3 +135,8 @@ def test_a_notebook_names_no_folder_of_the_machine_it_ran_on(notebook):
 @pytest.mark.parametrize("page", ["getting-started.md", "index.md"])
 def test_a_notebook_is_named_where_a_reader_looks_for_it(notebook, page):
     assert f"`{notebook.stem}" in (ROOT / "docs" / page).read_text(encoding="utf-8")
+
+
+def test_each_notebook_has_a_number_of_its_own():
+    numbers = [path.name.partition("_")[0] for path in NOTEBOOKS]
+    assert len(set(numbers)) == len(numbers) and all(number.isdigit() for number in numbers)
