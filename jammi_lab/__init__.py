@@ -96,6 +96,7 @@ if TYPE_CHECKING:
         Projection,
         Propagation,
         PythonStep,
+        RowMap,
         Sql,
     )
     from jammi_lab.workspace.recipes import Recipe
@@ -167,6 +168,7 @@ __all__ = [
     "ResourceExhausted",
     "Result",
     "ResultTable",
+    "RowMap",
     "RowNotFound",
     "RunReport",
     "RunStep",

@@ -11,9 +11,16 @@ import msgspec
 
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import InvalidArgument
+from jammi_lab.core.identifiers import fold
 from jammi_lab.core.value import Value
 
 HASH_SCHEME = "definition-1"
+
+
+_NOT_HASHED = {
+    "row_map": ("statement", "asked", "function", "source", "batch", "concurrency", "cost")
+}
+"""By producer: the fields that do not define its output, where they are not the usual ones."""
 
 
 def hashed_fields(descriptor: Mapping[str, Any]) -> dict[str, Any]:
@@ -26,10 +33,9 @@ def hashed_fields(descriptor: Mapping[str, Any]) -> dict[str, Any]:
             **fields,
             "inputs": [step_input["canonical"] for step_input in descriptor["inputs"]],
         }
+    unhashed = _NOT_HASHED.get(descriptor.get("producer", ""), ("statement", "asked", "model"))
     return {
-        k: v["canonical"] if _is_input(v) else v
-        for k, v in descriptor.items()
-        if k not in ("statement", "asked", "model")
+        k: v["canonical"] if _is_input(v) else v for k, v in descriptor.items() if k not in unhashed
     }
 
 
@@ -184,6 +190,54 @@ class PythonDescriptor(_HashedDescriptor, frozen=True, tag_field="producer", tag
     """The key columns."""
 
 
+class RowMapDescriptor(
+    _HashedDescriptor, frozen=True, kw_only=True, tag_field="producer", tag="row_map"
+):
+    """A Python function that is called for each row of a table."""
+
+    statement: str
+    """The SELECT of key and inputs; not hashed."""
+    canonical: CanonicalStatement
+    """Its canonical form; hashed."""
+    asked: str
+    """The source, table or SQL as written; not hashed."""
+    key: str
+    """The key column."""
+    inputs: list[str]
+    """The columns that the function receives."""
+    function: str
+    """`module:qualified name`, for finding it again; not hashed."""
+    source: str
+    """Its source code, for display; not hashed."""
+    version: str | None
+    """The version passed by the caller; None when the source code defines it."""
+    digest: str
+    """Digest of its source code and of what that refers to; with a version, the name of the
+    versioned recipe."""
+    params: dict[str, Any] = {}
+    """Keyword arguments, encoded by `encode_param`."""
+    schema: list[tuple[str, str]] | None = None
+    """Names and Arrow types of the outputs; None when they follow from the values."""
+    batched: bool = False
+    """Whether the function receives an Arrow table instead of the values of one row."""
+    on_error: str = "raise"
+    """What an exception of the function does: raise, record."""
+    batch: int = 1
+    """Rows of one call at most; not hashed."""
+    concurrency: int = 1
+    """Calls at a time; not hashed."""
+    cost: float | None = None
+    """Cost of one call; not hashed."""
+
+    def calls_identity(self) -> str:
+        """Digest of what defines the outputs of a row besides its inputs: two definitions with an
+        equal one give equal outputs for equal inputs."""
+        fields = self.identity()
+        names = {fold(column) for column in self.inputs}
+        types = [pair for pair in self.canonical.output if fold(pair[0]) in names]
+        return digest_of({**fields, "canonical": types, "key": None, "on_error": None})
+
+
 class NeighborGraphDescriptor(
     _HashedDescriptor, frozen=True, kw_only=True, tag_field="producer", tag="neighbor_graph"
 ):
@@ -286,6 +340,7 @@ Descriptor = (
     | ImportedDescriptor
     | LexicalDescriptor
     | PythonDescriptor
+    | RowMapDescriptor
     | NeighborGraphDescriptor
     | GraphPropagationDescriptor
     | ContextSetDescriptor

@@ -35,6 +35,7 @@ class TableKind(enum.StrEnum):
     EXTERNAL = "external"
     PROJECTION = "projection"
     LEXICAL = "lexical"
+    ROW_MAP = "row_map"
 
 
 class TableStatus(enum.StrEnum):

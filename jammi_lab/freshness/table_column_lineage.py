@@ -22,6 +22,7 @@ from jammi_lab.core.definitions import (
     LexicalDescriptor,
     NeighborGraphDescriptor,
     ProjectionDescriptor,
+    RowMapDescriptor,
     SqlDescriptor,
     decode_param,
     parse_descriptor,
@@ -147,6 +148,14 @@ class ColumnLineage:
                     reads = self._reads_if_unchanged(words.statement, words.canonical, {})
                     names = ["terms", "counts", "length"]
                     return None if reads is None else _text_reads(reads, words.text, names)
+                case RowMapDescriptor() as row_map:
+                    reads = self._reads_if_unchanged(row_map.statement, row_map.canonical, {})
+                    names = [column.name for column in record.columns]
+                    return (
+                        None
+                        if reads is None
+                        else _text_reads(reads, row_map.inputs, names[1:], key=names[0])
+                    )
                 case (
                     NeighborGraphDescriptor()
                     | GraphPropagationDescriptor()
@@ -177,14 +186,15 @@ class ColumnLineage:
 
 
 def _text_reads(
-    reads: Sequence[ColumnReads], text: Sequence[str], names: Sequence[str]
+    reads: Sequence[ColumnReads], text: Sequence[str], names: Sequence[str], key: str = "key"
 ) -> list[ColumnReads]:
-    """The lineage of the column `key` and of the columns `names`, which come from the texts."""
+    """The lineage of the key, called `key`, and of the columns `names`, which come from the
+    texts."""
     text_columns = {fold(name) for name in text}
     texts = [read for read in reads if fold(read.column) in text_columns]
     text_reads = union_reads(t.reads for t in texts), union_reads(t.direct for t in texts)
     return [
-        ColumnReads("key", reads[0].reads, reads[0].direct),
+        ColumnReads(key, reads[0].reads, reads[0].direct),
         *(ColumnReads(name, *text_reads) for name in names),
     ]
 

@@ -9,12 +9,14 @@ import pyarrow as pa
 from jammi_lab.core.errors import InvalidArgument, NameInvalid, SchemaMismatch
 from jammi_lab.core.identifiers import check_name, fold, near_names
 from jammi_lab.sources.frames import as_arrow, is_frame
+from jammi_lab.sources.scratch_duckdb import arrow_type as sql_arrow_type
 from jammi_lab.sources.scratch_duckdb import sql_types
 from jammi_lab.storage.arrow_values import to_arrow_array
 from jammi_lab.storage.parquet import decoded_type
 
 SchemaLike: TypeAlias = "pa.Schema | Mapping[str, Any]"
-"""A pyarrow Schema, or a mapping of column to the name of an Arrow type (or the type itself)."""
+"""A pyarrow Schema, or a mapping of column to the name of an Arrow or SQL type (or the Arrow type
+itself)."""
 _EXAMPLES = "int64, string, bool, float64, timestamp[us, tz=UTC], decimal128(20, 4), list<string>"
 _UNITS = ("s", "ms", "us", "ns")
 _TIMESTAMP = re.compile(r"timestamp\[(s|ms|us|ns)(?:,\s*tz=([\w/+:-]+))?\]")
@@ -267,7 +269,7 @@ def _resolve_type(name: str, kind: Any) -> pa.DataType:
     arrow_type = (
         kind
         if isinstance(kind, pa.DataType)
-        else parse_type(kind)
+        else parse_type(kind) or sql_arrow_type(kind)
         if isinstance(kind, str)
         else None
     )
@@ -276,7 +278,7 @@ def _resolve_type(name: str, kind: Any) -> pa.DataType:
             f"Column {name!r}: unknown type {kind!r}.",
             column=name,
             actual=str(kind),
-            hint=f"Use an Arrow type: {_EXAMPLES}.",
+            hint=f"Use an SQL type, or an Arrow type: {_EXAMPLES}.",
         )
     return arrow_type
 

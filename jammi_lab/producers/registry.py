@@ -19,6 +19,7 @@ from jammi_lab.core.definitions import (
     NeighborGraphDescriptor,
     ProjectionDescriptor,
     PythonDescriptor,
+    RowMapDescriptor,
     SqlDescriptor,
     decode_param,
     definition_hash,
@@ -31,6 +32,11 @@ from jammi_lab.engine.engine import Engine
 from jammi_lab.engine.name_resolution import NameResolver
 from jammi_lab.producers import external, python, sql
 from jammi_lab.producers.run import BoundInput, Job
+from jammi_lab.producers.step_functions import (
+    SOURCE_BASIS,
+    StepFunctions,
+    unwatched_files,
+)
 from jammi_lab.store.result_files import ResultFiles
 from jammi_lab.vectors.encoders.executor import Executor
 from jammi_lab.vectors.index.indexes import Indexes
@@ -45,6 +51,7 @@ if TYPE_CHECKING:
     from jammi_lab.producers.neighbor_graph import NeighborsProducer
     from jammi_lab.producers.projection import ProjectionProducer
     from jammi_lab.producers.propagation import PropagationProducer
+    from jammi_lab.producers.row_map import RowMapProducer
     from jammi_lab.vectors.encoders.registry import EncoderRegistry
 
 
@@ -65,7 +72,8 @@ class Producers:
         self._executor, self._settings, self._indexes = executor, settings, indexes
         self.sql = sql.SqlProducer(engine, scope)
         self.external = external.ExternalProducer(engine, scope)
-        self.python = python.PythonProducer(engine, scope)
+        self._functions = StepFunctions()
+        self.python = python.PythonProducer(engine, scope, self._functions)
         self._engine = engine
         self._scope = scope
         self._resolvers = resolvers
@@ -99,6 +107,15 @@ class Producers:
         from jammi_lab.producers.lexical import LexicalProducer
 
         return LexicalProducer(self._engine, self._scope, self._catalog, self._results)
+
+    @functools.cached_property
+    def row_map(self) -> "RowMapProducer":
+        """The producer `row_map`; created on first use."""
+        from jammi_lab.producers.row_map import RowMapProducer
+
+        return RowMapProducer(
+            self._engine, self._scope, self._catalog, self._results, self._functions
+        )
 
     @functools.cached_property
     def imported(self) -> "ImportedProducer":
@@ -167,6 +184,8 @@ class Producers:
                 return self.imported.environment()
             case "python":
                 return python.environment()
+            case "row_map":
+                return self.row_map.environment()
             case "neighbor_graph":
                 return self.neighbors.environment()
             case "graph_propagation":
@@ -197,10 +216,10 @@ class Producers:
             if isinstance(encoder, Unknown):
                 return encoder
             descriptor = {**descriptor, "encoder": encoder}
-        if descriptor.get("producer") == "python" and isinstance(
-            step := parse_descriptor(descriptor), PythonDescriptor
+        if descriptor.get("producer") in ("python", "row_map") and isinstance(
+            step := parse_descriptor(descriptor), PythonDescriptor | RowMapDescriptor
         ):
-            digest = self.python.current_digest(step, import_module=import_modules)
+            digest = self._functions.current_digest(step, import_module=import_modules)
             if isinstance(digest, Unknown):
                 return digest
             descriptor = {**descriptor, "digest": digest}
@@ -211,13 +230,13 @@ class Producers:
     def missing_requirement(self, descriptor: Mapping[str, Any]) -> str | None:
         """What this kernel lacks to run such a recipe, as one sentence; None when nothing is
         missing."""
-        if descriptor.get("producer") not in ("embedding", "python", "projection"):
+        if descriptor.get("producer") not in ("embedding", "python", "row_map", "projection"):
             return None
         match parse_descriptor(descriptor):
             case EmbeddingDescriptor() as texts:
                 return self.embedding.missing_requirement(texts)
-            case PythonDescriptor() as step:
-                return self.python.missing_requirement(step)
+            case PythonDescriptor() | RowMapDescriptor() as step:
+                return self._functions.missing_requirement(step)
             case ProjectionDescriptor() as points:
                 return self.projection.missing_requirement(points)
             case _:
@@ -226,11 +245,11 @@ class Producers:
     def verdict_grounds(self, descriptor: Mapping[str, Any]) -> list[str]:
         """What a fresh verdict on such a recipe relies on when not everything that shapes its rows
         is compared."""
-        if descriptor.get("producer") != "python":
+        if descriptor.get("producer") not in ("python", "row_map"):
             return []
         if descriptor["version"] is not None:
             return [f"on its version {descriptor['version']}"]
-        return [python.SOURCE_BASIS, *python.unwatched_files(descriptor["source"])]
+        return [SOURCE_BASIS, *unwatched_files(descriptor["source"])]
 
     def job(self, name: str, descriptor: Mapping[str, Any]) -> Job:
         """The job of a recorded definition, bound to the current inputs. Raises what binding
@@ -248,6 +267,8 @@ class Producers:
                 return self.imported.from_descriptor(name, vectors)
             case PythonDescriptor() as step:
                 return self.python.from_descriptor(name, step, self._resolvers)
+            case RowMapDescriptor() as row_map:
+                return self.row_map.from_descriptor(name, row_map, self._resolvers)
             case NeighborGraphDescriptor() as graph:
                 return self.neighbors.from_descriptor(name, graph)
             case GraphPropagationDescriptor() as propagation:
@@ -285,6 +306,7 @@ class Producers:
             case (
                 EmbeddingDescriptor(statement=select, canonical=canonical)
                 | LexicalDescriptor(statement=select, canonical=canonical)
+                | RowMapDescriptor(statement=select, canonical=canonical)
             ):
                 return self._statement_inputs(select, canonical)
             case PythonDescriptor() as step:

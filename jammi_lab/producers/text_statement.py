@@ -67,8 +67,11 @@ def recorded_from_text(descriptor: Mapping[str, Any]) -> str:
     return from_and_order
 
 
-def check_text_columns(key: str, text: Sequence[str], what: str) -> None:
-    """Check the names of key and text columns, of `what`. InvalidArgument."""
+def check_text_columns(
+    key: str, text: Sequence[str], what: str, noun: str = "text", argument: str = "text"
+) -> None:
+    """Check the names of the key and of the columns read, of `what`. `noun` and `argument` name
+    these columns in messages. InvalidArgument."""
     if not isinstance(key, str) or not key:
         raise InvalidArgument(
             f"The key of {what} must be one column name, got {key!r}.",
@@ -76,11 +79,12 @@ def check_text_columns(key: str, text: Sequence[str], what: str) -> None:
         )
     if not text:
         raise InvalidArgument(
-            f"{what.capitalize()} needs at least one text column.",
-            hint='For example: text=["title"].',
+            f"{what.capitalize()} needs at least one {noun} column.",
+            hint=f'For example: {argument}=["title"].',
         )
     if invalid := [t for t in text if not isinstance(t, str) or not t]:
-        raise InvalidArgument(f"A text column must be a column name, got {invalid[0]!r}.")
+        article = "An" if noun[0] in "aeiou" else "A"
+        raise InvalidArgument(f"{article} {noun} column must be a column name, got {invalid[0]!r}.")
 
 
 def _selected_columns(key: str, text: Sequence[str]) -> list[str]:
@@ -91,11 +95,11 @@ def _selected_columns(key: str, text: Sequence[str]) -> list[str]:
     return list(by_folded_name.values())
 
 
-def text_columns_of(prepared: PreparedStatement, key: str, text: Sequence[str]) -> list[int]:
-    """The output positions of the text columns. Raises SchemaMismatch for a text column that is not
-    text, and a key whose type has no order."""
+def column_positions(prepared: PreparedStatement, key: str, columns: Sequence[str]) -> list[int]:
+    """The output positions of the columns read. Raises SchemaMismatch for a key whose type has no
+    order."""
     positions = {
-        fold(column): position for position, column in enumerate(_selected_columns(key, text))
+        fold(column): position for position, column in enumerate(_selected_columns(key, columns))
     }
     name, kind = prepared.output[0]
     if _UNORDERED_TYPES.search(kind):
@@ -105,7 +109,13 @@ def text_columns_of(prepared: PreparedStatement, key: str, text: Sequence[str]) 
             expected="a type with an order, such as a number, text or date",
             actual=kind,
         )
-    text_positions = [positions[fold(column)] for column in text]
+    return [positions[fold(column)] for column in columns]
+
+
+def text_columns_of(prepared: PreparedStatement, key: str, text: Sequence[str]) -> list[int]:
+    """The output positions of the text columns. Raises SchemaMismatch as `column_positions` and for
+    a text column that is not text."""
+    text_positions = column_positions(prepared, key, text)
     for position in text_positions:
         name, kind = prepared.output[position]
         if not _TEXT_TYPES.match(kind):

@@ -176,6 +176,17 @@ def _type_of(kind: pa.DataType) -> str | None:
     return str(row[1]) if row else None
 
 
+def arrow_type(sql_type: str) -> pa.DataType | None:
+    """The Arrow type of the values of an SQL type; None when there is no such type."""
+    try:
+        name = str(duckdb.sqltype(sql_type))  # parsed as a type, so it can be part of a statement
+        with borrow_bare() as connection:
+            connection.execute("SET TimeZone='UTC'")
+            return connection.execute(f"SELECT NULL::{name}").to_arrow_table().schema.field(0).type
+    except duckdb.Error:
+        return None
+
+
 def sql_types(schema: pa.Schema) -> dict[str, str]:
     """SQL types of the columns of Arrow data. Raises SchemaMismatch for a column without an SQL
     type."""

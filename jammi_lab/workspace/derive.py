@@ -4,9 +4,9 @@ from typing import assert_never
 
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.inputs.source_names import FrameResolver
-from jammi_lab.producers.python import StepFunction
 from jammi_lab.producers.registry import Producers
 from jammi_lab.producers.run import Job
+from jammi_lab.producers.step_functions import StepFunction
 from jammi_lab.workspace.arguments import list_of_names
 from jammi_lab.workspace.lookup import TableLookup
 from jammi_lab.workspace.recipe_values import (
@@ -19,6 +19,7 @@ from jammi_lab.workspace.recipe_values import (
     Propagation,
     PythonStep,
     RecipeValue,
+    RowMap,
     Sql,
 )
 from jammi_lab.workspace.result_table import ResultTable, unwrap_table
@@ -60,6 +61,8 @@ class JobFactory:
                 )
             case PythonStep():
                 return self._python_job(name, recipe, frames=frames)
+            case RowMap():
+                return self._row_map_job(name, recipe, bypass_cache=bypass_cache, frames=frames)
             case AsofJoin():
                 return self._asof_job(name, recipe)
             case NeighborGraph() | Propagation() | ContextSet() | Projection():
@@ -73,18 +76,36 @@ class JobFactory:
         return self._producers.sql.job(recipe.text, recipe.params or {}, key, extra_resolvers)
 
     def _python_job(self, name: str, recipe: PythonStep, *, frames: bool) -> Job:
-        if recipe.version is not None and not isinstance(recipe.version, str):
-            raise InvalidArgument(f"A version must be a string, got {recipe.version!r}.")
-        # A cell passes a StepFunction with the text of the cell; Python code passes a function.
-        function = recipe.function
         return self._producers.python.job(
             name,
-            function if isinstance(function, StepFunction) else StepFunction(function),
+            _step_function(recipe),
             list_of_names(recipe.inputs),
             recipe.params or {},
             recipe.version,
             list_of_names(recipe.key),
             [self._frames] if frames else [],
+        )
+
+    def _row_map_job(self, name: str, recipe: RowMap, *, bypass_cache: bool, frames: bool) -> Job:
+        from jammi_lab.producers.row_map import RowMapSettings
+
+        return self._producers.row_map.job(
+            name,
+            _step_function(recipe),
+            recipe.over,
+            recipe.key,
+            list_of_names(recipe.inputs),
+            RowMapSettings(
+                recipe.schema,
+                recipe.params,
+                recipe.version,
+                recipe.batch,
+                recipe.concurrency,
+                recipe.on_error,
+                recipe.cost,
+            ),
+            [self._frames] if frames else [],
+            ignore_previous=bypass_cache,
         )
 
     def _asof_job(self, name: str, recipe: AsofJoin) -> Job:
@@ -133,3 +154,12 @@ class JobFactory:
         if isinstance(table, ResultTable):
             return self._lookup.lineage_name(unwrap_table(table)) or ""
         return table
+
+
+def _step_function(recipe: PythonStep | RowMap) -> StepFunction:
+    """The function of a recipe. A cell passes a StepFunction with the text of the cell; Python code
+    passes a function. Raises InvalidArgument for a version that is not a string."""
+    if recipe.version is not None and not isinstance(recipe.version, str):
+        raise InvalidArgument(f"A version must be a string, got {recipe.version!r}.")
+    function = recipe.function
+    return function if isinstance(function, StepFunction) else StepFunction(function)

@@ -25,7 +25,14 @@ from jammi_lab.workspace.arguments import list_of_names
 from jammi_lab.workspace.derive import JobFactory
 from jammi_lab.workspace.lookup import TableLookup, TableVersion
 from jammi_lab.workspace.progress import ProgressReporter
-from jammi_lab.workspace.recipe_values import Embedding, Lexical, Precision, RecipeValue, Sql
+from jammi_lab.workspace.recipe_values import (
+    Embedding,
+    Lexical,
+    Precision,
+    RecipeValue,
+    RowMap,
+    Sql,
+)
 
 Cache = Literal["use", "bypass"]
 Refresh = Literal["no", "inputs"]
@@ -68,7 +75,7 @@ class Materializer:
         bypass_cache = cache == "bypass"
         job = self._jobs.job(name, recipe, bypass_cache=bypass_cache, frames=frames)
         outcome = self._produce(name, job, cache, refresh, progress, index)
-        if isinstance(recipe, Embedding | Lexical) and outcome.outcome == "reused":
+        if isinstance(recipe, Embedding | Lexical | RowMap) and outcome.outcome == "reused":
             unchanged = Reuse(new=0, changed=0, removed=0, unchanged=outcome.record.row_count or 0)
             return Outcome(outcome.version, outcome.record, outcome.outcome, unchanged)
         return outcome

@@ -11,7 +11,9 @@ from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from jammi_lab.producers.python import StepFunction
+    import pyarrow as pa
+
+    from jammi_lab.producers.step_functions import StepFunction
     from jammi_lab.workspace.result_table import ResultTable
 
 Analyzer = Literal["english", "simple", "exact"]
@@ -181,6 +183,37 @@ class PythonStep:
     """Columns that identify a row; checked."""
 
 
+@dataclass(frozen=True)
+class RowMap:
+    """What a Python function returns for each row of a source, table or SQL."""
+
+    function: "Callable[..., Any] | StepFunction"
+    """Takes the values of a row as keywords, or with `batch` above 1 an Arrow table of rows;
+    returns a dict or one value, for a table a frame of as many rows. May be a coroutine
+    function."""
+    over: str
+    """The source, table or SQL."""
+    _: KW_ONLY
+    key: str
+    """The column that identifies a row."""
+    inputs: str | Sequence[str]
+    """The columns that the function receives."""
+    schema: "pa.Schema | Mapping[str, Any] | None" = None
+    """The outputs, as columns and types; from the values when None."""
+    params: Mapping[str, Any] | None = None
+    """Further keyword arguments of the function."""
+    version: str | None = None
+    """The definition; that of the function's source when None."""
+    batch: int = 1
+    """Rows of one call at most; no part of the definition beyond 1."""
+    concurrency: int = 1
+    """Calls at a time; no part of the definition."""
+    on_error: Literal["raise", "record"] = "raise"
+    """Whether an exception of the function ends the run, or goes to the column `_error`."""
+    cost: float | None = None
+    """The cost of one call, for plans; no part of the definition."""
+
+
 RecipeValue = (
     Sql
     | Embedding
@@ -191,4 +224,5 @@ RecipeValue = (
     | Projection
     | AsofJoin
     | PythonStep
+    | RowMap
 )

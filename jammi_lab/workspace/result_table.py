@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     from jammi_lab.freshness.lineage import Lineage
 
+_KINDS_WITH_REUSE = (TableKind.EMBEDDING, TableKind.LEXICAL, TableKind.ROW_MAP)
+
 
 class ResultTable(ReprMixin, ArrowExportMixin):
     """One version of a recipe: an immutable table with its manifest."""
@@ -145,7 +147,7 @@ class ResultTable(ReprMixin, ArrowExportMixin):
     def reuse(self) -> Reuse | None:
         """New, changed, removed and unchanged rows of this call, else of the computation. None for
         producers that reuse no rows, and without a manifest."""
-        if self._reuse is None and self._record.kind in (TableKind.EMBEDDING, TableKind.LEXICAL):
+        if self._reuse is None and self._record.kind in _KINDS_WITH_REUSE:
             with contextlib.suppress(JammiError):
                 self._reuse = (
                     Reuse.from_counts(manifest.counts) if (manifest := self.manifest) else None

@@ -40,6 +40,7 @@ from jammi_lab.workspace.recipe_values import (
     Propagation,
     PythonStep,
     RecipeValue,
+    RowMap,
     Sql,
 )
 from jammi_lab.workspace.recipes import Recipe, Recipes, list_recipes, recipe_of
@@ -52,6 +53,7 @@ from jammi_lab.workspace.vector_views import Neighbors, VectorMap
 
 if TYPE_CHECKING:
     import numpy as np
+    import pyarrow as pa
     from numpy.typing import NDArray
 
     from jammi_lab.live.ephemeral import EphemeralSession, SessionList
@@ -396,6 +398,56 @@ class Workspace:
         """
         step = PythonStep(function, inputs=inputs, params=params, version=version, key=key)
         return self.materialize(name, step, cache=cache, refresh=refresh, progress=progress)
+
+    def map(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        over: str,
+        *,
+        key: str,
+        inputs: str | Sequence[str],
+        schema: "pa.Schema | Mapping[str, Any] | None" = None,
+        params: Mapping[str, Any] | None = None,
+        version: str | None = None,
+        batch: int = 1,
+        concurrency: int = 1,
+        on_error: Literal["raise", "record"] = "raise",
+        cost: float | None = None,
+        cache: Cache = "use",
+        refresh: Refresh = "no",
+        progress: ProgressOption = None,
+    ) -> ResultTable:
+        """Store what a Python function returns for each row of a source, table or SQL: the column
+        `key`, the outputs, `_error` with `on_error="record"`, and `_input_digest`, in key order.
+
+        The function takes the columns `inputs` of a row, and `params`, as keywords; it returns a
+        dict or one value. With `batch` above 1 it takes an Arrow table of up to that many rows and
+        returns a frame or list of as many; a coroutine function is awaited, `concurrency` calls at
+        a time. It is called once for equal inputs, and not for inputs whose outputs an earlier
+        version or an interrupted call has; `.reuse` of the table counts. `schema` gives names and
+        types of the outputs, which follow from the values without it; `cost` of one call is for
+        plans. The definition is `version`, or the function's source as for `compute`, with
+        `params` and `schema`.
+
+        Raises StepFailed with the function's exception as its cause (`on_error="record"` stores it
+        in the row, which is asked again at the next computation); DuplicateKey, SchemaMismatch;
+        else as `compute`.
+        """
+        recipe = RowMap(
+            function,
+            over,
+            key=key,
+            inputs=inputs,
+            schema=schema,
+            params=params,
+            version=version,
+            batch=batch,
+            concurrency=concurrency,
+            on_error=on_error,
+            cost=cost,
+        )
+        return self.materialize(name, recipe, cache=cache, refresh=refresh, progress=progress)
 
     def embed(
         self,

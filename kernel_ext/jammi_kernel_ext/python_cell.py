@@ -14,7 +14,7 @@ from jammi_kernel_ext.notebook import Notebook
 from jammi_kernel_ext.sql_cell import cell_output
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.producers.function_source import InlineSource
-from jammi_lab.producers.python import StepFunction
+from jammi_lab.producers.step_functions import StepFunction
 from jammi_lab.workspace.recipe_values import PythonStep
 
 

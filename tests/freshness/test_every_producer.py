@@ -51,6 +51,11 @@ def step(docs: Any, most: int) -> Any:
     return docs.arrow().slice(0, most).select(["id"])
 
 
+def answer(text: str, most: int) -> dict[str, Any]:
+    """The function of a row map."""
+    return {"first": text[:most]}
+
+
 def imported(width: int) -> pa.Table:
     return pa.table(
         {"id": [1, 2, 3, 4], "vector": pa.array(list(VECTORS * width), pa.list_(pa.float32()))}
@@ -96,6 +101,7 @@ class DefinedOnly:
         "context_set": jl.ContextSet,
         "asof_join": jl.AsofJoin,
         "compute": jl.PythonStep,
+        "map": jl.RowMap,
         "projection": jl.Projection,
     }
 
@@ -168,6 +174,14 @@ MAKERS = [
         9,
         2,
         projected_body=False,
+    ),
+    Maker(
+        TableKind.ROW_MAP,
+        lambda ws, x, **how: ws.map(
+            "it", answer, "docs", key="id", inputs="text", params={"most": x}, **how
+        ),
+        9,
+        2,
     ),
     Maker(
         TableKind.PROJECTION,

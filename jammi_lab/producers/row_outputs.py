@@ -1,0 +1,134 @@
+"""The outputs of a row map: what a function returned for a row or a batch of rows, as typed
+columns."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from jammi_lab.core.errors import InvalidArgument, JammiError, SchemaMismatch
+from jammi_lab.core.identifiers import fold, near_names
+from jammi_lab.sources.frames import as_arrow, canonical_table, is_frame
+from jammi_lab.storage.arrow_values import to_arrow_array
+
+INPUT_DIGEST_COLUMN = "_input_digest"
+ERROR_COLUMN = "_error"
+SCALAR_COLUMN = "value"
+"""The output column of a function that returns one value, without a schema."""
+Row = Mapping[str, Any]
+
+
+class RowOutputs:
+    """Converts what a function returns, for the row map `name` with the key column `key`."""
+
+    def __init__(self, name: str, key: str, schema: pa.Schema | None) -> None:
+        """`schema`: names and types of the outputs; None when they follow from the values."""
+        self._name, self._schema = name, schema
+        self._reserved = {fold(n) for n in (key, ERROR_COLUMN, INPUT_DIGEST_COLUMN)}
+
+    def row(self, value: Any) -> Row:
+        """The outputs of one row: those of a dict, or the one value. Raises SchemaMismatch."""
+        if not isinstance(value, Mapping):
+            if is_frame(value):
+                raise self._mismatch(
+                    "returned a frame for one row", hint="Return a dict or one value; or set batch."
+                )
+            names = [SCALAR_COLUMN] if self._schema is None else self._schema.names
+            if value is None:
+                return {} if self._schema is not None else {SCALAR_COLUMN: None}
+            if len(names) > 1:
+                raise self._mismatch(
+                    f"returned {type(value).__name__}, not a dict of {', '.join(names)}"
+                )
+            return {names[0]: value}
+        if invalid := [name for name in value if not isinstance(name, str)]:
+            raise self._mismatch(f"returned a dict with the key {invalid[0]!r}, which is no name")
+        self._check_names(list(value))
+        return value
+
+    def rows(self, value: Any, count: int) -> list[Row]:
+        """The outputs of a batch of `count` rows, from a frame, or a list of dicts or of values.
+        Raises SchemaMismatch."""
+        if isinstance(value, list | tuple):
+            rows = [self.row(each) for each in value]
+        else:
+            try:
+                rows = as_arrow(value).to_pylist()
+            except InvalidArgument:
+                raise self._mismatch(
+                    f"returned {type(value).__name__} for a batch",
+                    hint="Return a frame or a list with an element for each row of the batch.",
+                ) from None
+            for name in rows[:1]:
+                self._check_names(list(name))
+        if len(rows) != count:
+            raise self._mismatch(f"returned {len(rows):,} rows for a batch of {count:,}")
+        return rows
+
+    def table(self, rows: Sequence[Row]) -> pa.Table:
+        """The outputs of some rows as columns; a missing one is NULL. Raises SchemaMismatch for
+        values that are not of one type, or not of the type in the schema."""
+        if self._schema is None:
+            names = list(dict.fromkeys(name for row in rows for name in row))
+            types: list[pa.DataType | None] = [None] * len(names)
+        else:
+            names, types = self._schema.names, list(self._schema.types)
+        columns = []
+        for name, arrow_type in zip(names, types, strict=True):
+            try:
+                columns.append(to_arrow_array([row.get(name) for row in rows], arrow_type))
+            except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+                reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
+                wanted = "no common SQL type" if arrow_type is None else f"not type {arrow_type}"
+                raise self._mismatch(
+                    f"returned values in {name!r} that have {wanted} ({reason})", name
+                ) from None
+        return pa.table(columns, names=names)
+
+    def merge_tables(self, parts: Sequence[pa.Table]) -> pa.Table:
+        """The rows of several tables. Without a schema, types are widened to what all values need.
+        Raises SchemaMismatch for types that have nothing in common."""
+        if self._schema is None:
+            parts = [_without_empty_types(part) for part in parts if len(part)] or list(parts[:1])
+        else:
+            parts = [self._schema.empty_table(), *parts]
+        try:
+            table = pa.concat_tables(parts, promote_options="permissive")
+            return canonical_table(table.unify_dictionaries())
+        except (pa.ArrowException, JammiError) as error:
+            reason = str(error).splitlines()[0][:160]
+            raise self._mismatch(
+                f"returned values that have no common SQL type ({reason})",
+                hint='Pass schema={"column": "type", …}, and return values of these types.',
+            ) from None
+
+    def _check_names(self, names: Sequence[str]) -> None:
+        by_folded_name: dict[str, str] = {}
+        for name in names:
+            if fold(name) in self._reserved or by_folded_name.setdefault(fold(name), name) != name:
+                raise self._mismatch(
+                    f"returned the column {name!r}, a name that the table has already",
+                    name,
+                    hint="Rename it.",
+                )
+            if self._schema is not None and name not in self._schema.names:
+                near = near_names(name, self._schema.names)
+                raise self._mismatch(
+                    f"returned the column {name!r}, which is not in its schema",
+                    name,
+                    hint=f"Did you mean {near[0]}?" if near else "",
+                )
+
+    def _mismatch(self, what: str, column: str = "", hint: str = "") -> SchemaMismatch:
+        return SchemaMismatch(
+            f"The function of {self._name!r} {what}.", table=self._name, column=column, hint=hint
+        )
+
+
+def _without_empty_types(table: pa.Table) -> pa.Table:
+    """The table with columns of NULL alone as the null type, which every other type may replace."""
+    for position, field in enumerate(table.schema):
+        column = table.column(position)
+        if len(column) and column.null_count == len(column):
+            table = table.set_column(position, field.name, pa.nulls(len(column)))
+    return table

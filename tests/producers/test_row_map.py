@@ -1,0 +1,367 @@
+"""The producer `row_map`: what a function receives and returns, which rows it is asked for, and what is kept when a run ends early."""
+
+import random
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import jammi_lab as jl
+from jammi_lab.core.errors import (
+    DuplicateKey,
+    InvalidArgument,
+    NameInvalid,
+    SchemaMismatch,
+    StepFailed,
+    TableNotFound,
+)
+from tests.producers.modules import write
+
+__all__ = ["write"]
+
+
+class Asked:
+    """A function of one row that records what it was asked. Its version is fixed."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.fail_on: set[str] = set()
+
+    def __call__(self, text: str) -> dict[str, Any]:
+        self.texts.append(text)
+        if text in self.fail_on:
+            raise ValueError(f"no answer to {text}")
+        return {"upper": text.upper(), "length": len(text)}
+
+
+SCHEMA = {"upper": "varchar", "length": "bigint"}
+
+
+@pytest.fixture
+def asked() -> Asked:
+    return Asked()
+
+
+@pytest.fixture
+def reviews(ws: Any, tmp_path: Path) -> Any:
+    """Replaces the rows of the source `reviews`."""
+
+    def put(rows: dict[Any, str]) -> None:
+        path = tmp_path / "reviews.parquet"
+        pq.write_table(
+            pa.table({"id": [*rows], "text": [*rows.values()], "n": [0] * len(rows)}), path
+        )
+        if "reviews" not in ws.sources:
+            ws.sources.add("reviews", path)
+
+    put({3: "c", 1: "a", 2: "b"})
+    return put
+
+
+def run(ws: Any, function: Any, **how: Any) -> Any:
+    options = {"key": "id", "inputs": "text", "version": "1", **how}
+    return ws.map("labels", function, "reviews", **options)
+
+
+def rows(table: Any) -> list[tuple[Any, ...]]:
+    """The rows without their digests."""
+    return table.read().arrow().drop_columns(["_input_digest"]).to_pylist()
+
+
+# -- what it receives and returns -----------------------------------------------------------------------------------------------------
+
+
+def test_rows_come_in_key_order_with_the_outputs_of_a_dict(ws, reviews, asked):
+    table = run(ws, asked)
+    assert rows(table) == [
+        {"id": 1, "upper": "A", "length": 1},
+        {"id": 2, "upper": "B", "length": 1},
+        {"id": 3, "upper": "C", "length": 1},
+    ]
+    assert (table.kind, table.key, table.outcome, table.source_id) == (
+        "row_map",
+        ["id"],
+        "computed",
+        "reviews",
+    )
+    assert table.verify() == jl.Match()
+    [anchor] = table.manifest.anchors
+    assert anchor.columns == ("id", "text")
+
+
+def test_one_value_is_the_column_of_the_schema_or_value(ws, reviews):
+    def length(text, more):
+        return len(text) + more
+
+    assert rows(run(ws, length, params={"more": 2}))[0] == {"id": 1, "value": 3}
+    assert rows(run(ws, length, params={"more": 2}, schema={"n": "integer"}))[0] == {
+        "id": 1,
+        "n": 3,
+    }
+
+
+def test_values_keep_the_types_of_the_schema(ws, reviews):
+    def price(text):
+        return {"price": Decimal("1.50"), "tags": [text]}
+
+    table = run(
+        ws, price, schema={"price": "decimal(9, 2)", "tags": "list<string>", "none": "date"}
+    )
+    assert [c.type for c in table.manifest.columns][1:4] == ["DECIMAL(9,2)", "VARCHAR[]", "DATE"]
+    assert rows(table)[0] == {"id": 1, "price": Decimal("1.50"), "tags": ["a"], "none": None}
+
+
+def test_a_batch_is_an_arrow_table_of_so_many_rows(ws, reviews):
+    sizes = []
+
+    def upper(batch):
+        sizes.append(batch.num_rows)
+        return pa.table({"upper": [text.upper() for text in batch["text"].to_pylist()]})
+
+    assert [row["upper"] for row in rows(run(ws, upper, batch=2))] == ["A", "B", "C"]
+    assert sizes == [2, 1]
+
+
+def test_equal_inputs_are_asked_once_and_null_is_an_input(ws, reviews, asked):
+    reviews({1: "a", 2: None, 3: "a", 4: None, 5: ""})
+
+    def step(text):
+        return asked(text or "nothing") if text is not None else None
+
+    table = run(ws, step)
+    assert [row["length"] for row in rows(table)] == [1, None, 1, None, 7]
+    assert asked.texts == ["a", "nothing"] and table.manifest.counts["calls"] == 3
+
+
+def test_a_table_without_rows_has_the_columns_of_its_schema(ws, reviews, asked):
+    ws.materialize("none", "SELECT id, text FROM reviews WHERE id > 9")
+    table = ws.map("labels", asked, "none", key="id", inputs="text", version="1", schema=SCHEMA)
+    assert table.read().columns == ["id", "upper", "length", "_input_digest"] and asked.texts == []
+
+
+# -- which rows are asked --------------------------------------------------------------------------------------------------------------
+
+
+def test_only_rows_with_other_inputs_are_asked_again(ws, reviews, asked):
+    run(ws, asked)
+    asked.texts.clear()
+    reviews({1: "a", 2: "x", 4: "d", 5: "c"})
+    table = run(ws, asked)
+    assert sorted(asked.texts) == ["d", "x"]
+    assert (table.reuse.new, table.reuse.changed, table.reuse.removed, table.reuse.unchanged) == (
+        2,
+        1,
+        1,
+        1,
+    )
+    assert [row["upper"] for row in rows(table)] == ["A", "X", "D", "C"]
+    assert ws.table("labels").reuse == table.reuse
+
+
+def test_a_column_that_it_does_not_receive_leaves_it_fresh(ws, reviews, asked, tmp_path):
+    run(ws, asked)
+    asked.texts.clear()
+    path = tmp_path / "reviews.parquet"
+    pq.write_table(pa.table({"id": [3, 1, 2], "text": ["c", "a", "b"], "n": [7, 8, 9]}), path)
+    assert isinstance(ws.staleness("labels"), jl.Fresh) and run(ws, asked).outcome == "reused"
+    assert asked.texts == []
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"version": "2"},
+        {"schema": {**SCHEMA, "more": "varchar"}},
+        {"params": {"more": 1}},
+        {"inputs": ["text", "n"]},
+        {"cache": "bypass"},
+    ],
+    ids=lambda changed: next(iter(changed)),
+)
+def test_another_definition_asks_all_rows(ws, reviews, changed):
+    calls = []
+
+    def step(text, more=0, n=0):
+        calls.append(text)
+        return {"upper": text.upper(), "length": 1}
+
+    run(ws, step, schema=SCHEMA)
+    calls.clear()
+    assert run(ws, step, **{"schema": SCHEMA, **changed}).outcome == "computed"
+    assert sorted(calls) == ["a", "b", "c"]
+
+
+def test_settings_that_change_no_row_are_no_part_of_the_definition(ws, reviews, asked):
+    run(ws, asked)
+    assert run(ws, asked, concurrency=4, cost=0.5).outcome == "reused"
+    assert asked.texts == ["a", "b", "c"]
+
+
+def test_another_over_or_key_asks_only_for_other_inputs(ws, reviews, asked):
+    run(ws, asked)
+    asked.texts.clear()
+    statement = "SELECT id + 10 AS nr, text FROM reviews UNION ALL SELECT 1, 'new'"
+    table = ws.map("labels", asked, statement, key="nr", inputs=["text"], version="1")
+    assert asked.texts == ["new"] and [row["nr"] for row in rows(table)] == [1, 11, 12, 13]
+
+
+def test_another_type_of_an_input_asks_all_rows(ws, reviews):
+    asked: list[Any] = []
+
+    def step(n):
+        asked.append(n)
+        return {"n": str(n)}
+
+    over = "SELECT id, id::{} AS n FROM reviews"
+    ws.map("m", step, over.format("INTEGER"), key="id", inputs="n", version="1")
+    ws.map("m", step, over.format("DOUBLE"), key="id", inputs="n", version="1")
+    assert [type(n) for n in asked] == [int] * 3 + [float] * 3
+    assert [row["n"] for row in rows(ws.table("m"))] == ["1.0", "2.0", "3.0"]
+
+
+def test_the_source_of_the_function_is_the_definition(ws, reviews, write):
+    written = write("def step(text):\n    return {'x': text + '1'}\n")
+    run(ws, written.module.step, version=None)
+    written.change("'1'", "'2'")
+    assert isinstance(ws.staleness("labels"), jl.Stale)
+    assert ws.recompute("labels").executed == ["labels"]
+    assert [row["x"] for row in rows(ws.table("labels"))] == ["a2", "b2", "c2"]
+    assert str(ws.staleness("labels")) == "fresh, on its source; imported modules are not followed"
+
+
+def test_random_histories_equal_full_runs(ws, reviews):
+    rng = random.Random(4)
+    calls: list[str] = []
+
+    def step(text):
+        calls.append(text)
+        return {"upper": text.upper(), "length": len(text)}
+
+    state = {i: rng.choice("abcdefgh") * rng.randrange(1, 4) for i in range(30)}
+    known: set[str] = set()
+    for _ in range(12):
+        for _ in range(rng.randrange(4)):
+            state[rng.randrange(45)] = rng.choice("abcdefghijk") * rng.randrange(1, 4)
+        for key in rng.sample([*state], rng.randrange(3)):
+            del state[key]
+        reviews(dict(rng.sample([*state.items()], len(state))))
+        calls.clear()
+        table = run(ws, step, schema=SCHEMA)
+        assert sorted(calls) == sorted({*state.values()} - known)
+        known = {*state.values()}
+        whole = ws.map(
+            "whole",
+            step,
+            "reviews",
+            key="id",
+            inputs="text",
+            version="1",
+            schema=SCHEMA,
+            cache="bypass",
+        )
+        assert table.path.read_bytes() == whole.path.read_bytes()
+
+
+def test_without_a_schema_types_are_widened_and_not_asked_again(ws, reviews):
+    answers: dict[str, Any] = {"a": 1, "b": None, "c": 3, "d": 0.5}
+    calls = []
+
+    def step(text):
+        calls.append(text)
+        return answers[text]
+
+    reviews({1: "b"})
+    run(ws, step)
+    reviews({1: "a", 2: "b", 3: "c"})
+    assert [row["value"] for row in rows(run(ws, step))] == [1, None, 3]
+    reviews({1: "a", 2: "b", 3: "c", 4: "d"})
+    assert [row["value"] for row in rows(run(ws, step))] == [1.0, None, 3.0, 0.5]
+    assert calls == ["b", "a", "c", "d"]
+
+
+# -- what is refused --------------------------------------------------------------------------------------------------------------------
+
+
+def no_text(other):
+    return other
+
+
+@pytest.mark.parametrize(
+    ("how", "error", "words"),
+    [
+        ({"inputs": []}, InvalidArgument, "at least one input column"),
+        ({"inputs": "txt", "function": lambda txt: txt}, SchemaMismatch, "no column 'txt'"),
+        ({"key": ["id"]}, InvalidArgument, "one column name"),
+        ({"batch": 0}, InvalidArgument, "batch must be an integer of at least 1, got 0"),
+        ({"concurrency": 1.5}, InvalidArgument, "concurrency must be"),
+        ({"on_error": "skip"}, InvalidArgument, "on_error must be"),
+        ({"cost": -1}, InvalidArgument, "cost must be"),
+        ({"version": 1}, InvalidArgument, "A version must be a string"),
+        ({"schema": {"id": "integer"}}, NameInvalid, "reserved"),
+        ({"schema": {"x": "no_type"}}, SchemaMismatch, "unknown type 'no_type'"),
+        ({"function": no_text}, InvalidArgument, "cannot be called with text"),
+        ({"function": 3}, InvalidArgument, "must be a function"),
+        ({"over": "reviewz"}, TableNotFound, "reviewz"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_a_call(ws, reviews, asked, how, error, words):
+    options = {"function": asked, "over": "reviews", "key": "id", "inputs": "text", "version": "1"}
+    with pytest.raises(error, match=words):
+        ws.map("labels", **{**options, **how})
+    assert asked.texts == [] and "labels" not in ws
+
+
+def returns(value: Any) -> Any:
+    return lambda text: value
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ({"id": 1}, "a name that the table has already"),
+        ({"_input_digest": b""}, "a name that the table has already"),
+        ({1: 2}, "which is no name"),
+        ({"x": object()}, "no common SQL type"),
+        (pa.table({"x": [1]}), "a frame for one row"),
+    ],
+)
+def test_an_output_that_cannot_be_stored_is_an_error(ws, reviews, value, words):
+    with pytest.raises(SchemaMismatch, match=words):
+        run(ws, returns(value))
+    assert "labels" not in ws
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ({"upper": 1, "length": 1}, "not type string"),
+        ({"uper": "A"}, "Did you mean upper"),
+        ("A", "not a dict of upper, length"),
+    ],
+)
+def test_an_output_that_is_not_of_the_schema_is_an_error(ws, reviews, value, words):
+    with pytest.raises(SchemaMismatch, match=words):
+        run(ws, returns(value), schema=SCHEMA)
+
+
+def test_a_batch_function_must_return_as_many_rows(ws, reviews):
+    with pytest.raises(SchemaMismatch, match="1 rows for a batch of 3"):
+        run(ws, lambda rows: [{"x": 1}], batch=8)
+
+
+def test_keys_must_be_unique(ws, reviews, asked):
+    over = "SELECT 1 AS id, text FROM reviews"
+    with pytest.raises(DuplicateKey):
+        ws.map("labels", asked, over, key="id", inputs="text", version="1")
+
+
+def test_an_exception_is_told_with_its_row(ws, reviews, asked):
+    asked.fail_on = {"b"}
+    with pytest.raises(
+        StepFailed, match=r"'labels' raised ValueError for the row 2: no answer to b"
+    ) as failed:
+        run(ws, asked)
+    assert isinstance(failed.value.__cause__, ValueError) and "labels" not in ws
