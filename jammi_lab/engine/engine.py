@@ -324,15 +324,16 @@ class Engine:
         *,
         read_ahead_fully: bool = False,
         after_read: Callable[[Query], None] | None = None,
+        one_thread: bool = False,
     ) -> tuple[TenantSession, StreamWorker]:
         """A worker for one run, not started yet, with the session it runs in. `read_ahead_fully`
-        and `after_read` are those of `StreamWorker`."""
+        and `after_read` are those of `StreamWorker`, `one_thread` that of `TenantSession.setup`."""
         with self._hold_session(tenant) as session:
             worker = StreamWorker(
                 session.main.cursor(),
                 sql,
                 params,
-                session.setup(relations),
+                session.setup(relations, one_thread=one_thread),
                 read_ahead_fully=read_ahead_fully,
                 after_read=after_read,
                 connector_state=session.attachments.connector_state,

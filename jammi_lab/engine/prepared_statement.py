@@ -160,9 +160,10 @@ class PreparedStatement:
         end first, as in `run`. After the last row, `observed_states` receives the state of each
         input that has a witness, observed in the transaction of the read.
 
-        The order does not depend on the number of threads. Raises SchemaMismatch for a key column
-        that is not in the output, StatementNotAllowed for a PIVOT without a list of values, and
-        otherwise as `run`.
+        Neither order nor values depend on the number of threads: a statement that depends on the
+        order of its inputs runs on one, since several would combine their parts in any order.
+        Raises SchemaMismatch for a key column that is not in the output, StatementNotAllowed for a
+        PIVOT without a list of values, and otherwise as `run`.
         """
         positions = row_order.total_order_positions(self.output, key, self.inferred_key)
         if self._parsed.kind is StatementKind.PIVOT:
@@ -231,6 +232,7 @@ class PreparedStatement:
             self._rebind(in_order=in_order),
             read_ahead_fully=read_ahead_fully,
             after_read=after_read,
+            one_thread=in_order and self.order_sensitive,
         )
         context = replace(
             self._parsed.error_context(

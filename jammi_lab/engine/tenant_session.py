@@ -26,6 +26,7 @@ from jammi_lab.sources.base import Relation
 from jammi_lab.sources.metadata_cache_lock import lock_for
 from jammi_lab.storage.spill_folders import SpillFolder
 
+_GET_THREADS = "SELECT current_setting('threads')"
 CLOSE_TIMEOUT_SECONDS = 5.0
 MAX_LIMIT_ROWS = 2**63 - 1
 
@@ -81,6 +82,8 @@ class TenantSession:
         self.workers: weakref.WeakSet[StreamWorker] = weakref.WeakSet()
         self.users = 0
         self._users_lock = threading.Lock()
+        self._one_thread_users = 0
+        self._all_threads = 0
         self.attachments = Attachments()
         self._filesystems: dict[str, object] = {}
         self._settings = settings
@@ -100,9 +103,29 @@ class TenantSession:
         with self._users_lock:
             self.users += change
 
-    def setup(self, relations: ResolvedNames) -> Setup:
+    def use_one_thread(self) -> Callable[[], None]:
+        """Run all statements on one thread, until the function that is returned is called: DuckDB
+        has one number of threads per instance. May be called several times."""
+        with self._users_lock:
+            if self._one_thread_users == 0:
+                [[threads]] = self.main.cursor().execute(_GET_THREADS).fetchall()
+                self._all_threads = int(threads)
+                self._set_threads(1)
+            self._one_thread_users += 1
+        return self._end_one_thread
+
+    def _end_one_thread(self) -> None:
+        with self._users_lock:
+            self._one_thread_users -= 1
+            if self._one_thread_users == 0:
+                self._set_threads(self._all_threads)
+
+    def _set_threads(self, number: int) -> None:
+        self.main.cursor().execute(f"SET GLOBAL threads = {number:d}")
+
+    def setup(self, relations: ResolvedNames, *, one_thread: bool = False) -> Setup:
         """A function that creates, on a cursor, the scratch database for a statement that reads
-        `relations`."""
+        `relations`; with `one_thread` no other thread works on the statement."""
 
         def create(cursor: duckdb.DuckDBPyConnection) -> Callable[[], None]:
             if not relations:
@@ -123,6 +146,8 @@ class TenantSession:
                 undo.callback(duckdb_instances.close_scratch, cursor, database)
                 for number, (parts, relation) in enumerate(relations.items()):
                     self._create_view(cursor, database, parts, relation, number)
+                if one_thread:
+                    undo.callback(self.use_one_thread())
                 return undo.pop_all().close
 
         return create
