@@ -33,6 +33,7 @@ HOMES = {
     "Check": "jammi_lab/workspace/checks.py",
     "CheckResults": "jammi_lab/workspace/check_results.py",
     "CheckRow": "jammi_lab/workspace/check_results.py",
+    "CheckResult": "jammi_lab/core/checks.py",
     "FsckReport": "jammi_lab/store/reports.py",
     "RebuildReport": "jammi_lab/store/reports.py",
     "Diff": "jammi_lab/workspace/diff.py",
@@ -47,7 +48,7 @@ HOMES = {
     "Settings": "jammi_lab/core/settings.py",
     **dict.fromkeys(
         "Sql Embedding Lexical NeighborGraph Propagation ContextSet Projection AsofJoin "
-        "PythonStep".split(),
+        "PythonStep RowMap".split(),
         "jammi_lab/workspace/recipe_values.py",
     ),
     "Models": "jammi_lab/workspace/models.py",
