@@ -18,7 +18,6 @@ from jammi_lab.storage.files import (
     open_for_reading,
     remove_file,
 )
-from jammi_lab.storage.listing import list_files
 from jammi_lab.store.result_files import remove_temporary_files
 from jammi_lab.vectors.arrays import to_arrow, to_numpy
 
@@ -129,14 +128,11 @@ class Checkpoint:
                 remove_file(self._path)
 
 
-def remove_checkpoints_of_table(root: StoragePath, table_id: int) -> None:
-    """Delete the checkpoints of a workspace that contain values of a mutable table."""
-    for path, _ in list_files(root, "checkpoints"):
-        with contextlib.suppress(OSError, pa.ArrowException):
-            with open_for_reading(root / path) as raw, pq.ParquetFile(raw) as file:
-                table_ids = (file.metadata.metadata or {}).get(_TABLES_METADATA, b"")
-            if str(table_id).encode() in table_ids.split():
-                remove_file(root / path)
+def saved_table_ids(path: StoragePath) -> list[int]:
+    """The ids of the mutable tables whose values a checkpoint may hold. Raises OSError,
+    ArrowException."""
+    with open_for_reading(path) as raw, pq.ParquetFile(raw) as file:
+        return [int(i) for i in (file.metadata.metadata or {}).get(_TABLES_METADATA, b"").split()]
 
 
 def _is_intact(path: StoragePath, dimensions: int) -> bool:

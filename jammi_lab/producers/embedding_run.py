@@ -1,7 +1,6 @@
 """One run of an encoder over the texts of a table: reuse the vectors already known, encode the
 rest, and keep finished work in a checkpoint on failure."""
 
-import contextlib
 import time
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -12,17 +11,17 @@ import pyarrow.parquet as pq
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.anchors import Observed
 from jammi_lab.core.errors import SchemaMismatch
-from jammi_lab.core.records import MutableRecord, OnProgress, Progress, Reuse, TableKind
+from jammi_lab.core.records import OnProgress, Progress, Reuse, TableKind
 from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.producers.checkpoint import Checkpoint, Digests, empty_digests, to_column
+from jammi_lab.producers.checkpoint_folder import CheckpointFolder
 from jammi_lab.producers.previous_versions import find_previous_version
 from jammi_lab.producers.text_batches import RowTexts, count_reuse, digest_batches, sorted_keys
 from jammi_lab.sources.base import Relation
-from jammi_lab.storage.files import StoragePath, open_for_reading, remove_file
-from jammi_lab.storage.listing import list_files
+from jammi_lab.storage.files import StoragePath, open_for_reading
 from jammi_lab.storage.parquet import row_group_rows
 from jammi_lab.store import read_leases
-from jammi_lab.store.result_files import CHECKPOINT_SECONDS, ResultFiles
+from jammi_lab.store.result_files import ResultFiles
 from jammi_lab.store.storage_errors import attach_remains
 from jammi_lab.vectors.arrays import to_arrow, to_arrow_rows, to_numpy
 from jammi_lab.vectors.encoders.base import Encoder, Floats
@@ -59,37 +58,11 @@ class KnownVectors:
         )
 
     def checkpoint(self, definition: str, inputs: Sequence[Relation]) -> Checkpoint:
-        """The checkpoint of a definition. Also deletes checkpoints that are too old.
-
-        A run over tables of an ephemeral session gets none, because their values must not outlive
-        the session in a file. Every tenant has a checkpoint of its own: with a shared one, the
-        time of a run would reveal which texts another tenant has."""
-        now = self._results.clock.now_ns()
-        for path, listed_file in list_files(self._results.root, "checkpoints"):
-            if now - listed_file.modified_ns > CHECKPOINT_SECONDS * 1_000_000_000:
-                with contextlib.suppress(OSError):
-                    remove_file(self._results.root / path)
-        tables = [
-            state
-            for state in (relation.mutable and relation.mutable.state for relation in inputs)
-            if isinstance(state, MutableRecord)
-        ]
-        if any(record.session is not None for record in tables):
-            return Checkpoint(None)
-
-        def tables_exist() -> bool:
-            current = [self._catalog.mutable_tables.get(record.name) for record in tables]
-            return [record.table_id for record in tables] == [
-                record and record.table_id for record in current
-            ]
-
-        tenant = self._catalog.scope.tenant
-        checkpoint_path = (
-            self._results.root
-            / "checkpoints"
-            / (f"{definition}.parquet" if tenant is None else f"{definition}__{tenant}.parquet")
-        )
-        return Checkpoint(checkpoint_path, [record.table_id for record in tables], tables_exist)
+        """The checkpoint of a definition. Also deletes checkpoints that are too old."""
+        folder = CheckpointFolder(self._catalog, self._results)
+        folder.remove_old()
+        slot = folder.slot(definition, inputs, ".parquet")
+        return Checkpoint(slot.path, slot.table_ids, slot.tables_exist)
 
 
 class PreviousVersion:

@@ -1,16 +1,27 @@
-"""Calls of a row map's function."""
+"""Calls of a row map's function: one after the other, in threads, or as coroutines."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import asyncio
+import concurrent.futures
+import contextlib
+import contextvars
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
 from jammi_lab.core.errors import StepFailed
+from jammi_lab.core.executor import ThreadPool
+from jammi_lab.core.thread_pool import start_thread
 from jammi_lab.producers.row_inputs import python_columns
-from jammi_lab.producers.step_functions import StepFunction, step_failure
+from jammi_lab.producers.step_functions import StepFunction, is_async, step_failure
 
 _MAX_KEY_CHARACTERS = 60
+_STOP_TIMEOUT_SECONDS = 5
+Call = tuple[Sequence[int], Any]
+"""The rows of a call, and what the function receives for them."""
 
 
 @dataclass(frozen=True)
@@ -32,33 +43,106 @@ class RowCalls:
     params: Mapping[str, Any]
     batched: bool = False
     batch: int = 1
+    """Rows of one call at most."""
+    concurrency: int = 1
+    """Calls at a time."""
 
-    def run(self, inputs: pa.Table) -> Iterator[tuple[range, object]]:
-        """Yield for each call the numbers of its rows and what the function returned, or Failed, as
-        soon as it ends."""
-        for numbers, argument in self._arguments(inputs):
-            try:
-                answer = self._call(argument)
-            except Exception as error:  # noqa: BLE001  user functions may raise anything
-                answer = Failed(error)
-            yield numbers, answer
+    def calls(self, inputs: pa.Table, numbers: Sequence[int]) -> Iterator[Call]:
+        """The calls for some rows, which have these numbers."""
+        if self.batched:
+            for start in range(0, len(inputs), self.batch):
+                yield numbers[start : start + self.batch], inputs.slice(start, self.batch)
+            return
+        for number, values in zip(numbers, zip(*python_columns(inputs), strict=True), strict=True):
+            yield [number], dict(zip(self.columns, values, strict=True))
+
+    def run(
+        self, calls: Iterable[Call], is_stopped: Callable[[], bool]
+    ) -> Iterator[tuple[Sequence[int], object]]:
+        """Yield for each call its rows and what the function returned, or Failed, as soon as it
+        ends. Once `is_stopped` is true no further call begins, and the running ones are awaited."""
+        if self.concurrency == 1 and not is_async(self.step.function):
+            for numbers, argument in calls:
+                yield numbers, _outcome_of(lambda: self._call(argument))  # noqa: B023  called now
+                if is_stopped():
+                    return
+            return
+        with self._submitter() as submit:
+            pending: dict[Future[Any], Sequence[int]] = {}
+            for numbers, argument in calls:
+                pending[submit(argument)] = numbers
+                if len(pending) >= self.concurrency:
+                    yield from _take_finished(pending)
+                if is_stopped():
+                    break
+            while pending:
+                yield from _take_finished(pending)
 
     def failure(self, error: Exception, keys: Sequence[object]) -> StepFailed:
-        """The error to raise for an exception of the call for these rows."""
+        """The error to raise for an exception of the call for the rows with these keys."""
         first = repr(keys[0])[:_MAX_KEY_CHARACTERS]
         rows = f"the row {first}" if len(keys) == 1 else f"{len(keys):,} rows from {first}"
         return step_failure(self.name, self.step, error, f" for {rows}")
-
-    def _arguments(self, inputs: pa.Table) -> Iterator[tuple[range, Any]]:
-        if self.batched:
-            for start in range(0, len(inputs), self.batch):
-                rows = inputs.slice(start, self.batch)
-                yield range(start, start + len(rows)), rows
-            return
-        for number, values in enumerate(zip(*python_columns(inputs), strict=True)):
-            yield range(number, number + 1), dict(zip(self.columns, values, strict=True))
 
     def _call(self, argument: Any) -> Any:
         if self.batched:
             return self.step.function(argument, **self.params)
         return self.step.function(**argument, **self.params)
+
+    @contextlib.contextmanager
+    def _submitter(self) -> Iterator[Callable[[Any], Future[Any]]]:
+        """A function that begins a call. After an error no call that has not begun is made, and
+        coroutines are cancelled."""
+        if is_async(self.step.function):
+            with _event_loop() as loop:
+                yield lambda argument: asyncio.run_coroutine_threadsafe(self._call(argument), loop)
+            return
+        pool = ThreadPool(self.concurrency, "jammi-map")
+        try:
+            yield lambda argument: pool.submit(contextvars.copy_context().run, self._call, argument)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        pool.shutdown()
+
+
+def _outcome_of(call: Callable[[], Any]) -> Any:
+    try:
+        return call()
+    except Exception as error:  # noqa: BLE001  user functions may raise anything
+        return Failed(error)
+
+
+def _take_finished(
+    pending: dict[Future[Any], Sequence[int]],
+) -> Iterator[tuple[Sequence[int], object]]:
+    """Wait for at least one call, and yield those that have ended."""
+    finished, _ = concurrent.futures.wait(pending, return_when=concurrent.futures.FIRST_COMPLETED)
+    for future in [future for future in pending if future in finished]:
+        yield pending.pop(future), _outcome_of(future.result)
+
+
+@contextlib.contextmanager
+def _event_loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """An event loop in a thread of its own, because that of a notebook is running already. Tasks
+    that have not ended are cancelled at the end."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="jammi-map", daemon=True)
+    start_thread(thread)
+    try:
+        yield loop
+    finally:
+        with contextlib.suppress(TimeoutError, concurrent.futures.CancelledError):
+            asyncio.run_coroutine_threadsafe(_cancel_tasks(), loop).result(_STOP_TIMEOUT_SECONDS)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(_STOP_TIMEOUT_SECONDS)
+        if not thread.is_alive():
+            loop.close()
+
+
+async def _cancel_tasks() -> None:
+    tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.get_running_loop().shutdown_asyncgens()

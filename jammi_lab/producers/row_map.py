@@ -11,6 +11,7 @@ from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.definitions import (
     RowMapDescriptor,
     decode_param,
+    definition_hash,
     encode_param,
     parse_descriptor,
 )
@@ -24,7 +25,10 @@ from jammi_lab.engine.name_resolution import NameResolver
 from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.engine.sql import credential_check
 from jammi_lab.live.row_input import parse_type, schema_of
+from jammi_lab.producers.checkpoint_folder import CheckpointFolder
 from jammi_lab.producers.from_clause import from_text
+from jammi_lab.producers.output_log import SUFFIX as LOG_SUFFIX
+from jammi_lab.producers.output_log import OutputLog
 from jammi_lab.producers.previous_versions import find_previous_version
 from jammi_lab.producers.row_calls import RowCalls
 from jammi_lab.producers.row_map_run import RowMapRun
@@ -96,6 +100,7 @@ class RowMapProducer:
     ) -> None:
         self._engine, self._scope, self._functions = engine, scope, functions
         self._catalog, self._results = catalog, results
+        self._checkpoints = CheckpointFolder(catalog, results)
 
     def job(
         self,
@@ -194,9 +199,15 @@ class RowMapProducer:
 
         def rows(on_progress: OnProgress | None) -> RunningJob:
             previous = None if ignore_previous else self._previous_version(name, descriptor)
-            run = self._run(name, step, descriptor, prepared, previous)
+            self._checkpoints.remove_old()
+            log = self._log(descriptor, prepared)
+            if ignore_previous:
+                log.remove()
+            run = self._run(name, step, descriptor, prepared, previous, log)
             run.run(on_progress)
-            return RunningJob(run, run.reuse, snapshots=run.snapshots, counts=run.counts)
+            return RunningJob(
+                run, run.reuse, run.on_published, run.on_lost, run.snapshots, run.counts
+            )
 
         return Job(
             kind=TableKind.ROW_MAP,
@@ -224,6 +235,12 @@ class RowMapProducer:
         )
         return prepared
 
+    def _log(self, descriptor: RowMapDescriptor, prepared: PreparedStatement) -> OutputLog:
+        """The checkpoint of a definition."""
+        definition = definition_hash(descriptor, self.environment())
+        inputs = [bound.relation for bound in prepared.inputs]
+        return OutputLog(self._checkpoints.slot(definition, inputs, LOG_SUFFIX))
+
     def _run(
         self,
         name: str,
@@ -231,6 +248,7 @@ class RowMapProducer:
         descriptor: RowMapDescriptor,
         prepared: PreparedStatement,
         previous: StoragePath | None,
+        log: OutputLog,
     ) -> RowMapRun:
         params = {param: decode_param(value) for param, value in descriptor.params.items()}
         key = prepared.output[0][0]
@@ -238,13 +256,22 @@ class RowMapProducer:
         return RowMapRun(
             prepared,
             column_positions(prepared, descriptor.key, descriptor.inputs),
-            RowCalls(name, step, descriptor.inputs, params, descriptor.batched, descriptor.batch),
+            RowCalls(
+                name,
+                step,
+                descriptor.inputs,
+                params,
+                descriptor.batched,
+                descriptor.batch,
+                descriptor.concurrency,
+            ),
             RowOutputs(
                 name,
                 key,
                 None if schema is None else pa.schema([(n, parse_type(t)) for n, t in schema]),
             ),
             previous,
+            log,
             name,
             key,
             record_errors=descriptor.on_error == "record",

@@ -13,17 +13,19 @@ from jammi_lab.core.errors import JammiError
 from jammi_lab.core.records import OnProgress, Progress, Reuse
 from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.producers.checkpoint import DIGEST_BYTES, Digests, to_column
-from jammi_lab.producers.row_calls import Failed, RowCalls
+from jammi_lab.producers.output_log import OutputLog
+from jammi_lab.producers.row_answers import RowAnswers
+from jammi_lab.producers.row_calls import Call, Failed, RowCalls
 from jammi_lab.producers.row_inputs import input_digests
 from jammi_lab.producers.row_outputs import (
     ERROR_COLUMN,
     INPUT_DIGEST_COLUMN,
-    Row,
     RowOutputs,
 )
 from jammi_lab.producers.text_batches import count_reuse, sorted_keys
 from jammi_lab.storage.files import StoragePath, open_for_reading
 from jammi_lab.store import read_leases
+from jammi_lab.store.storage_errors import attach_remains
 from jammi_lab.vectors.arrays import to_arrow_rows
 from jammi_lab.vectors.exact_search import RowNumbers
 
@@ -42,17 +44,20 @@ class RowMapRun:
         calls: RowCalls,
         outputs: RowOutputs,
         previous: StoragePath | None,
+        log: OutputLog,
         name: str,
         key: str,
         *,
         record_errors: bool,
     ) -> None:
         """`positions`: the output columns that the function receives; output column 0 is the key.
-        `previous`: the version whose outputs can be taken over."""
+        `previous`: the version whose outputs can be taken over; `log`: the checkpoint."""
         self._prepared, self._positions = prepared, positions
         self._calls, self._outputs, self._previous_path = calls, outputs, previous
         self._name, self._key, self._record_errors = name, key, record_errors
+        self._log = log
         self._table = pa.table({})
+        self._resumed_count = self._saved_count = self._todo_count = 0
         self.reuse = Reuse(new=0, changed=0, removed=0, unchanged=0)
         self.counts: dict[str, int] = {}
         self.snapshots: dict[tuple[str, str, str], Observed] = {}
@@ -70,9 +75,27 @@ class RowMapRun:
         """Release the rows."""
         self._table = self._table.slice(0, 0)
 
+    def on_published(self) -> None:
+        """Delete the checkpoint, after publication."""
+        self._log.remove()
+
+    def on_lost(self, error: BaseException) -> None:
+        """Keep the checkpoint, after the run failed with `error`."""
+        self._log.flush()
+        self._log.close()
+        if kept := self._resumed_count + self._saved_count:
+            attach_remains(
+                error,
+                f"{kept:,} of {self._resumed_count + self._todo_count:,} rows are computed and "
+                "saved for the next run",
+            )
+
     def run(self, on_progress: OnProgress | None) -> None:
-        """Call the function for all inputs whose outputs are not known. Raises StepFailed with its
-        exception as the cause, SchemaMismatch, DuplicateKey, and what reading raises."""
+        """Call the function for all inputs whose outputs are not known. An error or interrupt
+        leaves a checkpoint of the finished calls.
+
+        Raises StepFailed with the function's exception as the cause, SchemaMismatch, DuplicateKey,
+        and what reading raises."""
         table = self._prepared.run_ordered(observed_states=self.snapshots).table()
         keys = sorted_keys(table.column(0), self._key)
         inputs = table.select(self._positions).rename_columns(list(self._calls.columns))
@@ -82,61 +105,60 @@ class RowMapRun:
             zip(previous[0].to_pylist(), previous[1][INPUT_DIGEST_COLUMN].to_pylist(), strict=True)
         )
         known = _without_errors(previous[1])
-        todo = self._unknown_rows(digests, known)
-        answers = self._ask(keys, inputs, digests, todo, on_progress)
-        self._table = self._assemble(keys, digests, [known, *answers])
-        self.reuse = count_reuse(keys, digests, previous_digests)
-        self.counts = {**self.reuse.counts, "calls": len(todo), "errors": self._error_count()}
-
-    def _unknown_rows(self, digests: Digests, known: pa.Table) -> RowNumbers:
-        """One row for each digest whose outputs are not known, in key order."""
-        known_digests = set(known[INPUT_DIGEST_COLUMN].to_pylist())
-        first: dict[bytes, int] = {}
-        for row, digest in enumerate(digests.tolist()):
-            if digest not in known_digests:
-                first.setdefault(digest, row)
-        return np.fromiter(first.values(), np.int64, len(first))
+        first_rows = _first_rows(digests, [known])
+        logged = self._log.load()
+        todo = _first_rows(digests, [known, *logged])
+        self._resumed_count, self._todo_count = len(first_rows) - len(todo), len(todo)
+        answers = RowAnswers(self._outputs, digests, self._log, record_errors=self._record_errors)
+        try:
+            self._ask(keys, inputs, todo, answers, on_progress)
+            self._table = self._assemble(keys, digests, [known, *logged, *answers.parts])
+        except BaseException as error:
+            self._saved_count = answers.saved_count
+            self.on_lost(error)
+            raise
+        self._saved_count = answers.saved_count
+        self.reuse = count_reuse(
+            keys, digests, previous_digests, encoded_before=self._resumed_count
+        )
+        errors = {"calls": len(todo), "errors": answers.error_count}
+        self.counts = {**self.reuse.counts, **errors}
 
     def _ask(
         self,
         keys: pa.Array,
         inputs: pa.Table,
-        digests: Digests,
         todo: RowNumbers,
+        answers: RowAnswers,
         on_progress: OnProgress | None,
-    ) -> list[pa.Table]:
-        """The outputs of some rows, with their digests."""
-        parts: list[pa.Table] = []
+    ) -> None:
+        """Call the function for some rows."""
+
+        def calls() -> Iterator[Call]:
+            for start in range(0, len(todo), _BLOCK_ROWS):
+                block = todo[start : start + _BLOCK_ROWS]
+                yield from self._calls.calls(inputs.take(to_arrow_rows(block)), block.tolist())
+
         done, next_report = 0, 0.0
-        for start in range(0, len(todo), _BLOCK_ROWS):
-            block = todo[start : start + _BLOCK_ROWS]
-            block_keys = keys.take(to_arrow_rows(block)).to_pylist()
-            numbers: list[int] = []
-            rows: list[Row] = []
-            for asked, answer in self._calls.run(inputs.take(to_arrow_rows(block))):
-                rows += self._rows(answer, [block_keys[number] for number in asked])
-                numbers += asked
-                done += len(asked)
+        try:
+            for numbers, answer in self._calls.run(calls(), lambda: answers.error is not None):
+                if isinstance(answer, Failed):
+                    answers.add_error(numbers, answer.error)
+                else:
+                    answers.add(numbers, answer, batched=self._calls.batched)
+                done += len(numbers)
                 if on_progress and (now := time.monotonic()) >= next_report:
                     next_report = now + _PROGRESS_INTERVAL_SECONDS
                     on_progress(self._progress(done, len(todo)))
-            part = self._outputs.table(rows)
-            parts.append(
-                part.append_column(INPUT_DIGEST_COLUMN, to_column(digests[block[numbers]]))
-            )
+        finally:
+            answers.flush()
+        if answers.error is not None:
+            error, numbers = answers.error
+            if isinstance(error, JammiError):
+                raise error
+            raise self._calls.failure(error, [keys[n].as_py() for n in numbers]) from error
         if on_progress and len(todo):
             on_progress(self._progress(done, len(todo)))
-        return parts
-
-    def _rows(self, answer: object, keys: Sequence[object]) -> list[Row]:
-        """The outputs of the rows of one call."""
-        if isinstance(answer, Failed):
-            if isinstance(answer.error, JammiError):
-                raise answer.error
-            raise self._calls.failure(answer.error, keys) from answer.error
-        if self._calls.batched:
-            return self._outputs.rows(answer, len(keys))
-        return [self._outputs.row(answer)]
 
     def _progress(self, done: int, total: int) -> Progress:
         return Progress(stage=f"map {self._name}", done=done, total=total, unit="rows")
@@ -146,14 +168,23 @@ class RowMapRun:
         answers = self._outputs.merge_tables(parts)
         row_of = {d: row for row, d in enumerate(answers[INPUT_DIGEST_COLUMN].to_pylist())}
         rows = np.fromiter((row_of[d] for d in digests.tolist()), np.int64, len(digests))
-        outputs = answers.drop_columns([INPUT_DIGEST_COLUMN]).take(to_arrow_rows(rows))
+        outputs = answers.take(to_arrow_rows(rows))
         columns = dict(zip(outputs.column_names, outputs.columns, strict=True))
+        del columns[INPUT_DIGEST_COLUMN]
+        error_column = columns.pop(ERROR_COLUMN, pa.nulls(len(keys)))
+        if self._record_errors:
+            columns[ERROR_COLUMN] = error_column.cast(pa.string())
         return pa.table({self._key: keys, **columns, INPUT_DIGEST_COLUMN: to_column(digests)})
 
-    def _error_count(self) -> int:
-        if ERROR_COLUMN not in self._table.column_names:
-            return 0
-        return len(self._table) - int(self._table[ERROR_COLUMN].null_count)
+
+def _first_rows(digests: Digests, known: Sequence[pa.Table]) -> RowNumbers:
+    """One row for each digest whose outputs are not known, in key order."""
+    known_digests = {d for table in known for d in table[INPUT_DIGEST_COLUMN].to_pylist()}
+    first: dict[bytes, int] = {}
+    for row, digest in enumerate(digests.tolist()):
+        if digest not in known_digests:
+            first.setdefault(digest, row)
+    return np.fromiter(first.values(), np.int64, len(first))
 
 
 def read_outputs(path: StoragePath | None) -> tuple[pa.Array, pa.Table]:

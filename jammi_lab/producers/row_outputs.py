@@ -65,25 +65,25 @@ class RowOutputs:
             raise self._mismatch(f"returned {len(rows):,} rows for a batch of {count:,}")
         return rows
 
-    def table(self, rows: Sequence[Row]) -> pa.Table:
-        """The outputs of some rows as columns; a missing one is NULL. Raises SchemaMismatch for
+    def columns(self, rows: Sequence[Row]) -> dict[str, pa.Array]:
+        """The outputs of some rows by column; a missing one is NULL. Raises SchemaMismatch for
         values that are not of one type, or not of the type in the schema."""
         if self._schema is None:
             names = list(dict.fromkeys(name for row in rows for name in row))
             types: list[pa.DataType | None] = [None] * len(names)
         else:
             names, types = self._schema.names, list(self._schema.types)
-        columns = []
+        columns = {}
         for name, arrow_type in zip(names, types, strict=True):
             try:
-                columns.append(to_arrow_array([row.get(name) for row in rows], arrow_type))
+                columns[name] = to_arrow_array([row.get(name) for row in rows], arrow_type)
             except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
                 reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
                 wanted = "no common SQL type" if arrow_type is None else f"not type {arrow_type}"
                 raise self._mismatch(
                     f"returned values in {name!r} that have {wanted} ({reason})", name
                 ) from None
-        return pa.table(columns, names=names)
+        return columns
 
     def merge_tables(self, parts: Sequence[pa.Table]) -> pa.Table:
         """The rows of several tables. Without a schema, types are widened to what all values need.

@@ -20,6 +20,7 @@ from jammi_lab.producers.run import (
     observed_anchors,
     produce,
 )
+from jammi_lab.store import manifests
 from jammi_lab.store.sidecars import SidecarRequest
 from jammi_lab.workspace.arguments import list_of_names
 from jammi_lab.workspace.derive import JobFactory
@@ -74,11 +75,21 @@ class Materializer:
             index = index_request(recipe.precision, recipe.index)
         bypass_cache = cache == "bypass"
         job = self._jobs.job(name, recipe, bypass_cache=bypass_cache, frames=frames)
+        if cache == "use" and isinstance(recipe, RowMap) and self._has_errors(name):
+            cache = "bypass"  # the job still takes over what it can: only those rows are asked
         outcome = self._produce(name, job, cache, refresh, progress, index)
         if isinstance(recipe, Embedding | Lexical | RowMap) and outcome.outcome == "reused":
             unchanged = Reuse(new=0, changed=0, removed=0, unchanged=outcome.record.row_count or 0)
             return Outcome(outcome.version, outcome.record, outcome.outcome, unchanged)
         return outcome
+
+    def _has_errors(self, name: str) -> bool:
+        """Whether rows of the newest version hold errors, which are to be asked again."""
+        newest = self._catalog.result_tables.newest(name)
+        manifest = newest and manifests.parse(
+            self._catalog.result_tables.manifest(newest[1].table_name)
+        )
+        return manifest is not None and bool(manifest.counts.get("errors"))
 
     def register(
         self,

@@ -1,6 +1,13 @@
 """The producer `row_map`: what a function receives and returns, which rows it is asked for, and what is kept when a run ends early."""
 
+import asyncio
+import contextlib
 import random
+import signal
+import subprocess
+import sys
+import threading
+import time
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -365,3 +372,227 @@ def test_an_exception_is_told_with_its_row(ws, reviews, asked):
     ) as failed:
         run(ws, asked)
     assert isinstance(failed.value.__cause__, ValueError) and "labels" not in ws
+
+
+# -- errors -----------------------------------------------------------------------------------------------------------------------------
+
+
+def test_recorded_errors_are_in_their_rows_and_asked_again(ws, reviews, asked):
+    asked.fail_on = {"b"}
+    table = run(ws, asked, on_error="record")
+    assert rows(table) == [
+        {"id": 1, "upper": "A", "length": 1, "_error": None},
+        {"id": 2, "upper": None, "length": None, "_error": "ValueError: no answer to b"},
+        {"id": 3, "upper": "C", "length": 1, "_error": None},
+    ]
+    assert (
+        table.manifest.counts["errors"] == 1
+        and table.read().schema.field("_error").type == pa.string()
+    )
+    asked.texts.clear()
+    asked.fail_on.clear()
+    table = run(ws, asked, on_error="record")
+    assert asked.texts == ["b"] and {row["_error"] for row in rows(table)} == {None}
+    assert run(ws, asked, on_error="record").outcome == "reused" and asked.texts == ["b"]
+
+
+def test_recorded_errors_are_those_of_outputs_too(ws, reviews):
+    answers = {"a": {"n": 1}, "b": {"n": "two"}, "c": {"m": 3}}
+    table = run(ws, lambda text: answers[text], on_error="record", schema={"n": "bigint"})
+    assert [row["n"] for row in rows(table)] == [1, None, None]
+    assert [(row["_error"] or "")[:14] for row in rows(table)] == [
+        "",
+        "SchemaMismatch",
+        "SchemaMismatch",
+    ]
+
+
+def test_all_rows_may_fail(ws, reviews, asked):
+    asked.fail_on = {"a", "b", "c"}
+    assert [list(row) for row in rows(run(ws, asked, on_error="record"))] == [["id", "_error"]] * 3
+
+
+def test_recording_errors_asks_nothing_again(ws, reviews, asked):
+    run(ws, asked)
+    asked.texts.clear()
+    assert run(ws, asked, on_error="record").outcome == "computed" and asked.texts == []
+
+
+# -- calls at a time ---------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("concurrency", [1, 2, 8])
+def test_coroutines_are_awaited_so_many_at_a_time(ws, reviews, concurrency):
+    running = most = 0
+
+    async def step(text):
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.01)
+        running -= 1
+        return {"upper": text.upper()}
+
+    reviews({i: chr(97 + i) for i in range(20)})
+    table = run(ws, step, concurrency=concurrency)
+    assert most == concurrency
+    assert [row["upper"] for row in rows(table)] == [chr(65 + i) for i in range(20)]
+
+
+def test_a_function_runs_in_so_many_threads_with_the_tenant_of_the_caller(ws, reviews):
+    barrier = threading.Barrier(3, timeout=20)
+    tenants = []
+
+    def step(text):
+        tenants.append(ws.current_tenant)
+        barrier.wait()
+        return text
+
+    with ws.tenant("acme"):
+        values = [row["value"] for row in rows(run(ws, step, concurrency=3))]
+    assert tenants == ["acme"] * 3 and values == ["a", "b", "c"]
+
+
+def test_the_first_error_of_several_at_a_time_ends_the_run_and_the_others_are_kept(ws, reviews):
+    calls = []
+
+    async def step(text):
+        calls.append(text)
+        await asyncio.sleep(0 if text == "b" else 0.05)
+        if text == "b" and len(calls) < 4:
+            raise ValueError("no")
+        return text
+
+    with pytest.raises(StepFailed, match="for the row 2"):
+        run(ws, step, concurrency=3)
+    assert len(checkpoints(ws)) == 1
+    run(ws, step, concurrency=3)
+    assert sorted(calls) == ["a", "b", "b", "c"] and checkpoints(ws) == []
+
+
+# -- what is kept -------------------------------------------------------------------------------------------------------------------------
+
+
+def checkpoints(ws: Any) -> list[Path]:
+    return sorted((Path(ws._services.folder) / "checkpoints").glob("*"))
+
+
+def test_an_error_keeps_what_was_computed_before(ws, reviews, asked):
+    asked.fail_on = {"c"}
+    with pytest.raises(StepFailed):
+        run(ws, asked)
+    asked.fail_on.clear()
+    asked.texts.clear()
+    table = run(ws, asked)
+    assert asked.texts == ["c"] and checkpoints(ws) == []
+    assert (table.reuse.new, table.reuse.encoded_before) == (3, 2)
+    whole = run(ws, asked, cache="bypass")
+    assert table.path.read_bytes() == whole.path.read_bytes()
+
+
+def test_interrupts_keep_what_was_computed_before(ws, reviews, asked):
+    reviews({i: f"text {i}" for i in range(40)})
+
+    def stop(text: str) -> Any:
+        answer = asked(text)
+        if len(asked.texts) in (10, 25):
+            raise KeyboardInterrupt
+        return answer
+
+    for kept in (9, 23):
+        with pytest.raises(KeyboardInterrupt) as stopped:
+            run(ws, stop)
+        assert stopped.value.__notes__ == [
+            f"'labels' was not made; {kept} of 40 rows are computed and saved for the next run."
+        ]
+    run(ws, stop)
+    assert len(asked.texts) == 42 and len(set(asked.texts)) == 40  # those of the interrupts twice
+
+
+def test_a_damaged_checkpoint_counts_up_to_the_damage(ws, reviews, asked):
+    asked.fail_on = {"c"}
+
+    def slow(text):
+        time.sleep(0.02)  # so that each call is saved by itself
+        return asked(text)
+
+    with pytest.raises(StepFailed):
+        run(ws, slow)
+    [path] = checkpoints(ws)
+    whole = path.read_bytes()
+    asked.fail_on.clear()
+    for damaged, expected in (
+        (whole[:-1], ["b", "c"]),
+        (whole + b"torn", ["c"]),
+        (b"", ["a", "b", "c"]),
+        (bytes([whole[0] ^ 1]) + whole[1:], ["a", "b", "c"]),
+    ):
+        path.write_bytes(damaged)
+        asked.texts.clear()
+        run(ws, slow)
+        assert asked.texts == expected and checkpoints(ws) == []
+        ws.drop("labels")
+
+
+def test_a_torn_checkpoint_is_continued(ws, reviews, asked):
+    for fail_on, texts in (("b", ["a", "b"]), ("c", ["b", "c"]), ("-", ["c"])):
+        asked.fail_on = {fail_on}
+        asked.texts.clear()
+        with contextlib.suppress(StepFailed):
+            run(ws, asked)
+        assert asked.texts == texts
+        for path in checkpoints(ws):
+            path.write_bytes(path.read_bytes() + b"torn")
+
+
+def test_a_checkpoint_goes_with_the_tables_whose_values_it_may_hold(ws, asked):
+    notes = ws.mutable.create("notes", {"id": "int64", "text": "string"}, primary_key=["id"])
+    notes.insert([{"id": 1, "text": "a"}, {"id": 2, "text": "b"}])
+    asked.fail_on = {"b"}
+    with pytest.raises(StepFailed):
+        ws.map("labels", asked, "mutable.notes", key="id", inputs="text", version="1")
+    assert len(checkpoints(ws)) == 1
+    ws.mutable.drop("notes")
+    assert checkpoints(ws) == []
+
+
+def test_a_kill_loses_only_the_call_in_flight(tmp_path):
+    pq.write_table(
+        pa.table({"id": range(40), "text": [f"t{i}" for i in range(40)]}), tmp_path / "r.parquet"
+    )
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    calls = tmp_path / "calls"
+    for last in (7, 19, 39):
+        done = subprocess.run(
+            [sys.executable, script, str(tmp_path), str(last)], timeout=60, check=False
+        )
+        assert done.returncode == -signal.SIGKILL
+    with jl.open(tmp_path / "lab") as ws:
+        assert "labels" not in ws
+        counted = calls.read_text().split()
+        ws.map("labels", lambda text: text.upper(), "r", key="id", inputs="text", version="1")
+        assert ws.table("labels").reuse.encoded_before == 39  # all but the call that was killed
+    # the calls in flight at each kill are made twice, no others
+    assert sorted(counted) == sorted([*(f"t{i}" for i in range(40)), "t7", "t19"])
+
+
+KILLED = """
+import os, signal, sys, time
+import jammi_lab as jl
+
+folder, last = sys.argv[1:]
+
+def step(text):
+    time.sleep(0.011)  # longer than the interval at which calls are saved
+    with open(folder + "/calls", "a") as calls:
+        calls.write(text + " ")
+    if text == "t" + last:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return text.upper()
+
+with jl.open(folder + "/lab") as ws:
+    if "r" not in ws.sources:
+        ws.sources.add("r", folder + "/r.parquet")
+    ws.map("labels", step, "r", key="id", inputs="text", version="1")
+"""
