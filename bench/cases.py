@@ -16,7 +16,19 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 import jammi_lab as jl
-from bench import cells, fixtures, graphs, healing, indexes, live, panels, sensing, sources, vectors
+from bench import (
+    cells,
+    fixtures,
+    graphs,
+    healing,
+    indexes,
+    live,
+    panels,
+    row_maps,
+    sensing,
+    sources,
+    vectors,
+)
 from bench.harness import Line, Timer, measure_pair, wall_timer
 from jammi_lab.storage.digests import sha256_file
 from jammi_lab.vectors.encoders.blas_threads import one_blas_thread
@@ -291,6 +303,7 @@ CASES: dict[str, Case] = {
     "selecting": indexes.selecting,
     "recall": indexes.recall,
     "peers": indexes.beside_peers,
+    **row_maps.CASES,
     **graphs.CASES,
     "cells": cells.cells,
     "panels": panels.panels,
