@@ -33,7 +33,7 @@ from jammi_lab.catalog.schema import (
     versions,
 )
 from jammi_lab.catalog.tenant_scope import Scope
-from jammi_lab.core.anchors import AnchorKind, Input, InputKind
+from jammi_lab.core.anchors import Anchor, AnchorKind, Input, InputKind, origin_inputs
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import Edge, TableKind, TableRecord
 from jammi_lab.core.value import Value
@@ -390,6 +390,22 @@ class LineageRepository:
         """The nodes without the shared ones that own ones of the same kind and name hide."""
         own = {(n[0], n[1]) for n in nodes if n[3]}
         return {n for n in nodes if n[3] or self._scope.is_unrestricted or (n[0], n[1]) not in own}
+
+
+def lineage_edges(
+    anchors: Iterable[Anchor], recipe: str
+) -> list[tuple[tuple[str, str, str], AnchorKind]]:
+    """The lineage edges of a table of `recipe`: one per input, with the inputs of its frames. A
+    frame that was made from an earlier version of the same recipe adds no edge."""
+    edges: dict[tuple[str, str, str], AnchorKind] = {}
+    own = (InputKind.RESULT.value, fold(recipe), "")
+    for anchor in anchors:
+        edges[anchor.input.identity] = anchor.kind
+        for source in origin_inputs(anchor):
+            kind, name, table = source.input.identity
+            if (kind, fold(name), table) != own:
+                edges.setdefault(source.input.identity, source.kind)
+    return list(edges.items())
 
 
 def _split_dotted(name: str) -> list[tuple[str, str]]:

@@ -11,7 +11,7 @@ from jammi_lab.catalog import newest_edges, tenant_scope
 from jammi_lab.catalog.checks import remove_results_of_table
 from jammi_lab.catalog.compiled_sql import CompiledStatement
 from jammi_lab.catalog.database import Database
-from jammi_lab.catalog.lineage import edge_rows
+from jammi_lab.catalog.lineage import edge_rows, lineage_edges
 from jammi_lab.catalog.models import require_model
 from jammi_lab.catalog.result_tables import ResultTableRepository
 from jammi_lab.catalog.row_mapping import table_row, version_row
@@ -219,7 +219,7 @@ class TableStatusRepository:
         `record.writer_id`.
         """
         if edges is None:
-            edges = [(anchor.input.identity, anchor.kind) for anchor in record.anchors]
+            edges = lineage_edges(record.anchors, record.recipe)
         completed = record.completed_at or rfc3339(self._clock.now_ns())
         published = msgspec.structs.replace(
             record, status=TableStatus.READY, completed_at=completed, error=None

@@ -68,6 +68,9 @@ class Input(Value, frozen=True):
         return self.label
 
 
+_GIVEN_ROWS = "digest of the rows given"
+
+
 class Anchor(Value, frozen=True):
     """The state of one input at one moment. Two anchors of an input with equal `kind`, `method` and
     `value` are the same state.
@@ -106,6 +109,8 @@ class Anchor(Value, frozen=True):
     server_types: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
     """The types of `input.columns` as the server names them, in their order. Absent for inputs
     without a server, and in anchors of earlier releases."""
+    origin: "FrameOrigin | msgspec.UnsetType" = msgspec.UNSET
+    """What a frame was made from, where that was recorded. Absent for any other input."""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -129,6 +134,11 @@ class Anchor(Value, frozen=True):
         # The value of an unpinned anchor is an instant, which would differ from run to run.
         printable = self if self.pinned else replace(self, value="")
         return super(Anchor, printable).__repr__()
+
+    @property
+    def is_given(self) -> bool:
+        """Whether this anchors rows that were given to the workspace (`given_rows`)."""
+        return self.method == _GIVEN_ROWS
 
     @property
     def pinned(self) -> bool:
@@ -157,6 +167,47 @@ class Anchor(Value, frozen=True):
             return note if note.startswith(self.input.label) else f"{self.input.label}: {note}"
         version = f" version {self.version}" if self.version is not None else ""
         return f"{self.input.label}{version} at {short_digest(self.value)} ({self.method})"
+
+
+class FrameOrigin(Value, frozen=True, omit_defaults=True):
+    """What a frame was made from."""
+
+    inputs: list[Anchor] = []
+    """The states of the tables whose rows it was made from, by name."""
+    grounds: list[str] = []
+    """Why `inputs` may be incomplete, each as a clause; empty when they are complete."""
+    cells: list[str] = []
+    """The cells that read and made it, in the order they ran; empty outside a notebook."""
+    derived: bool = False
+    """Whether Python made it, or may have changed it, after its rows were read."""
+
+    def same_state(self, other: "FrameOrigin") -> bool:
+        """Whether both name the same states of the same inputs, and the same grounds."""
+        return (self.derived, self.grounds) == (other.derived, other.grounds) and [
+            (a.input.identity, a.value, a.schema) for a in self.inputs
+        ] == [(a.input.identity, a.value, a.schema) for a in other.inputs]
+
+
+def given_rows(digest: str, origin: FrameOrigin) -> Anchor:
+    """The anchor of rows that were given to the workspace and cannot change: only what they were
+    made from can."""
+    return Anchor(
+        input=Input(kind=InputKind.FRAME, name="rows"),
+        kind=AnchorKind.SOURCE_VERSION,
+        value=digest,
+        method=_GIVEN_ROWS,
+        origin=origin,
+    )
+
+
+def cell_names(cells: list[str]) -> str:
+    """Cells for display: `cell [3]`, `cells [3], [4]`, `Python` where they are not known."""
+    return f"cell{'s' * (len(cells) > 1)} {', '.join(cells)}" if cells else "Python"
+
+
+def origin_inputs(anchor: Anchor) -> list[Anchor]:
+    """The states of the tables that a frame was made from; empty for any other input."""
+    return anchor.origin.inputs if isinstance(anchor.origin, FrameOrigin) else []
 
 
 class Snapshot(Value, frozen=True):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from jammi_lab.core.anchors import Anchor, Input, InputKind, Unknown, Vanished, unpinned_anchor
+from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.verdicts import (
     Cause,
     Damaged,
@@ -79,6 +80,28 @@ def evaluate_table(evidence: Evidence, parents: Iterable[tuple[str, Verdict]] = 
     if reasons:
         return Stale(reasons)
     return PossiblyStale(causes) if causes else Fresh([*evidence.grounds])
+
+
+def evaluate_frame(
+    sources: Iterable[Evidence], parents: Iterable[tuple[str, Verdict]], observed_at: str
+) -> Verdict:
+    """The verdict on a frame. `sources`: the tables that it was made from, one by one, because it
+    may rest on two states of one table; `parents`: the verdicts on those that are result tables.
+
+    A frame is never stale: what Python did with the rows is not known, so that a changed table only
+    may change them."""
+    causes, doubts = _inherited_causes(parents, observed_at)
+    for source in sources:
+        reasons, own_doubts = _own_reasons(source)
+        causes += [
+            Cause(reason, [reason.input.label])
+            for reason in reasons
+            if not isinstance(reason, DefinitionChanged)
+        ]
+        doubts += [msgspec.structs.replace(doubt, path=[doubt.input.label]) for doubt in own_doubts]
+    if doubts:
+        return Undecidable(doubts)
+    return PossiblyStale(causes) if causes else Fresh()
 
 
 def _own_reasons(evidence: Evidence) -> tuple[list[Reason], list[Anchor]]:
@@ -181,3 +204,8 @@ def _doubts_about(name: str, verdict: Verdict, observed_at: str) -> list[Anchor]
             return [msgspec.structs.replace(doubt, path=[name])]
         case _:
             return []
+
+
+def with_changed_meaning(current: Anchor) -> Anchor:
+    """The anchor of an unchanged input for a statement whose meaning over it changed."""
+    return msgspec.structs.replace(current, value=digest_of([current.value, current.schema]))

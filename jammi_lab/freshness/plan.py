@@ -6,7 +6,15 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from jammi_lab.core.anchors import Anchor, Input, InputKind, Snapshot, Vanished
+from jammi_lab.core.anchors import (
+    Anchor,
+    FrameOrigin,
+    Input,
+    InputKind,
+    Snapshot,
+    Vanished,
+    cell_names,
+)
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.identifiers import fold
@@ -24,6 +32,7 @@ from jammi_lab.core.verdicts import (
     Verdict,
 )
 from jammi_lab.freshness.check_verdicts import CheckJudge
+from jammi_lab.freshness.frame_verdicts import evaluate_origin
 from jammi_lab.freshness.judge import State
 from jammi_lab.freshness.recipe_graph import EvaluatedGraph, RecipeGraph, RecipeKey, RecipeNode
 from jammi_lab.inputs.observation import Observation
@@ -220,7 +229,13 @@ class Planner:
             case Stale(reasons) | Undecidable(_, reasons) if reasons:
                 kind, why = self._classify_reasons(node, reasons), [*reasons]
             case PossiblyStale(causes):
+                frames = frame_origins(node)
                 why = [c for c in causes if self._will_run(node, c.path[0])]
+                if of_frames := [c for c in causes if c.path[0] in frames]:
+                    # a frame that was not made again would give the same rows
+                    return (
+                        StepKind.POSSIBLE if self._has_fresh_frames(node) else StepKind.BLOCKED
+                    ), [*of_frames, *(c for c in why if c not in of_frames)]
                 kind = StepKind.POSSIBLE if why else None
             case Undecidable():
                 kind = StepKind.POSSIBLE if node.key in self._requested else None
@@ -231,6 +246,22 @@ class Planner:
         if self._cannot_run(node):
             return StepKind.BLOCKED, why
         return (self._classify_reuse(node) if kind is StepKind.CERTAIN else kind), why
+
+    def _has_fresh_frames(self, node: RecipeNode) -> bool:
+        """Whether the frames that a recipe reads were made again, from tables that are fresh."""
+        if node.recipe is None:
+            return False
+        try:
+            with self._service.ctx.scope.use(node.tenant):
+                job = self._service.producers.job(node.name, node.recipe.descriptor)
+                anchors = observed_anchors(job, self._evaluated.observation, node.tenant)
+        except JammiError:
+            return False
+        return all(
+            isinstance(evaluate_origin(self._evaluated, node, anchor.origin), Fresh)
+            for anchor in anchors
+            if isinstance(anchor.origin, FrameOrigin)
+        )
 
     def _classify_reasons(self, node: RecipeNode, reasons: Iterable[Reason]) -> StepKind:
         """Certain, unless every reason is the change of a recipe that will itself run."""
@@ -263,7 +294,13 @@ class Planner:
             for i in recorded
             if i not in named_inputs and (problem := self._unavailability(node, i))
         ]
+        frames = {
+            cell_names(origin.cells)
+            for name, origin in frame_origins(node).items()
+            if any(isinstance(r, Cause) and r.path[0] == name for r in reasons)
+        }
         return [
+            *(f"run {cells} again" for cells in sorted(frames)),
             *self._missing_prerequisites(node),
             *(f"{lost_input.label} is {problem}" for lost_input, problem in unavailable),
         ]
@@ -403,6 +440,12 @@ def _column_independent_digest(recipe: RecipeRecord) -> str:
             literals,
         ]
     )
+
+
+def frame_origins(node: RecipeNode) -> dict[str, FrameOrigin]:
+    """What the frames that a version was computed from were made from, by the frame's name."""
+    anchors = node.record.anchors if node.record is not None else []
+    return {a.input.label: a.origin for a in anchors if isinstance(a.origin, FrameOrigin)}
 
 
 def _is_same_state(recorded: Anchor, state: State | None) -> bool:

@@ -9,21 +9,22 @@ import msgspec
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.anchors import (
     Anchor,
+    FrameOrigin,
     InputKind,
     Observed,
     Snapshot,
     Unknown,
     Vanished,
-    schema_digest,
+    origin_inputs,
 )
-from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import DependencyCycle, JammiError
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import RecipeRecord, TableRecord, TableStatus, VersionRecord
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.core.verdicts import Verdict
 from jammi_lab.freshness.check_verdicts import CheckJudge
-from jammi_lab.freshness.judge import Evidence, State, evaluate_table
+from jammi_lab.freshness.frame_verdicts import evaluate_origin, frame_grounds, schema_changed
+from jammi_lab.freshness.judge import Evidence, State, evaluate_table, with_changed_meaning
 from jammi_lab.inputs.observation import Observation
 from jammi_lab.producers.registry import Producers
 from jammi_lab.store import manifests
@@ -92,6 +93,12 @@ class RecipeGraph:
         superseded = {p.key for p in self._superseded_inputs(node)}
         return [p for p in self._anchored_recipes(node) if p.key not in superseded]
 
+    def frame_inputs(self, node: RecipeNode) -> list[RecipeNode]:
+        """The recipes that the frames of the newest version were made from, without those that
+        depend on the node by now, and without the node itself."""
+        superseded = {p.key for p in self._superseded_inputs(node)}
+        return [p for p in self._frame_recipes(node) if p.key not in superseded]
+
     def _superseded_inputs(self, node: RecipeNode) -> list[RecipeNode]:
         """The recorded inputs that were redefined to read this node, and that its own definition no
         longer reads. The version is older than this apparent cycle, and the node is stale anyway,
@@ -99,7 +106,7 @@ class RecipeGraph:
         needed = {p.key for p in self.required_inputs(node)}
         return [
             p
-            for p in self._anchored_recipes(node)
+            for p in (*self._anchored_recipes(node), *self._frame_recipes(node))
             if p.key not in needed and self._reaches(p, node)
         ]
 
@@ -118,6 +125,18 @@ class RecipeGraph:
             node, [a.input.name for a in anchors if a.input.kind is InputKind.RESULT]
         )
 
+    def _frame_recipes(self, node: RecipeNode) -> list[RecipeNode]:
+        anchors = node.record.anchors if node.record is not None else []
+        return self._find_all(
+            node,
+            [
+                source.input.name
+                for anchor in anchors
+                for source in origin_inputs(anchor)
+                if source.input.kind is InputKind.RESULT
+            ],
+        )
+
     def _find_all(self, node: RecipeNode, names: Iterable[str]) -> list[RecipeNode]:
         return list(
             {p.key: p for n in names if (p := self.find(n, node.tenant)) is not None}.values()
@@ -130,7 +149,11 @@ class RecipeGraph:
             node = stack.pop()
             if node.key == goal.key:
                 return True
-            for parent in (*self.required_inputs(node), *self._anchored_recipes(node)):
+            for parent in (
+                *self.required_inputs(node),
+                *self._anchored_recipes(node),
+                *self._frame_recipes(node),
+            ):
                 if parent.key not in visited:
                     visited.add(parent.key)
                     stack.append(parent)
@@ -139,7 +162,14 @@ class RecipeGraph:
     def dependencies(self, node: RecipeNode) -> list[RecipeNode]:
         """All recipes to evaluate before a node: those it reads and those it was computed from."""
         return list(
-            {p.key: p for p in (*self.required_inputs(node), *self.recorded_inputs(node))}.values()
+            {
+                p.key: p
+                for p in (
+                    *self.required_inputs(node),
+                    *self.recorded_inputs(node),
+                    *self.frame_inputs(node),
+                )
+            }.values()
         )
 
     def visible_nodes(self) -> list[RecipeNode]:
@@ -211,8 +241,9 @@ class EvaluatedGraph:
             (node.tenant, a.input)
             for node in order
             if node.record
-            for a in node.record.anchors
-            if a.pinned and a.input.kind is not InputKind.RESULT
+            for anchor in node.record.anchors
+            for a in (anchor, *origin_inputs(anchor))
+            if a.pinned and not a.is_given and a.input.kind is not InputKind.RESULT
         )
         for node in order:
             self._warnings[node.key] = self._find_warnings(node)
@@ -226,7 +257,9 @@ class EvaluatedGraph:
         """The verdict on any version of a recipe, by the recipe's current definition and the
         current state of the inputs."""
         version_node = RecipeNode(node.name, node.tenant, node.recipe, node.version, record)
-        self.evaluate_all(self.graph.recorded_inputs(version_node))
+        self.evaluate_all(
+            [*self.graph.recorded_inputs(version_node), *self.graph.frame_inputs(version_node)]
+        )
         verdict = evaluate_table(
             self.evidence(version_node, record), self._upstream_verdicts(version_node)
         )
@@ -263,10 +296,19 @@ class EvaluatedGraph:
             if a.input.kind is InputKind.RESULT
             and self.graph.find(a.input.name, node.tenant) is None
         ]
-        return recipes + [
-            (name, verdict)
-            for name in physical_names
-            if (verdict := self.table_verdict(name, node.tenant)) is not None
+        frames = [
+            (a.input.label, evaluate_origin(self, node, a.origin))
+            for a in anchors
+            if isinstance(a.origin, FrameOrigin)
+        ]
+        return [
+            *recipes,
+            *frames,
+            *(
+                (name, verdict)
+                for name in physical_names
+                if (verdict := self.table_verdict(name, node.tenant)) is not None
+            ),
         ]
 
     def table_verdict(self, name: str, tenant: str | None) -> Verdict | None:
@@ -305,6 +347,7 @@ class EvaluatedGraph:
             grounds=(
                 *self._find_warnings(node),
                 *self._grounds(node),
+                *(ground for a in record.anchors for ground in frame_grounds(a)),
                 *(
                     state.note
                     for state in current_states.values()
@@ -341,21 +384,25 @@ class EvaluatedGraph:
         """The current state of each pinned input over the columns that the definition reads
         today."""
         observed = {
-            a.input.identity: self._observe(a, node.tenant) for a in record.anchors if a.pinned
-        }
-        schema_changed = any(
-            isinstance(observed[a.input.identity], Snapshot)
-            and self._schema_changed(a, observed[a.input.identity])
+            a.input.identity: self.observe(a, node.tenant)
             for a in record.anchors
-            if a.pinned
+            if a.pinned and not a.is_given
+        }
+        has_changed = any(
+            isinstance(observed[a.input.identity], Snapshot)
+            and schema_changed(a, observed[a.input.identity])
+            for a in record.anchors
+            if a.input.identity in observed
         )
         columns, same_meaning = (
-            self._columns_read_today(node, record) if schema_changed else ({}, True)
+            self._columns_read_today(node, record) if has_changed else ({}, True)
         )
         states: dict[tuple[str, str, str], State] = {}
         for anchor in record.anchors:
+            if anchor.is_given:
+                states[anchor.input.identity] = anchor
             match observed.get(anchor.input.identity):
-                case Snapshot() as snapshot if self._schema_changed(anchor, snapshot):
+                case Snapshot() as snapshot if schema_changed(anchor, snapshot):
                     columns_today = columns.get(anchor.input.identity)
                     if not snapshot.covers(columns_today):
                         wider = self._observe_over(anchor, columns_today, node.tenant)
@@ -420,18 +467,7 @@ class EvaluatedGraph:
             return False  # this version number is now another table than the one that was read
         return self.observation.has_same_result(version[1], parent.record, recorded.columns)
 
-    @staticmethod
-    def _schema_changed(anchor: Anchor, state: Observed) -> bool:
-        """Whether the schema changed, so that the statement must be bound again. False for an input
-        that cannot be read: there is no schema to bind to."""
-        return (
-            isinstance(state, Snapshot)
-            and not state.fault
-            and bool(anchor.schema)
-            and schema_digest(state.columns) != anchor.schema
-        )
-
-    def _observe(self, anchor: Anchor, tenant: str | None) -> Observed:
+    def observe(self, anchor: Anchor, tenant: str | None) -> Observed:
         """The state of an input: result tables from the graph, anything else from the observation
         pass."""
         if anchor.input.kind is InputKind.RESULT:
@@ -492,8 +528,3 @@ def _rebound_anchor(recorded: Anchor, current: Anchor, same_meaning: bool) -> An
     if same_meaning or not recorded.same_state(current):
         return current
     return with_changed_meaning(current)
-
-
-def with_changed_meaning(current: Anchor) -> Anchor:
-    """The anchor of an unchanged input for a statement whose meaning over it changed."""
-    return msgspec.structs.replace(current, value=digest_of([current.value, current.schema]))

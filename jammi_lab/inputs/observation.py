@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from jammi_lab.core.anchors import (
     Anchor,
+    FrameOrigin,
     Input,
     InputKind,
     Observed,
@@ -28,6 +29,7 @@ from jammi_lab.core.verdicts import Damaged
 from jammi_lab.inputs.observation_cache import ObservationCache
 from jammi_lab.inputs.result_comparison import RowComparison
 from jammi_lab.sources.base import Relation
+from jammi_lab.sources.frame_origins import merged_origin
 from jammi_lab.store.result_files import ResultFiles
 
 Observer = Callable[[Input, "Observation"], Observed]
@@ -264,7 +266,10 @@ class Observation:
         )
         match state:
             case Snapshot():
-                return state.anchor(relation.input, columns)
+                anchor = state.anchor(relation.input, columns)
+                if isinstance(token, PinnedState) and token.origin is not None:
+                    anchor = replace(anchor, origin=token.origin)
+                return anchor
             case Vanished():
                 raise SourceUnavailable(
                     f"{relation.input.label} disappeared while it was being read.",
@@ -301,10 +306,31 @@ class PinnedState:
     """The token of a relation that cannot change during a statement; its state is known since it
     was resolved."""
 
-    __slots__ = ("record", "snapshot")
+    __slots__ = ("origin", "record", "snapshot")
 
-    def __init__(self, snapshot: Snapshot, record: TableRecord | None = None) -> None:
-        self.snapshot, self.record = snapshot, record
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        record: TableRecord | None = None,
+        origin: FrameOrigin | None = None,
+    ) -> None:
+        self.snapshot, self.record, self.origin = snapshot, record, origin
+
+
+def origin_of_inputs(inputs: Iterable[tuple[Relation, tuple[str, ...]]]) -> FrameOrigin:
+    """The origin of rows that a statement read: the states that its inputs were pinned in, and as
+    grounds the inputs that were not."""
+    tables, frames, grounds = list[Anchor](), list[FrameOrigin](), list[str]()
+    for relation, columns in inputs:
+        token, label = relation.token, relation.input.label
+        if relation.input.kind is InputKind.FRAME:
+            known = token.origin if isinstance(token, PinnedState) else None
+            frames.append(known or FrameOrigin(grounds=[f"the origin of {label} is unknown"]))
+        elif isinstance(token, PinnedState):
+            tables.append(token.snapshot.anchor(relation.input, columns))
+        else:
+            grounds.append(f"the state of {label} was not recorded")
+    return merged_origin([FrameOrigin(tables), *frames], grounds)
 
 
 def _acquire(

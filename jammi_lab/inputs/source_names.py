@@ -168,7 +168,9 @@ def capture_frame(connector: FrameConnector, name: str) -> Relation:
     if the frame is modified meanwhile."""
     table, snapshot = connector.capture()
     return Relation(
-        Input(kind=InputKind.FRAME, name=name), ReadPlan(frame=table), token=PinnedState(snapshot)
+        Input(kind=InputKind.FRAME, name=name),
+        ReadPlan(frame=table),
+        token=PinnedState(snapshot, origin=connector.origin()),
     )
 
 

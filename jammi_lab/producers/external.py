@@ -5,6 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from jammi_lab.core.anchors import FrameOrigin, given_rows
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.definitions import ExternalDescriptor, encode_param
 from jammi_lab.core.errors import NotRecomputable, TableNotFound
@@ -53,8 +54,9 @@ class ExternalProducer:
         params: Mapping[str, Any],
         inputs: Sequence[str],
         key: Sequence[str],
+        origin: FrameOrigin | None = None,
     ) -> Job:
-        """The job of registering rows.
+        """The job of registering rows, made from `origin`.
 
         Raises TableNotFound with near names when an input is neither a source nor a recipe,
         SchemaMismatch when a key column is missing, StatementNotAllowed when a recorded text
@@ -86,8 +88,9 @@ class ExternalProducer:
             environment=environment(),
             inputs=[self.bind(name) for name in inputs],
             start=rows,
-            rebind=lambda: self.job(table, producer_id, params, inputs, key),
+            rebind=lambda: self.job(table, producer_id, params, inputs, key, origin),
             key=key,
+            rows_anchor=None if origin is None else given_rows(descriptor.rows_digest, origin),
         )
 
     def bind(self, name: str) -> BoundInput:

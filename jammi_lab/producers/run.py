@@ -32,6 +32,7 @@ from jammi_lab.engine.engine import Engine
 from jammi_lab.inputs.observation import Observation, PinnedState
 from jammi_lab.inputs.observers import CURRENT_DATE
 from jammi_lab.producers.key_check import check_key
+from jammi_lab.producers.own_versions import with_own_versions_resolved
 from jammi_lab.producers.single_flight import InputChanged, SingleFlight
 from jammi_lab.sources.base import ReadPlan, Relation, Requirements
 from jammi_lab.store.publish import AlreadyReady, BuiltElsewhere, Publisher
@@ -146,6 +147,8 @@ class Job:
     rebind: "Callable[[], Job]"
     """Binds the same definition again."""
     key: Sequence[str] = ()
+    rows_anchor: Anchor | None = None
+    """The anchor of rows that were given with the job, where what they were made from is known."""
     volatile: Sequence[str] = ()
     """Functions whose value does not depend on the inputs alone, such as random()."""
     reads_date: bool = False
@@ -237,6 +240,8 @@ def observed_anchors(job: Job, observation: Observation, tenant: str | None) -> 
     anchors = [
         observation.anchor(relation, columns, tenant) for relation, columns in merged_columns(job)
     ]
+    if job.rows_anchor is not None:
+        anchors.append(job.rows_anchor)
     for name in job.volatile:
         clock_input = Input(kind=InputKind.CLOCK, name=f"{name}()")
         anchors += [
@@ -276,8 +281,16 @@ def same_anchors(left: Sequence[Anchor], right: Sequence[Anchor]) -> bool:
     return len(left) == len(right) == len(right_by_input) and all(
         (counterpart := right_by_input.get(a.input.identity)) is not None
         and a.same_state(counterpart)
+        and _same_origin(a, counterpart)
         for a in left
     )
+
+
+def _same_origin(left: Anchor, right: Anchor) -> bool:
+    """Whether two anchors of a frame name the same origin; also when both name none."""
+    if isinstance(left.origin, msgspec.UnsetType) or isinstance(right.origin, msgspec.UnsetType):
+        return left.origin is right.origin
+    return left.origin.same_state(right.origin)
 
 
 def find_reusable(
@@ -490,6 +503,7 @@ def _build(
                 running.snapshots,
                 is_last_attempt=is_last_attempt,
             )
+            anchors = with_own_versions_resolved(ctx.catalog, build_record.recipe, anchors)
             types = ctx.engine.describe(body, build_record.tenant)
             record = writer.publish(
                 types,

@@ -8,11 +8,21 @@ from typing import Any
 
 import pyarrow as pa
 
-from jammi_lab.core.anchors import Cost, Input, InputKind, Observed, Snapshot, Unknown, Vanished
+from jammi_lab.core.anchors import (
+    Cost,
+    FrameOrigin,
+    Input,
+    InputKind,
+    Observed,
+    Snapshot,
+    Unknown,
+    Vanished,
+)
 from jammi_lab.core.canonical_json import digest_of
 from jammi_lab.core.errors import InvalidArgument, SchemaMismatch, SourceUnavailable, TableNotFound
 from jammi_lab.core.identifiers import ascii_lower, quoted_name
 from jammi_lab.sources.base import ObservationContext, ReadPlan, Relation
+from jammi_lab.sources.frame_origins import origins
 from jammi_lab.sources.scratch_duckdb import sql_types
 from jammi_lab.storage.digests import arrow_digests
 from jammi_lab.storage.parquet import decoded_column
@@ -296,6 +306,10 @@ class FrameConnector:
         if _library(self._object) == "pandas":
             table = _deep_copy(table)
         return table, frame_snapshot(table)
+
+    def origin(self) -> FrameOrigin | None:
+        """What the frame was made from; None when that is not known."""
+        return None if self._object is None else origins.origin(self._object)
 
     def relation(self, table: str | None) -> Relation:
         """The current rows. Raises SourceUnavailable if the frame no longer exists, TableNotFound

@@ -14,6 +14,7 @@ import msgspec
 import pyarrow as pa
 
 from jammi_lab.catalog.catalog import Catalog
+from jammi_lab.catalog.lineage import lineage_edges
 from jammi_lab.catalog.table_status import AlreadyBuilding as BuiltElsewhere
 from jammi_lab.catalog.table_status import AlreadyReady
 from jammi_lab.core.anchors import Anchor, InputKind, schema_digest
@@ -151,7 +152,7 @@ class TableWriter:
             check_wanted()
             self._publisher.add_audit(record.tenant, record.recipe, audited)
             self._publisher.catalog.table_status.publish(
-                record, body, [(a.input.identity, a.kind) for a in anchors]
+                record, body, lineage_edges(anchors, record.recipe)
             )
             # Observations of the inputs. The table itself has none yet: so recent a stat proves
             # nothing.

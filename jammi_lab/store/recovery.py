@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from jammi_lab.catalog.catalog import Catalog
+from jammi_lab.catalog.lineage import lineage_edges
 from jammi_lab.catalog.result_tables import TableSummary
 from jammi_lab.catalog.table_status import Edges
 from jammi_lab.core.anchors import AnchorKind
@@ -529,4 +530,4 @@ def _completed_record(
 
 
 def _lineage_edges(manifest: Manifest) -> list[tuple[tuple[str, str, str], AnchorKind]]:
-    return [(a.input.identity, a.kind) for a in manifest.anchors]
+    return lineage_edges(manifest.anchors, manifest.recipe)

@@ -104,10 +104,16 @@ class Materializer:
         progress: ProgressOption,
     ) -> Outcome:
         """Store rows that were computed elsewhere. Raises as `ws.register`."""
+        from jammi_lab.sources.frame_origins import origins
         from jammi_lab.sources.frames import as_arrow
 
         job = self._producers.external.job(
-            as_arrow(frame), producer, params or {}, inputs, list_of_names(key)
+            as_arrow(frame),
+            producer,
+            params or {},
+            inputs,
+            list_of_names(key),
+            origins.origin(frame),
         )
         return self._produce(name, job, cache, refresh, progress)
 

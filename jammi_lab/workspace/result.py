@@ -4,23 +4,26 @@ import itertools
 import operator
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from jammi_lab.core import reprs
-from jammi_lab.core.anchors import Input, InputKind
+from jammi_lab.core.anchors import Anchor, FrameOrigin, Input, InputKind
 from jammi_lab.core.dataframes import ArrowExportMixin
 from jammi_lab.core.display_values import to_display
 from jammi_lab.core.errors import InvalidArgument, SourceUnavailable
 from jammi_lab.core.html import Rendered, count_noun, dim_text, plain_text, vstack
 from jammi_lab.core.python_values import to_rows
 from jammi_lab.core.surfaces import load_surface
-from jammi_lab.core.verdicts import Verdict
+from jammi_lab.core.verdicts import Fresh, Verdict
 from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.engine.stream import Stream
-from jammi_lab.inputs.observation import PinnedState
+from jammi_lab.inputs.observation import PinnedState, origin_of_inputs
+from jammi_lab.sources.frame_origins import origins
 from jammi_lab.workspace.badge import BadgeMixin, BadgeService
 
 if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
     import pyarrow as pa
 
     from jammi_lab.live.dml_commits import CommitResult
@@ -50,6 +53,7 @@ def chart_renderer() -> ChartRenderer:
     return _renderers[-1]
 
 
+FrameT = TypeVar("FrameT")
 _MAX_CACHED_BYTES = 64 * 1024 * 1024
 _MAX_SHOWN_ROWS = 20
 
@@ -72,6 +76,9 @@ class Result(BadgeMixin, ArrowExportMixin):
     unshown_before = 0
     """Number of earlier statements in the same text whose rows are not shown."""
     _badges: BadgeService
+    _origin: FrameOrigin | None
+    """The tables whose rows these are, in the state that was read, for the frames made from them.
+    None until the first use."""
 
     def __init__(
         self,
@@ -96,6 +103,7 @@ class Result(BadgeMixin, ArrowExportMixin):
         self._last_table: weakref.ref[pa.Table] | None = None
         self._rows: int | None = None
         self._types = [kind for _, kind in prepared.output]
+        self._origin = None
         self.inputs = [
             Input(kind=i.kind, name=i.name, table=i.table, columns=b.columns)
             for b in prepared.inputs
@@ -130,6 +138,29 @@ class Result(BadgeMixin, ArrowExportMixin):
 
     def arrow(self) -> "pa.Table":
         """All rows as an Arrow table."""
+        return self._record_read(self._read_all())
+
+    def polars(self) -> "pl.DataFrame":
+        """All rows as a polars frame. Raises SchemaMismatch when two columns share a name."""
+        return self._record_read(super().polars())
+
+    def pandas(self) -> "pd.DataFrame":
+        """All rows as a pandas frame."""
+        return self._record_read(super().pandas())
+
+    def _record_read(self, rows: FrameT) -> FrameT:
+        """Record that rows leave the workspace, for tables made from them in Python. The inputs of
+        a Python step do not: its table is anchored on them."""
+        if not self._is_step_input:
+            if self._origin is None:
+                self._origin = self._read_origin()
+            origins.record_read(self._origin, rows)
+        return rows
+
+    def _read_origin(self) -> FrameOrigin:
+        return origin_of_inputs((b.relation, b.columns) for b in self._prepared.inputs)
+
+    def _read_all(self) -> "pa.Table":
         import pyarrow as pa
 
         if self._cached is not None:
@@ -167,8 +198,10 @@ class Result(BadgeMixin, ArrowExportMixin):
         rows were streamed before and cannot be read again unchanged."""
         import pyarrow as pa
 
-        return pa.RecordBatchReader.from_batches(
-            self._schema, self._stream_batches(_check_row_count(rows, 1, "rows"))
+        return self._record_read(
+            pa.RecordBatchReader.from_batches(
+                self._schema, self._stream_batches(_check_row_count(rows, 1, "rows"))
+            )
         )
 
     def _stream_batches(self, rows: int = 65536) -> Iterator["pa.RecordBatch"]:
@@ -208,6 +241,9 @@ class Result(BadgeMixin, ArrowExportMixin):
     def preview(self, n: int = 1000) -> "pa.Table":
         """The first `n` rows as an Arrow table; further rows are not read. InvalidArgument when `n`
         is no integer."""
+        return self._record_read(self._read_first(n))
+
+    def _read_first(self, n: int) -> "pa.Table":
         import pyarrow as pa
 
         n = _check_row_count(n, 0, "n")
@@ -218,7 +254,7 @@ class Result(BadgeMixin, ArrowExportMixin):
         ):
             self._run_again()
         if self._remaining is None:
-            return self.arrow().slice(0, n)
+            return self._read_all().slice(0, n)
         row_count = sum(b.num_rows for b in self._head)
         try:
             while row_count < n and (batch := next(self._remaining, None)) is not None:
@@ -253,8 +289,29 @@ class Result(BadgeMixin, ArrowExportMixin):
         """The current verdicts on the result tables that were read, by name."""
         return dict(self._badges.verdicts(self._tables()))
 
+    @property
+    def verdict(self) -> str:
+        """What is not fresh among the result tables that were read, as one sentence; empty when all
+        of them are fresh."""
+        not_fresh = [
+            f"{name} is {verdict}"
+            for name, verdict in self.staleness().items()
+            if not isinstance(verdict, Fresh)
+        ]
+        return "; ".join(not_fresh) + "." if not_fresh else ""
+
     def _tables(self) -> list[str]:
-        return list(dict.fromkeys(i.name for i in self.inputs if i.kind is InputKind.RESULT))
+        inputs = [*self.inputs, *(a.input for a in self._frame_inputs())]
+        return list(dict.fromkeys(i.name for i in inputs if i.kind is InputKind.RESULT))
+
+    def _frame_inputs(self) -> list[Anchor]:
+        """The tables that the frames which were read were made from."""
+        return [
+            source
+            for bound in self._prepared.inputs
+            if isinstance(token := bound.relation.token, PinnedState) and token.origin is not None
+            for source in token.origin.inputs
+        ]
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         return self.batches().__arrow_c_stream__(requested_schema)
@@ -279,7 +336,7 @@ class Result(BadgeMixin, ArrowExportMixin):
         self._remaining = self._stream.batches()
 
     def _content(self) -> Rendered:
-        first_rows = self.preview(self.limit + 1)
+        first_rows = self._read_first(self.limit + 1)
         has_more = first_rows.num_rows > self.limit
         first_rows = first_rows.slice(0, self.limit)
         cells = [
@@ -310,8 +367,15 @@ class InMemoryResult(Result):
         self._badges, self._on_end = badges, lambda: None
         self._stream, self._remaining, self._head = None, None, []
         self._schema, self._cached, self._rows = table.schema, table, table.num_rows
-        self._last_table, self._types = None, list(types)
+        self._last_table, self._types, self._origin = None, list(types), None
         self.inputs, self.limit, self.decimals = list(inputs), _MAX_SHOWN_ROWS, {}
+
+    def _frame_inputs(self) -> list[Anchor]:
+        return []
+
+    def _read_origin(self) -> FrameOrigin:
+        names = ", ".join(sorted({i.label for i in self.inputs})) or "a change"
+        return FrameOrigin(grounds=[f"the state of {names} was not recorded"])
 
 
 class ChangeResult(InMemoryResult):

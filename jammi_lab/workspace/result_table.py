@@ -17,6 +17,7 @@ from jammi_lab.core.manifest import Manifest
 from jammi_lab.core.records import ProgressOption, Reuse, TableKind, TableRecord, VersionRecord
 from jammi_lab.core.verdicts import Verdict, Verification
 from jammi_lab.producers.run import Outcome
+from jammi_lab.sources.frame_origins import origins
 from jammi_lab.storage.files import AtomicFile, open_for_reading
 from jammi_lab.storage.object_store import RemotePath
 from jammi_lab.store.storage_errors import copy_error
@@ -27,6 +28,8 @@ from jammi_lab.workspace.result import Result
 from jammi_lab.workspace.table_service import TableService
 
 if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
     import pyarrow as pa
 
     from jammi_lab.freshness.lineage import Lineage
@@ -171,19 +174,35 @@ class ResultTable(ReprMixin, ArrowExportMixin):
         """The path of the Parquet file; in an object store its URL, a string. TableDamaged;
         TableNotFound as for `manifest`."""
         location = self._tables.path(self._record)
+        origins.record_read(self._tables.origin(self._table_version))
         return location if isinstance(location, Path) else str(location)
 
     def read(self) -> Result:
         """Read the rows. TableDamaged when the bytes are missing or not the published ones."""
-        return self._tables.read(self._record)
+        result = self._tables.read(self._record)
+        result._origin = self._tables.origin(self._table_version)
+        return result
 
     def arrow(self) -> "pa.Table":
         """All rows as an Arrow table, as `read().arrow()`. TableDamaged."""
         return self.read().arrow()
 
+    def polars(self) -> "pl.DataFrame":
+        """All rows as a polars frame, as `read().polars()`. TableDamaged; SchemaMismatch."""
+        return self.read().polars()
+
+    def pandas(self) -> "pd.DataFrame":
+        """All rows as a pandas frame, as `read().pandas()`. TableDamaged."""
+        return self.read().pandas()
+
     def scan(self, engine: Literal["polars", "duckdb", "pyarrow"] = "polars") -> Any:
         """A lazy scan in another engine: a polars LazyFrame, a DuckDB relation or a pyarrow
         Dataset. TableDamaged; InvalidArgument."""
+        frame = self._scan(engine)
+        origins.record_read(self._tables.origin(self._table_version), frame)
+        return frame
+
+    def _scan(self, engine: str) -> Any:
         location = self._tables.path(self._record)
         if isinstance(location, RemotePath):
             return _scan_remote(location, engine)
@@ -213,6 +232,7 @@ class ResultTable(ReprMixin, ArrowExportMixin):
         of the workspace; SchemaMismatch for a column that CSV cannot hold; ResourceExhausted,
         TableDamaged."""
         target = Path(path).expanduser().absolute()
+        origins.record_read(self._tables.origin(self._table_version))
         try:
             if not target.parent.is_dir():
                 raise InvalidArgument(

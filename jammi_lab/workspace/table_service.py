@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jammi_lab.catalog.catalog import Catalog
+from jammi_lab.core.anchors import FrameOrigin, Input, InputKind
 from jammi_lab.core.checks import Audit
 from jammi_lab.core.manifest import Manifest
 from jammi_lab.core.records import (
@@ -25,7 +26,7 @@ from jammi_lab.sources.locations import check_writable_path
 from jammi_lab.storage.files import StoragePath
 from jammi_lab.store import manifests
 from jammi_lab.store.removal import Removal
-from jammi_lab.store.result_files import ResultFiles
+from jammi_lab.store.result_files import ResultFiles, result_snapshot
 from jammi_lab.store.retention import VersionRetention
 from jammi_lab.store.verify import verify
 from jammi_lab.workspace.check_results import CheckResults
@@ -68,6 +69,13 @@ class TableService:
         self.lookup.require_readable(record)
         readable = ResultTableResolver(self._catalog, self._results, READABLE_STATUSES)
         return self._statements.read_table(record, readable)
+
+    def origin(self, table: TableVersion) -> FrameOrigin:
+        """The origin of frames made from a table: the recipe while this is its newest version, else
+        this table alone. TableNotFound."""
+        name = self.lookup.lineage_name(table) or table.record.table_name
+        snapshot = result_snapshot(table.record, table.version.version)
+        return FrameOrigin([snapshot.anchor(Input(kind=InputKind.RESULT, name=name))])
 
     def path(self, record: TableRecord) -> StoragePath:
         """The path of the Parquet file. TableNotFound; TableDamaged."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from jammi_kernel_ext.badges import Badges
+    from jammi_kernel_ext.frame_follower import FrameFollower
     from jammi_kernel_ext.ipython_config import JammiMagics
     from jammi_lab.core.records import Progress
     from jammi_lab.workspace.workspace import Workspace
@@ -144,6 +145,13 @@ class Notebook:
         return True
 
     @functools.cached_property
+    def frames(self) -> "FrameFollower":
+        """Follows frames through the cells."""
+        from jammi_kernel_ext.frame_follower import FrameFollower
+
+        return FrameFollower(self.namespace)
+
+    @functools.cached_property
     def badges(self) -> "Badges":
         """The display of freshness badges."""
         from jammi_kernel_ext.badges import Badges
@@ -179,9 +187,15 @@ class Notebook:
     # A cell with a top-level `await` runs in its own context, and context variables that it sets
     # are lost with it. The notebook remembers the tenant for the next cell.
 
-    def cell_begins(self, *_: Any) -> None:
+    def cell_begins(self, info: Any = None) -> None:
         """On `pre_run_cell`, in the cell's context: restore the tenant binding and start a progress
         line."""
+        if info is not None and self.shell is not None:
+            source = getattr(info, "transformed_cell", None)  # absent before IPython 9.16
+            self.frames.begin(
+                self.shell.transform_cell(info.raw_cell) if source is None else source,
+                self.shell.execution_count - bool(info.store_history),
+            )
         self._cell = (threading.get_ident(), _current_task())
         self.line.clear()
         is_terminal = hasattr(self.shell, "pt_app") and sys.stderr.isatty()
@@ -192,8 +206,9 @@ class Notebook:
             self._workspace._services.scope.resume(self._tenant)
 
     def cell_ends(self, *_: Any) -> None:
-        """On `post_run_cell`: clear the progress line."""
+        """On `post_run_cell`: clear the progress line, and pass the origins of frames on."""
         self.line.clear()
+        self.frames.end()
 
     def _remember_tenant(self, tenant: str | None) -> None:
         """Remember a tenant binding made by the running cell. Bindings in other threads or

@@ -1,0 +1,59 @@
+"""Tables made from frames that rest on earlier versions of the same table, as a notebook makes them
+that reads a table, adds to it and stores it again."""
+
+import msgspec
+
+from jammi_lab.catalog.catalog import Catalog
+from jammi_lab.core.anchors import Anchor, FrameOrigin, InputKind
+from jammi_lab.core.identifiers import fold
+from jammi_lab.sources.frame_origins import merged_origin
+from jammi_lab.store.result_files import result_snapshot
+
+
+def with_own_versions_resolved(
+    catalog: Catalog, recipe: str, anchors: list[Anchor]
+) -> list[Anchor]:
+    """The anchors with each earlier version of the recipe, in what a frame was made from, replaced
+    by what that version was made from. The version itself would make every successor stale."""
+    return [
+        msgspec.structs.replace(a, origin=_resolved(catalog, recipe, a.origin))
+        if isinstance(a.origin, FrameOrigin)
+        else a
+        for a in anchors
+    ]
+
+
+def _resolved(catalog: Catalog, recipe: str, origin: FrameOrigin) -> FrameOrigin:
+    parts = [
+        _origin_of_version(catalog, recipe, source) or FrameOrigin([source])
+        for source in origin.inputs
+    ]
+    return merged_origin([msgspec.structs.replace(origin, inputs=[]), *parts])
+
+
+def _origin_of_version(catalog: Catalog, recipe: str, source: Anchor) -> FrameOrigin | None:
+    """What an earlier version of the recipe was made from; None for any other table, and for a
+    version that is gone."""
+    if source.input.kind is not InputKind.RESULT or fold(source.input.name) != fold(recipe):
+        return None
+    version = (
+        None if source.version is None else catalog.result_tables.version(recipe, source.version)
+    )
+    if version is None or not result_snapshot(version[1], source.version).anchor(
+        source.input, source.columns
+    ).same_state(source):
+        return None
+    anchors = version[1].anchors
+    return merged_origin(
+        [
+            FrameOrigin([a for a in anchors if a.pinned and a.input.kind is not InputKind.FRAME]),
+            *(a.origin for a in anchors if isinstance(a.origin, FrameOrigin)),
+        ],
+        [
+            f"version {source.version} of {recipe} rests on {a.input.label}"
+            for a in anchors
+            if not a.pinned
+            or (a.input.kind is InputKind.FRAME and not isinstance(a.origin, FrameOrigin))
+        ],
+        derived=True,
+    )

@@ -1,0 +1,235 @@
+"""What the code of a cell does to the notebook's names, from its syntax tree: which it reads,
+assigns, may change in place, and where it cannot be followed."""
+
+import ast
+import builtins
+import functools
+import types
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+_OPAQUE_NAMES = frozenset(
+    "exec eval compile globals locals vars setattr delattr __import__ threading Thread Timer "
+    "multiprocessing ThreadPoolExecutor ProcessPoolExecutor joblib".split()
+)
+_OPAQUE_ATTRIBUTES = frozenset(
+    "user_ns user_global_ns run_cell run_code run_cell_async ex ev push safe_execfile __dict__ "
+    "__globals__ __setattr__ __setstate__ create_task ensure_future run_in_executor to_thread "
+    "import_module spawn_callback call_later call_soon Thread ThreadPoolExecutor".split()
+)
+_CODE_MAGICS = frozenset("time timeit capture prun".split())
+_HARMLESS_MAGICS = frozenset(
+    "jammi jammi_py load_ext reload_ext unload_ext config matplotlib pip conda uv who whos pwd ls "
+    "cd env history pinfo pinfo2 xmode precision html javascript markdown latex svg bash sh "
+    "system sx alias_magic autosave lsmagic magic quickref".split()
+)
+_IN_PLACE = frozenset(
+    "insert update pop popitem extend append insert_column replace_column drop_in_place set fill "
+    "put place itemset sort partition resize copyto putmask fill_diagonal at clear setdefault "
+    "remove reverse shuffle extend_constant set_at_idx __setitem__ __delitem__ __iadd__".split()
+)
+_LATE_BODIES = (
+    ast.FunctionDef,
+    ast.AsyncFunctionDef,
+    ast.Lambda,
+    ast.ClassDef,
+    ast.GeneratorExp,
+)
+
+
+@dataclass
+class NamesOfCell:
+    """The names that a cell uses."""
+
+    loaded: set[str] = field(default_factory=set)
+    """Names that it reads, in nested functions too."""
+    stored: set[str] = field(default_factory=set)
+    """Names that it assigns, imports, defines or deletes."""
+    late: set[str] = field(default_factory=set)
+    """Names that functions, classes and generators of the cell read when they run."""
+    changed: set[str] = field(default_factory=set)
+    """Names whose values it may change in place."""
+    opaque: str = ""
+    """What cannot be followed in it, as a word; empty when all can."""
+
+    def note_opaque(self, word: str) -> None:
+        """Note what cannot be followed; the first word stays."""
+        self.opaque = self.opaque or word
+
+    def add_changed(self, names: set[str]) -> None:
+        """Add names whose values are changed in place. What they held before stays in them."""
+        self.changed |= names
+        self.loaded |= names
+
+
+def parse_cell(source: str) -> ast.Module | None:
+    """The syntax tree of a cell after IPython's own transformations; None when it is not valid."""
+    try:
+        return ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+def names_of_cell(tree: ast.AST, values: Mapping[str, Any]) -> NamesOfCell:
+    """The names that a cell uses, given the values of the notebook's names."""
+    names = NamesOfCell()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Name(id=name, ctx=ast.Load()):
+                names.loaded.add(name)
+                names.note_opaque(name if name in _OPAQUE_NAMES else _foreign_module(values, name))
+            case ast.Subscript() | ast.Attribute():
+                if not isinstance(node.ctx, ast.Load):
+                    names.add_changed(_root(node))
+                attribute = getattr(node, "attr", "")
+                names.note_opaque(attribute if attribute in _OPAQUE_ATTRIBUTES else "")
+            case ast.AugAssign(target=target):
+                names.add_changed(_root(target))
+            case ast.Call():
+                _add_call(names, node, values)
+            case ast.alias(name=name, asname=alias):
+                module = name.partition(".")[0]
+                names.stored.add(alias or module)
+                names.note_opaque(name if module in _OPAQUE_NAMES or name == "*" else "")
+        names.stored |= _stored_names(node)
+        if isinstance(node, _LATE_BODIES):
+            names.late |= _loaded_names(node)
+    return names
+
+
+def _stored_names(node: ast.AST) -> set[str]:
+    """The names that a node itself assigns, defines or deletes."""
+    match node:
+        case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
+            return {name}
+        case (
+            ast.FunctionDef(name=name)
+            | ast.AsyncFunctionDef(name=name)
+            | ast.ClassDef(name=name)
+            | ast.ExceptHandler(name=str(name))
+            | ast.MatchAs(name=str(name))
+            | ast.MatchStar(name=str(name))
+        ):
+            return {name}
+        case ast.MatchMapping(rest=str(name)):
+            return {name}
+    return set()
+
+
+def _add_call(names: NamesOfCell, call: ast.Call, values: Mapping[str, Any]) -> None:
+    """Add what a call may do: to the object whose method it is, and to its arguments."""
+    magic = _magic_name(call)
+    if magic is not None:
+        _add_magic(names, call, magic, values)
+        return
+    arguments = {name for argument in _arguments(call) for name in _loaded_names(argument)}
+    in_place = any(keyword.arg in ("inplace", "in_place", "out") for keyword in call.keywords)
+    match call.func:
+        case ast.Name(id=name):
+            if in_place or not _is_library_value(name, values):
+                names.changed |= {name} | arguments
+        case ast.Attribute(attr=method):
+            root = _root(call.func)
+            if (
+                in_place
+                or method in _IN_PLACE
+                or not all(_is_library_value(name, values) for name in root)
+                or not root
+            ):
+                names.changed |= root | arguments
+        case _:
+            names.changed |= _loaded_names(call.func) | arguments
+
+
+def _magic_name(call: ast.Call) -> str | None:
+    """The name of the magic or shell command that a call runs; None for any other call."""
+    match call:
+        case ast.Call(
+            func=ast.Attribute(
+                value=ast.Call(func=ast.Name(id="get_ipython"), args=[]), attr=method
+            ),
+            args=[ast.Constant(value=str(first)), *_],
+        ):
+            if method in ("system", "getoutput"):
+                return "system"
+            if method in ("run_line_magic", "run_cell_magic"):
+                return first
+    return None
+
+
+def _add_magic(names: NamesOfCell, call: ast.Call, magic: str, values: Mapping[str, Any]) -> None:
+    if magic in _HARMLESS_MAGICS:
+        return
+    body = call.args[-1].value if isinstance(call.args[-1], ast.Constant) else None
+    tree = parse_cell(body) if magic in _CODE_MAGICS and isinstance(body, str) else None
+    if tree is None:
+        names.note_opaque(f"%{magic}")
+        return
+    inner = names_of_cell(tree, values)
+    for kind in ("loaded", "stored", "late", "changed"):
+        getattr(names, kind).update(getattr(inner, kind))
+    names.note_opaque(inner.opaque)
+
+
+def _arguments(call: ast.Call) -> Iterator[ast.expr]:
+    yield from call.args
+    yield from (keyword.value for keyword in call.keywords)
+
+
+def _loaded_names(node: ast.AST) -> set[str]:
+    return {
+        inner.id
+        for inner in ast.walk(node)
+        if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Load)
+    }
+
+
+def _root(node: ast.AST) -> set[str]:
+    """The names at the start of a chain of attributes, subscripts and calls. An expression at the
+    start counts with all its names."""
+    while isinstance(node, ast.Attribute | ast.Subscript | ast.Starred | ast.Call):
+        node = node.func if isinstance(node, ast.Call) else node.value
+    return {node.id} if isinstance(node, ast.Name) else _loaded_names(node)
+
+
+def _is_library_value(name: str, values: Mapping[str, Any]) -> bool:
+    """Whether a name is a module, function, class or frame of a library, which changes its
+    arguments in place only where it is known for that."""
+    if name not in values:
+        return hasattr(builtins, name)
+    value = values[name]
+    module = value.__name__ if is_module(value) else getattr(value, "__module__", None)
+    if not is_module(value) and not callable(value):
+        module = type(value).__module__
+        if module == "builtins":
+            return isinstance(value, str | bytes | int | float | complex | bool | None)
+    return isinstance(module, str) and is_installed(module)
+
+
+def is_module(value: object) -> bool:
+    """Whether a value is a module."""
+    return type(value).__name__ == "module"
+
+
+def _foreign_module(values: Mapping[str, Any], name: str) -> str:
+    """The module of a name's value if it is the user's own, outside the notebook, where code is not
+    seen. Empty for values of the notebook and of libraries."""
+    if name not in values:
+        return ""
+    value = values[name]
+    has_module = isinstance(value, type | types.FunctionType | types.BuiltinFunctionType)
+    module = (
+        value.__name__ if is_module(value) else (value if has_module else type(value)).__module__
+    )
+    if not isinstance(module, str) or module in ("__main__", "builtins") or is_installed(module):
+        return ""
+    return f"the module {module}"
+
+
+@functools.lru_cache(maxsize=4096)
+def is_installed(module: str) -> bool:
+    """Whether a module belongs to Python, to an installed package or to jammi_lab."""
+    from jammi_lab.producers.function_source import is_library
+
+    return is_library(module)

@@ -1,0 +1,327 @@
+"""Follows frames through the cells of a notebook: a name that a cell assigns or changes inherits
+the tables of every name that the cell reads.
+
+It is conservative within what it can see, and names what it cannot see (`exec`, threads, modules of
+the user) as a ground. It stores names and states of tables, no values.
+"""
+
+import ast
+import itertools
+import sys
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from jammi_kernel_ext.cell_names import NamesOfCell, is_module, names_of_cell, parse_cell
+
+if TYPE_CHECKING:
+    from jammi_lab.core.anchors import FrameOrigin
+    from jammi_lab.sources.frame_origins import FrameOrigins
+
+MAX_ELEMENTS = 1000
+"""Elements of one container that are searched for frames after a cell."""
+_OUTPUT = "_"
+"""The name under which all outputs are remembered: `_`, `__`, `_12`, `Out`."""
+_PLAIN = (bool, int, float, complex, str, bytes, type(None), type)
+
+
+@dataclass
+class _Record:
+    """What is known of a name."""
+
+    origin: "FrameOrigin"
+    late: frozenset[str] = frozenset()
+    """Names that its functions read when they are called."""
+    late_changed: frozenset[str] = frozenset()
+    """Those that its functions may change in place."""
+
+
+@dataclass
+class _Cell:
+    """The running cell."""
+
+    label: str
+    tree: ast.AST | None
+    thread: int
+    ids: dict[str, int] = field(default_factory=dict)
+    """The objects of the names when it began, by id."""
+    names: NamesOfCell | None = None
+
+
+class FrameFollower:
+    """The origins of the notebook's names. `begin` and `end` are called around each cell."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = values
+        self._records: dict[str, _Record] = {}
+        self._links: dict[str, set[str]] = {}
+        self._cells: list[_Cell] = []
+        """The running cell, and the cells that it runs itself."""
+        self._last_ids: dict[str, int] = {}
+        self._grounds: list[str] = []
+        """What could not be followed so far; holds for all frames that Python can change."""
+
+    @property
+    def _origins(self) -> "FrameOrigins | None":
+        """The registry of the engine; None until the engine is loaded, when there are no frames to
+        follow."""
+        module = sys.modules.get("jammi_lab.sources.frame_origins")
+        if module is None or not hasattr(module, "origins"):
+            return None
+        registry: FrameOrigins = module.origins
+        registry.follower = self
+        return registry
+
+    # -- around a cell
+
+    def begin(self, source: str, number: int) -> None:
+        """Note the names before a cell runs. `source` is its code after IPython's
+        transformations."""
+        registry = self._origins
+        ids = {name: id(value) for name, value in list(self._values.items())}
+        if registry is not None and self._last_ids and not self._cells:
+            self._note_changes_outside_cells(registry, ids)
+        self._cells.append(_Cell(f"[{number}]", parse_cell(source), threading.get_ident(), ids))
+
+    def end(self) -> None:
+        """Pass origins on to the names that the cell assigned or changed."""
+        registry = self._origins
+        if not self._cells:
+            return
+        if registry is not None:
+            self._follow(registry, self._cells[-1])
+        self._cells.pop()
+        self._last_ids = {name: id(value) for name, value in list(self._values.items())}
+
+    def _note_changes_outside_cells(self, registry: "FrameOrigins", ids: dict[str, int]) -> None:
+        """Names that were set between two cells, by a callback of a widget or by a thread, may hold
+        anything that is known."""
+        from jammi_lab.sources.frame_origins import merged_origin
+
+        reads = registry.take_reads()
+        changed = [name for name, key in ids.items() if self._last_ids.get(name) != key]
+        everything = merged_origin(
+            [*(read.origin for read in reads), *(r.origin for r in self._records.values())],
+            ["set outside a cell"],
+            derived=True,
+        )
+        for name in changed if everything.inputs else ():
+            if not name.startswith("_") and self._kind(name) != "plain":
+                self._records[name] = _Record(everything)
+                self._record_frames(registry, self._values.get(name), everything)
+
+    def _follow(self, registry: "FrameOrigins", cell: _Cell) -> None:
+        cell.names = None  # names that the cell itself defined are known by now
+        names = self._names(cell)
+        reads = registry.take_reads()
+        self._note_opaque(cell, names, {read.thread for read in reads})
+        origin = self._origin_of_cell(cell, names, [read.origin for read in reads])
+        touched = self._touched(cell, names)
+        self._link(names, touched)
+        late = frozenset(names.late)
+        late_changed = frozenset(names.late & names.changed)
+        for name in touched:
+            self._remember(registry, cell, name, _Record(origin, late, late_changed))
+        if origin.inputs or origin.grounds:
+            self._records[_OUTPUT] = self._merge_records(
+                self._records.get(_OUTPUT), _Record(origin)
+            )
+
+    def _remember(
+        self,
+        registry: "FrameOrigins",
+        cell: _Cell,
+        name: str,
+        record: _Record,
+    ) -> None:
+        """Record what a name holds after a cell that assigned it or may have changed it."""
+        from msgspec.structs import replace
+
+        value, names = self._values.get(name), self._names(cell)
+        if name not in self._values or _is_own(value):
+            self._records.pop(name, None)  # rows that leave one of our objects are recorded then
+            return
+        exact = registry.recorded(value)
+        if exact is not None and not exact.derived and name not in names.changed:
+            exact = exact if exact.cells else replace(exact, cells=[cell.label])
+            registry.record(value, exact)
+            self._records[name] = _Record(exact)
+            return
+        if name not in names.stored or cell.ids.get(name) == id(value):
+            record = self._merge_records(self._records.get(name), record)
+        elif exact is not None:
+            record = self._merge_records(_Record(exact), record)
+        if not (record.origin.inputs or record.origin.grounds or record.late):
+            self._records.pop(name, None)
+            return
+        self._records[name] = record
+        self._record_frames(registry, value, record.origin)
+
+    def _record_frames(
+        self, registry: "FrameOrigins", value: object, origin: "FrameOrigin"
+    ) -> None:
+        """Record the origin with the frames that a value is or holds: they may be given to the
+        workspace without their name."""
+        from jammi_lab.sources.frame_origins import merged_origin
+        from jammi_lab.sources.frames import is_frame
+
+        for frame in (value, *_elements(value)):
+            if is_frame(frame):
+                known = registry.recorded(frame)
+                parts = [origin] if known is None else [known, origin]
+                registry.record(frame, merged_origin(parts, derived=True))
+
+    @staticmethod
+    def _merge_records(before: _Record | None, record: _Record) -> _Record:
+        from jammi_lab.sources.frame_origins import merged_origin
+
+        if before is None:
+            return record
+        return _Record(
+            merged_origin([before.origin, record.origin], derived=True),
+            before.late | record.late,
+            before.late_changed | record.late_changed,
+        )
+
+    # -- the running cell
+
+    def origin(self, frame: object, recorded: "FrameOrigin | None") -> "FrameOrigin | None":
+        """The origin of a frame, given the recorded one; None when nothing is known of it."""
+        from jammi_lab.sources.frame_origins import is_mutable, merged_origin
+
+        cell, registry = self._cells[-1] if self._cells else None, self._origins
+        exact = recorded is not None and not recorded.derived
+        if exact and not is_mutable(frame):
+            return recorded
+        holders = {name for name, value in list(self._values.items()) if value is frame}
+        parts = [self._records[name].origin for name in holders if name in self._records]
+        parts += [] if recorded is None else [recorded]
+        derived, cells, grounds = not exact, list[str](), list(self._grounds)
+        if cell is not None and registry is not None:
+            names = self._names(cell)
+            grounds += [_opaque_ground(cell, names)] if names.opaque else []
+            touched = holders & (names.changed if exact else self._touched(cell, names))
+            if touched or not holders:
+                reads = [read.origin for read in registry.reads()]
+                parts.append(self._origin_of_cell(cell, names, reads))
+                derived, cells = True, [cell.label]
+        elif not holders:
+            derived = True
+        if not any(part.inputs or part.grounds for part in parts):
+            return None
+        return merged_origin(parts, grounds, cells, derived=derived or bool(grounds))
+
+    def _names(self, cell: _Cell) -> NamesOfCell:
+        """The names that the cell uses, with those that the functions it uses read and change."""
+        if cell.names is None:
+            names = cell.names = (
+                NamesOfCell() if cell.tree is None else names_of_cell(cell.tree, self._values)
+            )
+            if any(_is_output(name) for name in names.loaded):
+                names.loaded.add(_OUTPUT)
+            pending = list(names.loaded)
+            while pending:
+                record = self._records.get(pending.pop())
+                if record is not None:
+                    pending += record.late - names.loaded
+                    names.loaded |= record.late
+                    names.changed |= record.late_changed
+            names.changed = self._with_aliases(
+                {n for n in names.changed if self._kind(n) not in ("plain", "absent")}
+            )
+        return cell.names
+
+    def _origin_of_cell(
+        self, cell: _Cell, names: NamesOfCell, reads: Iterable["FrameOrigin"]
+    ) -> "FrameOrigin":
+        """What the names that the cell reads were made from, and what it read itself."""
+        from jammi_lab.sources.frame_origins import merged_origin
+
+        used = self._records if names.opaque else names.loaded
+        parts = [*reads, *(self._records[n].origin for n in used if n in self._records)]
+        if not any(part.inputs or part.grounds for part in parts):
+            return merged_origin([], derived=True)
+        return merged_origin(parts, cells=[cell.label], derived=True)
+
+    def _touched(self, cell: _Cell, names: NamesOfCell) -> set[str]:
+        """The names that the cell assigned, or may have changed in place."""
+        values = dict(self._values)
+        replaced = {name for name, value in values.items() if cell.ids.get(name) != id(value)}
+        touched = (names.stored | names.changed | replaced) & (values.keys() | self._records.keys())
+        return {name for name in touched if not _is_output(name)}
+
+    def _note_opaque(self, cell: _Cell, names: NamesOfCell, threads: set[int]) -> None:
+        grounds = [_opaque_ground(cell, names)] if names.opaque else []
+        if threads - {cell.thread}:
+            grounds.append(f"cell {cell.label} reads rows in a thread, which is not followed")
+        self._grounds += [ground for ground in grounds if ground not in self._grounds]
+
+    # -- names that may hold the same objects
+
+    def _link(self, names: NamesOfCell, touched: set[str]) -> None:
+        """Note which names may share objects with those that the cell assigned: a container with
+        what was put into it, and two names of one object."""
+        kinds = {name: self._kind(name) for name in touched | names.loaded}
+        sharing = {n for n, kind in kinds.items() if kind in ("frame", "container")}
+        for name in touched & sharing:
+            for other in sharing - {name}:
+                if kinds[name] == kinds[other] == "frame" and (
+                    self._values[name] is not self._values[other]
+                ):
+                    continue
+                self._links.setdefault(name, set()).add(other)
+                self._links.setdefault(other, set()).add(name)
+
+    def _with_aliases(self, changed: set[str]) -> set[str]:
+        """The names with all that may share objects with them."""
+        reached, pending = set(changed), list(changed)
+        while pending:
+            new = self._links.get(pending.pop(), set()) - reached
+            reached |= new
+            pending += new
+        return reached
+
+    def _kind(self, name: str) -> str:
+        """Whether a name holds a frame, a plain value that shares nothing, or anything else."""
+        from jammi_lab.sources.frames import is_frame
+
+        if name not in self._values:
+            return "absent"
+        value = self._values[name]
+        if isinstance(value, _PLAIN) or is_module(value) or _is_own(value):
+            return "plain"
+        return "frame" if is_frame(value) else "container"
+
+
+def _is_own(value: object) -> bool:
+    """Whether a value is an object of jammi_lab, whose rows are recorded when they leave it."""
+    return type(value).__module__.partition(".")[0] in ("jammi_lab", "jammi_widgets")
+
+
+def _is_output(name: str) -> bool:
+    """Whether IPython itself sets the name: `_`, `__`, `_12`, `_i`, `Out`, `In`."""
+    return (
+        name in ("In", "Out", "_oh", "_ih", "_dh")
+        or (name.startswith("_") and name.lstrip("_").lstrip("i").isdigit())
+        or not name.strip("_")
+        or name in ("_i", "_ii", "_iii")
+    )
+
+
+def _opaque_ground(cell: _Cell, names: NamesOfCell) -> str:
+    return f"cell {cell.label} uses {names.opaque}, which is not followed"
+
+
+def _elements(value: object, depth: int = 2) -> Iterator[object]:
+    """The elements of plain containers, also nested ones."""
+    if isinstance(value, dict):
+        items: Iterable[object] = list(value.values())
+    elif isinstance(value, list | tuple | set):
+        items = list(value)
+    else:
+        items = list(vars(value).values()) if hasattr(value, "__dict__") and depth == 2 else ()
+    for item in itertools.islice(items, MAX_ELEMENTS):
+        yield item
+        if depth > 1:
+            yield from _elements(item, depth - 1)

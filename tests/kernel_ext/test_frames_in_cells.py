@@ -1,0 +1,113 @@
+"""Frames that remember their tables, in a real kernel: table → frame → a few lines of Python → table."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.kernel_ext.conftest import Kernel
+
+NAMES = "import jammi_lab, pandas as pd, polars as pl\nws = jammi_lab.get_workspace()"
+LATE = "%%jammi -m late -q\nSELECT id, year FROM papers"
+
+
+@pytest.fixture
+def late(papers: Kernel) -> Kernel:
+    """A notebook with the table `late`."""
+    for code in (NAMES, LATE):
+        assert papers(code).error is None
+    return papers
+
+
+def run(kernel: Kernel, *cells: str) -> None:
+    for code in cells:
+        shown = kernel(code)
+        assert shown.error is None, shown.error
+
+
+def verdict(kernel: Kernel, name: str) -> str:
+    return kernel.value(f"str(ws.staleness({name!r}))").strip("'\"")
+
+
+def test_a_table_made_by_cells_from_a_frame_keeps_the_tables_above_it(
+    late: Kernel, tmp_path: Path
+) -> None:
+    run(
+        late,
+        "df = ws.table('late').pandas()",
+        "ages = df.assign(age=2026 - df.year)",
+        "%%jammi -m out -q\nSELECT * FROM ages",
+        "%%jammi -m same -q\nSELECT * FROM df",
+        "ws.register('given', ages.groupby('age').size().reset_index(name='n'), producer='cells')",
+    )
+    assert verdict(late, "same") == "fresh"  # the very object that was read
+    assert "as far as the frame ages goes: made in cells [" in verdict(late, "out")
+    assert "fresh*" in late("%jammi status").text
+    with (tmp_path / "papers.csv").open("a") as file:
+        file.write("5,B,2024\n")
+    assert verdict(late, "out").endswith("by way of ages ← late")
+    assert verdict(late, "same").endswith("by way of df ← late")
+    assert verdict(late, "given").startswith("possibly stale: papers changed")
+    assert late.value("ws.sql('SELECT * FROM jammi.out').verdict").startswith("'out is possibly")
+    assert "late is stale" in late("%%jammi\nSELECT * FROM ages").text
+    run(late, "ws.recompute('late')")
+    assert "late changed, version 1 → 2" in verdict(late, "out")
+    assert "blocked" in (plan := late("ws.plan()").text) and "run cells [" in plan
+    assert late.value("[s.outcome for s in ws.recompute('out').steps]") == "['blocked']"
+    assert "out" in late.value("[n.name for n in ws.lineage('late').nodes]")
+    run(late, "df = ws.table('late').pandas()", "ages = df.assign(age=2026 - df.year)")
+    run(late, "ws.recompute('out')")
+    assert verdict(late, "out").startswith("fresh")
+    assert late.value("ws.table('out').row_count") == "5"
+
+
+@pytest.mark.parametrize(
+    ("code", "ground"),
+    [
+        ("exec('out_frame = df.copy()')", "uses exec, which is not followed"),
+        (
+            (
+                "import threading\nworker = threading.Thread(target=lambda: df.insert(0, 'z', 1))\n"
+                "worker.start(); worker.join()\nout_frame = df.copy()"
+            ),
+            "uses threading, which is not followed",
+        ),
+        (
+            (
+                "open('helper.py', 'w').write('def change(d): return d.copy()')\nimport sys\n"
+                "sys.path.insert(0, '')\nimport helper\nout_frame = helper.change(df)"
+            ),
+            "uses the module helper, which is not followed",
+        ),
+        ("out_frame = pd.DataFrame({'id': [1]})", "as far as the frame out_frame goes"),
+        ("out_frame = ws.sql('FROM papers').pandas()", "the state of papers was not recorded"),
+    ],
+    ids=["exec", "thread", "module", "elsewhere", "source"],
+)
+def test_what_cannot_be_followed_is_a_ground(late: Kernel, code: str, ground: str) -> None:
+    run(late, "df = ws.table('late').pandas()", code, "%%jammi -m out -q\nSELECT id FROM out_frame")
+    assert verdict(late, "out").startswith("fresh, ") and ground in verdict(late, "out")
+
+
+def test_a_table_that_adds_to_itself_rests_on_what_it_was_first_made_from(
+    late: Kernel, tmp_path: Path
+) -> None:
+    run(
+        late,
+        "%%jammi -m log -q\nSELECT * FROM jammi.late",
+        "more = pd.concat([ws.table('log').pandas(), pd.DataFrame({'id': [9], 'year': [2000]})])",
+        "%%jammi -m log -q\nSELECT * FROM more",
+    )
+    assert verdict(late, "log").startswith("fresh")
+    with (tmp_path / "papers.csv").open("a") as file:
+        file.write("5,B,2024\n")
+    assert verdict(late, "log").endswith("by way of more ← late")
+
+
+def test_nothing_is_kept_alive(late: Kernel) -> None:
+    run(
+        late,
+        "df = ws.table('late').pandas()",
+        "import weakref, gc\nalive = weakref.ref(df)\nboxed = weakref.ref(df.assign(n=1))",
+        "del df",
+    )
+    assert late.value("gc.collect() >= 0 and (alive(), boxed())") == "(None, None)"

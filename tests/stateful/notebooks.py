@@ -1,0 +1,187 @@
+"""Random notebooks: cells that read tables, derive frames from them with pandas, and store tables again; and edits outside."""
+
+import random
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import jammi_lab as jl
+from jammi_kernel_ext.frame_follower import FrameFollower
+from jammi_lab.sources.frame_origins import origins
+from jammi_lab.workspace.recipe_values import Sql
+from tests.freshness.lab import Lab
+
+NAMES = ("a", "b", "c")
+SOURCES = ("s0", "s1")
+OUTS = ("o0", "o1")
+FIRST = """
+import pandas as pd
+import polars as pl
+class Holder:
+    def __init__(self, frame):
+        self.frame = frame
+def same(d):
+    return d
+fn, gn, box, row, n = same, same, {}, [], 1.0
+"""
+READS = (
+    "{x} = ws.table('{t}').pandas()",
+    "{x} = ws.table('{t}').polars().to_pandas()",
+    "{x} = ws.sql('SELECT * FROM jammi.{t}').arrow().to_pandas()",
+    "{x} = pd.DataFrame(ws.sql('SELECT id, x FROM jammi.{t} ORDER BY id').fetchall(), columns=['id', 'x'])",
+    "{x} = pd.read_parquet(ws.table('{t}').path)",
+    "{x} = ws.table('{t}').scan().collect().to_pandas()",
+    "t = ws.table('{t}')\n{x} = t.pandas().assign(x=lambda d: d.x * 2)",
+)
+CELLS = (
+    "{x} = {y}.assign(x={y}.x + 1)",
+    "{x} = pd.concat([{y}, {z}], ignore_index=True)",
+    "{x} = {y}",
+    "{x} = {y}.copy()\n{x}.loc[0, 'x'] = float({z}.x.sum())",
+    "{x}['x'] = {y}.x.sum()",
+    "{x}.loc[{x}.index[0], 'x'] = {y}.x.sum()",
+    "{x}.insert(2, 'w', {y}.x.sum()) if 'w' not in {x} else None\n{x}['x'] = {x}['w'] if 'w' in {x} else 0",
+    "box['{k}'] = {x}",
+    "{x} = box.get('{k}', {y})",
+    "if '{k}' in box: box['{k}']['x'] = {y}.x.sum()",
+    "row = [{x}, {y}]",
+    "{x} = row[0] if row else {y}",
+    "row.append({x}.copy())",
+    "for each in row: each['x'] = {y}.x.sum()",
+    "def fn(d):\n    return d.assign(x=d.x + {y}.x.sum())",
+    "{x} = fn({z})",
+    "fn = lambda d: d.assign(x={y}.x.sum())",
+    "def gn(d):\n    d['x'] = {y}.x.sum()\n    return d",
+    "gn({x})",
+    "{x} = gn({z}.copy())",
+    "def gn(d):\n    global {x}\n    {x} = {y}.copy()\n    return {x}",
+    "n = float({x}.x.sum())",
+    "{x} = {x}.assign(x={x}.x + n)",
+    "box['h'] = Holder({x})",
+    "if 'h' in box: box['h'].frame['x'] = {y}.x.sum()",
+    "{x} = box['h'].frame if 'h' in box else {x}",
+    "{x} = pd.DataFrame({{'id': [1, 2], 'x': [3.0, 4.0]}})",
+    "{x}, {y} = {y}, {x}",
+    "with pd.option_context('display.width', 80) as _ctx: {x} = pl.from_pandas({y}).with_columns(x=pl.col('x') * 3).to_pandas()",
+    "exec('{x} = {y}.copy()')",
+    "vars()['{x}'] = {y}",
+    "{x} = [each.assign(x=each.x - 1) for each in ({y}, {z})][{i}]",
+    "{x} = next(f for f in ({y}, {z}) if len(f))",
+    "ws.sources.add('reg', {x}, replace=True)",
+)
+
+
+class RandomNotebook:
+    """One history: what is done once, and again in a new kernel with the data as they are at the end."""
+
+    def __init__(self, seed: int, length: int) -> None:
+        rng = random.Random(seed)
+        self.events = list[tuple[str, ...]]()
+        self.events += [
+            ("cell", f"{x} = ws.table('{rng.choice(SOURCES)}').pandas()") for x in NAMES
+        ]
+        stored = set[str]()
+        for _ in range(length):
+            self.events.append(self._event(rng, stored))
+        for out in OUTS:
+            self.events.append(("store", out, rng.choice(NAMES)))
+        self.events += [self._event(rng, stored) for _ in range(2)]
+        self.events.append(
+            ("edit", rng.choice(SOURCES), str(rng.randrange(1000)), rng.choice(("", "recompute")))
+        )
+
+    @staticmethod
+    def _event(rng: random.Random, stored: set[str]) -> tuple[str, ...]:
+        x, y, z = (rng.choice(NAMES) for _ in range(3))
+        match rng.choices(("read", "cell", "store", "edit"), (2, 9, 2, 1))[0]:
+            case "read":
+                table = rng.choice([*SOURCES, *sorted(stored)])
+                return ("cell", rng.choice(READS).format(x=x, t=table))
+            case "store":
+                out = rng.choice(OUTS)
+                stored.add(out)
+                return ("store", out, x)
+            case "edit":
+                return (
+                    "edit",
+                    rng.choice(SOURCES),
+                    str(rng.randrange(1000)),
+                    rng.choice(("", "recompute")),
+                )
+        cell = rng.choice(CELLS)
+        return ("cell", cell.format(x=x, y=y, z=z, k=rng.choice("pq"), i=rng.randrange(2)))
+
+    def run(self, lab: Lab, *, again: bool = False) -> None:
+        """Run it. `again`: without the edits, which have all been made."""
+        ws = lab.ws
+        values: dict[str, Any] = {"ws": ws, "__name__": "__main__"}
+        ws.frames_from(lambda: values)
+        follower = FrameFollower(values)
+        origins.follower = follower
+        origins.take_reads()
+        for number, (kind, *words) in enumerate([("cell", FIRST), *self.events], 1):
+            match kind:
+                case "edit":
+                    if not again:
+                        lab.path(f"{words[0]}.csv").write_text(f"id,x\n1,{words[1]}.5\n2,7.0\n")
+                        if words[2]:
+                            ws.recompute(words[0])
+                case "cell":
+                    follower.begin(words[0], number)
+                    exec(compile(words[0], "cell", "exec"), values)
+                    follower.end()
+                case "store":
+                    follower.begin("get_ipython().run_cell_magic('jammi', '-m out', '…')", number)
+                    ws._services.materializer.materialize(
+                        words[0],
+                        Sql(f"SELECT id, x FROM {words[1]}", None, None),
+                        cache="use",
+                        progress=None,
+                        frames=True,
+                    )
+                    follower.end()
+
+
+def start(folder: Path, texts: dict[str, str]) -> Lab:
+    folder.mkdir(parents=True)
+    lab = Lab(folder)
+    for name in SOURCES:
+        lab.path(f"{name}.csv").write_text(
+            texts.get(name, f"id,x\n1,{len(name)}.0\n2,{ord(name[-1])}.0\n")
+        )
+        lab.ws.sources.add(f"{name}_csv", lab.path(f"{name}.csv"))
+        lab.ws.materialize(name, f"SELECT * FROM {name}_csv")
+    return lab
+
+
+def rows(ws: Any, name: str) -> list[tuple[Any, ...]]:
+    return sorted(ws.table(name).read().fetchall())
+
+
+def judge(seed: int, length: int, folder: Path) -> Counter[str]:
+    """Whether the verdicts on the tables of a random notebook hold against running it again."""
+    notebook = RandomNotebook(seed, length)
+    first = start(folder / "first", {})
+    notebook.run(first)
+    verdicts = {name: first.ws.staleness(name) for name in OUTS}
+    stored = {name: rows(first.ws, name) for name in OUTS}
+    texts = {name: first.path(f"{name}.csv").read_text() for name in SOURCES}
+    first.ws.close()
+    second = start(folder / "second", texts)
+    notebook.run(second, again=True)
+    outcomes = Counter[str]()
+    for name in OUTS:
+        is_true = stored[name] == rows(second.ws, name)
+        is_fresh = isinstance(verdicts[name], jl.Fresh)
+        assert is_true or not is_fresh, (seed, name, str(verdicts[name]), notebook.events)
+        outcomes[_cause(verdicts[name]) if is_true and not is_fresh else f"right, {is_fresh=}"] += 1
+    second.ws.close()
+    return outcomes
+
+
+def _cause(verdict: Any) -> str:
+    if isinstance(verdict, jl.Stale):
+        return "false alarm: the frame was changed after it was stored"
+    if isinstance(verdict, jl.PossiblyStale):
+        return "false alarm: the table above moved, the rows made from it did not"
+    return f"false alarm: {type(verdict).__name__}"
