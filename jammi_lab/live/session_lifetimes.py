@@ -117,6 +117,8 @@ class ClockJumpDetector:
 
 TICK_SECONDS = 0.25
 """Interval of the scanner; a deadline is enforced within a second."""
+WATCH_SECONDS = 5.0
+"""Interval at which a kernel looks for sessions of other kernels that died."""
 _PURGE_SECONDS = 5.0
 
 
@@ -163,7 +165,7 @@ class EphemeralSessions:
         self._lock = threading.RLock()
         self._wakeup = threading.Condition(self._lock)
         self._scanner: threading.Thread | None = None
-        self._stopping = False
+        self._stopping = self._is_watching = False
         self._collected_ids: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._clock_jumps = ClockJumpDetector(clock)
         self._log_lock = threading.Lock()
@@ -202,6 +204,7 @@ class EphemeralSessions:
         with self._wakeup:
             self._open_sessions[record.session_id] = session
             self._start_scanner()
+            self._wakeup.notify_all()  # it may wait for the longer interval of a watch
         return session
 
     def list_open(self) -> list[tuple[SessionRecord, list[str]]]:
@@ -396,6 +399,35 @@ class EphemeralSessions:
         self._remove_finished()
         return ended
 
+    def watch(self) -> None:
+        """Start ending the overdue sessions of kernels that died, until `close_all`."""
+        with self._wakeup:
+            self._is_watching = True
+            self._start_scanner()
+
+    def end_overdue(self) -> None:
+        """End the sessions of kernels that died and whose deadlines have passed, over all
+        tenants."""
+        now = rfc3339(self.clock.now_ns())
+        with self._catalog.all_tenants():
+            overdue = [
+                record
+                for record in self._catalog.sessions.list()
+                if record.state == OPEN
+                and record.writer_id != self._writer
+                and record.deadline is not None
+                and record.deadline <= now
+            ]
+            dead = {
+                writer_id
+                for writer_id in {record.writer_id for record in overdue}
+                if not self._catalog.writers.is_alive(writer_id)
+            }
+        for record in overdue:
+            if record.writer_id in dead:
+                with contextlib.suppress(JammiError):
+                    self._end_session(record, LifecycleEvent.ABANDONED, None)
+
     def close_all(self) -> None:
         """End every session of this kernel, and the scanner."""
         with self._wakeup:
@@ -486,6 +518,7 @@ class EphemeralSessions:
         elif record is not None:
             with self._wakeup:
                 self._start_scanner()  # an idle scanner may have stopped
+                self._wakeup.notify_all()
             # the end of the session was not synced; this transaction is, and covers both
             with contextlib.suppress(JammiError), self._catalog.transaction():
                 self._catalog.sessions.mark_ended(record)
@@ -529,18 +562,23 @@ class EphemeralSessions:
             start_thread(self._scanner)
 
     def _scan_forever(self) -> None:
+        watched_at = self.clock.monotonic()
         while True:
             with self._wakeup:
-                if self._stopping or not (self._open_sessions or self._unpurged):
-                    self._scanner = None
-                    return
-                self._wakeup.wait(TICK_SECONDS)
-                if self._stopping:
+                is_busy = bool(self._open_sessions or self._unpurged)
+                if not self._stopping and (is_busy or self._is_watching):
+                    self._wakeup.wait(TICK_SECONDS if is_busy else WATCH_SECONDS)
+                if self._stopping or not (is_busy or self._is_watching):
                     self._scanner = None
                     return
             # the scanner must survive any error, or no deadline would be enforced
-            with contextlib.suppress(Exception):
-                self.scan()
+            if is_busy:
+                with contextlib.suppress(Exception):
+                    self.scan()
+            if self.clock.monotonic() - watched_at >= WATCH_SECONDS:
+                with contextlib.suppress(Exception):
+                    self.end_overdue()
+                watched_at = self.clock.monotonic()
 
 
 _TIMED_OUT = "its deadline has passed"

@@ -232,7 +232,10 @@ def build_services(
     )
     try:
         recovery_at_open = RecoveryReport() if read_only else parts.recover(ready_too=False)
-        return _add_services(parts, display_path, recovery_at_open)
+        services = _add_services(parts, display_path, recovery_at_open)
+        if not read_only:
+            parts.sessions.watch()
+        return services
     except BaseException:
         parts.close(clean=False)
         raise

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 import jammi_lab as jl
 from tests.conftest import PACKAGE_ROOTS
 from tests.live.test_ephemeral import AUDIT, CANARY, files_with
+from tests.waiting import until
 
 HOLDER = """
 import sys, jammi_lab as jl
@@ -109,6 +110,16 @@ def test_what_a_dead_kernels_statement_had_spilled_goes_with_its_session(
     assert files_with(tmp_path / "tmp", CANARY)
     with reopened(place):
         assert files_with(tmp_path / "tmp", CANARY) == []
+
+
+def test_an_open_kernel_ends_an_overdue_session_of_a_dead_one_by_itself(place, holder, monkeypatch):
+    monkeypatch.setattr("jammi_lab.live.session_lifetimes.WATCH_SECONDS", 0.1)
+    with reopened(place) as ws:
+        alive, (process, session, _) = holder("bolt"), holder("acme", 10.0)
+        kill(process)
+        assert events(ws) == [(session, "opened", 0)]
+        assert until(lambda: (session, "abandoned", 200) in events(ws), 40)
+        assert events(ws, "bolt") == [(alive[1], "opened", 0)]
 
 
 def test_only_dead_kernels_sessions_are_ended_and_each_is_told_to_its_tenant(place, holder):
