@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 import jammi_lab as jl
 from bench import (
     cells,
+    checks,
     fixtures,
     graphs,
     healing,
@@ -309,5 +310,6 @@ CASES: dict[str, Case] = {
     "panels": panels.panels,
     **sources.CASES,
     **live.CASES,
+    **checks.CASES,
     **sensing.CASES,
 }

@@ -1,5 +1,6 @@
 """The results of checks, displayed as a table and convertible to frames."""
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
@@ -44,15 +45,20 @@ class CheckRow:
     """Why it could not be run."""
     seconds: float = field(default=0.0, compare=False)
     """How long its statement ran when the result was found."""
-    previous: str = ""
-    """What it found in the version before, and whether the data or the rule changed since; empty
-    where both passed."""
+    find_previous: "Callable[[], str] | None" = field(default=None, repr=False, compare=False)
+    """Returns `previous`."""
     find_rows: "Callable[[int], pa.Table] | None" = field(default=None, repr=False, compare=False)
     """Returns the first failing rows."""
 
     def rows(self, limit: int = 5) -> "pa.Table":
         """The first failing rows, at most `limit`. Raises what the statement raises."""
         return cast("Callable[[int], pa.Table]", self.find_rows)(limit)
+
+    @functools.cached_property
+    def previous(self) -> str:
+        """What it found in the version before, and whether the data or the rule changed since;
+        empty where both passed."""
+        return self.find_previous() if self.find_previous is not None else ""
 
     @property
     def summary(self) -> str:

@@ -409,7 +409,7 @@ class CheckService:
             verdict=self._judge.verdict(check, record, result, observation),
             error=result.error,
             seconds=result.seconds,
-            previous=self._describe_previous(check, version, result),
+            find_previous=functools.partial(self._describe_previous, check, version, result),
             find_rows=functools.partial(self._failing_rows, check, record),
         )
 

@@ -574,3 +574,20 @@ def test_an_empty_workspace_is_an_empty_panel(tmp_path, told):
         body = told(panel).ask("open")["body"]
         assert (body["nodes"], body["total"]) == ([], 0)
         assert repr(panel) == "No lineage yet."
+
+
+def test_checks_are_marks_on_their_nodes_and_open_with_the_failing_rows(ws, told):
+    ws.checks.add("few", jl.checks.row_count(max=0), on="recent", severity="warn")
+    ws.checks.add("some", jl.checks.row_count(min=1), on="recent")
+    ws.checks.add("titled", jl.checks.row_count(max=1), on="papers")
+    ws.check()
+    line = told(LineageGraph(ws))
+    nodes = {n["id"]: n.get("checks") for n in line.ask("open")["body"]["nodes"]}
+    assert nodes == dict.fromkeys(nodes, "") | {"recent": "1 of 2 fails", "papers": "1 of 1 fails"}
+    checks = {c["name"]: c for c in line.ask("details", node="recent")["body"]["checks"]}
+    assert (checks["few"]["outcome"], checks["few"]["severity"]) == ("fail", "warn")
+    assert checks["few"]["said"] == "the table has at most 0 rows: 1 row fails"
+    assert checks["few"]["columns"] == ["row_count"] and len(checks["few"]["rows"]) == 1
+    assert checks["some"]["columns"] == [] and checks["some"]["outcome"] == "pass"
+    [of_source] = line.ask("details", node="papers")["body"]["checks"]
+    assert of_source["rows"] and line.ask("details", node="venues")["body"]["checks"] == []

@@ -196,3 +196,17 @@ def test_choosing_all_takes_what_is_not_fresh_of_what_is_found(ws, told, edited)
     panel.filter = "ven"
     line.ask("choose-all")
     assert panel.selection == ["venues"]
+
+
+def test_the_board_has_a_column_for_checks_when_there_are_any(ws, told):
+    line = told(StalenessBoard(ws))
+    assert not line.ask("rows")["body"]["checks"]
+    ws.checks.add("few", jl.checks.row_count(max=0), on="recent", severity="warn")
+    ws.checks.add("some", jl.checks.row_count(min=1), on="venues")
+    ws.check()
+    line.ask("refresh")
+    body = line.ask("rows", sort="checks")["body"]
+    assert body["checks"]
+    found = [(row["name"], row["checks"]) for row in body["rows"]]
+    assert found[:2] == [("recent", "1 of 1 fails"), ("venues", "1 pass")]
+    assert {checks for _, checks in found[2:]} == {""}
