@@ -457,3 +457,22 @@ def test_an_empty_workspace_is_a_panel_with_a_word(tmp_path, on_page, make, name
                 for w in ("No tables yet", "No recipes yet", "none yet")
             )
         )
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_the_mark_of_checks_opens_rules_and_failing_rows(ws, shown, dark):
+    ws.checks.add("few", jl.checks.row_count(max=2), on="ml", severity="warn")
+    ws.checks.add("titled", jl.checks.not_null("title"), on="ml")
+    ws.checks.add("topics", jl.checks.row_count(1), on="topics")
+    ws.checks.add("food", jl.checks.accepted("topic", ["ml"]), on="papers")
+    ws.check()
+    bare = shown(LineageGraph(ws), "checks-ml", dark=dark)
+    bare.part("checks-ml").click()
+    bare.shows("failing-few")
+    assert bare.panel.selection == ["ml"]
+    assert "the table has at most 2 rows: 1 row fails" in bare.part("check-few").inner_text()
+    assert bare.part("failing-titled").count() == 0
+    kept(bare, f"checks-lineage-{'dark' if dark else 'light'}")
+    board = shown(StalenessBoard(ws), "checks-topics", dark=dark)
+    assert board.part("checks-ml").inner_text().strip().endswith("1 of 2 fails")
+    kept(board, f"checks-board-{'dark' if dark else 'light'}")
