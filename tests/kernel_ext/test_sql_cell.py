@@ -252,3 +252,10 @@ def test_an_array_and_a_series_of_the_notebook_are_bound_as_in_python(papers):
         and "finer than a microsecond" in refused.error[0]
         and refused.error[2].endswith("^")
     )
+
+
+def test_a_check_cell_on_a_source_warns_and_shows_the_failing_rows(papers):
+    shown = papers(
+        "%%jammi --check venues --on papers\nSELECT * FROM papers WHERE venue IS NULL"
+    ).text
+    assert "1 check: 1 fail" in shown and "papers  warn" in shown and "NULL" in shown

@@ -173,3 +173,26 @@ def test_embeddings_and_graphs_are_checked(ws):
     ws.neighbor_graph("near", "points", k=1)
     ws.checks.add("few", jl.checks.row_count(max=1), on="near")
     assert [(row.outcome, row.failing) for row in ws.check("near")] == [("fail", 1)]
+
+
+def double(id: int) -> dict[str, int]:
+    return {"n": id * 2}
+
+
+def triple(id: int) -> dict[str, int]:
+    return {"n": id * 3}
+
+
+def test_python_steps_and_row_maps_are_rejected_like_statements(ws):
+    ws.materialize("texts", "SELECT unnest([1, 2, 3]) AS id")
+    ws.map("mapped", double, "jammi.texts", key="id", inputs="id")
+    ws.compute("made", lambda texts: texts.arrow(), inputs=["texts"], version="1")
+    ws.checks.add("six", jl.checks.between("n", high=6), on="mapped")
+    ws.checks.add("few", jl.checks.row_count(max=3), on="made")
+    assert [row.outcome for row in ws.check()] == ["pass", "pass"]
+    with pytest.raises(CheckFailed) as caught:
+        ws.map("mapped", triple, "jammi.texts", key="id", inputs="id")
+    assert (caught.value.failing, caught.value.sample[0]["n"]) == (1, 9)
+    with pytest.raises(CheckFailed):
+        ws.compute("made", lambda texts: pa.table({"id": range(4)}), inputs=["texts"], version="2")
+    assert (ws.table("mapped").version, ws.table("made").version) == (1, 1)
