@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 from jammi_lab.core.errors import InvalidArgument, JammiError
 from jammi_lab.core.html import Rendered, ReprMixin, display_width, escape, escape_invisible
 
+Relation = tuple[str, Sequence[str]]
+"""The name of an input and the columns that are read of it."""
+
 if TYPE_CHECKING:
     from jammi_lab.engine.prepared_statement import PreparedStatement
     from jammi_lab.workspace.result import Result
@@ -78,14 +81,14 @@ class Explanation(str, ReprMixin):
     root: Operator | None
     seconds: float | None
 
-    def __new__(cls, body: str) -> "Explanation":
-        """Parse the JSON of the engine."""
+    def __new__(cls, body: str, inputs: Sequence[Relation] = ()) -> "Explanation":
+        """Parse the JSON of the engine. `inputs`: name and columns of each thing that is read."""
         plan = json.loads(body)
         was_run = isinstance(plan, Mapping)
         roots = [
             o
             for each in (plan.get("children", []) if was_run else plan)
-            for o in _operators(each, was_run=was_run)
+            for o in _operators(each, inputs, was_run=was_run)
         ]
         root = roots[0] if roots else None
         seconds = float(plan["latency"]) if was_run and "latency" in plan else None
@@ -120,7 +123,8 @@ def explain_statement(
                 f"Only one statement can be explained at a time, got {len(prepared)}.",
                 hint="Nothing was run.",
             )
-        return Explanation(str(run(prepared[0]).fetchall()[0][-1]))
+        inputs = [(b.relation.input.label, b.columns) for b in prepared[0].inputs]
+        return Explanation(str(run(prepared[0]).fetchall()[0][-1]), inputs)
     except JammiError as error:
         if error.statement is not None and error.statement.startswith(prefix):
             error.with_position(
@@ -130,11 +134,18 @@ def explain_statement(
         raise
 
 
-def _operators(node: Mapping[str, Any], *, was_run: bool) -> list[Operator]:
+def _operators(
+    node: Mapping[str, Any], inputs: Sequence[Relation], *, was_run: bool
+) -> list[Operator]:
     """An operator with its children. Operators that only pass columns on are left out."""
     name = str(node.get("operator_name" if was_run else "name", "")).strip()
-    children = [o for child in node.get("children", []) for o in _operators(child, was_run=was_run)]
+    children = [
+        o for child in node.get("children", []) for o in _operators(child, inputs, was_run=was_run)
+    ]
     details = _details_text(node.get("extra_info") or {}, name)
+    if name.startswith("READ_") or name.endswith("_SCAN"):
+        scanned = _scanned(node.get("extra_info") or {}, inputs)
+        details = ": ".join(filter(None, [scanned, details]))
     if name in _HIDDEN_OPERATORS or (
         name == "PROJECTION" and len(children) == 1 and ("__internal" in details or not details)
     ):
@@ -155,6 +166,16 @@ def _operators(node: Mapping[str, Any], *, was_run: bool) -> list[Operator]:
             tuple(children),
         )
     ]
+
+
+def _scanned(info: Mapping[str, Any], inputs: Sequence[Relation]) -> str:
+    """The name of what a scan reads. DuckDB names the columns only; where several inputs have
+    them, all are named."""
+    read = info.get("Projections") or []
+    wanted = set([read] if isinstance(read, str) else read)
+    exact = [name for name, columns in inputs if set(columns) == wanted]
+    candidates = exact or [name for name, columns in inputs if wanted <= set(columns)]
+    return " or ".join(dict.fromkeys(map(escape_invisible, candidates)))
 
 
 def _details_text(info: Mapping[str, Any], name: str) -> str:

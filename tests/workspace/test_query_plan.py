@@ -100,3 +100,21 @@ def test_an_error_marks_its_place_in_what_was_typed(ws, text, at):
 
 def test_nothing_to_do_is_said():
     assert str(Explanation("[]")).startswith("no operators")
+
+
+def test_each_scan_names_what_it_reads(tmp_path):
+    (tmp_path / "a.csv").write_text("id,x\n1,2\n")
+    (tmp_path / "b.csv").write_text("id,y\n1,2\n")
+    with jl.open(tmp_path / "lab") as ws:
+        ws.sources.add("a", str(tmp_path / "a.csv"))
+        ws.sources.add("b", str(tmp_path / "b.csv"))
+        ws.materialize("kept", "SELECT id, x AS z FROM a")
+        statement = "SELECT x, y, z FROM a JOIN b USING (id) JOIN jammi.kept USING (id)"
+        for shown in (ws.explain(statement), ws.explain(statement, analyze=True)):
+            assert {"a: id, x", "b: id, y", "kept: id, z"} <= {
+                scan.split(" · ")[1].split("  ")[0].strip()
+                for scan in shown.splitlines()
+                if "read " in scan
+            }
+        both = ws.explain("SELECT a.id FROM a JOIN b USING (id)")
+        assert str(both).count("a or b: id") == 2
