@@ -32,7 +32,7 @@ def mapping(folder: Path, repeats: int) -> Iterator[Line]:
         function = CountedCalls()
         run = partial(
             *(ws.map, "lengths", function, "texts"),
-            **{"key": "id", "inputs": "text", "version": "1", "schema": {"length": "bigint"}},
+            key="id", inputs="text", version="1", schema={"length": "bigint"},
         )
         map_all = wall_timer(partial(run, cache="bypass"))
         map_all()

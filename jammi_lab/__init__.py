@@ -61,7 +61,7 @@ if TYPE_CHECKING:
         WorkspaceReadOnly,
     )
     from jammi_lab.core.model_records import Reference
-    from jammi_lab.core.records import Edge, Progress, RecoveryReport, RunStep, Step
+    from jammi_lab.core.records import CallEstimate, Edge, Progress, RecoveryReport, RunStep, Step
     from jammi_lab.core.verdicts import (
         Cause,
         Damaged,
@@ -109,6 +109,7 @@ __all__ = [
     "AmbiguousMatch",
     "Anchor",
     "AsofJoin",
+    "CallEstimate",
     "CatalogTooNew",
     "Cause",
     "Check",

@@ -14,6 +14,7 @@ from jammi_lab.core.html import (
     details,
     heading,
     plain_text,
+    round_up_duration,
     vstack,
 )
 from jammi_lab.core.manifest import ManifestColumn
@@ -311,6 +312,15 @@ class Progress(Value, frozen=True):
     """Total units, where known."""
     unit: str
     """The unit: rows, percent, steps."""
+    rate: float | None = None
+    """Units per second, where known."""
+
+    _volatile_fields = ("rate",)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """About how many seconds remain, where that is known."""
+        return None if not self.rate or self.total is None else (self.total - self.done) / self.rate
 
 
 OnProgress = Callable[[Progress], None]
@@ -319,6 +329,32 @@ OnProgress = Callable[[Progress], None]
 ProgressOption = bool | OnProgress | None
 """What `progress=` of a verb takes. True: the workspace's default, else the terminal; a callable:
 that; False: nowhere; None: the workspace's default."""
+
+
+class CallEstimate(Value, frozen=True):
+    """What the next run of a row map will ask. As a sentence: `12 of 12,400 rows to ask, about 4 s,
+    0.02`."""
+
+    _volatile_fields = ("seconds",)
+
+    rows_to_ask: int
+    """Rows whose outputs are not known; of rows with equal inputs one counts."""
+    rows: int
+    """All rows."""
+    calls: int
+    """Calls of the function."""
+    seconds: float | None = None
+    """Duration, by the calls of the last run; None when there was none."""
+    cost: float | None = None
+    """Cost of the calls; None when the cost of one is unknown."""
+
+    def __str__(self) -> str:
+        text = f"{self.rows_to_ask:,} of {count_noun(self.rows, 'row')} to ask"
+        if self.calls != self.rows_to_ask:
+            text += f" in {count_noun(self.calls, 'call')}"
+        if self.seconds is not None:
+            text += f", about {round_up_duration(self.seconds)}"
+        return text if self.cost is None else f"{text}, {self.cost:,.2f}"
 
 
 class Step(Value, frozen=True):
@@ -334,9 +370,21 @@ class Step(Value, frozen=True):
     whose table answers this one; last, for a blocked step, who supplies its rows or what this
     kernel lacks to compute them, and which inputs are missing."""
     seconds: float | None = None
-    """Duration of the last run; None when it never ran."""
+    """Duration of the last run; None when it never ran. Of a row map: by the rows to ask."""
     waiting: list[str] = []
     """For a blocked step: the tables that remain possibly stale because of it."""
+    estimate: CallEstimate | None = None
+    """Of a row map: what it will ask. None while a step upstream may change its inputs."""
+
+    @property
+    def calls(self) -> int | None:
+        """How many calls a row map will make, where known."""
+        return None if self.estimate is None else self.estimate.calls
+
+    @property
+    def cost(self) -> float | None:
+        """What these calls will cost, where known."""
+        return None if self.estimate is None else self.estimate.cost
 
 
 class RunStep(Value, frozen=True):

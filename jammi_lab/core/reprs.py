@@ -487,7 +487,12 @@ def plan(
         if certain or possible or reused
         else "None of these steps can be run here."
     )
-    return vstack(grid, _waiting_note(blocked), dim_text(runs))
+    estimates = [
+        dim_text(f"{step.name}: {step.estimate}.")
+        for step in (*certain, *possible)
+        if step.estimate is not None
+    ]
+    return vstack(grid, *estimates, _waiting_note(blocked), dim_text(runs))
 
 
 def _step_reasons(step: Step, label: str) -> Rendered:

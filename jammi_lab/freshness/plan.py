@@ -37,7 +37,7 @@ from jammi_lab.freshness.judge import State
 from jammi_lab.freshness.recipe_graph import EvaluatedGraph, RecipeGraph, RecipeKey, RecipeNode
 from jammi_lab.inputs.observation import Observation
 from jammi_lab.producers.registry import Producers
-from jammi_lab.producers.run import ProducerContext, find_reusable, observed_anchors
+from jammi_lab.producers.run import Job, ProducerContext, find_reusable, observed_anchors
 
 
 class StepKind(enum.Enum):
@@ -116,6 +116,8 @@ class Planner:
         """Steps with an input that cannot be pinned; no existing table can be reused for them."""
         self._definitions: dict[RecipeKey, str] = {}
         """The current definition hashes of steps without upstream steps."""
+        self._jobs: dict[RecipeKey, Job] = {}
+        """The jobs of these steps."""
 
     def steps(self) -> list[PlannedStep]:
         """All steps, parents before children."""
@@ -139,11 +141,14 @@ class Planner:
                 action = {StepKind.BLOCKED: "blocked", StepKind.REUSED: "reuse"}.get(
                     kind, "recompute"
                 )
-                step = Step(
-                    name=node.name,
-                    action=action,
-                    reasons=reasons,
-                    seconds=node.record.seconds if node.record else None,
+                step = self._estimated(
+                    Step(
+                        name=node.name,
+                        action=action,
+                        reasons=reasons,
+                        seconds=node.record.seconds if node.record else None,
+                    ),
+                    node,
                 )
                 self.planned[node.key] = PlannedStep(
                     node, kind, step, dict(self._evaluated.states[node.key]), predecessors, reads
@@ -154,6 +159,20 @@ class Planner:
             elif isinstance(verdict, PossiblyStale):
                 self._record_waiting(node, verdict)
         return self._sequence_equal_definitions(list(self.planned.values()))
+
+    def _estimated(self, step: Step, node: RecipeNode) -> Step:
+        """The step with what it will ask, where its job counts calls and its inputs are known."""
+        job = self._jobs.get(node.key)
+        if step.action != "recompute" or job is None or job.estimate is None:
+            return step
+        try:
+            with self._service.ctx.scope.use(node.tenant):
+                estimate = job.estimate()
+        except JammiError:  # the run will report it
+            return step
+        return msgspec.structs.replace(
+            step, estimate=estimate, seconds=estimate.seconds or step.seconds
+        )
 
     def _sequence_equal_definitions(self, steps: list[PlannedStep]) -> list[PlannedStep]:
         """The steps, with recipes of equal definition put in sequence. The table of the first
@@ -374,6 +393,7 @@ class Planner:
             with ctx.scope.use(node.tenant):
                 if not running:
                     job = self._service.producers.job(node.name, node.recipe.descriptor)
+                    self._jobs[node.key] = job
                     self._definitions[node.key] = job.definition
                     anchors = observed_anchors(job, observation, node.tenant)
                     if not all(anchor.pinned for anchor in anchors):

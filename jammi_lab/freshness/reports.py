@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from jammi_lab.core import reprs
 from jammi_lab.core.dataframes import ArrowExportMixin
 from jammi_lab.core.errors import InvalidArgument, TableNotFound
-from jammi_lab.core.html import Rendered, ReprMixin
+from jammi_lab.core.html import Rendered, ReprMixin, round_up_duration
 from jammi_lab.core.identifiers import fold, near_names
 from jammi_lab.core.records import OnProgress, Progress, ProgressOption, RunStep, Step
 from jammi_lab.core.verdicts import Verdict, grounds_of, reasons_of, verdict_code
@@ -36,8 +36,15 @@ def progress_callback(
 
 def _write_progress(progress: Progress) -> None:
     total = f" of {progress.total:,}" if progress.total is not None else ""
+    rate = ""
+    if progress.rate is not None:
+        rate = f", {progress.rate:,.3g} a second"
+        if (left := progress.seconds_left) is not None:
+            rate += f", about {round_up_duration(left)} left"
     with contextlib.suppress(OSError):
-        sys.stderr.write(f"\r{progress.stage}: {progress.done:,}{total} {progress.unit}\033[K")
+        sys.stderr.write(
+            f"\r{progress.stage}: {progress.done:,}{total} {progress.unit}{rate}\033[K"
+        )
         sys.stderr.flush()
 
 

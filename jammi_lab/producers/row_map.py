@@ -18,14 +18,14 @@ from jammi_lab.core.definitions import (
 from jammi_lab.core.errors import InvalidArgument, NotRecomputable, SqlError
 from jammi_lab.core.identifiers import fold, near_names
 from jammi_lab.core.manifest import Manifest
-from jammi_lab.core.records import OnProgress, TableKind
+from jammi_lab.core.records import CallEstimate, OnProgress, TableKind
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.engine.engine import Engine
 from jammi_lab.engine.name_resolution import NameResolver
 from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.engine.sql import credential_check
 from jammi_lab.live.row_input import parse_type, schema_of
-from jammi_lab.producers.checkpoint_folder import CheckpointFolder
+from jammi_lab.producers.checkpoint_folder import CheckpointFolder, CheckpointSlot
 from jammi_lab.producers.from_clause import from_text
 from jammi_lab.producers.output_log import SUFFIX as LOG_SUFFIX
 from jammi_lab.producers.output_log import OutputLog
@@ -48,6 +48,7 @@ from jammi_lab.producers.text_statement import (
     text_statement,
 )
 from jammi_lab.storage.files import StoragePath
+from jammi_lab.store import manifests
 from jammi_lab.store.result_files import ResultFiles
 
 OUTPUT_VERSION = 1
@@ -227,6 +228,9 @@ class RowMapProducer:
             volatile=prepared.volatile,
             reads_date=prepared.reads_clock,
             order_sensitive=prepared.order_sensitive,
+            estimate=lambda: self._estimate(
+                name, step, descriptor, prepared, ignore_previous=ignore_previous
+            ),
         )
 
     def _prepare(self, statement: str, resolvers: Sequence[NameResolver]) -> PreparedStatement:
@@ -234,6 +238,40 @@ class RowMapProducer:
             statement, tenant=self._scope.current, extra_resolvers=resolvers
         )
         return prepared
+
+    def _estimate(
+        self,
+        name: str,
+        step: StepFunction,
+        descriptor: RowMapDescriptor,
+        prepared: PreparedStatement,
+        *,
+        ignore_previous: bool,
+    ) -> CallEstimate:
+        """What a run would ask now. Reads the inputs; raises what reading raises."""
+        previous = None if ignore_previous else self._previous_version(name, descriptor)
+        log = (
+            OutputLog(CheckpointSlot(None)) if ignore_previous else self._log(descriptor, prepared)
+        )
+        run = self._run(name, step, descriptor, prepared, previous, log)
+        rows_to_ask, rows = run.count_rows_to_ask()
+        calls = -(-rows_to_ask // descriptor.batch)
+        call_seconds = self._seconds_of_a_call(name)
+        return CallEstimate(
+            rows_to_ask,
+            rows,
+            calls,
+            None if call_seconds is None else calls * call_seconds,
+            None if descriptor.cost is None else calls * descriptor.cost,
+        )
+
+    def _seconds_of_a_call(self, name: str) -> float | None:
+        """The mean duration of a call in the newest version that made some; None without one."""
+        for _, record in self._catalog.result_tables.versions(name):
+            manifest = manifests.parse(self._catalog.result_tables.manifest(record.table_name))
+            if manifest is not None and (calls := manifest.counts.get("calls")):
+                return manifest.seconds / calls
+        return None
 
     def _log(self, descriptor: RowMapDescriptor, prepared: PreparedStatement) -> OutputLog:
         """The checkpoint of a definition."""

@@ -96,10 +96,7 @@ class RowMapRun:
 
         Raises StepFailed with the function's exception as the cause, SchemaMismatch, DuplicateKey,
         and what reading raises."""
-        table = self._prepared.run_ordered(observed_states=self.snapshots).table()
-        keys = sorted_keys(table.column(0), self._key)
-        inputs = table.select(self._positions).rename_columns(list(self._calls.columns))
-        digests = input_digests(inputs)
+        keys, inputs, digests = self._read_inputs()
         previous = read_outputs(self._previous_path)
         previous_digests = dict(
             zip(previous[0].to_pylist(), previous[1][INPUT_DIGEST_COLUMN].to_pylist(), strict=True)
@@ -121,8 +118,21 @@ class RowMapRun:
         self.reuse = count_reuse(
             keys, digests, previous_digests, encoded_before=self._resumed_count
         )
-        errors = {"calls": len(todo), "errors": answers.error_count}
+        errors = {"calls": -(-len(todo) // self._calls.batch), "errors": answers.error_count}
         self.counts = {**self.reuse.counts, **errors}
+
+    def count_rows_to_ask(self) -> tuple[int, int]:
+        """How many rows a run would ask now, and how many rows there are. Changes nothing."""
+        _, _, digests = self._read_inputs()
+        known = _without_errors(read_outputs(self._previous_path)[1])
+        return len(_first_rows(digests, [known, *self._log.load()])), len(digests)
+
+    def _read_inputs(self) -> tuple[pa.Array, pa.Table, Digests]:
+        """The keys, what the function receives, and the digests of that."""
+        table = self._prepared.run_ordered(observed_states=self.snapshots).table()
+        keys = sorted_keys(table.column(0), self._key)
+        inputs = table.select(self._positions).rename_columns(list(self._calls.columns))
+        return keys, inputs, input_digests(inputs)
 
     def _ask(
         self,
@@ -139,7 +149,8 @@ class RowMapRun:
                 block = todo[start : start + _BLOCK_ROWS]
                 yield from self._calls.calls(inputs.take(to_arrow_rows(block)), block.tolist())
 
-        done, next_report = 0, 0.0
+        done, started_at = 0, time.monotonic()
+        next_report = started_at
         try:
             for numbers, answer in self._calls.run(calls(), lambda: answers.error is not None):
                 if isinstance(answer, Failed):
@@ -149,7 +160,7 @@ class RowMapRun:
                 done += len(numbers)
                 if on_progress and (now := time.monotonic()) >= next_report:
                     next_report = now + _PROGRESS_INTERVAL_SECONDS
-                    on_progress(self._progress(done, len(todo)))
+                    on_progress(self._progress(done, len(todo), now - started_at))
         finally:
             answers.flush()
         if answers.error is not None:
@@ -158,10 +169,11 @@ class RowMapRun:
                 raise error
             raise self._calls.failure(error, [keys[n].as_py() for n in numbers]) from error
         if on_progress and len(todo):
-            on_progress(self._progress(done, len(todo)))
+            on_progress(self._progress(done, len(todo), time.monotonic() - started_at))
 
-    def _progress(self, done: int, total: int) -> Progress:
-        return Progress(stage=f"map {self._name}", done=done, total=total, unit="rows")
+    def _progress(self, done: int, total: int, seconds: float) -> Progress:
+        rate = done / seconds if seconds else None
+        return Progress(stage=f"map {self._name}", done=done, total=total, unit="rows", rate=rate)
 
     def _assemble(self, keys: pa.Array, digests: Digests, parts: Sequence[pa.Table]) -> pa.Table:
         """The table of all keys, with the outputs of their digests."""

@@ -17,6 +17,7 @@ from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.definitions import Descriptor, definition_hash
 from jammi_lab.core.errors import JammiError, LostOwnership, TableNotFound
 from jammi_lab.core.records import (
+    CallEstimate,
     OnProgress,
     Progress,
     RecipeRecord,
@@ -158,6 +159,8 @@ class Job:
     model_id: str | None = None
     model_key: str | None = None
     """The catalog key of the registered model that the job runs."""
+    estimate: Callable[[], CallEstimate] | None = None
+    """Of a row map: counts the calls of a run that starts now, by reading its inputs."""
 
     @property
     def reads(self) -> frozenset[tuple[tuple[str, str, str], tuple[str, ...]]]:

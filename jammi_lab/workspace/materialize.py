@@ -8,7 +8,7 @@ from jammi_lab.core.anchors import InputKind
 from jammi_lab.core.clock import rfc3339
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.identifiers import check_recipe_name, near_names
-from jammi_lab.core.records import ProgressOption, RecipeRecord, Reuse
+from jammi_lab.core.records import CallEstimate, ProgressOption, RecipeRecord, Reuse
 from jammi_lab.freshness.queries import FreshnessQueries
 from jammi_lab.inputs.observation import Observation
 from jammi_lab.producers.registry import Producers
@@ -82,6 +82,14 @@ class Materializer:
             unchanged = Reuse(new=0, changed=0, removed=0, unchanged=outcome.record.row_count or 0)
             return Outcome(outcome.version, outcome.record, outcome.outcome, unchanged)
         return outcome
+
+    def estimate(
+        self, name: str, recipe: RecipeValue, *, cache: Cache = "use", frames: bool = False
+    ) -> CallEstimate | None:
+        """What a row map would ask now; None for other recipes. Writes nothing. Raises as
+        `materialize`."""
+        job = self._jobs.job(name, recipe, bypass_cache=cache == "bypass", frames=frames)
+        return None if job.estimate is None else job.estimate()
 
     def _has_errors(self, name: str) -> bool:
         """Whether rows of the newest version hold errors, which are to be asked again."""

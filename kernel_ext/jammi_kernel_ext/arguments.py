@@ -4,9 +4,10 @@ suggestions are all derived from it."""
 import dataclasses
 import itertools
 import keyword
+import math
 import re
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from jammi_kernel_ext.hints import first_line_error, unknown_verb_error
@@ -19,6 +20,17 @@ def positive_integer(word: str) -> int:
     if not word.isascii() or not word.isdigit() or int(word) < 1:
         raise ValueError("a positive integer")
     return int(word)
+
+
+def non_negative_number(word: str) -> float:
+    """Parse a finite number of at least 0."""
+    try:
+        number = float(word)
+    except ValueError:
+        number = math.inf
+    if not 0 <= number < math.inf:
+        raise ValueError("a non-negative number")
+    return number
 
 
 def non_negative_integer(word: str) -> int:
@@ -474,7 +486,7 @@ STEP = Verb(
     (
         Flag(
             ("--inputs",),
-            "sources, tables or name=ADDRESS that the cell reads",
+            "sources, tables or name=ADDRESS that the cell reads; with --map columns of a row",
             "INPUT",
             repeated=True,
         ),
@@ -484,6 +496,21 @@ STEP = Verb(
             "a version that identifies the definition, instead of the cell's text",
             "V",
         ),
+        Flag(("--map",), "run the cell for each row of OVER, and only for changed ones", "OVER"),
+        Flag(
+            ("--on-error",),
+            "with --map: end the run, or store the error in the row",
+            "ACTION",
+            choices=("raise", "record"),
+        ),
+        Flag(("--concurrency",), "with --map: rows at a time (1)", "N", convert=positive_integer),
+        Flag(
+            ("--cost",),
+            "with --map: the cost of one row, for plans",
+            "C",
+            convert=non_negative_number,
+        ),
+        Flag(("--dry-run",), "with --map: only count the rows that would run"),
         Flag(("--bypass",), "compute again even if the same result exists"),
         Flag(("-q", "--quiet"), "show nothing"),
     ),
@@ -544,6 +571,7 @@ def parse_step(line: str) -> dict[str, Any]:
     """Parse the first line of a `%%jammi_py` cell into values by key; `inputs` is a dict of
     variable to address. InvalidArgument carries the usage."""
     values = _parse_words(STEP, _split_words(line))
+    _check_map_flags(values)
     inputs: dict[str, str] = {}
     for word in values["inputs"]:
         name, separator, address = word.partition("=")
@@ -561,6 +589,21 @@ def parse_step(line: str) -> dict[str, Any]:
             )
         inputs[name] = address
     return {**values, "inputs": inputs}
+
+
+def _check_map_flags(values: Mapping[str, Any]) -> None:
+    """Raise InvalidArgument for `--map` without one key and inputs, and for its flags without
+    it."""
+    if values["map"] is None:
+        given = [f for f in ("on_error", "concurrency", "cost", "dry_run") if values[f]]
+        if given:
+            flag = "--" + given[0].replace("_", "-")
+            raise InvalidArgument(f"{flag} needs --map OVER.", hint=f"Usage: {STEP.usage}")
+    elif len(values["key"]) != 1 or not values["inputs"]:
+        raise InvalidArgument(
+            "--map needs --key with one column, and --inputs with the columns that the cell reads.",
+            hint=f"Usage: {STEP.usage}",
+        )
 
 
 def _split_words(line: str) -> list[str]:

@@ -8,14 +8,15 @@ from collections.abc import Iterable
 from typing import Any
 
 from jammi_kernel_ext.arguments import STEP, cell_wants_help, parse_step
-from jammi_kernel_ext.display import Help
+from jammi_kernel_ext.display import Help, Note
 from jammi_kernel_ext.interruptible import interruptible_progress
 from jammi_kernel_ext.notebook import Notebook
 from jammi_kernel_ext.sql_cell import cell_output
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.producers.function_source import InlineSource
 from jammi_lab.producers.step_functions import StepFunction
-from jammi_lab.workspace.recipe_values import PythonStep
+from jammi_lab.workspace.materialize import Cache
+from jammi_lab.workspace.recipe_values import PythonStep, RowMap
 
 
 def run_step(notebook: Notebook, line: str, text: str) -> Any:
@@ -29,14 +30,13 @@ def run_step(notebook: Notebook, line: str, text: str) -> Any:
         text,
         notebook.shell.user_ns if notebook.shell is not None else {},
     )
+    recipe = _recipe(step, options)
+    services = notebook.workspace._services
+    if options["dry_run"]:
+        cache: Cache = "bypass" if options["bypass"] else "use"
+        estimate = services.materializer.estimate(options["NAME"], recipe, cache=cache, frames=True)
+        return Note(f"{options['NAME']}: {estimate}.")
     with interruptible_progress(notebook.line):
-        recipe = PythonStep(
-            step,
-            inputs=list(options["inputs"].values()),
-            version=options["version"],
-            key=options["key"],
-        )
-        services = notebook.workspace._services
         outcome = services.materializer.materialize(
             options["NAME"],
             recipe,
@@ -49,6 +49,26 @@ def run_step(notebook: Notebook, line: str, text: str) -> Any:
         notebook,
         table if options["quiet"] else notebook.badges.show_inputs(table),
         quiet=options["quiet"],
+    )
+
+
+def _recipe(step: StepFunction, options: dict[str, Any]) -> PythonStep | RowMap:
+    if options["map"] is None:
+        return PythonStep(
+            step,
+            inputs=list(options["inputs"].values()),
+            version=options["version"],
+            key=options["key"],
+        )
+    return RowMap(
+        step,
+        options["map"],
+        key=options["key"][0],
+        inputs=list(options["inputs"]),
+        version=options["version"],
+        concurrency=options["concurrency"] or 1,
+        on_error=options["on_error"] or "raise",
+        cost=options["cost"],
     )
 
 

@@ -248,3 +248,39 @@ def test_the_last_expression_is_what_the_step_gives(text: str, gives: int) -> No
 def test_a_text_that_gives_nothing_is_refused(text: str) -> None:
     with pytest.raises(InvalidArgument):
         build_step("t", ["a"], text, {})
+
+
+# -- row by row -------------------------------------------------------------------------------------------------------------------------
+
+MAP = "%%jammi_py doubled --map papers --key id --inputs id\n{'twice': double(id)}"
+
+
+def test_a_cell_runs_for_each_row_and_again_only_for_changed_ones(steps: Kernel) -> None:
+    assert (
+        steps(MAP.replace("doubled", "doubled --dry-run")).text.strip()
+        == "doubled: 4 of 4 rows to ask."
+    )
+    assert "row_map" in steps(MAP).text
+    assert steps.value("[r[:2] for r in _.read().fetchall()]") == "[(1, 2), (2, 4), (3, 6), (4, 8)]"
+    assert "reused" in steps(MAP + "  # again").text
+    more = MAP.replace("papers", "'SELECT id FROM papers UNION ALL SELECT 9'").replace(
+        "doubled", "doubled --cost 0.5"
+    )
+    assert "1 of 5 rows to ask" in steps(more.replace("--map", "--dry-run --map")).text
+    assert "5 rows" in steps(more).text
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("x --map papers --key id", "--map needs --key with one column, and --inputs"),
+        ("x --map papers --inputs id", "--map needs --key"),
+        ("x --map papers --inputs id --key id year", "--map needs --key with one column"),
+        ("x --dry-run", "--dry-run needs --map OVER"),
+        ("x --on-error record", "--on-error needs --map OVER"),
+        ("x --map papers --cost much", "a non-negative number"),
+    ],
+)
+def test_flags_of_a_map_go_together(line: str, words: str) -> None:
+    with pytest.raises(InvalidArgument, match=words):
+        parse_step(line)

@@ -596,3 +596,57 @@ with jl.open(folder + "/lab") as ws:
         ws.sources.add("r", folder + "/r.parquet")
     ws.map("labels", step, "r", key="id", inputs="text", version="1")
 """
+
+
+# -- what a plan and progress say --------------------------------------------------------------------------------------------------------
+
+
+def test_a_plan_says_how_many_calls_and_what_they_cost(ws, reviews, asked):
+    reviews({i: f"text {i}" for i in range(10)})
+    run(ws, asked, cost=0.25)
+    reviews({i: f"text {i}" for i in range(7, 14)})
+    before = checkpoints(ws), len(asked.texts)
+    [step] = ws.plan().certain
+    assert (step.calls, step.cost, step.estimate.rows) == (4, 1.0, 7)
+    assert str(step.estimate) == "4 of 7 rows to ask, about 1 s, 1.00"
+    assert "labels: 4 of 7 rows to ask, about 1 s, 1.00." in str(ws.plan())
+    assert (checkpoints(ws), len(asked.texts)) == before
+    assert ws.recompute("labels").executed == ["labels"] and len(asked.texts) == 14
+
+
+def test_a_plan_counts_what_is_kept_of_an_interrupted_run_and_batches(ws, reviews):
+    def step(batch):
+        if "e" in batch["text"].to_pylist():
+            raise ValueError
+        return pa.table({"n": range(batch.num_rows)})
+
+    reviews(dict(enumerate("abcde")))
+    with pytest.raises(StepFailed):
+        run(ws, step, batch=2)
+    ws.define("labels", jl.RowMap(step, "reviews", key="id", inputs="text", version="1", batch=2))
+    [plan] = ws.plan().certain
+    assert str(plan.estimate) == "1 of 5 rows to ask" and plan.cost is None
+    ws.define("all", jl.RowMap(step, "reviews", key="id", inputs="text", version="1", batch=2))
+    assert str(ws.plan(["all"]).certain[0].estimate) == "5 of 5 rows to ask in 3 calls"
+
+
+def test_calls_of_a_step_below_another_are_not_known_before(ws, reviews, asked):
+    ws.materialize("few", "SELECT id, text FROM reviews WHERE id < 9")
+    ws.map("labels", asked, "few", key="id", inputs="text", version="1")
+    reviews({1: "x"})
+    [step] = [step for step in ws.plan().possible if step.name == "labels"]
+    assert step.calls is None and step.cost is None
+
+
+def test_progress_has_a_rate_and_the_time_that_remains(ws, reviews):
+    reviews({i: f"text {i}" for i in range(30)})
+    told = []
+
+    def step(text):
+        time.sleep(0.005)
+        return text
+
+    run(ws, step, progress=told.append)
+    maps = [p for p in told if p.stage == "map labels"]
+    assert maps[-1].done == maps[-1].total == 30 and maps[-1].seconds_left == 0
+    assert 0 < maps[0].rate <= 200 and maps[0].seconds_left > 0
