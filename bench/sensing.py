@@ -224,9 +224,35 @@ def board(folder: Path, repeats: int) -> Iterator[Line]:
             yield within_seconds(what, ws.status, 0.5 * tables / 1_000, repeats=often)
 
 
+def one_name(folder: Path, repeats: int) -> Iterator[Line]:
+    """What is asked about one table at the end of a chain of ten, among more and more others."""
+    for tables in (1_000, 20_000):
+        place = fixtures.workspace_of_copies(folder / f"of{tables}", tables)
+        with jl.open(place) as ws:
+            for at in range(10):
+                above = f"chain{at - 1}" if at else "t0"
+                ws.materialize(f"chain{at}", f"SELECT a, b + {at} AS b FROM jammi.{above}")
+            asked: dict[str, tuple[Callable[[], object], float]] = {
+                "direct dependents": (lambda: ws.derives_from("t0"), 0.003),
+                "lineage of depth 1": (lambda: ws.lineage("chain9", depth=1), 0.003),
+                "verdict": (lambda: ws.staleness("chain9"), 0.01),
+                "plan": (lambda: ws.plan("chain9"), 0.01),
+            }
+            for what, (ask, seconds) in asked.items():
+                said = f"{what} of one table among {tables:,}, ten times, against 10 × {seconds} s"
+                ten_times = partial(_repeat, ask, 10)
+                yield within_seconds(said, ten_times, 10 * seconds, repeats=repeats)
+
+
+def _repeat(ask: Callable[[], object], times: int) -> None:
+    for _ in range(times):
+        ask()
+
+
 CASES: dict[str, Callable[[Path, int], Iterator[Line]]] = {
     "verdicts": verdicts,
     "closures": closures,
     "digests": digests,
     "board": board,
+    "one name": one_name,
 }

@@ -108,6 +108,10 @@ class Catalog:
         """One atomic transaction around several changes, durable when the block ends."""
         return self.database.write()
 
+    def snapshot(self) -> Transaction:
+        """Several reads of one state."""
+        return self.database.read()
+
     def backup(self, target: Path) -> None:
         """Write a consistent copy of the whole catalog to one SQLite file.
 

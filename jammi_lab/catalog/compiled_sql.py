@@ -6,10 +6,40 @@ which both drivers support.
 """
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
+
+
+class _TextsOf(FunctionElement[str]):
+    """The texts of a JSON list, which is one parameter however many they are."""
+
+    inherit_cache = True
+
+
+@compiles(_TextsOf)
+def _texts_of_sqlite(element: _TextsOf, compiler: Any, **_: Any) -> str:
+    return f"(SELECT value FROM json_each{compiler.process(element.clause_expr)})"
+
+
+@compiles(_TextsOf, "postgresql")
+def _texts_of_postgres(element: _TextsOf, compiler: Any, **_: Any) -> str:
+    texts = compiler.process(element.clause_expr)
+    return f"(SELECT jsonb_array_elements_text(CAST({texts} AS jsonb)))"
+
+
+def is_listed(column: sa.ColumnElement[Any], parameter: str) -> sa.ColumnElement[bool]:
+    """Whether a column is one of the texts of a parameter that `text_list` made."""
+    return column.bool_op("IN")(_TextsOf(sa.bindparam(parameter, type_=sa.Text)))
+
+
+def text_list(texts: Iterable[str]) -> str:
+    """The value of a parameter for `is_listed`."""
+    return msgspec.json.encode(sorted(texts)).decode()
 
 
 def fetch(tx: sa.Connection, text: str, parameters: Any = ()) -> list[Any]:

@@ -12,8 +12,10 @@ import msgspec
 import sqlalchemy as sa
 
 from jammi_lab.catalog import tenant_scope as scope
+from jammi_lab.catalog.compiled_sql import CompiledStatement, is_listed, text_list
 from jammi_lab.catalog.database import Database
 from jammi_lab.catalog.lineage_queries import (
+    ANCESTORS,
     EDGE,
     MAX_STARTS,
     Direction,
@@ -130,18 +132,21 @@ _USES = (
     .join_from(result_tables, versions, versions.c.table_name == result_tables.c.table_name)
     .where(
         result_tables.c.model_id.is_not(None),
+        result_tables.c.model_id >= _EMPTY,  # so that SQLite searches the index of models
         result_tables.c.kind.in_(
             [
                 sa.literal_column(f"'{kind}'", sa.Text)
                 for kind in (TableKind.EMBEDDING, TableKind.IMPORTED)
             ]
         ),
-        result_tables.c.status == sa.literal_column("'ready'"),
+        # the coalesce keeps SQLite from the index over status, which covers nearly every row
+        sa.func.coalesce(result_tables.c.status, _EMPTY, type_=sa.Text)
+        == sa.literal_column("'ready'"),
         is_newest(versions),
     )
-    .order_by(versions.c.recipe_fold)
 )
-_VISIBLE_USES = _USES.where(not_hidden(versions, versions.c.recipe_fold))
+_VISIBLE_USES = CompiledStatement(_USES.where(not_hidden(versions, versions.c.recipe_fold)))
+_USES_BY_RECIPES = CompiledStatement(_USES.where(is_listed(versions.c.recipe_fold, "names")))
 _READERS = (
     scope.select_referring_to(newest_edges.c.tenant_id, newest_edges.c.recipe, tables=newest_edges)
     .where(
@@ -168,26 +173,29 @@ _NEWEST_RECIPES_OF_TABLE = (
 _inputs_by_name = scope.select(
     lineage.c.input_kind, lineage.c.input_table, _EMPTY, lineage.c.node_tenant, tables=lineage
 ).where(lineage.c.node_fold == _fold)
-_DISTINCT_INPUTS_BY_NAME = _inputs_by_name.distinct()
+_distinct_inputs_by_name = _inputs_by_name.distinct()
+_DISTINCT_INPUTS_BY_NAME = CompiledStatement(_distinct_inputs_by_name)
 # one statement, because each of these parts alone costs about as much as a traversal of many hops
-_NODES_BY_NAME = sa.union_all(
-    scope.select(
-        _TABLE,
-        result_tables.c.table_name,
-        result_tables.c.recipe,
-        owner(result_tables),
-        tables=result_tables,
-    ).where(result_tables.c.table_fold == _fold),
-    scope.select(_RESULT, _EMPTY, _EMPTY, owner(versions), tables=versions)
-    .where(versions.c.recipe_fold == _fold)
-    .distinct(),
-    scope.select(_RESULT, _EMPTY, _EMPTY, owner(recipes), tables=recipes).where(
-        recipes.c.name_fold == _fold
-    ),
-    scope.select(_SOURCE, _EMPTY, _EMPTY, owner(sources), tables=sources).where(
-        sources.c.name_fold == _fold
-    ),
-    _DISTINCT_INPUTS_BY_NAME,
+_NODES_BY_NAME = CompiledStatement(
+    sa.union_all(
+        scope.select(
+            _TABLE,
+            result_tables.c.table_name,
+            result_tables.c.recipe,
+            owner(result_tables),
+            tables=result_tables,
+        ).where(result_tables.c.table_fold == _fold),
+        scope.select(_RESULT, _EMPTY, _EMPTY, owner(versions), tables=versions)
+        .where(versions.c.recipe_fold == _fold)
+        .distinct(),
+        scope.select(_RESULT, _EMPTY, _EMPTY, owner(recipes), tables=recipes).where(
+            recipes.c.name_fold == _fold
+        ),
+        scope.select(_SOURCE, _EMPTY, _EMPTY, owner(sources), tables=sources).where(
+            sources.c.name_fold == _fold
+        ),
+        _distinct_inputs_by_name,
+    )
 )
 """Whatever has a name, or was read under it: its kind, the table inside it, the recipe of a
 physical table, and the owner."""
@@ -262,16 +270,21 @@ class LineageRepository:
                 for row in _fetch_raw(tx, _ALL_EDGES, self._scope.parameters())
             ]
 
-    def uses(self, *, include_hidden: bool = False) -> list[Use]:
-        """The newest ready versions computed with a model, by name; one query. With
-        `include_hidden`, also shared ones that own ones hide."""
+    def uses(self, recipes: Iterable[str] | None = None) -> list[Use]:
+        """The newest ready versions computed with a model, by name; one query. Of some recipes (by
+        folded name), also shared ones that own ones hide."""
         with self._database.read() as tx:
-            rows = tx.execute(
-                _USES if include_hidden else _VISIBLE_USES, self._scope.parameters()
-            ).all()
+            rows = (
+                _VISIBLE_USES.fetch(tx, self._scope.parameters())
+                if recipes is None
+                else _USES_BY_RECIPES.fetch(tx, self._scope.parameters(names=text_list(recipes)))
+            )
         return [
             Use(model, recipe, table, TableKind(kind), ("result", recipe_fold, "", tenant))
-            for model, recipe, table, kind, recipe_fold, tenant in rows
+            # sorted here, because for an ORDER BY SQLite reads all versions in that order
+            for model, recipe, table, kind, recipe_fold, tenant in sorted(
+                rows, key=lambda row: (row[4], row[5] != "")
+            )
         ]
 
     def nodes_named(self, name: str) -> tuple[set[Node], str | None]:
@@ -284,6 +297,13 @@ class LineageRepository:
         """Whether anything visible has that name, or was read under it."""
         with self._database.read() as tx:
             return bool(self._start_nodes(tx, name, None)[0])
+
+    def ancestors(self, names: Iterable[str]) -> set[str]:
+        """The folded names of everything that the newest versions of some recipes (by folded name)
+        were computed from, at any distance; one query."""
+        with self._database.read() as tx:
+            rows = ANCESTORS.fetch(tx, self._scope.parameters(names=text_list(names)))
+        return {row[0] for row in rows}
 
     def readers(self, name: str, tenant: str | None) -> set[tuple[str | None, str]]:
         """Owner and name of the other recipes whose newest version reads a tenant's recipe, by its
@@ -359,7 +379,7 @@ class LineageRepository:
         """The nodes that a name refers to, and the physical table when the name is that of a table
         which is not its recipe's newest."""
         name_fold, nodes = fold(name), set[Node]()
-        matches = tx.execute(_NODES_BY_NAME, self._scope.parameters(fold=name_fold)).all()
+        matches = _NODES_BY_NAME.fetch(tx, self._scope.parameters(fold=name_fold))
         if (
             physical := next((row for row in matches if row[0] == "table"), None)
         ) is not None and kind in (None, InputKind.RESULT):
@@ -376,9 +396,9 @@ class LineageRepository:
             }, table_name
         nodes |= {(row[0], name_fold, row[1], row[3]) for row in matches if row[0] != "table"}
         for outer_name, table in _split_dotted(name):
-            inputs = tx.execute(
-                _DISTINCT_INPUTS_BY_NAME, self._scope.parameters(fold=fold(outer_name))
-            ).all()
+            inputs = _DISTINCT_INPUTS_BY_NAME.fetch(
+                tx, self._scope.parameters(fold=fold(outer_name))
+            )
             nodes |= {
                 (row[0], fold(outer_name), row[1], row[3]) for row in inputs if row[1] == table
             }

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from jammi_lab.catalog import tenant_scope as scope
+from jammi_lab.catalog.compiled_sql import CompiledStatement, is_listed
 from jammi_lab.catalog.schema import ORDERED, newest_edges, owner
 
 Direction = Literal["up", "down"]
@@ -128,3 +129,24 @@ def _leaves(direction: Direction, reach: Any, e: Any, only_results: bool) -> sa.
         e.c.input_table == inner,
         e.c.node_tenant == node["owner"],
     )
+
+
+def _ancestors() -> CompiledStatement:
+    """The statement for the folded names of everything upstream of the recipes in `names`: of all
+    owners, because what a name means depends on who reads it."""
+
+    def inputs(edges: Any, condition: sa.ColumnElement[bool]) -> sa.Select[Any]:
+        return scope.select(edges.c.node_fold, tables=edges).where(
+            condition, edges.c.input_kind == _RESULT
+        )
+
+    e = newest_edges.alias("e")
+    reach = inputs(newest_edges, is_listed(newest_edges.c.recipe_fold, "names")).cte(
+        "reach", recursive=True
+    )
+    # the coalesce: see `_leaves`
+    step = inputs(e, e.c.recipe_fold == sa.func.coalesce(reach.c.node_fold, _NOTHING))
+    return CompiledStatement(sa.select(reach.union(step.select_from(reach, e)).c.node_fold))
+
+
+ANCESTORS = _ancestors()

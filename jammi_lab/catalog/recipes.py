@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from jammi_lab.catalog import newest_edges, tenant_scope
 from jammi_lab.catalog.checks import remove_checks_of_recipe, rename_checked_recipe
+from jammi_lab.catalog.compiled_sql import CompiledStatement, is_listed, text_list
 from jammi_lab.catalog.database import Database
 from jammi_lab.catalog.row_mapping import RECIPE, decode_inputs, recipe_record, recipe_row
 from jammi_lab.catalog.schema import counters, lineage, recipes, result_tables, versions
@@ -29,9 +30,11 @@ _GET = (
 _GET_OF_OWNER = tenant_scope.select_owned_by(*RECIPE, tables=recipes).where(
     recipes.c.name_fold == _fold
 )
-_LIST = tenant_scope.select(*RECIPE, tables=recipes).order_by(
+_list = tenant_scope.select(*RECIPE, tables=recipes).order_by(
     recipes.c.name_fold, tenant_scope.own_first(recipes)
 )
+_LIST = CompiledStatement(_list)
+_LIST_NAMED = CompiledStatement(_list.where(is_listed(recipes.c.name_fold, "names")))
 _NAMES = tenant_scope.select(recipes.c.name, tables=recipes).order_by(recipes.c.name_fold)
 _INPUTS = tenant_scope.select(recipes.c.tenant_id, recipes.c.name, recipes.c.inputs, tables=recipes)
 _UPDATE = tenant_scope.update_owned_by(recipes).where(recipes.c.name_fold == _fold)
@@ -170,12 +173,16 @@ class RecipeRepository:
             row = tx.execute(_GET, self._scope.parameters(fold=fold(name))).first()
         return None if row is None else recipe_record(row)
 
-    def list(self) -> list[RecipeRecord]:
-        """Every recipe, by name, without shared ones that own ones hide."""
+    def list(self, names: Iterable[str] | None = None) -> list[RecipeRecord]:
+        """Every recipe, or those of some folded names, by name, without shared ones that own ones
+        hide."""
         with self._database.read() as tx:
-            records = [
-                recipe_record(row) for row in tx.execute(_LIST, self._scope.parameters()).all()
-            ]
+            rows = (
+                _LIST.fetch(tx, self._scope.parameters())
+                if names is None
+                else _LIST_NAMED.fetch(tx, self._scope.parameters(names=text_list(names)))
+            )
+        records = [recipe_record(row) for row in rows]
         if self._scope.is_unrestricted:
             return records
         own = {fold(r.name) for r in records if r.tenant is not None}

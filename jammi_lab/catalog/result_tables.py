@@ -1,12 +1,12 @@
 """Result tables and their versions: queries only. Status changes are in `table_status.py`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from jammi_lab.catalog import tenant_scope as scope
-from jammi_lab.catalog.compiled_sql import CompiledStatement
+from jammi_lab.catalog.compiled_sql import CompiledStatement, is_listed, text_list
 from jammi_lab.catalog.database import Database
 from jammi_lab.catalog.row_mapping import TABLE, VERSION, table_record, version_record
 from jammi_lab.catalog.schema import lineage, manifests, owner, recipes, result_tables, versions
@@ -115,12 +115,48 @@ _VERSION = CompiledStatement(
     .order_by(*_named_order)
     .limit(1)
 )
-_CURRENT = CompiledStatement(
-    _version_select.where(
-        result_tables.c.status == _READY,
-        is_newest(versions),
-        not_hidden(versions, versions.c.recipe_fold),
-    ).order_by(versions.c.recipe_fold, scope.own_first(versions))
+_current = _version_select.where(
+    is_newest(versions), not_hidden(versions, versions.c.recipe_fold)
+).order_by(versions.c.recipe_fold, scope.own_first(versions))
+_CURRENT = CompiledStatement(_current.where(result_tables.c.status == _READY))
+_CURRENT_NAMED = CompiledStatement(
+    _current.where(
+        is_listed(versions.c.recipe_fold, "names"),
+        # the coalesce keeps SQLite from the index over status, which covers nearly every row
+        sa.func.coalesce(result_tables.c.status, sa.literal_column("''"), type_=sa.Text) == _READY,
+    )
+)
+
+
+def _kinds(*conditions: Any) -> CompiledStatement:
+    """The statement for name, kind and newest version of recipes, with conditions on the names of
+    the recipes and on those of the versions."""
+    of_recipes = scope.select(
+        recipes.c.name, recipes.c.kind, sa.cast(sa.null(), sa.BigInteger), tables=recipes
+    ).where(not_hidden(recipes, recipes.c.name_fold), *conditions[:1])
+    of_versions = (
+        scope.select(
+            versions.c.recipe,
+            result_tables.c.kind,
+            versions.c.version,
+            tables=(versions, result_tables),
+        )
+        .select_from(_versions_with_tables)
+        # the coalesce: see `_CURRENT_NAMED`
+        .where(
+            sa.func.coalesce(result_tables.c.status, sa.literal_column("''"), type_=sa.Text)
+            == _READY,
+            is_newest(versions),
+            not_hidden(versions, versions.c.recipe_fold),
+            *conditions[1:],
+        )
+    )
+    return CompiledStatement(sa.union_all(of_recipes, of_versions))
+
+
+_KINDS = _kinds()
+_KINDS_NAMED = _kinds(
+    is_listed(recipes.c.name_fold, "names"), is_listed(versions.c.recipe_fold, "names")
 )
 _REFERRING = CompiledStatement(
     scope.select(*VERSION, tables=versions)
@@ -294,9 +330,26 @@ class ResultTableRepository:
         rows = self._fetch(_BUILDING, hash=definition_hash)
         return table_record(rows[0]) if rows else None
 
-    def current(self) -> Versions:
-        """The newest ready version of every recipe, by name; one query."""
-        return [_version_of_row(row) for row in self._fetch(_CURRENT)]
+    def current(self, names: Iterable[str] | None = None) -> Versions:
+        """The newest ready version of every recipe, or of those of some folded names, by name; one
+        query."""
+        rows = (
+            self._fetch(_CURRENT)
+            if names is None
+            else self._fetch(_CURRENT_NAMED, names=text_list(names))
+        )
+        return [_version_of_row(row) for row in rows]
+
+    def kinds(self, names: Iterable[str] | None) -> dict[str, tuple[str, int | None]]:
+        """The kind of recipes, all or those of some folded names, with the number of the newest
+        ready version: of that version, else of the definition; one query."""
+        rows = (
+            self._fetch(_KINDS)
+            if names is None
+            else self._fetch(_KINDS_NAMED, names=text_list(names))
+        )
+        ordered = sorted(rows, key=lambda row: row[2] is not None)
+        return {name: (kind, version) for name, kind, version in ordered}
 
     def names(self) -> Sequence[str]:
         """Every recipe that has a version, whatever its status; for near names and completion."""

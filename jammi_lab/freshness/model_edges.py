@@ -17,19 +17,19 @@ MODEL_KIND = "model"
 
 
 def model_uses(
-    catalog: Catalog, models: Iterable[str] | None = None, *, hidden: bool = False
+    catalog: Catalog, models: Iterable[str] | None = None, recipes: Iterable[str] | None = None
 ) -> list[Use]:
     """The newest versions that were embedded by one of `models` (None: any), each with the model's
     name as registered, else as recorded.
 
-    For imported vectors the model is known only if one of that name is registered. `hidden`
-    includes shared recipes that a tenant's own recipe hides.
+    For imported vectors the model is known only if one of that name is registered. `recipes`: of
+    these folded names only, with shared recipes that a tenant's own recipe hides.
     """
     registered_names = {fold(model.name): model.name for model in catalog.models.list()}
     wanted_names = None if models is None else {fold(name) for name in models}
     recorded_names: dict[str, str] = {}
     matches = []
-    for use in catalog.lineage.uses(include_hidden=hidden):
+    for use in catalog.lineage.uses(recipes):
         folded_model = fold(use.model)
         if use.kind is TableKind.IMPORTED and folded_model not in registered_names:
             continue
@@ -63,7 +63,9 @@ def upstream_model_edges(
     nearby = {node for node, hop in hops.items() if depth is None or hop < depth}
     if exact is not None:  # an old version may have another model than the newest one
         nearby -= starts
-    edges = [to_edge(use) for use in model_uses(catalog, hidden=True) if use.node in nearby]
+    recipes = {name_fold for kind, name_fold, _, _ in nearby if kind == "result"}
+    uses = model_uses(catalog, recipes=recipes)
+    edges = [to_edge(use) for use in uses if use.node in nearby]
     return edges if exact is None else [*_edges_of_table(catalog, exact), *edges]
 
 

@@ -62,7 +62,7 @@ class FreshnessService:
     ) -> EvaluatedGraph:
         """The verdicts on the named recipes and everything upstream, or on all recipes, from one
         observation pass (a deep one unless `observation` is given). Unknown names are ignored."""
-        graph = RecipeGraph(self.ctx.catalog, self.ctx.scope)
+        graph = RecipeGraph(self.ctx.catalog, self.ctx.scope, names)
         evaluated = EvaluatedGraph(
             self.ctx.catalog,
             self.ctx.scope,

@@ -105,7 +105,7 @@ class FreshnessQueries:
     ) -> tuple[EvaluatedGraph, RecipeNode]:
         """The graph to evaluate one table in, and the node of its recipe: the recipe of the table's
         own tenant, which may differ from the bound tenant's recipe of that name."""
-        graph = RecipeGraph(self._catalog, self._scope)
+        graph = RecipeGraph(self._catalog, self._scope, [name])
         node = graph.nodes.get((record.tenant, fold(name))) or RecipeNode(name, record.tenant, None)
         return EvaluatedGraph(
             self._catalog,
@@ -259,16 +259,14 @@ class FreshnessQueries:
         excluded: frozenset[tuple[RecipeKey, RecipeKey]],
     ) -> Lineage:
         links, edges_of_models = self._edges_around(name, direction, depth, excluded)
-        recipes = {r.name: (r.kind.value, None) for r in self._catalog.recipes.list()}
-        kinds = recipes | {
-            v.recipe: (r.kind.value, v.version) for v, r in self._catalog.result_tables.current()
-        }
-        if name is not None and (physical := self._catalog.result_tables.get(name)) is not None:
-            newest = self._catalog.result_tables.newest(physical.recipe)
+        tables, exact = self._catalog.result_tables, dict[str, tuple[str, int | None]]()
+        if name is not None and (physical := tables.get(name)) is not None:
+            newest = tables.newest(physical.recipe)
             if newest and newest[1].table_name == name:
                 name = physical.recipe
             else:
-                kinds[name] = (physical.kind.value, physical.version)
+                exact[name] = (physical.kind.value, physical.version)
+        kinds = tables.kinds(_folded_names(name, links, edges_of_models)) | exact
         focus = next((k for k in kinds if name is not None and fold(k) == fold(name)), name)
         focus, kind_if_isolated = (
             (focus, InputKind.RESULT.value)
@@ -376,3 +374,13 @@ class FreshnessQueries:
             if (n, node.version.version if node.version else None) in displayed
         ]
         return {name: verdict_label(evaluated.verdicts[node.key]) for name, node in current}
+
+
+def _folded_names(
+    name: str | None, links: Sequence[Link], model_edges: Sequence[Edge]
+) -> set[str] | None:
+    """The names of a graph around a name; None for those of all recipes."""
+    if name is None:
+        return None
+    linked = {part for link in links for part in (link.input.name, link.derived)}
+    return {fold(part) for part in {name, *linked, *(edge.derived for edge in model_edges)}}

@@ -1,4 +1,4 @@
-"""The graph of all recipes with their newest versions, and their verdicts from one observation
+"""The graph of recipes with their newest versions, and their verdicts from one observation
 pass."""
 
 from collections.abc import Callable, Iterable
@@ -51,31 +51,51 @@ class RecipeNode:
 
 
 class RecipeGraph:
-    """All recipes visible to the bound tenant, with the edges between them. Loaded with a fixed
-    number of queries."""
+    """The recipes visible to the bound tenant, with the edges between them: those with some names
+    and everything upstream of them, or all. Either is loaded with a fixed number of queries; what a
+    definition reads and no table was computed from yet is loaded when it is asked for."""
 
-    def __init__(self, catalog: Catalog, scope: TenantScope) -> None:
+    def __init__(
+        self, catalog: Catalog, scope: TenantScope, names: Iterable[str] | None = None
+    ) -> None:
         self.nodes: dict[RecipeKey, RecipeNode] = {}
         self.tenant = scope.current
-        if self.tenant is not None:
-            # Shared recipes are loaded even if a tenant's own recipe of that name hides them:
-            # shared tables read them.
-            with scope.use(None):
-                self._load(catalog)
-        self._load(catalog)
+        self._catalog, self._scope = catalog, scope
+        self._loaded: set[str] | None = set()
+        """Folded names of which everything is loaded; None: all are."""
+        self._load(None if names is None else {fold(name) for name in names})
 
-    def _load(self, catalog: Catalog) -> None:
-        for recipe in catalog.recipes.list():
+    def _load(self, names: set[str] | None) -> None:
+        with self._scope.use(self.tenant), self._catalog.snapshot():
+            if self._loaded is None or names is None:
+                self._loaded = missing = None
+            else:
+                missing = (names | self._catalog.lineage.ancestors(names)) - self._loaded
+                self._loaded |= missing
+            if self.tenant is not None:
+                # Shared recipes are loaded even if a tenant's own recipe of that name hides them:
+                # shared tables read them.
+                with self._scope.use(None):
+                    self._add_nodes(missing)
+            self._add_nodes(missing)
+
+    def _add_nodes(self, names: set[str] | None) -> None:
+        for recipe in self._catalog.recipes.list(names):
             node = RecipeNode(recipe.name, recipe.tenant, recipe)
-            self.nodes[node.key] = node
-        for version, record in catalog.result_tables.current():
+            self.nodes.setdefault(node.key, node).recipe = recipe
+        for version, record in self._catalog.result_tables.current(names):
             key = (version.tenant, fold(version.recipe))
             node = self.nodes.setdefault(key, RecipeNode(version.recipe, version.tenant, None))
             node.version, node.record = version, record
 
+    def _require(self, names: Iterable[str]) -> None:
+        if self._loaded is not None and (missing := set(names) - self._loaded):
+            self._load(missing)
+
     def find(self, name: str, tenant: str | None) -> RecipeNode | None:
         """The recipe of a name for a tenant: its own, else the shared one."""
         folded_name = fold(name)
+        self._require([folded_name])
         return self.nodes.get((tenant, folded_name)) or self.nodes.get((None, folded_name))
 
     def required_inputs(self, node: RecipeNode) -> list[RecipeNode]:
@@ -137,7 +157,8 @@ class RecipeGraph:
             ],
         )
 
-    def _find_all(self, node: RecipeNode, names: Iterable[str]) -> list[RecipeNode]:
+    def _find_all(self, node: RecipeNode, names: list[str]) -> list[RecipeNode]:
+        self._require(map(fold, names))
         return list(
             {p.key: p for n in names if (p := self.find(n, node.tenant)) is not None}.values()
         )
@@ -173,7 +194,8 @@ class RecipeGraph:
         )
 
     def visible_nodes(self) -> list[RecipeNode]:
-        """The nodes by name, without shared recipes that a tenant's own recipe hides."""
+        """The nodes of a graph of all recipes by name, without shared ones that a tenant's own
+        recipe hides."""
         hidden_names = {folded_name for tenant, folded_name in self.nodes if tenant is not None}
         return sorted(
             (n for p, n in self.nodes.items() if p[0] is not None or p[1] not in hidden_names),

@@ -119,8 +119,9 @@ def _check_names(
     existing = {s.name for s in service.ctx.catalog.sources.list()} | {
         n.name for n in graph.visible_nodes()
     }
+    recipes = {folded_name for _, folded_name in graph.nodes}
     existing |= {m.name for m in service.ctx.catalog.mutable_tables.list()} | {
-        use.model for use in model_edges.model_uses(service.ctx.catalog, hidden=True)
+        use.model for use in model_edges.model_uses(service.ctx.catalog, recipes=recipes)
     }
     existing |= {name for read_input in read for name in (read_input.name, read_input.label)}
     folded_names = {fold(name) for name in existing}

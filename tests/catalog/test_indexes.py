@@ -10,8 +10,8 @@ from jammi_lab.core.anchors import Input, InputKind
 from tests.catalog.conftest import Lab, sqlite_only
 
 pytestmark = sqlite_only
-QUEUES = ("SCAN reach", "SCAN CONSTANT ROW")
-"""What a recursive statement goes over beside tables: the nodes that it has met, and the one that it begins with."""
+QUEUES = ("SCAN reach", "SCAN CONSTANT ROW", "SCAN json_each VIRTUAL TABLE INDEX 1:")
+"""What a statement goes over beside tables: the nodes that a recursive one has met, the one that it begins with, and the names that it is given."""
 
 ASKED: dict[str, tuple[Callable[[Catalog], Sequence[object]], int, set[str]]] = {
     "ready ones of a definition": (
@@ -77,6 +77,28 @@ ASKED: dict[str, tuple[Callable[[Catalog], Sequence[object]], int, set[str]]] = 
     ),
     "all above": (lambda c: c.lineage.closure("t19", "up"), 10, {"newest_edges_up"}),
     "three hops above": (lambda c: c.lineage.closure("t19", "up", depth=3), 3, {"newest_edges_up"}),
+    "names of all above": (
+        lambda c: list(c.lineage.ancestors(["t18", "t19"])),
+        9,
+        {"newest_edges_up"},
+    ),
+    "recipes of some names": (lambda c: c.recipes.list(["t1", "t2"]), 2, {"recipes_name"}),
+    "newest versions of some names": (
+        lambda c: c.result_tables.current(["t1", "t2"]),
+        2,
+        {"versions_number"},
+    ),
+    "kinds of some names": (
+        lambda c: list(c.result_tables.kinds(["t1", "t2"])),
+        2,
+        {"recipes_name", "versions_number"},
+    ),
+    "models of some names": (
+        lambda c: c.lineage.uses(["t5", "t6"]),
+        0,
+        {"versions_number"},
+    ),
+    "tables with a model": (lambda c: c.lineage.uses(), 0, {"result_tables_model"}),
     "above a version": (lambda c: c.lineage.closure("t0__first", "up"), 1, {"lineage_up"}),
 }
 """What is asked, how many are found, and some of the indexes that it goes by."""

@@ -213,3 +213,54 @@ def test_readers_of_a_shared_name_are_not_readers_of_an_own_one(lab: Lab) -> Non
             ("top", "own_reader"),
             ("other", "top"),
         ]
+
+
+def test_the_names_above_are_those_of_everybody_whom_the_reader_sees(lab: Lab) -> None:
+    """What a name means depends on who reads it, so own and shared recipes of a name are both followed; those of others are not."""
+    lab.ready("far", "source:papers")
+    lab.ready("a", "far")
+    lab.ready("b", "A")
+    with lab.scope.use("one"):
+        lab.ready("a", "mine")
+        lab.ready("c", "b")
+    with lab.scope.use("two"):
+        lab.ready("a", "theirs")
+        assert lab.catalog.lineage.ancestors(["c"]) == set()
+        assert lab.catalog.lineage.ancestors(["b"]) == {"a", "far", "theirs"}
+    assert lab.catalog.lineage.ancestors(["b"]) == {"a", "far"}
+    with lab.scope.use("one"):
+        assert lab.catalog.lineage.ancestors(["c", "b"]) == {"a", "b", "far", "mine"}
+    with lab.catalog.all_tenants():
+        assert lab.catalog.lineage.ancestors(["c"]) == {"a", "b", "far", "mine", "theirs"}
+
+
+def test_a_way_up_that_meets_itself_ends(lab: Lab) -> None:
+    lab.ready("a", "b")
+    lab.ready("b", "a")
+    assert lab.catalog.lineage.ancestors(["a"]) == {"a", "b"}
+
+
+@pytest.mark.parametrize("tenant", [None, "one"])
+def test_of_some_names_the_same_is_listed_as_of_all(lab: Lab, tenant: str | None) -> None:
+    for bound in (None, "one"):
+        with lab.scope.use(bound):
+            lab.define("Both")
+            lab.ready("Both")
+            lab.ready("both")
+    lab.ready("shared")
+    lab.define("defined")
+    lab.ready("hidden")
+    with lab.scope.use("one"):
+        lab.define("hidden")
+    names = {"both", "defined", "hidden", "quo'te", "missing"}
+    with lab.scope.use(tenant):
+        recipes, tables = lab.catalog.recipes, lab.catalog.result_tables
+        assert recipes.list(names) == [r for r in recipes.list() if r.name.lower() in names]
+        assert tables.current(names) == [
+            found for found in tables.current() if found[0].recipe.lower() in names
+        ]
+        everything = tables.kinds(None)
+        assert everything["shared"] == ("sql", 1)
+        assert everything["defined"] == ("sql", None)
+        assert tables.kinds(names) == {n: k for n, k in everything.items() if n.lower() in names}
+        assert recipes.list([]) == [] and tables.current([]) == []
