@@ -7,10 +7,13 @@ import msgspec
 import sqlalchemy as sa
 
 from jammi_lab.catalog import tenant_scope as scope
-from jammi_lab.catalog.compiled_sql import CompiledStatement
+from jammi_lab.catalog.compiled_sql import CompiledStatement, is_listed, text_list
 from jammi_lab.catalog.database import Database
 from jammi_lab.catalog.schema import metadata_table, observations
-from jammi_lab.storage.digests import CacheEntry
+from jammi_lab.storage.digests import CacheEntry, observation_key
+
+RESULT_KIND, EDITED_MANIFEST_KIND = "result", "edited manifest"
+"""The kinds of observations of a result table's files; their subject is its physical name."""
 
 _entry_decoder = msgspec.json.Decoder(CacheEntry)
 _ALL_ENTRIES = scope.select_untenanted(observations, observations.c.key, observations.c.body)
@@ -72,6 +75,15 @@ _PUT = CompiledStatement(
         "UPDATE SET body = excluded.body"
     )
 )
+
+
+_DELETE = CompiledStatement(sa.delete(observations).where(is_listed(observations.c.key, "keys")))
+
+
+def remove_observations_of_table(tx: sa.Connection, table_name: str) -> None:
+    """Delete the observations of a result table's files: no other table has its name."""
+    keys = [observation_key(kind, table_name) for kind in (RESULT_KIND, EDITED_MANIFEST_KIND)]
+    _DELETE.execute(tx, {"keys": text_list(keys)})
 
 
 class MetadataRepository:

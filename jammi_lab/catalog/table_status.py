@@ -13,6 +13,7 @@ from jammi_lab.catalog.compiled_sql import CompiledStatement
 from jammi_lab.catalog.database import Database
 from jammi_lab.catalog.lineage import edge_rows, lineage_edges
 from jammi_lab.catalog.models import require_model
+from jammi_lab.catalog.observations import remove_observations_of_table
 from jammi_lab.catalog.result_tables import ResultTableRepository
 from jammi_lab.catalog.row_mapping import table_row, version_row
 from jammi_lab.catalog.schema import counters, lineage, manifests, recipes, result_tables, versions
@@ -392,7 +393,8 @@ class TableStatusRepository:
 
     def remove(self, table_name: str) -> bool:
         """Delete a failed or deleting table whose files are gone from the catalog, with its
-        manifest, edges and versions; return whether that was done. Raises TenantForbidden."""
+        manifest, edges, versions and the observations of its files; return whether that was done.
+        Raises TenantForbidden."""
         with self._database.write() as tx:
             record = self._tables.get(table_name)
             if record is None or record.status not in (TableStatus.FAILED, TableStatus.DELETING):
@@ -400,6 +402,7 @@ class TableStatusRepository:
             self._scope.check_owner(record.tenant, f"The table {record.table_name!r}")
             self._remove_names(tx, record)
             remove_results_of_table(tx, record.tenant, record.table_name)
+            remove_observations_of_table(tx, record.table_name)
             for table in (manifests, result_tables):
                 tx.execute(
                     tenant_scope.delete_owned_by(table).where(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from jammi_lab.catalog.observations import EDITED_MANIFEST_KIND, RESULT_KIND
 from jammi_lab.core.anchors import AnchorKind, Snapshot
 from jammi_lab.core.clock import Clock
 from jammi_lab.core.errors import InvalidArgument, ManifestUnsupported, TableDamaged
@@ -190,7 +191,7 @@ class ResultFiles:
         stat = self.stat(path)
         if stat is None:
             return None
-        cached = self.cache.get(key := observation_key("edited manifest", record.table_name))
+        cached = self.cache.get(key := observation_key(EDITED_MANIFEST_KIND, record.table_name))
         if (
             cached is None
             or cached.stat != stat
@@ -308,7 +309,7 @@ def select_file_sql(path: StoragePath | str, dimensions: int | None) -> str:
 
 def cache_key(record: TableRecord) -> str:
     """The cache key of a table's file."""
-    return observation_key("result", record.table_name)
+    return observation_key(RESULT_KIND, record.table_name)
 
 
 def result_snapshot(record: TableRecord, version: int | None = None) -> Snapshot:
