@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests import durations, sizes, templates
+from tests import durations, processes, sizes, templates
+from tests.processes import PACKAGE_ROOTS, ROOT
 from tests.services.servers import (
     fresh_postgres_url,
     mysql_server,
@@ -27,6 +28,8 @@ from tests.services.servers import (
 from tests.services.stores import bucket, endpoint
 
 __all__ = [
+    "PACKAGE_ROOTS",
+    "ROOT",
     "bucket",
     "endpoint",
     "fresh_postgres_url",
@@ -35,10 +38,8 @@ __all__ = [
     "postgres_server",
     "postgres_url",
     "strict_postgres_url",
-]  # fixtures, for every folder
+]  # for every folder
 
-ROOT = Path(__file__).resolve().parent.parent
-PACKAGE_ROOTS = (ROOT, ROOT / "kernel_ext", ROOT / "widgets")
 # Threads that libraries keep for the life of a process, by the beginning of their name.
 LASTING_THREADS = (
     "IPythonHistorySavingThread",
@@ -167,6 +168,7 @@ def run_python(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]
     """Runs Python code in a child process that can import the packages: `run_python(code, *argv, env={…}, timeout=60, check=True)`.
 
     The child's folder is `tmp_path`; its output comes back as text. With `check` a failing child fails the test with what it wrote.
+    With `start` it is a new interpreter that has imported nothing, else one that was forked (tests/processes.py).
     """
 
     def run(
@@ -175,17 +177,12 @@ def run_python(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]
         env: Mapping[str, str] | None = None,
         timeout: float = 120,
         check: bool = True,
+        start: bool = False,
     ) -> subprocess.CompletedProcess[str]:
-        path = os.pathsep.join(map(str, PACKAGE_ROOTS))
-        done = subprocess.run(
+        done = (subprocess.run if start else processes.run)(
             [sys.executable, "-c", code, *argv],
             cwd=tmp_path,
-            env={
-                **os.environ,
-                "PYTHONPATH": path,
-                "IPYTHONDIR": str(tmp_path / ".ipython"),
-                **(env or {}),
-            },
+            env=processes.environment({"IPYTHONDIR": str(tmp_path / ".ipython"), **(env or {})}),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

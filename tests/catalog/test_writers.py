@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from jammi_lab.catalog.schema import writers
 from jammi_lab.core.records import TableStatus
 from jammi_lab.storage.files import install_fault_hook
+from tests import processes
 from tests.catalog.conftest import Lab, sqlite_only
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,7 +42,7 @@ class Child:
     """Another kernel that has the workspace open and one table in the making."""
 
     def __init__(self, place: Path | str, *words: str) -> None:
-        self.process = subprocess.Popen(
+        self.process = processes.Popen(
             [sys.executable, "-c", CHILD, str(place), str(ROOT), *words],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -134,8 +135,7 @@ def test_a_fork_takes_nothing_from_the_parent(lab: Lab) -> None:
     probe = "import fcntl, sys; fcntl.flock(open(sys.argv[1]), fcntl.LOCK_EX | fcntl.LOCK_NB)"
     lock = lab.path.parent / "writers" / f"{lab.writer}.lock"
     assert (
-        subprocess.run([sys.executable, "-c", probe, str(lock)], capture_output=True).returncode
-        == 1
+        processes.run([sys.executable, "-c", probe, str(lock)], capture_output=True).returncode == 1
     )
 
 

@@ -23,15 +23,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import duckdb  # noqa: F401  imported before the fork, so that no child has to
-import polars  # noqa: F401
-import pyarrow.parquet  # noqa: F401
-import sqlglot  # noqa: F401
-import usearch.index  # noqa: F401
+import polars  # noqa: F401  before the fork, so that no child has to
 
 import jammi_lab as jl
-import jammi_lab.workspace.workspace
 from jammi_lab.storage.files import install_fault_hook
+from tests.processes import import_packages
 
 CANARY = "xyzzy-canary-value-plugh"
 
@@ -170,6 +166,7 @@ def run(what: str, folder: Path, rest: list[str]) -> None:
 
 def serve() -> None:
     """Fork a child for each line, one after the other."""
+    import_packages()
     say("SERVING")
     for line in sys.stdin:
         out, what, folder, *rest = line.rstrip("\n").split("\t")

@@ -20,6 +20,7 @@ from jammi_lab.sources.base import (
     Requirements,
     attachment_key,
 )
+from tests import processes
 
 
 @pytest.fixture
@@ -59,12 +60,11 @@ def attached_now(engine: Engine) -> list[str]:
 
 def owner_can_write(file: Path) -> bool:
     """Whether another process could: a second attachment of one process would be let in."""
-    import subprocess
     import sys
 
     write = f"import duckdb; duckdb.connect({str(file)!r}).execute('INSERT INTO t VALUES (-1)')"
     return (
-        subprocess.run([sys.executable, "-c", write], capture_output=True, check=False).returncode
+        processes.run([sys.executable, "-c", write], capture_output=True, check=False).returncode
         == 0
     )
 

@@ -2,7 +2,6 @@
 
 import gc
 import os
-import subprocess
 import sys
 import textwrap
 import threading
@@ -28,6 +27,7 @@ from jammi_lab.engine import engine as session
 from jammi_lab.engine import tenant_session as instances
 from jammi_lab.engine.stream import StreamWorker
 from jammi_lab.sources.base import ReadPlan, Relation, Requirements
+from tests import processes
 from tests.engine.shelf import Shelf, engine_of
 from tests.sizes import sized, soak
 
@@ -389,7 +389,7 @@ engine.close()
 
 def child(tmp_path: Path, code: str, delay: float) -> list[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    run = subprocess.run(
+    run = processes.run(
         [sys.executable, "-c", textwrap.dedent(code), str(tmp_path), str(delay)],
         capture_output=True,
         text=True,

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from jammi_lab.storage import spill_folders as spills
+from tests import processes
 from tests.conftest import PACKAGE_ROOTS
 from tests.engine.shelf import Shelf, engine_of
 
@@ -27,7 +28,7 @@ def test_what_a_killed_kernel_spilled_is_removed_by_the_next_one_and_a_living_on
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, PACKAGE_ROOTS))}
     command = [sys.executable, "-c", HOLDER, str(tmp_path / "spill")]
     killed, living = (
-        subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        processes.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for _ in range(2)
     )
     try:

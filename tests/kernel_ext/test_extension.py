@@ -58,13 +58,13 @@ def test_loading_and_help_load_nothing_heavy(run_python):
         "ip.run_line_magic('load_ext', 'jammi_lab'); ip.run_line_magic('jammi', 'help')",
         "import json; print(json.dumps(sorted(set(sys.modules) - before)))",
     ]
-    loaded = json.loads(run_python("\n".join(steps)).stdout.splitlines()[-1])
+    loaded = json.loads(run_python("\n".join(steps), start=True).stdout.splitlines()[-1])
     assert not set(HEAVY).intersection(loaded)
 
 
 def test_the_workspace_of_a_plain_process_is_opened_and_closed_at_its_end(run_python, tmp_path):
     code = f"import os; os.chdir({str(tmp_path)!r}); import jammi_lab as jl; print(jl.get_workspace().path, jl.get_workspace() is jl.get_workspace())"
-    assert run_python(code).stdout.split() == [".jammi", "True"]
+    assert run_python(code, start=True).stdout.split() == [".jammi", "True"]
     assert not list((tmp_path / ".jammi" / "writers").glob("*.lock"))
 
 

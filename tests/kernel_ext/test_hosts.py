@@ -157,7 +157,7 @@ shell = TerminalInteractiveShell.instance(colors='nocolor', simple_prompt=True)
 for cell in {cells!r}:
     print('>', shell.run_cell(cell, store_history=True).success)
 """
-    done = run_python(code, env={"IPYTHONDIR": str(tmp_path / "ipython")})
+    done = run_python(code, start=True, env={"IPYTHONDIR": str(tmp_path / "ipython")})
     said = done.stdout
     assert said.count("> True") == len(cells) - 1 and said.rstrip().endswith("> False"), (
         said + done.stderr

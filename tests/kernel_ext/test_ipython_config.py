@@ -103,7 +103,7 @@ def test_a_file_of_ipython_gives_settings_below_those_of_the_workspace(
         "print(shown)",
     ]
     code = f"import IPython; IPython.start_ipython(argv=['--no-banner', '--colors=NoColor', '-c', {chr(10).join(lines)!r}])"
-    done = run_python(code, env={"IPYTHONDIR": str(tmp_path / "ipython")})
+    done = run_python(code, start=True, env={"IPYTHONDIR": str(tmp_path / "ipython")})
     assert f"first {rows} rows" in done.stdout, done.stdout + done.stderr
 
 

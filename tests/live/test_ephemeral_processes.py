@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 import jammi_lab as jl
+from tests import processes
 from tests.conftest import PACKAGE_ROOTS
 from tests.live.test_ephemeral import AUDIT, CANARY, files_with
 from tests.waiting import until
@@ -43,7 +44,7 @@ def holder(place):
     def start(tenant="acme", timeout=600.0):
         folder, url = place
         env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, PACKAGE_ROOTS))}
-        process = subprocess.Popen(
+        process = processes.Popen(
             [sys.executable, "-c", HOLDER, str(folder), url, tenant, str(timeout)],
             env=env,
             stdin=subprocess.PIPE,
@@ -214,7 +215,7 @@ def test_two_kernels_that_open_at_once_end_it_once(place, holder):
     code = "import sys, jammi_lab as jl; jl.open(sys.argv[1], catalog=sys.argv[2] or None).close()"
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, PACKAGE_ROOTS))}
     children = [
-        subprocess.Popen([sys.executable, "-c", code, str(folder), url], env=env) for _ in range(2)
+        processes.Popen([sys.executable, "-c", code, str(folder), url], env=env) for _ in range(2)
     ]
     assert [child.wait(60) for child in children] == [0, 0]
     with reopened(place) as ws:

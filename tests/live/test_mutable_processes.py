@@ -6,6 +6,7 @@ import sys
 import pytest
 
 import jammi_lab as jl
+from tests import processes
 from tests.conftest import PACKAGE_ROOTS
 from tests.sizes import product
 
@@ -46,7 +47,7 @@ def children(monkeypatch):
 
     def start(*argv):
         path = ":".join(map(str, PACKAGE_ROOTS))
-        child = subprocess.Popen(
+        child = processes.Popen(
             [sys.executable, "-c", *argv],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

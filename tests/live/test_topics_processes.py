@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import jammi_lab as jl
+from tests import processes
 from tests.conftest import PACKAGE_ROOTS
 
 WRITER = """
@@ -45,7 +46,7 @@ def writer(place):
     def start(who, n):
         folder, url = place
         env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, PACKAGE_ROOTS))}
-        process = subprocess.Popen(
+        process = processes.Popen(
             [sys.executable, "-c", WRITER, str(folder), url, who, str(n)],
             env=env,
             stdin=subprocess.PIPE,

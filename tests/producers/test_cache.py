@@ -15,6 +15,7 @@ from jammi_lab.producers import run as base
 from jammi_lab.storage.files import install_fault_hook
 from jammi_lab.store import publish as funnel
 from jammi_lab.store.removal import Removal
+from tests import processes
 from tests.conftest import PACKAGE_ROOTS
 from tests.producers.conftest import VENUES
 from tests.store.lab import DEAD, catalog, files, files_of, flip, statuses, unpublish
@@ -213,7 +214,7 @@ with jl.open(sys.argv[1]) as ws:
 def test_two_processes_that_ask_at_once_compute_once(lab, folder, tmp_path):
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, PACKAGE_ROOTS))}
     children = [
-        subprocess.Popen(
+        processes.Popen(
             [sys.executable, "-c", CHILD, str(folder), name, SLOW],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -25,6 +25,7 @@ from jammi_lab.core.verdicts import DefinitionChanged, Fresh, Stale
 from jammi_lab.engine.sql.tokens import check_expression
 from jammi_lab.producers import embedding_run as encoding
 from jammi_lab.producers.text_statement import recorded_from_text
+from tests import processes
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -1054,7 +1055,7 @@ def test_a_process_that_is_stopped_midway_leaves_one_checkpoint_for_the_next(
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
 
     def start() -> subprocess.Popen[str]:
-        return subprocess.Popen(
+        return processes.Popen(
             [sys.executable, "-c", CHILD.format(here=str(ROOT))],
             cwd=tmp_path,
             env=env,
@@ -1146,7 +1147,7 @@ with jl.open("lab") as ws:
 
 @pytest.mark.slow
 def test_embedding_holds_little_more_than_the_vectors(run_python: Any) -> None:
-    assert float(run_python(MEMORY).stdout) < 1.75
+    assert float(run_python(MEMORY, start=True).stdout) < 1.75
 
 
 def test_define_gives_an_embedding_its_definition_and_encodes_nothing(lab: Any) -> None:
@@ -1190,4 +1191,4 @@ with jl.open("lab") as ws:
 
 def test_embedding_imports_no_pandas_in_which_an_interrupt_would_be_lost(run_python: Any) -> None:
     """Arrow imports it where it gives numpy for the first time, and takes an interrupt that comes meanwhile for a pandas that is not there."""
-    assert run_python(PANDAS).stdout.split() == ["computed", "computed"]
+    assert run_python(PANDAS, start=True).stdout.split() == ["computed", "computed"]

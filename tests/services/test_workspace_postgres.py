@@ -21,6 +21,7 @@ from jammi_lab.core.errors import (
     WorkspaceReadOnly,
 )
 from jammi_lab.core.verdicts import Fresh, Match, verdict_code
+from tests import processes
 from tests.conftest import PACKAGE_ROOTS, ROOT
 from tests.services.servers import run_postgres
 
@@ -343,7 +344,7 @@ def child(tmp_path: Path, url: str) -> Iterator[Callable[[str], subprocess.Popen
 
     def start(what: str) -> subprocess.Popen[str]:
         argv = [sys.executable, "-c", CHILD, str(tmp_path / "lab"), url, what]
-        started.append(subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=env, cwd=ROOT))
+        started.append(processes.Popen(argv, stdout=subprocess.PIPE, text=True, env=env, cwd=ROOT))
         return started[-1]
 
     yield start

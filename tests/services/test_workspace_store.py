@@ -22,6 +22,7 @@ from jammi_lab.core.errors import (
 from jammi_lab.core.verdicts import Damaged, Fresh, Match, Mismatch, MissingBytes, verdict_code
 from jammi_lab.core.verdicts import MissingManifest as NoManifest
 from jammi_lab.storage.object_store import RemotePath
+from tests import processes
 from tests.conftest import PACKAGE_ROOTS, ROOT
 from tests.services.servers import run_postgres
 from tests.services.stores import KEY, SECRET, Bucket, bucket_of, without_aws
@@ -402,7 +403,7 @@ def test_a_kernel_that_is_killed_between_put_and_catalog_leaves_what_recovery_se
 ) -> None:
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, PACKAGE_ROOTS))}
     argv = [bucket.url("lab"), fresh_postgres_url, KEY, SECRET, bucket.endpoint, point]
-    with subprocess.Popen(
+    with processes.Popen(
         [sys.executable, "-c", CHILD, *argv], stdout=subprocess.PIPE, text=True, env=env, cwd=ROOT
     ) as child:
         assert child.stdout is not None and child.stdout.readline() == "HOLD\n"

@@ -27,7 +27,9 @@ LOADED = "import json, sys; print(json.dumps(sorted(sys.modules)))"
 
 
 def loaded(run_python, *steps: str) -> set[str]:
-    return set(json.loads(run_python("\n".join([*steps, LOADED])).stdout.splitlines()[-1]))
+    return set(
+        json.loads(run_python("\n".join([*steps, LOADED]), start=True).stdout.splitlines()[-1])
+    )
 
 
 @pytest.fixture
@@ -57,7 +59,8 @@ def test_loading_the_extension_brings_the_cells(run_python):
                 LOAD_EXT,
                 "print('jammi' in ip.magics_manager.magics['cell'], 'jammi' in ip.magics_manager.magics['line'])",
             ]
-        )
+        ),
+        start=True,
     )
     assert done.stdout.split() == ["True", "True"]
 
@@ -100,7 +103,7 @@ except KeyboardInterrupt:
 
 @pytest.mark.parametrize("library", ["sqlalchemy.sql", "asyncio.events", "pyarrow.lib"])
 def test_an_interrupt_while_the_engine_is_loaded_leaves_no_library_half_loaded(run_python, library):
-    assert run_python(INTERRUPTED, library).stdout.split() == ["opened"]
+    assert run_python(INTERRUPTED, library, start=True).stdout.split() == ["opened"]
 
 
 INTERRUPTED_BESIDE = """
@@ -130,4 +133,8 @@ with jl.open("lab") as ws:
 
 
 def test_an_interrupt_of_a_thread_that_loads_a_library_comes_when_it_is_loaded(run_python):
-    assert run_python(INTERRUPTED_BESIDE).stdout.split() == ["interrupted", "True", "computed"]
+    assert run_python(INTERRUPTED_BESIDE, start=True).stdout.split() == [
+        "interrupted",
+        "True",
+        "computed",
+    ]

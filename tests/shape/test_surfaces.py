@@ -77,5 +77,7 @@ def test_no_package_of_the_project_is_imported_by_a_text():
 
 def test_panels_can_be_imported_from_the_package(run_python):
     code = "from jammi_lab.widgets import LineageGraph; import jammi_lab, jammi_widgets; "
-    done = run_python(code + "print(jammi_lab.widgets is jammi_widgets, LineageGraph.__name__)")
+    done = run_python(
+        code + "print(jammi_lab.widgets is jammi_widgets, LineageGraph.__name__)", start=True
+    )
     assert done.stdout.split() == ["True", "LineageGraph"]

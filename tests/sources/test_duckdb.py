@@ -19,6 +19,7 @@ from jammi_lab.core.verdicts import Fresh, Stale, Undecidable
 from jammi_lab.sources.base import same_state
 from jammi_lab.sources.databases import duckdb as duckdb_files
 from jammi_lab.sources.databases.duckdb import DuckdbConnector
+from tests import processes
 from tests.contracts.connector import ConnectorSuite, DictMemo, database_file_case, look
 from tests.contracts.journey import JourneySuite, database_file_journey
 
@@ -27,7 +28,7 @@ _WRITER = "import duckdb, json, sys; path, *statements = json.load(sys.stdin); c
 
 
 def write(path, *statements):
-    subprocess.run(
+    processes.run(
         [sys.executable, "-c", _WRITER],
         input=json.dumps([str(path), *statements]),
         text=True,
@@ -78,7 +79,7 @@ def seen(connector, table="t", memo=None, **how):
 def held(path):
     """The file is open for writing in another process."""
     text = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('open', flush=True); sys.stdin.read()"
-    with subprocess.Popen(
+    with processes.Popen(
         [sys.executable, "-c", text, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as owner:
         owner.stdout.readline()
@@ -213,7 +214,7 @@ class TestState:
     def test_the_log_is_part_of_it(self, file):
         before = seen(source(file))
         text = "import duckdb, sys, os; c = duckdb.connect(sys.argv[1]); c.execute('INSERT INTO t VALUES (4, NULL)'); os._exit(0)"
-        subprocess.run([sys.executable, "-c", text, str(file)], check=True)
+        processes.run([sys.executable, "-c", text, str(file)], check=True)
         assert file.with_name("x.duckdb.wal").stat().st_size > 0
         assert seen(source(file)).row_count == 4 != before.row_count
 
@@ -325,7 +326,7 @@ def test_a_commit_is_seen_behind_a_link_whose_log_lies_beside_the_file_itself(fi
     connector, memo = source(tmp_path / "elsewhere" / "link.duckdb"), DictMemo()
     before = connector.observe("t", look(memo, racy_seconds=0.0))
     dies = f"import duckdb, os; c = duckdb.connect({str(file)!r}); c.execute('UPDATE t SET id = 7 WHERE id = 2'); os._exit(0)"
-    subprocess.run([sys.executable, "-c", dies], check=True)
+    processes.run([sys.executable, "-c", dies], check=True)
     assert (tmp_path / "x.duckdb.wal").stat().st_size
     after = connector.observe("t", look(memo, racy_seconds=0.0))
     assert isinstance(after, Snapshot) and not same_state(before, after)

@@ -191,7 +191,7 @@ from jammi_lab.sources.frames import is_frame
 is_frame(3), is_frame(object())
 print([m for m in ("pandas", "polars") if m in sys.modules])
 """
-    assert run_python(code).stdout.strip() == "[]"
+    assert run_python(code, start=True).stdout.strip() == "[]"
     assert "pandas" in sys.modules
 
 

@@ -431,7 +431,7 @@ with jammi_lab.open("ws") as ws:
         reader.join()
 print(wrong, forgot > 10)
 """
-    assert run_python(code, mysql_url, table).stdout == "[] True\n"
+    assert run_python(code, mysql_url, table, start=True).stdout == "[] True\n"
 
 
 # -- what is behind a view -------------------------------------------------------------------------------------------------------------------

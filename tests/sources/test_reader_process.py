@@ -164,7 +164,7 @@ child.kill()
 child.wait()
 print(len(outside_process.head({file!r})))
 """
-    assert run_python(code).stdout == "32\n"
+    assert run_python(code, start=True).stdout == "32\n"
 
 
 def test_a_pipe_in_the_place_of_a_file_is_no_file_to_wait_for(tmp_path):
@@ -227,7 +227,7 @@ elif not (forked := os.fork()):
 print(child, {"0" if left == "daemon thread" else "forked"}, flush=True)
 os._exit(0)
 """
-    child, forked = map(int, run_python(code).stdout.split())
+    child, forked = map(int, run_python(code, start=True).stdout.split())
     try:
         assert not settled(lambda: running(child))
     finally:
@@ -244,7 +244,7 @@ outside_process.head({file!r})
 print(outside_process._idle_readers[0]._process.pid, flush=True)
 {end}
 """
-    child = int(run_python(code, check=False).stdout)
+    child = int(run_python(code, start=True, check=False).stdout)
     assert not settled(lambda: running(child))
 
 

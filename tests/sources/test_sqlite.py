@@ -26,6 +26,7 @@ from jammi_lab.sources.databases import sqlite as copies
 from jammi_lab.sources.databases.sqlite import SqliteConnector
 from jammi_lab.sources.registry import infer_kind
 from jammi_lab.sources.scratch_duckdb import describe, query
+from tests import processes
 from tests.contracts.connector import ConnectorSuite, DictMemo, database_file_case, look, rows
 from tests.contracts.journey import JourneySuite, database_file_journey
 
@@ -96,7 +97,7 @@ def seen(connector, memo=None, table="t", **how):
 def elsewhere(*statements, path):
     """What another process says when it runs statements on the file, and does not wait for locks."""
     text = "import sqlite3, sys\nc = sqlite3.connect(sys.argv[1], timeout=0, isolation_level=None)\nfor s in sys.argv[2:]: c.execute(s)"
-    done = subprocess.run(
+    done = processes.run(
         [sys.executable, "-c", text, str(path), *statements], capture_output=True, text=True
     )
     return done.stderr.strip().splitlines()[-1] if done.returncode else "ok"
@@ -317,7 +318,7 @@ class TestItsOwner:
 
     def test_a_writer_who_is_soon_done_is_waited_for(self, file):
         text = "import sqlite3, sys, time\nc = sqlite3.connect(sys.argv[1])\nc.execute('BEGIN EXCLUSIVE')\nprint('x', flush=True)\ntime.sleep(0.5)\nc.commit()"
-        with subprocess.Popen(
+        with processes.Popen(
             [sys.executable, "-c", text, str(file)], stdout=subprocess.PIPE
         ) as holder:
             holder.stdout.readline()
@@ -332,7 +333,7 @@ class TestItsOwner:
                 "import os, signal, sqlite3, sys\nc = sqlite3.connect(sys.argv[1], isolation_level=None)\nc.execute('PRAGMA cache_size = 1')\n"
                 "c.execute('BEGIN IMMEDIATE')\nc.execute(\"UPDATE t SET name = 'x' || name\")\nos.kill(os.getpid(), signal.SIGKILL)"
             )
-            subprocess.run([sys.executable, "-c", killed, str(file)], check=False)
+            processes.run([sys.executable, "-c", killed, str(file)], check=False)
             assert os.path.exists(f"{file}-journal")
             verdict = ws.staleness("t")
             assert isinstance(verdict, Undecidable) and "unfinished transaction" in str(verdict)
@@ -345,7 +346,7 @@ class TestItsOwner:
         write(file, "PRAGMA journal_mode = WAL")
         before = seen(source(file))
         done = "import sqlite3, sys, os\nc = sqlite3.connect(sys.argv[1])\nc.execute(\"UPDATE t SET name = 'z'\")\nc.commit()\nos._exit(0)"
-        subprocess.run([sys.executable, "-c", done, str(file)], check=True)
+        processes.run([sys.executable, "-c", done, str(file)], check=True)
         assert os.path.getsize(f"{file}-wal") > 0
         assert not same_state(before, seen(source(file)), ("name",)) and rows(
             source(file).relation("t")
@@ -353,7 +354,7 @@ class TestItsOwner:
 
     def test_reading_writes_nothing(self, file):
         write(file, "PRAGMA journal_mode = WAL")
-        subprocess.run(
+        processes.run(
             [
                 sys.executable,
                 "-c",

@@ -29,7 +29,7 @@ with jl.open("lab") as again:  # the very process can open it again, and finds i
 
 
 def test_closing_on_a_full_disk_lets_go_of_threads_files_and_the_lock(run_python):
-    said = run_python(FULL).stdout.splitlines()
+    said = run_python(FULL, start=True).stdout.splitlines()
     assert said[:2] == ["THREADS []", "OPEN []"]
     assert said[2].startswith("RECOVERY recovery: nothing to do") and said[3].endswith(" 1")
 
@@ -60,7 +60,7 @@ last = Last(ws)
 def test_a_workspace_that_is_asked_and_closed_when_the_interpreter_ends_does_not_wait_for_threads_that_run_no_more(
     run_python,
 ):
-    assert run_python(ENDING).stdout.splitlines() == [
+    assert run_python(ENDING, start=True).stdout.splitlines() == [
         "True",
         "the interpreter is shutting down",
         "closed",
@@ -89,7 +89,7 @@ ws.materialize("one", "SELECT 1 AS x")
 def test_a_workspace_is_closed_when_the_interpreter_starts_no_thread_any_more(run_python, alone):
     """Python 3.12 starts none for what runs at exit."""
     for _ in range(2):
-        child = run_python(AT_EXIT, alone)
+        child = run_python(AT_EXIT, alone, start=True)
         assert child.stdout.splitlines() == ["recovery: nothing to do", "closed"]
         assert not child.stderr
 

@@ -5,13 +5,13 @@ import os
 import shutil
 import signal
 import sqlite3
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 import jammi_lab
+from tests import processes
 
 WORK = """
 import os, signal, jammi_lab
@@ -26,7 +26,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def killed(tmp_path, *, table=True):
-    done = subprocess.run(
+    done = processes.run(
         [sys.executable, "-c", WORK.format(table=table)],
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip

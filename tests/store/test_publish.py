@@ -29,6 +29,7 @@ from jammi_lab.core.verdicts import Match
 from jammi_lab.storage import files as storage
 from jammi_lab.storage.parquet import read_footer
 from jammi_lab.store import manifests
+from tests import processes
 from tests.conftest import PACKAGE_ROOTS
 from tests.store.conftest import VENUES
 from tests.store.lab import catalog, files, files_of, row, statuses
@@ -303,7 +304,7 @@ def test_a_process_that_gets_sigint_midway_leaves_failed_and_no_files_and_goes_o
     folder, tmp_path, when, statement
 ):
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, PACKAGE_ROOTS))}
-    child = subprocess.Popen(
+    child = processes.Popen(
         [sys.executable, "-c", CHILD, str(folder), when, statement],
         stdout=subprocess.PIPE,
         text=True,

@@ -67,5 +67,5 @@ def test_a_text_has_its_bits_whatever_texts_are_beside_it_on_every_kernel(
     flags = Path("/proc/cpuinfo")
     if not flags.exists() or KERNELS[kernel] not in flags.read_text():
         pytest.skip(f"this processor does not run the kernel {kernel}")
-    if run_python(APART, env={"OPENBLAS_CORETYPE": kernel}).stdout.split() != [kernel]:
+    if run_python(APART, start=True, env={"OPENBLAS_CORETYPE": kernel}).stdout.split() != [kernel]:
         pytest.skip("numpy came with another BLAS")

@@ -259,7 +259,7 @@ held = use("t.parquet")
 assert "pandas" not in sys.modules
 print((peak() - before) / held.vectors.nbytes)
 """
-    assert float(run_python(code).stdout) < 1.5
+    assert float(run_python(code, start=True).stdout) < 1.5
 
 
 def stored(path, rows, width, seed=0):
