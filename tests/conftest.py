@@ -282,7 +282,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         thinned = hasattr(item, "callspec") and any(
             map(item.get_closest_marker, ("product", "contract"))
         )
-        if thinned or item.get_closest_marker("hypothesis"):
+        if thinned or _is_repeated(item) or item.get_closest_marker("hypothesis"):
             item.add_marker(pytest.mark.soak)
     if not sizes.SOAK and (left := _cells_left_to_a_soak(items)):
         config.hook.pytest_deselected(items=[item for item in items if item in left])
@@ -301,7 +301,8 @@ def _cells_left_to_a_soak(items: list[pytest.Item]) -> set[pytest.Item]:
         elif item.get_closest_marker("contract"):
             suite = suites.setdefault(function.rpartition("::")[0], {})
             suite.setdefault(function, []).append(item)
-    left = set()
+    repeated = [item for item in items if _is_repeated(item)]
+    left = {item for n, item in enumerate(repeated) if not sizes.rotated(0, n, len(repeated))}
     for cells in products.values():
         chosen = sizes.covering([_cell(item, item.callspec.params) for item in cells])
         left |= {item for n, item in enumerate(cells) if n not in chosen}
@@ -309,6 +310,17 @@ def _cells_left_to_a_soak(items: list[pytest.Item]) -> set[pytest.Item]:
         for row, cells in enumerate(suite.values()):
             left |= {item for n, item in enumerate(cells) if not sizes.rotated(row, n, len(cells))}
     return left
+
+
+def _is_repeated(item: pytest.Item) -> bool:
+    """Whether a test comes from another module, which runs it, and its own module runs it once more."""
+    function, module = getattr(item, "function", None), item.getparent(pytest.Module)
+    return (
+        item.get_closest_marker("repeated") is not None
+        and function is not None
+        and module is not None
+        and function.__module__ != module.obj.__name__
+    )
 
 
 def _cell(item: pytest.Item, params: Mapping[str, object]) -> tuple[Any, ...]:

@@ -20,6 +20,9 @@ contract = pytest.mark.contract
 """Marks the tests of a class or module that each run over one list of things of a kind: `make test` runs each with a third of the list, in
 rotation, so that everything in it meets a third of the tests; `make soak` runs all."""
 
+repeated = pytest.mark.repeated
+"""Marks a module that runs the tests of other modules once more, elsewhere: `make test` runs a third of those, `make soak` all."""
+
 
 def sized(short: T, long: T) -> T:
     """The size for this run."""
@@ -28,7 +31,7 @@ def sized(short: T, long: T) -> T:
 
 def examples(long: int) -> int:
     """How many examples a property gets that explores `long` of them in a soak."""
-    return sized(max(10, long // 6), long)
+    return sized(max(10, long // 12), long)
 
 
 def thinned(cells: Iterable[T], every: int) -> list[T]:

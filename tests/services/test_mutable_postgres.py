@@ -16,12 +16,12 @@ from tests.live.test_mutable_tenants import (
     test_what_is_shared_is_read_and_not_written_while_a_tenant_is_bound,  # noqa: F401
 )
 from tests.services.servers import run_postgres
-from tests.sizes import contract
+from tests.sizes import contract, repeated
 
 del test_a_backup_holds_the_tables_and_their_rows  # noqa: F821  it copies a file; the one below is of a server
 del test_a_catalog_without_room_refuses_what_does_not_fit_typed_and_takes_what_does  # noqa: F821  it fills a file
 
-pytestmark = [contract, pytest.mark.services, pytest.mark.slow]
+pytestmark = [contract, repeated, pytest.mark.services, pytest.mark.slow]
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ import pytest
 
 from tests.producers.test_cache import *  # noqa: F403
 from tests.services.servers import run_postgres
-from tests.sizes import contract
+from tests.sizes import contract, repeated
 from tests.store.conftest import fault, folder, lab, papers, reopen  # noqa: F401  fixtures of those tests
 from tests.store.test_publish import *  # noqa: F403
 from tests.store.test_recovery import *  # noqa: F403
@@ -16,7 +16,7 @@ del test_a_table_that_could_not_even_be_failed_is_settled_by_the_next_open  # no
 del test_a_log_that_fails_while_rows_are_made_is_told_before_any_file_has_its_name  # noqa: F821  a server keeps its own
 del test_a_file_in_place_of_the_folder_of_lock_files_is_named_with_what_to_do  # noqa: F821
 
-pytestmark = [contract, pytest.mark.services, pytest.mark.slow]
+pytestmark = [contract, repeated, pytest.mark.services, pytest.mark.slow]
 
 
 @pytest.fixture(autouse=True)

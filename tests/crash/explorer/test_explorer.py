@@ -39,7 +39,7 @@ FAILING = (
 )
 
 
-NEAR = 1 if LOOKS else sized(5, 1)
+NEAR = 1 if LOOKS else sized(10, 1)
 
 
 @pytest.fixture(scope="module")
