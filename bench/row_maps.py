@@ -31,8 +31,14 @@ def mapping(folder: Path, repeats: int) -> Iterator[Line]:
         ws.sources.add("texts", str(fixtures.parquet_of_texts(folder / "texts.parquet", _ROWS)))
         function = CountedCalls()
         run = partial(
-            *(ws.map, "lengths", function, "texts"),
-            key="id", inputs="text", version="1", schema={"length": "bigint"},
+            ws.map,
+            "lengths",
+            function,
+            "texts",
+            key="id",
+            inputs="text",
+            version="1",
+            schema={"length": "bigint"},
         )
         map_all = wall_timer(partial(run, cache="bypass"))
         map_all()

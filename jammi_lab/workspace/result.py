@@ -144,9 +144,11 @@ class Result(BadgeMixin, ArrowExportMixin):
         """All rows as a polars frame. Raises SchemaMismatch when two columns share a name."""
         return self._record_read(super().polars())
 
-    def pandas(self) -> "pd.DataFrame":
-        """All rows as a pandas frame."""
-        return self._record_read(super().pandas())
+    def pandas(self, *, exact: bool = False) -> "pd.DataFrame":
+        """All rows as a pandas frame of numpy types: integers int64 (float64 with NULLs), DECIMAL
+        float64, DATE and TIMESTAMP datetime64, INTERVAL timedelta64. `exact`: nullable integers,
+        Decimal and date objects. ExtensionMissing without pandas."""
+        return self._record_read(super().pandas(exact=exact))
 
     def _record_read(self, rows: FrameT) -> FrameT:
         """Record that rows leave the workspace, for tables made from them in Python. The inputs of

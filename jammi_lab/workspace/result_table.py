@@ -191,9 +191,9 @@ class ResultTable(ReprMixin, ArrowExportMixin):
         """All rows as a polars frame, as `read().polars()`. TableDamaged; SchemaMismatch."""
         return self.read().polars()
 
-    def pandas(self) -> "pd.DataFrame":
+    def pandas(self, *, exact: bool = False) -> "pd.DataFrame":
         """All rows as a pandas frame, as `read().pandas()`. TableDamaged."""
-        return self.read().pandas()
+        return self.read().pandas(exact=exact)
 
     def scan(self, engine: Literal["polars", "duckdb", "pyarrow"] = "polars") -> Any:
         """A lazy scan in another engine: a polars LazyFrame, a DuckDB relation or a pyarrow
