@@ -114,7 +114,12 @@ class Producers:
         from jammi_lab.producers.row_map import RowMapProducer
 
         return RowMapProducer(
-            self._engine, self._scope, self._catalog, self._results, self._functions
+            self._engine,
+            self._scope,
+            self._catalog,
+            self._results,
+            self._functions,
+            self._executor,
         )
 
     @functools.cached_property

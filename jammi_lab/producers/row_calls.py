@@ -4,6 +4,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import contextvars
+import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -17,9 +18,12 @@ from jammi_lab.core.executor import ThreadPool
 from jammi_lab.core.thread_pool import start_thread
 from jammi_lab.producers.row_inputs import python_columns
 from jammi_lab.producers.step_functions import StepFunction, is_async, step_failure
+from jammi_lab.vectors.encoders.executor import Executor, LocalExecutor
 
 _MAX_KEY_CHARACTERS = 60
 _STOP_TIMEOUT_SECONDS = 5
+_MIN_GROUP_CALLS = 32
+"""Calls that a worker of a cluster receives at once, at least."""
 Call = tuple[Sequence[int], Any]
 """The rows of a call, and what the function receives for them."""
 
@@ -77,6 +81,22 @@ class RowCalls:
                     break
             while pending:
                 yield from _take_finished(pending)
+
+    def run_on(
+        self, executor: Executor, calls: Iterable[Call], is_stopped: Callable[[], bool]
+    ) -> Iterator[tuple[Sequence[int], object]]:
+        """As `run`: in this kernel call by call, on a cluster in groups of calls."""
+        if isinstance(executor, LocalExecutor):
+            return self.run(calls, is_stopped)
+        remaining = iter(calls)
+        group_calls = max(_MIN_GROUP_CALLS, self.concurrency)
+        groups = iter(lambda: list(itertools.islice(remaining, group_calls)), [])
+        running = itertools.takewhile(lambda _: not is_stopped(), groups)
+        return itertools.chain.from_iterable(executor.map(self.run_group, running))
+
+    def run_group(self, calls: Sequence[Call]) -> list[tuple[Sequence[int], object]]:
+        """All calls of a group, with what the function returned for each, or Failed."""
+        return list(self.run(calls, lambda: False))
 
     def failure(self, error: Exception, keys: Sequence[object]) -> StepFailed:
         """The error to raise for an exception of the call for the rows with these keys."""

@@ -50,6 +50,7 @@ from jammi_lab.producers.text_statement import (
 from jammi_lab.storage.files import StoragePath
 from jammi_lab.store import manifests
 from jammi_lab.store.result_files import ResultFiles
+from jammi_lab.vectors.encoders.executor import Executor
 
 OUTPUT_VERSION = 1
 """Increment when equal outputs of a function would give other rows than before, or equal inputs
@@ -98,8 +99,10 @@ class RowMapProducer:
         catalog: Catalog,
         results: ResultFiles,
         functions: StepFunctions,
+        executor: Executor,
     ) -> None:
         self._engine, self._scope, self._functions = engine, scope, functions
+        self._executor = executor
         self._catalog, self._results = catalog, results
         self._checkpoints = CheckpointFolder(catalog, results)
 
@@ -313,6 +316,7 @@ class RowMapProducer:
             name,
             key,
             record_errors=descriptor.on_error == "record",
+            executor=self._executor,
         )
 
     def _previous_version(self, name: str, descriptor: RowMapDescriptor) -> StoragePath | None:

@@ -27,6 +27,7 @@ from jammi_lab.storage.files import StoragePath, open_for_reading
 from jammi_lab.store import read_leases
 from jammi_lab.store.storage_errors import attach_remains
 from jammi_lab.vectors.arrays import to_arrow_rows
+from jammi_lab.vectors.encoders.executor import Executor
 from jammi_lab.vectors.exact_search import RowNumbers
 
 _BLOCK_ROWS = 4096
@@ -49,13 +50,14 @@ class RowMapRun:
         key: str,
         *,
         record_errors: bool,
+        executor: Executor,
     ) -> None:
         """`positions`: the output columns that the function receives; output column 0 is the key.
         `previous`: the version whose outputs can be taken over; `log`: the checkpoint."""
         self._prepared, self._positions = prepared, positions
         self._calls, self._outputs, self._previous_path = calls, outputs, previous
         self._name, self._key, self._record_errors = name, key, record_errors
-        self._log = log
+        self._log, self._executor = log, executor
         self._table = pa.table({})
         self._resumed_count = self._saved_count = self._todo_count = 0
         self.reuse = Reuse(new=0, changed=0, removed=0, unchanged=0)
@@ -152,7 +154,9 @@ class RowMapRun:
         done, started_at = 0, time.monotonic()
         next_report = started_at
         try:
-            for numbers, answer in self._calls.run(calls(), lambda: answers.error is not None):
+            for numbers, answer in self._calls.run_on(
+                self._executor, calls(), lambda: answers.error is not None
+            ):
                 if isinstance(answer, Failed):
                     answers.add_error(numbers, answer.error)
                 else:

@@ -2,11 +2,14 @@
 
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import jammi_lab as jl
@@ -15,6 +18,7 @@ from jammi_lab.core.errors import (
     InvalidArgument,
     SchemaMismatch,
     SourceUnavailable,
+    StepFailed,
 )
 from jammi_lab.vectors.encoders.batching import encode_texts
 from jammi_lab.vectors.encoders.dask_executor import _wait_for_result
@@ -187,3 +191,31 @@ def test_embed_gives_the_same_table_on_a_cluster_as_here(
             assert ws.staleness("vectors") == jl.Fresh()
     assert tables[0] == tables[1]
     assert client.status == "running", "a client that was given stays open"
+
+
+def first_words(text: str) -> dict[str, Any]:
+    """The function of a row map, which runs on the cluster."""
+    if text == "text 7":
+        raise ValueError("seven")
+    return {"word": text.split(maxsplit=1)[0], "thread": threading.current_thread().name}
+
+
+async def awaited(text: str) -> str:
+    return text.upper()
+
+
+def test_map_gives_the_same_rows_on_a_cluster_as_here(client: Any, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"id": range(100), "text": TEXTS[:100]}), tmp_path / "texts.parquet")
+    tables = []
+    for name, executor in (("here", None), ("there", client)):
+        with jl.open(tmp_path / name, executor=executor) as ws:
+            ws.sources.add("texts", tmp_path / "texts.parquet")
+            options = {"key": "id", "inputs": "text", "on_error": "record"}
+            rows = ws.map("words", first_words, "texts", **options).read().arrow()
+            upper = ws.map("upper", awaited, "texts", concurrency=8, **options).read().arrow()
+            threads = {*rows["thread"].to_pylist()} - {None}
+            assert (threads == {threading.current_thread().name}) == (name == "here")
+            with pytest.raises(StepFailed, match="for the row 7: seven"):
+                ws.map("raised", first_words, "texts", key="id", inputs="text")
+            tables.append((rows.drop_columns(["thread"]), upper))
+    assert tables[0] == tables[1] and tables[0][0]["_error"][7].as_py() == "ValueError: seven"
