@@ -68,6 +68,7 @@ HOMES = {
     "Topic": "jammi_lab/live/topics.py",
     "Event": "jammi_lab/live/subscriptions.py",
     "EphemeralSession": "jammi_lab/live/ephemeral.py",
+    "CallEstimate": "jammi_lab/core/records.py",
     "Step": "jammi_lab/core/records.py",
     "RunStep": "jammi_lab/core/records.py",
     "Edge": "jammi_lab/core/records.py",

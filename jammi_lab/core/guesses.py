@@ -42,7 +42,6 @@ _RESULT = _ROWS | {
     "plot": ".chart()",
     "names": ".columns",
     "types": ".schema",
-    "verdict": ".staleness()",
     "to_csv": ".pandas().to_csv('rows.csv')",
     "to_parquet": ".pandas().to_parquet('rows.parquet')",
 }

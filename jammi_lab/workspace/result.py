@@ -366,7 +366,7 @@ class InMemoryResult(Result):
     def __init__(
         self, table: "pa.Table", types: Sequence[str], inputs: Sequence[Input], badges: BadgeService
     ) -> None:
-        self._badges, self._on_end = badges, lambda: None
+        self._badges, self._on_end, self._is_step_input = badges, lambda: None, False
         self._stream, self._remaining, self._head = None, None, []
         self._schema, self._cached, self._rows = table.schema, table, table.num_rows
         self._last_table, self._types, self._origin = None, list(types), None
