@@ -192,7 +192,7 @@ class ResultTable(ReprMixin, ArrowExportMixin):
         return self.read().polars()
 
     def pandas(self, *, exact: bool = False) -> "pd.DataFrame":
-        """All rows as a pandas frame, as `read().pandas()`. TableDamaged."""
+        """All rows as a pandas frame, as `read().pandas(exact=…)`. TableDamaged."""
         return self.read().pandas(exact=exact)
 
     def scan(self, engine: Literal["polars", "duckdb", "pyarrow"] = "polars") -> Any:

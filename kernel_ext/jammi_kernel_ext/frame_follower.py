@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 MAX_ELEMENTS = 1000
 """Elements of one container that are searched for frames after a cell."""
+MAX_GROUNDS = 3
+"""Cells that could not be followed that a verdict names."""
 _OUTPUT = "_"
 """The name under which all outputs are remembered: `_`, `__`, `_12`, `Out`."""
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), type)
@@ -59,8 +61,8 @@ class FrameFollower:
         self._cells: list[_Cell] = []
         """The running cell, and the cells that it runs itself."""
         self._last_ids: dict[str, int] = {}
-        self._grounds: list[str] = []
-        """What could not be followed so far; holds for all frames that Python can change."""
+        self._grounds: dict[str, str] = {}
+        """What could not be followed so far, with the label of the cell."""
 
     @property
     def _origins(self) -> "FrameOrigins | None":
@@ -197,7 +199,8 @@ class FrameFollower:
         holders = {name for name, value in list(self._values.items()) if value is frame}
         parts = [self._records[name].origin for name in holders if name in self._records]
         parts += [] if recorded is None else [recorded]
-        derived, cells, grounds = not exact, list[str](), list(self._grounds)
+        derived, cells = not exact, list[str]()
+        grounds = self._grounds_since(recorded.cells if recorded is not None and exact else [])
         if cell is not None and registry is not None:
             names = self._names(cell)
             grounds += [_opaque_ground(cell, names)] if names.opaque else []
@@ -255,7 +258,18 @@ class FrameFollower:
         grounds = [_opaque_ground(cell, names)] if names.opaque else []
         if threads - {cell.thread}:
             grounds.append(f"cell {cell.label} reads rows in a thread, which is not followed")
-        self._grounds += [ground for ground in grounds if ground not in self._grounds]
+        self._grounds |= dict.fromkeys(grounds, cell.label)
+
+    def _grounds_since(self, cells: list[str]) -> list[str]:
+        """What could not be followed since a frame was read in one of the cells, and in threads,
+        which go on; without cells all of it."""
+        since = max((int(label[1:-1]) for label in cells), default=0)
+        grounds = [
+            ground
+            for ground, label in self._grounds.items()
+            if int(label[1:-1]) >= since or "hread" in ground
+        ]
+        return grounds[:MAX_GROUNDS]
 
     # -- names that may hold the same objects
 
