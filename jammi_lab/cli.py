@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from decimal import Decimal
 from functools import partial, wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import click
 
@@ -177,6 +177,21 @@ fail = click.option(
 )
 
 
+class _Duration(click.ParamType[float]):
+    """A number with a unit: 90s, 30m, 24h, 7d. The value is in seconds."""
+
+    name = "duration"
+    _UNITS: ClassVar[dict[str, int]] = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", str(value))
+        if match is None:
+            self.fail(f"{value!r} is not a duration such as 90s, 30m, 24h or 7d.", param, ctx)
+        return float(match[1]) * self._UNITS[match[2]]
+
+
 class _VerdictCommand(click.Command):
     """A command whose flag `--fail` may have the value `grounds`. An option with an optional value
     would take the path that follows a bare `--fail` for it."""
@@ -201,6 +216,13 @@ def fail_on_verdict(command: Callable[..., None]) -> Callable[..., None]:
 @main.command(cls=_VerdictCommand)
 @_workspace_options
 @click.option("--deep", is_flag=True, help="Also scan large inputs.")
+@click.option("--junit", type=click.Path(dir_okay=False), help="Also write JUnit XML.")
+@click.option("--sarif", type=click.Path(dir_okay=False), help="Also write SARIF.")
+@click.option(
+    "--max-age",
+    type=_Duration(),
+    help="Report fresh tables older than this, for example 24h, as old.",
+)
 @fail_on_verdict
 def status(
     path: str,
@@ -208,16 +230,31 @@ def status(
     tenant: str | None,
     as_json: bool,
     deep: bool,
+    junit: str | None,
+    sarif: str | None,
+    max_age: float | None,
     fail: bool,
     fail_grounds: bool,
 ) -> None:
     """Show the verdict of every recipe."""
+    from jammi_lab.workspace import status_reports
+
     with _open_workspace(path, catalog, tenant) as ws:
         board = ws.status(deep=deep)
         rows = board.arrow().to_pylist()
+        problems = [status_reports.find_problem(row, max_age) for row in board]
+        if junit is not None:
+            text = status_reports.to_junit(board, max_age)
+            Path(junit).write_text(text, encoding="utf-8")
+        if sarif is not None:
+            text = status_reports.to_sarif(board, max_age, path)
+            Path(sarif).write_text(text, encoding="utf-8")
         _print_result(board, rows, as_json, path)
-    if (fail or fail_grounds) and any(
-        row["verdict"] != "fresh" or (fail_grounds and row["grounds"]) for row in rows
+        for problem in problems:
+            if problem is not None and problem.rule == status_reports.OLD:
+                click.echo(problem.message, err=as_json)
+    if (fail or fail_grounds) and (
+        any(problems) or (fail_grounds and any(row["grounds"] for row in rows))
     ):
         sys.exit(FAILED_EXIT_CODE)
 
