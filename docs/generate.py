@@ -73,7 +73,6 @@ HOMES = {
     "RunStep": "jammi_lab/core/records.py",
     "Edge": "jammi_lab/core/records.py",
     "Progress": "jammi_lab/core/records.py",
-    "CallEstimate": "jammi_lab/core/records.py",
     "RecoveryReport": "jammi_lab/core/records.py",
     "Input": "jammi_lab/core/anchors.py",
     "Anchor": "jammi_lab/core/anchors.py",

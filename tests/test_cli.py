@@ -345,12 +345,18 @@ def test_rows_as_json_hold_dates_that_python_has_not(lab, run):
 def test_status_writes_junit_and_sarif_and_tells_old_from_stale(lab, run, papers, tmp_path):
     junit, sarif = tmp_path / "status.xml", tmp_path / "status.sarif"
     assert "hours old" not in run("status", lab, "--max-age", "24h", "--fail").stdout
-    assert "recent is fresh, and 0.0 hours old." in run("status", lab, "--max-age", "0s", "--fail", code=1).stdout
+    assert (
+        "recent is fresh, and 0.0 hours old."
+        in run("status", lab, "--max-age", "0s", "--fail", code=1).stdout
+    )
     papers.write_text(papers.read_text() + "9,Z,2030\n")
     run("status", lab, "--junit", junit, "--sarif", sarif, "--max-age", "0s", "--fail", code=1)
     suite = ElementTree.parse(junit).getroot()
     assert (suite.get("tests"), suite.get("failures")) == ("2", "2")
-    assert {c.get("name"): c[0].get("type") for c in suite} == {"recent": "stale", "counted": "possibly_stale"}
+    assert {c.get("name"): c[0].get("type") for c in suite} == {
+        "recent": "stale",
+        "counted": "possibly_stale",
+    }
     [report] = json.loads(sarif.read_text())["runs"]
     found = {r["ruleId"]: (r["level"], r["message"]["text"]) for r in report["results"]}
     assert found["stale"][0] == "error" and "papers changed" in found["stale"][1]
