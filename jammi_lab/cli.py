@@ -533,29 +533,54 @@ def sql(
         tenant,
         read_only=not text.lstrip()[:6].casefold().startswith(("insert", "update", "delete")),
     ) as ws:
-        result = ws.sql(text)
-        if as_json:
-            rows = result.arrow() if limit is None else result.preview(limit)
-            names = rows.column_names
-            if len(set(names)) < len(names):
-                raise click.UsageError("Two columns have the same name; rename one with AS.")
-            _print_result(
-                None,
-                [
-                    dict(zip(names, row, strict=True))
-                    for row in zip(*map(_json_column, rows.columns), strict=True)
-                ],
-                as_json=True,
-            )
-        else:
-            result.limit = 20 if limit is None else limit
-            result.preview(result.limit + 1)
-            text, notice = str(result), result._badge()
-            badge = "" if notice is None or (form := notice.form()) is None else form.text
-            shell_badge = (
-                _to_shell_syntax(badge, path) if text.startswith(badge) else badge
-            )  # only the badge is translated: a value may look like a hint
-            click.echo(shell_badge + text.removeprefix(badge))
+        _print_rows(ws.sql(text), limit, as_json, path)
+
+
+def _print_rows(result: Any, limit: int | None, as_json: bool, path: str) -> None:
+    """Print the rows of a Result as a table, or with `as_json` as a list of objects."""
+    if as_json:
+        rows = result.arrow() if limit is None else result.preview(limit)
+        names = rows.column_names
+        if len(set(names)) < len(names):
+            raise click.UsageError("Two columns have the same name; rename one with AS.")
+        columns = map(_json_column, rows.columns)
+        values = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+        _print_result(None, values, as_json=True)
+        return
+    result.limit = 20 if limit is None else limit
+    result.preview(result.limit + 1)
+    text, notice = str(result), result._badge()
+    badge = "" if notice is None or (form := notice.form()) is None else form.text
+    # Only the badge is translated: a value may look like a hint.
+    shell_badge = _to_shell_syntax(badge, path) if text.startswith(badge) else badge
+    click.echo(shell_badge + text.removeprefix(badge))
+
+
+@main.command(short_help="Search a table by meaning, words, or both.")
+@_workspace_options
+@click.argument("table")
+@click.argument("text")
+@click.option("-k", type=click.IntRange(min=0), default=10, help="Number of hits; 10.")
+@click.option("--words", help="A lexical table of the same keys to search, too.")
+@click.option("--where", help="A condition on the source's rows.")
+@click.option("--select", multiple=True, help="A column of the source to show; repeatable.")
+def search(
+    path: str,
+    catalog: str | None,
+    tenant: str | None,
+    as_json: bool,
+    table: str,
+    text: str,
+    k: int,
+    words: str | None,
+    where: str | None,
+    select: Sequence[str],
+) -> None:
+    """Find the rows that match a text best: by meaning in an embedding table, by words in a lexical
+    table, by both with --words."""
+    with _open_workspace(path, catalog, tenant) as ws:
+        hits = ws.search(table, text, k=k, words=words, where=where, select=select)
+        _print_rows(hits, k, as_json, path)
 
 
 @main.command(short_help="Copy the catalog to a file.")

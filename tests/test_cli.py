@@ -150,6 +150,21 @@ def test_lineage_sources_and_tables_are_listed(lab, run):
     ]
 
 
+def test_search_gives_hits_by_meaning_words_or_both(lab, run):
+    with jl.open(lab) as ws:
+        texts = "SELECT * FROM (VALUES (1, 'graph networks'), (2, 'error E17')) t(id, text)"
+        ws.lexical("w", texts, key="id", text="text")
+        ws.embed("v", texts, key="id", text="text", model="hashing")
+    [hit] = value(run("search", lab, "w", "E17", "--select", "text", "--json"))
+    assert (hit["key"], hit["text"]) == (2, "error E17")
+    [hit] = value(run("search", lab, "v", "E17", "--words", "w", "-k", "1", "--json"))
+    assert (hit["key"], hit["rank_words"]) == (2, 1)
+    assert (
+        "error E17" in run("search", lab, "v", "x", "--select", "text", "--where", "id = 2").stdout
+    )
+    run("search", lab, "absent", "x", code=3)
+
+
 def test_sql_gives_rows_as_a_table_or_as_objects(lab, run):
     assert value(run("sql", lab, "SELECT * FROM jammi.recent", "--json")) == [
         {"id": 2, "year": 2021}

@@ -19,6 +19,7 @@ import duckdb
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.identifiers import sql_literal
 from jammi_lab.core.settings import Settings
+from jammi_lab.engine.sql import function_list
 
 Config = dict[str, str | bool | int | float | list[str]]
 
@@ -135,9 +136,9 @@ def scratch(cursor: duckdb.DuckDBPyConnection) -> Iterator[str]:
 
 def open_scratch(cursor: duckdb.DuckDBPyConnection) -> str:
     """Attach an empty database under a unique name, make it the cursor's default, and return the
-    name."""
+    name. The database `memory` comes second; it holds the vector aggregates and no table."""
     name = f"__jammi_{next(_scratch_numbers)}"
-    cursor.execute(f"ATTACH ':memory:' AS {name}; USE {name}")
+    cursor.execute(f"ATTACH ':memory:' AS {name}; SET search_path = '{name}.main,memory.main'")
     return name
 
 
@@ -155,6 +156,7 @@ def _apply_result_settings(connection: duckdb.DuckDBPyConnection, settings: Sett
             f"{sql_literal(value) if isinstance(value, str) else str(value).lower()}"
         )
     _set_option(connection, "engine.timezone", "TimeZone", settings["engine.timezone"])
+    connection.execute(";".join(function_list.VECTOR_AGGREGATES.values()))
 
 
 def _set_option(connection: duckdb.DuckDBPyConnection, key: str, option: str, value: Any) -> None:

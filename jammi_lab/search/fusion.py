@@ -32,6 +32,8 @@ _WORDS_FACTOR, _SHARE_EXPONENT_FACTOR = 1.5, 6
 _MIN_CANDIDATES_COUNT = 100
 _CANDIDATES_FACTOR = 10
 """Candidates of each side for each hit."""
+OUTPUT_VERSION = 1
+"""Increment when the same candidates would be ranked otherwise."""
 HIT_COLUMNS = (
     "query",
     "key",
@@ -138,27 +140,31 @@ class TablePair:
         return keys, rows, _find_rows(storage_array(keys), theirs)
 
 
-def join_answers(
-    rows: "SourceRows",
-    words: "SourceRows",
-    pair: TablePair,
-    hits: Sequence[pa.Table],
-    columns: Sequence[str],
-    *,
-    has_query_column: bool,
-    filtered: bool,
-) -> Answer:
-    """The hits of all queries with columns of their source rows."""
+def concatenate_hits(hits: Sequence[pa.Table], *, has_query_column: bool) -> pa.Table:
+    """The hits of all queries; with several queries their number first."""
     table = pa.concat_tables(hits)
     if has_query_column:
         numbers = np.repeat(np.arange(len(hits), dtype=np.int32), [len(each) for each in hits])
         table = table.add_column(0, "query", to_arrow(numbers))
+    return table
+
+
+def join_answers(
+    rows: "SourceRows",
+    words: "SourceRows",
+    pair: TablePair,
+    hits: pa.Table,
+    columns: Sequence[str],
+    *,
+    filtered: bool,
+) -> Answer:
+    """The hits with columns of their source rows."""
     # A key that only the table of words has need not have a row where all vectors have one.
     can_flag_all = pair.has_equal_keys and not columns
     answer = (
-        rows.answer(table, columns, filtered=filtered)
+        rows.answer(hits, columns, filtered=filtered)
         if can_flag_all
-        else rows.join_with_source(table, columns)
+        else rows.join_with_source(hits, columns)
     )
     return replace(answer, inputs=[*answer.inputs, words.own_input])
 

@@ -1,5 +1,6 @@
 """Queries as texts or vectors."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from jammi_lab.core.errors import InvalidArgument
@@ -19,3 +20,16 @@ def texts_of(query: Any) -> list[str] | None:
             f"{type(wrong[0]).__name__} among the texts."
         )
     return list(query)
+
+
+def list_of_texts(texts: Any) -> list[str]:
+    """Texts as a list; columns of frames are accepted. InvalidArgument for anything else."""
+    values = texts.tolist() if hasattr(texts, "tolist") else texts
+    if not isinstance(values, Iterable) or isinstance(values, bytes):
+        raise InvalidArgument(f"texts must be a list of strings, got {type(texts).__name__}.")
+    checked = list(values)
+    if wrong := [text for text in checked if not isinstance(text, str)]:
+        raise InvalidArgument(
+            f"texts must be strings, but one of them is of type {type(wrong[0]).__name__}."
+        )
+    return checked

@@ -13,16 +13,18 @@ from jammi_lab.core.settings import Settings
 from jammi_lab.producers.registry import Producers
 from jammi_lab.search.answers import Answer
 from jammi_lab.search.filters import RowFilter
-from jammi_lab.search.queries import texts_of
+from jammi_lab.search.queries import list_of_texts, texts_of
 from jammi_lab.search.source_rows import SearchContext, SourceRows, hits_table
 from jammi_lab.search.word_search import WordSearch
 from jammi_lab.vectors.index.indexes import SEARCHABLE, Indexes
 
 if TYPE_CHECKING:
     import numpy as np
+    import pyarrow as pa
     from numpy.typing import NDArray
 
     from jammi_lab.catalog.result_tables import ResultTableRepository
+    from jammi_lab.search import fusion
     from jammi_lab.vectors.encoders.base import Encoder
     from jammi_lab.vectors.exact_search import Hits
     from jammi_lab.vectors.matrix import Matrix
@@ -115,19 +117,40 @@ class SearchService:
     ) -> Answer:
         """The `k` best rows by meaning and words."""
         from jammi_lab.search import fusion
-        from jammi_lab.vectors.arrays import check_exact, check_k
+        from jammi_lab.vectors.arrays import check_exact
 
         if query is None:
             raise InvalidArgument("A search with words= is for a text, not for a row.")
-        texts = self.words.check_texts(words_record, query)
-        matrix, table = self.matrix(check_searchable(record)), self.words.table(words_record)
-        pair = fusion.TablePair.from_tables(matrix, table, (record.recipe, words_record.recipe))
         rows = self.source_rows(record)
         columns = rows.select_columns(select, fusion.HIT_COLUMNS)
         keys = None if where is None else RowFilter(rows).matching_keys(where, params)
+        pair, hits = self.fused_hits(
+            record, words_record, query, k, keys=keys, exact=check_exact(exact)
+        )
+        words_rows = SourceRows(self.context, words_record)
+        return fusion.join_answers(rows, words_rows, pair, hits, columns, filtered=keys is not None)
+
+    def fused_hits(
+        self,
+        record: TableRecord,
+        words_record: TableRecord,
+        query: Any,
+        k: int,
+        *,
+        keys: "pa.ChunkedArray | None" = None,
+        exact: bool | None = None,
+    ) -> "tuple[fusion.TablePair, pa.Table]":
+        """The `k` best rows by meaning and words of each text; `keys`: the only rows that may be
+        hits. SchemaMismatch, InvalidArgument, ModelNotFound, TableDamaged."""
+        from jammi_lab.search import fusion
+        from jammi_lab.vectors.arrays import check_k
+
+        texts = self.words.check_texts(words_record, query)
+        matrix, table = self.matrix(check_searchable(record)), self.words.table(words_record)
+        pair = fusion.TablePair.from_tables(matrix, table, (record.recipe, words_record.recipe))
         mask = None if keys is None else matrix.key_mask(keys)
         word_mask = None if keys is None else table.keys.key_mask(keys)
-        count, exact = fusion.candidate_count(check_k(k)), check_exact(exact)
+        count = fusion.candidate_count(check_k(k))
         queries, _ = self.query_vectors(record, texts)
         meaning = self._search_index(record, matrix, queries, count, mask, None, exact)
         if meaning is None:
@@ -141,15 +164,7 @@ class SearchService:
                 zip(texts, meaning.rows, by_words, strict=True)
             )
         ]
-        return fusion.join_answers(
-            rows,
-            SourceRows(self.context, words_record),
-            pair,
-            hits,
-            columns,
-            has_query_column=not isinstance(query, str),
-            filtered=where is not None,
-        )
+        return pair, fusion.concatenate_hits(hits, has_query_column=not isinstance(query, str))
 
     def hits(
         self, record: TableRecord, queries: Any, k: int, *, row: int | None, exact: bool | None
@@ -234,6 +249,13 @@ class SearchService:
         from jammi_lab.vectors.encoders.batching import encode_texts
 
         return encode_texts(self._encoder_of(record), texts, keys=texts), not isinstance(query, str)
+
+    def encode(self, model: Any, texts: str | Sequence[str]) -> "NDArray[np.float32]":
+        """The vectors of texts by a model, float32 (texts, dimensions). Raises as `ws.encode`."""
+        from jammi_lab.vectors.encoders.batching import encode_texts
+
+        checked = [texts] if isinstance(texts, str) else list_of_texts(texts)
+        return encode_texts(self._producers.encoders.resolve(model), checked, keys=checked)
 
     def _encoder_of(self, record: TableRecord) -> "Encoder":
         """The encoder that made a table's vectors. ModelNotFound."""

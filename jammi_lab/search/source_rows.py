@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from jammi_lab.vectors.matrix import Matrix
 
 _VECTOR_HIT_COLUMNS = ("query", "key", "rank", "similarity", "source_missing")
-_HIT_TYPES = {
+HIT_TYPES = {
     "query": "INTEGER",
     "rank": "INTEGER",
     "similarity": "FLOAT",
@@ -347,7 +347,7 @@ class SourceRows:
     ) -> SearchAnswer:
         """The hits with cached columns; `positions`: those of the hits among the vectors."""
         table = columns.join(hits, positions)
-        types = {**_HIT_TYPES, **columns.types}
+        types = {**HIT_TYPES, **columns.types}
         return SearchAnswer(table, [types[name] for name in table.column_names], columns.inputs)
 
     def answer(
@@ -463,7 +463,7 @@ class SourceRows:
         from jammi_lab.vectors.arrays import boolean_array
 
         table = hits.append_column("source_missing", boolean_array(missing, len(hits)))
-        types = {**_HIT_TYPES, "key": self.key_type}
+        types = {**HIT_TYPES, "key": self.key_type}
         return SearchAnswer(table, [types[name] for name in table.column_names], [self.own_input])
 
     def join_with_source(self, hits: "pa.Table", columns: Sequence[str]) -> RunningAnswer:

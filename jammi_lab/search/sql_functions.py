@@ -1,33 +1,38 @@
 """`search(…)` and `neighbors(…)` in FROM: the hits of an exact search as rows of a statement.
 
-A statement that calls them reads the columns key and vector of the embedding table. The query, `k`
-and the identity of the encoder are part of the definition; an index never is. Only a statement that
-reads `source_missing` also reads the source of the vectors.
+A statement that calls them reads the columns key and vector of the embedding table, or the words of
+the lexical table, or both. The query, `k`, the identity of the encoder and the analyzer are part of
+the definition; an index never is. Only a statement that reads `source_missing` also reads the
+source of the table.
 """
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from jammi_lab.core.anchors import Input
 from jammi_lab.core.canonical_json import canonical_json, digest_of
 from jammi_lab.core.definitions import encode_param
-from jammi_lab.core.records import TableRecord
+from jammi_lab.core.records import TableKind, TableRecord
 from jammi_lab.inputs.observation import PinnedState
+from jammi_lab.search.answers import Answer
 from jammi_lab.search.queries import texts_of
 from jammi_lab.search.search import SearchService, check_searchable, missing_encoder_error
-from jammi_lab.search.source_rows import hits_table
+from jammi_lab.search.source_rows import HIT_TYPES, SourceRows, hits_table
+from jammi_lab.search.word_search import HIT_COLUMNS as WORD_HIT_COLUMNS
+from jammi_lab.search.word_search import check_lexical
 from jammi_lab.sources.base import Computed, InputRead, ReadPlan, Relation
+from jammi_lab.words.analyzers import OUTPUT_VERSION as ANALYSIS_VERSION
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from jammi_lab.vectors.matrix import Matrix
 
-_READ_COLUMNS = ("key", "vector")
 _MISSING = "source_missing"
 
 
-class VectorFunctions:
+class SearchFunctions:
     """Resolves calls of the two table functions to relations."""
 
     def __init__(
@@ -49,39 +54,52 @@ class VectorFunctions:
         return []
 
     def call(self, function: str, arguments: tuple[Any, ...]) -> Relation | None:
-        """The relation of `search('table', query, k)` or `neighbors('table', key, k)`; None for
-        another function.
+        """The relation of `search('table', query, k, words)` or `neighbors('table', key, k)`; None
+        for another function.
 
-        Raises TableNotFound, TableDamaged; SchemaMismatch for a table without vectors and a vector
-        of another width; InvalidArgument for k < 0; ModelNotFound for a text where no encoder is
-        known. RowNotFound is raised when the statement runs.
+        Raises TableNotFound, TableDamaged; SchemaMismatch for a table that cannot be searched so
+        and a vector of another width; InvalidArgument for k < 0 and for anything but texts where
+        words are searched; ModelNotFound for a text where no encoder is known. RowNotFound is
+        raised when the statement runs.
         """
         if function not in ("search", "neighbors"):
             return None
         from jammi_lab.vectors.arrays import check_k
 
-        name, query, k = arguments
-        record = check_searchable(self._find_table(name))
-        call = _FunctionCall(
-            self._search, record, query, check_k(k), by_row=function == "neighbors"
-        )
-        table = self._table_relation(name)
-        if table is None or not isinstance(table.token, PinnedState):
-            raise TypeError(f"a ready table is resolved by its name, not so {name!r}")
+        name, query, k, *words = arguments
+        record, k = self._find_table(name), check_k(k)
+        tables = [name, *(each for each in words if each is not None)]
+        call: _FunctionCall | _WordsCall
+        if len(tables) > 1:
+            call = _WordsCall(self._search, record, self._find_table(tables[1]), query, k)
+        elif function == "search" and record.kind is TableKind.LEXICAL:
+            call = _WordsCall(self._search, None, record, query, k)
+        else:
+            call = _FunctionCall(self._search, record, query, k, by_row=function == "neighbors")
+        reads = [
+            InputRead(table, table_inputs.columns, dict(table.columns or {}))
+            for table, table_inputs in zip(
+                map(self._pinned_relation, tables), call.own_inputs, strict=True
+            )
+        ]
         return replace(
-            table,
+            reads[0].relation,
             acquire=None,
             columns=call.columns,
             read=ReadPlan(
                 computed=Computed(
                     definition=call.definition,
-                    inputs=call.input_reads(
-                        InputRead(table, _READ_COLUMNS, dict(table.columns or {}))
-                    ),
+                    inputs=lambda columns: [*reads, *call.source_inputs(columns)],
                     rows=call.rows,
                 )
             ),
         )
+
+    def _pinned_relation(self, name: str) -> Relation:
+        table = self._table_relation(name)
+        if table is None or not isinstance(table.token, PinnedState):
+            raise TypeError(f"a ready table is resolved by its name, not so {name!r}")
+        return table
 
 
 class _FunctionCall:
@@ -90,10 +108,10 @@ class _FunctionCall:
     def __init__(
         self, search: SearchService, record: TableRecord, query: Any, k: int, *, by_row: bool
     ) -> None:
-        self._search, self._record, self._query, self._k = search, record, query, k
-        self._by_row = by_row
+        self._search, self.record, self._query = search, check_searchable(record), query
+        self._k, self._by_row = k, by_row
         self._tenant = search.context.scope.current
-        self._source_rows = search.source_rows(record)
+        self.source_rows = search.source_rows(record)
         self._has_several_queries = not by_row and self._check_query()
 
     def _check_query(self) -> bool:
@@ -102,16 +120,16 @@ class _FunctionCall:
         from jammi_lab.vectors.arrays import parse_queries
 
         if texts_of(self._query) is None:
-            return parse_queries(self._query, self._record.dimensions or 0)[1]
-        if not isinstance(self._source_rows.descriptor.get("encoder"), dict):
-            raise missing_encoder_error(self._record, self._search.context.tables)
+            return parse_queries(self._query, self.record.dimensions or 0)[1]
+        if not isinstance(self.source_rows.descriptor.get("encoder"), dict):
+            raise missing_encoder_error(self.record, self._search.context.tables)
         return not isinstance(self._query, str)
 
     @property
     def definition(self) -> str:
         """The canonical JSON of everything besides the vectors that determines the hits."""
         by_text = not self._by_row and texts_of(self._query) is not None
-        encoder = digest_of(self._source_rows.descriptor["encoder"]) if by_text else None
+        encoder = digest_of(self.source_rows.descriptor["encoder"]) if by_text else None
         function = "neighbors" if self._by_row else "search"
         return canonical_json(
             {
@@ -127,33 +145,34 @@ class _FunctionCall:
         """SQL types by column."""
         first = {"query": "INTEGER"} if self._has_several_queries else {}
         return first | {
-            "key": self._source_rows.key_type,
+            "key": self.source_rows.key_type,
             "rank": "INTEGER",
             "similarity": "FLOAT",
             _MISSING: "BOOLEAN",
         }
 
-    def input_reads(self, table: InputRead) -> Any:
-        """A function from the columns that a statement reads to the inputs."""
-        return lambda columns: (
-            [table, *self._source_rows.inputs()] if _MISSING in columns else [table]
-        )
+    @property
+    def own_inputs(self) -> list[Input]:
+        """The table that is searched, with the columns read."""
+        return [self.source_rows.own_input]
+
+    def source_inputs(self, columns: Collection[str]) -> list[InputRead]:
+        """The other inputs of a statement that reads these columns."""
+        return self.source_rows.inputs() if _MISSING in columns else []
 
     def rows(self, columns: Collection[str]) -> "pa.Table":
         """The hits. RowNotFound, ModelNotFound, TableDamaged."""
-        from jammi_lab.vectors.arrays import boolean_array
-
         with self._search.context.scope.use(self._tenant):
-            matrix = self._search.matrix(self._record)
+            matrix = self._search.matrix(self.record)
             if self._by_row:
                 hits = matrix.neighbors(self._query_row(matrix), self._k)
             else:
-                queries, _ = self._search.query_vectors(self._record, self._query)
+                queries, _ = self._search.query_vectors(self.record, self._query)
                 hits = matrix.search(queries, self._k)
             table = hits_table(matrix, hits, has_query_column=self._has_several_queries)
-            if _MISSING not in columns:
-                return table.append_column(_MISSING, boolean_array(False, len(table)))
-            return self._source_rows.answer(table, (), filtered=False).rows()
+            return _flag_missing(
+                table, columns, lambda: self.source_rows.answer(table, (), filtered=False)
+            )
 
     def _query_row(self, matrix: "Matrix") -> int:
         """The position of the row. A literal is converted to the type of the keys, as in SQL.
@@ -164,5 +183,97 @@ class _FunctionCall:
             matrix.find_row(self._query) is None
             and (key := to_key(self._query, matrix.keys.type)) is not None
         ):
-            return self._search.row_of(self._record, matrix, key)
-        return self._search.row_of(self._record, matrix, self._query)
+            return self._search.row_of(self.record, matrix, key)
+        return self._search.row_of(self.record, matrix, self._query)
+
+
+class _WordsCall:
+    """One call of `search` that reads a lexical table, alone or beside one with vectors, over the
+    tables and for the tenant at the time when the statement was bound."""
+
+    def __init__(
+        self,
+        search: SearchService,
+        record: TableRecord | None,
+        words_record: TableRecord,
+        query: Any,
+        k: int,
+    ) -> None:
+        """`record`: the table with vectors; None for a search by words alone."""
+        self._search, self._query, self._k = search, query, k
+        self._words_record, self._tenant = check_lexical(words_record), search.context.scope.current
+        search.words.check_texts(words_record, query)
+        self._vectors_call = (
+            None if record is None else _FunctionCall(search, record, query, k, by_row=False)
+        )
+        self._words_rows = SourceRows(search.context, words_record)
+
+    @property
+    def definition(self) -> str:
+        """The canonical JSON of everything besides the tables that determines the hits."""
+        from jammi_lab.search import fusion
+
+        analyzer = self._words_rows.descriptor.get("analyzer")
+        words: dict[str, Any] = {"analyzer": analyzer, "revision": ANALYSIS_VERSION}
+        if self._vectors_call is None:
+            asked = encode_param(self._query)
+            return canonical_json(
+                {"function": "search", "asked": asked, "k": self._k, "words": words}
+            ).decode()
+        words["fusion"] = fusion.OUTPUT_VERSION
+        meaning = self._vectors_call.definition
+        return canonical_json({"meaning": meaning, "words": words}).decode()
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """SQL types by column."""
+        from jammi_lab.search import fusion
+
+        names = WORD_HIT_COLUMNS if self._vectors_call is None else fusion.HIT_COLUMNS
+        types = HIT_TYPES | {"key": (self._vectors_rows or self._words_rows).key_type}
+        first = 1 if isinstance(self._query, str) else 0
+        return {name: types[name] for name in names[first:]}
+
+    @property
+    def _vectors_rows(self) -> SourceRows | None:
+        return None if self._vectors_call is None else self._vectors_call.source_rows
+
+    @property
+    def own_inputs(self) -> list[Input]:
+        """The tables that are searched, with the columns read."""
+        tables = [self._vectors_rows, self._words_rows]
+        return [rows.own_input for rows in tables if rows is not None]
+
+    def source_inputs(self, columns: Collection[str]) -> list[InputRead]:
+        """The other inputs of a statement that reads these columns."""
+        return (self._vectors_rows or self._words_rows).inputs() if _MISSING in columns else []
+
+    def rows(self, columns: Collection[str]) -> "pa.Table":
+        """The hits. ModelNotFound, TableDamaged."""
+        from jammi_lab.search import fusion
+
+        words, query, k = self._words_record, self._query, self._k
+        with self._search.context.scope.use(self._tenant):
+            if self._vectors_call is None:
+                hits = self._search.words.hit_rows(words, query, k)[0]
+                return _flag_missing(
+                    hits, columns, lambda: self._words_rows.answer(hits, (), filtered=False)
+                )
+            record, rows = self._vectors_call.record, self._vectors_call.source_rows
+            pair, hits = self._search.fused_hits(record, words, query, k, exact=True)
+            return _flag_missing(
+                hits,
+                columns,
+                lambda: fusion.join_answers(rows, self._words_rows, pair, hits, (), filtered=False),
+            )
+
+
+def _flag_missing(
+    hits: "pa.Table", columns: Collection[str], join: Callable[[], Answer]
+) -> "pa.Table":
+    """The hits with `source_missing`; the source is read only for a statement that reads it."""
+    from jammi_lab.vectors.arrays import boolean_array
+
+    if _MISSING in columns:
+        return join().rows()
+    return hits.append_column(_MISSING, boolean_array(False, len(hits)))

@@ -45,14 +45,22 @@ class WordSearch:
             if where is None
             else table.keys.key_mask(RowFilter(rows).matching_keys(where, params))
         )
-        hits = self.hits(record, table, self.check_texts(record, query), k, mask)
-        positions = _concatenate([each.rows for each in hits])
-        hit_rows = word_hits_table(table, hits, has_query_column=not isinstance(query, str))
+        hits, positions = self.hit_rows(record, query, k, mask)
         if cached is not None:
-            return rows.join_cached(cached, hit_rows, positions)
+            return rows.join_cached(cached, hits, positions)
         return rows.answer(
-            hit_rows, columns, filtered=where is not None, keys=table.keys.keys, positions=positions
+            hits, columns, filtered=where is not None, keys=table.keys.keys, positions=positions
         )
+
+    def hit_rows(
+        self, record: TableRecord, query: Any, k: int, mask: "NDArray[np.bool_] | None" = None
+    ) -> "tuple[pa.Table, NDArray[np.int64]]":
+        """key, rank and score of the hits, and their row numbers; for several texts with the number
+        of the text first. Raises as `search`."""
+        table = self.table(record)
+        hits = self.hits(record, table, self.check_texts(record, query), k, mask)
+        rows = word_hits_table(table, hits, has_query_column=not isinstance(query, str))
+        return rows, _concatenate([each.rows for each in hits])
 
     def table(self, record: TableRecord) -> WordTable:
         """A lexical table, ready to search. SchemaMismatch for another kind; TableDamaged."""

@@ -53,7 +53,7 @@ from jammi_lab.producers.run import ProducerContext
 from jammi_lab.producers.single_flight import SingleFlight
 from jammi_lab.search.search import SearchService
 from jammi_lab.search.source_rows import SearchContext
-from jammi_lab.search.sql_functions import VectorFunctions
+from jammi_lab.search.sql_functions import SearchFunctions
 from jammi_lab.search.word_search import WordSearch
 from jammi_lab.sources.databases import duckdb as duckdb_files
 from jammi_lab.storage.files import StoragePath
@@ -98,7 +98,7 @@ if TYPE_CHECKING:
     _TABLE_FUNCTION_RESOLVERS: tuple[type[TableFunctionResolver], ...] = (
         PathResolver,
         ResultTableResolver,
-        VectorFunctions,
+        SearchFunctions,
     )
 
 RUN_ID = secrets.token_hex(16)
@@ -267,7 +267,7 @@ def _add_services(
     materializer, recomputation = _recipe_services(
         parts, lookup, freshness, progress, checks, check
     )
-    engine.register(_vector_functions(parts, search, lookup))
+    engine.register(_search_functions(parts, search, lookup))
     engine.register(_catalog_relations(parts, recomputation, checks))
     parts.producers.python.open_input = statements.step_input
     views = VectorViews(
@@ -436,11 +436,11 @@ def _search_service(
     return SearchService(context, parts.vectors, words, parts.producers, parts.settings)
 
 
-def _vector_functions(
+def _search_functions(
     parts: Infrastructure, search: SearchService, lookup: TableLookup
-) -> VectorFunctions:
+) -> SearchFunctions:
     relations = ResultTableResolver(parts.catalog, parts.results)
-    return VectorFunctions(
+    return SearchFunctions(
         search, lambda name: lookup.find(name).record, lambda name: relations.resolve((JAMMI, name))
     )
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from jammi_lab.catalog.catalog import Catalog
-from jammi_lab.core.errors import InvalidArgument, TableDamaged, TableNotFound
+from jammi_lab.core.errors import AmbiguousMatch, InvalidArgument, TableDamaged, TableNotFound
 from jammi_lab.core.identifiers import fold, near_names
 from jammi_lab.core.records import (
     READABLE_STATUSES,
@@ -50,6 +50,40 @@ class TableLookup:
         if match is None:
             raise self.not_found(name)
         return match
+
+    def find_searchable(self, name: object, *, by_words: bool) -> TableVersion:
+        """As `find`; a source's name means the one table that was made from its rows and has
+        vectors or, with `by_words`, also words. TableNotFound; AmbiguousMatch when there are
+        several."""
+        try:
+            return self.find(name)
+        except TableNotFound:
+            if not isinstance(name, str) or self._catalog.sources.get(name) is None:
+                raise
+        kinds = {
+            TableKind.EMBEDDING,
+            TableKind.IMPORTED,
+            *([TableKind.LEXICAL] if by_words else ()),
+        }
+        tables = self._catalog.result_tables
+        by_recipe = {
+            fold(version.recipe): TableVersion(version, record)
+            for version, record in tables.list(source=name)
+            if record.kind in kinds
+            and fold(record.source_id or "") == fold(name)
+            and tables.newest(version.recipe) == (version, record)
+        }
+        if len(by_recipe) == 1:
+            return next(iter(by_recipe.values()))
+        if not by_recipe:
+            raise TableNotFound(
+                f"The source {name!r} has no table that can be searched so.",
+                hint="ws.embed makes one with vectors, ws.lexical one with words.",
+            )
+        names = ", ".join(sorted(repr(match.version.recipe) for match in by_recipe.values()))
+        raise AmbiguousMatch(
+            f"Several tables search the source {name!r}: {names}.", hint="Name one of them."
+        )
 
     def _find_version(self, name: str, version: int) -> TableVersion:
         if not isinstance(version, int) or isinstance(version, bool):

@@ -20,6 +20,7 @@ from jammi_lab.freshness.lineage import Lineage
 from jammi_lab.freshness.reports import Plan, RunReport, Status
 from jammi_lab.live.mutable_handles import MutableTables
 from jammi_lab.live.topics import Topics
+from jammi_lab.search.queries import texts_of
 from jammi_lab.store.reports import FsckReport
 from jammi_lab.workspace.arguments import list_of_names, takes_no_name
 from jammi_lab.workspace.assembly import Services
@@ -722,16 +723,20 @@ class Workspace:
         their ranks on each side (`rank_meaning`, `rank_words`; NULL far down).
 
         Several texts or a matrix make one answer with a column `query` first. `where`: SQL over the
-        source's columns as they are now, and `key`; `params` are its `$name` values. `exact=None`
+        source's columns as they are now, and `key`; `params` are its `$name` values. A source's
+        name stands for the one table that can be searched so and was made from it; AmbiguousMatch
+        lists them where there are several. `exact=None`
         reads all vectors where that is fast (up to `vectors.exact_max_rows`, 20,000) or the index
         would be no help, and uses the index elsewhere; True always reads all; False always uses the
         index, which is built first when it is missing. Similarities are exact either way. Raises
         TableNotFound, RowNotFound, ModelNotFound, SchemaMismatch, InvalidArgument, and what binding
         `where` raises.
         """
-        find = self._services.lookup.find
+        lookup = self._services.lookup
         answer = self._services.search.search(
-            find(unwrap_table(table)).record,
+            lookup.find_searchable(
+                unwrap_table(table), by_words=words is None and texts_of(query) is not None
+            ).record,
             query,
             row=row,
             k=k,
@@ -739,9 +744,15 @@ class Workspace:
             params=params,
             select=list_of_names(select),
             exact=exact,
-            words=None if words is None else find(unwrap_table(words)).record,
+            words=None if words is None else lookup.find(unwrap_table(words)).record,
         )
         return self._services.statements.answer(answer)
+
+    def encode(self, model: Any, texts: str | Sequence[str]) -> "NDArray[np.float32]":
+        """The vectors of texts, float32 (texts, dimensions); nothing is stored. `model`: as in
+        `embed`. ModelNotFound, SchemaMismatch (with the encoder's exception as its cause),
+        InvalidArgument."""
+        return self._services.search.encode(model, texts)
 
     def vector(self, table: TableReference, key: Any) -> "NDArray[np.float32]":
         """The stored vector of one row, float32. TableNotFound; RowNotFound (a KeyError)."""

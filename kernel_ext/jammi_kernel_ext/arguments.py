@@ -249,11 +249,33 @@ VERBS: tuple[Verb, ...] = (
         ),
     ),
     Verb(
+        "lexical",
+        "Index the words of the texts of a source or table; a second run analyses only new and "
+        "changed texts.",
+        (_NAME, Argument("SOURCE")),
+        (
+            Flag(("--key",), "the column that identifies a row", "K", required=True),
+            Flag(
+                ("--text",), "the columns whose texts are joined", "C", repeated=True, required=True
+            ),
+            Flag(
+                ("--analyzer",),
+                "what counts as a word (english)",
+                "A",
+                choices=("english", "simple", "exact"),
+            ),
+            Flag(("--where",), "index only rows that satisfy this condition", "SQL"),
+            Flag(("--bypass",), "analyse all texts again"),
+        ),
+    ),
+    Verb(
         "search",
-        "Find the rows of an embedding table that are most similar to a text.",
+        "Find the rows of a table that match a text best: by meaning in an embedding table, by "
+        "words in a lexical table, by both with --words.",
         (Argument("TABLE"), Argument("TEXT", repeated=True)),
         (
             Flag(("-k",), "number of hits (10)", "K", convert=non_negative_integer),
+            Flag(("--words",), "a lexical table of the same keys to search, too", "TABLE"),
             Flag(("--where",), "a condition on the source's rows", "SQL"),
             Flag(("--select",), "columns of the source to show", "C", repeated=True),
         ),

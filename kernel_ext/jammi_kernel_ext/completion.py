@@ -213,7 +213,7 @@ class Completion:
                 return [(key, "property") for key in DEFAULTS]
             case ("add", "LOCATION") | ("open", "PATH"):
                 return file_candidates(fragment, folders_only=verb.name == "open")
-            case ("add" | "embed" | "graph", "NAME") | ("tenant", _):
+            case ("add" | "embed" | "lexical" | "graph", "NAME") | ("tenant", _):
                 return []
         return (
             [(word, "keyword") for word in argument.name.split("|")]
@@ -257,7 +257,7 @@ class Completion:
         )
         if verb is STEP:
             relations = [relation_sql(ws, word) for word in _flag_words(preceding, "--inputs")]
-        if verb.name == "embed":
+        if verb.name in ("embed", "lexical"):
             relations = [relation_sql(ws, word) for word in positional[1:2]]
         return [
             (c, "property")

@@ -99,6 +99,7 @@ _REPLACEMENTS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
         rf"ws\.embed\(name, {_QUOTED}, key=…, text=…\)",
         _format_line("%jammi embed NAME {} --key K --text C"),
     ),
+    (r"ws\.lexical\b(?!\()", "%jammi lexical"),
     (r"ws\.search\(…, where=…\)", "%jammi search TABLE TEXT --where SQL"),
     (
         r"Write \$name, and pass name=value\.",

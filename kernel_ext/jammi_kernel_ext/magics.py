@@ -153,12 +153,27 @@ class Magics(VersionVerbs):
             )
         return self._notebook.badges.show_inputs(table)
 
+    def _lexical(self, values: Values) -> Any:
+        with interruptible_progress(self._notebook.line), _locate_in_condition(values["where"]):
+            table = self._ws.lexical(
+                values["NAME"],
+                values["SOURCE"],
+                key=values["key"],
+                text=values["text"],
+                analyzer=values["analyzer"] or "english",
+                where=values["where"],
+                cache="bypass" if values["bypass"] else "use",
+                progress=self._notebook.line,
+            )
+        return self._notebook.badges.show_inputs(table)
+
     def _search(self, values: Values) -> Any:
         k = 10 if values["k"] is None else values["k"]
         hits = self._ws.search(
             values["TABLE"],
             " ".join(values["TEXT"]),
             k=k,
+            words=values["words"],
             where=values["where"],
             select=values["select"] or None,
         )

@@ -187,12 +187,12 @@ def test_named_arguments_and_parameters_go_to_their_places(replaced):
         "SELECT * FROM search('v', k := $n, query := $q), neighbors('w', -1.50), search('v', [1, -2e1, 0.25], 7)"
     )
     assert [(c.function, c.arguments) for c in found.values()] == [
-        ("search", ("v", calls.Parameter("q"), calls.Parameter("n"))),
+        ("search", ("v", calls.Parameter("q"), calls.Parameter("n"), None)),
         ("neighbors", ("w", decimal.Decimal("-1.50"), 10)),
-        ("search", ("v", [1.0, -20.0, 0.25], 7)),
+        ("search", ("v", [1.0, -20.0, 0.25], 7, None)),
     ]
     first = next(iter(found.values()))
-    assert first.with_values({"N": 3, "q": "x"}).arguments == ("v", "x", 3)
+    assert first.with_values({"N": 3, "q": "x"}).arguments == ("v", "x", 3, None)
     with pytest.raises(InvalidArgument, match="The argument k of search"):
         first.with_values({"n": "3", "q": "x"})
 

@@ -359,6 +359,22 @@ def test_search_shows_the_most_similar_rows(papers):
     assert papers("%jammi search w x").ename == "TableNotFound"
 
 
+def test_lexical_indexes_words_which_search_finds_alone_and_beside_vectors(papers):
+    papers(
+        "%%jammi -m texts\nSELECT * FROM (VALUES (1, 'graph networks'), (2, 'error E17'), (3, 'Error e18')) t(id, text)"
+    )
+    shown = papers("%jammi lexical w texts --key id --text text --analyzer exact")
+    assert not shown.ename and "w" in papers("%jammi tables").text
+    assert "reused" in papers("%jammi lexical w texts --key id --text text --analyzer exact").text
+    assert "E17" in papers("%jammi search w E17 --select text").text
+    assert "e18" not in papers("%jammi search w E17 --select text").text
+    papers("%jammi embed v texts --key id --text text --model hashing")
+    both = papers("%jammi search v E17 --words w -k 1 --select text").text
+    assert "rank_words" in both and "error E17" in both
+    assert papers("%jammi lexical w texts --key id").ename == "InvalidArgument"
+    assert papers("%jammi lexical w texts --key id --text text --analyzer fast").ename == "InvalidArgument"
+
+
 @pytest.mark.parametrize(
     "line",
     [

@@ -84,8 +84,26 @@ ORDER_INDEPENDENT_AGGREGATES = frozenset(
     quantile quantile_cont quantile_disc regr_avgx regr_avgy regr_count regr_intercept regr_r2
     regr_slope regr_sxx regr_sxy regr_syy sem skewness stddev stddev_pop stddev_samp sum
     sum_no_overflow sumkahan var_pop var_samp variance geomean geometric_mean weighted_avg wavg
+    vector_max vector_mean vector_sum
     """.split()
 )
+
+_FOLDED_VECTORS = (
+    "list_reduce(list_transform(list(v ORDER BY v) FILTER (v IS NOT NULL), lambda x: x::DOUBLE[]),"
+    " lambda a, b: list_transform(list_zip(a, b), lambda p: {}))"
+)
+VECTOR_AGGREGATES = {
+    name: f"CREATE MACRO {name}(v) AS cast_to_type({body}, any_value(v))"
+    for name, body in {
+        "vector_max": _FOLDED_VECTORS.format("greatest(p[1], p[2])"),
+        "vector_mean": (
+            f"list_transform({_FOLDED_VECTORS.format('p[1] + p[2]')}, lambda s: s / count(v))"
+        ),
+        "vector_sum": _FOLDED_VECTORS.format("p[1] + p[2]"),
+    }.items()
+}
+"""Macros over aggregates of FLOAT[n], by name: element-wise, in float64, NULL left out. Vectors are
+added in ascending order, so that the order of the rows has no effect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +123,8 @@ def allowed_functions() -> dict[str, Function]:
         for line in _FILE.read_text(encoding="utf-8").splitlines()
         if line and not line.startswith("#")
     )
-    return {name: Function(name, kinds, mark) for name, kinds, mark in lines}
+    functions = {name: Function(name, kinds, mark) for name, kinds, mark in lines}
+    return functions | {name: Function(name, "m", "-") for name in VECTOR_AGGREGATES}
 
 
 @functools.cache
@@ -119,6 +138,7 @@ def aggregate_names() -> frozenset[str]:
         "geometric_mean",
         "weighted_avg",
         "wavg",
+        *VECTOR_AGGREGATES,
     }
     return frozenset(
         f.name for f in allowed_functions().values() if "a" in f.kinds or f.name in macros

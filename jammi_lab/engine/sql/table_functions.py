@@ -69,8 +69,13 @@ USAGE: Mapping[str, Signature] = {
         parameters=False,
     ),
     "search": Signature(
-        "search('table', 'text' or $param [, k := 10])",
-        (FunctionArgument("table", (str,)), FunctionArgument("query", (str, list)), _K),
+        "search('table', 'text' or $param [, k := 10] [, words := 'lexical table'])",
+        (
+            FunctionArgument("table", (str,)),
+            FunctionArgument("query", (str, list)),
+            _K,
+            FunctionArgument("words", (str,), None),
+        ),
     ),
     "neighbors": Signature(
         "neighbors('table', 'row key' or $param [, k := 10])",
