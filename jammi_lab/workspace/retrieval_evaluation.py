@@ -1,26 +1,38 @@
-"""Retrieval metrics of embedding tables against relevance judgements: `ws.evaluate` and its
-results."""
+"""Retrieval metrics of tables against relevance judgements: `ws.evaluate` and its results."""
 
-import math
 import statistics
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from jammi_lab.core import reprs
 from jammi_lab.core.dataframes import ArrowExportMixin
-from jammi_lab.core.errors import InvalidArgument, ModelNotFound, SchemaMismatch
+from jammi_lab.core.errors import InvalidArgument, ModelNotFound
 from jammi_lab.core.html import Rendered, ReprMixin, count_noun
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.model_records import Evaluation
-from jammi_lab.core.records import TableRecord
+from jammi_lab.core.records import TableKind, TableRecord
 from jammi_lab.search.search import SearchService, check_searchable
+from jammi_lab.search.word_search import check_lexical
+from jammi_lab.workspace.judgements import (
+    JUDGEMENTS_HINT,
+    JudgedQuery,
+    discounted_gain,
+    parse_judgements,
+    to_table_key,
+    to_table_keys,
+    without_self_judgements,
+)
+from jammi_lab.workspace.lookup import TableLookup
+from jammi_lab.workspace.materialize import Materializer
+from jammi_lab.workspace.metrics_recipe import Search, metrics_recipe
 from jammi_lab.workspace.models import Models
-from jammi_lab.workspace.result_table import ResultTable, TableHandles
+from jammi_lab.workspace.result_table import ResultTable, TableHandles, unwrap_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from jammi_lab.vectors.keys import KeyedRows
     from jammi_lab.vectors.matrix import Matrix
 
 
@@ -28,10 +40,10 @@ if TYPE_CHECKING:
 class RankingScores:
     """The metrics of one query."""
 
-    """One query."""
-
     recall: float
     """The share of the relevant keys that was found."""
+    precision: float
+    """The number of relevant keys found, by k."""
     mrr: float
     """1 / rank of the first relevant key; 0 when none was found."""
     ndcg: float
@@ -46,43 +58,42 @@ def score_ranking(
     top_keys = ranking[:k]
     relevant = sum(1 for value in judgements.values() if value > 0)
     ranks = [rank for rank, key in enumerate(top_keys, 1) if judgements.get(key, 0) > 0]
-    best = _discounted_gain(sorted(judgements.values(), reverse=True)[:k])
+    best = discounted_gain(sorted(judgements.values(), reverse=True)[:k])
     return RankingScores(
         len(ranks) / relevant,
+        len(ranks) / k,
         1 / ranks[0] if ranks else 0.0,
-        _discounted_gain([judgements.get(key, 0) for key in top_keys]) / best,
+        discounted_gain([judgements.get(key, 0) for key in top_keys]) / best,
     )
 
 
-def _discounted_gain(gains: Sequence[float]) -> float:
-    return math.fsum(gain / math.log2(rank + 1) for rank, gain in enumerate(gains, 1))
-
-
-_HINT = (
-    'Pass a frame or a list of dicts with the columns "query" (a text or a vector) or "row" (a key '
-    'of the table), "key", and optionally "relevance".'
-)
-_COLUMNS = ("query", "row", "key", "relevance")
+_SCORE_NAMES = ("recall", "precision", "mrr", "ndcg")
 
 
 class Metrics(ReprMixin, Mapping[str, float]):
-    """The scores of one table: `metrics["recall@10"]`, `["mrr"]`, `["ndcg@10"]`; also `.recall`,
-    `.mrr`, `.ndcg`. Means over the queries."""
+    """The scores of one table: `metrics["recall@10"]`, `["precision@10"]`, `["mrr"]`,
+    `["ndcg@10"]`; also `.recall`, `.precision`, `.mrr`, `.ndcg`. Means over the queries."""
 
     def __init__(
         self,
         table: ResultTable,
         k: int,
-        per_query: "Sequence[tuple[str, RankingScores]]",
+        mode: str,
+        per_query: "Sequence[tuple[JudgedQuery, RankingScores]]",
         skipped: int,
         own: int,
         recorded: Evaluation | None,
     ) -> None:
-        self.table, self.k = table, k
-        """The table, and the number of hits that count."""
+        self.table, self.k, self.mode = table, k, mode
+        """The table, the number of hits that count, and the kind of search: meaning, words or
+        both."""
+        self.kept: ResultTable | None = None
+        """The table that keeps the scores, with `as_table=`."""
         self._per_query = list(per_query)
         self.recall = statistics.fmean(s.recall for _, s in per_query)
         """The share of the relevant keys among the first k hits."""
+        self.precision = statistics.fmean(s.precision for _, s in per_query)
+        """The share of relevant keys among the first k hits; a place without a hit counts."""
         self.mrr = statistics.fmean(s.mrr for _, s in per_query)
         """The reciprocal rank of the first relevant key."""
         self.ndcg = statistics.fmean(s.ndcg for _, s in per_query)
@@ -94,7 +105,12 @@ class Metrics(ReprMixin, Mapping[str, float]):
         hit."""
         self.recorded = recorded
         """The evaluation recorded for the model; None when the model is unknown here."""
-        self._values = {f"recall@{k}": self.recall, "mrr": self.mrr, f"ndcg@{k}": self.ndcg}
+        self._values = {
+            f"recall@{k}": self.recall,
+            f"precision@{k}": self.precision,
+            "mrr": self.mrr,
+            f"ndcg@{k}": self.ndcg,
+        }
 
     @property
     def queries(self) -> int:
@@ -114,23 +130,49 @@ class Metrics(ReprMixin, Mapping[str, float]):
         return len(self._values)
 
     def per_query(self) -> "pa.Table":
-        """Columns query, recall, mrr, ndcg: one row per query, in the order of the judgements."""
+        """Columns query, cohort, recall, precision, mrr, ndcg: one row per query, in the order of
+        the judgements."""
         import pyarrow as pa
 
         rows = [
-            {"query": query, "recall": s.recall, "mrr": s.mrr, "ndcg": s.ndcg}
-            for query, s in self._per_query
+            {"query": query.label, "cohort": query.cohort, **asdict(scores)}
+            for query, scores in self._per_query
         ]
-        numbers = [(name, pa.float64()) for name in ("recall", "mrr", "ndcg")]
-        return pa.Table.from_pylist(rows, schema=pa.schema([("query", pa.string()), *numbers]))
+        texts = [(name, pa.string()) for name in ("query", "cohort")]
+        scores_columns = [(name, pa.float64()) for name in _SCORE_NAMES]
+        return pa.Table.from_pylist(rows, schema=pa.schema([*texts, *scores_columns]))
+
+    def cohorts(self) -> "pa.Table":
+        """Columns cohort, queries, recall, precision, mrr, ndcg: the means of each cohort, in the
+        order of the judgements."""
+        import pyarrow as pa
+
+        by_cohort: dict[str, list[RankingScores]] = {}
+        for query, scores in self._per_query:
+            if query.cohort is not None:
+                by_cohort.setdefault(query.cohort, []).append(scores)
+        rows = [
+            {
+                "cohort": cohort,
+                "queries": len(scores),
+                **{
+                    name: statistics.fmean(getattr(each, name) for each in scores)
+                    for name in _SCORE_NAMES
+                },
+            }
+            for cohort, scores in by_cohort.items()
+        ]
+        first = [("cohort", pa.string()), ("queries", pa.int64())]
+        scores_columns = [(name, pa.float64()) for name in _SCORE_NAMES]
+        return pa.Table.from_pylist(rows, schema=pa.schema([*first, *scores_columns]))
 
     def _rendered(self) -> Rendered:
         return _scores_table([self])
 
 
 class Comparison(ReprMixin, ArrowExportMixin):
-    """The scores of several tables on the same queries: iterable, with `len()`, by recipe name or
-    position; also a frame."""
+    """The scores of several tables or modes on the same queries: iterable, with `len()`, by recipe
+    name, mode or position; also a frame."""
 
     def __init__(self, rows: Sequence[Metrics]) -> None:
         self._rows = list(rows)
@@ -142,24 +184,30 @@ class Comparison(ReprMixin, ArrowExportMixin):
         return len(self._rows)
 
     def __getitem__(self, name: str | int) -> Metrics:
-        """The scores of one table. KeyError, IndexError."""
+        """The scores of one table or mode. KeyError, IndexError."""
         if isinstance(name, int):
             return self._rows[name]
         for row in self._rows:
             if fold(name) in (fold(row.table.name), fold(row.table.table_name)):
                 return row
+        for row in self._rows:
+            if fold(name) == row.mode:
+                return row
         raise KeyError(name)
 
     def arrow(self) -> "pa.Table":
-        """Columns table, version, model, queries, recall, mrr, ndcg; one row per table."""
+        """Columns table, version, model, mode, queries, recall, precision, mrr, ndcg; one row per
+        table or mode."""
         import pyarrow as pa
 
         columns: dict[str, tuple[list[Any], pa.DataType]] = {
             "table": ([m.table.name for m in self], pa.string()),
             "version": ([m.table.version for m in self], pa.int64()),
             "model": ([m.table.model_id for m in self], pa.string()),
+            "mode": ([m.mode for m in self], pa.string()),
             "queries": ([m.queries for m in self], pa.int64()),
             "recall": ([m.recall for m in self], pa.float64()),
+            "precision": ([m.precision for m in self], pa.float64()),
             "mrr": ([m.mrr for m in self], pa.float64()),
             "ndcg": ([m.ndcg for m in self], pa.float64()),
         }
@@ -171,17 +219,14 @@ class Comparison(ReprMixin, ArrowExportMixin):
 
 def _scores_table(rows: Sequence[Metrics]) -> Rendered:
     k, skipped, self_judgements = rows[0].k, rows[0].skipped, rows[0].own
-    lines = [
-        (
-            m.table.name,
-            m.table.version,
-            m.table.model_id,
-            f"{m.recall:.4f}",
-            f"{m.mrr:.4f}",
-            f"{m.ndcg:.4f}",
-        )
-        for m in rows
-    ]
+    lines = []
+    for m in rows:
+        scores = [{"cohort": "", **{name: getattr(m, name) for name in _SCORE_NAMES}}]
+        for each in scores + m.cohorts().to_pylist():
+            numbers = [f"{each[name]:.4f}" for name in _SCORE_NAMES]
+            lines.append(
+                (m.table.name, m.table.version, m.table.model_id, m.mode, each["cohort"], *numbers)
+            )
     note = count_noun(rows[0].queries, "query", "queries") + (
         f", {skipped:,} skipped without a relevant key" if skipped else ""
     )
@@ -191,38 +236,38 @@ def _scores_table(rows: Sequence[Metrics]) -> Rendered:
         else ""
     )
     return reprs.listing_table(
-        ["table", "version", "model", f"recall@{k}", "mrr", f"ndcg@{k}"],
+        ["table", "version", "model", "mode", "cohort"]
+        + [name if name == "mrr" else f"{name}@{k}" for name in _SCORE_NAMES],
         lines,
-        aligned="lrlrrr",
+        aligned="lrlllrrrr",
         note=note,
     )
 
 
 @dataclass(frozen=True)
-class _JudgedQuery:
-    """One query with its judgements."""
+class _Candidate:
+    """One way of searching that is scored: a table, and for both a lexical table beside it."""
 
-    query: Any
-    by_row: bool
-    relevance: dict[Hashable, float]
-
-    @property
-    def label(self) -> str:
-        """The label of the query in `per_query`."""
-        return (
-            str(self.query)
-            if self.by_row or isinstance(self.query, str)
-            else f"vector of {len(self.query)}"
-        )
+    table: ResultTable
+    mode: str
+    words: ResultTable | None = None
 
 
 class RetrievalEvaluator:
     """Scores embedding tables against judgements."""
 
     def __init__(
-        self, search: SearchService, handles: TableHandles, models: Models, *, read_only: bool
+        self,
+        search: SearchService,
+        handles: TableHandles,
+        models: Models,
+        materializer: Materializer,
+        lookup: TableLookup,
+        *,
+        read_only: bool,
     ) -> None:
         self._search, self._handles, self._models = search, handles, models
+        self._materializer, self._lookup = materializer, lookup
         self._read_only = read_only
 
     def evaluate(
@@ -233,6 +278,8 @@ class RetrievalEvaluator:
         k: int,
         exact: bool | None,
         record: bool,
+        words: str | ResultTable | None,
+        as_table: str | None,
     ) -> Metrics | Comparison:
         """The scores of one table, or a comparison of several. Raises as `ws.evaluate`."""
         from jammi_lab.vectors.arrays import check_exact, check_k
@@ -240,7 +287,36 @@ class RetrievalEvaluator:
         if check_k(k) < 1:
             raise InvalidArgument("k must be at least 1.")
         exact = check_exact(exact)
-        is_single = isinstance(table, str | ResultTable)
+        candidates = self._candidates(table, words)
+        judged_queries, self_judgements = without_self_judgements(
+            parse_judgements(golden), [self._keyed_rows(each.table._record) for each in candidates]
+        )
+        answerable = [
+            each for each in judged_queries if any(value > 0 for value in each.relevance.values())
+        ]
+        if not answerable:
+            raise InvalidArgument(
+                "No query has a relevant key, so there is nothing to evaluate.",
+                hint=JUDGEMENTS_HINT,
+            )
+        left_out_counts = (len(judged_queries) - len(answerable), self_judgements)
+        scores = [
+            self._score(each, answerable, k, exact, left_out_counts, record=record)
+            for each in candidates
+        ]
+        if as_table is not None:
+            kept = self._keep(as_table, candidates, answerable, k)
+            for metrics in scores:
+                metrics.kept = kept
+        is_single = isinstance(table, str | ResultTable) and words is None
+        return scores[0] if is_single else Comparison(scores)
+
+    def _candidates(
+        self,
+        table: str | ResultTable | Sequence[str | ResultTable],
+        words: str | ResultTable | None,
+    ) -> list[_Candidate]:
+        """What is scored. TableNotFound, SchemaMismatch, InvalidArgument."""
         names: Sequence[str | ResultTable] = (
             [table] if isinstance(table, str | ResultTable) else table
         )
@@ -251,69 +327,106 @@ class RetrievalEvaluator:
         tables = [self._handles.find(each) for each in names]
         if not tables:
             raise InvalidArgument("The list of tables to evaluate is empty.")
-        if len({t.source_id for t in tables} - {None}) > 1:
-            raise InvalidArgument(
-                "The tables were computed from different sources: "
-                f"{', '.join(dict.fromkeys(str(t.source_id) for t in tables))}.",
-                hint="Judgements refer to the keys of one source.",
-            )
-        judged_queries, self_judgements = _without_self_judgements(
-            _parse_judgements(golden),
-            [self._search.matrix(check_searchable(each._record)) for each in tables],
-        )
-        answerable = [
-            each for each in judged_queries if any(value > 0 for value in each.relevance.values())
-        ]
-        if not answerable:
-            raise InvalidArgument(
-                "No query has a relevant key, so there is nothing to evaluate.", hint=_HINT
-            )
-        left_out_counts = (len(judged_queries) - len(answerable), self_judgements)
-        scores = [
-            self._score(each, answerable, k, exact, left_out_counts, record=record)
+        candidates = [
+            _Candidate(each, "words" if each.kind == TableKind.LEXICAL else "meaning")
             for each in tables
         ]
-        return scores[0] if is_single else Comparison(scores)
+        if words is not None:
+            lexical = self._handles.find(words)
+            check_lexical(lexical._record)
+            candidates = [
+                *candidates,
+                _Candidate(lexical, "words"),
+                *(_Candidate(each, "both", lexical) for each in tables),
+            ]
+        for each in candidates:
+            if each.mode != "words":
+                check_searchable(each.table._record)
+        if len({each.table.source_id for each in candidates} - {None}) > 1:
+            sources = dict.fromkeys(str(each.table.source_id) for each in candidates)
+            raise InvalidArgument(
+                f"The tables were computed from different sources: {', '.join(sources)}.",
+                hint="Judgements refer to the keys of one source.",
+            )
+        return candidates
+
+    def _keyed_rows(self, record: TableRecord) -> "KeyedRows":
+        """The keys of a table with vectors or words."""
+        if record.kind is TableKind.LEXICAL:
+            return self._search.words.table(record).keys
+        return self._search.matrix(record)
 
     def _score(
         self,
-        table: ResultTable,
-        judged_queries: Sequence[_JudgedQuery],
+        candidate: _Candidate,
+        judged_queries: Sequence[JudgedQuery],
         k: int,
         exact: bool | None,
         left_out_counts: tuple[int, int],
         *,
         record: bool,
     ) -> Metrics:
-
-        table_record = check_searchable(table._record)
-        matrix = self._search.matrix(table_record)
-        keys = _to_table_keys(
-            [key for each in judged_queries for key in each.relevance], matrix, table_record
-        )
-        hits = self._rank(table_record, matrix, judged_queries, k, exact)
-        remaining_keys = iter(keys)
-        per_query = []
-        for each, positions in zip(judged_queries, hits, strict=True):
-            by_key: dict[Hashable, float] = {}
-            for value in each.relevance.values():
-                key = next(remaining_keys)
-                by_key[key] = max(
-                    by_key.get(key, 0.0), value
-                )  # two judged keys may mean one key: 17 and '17'
-            per_query.append(
-                (each.label, score_ranking(matrix.keys_at(positions).to_pylist(), by_key, k))
+        table_record = candidate.table._record
+        rankings = self._rank(candidate, judged_queries, k, exact)
+        per_query = [
+            (each, score_ranking(ranking, relevance, k))
+            for each, ranking, relevance in zip(
+                judged_queries, rankings, self._relevance(candidate, judged_queries), strict=True
             )
-        metrics = Metrics(table, k, per_query, *left_out_counts, None)
-        if record and not self._read_only:
+        ]
+        metrics = Metrics(candidate.table, k, candidate.mode, per_query, *left_out_counts, None)
+        if record and not self._read_only and candidate.mode == "meaning":
             metrics.recorded = self._record(table_record, metrics)
         return metrics
 
+    def _relevance(
+        self, candidate: _Candidate, judged_queries: Sequence[JudgedQuery]
+    ) -> list[dict[Hashable, float]]:
+        """The judgements of each query by the keys of the table. SchemaMismatch."""
+        record = candidate.table._record
+        keys = [key for each in judged_queries for key in each.relevance]
+        remaining_keys = iter(to_table_keys(keys, self._keyed_rows(record), record))
+        result = []
+        for each in judged_queries:
+            by_key: dict[Hashable, float] = {}
+            for value in each.relevance.values():
+                key = next(remaining_keys)
+                # Two judged keys may mean one key: 17 and '17'.
+                by_key[key] = max(by_key.get(key, 0.0), value)
+            result.append(by_key)
+        return result
+
     def _rank(
+        self,
+        candidate: _Candidate,
+        judged_queries: Sequence[JudgedQuery],
+        k: int,
+        exact: bool | None,
+    ) -> list[list[Any]]:
+        """The keys of the hits of each query, best first. Raises as `search`."""
+        record = candidate.table._record
+        if candidate.mode == "meaning":
+            matrix = self._search.matrix(record)
+            positions = self._rank_by_meaning(record, matrix, judged_queries, k, exact)
+            return [matrix.keys_at(rows).to_pylist() for rows in positions]
+        texts = [None if each.by_row else each.query for each in judged_queries]
+        if not all(isinstance(text, str) for text in texts):
+            raise InvalidArgument("Only texts can be searched by words; a query is none.")
+        if candidate.words is None:
+            hits, _ = self._search.words.hit_rows(record, texts, k)
+        else:
+            words = candidate.words._record
+            _, hits = self._search.fused_hits(record, words, texts, k, exact=exact)
+        rankings: list[list[Any]] = [[] for _ in texts]
+        for query, key in zip(hits["query"].to_pylist(), hits["key"].to_pylist(), strict=True):
+            rankings[query].append(key)
+        return rankings
+
+    def _rank_by_meaning(
         self,
         record: TableRecord,
         matrix: "Matrix",
-        judged_queries: Sequence[_JudgedQuery],
+        judged_queries: Sequence[JudgedQuery],
         k: int,
         exact: bool | None,
     ) -> list[Any]:
@@ -340,11 +453,27 @@ class RetrievalEvaluator:
                     positions_by_query[index] = positions
         for index, each in enumerate(judged_queries):
             if each.by_row:
-                row = self._search.row_of(record, matrix, _to_table_key(each.query, matrix))
+                row = self._search.row_of(record, matrix, to_table_key(each.query, matrix))
                 positions_by_query[index] = self._search.hits(
                     record, None, k, row=row, exact=exact
                 ).rows[0]
         return positions_by_query
+
+    def _keep(
+        self, name: str, candidates: Sequence[_Candidate], queries: Sequence[JudgedQuery], k: int
+    ) -> ResultTable:
+        """The table of the scores: a recipe over the tables that are searched."""
+        searches = [
+            Search(
+                self._lookup.lineage_name(unwrap_table(each.table)) or "",
+                None if each.words is None else self._lookup.lineage_name(unwrap_table(each.words)),
+                each.mode,
+            )
+            for each in candidates
+        ]
+        relevance = self._relevance(candidates[0], queries)
+        recipe = metrics_recipe(searches, queries, relevance, k)
+        return self._handles.from_outcome(self._materializer.materialize(name, recipe))
 
     def _record(self, record: TableRecord, metrics: Metrics) -> Evaluation | None:
         """Record the scores for the model that made the vectors; None when that model is unknown
@@ -361,139 +490,3 @@ class RetrievalEvaluator:
             except ModelNotFound:
                 continue
         return None
-
-
-def _without_self_judgements(
-    judged_queries: Sequence[_JudgedQuery], matrices: "Sequence[Matrix]"
-) -> tuple[list[_JudgedQuery], int]:
-    """The queries without judgements of a row about itself, and the number of judgements left
-    out."""
-    remaining, self_judgements = [], 0
-    for each in judged_queries:
-        relevance = each.relevance
-        if each.by_row:
-            rows = [(matrix, _to_table_key(each.query, matrix)) for matrix in matrices]
-            relevance = {
-                key: value
-                for key, value in relevance.items()
-                if not any(_to_table_key(key, matrix) == row for matrix, row in rows)
-            }
-        self_judgements += len(each.relevance) - len(relevance)
-        remaining.append(replace(each, relevance=relevance))
-    return remaining, self_judgements
-
-
-def _to_table_keys(keys: Sequence[Any], matrix: "Matrix", record: TableRecord) -> list[Any]:
-    """Convert judged keys to the type of the table's keys. A key of another type matches no row;
-    SchemaMismatch when that holds for all keys."""
-    from jammi_lab.vectors.arrays import to_key
-
-    kind = matrix.keys.type
-    table_keys = [_to_table_key(key, matrix) for key in keys]
-    if len(matrix) and all(
-        to_key(key, kind) is None and not isinstance(key, type(matrix.keys[0].as_py()))
-        for key in keys
-    ):
-        raise SchemaMismatch(
-            f"The judged keys and the keys of {record.recipe!r} have different types.",
-            column="key",
-            expected=str(kind),
-            actual=type(keys[0]).__name__,
-        )
-    return table_keys
-
-
-def _to_table_key(key: Any, matrix: "Matrix") -> Any:
-    """Convert a key to the type of the table's keys, as SQL converts a literal; unchanged when that
-    is impossible."""
-    from jammi_lab.vectors.arrays import to_key
-
-    return key if (table_key := to_key(key, matrix.keys.type)) is None else table_key
-
-
-def _parse_judgements(golden: Any) -> list[_JudgedQuery]:
-    """Group the judgements by query, in the order of first occurrence. InvalidArgument."""
-    queries: dict[Any, _JudgedQuery] = {}
-    for number, row in enumerate(_judgement_rows(golden), 1):
-        by_row = row.get("query") is None
-        query, key = row["row"] if by_row and "row" in row else row.get("query"), row.get("key")
-        if query is None or key is None or (not by_row and row.get("row") is not None):
-            raise InvalidArgument(
-                f"Judgement {number} must have a key, and either a query or a row.", hint=_HINT
-            )
-        relevance = 1.0 if row.get("relevance") is None else row["relevance"]
-        if not _is_weight(relevance):
-            raise InvalidArgument(
-                f"The relevance of judgement {number} must be a number of at least 0, got "
-                f"{relevance!r}."
-            )
-        if isinstance(query, set | Mapping):  # list() would accept these, in an arbitrary order
-            raise InvalidArgument(
-                f"The query of judgement {number} must be a text or a vector, got {query!r:.80}.",
-                hint=_HINT,
-            )
-        if not isinstance(query, Hashable):
-            query = query.tolist() if hasattr(query, "tolist") else list(query)
-        hashable_query = tuple(query) if isinstance(query, list) else query
-        for field, value in (("query", hashable_query), ("key", key)):
-            if not _is_hashable(value):
-                raise InvalidArgument(
-                    f"The {field} of judgement {number} is "
-                    f"{'several' if field == 'query' else 'no key'}: {value!r:.80}.",
-                    hint=_HINT,
-                )
-        judged_query = queries.setdefault((by_row, hashable_query), _JudgedQuery(query, by_row, {}))
-        judged_query.relevance[key] = max(judged_query.relevance.get(key, 0.0), float(relevance))
-    if not queries:
-        raise InvalidArgument("There are no judgements.", hint=_HINT)
-    return list(queries.values())
-
-
-def _is_weight(value: Any) -> bool:
-    """Whether a value is a finite number from 0."""
-    try:
-        return hasattr(value, "__float__") and math.isfinite(value) and bool(value >= 0)
-    except OverflowError:  # an integer too large for a float
-        return False
-
-
-def _is_hashable(value: Any) -> bool:
-    """Whether a value can be hashed. `isinstance(value, Hashable)` also accepts a tuple that
-    contains a list, so hash it."""
-    try:
-        hash(value)
-    except TypeError:
-        return False
-    return True
-
-
-def _judgement_rows(golden: Any) -> list[dict[str, Any]]:
-    from jammi_lab.sources.frames import as_arrow, is_frame
-
-    if is_frame(golden) or hasattr(golden, "arrow"):
-        table = golden.arrow() if not is_frame(golden) else as_arrow(golden)
-        rows: list[dict[str, Any]] = table.to_pylist()
-    elif isinstance(golden, list | tuple) and all(
-        isinstance(row, Mapping | tuple | list) for row in golden
-    ):
-        names = ("query", "key", "relevance")
-        if wrong := [
-            row for row in golden if not isinstance(row, Mapping) and len(row) not in (2, 3)
-        ]:
-            raise InvalidArgument(
-                f"A judgement must be (query, key) or (query, key, relevance), got {len(wrong[0])} "
-                "values.",
-                hint=_HINT,
-            )
-        rows = [
-            dict(row) if isinstance(row, Mapping) else dict(zip(names, row, strict=False))
-            for row in golden
-        ]
-    else:
-        raise InvalidArgument(
-            f"Judgements must be a frame or a list, got {type(golden).__name__}.", hint=_HINT
-        )
-    normalized = [{fold(str(name)): value for name, value in row.items()} for row in rows]
-    if unknown := [name for row in normalized for name in row if name not in _COLUMNS]:
-        raise InvalidArgument(f"Judgements have no column {unknown[0]!r}.", hint=_HINT)
-    return normalized

@@ -800,20 +800,27 @@ class Workspace:
         k: int = 10,
         exact: bool | None = None,
         record: bool = True,
+        words: TableReference | None = None,
+        as_table: str | None = None,
     ) -> Metrics | Comparison:
         """Score the retrieval quality of a table against judgements; several tables over the same
-        source are compared on the same queries.
+        source are compared on the same queries, and with `words`, a lexical table, the search by
+        meaning, by words and by both.
 
         `golden`: a frame or a list of dicts with `query` (a text, or a vector) or `row` (a key of
         the table, which is left out of its own hits), `key`, and optionally `relevance` (a number
-        from 0; default 1); or a list of (query, key) or (query, key, relevance). A key without a
-        judgement counts as not relevant, a judgement of a row about itself not at all. `exact` as
-        in `search`. The scores are recorded for the model that made the vectors, unless
-        `record=False`, the model is not registered here or the workspace is read-only. Raises as
-        `search`, and InvalidArgument for malformed judgements.
+        from 0; default 1) and `cohort` (a group of queries, scored also by itself); or a list of
+        (query, key) or (query, key, relevance). A key without a judgement counts as not relevant, a
+        judgement of a row about itself not at all. `exact` as in `search`. `as_table` keeps the
+        scores as a recipe of that name, which becomes stale when a table that it searches does; its
+        searches are exact. Scores by meaning are recorded for the model that made the vectors,
+        unless `record=False`, the model is not registered here or the workspace is read-only.
+        Raises as `search`, as `materialize`, and InvalidArgument for malformed judgements.
         """
         evaluation = self._services.evaluation
-        return evaluation.evaluate(table, golden, k=k, exact=exact, record=record)
+        return evaluation.evaluate(
+            table, golden, k=k, exact=exact, record=record, words=words, as_table=as_table
+        )
 
     # -- verdicts, plans, lineage
     # ----------------------------------------------------------------------------------------------

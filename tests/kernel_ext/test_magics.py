@@ -372,7 +372,10 @@ def test_lexical_indexes_words_which_search_finds_alone_and_beside_vectors(paper
     both = papers("%jammi search v E17 --words w -k 1 --select text").text
     assert "rank_words" in both and "error E17" in both
     assert papers("%jammi lexical w texts --key id").ename == "InvalidArgument"
-    assert papers("%jammi lexical w texts --key id --text text --analyzer fast").ename == "InvalidArgument"
+    assert (
+        papers("%jammi lexical w texts --key id --text text --analyzer fast").ename
+        == "InvalidArgument"
+    )
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,7 @@ def test_the_scores_of_a_ranking_are_those_of_the_reference(
     guess[order] = np.arange(len(relevance), 0, -1)
     assert found.ndcg == pytest.approx(ndcg_score([relevance], [guess], k=k))
     assert found.recall == pytest.approx((ranked[:k] > 0).sum() / (ranked > 0).sum())
+    assert found.precision == pytest.approx((ranked[:k] > 0).sum() / k)
     hits = np.flatnonzero(ranked[:k] > 0)
     assert found.mrr == (1 / (hits[0] + 1) if len(hits) else 0)
 
@@ -61,7 +62,7 @@ def test_the_scores_of_a_ranking_are_those_of_the_reference(
 def test_a_table_is_scored_as_its_searches_say(lab: Any) -> None:
     found = lab.evaluate("v", GOLDEN, k=2)
     assert (
-        list(found) == ["recall@2", "mrr", "ndcg@2"]
+        list(found) == ["recall@2", "precision@2", "mrr", "ndcg@2"]
         and found.queries == 3
         and found["recall"] == found.recall
         and found["nDCG@2"] == found.ndcg
@@ -78,7 +79,9 @@ def test_a_table_is_scored_as_its_searches_say(lab: Any) -> None:
     ) and found.mrr == pytest.approx(np.mean([s.mrr for s in each]))
     assert found.per_query().to_pylist()[1] == {
         "query": "sauce for pasta",
+        "cohort": None,
         "recall": each[1].recall,
+        "precision": each[1].precision,
         "mrr": each[1].mrr,
         "ndcg": each[1].ndcg,
     }
@@ -129,7 +132,7 @@ def test_what_is_judged_of_a_row_about_itself_does_not_count(lab: Any) -> None:
         {"row": 2, "key": "2", "relevance": 3},
     ]
     found = lab.evaluate("v", golden, k=1)
-    assert dict(found) == {"recall@1": 1, "mrr": 1, "ndcg@1": 1} and (
+    assert dict(found) == {"recall@1": 1, "precision@1": 1, "mrr": 1, "ndcg@1": 1} and (
         found.queries,
         found.skipped,
         found.own,
@@ -150,7 +153,7 @@ def test_a_key_that_is_said_in_two_ways_is_one_with_its_highest_judgement(lab: A
         [("pasta", "2", 1), ("pasta", 2, 0)],
         [("pasta", 2, 0), ("pasta", "2", 1), ("pasta", 2.0, 0)],
     ):
-        assert dict(lab.evaluate("v", judged, k=1)) == {"recall@1": 1, "mrr": 1, "ndcg@1": 1}
+        assert set(lab.evaluate("v", judged, k=1).values()) == {1}
 
 
 def test_a_row_is_named_as_a_judged_key_is(lab: Any) -> None:
@@ -214,8 +217,10 @@ def test_two_tables_are_compared_on_the_same_queries(lab: Any) -> None:
         "table",
         "version",
         "model",
+        "mode",
         "queries",
         "recall",
+        "precision",
         "mrr",
         "ndcg",
     ] and table["table"].to_pylist() == ["v", "w"]
@@ -294,3 +299,101 @@ def test_a_read_only_workspace_scores_and_records_nothing(lab: Any, tmp_path: An
     lab.close()
     with jl.open(tmp_path / "lab", read_only=True) as reading:
         assert reading.evaluate("g", [([1.0, 0.1], 0)], k=1).recorded is None
+
+
+# -- modes, cohorts, kept metrics
+
+
+COHORTS = [
+    {"query": "networks", "key": 0, "cohort": "names"},
+    {"query": "networks", "key": 1, "cohort": "names"},
+    {"query": "pasta", "key": 3, "relevance": 2, "cohort": "food"},
+    {"query": "pasta", "key": 2, "cohort": "food"},
+    {"query": "football", "key": 5},
+]
+
+
+@pytest.fixture
+def both(lab: Any) -> Any:
+    lab.lexical("w", "papers", key="id", text="title")
+    return lab
+
+
+def test_meaning_words_and_both_are_compared_on_the_same_queries(both: Any) -> None:
+    found = both.evaluate("v", GOLDEN, k=2, words="w")
+    assert [each.mode for each in found] == ["meaning", "words", "both"]
+    assert found.arrow()["mode"].to_pylist() == ["meaning", "words", "both"]
+    assert found["words"].table.name == "w" and found["both"].table.name == "v"
+    for each, options in zip(found, ({}, {}, {"words": "w"}), strict=True):
+        judged = {
+            "networks": {0: 1.0, 1: 1.0},
+            "sauce for pasta": {3: 2.0, 2: 1.0},
+            "football": {5: 1.0},
+        }
+        scores = [
+            score_ranking(
+                both.search(each.table, query, k=2, **options).arrow()["key"].to_pylist(), keys, 2
+            )
+            for query, keys in judged.items()
+        ]
+        for name in ("recall", "precision", "mrr", "ndcg"):
+            assert getattr(each, name) == pytest.approx(np.mean([getattr(s, name) for s in scores]))
+    assert dict(both.evaluate("w", GOLDEN, k=2)) == dict(found["words"])
+    assert [each.mode for each in both.evaluate(["v", "w"], GOLDEN)] == ["meaning", "words"]
+    assert "both" in repr(found)
+
+
+def test_only_texts_are_searched_by_words(both: Any) -> None:
+    for query in ({"row": 0, "key": 1}, {"query": both.vector("v", 0), "key": 1}):
+        with pytest.raises(errors.InvalidArgument, match="Only texts"):
+            both.evaluate("v", [query], words="w")
+    with pytest.raises(errors.SchemaMismatch, match="holds no words"):
+        both.evaluate("v", GOLDEN, words="v")
+
+
+def test_cohorts_are_scored_by_themselves(lab: Any) -> None:
+    found = lab.evaluate("v", COHORTS, k=2)
+    assert found.queries == 3
+    rows = {row["cohort"]: row for row in found.cohorts().to_pylist()}
+    assert list(rows) == ["names", "food"] and rows["food"]["queries"] == 1
+    each = {row["query"]: row for row in found.per_query().to_pylist()}
+    assert rows["names"]["mrr"] == each["networks"]["mrr"]
+    assert rows["food"]["precision"] == each["pasta"]["precision"]
+    assert "names" in repr(found) and len(lab.evaluate("v", GOLDEN).cohorts()) == 0
+    with pytest.raises(errors.InvalidArgument, match="two cohorts"):
+        lab.evaluate("v", [*COHORTS, {"query": "pasta", "key": 1, "cohort": "other"}])
+
+
+def test_kept_metrics_are_a_table_with_a_verdict(both: Any) -> None:
+    found = both.evaluate("v", COHORTS, k=2, words="w", as_table="quality")
+    assert found["both"].kept.name == "quality" and str(both.staleness("quality")) == "fresh"
+    rows = both.table("quality").arrow().to_pylist()
+    assert len(rows) == 3 * 3
+    for each in found:
+        for row in rows:
+            if row["mode"] != each.mode:
+                continue
+            assert row["table"] == each.table.name
+            scores = {c["cohort"]: c for c in each.cohorts().to_pylist()}
+            expected = scores.get(row["cohort"], {"queries": each.queries, **{
+                name: getattr(each, name) for name in ("recall", "precision", "mrr", "ndcg")
+            }})  # fmt: skip
+            for name in ("queries", "recall", "precision", "mrr", "ndcg"):
+                assert row[name] == pytest.approx(expected[name])
+    both.sources.add("papers", pa.table({"id": range(6), "title": TITLES[::-1]}), replace=True)
+    assert not isinstance(both.staleness("quality"), jl.Fresh)
+    assert set(both.recompute("quality").executed) == {"v", "w", "quality"}
+    changed = both.table("quality").arrow().to_pylist()
+    assert changed != rows and str(both.staleness("quality")) == "fresh"
+    again = both.evaluate("v", COHORTS, k=2, words="w", as_table="quality")
+    assert again["both"].kept.outcome == "reused"
+
+
+def test_metrics_of_vectors_are_kept_and_those_of_rows_are_not(lab: Any) -> None:
+    golden = [{"query": lab.vector("v", 0), "key": 1}, {"query": lab.vector("v", 4), "key": 4}]
+    found = lab.evaluate("v", golden, k=3, as_table="quality")
+    [row] = lab.table("quality").arrow().to_pylist()
+    assert row["cohort"] is None and row["mrr"] == pytest.approx(found.mrr)
+    for queries in ([{"row": 0, "key": 1}], [golden[0], {"query": "x", "key": 1}]):
+        with pytest.raises(errors.InvalidArgument, match="as_table="):
+            lab.evaluate("v", queries, as_table="other")
