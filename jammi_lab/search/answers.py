@@ -13,6 +13,19 @@ if TYPE_CHECKING:
     from jammi_lab.engine.stream import Stream
 
 
+HIT_COLUMNS = (
+    "query",
+    "key",
+    "rank",
+    "score",
+    "similarity",
+    "rank_meaning",
+    "rank_words",
+    "source_missing",
+)
+"""Columns that every answer of a search by meaning and words may have."""
+
+
 @dataclass(frozen=True)
 class SearchAnswer:
     """Hits whose columns are all in memory."""

@@ -34,17 +34,6 @@ _CANDIDATES_FACTOR = 10
 """Candidates of each side for each hit."""
 OUTPUT_VERSION = 1
 """Increment when the same candidates would be ranked otherwise."""
-HIT_COLUMNS = (
-    "query",
-    "key",
-    "rank",
-    "score",
-    "similarity",
-    "rank_meaning",
-    "rank_words",
-    "source_missing",
-)
-"""Columns that every answer of a search by meaning and words may have."""
 
 
 def candidate_count(k: int) -> int:

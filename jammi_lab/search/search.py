@@ -11,7 +11,7 @@ from jammi_lab.core.errors import InvalidArgument, ModelNotFound, RowNotFound, S
 from jammi_lab.core.records import TableKind, TableRecord
 from jammi_lab.core.settings import Settings
 from jammi_lab.producers.registry import Producers
-from jammi_lab.search.answers import Answer
+from jammi_lab.search.answers import HIT_COLUMNS, Answer
 from jammi_lab.search.filters import RowFilter
 from jammi_lab.search.queries import list_of_texts, texts_of
 from jammi_lab.search.source_rows import SearchContext, SourceRows, hits_table
@@ -122,7 +122,7 @@ class SearchService:
         if query is None:
             raise InvalidArgument("A search with words= is for a text, not for a row.")
         rows = self.source_rows(record)
-        columns = rows.select_columns(select, fusion.HIT_COLUMNS)
+        columns = rows.select_columns(select, HIT_COLUMNS)
         keys = None if where is None else RowFilter(rows).matching_keys(where, params)
         pair, hits = self.fused_hits(
             record, words_record, query, k, keys=keys, exact=check_exact(exact)

@@ -15,7 +15,7 @@ from jammi_lab.core.canonical_json import canonical_json, digest_of
 from jammi_lab.core.definitions import encode_param
 from jammi_lab.core.records import TableKind, TableRecord
 from jammi_lab.inputs.observation import PinnedState
-from jammi_lab.search.answers import Answer
+from jammi_lab.search.answers import HIT_COLUMNS, Answer
 from jammi_lab.search.queries import texts_of
 from jammi_lab.search.search import SearchService, check_searchable, missing_encoder_error
 from jammi_lab.search.source_rows import HIT_TYPES, SourceRows, hits_table
@@ -227,9 +227,7 @@ class _WordsCall:
     @property
     def columns(self) -> dict[str, str]:
         """SQL types by column."""
-        from jammi_lab.search import fusion
-
-        names = WORD_HIT_COLUMNS if self._vectors_call is None else fusion.HIT_COLUMNS
+        names = WORD_HIT_COLUMNS if self._vectors_call is None else HIT_COLUMNS
         types = HIT_TYPES | {"key": (self._vectors_rows or self._words_rows).key_type}
         first = 1 if isinstance(self._query, str) else 0
         return {name: types[name] for name in names[first:]}

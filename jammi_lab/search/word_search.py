@@ -87,7 +87,11 @@ class WordSearch:
         """The terms of a text, as the table has them."""
         from jammi_lab.words.analyzers import analyze
 
-        return analyze(text, str(self.context.descriptor(record).get("analyzer", "english")))
+        return analyze(text, self.analyzer(record))
+
+    def analyzer(self, record: TableRecord) -> str:
+        """The analyzer of a table."""
+        return str(self.context.descriptor(record).get("analyzer", "english"))
 
     @staticmethod
     def check_texts(record: TableRecord, query: Any) -> list[str]:

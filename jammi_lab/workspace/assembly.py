@@ -293,9 +293,7 @@ def _add_services(
         maintenance=_maintenance(parts, lookup, progress, recovery_at_open, check),
         recomputation=recomputation,
         views=views,
-        evaluation=RetrievalEvaluator(
-            search, handles, models, materializer, lookup, read_only=catalog.read_only
-        ),
+        evaluation=RetrievalEvaluator(search, handles, models, materializer, lookup),
     )
 
 

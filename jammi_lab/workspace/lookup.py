@@ -1,7 +1,7 @@
 """Resolves names of recipes, versions and tables in the bound tenant's scope."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import NamedTuple
 
 from jammi_lab.catalog.catalog import Catalog
@@ -65,25 +65,30 @@ class TableLookup:
             TableKind.IMPORTED,
             *([TableKind.LEXICAL] if by_words else ()),
         }
-        tables = self._catalog.result_tables
-        by_recipe = {
-            fold(version.recipe): TableVersion(version, record)
-            for version, record in tables.list(source=name)
-            if record.kind in kinds
-            and fold(record.source_id or "") == fold(name)
-            and tables.newest(version.recipe) == (version, record)
-        }
-        if len(by_recipe) == 1:
-            return next(iter(by_recipe.values()))
-        if not by_recipe:
+        matches = self.tables_of_source(name, kinds)
+        if len(matches) == 1:
+            return matches[0]
+        if not matches:
             raise TableNotFound(
                 f"The source {name!r} has no table that can be searched so.",
                 hint="ws.embed makes one with vectors, ws.lexical one with words.",
             )
-        names = ", ".join(sorted(repr(match.version.recipe) for match in by_recipe.values()))
+        names = ", ".join(repr(match.version.recipe) for match in matches)
         raise AmbiguousMatch(
             f"Several tables search the source {name!r}: {names}.", hint="Name one of them."
         )
+
+    def tables_of_source(self, source: str, kinds: Collection[TableKind]) -> list[TableVersion]:
+        """The newest versions, of these kinds, whose rows are those of a source, by name."""
+        tables = self._catalog.result_tables
+        matches = [
+            TableVersion(version, record)
+            for version, record in tables.list(source=source)
+            if record.kind in kinds
+            and fold(record.source_id or "") == fold(source)
+            and tables.newest(version.recipe) == (version, record)
+        ]
+        return sorted(matches, key=lambda match: match.version.recipe)
 
     def _find_version(self, name: str, version: int) -> TableVersion:
         if not isinstance(version, int) or isinstance(version, bool):

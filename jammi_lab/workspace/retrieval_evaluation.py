@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from jammi_lab.core import reprs
 from jammi_lab.core.dataframes import ArrowExportMixin
-from jammi_lab.core.errors import InvalidArgument, ModelNotFound
+from jammi_lab.core.errors import InvalidArgument, ModelNotFound, WorkspaceReadOnly
 from jammi_lab.core.html import Rendered, ReprMixin, count_noun
 from jammi_lab.core.identifiers import fold
 from jammi_lab.core.model_records import Evaluation
@@ -263,12 +263,9 @@ class RetrievalEvaluator:
         models: Models,
         materializer: Materializer,
         lookup: TableLookup,
-        *,
-        read_only: bool,
     ) -> None:
         self._search, self._handles, self._models = search, handles, models
         self._materializer, self._lookup = materializer, lookup
-        self._read_only = read_only
 
     def evaluate(
         self,
@@ -375,7 +372,7 @@ class RetrievalEvaluator:
             )
         ]
         metrics = Metrics(candidate.table, k, candidate.mode, per_query, *left_out_counts, None)
-        if record and not self._read_only and candidate.mode == "meaning":
+        if record and candidate.mode == "meaning":
             metrics.recorded = self._record(table_record, metrics)
         return metrics
 
@@ -477,7 +474,7 @@ class RetrievalEvaluator:
 
     def _record(self, record: TableRecord, metrics: Metrics) -> Evaluation | None:
         """Record the scores for the model that made the vectors; None when that model is unknown
-        here."""
+        here or the workspace is read-only."""
         encoder = self._search.context.descriptor(record).get("encoder")
         version = str(encoder.get("version")) if isinstance(encoder, dict) else ""
         for number in dict.fromkeys(
@@ -489,4 +486,6 @@ class RetrievalEvaluator:
                 )
             except ModelNotFound:
                 continue
+            except WorkspaceReadOnly:
+                break
         return None

@@ -809,7 +809,7 @@ class Workspace:
 
         `golden`: a frame or a list of dicts with `query` (a text, or a vector) or `row` (a key of
         the table, which is left out of its own hits), `key`, and optionally `relevance` (a number
-        from 0; default 1) and `cohort` (a group of queries, scored also by itself); or a list of
+        from 0; default 1) and "cohort" (a group of queries, scored also by itself); or a list of
         (query, key) or (query, key, relevance). A key without a judgement counts as not relevant, a
         judgement of a row about itself not at all. `exact` as in `search`. `as_table` keeps the
         scores as a recipe of that name, which becomes stale when a table that it searches does; its

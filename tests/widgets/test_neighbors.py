@@ -7,6 +7,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
+import traitlets
 
 import jammi_lab as jl
 from jammi_lab.vectors.index import search as approximate
@@ -402,3 +403,62 @@ def test_tables_of_one_schema_stand_directly_below_their_source(ws, told, tmp_pa
     line = told(CatalogBrowser(ws))
     tables = below(line, items(line.ask("open")["body"], "Sources")["m"])
     assert {name: p["insert"] for name, p in tables.items()} == {"s.b": "m.s.b", "s.c": "m.s.c"}
+
+
+# -- words
+
+
+@pytest.fixture
+def notes(ws):
+    texts = ["graph networks", "Networks <b>of</b> graphs", "pasta & sauce"]
+    ws.sources.add("remarks", pa.table({"id": [1, 2, 3], "text": texts, "score": [7, 8, 9]}))
+    ws.embed("v", "remarks", key="id", text="text", model="hashing")
+    ws.lexical("w", "remarks", key="id", text="text")
+    return ws
+
+
+def test_a_switch_searches_by_meaning_words_or_both(notes, told):
+    panel = NeighborExplorer(notes, "v")
+    line = told(panel)
+    by_meaning = line.ask("near", text="network", k=3)["body"]
+    assert by_meaning["about"]["words"] == "w" and by_meaning["mode"] == "meaning"
+    assert len(by_meaning["hits"]) == 3 and "score" not in by_meaning["hits"][0]
+    assert not any(hit["marks"] for hit in by_meaning["hits"])
+    panel.mode = "words"
+    by_words = line.ask("near", text="network", k=3)["body"]
+    assert [hit["key"] for hit in by_words["hits"]] == ["1", "2"]
+    assert "similarity" not in by_words["hits"][0] and by_words["hits"][0]["score"] > 0
+    panel.mode = "both"
+    hits = line.ask("near", text="network", k=3)["body"]["hits"]
+    expected = notes.search("v", "network", k=3, words="w").arrow()["key"].to_pylist()
+    assert [hit["key"] for hit in hits] == [str(key) for key in expected]
+    assert all(hit["similarity"] is not None for hit in hits)
+    # A row is searched by meaning whatever the mode.
+    assert line.ask("near", row="1", k=3)["body"]["mode"] == "meaning"
+    assert by_words["about"]["columns"] == ["text"]  # a column called score would be the hits' own
+
+
+def test_words_of_the_query_are_marked_and_html_stays_text(notes, told):
+    panel = NeighborExplorer(notes, "v", mode="words", query="networks <b>")
+    body = told(panel).ask("open")["body"]
+    marks = {hit["key"]: hit["marks"] for hit in body["hits"]}
+    assert marks["1"] == {"0": ["graph ", "networks", ""]}
+    assert marks["2"]["0"][:4] == ["", "Networks", " <", "b"]
+    html = panel._rendered().html
+    assert "<mark>Networks</mark> &lt;<mark>b</mark>&gt;" in html and "<b>of" not in html
+
+
+def test_without_a_lexical_table_there_is_no_switch(texts, told):
+    panel = NeighborExplorer(texts, "titles")
+    assert told(panel).ask("open")["body"]["about"]["words"] is None
+    with pytest.raises(traitlets.TraitError, match="no lexical table"):
+        panel.mode = "both"
+
+
+def test_one_of_several_lexical_tables_is_named(notes, told):
+    notes.lexical("codes", "remarks", key="id", text="text", analyzer="exact")
+    assert told(NeighborExplorer(notes, "v")).ask("open")["body"]["about"]["words"] is None
+    panel = NeighborExplorer(notes, "v", words="codes", mode="words")
+    assert told(panel).ask("near", text="networks", k=3)["body"]["hits"][0]["key"] == "1"
+    with pytest.raises(jl.errors.SchemaMismatch):
+        NeighborExplorer(notes, "v", words="v")

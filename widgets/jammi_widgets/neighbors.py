@@ -1,16 +1,21 @@
-"""The neighbour explorer: similarity search by a text or a row, from which each hit leads to its
-own neighbours."""
+"""The neighbour explorer: search by a text, by meaning, words or both, or by a row, from which each
+hit leads to its own neighbours."""
 
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import traitlets
 
 from jammi_lab.core.errors import JammiError
-from jammi_lab.core.html import Rendered, table, to_text, vstack
+from jammi_lab.core.html import Rendered, escape, escape_invisible, table, to_text, vstack
+from jammi_lab.core.identifiers import fold
+from jammi_lab.core.records import TableKind
+from jammi_lab.search.answers import HIT_COLUMNS
 from jammi_lab.search.filters import RowFilter, check_row_condition
+from jammi_lab.search.word_search import check_lexical
+from jammi_lab.words.matches import split_matches
 from jammi_lab.workspace.result_table import ResultTable
 from jammi_widgets import assets, protocol
 from jammi_widgets.cell_texts import KeyIndex, column_texts
@@ -23,6 +28,12 @@ if TYPE_CHECKING:
 
     from jammi_lab.workspace.workspace import Workspace
 
+MODES = ("meaning", "words", "both")
+QUERY_NOTES = {
+    "meaning": "nearest to",
+    "words": "with the words of",
+    "both": "by meaning and words of",
+}
 MAX_SHOWN_COLUMNS = 12
 """Maximum number of source columns shown."""
 HISTOGRAM_BIN_COUNT = 20
@@ -36,6 +47,10 @@ MAX_VALUE_CHARS = 2_000
 class NeighborExplorer(Panel):
     """Rows of an embedding table by similarity to a text, or to the row `key`. Each hit leads to
     its own neighbours.
+
+    `mode` is how a text is searched: `"meaning"`, `"words"` or `"both"`. The last two need a
+    lexical table: `words`, by default the one that was made from the same source. Words of the text
+    are marked in the hits.
 
     `selection` holds the keys of the selected rows as text; `filter` is an SQL condition on the
     columns of the source rows, like `where=` of `ws.search`. Raises TableNotFound, SchemaMismatch
@@ -61,6 +76,7 @@ class NeighborExplorer(Panel):
         "query",
         "filter",
         "k",
+        "mode",
         "selection",
     )
 
@@ -68,6 +84,8 @@ class NeighborExplorer(Panel):
     """The text searched for; empty if the query is a row."""
     k = traitlets.Int(10, min=1, max=1_000).tag(sync=True)
     """The number of neighbours."""
+    mode = traitlets.Enum(MODES, "meaning").tag(sync=True)
+    """How a text is searched. A row is always searched by meaning."""
 
     def __init__(
         self,
@@ -77,7 +95,10 @@ class NeighborExplorer(Panel):
         *,
         query: str = "",
         k: int = 10,
+        words: str | ResultTable | None = None,
+        mode: Literal["meaning", "words", "both"] = "meaning",
     ) -> None:
+        self._words_name = None if words is None else ws.table(words).name
         self._set_table(ws, ws.table(table) if isinstance(table, str) else table)
         self._query_row: str | None = None
         if key is not None:
@@ -88,16 +109,18 @@ class NeighborExplorer(Panel):
         self._used_index: bool | None = None
         super().__init__(ws)
         self.k = k
+        self.mode = mode
         self.query = query
         self.selection = [] if self._query_row is None else [self._query_row]
         if self._query_row is not None or query:
             with self._tenant_context():
                 self._search(query or None, self._query_row if not query else None)
         self.observe(self._on_selection_change, names="selection")
-        self.observe(self._on_query_change, names=["query", "filter", "k"])
+        self.observe(self._on_query_change, names=["query", "filter", "k", "mode"])
 
     def _set_table(self, ws: "Workspace", result_table: ResultTable) -> None:
         """Set the table to search."""
+        self._words = find_words(ws, result_table, self._words_name)
         self._columns = readable_columns(ws, result_table)
         self._table = result_table
         self._key_index = KeyIndex(ws._services.search.matrix(result_table._record).keys)
@@ -115,6 +138,15 @@ class NeighborExplorer(Panel):
         """Repeat the search on the newest version of the table and update the page."""
         with self._tenant_context():
             self._send_message({"kind": "changed", "body": self._repeat_on_newest()})
+
+    @traitlets.validate("mode")
+    def _validate_mode(self, proposal: dict[str, Any]) -> str:
+        if proposal["value"] != "meaning" and self._words is None:
+            raise traitlets.TraitError(
+                f"There is no lexical table beside {self._table.name!r}: ws.lexical makes one, and "
+                "words= names it."
+            )
+        return str(proposal["value"])
 
     @traitlets.validate("selection")
     def _validate_selection(self, proposal: dict[str, Any]) -> list[str]:
@@ -234,44 +266,72 @@ class NeighborExplorer(Panel):
         if not text and row is None:
             self._last_answer = {"hits": [], "query": "", "row": None, "about": self._header()}
             return dict(self._last_answer)
-        services, record = self._ws._services, self._ws.table(self._table)._record
-        answer = services.search.search(
-            record, text or None, row=key, k=max_hits, where=where, select=self._columns
-        )
-        result, self._used_index = services.statements.answer(answer), answer.through_index
+        mode = self.mode if text else "meaning"
+        rows = self._find_hits(text or None, key, mode, max_hits, where)
         with self._suppress_searches():
             self.set_trait("query", text or "")
-        rows = result.arrow()
-        hits = self._hit_messages(rows.slice(0, self.k))
-        similarities = [round(similarity, 4) for similarity in rows["similarity"].to_pylist()]
+        measure = "score" if mode == "words" else "similarity"
+        values = [value for value in rows[measure].to_pylist() if value is not None]
         query_values = self._row_values([key])[0] if row is not None else None
         self._last_answer = {
-            "hits": hits,
-            "histogram": _histogram(similarities),
+            "hits": self._hit_messages(rows.slice(0, self.k), text if mode != "meaning" else None),
+            "histogram": _histogram([round(value, 4) for value in values]),
             "query": text or "",
+            "mode": mode,
             "row": row,
             "own": query_values,
             "about": self._header(),
         }
         return dict(self._last_answer)
 
-    def _hit_messages(self, rows: "pa.Table") -> list[dict[str, Any]]:
-        values = [column_texts(rows[column], MAX_VALUE_CHARS) for column in self._columns]
-        hits = zip(
-            rows["key"].to_pylist(),
-            rows["similarity"].to_pylist(),
-            rows["source_missing"].to_pylist(),
-            strict=True,
+    def _find_hits(
+        self, text: str | None, key: Any, mode: str, k: int, where: str | None
+    ) -> "pa.Table":
+        """The best rows by the mode, with the shown columns. Raises as `ws.search`."""
+        services, record = self._ws._services, self._ws.table(self._table)._record
+        words = None if self._words is None or mode == "meaning" else self._words._record
+        if mode == "words" and words is not None:
+            record, words = words, None
+        answer = services.search.search(
+            record, text, row=key, k=k, where=where, select=self._columns, words=words
         )
+        result, self._used_index = services.statements.answer(answer), answer.through_index
+        return result.arrow()
+
+    def _hit_messages(self, rows: "pa.Table", text: str | None) -> list[dict[str, Any]]:
+        """The hits as the page shows them; `text`: the query whose words are marked."""
+        values = [column_texts(rows[column], MAX_VALUE_CHARS) for column in self._columns]
+        numbers = {
+            name: [None if value is None else round(value, 4) for value in rows[name].to_pylist()]
+            for name in ("similarity", "score")
+            if name in rows.column_names
+        }
+        keys, missing = rows["key"].to_pylist(), rows["source_missing"].to_pylist()
         return [
             {
                 "key": to_text(key),
-                "similarity": round(similarity, 4),
-                "missing": missing,
+                **{name: column[index] for name, column in numbers.items()},
+                "missing": missing[index],
                 "values": [column[index] for column in values],
+                "marks": self._marks([column[index] for column in values], text),
             }
-            for index, (key, similarity, missing) in enumerate(hits)
+            for index, key in enumerate(keys)
         ]
+
+    def _marks(self, values: Sequence[str | None], text: str | None) -> dict[str, list[str]]:
+        """By column number: the value in parts, of which those with an odd index are words of the
+        query."""
+        if text is None or self._words is None:
+            return {}
+        search, record = self._ws._services.search.words, self._words._record
+        terms, analyzer = set(search.terms(record, text)), search.analyzer(record)
+        searched = {fold(column) for column in _text_columns(self._words)}
+        marks = {
+            str(number): split_matches(value, terms, analyzer)
+            for number, (column, value) in enumerate(zip(self._columns, values, strict=True))
+            if value is not None and fold(column) in searched
+        }
+        return {number: parts for number, parts in marks.items() if len(parts) > 1}
 
     def _row_values(self, keys: Sequence[Any]) -> list[list[str | None]]:
         """The current source columns of these rows; empty for rows that no longer exist."""
@@ -314,6 +374,7 @@ class NeighborExplorer(Panel):
             "notes": notes,
             "columns": self._columns,
             "text": _text_columns(self._table),
+            "words": None if self._words is None else self._words.name,
         }
 
     def _rendered(self) -> Rendered:
@@ -322,14 +383,25 @@ class NeighborExplorer(Panel):
         if not hits:
             return table(["key", "similarity"], [], caption=title, note="No search yet.")
         query_note = (
-            f"nearest to {self._last_answer['query']!r}"
+            f"{QUERY_NOTES[self._last_answer['mode']]} {self._last_answer['query']!r}"
             if self._last_answer["query"]
             else f"nearest to the row {self._last_answer['row']}"
         )
-        cells = [[h["key"], f"{h['similarity']:.4f}", *(v for v in h["values"][:4])] for h in hits]
-        rows = table(
-            ["key", "similarity", *self._columns[:4]], cells, caption=title, note=query_note
-        )
+        measures = [name for name in ("similarity", "score") if name in hits[0]]
+        cells = [
+            [
+                h["key"],
+                *("" if h[name] is None else f"{h[name]:.4f}" for name in measures),
+                *(
+                    _render_parts(h["marks"].get(str(number)), value)
+                    for number, value in enumerate(h["values"][:4])
+                ),
+            ]
+            for h in hits
+        ]
+        headers = ["key", *measures, *self._columns[:4]]
+        aligned = "l" + "r" * len(measures) + "l" * len(self._columns[:4])
+        rows = table(headers, cells, aligned=aligned, caption=title, note=query_note)
         with self._tenant_context():
             return vstack(render_notes(self._ws, self._table.name, self._table.version), rows)
 
@@ -340,7 +412,7 @@ def readable_columns(ws: "Workspace", result_table: ResultTable) -> list[str]:
     columns = source_rows(ws, result_table).columns
     manifest = result_table.manifest
     key = str(manifest.descriptor.get("key", "")) if manifest is not None else ""
-    excluded = {"key", "rank", "similarity", "source_missing", "query", "vector", key.casefold()}
+    excluded = {*HIT_COLUMNS, "vector", key.casefold()}
     readable = [
         c
         for c, kind in columns.items()
@@ -349,6 +421,31 @@ def readable_columns(ws: "Workspace", result_table: ResultTable) -> list[str]:
         and not kind.startswith(("BLOB", "FLOAT["))
     ]
     return sorted(readable, key=lambda c: columns[c] != "VARCHAR")[:MAX_SHOWN_COLUMNS]
+
+
+def find_words(ws: "Workspace", result_table: ResultTable, name: str | None) -> ResultTable | None:
+    """The lexical table of that name, or without one the only one made from the same source; None
+    where there is none or are several. TableNotFound; SchemaMismatch for another kind."""
+    if name is None:
+        lookup, source = ws._services.lookup, result_table.source_id
+        matches = [] if source is None else lookup.tables_of_source(source, {TableKind.LEXICAL})
+        if len(matches) != 1:
+            return None
+        name = matches[0].version.recipe
+    words = ws.table(name)
+    check_lexical(words._record)
+    return words
+
+
+def _render_parts(parts: Sequence[str] | None, value: str | None) -> Any:
+    """A value with its marked words."""
+    if parts is None:
+        return value
+    html = [
+        f"<mark>{escape(part)}</mark>" if number % 2 else escape(part)
+        for number, part in enumerate(parts)
+    ]
+    return Rendered("".join(html), escape_invisible("".join(parts)))
 
 
 def _text_columns(result_table: ResultTable) -> list[str]:
