@@ -74,8 +74,8 @@ class TablePair:
         word_rows: "RowNumbers",
         k: int,
     ) -> pa.Table:
-        """The `k` best of the candidates of both sides, which come best first, in the columns of
-        `HIT_COLUMNS` from key to rank_words."""
+        """The `k` best of the candidates of both sides, which come best first: key, rank,
+        score, similarity, rank_meaning, rank_words."""
         index = self.words.index
         keys, rows, rows_of_words = self._union(meaning_rows, word_rows)
         similarities = self.matrix.pairs(query.reshape(1, -1), rows[None])[0]

@@ -24,7 +24,7 @@ from jammi_lab.core.errors import CheckFailed, DuplicateTable, JammiError, LostO
 from jammi_lab.core.identifiers import physical_name
 from jammi_lab.core.interrupts import attempts
 from jammi_lab.core.manifest import Artifact, Leaf, Manifest, ManifestColumn
-from jammi_lab.core.records import TableRecord, TableStatus, VersionRecord
+from jammi_lab.core.records import TableKind, TableRecord, TableStatus, VersionRecord
 from jammi_lab.engine.duckdb_errors import stopped_error
 from jammi_lab.storage.digests import column_digests, digest_parquet
 from jammi_lab.storage.files import AtomicFile, atomic_file, commit_with, fault_point, make_folder
@@ -36,6 +36,8 @@ from jammi_lab.store.storage_errors import remains_of, storage_error
 
 __all__ = ["AlreadyReady", "BuiltElsewhere", "Publisher", "TableWriter"]
 
+_DERIVED_VECTOR_KINDS = (TableKind.GRAPH_PROPAGATION, TableKind.CONTEXT_SET)
+"""Kinds that are derived from one table of vectors, whatever tables they read beside it."""
 _CLOSE_TIMEOUT_SECONDS, _POLL_SECONDS = 10.0, 0.02
 """How long closing waits for running builds. A build that takes longer to notice is settled at the
 next open."""
@@ -432,7 +434,9 @@ class Publisher:
         seconds: float,
     ) -> TableRecord:
         """The row as it will be when the table is ready."""
-        results = [a.input for a in anchors if a.input.kind is InputKind.RESULT]
+        results = [a for a in anchors if a.input.kind is InputKind.RESULT]
+        if record.kind in _DERIVED_VECTOR_KINDS:
+            results = [a for a in results if a.columns == ("key", "vector")]
         return _replace(
             record,
             status=TableStatus.READY,
@@ -440,7 +444,7 @@ class Publisher:
             bytes=size,
             columns=columns,
             anchors=sorted(anchors, key=lambda a: a.input.identity),
-            derived_from=results[0].name if len(results) == 1 else None,
+            derived_from=results[0].input.name if len(results) == 1 else None,
             digest=file_digest,
             completed_at=completed_at,
             seconds=seconds,

@@ -37,6 +37,16 @@ if TYPE_CHECKING:
 _KINDS_WITH_REUSE = (TableKind.EMBEDDING, TableKind.LEXICAL, TableKind.ROW_MAP)
 
 
+_TEXT_KINDS = (TableKind.EMBEDDING, TableKind.LEXICAL)
+_COSINE_KINDS = (
+    TableKind.EMBEDDING,
+    TableKind.IMPORTED,
+    TableKind.GRAPH_PROPAGATION,
+    TableKind.CONTEXT_SET,
+    TableKind.NEIGHBOR_GRAPH,
+)
+
+
 class ResultTable(ReprMixin, ArrowExportMixin):
     """One version of a recipe: an immutable table with its manifest."""
 
@@ -93,7 +103,8 @@ class ResultTable(ReprMixin, ArrowExportMixin):
 
     @property
     def derived_from(self) -> str | None:
-        """The result table that it was made from; None for several or none."""
+        """The result table that it was made from, for derived vectors the one with the vectors;
+        None for several or none."""
         return self._record.derived_from
 
     @property
@@ -105,6 +116,33 @@ class ResultTable(ReprMixin, ArrowExportMixin):
     def dimensions(self) -> int | None:
         """The width of its vectors; None without vectors."""
         return self._record.dimensions
+
+    @property
+    def task(self) -> str:
+        """What its rows are for: the kind, which is also the task part of the physical name."""
+        return self.kind
+
+    @property
+    def metric(self) -> str | None:
+        """How rows are compared: cosine for vectors and neighbour graphs, bm25 for words; None for
+        other kinds."""
+        if self._record.kind is TableKind.LEXICAL:
+            return "bm25"
+        return "cosine" if self._record.kind in _COSINE_KINDS else None
+
+    @property
+    def text_columns(self) -> list[str] | None:
+        """The columns whose texts were encoded or analysed; None for other kinds, and without a
+        manifest."""
+        manifest = self.manifest if self._record.kind in _TEXT_KINDS else None
+        return None if manifest is None else list(manifest.descriptor.get("text", ()))
+
+    @property
+    def index_path(self) -> Path | Any:
+        """The path of the index file; in an object store its URL, a string. None without one, as
+        for small tables, whose vectors are all compared. TableNotFound; TableDamaged."""
+        location = self._tables.index_path(self._record)
+        return location if isinstance(location, Path | None) else str(location)
 
     @property
     def tenant(self) -> str | None:

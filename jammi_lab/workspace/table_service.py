@@ -13,6 +13,7 @@ from jammi_lab.core.manifest import Manifest
 from jammi_lab.core.records import (
     READABLE_STATUSES,
     ProgressOption,
+    TableKind,
     TableRecord,
     VersionRecord,
 )
@@ -23,7 +24,7 @@ from jammi_lab.freshness.queries import FreshnessQueries
 from jammi_lab.inputs.source_names import ResultTableResolver
 from jammi_lab.sources.base import Relation
 from jammi_lab.sources.locations import check_writable_path
-from jammi_lab.storage.files import StoragePath
+from jammi_lab.storage.files import StoragePath, exists
 from jammi_lab.store import manifests
 from jammi_lab.store.removal import Removal
 from jammi_lab.store.result_files import ResultFiles, result_snapshot
@@ -82,6 +83,20 @@ class TableService:
         self.lookup.check_visible(record)
         with self.lookup.translate_missing(record):
             return self._results.require_intact(record)
+
+    def index_path(self, record: TableRecord) -> StoragePath | None:
+        """The path of the index file beside the table; None when there is none. TableNotFound;
+        TableDamaged."""
+        from jammi_lab.vectors.index import files as vector_files
+        from jammi_lab.words import files as word_files
+
+        parquet = self.path(record)
+        path = (
+            word_files.words_path(parquet)
+            if record.kind is TableKind.LEXICAL
+            else vector_files.index_path(parquet, vector_files.GRAPH_SUFFIX)
+        )
+        return path if exists(path) else None
 
     def check_export_target(self, path: str | os.PathLike[str]) -> None:
         """Raise InvalidArgument for a path inside the folder of the workspace."""
