@@ -21,6 +21,7 @@ _PART = re.compile(r"(<!-- generated: ([^>]*?) -->\n).*?(<!-- end -->)", re.DOTA
 
 HOMES = {
     "Workspace": "jammi_lab/workspace/workspace.py",
+    "Recording": "jammi_lab/workspace/recordings.py",
     "jl": "jammi_lab/workspace/opening.py",
     "Sources": "jammi_lab/workspace/sources.py",
     "Source": "jammi_lab/workspace/sources.py",

@@ -84,6 +84,7 @@ from jammi_lab.workspace.materialize import Materializer
 from jammi_lab.workspace.model_lookup import ModelEncoders
 from jammi_lab.workspace.models import Models
 from jammi_lab.workspace.progress import ProgressReporter
+from jammi_lab.workspace.recordings import Searches
 from jammi_lab.workspace.result_table import TableHandles
 from jammi_lab.workspace.retrieval_evaluation import RetrievalEvaluator
 from jammi_lab.workspace.sources import SourceContext, Sources
@@ -206,6 +207,7 @@ class Services(Infrastructure):
     recomputation: Recomputation
     views: VectorViews
     evaluation: RetrievalEvaluator
+    searches: Searches
 
 
 def build_services(
@@ -270,9 +272,6 @@ def _add_services(
     engine.register(_search_functions(parts, search, lookup))
     engine.register(_catalog_relations(parts, recomputation, checks))
     parts.producers.python.open_input = statements.step_input
-    views = VectorViews(
-        search, statements, handles, materializer, parts.producers, catalog, badges, lookup
-    )
     return Services(
         **vars(parts),
         path=display_path,
@@ -292,7 +291,10 @@ def _add_services(
         materializer=materializer,
         maintenance=_maintenance(parts, lookup, progress, recovery_at_open, check),
         recomputation=recomputation,
-        views=views,
+        views=VectorViews(
+            search, statements, handles, materializer, parts.producers, catalog, badges, lookup
+        ),
+        searches=Searches(search, lookup, statements, parts.topics, badges),
         evaluation=RetrievalEvaluator(search, handles, models, materializer, lookup),
     )
 

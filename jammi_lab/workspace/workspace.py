@@ -20,7 +20,6 @@ from jammi_lab.freshness.lineage import Lineage
 from jammi_lab.freshness.reports import Plan, RunReport, Status
 from jammi_lab.live.mutable_handles import MutableTables
 from jammi_lab.live.topics import Topics
-from jammi_lab.search.queries import texts_of
 from jammi_lab.store.reports import FsckReport
 from jammi_lab.workspace.arguments import list_of_names, takes_no_name
 from jammi_lab.workspace.assembly import Services
@@ -45,6 +44,7 @@ from jammi_lab.workspace.recipe_values import (
     Sql,
 )
 from jammi_lab.workspace.recipes import Recipe, Recipes, list_recipes, recipe_of
+from jammi_lab.workspace.recordings import Recording, Recordings
 from jammi_lab.workspace.result import Result
 from jammi_lab.workspace.result_table import ResultTable, unwrap_table
 from jammi_lab.workspace.retrieval_evaluation import Comparison, Metrics
@@ -732,21 +732,27 @@ class Workspace:
         TableNotFound, RowNotFound, ModelNotFound, SchemaMismatch, InvalidArgument, and what binding
         `where` raises.
         """
-        lookup = self._services.lookup
-        answer = self._services.search.search(
-            lookup.find_searchable(
-                unwrap_table(table), by_words=words is None and texts_of(query) is not None
-            ).record,
+        return self._services.searches.search(
+            table,
             query,
+            words,
             row=row,
             k=k,
             where=where,
             params=params,
             select=list_of_names(select),
             exact=exact,
-            words=None if words is None else lookup.find(unwrap_table(words)).record,
         )
-        return self._services.statements.answer(answer)
+
+    def recording(self, name: str) -> AbstractContextManager[Recording]:
+        """Record the searches within the block, of this thread or task, with their answers; those
+        of an earlier recording of that name stay. NameInvalid, WorkspaceReadOnly."""
+        return self._services.searches.recording(name)
+
+    @property
+    def recordings(self) -> Recordings:
+        """The recordings of searches, by name."""
+        return Recordings(self._services.searches)
 
     def encode(self, model: Any, texts: str | Sequence[str]) -> "NDArray[np.float32]":
         """The vectors of texts, float32 (texts, dimensions); nothing is stored. `model`: as in

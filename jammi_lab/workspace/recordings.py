@@ -1,0 +1,290 @@
+"""`ws.search`, and its recordings: logs of searches with their answers, which can be repeated.
+
+Each search of a block `with ws.recording(name):` is an event of the topic
+`jammi.recordings.<name>`: its arguments, the tables that it read with their definitions and
+digests, the digest of the query vector and that of the answer.
+"""
+
+import contextlib
+import contextvars
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from jammi_lab.core import reprs
+from jammi_lab.core.canonical_json import digest_of
+from jammi_lab.core.definitions import decode_param, encode_param
+from jammi_lab.core.errors import JammiError, TopicNotFound
+from jammi_lab.core.html import Rendered, ReprMixin, count_noun
+from jammi_lab.core.identifiers import check_name, near_names
+from jammi_lab.core.records import TableKind, TableRecord
+from jammi_lab.live.topics import Topics
+from jammi_lab.search.queries import texts_of
+from jammi_lab.search.search import SearchService
+from jammi_lab.workspace.badge import BadgeService
+from jammi_lab.workspace.lookup import TableLookup
+from jammi_lab.workspace.result import InMemoryResult, Result
+from jammi_lab.workspace.result_table import unwrap_table
+from jammi_lab.workspace.statements import StatementRunner
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+TOPIC_PREFIX = "jammi.recordings."
+
+
+class RecordedTable(msgspec.Struct, frozen=True):
+    """A table that a search read, in the version that it had."""
+
+    name: str
+    version: int
+    definition: str | None
+    digest: str | None
+
+
+class RecordedSearch(msgspec.Struct, frozen=True):
+    """A search: its arguments, what it read, and what it found."""
+
+    arguments: dict[str, Any]
+    tables: list[RecordedTable]
+    vector: str | None
+    """The digest of the query vectors; None for a search by words alone or of a row."""
+    answer: str
+    """The digest of the answer."""
+    keys: list[str]
+    """The keys of the hits, as text."""
+
+
+class _Search(NamedTuple):
+    """A search that was run."""
+
+    result: Result
+    recorded: RecordedSearch
+
+
+class Searches:
+    """Runs searches, and records those within a recording."""
+
+    def __init__(
+        self,
+        search: SearchService,
+        lookup: TableLookup,
+        statements: StatementRunner,
+        topics: Topics,
+        badges: BadgeService,
+    ) -> None:
+        self._search, self._lookup, self._statements = search, lookup, statements
+        self._topics, self.badges = topics, badges
+        self._recording: contextvars.ContextVar[str | None] = contextvars.ContextVar(
+            "jammi_recording", default=None
+        )
+
+    def search(self, table: object, query: Any, words: object, **options: Any) -> Result:
+        """The hits of a search. Raises as `ws.search`."""
+        record, words_record = self._tables(table, query, words)
+        if (topic := self._recording.get()) is None:
+            answer = self._search.search(record, query, words=words_record, **options)
+            return self._statements.answer(answer)
+        names = [
+            None if each is None else self._lookup.lineage_name(unwrap_table(each))
+            for each in (table, words)
+        ]
+        done = self._run_recorded(record, words_record, query, options, names)
+        body = {"record": msgspec.json.encode(done.recorded).decode()}
+        self._topics.publish_internal(topic, _schema(), [body])
+        return done.result
+
+    @contextlib.contextmanager
+    def recording(self, name: str) -> Iterator["Recording"]:
+        """Record the searches of this thread or task within the block."""
+        topic = TOPIC_PREFIX + check_name(name, "recording")
+        token = self._recording.set(topic)
+        try:
+            yield Recording(name, self)
+        finally:
+            self._recording.reset(token)
+
+    def events(self, name: str) -> list[RecordedSearch]:
+        """The searches of a recording, oldest first. TopicNotFound."""
+        try:
+            events = list(self._topics.replay(TOPIC_PREFIX + name))
+        except TopicNotFound:
+            raise TopicNotFound(
+                f"There is no recording {name!r}.",
+                near=near_names(name, self.names()),
+                hint="with ws.recording(name): … makes one.",
+            ) from None
+        return [
+            msgspec.json.decode(row, type=RecordedSearch)
+            for event in events
+            for row in event.batch["record"].to_pylist()
+        ]
+
+    def names(self) -> list[str]:
+        """The recordings of the bound tenant and the shared ones."""
+        topics = [topic.name for topic in self._topics.list()]
+        return [t.removeprefix(TOPIC_PREFIX) for t in topics if t.startswith(TOPIC_PREFIX)]
+
+    def repeat(self, recorded: RecordedSearch) -> RecordedSearch:
+        """The same search over the tables as they are now. Raises as `ws.search`."""
+        options = dict(recorded.arguments)
+        table, words = options.pop("table"), options.pop("words")
+        query, options["row"] = decode_param(options.pop("query")), decode_param(options["row"])
+        options["params"] = {n: decode_param(v) for n, v in (options["params"] or {}).items()}
+        record, words_record = self._tables(table, query, words)
+        return self._run_recorded(record, words_record, query, options, [table, words]).recorded
+
+    def _tables(
+        self, table: object, query: Any, words: object
+    ) -> tuple[TableRecord, TableRecord | None]:
+        by_words = words is None and texts_of(query) is not None
+        record = self._lookup.find_searchable(unwrap_table(table), by_words=by_words).record
+        return record, None if words is None else self._lookup.find(unwrap_table(words)).record
+
+    def _run_recorded(
+        self,
+        record: TableRecord,
+        words: TableRecord | None,
+        query: Any,
+        options: Mapping[str, Any],
+        names: Sequence[str | None],
+    ) -> _Search:
+        from jammi_lab.storage.digests import arrow_digests
+
+        result = self._statements.answer(self._search.search(record, query, words=words, **options))
+        rows = result.arrow()
+        plain_query = query.tolist() if hasattr(query, "tolist") else query
+        params = options.get("params") or {}
+        arguments = {
+            **options,
+            "table": names[0],
+            "words": names[1],
+            "query": encode_param(plain_query),
+            "row": encode_param(options.get("row")),
+            "params": {name: encode_param(value) for name, value in params.items()},
+        }
+        tables = [
+            RecordedTable(each.recipe, each.version, each.definition_hash, each.digest)
+            for each in (record, words)
+            if each is not None
+        ]
+        answer = digest_of([[name, digest] for name, digest in arrow_digests(rows).items()])
+        keys = [str(key) for key in rows["key"].to_pylist()]
+        vector = self._vector_digest(record, query)
+        return _Search(result, RecordedSearch(arguments, tables, vector, answer, keys))
+
+    def _vector_digest(self, record: TableRecord, query: Any) -> str | None:
+        """The digest of the vectors that a text or vector query is searched with."""
+        if query is None or record.kind is TableKind.LEXICAL:
+            return None
+        vectors, _ = self._search.query_vectors(record, query)
+        return digest_of(vectors.astype("<f4").tobytes().hex())
+
+
+class Recording(ReprMixin):
+    """A log of searches with their answers."""
+
+    def __init__(self, name: str, searches: Searches) -> None:
+        self.name, self._searches = name, searches
+
+    def __len__(self) -> int:
+        return len(self._searches.events(self.name))
+
+    def replay(self) -> Result:
+        """Run each search again, and compare: columns number, table, query, outcome (same, differs
+        or fails), cause, recorded_keys, keys.
+
+        `cause`: model (the query has another vector now), definition (a table has another recipe),
+        data (a table or its source has other rows), or index (candidates of an approximate search);
+        for a search that fails, the error.
+        """
+        import pyarrow as pa
+
+        rows = [
+            {"number": number, **_compare(recorded, self._searches)}
+            for number, recorded in enumerate(self._searches.events(self.name))
+        ]
+        texts = [(name, pa.string()) for name in ("table", "query", "outcome", "cause")]
+        keys = [(name, pa.list_(pa.string())) for name in ("recorded_keys", "keys")]
+        schema = pa.schema([("number", pa.int64()), *texts, *keys])
+        types = ["BIGINT", *["VARCHAR"] * len(texts), *["VARCHAR[]"] * len(keys)]
+        table = pa.Table.from_pylist(rows, schema=schema)
+        return InMemoryResult(table, types, [], self._searches.badges)
+
+    def _rendered(self) -> Rendered:
+        lines = [
+            (each.arguments["table"], _query_text(each), len(each.keys))
+            for each in self._searches.events(self.name)
+        ]
+        note = f"{count_noun(len(lines), 'search', 'searches')} in {self.name}"
+        return reprs.listing_table(["table", "query", "hits"], lines, aligned="llr", note=note)
+
+
+class Recordings(Mapping[str, Recording], ReprMixin):
+    """The recordings of searches, by name."""
+
+    __repr__ = ReprMixin.__repr__
+
+    def __init__(self, searches: Searches) -> None:
+        self._searches = searches
+
+    def __getitem__(self, name: str) -> Recording:
+        """A recording. TopicNotFound (a KeyError)."""
+        self._searches.events(name)
+        return Recording(name, self._searches)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._searches.names())
+
+    def __len__(self) -> int:
+        return len(self._searches.names())
+
+    def _rendered(self) -> Rendered:
+        lines = [(name, len(self[name])) for name in self]
+        note = count_noun(len(lines), "recording")
+        return reprs.listing_table(["recording", "searches"], lines, aligned="lr", note=note)
+
+
+def _compare(recorded: RecordedSearch, searches: Searches) -> dict[str, Any]:
+    """The outcome of a repeated search, and its cause."""
+    row = {
+        "table": recorded.arguments["table"],
+        "query": _query_text(recorded),
+        "recorded_keys": recorded.keys,
+    }
+    try:
+        repeated = searches.repeat(recorded)
+    except JammiError as error:
+        return {**row, "outcome": "fails", "cause": error.message, "keys": None}
+    same = repeated.answer == recorded.answer
+    cause = None if same else _cause_of(recorded, repeated)
+    outcome = "same" if same else "differs"
+    return {**row, "outcome": outcome, "cause": cause, "keys": repeated.keys}
+
+
+def _cause_of(recorded: RecordedSearch, repeated: RecordedSearch) -> str:
+    if recorded.vector != repeated.vector:
+        return "model"
+    pairs = list(zip(recorded.tables, repeated.tables, strict=True))
+    if any(old.definition != new.definition for old, new in pairs):
+        return "definition"
+    has_source_columns = recorded.arguments["where"] or recorded.arguments["select"]
+    if has_source_columns or any(old.digest != new.digest for old, new in pairs):
+        return "data"
+    # The same vectors gave other hits, or source rows of them are gone.
+    return "index" if recorded.keys != repeated.keys else "data"
+
+
+def _query_text(recorded: RecordedSearch) -> str:
+    query = decode_param(recorded.arguments["query"])
+    if query is None:
+        return f"row {decode_param(recorded.arguments['row'])}"
+    texts = texts_of(query)
+    return "vector" if texts is None else " | ".join(texts)
+
+
+def _schema() -> "pa.Schema":
+    import pyarrow as pa
+
+    return pa.schema([("record", pa.string())])
