@@ -29,6 +29,7 @@ from bench import (
     sensing,
     sources,
     vectors,
+    words,
 )
 from bench.harness import Line, Timer, measure_pair, wall_timer
 from jammi_lab.storage.digests import sha256_file
@@ -300,6 +301,7 @@ CASES: dict[str, Case] = {
     "rival": vectors.beside_rival,
     "sentences": vectors.sentences,
     "memory": vectors.memory,
+    "words": words.words,
     "indexes": indexes.searching,
     "selecting": indexes.selecting,
     "recall": indexes.recall,
