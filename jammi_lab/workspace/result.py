@@ -370,6 +370,7 @@ class InMemoryResult(Result):
         self._stream, self._remaining, self._head = None, None, []
         self._schema, self._cached, self._rows = table.schema, table, table.num_rows
         self._last_table, self._types, self._origin = None, list(types), None
+        self._is_step_input = False
         self.inputs, self.limit, self.decimals = list(inputs), _MAX_SHOWN_ROWS, {}
 
     def _frame_inputs(self) -> list[Anchor]:
