@@ -212,7 +212,7 @@ class ResultTable(ReprMixin, ArrowExportMixin):
         """The path of the Parquet file; in an object store its URL, a string. TableDamaged;
         TableNotFound as for `manifest`."""
         location = self._tables.path(self._record)
-        origins.record_read(self._tables.origin(self._table_version))
+        self._tables.record_path_read(self._table_version)
         return location if isinstance(location, Path) else str(location)
 
     def read(self) -> Result:

@@ -1,6 +1,7 @@
 """The operations of a ResultTable: its rows and files, its verdicts, and the versions of its
 recipe."""
 
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, Literal
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.anchors import FrameOrigin, Input, InputKind
 from jammi_lab.core.checks import Audit
+from jammi_lab.core.errors import SessionClosed
 from jammi_lab.core.manifest import Manifest
 from jammi_lab.core.records import (
     READABLE_STATUSES,
@@ -23,6 +25,7 @@ from jammi_lab.freshness.lineage import Lineage
 from jammi_lab.freshness.queries import FreshnessQueries
 from jammi_lab.inputs.source_names import ResultTableResolver
 from jammi_lab.sources.base import Relation
+from jammi_lab.sources.frame_origins import origins
 from jammi_lab.sources.locations import check_writable_path
 from jammi_lab.storage.files import StoragePath, exists
 from jammi_lab.store import manifests
@@ -77,6 +80,13 @@ class TableService:
         name = self.lookup.lineage_name(table) or table.record.table_name
         snapshot = result_snapshot(table.record, table.version.version)
         return FrameOrigin([snapshot.anchor(Input(kind=InputKind.RESULT, name=name))])
+
+    def record_path_read(self, table: TableVersion) -> None:
+        """Record in a notebook that the running cell may read the file of a table. Of a closed
+        workspace nothing is recorded: frames of unknown origin have a ground."""
+        if origins.follower is not None:
+            with contextlib.suppress(SessionClosed):
+                origins.record_read(self.origin(table))
 
     def path(self, record: TableRecord) -> StoragePath:
         """The path of the Parquet file. TableNotFound; TableDamaged."""
