@@ -405,6 +405,12 @@ class EphemeralSessions:
             self._is_watching = True
             self._start_scanner()
 
+    def stop_watching(self) -> None:
+        """Watch no more. Safe to call from a finalizer."""
+        with self._wakeup:
+            self._is_watching = False
+            self._wakeup.notify_all()
+
     def end_overdue(self) -> None:
         """End the sessions of kernels that died and whose deadlines have passed, over all
         tenants."""

@@ -76,6 +76,8 @@ class Workspace:
         # A forked child must not release the resources of its parent.
         self._closed, self._pid = False, os.getpid()
         _open.add(self)
+        # The watching thread would keep a workspace alive that nobody has closed or uses any more.
+        weakref.finalize(self, services.sessions.stop_watching).atexit = False
 
     # -- life cycle
     # ----------------------------------------------------------------------------------------------
