@@ -52,10 +52,14 @@ class NamesOfCell:
     """Names whose values it may change in place."""
     opaque: str = ""
     """What cannot be followed in it, as a word; empty when all can."""
+    reads_any: bool = False
+    """Whether it may read any name of the notebook. A module of one's own is not followed, but
+    knows only what it was given."""
 
-    def note_opaque(self, word: str) -> None:
+    def note_opaque(self, word: str, *, reads_any: bool = True) -> None:
         """Note what cannot be followed; the first word stays."""
         self.opaque = self.opaque or word
+        self.reads_any |= bool(word) and reads_any
 
     def add_changed(self, names: set[str]) -> None:
         """Add names whose values are changed in place. What they held before stays in them."""
@@ -78,7 +82,8 @@ def names_of_cell(tree: ast.AST, values: Mapping[str, Any]) -> NamesOfCell:
         match node:
             case ast.Name(id=name, ctx=ast.Load()):
                 names.loaded.add(name)
-                names.note_opaque(name if name in _OPAQUE_NAMES else _foreign_module(values, name))
+                names.note_opaque(name if name in _OPAQUE_NAMES else "")
+                names.note_opaque(_foreign_module(values, name), reads_any=False)
             case ast.Subscript() | ast.Attribute():
                 if not isinstance(node.ctx, ast.Load):
                     names.add_changed(_root(node))
@@ -169,7 +174,7 @@ def _add_magic(names: NamesOfCell, call: ast.Call, magic: str, values: Mapping[s
     inner = names_of_cell(tree, values)
     for kind in ("loaded", "stored", "late", "changed"):
         getattr(names, kind).update(getattr(inner, kind))
-    names.note_opaque(inner.opaque)
+    names.note_opaque(inner.opaque, reads_any=inner.reads_any)
 
 
 def _arguments(call: ast.Call) -> Iterator[ast.expr]:

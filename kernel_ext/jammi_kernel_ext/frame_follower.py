@@ -241,7 +241,7 @@ class FrameFollower:
         """What the names that the cell reads were made from, and what it read itself."""
         from jammi_lab.sources.frame_origins import merged_origin
 
-        used = self._records if names.opaque else names.loaded
+        used = self._records if names.reads_any else names.loaded
         parts = [*reads, *(self._records[n].origin for n in used if n in self._records)]
         if not any(part.inputs or part.grounds for part in parts):
             return merged_origin([], derived=True)
