@@ -270,8 +270,8 @@ VERBS: tuple[Verb, ...] = (
     ),
     Verb(
         "search",
-        "Find the rows of a table that match a text best: by meaning in an embedding table, by "
-        "words in a lexical table, by both with --words.",
+        "Find the rows that match a text best: by meaning in an embedding table, by words in a "
+        "lexical table, or by both.",
         (Argument("TABLE"), Argument("TEXT", repeated=True)),
         (
             Flag(("-k",), "number of hits (10)", "K", convert=non_negative_integer),

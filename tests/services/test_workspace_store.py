@@ -1,5 +1,6 @@
 """A workspace in an object store: results, manifests, quarantine and checkpoints are objects; the catalog is on a server."""
 
+import gc
 import os
 import signal
 import subprocess
@@ -113,6 +114,7 @@ def test_the_whole_story_runs_in_a_store(
         "computed",
     ] and lab.staleness("busy") == Fresh()
     assert len(lab.table("venues").diff().changed) == 2
+    gc.collect()  # a scan that is part of a cycle keeps its version until it is collected
     assert lab.expire("venues") == [] or lab.fsck().orphans == []
     again = store.open()
     assert (
