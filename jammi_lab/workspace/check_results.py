@@ -1,6 +1,5 @@
 """The results of checks, displayed as a table and convertible to frames."""
 
-import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
@@ -54,7 +53,7 @@ class CheckRow:
         """The first failing rows, at most `limit`. Raises what the statement raises."""
         return cast("Callable[[int], pa.Table]", self.find_rows)(limit)
 
-    @functools.cached_property
+    @property
     def previous(self) -> str:
         """What it found in the version before, and whether the data or the rule changed since;
         empty where both passed."""
