@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import gc
 import os
 import shutil
 import sqlite3
@@ -899,3 +900,18 @@ def test_a_deep_check_tells_of_each_table_that_it_has_read(lab):
         ("fsck", 1, 2, "tables"),
         ("fsck", 2, 2, "tables"),
     ]
+
+
+def test_an_expired_version_goes_at_once_without_a_garbage_collection(tmp_path):
+    with jl.open(tmp_path / "lab") as ws:
+        ws.materialize("a", "SELECT 1 AS x")
+        gc.disable()
+        try:
+            ws.materialize("b", "SELECT x FROM jammi.a")
+            ws.materialize("a", "SELECT 2 AS x")
+            ws.recompute()
+            before = ws.table("a", 1).path
+            ws.expire("a", keep=1)
+        finally:
+            gc.enable()
+        assert not before.exists()

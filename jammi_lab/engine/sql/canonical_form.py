@@ -195,7 +195,12 @@ def _resolve_ordinal(expression: Node, select: Sequence[Node]) -> Node:
 def _with_addresses(tree: Any, relations: ResolvedNames) -> Any:
     """The tree with each input named by its address. The name as typed becomes the alias, so that
     qualified columns still bind."""
-    by_name = {tuple(map(ascii_lower, parts)): relation for parts, relation in relations.items()}
+    # Only texts: `copy` refers to itself, and would keep the leases of relations until it is
+    # collected.
+    addresses = {
+        tuple(map(ascii_lower, parts)): address_of(relation)
+        for parts, relation in relations.items()
+    }
     prefixes = {tuple(map(ascii_lower, parts[-2:])) for parts in relations if len(parts) > 1}
 
     def copy(node: Any, ctes: frozenset[str]) -> Any:
@@ -210,14 +215,14 @@ def _with_addresses(tree: Any, relations: ResolvedNames) -> Any:
             parts = tuple(
                 p for p in (node["catalog_name"], node["schema_name"], node["table_name"]) if p
             )
-            relation = by_name.get(tuple(map(ascii_lower, parts)))
-            if relation is not None and not (len(parts) == 1 and ascii_lower(parts[0]) in ctes):
+            address = addresses.get(tuple(map(ascii_lower, parts)))
+            if address is not None and not (len(parts) == 1 and ascii_lower(parts[0]) in ctes):
                 alias = node["alias"] or parts[-1]
                 return {
                     **node,
                     "catalog_name": "",
                     "schema_name": "",
-                    "table_name": address_of(relation),
+                    "table_name": address,
                     "alias": alias,
                 }
         if (
