@@ -68,7 +68,7 @@ HOMES = {
     "Topics": "jammi_lab/live/topics.py",
     "Topic": "jammi_lab/live/topics.py",
     "Event": "jammi_lab/live/subscriptions.py",
-    "EphemeralSession": "jammi_lab/live/ephemeral.py",
+    "EphemeralSession": "jammi_lab/live/session_handle.py",
     "CallEstimate": "jammi_lab/core/records.py",
     "Step": "jammi_lab/core/records.py",
     "RunStep": "jammi_lab/core/records.py",

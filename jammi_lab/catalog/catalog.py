@@ -14,6 +14,7 @@ from jammi_lab.catalog.migrations import migrate
 from jammi_lab.catalog.models import ModelRepository
 from jammi_lab.catalog.mutable_tables import MutableTableRepository
 from jammi_lab.catalog.observations import MetadataRepository, ObservationRepository
+from jammi_lab.catalog.open_handles import Writers
 from jammi_lab.catalog.postgres import Postgres
 from jammi_lab.catalog.recipes import RecipeRepository
 from jammi_lab.catalog.result_tables import ResultTableRepository
@@ -24,7 +25,6 @@ from jammi_lab.catalog.table_status import TableStatusRepository
 from jammi_lab.catalog.tenant_scope import Scope
 from jammi_lab.catalog.topics import TopicRepository
 from jammi_lab.catalog.writer_locks import Locks, ServerLocks
-from jammi_lab.catalog.writers import Writers
 from jammi_lab.core.clock import Clock, rfc3339
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.tenancy import TenantScope

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from jammi_lab.engine.prepared_statement import PreparedStatement
-    from jammi_lab.engine.tenant_session import TenantSession
+    from jammi_lab.engine.tenant_instances import TenantSession
 
 BATCH_ROWS = 65_536
 

@@ -42,7 +42,7 @@ from jammi_lab.engine.sql.parser_instance import with_parser
 from jammi_lab.engine.sql.read_set import InputSchemas
 from jammi_lab.engine.sql.scan_conditions import scan_conditions
 from jammi_lab.engine.stream import StreamWorker
-from jammi_lab.engine.tenant_session import TenantSession
+from jammi_lab.engine.tenant_instances import TenantSession
 from jammi_lab.sources.attach import in_transaction
 from jammi_lab.sources.base import Attachment, Query, ReadPlan, Relation
 from jammi_lab.sources.scan_conditions import ScanConditions

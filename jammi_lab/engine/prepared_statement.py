@@ -24,7 +24,7 @@ from jammi_lab.sources.scan_conditions import ALL_ROWS, ScanConditions
 
 if TYPE_CHECKING:
     from jammi_lab.engine.engine import Engine
-    from jammi_lab.engine.tenant_session import TenantSession
+    from jammi_lab.engine.tenant_instances import TenantSession
 
 OnPercent = Callable[[float], None]
 """Receives the percentage done, 0 to 100; 0 while DuckDB reports none."""

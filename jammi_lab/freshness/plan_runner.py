@@ -15,7 +15,7 @@ from jammi_lab.core.verdicts import Fresh
 from jammi_lab.freshness.judge import with_changed_meaning
 from jammi_lab.freshness.plan import FreshnessService, PlannedStep, StepKind
 from jammi_lab.freshness.recipe_graph import EvaluatedGraph, RecipeKey, RecipeNode
-from jammi_lab.producers.run import Outcome, RecipeRedefined, produce
+from jammi_lab.producers.build import Outcome, RecipeRedefined, produce
 from jammi_lab.store.sidecars import SidecarRequest
 
 _THREADABLE_KINDS = frozenset({TableKind.SQL})

@@ -14,9 +14,9 @@ from jammi_lab.core.records import OnProgress, TableKind
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.engine.engine import Engine
 from jammi_lab.engine.name_resolution import NameResolver
+from jammi_lab.producers.build import BoundInput, Job, RunningJob
 from jammi_lab.producers.embedding_run import EmbeddingRun, KnownVectors, PreviousVersion
 from jammi_lab.producers.from_clause import from_text
-from jammi_lab.producers.run import BoundInput, Job, RunningJob
 from jammi_lab.producers.sql import environment as sql_environment
 from jammi_lab.producers.text_statement import (
     check_text_columns,

@@ -14,8 +14,8 @@ from jammi_lab.core.records import OnProgress, TableKind
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.engine.engine import Engine
 from jammi_lab.engine.sql import credential_check
+from jammi_lab.producers.build import BoundInput, Job, RunningJob
 from jammi_lab.producers.key_check import key_columns
-from jammi_lab.producers.run import BoundInput, Job, RunningJob
 from jammi_lab.storage.digests import arrow_digests
 
 OUTPUT_VERSION = 1

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from jammi_lab.catalog.writers import Writers
+from jammi_lab.catalog.open_handles import Writers
 from jammi_lab.core.clock import Clock
 from jammi_lab.core.records import OnProgress, Progress
 from jammi_lab.core.thread_pool import start_thread

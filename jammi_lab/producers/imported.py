@@ -20,9 +20,9 @@ from jammi_lab.core.identifiers import fold, near_names
 from jammi_lab.core.records import OnProgress, TableKind
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.engine.engine import Engine
+from jammi_lab.producers.build import BoundInput, Job, RunningJob
 from jammi_lab.producers.external import ExternalProducer, ExternalRows
 from jammi_lab.producers.from_clause import from_text
-from jammi_lab.producers.run import BoundInput, Job, RunningJob
 from jammi_lab.storage.digests import arrow_digests
 from jammi_lab.storage.parquet import decoded_column, row_group_rows
 from jammi_lab.vectors.arrays import key_ranks, to_keys, to_matrix

@@ -18,11 +18,11 @@ from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.engine.engine import Engine
 from jammi_lab.engine.name_resolution import NameResolver
 from jammi_lab.engine.prepared_statement import PreparedStatement
+from jammi_lab.producers.build import BoundInput, Job, RunningJob
 from jammi_lab.producers.checkpoint import to_column
 from jammi_lab.producers.embedding_run import DIGEST_COLUMN
 from jammi_lab.producers.from_clause import from_text
 from jammi_lab.producers.previous_versions import find_previous_version
-from jammi_lab.producers.run import BoundInput, Job, RunningJob
 from jammi_lab.producers.sql import environment as sql_environment
 from jammi_lab.producers.text_batches import RowTexts, count_reuse, sorted_keys
 from jammi_lab.producers.text_statement import (

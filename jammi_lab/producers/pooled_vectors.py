@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from jammi_lab.core.definitions import Descriptor
 from jammi_lab.core.errors import SchemaMismatch
 from jammi_lab.core.records import OnProgress, TableKind
+from jammi_lab.producers.build import Job, RunningJob
 from jammi_lab.producers.input_tables import InputTable, input_fields
 from jammi_lab.producers.key_types import cast_exactly, common_type
-from jammi_lab.producers.run import Job, RunningJob
 from jammi_lab.storage.parquet import row_group_rows
 from jammi_lab.vectors.arrays import Floats, to_row_numbers
 from jammi_lab.vectors.exact_search import RowNumbers, row_norms

@@ -19,6 +19,7 @@ from jammi_lab.core.errors import InvalidArgument, SchemaMismatch
 from jammi_lab.core.records import OnProgress, Progress, TableKind
 from jammi_lab.engine.engine import Engine
 from jammi_lab.engine.name_resolution import NameResolver
+from jammi_lab.producers.build import Job
 from jammi_lab.producers.input_tables import InputLoader, InputReference, InputTable, check_choices
 from jammi_lab.producers.key_types import single_array
 from jammi_lab.producers.pooled_vectors import (
@@ -29,7 +30,6 @@ from jammi_lab.producers.pooled_vectors import (
     match_keys,
     pooled_job,
 )
-from jammi_lab.producers.run import Job
 from jammi_lab.producers.sql import environment as sql_environment
 from jammi_lab.vectors.arrays import Floats
 from jammi_lab.vectors.exact_search import RowNumbers

@@ -25,6 +25,7 @@ from jammi_lab.engine.name_resolution import NameResolver
 from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.engine.sql import credential_check
 from jammi_lab.live.row_input import parse_type, schema_of
+from jammi_lab.producers.build import BoundInput, Job, RunningJob
 from jammi_lab.producers.checkpoint_folder import CheckpointFolder, CheckpointSlot
 from jammi_lab.producers.from_clause import from_text
 from jammi_lab.producers.output_log import SUFFIX as LOG_SUFFIX
@@ -33,7 +34,6 @@ from jammi_lab.producers.previous_versions import find_previous_version
 from jammi_lab.producers.row_calls import RowCalls
 from jammi_lab.producers.row_map_run import RowMapRun
 from jammi_lab.producers.row_outputs import ERROR_COLUMN, INPUT_DIGEST_COLUMN, RowOutputs
-from jammi_lab.producers.run import BoundInput, Job, RunningJob
 from jammi_lab.producers.sql import environment as sql_environment
 from jammi_lab.producers.step_functions import (
     StepFunction,

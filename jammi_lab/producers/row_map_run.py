@@ -17,11 +17,7 @@ from jammi_lab.producers.output_log import OutputLog
 from jammi_lab.producers.row_answers import RowAnswers
 from jammi_lab.producers.row_calls import Call, Failed, RowCalls
 from jammi_lab.producers.row_inputs import input_digests
-from jammi_lab.producers.row_outputs import (
-    ERROR_COLUMN,
-    INPUT_DIGEST_COLUMN,
-    RowOutputs,
-)
+from jammi_lab.producers.row_outputs import ERROR_COLUMN, INPUT_DIGEST_COLUMN, RowOutputs
 from jammi_lab.producers.text_batches import count_reuse, sorted_keys
 from jammi_lab.storage.files import StoragePath, open_for_reading
 from jammi_lab.store import read_leases

@@ -16,8 +16,8 @@ from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.engine.sql import credential_check
 from jammi_lab.inputs.observation import PinnedState
 from jammi_lab.inputs.path_names import bound_text
+from jammi_lab.producers.build import BoundInput, Job, RunningJob
 from jammi_lab.producers.key_check import key_columns
-from jammi_lab.producers.run import BoundInput, Job, RunningJob
 
 _TYPE_FUNCTIONS = re.compile("typeof|get_type|can_cast_implicitly")
 """Functions whose value is a column's type. The plan does not show that they depend on it, so such

@@ -8,12 +8,7 @@ import msgspec
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.clock import Clock
-from jammi_lab.core.errors import (
-    JammiError,
-    ManifestUnsupported,
-    TableDamaged,
-    TableNotFound,
-)
+from jammi_lab.core.errors import JammiError, ManifestUnsupported, TableDamaged, TableNotFound
 from jammi_lab.core.records import Progress, TableRecord, TableStatus
 from jammi_lab.storage.digests import CacheEntry, sha256_file
 from jammi_lab.storage.files import StoragePath, exists, fault_point, regular_stat, remove_file
@@ -28,7 +23,7 @@ from jammi_lab.store.result_files import (
     cache_key,
 )
 from jammi_lab.store.storage_errors import reason_of, report_line
-from jammi_lab.store.tenant_view import visible_to_tenant
+from jammi_lab.store.tenant_reports import visible_to_tenant
 
 QUARANTINE_SECONDS = 30 * 86_400
 _TABLE_SUFFIXES = (".parquet", manifests.SUFFIX, *SIDECAR_SUFFIXES)

@@ -43,13 +43,13 @@ from jammi_lab.inputs.path_names import PathResolver
 from jammi_lab.inputs.source_names import JAMMI, FrameResolver, ResultTableResolver, SourceResolver
 from jammi_lab.inputs.topic_names import TopicResolver
 from jammi_lab.live.dml_commits import DmlCommitter
+from jammi_lab.live.ephemeral_sessions import EphemeralSessions
 from jammi_lab.live.mutable_handles import MutableTables
 from jammi_lab.live.mutable_tables import MutableTableService
-from jammi_lab.live.session_lifetimes import EphemeralSessions
 from jammi_lab.live.topics import Topics
+from jammi_lab.producers.build import ProducerContext
 from jammi_lab.producers.checks import CheckRunner
 from jammi_lab.producers.registry import Producers
-from jammi_lab.producers.run import ProducerContext
 from jammi_lab.producers.single_flight import SingleFlight
 from jammi_lab.search.search import SearchService
 from jammi_lab.search.source_rows import SearchContext
@@ -70,20 +70,20 @@ from jammi_lab.vectors.index.indexes import Indexes
 from jammi_lab.words.word_tables import WordTables
 from jammi_lab.workspace.arguments import check_writable
 from jammi_lab.workspace.badge import BadgeService
-from jammi_lab.workspace.checks import CheckContext, Checks, CheckService
-from jammi_lab.workspace.derive import JobFactory
-from jammi_lab.workspace.foundation import (
+from jammi_lab.workspace.base_services import (
     Foundation,
     build_foundation,
     build_observers,
     observation_factory,
 )
+from jammi_lab.workspace.checks import CheckContext, Checks, CheckService
 from jammi_lab.workspace.lookup import TableLookup
 from jammi_lab.workspace.maintenance import Maintenance, Recomputation
 from jammi_lab.workspace.materialize import Materializer
 from jammi_lab.workspace.model_lookup import ModelEncoders
 from jammi_lab.workspace.models import Models
 from jammi_lab.workspace.progress import ProgressReporter
+from jammi_lab.workspace.recipe_jobs import JobFactory
 from jammi_lab.workspace.recordings import Searches
 from jammi_lab.workspace.result_table import TableHandles
 from jammi_lab.workspace.retrieval_evaluation import RetrievalEvaluator

@@ -25,7 +25,7 @@ from jammi_lab.store.removal import Removal
 from jammi_lab.store.reports import FsckReport
 from jammi_lab.store.result_files import ResultFiles
 from jammi_lab.store.retention import VersionRetention
-from jammi_lab.store.tenant_view import visible_recovery
+from jammi_lab.store.tenant_reports import visible_recovery
 from jammi_lab.workspace.arguments import list_of_names
 from jammi_lab.workspace.lookup import TableLookup
 from jammi_lab.workspace.progress import ProgressReporter

@@ -11,8 +11,7 @@ from jammi_lab.core.identifiers import check_recipe_name, near_names
 from jammi_lab.core.records import CallEstimate, ProgressOption, RecipeRecord, Reuse
 from jammi_lab.freshness.queries import FreshnessQueries
 from jammi_lab.inputs.observation import Observation
-from jammi_lab.producers.registry import Producers
-from jammi_lab.producers.run import (
+from jammi_lab.producers.build import (
     Job,
     Outcome,
     ProducerContext,
@@ -20,12 +19,13 @@ from jammi_lab.producers.run import (
     observed_anchors,
     produce,
 )
+from jammi_lab.producers.registry import Producers
 from jammi_lab.store import manifests
 from jammi_lab.store.sidecars import SidecarRequest
 from jammi_lab.workspace.arguments import list_of_names
-from jammi_lab.workspace.derive import JobFactory
 from jammi_lab.workspace.lookup import TableLookup, TableVersion
 from jammi_lab.workspace.progress import ProgressReporter
+from jammi_lab.workspace.recipe_jobs import JobFactory
 from jammi_lab.workspace.recipe_values import (
     Embedding,
     Lexical,

@@ -16,7 +16,7 @@ from jammi_lab.core.html import Rendered, ReprMixin
 from jammi_lab.core.manifest import Manifest
 from jammi_lab.core.records import ProgressOption, Reuse, TableKind, TableRecord, VersionRecord
 from jammi_lab.core.verdicts import Verdict, Verification
-from jammi_lab.producers.run import Outcome
+from jammi_lab.producers.build import Outcome
 from jammi_lab.sources.frame_origins import origins
 from jammi_lab.storage.files import AtomicFile, open_for_reading
 from jammi_lab.storage.object_store import RemotePath

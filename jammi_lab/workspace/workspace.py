@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-    from jammi_lab.live.ephemeral import EphemeralSession, SessionList
+    from jammi_lab.live.session_handle import EphemeralSession, SessionList
 
 TableReference = str | ResultTable
 _open: "weakref.WeakSet[Workspace]" = weakref.WeakSet()
@@ -202,7 +202,7 @@ class Workspace:
         Raises NoTenantBinding, WorkspaceReadOnly; InvalidArgument unless the time is above 0 and
         within the calendar.
         """
-        from jammi_lab.live.ephemeral import EphemeralSession
+        from jammi_lab.live.session_handle import EphemeralSession
 
         sessions = self._services.sessions
         return EphemeralSession(sessions, sessions.open(timeout), self._services.statements.read)
@@ -210,7 +210,7 @@ class Workspace:
     @takes_no_name("ws.sessions() lists all open sessions.")
     def sessions(self) -> "SessionList":
         """The open ephemeral sessions of the bound tenant, in any kernel."""
-        from jammi_lab.live.ephemeral import SessionInfo, SessionList
+        from jammi_lab.live.session_handle import SessionInfo, SessionList
 
         return SessionList(SessionInfo(*row) for row in self._services.sessions.list_open())
 

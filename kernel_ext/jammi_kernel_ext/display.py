@@ -8,6 +8,7 @@ from typing import Any
 
 from jammi_kernel_ext.arguments import CELL, STEP, VERBS, Flag, Verb
 from jammi_lab.core import reprs
+from jammi_lab.core.entry_points import load_surface
 from jammi_lab.core.errors import InvalidArgument, JammiError
 from jammi_lab.core.html import (
     Rendered,
@@ -21,7 +22,6 @@ from jammi_lab.core.html import (
     vstack,
 )
 from jammi_lab.core.identifiers import near_names
-from jammi_lab.core.surfaces import load_surface
 
 
 class Note(ReprMixin):

@@ -28,7 +28,7 @@ from jammi_lab.core.verdicts import Fresh
 
 if TYPE_CHECKING:
     from jammi_lab.freshness.reports import RunReport
-    from jammi_lab.live.ephemeral import EphemeralSession
+    from jammi_lab.live.session_handle import EphemeralSession
 
 Values = dict[str, Any]
 
@@ -336,7 +336,7 @@ class Magics(VersionVerbs):
         sessions, self._sessions = self._sessions, []
         if not sessions:
             return display.Note("No session is open here.")
-        from jammi_lab.live.ephemeral import LOG_WARNING
+        from jammi_lab.live.session_handle import LOG_WARNING
 
         erased = [session._end() for session in sessions]
         outcome = (

@@ -29,7 +29,7 @@ ALLOWED = {
     "tenant_scope.py": BEGINNINGS,
     "migrations.py": {"text"},
     "observations.py": {"delete", "text"},
-    "writers.py": {"update"},
+    "open_handles.py": {"update"},
     "lineage_queries.py": {"select"},
 }
 

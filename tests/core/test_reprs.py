@@ -10,7 +10,7 @@ from jammi_lab.core import reprs as forms
 from jammi_lab.core.anchors import Anchor, AnchorKind, Input, InputKind, unpinned_anchor
 from jammi_lab.core.errors import SqlError, TableNotFound
 from jammi_lab.core.records import RecoveryReport, RunStep, Step
-from jammi_lab.core.verdicts import (  # fmt: skip
+from jammi_lab.core.verdicts import (
     Cause,
     Damaged,
     DefinitionChanged,

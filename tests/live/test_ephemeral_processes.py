@@ -9,11 +9,11 @@ import tempfile
 
 import pytest
 import sqlalchemy as sa
+from tests.live.test_ephemeral import AUDIT, CANARY, files_with
 
 import jammi_lab as jl
 from tests import processes
 from tests.conftest import PACKAGE_ROOTS
-from tests.live.test_ephemeral import AUDIT, CANARY, files_with
 from tests.waiting import until
 
 HOLDER = """
@@ -114,7 +114,7 @@ def test_what_a_dead_kernels_statement_had_spilled_goes_with_its_session(
 
 
 def test_an_open_kernel_ends_an_overdue_session_of_a_dead_one_by_itself(place, holder, monkeypatch):
-    monkeypatch.setattr("jammi_lab.live.session_lifetimes.WATCH_SECONDS", 0.1)
+    monkeypatch.setattr("jammi_lab.live.ephemeral_sessions.WATCH_SECONDS", 0.1)
     with reopened(place) as ws:
         alive, (process, session, _) = holder("bolt"), holder("acme", 10.0)
         kill(process)

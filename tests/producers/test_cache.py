@@ -11,7 +11,7 @@ import pytest
 
 import jammi_lab as jl
 from jammi_lab.core.errors import DependencyCycle, LostOwnership
-from jammi_lab.producers import run as base
+from jammi_lab.producers import build as base
 from jammi_lab.storage.files import install_fault_hook
 from jammi_lab.store import publish as funnel
 from jammi_lab.store.removal import Removal

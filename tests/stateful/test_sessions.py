@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
 from jammi_lab.core.errors import DuplicateKey, DuplicateTable, SessionClosed, UnknownTable
-from jammi_lab.live.session_lifetimes import EphemeralSessions
+from jammi_lab.live.ephemeral_sessions import EphemeralSessions
 from tests.live.clocks import SECOND, Hands, opened
 from tests.sizes import sized, soak
 

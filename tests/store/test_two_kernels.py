@@ -145,7 +145,7 @@ def test_a_slow_build_of_the_older_definition_leaves_the_newer_one_in_place(lab,
 def test_a_table_that_turns_ready_between_look_and_build_answers_and_is_not_computed_again(
     lab, other, folder, monkeypatch
 ):
-    from jammi_lab.producers import run as base
+    from jammi_lab.producers import build as base
 
     find, made = base.find_reusable, []
 

@@ -15,11 +15,7 @@ import pyarrow as pa
 from msgspec.structs import replace
 
 from jammi_lab.core.anchors import Cost, Input, InputKind, Observed, Snapshot, Unknown, Vanished
-from jammi_lab.core.errors import (
-    SchemaMismatch,
-    SourceUnavailable,
-    TableNotFound,
-)
+from jammi_lab.core.errors import SchemaMismatch, SourceUnavailable, TableNotFound
 from jammi_lab.core.identifiers import quote_identifier, quoted_name
 from jammi_lab.core.records import SourceRecord
 from jammi_lab.sources import read_errors, scratch_duckdb

@@ -30,7 +30,7 @@ from jammi_lab.core.errors import (
     TableNotFound,
     UnknownTable,
 )
-from jammi_lab.live.ephemeral import fill_placeholder
+from jammi_lab.live.session_handle import fill_placeholder
 from jammi_lab.storage.files import install_fault_hook
 from tests.live.clocks import Hands, opened
 from tests.live.loops import in_a_loop
@@ -51,7 +51,7 @@ def acme(ws):
 def hands(tmp_path, monkeypatch):
     """A workspace by a clock that the test moves, whose scanner looks only when it is told to."""
     monkeypatch.setattr(
-        "jammi_lab.live.session_lifetimes.EphemeralSessions._start_scanner", lambda _: None
+        "jammi_lab.live.ephemeral_sessions.EphemeralSessions._start_scanner", lambda _: None
     )
     clock = Hands()
     with opened(tmp_path / "lab", clock) as ws:
@@ -787,7 +787,7 @@ def test_after_the_deadline_no_value_is_in_any_file(acme, tmp_path):
 
 
 def test_a_reader_of_an_older_state_only_delays_it(acme, tmp_path, monkeypatch):
-    monkeypatch.setattr("jammi_lab.live.session_lifetimes._PURGE_SECONDS", 0.1)
+    monkeypatch.setattr("jammi_lab.live.ephemeral_sessions._PURGE_SECONDS", 0.1)
     s = scratch(acme)
     fill(s)
     with jl.open(tmp_path / "lab") as other:
@@ -822,7 +822,7 @@ def test_a_read_only_workspace_opens_no_session(tmp_path, ws):
 def test_a_close_while_somebody_reads_the_catalog_says_that_the_log_is_emptied_later_and_then_it_is(
     acme, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("jammi_lab.live.session_lifetimes._PURGE_SECONDS", 0.1)
+    monkeypatch.setattr("jammi_lab.live.ephemeral_sessions._PURGE_SECONDS", 0.1)
     session = scratch(acme)
     session.insert("scratch", [{"id": 7, "word": CANARY}])
     viewer = """import sqlite3, sys
@@ -845,7 +845,7 @@ input()"""
             session.close()
     finally:
         reader.communicate(b"\n")
-    monkeypatch.setattr("jammi_lab.live.session_lifetimes._PURGE_SECONDS", 60)
+    monkeypatch.setattr("jammi_lab.live.ephemeral_sessions._PURGE_SECONDS", 60)
     with warnings.catch_warnings(action="error"):
         session.close()
     assert not files_with(tmp_path, CANARY)

@@ -27,8 +27,8 @@ from jammi_lab.core.html import Rendered, ReprMixin, count_noun, definition_list
 from jammi_lab.core.identifiers import near_names, quote_identifier
 from jammi_lab.core.records import MutableRecord
 from jammi_lab.engine.sql.tokens import all_tokens
+from jammi_lab.live.ephemeral_sessions import EphemeralSessions, OpenSession
 from jammi_lab.live.row_input import SchemaLike
-from jammi_lab.live.session_lifetimes import EphemeralSessions, OpenSession
 
 PREFIX = "__eph_"
 MAX_NAME_LENGTH = 63

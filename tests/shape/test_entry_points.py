@@ -8,7 +8,7 @@ from pathlib import Path
 import fsspec  # noqa: F401  reads the entry points when it is imported, which must be before a test replaces them
 import pytest
 
-from jammi_lab.core import surfaces
+from jammi_lab.core import entry_points as surfaces
 from jammi_lab.core.errors import ExtensionMissing
 
 ROOT = Path(__file__).resolve().parents[2]
