@@ -36,7 +36,8 @@ from jammi_lab.freshness.frame_verdicts import evaluate_origin
 from jammi_lab.freshness.judge import State
 from jammi_lab.freshness.recipe_graph import EvaluatedGraph, RecipeGraph, RecipeKey, RecipeNode
 from jammi_lab.inputs.observation import Observation
-from jammi_lab.producers.build import Job, ProducerContext, find_reusable, observed_anchors
+from jammi_lab.producers.build import ProducerContext, find_reusable, observed_anchors
+from jammi_lab.producers.jobs import Job
 from jammi_lab.producers.registry import Producers
 
 

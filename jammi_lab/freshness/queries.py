@@ -30,7 +30,7 @@ from jammi_lab.freshness.reports import Plan, RunReport, Status, StatusRow
 from jammi_lab.freshness.table_column_lineage import ColumnEdge, ColumnLineage
 from jammi_lab.freshness.what_if import WhatIfStatus, evaluate_changes
 from jammi_lab.inputs.observation import Observation
-from jammi_lab.producers.build import Job
+from jammi_lab.producers.jobs import Job
 
 if TYPE_CHECKING:
     from openlineage.client.event_v2 import RunEvent

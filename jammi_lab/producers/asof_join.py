@@ -18,7 +18,6 @@ from jammi_lab.engine.engine import Engine
 from jammi_lab.engine.name_resolution import NameResolver
 from jammi_lab.engine.stream import Stream
 from jammi_lab.producers.asof_times import AsofIndex, MatchRule, common_scale, to_times
-from jammi_lab.producers.build import Job, RunningJob
 from jammi_lab.producers.input_tables import (
     InputLoader,
     InputReference,
@@ -27,6 +26,7 @@ from jammi_lab.producers.input_tables import (
     find_column,
     input_fields,
 )
+from jammi_lab.producers.jobs import Job, RunningJob
 from jammi_lab.producers.key_types import RowGroups, common_type, single_array, to_arrow_type
 from jammi_lab.producers.sql import environment as sql_environment
 

@@ -1,23 +1,18 @@
-"""Jobs, and the one way to run them: observe the inputs → reuse or build → observe again →
-publish."""
+"""The one way to run a job: observe the inputs → reuse or build → observe again → publish."""
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import msgspec
-import pyarrow as pa
 
 from jammi_lab.catalog.catalog import Catalog
 from jammi_lab.core.anchors import Anchor, Input, InputKind, Observed, Snapshot, unpinned_anchor
 from jammi_lab.core.checks import Audit
 from jammi_lab.core.clock import Clock, rfc3339
-from jammi_lab.core.definitions import Descriptor, definition_hash
 from jammi_lab.core.errors import JammiError, LostOwnership, TableNotFound
 from jammi_lab.core.records import (
-    CallEstimate,
     OnProgress,
     Progress,
     RecipeRecord,
@@ -32,6 +27,7 @@ from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.engine.engine import Engine
 from jammi_lab.inputs.observation import Observation, PinnedState
 from jammi_lab.inputs.observers import CURRENT_DATE
+from jammi_lab.producers.jobs import Job
 from jammi_lab.producers.key_check import check_key
 from jammi_lab.producers.own_versions import with_own_versions_resolved
 from jammi_lab.producers.single_flight import InputChanged, SingleFlight
@@ -88,103 +84,6 @@ class RecipeReservation:
 
 
 _MAX_ATTEMPTS = 3
-
-
-class RowStream(Protocol):
-    """The output of a producer, as a stream of record batches."""
-
-    @property
-    def schema(self) -> pa.Schema:
-        """Column names and types."""
-        ...
-
-    def batches(self, rows: int = 65536) -> Iterator[pa.RecordBatch]:
-        """Yield the rows in their final order, `rows` per batch."""
-        ...
-
-    def close(self) -> None:
-        """Release all resources."""
-        ...
-
-
-@dataclass(frozen=True)
-class BoundInput:
-    """One input of a job, with its name resolved to a relation."""
-
-    relation: Relation
-    columns: tuple[str, ...]
-    """The columns that the job reads, sorted."""
-
-
-@dataclass(frozen=True)
-class RunningJob:
-    """A computation that has started."""
-
-    rows: RowStream
-    reuse: Reuse | None = None
-    """The rows taken over from an earlier version; None for producers that reuse no rows."""
-    on_published: Callable[[], None] = lambda: None
-    """Called once the rows are published."""
-    on_lost: Callable[[BaseException], None] = lambda _: None
-    """Called when the rows will not be published, with the error."""
-    snapshots: Mapping[tuple[str, str, str], Observed] = field(default_factory=dict)
-    """The states of inputs by identity, as seen by the transaction that read them. Filled when all
-    rows are read."""
-    counts: Mapping[str, int] = field(default_factory=dict)
-    """Row counts for the manifest (ignored input rows, reused rows …). Filled when all rows are
-    read."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """One definition bound to its inputs, ready to run."""
-
-    kind: TableKind
-    descriptor: Descriptor
-    environment: Mapping[str, Any]
-    inputs: Sequence[BoundInput]
-    start: Callable[[OnProgress | None], RunningJob]
-    """Starts the computation; called after the building row is in the catalog."""
-    rebind: "Callable[[], Job]"
-    """Binds the same definition again."""
-    key: Sequence[str] = ()
-    rows_anchor: Anchor | None = None
-    """The anchor of rows that were given with the job, where what they were made from is known."""
-    volatile: Sequence[str] = ()
-    """Functions whose value does not depend on the inputs alone, such as random()."""
-    reads_date: bool = False
-    """Whether the job reads the current date."""
-    order_sensitive: bool = False
-    dimensions: int | None = None
-    model_id: str | None = None
-    model_key: str | None = None
-    """The catalog key of the registered model that the job runs."""
-    estimate: Callable[[], CallEstimate] | None = None
-    """Of a row map: counts the calls of a run that starts now, by reading its inputs."""
-
-    @property
-    def reads(self) -> frozenset[tuple[tuple[str, str, str], tuple[str, ...]]]:
-        """The inputs by identity, each with the columns read."""
-        return frozenset((bound.relation.input.identity, bound.columns) for bound in self.inputs)
-
-    @functools.cached_property
-    def definition(self) -> str:
-        """The definition hash."""
-        return definition_hash(self.descriptor, self.environment)
-
-    def recipe(self, name: str, tenant: str | None, now: str) -> RecipeRecord:
-        """The catalog record of the recipe."""
-        return RecipeRecord(
-            name=name,
-            kind=self.kind,
-            tenant=tenant,
-            descriptor=self.descriptor.to_dict(),
-            environment=dict(self.environment),
-            definition_hash=self.definition,
-            inputs=[bound.relation.input.identity for bound in self.inputs],
-            created_at=now,
-            updated_at=now,
-        )
 
 
 @dataclass(frozen=True)

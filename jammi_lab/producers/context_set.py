@@ -12,8 +12,8 @@ from jammi_lab.core.errors import InvalidArgument, SchemaMismatch
 from jammi_lab.core.records import OnProgress, Progress, TableKind
 from jammi_lab.engine.engine import Engine
 from jammi_lab.engine.name_resolution import NameResolver
-from jammi_lab.producers.build import Job
 from jammi_lab.producers.input_tables import InputLoader, InputReference, InputTable
+from jammi_lab.producers.jobs import Job
 from jammi_lab.producers.key_types import cast_exactly, single_array
 from jammi_lab.producers.pooled_vectors import (
     GroupedRows,

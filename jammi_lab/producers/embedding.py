@@ -14,9 +14,9 @@ from jammi_lab.core.records import OnProgress, TableKind
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.engine.engine import Engine
 from jammi_lab.engine.name_resolution import NameResolver
-from jammi_lab.producers.build import BoundInput, Job, RunningJob
 from jammi_lab.producers.embedding_run import EmbeddingRun, KnownVectors, PreviousVersion
 from jammi_lab.producers.from_clause import from_text
+from jammi_lab.producers.jobs import Job, RunningJob, statement_job
 from jammi_lab.producers.sql import environment as sql_environment
 from jammi_lab.producers.text_statement import (
     check_text_columns,
@@ -200,17 +200,14 @@ class EmbeddingProducer:
             counts = run.reuse.counts if run.reuse else {}
             return RunningJob(run, run.reuse, run.on_published, run.on_lost, run.snapshots, counts)
 
-        return Job(
-            kind=TableKind.EMBEDDING,
-            descriptor=descriptor,
-            environment=environment,
-            inputs=[BoundInput(b.relation, b.columns) for b in prepared.inputs],
-            start=rows,
+        return statement_job(
+            TableKind.EMBEDDING,
+            descriptor,
+            environment,
+            prepared,
+            rows,
             rebind=lambda: self._bind(*arguments, ignore_known_vectors, resolvers),
             key=["key"],
-            volatile=prepared.volatile,
-            reads_date=prepared.reads_clock,
-            order_sensitive=prepared.order_sensitive,
             dimensions=encoder.dimensions,
             model_id=encoder.name,
             # resolved once: publishing must notice a model that was deleted since

@@ -15,6 +15,7 @@ from jammi_lab.core.records import OnProgress, Progress, Reuse, TableKind
 from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.producers.checkpoint import Checkpoint, Digests, empty_digests, to_column
 from jammi_lab.producers.checkpoint_folder import CheckpointFolder
+from jammi_lab.producers.jobs import TableRows
 from jammi_lab.producers.previous_versions import find_previous_version
 from jammi_lab.producers.text_batches import RowTexts, count_reuse, digest_batches, sorted_keys
 from jammi_lab.sources.base import Relation
@@ -109,7 +110,7 @@ class PreviousVersion:
             release()
 
 
-class EmbeddingRun:
+class EmbeddingRun(TableRows):
     """The rows of one run: reads keys and texts in key order, reuses known vectors, encodes the
     rest."""
 
@@ -132,7 +133,7 @@ class EmbeddingRun:
         self._encoder = encoder
         self._previous = previous
         self._checkpoint, self._name, self._key = checkpoint, name, key
-        self._table = pa.table({})
+        super().__init__()
         self._digests: Digests = empty_digests()
         self._vectors: Floats = np.empty((0, encoder.dimensions), np.float32)
         self._encode_rows: RowNumbers = np.empty(0, np.int64)
@@ -142,15 +143,10 @@ class EmbeddingRun:
         self.reuse: Reuse | None = None
         self.snapshots: dict[tuple[str, str, str], Observed] = {}
 
-    @property
-    def schema(self) -> pa.Schema:
-        """Columns key, vector and text digest."""
-        return self._table.schema
-
     def batches(self, rows: int | None = None) -> Iterator[pa.RecordBatch]:
         """Yield the rows in key order. Without `rows`, batches are whole row groups, which are
         written without a copy."""
-        for batch in self._table.to_batches(max_chunksize=rows or row_group_rows(self.schema)):
+        for batch in super().batches(rows or row_group_rows(self.schema)):
             yield batch
             # else the writer's buffers pile up until all batches are written
             pa.default_memory_pool().release_unused()

@@ -1,6 +1,6 @@
 """The producer `external`: rows that were computed outside the workspace and registered."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -14,7 +14,7 @@ from jammi_lab.core.records import OnProgress, TableKind
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.engine.engine import Engine
 from jammi_lab.engine.sql import credential_check
-from jammi_lab.producers.build import BoundInput, Job, RunningJob
+from jammi_lab.producers.jobs import BoundInput, Job, RunningJob, TableRows
 from jammi_lab.producers.key_check import key_columns
 from jammi_lab.storage.digests import arrow_digests
 
@@ -25,20 +25,6 @@ OUTPUT_VERSION = 1
 def environment() -> dict[str, Any]:
     """Everything besides the descriptor that shapes the rows: only how they are stored."""
     return {"revision": OUTPUT_VERSION}
-
-
-class ExternalRows:
-    """Output rows that are in memory already."""
-
-    def __init__(self, table: pa.Table) -> None:
-        self._table, self.schema = table, table.schema
-
-    def batches(self, rows: int = 65536) -> Iterator[pa.RecordBatch]:
-        """Yield the rows, in the order given."""
-        yield from self._table.to_batches(max_chunksize=rows)
-
-    def close(self) -> None:
-        """Do nothing."""
 
 
 class ExternalProducer:
@@ -80,7 +66,7 @@ class ExternalProducer:
         )
 
         def rows(_: OnProgress | None) -> RunningJob:
-            return RunningJob(ExternalRows(table))
+            return RunningJob(TableRows(table))
 
         return Job(
             kind=TableKind.EXTERNAL,

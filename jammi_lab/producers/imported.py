@@ -20,9 +20,9 @@ from jammi_lab.core.identifiers import fold, near_names
 from jammi_lab.core.records import OnProgress, TableKind
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.engine.engine import Engine
-from jammi_lab.producers.build import BoundInput, Job, RunningJob
-from jammi_lab.producers.external import ExternalProducer, ExternalRows
+from jammi_lab.producers.external import ExternalProducer
 from jammi_lab.producers.from_clause import from_text
+from jammi_lab.producers.jobs import BoundInput, Job, RunningJob, TableRows
 from jammi_lab.storage.digests import arrow_digests
 from jammi_lab.storage.parquet import decoded_column, row_group_rows
 from jammi_lab.vectors.arrays import key_ranks, to_keys, to_matrix
@@ -32,7 +32,7 @@ OUTPUT_VERSION = 1
 """Increment when equal vectors would be stored otherwise than before."""
 
 
-class ImportedRows(ExternalRows):
+class ImportedRows(TableRows):
     """Output rows in memory, in batches of whole row groups, which are written without a copy."""
 
     def batches(self, rows: int | None = None) -> Iterator[pa.RecordBatch]:

@@ -14,8 +14,8 @@ from jammi_lab.engine.engine import Engine
 from jammi_lab.engine.name_resolution import NameResolver
 from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.inputs.observation import PinnedState
-from jammi_lab.producers.build import BoundInput
 from jammi_lab.producers.from_clause import from_text
+from jammi_lab.producers.jobs import BoundInput
 from jammi_lab.vectors.index.indexes import SEARCHABLE, Indexes
 from jammi_lab.vectors.matrix import Matrix
 

@@ -1,7 +1,7 @@
 """The producer `lexical`: the terms of the texts of a table. Texts that an earlier version has the
 terms of are not analysed again."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,10 +18,10 @@ from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.engine.engine import Engine
 from jammi_lab.engine.name_resolution import NameResolver
 from jammi_lab.engine.prepared_statement import PreparedStatement
-from jammi_lab.producers.build import BoundInput, Job, RunningJob
 from jammi_lab.producers.checkpoint import to_column
 from jammi_lab.producers.embedding_run import DIGEST_COLUMN
 from jammi_lab.producers.from_clause import from_text
+from jammi_lab.producers.jobs import Job, RunningJob, TableRows, statement_job
 from jammi_lab.producers.previous_versions import find_previous_version
 from jammi_lab.producers.sql import environment as sql_environment
 from jammi_lab.producers.text_batches import RowTexts, count_reuse, sorted_keys
@@ -140,12 +140,12 @@ class LexicalProducer:
             run.run(on_progress)
             return RunningJob(run, run.reuse, snapshots=run.snapshots, counts=run.reuse.counts)
 
-        return Job(
-            kind=TableKind.LEXICAL,
-            descriptor=descriptor,
-            environment=self.environment(),
-            inputs=[BoundInput(b.relation, b.columns) for b in prepared.inputs],
-            start=rows,
+        return statement_job(
+            TableKind.LEXICAL,
+            descriptor,
+            self.environment(),
+            prepared,
+            rows,
             rebind=lambda: self._bind(
                 name,
                 statement,
@@ -157,15 +157,12 @@ class LexicalProducer:
                 ignore_previous=ignore_previous,
             ),
             key=["key"],
-            volatile=prepared.volatile,
-            reads_date=prepared.reads_clock,
-            order_sensitive=prepared.order_sensitive,
         )
 
 
-class _LexicalRun:
+class _LexicalRun(TableRows):
     """The rows of one run, in key order: those of known texts from the previous version, the others
-    analysed."""
+    analysed. Columns: key, terms, counts, length and text digest."""
 
     def __init__(
         self,
@@ -179,22 +176,9 @@ class _LexicalRun:
         """`text_columns`: the output columns to join as text; output column 0 is the key."""
         self._prepared, self._text_columns, self._analyzer = prepared, text_columns, analyzer
         self._name, self._key, self._previous_path = name, key, previous
-        self._table = pa.table({})
+        super().__init__()
         self.reuse = Reuse(new=0, changed=0, removed=0, unchanged=0)
         self.snapshots: dict[tuple[str, str, str], Observed] = {}
-
-    @property
-    def schema(self) -> pa.Schema:
-        """Columns key, terms, counts, length and text digest."""
-        return self._table.schema
-
-    def batches(self, rows: int = 65536) -> Iterator[pa.RecordBatch]:
-        """Yield the rows in key order."""
-        yield from self._table.to_batches(max_chunksize=rows)
-
-    def close(self) -> None:
-        """Release the rows."""
-        self._table = self._table.slice(0, 0)
 
     def run(self, on_progress: OnProgress | None) -> None:
         """Analyse all texts that the previous version does not have."""

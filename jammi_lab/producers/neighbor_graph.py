@@ -12,8 +12,8 @@ from jammi_lab.core.definitions import NeighborGraphDescriptor
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.records import OnProgress, Progress, TableKind
 from jammi_lab.core.settings import Settings
-from jammi_lab.producers.build import Job, RunningJob
 from jammi_lab.producers.input_tables import InputLoader, InputReference, InputTable, input_fields
+from jammi_lab.producers.jobs import Job, RunningJob
 from jammi_lab.vectors.all_pairs import BatchResult, nearest_others, search_blocks
 from jammi_lab.vectors.arrays import check_exact, check_k, to_arrow
 from jammi_lab.vectors.exact_search import Hits

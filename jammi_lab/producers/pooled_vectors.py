@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from jammi_lab.core.definitions import Descriptor
 from jammi_lab.core.errors import SchemaMismatch
 from jammi_lab.core.records import OnProgress, TableKind
-from jammi_lab.producers.build import Job, RunningJob
 from jammi_lab.producers.input_tables import InputTable, input_fields
+from jammi_lab.producers.jobs import Job, RunningJob, TableRows
 from jammi_lab.producers.key_types import cast_exactly, common_type
 from jammi_lab.storage.parquet import row_group_rows
 from jammi_lab.vectors.arrays import Floats, to_row_numbers
@@ -26,17 +26,12 @@ _MAX_BATCHED_TERMS = 64
 """Rows that combine more vectors than this are summed one by one."""
 
 
-class PooledVectors:
+class PooledVectors(TableRows):
     """Output rows (key, vector), once they are computed."""
 
     def __init__(self, name: str, verb: str) -> None:
         self._name, self.stage = name, f"{verb} {name}"
-        self._table = pa.table({})
-
-    @property
-    def schema(self) -> pa.Schema:
-        """Columns key and vector."""
-        return self._table.schema
+        super().__init__()
 
     def set_rows(self, keys: pa.Array, vectors: Floats) -> None:
         """Set the rows. Raises SchemaMismatch, with the key, for a vector that is not finite or all
@@ -61,7 +56,7 @@ class PooledVectors:
     def batches(self, rows: int | None = None) -> Iterator[pa.RecordBatch]:
         """Yield the rows in key order. Without `rows`, batches are whole row groups, which are
         written without a copy."""
-        yield from self._table.to_batches(max_chunksize=rows or row_group_rows(self.schema))
+        yield from super().batches(rows or row_group_rows(self.schema))
 
     def close(self) -> None:
         """Do nothing."""

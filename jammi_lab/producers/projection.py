@@ -11,8 +11,8 @@ from jammi_lab.core.definitions import ProjectionDescriptor
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.core.identifiers import near_names
 from jammi_lab.core.records import OnProgress, Progress, TableKind
-from jammi_lab.producers.build import Job, RunningJob
 from jammi_lab.producers.input_tables import InputLoader, InputReference, input_fields
+from jammi_lab.producers.jobs import Job, RunningJob
 from jammi_lab.vectors import tsne
 from jammi_lab.vectors.arrays import Floats
 from jammi_lab.vectors.matrix import Matrix

@@ -16,8 +16,8 @@ from jammi_lab.engine.engine import Engine
 from jammi_lab.engine.name_resolution import NameResolver
 from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.engine.sql import credential_check
-from jammi_lab.producers.build import BoundInput, Job, RowStream, RunningJob
 from jammi_lab.producers.from_clause import from_text
+from jammi_lab.producers.jobs import BoundInput, Job, RowStream, RunningJob
 from jammi_lab.producers.key_check import key_columns
 from jammi_lab.producers.step_functions import (
     StepFunction,

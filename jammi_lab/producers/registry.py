@@ -31,7 +31,7 @@ from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.engine.engine import Engine
 from jammi_lab.engine.name_resolution import NameResolver
 from jammi_lab.producers import external, python, sql
-from jammi_lab.producers.build import BoundInput, Job
+from jammi_lab.producers.jobs import BoundInput, Job
 from jammi_lab.producers.step_functions import SOURCE_BASIS, StepFunctions, unwatched_files
 from jammi_lab.store.result_files import ResultFiles
 from jammi_lab.vectors.encoders.executor import Executor

@@ -25,9 +25,9 @@ from jammi_lab.engine.name_resolution import NameResolver
 from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.engine.sql import credential_check
 from jammi_lab.live.row_input import parse_type, schema_of
-from jammi_lab.producers.build import BoundInput, Job, RunningJob
 from jammi_lab.producers.checkpoint_folder import CheckpointFolder, CheckpointSlot
 from jammi_lab.producers.from_clause import from_text
+from jammi_lab.producers.jobs import Job, RunningJob, statement_job
 from jammi_lab.producers.output_log import SUFFIX as LOG_SUFFIX
 from jammi_lab.producers.output_log import OutputLog
 from jammi_lab.producers.previous_versions import find_previous_version
@@ -213,12 +213,12 @@ class RowMapProducer:
                 run, run.reuse, run.on_published, run.on_lost, run.snapshots, run.counts
             )
 
-        return Job(
-            kind=TableKind.ROW_MAP,
-            descriptor=descriptor,
-            environment=self.environment(),
-            inputs=[BoundInput(b.relation, b.columns) for b in prepared.inputs],
-            start=rows,
+        return statement_job(
+            TableKind.ROW_MAP,
+            descriptor,
+            self.environment(),
+            prepared,
+            rows,
             rebind=lambda: self._bind(
                 name,
                 step,
@@ -228,9 +228,6 @@ class RowMapProducer:
                 ignore_previous=ignore_previous,
             ),
             key=[prepared.output[0][0]],
-            volatile=prepared.volatile,
-            reads_date=prepared.reads_clock,
-            order_sensitive=prepared.order_sensitive,
             estimate=lambda: self._estimate(
                 name, step, descriptor, prepared, ignore_previous=ignore_previous
             ),

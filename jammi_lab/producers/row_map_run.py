@@ -13,6 +13,7 @@ from jammi_lab.core.errors import JammiError
 from jammi_lab.core.records import OnProgress, Progress, Reuse
 from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.producers.checkpoint import DIGEST_BYTES, Digests, to_column
+from jammi_lab.producers.jobs import TableRows
 from jammi_lab.producers.output_log import OutputLog
 from jammi_lab.producers.row_answers import RowAnswers
 from jammi_lab.producers.row_calls import Call, Failed, RowCalls
@@ -31,8 +32,9 @@ _BLOCK_ROWS = 4096
 _PROGRESS_INTERVAL_SECONDS = 0.05
 
 
-class RowMapRun:
-    """The rows of one run, in key order."""
+class RowMapRun(TableRows):
+    """The rows of one run, in key order. Columns: key, the outputs, `_error` where errors are
+    recorded, and the input digest."""
 
     def __init__(
         self,
@@ -54,24 +56,11 @@ class RowMapRun:
         self._calls, self._outputs, self._previous_path = calls, outputs, previous
         self._name, self._key, self._record_errors = name, key, record_errors
         self._log, self._executor = log, executor
-        self._table = pa.table({})
+        super().__init__()
         self._resumed_count = self._saved_count = self._todo_count = 0
         self.reuse = Reuse(new=0, changed=0, removed=0, unchanged=0)
         self.counts: dict[str, int] = {}
         self.snapshots: dict[tuple[str, str, str], Observed] = {}
-
-    @property
-    def schema(self) -> pa.Schema:
-        """Columns key, the outputs, `_error` where errors are recorded, and the input digest."""
-        return self._table.schema
-
-    def batches(self, rows: int = 65536) -> Iterator[pa.RecordBatch]:
-        """Yield the rows in key order."""
-        yield from self._table.to_batches(max_chunksize=rows)
-
-    def close(self) -> None:
-        """Release the rows."""
-        self._table = self._table.slice(0, 0)
 
     def on_published(self) -> None:
         """Delete the checkpoint, after publication."""

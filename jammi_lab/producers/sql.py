@@ -16,7 +16,7 @@ from jammi_lab.engine.prepared_statement import PreparedStatement
 from jammi_lab.engine.sql import credential_check
 from jammi_lab.inputs.observation import PinnedState
 from jammi_lab.inputs.path_names import bound_text
-from jammi_lab.producers.build import BoundInput, Job, RunningJob
+from jammi_lab.producers.jobs import BoundInput, Job, RunningJob
 from jammi_lab.producers.key_check import key_columns
 
 _TYPE_FUNCTIONS = re.compile("typeof|get_type|can_cast_implicitly")

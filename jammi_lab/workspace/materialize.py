@@ -12,13 +12,13 @@ from jammi_lab.core.records import CallEstimate, ProgressOption, RecipeRecord, R
 from jammi_lab.freshness.queries import FreshnessQueries
 from jammi_lab.inputs.observation import Observation
 from jammi_lab.producers.build import (
-    Job,
     Outcome,
     ProducerContext,
     find_reusable,
     observed_anchors,
     produce,
 )
+from jammi_lab.producers.jobs import Job
 from jammi_lab.producers.registry import Producers
 from jammi_lab.store import manifests
 from jammi_lab.store.sidecars import SidecarRequest

@@ -4,7 +4,7 @@ from typing import assert_never
 
 from jammi_lab.core.errors import InvalidArgument
 from jammi_lab.inputs.source_names import FrameResolver
-from jammi_lab.producers.build import Job
+from jammi_lab.producers.jobs import Job
 from jammi_lab.producers.registry import Producers
 from jammi_lab.producers.step_functions import StepFunction
 from jammi_lab.workspace.arguments import list_of_names
