@@ -5,8 +5,6 @@ import difflib
 import math
 import os
 import re
-import tomllib
-import zoneinfo
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -58,6 +56,11 @@ def _check_size(key: str, value: str) -> None:
 
 
 def _check_time_zone(key: str, value: str) -> None:
+    if value == DEFAULTS[key]:
+        return
+    # imported here: it reads the build's variables, which would cost 8 ms at each `%load_ext`
+    import zoneinfo
+
     try:
         zoneinfo.ZoneInfo(value)
     except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError):
@@ -176,6 +179,8 @@ def load_settings(
     settings = Settings()
     file = folder / "jammi.toml" if folder else None
     if file is not None and file.is_file():
+        import tomllib
+
         try:
             table = tomllib.loads(file.read_text(encoding="utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

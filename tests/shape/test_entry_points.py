@@ -4,8 +4,8 @@ import ast
 import importlib.metadata
 import tomllib
 from pathlib import Path
+from unittest import mock
 
-import fsspec  # noqa: F401  reads the entry points when it is imported, which must be before a test replaces them
 import pytest
 
 from jammi_lab.core import entry_points as surfaces
@@ -31,6 +31,11 @@ def declared() -> dict[str, str]:
     return project["project"]["entry-points"][surfaces.GROUP]
 
 
+def declare_surfaces(monkeypatch, *entries) -> None:
+    distribution = mock.Mock(entry_points=importlib.metadata.EntryPoints(entries))
+    monkeypatch.setattr(importlib.metadata, "distribution", lambda _: distribution)
+
+
 def test_the_surfaces_of_a_checkout_are_those_of_pyproject():
     assert declared() == surfaces._CHECKOUT
 
@@ -39,13 +44,22 @@ def test_the_surfaces_of_a_checkout_are_those_of_pyproject():
 def test_a_surface_is_found_where_the_installed_metadata_are_older_than_the_checkout(
     monkeypatch, name
 ):
-    monkeypatch.setattr(importlib.metadata, "entry_points", lambda **_: ())
+    declare_surfaces(monkeypatch)
     assert surfaces.load_surface(name).__name__ == declared()[name]
+
+
+def test_a_surface_is_found_where_nothing_is_installed(monkeypatch):
+    monkeypatch.setattr(
+        importlib.metadata,
+        "distribution",
+        mock.Mock(side_effect=importlib.metadata.PackageNotFoundError),
+    )
+    assert surfaces.load_surface("kernel").__name__ == declared()["kernel"]
 
 
 def test_a_surface_that_is_not_installed_is_named_with_the_way_to_install_it(monkeypatch):
     entry = importlib.metadata.EntryPoint("kernel", "no_such_surface", surfaces.GROUP)
-    monkeypatch.setattr(importlib.metadata, "entry_points", lambda **_: (entry,))
+    declare_surfaces(monkeypatch, entry)
     with pytest.raises(ExtensionMissing, match="no_such_surface") as caught:
         surfaces.load_surface("kernel")
     assert "make install" in caught.value.hint
@@ -55,7 +69,7 @@ def test_a_library_that_a_surface_lacks_is_not_called_a_missing_surface(monkeypa
     (tmp_path / "broken_surface.py").write_text("import no_such_library")
     monkeypatch.syspath_prepend(tmp_path)
     entry = importlib.metadata.EntryPoint("kernel", "broken_surface", surfaces.GROUP)
-    monkeypatch.setattr(importlib.metadata, "entry_points", lambda **_: (entry,))
+    declare_surfaces(monkeypatch, entry)
     with pytest.raises(ModuleNotFoundError, match="no_such_library"):
         surfaces.load_surface("kernel")
 
