@@ -65,19 +65,3 @@ class CheckpointFolder:
             if now - listed_file.modified_ns > CHECKPOINT_SECONDS * 1_000_000_000:
                 with contextlib.suppress(OSError):
                     remove_file(self._results.root / path)
-
-
-def remove_checkpoints_of_table(root: StoragePath, table_id: int) -> None:
-    """Delete the checkpoints of a workspace that contain values of a mutable table."""
-    # imported here: checkpoints of vectors need numpy, and most workspaces have no checkpoint
-    from jammi_lab.producers import checkpoint, output_log
-
-    for path, _ in list_files(root, "checkpoints"):
-        read_ids = (
-            output_log.logged_table_ids
-            if path.endswith(output_log.SUFFIX)
-            else checkpoint.saved_table_ids
-        )
-        with contextlib.suppress(OSError, ValueError):  # an ArrowInvalid is a ValueError
-            if table_id in read_ids(root / path):
-                remove_file(root / path)

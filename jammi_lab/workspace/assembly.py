@@ -638,7 +638,7 @@ def _mutable_table_service(
     tables = MutableTableService(catalog, settings)
 
     def remove_checkpoints(record: MutableRecord) -> None:
-        from jammi_lab.producers.checkpoint_folder import remove_checkpoints_of_table
+        from jammi_lab.producers.checkpoint_removal import remove_checkpoints_of_table
 
         remove_checkpoints_of_table(folder, record.table_id)
 

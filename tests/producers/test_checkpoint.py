@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jammi_lab.producers.checkpoint import Checkpoint
-from jammi_lab.producers.checkpoint_folder import remove_checkpoints_of_table
+from jammi_lab.producers.checkpoint_removal import remove_checkpoints_of_table
 
 VECTORS = np.random.default_rng(3).normal(size=(20_000, 4)).astype(np.float32)
 DIGESTS = [i.to_bytes(16, "big") for i in range(len(VECTORS))]
