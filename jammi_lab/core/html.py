@@ -11,7 +11,7 @@ icons, images. Pure functions on strings, without I/O.
 A cell may be any Python value or a `Rendered` (a `verdict_icon`, a `dim_text` note). Everything
 that is not a Rendered is escaped, here and nowhere else. The HTML is limited to what a sanitised
 notebook keeps (`<table> <details> <img src="data:…">`, inline styles). It sets no foreground or
-background colour, so that it is readable on light and dark pages.
+background colour but that of a verdict's icon, so that it is readable on light and dark pages.
 
 The output does not vary from run to run: durations are rounded by `round_down_duration` and
 `round_up_duration`, and shown in the last column of a table, where they shift nothing else. The
@@ -47,15 +47,15 @@ _NUMERIC_TYPE = re.compile(
 _JOINERS = "\u200c\u200d"
 
 VERDICT_ICONS: Mapping[str, tuple[str, str]] = {
-    "fresh": ("✓", "#2f8f5b"),
-    "possibly stale": ("~", "#b7791f"),
-    "stale": ("●", "#d1632a"),
-    "undecidable": ("?", "#7c6bd6"),
-    "missing manifest": ("○", "#808890"),
-    "damaged": ("✕", "#d0454c"),
+    "fresh": ("✓", "#1d7347"),
+    "possibly stale": ("~", "#8a5a00"),
+    "stale": ("●", "#bf4310"),
+    "undecidable": ("?", "#6650c4"),
+    "missing manifest": ("○", "#5c656e"),
+    "damaged": ("✕", "#b3202c"),
 }
-"""Icon and colour of each verdict. The mid-tones contrast with white and with black. The word is
-always shown, too."""
+"""Icon and colour of each verdict. The icon is white on its colour, or in its colour on white: a
+contrast of at least 4.5 : 1 on any page. The word is always shown, too."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -228,8 +228,9 @@ def verdict_icon(word: str, label: str = "") -> Rendered:
     if not icon:
         return Rendered(escaped_label, escape_invisible(label or word))
     style = ' style="white-space:nowrap"' if len(label) < 40 else ""
+    chip = f"color:#fff;background-color:{colour};border-radius:3px;padding:0 3px"
     return Rendered(
-        f'<span{style}><b style="color:{colour}">{icon}</b> {escaped_label}</span>',
+        f'<span{style}><b style="{chip}">{icon}</b> {escaped_label}</span>',
         escape_invisible(label or word),
     )
 

@@ -158,6 +158,18 @@ def test_a_form_sets_no_colours_that_a_theme_would_fight_with():
     assert not re.search(r"(?<![-\w])(color|background)\s*:", form.html)
 
 
+def test_an_icon_of_a_verdict_has_a_contrast_of_4_5_on_its_own_colour():
+    def luminance(colour):
+        parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+        r, g, b = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b
+
+    for word, (icon, colour) in markup.VERDICT_ICONS.items():
+        chip = f'<b style="color:#fff;background-color:{colour};'
+        assert chip in markup.verdict_icon(word).html and icon in markup.verdict_icon(word).html
+        assert 1.05 / (luminance(colour) + 0.05) >= 4.5, word
+
+
 def test_a_picture_is_an_image_whose_text_stands_for_it():
     image = markup.svg_image("<svg><script>1</script></svg>", 'a "graph" <b>')
     assert drawn(image) == ["img"] and 'alt="a &quot;graph&quot; &lt;b&gt;"' in image
