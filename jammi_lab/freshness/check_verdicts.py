@@ -95,6 +95,16 @@ class CheckJudge:
         parts = [(passed_count, "pass"), (due_count, "due")]
         return ", ".join(f"{n:,} {word}" for n, word in parts if n) or None
 
+    def input_summaries(self, observation: Observation) -> dict[tuple[InputKind, str], str]:
+        """The same for each source and mutable table with checks, by kind and folded name."""
+        by_input: dict[tuple[InputKind, str], list[CheckRecord]] = {}
+        for check in self._catalog.checks.list():
+            if check.kind is not InputKind.RESULT:
+                by_input.setdefault((check.kind, fold(check.recipe)), []).append(check)
+        return {
+            key: self.summarize(checks, None, observation) or "" for key, checks in by_input.items()
+        }
+
     def warnings(
         self, tenant: str | None, inputs: Iterable[Input], observation: Observation
     ) -> list[str]:

@@ -1,6 +1,7 @@
 """Table lineage, from the anchors of the newest ready versions."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from jammi_lab.catalog.lineage import Link
@@ -9,6 +10,7 @@ from jammi_lab.catalog.lineage_queries import Node as Point
 from jammi_lab.core.anchors import Input, InputKind
 from jammi_lab.core.errors import DependencyCycle, ExtensionMissing
 from jammi_lab.core.html import Rendered, ReprMixin
+from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import Edge
 from jammi_lab.core.value import Value
 from jammi_lab.freshness import lineage_svg
@@ -34,6 +36,23 @@ class Node(Value, frozen=True):
     """Newest ready version of a recipe."""
 
 
+@dataclass(frozen=True)
+class NodeStates:
+    """What a graph shows of its nodes besides their names."""
+
+    verdicts: Mapping[str, str]
+    """Verdict words of recipes, by name."""
+    checks: Sequence[str] = ()
+    """For each node what its checks found, as `1 of 3 fails`; empty when no node has checks."""
+
+
+def checked_input(node: Node) -> tuple[InputKind, str] | None:
+    """The kind and the folded name of the input behind a node that checks may be on; None for
+    others."""
+    kinds = {"source": InputKind.SOURCE, "frame": InputKind.SOURCE, "mutable": InputKind.MUTABLE}
+    return (kinds[node.kind], fold(node.name)) if node.kind in kinds else None
+
+
 _MERMAID_BRACKETS = {"source": ("[(", ")]"), "frame": ("[(", ")]"), MODEL_KIND: ("{{", "}}")}
 """Mermaid brackets for the shape of each kind of node."""
 
@@ -47,14 +66,14 @@ class Lineage(ReprMixin):
         nodes: Sequence[Node],
         edges: Sequence[Edge],
         focus: str | None,
-        verdicts: Callable[[], Mapping[str, str]],
+        states: Callable[[], NodeStates],
         column_edges: Sequence[ColumnEdge] | None = None,
         events: "Callable[[], list[RunEvent]]" = list,
     ) -> None:
         self.nodes = list(nodes)
         self.edges = list(edges)
         self._focus = focus
-        self._verdicts = verdicts
+        self._states = states
         self._events = events
         self.column_edges, self._has_columns = list(column_edges or ()), column_edges is not None
 
@@ -107,11 +126,14 @@ class Lineage(ReprMixin):
         return self._events()
 
     def _rendered(self) -> Rendered:
+        states = self._states()
         if self._has_columns:
             return column_lineage_svg(
-                [n for n in self.nodes if n.kind != MODEL_KIND], self.column_edges, self._verdicts()
+                [n for n in self.nodes if n.kind != MODEL_KIND], self.column_edges, states.verdicts
             )
-        return lineage_svg.render_lineage(self.nodes, self.edges, self._verdicts(), self._focus)
+        return lineage_svg.render_lineage(
+            self.nodes, self.edges, states.verdicts, self._focus, states.checks
+        )
 
 
 def topological_nodes(

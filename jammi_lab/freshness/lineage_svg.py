@@ -79,12 +79,13 @@ def render_lineage(
     edges: Sequence[EdgeLike],
     verdicts: Mapping[str, str] | None = None,
     focus: str | None = None,
+    checks: Sequence[str] = (),
 ) -> Rendered:
     """The SVG and text tree of a graph. `verdicts` are verdict words by name, `focus` is the name
-    to highlight. Raises DependencyCycle."""
+    to highlight, `checks` has what the checks of each node found. Raises DependencyCycle."""
     if not nodes:
         return dim_text("No lineage yet.")
-    verdict_words = dict(verdicts or {})
+    verdict_words, marks = dict(verdicts or {}), list(checks) or [""] * len(nodes)
     pairs = index_pairs(nodes, edges)
     column, position = assign_layers(len(nodes), pairs)
     drawn_nodes = _nodes_to_draw(nodes, pairs, verdict_words, focus)
@@ -102,13 +103,14 @@ def render_lineage(
             [(new_index[a], new_index[b]) for a, b in pairs if a in new_index and b in new_index],
             verdict_words,
             focus,
+            [marks[n] for n in drawn_nodes],
         ),
         _alt_text(nodes_drawn, verdict_words),
     )
     image_html = image + (f'<div style="opacity:0.7">{escape(note)}</div>' if note else "")
     return Rendered(
         f'<div style="overflow-x:auto">{image_html}</div>',
-        tree_text(nodes, pairs, column, position, verdict_words, focus),
+        tree_text(nodes, pairs, column, position, verdict_words, focus, marks),
     )
 
 
@@ -189,11 +191,12 @@ def svg(
     pairs: Sequence[tuple[int, int]],
     verdicts: Mapping[str, str],
     focus: str | None = None,
+    checks: Sequence[str] | None = None,
 ) -> str:
     """The SVG, with inputs on the left and derived tables on the right. `pairs` are (input,
     derived) indexes."""
     layout = layout_graph(nodes, pairs, verdicts)
-    return draw_graph(nodes, layout, map(edge_svg, layout.lines), verdicts, focus)
+    return draw_graph(nodes, layout, map(edge_svg, layout.lines), verdicts, focus, checks=checks)
 
 
 def edge_svg(path: str, *, dotted: bool = False) -> str:
@@ -273,13 +276,18 @@ def draw_graph(
     verdicts: Mapping[str, str],
     focus: str | None = None,
     rows: Sequence[Sequence[str]] | None = None,
+    checks: Sequence[str] | None = None,
 ) -> str:
     """The SVG document of a graph: `edges` as `edge_svg` returns them, then the nodes. `verdicts`
-    and `rows` are those of the layout."""
+    and `rows` are those of the layout; `checks` has what the checks of each node found."""
     body = "".join(edges) + "".join(
-        _node_svg(node, box, verdicts.get(node.name, ""), node.name == focus, rows_of_node)
-        for node, box, rows_of_node in zip(
-            nodes, layout.boxes, rows or [()] * len(nodes), strict=True
+        _node_svg(node, box, verdicts.get(node.name, ""), node.name == focus, mark, rows_of_node)
+        for node, box, mark, rows_of_node in zip(
+            nodes,
+            layout.boxes,
+            checks or [""] * len(nodes),
+            rows or [()] * len(nodes),
+            strict=True,
         )
     )
     head = (
@@ -404,7 +412,7 @@ def _bend(x: float, y: str, end: float, end_y: str) -> str:
 
 
 def _node_svg(
-    node: NodeLike, box: Box, verdict: str, focused: bool, rows: Sequence[str] = ()
+    node: NodeLike, box: Box, verdict: str, focused: bool, checks: str, rows: Sequence[str] = ()
 ) -> str:
     x, y, w, h = box
     middle = x + w / 2
@@ -420,7 +428,21 @@ def _node_svg(
     )
     pill = _pill_svg(verdict, middle, y + h - 21) if verdict else ""
     row_texts = _rows_svg(rows, box) if rows else ""
-    return f"<g><title>{escape(node.name)}</title>{shape}{name}{subtitle_text}{pill}{row_texts}</g>"
+    mark = _check_mark_svg(checks, x + w - 6, y + 4) if checks else ""
+    title = f"{node.name}, checks: {checks}" if checks else node.name
+    parts = f"{shape}{name}{subtitle_text}{pill}{row_texts}{mark}"
+    return f"<g><title>{escape(title)}</title>{parts}</g>"
+
+
+def _check_mark_svg(checks: str, x: float, y: float) -> str:
+    """The mark of a node with checks: a small disc with a sign, at its corner."""
+    word = "damaged" if "fail" in checks else "undecidable" if "due" in checks else "fresh"
+    sign, colour = VERDICT_ICONS[word]
+    return (
+        f'<circle cx="{x:.0f}" cy="{y:.0f}" r="8" fill="#fff" stroke="{colour}" '
+        f'stroke-width="1.5"/><text x="{x:.0f}" y="{y + 4:.0f}" font-size="11" '
+        f'font-weight="700" fill="{colour}" text-anchor="middle">{escape(sign)}</text>'
+    )
 
 
 def _rows_svg(rows: Sequence[str], box: Box) -> str:
@@ -482,6 +504,7 @@ def tree_text(
     position: Sequence[int],
     verdicts: Mapping[str, str],
     focus: str | None = None,
+    checks: Sequence[str] | None = None,
 ) -> str:
     """The graph as a text tree from its sources down. A node that occurs again is listed without
     its children."""
@@ -500,7 +523,7 @@ def tree_text(
         is_repeated = node in listed_nodes and bool(children_of[node])
         lines.append(
             lead
-            + _node_line(nodes[node], verdicts, focus)
+            + _node_line(nodes[node], verdicts, focus, "" if checks is None else checks[node])
             + (" (see above)" if is_repeated else "")
         )
         if not is_repeated:
@@ -515,10 +538,11 @@ def tree_text(
     return "\n".join(lines)
 
 
-def _node_line(node: NodeLike, verdicts: Mapping[str, str], focus: str | None) -> str:
-    verdict = verdicts.get(node.name, "")
+def _node_line(node: NodeLike, verdicts: Mapping[str, str], focus: str | None, checks: str) -> str:
+    found = [verdicts.get(node.name, ""), f"checks: {checks}" if checks else ""]
+    state = ", ".join(part for part in found if part)
     return (
         f"{escape_invisible(node.name)} ({subtitle(node)})"
-        + (f": {escape_invisible(verdict)}" if verdict else "")
+        + (f": {escape_invisible(state)}" if state else "")
         + (" ←" if node.name == focus else "")
     )

@@ -18,10 +18,17 @@ from jammi_lab.core.identifiers import fold
 from jammi_lab.core.records import Edge, OnProgress, ProgressOption, TableRecord
 from jammi_lab.core.tenancy import TenantScope
 from jammi_lab.core.verdicts import Fresh, Verdict, verdict_label
-from jammi_lab.freshness import model_edges
+from jammi_lab.freshness import lineage_svg, model_edges
 from jammi_lab.freshness.due_checks import due_checks
 from jammi_lab.freshness.explain import Why, explain_newest, explain_version
-from jammi_lab.freshness.lineage import Lineage, reachable_links, topological_nodes
+from jammi_lab.freshness.lineage import (
+    Lineage,
+    Node,
+    NodeStates,
+    checked_input,
+    reachable_links,
+    topological_nodes,
+)
 from jammi_lab.freshness.openlineage import EventBuilder, oldest_named_tables, send
 from jammi_lab.freshness.plan import FreshnessService, PlannedStep, Planner
 from jammi_lab.freshness.plan_runner import PlanRunner
@@ -166,11 +173,7 @@ class FreshnessQueries:
                 else None
             )
             version = node.version.version if node.version else None
-            checks = (
-                self._checks.summary(node.version, record, evaluated.observation)
-                if has_checks and record is not None and node.version is not None
-                else None
-            )
+            checks = self._check_summary(node, evaluated) if has_checks else None
             index = self._service.ctx.results.sidecars.describe(record) if record else None
             rows.append(
                 StatusRow(
@@ -279,7 +282,7 @@ class FreshnessQueries:
             nodes,
             edges,
             focus,
-            lambda: self._verdict_words({(n.name, n.version) for n in nodes}),
+            lambda: self._node_states(nodes),
             self._column_edges(links) if columns else None,
             lambda: self._newest_runs({n.name for n in nodes if n.version is not None}),
         )
@@ -358,22 +361,36 @@ class FreshnessQueries:
         self._columns.flush()
         return edges
 
-    def _verdict_words(self, displayed: Collection[tuple[str, int | None]]) -> dict[str, str]:
-        """The verdict words of the displayed recipes, from a shallow pass. A graph may be displayed
-        again later, so recipes with a newer version by now are left out."""
-        names = sorted({name for name, _ in displayed})
+    def _node_states(self, displayed: Sequence[Node]) -> NodeStates:
+        """The verdict words of the displayed recipes and the results of checks, from a shallow
+        pass. A graph may be displayed again later, so recipes with a newer version by now are left
+        out."""
+        versions = {(node.name, node.version) for node in displayed}
+        names = sorted({node.name for node in displayed})
         evaluated = self._service.evaluate(names, self._new_observation(False))
-        nodes = [
-            (n, node)
-            for n in names
-            if (node := evaluated.graph.find(n, self._scope.current)) is not None
+        current = {
+            name: node
+            for name in names
+            if (node := evaluated.graph.find(name, self._scope.current)) is not None
+            and (name, node.version.version if node.version else None) in versions
+        }
+        words = {name: verdict_label(evaluated.verdicts[n.key]) for name, n in current.items()}
+        if not self._catalog.checks.list():
+            return NodeStates(words)
+        of_inputs = self._checks.input_summaries(evaluated.observation)
+        found = [
+            self._check_summary(current.get(node.name), evaluated)
+            if lineage_svg.is_derived(node)
+            else (key := checked_input(node)) and of_inputs.get(key)
+            for node in displayed
         ]
-        current = [
-            (n, node)
-            for n, node in nodes
-            if (n, node.version.version if node.version else None) in displayed
-        ]
-        return {name: verdict_label(evaluated.verdicts[node.key]) for name, node in current}
+        return NodeStates(words, [text or "" for text in found])
+
+    def _check_summary(self, node: RecipeNode | None, evaluated: EvaluatedGraph) -> str | None:
+        """What the checks on the newest version of a recipe found; None without any."""
+        if node is None or node.record is None or node.version is None:
+            return None
+        return self._checks.summary(node.version, node.record, evaluated.observation)
 
 
 def _folded_names(

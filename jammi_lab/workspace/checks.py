@@ -338,17 +338,8 @@ class CheckService:
     def input_summaries(self) -> dict[tuple[InputKind, str], str]:
         """What the checks on each source and mutable table found, by kind and folded name, as
         `1 of 3 fails`. Runs nothing."""
-        by_input: dict[tuple[InputKind, str], list[CheckRecord]] = {}
-        for check in self._context.catalog.checks.list():
-            if check.kind is not InputKind.RESULT:
-                by_input.setdefault((check.kind, fold(check.recipe)), []).append(check)
-        if not by_input:
-            return {}
         observation = self._context.observe(False)
-        summaries = {
-            key: self._judge.summarize(checks, None, observation) or ""
-            for key, checks in by_input.items()
-        }
+        summaries = self._judge.input_summaries(observation)
         observation.close()
         return summaries
 

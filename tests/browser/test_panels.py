@@ -475,4 +475,10 @@ def test_the_mark_of_checks_opens_rules_and_failing_rows(ws, shown, dark):
     kept(bare, f"checks-lineage-{'dark' if dark else 'light'}")
     board = shown(StalenessBoard(ws), "checks-topics", dark=dark)
     assert board.part("checks-ml").inner_text().strip().endswith("1 of 2 fails")
+    board.part("checks-ml").click()
+    board.shows("failing-few")
+    assert "the table has at most 2 rows: 1 row fails" in board.part("check-few").inner_text()
+    assert board.part("failing-few").locator("tbody tr").count() == 1
     kept(board, f"checks-board-{'dark' if dark else 'light'}")
+    board.part("close-outcome").click()
+    board.part("check-few").wait_for(state="detached")

@@ -99,6 +99,18 @@ def test_the_text_for_the_picture_says_the_verdicts():
     )
 
 
+def test_checks_are_small_marks_on_their_nodes_and_words_in_the_tree():
+    found = ["1 pass", "", "1 of 2 fails", "2 due"]
+    form = render_lineage(NODES, EDGES, WORDS, None, found)
+    svg = drawing(form.html)
+    assert texts(svg)[2:].count("✕") == texts(svg).count("✓") == texts(svg).count("?") == 1
+    assert len(list(svg.iter("{http://www.w3.org/2000/svg}circle"))) == 3
+    titles = [t.text for t in svg.iter("{http://www.w3.org/2000/svg}title")]
+    assert "venues, checks: 1 of 2 fails" in titles and "scores" in titles
+    assert "venues (sql, version 2): stale, checks: 1 of 2 fails" in form.text
+    assert form.text.startswith("papers (source): checks: 1 pass\n")
+
+
 def test_the_same_graph_is_the_same_picture():
     assert render_lineage(NODES, EDGES, WORDS) == render_lineage(NODES, EDGES, WORDS)
 

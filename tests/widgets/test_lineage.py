@@ -589,5 +589,8 @@ def test_checks_are_marks_on_their_nodes_and_open_with_the_failing_rows(ws, told
     assert checks["few"]["said"] == "the table has at most 0 rows: 1 row fails"
     assert checks["few"]["columns"] == ["row_count"] and len(checks["few"]["rows"]) == 1
     assert checks["some"]["columns"] == [] and checks["some"]["outcome"] == "pass"
+    assert "recent (sql, version 1): fresh, checks: 1 of 2 fails" in repr(ws.lineage())
+    assert "recent (sql, version 1): fresh, checks: 1 of 2 fails" in repr(LineageGraph(ws))
+    assert repr(ws.lineage("papers")).startswith("papers (source): checks: 1 of 1 fails")
     [of_source] = line.ask("details", node="papers")["body"]["checks"]
     assert of_source["rows"] and line.ask("details", node="venues")["body"]["checks"] == []

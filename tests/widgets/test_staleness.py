@@ -210,3 +210,7 @@ def test_the_board_has_a_column_for_checks_when_there_are_any(ws, told):
     found = [(row["name"], row["checks"]) for row in body["rows"]]
     assert found[:2] == [("recent", "1 of 1 fails"), ("venues", "1 pass")]
     assert {checks for _, checks in found[2:]} == {""}
+    [few] = line.ask("details", node="recent")["body"]["checks"]
+    assert few["said"] == "the table has at most 0 rows: 1 row fails"
+    assert (few["columns"], few["rows"]) == (["row_count"], [["2"]])
+    assert line.ask("details", node="summary")["body"]["checks"] == []

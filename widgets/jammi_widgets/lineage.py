@@ -11,10 +11,10 @@ import traitlets
 
 from jammi_lab.core.errors import InvalidArgument, JammiError, TableNotFound
 from jammi_lab.core.html import Rendered, escape_invisible
-from jammi_lab.core.identifiers import fold, near_names
+from jammi_lab.core.identifiers import near_names
 from jammi_lab.core.verdicts import Fresh, verdict_label
 from jammi_lab.freshness.column_svg import End
-from jammi_lab.freshness.lineage import Node
+from jammi_lab.freshness.lineage import Node, checked_input
 from jammi_lab.freshness.lineage_svg import (
     GraphLayout,
     is_derived,
@@ -40,7 +40,6 @@ from jammi_widgets.neighbors import NeighborExplorer
 from jammi_widgets.node_details import (
     describe_node,
     find_unread_node,
-    input_kind,
     is_registered,
     node_relation,
 )
@@ -492,7 +491,8 @@ class LineageGraph(Panel):
             if snapshot.verdict_word(index)
         }
         nodes = [node for index, node in enumerate(snapshot.nodes) if index in visible]
-        return render_lineage(nodes, snapshot.edges, verdict_words, self._view.focus)
+        checks = [snapshot.checks.get(node, "") for node in nodes]
+        return render_lineage(nodes, snapshot.edges, verdict_words, self._view.focus, checks)
 
 
 @dataclass(frozen=True)
@@ -523,7 +523,7 @@ def _take_snapshot(ws: "Workspace", extra_node: Node | None = None) -> LineageSn
     checks = {
         node: table_checks.get(node.name)
         if is_derived(node)
-        else input_checks.get((input_kind(node), fold(node.name)))
+        else (key := checked_input(node)) and input_checks.get(key)
         for node in nodes
     }
     found = {node: text for node, text in checks.items() if text}

@@ -3,15 +3,15 @@
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from jammi_lab.core.anchors import InputKind
 from jammi_lab.core.errors import JammiError
 from jammi_lab.core.html import escape_invisible
 from jammi_lab.core.identifiers import fold, quoted_name
 from jammi_lab.core.value import short_digest
 from jammi_lab.core.verdicts import reasons_of, verdict_label
-from jammi_lab.freshness.lineage import Node
+from jammi_lab.freshness.lineage import Node, checked_input
 from jammi_lab.freshness.lineage_svg import is_derived, subtitle
 from jammi_lab.freshness.model_edges import MODEL_KIND
+from jammi_lab.workspace.check_results import CheckResults
 from jammi_lab.workspace.model_lookup import BUILT_IN_NAMES
 from jammi_lab.workspace.recipes import Recipe
 from jammi_widgets.cell_texts import column_types, holds_tables, table_texts
@@ -76,18 +76,8 @@ def is_registered(ws: "Workspace", node: Node) -> bool:
     )
 
 
-def input_kind(node: Node) -> InputKind:
-    """The kind of the input behind a node that is not derived."""
-    return InputKind.MUTABLE if node.kind == InputKind.MUTABLE.value else InputKind.SOURCE
-
-
-def _check_details(ws: "Workspace", node: Node) -> list[dict[str, Any]]:
-    """What each check found in a node, with the first failing rows."""
-    results = (
-        ws.table(node.name).checks
-        if is_derived(node)
-        else ws._services.check_service.of_input(input_kind(node), node.name)
-    )
+def check_details(results: CheckResults) -> list[dict[str, Any]]:
+    """What each check found, with the first failing rows."""
     details = []
     for row in results:
         rows: dict[str, list[Any]] = {"columns": [], "rows": []}
@@ -104,6 +94,13 @@ def _check_details(ws: "Workspace", node: Node) -> list[dict[str, Any]]:
             }
         )
     return details
+
+
+def _results_on_node(ws: "Workspace", node: Node) -> CheckResults:
+    if is_derived(node):
+        return ws.table(node.name).checks
+    checked = checked_input(node)
+    return ws._services.check_service.of_input(*checked) if checked else CheckResults([])
 
 
 def describe_node(ws: "Workspace", snapshot: LineageSnapshot, name: str) -> dict[str, Any]:
@@ -126,7 +123,7 @@ def describe_node(ws: "Workspace", snapshot: LineageSnapshot, name: str) -> dict
         "columns": [],
         "anchors": [],
         "definition": "",
-        "checks": _check_details(ws, node) if snapshot.checks.get(node) else [],
+        "checks": check_details(_results_on_node(ws, node)) if snapshot.checks.get(node) else [],
         "actions": ["what-if", *(["preview"] if relation else [])],
     }
     if is_derived(node):

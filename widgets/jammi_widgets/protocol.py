@@ -70,7 +70,7 @@ class ShowColumns(PanelMessage, tag="columns"):
 
 
 class Details(PanelMessage, tag="details"):
-    """Request the details of a node."""
+    """Request the details of a node, or the checks of a row of the board."""
 
     node: Name
 

@@ -17,6 +17,7 @@ from jammi_lab.freshness.reports import Plan, Status
 from jammi_widgets import assets, protocol
 from jammi_widgets.action_runner import ProgressCallback
 from jammi_widgets.board_rows import RecipeRow, build_rows
+from jammi_widgets.node_details import check_details
 from jammi_widgets.panel import Panel
 
 if TYPE_CHECKING:
@@ -68,11 +69,12 @@ class StalenessBoard(Panel):
         | protocol.Refresh
         | protocol.Rows
         | protocol.ChooseAll
+        | protocol.Details
         | protocol.Act
         | protocol.Cancel
     )
     _shared_messages = (protocol.Refresh, protocol.Rows)
-    _threaded_triggers = (protocol.Refresh,)
+    _threaded_triggers = (protocol.Refresh, protocol.Details)
 
     watch = traitlets.Float(0.0, min=0.0, max=86_400.0).tag(sync=True)
     """Interval of automatic refreshes in seconds; 0 disables them."""
@@ -144,6 +146,8 @@ class StalenessBoard(Panel):
                 matches = self._rows.matching_rows(self.filter, self._page_request.group)
                 self.selection = [row.row.name for row in matches if row.verdict_word != "fresh"]
                 return {}
+            case protocol.Details(node=name):
+                return {"name": name, "checks": check_details(self._ws.table(name).checks)}
         return self._page_message(self._page_request)
 
     def _page_message(self, request: protocol.Rows) -> dict[str, Any]:

@@ -218,6 +218,12 @@ export function peek(columns, rows, attributes = {}) {
   return shown;
 }
 
+/** What a check found, with its first failing rows. */
+export const checkRow = (check) => h("div", { class: "jammi-checked", "data-testid": `check-${check.name}` },
+  h("div", {}, checked(check.outcome), " ", h("b", {}, check.name), h("span", { class: "jammi-dim" }, check.severity === "block" ? " blocks" : " warns")),
+  h("div", {}, check.said), check.previous ? h("div", { class: "jammi-dim" }, check.previous) : "",
+  check.columns.length ? h("div", { class: "jammi-scroll" }, peek(check.columns, check.rows, { "data-testid": `failing-${check.name}` })) : "");
+
 /** A part that folds open; `part` is what it is called among those beside it. */
 export function fold(part, summary, open, ...children) {
   return h("details", { open, "data-part": part }, h("summary", { "data-testid": `fold-${part}` }, summary), ...children);

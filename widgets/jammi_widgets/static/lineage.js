@@ -1,5 +1,5 @@
 import { knob, outlined, strands, writing } from "./nodes.js";
-import { Line, button, checked, choose, copy, cut, filterInput, fold, frame, grouped, h, peek, pill, progressLine, redrawn, s, seen, table } from "./kit.js";
+import { Line, button, checkRow, choose, copy, cut, filterInput, fold, frame, grouped, h, peek, pill, progressLine, redrawn, s, seen, table } from "./kit.js";
 
 const LEAST = 0.05, MOST = 3;
 const AT_ONCE = 4, PAUSE = 20;                                         // ms of writing into nodes that nobody sees yet, and between
@@ -231,10 +231,6 @@ function render({ model, el, host }) {
     unfolded = node.id;
     if (model.get("selection")[0] === node.id) chosen(); else choose(model, [node.id]);
   }
-  const checkRow = (check) => h("div", { class: "jammi-checked", "data-testid": `check-${check.name}` },
-    h("div", {}, checked(check.outcome), " ", h("b", {}, check.name), h("span", { class: "jammi-dim" }, check.severity === "block" ? " blocks" : " warns")),
-    h("div", {}, check.said), check.previous ? h("div", { class: "jammi-dim" }, check.previous) : "",
-    check.columns.length ? h("div", { class: "jammi-scroll" }, peek(check.columns, check.rows, { "data-testid": `failing-${check.name}` })) : "");
 
   /** Of a node that stood there already what is open, what was said and what is scrolled to stay. */
   function details(known) {

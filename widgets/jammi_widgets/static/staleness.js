@@ -1,4 +1,4 @@
-import { Line, button, checked, choose, filterInput, frame, grouped, h, pill, progressLine, redrawn, table } from "./kit.js";
+import { Line, button, checkRow, checked, choose, filterInput, frame, grouped, h, pill, progressLine, redrawn, table } from "./kit.js";
 
 const COLUMNS = [["verdict", "verdict"], ["checks", "checks"], ["name", "table"], ["", "why"], ["age", "made"], ["rows", "rows"], ["size", "size"], ["cost", "cost"], ["", ""]];
 const PAGE = 200, WATCH = 5;
@@ -53,7 +53,7 @@ function render({ model, el }) {
     const age = row.age ? `${row.age} ago` : "never";
     const brief = [age, row.rows && `${row.rows} ${row.rows === "1" ? "row" : "rows"}`, row.size, row.index, row.cost && `cost ${row.cost}`].filter(Boolean).join(" · ");   // on a card, where there are no columns
     const cells = [h("td", {}, tick), h("td", {}, pill(row.verdict, { "data-testid": `verdict-${row.name}` })),
-      page.checks ? h("td", {}, checked(row.checks, { "data-testid": `checks-${row.name}` })) : "",
+      page.checks ? h("td", {}, row.checks ? h("button", { type: "button", class: "jammi-count", "aria-label": `Checks of ${row.name}: ${row.checks}`, title: "Show the rules and the failing rows", "data-testid": `checks-${row.name}`, onclick: () => showChecks(row.name) }, checked(row.checks)) : "") : "",
       h("td", { class: "jammi-strong" }, row.name, row.version === null ? "" : h("span", { class: "jammi-dim" }, ` v${row.version}`)),
       h("td", { class: "jammi-why" }, row.reasons.map((r) => h("div", {}, r)), h("div", { class: "jammi-brief" }, brief)), h("td", { class: "jammi-wide" }, age),
       h("td", { class: "jammi-number jammi-wide" }, row.rows), h("td", { class: "jammi-number jammi-wide" }, row.size, row.index ? h("div", { class: "jammi-dim" }, row.index) : ""), h("td", { class: "jammi-number jammi-wide" }, row.cost),
@@ -104,6 +104,10 @@ function render({ model, el }) {
   }
 
   const shut = () => button("×", () => redrawn(panel.root, () => out.replaceChildren(), () => (planOf.disabled ? filter.input : planOf)), { class: "jammi-close", "aria-label": "Close", "data-testid": "close-outcome" });
+  const showChecks = (name) => line.ask("details", { node: name }).then(({ checks }) => {
+    panel.say("");
+    out.replaceChildren(shut(), h("h4", {}, `Checks of ${name}`), ...checks.map(checkRow));
+  }).catch(panel.fail);
   function outcome({ body: done, action }) {
     progress.hide();
     if (action === "plan") {
