@@ -237,7 +237,7 @@ class MissingBytes(Answer, frozen=True, tag="missing_bytes", tag_field="kind"):
         return "its bytes are gone"
 
 
-Verification = Match | Mismatch | MatchWithUnpinnedInputs | MissingManifest | MissingBytes
+Verification = Match | Mismatch | MatchWithUnpinnedInputs | MissingManifest | MissingBytes | Damaged
 
 _LABELS: dict[type, str] = {
     Fresh: "fresh",

@@ -3,8 +3,10 @@
 from collections.abc import Callable
 
 from jammi_lab.core.errors import TableDamaged
+from jammi_lab.core.manifest import is_sealed
 from jammi_lab.core.records import Progress, TableRecord
 from jammi_lab.core.verdicts import (
+    Damaged,
     Match,
     MatchWithUnpinnedInputs,
     Mismatch,
@@ -27,9 +29,10 @@ def verify(
     """Check the manifest, the bytes, their digest, the definition and unpinned inputs, in that
     order. The first finding is returned.
 
-    `expected` is a definition hash. `on_progress` receives the number of bytes read. Only data are
-    verified, never an index. Raises ManifestUnsupported for a manifest of a later release,
-    TableDamaged when the bytes or the manifest cannot be read.
+    An edited manifest, whose seal is broken, is Damaged, as in verdicts; another whole manifest is
+    a Mismatch. `expected` is a definition hash. `on_progress` receives the number of bytes read.
+    Only data are verified, never an index. Raises ManifestUnsupported for a manifest of a later
+    release, TableDamaged when the bytes or the manifest cannot be read.
     """
     path = results.parquet(record)
 
@@ -52,7 +55,11 @@ def verify(
     if manifest is None or body is None:
         return MissingManifest()
     if record.manifest_digest is not None and manifests.digest(body) != record.manifest_digest:
-        return Mismatch(record.manifest_digest, manifests.digest(body), "manifest")
+        found = manifests.digest(body)
+        if manifest.seal and not is_sealed(body):
+            return Damaged(found=found, what="manifest")
+        # a whole manifest of another state, or one of the first release, which has no seal
+        return Mismatch(record.manifest_digest, found, "manifest")
     try:
         if results.stat(path) is None:
             return MissingBytes()

@@ -4,10 +4,11 @@ import json
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from jammi_lab.core.errors import ManifestUnsupported
-from jammi_lab.core.verdicts import Fresh, Mismatch, MissingManifest
+from jammi_lab.core.verdicts import Damaged, Fresh, Mismatch, MissingManifest
 from jammi_lab.store import manifests
 from tests.store.conftest import VENUES
 
@@ -82,11 +83,21 @@ def test_a_manifest_of_an_unknown_version_is_a_typed_error(lab, table, body, ver
         table.verify()
 
 
-def test_a_manifest_that_parses_but_is_another_one_is_a_mismatch_of_the_manifest(lab, table, body):
+def test_an_edited_manifest_is_damaged_in_verdict_status_and_verify_alike(lab, table, body):
     manifests.manifest_path(table.path).write_bytes(
         changed := with_field(body, "produced_by", "somebody else")
     )
+    damage = Damaged(found=manifests.digest(changed), what="manifest")
+    assert table.verify() == lab.verify("venues") == damage
+    assert table.staleness() == lab.staleness("venues") == damage
+    assert lab.status()["venues"].verdict == damage
+
+
+def test_a_whole_manifest_of_another_state_is_a_mismatch_of_the_manifest(lab, table, body):
+    other = msgspec.structs.replace(manifests.parse(body), produced_by="somebody else")
+    manifests.manifest_path(table.path).write_bytes(changed := other.encode_sealed())
     assert table.verify() == Mismatch(manifests.digest(body), manifests.digest(changed), "manifest")
+    assert isinstance(lab.staleness("venues"), Damaged)
 
 
 def test_a_folder_in_a_manifests_place_is_a_lost_one_and_no_descriptor_is_left(lab, table):
