@@ -246,9 +246,14 @@ class ResultTableRepository:
         self._database, self._scope = database, active_scope
 
     def get(self, table_name: str) -> TableRecord | None:
-        """The table of that physical name, whatever its status."""
-        rows = self._fetch(_GET, fold=fold(table_name))
-        return table_record(rows[0]) if rows else None
+        """The table of that physical name, whatever its status. Cached until the next commit."""
+        key = self._scope.parameters(fold=fold(table_name))
+
+        def read() -> TableRecord | None:
+            rows = self._fetch(_GET, fold=fold(table_name))
+            return table_record(rows[0]) if rows else None
+
+        return self._database.cached(("table", *key.items()), read)
 
     def newest(self, recipe: str) -> Version | None:
         """The highest ready version of a recipe; a tenant's own name hides a shared one. Cached

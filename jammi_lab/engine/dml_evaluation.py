@@ -153,11 +153,10 @@ def evaluate(prepared: "PreparedStatement") -> DmlResult:
 
     def work(session: "TenantSession", cursor: duckdb.DuckDBPyConnection) -> "pa.Table":
         with contextlib.ExitStack() as undo:
-            undo.callback(session.setup(others)(cursor))
-            if not others:
-                undo.callback(
-                    duckdb_instances.close_scratch, cursor, duckdb_instances.open_scratch(cursor)
-                )
+            session.acquire(undo, cursor, others)
+            database = duckdb_instances.open_scratch(cursor)
+            undo.callback(duckdb_instances.close_scratch, cursor, database)
+            session.create_views(cursor, database, others)
             copy_target(
                 cursor, name, target, key, has_primary_key=dml_parts.merges, empty=target_unread
             )

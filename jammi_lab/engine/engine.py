@@ -35,7 +35,8 @@ from jammi_lab.engine.duckdb_errors import (
 )
 from jammi_lab.engine.name_resolution import NameResolver, ResolvedNames, known_names, resolve
 from jammi_lab.engine.parameters import bind_values
-from jammi_lab.engine.prepared_statement import PreparedStatement, prepare
+from jammi_lab.engine.prepared_statement import PreparedStatement, is_bound, prepare
+from jammi_lab.engine.scratch_pool import RunCursor
 from jammi_lab.engine.sql import function_list, parse
 from jammi_lab.engine.sql.parse import StatementKind
 from jammi_lab.engine.sql.parser_instance import with_parser
@@ -136,12 +137,14 @@ class Engine:
         )
         with self._hold_session(tenant) as session:
 
-            def work(cursor: duckdb.DuckDBPyConnection) -> list[PreparedStatement]:
+            def work(cursor: duckdb.DuckDBPyConnection | None) -> list[PreparedStatement]:
                 return [
                     prepare(self, session, cursor, tenant, p, f, values, table_names)
                     for p, f in zip(parsed, relations, strict=True)
                 ]
 
+            if all(is_bound(p, f, values) for p, f in zip(parsed, relations, strict=True)):
+                return work(None)
             return self._run_in_worker(tenant, session, work)
 
     def describe(self, body: str | Relation, tenant: str | None = None) -> dict[str, str]:
@@ -327,13 +330,13 @@ class Engine:
         one_thread: bool = False,
     ) -> tuple[TenantSession, StreamWorker]:
         """A worker for one run, not started yet, with the session it runs in. `read_ahead_fully`
-        and `after_read` are those of `StreamWorker`, `one_thread` that of `TenantSession.setup`."""
+        and `after_read` are those of `StreamWorker`; with `one_thread` no other thread works on the
+        statement."""
         with self._hold_session(tenant) as session:
             worker = StreamWorker(
-                session.main.cursor(),
+                RunCursor(session, relations, one_thread=one_thread),
                 sql,
                 params,
-                session.setup(relations, one_thread=one_thread),
                 read_ahead_fully=read_ahead_fully,
                 after_read=after_read,
                 connector_state=session.attachments.connector_state,

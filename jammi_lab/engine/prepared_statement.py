@@ -37,6 +37,9 @@ ObservedStates = dict[tuple[str, str, str], Observed]
 """Observed input states by `Input.identity`."""
 _WRAP_PREFIX = "SELECT * FROM (\n"
 MAX_CACHED_BINDINGS = 8
+MAX_KEY_VALUE_LENGTH = 256
+_SIMPLE_TYPES = (bool, int, float, str, type(None))
+"""Types of which equal texts are equal values."""
 _SHOW_TABLES = "SELECT unnest($names::VARCHAR[]) AS name"
 
 
@@ -320,7 +323,7 @@ def _check_after_read(
 def prepare(
     engine: "Engine",
     session: "TenantSession",
-    cursor: duckdb.DuckDBPyConnection,
+    cursor: duckdb.DuckDBPyConnection | None,
     tenant: str | None,
     parsed: ParsedStatement,
     relations: ResolvedNames,
@@ -328,7 +331,8 @@ def prepare(
     table_names: Sequence[str],
 ) -> PreparedStatement:
     """Bind one checked statement on the empty replicas of a session. `cursor` describes inputs
-    whose columns are unknown. Runs in a worker."""
+    whose columns are unknown. Runs in a worker; without a cursor, in the caller's thread, where the
+    statement `is_bound`."""
     schemas = _describe_inputs(engine, session, cursor, tenant, parsed, relations)
     params = {name: values[name] for name in sorted(parsed.parameters)}
     if parsed.kind is StatementKind.SHOW_TABLES:
@@ -365,7 +369,7 @@ def prepare(
 def _describe_inputs(
     engine: "Engine",
     session: "TenantSession",
-    cursor: duckdb.DuckDBPyConnection,
+    cursor: duckdb.DuckDBPyConnection | None,
     tenant: str | None,
     parsed: ParsedStatement,
     relations: ResolvedNames,
@@ -373,12 +377,12 @@ def _describe_inputs(
     """The columns and SQL types of every relation; DuckDB describes those that are not known."""
     schemas = {}
     for parts, relation in relations.items():
+        if relation.columns is not None:
+            schemas[parts] = dict(relation.columns)
+            continue
+        assert cursor is not None, "the columns of a bound statement are known"
         try:
-            schemas[parts] = (
-                dict(relation.columns)
-                if relation.columns is not None
-                else session.describe(cursor, relation)
-            )
+            schemas[parts] = session.describe(cursor, relation)
         except (duckdb.Error, OSError) as error:
             raise engine.translate_error(
                 error, tenant, session, parsed.error_context((relation,))
@@ -416,8 +420,12 @@ def _depends_on_order(
     )
     # The state of an unordered input does not tell whether it contains 0.0 and -0.0. For other
     # inputs the comparison of rows does.
+    if sorted_before_limit not in binding.order_sensitive:
+        binding.order_sensitive[sorted_before_limit] = row_order.is_order_sensitive(
+            parsed.tree, sorted_before_limit
+        )
     return (
-        row_order.is_order_sensitive(parsed.tree, sorted_before_limit)
+        binding.order_sensitive[sorted_before_limit]
         or binding.merged.ambiguous
         or (
             binding.merged.stored_floats
@@ -436,14 +444,43 @@ def _bind_cached(
     """The binding of a statement, cached by the names and types of its inputs."""
     if parsed.dml_parts is not None:
         return dml_evaluation.bind_change(session.replicas, parsed, schemas, relations, params)
-    if params:  # not cached: types and values of parameters affect the binding
+    key = _binding_key(schemas, params)
+    if key is None:
         return bind(session.replicas, parsed, schemas, relations, params)
-    key = tuple((parts, tuple(columns.items())) for parts, columns in schemas.items())
     if (binding := parsed.bindings.get(key)) is None:
         if len(parsed.bindings) >= MAX_CACHED_BINDINGS:
             parsed.bindings.clear()
         binding = parsed.bindings[key] = bind(session.replicas, parsed, schemas, relations, params)
     return reuse_binding(parsed, binding)
+
+
+def _binding_key(
+    schemas: Mapping[tuple[str, ...], Mapping[str, str]], params: Mapping[str, Any]
+) -> tuple[Any, ...] | None:
+    """The key of a cached binding: names and types of the inputs, and types and values of the
+    parameters, which affect a binding too. None for values that are not short and simple."""
+    values = []
+    for name, value in params.items():
+        # Equal values may bind differently (0.0 and -0.0, 1 and TRUE), so their texts count.
+        text = repr(value) if type(value) in _SIMPLE_TYPES else None
+        if text is None or len(text) > MAX_KEY_VALUE_LENGTH:
+            return None
+        values.append((name, type(value), text))
+    inputs = tuple((parts, tuple(columns.items())) for parts, columns in schemas.items())
+    return inputs, tuple(values)
+
+
+def is_bound(parsed: ParsedStatement, relations: ResolvedNames, values: Mapping[str, Any]) -> bool:
+    """Whether `prepare` needs no DuckDB: the columns of all inputs are known, and the statement was
+    bound before to names that mean the same."""
+    if parsed.kind is StatementKind.SHOW_TABLES:
+        return True
+    schemas = {p: r.columns for p, r in relations.items() if r.columns is not None}
+    if parsed.dml_parts is not None or len(schemas) < len(relations):
+        return False
+    params = _remaining_parameters({n: values[n] for n in sorted(parsed.parameters)}, parsed)
+    key = _binding_key(schemas, params)
+    return key is not None and key in parsed.bindings
 
 
 def _with_total_order(

@@ -6,7 +6,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pyarrow as pa
@@ -25,6 +25,9 @@ from jammi_lab.engine.spill_queue import SpillQueue
 from jammi_lab.sources.attach import in_transaction
 from jammi_lab.sources.base import Query
 
+if TYPE_CHECKING:
+    from jammi_lab.engine.scratch_pool import RunCursor
+
 BATCH_ROWS = 65_536
 MAX_QUEUED_BATCHES = 4
 """The number of batches read ahead, so that DuckDB and a consumer that writes files overlap."""
@@ -38,9 +41,6 @@ _PROGRESS_SETTINGS = (
     "SET progress_bar_time = 0",
 )
 """These settings are local to one cursor."""
-
-Setup = Callable[[duckdb.DuckDBPyConnection], Callable[[], None]]
-"""Creates a statement's scratch database on its cursor; returns the function that removes it."""
 
 
 class _End:
@@ -62,24 +62,24 @@ class StreamWorker:
 
     def __init__(
         self,
-        cursor: duckdb.DuckDBPyConnection,
+        run_cursor: "RunCursor",
         sql: str,
         params: Mapping[str, Any],
-        setup: Setup,
         *,
         read_ahead_fully: bool = False,
         after_read: Callable[[Query], None] | None = None,
         connector_state: dict[str, Any] | None = None,
         spill_folder: Path | None = None,
     ) -> None:
-        self.cursor = cursor
+        self.run_cursor = run_cursor
         self._sql = sql
         self._params = dict(params)
-        self._setup = setup
         self.read_ahead_fully = read_ahead_fully
         self._after_read = after_read
         self._connector_state: dict[str, Any] = {} if connector_state is None else connector_state
         self.ready = threading.Event()
+        """Set when the schema and the first full batch are there, or when the run has ended: then
+        a short answer costs its reader one wait."""
         self.finished = threading.Event()
         self.stop_requested = threading.Event()
         self.schema: pa.Schema | None = None
@@ -102,31 +102,28 @@ class StreamWorker:
     def _run(self) -> None:
         if not self._started_lock.acquire(blocking=False):
             return
-        undo: Callable[[], None] | None = None
         try:
-            for setting in self._settings:
-                self.cursor.execute(setting)
-            undo = self._setup(self.cursor)
+            self.run_cursor.begin(self._settings)
             if self._after_read is None:
                 self._read_batches()
             else:
-                in_transaction(self.cursor, self._connector_state, self._read_and_check)
+                in_transaction(self.run_cursor.cursor, self._connector_state, self._read_and_check)
         except BaseException as error:  # noqa: BLE001  raised, translated, in the caller's thread
             self.error = error
         finally:
             with self._lock:
                 self._cleaning_up = True
             try:
-                if undo is not None:
-                    undo()
-                self.cursor.close()
+                self.run_cursor.end(
+                    is_clean=self.error is None and not self.stop_requested.is_set()
+                )
             except duckdb.Error as error:
                 self.error = self.error or error
             finally:
                 release_import_lock()
-                self.ready.set()
                 self._put(_End(self.error))
                 self.finished.set()
+                self.ready.set()
 
     def _read_and_check(self, query: Query) -> None:
         self._read_batches()
@@ -138,12 +135,14 @@ class StreamWorker:
         reference to the reader, which releases the source."""
         if self.stop_requested.is_set():
             return
-        reader = self.cursor.execute(self._sql, self._params or None).to_arrow_reader(BATCH_ROWS)
+        cursor = self.run_cursor.cursor
+        reader = cursor.execute(self._sql, self._params or None).to_arrow_reader(BATCH_ROWS)
         self.schema = reader.schema
-        self.ready.set()
         for batch in reader:
             if batch.num_rows and not self._put(batch):
                 return
+            if batch.num_rows >= BATCH_ROWS:  # a smaller one is the last
+                self.ready.set()
 
     def _put(self, item: "pa.RecordBatch | _End") -> bool:
         while not self.stop_requested.is_set():
@@ -159,12 +158,12 @@ class StreamWorker:
         self.stop_requested.set()
         with self._lock:  # an interrupt must not hit the clean-up statements
             if not self._cleaning_up:
-                self.cursor.interrupt()
+                self.run_cursor.cursor.interrupt()
 
     def percent(self) -> float:
         """DuckDB's progress in percent; negative when unknown."""
         with self._lock:
-            return -1.0 if self._cleaning_up else float(self.cursor.query_progress())
+            return -1.0 if self._cleaning_up else float(self.run_cursor.cursor.query_progress())
 
     def stop(self) -> bool:
         """Stop the worker and wait briefly; returns whether it ended. If it did not, it is
@@ -172,9 +171,9 @@ class StreamWorker:
         self.stop_requested.set()
         # The worker never started: an interrupt came first, or no thread could be created.
         if self._started_lock.acquire(blocking=False):
-            self.cursor.close()
-            self.ready.set()
+            self.run_cursor.end(is_clean=False)
             self.finished.set()
+            self.ready.set()
         has_ended = stop(self.finished, self.interrupt)
         if not has_ended:
             keep_interrupting(self.finished, self.interrupt)
@@ -214,7 +213,7 @@ class Stream:
             wait(
                 self._worker.finished if self._worker.read_ahead_fully else self._worker.ready,
                 self._worker.interrupt,
-                tick=self._report_progress,
+                tick=self._check_start,
             )
         except BaseException:
             self.close()
@@ -276,6 +275,12 @@ class Stream:
                 self._report_progress()
                 if self._worker.finished.is_set() and self._worker.batches.empty():
                     raise closed_error() from None
+
+    def _check_start(self) -> None:
+        """Report the progress; do not wait any longer for rows when the columns are known."""
+        self._report_progress()
+        if self._worker.schema is not None:
+            self._worker.ready.set()
 
     def _report_progress(self) -> None:
         if self._on_progress is not None and (percent := self._worker.percent()) <= 100:

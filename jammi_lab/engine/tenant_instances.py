@@ -20,8 +20,9 @@ from jammi_lab.core.thread_pool import submit
 from jammi_lab.engine import duckdb_instances
 from jammi_lab.engine.attachments import Attachments
 from jammi_lab.engine.name_resolution import ResolvedNames
+from jammi_lab.engine.scratch_pool import ScratchPool
 from jammi_lab.engine.sql.read_set import scratch_address
-from jammi_lab.engine.stream import Setup, StreamWorker
+from jammi_lab.engine.stream import StreamWorker
 from jammi_lab.sources.base import Relation
 from jammi_lab.sources.metadata_cache_lock import lock_for
 from jammi_lab.storage.spill_folders import SpillFolder
@@ -85,6 +86,7 @@ class TenantSession:
         self._one_thread_users = 0
         self._all_threads = 0
         self.attachments = Attachments()
+        self.idle_scratches = ScratchPool()
         self._filesystems: dict[str, object] = {}
         self._settings = settings
 
@@ -123,34 +125,32 @@ class TenantSession:
     def _set_threads(self, number: int) -> None:
         self.main.cursor().execute(f"SET GLOBAL threads = {number:d}")
 
-    def setup(self, relations: ResolvedNames, *, one_thread: bool = False) -> Setup:
-        """A function that creates, on a cursor, the scratch database for a statement that reads
-        `relations`; with `one_thread` no other thread works on the statement."""
+    def acquire(
+        self,
+        undo: contextlib.ExitStack,
+        cursor: duckdb.DuckDBPyConnection,
+        relations: ResolvedNames,
+    ) -> None:
+        """Acquire `relations` for a statement on that cursor, until `undo` is closed: their bytes,
+        attachments and extensions."""
+        for relation in relations.values():
+            if relation.acquire is not None:
+                undo.callback(relation.acquire())
+            if relation.requirements.attachment is not None:
+                undo.callback(
+                    lock_for(
+                        self.attachments.connector_state,
+                        relation.requirements.attachment.type,
+                    ).acquire_read()
+                )
+            undo.callback(self.attachments.use(cursor, relation))
 
-        def create(cursor: duckdb.DuckDBPyConnection) -> Callable[[], None]:
-            if not relations:
-                return lambda: None
-            with contextlib.ExitStack() as undo:
-                for relation in relations.values():
-                    if relation.acquire is not None:
-                        undo.callback(relation.acquire())
-                    if relation.requirements.attachment is not None:
-                        undo.callback(
-                            lock_for(
-                                self.attachments.connector_state,
-                                relation.requirements.attachment.type,
-                            ).acquire_read()
-                        )
-                    undo.callback(self.attachments.use(cursor, relation))
-                database = duckdb_instances.open_scratch(cursor)
-                undo.callback(duckdb_instances.close_scratch, cursor, database)
-                for number, (parts, relation) in enumerate(relations.items()):
-                    self._create_view(cursor, database, parts, relation, number)
-                if one_thread:
-                    undo.callback(self.use_one_thread())
-                return undo.pop_all().close
-
-        return create
+    def create_views(
+        self, cursor: duckdb.DuckDBPyConnection, database: str, relations: ResolvedNames
+    ) -> None:
+        """Create a view of each relation in a scratch database. Raises DuckDB's errors."""
+        for number, (parts, relation) in enumerate(relations.items()):
+            self._create_view(cursor, database, parts, relation, number)
 
     def _create_view(
         self,
@@ -218,6 +218,7 @@ class TenantSession:
         closed = threading.Event()
 
         def release() -> None:
+            self.idle_scratches.close()
             self.main.close()
             self.replicas.close()
             if "scan_replicas" in vars(self):

@@ -277,7 +277,10 @@ class ResultTableResolver:
         path = self._results.require_intact(record)
         return Relation(
             Input(kind=InputKind.RESULT, name=name),
-            ReadPlan(body=self._results.select_sql(record)),
+            ReadPlan(
+                body=self._results.select_sql(record),
+                is_immutable=self._results.filesystem is None,
+            ),
             requirements=Requirements(filesystem=self._results.filesystem),
             columns={c.name: c.type for c in record.columns},
             token=PinnedState(result_snapshot(record, version), record),

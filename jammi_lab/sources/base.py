@@ -124,6 +124,8 @@ class ReadPlan:
     """Returns the body to run when only these columns, and of the rows only those that satisfy
     these conditions, are read. It has the columns of `body`; those that are not read may be
     NULL."""
+    is_immutable: bool = False
+    """Whether `body` always reads the same columns and rows, so that a view of it may be kept."""
 
 
 @dataclass(frozen=True, slots=True)

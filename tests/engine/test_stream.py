@@ -175,6 +175,17 @@ class Late:
             threading.Event(),
         )
 
+    @property
+    def cursor(self) -> "Late":
+        """Also the run's own cursor."""
+        return self
+
+    def begin(self, settings: object) -> None:
+        """Nothing is acquired."""
+
+    def end(self, *, is_clean: bool) -> None:
+        """Nothing is held."""
+
     def execute(self, sql: str, params: object = None) -> "Late":
         if sql == "SELECT 1":
             self.called.set()
@@ -187,16 +198,13 @@ class Late:
     def interrupt(self) -> None:
         self.interrupted.set()
 
-    def close(self) -> None:
-        """Nothing is held."""
-
 
 def test_a_statement_that_begins_after_its_stop_was_given_up_is_stopped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(waiting, "STOP_TIMEOUT_SECONDS", 0.1)
     cursor: Any = Late()
-    pump = StreamWorker(cursor, "SELECT 1", {}, lambda _: lambda: None)
+    pump = StreamWorker(cursor, "SELECT 1", {})
     pump.start(False)
     assert cursor.called.wait(30) and not pump.stop()
     cursor.begins.set()
@@ -230,6 +238,6 @@ def test_a_statement_that_no_thread_ever_began_is_over_at_once(
     [pump] = pumps
     assert pump.finished.is_set() and pump.stop()
     with pytest.raises(duckdb.ConnectionException, match="closed"):
-        pump.cursor.execute("SELECT 1")
+        pump.run_cursor.cursor.execute("SELECT 1")
     pump._run()  # a thread that comes too late finds nothing to do
     assert pump.error is None

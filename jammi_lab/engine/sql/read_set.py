@@ -49,6 +49,9 @@ class Binding:
     """The names of the plan's operators, parents before children."""
     merged: MergedValues = field(default_factory=MergedValues)
     """The equal values that the statement takes for one another."""
+    order_sensitive: dict[bool, bool] = field(default_factory=dict)
+    """Whether the rows may depend on the order of the inputs' rows, by whether a total order is
+    added before the LIMIT; filled on first use and shared by the copies of this binding."""
 
 
 def scratch_address(parts: tuple[str, ...]) -> tuple[str, str]:
@@ -88,6 +91,7 @@ def reuse_binding(parsed: ParsedStatement, binding: Binding) -> Binding:
         {parts: set(columns) for parts, columns in binding.columns_read.items()},
         list(binding.operators),
         binding.merged,
+        binding.order_sensitive,
     )
 
 
